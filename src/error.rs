@@ -1,0 +1,278 @@
+//! Every error that Mapleaf returns, and the small ones that inner floors use.
+//!
+//! Floor 0. Two kinds of failure exist. What the world can do (files, disks, damage, limits, other processes)
+//! is a value: [`Error`]. What only a bug of ours can do is an assertion. Decoding reports a [`DecodeError`],
+//! which holds no strings; the transaction layer adds path and table.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::ids::PageId;
+
+/// Result of a Mapleaf operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of failure an [`Error`] is, for callers that decide by it (and for the exit codes of `kvctl`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An argument, option or codec does not fit.
+    Usage,
+    /// A key, value or name is over its limit.
+    TooLarge,
+    /// The file is not a Mapleaf database.
+    NotADatabase,
+    /// The file was written by a newer format than this build reads.
+    NewerVersion,
+    /// The file exists and has no bytes.
+    EmptyFile,
+    /// The file is shorter than its newest state needs.
+    Truncated,
+    /// Bytes of the file are damaged.
+    Corrupt,
+    /// The system could not serve an access to the mapping.
+    Fault,
+    /// Another process or handle holds a lock.
+    Locked,
+    /// The database is being recovered or closed by another process.
+    Busy,
+    /// An earlier failure made further commits unsafe.
+    Poisoned,
+    /// No such file.
+    NotFound,
+    /// The system reported an error for an operation.
+    Io,
+    /// The disk has no room for what was asked.
+    DiskFull,
+    /// The system denied access.
+    Permission,
+}
+
+/// The one error type of the crate: what happened, where, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument, option, codec or call does not fit. Change the call; nothing was changed.
+    #[error("{what}")]
+    Usage {
+        /// What does not fit, and what would.
+        what: String,
+    },
+    /// A key, value or table name is longer than the limit. Nothing was changed.
+    #[error("{what} of {len} bytes is over the limit of {limit} bytes{}", in_table(.table))]
+    TooLarge {
+        /// `"key"`, `"value"` or `"table name"`.
+        what: &'static str,
+        /// The length that was given, in bytes.
+        len: u64,
+        /// The limit, in bytes.
+        limit: u64,
+        /// The table, where there is one.
+        table: Option<String>,
+    },
+    /// The file is something else. It was not touched; check the path.
+    #[error("{}: not a Mapleaf database: {reason}", .path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+        /// What was found instead.
+        reason: String,
+    },
+    /// The file needs a newer Mapleaf. It was not touched; open it with the release that wrote it, or later.
+    #[error("{}: needs a newer release of Mapleaf: {found} (this build reads {supported})", .path.display())]
+    NewerVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version or feature that is not known.
+        found: String,
+        /// What this build knows.
+        supported: String,
+    },
+    /// The file exists and has zero bytes. It was not touched; remove it, or open with
+    /// [`Options::init_empty`](crate::Options::init_empty).
+    #[error("{}: the file is empty; remove it, or allow it to be initialised (Options::init_empty)", .path.display())]
+    EmptyFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is shorter than its newest state needs.
+    #[error("{}: the file has {found} bytes and its newest state needs {needed}: {} bytes are missing", .path.display(), .needed.saturating_sub(*.found))]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that the newest state needs.
+        needed: u64,
+        /// Bytes that the file has.
+        found: u64,
+    },
+    /// Bytes of the file are damaged. `check` lists all damage.
+    #[error("{}damage{}{}: {what}", at_path(.path), on_page(.page), in_table(.table))]
+    Corrupt {
+        /// The file, where known.
+        path: Option<PathBuf>,
+        /// The page, where known.
+        page: Option<PageId>,
+        /// The table, where known.
+        table: Option<String>,
+        /// What is wrong: the field, what was found, what was expected.
+        what: String,
+    },
+    /// The system could not serve an access to the mapping (a truncated file, a bad disk block, a full disk).
+    #[error("{}the system could not serve an access at byte {offset}: {cause}", at_path(.path))]
+    Fault {
+        /// The file, where known.
+        path: Option<PathBuf>,
+        /// Offset in the file, in bytes.
+        offset: u64,
+        /// What made the access fail, as far as known.
+        cause: String,
+    },
+    /// Somebody else holds the database or the writer. Wait, or close the other.
+    #[error("{}: locked: {by}", .path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// Who holds it, as far as known, and the remedy.
+        by: String,
+    },
+    /// The database is in a passing state in which it cannot be used. Try again.
+    #[error("{}: busy: {why}", .path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// What is going on.
+        why: String,
+    },
+    /// A flush failed earlier, so that what is on the medium is not known. Close every handle and open again.
+    #[error("{}: an earlier flush failed ({cause}); close all handles and open the database again", .path.display())]
+    Poisoned {
+        /// The file.
+        path: PathBuf,
+        /// The failure that came first.
+        cause: String,
+    },
+    /// No such file.
+    #[error("{}: no such file", .path.display())]
+    NotFound {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
+    /// The system reported an error.
+    #[error("{}: {op} failed: {source}", .path.display())]
+    Io {
+        /// The operation.
+        op: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The disk has no room. The transaction can be aborted, reads go on, and writes work again once there is room.
+    #[error("{}: the disk is full: {wanted} bytes were wanted", .path.display())]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that were wanted.
+        wanted: u64,
+    },
+    /// The system denied access.
+    #[error("{}: permission denied to {op}", .path.display())]
+    Permission {
+        /// The operation.
+        op: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+fn in_table(table: &Option<String>) -> String {
+    table.as_ref().map(|name| format!(" in table '{name}'")).unwrap_or_default()
+}
+
+fn on_page(page: &Option<PageId>) -> String {
+    page.map(|id| format!(" on page {id}")).unwrap_or_default()
+}
+
+fn at_path(path: &Option<PathBuf>) -> String {
+    path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default()
+}
+
+impl Error {
+    /// The kind, for callers that decide by it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Usage { .. } => ErrorKind::Usage,
+            Error::TooLarge { .. } => ErrorKind::TooLarge,
+            Error::NotADatabase { .. } => ErrorKind::NotADatabase,
+            Error::NewerVersion { .. } => ErrorKind::NewerVersion,
+            Error::EmptyFile { .. } => ErrorKind::EmptyFile,
+            Error::Truncated { .. } => ErrorKind::Truncated,
+            Error::Corrupt { .. } => ErrorKind::Corrupt,
+            Error::Fault { .. } => ErrorKind::Fault,
+            Error::Locked { .. } => ErrorKind::Locked,
+            Error::Busy { .. } => ErrorKind::Busy,
+            Error::Poisoned { .. } => ErrorKind::Poisoned,
+            Error::NotFound { .. } => ErrorKind::NotFound,
+            Error::Io { .. } => ErrorKind::Io,
+            Error::DiskFull { .. } => ErrorKind::DiskFull,
+            Error::Permission { .. } => ErrorKind::Permission,
+        }
+    }
+
+    /// A usage error with this text.
+    pub(crate) fn usage(what: impl Into<String>) -> Error {
+        Error::Usage { what: what.into() }
+    }
+
+    /// Damage on a page; path and table are added by outer floors.
+    pub(crate) fn corrupt(page: PageId, what: impl Into<String>) -> Error {
+        Error::Corrupt { path: None, page: Some(page), table: None, what: what.into() }
+    }
+
+    /// Turns a system error into the variant that says most about it.
+    pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Error {
+        let path = path.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::NotFound => Error::NotFound { path },
+            io::ErrorKind::PermissionDenied => Error::Permission { op, path, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull { path, wanted: 0 },
+            _ => Error::Io { op, path, source },
+        }
+    }
+
+    /// Adds the path to errors of inner floors, which know no files.
+    pub(crate) fn with_path(mut self, at: &Path) -> Error {
+        if let Error::Corrupt { path, .. } | Error::Fault { path, .. } = &mut self {
+            path.get_or_insert_with(|| at.to_path_buf());
+        }
+        self
+    }
+
+    /// Adds the table's name to errors of inner floors, which know no tables.
+    pub(crate) fn with_table(mut self, name: &str) -> Error {
+        if let Error::Corrupt { table, .. } | Error::TooLarge { table, .. } = &mut self {
+            table.get_or_insert_with(|| name.to_string());
+        }
+        self
+    }
+}
+
+/// A page whose bytes do not mean anything valid. `Copy` and free of strings, so that decoding stays cheap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct DecodeError {
+    pub(crate) page: PageId,
+    /// The field as `docs/format.md` names it.
+    pub(crate) field: &'static str,
+    pub(crate) found: u64,
+    /// The value or the bound that was expected.
+    pub(crate) expected: u64,
+}
+
+impl From<DecodeError> for Error {
+    #[cold]
+    fn from(e: DecodeError) -> Error {
+        Error::corrupt(e.page, format!("{} is {}, expected {}", e.field, e.found, e.expected))
+    }
+}

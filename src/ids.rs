@@ -1,0 +1,76 @@
+//! Names of things in the file: pages, transactions, trees.
+//!
+//! Floor 0. Newtypes, so that a page id is never passed where a transaction id belongs.
+//! A page id has 48 bits in the file (16 TiB of 4 KiB pages is only 2^32 of them), a transaction
+//! id 48 bits in page headers.
+
+use std::fmt;
+
+/// The largest value that a 48-bit field of the file can hold.
+pub(crate) const MAX_U48: u64 = (1 << 48) - 1;
+
+/// The number of a page: its offset in the file divided by the page size.
+///
+/// Pages 0 and 1 are the meta slots, so `PageId(0)` never names a tree page and stands for "none".
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct PageId(pub u64);
+
+impl PageId {
+    /// Stands for "no page": page 0 is a meta slot and no pointer leads to it.
+    pub(crate) const NONE: PageId = PageId(0);
+
+    /// Whether this is [`PageId::NONE`].
+    pub(crate) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for PageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The number of a write transaction. Each commit has a larger one than the commit before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct TxnId(pub u64);
+
+impl TxnId {
+    /// The transaction after this one.
+    pub(crate) fn next(self) -> TxnId {
+        TxnId(self.0 + 1)
+    }
+}
+
+impl fmt::Display for TxnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The number of a tree; every page of a table names its tree, so that a page can be told on its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct TreeId(pub u32);
+
+impl TreeId {
+    /// The tree of table names and table records.
+    pub(crate) const CATALOG: TreeId = TreeId(0);
+    /// The tree of free and pending extents.
+    pub(crate) const FREE_SPACE: TreeId = TreeId(1);
+    /// The first number that a table gets.
+    pub(crate) const FIRST_TABLE: TreeId = TreeId(16);
+}
+
+impl fmt::Display for TreeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A pointer in the file: a page (or the first page of a run) and the checksum that it must have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct PagePtr {
+    pub(crate) id: PageId,
+    /// CRC-32 (IEEE) that the header of the page also carries. Stale while the page is dirty; sealed at commit.
+    pub(crate) crc: u32,
+}

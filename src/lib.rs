@@ -1,0 +1,9 @@
+//! Mapleaf: an embedded, persistent, ordered key-value store on a memory-mapped file.
+#![allow(dead_code)]
+
+mod error;
+mod ids;
+mod limits;
+
+pub use error::{Error, ErrorKind, Result};
+pub use ids::PageId;
