@@ -4,6 +4,8 @@
 mod error;
 mod ids;
 mod limits;
+mod table;
 
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;
+pub use table::codec;
