@@ -4,6 +4,7 @@
 mod error;
 mod ids;
 mod limits;
+mod pager;
 
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;
