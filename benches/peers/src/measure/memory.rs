@@ -1,6 +1,6 @@
 //! Peak of anonymous memory of one large load in one transaction.
 //!
-//! A process of its own loads keys in the order of their numbers (keys R: random order) without a list in memory, while
+//! A process of its own loads keys in the order of their numbers (R: random order; S1: ascending; S2: one of each tenant in turn) without a list in memory, while
 //! a thread reads `RssAnon` of `/proc/self/status` every 2 ms, from before the file is opened until it is closed. Pages of
 //! a file mapping are not anonymous memory; the kernel can drop them. One load per engine: the peak hardly varies.
 
@@ -30,25 +30,13 @@ pub(crate) fn load_peak(run: &Run<'_>) -> Res<Figure> {
         samples.push(vec![mib(peak)]);
         notes.push(format!("{:.1} MiB before opening; load took {seconds:.1} s", mib(before)));
     }
-    let about = About {
-        id: "memory",
-        title: "peak of anonymous memory of a load in one transaction",
-        unit: "MiB",
-        better: Better::Lower,
-        goal: Some(Goal::ValueAtMost(64.0)),
-    };
+    let title = "peak of anonymous memory of a load in one transaction";
+    let goal = Some(Goal::ValueAtMost(64.0));
+    let about = About { id: "memory", title, unit: "MiB", better: Better::Lower, goal };
     let mut figure = run.figure(about, samples, &notes);
-    figure.title = format!(
-        "{} ({} MiB, keys {}, {entries} entries)",
-        about_title(),
-        run.options.memory_mib,
-        run.data.shape.name()
-    );
+    let shape = run.data.shape.name();
+    figure.title = format!("{title} ({} MiB, keys {shape}, {entries} entries)", run.options.memory_mib);
     Ok(figure)
-}
-
-fn about_title() -> &'static str {
-    "peak of anonymous memory of a load in one transaction"
 }
 
 fn in_child(run: &Run<'_>, engine: &Engine, entries: u64) -> Res<(u64, u64, f64)> {
