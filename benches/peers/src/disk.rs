@@ -1,15 +1,15 @@
 //! Files, page cache and device: what has to be equal before two stores are compared.
 //!
 //! Page cache made afresh: a file that has just been written sits in large folios, and a mapped store that dirties one
-//! page of such a folio has all of it written back. `fresh_copy` therefore copies, flushes, drops the copy from the page
-//! cache, and reads it again through a descriptor with POSIX_FADV_RANDOM, which allocates folios of one page. (Pieces of
-//! 128 KiB are read: on Linux 6.18 with ext4 that leaves folios of one page just as pieces of 4 KiB do, and takes a
-//! tenth of the time.) `Cache::Large` leaves the copy as it was written: the other half of the picture.
+//! page of such a folio has all of it written back. `fresh_copy` therefore copies, flushes, drops the copy from the
+//! page cache, and reads it again through a descriptor with POSIX_FADV_RANDOM, which allocates folios of one page.
+//! (Pieces of 128 KiB are read: on Linux 6.18 with ext4 that leaves folios of one page just as pieces of 4 KiB do, and
+//! takes a tenth of the time.) `Cache::Large` leaves the copy as it was written: the other half of the picture.
 //!
 //! Holes are kept: LMDB's file is as long as its map when it writes through the map.
 //!
-//! Device bytes are what `/sys/dev/block/*/stat` counts for the device below the folder; other programs that write to it
-//! are counted with them, so `Device::noise` looks at an idle second first.
+//! Device bytes are what `/sys/dev/block/*/stat` counts for the device below the folder; other programs that write to
+//! it are counted with them, so `Device::noise` looks at an idle second first.
 
 use crate::Res;
 use std::fs::{self, File, OpenOptions};

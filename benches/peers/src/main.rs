@@ -1,8 +1,8 @@
 //! Mapleaf beside its peers: the same data, the same durability, turn by turn in one run.
 //!
 //! Rules: engines take turns within a round (A B C, A B C, ..); a first round is not counted; what counts is the median
-//! of the ratios per round, with their spread. Every value that is read is verified, by every engine's loop alike. Writes
-//! start from a flushed copy of the same loaded file with the page cache made afresh (`disk.rs`).
+//! of the ratios per round, with their spread. Every value that is read is verified, by every engine's loop alike.
+//! Writes start from a flushed copy of the same loaded file with the page cache made afresh (`disk.rs`).
 //!
 //! `README.md` says how to run it; `--help` lists measures and engines.
 

@@ -1,7 +1,7 @@
 //! Figures, and how they are shown: a table for people, JSON for programs.
 //!
-//! A ratio is always `engine / lmdb` of the same round, in the unit of the figure: a rate above 1 is faster than LMDB, a
-//! time or a size below 1 is better than LMDB. The median of the ratios counts, not the ratio of medians.
+//! A ratio is always `engine / lmdb` of the same round, in the unit of the figure: a rate above 1 is faster than LMDB,
+//! a time or a size below 1 is better than LMDB. The median of the ratios counts, not the ratio of medians.
 
 use crate::engine::BASELINE;
 use crate::Res;

@@ -5,9 +5,8 @@
 //!
 //! The long free list: a transaction removes entries scattered over the whole file, one for every forty. That rewrites
 //! about a third of the leaves, each in another place than its neighbours by key, so that their old places become free
-//! one by one. With 1,000,000 entries (some 60,000 leaves) about 20,000 pages become free, in more than 10,000 extents (LMDB: 21,964
-//! pages in 14,759).
-//! A few commits later they may be used again, and the file is closed.
+//! one by one. With 1,000,000 entries (some 60,000 leaves) about 20,000 pages become free, in more than 10,000 extents
+//! (LMDB: 21,964 pages in 14,759). A few commits later they may be used again, and the file is closed.
 
 use super::{About, Run, COMMIT_SEED, REMOVE_SEED};
 use crate::data::{Pairs, Probes, Rng};

@@ -1,8 +1,8 @@
 //! Bytes written to the device per page that a commit changed.
 //!
-//! Pages changed: on a first copy, the whole file is compared with what it was before, page of 4 KiB by page, after each
-//! commit of the window and after closing. A page whose contents differ is a changed page, metas and whatever the store
-//! keeps of free space among them; a page that two commits change counts twice. Nothing is timed there.
+//! Pages changed: on a first copy, the whole file is compared with what it was before, page of 4 KiB by page, after
+//! each commit of the window and after closing. A page whose contents differ is a changed page, metas and whatever the
+//! store keeps of free space among them; a page that two commits change counts twice. Nothing is timed there.
 //!
 //! Bytes written: on further copies the same commits run again, without anybody reading between them, and the device's
 //! counter of sectors is read before the window and after closing and syncing the file system. The window is 50 commits

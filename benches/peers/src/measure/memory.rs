@@ -1,8 +1,9 @@
 //! Peak of anonymous memory of one large load in one transaction.
 //!
-//! A process of its own loads keys in the order of their numbers (R: random order; S1: ascending; S2: one of each tenant in turn) without a list in memory, while
-//! a thread reads `RssAnon` of `/proc/self/status` every 2 ms, from before the file is opened until it is closed. Pages of
-//! a file mapping are not anonymous memory; the kernel can drop them. One load per engine: the peak hardly varies.
+//! A process of its own loads keys in the order of their numbers (R: random order; S1: ascending; S2: one of each
+//! tenant in turn) without a list in memory, while a thread reads `RssAnon` of `/proc/self/status` every 2 ms, from
+//! before the file is opened until it is closed. Pages of a file mapping are not anonymous memory; the kernel can drop
+//! them. One load per engine: the peak hardly varies.
 
 use super::{mib, About, Run};
 use crate::cli::engine_named;
