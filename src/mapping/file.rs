@@ -89,14 +89,10 @@ pub(crate) fn create_atomic(
         // A leftover costs space and no more, and the first error is the one to tell.
         drop(std::fs::remove_file(&temporary));
     }
-    // Also when somebody else was first: their entry is to be durable before we build on it.
-    if renamed? {
-        sync_directory_of(path)?;
-        Ok(Created::New)
-    } else {
-        sync_directory_of(path)?;
-        Ok(Created::Existed)
-    }
+    let created = if renamed? { Created::New } else { Created::Existed };
+    // Also when somebody else was first: the name is to be durable before anything is built on it.
+    sync_directory_of(path)?;
+    Ok(created)
 }
 
 /// Makes the names in the directory that holds `path` durable.
@@ -172,7 +168,7 @@ mod tests {
                 scope.spawn(move || create_atomic(path, 4096, |file| file.write_at(0, &[n; 8192])).unwrap())
             };
             let threads: Vec<_> = (0..8).map(make).collect();
-            threads.into_iter().filter(|_| true).map(|t| t.join().unwrap()).filter(|c| *c == Created::New).count()
+            threads.into_iter().map(|t| t.join().unwrap()).filter(|c| *c == Created::New).count()
         });
         assert_eq!(won, 1);
         assert_eq!(names(dir.path()).len(), 1);

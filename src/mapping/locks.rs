@@ -39,18 +39,33 @@ pub(crate) enum LockKind {
     Exclusive,
 }
 
+impl LockKind {
+    fn code(self) -> libc::c_int {
+        match self {
+            LockKind::Shared => libc::F_RDLCK,
+            LockKind::Exclusive => libc::F_WRLCK,
+        }
+    }
+}
+
 /// Tries to lock `len` bytes from `offset` on, or to change the kind of the own lock there. `Ok(false)`: taken.
 pub(crate) fn try_lock(file: &File, offset: u64, len: u64, kind: LockKind) -> io::Result<bool> {
-    let kind = match kind {
-        LockKind::Shared => libc::F_RDLCK,
-        LockKind::Exclusive => libc::F_WRLCK,
-    };
-    os::set_lock(file, kind, offset, len)
+    os::set_lock(file, kind.code(), offset, len, false)
+}
+
+/// Locks `len` bytes from `offset` on, waiting as long as somebody else holds a lock that conflicts.
+pub(crate) fn lock(file: &File, offset: u64, len: u64, kind: LockKind) -> io::Result<()> {
+    os::set_lock(file, kind.code(), offset, len, true).map(|_| ())
+}
+
+/// Whether anybody else holds a lock in the range; the own one does not count. Takes nothing.
+pub(crate) fn is_locked(file: &File, offset: u64, len: u64) -> io::Result<bool> {
+    os::test_lock(file, LockKind::Exclusive.code(), offset, len)
 }
 
 /// Gives up the own lock on a range, if there is one.
 pub(crate) fn unlock(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    os::set_lock(file, libc::F_UNLCK, offset, len).map(|_| ())
+    os::set_lock(file, libc::F_UNLCK, offset, len, false).map(|_| ())
 }
 
 #[cfg(test)]
@@ -63,6 +78,8 @@ mod tests {
         let open = || File::options().read(true).write(true).open(file.path()).unwrap();
         let (a, b) = (open(), open());
         assert!(try_lock(&a, WRITER, 1, LockKind::Exclusive).unwrap());
+        assert!(is_locked(&b, GATE, 100).unwrap() && !is_locked(&b, GATE, 1).unwrap());
+        assert!(!is_locked(&a, GATE, 100).unwrap(), "the own lock does not count");
         assert!(!try_lock(&b, WRITER, 1, LockKind::Exclusive).unwrap());
         assert!(!try_lock(&b, WRITER, 1, LockKind::Shared).unwrap());
         assert!(try_lock(&b, GATE, 1, LockKind::Exclusive).unwrap(), "neighbours do not conflict");
@@ -70,6 +87,13 @@ mod tests {
         assert!(try_lock(&b, WRITER, 1, LockKind::Shared).unwrap());
         unlock(&a, WRITER, 1).unwrap();
         assert!(try_lock(&b, WRITER, 1, LockKind::Exclusive).unwrap());
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| lock(&a, WRITER, 1, LockKind::Exclusive));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!waiter.is_finished());
+            unlock(&b, WRITER, 1).unwrap();
+            waiter.join().unwrap().unwrap();
+        });
         drop(b);
         assert!(try_lock(&a, GATE, 4, LockKind::Exclusive).unwrap(), "closing gives locks back");
         assert!(try_lock(&a, BINDINGS + BINDINGS_COUNT - 1, 1, LockKind::Shared).unwrap());

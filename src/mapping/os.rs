@@ -213,20 +213,34 @@ pub(super) fn memory_file() -> io::Result<File> {
 }
 
 /// Takes or drops (`F_UNLCK`) a lock of the open file description on a byte range. `Ok(false)`: somebody else holds
-/// one that conflicts.
-pub(super) fn set_lock(file: &File, kind: libc::c_int, start: u64, len: u64) -> io::Result<bool> {
+/// one that conflicts, which cannot be when the call waits.
+pub(super) fn set_lock(file: &File, kind: libc::c_int, start: u64, len: u64, wait: bool) -> io::Result<bool> {
+    let lock = lock_of(kind, start, len)?;
+    let command = if wait { libc::F_OFD_SETLKW } else { libc::F_OFD_SETLK };
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
+    match retry(|| unsafe { libc::fcntl(file.as_raw_fd(), command, &lock) }) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether another open file description holds a lock that would conflict.
+pub(super) fn test_lock(file: &File, kind: libc::c_int, start: u64, len: u64) -> io::Result<bool> {
+    let mut lock = lock_of(kind, start, len)?;
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
+    retry(|| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) })?;
+    Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+fn lock_of(kind: libc::c_int, start: u64, len: u64) -> io::Result<libc::flock> {
     // SAFETY: `flock` is plain integers, for which zero is a value.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     lock.l_start = offset(start)?;
     lock.l_len = offset(len)?;
-    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
-    match retry(|| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) }) {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(lock)
 }
 
 /// Renames without replacing: `Ok(false)` when the new name exists.

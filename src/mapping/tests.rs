@@ -133,6 +133,84 @@ fn an_old_view_lives_beside_the_new_window() {
 }
 
 #[test]
+fn a_window_goes_with_its_last_pin() {
+    let (mapping, _temp) = in_file(Some(4));
+    let mut canvas = mapping.canvas().unwrap();
+    mapping.grow(&mut canvas, 4 * PAGE).unwrap();
+    let old = Arc::downgrade(&mapping.window());
+    let (view, flusher) = (mapping.view(), mapping.window());
+    mapping.grow(&mut canvas, 5 * PAGE).unwrap();
+    drop(flusher);
+    let clone = view.clone();
+    drop(view);
+    assert!(old.upgrade().is_some());
+    drop(clone);
+    assert!(old.upgrade().is_none());
+}
+
+/// The areas that the kernel keeps between two addresses, each with its flags.
+fn areas(base: u64, len: u64) -> Vec<(u64, u64, String)> {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut areas: Vec<(u64, u64, String)> = Vec::new();
+    for line in smaps.lines() {
+        let first = line.split(' ').next().unwrap();
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            areas.last_mut().unwrap().2.push_str(flags);
+        } else if let Some((from, to)) = first.split_once('-') {
+            let address = |text| u64::from_str_radix(text, 16).unwrap();
+            areas.push((address(from), address(to), String::new()));
+        }
+    }
+    areas.retain(|(from, to, _)| *from < base + len && base < *to);
+    areas
+}
+
+#[test]
+fn growth_merges_into_one_area_with_all_advice() {
+    let (mapping, _temp) = in_file(Some(1000));
+    let mut canvas = mapping.canvas().unwrap();
+    for pages in [10, 11, 30, 500, 1000, 1001, 1500] {
+        mapping.grow(&mut canvas, pages * PAGE).unwrap();
+        let window = mapping.window();
+        for base in [window.view_base(), window.canvas_base().unwrap()] {
+            let found = areas(base.as_ptr() as u64, pages * PAGE);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].2.contains(" rr") && found[0].2.contains(" dd"), "{found:?}");
+            let behind = areas(base.as_ptr() as u64, window.room());
+            assert!(behind.len() <= 2 && behind.last().unwrap().2.contains(" dd"), "{behind:?}");
+        }
+    }
+}
+
+#[test]
+fn where_blocks_cannot_be_reserved_pages_are_populated() {
+    let (mapping, temp) = in_file(None);
+    mapping.populate_first.store(true, Ordering::Relaxed);
+    mapping.grow(&mut mapping.canvas().unwrap(), 100 * PAGE).unwrap();
+    assert!(mapping.populates_first());
+    assert!(file::allocated_bytes(temp.as_file()).unwrap() >= 100 * PAGE);
+}
+
+#[test]
+fn larger_pages() {
+    let large = MapOptions { page_size: 32768, window_bytes: Some(100_000) };
+    let mapping = Mapping::anonymous(large).unwrap();
+    let mut canvas = mapping.canvas().unwrap();
+    mapping.grow(&mut canvas, 2 * 32768 + 1).unwrap();
+    assert_eq!(canvas.len_bytes(), 3 * 32768);
+    canvas.claim(PageId(2), 1);
+    canvas.bytes_mut(PageId(2), 1).fill(2);
+    mapping.grow(&mut canvas, 40 * 32768).unwrap();
+    canvas.claim(PageId(39), 1);
+    canvas.bytes_mut(PageId(39), 1).fill(39);
+    let view = mapping.view();
+    assert!(view.bytes(2 * 32768, 32768).unwrap().iter().all(|&b| b == 2));
+    assert!(view.bytes(39 * 32768, 32768).unwrap().iter().all(|&b| b == 39));
+    mapping.store_meta(1, &[7; 32768]);
+    assert_eq!(view.bytes(65535, 2).unwrap(), [7, 2]);
+}
+
+#[test]
 fn bounds_of_views() {
     let (mapping, _temp) = in_file(None);
     assert_eq!(mapping.view().len_bytes(), 0);

@@ -22,6 +22,9 @@ use std::sync::Arc;
 use super::os::{self, Reserve, Rights};
 use crate::ids::PageId;
 
+/// More than any system of today gives to a process; larger wishes would only fail.
+const WINDOW_BYTES_MAX: u64 = 1 << 47;
+
 static NEXT_WINDOW: AtomicU64 = AtomicU64::new(1);
 
 /// A range of address space of ours, unmapped on drop.
@@ -142,7 +145,7 @@ impl Window {
     pub(super) fn reserve(wanted: u64, least: u64, page_size: usize, writable: bool) -> io::Result<Window> {
         let system = os::page_bytes();
         let least = round_up(least.max(1), system)?;
-        let mut len = round_up(wanted.max(least), system)?;
+        let mut len = round_up(wanted.min(WINDOW_BYTES_MAX).max(least), system)?;
         loop {
             match Window::reserve_exactly(len, page_size, writable) {
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory && len > least => {
@@ -213,7 +216,8 @@ impl Window {
             self.mapped.store(len, Ordering::Release);
             // SAFETY: the marks are private anonymous memory, reached through atomics alone.
             if unsafe { os::zero_again(self.marks.base, self.marks.len()) }.is_err() {
-                (0..self.marks.len()).for_each(|page| self.set_mark(PageId(page), 0));
+                let cell = |page| self.mark_cell(PageId(page));
+                (0..self.marks.len()).filter_map(cell).for_each(|mark| mark.store(0, Ordering::Relaxed));
             }
         }
     }
@@ -302,28 +306,20 @@ impl Window {
         true
     }
 
-    /// The verified mark of a page; 0 for a page outside the window.
-    #[inline]
-    pub(super) fn mark(&self, page: PageId) -> u8 {
-        self.mark_cell(page).map_or(0, |mark| mark.load(Ordering::Relaxed))
-    }
-
-    /// Stores the verified mark of a page; nothing for a page outside the window.
-    #[inline]
-    pub(super) fn set_mark(&self, page: PageId, value: u8) {
-        if let Some(mark) = self.mark_cell(page) {
-            mark.store(value, Ordering::Relaxed);
-        }
-    }
-
-    #[inline]
     fn mark_cell(&self, page: PageId) -> Option<&AtomicU8> {
-        if page.0 >= self.marks.len() {
-            return None;
-        }
-        // SAFETY: inside the table, which is mapped zero memory, one byte per page, for as long as the window lives.
-        Some(unsafe { AtomicU8::from_ptr(self.marks.base.as_ptr().add(page.0 as usize)) })
+        // SAFETY: the table is the window's, as long as said, and lives as long as the borrow.
+        unsafe { mark_cell(self.marks.base, self.marks.len(), page) }
     }
+}
+
+/// The mark of a page in a table of `len` bytes; `None` for a page outside.
+///
+/// # Safety
+/// `table` is mapped memory of `len` bytes, reached through atomics alone, for the lifetime that the caller picks.
+#[inline]
+unsafe fn mark_cell<'a>(table: NonNull<u8>, len: u64, page: PageId) -> Option<&'a AtomicU8> {
+    // SAFETY: inside the table, by the test, and bytes are always aligned and, being mapped, initialised.
+    (page.0 < len).then(|| unsafe { AtomicU8::from_ptr(table.as_ptr().add(page.0 as usize)) })
 }
 
 /// Keeps a window alive for the views that were cloned from one call of `Mapping::view`.
@@ -343,11 +339,14 @@ pub(crate) struct View {
     base: NonNull<u8>,
     /// The length in the window that `pin` keeps.
     mapped: NonNull<AtomicU64>,
+    /// The table of marks of that window, and its length.
+    marks: NonNull<u8>,
+    marks_len: u64,
     pin: Arc<Pin>,
 }
 
-// SAFETY: both pointers lead into the window that `pin` keeps alive, which is `Sync`; one to read-only mapped memory,
-// one to an atomic.
+// SAFETY: the pointers lead into the window that `pin` keeps alive, which is `Sync`: to read-only mapped memory, to an
+// atomic, and to marks that are reached through atomics alone.
 unsafe impl Send for View {}
 // SAFETY: as above.
 unsafe impl Sync for View {}
@@ -355,7 +354,8 @@ unsafe impl Sync for View {}
 impl View {
     pub(super) fn new(window: Arc<Window>) -> View {
         let (base, mapped) = (window.view_base(), NonNull::from(&window.mapped));
-        View { base, mapped, pin: Arc::new(Pin { window }) }
+        let (marks, marks_len) = (window.marks.base, window.marks.len());
+        View { base, mapped, marks, marks_len, pin: Arc::new(Pin { window }) }
     }
 
     /// The bytes `offset..offset + len` of the file, if all of them are mapped.
@@ -385,13 +385,21 @@ impl View {
     /// The verified mark of a page: 0 until somebody stores one, and for a page outside the window.
     #[inline]
     pub(crate) fn mark(&self, page: PageId) -> u8 {
-        self.pin.window.mark(page)
+        self.mark_cell(page).map_or(0, |mark| mark.load(Ordering::Relaxed))
     }
 
     /// Stores the verified mark of a page. Relaxed: a mark that is not seen costs a second verification.
     #[inline]
     pub(crate) fn set_mark(&self, page: PageId, value: u8) {
-        self.pin.window.set_mark(page, value);
+        if let Some(mark) = self.mark_cell(page) {
+            mark.store(value, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn mark_cell(&self, page: PageId) -> Option<&AtomicU8> {
+        // SAFETY: the table of the window that the pin keeps, which lives as long as the borrow of `self`.
+        unsafe { mark_cell(self.marks, self.marks_len, page) }
     }
 
     /// Copies bytes out that others may be storing at the time (metas); `false`: not mapped.
