@@ -16,3 +16,19 @@ mod txn;
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;
 pub use table::codec;
+
+/// The example of the README is compiled where it stands, and run in a directory of its own.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[doc = "```"]
+#[doc = "mod quickstart {"]
+#[doc = include_str!("../examples/quickstart.rs")]
+#[doc = "    pub fn run() {"]
+#[doc = "        let directory = tempfile::tempdir().expect(\"a directory\");"]
+#[doc = "        std::env::set_current_dir(&directory).expect(\"to go there\");"]
+#[doc = "        main().expect(\"the example works\");"]
+#[doc = "    }"]
+#[doc = "}"]
+#[doc = "fn main() { quickstart::run() }"]
+#[doc = "```"]
+struct Readme;

@@ -124,6 +124,6 @@ fn format_tables() {
     let check = |path: &str, text: &str| rules::format_agrees(path, text, &source);
     assert_eq!(lines(check, "docs/format.md", good), []);
     assert_eq!(lines(check, "docs/format.md", &good.replace("| 4 |", "| 5 |")), [4]);
-    assert_eq!(lines(check, "docs/format.md", &good.replace("`B`", "`D`")), [4, 6]);
-    assert_eq!(lines(check, "docs/format.md", &good.replace("| 24 | c | `C` |\n", "")), [5]);
+    assert_eq!(lines(check, "docs/format.md", &good.replace("`B`", "`D`")), [4, 7]);
+    assert_eq!(lines(check, "docs/format.md", &good.replace("| 24 | c | `C` |\n", "")), [6]);
 }
