@@ -4,7 +4,9 @@
 mod error;
 mod ids;
 mod limits;
+mod page;
 mod pager;
+mod tree;
 
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;

@@ -29,7 +29,10 @@ pub(crate) struct AppendHint {
 
 impl AppendHint {
     fn holds<P: PageWrite>(&self, pages: &P, root: &TreeRoot) -> bool {
-        !self.leaf.id.is_none() && self.root == root.ptr.id && self.entries == root.entries && pages.is_dirty(self.leaf.id)
+        !self.leaf.id.is_none()
+            && self.root == root.ptr.id
+            && self.entries == root.entries
+            && pages.is_dirty(self.leaf.id)
     }
 }
 

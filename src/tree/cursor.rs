@@ -135,7 +135,8 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         self.lost = true;
         self.path.descend(self.pages, &self.root, key)?;
         let leaf = leaf_at(self.pages, self.path.leaf().ptr)?;
-        self.take(leaf, self.path.leaf().index())
+        self.take(leaf, self.path.leaf().index());
+        Ok(())
     }
 
     /// Puts the cursor at one end of the tree.
@@ -146,7 +147,8 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         }
         self.lost = true;
         let leaf = self.path.descend_to(self.pages, &self.root, side)?;
-        self.take(leaf, if side == Side::First { 0 } else { leaf.count().wrapping_sub(1) })
+        self.take(leaf, if side == Side::First { 0 } else { leaf.count().wrapping_sub(1) });
+        Ok(())
     }
 
     /// Moves to the near end of the neighbouring leaf, if there is one; else stays.
@@ -158,7 +160,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         });
         match stepped {
             Ok(Some(next)) => {
-                self.take(next, if towards == Side::Last { 0 } else { next.count().wrapping_sub(1) })?;
+                self.take(next, if towards == Side::Last { 0 } else { next.count().wrapping_sub(1) });
                 Ok(true)
             }
             Ok(None) => Ok(false),
@@ -170,10 +172,9 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         }
     }
 
-    fn take(&mut self, leaf: Leaf<'a>, at: usize) -> Result<()> {
+    fn take(&mut self, leaf: Leaf<'a>, at: usize) {
         (self.count, self.at, self.lost) = (leaf.count(), at, false);
         self.leaf = Some(leaf);
-        Ok(())
     }
 
     fn reset(&mut self) {

@@ -39,6 +39,5 @@ pub(crate) fn delete<P: PageWrite>(
         run.free(pages);
     }
     root.entries = entries;
-    after_removal(pages, root, &path)
-        .map(|()| true)
+    after_removal(pages, root, &path).map(|()| true)
 }

@@ -57,12 +57,7 @@ fn insert_in_place<P: PageWrite>(pages: &mut P, id: PageId, at: usize, fresh: &[
 }
 
 /// Puts new levels on top until one page holds all children of the top level.
-fn grow_root<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
-    fresh: Vec<Child>,
-    pattern: Pattern,
-) -> Result<()> {
+fn grow_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, fresh: Vec<Child>, pattern: Pattern) -> Result<()> {
     let mut top = vec![Child { sep: Vec::new(), ptr: root.ptr }];
     top.extend(fresh);
     while top.len() > 1 {

@@ -150,11 +150,7 @@ pub(crate) fn group_children(
 }
 
 /// Halves ranges until each fits. The stack holds at most one range per halving, and ranges only get shorter.
-fn halve(
-    weights: &[usize],
-    all: Range<usize>,
-    fits: impl Fn(Range<usize>) -> bool,
-) -> Option<Vec<Range<usize>>> {
+fn halve(weights: &[usize], all: Range<usize>, fits: impl Fn(Range<usize>) -> bool) -> Option<Vec<Range<usize>>> {
     let mut groups = Vec::new();
     let mut open = vec![all];
     while let Some(range) = open.pop() {
@@ -221,7 +217,9 @@ mod tests {
                 assert_eq!(cut.is_some(), !ways.is_empty());
                 let Some(cut) = cut else { continue };
                 assert!(ways.contains(&cut));
-                let difference = |cut: usize| sizes[..cut].iter().sum::<usize>().abs_diff(total - sizes[..cut].iter().sum::<usize>());
+                let difference = |cut: usize| {
+                    sizes[..cut].iter().sum::<usize>().abs_diff(total - sizes[..cut].iter().sum::<usize>())
+                };
                 if preferred.is_some_and(|p| ways.contains(&p)) {
                     assert_eq!(preferred, Some(cut));
                 } else {
@@ -250,9 +248,7 @@ mod tests {
                 if !fits(&sizes[..seam], 20) || !fits(&sizes[seam..], 20) {
                     continue;
                 }
-                let smaller = |cut: usize| {
-                    sizes[..cut].iter().sum::<usize>().min(sizes[cut..].iter().sum::<usize>())
-                };
+                let smaller = |cut: usize| sizes[..cut].iter().sum::<usize>().min(sizes[cut..].iter().sum::<usize>());
                 match join_leaves(sizes, seam, 20) {
                     Join::Merge => assert!(fits(sizes, 20)),
                     Join::Move(cut) => {
@@ -274,7 +270,10 @@ mod tests {
                     assert!(weights.is_empty());
                     continue;
                 };
-                assert_eq!(groups.iter().cloned().flatten().collect::<Vec<_>>(), (0..weights.len()).collect::<Vec<_>>());
+                assert_eq!(
+                    groups.iter().cloned().flatten().collect::<Vec<_>>(),
+                    (0..weights.len()).collect::<Vec<_>>()
+                );
                 assert!(groups.iter().all(|group| fits(group.clone()) && !group.is_empty()));
             }
         });

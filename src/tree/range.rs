@@ -5,14 +5,15 @@
 //! is inside, and within that part a step compares nothing.
 //!
 //! Invariants:
-//!   R1  all of `ready` of an end lies inside the bounds and has not been given by either end.
-//!   R2  when both ends are in the same leaf, their `ready` parts are equal: that is where they meet.
+//!   G1  all of `ready` of an end lies inside the bounds and has not been given by either end.
+//!   G2  when both ends are in the same leaf, their `ready` parts are equal: that is where they meet.
 //!
-//! Failure: damage is given as one `Err`, and then the range is over.
+//! Failure: a damaged page is given as one `Err`, and then the range is over; a value that cannot be read is an `Err` in
+//! its place, and the entries behind it follow.
 
 use std::ops::{Bound, Range as Indexes};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::page::leaf::Leaf;
 use crate::pager::PageRead;
 
@@ -89,6 +90,12 @@ impl<'a, P: PageRead> Range<'a, P> {
         Ok(())
     }
 
+    /// Ends the range from both sides.
+    fn end_with(&mut self, e: Error) -> Error {
+        (self.front.ready, self.back.ready, self.done) = (0..0, 0..0, true);
+        e
+    }
+
     /// Puts the cursor of an end into the leaf of its bound.
     fn place(&mut self, side: Side) -> Result<()> {
         let (end, bound) = match side {
@@ -159,8 +166,7 @@ impl<'a, P: PageRead> Iterator for Range<'a, P> {
     fn next(&mut self) -> Option<Self::Item> {
         if self.front.ready.is_empty() {
             if let Err(e) = self.refill(Side::First) {
-                self.done = true;
-                return Some(Err(e));
+                return Some(Err(self.end_with(e)));
             }
         }
         let at = self.front.ready.next()?;
@@ -176,8 +182,7 @@ impl<P: PageRead> DoubleEndedIterator for Range<'_, P> {
     fn next_back(&mut self) -> Option<Self::Item> {
         if self.back.ready.is_empty() {
             if let Err(e) = self.refill(Side::Last) {
-                self.done = true;
-                return Some(Err(e));
+                return Some(Err(self.end_with(e)));
             }
         }
         let at = self.back.ready.next_back()?;

@@ -97,12 +97,7 @@ pub(super) fn sizes_of(entries: &[Stored<'_>]) -> Vec<usize> {
 }
 
 /// Writes entries, which fit, into a dirty page.
-pub(super) fn build_leaf<P: PageWrite>(
-    pages: &mut P,
-    tree: TreeId,
-    id: PageId,
-    entries: &[Stored<'_>],
-) -> Result<()> {
+pub(super) fn build_leaf<P: PageWrite>(pages: &mut P, tree: TreeId, id: PageId, entries: &[Stored<'_>]) -> Result<()> {
     let txn = pages.txn();
     let fitted = leaf::build(pages.page_mut(id), id, tree, txn, entries.iter().copied())?;
     assert!(fitted, "the plan gave a leaf more than fits");

@@ -1,0 +1,1 @@
+//! Tests of the tree over a `Vec` of pages.
