@@ -13,9 +13,12 @@ mod table;
 mod tree;
 mod txn;
 
+pub use db::{inspect, CheckReport, Db, Finding, Options, Stats};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;
-pub use table::codec;
+pub use table::{codec, OwnedValue, Range, RangeOwned, ReadTable, Table, TableInfo, TableMut};
+pub use txn::snapshot::ReadTxn;
+pub use txn::write::WriteTxn;
 
 /// The example of the README is compiled where it stands, and run in a directory of its own.
 #[cfg(doctest)]

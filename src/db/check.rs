@@ -48,7 +48,8 @@ pub struct Finding {
     pub page: Option<PageId>,
     /// The table, where the damage is inside one.
     pub table: Option<String>,
-    /// The keys between which entries are affected, as bytes, where known: from, up to.
+    /// The keys between which entries are affected, as bytes: from, and up to but without. Empty bytes stand for the
+    /// beginning and the end of the table.
     pub key_range: Option<(Vec<u8>, Vec<u8>)>,
     /// What is wrong.
     pub what: String,
@@ -112,7 +113,7 @@ impl Audit {
     /// Notes that pages are used, and by whom.
     fn take(&mut self, id: PageId, pages: u64, whose: &str) {
         if let Some(at) = self.map.take(id, pages) {
-            self.add(Some(at), format!("used twice, or outside of the state: by {whose} among others"));
+            self.add(Some(at), used_twice(whose));
         }
     }
 
@@ -122,20 +123,26 @@ impl Audit {
             None if root.tree == TreeId::CATALOG => "the catalog".to_string(),
             None => "the free-space tree".to_string(),
         };
-        let mut taken = Vec::new();
+        let mut twice = Vec::new();
         let mut found = Vec::new();
-        let stats = tree::check(txn.pages(), root, &mut |id, pages| taken.push((id, pages)), &mut |f| found.push(f));
-        for (id, pages) in taken {
-            self.take(id, pages, &whose);
+        let map = &mut self.map;
+        let mut visit = |id, pages| {
+            let wrong = map.take(id, pages);
+            twice.extend(wrong);
+            wrong.is_none()
+        };
+        let stats = tree::check(txn.pages(), root, &mut visit, &mut |finding| found.push(finding));
+        for at in twice {
+            self.add(Some(at), used_twice(&whose));
         }
         if table.is_some() {
             self.report.entries += stats.entries;
         }
         for finding in found {
             self.report.findings.push(Finding {
-                page: finding.page,
+                page: Some(finding.page).filter(|page| !page.is_none()),
                 table: table.map(str::to_string),
-                key_range: finding.key_range,
+                key_range: Some((finding.low.unwrap_or_default(), finding.high.unwrap_or_default())),
                 what: if table.is_some() { finding.what } else { format!("{whose}: {}", finding.what) },
             });
         }
@@ -144,15 +151,14 @@ impl Audit {
     fn tables(&mut self, txn: &ReadTxn) {
         let mut seen = HashSet::new();
         let mut cursor = Cursor::new(txn.pages(), txn.state().catalog);
-        if cursor.seek_first().is_err() {
-            return; // Reported by the walk over the catalog's tree.
-        }
-        // An unreadable rest of the catalog was reported by the walk over its tree.
-        while let Ok(Some((key, value))) = cursor.next() {
+        let mut next = cursor.seek_first();
+        // What cannot be read of the catalog was reported by the walk over its tree.
+        while let Ok(Some((key, value))) = next {
             match named_record(key, value) {
                 Ok((name, record)) => self.table(txn, &name, &record, &mut seen),
                 Err(e) => self.add_error(e, None),
             }
+            next = cursor.next();
         }
     }
 
@@ -196,6 +202,10 @@ impl Audit {
             self.add(None, format!("{} more pages are neither in use nor free", lost.len() - LOST_LISTED));
         }
     }
+}
+
+fn used_twice(whose: &str) -> String {
+    format!("used twice, or outside of the state: by {whose} among others")
 }
 
 fn named_record(key: &[u8], value: &[u8]) -> Result<(String, TableRecord)> {

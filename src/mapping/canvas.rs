@@ -165,3 +165,9 @@ impl Canvas {
         }
     }
 }
+
+impl std::fmt::Debug for Canvas {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Canvas").finish_non_exhaustive()
+    }
+}

@@ -23,6 +23,12 @@ pub(crate) mod locks;
 mod os;
 #[cfg(feature = "testing")]
 mod seam;
+impl std::fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mapping").finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests;
 mod window;

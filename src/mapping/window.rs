@@ -429,3 +429,9 @@ pub(super) fn page_range(id: PageId, pages: u64, page_shift: u32) -> Option<(u64
     let end = id.0.checked_add(pages)?;
     (end <= limit).then(|| (id.0 << page_shift, pages << page_shift))
 }
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").finish_non_exhaustive()
+    }
+}

@@ -102,7 +102,7 @@ impl TxnPages {
         let start = self.page_count;
         let end = start.checked_add(pages).filter(|&end| end <= MAX_U48).ok_or_else(|| self.disk_full(pages))?;
         let needed = end << self.page_shift;
-        if needed > self.mapping.mapped_bytes() {
+        if needed > self.canvas.len_bytes() {
             self.grow(needed)?;
         }
         self.page_count = end;
@@ -113,7 +113,7 @@ impl TxnPages {
     }
 
     fn grow(&mut self, needed: u64) -> Result<()> {
-        let mapped = self.mapping.mapped_bytes();
+        let mapped = self.canvas.len_bytes();
         let step = (mapped / 8).clamp(GROW_MIN_BYTES, GROW_MAX_BYTES);
         let wanted = needed.max(mapped + step).next_multiple_of(GROW_MIN_BYTES);
         let exact = needed.next_multiple_of(1 << self.page_shift);
@@ -137,7 +137,7 @@ impl TxnPages {
             return Ok(());
         }
         let ahead = (self.fresh_pages / 4).min(POPULATE_MAX_PAGES);
-        let mapped_pages = self.mapping.mapped_bytes() >> self.page_shift;
+        let mapped_pages = self.canvas.len_bytes() >> self.page_shift;
         let from = start.max(self.populated_to);
         let to = (end + ahead).min(mapped_pages);
         self.populated_to = to;

@@ -154,9 +154,9 @@ impl FreeCache {
         let from = self.loaded_to.unwrap_or(0);
         let mut found = Vec::with_capacity(LOAD_BATCH);
         let mut cursor = Cursor::new(&*pages, tip.free_space);
-        cursor.seek(&usable_key(PageId(from)))?;
+        let mut next = cursor.seek(&usable_key(PageId(from)))?;
         while found.len() < LOAD_BATCH {
-            match cursor.next()? {
+            match next {
                 Some((key, value)) if key.first() == Some(&TAG_USABLE) => {
                     found.push(decode_usable(key, value, tip.page_count)?);
                 }
@@ -165,6 +165,7 @@ impl FreeCache {
                     break;
                 }
             }
+            next = cursor.next()?;
         }
         if let Some(&(last, _)) = found.last() {
             self.loaded_to = Some(last.0 + 1);
@@ -355,8 +356,8 @@ pub(crate) fn walk<P: PageRead>(
     visit: &mut dyn FnMut(FreeRecord) -> Result<()>,
 ) -> Result<()> {
     let mut cursor = Cursor::new(pages, state.free_space);
-    cursor.seek_first()?;
-    while let Some((key, value)) = cursor.next()? {
+    let mut next = cursor.seek_first()?;
+    while let Some((key, value)) = next {
         match key.first() {
             Some(&TAG_USABLE) => {
                 let (start, len) = decode_usable(key, value, state.page_count)?;
@@ -369,6 +370,7 @@ pub(crate) fn walk<P: PageRead>(
                 }
             }
         }
+        next = cursor.next()?;
     }
     for item in read_list(pages, &state.free_list, state.page_count)? {
         visit(match item.freed {
@@ -395,8 +397,7 @@ fn pending_record(
     page_count: u64,
 ) -> Result<Option<(PendingKey, Vec<FreeItem>)>> {
     let mut cursor = Cursor::new(pages, *root);
-    cursor.seek(&pending_key(from))?;
-    match cursor.next()? {
+    match cursor.seek(&pending_key(from))? {
         None => Ok(None),
         Some((key, value)) => {
             let key = decode_pending_key(key)?;
@@ -407,14 +408,15 @@ fn pending_record(
 
 fn load_best_fit(pages: &mut TxnPages, tip: &State, run: u64) -> Result<()> {
     let mut cursor = Cursor::new(&*pages, tip.free_space);
-    cursor.seek(&big_key(run, PageId(0)))?;
+    let mut next = cursor.seek(&big_key(run, PageId(0)))?;
     // An extent that this transaction has used up is still in the tree: look a little further.
     let mut found = Vec::new();
-    while let Some((key, _)) = cursor.next()?.filter(|_| found.len() < RECLAIM_BATCH) {
+    while let Some((key, _)) = next.filter(|_| found.len() < RECLAIM_BATCH) {
         let Some(rest) = key.strip_prefix(&[TAG_BIG]).filter(|rest| rest.len() == 12) else { break };
         let (len, start) = (from_be48(&rest[..6]), PageId(from_be48(&rest[6..])));
         in_file(start, len, tip.page_count)?;
         found.push((start, len));
+        next = cursor.next()?;
     }
     for (start, len) in found {
         load(pages, start, len)?;

@@ -153,12 +153,13 @@ pub(crate) fn table_records<P: crate::pager::PageRead>(
     root: &crate::page::meta::TreeRoot,
 ) -> Result<Vec<(String, TableRecord)>> {
     let mut cursor = Cursor::new(pages, *root);
-    cursor.seek_first()?;
+    let mut next = cursor.seek_first()?;
     let mut tables = Vec::new();
-    while let Some((key, value)) = cursor.next()? {
+    while let Some((key, value)) = next {
         let name = catalog::name_of(key)?;
         let record = TableRecord::decode(value).map_err(|e| e.with_table(&name))?;
         tables.push((name, record));
+        next = cursor.next()?;
     }
     Ok(tables)
 }

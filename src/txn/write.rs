@@ -348,9 +348,9 @@ impl WriteTxn {
     /// `Corrupt`, `DiskFull` or `Io`; the transaction then has to be aborted.
     pub fn drop_table(&mut self, name: &str) -> Result<bool> {
         self.usable()?;
-        let Some(root) = self.detach(name)? else { return Ok(false) };
+        let Some(mut root) = self.detach(name)? else { return Ok(false) };
         let pages = &mut writer_of(&mut self.writer).pages;
-        let dropped = tree::drop_tree(pages, &root);
+        let dropped = tree::drop_tree(pages, &mut root);
         self.note(None, dropped)?;
         self.catalog_changed = true;
         Ok(true)
