@@ -1,0 +1,293 @@
+//! Branch pages: separators and child pointers, to read.
+//!
+//! Floor: page. `branch_mut` writes what this module reads; the picture is in `layout`.
+//!
+//! Child i holds the keys from separator i up to, not including, separator i + 1. Separator 0 stands for minus
+//! infinity and is not stored. Others are the prefix, then a tail of which four bytes lie in the head.
+//!
+//! Invariants (`parse` checks the first, [`Branch::verify`] all):
+//!   B1  kind, level above 0, no flags, own id, a child; lower = 128 + 16 * count <= upper; the page holds
+//!       `upper` and, behind it, a prefix longer than 24 bytes.
+//!   B2  separators ascend strictly.
+//!   B3  head 0 and slot 0 are zero; head i is the head of tail i, zero padded.
+//!   B4  a slot up to 4 is the length of a tail that lies in its head; others lead to the rest of the tail.
+//!   B5  the rests fill the page from `upper` to its end (or the prefix that lies there), without gap or overlap.
+//!   B6  hint k is the last head of block k, or `u32::MAX` where that block is not full.
+//!   B7  children are pages from 2 on.
+//!
+//! Failure: as in `leaf`. A page that breaks B2 to B6 gives a wrong child, whose level, id and checksum are
+//! checked in turn.
+
+use std::cmp::Ordering;
+
+pub(crate) use super::branch_mut::{build, built_bytes, BranchMut, Child};
+
+use super::header::{self, PageKind};
+use super::layout::{
+    get_u16, get_u32, get_u48, head_of, BRANCH_ARRAY_BYTES, BRANCH_HEADS, BRANCH_PREFIX, BRANCH_PREFIX_MAX,
+    CHILD_BYTES, COUNT, FLAGS, HEAD_BYTES, HINTS, HINTS_BYTES, HINT_COUNT, ID, KIND, LEVEL, LOWER, PREFIX_BYTES,
+    REST_HEADER_BYTES, SLOT_BYTES, UPPER,
+};
+use super::leaf::verify_gapless;
+use super::{bad, compare_prefix, heads};
+use crate::error::DecodeError;
+use crate::ids::{PageId, PagePtr};
+
+/// A branch, to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Branch<'a> {
+    page: &'a [u8],
+    id: PageId,
+    count: usize,
+    prefix_bytes: usize,
+    upper: usize,
+}
+
+/// Where a prefix of this length ends the space of the rests.
+#[inline]
+pub(super) fn rests_end(page_size: usize, prefix_bytes: usize) -> usize {
+    if prefix_bytes > BRANCH_PREFIX_MAX {
+        page_size.saturating_sub(prefix_bytes)
+    } else {
+        page_size
+    }
+}
+
+impl<'a> Branch<'a> {
+    /// Reads page `id` as a branch.
+    #[inline]
+    pub(crate) fn parse(page: &'a [u8], id: PageId) -> Result<Branch<'a>, DecodeError> {
+        let reject = || header::reject(page, id, PageKind::Branch, BRANCH_HEADS, BRANCH_ARRAY_BYTES);
+        let Some(bytes) = page.first_chunk::<BRANCH_HEADS>() else { return Err(reject()) };
+        let count = usize::from(get_u16(bytes, COUNT));
+        let prefix_bytes = usize::from(get_u16(bytes, PREFIX_BYTES));
+        let lower = usize::from(get_u16(bytes, LOWER));
+        let upper = usize::from(get_u16(bytes, UPPER));
+        // One branch for all checks: each of them is almost always good.
+        let good = (bytes[KIND] == PageKind::Branch as u8)
+            & (bytes[LEVEL] > 0)
+            & (get_u16(bytes, FLAGS) == 0)
+            & (get_u48(bytes, ID) == id.0)
+            & (count > 0)
+            & (lower == BRANCH_HEADS + BRANCH_ARRAY_BYTES * count)
+            & (lower <= upper)
+            & (upper <= rests_end(page.len(), prefix_bytes));
+        if !good {
+            return Err(reject());
+        }
+        Ok(Branch { page, id, count, prefix_bytes, upper })
+    }
+
+    /// For `BranchMut`, which parsed the page before and keeps the fields true.
+    #[inline]
+    pub(super) fn trusted(page: &'a [u8], id: PageId, count: usize, prefix_bytes: usize, upper: usize) -> Branch<'a> {
+        Branch { page, id, count, prefix_bytes, upper }
+    }
+
+    /// Number of children.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The level: one more than that of the children.
+    #[inline]
+    pub(crate) fn level(&self) -> u8 {
+        header::page_level(self.page)
+    }
+
+    /// The whole page.
+    #[inline]
+    pub(crate) fn page(&self) -> &'a [u8] {
+        self.page
+    }
+
+    /// The page's id.
+    #[inline]
+    pub(crate) fn id(&self) -> PageId {
+        self.id
+    }
+
+    #[inline]
+    pub(super) fn prefix_bytes(&self) -> usize {
+        self.prefix_bytes
+    }
+
+    /// Start of the lowest rest.
+    #[inline]
+    pub(super) fn upper(&self) -> usize {
+        self.upper
+    }
+
+    /// What all separators begin with.
+    #[inline]
+    pub(crate) fn prefix(&self) -> &'a [u8] {
+        let start =
+            if self.prefix_bytes > BRANCH_PREFIX_MAX { self.page.len() - self.prefix_bytes } else { BRANCH_PREFIX };
+        self.page.get(start..start + self.prefix_bytes).unwrap_or(&[])
+    }
+
+    /// Bytes between the arrays and the rests.
+    pub(crate) fn free_bytes(&self) -> usize {
+        self.upper - (BRANCH_HEADS + BRANCH_ARRAY_BYTES * self.count)
+    }
+
+    /// Bytes that children, separators and a long prefix take; without the 128 that every branch has.
+    pub(crate) fn used_bytes(&self) -> usize {
+        BRANCH_ARRAY_BYTES * self.count + (self.page.len() - self.upper)
+    }
+
+    /// The page from its first head on: heads, slots, children, and what follows.
+    #[inline]
+    fn heads(&self) -> &'a [u8] {
+        self.page.get(BRANCH_HEADS..).unwrap_or(&[])
+    }
+
+    /// Slot `index`; any number, if the index is out of range.
+    #[inline]
+    pub(super) fn slot(&self, index: usize) -> usize {
+        usize::from(get_u16(self.page, BRANCH_HEADS + HEAD_BYTES * self.count + SLOT_BYTES * index))
+    }
+
+    /// The child whose range holds `key`.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> Result<usize, DecodeError> {
+        let mut rest = key;
+        if self.prefix_bytes > 0 {
+            match compare_prefix(key, self.prefix()) {
+                Ordering::Less => return Ok(0),
+                Ordering::Greater => return Ok(self.count - 1),
+                Ordering::Equal => rest = key.get(self.prefix_bytes..).unwrap_or(&[]),
+            }
+        }
+        let head = head_of(rest);
+        let hints = self.page.get(HINTS..).and_then(|hints| hints.first_chunk::<HINTS_BYTES>());
+        let hints = hints.unwrap_or(&[0xff; HINTS_BYTES]);
+        let mut not_above = heads::count_less_hinted(hints, self.heads(), self.count, head);
+        if not_above < self.count && heads::get(self.heads(), not_above) == head {
+            not_above = self.count_equal_heads(not_above, head, rest)?;
+        }
+        // Separator 0 is never above; only damaged heads can say so.
+        Ok(not_above.saturating_sub(1))
+    }
+
+    /// Counts the separators that are at most the key, given that those before `first` are and that separator
+    /// `first` has the key's head. `key_rest` is the key behind the prefix.
+    #[inline(never)]
+    fn count_equal_heads(&self, first: usize, head: u32, key_rest: &[u8]) -> Result<usize, DecodeError> {
+        if !self.tail_not_above(first, key_rest)? {
+            return Ok(first);
+        }
+        let (mut low, mut high) = (first + 1, heads::count_less_or_equal(self.heads(), self.count, head));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.tail_not_above(middle, key_rest)? {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    /// Whether tail `index` is at most `key_rest`, given that their heads are equal.
+    fn tail_not_above(&self, index: usize, key_rest: &[u8]) -> Result<bool, DecodeError> {
+        let slot = self.slot(index);
+        if slot <= HEAD_BYTES {
+            // The padded heads are equal, so the shorter one is the prefix of the other, and lower.
+            return Ok(slot <= key_rest.len());
+        }
+        let (_, rest) = self.rest(slot)?;
+        Ok(key_rest.get(HEAD_BYTES..).is_some_and(|behind_head| rest <= behind_head))
+    }
+
+    /// The bytes of a rest, header included, and without it.
+    pub(super) fn rest(&self, offset: usize) -> Result<(usize, &'a [u8]), DecodeError> {
+        let end = rests_end(self.page.len(), self.prefix_bytes);
+        if offset < self.upper || offset + REST_HEADER_BYTES > end {
+            return Err(bad(self.id, "branch slot", offset as u64, self.upper as u64));
+        }
+        let bytes = usize::from(get_u16(self.page, offset));
+        let start = offset + REST_HEADER_BYTES;
+        match self.page.get(start..start + bytes) {
+            Some(rest) if start + bytes <= end => Ok((REST_HEADER_BYTES + bytes, rest)),
+            _ => Err(bad(self.id, "rest length", bytes as u64, (end - start) as u64)),
+        }
+    }
+
+    /// The pointer to child `index`.
+    #[inline]
+    pub(crate) fn child(&self, index: usize) -> Result<PagePtr, DecodeError> {
+        if index >= self.count {
+            return Err(bad(self.id, "child index", index as u64, self.count as u64));
+        }
+        let at = BRANCH_HEADS + (HEAD_BYTES + SLOT_BYTES) * self.count + CHILD_BYTES * index;
+        let ptr = PagePtr { id: PageId(get_u48(self.page, at)), crc: get_u32(self.page, at + 6) };
+        if ptr.id.0 < 2 {
+            return Err(bad(self.id, "child page", ptr.id.0, 2));
+        }
+        Ok(ptr)
+    }
+
+    /// Puts the whole separator `index` into `into`, in place of what was there. Separator 0 is empty.
+    pub(crate) fn separator_into(&self, index: usize, into: &mut Vec<u8>) -> Result<(), DecodeError> {
+        into.clear();
+        if index >= self.count {
+            return Err(bad(self.id, "separator index", index as u64, self.count as u64));
+        }
+        if index == 0 {
+            return Ok(());
+        }
+        let head = heads::get(self.heads(), index).to_be_bytes();
+        let slot = self.slot(index);
+        into.extend_from_slice(self.prefix());
+        into.extend_from_slice(&head[..slot.min(HEAD_BYTES)]);
+        if slot > HEAD_BYTES {
+            into.extend_from_slice(self.rest(slot)?.1);
+        }
+        Ok(())
+    }
+
+    /// Checks B2 to B7. For `check`, not for lookups.
+    pub(crate) fn verify(&self) -> Result<(), DecodeError> {
+        let mut rests = Vec::new();
+        let (mut last, mut separator) = (Vec::new(), Vec::new());
+        for index in 0..self.count {
+            self.child(index)?;
+            self.separator_into(index, &mut separator)?;
+            if index > 1 && last >= separator {
+                return Err(bad(self.id, "order of separators at", index as u64, index as u64));
+            }
+            self.verify_head(index, &separator)?;
+            let slot = self.slot(index);
+            if slot > HEAD_BYTES {
+                let (bytes, rest) = self.rest(slot)?;
+                if rest.is_empty() {
+                    return Err(bad(self.id, "rest length", 0, 1));
+                }
+                rests.push((slot, bytes));
+            }
+            std::mem::swap(&mut last, &mut separator);
+        }
+        for index in 0..HINT_COUNT {
+            let found = get_u32(self.page, HINTS + HEAD_BYTES * index);
+            let expected = heads::hint(self.heads(), self.count, index);
+            if found != expected {
+                return Err(bad(self.id, "hint", found.into(), expected.into()));
+            }
+        }
+        let end = rests_end(self.page.len(), self.prefix_bytes);
+        verify_gapless(rests, self.upper, end)
+            .map_err(|(found, expected)| bad(self.id, "branch slot (rests are gapless)", found as u64, expected as u64))
+    }
+
+    /// Checks B3 for one separator: nothing in the head behind a short tail.
+    fn verify_head(&self, index: usize, separator: &[u8]) -> Result<(), DecodeError> {
+        let found = heads::get(self.heads(), index);
+        let expected = if index == 0 { 0 } else { head_of(separator.get(self.prefix_bytes..).unwrap_or(&[])) };
+        if found != expected || (index == 0 && self.slot(0) != 0) {
+            return Err(bad(self.id, "separator head", found.into(), expected.into()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! The free list: extents that the free-space tree could not take up in its own commit.
+//!
+//! Floor: page. A run like an overflow run: header with run length, then
+//!
+//!     32 item count u32 | 36 zero u32 | 40 items, 24 bytes each: start u48, pages u48, born u48, freed u48
+//!
+//! Failure: a count that the run cannot hold, or an item that names no pages, is a `DecodeError`.
+
+use super::header::{self, PageKind};
+use super::layout::{get_u32, get_u48, put_u32, put_u48, FREE_ITEM_BYTES, FREE_LIST_COUNT, FREE_LIST_ITEMS};
+use super::{bad, checksum};
+use crate::error::DecodeError;
+use crate::ids::{PageId, TreeId, TxnId, MAX_U48};
+
+/// An extent: pages from `start`, written by transaction `born`, given up by `freed`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FreeItem {
+    pub(crate) start: PageId,
+    pub(crate) pages: u64,
+    pub(crate) born: TxnId,
+    pub(crate) freed: TxnId,
+}
+
+/// Pages that a list of `items` takes.
+pub(crate) fn run_pages(page_size: usize, items: usize) -> u64 {
+    (items * FREE_ITEM_BYTES + FREE_LIST_ITEMS).div_ceil(page_size) as u64
+}
+
+/// Writes and seals a list; the slice is the whole run. Returns the checksum for the pointer.
+///
+/// A slice that does not hold the items is a bug of ours.
+pub(crate) fn write(run: &mut [u8], page_size: usize, id: PageId, txn: TxnId, items: &[FreeItem]) -> u32 {
+    assert!(run.len() % page_size == 0 && run.len() as u64 >= run_pages(page_size, items.len()) * page_size as u64);
+    let pages = (run.len() / page_size) as u64;
+    header::init(run, PageKind::FreeList, 0, id, TreeId::FREE_SPACE, txn);
+    header::put_run_pages(run, pages);
+    put_u32(run, FREE_LIST_COUNT, items.len() as u32);
+    for (place, item) in run[FREE_LIST_ITEMS..].chunks_exact_mut(FREE_ITEM_BYTES).zip(items) {
+        put_u48(place, 0, item.start.0);
+        put_u48(place, 6, item.pages);
+        put_u48(place, 12, item.born.0);
+        put_u48(place, 18, item.freed.0);
+    }
+    checksum::seal(run)
+}
+
+/// Reads the list that begins with page `id`; the slice is the whole run.
+pub(crate) fn read(run: &[u8], id: PageId) -> Result<Vec<FreeItem>, DecodeError> {
+    header::read_run(run, id, PageKind::FreeList)?;
+    let count = get_u32(run, FREE_LIST_COUNT) as usize;
+    let places = run.get(FREE_LIST_ITEMS..).unwrap_or(&[]);
+    let most = places.len() / FREE_ITEM_BYTES;
+    if count > most {
+        return Err(bad(id, "free list item count", count as u64, most as u64));
+    }
+    places.chunks_exact(FREE_ITEM_BYTES).take(count).map(|place| read_item(place, id)).collect()
+}
+
+fn read_item(place: &[u8], id: PageId) -> Result<FreeItem, DecodeError> {
+    let item = FreeItem {
+        start: PageId(get_u48(place, 0)),
+        pages: get_u48(place, 6),
+        born: TxnId(get_u48(place, 12)),
+        freed: TxnId(get_u48(place, 18)),
+    };
+    if item.start.0 < 2 {
+        return Err(bad(id, "free list item start", item.start.0, 2));
+    }
+    if item.pages == 0 || item.start.0 + item.pages > MAX_U48 {
+        return Err(bad(id, "free list item pages", item.pages, MAX_U48 - item.start.0));
+    }
+    Ok(item)
+}

@@ -1,0 +1,192 @@
+//! The page header: the 32 bytes that leaf, branch, overflow run and free list begin with.
+//!
+//! Floor: page. [`Header::read`] is for those who want all fields (check, salvage, inspect); `leaf` and `branch`
+//! read the few fields of their hot path themselves and come here only to name what is wrong.
+//!
+//! Failure: an unknown kind, a reserved flag or another page's id is a `DecodeError`.
+
+use super::bad;
+use super::layout::{
+    get_u16, get_u32, get_u48, put_u32, put_u48, CHECKSUM, COUNT, FLAGS, HEADER_BYTES, ID, KIND, LEVEL, LOWER,
+    PREFIX_BYTES, RUN_PAGES, TREE, TXN, UPPER,
+};
+use crate::error::DecodeError;
+use crate::ids::{PageId, TreeId, TxnId};
+
+/// What a page is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum PageKind {
+    Leaf = 1,
+    Branch = 2,
+    Overflow = 3,
+    FreeList = 4,
+}
+
+impl PageKind {
+    fn from_byte(byte: u8) -> Option<PageKind> {
+        match byte {
+            1 => Some(PageKind::Leaf),
+            2 => Some(PageKind::Branch),
+            3 => Some(PageKind::Overflow),
+            4 => Some(PageKind::FreeList),
+            _ => None,
+        }
+    }
+}
+
+/// All fields of a page header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Header {
+    pub(crate) checksum: u32,
+    pub(crate) kind: PageKind,
+    pub(crate) level: u8,
+    pub(crate) count: u16,
+    /// Leaf and branch only, like `lower` and `upper`; see [`Header::run_pages`] for the others.
+    pub(crate) prefix_bytes: u16,
+    pub(crate) lower: u16,
+    pub(crate) upper: u16,
+    pub(crate) flags: u16,
+    pub(crate) id: PageId,
+    pub(crate) txn: TxnId,
+    pub(crate) tree: TreeId,
+}
+
+impl Header {
+    /// Reads the header of page `id`. Kind and flags must be ones that this build knows, the id the page's own.
+    pub(crate) fn read(page: &[u8], id: PageId) -> Result<Header, DecodeError> {
+        let Some(bytes) = page.first_chunk::<HEADER_BYTES>() else {
+            return Err(bad(id, "page size", page.len() as u64, HEADER_BYTES as u64));
+        };
+        let header = Header {
+            checksum: get_u32(bytes, CHECKSUM),
+            kind: page_kind(bytes, id)?,
+            level: bytes[LEVEL],
+            count: get_u16(bytes, COUNT),
+            prefix_bytes: get_u16(bytes, PREFIX_BYTES),
+            lower: get_u16(bytes, LOWER),
+            upper: get_u16(bytes, UPPER),
+            flags: get_u16(bytes, FLAGS),
+            id: PageId(get_u48(bytes, ID)),
+            txn: TxnId(get_u48(bytes, TXN)),
+            tree: TreeId(get_u32(bytes, TREE)),
+        };
+        if header.flags != 0 {
+            return Err(bad(id, "page flags (a variant that this build does not read)", header.flags.into(), 0));
+        }
+        if header.id != id {
+            return Err(bad(id, "page id", header.id.0, id.0));
+        }
+        Ok(header)
+    }
+
+    /// Pages of the run that an overflow run's or free list's header tells; 1 for other kinds.
+    pub(crate) fn run_pages(&self) -> u64 {
+        match self.kind {
+            PageKind::Leaf | PageKind::Branch => 1,
+            PageKind::Overflow | PageKind::FreeList => {
+                u64::from(self.prefix_bytes) | u64::from(self.lower) << 16 | u64::from(self.upper) << 32
+            }
+        }
+    }
+}
+
+/// The transaction that wrote the page.
+#[inline]
+pub(crate) fn page_txn(page: &[u8]) -> TxnId {
+    TxnId(get_u48(page, TXN))
+}
+
+/// The page's level: 0 for a leaf.
+#[inline]
+pub(crate) fn page_level(page: &[u8]) -> u8 {
+    page.get(LEVEL).copied().unwrap_or(0)
+}
+
+/// The page's own id, as it says.
+#[inline]
+pub(crate) fn page_id(page: &[u8]) -> PageId {
+    PageId(get_u48(page, ID))
+}
+
+/// The tree that the page says it belongs to.
+#[inline]
+pub(crate) fn page_tree(page: &[u8]) -> TreeId {
+    TreeId(get_u32(page, TREE))
+}
+
+/// The page's kind.
+#[inline]
+pub(crate) fn page_kind(page: &[u8], id: PageId) -> Result<PageKind, DecodeError> {
+    let byte = page.get(KIND).copied().unwrap_or(0);
+    PageKind::from_byte(byte).ok_or_else(|| bad(id, "page kind", byte.into(), PageKind::Leaf as u64))
+}
+
+/// Zeroes the page and gives it a header: no entries, no checksum yet.
+pub(crate) fn init(page: &mut [u8], kind: PageKind, level: u8, id: PageId, tree: TreeId, txn: TxnId) {
+    page.fill(0);
+    stamp(page, kind, level, id, tree, txn);
+}
+
+/// Writes kind, level, id, tree and txn; the caller writes the fields between.
+pub(super) fn stamp(page: &mut [u8], kind: PageKind, level: u8, id: PageId, tree: TreeId, txn: TxnId) {
+    if let Some(place) = page.get_mut(KIND..=LEVEL) {
+        place.copy_from_slice(&[kind as u8, level]);
+    }
+    put_u48(page, ID, id.0);
+    put_u48(page, TXN, txn.0);
+    put_u32(page, TREE, tree.0);
+}
+
+/// Makes a copied page the one that transaction `txn` wrote as page `id`.
+pub(crate) fn restamp(page: &mut [u8], id: PageId, txn: TxnId) {
+    put_u48(page, ID, id.0);
+    put_u48(page, TXN, txn.0);
+}
+
+/// Names what is wrong with a leaf or branch whose cheap check failed.
+#[cold]
+#[inline(never)]
+pub(super) fn reject(page: &[u8], id: PageId, kind: PageKind, arrays: usize, array_bytes: usize) -> DecodeError {
+    let header = match Header::read(page, id) {
+        Ok(header) => header,
+        Err(e) => return e,
+    };
+    let (count, lower, upper) = (u64::from(header.count), u64::from(header.lower), u64::from(header.upper));
+    let lower_expected = (arrays + array_bytes * usize::from(header.count)) as u64;
+    let leaf = kind == PageKind::Leaf;
+    if header.kind != kind {
+        bad(id, "page kind", header.kind as u64, kind as u64)
+    } else if leaf != (header.level == 0) {
+        bad(id, "page level", header.level.into(), u64::from(!leaf))
+    } else if !leaf && count == 0 {
+        bad(id, "child count", 0, 1)
+    } else if lower != lower_expected {
+        bad(id, "lower bound of free space", lower, lower_expected)
+    } else if upper < lower {
+        bad(id, "upper bound of free space", upper, lower)
+    } else if upper > page.len() as u64 {
+        bad(id, "upper bound of free space", upper, page.len() as u64)
+    } else {
+        bad(id, "prefix length", header.prefix_bytes.into(), page.len() as u64 - upper)
+    }
+}
+
+/// Writes the run length of an overflow run or free list.
+pub(super) fn put_run_pages(page: &mut [u8], pages: u64) {
+    put_u48(page, RUN_PAGES, pages);
+}
+
+/// Checks the header of a run of `kind`: the slice is exactly the run that the header tells.
+pub(super) fn read_run(run: &[u8], id: PageId, kind: PageKind) -> Result<Header, DecodeError> {
+    let header = Header::read(run, id)?;
+    if header.kind != kind {
+        return Err(bad(id, "page kind", header.kind as u64, kind as u64));
+    }
+    let (bytes, pages) = (run.len() as u64, header.run_pages());
+    let page_size = bytes.checked_div(pages).and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
+    if !crate::limits::page_size_ok(page_size) || bytes % pages != 0 {
+        return Err(bad(id, "run length", pages, bytes / crate::limits::PAGE_SIZE_MIN as u64));
+    }
+    Ok(header)
+}

@@ -1,0 +1,219 @@
+//! Where every field of a page lies: the only place that knows offsets.
+//!
+//! Floor: page. All numbers are little-endian. A page is a power of two from 4 KiB to 32 KiB.
+//!
+//! Header, of every page but the metas (an overflow run and a free list have it on their first page):
+//!
+//!     0        4    5     6     8      10    12    14    16    22    28   32
+//!     | crc32  |kind|level|count|prefix|lower|upper|flags| id  | txn |tree|
+//!                               |  run pages (u48) |                        overflow run, free list
+//!
+//! Leaf: the arrays grow up from 32, the entries grow down from the page's end.
+//!
+//!     | header 32 | head u32 [count] | slot u16 [count] | gap | entries |
+//!                                                       ^lower ^upper
+//!     entry: | klen bits 0-13, value kind bits 14-15 | vlen u16 | key | value part |
+//!     value part: the value, or { first page u48, crc of the run u32, value length u64 }
+//!
+//! Branch: rests grow down from the page's end, or from the prefix when that lies there.
+//!
+//!     | header 32 | zero 8 | prefix 24 | hint u32 [16] | head [count] | slot [count] | child [count] | gap | rests |
+//!     32          40       64         128                                                         ^lower ^upper
+//!     child: | page u48 | crc u32 |      rest: | length u16 | bytes of the separator behind prefix and head |
+//!     slot of a branch: 0..=4 is the length of a tail that lies in the head; else the offset of the rest
+//!
+//! Failure: the readers are total: a read past the end of the slice gives zeros, which no length check of the
+//! page layer accepts, so no offset from a page can panic here. Writers past the end are a bug of ours: they
+//! assert in debug builds and write nothing.
+
+/// Bytes of the page header.
+pub(crate) const HEADER_BYTES: usize = 32;
+
+pub(crate) const CHECKSUM: usize = 0;
+pub(crate) const KIND: usize = 4;
+pub(crate) const LEVEL: usize = 5;
+pub(crate) const COUNT: usize = 6;
+pub(crate) const PREFIX_BYTES: usize = 8;
+/// Overflow runs and free lists: pages of the run, u48, in place of prefix length, lower and upper.
+pub(crate) const RUN_PAGES: usize = 8;
+pub(crate) const LOWER: usize = 10;
+pub(crate) const UPPER: usize = 12;
+pub(crate) const FLAGS: usize = 14;
+pub(crate) const ID: usize = 16;
+pub(crate) const TXN: usize = 22;
+pub(crate) const TREE: usize = 28;
+
+/// Start of what a page's checksum covers.
+pub(crate) const CHECKED: usize = 4;
+
+/// Bytes of one head.
+pub(crate) const HEAD_BYTES: usize = 4;
+/// Bytes of one slot.
+pub(crate) const SLOT_BYTES: usize = 2;
+
+/// First head of a leaf.
+pub(crate) const LEAF_HEADS: usize = HEADER_BYTES;
+/// What an entry takes in the arrays of a leaf.
+pub(crate) const LEAF_ARRAY_BYTES: usize = HEAD_BYTES + SLOT_BYTES;
+/// Bytes of an entry before its key.
+pub(crate) const ENTRY_HEADER_BYTES: usize = 4;
+/// Bits of the first word of an entry that hold the key's length.
+pub(crate) const KEY_BYTES_BITS: u32 = 14;
+/// Longest key that an entry can describe.
+pub(crate) const KEY_BYTES_MAX: usize = (1 << KEY_BYTES_BITS) - 1;
+/// Bytes of the value part that points at an overflow run.
+pub(crate) const OVERFLOW_PTR_BYTES: usize = 18;
+
+/// Where a short prefix of a branch lies.
+pub(crate) const BRANCH_PREFIX: usize = 40;
+/// Longest prefix that lies at [`BRANCH_PREFIX`]; a longer one lies at the end of the page.
+pub(crate) const BRANCH_PREFIX_MAX: usize = 24;
+/// First hint of a branch: the hints fill one cache line.
+pub(crate) const HINTS: usize = 64;
+/// Number of hints.
+pub(crate) const HINT_COUNT: usize = 16;
+/// Bytes of all hints.
+pub(crate) const HINTS_BYTES: usize = HINT_COUNT * HEAD_BYTES;
+/// First head of a branch.
+pub(crate) const BRANCH_HEADS: usize = 128;
+/// Bytes of a child pointer.
+pub(crate) const CHILD_BYTES: usize = 10;
+/// What a child takes in the arrays of a branch.
+pub(crate) const BRANCH_ARRAY_BYTES: usize = HEAD_BYTES + SLOT_BYTES + CHILD_BYTES;
+/// Bytes of a rest before its bytes.
+pub(crate) const REST_HEADER_BYTES: usize = 2;
+
+/// First value byte of an overflow run.
+pub(crate) const OVERFLOW_VALUE: usize = HEADER_BYTES;
+
+/// Number of items of a free list, u32.
+pub(crate) const FREE_LIST_COUNT: usize = 32;
+/// First item of a free list.
+pub(crate) const FREE_LIST_ITEMS: usize = 40;
+/// Bytes of an item: start, pages, born, freed, each u48.
+pub(crate) const FREE_ITEM_BYTES: usize = 24;
+
+/// The record of a meta slot.
+pub(crate) mod meta {
+    /// First bytes of the file: not ASCII, with both line ends and the end-of-file of DOS, so that a transfer
+    /// in text mode shows.
+    pub(crate) const MAGIC_BYTES: [u8; 8] = [0x89, b'M', b'L', b'F', 0x0D, 0x0A, 0x1A, 0x0A];
+    pub(crate) const MAGIC: usize = 0;
+    pub(crate) const VERSION: usize = 8;
+    pub(crate) const PAGE_SIZE: usize = 12;
+    pub(crate) const REQUIRED: usize = 16;
+    pub(crate) const OPTIONAL: usize = 24;
+    pub(crate) const UUID: usize = 32;
+    pub(crate) const TXN: usize = 48;
+    pub(crate) const PAGE_COUNT: usize = 56;
+    pub(crate) const CATALOG: usize = 64;
+    pub(crate) const FREE_SPACE: usize = 88;
+    pub(crate) const SPILL: usize = 112;
+    pub(crate) const NEXT_TREE: usize = 128;
+    pub(crate) const LOG: usize = 136;
+    pub(crate) const RESERVED: usize = 176;
+    pub(crate) const CHECKSUM: usize = 252;
+    /// Bytes of one copy. The place of magic, version, page size and checksum is the same in every version.
+    pub(crate) const RECORD_BYTES: usize = 256;
+}
+
+/// Bytes of a tree root: page u48, crc u32, height u8, zero u8, entries u64, tree u32.
+pub(crate) const TREE_ROOT_BYTES: usize = 24;
+
+const _: () = {
+    assert!(CHECKED == CHECKSUM + 4 && KIND == CHECKED && RUN_PAGES + 6 == FLAGS);
+    assert!(TXN == ID + 6 && TREE == TXN + 6 && HEADER_BYTES == TREE + 4);
+    assert!(BRANCH_PREFIX + BRANCH_PREFIX_MAX == HINTS && HINTS + HINTS_BYTES == BRANCH_HEADS);
+    assert!(HINTS % 64 == 0 && HINTS_BYTES == 64);
+    assert!(LEAF_ARRAY_BYTES == 6 && BRANCH_ARRAY_BYTES == 16);
+    // In-page offsets, the page's end included, fit 16 bits, and a slot of a branch above 4 is an offset.
+    assert!(crate::limits::PAGE_SIZE_MAX <= u16::MAX as usize && BRANCH_HEADS > HEAD_BYTES);
+    assert!(crate::limits::max_key_bytes(crate::limits::PAGE_SIZE_MAX) <= KEY_BYTES_MAX);
+    assert!(crate::limits::max_inline_value_bytes(crate::limits::PAGE_SIZE_MAX) <= u16::MAX as usize);
+    assert!(FREE_LIST_ITEMS % 8 == 0 && FREE_LIST_COUNT == HEADER_BYTES);
+    assert!(meta::FREE_SPACE == meta::CATALOG + TREE_ROOT_BYTES && meta::SPILL == meta::FREE_SPACE + TREE_ROOT_BYTES);
+    assert!(
+        meta::NEXT_TREE == meta::SPILL + 16 && meta::LOG == meta::NEXT_TREE + 8 && meta::RESERVED == meta::LOG + 40
+    );
+    assert!(meta::RECORD_BYTES == meta::CHECKSUM + 4);
+    assert!(meta::RECORD_BYTES <= 512, "a copy lies in one sector");
+    // Two entries of the largest key and inline value fit a leaf; three children with the longest separators
+    // fit a branch: a split always succeeds.
+    assert!(largest_two_fit(crate::limits::PAGE_SIZE_MIN) && largest_two_fit(crate::limits::PAGE_SIZE_MAX));
+};
+
+const fn largest_two_fit(page_size: usize) -> bool {
+    let key = crate::limits::max_key_bytes(page_size);
+    let entry = LEAF_ARRAY_BYTES + ENTRY_HEADER_BYTES + key + crate::limits::max_inline_value_bytes(page_size);
+    let child = BRANCH_ARRAY_BYTES + REST_HEADER_BYTES + key;
+    HEADER_BYTES + 2 * entry <= page_size && BRANCH_HEADS + 3 * child <= page_size
+}
+
+/// The head of a key: its first four bytes after the page's prefix, zero padded, as a big-endian number.
+///
+/// Heads order like the bytes they come from, but equal heads say nothing: zero padding makes "a" and "a\0" alike.
+#[inline]
+pub(crate) fn head_of(key_rest: &[u8]) -> u32 {
+    if let Some(bytes) = key_rest.first_chunk::<4>() {
+        return u32::from_be_bytes(*bytes);
+    }
+    key_rest.iter().zip([24, 16, 8]).fold(0, |head, (&byte, shift)| head | u32::from(byte) << shift)
+}
+
+#[inline]
+fn chunk<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..).and_then(|rest| rest.first_chunk::<N>()).copied().unwrap_or([0; N])
+}
+
+#[inline]
+pub(crate) fn get_u16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(chunk(bytes, at))
+}
+
+#[inline]
+pub(crate) fn get_u32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(chunk(bytes, at))
+}
+
+#[inline]
+pub(crate) fn get_u48(bytes: &[u8], at: usize) -> u64 {
+    let [a, b, c, d, e, f] = chunk(bytes, at);
+    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+}
+
+#[inline]
+pub(crate) fn get_u64(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(chunk(bytes, at))
+}
+
+#[inline]
+fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
+    let place = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<N>());
+    debug_assert!(place.is_some(), "write of {N} bytes at {at} past the end");
+    if let Some(place) = place {
+        *place = value;
+    }
+}
+
+#[inline]
+pub(crate) fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
+    put(bytes, at, value.to_le_bytes());
+}
+
+#[inline]
+pub(crate) fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
+    put(bytes, at, value.to_le_bytes());
+}
+
+/// Writes the low 48 bits; a page id or transaction id above them is a bug of ours.
+#[inline]
+pub(crate) fn put_u48(bytes: &mut [u8], at: usize, value: u64) {
+    debug_assert!(value <= crate::ids::MAX_U48);
+    let [a, b, c, d, e, f, _, _] = value.to_le_bytes();
+    put(bytes, at, [a, b, c, d, e, f]);
+}
+
+#[inline]
+pub(crate) fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
+    put(bytes, at, value.to_le_bytes());
+}

@@ -1,0 +1,361 @@
+//! Leaf pages: sorted entries of key and value in one page, to read.
+//!
+//! Floor: page. `leaf_mut` writes what this module reads; the picture is in `layout`.
+//!
+//! Invariants (`parse` checks the first, [`Leaf::verify`] all):
+//!   L1  kind, level 0, no flags, own id; lower = 32 + 6 * count <= upper <= page size.
+//!   L2  keys ascend strictly.
+//!   L3  all keys begin with the same `prefix_bytes` bytes.
+//!   L4  head i is the head of key i behind the prefix.
+//!   L5  the entries fill the page from `upper` to its end without gap or overlap, in any order.
+//! Keys are stored whole: the prefix is only skipped by the heads.
+//!
+//! Failure: an offset or length that leaves the page, or a reserved value kind, is a `DecodeError` from the call
+//! that meets it. A page that breaks L2 to L5 gives wrong answers but no panic; its checksum stands against that.
+
+use std::cmp::Ordering;
+
+pub(crate) use super::leaf_mut::{build, copy_range, entry_size, LeafMut};
+
+use super::header::{self, PageKind};
+use super::layout::{
+    get_u16, get_u32, get_u48, get_u64, head_of, COUNT, ENTRY_HEADER_BYTES, FLAGS, HEADER_BYTES, HEAD_BYTES, ID,
+    KEY_BYTES_BITS, KEY_BYTES_MAX, KIND, LEAF_ARRAY_BYTES, LEAF_HEADS, LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES,
+    SLOT_BYTES, UPPER,
+};
+use super::{bad, compare_prefix, heads};
+use crate::error::DecodeError;
+use crate::ids::{PageId, PagePtr};
+use crate::limits::MAX_VALUE_BYTES;
+
+/// A pointer to a value that lies in an overflow run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct OverflowPtr {
+    /// First page and checksum of the run.
+    pub(crate) ptr: PagePtr,
+    /// Length of the value in bytes.
+    pub(crate) len: u64,
+}
+
+/// What a leaf stores for a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LeafValue<'a> {
+    Inline(&'a [u8]),
+    Overflow(OverflowPtr),
+}
+
+/// Value kinds of an entry, as stored. 2 and 3 are reserved for duplicate values.
+pub(super) const INLINE: u16 = 0;
+pub(super) const OVERFLOW: u16 = 1;
+
+/// A leaf, to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Leaf<'a> {
+    page: &'a [u8],
+    id: PageId,
+    count: usize,
+    prefix_bytes: usize,
+    upper: usize,
+}
+
+/// Where the parts of an entry lie, checked to lie inside the page.
+#[derive(Clone, Copy)]
+pub(super) struct EntryAt {
+    pub(super) offset: usize,
+    pub(super) key_bytes: usize,
+    pub(super) value_bytes: usize,
+    pub(super) kind: u16,
+}
+
+impl EntryAt {
+    /// Bytes of the entry behind `offset`.
+    pub(super) fn bytes(&self) -> usize {
+        ENTRY_HEADER_BYTES + self.key_bytes + self.value_bytes
+    }
+}
+
+impl<'a> Leaf<'a> {
+    /// Reads page `id` as a leaf.
+    #[inline]
+    pub(crate) fn parse(page: &'a [u8], id: PageId) -> Result<Leaf<'a>, DecodeError> {
+        const LEAF_LEVEL_0: u16 = PageKind::Leaf as u16;
+        let reject = || header::reject(page, id, PageKind::Leaf, LEAF_HEADS, LEAF_ARRAY_BYTES);
+        let Some(bytes) = page.first_chunk::<HEADER_BYTES>() else { return Err(reject()) };
+        let count = usize::from(get_u16(bytes, COUNT));
+        let lower = usize::from(get_u16(bytes, LOWER));
+        let upper = usize::from(get_u16(bytes, UPPER));
+        // One branch for all checks: each of them is almost always good.
+        let good = (get_u16(bytes, KIND) == LEAF_LEVEL_0)
+            & (get_u16(bytes, FLAGS) == 0)
+            & (get_u48(bytes, ID) == id.0)
+            & (lower == LEAF_HEADS + LEAF_ARRAY_BYTES * count)
+            & (lower <= upper)
+            & (upper <= page.len());
+        if !good {
+            return Err(reject());
+        }
+        Ok(Leaf { page, id, count, prefix_bytes: usize::from(get_u16(bytes, PREFIX_BYTES)), upper })
+    }
+
+    /// For `LeafMut`, which parsed the page before and keeps the fields true.
+    #[inline]
+    pub(super) fn trusted(page: &'a [u8], id: PageId, count: usize, prefix_bytes: usize, upper: usize) -> Leaf<'a> {
+        Leaf { page, id, count, prefix_bytes, upper }
+    }
+
+    /// Number of entries.
+    #[inline]
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The whole page.
+    #[inline]
+    pub(crate) fn page(&self) -> &'a [u8] {
+        self.page
+    }
+
+    /// The page's id.
+    #[inline]
+    pub(crate) fn id(&self) -> PageId {
+        self.id
+    }
+
+    /// Length of what all keys begin with and heads skip.
+    #[inline]
+    pub(crate) fn prefix_bytes(&self) -> usize {
+        self.prefix_bytes
+    }
+
+    /// Start of the lowest entry.
+    #[inline]
+    pub(super) fn upper(&self) -> usize {
+        self.upper
+    }
+
+    /// Bytes between the arrays and the entries.
+    pub(crate) fn free_bytes(&self) -> usize {
+        self.upper - (LEAF_HEADS + LEAF_ARRAY_BYTES * self.count)
+    }
+
+    /// Bytes that the entries take, with their heads and slots.
+    pub(crate) fn used_bytes(&self) -> usize {
+        LEAF_ARRAY_BYTES * self.count + (self.page.len() - self.upper)
+    }
+
+    /// The page from its first head on: heads, slots, and what follows.
+    #[inline]
+    fn heads(&self) -> &'a [u8] {
+        self.page.get(LEAF_HEADS..).unwrap_or(&[])
+    }
+
+    /// Offset of entry `index`; any number, if the index is out of range.
+    #[inline]
+    pub(super) fn slot(&self, index: usize) -> usize {
+        usize::from(get_u16(self.page, LEAF_HEADS + HEAD_BYTES * self.count + SLOT_BYTES * index))
+    }
+
+    /// The entry of `key`, if the leaf has it.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> Result<Option<usize>, DecodeError> {
+        // A key that does not share the prefix fails the comparison of whole keys below.
+        let Some(rest) = key.get(self.prefix_bytes..) else { return Ok(None) };
+        let head = head_of(rest);
+        let at = heads::count_less(self.heads(), self.count, head);
+        if at >= self.count || heads::get(self.heads(), at) != head {
+            return Ok(None);
+        }
+        if self.key(at)? == key {
+            return Ok(Some(at));
+        }
+        let (at, found) = self.search_equal_heads(at, head, key)?;
+        Ok(found.then_some(at))
+    }
+
+    /// The first entry whose key is at least `key`, and whether it is equal.
+    #[inline]
+    pub(crate) fn lower_bound(&self, key: &[u8]) -> Result<(usize, bool), DecodeError> {
+        if self.count == 0 {
+            return Ok((0, false));
+        }
+        if self.prefix_bytes > 0 {
+            match compare_prefix(key, self.prefix()?) {
+                Ordering::Less => return Ok((0, false)),
+                Ordering::Greater => return Ok((self.count, false)),
+                Ordering::Equal => {}
+            }
+        }
+        let head = head_of(key.get(self.prefix_bytes..).unwrap_or(&[]));
+        let at = heads::count_less(self.heads(), self.count, head);
+        if at >= self.count || heads::get(self.heads(), at) != head {
+            return Ok((at, false));
+        }
+        self.search_equal_heads(at, head, key)
+    }
+
+    /// Lower bound of `key` among the entries from `first` on that have its head.
+    #[inline(never)]
+    fn search_equal_heads(&self, first: usize, head: u32, key: &[u8]) -> Result<(usize, bool), DecodeError> {
+        match self.key(first)?.cmp(key) {
+            Ordering::Equal => return Ok((first, true)),
+            Ordering::Greater => return Ok((first, false)),
+            Ordering::Less => {}
+        }
+        let (mut low, mut high) = (first + 1, heads::count_less_or_equal(self.heads(), self.count, head));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.key(middle)?.cmp(key) {
+                Ordering::Equal => return Ok((middle, true)),
+                Ordering::Greater => high = middle,
+                Ordering::Less => low = middle + 1,
+            }
+        }
+        Ok((low, false))
+    }
+
+    /// What all keys begin with. The leaf must have an entry.
+    pub(super) fn prefix(&self) -> Result<&'a [u8], DecodeError> {
+        let first = self.key(0)?;
+        first
+            .get(..self.prefix_bytes)
+            .ok_or_else(|| bad(self.id, "prefix length", self.prefix_bytes as u64, first.len() as u64))
+    }
+
+    /// Finds the parts of entry `index`. Each length is read once; what is returned lies inside the page.
+    #[inline]
+    pub(super) fn locate(&self, index: usize) -> Result<EntryAt, DecodeError> {
+        if index >= self.count {
+            return Err(bad(self.id, "entry index", index as u64, self.count as u64));
+        }
+        let offset = self.slot(index);
+        let Some(&[k0, k1, v0, v1]) =
+            self.page.get(offset..).and_then(|entry| entry.first_chunk::<ENTRY_HEADER_BYTES>())
+        else {
+            return Err(bad(self.id, "leaf slot", offset as u64, self.page.len() as u64));
+        };
+        let word = u16::from_le_bytes([k0, k1]);
+        let at = EntryAt {
+            offset,
+            key_bytes: usize::from(word) & KEY_BYTES_MAX,
+            value_bytes: usize::from(u16::from_le_bytes([v0, v1])),
+            kind: word >> KEY_BYTES_BITS,
+        };
+        if offset + at.bytes() > self.page.len() {
+            return Err(bad(self.id, "entry length", at.bytes() as u64, (self.page.len() - offset) as u64));
+        }
+        Ok(at)
+    }
+
+    #[inline]
+    fn key_at(&self, at: EntryAt) -> &'a [u8] {
+        let start = at.offset + ENTRY_HEADER_BYTES;
+        self.page.get(start..start + at.key_bytes).unwrap_or(&[])
+    }
+
+    /// The key and all bytes of an entry, as stored.
+    pub(super) fn raw_entry(&self, at: EntryAt) -> (&'a [u8], &'a [u8]) {
+        (self.key_at(at), self.page.get(at.offset..at.offset + at.bytes()).unwrap_or(&[]))
+    }
+
+    #[inline]
+    fn value_at(&self, at: EntryAt) -> Result<LeafValue<'a>, DecodeError> {
+        let start = at.offset + ENTRY_HEADER_BYTES + at.key_bytes;
+        let part = self.page.get(start..start + at.value_bytes).unwrap_or(&[]);
+        match at.kind {
+            INLINE => Ok(LeafValue::Inline(part)),
+            OVERFLOW => self.overflow_ptr(part).map(LeafValue::Overflow),
+            other => Err(bad(self.id, "value kind (one that this build does not read)", other.into(), OVERFLOW.into())),
+        }
+    }
+
+    fn overflow_ptr(&self, part: &[u8]) -> Result<OverflowPtr, DecodeError> {
+        if part.len() != OVERFLOW_PTR_BYTES {
+            return Err(bad(self.id, "overflow pointer length", part.len() as u64, OVERFLOW_PTR_BYTES as u64));
+        }
+        let (first, len) = (get_u48(part, 0), get_u64(part, 10));
+        if first < 2 {
+            return Err(bad(self.id, "overflow pointer page", first, 2));
+        }
+        if len > MAX_VALUE_BYTES {
+            return Err(bad(self.id, "overflow value length", len, MAX_VALUE_BYTES));
+        }
+        Ok(OverflowPtr { ptr: PagePtr { id: PageId(first), crc: get_u32(part, 6) }, len })
+    }
+
+    /// The key of entry `index`.
+    #[inline]
+    pub(crate) fn key(&self, index: usize) -> Result<&'a [u8], DecodeError> {
+        self.locate(index).map(|at| self.key_at(at))
+    }
+
+    /// The value of entry `index`.
+    #[inline]
+    pub(crate) fn value(&self, index: usize) -> Result<LeafValue<'a>, DecodeError> {
+        self.locate(index).and_then(|at| self.value_at(at))
+    }
+
+    /// Key and value of entry `index`.
+    #[inline]
+    pub(crate) fn entry(&self, index: usize) -> Result<(&'a [u8], LeafValue<'a>), DecodeError> {
+        let at = self.locate(index)?;
+        Ok((self.key_at(at), self.value_at(at)?))
+    }
+
+    /// Bytes that entry `index` takes, with its head and slot.
+    pub(crate) fn entry_bytes(&self, index: usize) -> Result<usize, DecodeError> {
+        self.locate(index).map(|at| LEAF_ARRAY_BYTES + at.bytes())
+    }
+
+    /// The lowest key; an error if the leaf is empty.
+    pub(crate) fn first_key(&self) -> Result<&'a [u8], DecodeError> {
+        self.key(0)
+    }
+
+    /// The highest key; an error if the leaf is empty.
+    pub(crate) fn last_key(&self) -> Result<&'a [u8], DecodeError> {
+        self.key(self.count.wrapping_sub(1))
+    }
+
+    /// Checks L2 to L5 and that every value can be read. For `check`, not for lookups.
+    pub(crate) fn verify(&self) -> Result<(), DecodeError> {
+        let mut extents = Vec::with_capacity(self.count);
+        let mut last: Option<&[u8]> = None;
+        for index in 0..self.count {
+            let at = self.locate(index)?;
+            let key = self.key_at(at);
+            self.value_at(at)?;
+            if last.is_some_and(|last| last >= key) {
+                return Err(bad(self.id, "order of keys at entry", index as u64, index as u64));
+            }
+            if key.get(..self.prefix_bytes) != Some(self.prefix()?) {
+                return Err(bad(self.id, "prefix at entry", index as u64, self.prefix_bytes as u64));
+            }
+            let (head, expected) = (heads::get(self.heads(), index), head_of(&key[self.prefix_bytes..]));
+            if head != expected {
+                return Err(bad(self.id, "head", head.into(), expected.into()));
+            }
+            extents.push((at.offset, at.bytes()));
+            last = Some(key);
+        }
+        verify_gapless(extents, self.upper, self.page.len()).map_err(|(found, expected)| {
+            bad(self.id, "entry offset (entries are gapless)", found as u64, expected as u64)
+        })
+    }
+}
+
+/// Checks that extents fill `[start, end)` without gap or overlap; else gives the offset found and expected.
+pub(super) fn verify_gapless(mut extents: Vec<(usize, usize)>, start: usize, end: usize) -> Result<(), (usize, usize)> {
+    extents.sort_unstable();
+    let mut expected = start;
+    for (offset, bytes) in extents {
+        if offset != expected {
+            return Err((offset, expected));
+        }
+        expected += bytes;
+    }
+    if expected == end {
+        Ok(())
+    } else {
+        Err((expected, end))
+    }
+}

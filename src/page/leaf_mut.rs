@@ -1,0 +1,353 @@
+//! Leaf pages, to change: insert, remove, replace in place, and build whole pages.
+//!
+//! Floor: page. Keeps the invariants L1 to L5 of `leaf`. A page that is built or copied has its entries in
+//! ascending order of key and address; insertion appends an entry at `upper`, whatever its key.
+//!
+//! The prefix only ever shrinks in place (the first key of an empty leaf is its own prefix); building a page
+//! makes it as long as it can be.
+//!
+//! Failure: a `false` means that there is no room, and that the page is untouched. Bytes of a damaged page that
+//! was copied can be wrong in any way: that is a `DecodeError`, never a panic.
+
+use std::ops::Range;
+
+use super::header::{self, PageKind};
+use super::layout::{
+    get_u16, head_of, put_u16, put_u32, put_u48, put_u64, COUNT, ENTRY_HEADER_BYTES, HEADER_BYTES, HEAD_BYTES,
+    KEY_BYTES_BITS, KEY_BYTES_MAX, LEAF_ARRAY_BYTES, LEAF_HEADS, LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES,
+    UPPER,
+};
+use super::leaf::{EntryAt, Leaf, LeafValue, INLINE, OVERFLOW};
+use super::{bad, common_prefix_bytes};
+use crate::error::DecodeError;
+use crate::ids::{PageId, TreeId, TxnId};
+use crate::limits::page_size_ok;
+
+/// A leaf, to change.
+pub(crate) struct LeafMut<'a> {
+    page: &'a mut [u8],
+    id: PageId,
+    count: usize,
+    prefix_bytes: usize,
+    upper: usize,
+}
+
+/// Bytes of the value part that is stored for a value.
+fn stored_bytes(value: LeafValue<'_>) -> usize {
+    match value {
+        LeafValue::Inline(bytes) => bytes.len(),
+        LeafValue::Overflow(_) => OVERFLOW_PTR_BYTES,
+    }
+}
+
+/// Bytes that an entry takes in a leaf, with its head and slot.
+#[inline]
+pub(crate) fn entry_size(key_len: usize, value: LeafValue<'_>) -> usize {
+    LEAF_ARRAY_BYTES + ENTRY_HEADER_BYTES + key_len + stored_bytes(value)
+}
+
+/// Whether the lengths of an entry can be written at all.
+fn describable(key: &[u8], value: LeafValue<'_>) -> bool {
+    key.len() <= KEY_BYTES_MAX && stored_bytes(value) <= usize::from(u16::MAX)
+}
+
+/// Writes the first word of an entry and the length of its value part.
+fn write_entry_header(entry: &mut [u8], key_bytes: usize, value: LeafValue<'_>) {
+    let kind = match value {
+        LeafValue::Inline(_) => INLINE,
+        LeafValue::Overflow(_) => OVERFLOW,
+    };
+    put_u16(entry, 0, key_bytes as u16 | kind << KEY_BYTES_BITS);
+    put_u16(entry, 2, stored_bytes(value) as u16);
+}
+
+/// Writes the value part; the slice has exactly its length.
+fn write_value(part: &mut [u8], value: LeafValue<'_>) {
+    match value {
+        LeafValue::Inline(bytes) => part.copy_from_slice(bytes),
+        LeafValue::Overflow(to) => {
+            put_u48(part, 0, to.ptr.id.0);
+            put_u32(part, 6, to.ptr.crc);
+            put_u64(part, 10, to.len);
+        }
+    }
+}
+
+/// Writes an entry; the slice has exactly its length.
+fn write_entry(entry: &mut [u8], key: &[u8], value: LeafValue<'_>) {
+    write_entry_header(entry, key.len(), value);
+    let (place, part) = entry[ENTRY_HEADER_BYTES..].split_at_mut(key.len());
+    place.copy_from_slice(key);
+    write_value(part, value);
+}
+
+impl<'a> LeafMut<'a> {
+    /// Makes the page an empty leaf. All its bytes are written.
+    pub(crate) fn init(page: &'a mut [u8], id: PageId, tree: TreeId, txn: TxnId) -> LeafMut<'a> {
+        header::init(page, PageKind::Leaf, 0, id, tree, txn);
+        let upper = page.len();
+        let mut leaf = LeafMut { page, id, count: 0, prefix_bytes: 0, upper };
+        leaf.write_header();
+        leaf
+    }
+
+    /// Reads page `id` as a leaf to change.
+    pub(crate) fn open(page: &'a mut [u8], id: PageId) -> Result<LeafMut<'a>, DecodeError> {
+        let leaf = Leaf::parse(page, id)?;
+        let (count, prefix_bytes, upper) = (leaf.count(), leaf.prefix_bytes(), leaf.upper());
+        Ok(LeafMut { page, id, count, prefix_bytes, upper })
+    }
+
+    /// The same leaf, to read.
+    #[inline]
+    pub(crate) fn as_leaf(&self) -> Leaf<'_> {
+        Leaf::trusted(self.page, self.id, self.count, self.prefix_bytes, self.upper)
+    }
+
+    fn lower(&self) -> usize {
+        LEAF_HEADS + LEAF_ARRAY_BYTES * self.count
+    }
+
+    fn slots(&self) -> usize {
+        LEAF_HEADS + HEAD_BYTES * self.count
+    }
+
+    fn write_header(&mut self) {
+        let lower = self.lower();
+        put_u16(self.page, COUNT, self.count as u16);
+        put_u16(self.page, PREFIX_BYTES, self.prefix_bytes as u16);
+        put_u16(self.page, LOWER, lower as u16);
+        put_u16(self.page, UPPER, self.upper as u16);
+    }
+
+    fn check_index(&self, at: usize, bound: usize) -> Result<(), DecodeError> {
+        if at < bound {
+            return Ok(());
+        }
+        Err(bad(self.id, "entry index", at as u64, bound as u64))
+    }
+
+    /// Inserts an entry so that it becomes number `at`; its key must lie between its neighbours.
+    pub(crate) fn insert(&mut self, at: usize, key: &[u8], value: LeafValue<'_>) -> Result<bool, DecodeError> {
+        self.check_index(at, self.count + 1)?;
+        let size = entry_size(key.len(), value);
+        if size > self.upper - self.lower() || !describable(key, value) {
+            return Ok(false);
+        }
+        self.share_prefix(at, key)?;
+        self.open_slot(at);
+        self.upper -= size - LEAF_ARRAY_BYTES;
+        self.count += 1;
+        let (offset, slots) = (self.upper, self.slots());
+        write_entry(&mut self.page[offset..offset + size - LEAF_ARRAY_BYTES], key, value);
+        put_u32(self.page, LEAF_HEADS + HEAD_BYTES * at, head_of(&key[self.prefix_bytes..]));
+        put_u16(self.page, slots + SLOT_BYTES * at, offset as u16);
+        self.write_header();
+        Ok(true)
+    }
+
+    /// Makes room for head and slot number `at`.
+    fn open_slot(&mut self, at: usize) {
+        let (slots, lower) = (self.slots(), self.lower());
+        let (head_at, slot_at) = (LEAF_HEADS + HEAD_BYTES * at, slots + SLOT_BYTES * at);
+        self.page.copy_within(slot_at..lower, slot_at + LEAF_ARRAY_BYTES);
+        self.page.copy_within(head_at..slot_at, head_at + HEAD_BYTES);
+    }
+
+    /// Shortens the prefix to what `key`, about to become entry `at`, shares.
+    fn share_prefix(&mut self, at: usize, key: &[u8]) -> Result<(), DecodeError> {
+        if self.count == 0 {
+            self.prefix_bytes = key.len();
+            return Ok(());
+        }
+        if self.prefix_bytes == 0 {
+            return Ok(());
+        }
+        // The neighbour's bytes are in the cache: the search has just compared them.
+        let neighbour = self.as_leaf().key(at.min(self.count - 1))?;
+        let Some(prefix) = neighbour.get(..self.prefix_bytes) else {
+            return Err(bad(self.id, "prefix length", self.prefix_bytes as u64, neighbour.len() as u64));
+        };
+        if key.get(..self.prefix_bytes) == Some(prefix) {
+            return Ok(());
+        }
+        let shared = common_prefix_bytes(prefix, key);
+        self.shorten_prefix(shared)
+    }
+
+    /// Sets a shorter prefix and computes all heads again.
+    #[cold]
+    fn shorten_prefix(&mut self, prefix_bytes: usize) -> Result<(), DecodeError> {
+        for index in 0..self.count {
+            let key = self.as_leaf().key(index)?;
+            let head = head_of(key.get(prefix_bytes..).unwrap_or(&[]));
+            put_u32(self.page, LEAF_HEADS + HEAD_BYTES * index, head);
+        }
+        self.prefix_bytes = prefix_bytes;
+        self.write_header();
+        Ok(())
+    }
+
+    /// Locates an entry and checks that it lies where entries lie: what moves bytes relies on it.
+    fn locate_entry(&self, at: usize) -> Result<EntryAt, DecodeError> {
+        let entry = self.as_leaf().locate(at)?;
+        if entry.offset < self.upper {
+            return Err(bad(self.id, "leaf slot", entry.offset as u64, self.upper as u64));
+        }
+        Ok(entry)
+    }
+
+    /// Removes entry `at`.
+    pub(crate) fn remove(&mut self, at: usize) -> Result<(), DecodeError> {
+        let entry = self.locate_entry(at)?;
+        self.move_entries(entry.offset, entry.offset, entry.bytes() as isize);
+        let (slots, lower) = (self.slots(), self.lower());
+        let (head_at, slot_at) = (LEAF_HEADS + HEAD_BYTES * at, slots + SLOT_BYTES * at);
+        self.page.copy_within(head_at + HEAD_BYTES..slot_at, head_at);
+        self.page.copy_within(slot_at + SLOT_BYTES..lower, slot_at - HEAD_BYTES);
+        self.count -= 1;
+        if self.count == 0 {
+            self.prefix_bytes = 0;
+        }
+        self.write_header();
+        Ok(())
+    }
+
+    /// Moves the bytes from `upper` to `end` by `distance`, and the slots of the entries up to offset `last`.
+    /// The caller has checked that they have room there.
+    fn move_entries(&mut self, end: usize, last: usize, distance: isize) {
+        let upper = self.upper.wrapping_add_signed(distance);
+        self.page.copy_within(self.upper..end, upper);
+        self.upper = upper;
+        let (slots, lower) = (self.slots(), self.lower());
+        for slot in self.page[slots..lower].chunks_exact_mut(SLOT_BYTES) {
+            let offset = usize::from(get_u16(slot, 0));
+            let moved = if offset <= last { offset.wrapping_add_signed(distance) } else { offset };
+            put_u16(slot, 0, moved as u16);
+        }
+    }
+
+    /// Gives entry `at` another value: in place, the entries below it moving if the length differs.
+    pub(crate) fn replace(&mut self, at: usize, value: LeafValue<'_>) -> Result<bool, DecodeError> {
+        let entry = self.locate_entry(at)?;
+        let value_bytes = stored_bytes(value);
+        if value_bytes > entry.value_bytes + (self.upper - self.lower()) || value_bytes > usize::from(u16::MAX) {
+            return Ok(false);
+        }
+        let key_end = entry.offset + ENTRY_HEADER_BYTES + entry.key_bytes;
+        let distance = entry.value_bytes as isize - value_bytes as isize;
+        if distance != 0 {
+            self.move_entries(key_end, entry.offset, distance);
+            self.write_header();
+        }
+        let offset = entry.offset.wrapping_add_signed(distance);
+        let value_at = key_end.wrapping_add_signed(distance);
+        write_entry_header(&mut self.page[offset..], entry.key_bytes, value);
+        write_value(&mut self.page[value_at..value_at + value_bytes], value);
+        Ok(true)
+    }
+}
+
+/// Writes a whole leaf page of these entries, which must ascend. `false`: they do not fit; the page is untouched.
+pub(crate) fn build<'b>(
+    page: &mut [u8],
+    id: PageId,
+    tree: TreeId,
+    txn: TxnId,
+    entries: impl Iterator<Item = (&'b [u8], LeafValue<'b>)> + Clone,
+) -> Result<bool, DecodeError> {
+    if !page_size_ok(page.len()) {
+        return Err(bad(id, "page size", page.len() as u64, crate::limits::PAGE_SIZE_DEFAULT as u64));
+    }
+    let (mut bytes, mut count) = (0, 0);
+    let mut ends: Option<(&[u8], &[u8])> = None;
+    for (key, value) in entries.clone() {
+        bytes += entry_size(key.len(), value);
+        count += 1;
+        ends = Some((ends.map_or(key, |(first, _)| first), key));
+        if bytes > page.len() - HEADER_BYTES || !describable(key, value) {
+            return Ok(false);
+        }
+    }
+    let prefix_bytes = ends.map_or(0, |(first, last)| common_prefix_bytes(first, last));
+    let mut builder = Builder::begin(page, id, tree, txn, count, prefix_bytes, bytes);
+    for (key, value) in entries {
+        let place = builder.next(key, entry_size(key.len(), value) - LEAF_ARRAY_BYTES)?;
+        write_entry(place, key, value);
+    }
+    Ok(true)
+}
+
+/// Writes a leaf page of a range of another leaf's entries: whole entries are copied, the prefix is new.
+pub(crate) fn copy_range(
+    dst: &mut [u8],
+    id: PageId,
+    tree: TreeId,
+    txn: TxnId,
+    src: Leaf<'_>,
+    range: Range<usize>,
+) -> Result<(), DecodeError> {
+    let mut bytes = 0;
+    for index in range.clone() {
+        bytes += src.entry_bytes(index)?;
+    }
+    if bytes > dst.len().saturating_sub(HEADER_BYTES) {
+        // Only entries that overlap in their page can be longer than a page together.
+        return Err(bad(src.id(), "entry bytes of the page", bytes as u64, src.used_bytes() as u64));
+    }
+    let prefix_bytes =
+        if range.is_empty() { 0 } else { common_prefix_bytes(src.key(range.start)?, src.key(range.end - 1)?) };
+    let mut builder = Builder::begin(dst, id, tree, txn, range.len(), prefix_bytes, bytes);
+    for index in range {
+        let (key, entry) = src.raw_entry(src.locate(index)?);
+        builder.next(key, entry.len())?.copy_from_slice(entry);
+    }
+    Ok(())
+}
+
+/// Writes entries in ascending order of key and address into a page whose header is already final.
+struct Builder<'a> {
+    page: &'a mut [u8],
+    id: PageId,
+    head_at: usize,
+    slot_at: usize,
+    offset: usize,
+    prefix_bytes: usize,
+}
+
+impl<'a> Builder<'a> {
+    /// `bytes` is what all entries take, with heads and slots.
+    fn begin(
+        page: &'a mut [u8],
+        id: PageId,
+        tree: TreeId,
+        txn: TxnId,
+        count: usize,
+        prefix_bytes: usize,
+        bytes: usize,
+    ) -> Builder<'a> {
+        let mut leaf = LeafMut::init(&mut *page, id, tree, txn);
+        leaf.count = count;
+        leaf.prefix_bytes = prefix_bytes;
+        leaf.upper -= bytes - LEAF_ARRAY_BYTES * count;
+        leaf.write_header();
+        let (slot_at, offset) = (leaf.slots(), leaf.upper);
+        Builder { page, id, head_at: LEAF_HEADS, slot_at, offset, prefix_bytes }
+    }
+
+    /// Head, slot and place of the next entry. The place is missing only if the entries are longer now than
+    /// when they were counted, because somebody else writes to the page that they come from.
+    fn next(&mut self, key: &[u8], bytes: usize) -> Result<&mut [u8], DecodeError> {
+        let (start, end) = (self.offset, self.offset + bytes);
+        let page_bytes = self.page.len();
+        if end > page_bytes {
+            return Err(bad(self.id, "entry bytes of the page", end as u64, page_bytes as u64));
+        }
+        put_u32(self.page, self.head_at, head_of(key.get(self.prefix_bytes..).unwrap_or(&[])));
+        put_u16(self.page, self.slot_at, start as u16);
+        self.head_at += HEAD_BYTES;
+        self.slot_at += SLOT_BYTES;
+        self.offset = end;
+        Ok(&mut self.page[start..end])
+    }
+}

@@ -1,0 +1,322 @@
+//! Metas: the root record of the database.
+//!
+//! Floor: page. Pages 0 and 1 are the two slots. Each holds its record twice, at offset 0 and in the middle of
+//! the page, so in different sectors: a flipped bit damages one copy, an interrupted write both, which tells the
+//! two apart. A slot is bad only if both copies are.
+//!
+//! The page size stands in the record itself, so [`probe`] looks for copies where each size would put them.
+//!
+//! Failure: [`MetaError`] says why a copy is not usable. `Version` and `RequiredFeature` come from copies that are
+//! whole and written by a newer release: they must not be taken for damage.
+
+use super::layout::{get_u32, get_u48, get_u64, meta as at, put_u32, put_u48, put_u64, TREE_ROOT_BYTES};
+use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
+use crate::limits::{page_size_ok, DEPTH_MAX, PAGE_SIZE_MAX, PAGE_SIZE_MIN};
+
+/// The format version that this build reads and writes.
+pub(crate) const VERSION: u32 = 1;
+/// Required feature bits that this build knows. A file with another one is refused.
+pub(crate) const KNOWN_REQUIRED: u64 = 0;
+
+/// Where a tree begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct TreeRoot {
+    /// The root page; none when the tree is empty.
+    pub(crate) ptr: PagePtr,
+    /// Levels: 0 for an empty tree, 1 for a single leaf.
+    pub(crate) height: u8,
+    pub(crate) entries: u64,
+    pub(crate) tree: TreeId,
+}
+
+impl TreeRoot {
+    /// Bytes of an encoded root.
+    pub(crate) const BYTES: usize = TREE_ROOT_BYTES;
+
+    /// An empty tree.
+    pub(crate) fn empty(tree: TreeId) -> TreeRoot {
+        TreeRoot { tree, ..TreeRoot::default() }
+    }
+
+    /// The root as the file holds it.
+    pub(crate) fn encode(&self) -> [u8; TREE_ROOT_BYTES] {
+        let mut bytes = [0; TREE_ROOT_BYTES];
+        put_ptr(&mut bytes, 0, self.ptr);
+        bytes[10] = self.height;
+        put_u64(&mut bytes, 12, self.entries);
+        put_u32(&mut bytes, 20, self.tree.0);
+        bytes
+    }
+
+    /// Reads a root from its bytes. `None` if it cannot be one: wrong length, more levels than any tree has, or
+    /// a root page without levels or the reverse.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<TreeRoot> {
+        if bytes.len() != TREE_ROOT_BYTES {
+            return None;
+        }
+        let root = TreeRoot {
+            ptr: get_ptr(bytes, 0),
+            height: bytes[10],
+            entries: get_u64(bytes, 12),
+            tree: TreeId(get_u32(bytes, 20)),
+        };
+        let consistent = match root.height {
+            0 => root.ptr.id.is_none() && root.entries == 0,
+            height => usize::from(height) <= DEPTH_MAX && root.ptr.id.0 >= 2,
+        };
+        consistent.then_some(root)
+    }
+}
+
+fn put_ptr(bytes: &mut [u8], at: usize, ptr: PagePtr) {
+    put_u48(bytes, at, ptr.id.0);
+    put_u32(bytes, at + 6, ptr.crc);
+}
+
+fn get_ptr(bytes: &[u8], at: usize) -> PagePtr {
+    PagePtr { id: PageId(get_u48(bytes, at)), crc: get_u32(bytes, at + 6) }
+}
+
+/// A pointer to a run; none when `pages` is 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct RunPtr {
+    pub(crate) ptr: PagePtr,
+    pub(crate) pages: u64,
+}
+
+/// The commit log as of a checkpoint: where it lies and where replay starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct LogDescriptor {
+    /// First page of the run; none when there is no log.
+    pub(crate) first: PageId,
+    pub(crate) pages: u64,
+    pub(crate) epoch: u64,
+    /// Offset in the run, in bytes, of the first record that the meta does not contain.
+    pub(crate) start: u64,
+    /// Checksum that the record at `start` chains on.
+    pub(crate) chain: u32,
+}
+
+/// The root record of the database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Meta {
+    pub(crate) page_size: u32,
+    pub(crate) required: u64,
+    /// Kept as read: a build that does not know a bit carries it on.
+    pub(crate) optional: u64,
+    pub(crate) uuid: [u8; 16],
+    pub(crate) txn: TxnId,
+    /// Pages of the file that this state uses, metas included.
+    pub(crate) page_count: u64,
+    pub(crate) catalog: TreeRoot,
+    pub(crate) free_space: TreeRoot,
+    /// The free list that the free-space tree did not take up.
+    pub(crate) spill: RunPtr,
+    pub(crate) next_tree: TreeId,
+    pub(crate) log: LogDescriptor,
+}
+
+/// Why a copy of a meta is not usable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum MetaError {
+    /// It does not begin like a meta, or is not there.
+    NoMagic,
+    /// It begins like one, and its checksum does not match.
+    Checksum,
+    /// It is whole, of a version that this build does not read.
+    Version(u32),
+    /// It is whole, and needs features that this build does not know: these bits.
+    RequiredFeature(u64),
+    /// It is whole, and a field has a value that it cannot have.
+    Field(&'static str),
+}
+
+impl Meta {
+    /// Slot that this meta belongs to: transactions alternate.
+    pub(crate) fn slot(&self) -> usize {
+        (self.txn.0 % 2) as usize
+    }
+
+    fn encode(&self) -> [u8; at::RECORD_BYTES] {
+        let mut record = [0; at::RECORD_BYTES];
+        record[at::MAGIC..at::VERSION].copy_from_slice(&at::MAGIC_BYTES);
+        put_u32(&mut record, at::VERSION, VERSION);
+        put_u32(&mut record, at::PAGE_SIZE, self.page_size);
+        put_u64(&mut record, at::REQUIRED, self.required);
+        put_u64(&mut record, at::OPTIONAL, self.optional);
+        record[at::UUID..at::TXN].copy_from_slice(&self.uuid);
+        put_u64(&mut record, at::TXN, self.txn.0);
+        put_u64(&mut record, at::PAGE_COUNT, self.page_count);
+        record[at::CATALOG..at::FREE_SPACE].copy_from_slice(&self.catalog.encode());
+        record[at::FREE_SPACE..at::SPILL].copy_from_slice(&self.free_space.encode());
+        put_ptr(&mut record, at::SPILL, self.spill.ptr);
+        put_u48(&mut record, at::SPILL + 10, self.spill.pages);
+        put_u32(&mut record, at::NEXT_TREE, self.next_tree.0);
+        put_u64(&mut record, at::LOG, self.log.first.0);
+        put_u64(&mut record, at::LOG + 8, self.log.pages);
+        put_u64(&mut record, at::LOG + 16, self.log.epoch);
+        put_u64(&mut record, at::LOG + 24, self.log.start);
+        put_u32(&mut record, at::LOG + 32, self.log.chain);
+        let crc = crc32fast::hash(&record[..at::CHECKSUM]);
+        put_u32(&mut record, at::CHECKSUM, crc);
+        record
+    }
+
+    /// Writes the whole slot: both copies, zeros elsewhere. The slice is a page.
+    pub(crate) fn encode_slot(&self, slot_page: &mut [u8]) {
+        assert!(slot_page.len() == self.page_size as usize && page_size_ok(slot_page.len()));
+        let record = self.encode();
+        let middle = slot_page.len() / 2;
+        slot_page.fill(0);
+        slot_page[..record.len()].copy_from_slice(&record);
+        slot_page[middle..middle + record.len()].copy_from_slice(&record);
+    }
+
+    /// Reads one copy from the bytes that begin with it.
+    pub(crate) fn decode_copy(bytes: &[u8]) -> Result<Meta, MetaError> {
+        let Some(record) = bytes.first_chunk::<{ at::RECORD_BYTES }>() else { return Err(MetaError::NoMagic) };
+        if record[at::MAGIC..at::VERSION] != at::MAGIC_BYTES {
+            return Err(MetaError::NoMagic);
+        }
+        // Before the version: a flipped bit in the version is damage, not a newer release.
+        if crc32fast::hash(&record[..at::CHECKSUM]) != get_u32(record, at::CHECKSUM) {
+            return Err(MetaError::Checksum);
+        }
+        let version = get_u32(record, at::VERSION);
+        if version != VERSION {
+            return Err(MetaError::Version(version));
+        }
+        let unknown = get_u64(record, at::REQUIRED) & !KNOWN_REQUIRED;
+        if unknown != 0 {
+            return Err(MetaError::RequiredFeature(unknown));
+        }
+        Meta::decode_fields(record).and_then(Meta::checked)
+    }
+
+    fn decode_fields(record: &[u8; at::RECORD_BYTES]) -> Result<Meta, MetaError> {
+        let root =
+            |at: usize, field| TreeRoot::decode(&record[at..at + TREE_ROOT_BYTES]).ok_or(MetaError::Field(field));
+        let mut uuid = [0; 16];
+        uuid.copy_from_slice(&record[at::UUID..at::TXN]);
+        Ok(Meta {
+            page_size: get_u32(record, at::PAGE_SIZE),
+            required: get_u64(record, at::REQUIRED),
+            optional: get_u64(record, at::OPTIONAL),
+            uuid,
+            txn: TxnId(get_u64(record, at::TXN)),
+            page_count: get_u64(record, at::PAGE_COUNT),
+            catalog: root(at::CATALOG, "catalog root")?,
+            free_space: root(at::FREE_SPACE, "free-space root")?,
+            spill: RunPtr { ptr: get_ptr(record, at::SPILL), pages: get_u48(record, at::SPILL + 10) },
+            next_tree: TreeId(get_u32(record, at::NEXT_TREE)),
+            log: LogDescriptor {
+                first: PageId(get_u64(record, at::LOG)),
+                pages: get_u64(record, at::LOG + 8),
+                epoch: get_u64(record, at::LOG + 16),
+                start: get_u64(record, at::LOG + 24),
+                chain: get_u32(record, at::LOG + 32),
+            },
+        })
+    }
+
+    /// Refuses fields that no release writes, so that nobody computes with them.
+    fn checked(self) -> Result<Meta, MetaError> {
+        let run_ok = |first: PageId, pages: u64| {
+            (pages == 0 && first.is_none())
+                || (pages > 0 && first.0 >= 2 && first.0.checked_add(pages).is_some_and(|end| end <= self.page_count))
+        };
+        let root_ok = |root: &TreeRoot| root.ptr.id.0 < self.page_count;
+        let log_bytes = self.log.pages.saturating_mul(self.page_size.into());
+        let checks = [
+            (page_size_ok(self.page_size as usize), "page size"),
+            (self.txn.0 <= MAX_U48, "transaction id"),
+            (self.page_count >= 2 && self.page_count <= MAX_U48, "page count"),
+            (root_ok(&self.catalog), "catalog root"),
+            (root_ok(&self.free_space), "free-space root"),
+            (run_ok(self.spill.ptr.id, self.spill.pages), "free list"),
+            (run_ok(self.log.first, self.log.pages), "commit log run"),
+            (self.log.start <= log_bytes, "commit log start"),
+        ];
+        match checks.iter().find(|(good, _)| !good) {
+            Some((_, field)) => Err(MetaError::Field(field)),
+            None => Ok(self),
+        }
+    }
+}
+
+/// What one slot holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot {
+    pub(crate) copies: [Result<Meta, MetaError>; 2],
+}
+
+impl Slot {
+    /// The meta of the slot: from either copy, the newer one if both are whole and differ, which an interrupted
+    /// write can leave. A copy of a newer release makes the slot one.
+    pub(crate) fn meta(&self) -> Result<Meta, MetaError> {
+        match self.copies {
+            [Err(e @ (MetaError::Version(_) | MetaError::RequiredFeature(_))), _]
+            | [_, Err(e @ (MetaError::Version(_) | MetaError::RequiredFeature(_)))] => Err(e),
+            [Ok(a), Ok(b)] => Ok(if b.txn > a.txn { b } else { a }),
+            [Ok(meta), Err(_)] | [Err(_), Ok(meta)] => Ok(meta),
+            // What begins like a meta says more than what does not.
+            [Err(MetaError::NoMagic), Err(e)] | [Err(e), Err(_)] => Err(e),
+        }
+    }
+
+    /// Whether exactly one copy is damaged: a flipped bit, not an interrupted write.
+    pub(crate) fn half_damaged(&self) -> bool {
+        self.copies[0].is_ok() != self.copies[1].is_ok()
+    }
+}
+
+/// Both slots of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Probe {
+    /// In bytes; known if a copy that is whole says so.
+    pub(crate) page_size: Option<usize>,
+    pub(crate) slots: [Slot; 2],
+}
+
+/// Finds the page size and reads both slots. `read` gives the bytes at an offset, or `None` past the file's end.
+///
+/// Copies are tried from the lowest offset on, and one counts only where its own page size puts it. So the first
+/// that counts is a meta: below twice the page size there is nothing but the slots, and a value that looks like
+/// a meta can only lie behind.
+pub(crate) fn probe(mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>) -> Probe {
+    let mut offsets: Vec<usize> = page_sizes().flat_map(copy_offsets).collect();
+    offsets.sort_unstable();
+    offsets.dedup();
+    let page_size = offsets.into_iter().find_map(|offset| {
+        let claimed = claimed_page_size(&read(offset as u64, at::RECORD_BYTES)?)?;
+        copy_offsets(claimed).contains(&offset).then_some(claimed)
+    });
+    let mut copy = |offset: usize, page_size: usize| {
+        let meta = Meta::decode_copy(&read(offset as u64, at::RECORD_BYTES).ok_or(MetaError::NoMagic)?)?;
+        if meta.page_size as usize == page_size {
+            Ok(meta)
+        } else {
+            Err(MetaError::Field("page size"))
+        }
+    };
+    let assumed = page_size.unwrap_or(PAGE_SIZE_MIN);
+    let [a, b, c, d] = copy_offsets(assumed).map(|offset| copy(offset, assumed));
+    Probe { page_size, slots: [Slot { copies: [a, b] }, Slot { copies: [c, d] }] }
+}
+
+fn page_sizes() -> impl Iterator<Item = usize> {
+    (PAGE_SIZE_MIN..=PAGE_SIZE_MAX).filter(|size| page_size_ok(*size))
+}
+
+/// Where the copies lie: two in slot 0, two in slot 1.
+fn copy_offsets(page_size: usize) -> [usize; 4] {
+    [0, page_size / 2, page_size, page_size + page_size / 2]
+}
+
+/// The page size of a copy that is whole, of whatever version.
+fn claimed_page_size(bytes: &[u8]) -> Option<usize> {
+    match Meta::decode_copy(bytes) {
+        Err(MetaError::NoMagic | MetaError::Checksum) => None,
+        _ => Some(get_u32(bytes, at::PAGE_SIZE) as usize).filter(|size| page_size_ok(*size)),
+    }
+}

@@ -1,0 +1,44 @@
+//! Overflow runs: one large value over consecutive pages.
+//!
+//! Floor: page. The run has one header, on its first page; the value lies behind it in one piece, so that a
+//! reader gets it as one slice. Bytes behind the value are zero. The checksum covers the whole run.
+//!
+//! Failure: a run that is not the one that its pointer describes is a `DecodeError`.
+
+use super::header::{self, PageKind};
+use super::layout::OVERFLOW_VALUE;
+use super::{bad, checksum};
+use crate::error::DecodeError;
+use crate::ids::{PageId, TreeId, TxnId};
+
+/// Pages that a value of `len` bytes takes.
+pub(crate) fn run_pages(page_size: usize, len: u64) -> u64 {
+    len.saturating_add(OVERFLOW_VALUE as u64).div_ceil(page_size as u64)
+}
+
+/// Writes and seals the run of a value; the slice is the whole run. Returns the checksum for the pointer.
+///
+/// A slice that does not hold the value is a bug of ours.
+pub(crate) fn write(run: &mut [u8], page_size: usize, id: PageId, tree: TreeId, txn: TxnId, value: &[u8]) -> u32 {
+    assert!(run_pages(page_size, value.len() as u64) * page_size as u64 == run.len() as u64);
+    begin(run, page_size, id, tree, txn);
+    let (place, behind) = run[OVERFLOW_VALUE..].split_at_mut(value.len());
+    place.copy_from_slice(value);
+    behind.fill(0);
+    checksum::seal(run)
+}
+
+/// Writes the header alone, for a value that the caller fills in at [`OVERFLOW_VALUE`] and seals later.
+pub(crate) fn begin(run: &mut [u8], page_size: usize, id: PageId, tree: TreeId, txn: TxnId) {
+    let pages = (run.len() / page_size) as u64;
+    header::init(&mut run[..OVERFLOW_VALUE], PageKind::Overflow, 0, id, tree, txn);
+    header::put_run_pages(run, pages);
+}
+
+/// The value of `len` bytes in the run that begins with page `id`; the slice is the whole run.
+pub(crate) fn value(run: &[u8], id: PageId, len: u64) -> Result<&[u8], DecodeError> {
+    header::read_run(run, id, PageKind::Overflow)?;
+    let end = usize::try_from(len).ok().and_then(|len| len.checked_add(OVERFLOW_VALUE));
+    let found = end.and_then(|end| run.get(OVERFLOW_VALUE..end));
+    found.ok_or_else(|| bad(id, "value length", len, (run.len() - OVERFLOW_VALUE) as u64))
+}
