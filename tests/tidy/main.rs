@@ -89,6 +89,11 @@ fn no_bare_matches() {
 }
 
 #[test]
+fn pictures_are_fenced() {
+    all_pass(&files(&["src", "bin"], &["rs"]), rules::pictures);
+}
+
+#[test]
 fn nothing_is_unfinished() {
     all_pass(&rust(), rules::unfinished);
 }

@@ -166,6 +166,25 @@ pub(crate) fn unfinished(path: &str, text: &str) -> Vec<String> {
     wrong
 }
 
+/// A picture in a comment stands in a fence that says `text`: rustdoc compiles what is only indented.
+pub(crate) fn pictures(path: &str, text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let (mut after_blank, mut fenced) = (false, false);
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        let Some(said) = line.strip_prefix("//!").or_else(|| line.strip_prefix("///")) else {
+            (after_blank, fenced) = (true, false);
+            continue;
+        };
+        fenced ^= said.trim_start().starts_with("```");
+        if after_blank && !fenced && said.starts_with("     ") && !said.trim().is_empty() {
+            wrong.push(at(path, index + 1, "an indented block is compiled as a test: put it between ```text and ```"));
+        }
+        after_blank = said.trim().is_empty();
+    }
+    wrong
+}
+
 /// One word per concept.
 pub(crate) fn vocabulary(path: &str, text: &str) -> Vec<String> {
     let banned = |word: &str| matches!(word, "node" | "nodes");

@@ -95,6 +95,12 @@ fn unfinished() {
 }
 
 #[test]
+fn pictures() {
+    let text = "//! A page:\n//!\n//!     | header |\n//!     | rest |\n//!\n//! ```text\n//!\n//!     | a |\n//! ```\n//! Lists:\n//!   A1  one\n//!       and more\n";
+    assert_eq!(lines(rules::pictures, "a.rs", text), [3]);
+}
+
+#[test]
 fn vocabulary() {
     assert_eq!(
         lines(rules::vocabulary, "a.rs", "// A node.\nstruct LeafNode;\nlet tree_nodes = 1;\n// inode\n"),
