@@ -106,7 +106,7 @@ fn read_all(name: &str, mut input: impl Read) -> Result<Vec<u8>, Failure> {
 
 fn from_hex(digits: &[u8]) -> Result<Vec<u8>, String> {
     if digits.len() % 2 != 0 {
-        return Err(format!("{} digits, but two make a byte", digits.len()));
+        return Err("an odd number of digits, but two make a byte".to_string());
     }
     let mut bytes = Vec::with_capacity(digits.len() / 2);
     for (i, pair) in digits.chunks_exact(2).enumerate() {
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(HEX.decode(OsStr::new("C0ffee")).unwrap(), b"\xc0\xff\xee");
         assert_eq!(B64.decode(OsStr::new("YQ")).unwrap(), b"a");
         for (encoding, argument, what) in [
-            (HEX, "abc", "--hex: 'abc': 3 digits, but two make a byte"),
+            (HEX, "abc", "--hex: 'abc': an odd number of digits, but two make a byte"),
             (HEX, "00g0", "--hex: '00g0': no two hexadecimal digits at position 3"),
             (B64, "a*==", "--base64: 'a*==': Invalid symbol 42, offset 1."),
         ] {

@@ -45,7 +45,7 @@ impl Args {
             return Ok(Exit::Done);
         }
         output::complain(&format!(
-            "{}: damaged: {} findings; take the file from a backup",
+            "{}: damaged, findings: {}; take the file from a backup",
             self.file.display(),
             report.findings.len()
         ));

@@ -194,6 +194,7 @@ impl<R: BufRead> Load<'_, R> {
     fn kept(&self) -> String {
         match self.committed {
             0 => "no rows were loaded".to_string(),
+            1 => "1 row of whole batches stays, the rest was not loaded".to_string(),
             rows => format!("{rows} rows of whole batches stay, the rest was not loaded"),
         }
     }

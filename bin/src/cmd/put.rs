@@ -15,7 +15,7 @@ Examples:
   kvctl put app.mapleaf --hex 00ff c0ffee
 
 What comes from standard input or a file is taken as it is, a final line feed included. A value that is itself '-' or
-starts with '@' goes through standard input. A key that starts with '-' goes behind '--'.
+starts with '@' goes through standard input. What else starts with '-' goes behind '--'.
 ";
 
 #[derive(clap::Args, Debug)]
