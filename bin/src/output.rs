@@ -22,8 +22,8 @@ pub(crate) fn note(text: &str) {
     writeln!(io::stderr().lock(), "{}", one_line(text)).ok();
 }
 
-/// Control characters, which may come from names of files and tables, must not break the line.
-fn one_line(text: &str) -> String {
+/// Text without control characters, which may come from names of files and tables and would break the line.
+pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() {

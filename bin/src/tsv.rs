@@ -53,13 +53,6 @@ pub(crate) fn write_row(key: &[u8], value: &[u8], line: &mut Vec<u8>) {
     line.push(b'\n');
 }
 
-/// Text with what TSV cannot hold escaped and what is not UTF-8 replaced, for people to read.
-pub(crate) fn readable(bytes: &[u8]) -> String {
-    let mut line = Vec::with_capacity(bytes.len());
-    escape(bytes, &mut line);
-    String::from_utf8_lossy(&line).into_owned()
-}
-
 /// Reads rows from a stream.
 pub(crate) struct Reader<R> {
     lines: Lines<R>,

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use mapleaf::{CheckReport, Finding};
+use mapleaf::CheckReport;
 use serde_json::{json, Value};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Output};
-use crate::{jsonl, store, tsv};
+use crate::{jsonl, store};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,7 +36,7 @@ impl Args {
             output.write(format!("{}\n", json_of(&report)).as_bytes())?;
         } else {
             for finding in &report.findings {
-                output.write(format!("{}\n", text_of(finding)).as_bytes())?;
+                output.write(format!("{}\n", output::one_line(&finding.to_string())).as_bytes())?;
             }
             output.write(summary(&report).as_bytes())?;
         }
@@ -63,24 +63,6 @@ fn summary(report: &CheckReport) -> String {
         report.tables,
         report.entries
     )
-}
-
-/// One line: where, then what.
-fn text_of(finding: &Finding) -> String {
-    let mut place = Vec::new();
-    if let Some(page) = finding.page {
-        place.push(format!("page {page}"));
-    }
-    if let Some(table) = &finding.table {
-        place.push(format!("table '{}'", tsv::readable(table.as_bytes())));
-    }
-    if let Some((first, last)) = &finding.key_range {
-        place.push(format!("keys '{}' to '{}'", tsv::readable(first), tsv::readable(last)));
-    }
-    if place.is_empty() {
-        place.push("file".to_string());
-    }
-    format!("{}: {}", place.join(", "), tsv::readable(finding.what.as_bytes()))
 }
 
 fn json_of(report: &CheckReport) -> Value {

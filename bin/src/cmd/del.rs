@@ -35,7 +35,7 @@ impl Args {
         let db = store::open_to_write(&self.file)?;
         let delete = || -> mapleaf::Result<bool> {
             let mut txn = db.begin_write()?;
-            let was_there = txn.bytes_table(&self.table.table)?.remove(&key)?.is_some();
+            let was_there = txn.bytes_table(&self.table.table)?.remove(key.as_slice())?.is_some();
             // Without a commit a table that was not there is not made either.
             if was_there {
                 txn.commit()?;

@@ -40,7 +40,7 @@ impl Args {
         let failed = |error| Failure::of_database(error, &self.file);
         let txn = db.begin_read().map_err(failed)?;
         let table = txn.bytes_table(&self.table.table).map_err(failed)?;
-        let Some(value) = table.get(&key).map_err(failed)? else {
+        let Some(value) = table.get(key.as_slice()).map_err(failed)? else {
             let name = &self.table.table;
             let why = if store::has_table(&txn, name)? { "no such key in table" } else { "no table" };
             output::complain(&format!("{}: {why} '{name}'", self.file.display()));

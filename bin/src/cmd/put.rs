@@ -40,7 +40,7 @@ impl Args {
         let db = store::open_to_write(&self.file)?;
         let put = || -> mapleaf::Result<()> {
             let mut txn = db.begin_write()?;
-            txn.bytes_table(&self.table.table)?.insert(&key, &value)?;
+            txn.bytes_table(&self.table.table)?.insert(key.as_slice(), value.as_slice())?;
             txn.commit()
         };
         put().map_err(|error| Failure::of_database(error, &self.file))?;
