@@ -83,6 +83,11 @@ impl Output {
         Output { sink: BufWriter::with_capacity(BUFFER_BYTES, sink), name: name.to_string(), unfinished }
     }
 
+    /// Whether this is a file that does not have its name yet.
+    pub(crate) fn is_unfinished_file(&self) -> bool {
+        self.unfinished.is_some()
+    }
+
     /// Writes bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.sink.write_all(bytes).map_err(|error| Failure::writing(&self.name, &error))

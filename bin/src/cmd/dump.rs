@@ -82,9 +82,12 @@ impl Args {
         if same {
             return Err(Failure::usage(format!("{}: is the database itself; give another OUT", target.display())));
         }
-        // From here on a SIGINT has to remove what was written so far.
-        interrupt::watch()?;
-        Output::file(target)
+        let output = Output::file(target)?;
+        // A SIGINT has to remove what was written so far. A pipe or device has nothing to remove, and may block.
+        if output.is_unfinished_file() {
+            interrupt::watch()?;
+        }
+        Ok(output)
     }
 
     fn dump(&self, txn: &ReadTxn, name: &str, format: Format, output: &mut Output) -> Result<(), Failure> {
