@@ -10,6 +10,10 @@ mod mapping;
 mod page;
 mod pager;
 mod table;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+#[allow(missing_docs, reason = "not part of the public interface")]
+pub mod testing;
 mod tree;
 mod txn;
 

@@ -5,8 +5,10 @@
 //!
 //! Record, little-endian:
 //!
-//!     0 u8 version (1)  1 u32 flags  5 u32 tree id  9 u48 root page  15 u32 root checksum  19 u8 height  20 u64 entries
-//!     28 u16 length of the key codec's name, the name, u16 length of the value codec's name, the name
+//! ```text
+//! 0 u8 version (1)  1 u32 flags  5 u32 tree id  9 u48 root page  15 u32 root checksum  19 u8 height  20 u64 entries
+//! 28 u16 length of the key codec's name, the name, u16 length of the value codec's name, the name
+//! ```
 //!
 //! Invariants:
 //!   C1  tree ids are unique and below the state's next tree id.

@@ -2,10 +2,12 @@
 //!
 //! Floor: db. Thin: everything that needs care is a floor below.
 //!
-//!     options   how to open
-//!     stats     sizes and counts
-//!     check     every page accounted for and verified
-//!     inspect   pages and metas as text and numbers, for tools
+//! ```text
+//! options   how to open
+//! stats     sizes and counts
+//! check     every page accounted for and verified
+//! inspect   pages and metas as text and numbers, for tools
+//! ```
 
 pub(crate) mod check;
 pub mod inspect;

@@ -141,9 +141,7 @@ impl TxnPages {
         let from = start.max(self.populated_to);
         let to = (end + ahead).min(mapped_pages);
         self.populated_to = to;
-        self.canvas
-            .populate(PageId(from), to - from)
-            .map_err(|e| Error::io("populating fresh pages", &self.path, e))
+        self.canvas.populate(PageId(from), to - from).map_err(|e| Error::io("populating fresh pages", &self.path, e))
     }
 
     #[cold]

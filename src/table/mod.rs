@@ -2,10 +2,12 @@
 //!
 //! Floor: table, the highest of the crate. Everything below works on bytes; here they get their types.
 //!
-//!     codec   how keys and values become bytes
-//!     read    handles of read transactions
-//!     write   handles of write transactions
-//!     range   iterators over entries
+//! ```text
+//! codec   how keys and values become bytes
+//! read    handles of read transactions
+//! write   handles of write transactions
+//! range   iterators over entries
+//! ```
 
 pub mod codec;
 mod range;

@@ -236,7 +236,8 @@ impl<K: KeyCodec, V: Codec> OwnedValue<K, V> {
     /// `Corrupt` if the file was damaged meanwhile.
     pub fn get(&self) -> Result<V::Item<'_>> {
         let found = tree::get(self.table.pages(), &self.table.root, &self.key).map_err(|e| self.table.locate(e))?;
-        let bytes = found.ok_or_else(|| self.table.locate(Error::corrupt(self.table.root.ptr.id, "a value is gone")))?;
+        let bytes =
+            found.ok_or_else(|| self.table.locate(Error::corrupt(self.table.root.ptr.id, "a value is gone")))?;
         decode_value::<V>(bytes).map_err(|e| self.table.locate(e))
     }
 }

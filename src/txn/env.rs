@@ -81,8 +81,7 @@ impl Env {
         let path = Arc::new(parts.path);
         let mapping = Arc::new(parts.mapping);
         let writer = mapping.canvas().filter(|_| !parts.read_only).map(|canvas| {
-            let pages =
-                TxnPages::new(Arc::clone(&mapping), canvas, Arc::clone(&path), page_size, Default::default());
+            let pages = TxnPages::new(Arc::clone(&mapping), canvas, Arc::clone(&path), page_size, Default::default());
             Box::new(Writer { pages, cache: FreeCache::default(), based_on: TxnId::default() })
         });
         Env {

@@ -2,10 +2,12 @@
 //!
 //! Floor: txn. Keys of the free-space tree, in this order (all numbers big-endian, so that byte order is number order):
 //!
-//!     [0][start: 6]               -> [pages: 6]   a usable extent
-//!     [1][pages: 6][start: 6]     -> []           the same, for extents of at least 16 pages: best fit by length
-//!     [2][freed txn: 8][part: 4]  -> items        pending extents that a transaction freed, 18 bytes each:
-//!                                                 start 6, pages 6, born txn 6 (little-endian)
+//! ```text
+//! [0][start: 6]               -> [pages: 6]   a usable extent
+//! [1][pages: 6][start: 6]     -> []           the same, for extents of at least 16 pages: best fit by length
+//! [2][freed txn: 8][part: 4]  -> items        pending extents that a transaction freed, 18 bytes each:
+//!                                             start 6, pages 6, born txn 6 (little-endian)
+//! ```
 //!
 //! Saving must end although it changes what it saves. So the pages of this tree come from the *reserve*, and the ones
 //! that it supersedes go into a list. Reserve and list do not stand in the tree: they are written as a *free list* run
@@ -99,8 +101,9 @@ impl FreeCache {
 
     #[inline(never)]
     fn refill(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates, run: u64) -> Result<()> {
-        let enough =
-            |pages: &TxnPages| pages.free.usable_pages() >= LOW_WATER_PAGES && (run <= 1 || pages.free.longest() >= run);
+        let enough = |pages: &TxnPages| {
+            pages.free.usable_pages() >= LOW_WATER_PAGES && (run <= 1 || pages.free.longest() >= run)
+        };
         self.reclaim(pages, tip, live, &enough)?;
         if pages.free.usable_pages() < LOW_WATER_PAGES && !self.all_loaded {
             self.load_batch(pages, tip)?;
@@ -451,7 +454,10 @@ fn overlap(start: PageId, len: u64) -> Error {
 fn in_file(start: PageId, len: u64, page_count: u64) -> Result<()> {
     let end = start.0.checked_add(len);
     if start.0 < 2 || len == 0 || end.is_none_or(|end| end > page_count) {
-        return Err(Error::corrupt(start, format!("a free extent of {len} pages leaves the {page_count} pages in use")));
+        return Err(Error::corrupt(
+            start,
+            format!("a free extent of {len} pages leaves the {page_count} pages in use"),
+        ));
     }
     Ok(())
 }

@@ -2,16 +2,18 @@
 //!
 //! Floor: txn. The only floor that knows time and other actors: which states are alive, who may write, what is durable.
 //!
-//!     open         files, locks, the newest valid meta, creation
-//!     env          one open database, shared by all handles
-//!     state        what a commit leaves
-//!     live         the records between readers and the writer
-//!     readers      reader slots
-//!     snapshot     read transactions
-//!     writer_lock  one writer at a time, in order
-//!     write        write transactions
-//!     free_tree    the persistent free space
-//!     checkpoint   two flushes, and what their failure means
+//! ```text
+//! open         files, locks, the newest valid meta, creation
+//! env          one open database, shared by all handles
+//! state        what a commit leaves
+//! live         the records between readers and the writer
+//! readers      reader slots
+//! snapshot     read transactions
+//! writer_lock  one writer at a time, in order
+//! write        write transactions
+//! free_tree    the persistent free space
+//! checkpoint   two flushes, and what their failure means
+//! ```
 
 pub(crate) mod checkpoint;
 pub(crate) mod env;

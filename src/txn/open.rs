@@ -208,10 +208,9 @@ fn newest_meta(path: &Path, file: &File) -> Result<(Meta, usize)> {
 /// Why there is no usable meta at all: something else than a database, or a damaged one.
 fn no_meta(path: &Path, probe: &Probe, a: MetaError, b: MetaError) -> Error {
     match (a, b) {
-        (MetaError::NoMagic, MetaError::NoMagic) if probe.page_size.is_none() => Error::NotADatabase {
-            path: path.to_path_buf(),
-            reason: "it does not begin as one".into(),
-        },
+        (MetaError::NoMagic, MetaError::NoMagic) if probe.page_size.is_none() => {
+            Error::NotADatabase { path: path.to_path_buf(), reason: "it does not begin as one".into() }
+        }
         (MetaError::NoMagic, e) | (e, _) => meta_error(path, e),
     }
 }

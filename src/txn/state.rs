@@ -6,7 +6,7 @@
 //! Failure: none; words come from this process, metas are checked by `page::meta`.
 
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
-use crate::page::meta::{RunPtr, LogDescriptor, Meta, TreeRoot};
+use crate::page::meta::{LogDescriptor, Meta, RunPtr, TreeRoot};
 
 /// Words of a state in a live record.
 pub(crate) const STATE_WORDS: usize = 18;
