@@ -165,11 +165,12 @@ impl FreeSpace {
             return false;
         }
         self.persisted.insert(id.0, pages);
-        let before = self.usable.len();
         self.add_usable(id, pages);
-        // Not merged with a neighbour: memory and tree agree.
-        if self.usable.len() == before + 1 {
+        if self.usable.get(&id.0) == Some(&pages) {
+            // Not merged with a neighbour: memory and tree agree.
             self.touched.remove(&id.0);
+        } else {
+            self.touched.insert(id.0);
         }
         true
     }
