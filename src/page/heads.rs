@@ -39,23 +39,25 @@ pub(super) fn get(heads: &[u8], index: usize) -> u32 {
     get_u32(heads, index * HEAD_BYTES)
 }
 
-/// Counts the heads below `probe` among the first `count` of `LANES` heads.
+/// Sums the weights of the heads below `probe`.
 #[inline]
-fn count_lanes<const LANES: usize, const BYTES: usize>(bytes: &[u8; BYTES], count: usize, probe: u32) -> usize {
+fn sum_below<const LANES: usize, const BYTES: usize>(bytes: &[u8; BYTES], weights: &[u32; LANES], probe: u32) -> usize {
     // In two steps, because this is the form that the compiler makes a few vector operations of.
     let mut lanes = [0u32; LANES];
     for (lane, head) in lanes.iter_mut().zip(bytes.chunks_exact(HEAD_BYTES)) {
         *lane = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
     }
-    let mask = MASKS[WIDE - count.min(WIDE)..].first_chunk::<LANES>().unwrap_or(&[0; LANES]);
-    lanes.iter().zip(mask).map(|(head, keep)| u32::from(*head < probe) & keep).sum::<u32>() as usize
+    lanes.iter().zip(weights).map(|(head, weight)| if *head < probe { *weight } else { 0 }).sum::<u32>() as usize
 }
 
 /// Counts the heads below `probe` within `[base, base + count)`, which is at most `LANES` long.
 #[inline]
 fn count_block<const LANES: usize, const BYTES: usize>(heads: &[u8], base: usize, count: usize, probe: u32) -> usize {
     match heads.get(base * HEAD_BYTES..).and_then(|block| block.first_chunk::<BYTES>()) {
-        Some(lanes) => count_lanes::<LANES, BYTES>(lanes, count, probe),
+        Some(lanes) => {
+            let mask = MASKS[WIDE - count.min(WIDE)..].first_chunk::<LANES>().unwrap_or(&[0; LANES]);
+            sum_below(lanes, mask, probe)
+        }
         None => count_short(heads, base, count, probe),
     }
 }
@@ -92,7 +94,9 @@ fn count_range(heads: &[u8], mut base: usize, mut count: usize, probe: u32) -> u
 }
 
 /// How many of the first `count` heads are below `probe`.
-#[inline]
+///
+/// Out of line, like [`count_less_hinted`]: what the compiler makes of the sums would else depend on the caller.
+#[inline(never)]
 pub(super) fn count_less(heads: &[u8], count: usize, probe: u32) -> usize {
     count_range(heads, 0, count, probe)
 }
@@ -103,12 +107,15 @@ pub(super) fn count_less_or_equal(heads: &[u8], count: usize, probe: u32) -> usi
 }
 
 /// Like [`count_less`], with the hints of a branch.
-#[inline]
-pub(super) fn count_less_hinted(hints: &[u8; HINTS_BYTES], heads: &[u8], count: usize, probe: u32) -> usize {
+#[inline(never)]
+pub(super) fn count_less_hinted(hints: &[u8], heads: &[u8], count: usize, probe: u32) -> usize {
     let block = block_heads(count);
-    // Fewer heads than hints: each is its own hint, and the hints behind them are masked.
-    let blocks = count_lanes::<HINT_COUNT, HINTS_BYTES>(hints, count.min(HINT_COUNT), probe);
-    let base = (blocks * block).min(count);
+    // A hint below the probe stands for a block below it. The hints of missing blocks are never below.
+    let skipped = match hints.first_chunk::<HINTS_BYTES>() {
+        Some(hints) => sum_below(hints, &[block as u32; HINT_COUNT], probe),
+        None => count_short(heads, 0, count, probe),
+    };
+    let base = skipped.min(count);
     let left = block.min(count - base);
     if block <= NARROW {
         base + count_block::<NARROW, NARROW_BYTES>(heads, base, left, probe)

@@ -320,3 +320,6 @@ fn claimed_page_size(bytes: &[u8]) -> Option<usize> {
         _ => Some(get_u32(bytes, at::PAGE_SIZE) as usize).filter(|size| page_size_ok(*size)),
     }
 }
+
+#[cfg(test)]
+mod tests;
