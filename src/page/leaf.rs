@@ -359,3 +359,6 @@ pub(super) fn verify_gapless(mut extents: Vec<(usize, usize)>, start: usize, end
         Err((expected, end))
     }
 }
+
+#[cfg(test)]
+mod tests;
