@@ -81,6 +81,9 @@ pub(crate) struct ByteBounds {
 }
 
 impl ByteBounds {
+    /// Every key.
+    pub(crate) const ALL: ByteBounds = ByteBounds { low: Bound::Unbounded, high: Bound::Unbounded };
+
     pub(crate) fn of<'k, K: KeyCodec>(range: &impl RangeBounds<K::Item<'k>>) -> Result<ByteBounds> {
         Ok(ByteBounds { low: encoded::<K>(range.start_bound())?, high: encoded::<K>(range.end_bound())? })
     }
