@@ -24,7 +24,7 @@ use super::layout::{
     KEY_BYTES_BITS, KEY_BYTES_MAX, KIND, LEAF_ARRAY_BYTES, LEAF_HEADS, LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES,
     SLOT_BYTES, UPPER,
 };
-use super::{bad, compare_prefix, heads};
+use super::{bad, common_prefix_bytes, compare_prefix, heads};
 use crate::error::DecodeError;
 use crate::ids::{PageId, PagePtr};
 use crate::limits::MAX_VALUE_BYTES;
@@ -321,6 +321,11 @@ impl<'a> Leaf<'a> {
     pub(crate) fn verify(&self) -> Result<(), DecodeError> {
         let mut extents = Vec::with_capacity(self.count);
         let mut last: Option<&[u8]> = None;
+        if self.count > 0 && !self.last_key()?.starts_with(self.prefix()?) {
+            // Before the heads, which a wrong prefix length makes all look wrong.
+            let shared = common_prefix_bytes(self.first_key()?, self.last_key()?);
+            return Err(bad(self.id, "prefix length", self.prefix_bytes as u64, shared as u64));
+        }
         for index in 0..self.count {
             let at = self.locate(index)?;
             let key = self.key_at(at);
