@@ -1,0 +1,52 @@
+//! How the floors above see pages: two narrow traits, one that can only read and one that can also allocate.
+//!
+//! Floor: pager. A read path is written against [`PageRead`] and so cannot allocate, free or change a page;
+//! the tree is tested over a `Vec` of pages that implements both.
+//!
+//! Invariants that every implementation keeps and every user relies on:
+//!   P1  the bytes behind a pointer to a page that is not dirty do not change while the store is borrowed (R1).
+//!   P2  a page that is handed out has been verified against the checksum of the pointer that led to it (R2);
+//!       pages of the running transaction are exempt, their pointers are sealed at commit.
+//!   P3  every slice is exactly one page, or exactly one run.
+//!
+//! Failure: a pointer outside the store or a checksum that does not match is `Error::Corrupt`; asking for a
+//! mutable page that this transaction did not allocate is a bug and panics.
+
+use crate::error::Result;
+use crate::ids::{PageId, PagePtr, TxnId};
+
+/// Pages that can be read.
+pub(crate) trait PageRead {
+    /// The page size in bytes.
+    fn page_size(&self) -> usize;
+
+    /// The page behind a pointer: bounds are checked, and the checksum on first touch (not for dirty pages).
+    fn page(&self, ptr: PagePtr) -> Result<&[u8]>;
+
+    /// An overflow run of this many pages, verified likewise.
+    fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]>;
+}
+
+/// Pages that can be allocated, changed and freed by one write transaction.
+pub(crate) trait PageWrite: PageRead {
+    /// The running transaction.
+    fn txn(&self) -> TxnId;
+
+    /// Whether this transaction allocated the page and may change it in place.
+    fn is_dirty(&self, id: PageId) -> bool;
+
+    /// Allocates consecutive pages. They are dirty, and the caller initialises all their bytes.
+    fn alloc(&mut self, pages: u64) -> Result<PageId>;
+
+    /// Lets go of pages that the transaction `born` wrote. Dirty ones come back at once, others become pending.
+    fn free(&mut self, id: PageId, pages: u64, born: TxnId);
+
+    /// A dirty page, to be changed. Panics if the page is not dirty: that is a bug of the caller.
+    fn page_mut(&mut self, id: PageId) -> &mut [u8];
+
+    /// A dirty run, to be changed. Panics like [`PageWrite::page_mut`].
+    fn run_mut(&mut self, id: PageId, pages: u64) -> &mut [u8];
+
+    /// Says that a dirty page now has this checksum, so that it counts as verified once it is committed.
+    fn mark_sealed(&mut self, ptr: PagePtr);
+}

@@ -1,0 +1,115 @@
+//! Appending entries in ascending order.
+//!
+//! Floor: tree. The rightmost leaf stays at hand, so an entry costs a comparison and a copy. A full leaf is left behind
+//! full, and so are the branches; pages are allocated in the order of their keys.
+//!
+//! Failure: a key that is not above the last one is `Error::Usage`, and nothing is changed. Any other error means as in
+//! `put.rs` that the transaction must be aborted.
+
+use crate::error::{Error, Result};
+use crate::ids::{PageId, PagePtr};
+use crate::page::leaf::LeafMut;
+use crate::pager::{PageRead, PageWrite};
+
+use super::path::{dirty_ptr, leaf_at, make_dirty, Path, Side};
+use super::plan::Pattern;
+use super::put::plant;
+use super::split::{extend_right, Change};
+use super::value::{check_sizes, store};
+use super::TreeRoot;
+
+/// The rightmost leaf, as the last append left it. Whoever changes the tree in any other way starts with a fresh hint;
+/// root and entry count are compared to notice where that was forgotten.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct AppendHint {
+    leaf: PagePtr,
+    root: PageId,
+    entries: u64,
+}
+
+impl AppendHint {
+    fn holds<P: PageWrite>(&self, pages: &P, root: &TreeRoot) -> bool {
+        !self.leaf.id.is_none()
+            && self.root == root.ptr.id
+            && self.entries == root.entries
+            && pages.is_dirty(self.leaf.id)
+    }
+}
+
+/// Appends an entry whose key is greater than all in the tree.
+pub(crate) fn append<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    key: &[u8],
+    value: &[u8],
+    hint: &mut AppendHint,
+) -> Result<()> {
+    check_sizes(pages.page_size(), key, value.len())?;
+    let leaf = match hint.holds(pages, root) {
+        true => hint.leaf,
+        false => last_leaf(pages, root)?,
+    };
+    check_order(pages, leaf, key)?;
+    *hint = AppendHint::default();
+    let leaf = append_to(pages, root, leaf, key, value)?;
+    root.entries += 1;
+    *hint = AppendHint { leaf, root: root.ptr.id, entries: root.entries };
+    Ok(())
+}
+
+/// The rightmost leaf; none if the tree is empty.
+fn last_leaf<P: PageRead>(pages: &P, root: &TreeRoot) -> Result<PagePtr> {
+    if root.height == 0 {
+        return Ok(PagePtr::default());
+    }
+    let mut path = Path::new();
+    path.descend_to(pages, root, Side::Last)?;
+    Ok(path.leaf().ptr)
+}
+
+/// Refuses a key that is not above all others.
+fn check_order<P: PageRead>(pages: &P, leaf: PagePtr, key: &[u8]) -> Result<()> {
+    if leaf.id.is_none() {
+        return Ok(());
+    }
+    let leaf = leaf_at(pages, leaf)?;
+    if leaf.count() > 0 && leaf.last_key()? >= key {
+        return Err(Error::usage("append needs keys in ascending order: this key is not above the last one"));
+    }
+    Ok(())
+}
+
+/// Puts the entry behind the last one; gives the leaf that it went to.
+fn append_to<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    leaf: PagePtr,
+    key: &[u8],
+    value: &[u8],
+) -> Result<PagePtr> {
+    let value = store(pages, root.tree, value)?;
+    let mut leaf = leaf;
+    if !pages.is_dirty(leaf.id) {
+        leaf = dirty_last_leaf(pages, root)?.leaf().ptr;
+    }
+    let mut page = LeafMut::open(pages.page_mut(leaf.id), leaf.id)?;
+    let count = page.as_leaf().count();
+    if page.insert(count, key, value)? {
+        return Ok(leaf);
+    }
+    let path = dirty_last_leaf(pages, root)?;
+    let change = Change { key, value, replace: false };
+    let (right, _) = extend_right(pages, root, &path, &change, Pattern::Ascending)?;
+    Ok(dirty_ptr(right))
+}
+
+/// The path to the rightmost leaf, all of it dirty; an empty tree gets its first leaf.
+fn dirty_last_leaf<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<Path> {
+    if root.height == 0 {
+        plant(pages, root)?;
+    }
+    let mut path = Path::new();
+    path.descend_to(pages, root, Side::Last)?;
+    make_dirty(pages, root, &mut path)?;
+    Ok(path)
+}

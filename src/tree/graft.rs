@@ -1,0 +1,179 @@
+//! Changes branches: puts new children beside a split page, takes merged ones out, moves separators.
+//!
+//! Floor: tree. The common case changes the branch in place. The slow path takes the branch apart into children with
+//! whole separators, changes the list, and builds as many pages as it needs; their separators go up in turn. One pass
+//! upwards, no recursion; a root that splits gets a new root.
+//!
+//! Failure: separators too large for any plan exist only on damaged pages and give `Error::Corrupt`.
+
+use crate::error::{Error, Result};
+use crate::ids::{PageId, TreeId};
+use crate::limits::DEPTH_MAX;
+use crate::page::branch::{self, Branch, Child};
+use crate::pager::{PageRead, PageWrite};
+
+use super::path::{branch_at, branch_mut, dirty_ptr, Path};
+use super::plan::{self, Pattern};
+use super::TreeRoot;
+
+/// Puts `fresh`, the right siblings that the page at `depth` of the path has got, into the branches above. Their
+/// separators ascend and lie right of that page. All pages of the path are dirty.
+pub(super) fn graft<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    path: &Path,
+    depth: usize,
+    mut fresh: Vec<Child>,
+    pattern: Pattern,
+) -> Result<()> {
+    for above in (0..depth).rev() {
+        let frame = path.frame(above);
+        let inserted = insert_in_place(pages, frame.ptr.id, frame.index() + 1, &fresh)?;
+        fresh.drain(..inserted);
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let level = path.len() - 1 - above;
+        let mut children = children_of(&branch_at(pages, frame.ptr, level)?)?;
+        let at = frame.index() + 1 + inserted;
+        let last = at + fresh.len() - 1;
+        children.splice(at..at, fresh);
+        let preferred = plan::preferred_cut(pattern, last, children.len());
+        fresh = build_branches(pages, root.tree, level, Some(frame.ptr.id), children, preferred)?;
+        fresh.remove(0);
+    }
+    grow_root(pages, root, fresh, pattern)
+}
+
+/// Inserts children from index `at` on as long as they fit; says how many did.
+fn insert_in_place<P: PageWrite>(pages: &mut P, id: PageId, at: usize, fresh: &[Child]) -> Result<usize> {
+    let mut branch = branch_mut(pages, id)?;
+    for (inserted, child) in fresh.iter().enumerate() {
+        if !branch.insert(at + inserted, &child.sep, child.ptr)? {
+            return Ok(inserted);
+        }
+    }
+    Ok(fresh.len())
+}
+
+/// Puts new levels on top until one page holds all children of the top level.
+fn grow_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, fresh: Vec<Child>, pattern: Pattern) -> Result<()> {
+    let mut top = vec![Child { sep: Vec::new(), ptr: root.ptr }];
+    top.extend(fresh);
+    while top.len() > 1 {
+        let level = usize::from(root.height);
+        if level >= DEPTH_MAX {
+            return Err(Error::corrupt(root.ptr.id, format!("tree height is over {DEPTH_MAX}")));
+        }
+        let preferred = plan::preferred_cut(pattern, top.len() - 1, top.len());
+        top = build_branches(pages, root.tree, level, None, top, preferred)?;
+        root.height += 1;
+        root.ptr = top[0].ptr;
+    }
+    Ok(())
+}
+
+/// Builds branches that hold these children, the first one in the page `reuse` if there is one. Gives a child for
+/// each page; the separator of the first is what the first child's was.
+pub(super) fn build_branches<P: PageWrite>(
+    pages: &mut P,
+    tree: TreeId,
+    level: usize,
+    reuse: Option<PageId>,
+    mut children: Vec<Child>,
+    preferred: Option<usize>,
+) -> Result<Vec<Child>> {
+    let page_size = pages.page_size();
+    let weights = weights_of(&children);
+    let fits = |range: std::ops::Range<usize>| branch::built_bytes(page_size, &children[range]) <= page_size;
+    let groups = plan::group_children(&weights, preferred, fits)
+        .ok_or_else(|| Error::corrupt(reuse.unwrap_or_default(), "a separator is larger than the limit"))?;
+    let mut built = Vec::with_capacity(groups.len());
+    for (index, group) in groups.into_iter().enumerate() {
+        let id = match reuse {
+            Some(id) if index == 0 => id,
+            _ => pages.alloc(1)?,
+        };
+        build_branch(pages, tree, level, id, &children[group.clone()])?;
+        let sep = std::mem::take(&mut children[group.start].sep);
+        built.push(Child { sep, ptr: dirty_ptr(id) });
+    }
+    Ok(built)
+}
+
+/// Builds one branch from children that are known to fit.
+pub(super) fn build_branch<P: PageWrite>(
+    pages: &mut P,
+    tree: TreeId,
+    level: usize,
+    id: PageId,
+    children: &[Child],
+) -> Result<()> {
+    let txn = pages.txn();
+    let fitted = branch::build(pages.page_mut(id), id, tree, txn, level as u8, children)?;
+    assert!(fitted, "the plan gave a branch more than fits");
+    Ok(())
+}
+
+/// What each child takes in a branch without regard to prefixes.
+pub(super) fn weights_of(children: &[Child]) -> Vec<usize> {
+    children.iter().map(|child| CHILD_BYTES + child.sep.len()).collect()
+}
+
+/// Head, slot and pointer of a child.
+const CHILD_BYTES: usize = 16;
+
+/// All children of a branch with whole separators; the first one's is empty.
+pub(super) fn children_of(branch: &Branch<'_>) -> Result<Vec<Child>> {
+    let mut children = Vec::with_capacity(branch.count() + 2);
+    for at in 0..branch.count() {
+        let mut sep = Vec::new();
+        if at > 0 {
+            branch.separator_into(at, &mut sep)?;
+        }
+        children.push(Child { sep, ptr: branch.child(at)? });
+    }
+    Ok(children)
+}
+
+/// Gives the child at `depth` + 1 with index `at` another separator; the branch at `depth` may split over it.
+pub(super) fn move_separator<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    path: &Path,
+    depth: usize,
+    at: usize,
+    sep: &[u8],
+) -> Result<()> {
+    let frame = path.frame(depth);
+    let level = path.len() - 1 - depth;
+    let ptr = branch_at(pages, frame.ptr, level)?.child(at)?;
+    let mut branch = branch_mut(pages, frame.ptr.id)?;
+    branch.remove(at)?;
+    if branch.insert(at, sep, ptr)? {
+        return Ok(());
+    }
+    let mut children = children_of(&branch_at(pages, frame.ptr, level)?)?;
+    children.insert(at, Child { sep: sep.to_vec(), ptr });
+    let mut fresh = build_branches(pages, root.tree, level, Some(frame.ptr.id), children, None)?;
+    fresh.remove(0);
+    match fresh.is_empty() {
+        true => Ok(()),
+        false => graft(pages, root, path, depth, fresh, Pattern::Random),
+    }
+}
+
+/// Takes the child with index `at` out of a dirty branch.
+pub(super) fn remove_child<P: PageWrite>(pages: &mut P, id: PageId, at: usize) -> Result<()> {
+    let mut branch = branch_mut(pages, id)?;
+    match at {
+        0 => branch.remove_first()?,
+        _ => branch.remove(at)?,
+    };
+    Ok(())
+}
+
+/// Number of children of the branch at `depth` of a path.
+pub(super) fn child_count<P: PageRead>(pages: &P, path: &Path, depth: usize) -> Result<usize> {
+    Ok(branch_at(pages, path.frame(depth).ptr, path.len() - 1 - depth)?.count())
+}

@@ -1,0 +1,53 @@
+//! The B+tree: ordered entries over pages.
+//!
+//! Floor: tree. Everything works on the two traits of the pager: reads need `PageRead`, changes `PageWrite`. A tree is
+//! a [`TreeRoot`], which the caller keeps; functions that change the tree change the root that they are given.
+//!
+//! ```text
+//! search     point lookups             cursor, range   walks in both directions
+//! put        one entry in              delete          one entry out
+//! append     ascending entries         drop            the whole tree
+//! seal       checksums at commit       check           everything that can be wrong
+//!
+//! path       root to leaf, copy on write               value        inline values and overflow runs
+//! plan       where to cut and join, pure               split, graft, rebalance   carry the plans out
+//! ```
+//!
+//! Changes are made by copying: a page of an earlier transaction is never written (R1), but copied, with all its
+//! ancestors, and freed. Pages of the running transaction change in place. Invariants T1 to T3 stand in `path.rs`.
+//!
+//! Failure: no bytes of the file can make this floor panic or loop (R3); damage is `Error::Corrupt`. An error from a
+//! change, other than one about its arguments, leaves a tree that must be aborted with its transaction.
+
+mod append;
+mod check;
+mod cursor;
+mod delete;
+mod drop;
+mod graft;
+mod path;
+mod plan;
+mod put;
+mod range;
+mod rebalance;
+mod seal;
+mod search;
+mod split;
+mod value;
+
+pub(crate) use crate::page::meta::TreeRoot;
+pub(crate) use append::{append, AppendHint};
+pub(crate) use check::{check, Finding, TreeStats};
+pub(crate) use cursor::Cursor;
+pub(crate) use delete::delete;
+pub(crate) use drop::drop_tree;
+pub(crate) use put::{put, PutHint};
+pub(crate) use range::Range;
+pub(crate) use seal::seal;
+pub(crate) use search::{first, get, last};
+
+/// A key and its value, as they lie in the pages.
+pub(crate) type Entry<'a> = (&'a [u8], &'a [u8]);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! The way from the root of a tree to a leaf, and making the pages along it writable.
+//!
+//! Floor: tree.
+//!
+//! Invariants:
+//!   T1  the level of a page falls by one with each step down, and leaves have level 0; anything else is damage.
+//!       So every descent ends after `height` steps, which `DEPTH_MAX` bounds.
+//!   T2  every ancestor of a dirty page is dirty. So a put into a dirty leaf looks at no ancestor.
+//!   T3  a pointer to a dirty page carries no valid checksum until `seal` writes it.
+//!
+//! Failure: a page that does not decode, or that has the wrong level, is `Error::Corrupt`.
+
+use crate::error::{Error, Result};
+use crate::ids::{PageId, PagePtr};
+use crate::limits::{DEPTH_MAX, PAGE_SIZE_MIN};
+use crate::page::branch::{Branch, BranchMut};
+use crate::page::header;
+use crate::page::leaf::Leaf;
+use crate::pager::{PageRead, PageWrite};
+
+use super::TreeRoot;
+
+/// One page of a path, and the index of the child (in a leaf: of the entry) that the path takes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Frame {
+    pub(super) ptr: PagePtr,
+    pub(super) at: u32,
+}
+
+impl Frame {
+    pub(super) fn index(&self) -> usize {
+        self.at as usize
+    }
+}
+
+/// The pages from the root to a leaf. Depth 0 is the root; the last one is the leaf.
+pub(super) struct Path {
+    frames: [Frame; DEPTH_MAX],
+    len: usize,
+}
+
+/// Which end of a tree or subtree to go to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    First,
+    Last,
+}
+
+impl Path {
+    pub(super) fn new() -> Path {
+        Path { frames: [Frame::default(); DEPTH_MAX], len: 0 }
+    }
+
+    /// Number of pages on the path.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn frame(&self, depth: usize) -> Frame {
+        self.frames[depth]
+    }
+
+    pub(super) fn leaf(&self) -> Frame {
+        self.frames[self.len - 1]
+    }
+
+    pub(super) fn set_ptr(&mut self, depth: usize, ptr: PagePtr) {
+        self.frames[depth].ptr = ptr;
+    }
+
+    pub(super) fn set_index(&mut self, depth: usize, index: usize) {
+        self.frames[depth].at = index as u32;
+    }
+
+    /// Goes down to the leaf that holds `key` or would; says whether it does. The tree is not empty.
+    pub(super) fn descend<P: PageRead>(&mut self, pages: &P, root: &TreeRoot, key: &[u8]) -> Result<bool> {
+        self.len = height_of(root)?;
+        let mut ptr = root.ptr;
+        for depth in 0..self.len - 1 {
+            let branch = branch_at(pages, ptr, self.len - 1 - depth)?;
+            let at = branch.find(key)?;
+            self.frames[depth] = Frame { ptr, at: at as u32 };
+            ptr = branch.child(at)?;
+        }
+        let (at, found) = leaf_at(pages, ptr)?.lower_bound(key)?;
+        self.frames[self.len - 1] = Frame { ptr, at: at as u32 };
+        Ok(found)
+    }
+
+    /// Goes to one end of the tree. The tree is not empty.
+    pub(super) fn descend_to<'a, P: PageRead>(
+        &mut self,
+        pages: &'a P,
+        root: &TreeRoot,
+        side: Side,
+    ) -> Result<Leaf<'a>> {
+        self.len = height_of(root)?;
+        self.descend_from(pages, 0, root.ptr, side)
+    }
+
+    /// Fills the path from `depth` on with the way to one end of the subtree below `ptr`.
+    fn descend_from<'a, P: PageRead>(
+        &mut self,
+        pages: &'a P,
+        depth: usize,
+        mut ptr: PagePtr,
+        side: Side,
+    ) -> Result<Leaf<'a>> {
+        for depth in depth..self.len - 1 {
+            let branch = branch_at(pages, ptr, self.len - 1 - depth)?;
+            let at = if side == Side::First { 0 } else { last_index(branch.count(), ptr)? };
+            self.frames[depth] = Frame { ptr, at: at as u32 };
+            ptr = branch.child(at)?;
+        }
+        let leaf = leaf_at(pages, ptr)?;
+        let at = if side == Side::First { 0 } else { leaf.count().saturating_sub(1) };
+        self.frames[self.len - 1] = Frame { ptr, at: at as u32 };
+        Ok(leaf)
+    }
+
+    /// Moves to the neighbouring leaf on that side (`Last`: the next one), if there is one.
+    pub(super) fn step<'a, P: PageRead>(&mut self, pages: &'a P, towards: Side) -> Result<Option<Leaf<'a>>> {
+        let mut depth = self.len - 1;
+        while depth > 0 {
+            depth -= 1;
+            let frame = self.frames[depth];
+            let branch = branch_at(pages, frame.ptr, self.len - 1 - depth)?;
+            let next = match towards {
+                Side::Last => Some(frame.index() + 1).filter(|&at| at < branch.count()),
+                Side::First => frame.index().checked_sub(1),
+            };
+            if let Some(at) = next {
+                self.frames[depth].at = at as u32;
+                let enter = if towards == Side::Last { Side::First } else { Side::Last };
+                return self.descend_from(pages, depth + 1, branch.child(at)?, enter).map(Some);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The height of a tree that is not empty, within the bound (T1).
+pub(super) fn height_of(root: &TreeRoot) -> Result<usize> {
+    let height = usize::from(root.height);
+    if height == 0 || height > DEPTH_MAX {
+        return Err(Error::corrupt(root.ptr.id, format!("tree height is {height}, expected 1 to {DEPTH_MAX}")));
+    }
+    Ok(height)
+}
+
+/// The branch behind a pointer, which must have this level (T1).
+#[inline]
+pub(super) fn branch_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize) -> Result<Branch<'_>> {
+    let branch = Branch::parse(pages.page(ptr)?, ptr.id)?;
+    if usize::from(branch.level()) != level {
+        return Err(wrong_level(ptr.id, branch.level().into(), level));
+    }
+    Ok(branch)
+}
+
+#[cold]
+fn wrong_level(page: PageId, found: usize, expected: usize) -> Error {
+    Error::corrupt(page, format!("level is {found}, expected {expected}"))
+}
+
+/// The leaf behind a pointer.
+#[inline]
+pub(super) fn leaf_at<P: PageRead>(pages: &P, ptr: PagePtr) -> Result<Leaf<'_>> {
+    Ok(Leaf::parse(pages.page(ptr)?, ptr.id)?)
+}
+
+/// The index of the last of `count` children or entries; a page without any is damage.
+pub(super) fn last_index(count: usize, ptr: PagePtr) -> Result<usize> {
+    count.checked_sub(1).ok_or_else(|| Error::corrupt(ptr.id, "count is 0, expected at least 1"))
+}
+
+/// A pointer to a page of the running transaction: its checksum is not known before `seal` (T3).
+pub(super) fn dirty_ptr(id: PageId) -> PagePtr {
+    PagePtr { id, crc: 0 }
+}
+
+/// Makes every page of the path writable: pages that are not dirty are replaced by copies, from the root down.
+pub(super) fn make_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut Path) -> Result<()> {
+    if pages.is_dirty(path.leaf().ptr.id) {
+        return Ok(()); // T2
+    }
+    for depth in 0..path.len() {
+        let old = path.frame(depth).ptr;
+        if !pages.is_dirty(old.id) {
+            let copy = copy_page(pages, old)?;
+            point_at(pages, root, path, depth, copy)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the parent of the page at `depth`, or the root, point at `ptr` instead. The parent is dirty.
+pub(super) fn point_at<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    path: &mut Path,
+    depth: usize,
+    ptr: PagePtr,
+) -> Result<()> {
+    match depth.checked_sub(1) {
+        None => root.ptr = ptr,
+        Some(above) => {
+            let parent = path.frame(above);
+            branch_mut(pages, parent.ptr.id)?.set_child(parent.index(), ptr)?;
+        }
+    }
+    path.set_ptr(depth, ptr);
+    Ok(())
+}
+
+/// A dirty branch, to be changed.
+pub(super) fn branch_mut<P: PageWrite>(pages: &mut P, id: PageId) -> Result<BranchMut<'_>> {
+    Ok(BranchMut::open(pages.page_mut(id), id)?)
+}
+
+/// Copies a page into a new one of this transaction and frees the old one.
+pub(super) fn copy_page<P: PageWrite>(pages: &mut P, old: PagePtr) -> Result<PagePtr> {
+    let id = pages.alloc(1)?;
+    let txn = pages.txn();
+    for start in (0..pages.page_size()).step_by(PAGE_SIZE_MIN) {
+        // A piece at a time through the stack: both pages live in one store.
+        let mut piece = [0u8; PAGE_SIZE_MIN];
+        piece.copy_from_slice(&pages.page(old)?[start..start + PAGE_SIZE_MIN]);
+        pages.page_mut(id)[start..start + PAGE_SIZE_MIN].copy_from_slice(&piece);
+    }
+    header::restamp(pages.page_mut(id), id, txn);
+    free_page(pages, old)?;
+    Ok(dirty_ptr(id))
+}
+
+/// Frees one page of a tree.
+pub(super) fn free_page<P: PageWrite>(pages: &mut P, ptr: PagePtr) -> Result<()> {
+    let born = header::page_txn(pages.page(ptr)?);
+    pages.free(ptr.id, 1, born);
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! Ranges: the entries between two bounds, from both ends.
+//!
+//! Floor: tree. Each end has a cursor that is placed when the first entry is taken from that end, so a range that is read
+//! forwards never touches the pages of its end. The bound is compared once per leaf: it gives the part of the leaf that
+//! is inside, and within that part a step compares nothing.
+//!
+//! Invariants:
+//!   G1  all of `ready` of an end lies inside the bounds and has not been given by either end.
+//!   G2  when both ends are in the same leaf, their `ready` parts are equal: that is where they meet.
+//!
+//! Failure: a damaged page is given as one `Err`, and then the range is over; a value that cannot be read is an `Err` in
+//! its place, and the entries behind it follow.
+
+use std::ops::{Bound, Range as Indexes};
+
+use crate::error::{Error, Result};
+use crate::page::leaf::Leaf;
+use crate::pager::PageRead;
+
+use super::cursor::Cursor;
+use super::path::Side;
+use super::search::entry_at;
+use super::{Entry, TreeRoot};
+
+/// One end of a range.
+struct End<'a, P> {
+    cursor: Cursor<'a, P>,
+    /// Entries of the cursor's leaf that can be given.
+    ready: Indexes<usize>,
+    placed: bool,
+    /// No leaf beyond this one has anything for the range.
+    last_leaf: bool,
+}
+
+impl<'a, P: PageRead> End<'a, P> {
+    fn new(pages: &'a P, root: TreeRoot) -> End<'a, P> {
+        End { cursor: Cursor::new(pages, root), ready: 0..0, placed: false, last_leaf: false }
+    }
+
+    #[inline]
+    fn entry(&self, at: usize) -> Option<Result<Entry<'a>>> {
+        let leaf = self.cursor.leaf()?;
+        Some(entry_at(self.cursor.pages(), leaf, at))
+    }
+}
+
+/// The entries between two bounds in ascending order, and from the other end in descending order.
+pub(crate) struct Range<'a, P> {
+    front: End<'a, P>,
+    back: End<'a, P>,
+    low: Bound<Vec<u8>>,
+    high: Bound<Vec<u8>>,
+    /// Both ends are in the same leaf.
+    met: bool,
+    done: bool,
+}
+
+impl<'a, P: PageRead> Range<'a, P> {
+    pub(crate) fn new(pages: &'a P, root: TreeRoot, low: Bound<&[u8]>, high: Bound<&[u8]>) -> Range<'a, P> {
+        Range {
+            front: End::new(pages, root),
+            back: End::new(pages, root),
+            low: low.map(<[u8]>::to_vec),
+            high: high.map(<[u8]>::to_vec),
+            met: false,
+            done: root.height == 0,
+        }
+    }
+
+    /// Moves the end of that side to its next leaf until it has entries ready; ends the range if there are none.
+    #[cold]
+    fn refill(&mut self, side: Side) -> Result<()> {
+        while !self.done {
+            let end = if side == Side::First { &mut self.front } else { &mut self.back };
+            let inward = if side == Side::First { Side::Last } else { Side::First };
+            if end.placed {
+                self.done = end.last_leaf || !end.cursor.step(inward)?;
+            } else {
+                self.place(side)?;
+            }
+            if self.done {
+                break;
+            }
+            self.prepare(side)?;
+            let end = if side == Side::First { &self.front } else { &self.back };
+            if !end.ready.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the range from both sides.
+    fn end_with(&mut self, e: Error) -> Error {
+        (self.front.ready, self.back.ready, self.done) = (0..0, 0..0, true);
+        e
+    }
+
+    /// Puts the cursor of an end into the leaf of its bound.
+    fn place(&mut self, side: Side) -> Result<()> {
+        let (end, bound) = match side {
+            Side::First => (&mut self.front, &self.low),
+            Side::Last => (&mut self.back, &self.high),
+        };
+        end.placed = true;
+        match bound {
+            Bound::Unbounded => end.cursor.enter(side),
+            Bound::Included(key) | Bound::Excluded(key) => end.cursor.place(key),
+        }
+    }
+
+    /// Works out which entries of the leaf that an end has come to are inside the range.
+    fn prepare(&mut self, side: Side) -> Result<()> {
+        let (end, other) = match side {
+            Side::First => (&mut self.front, &mut self.back),
+            Side::Last => (&mut self.back, &mut self.front),
+        };
+        let Some(leaf) = end.cursor.leaf() else {
+            self.done = true;
+            return Ok(());
+        };
+        if other.placed && other.cursor.leaf_id() == end.cursor.leaf_id() {
+            // What the other end has left is inside both bounds, and nothing of it was given.
+            end.ready = other.ready.clone();
+            (end.last_leaf, other.last_leaf, self.met) = (true, true, true);
+            return Ok(());
+        }
+        let (start, stop) = (first_inside(leaf, &self.low)?, end_inside(leaf, &self.high)?);
+        end.last_leaf = match side {
+            Side::First => stop < leaf.count(),
+            Side::Last => start > 0,
+        };
+        end.ready = start..stop.max(start);
+        Ok(())
+    }
+}
+
+/// Index of the first entry of a leaf that is not below the range.
+fn first_inside(leaf: &Leaf<'_>, low: &Bound<Vec<u8>>) -> Result<usize> {
+    match low {
+        Bound::Included(key) if leaf.count() > 0 && leaf.first_key()? < key.as_slice() => Ok(leaf.lower_bound(key)?.0),
+        Bound::Excluded(key) if leaf.count() > 0 && leaf.first_key()? <= key.as_slice() => behind(leaf, key),
+        _ => Ok(0),
+    }
+}
+
+/// Index of the first entry of a leaf that is above the range.
+fn end_inside(leaf: &Leaf<'_>, high: &Bound<Vec<u8>>) -> Result<usize> {
+    match high {
+        Bound::Included(key) if leaf.count() > 0 && leaf.last_key()? > key.as_slice() => behind(leaf, key),
+        Bound::Excluded(key) if leaf.count() > 0 && leaf.last_key()? >= key.as_slice() => Ok(leaf.lower_bound(key)?.0),
+        _ => Ok(leaf.count()),
+    }
+}
+
+/// Index of the first entry above the key.
+fn behind(leaf: &Leaf<'_>, key: &[u8]) -> Result<usize> {
+    let (at, found) = leaf.lower_bound(key)?;
+    Ok(at + usize::from(found))
+}
+
+impl<'a, P: PageRead> Iterator for Range<'a, P> {
+    type Item = Result<Entry<'a>>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.front.ready.is_empty() {
+            if let Err(e) = self.refill(Side::First) {
+                return Some(Err(self.end_with(e)));
+            }
+        }
+        let at = self.front.ready.next()?;
+        if self.met {
+            self.back.ready.start = at + 1;
+        }
+        self.front.entry(at)
+    }
+}
+
+impl<P: PageRead> DoubleEndedIterator for Range<'_, P> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.back.ready.is_empty() {
+            if let Err(e) = self.refill(Side::Last) {
+                return Some(Err(self.end_with(e)));
+            }
+        }
+        let at = self.back.ready.next_back()?;
+        if self.met {
+            self.front.ready.end = at;
+        }
+        self.back.entry(at)
+    }
+}

@@ -1,0 +1,246 @@
+//! Joins pages that have few entries left with a neighbour, removes empty ones, and lowers the root.
+//!
+//! Floor: tree. `plan.rs` decides; this file walks up the path from the leaf that lost an entry. Every page of the
+//! path is dirty. A merge keeps the dirty page and frees the neighbour unchanged, so the neighbour is not copied.
+//!
+//! Failure: neighbours that do not decode are `Error::Corrupt`.
+
+use crate::error::Result;
+use crate::ids::PagePtr;
+use crate::page::branch::{self, Child};
+use crate::page::layout::BRANCH_HEADS;
+use crate::page::leaf::Leaf;
+use crate::pager::{PageRead, PageWrite};
+
+use super::graft::{build_branch, child_count, children_of, move_separator, remove_child, weights_of};
+use super::path::{branch_at, branch_mut, copy_page, free_page, leaf_at, Path};
+use super::plan::{self, Join};
+use super::split::{build_leaf, entries_of, leaf_capacity, sizes_of};
+use super::TreeRoot;
+
+/// What joining a page with a neighbour came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Joined {
+    /// The parent has one child less.
+    Merged,
+    /// The parent has as many as before.
+    Kept,
+}
+
+/// Restores the shape of the tree after an entry was removed from the leaf of the path.
+pub(super) fn after_removal<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Path) -> Result<()> {
+    let mut empty = leaf_at(pages, path.leaf().ptr)?.count() == 0;
+    for depth in (1..path.len()).rev() {
+        if empty {
+            free_page(pages, path.frame(depth).ptr)?;
+            let parent = path.frame(depth - 1);
+            empty = child_count(pages, path, depth - 1)? == 1;
+            if !empty {
+                remove_child(pages, parent.ptr.id, parent.index())?;
+            }
+        } else if !underfull(pages, path, depth)? || join(pages, root, path, depth)? == Joined::Kept {
+            return Ok(());
+        }
+    }
+    match empty {
+        true => clear_root(pages, root),
+        false => lower_root(pages, root),
+    }
+}
+
+/// Whether the page at `depth` has so little in use that it should be joined with a neighbour.
+fn underfull<P: PageRead>(pages: &P, path: &Path, depth: usize) -> Result<bool> {
+    let ptr = path.frame(depth).ptr;
+    let level = path.len() - 1 - depth;
+    let page_size = pages.page_size();
+    if level == 0 {
+        let used_bytes = leaf_at(pages, ptr)?.used_bytes();
+        return Ok(plan::underfull(used_bytes, leaf_capacity(page_size)));
+    }
+    let branch = branch_at(pages, ptr, level)?;
+    Ok(branch.count() == 1 || plan::underfull(branch.used_bytes(), page_size - BRANCH_HEADS))
+}
+
+/// Takes the last page out of the tree.
+fn clear_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
+    free_page(pages, root.ptr)?;
+    root.ptr = PagePtr::default();
+    root.height = 0;
+    Ok(())
+}
+
+/// Lets the only child of a root take its place.
+fn lower_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
+    while root.height > 1 {
+        let branch = branch_at(pages, root.ptr, usize::from(root.height) - 1)?;
+        if branch.count() > 1 {
+            break;
+        }
+        let child = branch.child(0)?;
+        free_page(pages, root.ptr)?;
+        root.ptr = child;
+        root.height -= 1;
+    }
+    Ok(())
+}
+
+/// Two neighbouring pages of one parent. One of them is the page of the path, which is dirty.
+struct Pair {
+    /// Index of the left one in the parent.
+    left_at: usize,
+    left: PagePtr,
+    right: PagePtr,
+    own_is_left: bool,
+}
+
+impl Pair {
+    /// The page of the path.
+    fn own(&self) -> PagePtr {
+        if self.own_is_left {
+            self.left
+        } else {
+            self.right
+        }
+    }
+
+    /// The page beside it.
+    fn neighbour(&self) -> PagePtr {
+        if self.own_is_left {
+            self.right
+        } else {
+            self.left
+        }
+    }
+}
+
+/// Joins the page at `depth` with the neighbour that has less in use.
+fn join<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Path, depth: usize) -> Result<Joined> {
+    let Some(pair) = choose_pair(pages, path, depth)? else { return Ok(Joined::Kept) };
+    match path.len() - 1 - depth {
+        0 => join_leaves(pages, root, path, depth, pair),
+        _ => join_branches(pages, root, path, depth, pair),
+    }
+}
+
+fn choose_pair<P: PageRead>(pages: &P, path: &Path, depth: usize) -> Result<Option<Pair>> {
+    let frame = path.frame(depth - 1);
+    let level = path.len() - depth;
+    let parent = branch_at(pages, frame.ptr, level)?;
+    let at = frame.index();
+    let own = path.frame(depth).ptr;
+    let left = if at > 0 { Some(parent.child(at - 1)?) } else { None };
+    let right = if at + 1 < parent.count() { Some(parent.child(at + 1)?) } else { None };
+    let take_left = match (left, right) {
+        (Some(left), Some(right)) => used_bytes(pages, left, level - 1)? <= used_bytes(pages, right, level - 1)?,
+        (left, _) => left.is_some(),
+    };
+    Ok(match (left, right) {
+        (Some(left), _) if take_left => Some(Pair { left_at: at - 1, left, right: own, own_is_left: false }),
+        (_, Some(right)) => Some(Pair { left_at: at, left: own, right, own_is_left: true }),
+        _ => None,
+    })
+}
+
+fn used_bytes<P: PageRead>(pages: &P, ptr: PagePtr, level: usize) -> Result<usize> {
+    Ok(match level {
+        0 => leaf_at(pages, ptr)?.used_bytes(),
+        _ => branch_at(pages, ptr, level)?.used_bytes(),
+    })
+}
+
+fn join_leaves<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    path: &Path,
+    depth: usize,
+    pair: Pair,
+) -> Result<Joined> {
+    // Both pages are read from copies, because one or both are built anew from their entries.
+    let (left, right) = (pages.page(pair.left)?.to_vec(), pages.page(pair.right)?.to_vec());
+    let mut entries = entries_of(&Leaf::parse(&left, pair.left.id)?)?;
+    let seam = entries.len();
+    entries.extend(entries_of(&Leaf::parse(&right, pair.right.id)?)?);
+    match plan::join_leaves(&sizes_of(&entries), seam, leaf_capacity(pages.page_size())) {
+        Join::Leave => Ok(Joined::Kept),
+        Join::Merge => {
+            build_leaf(pages, root.tree, pair.own().id, &entries)?;
+            drop_neighbour(pages, path, depth, &pair)
+        }
+        Join::Move(cut) => {
+            let pair = make_pair_dirty(pages, path, depth, pair)?;
+            build_leaf(pages, root.tree, pair.left.id, &entries[..cut])?;
+            build_leaf(pages, root.tree, pair.right.id, &entries[cut..])?;
+            let sep = plan::separator(entries[cut - 1].0, entries[cut].0);
+            move_separator(pages, root, path, depth - 1, pair.left_at + 1, sep)?;
+            Ok(Joined::Kept)
+        }
+    }
+}
+
+fn join_branches<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    path: &Path,
+    depth: usize,
+    pair: Pair,
+) -> Result<Joined> {
+    let level = path.len() - 1 - depth;
+    let page_size = pages.page_size();
+    let mut children = children_of(&branch_at(pages, pair.left, level)?)?;
+    let seam = children.len();
+    children.extend(children_of(&branch_at(pages, pair.right, level)?)?);
+    branch_at(pages, path.frame(depth - 1).ptr, level + 1)?
+        .separator_into(pair.left_at + 1, &mut children[seam].sep)?;
+    let weights = weights_of(&children);
+    let plan = plan::join_branches(&weights, seam, page_size, |range| branch::built_bytes(page_size, &children[range]));
+    match plan {
+        Join::Leave => Ok(Joined::Kept),
+        Join::Merge => {
+            build_branch(pages, root.tree, level, pair.own().id, &children)?;
+            drop_neighbour(pages, path, depth, &pair)
+        }
+        Join::Move(cut) => {
+            let pair = make_pair_dirty(pages, path, depth, pair)?;
+            build_pair(pages, root, level, &pair, &children, cut)?;
+            move_separator(pages, root, path, depth - 1, pair.left_at + 1, &children[cut].sep)?;
+            Ok(Joined::Kept)
+        }
+    }
+}
+
+fn build_pair<P: PageWrite>(
+    pages: &mut P,
+    root: &TreeRoot,
+    level: usize,
+    pair: &Pair,
+    children: &[Child],
+    cut: usize,
+) -> Result<()> {
+    build_branch(pages, root.tree, level, pair.left.id, &children[..cut])?;
+    build_branch(pages, root.tree, level, pair.right.id, &children[cut..])
+}
+
+/// Frees the neighbour, whose entries the page of the path has taken over, and takes it out of the parent.
+fn drop_neighbour<P: PageWrite>(pages: &mut P, path: &Path, depth: usize, pair: &Pair) -> Result<Joined> {
+    let parent = path.frame(depth - 1).ptr.id;
+    free_page(pages, pair.neighbour())?;
+    branch_mut(pages, parent)?.set_child(pair.left_at, pair.own())?;
+    remove_child(pages, parent, pair.left_at + 1)?;
+    Ok(Joined::Merged)
+}
+
+/// Copies the neighbour unless it is dirty.
+fn make_pair_dirty<P: PageWrite>(pages: &mut P, path: &Path, depth: usize, mut pair: Pair) -> Result<Pair> {
+    let neighbour = pair.neighbour();
+    if pages.is_dirty(neighbour.id) {
+        return Ok(pair);
+    }
+    let copy = copy_page(pages, neighbour)?;
+    let at = if pair.own_is_left { pair.left_at + 1 } else { pair.left_at };
+    branch_mut(pages, path.frame(depth - 1).ptr.id)?.set_child(at, copy)?;
+    match pair.own_is_left {
+        true => pair.right = copy,
+        false => pair.left = copy,
+    }
+    Ok(pair)
+}

@@ -1,0 +1,62 @@
+//! Point lookups.
+//!
+//! Floor: tree. No stack, no allocation: one page after the other, the level falling by one each step (T1).
+//!
+//! Failure: damage on the way is `Error::Corrupt`; the damage of pages beside the way is not seen.
+
+use crate::error::Result;
+use crate::page::leaf::Leaf;
+use crate::pager::PageRead;
+
+use super::path::{branch_at, height_of, last_index, leaf_at, Side};
+use super::value::resolve;
+use super::{Entry, TreeRoot};
+
+/// The value of a key, as it lies in the leaf or in its overflow run.
+#[inline]
+pub(crate) fn get<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
+    if root.height == 0 {
+        return Ok(None);
+    }
+    let mut ptr = root.ptr;
+    for level in (1..height_of(root)?).rev() {
+        let branch = branch_at(pages, ptr, level)?;
+        ptr = branch.child(branch.find(key)?)?;
+    }
+    let leaf = leaf_at(pages, ptr)?;
+    match leaf.find(key)? {
+        Some(at) => resolve(pages, leaf.value(at)?).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The entry with the smallest key.
+pub(crate) fn first<'a, P: PageRead>(pages: &'a P, root: &TreeRoot) -> Result<Option<Entry<'a>>> {
+    outermost(pages, root, Side::First)
+}
+
+/// The entry with the largest key.
+pub(crate) fn last<'a, P: PageRead>(pages: &'a P, root: &TreeRoot) -> Result<Option<Entry<'a>>> {
+    outermost(pages, root, Side::Last)
+}
+
+fn outermost<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, side: Side) -> Result<Option<Entry<'a>>> {
+    if root.height == 0 {
+        return Ok(None);
+    }
+    let mut ptr = root.ptr;
+    for level in (1..height_of(root)?).rev() {
+        let branch = branch_at(pages, ptr, level)?;
+        ptr = branch.child(if side == Side::First { 0 } else { last_index(branch.count(), ptr)? })?;
+    }
+    let leaf = leaf_at(pages, ptr)?;
+    let at = if side == Side::First { 0 } else { last_index(leaf.count(), ptr)? };
+    entry_at(pages, &leaf, at).map(Some)
+}
+
+/// The entry at an index of a leaf, its value resolved.
+#[inline]
+pub(super) fn entry_at<'a, P: PageRead>(pages: &'a P, leaf: &Leaf<'a>, at: usize) -> Result<Entry<'a>> {
+    let (key, value) = leaf.entry(at)?;
+    Ok((key, resolve(pages, value)?))
+}

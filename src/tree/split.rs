@@ -1,0 +1,105 @@
+//! Applies split plans to a leaf, and hands the new pages to the branches above.
+//!
+//! Floor: tree. `plan.rs` decides, this file builds; `graft.rs` puts the new pages into the parents.
+//!
+//! Failure: entries too large for any plan exist only on damaged pages and give `Error::Corrupt`.
+
+use crate::error::{Error, Result};
+use crate::ids::{PageId, TreeId};
+use crate::page::branch::Child;
+use crate::page::layout::HEADER_BYTES;
+use crate::page::leaf::{self, Leaf, LeafMut, LeafValue};
+use crate::pager::PageWrite;
+
+use super::graft::graft;
+use super::path::{dirty_ptr, leaf_at, Path};
+use super::plan::{self, Pattern};
+use super::TreeRoot;
+
+/// An entry of a leaf as its page stores it.
+pub(super) type Stored<'b> = (&'b [u8], LeafValue<'b>);
+
+/// An entry that goes into a leaf: in place of the one with the same key, or as a new one.
+pub(super) struct Change<'b> {
+    pub(super) key: &'b [u8],
+    pub(super) value: LeafValue<'b>,
+    pub(super) replace: bool,
+}
+
+/// Splits the dirty leaf of the path while applying a change that found no room in it. Gives the page and the index
+/// at which the entry ended up.
+pub(super) fn split_leaf<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    path: &Path,
+    change: &Change<'_>,
+    pattern: Pattern,
+) -> Result<(PageId, usize)> {
+    let frame = path.leaf();
+    let at = frame.index();
+    let count = leaf_at(pages, frame.ptr)?.count();
+    if pattern == Pattern::Ascending && at == count && !change.replace {
+        return extend_right(pages, root, path, change, pattern);
+    }
+    let copy = pages.page(frame.ptr)?.to_vec();
+    let old = Leaf::parse(&copy, frame.ptr.id)?;
+    let mut entries = entries_of(&old)?;
+    match change.replace {
+        true => entries[at] = (change.key, change.value),
+        false => entries.insert(at, (change.key, change.value)),
+    }
+    let preferred = plan::preferred_cut(pattern, at, entries.len());
+    let cut = plan::leaf_cut(&sizes_of(&entries), leaf_capacity(pages.page_size()), preferred)
+        .ok_or_else(|| Error::corrupt(frame.ptr.id, "an entry is larger than the limit"))?;
+    let right = pages.alloc(1)?;
+    build_leaf(pages, root.tree, frame.ptr.id, &entries[..cut])?;
+    build_leaf(pages, root.tree, right, &entries[cut..])?;
+    let sep = plan::separator(entries[cut - 1].0, entries[cut].0).to_vec();
+    graft(pages, root, path, path.len() - 1, vec![Child { sep, ptr: dirty_ptr(right) }], pattern)?;
+    Ok(if at < cut { (frame.ptr.id, at) } else { (right, at - cut) })
+}
+
+/// Leaves the leaf as it is, full, and puts the entry, which is greater than all in it, into a new one to its right.
+pub(super) fn extend_right<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    path: &Path,
+    change: &Change<'_>,
+    pattern: Pattern,
+) -> Result<(PageId, usize)> {
+    let sep = plan::separator(leaf_at(pages, path.leaf().ptr)?.last_key()?, change.key).to_vec();
+    let right = pages.alloc(1)?;
+    let txn = pages.txn();
+    let mut leaf = LeafMut::init(pages.page_mut(right), right, root.tree, txn);
+    let stored = leaf.insert(0, change.key, change.value)?;
+    assert!(stored, "an entry within the limits fits into an empty leaf");
+    graft(pages, root, path, path.len() - 1, vec![Child { sep, ptr: dirty_ptr(right) }], pattern)?;
+    Ok((right, 0))
+}
+
+/// What the entries of a leaf may take.
+pub(super) fn leaf_capacity(page_size: usize) -> usize {
+    page_size - HEADER_BYTES
+}
+
+/// All entries of a leaf, in order.
+pub(super) fn entries_of<'b>(leaf: &Leaf<'b>) -> Result<Vec<Stored<'b>>> {
+    let mut entries = Vec::with_capacity(leaf.count() + 1);
+    for at in 0..leaf.count() {
+        entries.push(leaf.entry(at)?);
+    }
+    Ok(entries)
+}
+
+/// What each entry takes in a leaf.
+pub(super) fn sizes_of(entries: &[Stored<'_>]) -> Vec<usize> {
+    entries.iter().map(|(key, value)| leaf::entry_size(key.len(), *value)).collect()
+}
+
+/// Writes entries, which fit, into a dirty page.
+pub(super) fn build_leaf<P: PageWrite>(pages: &mut P, tree: TreeId, id: PageId, entries: &[Stored<'_>]) -> Result<()> {
+    let txn = pages.txn();
+    let fitted = leaf::build(pages.page_mut(id), id, tree, txn, entries.iter().copied())?;
+    assert!(fitted, "the plan gave a leaf more than fits");
+    Ok(())
+}

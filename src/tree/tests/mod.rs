@@ -1,0 +1,229 @@
+//! Tests of the tree over a `Vec` of pages that forgives nothing.
+
+mod cursors;
+mod damage;
+mod model;
+mod pages;
+mod shapes;
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::*;
+use crate::ids::{PageId, TreeId};
+use pages::VecPages;
+
+/// A tree and the map that it must equal.
+#[derive(Clone)]
+struct Tree {
+    pages: VecPages,
+    root: TreeRoot,
+    model: BTreeMap<Vec<u8>, Vec<u8>>,
+    put_hint: PutHint,
+    append_hint: AppendHint,
+}
+
+impl Tree {
+    fn new(page_size: usize) -> Tree {
+        Tree {
+            pages: VecPages::new(page_size),
+            root: TreeRoot { tree: TreeId(16), ..TreeRoot::default() },
+            model: BTreeMap::new(),
+            put_hint: PutHint::default(),
+            append_hint: AppendHint::default(),
+        }
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.append_hint = AppendHint::default();
+        let mut old = vec![1, 2, 3];
+        let existed = put(&mut self.pages, &mut self.root, key, value, &mut self.put_hint, Some(&mut old)).unwrap();
+        let expected = self.model.insert(key.to_vec(), value.to_vec());
+        assert_eq!(existed, expected.is_some());
+        if let Some(expected) = expected {
+            assert!(old == expected, "the old value is given");
+        }
+        assert_eq!(self.root.entries, self.model.len() as u64);
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.append_hint = AppendHint::default();
+        let mut old = vec![1, 2, 3];
+        let existed = delete(&mut self.pages, &mut self.root, key, Some(&mut old)).unwrap();
+        let expected = self.model.remove(key);
+        assert_eq!(existed, expected.is_some());
+        if let Some(expected) = expected {
+            assert!(old == expected, "the old value is given");
+        }
+        assert_eq!(self.root.entries, self.model.len() as u64);
+    }
+
+    /// Appends if the key is above all, and makes sure that the call is refused otherwise.
+    fn append(&mut self, key: &[u8], value: &[u8]) {
+        let before = self.root;
+        let result = append(&mut self.pages, &mut self.root, key, value, &mut self.append_hint);
+        if self.model.last_key_value().is_some_and(|(last, _)| last.as_slice() >= key) {
+            assert_eq!(result.unwrap_err().kind(), crate::error::ErrorKind::Usage);
+            assert_eq!(self.root, before);
+        } else {
+            result.unwrap();
+            self.model.insert(key.to_vec(), value.to_vec());
+        }
+    }
+
+    fn get(&self, key: &[u8]) {
+        let found = get(&self.pages, &self.root, key).unwrap();
+        assert!(found == self.model.get(key).map(Vec::as_slice), "get of {key:?}");
+    }
+
+    /// Seals and commits.
+    fn commit(&mut self) {
+        seal(&mut self.pages, &mut self.root).unwrap();
+        self.pages.commit();
+        self.put_hint = PutHint::default();
+        self.append_hint = AppendHint::default();
+    }
+
+    /// Commits, then proves that tree, model and page accounting agree.
+    fn verify(&mut self) -> TreeStats {
+        self.commit();
+        let stats = check_clean(&self.pages, &self.root);
+        assert_eq!(stats.entries, self.model.len() as u64);
+        let mut cursor = Cursor::new(&self.pages, self.root);
+        for (key, value) in &self.model {
+            assert!(cursor.next().unwrap() == Some((key, value)), "forwards at {key:?}");
+        }
+        assert!(cursor.next().unwrap().is_none());
+        for (key, value) in self.model.iter().rev() {
+            assert!(cursor.prev().unwrap() == Some((key, value)), "backwards at {key:?}");
+        }
+        assert!(cursor.prev().unwrap().is_none());
+        stats
+    }
+}
+
+/// All findings of a check, the pages that it reached, and what it counted.
+fn check_all(pages: &VecPages, root: &TreeRoot) -> (Vec<Finding>, HashSet<PageId>, TreeStats) {
+    let mut reached = HashSet::new();
+    let mut findings = Vec::new();
+    let mut visit = |id: PageId, run: u64| (0..run.min(1 << 16)).all(|at| reached.insert(PageId(id.0 + at)));
+    let stats = check(pages, root, &mut visit, &mut |finding| findings.push(finding));
+    (findings, reached, stats)
+}
+
+/// Nothing is found, and the pages reached are exactly those in use.
+fn check_clean(pages: &VecPages, root: &TreeRoot) -> TreeStats {
+    let (findings, reached, stats) = check_all(pages, root);
+    assert!(findings.is_empty(), "{findings:?}");
+    assert_eq!(reached, pages.in_use(), "reachable + free = all");
+    assert_eq!(reached.len() as u64, stats.leaf_pages + stats.branch_pages + stats.overflow_pages);
+    stats
+}
+
+/// A key that starts with this number, as long as asked.
+fn long_key(number: u32, len: usize) -> Vec<u8> {
+    let mut key = number.to_be_bytes().to_vec();
+    key.resize(len, b'k');
+    key
+}
+
+#[test]
+fn the_empty_tree() {
+    let mut tree = Tree::new(4096);
+    tree.get(b"");
+    tree.delete(b"");
+    assert!(first(&tree.pages, &tree.root).unwrap().is_none() && last(&tree.pages, &tree.root).unwrap().is_none());
+    let stats = tree.verify();
+    assert_eq!((stats.depth, tree.root.height), (0, 0));
+}
+
+#[test]
+fn one_entry_comes_and_goes() {
+    let mut tree = Tree::new(4096);
+    tree.put(b"", b"");
+    tree.get(b"");
+    tree.get(b"a");
+    tree.verify();
+    tree.put(b"", b"other");
+    tree.get(b"");
+    tree.verify();
+    tree.delete(b"");
+    assert_eq!(tree.root.height, 0);
+    tree.verify();
+}
+
+#[test]
+fn sizes_over_the_limits_are_refused() {
+    let mut tree = Tree::new(4096);
+    let limit = crate::limits::max_key_bytes(4096);
+    let key = vec![7; limit + 1];
+    tree.put(&key[..limit], b"fits");
+    let before = tree.root;
+    let e = put(&mut tree.pages, &mut tree.root, &key, b"", &mut PutHint::default(), None).unwrap_err();
+    assert!(e.to_string().contains("1001") && e.to_string().contains("1000"), "{e}");
+    let e = append(&mut tree.pages, &mut tree.root, &key, b"", &mut AppendHint::default()).unwrap_err();
+    assert_eq!(e.kind(), crate::error::ErrorKind::TooLarge);
+    assert_eq!(tree.root, before);
+    tree.verify();
+}
+
+#[test]
+fn values_move_between_leaf_and_overflow_run() {
+    let limit = crate::limits::max_inline_value_bytes(4096);
+    let mut tree = Tree::new(4096);
+    tree.put(b"beside", b"x");
+    let mut runs = Vec::new();
+    for len in [0, limit, limit + 1, 4096 - 32, 4096 - 31, 3 * 4096, 10, 100_000, limit] {
+        tree.put(b"key", &vec![len as u8; len]);
+        runs.push(tree.verify().overflow_pages);
+        tree.get(b"key");
+    }
+    assert_eq!(runs, [0, 0, 1, 1, 2, 4, 0, 25, 0]);
+    tree.put(b"key", &[1; 9000]);
+    tree.delete(b"key");
+    assert_eq!(tree.verify().overflow_pages, 0);
+}
+
+#[test]
+fn dropping_frees_every_page() {
+    let mut tree = Tree::new(4096);
+    for number in 0..300 {
+        tree.put(&long_key(number, 300), &vec![1; if number % 7 == 0 { 5000 } else { 10 }]);
+    }
+    tree.commit();
+    tree.put(&long_key(500, 10), &[2; 20_000]);
+    drop_tree(&mut tree.pages, &mut tree.root).unwrap();
+    tree.model.clear();
+    assert_eq!((tree.root.height, tree.root.tree), (0, TreeId(16)));
+    tree.verify();
+    assert!(tree.pages.in_use().is_empty());
+}
+
+#[test]
+fn sealing_twice_and_changing_between() {
+    let mut tree = Tree::new(4096);
+    for number in 0..500 {
+        tree.put(&long_key(number * 2, 100), b"value");
+    }
+    seal(&mut tree.pages, &mut tree.root).unwrap();
+    for number in (0..500).step_by(50) {
+        tree.put(&long_key(number * 2 + 1, 100), b"value");
+    }
+    tree.verify();
+}
+
+#[test]
+fn an_aborted_transaction_leaves_the_committed_tree() {
+    let mut tree = Tree::new(4096);
+    for number in 0..200 {
+        tree.put(&long_key(number, 200), b"value");
+    }
+    tree.commit();
+    let (root, model) = (tree.root, tree.model.clone());
+    for number in 0..400 {
+        tree.put(&long_key(number, 200), &[9; 3000]);
+        tree.delete(&long_key(number / 2, 200));
+    }
+    tree.pages.abort();
+    (tree.root, tree.model) = (root, model);
+    tree.verify();
+}

@@ -1,0 +1,149 @@
+//! Random operations against a `BTreeMap`.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::max_key_bytes;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(Vec<u8>, usize),
+    Delete(Vec<u8>),
+    /// Deletes the existing entry at this fraction of the tree.
+    DeleteAt(u16),
+    /// Overwrites the existing entry at this fraction of the tree.
+    Overwrite(u16, usize),
+    Append(u8, usize),
+    /// Puts as many keys in a row, up or down, from a start.
+    Sequence(Vec<u8>, u8, bool),
+    /// Deletes as many entries from a fraction of the tree on.
+    DeleteRun(u16, u8),
+    Get(Vec<u8>),
+    Commit,
+}
+
+/// Keys that share prefixes, differ by trailing zeros, and are long.
+fn key(limit: usize) -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![Just(0u8), Just(b'a'), Just(b'b'), Just(255u8)];
+    prop_oneof![
+        3 => prop::collection::vec(byte.clone(), 0..8),
+        3 => (0..4usize, prop::collection::vec(byte.clone(), 0..6)).prop_map(|(prefix, tail)| {
+            let prefix = [&b""[..], b"user:", b"a common and rather long prefix of keys", b"user:0000000"][prefix];
+            [prefix, &tail].concat()
+        }),
+        4 => (0..=limit, any::<u16>()).prop_map(|(len, number)| {
+            let mut key = vec![b'x'; len];
+            let at = len.saturating_sub(2);
+            key.truncate(at);
+            key.extend(&number.to_be_bytes()[..len - at]);
+            key
+        }),
+        2 => (any::<u16>(), 0..=limit).prop_map(move |(number, len)| {
+            let mut key = number.to_be_bytes().to_vec();
+            key.resize(len.max(2).min(limit), 0);
+            key
+        }),
+    ]
+}
+
+fn value_bytes() -> impl Strategy<Value = usize> {
+    prop_oneof![5 => 0..40usize, 4 => 0..1100usize, 1 => 0..20_000usize]
+}
+
+fn op(limit: usize) -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (key(limit), value_bytes()).prop_map(|(key, value)| Op::Put(key, value)),
+        2 => key(limit).prop_map(Op::Delete),
+        5 => any::<u16>().prop_map(Op::DeleteAt),
+        3 => (any::<u16>(), value_bytes()).prop_map(|(at, value)| Op::Overwrite(at, value)),
+        3 => (any::<u8>(), value_bytes()).prop_map(|(step, value)| Op::Append(step, value)),
+        2 => (key(limit), any::<u8>(), any::<bool>()).prop_map(|(key, count, up)| Op::Sequence(key, count, up)),
+        1 => (any::<u16>(), any::<u8>()).prop_map(|(at, count)| Op::DeleteRun(at, count)),
+        2 => key(limit).prop_map(Op::Get),
+        1 => Just(Op::Commit),
+    ]
+}
+
+fn nth_key(tree: &Tree, fraction: u16) -> Option<Vec<u8>> {
+    let at = tree.model.len() * usize::from(fraction) / 65536;
+    tree.model.keys().nth(at).cloned()
+}
+
+fn value(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 + len) as u8).collect()
+}
+
+fn apply(tree: &mut Tree, op: &Op, limit: usize) {
+    match op {
+        Op::Put(key, len) => tree.put(key, &value(*len)),
+        Op::Delete(key) => tree.delete(key),
+        Op::DeleteAt(at) => nth_key(tree, *at).iter().for_each(|key| tree.delete(key)),
+        Op::Overwrite(at, len) => nth_key(tree, *at).iter().for_each(|key| tree.put(key, &value(*len))),
+        Op::Append(step, len) => {
+            let mut key = tree.model.last_key_value().map_or(Vec::new(), |(key, _)| key.clone());
+            match step % 3 {
+                0 => key.push(*step),
+                1 if key.len() > 1 => drop(key.pop()),
+                _ => key.iter_mut().take(3).for_each(|byte| *byte = byte.saturating_add(step / 64)),
+            }
+            key.truncate(limit);
+            tree.append(&key, &value(*len));
+        }
+        Op::Sequence(start, count, up) => {
+            for number in 0..u32::from(*count) {
+                let number = if *up { number } else { 1000 - number };
+                let key = [&start[..start.len().min(limit - 4)], &number.to_be_bytes()].concat();
+                tree.put(&key, &value(number as usize % 50));
+            }
+        }
+        Op::DeleteRun(at, count) => {
+            let Some(start) = nth_key(tree, *at) else { return };
+            let keys: Vec<_> = tree.model.range(start..).take((*count).into()).map(|(key, _)| key.clone()).collect();
+            keys.iter().for_each(|key| tree.delete(key));
+        }
+        Op::Get(key) => tree.get(key),
+        Op::Commit => drop(tree.verify()),
+    }
+}
+
+fn run(page_size: usize, ops: &[Op]) {
+    let mut tree = Tree::new(page_size);
+    for op in ops {
+        apply(&mut tree, op, max_key_bytes(page_size));
+    }
+    tree.verify();
+    for key in tree.model.keys() {
+        tree.get(key);
+    }
+    let keys: Vec<_> = tree.model.keys().cloned().collect();
+    for key in keys.iter().step_by(2).chain(keys.iter().skip(1).step_by(2)) {
+        tree.delete(key);
+    }
+    assert_eq!(tree.verify(), TreeStats::default());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn equals_a_map_4k(ops in prop::collection::vec(op(max_key_bytes(4096)), 1..200)) {
+        run(4096, &ops);
+    }
+
+    #[test]
+    fn equals_a_map_8k(ops in prop::collection::vec(op(max_key_bytes(8192)), 1..120)) {
+        run(8192, &ops);
+    }
+
+    #[test]
+    fn equals_a_map_32k(ops in prop::collection::vec(op(max_key_bytes(32768)), 1..120)) {
+        run(32768, &ops);
+    }
+}
+
+#[test]
+#[ignore = "minutes; for nights and after changes to the tree"]
+fn equals_a_map_for_long() {
+    let config = ProptestConfig { cases: 5000, ..ProptestConfig::default() };
+    proptest!(config, |(ops in prop::collection::vec(op(max_key_bytes(4096)), 1..400))| run(4096, &ops));
+}

@@ -1,0 +1,90 @@
+//! Values: inline in the leaf, or in an overflow run that the leaf points at.
+//!
+//! Floor: tree. The checksum of a run is known as soon as it is written, so a pointer to a run is valid at once
+//! and `seal` has nothing to do with it. Runs are written whole and never changed.
+//!
+//! Failure: lengths above the limits are `Error::TooLarge`; a run that does not fit its pointer is `Error::Corrupt`.
+
+use crate::error::{Error, Result};
+use crate::ids::{PageId, PagePtr, TreeId, TxnId};
+use crate::limits::{max_inline_value_bytes, max_key_bytes, MAX_VALUE_BYTES};
+use crate::page::header;
+use crate::page::leaf::{LeafValue, OverflowPtr};
+use crate::page::overflow;
+use crate::pager::{PageRead, PageWrite};
+
+/// The bytes of a value.
+#[inline]
+pub(super) fn resolve<'a, P: PageRead>(pages: &'a P, value: LeafValue<'a>) -> Result<&'a [u8]> {
+    match value {
+        LeafValue::Inline(bytes) => Ok(bytes),
+        LeafValue::Overflow(pointer) => {
+            let run = pages.run(pointer.ptr, run_pages(pages.page_size(), &pointer)?)?;
+            Ok(overflow::value(run, pointer.ptr.id, pointer.len)?)
+        }
+    }
+}
+
+/// The length of the run behind a pointer, refusing lengths that no value has.
+pub(super) fn run_pages(page_size: usize, pointer: &OverflowPtr) -> Result<u64> {
+    if pointer.len > MAX_VALUE_BYTES {
+        let what = format!("value length is {}, expected at most {MAX_VALUE_BYTES}", pointer.len);
+        return Err(Error::corrupt(pointer.ptr.id, what));
+    }
+    Ok(overflow::run_pages(page_size, pointer.len))
+}
+
+/// Refuses keys and values over the limits.
+pub(super) fn check_sizes(page_size: usize, key: &[u8], value_bytes: usize) -> Result<()> {
+    let key_limit = max_key_bytes(page_size);
+    if key.len() > key_limit {
+        return Err(too_large("key", key.len() as u64, key_limit as u64));
+    }
+    if value_bytes as u64 > MAX_VALUE_BYTES {
+        return Err(too_large("value", value_bytes as u64, MAX_VALUE_BYTES));
+    }
+    Ok(())
+}
+
+#[cold]
+fn too_large(what: &'static str, len: u64, limit: u64) -> Error {
+    Error::TooLarge { what, len, limit, table: None }
+}
+
+/// What a leaf stores for a value: short ones themselves, long ones go to a new run.
+pub(super) fn store<'v, P: PageWrite>(pages: &mut P, tree: TreeId, value: &'v [u8]) -> Result<LeafValue<'v>> {
+    let page_size = pages.page_size();
+    if value.len() <= max_inline_value_bytes(page_size) {
+        return Ok(LeafValue::Inline(value));
+    }
+    let len = value.len() as u64;
+    let run_pages = overflow::run_pages(page_size, len);
+    let id = pages.alloc(run_pages)?;
+    let txn = pages.txn();
+    let crc = overflow::write(pages.run_mut(id, run_pages), page_size, id, tree, txn, value);
+    let ptr = PagePtr { id, crc };
+    pages.mark_sealed(ptr);
+    Ok(LeafValue::Overflow(OverflowPtr { ptr, len }))
+}
+
+/// A run that an entry lets go of.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    id: PageId,
+    pages: u64,
+    born: TxnId,
+}
+
+impl Run {
+    /// The run of a value, if it has one.
+    pub(super) fn of<P: PageRead>(pages: &P, value: LeafValue<'_>) -> Result<Option<Run>> {
+        let LeafValue::Overflow(pointer) = value else { return Ok(None) };
+        let run_pages = run_pages(pages.page_size(), &pointer)?;
+        let born = header::page_txn(pages.run(pointer.ptr, run_pages)?);
+        Ok(Some(Run { id: pointer.ptr.id, pages: run_pages, born }))
+    }
+
+    pub(super) fn free<P: PageWrite>(self, pages: &mut P) {
+        pages.free(self.id, self.pages, self.born);
+    }
+}
