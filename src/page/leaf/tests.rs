@@ -236,7 +236,7 @@ fn verify_names_what_is_wrong() {
         (8, 0x40, "prefix length"),
         (32, 1, "head"),
         (44, 1, "entry length"),
-        (upper + 15 + 4, 1, "prefix at entry"),
+        (upper + 15 + 4, 1, "order of keys at entry"),
         (upper + 15 + 8, 3, "order of keys at entry"),
     ] {
         let mut page = good.clone();
