@@ -33,7 +33,7 @@ impl fmt::Display for PageId {
 
 /// The number of a write transaction. Each commit has a larger one than the commit before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct TxnId(pub u64);
+pub(crate) struct TxnId(pub(crate) u64);
 
 impl TxnId {
     /// The transaction after this one.
@@ -50,7 +50,7 @@ impl fmt::Display for TxnId {
 
 /// The number of a tree; every page of a table names its tree, so that a page can be told on its own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct TreeId(pub u32);
+pub(crate) struct TreeId(pub(crate) u32);
 
 impl TreeId {
     /// The tree of table names and table records.

@@ -1,2 +1,34 @@
-//! kvctl.
-fn main() {}
+//! `kvctl`: looks into Mapleaf databases and changes them.
+//!
+//! A crate of its own that sees only the public API of `mapleaf`. One file for each verb stands in `cmd`: an `Args`
+//! that clap fills, then runs. What the verbs share: exit codes and failures (`exit`), bytes on the command line
+//! (`bytes`), the two row formats (`tsv`, `jsonl`, chosen in `input`), writing (`output`), opening (`store`), SIGINT
+//! (`interrupt`).
+//!
+//! Failure: one line on standard error that starts with `kvctl: `, and the exit code of the table in `exit`. A closed
+//! pipe is success.
+
+mod bytes;
+mod cli;
+mod cmd;
+mod exit;
+mod input;
+mod interrupt;
+mod jsonl;
+mod output;
+mod store;
+mod tsv;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let exit = cli::Cli::parse().run().unwrap_or_else(|failure| {
+        if let Some(text) = &failure.text {
+            output::complain(text);
+        }
+        failure.exit
+    });
+    ExitCode::from(exit.code())
+}

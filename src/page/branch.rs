@@ -20,6 +20,7 @@
 
 use std::cmp::Ordering;
 
+#[allow(unused_imports, reason = "one path to both halves, whichever of it is needed")]
 pub(crate) use super::branch_mut::{build, built_bytes, BranchMut, Child};
 
 use super::header::{self, PageKind};

@@ -2,7 +2,9 @@
 //!
 //! Floor: page. A run like an overflow run: header with run length, then
 //!
-//!     32 item count u32 | 36 zero u32 | 40 items, 24 bytes each: start u48, pages u48, born u48, freed u48
+//! ```text
+//! 32 item count u32 | 36 zero u32 | 40 items, 24 bytes each: start u48, pages u48, born u48, freed u48
+//! ```
 //!
 //! Failure: a count that the run cannot hold, or an item that names no pages, is a `DecodeError`.
 

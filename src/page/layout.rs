@@ -4,23 +4,29 @@
 //!
 //! Header, of every page but the metas (an overflow run and a free list have it on their first page):
 //!
-//!     0        4    5     6     8      10    12    14    16    22    28   32
-//!     | crc32  |kind|level|count|prefix|lower|upper|flags| id  | txn |tree|
-//!                               |  run pages (u48) |                        overflow run, free list
+//! ```text
+//! 0        4    5     6     8      10    12    14    16    22    28   32
+//! | crc32  |kind|level|count|prefix|lower|upper|flags| id  | txn |tree|
+//!                           |  run pages (u48) |                        overflow run, free list
+//! ```
 //!
 //! Leaf: the arrays grow up from 32, the entries grow down from the page's end.
 //!
-//!     | header 32 | head u32 [count] | slot u16 [count] | gap | entries |
-//!                                                       ^lower ^upper
-//!     entry: | klen bits 0-13, value kind bits 14-15 | vlen u16 | key | value part |
-//!     value part: the value, or { first page u48, crc of the run u32, value length u64 }
+//! ```text
+//! | header 32 | head u32 [count] | slot u16 [count] | gap | entries |
+//!                                                   ^lower ^upper
+//! entry: | klen bits 0-13, value kind bits 14-15 | vlen u16 | key | value part |
+//! value part: the value, or { first page u48, crc of the run u32, value length u64 }
+//! ```
 //!
 //! Branch: rests grow down from the page's end, or from the prefix when that lies there.
 //!
-//!     | header 32 | zero 8 | prefix 24 | hint u32 [16] | head [count] | slot [count] | child [count] | gap | rests |
-//!     32          40       64         128                                                         ^lower ^upper
-//!     child: | page u48 | crc u32 |      rest: | length u16 | bytes of the separator behind prefix and head |
-//!     slot of a branch: 0..=4 is the length of a tail that lies in the head; else the offset of the rest
+//! ```text
+//! | header 32 | zero 8 | prefix 24 | hint u32 [16] | head [count] | slot [count] | child [count] | gap | rests |
+//! 32          40       64         128                                                         ^lower ^upper
+//! child: | page u48 | crc u32 |      rest: | length u16 | bytes of the separator behind prefix and head |
+//! slot of a branch: 0..=4 is the length of a tail that lies in the head; else the offset of the rest
+//! ```
 //!
 //! Failure: the readers are total: a read past the end of the slice gives zeros, which no length check of the
 //! page layer accepts, so no offset from a page can panic here. Writers past the end are a bug of ours: they

@@ -15,6 +15,7 @@
 
 use std::cmp::Ordering;
 
+#[allow(unused_imports, reason = "one path to both halves, whichever of it is needed")]
 pub(crate) use super::leaf_mut::{build, copy_range, entry_size, LeafMut};
 
 use super::header::{self, PageKind};

@@ -3,14 +3,16 @@
 //! Floor: page. Takes `&[u8]` and `&mut [u8]`, knows nothing of files, mappings or transactions, and holds no
 //! unsafe code. `layout` says where every field lies; the other modules give the fields their meaning:
 //!
-//!     meta        the root record of the database, twice in each of pages 0 and 1
-//!     header      the 32 bytes that all other pages begin with
-//!     leaf        entries; `leaf_mut` changes them
-//!     branch      separators and children; `branch_mut` changes them
-//!     heads       the search among the first bytes of keys, which both use
-//!     overflow    one large value over consecutive pages
-//!     free_list   the spill of the free space's own pages
-//!     checksum    sealing and verifying any of them
+//! ```text
+//! meta        the root record of the database, twice in each of pages 0 and 1
+//! header      the 32 bytes that all other pages begin with
+//! leaf        entries; `leaf_mut` changes them
+//! branch      separators and children; `branch_mut` changes them
+//! heads       the search among the first bytes of keys, which both use
+//! overflow    one large value over consecutive pages
+//! free_list   the spill of the free space's own pages
+//! checksum    sealing and verifying any of them
+//! ```
 //!
 //! Failure: bytes that mean nothing valid are a [`DecodeError`] that names page, field and value. No input can
 //! panic, loop or be read out of bounds (R3); every length is read from the page once and used from the copy.

@@ -1,7 +1,18 @@
 //! The page manager: pages by id, allocation, free space.
 //!
-//! Floor: pager.
+//! Floor: pager. Outer floors see pages through two small traits: [`PageRead`] can only read, [`PageWrite`] can also
+//! allocate, so that a read path cannot allocate and a tree is tested over a `Vec` of pages.
+//!
+//! ```text
+//! traits          the two traits
+//! snapshot_pages  pages of a committed state, verified on first touch
+//! txn_pages       pages of the running write transaction: the canvas and its claims
+//! free_space      which pages may be handed out, in memory
+//! ```
 
+pub(crate) mod free_space;
+pub(crate) mod snapshot_pages;
 mod traits;
+pub(crate) mod txn_pages;
 
 pub(crate) use traits::{PageRead, PageWrite};

@@ -3,13 +3,15 @@
 //! Floor: tree. Everything works on the two traits of the pager: reads need `PageRead`, changes `PageWrite`. A tree is
 //! a [`TreeRoot`], which the caller keeps; functions that change the tree change the root that they are given.
 //!
-//!     search     point lookups             cursor, range   walks in both directions
-//!     put        one entry in              delete          one entry out
-//!     append     ascending entries         drop            the whole tree
-//!     seal       checksums at commit       check           everything that can be wrong
+//! ```text
+//! search     point lookups             cursor, range   walks in both directions
+//! put        one entry in              delete          one entry out
+//! append     ascending entries         drop            the whole tree
+//! seal       checksums at commit       check           everything that can be wrong
 //!
-//!     path       root to leaf, copy on write               value        inline values and overflow runs
-//!     plan       where to cut and join, pure               split, graft, rebalance   carry the plans out
+//! path       root to leaf, copy on write               value        inline values and overflow runs
+//! plan       where to cut and join, pure               split, graft, rebalance   carry the plans out
+//! ```
 //!
 //! Changes are made by copying: a page of an earlier transaction is never written (R1), but copied, with all its
 //! ancestors, and freed. Pages of the running transaction change in place. Invariants T1 to T3 stand in `path.rs`.

@@ -182,6 +182,23 @@ fn zero_tails_and_equal_heads() {
 }
 
 #[test]
+fn the_prefix_shrinks_only_as_far_as_it_must() {
+    let mut page = vec![0; 4096];
+    let mut leaf = LeafMut::init(&mut page, ID, TREE, TXN);
+    for (key, prefix_bytes) in [("user:0010", 9), ("user:0011", 8), ("user:0001", 7), ("user:0012", 7), ("us", 2)] {
+        let (at, _) = leaf.as_leaf().lower_bound(key.as_bytes()).unwrap();
+        assert_eq!(leaf.insert(at, key.as_bytes(), LeafValue::Inline(b"")), Ok(true));
+        assert_eq!(leaf.as_leaf().prefix_bytes(), prefix_bytes, "{key}");
+        assert_eq!(leaf.as_leaf().verify(), Ok(()));
+    }
+    for _ in 0..5 {
+        leaf.remove(0).unwrap();
+    }
+    leaf.insert(0, b"other", LeafValue::Inline(b"")).unwrap();
+    assert_eq!(leaf.as_leaf().prefix_bytes(), 5, "an empty leaf starts again");
+}
+
+#[test]
 fn limits_of_an_entry() {
     let mut page = vec![0; 32768];
     let mut leaf = LeafMut::init(&mut page, ID, TREE, TXN);

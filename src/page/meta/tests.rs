@@ -90,7 +90,7 @@ fn newer_releases_are_told_from_damage() {
     assert_eq!(decode(8, &[0, 0, 0, 0]), Err(MetaError::Version(0)));
     assert_eq!(decode(16, &[0, 0, 2]), Err(MetaError::RequiredFeature(1 << 17)));
     assert_eq!(decode(31, &[0xff]).map(|meta| meta.optional >> 56), Ok(0xff), "unknown optional bits pass");
-    assert_eq!(decode(200, &[1]).is_ok(), true, "so do bytes that they may use");
+    assert!(decode(200, &[1]).is_ok(), "so do bytes that they may use");
 
     let newer = [resealed(record.clone(), 8, &[2]), slot_of(&meta(8192, 6))].concat();
     let found = probe_file(&newer);

@@ -1,0 +1,140 @@
+//! The command line.
+
+use crate::data::{Shape, ENTRIES_MAX};
+use crate::disk::Cache;
+use crate::engine::{self, Engine};
+use crate::Res;
+use std::path::PathBuf;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Measure {
+    Load,
+    Append,
+    Size,
+    Reads,
+    Scan,
+    Commits,
+    FreeList,
+    Device,
+    Memory,
+}
+
+const MEASURES: [(&str, Measure, &str); 9] = [
+    ("load", Measure::Load, "all entries in random order, one durable transaction"),
+    ("append", Measure::Append, "all entries in order, one durable transaction"),
+    ("size", Measure::Size, "length of the file after the load in random order, closed"),
+    ("reads", Measure::Reads, "random point reads, one thread, one read transaction"),
+    ("scan", Measure::Scan, "everything in order, forward and reverse"),
+    ("commits", Measure::Commits, "durable commits of one overwritten entry"),
+    ("freelist", Measure::FreeList, "the same, and again with some 10,000 free extents (contains commits)"),
+    ("device", Measure::Device, "bytes written to the device per page that a commit changed"),
+    ("memory", Measure::Memory, "peak of anonymous memory of a load of 1 GiB in one transaction"),
+];
+
+pub(crate) struct Options {
+    pub(crate) measures: Vec<Measure>,
+    pub(crate) entries: u32,
+    pub(crate) rounds: usize,
+    pub(crate) shapes: Vec<Shape>,
+    pub(crate) engines: Vec<Engine>,
+    pub(crate) commits: usize,
+    pub(crate) memory_mib: u64,
+    pub(crate) cache: Cache,
+    pub(crate) dir: Option<PathBuf>,
+    pub(crate) json: Option<PathBuf>,
+}
+
+pub(crate) fn help() -> String {
+    let mut text =
+        String::from("usage: mapleaf-peers MEASURE [OPTIONS]\n\nMeasures\n  run        all of these but commits\n");
+    for (name, _, about) in MEASURES {
+        text += &format!("  {name:<9}  {about}\n");
+    }
+    text += "
+Options
+  --entries N      entries of a database (1000000)
+  --rounds N       rounds that count, after one that does not (5)
+  --keys LIST      R, S1, S2; more than one: one run after the other (R)
+  --engines LIST   see below
+  --commits N      commits per round of `commits` and `freelist` (2000)
+  --memory-mib N   size of the load of `memory` (1024)
+  --cache KIND     page cache of the files that are read and changed: small folios, or large ones
+                   as a plain copy leaves them (small)
+  --dir PATH       where the files go; in a folder that is removed at the end (that of the executable)
+  --json PATH      the figures as JSON as well; - for stdout
+
+Engines
+";
+    for engine in engine::all() {
+        let mark = if engine.default { '*' } else { ' ' };
+        text += &format!("{mark} {:<15}  {}\n", engine.name, engine.about);
+    }
+    text + "(* in every run unless --engines chooses)\n"
+}
+
+pub(crate) fn parse(args: &[String]) -> Res<Options> {
+    let (name, rest) = args.split_first().ok_or_else(help)?;
+    let mut options = Options {
+        measures: measures(name)?,
+        entries: 1_000_000,
+        rounds: 5,
+        shapes: vec![Shape::R],
+        engines: engine::all().into_iter().filter(|engine| engine.default).collect(),
+        commits: 2_000,
+        memory_mib: 1024,
+        cache: Cache::Small,
+        dir: None,
+        json: None,
+    };
+    for pair in rest.chunks(2) {
+        let [name, value] = pair else { return Err(format!("{}: a value is missing", pair[0]).into()) };
+        set(&mut options, name, value).map_err(|e| format!("{name} {value}: {e}"))?;
+    }
+    Ok(options)
+}
+
+fn measures(name: &str) -> Res<Vec<Measure>> {
+    let all = MEASURES.iter().map(|&(_, measure, _)| measure);
+    if name == "run" {
+        return Ok(all.filter(|&measure| measure != Measure::Commits).collect());
+    }
+    match MEASURES.iter().find(|(known, ..)| *known == name) {
+        Some(&(_, measure, _)) => Ok(vec![measure]),
+        None => Err(format!("no measure {name:?}\n\n{}", help()).into()),
+    }
+}
+
+fn set(options: &mut Options, name: &str, value: &str) -> Res<()> {
+    match name {
+        "--entries" => {
+            options.entries = value.replace('_', "").parse()?;
+            if !(1_000..=ENTRIES_MAX).contains(&u64::from(options.entries)) {
+                return Err(format!("from 1000 to {ENTRIES_MAX}").into());
+            }
+        }
+        "--rounds" => options.rounds = value.parse::<usize>()?.max(1),
+        "--keys" => {
+            options.shapes =
+                value.split(',').map(Shape::parse).collect::<Option<_>>().ok_or("R, S1 or S2, with commas between")?;
+        }
+        "--engines" => options.engines = value.split(',').map(engine_named).collect::<Res<_>>()?,
+        "--commits" => options.commits = value.parse::<usize>()?.max(1),
+        "--memory-mib" => options.memory_mib = value.parse::<u64>()?.max(1),
+        "--cache" => {
+            options.cache = match value {
+                "small" => Cache::Small,
+                "large" => Cache::Large,
+                _ => return Err("small or large".into()),
+            }
+        }
+        "--dir" => options.dir = Some(value.into()),
+        "--json" => options.json = Some(value.into()),
+        _ => return Err(format!("no such option\n\n{}", help()).into()),
+    }
+    Ok(())
+}
+
+pub(crate) fn engine_named(name: &str) -> Res<Engine> {
+    let known = engine::all().into_iter().find(|engine| engine.name == name);
+    known.ok_or_else(|| format!("no engine {name:?} in this build").into())
+}

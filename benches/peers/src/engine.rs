@@ -1,0 +1,101 @@
+//! What a store must be able to do to be measured.
+//!
+//! `Store` is object-safe and coarse: one call is a whole loop, written in each engine's own file against concrete
+//! types, so that no virtual call stands between two lookups. All engines run with equal durability: when a write
+//! returns, its transaction has been flushed to the device.
+
+mod lmdb;
+#[cfg(feature = "mapleaf")]
+mod mapleaf;
+mod redb;
+
+use crate::data::{Pairs, Probes, Tally};
+use crate::Res;
+use std::path::Path;
+
+/// In what order the keys of a load come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Any,
+    /// Ascending, all behind the last key: an engine uses the call it has for that.
+    Append,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Forward,
+    Reverse,
+}
+
+/// An open database with one table of bytes.
+pub(crate) trait Store {
+    /// Stores all pairs in one durable transaction.
+    fn put_all(&mut self, pairs: &mut Pairs<'_>, order: Order) -> Res<()>;
+
+    /// Removes all keys in one durable transaction.
+    fn remove_all(&mut self, keys: &mut Pairs<'_>) -> Res<()>;
+
+    /// Looks all probes up in one read transaction and verifies every value.
+    fn get_all(&self, probes: &Probes) -> Res<()>;
+
+    /// Reads everything in order of the keys.
+    fn scan(&self, direction: Direction) -> Res<Tally>;
+
+    /// Pages in the file that hold nothing, where the engine can tell.
+    fn free_pages(&self) -> Res<Option<u64>>;
+
+    /// Closes the file and everything that belongs to it.
+    fn close(self: Box<Self>) -> Res<()>;
+}
+
+/// A kind of store that can be opened.
+#[derive(Clone, Copy)]
+pub(crate) struct Engine {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// Part of a run when nobody chooses.
+    pub(crate) default: bool,
+    opener: fn(&Path) -> Res<Box<dyn Store>>,
+}
+
+impl Engine {
+    /// Opens the file, or makes it.
+    pub(crate) fn open(&self, path: &Path) -> Res<Box<dyn Store>> {
+        (self.opener)(path).map_err(|e| format!("{}: {}: {e}", self.name, path.display()).into())
+    }
+}
+
+/// The engine that ratios are taken to.
+pub(crate) const BASELINE: &str = "lmdb";
+
+/// Every engine that this build knows, in the order in which they take turns.
+pub(crate) fn all() -> Vec<Engine> {
+    vec![
+        Engine {
+            name: BASELINE,
+            about: "LMDB through heed, defaults, unnamed database",
+            default: true,
+            opener: lmdb::open_default,
+        },
+        #[cfg(feature = "mapleaf")]
+        Engine { name: "mapleaf", about: "this repository, defaults", default: true, opener: mapleaf::open },
+        Engine {
+            name: "lmdb-writemap",
+            about: "LMDB with MDB_WRITEMAP (its file is as long as its map, and sparse)",
+            default: true,
+            opener: lmdb::open_write_map,
+        },
+        Engine {
+            name: "redb",
+            about: "redb, defaults (Durability::Immediate, 1 GiB cache)",
+            default: true,
+            opener: redb::open,
+        },
+        Engine {
+            name: "lmdb-named",
+            about: "LMDB with a named database: one more tree, as stores with tables have",
+            default: false,
+            opener: lmdb::open_named,
+        },
+    ]
+}

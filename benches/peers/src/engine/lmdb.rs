@@ -1,0 +1,117 @@
+//! LMDB through heed: defaults, with the mapping written (MDB_WRITEMAP), and with a named database.
+//!
+//! The defaults of heed are kept but for the size of the map, which an application has to choose, and for
+//! MDB_NOSUBDIR, which only names the file. `APPEND` stands for the sorted load.
+
+use super::{Direction, Order, Store};
+use crate::data::{Pairs, Probes, Tally, Verifier};
+use crate::Res;
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, PutFlags};
+use std::path::Path;
+
+const MAP_BYTES: usize = 64 << 30;
+
+pub(super) struct Lmdb {
+    env: Env,
+    db: Database<'static, Bytes, Bytes>,
+}
+
+pub(super) fn open_default(path: &Path) -> Res<Box<dyn Store>> {
+    open(path, EnvFlags::empty(), None)
+}
+
+pub(super) fn open_write_map(path: &Path) -> Res<Box<dyn Store>> {
+    open(path, EnvFlags::WRITE_MAP, None)
+}
+
+pub(super) fn open_named(path: &Path) -> Res<Box<dyn Store>> {
+    open(path, EnvFlags::empty(), Some("main"))
+}
+
+fn open(path: &Path, flags: EnvFlags, name: Option<&str>) -> Res<Box<dyn Store>> {
+    let mut options = EnvOpenOptions::new();
+    options.map_size(MAP_BYTES);
+    if name.is_some() {
+        options.max_dbs(1);
+    }
+    // SAFETY: neither flag weakens durability or locking.
+    unsafe { options.flags(flags | EnvFlags::NO_SUB_DIR) };
+    // SAFETY: the files live in a folder of this run; nobody else changes them, and this process opens each once.
+    let env = unsafe { options.open(path)? };
+    let txn = env.write_txn()?;
+    let made = env.create_databases_and_commit(txn, |opener, txn| {
+        opener.create_database(txn, name).map(CommitOrAbort::<_, ()>::Commit)
+    })?;
+    let CommitOrAbort::Commit(db) = made else { return Err("the database was not made".into()) };
+    Ok(Box::new(Lmdb { env, db }))
+}
+
+impl Store for Lmdb {
+    fn put_all(&mut self, pairs: &mut Pairs<'_>, order: Order) -> Res<()> {
+        let mut txn = self.env.write_txn()?;
+        match order {
+            Order::Any => {
+                while let Some((key, value)) = pairs.next() {
+                    self.db.put(&mut txn, key, value)?;
+                }
+            }
+            Order::Append => {
+                while let Some((key, value)) = pairs.next() {
+                    self.db.put_with_flags(&mut txn, PutFlags::APPEND, key, value)?;
+                }
+            }
+        }
+        Ok(txn.commit()?)
+    }
+
+    fn remove_all(&mut self, keys: &mut Pairs<'_>) -> Res<()> {
+        let mut txn = self.env.write_txn()?;
+        while let Some((key, _)) = keys.next() {
+            self.db.delete(&mut txn, key)?;
+        }
+        Ok(txn.commit()?)
+    }
+
+    fn get_all(&self, probes: &Probes) -> Res<()> {
+        let txn = self.env.read_txn()?;
+        let mut verifier = Verifier::default();
+        for (key, expected) in probes.iter() {
+            verifier.check(self.db.get(&txn, key)?, expected);
+        }
+        verifier.finish()
+    }
+
+    fn scan(&self, direction: Direction) -> Res<Tally> {
+        let txn = self.env.read_txn()?;
+        let mut tally = Tally::default();
+        match direction {
+            Direction::Forward => {
+                for item in self.db.iter(&txn)? {
+                    let (key, value) = item?;
+                    tally.add(key, value);
+                }
+            }
+            Direction::Reverse => {
+                for item in self.db.rev_iter(&txn)? {
+                    let (key, value) = item?;
+                    tally.add(key, value);
+                }
+            }
+        }
+        Ok(tally)
+    }
+
+    /// All pages but the two metas and those of the table; the few of LMDB's own free list count as free.
+    fn free_pages(&self) -> Res<Option<u64>> {
+        let txn = self.env.read_txn()?;
+        let stat = self.db.stat(&txn)?;
+        let used = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
+        Ok(Some((self.env.info().last_page_number as u64 + 1).saturating_sub(2 + used as u64)))
+    }
+
+    fn close(self: Box<Self>) -> Res<()> {
+        self.env.prepare_for_closing().wait();
+        Ok(())
+    }
+}

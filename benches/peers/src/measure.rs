@@ -1,0 +1,109 @@
+//! The measurements, and what they share: one run's files and the order in which engines take turns.
+
+pub(crate) mod commits;
+pub(crate) mod device;
+pub(crate) mod load;
+pub(crate) mod memory;
+pub(crate) mod reading;
+
+use crate::cli::Options;
+use crate::data::{Data, Pairs, Shape};
+use crate::disk::{self, Device, Scratch};
+use crate::engine::{Engine, Order, Store};
+use crate::report::{Better, Figure, Goal, Row};
+use crate::Res;
+use std::path::PathBuf;
+
+/// Seeds: the order of the load must not be that of the reads.
+const LOAD_SEED: u64 = 1;
+const READ_SEED: u64 = 2;
+const COMMIT_SEED: u64 = 3;
+const REMOVE_SEED: u64 = 4;
+
+pub(crate) struct Run<'o> {
+    pub(crate) options: &'o Options,
+    pub(crate) data: Data,
+    pub(crate) scratch: Scratch,
+    pub(crate) device: Option<Device>,
+}
+
+impl<'o> Run<'o> {
+    pub(crate) fn new(options: &'o Options, shape: Shape) -> Res<Run<'o>> {
+        let scratch = Scratch::new(options.dir.as_deref())?;
+        let device = Device::below(scratch.path())?;
+        Ok(Run { options, data: Data { shape, entries: options.entries }, scratch, device })
+    }
+
+    pub(crate) fn engines(&self) -> &'o [Engine] {
+        &self.options.engines
+    }
+
+    /// The engine's file after the load in random order, closed; loaded here when no measurement has left it.
+    fn base(&self, engine: &Engine) -> Res<PathBuf> {
+        let path = self.scratch.file("base", engine.name);
+        if !path.exists() {
+            let loading = self.scratch.file("loading", engine.name);
+            let ids = self.data.shuffled(LOAD_SEED);
+            let mut store = engine.open(&loading)?;
+            store.put_all(&mut Pairs::listed(self.data.shape, &ids, 0), Order::Any)?;
+            store.close()?;
+            disk::rename(&loading, &path)?;
+        }
+        Ok(path)
+    }
+
+    /// A copy of `base`, open, with the page cache that the options ask for.
+    fn open_copy(&self, engine: &Engine, base: &std::path::Path) -> Res<(PathBuf, Box<dyn Store>)> {
+        let path = self.scratch.file("work", engine.name);
+        disk::fresh_copy(base, &path, self.options.cache)?;
+        let store = engine.open(&path)?;
+        Ok((path, store))
+    }
+
+    /// Calls `take` for each engine in turn, round by round; the first round is not counted.
+    fn interleave(&self, mut take: impl FnMut(usize, &Engine) -> Res<f64>) -> Res<Vec<Vec<f64>>> {
+        let mut samples = vec![Vec::new(); self.engines().len()];
+        for round in 0..=self.options.rounds {
+            for (i, engine) in self.engines().iter().enumerate() {
+                let value = take(i, engine).map_err(|e| format!("{}: {e}", engine.name))?;
+                if round > 0 {
+                    samples[i].push(value);
+                }
+            }
+        }
+        Ok(samples)
+    }
+
+    /// A figure with a row per engine, ratios to LMDB.
+    fn figure(&self, about: About, samples: Vec<Vec<f64>>, notes: &[String]) -> Figure {
+        let rows = self.engines().iter().zip(samples).enumerate().map(|(i, (engine, values))| Row {
+            engine: engine.name,
+            values,
+            ratios: Vec::new(),
+            note: notes.get(i).cloned().unwrap_or_default(),
+        });
+        Figure {
+            id: about.id,
+            title: format!("{} (keys {}, {} entries)", about.title, self.data.shape.name(), self.data.entries),
+            unit: about.unit,
+            better: about.better,
+            versus: "",
+            goal: about.goal,
+            rows: rows.collect(),
+        }
+        .against_baseline()
+    }
+}
+
+/// What a figure is.
+struct About {
+    id: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    better: Better,
+    goal: Option<Goal>,
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

@@ -1,0 +1,160 @@
+//! Durable commits of one overwritten entry, on a file as loaded and on one with a long free list.
+//!
+//! Every round starts from a fresh copy of the same file (`disk::fresh_copy`), opens it and makes some commits that are
+//! not counted. The keys are chosen at random among those present; afterwards, outside the clock, each is read back.
+//!
+//! The long free list: a transaction removes entries scattered over the whole file, one for every forty. That rewrites
+//! about a third of the leaves, each in another place than its neighbours by key, so that their old places become free
+//! one by one. With 1,000,000 entries (some 60,000 leaves) about 20,000 pages become free, in more than 10,000 extents
+//! (LMDB: 21,964 pages in 14,759). A few commits later they may be used again, and the file is closed.
+
+use super::{About, Run, COMMIT_SEED, REMOVE_SEED};
+use crate::data::{Pairs, Probes, Rng};
+use crate::disk::{self, Counters};
+use crate::engine::{Engine, Order, BASELINE};
+use crate::report::{median, Better, Figure, Goal};
+use crate::Res;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+const WARM_UP_COMMITS: usize = 100;
+/// One entry of so many is removed to make free extents.
+const REMOVED_ONE_OF: usize = 40;
+/// Commits until what a transaction freed may be used again.
+const SETTLING_COMMITS: usize = 4;
+
+/// One engine's work on one kind of file, over all rounds.
+#[derive(Default, Clone)]
+struct Series {
+    rates: Vec<f64>,
+    bytes: Vec<f64>,
+    flushes: Vec<f64>,
+}
+
+impl Series {
+    fn note(&self) -> String {
+        if self.bytes.is_empty() {
+            return String::new();
+        }
+        format!("{:.1} KiB, {:.1} flushes per commit", median(&self.bytes) / 1024.0, median(&self.flushes))
+    }
+}
+
+pub(crate) fn plain(run: &Run<'_>) -> Res<Vec<Figure>> {
+    let ids = chosen(run, &run.data.shuffled(REMOVE_SEED));
+    let mut series = vec![Series::default(); run.engines().len()];
+    let samples = run.interleave(|i, engine| commits(run, engine, &run.base(engine)?, &ids, &mut series[i]))?;
+    Ok(vec![plain_figure(run, samples, &series)])
+}
+
+pub(crate) fn with_free_list(run: &Run<'_>) -> Res<Vec<Figure>> {
+    let all = run.data.shuffled(REMOVE_SEED);
+    let (removed, left) = all.split_at(all.len() / REMOVED_ONE_OF);
+    let ids = chosen(run, left);
+    let mut notes = Vec::new();
+    for engine in run.engines() {
+        notes.push(make_free(run, engine, removed, left[0])?);
+    }
+    let mut plain = vec![Series::default(); run.engines().len()];
+    let mut freed = plain.clone();
+    let mut pairs = vec![Vec::new(); run.engines().len()];
+    let samples = run.interleave(|i, engine| {
+        let rate = commits(run, engine, &run.base(engine)?, &ids, &mut plain[i])?;
+        let with_list = commits(run, engine, &free_path(run, engine), &ids, &mut freed[i])?;
+        pairs[i].push((rate, with_list));
+        Ok(rate)
+    })?;
+    let first = plain_figure(run, samples, &plain);
+    Ok(vec![first, freed_figure(run, &pairs, &freed, notes)])
+}
+
+fn plain_figure(run: &Run<'_>, samples: Vec<Vec<f64>>, series: &[Series]) -> Figure {
+    let about = About {
+        id: "commits",
+        title: "durable commits of one overwritten entry",
+        unit: "commits/s",
+        better: Better::Higher,
+        goal: Some(Goal::RatioAtLeast(0.9)),
+    };
+    run.figure(about, samples, &series.iter().map(Series::note).collect::<Vec<_>>())
+}
+
+/// Ratios are to the same engine's commits of the same round without the free list.
+fn freed_figure(run: &Run<'_>, pairs: &[Vec<(f64, f64)>], series: &[Series], mut notes: Vec<String>) -> Figure {
+    let counted = |pairs: &Vec<(f64, f64)>| pairs[1..].to_vec();
+    let samples = pairs.iter().map(|p| counted(p).iter().map(|&(_, freed)| freed).collect()).collect();
+    for (note, series) in notes.iter_mut().zip(series) {
+        *note = format!("{note}{}", series.note());
+    }
+    let about = About {
+        id: "commits_free_list",
+        title: "the same with a free list of at least 10,000 extents at 1,000,000 entries",
+        unit: "commits/s",
+        better: Better::Higher,
+        goal: Some(Goal::RatioAtLeast(0.9)),
+    };
+    let mut figure = run.figure(about, samples, &notes);
+    for (row, pairs) in figure.rows.iter_mut().zip(pairs) {
+        if !row.ratios.is_empty() && row.engine != BASELINE {
+            row.note = format!("{:.2} x {BASELINE}; {}", median(&row.ratios), row.note);
+        }
+        row.ratios = counted(pairs).iter().map(|(plain, freed)| freed / plain).collect();
+    }
+    figure.versus = "the same engine without the free list";
+    figure
+}
+
+/// Random entries out of `from`, one per commit.
+fn chosen(run: &Run<'_>, from: &[u32]) -> Vec<u32> {
+    let mut rng = Rng::new(COMMIT_SEED);
+    let count = WARM_UP_COMMITS + run.options.commits;
+    (0..count).map(|_| from[rng.below(from.len() as u64) as usize]).collect()
+}
+
+/// Times the commits on a copy of `base`; returns commits per second.
+fn commits(run: &Run<'_>, engine: &Engine, base: &Path, ids: &[u32], series: &mut Series) -> Res<f64> {
+    let shape = run.data.shape;
+    let (path, mut store) = run.open_copy(engine, base)?;
+    let (warm_up, timed) = ids.split_at(WARM_UP_COMMITS);
+    for id in warm_up {
+        store.put_all(&mut Pairs::listed(shape, std::slice::from_ref(id), 1), Order::Any)?;
+    }
+    let before = counters(run)?;
+    let start = Instant::now();
+    for id in timed {
+        store.put_all(&mut Pairs::listed(shape, std::slice::from_ref(id), 1), Order::Any)?;
+    }
+    let rate = timed.len() as f64 / start.elapsed().as_secs_f64();
+    if let (Some(before), Some(after)) = (before, counters(run)?) {
+        let done = after.since(before);
+        series.bytes.push(done.bytes_written as f64 / timed.len() as f64);
+        series.flushes.push(done.flushes as f64 / timed.len() as f64);
+    }
+    series.rates.push(rate);
+    store.get_all(&Probes::new(shape, ids, 1))?;
+    store.close()?;
+    disk::remove(&path)?;
+    Ok(rate)
+}
+
+fn counters(run: &Run<'_>) -> Res<Option<Counters>> {
+    run.device.as_ref().map(|device| device.counters()).transpose()
+}
+
+fn free_path(run: &Run<'_>, engine: &Engine) -> PathBuf {
+    run.scratch.file("free", engine.name)
+}
+
+/// Makes the file with the long free list; returns what the engine says of it.
+fn make_free(run: &Run<'_>, engine: &Engine, removed: &[u32], kept: u32) -> Res<String> {
+    let shape = run.data.shape;
+    let (work, mut store) = run.open_copy(engine, &run.base(engine)?)?;
+    store.remove_all(&mut Pairs::listed(shape, removed, 0))?;
+    for _ in 0..SETTLING_COMMITS {
+        store.put_all(&mut Pairs::listed(shape, &[kept], 0), Order::Any)?;
+    }
+    let free = store.free_pages()?;
+    store.close()?;
+    disk::rename(&work, &free_path(run, engine))?;
+    Ok(free.map(|pages| format!("{pages} free pages; ")).unwrap_or_default())
+}

@@ -1,0 +1,174 @@
+//! Keys and values on the command line and in answers: text as it stands, or `--hex`, or `--base64`.
+//!
+//! Failure: an argument that is not what its option says is a usage error that names the first bad place.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
+
+use crate::exit::Failure;
+use crate::tsv;
+
+/// Written with padding, read with or without.
+pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// How keys and values stand on the command line and in the answer.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub(crate) struct Encoding {
+    /// Keys and values are hexadecimal, in arguments and in the answer
+    #[arg(long, conflicts_with = "base64")]
+    pub(crate) hex: bool,
+
+    /// Keys and values are base64, in arguments and in the answer
+    #[arg(long)]
+    pub(crate) base64: bool,
+}
+
+impl Encoding {
+    /// The bytes that an argument stands for.
+    pub(crate) fn decode(self, argument: &OsStr) -> Result<Vec<u8>, Failure> {
+        let bytes = argument.as_encoded_bytes();
+        if self.hex {
+            from_hex(bytes).map_err(|what| Failure::usage(format!("--hex: '{}': {what}", argument.to_string_lossy())))
+        } else if self.base64 {
+            BASE64
+                .decode(bytes)
+                .map_err(|error| Failure::usage(format!("--base64: '{}': {error}", argument.to_string_lossy())))
+        } else {
+            Ok(bytes.to_vec())
+        }
+    }
+
+    /// The bytes that a VALUE argument stands for: `-` is standard input, `@path` a file, both as they are.
+    pub(crate) fn decode_value(self, argument: &OsStr) -> Result<Vec<u8>, Failure> {
+        match argument.as_encoded_bytes() {
+            b"-" => read_all("standard input", io::stdin().lock()),
+            [b'@', ..] => {
+                let path = after_at(argument);
+                let name = path.display().to_string();
+                let file = File::open(&path).map_err(|error| Failure::reading(&name, &error))?;
+                read_all(&name, file)
+            }
+            _ => self.decode(argument),
+        }
+    }
+
+    /// Appends bytes as a column of a table: escaped text, or digits.
+    pub(crate) fn write_column(self, bytes: &[u8], line: &mut Vec<u8>) {
+        if self.hex || self.base64 {
+            self.write_bare(bytes, line);
+        } else {
+            tsv::escape(bytes, line);
+        }
+    }
+
+    /// Appends bytes as an answer of their own: as they are, or digits.
+    pub(crate) fn write_bare(self, bytes: &[u8], line: &mut Vec<u8>) {
+        if self.hex {
+            for byte in bytes {
+                line.extend([HEX_DIGITS[usize::from(byte >> 4)], HEX_DIGITS[usize::from(byte & 15)]]);
+            }
+        } else if self.base64 {
+            line.extend(BASE64.encode(bytes).into_bytes());
+        } else {
+            line.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// The path of `@path`.
+#[cfg(unix)]
+fn after_at(argument: &OsStr) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    OsStr::from_bytes(&argument.as_bytes()[1..]).into()
+}
+
+/// The path of `@path`.
+#[cfg(not(unix))]
+fn after_at(argument: &OsStr) -> PathBuf {
+    argument.to_string_lossy()[1..].into()
+}
+
+fn read_all(name: &str, mut input: impl Read) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    input.read_to_end(&mut bytes).map_err(|error| Failure::reading(name, &error))?;
+    Ok(bytes)
+}
+
+fn from_hex(digits: &[u8]) -> Result<Vec<u8>, String> {
+    if digits.len() % 2 != 0 {
+        return Err("an odd number of digits, but two make a byte".to_string());
+    }
+    let mut bytes = Vec::with_capacity(digits.len() / 2);
+    for (i, pair) in digits.chunks_exact(2).enumerate() {
+        let (Some(high), Some(low)) = (hex_digit(pair[0]), hex_digit(pair[1])) else {
+            return Err(format!("no two hexadecimal digits at position {}", 2 * i + 1));
+        };
+        bytes.push(high << 4 | low);
+    }
+    Ok(bytes)
+}
+
+/// The value of a hexadecimal digit, either case.
+pub(crate) fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: Encoding = Encoding { hex: true, base64: false };
+    const B64: Encoding = Encoding { hex: false, base64: true };
+    const TEXT: Encoding = Encoding { hex: false, base64: false };
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        for bytes in [&all[..], b"", b"a", b"ab", b"abc"] {
+            for encoding in [HEX, B64] {
+                let mut written = Vec::new();
+                encoding.write_bare(bytes, &mut written);
+                let argument = String::from_utf8(written).unwrap();
+                assert_eq!(encoding.decode(OsStr::new(&argument)).unwrap(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn text_stays_as_it_is() {
+        assert_eq!(TEXT.decode(OsStr::new("a\\t\t")).unwrap(), b"a\\t\t");
+        let (mut bare, mut column) = (Vec::new(), Vec::new());
+        TEXT.write_bare(b"a\tb", &mut bare);
+        TEXT.write_column(b"a\tb", &mut column);
+        assert_eq!((&bare[..], &column[..]), (&b"a\tb"[..], &b"a\\tb"[..]));
+    }
+
+    #[test]
+    fn bad_digits_are_usage_errors() {
+        assert_eq!(HEX.decode(OsStr::new("C0ffee")).unwrap(), b"\xc0\xff\xee");
+        assert_eq!(B64.decode(OsStr::new("YQ")).unwrap(), b"a");
+        for (encoding, argument, what) in [
+            (HEX, "abc", "--hex: 'abc': an odd number of digits, but two make a byte"),
+            (HEX, "00g0", "--hex: '00g0': no two hexadecimal digits at position 3"),
+            (B64, "a*==", "--base64: 'a*==': Invalid symbol 42, offset 1."),
+        ] {
+            let failure = encoding.decode(OsStr::new(argument)).unwrap_err();
+            assert_eq!((failure.exit.code(), failure.text.as_deref()), (2, Some(what)));
+        }
+    }
+}

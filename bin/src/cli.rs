@@ -1,0 +1,84 @@
+//! The command line: `kvctl VERB FILE [ARGS]`. One variant for each verb; its arguments stand with the verb.
+
+use clap::{Parser, Subcommand};
+
+use crate::cmd;
+use crate::exit::{self, Outcome};
+
+const EXAMPLES: &str = "\
+Examples:
+  kvctl put app.mapleaf ada 'Ada Lovelace'
+  kvctl get app.mapleaf ada
+  kvctl load names.mapleaf data/unicode-names.tsv
+  kvctl scan names.mapleaf --prefix U+1F98 --limit 3
+  kvctl dump names.mapleaf -o names.tsv
+
+Keys and values on the command line are text, or bytes with --hex or --base64. Verbs that write make the file where
+there is none; verbs that read leave it byte-identical. 'kvctl help VERB' tells more about a verb.
+";
+
+/// Look into Mapleaf databases, and change them
+#[derive(Parser, Debug)]
+#[command(name = "kvctl", version, after_help = format!("{EXAMPLES}\n{}", exit::help()))]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Put a value under a key
+    Put(cmd::put::Args),
+    /// Print the value of a key
+    Get(cmd::get::Args),
+    /// Delete a key
+    Del(cmd::del::Args),
+    /// Print entries in order of their keys
+    Scan(cmd::scan::Args),
+    /// Load rows from a file or standard input
+    Load(cmd::load::Args),
+    /// Write all entries as rows that load reads
+    Dump(cmd::dump::Args),
+    /// Print figures about the database
+    Stat(cmd::stat::Args),
+    /// Check the whole structure of the file
+    Check(cmd::check::Args),
+    /// List the tables
+    Tables(cmd::tables::Args),
+}
+
+impl Cli {
+    /// Runs the verb.
+    pub(crate) fn run(self) -> Outcome {
+        match self.verb {
+            Verb::Put(args) => args.run(),
+            Verb::Get(args) => args.run(),
+            Verb::Del(args) => args.run(),
+            Verb::Scan(args) => args.run(),
+            Verb::Load(args) => args.run(),
+            Verb::Dump(args) => args.run(),
+            Verb::Stat(args) => args.run(),
+            Verb::Check(args) => args.run(),
+            Verb::Tables(args) => args.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("kvctl {} ", verb.get_name())), "{}", verb.get_name());
+        }
+    }
+}

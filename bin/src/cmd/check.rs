@@ -1,0 +1,92 @@
+//! `check`: proves that the structure of a file is whole, or lists what is not.
+
+use std::path::PathBuf;
+
+use mapleaf::CheckReport;
+use serde_json::{json, Value};
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{self, Output};
+use crate::{jsonl, store};
+
+const EXAMPLES: &str = "\
+Examples:
+  kvctl check names.mapleaf
+  kvctl check names.mapleaf --json
+
+Reads every page. Exits with 1 when it found damage, one line for each finding.
+";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Database
+    file: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Outcome {
+        let db = store::open_to_read(&self.file)?;
+        let report = db.check().map_err(|error| Failure::of_database(error, &self.file))?;
+        let mut output = Output::stdout();
+        if self.json {
+            output.write(format!("{}\n", json_of(&report)).as_bytes())?;
+        } else {
+            for finding in &report.findings {
+                output.write(format!("{}\n", output::one_line(&finding.to_string())).as_bytes())?;
+            }
+            output.write(summary(&report).as_bytes())?;
+        }
+        output.finish()?;
+        if report.is_clean() {
+            return Ok(Exit::Done);
+        }
+        output::complain(&format!(
+            "{}: damaged, findings: {}; take the file from a backup",
+            self.file.display(),
+            report.findings.len()
+        ));
+        Ok(Exit::No)
+    }
+}
+
+fn summary(report: &CheckReport) -> String {
+    format!(
+        "{}: {} pages checked, {} reachable, {} free; {} tables, {} entries\n",
+        if report.is_clean() { "whole" } else { "damaged" },
+        report.pages_checked,
+        report.reachable_pages,
+        report.free_pages,
+        report.tables,
+        report.entries
+    )
+}
+
+fn json_of(report: &CheckReport) -> Value {
+    let findings: Vec<Value> = report
+        .findings
+        .iter()
+        .map(|finding| {
+            let range = finding.key_range.as_ref();
+            let mut fields = json!({ "page": finding.page.map(|page| page.0), "table": finding.table });
+            if let Some(fields) = fields.as_object_mut() {
+                fields.extend(range.map(|(first, _)| jsonl::named_bytes("first_key", first)));
+                fields.extend(range.map(|(_, last)| jsonl::named_bytes("last_key", last)));
+                fields.insert("what".to_string(), json!(finding.what));
+            }
+            fields
+        })
+        .collect();
+    json!({
+        "clean": report.is_clean(),
+        "findings": findings,
+        "pages_checked": report.pages_checked,
+        "reachable_pages": report.reachable_pages,
+        "free_pages": report.free_pages,
+        "tables": report.tables,
+        "entries": report.entries,
+    })
+}

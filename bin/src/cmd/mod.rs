@@ -1,0 +1,11 @@
+//! One file for each verb: an `Args` that clap fills, then runs.
+
+pub(crate) mod check;
+pub(crate) mod del;
+pub(crate) mod dump;
+pub(crate) mod get;
+pub(crate) mod load;
+pub(crate) mod put;
+pub(crate) mod scan;
+pub(crate) mod stat;
+pub(crate) mod tables;

@@ -1,0 +1,188 @@
+//! `scan`: entries in order of their keys, from either end, within bounds.
+
+use std::ffi::OsString;
+use std::ops::Bound;
+use std::path::PathBuf;
+
+use mapleaf::ReadTxn;
+
+use crate::bytes::Encoding;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::Output;
+use crate::store::{self, TableName};
+use crate::tsv;
+
+const EXAMPLES: &str = "\
+Examples:
+  kvctl scan names.mapleaf --prefix U+1F98 --limit 3
+  kvctl scan names.mapleaf --from U+1F600 --to U+1F650
+  kvctl scan names.mapleaf --reverse --limit 1 --keys
+  kvctl scan names.mapleaf --prefix U+1F --count
+
+Prints TSV: the key, a tab, the value, with \\t \\n \\r \\\\ for what would break the line. --prefix, --from and --to
+hold together; a table that does not exist reads as empty.
+";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Database
+    file: PathBuf,
+    /// Only keys that start with this
+    #[arg(long, value_name = "P")]
+    prefix: Option<OsString>,
+    /// Only keys from this one on
+    #[arg(long, value_name = "A")]
+    from: Option<OsString>,
+    /// Only keys before this one
+    #[arg(long, value_name = "B")]
+    to: Option<OsString>,
+    /// From the last key to the first
+    #[arg(long)]
+    reverse: bool,
+    /// At most so many entries
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Print only how many entries there are
+    #[arg(long, conflicts_with = "keys")]
+    count: bool,
+    /// Print only keys
+    #[arg(long)]
+    keys: bool,
+    #[command(flatten)]
+    table: TableName,
+    #[command(flatten)]
+    encoding: Encoding,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Outcome {
+        let decode = |argument: &Option<OsString>| -> Result<Option<Vec<u8>>, Failure> {
+            argument.as_deref().map(|argument| self.encoding.decode(argument)).transpose()
+        };
+        let span = Span::new(decode(&self.prefix)?, decode(&self.from)?, decode(&self.to)?);
+        let db = store::open_to_read(&self.file)?;
+        let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file))?;
+        store::note_missing_table(&txn, &self.table.table, &self.file)?;
+        let mut output = Output::stdout();
+        let count = self.scan(&txn, &span, &mut output)?;
+        if self.count {
+            output.write(format!("{count}\n").as_bytes())?;
+        }
+        output.finish()?;
+        Ok(Exit::Done)
+    }
+
+    /// Prints the entries, unless only their number was asked for, and returns the number.
+    fn scan(&self, txn: &ReadTxn, span: &Span, output: &mut Output) -> Result<u64, Failure> {
+        let failed = |error| Failure::of_database(error, &self.file);
+        let limit = self.limit.unwrap_or(u64::MAX);
+        let table = txn.bytes_table(&self.table.table).map_err(failed)?;
+        if self.count && span.is_all() {
+            return Ok(table.len().min(limit));
+        }
+        if span.is_empty() {
+            return Ok(0);
+        }
+        let mut range = table.range(span.bounds()).map_err(failed)?;
+        let mut line = Vec::new();
+        let mut count = 0;
+        while count < limit {
+            let next = if self.reverse { range.next_back() } else { range.next() };
+            let Some(entry) = next else { break };
+            let (key, value) = entry.map_err(failed)?;
+            count += 1;
+            if !self.count {
+                line.clear();
+                self.write_line(key, value, &mut line);
+                output.write(&line)?;
+            }
+        }
+        Ok(count)
+    }
+
+    fn write_line(&self, key: &[u8], value: &[u8], line: &mut Vec<u8>) {
+        if self.encoding.hex || self.encoding.base64 {
+            self.encoding.write_column(key, line);
+        } else {
+            tsv::escape_key(key, line);
+        }
+        if !self.keys {
+            line.push(b'\t');
+            self.encoding.write_column(value, line);
+        }
+        line.push(b'\n');
+    }
+}
+
+/// The keys from one inclusive bound to another exclusive one.
+#[derive(Debug, PartialEq, Eq)]
+struct Span {
+    from: Vec<u8>,
+    to: Option<Vec<u8>>,
+}
+
+impl Span {
+    fn new(prefix: Option<Vec<u8>>, from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> Span {
+        let prefix = prefix.unwrap_or_default();
+        let to = match (to, behind_prefix(&prefix)) {
+            (Some(to), Some(behind)) => Some(to.min(behind)),
+            (to, behind) => to.or(behind),
+        };
+        Span { from: from.unwrap_or_default().max(prefix), to }
+    }
+
+    fn is_all(&self) -> bool {
+        self.from.is_empty() && self.to.is_none()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.to.as_ref().is_some_and(|to| *to <= self.from)
+    }
+
+    fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        let to = self.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        (Bound::Included(&self.from), to)
+    }
+}
+
+/// The first key behind all keys with this prefix; none when nothing is behind them.
+fn behind_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|&byte| byte != u8::MAX)?;
+    let mut behind = prefix[..=last].to_vec();
+    behind[last] += 1;
+    Some(behind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_a_prefix() {
+        for (prefix, behind) in [
+            (&b"a"[..], Some(&b"b"[..])),
+            (b"a\xff\xff", Some(b"b")),
+            (b"ab", Some(b"ac")),
+            (b"\xff", None),
+            (b"", None),
+        ] {
+            assert_eq!(behind_prefix(prefix).as_deref(), behind);
+        }
+    }
+
+    #[test]
+    fn bounds_hold_together() {
+        let span = |prefix: &str, from: &str, to: &str| {
+            let some = |text: &str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
+            Span::new(some(prefix), some(from), some(to))
+        };
+        assert!(span("", "", "").is_all());
+        assert_eq!(span("b", "a", "z"), Span { from: b"b".to_vec(), to: Some(b"c".to_vec()) });
+        assert_eq!(span("b", "bb", "bd"), Span { from: b"bb".to_vec(), to: Some(b"bd".to_vec()) });
+        assert!(span("b", "d", "").is_empty());
+        assert!(span("", "b", "a").is_empty());
+        assert!(span("", "a", "a").is_empty());
+        assert!(!span("a", "", "").is_empty());
+    }
+}

@@ -1,0 +1,85 @@
+//! `stat`: figures about a database.
+
+use std::path::PathBuf;
+
+use mapleaf::Stats;
+use serde_json::{json, Value};
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::Output;
+use crate::store;
+
+const EXAMPLES: &str = "\
+Examples:
+  kvctl stat names.mapleaf
+  kvctl stat names.mapleaf --json
+";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Database
+    file: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Outcome {
+        let db = store::open_to_read(&self.file)?;
+        let stats = db.stats().map_err(|error| Failure::of_database(error, &self.file))?;
+        let mut figures = vec![("file", json!(self.file.to_string_lossy()))];
+        figures.extend(figures_of(&stats));
+        let mut output = Output::stdout();
+        if self.json {
+            let object: serde_json::Map<String, Value> =
+                figures.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+            output.write(format!("{}\n", Value::Object(object)).as_bytes())?;
+        } else {
+            for (name, value) in figures {
+                let shown = value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string());
+                output.write(format!("{:<15} {shown}\n", name.replace('_', " ")).as_bytes())?;
+            }
+        }
+        output.finish()?;
+        Ok(Exit::Done)
+    }
+}
+
+fn figures_of(stats: &Stats) -> [(&'static str, Value); 12] {
+    [
+        ("format_version", json!(stats.format_version)),
+        ("uuid", json!(uuid_text(&stats.uuid))),
+        ("file_bytes", json!(stats.file_bytes)),
+        ("page_size", json!(stats.page_size)),
+        ("page_count", json!(stats.page_count)),
+        ("free_pages", json!(stats.free_pages)),
+        ("pending_pages", json!(stats.pending_pages)),
+        ("txn", json!(stats.txn)),
+        ("tables", json!(stats.tables)),
+        ("entries", json!(stats.entries)),
+        ("readers", json!(stats.readers)),
+        ("window_bytes", json!(stats.window_bytes)),
+    ]
+}
+
+fn uuid_text(uuid: &[u8; 16]) -> String {
+    let mut text = String::with_capacity(36);
+    for (i, byte) in uuid.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn uuids_look_like_uuids() {
+        let uuid = std::array::from_fn(|i| u8::try_from(i * 17).unwrap());
+        assert_eq!(super::uuid_text(&uuid), "00112233-4455-6677-8899-aabbccddeeff");
+    }
+}

@@ -1,0 +1,226 @@
+//! Exit codes, and the failures that carry them.
+//!
+//! One table holds for all verbs; `--help` prints it from here. [`Failure`] is what a verb ends with when it cannot
+//! answer: the code, and one line of text that names the remedy. Text of the library that names none gets it here.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+
+use mapleaf::{Error, ErrorKind};
+
+/// How a run of `kvctl` ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Done = 0,
+    No = 1,
+    Usage = 2,
+    File = 3,
+    Loss = 4,
+    Held = 5,
+    Input = 65,
+    NotFound = 66,
+    Io = 74,
+    Permission = 77,
+    Interrupted = 130,
+}
+
+/// Every exit code with its meaning, in the order of `--help`.
+const TABLE: [(Exit, &str); 11] = [
+    (Exit::Done, "done (also when the reader of a pipe went away)"),
+    (Exit::No, "the answer is no: the key is absent, or check found damage"),
+    (Exit::Usage, "arguments do not fit, or a key or value is over its limit"),
+    (Exit::File, "the file: not a Mapleaf database, newer version, empty, truncated, damaged"),
+    (Exit::Loss, "recovered, with a loss that was reported"),
+    (Exit::Held, "somebody else holds the database"),
+    (Exit::Input, "malformed line in the input of load"),
+    (Exit::NotFound, "no such file, for verbs that only read, and for input files"),
+    (Exit::Io, "the system reported an error, or the disk is full"),
+    (Exit::Permission, "permission denied"),
+    (Exit::Interrupted, "interrupted; what was committed stays"),
+];
+
+impl Exit {
+    /// The number that the shell sees.
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// The table of exit codes as `--help` shows it.
+pub(crate) fn help() -> String {
+    let mut text = String::from("Exit codes:\n");
+    for (exit, meaning) in TABLE {
+        writeln!(text, "  {:>3}  {meaning}", exit.code()).ok();
+    }
+    text
+}
+
+/// Why a verb could not do what was asked.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    /// One line for standard error; nothing is said without it.
+    pub(crate) text: Option<String>,
+}
+
+/// What a verb returns.
+pub(crate) type Outcome = Result<Exit, Failure>;
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, text: impl Into<String>) -> Failure {
+        Failure { exit, text: Some(text.into()) }
+    }
+
+    pub(crate) fn usage(text: impl Into<String>) -> Failure {
+        Failure::new(Exit::Usage, text)
+    }
+
+    /// A system error while reading a file of the user's that is not a database.
+    pub(crate) fn reading(name: &str, error: &io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::NotFound => Failure::new(Exit::NotFound, format!("{name}: no such file; check the path")),
+            io::ErrorKind::PermissionDenied => Failure::new(Exit::Permission, denied(name)),
+            _ => Failure::new(Exit::Io, format!("{name}: cannot be read: {error}")),
+        }
+    }
+
+    /// A system error while writing output. That the reader of a pipe went away is success.
+    pub(crate) fn writing(name: &str, error: &io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure { exit: Exit::Done, text: None },
+            io::ErrorKind::PermissionDenied => Failure::new(Exit::Permission, denied(name)),
+            _ => Failure::new(Exit::Io, format!("{name}: cannot be written: {error}")),
+        }
+    }
+
+    /// Puts where it happened before the text.
+    pub(crate) fn at(mut self, place: &str) -> Failure {
+        self.text = self.text.map(|text| format!("{place}: {text}"));
+        self
+    }
+
+    /// Puts more behind the text.
+    pub(crate) fn also(mut self, more: &str) -> Failure {
+        self.text = self.text.map(|text| format!("{text}; {more}"));
+        self
+    }
+
+    /// Adds the path to errors that may come without one.
+    pub(crate) fn of_database(error: Error, path: &Path) -> Failure {
+        let failure = Failure::from(error);
+        let shown = path.display().to_string();
+        match &failure.text {
+            Some(text) if !text.contains(&shown) => failure.at(&shown),
+            _ => failure,
+        }
+    }
+}
+
+fn denied(name: &str) -> String {
+    format!("{name}: permission denied; check the owner and mode of the file and of its folder")
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let failure = Failure::new(exit_of(error.kind()), error.to_string());
+        match remedy(error.kind()) {
+            Some(remedy) => failure.also(remedy),
+            None => failure,
+        }
+    }
+}
+
+fn exit_of(kind: ErrorKind) -> Exit {
+    match kind {
+        ErrorKind::Usage | ErrorKind::TooLarge => Exit::Usage,
+        ErrorKind::NotADatabase
+        | ErrorKind::NewerVersion
+        | ErrorKind::EmptyFile
+        | ErrorKind::Truncated
+        | ErrorKind::Corrupt
+        | ErrorKind::Fault => Exit::File,
+        ErrorKind::Locked | ErrorKind::Busy | ErrorKind::Poisoned => Exit::Held,
+        ErrorKind::NotFound => Exit::NotFound,
+        ErrorKind::Permission => Exit::Permission,
+        // Io, DiskFull, and kinds that a later release of the library adds.
+        _ => Exit::Io,
+    }
+}
+
+/// What to do, for the kinds whose text in the library does not end with it.
+fn remedy(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::NotADatabase => Some("check the path; the file was not touched"),
+        ErrorKind::NewerVersion => Some("use the release that wrote the file, or a later one"),
+        ErrorKind::Truncated => Some("take the file from a backup"),
+        ErrorKind::Corrupt => Some("'kvctl check FILE' lists all damage"),
+        ErrorKind::Fault => Some("check the disk and the length of the file"),
+        ErrorKind::Busy => Some("try again"),
+        ErrorKind::NotFound => Some("check the path"),
+        ErrorKind::DiskFull => Some("make room and run it again"),
+        ErrorKind::Permission => Some("check the owner and mode of the file and of its folder"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_the_exit_code_of_the_table() {
+        for (kind, code) in [
+            (ErrorKind::Usage, 2),
+            (ErrorKind::TooLarge, 2),
+            (ErrorKind::NotADatabase, 3),
+            (ErrorKind::NewerVersion, 3),
+            (ErrorKind::EmptyFile, 3),
+            (ErrorKind::Truncated, 3),
+            (ErrorKind::Corrupt, 3),
+            (ErrorKind::Fault, 3),
+            (ErrorKind::Locked, 5),
+            (ErrorKind::Busy, 5),
+            (ErrorKind::Poisoned, 5),
+            (ErrorKind::NotFound, 66),
+            (ErrorKind::Io, 74),
+            (ErrorKind::DiskFull, 74),
+            (ErrorKind::Permission, 77),
+        ] {
+            assert_eq!(exit_of(kind).code(), code, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn system_errors_of_input_and_output_have_their_codes() {
+        use io::ErrorKind as K;
+        let reading = |kind| Failure::reading("x", &io::Error::from(kind)).exit;
+        assert_eq!(reading(K::NotFound), Exit::NotFound);
+        assert_eq!(reading(K::PermissionDenied), Exit::Permission);
+        assert_eq!(reading(K::InvalidData), Exit::Io);
+        let writing = |kind| Failure::writing("x", &io::Error::from(kind));
+        assert_eq!(writing(K::NotFound).exit, Exit::Io);
+        assert_eq!(writing(K::PermissionDenied).exit, Exit::Permission);
+        assert_eq!(writing(K::BrokenPipe).exit, Exit::Done);
+        assert_eq!(writing(K::BrokenPipe).text, None);
+    }
+
+    #[test]
+    fn help_lists_every_code_once() {
+        let text = help();
+        for code in [0, 1, 2, 3, 4, 5, 65, 66, 74, 77, 130] {
+            let rows = text.lines().filter(|line| line.starts_with(&format!("  {code:>3}  "))).count();
+            assert_eq!(rows, 1, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_database_failure_names_its_file_once() {
+        let path = Path::new("a.mapleaf");
+        let named = Failure::of_database(Error::EmptyFile { path: path.into() }, path);
+        assert_eq!(named.text.map(|text| text.matches("a.mapleaf").count()), Some(1));
+        let unnamed = Failure::of_database(Error::Usage { what: "no".into() }, path);
+        assert_eq!(unnamed.text.as_deref(), Some("a.mapleaf: no"));
+    }
+}

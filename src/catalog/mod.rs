@@ -1,0 +1,173 @@
+//! The catalog: table names and table records, over bytes.
+//!
+//! Floor: catalog. The catalog is a B+tree of its own (tree 0) from table name to [`TableRecord`]. Records are plain
+//! bytes, so that recovery, check and tools need no codec.
+//!
+//! Record, little-endian:
+//!
+//! ```text
+//! 0 u8 version (1)  1 u32 flags  5 u32 tree id  9 u48 root page  15 u32 root checksum  19 u8 height  20 u64 entries
+//! 28 u16 length of the key codec's name, the name, u16 length of the value codec's name, the name
+//! ```
+//!
+//! Invariants:
+//!   C1  tree ids are unique and below the state's next tree id.
+//!   C2  flags that this build does not know make the table unusable, with a clear error, and nothing else.
+//!
+//! Failure: [`Error::Corrupt`] for malformed records, [`Error::Usage`] and [`Error::TooLarge`] for names.
+
+use crate::error::{Error, Result};
+use crate::ids::{PageId, PagePtr, TreeId};
+use crate::limits::MAX_TABLE_NAME_BYTES;
+use crate::page::layout::{get_u16, get_u32, get_u48, get_u64};
+use crate::page::meta::TreeRoot;
+
+const RECORD_VERSION: u8 = 1;
+const FIXED_BYTES: usize = 28;
+
+/// Flag bits of a table record. None is set by this build; a table that has one is refused.
+pub(crate) mod flags {
+    /// Reserved: sorted duplicate values per key.
+    pub(crate) const MULTIMAP: u32 = 1;
+    /// Reserved: two bits for the key order (0 bytewise, 1 reversed bytes, 2 native integer).
+    pub(crate) const KEY_ORDER: u32 = 0b110;
+    /// What this build understands.
+    pub(crate) const KNOWN: u32 = 0;
+}
+
+/// What the catalog says of a table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct TableRecord {
+    pub(crate) flags: u32,
+    pub(crate) root: TreeRoot,
+    pub(crate) key_codec: String,
+    pub(crate) value_codec: String,
+}
+
+impl TableRecord {
+    /// The bytes of the record.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(FIXED_BYTES + 4 + self.key_codec.len() + self.value_codec.len());
+        bytes.push(RECORD_VERSION);
+        bytes.extend(self.flags.to_le_bytes());
+        bytes.extend(self.root.tree.0.to_le_bytes());
+        bytes.extend(&self.root.ptr.id.0.to_le_bytes()[..6]);
+        bytes.extend(self.root.ptr.crc.to_le_bytes());
+        bytes.push(self.root.height);
+        bytes.extend(self.root.entries.to_le_bytes());
+        for name in [&self.key_codec, &self.value_codec] {
+            bytes.extend((name.len() as u16).to_le_bytes());
+            bytes.extend(name.as_bytes());
+        }
+        bytes
+    }
+
+    /// Reads a record.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<TableRecord> {
+        let bad = |what: &str| Error::corrupt(PageId::NONE, format!("table record: {what}"));
+        if bytes.len() < FIXED_BYTES {
+            return Err(bad("too short"));
+        }
+        if bytes[0] != RECORD_VERSION {
+            return Err(bad("unknown version"));
+        }
+        let root = TreeRoot {
+            ptr: PagePtr { id: PageId(get_u48(bytes, 9)), crc: get_u32(bytes, 15) },
+            height: bytes[19],
+            entries: get_u64(bytes, 20),
+            tree: TreeId(get_u32(bytes, 5)),
+        };
+        let (key_codec, rest) = take_name(&bytes[FIXED_BYTES..]).ok_or_else(|| bad("malformed codec name"))?;
+        let (value_codec, rest) = take_name(rest).ok_or_else(|| bad("malformed codec name"))?;
+        if !rest.is_empty() {
+            return Err(bad("bytes behind its end"));
+        }
+        Ok(TableRecord { flags: get_u32(bytes, 1), root, key_codec, value_codec })
+    }
+
+    /// Refuses tables of kinds that this build does not know.
+    pub(crate) fn known_flags(&self, name: &str) -> Result<()> {
+        if self.flags & !flags::KNOWN == 0 {
+            return Ok(());
+        }
+        let kind = match self.flags {
+            bits if bits & flags::MULTIMAP != 0 => "a multimap table",
+            bits if bits & flags::KEY_ORDER != 0 => "a table with another key order",
+            _ => "a table of an unknown kind",
+        };
+        Err(Error::usage(format!("table '{name}' is {kind}, which needs a newer release of Mapleaf")))
+    }
+}
+
+fn take_name(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let len = usize::from(get_u16(bytes.get(..2)?, 0));
+    let name = std::str::from_utf8(bytes.get(2..2 + len)?).ok()?;
+    Some((name.to_string(), &bytes[2 + len..]))
+}
+
+/// Refuses names that cannot be a table's.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::usage("a table name must not be empty"));
+    }
+    if name.len() > MAX_TABLE_NAME_BYTES {
+        return Err(Error::TooLarge {
+            what: "table name",
+            len: name.len() as u64,
+            limit: MAX_TABLE_NAME_BYTES as u64,
+            table: None,
+        });
+    }
+    Ok(())
+}
+
+/// The name of a table as the catalog's key; names are UTF-8.
+pub(crate) fn name_of(key: &[u8]) -> Result<String> {
+    match std::str::from_utf8(key) {
+        Ok(name) if check_name(name).is_ok() => Ok(name.to_string()),
+        _ => Err(Error::corrupt(PageId::NONE, "a table name in the catalog is malformed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> TableRecord {
+        TableRecord {
+            flags: 0,
+            root: TreeRoot {
+                ptr: PagePtr { id: PageId(1 << 40), crc: 77 },
+                height: 3,
+                entries: 1 << 50,
+                tree: TreeId(9),
+            },
+            key_codec: "(str,u64)".into(),
+            value_codec: String::new(),
+        }
+    }
+
+    #[test]
+    fn records_round_trip_and_every_truncation_is_refused() {
+        let bytes = record().encode();
+        assert_eq!(TableRecord::decode(&bytes).expect("decodes"), record());
+        for len in 0..bytes.len() {
+            assert!(TableRecord::decode(&bytes[..len]).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn reserved_kinds_are_refused_by_name() {
+        for (bits, text) in [(1, "multimap"), (2, "key order"), (8, "unknown kind")] {
+            let error = TableRecord { flags: bits, ..record() }.known_flags("t").expect_err("refused");
+            assert!(error.to_string().contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_have_limits() {
+        assert!(check_name("").is_err());
+        assert!(check_name(&"n".repeat(MAX_TABLE_NAME_BYTES)).is_ok());
+        assert!(check_name(&"n".repeat(MAX_TABLE_NAME_BYTES + 1)).is_err());
+    }
+}

@@ -1,0 +1,264 @@
+//! The check: every page is accounted for, and every page in use is what its pointer says.
+//!
+//! Floor: db. Works on a snapshot, so writers go on meanwhile. It walks the catalog, every table, the free-space tree
+//! and the free list, marks each page it meets in a bitmap, and compares: reachable + free = all, nothing twice.
+//!
+//! Failure: damage is a [`Finding`], never an error of the check; it goes on as far as pages can be read.
+
+use std::collections::HashSet;
+
+use crate::catalog::{self, TableRecord};
+use crate::error::{Error, Result};
+use crate::ids::{PageId, TreeId};
+use crate::page::meta::TreeRoot;
+use crate::tree::{self, Cursor};
+use crate::txn::free_tree::{self, FreeRecord};
+use crate::txn::snapshot::ReadTxn;
+
+/// The result of [`Db::check`](crate::Db::check).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// Everything that is wrong; empty for a database that is whole.
+    pub findings: Vec<Finding>,
+    /// Pages of the state.
+    pub pages_checked: u64,
+    /// Pages in use by tables, catalog, free space and metas.
+    pub reachable_pages: u64,
+    /// Pages that are free, or kept for an older state.
+    pub free_pages: u64,
+    /// Tables.
+    pub tables: u64,
+    /// Entries of all tables.
+    pub entries: u64,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finding {
+    /// The page, where there is one.
+    pub page: Option<PageId>,
+    /// The table, where the damage is inside one.
+    pub table: Option<String>,
+    /// The keys between which entries are affected, as bytes: from, and up to but without. Empty bytes stand for the
+    /// beginning and the end of the table.
+    pub key_range: Option<(Vec<u8>, Vec<u8>)>,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(page) = self.page {
+            write!(f, "page {page}: ")?;
+        }
+        if let Some(table) = &self.table {
+            write!(f, "table '{table}': ")?;
+        }
+        write!(f, "{}", self.what)?;
+        if let Some((from, to)) = &self.key_range {
+            write!(f, " (keys \"{}\" to \"{}\")", from.escape_ascii(), to.escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
+/// How many pages that are neither used nor free are listed one by one.
+const LOST_LISTED: usize = 100;
+
+pub(crate) fn check(txn: &ReadTxn) -> CheckReport {
+    let state = txn.state();
+    let mut audit = Audit { map: PageMap::new(state.page_count), report: CheckReport::default() };
+    audit.report.pages_checked = state.page_count;
+    audit.take(PageId(0), 2, "meta slots");
+    audit.tree(txn, &state.catalog, None);
+    audit.tables(txn);
+    audit.tree(txn, &state.free_space, None);
+    if state.free_list.pages > 0 {
+        audit.take(state.free_list.ptr.id, state.free_list.pages, "the free list");
+    }
+    audit.report.reachable_pages = audit.map.taken;
+    audit.free_space(txn);
+    audit.report.free_pages = audit.map.taken - audit.report.reachable_pages;
+    audit.lost_pages();
+    audit.report
+}
+
+struct Audit {
+    map: PageMap,
+    report: CheckReport,
+}
+
+impl Audit {
+    fn add(&mut self, page: Option<PageId>, what: String) {
+        self.report.findings.push(Finding { page, table: None, key_range: None, what });
+    }
+
+    fn add_error(&mut self, e: Error, table: Option<&str>) {
+        let (page, what) = match e {
+            Error::Corrupt { page, what, .. } => (page, what),
+            other => (None, other.to_string()),
+        };
+        self.report.findings.push(Finding { page, table: table.map(str::to_string), key_range: None, what });
+    }
+
+    /// Notes that pages are used, and by whom.
+    fn take(&mut self, id: PageId, pages: u64, whose: &str) {
+        if let Some(at) = self.map.take(id, pages) {
+            self.add(Some(at), used_twice(whose));
+        }
+    }
+
+    fn tree(&mut self, txn: &ReadTxn, root: &TreeRoot, table: Option<&str>) {
+        let whose = match table {
+            Some(name) => format!("table '{name}'"),
+            None if root.tree == TreeId::CATALOG => "the catalog".to_string(),
+            None => "the free-space tree".to_string(),
+        };
+        let mut twice = Vec::new();
+        let mut found = Vec::new();
+        let map = &mut self.map;
+        let mut visit = |id, pages| {
+            let wrong = map.take(id, pages);
+            twice.extend(wrong);
+            wrong.is_none()
+        };
+        let stats = tree::check(txn.pages(), root, &mut visit, &mut |finding| found.push(finding));
+        for at in twice {
+            self.add(Some(at), used_twice(&whose));
+        }
+        if table.is_some() {
+            self.report.entries += stats.entries;
+        }
+        for finding in found {
+            self.report.findings.push(Finding {
+                page: Some(finding.page).filter(|page| !page.is_none()),
+                table: table.map(str::to_string),
+                key_range: Some((finding.low.unwrap_or_default(), finding.high.unwrap_or_default())),
+                what: if table.is_some() { finding.what } else { format!("{whose}: {}", finding.what) },
+            });
+        }
+    }
+
+    fn tables(&mut self, txn: &ReadTxn) {
+        let mut seen = HashSet::new();
+        let mut cursor = Cursor::new(txn.pages(), txn.state().catalog);
+        let mut next = cursor.seek_first();
+        // What cannot be read of the catalog was reported by the walk over its tree.
+        while let Ok(Some((key, value))) = next {
+            match named_record(key, value) {
+                Ok((name, record)) => self.table(txn, &name, &record, &mut seen),
+                Err(e) => self.add_error(e, None),
+            }
+            next = cursor.next();
+        }
+    }
+
+    fn table(&mut self, txn: &ReadTxn, name: &str, record: &TableRecord, seen: &mut HashSet<TreeId>) {
+        self.report.tables += 1;
+        let tree = record.root.tree;
+        if tree < TreeId::FIRST_TABLE || tree >= txn.state().next_tree || !seen.insert(tree) {
+            self.add(None, format!("table '{name}' has tree id {tree}, which is not its own"));
+        }
+        if let Err(e) = record.known_flags(name) {
+            return self.add_error(e, Some(name));
+        }
+        self.tree(txn, &record.root, Some(name));
+    }
+
+    fn free_space(&mut self, txn: &ReadTxn) {
+        let state = txn.state();
+        let walked = free_tree::walk(txn.pages(), state, &mut |record| {
+            match record {
+                FreeRecord::Usable { start, pages } => self.take(start, pages, "a free extent"),
+                FreeRecord::Pending(item) => {
+                    if item.freed > state.txn || item.born >= item.freed {
+                        self.add(Some(item.start), format!("pending since {} and born {}", item.freed, item.born));
+                    }
+                    self.take(item.start, item.pages, "a pending extent");
+                }
+            }
+            Ok(())
+        });
+        if let Err(e) = walked {
+            self.add_error(e, None);
+        }
+    }
+
+    fn lost_pages(&mut self) {
+        let lost = self.map.untaken();
+        for &id in lost.iter().take(LOST_LISTED) {
+            self.add(Some(id), "neither in use nor free".to_string());
+        }
+        if lost.len() > LOST_LISTED {
+            self.add(None, format!("{} more pages are neither in use nor free", lost.len() - LOST_LISTED));
+        }
+    }
+}
+
+fn used_twice(whose: &str) -> String {
+    format!("used twice, or outside of the state: by {whose} among others")
+}
+
+fn named_record(key: &[u8], value: &[u8]) -> Result<(String, TableRecord)> {
+    Ok((catalog::name_of(key)?, TableRecord::decode(value)?))
+}
+
+/// One bit per page.
+struct PageMap {
+    words: Vec<u64>,
+    pages: u64,
+    taken: u64,
+}
+
+impl PageMap {
+    fn new(pages: u64) -> PageMap {
+        PageMap { words: vec![0; pages.div_ceil(64) as usize], pages, taken: 0 }
+    }
+
+    /// Takes a run; the first page that was taken before or does not exist, if any.
+    fn take(&mut self, id: PageId, pages: u64) -> Option<PageId> {
+        let mut wrong = None;
+        for page in id.0..id.0.saturating_add(pages) {
+            if page >= self.pages {
+                return wrong.or(Some(PageId(page)));
+            }
+            let (word, bit) = (&mut self.words[(page / 64) as usize], 1 << (page % 64));
+            if *word & bit != 0 {
+                wrong = wrong.or(Some(PageId(page)));
+            } else {
+                *word |= bit;
+                self.taken += 1;
+            }
+        }
+        wrong
+    }
+
+    fn untaken(&self) -> Vec<PageId> {
+        (0..self.pages).filter(|page| self.words[(page / 64) as usize] >> (page % 64) & 1 == 0).map(PageId).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_map_finds_doubles_strays_and_lost_pages() {
+        let mut map = PageMap::new(70);
+        assert_eq!(map.take(PageId(0), 60), None);
+        assert_eq!(map.take(PageId(59), 3), Some(PageId(59)));
+        assert_eq!(map.take(PageId(69), 2), Some(PageId(70)));
+        assert_eq!(map.taken, 63);
+        assert_eq!(map.untaken().len(), 7);
+        assert_eq!(map.untaken()[0], PageId(62));
+    }
+}

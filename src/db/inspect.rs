@@ -1,0 +1,105 @@
+//! What tools look at: metas and pages, as numbers.
+//!
+//! Floor: db. Read-only; nothing here is needed to use a database.
+
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::ids::PageId;
+use crate::page::header::{Header, PageKind};
+use crate::page::meta::Meta;
+
+/// What a meta copy says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MetaInfo {
+    /// Slot, 0 or 1.
+    pub slot: u32,
+    /// Copy inside the slot, 0 or 1.
+    pub copy: u32,
+    /// Transaction whose state the meta describes.
+    pub txn: u64,
+    /// Pages of that state.
+    pub page_count: u64,
+    /// Root page of the catalog; 0 when there are no tables.
+    pub catalog_root: u64,
+    /// Root page of the free-space tree; 0 when it is empty.
+    pub free_space_root: u64,
+}
+
+/// What the header of a page says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PageInfo {
+    /// The page.
+    pub id: PageId,
+    /// `leaf`, `branch`, `overflow` or `free list`.
+    pub kind: &'static str,
+    /// Distance from the leaves.
+    pub level: u8,
+    /// Entries of a leaf, children of a branch.
+    pub count: u16,
+    /// Transaction that wrote the page.
+    pub txn: u64,
+    /// Tree that the page belongs to.
+    pub tree_id: u32,
+    /// Checksum that the header holds.
+    pub checksum: u32,
+}
+
+/// The readable copies of the metas, at most four.
+///
+/// # Errors
+/// None for damage: a copy that cannot be read is left out.
+pub fn metas(db: &Db) -> Result<Vec<MetaInfo>> {
+    let env = db.env();
+    let mut found = Vec::new();
+    for at in 0..4u32 {
+        let mut bytes = vec![0; 256];
+        let offset = u64::from(at) * env.page_size as u64 / 2;
+        if !env.mapping.read_copy(offset, &mut bytes) {
+            continue;
+        }
+        if let Ok(meta) = Meta::decode_copy(&bytes) {
+            found.push(MetaInfo {
+                slot: at / 2,
+                copy: at % 2,
+                txn: meta.txn.0,
+                page_count: meta.page_count,
+                catalog_root: meta.catalog.ptr.id.0,
+                free_space_root: meta.free_space.ptr.id.0,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// The header of a page of the newest state.
+///
+/// # Errors
+/// `Usage` for a page outside of the state or a meta slot, `Corrupt` if the header means nothing.
+pub fn page(db: &Db, id: PageId) -> Result<PageInfo> {
+    let txn = db.begin_read()?;
+    if id.0 < 2 || id.0 >= txn.state().page_count {
+        return Err(Error::usage(format!("page {id} is not one of pages 2 to {}", txn.state().page_count - 1)));
+    }
+    let env = db.env();
+    let mut bytes = vec![0; env.page_size];
+    if !env.mapping.read_copy(id.0 * env.page_size as u64, &mut bytes) {
+        return Err(Error::usage(format!("page {id} is not mapped")));
+    }
+    let header = Header::read(&bytes, id).map_err(|e| Error::from(e).with_path(env.path()))?;
+    Ok(PageInfo {
+        id,
+        kind: match header.kind {
+            PageKind::Leaf => "leaf",
+            PageKind::Branch => "branch",
+            PageKind::Overflow => "overflow",
+            PageKind::FreeList => "free list",
+        },
+        level: header.level,
+        count: header.count,
+        txn: header.txn.0,
+        tree_id: header.tree.0,
+        checksum: header.checksum,
+    })
+}

@@ -1,0 +1,202 @@
+//! The database handle, its options, and what tools look at.
+//!
+//! Floor: db. Thin: everything that needs care is a floor below.
+//!
+//! ```text
+//! options   how to open
+//! stats     sizes and counts
+//! check     every page accounted for and verified
+//! inspect   pages and metas as text and numbers, for tools
+//! ```
+
+pub(crate) mod check;
+pub mod inspect;
+mod options;
+mod stats;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::txn::env::Env;
+use crate::txn::open;
+use crate::txn::snapshot::{ReadPool, ReadTxn};
+use crate::txn::write::WriteTxn;
+
+pub use check::{CheckReport, Finding};
+pub use options::Options;
+pub use stats::Stats;
+
+/// A database: a handle to a file, or to memory. Cheap to clone, `Send` and `Sync`.
+///
+/// ```
+/// use mapleaf::{Db, Table};
+///
+/// const USERS: Table<&str, u64> = Table::new("users");
+///
+/// let dir = tempfile::tempdir()?;
+/// let db = Db::open(dir.path().join("app.mapleaf"))?;
+/// let mut txn = db.begin_write()?;
+/// txn.table(USERS)?.insert("ada", 1)?;
+/// txn.commit()?;
+///
+/// let txn = db.begin_read()?;
+/// assert_eq!(txn.table(USERS)?.get("ada")?, Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// The file is closed when the last handle and the last transaction are gone. Opening the same file again in one
+/// process gives another handle to the same database. Among processes, one may have a database open for writing, alone,
+/// or any number read-only; the others get [`Error::Locked`] at once.
+#[derive(Clone, Debug)]
+pub struct Db {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pool: ReadPool,
+    read_only: bool,
+}
+
+impl Db {
+    /// Opens the database at a path, or makes one where there is no file.
+    ///
+    /// # Errors
+    /// `NotADatabase`, `NewerVersion`, `EmptyFile`, `Truncated` or `Corrupt` for files that cannot be used, `Locked` when
+    /// another process has it open, `Permission`, `DiskFull` or `Io` from the system. A refused file is not changed.
+    pub fn open(path: impl AsRef<Path>) -> Result<Db> {
+        Options::new().open(path)
+    }
+
+    /// Opens a database that exists.
+    ///
+    /// # Errors
+    /// As [`open`](Db::open), and `NotFound` where there is no file.
+    pub fn open_existing(path: impl AsRef<Path>) -> Result<Db> {
+        Options::new().create(false).open(path)
+    }
+
+    /// Makes a database in memory. It behaves like one in a file and is gone with its last handle.
+    ///
+    /// # Errors
+    /// `Io` when the system gives no memory.
+    pub fn in_memory() -> Result<Db> {
+        Options::new().in_memory()
+    }
+
+    pub(crate) fn of(env: Arc<Env>, read_only: bool) -> Db {
+        Db { inner: Arc::new(Inner { pool: ReadPool::new(env), read_only }) }
+    }
+
+    /// Begins to read the newest committed state. Takes no lock and never waits.
+    ///
+    /// # Errors
+    /// `Poisoned` after a failed flush, until all handles are closed; `Busy` with some four million read transactions.
+    pub fn begin_read(&self) -> Result<ReadTxn> {
+        self.inner.pool.begin()
+    }
+
+    /// Begins to write; waits until the transaction before has ended. Those who wait are served in order.
+    ///
+    /// A thread that already has a write transaction of this database would wait for itself, for ever: end it first, or
+    /// use [`try_begin_write`](Db::try_begin_write).
+    ///
+    /// # Errors
+    /// `Usage` for a database that was opened read-only, `Poisoned` after a failed flush, `Corrupt` if the free space is
+    /// damaged.
+    pub fn begin_write(&self) -> Result<WriteTxn> {
+        self.writable()?;
+        self.env().writer_lock.acquire(None);
+        WriteTxn::begin(Arc::clone(self.env()))
+    }
+
+    /// Begins to write if nobody else does; `None` otherwise.
+    ///
+    /// # Errors
+    /// As [`begin_write`](Db::begin_write).
+    pub fn try_begin_write(&self) -> Result<Option<WriteTxn>> {
+        self.begin_write_timeout(Duration::ZERO)
+    }
+
+    /// Begins to write; waits for at most `limit`. `None` when that was not enough.
+    ///
+    /// # Errors
+    /// As [`begin_write`](Db::begin_write).
+    pub fn begin_write_timeout(&self, limit: Duration) -> Result<Option<WriteTxn>> {
+        self.writable()?;
+        if !self.env().writer_lock.acquire(Some(limit)) {
+            return Ok(None);
+        }
+        WriteTxn::begin(Arc::clone(self.env())).map(Some)
+    }
+
+    /// Runs `read` in a read transaction.
+    ///
+    /// # Errors
+    /// As [`begin_read`](Db::begin_read), and what `read` returns.
+    pub fn read<T, E: From<Error>>(&self, read: impl FnOnce(&ReadTxn) -> Result<T, E>) -> Result<T, E> {
+        read(&self.begin_read()?)
+    }
+
+    /// Runs `write` in a write transaction, and commits if it returns `Ok`; otherwise nothing is changed.
+    ///
+    /// # Errors
+    /// As [`begin_write`](Db::begin_write) and [`WriteTxn::commit`], and what `write` returns.
+    pub fn write<T, E: From<Error>>(&self, write: impl FnOnce(&mut WriteTxn) -> Result<T, E>) -> Result<T, E> {
+        let mut txn = self.begin_write()?;
+        let done = write(&mut txn)?;
+        txn.commit()?;
+        Ok(done)
+    }
+
+    /// The path that the database was opened with; `None` in memory.
+    pub fn path(&self) -> Option<&Path> {
+        self.env().lock.as_ref().map(|_| self.env().path())
+    }
+
+    /// Whether this handle can only read.
+    pub fn is_read_only(&self) -> bool {
+        self.inner.read_only
+    }
+
+    /// Sizes and counts of the newest committed state.
+    ///
+    /// # Errors
+    /// As [`begin_read`](Db::begin_read), and `Corrupt` when the catalog or the free space cannot be read.
+    pub fn stats(&self) -> Result<Stats> {
+        stats::of(&self.begin_read()?)
+    }
+
+    /// Walks everything in the newest committed state: each page is reachable or free, none is both, and each that is
+    /// reachable is in order and verifies against the checksums in itself and in the pointer to it.
+    ///
+    /// Damage is reported as findings and is no error of the call. Writers go on meanwhile.
+    ///
+    /// # Errors
+    /// As [`begin_read`](Db::begin_read).
+    pub fn check(&self) -> Result<CheckReport> {
+        Ok(check::check(&self.begin_read()?))
+    }
+
+    pub(crate) fn env(&self) -> &Arc<Env> {
+        self.inner.pool.env()
+    }
+
+    fn writable(&self) -> Result<()> {
+        if self.inner.read_only {
+            return Err(Error::usage(format!(
+                "{}: opened read-only; open it for writing to change it",
+                self.env().path().display()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Opens a file with what [`Options`] collected.
+fn open_with(path: &Path, spec: &open::OpenSpec) -> Result<Db> {
+    let env = open::open(path, spec)?;
+    Ok(Db::of(env, spec.read_only))
+}

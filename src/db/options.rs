@@ -1,0 +1,98 @@
+//! How to open a database.
+//!
+//! Floor: db. One builder; every option is a method with a value.
+
+use std::path::Path;
+
+use crate::db::{open_with, Db};
+use crate::error::Result;
+use crate::limits::PAGE_SIZE_DEFAULT;
+use crate::txn::open::{self, OpenSpec};
+
+/// Options for opening a database.
+///
+/// ```
+/// use mapleaf::Options;
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("app.mapleaf");
+/// let db = Options::new().page_size(8192).open(&path)?;
+/// # drop(db);
+/// let db = Options::new().read_only(true).open(&path)?;
+/// assert!(db.begin_write().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    spec: OpenSpec,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options::new()
+    }
+}
+
+impl Options {
+    /// The options of [`Db::open`].
+    pub fn new() -> Options {
+        Options {
+            spec: OpenSpec {
+                page_size: PAGE_SIZE_DEFAULT,
+                read_only: false,
+                create: true,
+                init_empty: false,
+                window_bytes: None,
+            },
+        }
+    }
+
+    /// Page size of a new database, in bytes: 4096 (the default), 8192, 16384 or 32768. A database that exists keeps
+    /// its own.
+    pub fn page_size(mut self, bytes: u32) -> Options {
+        self.spec.page_size = bytes as usize;
+        self
+    }
+
+    /// Only read: the file is never written, and may be open read-only in any number of processes. Default: false.
+    pub fn read_only(mut self, read_only: bool) -> Options {
+        self.spec.read_only = read_only;
+        self
+    }
+
+    /// Make the file where there is none. Default: true (and never when read-only).
+    pub fn create(mut self, create: bool) -> Options {
+        self.spec.create = create;
+        self
+    }
+
+    /// Take an existing file of zero bytes for a new database, for files that a temporary-file crate has made.
+    /// Default: false, because an empty file is more often one that lost its content.
+    pub fn init_empty(mut self, init_empty: bool) -> Options {
+        self.spec.init_empty = init_empty;
+        self
+    }
+
+    /// Address space to reserve at first, in bytes; it is no limit, a database outgrows it without anybody noticing.
+    /// Default: the larger of 64 GiB and 16 times the file, or less where the system has less.
+    pub fn window_size(mut self, bytes: u64) -> Options {
+        self.spec.window_bytes = Some(bytes);
+        self
+    }
+
+    /// Opens the database at a path.
+    ///
+    /// # Errors
+    /// As [`Db::open`]; `Usage` for a page size that is not possible.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
+        open_with(path.as_ref(), &self.spec)
+    }
+
+    /// Makes a database in memory.
+    ///
+    /// # Errors
+    /// As [`Db::in_memory`]; `Usage` for a page size that is not possible.
+    pub fn in_memory(self) -> Result<Db> {
+        Ok(Db::of(open::in_memory(&self.spec)?, false))
+    }
+}

@@ -1,0 +1,68 @@
+//! Sizes and counts of a state.
+//!
+//! Floor: db. Costs a walk over the catalog and the free-space tree, nothing over tables.
+
+use crate::error::{Error, Result};
+use crate::page::meta;
+use crate::txn::free_tree::{self, FreeRecord};
+use crate::txn::snapshot::ReadTxn;
+
+/// Sizes and counts of the newest committed state, from [`Db::stats`](crate::Db::stats).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Bytes per page.
+    pub page_size: u32,
+    /// Pages of the state, metas and free ones included.
+    pub page_count: u64,
+    /// Length of the file now, in bytes. While a database is open for writing this runs ahead of the pages in use;
+    /// closing gives the difference back.
+    pub file_bytes: u64,
+    /// Pages that the next transaction may use.
+    pub free_pages: u64,
+    /// Pages that were freed and are kept for a state that somebody may still need.
+    pub pending_pages: u64,
+    /// Number of the transaction that made this state.
+    pub txn: u64,
+    /// Tables.
+    pub tables: u64,
+    /// Entries of all tables.
+    pub entries: u64,
+    /// Live read transactions of this process, the one of this call not counted.
+    pub readers: u64,
+    /// Address space that is mapped to the file, in bytes.
+    pub window_bytes: u64,
+    /// Version of the file's format.
+    pub format_version: u32,
+    /// Identity of the database, made with it.
+    pub uuid: [u8; 16],
+}
+
+pub(crate) fn of(txn: &ReadTxn) -> Result<Stats> {
+    let (env, state) = (txn.env(), txn.state());
+    let (mut free_pages, mut pending_pages) = (0, 0);
+    free_tree::walk(txn.pages(), state, &mut |record| {
+        match record {
+            FreeRecord::Usable { pages, .. } => free_pages += pages,
+            FreeRecord::Pending(item) => pending_pages += item.pages,
+        }
+        Ok(())
+    })
+    .map_err(|e| txn.locate(e))?;
+    let tables = txn.table_records()?;
+    let file_bytes = env.mapping.file_len().map_err(|e| Error::io("reading the length", env.path(), e))?;
+    Ok(Stats {
+        page_size: env.page_size as u32,
+        page_count: state.page_count,
+        file_bytes,
+        free_pages,
+        pending_pages,
+        txn: state.txn.0,
+        tables: tables.len() as u64,
+        entries: tables.iter().map(|(_, record)| record.root.entries).sum(),
+        readers: env.readers.count().saturating_sub(1),
+        window_bytes: env.mapping.view().len_bytes(),
+        format_version: meta::VERSION,
+        uuid: env.uuid,
+    })
+}

@@ -1,0 +1,173 @@
+//! The canvas: the writer's handle to the read-write mapping.
+//!
+//! Floor: mapping. One at most exists per mapping, so that a mutable borrow of it is a mutable borrow of every page
+//! that this process can store to.
+//!
+//! Invariants:
+//!   V1  mutable bytes are given out of claimed, mapped pages alone: the claim is the writer's word that no snapshot
+//!       reaches the page.
+//!   V2  the meta slots (pages 0 and 1) are never claimed; they are stored by copy.
+//!
+//! Failure: storing to a page without a claim is a bug of ours and panics.
+#![allow(unsafe_code, reason = "slices of the canvas")]
+
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use super::claims::Claims;
+use super::window::{page_range, Window};
+use crate::ids::PageId;
+
+/// Exclusive right to store to pages. Given back when it is dropped, together with its claims.
+pub(crate) struct Canvas {
+    base: NonNull<u8>,
+    page_shift: u32,
+    window: Arc<Window>,
+    claims: Claims,
+    /// The mapping's word that a canvas is out.
+    pub(super) out: Arc<AtomicBool>,
+}
+
+// SAFETY: `base` leads into the canvas range of `window`, which is kept; the canvas is the only handle to it, and
+// whichever thread has it, its borrows are checked as usual.
+unsafe impl Send for Canvas {}
+// SAFETY: `&Canvas` gives shared slices alone.
+unsafe impl Sync for Canvas {}
+
+impl Drop for Canvas {
+    fn drop(&mut self) {
+        self.out.store(false, Ordering::Release);
+    }
+}
+
+impl Canvas {
+    /// Takes the right, unless it is taken or the window has no canvas.
+    pub(super) fn take(window: Arc<Window>, out: &Arc<AtomicBool>) -> Option<Canvas> {
+        let base = window.canvas_base()?;
+        if out.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        let page_shift = window.page_shift();
+        Some(Canvas { base, page_shift, window, claims: Claims::default(), out: Arc::clone(out) })
+    }
+
+    /// Goes over to another window of the same mapping, which has at least the pages of the old one.
+    pub(super) fn switch(&mut self, window: Arc<Window>) {
+        if let Some(base) = window.canvas_base() {
+            (self.base, self.window) = (base, window);
+        }
+    }
+
+    pub(super) fn window(&self) -> &Arc<Window> {
+        &self.window
+    }
+
+    /// Bytes of the file that can be used through this canvas.
+    #[inline]
+    pub(crate) fn len_bytes(&self) -> u64 {
+        self.window.mapped()
+    }
+
+    /// Notes that the running transaction owns these pages and no snapshot reaches them. They are mapped; a claim
+    /// beyond the mapping, of a meta slot or of a claimed page is a bug and panics.
+    pub(crate) fn claim(&mut self, id: PageId, pages: u64) {
+        assert!(id.0 >= 2, "a meta slot cannot be claimed");
+        assert!(self.place(id, pages).is_some(), "pages {id}+{pages} claimed beyond the mapping");
+        self.claims.insert(id, pages);
+    }
+
+    /// Takes a claim back. Pages without a claim are a bug and panic.
+    pub(crate) fn unclaim(&mut self, id: PageId, pages: u64) {
+        self.claims.remove(id, pages);
+    }
+
+    #[inline]
+    pub(crate) fn is_claimed(&self, id: PageId) -> bool {
+        self.claims.contains(id)
+    }
+
+    /// Takes all claims back: the transaction has ended.
+    pub(crate) fn release_all(&mut self) {
+        self.claims.clear();
+    }
+
+    pub(crate) fn claimed_count(&self) -> u64 {
+        self.claims.count()
+    }
+
+    /// The claimed pages as runs, ascending, neighbours joined.
+    pub(crate) fn iter_claimed(&self) -> impl Iterator<Item = (PageId, u64)> {
+        self.claims.runs().into_iter()
+    }
+
+    /// The offset and length in bytes of pages that are mapped.
+    #[inline]
+    fn place(&self, id: PageId, pages: u64) -> Option<(usize, usize)> {
+        let (offset, len) = page_range(id, pages, self.page_shift)?;
+        // The sum fits (`page_range`), and what lies in the window fits `usize` as the window does.
+        (offset + len <= self.window.mapped()).then_some((offset as usize, len as usize))
+    }
+
+    /// Same, for pages that are also claimed; panics otherwise (V1).
+    #[inline]
+    #[track_caller]
+    fn claimed_place(&self, id: PageId, pages: u64) -> (usize, usize) {
+        let place = self.place(id, pages);
+        match place {
+            Some(place) if self.claims.contains_all(id, pages) => place,
+            Some(_) => panic!("store to pages {id}+{pages} without a claim"),
+            None => panic!("store to pages {id}+{pages} beyond the mapping"),
+        }
+    }
+
+    /// The bytes of any mapped pages.
+    #[inline]
+    pub(crate) fn bytes(&self, id: PageId, pages: u64) -> Option<&[u8]> {
+        let (offset, len) = self.place(id, pages)?;
+        // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Initialised: file pages always are.
+        // Aliasing: mutable slices of the canvas need `&mut self`, and metas are not read through here (V2).
+        Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset), len) })
+    }
+
+    /// The bytes of claimed pages, to store to. Pages without a claim or beyond the mapping are a bug and panic.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn bytes_mut(&mut self, id: PageId, pages: u64) -> &mut [u8] {
+        let (offset, len) = self.claimed_place(id, pages);
+        // SAFETY: bounds: mapped. Lifetime and aliasing: the borrow of `self` excludes any other slice of the one
+        // canvas; views do not reach claimed pages (V1). Initialised: file pages always are.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
+    }
+
+    /// Claimed pages to store to and other mapped pages to read meanwhile (split, copy on write). Pages that overlap
+    /// are a bug and panic; `None`: the pages to read are not mapped.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn pair(&mut self, target: (PageId, u64), source: (PageId, u64)) -> Option<(&mut [u8], &[u8])> {
+        let (to, to_len) = self.claimed_place(target.0, target.1);
+        let (from, from_len) = self.place(source.0, source.1)?;
+        assert!(to + to_len <= from || from + from_len <= to, "pages {} and {} overlap", target.0, source.0);
+        // SAFETY: bounds, lifetime and initialisation as in `bytes` and `bytes_mut`; the two ranges are disjoint.
+        unsafe {
+            let target = std::slice::from_raw_parts_mut(self.base.as_ptr().add(to), to_len);
+            Some((target, std::slice::from_raw_parts(self.base.as_ptr().add(from), from_len)))
+        }
+    }
+
+    /// Makes sure that storing to these pages cannot meet a full disk: `StorageFull` here instead of a signal there.
+    /// Systems that cannot say so answer `Ok`.
+    pub(crate) fn populate(&self, id: PageId, pages: u64) -> io::Result<()> {
+        match self.place(id, pages) {
+            Some((offset, len)) => self.window.populate(offset as u64, len as u64),
+            None => Err(io::Error::new(io::ErrorKind::InvalidInput, "populating pages beyond the mapping")),
+        }
+    }
+}
+
+impl std::fmt::Debug for Canvas {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Canvas").finish_non_exhaustive()
+    }
+}

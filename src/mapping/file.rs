@@ -1,0 +1,185 @@
+//! Files as the floors above need them: opened, made whole in one step, measured.
+//!
+//! Floor: mapping. Everything is opened close-on-exec (the standard library does so).
+//!
+//! Invariants:
+//!   F1  a file made by [`create_atomic`] appears under its name complete and durable, or not at all, and replaces
+//!       nothing.
+//!   F2  nothing is written in pieces that pass the end of a page: larger ones would bring large folios into the page
+//!       cache, which later stores write back whole.
+//!
+//! Failure: `io::Error`; the temporary file is removed.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::os;
+
+/// Opens a file that exists.
+pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(writable).open(path)?;
+    os::advise_random(&file);
+    Ok(file)
+}
+
+/// How [`create_atomic`] ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Created {
+    /// The file is there, as written.
+    New,
+    /// Somebody else's file had the name first; ours is gone.
+    Existed,
+}
+
+/// Writes a new file in pieces of a page at most.
+pub(crate) struct PieceWriter<'a> {
+    file: &'a File,
+    piece_bytes: usize,
+}
+
+impl PieceWriter<'_> {
+    /// Writes bytes at an offset, cut at page ends (F2).
+    pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let (mut at, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            let room = self.piece_bytes - (at % self.piece_bytes as u64) as usize;
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            self.file.write_all_at(now, at)?;
+            at += now.len() as u64;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Sets the length; what was not written reads as zeros.
+    pub(crate) fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    /// Reserves blocks, so that a full disk shows here. `Ok(false)`: the file system cannot.
+    pub(crate) fn reserve_blocks(&self, offset: u64, len: u64) -> io::Result<bool> {
+        os::reserve_blocks(self.file, offset, len)
+    }
+
+    /// The file itself, to map it or to read back. Writing to it directly would break F2.
+    pub(crate) fn file(&self) -> &File {
+        self.file
+    }
+}
+
+/// Makes a file in one step (F1): `write` fills a temporary one beside it, which is flushed and renamed.
+/// `page_size` is a power of two.
+pub(crate) fn create_atomic(
+    path: &Path,
+    page_size: usize,
+    write: impl FnOnce(&PieceWriter<'_>) -> io::Result<()>,
+) -> io::Result<Created> {
+    let temporary = temporary_name(path)?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary)?;
+    os::advise_random(&file);
+    let renamed = write(&PieceWriter { file: &file, piece_bytes: page_size.max(512) })
+        .and_then(|()| file.sync_all())
+        .and_then(|()| os::rename_new(&temporary, path));
+    if !matches!(renamed, Ok(true)) {
+        // A leftover costs space and no more, and the first error is the one to tell.
+        drop(std::fs::remove_file(&temporary));
+    }
+    let created = if renamed? { Created::New } else { Created::Existed };
+    // Also when somebody else was first: the name is to be durable before anything is built on it.
+    sync_directory_of(path)?;
+    Ok(created)
+}
+
+/// Makes the names in the directory that holds `path` durable.
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    File::open(directory_of(path))?.sync_all()
+}
+
+/// Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist yet.
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
+    fs2::available_space(if path.exists() { path } else { directory_of(path) })
+}
+
+/// Bytes that a file takes on the disk; less than its length when it has holes, more when blocks are reserved.
+pub(crate) fn allocated_bytes(file: &File) -> io::Result<u64> {
+    fs2::FileExt::allocated_size(file)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// A name beside `path` that nobody else has: process, time and a counter are in it.
+fn temporary_name(path: &Path) -> io::Result<PathBuf> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let Some(name) = path.file_name() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"));
+    };
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let mut temporary = OsString::from(".");
+    // A name may be as long as the file system allows: part of it is enough here.
+    temporary.push(name.to_string_lossy().chars().take(40).collect::<String>());
+    temporary.push(format!(".{}-{nanos}-{count}.new", std::process::id()));
+    Ok(directory_of(path).join(temporary))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_first_creator_wins_and_nothing_is_left_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.mlf");
+        let make = |byte: u8| create_atomic(&path, 4096, |file| file.write_at(100, &[byte; 10_000]));
+        assert_eq!(make(1).unwrap(), Created::New);
+        assert_eq!(make(2).unwrap(), Created::Existed);
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes.len(), 10_100);
+        assert!(bytes[..100].iter().all(|&b| b == 0) && bytes[100..].iter().all(|&b| b == 1));
+        let failed = create_atomic(&dir.path().join("other"), 4096, |_| Err(io::Error::other("no")));
+        assert_eq!(failed.unwrap_err().to_string(), "no");
+        assert_eq!(names(dir.path()), ["data.mlf"]);
+    }
+
+    #[test]
+    fn many_creators_agree_on_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x".repeat(200));
+        let won: usize = std::thread::scope(|scope| {
+            let make = |n: u8| {
+                let path = &path;
+                scope.spawn(move || create_atomic(path, 4096, |file| file.write_at(0, &[n; 8192])).unwrap())
+            };
+            let threads: Vec<_> = (0..8).map(make).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).filter(|c| *c == Created::New).count()
+        });
+        assert_eq!(won, 1);
+        assert_eq!(names(dir.path()).len(), 1);
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.len() == 8192 && bytes.iter().all(|&b| b == bytes[0]), "one creator's bytes");
+    }
+
+    #[test]
+    fn space_is_measured_where_the_file_will_be() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(free_bytes(&dir.path().join("not yet")).unwrap() > 0);
+        assert!(free_bytes(dir.path()).unwrap() > 0);
+    }
+}

@@ -1,0 +1,375 @@
+//! The mapping: a file, or memory without a file, as bytes at addresses that never move while somebody uses them.
+//!
+//! Floor: mapping. Knows pages by number and size alone, nothing of what is in them. `os` holds the system calls,
+//! `window` reserved address space and the views of readers, `canvas` the writer's side with its claims, `locks` and
+//! `file` what the floors above need of files besides; `seam` is for tests.
+//!
+//! Invariants:
+//!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
+//!       reserved window; a full window is replaced by a larger one, and stays for those who have pinned it.
+//!   M2  blocks are reserved before the file gets longer, so that a full disk is an error of `grow`. Where the file
+//!       system cannot reserve, the pages are populated instead.
+//!   M3  lengths are published after the range is mapped and the blocks are there; a failed `grow` publishes nothing
+//!       and puts the file's length back.
+//!   M4  one canvas at most is out.
+//!
+//! Failure: `io::Error`, with the kind `StorageFull` for a full disk. A store to a page without a claim panics. Only a
+//! program outside can make an access fault: by cutting the file, or by a medium that fails.
+
+mod canvas;
+mod claims;
+pub(crate) mod file;
+pub(crate) mod locks;
+mod os;
+#[cfg(feature = "testing")]
+mod seam;
+impl std::fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mapping").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(crate) use canvas::Canvas;
+#[cfg(feature = "testing")]
+#[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
+pub use seam::{FlushEvent, Seam};
+pub(crate) use window::View;
+use window::Window;
+
+/// Address space that a window gets at least, if the system has it.
+const WINDOW_BYTES_MIN: u64 = 64 << 30;
+/// Address space that a window gets per byte of the file, if the system has it.
+const WINDOW_PER_FILE: u64 = 16;
+/// Room for growth that even the smallest window has.
+const WINDOW_SPARE_BYTES: u64 = 16 << 20;
+
+/// How to map.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MapOptions {
+    /// Page size of the database: lengths are multiples of it.
+    pub(crate) page_size: usize,
+    /// Address space of the first window; otherwise the larger of 64 GiB and 16 x the file, or what there is.
+    pub(crate) window_bytes: Option<u64>,
+}
+
+/// What a flush is for. Does not change how it is done; the seam tells tests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(unreachable_pub, reason = "public for the integration tests, through the crate root")]
+pub enum FlushKind {
+    /// Pages of trees.
+    Tree,
+    /// A meta slot.
+    Meta,
+    /// Records of the commit log.
+    Log,
+}
+
+/// A mapped file. Shared through an `Arc`; all methods take `&self`.
+pub(crate) struct Mapping {
+    file: File,
+    page_size: usize,
+    writable: bool,
+    /// A file in memory: nothing to flush, no blocks to reserve.
+    anonymous: bool,
+    current: Mutex<Arc<Window>>,
+    /// The id of `current`, to be asked without the lock.
+    window_id: AtomicU64,
+    canvas_out: Arc<AtomicBool>,
+    /// Stores can meet a full disk although `grow` succeeded: pages are to be populated first.
+    populate_first: AtomicBool,
+    /// One at a time changes the length or what is mapped.
+    resizing: Mutex<()>,
+    /// One at a time stores a meta.
+    storing_meta: Mutex<()>,
+    #[cfg(feature = "testing")]
+    seam: Mutex<Option<Arc<dyn seam::Seam>>>,
+    #[cfg(feature = "testing")]
+    flushes: AtomicU64,
+}
+
+/// A lock whose holder panicked is taken all the same: what these locks protect is whole between any two steps.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mapping {
+    /// Maps a file as long as it is now, rounded down to whole pages; none is allowed.
+    pub(crate) fn of_file(file: File, writable: bool, options: MapOptions) -> io::Result<Mapping> {
+        Mapping::new(file, writable, false, options)
+    }
+
+    /// Maps memory without a file behind it, which behaves like a file that is lost at the end.
+    pub(crate) fn anonymous(options: MapOptions) -> io::Result<Mapping> {
+        Mapping::new(os::memory_file()?, true, true, options)
+    }
+
+    fn new(file: File, writable: bool, anonymous: bool, options: MapOptions) -> io::Result<Mapping> {
+        let page_size = options.page_size;
+        assert!(crate::limits::page_size_ok(page_size), "page size {page_size} is not allowed");
+        os::advise_random(&file);
+        let len = file.metadata()?.len() & !(page_size as u64 - 1);
+        let wanted = options.window_bytes.unwrap_or_else(|| default_window(len));
+        let spare = if options.window_bytes.is_some() { 0 } else { WINDOW_SPARE_BYTES };
+        let window = Window::reserve(wanted, len.saturating_add(spare), page_size, writable)?;
+        window.extend(&file, len)?;
+        window.publish(len);
+        let copies = writable && !anonymous && os::is_copy_on_write(&file);
+        Ok(Mapping {
+            file,
+            page_size,
+            writable,
+            anonymous,
+            window_id: AtomicU64::new(window.id()),
+            current: Mutex::new(Arc::new(window)),
+            canvas_out: Arc::new(AtomicBool::new(false)),
+            populate_first: AtomicBool::new(copies),
+            resizing: Mutex::new(()),
+            storing_meta: Mutex::new(()),
+            #[cfg(feature = "testing")]
+            seam: Mutex::new(None),
+            #[cfg(feature = "testing")]
+            flushes: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn page_size(&self) -> usize {
+        self.page_size
+    }
+
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.anonymous
+    }
+
+    /// The file, for calls that name offsets (the commit log's writes, locks, reading past the mapping).
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The length of the file now, whoever changed it.
+    pub(crate) fn file_len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn window(&self) -> Arc<Window> {
+        Arc::clone(&lock(&self.current))
+    }
+
+    /// Pins the current window. Readers keep their view and ask for another when [`Mapping::window_id`] has changed.
+    pub(crate) fn view(&self) -> View {
+        View::new(self.window())
+    }
+
+    /// Names the current window. After a new one was made, everything new is reached through a view of it.
+    #[inline]
+    pub(crate) fn window_id(&self) -> u64 {
+        self.window_id.load(Ordering::Acquire)
+    }
+
+    /// Takes the right to store, if nobody has it and the mapping is writable.
+    pub(crate) fn canvas(&self) -> Option<Canvas> {
+        Canvas::take(self.window(), &self.canvas_out)
+    }
+
+    /// Whether pages are to be populated ([`Canvas::populate`]) before they are stored to, as the file system may
+    /// run out of space at a store (it cannot reserve blocks, or writes every change to new ones).
+    pub(crate) fn populates_first(&self) -> bool {
+        self.populate_first.load(Ordering::Relaxed)
+    }
+
+    /// Makes the file at least `new_len` bytes long (rounded up to whole pages), with blocks behind them, and maps
+    /// it. The canvas has the new pages afterwards; views of a window that was full do not. An error leaves all as it
+    /// was.
+    pub(crate) fn grow(&self, canvas: &mut Canvas, new_len: u64) -> io::Result<()> {
+        assert!(Arc::ptr_eq(&canvas.out, &self.canvas_out), "grown with the canvas of another mapping");
+        let new_len = window::round_up(new_len, self.page_size as u64)?;
+        let _resizing = lock(&self.resizing);
+        let window = self.window();
+        if new_len <= window.mapped() {
+            canvas.switch(window);
+            return Ok(());
+        }
+        #[cfg(feature = "testing")]
+        self.seam_growing(new_len)?;
+        let old_len = self.file_len()?;
+        let grown = self.lengthen(old_len, new_len).and_then(|()| {
+            let next = self.map_up_to(&window, new_len)?;
+            if !self.anonymous && self.populates_first() {
+                next.populate(window.mapped(), new_len - window.mapped())?;
+            }
+            Ok(next)
+        });
+        match grown {
+            Ok(next) => {
+                self.publish(Arc::clone(&next), new_len);
+                canvas.switch(next);
+                #[cfg(feature = "testing")]
+                self.seam_resized(new_len);
+                Ok(())
+            }
+            Err(error) => {
+                // Also gives back blocks that were reserved. If this fails too, the file stays too long, no more.
+                drop(self.file.set_len(old_len));
+                Err(error)
+            }
+        }
+    }
+
+    /// Reserves blocks for the new part of the file, then makes it longer. A file that is long enough stays.
+    fn lengthen(&self, old_len: u64, new_len: u64) -> io::Result<()> {
+        if new_len <= old_len {
+            return Ok(());
+        }
+        if !self.anonymous && !os::reserve_blocks(&self.file, old_len, new_len - old_len)? {
+            self.populate_first.store(true, Ordering::Relaxed);
+        }
+        self.file.set_len(new_len)
+    }
+
+    /// Maps the file up to `new_len`: in the window if it has room, else in a new and larger one. Publishes nothing.
+    fn map_up_to(&self, window: &Arc<Window>, new_len: u64) -> io::Result<Arc<Window>> {
+        if new_len <= window.room() {
+            match window.extend(&self.file, new_len) {
+                // The move into the reservation failed and cost it its tail: try a new window.
+                Err(_) if window.room() < new_len => {}
+                other => return other.map(|()| Arc::clone(window)),
+            }
+        }
+        let wanted = window.room().saturating_mul(2).max(new_len.saturating_mul(WINDOW_PER_FILE));
+        let reserve = || Window::reserve(wanted, new_len, self.page_size, self.writable);
+        let next = reserve()?;
+        let next = match next.alias(window) {
+            Ok(()) => next,
+            // Mapping afresh gives the same pages.
+            Err(_) => reserve()?,
+        };
+        next.extend(&self.file, new_len)?;
+        Ok(Arc::new(next))
+    }
+
+    /// Makes `len` bytes of a window usable and the window current.
+    fn publish(&self, window: Arc<Window>, len: u64) {
+        window.publish(len);
+        let id = window.id();
+        let old = std::mem::replace(&mut *lock(&self.current), window);
+        self.window_id.store(id, Ordering::Release);
+        // Unmaps the old window if nobody has pinned it; outside the lock, as that takes time.
+        drop(old);
+    }
+
+    /// Maps what another process has added to the file; returns the bytes that can be used now. A canvas that is out
+    /// goes on with what it had, until it grows.
+    pub(crate) fn follow(&self) -> io::Result<u64> {
+        let _resizing = lock(&self.resizing);
+        let window = self.window();
+        let len = self.file_len()? & !(self.page_size as u64 - 1);
+        if len > window.mapped() {
+            let next = self.map_up_to(&window, len)?;
+            self.publish(next, len);
+        }
+        Ok(self.window().mapped())
+    }
+
+    /// Cuts the file to `new_len` bytes, or gives back the blocks behind its end if it is no longer than that.
+    /// For closing: nothing above `new_len` is read through any view, in any process, from now on.
+    pub(crate) fn shrink(&self, new_len: u64) -> io::Result<()> {
+        let _resizing = lock(&self.resizing);
+        let new_len = new_len.min(self.file_len()?);
+        self.window().unpublish(new_len & !(self.page_size as u64 - 1));
+        self.file.set_len(new_len)?;
+        #[cfg(feature = "testing")]
+        self.seam_resized(new_len);
+        Ok(())
+    }
+
+    /// Makes a range of the file durable, whichever mapping or call stored to it, and waits. From any thread.
+    pub(crate) fn flush(&self, kind: FlushKind, offset: u64, len: u64) -> io::Result<()> {
+        let window = self.window();
+        #[cfg(feature = "testing")]
+        self.seam_before_flush(&window, kind, offset, len)?;
+        if !self.anonymous {
+            window.sync(offset, len)?;
+        }
+        #[cfg(feature = "testing")]
+        self.seam_after_flush(&window, kind, offset, len)?;
+        let _ = kind;
+        Ok(())
+    }
+
+    /// Stores a whole meta page. Metas are read by copy alone ([`Mapping::read_copy`]), as they change in place. A
+    /// wrong size or slot, a read-only mapping and a file without the slot are bugs and panic.
+    pub(crate) fn store_meta(&self, slot: usize, page: &[u8]) {
+        assert!(slot < 2 && page.len() == self.page_size, "meta slot {slot} with {} bytes", page.len());
+        let _storing = lock(&self.storing_meta);
+        let stored = self.window().copy_in((slot * self.page_size) as u64, page);
+        assert!(stored, "meta slot {slot} is not mapped for writing");
+    }
+
+    /// Copies bytes out, also while somebody stores to them; `false`, and nothing copied, if not all are mapped.
+    pub(crate) fn read_copy(&self, offset: u64, into: &mut [u8]) -> bool {
+        self.window().copy_out(offset, into)
+    }
+}
+
+/// Address space for a file of `len` bytes.
+fn default_window(len: u64) -> u64 {
+    len.saturating_mul(WINDOW_PER_FILE).max(WINDOW_BYTES_MIN)
+}
+
+#[cfg(feature = "testing")]
+impl Mapping {
+    /// Sets who watches this mapping and makes its calls fail.
+    pub(crate) fn set_seam(&self, seam: Arc<dyn Seam>) {
+        *lock(&self.seam) = Some(seam);
+    }
+
+    /// Flushes that succeeded.
+    pub(crate) fn flush_count(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
+    fn seam(&self) -> Option<Arc<dyn Seam>> {
+        lock(&self.seam).clone()
+    }
+
+    fn seam_growing(&self, new_len: u64) -> io::Result<()> {
+        self.seam().map_or(Ok(()), |seam| seam.growing(new_len))
+    }
+
+    fn seam_resized(&self, new_len: u64) {
+        if let Some(seam) = self.seam() {
+            seam.resized(new_len);
+        }
+    }
+
+    fn event<'a>(&self, window: &'a Window, kind: FlushKind, offset: u64, len: u64) -> io::Result<FlushEvent<'a>> {
+        Ok(FlushEvent { kind, offset, len, file_len: self.file_len()?, mapped_len: window.mapped(), window })
+    }
+
+    fn seam_before_flush(&self, window: &Window, kind: FlushKind, offset: u64, len: u64) -> io::Result<()> {
+        match self.seam() {
+            Some(seam) => seam.before_flush(&self.event(window, kind, offset, len)?),
+            None => Ok(()),
+        }
+    }
+
+    fn seam_after_flush(&self, window: &Window, kind: FlushKind, offset: u64, len: u64) -> io::Result<()> {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        if let Some(seam) = self.seam() {
+            seam.after_flush(&self.event(window, kind, offset, len)?);
+        }
+        Ok(())
+    }
+}

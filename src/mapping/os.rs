@@ -1,0 +1,277 @@
+//! The system calls of the mapping, each as a thin function with an `io::Result`.
+//!
+//! Floor: mapping. Nothing here knows of pages or windows; what must hold for a call to be harmless stands at
+//! each function and is argued by its caller.
+//!
+//! Failure: the error of the call. `EINTR` is retried; `EFAULT` of populating and `EDQUOT`/`ENOSPC` of reserving
+//! blocks come out as [`io::ErrorKind::StorageFull`] or `QuotaExceeded`.
+#![allow(unsafe_code, reason = "raw system calls")]
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr::{self, NonNull};
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("Mapleaf runs on Linux: growing in place needs mremap over a reservation");
+
+/// What a reservation is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reserve {
+    /// Address space that file ranges are moved over later; any access faults.
+    Nothing,
+    /// Private zero memory that costs a page only when it is touched.
+    ZeroMemory,
+}
+
+/// Which rights a mapped file range has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rights {
+    Read,
+    ReadWrite,
+}
+
+fn too_large() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "offset or length beyond what this system can address")
+}
+
+fn size(len: u64) -> io::Result<usize> {
+    usize::try_from(len).map_err(|_| too_large())
+}
+
+fn offset(at: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(at).map_err(|_| too_large())
+}
+
+/// Repeats a call that returns -1 and `EINTR` when a signal came in between.
+fn retry(mut call: impl FnMut() -> libc::c_int) -> io::Result<()> {
+    loop {
+        if call() == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// The page size of the system, which mappings are aligned to (not that of the database).
+pub(super) fn page_bytes() -> u64 {
+    // SAFETY: a query without pointers.
+    let found = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(found).ok().filter(|n| n.is_power_of_two()).unwrap_or(4096)
+}
+
+/// Reserves `len` bytes of address space that cost no memory and stay out of core dumps.
+pub(super) fn reserve(len: u64, what: Reserve) -> io::Result<NonNull<u8>> {
+    let len = size(len)?;
+    let rights = match what {
+        Reserve::Nothing => libc::PROT_NONE,
+        Reserve::ZeroMemory => libc::PROT_READ | libc::PROT_WRITE,
+    };
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
+    let base = unsafe { libc::mmap(ptr::null_mut(), len, rights, flags, -1, 0) };
+    let base = mapped(base)?;
+    // SAFETY: advice on the range just mapped; it changes no contents.
+    unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTDUMP) };
+    Ok(base)
+}
+
+/// Maps a range of a file at an address of the kernel's choice, with the advice that keeps folios small: at once,
+/// before anything can fault a page in.
+pub(super) fn map_file(file: &File, at: u64, len: u64, rights: Rights) -> io::Result<NonNull<u8>> {
+    let (len, at) = (size(len)?, offset(at)?);
+    let prot = match rights {
+        Rights::Read => libc::PROT_READ,
+        Rights::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+    };
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
+    let base = unsafe { libc::mmap(ptr::null_mut(), len, prot, libc::MAP_SHARED, file.as_raw_fd(), at) };
+    let base = mapped(base)?;
+    for advice in [libc::MADV_RANDOM, libc::MADV_DONTDUMP] {
+        // SAFETY: advice on the range just mapped; it changes no contents.
+        unsafe { libc::madvise(base.as_ptr().cast(), len, advice) };
+    }
+    Ok(base)
+}
+
+fn mapped(base: *mut libc::c_void) -> io::Result<NonNull<u8>> {
+    if base == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(base.cast()).ok_or_else(|| io::Error::other("the system mapped address zero"))
+}
+
+/// Moves the mapping `from..from+len` over `to..to+len` in one step.
+///
+/// # Safety
+/// The caller owns both ranges, nothing reads or writes either during the call, and they do not overlap. `from` is
+/// no mapping of the caller afterwards. After an error, `to` may be unmapped.
+pub(super) unsafe fn move_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> io::Result<()> {
+    let len = size(len)?;
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: the caller owns both ranges and nobody uses them.
+    let got = unsafe { libc::mremap(from.as_ptr().cast(), len, len, flags, to.as_ptr()) };
+    mapped(got).map(|_| ())
+}
+
+/// Makes `to..to+len` a second mapping of the same file pages as the shared mapping at `from`, which stays valid.
+///
+/// # Safety
+/// `from` is a shared mapping of a file that goes on for `len` bytes; the caller owns `to..to+len`, nobody uses it and
+/// it does not overlap `from`. After an error, `to` may be unmapped.
+pub(super) unsafe fn alias_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> io::Result<()> {
+    let len = size(len)?;
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: old size 0 leaves `from` as it is; the caller owns `to`.
+    let got = unsafe { libc::mremap(from.as_ptr().cast(), 0, len, flags, to.as_ptr()) };
+    mapped(got).map(|_| ())
+}
+
+/// Unmaps a range. An error would mean that the arguments are wrong, and leaks address space at worst.
+///
+/// # Safety
+/// The caller owns the range and nothing uses it any more.
+pub(super) unsafe fn unmap(base: NonNull<u8>, len: u64) {
+    if let Ok(len) = size(len) {
+        // SAFETY: the caller owns the range and nothing uses it.
+        let result = unsafe { libc::munmap(base.as_ptr().cast(), len) };
+        debug_assert_eq!(result, 0, "munmap of a range of ours: {}", io::Error::last_os_error());
+    }
+}
+
+/// Makes private anonymous memory read as zeros again.
+///
+/// # Safety
+/// The range is private anonymous memory of the caller, accessed through atomics alone.
+pub(super) unsafe fn zero_again(base: NonNull<u8>, len: u64) -> io::Result<()> {
+    let len = size(len)?;
+    // SAFETY: private anonymous memory of the caller; atomics may see any value at any time.
+    retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTNEED) })
+}
+
+/// Faults pages in for writing, so that a full disk is an error here and not a signal at the first store.
+/// `Ok(false)`: this system has no such advice.
+///
+/// # Safety
+/// The range lies in a writable mapping of the caller.
+pub(super) unsafe fn populate_write(base: NonNull<u8>, len: u64) -> io::Result<bool> {
+    let len = size(len)?;
+    // SAFETY: faulting pages in changes no contents.
+    match retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) }) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+            Err(io::Error::new(io::ErrorKind::StorageFull, "no space for pages of the mapping"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Flushes the pages of a mapped range to the medium and waits.
+///
+/// # Safety
+/// The range lies in a mapping that the caller keeps for the duration of the call.
+pub(super) unsafe fn sync_range(base: NonNull<u8>, len: u64) -> io::Result<()> {
+    let len = size(len)?;
+    // SAFETY: flushing reads the range alone, and the caller keeps it mapped.
+    retry(|| unsafe { libc::msync(base.as_ptr().cast(), len, libc::MS_SYNC) })
+}
+
+/// Reserves blocks for a range of a file without changing its length. `Ok(false)`: the file system cannot.
+pub(super) fn reserve_blocks(file: &File, at: u64, len: u64) -> io::Result<bool> {
+    let (at, len) = (offset(at)?, offset(len)?);
+    // SAFETY: a call on a descriptor that `file` keeps open.
+    match retry(|| unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, at, len) }) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells the kernel that a descriptor is read here and there, so that read-ahead brings no large folios in. Advice:
+/// errors do not matter.
+pub(super) fn advise_random(file: &File) {
+    // SAFETY: a call on a descriptor that `file` keeps open.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+}
+
+/// A file without a name that lives in memory.
+pub(super) fn memory_file() -> io::Result<File> {
+    // SAFETY: the name is a string with its terminating zero.
+    let fd = unsafe { libc::memfd_create(c"mapleaf".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Takes or drops (`F_UNLCK`) a lock of the open file description on a byte range. `Ok(false)`: somebody else holds
+/// one that conflicts, which cannot be when the call waits.
+pub(super) fn set_lock(file: &File, kind: libc::c_int, start: u64, len: u64, wait: bool) -> io::Result<bool> {
+    let lock = lock_of(kind, start, len)?;
+    let command = if wait { libc::F_OFD_SETLKW } else { libc::F_OFD_SETLK };
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
+    match retry(|| unsafe { libc::fcntl(file.as_raw_fd(), command, &lock) }) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether another open file description holds a lock that would conflict.
+pub(super) fn test_lock(file: &File, kind: libc::c_int, start: u64, len: u64) -> io::Result<bool> {
+    let mut lock = lock_of(kind, start, len)?;
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
+    retry(|| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) })?;
+    Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+fn lock_of(kind: libc::c_int, start: u64, len: u64) -> io::Result<libc::flock> {
+    // SAFETY: `flock` is plain integers, for which zero is a value.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = offset(start)?;
+    lock.l_len = offset(len)?;
+    Ok(lock)
+}
+
+/// Renames without replacing: `Ok(false)` when the new name exists.
+pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
+    let (old, new) = (CString::new(from.as_os_str().as_bytes())?, CString::new(to.as_os_str().as_bytes())?);
+    let flags = libc::RENAME_NOREPLACE;
+    // SAFETY: both names are strings with their terminating zero that live through the call.
+    let renamed =
+        retry(|| unsafe { libc::renameat2(libc::AT_FDCWD, old.as_ptr(), libc::AT_FDCWD, new.as_ptr(), flags) });
+    match renamed {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => link_new(from, to),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same for file systems that cannot rename without replacing: a second name, then the first one goes.
+fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
+    match std::fs::hard_link(from, to) {
+        Ok(()) => std::fs::remove_file(from).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the file system writes every change of a file to new blocks, so that reserved ones do not help.
+pub(super) fn is_copy_on_write(file: &File) -> bool {
+    // SAFETY: `statfs` is plain integers, for which zero is a value.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
+    let known = retry(|| unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) }).is_ok();
+    known && i128::from(found.f_type) == i128::from(libc::BTRFS_SUPER_MAGIC)
+}

@@ -1,0 +1,452 @@
+//! Tests of the mapping as a whole.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::Barrier;
+
+use super::*;
+use crate::ids::PageId;
+
+const PAGE: u64 = 4096;
+
+fn options(window_pages: Option<u64>) -> MapOptions {
+    MapOptions { page_size: PAGE as usize, window_bytes: window_pages.map(|pages| pages * PAGE) }
+}
+
+fn in_file(window_pages: Option<u64>) -> (Mapping, tempfile::NamedTempFile) {
+    let temp = tempfile::NamedTempFile::new().unwrap();
+    (Mapping::of_file(file::open(temp.path(), true).unwrap(), true, options(window_pages)).unwrap(), temp)
+}
+
+/// The bytes that the tests keep in page `id`.
+fn pattern(id: u64) -> [u8; 8] {
+    id.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()
+}
+
+fn fill(canvas: &mut Canvas, id: u64) {
+    canvas.claim(PageId(id), 1);
+    canvas.bytes_mut(PageId(id), 1).chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&pattern(id)));
+}
+
+#[track_caller]
+fn expect(bytes: &[u8], id: u64) {
+    assert!(bytes.chunks_exact(8).all(|word| word == pattern(id)), "page {id}");
+}
+
+/// Grows step by step while readers hold slices and compare; returns how many windows there were.
+fn grow_under_readers(mapping: &Mapping, steps: u64, step_pages: u64) -> usize {
+    let filled = AtomicU64::new(2);
+    let done = AtomicBool::new(false);
+    let start = Barrier::new(4);
+    let mut windows = std::collections::BTreeSet::new();
+    std::thread::scope(|scope| {
+        for seed in 0..3_u64 {
+            let (filled, done, start) = (&filled, &done, &start);
+            scope.spawn(move || read_at_random(mapping, filled, done, start, seed));
+        }
+        let mut canvas = mapping.canvas().unwrap();
+        mapping.grow(&mut canvas, 2 * PAGE).unwrap();
+        start.wait();
+        for _ in 0..steps {
+            let first = filled.load(Ordering::Relaxed);
+            mapping.grow(&mut canvas, (first + step_pages) * PAGE).unwrap();
+            windows.insert(mapping.window_id());
+            (first..first + step_pages).for_each(|id| fill(&mut canvas, id));
+            canvas.release_all();
+            filled.store(first + step_pages, Ordering::Release);
+        }
+        done.store(true, Ordering::Release);
+    });
+    let view = mapping.view();
+    let last = filled.load(Ordering::Relaxed);
+    (2..last).for_each(|id| expect(view.bytes(id * PAGE, PAGE as usize).unwrap(), id));
+    assert_eq!(mapping.file_len().unwrap(), last * PAGE);
+    windows.len()
+}
+
+fn read_at_random(mapping: &Mapping, filled: &AtomicU64, done: &AtomicBool, start: &Barrier, seed: u64) {
+    start.wait();
+    let first = mapping.view();
+    let mut view = first.clone();
+    let mut state = seed;
+    let mut held = None;
+    while !done.load(Ordering::Acquire) {
+        let pages = filled.load(Ordering::Acquire);
+        if view.window_id() != mapping.window_id() {
+            view = mapping.view();
+        }
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        if pages == 2 {
+            continue;
+        }
+        let id = 2 + (state >> 33) % (pages - 2);
+        expect(view.bytes(id * PAGE, PAGE as usize).unwrap(), id);
+        // A slice of the first window, held over everything that comes.
+        held = held.or_else(|| first.bytes(id * PAGE, PAGE as usize).map(|bytes| (bytes, id)));
+        if let Some((bytes, id)) = held {
+            expect(bytes, id);
+        }
+    }
+}
+
+#[test]
+fn grows_in_place_under_readers() {
+    let (mapping, _temp) = in_file(None);
+    assert_eq!(grow_under_readers(&mapping, 400, 5), 1);
+}
+
+#[test]
+fn grows_through_many_windows_under_readers() {
+    let (mapping, _temp) = in_file(Some(8));
+    assert!(grow_under_readers(&mapping, 400, 7) >= 3);
+}
+
+#[test]
+fn memory_grows_like_a_file() {
+    let mapping = Mapping::anonymous(options(Some(8))).unwrap();
+    assert!(grow_under_readers(&mapping, 400, 7) >= 3);
+    mapping.flush(FlushKind::Tree, 0, 100 * PAGE).unwrap();
+    assert!(mapping.is_anonymous());
+}
+
+#[test]
+fn an_old_view_lives_beside_the_new_window() {
+    let (mapping, _temp) = in_file(Some(4));
+    let mut canvas = mapping.canvas().unwrap();
+    mapping.grow(&mut canvas, 4 * PAGE).unwrap();
+    fill(&mut canvas, 3);
+    let old = mapping.view();
+    old.set_mark(PageId(3), 7);
+    let slice = old.bytes(3 * PAGE, PAGE as usize).unwrap();
+    mapping.grow(&mut canvas, 5 * PAGE).unwrap();
+    let new = mapping.view();
+    assert_ne!(old.window_id(), new.window_id());
+    assert_eq!(new.window_id(), mapping.window_id());
+    assert_ne!(slice.as_ptr(), new.bytes(3 * PAGE, 1).unwrap().as_ptr());
+    assert_eq!((old.len_bytes(), new.len_bytes()), (4 * PAGE, 5 * PAGE));
+    assert_eq!((old.mark(PageId(3)), new.mark(PageId(3))), (7, 0), "a new window starts without marks");
+    expect(slice, 3);
+    // Stores through the canvas, now in the new window, are seen through both.
+    canvas.bytes_mut(PageId(3), 1).fill(9);
+    assert!(old.bytes(3 * PAGE, PAGE as usize).unwrap().iter().all(|&b| b == 9));
+    assert!(new.bytes(3 * PAGE, PAGE as usize).unwrap().iter().all(|&b| b == 9));
+    assert!(old.bytes(4 * PAGE, 1).is_none());
+}
+
+#[test]
+fn a_window_goes_with_its_last_pin() {
+    let (mapping, _temp) = in_file(Some(4));
+    let mut canvas = mapping.canvas().unwrap();
+    mapping.grow(&mut canvas, 4 * PAGE).unwrap();
+    let old = Arc::downgrade(&mapping.window());
+    let (view, flusher) = (mapping.view(), mapping.window());
+    mapping.grow(&mut canvas, 5 * PAGE).unwrap();
+    drop(flusher);
+    let clone = view.clone();
+    drop(view);
+    assert!(old.upgrade().is_some());
+    drop(clone);
+    assert!(old.upgrade().is_none());
+}
+
+/// The areas that the kernel keeps between two addresses, each with its flags.
+fn areas(base: u64, len: u64) -> Vec<(u64, u64, String)> {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut areas: Vec<(u64, u64, String)> = Vec::new();
+    for line in smaps.lines() {
+        let first = line.split(' ').next().unwrap();
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            areas.last_mut().unwrap().2.push_str(flags);
+        } else if let Some((from, to)) = first.split_once('-') {
+            let address = |text| u64::from_str_radix(text, 16).unwrap();
+            areas.push((address(from), address(to), String::new()));
+        }
+    }
+    areas.retain(|(from, to, _)| *from < base + len && base < *to);
+    areas
+}
+
+#[test]
+fn growth_merges_into_one_area_with_all_advice() {
+    let (mapping, _temp) = in_file(Some(1000));
+    let mut canvas = mapping.canvas().unwrap();
+    for pages in [10, 11, 30, 500, 1000, 1001, 1500] {
+        mapping.grow(&mut canvas, pages * PAGE).unwrap();
+        let window = mapping.window();
+        for base in [window.view_base(), window.canvas_base().unwrap()] {
+            let found = areas(base.as_ptr() as u64, pages * PAGE);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].2.contains(" rr") && found[0].2.contains(" dd"), "{found:?}");
+            let behind = areas(base.as_ptr() as u64, window.room());
+            assert!(behind.len() <= 2 && behind.last().unwrap().2.contains(" dd"), "{behind:?}");
+        }
+    }
+}
+
+#[test]
+fn where_blocks_cannot_be_reserved_pages_are_populated() {
+    let (mapping, temp) = in_file(None);
+    mapping.populate_first.store(true, Ordering::Relaxed);
+    mapping.grow(&mut mapping.canvas().unwrap(), 100 * PAGE).unwrap();
+    assert!(mapping.populates_first());
+    assert!(file::allocated_bytes(temp.as_file()).unwrap() >= 100 * PAGE);
+}
+
+#[test]
+fn larger_pages() {
+    let large = MapOptions { page_size: 32768, window_bytes: Some(100_000) };
+    let mapping = Mapping::anonymous(large).unwrap();
+    let mut canvas = mapping.canvas().unwrap();
+    mapping.grow(&mut canvas, 2 * 32768 + 1).unwrap();
+    assert_eq!(canvas.len_bytes(), 3 * 32768);
+    canvas.claim(PageId(2), 1);
+    canvas.bytes_mut(PageId(2), 1).fill(2);
+    mapping.grow(&mut canvas, 40 * 32768).unwrap();
+    canvas.claim(PageId(39), 1);
+    canvas.bytes_mut(PageId(39), 1).fill(39);
+    let view = mapping.view();
+    assert!(view.bytes(2 * 32768, 32768).unwrap().iter().all(|&b| b == 2));
+    assert!(view.bytes(39 * 32768, 32768).unwrap().iter().all(|&b| b == 39));
+    mapping.store_meta(1, &[7; 32768]);
+    assert_eq!(view.bytes(65535, 2).unwrap(), [7, 2]);
+}
+
+#[test]
+fn bounds_of_views() {
+    let (mapping, _temp) = in_file(None);
+    assert_eq!(mapping.view().len_bytes(), 0);
+    assert!(mapping.view().bytes(0, 0).is_some() && mapping.view().bytes(0, 1).is_none());
+    mapping.grow(&mut mapping.canvas().unwrap(), 3 * PAGE - 5).unwrap();
+    let view = mapping.view();
+    assert_eq!(view.len_bytes(), 3 * PAGE);
+    assert!(view.bytes(3 * PAGE, 0).is_some() && view.bytes(3 * PAGE - 1, 1).is_some());
+    for (offset, len) in [(3 * PAGE - 1, 2), (3 * PAGE + 1, 0), (u64::MAX, 1), (1, usize::MAX), (u64::MAX, usize::MAX)]
+    {
+        assert!(view.bytes(offset, len).is_none(), "{offset}+{len}");
+    }
+}
+
+#[test]
+fn marks_beyond_the_window_read_as_zero() {
+    let (mapping, _temp) = in_file(Some(16));
+    let view = mapping.view();
+    for page in [0, 15] {
+        assert_eq!(view.mark(PageId(page)), 0);
+        view.set_mark(PageId(page), 3);
+        assert_eq!(view.clone().mark(PageId(page)), 3);
+    }
+    for page in [os::page_bytes(), 1 << 47, u64::MAX] {
+        view.set_mark(PageId(page), 1);
+        assert_eq!(view.mark(PageId(page)), 0);
+    }
+}
+
+#[test]
+fn one_canvas_at_a_time() {
+    let (mapping, temp) = in_file(None);
+    let canvas = mapping.canvas().unwrap();
+    assert!(mapping.canvas().is_none());
+    drop(canvas);
+    assert!(mapping.canvas().is_some());
+    let reader = Mapping::of_file(file::open(temp.path(), false).unwrap(), false, options(None)).unwrap();
+    assert!(reader.canvas().is_none(), "a read-only mapping has none");
+}
+
+fn canvas_of_ten() -> (Mapping, Canvas) {
+    let mapping = Mapping::anonymous(options(None)).unwrap();
+    let mut canvas = mapping.canvas().unwrap();
+    mapping.grow(&mut canvas, 10 * PAGE).unwrap();
+    (mapping, canvas)
+}
+
+#[test]
+#[should_panic(expected = "without a claim")]
+fn a_store_without_a_claim_panics() {
+    let (_mapping, mut canvas) = canvas_of_ten();
+    canvas.claim(PageId(2), 1);
+    canvas.bytes_mut(PageId(2), 2);
+}
+
+#[test]
+#[should_panic(expected = "beyond the mapping")]
+fn a_store_beyond_the_mapping_panics() {
+    let (_mapping, mut canvas) = canvas_of_ten();
+    canvas.bytes_mut(PageId(10), 1);
+}
+
+#[test]
+#[should_panic(expected = "meta slot")]
+fn a_claim_of_a_meta_panics() {
+    canvas_of_ten().1.claim(PageId(1), 1);
+}
+
+#[test]
+#[should_panic(expected = "overlap")]
+fn a_pair_that_overlaps_panics() {
+    let (_mapping, mut canvas) = canvas_of_ten();
+    canvas.claim(PageId(4), 3);
+    canvas.pair((PageId(4), 3), (PageId(6), 2));
+}
+
+#[test]
+fn claims_open_pages_and_close_them() {
+    let (_mapping, mut canvas) = canvas_of_ten();
+    canvas.claim(PageId(4), 3);
+    assert_eq!(canvas.iter_claimed().collect::<Vec<_>>(), [(PageId(4), 3)]);
+    canvas.bytes_mut(PageId(4), 3).fill(5);
+    let (to, from) = canvas.pair((PageId(4), 1), (PageId(9), 1)).unwrap();
+    to.copy_from_slice(from);
+    assert!(canvas.pair((PageId(4), 1), (PageId(10), 1)).is_none());
+    assert_eq!(canvas.bytes(PageId(4), 2).unwrap()[PAGE as usize - 1..PAGE as usize + 1], [0, 5]);
+    assert!(canvas.bytes(PageId(9), 2).is_none() && canvas.bytes(PageId(u64::MAX), 2).is_none());
+    canvas.unclaim(PageId(5), 1);
+    assert!(canvas.is_claimed(PageId(4)) && !canvas.is_claimed(PageId(5)) && canvas.is_claimed(PageId(6)));
+    canvas.populate(PageId(4), 1).unwrap();
+    assert_eq!(canvas.populate(PageId(10), 1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    canvas.release_all();
+    assert_eq!(canvas.claimed_count(), 0);
+}
+
+#[test]
+fn a_read_only_mapping_sees_what_others_store() {
+    let (mapping, temp) = in_file(None);
+    let mut canvas = mapping.canvas().unwrap();
+    mapping.grow(&mut canvas, 4 * PAGE).unwrap();
+    let reader = Mapping::of_file(file::open(temp.path(), false).unwrap(), false, options(Some(4))).unwrap();
+    let view = reader.view();
+    fill(&mut canvas, 2);
+    expect(view.bytes(2 * PAGE, PAGE as usize).unwrap(), 2);
+    mapping.grow(&mut canvas, 9 * PAGE).unwrap();
+    fill(&mut canvas, 8);
+    assert!(view.bytes(8 * PAGE, 1).is_none());
+    assert_eq!(reader.follow().unwrap(), 9 * PAGE);
+    expect(reader.view().bytes(8 * PAGE, PAGE as usize).unwrap(), 8);
+    assert!(reader.flush(FlushKind::Tree, 0, PAGE).is_err());
+}
+
+#[test]
+fn a_tail_that_is_no_page_is_not_mapped() {
+    let temp = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(temp.path(), [1; 10_000]).unwrap();
+    let mapping = Mapping::of_file(file::open(temp.path(), true).unwrap(), true, options(None)).unwrap();
+    assert_eq!(mapping.view().len_bytes(), 2 * PAGE);
+    mapping.grow(&mut mapping.canvas().unwrap(), 4 * PAGE).unwrap();
+    let view = mapping.view();
+    assert_eq!(view.bytes(9_999, 2).unwrap(), [1, 0]);
+}
+
+#[test]
+fn metas_are_stored_and_read_by_copy() {
+    let (mapping, temp) = in_file(None);
+    mapping.grow(&mut mapping.canvas().unwrap(), 2 * PAGE).unwrap();
+    let page: Vec<u8> = (0..PAGE).map(|n| (n % 251) as u8).collect();
+    mapping.store_meta(1, &page);
+    mapping.flush(FlushKind::Meta, PAGE, PAGE).unwrap();
+    assert_eq!(std::fs::read(temp.path()).unwrap()[PAGE as usize..], page);
+    for (skip, len) in [(0, 4096), (3, 1), (5, 20), (8, 16), (4095, 1)] {
+        let mut copy = vec![0; len];
+        assert!(mapping.read_copy(PAGE + skip as u64, &mut copy));
+        assert_eq!(copy, page[skip..skip + len]);
+    }
+    assert!(!mapping.read_copy(2 * PAGE - 1, &mut [0; 2]));
+}
+
+#[test]
+fn shrinking_cuts_the_file_and_gives_blocks_back() {
+    let (mapping, temp) = in_file(None);
+    let mut canvas = mapping.canvas().unwrap();
+    mapping.grow(&mut canvas, 600 * PAGE).unwrap();
+    fill(&mut canvas, 2);
+    fill(&mut canvas, 500);
+    canvas.release_all();
+    mapping.view().set_mark(PageId(500), 1);
+    mapping.shrink(3 * PAGE).unwrap();
+    let view = mapping.view();
+    assert_eq!((view.len_bytes(), view.mark(PageId(500))), (3 * PAGE, 0));
+    expect(view.bytes(2 * PAGE, PAGE as usize).unwrap(), 2);
+    assert!(file::allocated_bytes(temp.as_file()).unwrap() <= 64 * PAGE);
+    os::reserve_blocks(temp.as_file(), 3 * PAGE, 500 * PAGE).unwrap();
+    mapping.shrink(u64::MAX).unwrap();
+    assert_eq!(mapping.file_len().unwrap(), 3 * PAGE);
+    assert!(file::allocated_bytes(temp.as_file()).unwrap() <= 64 * PAGE, "blocks behind the end go too");
+    mapping.grow(&mut canvas, 600 * PAGE).unwrap();
+    assert!(mapping.view().bytes(500 * PAGE, PAGE as usize).unwrap().iter().all(|&b| b == 0));
+}
+
+#[test]
+fn offsets_beyond_sixteen_tebibytes() {
+    let page = |id, pages| window::page_range(PageId(id), pages, 12);
+    assert_eq!(page(1 << 33, 2), Some((1 << 45, 8192)));
+    assert_eq!(page((1 << 48) - 1, 1), Some((((1 << 48) - 1) << 12, 4096)));
+    assert_eq!(page((1 << 51) - 2, 1), Some(((1 << 63) - 8192, 4096)));
+    assert_eq!(page((1 << 51) - 1, 1), None, "the end would not fit a signed offset");
+    assert_eq!(page(u64::MAX, 1), None);
+    assert_eq!(page(2, u64::MAX), None);
+    assert!(window::inside(1 << 45, (1 << 45) - 1, 1) && !window::inside(1 << 45, 1 << 45, 1));
+    assert!(window::round_up(u64::MAX - 1, 4096).is_err());
+    assert_eq!(default_window(1 << 62), u64::MAX);
+    assert_eq!(default_window(1 << 40), 1 << 44);
+}
+
+#[cfg(feature = "testing")]
+mod seams {
+    use super::*;
+
+    #[derive(Default)]
+    struct Watcher {
+        fail: AtomicBool,
+        seen: Mutex<Vec<String>>,
+    }
+
+    impl Seam for Watcher {
+        fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()> {
+            let mut bytes = [0; 2];
+            assert!(event.read(event.offset, &mut bytes));
+            lock(&self.seen).push(format!("{event:?} {bytes:?}"));
+            if self.fail.load(Ordering::Relaxed) {
+                return Err(io::Error::other("injected"));
+            }
+            Ok(())
+        }
+
+        fn resized(&self, new_len: u64) {
+            lock(&self.seen).push(format!("resized {new_len}"));
+        }
+
+        fn growing(&self, _new_len: u64) -> io::Result<()> {
+            if self.fail.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn failures_come_through_and_leave_all_usable() {
+        let (mapping, _temp) = in_file(Some(4));
+        let watcher = Arc::new(Watcher::default());
+        mapping.set_seam(watcher.clone());
+        let mut canvas = mapping.canvas().unwrap();
+        mapping.grow(&mut canvas, 4 * PAGE).unwrap();
+        fill(&mut canvas, 3);
+        watcher.fail.store(true, Ordering::Relaxed);
+        assert_eq!(mapping.grow(&mut canvas, 6 * PAGE).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(mapping.flush(FlushKind::Log, 3 * PAGE, 9).unwrap_err().to_string(), "injected");
+        assert_eq!((mapping.file_len().unwrap(), mapping.view().len_bytes()), (4 * PAGE, 4 * PAGE));
+        expect(mapping.view().bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
+        watcher.fail.store(false, Ordering::Relaxed);
+        mapping.grow(&mut canvas, 6 * PAGE).unwrap();
+        fill(&mut canvas, 5);
+        mapping.flush(FlushKind::Tree, 0, 6 * PAGE).unwrap();
+        assert_eq!(mapping.flush_count(), 1);
+        let [a, b, ..] = pattern(3);
+        assert_eq!(
+            *lock(&watcher.seen),
+            [
+                "resized 16384".to_owned(),
+                format!("flush Log 12288+9 of 16384 [{a}, {b}]"),
+                "resized 24576".to_owned(),
+                "flush Tree 0+24576 of 24576 [0, 0]".to_owned(),
+            ]
+        );
+    }
+}

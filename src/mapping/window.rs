@@ -1,0 +1,437 @@
+//! Windows: reserved address space that a file is mapped into, and the views that pin it.
+//!
+//! Floor: mapping. A window reserves one range for the view (read-only) and, when the mapping is writable, one for
+//! the canvas; the file is mapped from the start of each. Beside them lies a table of one byte per page, the
+//! verified marks.
+//!
+//! Invariants:
+//!   W1  `view[..mapped]`, and `canvas[..mapped]` if there is one, are shared mappings of the file from offset 0.
+//!   W2  A range is published in `mapped` after it was mapped, and stays mapped at its address as long as the window
+//!       lives. `mapped` falls in `unpublish` alone, which is called when nothing above is used any more.
+//!   W3  Reservations are unmapped when the window is dropped, and every view and canvas holds an `Arc` of it.
+//!
+//! Failure: errors of the system; a window whose mapping failed half way stays valid for what was published.
+#![allow(unsafe_code, reason = "addresses of mappings")]
+
+use std::fs::File;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::Arc;
+
+use super::os::{self, Reserve, Rights};
+use crate::ids::PageId;
+
+/// More than any system of today gives to a process; larger wishes would only fail.
+const WINDOW_BYTES_MAX: u64 = 1 << 47;
+
+static NEXT_WINDOW: AtomicU64 = AtomicU64::new(1);
+
+/// A range of address space of ours, unmapped on drop.
+struct Reservation {
+    base: NonNull<u8>,
+    /// Bytes that are ours; smaller than reserved only after a failed move (see `place`).
+    len: AtomicU64,
+    /// From the start, how many bytes the file is mapped over (system pages, so it may pass `Window::mapped`).
+    covered: AtomicU64,
+}
+
+impl Reservation {
+    fn new(len: u64, what: Reserve) -> io::Result<Reservation> {
+        let base = os::reserve(len, what)?;
+        Ok(Reservation { base, len: AtomicU64::new(len), covered: AtomicU64::new(0) })
+    }
+
+    fn len(&self) -> u64 {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    fn at(&self, offset: u64) -> NonNull<u8> {
+        assert!(offset <= self.len(), "offset {offset} outside the window");
+        // SAFETY: inside one reservation or at its end, so inside one allocation; it fits `usize` as its length did.
+        unsafe { self.base.add(offset as usize) }
+    }
+
+    /// Puts a mapping over the bytes `covered..to` with `mapper`, which gets the target and the length.
+    fn place(&self, to: u64, mapper: impl FnOnce(NonNull<u8>, u64, u64) -> io::Result<()>) -> io::Result<()> {
+        let from = self.covered.load(Ordering::Relaxed);
+        if to <= from {
+            return Ok(());
+        }
+        if to > self.len() {
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the window is full"));
+        }
+        let placed = mapper(self.at(from), from, to - from);
+        if placed.is_ok() {
+            self.covered.store(to, Ordering::Relaxed);
+        }
+        placed
+    }
+
+    /// Gives up the reservation from `covered` on: after a failed move the target may be unmapped, and somebody
+    /// else's by now, so it is neither used nor unmapped again. The rest behind it goes back.
+    fn cut(&self, failed_to: u64) {
+        let old = self.len();
+        let keep = self.covered.load(Ordering::Relaxed);
+        if failed_to < old {
+            // SAFETY: the tail of our reservation, over which nothing was ever mapped.
+            unsafe { os::unmap(self.at(failed_to), old - failed_to) };
+        }
+        self.len.store(keep, Ordering::Relaxed);
+    }
+
+    /// Maps the file over the reservation up to `to`.
+    fn extend(&self, file: &File, to: u64, rights: Rights) -> io::Result<()> {
+        let mut moving = false;
+        let placed = self.place(to, |target, at, len| {
+            let fresh = os::map_file(file, at, len, rights)?;
+            moving = true;
+            // SAFETY: `fresh` is new and ours; the target is reservation behind everything published (W1), which
+            // nobody uses.
+            unsafe { os::move_over(fresh, len, target) }.inspect_err(|_| {
+                // SAFETY: the move failed, so the new mapping is where it was, ours and unused.
+                unsafe { os::unmap(fresh, len) }
+            })
+        });
+        if placed.is_err() && moving {
+            self.cut(to);
+        }
+        placed
+    }
+
+    /// Maps the same file pages as `other` has, up to `to`.
+    fn alias(&self, other: &Reservation, to: u64) -> io::Result<()> {
+        debug_assert!(to <= other.covered.load(Ordering::Relaxed));
+        // SAFETY: `other` is a shared file mapping over `covered` bytes, and its owner is borrowed; the target is
+        // reservation that nobody uses, and two reservations do not overlap.
+        let placed = self.place(to, |target, _, len| unsafe { os::alias_over(other.base, len, target) });
+        if placed.is_err() {
+            self.cut(to.min(self.len()));
+        }
+        placed
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.len() > 0 {
+            // SAFETY: ours, and whoever could use it holds an `Arc` of the window (W3).
+            unsafe { os::unmap(self.base, self.len()) }
+        }
+    }
+}
+
+/// One reserved window and what is mapped in it. On cache lines of its own, apart from the counters of its `Arc`.
+#[repr(align(128))]
+pub(super) struct Window {
+    /// Bytes of the file that may be used, a multiple of the database's page size. Written by growth alone.
+    mapped: AtomicU64,
+    id: u64,
+    page_shift: u32,
+    view: Reservation,
+    canvas: Option<Reservation>,
+    marks: Reservation,
+}
+
+// SAFETY: the pointers name address space that the window owns alone. The table of marks is reached through atomics;
+// views give out shared slices, and the one canvas is the only way to a mutable one. All other state is atomic, and
+// changed only by growth, which its mapping serialises.
+unsafe impl Send for Window {}
+// SAFETY: as above.
+unsafe impl Sync for Window {}
+
+impl Window {
+    /// Reserves a window of `wanted` bytes, or the half, and so on down to `least`. Nothing is mapped yet.
+    pub(super) fn reserve(wanted: u64, least: u64, page_size: usize, writable: bool) -> io::Result<Window> {
+        let system = os::page_bytes();
+        let least = round_up(least.max(1), system)?;
+        let mut len = round_up(wanted.min(WINDOW_BYTES_MAX).max(least), system)?;
+        loop {
+            match Window::reserve_exactly(len, page_size, writable) {
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory && len > least => {
+                    len = round_up((len / 2).max(least), system)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn reserve_exactly(len: u64, page_size: usize, writable: bool) -> io::Result<Window> {
+        let pages = len.div_ceil(page_size as u64);
+        Ok(Window {
+            mapped: AtomicU64::new(0),
+            id: NEXT_WINDOW.fetch_add(1, Ordering::Relaxed),
+            page_shift: page_size.trailing_zeros(),
+            view: Reservation::new(len, Reserve::Nothing)?,
+            canvas: if writable { Some(Reservation::new(len, Reserve::Nothing)?) } else { None },
+            marks: Reservation::new(round_up(pages, os::page_bytes())?, Reserve::ZeroMemory)?,
+        })
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Bytes of the file that can be used through this window.
+    #[inline]
+    pub(super) fn mapped(&self) -> u64 {
+        // Acquire: whoever sees the length sees the mapping that was made before it.
+        self.mapped.load(Ordering::Acquire)
+    }
+
+    /// Bytes up to which the file can be mapped here.
+    pub(super) fn room(&self) -> u64 {
+        self.canvas.as_ref().map_or(self.view.len(), |canvas| canvas.len().min(self.view.len()))
+    }
+
+    /// Maps the file up to `len`, in both reservations; publishes nothing. The caller is the only one to do so.
+    pub(super) fn extend(&self, file: &File, len: u64) -> io::Result<()> {
+        let to = round_up(len, os::page_bytes())?;
+        self.view.extend(file, to, Rights::Read)?;
+        match &self.canvas {
+            Some(canvas) => canvas.extend(file, to, Rights::ReadWrite),
+            None => Ok(()),
+        }
+    }
+
+    /// Maps what `old` has mapped, by alias; publishes nothing. The window is new and its caller's alone.
+    pub(super) fn alias(&self, old: &Window) -> io::Result<()> {
+        let to = round_up(old.mapped(), os::page_bytes())?;
+        self.view.alias(&old.view, to)?;
+        match (&self.canvas, &old.canvas) {
+            (Some(new), Some(old)) => new.alias(old, to),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes `len` bytes usable. They are mapped (W2).
+    pub(super) fn publish(&self, len: u64) {
+        debug_assert!(len <= self.view.covered.load(Ordering::Relaxed));
+        self.mapped.store(len, Ordering::Release);
+    }
+
+    /// Makes everything from `len` on unusable and forgets all marks. Nothing above `len` is used any more.
+    pub(super) fn unpublish(&self, len: u64) {
+        if len < self.mapped() {
+            self.mapped.store(len, Ordering::Release);
+            // SAFETY: the marks are private anonymous memory, reached through atomics alone.
+            if unsafe { os::zero_again(self.marks.base, self.marks.len()) }.is_err() {
+                let cell = |page| self.mark_cell(PageId(page));
+                (0..self.marks.len()).filter_map(cell).for_each(|mark| mark.store(0, Ordering::Relaxed));
+            }
+        }
+    }
+
+    /// The canvas range, for the canvas handle and for flushing.
+    pub(super) fn canvas_base(&self) -> Option<NonNull<u8>> {
+        self.canvas.as_ref().map(|canvas| canvas.base)
+    }
+
+    pub(super) fn view_base(&self) -> NonNull<u8> {
+        self.view.base
+    }
+
+    pub(super) fn page_shift(&self) -> u32 {
+        self.page_shift
+    }
+
+    /// Faults in `offset..offset + len` of the canvas for writing.
+    pub(super) fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
+        let Some(canvas) = &self.canvas else { return Ok(()) };
+        let system = os::page_bytes();
+        let start = offset & !(system - 1);
+        let end = round_up(offset.saturating_add(len), system)?.min(canvas.covered.load(Ordering::Relaxed));
+        if start >= end {
+            return Ok(());
+        }
+        // SAFETY: inside what is mapped of the canvas.
+        unsafe { os::populate_write(canvas.at(start), end - start) }.map(|_| ())
+    }
+
+    /// Flushes `offset..offset + len` of the canvas.
+    pub(super) fn sync(&self, offset: u64, len: u64) -> io::Result<()> {
+        let Some(canvas) = &self.canvas else {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "flush of a read-only mapping"));
+        };
+        let system = os::page_bytes();
+        let start = offset & !(system - 1);
+        let end = round_up(offset.saturating_add(len), system)?;
+        if len == 0 {
+            return Ok(());
+        }
+        if end > canvas.covered.load(Ordering::Relaxed) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "flush beyond the mapped part of the file"));
+        }
+        // SAFETY: inside what is mapped of the canvas, which `self` keeps.
+        unsafe { os::sync_range(canvas.at(start), end - start) }
+    }
+
+    /// Copies mapped bytes out, word by word, so that bytes which somebody is storing may be read. `false`: not all of
+    /// the range is mapped, and nothing was copied.
+    pub(super) fn copy_out(&self, offset: u64, into: &mut [u8]) -> bool {
+        if !inside(self.mapped(), offset, into.len()) {
+            return false;
+        }
+        let mut at = offset;
+        let mut rest = into;
+        while !rest.is_empty() {
+            let skip = (at % 8) as usize;
+            let take = rest.len().min(8 - skip);
+            // SAFETY: the word that holds byte `at` lies in the mapped view (whole pages are mapped, W1), aligned since
+            // the base is page-aligned; atomics may meet the stores of `copy_in` and of other processes.
+            let word = unsafe { AtomicU64::from_ptr(self.view.at(at - skip as u64).as_ptr().cast()) };
+            let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+            let (now, later) = rest.split_at_mut(take);
+            now.copy_from_slice(&bytes[skip..skip + take]);
+            rest = later;
+            at += take as u64;
+        }
+        true
+    }
+
+    /// Copies whole words into the canvas at an offset that is a multiple of 8. `false`: not mapped, or read-only.
+    pub(super) fn copy_in(&self, offset: u64, from: &[u8]) -> bool {
+        assert!(offset % 8 == 0 && from.len() % 8 == 0, "copies into the canvas are whole words");
+        let Some(canvas) = &self.canvas else { return false };
+        if !inside(self.mapped(), offset, from.len()) {
+            return false;
+        }
+        for (at, word) in (offset..).step_by(8).zip(from.chunks_exact(8)) {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(word);
+            // SAFETY: inside the mapped canvas (W1), aligned; the caller names bytes that nobody borrows.
+            let target = unsafe { AtomicU64::from_ptr(canvas.at(at).as_ptr().cast()) };
+            target.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+        }
+        true
+    }
+
+    fn mark_cell(&self, page: PageId) -> Option<&AtomicU8> {
+        // SAFETY: the table is the window's, as long as said, and lives as long as the borrow.
+        unsafe { mark_cell(self.marks.base, self.marks.len(), page) }
+    }
+}
+
+/// The mark of a page in a table of `len` bytes; `None` for a page outside.
+///
+/// # Safety
+/// `table` is mapped memory of `len` bytes, reached through atomics alone, for the lifetime that the caller picks.
+#[inline]
+unsafe fn mark_cell<'a>(table: NonNull<u8>, len: u64, page: PageId) -> Option<&'a AtomicU8> {
+    // SAFETY: inside the table, by the test, and bytes are always aligned and, being mapped, initialised.
+    (page.0 < len).then(|| unsafe { AtomicU8::from_ptr(table.as_ptr().add(page.0 as usize)) })
+}
+
+/// Keeps a window alive for the views that were cloned from one call of `Mapping::view`.
+struct Pin {
+    window: Arc<Window>,
+}
+
+/// A cheap pin of the window that was current when it was made: what it gives out stays mapped while it lives.
+///
+/// A clone counts in the pin of its origin and nowhere else, so that readers with views of their own share no cache
+/// line that is written.
+///
+/// What may be borrowed through it: pages that no writer changes while the borrow lasts. The pager sees to that (a
+/// page that a snapshot reaches is not claimed before the snapshot ends); metas are copied out instead.
+#[derive(Clone)]
+pub(crate) struct View {
+    base: NonNull<u8>,
+    /// The length in the window that `pin` keeps.
+    mapped: NonNull<AtomicU64>,
+    /// The table of marks of that window, and its length.
+    marks: NonNull<u8>,
+    marks_len: u64,
+    pin: Arc<Pin>,
+}
+
+// SAFETY: the pointers lead into the window that `pin` keeps alive, which is `Sync`: to read-only mapped memory, to an
+// atomic, and to marks that are reached through atomics alone.
+unsafe impl Send for View {}
+// SAFETY: as above.
+unsafe impl Sync for View {}
+
+impl View {
+    pub(super) fn new(window: Arc<Window>) -> View {
+        let (base, mapped) = (window.view_base(), NonNull::from(&window.mapped));
+        let (marks, marks_len) = (window.marks.base, window.marks.len());
+        View { base, mapped, marks, marks_len, pin: Arc::new(Pin { window }) }
+    }
+
+    /// The bytes `offset..offset + len` of the file, if all of them are mapped.
+    #[inline]
+    pub(crate) fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        if !inside(self.len_bytes(), offset, len) {
+            return None;
+        }
+        // SAFETY: bounds: below `mapped`, so mapped and readable (W1), and inside one reservation. Lifetime: the borrow
+        // of `self` holds the pin, which holds the window (W3). Initialised: file pages always are. Aliasing: nobody
+        // stores to a page that a reader may reach (see the type).
+        Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset as usize), len) })
+    }
+
+    /// Bytes of the file that are mapped now; grows while the window is current.
+    #[inline]
+    pub(crate) fn len_bytes(&self) -> u64 {
+        // SAFETY: the pin keeps the window with the atomic in it. Acquire as in `Window::mapped`.
+        unsafe { self.mapped.as_ref() }.load(Ordering::Acquire)
+    }
+
+    /// Names the window; differs from [`super::Mapping::window_id`] once the mapping has moved on.
+    pub(crate) fn window_id(&self) -> u64 {
+        self.pin.window.id()
+    }
+
+    /// The verified mark of a page: 0 until somebody stores one, and for a page outside the window.
+    #[inline]
+    pub(crate) fn mark(&self, page: PageId) -> u8 {
+        self.mark_cell(page).map_or(0, |mark| mark.load(Ordering::Relaxed))
+    }
+
+    /// Stores the verified mark of a page. Relaxed: a mark that is not seen costs a second verification.
+    #[inline]
+    pub(crate) fn set_mark(&self, page: PageId, value: u8) {
+        if let Some(mark) = self.mark_cell(page) {
+            mark.store(value, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn mark_cell(&self, page: PageId) -> Option<&AtomicU8> {
+        // SAFETY: the table of the window that the pin keeps, which lives as long as the borrow of `self`.
+        unsafe { mark_cell(self.marks, self.marks_len, page) }
+    }
+
+    /// Copies bytes out that others may be storing at the time (metas); `false`: not mapped.
+    pub(crate) fn read_copy(&self, offset: u64, into: &mut [u8]) -> bool {
+        self.pin.window.copy_out(offset, into)
+    }
+}
+
+/// Whether `offset..offset + len` lies in the first `mapped` bytes, without overflow for any values.
+#[inline]
+pub(super) fn inside(mapped: u64, offset: u64, len: usize) -> bool {
+    offset <= mapped && len as u64 <= mapped - offset
+}
+
+/// `value` rounded up to a multiple of `unit`, a power of two.
+pub(super) fn round_up(value: u64, unit: u64) -> io::Result<u64> {
+    match value.checked_add(unit - 1) {
+        Some(sum) => Ok(sum & !(unit - 1)),
+        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "length beyond what 64 bits can count")),
+    }
+}
+
+/// The byte offset and length of a range of pages, if they fit 63 bits (offsets of files are signed).
+#[inline]
+pub(super) fn page_range(id: PageId, pages: u64, page_shift: u32) -> Option<(u64, u64)> {
+    let limit = (i64::MAX as u64) >> page_shift;
+    let end = id.0.checked_add(pages)?;
+    (end <= limit).then(|| (id.0 << page_shift, pages << page_shift))
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").finish_non_exhaustive()
+    }
+}

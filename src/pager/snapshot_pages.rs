@@ -1,0 +1,119 @@
+//! Pages as a snapshot sees them: bounds, and verification on first touch.
+//!
+//! Floor: pager. A [`SnapshotPages`] is a pin of the read-only mapping plus the page count of one state; it hands out
+//! slices of single pages and runs, each checked against the checksum in the pointer that led to it (rule R2).
+//!
+//! Invariants:
+//!   S1  no page at or beyond the state's page count is handed out.
+//!   S2  a page is handed out only if its mark says that this checksum was verified, or after verifying it.
+//!
+//! Failure: [`Error::Corrupt`] naming the page.
+
+use crate::error::{Error, Result};
+use crate::ids::{PageId, PagePtr};
+use crate::mapping::View;
+use crate::page::checksum;
+use crate::pager::PageRead;
+
+/// Read access to the pages of one state.
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotPages {
+    view: View,
+    page_shift: u32,
+    page_count: u64,
+}
+
+impl SnapshotPages {
+    pub(crate) fn new(view: View, page_size: usize, page_count: u64) -> SnapshotPages {
+        SnapshotPages { view, page_shift: page_size.trailing_zeros(), page_count }
+    }
+
+    /// Pages of the state.
+    pub(crate) fn page_count(&self) -> u64 {
+        self.page_count
+    }
+}
+
+impl PageRead for SnapshotPages {
+    #[inline]
+    fn page_size(&self) -> usize {
+        1 << self.page_shift
+    }
+
+    #[inline]
+    fn page(&self, ptr: PagePtr) -> Result<&[u8]> {
+        if ptr.id.0 < self.page_count {
+            if let Some(bytes) = self.view.bytes(ptr.id.0 << self.page_shift, 1 << self.page_shift) {
+                if self.view.mark(ptr.id) == mark_of(ptr.crc) {
+                    return Ok(bytes);
+                }
+                return verify_first_touch(&self.view, ptr, bytes);
+            }
+        }
+        Err(beyond_end(ptr.id, 1, self.page_count))
+    }
+
+    fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
+        let bytes = run_range(ptr.id, pages, self.page_count, self.page_shift)
+            .and_then(|(offset, len)| self.view.bytes(offset, len))
+            .ok_or_else(|| beyond_end(ptr.id, pages, self.page_count))?;
+        if self.view.mark(ptr.id) == mark_of(ptr.crc) {
+            return Ok(bytes);
+        }
+        verify_first_touch(&self.view, ptr, bytes)
+    }
+}
+
+/// The mark of a page whose verified checksum is `crc`: its low byte, never 0, which means "not verified".
+#[inline]
+pub(crate) fn mark_of(crc: u32) -> u8 {
+    (crc as u8).max(1)
+}
+
+/// Byte range of a run inside a state of `page_count` pages.
+pub(crate) fn run_range(id: PageId, pages: u64, page_count: u64, page_shift: u32) -> Option<(u64, usize)> {
+    let end = id.0.checked_add(pages)?;
+    if end > page_count || pages == 0 {
+        return None;
+    }
+    Some((id.0 << page_shift, usize::try_from(pages << page_shift).ok()?))
+}
+
+/// Verifies bytes against the pointer that led to them and remembers it.
+#[cold]
+#[inline(never)]
+pub(crate) fn verify_first_touch<'a>(view: &View, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
+    if !checksum::matches(bytes, ptr.crc) {
+        return Err(Error::corrupt(
+            ptr.id,
+            format!("checksum mismatch: the pointer to the page says {:#010x}", ptr.crc),
+        ));
+    }
+    view.set_mark(ptr.id, mark_of(ptr.crc));
+    Ok(bytes)
+}
+
+#[cold]
+pub(crate) fn beyond_end(id: PageId, pages: u64, page_count: u64) -> Error {
+    Error::corrupt(id, format!("a pointer leads to page {id} ({pages} pages) of a state of {page_count} pages"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_ranges_are_bounded_without_overflow() {
+        assert_eq!(run_range(PageId(2), 3, 5, 12), Some((8192, 12288)));
+        assert_eq!(run_range(PageId(2), 4, 5, 12), None);
+        assert_eq!(run_range(PageId(u64::MAX), 2, 5, 12), None);
+        assert_eq!(run_range(PageId(2), 0, 5, 12), None);
+        let far = 1u64 << 33;
+        assert_eq!(run_range(PageId(far), 1, far + 1, 15), Some((far << 15, 32768)));
+    }
+
+    #[test]
+    fn a_mark_is_never_the_mark_of_an_unverified_page() {
+        assert!((0..=u16::MAX).all(|crc| mark_of(u32::from(crc) << 3) != 0));
+    }
+}

@@ -1,0 +1,275 @@
+//! Codecs: how keys and values become bytes, and bytes keys and values.
+//!
+//! A table is declared as `Table<K, V>`; `K` and `V` are types that implement [`Codec`], and `K` also
+//! [`KeyCodec`]. Trees compare keys bytewise, so a key codec writes bytes that sort as the items do.
+//!
+//! | types | name | bytes |
+//! |---|---|---|
+//! | `&str`, `String` | `str` | the UTF-8 bytes |
+//! | `&[u8]`, `Vec<u8>` | `bytes` | the bytes |
+//! | `[u8; N]`, `&[u8; N]` | `[u8;N]` | the N bytes |
+//! | `u8` to `u128` | `u8` to `u128` | big-endian |
+//! | `i8` to `i128` | `i8` to `i128` | big-endian, sign bit flipped |
+//! | `f32`, `f64` | `f32`, `f64` | big-endian, in the order of `total_cmp` |
+//! | `bool` | `bool` | one byte, 0 or 1 |
+//! | `char` | `char` | the code point, 4 bytes big-endian |
+//! | `()` (values only) | `()` | none |
+//! | tuples of 2 to 6 of these | `(str,u64)` | see [Tuples](#tuples) |
+//!
+//! Types that share a name share their bytes: a table that was written as `Table<String, u64>` may be opened as
+//! `Table<&str, u64>`. `usize` and `isize` have no codec, because their width depends on the machine.
+//!
+//! # Borrowed and owned
+//!
+//! `&str`, `&[u8]` and `&[u8; N]` decode without a copy: what they return borrows the transaction.
+//! `String` and `Vec<u8>` decode to values of their own.
+//!
+//! ```
+//! use mapleaf::codec::Codec;
+//!
+//! assert_eq!(*<&str>::encode(&"ada")?, *b"ada");
+//! assert_eq!(<&str>::decode(b"ada")?, "ada");
+//! assert_eq!(*u32::encode(&1)?, [0, 0, 0, 1]);
+//! assert!(u32::decode(b"ada").is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Tuples
+//!
+//! A tuple sorts by its first component, then by its second, and so on. Components of fixed length stand one
+//! after the other. A `str` or `bytes` component before the last ends with two zero bytes, and each zero byte
+//! inside it is followed by 0xFF; the last component stands as it is. (The escape is the one of FoundationDB's
+//! tuple layer. Its terminator is a single zero, which works there because a type code follows; here any byte may
+//! follow, so it is two.)
+//!
+//! Before the last component, `&str` and `&[u8]` refuse an item with a zero byte, because what they return must be
+//! the bytes as they are stored. `String` and `Vec<u8>` take any content.
+//!
+//! ```
+//! use mapleaf::codec::Codec;
+//!
+//! assert_eq!(*<(&str, u16)>::encode(&("ab", 7))?, *b"ab\0\0\x00\x07");
+//! assert_eq!(*<(String, u16)>::encode(&("a\0b".into(), 7))?, *b"a\0\xFFb\0\0\x00\x07");
+//! assert!(<(&str, u16)>::encode(&("a\0b", 7)).is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Limits
+//!
+//! A key, encoded, may have a quarter of a page less 24 bytes (1,000 bytes with pages of 4 KiB); a value 2^40 bytes.
+//! Going over is an error of kind `TooLarge` from the call that writes.
+//!
+//! # Codecs of your own
+//!
+//! Implement [`Codec`] for a type of yours, and [`KeyCodec`] if its bytes sort as its items do. Choose a name with a
+//! prefix of your own, such as `"acme.invoice.v1"`: it is stored with the table and compared when the table is opened.
+//! Such a codec can be the last component of a tuple; with [`Part`] it can be any.
+
+mod scalars;
+#[cfg(test)]
+mod tests;
+mod text;
+mod tuples;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
+
+use crate::error::{Error, Result};
+
+/// A way to write items as bytes and to read them back.
+///
+/// Implemented for a marker type, which for the built-in codecs is the item type itself.
+pub trait Codec {
+    /// What is written and read. For `&str` it is `&'a str`, which borrows the bytes that were read.
+    type Item<'a>;
+
+    /// An item that borrows nothing: `String` for `&str`.
+    type Owned: 'static;
+
+    /// The name that is stored with a table and compared when the table is opened. It must not change once files
+    /// exist, and codecs that write different bytes must have different names.
+    fn name() -> String;
+
+    /// The bytes of an item.
+    ///
+    /// # Errors
+    /// Kind `Usage` for an item that the codec cannot represent.
+    fn encode<'a>(item: &'a Self::Item<'_>) -> Result<Encoded<'a>>;
+
+    /// The item of these bytes.
+    ///
+    /// # Errors
+    /// Any bytes that `encode` does not write. Must not panic: the bytes come from a file.
+    fn decode(bytes: &[u8]) -> Result<Self::Item<'_>, CodecError>;
+
+    /// The item as a value of its own.
+    fn to_owned(item: Self::Item<'_>) -> Self::Owned;
+}
+
+/// A codec whose bytes sort as its items do, so that ranges of keys are ranges of items.
+///
+/// For all items `a` and `b`: `a < b` exactly if `encode(a) < encode(b)`, compared bytewise, and equal items have equal
+/// bytes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the key of a table",
+    note = "keys may be strings, bytes, integers, floats, bool, char, `[u8; N]` and tuples of 2 to 6 of these"
+)]
+pub trait KeyCodec: Codec {}
+
+/// A key codec that knows which keys begin alike.
+///
+/// For text and bytes a prefix is the beginning of the key. For a tuple it is the whole first component: the prefix
+/// `"t017"` of a `(&str, u64)` table selects the keys whose first component is exactly `"t017"`.
+pub trait PrefixCodec: KeyCodec {
+    /// What all selected keys begin with.
+    type Prefix<'a>;
+
+    /// The bytes that all selected keys begin with, and no others do.
+    ///
+    /// # Errors
+    /// Kind `Usage` for a prefix that the codec cannot represent.
+    fn encode_prefix<'a>(prefix: &'a Self::Prefix<'_>) -> Result<Encoded<'a>>;
+}
+
+/// A codec that can stand before the last component of a tuple, because its bytes tell where they end.
+///
+/// No encoded item may be the beginning of another one's bytes, and the bytes must sort as the items do where the codec
+/// is a [`KeyCodec`].
+pub trait Part: Codec {
+    /// Adds the item and whatever marks its end to `out`.
+    ///
+    /// # Errors
+    /// Kind `Usage` for an item that cannot be represented at this place.
+    fn put(item: &Self::Item<'_>, out: &mut Encoded<'_>) -> Result<()>;
+
+    /// Takes one item off the front of `bytes`.
+    ///
+    /// # Errors
+    /// Any bytes that `put` does not write. Must not panic: the bytes come from a file.
+    fn take<'a>(bytes: &mut &'a [u8]) -> Result<Self::Item<'a>, CodecError>;
+}
+
+/// Encoded bytes: borrowed from the item, or short and held here, or on the heap.
+///
+/// Dereferences to `[u8]`. Text, bytes, integers and short tuples of integers are encoded without an allocation.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Encoded<'a> {
+    /// The item's own bytes.
+    Borrowed(&'a [u8]),
+    /// Up to 16 bytes, and how many of them count.
+    Inline([u8; INLINE_BYTES], u8),
+    /// Anything else.
+    Heap(Vec<u8>),
+}
+
+/// Room for the widest integer, and for `(u64, u64)`.
+const INLINE_BYTES: usize = 16;
+
+/// Capacity that bytes get when they outgrow the inline form; the usual tuple key fits and moves once.
+const HEAP_START_BYTES: usize = 64;
+
+impl Encoded<'_> {
+    /// No bytes yet, to be filled by [`Encoded::push`].
+    #[inline]
+    pub const fn new() -> Encoded<'static> {
+        Encoded::Inline([0; INLINE_BYTES], 0)
+    }
+
+    /// Short bytes, copied inline; longer ones go to the heap.
+    #[inline]
+    pub fn copied(bytes: &[u8]) -> Encoded<'static> {
+        let mut out = Encoded::new();
+        out.push(bytes);
+        out
+    }
+
+    /// Adds bytes at the end.
+    #[inline]
+    pub fn push(&mut self, bytes: &[u8]) {
+        match self {
+            Encoded::Heap(all) => return all.extend_from_slice(bytes),
+            Encoded::Inline(all, len) => {
+                let start = usize::from(*len);
+                if let Some(room) = all.get_mut(start..start + bytes.len()) {
+                    room.copy_from_slice(bytes);
+                    *len = (start + bytes.len()) as u8;
+                    return;
+                }
+            }
+            Encoded::Borrowed(_) => {}
+        }
+        self.spill(bytes);
+    }
+
+    /// Moves to the heap, with `more` at the end.
+    #[cold]
+    fn spill(&mut self, more: &[u8]) {
+        let mut all = Vec::with_capacity(HEAP_START_BYTES.max(self.len() + more.len()));
+        all.extend_from_slice(self);
+        all.extend_from_slice(more);
+        *self = Encoded::Heap(all);
+    }
+}
+
+impl Default for Encoded<'_> {
+    fn default() -> Self {
+        Encoded::new()
+    }
+}
+
+impl Deref for Encoded<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Encoded::Borrowed(bytes) => bytes,
+            // The minimum keeps a length that a caller made up from panicking.
+            Encoded::Inline(bytes, len) => &bytes[..usize::from(*len).min(INLINE_BYTES)],
+            Encoded::Heap(bytes) => bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Encoded<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Bytes that are not what a codec writes: the table holds something else, or its bytes are damaged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CodecError {
+    what: Cow<'static, str>,
+}
+
+impl CodecError {
+    /// An error with this text: what was found and what was expected.
+    #[cold]
+    pub fn new(what: impl Into<Cow<'static, str>>) -> CodecError {
+        CodecError { what: what.into() }
+    }
+
+    /// Says in which component of a tuple it happened; components count from 1.
+    #[cold]
+    fn in_component(self, number: usize, tuple: &str) -> CodecError {
+        CodecError::new(format!("component {number} of {tuple}: {}", self.what))
+    }
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for CodecError {}
+
+impl From<CodecError> for Error {
+    #[cold]
+    fn from(e: CodecError) -> Error {
+        Error::Corrupt { path: None, page: None, table: None, what: e.what.into_owned() }
+    }
+}

@@ -1,0 +1,216 @@
+//! Codecs of fixed length: integers, floats, `bool`, `char`, byte arrays and the unit.
+//!
+//! Floor 8. Big-endian, so that bytes sort as the numbers do; the sign bit of signed numbers is flipped, so that
+//! negative ones sort first.
+
+use super::{Codec, CodecError, Encoded, KeyCodec, Part, PrefixCodec};
+use crate::error::Result;
+
+/// The bytes as an array, or an error that gives both lengths.
+#[inline]
+fn exactly<const N: usize>(bytes: &[u8], name: &str) -> Result<[u8; N], CodecError> {
+    bytes.try_into().map_err(|_| wrong_length(bytes.len(), N, name))
+}
+
+#[cold]
+fn wrong_length(found: usize, wanted: usize, name: &str) -> CodecError {
+    CodecError::new(format!("{found} bytes where {name} has {wanted}"))
+}
+
+/// Takes `N` bytes off the front.
+#[inline]
+fn split<'a, const N: usize>(bytes: &mut &'a [u8], name: &str) -> Result<&'a [u8; N], CodecError> {
+    let (first, rest) = bytes.split_first_chunk().ok_or_else(|| wrong_length(bytes.len(), N, name))?;
+    *bytes = rest;
+    Ok(first)
+}
+
+/// A codec whose items are copied out, from two expressions: item to array, and array to item or error.
+macro_rules! fixed {
+    ($type:ty, $bytes:expr, |$item:ident| $to:expr, |$array:ident| $from:expr) => {
+        impl Codec for $type {
+            type Item<'a> = $type;
+            type Owned = $type;
+
+            fn name() -> String {
+                stringify!($type).to_string()
+            }
+
+            #[inline]
+            fn encode<'a>(item: &'a Self::Item<'_>) -> Result<Encoded<'a>> {
+                let $item = *item;
+                let array: [u8; $bytes] = $to;
+                Ok(Encoded::copied(&array))
+            }
+
+            #[inline]
+            fn decode(bytes: &[u8]) -> Result<$type, CodecError> {
+                let $array: [u8; $bytes] = exactly(bytes, stringify!($type))?;
+                $from
+            }
+
+            #[inline]
+            fn to_owned(item: Self::Item<'_>) -> $type {
+                item
+            }
+        }
+
+        impl KeyCodec for $type {}
+
+        impl Part for $type {
+            #[inline]
+            fn put(item: &Self::Item<'_>, out: &mut Encoded<'_>) -> Result<()> {
+                let $item = *item;
+                let array: [u8; $bytes] = $to;
+                out.push(&array);
+                Ok(())
+            }
+
+            #[inline]
+            fn take(bytes: &mut &[u8]) -> Result<$type, CodecError> {
+                let $array: [u8; $bytes] = *split(bytes, stringify!($type))?;
+                $from
+            }
+        }
+    };
+}
+
+macro_rules! unsigned {
+    ($($type:ty)*) => { $(
+        fixed!($type, { size_of::<$type>() }, |item| item.to_be_bytes(), |bytes| Ok(<$type>::from_be_bytes(bytes)));
+    )* };
+}
+
+macro_rules! signed {
+    ($($type:ty)*) => { $(
+        fixed!(
+            $type,
+            { size_of::<$type>() },
+            |item| (item ^ <$type>::MIN).to_be_bytes(),
+            |bytes| Ok(<$type>::from_be_bytes(bytes) ^ <$type>::MIN)
+        );
+    )* };
+}
+
+/// Floats in the order of `total_cmp`: negative ones with all bits flipped, the others with the sign bit flipped.
+macro_rules! float {
+    ($($type:ty, $bits:ty, $sign:expr;)*) => { $(
+        fixed!(
+            $type,
+            { size_of::<$type>() },
+            |item| {
+                let bits = item.to_bits();
+                (if bits & $sign == 0 { bits | $sign } else { !bits }).to_be_bytes()
+            },
+            |bytes| {
+                let bits = <$bits>::from_be_bytes(bytes);
+                Ok(<$type>::from_bits(if bits & $sign == 0 { !bits } else { bits & !$sign }))
+            }
+        );
+    )* };
+}
+
+unsigned!(u8 u16 u32 u64 u128);
+signed!(i8 i16 i32 i64 i128);
+float! {
+    f32, u32, 1 << 31;
+    f64, u64, 1 << 63;
+}
+
+fixed!(bool, 1, |item| [u8::from(item)], |bytes| match bytes[0] {
+    0 => Ok(false),
+    1 => Ok(true),
+    other => Err(CodecError::new(format!("{other} is no bool"))),
+});
+
+fixed!(char, 4, |item| u32::from(item).to_be_bytes(), |bytes| {
+    let code = u32::from_be_bytes(bytes);
+    char::from_u32(code).ok_or_else(|| CodecError::new(format!("{code:#x} is no char")))
+});
+
+fn array_name<const N: usize>() -> String {
+    format!("[u8;{N}]")
+}
+
+/// `[u8; N]` and `&[u8; N]` differ in whether the array is copied out.
+macro_rules! byte_array {
+    ($type:ty, item $item_type:ty, |$found:ident| $from:expr, |$item:ident| $owned:expr) => {
+        impl<const N: usize> Codec for $type {
+            type Item<'a> = $item_type;
+            type Owned = [u8; N];
+
+            fn name() -> String {
+                array_name::<N>()
+            }
+
+            #[inline]
+            fn encode<'a>(item: &'a Self::Item<'_>) -> Result<Encoded<'a>> {
+                Ok(Encoded::Borrowed(&item[..]))
+            }
+
+            #[inline]
+            fn decode(bytes: &[u8]) -> Result<Self::Item<'_>, CodecError> {
+                let $found: &[u8; N] =
+                    bytes.try_into().map_err(|_| wrong_length(bytes.len(), N, &array_name::<N>()))?;
+                Ok($from)
+            }
+
+            #[inline]
+            fn to_owned($item: Self::Item<'_>) -> [u8; N] {
+                $owned
+            }
+        }
+
+        impl<const N: usize> KeyCodec for $type {}
+
+        impl<const N: usize> PrefixCodec for $type {
+            type Prefix<'a> = &'a [u8];
+
+            #[inline]
+            fn encode_prefix<'a>(prefix: &'a Self::Prefix<'_>) -> Result<Encoded<'a>> {
+                Ok(Encoded::Borrowed(prefix))
+            }
+        }
+
+        impl<const N: usize> Part for $type {
+            #[inline]
+            fn put(item: &Self::Item<'_>, out: &mut Encoded<'_>) -> Result<()> {
+                out.push(&item[..]);
+                Ok(())
+            }
+
+            #[inline]
+            fn take<'a>(bytes: &mut &'a [u8]) -> Result<Self::Item<'a>, CodecError> {
+                let (first, rest) =
+                    bytes.split_first_chunk::<N>().ok_or_else(|| wrong_length(bytes.len(), N, &array_name::<N>()))?;
+                *bytes = rest;
+                let $found = first;
+                Ok($from)
+            }
+        }
+    };
+}
+
+byte_array!([u8; N], item [u8; N], |found| *found, |item| item);
+byte_array!(&[u8; N], item &'a [u8; N], |found| found, |item| *item);
+
+impl Codec for () {
+    type Item<'a> = ();
+    type Owned = ();
+
+    fn name() -> String {
+        "()".to_string()
+    }
+
+    #[inline]
+    fn encode<'a>(_: &'a Self::Item<'_>) -> Result<Encoded<'a>> {
+        Ok(Encoded::new())
+    }
+
+    #[inline]
+    fn decode(bytes: &[u8]) -> Result<(), CodecError> {
+        exactly::<0>(bytes, "()").map(|_| ())
+    }
+
+    fn to_owned(_: Self::Item<'_>) {}
+}

@@ -1,0 +1,73 @@
+//! Tuples of 2 to 6 components, as keys and as values.
+//!
+//! Floor 8. Every component but the last is written as a `Part`, which tells where it ends; the last one is written as
+//! it stands and reads all that is left. Sorted by the first component, then the second, and so on, because no part is
+//! the beginning of another.
+
+use super::{Codec, CodecError, Encoded, KeyCodec, Part, PrefixCodec};
+use crate::error::Result;
+
+/// One arity: the first component, the ones between, the last.
+macro_rules! tuple {
+    ($first:ident $first_item:ident, $($part:ident $item:ident $number:literal,)* ; $last:ident $last_item:ident $count:literal) => {
+        impl<$first: Part, $($part: Part,)* $last: Codec> Codec for ($first, $($part,)* $last) {
+            type Item<'a> = ($first::Item<'a>, $($part::Item<'a>,)* $last::Item<'a>);
+            type Owned = ($first::Owned, $($part::Owned,)* $last::Owned);
+
+            fn name() -> String {
+                let names = [$first::name(), $($part::name(),)* $last::name()];
+                format!("({})", names.join(","))
+            }
+
+            #[inline]
+            fn encode<'a>(item: &'a Self::Item<'_>) -> Result<Encoded<'a>> {
+                let ($first_item, $($item,)* $last_item) = item;
+                let mut out = Encoded::new();
+                $first::put($first_item, &mut out)?;
+                $($part::put($item, &mut out)?;)*
+                out.push(&$last::encode($last_item)?);
+                Ok(out)
+            }
+
+            #[inline]
+            fn decode(bytes: &[u8]) -> Result<Self::Item<'_>, CodecError> {
+                let mut rest = bytes;
+                let at = |number| move |e: CodecError| e.in_component(number, &Self::name());
+                Ok((
+                    $first::take(&mut rest).map_err(at(1))?,
+                    $($part::take(&mut rest).map_err(at($number))?,)*
+                    $last::decode(rest).map_err(at($count))?,
+                ))
+            }
+
+            fn to_owned(item: Self::Item<'_>) -> Self::Owned {
+                let ($first_item, $($item,)* $last_item) = item;
+                ($first::to_owned($first_item), $($part::to_owned($item),)* $last::to_owned($last_item))
+            }
+        }
+
+        impl<$first: Part + KeyCodec, $($part: Part + KeyCodec,)* $last: KeyCodec> KeyCodec
+            for ($first, $($part,)* $last)
+        {
+        }
+
+        impl<$first: Part + KeyCodec, $($part: Part + KeyCodec,)* $last: KeyCodec> PrefixCodec
+            for ($first, $($part,)* $last)
+        {
+            type Prefix<'a> = $first::Item<'a>;
+
+            #[inline]
+            fn encode_prefix<'a>(prefix: &'a Self::Prefix<'_>) -> Result<Encoded<'a>> {
+                let mut out = Encoded::new();
+                $first::put(prefix, &mut out)?;
+                Ok(out)
+            }
+        }
+    };
+}
+
+tuple!(A a,; Z z 2);
+tuple!(A a, B b 2,; Z z 3);
+tuple!(A a, B b 2, C c 3,; Z z 4);
+tuple!(A a, B b 2, C c 3, D d 4,; Z z 5);
+tuple!(A a, B b 2, C c 3, D d 4, E e 5,; Z z 6);

@@ -1,0 +1,224 @@
+//! Iterators over entries, in both directions.
+//!
+//! Floor: table. [`Range`] borrows the table handle, and what it yields borrows the transaction. [`RangeOwned`] holds
+//! the transaction itself and yields items that own what they are.
+//!
+//! Failure: an error is yielded once, then the iteration ends.
+
+use std::marker::PhantomData;
+use std::ops::{Bound, RangeBounds};
+
+use crate::error::Result;
+use crate::pager::snapshot_pages::SnapshotPages;
+use crate::pager::txn_pages::TxnPages;
+use crate::table::codec::{Codec, Encoded, KeyCodec};
+use crate::table::{decode_key, decode_value};
+use crate::tree;
+
+/// The entries of a range of keys, in ascending order; [`rev`](Iterator::rev) for descending order.
+///
+/// From [`range`](crate::ReadTable::range), [`prefix`](crate::ReadTable::prefix) and [`iter`](crate::ReadTable::iter).
+pub struct Range<'a, K, V> {
+    inner: Inner<'a>,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+enum Inner<'a> {
+    Snapshot(tree::Range<'a, SnapshotPages>),
+    Txn(tree::Range<'a, TxnPages>),
+}
+
+impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
+    pub(crate) fn of_snapshot(range: tree::Range<'a, SnapshotPages>) -> Range<'a, K, V> {
+        Range { inner: Inner::Snapshot(range), types: PhantomData }
+    }
+
+    pub(crate) fn of_txn(range: tree::Range<'a, TxnPages>) -> Range<'a, K, V> {
+        Range { inner: Inner::Txn(range), types: PhantomData }
+    }
+}
+
+#[inline]
+fn typed<'a, K: KeyCodec, V: Codec>(entry: Result<tree::Entry<'a>>) -> Result<(K::Item<'a>, V::Item<'a>)> {
+    let (key, value) = entry?;
+    Ok((decode_key::<K>(key)?, decode_value::<V>(value)?))
+}
+
+impl<'a, K: KeyCodec, V: Codec> Iterator for Range<'a, K, V> {
+    type Item = Result<(K::Item<'a>, V::Item<'a>)>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.inner {
+            Inner::Snapshot(range) => range.next(),
+            Inner::Txn(range) => range.next(),
+        }
+        .map(typed::<K, V>)
+    }
+}
+
+impl<K: KeyCodec, V: Codec> DoubleEndedIterator for Range<'_, K, V> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        match &mut self.inner {
+            Inner::Snapshot(range) => range.next_back(),
+            Inner::Txn(range) => range.next_back(),
+        }
+        .map(typed::<K, V>)
+    }
+}
+
+impl<K, V> std::fmt::Debug for Range<'_, K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Range").finish_non_exhaustive()
+    }
+}
+
+/// Bounds of a range of keys, as bytes.
+pub(crate) struct ByteBounds {
+    low: Bound<Vec<u8>>,
+    high: Bound<Vec<u8>>,
+}
+
+impl ByteBounds {
+    /// Every key.
+    pub(crate) const ALL: ByteBounds = ByteBounds { low: Bound::Unbounded, high: Bound::Unbounded };
+
+    pub(crate) fn of<'k, K: KeyCodec>(range: &impl RangeBounds<K::Item<'k>>) -> Result<ByteBounds> {
+        Ok(ByteBounds { low: encoded::<K>(range.start_bound())?, high: encoded::<K>(range.end_bound())? })
+    }
+
+    /// All keys that begin with these bytes.
+    pub(crate) fn prefix(prefix: &Encoded<'_>) -> ByteBounds {
+        let mut after = prefix.to_vec();
+        while after.last() == Some(&0xFF) {
+            after.pop();
+        }
+        let high = match after.last_mut() {
+            Some(last) => {
+                *last += 1;
+                Bound::Excluded(after)
+            }
+            None => Bound::Unbounded,
+        };
+        ByteBounds { low: Bound::Included(prefix.to_vec()), high }
+    }
+
+    pub(crate) fn low(&self) -> Bound<&[u8]> {
+        self.low.as_ref().map(Vec::as_slice)
+    }
+
+    pub(crate) fn high(&self) -> Bound<&[u8]> {
+        self.high.as_ref().map(Vec::as_slice)
+    }
+
+    /// Moves the lower bound behind a key that was yielded.
+    fn after(&mut self, key: &[u8]) {
+        self.low = Bound::Excluded(key.to_vec());
+    }
+
+    /// Moves the upper bound before a key that was yielded.
+    fn before(&mut self, key: &[u8]) {
+        self.high = Bound::Excluded(key.to_vec());
+    }
+}
+
+fn encoded<K: KeyCodec>(bound: Bound<&K::Item<'_>>) -> Result<Bound<Vec<u8>>> {
+    Ok(match bound {
+        Bound::Included(key) => Bound::Included(K::encode(key)?.to_vec()),
+        Bound::Excluded(key) => Bound::Excluded(K::encode(key)?.to_vec()),
+        Bound::Unbounded => Bound::Unbounded,
+    })
+}
+
+/// Entries of a range that own what they are, from [`range_owned`](crate::ReadTable::range_owned).
+///
+/// Holds the transaction, borrows nothing, and may be kept in a struct or sent to another thread. Entries are copied
+/// out some at a time.
+pub struct RangeOwned<K: KeyCodec, V: Codec> {
+    table: crate::ReadTable<K, V>,
+    bounds: ByteBounds,
+    front: std::collections::VecDeque<(K::Owned, V::Owned)>,
+    back: Vec<(K::Owned, V::Owned)>,
+    ended: bool,
+}
+
+/// Entries that are copied out at a time.
+const OWNED_BATCH: usize = 64;
+
+impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
+    pub(crate) fn new(table: crate::ReadTable<K, V>, bounds: ByteBounds) -> RangeOwned<K, V> {
+        RangeOwned { table, bounds, front: Default::default(), back: Vec::new(), ended: false }
+    }
+
+    fn fill_front(&mut self) -> Result<()> {
+        let mut last = None;
+        for entry in self.table.byte_range(&self.bounds).take(OWNED_BATCH) {
+            let (key, value) = entry?;
+            self.front.push_back((K::to_owned(decode_key::<K>(key)?), V::to_owned(decode_value::<V>(value)?)));
+            last = Some(key.to_vec());
+        }
+        self.ended = self.front.len() < OWNED_BATCH;
+        if let Some(key) = last {
+            self.bounds.after(&key);
+        }
+        Ok(())
+    }
+
+    fn fill_back(&mut self) -> Result<()> {
+        let mut last = None;
+        for entry in self.table.byte_range(&self.bounds).rev().take(OWNED_BATCH) {
+            let (key, value) = entry?;
+            self.back.push((K::to_owned(decode_key::<K>(key)?), V::to_owned(decode_value::<V>(value)?)));
+            last = Some(key.to_vec());
+        }
+        self.back.reverse();
+        self.ended = self.back.len() < OWNED_BATCH;
+        if let Some(key) = last {
+            self.bounds.before(&key);
+        }
+        Ok(())
+    }
+
+    /// Ends the iteration after an error.
+    fn fail(&mut self, e: crate::Error) -> Option<Result<(K::Owned, V::Owned)>> {
+        self.ended = true;
+        self.front.clear();
+        self.back.clear();
+        Some(Err(self.table.locate(e)))
+    }
+}
+
+impl<K: KeyCodec, V: Codec> Iterator for RangeOwned<K, V> {
+    type Item = Result<(K::Owned, V::Owned)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.front.is_empty() && !self.ended {
+            if let Err(e) = self.fill_front() {
+                return self.fail(e);
+            }
+        }
+        if let Some(entry) = self.front.pop_front() {
+            return Some(Ok(entry));
+        }
+        // Everything between the two ends was yielded: what the other end copied out comes last.
+        (!self.back.is_empty()).then(|| Ok(self.back.remove(0)))
+    }
+}
+
+impl<K: KeyCodec, V: Codec> DoubleEndedIterator for RangeOwned<K, V> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.back.is_empty() && !self.ended {
+            if let Err(e) = self.fill_back() {
+                return self.fail(e);
+            }
+        }
+        self.back.pop().or_else(|| self.front.pop_back()).map(Ok)
+    }
+}
+
+impl<K: KeyCodec, V: Codec> std::fmt::Debug for RangeOwned<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RangeOwned").finish_non_exhaustive()
+    }
+}

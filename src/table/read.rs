@@ -1,0 +1,246 @@
+//! Table handles of read transactions.
+//!
+//! Floor: table. A handle holds a clone of its transaction and carries no lifetime; what it returns borrows the handle,
+//! except for the owned forms.
+//!
+//! Failure: [`Error::Corrupt`](crate::Error::Corrupt) with path and table when pages or items cannot be read.
+
+use std::marker::PhantomData;
+use std::ops::RangeBounds;
+
+use crate::error::{Error, Result};
+use crate::ids::TreeId;
+use crate::page::meta::TreeRoot;
+use crate::pager::snapshot_pages::SnapshotPages;
+use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
+use crate::table::range::ByteBounds;
+use crate::table::{decode_key, decode_value, Range, RangeOwned, Table, TableInfo};
+use crate::tree;
+use crate::txn::snapshot::ReadTxn;
+use crate::txn::write::check_codecs;
+
+impl ReadTxn {
+    /// A handle to a table as this transaction sees it. A table that does not exist reads as empty.
+    ///
+    /// # Errors
+    /// `Usage` if the table was made with other codecs, `Corrupt` if the catalog cannot be read.
+    pub fn table<K: KeyCodec, V: Codec>(&self, table: Table<K, V>) -> Result<ReadTable<K, V>> {
+        let record = self.find_table(table.name())?;
+        if let Some(record) = &record {
+            check_codecs(table.name(), record, Some((&K::name(), &V::name())))?;
+        }
+        Ok(self.handle(table.name(), record.map(|record| record.root)))
+    }
+
+    /// A handle to any table as bytes, whatever its codecs; for tools.
+    ///
+    /// # Errors
+    /// `Corrupt` if the catalog cannot be read.
+    pub fn bytes_table(&self, name: &str) -> Result<ReadTable<&'static [u8], &'static [u8]>> {
+        Ok(self.handle(name, self.find_table(name)?.map(|record| record.root)))
+    }
+
+    /// All tables, in the order of their names.
+    ///
+    /// # Errors
+    /// `Corrupt` if the catalog cannot be read.
+    pub fn tables(&self) -> Result<Vec<TableInfo>> {
+        Ok(self.table_records()?.into_iter().map(|(name, record)| TableInfo::of(name, record)).collect())
+    }
+
+    fn handle<K: KeyCodec, V: Codec>(&self, name: &str, root: Option<TreeRoot>) -> ReadTable<K, V> {
+        let root = root.unwrap_or_else(|| TreeRoot::empty(TreeId::FIRST_TABLE));
+        ReadTable { txn: self.clone(), root, name: name.into(), types: PhantomData }
+    }
+}
+
+/// A table as a read transaction sees it. Holds the transaction; carries no lifetime.
+///
+/// ```
+/// # use mapleaf::{Db, Table};
+/// # let db = Db::in_memory()?;
+/// const AGES: Table<&str, u32> = Table::new("ages");
+/// db.write(|txn| {
+///     let mut ages = txn.table(AGES)?;
+///     ages.insert("ada", 36)?;
+///     ages.insert("alan", 41)?;
+///     ages.insert("bob", 7)?;
+///     Ok::<_, mapleaf::Error>(())
+/// })?;
+///
+/// let ages = db.begin_read()?.table(AGES)?;
+/// assert_eq!(ages.get("ada")?, Some(36));
+/// assert_eq!(ages.len(), 3);
+/// let names: Vec<&str> = ages.prefix("a")?.map(|entry| Ok(entry?.0)).collect::<mapleaf::Result<_>>()?;
+/// assert_eq!(names, ["ada", "alan"]);
+/// assert_eq!(ages.range("ada".."bob")?.rev().next().transpose()?, Some(("alan", 41)));
+/// # Ok::<(), mapleaf::Error>(())
+/// ```
+pub struct ReadTable<K, V> {
+    txn: ReadTxn,
+    root: TreeRoot,
+    name: Box<str>,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
+    /// The value of a key. It borrows this handle; see [`get_owned`](ReadTable::get_owned).
+    ///
+    /// # Errors
+    /// `Corrupt` if a page on the way, or the value, is damaged. A key over the limit is simply not there.
+    #[inline]
+    pub fn get<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
+        let key = K::encode(&key)?;
+        match tree::get(self.pages(), &self.root, &key) {
+            Ok(Some(bytes)) => decode_value::<V>(bytes).map(Some).map_err(|e| self.locate(e)),
+            Ok(None) => Ok(None),
+            Err(e) => Err(self.locate(e)),
+        }
+    }
+
+    /// The value of a key, holding the transaction alive: it may outlive this handle and be sent to other threads.
+    ///
+    /// # Errors
+    /// As [`get`](ReadTable::get).
+    pub fn get_owned<'k>(&self, key: K::Item<'k>) -> Result<Option<OwnedValue<K, V>>> {
+        let bytes = K::encode(&key)?.to_vec();
+        // Looked up once here, so that getting it later cannot find it missing.
+        Ok(self.get(key)?.is_some().then(|| OwnedValue { table: self.clone(), key: bytes }))
+    }
+
+    /// Whether a key is there.
+    ///
+    /// # Errors
+    /// `Corrupt` if a page on the way is damaged.
+    pub fn contains_key<'k>(&self, key: K::Item<'k>) -> Result<bool> {
+        let key = K::encode(&key)?;
+        let found = tree::get(self.pages(), &self.root, &key).map_err(|e| self.locate(e))?;
+        Ok(found.is_some())
+    }
+
+    /// The entries of a range of keys, in order.
+    ///
+    /// # Errors
+    /// `Usage` for a bound that the codec cannot represent; damage is reported by the iterator.
+    pub fn range<'k>(&self, range: impl RangeBounds<K::Item<'k>>) -> Result<Range<'_, K, V>> {
+        Ok(Range::of_snapshot(self.byte_range(&ByteBounds::of::<K>(&range)?)))
+    }
+
+    /// The entries of a range of keys, as items that own what they are.
+    ///
+    /// # Errors
+    /// As [`range`](ReadTable::range).
+    pub fn range_owned<'k>(&self, range: impl RangeBounds<K::Item<'k>>) -> Result<RangeOwned<K, V>> {
+        Ok(RangeOwned::new(self.clone(), ByteBounds::of::<K>(&range)?))
+    }
+
+    /// All entries, in order. Damage is reported by the iterator.
+    pub fn iter(&self) -> Range<'_, K, V> {
+        Range::of_snapshot(self.byte_range(&ByteBounds::ALL))
+    }
+
+    /// The entries whose keys begin alike; see [`PrefixCodec`] for what a prefix is.
+    ///
+    /// # Errors
+    /// As [`range`](ReadTable::range).
+    pub fn prefix<'k>(&self, prefix: K::Prefix<'k>) -> Result<Range<'_, K, V>>
+    where
+        K: PrefixCodec,
+    {
+        let bounds = ByteBounds::prefix(&K::encode_prefix(&prefix)?);
+        Ok(Range::of_snapshot(self.byte_range(&bounds)))
+    }
+
+    /// The entry with the least key.
+    ///
+    /// # Errors
+    /// As [`get`](ReadTable::get).
+    pub fn first(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
+        self.typed(tree::first(self.pages(), &self.root))
+    }
+
+    /// The entry with the greatest key.
+    ///
+    /// # Errors
+    /// As [`get`](ReadTable::get).
+    pub fn last(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
+        self.typed(tree::last(self.pages(), &self.root))
+    }
+
+    /// Number of entries; stored with the table, so this costs nothing.
+    pub fn len(&self) -> u64 {
+        self.root.entries
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.root.entries == 0
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The transaction that this handle holds.
+    pub fn txn(&self) -> &ReadTxn {
+        &self.txn
+    }
+
+    #[inline]
+    fn pages(&self) -> &SnapshotPages {
+        self.txn.pages()
+    }
+
+    pub(crate) fn byte_range(&self, bounds: &ByteBounds) -> tree::Range<'_, SnapshotPages> {
+        tree::Range::new(self.pages(), self.root, bounds.low(), bounds.high())
+    }
+
+    fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {
+        let typed = |(key, value)| Ok((decode_key::<K>(key)?, decode_value::<V>(value)?));
+        entry.and_then(|entry| entry.map(typed).transpose()).map_err(|e| self.locate(e))
+    }
+
+    /// Says in which file and table an error happened.
+    #[cold]
+    pub(crate) fn locate(&self, e: Error) -> Error {
+        self.txn.locate(e).with_table(&self.name)
+    }
+}
+
+impl<K, V> Clone for ReadTable<K, V> {
+    fn clone(&self) -> ReadTable<K, V> {
+        ReadTable { txn: self.txn.clone(), root: self.root, name: self.name.clone(), types: PhantomData }
+    }
+}
+
+impl<K, V> std::fmt::Debug for ReadTable<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadTable").field("name", &self.name).field("entries", &self.root.entries).finish()
+    }
+}
+
+/// A value that holds its transaction alive, from [`get_owned`](ReadTable::get_owned).
+pub struct OwnedValue<K, V> {
+    table: ReadTable<K, V>,
+    key: Vec<u8>,
+}
+
+impl<K: KeyCodec, V: Codec> OwnedValue<K, V> {
+    /// The value; it borrows this.
+    ///
+    /// # Errors
+    /// `Corrupt` if the file was damaged meanwhile.
+    pub fn get(&self) -> Result<V::Item<'_>> {
+        let found = tree::get(self.table.pages(), &self.table.root, &self.key).map_err(|e| self.table.locate(e))?;
+        let bytes =
+            found.ok_or_else(|| self.table.locate(Error::corrupt(self.table.root.ptr.id, "a value is gone")))?;
+        decode_value::<V>(bytes).map_err(|e| self.table.locate(e))
+    }
+}
+
+impl<K, V> std::fmt::Debug for OwnedValue<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OwnedValue").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,216 @@
+//! Table handles of write transactions.
+//!
+//! Floor: table. A handle borrows its transaction mutably; what it returns borrows the handle, so nothing that was
+//! read can be changed while it is looked at.
+//!
+//! Failure: [`Error::TooLarge`](crate::Error::TooLarge) and usage errors change nothing; after any other error the
+//! transaction has to be aborted, and says so.
+
+use std::marker::PhantomData;
+use std::ops::RangeBounds;
+
+use crate::error::{Error, Result};
+use crate::page::meta::TreeRoot;
+use crate::pager::txn_pages::TxnPages;
+use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
+use crate::table::range::ByteBounds;
+use crate::table::{decode_key, decode_value, Range, Table, TableInfo};
+use crate::tree;
+use crate::txn::write::WriteTxn;
+
+impl WriteTxn {
+    /// A handle to a table, which is made if it does not exist.
+    ///
+    /// # Errors
+    /// `Usage` if the table was made with other codecs, `TooLarge` for its name, `Corrupt` if the catalog cannot be read.
+    pub fn table<K: KeyCodec, V: Codec>(&mut self, table: Table<K, V>) -> Result<TableMut<'_, K, V>> {
+        let at = self.open_table(table.name(), Some((&K::name(), &V::name())))?;
+        Ok(TableMut { txn: self, at, types: PhantomData })
+    }
+
+    /// A handle to any table as bytes, whatever its codecs; for tools. A table that does not exist is made with the
+    /// codecs of `&[u8]`.
+    ///
+    /// # Errors
+    /// `TooLarge` for its name, `Corrupt` if the catalog cannot be read.
+    pub fn bytes_table(&mut self, name: &str) -> Result<TableMut<'_, &'static [u8], &'static [u8]>> {
+        let at = self.open_table(name, None)?;
+        Ok(TableMut { txn: self, at, types: PhantomData })
+    }
+
+    /// All tables, in the order of their names, as this transaction sees them.
+    ///
+    /// # Errors
+    /// `Corrupt` if the catalog cannot be read.
+    pub fn tables(&mut self) -> Result<Vec<TableInfo>> {
+        Ok(self.table_records()?.into_iter().map(|(name, record)| TableInfo::of(name, record)).collect())
+    }
+}
+
+/// A table inside a write transaction.
+///
+/// ```
+/// # use mapleaf::{Db, Table};
+/// # let db = Db::in_memory()?;
+/// const AGES: Table<&str, u32> = Table::new("ages");
+///
+/// let mut txn = db.begin_write()?;
+/// let mut ages = txn.table(AGES)?;
+/// assert_eq!(ages.insert("ada", 36)?, None);
+/// assert_eq!(ages.insert("ada", 37)?, Some(36));
+/// assert_eq!(ages.remove("ada")?, Some(37));
+/// assert!(ages.is_empty());
+/// txn.commit()?;
+/// # Ok::<(), mapleaf::Error>(())
+/// ```
+pub struct TableMut<'t, K, V> {
+    txn: &'t mut WriteTxn,
+    at: usize,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
+    /// Stores an entry and returns the value that was there.
+    ///
+    /// # Errors
+    /// `TooLarge` for a key over a quarter page less 24 bytes (1,000 bytes with pages of 4 KiB) or a value over 2^40
+    /// bytes, `Usage` for an item that the codec cannot represent: nothing was changed. `DiskFull`, `Io`, `Corrupt`: abort
+    /// the transaction.
+    pub fn insert<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<Option<V::Owned>> {
+        let (key, value) = (K::encode(&key)?, V::encode(&value)?);
+        let mut old = Vec::new();
+        let existed = self.txn.put(self.at, &key, &value, Some(&mut old))?;
+        self.owned_value(existed, &old)
+    }
+
+    /// Removes an entry and returns its value.
+    ///
+    /// # Errors
+    /// `DiskFull`, `Io`, `Corrupt`: abort the transaction.
+    pub fn remove<'k>(&mut self, key: K::Item<'k>) -> Result<Option<V::Owned>> {
+        let key = K::encode(&key)?;
+        let mut old = Vec::new();
+        let existed = self.txn.delete(self.at, &key, Some(&mut old))?;
+        self.owned_value(existed, &old)
+    }
+
+    /// Stores an entry whose key is greater than all others: the fastest way to load sorted entries, and the one that
+    /// leaves pages full.
+    ///
+    /// # Errors
+    /// `Usage` if the key is not the greatest, `TooLarge` as [`insert`](TableMut::insert): nothing was changed. `DiskFull`,
+    /// `Io`, `Corrupt`: abort the transaction.
+    pub fn append<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<()> {
+        let (key, value) = (K::encode(&key)?, V::encode(&value)?);
+        self.txn.append(self.at, &key, &value)
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// `Corrupt` if a page on the way, or the value, is damaged.
+    pub fn get<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
+        let key = K::encode(&key)?;
+        let found = tree::get(self.pages(), self.root(), &key);
+        found.and_then(|found| found.map(decode_value::<V>).transpose()).map_err(|e| self.locate(e))
+    }
+
+    /// Whether a key is there.
+    ///
+    /// # Errors
+    /// `Corrupt` if a page on the way is damaged.
+    pub fn contains_key<'k>(&self, key: K::Item<'k>) -> Result<bool> {
+        let key = K::encode(&key)?;
+        Ok(tree::get(self.pages(), self.root(), &key).map_err(|e| self.locate(e))?.is_some())
+    }
+
+    /// The entries of a range of keys, in order.
+    ///
+    /// # Errors
+    /// `Usage` for a bound that the codec cannot represent; damage is reported by the iterator.
+    pub fn range<'k>(&self, range: impl RangeBounds<K::Item<'k>>) -> Result<Range<'_, K, V>> {
+        Ok(self.byte_range(&ByteBounds::of::<K>(&range)?))
+    }
+
+    /// All entries, in order. Damage is reported by the iterator.
+    pub fn iter(&self) -> Range<'_, K, V> {
+        self.byte_range(&ByteBounds::ALL)
+    }
+
+    /// The entries whose keys begin alike; see [`PrefixCodec`] for what a prefix is.
+    ///
+    /// # Errors
+    /// As [`range`](TableMut::range).
+    pub fn prefix<'k>(&self, prefix: K::Prefix<'k>) -> Result<Range<'_, K, V>>
+    where
+        K: PrefixCodec,
+    {
+        Ok(self.byte_range(&ByteBounds::prefix(&K::encode_prefix(&prefix)?)))
+    }
+
+    /// The entry with the least key.
+    ///
+    /// # Errors
+    /// As [`get`](TableMut::get).
+    pub fn first(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
+        self.typed(tree::first(self.pages(), self.root()))
+    }
+
+    /// The entry with the greatest key.
+    ///
+    /// # Errors
+    /// As [`get`](TableMut::get).
+    pub fn last(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
+        self.typed(tree::last(self.pages(), self.root()))
+    }
+
+    /// Number of entries; kept with the table, so this costs nothing.
+    pub fn len(&self) -> u64 {
+        self.root().entries
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> &str {
+        self.txn.table_name(self.at)
+    }
+
+    fn pages(&self) -> &TxnPages {
+        self.txn.pages()
+    }
+
+    fn root(&self) -> &TreeRoot {
+        self.txn.root(self.at)
+    }
+
+    fn byte_range(&self, bounds: &ByteBounds) -> Range<'_, K, V> {
+        Range::of_txn(tree::Range::new(self.pages(), *self.root(), bounds.low(), bounds.high()))
+    }
+
+    fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {
+        let typed = |(key, value)| Ok((decode_key::<K>(key)?, decode_value::<V>(value)?));
+        entry.and_then(|entry| entry.map(typed).transpose()).map_err(|e| self.locate(e))
+    }
+
+    fn owned_value(&self, existed: bool, bytes: &[u8]) -> Result<Option<V::Owned>> {
+        if !existed {
+            return Ok(None);
+        }
+        decode_value::<V>(bytes).map(|value| Some(V::to_owned(value))).map_err(|e| self.locate(e))
+    }
+
+    #[cold]
+    fn locate(&self, e: Error) -> Error {
+        e.with_path(self.txn.env().path()).with_table(self.name())
+    }
+}
+
+impl<K, V> std::fmt::Debug for TableMut<'_, K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableMut").field("name", &self.txn.table_name(self.at)).finish()
+    }
+}

@@ -1,0 +1,186 @@
+//! The environment: one open database file in this process, shared by every handle and transaction.
+//!
+//! Floor: txn. Holds the mapping, the live records, the reader slots, the writer with its canvas, and the file lock.
+//! Dropped when the last handle and the last transaction are gone: then the file is cut back to the pages in use and
+//! the lock is released.
+//!
+//! Invariants:
+//!   N1  the writer (canvas and free space) is inside `writer` exactly while no write transaction runs.
+//!   N2  once poisoned, nothing is committed or acknowledged (rule R9).
+//!
+//! Failure: [`Error::Poisoned`] after a failed flush, until every handle is closed.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::ids::TxnId;
+use crate::mapping::Mapping;
+use crate::page::meta::Meta;
+use crate::pager::free_space::LiveStates;
+use crate::pager::snapshot_pages::SnapshotPages;
+use crate::pager::txn_pages::TxnPages;
+use crate::txn::free_tree::FreeCache;
+use crate::txn::live::Live;
+use crate::txn::open::FileLock;
+use crate::txn::readers::Readers;
+use crate::txn::state::State;
+use crate::txn::writer_lock::WriterLock;
+
+/// What a write transaction borrows from the environment while it runs.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) pages: TxnPages,
+    pub(crate) cache: FreeCache,
+    /// The tip that pages' free space and `cache` belong to.
+    pub(crate) based_on: TxnId,
+}
+
+impl Writer {
+    /// Forgets what is known of the free space; it is read again from the tip.
+    pub(crate) fn forget(&mut self) {
+        self.pages.free = Default::default();
+        self.cache = FreeCache::default();
+        self.based_on = TxnId::default();
+    }
+}
+
+/// One open database.
+#[derive(Debug)]
+pub(crate) struct Env {
+    pub(crate) path: Arc<PathBuf>,
+    pub(crate) page_size: usize,
+    pub(crate) uuid: [u8; 16],
+    pub(crate) required_features: u64,
+    pub(crate) optional_features: u64,
+    pub(crate) read_only: bool,
+    pub(crate) mapping: Arc<Mapping>,
+    pub(crate) live: Live,
+    pub(crate) readers: Readers,
+    pub(crate) writer_lock: WriterLock,
+    writer: Mutex<Option<Box<Writer>>>,
+    pub(crate) checkpoint_lock: Mutex<()>,
+    poison: OnceLock<String>,
+    /// Kept for its lock; `None` in memory.
+    pub(crate) lock: Option<FileLock>,
+}
+
+/// What [`Env::new`] needs.
+pub(crate) struct EnvParts {
+    pub(crate) path: PathBuf,
+    pub(crate) meta: Meta,
+    pub(crate) slot: usize,
+    pub(crate) read_only: bool,
+    pub(crate) mapping: Mapping,
+    pub(crate) lock: Option<FileLock>,
+}
+
+impl Env {
+    pub(crate) fn new(parts: EnvParts) -> Env {
+        let page_size = parts.meta.page_size as usize;
+        let path = Arc::new(parts.path);
+        let mapping = Arc::new(parts.mapping);
+        let writer = mapping.canvas().filter(|_| !parts.read_only).map(|canvas| {
+            let pages = TxnPages::new(Arc::clone(&mapping), canvas, Arc::clone(&path), page_size, Default::default());
+            Box::new(Writer { pages, cache: FreeCache::default(), based_on: TxnId::default() })
+        });
+        Env {
+            path,
+            page_size,
+            uuid: parts.meta.uuid,
+            required_features: parts.meta.required,
+            optional_features: parts.meta.optional,
+            read_only: parts.read_only,
+            mapping,
+            live: Live::new(State::from_meta(&parts.meta), parts.slot),
+            readers: Readers::new(),
+            writer_lock: WriterLock::default(),
+            writer: Mutex::new(writer),
+            checkpoint_lock: Mutex::new(()),
+            poison: OnceLock::new(),
+            lock: parts.lock,
+        }
+    }
+
+    /// The meta that describes a state of this database.
+    pub(crate) fn meta_of(&self, state: &State) -> Meta {
+        Meta {
+            page_size: self.page_size as u32,
+            required: self.required_features,
+            optional: self.optional_features,
+            uuid: self.uuid,
+            txn: state.txn,
+            page_count: state.page_count,
+            catalog: state.catalog,
+            free_space: state.free_space,
+            spill: state.free_list,
+            next_tree: state.next_tree,
+            log: state.log,
+        }
+    }
+
+    /// Takes the writer; the caller holds the writer lock.
+    pub(crate) fn take_writer(&self) -> Option<Box<Writer>> {
+        self.writer_slot().take()
+    }
+
+    /// Gives the writer back, before the writer lock is released.
+    pub(crate) fn return_writer(&self, writer: Box<Writer>) {
+        *self.writer_slot() = Some(writer);
+    }
+
+    fn writer_slot(&self) -> MutexGuard<'_, Option<Box<Writer>>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the checkpoint lock.
+    pub(crate) fn lock_checkpoint(&self) -> MutexGuard<'_, ()> {
+        self.checkpoint_lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes further commits impossible (R9). The first cause stays.
+    pub(crate) fn set_poison(&self, cause: String) {
+        let _first = self.poison.set(cause);
+    }
+
+    /// An error if a flush has failed.
+    #[inline]
+    pub(crate) fn check_poison(&self) -> Result<()> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(cause) => Err(Error::Poisoned { path: self.path.to_path_buf(), cause: cause.clone() }),
+        }
+    }
+
+    /// The states that must stay whole, for a writer that is about to reuse pages (protocol: Reclaim).
+    pub(crate) fn live_states(&self) -> LiveStates {
+        let published = self.live.published_txn();
+        let mut states = self.readers.snapshots();
+        states.push(self.live.durable().txn);
+        states.extend(self.live.in_doubt());
+        LiveStates::new(states, published)
+    }
+
+    /// Pages of a state, through the current view.
+    pub(crate) fn pages_of(&self, state: &State) -> SnapshotPages {
+        SnapshotPages::new(self.mapping.view(), self.page_size, state.page_count)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Env {
+    fn drop(&mut self) {
+        let cut = !self.read_only && self.lock.is_some() && self.poison.get().is_none();
+        if cut {
+            // Space beyond the pages in use goes back to the file system. Failing leaves a longer file, nothing worse.
+            let len = self.live.tip().page_count * self.page_size as u64;
+            let _longer = self.mapping.shrink(len);
+        }
+        if let Some(lock) = self.lock.take() {
+            lock.release();
+        }
+    }
+}

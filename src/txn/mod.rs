@@ -1,0 +1,27 @@
+//! Transactions: snapshots, the writer, commit, checkpoint and recovery.
+//!
+//! Floor: txn. The only floor that knows time and other actors: which states are alive, who may write, what is durable.
+//!
+//! ```text
+//! open         files, locks, the newest valid meta, creation
+//! env          one open database, shared by all handles
+//! state        what a commit leaves
+//! live         the records between readers and the writer
+//! readers      reader slots
+//! snapshot     read transactions
+//! writer_lock  one writer at a time, in order
+//! write        write transactions
+//! free_tree    the persistent free space
+//! checkpoint   two flushes, and what their failure means
+//! ```
+
+pub(crate) mod checkpoint;
+pub(crate) mod env;
+pub(crate) mod free_tree;
+pub(crate) mod live;
+pub(crate) mod open;
+pub(crate) mod readers;
+pub(crate) mod snapshot;
+pub(crate) mod state;
+pub(crate) mod write;
+pub(crate) mod writer_lock;

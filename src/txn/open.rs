@@ -1,0 +1,318 @@
+//! Opening and creating databases: which file, which lock, which state.
+//!
+//! Floor: txn. The same file opened twice in one process is the same environment (found by device and inode), because
+//! two mappings with two writers would destroy it. Among processes a byte-range lock on the data file decides: one
+//! writer alone, or any number of read-only opens. Recovery after any crash is to take the newest valid meta: it was
+//! written only when everything it reaches was durable (rule R7).
+//!
+//! Invariants:
+//!   O1  a file that is refused is not changed, not even by a byte.
+//!   O2  a new file appears under its name only when it is complete and durable (rule R11).
+//!   O3  an environment leaves the registry after its lock was released.
+//!
+//! Failure: every refusal names the file and the remedy; see the variants of [`Error`].
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::ids::{TreeId, TxnId};
+use crate::limits;
+use crate::mapping::file::{self, Created};
+use crate::mapping::locks::{self, LockKind};
+use crate::mapping::{MapOptions, Mapping};
+use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, TreeRoot};
+use crate::txn::env::{Env, EnvParts};
+
+/// How to open; what [`Options`](crate::Options) collects.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenSpec {
+    /// Page size of a new database, in bytes.
+    pub(crate) page_size: usize,
+    pub(crate) read_only: bool,
+    /// Make the file if there is none.
+    pub(crate) create: bool,
+    /// Take an existing file of zero bytes for a new database.
+    pub(crate) init_empty: bool,
+    pub(crate) window_bytes: Option<u64>,
+}
+
+/// Device and inode of an open database.
+type FileId = (u64, u64);
+
+/// Databases that are open in this process.
+static REGISTRY: Mutex<Option<HashMap<FileId, Weak<Env>>>> = Mutex::new(None);
+
+fn registry() -> MutexGuard<'static, Option<HashMap<FileId, Weak<Env>>>> {
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The lock on an open database, and its place in the registry.
+#[derive(Debug)]
+pub(crate) struct FileLock {
+    file: File,
+    id: FileId,
+}
+
+impl FileLock {
+    /// Unlocks, then leaves the registry (O3).
+    pub(crate) fn release(self) {
+        let mut registry = registry();
+        drop(self.file);
+        if let Some(open) = registry.as_mut() {
+            open.remove(&self.id);
+        }
+    }
+}
+
+/// Opens the database at a path, or makes it.
+pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
+    if !limits::page_size_ok(spec.page_size) {
+        return Err(Error::usage(format!(
+            "a page size of {} bytes is not possible; choose 4096, 8192, 16384 or 32768",
+            spec.page_size
+        )));
+    }
+    loop {
+        let file = match file::open(path, !spec.read_only) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && spec.create && !spec.read_only => {
+                create(path, spec)?;
+                continue;
+            }
+            opened => opened.map_err(|e| open_error(path, e))?,
+        };
+        check_type(path, &file)?;
+        let id = file_id(path, &file)?;
+        let mut registry = registry();
+        match registry.get_or_insert_default().get(&id).map(Weak::upgrade) {
+            Some(Some(env)) => return share(env, spec),
+            Some(None) => {
+                // The last handle is closing it just now.
+                drop(registry);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            None => {
+                let env = Arc::new(open_file(path, file, id, spec)?);
+                registry.get_or_insert_default().insert(id, Arc::downgrade(&env));
+                return Ok(env);
+            }
+        }
+    }
+}
+
+/// A database in memory, which behaves like one in a file and is gone at the end.
+pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
+    let path = PathBuf::from("(memory)");
+    let io = |op| {
+        let path = path.clone();
+        move |e| Error::io(op, &path, e)
+    };
+    let options = MapOptions { page_size: spec.page_size, window_bytes: spec.window_bytes };
+    let mapping = Mapping::anonymous(options).map_err(io("mapping memory"))?;
+    let first = first_meta(spec.page_size, &path)?;
+    if let Some(mut canvas) = mapping.canvas() {
+        mapping.grow(&mut canvas, 2 * spec.page_size as u64).map_err(io("growing memory"))?;
+    }
+    let mut page = vec![0; spec.page_size];
+    first.encode_slot(&mut page);
+    mapping.store_meta(0, &page);
+    Ok(Arc::new(Env::new(EnvParts { path, meta: first, slot: 0, read_only: false, mapping, lock: None })))
+}
+
+/// Another handle to a database that this process has open.
+fn share(env: Arc<Env>, spec: &OpenSpec) -> Result<Arc<Env>> {
+    if env.read_only && !spec.read_only {
+        return Err(Error::Locked {
+            path: env.path().to_path_buf(),
+            by: "this process has it open read-only; close that handle, or open read-only here too".into(),
+        });
+    }
+    env.check_poison()?;
+    Ok(env)
+}
+
+fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env> {
+    let lock = lock_file(path, id, spec)?;
+    let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
+    if len == 0 {
+        if !spec.init_empty || spec.read_only {
+            return Err(Error::EmptyFile { path: path.to_path_buf() });
+        }
+        initialise(path, &file, spec)?;
+    }
+    let (meta, slot) = newest_meta(path, &file)?;
+    let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
+    let needed = meta.page_count.saturating_mul(u64::from(meta.page_size));
+    if needed > len {
+        return Err(Error::Truncated { path: path.to_path_buf(), needed, found: len });
+    }
+    let options = MapOptions { page_size: meta.page_size as usize, window_bytes: spec.window_bytes };
+    let mapping =
+        Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
+    Ok(Env::new(EnvParts {
+        path: path.to_path_buf(),
+        meta,
+        slot,
+        read_only: spec.read_only,
+        mapping,
+        lock: Some(lock),
+    }))
+}
+
+/// Takes the lock that keeps other processes out: exclusive to write, shared to read.
+fn lock_file(path: &Path, id: FileId, spec: &OpenSpec) -> Result<FileLock> {
+    // A description of its own, from which nothing is ever mapped (P1).
+    let file = file::open(path, !spec.read_only).map_err(|e| open_error(path, e))?;
+    if file_id(path, &file)? != id {
+        return Err(Error::Busy { path: path.to_path_buf(), why: "the file was replaced while it was opened".into() });
+    }
+    let kind = if spec.read_only { LockKind::Shared } else { LockKind::Exclusive };
+    match locks::try_lock(&file, locks::WRITER, 1, kind) {
+        Ok(true) => Ok(FileLock { file, id }),
+        Ok(false) => {
+            let by = match spec.read_only {
+                true => "another process has it open for writing; wait until it has closed it",
+                false => "another process has it open; wait until it has closed it, or open read-only if it reads only",
+            };
+            Err(Error::Locked { path: path.to_path_buf(), by: by.into() })
+        }
+        Err(e) => Err(Error::io("locking", path, e)),
+    }
+}
+
+/// The newest valid meta and its slot.
+fn newest_meta(path: &Path, file: &File) -> Result<(Meta, usize)> {
+    let probe = meta::probe(|offset, len| {
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
+    });
+    let slots = [probe.slots[0].meta(), probe.slots[1].meta()];
+    for slot in &slots {
+        if let Err(e @ (MetaError::Version(_) | MetaError::RequiredFeature(_))) = slot {
+            return Err(meta_error(path, *e));
+        }
+    }
+    match slots {
+        [Ok(a), Ok(b)] if b.txn > a.txn => Ok((b, 1)),
+        [Ok(a), _] => Ok((a, 0)),
+        [_, Ok(b)] => Ok((b, 1)),
+        [Err(a), Err(b)] => Err(no_meta(path, &probe, a, b)),
+    }
+}
+
+/// Why there is no usable meta at all: something else than a database, or a damaged one.
+fn no_meta(path: &Path, probe: &Probe, a: MetaError, b: MetaError) -> Error {
+    match (a, b) {
+        (MetaError::NoMagic, MetaError::NoMagic) if probe.page_size.is_none() => {
+            Error::NotADatabase { path: path.to_path_buf(), reason: "it does not begin as one".into() }
+        }
+        (MetaError::NoMagic, e) | (e, _) => meta_error(path, e),
+    }
+}
+
+fn meta_error(path: &Path, e: MetaError) -> Error {
+    let path = path.to_path_buf();
+    let damaged = |what: String| Error::Corrupt { path: Some(path.clone()), page: None, table: None, what };
+    match e {
+        MetaError::Version(version) => Error::NewerVersion {
+            path,
+            found: format!("format version {version}"),
+            supported: format!("version {}", meta::VERSION),
+        },
+        MetaError::RequiredFeature(bits) => Error::NewerVersion {
+            path,
+            found: format!("required features {bits:#x}"),
+            supported: format!("features {:#x}", meta::KNOWN_REQUIRED),
+        },
+        MetaError::Field(field) => damaged(format!("no meta slot is usable: the {field} has an impossible value")),
+        MetaError::Checksum | MetaError::NoMagic => damaged("both meta slots are damaged".into()),
+    }
+}
+
+/// Makes a new database file (O2). If somebody else was first, theirs stands.
+fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
+    let first = first_meta(spec.page_size, path)?;
+    let created = file::create_atomic(path, spec.page_size, |out| {
+        let mut page = vec![0; spec.page_size];
+        for (slot, txn) in [(0u64, first.txn), (1, first.txn.next())] {
+            Meta { txn, ..first }.encode_slot(&mut page);
+            out.write_at(slot * spec.page_size as u64, &page)?;
+        }
+        Ok(())
+    });
+    match created {
+        Ok(Created::New | Created::Existed) => Ok(()),
+        Err(e) => Err(Error::io("creating the file", path, e)),
+    }
+}
+
+/// Makes a database of an existing empty file. The second slot first: a cut in between leaves a whole meta or none.
+fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
+    let first = first_meta(spec.page_size, path)?;
+    let mut page = vec![0; spec.page_size];
+    let mut write = |slot: u64, txn: TxnId| {
+        Meta { txn, ..first }.encode_slot(&mut page);
+        file.write_all_at(&page, slot * spec.page_size as u64)
+    };
+    write(0, first.txn)
+        .and_then(|()| write(1, first.txn.next()))
+        .and_then(|()| file.sync_all())
+        .map_err(|e| Error::io("initialising the file", path, e))
+}
+
+/// The state of an empty database.
+fn first_meta(page_size: usize, path: &Path) -> Result<Meta> {
+    Ok(Meta {
+        page_size: page_size as u32,
+        required: 0,
+        optional: 0,
+        uuid: random_uuid().map_err(|e| Error::io("reading /dev/urandom for", path, e))?,
+        txn: TxnId(1),
+        page_count: 2,
+        catalog: TreeRoot::empty(TreeId::CATALOG),
+        free_space: TreeRoot::empty(TreeId::FREE_SPACE),
+        spill: RunPtr::default(),
+        next_tree: TreeId::FIRST_TABLE,
+        log: LogDescriptor::default(),
+    })
+}
+
+/// A random uuid (version 4, RFC 9562).
+fn random_uuid() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Ok(bytes)
+}
+
+fn open_error(path: &Path, e: io::Error) -> Error {
+    if e.kind() == io::ErrorKind::IsADirectory {
+        return not_a_file(path, "a directory");
+    }
+    Error::io("opening", path, e)
+}
+
+fn not_a_file(path: &Path, kind: &str) -> Error {
+    Error::NotADatabase { path: path.to_path_buf(), reason: format!("it is {kind}, not a file") }
+}
+
+fn check_type(path: &Path, file: &File) -> Result<()> {
+    let kind = file.metadata().map_err(|e| Error::io("looking at", path, e))?.file_type();
+    match kind {
+        kind if kind.is_file() => Ok(()),
+        kind if kind.is_dir() => Err(not_a_file(path, "a directory")),
+        kind if kind.is_block_device() || kind.is_char_device() => Err(not_a_file(path, "a device")),
+        _ => Err(not_a_file(path, "something special")),
+    }
+}
+
+fn file_id(path: &Path, file: &File) -> Result<FileId> {
+    let metadata = file.metadata().map_err(|e| Error::io("looking at", path, e))?;
+    Ok((metadata.dev(), metadata.ino()))
+}

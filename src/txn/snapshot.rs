@@ -1,0 +1,165 @@
+//! Read transactions: one state of the database, held until the last clone is gone.
+//!
+//! Floor: txn. Beginning takes a reader slot, shows the published txn in it, and looks again whether that is still the
+//! newest; no lock, no system call, and no cache line that two readers write: what a transaction counts up belongs to
+//! its slot. The slot's pin keeps the environment alive.
+//!
+//! Invariants:
+//!   T1  the slot shows a txn at or before the state that is read, from before the state was chosen.
+//!
+//! Failure: [`Error::Poisoned`], [`Error::Busy`] when every reader slot is taken.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::catalog::{self, TableRecord};
+use crate::error::{Error, Result};
+use crate::ids::TxnId;
+use crate::pager::snapshot_pages::SnapshotPages;
+use crate::tree::{self, Cursor};
+use crate::txn::env::Env;
+use crate::txn::readers::{chunk_of, ReaderSlot, CHUNKS};
+use crate::txn::state::State;
+
+/// A slot together with the environment it belongs to.
+#[derive(Debug)]
+struct Pin {
+    env: Arc<Env>,
+    slot: Arc<ReaderSlot>,
+}
+
+/// The pins of one database handle, one for each reader slot, made once.
+#[derive(Debug)]
+pub(crate) struct ReadPool {
+    env: Arc<Env>,
+    chunks: [OnceLock<Box<[Arc<Pin>]>>; CHUNKS],
+}
+
+impl ReadPool {
+    pub(crate) fn new(env: Arc<Env>) -> ReadPool {
+        ReadPool { env, chunks: std::array::from_fn(|_| OnceLock::new()) }
+    }
+
+    pub(crate) fn env(&self) -> &Arc<Env> {
+        &self.env
+    }
+
+    /// Begins to read the published state.
+    pub(crate) fn begin(&self) -> Result<ReadTxn> {
+        self.env.check_poison()?;
+        let index = self.env.readers.take().ok_or_else(|| Error::Busy {
+            path: self.env.path().to_path_buf(),
+            why: "every reader slot is taken; end read transactions that are no longer needed".into(),
+        })?;
+        let pin = self.pin(index);
+        let live = &self.env.live;
+        let state = loop {
+            let txn = live.published_txn();
+            pin.slot.show(txn);
+            let state = live.published();
+            if state.txn == txn {
+                break state;
+            }
+        };
+        let needed = state.page_count * self.env.page_size as u64;
+        let view = pin.slot.view(self.env.mapping.window_id(), needed, || self.env.mapping.view());
+        pin.slot.hold();
+        Ok(ReadTxn { pages: SnapshotPages::new(view, self.env.page_size, state.page_count), state, pin })
+    }
+
+    fn pin(&self, index: usize) -> Arc<Pin> {
+        let (number, at) = chunk_of(index);
+        let pins = self.chunks[number].get_or_init(|| {
+            let slots = self.env.readers.chunk(number).iter();
+            slots.map(|slot| Arc::new(Pin { env: Arc::clone(&self.env), slot: Arc::clone(slot) })).collect()
+        });
+        Arc::clone(&pins[at])
+    }
+}
+
+/// A read transaction: one unchanging state of the database.
+///
+/// `Clone`, `Send` and `Sync`, and without a lifetime: it may be kept in a struct, sent to other threads, and used by
+/// many at once. Clones share the state; pages that it reaches are kept until the last clone is gone, so a
+/// transaction that is held for long makes the file larger. Beginning one takes no lock, and no reader ever waits.
+#[derive(Debug)]
+pub struct ReadTxn {
+    // Declared before the pin: the view goes before the environment may be closed.
+    pages: SnapshotPages,
+    state: State,
+    pin: Arc<Pin>,
+}
+
+impl Clone for ReadTxn {
+    fn clone(&self) -> ReadTxn {
+        self.pin.slot.hold();
+        ReadTxn { pages: self.pages.clone(), state: self.state, pin: Arc::clone(&self.pin) }
+    }
+}
+
+impl Drop for ReadTxn {
+    fn drop(&mut self) {
+        self.pin.slot.release();
+    }
+}
+
+impl ReadTxn {
+    /// The number of the transaction whose state this is.
+    pub fn txn_id(&self) -> u64 {
+        self.state.txn.0
+    }
+
+    pub(crate) fn pages(&self) -> &SnapshotPages {
+        &self.pages
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub(crate) fn txn(&self) -> TxnId {
+        self.state.txn
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.pin.env
+    }
+
+    /// The record of a table, if there is one.
+    pub(crate) fn find_table(&self, name: &str) -> Result<Option<TableRecord>> {
+        catalog::check_name(name)?;
+        let found = tree::get(&self.pages, &self.state.catalog, name.as_bytes()).map_err(|e| self.locate(e))?;
+        let record = found.map(TableRecord::decode).transpose().map_err(|e| self.locate(e.with_table(name)))?;
+        if let Some(record) = &record {
+            record.known_flags(name)?;
+        }
+        Ok(record)
+    }
+
+    /// Names and records of all tables, in the order of names.
+    pub(crate) fn table_records(&self) -> Result<Vec<(String, TableRecord)>> {
+        table_records(&self.pages, &self.state.catalog).map_err(|e| self.locate(e))
+    }
+
+    /// Says in which file an error happened.
+    #[cold]
+    pub(crate) fn locate(&self, e: Error) -> Error {
+        e.with_path(self.pin.env.path())
+    }
+}
+
+/// Names and records of a catalog.
+pub(crate) fn table_records<P: crate::pager::PageRead>(
+    pages: &P,
+    root: &crate::page::meta::TreeRoot,
+) -> Result<Vec<(String, TableRecord)>> {
+    let mut cursor = Cursor::new(pages, *root);
+    let mut next = cursor.seek_first()?;
+    let mut tables = Vec::new();
+    while let Some((key, value)) = next {
+        let name = catalog::name_of(key)?;
+        let record = TableRecord::decode(value).map_err(|e| e.with_table(&name))?;
+        tables.push((name, record));
+        next = cursor.next()?;
+    }
+    Ok(tables)
+}

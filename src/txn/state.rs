@@ -1,0 +1,122 @@
+//! The state that a commit leaves: everything that the next transaction or a reader needs to go on from it (rule R12).
+//!
+//! Floor: txn. A [`State`] is what tip, published and durable records hold, and what a meta slot stores. It converts to
+//! and from a fixed number of words, because the live records are arrays of atomic words.
+//!
+//! Failure: none; words come from this process, metas are checked by `page::meta`.
+
+use crate::ids::{PageId, PagePtr, TreeId, TxnId};
+use crate::page::meta::{LogDescriptor, Meta, RunPtr, TreeRoot};
+
+/// Words of a state in a live record.
+pub(crate) const STATE_WORDS: usize = 18;
+
+/// A committed state of the database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct State {
+    pub(crate) txn: TxnId,
+    pub(crate) page_count: u64,
+    pub(crate) catalog: TreeRoot,
+    pub(crate) free_space: TreeRoot,
+    /// The reserve and the superseded pages of the free-space tree.
+    pub(crate) free_list: RunPtr,
+    pub(crate) next_tree: TreeId,
+    pub(crate) log: LogDescriptor,
+    /// Nothing from this transaction on may be acknowledged before a meta of it or a later one is durable (P10, P13).
+    pub(crate) floor: TxnId,
+}
+
+impl State {
+    /// The words of a live record.
+    pub(crate) fn to_words(self) -> [u64; STATE_WORDS] {
+        let mut words = [0; STATE_WORDS];
+        words[0] = self.txn.0;
+        words[1] = self.page_count;
+        words[2..5].copy_from_slice(&root_words(&self.catalog));
+        words[5..8].copy_from_slice(&root_words(&self.free_space));
+        words[8] = self.free_list.ptr.id.0;
+        words[9] = u64::from(self.free_list.ptr.crc);
+        words[10] = self.free_list.pages;
+        words[11] = u64::from(self.next_tree.0);
+        words[12] = self.log.first.0;
+        words[13] = self.log.pages;
+        words[14] = self.log.epoch;
+        words[15] = self.log.start;
+        words[16] = u64::from(self.log.chain);
+        words[17] = self.floor.0;
+        words
+    }
+
+    /// The state that [`to_words`](State::to_words) described.
+    pub(crate) fn from_words(words: &[u64; STATE_WORDS]) -> State {
+        State {
+            txn: TxnId(words[0]),
+            page_count: words[1],
+            catalog: root_of([words[2], words[3], words[4]], TreeId::CATALOG),
+            free_space: root_of([words[5], words[6], words[7]], TreeId::FREE_SPACE),
+            free_list: RunPtr { ptr: PagePtr { id: PageId(words[8]), crc: words[9] as u32 }, pages: words[10] },
+            next_tree: TreeId(words[11] as u32),
+            log: LogDescriptor {
+                first: PageId(words[12]),
+                pages: words[13],
+                epoch: words[14],
+                start: words[15],
+                chain: words[16] as u32,
+            },
+            floor: TxnId(words[17]),
+        }
+    }
+
+    /// The state that a meta describes. A durable meta is its own floor.
+    pub(crate) fn from_meta(meta: &Meta) -> State {
+        State {
+            txn: meta.txn,
+            page_count: meta.page_count,
+            catalog: meta.catalog,
+            free_space: meta.free_space,
+            free_list: meta.spill,
+            next_tree: meta.next_tree,
+            log: meta.log,
+            floor: meta.txn,
+        }
+    }
+}
+
+fn root_words(root: &TreeRoot) -> [u64; 3] {
+    [root.ptr.id.0 | u64::from(root.height) << 48, u64::from(root.ptr.crc), root.entries]
+}
+
+fn root_of(words: [u64; 3], tree: TreeId) -> TreeRoot {
+    TreeRoot {
+        ptr: PagePtr { id: PageId(words[0] & ((1 << 48) - 1)), crc: words[1] as u32 },
+        height: (words[0] >> 48) as u8,
+        entries: words[2],
+        tree,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_hold_the_whole_state() {
+        let root = |tree, n: u64| TreeRoot {
+            ptr: PagePtr { id: PageId((1 << 47) + n), crc: 0xdead_beef },
+            height: 7,
+            entries: u64::MAX - n,
+            tree,
+        };
+        let state = State {
+            txn: TxnId(11),
+            page_count: 1 << 40,
+            catalog: root(TreeId::CATALOG, 1),
+            free_space: root(TreeId::FREE_SPACE, 2),
+            free_list: RunPtr { ptr: PagePtr { id: PageId(99), crc: 5 }, pages: 3 },
+            next_tree: TreeId(77),
+            log: LogDescriptor { first: PageId(2), pages: 3, epoch: 4, start: 5, chain: 6 },
+            floor: TxnId(9),
+        };
+        assert_eq!(State::from_words(&state.to_words()), state);
+    }
+}

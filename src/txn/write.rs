@@ -1,0 +1,449 @@
+//! Write transactions: one at a time, aborted on drop, committed by checkpoint.
+//!
+//! Floor: txn. A write transaction changes copies of pages on the canvas, and a commit makes them the next state:
+//! seal the trees of changed tables, put their records into the catalog, save the free space, seal, store the tip, let
+//! the next writer go, and harden. An abort forgets the claimed pages and everything known of the free space.
+//!
+//! Invariants:
+//!   X1  nothing that a committed state reaches changes (rule R1): only pages of this transaction are claimed.
+//!   X2  a transaction in which a tree operation failed half-way cannot be committed.
+//!   X3  the tip is stored only when every page of it is sealed (R2, R12).
+//!
+//! Failure: errors of the operation; after one that may have left a tree half-changed, every call answers so.
+
+use std::sync::Arc;
+
+use crate::catalog::{self, TableRecord};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{TreeId, TxnId};
+use crate::limits;
+use crate::page::meta::TreeRoot;
+use crate::page::overflow;
+use crate::pager::free_space::LiveStates;
+use crate::pager::txn_pages::TxnPages;
+use crate::pager::PageRead;
+use crate::tree::{self, AppendHint, PutHint};
+use crate::txn::env::{Env, Writer};
+use crate::txn::snapshot;
+use crate::txn::state::State;
+
+/// A write transaction. There is one at a time; readers go on undisturbed and see nothing of it before
+/// [`commit`](WriteTxn::commit). Dropping it aborts. `Send`: it may move to another thread.
+#[derive(Debug)]
+pub struct WriteTxn {
+    env: Arc<Env>,
+    /// `None` only while the transaction ends.
+    writer: Option<Box<Writer>>,
+    tip: State,
+    live: LiveStates,
+    catalog: TreeRoot,
+    next_tree: TreeId,
+    tables: Vec<OpenTable>,
+    /// The catalog was changed directly, by a drop or a rename.
+    catalog_changed: bool,
+    broken: Option<String>,
+}
+
+/// A table that this transaction has opened.
+#[derive(Debug)]
+pub(crate) struct OpenTable {
+    name: String,
+    record: TableRecord,
+    changed: bool,
+    put_hint: PutHint,
+    append_hint: AppendHint,
+}
+
+impl WriteTxn {
+    /// Begins on the tip; the caller holds the writer lock, which this releases if it fails.
+    pub(crate) fn begin(env: Arc<Env>) -> Result<WriteTxn> {
+        match WriteTxn::try_begin(&env) {
+            Ok((writer, tip, live)) => Ok(WriteTxn {
+                env,
+                writer: Some(writer),
+                catalog: tip.catalog,
+                next_tree: tip.next_tree,
+                tip,
+                live,
+                tables: Vec::new(),
+                catalog_changed: false,
+                broken: None,
+            }),
+            Err(e) => {
+                env.writer_lock.release();
+                Err(e.with_path(env.path()))
+            }
+        }
+    }
+
+    fn try_begin(env: &Arc<Env>) -> Result<(Box<Writer>, State, LiveStates)> {
+        env.check_poison()?;
+        let tip = env.live.tip();
+        let live = env.live_states();
+        let mut writer =
+            env.take_writer().ok_or_else(|| Error::usage("the database was opened read-only; open it for writing"))?;
+        if writer.based_on != tip.txn {
+            writer.forget();
+            writer.based_on = tip.txn;
+        }
+        writer.pages.begin(tip.txn.next(), tip.page_count);
+        let begun = writer.cache.begin(&mut writer.pages, &tip, &live);
+        if let Err(e) = begun {
+            writer.forget();
+            env.return_writer(writer);
+            return Err(e);
+        }
+        Ok((writer, tip, live))
+    }
+
+    /// Makes everything that this transaction changed durable and visible, or nothing of it.
+    ///
+    /// Returns when it survives a power loss. Transactions that commit at the same time share their flushes.
+    ///
+    /// # Errors
+    /// `DiskFull` or `Io` before anything was made durable: the transaction is aborted and the database goes on.
+    /// `Poisoned`, or the error of a flush: whether this transaction survives is not known until the database is opened
+    /// again, and no later one will be acknowledged before.
+    pub fn commit(mut self) -> Result<()> {
+        self.usable()?;
+        let env = Arc::clone(&self.env);
+        match self.make_state() {
+            Ok(None) => Ok(()),
+            Ok(Some(state)) => {
+                self.finish(Some(state));
+                env.harden(state.txn)
+            }
+            Err(e) => Err(e.with_path(env.path())),
+        }
+    }
+
+    /// Ends the transaction without a trace. Dropping it does the same.
+    pub fn abort(self) {}
+
+    /// The number that this transaction's state will have.
+    pub fn txn_id(&self) -> u64 {
+        self.tip.txn.next().0
+    }
+
+    /// Seals everything and gives the next state; `None` if nothing was changed.
+    fn make_state(&mut self) -> Result<Option<State>> {
+        if !self.catalog_changed && self.tables.iter().all(|table| !table.changed) {
+            return Ok(None);
+        }
+        self.env.check_poison()?;
+        self.save_tables()?;
+        let writer = writer_of(&mut self.writer);
+        tree::seal(&mut writer.pages, &mut self.catalog)?;
+        let (free_space, free_list) = writer.cache.save(&mut writer.pages, &self.tip)?;
+        let txn = self.tip.txn.next();
+        Ok(Some(State {
+            txn,
+            page_count: writer.pages.page_count(),
+            catalog: self.catalog,
+            free_space,
+            free_list,
+            next_tree: self.next_tree,
+            log: self.tip.log,
+            floor: txn,
+        }))
+    }
+
+    fn save_tables(&mut self) -> Result<()> {
+        for at in 0..self.tables.len() {
+            if !self.tables[at].changed {
+                continue;
+            }
+            self.ensure(0)?;
+            let table = &mut self.tables[at];
+            let writer = writer_of(&mut self.writer);
+            tree::seal(&mut writer.pages, &mut table.record.root).map_err(|e| e.with_table(&table.name))?;
+            let record = table.record.encode();
+            let mut hint = PutHint::default();
+            tree::put(&mut writer.pages, &mut self.catalog, table.name.as_bytes(), &record, &mut hint, None)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the transaction: with a new tip, or as if it had not been. The next writer may go.
+    fn finish(&mut self, state: Option<State>) {
+        let Some(mut writer) = self.writer.take() else { return };
+        writer.pages.end();
+        match state {
+            Some(state) => {
+                self.env.live.store_tip(&state);
+                writer.based_on = state.txn;
+            }
+            None => writer.forget(),
+        }
+        self.env.return_writer(writer);
+        self.env.writer_lock.release();
+    }
+
+    fn usable(&self) -> Result<()> {
+        match &self.broken {
+            None => Ok(()),
+            Some(cause) => Err(Error::usage(format!(
+                "the transaction cannot go on after an earlier error ({cause}); abort it and begin another"
+            ))),
+        }
+    }
+
+    /// Remembers that a tree may be half-changed, unless the error says that nothing was done.
+    fn note<T>(&mut self, at: Option<usize>, result: Result<T>) -> Result<T> {
+        result.map_err(|e| {
+            let e = e.with_path(self.env.path());
+            let e = match at.and_then(|at| self.tables.get(at)) {
+                Some(table) => e.with_table(&table.name),
+                None => e,
+            };
+            if !matches!(e.kind(), ErrorKind::Usage | ErrorKind::TooLarge) {
+                self.broken.get_or_insert_with(|| e.to_string());
+            }
+            e
+        })
+    }
+
+    /// Sees that free pages are at hand for one operation that stores `value_bytes`.
+    #[inline]
+    fn ensure(&mut self, value_bytes: usize) -> Result<()> {
+        let writer = writer_of(&mut self.writer);
+        let page_size = writer.pages.page_size();
+        let run = match value_bytes > limits::max_inline_value_bytes(page_size) {
+            true => overflow::run_pages(page_size, value_bytes as u64),
+            false => 1,
+        };
+        writer.cache.ensure(&mut writer.pages, &self.tip, &self.live, run)
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    pub(crate) fn pages(&self) -> &TxnPages {
+        match &self.writer {
+            Some(writer) => &writer.pages,
+            None => unreachable!("a transaction that has ended is not reachable by its user"),
+        }
+    }
+
+    /// Opens a table by name. `codecs` are the names to check, or to store with a new table; without them any table is
+    /// opened, and a new one is a table of bytes.
+    pub(crate) fn open_table(&mut self, name: &str, codecs: Option<(&str, &str)>) -> Result<usize> {
+        self.usable()?;
+        if let Some(at) = self.tables.iter().position(|table| table.name == name) {
+            check_codecs(name, &self.tables[at].record, codecs)?;
+            return Ok(at);
+        }
+        let found = self.find_record(name)?;
+        let changed = found.is_none();
+        let record = match found {
+            Some(record) => {
+                check_codecs(name, &record, codecs)?;
+                record
+            }
+            None => self.new_record(codecs.unwrap_or(("bytes", "bytes")))?,
+        };
+        self.tables.push(OpenTable {
+            name: name.to_string(),
+            record,
+            changed,
+            put_hint: PutHint::default(),
+            append_hint: AppendHint::default(),
+        });
+        Ok(self.tables.len() - 1)
+    }
+
+    fn find_record(&mut self, name: &str) -> Result<Option<TableRecord>> {
+        catalog::check_name(name)?;
+        let found = tree::get(self.pages(), &self.catalog, name.as_bytes())
+            .and_then(|bytes| bytes.map(TableRecord::decode).transpose());
+        let record = self.note(None, found)?;
+        if let Some(record) = &record {
+            record.known_flags(name)?;
+        }
+        Ok(record)
+    }
+
+    fn new_record(&mut self, (key_codec, value_codec): (&str, &str)) -> Result<TableRecord> {
+        let record = TableRecord {
+            flags: 0,
+            root: TreeRoot::empty(self.next_tree),
+            key_codec: key_codec.to_string(),
+            value_codec: value_codec.to_string(),
+        };
+        let limit = limits::max_inline_value_bytes(self.env.page_size);
+        if record.encode().len() > limit {
+            return Err(Error::usage(format!("the codec names of a table must fit {limit} bytes together")));
+        }
+        let next = self.next_tree.0.checked_add(1).ok_or_else(|| Error::usage("2^32 tables were made; compact"))?;
+        self.next_tree = TreeId(next);
+        Ok(record)
+    }
+
+    pub(crate) fn root(&self, at: usize) -> &TreeRoot {
+        &self.tables[at].record.root
+    }
+
+    pub(crate) fn table_name(&self, at: usize) -> &str {
+        &self.tables[at].name
+    }
+
+    /// Stores an entry; whether there was one, whose value goes to `old`.
+    pub(crate) fn put(&mut self, at: usize, key: &[u8], value: &[u8], old: Option<&mut Vec<u8>>) -> Result<bool> {
+        self.usable()?;
+        let ensured = self.ensure(value.len());
+        self.note(None, ensured)?;
+        let table = &mut self.tables[at];
+        let pages = &mut writer_of(&mut self.writer).pages;
+        let done = tree::put(pages, &mut table.record.root, key, value, &mut table.put_hint, old);
+        table.append_hint = AppendHint::default();
+        table.changed |= !is_refusal(&done);
+        self.note(Some(at), done)
+    }
+
+    /// Removes an entry; whether there was one, whose value goes to `old`.
+    pub(crate) fn delete(&mut self, at: usize, key: &[u8], old: Option<&mut Vec<u8>>) -> Result<bool> {
+        self.usable()?;
+        let ensured = self.ensure(0);
+        self.note(None, ensured)?;
+        let table = &mut self.tables[at];
+        let pages = &mut writer_of(&mut self.writer).pages;
+        let done = tree::delete(pages, &mut table.record.root, key, old);
+        table.put_hint = PutHint::default();
+        table.append_hint = AppendHint::default();
+        table.changed |= !matches!(done, Ok(false));
+        self.note(Some(at), done)
+    }
+
+    /// Stores an entry whose key is greater than every other of the table.
+    pub(crate) fn append(&mut self, at: usize, key: &[u8], value: &[u8]) -> Result<()> {
+        self.usable()?;
+        let ensured = self.ensure(value.len());
+        self.note(None, ensured)?;
+        let table = &mut self.tables[at];
+        let pages = &mut writer_of(&mut self.writer).pages;
+        let done = tree::append(pages, &mut table.record.root, key, value, &mut table.append_hint);
+        table.put_hint = PutHint::default();
+        table.changed |= !is_refusal(&done);
+        self.note(Some(at), done)
+    }
+
+    /// Names and records of all tables as this transaction sees them.
+    pub(crate) fn table_records(&mut self) -> Result<Vec<(String, TableRecord)>> {
+        self.usable()?;
+        let listed = snapshot::table_records(self.pages(), &self.catalog);
+        let mut tables = self.note(None, listed)?;
+        for open in &self.tables {
+            match tables.binary_search_by(|(name, _)| name.as_str().cmp(&open.name)) {
+                Ok(at) => tables[at].1 = open.record.clone(),
+                Err(at) => tables.insert(at, (open.name.clone(), open.record.clone())),
+            }
+        }
+        Ok(tables)
+    }
+
+    /// Removes a table with all its entries. Whether there was one.
+    ///
+    /// # Errors
+    /// `Corrupt`, `DiskFull` or `Io`; the transaction then has to be aborted.
+    pub fn drop_table(&mut self, name: &str) -> Result<bool> {
+        self.usable()?;
+        let Some(mut root) = self.detach(name)? else { return Ok(false) };
+        let pages = &mut writer_of(&mut self.writer).pages;
+        let dropped = tree::drop_tree(pages, &mut root);
+        self.note(None, dropped)?;
+        self.catalog_changed = true;
+        Ok(true)
+    }
+
+    /// Gives a table another name.
+    ///
+    /// # Errors
+    /// `Usage` if there is no such table, or the new name is taken.
+    pub fn rename_table(&mut self, from: &str, to: &str) -> Result<()> {
+        self.usable()?;
+        catalog::check_name(to)?;
+        let taken = self.tables.iter().any(|table| table.name == to) || self.find_record(to)?.is_some();
+        if taken && from != to {
+            return Err(Error::usage(format!("there is already a table '{to}'; drop it or choose another name")));
+        }
+        let open = self.tables.iter().any(|table| table.name == from);
+        if !open && self.find_record(from)?.is_none() {
+            return Err(Error::usage(format!("there is no table '{from}'")));
+        }
+        if from == to {
+            return Ok(());
+        }
+        let at = self.open_table(from, None)?;
+        self.remove_from_catalog(from)?;
+        let table = &mut self.tables[at];
+        table.name = to.to_string();
+        table.changed = true;
+        Ok(())
+    }
+
+    /// Takes a table out of the catalog and out of the open ones; its root if there was such a table.
+    fn detach(&mut self, name: &str) -> Result<Option<TreeRoot>> {
+        let found = self.find_record(name)?;
+        let open = self.tables.iter().position(|table| table.name == name);
+        if found.is_some() {
+            self.remove_from_catalog(name)?;
+        }
+        let root = match open {
+            Some(at) => Some(self.tables.remove(at).record.root),
+            None => found.map(|record| record.root),
+        };
+        Ok(root)
+    }
+
+    fn remove_from_catalog(&mut self, name: &str) -> Result<()> {
+        let ensured = self.ensure(0);
+        self.note(None, ensured)?;
+        let pages = &mut writer_of(&mut self.writer).pages;
+        let deleted = tree::delete(pages, &mut self.catalog, name.as_bytes(), None);
+        self.catalog_changed |= self.note(None, deleted)?;
+        Ok(())
+    }
+
+    /// Pages that this transaction has written so far; for statistics and tests.
+    pub(crate) fn dirty_pages(&self) -> u64 {
+        self.pages().dirty_count()
+    }
+
+    pub(crate) fn txn(&self) -> TxnId {
+        self.tip.txn.next()
+    }
+}
+
+impl Drop for WriteTxn {
+    fn drop(&mut self) {
+        self.finish(None);
+    }
+}
+
+/// The writer of a running transaction. A free function, so that other fields stay borrowable.
+#[inline]
+fn writer_of(writer: &mut Option<Box<Writer>>) -> &mut Writer {
+    match writer {
+        Some(writer) => writer,
+        None => unreachable!("a transaction that has ended is not reachable by its user"),
+    }
+}
+
+/// Whether an operation was refused before it changed anything.
+fn is_refusal<T>(result: &Result<T>) -> bool {
+    matches!(result, Err(e) if matches!(e.kind(), ErrorKind::Usage | ErrorKind::TooLarge))
+}
+
+/// Refuses a table that was written with other codecs.
+pub(crate) fn check_codecs(name: &str, record: &TableRecord, codecs: Option<(&str, &str)>) -> Result<()> {
+    let Some((key, value)) = codecs else { return Ok(()) };
+    if record.key_codec == key && record.value_codec == value {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "table '{name}' holds <{}, {}> and was opened as <{key}, {value}>; open it with the codecs it was made with, or \
+         as bytes",
+        record.key_codec, record.value_codec
+    )))
+}

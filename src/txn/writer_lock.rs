@@ -1,0 +1,108 @@
+//! The writer lock inside a process: one writer at a time, served in the order of arrival.
+//!
+//! Floor: txn. Belongs to the database handle and not to a thread, so that a write transaction can move between threads.
+//! Whoever waits with a time limit leaves the queue without disturbing the others.
+//!
+//! Failure: none; giving up in time is an answer, not an error.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Default)]
+struct Queue {
+    held: bool,
+    waiting: VecDeque<u64>,
+    next_ticket: u64,
+}
+
+/// A fair lock whose guard is no borrow: [`acquire`](WriterLock::acquire) and [`release`](WriterLock::release).
+#[derive(Debug, Default)]
+pub(crate) struct WriterLock {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+impl WriterLock {
+    /// Waits for the lock, at most until `limit` has passed where one is given. Whether it was acquired.
+    pub(crate) fn acquire(&self, limit: Option<Duration>) -> bool {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let mut queue = self.lock();
+        if !queue.held && queue.waiting.is_empty() {
+            queue.held = true;
+            return true;
+        }
+        let ticket = queue.next_ticket;
+        queue.next_ticket += 1;
+        queue.waiting.push_back(ticket);
+        loop {
+            if !queue.held && queue.waiting.front() == Some(&ticket) {
+                queue.waiting.pop_front();
+                queue.held = true;
+                return true;
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                queue.waiting.retain(|&waiting| waiting != ticket);
+                self.changed.notify_all();
+                return false;
+            }
+            queue = match left {
+                Some(left) => self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Lets the next in line in.
+    pub(crate) fn release(&self) {
+        self.lock().held = false;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn waiting_has_a_limit_and_leaves_no_trace() {
+        let lock = WriterLock::default();
+        assert!(lock.acquire(None));
+        assert!(!lock.acquire(Some(Duration::from_millis(5))));
+        assert!(!lock.acquire(Some(Duration::ZERO)));
+        lock.release();
+        assert!(lock.acquire(Some(Duration::ZERO)));
+    }
+
+    #[test]
+    fn waiters_are_served_in_order() {
+        let lock = Arc::new(WriterLock::default());
+        let order = Arc::new(Mutex::new(Vec::new()));
+        assert!(lock.acquire(None));
+        let threads: Vec<_> = (0..4)
+            .map(|n| {
+                let (waiter, order) = (Arc::clone(&lock), Arc::clone(&order));
+                let thread = std::thread::spawn(move || {
+                    waiter.acquire(None);
+                    order.lock().expect("order").push(n);
+                    waiter.release();
+                });
+                while lock.lock().waiting.len() <= n {
+                    std::thread::yield_now();
+                }
+                thread
+            })
+            .collect();
+        lock.release();
+        for thread in threads {
+            thread.join().expect("waiter");
+        }
+        assert_eq!(*order.lock().expect("order"), [0, 1, 2, 3]);
+    }
+}

@@ -1,0 +1,138 @@
+//! The repository checks itself: floors, where `unsafe` stands, headers, lengths, words, and paths that exist.
+//!
+//! The rules are in `rules.rs`, what they know of Rust in `source.rs`. Every rule is also run on a sample that
+//! breaks it, so that a rule that cannot fail is found out.
+
+mod rules;
+mod samples;
+mod source;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// Files below these places with one of these extensions, relative to the root, sorted. What a build made is left out.
+fn files(places: &[&str], extensions: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut places: Vec<PathBuf> = places.iter().map(PathBuf::from).collect();
+    while let Some(place) = places.pop() {
+        let full = root().join(&place);
+        if full.is_file() {
+            found.push(place);
+        } else if let Ok(entries) = fs::read_dir(&full) {
+            let names = entries.map(|entry| entry.expect("a directory entry").file_name());
+            places.extend(names.filter(|name| name != "target").map(|name| place.join(name)));
+        }
+    }
+    let wanted = |path: &Path| path.extension().is_some_and(|found| extensions.iter().any(|wanted| found == *wanted));
+    let mut found: Vec<String> =
+        found.into_iter().filter(|path| wanted(path)).map(|path| path.to_string_lossy().into_owned()).collect();
+    found.sort();
+    found
+}
+
+/// Runs a rule over files and fails with everything that it finds.
+fn all_pass(files: &[String], rule: impl Fn(&str, &str) -> Vec<String>) {
+    assert!(!files.is_empty(), "no files: the rule would pass by itself");
+    none(files.iter().flat_map(|path| rule(path, &read(path))).collect());
+}
+
+fn none(findings: Vec<String>) {
+    assert!(findings.is_empty(), "{} to mend:\n{}", findings.len(), findings.join("\n"));
+}
+
+const RUST: [&str; 6] = ["src", "bin", "tests", "benches", "examples", "fuzz"];
+
+fn rust() -> Vec<String> {
+    files(&RUST, &["rs"])
+}
+
+#[test]
+fn floors_are_kept() {
+    all_pass(&files(&["src"], &["rs"]), rules::floors);
+}
+
+#[test]
+fn unsafe_stands_in_one_room() {
+    all_pass(&files(&["src", "bin", "tests", "examples"], &["rs"]), rules::unsafe_rooms);
+}
+
+#[test]
+fn every_file_has_a_header() {
+    all_pass(&rust(), rules::header);
+}
+
+#[test]
+fn text_is_ascii() {
+    all_pass(&rust(), rules::ascii);
+    let places = ["docs", "data", "fuzz", "benches", "README.md", "CHANGELOG.md", "Cargo.toml"];
+    all_pass(&files(&places, &["md", "toml", "py"]), rules::ascii);
+    none(rules::ascii(".ci/run", &read(".ci/run")));
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    all_pass(&files(&["src", "bin"], &["rs"]), rules::file_length);
+    all_pass(&files(&["src", "bin"], &["rs"]), rules::function_length);
+}
+
+#[test]
+fn no_bare_matches() {
+    all_pass(&rust(), rules::bare_matches);
+}
+
+#[test]
+fn pictures_are_fenced() {
+    all_pass(&files(&["src", "bin"], &["rs"]), rules::pictures);
+}
+
+#[test]
+fn nothing_is_unfinished() {
+    all_pass(&rust(), rules::unfinished);
+}
+
+#[test]
+fn one_word_per_concept() {
+    all_pass(&files(&["src", "bin"], &["rs"]), rules::vocabulary);
+}
+
+#[test]
+fn named_paths_exist() {
+    let exists = |path: &str| root().join(path).exists();
+    for path in ["README.md", "docs/design.md", "docs/soundness.md", "docs/format.md", ".ci/run"] {
+        none(rules::paths_exist(path, &read(path), exists));
+    }
+}
+
+/// The tour names every module.
+#[test]
+fn the_tour_is_complete() {
+    let readme = read("README.md");
+    for path in files(&["src"], &["rs"]) {
+        let Some(module) = rules::module_of(&path) else { continue };
+        let named = [format!("src/{module}/"), format!("src/{module}.rs")];
+        assert!(named.iter().any(|name| readme.contains(name)), "README.md does not name the module `{module}`");
+    }
+}
+
+#[test]
+fn the_format_is_described_as_it_is() {
+    let source = rules::constants(&read("src/page/layout.rs"));
+    assert!(!source.is_empty(), "no constants found in src/page/layout.rs");
+    none(rules::format_agrees("docs/format.md", &read("docs/format.md"), &source));
+}
+
+#[test]
+fn the_readme_shows_the_example() {
+    let example = read("examples/quickstart.rs");
+    let code = example.lines().skip_while(|line| line.starts_with("//!") || line.is_empty());
+    let code = code.collect::<Vec<_>>().join("\n");
+    assert!(read("README.md").contains(code.trim()), "README.md and examples/quickstart.rs differ");
+}

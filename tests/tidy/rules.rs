@@ -1,0 +1,290 @@
+//! The rules. Each takes a path and a text and returns what is wrong, as `path:line: what`.
+
+use std::collections::BTreeMap;
+
+use super::source::{code_only, find_token, functions, is_word, line_of, lines_without_tests, matching, words};
+
+/// The floors of the house: a module uses its own floor and lower ones.
+const FLOORS: [&[&str]; 10] = [
+    &["ids", "limits", "error"],
+    &["mapping"],
+    &["page"],
+    &["pager"],
+    &["tree"],
+    &["catalog"],
+    &["txn"],
+    &["db", "inspect"],
+    &["table"],
+    // What only tests need; nothing else may use it.
+    &["testing"],
+];
+
+const FILE_LINES_MAX: usize = 600;
+const FUNCTION_LINES_MAX: usize = 90;
+
+fn at(path: &str, line: usize, what: impl std::fmt::Display) -> String {
+    format!("{path}:{line}: {what}")
+}
+
+fn floor_of(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+/// `src/page/leaf.rs` and `src/page.rs` belong to `page`; `src/lib.rs` to none.
+pub(crate) fn module_of(path: &str) -> Option<&str> {
+    let module = path.strip_prefix("src/")?.split('/').next()?.trim_end_matches(".rs");
+    (module != "lib").then_some(module)
+}
+
+/// Floors: a file uses `crate::<module>` only of its own floor and lower ones, and by the module's name.
+pub(crate) fn floors(path: &str, text: &str) -> Vec<String> {
+    let Some(module) = module_of(path) else { return Vec::new() };
+    let Some(own) = floor_of(module) else { return vec![at(path, 1, format!("module `{module}` has no floor"))] };
+    let code = code_only(text);
+    let mut wrong = Vec::new();
+    for (line, start) in find_token(&code, "crate") {
+        for used in first_names(&code[start + "crate".len()..]) {
+            match floor_of(&used) {
+                Some(floor) if floor <= own => {}
+                Some(floor) => wrong.push(at(path, line, format!("floor {own} uses `{used}` of floor {floor}"))),
+                None => wrong.push(at(path, line, format!("`crate::{used}`: name the module that it stands in"))),
+            }
+        }
+    }
+    wrong.extend(climbing(path, &code));
+    wrong
+}
+
+/// The names right behind `crate`: one, or several in a group.
+fn first_names(after: &str) -> Vec<String> {
+    let Some(path) = after.strip_prefix("::") else { return Vec::new() };
+    if !path.starts_with('{') {
+        return vec![name_at(path)];
+    }
+    let group = &path[1..matching(path, 0).unwrap_or(path.len())];
+    let mut depth = 0;
+    let mut items = vec![String::new()];
+    for c in group.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                items.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        items.last_mut().expect("never empty").push(c);
+    }
+    items.iter().map(|item| name_at(item.trim())).filter(|name| !name.is_empty()).collect()
+}
+
+fn name_at(text: &str) -> String {
+    text.bytes().take_while(|&byte| is_word(byte)).map(char::from).collect()
+}
+
+/// `super::super` that leads out of the module would get past the floors.
+fn climbing(path: &str, code: &str) -> Vec<String> {
+    let inner = path.trim_end_matches(".rs").trim_end_matches("/mod");
+    let depth = inner.matches('/').count();
+    let climb = "super::".repeat(depth);
+    find_token(code, climb.trim_end_matches("::"))
+        .into_iter()
+        .filter(|_| depth > 0)
+        .map(|(line, _)| at(path, line, format!("`{climb}` leaves the module: write `crate::`")))
+        .filter(|_| depth > 1)
+        .collect()
+}
+
+/// The word `unsafe` stands in the mapping floor, and where SIMD would.
+pub(crate) fn unsafe_rooms(path: &str, text: &str) -> Vec<String> {
+    if path.starts_with("src/mapping/") || path == "src/page/heads.rs" {
+        return Vec::new();
+    }
+    let places = find_token(&code_only(text), "unsafe");
+    places.into_iter().map(|(line, _)| at(path, line, "`unsafe` outside src/mapping/")).collect()
+}
+
+/// Every file says what it holds.
+pub(crate) fn header(path: &str, text: &str) -> Vec<String> {
+    if text.starts_with("//!") {
+        return Vec::new();
+    }
+    vec![at(path, 1, "does not begin with a `//!` header")]
+}
+
+pub(crate) fn ascii(path: &str, text: &str) -> Vec<String> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.is_ascii());
+    lines.map(|(index, line)| at(path, index + 1, format!("not ASCII: {line}"))).collect()
+}
+
+pub(crate) fn file_length(path: &str, text: &str) -> Vec<String> {
+    let lines = lines_without_tests(text);
+    if is_test(path) || lines <= FILE_LINES_MAX {
+        return Vec::new();
+    }
+    vec![at(path, lines, format!("{lines} lines without tests, at most {FILE_LINES_MAX}"))]
+}
+
+fn is_test(path: &str) -> bool {
+    path.ends_with("/tests.rs") || path.contains("/tests/") || path.starts_with("tests/")
+}
+
+pub(crate) fn function_length(path: &str, text: &str) -> Vec<String> {
+    functions(&code_only(text))
+        .into_iter()
+        .filter(|&(_, _, lines)| lines > FUNCTION_LINES_MAX)
+        .map(|(name, line, lines)| at(path, line, format!("`{name}` has {lines} lines, at most {FUNCTION_LINES_MAX}")))
+        .collect()
+}
+
+/// `matches!(..);` as a statement asserts nothing.
+pub(crate) fn bare_matches(path: &str, text: &str) -> Vec<String> {
+    let code = code_only(text);
+    let bare = |start: usize| {
+        let before = code[..start].trim_end().bytes().last();
+        let open = code[start..].find('(').map(|length| start + length)?;
+        let after = code[matching(&code, open)? + 1..].trim_start();
+        Some(matches!(before, None | Some(b';' | b'{' | b'}')) && after.starts_with(';'))
+    };
+    find_token(&code, "matches")
+        .into_iter()
+        .filter(|&(_, start)| code[start..].starts_with("matches!") && bare(start) == Some(true))
+        .map(|(line, _)| at(path, line, "a bare `matches!` asserts nothing: use `assert!(matches!(..))`"))
+        .collect()
+}
+
+/// Macros that stand for work not done.
+pub(crate) fn unfinished(path: &str, text: &str) -> Vec<String> {
+    let code = code_only(text);
+    let mut wrong = Vec::new();
+    for name in ["todo", "unimplemented", "dbg"] {
+        let places = find_token(&code, name).into_iter();
+        let calls = places.filter(|&(_, start)| code[start + name.len()..].starts_with('!'));
+        wrong.extend(calls.map(|(line, _)| at(path, line, format!("`{name}!` is not to stay"))));
+    }
+    wrong
+}
+
+/// A picture in a comment stands in a fence that says `text`: rustdoc compiles what is only indented.
+pub(crate) fn pictures(path: &str, text: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let (mut after_blank, mut fenced) = (false, false);
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        let Some(said) = line.strip_prefix("//!").or_else(|| line.strip_prefix("///")) else {
+            (after_blank, fenced) = (true, false);
+            continue;
+        };
+        fenced ^= said.trim_start().starts_with("```");
+        if after_blank && !fenced && said.starts_with("     ") && !said.trim().is_empty() {
+            wrong.push(at(path, index + 1, "an indented block is compiled as a test: put it between ```text and ```"));
+        }
+        after_blank = said.trim().is_empty();
+    }
+    wrong
+}
+
+/// One word per concept.
+pub(crate) fn vocabulary(path: &str, text: &str) -> Vec<String> {
+    let banned = |word: &str| matches!(word, "node" | "nodes");
+    let found = words(text).into_iter().filter(|(_, word)| banned(word));
+    found.map(|(line, word)| at(path, line, format!("`{word}`: say page, branch or leaf"))).collect()
+}
+
+/// The paths that a text names, with their lines: words with a slash or a source file's extension that lead into this
+/// repository. Web addresses, absolute paths, variables and patterns are none.
+pub(crate) fn paths_named(text: &str) -> Vec<(usize, String)> {
+    let mut all = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let breaks = |c: char| !(c.is_ascii_alphanumeric() || "._-/$*:{}~".contains(c));
+        for word in line.split(breaks).map(|word| word.trim_end_matches(['.', ':', '-'])) {
+            let file = [".rs", ".md", ".toml", ".tsv", ".lock"].iter().any(|extension| word.ends_with(extension));
+            let local = !word.starts_with(['/', '.', '~', '-']) || word.starts_with(".ci/");
+            if (word.contains('/') || file) && local && !word.contains(['$', '*', ':', '{', '~']) {
+                all.push((index + 1, word.to_string()));
+            }
+        }
+    }
+    all
+}
+
+/// Named paths exist.
+pub(crate) fn paths_exist(path: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let missing = paths_named(text).into_iter().filter(|(_, named)| !exists(named));
+    missing.map(|(line, named)| at(path, line, format!("names `{named}`, which does not exist"))).collect()
+}
+
+/// The integer constants of a Rust file, with sums and products of earlier ones worked out; those of a module inside it
+/// as `module::NAME`.
+pub(crate) fn constants(text: &str) -> BTreeMap<String, u64> {
+    let mut outer = code_only(text);
+    let mut known = BTreeMap::new();
+    while let Some((module, body)) = cut_module(&mut outer) {
+        known.extend(constants(&body).into_iter().map(|(name, value)| (format!("{module}::{name}"), value)));
+    }
+    for statement in outer.split(';') {
+        let Some((_, declaration)) = statement.rsplit_once("const ") else { continue };
+        let Some((name_and_type, value)) = declaration.split_once('=') else { continue };
+        let name = name_and_type.split(':').next().unwrap_or_default().trim();
+        let is_name = name.bytes().all(|byte| is_word(byte) && !byte.is_ascii_lowercase());
+        if let (Some(value), true) = (evaluate(value, &known), is_name) {
+            known.insert(name.to_string(), value);
+        }
+    }
+    known
+}
+
+/// Takes the first module with a body out of `code`: its name and what is in it.
+fn cut_module(code: &mut String) -> Option<(String, String)> {
+    let start = find_token(code, "mod").into_iter().map(|(_, start)| start).find(|&start| {
+        let end = code[start..].find(['{', ';']).map(|length| start + length);
+        end.is_some_and(|end| code.as_bytes()[end] == b'{')
+    })?;
+    let open = start + code[start..].find('{')?;
+    let end = matching(code, open)?;
+    let found = (code[start + "mod".len()..open].trim().to_string(), code[open + 1..end].to_string());
+    code.replace_range(start..=end, "");
+    Some(found)
+}
+
+fn evaluate(expression: &str, known: &BTreeMap<String, u64>) -> Option<u64> {
+    let factor = |text: &str| {
+        let text = text.trim().replace('_', "");
+        let hexadecimal = text.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        hexadecimal.or_else(|| text.parse().ok())
+    };
+    let operand = |text: &str| factor(text).or_else(|| known.get(text.trim()).copied());
+    let product = |text: &str| text.split('*').map(operand).product::<Option<u64>>();
+    expression.split('+').map(product).sum()
+}
+
+/// Rows of the tables in the format's description that name a constant: `| offset | .. | `NAME` |`.
+pub(crate) fn documented(text: &str) -> Vec<(usize, u64, String)> {
+    let mut rows = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let cells: Vec<&str> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
+        let (Some(first), Some(last)) = (cells.first(), cells.last()) else { continue };
+        let name = last.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
+        if let (Ok(offset), Some(name), true) = (first.parse(), name, line.trim().starts_with('|')) {
+            rows.push((index + 1, offset, name.to_string()));
+        }
+    }
+    rows
+}
+
+/// The described offsets are those of the source, and none of the source's is left out.
+pub(crate) fn format_agrees(path: &str, text: &str, source: &BTreeMap<String, u64>) -> Vec<String> {
+    let rows = documented(text);
+    let mut wrong = Vec::new();
+    for (line, offset, name) in &rows {
+        match source.get(name) {
+            Some(value) if value == offset => {}
+            Some(value) => wrong.push(at(path, *line, format!("`{name}` is {offset} here and {value} in the source"))),
+            None => wrong.push(at(path, *line, format!("`{name}` is not in the source"))),
+        }
+    }
+    let left_out = source.keys().filter(|name| !rows.iter().any(|(_, _, row)| row == *name));
+    wrong.extend(left_out.map(|name| at(path, line_of(text, text.len()), format!("`{name}` is not described"))));
+    wrong
+}

@@ -1,0 +1,135 @@
+//! Samples that break a rule, and near misses that do not.
+
+use std::collections::BTreeMap;
+
+use super::rules;
+use super::source::{code_only, functions, lines_without_tests, words};
+
+/// A rule on one sample: on which lines it finds something.
+fn lines(rule: impl Fn(&str, &str) -> Vec<String>, path: &str, text: &str) -> Vec<usize> {
+    let line = |finding: &String| finding.split(':').nth(1).and_then(|number| number.parse().ok());
+    rule(path, text).iter().map(|finding| line(finding).expect("findings name a line")).collect()
+}
+
+#[test]
+fn code_only_blanks_comments_and_literals() {
+    let text =
+        "let a = \"// x\"; // b\nlet c = 'd'; let e: &'f str = r#\"g\"h\"#; /* i /* j */ k\n */ let l = '\\''; b\"m\"";
+    let code = code_only(text);
+    assert_eq!(code.len(), text.len());
+    let kept: String = code.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(kept, "let a = ; let c = ; let e: &'f str = ; let l = ; b");
+}
+
+#[test]
+fn floors() {
+    let up = "//! A page.\nuse crate::ids::PageId;\nuse crate::tree::Cursor;\n";
+    assert_eq!(lines(rules::floors, "src/page/leaf.rs", up), [3]);
+    assert_eq!(lines(rules::floors, "src/tree/cursor.rs", up), []);
+    assert_eq!(lines(rules::floors, "src/lib.rs", up), []);
+    let group = "use crate::{error::Error, db::{Db, Options}, ids};\nfn f() { crate::txn::begin() }";
+    assert_eq!(lines(rules::floors, "src/error.rs", group), [1, 2]);
+    assert_eq!(lines(rules::floors, "src/txn/mod.rs", group), [1]);
+    assert_eq!(lines(rules::floors, "src/table/mod.rs", group), []);
+    assert_eq!(lines(rules::floors, "src/page/leaf.rs", "// crate::tree\nlet a = \"crate::tree\";"), []);
+    assert_eq!(lines(rules::floors, "src/page/leaf.rs", "use crate::Db;"), [1]);
+    assert_eq!(lines(rules::floors, "src/attic/mod.rs", "//! Old things."), [1]);
+    assert_eq!(lines(rules::floors, "src/page/leaf.rs", "use super::super::tree::Cursor;"), [1]);
+    assert_eq!(lines(rules::floors, "src/page/leaf.rs", "use super::header::Header;"), []);
+    assert_eq!(lines(rules::floors, "src/page/leaf/tests.rs", "use super::super::header::Header;"), []);
+}
+
+#[test]
+fn unsafe_rooms() {
+    let text = "//! No unsafe here.\n#![deny(unsafe_code)]\nfn f() { unsafe { g() } }";
+    assert_eq!(lines(rules::unsafe_rooms, "src/page/leaf.rs", text), [3]);
+    assert_eq!(lines(rules::unsafe_rooms, "src/mapping/os.rs", text), []);
+}
+
+#[test]
+fn header() {
+    assert_eq!(lines(rules::header, "a.rs", "use std::io;\n//! Late."), [1]);
+    assert_eq!(lines(rules::header, "a.rs", "//! In time.\nuse std::io;"), []);
+}
+
+#[test]
+fn ascii() {
+    assert_eq!(lines(rules::ascii, "a.rs", "plain\ndash \u{2014}\n"), [2]);
+}
+
+#[test]
+fn file_length() {
+    let long = "line\n".repeat(601);
+    assert_eq!(lines(rules::file_length, "src/a.rs", &long), [601]);
+    assert_eq!(lines(rules::file_length, "src/a/tests.rs", &long), []);
+    let with_tests = format!("{}#[cfg(test)]\nmod tests {{\n{long}}}\n", "line\n".repeat(600));
+    assert_eq!(lines(rules::file_length, "src/a.rs", &with_tests), []);
+    let declared = format!("#[cfg(test)]\nmod tests;\n{long}");
+    assert_eq!(lines_without_tests(&declared), 603);
+}
+
+#[test]
+fn function_length() {
+    let long = format!("fn short() {{\n}}\n\nfn long(a: u8) -> u8 {{\n{}}}\n", "    a;\n".repeat(89));
+    assert_eq!(lines(rules::function_length, "src/a.rs", &long), [4]);
+    let measured =
+        functions(&code_only("trait T { fn none(&self); }\nfn two() {\n    // }\n    f(\"}\") }\nfn one() {}"));
+    assert_eq!(measured, [("two".to_string(), 2, 3), ("one".to_string(), 5, 1)]);
+}
+
+#[test]
+fn bare_matches() {
+    let bare = "fn f() {\n    matches!(a, B);\n    let c = matches!(a, B);\n    matches!(\n        a,\n        B(_)\n    );\n}";
+    assert_eq!(lines(rules::bare_matches, "a.rs", bare), [2, 4]);
+    assert_eq!(
+        lines(rules::bare_matches, "a.rs", "fn f() -> bool {\n    assert!(matches!(a, B));\n    matches!(a, B)\n}"),
+        []
+    );
+}
+
+#[test]
+fn unfinished() {
+    let text =
+        "fn f() {\n    todo!()\n}\nfn g() {\n    dbg!(1);\n    unimplemented!(\"x\")\n}\n// todo!\nlet todo = 1;";
+    assert_eq!(lines(rules::unfinished, "a.rs", text), [2, 6, 5]);
+}
+
+#[test]
+fn pictures() {
+    let text = "//! A page:\n//!\n//!     | header |\n//!     | rest |\n//!\n//! ```text\n//!\n//!     | a |\n//! ```\n//! Lists:\n//!   A1  one\n//!       and more\n";
+    assert_eq!(lines(rules::pictures, "a.rs", text), [3]);
+}
+
+#[test]
+fn vocabulary() {
+    assert_eq!(
+        lines(rules::vocabulary, "a.rs", "// A node.\nstruct LeafNode;\nlet tree_nodes = 1;\n// inode\n"),
+        [1, 2, 3]
+    );
+    let found: Vec<String> = words("HTTPServer leaf_page x2").into_iter().map(|(_, word)| word).collect();
+    assert_eq!(found, ["httpserver", "leaf", "page", "x2"]);
+}
+
+#[test]
+fn paths() {
+    let text = "See `src/page/`, [it](docs/format.md) and benches/gone.\ncd \"$root/target\" && /usr/bin/cc https://a.b/c *.rs\ncargo test -p bin/x Cargo.toml\n";
+    let exists = |path: &str| ["src/page/", "docs/format.md", "Cargo.toml"].contains(&path);
+    assert_eq!(lines(|path, text| rules::paths_exist(path, text, exists), "README.md", text), [1, 3]);
+}
+
+#[test]
+fn format_tables() {
+    let source =
+        "const A: usize = 0;\n/// B.\npub(crate) const B: usize = A + 4;\nmod m {\n    const A: u32 = 0x10;\n}\n\
+                  const C: usize = 2 * B + 0x10;\nconst _: () = assert!(A == 0);\nconst fn f() { let d = 5; }";
+    let source: BTreeMap<String, u64> = rules::constants(source);
+    let expected = [("A", 0), ("B", 4), ("C", 24), ("m::A", 16)];
+    assert_eq!(source, expected.map(|(name, value)| (name.to_string(), value)).into());
+    let good =
+        "| offset | field |\n|---|---|\n| 0 | a | `A` |\n| 4 | b | `B` |\n| 24 | c | `C` |\n| 16 | d | `m::A` |\n";
+    let check = |path: &str, text: &str| rules::format_agrees(path, text, &source);
+    assert_eq!(lines(check, "docs/format.md", good), []);
+    assert_eq!(lines(check, "docs/format.md", &good.replace("| 4 |", "| 5 |")), [4]);
+    assert_eq!(lines(check, "docs/format.md", &good.replace("`B`", "`D`")), [4, 7]);
+    assert_eq!(lines(check, "docs/format.md", &good.replace("| 24 | c | `C` |\n", "")), [6]);
+}
