@@ -53,13 +53,13 @@ fn repoint_children(pages: &mut VecPages, id: PageId, ids: &[PageId]) {
 fn exercise(tree: &Tree) {
     let before = tree.pages.reads();
     for number in (0..840).step_by(3) {
-        let _ = get(&tree.pages, &tree.root, &long_key(number, 600));
+        tolerate(get(&tree.pages, &tree.root, &long_key(number, 600)));
     }
     walk(tree, |cursor| cursor.next());
     walk(tree, |cursor| cursor.prev());
     let range = || Range::new(&tree.pages, tree.root, Bound::Included(&[0][..]), Bound::Excluded(&[0, 0, 1][..]));
     let (_, _) = (range().count(), range().rev().count());
-    let _ = (first(&tree.pages, &tree.root), last(&tree.pages, &tree.root));
+    tolerate((first(&tree.pages, &tree.root), last(&tree.pages, &tree.root)));
     check_all(&tree.pages, &tree.root);
     assert!(tree.pages.reads() - before < 20_000, "walks are bounded");
     change_all(tree);
@@ -72,18 +72,28 @@ fn walk(tree: &Tree, step: for<'a> fn(&mut Cursor<'a, VecPages>) -> crate::Resul
     assert!(steps < 10_000);
 }
 
+/// Takes any answer: what counts is that there is one.
+fn tolerate<T>(_answer: T) {}
+
 fn change_all(tree: &Tree) {
     let mut clone = tree.clone();
-    let _ = drop_tree(&mut clone.pages, &mut clone.root);
+    tolerate(drop_tree(&mut clone.pages, &mut clone.root));
     let mut clone = tree.clone();
     for number in (0..840).step_by(40) {
         let (pages, root) = (&mut clone.pages, &mut clone.root);
-        let _ = put(pages, root, &long_key(number + 1, 600), &[1; 400], &mut PutHint::default(), Some(&mut Vec::new()));
-        let _ = delete(pages, root, &long_key(number, 600), Some(&mut Vec::new()));
-        let _ = delete(pages, root, &long_key(number, 20), None);
-        let _ = append(pages, root, &long_key(1000 + number, 500), &[1; 400], &mut AppendHint::default());
+        tolerate(put(
+            pages,
+            root,
+            &long_key(number + 1, 600),
+            &[1; 400],
+            &mut PutHint::default(),
+            Some(&mut Vec::new()),
+        ));
+        tolerate(delete(pages, root, &long_key(number, 600), Some(&mut Vec::new())));
+        tolerate(delete(pages, root, &long_key(number, 20), None));
+        tolerate(append(pages, root, &long_key(1000 + number, 500), &[1; 400], &mut AppendHint::default()));
     }
-    let _ = seal(&mut clone.pages, &mut clone.root);
+    tolerate(seal(&mut clone.pages, &mut clone.root));
 }
 
 /// Ids of the pages of a kind, lowest first.

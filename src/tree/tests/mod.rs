@@ -8,6 +8,7 @@ mod shapes;
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::check::{Finding, TreeStats};
 use super::*;
 use crate::ids::{PageId, TreeId};
 use pages::VecPages;
