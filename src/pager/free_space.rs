@@ -117,11 +117,6 @@ impl FreeSpace {
         self.freed.push(item);
     }
 
-    /// Pages freed by this transaction so far.
-    pub(crate) fn freed_pages(&self) -> u64 {
-        self.freed.iter().map(|item| item.pages).sum()
-    }
-
     /// The freed pages, for saving; empties the list.
     pub(crate) fn drain_freed(&mut self) -> Vec<FreeItem> {
         std::mem::take(&mut self.freed)

@@ -82,11 +82,6 @@ impl TxnPages {
         self.page_count
     }
 
-    /// Pages that this transaction has written.
-    pub(crate) fn dirty_count(&self) -> u64 {
-        self.canvas.claimed_count()
-    }
-
     /// Claims a usable page that is not part of the extents (of the reserve).
     pub(crate) fn claim(&mut self, id: PageId) {
         self.canvas.claim(id, 1);
