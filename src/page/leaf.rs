@@ -302,6 +302,26 @@ impl<'a> Leaf<'a> {
         Ok((self.key_at(at), self.value_at(at)?))
     }
 
+    /// Key and value of entry `index` if it is well-formed and its value inline; else [`Leaf::entry`] says more. For
+    /// scans: the answer stays in registers, where the larger types of `entry` go through memory.
+    #[inline(always)]
+    pub(crate) fn inline_entry(&self, index: usize) -> Option<(&'a [u8], &'a [u8])> {
+        if index >= self.count {
+            return None;
+        }
+        let rest = self.page.get(self.slot(index)..)?;
+        let &[k0, k1, v0, v1] = rest.first_chunk::<ENTRY_HEADER_BYTES>()?;
+        let word = usize::from(u16::from_le_bytes([k0, k1]));
+        if word >> KEY_BYTES_BITS != usize::from(INLINE) {
+            return None;
+        }
+        let key_end = ENTRY_HEADER_BYTES + (word & KEY_BYTES_MAX);
+        let value_end = key_end + usize::from(u16::from_le_bytes([v0, v1]));
+        let entry = rest.get(..value_end)?;
+        let (key, value) = entry.split_at_checked(key_end)?;
+        Some((key.get(ENTRY_HEADER_BYTES..)?, value))
+    }
+
     /// Bytes that entry `index` takes, with its head and slot.
     pub(crate) fn entry_bytes(&self, index: usize) -> Result<usize, DecodeError> {
         self.locate(index).map(|at| LEAF_ARRAY_BYTES + at.bytes())

@@ -2,8 +2,6 @@
 //!
 //! The oracles of leaf and branch are in `leaf/tests.rs` and `branch/tests.rs`.
 
-use std::hint::black_box;
-
 use proptest::prelude::*;
 
 use super::branch::{self, Branch, BranchMut, Child};
@@ -151,30 +149,33 @@ fn free_lists_round_trip() {
     assert_eq!(free_list::read(&run, ID).unwrap_err().field, "free list item start");
 }
 
+/// Takes an answer that does not matter: that there is one, and no panic, is the test.
+fn ran<T>(_answer: T) {}
+
 /// Calls everything that reads a page. Answers do not matter, only that there is one.
 fn read_everything(page: &[u8], id: PageId) {
     let probes: [&[u8]; 5] = [b"", b"k", b"key-00000005", &[0; 40], &[0xff; 40]];
-    black_box(Header::read(page, id).map(|header| header.run_pages()));
-    black_box((overflow::value(page, id, 100), free_list::read(page, id), meta::Meta::decode_copy(page)));
-    black_box((checksum::stored(page), header::page_level(page), header::page_kind(page, id)));
+    ran(Header::read(page, id).map(|header| header.run_pages()));
+    ran((overflow::value(page, id, 100), free_list::read(page, id), meta::Meta::decode_copy(page)));
+    ran((checksum::stored(page), header::page_level(page), header::page_kind(page, id)));
     if let Ok(leaf) = Leaf::parse(page, id) {
-        black_box((leaf.verify(), leaf.first_key(), leaf.last_key(), leaf.used_bytes(), leaf.free_bytes()));
+        ran((leaf.verify(), leaf.first_key(), leaf.last_key(), leaf.used_bytes(), leaf.free_bytes()));
         for index in 0..leaf.count() + 2 {
-            black_box((leaf.key(index), leaf.entry(index), leaf.value(index), leaf.entry_bytes(index)));
+            ran((leaf.key(index), leaf.entry(index), leaf.value(index), leaf.entry_bytes(index)));
         }
         for probe in probes {
             assert!(leaf.lower_bound(probe).map_or(true, |(at, _)| at <= leaf.count()));
             assert!(leaf.find(probe).map_or(true, |at| at.is_none_or(|at| at < leaf.count())));
         }
         let mut copy = vec![0; page.len()];
-        black_box(leaf::copy_range(&mut copy, id, TREE, TXN, leaf, 0..leaf.count()));
-        black_box(leaf::copy_range(&mut copy, id, TREE, TXN, leaf, 1..leaf.count() / 2));
+        ran(leaf::copy_range(&mut copy, id, TREE, TXN, leaf, 0..leaf.count()));
+        ran(leaf::copy_range(&mut copy, id, TREE, TXN, leaf, 1..leaf.count() / 2));
     }
     if let Ok(branch) = Branch::parse(page, id) {
         let mut separator = Vec::new();
-        black_box((branch.verify(), branch.level(), branch.prefix(), branch.used_bytes()));
+        ran((branch.verify(), branch.level(), branch.prefix(), branch.used_bytes()));
         for index in 0..branch.count() + 2 {
-            black_box((branch.child(index), branch.separator_into(index, &mut separator)));
+            ran((branch.child(index), branch.separator_into(index, &mut separator)));
         }
         for probe in probes {
             assert!(branch.find(probe).map_or(true, |at| at < branch.count()));
@@ -187,19 +188,15 @@ fn write_everything(page: &[u8], id: PageId) {
     let mut page = page.to_vec();
     for at in [0, 1, 3, 1000] {
         if let Ok(mut leaf) = LeafMut::open(&mut page, id) {
-            black_box(leaf.replace(at, LeafValue::Inline(b"another value")));
-            black_box(leaf.insert(at, b"key-00000005x", LeafValue::Inline(b"value")));
-            black_box((leaf.remove(at), leaf.insert(at, b"", LeafValue::Inline(&[1; 300]))));
-            black_box(leaf.replace(at, LeafValue::Overflow(OverflowPtr { ptr: ptr(9), len: 9 })));
+            ran(leaf.replace(at, LeafValue::Inline(b"another value")));
+            ran(leaf.insert(at, b"key-00000005x", LeafValue::Inline(b"value")));
+            ran((leaf.remove(at), leaf.insert(at, b"", LeafValue::Inline(&[1; 300]))));
+            ran(leaf.replace(at, LeafValue::Overflow(OverflowPtr { ptr: ptr(9), len: 9 })));
         }
         read_everything(&page, id);
         if let Ok(mut branch) = BranchMut::open(&mut page, id) {
-            black_box((
-                branch.set_child(at, ptr(9)),
-                branch.insert(at, b"key-00000005-long", ptr(7)),
-                branch.remove(at),
-            ));
-            black_box((branch.remove_first(), branch.insert(1, b"", ptr(7))));
+            ran((branch.set_child(at, ptr(9)), branch.insert(at, b"key-00000005-long", ptr(7)), branch.remove(at)));
+            ran((branch.remove_first(), branch.insert(1, b"", ptr(7))));
         }
         read_everything(&page, id);
     }
@@ -248,7 +245,7 @@ proptest! {
         // A header that passes, so that the random bytes behind it are reached.
         let mut page: Vec<u8> = seed.iter().cycle().take(4096).copied().collect();
         let lower = if kind == 2 { 128 + 16 * count } else { 32 + 6 * count };
-        let upper = lower.max(4000).min(4096);
+        let upper = if lower <= 4096 { lower.max(4000) } else { 4096 };
         page[4..16].fill(0);
         page[4] = kind;
         page[5] = u8::from(kind == 2);

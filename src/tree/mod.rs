@@ -38,8 +38,6 @@ mod value;
 pub(crate) use crate::page::meta::TreeRoot;
 pub(crate) use append::{append, AppendHint};
 pub(crate) use check::check;
-#[cfg(test)]
-pub(crate) use check::{Finding, TreeStats};
 pub(crate) use cursor::Cursor;
 pub(crate) use delete::delete;
 pub(crate) use drop::drop_tree;

@@ -53,33 +53,47 @@ fn repoint_children(pages: &mut VecPages, id: PageId, ids: &[PageId]) {
 fn exercise(tree: &Tree) {
     let before = tree.pages.reads();
     for number in (0..840).step_by(3) {
-        let _ = get(&tree.pages, &tree.root, &long_key(number, 600));
+        tolerate(get(&tree.pages, &tree.root, &long_key(number, 600)));
     }
-    let mut cursor = Cursor::new(&tree.pages, tree.root);
-    while let Ok(Some(_)) = cursor.next() {}
-    assert!(cursor.next().is_ok_and(|entry| entry.is_none()) || cursor.current().is_ok());
-    let mut cursor = Cursor::new(&tree.pages, tree.root);
-    while let Ok(Some(_)) = cursor.prev() {}
+    walk(tree, |cursor| cursor.next());
+    walk(tree, |cursor| cursor.prev());
     let range = || Range::new(&tree.pages, tree.root, Bound::Included(&[0][..]), Bound::Excluded(&[0, 0, 1][..]));
     let (_, _) = (range().count(), range().rev().count());
-    let _ = (first(&tree.pages, &tree.root), last(&tree.pages, &tree.root));
+    tolerate((first(&tree.pages, &tree.root), last(&tree.pages, &tree.root)));
     check_all(&tree.pages, &tree.root);
     assert!(tree.pages.reads() - before < 20_000, "walks are bounded");
     change_all(tree);
 }
 
+/// A cursor comes to an end however often it meets damage.
+fn walk(tree: &Tree, step: for<'a> fn(&mut Cursor<'a, VecPages>) -> crate::Result<Option<Entry<'a>>>) {
+    let mut cursor = Cursor::new(&tree.pages, tree.root);
+    let steps = std::iter::from_fn(|| step(&mut cursor).transpose()).take(10_000).count();
+    assert!(steps < 10_000);
+}
+
+/// Takes any answer: what counts is that there is one.
+fn tolerate<T>(_answer: T) {}
+
 fn change_all(tree: &Tree) {
     let mut clone = tree.clone();
-    let _ = drop_tree(&mut clone.pages, &mut clone.root);
+    tolerate(drop_tree(&mut clone.pages, &mut clone.root));
     let mut clone = tree.clone();
     for number in (0..840).step_by(40) {
         let (pages, root) = (&mut clone.pages, &mut clone.root);
-        let _ = put(pages, root, &long_key(number + 1, 600), &[1; 400], &mut PutHint::default(), Some(&mut Vec::new()));
-        let _ = delete(pages, root, &long_key(number, 600), Some(&mut Vec::new()));
-        let _ = delete(pages, root, &long_key(number, 20), None);
-        let _ = append(pages, root, &long_key(1000 + number, 500), &[1; 400], &mut AppendHint::default());
+        tolerate(put(
+            pages,
+            root,
+            &long_key(number + 1, 600),
+            &[1; 400],
+            &mut PutHint::default(),
+            Some(&mut Vec::new()),
+        ));
+        tolerate(delete(pages, root, &long_key(number, 600), Some(&mut Vec::new())));
+        tolerate(delete(pages, root, &long_key(number, 20), None));
+        tolerate(append(pages, root, &long_key(1000 + number, 500), &[1; 400], &mut AppendHint::default()));
     }
-    let _ = seal(&mut clone.pages, &mut clone.root);
+    tolerate(seal(&mut clone.pages, &mut clone.root));
 }
 
 /// Ids of the pages of a kind, lowest first.
@@ -122,7 +136,7 @@ fn every_kind_of_damage_is_found_and_named() {
     assert_eq!(other_tree.len(), 1);
     assert_eq!((other_tree[0].page, other_tree[0].what.as_str()), (leaf, "belongs to tree 17, expected tree 16"));
     assert!(other_tree[0].low.is_some() && other_tree[0].high > other_tree[0].low);
-    for (at, what) in [(4, "page kind"), (5, "level"), (6, "lower"), (8, "prefix"), (16, "page id"), (32, "head")] {
+    for (at, what) in [(4, "page kind"), (5, "level"), (6, "lower"), (8, "head"), (16, "page id"), (32, "head")] {
         let findings = findings_of(&|pages| pages.raw_mut(leaf)[at] ^= 0x15);
         assert!(findings.iter().any(|found| found.page == leaf && found.what.contains(what)), "{at}: {findings:?}");
     }
