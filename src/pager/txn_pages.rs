@@ -82,11 +82,6 @@ impl TxnPages {
         self.page_count
     }
 
-    /// Pages that this transaction has written.
-    pub(crate) fn dirty_count(&self) -> u64 {
-        self.canvas.claimed_count()
-    }
-
     /// Claims usable pages that were taken out of the free space.
     pub(crate) fn claim(&mut self, id: PageId, pages: u64) {
         self.canvas.claim(id, pages);
