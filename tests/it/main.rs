@@ -7,5 +7,6 @@
 
 
 
+mod api;
 mod space;
 mod support;
