@@ -303,9 +303,15 @@ impl LiveStates {
         freed > self.published || self.states.get(first).is_some_and(|&state| state < freed)
     }
 
-    /// Whether the oldest state is the only one before `freed`.
-    pub(crate) fn only_oldest_before(&self, freed: TxnId) -> bool {
-        freed <= self.published && self.states.get(1).is_none_or(|&second| second >= freed)
+    /// Whether this state is one of those that were given.
+    pub(crate) fn contains(&self, state: TxnId) -> bool {
+        self.states.binary_search(&state).is_ok()
+    }
+
+    /// The states before `freed`, ascending; `None` while states may yet appear there, or go unseen (P7).
+    pub(crate) fn all_before(&self, freed: TxnId) -> Option<&[TxnId]> {
+        let before = self.states.partition_point(|&state| state < freed);
+        (freed <= self.published).then(|| &self.states[..before])
     }
 }
 
@@ -399,8 +405,10 @@ mod tests {
         assert!(!live.reach(TxnId(6), TxnId(20)));
         assert!(live.reach(TxnId(6), TxnId(21)));
         assert!(!live.reach(TxnId(21), TxnId(30)));
-        assert!(live.only_oldest_before(TxnId(20)));
-        assert!(!live.only_oldest_before(TxnId(21)));
+        assert_eq!(live.all_before(TxnId(20)), Some(&[TxnId(5)][..]));
+        assert_eq!(live.all_before(TxnId(21)), Some(&[TxnId(5), TxnId(20)][..]));
+        assert_eq!(live.all_before(TxnId(31)), None);
+        assert!(live.contains(TxnId(20)) && !live.contains(TxnId(21)));
         // States between published and tip may be under a checkpoint: what one of them freed or reaches stays.
         assert!(live.reach(TxnId(31), TxnId(32)));
     }

@@ -81,12 +81,7 @@ impl Drop for FileLock {
 
 /// Opens the database at a path, or makes it.
 pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
-    if !limits::page_size_ok(spec.page_size) {
-        return Err(Error::usage(format!(
-            "a page size of {} bytes is not possible; choose 4096, 8192, 16384 or 32768",
-            spec.page_size
-        )));
-    }
+    check_page_size(spec)?;
     loop {
         let file = match file::open(path, !spec.read_only) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && spec.create && !spec.read_only => {
@@ -118,8 +113,19 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
     }
 }
 
+fn check_page_size(spec: &OpenSpec) -> Result<()> {
+    if limits::page_size_ok(spec.page_size) {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "a page size of {} bytes is not possible; choose 4096, 8192, 16384 or 32768",
+        spec.page_size
+    )))
+}
+
 /// A database in memory, which behaves like one in a file and is gone at the end.
 pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
+    check_page_size(spec)?;
     let path = PathBuf::from("(memory)");
     let io = |op| {
         let path = path.clone();
