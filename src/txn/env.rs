@@ -63,6 +63,8 @@ pub(crate) struct Env {
     poison: OnceLock<String>,
     /// Kept for its lock; `None` in memory.
     pub(crate) lock: Option<FileLock>,
+    #[cfg(feature = "testing")]
+    mutant: OnceLock<crate::txn::checkpoint::Mutant>,
 }
 
 /// What [`Env::new`] needs.
@@ -99,6 +101,8 @@ impl Env {
             checkpoint_lock: Mutex::new(()),
             poison: OnceLock::new(),
             lock: parts.lock,
+            #[cfg(feature = "testing")]
+            mutant: OnceLock::new(),
         }
     }
 
@@ -164,6 +168,17 @@ impl Env {
     /// Pages of a state, through the current view.
     pub(crate) fn pages_of(&self, state: &State) -> SnapshotPages {
         SnapshotPages::new(self.mapping.view(), self.page_size, state.page_count)
+    }
+
+    /// Makes checkpoints wrong from now on.
+    #[cfg(feature = "testing")]
+    pub(crate) fn set_mutant(&self, mutant: crate::txn::checkpoint::Mutant) {
+        let _first = self.mutant.set(mutant);
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn mutant(&self) -> Option<crate::txn::checkpoint::Mutant> {
+        self.mutant.get().copied()
     }
 
     pub(crate) fn path(&self) -> &Path {
