@@ -3,7 +3,8 @@
 //! Floor: txn. The same file opened twice in one process is the same environment (found by device and inode), because
 //! two mappings with two writers would destroy it. Among processes a byte-range lock on the data file decides: one
 //! writer alone, or any number of read-only opens. Recovery after any crash is to take the newest valid meta: it was
-//! written only when everything it reaches was durable (rule R7).
+//! written only when everything it reaches was durable (rule R7). It may be in the page cache alone, so a writer flushes
+//! the file before it builds on it.
 //!
 //! Invariants:
 //!   O1  a file that is refused is not changed, not even by a byte.
@@ -25,7 +26,7 @@ use crate::ids::{TreeId, TxnId};
 use crate::limits;
 use crate::mapping::file::{self, Created};
 use crate::mapping::locks::{self, LockKind};
-use crate::mapping::{MapOptions, Mapping};
+use crate::mapping::{FlushKind, MapOptions, Mapping};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
 
@@ -154,6 +155,12 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
     let options = MapOptions { page_size: meta.page_size as usize, window_bytes: spec.window_bytes };
     let mapping =
         Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
+    if !spec.read_only {
+        // A process that was killed may have left its newest meta in the page cache alone. What this one builds on is
+        // durable first (R7, R10), or a power loss could bring the older state back after its pages were reused.
+        let whole = len & !(u64::from(meta.page_size) - 1);
+        mapping.flush(FlushKind::Tree, 0, whole).map_err(|e| Error::io("flushing the file", path, e))?;
+    }
     Ok(Env::new(EnvParts {
         path: path.to_path_buf(),
         meta,
