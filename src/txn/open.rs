@@ -82,7 +82,7 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
     loop {
         let file = match file::open(path, !spec.read_only) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && spec.create && !spec.read_only => {
-                create(path, spec)?;
+                create(&target_of_link(path), spec)?;
                 continue;
             }
             opened => opened.map_err(|e| open_error(path, e))?,
@@ -258,6 +258,16 @@ fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
     }
 }
 
+/// The file that a path leads to which does not exist: a link may name it. As many links as the kernel follows.
+fn target_of_link(path: &Path) -> PathBuf {
+    let mut path = path.to_path_buf();
+    for _ in 0..40 {
+        let Ok(target) = std::fs::read_link(&path) else { break };
+        path = path.parent().map(|parent| parent.join(&target)).unwrap_or(target);
+    }
+    path
+}
+
 /// Makes a database of an existing empty file. The second slot first: a cut in between leaves a whole meta or none.
 fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
     let first = first_meta(spec.page_size, path)?;
@@ -266,8 +276,8 @@ fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
         Meta { txn, ..first }.encode_slot(&mut page);
         file.write_all_at(&page, slot * spec.page_size as u64)
     };
-    write(0, first.txn)
-        .and_then(|()| write(1, first.txn.next()))
+    write(1, first.txn.next())
+        .and_then(|()| write(0, first.txn))
         .and_then(|()| file.sync_all())
         .map_err(|e| Error::io("initialising the file", path, e))
 }
