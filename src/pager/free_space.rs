@@ -292,11 +292,6 @@ impl LiveStates {
         LiveStates { states: others, published }
     }
 
-    /// The oldest state that is needed.
-    pub(crate) fn oldest(&self) -> TxnId {
-        self.states.first().copied().unwrap_or_default()
-    }
-
     /// Whether some state reaches a page written by `born` and freed by `freed`: `born <= state < freed`.
     pub(crate) fn reach(&self, born: TxnId, freed: TxnId) -> bool {
         let first = self.states.partition_point(|&state| state < born);
@@ -400,7 +395,6 @@ mod tests {
     #[test]
     fn a_page_is_pinned_by_states_between_birth_and_death_only() {
         let live = LiveStates::new(vec![TxnId(30), TxnId(5), TxnId(20)], TxnId(30));
-        assert_eq!(live.oldest(), TxnId(5));
         assert!(live.reach(TxnId(3), TxnId(6)));
         assert!(!live.reach(TxnId(6), TxnId(20)));
         assert!(live.reach(TxnId(6), TxnId(21)));

@@ -5,5 +5,12 @@
 //! longer and seeds them from the clock.
 
 mod api;
+mod bad_input;
+mod crash_images;
+mod crash_kill;
+mod creation;
+mod golden;
+mod reexec;
 mod space;
 mod support;
+mod workload;
