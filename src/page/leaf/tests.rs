@@ -220,3 +220,24 @@ fn reserved_value_kinds_are_refused() {
     page[at] = 1 << 6;
     assert_eq!(Leaf::parse(&page, ID).unwrap().value(0).unwrap_err().field, "overflow pointer length");
 }
+
+#[test]
+fn verify_names_what_is_wrong() {
+    let mut good = vec![0; 4096];
+    let keys: [&[u8]; 3] = [b"key-a-long", b"key-b-long", b"key-c-long"];
+    build(&mut good, ID, TREE, TXN, keys.iter().map(|key| (*key, LeafValue::Inline(b"v")))).unwrap();
+    let upper = Leaf::parse(&good, ID).unwrap().upper();
+    for (at, flip, field) in [
+        (8, 1, "prefix length"),
+        (8, 0x40, "prefix length"),
+        (32, 1, "head"),
+        (44, 1, "entry length"),
+        (upper + 15 + 4, 1, "order of keys at entry"),
+        (upper + 15 + 8, 3, "order of keys at entry"),
+    ] {
+        let mut page = good.clone();
+        page[at] ^= flip;
+        let error = Leaf::parse(&page, ID).unwrap().verify().unwrap_err();
+        assert_eq!((error.page, error.field), (ID, field), "byte {at}");
+    }
+}
