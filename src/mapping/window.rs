@@ -370,6 +370,15 @@ impl View {
         Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset as usize), len) })
     }
 
+    /// Asks the processor to bring bytes into its cache. Pages that are not in memory stay where they are.
+    #[inline]
+    pub(crate) fn prefetch(&self, offset: u64, len: usize) {
+        const LINE_BYTES: usize = 64;
+        if let Some(bytes) = self.bytes(offset, len) {
+            bytes.iter().step_by(LINE_BYTES).for_each(prefetch_line);
+        }
+    }
+
     /// Bytes of the file that are mapped now; grows while the window is current.
     #[inline]
     pub(crate) fn len_bytes(&self) -> u64 {
@@ -401,6 +410,19 @@ impl View {
         // SAFETY: the table of the window that the pin keeps, which lives as long as the borrow of `self`.
         unsafe { mark_cell(self.marks, self.marks_len, page) }
     }
+}
+
+/// Asks the processor for the cache line of a byte.
+#[inline]
+fn prefetch_line(byte: &u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint on any address: it reads nothing that the program sees, and it does not fault.
+    unsafe {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _no_stable_intrinsic = byte;
 }
 
 /// Whether `offset..offset + len` lies in the first `mapped` bytes, without overflow for any values.

@@ -48,6 +48,13 @@ impl PageRead for SnapshotPages {
         Err(beyond_end(ptr.id, 1, self.page_count))
     }
 
+    #[inline]
+    fn prefetch(&self, id: PageId, from: usize, bytes: usize) {
+        if id.0 < self.page_count {
+            self.view.prefetch((id.0 << self.page_shift) + from as u64, bytes);
+        }
+    }
+
     fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
         let bytes = run_range(ptr.id, pages, self.page_count, self.page_shift)
             .and_then(|(offset, len)| self.view.bytes(offset, len))

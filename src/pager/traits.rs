@@ -25,6 +25,10 @@ pub(crate) trait PageRead {
 
     /// An overflow run of this many pages, verified likewise.
     fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]>;
+
+    /// Says that bytes of a page will be read soon. A hint that costs little and never faults.
+    #[inline]
+    fn prefetch(&self, _id: PageId, _from: usize, _bytes: usize) {}
 }
 
 /// Pages that can be allocated, changed and freed by one write transaction.

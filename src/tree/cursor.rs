@@ -185,6 +185,11 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         self.leaf.as_ref()
     }
 
+    /// The leaf that the walk is about to come to, where that is known.
+    pub(super) fn ahead(&self) -> PageId {
+        self.path.ahead()
+    }
+
     /// The page that the current leaf is; none before the cursor is placed.
     pub(super) fn leaf_id(&self) -> PageId {
         self.leaf.map_or(PageId::NONE, |leaf| leaf.id())

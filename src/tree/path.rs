@@ -37,6 +37,8 @@ impl Frame {
 pub(super) struct Path {
     frames: [Frame; DEPTH_MAX],
     len: usize,
+    /// After a step: the leaf that the next step in this direction leads to, if it has the same parent.
+    ahead: PageId,
 }
 
 /// Which end of a tree or subtree to go to.
@@ -48,7 +50,12 @@ pub(super) enum Side {
 
 impl Path {
     pub(super) fn new() -> Path {
-        Path { frames: [Frame::default(); DEPTH_MAX], len: 0 }
+        Path { frames: [Frame::default(); DEPTH_MAX], len: 0, ahead: PageId::NONE }
+    }
+
+    /// The leaf that the walk is about to come to, where that is known.
+    pub(super) fn ahead(&self) -> PageId {
+        self.ahead
     }
 
     /// Number of pages on the path.
@@ -127,12 +134,25 @@ impl Path {
             };
             if let Some(at) = next {
                 self.frames[depth].at = at as u32;
+                if depth + 2 == self.len {
+                    self.ahead = beyond(&branch, at, towards);
+                }
                 let enter = if towards == Side::Last { Side::First } else { Side::Last };
                 return self.descend_from(pages, depth + 1, branch.child(at)?, enter).map(Some);
             }
         }
         Ok(None)
     }
+}
+
+/// The leaf that a walk will come to after the one at index `at` of a branch, if the branch knows it.
+#[inline]
+fn beyond(branch: &Branch<'_>, at: usize, towards: Side) -> PageId {
+    let beyond = if towards == Side::Last { at + 1 } else { at.wrapping_sub(1) };
+    if beyond >= branch.count() {
+        return PageId::NONE;
+    }
+    branch.child(beyond).map_or(PageId::NONE, |ptr| ptr.id)
 }
 
 /// The height of a tree that is not empty, within the bound (T1).

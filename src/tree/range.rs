@@ -14,6 +14,7 @@
 use std::ops::{Bound, Range as Indexes};
 
 use crate::error::{Error, Result};
+use crate::ids::PageId;
 use crate::page::leaf::Leaf;
 use crate::pager::PageRead;
 
@@ -21,6 +22,9 @@ use super::cursor::Cursor;
 use super::path::Side;
 use super::search::entry_at;
 use super::{Entry, TreeRoot};
+
+/// What a processor fetches at a time.
+const CACHE_LINE_BYTES: usize = 64;
 
 /// One end of a range.
 struct End<'a, P> {
@@ -30,11 +34,43 @@ struct End<'a, P> {
     placed: bool,
     /// No leaf beyond this one has anything for the range.
     last_leaf: bool,
+    ahead: Ahead,
+}
+
+/// The leaf that comes next, brought into the processor's cache while the entries of this one are given: a share of it
+/// with each entry, because all of it at once is more than a processor fetches at a time.
+#[derive(Default)]
+struct Ahead {
+    leaf: PageId,
+    /// Bytes asked for so far, from the side that is read first.
+    done: usize,
+    /// Bytes to ask for with each entry.
+    share: usize,
+}
+
+impl Ahead {
+    #[inline]
+    fn fetch<P: PageRead>(&mut self, pages: &P, side: Side) {
+        let page_size = pages.page_size();
+        if self.done + self.share <= page_size {
+            let from = if side == Side::First { self.done } else { page_size - self.done - self.share };
+            pages.prefetch(self.leaf, from, self.share);
+            self.done += self.share;
+        }
+    }
 }
 
 impl<'a, P: PageRead> End<'a, P> {
     fn new(pages: &'a P, root: TreeRoot) -> End<'a, P> {
-        End { cursor: Cursor::new(pages, root), ready: 0..0, placed: false, last_leaf: false }
+        End { cursor: Cursor::new(pages, root), ready: 0..0, placed: false, last_leaf: false, ahead: Ahead::default() }
+    }
+
+    /// Spreads the fetching of the next leaf over the entries of this one.
+    fn look_ahead(&mut self) {
+        let page_size = self.cursor.pages().page_size();
+        let leaf = self.cursor.ahead();
+        let share = (page_size / self.ready.len().max(1)).next_multiple_of(CACHE_LINE_BYTES).min(page_size);
+        self.ahead = Ahead { leaf, done: if leaf.is_none() { page_size } else { 0 }, share };
     }
 
     #[inline]
@@ -131,6 +167,7 @@ impl<'a, P: PageRead> Range<'a, P> {
             Side::Last => start > 0,
         };
         end.ready = start..stop.max(start);
+        end.look_ahead();
         Ok(())
     }
 }
@@ -173,6 +210,7 @@ impl<'a, P: PageRead> Iterator for Range<'a, P> {
         if self.met {
             self.back.ready.start = at + 1;
         }
+        self.front.ahead.fetch(self.front.cursor.pages(), Side::First);
         self.front.entry(at)
     }
 }
@@ -189,6 +227,7 @@ impl<P: PageRead> DoubleEndedIterator for Range<'_, P> {
         if self.met {
             self.front.ready.end = at;
         }
+        self.back.ahead.fetch(self.back.cursor.pages(), Side::Last);
         self.back.entry(at)
     }
 }
