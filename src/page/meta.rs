@@ -217,7 +217,8 @@ impl Meta {
             (pages == 0 && first.is_none())
                 || (pages > 0 && first.0 >= 2 && first.0.checked_add(pages).is_some_and(|end| end <= self.page_count))
         };
-        let root_ok = |root: &TreeRoot| root.ptr.id.0 < self.page_count;
+        // The metas change in place: no pointer may lead to them.
+        let root_ok = |root: &TreeRoot| root.height == 0 || (2..self.page_count).contains(&root.ptr.id.0);
         let log_bytes = self.log.pages.saturating_mul(self.page_size.into());
         let checks = [
             (page_size_ok(self.page_size as usize), "page size"),
