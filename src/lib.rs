@@ -74,7 +74,6 @@ mod error;
 mod ids;
 mod limits;
 mod mapping;
-#[allow(dead_code, reason = "tmp")]
 mod page;
 mod pager;
 mod table;
@@ -82,7 +81,6 @@ mod table;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "not part of the public interface")]
 pub mod testing;
-#[allow(dead_code, reason = "tmp")]
 mod tree;
 mod txn;
 

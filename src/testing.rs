@@ -75,7 +75,7 @@ pub fn fuzz_page(data: &[u8]) {
     let _value = overflow::value(data, id, 100);
 }
 
-/// Opens bytes as a database file, after setting every page checksum right, and walks it: nothing may panic, and a
+/// Opens bytes as a database file, with the checksums that they have, and walks it: nothing may panic, and a
 /// file that is refused may not change.
 pub fn fuzz_open(data: &[u8]) {
     let Ok(dir) = tempfile_dir() else { return };

@@ -158,7 +158,7 @@ fn range(txn: &mut WriteTxn, model: &Model, a: Vec<u8>, b: Vec<u8>) -> mapleaf::
 
 fn compare(txn: &ReadTxn, model: &Model) -> mapleaf::Result<()> {
     let table = txn.table(DATA)?;
-    assert_eq!(table.len()?, model.len() as u64);
+    assert_eq!(table.len(), model.len() as u64);
     let mut expected = model.iter();
     for item in table.iter() {
         let (key, value) = item?;

@@ -77,6 +77,10 @@ impl TableRecord {
             entries: get_u64(bytes, 20),
             tree: TreeId(get_u32(bytes, 5)),
         };
+        if root.height > 0 && root.ptr.id.0 < 2 {
+            // The metas change in place: no pointer may lead to them.
+            return Err(bad("its root is a meta slot"));
+        }
         let (key_codec, rest) = take_name(&bytes[FIXED_BYTES..]).ok_or_else(|| bad("malformed codec name"))?;
         let (value_codec, rest) = take_name(rest).ok_or_else(|| bad("malformed codec name"))?;
         if !rest.is_empty() {

@@ -6,7 +6,8 @@
 //! Invariants:
 //!   V1  mutable bytes are given out of claimed, mapped pages alone: the claim is the writer's word that no snapshot
 //!       reaches the page.
-//!   V2  the meta slots (pages 0 and 1) are never claimed; they are stored by copy.
+//!   V2  the meta slots (pages 0 and 1) are never claimed or borrowed; they are stored by copy, and decoding refuses
+//!       pointers to them.
 //!
 //! Failure: storing to a page without a claim is a bug of ours and panics.
 #![allow(unsafe_code, reason = "slices of the canvas")]
@@ -118,7 +119,7 @@ impl Canvas {
     pub(crate) fn bytes(&self, id: PageId, pages: u64) -> Option<&[u8]> {
         let (offset, len) = self.place(id, pages)?;
         // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Initialised: file pages always are.
-        // Aliasing: mutable slices of the canvas need `&mut self`, and metas are not read through here (V2).
+        // Aliasing: mutable slices of the canvas need `&mut self`, and no pointer to a meta is followed (V2).
         Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset), len) })
     }
 
@@ -127,8 +128,8 @@ impl Canvas {
     #[track_caller]
     pub(crate) fn bytes_mut(&mut self, id: PageId, pages: u64) -> &mut [u8] {
         let (offset, len) = self.claimed_place(id, pages);
-        // SAFETY: bounds: mapped. Lifetime and aliasing: the borrow of `self` excludes any other slice of the one
-        // canvas; views do not reach claimed pages (V1). Initialised: file pages always are.
+        // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Aliasing: it also excludes any other
+        // slice of the one canvas, and no snapshot reaches claimed pages (V1). Initialised: file pages always are.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
     }
 

@@ -266,8 +266,9 @@ impl Window {
         unsafe { os::sync_range(canvas.at(start), end - start) }
     }
 
-    /// Copies mapped bytes out, word by word, so that bytes which somebody is storing may be read. `false`: not all of
-    /// the range is mapped, and nothing was copied.
+    /// Copies mapped bytes out, word by word, so that metas may be read while they are stored. `false`: not all of the
+    /// range is mapped, and nothing was copied. Pages are not read through here, as their stores are no atomics (the
+    /// seam does so in tests, between stores).
     pub(super) fn copy_out(&self, offset: u64, into: &mut [u8]) -> bool {
         if !inside(self.mapped(), offset, into.len()) {
             return false;
@@ -277,8 +278,10 @@ impl Window {
         while !rest.is_empty() {
             let skip = (at % 8) as usize;
             let take = rest.len().min(8 - skip);
-            // SAFETY: the word that holds byte `at` lies in the mapped view (whole pages are mapped, W1), aligned since
-            // the base is page-aligned; atomics may meet the stores of `copy_in` and of other processes.
+            // SAFETY: bounds: the word that holds byte `at` lies in the mapped view (whole pages are mapped, W1), aligned
+            // since the base is page-aligned. Lifetime: `self` keeps the mapping. Initialised: file pages always are.
+            // Aliasing: atomics may meet the atomic stores of `copy_in` and of other processes, and nobody has a
+            // reference to a meta (V2). A relaxed load of a word does not store, so read-only memory will do.
             let word = unsafe { AtomicU64::from_ptr(self.view.at(at - skip as u64).as_ptr().cast()) };
             let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
             let (now, later) = rest.split_at_mut(take);
@@ -299,7 +302,8 @@ impl Window {
         for (at, word) in (offset..).step_by(8).zip(from.chunks_exact(8)) {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(word);
-            // SAFETY: inside the mapped canvas (W1), aligned; the caller names bytes that nobody borrows.
+            // SAFETY: bounds: inside the mapped canvas (W1), aligned. Lifetime: `self` keeps the mapping. Aliasing: the
+            // bytes are those of a meta, to which nobody has a reference: no pointer to pages 0 and 1 is followed.
             let target = unsafe { AtomicU64::from_ptr(canvas.at(at).as_ptr().cast()) };
             target.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
         }

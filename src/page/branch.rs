@@ -99,14 +99,9 @@ impl<'a> Branch<'a> {
 
     /// The whole page.
     #[inline]
+    #[cfg(test)]
     pub(crate) fn page(&self) -> &'a [u8] {
         self.page
-    }
-
-    /// The page's id.
-    #[inline]
-    pub(crate) fn id(&self) -> PageId {
-        self.id
     }
 
     #[inline]
@@ -129,6 +124,7 @@ impl<'a> Branch<'a> {
     }
 
     /// Bytes between the arrays and the rests.
+    #[cfg(test)]
     pub(crate) fn free_bytes(&self) -> usize {
         self.upper - (BRANCH_HEADS + BRANCH_ARRAY_BYTES * self.count)
     }

@@ -15,8 +15,7 @@
 
 use std::cmp::Ordering;
 
-#[allow(unused_imports, reason = "one path to both halves, whichever of it is needed")]
-pub(crate) use super::leaf_mut::{build, copy_range, entry_size, LeafMut};
+pub(crate) use super::leaf_mut::{build, entry_size, LeafMut};
 
 use super::header::{self, PageKind};
 use super::layout::{
@@ -112,6 +111,7 @@ impl<'a> Leaf<'a> {
 
     /// The whole page.
     #[inline]
+    #[cfg(test)]
     pub(crate) fn page(&self) -> &'a [u8] {
         self.page
     }
@@ -135,6 +135,7 @@ impl<'a> Leaf<'a> {
     }
 
     /// Bytes between the arrays and the entries.
+    #[cfg(test)]
     pub(crate) fn free_bytes(&self) -> usize {
         self.upper - (LEAF_HEADS + LEAF_ARRAY_BYTES * self.count)
     }
@@ -253,11 +254,6 @@ impl<'a> Leaf<'a> {
         self.page.get(start..start + at.key_bytes).unwrap_or(&[])
     }
 
-    /// The key and all bytes of an entry, as stored.
-    pub(super) fn raw_entry(&self, at: EntryAt) -> (&'a [u8], &'a [u8]) {
-        (self.key_at(at), self.page.get(at.offset..at.offset + at.bytes()).unwrap_or(&[]))
-    }
-
     #[inline]
     fn value_at(&self, at: EntryAt) -> Result<LeafValue<'a>, DecodeError> {
         let start = at.offset + ENTRY_HEADER_BYTES + at.key_bytes;
@@ -323,6 +319,7 @@ impl<'a> Leaf<'a> {
     }
 
     /// Bytes that entry `index` takes, with its head and slot.
+    #[cfg(test)]
     pub(crate) fn entry_bytes(&self, index: usize) -> Result<usize, DecodeError> {
         self.locate(index).map(|at| LEAF_ARRAY_BYTES + at.bytes())
     }

@@ -9,8 +9,6 @@
 //! Failure: a `false` means that there is no room, and that the page is untouched. Bytes of a damaged page that
 //! was copied can be wrong in any way: that is a `DecodeError`, never a panic.
 
-use std::ops::Range;
-
 use super::header::{self, PageKind};
 use super::layout::{
     get_u16, head_of, put_u16, put_u32, put_u48, put_u64, COUNT, ENTRY_HEADER_BYTES, HEADER_BYTES, HEAD_BYTES,
@@ -276,33 +274,6 @@ pub(crate) fn build<'b>(
         write_entry(place, key, value);
     }
     Ok(true)
-}
-
-/// Writes a leaf page of a range of another leaf's entries: whole entries are copied, the prefix is new.
-pub(crate) fn copy_range(
-    dst: &mut [u8],
-    id: PageId,
-    tree: TreeId,
-    txn: TxnId,
-    src: Leaf<'_>,
-    range: Range<usize>,
-) -> Result<(), DecodeError> {
-    let mut bytes = 0;
-    for index in range.clone() {
-        bytes += src.entry_bytes(index)?;
-    }
-    if bytes > dst.len().saturating_sub(HEADER_BYTES) {
-        // Only entries that overlap in their page can be longer than a page together.
-        return Err(bad(src.id(), "entry bytes of the page", bytes as u64, src.used_bytes() as u64));
-    }
-    let prefix_bytes =
-        if range.is_empty() { 0 } else { common_prefix_bytes(src.key(range.start)?, src.key(range.end - 1)?) };
-    let mut builder = Builder::begin(dst, id, tree, txn, range.len(), prefix_bytes, bytes);
-    for index in range {
-        let (key, entry) = src.raw_entry(src.locate(index)?);
-        builder.next(key, entry.len())?.copy_from_slice(entry);
-    }
-    Ok(())
 }
 
 /// Writes entries in ascending order of key and address into a page whose header is already final.

@@ -167,9 +167,6 @@ fn read_everything(page: &[u8], id: PageId) {
             assert!(leaf.lower_bound(probe).map_or(true, |(at, _)| at <= leaf.count()));
             assert!(leaf.find(probe).map_or(true, |at| at.is_none_or(|at| at < leaf.count())));
         }
-        let mut copy = vec![0; page.len()];
-        ran(leaf::copy_range(&mut copy, id, TREE, TXN, leaf, 0..leaf.count()));
-        ran(leaf::copy_range(&mut copy, id, TREE, TXN, leaf, 1..leaf.count() / 2));
     }
     if let Ok(branch) = Branch::parse(page, id) {
         let mut separator = Vec::new();

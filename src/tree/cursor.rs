@@ -65,6 +65,10 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     }
 
     /// Goes to the last entry below the key.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "reserved for cursors in the interface; ranges step by themselves")
+    )]
     pub(crate) fn seek_before(&mut self, key: &[u8]) -> Result<Option<Entry<'a>>> {
         self.place(key)?;
         self.prev()
@@ -179,11 +183,6 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     #[inline]
     pub(super) fn leaf(&self) -> Option<&Leaf<'a>> {
         self.leaf.as_ref()
-    }
-
-    /// The index in the current leaf.
-    pub(super) fn index(&self) -> usize {
-        self.at
     }
 
     /// The leaf that the walk is about to come to, where that is known.

@@ -75,10 +75,6 @@ impl Path {
         self.frames[depth].ptr = ptr;
     }
 
-    pub(super) fn set_index(&mut self, depth: usize, index: usize) {
-        self.frames[depth].at = index as u32;
-    }
-
     /// Goes down to the leaf that holds `key` or would; says whether it does. The tree is not empty.
     pub(super) fn descend<P: PageRead>(&mut self, pages: &P, root: &TreeRoot, key: &[u8]) -> Result<bool> {
         self.len = height_of(root)?;

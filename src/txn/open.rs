@@ -165,6 +165,11 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         }
         initialise(path, &file, spec)?;
     }
+    if !spec.read_only {
+        // What a process left that was killed between storing a meta and flushing it: that meta will count as durable,
+        // so it must be, before pages that only the older one reaches are used again (R5, R10).
+        file.sync_all().map_err(|e| Error::io("flushing what was left in", path, e))?;
+    }
     let (meta, slot) = newest_meta(path, &file)?;
     let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
     let needed = meta.page_count.saturating_mul(u64::from(meta.page_size));

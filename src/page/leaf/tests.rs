@@ -118,18 +118,14 @@ fn apply(page_size: usize, ops: Vec<(Vec<u8>, Option<Value>)>, probes: &[Vec<u8>
     let cut = cut.index(model.len() + 1);
     for range in [0..cut, cut..model.len()] {
         let part = model[range.clone()].to_vec();
-        let mut copy = vec![0xee; page_size];
         let other = PageId(ID.0 + 1);
-        copy_range(&mut copy, other, TREE, TXN, reread, range).unwrap();
-        let copied = Leaf::parse(&copy, other).unwrap();
-        check(copied, &part, probes);
-        assert!(ascending_addresses(copied));
-        assert_eq!(copied.prefix_bytes(), shared(&part));
-
         let mut built = vec![0x11; page_size];
         let entries = part.iter().map(|(key, value)| (key.as_slice(), value.stored()));
         assert_eq!(build(&mut built, other, TREE, TXN, entries), Ok(true));
-        assert_eq!(built, copy, "building and copying give the same bytes");
+        let copied = Leaf::parse(&built, other).unwrap();
+        check(copied, &part, probes);
+        assert!(ascending_addresses(copied));
+        assert_eq!(copied.prefix_bytes(), shared(&part));
     }
 }
 

@@ -109,7 +109,7 @@ fn every_range_forwards_backwards_and_from_both_ends() {
             let (low, high) = (bounds(low_kind, from), bounds(high_kind, to));
             let range = || Range::new(&tree.pages, tree.root, slice(&low), slice(&high));
             let expected = expected(&tree, &low, &high);
-            let key = |item: crate::Result<Entry<'_>>| item.unwrap().0.to_vec();
+            let key = |item: crate::error::Result<Entry<'_>>| item.unwrap().0.to_vec();
             assert!(range().map(key).eq(expected.iter().cloned()), "{low:?} {high:?}");
             assert!(range().rev().map(key).eq(expected.iter().rev().cloned()), "{low:?} {high:?}");
             let mut both = range();

@@ -66,7 +66,7 @@ fn exercise(tree: &Tree) {
 }
 
 /// A cursor comes to an end however often it meets damage.
-fn walk(tree: &Tree, step: for<'a> fn(&mut Cursor<'a, VecPages>) -> crate::Result<Option<Entry<'a>>>) {
+fn walk(tree: &Tree, step: for<'a> fn(&mut Cursor<'a, VecPages>) -> crate::error::Result<Option<Entry<'a>>>) {
     let mut cursor = Cursor::new(&tree.pages, tree.root);
     let steps = std::iter::from_fn(|| step(&mut cursor).transpose()).take(10_000).count();
     assert!(steps < 10_000);
