@@ -175,6 +175,11 @@ impl Mapping {
         self.populate_first.load(Ordering::Relaxed)
     }
 
+    /// Faults in a range of the file for writing, as far as it is mapped, from any thread. Changes nothing.
+    pub(crate) fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.window().populate(offset, len)
+    }
+
     /// Makes the file at least `new_len` bytes long (rounded up to whole pages), with blocks behind them, and maps
     /// it. The canvas has the new pages afterwards; views of a window that was full do not. An error leaves all as it
     /// was.

@@ -8,9 +8,11 @@
 //! snapshot_pages  pages of a committed state, verified on first touch
 //! txn_pages       pages of the running write transaction: the canvas and its claims
 //! free_space      which pages may be handed out, in memory
+//! populate        faults of fresh pages, taken ahead of a large transaction
 //! ```
 
 pub(crate) mod free_space;
+mod populate;
 pub(crate) mod snapshot_pages;
 mod traits;
 pub(crate) mod txn_pages;

@@ -20,6 +20,7 @@ use crate::ids::{PageId, PagePtr, TxnId, MAX_U48};
 use crate::mapping::{Canvas, Mapping, View};
 use crate::page::free_list::FreeItem;
 use crate::pager::free_space::FreeSpace;
+use crate::pager::populate::{Populator, THREAD_FROM_PAGES};
 use crate::pager::snapshot_pages::{beyond_end, mark_of, run_range, verify_first_touch};
 use crate::pager::{PageRead, PageWrite};
 
@@ -45,6 +46,8 @@ pub(crate) struct TxnPages {
     page_count: u64,
     fresh_pages: u64,
     populated_to: u64,
+    /// Populates on a thread of its own once the transaction is large.
+    populator: Option<Populator>,
     pub(crate) free: FreeSpace,
 }
 
@@ -60,7 +63,19 @@ impl TxnPages {
         let view = mapping.view();
         let page_shift = page_size.trailing_zeros();
         let txn = TxnId::default();
-        TxnPages { mapping, canvas, view, path, page_shift, txn, page_count: 0, fresh_pages: 0, populated_to: 0, free }
+        TxnPages {
+            mapping,
+            canvas,
+            view,
+            path,
+            page_shift,
+            txn,
+            page_count: 0,
+            fresh_pages: 0,
+            populated_to: 0,
+            populator: None,
+            free,
+        }
     }
 
     /// Begins transaction `txn` on a state of `page_count` pages.
@@ -74,6 +89,7 @@ impl TxnPages {
 
     /// Ends the transaction, whichever way: no page can be changed any more.
     pub(crate) fn end(&mut self) {
+        self.populator = None;
         self.canvas.release_all();
     }
 
@@ -131,8 +147,18 @@ impl TxnPages {
         if self.fresh_pages < POPULATE_FROM_PAGES || end <= self.populated_to {
             return Ok(());
         }
-        let ahead = (self.fresh_pages / 4).min(POPULATE_MAX_PAGES);
         let mapped_pages = self.canvas.len_bytes() >> self.page_shift;
+        // Where a store can meet a full disk, pages are populated before they are used, not beside it.
+        if self.fresh_pages >= THREAD_FROM_PAGES && !self.mapping.populates_first() {
+            if self.populator.is_none() {
+                self.populator = Populator::start(Arc::clone(&self.mapping), self.page_shift, end);
+            }
+            if let Some(populator) = &mut self.populator {
+                populator.keep_ahead(end, self.fresh_pages, mapped_pages);
+                return Ok(());
+            }
+        }
+        let ahead = (self.fresh_pages / 4).min(POPULATE_MAX_PAGES);
         let from = start.max(self.populated_to);
         let to = (end + ahead).min(mapped_pages);
         self.populated_to = to;
