@@ -90,7 +90,7 @@ pub enum Error {
     },
     /// The file exists and has zero bytes. It was not touched; remove it, or open with
     /// [`Options::init_empty`](crate::Options::init_empty).
-    #[error("{}: the file is empty; remove it, or allow it to be initialised (Options::init_empty)", .path.display())]
+    #[error("{}: the file is empty; remove it, or let an application open it with Options::init_empty", .path.display())]
     EmptyFile {
         /// The file.
         path: PathBuf,
@@ -168,11 +168,11 @@ pub enum Error {
         source: io::Error,
     },
     /// The disk has no room. The transaction can be aborted, reads go on, and writes work again once there is room.
-    #[error("{}: the disk is full: {wanted} bytes were wanted", .path.display())]
+    #[error("{}: the disk is full{}; make room and try again", .path.display(), wanted_bytes(*.wanted))]
     DiskFull {
         /// The file.
         path: PathBuf,
-        /// Bytes that were wanted.
+        /// Bytes that were wanted; 0 where that is not known.
         wanted: u64,
     },
     /// The system denied access.
@@ -185,6 +185,13 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+}
+
+fn wanted_bytes(wanted: u64) -> String {
+    if wanted == 0 {
+        return String::new();
+    }
+    format!(": {wanted} bytes were wanted")
 }
 
 fn in_table(table: &Option<String>) -> String {

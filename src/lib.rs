@@ -1,5 +1,72 @@
-//! Mapleaf: an embedded, persistent, ordered key-value store on a memory-mapped file.
-#![allow(dead_code)]
+//! Mapleaf is an embedded, persistent, ordered key-value store: one file, mapped into memory, with a B+tree in it.
+//!
+//! Readers get `&[u8]` and `&str` straight out of the mapping, in any number of threads, and never wait; one writer at a
+//! time changes copies of pages, and a commit makes them durable. There is no map size to choose.
+//!
+//! ```
+//! use mapleaf::{Db, Table};
+//!
+//! const USERS: Table<&str, u64> = Table::new("users");
+//!
+//! let dir = tempfile::tempdir()?;
+//! let db = Db::open(dir.path().join("app.mapleaf"))?; // opens, or makes the file where there is none
+//!
+//! let mut txn = db.begin_write()?;
+//! txn.table(USERS)?.insert("ada", 1)?;
+//! txn.table(USERS)?.insert("grace", 2)?;
+//! txn.commit()?; // durable when it returns; dropping the transaction instead changes nothing
+//!
+//! let txn = db.begin_read()?; // an unchanging state: Clone, Send, Sync, no lifetime
+//! let users = txn.table(USERS)?;
+//! assert_eq!(users.get("ada")?, Some(1));
+//! for item in users.range("a".."h")? {
+//!     let (name, number) = item?;
+//!     println!("{name} is number {number}");
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Promises
+//!
+//! - When [`WriteTxn::commit`] returns `Ok`, the transaction survives a power loss. A crash at any moment leaves the
+//!   state of some commit, none older than the last one acknowledged.
+//! - A [`ReadTxn`] sees one state for as long as it lives, and neither waits for the writer nor makes it wait.
+//! - Damage is an [`Error`] that names the page, never a panic: every page has a checksum, and so has every pointer to it.
+//! - A full disk is an error of the call that needed room ([`ErrorKind::DiskFull`]); the database goes on.
+//! - Using it needs no `unsafe`. Why `open` may be a safe function is argued in `docs/soundness.md`.
+//!
+//! # Caveats
+//!
+//! - **One process** may have a file open for writing, alone, or any number may have it open read-only; the others get
+//!   [`ErrorKind::Locked`] at once. Opening the same file again in one process gives the same database.
+//! - **Read transactions that never end** keep the pages that they see, and the file grows meanwhile.
+//! - **One write transaction at a time.** A thread that begins a second one while it has the first waits for itself.
+//! - **Each commit flushes twice.** Put what belongs together into one transaction.
+//! - **Programs that do not use Mapleaf** and overwrite the file while it is open can change a value that you have
+//!   borrowed; one that cuts the file short ends your process with the signal SIGBUS.
+//! - **Not after `fork`**: a child opens its databases afresh.
+//! - **Local file systems** only, on **64-bit Linux** only: growing under readers needs its `mremap`.
+//! - Keys have at most a quarter of a page less 24 bytes: 1,000 bytes with pages of 4 KiB.
+//!
+//! # Where to go on
+//!
+//! | | |
+//! |---|---|
+//! | [`Db`], [`Options`] | open, begin transactions, statistics, check |
+//! | [`ReadTxn`], [`WriteTxn`] | one state; changes to the newest |
+//! | [`Table`], [`ReadTable`], [`TableMut`] | typed tables: `get`, `insert`, `range`, `prefix`, `append` |
+//! | [`codec`] | what keys and values may be, and how to add types |
+//! | [`Error`], [`ErrorKind`] | what can go wrong, and the remedy |
+//! | [`inspect`] | metas and pages as numbers, for tools |
+//!
+//! In the repository: `docs/design.md` says how it works and which rules hold, `docs/format.md` what the bytes of the
+//! file are, `docs/soundness.md` why it is sound. The command line tool is `kvctl`, in `bin/`.
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!(
+    "Mapleaf runs on 64-bit Linux alone: files grow by mremap over reserved address space, which takes Linux, and the \
+     reservation is larger than 32 bits can address"
+);
 
 mod catalog;
 mod db;
@@ -7,6 +74,7 @@ mod error;
 mod ids;
 mod limits;
 mod mapping;
+#[allow(dead_code, reason = "tmp")]
 mod page;
 mod pager;
 mod table;
@@ -14,6 +82,7 @@ mod table;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "not part of the public interface")]
 pub mod testing;
+#[allow(dead_code, reason = "tmp")]
 mod tree;
 mod txn;
 

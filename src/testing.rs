@@ -87,8 +87,8 @@ fn walk(db: &Db) {
     let Ok(txn) = db.begin_read() else { return };
     for table in txn.tables().unwrap_or_default() {
         let Ok(entries) = txn.bytes_table(&table.name) else { continue };
-        let _forward = entries.iter().map(|range| range.take(10_000).filter(Result::is_ok).count());
-        let _backward = entries.iter().map(|range| range.rev().take(10_000).filter(Result::is_ok).count());
+        let _forward = entries.iter().take(10_000).filter(Result::is_ok).count();
+        let _backward = entries.iter().rev().take(10_000).filter(Result::is_ok).count();
     }
     let Ok(mut txn) = db.begin_write() else { return };
     let done = txn.bytes_table("fuzz").and_then(|mut table| table.insert(b"key", b"value"));

@@ -84,9 +84,8 @@ pub fn page(db: &Db, id: PageId) -> Result<PageInfo> {
     }
     let env = db.env();
     let mut bytes = vec![0; env.page_size];
-    if !env.mapping.read_copy(id.0 * env.page_size as u64, &mut bytes) {
-        return Err(Error::usage(format!("page {id} is not mapped")));
-    }
+    let read = env.mapping.read_at(id.0 * env.page_size as u64, &mut bytes);
+    read.map_err(|e| Error::io("reading a page", env.path(), e))?;
     let header = Header::read(&bytes, id).map_err(|e| Error::from(e).with_path(env.path()))?;
     Ok(PageInfo {
         id,

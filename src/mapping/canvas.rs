@@ -60,10 +60,6 @@ impl Canvas {
         }
     }
 
-    pub(super) fn window(&self) -> &Arc<Window> {
-        &self.window
-    }
-
     /// Bytes of the file that can be used through this canvas.
     #[inline]
     pub(crate) fn len_bytes(&self) -> u64 {
@@ -95,11 +91,6 @@ impl Canvas {
 
     pub(crate) fn claimed_count(&self) -> u64 {
         self.claims.count()
-    }
-
-    /// The claimed pages as runs, ascending, neighbours joined.
-    pub(crate) fn iter_claimed(&self) -> impl Iterator<Item = (PageId, u64)> {
-        self.claims.runs().into_iter()
     }
 
     /// The offset and length in bytes of pages that are mapped.
@@ -139,21 +130,6 @@ impl Canvas {
         // SAFETY: bounds: mapped. Lifetime and aliasing: the borrow of `self` excludes any other slice of the one
         // canvas; views do not reach claimed pages (V1). Initialised: file pages always are.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
-    }
-
-    /// Claimed pages to store to and other mapped pages to read meanwhile (split, copy on write). Pages that overlap
-    /// are a bug and panic; `None`: the pages to read are not mapped.
-    #[inline]
-    #[track_caller]
-    pub(crate) fn pair(&mut self, target: (PageId, u64), source: (PageId, u64)) -> Option<(&mut [u8], &[u8])> {
-        let (to, to_len) = self.claimed_place(target.0, target.1);
-        let (from, from_len) = self.place(source.0, source.1)?;
-        assert!(to + to_len <= from || from + from_len <= to, "pages {} and {} overlap", target.0, source.0);
-        // SAFETY: bounds, lifetime and initialisation as in `bytes` and `bytes_mut`; the two ranges are disjoint.
-        unsafe {
-            let target = std::slice::from_raw_parts_mut(self.base.as_ptr().add(to), to_len);
-            Some((target, std::slice::from_raw_parts(self.base.as_ptr().add(from), from_len)))
-        }
     }
 
     /// Makes sure that storing to these pages cannot meet a full disk: `StorageFull` here instead of a signal there.

@@ -13,14 +13,18 @@ use super::os;
 /// Start of the bytes that stand for locks.
 const BASE: u64 = 1 << 61;
 /// Held from testing who is alive until the own byte is taken or released, by openers and closers.
+#[cfg_attr(not(test), expect(dead_code, reason = "reserved for several processes at one file"))]
 pub(crate) const GATE: u64 = BASE;
 /// Held by the writer.
 pub(crate) const WRITER: u64 = BASE + 1;
 /// Held while a checkpoint is made.
+#[expect(dead_code, reason = "reserved for several processes at one file")]
 pub(crate) const CHECKPOINT: u64 = BASE + 2;
 /// Held while records are made durable and published.
+#[expect(dead_code, reason = "reserved for several processes at one file")]
 pub(crate) const FLUSH: u64 = BASE + 3;
 /// The byte of process slot n is `PROCESSES + n`.
+#[expect(dead_code, reason = "reserved for several processes at one file")]
 pub(crate) const PROCESSES: u64 = BASE + (1 << 32);
 /// The bytes that bind data file and lock file: `BINDINGS` plus a hash below [`BINDINGS_COUNT`].
 pub(crate) const BINDINGS: u64 = BASE + (1 << 60);
@@ -54,11 +58,13 @@ pub(crate) fn try_lock(file: &File, offset: u64, len: u64, kind: LockKind) -> io
 }
 
 /// Locks `len` bytes from `offset` on, waiting as long as somebody else holds a lock that conflicts.
+#[cfg_attr(not(test), expect(dead_code, reason = "reserved for several processes at one file"))]
 pub(crate) fn lock(file: &File, offset: u64, len: u64, kind: LockKind) -> io::Result<()> {
     os::set_lock(file, kind.code(), offset, len, true).map(|_| ())
 }
 
 /// Whether anybody else holds a lock in the range; the own one does not count. Takes nothing.
+#[cfg_attr(not(test), expect(dead_code, reason = "reserved for several processes at one file"))]
 pub(crate) fn is_locked(file: &File, offset: u64, len: u64) -> io::Result<bool> {
     os::test_lock(file, LockKind::Exclusive.code(), offset, len)
 }

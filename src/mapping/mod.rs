@@ -23,18 +23,14 @@ pub(crate) mod locks;
 mod os;
 #[cfg(feature = "testing")]
 mod seam;
-impl std::fmt::Debug for Mapping {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mapping").finish_non_exhaustive()
-    }
-}
+mod window;
 
 #[cfg(test)]
 mod tests;
-mod window;
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -70,6 +66,7 @@ pub enum FlushKind {
     /// A meta slot.
     Meta,
     /// Records of the commit log.
+    #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "reserved for the commit log"))]
     Log,
 }
 
@@ -141,21 +138,10 @@ impl Mapping {
         })
     }
 
-    pub(crate) fn page_size(&self) -> usize {
-        self.page_size
-    }
-
-    pub(crate) fn is_writable(&self) -> bool {
-        self.writable
-    }
-
-    pub(crate) fn is_anonymous(&self) -> bool {
-        self.anonymous
-    }
-
-    /// The file, for calls that name offsets (the commit log's writes, locks, reading past the mapping).
-    pub(crate) fn file(&self) -> &File {
-        &self.file
+    /// Reads bytes of the file by a call and not through the mapping, for looking at pages that the writer may be
+    /// storing to: the copy is the system's, so it may be torn, but is no access of ours to claimed pages.
+    pub(crate) fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, offset)
     }
 
     /// The length of the file now, whoever changed it.
@@ -271,6 +257,7 @@ impl Mapping {
 
     /// Maps what another process has added to the file; returns the bytes that can be used now. A canvas that is out
     /// goes on with what it had, until it grows.
+    #[cfg_attr(not(test), expect(dead_code, reason = "reserved for several processes at one file"))]
     pub(crate) fn follow(&self) -> io::Result<u64> {
         let _resizing = lock(&self.resizing);
         let window = self.window();
@@ -320,6 +307,12 @@ impl Mapping {
     /// Copies bytes out, also while somebody stores to them; `false`, and nothing copied, if not all are mapped.
     pub(crate) fn read_copy(&self, offset: u64, into: &mut [u8]) -> bool {
         self.window().copy_out(offset, into)
+    }
+}
+
+impl std::fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mapping").finish_non_exhaustive()
     }
 }
 

@@ -15,9 +15,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("Mapleaf runs on Linux: growing in place needs mremap over a reservation");
-
 /// What a reservation is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reserve {

@@ -401,11 +401,6 @@ impl View {
         // SAFETY: the table of the window that the pin keeps, which lives as long as the borrow of `self`.
         unsafe { mark_cell(self.marks, self.marks_len, page) }
     }
-
-    /// Copies bytes out that others may be storing at the time (metas); `false`: not mapped.
-    pub(crate) fn read_copy(&self, offset: u64, into: &mut [u8]) -> bool {
-        self.pin.window.copy_out(offset, into)
-    }
 }
 
 /// Whether `offset..offset + len` lies in the first `mapped` bytes, without overflow for any values.

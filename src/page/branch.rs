@@ -20,13 +20,14 @@
 
 use std::cmp::Ordering;
 
+#[allow(unused_imports, reason = "one path to both halves, whichever of it is needed")]
 pub(crate) use super::branch_mut::{build, built_bytes, BranchMut, Child};
 
 use super::header::{self, PageKind};
 use super::layout::{
     get_u16, get_u32, get_u48, head_of, BRANCH_ARRAY_BYTES, BRANCH_HEADS, BRANCH_PREFIX, BRANCH_PREFIX_MAX,
-    CHILD_BYTES, COUNT, FLAGS, HEAD_BYTES, HINTS, HINTS_BYTES, HINT_COUNT, ID, KIND, LEVEL, LOWER, PREFIX_BYTES,
-    REST_HEADER_BYTES, SLOT_BYTES, UPPER,
+    CHILD_BYTES, COUNT, FLAGS, HEAD_BYTES, HINTS, HINT_COUNT, ID, KIND, LEVEL, LOWER, PREFIX_BYTES, REST_HEADER_BYTES,
+    SLOT_BYTES, UPPER,
 };
 use super::leaf::verify_gapless;
 use super::{bad, compare_prefix, heads};
@@ -161,8 +162,7 @@ impl<'a> Branch<'a> {
             }
         }
         let head = head_of(rest);
-        let hints = self.page.get(HINTS..).and_then(|hints| hints.first_chunk::<HINTS_BYTES>());
-        let hints = hints.unwrap_or(&[0xff; HINTS_BYTES]);
+        let hints = self.page.get(HINTS..).unwrap_or(&[]);
         let mut not_above = heads::count_less_hinted(hints, self.heads(), self.count, head);
         if not_above < self.count && heads::get(self.heads(), not_above) == head {
             not_above = self.count_equal_heads(not_above, head, rest)?;
@@ -291,3 +291,6 @@ impl<'a> Branch<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,11 +2,12 @@
 //!
 //! Floor: page. Knows nothing of pages; leaf and branch hand it the bytes that begin with their heads.
 //!
-//! A lookup is fast when the processor can run ahead into the next page, so no branch here depends on the
-//! probe. A leaf is halved without branches down to [`WIDE`] heads; a branch has 16 hints, the last heads of
-//! its 16 blocks, which find the block. What remains is counted, all lanes of a fixed number, with the lanes
-//! behind the end masked: that is the same few vector operations for each page. The count may read bytes
-//! behind the heads (slots follow there), which the mask throws away.
+//! A lookup is fast when the processor can run ahead into the next page, so no jump here depends on the probe,
+//! only on the number of heads. Sampled heads find the block that holds the answer: in a branch the 16 hints,
+//! which are the last heads of its 16 blocks; in a leaf of more than 32 entries every 32nd head. The block is
+//! then counted, always the same number of lanes, and a mask drops the lanes behind its end (slots follow the
+//! heads in the page, so there are bytes to read). Sums, not selections, carry the result from step to step:
+//! the compiler turns a selection into a jump where it thinks that it knows better.
 //!
 //! Invariants: the result is at most `count`, whatever the bytes are; on a sorted array it is exact.
 //!
@@ -16,8 +17,21 @@ use super::layout::{get_u32, HEAD_BYTES, HINTS_BYTES, HINT_COUNT};
 
 /// Lanes counted at the end of a leaf's search.
 const WIDE: usize = 32;
+const WIDE_BYTES: usize = WIDE * HEAD_BYTES;
 /// Lanes counted in a block of a branch, where that suffices: it does at 4 KiB.
 const NARROW: usize = 16;
+const NARROW_BYTES: usize = NARROW * HEAD_BYTES;
+
+/// Ones, then zeros: read from `WIDE - n` on, it keeps the first n lanes.
+static MASKS: [u32; 2 * WIDE] = {
+    let mut masks = [0; 2 * WIDE];
+    let mut lane = 0;
+    while lane < WIDE {
+        masks[lane] = 1;
+        lane += 1;
+    }
+    masks
+};
 
 /// Head `index` of the array.
 #[inline]
@@ -25,48 +39,66 @@ pub(super) fn get(heads: &[u8], index: usize) -> u32 {
     get_u32(heads, index * HEAD_BYTES)
 }
 
-/// Counts the heads below `probe` among the first `count` lanes of a fixed number of lanes.
+/// Sums the weights of the heads below `probe`.
 #[inline]
-fn count_lanes<const BYTES: usize>(lanes: &[u8; BYTES], count: u32, probe: u32) -> usize {
-    let below = |(lane, head): (u32, &[u8])| {
-        let head = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-        u32::from(head < probe) & u32::from(lane < count)
-    };
-    (0u32..).zip(lanes.chunks_exact(HEAD_BYTES)).map(below).sum::<u32>() as usize
+fn sum_below<const LANES: usize, const BYTES: usize>(bytes: &[u8; BYTES], weights: &[u32; LANES], probe: u32) -> usize {
+    // In two steps, because this is the form that the compiler makes a few vector operations of.
+    let mut lanes = [0u32; LANES];
+    for (lane, head) in lanes.iter_mut().zip(bytes.chunks_exact(HEAD_BYTES)) {
+        *lane = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+    }
+    lanes.iter().zip(weights).map(|(head, weight)| if *head < probe { *weight } else { 0 }).sum::<u32>() as usize
 }
 
-/// Counts within `[base, base + count)`, with `BYTES / 4` lanes where the slice has them.
+/// Counts the heads below `probe` within `[base, base + count)`, which is at most `LANES` long.
 #[inline]
-fn count_from<const BYTES: usize>(heads: &[u8], base: usize, count: usize, probe: u32) -> usize {
-    match heads.get(base * HEAD_BYTES..).and_then(|rest| rest.first_chunk::<BYTES>()) {
-        Some(lanes) => count_lanes(lanes, count as u32, probe),
+fn count_block<const LANES: usize, const BYTES: usize>(heads: &[u8], base: usize, count: usize, probe: u32) -> usize {
+    match heads.get(base * HEAD_BYTES..).and_then(|block| block.first_chunk::<BYTES>()) {
+        Some(lanes) => {
+            let mask = MASKS[WIDE - count.min(WIDE)..].first_chunk::<LANES>().unwrap_or(&[0; LANES]);
+            sum_below(lanes, mask, probe)
+        }
         None => count_short(heads, base, count, probe),
     }
 }
 
-/// The end of an array that is not followed by other bytes: no page has it.
+/// The end of an array that no other bytes follow. Pages end later, so this serves tests and damaged headers.
 #[cold]
+#[inline(never)]
 fn count_short(heads: &[u8], base: usize, count: usize, probe: u32) -> usize {
-    let rest = heads.get(base * HEAD_BYTES..).unwrap_or(&[]);
-    rest.chunks_exact(HEAD_BYTES).take(count).filter(|head| get_u32(head, 0) < probe).count()
+    let block = heads.get(base * HEAD_BYTES..).unwrap_or(&[]);
+    block.chunks_exact(HEAD_BYTES).take(count).filter(|head| get_u32(head, 0) < probe).count()
+}
+
+/// Narrows `[base, base + count)` to the `stride` heads, or fewer, that hold the answer.
+#[inline]
+fn narrow(heads: &[u8], base: usize, count: usize, stride: usize, probe: u32) -> (usize, usize) {
+    let block = heads.get(base * HEAD_BYTES..(base + count) * HEAD_BYTES).unwrap_or(&[]);
+    let below = |samples: &[u8]| samples.last_chunk::<HEAD_BYTES>().is_some_and(|b| u32::from_le_bytes(*b) < probe);
+    let skipped =
+        block.chunks_exact(stride * HEAD_BYTES).map(|samples| usize::from(below(samples))).sum::<usize>() * stride;
+    (base + skipped, (count - skipped).min(stride))
+}
+
+/// Counts within `[base, base + count)`, of any length.
+#[inline]
+fn count_range(heads: &[u8], mut base: usize, mut count: usize, probe: u32) -> usize {
+    if count > WIDE {
+        // A first step of a wide stride bounds the samples on large pages of tiny entries.
+        if count > WIDE * NARROW {
+            (base, count) = narrow(heads, base, count, WIDE * NARROW, probe);
+        }
+        (base, count) = narrow(heads, base, count, WIDE, probe);
+    }
+    base + count_block::<WIDE, WIDE_BYTES>(heads, base, count, probe)
 }
 
 /// How many of the first `count` heads are below `probe`.
-#[inline]
+///
+/// Out of line, like [`count_less_hinted`]: what the compiler makes of the sums would else depend on the caller.
+#[inline(never)]
 pub(super) fn count_less(heads: &[u8], count: usize, probe: u32) -> usize {
-    let (base, left) = halve(heads, 0, count, probe);
-    base + count_from::<{ WIDE * HEAD_BYTES }>(heads, base, left, probe)
-}
-
-/// Halves `[base, base + count)` until [`WIDE`] heads are left. The steps depend on `count` alone.
-#[inline]
-fn halve(heads: &[u8], mut base: usize, mut count: usize, probe: u32) -> (usize, usize) {
-    while count > WIDE {
-        let half = count / 2;
-        base += half * usize::from(get(heads, base + half - 1) < probe);
-        count -= half;
-    }
-    (base, count)
+    count_range(heads, 0, count, probe)
 }
 
 /// How many of the first `count` heads are at most `probe`.
@@ -75,16 +107,21 @@ pub(super) fn count_less_or_equal(heads: &[u8], count: usize, probe: u32) -> usi
 }
 
 /// Like [`count_less`], with the hints of a branch.
-#[inline]
-pub(super) fn count_less_hinted(hints: &[u8; HINTS_BYTES], heads: &[u8], count: usize, probe: u32) -> usize {
+#[inline(never)]
+pub(super) fn count_less_hinted(hints: &[u8], heads: &[u8], count: usize, probe: u32) -> usize {
     let block = block_heads(count);
-    let base = (count_lanes(hints, HINT_COUNT as u32, probe) * block).min(count);
+    // A hint below the probe stands for a block below it. The hints of missing blocks are never below.
+    let skipped = match hints.first_chunk::<HINTS_BYTES>() {
+        Some(hints) => sum_below(hints, &[block as u32; HINT_COUNT], probe),
+        None => count_short(heads, 0, count, probe),
+    };
+    let base = skipped.min(count);
     let left = block.min(count - base);
     if block <= NARROW {
-        return base + count_from::<{ NARROW * HEAD_BYTES }>(heads, base, left, probe);
+        base + count_block::<NARROW, NARROW_BYTES>(heads, base, left, probe)
+    } else {
+        count_range(heads, base, left, probe)
     }
-    let (base, left) = halve(heads, base, left, probe);
-    base + count_from::<{ WIDE * HEAD_BYTES }>(heads, base, left, probe)
 }
 
 /// Heads in one block, of which each hint is the last.
@@ -100,5 +137,88 @@ pub(super) fn hint(heads: &[u8], count: usize, index: usize) -> u32 {
     match last.checked_sub(1) {
         Some(last) if last < count => get(heads, last),
         _ => u32::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of(heads: &[u32]) -> Vec<u8> {
+        heads.iter().flat_map(|head| head.to_le_bytes()).collect()
+    }
+
+    fn hints_of(heads: &[u8], count: usize) -> [u8; HINTS_BYTES] {
+        let mut hints = [0; HINTS_BYTES];
+        for index in 0..HINT_COUNT {
+            hints[index * 4..index * 4 + 4].copy_from_slice(&hint(heads, count, index).to_le_bytes());
+        }
+        hints
+    }
+
+    fn check(heads: &[u32], probe: u32) {
+        let less = heads.iter().filter(|head| **head < probe).count();
+        let not_above = heads.iter().filter(|head| **head <= probe).count();
+        let bare = bytes_of(heads);
+        // What follows the heads must not count, be it low or high.
+        for behind in [0x00, 0xff] {
+            let mut bytes = bare.clone();
+            bytes.resize(bare.len() + 256, behind);
+            assert_eq!(count_less(&bytes, heads.len(), probe), less, "{} heads, probe {probe}", heads.len());
+            assert_eq!(count_less_or_equal(&bytes, heads.len(), probe), not_above);
+            let hints = hints_of(&bytes, heads.len());
+            assert_eq!(count_less_hinted(&hints, &bytes, heads.len(), probe), less, "{} hinted", heads.len());
+        }
+        assert_eq!(count_less(&bare, heads.len(), probe), less);
+        assert_eq!(count_less_hinted(&hints_of(&bare, heads.len()), &bare, heads.len(), probe), less);
+    }
+
+    #[test]
+    fn every_length_agrees_with_counting() {
+        let mut random = 1u64;
+        for count in (0..600).chain([1023, 2040, 5456]) {
+            let mut heads: Vec<u32> = (0..count)
+                .map(|_| {
+                    random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                    (random >> 33) as u32 * 2
+                })
+                .collect();
+            heads.sort_unstable();
+            let mut probes = vec![0, 1, u32::MAX - 1, u32::MAX, 1 << 31];
+            let step = 1 + count / 40;
+            probes.extend(heads.iter().step_by(step).flat_map(|h| [h.wrapping_sub(1), *h, h.wrapping_add(1)]));
+            for probe in probes {
+                check(&heads, probe);
+            }
+        }
+    }
+
+    #[test]
+    fn boundary_and_equal_heads() {
+        for count in [1, 2, 15, 16, 17, 31, 32, 33, 64, 65, 248, 600] {
+            for value in [0, 1, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1, u32::MAX] {
+                let mut heads = vec![value; count];
+                for probe in [0, 1, value.wrapping_sub(1), value, value.wrapping_add(1), u32::MAX] {
+                    check(&heads, probe);
+                }
+                heads[0] = 0;
+                heads[count - 1] = u32::MAX;
+                for probe in [0, 1, value, u32::MAX] {
+                    check(&heads, probe);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn unsorted_heads_stay_in_bounds() {
+        let bytes: Vec<u8> = (0..4096u32).map(|i| (i.wrapping_mul(2654435761) >> 13) as u8).collect();
+        let hints: [u8; HINTS_BYTES] = bytes[100..164].try_into().unwrap();
+        for count in 0..=5000 {
+            for probe in [0, 77 << 24, u32::MAX] {
+                assert!(count_less(&bytes, count, probe) <= count);
+                assert!(count_less_hinted(&hints, &bytes, count, probe) <= count);
+            }
+        }
     }
 }

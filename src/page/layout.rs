@@ -223,3 +223,64 @@ pub(crate) fn put_u48(bytes: &mut [u8], at: usize, value: u64) {
 pub(crate) fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
     put(bytes, at, value.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The offsets as `docs/format.md` gives them, written out once more: changing one is changing the format.
+    #[test]
+    fn offsets_are_the_documented_ones() {
+        let header = [CHECKSUM, KIND, LEVEL, COUNT, PREFIX_BYTES, LOWER, UPPER, FLAGS, ID, TXN, TREE, HEADER_BYTES];
+        assert_eq!(header, [0, 4, 5, 6, 8, 10, 12, 14, 16, 22, 28, 32]);
+        assert_eq!([RUN_PAGES, OVERFLOW_VALUE, FREE_LIST_COUNT, FREE_LIST_ITEMS, FREE_ITEM_BYTES], [8, 32, 32, 40, 24]);
+        assert_eq!([LEAF_HEADS, LEAF_ARRAY_BYTES, ENTRY_HEADER_BYTES, OVERFLOW_PTR_BYTES], [32, 6, 4, 18]);
+        assert_eq!([BRANCH_PREFIX, BRANCH_PREFIX_MAX, HINTS, HINT_COUNT, BRANCH_HEADS], [40, 24, 64, 16, 128]);
+        assert_eq!([BRANCH_ARRAY_BYTES, CHILD_BYTES, REST_HEADER_BYTES], [16, 10, 2]);
+        let meta_fields = [
+            meta::MAGIC,
+            meta::VERSION,
+            meta::PAGE_SIZE,
+            meta::REQUIRED,
+            meta::OPTIONAL,
+            meta::UUID,
+            meta::TXN,
+            meta::PAGE_COUNT,
+            meta::CATALOG,
+            meta::FREE_SPACE,
+            meta::SPILL,
+            meta::NEXT_TREE,
+            meta::LOG,
+            meta::RESERVED,
+            meta::CHECKSUM,
+            meta::RECORD_BYTES,
+        ];
+        assert_eq!(meta_fields, [0, 8, 12, 16, 24, 32, 48, 56, 64, 88, 112, 128, 136, 176, 252, 256]);
+    }
+
+    #[test]
+    fn heads_order_like_bytes() {
+        assert_eq!(head_of(b""), 0);
+        assert_eq!(head_of(b"a"), 0x6100_0000);
+        assert_eq!(head_of(b"ab\0"), 0x6162_0000);
+        assert_eq!(head_of(b"abcde"), 0x6162_6364);
+        assert_eq!(head_of(&[0xff; 4]), u32::MAX);
+        assert_eq!(head_of(b"a"), head_of(b"a\0\0"), "equal heads are not equal keys");
+    }
+
+    #[test]
+    fn numbers_round_trip_and_reads_are_total() {
+        let mut bytes = [0u8; 20];
+        put_u16(&mut bytes, 0, 0x0102);
+        put_u48(&mut bytes, 2, 0x0a0b_0c0d_0e0f);
+        put_u32(&mut bytes, 8, 0xdead_beef);
+        put_u64(&mut bytes, 12, u64::MAX - 5);
+        assert_eq!(bytes[..3], [0x02, 0x01, 0x0f], "little-endian");
+        assert_eq!((get_u16(&bytes, 0), get_u48(&bytes, 2)), (0x0102, 0x0a0b_0c0d_0e0f));
+        assert_eq!((get_u32(&bytes, 8), get_u64(&bytes, 12)), (0xdead_beef, u64::MAX - 5));
+        for at in [19, 20, 21, usize::MAX] {
+            assert_eq!((get_u16(&bytes, at), get_u32(&bytes, at)), (0, 0));
+            assert_eq!((get_u48(&bytes, at), get_u64(&bytes, at)), (0, 0));
+        }
+    }
+}

@@ -305,7 +305,7 @@ pub(crate) fn probe(mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>) -> Prob
 }
 
 fn page_sizes() -> impl Iterator<Item = usize> {
-    (PAGE_SIZE_MIN..=PAGE_SIZE_MAX).filter(|size| page_size_ok(*size))
+    std::iter::successors(Some(PAGE_SIZE_MIN), |size| Some(size * 2)).take_while(|size| *size <= PAGE_SIZE_MAX)
 }
 
 /// Where the copies lie: two in slot 0, two in slot 1.
@@ -320,3 +320,6 @@ fn claimed_page_size(bytes: &[u8]) -> Option<usize> {
         _ => Some(get_u32(bytes, at::PAGE_SIZE) as usize).filter(|size| page_size_ok(*size)),
     }
 }
+
+#[cfg(test)]
+mod tests;

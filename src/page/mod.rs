@@ -52,3 +52,6 @@ fn compare_prefix(key: &[u8], prefix: &[u8]) -> Ordering {
 fn common_prefix_bytes(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(x, y)| x == y).count()
 }
+
+#[cfg(test)]
+mod tests;

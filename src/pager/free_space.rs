@@ -4,15 +4,15 @@
 //! persistent free-space tree, piece by piece, and writes back exactly the extents that were touched.
 //!
 //! Words: an extent is *usable* (may be handed out now) or *pending* (freed, but a state that somebody may still need
-//! reaches it). The *reserve* are usable pages kept apart for the pages of the free-space tree itself, so that saving
-//! free space does not change the free space that is being saved.
+//! reaches it). Usable extents are *listed* (the tree has a record of them, or will have) or *unlisted* (only the free
+//! list has). Unlisted ones are handed out first and never merged with listed ones: so most commits give out what the
+//! commits before gave back, and change no record of the tree.
 //!
 //! Invariants:
-//!   F1  usable extents do not overlap, and neighbours in memory are merged.
-//!   F2  `by_size` holds exactly the extents of `usable`.
-//!   F3  an extent whose record in the tree differs from memory is in `touched`.
-//!   F4  `unlisted` are the usable extents without an entry in `persisted`.
-//!   F5  a page is in at most one of: usable, hot, reserve, freed.
+//!   F1  usable extents do not overlap; unlisted neighbours are merged.
+//!   F2  `by_size` holds exactly the extents of `listed` and `unlisted`.
+//!   F3  a listed extent whose record in the tree differs from memory is in `touched`.
+//!   F4  a page is in at most one of: listed, unlisted, hot, freed.
 //!
 //! Failure: none; overlap is a bug of ours and asserted in debug builds, damage in the tree is found by its reader.
 //!
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ids::{PageId, TxnId};
 use crate::page::free_list::FreeItem;
 
-/// Extents of at least this many pages are indexed by size as well, so that a large run is found at once.
+/// Extents of at least this many pages are indexed by size in the tree, so that a large run is found at once.
 pub(crate) const BIG_EXTENT_PAGES: u64 = 16;
 
 /// A run this long is worth choosing over a lower address: its pages are flushed as one write.
@@ -32,30 +32,31 @@ const GOOD_RUN_PAGES: u64 = 8;
 /// How many low extents are looked at for a good run.
 const RUN_CHOICES: usize = 48;
 
+/// Extents: start to length.
+type Extents = BTreeMap<u64, u64>;
+
 /// The free space that the running write transaction works with.
 #[derive(Default, Debug)]
 pub(crate) struct FreeSpace {
-    usable: BTreeMap<u64, u64>,
+    listed: Extents,
+    unlisted: Extents,
     by_size: BTreeSet<(u64, u64)>,
     usable_pages: u64,
-    /// What the tree says, for every extent that was read in: start to length.
-    persisted: BTreeMap<u64, u64>,
+    /// What the tree says, for every extent that was read in.
+    persisted: Extents,
     /// Starts whose record may differ from the tree's.
     touched: BTreeSet<u64>,
-    /// Usable extents that the tree does not list: taking pages from them changes no record of the tree.
-    unlisted: BTreeSet<u64>,
     /// Single pages that this transaction wrote and freed again: dirty already, so handed out first.
     hot: Vec<u64>,
     /// Extent that single pages are taken from at the moment, so that a transaction gets neighbours.
     current: Option<u64>,
     /// Pages freed by this transaction that older states still reach.
     freed: Vec<FreeItem>,
-    /// Usable pages set apart for the free-space tree.
-    pub(crate) reserve: Vec<PageId>,
 }
 
 impl FreeSpace {
     /// Pages that can be handed out without reading more in.
+    #[inline]
     pub(crate) fn usable_pages(&self) -> u64 {
         self.usable_pages + self.hot.len() as u64
     }
@@ -70,17 +71,12 @@ impl FreeSpace {
         if let Some(id) = self.hot.pop() {
             return Some(PageId(id));
         }
-        let start = match self.current.filter(|start| self.usable.contains_key(start)) {
+        let known = |start: &u64| self.unlisted.contains_key(start) || self.listed.contains_key(start);
+        let start = match self.current.filter(known) {
             Some(start) => start,
-            None => self.choose_extent()?,
+            None => best_run(&self.unlisted).or_else(|| best_run(&self.listed))?,
         };
-        let len = self.cut(start);
-        if len > 1 {
-            self.put(start + 1, len - 1);
-            self.current = Some(start + 1);
-        } else {
-            self.current = None;
-        }
+        self.current = (self.take_from(start, 1) > 1).then_some(start + 1);
         Some(PageId(start))
     }
 
@@ -90,19 +86,23 @@ impl FreeSpace {
             return self.take_page();
         }
         let &(_, start) = self.by_size.range((pages, 0)..).next()?;
-        let len = self.cut(start);
-        if len > pages {
-            self.put(start + pages, len - pages);
-        }
+        self.take_from(start, pages);
         Some(PageId(start))
     }
 
-    /// Gives back a page that this transaction had taken and written.
+    /// Takes consecutive pages of which the tree has no record.
+    pub(crate) fn take_unlisted(&mut self, pages: u64) -> Option<PageId> {
+        let (&start, _) = self.unlisted.iter().find(|(_, &len)| len >= pages)?;
+        self.take_from(start, pages);
+        Some(PageId(start))
+    }
+
+    /// Gives back pages that this transaction had taken and written.
     pub(crate) fn give_back_dirty(&mut self, id: PageId, pages: u64) {
         if pages == 1 {
             self.hot.push(id.0);
         } else {
-            self.add_usable(id, pages);
+            self.add_unlisted(id, pages);
         }
     }
 
@@ -117,41 +117,25 @@ impl FreeSpace {
         self.freed.push(item);
     }
 
-    /// Pages freed by this transaction so far.
-    pub(crate) fn freed_pages(&self) -> u64 {
-        self.freed.iter().map(|item| item.pages).sum()
-    }
-
     /// The freed pages, for saving; empties the list.
     pub(crate) fn drain_freed(&mut self) -> Vec<FreeItem> {
         std::mem::take(&mut self.freed)
     }
 
-    /// Makes an extent usable that the tree does not list as usable (it was pending, or it is new).
-    pub(crate) fn add_usable(&mut self, id: PageId, pages: u64) {
-        let (mut start, mut len) = (id.0, pages);
-        if let Some((&left, &left_len)) = self.usable.range(..start).next_back() {
-            debug_assert!(left + left_len <= start, "extent {start}+{len} overlaps {left}+{left_len}");
-            if left + left_len == start {
-                self.cut(left);
-                start = left;
-                len += left_len;
-            }
-        }
-        if let Some((&right, &right_len)) = self.usable.range(start..).next() {
-            debug_assert!(start + len <= right, "extent {start}+{len} overlaps {right}+{right_len}");
-            if start + len == right {
-                self.cut(right);
-                len += right_len;
-            }
-        }
-        self.put(start, len);
+    /// Makes an extent usable of which the tree has no record: it was pending, or it was taken and given back.
+    pub(crate) fn add_unlisted(&mut self, id: PageId, pages: u64) {
+        debug_assert!(!self.overlaps(id, pages), "extent {id}+{pages} overlaps another");
+        let (start, len) = self.merge(id.0, pages, false);
+        self.put(start, len, false);
     }
 
     /// Whether an extent overlaps a usable one: the free space on disk contradicts itself.
     pub(crate) fn overlaps(&self, id: PageId, pages: u64) -> bool {
-        let before = self.usable.range(..id.0 + pages).next_back();
-        before.is_some_and(|(&start, &len)| start + len > id.0)
+        let end = id.0.saturating_add(pages);
+        let overlap = |extents: &Extents| {
+            extents.range(..end).next_back().is_some_and(|(&start, &len)| start.saturating_add(len) > id.0)
+        };
+        overlap(&self.listed) || overlap(&self.unlisted)
     }
 
     /// Reads in an extent as the tree lists it. An extent that is known already is left alone.
@@ -165,13 +149,8 @@ impl FreeSpace {
             return false;
         }
         self.persisted.insert(id.0, pages);
-        self.add_usable(id, pages);
-        if self.usable.get(&id.0) == Some(&pages) {
-            // Not merged with a neighbour: memory and tree agree.
-            self.touched.remove(&id.0);
-        } else {
-            self.touched.insert(id.0);
-        }
+        self.put(id.0, pages, true);
+        self.touched.remove(&id.0);
         true
     }
 
@@ -180,20 +159,43 @@ impl FreeSpace {
         let mut hot = std::mem::take(&mut self.hot);
         hot.sort_unstable();
         for id in hot {
-            self.add_usable(PageId(id), 1);
+            self.add_unlisted(PageId(id), 1);
         }
+    }
+
+    /// Extents of which the tree has no record, for the free list.
+    pub(crate) fn unlisted(&self) -> impl Iterator<Item = (PageId, u64)> + '_ {
+        self.unlisted.iter().map(|(&start, &len)| (PageId(start), len))
+    }
+
+    /// How many extents the tree has no record of.
+    pub(crate) fn unlisted_count(&self) -> usize {
+        self.unlisted.len()
+    }
+
+    /// Lists all unlisted extents, merged with their listed neighbours, so that the next save puts them into the tree.
+    pub(crate) fn list_all(&mut self) {
+        for (start, len) in std::mem::take(&mut self.unlisted) {
+            self.by_size.remove(&(len, start));
+            self.usable_pages -= len;
+            let (start, len) = self.merge(start, len, true);
+            self.put(start, len, true);
+        }
+    }
+
+    /// How many records of the tree may have to be written.
+    pub(crate) fn touched_count(&self) -> usize {
+        self.touched.len()
     }
 
     /// What differs from the tree: `(start, length in the tree, length now)`, zero for "no such extent".
     /// Afterwards memory counts as saved.
     pub(crate) fn take_changes(&mut self) -> Vec<(PageId, u64, u64)> {
         debug_assert!(self.hot.is_empty());
-        let touched = std::mem::take(&mut self.touched);
-        self.unlisted.clear();
         let mut changes = Vec::new();
-        for start in touched {
+        for start in std::mem::take(&mut self.touched) {
             let old = self.persisted.get(&start).copied().unwrap_or(0);
-            let new = self.usable.get(&start).copied().unwrap_or(0);
+            let new = self.listed.get(&start).copied().unwrap_or(0);
             if old == new {
                 continue;
             }
@@ -207,42 +209,61 @@ impl FreeSpace {
         changes
     }
 
-    /// Number of extents whose records may have to be written.
-    pub(crate) fn touched_count(&self) -> usize {
-        self.touched.len()
+    /// Takes the neighbours of an extent out, for the merged extent to be put.
+    fn merge(&mut self, mut start: u64, mut len: u64, listed: bool) -> (u64, u64) {
+        let extents = if listed { &self.listed } else { &self.unlisted };
+        let left = extents.range(..start).next_back().filter(|(&left, &left_len)| left + left_len == start);
+        let left = left.map(|(&left, _)| left);
+        let right = Some(start + len).filter(|right| extents.contains_key(right));
+        if let Some(left) = left {
+            len += self.cut(left);
+            start = left;
+        }
+        if let Some(right) = right {
+            len += self.cut(right);
+        }
+        (start, len)
     }
 
-    /// The extent to take single pages from: of those that the tree does not list, else of all, the first good
-    /// run, else the longest of the lowest ones.
-    fn choose_extent(&self) -> Option<u64> {
-        let unlisted = self.unlisted.iter().map(|&start| (start, self.usable[&start]));
-        let listed = self.usable.iter().map(|(&start, &len)| (start, len));
-        best_run(unlisted).or_else(|| best_run(listed))
+    /// Takes pages from the front of an extent; how many it had.
+    fn take_from(&mut self, start: u64, pages: u64) -> u64 {
+        let listed = self.listed.contains_key(&start);
+        let len = self.cut(start);
+        if len > pages {
+            self.put(start + pages, len - pages, listed);
+        }
+        len
     }
 
-    fn put(&mut self, start: u64, len: u64) {
-        self.usable.insert(start, len);
+    fn put(&mut self, start: u64, len: u64, listed: bool) {
+        if listed {
+            self.listed.insert(start, len);
+            self.touched.insert(start);
+        } else {
+            self.unlisted.insert(start, len);
+        }
         self.by_size.insert((len, start));
         self.usable_pages += len;
-        self.touched.insert(start);
-        if !self.persisted.contains_key(&start) {
-            self.unlisted.insert(start);
-        }
     }
 
     fn cut(&mut self, start: u64) -> u64 {
-        let len = self.usable.remove(&start).unwrap_or(0);
+        let len = match self.unlisted.remove(&start) {
+            Some(len) => len,
+            None => {
+                self.touched.insert(start);
+                self.listed.remove(&start).unwrap_or(0)
+            }
+        };
         self.by_size.remove(&(len, start));
         self.usable_pages -= len;
-        self.touched.insert(start);
-        self.unlisted.remove(&start);
         len
     }
 }
 
-fn best_run(extents: impl Iterator<Item = (u64, u64)>) -> Option<u64> {
+/// Of the lowest extents the first good run, else the longest.
+fn best_run(extents: &Extents) -> Option<u64> {
     let mut best: Option<(u64, u64)> = None;
-    for (start, len) in extents.take(RUN_CHOICES) {
+    for (&start, &len) in extents.iter().take(RUN_CHOICES) {
         if len >= GOOD_RUN_PAGES {
             return Some(start);
         }
@@ -271,11 +292,6 @@ impl LiveStates {
         LiveStates { states: others, published }
     }
 
-    /// The oldest state that is needed.
-    pub(crate) fn oldest(&self) -> TxnId {
-        self.states.first().copied().unwrap_or_default()
-    }
-
     /// Whether some state reaches a page written by `born` and freed by `freed`: `born <= state < freed`.
     pub(crate) fn reach(&self, born: TxnId, freed: TxnId) -> bool {
         let first = self.states.partition_point(|&state| state < born);
@@ -299,20 +315,21 @@ mod tests {
     use super::*;
 
     fn total(free: &FreeSpace) -> u64 {
-        free.usable.values().sum()
+        free.listed.values().chain(free.unlisted.values()).sum()
     }
 
     #[test]
-    fn neighbours_merge_and_changes_follow_what_was_touched() {
+    fn changes_follow_what_was_touched() {
         let mut free = FreeSpace::default();
         assert!(free.load(PageId(10), 5));
         assert!(free.load(PageId(30), 2));
         assert!(free.take_changes().is_empty());
-        free.add_usable(PageId(15), 1);
-        assert_eq!(free.take_changes(), [(PageId(10), 5, 6)]);
+        free.add_unlisted(PageId(15), 1);
+        assert!(free.take_changes().is_empty(), "what the tree does not list changes no record");
+        assert_eq!(free.take_page(), Some(PageId(15)));
         assert_eq!(free.take_page(), Some(PageId(10)));
-        assert_eq!(free.take_changes(), [(PageId(10), 6, 0), (PageId(11), 0, 5)]);
-        assert_eq!(total(&free), 7);
+        assert_eq!(free.take_changes(), [(PageId(10), 5, 0), (PageId(11), 0, 4)]);
+        assert_eq!(total(&free), 6);
     }
 
     #[test]
@@ -350,17 +367,34 @@ mod tests {
     }
 
     #[test]
-    fn loaded_neighbours_merge_and_their_records_are_rewritten() {
+    fn listing_merges_with_listed_neighbours_whose_records_go() {
         let mut free = FreeSpace::default();
         assert!(free.load(PageId(10), 2));
-        assert!(free.load(PageId(12), 3));
-        assert_eq!(free.take_changes(), [(PageId(10), 2, 5), (PageId(12), 3, 0)]);
+        assert!(free.load(PageId(13), 3));
+        free.add_unlisted(PageId(12), 1);
+        free.add_unlisted(PageId(50), 1);
+        free.add_unlisted(PageId(51), 1);
+        assert_eq!(free.unlisted().collect::<Vec<_>>(), [(PageId(12), 1), (PageId(50), 2)]);
+        free.list_all();
+        assert_eq!(free.take_changes(), [(PageId(10), 2, 6), (PageId(13), 3, 0), (PageId(50), 0, 2)]);
+        assert_eq!(free.usable_pages(), 8);
+        assert_eq!(free.longest(), 6);
+    }
+
+    #[test]
+    fn extents_that_overlap_are_refused() {
+        let mut free = FreeSpace::default();
+        assert!(free.load(PageId(10), 5));
+        for (start, len) in [(9, 2), (14, 1), (8, 100), (12, 1)] {
+            assert!(!free.load(PageId(start), len), "{start}+{len}");
+        }
+        assert!(free.load(PageId(15), 1));
+        assert!(free.load(PageId(9), 1));
     }
 
     #[test]
     fn a_page_is_pinned_by_states_between_birth_and_death_only() {
         let live = LiveStates::new(vec![TxnId(30), TxnId(5), TxnId(20)], TxnId(30));
-        assert_eq!(live.oldest(), TxnId(5));
         assert!(live.reach(TxnId(3), TxnId(6)));
         assert!(!live.reach(TxnId(6), TxnId(20)));
         assert!(live.reach(TxnId(6), TxnId(21)));

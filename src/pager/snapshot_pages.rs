@@ -27,11 +27,6 @@ impl SnapshotPages {
     pub(crate) fn new(view: View, page_size: usize, page_count: u64) -> SnapshotPages {
         SnapshotPages { view, page_shift: page_size.trailing_zeros(), page_count }
     }
-
-    /// Pages of the state.
-    pub(crate) fn page_count(&self) -> u64 {
-        self.page_count
-    }
 }
 
 impl PageRead for SnapshotPages {

@@ -82,19 +82,14 @@ impl TxnPages {
         self.page_count
     }
 
-    /// Pages that this transaction has written.
-    pub(crate) fn dirty_count(&self) -> u64 {
-        self.canvas.claimed_count()
-    }
-
-    /// Claims a usable page that is not part of the extents (of the reserve).
-    pub(crate) fn claim(&mut self, id: PageId) {
-        self.canvas.claim(id, 1);
+    /// Claims usable pages that were taken out of the free space.
+    pub(crate) fn claim(&mut self, id: PageId, pages: u64) {
+        self.canvas.claim(id, pages);
     }
 
     /// Gives up a claim without touching the free space.
-    pub(crate) fn unclaim(&mut self, id: PageId) {
-        self.canvas.unclaim(id, 1);
+    pub(crate) fn unclaim(&mut self, id: PageId, pages: u64) {
+        self.canvas.unclaim(id, pages);
     }
 
     /// Takes pages at the end of the file, growing it as needed.

@@ -8,11 +8,11 @@
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::txn_pages::TxnPages;
 use crate::table::codec::{Codec, Encoded, KeyCodec};
-use crate::table::{decode_key, decode_value};
+use crate::table::{decode_key, decode_value, ReadTable};
 use crate::tree;
 
 /// The entries of a range of keys, in ascending order; [`rev`](Iterator::rev) for descending order.
@@ -81,6 +81,9 @@ pub(crate) struct ByteBounds {
 }
 
 impl ByteBounds {
+    /// Every key.
+    pub(crate) const ALL: ByteBounds = ByteBounds { low: Bound::Unbounded, high: Bound::Unbounded };
+
     pub(crate) fn of<'k, K: KeyCodec>(range: &impl RangeBounds<K::Item<'k>>) -> Result<ByteBounds> {
         Ok(ByteBounds { low: encoded::<K>(range.start_bound())?, high: encoded::<K>(range.end_bound())? })
     }
@@ -133,7 +136,7 @@ fn encoded<K: KeyCodec>(bound: Bound<&K::Item<'_>>) -> Result<Bound<Vec<u8>>> {
 /// Holds the transaction, borrows nothing, and may be kept in a struct or sent to another thread. Entries are copied
 /// out some at a time.
 pub struct RangeOwned<K: KeyCodec, V: Codec> {
-    table: crate::ReadTable<K, V>,
+    table: ReadTable<K, V>,
     bounds: ByteBounds,
     front: std::collections::VecDeque<(K::Owned, V::Owned)>,
     back: Vec<(K::Owned, V::Owned)>,
@@ -144,7 +147,7 @@ pub struct RangeOwned<K: KeyCodec, V: Codec> {
 const OWNED_BATCH: usize = 64;
 
 impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
-    pub(crate) fn new(table: crate::ReadTable<K, V>, bounds: ByteBounds) -> RangeOwned<K, V> {
+    pub(crate) fn new(table: ReadTable<K, V>, bounds: ByteBounds) -> RangeOwned<K, V> {
         RangeOwned { table, bounds, front: Default::default(), back: Vec::new(), ended: false }
     }
 
@@ -178,7 +181,7 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
     }
 
     /// Ends the iteration after an error.
-    fn fail(&mut self, e: crate::Error) -> Option<Result<(K::Owned, V::Owned)>> {
+    fn fail(&mut self, e: Error) -> Option<Result<(K::Owned, V::Owned)>> {
         self.ended = true;
         self.front.clear();
         self.back.clear();

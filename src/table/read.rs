@@ -134,12 +134,9 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         Ok(RangeOwned::new(self.clone(), ByteBounds::of::<K>(&range)?))
     }
 
-    /// All entries, in order.
-    ///
-    /// # Errors
-    /// None of its own; damage is reported by the iterator.
-    pub fn iter(&self) -> Result<Range<'_, K, V>> {
-        self.range(..)
+    /// All entries, in order. Damage is reported by the iterator.
+    pub fn iter(&self) -> Range<'_, K, V> {
+        Range::of_snapshot(self.byte_range(&ByteBounds::ALL))
     }
 
     /// The entries whose keys begin alike; see [`PrefixCodec`] for what a prefix is.

@@ -132,12 +132,9 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         Ok(self.byte_range(&ByteBounds::of::<K>(&range)?))
     }
 
-    /// All entries, in order.
-    ///
-    /// # Errors
-    /// None of its own; damage is reported by the iterator.
-    pub fn iter(&self) -> Result<Range<'_, K, V>> {
-        self.range(..)
+    /// All entries, in order. Damage is reported by the iterator.
+    pub fn iter(&self) -> Range<'_, K, V> {
+        self.byte_range(&ByteBounds::ALL)
     }
 
     /// The entries whose keys begin alike; see [`PrefixCodec`] for what a prefix is.

@@ -9,7 +9,8 @@
 //!   C2  `at` is an index into the leaf, or one off either end: `usize::MAX` before the first entry of the tree,
 //!       `count` behind the last one.
 //!
-//! Failure: damage is `Error::Corrupt` once; after that the cursor gives nothing until it is placed anew.
+//! Failure: a damaged page is `Error::Corrupt` once; after that the cursor gives nothing until it is placed anew. An entry
+//! that cannot be read is an error in its place, and the cursor can go on from it.
 
 use crate::error::{Error, Result};
 use crate::ids::PageId;
@@ -82,46 +83,39 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     #[allow(clippy::should_implement_trait)]
     pub(crate) fn next(&mut self) -> Result<Option<Entry<'a>>> {
         let next = self.at.wrapping_add(1);
-        match &self.leaf {
-            Some(leaf) if next < self.count => {
-                self.at = next;
-                entry_at(self.pages, leaf, next).map(Some)
-            }
-            _ => self.next_over_edge(),
+        if let Some(entry) = self.leaf.as_ref().and_then(|leaf| leaf.inline_entry(next)) {
+            self.at = next;
+            return Ok(Some(entry));
         }
+        self.move_to(next, Side::Last)
     }
 
     /// Moves to the previous entry. Before the first one, stays there.
     #[inline]
     pub(crate) fn prev(&mut self) -> Result<Option<Entry<'a>>> {
         let prev = self.at.wrapping_sub(1);
-        match &self.leaf {
-            Some(leaf) if prev < self.count => {
-                self.at = prev;
-                entry_at(self.pages, leaf, prev).map(Some)
-            }
-            _ => self.prev_over_edge(),
+        if let Some(entry) = self.leaf.as_ref().and_then(|leaf| leaf.inline_entry(prev)) {
+            self.at = prev;
+            return Ok(Some(entry));
         }
+        self.move_to(prev, Side::First)
     }
 
+    /// A step that is not to an entry with an inline value in the same leaf.
     #[cold]
-    fn next_over_edge(&mut self) -> Result<Option<Entry<'a>>> {
+    #[inline(never)]
+    fn move_to(&mut self, at: usize, towards: Side) -> Result<Option<Entry<'a>>> {
         if self.leaf.is_none() {
-            return if self.lost { Ok(None) } else { self.seek_first() };
+            return match (self.lost, towards) {
+                (true, _) => Ok(None),
+                (false, Side::Last) => self.seek_first(),
+                (false, Side::First) => self.seek_last(),
+            };
         }
-        if !self.step(Side::Last)? {
-            self.at = self.count;
-        }
-        self.current()
-    }
-
-    #[cold]
-    fn prev_over_edge(&mut self) -> Result<Option<Entry<'a>>> {
-        if self.leaf.is_none() {
-            return if self.lost { Ok(None) } else { self.seek_last() };
-        }
-        if !self.step(Side::First)? {
-            self.at = BEFORE;
+        if at < self.count {
+            self.at = at;
+        } else if !self.step(towards)? {
+            self.at = if towards == Side::Last { self.count } else { BEFORE };
         }
         self.current()
     }

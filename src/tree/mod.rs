@@ -37,7 +37,7 @@ mod value;
 
 pub(crate) use crate::page::meta::TreeRoot;
 pub(crate) use append::{append, AppendHint};
-pub(crate) use check::{check, Finding, TreeStats};
+pub(crate) use check::check;
 pub(crate) use cursor::Cursor;
 pub(crate) use delete::delete;
 pub(crate) use drop::drop_tree;

@@ -116,12 +116,22 @@ pub(crate) fn join_branches(
     if all <= merge_bytes(capacity) {
         return Join::Merge;
     }
-    let cut = middle(weights, 0..weights.len());
-    let both_fit = |cut: usize| built_bytes(0..cut) <= capacity && built_bytes(cut..weights.len()) <= capacity;
-    match cut {
-        Some(cut) if cut != seam && both_fit(cut) => Join::Move(cut),
-        _ if all <= capacity => Join::Merge,
-        _ => Join::Leave,
+    let count = weights.len();
+    let both_fit = |cut: usize| built_bytes(0..cut) <= capacity && built_bytes(cut..count) <= capacity;
+    // A lone child must get company; otherwise a page is rewritten only where that moves enough.
+    let least = if seam == 1 || seam + 1 == count { 1 } else { (count / 8).max(1) };
+    let mut cut = middle(weights, 0..count).unwrap_or(seam);
+    while cut.abs_diff(seam) >= least {
+        if both_fit(cut) {
+            return Join::Move(cut);
+        }
+        // The middle can be too much, since prefixes get lost. One child across the seam always fits.
+        cut = if cut > seam { seam + (cut - seam) / 2 } else { seam - (seam - cut) / 2 };
+    }
+    if all <= capacity {
+        Join::Merge
+    } else {
+        Join::Leave
     }
 }
 
@@ -301,7 +311,12 @@ mod tests {
         every_sequence(&[1, 4, 9], 7, &mut |weights| {
             let bytes = |range: Range<usize>| weights[range].iter().sum::<usize>();
             for seam in 1..weights.len() {
-                match join_branches(weights, seam, 20, bytes) {
+                let join = join_branches(weights, seam, 20, bytes);
+                let lone_child = seam == 1 || seam + 1 == weights.len();
+                if lone_child && weights.len() > 3 && bytes(0..seam) <= 20 && bytes(seam..weights.len()) <= 20 {
+                    assert!(join != Join::Leave && join != Join::Move(seam), "{weights:?}");
+                }
+                match join {
                     Join::Merge => assert!(bytes(0..weights.len()) <= 20),
                     Join::Move(cut) => assert!(bytes(0..cut) <= 20 && bytes(cut..weights.len()) <= 20 && cut != seam),
                     Join::Leave => assert!(bytes(0..weights.len()) > 20),

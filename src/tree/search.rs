@@ -55,8 +55,18 @@ fn outermost<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, side: Side) -> Resu
 }
 
 /// The entry at an index of a leaf, its value resolved.
-#[inline]
+#[inline(always)]
 pub(super) fn entry_at<'a, P: PageRead>(pages: &'a P, leaf: &Leaf<'a>, at: usize) -> Result<Entry<'a>> {
+    match leaf.inline_entry(at) {
+        Some(entry) => Ok(entry),
+        None => resolve_entry(pages, leaf, at),
+    }
+}
+
+/// Values in runs, and damage; out of the way of scans.
+#[cold]
+#[inline(never)]
+fn resolve_entry<'a, P: PageRead>(pages: &'a P, leaf: &Leaf<'a>, at: usize) -> Result<Entry<'a>> {
     let (key, value) = leaf.entry(at)?;
     Ok((key, resolve(pages, value)?))
 }

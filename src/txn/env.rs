@@ -18,7 +18,6 @@ use crate::ids::TxnId;
 use crate::mapping::Mapping;
 use crate::page::meta::Meta;
 use crate::pager::free_space::LiveStates;
-use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::txn_pages::TxnPages;
 use crate::txn::free_tree::FreeCache;
 use crate::txn::live::Live;
@@ -159,11 +158,6 @@ impl Env {
         states.push(self.live.durable().txn);
         states.extend(self.live.in_doubt());
         LiveStates::new(states, published)
-    }
-
-    /// Pages of a state, through the current view.
-    pub(crate) fn pages_of(&self, state: &State) -> SnapshotPages {
-        SnapshotPages::new(self.mapping.view(), self.page_size, state.page_count)
     }
 
     pub(crate) fn path(&self) -> &Path {

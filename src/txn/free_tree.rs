@@ -1,21 +1,24 @@
-//! The persistent free space: a B+tree of extents, read piece by piece and saved by what changed.
+//! The persistent free space: a B+tree of extents and a short list, read piece by piece and saved by what changed.
 //!
 //! Floor: txn. Keys of the free-space tree, in this order (all numbers big-endian, so that byte order is number order):
 //!
 //! ```text
-//! [0][start: 6]               -> [pages: 6]   a usable extent
-//! [1][pages: 6][start: 6]     -> []           the same, for extents of at least 16 pages: best fit by length
-//! [2][freed txn: 8][part: 4]  -> items        pending extents that a transaction freed, 18 bytes each:
-//!                                             start 6, pages 6, born txn 6 (little-endian)
+//!     [0][start: 6]                            -> [pages: 6]   a usable extent
+//!     [1][pages: 6][start: 6]                  -> []           the same, of at least 16 pages: best fit by length
+//!     [2][freed txn: 8][saved txn: 8][part: 4] -> items        pending extents, 18 bytes each:
+//!                                                              start 6, pages 6, born txn 6 (little-endian)
 //! ```
 //!
-//! Saving must end although it changes what it saves. So the pages of this tree come from the *reserve*, and the ones
-//! that it supersedes go into a list. Reserve and list do not stand in the tree: they are written as a *free list* run
-//! that the meta points at, and read by the next transaction. If the reserve is too small, pages at the end of the
-//! file serve, which changes no extent either.
+//! Beside the tree there is the *free list*, a run that the meta points at and every commit writes anew. It holds what
+//! was freed or became usable lately; only when it gets long does it go into the tree. So a small commit, which uses
+//! what the commits before it gave back, writes one page of free space, however much space is free.
+//!
+//! Saving must end although it changes what it saves. The pages of the tree therefore come from a *reserve*, taken
+//! before, and those that it supersedes go into the list. If the reserve is too small, pages at the end of the file
+//! serve, which changes no extent either.
 //!
 //! Invariants:
-//!   E1  every page is exactly one of: reachable, in a usable extent, in a pending one, in the free list, a meta.
+//!   E1  every page is exactly one of: reachable, usable, pending, the free list, a meta.
 //!   E2  a pending extent becomes usable only when no live state reaches it (rule R5).
 //!   E3  the cost of a save follows the extents touched, never how many there are.
 //!
@@ -46,32 +49,36 @@ const LOW_WATER_PAGES: u64 = 24;
 const LOAD_BATCH: usize = 64;
 /// Pending records looked at for one operation at most, so that a large free does not stall a small commit.
 const RECLAIM_BATCH: usize = 64;
-/// Reserve pages kept from commit to commit; what is above goes to the usable extents.
-const RESERVE_KEEP: usize = 48;
+/// Items that the free list keeps before they go into the tree; together with the reserve they fit the smallest page.
+const LISTED_PENDING_MAX: usize = 80;
+const LISTED_USABLE_MAX: usize = 48;
 
 /// What the writer remembers about the free-space tree between transactions. Dropped when the tip is not the one that
 /// it belongs to, and on abort.
 #[derive(Debug, Default)]
 pub(crate) struct FreeCache {
-    /// Usable extents with a start below this were read in; `None` when all were.
-    loaded_to: Option<u64>,
+    /// Usable extents with a start below this were read in.
+    loaded_to: PageId,
     all_loaded: bool,
     list_read: bool,
-    /// Superseded pages of the tree itself (and old free lists), by the state that still reaches them.
-    own_pending: Vec<FreeItem>,
+    /// Pending extents that are not in the tree but in the free list.
+    recent: Vec<FreeItem>,
+    /// Usable pages that were set apart for the tree and not needed.
+    reserve: Vec<PageId>,
     /// Next pending record to look at in this transaction; `None` when there is none left that may be reclaimed.
     scan: Option<PendingKey>,
     scan_started: bool,
     /// What is left of the records up to here is pinned by the states in `settled_for` (ascending), all of them older
-    /// than the last of these records. As long as all are live, looking again would find nothing.
+    /// than the last of these records. As long as all are live, looking again would find nothing: a record that is moved
+    /// from the list in among these is pinned by one of them too, because no state that old begins to be read.
     settled: PendingKey,
     settled_for: Vec<TxnId>,
     /// Changes to pending records, applied when saving: what is left of a record (nothing: delete it).
     examined: Vec<(PendingKey, Vec<FreeItem>)>,
 }
 
-/// Key of a pending record: freed by, part.
-type PendingKey = (TxnId, u32);
+/// Key of a pending record: freed by, saved by, part.
+type PendingKey = (TxnId, TxnId, u32);
 
 impl FreeCache {
     /// Prepares for the next transaction; `live` are the states that it must not disturb.
@@ -79,22 +86,22 @@ impl FreeCache {
         self.scan_started = false;
         self.scan = None;
         if !self.list_read {
-            self.own_pending = read_list(pages, &tip.free_list, tip.page_count)?;
+            self.recent = read_list(pages, &tip.free_list, tip.page_count)?;
             self.list_read = true;
         }
+        // What is usable already stands in the list as freed by no transaction, which no state reaches.
         let (still, usable): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.own_pending).into_iter().partition(|item| live.reach(item.born, item.freed));
-        self.own_pending = still;
-        for item in usable {
-            pages.free.reserve.extend((item.start.0..item.start.0 + item.pages).map(PageId));
-        }
+            std::mem::take(&mut self.recent).into_iter().partition(|item| live.reach(item.born, item.freed));
+        self.recent = still;
+        usable.into_iter().try_for_each(|item| add_usable(pages, item.start, item.pages))?;
+        self.reserve.drain(..).for_each(|id| pages.free.add_unlisted(id, 1));
         Ok(())
     }
 
     /// Sees that pages for one tree operation are at hand, with a run of `run` pages among them if there is one.
     #[inline]
     pub(crate) fn ensure(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates, run: u64) -> Result<()> {
-        if pages.free.usable_pages() >= LOW_WATER_PAGES && (run <= 1 || pages.free.longest() >= run) {
+        if enough(pages, run) || tip.free_space.height == 0 {
             return Ok(());
         }
         self.refill(pages, tip, live, run)
@@ -102,10 +109,7 @@ impl FreeCache {
 
     #[inline(never)]
     fn refill(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates, run: u64) -> Result<()> {
-        let enough = |pages: &TxnPages| {
-            pages.free.usable_pages() >= LOW_WATER_PAGES && (run <= 1 || pages.free.longest() >= run)
-        };
-        self.reclaim(pages, tip, live, &enough)?;
+        self.reclaim(pages, tip, live, run)?;
         if pages.free.usable_pages() < LOW_WATER_PAGES && !self.all_loaded {
             self.load_batch(pages, tip)?;
         }
@@ -115,21 +119,15 @@ impl FreeCache {
         Ok(())
     }
 
-    /// Makes pending extents usable that no live state reaches.
-    fn reclaim(
-        &mut self,
-        pages: &mut TxnPages,
-        tip: &State,
-        live: &LiveStates,
-        enough: &dyn Fn(&TxnPages) -> bool,
-    ) -> Result<()> {
+    /// Makes pending extents of the tree usable that no live state reaches.
+    fn reclaim(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates, run: u64) -> Result<()> {
         if !self.scan_started {
             self.scan_started = true;
             self.unsettle(live);
             self.scan = Some(next_key(self.settled));
         }
         for _ in 0..RECLAIM_BATCH {
-            let Some(from) = self.scan.filter(|_| !enough(pages)) else { return Ok(()) };
+            let Some(from) = self.scan.filter(|_| !enough(pages, run)) else { return Ok(()) };
             self.scan = None;
             let Some((key, items)) = pending_record(pages, &tip.free_space, from, tip.page_count)? else {
                 return Ok(());
@@ -141,9 +139,7 @@ impl FreeCache {
             if still.len() < count {
                 self.examined.push((key, still));
             }
-            for item in usable {
-                add_usable(pages, item.start, item.pages)?;
-            }
+            usable.into_iter().try_for_each(|item| add_usable(pages, item.start, item.pages))?;
             if let Some(states) = live.all_before(key.0) {
                 self.settled = key;
                 self.settled_for = states.to_vec();
@@ -155,16 +151,15 @@ impl FreeCache {
     /// Goes back to the first record that a state which is gone may have pinned: the ones freed after that state.
     fn unsettle(&mut self, live: &LiveStates) {
         if let Some(gone) = self.settled_for.iter().position(|&state| !live.contains(state)) {
-            self.settled = self.settled.min((self.settled_for[gone], u32::MAX));
+            self.settled = self.settled.min((self.settled_for[gone], TxnId(u64::MAX), u32::MAX));
             self.settled_for.truncate(gone);
         }
     }
 
     fn load_batch(&mut self, pages: &mut TxnPages, tip: &State) -> Result<()> {
-        let from = self.loaded_to.unwrap_or(0);
         let mut found = Vec::with_capacity(LOAD_BATCH);
         let mut cursor = Cursor::new(&*pages, tip.free_space);
-        let mut next = cursor.seek(&usable_key(PageId(from)))?;
+        let mut next = cursor.seek(&usable_key(self.loaded_to))?;
         while found.len() < LOAD_BATCH {
             match next {
                 Some((key, value)) if key.first() == Some(&TAG_USABLE) => {
@@ -178,7 +173,7 @@ impl FreeCache {
             next = cursor.next()?;
         }
         if let Some(&(last, _)) = found.last() {
-            self.loaded_to = Some(last.0 + 1);
+            self.loaded_to = PageId(last.0 + 1);
         }
         found.into_iter().try_for_each(|(start, len)| load(pages, start, len))
     }
@@ -186,94 +181,117 @@ impl FreeCache {
     /// Writes what changed and gives the free-space part of the next state. After this no page may be allocated.
     pub(crate) fn save(&mut self, pages: &mut TxnPages, tip: &State) -> Result<(TreeRoot, RunPtr)> {
         pages.free.settle_hot();
-        let freed = pages.free.drain_freed();
-        self.fill_reserve(pages, tip, freed.len());
+        self.recent.extend(pages.free.drain_freed());
+        let move_pending = self.recent.len() > LISTED_PENDING_MAX;
+        let move_usable = pages.free.unlisted_count() > LISTED_USABLE_MAX;
         let mut root = tip.free_space;
-        let txn = pages.txn();
-        let mut own = OwnPages { pages, pending: &mut self.own_pending };
-        for (key, left) in self.examined.drain(..) {
-            own.put_pending(&mut root, key, &left)?;
+        if move_pending || move_usable || !self.examined.is_empty() || pages.free.touched_count() > 0 {
+            self.save_tree(pages, &mut root, move_pending, move_usable)?;
         }
-        for (part, items) in freed.chunks(ITEMS_PER_RECORD).enumerate() {
-            own.put_pending(&mut root, (txn, part as u32), items)?;
-        }
-        for (start, old, new) in own.pages.free.take_changes() {
-            own.put_usable(&mut root, start, old, new)?;
-        }
-        tree::seal(&mut own, &mut root)?;
         let list = self.write_list(pages, tip)?;
         Ok((root, list))
     }
 
-    /// Moves pages between reserve and usable extents so that the reserve suffices for the changes at hand.
-    fn fill_reserve(&mut self, pages: &mut TxnPages, tip: &State, freed: usize) {
-        let changes = pages.free.touched_count() + self.examined.len() + freed / ITEMS_PER_RECORD + 1;
-        let leaves = tip.free_space.entries as usize / 40 + changes / 40 + 2;
-        let needed = changes.min(leaves) + 2 * usize::from(tip.free_space.height) + 4;
-        while pages.free.reserve.len() < needed {
+    fn save_tree(
+        &mut self,
+        pages: &mut TxnPages,
+        root: &mut TreeRoot,
+        move_pending: bool,
+        move_usable: bool,
+    ) -> Result<()> {
+        let moved = if move_pending { std::mem::take(&mut self.recent) } else { Vec::new() };
+        let listed = if move_usable { pages.free.unlisted_count() } else { 0 };
+        let records = self.examined.len() + moved.len().div_ceil(ITEMS_PER_RECORD) + 1;
+        self.take_reserve(pages, root, pages.free.touched_count() + listed + records);
+        if move_usable {
+            pages.free.list_all();
+        }
+        let changes = pages.free.take_changes();
+        let mut own = OwnPages { pages, reserve: &mut self.reserve, superseded: &mut self.recent };
+        for (key, left) in self.examined.drain(..) {
+            own.put_pending(root, key, &left)?;
+        }
+        own.move_pending(root, moved)?;
+        for (start, old, new) in changes {
+            own.put_usable(root, start, old, new)?;
+        }
+        tree::seal(&mut own, root)
+    }
+
+    /// Sets pages apart for so many changes of the tree.
+    fn take_reserve(&mut self, pages: &mut TxnPages, root: &TreeRoot, changes: usize) {
+        let leaves = root.entries as usize / 40 + changes / 40 + 2;
+        let needed = changes.min(leaves) + 2 * usize::from(root.height) + 2;
+        while self.reserve.len() < needed {
             let Some(id) = pages.free.take_page() else { break };
-            pages.free.reserve.push(id);
+            self.reserve.push(id);
         }
         // Handed out from the end: lowest addresses first, so that the pages of a commit are neighbours.
-        pages.free.reserve.sort_unstable_by(|a, b| b.cmp(a));
-        while pages.free.reserve.len() > needed + RESERVE_KEEP {
-            let Some(id) = pages.free.reserve.pop() else { break };
-            pages.free.add_usable(id, 1);
-        }
+        self.reserve.sort_unstable_by(|a, b| b.cmp(a));
     }
 
     fn write_list(&mut self, pages: &mut TxnPages, tip: &State) -> Result<RunPtr> {
+        let txn = pages.txn();
         if tip.free_list.pages > 0 {
-            self.own_pending.push(FreeItem {
-                start: tip.free_list.ptr.id,
-                pages: tip.free_list.pages,
-                born: tip.txn,
-                freed: pages.txn(),
-            });
+            let (start, pages) = (tip.free_list.ptr.id, tip.free_list.pages);
+            self.recent.push(FreeItem { start, pages, born: tip.txn, freed: txn });
         }
-        let most = self.own_pending.len() + pages.free.reserve.len();
+        let most = self.recent.len() + self.reserve.len() + pages.free.unlisted_count();
         let run = free_list::run_pages(pages.page_size(), most);
-        let id = match pages.free.reserve.pop() {
-            Some(id) if run == 1 => {
-                pages.claim(id);
-                id
-            }
-            other => {
-                pages.free.reserve.extend(other);
-                pages.alloc_at_end(run)?
-            }
-        };
-        let mut items = self.own_pending.clone();
-        items.extend(reserve_items(&pages.free.reserve));
-        let (txn, page_size) = (pages.txn(), pages.page_size());
+        let id = self.take_list_run(pages, run)?;
+        let mut items = self.recent.clone();
+        items.extend(self.reserve.iter().map(|&id| usable_item(id, 1)));
+        items.extend(pages.free.unlisted().map(|(start, len)| usable_item(start, len)));
+        let page_size = pages.page_size();
         let crc = free_list::write(pages.run_mut(id, run), page_size, id, txn, &items);
         let ptr = PagePtr { id, crc };
         pages.mark_sealed(ptr);
         Ok(RunPtr { ptr, pages: run })
     }
-}
 
-/// The reserve as items of a free list: pages that are usable at once.
-fn reserve_items(reserve: &[PageId]) -> Vec<FreeItem> {
-    let mut sorted = reserve.to_vec();
-    sorted.sort_unstable();
-    let mut items: Vec<FreeItem> = Vec::new();
-    for id in sorted {
-        match items.last_mut() {
-            Some(last) if last.start.0 + last.pages == id.0 => last.pages += 1,
-            _ => items.push(FreeItem { start: id, pages: 1, born: TxnId(0), freed: TxnId(0) }),
+    fn take_list_run(&mut self, pages: &mut TxnPages, run: u64) -> Result<PageId> {
+        let reserved = if run == 1 { self.reserve.pop() } else { None };
+        match reserved.or_else(|| pages.free.take_unlisted(run)) {
+            Some(id) => {
+                pages.claim(id, run);
+                Ok(id)
+            }
+            None => pages.alloc_at_end(run),
         }
     }
-    items
+}
+
+/// A usable extent as an item of the free list.
+fn usable_item(start: PageId, pages: u64) -> FreeItem {
+    FreeItem { start, pages, born: TxnId(0), freed: TxnId(0) }
+}
+
+/// Whether pages for one tree operation are at hand, and a run of `run` pages.
+#[inline]
+fn enough(pages: &TxnPages, run: u64) -> bool {
+    pages.free.usable_pages() >= LOW_WATER_PAGES && (run <= 1 || pages.free.longest() >= run)
 }
 
 /// Pages of the free-space tree itself: from the reserve, superseded ones into the list.
 struct OwnPages<'a> {
     pages: &'a mut TxnPages,
-    pending: &'a mut Vec<FreeItem>,
+    reserve: &'a mut Vec<PageId>,
+    superseded: &'a mut Vec<FreeItem>,
 }
 
 impl OwnPages<'_> {
+    /// Moves extents of the free list into records, one record or more for each transaction that freed some.
+    fn move_pending(&mut self, root: &mut TreeRoot, mut items: Vec<FreeItem>) -> Result<()> {
+        items.sort_unstable_by_key(|item| (item.freed, item.start));
+        let saved = self.txn();
+        for group in items.chunk_by(|a, b| a.freed == b.freed) {
+            for (part, items) in group.chunks(ITEMS_PER_RECORD).enumerate() {
+                self.put_pending(root, (items[0].freed, saved, part as u32), items)?;
+            }
+        }
+        Ok(())
+    }
+
     fn put_pending(&mut self, root: &mut TreeRoot, key: PendingKey, items: &[FreeItem]) -> Result<()> {
         let encoded = pending_key(key);
         if items.is_empty() {
@@ -321,24 +339,21 @@ impl PageWrite for OwnPages<'_> {
         self.pages.is_dirty(id)
     }
     fn alloc(&mut self, pages: u64) -> Result<PageId> {
-        match self.pages.free.reserve.pop() {
-            Some(id) if pages == 1 => {
-                self.pages.claim(id);
+        match if pages == 1 { self.reserve.pop() } else { None } {
+            Some(id) => {
+                self.pages.claim(id, 1);
                 Ok(id)
             }
-            other => {
-                self.pages.free.reserve.extend(other);
-                self.pages.alloc_at_end(pages)
-            }
+            None => self.pages.alloc_at_end(pages),
         }
     }
     fn free(&mut self, id: PageId, pages: u64, born: TxnId) {
         if self.pages.is_dirty(id) {
-            self.pages.unclaim(id);
-            self.pages.free.reserve.push(id);
+            self.pages.unclaim(id, pages);
+            self.reserve.extend((id.0..id.0 + pages).map(PageId));
         } else {
             let freed = self.txn();
-            self.pending.push(FreeItem { start: id, pages, born, freed });
+            self.superseded.push(FreeItem { start: id, pages, born, freed });
         }
     }
     fn page_mut(&mut self, id: PageId) -> &mut [u8] {
@@ -449,7 +464,7 @@ fn add_usable(pages: &mut TxnPages, start: PageId, len: u64) -> Result<()> {
     if pages.free.overlaps(start, len) {
         return Err(overlap(start, len));
     }
-    pages.free.add_usable(start, len);
+    pages.free.add_unlisted(start, len);
     Ok(())
 }
 
@@ -491,15 +506,16 @@ fn big_key(len: u64, start: PageId) -> [u8; 13] {
     key
 }
 
-fn pending_key((freed, part): PendingKey) -> [u8; 13] {
-    let mut key = [TAG_PENDING; 13];
+fn pending_key((freed, saved, part): PendingKey) -> [u8; 21] {
+    let mut key = [TAG_PENDING; 21];
     key[1..9].copy_from_slice(&freed.0.to_be_bytes());
-    key[9..].copy_from_slice(&part.to_be_bytes());
+    key[9..17].copy_from_slice(&saved.0.to_be_bytes());
+    key[17..].copy_from_slice(&part.to_be_bytes());
     key
 }
 
-fn next_key((freed, part): PendingKey) -> PendingKey {
-    (freed, part.saturating_add(1))
+fn next_key((freed, saved, part): PendingKey) -> PendingKey {
+    (freed, saved, part.saturating_add(1))
 }
 
 fn decode_usable(key: &[u8], value: &[u8], page_count: u64) -> Result<(PageId, u64)> {
@@ -512,11 +528,9 @@ fn decode_usable(key: &[u8], value: &[u8], page_count: u64) -> Result<(PageId, u
 }
 
 fn decode_pending_key(key: &[u8]) -> Result<PendingKey> {
-    let bytes: &[u8; 12] =
-        key.strip_prefix(&[TAG_PENDING]).and_then(|rest| rest.try_into().ok()).ok_or_else(|| malformed("pending"))?;
-    let (freed, part) = bytes.split_at(8);
+    let rest = key.strip_prefix(&[TAG_PENDING]).filter(|rest| rest.len() == 20).ok_or_else(|| malformed("pending"))?;
     let number = |bytes: &[u8]| bytes.iter().fold(0u64, |value, &byte| value << 8 | u64::from(byte));
-    Ok((TxnId(number(freed)), number(part) as u32))
+    Ok((TxnId(number(&rest[..8])), TxnId(number(&rest[8..16])), number(&rest[16..]) as u32))
 }
 
 fn encode_items(items: &[FreeItem]) -> Vec<u8> {
@@ -529,7 +543,7 @@ fn encode_items(items: &[FreeItem]) -> Vec<u8> {
     bytes
 }
 
-fn decode_items((freed, _): PendingKey, bytes: &[u8], page_count: u64) -> Result<Vec<FreeItem>> {
+fn decode_items((freed, ..): PendingKey, bytes: &[u8], page_count: u64) -> Result<Vec<FreeItem>> {
     if bytes.len() % ITEM_BYTES != 0 {
         return Err(malformed("pending"));
     }

@@ -63,10 +63,19 @@ impl FileLock {
     /// Unlocks, then leaves the registry (O3).
     pub(crate) fn release(self) {
         let mut registry = registry();
-        drop(self.file);
+        let id = self.id;
+        drop(self);
         if let Some(open) = registry.as_mut() {
-            open.remove(&self.id);
+            open.remove(&id);
         }
+    }
+}
+
+impl Drop for FileLock {
+    /// By a call of its own: a process that is just being started from another thread holds copies of all descriptors
+    /// until it runs its program, and closing ours alone would leave the lock with them.
+    fn drop(&mut self) {
+        let _closed_next = locks::unlock(&self.file, locks::WRITER, 1);
     }
 }
 
@@ -85,7 +94,11 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
         let id = file_id(path, &file)?;
         let mut registry = registry();
         match registry.get_or_insert_default().get(&id).map(Weak::upgrade) {
-            Some(Some(env)) => return share(env, spec),
+            Some(Some(env)) => {
+                // If this refuses, `env` may be the last handle by now, whose end needs the registry.
+                drop(registry);
+                return share(env, spec);
+            }
             Some(None) => {
                 // The last handle is closing it just now.
                 drop(registry);
@@ -257,7 +270,7 @@ fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
     }
 }
 
-/// Makes a database of an existing empty file. The second slot first: a cut in between leaves a whole meta or none.
+/// Makes a database of an existing empty file.
 fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
     let first = first_meta(spec.page_size, path)?;
     let mut page = vec![0; spec.page_size];

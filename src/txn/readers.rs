@@ -157,12 +157,14 @@ impl Readers {
         self.snapshots().len() as u64
     }
 
-    /// Lets go of pins that idle slots keep of a window that was replaced, so that it can be unmapped.
-    pub(crate) fn drop_idle_views(&self) {
+    /// Lets go of pins that idle slots keep of windows other than this one, so that those can be unmapped.
+    pub(crate) fn drop_old_views(&self, window_id: u64) {
         for slot in self.all() {
-            if let Ok(mut view) = slot.view.try_lock() {
-                *view = None;
-            }
+            let Ok(mut kept) = slot.view.try_lock() else { continue };
+            let old = kept.take_if(|view| view.window_id() != window_id);
+            // Unmapping takes time: not under the lock that the slot's next reader takes.
+            drop(kept);
+            drop(old);
         }
     }
 }

@@ -13,7 +13,6 @@ use std::sync::{Arc, OnceLock};
 
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
-use crate::ids::TxnId;
 use crate::pager::snapshot_pages::SnapshotPages;
 use crate::tree::{self, Cursor};
 use crate::txn::env::Env;
@@ -114,10 +113,6 @@ impl ReadTxn {
 
     pub(crate) fn state(&self) -> &State {
         &self.state
-    }
-
-    pub(crate) fn txn(&self) -> TxnId {
-        self.state.txn
     }
 
     pub(crate) fn env(&self) -> &Env {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{TreeId, TxnId};
+use crate::ids::TreeId;
 use crate::limits;
 use crate::page::meta::TreeRoot;
 use crate::page::overflow;
@@ -32,6 +32,8 @@ use crate::txn::state::State;
 #[derive(Debug)]
 pub struct WriteTxn {
     env: Arc<Env>,
+    /// The window that was current at the beginning.
+    window_id: u64,
     /// `None` only while the transaction ends.
     writer: Option<Box<Writer>>,
     tip: State,
@@ -59,6 +61,7 @@ impl WriteTxn {
     pub(crate) fn begin(env: Arc<Env>) -> Result<WriteTxn> {
         match WriteTxn::try_begin(&env) {
             Ok((writer, tip, live)) => Ok(WriteTxn {
+                window_id: env.mapping.window_id(),
                 env,
                 writer: Some(writer),
                 catalog: tip.catalog,
@@ -168,6 +171,10 @@ impl WriteTxn {
     fn finish(&mut self, state: Option<State>) {
         let Some(mut writer) = self.writer.take() else { return };
         writer.pages.end();
+        let window_id = self.env.mapping.window_id();
+        if window_id != self.window_id {
+            self.env.readers.drop_old_views(window_id);
+        }
         match state {
             Some(state) => {
                 self.env.live.store_tip(&state);
@@ -403,15 +410,6 @@ impl WriteTxn {
         let deleted = tree::delete(pages, &mut self.catalog, name.as_bytes(), None);
         self.catalog_changed |= self.note(None, deleted)?;
         Ok(())
-    }
-
-    /// Pages that this transaction has written so far; for statistics and tests.
-    pub(crate) fn dirty_pages(&self) -> u64 {
-        self.pages().dirty_count()
-    }
-
-    pub(crate) fn txn(&self) -> TxnId {
-        self.tip.txn.next()
     }
 }
 

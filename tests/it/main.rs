@@ -8,5 +8,6 @@
 
 
 mod api;
+mod model;
 mod space;
 mod support;

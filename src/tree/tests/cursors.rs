@@ -1,1 +1,171 @@
-//! To come.
+//! Cursors and ranges, both ways, at every boundary.
+
+use std::ops::Bound;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Even numbers as keys, a few to a leaf, some with large values.
+fn even_tree(count: u32) -> Tree {
+    let mut tree = Tree::new(4096);
+    for number in 0..count {
+        tree.put(&long_key(number * 2, 700), &vec![number as u8; if number % 5 == 0 { 2000 } else { 30 }]);
+    }
+    tree.verify();
+    tree
+}
+
+fn number(entry: Option<Entry<'_>>) -> Option<u32> {
+    entry.map(|(key, _)| u32::from_be_bytes(key[..4].try_into().unwrap()))
+}
+
+#[test]
+fn seeks_at_every_boundary() {
+    let tree = even_tree(50);
+    let mut cursor = Cursor::new(&tree.pages, tree.root);
+    for probe in 0..100u32 {
+        for key in [long_key(probe, 700), long_key(probe, 4)] {
+            let at = if key.len() == 4 || probe % 2 == 0 { probe.div_ceil(2) * 2 } else { probe + 1 };
+            let expected = Some(at).filter(|&at| at < 100);
+            let below = if at == 0 { None } else { Some(at.min(100) - 2) };
+            assert_eq!(number(cursor.seek(&key).unwrap()), expected);
+            assert_eq!(number(cursor.current().unwrap()), expected);
+            assert_eq!(number(cursor.prev().unwrap()), below);
+            assert_eq!(number(cursor.seek_before(&key).unwrap()), below);
+            assert_eq!(number(cursor.next().unwrap()), expected);
+        }
+    }
+}
+
+#[test]
+fn a_cursor_stays_beyond_its_ends_and_comes_back() {
+    let tree = even_tree(20);
+    let mut cursor = Cursor::new(&tree.pages, tree.root);
+    assert!(cursor.current().unwrap().is_none());
+    assert_eq!(number(cursor.prev().unwrap()), Some(38));
+    for _ in 0..3 {
+        assert_eq!(cursor.next().unwrap(), None);
+        assert_eq!(cursor.current().unwrap(), None);
+    }
+    assert_eq!(number(cursor.prev().unwrap()), Some(38));
+    assert_eq!(number(cursor.seek_first().unwrap()), Some(0));
+    for _ in 0..3 {
+        assert_eq!(cursor.prev().unwrap(), None);
+    }
+    assert_eq!(number(cursor.next().unwrap()), Some(0));
+    assert_eq!(number(cursor.seek_last().unwrap()), Some(38));
+    assert_eq!(number(cursor.seek(&long_key(100, 4)).unwrap()), None);
+    assert_eq!(number(cursor.prev().unwrap()), Some(38));
+    assert_eq!(number(cursor.seek_before(b"").unwrap()), None);
+    assert_eq!(number(cursor.next().unwrap()), Some(0));
+}
+
+#[test]
+fn cursors_over_an_empty_tree() {
+    let tree = Tree::new(4096);
+    let mut cursor = Cursor::new(&tree.pages, tree.root);
+    assert!(cursor.next().unwrap().is_none() && cursor.prev().unwrap().is_none());
+    assert!(cursor.seek_first().unwrap().is_none() && cursor.seek_last().unwrap().is_none());
+    assert!(cursor.seek(b"a").unwrap().is_none() && cursor.seek_before(b"a").unwrap().is_none());
+    let mut range = Range::new(&tree.pages, tree.root, Bound::Unbounded, Bound::Unbounded);
+    assert!(range.next().is_none() && range.next_back().is_none());
+}
+
+#[test]
+fn values_of_overflow_runs_are_whole() {
+    let tree = even_tree(11);
+    let mut cursor = Cursor::new(&tree.pages, tree.root);
+    assert!(cursor.seek(&long_key(10, 700)).unwrap().unwrap().1 == [5; 2000]);
+    assert!(last(&tree.pages, &tree.root).unwrap().unwrap().1 == [10; 2000]);
+    assert_eq!(number(first(&tree.pages, &tree.root).unwrap()), Some(0));
+}
+
+fn bounds(kind: u8, at: u32) -> Bound<Vec<u8>> {
+    match kind % 5 {
+        0 => Bound::Unbounded,
+        1 => Bound::Included(long_key(at, 700)),
+        2 => Bound::Excluded(long_key(at, 700)),
+        3 => Bound::Included(long_key(at, 4)),
+        _ => Bound::Excluded(long_key(at, 4)),
+    }
+}
+
+fn slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    bound.as_ref().map(Vec::as_slice)
+}
+
+/// What the range should give. `BTreeMap::range` panics on inverted bounds, which here are an empty range.
+fn expected(tree: &Tree, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>) -> Vec<Vec<u8>> {
+    let inside = (slice(low), slice(high));
+    tree.model.keys().filter(|key| std::ops::RangeBounds::<[u8]>::contains(&inside, key.as_slice())).cloned().collect()
+}
+
+#[test]
+fn every_range_forwards_backwards_and_from_both_ends() {
+    let tree = even_tree(12);
+    for (low_kind, high_kind) in (0..25).map(|kinds| (kinds / 5, kinds % 5)) {
+        for (from, to) in (0..26 * 26).map(|at| (at / 26, at % 26)) {
+            let (low, high) = (bounds(low_kind, from), bounds(high_kind, to));
+            let range = || Range::new(&tree.pages, tree.root, slice(&low), slice(&high));
+            let expected = expected(&tree, &low, &high);
+            let key = |item: crate::Result<Entry<'_>>| item.unwrap().0.to_vec();
+            assert!(range().map(key).eq(expected.iter().cloned()), "{low:?} {high:?}");
+            assert!(range().rev().map(key).eq(expected.iter().rev().cloned()), "{low:?} {high:?}");
+            let mut both = range();
+            let (mut front, mut back) = (Vec::new(), Vec::new());
+            while let Some(item) = both.next() {
+                front.push(key(item));
+                back.extend(both.next_back().map(key));
+            }
+            assert!(both.next_back().is_none() && both.next().is_none());
+            back.reverse();
+            assert_eq!([front, back].concat(), expected);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn cursors_wander_like_an_index(steps in prop::collection::vec((0..6u8, 0..210u32), 1..300)) {
+        let tree = even_tree(100);
+        let mut cursor = Cursor::new(&tree.pages, tree.root);
+        // Index among the entries plus one; none while the cursor is in no place.
+        let mut place: Option<i64> = None;
+        for (what, to) in steps {
+            let next = match what {
+                0 | 1 => (place.unwrap_or(0) + 1).min(101),
+                2 | 3 => (place.unwrap_or(101) - 1).max(0),
+                4 => i64::from(to.div_ceil(2)).min(100) + 1,
+                _ => i64::from(to.div_ceil(2)).min(100),
+            };
+            let key = long_key(to, 4);
+            let found = match what {
+                0 | 1 => cursor.next(),
+                2 | 3 => cursor.prev(),
+                4 => cursor.seek(&key),
+                _ => cursor.seek_before(&key),
+            };
+            let expected = if (1..=100).contains(&next) { Some((next as u32 - 1) * 2) } else { None };
+            prop_assert_eq!(number(found.unwrap()), expected);
+            place = Some(next);
+        }
+    }
+
+    #[test]
+    fn both_ends_of_a_range_meet(low in (0..5u8, 0..210u32), high in (0..5u8, 0..210u32), turns: Vec<bool>) {
+        let tree = even_tree(100);
+        let (low, high) = (bounds(low.0, low.1), bounds(high.0, high.1));
+        let mut expected = std::collections::VecDeque::from(expected(&tree, &low, &high));
+        let mut range = Range::new(&tree.pages, tree.root, slice(&low), slice(&high));
+        for front in turns.iter().cycle().take(if turns.is_empty() { 0 } else { 110 }) {
+            let (found, expected) = match front {
+                true => (range.next(), expected.pop_front()),
+                false => (range.next_back(), expected.pop_back()),
+            };
+            prop_assert_eq!(found.map(|item| item.unwrap().0.to_vec()), expected);
+        }
+    }
+}

@@ -8,8 +8,10 @@ mod shapes;
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::check::{Finding, TreeStats};
 use super::*;
 use crate::ids::{PageId, TreeId};
+use crate::page::header::{Header, PageKind};
 use pages::VecPages;
 
 /// A tree and the map that it must equal.
@@ -115,6 +117,9 @@ fn check_clean(pages: &VecPages, root: &TreeRoot) -> TreeStats {
     let (findings, reached, stats) = check_all(pages, root);
     assert!(findings.is_empty(), "{findings:?}");
     assert_eq!(reached, pages.in_use(), "reachable + free = all");
+    let header = |id: &PageId| Header::read(pages.raw(*id), *id);
+    let branches = reached.iter().filter_map(|id| header(id).ok()).filter(|header| header.kind == PageKind::Branch);
+    assert!(branches.into_iter().all(|header| header.count > 1), "every branch has two children");
     assert_eq!(reached.len() as u64, stats.leaf_pages + stats.branch_pages + stats.overflow_pages);
     stats
 }

@@ -31,6 +31,8 @@ pub(super) struct VecPages {
     strict: bool,
     /// Allocations that succeed before the disk is full.
     allocations_left: Option<u64>,
+    /// No page below is free.
+    low_free: usize,
     /// Reads so far, to see that walks end.
     reads: Cell<u64>,
 }
@@ -46,6 +48,7 @@ impl VecPages {
             txn: TxnId(1),
             strict: true,
             allocations_left: None,
+            low_free: 2,
             reads: Cell::new(0),
         };
         pages.extend(2);
@@ -120,6 +123,7 @@ impl VecPages {
 
     fn release(&mut self, index: usize) {
         self.states[index] = State::Free;
+        self.low_free = self.low_free.min(index);
         self.raw_mut(PageId(index as u64)).fill(POISON);
     }
 
@@ -175,12 +179,14 @@ impl PageWrite for VecPages {
         }
         let count = pages as usize;
         let free = |states: &[State]| states.iter().all(|state| *state == State::Free);
-        let found = (2..self.states.len()).find(|&at| self.states.get(at..at + count).is_some_and(free));
+        let found = (self.low_free..self.states.len()).find(|&at| self.states.get(at..at + count).is_some_and(free));
         let start = found.unwrap_or_else(|| {
             self.extend(count);
             self.states.len() - count
         });
         self.states[start..start + count].fill(State::Dirty);
+        let occupied = self.states[self.low_free..].iter().take_while(|state| **state != State::Free).count();
+        self.low_free += occupied;
         let id = PageId(start as u64);
         let range = self.byte_range(id, pages);
         self.bytes[range].fill(0xA5);

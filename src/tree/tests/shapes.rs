@@ -1,1 +1,315 @@
-//! To come.
+//! The shapes that trees take: exhaustive small sequences, sequential puts, prefixes that get lost, fan-out.
+
+use super::*;
+use crate::ids::PagePtr;
+use crate::limits::{max_inline_value_bytes, max_key_bytes};
+use crate::page::branch::Branch;
+use crate::page::layout::HEADER_BYTES;
+use crate::page::leaf::Leaf;
+use crate::pager::PageRead;
+
+/// Entries of this size fill a 4 KiB leaf four to a page, and a branch five or so: a few keys make a deep tree.
+const LONG: usize = 1000;
+
+/// A long key whose neighbours share its beginning but for every sixteenth: separators are long, and branches of them
+/// have little in common, so a few leaves make a deep tree.
+fn deep_key(number: u32) -> Vec<u8> {
+    let mut key = (number >> 4).to_be_bytes().to_vec();
+    key.resize(LONG - 4, b'k');
+    key.extend(number.to_be_bytes());
+    key
+}
+
+/// Numbers that repeat after a long time and look random.
+fn scrambled(number: u32) -> u64 {
+    let mixed = (u64::from(number) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed ^ mixed >> 27
+}
+
+/// Every order of putting `count` long keys, each followed by deleting them in every order of a few kinds.
+#[test]
+fn every_order_of_puts_then_deletes() {
+    let mut orders = Vec::new();
+    permute(&mut (0..6).collect(), 0, &mut orders);
+    for order in &orders {
+        let mut tree = Tree::new(4096);
+        for number in 0..12 {
+            tree.put(&deep_key(number * 4), &[1; 900]);
+        }
+        tree.commit();
+        for number in order {
+            tree.put(&deep_key(number * 8 + 2), &[2; 900]);
+        }
+        let mut clone = tree.clone();
+        clone.verify();
+        for number in order {
+            tree.delete(&deep_key(number * 8 + 2));
+            tree.delete(&deep_key(number * 8));
+        }
+        tree.verify();
+    }
+}
+
+fn permute(items: &mut Vec<u32>, at: usize, orders: &mut Vec<Vec<u32>>) {
+    if at == items.len() {
+        orders.push(items.clone());
+    }
+    for other in at..items.len() {
+        items.swap(at, other);
+        permute(items, at + 1, orders);
+        items.swap(at, other);
+    }
+}
+
+/// All sequences of seven operations on few large entries: put small, put large, delete, for three keys between
+/// entries that are there, with a commit in between or not.
+#[test]
+fn every_short_sequence() {
+    let mut base = Tree::new(4096);
+    for number in 0..9 {
+        base.put(&deep_key(number * 10), &[0; 500]);
+    }
+    base.commit();
+    let keys = [deep_key(15), deep_key(40), deep_key(81)];
+    let choices = 9usize;
+    for sequence in 0..choices.pow(4) {
+        let mut tree = base.clone();
+        let mut rest = sequence;
+        for step in 0..4 {
+            let (key, what) = (&keys[rest % 3], rest / 3 % 3);
+            rest /= choices;
+            match what {
+                0 => tree.put(key, b"small"),
+                1 => tree.put(key, &[1; 976]),
+                _ => tree.delete(key),
+            }
+            if step == 1 && sequence % 2 == 0 {
+                tree.commit();
+            }
+        }
+        tree.verify();
+        for number in (0..9).rev() {
+            tree.delete(&deep_key(number * 10));
+        }
+        tree.verify();
+    }
+}
+
+#[test]
+fn every_window_of_deletes_in_a_deep_tree() {
+    let mut full = Tree::new(4096);
+    for number in 0..120 {
+        full.put(&deep_key(number * 5), &[0; 600]);
+    }
+    let stats = full.verify();
+    assert!(stats.depth >= 4, "{stats:?}");
+    for start in 0..120 {
+        for len in [1, 3, 7, 20, 120] {
+            let mut tree = full.clone();
+            for number in start..(start + len).min(120) {
+                tree.delete(&deep_key(number * 5));
+            }
+            tree.verify();
+        }
+    }
+}
+
+/// Keys whose separators cannot be truncated: they differ only in their last bytes.
+#[test]
+fn long_separators_make_deep_trees() {
+    for page_size in [4096, 8192, 32768] {
+        let limit = max_key_bytes(page_size);
+        let mut tree = Tree::new(page_size);
+        let key = |number: u32| [vec![(number % 3) as u8; limit - 4], number.to_be_bytes().to_vec()].concat();
+        for number in 0..200 {
+            tree.put(&key(number * 77 % 200), &vec![1; max_inline_value_bytes(page_size)]);
+        }
+        assert!(tree.verify().depth >= 3);
+        for number in 0..200 {
+            tree.delete(&key(number * 31 % 200));
+            if number % 20 == 0 {
+                tree.verify();
+            }
+        }
+        tree.verify();
+    }
+}
+
+/// A branch whose separators share 500 bytes loses the prefix by one separator that does not: one page becomes many.
+#[test]
+fn one_separator_can_inflate_all_others() {
+    for odd in [&b"a"[..], b"pp", b"q"] {
+        let mut tree = Tree::new(4096);
+        // Pairs of a large entry and a small one, so that separators keep all bytes and there is one per leaf.
+        let key = |number: u32| [vec![b'p'; 500], number.to_be_bytes().to_vec()].concat();
+        for number in 0..400 {
+            tree.append(&key(number), &[0; 900]);
+        }
+        let before = tree.verify();
+        let wide = before.branch_pages;
+        assert!(before.depth == 2 && wide == 1, "{before:?}");
+        for number in 0..6 {
+            tree.put(&[odd, &[number]].concat(), &[0; 900]);
+        }
+        let after = tree.verify();
+        assert!(after.branch_pages > wide, "{after:?}");
+        for number in 0..400 {
+            tree.get(&key(number));
+        }
+        for number in 0..400 {
+            tree.delete(&key(number * 7 % 400));
+        }
+        tree.verify();
+    }
+}
+
+/// How full the leaves are, in per cent of what a leaf holds.
+fn leaf_fill(stats: &TreeStats, page_size: usize) -> u64 {
+    stats.leaf_bytes * 100 / (stats.leaf_pages * (page_size - HEADER_BYTES) as u64)
+}
+
+#[test]
+fn sequential_puts_fill_their_leaves_anywhere() {
+    for up in [true, false] {
+        let mut tree = Tree::new(4096);
+        for number in 0..20 {
+            tree.put(&(number * 100_000u32).to_be_bytes(), &[0; 100]);
+        }
+        for part in [3, 11, 0, 19] {
+            for number in 1..2000 {
+                let number = if up { number } else { 2000 - number };
+                tree.put(&(part * 100_000u32 + number).to_be_bytes(), &[0; 20]);
+            }
+        }
+        let stats = tree.verify();
+        // Downwards, a short separator sends what is below it to the next leaf before this one is full.
+        assert!(leaf_fill(&stats, 4096) >= if up { 95 } else { 70 }, "up {up}: {stats:?}");
+    }
+}
+
+#[test]
+fn random_puts_leave_leaves_two_thirds_full() {
+    let mut tree = Tree::new(4096);
+    for number in 0..20_000u32 {
+        tree.put(&scrambled(number).to_be_bytes(), &[0; 30]);
+    }
+    let stats = tree.verify();
+    assert!((62..=80).contains(&leaf_fill(&stats, 4096)), "{}", leaf_fill(&stats, 4096));
+}
+
+#[test]
+fn random_deletes_keep_leaves_a_third_full() {
+    let mut tree = Tree::new(4096);
+    for number in 0..20_000u32 {
+        tree.put(&scrambled(number).to_be_bytes(), &[0; 30]);
+    }
+    tree.commit();
+    for number in 0..19_000u32 {
+        tree.delete(&scrambled(number).to_be_bytes());
+        if number % 1000 == 0 {
+            tree.verify();
+        }
+    }
+    let stats = tree.verify();
+    assert!(leaf_fill(&stats, 4096) >= 34, "{}", leaf_fill(&stats, 4096));
+}
+
+#[test]
+fn appended_pages_are_full_and_ascend() {
+    let mut tree = Tree::new(4096);
+    for number in 0..30_000u32 {
+        tree.append(&number.to_be_bytes(), &[1; 20]);
+    }
+    tree.append(&5u32.to_be_bytes(), b"is refused");
+    let stats = tree.verify();
+    assert!(leaf_fill(&stats, 4096) >= 98);
+    let mut before = PageId(0);
+    let root = Branch::parse(tree.pages.page(tree.root.ptr).unwrap(), tree.root.ptr.id).unwrap();
+    let first = root.child(0).unwrap();
+    assert!(Branch::parse(tree.pages.page(first).unwrap(), first.id).unwrap().free_bytes() < 64);
+    for at in 0..root.count() {
+        for leaf in children(&tree.pages, root.child(at).unwrap()) {
+            assert!(leaf.id > before);
+            before = leaf.id;
+        }
+    }
+}
+
+fn children(pages: &VecPages, ptr: PagePtr) -> Vec<PagePtr> {
+    let branch = Branch::parse(pages.page(ptr).unwrap(), ptr.id).unwrap();
+    (0..branch.count()).map(|at| branch.child(at).unwrap()).collect()
+}
+
+#[test]
+fn append_goes_on_after_commits_and_other_changes() {
+    let mut tree = Tree::new(4096);
+    for number in 0..3000u32 {
+        tree.append(&(number * 2).to_be_bytes(), &[1; 40]);
+        if number % 97 == 0 {
+            tree.commit();
+        }
+        if number % 61 == 0 {
+            tree.delete(&(number * 2).to_be_bytes());
+            tree.put(&(number * 2 + 1).to_be_bytes(), b"between");
+        }
+    }
+    tree.verify();
+}
+
+#[test]
+fn an_append_hint_that_was_not_dropped_is_noticed() {
+    let mut tree = Tree::new(4096);
+    let (mut hint, value) = (AppendHint::default(), [0; 100]);
+    for number in 0..100u32 {
+        append(&mut tree.pages, &mut tree.root, &number.to_be_bytes(), &value, &mut hint).unwrap();
+    }
+    for number in 100..200u32 {
+        put(&mut tree.pages, &mut tree.root, &number.to_be_bytes(), &value, &mut PutHint::default(), None).unwrap();
+    }
+    let e = append(&mut tree.pages, &mut tree.root, &150u32.to_be_bytes(), &value, &mut hint).unwrap_err();
+    assert_eq!(e.kind(), crate::error::ErrorKind::Usage);
+}
+
+#[test]
+fn a_full_disk_in_any_allocation_can_be_aborted() {
+    let mut base = Tree::new(4096);
+    for number in 0..40 {
+        base.put(&deep_key(number * 2), &[0; 900]);
+    }
+    base.verify();
+    for allowed in 0..30 {
+        let mut tree = base.clone();
+        tree.pages.limit_allocations(Some(allowed));
+        let mut failed = false;
+        for number in 0..10 {
+            let key = deep_key(number * 8 + 1);
+            let result = put(&mut tree.pages, &mut tree.root, &key, &[1; 3000], &mut PutHint::default(), None);
+            failed |= result.is_err();
+            if failed {
+                assert_eq!(result.unwrap_err().kind(), crate::error::ErrorKind::DiskFull);
+                break;
+            }
+        }
+        assert!(failed);
+        tree.pages.abort();
+        tree.pages.limit_allocations(None);
+        tree.root = base.root;
+        tree.verify();
+    }
+}
+
+#[test]
+fn leaves_built_by_splits_ascend_in_address() {
+    let mut tree = Tree::new(4096);
+    for number in 0..3u32 {
+        tree.put(&long_key(number * 2, 900), &[0; 400]);
+    }
+    tree.put(&long_key(3, 900), &[0; 400]);
+    tree.commit();
+    for ptr in children(&tree.pages, tree.root.ptr) {
+        let leaf = Leaf::parse(tree.pages.page(ptr).unwrap(), ptr.id).unwrap();
+        let addresses: Vec<_> = (0..leaf.count()).map(|at| leaf.key(at).unwrap().as_ptr()).collect();
+        assert!(addresses.is_sorted(), "{addresses:?}");
+    }
+}

@@ -1,0 +1,180 @@
+//! Branches against a sorted `Vec` of separators.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::PageId;
+use crate::limits::max_key_bytes;
+use crate::page::tests::{any_key, key_set, ptr, ID, TREE, TXN};
+
+/// Children with their separators; the first separator is empty.
+type Model = Vec<(Vec<u8>, PagePtr)>;
+
+fn children(model: &Model) -> Vec<Child> {
+    model.iter().map(|(sep, ptr)| Child { sep: sep.clone(), ptr: *ptr }).collect()
+}
+
+fn check(branch: Branch<'_>, model: &Model, probes: &[Vec<u8>]) {
+    assert_eq!(branch.verify(), Ok(()));
+    assert_eq!((branch.count(), branch.level()), (model.len(), 3));
+    let mut found = vec![1, 2, 3];
+    for (index, (sep, ptr)) in model.iter().enumerate() {
+        assert_eq!(branch.child(index), Ok(*ptr));
+        branch.separator_into(index, &mut found).unwrap();
+        assert_eq!(&found, sep);
+        assert!(index == 0 || sep.starts_with(branch.prefix()));
+    }
+    assert_eq!(branch.used_bytes() + branch.free_bytes() + 128, branch.page().len());
+    for probe in probes.iter().chain(model.iter().map(|(sep, _)| sep)) {
+        let expected = model.iter().skip(1).filter(|(sep, _)| sep <= probe).count();
+        assert_eq!(branch.find(probe), Ok(expected), "find {probe:?}");
+    }
+}
+
+/// Every separator, and keys just below and above it.
+fn neighbours(model: &Model) -> Vec<Vec<u8>> {
+    let mut probes = vec![vec![], vec![0], vec![0xff; 1100]];
+    for (sep, _) in model.iter().skip(1) {
+        probes.push([sep.as_slice(), &[0]].concat());
+        probes.push(sep[..sep.len().saturating_sub(1)].to_vec());
+        let mut below = sep.clone();
+        if let Some(last) = below.last_mut() {
+            *last = last.wrapping_sub(1);
+        }
+        probes.push(below);
+    }
+    probes
+}
+
+fn model_of(keys: Vec<Vec<u8>>) -> Model {
+    let separators = keys.into_iter().filter(|key| !key.is_empty());
+    std::iter::once(vec![]).chain(separators).zip(2..).map(|(sep, n)| (sep, ptr((1 << 47) + n))).collect()
+}
+
+fn insert(branch: &mut BranchMut<'_>, model: &mut Model, key: Vec<u8>, to: PagePtr) {
+    let at = model.partition_point(|(sep, _)| *sep <= key);
+    let before = branch.as_branch().page().to_vec();
+    let shares = key.starts_with(branch.as_branch().prefix());
+    let tail = key.len() - if shares { branch.as_branch().prefix().len() } else { 0 };
+    let fits = 16 + if tail > 4 { tail - 2 } else { 0 } <= branch.as_branch().free_bytes();
+    assert_eq!(branch.insert(at, &key, to), Ok(shares && fits));
+    if shares && fits {
+        model.insert(at, (key, to));
+    } else {
+        assert_eq!(branch.as_branch().page(), before, "a refusal leaves the page alone");
+    }
+}
+
+fn apply(page_size: usize, keys: Vec<Vec<u8>>, ops: Vec<(Vec<u8>, u8)>, probes: &[Vec<u8>]) {
+    let mut model = model_of(keys);
+    let mut page = vec![0xee; page_size];
+    while build(&mut page, ID, TREE, TXN, 3, &children(&model)) == Ok(false) {
+        assert!(built_bytes(page_size, &children(&model)) > page_size);
+        assert!(page.iter().all(|byte| *byte == 0xee), "a refusal leaves the page alone");
+        model.truncate(model.len() / 2);
+    }
+    let built = Branch::parse(&page, ID).unwrap();
+    check(built, &model, probes);
+    check(built, &model, &neighbours(&model));
+    assert_eq!(built_bytes(page_size, &children(&model)), 128 + built.used_bytes());
+    let mut branch = BranchMut::open(&mut page, ID).unwrap();
+    for (step, (key, op)) in ops.into_iter().enumerate() {
+        let at = model.partition_point(|(sep, _)| *sep <= key);
+        match op {
+            0 if model.len() > 1 => {
+                branch.remove_first().unwrap();
+                model.remove(0);
+                model[0].0.clear();
+            }
+            0 => assert!(branch.remove_first().is_err()),
+            1..=3 if at > 1 => {
+                branch.remove(at - 1).unwrap();
+                model.remove(at - 1);
+            }
+            1..=3 => assert!(branch.remove(0).is_err()),
+            4 => {
+                model[at - 1].1 = ptr(1000 + step as u64);
+                branch.set_child(at - 1, model[at - 1].1).unwrap();
+            }
+            _ if model[at - 1].0 == key => {}
+            _ => insert(&mut branch, &mut model, key, ptr(5_000_000_000 + step as u64)),
+        }
+        if step % 8 == 0 {
+            check(branch.as_branch(), &model, probes);
+        }
+    }
+    let reread = Branch::parse(&page, ID).unwrap();
+    check(reread, &model, probes);
+    check(reread, &model, &neighbours(&model));
+}
+
+fn any_ops(page_size: usize) -> impl Strategy<Value = Vec<(Vec<u8>, u8)>> {
+    prop::collection::vec((any_key(max_key_bytes(page_size)), 0u8..14), 0..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn agrees_with_a_vec_at_4k(keys in key_set(1000, 300), ops in any_ops(4096), probes in prop::collection::vec(any_key(1000), 0..30)) {
+        apply(4096, keys, ops, &probes);
+    }
+
+    #[test]
+    fn agrees_with_a_vec_at_32k(keys in key_set(8168, 900), ops in any_ops(32768), probes in prop::collection::vec(any_key(8168), 0..10)) {
+        apply(32768, keys, ops, &probes);
+    }
+}
+
+#[test]
+fn every_count_finds_every_child() {
+    for page_size in [4096, 32768] {
+        let most = (page_size - 128) / 16;
+        for count in (1..=most.min(300)).chain([most]) {
+            let model = model_of((1..count).map(|n| (n as u32 * 3).to_be_bytes()[1..].to_vec()).collect());
+            let mut page = vec![0; page_size];
+            assert_eq!(build(&mut page, ID, TREE, TXN, 3, &children(&model)), Ok(true), "{count} of {page_size}");
+            let branch = Branch::parse(&page, ID).unwrap();
+            for (index, n) in (0..count).step_by(1 + count / 300).map(|n| (n, n as u32 * 3)) {
+                let key = |n: u32| n.to_be_bytes()[1..].to_vec();
+                assert_eq!(branch.find(&key(n)), Ok(index));
+                assert_eq!(branch.find(&key(n + 2)), Ok(index));
+                assert_eq!(branch.find(&[key(n), vec![0]].concat()), Ok(index));
+            }
+        }
+        let mut page = vec![0; page_size];
+        let model = model_of((0..most).map(|n| (n as u32 + 1).to_be_bytes().to_vec()).collect());
+        assert_eq!(build(&mut page, ID, TREE, TXN, 3, &children(&model)), Ok(false), "one more than fits");
+    }
+}
+
+#[test]
+fn tails_around_the_head() {
+    // Tails of 0 to 6 bytes that all have the same head, behind a short and a long prefix.
+    for prefix in [0, 3, 24, 25, 300] {
+        let keys: Vec<Vec<u8>> =
+            (0..7).map(|zeros| [vec![b'p'; prefix], vec![b'x'], vec![0; zeros]].concat()).collect();
+        let mut model = model_of(keys.clone());
+        model.push(([vec![b'p'; prefix], vec![b'y']].concat(), ptr(99)));
+        let mut page = vec![0; 4096];
+        assert_eq!(build(&mut page, ID, TREE, TXN, 3, &children(&model)), Ok(true));
+        let branch = Branch::parse(&page, ID).unwrap();
+        assert_eq!(branch.prefix().len(), prefix);
+        check(branch, &model, &neighbours(&model));
+    }
+}
+
+#[test]
+fn separators_of_two_children_and_bad_pointers() {
+    let mut page = vec![0; 4096];
+    let model = model_of(vec![vec![7; 1000]]);
+    build(&mut page, PageId(5), TREE, TXN, 3, &children(&model)).unwrap();
+    check(Branch::parse(&page, PageId(5)).unwrap(), &model, &neighbours(&model));
+    for id in [0, 1] {
+        BranchMut::open(&mut page, PageId(5)).unwrap().set_child(1, ptr(id)).unwrap();
+        let error = Branch::parse(&page, PageId(5)).unwrap().child(1).unwrap_err();
+        assert_eq!((error.page, error.field, error.found), (PageId(5), "child page", id));
+    }
+    assert!(build(&mut page, ID, TREE, TXN, 3, &[]).is_err());
+    assert!(build(&mut page, ID, TREE, TXN, 0, &children(&model)).is_err());
+}
