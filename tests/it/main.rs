@@ -8,6 +8,7 @@
 
 
 mod api;
+mod growth;
 mod model;
 mod space;
 mod support;
