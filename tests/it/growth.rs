@@ -53,8 +53,7 @@ fn value_of(key: u64) -> Vec<u8> {
 
 /// Compares the values of keys byte by byte, twice: the slices are held all the while.
 fn compare_held(table: &ReadTable<u64, &'static [u8]>, keys: &[u64], between: impl FnOnce()) {
-    let held: Vec<(u64, &[u8])> =
-        keys.iter().map(|&key| (key, table.get(key).expect("get").expect("there"))).collect();
+    let held: Vec<(u64, &[u8])> = keys.iter().map(|&key| (key, table.get(key).expect("get").expect("there"))).collect();
     for (key, slice) in &held {
         assert!(*slice == value_of(*key), "key {key}");
     }
@@ -139,7 +138,7 @@ fn a_file_grows_by_hundreds_of_steps_under_readers_that_hold_slices() {
 fn memory_grows_by_hundreds_of_steps_under_readers_that_hold_slices() {
     for page_size in [4096u32, 32768] {
         let db = TestDb::memory(Options::new().page_size(page_size).window_size(0));
-        grow_under_readers(&db, 24_000_000 / u64::from(page_size), u64::from(page_size));
+        grow_under_readers(&db, 40_000_000 / u64::from(page_size), u64::from(page_size));
     }
 }
 

@@ -4,10 +4,8 @@
 //! `support::seed`, which prints it: `MAPLEAF_SEED` repeats a run, `MAPLEAF_LONG` (a number) makes runs that many times
 //! longer and seeds them from the clock.
 
-
-
-
 mod api;
+mod far;
 mod growth;
 mod model;
 mod space;

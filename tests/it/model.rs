@@ -18,6 +18,7 @@ use crate::support::{bytes, long, mix, seed, Rng, TestDb};
 type Key = Vec<u8>;
 type Entries = BTreeMap<Key, Arc<Vec<u8>>>;
 type Tables = BTreeMap<u8, Entries>;
+type Found<'a> = mapleaf::Result<(&'a [u8], &'a [u8])>;
 type Bytes = Table<&'static [u8], &'static [u8]>;
 
 fn table(number: u8) -> Bytes {
@@ -86,9 +87,7 @@ impl LenOf {
         match *self {
             LenOf::Bytes(len) => len as usize,
             LenOf::Inline(more) => (page_size / 4 - 24).saturating_add_signed(isize::from(more)),
-            LenOf::Pages(pages, more) => {
-                (usize::from(pages) * page_size - 32).saturating_add_signed(isize::from(more))
-            }
+            LenOf::Pages(pages, more) => (usize::from(pages) * page_size - 32).saturating_add_signed(isize::from(more)),
         }
     }
 }
@@ -164,8 +163,12 @@ struct Case {
 fn any_case() -> impl Strategy<Value = Case> {
     let page_size = prop_oneof![3 => Just(4096u32), 1 => Just(8192), 1 => Just(32768)];
     let window = prop_oneof![Just(None), Just(Some(0)), Just(Some(1 << 20)), Just(Some(5 << 20))];
-    (page_size, any::<bool>(), window, vec(any_op(), 1..150))
-        .prop_map(|(page_size, in_file, window, ops)| Case { page_size, in_file, window, ops })
+    (page_size, any::<bool>(), window, vec(any_op(), 1..150)).prop_map(|(page_size, in_file, window, ops)| Case {
+        page_size,
+        in_file,
+        window,
+        ops,
+    })
 }
 
 /// A case as it runs.
@@ -284,7 +287,7 @@ impl Run {
         }
         self.change(t, |handle, model| {
             let entries = handle.iter();
-            let same = |(found, (key, value)): (mapleaf::Result<(&[u8], &[u8])>, (&Key, &Arc<Vec<u8>>))| {
+            let same = |(found, (key, value)): (Found<'_>, (&Key, &Arc<Vec<u8>>))| {
                 assert!(found.expect("entry") == (key.as_slice(), value.as_slice()), "entry {key:?}");
             };
             entries.zip(model.iter()).for_each(same);
