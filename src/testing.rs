@@ -12,6 +12,7 @@ use crate::mapping::set_next_seam;
 use crate::page::branch::Branch;
 use crate::page::header::Header;
 use crate::page::leaf::Leaf;
+use crate::page::meta::Meta;
 use crate::page::{free_list, overflow};
 
 pub use crate::mapping::{FlushEvent, FlushKind, Seam};
@@ -48,6 +49,27 @@ pub fn window_id(db: &Db) -> u64 {
 /// Number of the newest transaction that a durable meta describes.
 pub fn durable_txn(db: &Db) -> u64 {
     db.env().live.durable().txn.0
+}
+
+/// Makes the newest state of a closed file claim so many pages, and the file `spare` pages longer than that, so that the
+/// next transactions use page ids from there on. The pages between are lost; `check` would say so.
+pub fn raise_page_count(path: &std::path::Path, pages: u64, spare: u64) -> std::io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let mut record = [0; 256];
+    file.read_exact_at(&mut record, 0)?;
+    let first = Meta::decode_copy(&record).map_err(|e| std::io::Error::other(format!("{e:?}")))?;
+    let page_size = u64::from(first.page_size);
+    file.read_exact_at(&mut record, page_size)?;
+    let (at, mut meta) = match Meta::decode_copy(&record) {
+        Ok(second) if second.txn > first.txn => (page_size, second),
+        _ => (0, first),
+    };
+    meta.page_count = pages;
+    let mut slot = vec![0; page_size as usize];
+    meta.encode_slot(&mut slot);
+    file.write_all_at(&slot, at)?;
+    file.set_len((pages + spare) * page_size)
 }
 
 /// Reads bytes as a page of every kind: nothing may panic.

@@ -242,3 +242,77 @@ impl PageWrite for TxnPages {
         self.view.set_mark(ptr.id, mark_of(ptr.crc));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::{FlushKind, MapOptions};
+    use crate::page::checksum;
+    use crate::pager::snapshot_pages::SnapshotPages;
+
+    /// Pages with ids beyond 2^32, which lie beyond 16 TiB: taken, stored to, flushed and read through both mappings.
+    /// The file is sparse, on tmpfs, because other file systems do not take one of that length; with larger pages it would
+    /// not fit an address space of 47 bits.
+    #[test]
+    fn pages_beyond_two_to_the_32_are_taken_written_and_read() {
+        for page_size in [4096usize, 8192] {
+            let first = (1u64 << 32) + 7;
+            let file = tempfile::tempfile_in("/dev/shm").expect("a file on tmpfs");
+            file.set_len((first + 600) * page_size as u64).expect("a sparse file");
+            let options = MapOptions { page_size, window_bytes: None };
+            let mapping = Arc::new(Mapping::of_file(file, true, options).expect("mapped"));
+            let canvas = mapping.canvas().expect("the first canvas");
+            let path = Arc::new(PathBuf::from("far"));
+            let mut pages = TxnPages::new(Arc::clone(&mapping), canvas, path, page_size, FreeSpace::default());
+            pages.begin(TxnId(9), first);
+            let mut written = Vec::new();
+            for run in [1u64, 1, 300, 1] {
+                let id = pages.alloc(run).expect("taken");
+                assert_eq!(id.0, first + written.iter().map(|&(_, run, _)| run).sum::<u64>());
+                let bytes = pages.run_mut(id, run);
+                bytes.fill(id.0 as u8);
+                bytes[4..12].copy_from_slice(&id.0.to_le_bytes());
+                let crc = checksum::seal(bytes);
+                pages.mark_sealed(PagePtr { id, crc });
+                written.push((id, run, crc));
+            }
+            assert_eq!(pages.canvas.claimed_count(), 303);
+            let far = first * page_size as u64;
+            mapping.flush(FlushKind::Tree, far, 303 * page_size as u64).expect("flushed");
+            let count = pages.page_count();
+            pages.end();
+            pages.begin(TxnId(10), count);
+            let snapshot = SnapshotPages::new(mapping.view(), page_size, count);
+            for &(id, run, crc) in &written {
+                let ptr = PagePtr { id, crc };
+                for bytes in [snapshot.run(ptr, run).expect("read"), pages.run(ptr, run).expect("read")] {
+                    assert_eq!(bytes.len() as u64, run * page_size as u64);
+                    assert_eq!(bytes[4..12], id.0.to_le_bytes());
+                }
+                assert!(!pages.is_dirty(id) && snapshot.page(PagePtr { id: PageId(id.0 - (1 << 32)), crc }).is_err());
+            }
+            // A page that is freed and taken again keeps its id.
+            pages.free(written[0].0, 1, TxnId(9));
+            let freed = pages.free.drain_freed();
+            assert_eq!((freed[0].start, freed[0].pages, freed[0].born), (written[0].0, 1, TxnId(9)));
+            pages.free.add_unlisted(freed[0].start, 1);
+            assert_eq!(pages.alloc(1).expect("taken"), written[0].0);
+            pages.end();
+        }
+    }
+
+    #[test]
+    fn a_state_never_gets_more_pages_than_pointers_can_name() {
+        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 20) };
+        let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
+        let canvas = mapping.canvas().expect("the first canvas");
+        let path = Arc::new(PathBuf::from("full"));
+        let mut pages = TxnPages::new(mapping, canvas, path, 4096, FreeSpace::default());
+        for (count, wanted) in [(MAX_U48, 1), (MAX_U48 - 1, 2), (2, MAX_U48), (MAX_U48, u64::MAX)] {
+            pages.begin(TxnId(3), count);
+            let refused = pages.alloc(wanted).expect_err("too many");
+            assert_eq!(refused.kind(), crate::error::ErrorKind::DiskFull, "{refused}");
+            assert_eq!((pages.page_count(), pages.canvas.claimed_count()), (count, 0));
+        }
+    }
+}

@@ -69,7 +69,8 @@ pub(crate) struct FreeCache {
     scan: Option<PendingKey>,
     scan_started: bool,
     /// What is left of the records up to here is pinned by the states in `settled_for` (ascending), all of them older
-    /// than the last of these records. As long as all are live, looking again would find nothing.
+    /// than the last of these records. As long as all are live, looking again would find nothing: a record that is moved
+    /// from the list in among these is pinned by one of them too, because no state that old begins to be read.
     settled: PendingKey,
     settled_for: Vec<TxnId>,
     /// Changes to pending records, applied when saving: what is left of a record (nothing: delete it).

@@ -1,0 +1,490 @@
+//! The database against a `BTreeMap`: random transactions over several tables, aborts, reopens, and snapshots that are
+//! held over many commits and compared whole, each with the map as it was when the snapshot began.
+//!
+//! A case that fails is made smaller and kept in `tests/it/proptest-regressions`, to be run first ever after. The seed is
+//! printed; see `support::seed`.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use mapleaf::{Options, ReadTable, ReadTxn, Table, TableMut, WriteTxn};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, FileFailurePersistence, RngAlgorithm, TestRng, TestRunner};
+
+use crate::support::{bytes, long, mix, seed, Rng, TestDb};
+
+type Key = Vec<u8>;
+type Entries = BTreeMap<Key, Arc<Vec<u8>>>;
+type Tables = BTreeMap<u8, Entries>;
+type Found<'a> = mapleaf::Result<(&'a [u8], &'a [u8])>;
+type Bytes = Table<&'static [u8], &'static [u8]>;
+
+fn table(number: u8) -> Bytes {
+    Table::named(format!("table {number}"))
+}
+
+/// A key, up to the limit of the page size that the case has.
+#[derive(Clone, Debug)]
+enum KeyOf {
+    Number(u16),
+    Text(u16),
+    /// Repetitions of a byte, then a tail.
+    Repeated(u8, u16, u8),
+    /// As long as the limit allows, less a little, with differences only at the end.
+    Limit(u8, u8, u8),
+    Random(u16, u16),
+}
+
+impl KeyOf {
+    fn bytes(&self, limit: usize) -> Key {
+        let mut key = match *self {
+            KeyOf::Number(number) => number.to_be_bytes().to_vec(),
+            KeyOf::Text(number) => format!("user:{:08}:name", number % 2000).into_bytes(),
+            KeyOf::Repeated(byte, count, tail) => {
+                let mut key = vec![byte; usize::from(count)];
+                key.extend(&[tail, 0, 0xff][..usize::from(tail) % 4]);
+                key
+            }
+            KeyOf::Limit(byte, less, tail) => {
+                let mut key = vec![byte; limit - usize::from(less)];
+                if let Some(last) = key.last_mut() {
+                    *last = tail;
+                }
+                key
+            }
+            KeyOf::Random(seed, len) => bytes(u64::from(seed), usize::from(len)),
+        };
+        key.truncate(limit);
+        key
+    }
+}
+
+fn any_key() -> impl Strategy<Value = KeyOf> {
+    let nasty = prop_oneof![Just(0u8), Just(0xff), Just(0x7f), Just(b'a')];
+    prop_oneof![
+        4 => (0..3000u16).prop_map(KeyOf::Number),
+        3 => any::<u16>().prop_map(KeyOf::Text),
+        3 => (nasty.clone(), 0..40u16, any::<u8>()).prop_map(|(byte, count, tail)| KeyOf::Repeated(byte, count, tail)),
+        2 => (nasty, 0..3u8, any::<u8>()).prop_map(|(byte, less, tail)| KeyOf::Limit(byte, less, tail)),
+        1 => (any::<u16>(), 0..1200u16).prop_map(|(seed, len)| KeyOf::Random(seed, len)),
+    ]
+}
+
+/// Length of a value: counted from a threshold that the page size gives.
+#[derive(Clone, Debug)]
+enum LenOf {
+    Bytes(u32),
+    /// A quarter of a page less 24, which is the longest inline value, and a little.
+    Inline(i8),
+    /// So many whole pages, less a header, and a little.
+    Pages(u8, i8),
+}
+
+impl LenOf {
+    fn bytes(&self, page_size: usize) -> usize {
+        match *self {
+            LenOf::Bytes(len) => len as usize,
+            LenOf::Inline(more) => (page_size / 4 - 24).saturating_add_signed(isize::from(more)),
+            LenOf::Pages(pages, more) => (usize::from(pages) * page_size - 32).saturating_add_signed(isize::from(more)),
+        }
+    }
+}
+
+fn any_len() -> impl Strategy<Value = LenOf> {
+    prop_oneof![
+        8 => (0..300u32).prop_map(LenOf::Bytes),
+        3 => (-3..4i8).prop_map(LenOf::Inline),
+        3 => (1..6u8, -3..4i8).prop_map(|(pages, more)| LenOf::Pages(pages, more)),
+        1 => (0..200_000u32).prop_map(LenOf::Bytes),
+    ]
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(u8, KeyOf, LenOf),
+    Delete(u8, KeyOf),
+    /// Deletes the entry that stands at this place of the table.
+    DeleteAt(u8, u16),
+    /// Overwrites the entry that stands at this place of the table.
+    Overwrite(u8, u16, LenOf),
+    /// Puts many: first number, step, count, length of the values.
+    PutMany(u8, u16, u16, u16, LenOf),
+    /// Deletes so many entries from this key on.
+    DeleteRange(u8, KeyOf, u16),
+    /// Appends so many entries behind the last key.
+    Append(u8, u16, LenOf),
+    Large(u8, KeyOf, u32),
+    Drop(u8),
+    Rename(u8, u8),
+    Read(u8),
+    Commit,
+    Abort,
+    Reopen,
+    Snapshot,
+    /// Compares one of the snapshots.
+    Compare(u8),
+    Release(u8),
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let t = || 0..4u8;
+    prop_oneof![
+        14 => (t(), any_key(), any_len()).prop_map(|(t, key, len)| Op::Put(t, key, len)),
+        4 => (t(), any_key()).prop_map(|(t, key)| Op::Delete(t, key)),
+        6 => (t(), any::<u16>()).prop_map(|(t, at)| Op::DeleteAt(t, at)),
+        6 => (t(), any::<u16>(), any_len()).prop_map(|(t, at, len)| Op::Overwrite(t, at, len)),
+        6 => (t(), any::<u16>(), 1..40u16, 1..300u16, any_len())
+            .prop_map(|(t, first, step, count, len)| Op::PutMany(t, first, step, count, len)),
+        4 => (t(), any_key(), 1..400u16).prop_map(|(t, key, count)| Op::DeleteRange(t, key, count)),
+        3 => (t(), 1..120u16, any_len()).prop_map(|(t, count, len)| Op::Append(t, count, len)),
+        1 => (t(), any_key(), 500_000..4_000_000u32).prop_map(|(t, key, len)| Op::Large(t, key, len)),
+        1 => t().prop_map(Op::Drop),
+        1 => (t(), t()).prop_map(|(from, to)| Op::Rename(from, to)),
+        3 => t().prop_map(Op::Read),
+        9 => Just(Op::Commit),
+        2 => Just(Op::Abort),
+        1 => Just(Op::Reopen),
+        4 => Just(Op::Snapshot),
+        2 => any::<u8>().prop_map(Op::Compare),
+        2 => any::<u8>().prop_map(Op::Release),
+    ]
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    page_size: u32,
+    in_file: bool,
+    window: Option<u64>,
+    ops: Vec<Op>,
+}
+
+fn any_case() -> impl Strategy<Value = Case> {
+    let page_size = prop_oneof![3 => Just(4096u32), 1 => Just(8192), 1 => Just(32768)];
+    let window = prop_oneof![Just(None), Just(Some(0)), Just(Some(1 << 20)), Just(Some(5 << 20))];
+    (page_size, any::<bool>(), window, vec(any_op(), 1..150)).prop_map(|(page_size, in_file, window, ops)| Case {
+        page_size,
+        in_file,
+        window,
+        ops,
+    })
+}
+
+/// A case as it runs.
+struct Run {
+    db: TestDb,
+    page_size: usize,
+    txn: Option<WriteTxn>,
+    /// What is committed, and what the running transaction has made of it.
+    committed: Tables,
+    pending: Tables,
+    snapshots: Vec<(ReadTxn, Tables)>,
+    /// Makes every value another one.
+    version: u64,
+}
+
+impl Run {
+    fn new(case: &Case) -> Run {
+        let mut options = Options::new().page_size(case.page_size);
+        if let Some(window) = case.window {
+            options = options.window_size(window);
+        }
+        let db = if case.in_file { TestDb::file(options) } else { TestDb::memory(options) };
+        let page_size = case.page_size as usize;
+        let (committed, pending) = (Tables::new(), Tables::new());
+        Run { db, page_size, txn: None, committed, pending, snapshots: Vec::new(), version: 0 }
+    }
+
+    fn key_limit(&self) -> usize {
+        self.page_size / 4 - 24
+    }
+
+    fn value(&mut self, len: &LenOf) -> Arc<Vec<u8>> {
+        self.version += 1;
+        Arc::new(bytes(self.version, len.bytes(self.page_size)))
+    }
+
+    /// Does something to a table of the running transaction and to its model.
+    fn change<T>(
+        &mut self,
+        t: u8,
+        change: impl FnOnce(&mut TableMut<'_, &'static [u8], &'static [u8]>, &mut Entries) -> T,
+    ) -> T {
+        let txn = self.txn.get_or_insert_with(|| self.db.begin_write().expect("begins"));
+        let mut handle = txn.table(table(t)).expect("table");
+        let model = self.pending.entry(t).or_default();
+        let done = change(&mut handle, model);
+        assert_eq!(handle.len(), model.len() as u64, "entries of table {t}");
+        done
+    }
+
+    fn put(&mut self, t: u8, key: Key, value: Arc<Vec<u8>>) {
+        self.change(t, |handle, model| {
+            let old = handle.insert(&key, &value).expect("insert");
+            assert!(old.as_ref() == model.insert(key, value).as_deref(), "the old value");
+        });
+    }
+
+    fn delete(&mut self, t: u8, key: &Key) {
+        self.change(t, |handle, model| {
+            let old = handle.remove(key).expect("remove");
+            assert!(old.as_ref() == model.remove(key).as_deref(), "the old value");
+        });
+    }
+
+    fn key_at(&self, t: u8, at: u16) -> Option<Key> {
+        let model = self.pending.get(&t)?;
+        model.keys().nth(usize::from(at) % model.len().max(1)).cloned()
+    }
+
+    fn append(&mut self, t: u8, count: u16, len: &LenOf) {
+        let last = self.pending.get(&t).and_then(|model| model.keys().next_back().cloned());
+        let mut key = last.unwrap_or_default();
+        let limit = self.key_limit();
+        for step in 0..count {
+            // The next key: one longer while there is room, else counted up.
+            if step % 3 == 0 && key.len() < limit {
+                key.push(0);
+            } else {
+                while key.last() == Some(&0xff) {
+                    key.pop();
+                }
+                match key.last_mut() {
+                    Some(last) => *last += 1,
+                    None => break,
+                }
+            }
+            let fits = self.pending.get(&t).and_then(|model| model.keys().next_back()).is_none_or(|last| *last < key);
+            let value = self.value(len);
+            self.change(t, |handle, model| match handle.append(&key, &value) {
+                Ok(()) => assert!(fits && model.insert(key.clone(), value).is_none()),
+                Err(e) => assert!(!fits, "{e}"),
+            });
+        }
+    }
+
+    fn drop_table(&mut self, t: u8) {
+        let txn = self.txn.get_or_insert_with(|| self.db.begin_write().expect("begins"));
+        let there = txn.drop_table(table(t).name()).expect("drop");
+        assert_eq!(there, self.pending.remove(&t).is_some(), "whether there was a table {t}");
+    }
+
+    fn rename(&mut self, from: u8, to: u8) {
+        let txn = self.txn.get_or_insert_with(|| self.db.begin_write().expect("begins"));
+        let fine = self.pending.contains_key(&from) && (from == to || !self.pending.contains_key(&to));
+        assert_eq!(txn.rename_table(table(from).name(), table(to).name()).is_ok(), fine, "{from} to {to}");
+        if fine {
+            let entries = self.pending.remove(&from).expect("there");
+            self.pending.insert(to, entries);
+        }
+    }
+
+    /// Reads a table inside the transaction.
+    fn read(&mut self, t: u8) {
+        if self.txn.is_none() || !self.pending.contains_key(&t) {
+            return;
+        }
+        self.change(t, |handle, model| {
+            let entries = handle.iter();
+            let same = |(found, (key, value)): (Found<'_>, (&Key, &Arc<Vec<u8>>))| {
+                assert!(found.expect("entry") == (key.as_slice(), value.as_slice()), "entry {key:?}");
+            };
+            entries.zip(model.iter()).for_each(same);
+            handle.iter().rev().zip(model.iter().rev()).for_each(same);
+            assert_eq!(handle.iter().count(), model.len());
+        });
+    }
+
+    fn commit(&mut self) {
+        if let Some(mut txn) = self.txn.take() {
+            let listed: Vec<(String, u64)> =
+                txn.tables().expect("tables").into_iter().map(|table| (table.name, table.entries)).collect();
+            assert_eq!(listed, names(&self.pending));
+            txn.commit().expect("commit");
+            self.committed = self.pending.clone();
+        }
+    }
+
+    fn abort(&mut self) {
+        self.txn = None;
+        self.pending = self.committed.clone();
+    }
+
+    fn step(&mut self, op: &Op) {
+        let limit = self.key_limit();
+        match op {
+            Op::Put(t, key, len) => {
+                let value = self.value(len);
+                self.put(*t, key.bytes(limit), value);
+            }
+            Op::Delete(t, key) => self.delete(*t, &key.bytes(limit)),
+            Op::DeleteAt(t, at) => {
+                if let Some(key) = self.key_at(*t, *at) {
+                    self.delete(*t, &key);
+                }
+            }
+            Op::Overwrite(t, at, len) => {
+                if let Some(key) = self.key_at(*t, *at) {
+                    let value = self.value(len);
+                    self.put(*t, key, value);
+                }
+            }
+            Op::PutMany(t, first, step, count, len) => {
+                // Many large values would take long and try nothing new.
+                let len = if len.bytes(self.page_size) > 6 * self.page_size { &LenOf::Bytes(50) } else { len };
+                for number in 0..*count {
+                    let value = self.value(len);
+                    let key = if step % 2 == 0 { KeyOf::Number } else { KeyOf::Text };
+                    self.put(*t, key(first.wrapping_add(number.wrapping_mul(*step))).bytes(limit), value);
+                }
+            }
+            Op::DeleteRange(t, from, count) => {
+                let from = from.bytes(limit);
+                let keys: Vec<Key> = match self.pending.get(t) {
+                    Some(model) => model.range(from..).take(usize::from(*count)).map(|(key, _)| key.clone()).collect(),
+                    None => Vec::new(),
+                };
+                keys.iter().for_each(|key| self.delete(*t, key));
+            }
+            Op::Append(t, count, len) => {
+                let len = if len.bytes(self.page_size) > 6 * self.page_size { &LenOf::Bytes(50) } else { len };
+                self.append(*t, *count, len);
+            }
+            Op::Large(t, key, len) => {
+                let value = self.value(&LenOf::Bytes(*len));
+                self.put(*t, key.bytes(limit), value);
+            }
+            Op::Drop(t) => self.drop_table(*t),
+            Op::Rename(from, to) => self.rename(*from, *to),
+            Op::Read(t) => self.read(*t),
+            Op::Commit => self.commit(),
+            Op::Abort => self.abort(),
+            Op::Reopen => {
+                self.abort();
+                self.snapshots.drain(..).for_each(|(txn, model)| compare(&txn, &model));
+                self.db.reopen();
+                self.db.assert_clean();
+            }
+            Op::Snapshot => {
+                if self.snapshots.len() < 6 {
+                    let txn = self.db.begin_read().expect("begins");
+                    self.snapshots.push((txn, self.committed.clone()));
+                }
+            }
+            Op::Compare(at) => {
+                if let Some((txn, model)) = self.snapshots.get(usize::from(*at) % self.snapshots.len().max(1)) {
+                    compare(txn, model);
+                }
+            }
+            Op::Release(at) => {
+                if !self.snapshots.is_empty() {
+                    let (txn, model) = self.snapshots.swap_remove(usize::from(*at) % self.snapshots.len());
+                    compare(&txn, &model);
+                }
+            }
+        }
+    }
+
+    fn end(mut self) {
+        if self.version % 2 == 0 {
+            self.commit();
+        } else {
+            self.abort();
+        }
+        self.db.assert_clean();
+        compare(&self.db.begin_read().expect("begins"), &self.committed);
+        self.snapshots.iter().for_each(|(txn, model)| compare(txn, model));
+        self.snapshots.clear();
+        self.db.reopen();
+        compare(&self.db.begin_read().expect("begins"), &self.committed);
+    }
+}
+
+fn names(tables: &Tables) -> Vec<(String, u64)> {
+    tables.iter().map(|(&t, entries)| (table(t).name().to_string(), entries.len() as u64)).collect()
+}
+
+/// Compares a snapshot with its model, whole.
+fn compare(txn: &ReadTxn, model: &Tables) {
+    let listed: Vec<(String, u64)> =
+        txn.tables().expect("tables").into_iter().map(|table| (table.name, table.entries)).collect();
+    assert_eq!(listed, names(model), "tables of the snapshot at {}", txn.txn_id());
+    for (&t, entries) in model {
+        compare_table(&txn.table(table(t)).expect("table"), entries);
+    }
+}
+
+fn compare_table(found: &ReadTable<&'static [u8], &'static [u8]>, model: &Entries) {
+    assert_eq!(found.len(), model.len() as u64);
+    let same = |found: mapleaf::Range<'_, &[u8], &[u8]>, model: Vec<(&Key, &Arc<Vec<u8>>)>, back: bool| {
+        let mut found: Vec<_> = if back { found.rev().collect() } else { found.collect() };
+        if back {
+            found.reverse();
+        }
+        assert_eq!(found.len(), model.len(), "entries, backwards: {back}");
+        for (found, (key, value)) in found.into_iter().zip(model) {
+            assert!(found.expect("entry") == (key.as_slice(), value.as_slice()), "entry {key:?}, backwards: {back}");
+        }
+    };
+    for back in [false, true] {
+        same(found.iter(), model.iter().collect(), back);
+    }
+    let edge = |entry: Option<(&[u8], &[u8])>| entry.map(|(key, value)| (key.to_vec(), value.to_vec()));
+    let wanted = |entry: Option<(&Key, &Arc<Vec<u8>>)>| entry.map(|(key, value)| (key.clone(), value.to_vec()));
+    assert!(edge(found.first().expect("first")) == wanted(model.first_key_value()), "the first entry");
+    assert!(edge(found.last().expect("last")) == wanted(model.last_key_value()), "the last entry");
+    // Keys that are there, and neighbours that mostly are not.
+    let mut rng = Rng::new(mix(model.len() as u64));
+    let keys: Vec<&Key> = model.keys().collect();
+    for _ in 0..keys.len().min(60) {
+        let mut key = keys[rng.below(keys.len() as u64) as usize].clone();
+        assert!(found.get(&key).expect("get") == model.get(&key).map(|value| value.as_slice()), "key {key:?}");
+        match rng.below(3) {
+            0 => key.push(0),
+            1 => drop(key.pop()),
+            _ => key.iter_mut().last().into_iter().for_each(|last| *last = last.wrapping_add(1)),
+        }
+        assert!(found.get(&key).expect("get") == model.get(&key).map(|value| value.as_slice()), "key {key:?}");
+        assert_eq!(found.contains_key(&key).expect("contains"), model.contains_key(&key));
+        let prefix = &key[..rng.below(key.len().min(12) as u64 + 1) as usize];
+        let with = model.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
+        let with: Vec<_> = with.take_while(|(key, _)| key.starts_with(prefix)).collect();
+        same(found.prefix(prefix).expect("prefix"), with, rng.below(2) == 0);
+        let other = keys[rng.below(keys.len() as u64) as usize].clone();
+        let (low, high) = if key < other { (key, other) } else { (other, key) };
+        if low < high {
+            let bounds = match rng.below(4) {
+                0 => (Bound::Included(low.as_slice()), Bound::Excluded(high.as_slice())),
+                1 => (Bound::Included(low.as_slice()), Bound::Included(high.as_slice())),
+                2 => (Bound::Excluded(low.as_slice()), Bound::Excluded(high.as_slice())),
+                _ => (Bound::Excluded(low.as_slice()), Bound::Included(high.as_slice())),
+            };
+            same(found.range(bounds).expect("range"), model.range::<[u8], _>(bounds).collect(), rng.below(2) == 0);
+        }
+    }
+}
+
+#[test]
+fn any_sequence_of_transactions_behaves_like_a_map() {
+    let config = Config {
+        cases: 96 * long(),
+        max_shrink_iters: 3000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::SourceParallel("proptest-regressions"))),
+        source_file: Some(file!()),
+        ..Config::default()
+    };
+    let mut start = [0; 32];
+    let mut rng = Rng::new(seed("any_sequence_of_transactions"));
+    start.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&rng.next().to_le_bytes()));
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &start));
+    let done = runner.run(&any_case(), |case| {
+        let mut run = Run::new(&case);
+        case.ops.iter().for_each(|op| run.step(op));
+        run.end();
+        Ok(())
+    });
+    if let Err(e) = done {
+        panic!("{e}");
+    }
+}
