@@ -65,10 +65,19 @@ impl FileLock {
     /// Unlocks, then leaves the registry (O3).
     pub(crate) fn release(self) {
         let mut registry = registry();
-        drop(self.file);
+        let id = self.id;
+        drop(self);
         if let Some(open) = registry.as_mut() {
-            open.remove(&self.id);
+            open.remove(&id);
         }
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing the file would do, were it not for processes that another thread is starting: until they execute
+        // their program they hold copies of the descriptor, and with it the lock. If it fails, closing is what is left.
+        let _by_closing = locks::unlock(&self.file, locks::WRITER, 1);
     }
 }
 
