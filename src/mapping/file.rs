@@ -13,16 +13,17 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::os;
 
-/// Opens a file that exists.
+/// Opens a file that exists. What is no file is opened too, or refused, but never waited for: a FIFO has two ends.
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(writable).open(path)?;
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).write(writable).custom_flags(flags).open(path)?;
     os::advise_random(&file);
     Ok(file)
 }

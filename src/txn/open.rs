@@ -14,7 +14,7 @@
 //! Failure: every refusal names the file and the remedy; see the variants of [`Error`].
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, FileType};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ use crate::limits;
 use crate::mapping::file::{self, Created};
 use crate::mapping::locks::{self, LockKind};
 use crate::mapping::{FlushKind, MapOptions, Mapping};
+use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
 
@@ -73,10 +74,17 @@ impl FileLock {
 }
 
 impl Drop for FileLock {
+<<<<<<< HEAD
     /// By a call of its own: a process that is just being started from another thread holds copies of all descriptors
     /// until it runs its program, and closing ours alone would leave the lock with them.
     fn drop(&mut self) {
         let _closed_next = locks::unlock(&self.file, locks::WRITER, 1);
+=======
+    fn drop(&mut self) {
+        // Closing the file would do, were it not for processes that another thread is starting: until they execute
+        // their program they hold copies of the descriptor, and with it the lock. If it fails, closing is what is left.
+        let _by_closing = locks::unlock(&self.file, locks::WRITER, 1);
+>>>>>>> t2
     }
 }
 
@@ -118,10 +126,15 @@ fn check_page_size(spec: &OpenSpec) -> Result<()> {
     if limits::page_size_ok(spec.page_size) {
         return Ok(());
     }
+<<<<<<< HEAD
     Err(Error::usage(format!(
         "a page size of {} bytes is not possible; choose 4096, 8192, 16384 or 32768",
         spec.page_size
     )))
+=======
+    let what = format!("a page size of {} bytes is not possible; choose 4096, 8192, 16384 or 32768", spec.page_size);
+    Err(Error::usage(what))
+>>>>>>> t2
 }
 
 /// A database in memory, which behaves like one in a file and is gone at the end.
@@ -232,8 +245,18 @@ fn newest_meta(path: &Path, file: &File) -> Result<(Meta, usize)> {
         [Ok(a), Ok(b)] if b.txn > a.txn => Ok((b, 1)),
         [Ok(a), _] => Ok((a, 0)),
         [_, Ok(b)] => Ok((b, 1)),
-        [Err(a), Err(b)] => Err(no_meta(path, &probe, a, b)),
+        [Err(a), Err(b)] => Err(cut_short(path, file).unwrap_or_else(|| no_meta(path, &probe, a, b))),
     }
+}
+
+/// A file that begins like a database and ends within its first record. No state needs less than the two slots.
+fn cut_short(path: &Path, file: &File) -> Option<Error> {
+    let found = file.metadata().ok()?.len();
+    let mut begin = vec![0; (found as usize).min(MAGIC_BYTES.len())];
+    file.read_exact_at(&mut begin, 0).ok()?;
+    let cut = (4..RECORD_BYTES as u64).contains(&found) && MAGIC_BYTES.starts_with(&begin);
+    let needed = 2 * limits::PAGE_SIZE_MIN as u64;
+    cut.then(|| Error::Truncated { path: path.to_path_buf(), needed, found })
 }
 
 /// Why there is no usable meta at all: something else than a database, or a damaged one.
@@ -332,11 +355,13 @@ fn random_uuid() -> io::Result<[u8; 16]> {
     Ok(bytes)
 }
 
+/// What cannot even be opened may be no file at all (a directory, a socket).
 fn open_error(path: &Path, e: io::Error) -> Error {
-    if e.kind() == io::ErrorKind::IsADirectory {
-        return not_a_file(path, "a directory");
+    let found = std::fs::metadata(path).ok().and_then(|metadata| other_kind(metadata.file_type()));
+    match found {
+        Some(kind) if e.kind() != io::ErrorKind::PermissionDenied => not_a_file(path, kind),
+        _ => Error::io("opening", path, e),
     }
-    Error::io("opening", path, e)
 }
 
 fn not_a_file(path: &Path, kind: &str) -> Error {
@@ -344,12 +369,22 @@ fn not_a_file(path: &Path, kind: &str) -> Error {
 }
 
 fn check_type(path: &Path, file: &File) -> Result<()> {
-    let kind = file.metadata().map_err(|e| Error::io("looking at", path, e))?.file_type();
+    let metadata = file.metadata().map_err(|e| Error::io("looking at", path, e))?;
+    match other_kind(metadata.file_type()) {
+        None => Ok(()),
+        Some(kind) => Err(not_a_file(path, kind)),
+    }
+}
+
+/// What something is that is not a file.
+fn other_kind(kind: FileType) -> Option<&'static str> {
     match kind {
-        kind if kind.is_file() => Ok(()),
-        kind if kind.is_dir() => Err(not_a_file(path, "a directory")),
-        kind if kind.is_block_device() || kind.is_char_device() => Err(not_a_file(path, "a device")),
-        _ => Err(not_a_file(path, "something special")),
+        kind if kind.is_file() => None,
+        kind if kind.is_dir() => Some("a directory"),
+        kind if kind.is_block_device() || kind.is_char_device() => Some("a device"),
+        kind if kind.is_fifo() => Some("a FIFO"),
+        kind if kind.is_socket() => Some("a socket"),
+        _ => Some("something special"),
     }
 }
 

@@ -257,3 +257,31 @@ fn long_and_unusual_names_are_created() {
         uuid(&Db::open_existing(&path).expect("open"));
     }
 }
+
+/// A process that is being started has copies of all descriptors of its parent for a moment, those that hold locks too.
+#[test]
+fn a_closed_database_opens_again_while_other_threads_start_processes() {
+    let dir = fast_dir();
+    let path = dir.path().join("again.mapleaf");
+    let text = dir.path().join("text");
+    std::fs::write(&text, b"no database").expect("a file");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    drop(std::process::Command::new("true").status().expect("a child"));
+                }
+            });
+        }
+        let outcome = (0..1500).find_map(|round| {
+            let failed = |e: mapleaf::Error| format!("round {round}: {e}");
+            // Refused files are unlocked too.
+            let refused = Db::open(&text).expect_err("no database");
+            let locked = (refused.kind() == ErrorKind::Locked).then(|| failed(refused));
+            Db::open(&path).err().map(failed).or(locked)
+        });
+        done.store(true, Ordering::Release);
+        assert_eq!(outcome, None);
+    });
+}

@@ -78,12 +78,19 @@ pub(crate) const FIRST_TXN: u64 = 2;
 /// The whole course of a seeded run, computed as far as asked for.
 pub(crate) struct History {
     seed: u64,
+    /// Values are short and transactions alike.
+    small: bool,
     states: Mutex<Vec<Arc<State>>>,
 }
 
 impl History {
     pub(crate) fn new(seed: u64) -> History {
-        History { seed, states: Mutex::new(vec![Arc::default(); FIRST_TXN as usize + 1]) }
+        History { seed, small: false, states: Mutex::new(vec![Arc::default(); FIRST_TXN as usize + 1]) }
+    }
+
+    /// One whose databases stay small.
+    pub(crate) fn small(seed: u64) -> History {
+        History { small: true, ..History::new(seed) }
     }
 
     /// The state that transaction `txn` leaves.
@@ -100,16 +107,20 @@ impl History {
     }
 
     fn ops(&self, txn: u64) -> Vec<Op> {
-        let mut rng = Rng(self.seed ^ txn.wrapping_mul(0x0001_0000_0001_b3));
+        let mut rng = Rng(self.seed ^ txn.wrapping_mul(0x0000_0100_0000_01b3));
         // Changes something in every transaction, so that each has a number of its own.
         let mut ops = vec![Op::Put("log", (txn % 50).to_be_bytes().to_vec(), Value { seed: txn, len: 20 })];
-        let count = if rng.one_in(12) { 150 } else { 1 + rng.below(12) };
+        let count = match self.small {
+            true => 30,
+            false if rng.one_in(12) => 150,
+            false => 1 + rng.below(12),
+        };
         for _ in 0..count {
             let table = TABLES[rng.below(3) as usize];
             ops.push(match rng.below(100) {
                 0 if count < 20 => Op::Drop(table),
                 0..=24 => Op::Delete(table, key(&mut rng)),
-                _ => Op::Put(table, key(&mut rng), value(&mut rng)),
+                _ => Op::Put(table, key(&mut rng), value(&mut rng, self.small)),
             });
         }
         ops
@@ -199,8 +210,10 @@ fn key(rng: &mut Rng) -> Vec<u8> {
     key
 }
 
-fn value(rng: &mut Rng) -> Value {
+fn value(rng: &mut Rng, small: bool) -> Value {
     let len = match rng.below(100) {
+        0..=97 if small => rng.below(80),
+        _ if small => rng.below(5000),
         0..=59 => rng.below(200),
         60..=84 => rng.below(1100),
         85..=96 => rng.below(12_000),
