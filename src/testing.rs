@@ -2,20 +2,37 @@
 //!
 //! Floor: testing, above all others. Behind the feature `testing`, hidden from the documentation, and free to change.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::db::Db;
+use crate::db::{Db, Options};
+use crate::error::Result;
 use crate::ids::PageId;
+use crate::mapping::set_next_seam;
 use crate::page::branch::Branch;
 use crate::page::header::Header;
 use crate::page::leaf::Leaf;
 use crate::page::{free_list, overflow};
 
 pub use crate::mapping::{FlushEvent, FlushKind, Seam};
+pub use crate::txn::checkpoint::Mutant;
 
 /// Sets who sees each flush and each growth of a database, before it happens, and may make it fail.
 pub fn set_seam(db: &Db, seam: Arc<dyn Seam>) {
     db.env().mapping.set_seam(seam);
+}
+
+/// Opens a database that a seam watches from the first flush on, those of opening included.
+pub fn open_with_seam(options: Options, path: impl AsRef<Path>, seam: Arc<dyn Seam>) -> Result<Db> {
+    set_next_seam(Some(seam));
+    let opened = options.open(path);
+    set_next_seam(None);
+    opened
+}
+
+/// Makes the checkpoints of a database wrong in one way, to prove that a test would see it.
+pub fn set_mutant(db: &Db, mutant: Mutant) {
+    db.env().set_mutant(mutant);
 }
 
 /// Flushes of this database that succeeded.

@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) use canvas::Canvas;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
-pub use seam::{FlushEvent, Seam};
+pub use seam::{set_next as set_next_seam, FlushEvent, Seam};
 pub(crate) use window::View;
 use window::Window;
 
@@ -132,7 +132,7 @@ impl Mapping {
             resizing: Mutex::new(()),
             storing_meta: Mutex::new(()),
             #[cfg(feature = "testing")]
-            seam: Mutex::new(None),
+            seam: Mutex::new(seam::take_next()),
             #[cfg(feature = "testing")]
             flushes: AtomicU64::new(0),
         })

@@ -3,8 +3,10 @@
 //! Floor: mapping. Present with the feature `testing` alone.
 #![allow(unreachable_pub, reason = "public for the integration tests, through the crate root")]
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use super::window::Window;
 use super::FlushKind;
@@ -52,4 +54,17 @@ pub trait Seam: Send + Sync {
     fn growing(&self, _new_len: u64) -> io::Result<()> {
         Ok(())
     }
+}
+
+thread_local! {
+    static NEXT: RefCell<Option<Arc<dyn Seam>>> = const { RefCell::new(None) };
+}
+
+/// Sets who watches the next mapping that this thread makes, from its first flush on.
+pub fn set_next(seam: Option<Arc<dyn Seam>>) {
+    NEXT.set(seam);
+}
+
+pub(super) fn take_next() -> Option<Arc<dyn Seam>> {
+    NEXT.take()
 }

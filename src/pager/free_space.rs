@@ -292,20 +292,21 @@ impl LiveStates {
         LiveStates { states: others, published }
     }
 
-    /// The oldest state that is needed.
-    pub(crate) fn oldest(&self) -> TxnId {
-        self.states.first().copied().unwrap_or_default()
-    }
-
     /// Whether some state reaches a page written by `born` and freed by `freed`: `born <= state < freed`.
     pub(crate) fn reach(&self, born: TxnId, freed: TxnId) -> bool {
         let first = self.states.partition_point(|&state| state < born);
         freed > self.published || self.states.get(first).is_some_and(|&state| state < freed)
     }
 
-    /// Whether the oldest state is the only one before `freed`.
-    pub(crate) fn only_oldest_before(&self, freed: TxnId) -> bool {
-        freed <= self.published && self.states.get(1).is_none_or(|&second| second >= freed)
+    /// Whether this state is one of those that were given.
+    pub(crate) fn contains(&self, state: TxnId) -> bool {
+        self.states.binary_search(&state).is_ok()
+    }
+
+    /// The states before `freed`, ascending; `None` while states may yet appear there, or go unseen (P7).
+    pub(crate) fn all_before(&self, freed: TxnId) -> Option<&[TxnId]> {
+        let before = self.states.partition_point(|&state| state < freed);
+        (freed <= self.published).then(|| &self.states[..before])
     }
 }
 
@@ -394,13 +395,14 @@ mod tests {
     #[test]
     fn a_page_is_pinned_by_states_between_birth_and_death_only() {
         let live = LiveStates::new(vec![TxnId(30), TxnId(5), TxnId(20)], TxnId(30));
-        assert_eq!(live.oldest(), TxnId(5));
         assert!(live.reach(TxnId(3), TxnId(6)));
         assert!(!live.reach(TxnId(6), TxnId(20)));
         assert!(live.reach(TxnId(6), TxnId(21)));
         assert!(!live.reach(TxnId(21), TxnId(30)));
-        assert!(live.only_oldest_before(TxnId(20)));
-        assert!(!live.only_oldest_before(TxnId(21)));
+        assert_eq!(live.all_before(TxnId(20)), Some(&[TxnId(5)][..]));
+        assert_eq!(live.all_before(TxnId(21)), Some(&[TxnId(5), TxnId(20)][..]));
+        assert_eq!(live.all_before(TxnId(31)), None);
+        assert!(live.contains(TxnId(20)) && !live.contains(TxnId(21)));
         // States between published and tip may be under a checkpoint: what one of them freed or reaches stays.
         assert!(live.reach(TxnId(31), TxnId(32)));
     }

@@ -11,8 +11,6 @@
 //!
 //! Failure: the system's error to the commit that led; [`Error::Poisoned`] to everybody after it.
 
-use std::io;
-
 use crate::error::{Error, Result};
 use crate::ids::TxnId;
 use crate::mapping::FlushKind;
@@ -39,21 +37,76 @@ impl Env {
     }
 
     fn write_checkpoint(&self, state: &State) -> Result<()> {
+        #[cfg(feature = "testing")]
+        if let Some(mutant) = self.mutant() {
+            return self.write_wrongly(state, mutant);
+        }
+        self.flush_pages(state)?;
+        self.write_meta(state, self.live.durable().slot ^ 1)?;
+        self.live.publish(state);
+        Ok(())
+    }
+
+    /// Makes all pages of a state durable, and all others.
+    fn flush_pages(&self, state: &State) -> Result<()> {
         let page_size = self.page_size as u64;
-        let slot = self.live.durable().slot ^ 1;
-        let io = |op, e: io::Error| Error::io(op, &self.path, e);
         self.mapping
             .flush(FlushKind::Tree, 2 * page_size, (state.page_count - 2) * page_size)
-            .map_err(|e| io("flushing pages", e))?;
+            .map_err(|e| Error::io("flushing pages", &self.path, e))
+    }
+
+    /// Writes the meta of a state into a slot and makes it durable.
+    fn write_meta(&self, state: &State, slot: usize) -> Result<()> {
         self.live.set_in_doubt(Some(state.txn));
         let mut page = vec![0; self.page_size];
         self.meta_of(state).encode_slot(&mut page);
         self.mapping.store_meta(slot, &page);
         self.mapping
-            .flush(FlushKind::Meta, slot as u64 * page_size, page_size)
-            .map_err(|e| io("flushing the meta", e))?;
+            .flush(FlushKind::Meta, (slot * self.page_size) as u64, self.page_size as u64)
+            .map_err(|e| Error::io("flushing the meta", &self.path, e))?;
         self.live.store_durable(DurableMeta { slot, txn: state.txn });
         self.live.set_in_doubt(None);
+        Ok(())
+    }
+}
+
+/// Ways to make a checkpoint wrong: tests prove with them that they would see it.
+#[cfg(feature = "testing")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(unreachable_pub, reason = "public for the integration tests, through the crate root")]
+pub enum Mutant {
+    /// The pages are not flushed.
+    NoPageFlush,
+    /// The meta is not flushed.
+    NoMetaFlush,
+    /// The meta is written and flushed before the pages.
+    MetaFirst,
+    /// The meta is written over the durable one.
+    SameSlot,
+}
+
+#[cfg(feature = "testing")]
+impl Env {
+    fn write_wrongly(&self, state: &State, mutant: Mutant) -> Result<()> {
+        let slot = self.live.durable().slot ^ 1;
+        match mutant {
+            Mutant::NoPageFlush => self.write_meta(state, slot)?,
+            Mutant::NoMetaFlush => {
+                self.flush_pages(state)?;
+                let mut page = vec![0; self.page_size];
+                self.meta_of(state).encode_slot(&mut page);
+                self.mapping.store_meta(slot, &page);
+                self.live.store_durable(DurableMeta { slot, txn: state.txn });
+            }
+            Mutant::MetaFirst => {
+                self.write_meta(state, slot)?;
+                self.flush_pages(state)?;
+            }
+            Mutant::SameSlot => {
+                self.flush_pages(state)?;
+                self.write_meta(state, slot ^ 1)?;
+            }
+        }
         self.live.publish(state);
         Ok(())
     }

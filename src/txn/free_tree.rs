@@ -68,9 +68,10 @@ pub(crate) struct FreeCache {
     /// Next pending record to look at in this transaction; `None` when there is none left that may be reclaimed.
     scan: Option<PendingKey>,
     scan_started: bool,
-    /// Records up to here were examined while `settled_for` was the only state before them.
+    /// What is left of the records up to here is pinned by the states in `settled_for` (ascending), all of them older
+    /// than the last of these records. As long as all are live, looking again would find nothing.
     settled: PendingKey,
-    settled_for: TxnId,
+    settled_for: Vec<TxnId>,
     /// Changes to pending records, applied when saving: what is left of a record (nothing: delete it).
     examined: Vec<(PendingKey, Vec<FreeItem>)>,
 }
@@ -121,10 +122,7 @@ impl FreeCache {
     fn reclaim(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates, run: u64) -> Result<()> {
         if !self.scan_started {
             self.scan_started = true;
-            if self.settled_for != live.oldest() {
-                self.settled = PendingKey::default();
-                self.settled_for = live.oldest();
-            }
+            self.unsettle(live);
             self.scan = Some(next_key(self.settled));
         }
         for _ in 0..RECLAIM_BATCH {
@@ -141,11 +139,20 @@ impl FreeCache {
                 self.examined.push((key, still));
             }
             usable.into_iter().try_for_each(|item| add_usable(pages, item.start, item.pages))?;
-            if live.only_oldest_before(key.0) {
+            if let Some(states) = live.all_before(key.0) {
                 self.settled = key;
+                self.settled_for = states.to_vec();
             }
         }
         Ok(())
+    }
+
+    /// Goes back to the first record that a state which is gone may have pinned: the ones freed after that state.
+    fn unsettle(&mut self, live: &LiveStates) {
+        if let Some(gone) = self.settled_for.iter().position(|&state| !live.contains(state)) {
+            self.settled = self.settled.min((self.settled_for[gone], TxnId(u64::MAX), u32::MAX));
+            self.settled_for.truncate(gone);
+        }
     }
 
     fn load_batch(&mut self, pages: &mut TxnPages, tip: &State) -> Result<()> {

@@ -3,7 +3,8 @@
 //! Floor: txn. The same file opened twice in one process is the same environment (found by device and inode), because
 //! two mappings with two writers would destroy it. Among processes a byte-range lock on the data file decides: one
 //! writer alone, or any number of read-only opens. Recovery after any crash is to take the newest valid meta: it was
-//! written only when everything it reaches was durable (rule R7).
+//! written only when everything it reaches was durable (rule R7). It may be in the page cache alone, so a writer flushes
+//! the file before it builds on it.
 //!
 //! Invariants:
 //!   O1  a file that is refused is not changed, not even by a byte.
@@ -25,7 +26,7 @@ use crate::ids::{TreeId, TxnId};
 use crate::limits;
 use crate::mapping::file::{self, Created};
 use crate::mapping::locks::{self, LockKind};
-use crate::mapping::{MapOptions, Mapping};
+use crate::mapping::{FlushKind, MapOptions, Mapping};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
 
@@ -81,16 +82,11 @@ impl Drop for FileLock {
 
 /// Opens the database at a path, or makes it.
 pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
-    if !limits::page_size_ok(spec.page_size) {
-        return Err(Error::usage(format!(
-            "a page size of {} bytes is not possible; choose 4096, 8192, 16384 or 32768",
-            spec.page_size
-        )));
-    }
+    check_page_size(spec)?;
     loop {
         let file = match file::open(path, !spec.read_only) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && spec.create && !spec.read_only => {
-                create(path, spec)?;
+                create(&target_of_link(path), spec)?;
                 continue;
             }
             opened => opened.map_err(|e| open_error(path, e))?,
@@ -118,8 +114,19 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
     }
 }
 
+fn check_page_size(spec: &OpenSpec) -> Result<()> {
+    if limits::page_size_ok(spec.page_size) {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "a page size of {} bytes is not possible; choose 4096, 8192, 16384 or 32768",
+        spec.page_size
+    )))
+}
+
 /// A database in memory, which behaves like one in a file and is gone at the end.
 pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
+    check_page_size(spec)?;
     let path = PathBuf::from("(memory)");
     let io = |op| {
         let path = path.clone();
@@ -172,6 +179,12 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
     let options = MapOptions { page_size: meta.page_size as usize, window_bytes: spec.window_bytes };
     let mapping =
         Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
+    if !spec.read_only {
+        // A process that was killed may have left its newest meta in the page cache alone. What this one builds on is
+        // durable first (R7, R10), or a power loss could bring the older state back after its pages were reused.
+        let whole = len & !(u64::from(meta.page_size) - 1);
+        mapping.flush(FlushKind::Tree, 0, whole).map_err(|e| Error::io("flushing the file", path, e))?;
+    }
     Ok(Env::new(EnvParts {
         path: path.to_path_buf(),
         meta,
@@ -269,7 +282,17 @@ fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
     }
 }
 
-/// Makes a database of an existing empty file.
+/// The file that a path leads to which does not exist: a link may name it. As many links as the kernel follows.
+fn target_of_link(path: &Path) -> PathBuf {
+    let mut path = path.to_path_buf();
+    for _ in 0..40 {
+        let Ok(target) = std::fs::read_link(&path) else { break };
+        path = path.parent().map(|parent| parent.join(&target)).unwrap_or(target);
+    }
+    path
+}
+
+/// Makes a database of an existing empty file. The second slot first: a cut in between leaves a whole meta or none.
 fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
     let first = first_meta(spec.page_size, path)?;
     let mut page = vec![0; spec.page_size];
@@ -277,8 +300,8 @@ fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
         Meta { txn, ..first }.encode_slot(&mut page);
         file.write_all_at(&page, slot * spec.page_size as u64)
     };
-    write(0, first.txn)
-        .and_then(|()| write(1, first.txn.next()))
+    write(1, first.txn.next())
+        .and_then(|()| write(0, first.txn))
         .and_then(|()| file.sync_all())
         .map_err(|e| Error::io("initialising the file", path, e))
 }

@@ -26,7 +26,8 @@ pub(crate) struct WriterLock {
 impl WriterLock {
     /// Waits for the lock, at most until `limit` has passed where one is given. Whether it was acquired.
     pub(crate) fn acquire(&self, limit: Option<Duration>) -> bool {
-        let deadline = limit.map(|limit| Instant::now() + limit);
+        // A limit that no clock can reach is none.
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut queue = self.lock();
         if !queue.held && queue.waiting.is_empty() {
             queue.held = true;

@@ -1,0 +1,170 @@
+//! Processes that are killed: a real file, a child that commits without end, SIGKILL, and what is left.
+//!
+//! Half of the children are killed at a random moment; the other half inside a commit, a growth or a close: the seam of
+//! the child stops for ever at its k-th event and tells the parent, which kills it right there. All rounds are on the
+//! same few files, so that each recovery is on top of the ones before. The child says each commit after it returned.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mapleaf::testing::{open_with_seam, FlushEvent, Seam};
+use mapleaf::{Db, Options};
+
+use crate::reexec;
+use crate::workload::{long, History, Rng, FIRST_TXN};
+
+/// Stops for ever at one event.
+struct StopAt {
+    left: AtomicU64,
+}
+
+impl StopAt {
+    fn event(&self, what: &str) {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            reexec::answer(&format!("stopped {what}"));
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+}
+
+impl Seam for StopAt {
+    fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()> {
+        self.event(&format!("before {event:?}"));
+        Ok(())
+    }
+
+    fn after_flush(&self, event: &FlushEvent<'_>) {
+        self.event(&format!("after {event:?}"));
+    }
+
+    fn resized(&self, new_len: u64) {
+        self.event(&format!("resized to {new_len}"));
+    }
+
+    fn growing(&self, new_len: u64) -> io::Result<()> {
+        self.event(&format!("growing to {new_len}"));
+        Ok(())
+    }
+}
+
+#[test]
+#[ignore = "a child of the tests in this file"]
+fn child() {
+    let Some(arguments) = reexec::arguments() else { return };
+    let (path, seed, stop_at) = (&arguments[0], &arguments[1], &arguments[2]);
+    let history = History::new(seed.parse().expect("a seed"));
+    let seam = Arc::new(StopAt { left: AtomicU64::new(stop_at.parse().expect("a number")) });
+    loop {
+        let db = open_with_seam(Options::new(), path, Arc::clone(&seam) as Arc<dyn Seam>).expect("open");
+        for _ in 0..9 {
+            let committed = history.commit_next(&db).expect("commit");
+            reexec::answer(&format!("committed {committed}"));
+        }
+    }
+}
+
+/// How a child is killed.
+#[derive(Clone, Copy)]
+enum Kill {
+    /// After it said some commits, and some microseconds.
+    Random { commits: u64, micros: u64 },
+    /// At an event of its seam.
+    At(u64),
+}
+
+/// Kills one child; the last commit that it said and where it stopped, if it did.
+fn kill_one(path: &Path, seed: u64, kill: Kill) -> (Option<u64>, Option<String>) {
+    let stop_at = match kill {
+        Kill::Random { .. } => 0,
+        Kill::At(event) => event,
+    };
+    let (seed, stop_at) = (seed.to_string(), stop_at.to_string());
+    let mut child = reexec::start(reexec::command("crash_kill::child", &[&path, &seed, &stop_at]));
+    let (mut said, mut stopped, mut count) = (None, None, 0);
+    let mut hear = |line: &str| match line.split_once(' ') {
+        Some(("committed", txn)) => {
+            said = Some(txn.parse().expect("a number"));
+            count += 1;
+            count
+        }
+        Some(("stopped", at)) => {
+            stopped = Some(at.to_string());
+            u64::MAX
+        }
+        _ => panic!("a child said {line}"),
+    };
+    let enough = match kill {
+        Kill::Random { commits, .. } => commits,
+        Kill::At(_) => u64::MAX,
+    };
+    let mut heard = 0;
+    while heard < enough {
+        heard = hear(&child.line().expect("a child that goes on"));
+    }
+    if let Kill::Random { micros, .. } = kill {
+        std::thread::sleep(Duration::from_micros(micros));
+    }
+    child.kill();
+    while let Some(line) = child.line() {
+        hear(&line);
+    }
+    (said, stopped)
+}
+
+/// Kills children on one file, and judges what each leaves.
+fn rounds(seed: u64, page_size: u32, kills: u64) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("killed.mapleaf");
+    drop(Options::new().page_size(page_size).open(&path).expect("creation"));
+    let history = History::new(seed);
+    let mut rng = Rng(seed);
+    let (mut acknowledged, mut in_commit) = (FIRST_TXN, 0);
+    println!("seed {seed}: {kills} kills");
+    for round in 0..kills {
+        let kill = match round % 2 {
+            0 => Kill::Random { commits: rng.below(12), micros: rng.below(3000) },
+            _ => Kill::At(1 + rng.below(50)),
+        };
+        let (said, stopped) = kill_one(&path, seed, kill);
+        in_commit += u64::from(stopped.is_some());
+        acknowledged = acknowledged.max(said.unwrap_or(0));
+        let at = format!("seed {seed}, round {round}, stopped {stopped:?}, acknowledged {acknowledged}");
+        let read_only = Options::new().read_only(true).open(&path).unwrap_or_else(|e| panic!("{at}: {e}"));
+        let seen = history.judge(&read_only).unwrap_or_else(|e| panic!("{at}, read-only: {e}"));
+        drop(read_only);
+        assert!(seen >= acknowledged, "{at}: the state is {seen}");
+        acknowledged = seen;
+        // Every other time the next child recovers, not this process.
+        if round % 4 < 2 {
+            let db = Db::open_existing(&path).unwrap_or_else(|e| panic!("{at}: {e}"));
+            assert_eq!(history.judge(&db).unwrap_or_else(|e| panic!("{at}: {e}")), seen, "{at}");
+            acknowledged = history.commit_next(&db).unwrap_or_else(|e| panic!("{at}: {e}"));
+            assert_eq!(acknowledged, seen + 1, "{at}");
+            history.judge(&db).unwrap_or_else(|e| panic!("{at}, after a commit: {e}"));
+        }
+    }
+    assert!(in_commit * 2 >= kills, "{in_commit} of {kills} kills at an event");
+}
+
+fn kills() -> u64 {
+    if long() {
+        1000
+    } else {
+        32
+    }
+}
+
+#[test]
+fn killed_processes_lose_nothing_that_was_acknowledged() {
+    rounds(0x41, 4096, kills());
+}
+
+#[test]
+fn killed_processes_lose_nothing_that_was_acknowledged_16k() {
+    rounds(0x42, 16384, kills());
+}

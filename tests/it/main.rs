@@ -1,0 +1,16 @@
+//! Integration tests: the database as its users see it, one binary with a module per subject.
+//!
+//! Every test database is a `support::TestDb`, which is checked when it goes. What is random takes its seed from
+//! `support::seed`, which prints it: `MAPLEAF_SEED` repeats a run, `MAPLEAF_LONG` (a number) makes runs that many times
+//! longer and seeds them from the clock.
+
+mod api;
+mod bad_input;
+mod crash_images;
+mod crash_kill;
+mod creation;
+mod golden;
+mod reexec;
+mod space;
+mod support;
+mod workload;

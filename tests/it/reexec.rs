@@ -1,0 +1,103 @@
+//! Children: this test binary, started again to run one test that is ignored otherwise.
+//!
+//! The parent tells the child what to do through the environment; the child answers with lines that begin with `@`, so
+//! that what the test harness prints does not disturb.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+const ARGUMENTS: &str = "MAPLEAF_TEST_CHILD";
+
+/// A child with pipes. Killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+/// The command that runs the ignored test `test` with arguments, to be changed before it is started.
+pub(crate) fn command(test: &str, arguments: &[&dyn AsRef<OsStr>]) -> Command {
+    let mut joined = std::ffi::OsString::new();
+    for argument in arguments {
+        joined.push(argument.as_ref());
+        joined.push("\n");
+    }
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command.args(["--ignored", "--exact", test, "--nocapture", "--test-threads=1"]).env(ARGUMENTS, joined);
+    command
+}
+
+/// Starts a child.
+pub(crate) fn start(mut command: Command) -> Process {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
+    let stdout = BufReader::new(child.stdout.take().expect("stdout"));
+    Process { stdin: child.stdin.take(), child, stdout }
+}
+
+impl Process {
+    /// The next line that the child said; `None` when it has ended.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        loop {
+            let mut line = String::new();
+            if self.stdout.read_line(&mut line).ok().filter(|&read| read > 0).is_none() || !line.ends_with('\n') {
+                return None;
+            }
+            // The harness prints the name of the test in front of what it says first.
+            if let Some(at) = line.find('@') {
+                return Some(line[at + 1..].trim_end().to_string());
+            }
+        }
+    }
+
+    /// Says a line to the child.
+    pub(crate) fn say(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("not closed");
+        writeln!(stdin, "{line}").and_then(|()| stdin.flush()).expect("a child that listens");
+    }
+
+    /// SIGKILL, and waits until the child is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("to kill the child");
+        self.child.wait().expect("a child that ends");
+    }
+
+    /// Lets the child go on to its end and expects that it passes.
+    pub(crate) fn finish(mut self) {
+        drop(self.stdin.take());
+        while self.line().is_some() {}
+        assert!(self.child.wait().expect("a child that ends").success(), "the child failed");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Gone already, most often.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// In the child: the arguments. `None` when nobody started this as a child.
+pub(crate) fn arguments() -> Option<Vec<String>> {
+    let joined = std::env::var(ARGUMENTS).ok()?;
+    Some(joined.lines().map(str::to_string).collect())
+}
+
+/// In the child: says a line to the parent.
+pub(crate) fn answer(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "@{line}").and_then(|()| out.flush()).expect("a parent that listens");
+}
+
+/// In the child: waits for a line, or for the parent to close the pipe.
+pub(crate) fn listen() -> Option<String> {
+    let mut line = Vec::new();
+    for byte in std::io::stdin().lock().bytes() {
+        match byte {
+            Ok(b'\n') | Err(_) => break,
+            Ok(byte) => line.push(byte),
+        }
+    }
+    (!line.is_empty()).then(|| String::from_utf8_lossy(&line).into_owned())
+}

@@ -1,0 +1,210 @@
+//! A seeded run whose every state is known: what transaction t does follows from the seed and t alone.
+//!
+//! So any process, after any crash, can say what a database at transaction t must hold, and go on from there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use mapleaf::{Db, Result, WriteTxn};
+
+/// SplitMix64: small, seeded, the same everywhere.
+#[derive(Clone)]
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// Whether long runs are asked for.
+pub(crate) fn long() -> bool {
+    std::env::var("MAPLEAF_LONG").is_ok_and(|value| value != "0" && !value.is_empty())
+}
+
+/// A directory in memory if the system has one: most tests here judge files, not disks.
+pub(crate) fn fast_dir() -> tempfile::TempDir {
+    let shm = std::path::Path::new("/dev/shm");
+    let made = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
+    made.or_else(|_| tempfile::tempdir()).expect("a directory")
+}
+
+/// A value, by what it is made from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Value {
+    seed: u64,
+    len: usize,
+}
+
+impl Value {
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        let mut rng = Rng(self.seed);
+        let mut bytes = Vec::with_capacity(self.len + 8);
+        while bytes.len() < self.len {
+            bytes.extend_from_slice(&rng.next().to_le_bytes());
+        }
+        bytes.truncate(self.len);
+        bytes
+    }
+}
+
+enum Op {
+    Put(&'static str, Vec<u8>, Value),
+    Delete(&'static str, Vec<u8>),
+    Drop(&'static str),
+}
+
+/// Tables and their entries.
+pub(crate) type State = BTreeMap<&'static str, BTreeMap<Vec<u8>, Value>>;
+
+const TABLES: [&str; 3] = ["apples", "birches", "cedars"];
+
+/// Transaction of a new database: two metas are written, 1 and 2.
+pub(crate) const FIRST_TXN: u64 = 2;
+
+/// The whole course of a seeded run, computed as far as asked for.
+pub(crate) struct History {
+    seed: u64,
+    states: Mutex<Vec<Arc<State>>>,
+}
+
+impl History {
+    pub(crate) fn new(seed: u64) -> History {
+        History { seed, states: Mutex::new(vec![Arc::default(); FIRST_TXN as usize + 1]) }
+    }
+
+    /// The state that transaction `txn` leaves.
+    pub(crate) fn state(&self, txn: u64) -> Arc<State> {
+        let mut states = self.states.lock().expect("states");
+        while states.len() as u64 <= txn {
+            let mut next = State::clone(states.last().expect("never empty"));
+            for op in self.ops(states.len() as u64) {
+                apply(&mut next, op);
+            }
+            states.push(Arc::new(next));
+        }
+        Arc::clone(&states[txn as usize])
+    }
+
+    fn ops(&self, txn: u64) -> Vec<Op> {
+        let mut rng = Rng(self.seed ^ txn.wrapping_mul(0x0001_0000_0001_b3));
+        // Changes something in every transaction, so that each has a number of its own.
+        let mut ops = vec![Op::Put("log", (txn % 50).to_be_bytes().to_vec(), Value { seed: txn, len: 20 })];
+        let count = if rng.one_in(12) { 150 } else { 1 + rng.below(12) };
+        for _ in 0..count {
+            let table = TABLES[rng.below(3) as usize];
+            ops.push(match rng.below(100) {
+                0 if count < 20 => Op::Drop(table),
+                0..=24 => Op::Delete(table, key(&mut rng)),
+                _ => Op::Put(table, key(&mut rng), value(&mut rng)),
+            });
+        }
+        ops
+    }
+
+    /// Does what the next transaction has to do, without committing.
+    pub(crate) fn perform(&self, txn: &mut WriteTxn) -> Result<()> {
+        for op in self.ops(txn.txn_id()) {
+            match op {
+                Op::Put(table, key, value) => drop(txn.bytes_table(table)?.insert(&key, &value.bytes())?),
+                Op::Delete(table, key) => drop(txn.bytes_table(table)?.remove(&key)?),
+                Op::Drop(table) => {
+                    txn.drop_table(table)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits the next transaction and returns its number.
+    pub(crate) fn commit_next(&self, db: &Db) -> Result<u64> {
+        let mut txn = db.begin_write()?;
+        let number = txn.txn_id();
+        self.perform(&mut txn)?;
+        txn.commit()?;
+        Ok(number)
+    }
+
+    /// Compares everything that a database holds with what its transaction left, and checks it. Returns the transaction.
+    pub(crate) fn judge(&self, db: &Db) -> Result<u64, String> {
+        let number = self.compare(db)?;
+        let report = db.check().map_err(|e| format!("check: {e}"))?;
+        match report.findings.first() {
+            None => Ok(number),
+            Some(first) => Err(format!("txn {number}: {} findings, the first: {first}", report.findings.len())),
+        }
+    }
+
+    fn compare(&self, db: &Db) -> Result<u64, String> {
+        let txn = db.begin_read().map_err(|e| format!("begin_read: {e}"))?;
+        let number = txn.txn_id();
+        let state = self.state(number);
+        let tables = txn.tables().map_err(|e| format!("tables of txn {number}: {e}"))?;
+        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+        if names != state.keys().copied().collect::<Vec<_>>() {
+            return Err(format!("txn {number}: tables {names:?}, expected {:?}", state.keys()));
+        }
+        for (name, entries) in state.iter() {
+            let table = txn.bytes_table(name).map_err(|e| format!("table {name} of txn {number}: {e}"))?;
+            let mut expected = entries.iter();
+            for entry in table.iter() {
+                let (key, value) = entry.map_err(|e| format!("txn {number}, table {name}: {e}"))?;
+                let Some((k, v)) = expected.next() else {
+                    return Err(format!("txn {number}, table {name}: surplus key {}", key.escape_ascii()));
+                };
+                if key != k || value != v.bytes() {
+                    return Err(format!("txn {number}, table {name}: wrong entry {}", key.escape_ascii()));
+                }
+            }
+            if expected.next().is_some() || table.len() != entries.len() as u64 {
+                return Err(format!("txn {number}, table {name}: of {} entries some are missing", entries.len()));
+            }
+        }
+        Ok(number)
+    }
+}
+
+fn apply(state: &mut State, op: Op) {
+    match op {
+        Op::Put(table, key, value) => drop(state.entry(table).or_default().insert(key, value)),
+        // Opening a table in a write transaction makes it.
+        Op::Delete(table, key) => drop(state.entry(table).or_default().remove(&key)),
+        Op::Drop(table) => drop(state.remove(table)),
+    }
+}
+
+fn key(rng: &mut Rng) -> Vec<u8> {
+    let number = rng.below(250);
+    let mut key = match number {
+        0 => Vec::new(),
+        1..=120 => format!("key{number:05}").into_bytes(),
+        _ => (number * 0x9e37_79b9).to_be_bytes().to_vec(),
+    };
+    if number % 17 == 3 {
+        key.resize(key.len() + number as usize * 3, b'x');
+    }
+    key
+}
+
+fn value(rng: &mut Rng) -> Value {
+    let len = match rng.below(100) {
+        0..=59 => rng.below(200),
+        60..=84 => rng.below(1100),
+        85..=96 => rng.below(12_000),
+        _ => rng.below(120_000),
+    };
+    Value { seed: rng.next(), len: len as usize }
+}
