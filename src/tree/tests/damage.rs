@@ -136,7 +136,9 @@ fn every_kind_of_damage_is_found_and_named() {
     assert_eq!(other_tree.len(), 1);
     assert_eq!((other_tree[0].page, other_tree[0].what.as_str()), (leaf, "belongs to tree 17, expected tree 16"));
     assert!(other_tree[0].low.is_some() && other_tree[0].high > other_tree[0].low);
-    for (at, what) in [(4, "page kind"), (5, "level"), (6, "lower"), (8, "prefix length"), (16, "page id"), (32, "head")] {
+    for (at, what) in
+        [(4, "page kind"), (5, "level"), (6, "lower"), (8, "prefix length"), (16, "page id"), (32, "head")]
+    {
         let findings = findings_of(&|pages| pages.raw_mut(leaf)[at] ^= 0x15);
         assert!(findings.iter().any(|found| found.page == leaf && found.what.contains(what)), "{at}: {findings:?}");
     }
