@@ -74,17 +74,10 @@ impl FileLock {
 }
 
 impl Drop for FileLock {
-<<<<<<< HEAD
-    /// By a call of its own: a process that is just being started from another thread holds copies of all descriptors
-    /// until it runs its program, and closing ours alone would leave the lock with them.
-    fn drop(&mut self) {
-        let _closed_next = locks::unlock(&self.file, locks::WRITER, 1);
-=======
     fn drop(&mut self) {
         // Closing the file would do, were it not for processes that another thread is starting: until they execute
         // their program they hold copies of the descriptor, and with it the lock. If it fails, closing is what is left.
         let _by_closing = locks::unlock(&self.file, locks::WRITER, 1);
->>>>>>> t2
     }
 }
 
@@ -126,15 +119,8 @@ fn check_page_size(spec: &OpenSpec) -> Result<()> {
     if limits::page_size_ok(spec.page_size) {
         return Ok(());
     }
-<<<<<<< HEAD
-    Err(Error::usage(format!(
-        "a page size of {} bytes is not possible; choose 4096, 8192, 16384 or 32768",
-        spec.page_size
-    )))
-=======
     let what = format!("a page size of {} bytes is not possible; choose 4096, 8192, 16384 or 32768", spec.page_size);
     Err(Error::usage(what))
->>>>>>> t2
 }
 
 /// A database in memory, which behaves like one in a file and is gone at the end.

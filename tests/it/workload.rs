@@ -107,11 +107,7 @@ impl History {
     }
 
     fn ops(&self, txn: u64) -> Vec<Op> {
-<<<<<<< HEAD
         let mut rng = Rng(self.seed ^ txn.wrapping_mul(0x0000_0100_0000_01b3));
-=======
-        let mut rng = Rng(self.seed ^ txn.wrapping_mul(0x0100_0000_01b3));
->>>>>>> t4
         // Changes something in every transaction, so that each has a number of its own.
         let mut ops = vec![Op::Put("log", (txn % 50).to_be_bytes().to_vec(), Value { seed: txn, len: 20 })];
         let count = match self.small {
