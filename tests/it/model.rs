@@ -1,7 +1,7 @@
 //! The database against a `BTreeMap`: random transactions over several tables, aborts, reopens, and snapshots that are
 //! held over many commits and compared whole, each with the map as it was when the snapshot began.
 //!
-//! A case that fails is made smaller and kept in `tests/it/proptest-regressions`, to be run first ever after. The seed is
+//! A case that fails is made smaller and kept in `tests/proptest-regressions`, to be run first ever after. The seed is
 //! printed; see `support::seed`.
 
 use std::collections::BTreeMap;
