@@ -42,3 +42,9 @@ pub(crate) fn value(run: &[u8], id: PageId, len: u64) -> Result<&[u8], DecodeErr
     let found = end.and_then(|end| run.get(OVERFLOW_VALUE..end));
     found.ok_or_else(|| bad(id, "value length", len, (run.len() - OVERFLOW_VALUE) as u64))
 }
+
+/// The transaction that wrote the run which begins with this page, if it is the beginning of that run.
+pub(crate) fn born(first_page: &[u8], id: PageId) -> Option<TxnId> {
+    let header = header::Header::read(first_page, id).ok()?;
+    (header.kind == PageKind::Overflow).then_some(header.txn)
+}

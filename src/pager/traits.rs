@@ -51,6 +51,11 @@ pub(crate) trait PageWrite: PageRead {
     /// A dirty run, to be changed. Panics like [`PageWrite::page_mut`].
     fn run_mut(&mut self, id: PageId, pages: u64) -> &mut [u8];
 
+    /// The transaction that wrote a run, or an earlier one. Reads its header alone and verifies nothing, so that a value
+    /// that is damaged can be replaced or removed; what is damaged there can only keep the run from being reused for
+    /// longer, or be noticed by those who could not read it anyway.
+    fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId>;
+
     /// Says that a dirty page now has this checksum, so that it counts as verified once it is committed.
     fn mark_sealed(&mut self, ptr: PagePtr);
 }

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TxnId, MAX_U48};
 use crate::mapping::{Canvas, Mapping, View};
 use crate::page::free_list::FreeItem;
+use crate::page::overflow;
 use crate::pager::free_space::FreeSpace;
 use crate::pager::populate::{Populator, THREAD_FROM_PAGES};
 use crate::pager::snapshot_pages::{beyond_end, mark_of, run_range, verify_first_touch};
@@ -236,6 +237,13 @@ impl PageWrite for TxnPages {
 
     fn run_mut(&mut self, id: PageId, pages: u64) -> &mut [u8] {
         self.canvas.bytes_mut(id, pages)
+    }
+
+    fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
+        let run = run_range(id, pages, self.page_count, self.page_shift).and_then(|_| self.canvas.bytes(id, 1));
+        let born = overflow::born(run.ok_or_else(|| beyond_end(id, pages, self.page_count))?, id);
+        // A page that is not dirty was written before this transaction, whatever it says.
+        Ok(born.filter(|&born| born < self.txn || self.is_dirty(id)).unwrap_or_default())
     }
 
     fn mark_sealed(&mut self, ptr: PagePtr) {

@@ -8,7 +8,6 @@
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::limits::{max_inline_value_bytes, max_key_bytes, MAX_VALUE_BYTES};
-use crate::page::header;
 use crate::page::leaf::{LeafValue, OverflowPtr};
 use crate::page::overflow;
 use crate::pager::{PageRead, PageWrite};
@@ -77,10 +76,10 @@ pub(super) struct Run {
 
 impl Run {
     /// The run of a value, if it has one.
-    pub(super) fn of<P: PageRead>(pages: &P, value: LeafValue<'_>) -> Result<Option<Run>> {
+    pub(super) fn of<P: PageWrite>(pages: &P, value: LeafValue<'_>) -> Result<Option<Run>> {
         let LeafValue::Overflow(pointer) = value else { return Ok(None) };
         let run_pages = run_pages(pages.page_size(), &pointer)?;
-        let born = header::page_txn(pages.run(pointer.ptr, run_pages)?);
+        let born = pages.run_born(pointer.ptr.id, run_pages)?;
         Ok(Some(Run { id: pointer.ptr.id, pages: run_pages, born }))
     }
 

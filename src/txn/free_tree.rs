@@ -362,6 +362,9 @@ impl PageWrite for OwnPages<'_> {
     fn run_mut(&mut self, id: PageId, pages: u64) -> &mut [u8] {
         self.pages.run_mut(id, pages)
     }
+    fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
+        self.pages.run_born(id, pages)
+    }
     fn mark_sealed(&mut self, ptr: PagePtr) {
         self.pages.mark_sealed(ptr);
     }

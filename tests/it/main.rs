@@ -9,6 +9,7 @@ mod bad_input;
 mod crash_images;
 mod crash_kill;
 mod creation;
+mod damage;
 mod far;
 mod golden;
 mod growth;

@@ -164,6 +164,11 @@ impl PageRead for VecPages {
 }
 
 impl PageWrite for VecPages {
+    fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
+        self.access(id, pages)?;
+        Ok(crate::page::overflow::born(&self.bytes[self.byte_range(id, 1)], id).unwrap_or_default())
+    }
+
     fn txn(&self) -> TxnId {
         self.txn
     }
