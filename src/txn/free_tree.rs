@@ -228,7 +228,7 @@ impl FreeCache {
         let run = free_list::run_pages(pages.page_size(), most);
         let id = match pages.free.reserve.pop() {
             Some(id) if run == 1 => {
-                pages.claim(id);
+                pages.claim(id, 1)?;
                 id
             }
             other => {
@@ -316,7 +316,7 @@ impl PageWrite for OwnPages<'_> {
     fn alloc(&mut self, pages: u64) -> Result<PageId> {
         match self.pages.free.reserve.pop() {
             Some(id) if pages == 1 => {
-                self.pages.claim(id);
+                self.pages.claim(id, 1)?;
                 Ok(id)
             }
             other => {
@@ -390,7 +390,12 @@ fn read_list<P: PageRead>(pages: &P, list: &RunPtr, page_count: u64) -> Result<V
     }
     let items = free_list::read(pages.run(list.ptr, list.pages)?, list.ptr.id)?;
     items.iter().try_for_each(|item| in_file(item.start, item.pages, page_count))?;
-    Ok(items)
+    let mut extents: Vec<(PageId, u64)> = items.iter().map(|item| (item.start, item.pages)).collect();
+    extents.sort_unstable();
+    match extents.windows(2).find(|pair| pair[0].0 .0 + pair[0].1 > pair[1].0 .0) {
+        None => Ok(items),
+        Some(pair) => Err(overlap(pair[1].0, pair[1].1)),
+    }
 }
 
 fn pending_record(
