@@ -90,6 +90,16 @@ impl Canvas {
         self.claims.clear();
     }
 
+    /// Whether every page of a run is claimed.
+    pub(crate) fn is_claimed_run(&self, id: PageId, pages: u64) -> bool {
+        self.claims.contains_all(id, pages)
+    }
+
+    /// Whether any page of a run is claimed.
+    pub(crate) fn is_claimed_in(&self, id: PageId, pages: u64) -> bool {
+        self.claims.contains_any(id, pages)
+    }
+
     pub(crate) fn claimed_count(&self) -> u64 {
         self.claims.count()
     }

@@ -68,6 +68,14 @@ impl Claims {
         })
     }
 
+    /// Whether any page of a range is claimed.
+    pub(super) fn contains_any(&self, id: PageId, pages: u64) -> bool {
+        words(id, pages).any(|(chunk, word, mask)| match self.chunks.get(chunk) {
+            Some(Some(chunk)) => chunk.words[word] & mask != 0,
+            _ => false,
+        })
+    }
+
     pub(super) fn insert(&mut self, id: PageId, pages: u64) {
         for (index, word, mask) in words(id, pages) {
             if index >= self.chunks.len() {

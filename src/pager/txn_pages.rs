@@ -99,9 +99,13 @@ impl TxnPages {
         self.page_count
     }
 
-    /// Claims usable pages that were taken out of the free space.
-    pub(crate) fn claim(&mut self, id: PageId, pages: u64) {
+    /// Claims pages that the free space gave. A file whose free space names a page twice is damaged.
+    pub(crate) fn claim(&mut self, id: PageId, pages: u64) -> Result<()> {
+        if self.canvas.is_claimed_in(id, pages) {
+            return Err(Error::corrupt(id, "the free space names a page twice"));
+        }
         self.canvas.claim(id, pages);
+        Ok(())
     }
 
     /// Gives up a claim without touching the free space.
@@ -215,7 +219,7 @@ impl PageWrite for TxnPages {
     fn alloc(&mut self, pages: u64) -> Result<PageId> {
         match self.free.take_run(pages) {
             Some(id) => {
-                self.canvas.claim(id, pages);
+                self.claim(id, pages)?;
                 Ok(id)
             }
             None => self.alloc_at_end(pages),
@@ -223,7 +227,7 @@ impl PageWrite for TxnPages {
     }
 
     fn free(&mut self, id: PageId, pages: u64, born: TxnId) {
-        if self.canvas.is_claimed(id) {
+        if self.canvas.is_claimed_run(id, pages) {
             self.canvas.unclaim(id, pages);
             self.free.give_back_dirty(id, pages);
         } else {

@@ -253,7 +253,7 @@ impl FreeCache {
         let reserved = if run == 1 { self.reserve.pop() } else { None };
         match reserved.or_else(|| pages.free.take_unlisted(run)) {
             Some(id) => {
-                pages.claim(id, run);
+                pages.claim(id, run)?;
                 Ok(id)
             }
             None => pages.alloc_at_end(run),
@@ -341,7 +341,7 @@ impl PageWrite for OwnPages<'_> {
     fn alloc(&mut self, pages: u64) -> Result<PageId> {
         match if pages == 1 { self.reserve.pop() } else { None } {
             Some(id) => {
-                self.pages.claim(id, 1);
+                self.pages.claim(id, 1)?;
                 Ok(id)
             }
             None => self.pages.alloc_at_end(pages),
@@ -415,7 +415,12 @@ fn read_list<P: PageRead>(pages: &P, list: &RunPtr, page_count: u64) -> Result<V
     }
     let items = free_list::read(pages.run(list.ptr, list.pages)?, list.ptr.id)?;
     items.iter().try_for_each(|item| in_file(item.start, item.pages, page_count))?;
-    Ok(items)
+    let mut extents: Vec<(PageId, u64)> = items.iter().map(|item| (item.start, item.pages)).collect();
+    extents.sort_unstable();
+    match extents.windows(2).find(|pair| pair[0].0 .0 + pair[0].1 > pair[1].0 .0) {
+        None => Ok(items),
+        Some(pair) => Err(overlap(pair[1].0, pair[1].1)),
+    }
 }
 
 fn pending_record(
