@@ -105,7 +105,7 @@ pub(crate) fn pages_written_by(db: &Db, txn: u64) -> u64 {
 
 /// How many times longer than usual: `MAPLEAF_LONG`, else 1.
 pub(crate) fn long() -> u32 {
-    std::env::var("MAPLEAF_LONG").ok().map_or(1, |value| value.parse().expect("MAPLEAF_LONG is a number"))
+    std::env::var("MAPLEAF_LONG").ok().map_or(1, |value| value.parse().expect("MAPLEAF_LONG is a number")).max(1)
 }
 
 /// The seed of a test, printed: `MAPLEAF_SEED`, else the clock in long runs, else always the same.

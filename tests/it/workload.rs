@@ -32,7 +32,7 @@ impl Rng {
 
 /// Whether long runs are asked for.
 pub(crate) fn long() -> bool {
-    std::env::var("MAPLEAF_LONG").is_ok_and(|value| value != "0" && !value.is_empty())
+    crate::support::long() > 1
 }
 
 /// A directory in memory if the system has one: most tests here judge files, not disks.
