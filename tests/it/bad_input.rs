@@ -333,7 +333,6 @@ fn a_device_is_refused() {
 
 /// In a child, so that a call that waits is found out by its parent.
 #[test]
-#[ignore = "a child of the tests in this file"]
 fn refusing_child() {
     let Some(arguments) = reexec::arguments() else { return };
     for options in ways() {
@@ -486,7 +485,6 @@ fn holder(path: &Path, how: &str) -> Process {
 }
 
 #[test]
-#[ignore = "a child of the tests in this file"]
 fn holding_child() {
     let Some(arguments) = reexec::arguments() else { return };
     let db = Options::new().read_only(arguments[1] == "read").open(&arguments[0]).expect("open");

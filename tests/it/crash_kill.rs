@@ -53,7 +53,6 @@ impl Seam for StopAt {
 }
 
 #[test]
-#[ignore = "a child of the tests in this file"]
 fn child() {
     let Some(arguments) = reexec::arguments() else { return };
     let (path, seed, stop_at) = (&arguments[0], &arguments[1], &arguments[2]);

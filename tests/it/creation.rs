@@ -104,7 +104,6 @@ fn opener(path: &Path) -> Process {
 }
 
 #[test]
-#[ignore = "a child of the tests in this file"]
 fn open_child() {
     let Some(arguments) = reexec::arguments() else { return };
     reexec::answer("ready");
@@ -150,7 +149,6 @@ fn of_processes_that_create_the_same_file_one_has_it_and_the_others_are_locked_o
 }
 
 #[test]
-#[ignore = "a child of the tests in this file"]
 fn create_child() {
     let Some(arguments) = reexec::arguments() else { return };
     let dir = PathBuf::from(&arguments[0]);
@@ -212,7 +210,6 @@ fn an_empty_file_whose_initialisation_is_cut_short_can_be_initialised_again() {
 }
 
 #[test]
-#[ignore = "a child of the tests in this file"]
 fn init_child() {
     let Some(arguments) = reexec::arguments() else { return };
     drop(Options::new().init_empty(true).open(&arguments[0]).expect("initialisation"));

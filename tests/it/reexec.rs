@@ -1,4 +1,4 @@
-//! Children: this test binary, started again to run one test that is ignored otherwise.
+//! Children: this test binary, started again to run one test that does nothing otherwise.
 //!
 //! The parent tells the child what to do through the environment; the child answers with lines that begin with `@`, so
 //! that what the test harness prints does not disturb.
@@ -16,7 +16,7 @@ pub(crate) struct Process {
     stdout: BufReader<ChildStdout>,
 }
 
-/// The command that runs the ignored test `test` with arguments, to be changed before it is started.
+/// The command that runs the child `test` with arguments, to be changed before it is started.
 pub(crate) fn command(test: &str, arguments: &[&dyn AsRef<OsStr>]) -> Command {
     let mut joined = std::ffi::OsString::new();
     for argument in arguments {
@@ -24,7 +24,7 @@ pub(crate) fn command(test: &str, arguments: &[&dyn AsRef<OsStr>]) -> Command {
         joined.push("\n");
     }
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
-    command.args(["--ignored", "--exact", test, "--nocapture", "--test-threads=1"]).env(ARGUMENTS, joined);
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ARGUMENTS, joined);
     command
 }
 

@@ -142,8 +142,8 @@ proptest! {
 }
 
 #[test]
-#[ignore = "minutes; for nights and after changes to the tree"]
 fn equals_a_map_for_long() {
-    let config = ProptestConfig { cases: 5000, ..ProptestConfig::default() };
+    let times = std::env::var("MAPLEAF_LONG").ok().and_then(|times| times.parse().ok()).unwrap_or(0);
+    let config = ProptestConfig { cases: 20 + 500 * times, ..ProptestConfig::default() };
     proptest!(config, |(ops in prop::collection::vec(op(max_key_bytes(4096)), 1..400))| run(4096, &ops));
 }
