@@ -45,11 +45,12 @@ pub(crate) trait PageWrite: PageRead {
     /// Lets go of pages that the transaction `born` wrote. Dirty ones come back at once, others become pending.
     fn free(&mut self, id: PageId, pages: u64, born: TxnId);
 
-    /// A dirty page, to be changed. Panics if the page is not dirty: that is a bug of the caller.
-    fn page_mut(&mut self, id: PageId) -> &mut [u8];
+    /// A dirty page, to be changed. One that is not dirty is refused: only a file that contradicts itself, in which a page
+    /// is both free and in use, makes a caller ask for one.
+    fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]>;
 
-    /// A dirty run, to be changed. Panics like [`PageWrite::page_mut`].
-    fn run_mut(&mut self, id: PageId, pages: u64) -> &mut [u8];
+    /// A dirty run, to be changed. Refuses like [`PageWrite::page_mut`].
+    fn run_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]>;
 
     /// The transaction that wrote a run, or an earlier one. Reads its header alone and verifies nothing, so that a value
     /// that is damaged can be replaced or removed; what is damaged there can only keep the run from being reused for

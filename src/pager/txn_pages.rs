@@ -235,12 +235,15 @@ impl PageWrite for TxnPages {
         }
     }
 
-    fn page_mut(&mut self, id: PageId) -> &mut [u8] {
-        self.canvas.bytes_mut(id, 1)
+    fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]> {
+        self.run_mut(id, 1)
     }
 
-    fn run_mut(&mut self, id: PageId, pages: u64) -> &mut [u8] {
-        self.canvas.bytes_mut(id, pages)
+    fn run_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]> {
+        if !self.canvas.is_claimed_run(id, pages) {
+            return Err(Error::corrupt(id, "a page is both in use and free"));
+        }
+        Ok(self.canvas.bytes_mut(id, pages))
     }
 
     fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
@@ -281,7 +284,7 @@ mod tests {
             for run in [1u64, 1, 300, 1] {
                 let id = pages.alloc(run).expect("taken");
                 assert_eq!(id.0, first + written.iter().map(|&(_, run, _)| run).sum::<u64>());
-                let bytes = pages.run_mut(id, run);
+                let bytes = pages.run_mut(id, run).expect("claimed");
                 bytes.fill(id.0 as u8);
                 bytes[4..12].copy_from_slice(&id.0.to_le_bytes());
                 let crc = checksum::seal(bytes);

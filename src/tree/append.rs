@@ -92,7 +92,7 @@ fn append_to<P: PageWrite>(
     if !pages.is_dirty(leaf.id) {
         leaf = dirty_last_leaf(pages, root)?.leaf().ptr;
     }
-    let mut page = LeafMut::open(pages.page_mut(leaf.id), leaf.id)?;
+    let mut page = LeafMut::open(pages.page_mut(leaf.id)?, leaf.id)?;
     let count = page.as_leaf().count();
     if page.insert(count, key, value)? {
         return Ok(leaf);

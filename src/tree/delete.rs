@@ -34,7 +34,7 @@ pub(crate) fn delete<P: PageWrite>(
     };
     make_dirty(pages, root, &mut path)?;
     let leaf = path.leaf();
-    LeafMut::open(pages.page_mut(leaf.ptr.id), leaf.ptr.id)?.remove(leaf.index())?;
+    LeafMut::open(pages.page_mut(leaf.ptr.id)?, leaf.ptr.id)?.remove(leaf.index())?;
     if let Some(run) = released {
         run.free(pages);
     }

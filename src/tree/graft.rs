@@ -110,7 +110,7 @@ pub(super) fn build_branch<P: PageWrite>(
     children: &[Child],
 ) -> Result<()> {
     let txn = pages.txn();
-    let fitted = branch::build(pages.page_mut(id), id, tree, txn, level as u8, children)?;
+    let fitted = branch::build(pages.page_mut(id)?, id, tree, txn, level as u8, children)?;
     assert!(fitted, "the plan gave a branch more than fits");
     Ok(())
 }

@@ -231,7 +231,7 @@ pub(super) fn point_at<P: PageWrite>(
 
 /// A dirty branch, to be changed.
 pub(super) fn branch_mut<P: PageWrite>(pages: &mut P, id: PageId) -> Result<BranchMut<'_>> {
-    Ok(BranchMut::open(pages.page_mut(id), id)?)
+    Ok(BranchMut::open(pages.page_mut(id)?, id)?)
 }
 
 /// Copies a page into a new one of this transaction and frees the old one.
@@ -242,9 +242,9 @@ pub(super) fn copy_page<P: PageWrite>(pages: &mut P, old: PagePtr) -> Result<Pag
         // A piece at a time through the stack: both pages live in one store.
         let mut piece = [0u8; PAGE_SIZE_MIN];
         piece.copy_from_slice(&pages.page(old)?[start..start + PAGE_SIZE_MIN]);
-        pages.page_mut(id)[start..start + PAGE_SIZE_MIN].copy_from_slice(&piece);
+        pages.page_mut(id)?[start..start + PAGE_SIZE_MIN].copy_from_slice(&piece);
     }
-    header::restamp(pages.page_mut(id), id, txn);
+    header::restamp(pages.page_mut(id)?, id, txn);
     free_page(pages, old)?;
     Ok(dirty_ptr(id))
 }

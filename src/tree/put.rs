@@ -76,7 +76,7 @@ pub(crate) fn put<P: PageWrite>(
 pub(super) fn plant<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
     let id = pages.alloc(1)?;
     let txn = pages.txn();
-    LeafMut::init(pages.page_mut(id), id, root.tree, txn);
+    LeafMut::init(pages.page_mut(id)?, id, root.tree, txn);
     root.ptr = dirty_ptr(id);
     root.height = 1;
     Ok(())
@@ -96,7 +96,7 @@ pub(super) fn take_old<P: PageWrite>(pages: &P, path: &Path, old: Option<&mut Ve
 /// Tries to store the change in the dirty leaf of the path; `false` if there is no room, and nothing is changed.
 fn store_in_place<P: PageWrite>(pages: &mut P, path: &Path, change: &Change<'_>) -> Result<bool> {
     let frame = path.leaf();
-    let mut leaf = LeafMut::open(pages.page_mut(frame.ptr.id), frame.ptr.id)?;
+    let mut leaf = LeafMut::open(pages.page_mut(frame.ptr.id)?, frame.ptr.id)?;
     let done = match change.replace {
         true => leaf.replace(frame.index(), change.value)?,
         false => leaf.insert(frame.index(), change.key, change.value)?,

@@ -29,7 +29,7 @@ pub(crate) fn seal<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<(
     }
     let height = height_of(root)?;
     if height == 1 {
-        root.ptr = seal_page(pages, root.ptr.id);
+        root.ptr = seal_page(pages, root.ptr.id)?;
         return Ok(());
     }
     let mut stack = [Open::default(); DEPTH_MAX];
@@ -41,7 +41,7 @@ pub(crate) fn seal<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<(
             stack[depth] = Open { ptr: child, next: 0 };
             continue;
         }
-        let sealed = seal_page(pages, stack[depth].ptr.id);
+        let sealed = seal_page(pages, stack[depth].ptr.id)?;
         if depth == 0 {
             root.ptr = sealed;
             return Ok(());
@@ -61,7 +61,7 @@ fn next_dirty_branch<P: PageWrite>(pages: &mut P, open: &mut Open, level: usize)
         if level > 1 {
             return Ok(Some(child));
         }
-        let sealed = seal_page(pages, child.id);
+        let sealed = seal_page(pages, child.id)?;
         branch_mut(pages, open.ptr.id)?.set_child(at, sealed)?;
     }
     Ok(None)
@@ -79,8 +79,8 @@ fn next_dirty<P: PageWrite>(pages: &P, open: &Open, level: usize, count: usize) 
     Ok(None)
 }
 
-fn seal_page<P: PageWrite>(pages: &mut P, id: PageId) -> PagePtr {
-    let ptr = PagePtr { id, crc: checksum::seal(pages.page_mut(id)) };
+fn seal_page<P: PageWrite>(pages: &mut P, id: PageId) -> Result<PagePtr> {
+    let ptr = PagePtr { id, crc: checksum::seal(pages.page_mut(id)?) };
     pages.mark_sealed(ptr);
-    ptr
+    Ok(ptr)
 }

@@ -70,7 +70,7 @@ pub(super) fn extend_right<P: PageWrite>(
     let sep = plan::separator(leaf_at(pages, path.leaf().ptr)?.last_key()?, change.key).to_vec();
     let right = pages.alloc(1)?;
     let txn = pages.txn();
-    let mut leaf = LeafMut::init(pages.page_mut(right), right, root.tree, txn);
+    let mut leaf = LeafMut::init(pages.page_mut(right)?, right, root.tree, txn);
     let stored = leaf.insert(0, change.key, change.value)?;
     assert!(stored, "an entry within the limits fits into an empty leaf");
     graft(pages, root, path, path.len() - 1, vec![Child { sep, ptr: dirty_ptr(right) }], pattern)?;
@@ -99,7 +99,7 @@ pub(super) fn sizes_of(entries: &[Stored<'_>]) -> Vec<usize> {
 /// Writes entries, which fit, into a dirty page.
 pub(super) fn build_leaf<P: PageWrite>(pages: &mut P, tree: TreeId, id: PageId, entries: &[Stored<'_>]) -> Result<()> {
     let txn = pages.txn();
-    let fitted = leaf::build(pages.page_mut(id), id, tree, txn, entries.iter().copied())?;
+    let fitted = leaf::build(pages.page_mut(id)?, id, tree, txn, entries.iter().copied())?;
     assert!(fitted, "the plan gave a leaf more than fits");
     Ok(())
 }

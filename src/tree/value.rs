@@ -60,7 +60,7 @@ pub(super) fn store<'v, P: PageWrite>(pages: &mut P, tree: TreeId, value: &'v [u
     let run_pages = overflow::run_pages(page_size, len);
     let id = pages.alloc(run_pages)?;
     let txn = pages.txn();
-    let crc = overflow::write(pages.run_mut(id, run_pages), page_size, id, tree, txn, value);
+    let crc = overflow::write(pages.run_mut(id, run_pages)?, page_size, id, tree, txn, value);
     let ptr = PagePtr { id, crc };
     pages.mark_sealed(ptr);
     Ok(LeafValue::Overflow(OverflowPtr { ptr, len }))

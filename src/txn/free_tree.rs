@@ -243,7 +243,7 @@ impl FreeCache {
         items.extend(self.reserve.iter().map(|&id| usable_item(id, 1)));
         items.extend(pages.free.unlisted().map(|(start, len)| usable_item(start, len)));
         let page_size = pages.page_size();
-        let crc = free_list::write(pages.run_mut(id, run), page_size, id, txn, &items);
+        let crc = free_list::write(pages.run_mut(id, run)?, page_size, id, txn, &items);
         let ptr = PagePtr { id, crc };
         pages.mark_sealed(ptr);
         Ok(RunPtr { ptr, pages: run })
@@ -356,10 +356,10 @@ impl PageWrite for OwnPages<'_> {
             self.superseded.push(FreeItem { start: id, pages, born, freed });
         }
     }
-    fn page_mut(&mut self, id: PageId) -> &mut [u8] {
+    fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]> {
         self.pages.page_mut(id)
     }
-    fn run_mut(&mut self, id: PageId, pages: u64) -> &mut [u8] {
+    fn run_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]> {
         self.pages.run_mut(id, pages)
     }
     fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId> {

@@ -775,3 +775,48 @@ fn a_page_that_is_free_twice_is_damage_and_not_a_panic() {
     // Reading goes on.
     assert_eq!(db.begin_read().expect("read").bytes_table("log").expect("table").get(b"k").expect("get"), None);
 }
+
+/// The free list says of pages that tables and catalog use that they are free. What is written then may be lost with the
+/// file that was lying; what must not happen is a panic.
+#[test]
+fn pages_that_are_in_use_and_free_are_damage_and_not_a_panic() {
+    let (bytes, _) = small();
+    let newest = if txn_of(&bytes, 0) > txn_of(&bytes, 4096) { 0 } else { 4096 };
+    let list = u32::from_le_bytes(bytes[newest + 112..newest + 116].try_into().expect("4 bytes")) as usize * 4096;
+    let pages = bytes.len() as u64 / 4096;
+    let mut rng = Rng(0x68);
+    let (mut refused, dir) = (0, fast_dir());
+    for round in 0..if long() { 20_000 } else { 400 } {
+        let mut damaged = bytes.clone();
+        let mut free: Vec<u64> = (2..pages).filter(|_| rng.one_in(2)).take(100).collect();
+        free.sort_by_key(|_| rng.next());
+        free.truncate(1 + rng.below(free.len().max(1) as u64) as usize);
+        for (item, page) in free.iter().enumerate() {
+            let at = list + 40 + item * 24;
+            damaged[at..at + 24].fill(0);
+            damaged[at..at + 6].copy_from_slice(&page.to_le_bytes()[..6]);
+            damaged[at + 6] = 1;
+        }
+        damaged[list + 32..list + 36].copy_from_slice(&(free.len() as u32).to_le_bytes());
+        mapleaf::testing::seal_file(&mut damaged);
+        let path = dir.path().join("lying");
+        std::fs::write(&path, &damaged).expect("to write it");
+        let db = Db::open(&path).expect("open");
+        for step in 0..4u8 {
+            let write = db.write(|txn| {
+                let mut table = txn.bytes_table("log")?;
+                (0..40u8).try_for_each(|key| table.insert(&[step, key], &[key; 900]).map(drop))?;
+                (0..20u8).try_for_each(|key| table.remove(&[step, key]).map(drop))
+            });
+            match write {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::Corrupt => {
+                    refused += 1;
+                    break;
+                }
+                Err(e) => panic!("round {round}: {e}"),
+            }
+        }
+    }
+    assert!(refused > 0, "nothing was noticed");
+}

@@ -194,14 +194,14 @@ fn a_tree_of_shared_children_is_walked_once() {
     let leaf = pages.alloc(1).unwrap();
     let entry = (&b"key"[..], LeafValue::Inline(b"value"));
     let txn = pages.txn();
-    crate::page::leaf::build(pages.page_mut(leaf), leaf, tree, txn, [entry].into_iter()).unwrap();
-    let mut child = PagePtr { id: leaf, crc: checksum::seal(pages.page_mut(leaf)) };
+    crate::page::leaf::build(pages.page_mut(leaf).unwrap(), leaf, tree, txn, [entry].into_iter()).unwrap();
+    let mut child = PagePtr { id: leaf, crc: checksum::seal(pages.page_mut(leaf).unwrap()) };
     for level in 1..32u8 {
         let id = pages.alloc(1).unwrap();
         let children: Vec<_> = (0..100u8).map(|at| crate::page::branch::Child { sep: vec![at], ptr: child }).collect();
         let txn = pages.txn();
-        crate::page::branch::build(pages.page_mut(id), id, tree, txn, level, &children).unwrap();
-        child = PagePtr { id, crc: checksum::seal(pages.page_mut(id)) };
+        crate::page::branch::build(pages.page_mut(id).unwrap(), id, tree, txn, level, &children).unwrap();
+        child = PagePtr { id, crc: checksum::seal(pages.page_mut(id).unwrap()) };
     }
     pages.commit();
     let root = TreeRoot { ptr: child, height: 32, entries: 1, tree };

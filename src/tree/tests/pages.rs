@@ -217,15 +217,15 @@ impl PageWrite for VecPages {
         }
     }
 
-    fn page_mut(&mut self, id: PageId) -> &mut [u8] {
+    fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]> {
         self.run_mut(id, 1)
     }
 
-    fn run_mut(&mut self, id: PageId, pages: u64) -> &mut [u8] {
+    fn run_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]> {
         let range = self.byte_range(id, pages);
         let states = &self.states[id.0 as usize..(id.0 + pages) as usize];
         assert!(states.iter().all(|state| *state == State::Dirty), "page {id} is not dirty");
-        &mut self.bytes[range]
+        Ok(&mut self.bytes[range])
     }
 
     fn mark_sealed(&mut self, ptr: PagePtr) {
