@@ -18,6 +18,8 @@ pub struct Stats {
     /// Length of the file now, in bytes. While a database is open for writing this runs ahead of the pages in use;
     /// closing gives the difference back.
     pub file_bytes: u64,
+    /// Bytes that the file takes on the disk: more than its length while blocks are reserved for growth.
+    pub disk_bytes: u64,
     /// Pages that the next transaction may use.
     pub free_pages: u64,
     /// Pages that were freed and are kept for a state that somebody may still need.
@@ -51,10 +53,12 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Stats> {
     .map_err(|e| txn.locate(e))?;
     let tables = txn.table_records()?;
     let file_bytes = env.mapping.file_len().map_err(|e| Error::io("reading the length", env.path(), e))?;
+    let disk_bytes = env.mapping.disk_bytes().map_err(|e| Error::io("reading the blocks in use", env.path(), e))?;
     Ok(Stats {
         page_size: env.page_size as u32,
         page_count: state.page_count,
         file_bytes,
+        disk_bytes,
         free_pages,
         pending_pages,
         txn: state.txn.0,

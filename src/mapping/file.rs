@@ -111,7 +111,6 @@ pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
 }
 
 /// Bytes that a file takes on the disk; less than its length when it has holes, more when blocks are reserved.
-#[cfg_attr(not(test), expect(dead_code, reason = "reserved for making the lock file"))]
 pub(crate) fn allocated_bytes(file: &File) -> io::Result<u64> {
     fs2::FileExt::allocated_size(file)
 }

@@ -175,6 +175,11 @@ impl Mapping {
         self.populate_first.load(Ordering::Relaxed)
     }
 
+    /// Bytes that the file takes on the disk (in memory, for memory).
+    pub(crate) fn disk_bytes(&self) -> io::Result<u64> {
+        file::allocated_bytes(&self.file)
+    }
+
     /// Faults in a range of the file for writing, as far as it is mapped, from any thread. Changes nothing.
     pub(crate) fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
         self.window().populate(offset, len)

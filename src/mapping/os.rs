@@ -15,15 +15,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
-/// What a reservation is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Reserve {
-    /// Address space that file ranges are moved over later; any access faults.
-    Nothing,
-    /// Private zero memory that costs a page only when it is touched.
-    ZeroMemory,
-}
-
 /// Which rights a mapped file range has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rights {
@@ -64,15 +55,11 @@ pub(super) fn page_bytes() -> u64 {
 }
 
 /// Reserves `len` bytes of address space that cost no memory and stay out of core dumps.
-pub(super) fn reserve(len: u64, what: Reserve) -> io::Result<NonNull<u8>> {
+pub(super) fn reserve(len: u64) -> io::Result<NonNull<u8>> {
     let len = size(len)?;
-    let rights = match what {
-        Reserve::Nothing => libc::PROT_NONE,
-        Reserve::ZeroMemory => libc::PROT_READ | libc::PROT_WRITE,
-    };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
-    let base = unsafe { libc::mmap(ptr::null_mut(), len, rights, flags, -1, 0) };
+    let base = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
     let base = mapped(base)?;
     // SAFETY: advice on the range just mapped; it changes no contents.
     unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTDUMP) };

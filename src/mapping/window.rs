@@ -19,7 +19,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
 use std::sync::Arc;
 
-use super::os::{self, Reserve, Rights};
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use super::os::{self, Rights};
 use crate::ids::PageId;
 
 /// More than any system of today gives to a process; larger wishes would only fail.
@@ -37,8 +39,8 @@ struct Reservation {
 }
 
 impl Reservation {
-    fn new(len: u64, what: Reserve) -> io::Result<Reservation> {
-        let base = os::reserve(len, what)?;
+    fn new(len: u64) -> io::Result<Reservation> {
+        let base = os::reserve(len)?;
         Ok(Reservation { base, len: AtomicU64::new(len), covered: AtomicU64::new(0) })
     }
 
@@ -121,6 +123,29 @@ impl Drop for Reservation {
     }
 }
 
+/// The table of verified marks, a byte for each page that the window has room for: private zero memory, of which a
+/// page costs something only when it is touched. Its address does not matter.
+struct Marks(MmapRaw);
+
+impl Marks {
+    fn new(pages: u64) -> io::Result<Marks> {
+        let len = usize::try_from(round_up(pages, os::page_bytes())?)
+            .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "more pages than addresses"))?;
+        let marks = MmapOptions::new().len(len).no_reserve_swap().map_anon()?;
+        // Advice: a core dump without the marks is only smaller.
+        let _larger_dumps = marks.advise(Advice::DontDump);
+        Ok(Marks(marks.into()))
+    }
+
+    fn base(&self) -> NonNull<u8> {
+        NonNull::new(self.0.as_mut_ptr()).unwrap_or(NonNull::dangling())
+    }
+
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
 /// One reserved window and what is mapped in it. On cache lines of its own, apart from the counters of its `Arc`.
 #[repr(align(128))]
 pub(super) struct Window {
@@ -130,7 +155,7 @@ pub(super) struct Window {
     page_shift: u32,
     view: Reservation,
     canvas: Option<Reservation>,
-    marks: Reservation,
+    marks: Marks,
 }
 
 // SAFETY: the pointers name address space that the window owns alone. The table of marks is reached through atomics;
@@ -162,9 +187,9 @@ impl Window {
             mapped: AtomicU64::new(0),
             id: NEXT_WINDOW.fetch_add(1, Ordering::Relaxed),
             page_shift: page_size.trailing_zeros(),
-            view: Reservation::new(len, Reserve::Nothing)?,
-            canvas: if writable { Some(Reservation::new(len, Reserve::Nothing)?) } else { None },
-            marks: Reservation::new(round_up(pages, os::page_bytes())?, Reserve::ZeroMemory)?,
+            view: Reservation::new(len)?,
+            canvas: if writable { Some(Reservation::new(len)?) } else { None },
+            marks: Marks::new(pages)?,
         })
     }
 
@@ -215,7 +240,7 @@ impl Window {
         if len < self.mapped() {
             self.mapped.store(len, Ordering::Release);
             // SAFETY: the marks are private anonymous memory, reached through atomics alone.
-            if unsafe { os::zero_again(self.marks.base, self.marks.len()) }.is_err() {
+            if unsafe { os::zero_again(self.marks.base(), self.marks.len()) }.is_err() {
                 let cell = |page| self.mark_cell(PageId(page));
                 (0..self.marks.len()).filter_map(cell).for_each(|mark| mark.store(0, Ordering::Relaxed));
             }
@@ -312,7 +337,7 @@ impl Window {
 
     fn mark_cell(&self, page: PageId) -> Option<&AtomicU8> {
         // SAFETY: the table is the window's, as long as said, and lives as long as the borrow.
-        unsafe { mark_cell(self.marks.base, self.marks.len(), page) }
+        unsafe { mark_cell(self.marks.base(), self.marks.len(), page) }
     }
 }
 
@@ -358,7 +383,7 @@ unsafe impl Sync for View {}
 impl View {
     pub(super) fn new(window: Arc<Window>) -> View {
         let (base, mapped) = (window.view_base(), NonNull::from(&window.mapped));
-        let (marks, marks_len) = (window.marks.base, window.marks.len());
+        let (marks, marks_len) = (window.marks.base(), window.marks.len());
         View { base, mapped, marks, marks_len, pin: Arc::new(Pin { window }) }
     }
 

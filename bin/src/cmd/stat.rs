@@ -47,11 +47,12 @@ impl Args {
     }
 }
 
-fn figures_of(stats: &Stats) -> [(&'static str, Value); 12] {
+fn figures_of(stats: &Stats) -> [(&'static str, Value); 13] {
     [
         ("format_version", json!(stats.format_version)),
         ("uuid", json!(uuid_text(&stats.uuid))),
         ("file_bytes", json!(stats.file_bytes)),
+        ("disk_bytes", json!(stats.disk_bytes)),
         ("page_size", json!(stats.page_size)),
         ("page_count", json!(stats.page_count)),
         ("free_pages", json!(stats.free_pages)),
