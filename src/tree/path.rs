@@ -237,6 +237,10 @@ pub(super) fn branch_mut<P: PageWrite>(pages: &mut P, id: PageId) -> Result<Bran
 /// Copies a page into a new one of this transaction and frees the old one.
 pub(super) fn copy_page<P: PageWrite>(pages: &mut P, old: PagePtr) -> Result<PagePtr> {
     let id = pages.alloc(1)?;
+    if id == old.id {
+        // Before anything is stored to it: a committed state reaches this page (R1).
+        return Err(Error::corrupt(id, "a page is both in use and free"));
+    }
     let txn = pages.txn();
     for start in (0..pages.page_size()).step_by(PAGE_SIZE_MIN) {
         // A piece at a time through the stack: both pages live in one store.
