@@ -194,12 +194,13 @@ impl Audit {
     }
 
     fn lost_pages(&mut self) {
-        let lost = self.map.untaken();
-        for &id in lost.iter().take(LOST_LISTED) {
+        let lost: Vec<PageId> = self.map.untaken().take(LOST_LISTED).collect();
+        let more = self.map.pages - self.map.taken - lost.len() as u64;
+        for id in lost {
             self.add(Some(id), "neither in use nor free".to_string());
         }
-        if lost.len() > LOST_LISTED {
-            self.add(None, format!("{} more pages are neither in use nor free", lost.len() - LOST_LISTED));
+        if more > 0 {
+            self.add(None, format!("{more} more pages are neither in use nor free"));
         }
     }
 }
@@ -242,8 +243,8 @@ impl PageMap {
         wrong
     }
 
-    fn untaken(&self) -> Vec<PageId> {
-        (0..self.pages).filter(|page| self.words[(page / 64) as usize] >> (page % 64) & 1 == 0).map(PageId).collect()
+    fn untaken(&self) -> impl Iterator<Item = PageId> + '_ {
+        (0..self.pages).filter(|page| self.words[(page / 64) as usize] >> (page % 64) & 1 == 0).map(PageId)
     }
 }
 
@@ -258,7 +259,7 @@ mod tests {
         assert_eq!(map.take(PageId(59), 3), Some(PageId(59)));
         assert_eq!(map.take(PageId(69), 2), Some(PageId(70)));
         assert_eq!(map.taken, 63);
-        assert_eq!(map.untaken().len(), 7);
-        assert_eq!(map.untaken()[0], PageId(62));
+        assert_eq!(map.untaken().count(), 7);
+        assert_eq!(map.untaken().next(), Some(PageId(62)));
     }
 }

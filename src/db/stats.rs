@@ -63,7 +63,7 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Stats> {
         pending_pages,
         txn: state.txn.0,
         tables: tables.len() as u64,
-        entries: tables.iter().map(|(_, record)| record.root.entries).sum(),
+        entries: tables.iter().fold(0, |sum, (_, record)| record.root.entries.saturating_add(sum)),
         readers: env.readers.count().saturating_sub(1),
         window_bytes: env.mapping.view().len_bytes(),
         format_version: meta::VERSION,

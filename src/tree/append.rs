@@ -13,7 +13,7 @@ use crate::pager::{PageRead, PageWrite};
 
 use super::path::{dirty_ptr, leaf_at, make_dirty, Path, Side};
 use super::plan::Pattern;
-use super::put::plant;
+use super::put::{count_after, plant};
 use super::split::{extend_right, Change};
 use super::value::{check_sizes, store};
 use super::TreeRoot;
@@ -50,9 +50,10 @@ pub(crate) fn append<P: PageWrite>(
         false => last_leaf(pages, root)?,
     };
     check_order(pages, leaf, key)?;
+    let entries = count_after(root, 1)?;
     *hint = AppendHint::default();
     let leaf = append_to(pages, root, leaf, key, value)?;
-    root.entries += 1;
+    root.entries = entries;
     *hint = AppendHint { leaf, root: root.ptr.id, entries: root.entries };
     Ok(())
 }

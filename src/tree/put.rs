@@ -6,7 +6,7 @@
 //! Failure: `Error::TooLarge` leaves everything as it was. Any other error can leave the tree of this transaction
 //! half changed, so the transaction must be aborted; what is committed is untouched in any case (R1).
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::PageId;
 use crate::page::leaf::LeafMut;
 use crate::pager::PageWrite;
@@ -54,6 +54,7 @@ pub(crate) fn put<P: PageWrite>(
     }
     let mut path = Path::new();
     let replace = path.descend(pages, root, key)?;
+    let entries = count_after(root, u64::from(!replace))?;
     let released = if replace { take_old(pages, &path, old)? } else { None };
     let value = store(pages, root.tree, value)?;
     let pattern = if replace { Pattern::Random } else { hint.pattern(path.leaf().ptr.id, path.leaf().index()) };
@@ -68,8 +69,14 @@ pub(crate) fn put<P: PageWrite>(
     if let Some(run) = released {
         run.free(pages);
     }
-    root.entries += u64::from(!replace);
+    root.entries = entries;
     Ok(replace)
+}
+
+/// The entry count of the tree with so many more.
+pub(super) fn count_after(root: &TreeRoot, more: u64) -> Result<u64> {
+    let count = root.entries.checked_add(more);
+    count.ok_or_else(|| Error::corrupt(root.ptr.id, "entry count of the tree is larger than any can be"))
 }
 
 /// Gives the empty tree a leaf without entries.
