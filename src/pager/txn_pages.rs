@@ -113,6 +113,18 @@ impl TxnPages {
         self.canvas.unclaim(id, pages);
     }
 
+    /// Whether this transaction allocated every page of a run.
+    pub(crate) fn is_dirty_run(&self, id: PageId, pages: u64) -> bool {
+        self.canvas.is_claimed_run(id, pages)
+    }
+
+    /// Pages that this transaction lets go of. They are not dirty, so they were written before it, whatever they say; the
+    /// oldest birth pins them for the longest.
+    pub(crate) fn freed_item(&self, id: PageId, pages: u64, born: TxnId) -> FreeItem {
+        let born = if born < self.txn { born } else { TxnId::default() };
+        FreeItem { start: id, pages, born, freed: self.txn }
+    }
+
     /// Takes pages at the end of the file, growing it as needed.
     pub(crate) fn alloc_at_end(&mut self, pages: u64) -> Result<PageId> {
         let start = self.page_count;
@@ -227,11 +239,11 @@ impl PageWrite for TxnPages {
     }
 
     fn free(&mut self, id: PageId, pages: u64, born: TxnId) {
-        if self.canvas.is_claimed_run(id, pages) {
+        if self.is_dirty_run(id, pages) {
             self.canvas.unclaim(id, pages);
             self.free.give_back_dirty(id, pages);
         } else {
-            self.free.add_freed(FreeItem { start: id, pages, born, freed: self.txn });
+            self.free.add_freed(self.freed_item(id, pages, born));
         }
     }
 

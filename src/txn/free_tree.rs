@@ -348,12 +348,11 @@ impl PageWrite for OwnPages<'_> {
         }
     }
     fn free(&mut self, id: PageId, pages: u64, born: TxnId) {
-        if self.pages.is_dirty(id) {
+        if self.pages.is_dirty_run(id, pages) {
             self.pages.unclaim(id, pages);
             self.reserve.extend((id.0..id.0 + pages).map(PageId));
         } else {
-            let freed = self.txn();
-            self.superseded.push(FreeItem { start: id, pages, born, freed });
+            self.superseded.push(self.pages.freed_item(id, pages, born));
         }
     }
     fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]> {
