@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::TreeId;
+use crate::ids::{TreeId, MAX_U48};
 use crate::limits;
 use crate::page::meta::TreeRoot;
 use crate::page::overflow;
@@ -82,6 +82,11 @@ impl WriteTxn {
     fn try_begin(env: &Arc<Env>) -> Result<(Box<Writer>, State, LiveStates)> {
         env.check_poison()?;
         let tip = env.live.tip();
+        if tip.txn.0 >= MAX_U48 {
+            // No program has made so many commits, and pages could not carry the next number.
+            let what = "the transaction number is the largest there can be".to_string();
+            return Err(Error::Corrupt { path: None, page: None, table: None, what });
+        }
         let live = env.live_states();
         let mut writer =
             env.take_writer().ok_or_else(|| Error::usage("the database was opened read-only; open it for writing"))?;
