@@ -11,6 +11,8 @@
 //!
 //! Failure: the system's error to the commit that led; [`Error::Poisoned`] to everybody after it.
 
+use std::io;
+
 use crate::error::{Error, Result};
 use crate::ids::TxnId;
 use crate::mapping::FlushKind;
@@ -52,7 +54,12 @@ impl Env {
         let page_size = self.page_size as u64;
         self.mapping
             .flush(FlushKind::Tree, 2 * page_size, (state.page_count - 2) * page_size)
-            .map_err(|e| Error::io("flushing pages", &self.path, e))
+            .map_err(|e| self.flush_error("flushing pages", e))
+    }
+
+    /// A failed flush is always `Io`: `DiskFull` would say that the transaction was aborted and the database goes on (R9).
+    fn flush_error(&self, op: &'static str, source: io::Error) -> Error {
+        Error::Io { op, path: self.path.to_path_buf(), source }
     }
 
     /// Writes the meta of a state into a slot and makes it durable.
@@ -63,7 +70,7 @@ impl Env {
         self.mapping.store_meta(slot, &page);
         self.mapping
             .flush(FlushKind::Meta, (slot * self.page_size) as u64, self.page_size as u64)
-            .map_err(|e| Error::io("flushing the meta", &self.path, e))?;
+            .map_err(|e| self.flush_error("flushing the meta", e))?;
         self.live.store_durable(DurableMeta { slot, txn: state.txn });
         self.live.set_in_doubt(None);
         Ok(())

@@ -109,9 +109,9 @@ impl WriteTxn {
     /// Returns when it survives a power loss. Transactions that commit at the same time share their flushes.
     ///
     /// # Errors
-    /// `DiskFull` or `Io` before anything was made durable: the transaction is aborted and the database goes on.
-    /// `Poisoned`, or the error of a flush: whether this transaction survives is not known until the database is opened
-    /// again, and no later one will be acknowledged before.
+    /// `DiskFull`, or `Io` of growing the file: the transaction is aborted and the database goes on.
+    /// `Poisoned`, or `Io` of a flush, of whatever cause: whether this transaction survives is not known until the database
+    /// is opened again, and no later one will be acknowledged before.
     pub fn commit(mut self) -> Result<()> {
         self.usable()?;
         let env = Arc::clone(&self.env);
