@@ -48,6 +48,9 @@ const WINDOW_PER_FILE: u64 = 16;
 /// Room for growth that even the smallest window has.
 const WINDOW_SPARE_BYTES: u64 = 16 << 20;
 
+/// The longest tail without pages in use that is kept: more than one step of growth.
+const TAIL_BYTES_MAX: u64 = 2 << 30;
+
 /// How to map.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MapOptions {
@@ -289,6 +292,22 @@ impl Mapping {
         #[cfg(feature = "testing")]
         self.seam_resized(new_len);
         Ok(())
+    }
+
+    /// Sees that the file has blocks from `from` on, where nothing is in use yet: it may be longer than that because a
+    /// process was killed, and have holes there because it was copied. A tail that cannot have blocks, or is longer than
+    /// growing leaves one, is cut off. For opening, before there are views and a canvas.
+    pub(crate) fn back_tail(&self, from: u64) -> io::Result<()> {
+        let len = self.file_len()?;
+        if self.anonymous || len <= from {
+            return Ok(());
+        }
+        let backed = len - from <= TAIL_BYTES_MAX && os::reserve_blocks(&self.file, from, len - from).unwrap_or(false);
+        if backed {
+            Ok(())
+        } else {
+            self.shrink(from)
+        }
     }
 
     /// Makes a range of the file durable, whichever mapping or call stored to it, and waits. From any thread.

@@ -183,6 +183,8 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         // durable first (R7, R10), or a power loss could bring the older state back after its pages were reused.
         let whole = len & !(u64::from(meta.page_size) - 1);
         mapping.flush(FlushKind::Tree, 0, whole).map_err(|e| Error::io("flushing the file", path, e))?;
+        // Else the first store to a hole would meet a full disk as a signal.
+        mapping.back_tail(needed).map_err(|e| Error::io("reserving blocks for", path, e))?;
     }
     Ok(Env::new(EnvParts {
         path: path.to_path_buf(),
