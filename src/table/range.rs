@@ -140,80 +140,92 @@ pub struct RangeOwned<K: KeyCodec, V: Codec> {
     bounds: ByteBounds,
     front: std::collections::VecDeque<(K::Owned, V::Owned)>,
     back: Vec<(K::Owned, V::Owned)>,
+    /// What stopped the copying, given behind the entries that were copied before it.
+    failed: Option<Error>,
     ended: bool,
 }
 
 /// Entries that are copied out at a time.
 const OWNED_BATCH: usize = 64;
 
+/// An entry that owns what it is.
+type OwnedEntry<K, V> = (<K as Codec>::Owned, <V as Codec>::Owned);
+
 impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
     pub(crate) fn new(table: ReadTable<K, V>, bounds: ByteBounds) -> RangeOwned<K, V> {
-        RangeOwned { table, bounds, front: Default::default(), back: Vec::new(), ended: false }
+        RangeOwned { table, bounds, front: Default::default(), back: Vec::new(), failed: None, ended: false }
     }
 
-    fn fill_front(&mut self) -> Result<()> {
+    fn fill_front(&mut self) {
         let mut last = None;
-        for entry in self.table.byte_range(&self.bounds).take(OWNED_BATCH) {
+        let copied = self.table.byte_range(&self.bounds).take(OWNED_BATCH).try_for_each(|entry| {
             let (key, value) = entry?;
-            self.front.push_back((K::to_owned(decode_key::<K>(key)?), V::to_owned(decode_value::<V>(value)?)));
-            last = Some(key.to_vec());
-        }
-        self.ended = self.front.len() < OWNED_BATCH;
+            self.front.push_back(owned::<K, V>(key, value)?);
+            last = Some(key);
+            Ok(())
+        });
+        let last = last.map(<[u8]>::to_vec);
+        self.ended = copied.is_err() || self.front.len() < OWNED_BATCH;
+        self.failed = copied.err();
         if let Some(key) = last {
             self.bounds.after(&key);
         }
-        Ok(())
     }
 
-    fn fill_back(&mut self) -> Result<()> {
+    fn fill_back(&mut self) {
         let mut last = None;
-        for entry in self.table.byte_range(&self.bounds).rev().take(OWNED_BATCH) {
+        let copied = self.table.byte_range(&self.bounds).rev().take(OWNED_BATCH).try_for_each(|entry| {
             let (key, value) = entry?;
-            self.back.push((K::to_owned(decode_key::<K>(key)?), V::to_owned(decode_value::<V>(value)?)));
-            last = Some(key.to_vec());
-        }
+            self.back.push(owned::<K, V>(key, value)?);
+            last = Some(key);
+            Ok(())
+        });
+        let last = last.map(<[u8]>::to_vec);
         self.back.reverse();
-        self.ended = self.back.len() < OWNED_BATCH;
+        self.ended = copied.is_err() || self.back.len() < OWNED_BATCH;
+        self.failed = copied.err();
         if let Some(key) = last {
             self.bounds.before(&key);
         }
-        Ok(())
     }
 
-    /// Ends the iteration after an error.
-    fn fail(&mut self, e: Error) -> Option<Result<(K::Owned, V::Owned)>> {
-        self.ended = true;
+    /// Gives the error that stopped the copying, if there is one, and ends the iteration with it.
+    fn failure(&mut self) -> Option<Result<OwnedEntry<K, V>>> {
+        let e = self.failed.take()?;
         self.front.clear();
         self.back.clear();
         Some(Err(self.table.locate(e)))
     }
 }
 
+fn owned<K: KeyCodec, V: Codec>(key: &[u8], value: &[u8]) -> Result<OwnedEntry<K, V>> {
+    Ok((K::to_owned(decode_key::<K>(key)?), V::to_owned(decode_value::<V>(value)?)))
+}
+
 impl<K: KeyCodec, V: Codec> Iterator for RangeOwned<K, V> {
-    type Item = Result<(K::Owned, V::Owned)>;
+    type Item = Result<OwnedEntry<K, V>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.front.is_empty() && !self.ended {
-            if let Err(e) = self.fill_front() {
-                return self.fail(e);
-            }
+            self.fill_front();
         }
         if let Some(entry) = self.front.pop_front() {
             return Some(Ok(entry));
         }
         // Everything between the two ends was yielded: what the other end copied out comes last.
-        (!self.back.is_empty()).then(|| Ok(self.back.remove(0)))
+        self.failure().or_else(|| (!self.back.is_empty()).then(|| Ok(self.back.remove(0))))
     }
 }
 
 impl<K: KeyCodec, V: Codec> DoubleEndedIterator for RangeOwned<K, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
         if self.back.is_empty() && !self.ended {
-            if let Err(e) = self.fill_back() {
-                return self.fail(e);
-            }
+            self.fill_back();
         }
-        self.back.pop().or_else(|| self.front.pop_back()).map(Ok)
+        if let Some(entry) = self.back.pop() {
+            return Some(Ok(entry));
+        }
+        self.failure().or_else(|| self.front.pop_back().map(Ok))
     }
 }
 
