@@ -15,6 +15,7 @@ mod golden;
 mod growth;
 mod model;
 mod reexec;
+mod review;
 mod space;
 mod support;
 mod workload;
