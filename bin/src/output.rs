@@ -14,12 +14,14 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Writes one line of complaint to standard error.
 pub(crate) fn complain(text: &str) {
-    writeln!(io::stderr().lock(), "kvctl: {}", one_line(text)).ok();
+    note(&format!("kvctl: {text}"));
 }
 
-/// Writes one line that is no complaint to standard error.
+/// Writes one line that is no complaint to standard error: in one piece, as other processes may write there too.
 pub(crate) fn note(text: &str) {
-    writeln!(io::stderr().lock(), "{}", one_line(text)).ok();
+    let mut line = one_line(text);
+    line.push('\n');
+    io::stderr().lock().write_all(line.as_bytes()).ok();
 }
 
 /// Text without control characters, which may come from names of files and tables and would break the line.
@@ -72,9 +74,8 @@ impl Output {
             let file = File::options().write(true).open(&target).map_err(failed)?;
             return Ok(Output::to(Box::new(file), &name, None));
         }
-        let mut temporary = target.clone().into_os_string();
-        temporary.push(format!(".partial-{}", std::process::id()));
-        let temporary = PathBuf::from(temporary);
+        // The name of the target may be as long as names can be, so it is no part of this one.
+        let temporary = target.with_file_name(format!(".kvctl-{}.partial", std::process::id()));
         let file = File::create(&temporary).map_err(failed)?;
         Ok(Output::to(Box::new(file), &name, Some(Unfinished { temporary, target })))
     }

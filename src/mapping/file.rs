@@ -46,6 +46,7 @@ pub(crate) struct PieceWriter<'a> {
 impl PieceWriter<'_> {
     /// Writes bytes at an offset, cut at page ends (F2).
     pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        os::within_size_limit(offset + bytes.len() as u64)?;
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() {
             let room = self.piece_bytes - (at % self.piece_bytes as u64) as usize;

@@ -30,7 +30,7 @@ mod tests;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -50,6 +50,10 @@ const WINDOW_SPARE_BYTES: u64 = 16 << 20;
 
 /// The longest tail without pages in use that is kept: more than one step of growth.
 const TAIL_BYTES_MAX: u64 = 2 << 30;
+/// The unit that the system counts the blocks of a file in, whatever the file system's own is.
+const BLOCK_BYTES: u64 = 512;
+/// The part of a limit on address space (`ulimit -v`) that the view and the canvas of a window may get each.
+const WINDOW_PER_LIMIT: u64 = 8;
 
 /// How to map.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +90,8 @@ pub(crate) struct Mapping {
     canvas_out: Arc<AtomicBool>,
     /// Stores can meet a full disk although `grow` succeeded: pages are to be populated first.
     populate_first: AtomicBool,
+    /// The file had holes when it was mapped, as copies have that leave zeros out: a store into one takes a block.
+    has_holes: bool,
     /// One at a time changes the length or what is mapped.
     resizing: Mutex<()>,
     /// One at a time stores a meta.
@@ -116,12 +122,14 @@ impl Mapping {
         let page_size = options.page_size;
         assert!(crate::limits::page_size_ok(page_size), "page size {page_size} is not allowed");
         os::advise_random(&file);
-        let len = file.metadata()?.len() & !(page_size as u64 - 1);
+        let metadata = file.metadata()?;
+        let len = metadata.len() & !(page_size as u64 - 1);
         let wanted = options.window_bytes.unwrap_or_else(|| default_window(len));
         let spare = if options.window_bytes.is_some() { 0 } else { WINDOW_SPARE_BYTES };
         let window = Window::reserve(wanted, len.saturating_add(spare), page_size, writable)?;
         window.extend(&file, len)?;
         window.publish(len);
+        let has_holes = writable && !anonymous && metadata.blocks().saturating_mul(BLOCK_BYTES) < len;
         let copies = writable && !anonymous && os::is_copy_on_write(&file);
         Ok(Mapping {
             file,
@@ -132,6 +140,7 @@ impl Mapping {
             current: Mutex::new(Arc::new(window)),
             canvas_out: Arc::new(AtomicBool::new(false)),
             populate_first: AtomicBool::new(copies),
+            has_holes,
             resizing: Mutex::new(()),
             storing_meta: Mutex::new(()),
             #[cfg(feature = "testing")]
@@ -173,9 +182,10 @@ impl Mapping {
     }
 
     /// Whether pages are to be populated ([`Canvas::populate`]) before they are stored to, as the file system may
-    /// run out of space at a store (it cannot reserve blocks, or writes every change to new ones).
+    /// run out of space at a store (it cannot reserve blocks, or writes every change to new ones, or the file has holes).
+    #[inline]
     pub(crate) fn populates_first(&self) -> bool {
-        self.populate_first.load(Ordering::Relaxed)
+        self.has_holes || self.populate_first.load(Ordering::Relaxed)
     }
 
     /// Bytes that the file takes on the disk (in memory, for memory).
@@ -205,7 +215,7 @@ impl Mapping {
         let old_len = self.file_len()?;
         let grown = self.lengthen(old_len, new_len).and_then(|()| {
             let next = self.map_up_to(&window, new_len)?;
-            if !self.anonymous && self.populates_first() {
+            if !self.anonymous && self.populate_first.load(Ordering::Relaxed) {
                 next.populate(window.mapped(), new_len - window.mapped())?;
             }
             Ok(next)
@@ -231,6 +241,7 @@ impl Mapping {
         if new_len <= old_len {
             return Ok(());
         }
+        os::within_size_limit(new_len)?;
         if !self.anonymous && !os::reserve_blocks(&self.file, old_len, new_len - old_len)? {
             self.populate_first.store(true, Ordering::Relaxed);
         }
@@ -246,7 +257,7 @@ impl Mapping {
                 other => return other.map(|()| Arc::clone(window)),
             }
         }
-        let wanted = window.room().saturating_mul(2).max(new_len.saturating_mul(WINDOW_PER_FILE));
+        let wanted = within_limit(window.room().saturating_mul(2).max(new_len.saturating_mul(WINDOW_PER_FILE)));
         let reserve = || Window::reserve(wanted, new_len, self.page_size, self.writable);
         let next = reserve()?;
         let next = match next.alias(window) {
@@ -347,7 +358,13 @@ impl std::fmt::Debug for Mapping {
 
 /// Address space for a file of `len` bytes.
 fn default_window(len: u64) -> u64 {
-    len.saturating_mul(WINDOW_PER_FILE).max(WINDOW_BYTES_MIN)
+    within_limit(len.saturating_mul(WINDOW_PER_FILE).max(WINDOW_BYTES_MIN))
+}
+
+/// The part of a wish that leaves most of the address space to the rest of the process, where that is limited. A window
+/// that takes what there is would leave none to map the file from, or to allocate memory.
+fn within_limit(wanted: u64) -> u64 {
+    os::address_space_limit().map_or(wanted, |limit| wanted.min(limit / WINDOW_PER_LIMIT))
 }
 
 #[cfg(feature = "testing")]

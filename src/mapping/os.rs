@@ -178,6 +178,28 @@ pub(super) fn reserve_blocks(file: &File, at: u64, len: u64) -> io::Result<bool>
     }
 }
 
+/// A soft limit of this process; `None`: unlimited.
+fn soft_limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the call stores into a value that lives through it. If it fails, the value says "unlimited".
+    unsafe { libc::getrlimit(resource, &mut limit) };
+    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// Address space that this process may have (`ulimit -v`), if that is limited.
+pub(super) fn address_space_limit() -> Option<u64> {
+    soft_limit(libc::RLIMIT_AS)
+}
+
+/// Refuses a length that the process may not give to a file (`ulimit -f`): trying would bring the signal SIGXFSZ, which
+/// ends it.
+pub(super) fn within_size_limit(len: u64) -> io::Result<()> {
+    match soft_limit(libc::RLIMIT_FSIZE) {
+        Some(limit) if len > limit => Err(io::Error::from_raw_os_error(libc::EFBIG)),
+        _ => Ok(()),
+    }
+}
+
 /// Tells the kernel that a descriptor is read here and there, so that read-ahead brings no large folios in. Advice:
 /// errors do not matter.
 pub(super) fn advise_random(file: &File) {

@@ -104,6 +104,9 @@ impl TxnPages {
         if self.canvas.is_claimed_in(id, pages) {
             return Err(Error::corrupt(id, "the free space names a page twice"));
         }
+        if self.mapping.populates_first() {
+            self.canvas.populate(id, pages).map_err(|e| Error::io("populating free pages", &self.path, e))?;
+        }
         self.canvas.claim(id, pages);
         Ok(())
     }
@@ -146,7 +149,9 @@ impl TxnPages {
         let wanted = needed.max(mapped + step).next_multiple_of(GROW_MIN_BYTES);
         let exact = needed.next_multiple_of(1 << self.page_shift);
         let result = match self.mapping.grow(&mut self.canvas, wanted) {
-            Err(e) if e.kind() == io::ErrorKind::StorageFull && exact < wanted => {
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge) && exact < wanted =>
+            {
                 self.mapping.grow(&mut self.canvas, exact)
             }
             other => other,
@@ -161,7 +166,8 @@ impl TxnPages {
     }
 
     fn populate_ahead(&mut self, start: u64, end: u64) -> Result<()> {
-        if self.fresh_pages < POPULATE_FROM_PAGES || end <= self.populated_to {
+        let few = self.fresh_pages < POPULATE_FROM_PAGES && !self.mapping.populates_first();
+        if few || end <= self.populated_to {
             return Ok(());
         }
         let mapped_pages = self.canvas.len_bytes() >> self.page_shift;
@@ -326,6 +332,29 @@ mod tests {
             assert_eq!(pages.alloc(1).expect("taken"), written[0].0);
             pages.end();
         }
+    }
+
+    /// A store into a hole takes a block, and on a full disk ends the process: the block is taken before.
+    #[test]
+    fn pages_in_holes_of_a_file_get_their_blocks_before_they_are_stored_to() {
+        use std::os::unix::fs::MetadataExt as _;
+        let file = tempfile::tempfile_in("/dev/shm").expect("a file on tmpfs");
+        file.set_len(100 * 4096).expect("a sparse file");
+        let same = file.try_clone().expect("the same file");
+        let blocks = move || same.metadata().expect("metadata").blocks();
+        let options = MapOptions { page_size: 4096, window_bytes: None };
+        let mapping = Arc::new(Mapping::of_file(file, true, options).expect("mapped"));
+        let canvas = mapping.canvas().expect("the first canvas");
+        let path = Arc::new(PathBuf::from("holes"));
+        let mut pages = TxnPages::new(mapping, canvas, path, 4096, FreeSpace::default());
+        pages.begin(TxnId(3), 50);
+        assert_eq!(blocks(), 0);
+        pages.alloc(1).expect("a page behind the pages in use");
+        assert_eq!(blocks(), 8);
+        pages.free.add_unlisted(PageId(10), 4);
+        pages.alloc(4).expect("free pages");
+        assert_eq!(blocks(), 5 * 8);
+        pages.end();
     }
 
     #[test]

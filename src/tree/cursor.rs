@@ -65,10 +65,6 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     }
 
     /// Goes to the last entry below the key.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "reserved for cursors in the interface; ranges step by themselves")
-    )]
     pub(crate) fn seek_before(&mut self, key: &[u8]) -> Result<Option<Entry<'a>>> {
         self.place(key)?;
         self.prev()

@@ -25,23 +25,18 @@
 //! Failure: [`Error::Corrupt`] when records overlap or leave the file.
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, PagePtr, TreeId, TxnId};
+use crate::ids::{PageId, PagePtr, TxnId};
 use crate::page::free_list::{self, FreeItem};
-use crate::page::layout::{get_u48, put_u48};
 use crate::page::meta::{RunPtr, TreeRoot};
 use crate::pager::free_space::{LiveStates, BIG_EXTENT_PAGES};
 use crate::pager::txn_pages::TxnPages;
 use crate::pager::{PageRead, PageWrite};
 use crate::tree::{self, Cursor, PutHint};
+use crate::txn::free_records::{
+    be48, big_key, decode_items, decode_pending_key, decode_usable, encode_items, from_be48, in_file, next_key,
+    pending_key, usable_key, PendingKey, ITEMS_PER_RECORD, TAG_BIG, TAG_USABLE,
+};
 use crate::txn::state::State;
-
-const TAG_USABLE: u8 = 0;
-const TAG_BIG: u8 = 1;
-const TAG_PENDING: u8 = 2;
-
-/// Bytes of a pending item in a record, and items per record (within the inline limit of the smallest page).
-const ITEM_BYTES: usize = 18;
-const ITEMS_PER_RECORD: usize = 50;
 
 /// Pages that should be at hand before an operation on a tree; more may be taken, at the end of the file.
 const LOW_WATER_PAGES: u64 = 24;
@@ -77,9 +72,6 @@ pub(crate) struct FreeCache {
     examined: Vec<(PendingKey, Vec<FreeItem>)>,
 }
 
-/// Key of a pending record: freed by, saved by, part.
-type PendingKey = (TxnId, TxnId, u32);
-
 impl FreeCache {
     /// Prepares for the next transaction; `live` are the states that it must not disturb.
     pub(crate) fn begin(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates) -> Result<()> {
@@ -109,7 +101,7 @@ impl FreeCache {
 
     #[inline(never)]
     fn refill(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates, run: u64) -> Result<()> {
-        self.reclaim(pages, tip, live, run)?;
+        self.reclaim(pages, tip, live, run, RECLAIM_BATCH)?;
         if pages.free.usable_pages() < LOW_WATER_PAGES && !self.all_loaded {
             self.load_batch(pages, tip)?;
         }
@@ -119,14 +111,15 @@ impl FreeCache {
         Ok(())
     }
 
-    /// Makes pending extents of the tree usable that no live state reaches.
-    fn reclaim(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates, run: u64) -> Result<()> {
+    /// Makes pending extents of the tree usable that no live state reaches, until pages and a run of `run` pages are at
+    /// hand; looks at `most` records.
+    fn reclaim(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates, run: u64, most: usize) -> Result<()> {
         if !self.scan_started {
             self.scan_started = true;
             self.unsettle(live);
             self.scan = Some(next_key(self.settled));
         }
-        for _ in 0..RECLAIM_BATCH {
+        for _ in 0..most {
             let Some(from) = self.scan.filter(|_| !enough(pages, run)) else { return Ok(()) };
             self.scan = None;
             let Some((key, items)) = pending_record(pages, &tip.free_space, from, tip.page_count)? else {
@@ -179,10 +172,16 @@ impl FreeCache {
     }
 
     /// Writes what changed and gives the free-space part of the next state. After this no page may be allocated.
-    pub(crate) fn save(&mut self, pages: &mut TxnPages, tip: &State) -> Result<(TreeRoot, RunPtr)> {
+    pub(crate) fn save(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates) -> Result<(TreeRoot, RunPtr)> {
         pages.free.settle_hot();
         self.recent.extend(pages.free.drain_freed());
         let move_pending = self.recent.len() > LISTED_PENDING_MAX;
+        if move_pending && tip.free_space.height > 0 {
+            // More records go out than come in. Otherwise a backlog stays for ever: it is looked at only when nothing else
+            // is at hand, and pages of a large extent that is too short for a run serve until the next one comes.
+            let records = 2 * self.recent.len().div_ceil(ITEMS_PER_RECORD);
+            self.reclaim(pages, tip, live, u64::MAX, records)?;
+        }
         let move_usable = pages.free.unlisted_count() > LISTED_USABLE_MAX;
         let mut root = tip.free_space;
         if move_pending || move_usable || !self.examined.is_empty() || pages.free.touched_count() > 0 {
@@ -200,7 +199,11 @@ impl FreeCache {
         move_usable: bool,
     ) -> Result<()> {
         let moved = if move_pending { std::mem::take(&mut self.recent) } else { Vec::new() };
-        let listed = if move_usable { pages.free.unlisted_count() } else { 0 };
+        if move_usable {
+            load_neighbours(pages, root)?;
+        }
+        // An extent that is joined with both its neighbours changes three records.
+        let listed = if move_usable { 3 * pages.free.unlisted_count() } else { 0 };
         let records = self.examined.len() + moved.len().div_ceil(ITEMS_PER_RECORD) + 1;
         self.take_reserve(pages, root, pages.free.touched_count() + listed + records);
         if move_usable {
@@ -459,6 +462,25 @@ fn load_best_fit(pages: &mut TxnPages, tip: &State, run: u64) -> Result<()> {
     Ok(())
 }
 
+/// Reads in what the tree lists right before and right behind the unlisted extents, so that listing them joins them with
+/// it. Without this, extents that were freed apart would stay apart, and no long run would ever come of short ones.
+fn load_neighbours(pages: &mut TxnPages, root: &TreeRoot) -> Result<()> {
+    let unlisted: Vec<(PageId, u64)> = pages.free.unlisted().collect();
+    let page_count = pages.page_count();
+    let mut found = Vec::new();
+    let mut cursor = Cursor::new(&*pages, *root);
+    for (start, len) in unlisted {
+        // Nothing listed begins inside an unlisted extent but what memory knows already, which is left alone.
+        let end = PageId(start.0 + len);
+        for entry in [cursor.seek_before(&usable_key(start))?, cursor.seek(&usable_key(end))?] {
+            let usable = entry.filter(|(key, _)| key.first() == Some(&TAG_USABLE));
+            let extent = usable.map(|(key, value)| decode_usable(key, value, page_count)).transpose()?;
+            found.extend(extent.filter(|&(id, len)| id == end || id.0 + len == start.0));
+        }
+    }
+    found.into_iter().try_for_each(|(start, len)| load(pages, start, len))
+}
+
 fn load(pages: &mut TxnPages, start: PageId, len: u64) -> Result<()> {
     if pages.free.load(start, len) {
         Ok(())
@@ -478,96 +500,4 @@ fn add_usable(pages: &mut TxnPages, start: PageId, len: u64) -> Result<()> {
 #[cold]
 fn overlap(start: PageId, len: u64) -> Error {
     Error::corrupt(start, format!("the free extent of {len} pages overlaps another free extent"))
-}
-
-fn in_file(start: PageId, len: u64, page_count: u64) -> Result<()> {
-    let end = start.0.checked_add(len);
-    if start.0 < 2 || len == 0 || end.is_none_or(|end| end > page_count) {
-        return Err(Error::corrupt(
-            start,
-            format!("a free extent of {len} pages leaves the {page_count} pages in use"),
-        ));
-    }
-    Ok(())
-}
-
-fn be48(value: u64) -> [u8; 6] {
-    let [_, _, rest @ ..] = value.to_be_bytes();
-    rest
-}
-
-fn from_be48(bytes: &[u8]) -> u64 {
-    bytes.iter().take(6).fold(0, |value, &byte| value << 8 | u64::from(byte))
-}
-
-fn usable_key(start: PageId) -> [u8; 7] {
-    let mut key = [TAG_USABLE; 7];
-    key[1..].copy_from_slice(&be48(start.0));
-    key
-}
-
-fn big_key(len: u64, start: PageId) -> [u8; 13] {
-    let mut key = [TAG_BIG; 13];
-    key[1..7].copy_from_slice(&be48(len));
-    key[7..].copy_from_slice(&be48(start.0));
-    key
-}
-
-fn pending_key((freed, saved, part): PendingKey) -> [u8; 21] {
-    let mut key = [TAG_PENDING; 21];
-    key[1..9].copy_from_slice(&freed.0.to_be_bytes());
-    key[9..17].copy_from_slice(&saved.0.to_be_bytes());
-    key[17..].copy_from_slice(&part.to_be_bytes());
-    key
-}
-
-fn next_key((freed, saved, part): PendingKey) -> PendingKey {
-    (freed, saved, part.saturating_add(1))
-}
-
-fn decode_usable(key: &[u8], value: &[u8], page_count: u64) -> Result<(PageId, u64)> {
-    if key.len() != 7 || value.len() != 6 {
-        return Err(malformed("usable"));
-    }
-    let (start, len) = (PageId(from_be48(&key[1..])), from_be48(value));
-    in_file(start, len, page_count)?;
-    Ok((start, len))
-}
-
-fn decode_pending_key(key: &[u8]) -> Result<PendingKey> {
-    let rest = key.strip_prefix(&[TAG_PENDING]).filter(|rest| rest.len() == 20).ok_or_else(|| malformed("pending"))?;
-    let number = |bytes: &[u8]| bytes.iter().fold(0u64, |value, &byte| value << 8 | u64::from(byte));
-    Ok((TxnId(number(&rest[..8])), TxnId(number(&rest[8..16])), number(&rest[16..]) as u32))
-}
-
-fn encode_items(items: &[FreeItem]) -> Vec<u8> {
-    let mut bytes = vec![0; items.len() * ITEM_BYTES];
-    for (chunk, item) in bytes.chunks_exact_mut(ITEM_BYTES).zip(items) {
-        put_u48(chunk, 0, item.start.0);
-        put_u48(chunk, 6, item.pages);
-        put_u48(chunk, 12, item.born.0);
-    }
-    bytes
-}
-
-fn decode_items((freed, ..): PendingKey, bytes: &[u8], page_count: u64) -> Result<Vec<FreeItem>> {
-    if bytes.len() % ITEM_BYTES != 0 {
-        return Err(malformed("pending"));
-    }
-    let item = |chunk: &[u8]| {
-        let item = FreeItem {
-            start: PageId(get_u48(chunk, 0)),
-            pages: get_u48(chunk, 6),
-            born: TxnId(get_u48(chunk, 12)),
-            freed,
-        };
-        in_file(item.start, item.pages, page_count)?;
-        Ok(item)
-    };
-    bytes.chunks_exact(ITEM_BYTES).map(item).collect()
-}
-
-#[cold]
-fn malformed(what: &str) -> Error {
-    Error::corrupt(PageId::NONE, format!("malformed {what} record in the free-space tree {}", TreeId::FREE_SPACE))
 }

@@ -12,11 +12,13 @@
 //! writer_lock  one writer at a time, in order
 //! write        write transactions
 //! free_tree    the persistent free space
+//! free_records  keys and values of its tree
 //! checkpoint   two flushes, and what their failure means
 //! ```
 
 pub(crate) mod checkpoint;
 pub(crate) mod env;
+mod free_records;
 pub(crate) mod free_tree;
 pub(crate) mod live;
 pub(crate) mod open;

@@ -142,7 +142,7 @@ impl WriteTxn {
         self.save_tables()?;
         let writer = writer_of(&mut self.writer);
         tree::seal(&mut writer.pages, &mut self.catalog)?;
-        let (free_space, free_list) = writer.cache.save(&mut writer.pages, &self.tip)?;
+        let (free_space, free_list) = writer.cache.save(&mut writer.pages, &self.tip, &self.live)?;
         let txn = self.tip.txn.next();
         Ok(Some(State {
             txn,

@@ -6,6 +6,7 @@
 
 mod api;
 mod bad_input;
+mod broken;
 mod crash_images;
 mod crash_kill;
 mod creation;

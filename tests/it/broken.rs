@@ -1,0 +1,87 @@
+//! What a hostile tester broke: each test failed before the change that came with it.
+
+use mapleaf::{Db, Options, Table, TableMut};
+
+use crate::support::{seed, Rng, TestDb};
+
+const SMALL: Table<u64, &[u8]> = Table::new("small");
+const LARGE: Table<u64, &[u8]> = Table::new("large");
+
+fn page_count(db: &Db) -> u64 {
+    db.stats().expect("stats").page_count
+}
+
+/// Pages of the file after each of eight equal parts of the work.
+fn growth(db: &Db, commits: u64, mut commit: impl FnMut(&Db)) -> Vec<u64> {
+    (0..8)
+        .map(|_| {
+            (0..commits / 8).for_each(|_| commit(db));
+            page_count(db)
+        })
+        .collect()
+}
+
+/// Asserts that the second half of the work added little to what the first needed.
+#[track_caller]
+fn assert_levels_off(pages: &[u64]) {
+    assert!(pages[7] <= pages[3] + pages[3] / 2, "the file goes on growing: {pages:?}");
+}
+
+/// One large value is replaced by each commit, beside many small ones: their freed pages stayed pending, more with every
+/// commit, because what was left of large extents that did not suffice served the small ones.
+#[test]
+fn large_values_beside_many_small_ones_do_not_grow_the_file_for_ever() {
+    let db = TestDb::memory(Options::new());
+    let mut rng = Rng::new(seed("large_values_beside_many_small_ones"));
+    let pages = growth(&db, 160, |db| {
+        let mut txn = db.begin_write().expect("begins");
+        let mut small = txn.table(SMALL).expect("table");
+        for _ in 0..3000 {
+            let key = rng.below(6000);
+            if rng.below(2) == 0 {
+                small.insert(key, &[1; 1500]).expect("insert");
+            } else {
+                small.remove(key).expect("remove");
+            }
+        }
+        let len = 2_000_000 + rng.below(2_000_000) as usize;
+        txn.table(LARGE).expect("table").insert(0, &vec![2; len]).expect("insert");
+        txn.commit().expect("commit");
+    });
+    assert_levels_off(&pages);
+}
+
+/// Free extents that become neighbours in the free-space tree have to become one, though they were freed apart and the
+/// writer has forgotten the first when it lists the second: or long runs are soon found at the end of the file alone.
+#[test]
+fn free_neighbours_are_joined_whenever_they_were_freed() {
+    const COUNT: u64 = 6000;
+    let db = TestDb::memory(Options::new());
+    type Small<'t> = TableMut<'t, u64, &'static [u8]>;
+    let write = |change: &dyn Fn(&mut Small<'_>)| {
+        let mut txn = db.begin_write().expect("begins");
+        change(&mut txn.table(SMALL).expect("table"));
+        txn.commit().expect("commit");
+    };
+    let put_large = |key: u64| {
+        write(&|table| assert!(table.insert(key, &vec![2; 4_000_000]).expect("insert").is_none()));
+    };
+    let remove = |rest: u64| {
+        write(&|table| {
+            for key in (rest..COUNT).step_by(2) {
+                assert!(table.remove(key).expect("remove").is_some());
+            }
+        });
+        // Makes usable what was freed, and lists it.
+        put_large(COUNT + rest);
+        db.begin_write().expect("begins").abort();
+    };
+    write(&|table| (0..COUNT).for_each(|key| assert!(table.insert(key, &[1; 1500]).expect("insert").is_none())));
+    remove(0);
+    remove(1);
+    let before = page_count(&db);
+    for key in 0..4 {
+        put_large(COUNT + 10 + key);
+    }
+    assert_eq!(page_count(&db), before, "{COUNT} pages in a row were free");
+}
