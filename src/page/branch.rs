@@ -158,13 +158,21 @@ impl<'a> Branch<'a> {
             }
         }
         let head = head_of(rest);
-        let hints = self.page.get(HINTS..).unwrap_or(&[]);
-        let mut not_above = heads::count_less_hinted(hints, self.heads(), self.count, head);
+        let mut not_above = self.count_less(head);
         if not_above < self.count && heads::get(self.heads(), not_above) == head {
             not_above = self.count_equal_heads(not_above, head, rest)?;
         }
         // Separator 0 is never above; only damaged heads can say so.
         Ok(not_above.saturating_sub(1))
+    }
+
+    /// How many heads are below `probe`.
+    #[inline]
+    fn count_less(&self, probe: u32) -> usize {
+        match self.page.first_chunk() {
+            Some(front) if self.count <= heads::FEW => heads::count_less_front(front, self.count, probe),
+            _ => heads::count_less_hinted(self.page.get(HINTS..).unwrap_or(&[]), self.heads(), self.count, probe),
+        }
     }
 
     /// Counts the separators that are at most the key, given that those before `first` are and that separator
@@ -174,7 +182,7 @@ impl<'a> Branch<'a> {
         if !self.tail_not_above(first, key_rest)? {
             return Ok(first);
         }
-        let (mut low, mut high) = (first + 1, heads::count_less_or_equal(self.heads(), self.count, head));
+        let (mut low, mut high) = (first + 1, head.checked_add(1).map_or(self.count, |above| self.count_less(above)));
         while low < high {
             let middle = low + (high - low) / 2;
             if self.tail_not_above(middle, key_rest)? {

@@ -13,14 +13,20 @@
 //!
 //! Failure: none. An array shorter than it should be is counted as far as it goes.
 
-use super::layout::{get_u32, HEAD_BYTES, HINTS_BYTES, HINT_COUNT};
+use super::layout::{
+    get_u32, BRANCH_ARRAY_BYTES, BRANCH_HEADS, HEAD_BYTES, HINTS, HINTS_BYTES, HINT_COUNT, LEAF_HEADS,
+};
+use crate::limits::PAGE_SIZE_MIN;
 
 /// Lanes counted at the end of a leaf's search.
-const WIDE: usize = 32;
+pub(super) const WIDE: usize = 32;
 const WIDE_BYTES: usize = WIDE * HEAD_BYTES;
 /// Lanes counted in a block of a branch, where that suffices: it does at 4 KiB.
 const NARROW: usize = 16;
 const NARROW_BYTES: usize = NARROW * HEAD_BYTES;
+
+/// Heads that the hints divide into narrow blocks. At 4 KiB no branch has more.
+pub(super) const FEW: usize = (PAGE_SIZE_MIN - BRANCH_HEADS) / BRANCH_ARRAY_BYTES;
 
 /// Ones, then zeros: read from `WIDE - n` on, it keeps the first n lanes.
 static MASKS: [u32; 2 * WIDE] = {
@@ -40,7 +46,7 @@ pub(super) fn get(heads: &[u8], index: usize) -> u32 {
 }
 
 /// Sums the weights of the heads below `probe`.
-#[inline]
+#[inline(always)]
 fn sum_below<const LANES: usize, const BYTES: usize>(bytes: &[u8; BYTES], weights: &[u32; LANES], probe: u32) -> usize {
     // In two steps, because this is the form that the compiler makes a few vector operations of.
     let mut lanes = [0u32; LANES];
@@ -104,6 +110,41 @@ pub(super) fn count_less(heads: &[u8], count: usize, probe: u32) -> usize {
 /// How many of the first `count` heads are at most `probe`.
 pub(super) fn count_less_or_equal(heads: &[u8], count: usize, probe: u32) -> usize {
     probe.checked_add(1).map_or(count, |above| count_less(heads, count, above))
+}
+
+/// How many of the first `count` heads of a branch are below `probe`; `count` is at most [`FEW`].
+///
+/// No mask is needed: the 16 heads that are counted last are those of the block or, near the end, the last of all;
+/// those before the block are below the probe, and those behind it are not. Up to 16 heads are their own hints.
+///
+/// `one` is 1. If the compiler knew, it would count bits, which takes longer.
+#[inline(always)]
+pub(super) fn count_less_few(page: &[u8; PAGE_SIZE_MIN], count: usize, probe: u32, one: u32) -> usize {
+    let Some(hints) = page[HINTS..].first_chunk::<HINTS_BYTES>() else { return 0 };
+    let block = (count as u32 & 0xff).div_ceil(HINT_COUNT as u32);
+    let skipped = sum_below(hints, &[block; HINT_COUNT], probe);
+    let base = skipped.min(count.saturating_sub(NARROW)) & 0xff;
+    let Some(heads) = page[BRANCH_HEADS + base * HEAD_BYTES..].first_chunk() else { return 0 };
+    let last = base + sum_below::<NARROW, NARROW_BYTES>(heads, &[one; NARROW], probe);
+    if count > NARROW {
+        last
+    } else {
+        skipped.min(count)
+    }
+}
+
+/// [`count_less_few`], out of line.
+#[inline(never)]
+pub(super) fn count_less_front(page: &[u8; PAGE_SIZE_MIN], count: usize, probe: u32) -> usize {
+    count_less_few(page, count, probe, std::hint::black_box(1))
+}
+
+/// How many of the first `count` heads of a leaf are below `probe`; `count` is at most [`WIDE`].
+#[inline(always)]
+pub(super) fn count_less_leaf(page: &[u8; PAGE_SIZE_MIN], count: usize, probe: u32) -> usize {
+    let Some(heads) = page[LEAF_HEADS..].first_chunk::<WIDE_BYTES>() else { return 0 };
+    let Some(mask) = MASKS[WIDE - count.min(WIDE)..].first_chunk::<WIDE>() else { return 0 };
+    sum_below(heads, mask, probe)
 }
 
 /// Like [`count_less`], with the hints of a branch.

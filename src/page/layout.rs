@@ -158,7 +158,7 @@ const fn largest_two_fit(page_size: usize) -> bool {
 /// The head of a key: its first four bytes after the page's prefix, zero padded, as a big-endian number.
 ///
 /// Heads order like the bytes they come from, but equal heads say nothing: zero padding makes "a" and "a\0" alike.
-#[inline]
+#[inline(always)]
 pub(crate) fn head_of(key_rest: &[u8]) -> u32 {
     if let Some(bytes) = key_rest.first_chunk::<4>() {
         return u32::from_be_bytes(*bytes);

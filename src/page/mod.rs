@@ -9,6 +9,7 @@
 //! leaf        entries; `leaf_mut` changes them
 //! branch      separators and children; `branch_mut` changes them
 //! heads       the search among the first bytes of keys, which both use
+//! lookup      the steps of a point lookup through both, in few instructions
 //! overflow    one large value over consecutive pages
 //! free_list   the spill of the free space's own pages
 //! checksum    sealing and verifying any of them
@@ -26,6 +27,7 @@ pub(crate) mod heads;
 pub(crate) mod layout;
 pub(crate) mod leaf;
 pub(crate) mod leaf_mut;
+pub(crate) mod lookup;
 pub(crate) mod meta;
 pub(crate) mod overflow;
 

@@ -48,6 +48,15 @@ impl PageRead for SnapshotPages {
         Err(beyond_end(ptr.id, 1, self.page_count))
     }
 
+    #[inline(always)]
+    fn page_at_once(&self, ptr: PagePtr) -> Option<&[u8]> {
+        if ptr.id.0 >= self.page_count {
+            return None;
+        }
+        let bytes = self.view.bytes(ptr.id.0 << self.page_shift, 1 << self.page_shift)?;
+        (self.view.mark(ptr.id) == mark_of(ptr.crc)).then_some(bytes)
+    }
+
     #[inline]
     fn prefetch(&self, id: PageId, from: usize, bytes: usize) {
         if id.0 < self.page_count {

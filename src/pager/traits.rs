@@ -23,6 +23,14 @@ pub(crate) trait PageRead {
     /// The page behind a pointer: bounds are checked, and the checksum on first touch (not for dirty pages).
     fn page(&self, ptr: PagePtr) -> Result<&[u8]>;
 
+    /// The page, if nothing stands against handing it out at once. Else [`PageRead::page`] does, or says what is wrong.
+    ///
+    /// For lookups: the answer fits two registers.
+    #[inline]
+    fn page_at_once(&self, ptr: PagePtr) -> Option<&[u8]> {
+        self.page(ptr).ok()
+    }
+
     /// An overflow run of this many pages, verified likewise.
     fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]>;
 
