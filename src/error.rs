@@ -117,7 +117,8 @@ pub enum Error {
         /// What is wrong: the field, what was found, what was expected.
         what: String,
     },
-    /// The system could not serve an access to the mapping (a truncated file, a bad disk block, a full disk).
+    /// The system could not serve an access to the mapping (a truncated file, a bad disk block, a full disk). What the call
+    /// was to return is not known. Put right what the cause names, close every handle and open again.
     #[error("{}the system could not serve an access at byte {offset}: {cause}", at_path(.path))]
     Fault {
         /// The file, where known.
@@ -143,8 +144,9 @@ pub enum Error {
         /// What is going on.
         why: String,
     },
-    /// A flush failed earlier, so that what is on the medium is not known. Close every handle and open again.
-    #[error("{}: an earlier flush failed ({cause}); close all handles and open the database again", .path.display())]
+    /// A flush has failed, or an access to the file, so that what the file holds is not known. Close every handle and open
+    /// again.
+    #[error("{}: an earlier failure: {cause}; close all handles and open the database again", .path.display())]
     Poisoned {
         /// The file.
         path: PathBuf,

@@ -177,7 +177,8 @@ impl Db {
     /// # Errors
     /// As [`begin_read`](Db::begin_read).
     pub fn check(&self) -> Result<CheckReport> {
-        Ok(check::check(&self.begin_read()?))
+        let txn = self.begin_read()?;
+        txn.believe(Ok(check::check(&txn)))
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {

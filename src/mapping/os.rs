@@ -7,7 +7,7 @@
 //! blocks come out as [`io::ErrorKind::StorageFull`] or `QuotaExceeded`.
 #![allow(unsafe_code, reason = "raw system calls")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -157,6 +157,20 @@ pub(super) unsafe fn populate_write(base: NonNull<u8>, len: u64) -> io::Result<b
     }
 }
 
+/// Faults pages in for reading, so that a page that cannot be read is an error here and not a signal at the first load.
+/// Systems without such advice answer `Ok`.
+///
+/// # Safety
+/// The range lies in a readable mapping of the caller.
+pub(super) unsafe fn populate_read(base: NonNull<u8>, len: u64) -> io::Result<()> {
+    let len = size(len)?;
+    // SAFETY: faulting pages in changes no contents.
+    match retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_POPULATE_READ) }) {
+        Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Flushes the pages of a mapped range to the medium and waits.
 ///
 /// # Safety
@@ -273,11 +287,63 @@ fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
     }
 }
 
-/// Whether the file system writes every change of a file to new blocks, so that reserved ones do not help.
-pub(super) fn is_copy_on_write(file: &File) -> bool {
+/// The kind of file system that a file lies on, as `statfs` tells it.
+fn file_system(file: &File) -> Option<i128> {
     // SAFETY: `statfs` is plain integers, for which zero is a value.
     let mut found: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
-    let known = retry(|| unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) }).is_ok();
-    known && i128::from(found.f_type) == i128::from(libc::BTRFS_SUPER_MAGIC)
+    retry(|| unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) }).ok().map(|()| i128::from(found.f_type))
+}
+
+/// Whether the file system writes every change of a file to new blocks, so that reserved ones do not help.
+pub(super) fn is_copy_on_write(file: &File) -> bool {
+    file_system(file) == Some(i128::from(libc::BTRFS_SUPER_MAGIC))
+}
+
+/// Whether the page cache is all there is of the file: nothing is behind it.
+pub(super) fn lives_in_memory(file: &File) -> bool {
+    const RAMFS_MAGIC: i128 = 0x8584_58f6;
+    matches!(file_system(file), Some(kind) if kind == i128::from(libc::TMPFS_MAGIC) || kind == RAMFS_MAGIC)
+}
+
+/// The same file once more, for reading past the page cache. An error where the file system has no such reads.
+pub(super) fn reopen_direct(file: &File) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().read(true).custom_flags(libc::O_DIRECT).open(path)
+}
+
+/// Asks the system to let go of the pages of a file that are clean and that nobody has mapped.
+pub(super) fn drop_cache(file: &File) -> io::Result<()> {
+    // SAFETY: a call on a descriptor that `file` keeps open.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// Whether any page of a mapping is in memory, whoever brought it there.
+pub(super) fn any_resident(map: &memmap2::MmapRaw) -> io::Result<bool> {
+    let mut resident = vec![0u8; map.len().div_ceil(page_bytes() as usize)];
+    // SAFETY: the mapping lives through the call, which stores a byte for each of its pages.
+    retry(|| unsafe { libc::mincore(map.as_mut_ptr().cast(), map.len(), resident.as_mut_ptr().cast()) })?;
+    Ok(resident.iter().any(|page| page & 1 == 1))
+}
+
+/// Gives a file an extended attribute without content.
+pub(super) fn set_attribute(file: &File, name: &CStr) -> io::Result<()> {
+    // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name and a value of no bytes.
+    retry(|| unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), c"".as_ptr().cast(), 0, 0) })
+}
+
+/// Whether a file has an extended attribute.
+pub(super) fn has_attribute(file: &File, name: &CStr) -> bool {
+    // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name; asks for the length alone.
+    unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), ptr::null_mut(), 0) >= 0 }
+}
+
+/// Takes an extended attribute from a file.
+pub(super) fn remove_attribute(file: &File, name: &CStr) -> io::Result<()> {
+    // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name.
+    retry(|| unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) })
 }

@@ -7,9 +7,10 @@
 //! Invariants:
 //!   K1  a meta is written only after everything it reaches was flushed without error.
 //!   K2  metas are written in txn order, to the slot that does not hold the durable one.
-//!   K3  any failed flush poisons the database before the mark is made even (rule R9, P18).
+//!   K3  no meta is written, and nothing acknowledged, of a file that has lost a part of the state.
+//!   K4  any failed flush poisons the database before the mark is made even (rule R9, P18).
 //!
-//! Failure: the system's error to the commit that led; [`Error::Poisoned`] to everybody after it.
+//! Failure: the system's error, or [`Error::Fault`], to the commit that led; [`Error::Poisoned`] to everybody after it.
 
 use std::io;
 
@@ -44,7 +45,10 @@ impl Env {
             return self.write_wrongly(state, mutant);
         }
         self.flush_pages(state)?;
+        // What was cut off since it was stored is not flushed, and nobody is told: no meta may lead to it.
+        self.check_whole(state)?;
         self.write_meta(state, self.live.durable().slot ^ 1)?;
+        self.check_whole(state)?;
         self.live.publish(state);
         Ok(())
     }

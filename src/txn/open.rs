@@ -4,12 +4,16 @@
 //! two mappings with two writers would destroy it. Among processes a byte-range lock on the data file decides: one
 //! writer alone, or any number of read-only opens. Recovery after any crash is to take the newest valid meta: it was
 //! written only when everything it reaches was durable (rule R7). It may be in the page cache alone, so a writer flushes
-//! the file before it builds on it.
+//! the file before it builds on it, and then reads the metas past the cache: after a flush that failed the cache may show
+//! what the medium never got (rule R10).
 //!
 //! Invariants:
 //!   O1  a file that is refused is not changed, not even by a byte.
 //!   O2  a new file appears under its name only when it is complete and durable (rule R11).
 //!   O3  an environment leaves the registry after its lock was released.
+//!   O4  after a failed flush nothing of the file is believed that is not read from the medium.
+//!   O5  behind the pages of the state that is opened for writing, the file has nothing: what a crash left there, extents
+//!       whose first writing failed among it, goes back to the file system.
 //!
 //! Failure: every refusal names the file and the remedy; see the variants of [`Error`].
 
@@ -26,7 +30,7 @@ use crate::ids::{TreeId, TxnId};
 use crate::limits;
 use crate::mapping::file::{self, Created};
 use crate::mapping::locks::{self, LockKind};
-use crate::mapping::{FlushKind, MapOptions, Mapping};
+use crate::mapping::{medium, FlushKind, MapOptions, Mapping};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
@@ -42,6 +46,8 @@ pub(crate) struct OpenSpec {
     /// Take an existing file of zero bytes for a new database.
     pub(crate) init_empty: bool,
     pub(crate) window_bytes: Option<u64>,
+    /// Turn accesses that the system cannot serve into errors.
+    pub(crate) fault_guard: bool,
 }
 
 /// Device and inode of an open database.
@@ -61,7 +67,24 @@ pub(crate) struct FileLock {
     id: FileId,
 }
 
+/// Files whose flush has failed in this process, for file systems that cannot remember it themselves.
+static FLUSH_FAILED: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
+
+fn flush_failed() -> MutexGuard<'static, Vec<FileId>> {
+    FLUSH_FAILED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl FileLock {
+    /// Remembers for the next opening that a flush of this file has failed.
+    pub(crate) fn remember_failed_flush(&self) {
+        // Other processes learn of it if the file system can keep it.
+        let _kept = medium::mark_flush_failed(&self.file);
+        let mut failed = flush_failed();
+        if !failed.contains(&self.id) {
+            failed.push(self.id);
+        }
+    }
+
     /// Unlocks, then leaves the registry (O3).
     pub(crate) fn release(self) {
         let mut registry = registry();
@@ -131,7 +154,7 @@ pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
         let path = path.clone();
         move |e| Error::io(op, &path, e)
     };
-    let options = MapOptions { page_size: spec.page_size, window_bytes: spec.window_bytes };
+    let options = MapOptions { page_size: spec.page_size, window_bytes: spec.window_bytes, guarded: false };
     let mapping = Mapping::anonymous(options).map_err(io("mapping memory"))?;
     let first = first_meta(spec.page_size, &path)?;
     if let Some(mut canvas) = mapping.canvas() {
@@ -164,27 +187,29 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         }
         initialise(path, &file, spec)?;
     }
-    if !spec.read_only {
-        // What a process left that was killed between storing a meta and flushing it: that meta will count as durable,
-        // so it must be, before pages that only the older one reaches are used again (R5, R10).
-        file.sync_all().map_err(|e| Error::io("flushing what was left in", path, e))?;
-    }
+    let doubted = doubt_cache(path, &file, id, spec)?;
     let (meta, slot) = newest_meta(path, &file)?;
+    let page_size = u64::from(meta.page_size);
     let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
-    let needed = meta.page_count.saturating_mul(u64::from(meta.page_size));
+    let needed = meta.page_count.saturating_mul(page_size);
     if needed > len {
         return Err(Error::Truncated { path: path.to_path_buf(), needed, found: len });
     }
-    let options = MapOptions { page_size: meta.page_size as usize, window_bytes: spec.window_bytes };
+    if !spec.read_only && len > needed {
+        file.set_len(needed).map_err(|e| Error::io("cutting off what is not in use of", path, e))?;
+    }
+    let options =
+        MapOptions { page_size: meta.page_size as usize, window_bytes: spec.window_bytes, guarded: spec.fault_guard };
     let mapping =
         Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
     if !spec.read_only {
         // A process that was killed may have left its newest meta in the page cache alone. What this one builds on is
         // durable first (R7, R10), or a power loss could bring the older state back after its pages were reused.
-        let whole = len & !(u64::from(meta.page_size) - 1);
-        mapping.flush(FlushKind::Tree, 0, whole).map_err(|e| Error::io("flushing the file", path, e))?;
-        // Else the first store to a hole would meet a full disk as a signal.
-        mapping.back_tail(needed).map_err(|e| Error::io("reserving blocks for", path, e))?;
+        mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
+        if doubted {
+            medium::clear_flush_failed(&lock.file);
+            flush_failed().retain(|&failed| failed != id);
+        }
     }
     Ok(Env::new(EnvParts {
         path: path.to_path_buf(),
@@ -194,6 +219,50 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         mapping,
         lock: Some(lock),
     }))
+}
+
+/// Sees that what is read of the file is what the medium has, as far as that may differ: a flush has failed, or the metas
+/// in the page cache are not those of the medium. Whether it was so. For writing, what a killed process left is flushed
+/// first.
+fn doubt_cache(path: &Path, file: &File, id: FileId, spec: &OpenSpec) -> Result<bool> {
+    let mut doubted = flush_failed().contains(&id) || medium::is_flush_failed(file);
+    if !spec.read_only {
+        // What a process left that was killed between storing a meta and flushing it: that meta will count as durable,
+        // so it must be, before pages that only the older one reaches are used again (R5, R10). An error of a flush that
+        // nobody has seen yet is told now, and once.
+        doubted |= file.sync_all().is_err();
+        doubted |= !metas_are_on_medium(file).map_err(|e| Error::io("reading the metas of", path, e))?;
+    }
+    if !doubted {
+        return Ok(false);
+    }
+    if !spec.read_only {
+        file.sync_all().map_err(|e| Error::io("flushing what was left in", path, e))?;
+    }
+    match medium::forget_cache(file) {
+        Ok(true) => Ok(true),
+        Ok(false) => Err(Error::Busy {
+            path: path.to_path_buf(),
+            why: "after a failed flush, pages of it stay in memory; close other programs that have it mapped".into(),
+        }),
+        Err(e) => Err(Error::io("dropping the cached pages of", path, e)),
+    }
+}
+
+/// Whether the metas that the page cache shows are those that the medium has.
+fn metas_are_on_medium(file: &File) -> io::Result<bool> {
+    let Some(on_medium) = medium::read_start_past_cache(file, 2 * limits::PAGE_SIZE_MAX as u64)? else {
+        return Ok(true);
+    };
+    let cached = meta::probe(|offset, len| {
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
+    });
+    let found = meta::probe(|offset, len| {
+        let start = usize::try_from(offset).ok()?;
+        on_medium.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
+    });
+    Ok(cached == found)
 }
 
 /// Takes the lock that keeps other processes out: exclusive to write, shared to read.

@@ -96,6 +96,7 @@ impl WriteTxn {
         }
         writer.pages.begin(tip.txn.next(), tip.page_count);
         let begun = writer.cache.begin(&mut writer.pages, &tip, &live);
+        let begun = writer.pages.believe(begun);
         if let Err(e) = begun {
             writer.forget();
             env.return_writer(writer);
@@ -110,19 +111,18 @@ impl WriteTxn {
     ///
     /// # Errors
     /// `DiskFull`, or `Io` of growing the file: the transaction is aborted and the database goes on.
-    /// `Poisoned`, or `Io` of a flush, of whatever cause: whether this transaction survives is not known until the database
+    /// `Fault` when the file was cut or could not be read or stored to: nothing was committed, and the database has to be
+    /// opened again. `Poisoned`, or `Io` of a flush, of whatever cause: whether this transaction survives is not known until the database
     /// is opened again, and no later one will be acknowledged before.
     pub fn commit(mut self) -> Result<()> {
         self.usable()?;
         let env = Arc::clone(&self.env);
-        match self.make_state() {
-            Ok(None) => Ok(()),
-            Ok(Some(state)) => {
-                self.finish(Some(state));
-                env.harden(state.txn)
-            }
-            Err(e) => Err(e.with_path(env.path())),
-        }
+        let made = self.make_state();
+        // A store that the system could not serve is lost, though everything looks well.
+        let made = self.pages().believe(made).map_err(|e| e.with_path(env.path()))?;
+        let Some(state) = made else { return Ok(()) };
+        self.finish(Some(state));
+        env.harden(state.txn)
     }
 
     /// Ends the transaction without a trace. Dropping it does the same.
@@ -202,7 +202,7 @@ impl WriteTxn {
 
     /// Remembers that a tree may be half-changed, unless the error says that nothing was done.
     fn note<T>(&mut self, at: Option<usize>, result: Result<T>) -> Result<T> {
-        result.map_err(|e| {
+        self.pages().believe(result).map_err(|e| {
             let e = e.with_path(self.env.path());
             let e = match at.and_then(|at| self.tables.get(at)) {
                 Some(table) => e.with_table(&table.name),
