@@ -18,7 +18,7 @@ use crate::page::leaf::Leaf;
 use crate::page::meta::Meta;
 use crate::page::{free_list, overflow};
 
-pub use crate::mapping::{FlushEvent, FlushKind, Seam};
+pub use crate::mapping::{strict_canvas, FlushEvent, FlushKind, Seam};
 pub use crate::txn::checkpoint::Mutant;
 
 /// Sets who sees each flush and each growth of a database, before it happens, and may make it fail.

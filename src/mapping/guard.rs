@@ -179,6 +179,9 @@ struct Previous(UnsafeCell<Option<libc::sigaction>>);
 unsafe impl Sync for Previous {}
 
 static PREVIOUS: Previous = Previous(UnsafeCell::new(None));
+/// The handler before ours has taken itself away, as that of Rust's runtime does with the first signal that is no stack
+/// overflow: from then on the default action stands in its place.
+static PREVIOUS_GONE: AtomicBool = AtomicBool::new(false);
 static SYSTEM_PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
 
 /// Installs the handler, once for the process.
@@ -204,7 +207,12 @@ fn install_handler() -> io::Result<()> {
     }
     // SAFETY: the handler that reads it is not installed yet, and `Once` lets one thread in here.
     unsafe { *PREVIOUS.0.get() = Some(before) };
-    // SAFETY: as above.
+    set_ours()
+}
+
+/// Makes our handler the one of the process. Also called in the handler.
+fn set_ours() -> io::Result<()> {
+    // SAFETY: `sigaction` is integers, pointers and a bit set, for all of which zero is a value.
     let mut ours: libc::sigaction = unsafe { std::mem::zeroed() };
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_bus_error;
     ours.sa_sigaction = handler as usize;
@@ -259,7 +267,8 @@ fn zeros_over(start: usize, len: usize, writable: bool) -> bool {
 unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void, sent: bool) {
     // SAFETY: written before the handler was installed, and never again.
     let Some(before) = (unsafe { &*PREVIOUS.0.get() }) else { return };
-    match before.sa_sigaction {
+    let gone = PREVIOUS_GONE.load(Ordering::Relaxed);
+    match if gone { libc::SIG_DFL } else { before.sa_sigaction } {
         libc::SIG_IGN if sent => {}
         libc::SIG_DFL | libc::SIG_IGN => {
             // SAFETY: zero is a value of `sigaction`, and `SIG_DFL` with no flags is one too. The access that failed is
@@ -283,6 +292,24 @@ unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut
             let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute::<usize, _>(handler) };
             handler(signal);
         }
+    }
+    if sent {
+        stay_installed();
+    }
+}
+
+/// After a signal that was sent: a handler before ours that took itself away took ours away, which goes back. (After a fault
+/// it must not: the access is tried again, and the default action is what ends the process.)
+fn stay_installed() {
+    // SAFETY: zero is a value of `sigaction`, and the call only fills it.
+    let now = unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGBUS, ptr::null(), &mut now);
+        now.sa_sigaction
+    };
+    if now == libc::SIG_DFL && !PREVIOUS_GONE.swap(true, Ordering::Relaxed) {
+        // If it fails, the guard is gone, and a fault ends the process.
+        let _stays = set_ours();
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Floor: mapping. Knows pages by number and size alone, nothing of what is in them. `os` holds the system calls,
 //! `window` reserved address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
-//! handling of accesses that cannot be served, `locks`, `file` and `medium` what the floors above need of files besides;
-//! `seam` is for tests.
+//! handling of accesses that cannot be served, `folios` those of the page cache, `locks`, `file` and
+//! `medium` what the floors above need of files besides; `seam` is for tests.
 //!
 //! Invariants:
 //!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
@@ -24,6 +24,7 @@
 mod canvas;
 mod claims;
 pub(crate) mod file;
+pub(crate) mod folios;
 mod guard;
 pub(crate) mod locks;
 pub(crate) mod medium;
@@ -42,11 +43,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
+use crate::ids::PageId;
 pub(crate) use canvas::Canvas;
 use guard::FaultRecord;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
-pub use seam::{set_next as set_next_seam, FlushEvent, Seam};
+pub use seam::{set_next as set_next_seam, strict_canvas, FlushEvent, Seam};
 pub(crate) use window::View;
 use window::{Watch, Window};
 
@@ -140,6 +142,10 @@ impl Mapping {
         let watch = Watch {
             record: Arc::new(FaultRecord::default()),
             guarded: options.guarded && !anonymous,
+            #[cfg(feature = "testing")]
+            strict: seam::is_strict(),
+            #[cfg(not(feature = "testing"))]
+            strict: false,
             file: Arc::clone(&file),
         };
         let window = Window::reserve(wanted, len.saturating_add(spare), page_size, writable, &watch)?;
@@ -334,6 +340,30 @@ impl Mapping {
         #[cfg(feature = "testing")]
         self.seam_resized(new_len);
         Ok(())
+    }
+
+    /// Whether the page cache holds pages of these runs, which were stored to, in large folios: many more bytes are dirty
+    /// around them than were stored.
+    pub(crate) fn has_large_folios(&self, stored: &[(PageId, u64)]) -> bool {
+        const LOOKED_AT: usize = 32;
+        let page_size = self.page_size as u64;
+        let around = |at: u64| {
+            let near = |&&(id, _): &&(PageId, u64)| folios::are_neighbours(id.0 * page_size, at);
+            stored.iter().filter(near).map(|&(_, pages)| pages * page_size).sum::<u64>()
+        };
+        let step = stored.len().div_ceil(LOOKED_AT).max(1);
+        let mut sample = stored.iter().step_by(step).map(|&(id, _)| id.0 * page_size);
+        !self.anonymous && sample.any(|at| folios::are_large(&self.file, at, around(at)))
+    }
+
+    /// Drops the page cache of the file, as far as it is clean and nobody else has it mapped; it comes back by the page.
+    /// Readers go on meanwhile.
+    pub(crate) fn drop_cache(&self) {
+        if self.is_faulted() {
+            return;
+        }
+        // Both are advice, and what they do not reach stays as it is.
+        let _stays = self.window().let_go().and_then(|()| os::drop_cache(&self.file));
     }
 
     /// Whether an access to the mapping has failed.

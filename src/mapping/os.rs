@@ -66,14 +66,18 @@ pub(super) fn reserve(len: u64) -> io::Result<NonNull<u8>> {
     Ok(base)
 }
 
+fn protection(rights: Rights) -> libc::c_int {
+    match rights {
+        Rights::Read => libc::PROT_READ,
+        Rights::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+    }
+}
+
 /// Maps a range of a file at an address of the kernel's choice, with the advice that keeps folios small: at once,
 /// before anything can fault a page in.
 pub(super) fn map_file(file: &File, at: u64, len: u64, rights: Rights) -> io::Result<NonNull<u8>> {
     let (len, at) = (size(len)?, offset(at)?);
-    let prot = match rights {
-        Rights::Read => libc::PROT_READ,
-        Rights::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
-    };
+    let prot = protection(rights);
     // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
     let base = unsafe { libc::mmap(ptr::null_mut(), len, prot, libc::MAP_SHARED, file.as_raw_fd(), at) };
     let base = mapped(base)?;
@@ -115,6 +119,17 @@ pub(super) unsafe fn alias_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) ->
     // SAFETY: old size 0 leaves `from` as it is; the caller owns `to`.
     let got = unsafe { libc::mremap(from.as_ptr().cast(), 0, len, flags, to.as_ptr()) };
     mapped(got).map(|_| ())
+}
+
+/// Takes the right to store from a mapped range, or gives it.
+///
+/// # Safety
+/// The range lies in a mapping of the caller, and nobody stores to it who must not get a signal.
+#[cfg(feature = "testing")]
+pub(super) unsafe fn protect(base: NonNull<u8>, len: u64, rights: Rights) -> io::Result<()> {
+    let (len, prot) = (size(len)?, protection(rights));
+    // SAFETY: a range of the caller, whose contents stay.
+    retry(|| unsafe { libc::mprotect(base.as_ptr().cast(), len, prot) })
 }
 
 /// Unmaps a range. An error would mean that the arguments are wrong, and leaks address space at worst.
@@ -346,4 +361,39 @@ pub(super) fn has_attribute(file: &File, name: &CStr) -> bool {
 pub(super) fn remove_attribute(file: &File, name: &CStr) -> io::Result<()> {
     // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name.
     retry(|| unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) })
+}
+
+/// Bytes that this thread's stores and writes have dirtied in the page cache, counted in units of 512.
+pub(super) fn thread_dirtied_bytes() -> u64 {
+    // SAFETY: `rusage` is plain integers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the call stores into a value that lives through it. If it fails, nothing was counted.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
+    u64::try_from(usage.ru_oublock).unwrap_or(0) * 512
+}
+
+/// Pages of the system that are dirty in a range of a file. An error where the system cannot say.
+pub(super) fn dirty_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
+    /// The number of `cachestat`, the same on all architectures.
+    const CACHESTAT: libc::c_long = 451;
+    let range = [start, len];
+    // Cached, dirty, in write-back, evicted, recently evicted.
+    let mut found = [0u64; 5];
+    // SAFETY: a call on a descriptor that `file` keeps open, with two records of the form that it asks for.
+    let result = unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), range.as_ptr(), found.as_mut_ptr(), 0) };
+    match result {
+        0 => Ok(found[1] + found[2]),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Lets go of the page table entries of a shared file mapping: the next access finds the page again, in the page cache or
+/// in the file.
+///
+/// # Safety
+/// The range lies in a shared mapping of a file that the caller keeps.
+pub(super) unsafe fn let_go(base: NonNull<u8>, len: u64) -> io::Result<()> {
+    let len = size(len)?;
+    // SAFETY: of a shared file mapping nothing is lost; whoever reads or stores meanwhile faults the page in again.
+    retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTNEED) })
 }

@@ -382,6 +382,41 @@ fn offsets_beyond_sixteen_tebibytes() {
 mod seams {
     use super::*;
 
+    /// Whether the processor lets an address be stored to.
+    fn can_store(address: u64) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let line = maps.lines().find(|line| {
+            let (range, _) = line.split_once(' ').unwrap();
+            let (from, to) = range.split_once('-').unwrap();
+            let number = |text| u64::from_str_radix(text, 16).unwrap();
+            (number(from)..number(to)).contains(&address)
+        });
+        line.unwrap().split(' ').nth(1).unwrap().as_bytes()[1] == b'w'
+    }
+
+    #[test]
+    fn in_a_strict_canvas_claimed_pages_alone_can_be_stored_to() {
+        strict_canvas(true);
+        let (mapping, _temp) = in_file(Some(8));
+        strict_canvas(false);
+        let mut canvas = mapping.canvas().unwrap();
+        mapping.grow(&mut canvas, 8 * PAGE).unwrap();
+        canvas.claim(PageId(3), 2);
+        mapping.store_meta(1, &[7; PAGE as usize]);
+        // Into another window, with the claims.
+        for pages in [8, 12] {
+            mapping.grow(&mut canvas, pages * PAGE).unwrap();
+            let base = mapping.window().canvas_base().unwrap().as_ptr() as u64;
+            let open: Vec<u64> = (0..pages).filter(|page| can_store(base + page * PAGE)).collect();
+            assert_eq!(open, [3, 4]);
+        }
+        canvas.unclaim(PageId(3), 1);
+        let base = mapping.window().canvas_base().unwrap().as_ptr() as u64;
+        assert!(!can_store(base + 3 * PAGE) && can_store(base + 4 * PAGE));
+        canvas.release_all();
+        assert!((0..12).all(|page| !can_store(base + page * PAGE)));
+    }
+
     #[derive(Default)]
     struct Watcher {
         fail: AtomicBool,

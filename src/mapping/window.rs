@@ -172,6 +172,8 @@ impl Marks {
 pub(super) struct Watch {
     pub(super) record: Arc<FaultRecord>,
     pub(super) guarded: bool,
+    /// Whether the canvas is for reading until pages of it are opened: in tests alone.
+    pub(super) strict: bool,
     /// For the cause of a fault.
     pub(super) file: Arc<File>,
 }
@@ -216,6 +218,8 @@ pub(super) struct Window {
     watch: Watch,
     /// Bytes behind the usable ones that are mapped as well, for the sentinel.
     spare: u64,
+    /// Nothing of the canvas can be stored to but what was opened.
+    strict: bool,
     id: u64,
     page_shift: u32,
     view: Reservation,
@@ -263,6 +267,7 @@ impl Window {
             sentinel_bits: AtomicU8::new(0),
             watch: watch.clone(),
             spare,
+            strict: watch.strict,
             id: NEXT_WINDOW.fetch_add(1, Ordering::Relaxed),
             page_shift: page_size.trailing_zeros(),
             view: Reservation::new(len + spare, Rights::Read, watch)?,
@@ -293,9 +298,22 @@ impl Window {
         let to = round_up(len, os::page_bytes())?;
         self.view.extend(file, to, Rights::Read)?;
         match &self.canvas {
+            Some(canvas) if self.strict => canvas.extend(file, to, Rights::Read),
             Some(canvas) => canvas.extend(file, to, Rights::ReadWrite),
             None => Ok(()),
         }
+    }
+
+    /// In a strict canvas, lets a range be stored to, or forbids it.
+    #[inline]
+    pub(super) fn set_open(&self, offset: u64, len: u64, open: bool) {
+        #[cfg(feature = "testing")]
+        if let (Some(canvas), true) = (&self.canvas, self.strict) {
+            let rights = if open { Rights::ReadWrite } else { Rights::Read };
+            // SAFETY: inside what is mapped of the canvas; whoever stores to what is not open is to get a signal.
+            unsafe { os::protect(canvas.at(offset), len, rights) }.expect("the rights of the canvas change");
+        }
+        let _ = (offset, len, open);
     }
 
     /// Maps what `old` has mapped, by alias; publishes nothing. The window is new and its caller's alone.
@@ -406,6 +424,18 @@ impl Window {
         unsafe { os::populate_write(canvas.at(start), end - start) }.map(|_| ())
     }
 
+    /// Lets go of all pages that are mapped here, so that the page cache can drop them.
+    pub(super) fn let_go(&self) -> io::Result<()> {
+        for range in std::iter::once(&self.view).chain(&self.canvas) {
+            let covered = range.covered.load(Ordering::Relaxed);
+            if covered > 0 {
+                // SAFETY: a shared mapping of the file, which `self` keeps.
+                unsafe { os::let_go(range.base, covered) }?;
+            }
+        }
+        Ok(())
+    }
+
     /// Flushes `offset..offset + len` of the canvas.
     pub(super) fn sync(&self, offset: u64, len: u64) -> io::Result<()> {
         let Some(canvas) = &self.canvas else {
@@ -457,6 +487,7 @@ impl Window {
         if !inside(self.mapped(), offset, from.len()) {
             return false;
         }
+        self.set_open(offset, from.len() as u64, true);
         for (at, word) in (offset..).step_by(8).zip(from.chunks_exact(8)) {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(word);
@@ -465,6 +496,7 @@ impl Window {
             let target = unsafe { AtomicU64::from_ptr(canvas.at(at).as_ptr().cast()) };
             target.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
         }
+        self.set_open(offset, from.len() as u64, false);
         true
     }
 

@@ -116,6 +116,18 @@ impl TxnPages {
         self.canvas.unclaim(id, pages);
     }
 
+    /// Pages that this transaction has and did not free again.
+    #[inline]
+    pub(crate) fn dirty_count(&self) -> u64 {
+        self.canvas.claimed_count()
+    }
+
+    /// Whether the pages of this transaction lie in large folios of the page cache, so that far more would be written.
+    #[cold]
+    pub(crate) fn are_in_large_folios(&self) -> bool {
+        self.mapping.has_large_folios(&self.canvas.claimed_runs())
+    }
+
     /// Whether this transaction allocated every page of a run.
     pub(crate) fn is_dirty_run(&self, id: PageId, pages: u64) -> bool {
         self.canvas.is_claimed_run(id, pages)
@@ -150,7 +162,10 @@ impl TxnPages {
         let exact = needed.next_multiple_of(1 << self.page_shift);
         let result = match self.mapping.grow(&mut self.canvas, wanted) {
             Err(e)
-                if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge) && exact < wanted =>
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge | io::ErrorKind::OutOfMemory
+                ) && exact < wanted =>
             {
                 self.mapping.grow(&mut self.canvas, exact)
             }

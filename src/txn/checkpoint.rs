@@ -61,6 +61,20 @@ impl Env {
             .map_err(|e| self.flush_error("flushing pages", e))
     }
 
+    /// Flushes what is dirty, pages of the running transaction among it (which nothing reaches yet), and drops the page
+    /// cache. A failure poisons like that of a commit (R9).
+    pub(crate) fn flush_and_drop_cache(&self) -> Result<()> {
+        let _checkpoint = self.lock_checkpoint();
+        self.check_poison()?;
+        let flushed = self.flush_pages(&self.live.tip());
+        if let Err(e) = &flushed {
+            self.set_poison(e.to_string());
+        }
+        flushed?;
+        self.mapping.drop_cache();
+        Ok(())
+    }
+
     /// A failed flush is always `Io`: `DiskFull` would say that the transaction was aborted and the database goes on (R9).
     fn flush_error(&self, op: &'static str, source: io::Error) -> Error {
         Error::Io { op, path: self.path.to_path_buf(), source }

@@ -17,6 +17,7 @@ use crate::catalog::{self, TableRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TreeId, MAX_U48};
 use crate::limits;
+use crate::mapping::folios::Dirtied;
 use crate::page::meta::TreeRoot;
 use crate::page::overflow;
 use crate::pager::free_space::LiveStates;
@@ -44,6 +45,25 @@ pub struct WriteTxn {
     /// The catalog was changed directly, by a drop or a rename.
     catalog_changed: bool,
     broken: Option<String>,
+    folios: FolioWatch,
+}
+
+/// When the page cache is looked at next, to see whether it makes stores dirty more than they should.
+#[derive(Debug)]
+struct FolioWatch {
+    since: Dirtied,
+    /// Looked at when the transaction has so many pages.
+    next_pages: u64,
+}
+
+impl FolioWatch {
+    /// Looks soon, then seldom.
+    const FIRST_PAGES: u64 = 2;
+    const FACTOR: u64 = 8;
+
+    fn begin() -> FolioWatch {
+        FolioWatch { since: Dirtied::until_now(), next_pages: FolioWatch::FIRST_PAGES }
+    }
 }
 
 /// A table that this transaction has opened.
@@ -71,6 +91,7 @@ impl WriteTxn {
                 tables: Vec::new(),
                 catalog_changed: false,
                 broken: None,
+                folios: FolioWatch::begin(),
             }),
             Err(e) => {
                 env.writer_lock.release();
@@ -143,6 +164,8 @@ impl WriteTxn {
         let writer = writer_of(&mut self.writer);
         tree::seal(&mut writer.pages, &mut self.catalog)?;
         let (free_space, free_list) = writer.cache.save(&mut writer.pages, &self.tip, &self.live)?;
+        self.watch_folios()?;
+        let writer = writer_of(&mut self.writer);
         let txn = self.tip.txn.next();
         Ok(Some(State {
             txn,
@@ -218,6 +241,9 @@ impl WriteTxn {
     /// Sees that free pages are at hand for one operation that stores `value_bytes`.
     #[inline]
     fn ensure(&mut self, value_bytes: usize) -> Result<()> {
+        if self.pages().dirty_count() >= self.folios.next_pages {
+            self.watch_folios()?;
+        }
         let writer = writer_of(&mut self.writer);
         let page_size = writer.pages.page_size();
         let run = match value_bytes > limits::max_inline_value_bytes(page_size) {
@@ -225,6 +251,20 @@ impl WriteTxn {
             false => 1,
         };
         writer.cache.ensure(&mut writer.pages, &self.tip, &self.live, run)
+    }
+
+    /// Drops the page cache if another program has filled it with large folios: from then on a store dirties its own page
+    /// alone. What was dirtied by then is flushed, or it would stay.
+    #[cold]
+    fn watch_folios(&mut self) -> Result<()> {
+        let pages = self.pages();
+        let count = pages.dirty_count();
+        let suspicious = self.folios.since.is_suspicious_for(count * pages.page_size() as u64);
+        if suspicious && pages.are_in_large_folios() {
+            self.env.flush_and_drop_cache()?;
+        }
+        self.folios = FolioWatch { since: Dirtied::until_now(), next_pages: count.max(1) * FolioWatch::FACTOR };
+        Ok(())
     }
 
     pub(crate) fn env(&self) -> &Env {

@@ -12,6 +12,8 @@ mod crash_kill;
 mod creation;
 mod damage;
 mod far;
+mod faults;
+mod folios;
 mod golden;
 mod growth;
 mod model;
