@@ -129,6 +129,10 @@ impl Args {
                     if self.flip { " --flip" } else { "" },
                 ),
             ),
+            End::FoundSo(text) => Failure::new(
+                Exit::File,
+                format!("{}: VIOLATION, before any kill: {text}; the file stays as it was found", self.file.display()),
+            ),
             End::Failure(failure) => failure,
             End::Interrupted => {
                 let failure = interrupt::failure();

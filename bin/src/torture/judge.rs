@@ -210,10 +210,12 @@ fn compare(txn: &ReadTxn, how: How, met: &mut Option<Error>) -> Result<Option<(P
     let mut expected: Vec<&str> = state.keys().copied().chain([COUNTERS]).collect();
     expected.sort_unstable();
     if names != expected {
-        return Err(violation(format!("after transaction {number}: tables {names:?}, expected {expected:?}")));
+        return Err(violation(format!(
+            "after transaction {number} of seed {seed}: tables {names:?}, expected {expected:?}"
+        )));
     }
     compare_tables(txn, &state, how, met).map_err(|wrong| match wrong {
-        Wrong::Violation(text) => violation(format!("after transaction {number}: {text}")),
+        Wrong::Violation(text) => violation(format!("after transaction {number} of seed {seed}: {text}")),
         other => other,
     })?;
     Ok(Some((plan, number)))

@@ -37,6 +37,8 @@ pub(crate) struct Wanted {
 pub(crate) enum End {
     /// Something that must not be.
     Violation(String),
+    /// The file violated before anything was done to it.
+    FoundSo(String),
     Failure(Failure),
     Interrupted,
 }
@@ -83,7 +85,7 @@ impl Run {
                 (run.acknowledged, run.begun) = (Some(number), number);
                 Ok(run)
             }
-            Verdict::Violation(text) => Err(End::Violation(format!("as it was found: {text}"))),
+            Verdict::Violation(text) => Err(End::FoundSo(text)),
             Verdict::Cannot(text) => Err(End::Failure(Failure::new(Exit::Io, format!("{text}; nothing was done")))),
             _ => Err(usage("exists and is no database of 'kvctl torture'; give a path where there is no file")),
         }
