@@ -12,6 +12,7 @@ mod crash_kill;
 mod creation;
 mod damage;
 mod far;
+mod fuzzed;
 mod golden;
 mod growth;
 mod model;
