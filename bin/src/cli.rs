@@ -45,6 +45,10 @@ enum Verb {
     Check(cmd::check::Args),
     /// List the tables
     Tables(cmd::tables::Args),
+    /// Kill processes that write, and prove that nothing was lost
+    Torture(cmd::torture::Args),
+    #[command(hide = true)]
+    TortureChild(cmd::torture::ChildArgs),
 }
 
 impl Cli {
@@ -60,6 +64,8 @@ impl Cli {
             Verb::Stat(args) => args.run(),
             Verb::Check(args) => args.run(),
             Verb::Tables(args) => args.run(),
+            Verb::Torture(args) => args.run(),
+            Verb::TortureChild(args) => args.run(),
         }
     }
 }

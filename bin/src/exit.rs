@@ -31,7 +31,7 @@ const TABLE: [(Exit, &str); 11] = [
     (Exit::Done, "done (also when the reader of a pipe went away)"),
     (Exit::No, "the answer is no: the key is absent, or check found damage"),
     (Exit::Usage, "arguments do not fit, or a key or value is over its limit"),
-    (Exit::File, "the file: not a Mapleaf database, newer version, empty, truncated, damaged"),
+    (Exit::File, "the file: not a Mapleaf database, newer version, empty, truncated, damaged; torture: a violation"),
     (Exit::Loss, "recovered, with a loss that was reported"),
     (Exit::Held, "somebody else holds the database"),
     (Exit::Input, "malformed line in the input of load"),

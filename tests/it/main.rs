@@ -14,6 +14,7 @@ mod damage;
 mod far;
 mod faults;
 mod folios;
+mod fuzzed;
 mod golden;
 mod growth;
 mod model;

@@ -9,3 +9,4 @@ pub(crate) mod put;
 pub(crate) mod scan;
 pub(crate) mod stat;
 pub(crate) mod tables;
+pub(crate) mod torture;
