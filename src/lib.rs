@@ -84,7 +84,7 @@ pub mod testing;
 mod tree;
 mod txn;
 
-pub use db::{inspect, CheckReport, Db, Finding, Options, Stats};
+pub use db::{inspect, CheckReport, Db, Finding, Options, RecoverReport, Stats, TableLoss};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;
 pub use table::{codec, OwnedValue, Range, RangeOwned, ReadTable, Table, TableInfo, TableMut};

@@ -11,6 +11,7 @@ use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
 use crate::page::meta::TreeRoot;
+use crate::pager::page_map::PageMap;
 use crate::tree::{self, Cursor};
 use crate::txn::free_tree::{self, FreeRecord};
 use crate::txn::snapshot::ReadTxn;
@@ -53,6 +54,19 @@ pub struct Finding {
     pub key_range: Option<(Vec<u8>, Vec<u8>)>,
     /// What is wrong.
     pub what: String,
+}
+
+impl Finding {
+    /// A finding of a walk over a tree.
+    pub(crate) fn of_tree(finding: tree::Finding) -> Finding {
+        let range = (finding.low.unwrap_or_default(), finding.high.unwrap_or_default());
+        Finding {
+            page: Some(finding.page).filter(|page| !page.is_none()),
+            key_range: finding.table.is_some().then_some(range),
+            table: finding.table,
+            what: finding.what,
+        }
+    }
 }
 
 impl std::fmt::Display for Finding {
@@ -211,55 +225,4 @@ fn used_twice(whose: &str) -> String {
 
 fn named_record(key: &[u8], value: &[u8]) -> Result<(String, TableRecord)> {
     Ok((catalog::name_of(key)?, TableRecord::decode(value)?))
-}
-
-/// One bit per page.
-struct PageMap {
-    words: Vec<u64>,
-    pages: u64,
-    taken: u64,
-}
-
-impl PageMap {
-    fn new(pages: u64) -> PageMap {
-        PageMap { words: vec![0; pages.div_ceil(64) as usize], pages, taken: 0 }
-    }
-
-    /// Takes a run; the first page that was taken before or does not exist, if any.
-    fn take(&mut self, id: PageId, pages: u64) -> Option<PageId> {
-        let mut wrong = None;
-        for page in id.0..id.0.saturating_add(pages) {
-            if page >= self.pages {
-                return wrong.or(Some(PageId(page)));
-            }
-            let (word, bit) = (&mut self.words[(page / 64) as usize], 1 << (page % 64));
-            if *word & bit != 0 {
-                wrong = wrong.or(Some(PageId(page)));
-            } else {
-                *word |= bit;
-                self.taken += 1;
-            }
-        }
-        wrong
-    }
-
-    fn untaken(&self) -> impl Iterator<Item = PageId> + '_ {
-        (0..self.pages).filter(|page| self.words[(page / 64) as usize] >> (page % 64) & 1 == 0).map(PageId)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_map_finds_doubles_strays_and_lost_pages() {
-        let mut map = PageMap::new(70);
-        assert_eq!(map.take(PageId(0), 60), None);
-        assert_eq!(map.take(PageId(59), 3), Some(PageId(59)));
-        assert_eq!(map.take(PageId(69), 2), Some(PageId(70)));
-        assert_eq!(map.taken, 63);
-        assert_eq!(map.untaken().count(), 7);
-        assert_eq!(map.untaken().next(), Some(PageId(62)));
-    }
 }

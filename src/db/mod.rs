@@ -6,12 +6,15 @@
 //! options   how to open
 //! stats     sizes and counts
 //! check     every page accounted for and verified
+//! recover   going back to a whole state
+//! salvage   copying what can be read
 //! inspect   pages and metas as text and numbers, for tools
 //! ```
 
 pub(crate) mod check;
 pub mod inspect;
 mod options;
+mod recover;
 mod stats;
 
 use std::path::Path;
@@ -26,6 +29,7 @@ use crate::txn::write::WriteTxn;
 
 pub use check::{CheckReport, Finding};
 pub use options::Options;
+pub use recover::{RecoverReport, TableLoss};
 pub use stats::Stats;
 
 /// A database: a handle to a file, or to memory. Cheap to clone, `Send` and `Sync`.

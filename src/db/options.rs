@@ -43,6 +43,7 @@ impl Options {
                 create: true,
                 init_empty: false,
                 window_bytes: None,
+                recover: false,
             },
         }
     }
@@ -77,6 +78,15 @@ impl Options {
     /// Default: the larger of 64 GiB and 16 times the file, or less where the system has less.
     pub fn window_size(mut self, bytes: u64) -> Options {
         self.spec.window_bytes = Some(bytes);
+        self
+    }
+
+    /// Go back to the newest state that is whole, if the newest one is not: in a file that was cut short, or in which
+    /// pages of the newest state are damaged. Commits after that state are given up for good; [`Db::recover_preview`]
+    /// says before what would be lost. Nothing is changed in a file whose newest state is whole. Reads every page that is
+    /// in use, so opening takes as long as reading the file. Default: false.
+    pub fn recover(mut self, recover: bool) -> Options {
+        self.spec.recover = recover;
         self
     }
 

@@ -106,7 +106,6 @@ pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
 }
 
 /// Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist yet.
-#[cfg_attr(not(test), expect(dead_code, reason = "reserved for salvage, which asks for room before it copies"))]
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     fs2::available_space(if path.exists() { path } else { directory_of(path) })
 }

@@ -30,6 +30,7 @@ use crate::mapping::{FlushKind, MapOptions, Mapping};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
+use crate::txn::rollback;
 
 /// How to open; what [`Options`](crate::Options) collects.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub(crate) struct OpenSpec {
     /// Take an existing file of zero bytes for a new database.
     pub(crate) init_empty: bool,
     pub(crate) window_bytes: Option<u64>,
+    /// Go back to the newest state that is whole.
+    pub(crate) recover: bool,
 }
 
 /// Device and inode of an open database.
@@ -84,6 +87,9 @@ impl Drop for FileLock {
 /// Opens the database at a path, or makes it.
 pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
     check_page_size(spec)?;
+    if spec.recover && spec.read_only {
+        return Err(Error::usage("recovery writes to the file: open it for writing, or without recovery"));
+    }
     loop {
         let file = match file::open(path, !spec.read_only) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && spec.create && !spec.read_only => {
@@ -155,8 +161,26 @@ fn share(env: Arc<Env>, spec: &OpenSpec) -> Result<Arc<Env>> {
     Ok(env)
 }
 
+/// Finds out what going back to a whole state would do, and does it if asked to.
+pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
+    let file = file::open(path, carry_out).map_err(|e| open_error(path, e))?;
+    check_type(path, &file)?;
+    let id = file_id(path, &file)?;
+    let _lock = lock_file(path, id, !carry_out)?;
+    let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
+    if len == 0 {
+        return Err(Error::EmptyFile { path: path.to_path_buf() });
+    }
+    newest_meta(path, &file)?;
+    let plan = rollback::plan(path, &file)?;
+    if carry_out {
+        rollback::carry_out(path, &file, &plan)?;
+    }
+    Ok(plan)
+}
+
 fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env> {
-    let lock = lock_file(path, id, spec)?;
+    let lock = lock_file(path, id, spec.read_only)?;
     let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
     if len == 0 {
         if !spec.init_empty || spec.read_only {
@@ -169,11 +193,17 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         // so it must be, before pages that only the older one reaches are used again (R5, R10).
         file.sync_all().map_err(|e| Error::io("flushing what was left in", path, e))?;
     }
-    let (meta, slot) = newest_meta(path, &file)?;
+    let (meta, slot) = match newest_meta(path, &file)? {
+        _ if spec.recover => {
+            rollback::carry_out(path, &file, &rollback::plan(path, &file)?)?;
+            newest_meta(path, &file)?
+        }
+        newest => newest,
+    };
     let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
     let needed = meta.page_count.saturating_mul(u64::from(meta.page_size));
     if needed > len {
-        return Err(Error::Truncated { path: path.to_path_buf(), needed, found: len });
+        return Err(rollback::truncated(path, &file, needed, len));
     }
     let options = MapOptions { page_size: meta.page_size as usize, window_bytes: spec.window_bytes };
     let mapping =
@@ -197,17 +227,17 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
 }
 
 /// Takes the lock that keeps other processes out: exclusive to write, shared to read.
-fn lock_file(path: &Path, id: FileId, spec: &OpenSpec) -> Result<FileLock> {
+fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
     // A description of its own, from which nothing is ever mapped (P1).
-    let file = file::open(path, !spec.read_only).map_err(|e| open_error(path, e))?;
+    let file = file::open(path, !read_only).map_err(|e| open_error(path, e))?;
     if file_id(path, &file)? != id {
         return Err(Error::Busy { path: path.to_path_buf(), why: "the file was replaced while it was opened".into() });
     }
-    let kind = if spec.read_only { LockKind::Shared } else { LockKind::Exclusive };
+    let kind = if read_only { LockKind::Shared } else { LockKind::Exclusive };
     match locks::try_lock(&file, locks::WRITER, 1, kind) {
         Ok(true) => Ok(FileLock { file, id }),
         Ok(false) => {
-            let by = match spec.read_only {
+            let by = match read_only {
                 true => "another process has it open for writing; wait until it has closed it",
                 false => "another process has it open; wait until it has closed it, or open read-only if it reads only",
             };
@@ -244,7 +274,7 @@ fn cut_short(path: &Path, file: &File) -> Option<Error> {
     file.read_exact_at(&mut begin, 0).ok()?;
     let cut = (4..RECORD_BYTES as u64).contains(&found) && MAGIC_BYTES.starts_with(&begin);
     let needed = 2 * limits::PAGE_SIZE_MIN as u64;
-    cut.then(|| Error::Truncated { path: path.to_path_buf(), needed, found })
+    cut.then(|| Error::Truncated { path: path.to_path_buf(), needed, found, whole: None })
 }
 
 /// Why there is no usable meta at all: something else than a database, or a damaged one.

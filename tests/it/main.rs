@@ -15,6 +15,7 @@ mod far;
 mod golden;
 mod growth;
 mod model;
+mod recover;
 mod reexec;
 mod review;
 mod space;
