@@ -84,7 +84,9 @@ pub mod testing;
 mod tree;
 mod txn;
 
-pub use db::{inspect, CheckReport, Db, Finding, Options, RecoverReport, Stats, TableLoss};
+pub use db::{
+    inspect, CheckReport, Db, Finding, Options, RecoverReport, SalvageReport, SalvagedTable, Stats, TableLoss,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;
 pub use table::{codec, OwnedValue, Range, RangeOwned, ReadTable, Table, TableInfo, TableMut};

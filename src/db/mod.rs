@@ -15,6 +15,7 @@ pub(crate) mod check;
 pub mod inspect;
 mod options;
 mod recover;
+mod salvage;
 mod stats;
 
 use std::path::Path;
@@ -30,6 +31,7 @@ use crate::txn::write::WriteTxn;
 pub use check::{CheckReport, Finding};
 pub use options::Options;
 pub use recover::{RecoverReport, TableLoss};
+pub use salvage::{SalvageReport, SalvagedTable};
 pub use stats::Stats;
 
 /// A database: a handle to a file, or to memory. Cheap to clone, `Send` and `Sync`.

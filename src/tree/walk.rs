@@ -23,6 +23,11 @@ use super::TreeRoot;
 
 /// Who is told what a walk finds.
 pub(crate) trait Visitor {
+    /// Whether keys from `low` on and below `high` are of interest. What is not is left out.
+    fn wants(&mut self, _low: Option<&[u8]>, _high: Option<&[u8]>) -> bool {
+        true
+    }
+
     /// A page or run that is reached, before it is read. Says whether this is the first time.
     fn enter(&mut self, id: PageId, pages: u64) -> bool;
 
@@ -116,6 +121,9 @@ impl Walk<'_, '_> {
 
     /// Looks at one page; gives it back if it is a branch whose children are to be walked.
     fn enter(&mut self, ptr: PagePtr, level: usize, bounds: Bounds) -> Result<Option<Open>> {
+        if !self.visitor.wants(bounds.low.as_deref(), bounds.high.as_deref()) {
+            return Ok(None);
+        }
         if !self.visitor.enter(ptr.id, 1) {
             self.lost(ptr.id, bounds, Error::corrupt(ptr.id, "page is reached a second time"))?;
             return Ok(None);

@@ -161,6 +161,14 @@ fn share(env: Arc<Env>, spec: &OpenSpec) -> Result<Arc<Env>> {
     Ok(env)
 }
 
+/// Opens a file to be read with plain reads alone, locked against writers; whatever is wrong with it.
+pub(crate) fn to_salvage(path: &Path) -> Result<(File, FileLock)> {
+    let file = file::open(path, false).map_err(|e| open_error(path, e))?;
+    check_type(path, &file)?;
+    let lock = lock_file(path, file_id(path, &file)?, true)?;
+    Ok((file, lock))
+}
+
 /// Finds out what going back to a whole state would do, and does it if asked to.
 pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
     let file = file::open(path, carry_out).map_err(|e| open_error(path, e))?;
@@ -253,18 +261,24 @@ fn newest_meta(path: &Path, file: &File) -> Result<(Meta, usize)> {
         let mut bytes = vec![0; len];
         file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
     });
+    readable_version(path, &probe)?;
     let slots = [probe.slots[0].meta(), probe.slots[1].meta()];
-    for slot in &slots {
-        if let Err(e @ (MetaError::Version(_) | MetaError::RequiredFeature(_))) = slot {
-            return Err(meta_error(path, *e));
-        }
-    }
     match slots {
         [Ok(a), Ok(b)] if b.txn > a.txn => Ok((b, 1)),
         [Ok(a), _] => Ok((a, 0)),
         [_, Ok(b)] => Ok((b, 1)),
         [Err(a), Err(b)] => Err(cut_short(path, file).unwrap_or_else(|| no_meta(path, &probe, a, b))),
     }
+}
+
+/// Refuses files of newer releases.
+pub(crate) fn readable_version(path: &Path, probe: &Probe) -> Result<()> {
+    for slot in &probe.slots {
+        if let Err(e @ (MetaError::Version(_) | MetaError::RequiredFeature(_))) = slot.meta() {
+            return Err(meta_error(path, e));
+        }
+    }
+    Ok(())
 }
 
 /// A file that begins like a database and ends within its first record. No state needs less than the two slots.

@@ -18,6 +18,7 @@ mod model;
 mod recover;
 mod reexec;
 mod review;
+mod salvage;
 mod space;
 mod support;
 mod workload;

@@ -43,7 +43,7 @@ pub(crate) fn fast_dir() -> tempfile::TempDir {
 }
 
 /// A value, by what it is made from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Value {
     seed: u64,
     len: usize,
