@@ -194,7 +194,7 @@ pub enum Error {
 fn way_out(whole: Option<u64>) -> String {
     match whole {
         Some(txn) => {
-            format!("the state of transaction {txn} is whole: 'kvctl recover' or Options::recover goes back to it")
+            format!("the state of transaction {txn} is whole: 'kvctl recover FILE' or Options::recover goes back to it")
         }
         None => "no state is whole: 'kvctl salvage FILE OUT' or Db::salvage copies what can be read".to_string(),
     }

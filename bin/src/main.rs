@@ -12,10 +12,12 @@ mod bytes;
 mod cli;
 mod cmd;
 mod exit;
+mod findings;
 mod input;
 mod interrupt;
 mod jsonl;
 mod output;
+mod progress;
 mod store;
 mod tsv;
 

@@ -183,7 +183,15 @@ impl Db {
     /// # Errors
     /// As [`begin_read`](Db::begin_read).
     pub fn check(&self) -> Result<CheckReport> {
-        Ok(check::check(&self.begin_read()?))
+        self.check_with(|_, _| ())
+    }
+
+    /// Like [`check`](Db::check), and tells `progress` from time to time how many pages are done, and of how many.
+    ///
+    /// # Errors
+    /// As [`check`](Db::check).
+    pub fn check_with(&self, mut progress: impl FnMut(u64, u64)) -> Result<CheckReport> {
+        Ok(check::check(&self.begin_read()?, &mut progress))
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {

@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
-use crate::ids::PageId;
+use crate::ids::{PageId, TreeId};
 use crate::page::free_list;
 use crate::page::meta::{self, Meta, Probe};
 use crate::pager::file_pages::FilePages;
@@ -145,20 +145,32 @@ impl Surveyor<'_, '_> {
         match walked {
             Ok(found) if found != root.entries && damage.is_none() => {
                 let what = format!("entry count of the tree is {}, found {found}", root.entries);
-                return self.damaged(root.ptr.id, table, what);
+                return self.damaged(root.ptr.id, table, format!("{}{what}", place(root, table)));
             }
             Ok(_) => {}
-            Err(e) if damage.is_none() => return self.damaged(root.ptr.id, table, text_of(e)),
+            Err(e) if damage.is_none() => {
+                return self.damaged(root.ptr.id, table, format!("{}{}", place(root, table), text_of(e)));
+            }
             Err(_) => {}
         }
         let Some(finding) = damage.take() else { return Ok(()) };
-        self.survey.damage = Some(Finding { table: table.map(str::to_string), ..finding });
+        let what = format!("{}{}", place(root, table), finding.what);
+        self.survey.damage = Some(Finding { table: table.map(str::to_string), what, ..finding });
         Err(stop())
     }
 
     fn damaged(&mut self, page: PageId, table: Option<&str>, what: String) -> Result<()> {
         self.survey.damage = Some(Finding { page, table: table.map(str::to_string), low: None, high: None, what });
         Err(stop())
+    }
+}
+
+/// Which tree it is, where no table says so.
+fn place(root: &TreeRoot, table: Option<&str>) -> &'static str {
+    match table {
+        Some(_) => "",
+        None if root.tree == TreeId::CATALOG => "the catalog: ",
+        None => "the free-space tree: ",
     }
 }
 
