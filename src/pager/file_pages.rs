@@ -20,6 +20,9 @@ use crate::page::header::Header;
 /// Bytes that are read at once of a run that is only verified.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// A run longer than this is verified before memory is asked for.
+const LARGE_RUN_BYTES: usize = 64 << 20;
+
 /// The pages of a file.
 #[derive(Debug)]
 pub(crate) struct FilePages<'f> {
@@ -59,8 +62,14 @@ impl<'f> FilePages<'f> {
     /// Reads a whole run. The buffer becomes exactly the run.
     pub(crate) fn run(&self, ptr: PagePtr, pages: u64, into: &mut Vec<u8>) -> Result<()> {
         self.inside(ptr.id, pages)?;
-        // No longer than the file, which `inside` has seen to.
-        into.resize((pages * self.page_size as u64) as usize, 0);
+        // No longer than the file, which `inside` has seen to; but a file with holes may say to be longer than memory.
+        let bytes = (pages * self.page_size as u64) as usize;
+        if bytes > LARGE_RUN_BYTES {
+            self.verify_run(ptr, pages)?;
+        }
+        into.clear();
+        into.try_reserve_exact(bytes).map_err(|_| Error::corrupt(ptr.id, "a value too large for memory"))?;
+        into.resize(bytes, 0);
         self.read(ptr.id, 0, into)?;
         verified(ptr, checksum::stored(into), checksum::compute(into))
     }

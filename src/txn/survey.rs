@@ -58,6 +58,9 @@ pub(crate) fn candidates(probe: &Probe) -> Vec<Candidate> {
     found
 }
 
+/// What is done with each entry of a tree.
+type OnEntry<'e> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'e;
+
 /// What is known of one state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Survey {
@@ -133,12 +136,7 @@ impl Surveyor<'_, '_> {
     }
 
     /// Walks one tree; the error of a walk that met damage, which is noted, says nothing.
-    fn tree(
-        &mut self,
-        root: &TreeRoot,
-        table: Option<&str>,
-        entry: &mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
-    ) -> Result<()> {
+    fn tree(&mut self, root: &TreeRoot, table: Option<&str>, entry: &mut OnEntry<'_>) -> Result<()> {
         let mut visitor = Looking { map: &mut self.map, entry, damage: None };
         let walked = tree::walk(self.pages, root, Values::Verify, &mut visitor);
         let mut damage = visitor.damage;
@@ -189,7 +187,7 @@ fn text_of(e: Error) -> String {
 
 struct Looking<'l> {
     map: &'l mut PageMap,
-    entry: &'l mut dyn FnMut(&[u8], &[u8]) -> Result<()>,
+    entry: &'l mut OnEntry<'l>,
     damage: Option<Finding>,
 }
 

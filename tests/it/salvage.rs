@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use mapleaf::{Db, ErrorKind, Options, SalvageReport, Table};
+use mapleaf::{testing, Db, ErrorKind, Options, SalvageReport, Table};
 use tempfile::TempDir;
 
 use crate::support::{assert_clean, long, seed};
@@ -173,7 +173,7 @@ fn codecs_and_empty_tables_are_kept() {
     let (path, out) = (dir.path().join("a.mapleaf"), dir.path().join("b.mapleaf"));
     let db = Options::new().page_size(8192).open(&path).expect("made");
     db.write(|txn| {
-        txn.table(TYPED)?.insert(("pi", 2), 3.14)?;
+        txn.table(TYPED)?.insert(("width", 2), 3.25)?;
         txn.table(Table::<u64, &str>::new("empty")).map(drop)
     })
     .expect("written");
@@ -185,7 +185,7 @@ fn codecs_and_empty_tables_are_kept() {
     assert!(again.kind() == ErrorKind::Usage && again.to_string().contains("another name"), "{again}");
     let db = Db::open_existing(&out).expect("opens");
     let txn = db.begin_read().expect("reads");
-    assert_eq!(txn.table(TYPED).expect("the same codecs").get(("pi", 2)).expect("read"), Some(3.14));
+    assert_eq!(txn.table(TYPED).expect("the same codecs").get(("width", 2)).expect("read"), Some(3.25));
     assert!(txn.table(Table::<u64, &str>::new("empty")).expect("the same codecs").is_empty());
 }
 
@@ -315,4 +315,94 @@ fn what_is_no_database_is_refused() {
     refused("short", b"short", ErrorKind::NotADatabase);
     let missing = Db::salvage(dir.path().join("none"), dir.path().join("out")).expect_err("no file");
     assert_eq!(missing.kind(), ErrorKind::NotFound);
+}
+
+/// Older versions of a leaf lie on pages that are free by now. What a newer one no longer has was deleted.
+#[test]
+fn deleted_entries_do_not_come_back_from_older_leaves() {
+    let dir = fast_dir();
+    let (path, out) = (dir.path().join("a.mapleaf"), dir.path().join("b.mapleaf"));
+    let db = Db::open(&path).expect("made");
+    let key = |n: u8| [b'k', n];
+    db.write(|txn| (0..20).try_for_each(|n| txn.bytes_table("t")?.insert(&key(n), &[n; 50]).map(drop)))
+        .expect("written");
+    for n in [10, 11, 12] {
+        db.write(|txn| txn.bytes_table("t")?.remove(&key(n)).map(drop)).expect("removed");
+    }
+    db.write(|txn| txn.bytes_table("t")?.insert(&key(5), b"newest").map(drop)).expect("written");
+    drop(db);
+    let mut bytes = std::fs::read(&path).expect("read");
+    bytes[..2 * PAGE].fill(0);
+    let (mut leaves, mut catalogs) = (0, 0);
+    for page in 2..bytes.len() / PAGE {
+        let page = &mut bytes[page * PAGE..][..PAGE];
+        match (page[4], u64_at(page, 28) as u32) {
+            (1, 0) => {
+                page.fill(0);
+                catalogs += 1;
+            }
+            (1, 16) => leaves += 1,
+            _ => {}
+        }
+    }
+    assert!(leaves > 1 && catalogs > 0, "{leaves} leaves, {catalogs} catalog pages");
+    std::fs::write(&path, &bytes).expect("written");
+    let report = Db::salvage(&path, &out).expect("a copy");
+    assert_eq!((report.entries(), report.maybe_stale()), (17, 17), "{report:?}");
+    let db = Db::open_existing(&out).expect("opens");
+    let table = db.begin_read().and_then(|txn| txn.bytes_table("lost-16")).expect("a table");
+    assert_eq!(table.get(&key(5)).expect("read"), Some(&b"newest"[..]));
+    assert!([10, 11, 12].iter().all(|n| table.get(&key(*n)).expect("read").is_none()));
+}
+
+/// Bytes are changed anywhere and checksums set right again, so that the changes are believed: no panic, an end, and
+/// whatever comes out is a whole database.
+#[test]
+fn hostile_files_do_no_harm() {
+    let seed = seed("hostile_files");
+    let dir = fast_dir();
+    let path = dir.path().join("made.mapleaf");
+    let history = History::small(seed);
+    let db = Db::open(&path).expect("made");
+    for _ in 0..25 {
+        history.commit_next(&db).expect("committed");
+    }
+    drop(db);
+    let whole = std::fs::read(&path).expect("read");
+    let (mut rng, mut copies, mut recovered) = (Rng(seed), 0, 0);
+    for round in 0..400 * u64::from(long()) {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + rng.below(6) {
+            let (at, byte) = (rng.below(bytes.len() as u64) as usize, rng.next() as u8);
+            // Headers and arrays have most of the meaning.
+            let at = if rng.one_in(2) { at / PAGE * PAGE + at % 160 } else { at };
+            bytes[at] = if rng.one_in(2) { byte } else { bytes[at] ^ 1 << (byte % 8) };
+        }
+        testing::seal_file(&mut bytes);
+        let len = if rng.one_in(4) { rng.below(bytes.len() as u64) as usize } else { bytes.len() };
+        std::fs::write(&path, &bytes[..len]).expect("written");
+        let out = dir.path().join("out.mapleaf");
+        drop(std::fs::remove_file(&out));
+        let context = format!("seed {seed}, round {round}");
+        if Db::salvage(&path, &out).is_ok() {
+            let report = Options::new().create(false).open(&out).and_then(|db| db.check()).expect(&context);
+            assert!(report.is_clean(), "{context}: {:?}", report.findings);
+            copies += 1;
+        }
+        assert!(std::fs::read(&path).expect("read") == bytes[..len], "{context}: changed");
+        if Db::recover(&path).is_ok() {
+            drop(Db::open(&path).unwrap_or_else(|e| panic!("{context}: {e}")));
+            recovered += 1;
+        }
+    }
+    println!("{copies} copies, {recovered} recovered");
+    assert!(copies > 50 && recovered > 10);
+}
+
+#[test]
+fn a_place_that_does_not_exist_is_an_error_that_names_it() {
+    let sample = Sample::new(1, 3);
+    let out = sample.path("no/such/out.mapleaf");
+    let e = Db::salvage(sample.path("made.mapleaf"), &out).expect_err("no directory");
+    assert!(e.kind() == ErrorKind::NotFound && e.to_string().contains("out.mapleaf: "), "{e}");
 }

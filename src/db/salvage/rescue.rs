@@ -10,6 +10,7 @@ use crate::catalog::{self, TableRecord};
 use crate::db::{Finding, SalvageReport, SalvagedTable};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
+use crate::limits::max_inline_value_bytes;
 use crate::pager::file_pages::FilePages;
 use crate::pager::page_map::PageMap;
 use crate::tree::{self, TreeRoot, Values, Visitor};
@@ -20,6 +21,9 @@ use super::ranges::KeySet;
 
 /// How often progress is told, in pages.
 const PROGRESS_PAGES: u64 = 256;
+
+/// A row of a catalog: the name of a table and its record.
+pub(super) type Row = (String, TableRecord);
 
 /// A table of the new database.
 #[derive(Debug)]
@@ -156,6 +160,9 @@ impl<'r> Rescue<'r> {
         if tree < TreeId::FIRST_TABLE || self.known.contains_key(&tree) {
             return Ok(false);
         }
+        // Codec names that no table can have, in a record that no release wrote, are left out.
+        let limit = max_inline_value_bytes(self.pages.page_size());
+        let record = record.filter(|record| record.encode().len() <= limit);
         let codec = |of: fn(&TableRecord) -> &String| record.map_or_else(|| "bytes".to_string(), |it| of(it).clone());
         let target = Target {
             name: name.to_string(),
@@ -189,7 +196,7 @@ impl<'r> Rescue<'r> {
     }
 
     /// The table records of a catalog, and what could not be read of it.
-    pub(super) fn records(&self, catalog: &TreeRoot) -> Result<(Vec<(String, TableRecord)>, Vec<tree::Finding>)> {
+    pub(super) fn records(&self, catalog: &TreeRoot) -> Result<(Vec<Row>, Vec<tree::Finding>)> {
         let mut map = PageMap::new(self.pages.page_count());
         let mut reading = Reading { map: &mut map, records: Vec::new(), lost: Vec::new() };
         tree::walk(&self.pages, catalog, Values::Read, &mut reading)?;
@@ -258,14 +265,14 @@ enum Pass {
     Older,
 }
 
-/// A row of a catalog.
-pub(super) fn record_of(key: &[u8], value: &[u8]) -> Result<(String, TableRecord)> {
+/// Reads a row of a catalog.
+pub(super) fn record_of(key: &[u8], value: &[u8]) -> Result<Row> {
     Ok((catalog::name_of(key)?, TableRecord::decode(value)?))
 }
 
 struct Reading<'w> {
     map: &'w mut PageMap,
-    records: Vec<(String, TableRecord)>,
+    records: Vec<Row>,
     lost: Vec<tree::Finding>,
 }
 

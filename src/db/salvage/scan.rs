@@ -23,7 +23,7 @@ use crate::page::overflow;
 use crate::tree::{self, TreeRoot};
 use crate::txn::survey::Candidate;
 
-use super::rescue::{record_of, Rescue};
+use super::rescue::{record_of, Rescue, Row};
 
 /// How many times the file's length may be read to verify runs that nothing points at.
 const RUN_READS: u64 = 4;
@@ -76,7 +76,7 @@ struct Records {
 
 impl Records {
     /// Takes a record; those of one tree come the newest first.
-    fn add(&mut self, txn: TxnId, (name, record): (String, TableRecord)) {
+    fn add(&mut self, txn: TxnId, (name, record): Row) {
         if record.root.tree < TreeId::FIRST_TABLE || record.known_flags(&name).is_err() {
             return;
         }
@@ -173,7 +173,7 @@ impl Rescue<'_> {
     }
 
     /// Table records of a catalog page that nothing leads to.
-    fn catalog_leaf(&self, id: PageId) -> Vec<(String, TableRecord)> {
+    fn catalog_leaf(&self, id: PageId) -> Vec<Row> {
         let mut page = Vec::new();
         let Some(leaf) = self.verified_leaf(id, &mut page) else { return Vec::new() };
         let record = |at| match leaf.entry(at) {
