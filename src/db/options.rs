@@ -44,6 +44,7 @@ impl Options {
                 init_empty: false,
                 window_bytes: None,
                 fault_guard: true,
+                recover: false,
             },
         }
     }
@@ -87,6 +88,15 @@ impl Options {
     /// the guard such an access ends the process. Default: true.
     pub fn fault_guard(mut self, fault_guard: bool) -> Options {
         self.spec.fault_guard = fault_guard;
+        self
+    }
+
+    /// Go back to the newest state that is whole, if the newest one is not: in a file that was cut short, or in which
+    /// pages of the newest state are damaged. Commits after that state are given up for good; [`Db::recover_preview`]
+    /// says before what would be lost. Nothing is changed in a file whose newest state is whole. Reads every page that is
+    /// in use, so opening takes as long as reading the file. Default: false.
+    pub fn recover(mut self, recover: bool) -> Options {
+        self.spec.recover = recover;
         self
     }
 

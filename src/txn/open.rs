@@ -34,6 +34,7 @@ use crate::mapping::{medium, FlushKind, MapOptions, Mapping};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
+use crate::txn::rollback;
 
 /// How to open; what [`Options`](crate::Options) collects.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub(crate) struct OpenSpec {
     pub(crate) window_bytes: Option<u64>,
     /// Turn accesses that the system cannot serve into errors.
     pub(crate) fault_guard: bool,
+    /// Go back to the newest state that is whole.
+    pub(crate) recover: bool,
 }
 
 /// Device and inode of an open database.
@@ -107,6 +110,9 @@ impl Drop for FileLock {
 /// Opens the database at a path, or makes it.
 pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
     check_page_size(spec)?;
+    if spec.recover && spec.read_only {
+        return Err(Error::usage("recovery writes to the file: open it for writing, or without recovery"));
+    }
     loop {
         let file = match file::open(path, !spec.read_only) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && spec.create && !spec.read_only => {
@@ -178,8 +184,34 @@ fn share(env: Arc<Env>, spec: &OpenSpec) -> Result<Arc<Env>> {
     Ok(env)
 }
 
+/// Opens a file to be read with plain reads alone, locked against writers; whatever is wrong with it.
+pub(crate) fn to_salvage(path: &Path) -> Result<(File, FileLock)> {
+    let file = file::open(path, false).map_err(|e| open_error(path, e))?;
+    check_type(path, &file)?;
+    let lock = lock_file(path, file_id(path, &file)?, true)?;
+    Ok((file, lock))
+}
+
+/// Finds out what going back to a whole state would do, and does it if asked to.
+pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
+    let file = file::open(path, carry_out).map_err(|e| open_error(path, e))?;
+    check_type(path, &file)?;
+    let id = file_id(path, &file)?;
+    let _lock = lock_file(path, id, !carry_out)?;
+    let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
+    if len == 0 {
+        return Err(Error::EmptyFile { path: path.to_path_buf() });
+    }
+    newest_meta(path, &file)?;
+    let plan = rollback::plan(path, &file)?;
+    if carry_out {
+        rollback::carry_out(path, &file, &plan)?;
+    }
+    Ok(plan)
+}
+
 fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env> {
-    let lock = lock_file(path, id, spec)?;
+    let lock = lock_file(path, id, spec.read_only)?;
     let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
     if len == 0 {
         if !spec.init_empty || spec.read_only {
@@ -188,12 +220,18 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         initialise(path, &file, spec)?;
     }
     let doubted = doubt_cache(path, &file, id, spec)?;
-    let (meta, slot) = newest_meta(path, &file)?;
+    let (meta, slot) = match newest_meta(path, &file)? {
+        _ if spec.recover => {
+            rollback::carry_out(path, &file, &rollback::plan(path, &file)?)?;
+            newest_meta(path, &file)?
+        }
+        newest => newest,
+    };
     let page_size = u64::from(meta.page_size);
     let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
     let needed = meta.page_count.saturating_mul(page_size);
     if needed > len {
-        return Err(Error::Truncated { path: path.to_path_buf(), needed, found: len });
+        return Err(rollback::truncated(path, &file, needed, len));
     }
     if !spec.read_only && len > needed {
         file.set_len(needed).map_err(|e| Error::io("cutting off what is not in use of", path, e))?;
@@ -266,17 +304,17 @@ fn metas_are_on_medium(file: &File) -> io::Result<bool> {
 }
 
 /// Takes the lock that keeps other processes out: exclusive to write, shared to read.
-fn lock_file(path: &Path, id: FileId, spec: &OpenSpec) -> Result<FileLock> {
+fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
     // A description of its own, from which nothing is ever mapped (P1).
-    let file = file::open(path, !spec.read_only).map_err(|e| open_error(path, e))?;
+    let file = file::open(path, !read_only).map_err(|e| open_error(path, e))?;
     if file_id(path, &file)? != id {
         return Err(Error::Busy { path: path.to_path_buf(), why: "the file was replaced while it was opened".into() });
     }
-    let kind = if spec.read_only { LockKind::Shared } else { LockKind::Exclusive };
+    let kind = if read_only { LockKind::Shared } else { LockKind::Exclusive };
     match locks::try_lock(&file, locks::WRITER, 1, kind) {
         Ok(true) => Ok(FileLock { file, id }),
         Ok(false) => {
-            let by = match spec.read_only {
+            let by = match read_only {
                 true => "another process has it open for writing; wait until it has closed it",
                 false => "another process has it open; wait until it has closed it, or open read-only if it reads only",
             };
@@ -292,18 +330,24 @@ fn newest_meta(path: &Path, file: &File) -> Result<(Meta, usize)> {
         let mut bytes = vec![0; len];
         file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
     });
+    readable_version(path, &probe)?;
     let slots = [probe.slots[0].meta(), probe.slots[1].meta()];
-    for slot in &slots {
-        if let Err(e @ (MetaError::Version(_) | MetaError::RequiredFeature(_))) = slot {
-            return Err(meta_error(path, *e));
-        }
-    }
     match slots {
         [Ok(a), Ok(b)] if b.txn > a.txn => Ok((b, 1)),
         [Ok(a), _] => Ok((a, 0)),
         [_, Ok(b)] => Ok((b, 1)),
         [Err(a), Err(b)] => Err(cut_short(path, file).unwrap_or_else(|| no_meta(path, &probe, a, b))),
     }
+}
+
+/// Refuses files of newer releases.
+pub(crate) fn readable_version(path: &Path, probe: &Probe) -> Result<()> {
+    for slot in &probe.slots {
+        if let Err(e @ (MetaError::Version(_) | MetaError::RequiredFeature(_))) = slot.meta() {
+            return Err(meta_error(path, e));
+        }
+    }
+    Ok(())
 }
 
 /// A file that begins like a database and ends within its first record. No state needs less than the two slots.
@@ -313,7 +357,7 @@ fn cut_short(path: &Path, file: &File) -> Option<Error> {
     file.read_exact_at(&mut begin, 0).ok()?;
     let cut = (4..RECORD_BYTES as u64).contains(&found) && MAGIC_BYTES.starts_with(&begin);
     let needed = 2 * limits::PAGE_SIZE_MIN as u64;
-    cut.then(|| Error::Truncated { path: path.to_path_buf(), needed, found })
+    cut.then(|| Error::Truncated { path: path.to_path_buf(), needed, found, whole: None })
 }
 
 /// Why there is no usable meta at all: something else than a database, or a damaged one.

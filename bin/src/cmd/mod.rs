@@ -6,6 +6,8 @@ pub(crate) mod dump;
 pub(crate) mod get;
 pub(crate) mod load;
 pub(crate) mod put;
+pub(crate) mod recover;
+pub(crate) mod salvage;
 pub(crate) mod scan;
 pub(crate) mod stat;
 pub(crate) mod tables;
