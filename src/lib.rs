@@ -51,7 +51,8 @@
 //! - **One write transaction at a time.** A thread that begins a second one while it has the first waits for itself.
 //! - **Each commit flushes twice.** Put what belongs together into one transaction.
 //! - **Programs that do not use Mapleaf** and overwrite the file while it is open can change a value that you have
-//!   borrowed; one that cuts the file short ends your process with the signal SIGBUS.
+//!   borrowed. One that cuts the file short makes calls answer with [`ErrorKind::Fault`], and what you have borrowed read
+//!   as zeros ([`Options::fault_guard`]).
 //! - **Not after `fork`**: a child opens its databases afresh.
 //! - **Local file systems** only, on **64-bit Linux** only: growing under readers needs its `mremap`.
 //! - Keys have at most a quarter of a page less 24 bytes: 1,000 bytes with pages of 4 KiB.

@@ -194,6 +194,11 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         self.txn.pages()
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn root(&self) -> &TreeRoot {
+        &self.root
+    }
+
     fn place(&self) -> Place<'_> {
         Place { path: self.txn.env().path(), table: &self.name }
     }

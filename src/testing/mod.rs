@@ -8,8 +8,10 @@
 //! ops     any bytes as operations, compared with a model     }
 //! input   how these take numbers and keys from bytes
 //! seal    sets the checksums of a changed file right
+//! bare    lookups without marks, checksums and fault guard, to measure what these cost
 //! ```
 
+mod bare;
 mod files;
 mod input;
 mod ops;
@@ -24,6 +26,7 @@ use crate::error::Result;
 use crate::mapping::set_next_seam;
 use crate::page::meta::Meta;
 
+pub use bare::BareTable;
 pub use files::{fuzz_open, sample_files};
 pub use ops::fuzz_ops;
 pub use pages::fuzz_page;
