@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use memmap2::{MmapMut, MmapOptions};
@@ -36,7 +37,7 @@ pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<
     let mut piece = MmapMut::map_anon(ALIGNED_BYTES as usize)?;
     for offset in (0..len).step_by(ALIGNED_BYTES as usize) {
         piece.fill(0);
-        match std::os::unix::fs::FileExt::read_at(&direct, &mut piece, offset) {
+        match direct.read_at(&mut piece, offset) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
             // Of a piece that cannot be read nothing is believed.
             Err(_) => piece.fill(0),

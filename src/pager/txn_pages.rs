@@ -291,7 +291,12 @@ impl PageWrite for TxnPages {
 
     fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
         let run = run_range(id, pages, self.page_count, self.page_shift).and_then(|_| self.canvas.bytes(id, 1));
-        let born = overflow::born(run.ok_or_else(|| beyond_end(id, pages, self.page_count))?, id);
+        let run = run.ok_or_else(|| beyond_end(id, pages, self.page_count))?;
+        if self.view.mark(id) == 0 && self.view.probe(id.0 << self.page_shift, run.len()).is_err() {
+            // A value that cannot be read can be let go of all the same.
+            return Ok(TxnId::default());
+        }
+        let born = overflow::born(run, id);
         // A page that is not dirty was written before this transaction, whatever it says.
         Ok(born.filter(|&born| born < self.txn || self.is_dirty(id)).unwrap_or_default())
     }

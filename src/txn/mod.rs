@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! open         files, locks, the newest valid meta, creation
+//! trust        how far the page cache can be believed at that
 //! survey       which states a file holds, and which are whole
 //! rollback     going back to the newest that is whole
 //! env          one open database, shared by all handles
@@ -29,5 +30,6 @@ pub(crate) mod rollback;
 pub(crate) mod snapshot;
 pub(crate) mod state;
 pub(crate) mod survey;
+mod trust;
 pub(crate) mod write;
 pub(crate) mod writer_lock;

@@ -30,11 +30,11 @@ use crate::ids::{TreeId, TxnId};
 use crate::limits;
 use crate::mapping::file::{self, Created};
 use crate::mapping::locks::{self, LockKind};
-use crate::mapping::{medium, FlushKind, MapOptions, Mapping};
+use crate::mapping::{FlushKind, MapOptions, Mapping};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
-use crate::txn::rollback;
+use crate::txn::{rollback, trust};
 
 /// How to open; what [`Options`](crate::Options) collects.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub(crate) struct OpenSpec {
 }
 
 /// Device and inode of an open database.
-type FileId = (u64, u64);
+pub(super) type FileId = (u64, u64);
 
 /// Databases that are open in this process.
 static REGISTRY: Mutex<Option<HashMap<FileId, Weak<Env>>>> = Mutex::new(None);
@@ -70,22 +70,10 @@ pub(crate) struct FileLock {
     id: FileId,
 }
 
-/// Files whose flush has failed in this process, for file systems that cannot remember it themselves.
-static FLUSH_FAILED: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
-
-fn flush_failed() -> MutexGuard<'static, Vec<FileId>> {
-    FLUSH_FAILED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl FileLock {
     /// Remembers for the next opening that a flush of this file has failed.
     pub(crate) fn remember_failed_flush(&self) {
-        // Other processes learn of it if the file system can keep it.
-        let _kept = medium::mark_flush_failed(&self.file);
-        let mut failed = flush_failed();
-        if !failed.contains(&self.id) {
-            failed.push(self.id);
-        }
+        trust::remember_failed_flush(&self.file, self.id);
     }
 
     /// Unlocks, then leaves the registry (O3).
@@ -219,7 +207,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         }
         initialise(path, &file, spec)?;
     }
-    let doubted = doubt_cache(path, &file, id, spec)?;
+    let doubted = trust::sees_medium(path, &file, id, spec.read_only)?;
     let (meta, slot) = match newest_meta(path, &file)? {
         _ if spec.recover => {
             rollback::carry_out(path, &file, &rollback::plan(path, &file)?)?;
@@ -245,8 +233,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         // durable first (R7, R10), or a power loss could bring the older state back after its pages were reused.
         mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
         if doubted {
-            medium::clear_flush_failed(&lock.file);
-            flush_failed().retain(|&failed| failed != id);
+            trust::forget_failed_flush(&lock.file, id);
         }
     }
     Ok(Env::new(EnvParts {
@@ -257,50 +244,6 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         mapping,
         lock: Some(lock),
     }))
-}
-
-/// Sees that what is read of the file is what the medium has, as far as that may differ: a flush has failed, or the metas
-/// in the page cache are not those of the medium. Whether it was so. For writing, what a killed process left is flushed
-/// first.
-fn doubt_cache(path: &Path, file: &File, id: FileId, spec: &OpenSpec) -> Result<bool> {
-    let mut doubted = flush_failed().contains(&id) || medium::is_flush_failed(file);
-    if !spec.read_only {
-        // What a process left that was killed between storing a meta and flushing it: that meta will count as durable,
-        // so it must be, before pages that only the older one reaches are used again (R5, R10). An error of a flush that
-        // nobody has seen yet is told now, and once.
-        doubted |= file.sync_all().is_err();
-        doubted |= !metas_are_on_medium(file).map_err(|e| Error::io("reading the metas of", path, e))?;
-    }
-    if !doubted {
-        return Ok(false);
-    }
-    if !spec.read_only {
-        file.sync_all().map_err(|e| Error::io("flushing what was left in", path, e))?;
-    }
-    match medium::forget_cache(file) {
-        Ok(true) => Ok(true),
-        Ok(false) => Err(Error::Busy {
-            path: path.to_path_buf(),
-            why: "after a failed flush, pages of it stay in memory; close other programs that have it mapped".into(),
-        }),
-        Err(e) => Err(Error::io("dropping the cached pages of", path, e)),
-    }
-}
-
-/// Whether the metas that the page cache shows are those that the medium has.
-fn metas_are_on_medium(file: &File) -> io::Result<bool> {
-    let Some(on_medium) = medium::read_start_past_cache(file, 2 * limits::PAGE_SIZE_MAX as u64)? else {
-        return Ok(true);
-    };
-    let cached = meta::probe(|offset, len| {
-        let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
-    });
-    let found = meta::probe(|offset, len| {
-        let start = usize::try_from(offset).ok()?;
-        on_medium.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
-    });
-    Ok(cached == found)
 }
 
 /// Takes the lock that keeps other processes out: exclusive to write, shared to read.

@@ -1,0 +1,91 @@
+//! How far the page cache can be believed when a file is opened.
+//!
+//! Floor: txn. Nearly always it shows what the medium has. After a flush that failed it may not (rules R9, R10): then the
+//! whole cache of the file is dropped, and what is read comes from the medium. That a flush failed is remembered in this
+//! process and, where the file system can, with the file; and the metas, from which everything follows, are compared with
+//! those of the medium if the file was not closed in order.
+//!
+//! Failure: [`Error::Busy`] when the cache cannot be dropped because another program has the file mapped; errors of the
+//! system.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::mapping::medium;
+use crate::page::meta;
+use crate::txn::open::FileId;
+use crate::txn::survey;
+
+/// Files whose flush has failed in this process, for file systems that cannot remember it themselves.
+static FLUSH_FAILED: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
+
+fn flush_failed() -> MutexGuard<'static, Vec<FileId>> {
+    FLUSH_FAILED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Remembers that a flush of a file has failed, until somebody has opened it for writing since.
+pub(super) fn remember_failed_flush(file: &File, id: FileId) {
+    // Other processes learn of it if the file system can keep it.
+    let _kept = medium::mark_flush_failed(file);
+    let mut failed = flush_failed();
+    if !failed.contains(&id) {
+        failed.push(id);
+    }
+}
+
+/// The file was recovered: cache and medium are one again.
+pub(super) fn forget_failed_flush(file: &File, id: FileId) {
+    medium::clear_flush_failed(file);
+    flush_failed().retain(|&failed| failed != id);
+}
+
+/// Sees that what is read of the file from now on is what the medium has. Whether that was in doubt: a flush has failed, or
+/// the metas in the page cache were not those of the medium. For writing, what a killed process left is flushed first.
+pub(super) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool) -> Result<bool> {
+    let mut doubted = flush_failed().contains(&id) || medium::is_flush_failed(file);
+    let reading = |e| Error::io("reading the metas of", path, e);
+    if !read_only {
+        // What a process left that was killed between storing a meta and flushing it: that meta will count as durable,
+        // so it must be, before pages that only the older one reaches are used again (R5, R10). An error of a flush that
+        // nobody has seen yet is told now, and once.
+        doubted |= file.sync_all().is_err();
+        doubted |= !metas_are_on_medium(file).map_err(reading)?;
+    }
+    if !doubted {
+        return Ok(false);
+    }
+    if !read_only {
+        file.sync_all().map_err(|e| Error::io("flushing what was left in", path, e))?;
+    }
+    match medium::forget_cache(file) {
+        Ok(true) => Ok(true),
+        Ok(false) => Err(Error::Busy {
+            path: path.to_path_buf(),
+            why: "after a failed flush, pages of it stay in memory; close other programs that have it mapped".into(),
+        }),
+        Err(e) => Err(Error::io("dropping the cached pages of", path, e)),
+    }
+}
+
+/// Whether the metas that the page cache shows are those that the medium has. A file of just the length that its newest
+/// meta asks for was closed after its last flush had succeeded, and is believed.
+fn metas_are_on_medium(file: &File) -> io::Result<bool> {
+    let cached = survey::probe(file);
+    let page_size = cached.page_size.unwrap_or(limits::PAGE_SIZE_MAX) as u64;
+    let newest = cached.slots.iter().filter_map(|slot| slot.meta().ok()).max_by_key(|meta| meta.txn);
+    if newest.is_some_and(|newest| file.metadata().is_ok_and(|found| found.len() == newest.page_count * page_size)) {
+        return Ok(true);
+    }
+    let Some(on_medium) = medium::read_start_past_cache(file, 2 * page_size)? else {
+        return Ok(true);
+    };
+    let found = meta::probe(|offset, len| {
+        let start = usize::try_from(offset).ok()?;
+        on_medium.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
+    });
+    Ok(cached == found)
+}
