@@ -62,8 +62,6 @@ pub(crate) struct Env {
     poison: OnceLock<String>,
     /// Kept for its lock; `None` in memory.
     pub(crate) lock: Option<FileLock>,
-    #[cfg(feature = "testing")]
-    mutant: OnceLock<crate::txn::checkpoint::Mutant>,
 }
 
 /// What [`Env::new`] needs.
@@ -100,8 +98,6 @@ impl Env {
             checkpoint_lock: Mutex::new(()),
             poison: OnceLock::new(),
             lock: parts.lock,
-            #[cfg(feature = "testing")]
-            mutant: OnceLock::new(),
         }
     }
 
@@ -162,17 +158,6 @@ impl Env {
         states.push(self.live.durable().txn);
         states.extend(self.live.in_doubt());
         LiveStates::new(states, published)
-    }
-
-    /// Makes checkpoints wrong from now on.
-    #[cfg(feature = "testing")]
-    pub(crate) fn set_mutant(&self, mutant: crate::txn::checkpoint::Mutant) {
-        let _first = self.mutant.set(mutant);
-    }
-
-    #[cfg(feature = "testing")]
-    pub(crate) fn mutant(&self) -> Option<crate::txn::checkpoint::Mutant> {
-        self.mutant.get().copied()
     }
 
     pub(crate) fn path(&self) -> &Path {

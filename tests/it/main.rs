@@ -7,7 +7,6 @@
 mod api;
 mod bad_input;
 mod broken;
-mod crash_images;
 mod crash_kill;
 mod creation;
 mod damage;
@@ -15,6 +14,7 @@ mod far;
 mod golden;
 mod growth;
 mod model;
+mod power;
 mod reexec;
 mod review;
 mod space;

@@ -1,0 +1,85 @@
+//! Power cuts: every image that the medium may hold when the power goes, as far as seeded runs reach.
+//!
+//! What is durable is what was flushed; every page that was stored to since may hold, after the cut, any content that it
+//! had since, whole or torn (`medium`, `image`). Each image is opened and judged (`judge`). Runs go through creation, growth,
+//! large values, table drops, reuse, aborts, reopening, and crashes in the middle of recovery (`run`, `creation`); a disk may
+//! also lie. `mutants` makes the database wrong on purpose, and each of these mistakes must be found. A violation is
+//! shrunk and kept (`keep`), and what was found once is judged for ever (`corpus`). `docs/testing.md` has the commands.
+
+mod corpus;
+mod image;
+mod judge;
+mod keep;
+mod medium;
+mod mutants;
+mod run;
+
+use image::{Tally, SECTOR, WORD};
+use run::{Mode, Run, Setting};
+
+use crate::support;
+use crate::workload::{fast_dir, History};
+
+/// Runs with seeds from `MAPLEAF_SEED` on until there are so many images, times `MAPLEAF_LONG`.
+fn runs(test: &str, setting: Setting, images: u64, history: fn(u64) -> History) {
+    let images = images * u64::from(support::long());
+    let (mut seed, mut distinct, mut opened) = (support::seed(test), 0, 0);
+    while distinct < images {
+        let dir = fast_dir();
+        let history = history(seed);
+        let mut run = Run::new(setting, &history, dir.path());
+        let found = run.all(2);
+        found.unwrap_or_else(|e| panic!("{test}: after {distinct} images: {e}"));
+        assert!(run.opened > 20 * setting.commits, "seed {seed}: only {} images", run.opened);
+        (distinct, opened, seed) = (distinct + run.distinct, opened + run.opened, seed.wrapping_add(1));
+    }
+    told(test, setting.mode, distinct, opened);
+}
+
+/// One line per test, which also says what all tests of the process have together by then.
+fn told(test: &str, mode: Mode, distinct: u64, opened: u64) {
+    let what = if mode == Mode::Power { "power cut" } else { "lying disk" };
+    let (all, all_opened) = Tally::of(mode).totals();
+    println!(
+        "{what}: {distinct} distinct images, {opened} opened, violations 0 ({test}); all tests so far: {all} distinct, \
+         {all_opened} opened"
+    );
+}
+
+#[test]
+fn every_cut_leaves_a_committed_state_4k() {
+    runs("every_cut_4k", Setting::power(4096), 7000, History::power);
+}
+
+#[test]
+fn every_cut_leaves_a_committed_state_4k_torn_at_8_bytes() {
+    runs("every_cut_4k_8_bytes", Setting { grain: WORD, ..Setting::power(4096) }, 5000, History::power);
+}
+
+#[test]
+fn every_cut_leaves_a_committed_state_8k() {
+    runs("every_cut_8k", Setting::power(8192), 4000, History::power);
+}
+
+#[test]
+fn every_cut_leaves_a_committed_state_16k() {
+    runs("every_cut_16k", Setting::power(16384), 2500, History::power);
+}
+
+#[test]
+fn every_cut_leaves_a_committed_state_32k() {
+    runs("every_cut_32k", Setting::power(32768), 2500, History::power);
+}
+
+/// Values up to 120 KB and transactions of 150 operations.
+#[test]
+fn every_cut_of_large_transactions_leaves_a_committed_state() {
+    let setting = Setting { commits: 10, samples: 12, grain: SECTOR, ..Setting::power(4096) };
+    runs("every_cut_large", setting, 1000, History::new);
+}
+
+#[test]
+fn a_lying_disk_gives_a_refusal_or_an_older_commit() {
+    let setting = Setting { mode: Mode::Lying, commits: 24, samples: 40, ..Setting::power(4096) };
+    runs("lying_disk", setting, 3000, History::power);
+}
