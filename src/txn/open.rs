@@ -163,6 +163,9 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
             return Err(Error::EmptyFile { path: path.to_path_buf() });
         }
         initialise(path, &file, spec)?;
+    } else if spec.init_empty && !spec.read_only && len <= 2 * limits::PAGE_SIZE_MAX as u64 && is_blank(&file, len) {
+        // A power cut while an empty file was initialised can leave its new length and none of its bytes.
+        initialise(path, &file, spec)?;
     }
     if !spec.read_only {
         // What a process left that was killed between storing a meta and flushing it: that meta will count as durable,
@@ -315,6 +318,12 @@ fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
         .and_then(|()| write(0, first.txn))
         .and_then(|()| file.sync_all())
         .map_err(|e| Error::io("initialising the file", path, e))
+}
+
+/// Whether all bytes of a short file can be read and are zeros.
+fn is_blank(file: &File, len: u64) -> bool {
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, 0).is_ok() && bytes.iter().all(|&byte| byte == 0)
 }
 
 /// The state of an empty database.

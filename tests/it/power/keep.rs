@@ -75,6 +75,15 @@ pub(super) struct Kept {
     pub(super) image: Image,
 }
 
+impl Kept {
+    pub(super) fn of(shrunk: Shrunk, setting: Setting, history: &History, acknowledged: u64) -> Kept {
+        let dir = fast_dir();
+        let outcome = Judge::new(history, dir.path(), None).lenient(&shrunk.image, u64::MAX - 1);
+        let (showed, image) = (shrunk.said, shrunk.image);
+        Kept { showed, setting, history: (history.is_power(), history.seed()), acknowledged, outcome, image }
+    }
+}
+
 /// Writes a violation to `MAPLEAF_KEEP` or among the build's temporary files; where it is and how to judge it again.
 pub(super) fn keep(kept: &Kept) -> String {
     let dir =

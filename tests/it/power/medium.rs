@@ -217,10 +217,6 @@ impl Recorder {
         self.lock().lying.as_ref().expect("a lying disk").cut(what.to_string())
     }
 
-    pub(super) fn medium(&self) -> Medium {
-        self.lock().medium.clone()
-    }
-
     pub(super) fn steps(&self) -> Vec<(Creation, Medium)> {
         self.lock().steps.clone()
     }

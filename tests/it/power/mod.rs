@@ -7,6 +7,7 @@
 //! shrunk and kept (`keep`), and what was found once is judged for ever (`corpus`). `docs/testing.md` has the commands.
 
 mod corpus;
+mod creation;
 mod image;
 mod judge;
 mod keep;

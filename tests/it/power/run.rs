@@ -268,24 +268,10 @@ impl<'a> Run<'a> {
     fn violation(&self, cut: &Cut, choice: &Choice, acknowledged: u64, said: String) -> String {
         let violates = |image: &Image| self.verdict(image, acknowledged).err();
         let shrunk = keep::shrink(cut, choice, violates);
-        let right = Judge::new(self.history, self.dir, None);
-        let kept = keep::Kept {
-            showed: shrunk.said.clone(),
-            setting: self.setting,
-            history: (self.history.is_power(), self.history.seed()),
-            acknowledged,
-            outcome: right.lenient(&shrunk.image, u64::MAX - 1),
-            image: shrunk.image,
-        };
-        let place = keep::keep(&kept);
         let from = if shrunk.from_newest { "the newest contents" } else { "what was durable" };
-        format!(
-            "seed {}, {:?}: {}, {choice:?}: {said}; shrunk to pages {:?} that differ from {from}: {}; {place}",
-            self.history.seed(),
-            self.setting,
-            cut.what,
-            shrunk.pages,
-            shrunk.said,
-        )
+        let few = format!("shrunk to pages {:?} that differ from {from}: {}", shrunk.pages, shrunk.said);
+        let place = keep::keep(&keep::Kept::of(shrunk, self.setting, self.history, acknowledged));
+        let (seed, setting) = (self.history.seed(), self.setting);
+        format!("seed {seed}, {setting:?}: {}, {choice:?}: {said}; {few}; {place}", cut.what)
     }
 }
