@@ -192,7 +192,7 @@ fn judge(setting: &Setting, history: &History, moments: &[Moment], init_empty: b
     (judged, distinct, None)
 }
 
-/// Shrinks and keeps the image of a violation, if there is a file at all.
+/// Shrinks and keeps the image of a violation, or that there is no file.
 fn violation(
     setting: &Setting,
     moment: &Moment,
@@ -201,12 +201,12 @@ fn violation(
     violates: impl Fn(&Image) -> Option<String>,
     history: &History,
 ) -> String {
-    if !is_there {
-        return "the directory is empty".into();
-    }
-    let shrunk = keep::shrink(&moment.cut, choice, violates);
-    let pages = format!("shrunk to pages {:?}: {}", shrunk.pages, shrunk.said);
     let acknowledged = moment.acknowledged.unwrap_or(0);
+    let shrunk = match is_there {
+        true => keep::shrink(&moment.cut, choice, violates),
+        false => keep::Shrunk::missing(setting.page_size, acknowledged),
+    };
+    let pages = format!("shrunk to pages {:?}: {}", shrunk.pages, shrunk.said);
     format!("{pages}; {}", keep::keep(&keep::Kept::of(shrunk, *setting, history, acknowledged)))
 }
 

@@ -70,16 +70,29 @@ pub(super) struct Image {
     pub(super) page_size: usize,
     pub(super) pages: Vec<Content>,
     pub(super) len: u64,
+    /// There is no file.
+    pub(super) missing: bool,
 }
 
 impl Image {
+    pub(super) fn new(page_size: usize, pages: Vec<Content>, len: u64) -> Image {
+        Image { page_size, pages, len, missing: false }
+    }
+
     pub(super) fn of_bytes(bytes: &[u8], page_size: usize) -> Image {
         let pages = bytes.chunks(page_size).map(|page| Content::new(page, page_size)).collect();
-        Image { page_size, pages, len: bytes.len() as u64 }
+        Image::new(page_size, pages, bytes.len() as u64)
+    }
+
+    pub(super) fn missing(page_size: usize) -> Image {
+        Image { missing: true, ..Image::new(page_size, Vec::new(), 0) }
     }
 
     /// Tells it from other images. Zeros count for nothing, so only the length tells how many there are.
     pub(super) fn hash(&self) -> u64 {
+        if self.missing {
+            return 0;
+        }
         let within = (self.len as usize).div_ceil(self.page_size);
         let pages = self.pages.iter().take(within).enumerate().filter(|(_, page)| page.hash != 0);
         pages.fold(Rng(self.len).next(), |sum, (at, page)| sum ^ Rng(page.hash ^ (at as u64) << 40).next())
@@ -87,6 +100,10 @@ impl Image {
 
     /// Makes the file be this image. Zeros become holes.
     pub(super) fn write(&self, path: &Path) {
+        if self.missing {
+            drop(std::fs::remove_file(path));
+            return;
+        }
         let file = File::create(path).expect("to make an image");
         for (at, page) in self.pages.iter().enumerate() {
             let start = (at * self.page_size) as u64;
@@ -151,7 +168,7 @@ impl Cut {
         for (doubt, fate) in self.doubts.iter().zip(&choice.fates) {
             pages[doubt.page] = doubt.content(*fate, self.page_size);
         }
-        Image { page_size: self.page_size, pages, len: choice.len }
+        Image::new(self.page_size, pages, choice.len)
     }
 
     /// What the page cache held at this moment, and what was durable of it.

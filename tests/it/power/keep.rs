@@ -27,6 +27,14 @@ pub(super) struct Shrunk {
     pub(super) from_newest: bool,
 }
 
+impl Shrunk {
+    /// There is no file, and there should be one.
+    pub(super) fn missing(page_size: usize, acknowledged: u64) -> Shrunk {
+        let said = format!("txn {acknowledged} was acknowledged and there is no file");
+        Shrunk { image: Image::missing(page_size), said, pages: Vec::new(), from_newest: false }
+    }
+}
+
 /// Takes pages out of a violation as long as it stays one: once towards what was durable, once towards the newest.
 pub(super) fn shrink(cut: &Cut, choice: &Choice, violates: impl Fn(&Image) -> Option<String>) -> Shrunk {
     let towards = |from_newest: bool| {
@@ -125,7 +133,7 @@ fn encode(kept: &Kept) -> Vec<u8> {
         setting.mode,
         kept.history.1,
         setting.page_size,
-        image.len,
+        if image.missing { "no file".to_string() } else { image.len.to_string() },
         kept.acknowledged,
         outcome_text(&kept.outcome),
     )
@@ -164,6 +172,10 @@ impl Read {
         let lines: Vec<(String, String)> =
             lines.map(|line| line.split_once(": ").map(|(a, b)| (a.into(), b.into()))).collect::<Option<_>>()?;
         let number = |name: &str| lines.iter().find(|(n, _)| n == name)?.1.parse::<usize>().ok();
+        if lines.contains(&("length".into(), "no file".into())) {
+            let image = Image::missing(number("page size")?);
+            return Some(Read { lines, image });
+        }
         let mut content = vec![0; number("length")?];
         let mut rest = &bytes[end + 2..];
         while let Some((head, behind)) = rest.split_first_chunk::<12>() {

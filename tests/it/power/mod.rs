@@ -16,7 +16,7 @@ mod mutants;
 mod run;
 
 use image::{Tally, SECTOR, WORD};
-use run::{Mode, Run, Setting};
+use run::{Events, Mode, Run, Setting};
 
 use crate::support;
 use crate::workload::{fast_dir, History};
@@ -25,14 +25,25 @@ use crate::workload::{fast_dir, History};
 fn runs(test: &str, setting: Setting, images: u64, history: fn(u64) -> History) {
     let images = images * u64::from(support::long());
     let (mut seed, mut distinct, mut opened) = (support::seed(test), 0, 0);
+    let mut events = Events::default();
     while distinct < images {
         let dir = fast_dir();
         let history = history(seed);
         let mut run = Run::new(setting, &history, dir.path());
-        let found = run.all(2);
+        let found = run.all();
         found.unwrap_or_else(|e| panic!("{test}: after {distinct} images: {e}"));
         assert!(run.opened > 20 * setting.commits, "seed {seed}: only {} images", run.opened);
+        events.add(&run.events);
         (distinct, opened, seed) = (distinct + run.distinct, opened + run.opened, seed.wrapping_add(1));
+    }
+    println!("{test}: {events:?}");
+    if setting.mode == Mode::Power {
+        assert!(events.reopened > 0 && events.aborts > 0 && events.kills > 0, "{events:?}");
+        assert!(events.cuts_of_length > 0 && events.cuts_of_versions > 0, "{events:?}");
+        assert!(events.crashes > 0 && events.crashes_twice > 0, "{events:?}");
+    }
+    if setting.mode == Mode::Lying {
+        assert!(events.refused > 0 && events.newest > 0 && events.older > 0, "{events:?}");
     }
     told(test, setting.mode, distinct, opened);
 }

@@ -18,7 +18,7 @@ fn hunt(setting: Setting) -> (u64, Option<String>) {
         let history = History::power(seed);
         let mut run = Run::new(setting, &history, dir.path());
         run.limit = WITHIN - images;
-        let found = run.all(2);
+        let found = run.all();
         images += run.opened;
         if found.is_err() || images >= WITHIN {
             return (images, found.err());

@@ -12,10 +12,13 @@ use mapleaf::testing::{open_with_seam, seal_file, with_mutant, Mutant, Seam};
 use mapleaf::{Db, Options};
 
 use super::image::{Choice, Cut, Image, Tally};
-use super::judge::Judge;
+use super::judge::{Judge, Outcome};
 use super::keep;
 use super::medium::{Medium, Recorder};
 use crate::workload::{fast_dir, History, Rng};
+
+/// How many crashes deep a run goes: one in what follows a crash, and one in what follows that.
+const DEPTH: u32 = 2;
 
 /// What is believed of the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,9 +72,51 @@ pub(super) struct Run<'a> {
     pub(super) opened: u64,
     /// Images of these that no other run of this process had.
     pub(super) distinct: u64,
+    pub(super) events: Events,
     /// Stops when so many were judged.
     pub(super) limit: u64,
     files: u64,
+}
+
+/// What happened in runs.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Events {
+    pub(super) commits: u64,
+    pub(super) aborts: u64,
+    pub(super) reopened: u64,
+    pub(super) cuts: u64,
+    /// Cuts at which the length of the file was in doubt.
+    pub(super) cuts_of_length: u64,
+    /// Cuts at which some page had more than one content since the flush.
+    pub(super) cuts_of_versions: u64,
+    /// Runs that went on from an image of a power cut.
+    pub(super) crashes: u64,
+    /// Such runs from an image that was made in a run from a crash.
+    pub(super) crashes_twice: u64,
+    /// Runs that went on from what a killed process left.
+    pub(super) kills: u64,
+    /// Images of a lying disk that were refused, or in which something could not be read.
+    pub(super) refused: u64,
+    /// Images of a lying disk that were the state of the newest commit, and of older ones.
+    pub(super) newest: u64,
+    pub(super) older: u64,
+}
+
+impl Events {
+    pub(super) fn add(&mut self, other: &Events) {
+        self.commits += other.commits;
+        self.aborts += other.aborts;
+        self.reopened += other.reopened;
+        self.cuts += other.cuts;
+        self.cuts_of_length += other.cuts_of_length;
+        self.cuts_of_versions += other.cuts_of_versions;
+        self.crashes += other.crashes;
+        self.crashes_twice += other.crashes_twice;
+        self.kills += other.kills;
+        self.refused += other.refused;
+        self.newest += other.newest;
+        self.older += other.older;
+    }
 }
 
 /// Where a lineage begins: the page cache holds the newest contents.
@@ -112,6 +157,7 @@ impl<'a> Run<'a> {
             seen: HashMap::new(),
             opened: 0,
             distinct: 0,
+            events: Events::default(),
             limit: u64::MAX,
             files: 0,
         }
@@ -128,10 +174,10 @@ impl<'a> Run<'a> {
         Start { medium: Medium::durable(image.page_size, &image.pages, image.len), acknowledged: 0 }
     }
 
-    /// The whole run, up to `depth` crashes deep.
-    pub(super) fn all(&mut self, depth: u32) -> Result<(), String> {
+    /// The whole run, with crashes on crashes.
+    pub(super) fn all(&mut self) -> Result<(), String> {
         let start = self.start();
-        self.lineage(start, self.setting.commits, depth)
+        self.lineage(start, self.setting.commits, DEPTH)
     }
 
     pub(super) fn done(&self) -> bool {
@@ -142,7 +188,7 @@ impl<'a> Run<'a> {
     pub(super) fn lineage(&mut self, start: Start, commits: u64, depth: u32) -> Result<(), String> {
         let path = self.path();
         let (pages, len) = start.medium.current();
-        Image { page_size: self.setting.page_size, pages, len }.write(&path);
+        Image::new(self.setting.page_size, pages, len).write(&path);
         let recorder = Recorder::new(&path, start.medium, self.setting.deaf);
         let mut acknowledged = start.acknowledged;
         let mut db = Some(self.open(&path, &recorder)?);
@@ -156,17 +202,20 @@ impl<'a> Run<'a> {
             }
             if commit % 5 == 4 {
                 drop(db.take());
+                self.events.reopened += 1;
                 db = Some(self.open(&path, &recorder)?);
                 self.judge_cuts(recorder.take_cuts(), acknowledged, depth)?;
             }
             let db = db.as_ref().expect("open");
             if commit % 4 == 3 {
+                self.events.aborts += 1;
                 self.transaction(db, &recorder, false).map_err(|e| format!("a transaction to be aborted: {e}"))?;
             }
             let committed = self.transaction(db, &recorder, true).map_err(|e| format!("commit: {e}"))?;
             // Cuts of this commit are judged against what was acknowledged before it.
             self.judge_cuts(recorder.take_cuts(), acknowledged, depth)?;
             acknowledged = committed;
+            self.events.commits += 1;
             if self.setting.mode == Mode::Lying {
                 self.judge_cut(&recorder.lying_cut(&format!("after the commit of txn {committed}")), committed, 0)?;
             }
@@ -215,6 +264,9 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn judge_cut(&mut self, cut: &Cut, acknowledged: u64, depth: u32) -> Result<(), String> {
+        self.events.cuts += 1;
+        self.events.cuts_of_length += u64::from(cut.lens.len() > 1);
+        self.events.cuts_of_versions += u64::from(cut.doubts.iter().any(|doubt| doubt.versions.len() > 2));
         for choice in cut.choices(self.setting.samples, self.setting.grain, &mut self.rng) {
             if self.done() {
                 return Ok(());
@@ -229,12 +281,15 @@ impl<'a> Run<'a> {
             if new && depth > 0 && self.rng.one_in(120) {
                 let medium = Medium::durable(image.page_size, &image.pages, image.len);
                 let commits = self.rng.below(4);
+                self.events.crashes += 1;
+                self.events.crashes_twice += u64::from(depth < DEPTH);
                 self.lineage(Start { medium, acknowledged }, commits, depth - 1)
                     .map_err(|e| told(format!("after the power loss: {e}")))?;
             }
         }
         if depth > 0 && self.setting.mode == Mode::Power && self.rng.one_in(8) {
             let medium = cut.medium();
+            self.events.kills += 1;
             self.lineage(Start { medium, acknowledged }, 3, depth - 1)
                 .map_err(|e| format!("{}, killed there: {e}", cut.what))?;
         }
@@ -253,14 +308,20 @@ impl<'a> Run<'a> {
         if self.setting.mutant.is_none() && self.setting.deaf == 0 {
             self.distinct += u64::from(Tally::of(self.setting.mode).count(hash));
         }
-        self.verdict(image, acknowledged)?;
+        match self.verdict(image, acknowledged)? {
+            None => {}
+            Some(Outcome::Refused) => self.events.refused += 1,
+            Some(Outcome::Whole(txn)) if txn == acknowledged => self.events.newest += 1,
+            Some(Outcome::Whole(_)) => self.events.older += 1,
+        }
         Ok(true)
     }
 
-    fn verdict(&self, image: &Image, acknowledged: u64) -> Result<(), String> {
+    /// Judges an image; what was found on a lying disk.
+    fn verdict(&self, image: &Image, acknowledged: u64) -> Result<Option<Outcome>, String> {
         match self.setting.mode {
-            Mode::Power => self.judge.strict(image, acknowledged),
-            Mode::Lying => self.judge.lenient(image, acknowledged).map(drop),
+            Mode::Power => self.judge.strict(image, acknowledged).map(|()| None),
+            Mode::Lying => self.judge.lenient(image, acknowledged).map(Some),
         }
     }
 
@@ -272,6 +333,6 @@ impl<'a> Run<'a> {
         let few = format!("shrunk to pages {:?} that differ from {from}: {}", shrunk.pages, shrunk.said);
         let place = keep::keep(&keep::Kept::of(shrunk, self.setting, self.history, acknowledged));
         let (seed, setting) = (self.history.seed(), self.setting);
-        format!("seed {seed}, {setting:?}: {}, {choice:?}: {said}; {few}; {place}", cut.what)
+        format!("MAPLEAF_SEED={seed}, {setting:?}: {}, {choice:?}: {said}; {few}; {place}", cut.what)
     }
 }
