@@ -21,6 +21,8 @@ pub enum Mutant {
     SameSlot,
     /// A page that a transaction frees is used again by the same transaction, when the durable state still needs it.
     EarlyReuse,
+    /// The newest state counts as durable while it is being flushed: what it no longer needs is used again.
+    EarlyReclaim,
     /// Checksums leave out the last byte of a page, in sealing and in verifying.
     ShortChecksum,
     /// A page is believed when its own checksum is right, whatever the pointer to it says.

@@ -62,6 +62,11 @@ pub fn durable_txn(db: &Db) -> u64 {
     db.env().live.durable().txn.0
 }
 
+/// Number of the newest transaction whose state is complete, durable or not.
+pub fn tip_txn(db: &Db) -> u64 {
+    db.env().live.tip().txn.0
+}
+
 /// Makes the newest state of a closed file claim so many pages, and the file `spare` pages longer than that, so that the
 /// next transactions use page ids from there on. The pages between are lost; `check` would say so.
 pub fn raise_page_count(path: &std::path::Path, pages: u64, spare: u64) -> std::io::Result<()> {

@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::error::{Error, Result};
 use crate::ids::TxnId;
 use crate::mapping::Mapping;
+#[cfg(feature = "testing")]
+use crate::mutant::{self, Mutant};
 use crate::page::meta::Meta;
 use crate::pager::free_space::LiveStates;
 use crate::pager::txn_pages::TxnPages;
@@ -153,6 +155,10 @@ impl Env {
 
     /// The states that must stay whole, for a writer that is about to reuse pages (protocol: Reclaim).
     pub(crate) fn live_states(&self) -> LiveStates {
+        #[cfg(feature = "testing")]
+        if mutant::is(Mutant::EarlyReclaim) {
+            return LiveStates::new(self.readers.snapshots(), self.live.tip().txn);
+        }
         let published = self.live.published_txn();
         let mut states = self.readers.snapshots();
         states.push(self.live.durable().txn);

@@ -10,9 +10,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
-use mapleaf::testing::{Creation, FlushEvent, FlushKind, Seam};
+use mapleaf::testing::{tip_txn, Creation, FlushEvent, FlushKind, Seam};
+use mapleaf::Db;
 
 use super::image::{Content, Cut, Doubt};
 
@@ -162,6 +165,27 @@ impl LyingDisk {
 pub(super) struct Recorder {
     path: PathBuf,
     inner: Mutex<Recording>,
+    overlap: Mutex<Option<Overlap>>,
+}
+
+/// Holds the next flush until another thread has completed a transaction.
+pub(super) struct Overlap {
+    pub(super) db: Db,
+    /// Tells the other thread to begin.
+    pub(super) begin: Sender<()>,
+    /// The transaction that it will complete.
+    pub(super) txn: u64,
+}
+
+impl Overlap {
+    fn happen(self) {
+        self.begin.send(()).expect("the other thread waits");
+        let since = Instant::now();
+        while tip_txn(&self.db) < self.txn {
+            assert!(since.elapsed() < Duration::from_secs(60), "txn {} is not complete after a minute", self.txn);
+            std::thread::sleep(Duration::from_micros(20));
+        }
+    }
 }
 
 struct Recording {
@@ -189,11 +213,16 @@ impl Recorder {
             bytes: Vec::new(),
             steps: Vec::new(),
         };
-        Arc::new(Recorder { path: path.to_path_buf(), inner: Mutex::new(inner) })
+        Arc::new(Recorder { path: path.to_path_buf(), inner: Mutex::new(inner), overlap: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Recording> {
         self.inner.lock().expect("recording")
+    }
+
+    /// Lets another transaction run when the next flush begins.
+    pub(super) fn overlap(&self, overlap: Overlap) {
+        *self.overlap.lock().expect("the overlap") = Some(overlap);
     }
 
     /// From now on the disk lies.
@@ -242,6 +271,10 @@ impl Recording {
 
 impl Seam for Recorder {
     fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()> {
+        let overlap = self.overlap.lock().expect("the overlap").take();
+        if let Some(overlap) = overlap {
+            overlap.happen();
+        }
         let mut inner = self.lock();
         inner.look(&self.path);
         inner.flushes += 1;

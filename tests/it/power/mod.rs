@@ -40,6 +40,7 @@ fn runs(test: &str, setting: Setting, images: u64, history: fn(u64) -> History) 
     if setting.mode == Mode::Power {
         assert!(events.reopened > 0 && events.aborts > 0 && events.kills > 0, "{events:?}");
         assert!(events.cuts_of_length > 0 && events.cuts_of_versions > 0, "{events:?}");
+        assert!(events.overlaps > 0 || !setting.overlaps, "{events:?}");
         assert!(events.crashes > 0 && events.crashes_twice > 0, "{events:?}");
     }
     if setting.mode == Mode::Lying {
@@ -60,7 +61,7 @@ fn told(test: &str, mode: Mode, distinct: u64, opened: u64) {
 
 #[test]
 fn every_cut_leaves_a_committed_state_4k() {
-    runs("every_cut_4k", Setting::power(4096), 7000, History::power);
+    runs("every_cut_4k", Setting::power(4096), 6000, History::power);
 }
 
 #[test]
@@ -88,6 +89,13 @@ fn every_cut_leaves_a_committed_state_32k() {
 fn every_cut_of_large_transactions_leaves_a_committed_state() {
     let setting = Setting { commits: 10, samples: 12, grain: SECTOR, ..Setting::power(4096) };
     runs("every_cut_large", setting, 1000, History::new);
+}
+
+/// A transaction ends while the one before is flushed, so that its pages reach the medium at any time.
+#[test]
+fn every_cut_of_commits_that_overlap_leaves_a_committed_state() {
+    let setting = Setting { overlaps: true, ..Setting::power(4096) };
+    runs("every_cut_overlapping", setting, 2000, History::power);
 }
 
 #[test]

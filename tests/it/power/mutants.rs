@@ -40,7 +40,9 @@ fn found_with(setting: Setting) -> String {
     let (mutant, mode) = (setting.mutant.expect("a mutant"), setting.mode);
     let (images, said) = hunt(setting);
     println!("mutant {mutant:?}: found after {images} images ({mode:?}): {said:?}");
-    said.unwrap_or_else(|| panic!("{mutant:?} was not found in {images} images"))
+    let said = said.unwrap_or_else(|| panic!("{mutant:?} was not found in {images} images"));
+    assert!(said.contains("shrunk to"), "an image shows it, not the run itself: {said}");
+    said
 }
 
 /// Where pages are not flushed, their length is not either, and is missed first: here it is there, so that the pages
@@ -78,6 +80,13 @@ fn a_page_reused_one_transaction_early_is_caught() {
     assert!(said.contains("checksum mismatch"), "{said}");
 }
 
+/// While a state is flushed, the durable one still needs what the new one does not.
+#[test]
+fn a_page_reused_while_the_state_that_freed_it_is_flushed_is_caught() {
+    let said = found_with(Setting { overlaps: true, ..setting(Mode::Power, Some(Mutant::EarlyReclaim)) });
+    assert!(said.contains("checksum mismatch"), "{said}");
+}
+
 #[test]
 fn a_flush_that_leaves_the_length_is_caught() {
     found(Mode::Power, Mutant::NoLengthFlush);
@@ -109,6 +118,7 @@ fn without_a_mutant_nothing_is_caught() {
     for mode in [Mode::Power, Mode::Lying] {
         assert_eq!(hunt(setting(mode, None)), (WITHIN, None));
     }
+    assert_eq!(hunt(Setting { overlaps: true, ..setting(Mode::Power, None) }), (WITHIN, None));
 }
 
 /// The meta of the newest state was written and not flushed when the process was killed. The next process sees it in

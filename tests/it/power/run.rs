@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 
 use mapleaf::testing::{open_with_seam, seal_file, with_mutant, Mutant, Seam};
@@ -14,7 +15,7 @@ use mapleaf::{Db, Options};
 use super::image::{Choice, Cut, Image, Tally};
 use super::judge::{Judge, Outcome};
 use super::keep;
-use super::medium::{Medium, Recorder};
+use super::medium::{Medium, Overlap, Recorder};
 use crate::workload::{fast_dir, History, Rng};
 
 /// How many crashes deep a run goes: one in what follows a crash, and one in what follows that.
@@ -44,13 +45,24 @@ pub(super) struct Setting {
     pub(super) deaf: u64,
     /// The length of the file never goes back.
     pub(super) keeps_length: bool,
+    /// Every third commit has another one begin and end while its pages are flushed.
+    pub(super) overlaps: bool,
 }
 
 impl Setting {
     pub(super) fn power(page_size: usize) -> Setting {
         let grain = super::image::SECTOR;
-        let (mode, mutant, deaf, keeps_length) = (Mode::Power, None, 0, false);
-        Setting { page_size, commits: 16, samples: 24, grain, mode, mutant, deaf, keeps_length }
+        Setting {
+            page_size,
+            commits: 16,
+            samples: 24,
+            grain,
+            mode: Mode::Power,
+            mutant: None,
+            deaf: 0,
+            keeps_length: false,
+            overlaps: false,
+        }
     }
 
     /// What is wrong in the code that judges too.
@@ -83,6 +95,8 @@ pub(super) struct Run<'a> {
 pub(super) struct Events {
     pub(super) commits: u64,
     pub(super) aborts: u64,
+    /// Commits that ran while another one was flushed.
+    pub(super) overlaps: u64,
     pub(super) reopened: u64,
     pub(super) cuts: u64,
     /// Cuts at which the length of the file was in doubt.
@@ -106,6 +120,7 @@ impl Events {
     pub(super) fn add(&mut self, other: &Events) {
         self.commits += other.commits;
         self.aborts += other.aborts;
+        self.overlaps += other.overlaps;
         self.reopened += other.reopened;
         self.cuts += other.cuts;
         self.cuts_of_length += other.cuts_of_length;
@@ -211,9 +226,17 @@ impl<'a> Run<'a> {
                 self.events.aborts += 1;
                 self.transaction(db, &recorder, false).map_err(|e| format!("a transaction to be aborted: {e}"))?;
             }
-            let committed = self.transaction(db, &recorder, true).map_err(|e| format!("commit: {e}"))?;
-            // Cuts of this commit are judged against what was acknowledged before it.
-            self.judge_cuts(recorder.take_cuts(), acknowledged, depth)?;
+            let overlaps = self.setting.overlaps && commit % 3 == 2;
+            let committed = match overlaps {
+                true => self.two_at_once(db, &recorder).map_err(|e| format!("two commits: {e}"))?,
+                false => self.transaction(db, &recorder, true).map_err(|e| format!("commit: {e}"))?,
+            };
+            let mut cuts = recorder.take_cuts();
+            // Cuts of this commit are judged against what was acknowledged before it. Of two, the first was
+            // acknowledged when its two flushes were done.
+            let second = if overlaps { cuts.split_off(cuts.len().min(2)) } else { Vec::new() };
+            self.judge_cuts(cuts, acknowledged, depth)?;
+            self.judge_cuts(second, committed - 1, depth)?;
             acknowledged = committed;
             self.events.commits += 1;
             if self.setting.mode == Mode::Lying {
@@ -253,6 +276,26 @@ impl<'a> Run<'a> {
             }
             recorder.look();
             Ok(number)
+        })
+    }
+
+    /// Commits a transaction, and another one while the pages of the first are flushed; the number of the second.
+    fn two_at_once(&mut self, db: &Db, recorder: &Recorder) -> mapleaf::Result<u64> {
+        self.events.overlaps += 1;
+        let mut txn = db.begin_write()?;
+        let number = txn.txn_id();
+        let (begin, begun) = channel();
+        recorder.overlap(Overlap { db: db.clone(), begin, txn: number + 1 });
+        let (mutant, history) = (self.setting.mutant, self.history);
+        std::thread::scope(|scope| {
+            let second = scope.spawn(move || {
+                begun.recv().expect("the flush of the first begins");
+                with_mutant(mutant, || history.commit_next(db))
+            });
+            with_mutant(mutant, || history.perform(&mut txn).and_then(|()| txn.commit()))?;
+            let second = second.join().expect("the second does not panic")?;
+            recorder.look();
+            Ok(second)
         })
     }
 
