@@ -83,6 +83,8 @@ mod error;
 mod ids;
 mod limits;
 mod mapping;
+#[cfg(feature = "testing")]
+mod mutant;
 mod page;
 mod pager;
 mod table;

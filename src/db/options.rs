@@ -68,7 +68,8 @@ impl Options {
         self
     }
 
-    /// Take an existing file of zero bytes for a new database, for files that a temporary-file crate has made.
+    /// Take an existing file of zero bytes for a new database, for files that a temporary-file crate has made. So is one of
+    /// nothing but zeros that is no longer than two pages: a power cut can leave it while an empty file is made a database.
     /// Default: false, because an empty file is more often one that lost its content.
     pub fn init_empty(mut self, init_empty: bool) -> Options {
         self.spec.init_empty = init_empty;

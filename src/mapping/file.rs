@@ -19,6 +19,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::os;
+#[cfg(feature = "testing")]
+use super::seam::{self, Creation};
+#[cfg(feature = "testing")]
+use crate::mutant::{self, Mutant};
 
 /// Opens a file that exists. What is no file is opened too, or refused, but never waited for: a FIFO has two ends.
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
@@ -88,15 +92,24 @@ pub(crate) fn create_atomic(
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary)?;
     os::advise_random(&file);
     let renamed = write(&PieceWriter { file: &file, piece_bytes: page_size.max(512) })
-        .and_then(|()| file.sync_all())
+        .and_then(|()| flush_new(&file, &temporary, path))
         .and_then(|()| os::rename_new(&temporary, path));
     if !matches!(renamed, Ok(true)) {
         // A leftover costs space and no more, and the first error is the one to tell.
         drop(std::fs::remove_file(&temporary));
     }
     let created = if renamed? { Created::New } else { Created::Existed };
+    #[cfg(feature = "testing")]
+    if created == Created::New {
+        seam::creating(Creation::Renamed, &temporary, path);
+        if mutant::is(Mutant::NoDirectoryFlush) {
+            return Ok(created);
+        }
+    }
     // Also when somebody else was first: the name is to be durable before anything is built on it.
     sync_directory_of(path)?;
+    #[cfg(feature = "testing")]
+    seam::creating(Creation::DirectoryFlushed, &temporary, path);
     Ok(created)
 }
 
@@ -107,6 +120,22 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
         sync_directory_of(to)?;
     }
     Ok(renamed)
+}
+
+/// Makes a file durable that gets its name next.
+#[cfg_attr(not(feature = "testing"), allow(unused_variables, reason = "tests are told the names"))]
+fn flush_new(file: &File, temporary: &Path, path: &Path) -> io::Result<()> {
+    #[cfg(feature = "testing")]
+    {
+        seam::creating(Creation::Written, temporary, path);
+        if mutant::is(Mutant::NoCreationFlush) {
+            return Ok(());
+        }
+    }
+    file.sync_all()?;
+    #[cfg(feature = "testing")]
+    seam::creating(Creation::Flushed, temporary, path);
+    Ok(())
 }
 
 /// Makes the names in the directory that holds `path` durable.

@@ -48,7 +48,7 @@ pub(crate) use canvas::Canvas;
 use guard::FaultRecord;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
-pub use seam::{set_next as set_next_seam, strict_canvas, FlushEvent, Seam};
+pub use seam::{set_next as set_next_seam, strict_canvas, Creation, FlushEvent, Seam};
 pub(crate) use window::View;
 use window::{Watch, Window};
 
@@ -408,6 +408,10 @@ impl Mapping {
         let _storing = lock(&self.storing_meta);
         let stored = self.window().copy_in((slot * self.page_size) as u64, page);
         assert!(stored, "meta slot {slot} is not mapped for writing");
+        #[cfg(feature = "testing")]
+        if let Some(seam) = self.seam() {
+            seam.stored_meta(slot);
+        }
     }
 
     /// Copies bytes out, also while somebody stores to them; `false`, and nothing copied, if not all are mapped.
@@ -493,7 +497,9 @@ impl Mapping {
     }
 
     fn event<'a>(&self, window: &'a Window, kind: FlushKind, offset: u64, len: u64) -> io::Result<FlushEvent<'a>> {
-        Ok(FlushEvent { kind, offset, len, file_len: self.file_len()?, mapped_len: window.mapped(), window })
+        let carries_length = seam::carries_length(kind);
+        let (file_len, mapped_len) = (self.file_len()?, window.mapped());
+        Ok(FlushEvent { kind, offset, len, carries_length, file_len, mapped_len, window })
     }
 
     fn seam_before_flush(&self, window: &Window, kind: FlushKind, offset: u64, len: u64) -> io::Result<()> {

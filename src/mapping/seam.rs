@@ -1,5 +1,5 @@
-//! What tests may watch and fail in a mapping: flushes and changes of length; and the strict canvas, in which only claimed
-//! pages can be stored to, so that a stray store is a signal at once.
+//! What tests may watch and fail in a mapping: flushes, stores of metas, changes of length, and how files are made; and the
+//! strict canvas, in which only claimed pages can be stored to, so that a stray store is a signal at once.
 //!
 //! Floor: mapping. Present with the feature `testing` alone.
 #![allow(unreachable_pub, reason = "public for the integration tests, through the crate root")]
@@ -7,10 +7,12 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::window::Window;
 use super::FlushKind;
+use crate::mutant::{self, Mutant};
 
 /// A flush that is about to run or has run.
 pub struct FlushEvent<'a> {
@@ -20,6 +22,8 @@ pub struct FlushEvent<'a> {
     pub offset: u64,
     /// Bytes of the range.
     pub len: u64,
+    /// Whether the flush makes the length of the file durable too, as a flush of data does that lies behind the old end.
+    pub carries_length: bool,
     /// Length of the file now.
     pub file_len: u64,
     /// Bytes of the file that can be read through [`FlushEvent::read`].
@@ -40,6 +44,19 @@ impl fmt::Debug for FlushEvent<'_> {
     }
 }
 
+/// A step of making a file, when it has been done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Creation {
+    /// All bytes are in the temporary file.
+    Written,
+    /// The temporary file was flushed.
+    Flushed,
+    /// The file has its name.
+    Renamed,
+    /// The directory was flushed.
+    DirectoryFlushed,
+}
+
 /// Watches a mapping and makes its calls fail.
 pub trait Seam: Send + Sync {
     /// Before a flush; an error is what the flush returns, and nothing is flushed.
@@ -50,6 +67,12 @@ pub trait Seam: Send + Sync {
 
     /// After the file was given a new length.
     fn resized(&self, _new_len: u64) {}
+
+    /// After a meta was stored, before it is flushed.
+    fn stored_meta(&self, _slot: usize) {}
+
+    /// After a step of making the file.
+    fn creating(&self, _step: Creation, _temporary: &Path, _path: &Path) {}
 
     /// Before anything is done to grow the file; an error is what growing returns.
     fn growing(&self, _new_len: u64) -> io::Result<()> {
@@ -74,9 +97,22 @@ pub(super) fn is_strict() -> bool {
     STRICT.get()
 }
 
-/// Sets who watches the next mapping that this thread makes, from its first flush on.
+/// Sets who watches the next mapping that this thread makes, from its first flush on, and before how its file is made.
 pub fn set_next(seam: Option<Arc<dyn Seam>>) {
     NEXT.set(seam);
+}
+
+/// Whether a flush makes the length durable; a mutant says that it does not.
+pub(super) fn carries_length(kind: FlushKind) -> bool {
+    kind != FlushKind::Tree || !mutant::is(Mutant::NoLengthFlush)
+}
+
+/// Tells a step of making a file to who watches the next mapping.
+pub(super) fn creating(step: Creation, temporary: &Path, path: &Path) {
+    let seam = NEXT.with_borrow(Clone::clone);
+    if let Some(seam) = seam {
+        seam.creating(step, temporary, path);
+    }
 }
 
 pub(super) fn take_next() -> Option<Arc<dyn Seam>> {

@@ -209,6 +209,14 @@ impl TxnPages {
     }
 }
 
+/// Whether tests want pages to be handed out while the durable state still needs them.
+fn reuses_early() -> bool {
+    #[cfg(feature = "testing")]
+    return crate::mutant::is(crate::mutant::Mutant::EarlyReuse);
+    #[cfg(not(feature = "testing"))]
+    false
+}
+
 impl PageRead for TxnPages {
     #[inline]
     fn page_size(&self) -> usize {
@@ -273,6 +281,8 @@ impl PageWrite for TxnPages {
         if self.is_dirty_run(id, pages) {
             self.canvas.unclaim(id, pages);
             self.free.give_back_dirty(id, pages);
+        } else if reuses_early() {
+            self.free.add_unlisted(id, pages);
         } else {
             self.free.add_freed(self.freed_item(id, pages, born));
         }

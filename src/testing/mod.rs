@@ -32,15 +32,15 @@ pub use ops::fuzz_ops;
 pub use pages::fuzz_page;
 pub use seal::seal_file;
 
-pub use crate::mapping::{strict_canvas, FlushEvent, FlushKind, Seam};
-pub use crate::txn::checkpoint::Mutant;
+pub use crate::mapping::{strict_canvas, Creation, FlushEvent, FlushKind, Seam};
+pub use crate::mutant::Mutant;
 
 /// Sets who sees each flush and each growth of a database, before it happens, and may make it fail.
 pub fn set_seam(db: &Db, seam: Arc<dyn Seam>) {
     db.env().mapping.set_seam(seam);
 }
 
-/// Opens a database that a seam watches from the first flush on, those of opening included.
+/// Opens a database that a seam watches from the first flush on, those of opening and the steps of creation included.
 pub fn open_with_seam(options: Options, path: impl AsRef<Path>, seam: Arc<dyn Seam>) -> Result<Db> {
     set_next_seam(Some(seam));
     let opened = options.open(path);
@@ -48,9 +48,17 @@ pub fn open_with_seam(options: Options, path: impl AsRef<Path>, seam: Arc<dyn Se
     opened
 }
 
-/// Makes the checkpoints of a database wrong in one way, to prove that a test would see it.
-pub fn set_mutant(db: &Db, mutant: Mutant) {
-    db.env().set_mutant(mutant);
+/// Does something wrong on this thread while `run` runs, to prove that a test would see it.
+pub fn with_mutant<T>(mutant: Option<Mutant>, run: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Mutant>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            crate::mutant::set(self.0);
+        }
+    }
+    let _restore = Restore(crate::mutant::current());
+    crate::mutant::set(mutant);
+    run()
 }
 
 /// Flushes of this database that succeeded.
@@ -66,6 +74,11 @@ pub fn window_id(db: &Db) -> u64 {
 /// Number of the newest transaction that a durable meta describes.
 pub fn durable_txn(db: &Db) -> u64 {
     db.env().live.durable().txn.0
+}
+
+/// Number of the newest transaction whose state is complete, durable or not.
+pub fn tip_txn(db: &Db) -> u64 {
+    db.env().live.tip().txn.0
 }
 
 /// Makes the newest state of a closed file claim so many pages, and the file `spare` pages longer than that, so that the

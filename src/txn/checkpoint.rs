@@ -17,6 +17,8 @@ use std::io;
 use crate::error::{Error, Result};
 use crate::ids::TxnId;
 use crate::mapping::FlushKind;
+#[cfg(feature = "testing")]
+use crate::mutant::{self, Mutant};
 use crate::txn::env::Env;
 use crate::txn::live::DurableMeta;
 use crate::txn::state::State;
@@ -41,7 +43,7 @@ impl Env {
 
     fn write_checkpoint(&self, state: &State) -> Result<()> {
         #[cfg(feature = "testing")]
-        if let Some(mutant) = self.mutant() {
+        if let Some(mutant) = mutant::current() {
             return self.write_wrongly(state, mutant);
         }
         self.flush_pages(state)?;
@@ -95,23 +97,9 @@ impl Env {
     }
 }
 
-/// Ways to make a checkpoint wrong: tests prove with them that they would see it.
-#[cfg(feature = "testing")]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(unreachable_pub, reason = "public for the integration tests, through the crate root")]
-pub enum Mutant {
-    /// The pages are not flushed.
-    NoPageFlush,
-    /// The meta is not flushed.
-    NoMetaFlush,
-    /// The meta is written and flushed before the pages.
-    MetaFirst,
-    /// The meta is written over the durable one.
-    SameSlot,
-}
-
 #[cfg(feature = "testing")]
 impl Env {
+    /// A checkpoint with a mutant; one whose mistake lies elsewhere is right here.
     fn write_wrongly(&self, state: &State, mutant: Mutant) -> Result<()> {
         let slot = self.live.durable().slot ^ 1;
         match mutant {
@@ -130,6 +118,10 @@ impl Env {
             Mutant::SameSlot => {
                 self.flush_pages(state)?;
                 self.write_meta(state, slot ^ 1)?;
+            }
+            _ => {
+                self.flush_pages(state)?;
+                self.write_meta(state, slot)?;
             }
         }
         self.live.publish(state);

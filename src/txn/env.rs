@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::error::{Error, Result};
 use crate::ids::TxnId;
 use crate::mapping::Mapping;
+#[cfg(feature = "testing")]
+use crate::mutant::{self, Mutant};
 use crate::page::meta::Meta;
 use crate::pager::free_space::LiveStates;
 use crate::pager::txn_pages::TxnPages;
@@ -62,8 +64,6 @@ pub(crate) struct Env {
     poison: OnceLock<String>,
     /// Kept for its lock; `None` in memory.
     pub(crate) lock: Option<FileLock>,
-    #[cfg(feature = "testing")]
-    mutant: OnceLock<crate::txn::checkpoint::Mutant>,
 }
 
 /// What [`Env::new`] needs.
@@ -100,8 +100,6 @@ impl Env {
             checkpoint_lock: Mutex::new(()),
             poison: OnceLock::new(),
             lock: parts.lock,
-            #[cfg(feature = "testing")]
-            mutant: OnceLock::new(),
         }
     }
 
@@ -184,22 +182,15 @@ impl Env {
 
     /// The states that must stay whole, for a writer that is about to reuse pages (protocol: Reclaim).
     pub(crate) fn live_states(&self) -> LiveStates {
+        #[cfg(feature = "testing")]
+        if mutant::is(Mutant::EarlyReclaim) {
+            return LiveStates::new(self.readers.snapshots(), self.live.tip().txn);
+        }
         let published = self.live.published_txn();
         let mut states = self.readers.snapshots();
         states.push(self.live.durable().txn);
         states.extend(self.live.in_doubt());
         LiveStates::new(states, published)
-    }
-
-    /// Makes checkpoints wrong from now on.
-    #[cfg(feature = "testing")]
-    pub(crate) fn set_mutant(&self, mutant: crate::txn::checkpoint::Mutant) {
-        let _first = self.mutant.set(mutant);
-    }
-
-    #[cfg(feature = "testing")]
-    pub(crate) fn mutant(&self) -> Option<crate::txn::checkpoint::Mutant> {
-        self.mutant.get().copied()
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -206,6 +206,9 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
             return Err(Error::EmptyFile { path: path.to_path_buf() });
         }
         initialise(path, &file, spec)?;
+    } else if spec.init_empty && !spec.read_only && len <= 2 * limits::PAGE_SIZE_MAX as u64 && is_blank(&file, len) {
+        // A power cut while an empty file was initialised can leave its new length and none of its bytes.
+        initialise(path, &file, spec)?;
     }
     let doubted = trust::sees_medium(path, &file, id, spec.read_only)?;
     let (meta, slot) = match newest_meta(path, &file)? {
@@ -371,6 +374,12 @@ fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
         .and_then(|()| write(0, first.txn))
         .and_then(|()| file.sync_all())
         .map_err(|e| Error::io("initialising the file", path, e))
+}
+
+/// Whether all bytes of a short file can be read and are zeros.
+fn is_blank(file: &File, len: u64) -> bool {
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, 0).is_ok() && bytes.iter().all(|&byte| byte == 0)
 }
 
 /// The state of an empty database.

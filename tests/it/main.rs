@@ -7,7 +7,6 @@
 mod api;
 mod bad_input;
 mod broken;
-mod crash_images;
 mod crash_kill;
 mod creation;
 mod damage;
@@ -18,6 +17,7 @@ mod fuzzed;
 mod golden;
 mod growth;
 mod model;
+mod power;
 mod recover;
 mod reexec;
 mod review;

@@ -47,10 +47,17 @@ pub(crate) fn fast_dir() -> tempfile::TempDir {
 pub(crate) struct Value {
     seed: u64,
     len: usize,
+    /// Zeros up to the last byte.
+    tail: bool,
 }
 
 impl Value {
     pub(crate) fn bytes(self) -> Vec<u8> {
+        if self.tail {
+            let mut bytes = vec![0; self.len];
+            bytes[self.len - 1] = self.seed as u8 | 1;
+            return bytes;
+        }
         let mut rng = Rng(self.seed);
         let mut bytes = Vec::with_capacity(self.len + 8);
         while bytes.len() < self.len {
@@ -75,22 +82,47 @@ const TABLES: [&str; 3] = ["apples", "birches", "cedars"];
 /// Transaction of a new database: two metas are written, 1 and 2.
 pub(crate) const FIRST_TXN: u64 = 2;
 
+/// What the transactions of a run are like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// Few and many operations, values of all sizes.
+    Wide,
+    /// Values are short and transactions alike.
+    Small,
+    /// Few keys and few operations, with all kinds of change soon: many databases are judged in a short time.
+    Power,
+}
+
 /// The whole course of a seeded run, computed as far as asked for.
 pub(crate) struct History {
     seed: u64,
-    /// Values are short and transactions alike.
-    small: bool,
+    kind: Kind,
     states: Mutex<Vec<Arc<State>>>,
 }
 
 impl History {
     pub(crate) fn new(seed: u64) -> History {
-        History { seed, small: false, states: Mutex::new(vec![Arc::default(); FIRST_TXN as usize + 1]) }
+        History { seed, kind: Kind::Wide, states: Mutex::new(vec![Arc::default(); FIRST_TXN as usize + 1]) }
     }
 
     /// One whose databases stay small.
     pub(crate) fn small(seed: u64) -> History {
-        History { small: true, ..History::new(seed) }
+        History { kind: Kind::Small, ..History::new(seed) }
+    }
+
+    /// One for crash images.
+    pub(crate) fn power(seed: u64) -> History {
+        History { kind: Kind::Power, ..History::new(seed) }
+    }
+
+    /// The seed that it was made with.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Whether it was made by [`History::power`].
+    pub(crate) fn is_power(&self) -> bool {
+        self.kind == Kind::Power
     }
 
     /// The state that transaction `txn` leaves.
@@ -109,25 +141,50 @@ impl History {
     fn ops(&self, txn: u64) -> Vec<Op> {
         let mut rng = Rng(self.seed ^ txn.wrapping_mul(0x0000_0100_0000_01b3));
         // Changes something in every transaction, so that each has a number of its own.
-        let mut ops = vec![Op::Put("log", (txn % 50).to_be_bytes().to_vec(), Value { seed: txn, len: 20 })];
-        let count = match self.small {
-            true => 30,
-            false if rng.one_in(12) => 150,
-            false => 1 + rng.below(12),
+        let mut ops =
+            vec![Op::Put("log", (txn % 50).to_be_bytes().to_vec(), Value { seed: txn, len: 20, tail: false })];
+        let count = match self.kind {
+            Kind::Small => 30,
+            Kind::Power => 1 + rng.below(6),
+            Kind::Wide if rng.one_in(12) => 150,
+            Kind::Wide => 1 + rng.below(12),
         };
         for _ in 0..count {
             let table = TABLES[rng.below(3) as usize];
             ops.push(match rng.below(100) {
                 0 if count < 20 => Op::Drop(table),
-                0..=24 => Op::Delete(table, key(&mut rng)),
-                _ => Op::Put(table, key(&mut rng), value(&mut rng, self.small)),
+                1 if self.is_power() => Op::Drop(table),
+                0..=24 => Op::Delete(table, self.key(&mut rng)),
+                _ => Op::Put(table, self.key(&mut rng), self.value(&mut rng)),
             });
         }
         ops
     }
 
+    fn key(&self, rng: &mut Rng) -> Vec<u8> {
+        if self.is_power() {
+            let number = rng.below(36);
+            let mut key = format!("key{number:02}").into_bytes();
+            key.resize(key.len() + if number % 9 == 4 { number as usize * 5 } else { 0 }, b'x');
+            return key;
+        }
+        key(rng)
+    }
+
+    fn value(&self, rng: &mut Rng) -> Value {
+        if self.is_power() {
+            return power_value(rng);
+        }
+        value(rng, self.kind == Kind::Small)
+    }
+
     /// Does what the next transaction has to do, without committing.
     pub(crate) fn perform(&self, txn: &mut WriteTxn) -> Result<()> {
+        self.perform_watched(txn, &mut || {})
+    }
+
+    /// The same; `watch` is called after every operation.
+    pub(crate) fn perform_watched(&self, txn: &mut WriteTxn, watch: &mut dyn FnMut()) -> Result<()> {
         for op in self.ops(txn.txn_id()) {
             match op {
                 Op::Put(table, key, value) => drop(txn.bytes_table(table)?.insert(&key, &value.bytes())?),
@@ -136,6 +193,7 @@ impl History {
                     txn.drop_table(table)?;
                 }
             }
+            watch();
         }
         Ok(())
     }
@@ -224,5 +282,19 @@ fn value(rng: &mut Rng, small: bool) -> Value {
         85..=96 => rng.below(12_000),
         _ => rng.below(120_000),
     };
-    Value { seed: rng.next(), len: len as usize }
+    Value { seed: rng.next(), len: len as usize, tail: false }
+}
+
+/// Inline values, runs of one page and of several, and runs whose last byte alone says that all of them was written.
+fn power_value(rng: &mut Rng) -> Value {
+    const RUN_HEADER: usize = 32;
+    let (len, tail) = match rng.below(100) {
+        0..=69 => (rng.below(120) as usize, false),
+        70..=84 => (rng.below(1100) as usize, false),
+        85..=91 => (rng.below(9000) as usize, false),
+        92..=96 => (4096 * (1 + rng.below(2) as usize) - RUN_HEADER, true),
+        97 => (32768 - RUN_HEADER, true),
+        _ => (rng.below(40_000) as usize, false),
+    };
+    Value { seed: rng.next(), len, tail }
 }

@@ -105,7 +105,7 @@ fn one_word_per_concept() {
 
 #[test]
 fn named_paths_exist() {
-    for path in ["README.md", "docs/design.md", "docs/soundness.md", "docs/format.md", ".ci/run"] {
+    for path in ["README.md", "docs/design.md", "docs/soundness.md", "docs/format.md", "docs/testing.md", ".ci/run"] {
         // Paths lead from the root, or from where the text stands.
         let beside = root().join(path).with_file_name("");
         let exists = |named: &str| root().join(named).exists() || beside.join(named).exists();

@@ -1,0 +1,153 @@
+//! Judging an image: what a database must be after a power cut, and what it may be on a disk that lies.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+
+use mapleaf::testing::{with_mutant, Mutant};
+use mapleaf::{Db, Options, ReadTxn};
+
+use super::image::Image;
+use crate::workload::{History, State, FIRST_TXN};
+
+/// One image in so many is also opened read-only.
+const READ_ONLY_ONE_IN: u64 = 16;
+
+/// What a database on a lying disk turned out to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    /// Opening, or reading something, was refused.
+    Refused,
+    /// All that this transaction left is there.
+    Whole(u64),
+}
+
+/// Opens images one after the other at the same path.
+pub(super) struct Judge<'a> {
+    pub(super) history: &'a History,
+    path: PathBuf,
+    /// What is wrong in the code that opens: for mistakes that seal and verify make together.
+    mutant: Option<Mutant>,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(history: &'a History, dir: &Path, mutant: Option<Mutant>) -> Judge<'a> {
+        Judge { history, path: dir.join("image.mapleaf"), mutant }
+    }
+
+    /// After a power cut: a committed state, no older than the acknowledged one, `check` clean, and it goes on.
+    pub(super) fn strict(&self, image: &Image, acknowledged: u64) -> Result<(), String> {
+        self.guarded(image, || {
+            if image.hash() % READ_ONLY_ONE_IN == 0 {
+                self.read_only(image)?;
+            }
+            self.goes_on(acknowledged)
+        })
+    }
+
+    /// On a lying disk: refused, or the state of a transaction up to `newest`, now and after a further commit.
+    pub(super) fn lenient(&self, image: &Image, newest: u64) -> Result<Outcome, String> {
+        self.guarded(image, || {
+            let db = match Db::open_existing(&self.path) {
+                Ok(db) => db,
+                Err(_) => return Ok(Outcome::Refused),
+            };
+            let outcome = self.what_is_there(&db, newest)?;
+            // The history says nothing of a transaction that follows the first of the two metas of a new file.
+            let goes_on = outcome != Outcome::Whole(FIRST_TXN - 1);
+            if goes_on && self.history.commit_next(&db).is_ok() {
+                self.what_is_there(&db, newest + 1).map_err(|e| format!("after a commit: {e}"))?;
+            }
+            Ok(outcome)
+        })
+    }
+
+    /// Writes the image and runs; a panic is a violation like any other.
+    fn guarded<T>(&self, image: &Image, run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+        image.write(&self.path);
+        let ran = catch_unwind(AssertUnwindSafe(|| with_mutant(self.mutant, run)));
+        ran.unwrap_or_else(|panic| {
+            let said = panic.downcast_ref::<String>().cloned();
+            Err(format!("panic: {}", said.unwrap_or_else(|| "of another kind".into())))
+        })
+    }
+
+    fn read_only(&self, image: &Image) -> Result<(), String> {
+        let db = Options::new().read_only(true).open(&self.path).map_err(|e| format!("read-only: {e}"))?;
+        self.history.judge(&db).map_err(|e| format!("read-only: {e}"))?;
+        drop(db);
+        match std::fs::read(&self.path).expect("the image") == image.bytes() {
+            true => Ok(()),
+            false => Err("reading changed the file".into()),
+        }
+    }
+
+    /// Compares, checks, writes and checks again.
+    fn goes_on(&self, acknowledged: u64) -> Result<(), String> {
+        let db = Db::open_existing(&self.path).map_err(|e| format!("open: {e}"))?;
+        let txn = self.history.judge(&db)?;
+        if txn < acknowledged {
+            return Err(format!("txn {acknowledged} was acknowledged and the state is that of txn {txn}"));
+        }
+        let next = self.history.commit_next(&db).map_err(|e| format!("commit after recovery: {e}"))?;
+        if next != txn + 1 || self.history.judge(&db).map_err(|e| format!("after a commit: {e}"))? != next {
+            return Err(format!("the commit after txn {txn} made {next}"));
+        }
+        Ok(())
+    }
+
+    /// Reads all that can be read; what can be read must be right.
+    fn what_is_there(&self, db: &Db, newest: u64) -> Result<Outcome, String> {
+        let Ok(txn) = db.begin_read() else { return Ok(Outcome::Refused) };
+        let number = txn.txn_id();
+        if number > newest {
+            return Err(format!("txn {number} is there, and {newest} is the newest that was committed"));
+        }
+        let state = self.history.state(number);
+        let whole = all_right(&txn, &state).map_err(|e| format!("txn {number}: {e}"))?;
+        let clean = db.check().is_ok_and(|report| report.is_clean());
+        Ok(if whole && clean { Outcome::Whole(number) } else { Outcome::Refused })
+    }
+}
+
+/// Whether everything could be read. What could be read is what the state has, or it is a violation.
+fn all_right(txn: &ReadTxn, state: &State) -> Result<bool, String> {
+    let mut whole = true;
+    match txn.tables() {
+        Err(_) => whole = false,
+        Ok(tables) => {
+            let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+            if names != state.keys().copied().collect::<Vec<_>>() {
+                return Err(format!("tables {names:?}, expected {:?}", state.keys()));
+            }
+        }
+    }
+    for (name, entries) in state {
+        let Ok(table) = txn.bytes_table(name) else {
+            whole = false;
+            continue;
+        };
+        let mut expected = entries.iter();
+        let mut read_all = true;
+        for entry in table.iter() {
+            let Ok((key, value)) = entry else {
+                read_all = false;
+                break;
+            };
+            if expected.next().is_none_or(|(k, v)| key != k || value != v.bytes()) {
+                return Err(format!("table {name}: wrong entry {}", key.escape_ascii()));
+            }
+        }
+        if read_all && expected.next().is_some() {
+            return Err(format!("table {name}: of {} entries some are missing", entries.len()));
+        }
+        for (key, value) in entries {
+            match table.get(key) {
+                Err(_) => read_all = false,
+                Ok(Some(found)) if found == value.bytes() => {}
+                Ok(_) => return Err(format!("table {name}: wrong value of {}", key.escape_ascii())),
+            }
+        }
+        whole &= read_all;
+    }
+    Ok(whole)
+}

@@ -1,0 +1,145 @@
+//! The suite is judged itself: runs with something wrong must be found, within few images, and right ones must not.
+
+use mapleaf::testing::Mutant;
+
+use super::image::SECTOR;
+use super::medium::Recorder;
+use super::run::{Mode, Run, Setting, Start};
+use crate::workload::{fast_dir, History};
+
+/// A mutant must be found within so many images.
+pub(super) const WITHIN: u64 = 2000;
+
+/// Runs with a setting until something is found; after how many images, and what.
+fn hunt(setting: Setting) -> (u64, Option<String>) {
+    let mut images = 0;
+    for seed in 0.. {
+        let dir = fast_dir();
+        let history = History::power(seed);
+        let mut run = Run::new(setting, &history, dir.path());
+        run.limit = WITHIN - images;
+        let found = run.all();
+        images += run.opened;
+        if found.is_err() || images >= WITHIN {
+            return (images, found.err());
+        }
+    }
+    unreachable!("there is always a next seed")
+}
+
+fn setting(mode: Mode, mutant: Option<Mutant>) -> Setting {
+    Setting { mode, mutant, ..Setting::power(4096) }
+}
+
+/// Finds a mutant. What is found is told, for it has to be the mistake and nothing else.
+fn found(mode: Mode, mutant: Mutant) -> String {
+    found_with(setting(mode, Some(mutant)))
+}
+
+fn found_with(setting: Setting) -> String {
+    let (mutant, mode) = (setting.mutant.expect("a mutant"), setting.mode);
+    let (images, said) = hunt(setting);
+    println!("mutant {mutant:?}: found after {images} images ({mode:?}): {said:?}");
+    let said = said.unwrap_or_else(|| panic!("{mutant:?} was not found in {images} images"));
+    assert!(said.contains("shrunk to"), "an image shows it, not the run itself: {said}");
+    said
+}
+
+/// Where pages are not flushed, their length is not either, and is missed first: here it is there, so that the pages
+/// have to be missed.
+fn by_pages(mutant: Mutant) -> Setting {
+    Setting { keeps_length: true, ..setting(Mode::Power, Some(mutant)) }
+}
+
+#[test]
+fn a_checkpoint_without_the_flush_of_its_pages_is_caught() {
+    let said = found_with(by_pages(Mutant::NoPageFlush));
+    assert!(said.contains("checksum mismatch"), "{said}");
+}
+
+#[test]
+fn a_checkpoint_without_the_flush_of_its_meta_is_caught() {
+    let said = found(Mode::Power, Mutant::NoMetaFlush);
+    assert!(said.contains("acknowledged"), "{said}");
+}
+
+#[test]
+fn a_meta_written_before_its_pages_is_caught() {
+    let said = found_with(by_pages(Mutant::MetaFirst));
+    assert!(said.contains("checksum mismatch"), "{said}");
+}
+
+#[test]
+fn a_meta_written_over_the_durable_one_is_caught() {
+    found(Mode::Power, Mutant::SameSlot);
+}
+
+#[test]
+fn a_page_reused_one_transaction_early_is_caught() {
+    let said = found(Mode::Power, Mutant::EarlyReuse);
+    assert!(said.contains("checksum mismatch"), "{said}");
+}
+
+/// While a state is flushed, the durable one still needs what the new one does not.
+#[test]
+fn a_page_reused_while_the_state_that_freed_it_is_flushed_is_caught() {
+    let said = found_with(Setting { overlaps: true, ..setting(Mode::Power, Some(Mutant::EarlyReclaim)) });
+    assert!(said.contains("checksum mismatch"), "{said}");
+}
+
+#[test]
+fn a_flush_that_leaves_the_length_is_caught() {
+    found(Mode::Power, Mutant::NoLengthFlush);
+}
+
+/// Whole states have whole pages, so no power cut on an honest disk shows it: a lying one does.
+#[test]
+fn a_checksum_one_byte_short_is_caught_on_a_lying_disk() {
+    found(Mode::Lying, Mutant::ShortChecksum);
+}
+
+/// No power cut on an honest disk leaves an older page where a newer one was flushed: a lying one does.
+#[test]
+fn an_unchecked_pointer_is_caught_on_a_lying_disk() {
+    found(Mode::Lying, Mutant::PointerUnchecked);
+}
+
+/// What a killed process left in the page cache has to be durable before anything is built on it.
+#[test]
+fn an_opening_without_a_flush_is_caught() {
+    let (images, said) = hunt(Setting { deaf: 1, ..setting(Mode::Power, None) });
+    println!("an opening without a flush: found after {images} images: {said:?}");
+    assert!(said.is_some(), "not found in {images} images");
+}
+
+/// The control: right runs of the same length as the mutants', in both modes.
+#[test]
+fn without_a_mutant_nothing_is_caught() {
+    for mode in [Mode::Power, Mode::Lying] {
+        assert_eq!(hunt(setting(mode, None)), (WITHIN, None));
+    }
+    assert_eq!(hunt(Setting { overlaps: true, ..setting(Mode::Power, None) }), (WITHIN, None));
+}
+
+/// The meta of the newest state was written and not flushed when the process was killed. The next process sees it in
+/// the page cache. If the power goes while it commits, the medium may hold the older meta: its pages must be whole.
+#[test]
+fn a_state_found_in_the_page_cache_is_durable_before_it_is_built_on() {
+    for seed in 0..6 {
+        let dir = fast_dir();
+        let history = History::power(seed);
+        let mut run = Run::new(Setting { grain: SECTOR, ..Setting::power(4096) }, &history, dir.path());
+        let start = run.start();
+        let path = run.path();
+        super::image::Image::write(&super::run::fresh(4096), &path);
+        let recorder = Recorder::new(&path, start.medium, 0);
+        let db = run.open(&path, &recorder).expect("open");
+        for _ in 0..12 {
+            history.commit_next(&db).expect("commit");
+        }
+        let acknowledged = history.judge(&db).expect("judge") - 1;
+        let killed = recorder.take_cuts().into_iter().rfind(|cut| cut.meta_flush).expect("a flush of a meta");
+        let start = Start { medium: killed.medium(), acknowledged };
+        run.lineage(start, 3, 0).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+    }
+}

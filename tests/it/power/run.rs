@@ -1,0 +1,381 @@
+//! Seeded runs: transactions, reopening and crashes on crashes, with every cut on the way judged.
+//!
+//! A *lineage* goes on from a crash: with an image as the file (power loss; also one that a power cut in the middle of
+//! an earlier recovery left), or with all that the page cache held while less is durable (the process was killed, and
+//! power may be lost later).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
+
+use mapleaf::testing::{open_with_seam, seal_file, with_mutant, Mutant, Seam};
+use mapleaf::{Db, Options};
+
+use super::image::{Choice, Cut, Image, Tally};
+use super::judge::{Judge, Outcome};
+use super::keep;
+use super::medium::{Medium, Overlap, Recorder};
+use crate::workload::{fast_dir, History, Rng};
+
+/// How many crashes deep a run goes: one in what follows a crash, and one in what follows that.
+const DEPTH: u32 = 2;
+
+/// What is believed of the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mode {
+    /// It holds what was flushed.
+    Power,
+    /// The newest writes may be missing, flushed or not.
+    Lying,
+}
+
+/// What a run is like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setting {
+    pub(super) page_size: usize,
+    pub(super) commits: u64,
+    /// Images per cut when there are too many choices to try all.
+    pub(super) samples: usize,
+    /// What the medium writes whole.
+    pub(super) grain: usize,
+    pub(super) mode: Mode,
+    pub(super) mutant: Option<Mutant>,
+    /// Flushes that the recorder takes for not done.
+    pub(super) deaf: u64,
+    /// The length of the file never goes back.
+    pub(super) keeps_length: bool,
+    /// Every third commit has another one begin and end while its pages are flushed.
+    pub(super) overlaps: bool,
+}
+
+impl Setting {
+    pub(super) fn power(page_size: usize) -> Setting {
+        let grain = super::image::SECTOR;
+        Setting {
+            page_size,
+            commits: 16,
+            samples: 24,
+            grain,
+            mode: Mode::Power,
+            mutant: None,
+            deaf: 0,
+            keeps_length: false,
+            overlaps: false,
+        }
+    }
+
+    /// What is wrong in the code that judges too.
+    pub(super) fn judges_with(&self) -> Option<Mutant> {
+        self.mutant.filter(|mutant| matches!(mutant, Mutant::ShortChecksum | Mutant::PointerUnchecked))
+    }
+}
+
+/// A run and all that is judged of it.
+pub(super) struct Run<'a> {
+    pub(super) setting: Setting,
+    history: &'a History,
+    judge: Judge<'a>,
+    dir: &'a Path,
+    rng: Rng,
+    /// Images by what was acknowledged when they were judged.
+    seen: HashMap<u64, u64>,
+    /// Images that were judged.
+    pub(super) opened: u64,
+    /// Images of these that no other run of this process had.
+    pub(super) distinct: u64,
+    pub(super) events: Events,
+    /// Stops when so many were judged.
+    pub(super) limit: u64,
+    files: u64,
+}
+
+/// What happened in runs.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Events {
+    pub(super) commits: u64,
+    pub(super) aborts: u64,
+    /// Commits that ran while another one was flushed.
+    pub(super) overlaps: u64,
+    pub(super) reopened: u64,
+    pub(super) cuts: u64,
+    /// Cuts at which the length of the file was in doubt.
+    pub(super) cuts_of_length: u64,
+    /// Cuts at which some page had more than one content since the flush.
+    pub(super) cuts_of_versions: u64,
+    /// Runs that went on from an image of a power cut.
+    pub(super) crashes: u64,
+    /// Such runs from an image that was made in a run from a crash.
+    pub(super) crashes_twice: u64,
+    /// Runs that went on from what a killed process left.
+    pub(super) kills: u64,
+    /// Images of a lying disk that were refused, or in which something could not be read.
+    pub(super) refused: u64,
+    /// Images of a lying disk that were the state of the newest commit, and of older ones.
+    pub(super) newest: u64,
+    pub(super) older: u64,
+}
+
+impl Events {
+    pub(super) fn add(&mut self, other: &Events) {
+        self.commits += other.commits;
+        self.aborts += other.aborts;
+        self.overlaps += other.overlaps;
+        self.reopened += other.reopened;
+        self.cuts += other.cuts;
+        self.cuts_of_length += other.cuts_of_length;
+        self.cuts_of_versions += other.cuts_of_versions;
+        self.crashes += other.crashes;
+        self.crashes_twice += other.crashes_twice;
+        self.kills += other.kills;
+        self.refused += other.refused;
+        self.newest += other.newest;
+        self.older += other.older;
+    }
+}
+
+/// Where a lineage begins: the page cache holds the newest contents.
+pub(super) struct Start {
+    pub(super) medium: Medium,
+    pub(super) acknowledged: u64,
+}
+
+/// A new database, as it is after creation, the same in all processes.
+pub(super) fn fresh(page_size: usize) -> Image {
+    static FRESH: [OnceLock<Image>; 4] = [const { OnceLock::new() }; 4];
+    let make = || {
+        let dir = fast_dir();
+        let path = dir.path().join("fresh.mapleaf");
+        let db = Options::new().page_size(page_size as u32).open(&path).expect("creation");
+        let uuid = db.stats().expect("stats").uuid;
+        drop(db);
+        let mut bytes = std::fs::read(&path).expect("the new file");
+        for at in 0..bytes.len() - 16 {
+            if bytes[at..at + 16] == uuid {
+                bytes[at..at + 16].copy_from_slice(b"power cut images");
+            }
+        }
+        seal_file(&mut bytes);
+        Image::of_bytes(&bytes, page_size)
+    };
+    FRESH[page_size.trailing_zeros() as usize - 12].get_or_init(make).clone()
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(setting: Setting, history: &'a History, dir: &'a Path) -> Run<'a> {
+        Run {
+            setting,
+            history,
+            judge: Judge::new(history, dir, setting.judges_with()),
+            dir,
+            rng: Rng(history.seed() ^ 0xc4a5),
+            seen: HashMap::new(),
+            opened: 0,
+            distinct: 0,
+            events: Events::default(),
+            limit: u64::MAX,
+            files: 0,
+        }
+    }
+
+    pub(super) fn path(&mut self) -> PathBuf {
+        self.files += 1;
+        self.dir.join(format!("{}.mapleaf", self.files))
+    }
+
+    /// A new database that is durable.
+    pub(super) fn start(&self) -> Start {
+        let image = fresh(self.setting.page_size);
+        Start { medium: Medium::durable(image.page_size, &image.pages, image.len), acknowledged: 0 }
+    }
+
+    /// The whole run, with crashes on crashes.
+    pub(super) fn all(&mut self) -> Result<(), String> {
+        let start = self.start();
+        self.lineage(start, self.setting.commits, DEPTH)
+    }
+
+    pub(super) fn done(&self) -> bool {
+        self.opened >= self.limit
+    }
+
+    /// Commits transactions, judges every cut on the way, and goes on from some of them.
+    pub(super) fn lineage(&mut self, start: Start, commits: u64, depth: u32) -> Result<(), String> {
+        let path = self.path();
+        let (pages, len) = start.medium.current();
+        Image::new(self.setting.page_size, pages, len).write(&path);
+        let recorder = Recorder::new(&path, start.medium, self.setting.deaf);
+        let mut acknowledged = start.acknowledged;
+        let mut db = Some(self.open(&path, &recorder)?);
+        if self.setting.mode == Mode::Lying {
+            recorder.lie();
+        }
+        self.judge_cuts(recorder.take_cuts(), acknowledged, depth)?;
+        for commit in 0..commits {
+            if self.done() {
+                break;
+            }
+            if commit % 5 == 4 {
+                drop(db.take());
+                self.events.reopened += 1;
+                db = Some(self.open(&path, &recorder)?);
+                self.judge_cuts(recorder.take_cuts(), acknowledged, depth)?;
+            }
+            let db = db.as_ref().expect("open");
+            if commit % 4 == 3 {
+                self.events.aborts += 1;
+                self.transaction(db, &recorder, false).map_err(|e| format!("a transaction to be aborted: {e}"))?;
+            }
+            let overlaps = self.setting.overlaps && commit % 3 == 2;
+            let committed = match overlaps {
+                true => self.two_at_once(db, &recorder).map_err(|e| format!("two commits: {e}"))?,
+                false => self.transaction(db, &recorder, true).map_err(|e| format!("commit: {e}"))?,
+            };
+            let mut cuts = recorder.take_cuts();
+            // Cuts of this commit are judged against what was acknowledged before it. Of two, the first was
+            // acknowledged when its two flushes were done.
+            let second = if overlaps { cuts.split_off(cuts.len().min(2)) } else { Vec::new() };
+            self.judge_cuts(cuts, acknowledged, depth)?;
+            self.judge_cuts(second, committed - 1, depth)?;
+            acknowledged = committed;
+            self.events.commits += 1;
+            if self.setting.mode == Mode::Lying {
+                self.judge_cut(&recorder.lying_cut(&format!("after the commit of txn {committed}")), committed, 0)?;
+            }
+        }
+        if self.setting.mode == Mode::Power {
+            self.judge_cut(&recorder.cut_now("after the last commit"), acknowledged, depth)?;
+            drop(db);
+            self.judge_cut(&recorder.cut_now("after closing"), acknowledged, depth)?;
+        }
+        drop(std::fs::remove_file(&path));
+        Ok(())
+    }
+
+    pub(super) fn open(&mut self, path: &Path, recorder: &Arc<Recorder>) -> Result<Db, String> {
+        let seam = Arc::clone(recorder) as Arc<dyn Seam>;
+        let opened = with_mutant(self.setting.mutant, || open_with_seam(Options::new(), path, seam));
+        opened.map_err(|e| format!("open: {e}"))
+    }
+
+    /// The next transaction, with looks at the file in between; its number.
+    fn transaction(&mut self, db: &Db, recorder: &Recorder, commits: bool) -> mapleaf::Result<u64> {
+        let rng = &mut self.rng;
+        with_mutant(self.setting.mutant, || {
+            let mut txn = db.begin_write()?;
+            let number = txn.txn_id();
+            let mut watch = || {
+                if rng.one_in(3) {
+                    recorder.look();
+                }
+            };
+            self.history.perform_watched(&mut txn, &mut watch)?;
+            match commits {
+                true => txn.commit()?,
+                false => txn.abort(),
+            }
+            recorder.look();
+            Ok(number)
+        })
+    }
+
+    /// Commits a transaction, and another one while the pages of the first are flushed; the number of the second.
+    fn two_at_once(&mut self, db: &Db, recorder: &Recorder) -> mapleaf::Result<u64> {
+        self.events.overlaps += 1;
+        let mut txn = db.begin_write()?;
+        let number = txn.txn_id();
+        let (begin, begun) = channel();
+        recorder.overlap(Overlap { db: db.clone(), begin, txn: number + 1 });
+        let (mutant, history) = (self.setting.mutant, self.history);
+        std::thread::scope(|scope| {
+            let second = scope.spawn(move || {
+                begun.recv().expect("the flush of the first begins");
+                with_mutant(mutant, || history.commit_next(db))
+            });
+            with_mutant(mutant, || history.perform(&mut txn).and_then(|()| txn.commit()))?;
+            let second = second.join().expect("the second does not panic")?;
+            recorder.look();
+            Ok(second)
+        })
+    }
+
+    pub(super) fn judge_cuts(&mut self, cuts: Vec<Cut>, acknowledged: u64, depth: u32) -> Result<(), String> {
+        if self.setting.mode == Mode::Lying {
+            return Ok(());
+        }
+        cuts.iter().try_for_each(|cut| self.judge_cut(cut, acknowledged, depth))
+    }
+
+    pub(super) fn judge_cut(&mut self, cut: &Cut, acknowledged: u64, depth: u32) -> Result<(), String> {
+        self.events.cuts += 1;
+        self.events.cuts_of_length += u64::from(cut.lens.len() > 1);
+        self.events.cuts_of_versions += u64::from(cut.doubts.iter().any(|doubt| doubt.versions.len() > 2));
+        for choice in cut.choices(self.setting.samples, self.setting.grain, &mut self.rng) {
+            if self.done() {
+                return Ok(());
+            }
+            if self.setting.keeps_length && Some(&choice.len) != cut.all_lens.last() {
+                continue;
+            }
+            let image = cut.image(&choice);
+            let told = |e| format!("{}, {choice:?}: {e}", cut.what);
+            let new =
+                self.judge_image(&image, acknowledged).map_err(|e| self.violation(cut, &choice, acknowledged, e))?;
+            if new && depth > 0 && self.rng.one_in(120) {
+                let medium = Medium::durable(image.page_size, &image.pages, image.len);
+                let commits = self.rng.below(4);
+                self.events.crashes += 1;
+                self.events.crashes_twice += u64::from(depth < DEPTH);
+                self.lineage(Start { medium, acknowledged }, commits, depth - 1)
+                    .map_err(|e| told(format!("after the power loss: {e}")))?;
+            }
+        }
+        if depth > 0 && self.setting.mode == Mode::Power && self.rng.one_in(8) {
+            let medium = cut.medium();
+            self.events.kills += 1;
+            self.lineage(Start { medium, acknowledged }, 3, depth - 1)
+                .map_err(|e| format!("{}, killed there: {e}", cut.what))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the image had not been judged before.
+    fn judge_image(&mut self, image: &Image, acknowledged: u64) -> Result<bool, String> {
+        let hash = image.hash();
+        let judged = self.seen.entry(hash).or_insert(u64::MAX);
+        if *judged != u64::MAX && (*judged >= acknowledged || self.setting.mode == Mode::Lying) {
+            return Ok(false);
+        }
+        *judged = acknowledged;
+        self.opened += 1;
+        if self.setting.mutant.is_none() && self.setting.deaf == 0 {
+            self.distinct += u64::from(Tally::of(self.setting.mode).count(hash));
+        }
+        match self.verdict(image, acknowledged)? {
+            None => {}
+            Some(Outcome::Refused) => self.events.refused += 1,
+            Some(Outcome::Whole(txn)) if txn == acknowledged => self.events.newest += 1,
+            Some(Outcome::Whole(_)) => self.events.older += 1,
+        }
+        Ok(true)
+    }
+
+    /// Judges an image; what was found on a lying disk.
+    fn verdict(&self, image: &Image, acknowledged: u64) -> Result<Option<Outcome>, String> {
+        match self.setting.mode {
+            Mode::Power => self.judge.strict(image, acknowledged).map(|()| None),
+            Mode::Lying => self.judge.lenient(image, acknowledged).map(Some),
+        }
+    }
+
+    /// Shrinks a violation to few pages and keeps it; what to tell.
+    fn violation(&self, cut: &Cut, choice: &Choice, acknowledged: u64, said: String) -> String {
+        let violates = |image: &Image| self.verdict(image, acknowledged).err();
+        let shrunk = keep::shrink(cut, choice, violates);
+        let from = if shrunk.from_newest { "the newest contents" } else { "what was durable" };
+        let few = format!("shrunk to pages {:?} that differ from {from}: {}", shrunk.pages, shrunk.said);
+        let place = keep::keep(&keep::Kept::of(shrunk, self.setting, self.history, acknowledged));
+        let (seed, setting) = (self.history.seed(), self.setting);
+        format!("MAPLEAF_SEED={seed}, {setting:?}: {}, {choice:?}: {said}; {few}; {place}", cut.what)
+    }
+}
