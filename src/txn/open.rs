@@ -289,7 +289,7 @@ fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
     });
     match created {
         Ok(Created::New | Created::Existed) => Ok(()),
-        Err(e) => Err(Error::io("creating the file", path, e)),
+        Err(e) => Err(Error::io("creating the file", path, e).with_wanted(2 * spec.page_size as u64)),
     }
 }
 

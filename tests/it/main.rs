@@ -11,6 +11,7 @@ mod crash_images;
 mod crash_kill;
 mod creation;
 mod damage;
+mod disks;
 mod far;
 mod golden;
 mod growth;
