@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::os;
+use super::{backing, os};
 
 /// Opens a file that exists. What is no file is opened too, or refused, but never waited for: a FIFO has two ends.
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
@@ -87,6 +87,7 @@ pub(crate) fn create_atomic(
     let temporary = temporary_name(path)?;
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary)?;
     os::advise_random(&file);
+    prepare_empty(&file);
     let renamed = write(&PieceWriter { file: &file, piece_bytes: page_size.max(512) })
         .and_then(|()| file.sync_all())
         .and_then(|()| os::rename_new(&temporary, path));
@@ -98,6 +99,11 @@ pub(crate) fn create_atomic(
     // Also when somebody else was first: the name is to be durable before anything is built on it.
     sync_directory_of(path)?;
     Ok(created)
+}
+
+/// Asks the file system to write changes of a file in place; only as long as it is empty.
+pub(crate) fn prepare_empty(file: &File) {
+    backing::avoid_copy_on_write(file);
 }
 
 /// Makes the names in the directory that holds `path` durable.

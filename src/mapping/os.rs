@@ -272,12 +272,3 @@ fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
-
-/// Whether the file system writes every change of a file to new blocks, so that reserved ones do not help.
-pub(super) fn is_copy_on_write(file: &File) -> bool {
-    // SAFETY: `statfs` is plain integers, for which zero is a value.
-    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
-    let known = retry(|| unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) }).is_ok();
-    known && i128::from(found.f_type) == i128::from(libc::BTRFS_SUPER_MAGIC)
-}

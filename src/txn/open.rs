@@ -306,6 +306,7 @@ fn target_of_link(path: &Path) -> PathBuf {
 /// Makes a database of an existing empty file. The second slot first: a cut in between leaves a whole meta or none.
 fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
     let first = first_meta(spec.page_size, path)?;
+    file::prepare_empty(file);
     let mut page = vec![0; spec.page_size];
     let mut write = |slot: u64, txn: TxnId| {
         Meta { txn, ..first }.encode_slot(&mut page);

@@ -90,13 +90,26 @@ impl Filled {
         }
     }
 
+    /// The same for some entries.
+    fn assert_some(&self, phase: usize) {
+        let table = self.db().begin_read().expect("begins").table(DATA).expect("table");
+        for (key, seed) in self.model.iter().skip(phase).step_by(29) {
+            assert!(table.get(*key).expect("get") == Some(&value_of(*seed)[..]), "key {key}");
+        }
+    }
+
     /// Commits some entries, new ones and changed ones.
     fn commit(&mut self, seed: u64, entries: u64) -> Result<(), Error> {
+        self.commit_among(400, seed, entries)
+    }
+
+    /// The same, with a bound for the keys.
+    fn commit_among(&mut self, keys: u64, seed: u64, entries: u64) -> Result<(), Error> {
         let mut txn = self.db().begin_write()?;
         let mut model = self.model.clone();
         let mut rng = Rng::new(seed);
         for _ in 0..entries {
-            let (key, seed) = (rng.below(400), rng.next());
+            let (key, seed) = (rng.below(keys), rng.next());
             txn.table(DATA)?.insert(key, &value_of(seed))?;
             model.insert(key, seed);
         }
@@ -150,7 +163,10 @@ fn fail_each_step(disk: &Path) {
         filled.ballast.leave(0);
         filled.store_until_full(failed);
         failed += 1;
-        filled.assert_whole();
+        match failed % 5 {
+            0 => filled.assert_whole(),
+            phase => filled.assert_some(phase as usize),
+        }
         if failed % 20 == 0 {
             // On the full disk, it can also be closed and opened.
             filled.open();
@@ -158,13 +174,10 @@ fn fail_each_step(disk: &Path) {
             assert_clean(filled.db());
         }
         filled.ballast.remove();
-        if failed < 8 {
-            eprintln!("{failed}: {:?} {}", filled.db().stats(), filled.seam.len.load(Ordering::Relaxed));
-        }
         let before = filled.seam.steps.load(Ordering::Relaxed);
         let mut seed = failed << 8;
         while filled.seam.steps.load(Ordering::Relaxed) == before {
-            filled.commit(seed, 3).expect("room again");
+            filled.commit_among(400 + failed * 40, seed, 6).expect("room again");
             seed += 1;
         }
     }
@@ -282,19 +295,21 @@ fn large_value_on_full(disk: &Path) {
     reexec::answer("8 large values refused");
 }
 
-/// Copies with holes have no blocks where zeros were: a store there needs one, on a full disk.
-fn holes_on_full(disk: &Path) {
+/// What a copy lacks takes a block when it is stored to, on a full disk: holes where zeros were, or blocks of its own.
+fn copy_on_full(disk: &Path, how: &[&str]) {
     let mut filled = Filled::new(disk);
     filled.commit(1, 300).expect("room");
-    // Zeros in the middle of the file, and free.
     filled.free_pages(0);
-    filled.commit(3, 5).expect("room");
     filled.db = None;
-    let copy = disk.join("copy.mapleaf");
-    super::run(&["cp", "--sparse=always"], &[&filled.path, &copy]).expect("a copy");
-    // Removing a file gives its blocks back later on some file systems, shortening it at once.
-    fs::File::options().write(true).open(&filled.path).and_then(|file| file.set_len(0)).expect("an empty file");
-    fs::rename(&copy, &filled.path).expect("a name");
+    let original = disk.join("original.mapleaf");
+    fs::rename(&filled.path, &original).expect("a name");
+    if let Err(why) = super::run(how, &[&original, &filled.path]) {
+        return reexec::answer(&format!("no such copy here ({why})"));
+    }
+    if how.contains(&"--sparse=always") {
+        // Removing a file gives its blocks back later on some file systems.
+        fs::File::options().write(true).open(&original).and_then(|file| file.set_len(0)).expect("an empty file");
+    }
     filled.ballast.leave(0);
     let (mut full, mut done) = (0, 0);
     for round in 0..30u64 {
@@ -314,7 +329,7 @@ fn holes_on_full(disk: &Path) {
     filled.commit(100, 200).expect("room again");
     filled.assert_whole();
     assert_clean(filled.db());
-    reexec::answer(&format!("{full} commits into holes refused, {done} done"));
+    reexec::answer(&format!("{full} commits into a copy refused, {done} done"));
 }
 
 /// All pages that there is room for are stored to and flushed, three times, without a byte free.
@@ -340,7 +355,8 @@ fn child() {
         "creation" => create_on_full(disk),
         "commit" => commit_on_full(disk),
         "value" => large_value_on_full(disk),
-        "holes" => holes_on_full(disk),
+        "holes" => copy_on_full(disk, &["cp", "--reflink=never", "--sparse=always"]),
+        "clone" => copy_on_full(disk, &["cp", "--reflink=always"]),
         "everything" => store_everything(disk),
         other => panic!("no scenario {other}"),
     }
@@ -367,7 +383,7 @@ fn on_disk(kind: Kind, scenario: &str) {
 /// All small scenarios on one kind of disk.
 fn scenarios(kind: Kind) {
     for _ in 0..long() {
-        for scenario in ["creation", "commit", "value", "holes", "everything"] {
+        for scenario in ["creation", "commit", "value", "holes", "clone", "everything"] {
             on_disk(kind, scenario);
         }
     }
