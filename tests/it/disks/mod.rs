@@ -12,10 +12,10 @@
 //! ```
 
 mod full;
-//mod fuse;
-//mod remote;
-//mod unreadable;
-//mod writeback;
+mod fuse;
+mod remote;
+mod unreadable;
+mod writeback;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
