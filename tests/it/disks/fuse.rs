@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) write_after: Option<u64>,
     /// Every n-th flush fails.
     pub(crate) flush_every: Option<u64>,
+    /// So many writes and flushes go by, then power could have been cut at each of so many.
+    pub(crate) cuts: Option<Range<u64>>,
 }
 
 /// What a medium was told, in order.
@@ -107,9 +109,31 @@ struct State {
     rng: Rng,
     flushes: u64,
     failures: u64,
+    /// Writes and flushes under this plan.
+    requests: u64,
+    /// What power cuts in the middle would have left.
+    cut: Vec<Vec<u8>>,
 }
 
 impl State {
+    /// Keeps what a power cut just now would leave, if the plan says so.
+    fn may_cut(&mut self, ino: INodeNo) {
+        if self.plan.cuts.as_ref().is_some_and(|cuts| cuts.contains(&self.requests)) {
+            let images = self.images(ino.0);
+            self.cut.extend(images);
+        }
+        self.requests += 1;
+    }
+
+    /// What a power cut can leave of a file: nothing since the last flush, all, or some of it.
+    fn images(&mut self, ino: u64) -> Vec<Vec<u8>> {
+        let mut rng = self.rng.clone();
+        self.rng.next();
+        let Some(medium) = self.media.get(&ino) else { return Vec::new() };
+        let some = medium.image(|_| rng.below(2) == 0);
+        vec![medium.durable.clone(), medium.current.clone(), some]
+    }
+
     fn medium(&mut self, ino: INodeNo) -> Result<&mut Medium, Errno> {
         self.media.get_mut(&ino.0).ok_or(Errno::ENOENT)
     }
@@ -127,7 +151,23 @@ impl State {
         let (atime, mtime, ctime, crtime) = (UNIX_EPOCH, UNIX_EPOCH, UNIX_EPOCH, UNIX_EPOCH);
         let blocks = size.div_ceil(512);
         let (nlink, uid, gid, rdev, flags, blksize) = (1, 0, 0, 0, 0, 4096);
-        Ok(FileAttr { ino, size, blocks, atime, mtime, ctime, crtime, kind, perm, nlink, uid, gid, rdev, flags, blksize })
+        Ok(FileAttr {
+            ino,
+            size,
+            blocks,
+            atime,
+            mtime,
+            ctime,
+            crtime,
+            kind,
+            perm,
+            nlink,
+            uid,
+            gid,
+            rdev,
+            flags,
+            blksize,
+        })
     }
 
     fn read(&mut self, ino: INodeNo, at: u64, len: u64) -> Result<Vec<u8>, Errno> {
@@ -302,7 +342,10 @@ impl Filesystem for Served {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.state().write(ino, offset, data) {
+        let mut state = self.state();
+        let written = state.write(ino, offset, data);
+        state.may_cut(ino);
+        match written {
             Ok(()) => reply.written(data.len() as u32),
             Err(error) => reply.error(error),
         }
@@ -313,7 +356,10 @@ impl Filesystem for Served {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        empty(reply, self.state().flush(ino));
+        let mut state = self.state();
+        let flushed = state.flush(ino);
+        state.may_cut(ino);
+        empty(reply, flushed);
     }
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
@@ -378,9 +424,9 @@ impl Filesystem for Served {
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let mut state = self.state();
-        let found = state.medium(ino).and_then(|medium| {
-            medium.attributes.get(name.as_encoded_bytes()).cloned().ok_or(Errno::NO_XATTR)
-        });
+        let found = state
+            .medium(ino)
+            .and_then(|medium| medium.attributes.get(name.as_encoded_bytes()).cloned().ok_or(Errno::NO_XATTR));
         match found {
             Ok(value) if size == 0 => reply.size(value.len() as u32),
             Ok(value) if value.len() <= size as usize => reply.data(&value),
@@ -391,9 +437,9 @@ impl Filesystem for Served {
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let mut state = self.state();
-        let removed = state.medium(ino).and_then(|medium| {
-            medium.attributes.remove(name.as_encoded_bytes()).map(drop).ok_or(Errno::NO_XATTR)
-        });
+        let removed = state
+            .medium(ino)
+            .and_then(|medium| medium.attributes.remove(name.as_encoded_bytes()).map(drop).ok_or(Errno::NO_XATTR));
         empty(reply, removed);
     }
 }
@@ -416,6 +462,8 @@ impl Faulty {
             rng: Rng::new(seed),
             flushes: 0,
             failures: 0,
+            requests: 0,
+            cut: Vec::new(),
         };
         for (name, content) in files {
             let ino = state.create(OsStr::new(name));
@@ -445,7 +493,7 @@ impl Faulty {
     /// Sets what fails from now on.
     pub(crate) fn plan(&self, plan: Plan) {
         let mut state = self.state();
-        (state.plan, state.flushes) = (plan, 0);
+        (state.plan, state.flushes, state.requests) = (plan, 0, 0);
     }
 
     /// Requests that failed so far.
@@ -460,15 +508,16 @@ impl Faulty {
         notifier.inval_inode(INodeNo(ino), 0, 0).expect("to drop the cache");
     }
 
-    /// What power cuts at this moment can leave of a file: nothing since the last flush, all, or some of it.
+    /// What power cuts at this moment can leave of a file.
     pub(crate) fn power_cuts(&self, name: &str) -> Vec<Vec<u8>> {
         let mut state = self.state();
         let ino = state.find(OsStr::new(name)).expect("a file");
-        let mut rng = state.rng.clone();
-        state.rng.next();
-        let medium = &state.media[&ino];
-        let some = medium.image(|_| rng.below(2) == 0);
-        vec![medium.durable.clone(), medium.current.clone(), some]
+        state.images(ino)
+    }
+
+    /// What the power cuts of the plan would have left so far; they are given once.
+    pub(crate) fn planned_cuts(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.state().cut)
     }
 }
 

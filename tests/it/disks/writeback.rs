@@ -50,7 +50,12 @@ impl Tally {
             self.wrong.len()
         );
         assert!(self.failures >= 40 || self.runs == 0, "{what}: only {} failures", self.failures);
-        assert!(self.wrong.is_empty(), "{what}: {} wrong, the first: {:#?}", self.wrong.len(), &self.wrong[..self.wrong.len().min(8)]);
+        assert!(
+            self.wrong.is_empty(),
+            "{what}: {} wrong, the first: {:#?}",
+            self.wrong.len(),
+            &self.wrong[..self.wrong.len().min(8)]
+        );
     }
 }
 
@@ -60,8 +65,10 @@ trait Setup {
     /// What fails from now on.
     fn arm(&self, fault: Fault, rng: &mut Rng);
     fn disarm(&self);
-    /// Databases as power cuts leave them.
-    fn power_cuts(&mut self, judge: &mut dyn FnMut(&Path));
+    /// Power could be cut at some of the next requests.
+    fn plan_cuts(&self, rng: &mut Rng);
+    /// Databases as power cuts leave them: those that were planned, and with `now`, at this moment.
+    fn power_cuts(&self, now: bool, judge: &mut dyn FnMut(&Path));
 }
 
 /// On the file system that fails itself.
@@ -83,8 +90,14 @@ impl Setup for Direct {
         self.0.plan(Plan::default());
     }
 
-    fn power_cuts(&mut self, judge: &mut dyn FnMut(&Path)) {
-        for image in self.0.power_cuts(NAME) {
+    fn plan_cuts(&self, _: &mut Rng) {
+        self.0.plan(Plan { cuts: Some(0..24), ..Plan::default() });
+    }
+
+    fn power_cuts(&self, now: bool, judge: &mut dyn FnMut(&Path)) {
+        let images =
+            self.0.planned_cuts().into_iter().chain(now.then(|| self.0.power_cuts(NAME)).into_iter().flatten());
+        for image in images {
             let dir = fast_dir();
             let path = dir.path().join(NAME);
             std::fs::write(&path, image).expect("an image");
@@ -96,7 +109,7 @@ impl Setup for Direct {
 /// On ext4, whose disk lies on the file system that fails.
 struct OnExt4 {
     // In this order they are dropped.
-    mount: Option<Mount>,
+    _mount: Mount,
     faulty: Faulty,
     dir: tempfile::TempDir,
 }
@@ -115,7 +128,7 @@ impl OnExt4 {
         let mount = Mount::new(&["-t", "ext4", "-o", "errors=continue"], &device, &at);
         // The device stays as long as it is mounted.
         run(&["losetup", "--detach"], &[&device])?;
-        Ok(OnExt4 { mount: Some(mount?), faulty, dir })
+        Ok(OnExt4 { _mount: mount?, faulty, dir })
     }
 
     /// Where the blocks of the database are on the disk.
@@ -147,8 +160,14 @@ impl Setup for OnExt4 {
         self.faulty.plan(Plan::default());
     }
 
-    fn power_cuts(&mut self, judge: &mut dyn FnMut(&Path)) {
-        for (number, image) in self.faulty.power_cuts("disk").into_iter().enumerate() {
+    fn plan_cuts(&self, rng: &mut Rng) {
+        let from = rng.below(24);
+        self.faulty.plan(Plan { cuts: Some(from..from + 2), ..Plan::default() });
+    }
+
+    fn power_cuts(&self, now: bool, judge: &mut dyn FnMut(&Path)) {
+        let at_rest = now.then(|| self.faulty.power_cuts("disk")).into_iter().flatten();
+        for (number, image) in self.faulty.planned_cuts().into_iter().chain(at_rest).enumerate() {
             let dir = fast_dir();
             let (path, at) = (dir.path().join("image"), dir.path().join("mounted"));
             std::fs::write(&path, image).expect("an image");
@@ -157,7 +176,6 @@ impl Setup for OnExt4 {
             assert!(mounted.is_ok(), "image {number}: {mounted:?}");
             judge(&at.join(NAME));
         }
-        self.mount = None;
     }
 }
 
@@ -180,7 +198,7 @@ fn number(answer: &str) -> u64 {
 }
 
 /// One failure, and what follows. The last acknowledged commit grows along; anything else is told to the tally.
-fn one_run(setup: &mut dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally) {
+fn one_run(setup: &dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally) {
     let mut rng = Rng::new(run_seed);
     let history = History::small(run_seed);
     let mut remote = Remote::start(&setup.database(), run_seed);
@@ -220,30 +238,42 @@ fn one_run(setup: &mut dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally
             if !judged.starts_with("state") || number(&judged) < acknowledged {
                 tally.wrong(run_seed, format!("reopened ({what_then}) after {acknowledged}: {judged}"));
             }
+            let before = acknowledged;
+            if fault != Fault::Block {
+                setup.plan_cuts(&mut rng);
+            }
             let more = remote.ask(&format!("commit {}", 1 + rng.below(6)));
             match more.starts_with("ok") || more.starts_with("failed Io") {
                 true => acknowledged = acknowledged.max(number(&more)),
                 false => tally.wrong(run_seed, format!("commits after reopening: {more}")),
             }
+            setup.disarm();
+            judge_cuts(setup, false, before, &history, run_seed, tally);
         } else {
             tally.refused += 1;
-            if opened == "died" || fault != Fault::Block {
+            // A file system that lost a flush of its own goes on read-only.
+            if opened == "died" || fault != Fault::Block && !opened.contains("Read-only file system") {
                 tally.wrong(run_seed, format!("reopening ({what_then}): {opened}"));
             }
         }
     }
     // The child holds still; power goes.
     setup.disarm();
-    setup.power_cuts(&mut |path| {
+    judge_cuts(setup, true, acknowledged, &history, run_seed, tally);
+    remote.kill();
+}
+
+/// Each power cut leaves a database that opens, is clean, and has all that was acknowledged.
+fn judge_cuts(setup: &dyn Setup, now: bool, acknowledged: u64, history: &History, run: u64, tally: &mut Tally) {
+    setup.power_cuts(now, &mut |path| {
         tally.cuts += 1;
         let judged = mapleaf::Db::open_existing(path).map_err(|e| e.to_string()).and_then(|db| history.judge(&db));
         match judged {
             Ok(state) if state >= acknowledged => {}
-            Ok(state) => tally.wrong(run_seed, format!("lost: power cut gives {state}, acknowledged {acknowledged}")),
-            Err(what) => tally.wrong(run_seed, format!("power cut after {acknowledged}: {what}")),
+            Ok(state) => tally.wrong(run, format!("lost: power cut gives {state}, acknowledged {acknowledged}")),
+            Err(what) => tally.wrong(run, format!("power cut after {acknowledged}: {what}")),
         }
     });
-    remote.kill();
 }
 
 fn runs(what: &str, fault: Fault, count: u64, setup: impl Fn(u64) -> Result<Box<dyn Setup>, String>) {
@@ -252,7 +282,7 @@ fn runs(what: &str, fault: Fault, count: u64, setup: impl Fn(u64) -> Result<Box<
     for number in 0..count * u64::from(long()) {
         let run_seed = seed.wrapping_add(number);
         match setup(run_seed) {
-            Ok(mut setup) => one_run(&mut *setup, fault, run_seed, &mut tally),
+            Ok(setup) => one_run(&*setup, fault, run_seed, &mut tally),
             Err(why) => return skipped(what, &why),
         }
     }
