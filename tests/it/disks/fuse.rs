@@ -83,8 +83,7 @@ impl Medium {
     }
 
     fn flush(&mut self) {
-        self.durable.clone_from(&self.current);
-        self.since.clear();
+        self.since.drain(..).for_each(|told| told.apply(&mut self.durable));
     }
 
     /// Loses about half of what was written since the last flush.
