@@ -95,8 +95,10 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// The file is shorter than its newest state needs.
-    #[error("{}: the file has {found} bytes and its newest state needs {needed}: {} bytes are missing", .path.display(), .needed.saturating_sub(*.found))]
+    /// The file is shorter than its newest state needs. It was read, to find out what is whole, and not touched. If an older state is whole,
+    /// [`Options::recover`](crate::Options::recover) goes back to it; else [`Db::salvage`](crate::Db::salvage) copies
+    /// what can be read.
+    #[error("{}: the file has {found} bytes and its newest state needs {needed}: {} bytes are missing; {}", .path.display(), .needed.saturating_sub(*.found), way_out(*.whole))]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -104,6 +106,8 @@ pub enum Error {
         needed: u64,
         /// Bytes that the file has.
         found: u64,
+        /// Transaction of the newest state all of whose pages lie inside the file and verify, if there is one.
+        whole: Option<u64>,
     },
     /// Bytes of the file are damaged. `check` lists all damage.
     #[error("{}damage{}{}: {what}", at_path(.path), on_page(.page), in_table(.table))]
@@ -117,7 +121,8 @@ pub enum Error {
         /// What is wrong: the field, what was found, what was expected.
         what: String,
     },
-    /// The system could not serve an access to the mapping (a truncated file, a bad disk block, a full disk).
+    /// The system could not serve an access to the mapping (a truncated file, a bad disk block, a full disk). What the call
+    /// was to return is not known. Put right what the cause names, close every handle and open again.
     #[error("{}the system could not serve an access at byte {offset}: {cause}", at_path(.path))]
     Fault {
         /// The file, where known.
@@ -143,8 +148,9 @@ pub enum Error {
         /// What is going on.
         why: String,
     },
-    /// A flush failed earlier, so that what is on the medium is not known. Close every handle and open again.
-    #[error("{}: an earlier flush failed ({cause}); close all handles and open the database again", .path.display())]
+    /// A flush has failed, or an access to the file, so that what the file holds is not known. Close every handle and open
+    /// again.
+    #[error("{}: an earlier failure: {cause}; close all handles and open the database again", .path.display())]
     Poisoned {
         /// The file.
         path: PathBuf,
@@ -185,6 +191,15 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+}
+
+fn way_out(whole: Option<u64>) -> String {
+    match whole {
+        Some(txn) => {
+            format!("the state of transaction {txn} is whole: 'kvctl recover FILE' or Options::recover goes back to it")
+        }
+        None => "no state is whole: 'kvctl salvage FILE OUT' or Db::salvage copies what can be read".to_string(),
+    }
 }
 
 fn wanted_bytes(wanted: u64) -> String {

@@ -35,6 +35,14 @@
 //! - A full disk is an error of the call that needed room ([`ErrorKind::DiskFull`]); the database goes on.
 //! - Using it needs no `unsafe`. Why `open` may be a safe function is argued in `docs/soundness.md`.
 //!
+//! # When a file is damaged
+//!
+//! A file that was cut short is refused with [`ErrorKind::Truncated`], which says how many bytes are missing and whether
+//! an older state is whole; damage that is met while reading is [`ErrorKind::Corrupt`]. [`Db::check`] lists what is
+//! wrong. [`Db::recover`] (or [`Options::recover`]) goes back to the newest state that is whole, and
+//! [`Db::recover_preview`] says before what that gives up. Where no state is whole, [`Db::salvage`] copies every entry that
+//! can be read to a new file, and reports what is lost.
+//!
 //! # Caveats
 //!
 //! - **One process** may have a file open for writing, alone, or any number may have it open read-only; the others get
@@ -43,7 +51,8 @@
 //! - **One write transaction at a time.** A thread that begins a second one while it has the first waits for itself.
 //! - **Each commit flushes twice.** Put what belongs together into one transaction.
 //! - **Programs that do not use Mapleaf** and overwrite the file while it is open can change a value that you have
-//!   borrowed; one that cuts the file short ends your process with the signal SIGBUS.
+//!   borrowed. One that cuts the file short makes calls answer with [`ErrorKind::Fault`], and what you have borrowed read
+//!   as zeros ([`Options::fault_guard`]).
 //! - **Not after `fork`**: a child opens its databases afresh.
 //! - **Local file systems** only, on **64-bit Linux** only: growing under readers needs its `mremap`.
 //! - Keys have at most a quarter of a page less 24 bytes: 1,000 bytes with pages of 4 KiB.
@@ -52,7 +61,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`Db`], [`Options`] | open, begin transactions, statistics, check |
+//! | [`Db`], [`Options`] | open, begin transactions, statistics, check, recover, salvage |
 //! | [`ReadTxn`], [`WriteTxn`] | one state; changes to the newest |
 //! | [`Table`], [`ReadTable`], [`TableMut`] | typed tables: `get`, `insert`, `range`, `prefix`, `append` |
 //! | [`codec`] | what keys and values may be, and how to add types |
@@ -84,7 +93,9 @@ pub mod testing;
 mod tree;
 mod txn;
 
-pub use db::{inspect, CheckReport, Db, Finding, Options, Stats};
+pub use db::{
+    inspect, CheckReport, Db, Finding, Options, RecoverReport, SalvageReport, SalvagedTable, Stats, TableLoss,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;
 pub use table::{codec, OwnedValue, Range, RangeOwned, ReadTable, Table, TableInfo, TableMut};

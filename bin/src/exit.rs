@@ -31,8 +31,8 @@ const TABLE: [(Exit, &str); 11] = [
     (Exit::Done, "done (also when the reader of a pipe went away)"),
     (Exit::No, "the answer is no: the key is absent, or check found damage"),
     (Exit::Usage, "arguments do not fit, or a key or value is over its limit"),
-    (Exit::File, "the file: not a Mapleaf database, newer version, empty, truncated, damaged"),
-    (Exit::Loss, "recovered, with a loss that was reported"),
+    (Exit::File, "the file: not a Mapleaf database, newer version, empty, truncated, damaged; torture: a violation"),
+    (Exit::Loss, "recover or salvage succeeded, with a loss that was reported"),
     (Exit::Held, "somebody else holds the database"),
     (Exit::Input, "malformed line in the input of load"),
     (Exit::NotFound, "no such file, for verbs that only read, and for input files"),
@@ -154,9 +154,13 @@ fn remedy(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::NotADatabase => Some("check the path; the file was not touched"),
         ErrorKind::NewerVersion => Some("use the release that wrote the file, or a later one"),
-        ErrorKind::Truncated => Some("take the file from a backup"),
-        ErrorKind::Corrupt => Some("'kvctl check FILE' lists all damage"),
-        ErrorKind::Fault => Some("check the disk and the length of the file"),
+        ErrorKind::Corrupt => Some(
+            "'kvctl check FILE' lists all damage, 'kvctl recover FILE' goes back to an older state if that is whole, \
+             'kvctl salvage FILE OUT' copies what can be read",
+        ),
+        ErrorKind::Fault => {
+            Some("check the disk and the length of the file; 'kvctl salvage FILE OUT' copies what can be read")
+        }
         ErrorKind::Busy => Some("try again"),
         ErrorKind::NotFound => Some("check the path"),
         ErrorKind::DiskFull => Some("make room and run it again"),

@@ -3,7 +3,7 @@
 //! A crate of its own that sees only the public API of `mapleaf`. One file for each verb stands in `cmd`: an `Args`
 //! that clap fills, then runs. What the verbs share: exit codes and failures (`exit`), bytes on the command line
 //! (`bytes`), the two row formats (`tsv`, `jsonl`, chosen in `input`), writing (`output`), opening (`store`), SIGINT
-//! (`interrupt`).
+//! (`interrupt`). What `torture` is made of stands in a folder of its own.
 //!
 //! Failure: one line on standard error that starts with `kvctl: `, and the exit code of the table in `exit`. A closed
 //! pipe is success.
@@ -12,11 +12,14 @@ mod bytes;
 mod cli;
 mod cmd;
 mod exit;
+mod findings;
 mod input;
 mod interrupt;
 mod jsonl;
 mod output;
+mod progress;
 mod store;
+mod torture;
 mod tsv;
 
 use std::process::ExitCode;

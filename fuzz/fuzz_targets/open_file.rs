@@ -1,6 +1,6 @@
-//! Any bytes as a file: opening, checking and reading all of it gives values or errors, and the file that was refused
-//! is not changed. Start from small databases in the corpus; the function seals the checksums of what it is given, so
-//! that changed bytes get past them.
+//! Any bytes as a file, or as changes to a small database: opening, checking, reading and writing it gives values or
+//! errors, and a file that was refused is not changed. The checksums are set right first, so that changes get past
+//! them. The function stands in `src/testing/files.rs`; the tests call the same one.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Any bytes as a page: every reader of the page floor gives a value or an error, and does not panic, loop or read out
-//! of bounds.
+//! Any bytes as a page, and pages of any entries: no panic, what decodes encodes to the same, each search agrees with a
+//! look at all entries. The function stands in `src/testing/pages.rs`; the tests call the same one.
 
 #![no_main]
 

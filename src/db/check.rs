@@ -11,6 +11,7 @@ use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
 use crate::page::meta::TreeRoot;
+use crate::pager::page_map::PageMap;
 use crate::tree::{self, Cursor};
 use crate::txn::free_tree::{self, FreeRecord};
 use crate::txn::snapshot::ReadTxn;
@@ -55,6 +56,19 @@ pub struct Finding {
     pub what: String,
 }
 
+impl Finding {
+    /// A finding of a walk over a tree.
+    pub(crate) fn of_tree(finding: tree::Finding) -> Finding {
+        let range = (finding.low.unwrap_or_default(), finding.high.unwrap_or_default());
+        Finding {
+            page: Some(finding.page).filter(|page| !page.is_none()),
+            key_range: finding.table.is_some().then_some(range),
+            table: finding.table,
+            what: finding.what,
+        }
+    }
+}
+
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let Some(page) = self.page {
@@ -71,16 +85,22 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// How many pages that are neither used nor free are listed one by one.
+/// How many runs of pages that are neither used nor free are listed one by one.
 const LOST_LISTED: usize = 100;
 
-pub(crate) fn check(txn: &ReadTxn) -> CheckReport {
+/// How often progress is told, in pages.
+const PROGRESS_PAGES: u64 = 256;
+
+pub(crate) fn check(txn: &ReadTxn, progress: &mut dyn FnMut(u64, u64)) -> CheckReport {
     let state = txn.state();
-    let mut audit = Audit { map: PageMap::new(state.page_count), report: CheckReport::default() };
+    let page_size = txn.env().page_size as u64;
+    let map = PageMap::new(state.page_count);
+    let mut audit = Audit { map, report: CheckReport::default(), progress, page_size, told: 0 };
     audit.report.pages_checked = state.page_count;
     audit.take(PageId(0), 2, "meta slots");
-    audit.tree(txn, &state.catalog, None);
-    audit.tables(txn);
+    let mut damaged_to = audit.tree(txn, &state.catalog, None);
+    damaged_to.sort_unstable();
+    audit.tables(txn, &damaged_to);
     audit.tree(txn, &state.free_space, None);
     if state.free_list.pages > 0 {
         audit.take(state.free_list.ptr.id, state.free_list.pages, "the free list");
@@ -92,21 +112,35 @@ pub(crate) fn check(txn: &ReadTxn) -> CheckReport {
     audit.report
 }
 
-struct Audit {
+struct Audit<'p> {
     map: PageMap,
     report: CheckReport,
+    progress: &'p mut dyn FnMut(u64, u64),
+    page_size: u64,
+    /// Pages that were done when progress was told last.
+    told: u64,
 }
 
-impl Audit {
+/// Tells progress now and then. A free function, so that fields of the audit stay borrowable.
+fn tell(map: &PageMap, told: &mut u64, progress: &mut dyn FnMut(u64, u64)) {
+    if map.taken >= *told + PROGRESS_PAGES {
+        *told = map.taken;
+        progress(map.taken, map.pages);
+    }
+}
+
+impl Audit<'_> {
     fn add(&mut self, page: Option<PageId>, what: String) {
         self.report.findings.push(Finding { page, table: None, key_range: None, what });
     }
 
-    fn add_error(&mut self, e: Error, table: Option<&str>) {
+    fn add_error(&mut self, e: Error, table: Option<&str>, place: &str) {
         let (page, what) = match e {
-            Error::Corrupt { page, what, .. } => (page, what),
+            Error::Corrupt { page, what, .. } => (page.filter(|page| !page.is_none()), what),
+            Error::Fault { offset, .. } => (Some(PageId(offset / self.page_size)), e.to_string()),
             other => (None, other.to_string()),
         };
+        let what = format!("{place}{what}");
         self.report.findings.push(Finding { page, table: table.map(str::to_string), key_range: None, what });
     }
 
@@ -115,9 +149,11 @@ impl Audit {
         if let Some(at) = self.map.take(id, pages) {
             self.add(Some(at), used_twice(whose));
         }
+        tell(&self.map, &mut self.told, self.progress);
     }
 
-    fn tree(&mut self, txn: &ReadTxn, root: &TreeRoot, table: Option<&str>) {
+    /// Checks a tree. Gives the keys at which ranges end that something is wrong with.
+    fn tree(&mut self, txn: &ReadTxn, root: &TreeRoot, table: Option<&str>) -> Vec<Vec<u8>> {
         let whose = match table {
             Some(name) => format!("table '{name}'"),
             None if root.tree == TreeId::CATALOG => "the catalog".to_string(),
@@ -125,19 +161,22 @@ impl Audit {
         };
         let mut twice = Vec::new();
         let mut found = Vec::new();
-        let map = &mut self.map;
+        let (map, told, progress) = (&mut self.map, &mut self.told, &mut *self.progress);
         let mut visit = |id, pages| {
             let wrong = map.take(id, pages);
+            tell(map, told, progress);
             twice.extend(wrong);
             wrong.is_none()
         };
         let stats = tree::check(txn.pages(), root, &mut visit, &mut |finding| found.push(finding));
         for at in twice {
-            self.add(Some(at), used_twice(&whose));
+            let (table, what) = (table.map(str::to_string), used_twice(&whose));
+            self.report.findings.push(Finding { page: Some(at), table, key_range: None, what });
         }
         if table.is_some() {
             self.report.entries += stats.entries;
         }
+        let ends = found.iter().filter_map(|finding| finding.high.clone()).collect();
         for finding in found {
             self.report.findings.push(Finding {
                 page: Some(finding.page).filter(|page| !page.is_none()),
@@ -146,19 +185,45 @@ impl Audit {
                 what: if table.is_some() { finding.what } else { format!("{whose}: {}", finding.what) },
             });
         }
+        ends
     }
 
-    fn tables(&mut self, txn: &ReadTxn) {
+    /// Checks the tables that the catalog names. `damaged_to`: where its damaged ranges end, ascending.
+    fn tables(&mut self, txn: &ReadTxn, damaged_to: &[Vec<u8>]) {
         let mut seen = HashSet::new();
         let mut cursor = Cursor::new(txn.pages(), txn.state().catalog);
         let mut next = cursor.seek_first();
-        // What cannot be read of the catalog was reported by the walk over its tree.
-        while let Ok(Some((key, value))) = next {
-            match named_record(key, value) {
-                Ok((name, record)) => self.table(txn, &name, &record, &mut seen),
-                Err(e) => self.add_error(e, None),
+        let mut ends = damaged_to.iter();
+        let mut done_to = Vec::new();
+        loop {
+            match next {
+                Ok(None) => break,
+                Ok(Some((key, value))) => {
+                    done_to = [key, &[0]].concat();
+                    self.named_table(txn, key, value, &mut seen);
+                    next = cursor.next();
+                }
+                // What cannot be read was reported by the walk over the catalog's tree; it goes on behind that.
+                Err(_) => match ends.find(|end| **end > done_to) {
+                    Some(end) => {
+                        cursor = Cursor::new(txn.pages(), txn.state().catalog);
+                        next = cursor.seek(end);
+                    }
+                    None => break,
+                },
             }
-            next = cursor.next();
+        }
+    }
+
+    fn named_table(&mut self, txn: &ReadTxn, key: &[u8], value: &[u8], seen: &mut HashSet<TreeId>) {
+        match named_record(key, value) {
+            Ok((name, record)) => self.table(txn, &name, &record, seen),
+            Err(e) => {
+                self.add_error(e, catalog::name_of(key).ok().as_deref(), "the catalog: ");
+                if let Some(finding) = self.report.findings.last_mut() {
+                    finding.key_range = Some((key.to_vec(), [key, &[0]].concat()));
+                }
+            }
         }
     }
 
@@ -166,10 +231,11 @@ impl Audit {
         self.report.tables += 1;
         let tree = record.root.tree;
         if tree < TreeId::FIRST_TABLE || tree >= txn.state().next_tree || !seen.insert(tree) {
-            self.add(None, format!("table '{name}' has tree id {tree}, which is not its own"));
+            let (table, what) = (Some(name.to_string()), format!("has tree id {tree}, which is not its own"));
+            self.report.findings.push(Finding { page: Some(record.root.ptr.id), table, key_range: None, what });
         }
         if let Err(e) = record.known_flags(name) {
-            return self.add_error(e, Some(name));
+            return self.add_error(e, Some(name), "");
         }
         self.tree(txn, &record.root, Some(name));
     }
@@ -189,15 +255,28 @@ impl Audit {
             Ok(())
         });
         if let Err(e) = walked {
-            self.add_error(e, None);
+            self.add_error(e, None, "the free space: ");
         }
     }
 
     fn lost_pages(&mut self) {
-        let lost: Vec<PageId> = self.map.untaken().take(LOST_LISTED).collect();
-        let more = self.map.pages - self.map.taken - lost.len() as u64;
-        for id in lost {
-            self.add(Some(id), "neither in use nor free".to_string());
+        let mut runs: Vec<(PageId, u64)> = Vec::new();
+        for id in self.map.untaken() {
+            let room = runs.len() < LOST_LISTED;
+            match runs.last_mut() {
+                Some((first, pages)) if first.0 + *pages == id.0 => *pages += 1,
+                _ if room => runs.push((id, 1)),
+                _ => break,
+            }
+        }
+        let listed: u64 = runs.iter().map(|(_, pages)| pages).sum();
+        let more = self.map.pages - self.map.taken - listed;
+        for (first, pages) in runs {
+            let what = match pages {
+                1 => "neither in use nor free".to_string(),
+                _ => format!("{pages} pages from this one on are neither in use nor free"),
+            };
+            self.add(Some(first), what);
         }
         if more > 0 {
             self.add(None, format!("{more} more pages are neither in use nor free"));
@@ -211,55 +290,4 @@ fn used_twice(whose: &str) -> String {
 
 fn named_record(key: &[u8], value: &[u8]) -> Result<(String, TableRecord)> {
     Ok((catalog::name_of(key)?, TableRecord::decode(value)?))
-}
-
-/// One bit per page.
-struct PageMap {
-    words: Vec<u64>,
-    pages: u64,
-    taken: u64,
-}
-
-impl PageMap {
-    fn new(pages: u64) -> PageMap {
-        PageMap { words: vec![0; pages.div_ceil(64) as usize], pages, taken: 0 }
-    }
-
-    /// Takes a run; the first page that was taken before or does not exist, if any.
-    fn take(&mut self, id: PageId, pages: u64) -> Option<PageId> {
-        let mut wrong = None;
-        for page in id.0..id.0.saturating_add(pages) {
-            if page >= self.pages {
-                return wrong.or(Some(PageId(page)));
-            }
-            let (word, bit) = (&mut self.words[(page / 64) as usize], 1 << (page % 64));
-            if *word & bit != 0 {
-                wrong = wrong.or(Some(PageId(page)));
-            } else {
-                *word |= bit;
-                self.taken += 1;
-            }
-        }
-        wrong
-    }
-
-    fn untaken(&self) -> impl Iterator<Item = PageId> + '_ {
-        (0..self.pages).filter(|page| self.words[(page / 64) as usize] >> (page % 64) & 1 == 0).map(PageId)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_map_finds_doubles_strays_and_lost_pages() {
-        let mut map = PageMap::new(70);
-        assert_eq!(map.take(PageId(0), 60), None);
-        assert_eq!(map.take(PageId(59), 3), Some(PageId(59)));
-        assert_eq!(map.take(PageId(69), 2), Some(PageId(70)));
-        assert_eq!(map.taken, 63);
-        assert_eq!(map.untaken().count(), 7);
-        assert_eq!(map.untaken().next(), Some(PageId(62)));
-    }
 }

@@ -6,12 +6,16 @@
 //! options   how to open
 //! stats     sizes and counts
 //! check     every page accounted for and verified
+//! recover   going back to a whole state
+//! salvage   copying what can be read
 //! inspect   pages and metas as text and numbers, for tools
 //! ```
 
 pub(crate) mod check;
 pub mod inspect;
 mod options;
+mod recover;
+mod salvage;
 mod stats;
 
 use std::path::Path;
@@ -26,6 +30,8 @@ use crate::txn::write::WriteTxn;
 
 pub use check::{CheckReport, Finding};
 pub use options::Options;
+pub use recover::{RecoverReport, TableLoss};
+pub use salvage::{SalvageReport, SalvagedTable};
 pub use stats::Stats;
 
 /// A database: a handle to a file, or to memory. Cheap to clone, `Send` and `Sync`.
@@ -177,7 +183,16 @@ impl Db {
     /// # Errors
     /// As [`begin_read`](Db::begin_read).
     pub fn check(&self) -> Result<CheckReport> {
-        Ok(check::check(&self.begin_read()?))
+        self.check_with(|_, _| ())
+    }
+
+    /// Like [`check`](Db::check), and tells `progress` from time to time how many pages are done, and of how many.
+    ///
+    /// # Errors
+    /// As [`check`](Db::check).
+    pub fn check_with(&self, mut progress: impl FnMut(u64, u64)) -> Result<CheckReport> {
+        let txn = self.begin_read()?;
+        txn.believe(Ok(check::check(&txn, &mut progress)))
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {

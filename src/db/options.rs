@@ -43,6 +43,8 @@ impl Options {
                 create: true,
                 init_empty: false,
                 window_bytes: None,
+                fault_guard: true,
+                recover: false,
             },
         }
     }
@@ -77,6 +79,24 @@ impl Options {
     /// Default: the larger of 64 GiB and 16 times the file, or less where the system has less.
     pub fn window_size(mut self, bytes: u64) -> Options {
         self.spec.window_bytes = Some(bytes);
+        self
+    }
+
+    /// Turn accesses to the file that the system cannot serve, because the file was cut short or the disk fails, into
+    /// [`Error::Fault`](crate::Error::Fault). For that, the first database that is opened so installs a handler for the
+    /// signal SIGBUS; signals that have nothing to do with a database go on to the handler that was there before. Without
+    /// the guard such an access ends the process. Default: true.
+    pub fn fault_guard(mut self, fault_guard: bool) -> Options {
+        self.spec.fault_guard = fault_guard;
+        self
+    }
+
+    /// Go back to the newest state that is whole, if the newest one is not: in a file that was cut short, or in which
+    /// pages of the newest state are damaged. Commits after that state are given up for good; [`Db::recover_preview`]
+    /// says before what would be lost. Nothing is changed in a file whose newest state is whole. Reads every page that is
+    /// in use, so opening takes as long as reading the file. Default: false.
+    pub fn recover(mut self, recover: bool) -> Options {
+        self.spec.recover = recover;
         self
     }
 

@@ -43,14 +43,14 @@ pub struct Stats {
 pub(crate) fn of(txn: &ReadTxn) -> Result<Stats> {
     let (env, state) = (txn.env(), txn.state());
     let (mut free_pages, mut pending_pages) = (0, 0);
-    free_tree::walk(txn.pages(), state, &mut |record| {
+    let walked = free_tree::walk(txn.pages(), state, &mut |record| {
         match record {
             FreeRecord::Usable { pages, .. } => free_pages += pages,
             FreeRecord::Pending(item) => pending_pages += item.pages,
         }
         Ok(())
-    })
-    .map_err(|e| txn.locate(e))?;
+    });
+    txn.believe(walked)?;
     let tables = txn.table_records()?;
     let file_bytes = env.mapping.file_len().map_err(|e| Error::io("reading the length", env.path(), e))?;
     let disk_bytes = env.mapping.disk_bytes().map_err(|e| Error::io("reading the blocks in use", env.path(), e))?;

@@ -57,7 +57,27 @@ impl Canvas {
     /// Goes over to another window of the same mapping, which has at least the pages of the old one.
     pub(super) fn switch(&mut self, window: Arc<Window>) {
         if let Some(base) = window.canvas_base() {
+            let other = !Arc::ptr_eq(&window, &self.window);
             (self.base, self.window) = (base, window);
+            if other {
+                self.set_claimed_open(true);
+            }
+        }
+    }
+
+    /// In a strict canvas, lets the claimed pages be stored to, or forbids it.
+    fn set_claimed_open(&self, open: bool) {
+        #[cfg(feature = "testing")]
+        for (id, pages) in self.claims.runs() {
+            self.set_open(id, pages, open);
+        }
+        let _ = open;
+    }
+
+    #[inline]
+    fn set_open(&self, id: PageId, pages: u64, open: bool) {
+        if let Some((offset, len)) = self.place(id, pages) {
+            self.window.set_open(offset as u64, len as u64, open);
         }
     }
 
@@ -73,11 +93,13 @@ impl Canvas {
         assert!(id.0 >= 2, "a meta slot cannot be claimed");
         assert!(self.place(id, pages).is_some(), "pages {id}+{pages} claimed beyond the mapping");
         self.claims.insert(id, pages);
+        self.set_open(id, pages, true);
     }
 
     /// Takes a claim back. Pages without a claim are a bug and panic.
     pub(crate) fn unclaim(&mut self, id: PageId, pages: u64) {
         self.claims.remove(id, pages);
+        self.set_open(id, pages, false);
     }
 
     #[inline]
@@ -87,6 +109,7 @@ impl Canvas {
 
     /// Takes all claims back: the transaction has ended.
     pub(crate) fn release_all(&mut self) {
+        self.set_claimed_open(false);
         self.claims.clear();
     }
 
@@ -98,6 +121,11 @@ impl Canvas {
     /// Whether any page of a run is claimed.
     pub(crate) fn is_claimed_in(&self, id: PageId, pages: u64) -> bool {
         self.claims.contains_any(id, pages)
+    }
+
+    /// The claimed pages as runs, ascending, neighbours joined.
+    pub(crate) fn claimed_runs(&self) -> Vec<(PageId, u64)> {
+        self.claims.runs()
     }
 
     pub(crate) fn claimed_count(&self) -> u64 {

@@ -106,13 +106,21 @@ pub(crate) fn prepare_empty(file: &File) {
     backing::avoid_copy_on_write(file);
 }
 
+/// Gives a complete and durable file its name, durably. `Ok(false)`, and nothing done, when the name is taken.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
+    let renamed = os::rename_new(from, to)?;
+    if renamed {
+        sync_directory_of(to)?;
+    }
+    Ok(renamed)
+}
+
 /// Makes the names in the directory that holds `path` durable.
 pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(directory_of(path))?.sync_all()
 }
 
 /// Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist yet.
-#[cfg_attr(not(test), expect(dead_code, reason = "reserved for salvage, which asks for room before it copies"))]
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     fs2::available_space(if path.exists() { path } else { directory_of(path) })
 }
@@ -130,7 +138,7 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// A name beside `path` that nobody else has: process, time and a counter are in it.
-fn temporary_name(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let Some(name) = path.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"));

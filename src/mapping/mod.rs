@@ -1,8 +1,9 @@
 //! The mapping: a file, or memory without a file, as bytes at addresses that never move while somebody uses them.
 //!
 //! Floor: mapping. Knows pages by number and size alone, nothing of what is in them. `os` holds the system calls,
-//! `window` reserved address space and the views of readers, `canvas` the writer's side with its claims, `locks` and
-//! `file` what the floors above need of files besides, `backing` whether stores take new blocks; `seam` is for tests.
+//! `window` reserved address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
+//! handling of accesses that cannot be served, `folios` those of the page cache, `locks`, `file` and
+//! `medium` what the floors above need of files besides, `backing` whether stores take new blocks; `seam` is for tests.
 //!
 //! Invariants:
 //!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
@@ -12,15 +13,22 @@
 //!   M3  lengths are published after the range is mapped and the blocks are there; a failed `grow` publishes nothing
 //!       and puts the file's length back.
 //!   M4  one canvas at most is out.
+//!   M5  a file that is mapped for writing is longer than what can be used, by a page of the system for the sentinel
+//!       (`window`), unless the disk had no room for it. So a cut anywhere in what is used is noticed.
+//!   M6  a mapping in which an access failed is never grown.
 //!
 //! Failure: `io::Error`, with the kind `StorageFull` for a full disk. A store to a page without a claim panics. Only a
-//! program outside can make an access fault: by cutting the file, or by a medium that fails.
+//! program outside can make an access fail: by cutting the file, or by a medium that fails. It is recorded, and
+//! [`View::intact`] and [`Mapping::fault`] say so.
 
 mod backing;
 mod canvas;
 mod claims;
 pub(crate) mod file;
+pub(crate) mod folios;
+mod guard;
 pub(crate) mod locks;
+pub(crate) mod medium;
 mod os;
 #[cfg(feature = "testing")]
 mod seam;
@@ -35,12 +43,15 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::error::Error;
+use crate::ids::PageId;
 pub(crate) use canvas::Canvas;
+use guard::FaultRecord;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
-pub use seam::{set_next as set_next_seam, FlushEvent, Seam};
+pub use seam::{set_next as set_next_seam, strict_canvas, FlushEvent, Seam};
 pub(crate) use window::View;
-use window::Window;
+use window::{Watch, Window};
 
 /// Address space that a window gets at least, if the system has it.
 const WINDOW_BYTES_MIN: u64 = 64 << 30;
@@ -49,8 +60,6 @@ const WINDOW_PER_FILE: u64 = 16;
 /// Room for growth that even the smallest window has.
 const WINDOW_SPARE_BYTES: u64 = 16 << 20;
 
-/// The longest tail without pages in use that is kept: more than one step of growth.
-const TAIL_BYTES_MAX: u64 = 2 << 30;
 /// The part of a limit on address space (`ulimit -v`) that the view and the canvas of a window may get each.
 const WINDOW_PER_LIMIT: u64 = 8;
 
@@ -61,6 +70,8 @@ pub(crate) struct MapOptions {
     pub(crate) page_size: usize,
     /// Address space of the first window; otherwise the larger of 64 GiB and 16 x the file, or what there is.
     pub(crate) window_bytes: Option<u64>,
+    /// Whether accesses that cannot be served are recorded; else they end the process.
+    pub(crate) guarded: bool,
 }
 
 /// What a flush is for. Does not change how it is done; the seam tells tests.
@@ -78,7 +89,8 @@ pub enum FlushKind {
 
 /// A mapped file. Shared through an `Arc`; all methods take `&self`.
 pub(crate) struct Mapping {
-    file: File,
+    file: Arc<File>,
+    watch: Watch,
     page_size: usize,
     writable: bool,
     /// A file in memory: nothing to flush, no blocks to reserve.
@@ -125,14 +137,31 @@ impl Mapping {
         let len = file.metadata()?.len() & !(page_size as u64 - 1);
         let wanted = options.window_bytes.unwrap_or_else(|| default_window(len));
         let spare = if options.window_bytes.is_some() { 0 } else { WINDOW_SPARE_BYTES };
-        let window = Window::reserve(wanted, len.saturating_add(spare), page_size, writable)?;
+        let file = Arc::new(file);
+        let watch = Watch {
+            record: Arc::new(FaultRecord::default()),
+            guarded: options.guarded && !anonymous,
+            #[cfg(feature = "testing")]
+            strict: seam::is_strict(),
+            #[cfg(not(feature = "testing"))]
+            strict: false,
+            file: Arc::clone(&file),
+        };
+        let window = Window::reserve(wanted, len.saturating_add(spare), page_size, writable, &watch)?;
         window.extend(&file, len)?;
-        window.publish(len);
+        if writable {
+            lengthen_for_sentinel(&file, &window, len)?;
+        }
+        window.publish(len, file.metadata()?.len());
+        if !writable {
+            watch_last_byte(&file, &window, len)?;
+        }
         let stores = writable && !anonymous;
         let copies = stores && backing::is_copy_on_write(&file);
         let lacks_blocks = stores && !copies && !backing::has_all_blocks(&file, len)?;
         Ok(Mapping {
             file,
+            watch,
             page_size,
             writable,
             anonymous,
@@ -213,7 +242,14 @@ impl Mapping {
         #[cfg(feature = "testing")]
         self.seam_growing(new_len)?;
         let old_len = self.file_len()?;
-        let grown = self.lengthen(old_len, new_len).and_then(|()| {
+        if old_len < window.mapped() {
+            self.watch.record.set(old_len);
+        }
+        if self.watch.record.is_set() {
+            return Err(io::Error::other("an access to the mapping failed"));
+        }
+        let file_len = with_sentinel(new_len)?;
+        let grown = self.lengthen(old_len.min(window.mapped()), old_len, file_len).and_then(|()| {
             let next = self.map_up_to(&window, new_len)?;
             if !self.anonymous && self.populate_first.load(Ordering::Relaxed) {
                 next.populate(window.mapped(), new_len - window.mapped())?;
@@ -222,7 +258,7 @@ impl Mapping {
         });
         match grown {
             Ok(next) => {
-                self.publish(Arc::clone(&next), new_len);
+                self.publish(Arc::clone(&next), new_len, file_len.max(old_len));
                 canvas.switch(next);
                 #[cfg(feature = "testing")]
                 self.seam_resized(new_len);
@@ -236,13 +272,13 @@ impl Mapping {
         }
     }
 
-    /// Reserves blocks for the new part of the file, then makes it longer. A file that is long enough stays.
-    fn lengthen(&self, old_len: u64, new_len: u64) -> io::Result<()> {
+    /// Reserves blocks for what is used of the file from `used` on, then makes it longer. A file that is long enough stays.
+    fn lengthen(&self, used: u64, old_len: u64, new_len: u64) -> io::Result<()> {
         if new_len <= old_len {
             return Ok(());
         }
         os::within_size_limit(new_len)?;
-        if !self.anonymous && !os::reserve_blocks(&self.file, old_len, new_len - old_len)? {
+        if !self.anonymous && !os::reserve_blocks(&self.file, used, new_len - used)? {
             self.populate_first.store(true, Ordering::Relaxed);
         }
         self.file.set_len(new_len)
@@ -250,28 +286,29 @@ impl Mapping {
 
     /// Maps the file up to `new_len`: in the window if it has room, else in a new and larger one. Publishes nothing.
     fn map_up_to(&self, window: &Arc<Window>, new_len: u64) -> io::Result<Arc<Window>> {
+        let mapped_to = if self.writable { with_sentinel(new_len)? } else { new_len };
         if new_len <= window.room() {
-            match window.extend(&self.file, new_len) {
+            match window.extend(&self.file, mapped_to) {
                 // The move into the reservation failed and cost it its tail: try a new window.
                 Err(_) if window.room() < new_len => {}
                 other => return other.map(|()| Arc::clone(window)),
             }
         }
         let wanted = within_limit(window.room().saturating_mul(2).max(new_len.saturating_mul(WINDOW_PER_FILE)));
-        let reserve = || Window::reserve(wanted, new_len, self.page_size, self.writable);
+        let reserve = || Window::reserve(wanted, new_len, self.page_size, self.writable, &self.watch);
         let next = reserve()?;
         let next = match next.alias(window) {
             Ok(()) => next,
             // Mapping afresh gives the same pages.
             Err(_) => reserve()?,
         };
-        next.extend(&self.file, new_len)?;
+        next.extend(&self.file, mapped_to)?;
         Ok(Arc::new(next))
     }
 
     /// Makes `len` bytes of a window usable and the window current.
-    fn publish(&self, window: Arc<Window>, len: u64) {
-        window.publish(len);
+    fn publish(&self, window: Arc<Window>, len: u64, file_len: u64) {
+        window.publish(len, file_len);
         let id = window.id();
         let old = std::mem::replace(&mut *lock(&self.current), window);
         self.window_id.store(id, Ordering::Release);
@@ -288,7 +325,7 @@ impl Mapping {
         let len = self.file_len()? & !(self.page_size as u64 - 1);
         if len > window.mapped() {
             let next = self.map_up_to(&window, len)?;
-            self.publish(next, len);
+            self.publish(next, len, len);
         }
         Ok(self.window().mapped())
     }
@@ -305,20 +342,49 @@ impl Mapping {
         Ok(())
     }
 
-    /// Sees that the file has blocks from `from` on, where nothing is in use yet: it may be longer than that because a
-    /// process was killed, and have holes there because it was copied. A tail that cannot have blocks, or is longer than
-    /// growing leaves one, is cut off. For opening, before there are views and a canvas.
-    pub(crate) fn back_tail(&self, from: u64) -> io::Result<()> {
+    /// Whether the page cache holds pages of these runs, which were stored to, in large folios: many more bytes are dirty
+    /// around them than were stored.
+    pub(crate) fn has_large_folios(&self, stored: &[(PageId, u64)]) -> bool {
+        const LOOKED_AT: usize = 32;
+        let page_size = self.page_size as u64;
+        let around = |at: u64| {
+            let near = |&&(id, _): &&(PageId, u64)| folios::are_neighbours(id.0 * page_size, at);
+            stored.iter().filter(near).map(|&(_, pages)| pages * page_size).sum::<u64>()
+        };
+        let step = stored.len().div_ceil(LOOKED_AT).max(1);
+        let mut sample = stored.iter().step_by(step).map(|&(id, _)| id.0 * page_size);
+        !self.anonymous && sample.any(|at| folios::are_large(&self.file, at, around(at)))
+    }
+
+    /// Drops the page cache of the file, as far as it is clean and nobody else has it mapped; it comes back by the page.
+    /// Readers go on meanwhile.
+    pub(crate) fn drop_cache(&self) {
+        if self.is_faulted() {
+            return;
+        }
+        // Both are advice, and what they do not reach stays as it is.
+        let _stays = self.window().let_go().and_then(|()| os::drop_cache(&self.file));
+    }
+
+    /// Whether an access to the mapping has failed.
+    #[inline]
+    pub(crate) fn is_faulted(&self) -> bool {
+        self.watch.record.is_set()
+    }
+
+    /// The error of the first access to the mapping that failed, if one has.
+    pub(crate) fn fault(&self) -> Option<Error> {
+        self.watch.error()
+    }
+
+    /// Whether nothing of the first `needed` bytes was lost: no access failed, and the file still has them. A file that is
+    /// too short is recorded like an access that failed.
+    pub(crate) fn has_whole(&self, needed: u64) -> io::Result<bool> {
         let len = self.file_len()?;
-        if self.anonymous || len <= from {
-            return Ok(());
+        if len < needed {
+            self.watch.record.set(len);
         }
-        let backed = len - from <= TAIL_BYTES_MAX && os::reserve_blocks(&self.file, from, len - from).unwrap_or(false);
-        if backed {
-            Ok(())
-        } else {
-            self.shrink(from)
-        }
+        Ok(self.window().intact())
     }
 
     /// Makes a range of the file durable, whichever mapping or call stored to it, and waits. From any thread.
@@ -354,6 +420,39 @@ impl std::fmt::Debug for Mapping {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mapping").finish_non_exhaustive()
     }
+}
+
+/// The length of a file of which `used` bytes are used, with room for the sentinel.
+fn with_sentinel(used: u64) -> io::Result<u64> {
+    let system = os::page_bytes();
+    window::round_up(used, system)?.checked_add(system).ok_or_else(|| io::ErrorKind::FileTooLarge.into())
+}
+
+/// Makes a file long enough for the sentinel, with blocks, as a file system in memory would take one to read a hole. If
+/// that cannot be, what is used goes on without.
+fn lengthen_for_sentinel(file: &File, window: &Window, used: u64) -> io::Result<()> {
+    let (len, wanted) = (file.metadata()?.len(), with_sentinel(used)?);
+    window.extend(file, wanted)?;
+    let fits = len < wanted && os::within_size_limit(wanted).is_ok();
+    if fits && os::reserve_blocks(file, used, wanted - used).is_ok() {
+        file.set_len(wanted)?;
+    }
+    Ok(())
+}
+
+/// Makes the last byte that is not zero the sentinel of a file that is only read: if the file is cut behind it, zeros are
+/// lost, which reading shows all the same. Looks at the last page of the system; where that is all zeros, being there is
+/// what counts.
+fn watch_last_byte(file: &File, window: &Window, used: u64) -> io::Result<()> {
+    let start = used.saturating_sub(1) & !(os::page_bytes() - 1);
+    let mut bytes = vec![0; (used - start) as usize];
+    // A page that cannot be read is an error of those who need it.
+    if file.read_exact_at(&mut bytes, start).is_ok() {
+        if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
+            window.watch_byte(start + last as u64, bytes[last]);
+        }
+    }
+    Ok(())
 }
 
 /// Address space for a file of `len` bytes.

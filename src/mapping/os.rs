@@ -7,7 +7,7 @@
 //! blocks come out as [`io::ErrorKind::StorageFull`] or `QuotaExceeded`.
 #![allow(unsafe_code, reason = "raw system calls")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -66,14 +66,18 @@ pub(super) fn reserve(len: u64) -> io::Result<NonNull<u8>> {
     Ok(base)
 }
 
+fn protection(rights: Rights) -> libc::c_int {
+    match rights {
+        Rights::Read => libc::PROT_READ,
+        Rights::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+    }
+}
+
 /// Maps a range of a file at an address of the kernel's choice, with the advice that keeps folios small: at once,
 /// before anything can fault a page in.
 pub(super) fn map_file(file: &File, at: u64, len: u64, rights: Rights) -> io::Result<NonNull<u8>> {
     let (len, at) = (size(len)?, offset(at)?);
-    let prot = match rights {
-        Rights::Read => libc::PROT_READ,
-        Rights::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
-    };
+    let prot = protection(rights);
     // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
     let base = unsafe { libc::mmap(ptr::null_mut(), len, prot, libc::MAP_SHARED, file.as_raw_fd(), at) };
     let base = mapped(base)?;
@@ -117,6 +121,17 @@ pub(super) unsafe fn alias_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) ->
     mapped(got).map(|_| ())
 }
 
+/// Takes the right to store from a mapped range, or gives it.
+///
+/// # Safety
+/// The range lies in a mapping of the caller, and nobody stores to it who must not get a signal.
+#[cfg(feature = "testing")]
+pub(super) unsafe fn protect(base: NonNull<u8>, len: u64, rights: Rights) -> io::Result<()> {
+    let (len, prot) = (size(len)?, protection(rights));
+    // SAFETY: a range of the caller, whose contents stay.
+    retry(|| unsafe { libc::mprotect(base.as_ptr().cast(), len, prot) })
+}
+
 /// Unmaps a range. An error would mean that the arguments are wrong, and leaks address space at worst.
 ///
 /// # Safety
@@ -154,6 +169,20 @@ pub(super) unsafe fn populate_write(base: NonNull<u8>, len: u64) -> io::Result<b
             Err(io::Error::new(io::ErrorKind::StorageFull, "no space for pages of the mapping"))
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Faults pages in for reading, so that a page that cannot be read is an error here and not a signal at the first load.
+/// Systems without such advice answer `Ok`.
+///
+/// # Safety
+/// The range lies in a readable mapping of the caller.
+pub(super) unsafe fn populate_read(base: NonNull<u8>, len: u64) -> io::Result<()> {
+    let len = size(len)?;
+    // SAFETY: faulting pages in changes no contents.
+    match retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_POPULATE_READ) }) {
+        Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -271,4 +300,95 @@ fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// The kind of file system that a file lies on, as `statfs` tells it.
+fn file_system(file: &File) -> Option<i128> {
+    // SAFETY: `statfs` is plain integers, for which zero is a value.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
+    retry(|| unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) }).ok().map(|()| i128::from(found.f_type))
+}
+
+/// Whether the page cache is all there is of the file: nothing is behind it.
+pub(super) fn lives_in_memory(file: &File) -> bool {
+    const RAMFS_MAGIC: i128 = 0x8584_58f6;
+    matches!(file_system(file), Some(kind) if kind == i128::from(libc::TMPFS_MAGIC) || kind == RAMFS_MAGIC)
+}
+
+/// The same file once more, for reading past the page cache. An error where the file system has no such reads.
+pub(super) fn reopen_direct(file: &File) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().read(true).custom_flags(libc::O_DIRECT).open(path)
+}
+
+/// Asks the system to let go of the pages of a file that are clean and that nobody has mapped.
+pub(super) fn drop_cache(file: &File) -> io::Result<()> {
+    // SAFETY: a call on a descriptor that `file` keeps open.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// Whether any page of a mapping is in memory, whoever brought it there.
+pub(super) fn any_resident(map: &memmap2::MmapRaw) -> io::Result<bool> {
+    let mut resident = vec![0u8; map.len().div_ceil(page_bytes() as usize)];
+    // SAFETY: the mapping lives through the call, which stores a byte for each of its pages.
+    retry(|| unsafe { libc::mincore(map.as_mut_ptr().cast(), map.len(), resident.as_mut_ptr().cast()) })?;
+    Ok(resident.iter().any(|page| page & 1 == 1))
+}
+
+/// Gives a file an extended attribute without content.
+pub(super) fn set_attribute(file: &File, name: &CStr) -> io::Result<()> {
+    // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name and a value of no bytes.
+    retry(|| unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), c"".as_ptr().cast(), 0, 0) })
+}
+
+/// Whether a file has an extended attribute.
+pub(super) fn has_attribute(file: &File, name: &CStr) -> bool {
+    // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name; asks for the length alone.
+    unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), ptr::null_mut(), 0) >= 0 }
+}
+
+/// Takes an extended attribute from a file.
+pub(super) fn remove_attribute(file: &File, name: &CStr) -> io::Result<()> {
+    // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name.
+    retry(|| unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) })
+}
+
+/// Bytes that this thread's stores and writes have dirtied in the page cache, counted in units of 512.
+pub(super) fn thread_dirtied_bytes() -> u64 {
+    // SAFETY: `rusage` is plain integers, for which zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the call stores into a value that lives through it. If it fails, nothing was counted.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
+    u64::try_from(usage.ru_oublock).unwrap_or(0) * 512
+}
+
+/// Pages of the system that are dirty in a range of a file. An error where the system cannot say.
+pub(super) fn dirty_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
+    /// The number of `cachestat`, the same on all architectures.
+    const CACHESTAT: libc::c_long = 451;
+    let range = [start, len];
+    // Cached, dirty, in write-back, evicted, recently evicted.
+    let mut found = [0u64; 5];
+    // SAFETY: a call on a descriptor that `file` keeps open, with two records of the form that it asks for.
+    let result = unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), range.as_ptr(), found.as_mut_ptr(), 0) };
+    match result {
+        0 => Ok(found[1] + found[2]),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Lets go of the page table entries of a shared file mapping: the next access finds the page again, in the page cache or
+/// in the file.
+///
+/// # Safety
+/// The range lies in a shared mapping of a file that the caller keeps.
+pub(super) unsafe fn let_go(base: NonNull<u8>, len: u64) -> io::Result<()> {
+    let len = size(len)?;
+    // SAFETY: of a shared file mapping nothing is lost; whoever reads or stores meanwhile faults the page in again.
+    retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTNEED) })
 }

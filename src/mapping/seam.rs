@@ -1,9 +1,10 @@
-//! What tests may watch and fail in a mapping: flushes and changes of length.
+//! What tests may watch and fail in a mapping: flushes and changes of length; and the strict canvas, in which only claimed
+//! pages can be stored to, so that a stray store is a signal at once.
 //!
 //! Floor: mapping. Present with the feature `testing` alone.
 #![allow(unreachable_pub, reason = "public for the integration tests, through the crate root")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -58,6 +59,19 @@ pub trait Seam: Send + Sync {
 
 thread_local! {
     static NEXT: RefCell<Option<Arc<dyn Seam>>> = const { RefCell::new(None) };
+}
+
+thread_local! {
+    static STRICT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether mappings that this thread makes from now on let nothing be stored to but claimed pages, by the processor.
+pub fn strict_canvas(strict: bool) {
+    STRICT.set(strict);
+}
+
+pub(super) fn is_strict() -> bool {
+    STRICT.get()
 }
 
 /// Sets who watches the next mapping that this thread makes, from its first flush on.

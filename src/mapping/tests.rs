@@ -9,7 +9,7 @@ use crate::ids::PageId;
 const PAGE: u64 = 4096;
 
 fn options(window_pages: Option<u64>) -> MapOptions {
-    MapOptions { page_size: PAGE as usize, window_bytes: window_pages.map(|pages| pages * PAGE) }
+    MapOptions { page_size: PAGE as usize, window_bytes: window_pages.map(|pages| pages * PAGE), guarded: true }
 }
 
 fn in_file(window_pages: Option<u64>) -> (Mapping, tempfile::NamedTempFile) {
@@ -59,7 +59,7 @@ fn grow_under_readers(mapping: &Mapping, steps: u64, step_pages: u64) -> usize {
     let view = mapping.view();
     let last = filled.load(Ordering::Relaxed);
     (2..last).for_each(|id| expect(view.bytes(id * PAGE, PAGE as usize).unwrap(), id));
-    assert_eq!(mapping.file_len().unwrap(), last * PAGE);
+    assert_eq!(mapping.file_len().unwrap(), (last + 1) * PAGE, "and the page of the sentinel");
     windows.len()
 }
 
@@ -193,7 +193,7 @@ fn where_blocks_cannot_be_reserved_pages_are_populated() {
 
 #[test]
 fn larger_pages() {
-    let large = MapOptions { page_size: 32768, window_bytes: Some(100_000) };
+    let large = MapOptions { page_size: 32768, window_bytes: Some(100_000), guarded: true };
     let mapping = Mapping::anonymous(large).unwrap();
     let mut canvas = mapping.canvas().unwrap();
     mapping.grow(&mut canvas, 2 * 32768 + 1).unwrap();
@@ -309,7 +309,7 @@ fn a_read_only_mapping_sees_what_others_store() {
     mapping.grow(&mut canvas, 9 * PAGE).unwrap();
     fill(&mut canvas, 8);
     assert!(view.bytes(8 * PAGE, 1).is_none());
-    assert_eq!(reader.follow().unwrap(), 9 * PAGE);
+    assert_eq!(reader.follow().unwrap(), 10 * PAGE, "the page of the sentinel too");
     expect(reader.view().bytes(8 * PAGE, PAGE as usize).unwrap(), 8);
     assert!(reader.flush(FlushKind::Tree, 0, PAGE).is_err());
 }
@@ -332,7 +332,7 @@ fn metas_are_stored_and_read_by_copy() {
     let page: Vec<u8> = (0..PAGE).map(|n| (n % 251) as u8).collect();
     mapping.store_meta(1, &page);
     mapping.flush(FlushKind::Meta, PAGE, PAGE).unwrap();
-    assert_eq!(std::fs::read(temp.path()).unwrap()[PAGE as usize..], page);
+    assert_eq!(std::fs::read(temp.path()).unwrap()[PAGE as usize..2 * PAGE as usize], page);
     for (skip, len) in [(0, 4096), (3, 1), (5, 20), (8, 16), (4095, 1)] {
         let mut copy = vec![0; len];
         assert!(mapping.read_copy(PAGE + skip as u64, &mut copy));
@@ -382,6 +382,41 @@ fn offsets_beyond_sixteen_tebibytes() {
 mod seams {
     use super::*;
 
+    /// Whether the processor lets an address be stored to.
+    fn can_store(address: u64) -> bool {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let line = maps.lines().find(|line| {
+            let (range, _) = line.split_once(' ').unwrap();
+            let (from, to) = range.split_once('-').unwrap();
+            let number = |text| u64::from_str_radix(text, 16).unwrap();
+            (number(from)..number(to)).contains(&address)
+        });
+        line.unwrap().split(' ').nth(1).unwrap().as_bytes()[1] == b'w'
+    }
+
+    #[test]
+    fn in_a_strict_canvas_claimed_pages_alone_can_be_stored_to() {
+        strict_canvas(true);
+        let (mapping, _temp) = in_file(Some(8));
+        strict_canvas(false);
+        let mut canvas = mapping.canvas().unwrap();
+        mapping.grow(&mut canvas, 8 * PAGE).unwrap();
+        canvas.claim(PageId(3), 2);
+        mapping.store_meta(1, &[7; PAGE as usize]);
+        // Into another window, with the claims.
+        for pages in [8, 12] {
+            mapping.grow(&mut canvas, pages * PAGE).unwrap();
+            let base = mapping.window().canvas_base().unwrap().as_ptr() as u64;
+            let open: Vec<u64> = (0..pages).filter(|page| can_store(base + page * PAGE)).collect();
+            assert_eq!(open, [3, 4]);
+        }
+        canvas.unclaim(PageId(3), 1);
+        let base = mapping.window().canvas_base().unwrap().as_ptr() as u64;
+        assert!(!can_store(base + 3 * PAGE) && can_store(base + 4 * PAGE));
+        canvas.release_all();
+        assert!((0..12).all(|page| !can_store(base + page * PAGE)));
+    }
+
     #[derive(Default)]
     struct Watcher {
         fail: AtomicBool,
@@ -422,7 +457,7 @@ mod seams {
         watcher.fail.store(true, Ordering::Relaxed);
         assert_eq!(mapping.grow(&mut canvas, 6 * PAGE).unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(mapping.flush(FlushKind::Log, 3 * PAGE, 9).unwrap_err().to_string(), "injected");
-        assert_eq!((mapping.file_len().unwrap(), mapping.view().len_bytes()), (4 * PAGE, 4 * PAGE));
+        assert_eq!((mapping.file_len().unwrap(), mapping.view().len_bytes()), (5 * PAGE, 4 * PAGE));
         expect(mapping.view().bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
         watcher.fail.store(false, Ordering::Relaxed);
         mapping.grow(&mut canvas, 6 * PAGE).unwrap();
@@ -434,10 +469,146 @@ mod seams {
             *lock(&watcher.seen),
             [
                 "resized 16384".to_owned(),
-                format!("flush Log 12288+9 of 16384 [{a}, {b}]"),
+                format!("flush Log 12288+9 of 20480 [{a}, {b}]"),
                 "resized 24576".to_owned(),
-                "flush Tree 0+24576 of 24576 [0, 0]".to_owned(),
+                "flush Tree 0+24576 of 28672 [0, 0]".to_owned(),
             ]
         );
+    }
+}
+
+/// What happens when the system cannot serve an access.
+mod faults {
+    use super::*;
+
+    /// Cuts the file as another program would.
+    fn cut(temp: &tempfile::NamedTempFile, len: u64) {
+        temp.as_file().set_len(len).unwrap();
+    }
+
+    fn filled(pages: u64) -> (Mapping, Canvas, tempfile::NamedTempFile) {
+        let (mapping, temp) = in_file(None);
+        let mut canvas = mapping.canvas().unwrap();
+        mapping.grow(&mut canvas, pages * PAGE).unwrap();
+        (2..pages).for_each(|id| fill(&mut canvas, id));
+        (mapping, canvas, temp)
+    }
+
+    #[test]
+    fn a_load_beyond_the_end_reads_zeros_and_is_recorded() {
+        let (mapping, _canvas, temp) = filled(10);
+        let view = mapping.view();
+        assert!(view.intact());
+        cut(&temp, 5 * PAGE);
+        let bytes = view.bytes(7 * PAGE + 100, 8).unwrap().to_vec();
+        assert_eq!(bytes, [0; 8]);
+        assert!(!view.intact() && mapping.is_faulted());
+        let error = mapping.fault().unwrap().to_string();
+        assert!(error.contains(&format!("at byte {}", 7 * PAGE + 100)) && error.contains("cut to 20480"), "{error}");
+        expect(view.bytes(4 * PAGE, PAGE as usize).unwrap(), 4);
+    }
+
+    #[test]
+    fn a_cut_inside_a_page_is_noticed_without_any_fault() {
+        for len in [10 * PAGE - 1, 9 * PAGE + 1, 5 * PAGE + 100, 2 * PAGE] {
+            let (mapping, _canvas, temp) = filled(10);
+            let view = mapping.view();
+            expect(view.bytes(2 * PAGE, PAGE as usize).unwrap(), 2);
+            cut(&temp, len);
+            assert!(!view.intact(), "cut to {len}");
+        }
+    }
+
+    #[test]
+    fn a_cut_of_what_is_not_used_is_not_noticed() {
+        let (mapping, _canvas, temp) = filled(10);
+        cut(&temp, 10 * PAGE + 1);
+        assert!(mapping.view().intact());
+    }
+
+    #[test]
+    fn a_read_only_mapping_notices_every_cut_that_loses_more_than_zeros() {
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        let mut bytes = vec![3; 4 * PAGE as usize];
+        bytes[4 * PAGE as usize - 1000..].fill(0);
+        for (len, noticed) in [(PAGE, true), (4 * PAGE - 1001, true), (4 * PAGE - 1000, false), (4 * PAGE, false)] {
+            std::fs::write(temp.path(), &bytes).unwrap();
+            let reader = Mapping::of_file(file::open(temp.path(), false).unwrap(), false, options(None)).unwrap();
+            assert!(reader.view().intact());
+            cut(&temp, len);
+            assert_eq!(reader.view().intact(), !noticed, "cut to {len}");
+        }
+    }
+
+    #[test]
+    fn stores_beyond_the_end_are_lost_and_recorded_and_nothing_grows() {
+        let (mapping, mut canvas, temp) = filled(10);
+        cut(&temp, 5 * PAGE);
+        canvas.bytes_mut(PageId(8), 1).fill(1);
+        assert_eq!(canvas.bytes(PageId(8), 1).unwrap()[..2], [1, 1]);
+        assert!(mapping.is_faulted() && !mapping.has_whole(10 * PAGE).unwrap());
+        assert!(mapping.grow(&mut canvas, 20 * PAGE).is_err());
+        assert_eq!(mapping.file_len().unwrap(), 5 * PAGE, "the file is not made longer to fit");
+    }
+
+    #[test]
+    fn a_file_that_was_cut_is_not_grown_over_what_it_lost() {
+        let (mapping, mut canvas, temp) = filled(10);
+        cut(&temp, 5 * PAGE);
+        assert!(mapping.grow(&mut canvas, 20 * PAGE).is_err());
+        assert!(mapping.is_faulted());
+        assert_eq!(mapping.file_len().unwrap(), 5 * PAGE);
+    }
+
+    #[test]
+    fn many_threads_in_the_middle_of_large_copies_live_on() {
+        let (mapping, _canvas, temp) = filled(4000);
+        let start = Barrier::new(9);
+        std::thread::scope(|scope| {
+            for thread in 0..8u64 {
+                let (mapping, start) = (&mapping, &start);
+                scope.spawn(move || {
+                    let view = mapping.view();
+                    start.wait();
+                    for round in 0..20 {
+                        let from = 2 + (thread * 31 + round) % 50;
+                        let copy = view.bytes(from * PAGE, (3900 * PAGE) as usize).unwrap().to_vec();
+                        assert!(
+                            !view.intact()
+                                || copy.chunks_exact(8).step_by(512).zip(from..).all(|(w, id)| w == pattern(id))
+                        );
+                    }
+                    assert!(!view.intact());
+                });
+            }
+            start.wait();
+            cut(&temp, 1000 * PAGE + 5);
+        });
+    }
+
+    #[test]
+    fn other_mappings_go_on_and_a_new_one_heals() {
+        let (mapping, _canvas, temp) = filled(10);
+        let (other, _other_canvas, _other_temp) = filled(10);
+        let bytes = std::fs::read(temp.path()).unwrap();
+        cut(&temp, PAGE);
+        assert!(!mapping.view().intact());
+        expect(other.view().bytes(9 * PAGE, PAGE as usize).unwrap(), 9);
+        assert!(other.view().intact());
+        std::fs::write(temp.path(), bytes).unwrap();
+        assert!(!mapping.view().intact(), "what was lost once is never believed again");
+        let healed = Mapping::of_file(file::open(temp.path(), true).unwrap(), true, options(None)).unwrap();
+        expect(healed.view().bytes(9 * PAGE, PAGE as usize).unwrap(), 9);
+        assert!(healed.view().intact());
+    }
+
+    #[test]
+    fn probing_says_what_an_access_would_not_survive() {
+        let (mapping, _canvas, temp) = filled(10);
+        let view = mapping.view();
+        view.probe(9 * PAGE, PAGE as usize).unwrap();
+        cut(&temp, 5 * PAGE);
+        let error = view.probe(9 * PAGE, PAGE as usize).unwrap_err();
+        assert!(matches!(error, Error::Fault { offset, .. } if offset == 9 * PAGE), "{error}");
     }
 }

@@ -4,24 +4,33 @@
 //! the canvas; the file is mapped from the start of each. Beside them lies a table of one byte per page, the
 //! verified marks.
 //!
+//! The *sentinel* is a byte behind everything that is read, or the last byte of it that is not zero. Whoever cuts the file
+//! anywhere below takes the sentinel away too. So a reader that looks at it after its own reads, and finds it served and
+//! unchanged, has read nothing that was cut: also not the rest of a page that was cut in its middle, which reads as zeros
+//! without any signal.
+//!
 //! Invariants:
 //!   W1  `view[..mapped]`, and `canvas[..mapped]` if there is one, are shared mappings of the file from offset 0.
 //!   W2  A range is published in `mapped` after it was mapped, and stays mapped at its address as long as the window
 //!       lives. `mapped` falls in `unpublish` alone, which is called when nothing above is used any more.
 //!   W3  Reservations are unmapped when the window is dropped, and every view and canvas holds an `Arc` of it.
+//!   W4  The sentinel is a byte that can be read: in the mapped view behind or inside `mapped`, or one of the program.
 //!
 //! Failure: errors of the system; a window whose mapping failed half way stays valid for what was published.
 #![allow(unsafe_code, reason = "addresses of mappings")]
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{fence, AtomicPtr, AtomicU64, AtomicU8, Ordering};
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
+use super::guard::{FaultRecord, Watched};
 use super::os::{self, Rights};
+use crate::error::{Error, Result};
 use crate::ids::PageId;
 
 /// More than any system of today gives to a process; larger wishes would only fail.
@@ -36,12 +45,20 @@ struct Reservation {
     len: AtomicU64,
     /// From the start, how many bytes the file is mapped over (system pages, so it may pass `Window::mapped`).
     covered: AtomicU64,
+    /// `None` without the fault guard.
+    watched: Option<Watched>,
 }
 
 impl Reservation {
-    fn new(len: u64) -> io::Result<Reservation> {
+    fn new(len: u64, rights: Rights, watch: &Watch) -> io::Result<Reservation> {
         let base = os::reserve(len)?;
-        Ok(Reservation { base, len: AtomicU64::new(len), covered: AtomicU64::new(0) })
+        let mut reservation = Reservation { base, len: AtomicU64::new(len), covered: AtomicU64::new(0), watched: None };
+        if watch.guarded {
+            let start = base.as_ptr() as usize;
+            let watched = Watched::new(start, len as usize, rights == Rights::ReadWrite, &watch.record)?;
+            reservation.watched = Some(watched);
+        }
+        Ok(reservation)
     }
 
     fn len(&self) -> u64 {
@@ -75,6 +92,9 @@ impl Reservation {
     fn cut(&self, failed_to: u64) {
         let old = self.len();
         let keep = self.covered.load(Ordering::Relaxed);
+        if let Some(watched) = &self.watched {
+            watched.cut(keep as usize);
+        }
         if failed_to < old {
             // SAFETY: the tail of our reservation, over which nothing was ever mapped.
             unsafe { os::unmap(self.at(failed_to), old - failed_to) };
@@ -116,6 +136,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        self.watched = None;
         if self.len() > 0 {
             // SAFETY: ours, and whoever could use it holds an `Arc` of the window (W3).
             unsafe { os::unmap(self.base, self.len()) }
@@ -146,11 +167,59 @@ impl Marks {
     }
 }
 
+/// Where faults in the mappings of a file are recorded, and whether the fault guard is to record them.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    pub(super) record: Arc<FaultRecord>,
+    pub(super) guarded: bool,
+    /// Whether the canvas is for reading until pages of it are opened: in tests alone.
+    pub(super) strict: bool,
+    /// For the cause of a fault.
+    pub(super) file: Arc<File>,
+}
+
+impl Watch {
+    /// The error of an access at this offset that the system could not serve. The signal does not say why: the file does.
+    #[cold]
+    pub(super) fn error_at(&self, offset: u64) -> Error {
+        let cause = match self.file.metadata() {
+            Ok(metadata) if offset >= metadata.len() => {
+                format!("the file was cut to {} bytes while it was open", metadata.len())
+            }
+            Ok(_) => match self.file.read_exact_at(&mut [0], offset) {
+                Ok(()) => "the disk had no room for a change there, or could not be read for a moment".to_string(),
+                Err(e) => format!("reading it failed: {e}"),
+            },
+            Err(e) => format!("the file cannot be looked at: {e}"),
+        };
+        Error::Fault { path: None, offset, cause }
+    }
+
+    /// The error of the first access that failed, if one has.
+    pub(super) fn error(&self) -> Option<Error> {
+        self.record.offset().map(|offset| self.error_at(offset))
+    }
+}
+
+/// Stands for the sentinel of a window that has none.
+static NO_SENTINEL: u8 = 0;
+
 /// One reserved window and what is mapped in it. On cache lines of its own, apart from the counters of its `Arc`.
 #[repr(align(128))]
 pub(super) struct Window {
     /// Bytes of the file that may be used, a multiple of the database's page size. Written by growth alone.
     mapped: AtomicU64,
+    /// The byte whose loss shows that the file was cut (W4).
+    sentinel: AtomicPtr<u8>,
+    /// Bits of the sentinel that are compared, and what they have to be. None are where the sentinel is a byte that is
+    /// never used: there, being served is enough.
+    sentinel_mask: AtomicU8,
+    sentinel_bits: AtomicU8,
+    watch: Watch,
+    /// Bytes behind the usable ones that are mapped as well, for the sentinel.
+    spare: u64,
+    /// Nothing of the canvas can be stored to but what was opened.
+    strict: bool,
     id: u64,
     page_shift: u32,
     view: Reservation,
@@ -166,13 +235,19 @@ unsafe impl Send for Window {}
 unsafe impl Sync for Window {}
 
 impl Window {
-    /// Reserves a window of `wanted` bytes, or the half, and so on down to `least`. Nothing is mapped yet.
-    pub(super) fn reserve(wanted: u64, least: u64, page_size: usize, writable: bool) -> io::Result<Window> {
+    /// Reserves a window for `wanted` usable bytes, or the half, and so on down to `least`. Nothing is mapped yet.
+    pub(super) fn reserve(
+        wanted: u64,
+        least: u64,
+        page_size: usize,
+        writable: bool,
+        watch: &Watch,
+    ) -> io::Result<Window> {
         let system = os::page_bytes();
         let least = round_up(least.max(1), system)?;
         let mut len = round_up(wanted.min(WINDOW_BYTES_MAX).max(least), system)?;
         loop {
-            match Window::reserve_exactly(len, page_size, writable) {
+            match Window::reserve_exactly(len, page_size, writable, watch) {
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory && len > least => {
                     len = round_up((len / 2).max(least), system)?;
                 }
@@ -181,14 +256,22 @@ impl Window {
         }
     }
 
-    fn reserve_exactly(len: u64, page_size: usize, writable: bool) -> io::Result<Window> {
+    fn reserve_exactly(len: u64, page_size: usize, writable: bool, watch: &Watch) -> io::Result<Window> {
         let pages = len.div_ceil(page_size as u64);
+        let spare = if writable { os::page_bytes() } else { 0 };
+        let canvas = || Reservation::new(len + spare, Rights::ReadWrite, watch);
         Ok(Window {
             mapped: AtomicU64::new(0),
+            sentinel: AtomicPtr::new(std::ptr::from_ref(&NO_SENTINEL).cast_mut()),
+            sentinel_mask: AtomicU8::new(0),
+            sentinel_bits: AtomicU8::new(0),
+            watch: watch.clone(),
+            spare,
+            strict: watch.strict,
             id: NEXT_WINDOW.fetch_add(1, Ordering::Relaxed),
             page_shift: page_size.trailing_zeros(),
-            view: Reservation::new(len)?,
-            canvas: if writable { Some(Reservation::new(len)?) } else { None },
+            view: Reservation::new(len + spare, Rights::Read, watch)?,
+            canvas: if writable { Some(canvas()?) } else { None },
             marks: Marks::new(pages)?,
         })
     }
@@ -206,7 +289,8 @@ impl Window {
 
     /// Bytes up to which the file can be mapped here.
     pub(super) fn room(&self) -> u64 {
-        self.canvas.as_ref().map_or(self.view.len(), |canvas| canvas.len().min(self.view.len()))
+        let len = self.canvas.as_ref().map_or(self.view.len(), |canvas| canvas.len().min(self.view.len()));
+        len.saturating_sub(self.spare)
     }
 
     /// Maps the file up to `len`, in both reservations; publishes nothing. The caller is the only one to do so.
@@ -214,9 +298,22 @@ impl Window {
         let to = round_up(len, os::page_bytes())?;
         self.view.extend(file, to, Rights::Read)?;
         match &self.canvas {
+            Some(canvas) if self.strict => canvas.extend(file, to, Rights::Read),
             Some(canvas) => canvas.extend(file, to, Rights::ReadWrite),
             None => Ok(()),
         }
+    }
+
+    /// In a strict canvas, lets a range be stored to, or forbids it.
+    #[inline]
+    pub(super) fn set_open(&self, offset: u64, len: u64, open: bool) {
+        #[cfg(feature = "testing")]
+        if let (Some(canvas), true) = (&self.canvas, self.strict) {
+            let rights = if open { Rights::ReadWrite } else { Rights::Read };
+            // SAFETY: inside what is mapped of the canvas; whoever stores to what is not open is to get a signal.
+            unsafe { os::protect(canvas.at(offset), len, rights) }.expect("the rights of the canvas change");
+        }
+        let _ = (offset, len, open);
     }
 
     /// Maps what `old` has mapped, by alias; publishes nothing. The window is new and its caller's alone.
@@ -229,14 +326,68 @@ impl Window {
         }
     }
 
-    /// Makes `len` bytes usable. They are mapped (W2).
-    pub(super) fn publish(&self, len: u64) {
-        debug_assert!(len <= self.view.covered.load(Ordering::Relaxed));
+    /// Makes `len` bytes usable. They are mapped (W2). The sentinel goes behind them, if something is mapped there that
+    /// the file has; else it is the last of them.
+    pub(super) fn publish(&self, len: u64, file_len: u64) {
+        let covered = self.view.covered.load(Ordering::Relaxed);
+        debug_assert!(len <= covered);
+        let behind = round_up(len, os::page_bytes()).unwrap_or(len);
+        let sentinel = if behind < covered.min(file_len) { Some(behind) } else { len.checked_sub(1) };
+        if let Some(offset) = sentinel {
+            self.sentinel.store(self.view.at(offset).as_ptr(), Ordering::Release);
+        }
         self.mapped.store(len, Ordering::Release);
+    }
+
+    /// Makes a byte the sentinel that is never changed and not zero.
+    pub(super) fn watch_byte(&self, offset: u64, byte: u8) {
+        debug_assert!(offset < self.view.covered.load(Ordering::Relaxed) && byte != 0);
+        self.sentinel_bits.store(byte, Ordering::Relaxed);
+        self.sentinel_mask.store(u8::MAX, Ordering::Relaxed);
+        self.sentinel.store(self.view.at(offset).as_ptr(), Ordering::Release);
+    }
+
+    /// Whether everything that was read before this call could be served: no access failed, and the file was not cut.
+    #[inline]
+    pub(super) fn intact(&self) -> bool {
+        // What the caller has read was read before the sentinel is, and the sentinel before the record: a file that is cut
+        // loses its end first.
+        fence(Ordering::Acquire);
+        let sentinel = self.sentinel.load(Ordering::Relaxed);
+        let (mask, bits) = (self.sentinel_mask.load(Ordering::Relaxed), self.sentinel_bits.load(Ordering::Relaxed));
+        // SAFETY: bounds and lifetime: a byte that can be read (W4). Aliasing: an atomic load, which may meet the stores of
+        // the writer after it has published more and taken this page; it does not store, so read-only memory will do.
+        let byte = unsafe { AtomicU8::from_ptr(sentinel) }.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        if byte & mask != bits {
+            self.record_cut();
+        }
+        !self.watch.record.is_set()
+    }
+
+    #[cold]
+    fn record_cut(&self) {
+        self.watch.record.set(self.sentinel.load(Ordering::Relaxed) as u64 - self.view.base.as_ptr() as u64);
+    }
+
+    /// Faults in `offset..offset + len` of the view for reading: an error here, where an access would bring a signal.
+    /// Systems that cannot say so answer `Ok`.
+    pub(super) fn probe(&self, offset: u64, len: u64) -> io::Result<()> {
+        let system = os::page_bytes();
+        let start = offset & !(system - 1);
+        let end = round_up(offset.saturating_add(len), system)?.min(self.view.covered.load(Ordering::Relaxed));
+        if start >= end {
+            return Ok(());
+        }
+        // SAFETY: inside what is mapped of the view, which `self` keeps.
+        unsafe { os::populate_read(self.view.at(start), end - start) }
     }
 
     /// Makes everything from `len` on unusable and forgets all marks. Nothing above `len` is used any more.
     pub(super) fn unpublish(&self, len: u64) {
+        self.sentinel_mask.store(0, Ordering::Relaxed);
+        self.sentinel_bits.store(0, Ordering::Relaxed);
+        self.sentinel.store(std::ptr::from_ref(&NO_SENTINEL).cast_mut(), Ordering::Release);
         if len < self.mapped() {
             self.mapped.store(len, Ordering::Release);
             // SAFETY: the marks are private anonymous memory, reached through atomics alone.
@@ -271,6 +422,18 @@ impl Window {
         }
         // SAFETY: inside what is mapped of the canvas.
         unsafe { os::populate_write(canvas.at(start), end - start) }.map(|_| ())
+    }
+
+    /// Lets go of all pages that are mapped here, so that the page cache can drop them.
+    pub(super) fn let_go(&self) -> io::Result<()> {
+        for range in std::iter::once(&self.view).chain(&self.canvas) {
+            let covered = range.covered.load(Ordering::Relaxed);
+            if covered > 0 {
+                // SAFETY: a shared mapping of the file, which `self` keeps.
+                unsafe { os::let_go(range.base, covered) }?;
+            }
+        }
+        Ok(())
     }
 
     /// Flushes `offset..offset + len` of the canvas.
@@ -324,6 +487,7 @@ impl Window {
         if !inside(self.mapped(), offset, from.len()) {
             return false;
         }
+        self.set_open(offset, from.len() as u64, true);
         for (at, word) in (offset..).step_by(8).zip(from.chunks_exact(8)) {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(word);
@@ -332,6 +496,7 @@ impl Window {
             let target = unsafe { AtomicU64::from_ptr(canvas.at(at).as_ptr().cast()) };
             target.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
         }
+        self.set_open(offset, from.len() as u64, false);
         true
     }
 
@@ -366,25 +531,25 @@ struct Pin {
 #[derive(Clone)]
 pub(crate) struct View {
     base: NonNull<u8>,
-    /// The length in the window that `pin` keeps.
-    mapped: NonNull<AtomicU64>,
+    /// The window that `pin` keeps.
+    window: NonNull<Window>,
     /// The table of marks of that window, and its length.
     marks: NonNull<u8>,
     marks_len: u64,
     pin: Arc<Pin>,
 }
 
-// SAFETY: the pointers lead into the window that `pin` keeps alive, which is `Sync`: to read-only mapped memory, to an
-// atomic, and to marks that are reached through atomics alone.
+// SAFETY: the pointers lead to the window that `pin` keeps alive, which is `Sync`, and into it: to read-only mapped memory
+// and to marks that are reached through atomics alone.
 unsafe impl Send for View {}
 // SAFETY: as above.
 unsafe impl Sync for View {}
 
 impl View {
     pub(super) fn new(window: Arc<Window>) -> View {
-        let (base, mapped) = (window.view_base(), NonNull::from(&window.mapped));
+        let (base, kept) = (window.view_base(), NonNull::from(&*window));
         let (marks, marks_len) = (window.marks.base(), window.marks.len());
-        View { base, mapped, marks, marks_len, pin: Arc::new(Pin { window }) }
+        View { base, window: kept, marks, marks_len, pin: Arc::new(Pin { window }) }
     }
 
     /// The bytes `offset..offset + len` of the file, if all of them are mapped.
@@ -411,8 +576,32 @@ impl View {
     /// Bytes of the file that are mapped now; grows while the window is current.
     #[inline]
     pub(crate) fn len_bytes(&self) -> u64 {
-        // SAFETY: the pin keeps the window with the atomic in it. Acquire as in `Window::mapped`.
-        unsafe { self.mapped.as_ref() }.load(Ordering::Acquire)
+        self.window().mapped()
+    }
+
+    #[inline]
+    fn window(&self) -> &Window {
+        // SAFETY: the pin keeps the window, at its address, and all changes of it are atomic.
+        unsafe { self.window.as_ref() }
+    }
+
+    /// Whether everything that was read through this view before this call could be served. If not, what was read may be
+    /// zeros, and nothing more is to be believed of the mapping.
+    #[inline]
+    pub(crate) fn intact(&self) -> bool {
+        self.window().intact()
+    }
+
+    /// The error of what could not be served, after [`View::intact`] has said no.
+    #[cold]
+    pub(crate) fn fault(&self) -> Error {
+        let watch = &self.window().watch;
+        watch.error().unwrap_or_else(|| watch.error_at(self.len_bytes()))
+    }
+
+    /// Brings a range into memory: [`Error::Fault`] here, where an access would bring a signal.
+    pub(crate) fn probe(&self, offset: u64, len: usize) -> Result<()> {
+        self.window().probe(offset, len as u64).map_err(|_| self.window().watch.error_at(offset))
     }
 
     /// Names the window; differs from [`super::Mapping::window_id`] once the mapping has moved on.

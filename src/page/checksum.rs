@@ -30,6 +30,25 @@ pub(crate) fn matches(page: &[u8], expected: u32) -> bool {
     stored(page) == expected && compute(page) == expected
 }
 
+/// The checksum of a run that is read in pieces, the first of which has the header.
+#[derive(Default)]
+pub(crate) struct Running {
+    hasher: crc32fast::Hasher,
+    begun: bool,
+}
+
+impl Running {
+    pub(crate) fn add(&mut self, piece: &[u8]) {
+        let from = if self.begun { 0 } else { CHECKED };
+        self.begun = true;
+        self.hasher.update(piece.get(from..).unwrap_or(&[]));
+    }
+
+    pub(crate) fn finish(self) -> u32 {
+        self.hasher.finalize()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -103,20 +103,6 @@ pub(crate) fn page_level(page: &[u8]) -> u8 {
     page.get(LEVEL).copied().unwrap_or(0)
 }
 
-/// The page's own id, as it says.
-#[inline]
-#[cfg_attr(not(test), expect(dead_code, reason = "reserved for salvage, which meets pages without a pointer"))]
-pub(crate) fn page_id(page: &[u8]) -> PageId {
-    PageId(get_u48(page, ID))
-}
-
-/// The tree that the page says it belongs to.
-#[inline]
-#[cfg_attr(not(test), expect(dead_code, reason = "reserved for salvage, which meets pages without a pointer"))]
-pub(crate) fn page_tree(page: &[u8]) -> TreeId {
-    TreeId(get_u32(page, TREE))
-}
-
 /// The page's kind.
 #[inline]
 pub(crate) fn page_kind(page: &[u8], id: PageId) -> Result<PageKind, DecodeError> {

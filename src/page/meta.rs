@@ -258,7 +258,7 @@ impl Slot {
     }
 
     /// Whether exactly one copy is damaged: a flipped bit, not an interrupted write.
-    #[cfg_attr(not(test), expect(dead_code, reason = "reserved for salvage, which reports it"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "tells the two apart in tests; nothing else asks yet"))]
     pub(crate) fn half_damaged(&self) -> bool {
         self.copies[0].is_ok() != self.copies[1].is_ok()
     }

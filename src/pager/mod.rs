@@ -7,11 +7,15 @@
 //! traits          the two traits
 //! snapshot_pages  pages of a committed state, verified on first touch
 //! txn_pages       pages of the running write transaction: the canvas and its claims
+//! file_pages      pages of a file that nothing is mapped from, for damaged files
+//! page_map        which pages were met
 //! free_space      which pages may be handed out, in memory
 //! populate        faults of fresh pages, taken ahead of a large transaction
 //! ```
 
+pub(crate) mod file_pages;
 pub(crate) mod free_space;
+pub(crate) mod page_map;
 mod populate;
 pub(crate) mod snapshot_pages;
 mod traits;

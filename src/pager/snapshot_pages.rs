@@ -7,7 +7,7 @@
 //!   S1  no page at or beyond the state's page count is handed out.
 //!   S2  a page is handed out only if its mark says that this checksum was verified, or after verifying it.
 //!
-//! Failure: [`Error::Corrupt`] naming the page.
+//! Failure: [`Error::Corrupt`] naming the page, [`Error::Fault`] for one that cannot be read.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
@@ -42,7 +42,7 @@ impl PageRead for SnapshotPages {
                 if self.view.mark(ptr.id) == mark_of(ptr.crc) {
                     return Ok(bytes);
                 }
-                return verify_first_touch(&self.view, ptr, bytes);
+                return verify_first_touch(&self.view, self.page_shift, ptr, bytes);
             }
         }
         Err(beyond_end(ptr.id, 1, self.page_count))
@@ -71,7 +71,17 @@ impl PageRead for SnapshotPages {
         if self.view.mark(ptr.id) == mark_of(ptr.crc) {
             return Ok(bytes);
         }
-        verify_first_touch(&self.view, ptr, bytes)
+        verify_first_touch(&self.view, self.page_shift, ptr, bytes)
+    }
+
+    #[inline]
+    fn intact(&self) -> bool {
+        self.view.intact()
+    }
+
+    #[cold]
+    fn fault(&self) -> Error {
+        self.view.fault()
     }
 }
 
@@ -90,10 +100,12 @@ pub(crate) fn run_range(id: PageId, pages: u64, page_count: u64, page_shift: u32
     Some((id.0 << page_shift, usize::try_from(pages << page_shift).ok()?))
 }
 
-/// Verifies bytes against the pointer that led to them and remembers it.
+/// Brings bytes into memory, verifies them against the pointer that led to them and remembers it. Bringing them in by a
+/// call makes a page that cannot be read an error of whoever needs it, and of nobody else.
 #[cold]
 #[inline(never)]
-pub(crate) fn verify_first_touch<'a>(view: &View, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
+pub(crate) fn verify_first_touch<'a>(view: &View, page_shift: u32, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
+    view.probe(ptr.id.0 << page_shift, bytes.len())?;
     if !checksum::matches(bytes, ptr.crc) {
         return Err(Error::corrupt(
             ptr.id,

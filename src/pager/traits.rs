@@ -9,10 +9,11 @@
 //!       pages of the running transaction are exempt, their pointers are sealed at commit.
 //!   P3  every slice is exactly one page, or exactly one run.
 //!
-//! Failure: a pointer outside the store or a checksum that does not match is `Error::Corrupt`; asking for a
-//! mutable page that this transaction did not allocate is a bug and panics.
+//! Failure: a pointer outside the store or a checksum that does not match is `Error::Corrupt`; a page that cannot be
+//! brought into memory is `Error::Fault`, and one that cannot be kept there reads as zeros, which whoever answers a
+//! caller finds out by `believe`; asking for a mutable page that this transaction did not allocate is a bug and panics.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TxnId};
 
 /// Pages that can be read.
@@ -33,6 +34,30 @@ pub(crate) trait PageRead {
 
     /// An overflow run of this many pages, verified likewise.
     fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]>;
+
+    /// Whether everything that was read before this call could be served by the system. If not, what was read may be zeros,
+    /// and [`PageRead::fault`] says what happened.
+    #[inline]
+    fn intact(&self) -> bool {
+        true
+    }
+
+    /// The error of what could not be served, after [`PageRead::intact`] has said no.
+    #[cold]
+    fn fault(&self) -> Error {
+        Error::Fault { path: None, offset: 0, cause: "these pages lie in memory".to_string() }
+    }
+
+    /// Gives on what was found, unless something on the way to it could not be served: then nothing is believed, neither
+    /// that it is there nor that it is not, nor that it is damaged.
+    #[inline]
+    fn believe<T>(&self, found: Result<T>) -> Result<T> {
+        if self.intact() {
+            found
+        } else {
+            Err(self.fault())
+        }
+    }
 
     /// Says that bytes of a page will be read soon. A hint that costs little and never faults.
     #[inline]

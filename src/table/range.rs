@@ -7,10 +7,12 @@
 
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
+use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::txn_pages::TxnPages;
+use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, Encoded, KeyCodec};
 use crate::table::{decode_key, decode_value, ReadTable};
 use crate::tree;
@@ -20,6 +22,9 @@ use crate::tree;
 /// From [`range`](crate::ReadTable::range), [`prefix`](crate::ReadTable::prefix) and [`iter`](crate::ReadTable::iter).
 pub struct Range<'a, K, V> {
     inner: Inner<'a>,
+    place: Place<'a>,
+    /// What was read could not be served: the error was given, and nothing comes after it.
+    lost: bool,
     types: PhantomData<fn() -> (K, V)>,
 }
 
@@ -28,43 +33,81 @@ enum Inner<'a> {
     Txn(tree::Range<'a, TxnPages>),
 }
 
+/// Where errors of a range happen.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) table: &'a str,
+}
+
+/// An entry as its codecs give it.
+type Typed<'a, K, V> = (<K as Codec>::Item<'a>, <V as Codec>::Item<'a>);
+
 impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
-    pub(crate) fn of_snapshot(range: tree::Range<'a, SnapshotPages>) -> Range<'a, K, V> {
-        Range { inner: Inner::Snapshot(range), types: PhantomData }
+    pub(crate) fn of_snapshot(range: tree::Range<'a, SnapshotPages>, place: Place<'a>) -> Range<'a, K, V> {
+        Range { inner: Inner::Snapshot(range), place, lost: false, types: PhantomData }
     }
 
-    pub(crate) fn of_txn(range: tree::Range<'a, TxnPages>) -> Range<'a, K, V> {
-        Range { inner: Inner::Txn(range), types: PhantomData }
+    pub(crate) fn of_txn(range: tree::Range<'a, TxnPages>, place: Place<'a>) -> Range<'a, K, V> {
+        Range { inner: Inner::Txn(range), place, lost: false, types: PhantomData }
+    }
+
+    /// Gives on what the tree gave, unless something on the way could not be served.
+    #[inline]
+    fn believe(&mut self, entry: Option<Result<tree::Entry<'a>>>) -> Option<Result<Typed<'a, K, V>>> {
+        let found = entry.map(typed::<K, V>);
+        let intact = match &self.inner {
+            Inner::Snapshot(range) => range.pages().intact(),
+            Inner::Txn(range) => range.pages().intact(),
+        };
+        match found {
+            Some(Ok(_)) | None if intact => found,
+            found => self.failure(found, intact),
+        }
+    }
+
+    #[cold]
+    fn failure(&mut self, found: Option<Result<Typed<'a, K, V>>>, intact: bool) -> Option<Result<Typed<'a, K, V>>> {
+        if self.lost {
+            return None;
+        }
+        self.lost = !intact;
+        let e = match (&self.inner, found) {
+            (_, Some(Err(e))) if intact => e,
+            (Inner::Snapshot(range), _) => range.pages().fault(),
+            (Inner::Txn(range), _) => range.pages().fault(),
+        };
+        Some(Err(e.with_path(self.place.path).with_table(self.place.table)))
     }
 }
 
 #[inline]
-fn typed<'a, K: KeyCodec, V: Codec>(entry: Result<tree::Entry<'a>>) -> Result<(K::Item<'a>, V::Item<'a>)> {
+fn typed<'a, K: KeyCodec, V: Codec>(entry: Result<tree::Entry<'a>>) -> Result<Typed<'a, K, V>> {
     let (key, value) = entry?;
     Ok((decode_key::<K>(key)?, decode_value::<V>(value)?))
 }
 
 impl<'a, K: KeyCodec, V: Codec> Iterator for Range<'a, K, V> {
-    type Item = Result<(K::Item<'a>, V::Item<'a>)>;
+    type Item = Result<Typed<'a, K, V>>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        match &mut self.inner {
+        let entry = match &mut self.inner {
             Inner::Snapshot(range) => range.next(),
             Inner::Txn(range) => range.next(),
-        }
-        .map(typed::<K, V>)
+        };
+        self.believe(entry)
     }
 }
 
 impl<K: KeyCodec, V: Codec> DoubleEndedIterator for Range<'_, K, V> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        match &mut self.inner {
+        let entry = match &mut self.inner {
             Inner::Snapshot(range) => range.next_back(),
             Inner::Txn(range) => range.next_back(),
-        }
-        .map(typed::<K, V>)
+        };
+        self.believe(entry)
     }
 }
 
@@ -165,6 +208,7 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
             Ok(())
         });
         let last = last.map(<[u8]>::to_vec);
+        let copied = self.table.pages().believe(copied).inspect_err(|e| forget_unserved(e, || self.front.clear()));
         self.ended = copied.is_err() || self.front.len() < OWNED_BATCH;
         self.failed = copied.err();
         if let Some(key) = last {
@@ -181,6 +225,7 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
             Ok(())
         });
         let last = last.map(<[u8]>::to_vec);
+        let copied = self.table.pages().believe(copied).inspect_err(|e| forget_unserved(e, || self.back.clear()));
         self.back.reverse();
         self.ended = copied.is_err() || self.back.len() < OWNED_BATCH;
         self.failed = copied.err();
@@ -195,6 +240,13 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
         self.front.clear();
         self.back.clear();
         Some(Err(self.table.locate(e)))
+    }
+}
+
+/// Entries that were copied out before an access failed may be made of zeros: they are not given.
+fn forget_unserved(e: &Error, forget: impl FnOnce()) {
+    if e.kind() == ErrorKind::Fault {
+        forget();
     }
 }
 

@@ -12,8 +12,9 @@ use crate::error::{Error, Result};
 use crate::ids::TreeId;
 use crate::page::meta::TreeRoot;
 use crate::pager::snapshot_pages::SnapshotPages;
+use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
-use crate::table::range::ByteBounds;
+use crate::table::range::{ByteBounds, Place};
 use crate::table::{decode_key, decode_value, Range, RangeOwned, Table, TableInfo};
 use crate::tree;
 use crate::txn::snapshot::ReadTxn;
@@ -87,15 +88,17 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// The value of a key. It borrows this handle; see [`get_owned`](ReadTable::get_owned).
     ///
     /// # Errors
-    /// `Corrupt` if a page on the way, or the value, is damaged. A key over the limit is simply not there.
+    /// `Corrupt` if a page on the way, or the value, is damaged; `Fault` if the system could not serve one. A key over the
+    /// limit is simply not there.
     #[inline]
     pub fn get<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
         let key = K::encode(&key)?;
-        match tree::get(self.pages(), &self.root, &key) {
-            Ok(Some(bytes)) => decode_value::<V>(bytes).map(Some).map_err(|e| self.locate(e)),
+        let found = match tree::get(self.pages(), &self.root, &key) {
+            Ok(Some(bytes)) => decode_value::<V>(bytes).map(Some),
             Ok(None) => Ok(None),
-            Err(e) => Err(self.locate(e)),
-        }
+            Err(e) => Err(e),
+        };
+        self.believe(found)
     }
 
     /// The value of a key, holding the transaction alive: it may outlive this handle and be sent to other threads.
@@ -114,8 +117,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// `Corrupt` if a page on the way is damaged.
     pub fn contains_key<'k>(&self, key: K::Item<'k>) -> Result<bool> {
         let key = K::encode(&key)?;
-        let found = tree::get(self.pages(), &self.root, &key).map_err(|e| self.locate(e))?;
-        Ok(found.is_some())
+        self.believe(tree::get(self.pages(), &self.root, &key).map(|found| found.is_some()))
     }
 
     /// The entries of a range of keys, in order.
@@ -123,7 +125,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// `Usage` for a bound that the codec cannot represent; damage is reported by the iterator.
     pub fn range<'k>(&self, range: impl RangeBounds<K::Item<'k>>) -> Result<Range<'_, K, V>> {
-        Ok(Range::of_snapshot(self.byte_range(&ByteBounds::of::<K>(&range)?)))
+        Ok(Range::of_snapshot(self.byte_range(&ByteBounds::of::<K>(&range)?), self.place()))
     }
 
     /// The entries of a range of keys, as items that own what they are.
@@ -136,7 +138,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
 
     /// All entries, in order. Damage is reported by the iterator.
     pub fn iter(&self) -> Range<'_, K, V> {
-        Range::of_snapshot(self.byte_range(&ByteBounds::ALL))
+        Range::of_snapshot(self.byte_range(&ByteBounds::ALL), self.place())
     }
 
     /// The entries whose keys begin alike; see [`PrefixCodec`] for what a prefix is.
@@ -148,7 +150,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         K: PrefixCodec,
     {
         let bounds = ByteBounds::prefix(&K::encode_prefix(&prefix)?);
-        Ok(Range::of_snapshot(self.byte_range(&bounds)))
+        Ok(Range::of_snapshot(self.byte_range(&bounds), self.place()))
     }
 
     /// The entry with the least key.
@@ -188,8 +190,32 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     }
 
     #[inline]
-    fn pages(&self) -> &SnapshotPages {
+    pub(crate) fn pages(&self) -> &SnapshotPages {
         self.txn.pages()
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn root(&self) -> &TreeRoot {
+        &self.root
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place { path: self.txn.env().path(), table: &self.name }
+    }
+
+    /// Gives on what was found, unless something on the way to it could not be served.
+    #[inline]
+    fn believe<T>(&self, found: Result<T>) -> Result<T> {
+        match self.pages().intact() {
+            true if found.is_ok() => found,
+            intact => self.failure(found, intact),
+        }
+    }
+
+    #[cold]
+    fn failure<T>(&self, found: Result<T>, intact: bool) -> Result<T> {
+        let found = if intact { found } else { Err(self.pages().fault()) };
+        found.map_err(|e| self.locate(e))
     }
 
     pub(crate) fn byte_range(&self, bounds: &ByteBounds) -> tree::Range<'_, SnapshotPages> {
@@ -198,7 +224,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
 
     fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {
         let typed = |(key, value)| Ok((decode_key::<K>(key)?, decode_value::<V>(value)?));
-        entry.and_then(|entry| entry.map(typed).transpose()).map_err(|e| self.locate(e))
+        self.believe(entry.and_then(|entry| entry.map(typed).transpose()))
     }
 
     /// Says in which file and table an error happened.
@@ -232,10 +258,9 @@ impl<K: KeyCodec, V: Codec> OwnedValue<K, V> {
     /// # Errors
     /// `Corrupt` if the file was damaged meanwhile.
     pub fn get(&self) -> Result<V::Item<'_>> {
-        let found = tree::get(self.table.pages(), &self.table.root, &self.key).map_err(|e| self.table.locate(e))?;
-        let bytes =
-            found.ok_or_else(|| self.table.locate(Error::corrupt(self.table.root.ptr.id, "a value is gone")))?;
-        decode_value::<V>(bytes).map_err(|e| self.table.locate(e))
+        let gone = || Error::corrupt(self.table.root.ptr.id, "a value is gone");
+        let found = tree::get(self.table.pages(), &self.table.root, &self.key);
+        self.table.believe(found.and_then(|found| decode_value::<V>(found.ok_or_else(gone)?)))
     }
 }
 

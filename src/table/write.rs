@@ -12,8 +12,9 @@ use std::ops::RangeBounds;
 use crate::error::{Error, Result};
 use crate::page::meta::TreeRoot;
 use crate::pager::txn_pages::TxnPages;
+use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
-use crate::table::range::ByteBounds;
+use crate::table::range::{ByteBounds, Place};
 use crate::table::{decode_key, decode_value, Range, Table, TableInfo};
 use crate::tree;
 use crate::txn::write::WriteTxn;
@@ -112,7 +113,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     pub fn get<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
         let key = K::encode(&key)?;
         let found = tree::get(self.pages(), self.root(), &key);
-        found.and_then(|found| found.map(decode_value::<V>).transpose()).map_err(|e| self.locate(e))
+        self.believe(found.and_then(|found| found.map(decode_value::<V>).transpose()))
     }
 
     /// Whether a key is there.
@@ -121,7 +122,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// `Corrupt` if a page on the way is damaged.
     pub fn contains_key<'k>(&self, key: K::Item<'k>) -> Result<bool> {
         let key = K::encode(&key)?;
-        Ok(tree::get(self.pages(), self.root(), &key).map_err(|e| self.locate(e))?.is_some())
+        self.believe(tree::get(self.pages(), self.root(), &key).map(|found| found.is_some()))
     }
 
     /// The entries of a range of keys, in order.
@@ -188,12 +189,18 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     }
 
     fn byte_range(&self, bounds: &ByteBounds) -> Range<'_, K, V> {
-        Range::of_txn(tree::Range::new(self.pages(), *self.root(), bounds.low(), bounds.high()))
+        let range = tree::Range::new(self.pages(), *self.root(), bounds.low(), bounds.high());
+        Range::of_txn(range, Place { path: self.txn.env().path(), table: self.name() })
     }
 
     fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {
         let typed = |(key, value)| Ok((decode_key::<K>(key)?, decode_value::<V>(value)?));
-        entry.and_then(|entry| entry.map(typed).transpose()).map_err(|e| self.locate(e))
+        self.believe(entry.and_then(|entry| entry.map(typed).transpose()))
+    }
+
+    /// Gives on what was found, unless something on the way to it could not be served.
+    fn believe<T>(&self, found: Result<T>) -> Result<T> {
+        self.pages().believe(found).map_err(|e| self.locate(e))
     }
 
     fn owned_value(&self, existed: bool, bytes: &[u8]) -> Result<Option<V::Owned>> {

@@ -8,6 +8,7 @@
 //! put        one entry in              delete          one entry out
 //! append     ascending entries         drop            the whole tree
 //! seal       checksums at commit       check           everything that can be wrong
+//! walk       entries of damaged files
 //!
 //! path       root to leaf, copy on write               value        inline values and overflow runs
 //! plan       where to cut and join, pure               split, graft, rebalance   carry the plans out
@@ -34,10 +35,11 @@ mod seal;
 mod search;
 mod split;
 mod value;
+mod walk;
 
 pub(crate) use crate::page::meta::TreeRoot;
 pub(crate) use append::{append, AppendHint};
-pub(crate) use check::check;
+pub(crate) use check::{check, Finding};
 pub(crate) use cursor::Cursor;
 pub(crate) use delete::delete;
 pub(crate) use drop::drop_tree;
@@ -45,6 +47,7 @@ pub(crate) use put::{put, PutHint};
 pub(crate) use range::Range;
 pub(crate) use seal::seal;
 pub(crate) use search::{first, get, last};
+pub(crate) use walk::{read_value, walk, Values, Visitor};
 
 /// A key and its value, as they lie in the pages.
 pub(crate) type Entry<'a> = (&'a [u8], &'a [u8]);

@@ -103,6 +103,12 @@ impl<'a, P: PageRead> Range<'a, P> {
         }
     }
 
+    /// The pages that the range reads.
+    #[inline]
+    pub(crate) fn pages(&self) -> &'a P {
+        self.front.cursor.pages()
+    }
+
     /// Moves the end of that side to its next leaf until it has entries ready; ends the range if there are none.
     #[cold]
     fn refill(&mut self, side: Side) -> Result<()> {

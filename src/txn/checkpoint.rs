@@ -7,9 +7,10 @@
 //! Invariants:
 //!   K1  a meta is written only after everything it reaches was flushed without error.
 //!   K2  metas are written in txn order, to the slot that does not hold the durable one.
-//!   K3  any failed flush poisons the database before the mark is made even (rule R9, P18).
+//!   K3  no meta is written, and nothing acknowledged, of a file that has lost a part of the state.
+//!   K4  any failed flush poisons the database before the mark is made even (rule R9, P18).
 //!
-//! Failure: the system's error to the commit that led; [`Error::Poisoned`] to everybody after it.
+//! Failure: the system's error, or [`Error::Fault`], to the commit that led; [`Error::Poisoned`] to everybody after it.
 
 use std::io;
 
@@ -44,7 +45,10 @@ impl Env {
             return self.write_wrongly(state, mutant);
         }
         self.flush_pages(state)?;
+        // What was cut off since it was stored is not flushed, and nobody is told: no meta may lead to it.
+        self.check_whole(state)?;
         self.write_meta(state, self.live.durable().slot ^ 1)?;
+        self.check_whole(state)?;
         self.live.publish(state);
         Ok(())
     }
@@ -68,6 +72,20 @@ impl Env {
         self.mapping
             .flush(FlushKind::Tree, 2 * page_size, (state.page_count - 2) * page_size)
             .map_err(|e| self.flush_error("flushing pages", e))
+    }
+
+    /// Flushes what is dirty, pages of the running transaction among it (which nothing reaches yet), and drops the page
+    /// cache. A failure poisons like that of a commit (R9).
+    pub(crate) fn flush_and_drop_cache(&self) -> Result<()> {
+        let _checkpoint = self.lock_checkpoint();
+        self.check_poison()?;
+        let flushed = self.flush_pages(&self.live.tip());
+        if let Err(e) = &flushed {
+            self.set_poison(e.to_string());
+        }
+        flushed?;
+        self.mapping.drop_cache();
+        Ok(())
     }
 
     /// A failed flush is always `Io`: `DiskFull` would say that the transaction was aborted and the database goes on (R9).

@@ -8,7 +8,7 @@
 //!   N1  the writer (canvas and free space) is inside `writer` exactly while no write transaction runs.
 //!   N2  once poisoned, nothing is committed or acknowledged (rule R9).
 //!
-//! Failure: [`Error::Poisoned`] after a failed flush, until every handle is closed.
+//! Failure: [`Error::Poisoned`] after a failed flush or a failed access to the mapping, until every handle is closed.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -144,15 +144,42 @@ impl Env {
     /// Makes further commits impossible (R9). The first cause stays.
     pub(crate) fn set_poison(&self, cause: String) {
         let _first = self.poison.set(cause);
+        if let Some(lock) = &self.lock {
+            lock.remember_failed_flush();
+        }
     }
 
-    /// An error if a flush has failed.
+    /// An error if a flush has failed, or an access to the mapping.
     #[inline]
     pub(crate) fn check_poison(&self) -> Result<()> {
-        match self.poison.get() {
-            None => Ok(()),
-            Some(cause) => Err(Error::Poisoned { path: self.path.to_path_buf(), cause: cause.clone() }),
+        if self.poison.get().is_none() && !self.mapping.is_faulted() {
+            return Ok(());
         }
+        Err(self.poisoned())
+    }
+
+    #[cold]
+    fn poisoned(&self) -> Error {
+        let fault = || self.mapping.fault().map(|fault| fault.to_string()).unwrap_or_default();
+        let cause = self.poison.get().cloned().unwrap_or_else(fault);
+        Error::Poisoned { path: self.path.to_path_buf(), cause }
+    }
+
+    /// An error if the file has lost a part of a state, or an access to the mapping has failed.
+    pub(crate) fn check_whole(&self, state: &State) -> Result<()> {
+        let needed = state.page_count * self.page_size as u64;
+        match self.mapping.has_whole(needed) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.fault_or("the file was cut while it was open")),
+            Err(e) => Err(Error::io("reading the length", self.path(), e)),
+        }
+    }
+
+    /// The error of the access that failed.
+    #[cold]
+    fn fault_or(&self, what: &str) -> Error {
+        let unknown = || Error::Fault { path: None, offset: 0, cause: what.to_string() };
+        self.mapping.fault().unwrap_or_else(unknown).with_path(self.path())
     }
 
     /// The states that must stay whole, for a writer that is about to reuse pages (protocol: Reclaim).
@@ -182,7 +209,7 @@ impl Env {
 
 impl Drop for Env {
     fn drop(&mut self) {
-        let cut = !self.read_only && self.lock.is_some() && self.poison.get().is_none();
+        let cut = !self.read_only && self.lock.is_some() && self.check_poison().is_ok();
         if cut {
             // Space beyond the pages in use goes back to the file system. Failing leaves a longer file, nothing worse.
             let len = self.live.tip().page_count * self.page_size as u64;

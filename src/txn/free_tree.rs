@@ -388,18 +388,7 @@ pub(crate) fn walk<P: PageRead>(
     let mut cursor = Cursor::new(pages, state.free_space);
     let mut next = cursor.seek_first()?;
     while let Some((key, value)) = next {
-        match key.first() {
-            Some(&TAG_USABLE) => {
-                let (start, len) = decode_usable(key, value, state.page_count)?;
-                visit(FreeRecord::Usable { start, pages: len })?;
-            }
-            Some(&TAG_BIG) => {}
-            _ => {
-                for item in decode_items(decode_pending_key(key)?, value, state.page_count)? {
-                    visit(FreeRecord::Pending(item))?;
-                }
-            }
-        }
+        records_in(key, value, state.page_count, visit)?;
         next = cursor.next()?;
     }
     for item in read_list(pages, &state.free_list, state.page_count)? {
@@ -409,6 +398,26 @@ pub(crate) fn walk<P: PageRead>(
         })?;
     }
     Ok(())
+}
+
+/// The extents that one record of the tree stands for.
+pub(crate) fn records_in(
+    key: &[u8],
+    value: &[u8],
+    page_count: u64,
+    visit: &mut dyn FnMut(FreeRecord) -> Result<()>,
+) -> Result<()> {
+    match key.first() {
+        Some(&TAG_USABLE) => {
+            let (start, len) = decode_usable(key, value, page_count)?;
+            visit(FreeRecord::Usable { start, pages: len })
+        }
+        Some(&TAG_BIG) => Ok(()),
+        _ => {
+            let items = decode_items(decode_pending_key(key)?, value, page_count)?;
+            items.into_iter().try_for_each(|item| visit(FreeRecord::Pending(item)))
+        }
+    }
 }
 
 fn read_list<P: PageRead>(pages: &P, list: &RunPtr, page_count: u64) -> Result<Vec<FreeItem>> {

@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! open         files, locks, the newest valid meta, creation
+//! survey       which states a file holds, and which are whole
+//! rollback     going back to the newest that is whole
 //! env          one open database, shared by all handles
 //! state        what a commit leaves
 //! live         the records between readers and the writer
@@ -23,7 +25,9 @@ pub(crate) mod free_tree;
 pub(crate) mod live;
 pub(crate) mod open;
 pub(crate) mod readers;
+pub(crate) mod rollback;
 pub(crate) mod snapshot;
 pub(crate) mod state;
+pub(crate) mod survey;
 pub(crate) mod write;
 pub(crate) mod writer_lock;

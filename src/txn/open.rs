@@ -4,12 +4,16 @@
 //! two mappings with two writers would destroy it. Among processes a byte-range lock on the data file decides: one
 //! writer alone, or any number of read-only opens. Recovery after any crash is to take the newest valid meta: it was
 //! written only when everything it reaches was durable (rule R7). It may be in the page cache alone, so a writer flushes
-//! the file before it builds on it.
+//! the file before it builds on it, and then reads the metas past the cache: after a flush that failed the cache may show
+//! what the medium never got (rule R10).
 //!
 //! Invariants:
 //!   O1  a file that is refused is not changed, not even by a byte.
 //!   O2  a new file appears under its name only when it is complete and durable (rule R11).
 //!   O3  an environment leaves the registry after its lock was released.
+//!   O4  after a failed flush nothing of the file is believed that is not read from the medium.
+//!   O5  behind the pages of the state that is opened for writing, the file has nothing: what a crash left there, extents
+//!       whose first writing failed among it, goes back to the file system.
 //!
 //! Failure: every refusal names the file and the remedy; see the variants of [`Error`].
 
@@ -26,10 +30,11 @@ use crate::ids::{TreeId, TxnId};
 use crate::limits;
 use crate::mapping::file::{self, Created};
 use crate::mapping::locks::{self, LockKind};
-use crate::mapping::{FlushKind, MapOptions, Mapping};
+use crate::mapping::{medium, FlushKind, MapOptions, Mapping};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
+use crate::txn::rollback;
 
 /// How to open; what [`Options`](crate::Options) collects.
 #[derive(Clone, Debug)]
@@ -42,6 +47,10 @@ pub(crate) struct OpenSpec {
     /// Take an existing file of zero bytes for a new database.
     pub(crate) init_empty: bool,
     pub(crate) window_bytes: Option<u64>,
+    /// Turn accesses that the system cannot serve into errors.
+    pub(crate) fault_guard: bool,
+    /// Go back to the newest state that is whole.
+    pub(crate) recover: bool,
 }
 
 /// Device and inode of an open database.
@@ -61,7 +70,24 @@ pub(crate) struct FileLock {
     id: FileId,
 }
 
+/// Files whose flush has failed in this process, for file systems that cannot remember it themselves.
+static FLUSH_FAILED: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
+
+fn flush_failed() -> MutexGuard<'static, Vec<FileId>> {
+    FLUSH_FAILED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl FileLock {
+    /// Remembers for the next opening that a flush of this file has failed.
+    pub(crate) fn remember_failed_flush(&self) {
+        // Other processes learn of it if the file system can keep it.
+        let _kept = medium::mark_flush_failed(&self.file);
+        let mut failed = flush_failed();
+        if !failed.contains(&self.id) {
+            failed.push(self.id);
+        }
+    }
+
     /// Unlocks, then leaves the registry (O3).
     pub(crate) fn release(self) {
         let mut registry = registry();
@@ -84,6 +110,9 @@ impl Drop for FileLock {
 /// Opens the database at a path, or makes it.
 pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
     check_page_size(spec)?;
+    if spec.recover && spec.read_only {
+        return Err(Error::usage("recovery writes to the file: open it for writing, or without recovery"));
+    }
     loop {
         let file = match file::open(path, !spec.read_only) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && spec.create && !spec.read_only => {
@@ -131,7 +160,7 @@ pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
         let path = path.clone();
         move |e| Error::io(op, &path, e)
     };
-    let options = MapOptions { page_size: spec.page_size, window_bytes: spec.window_bytes };
+    let options = MapOptions { page_size: spec.page_size, window_bytes: spec.window_bytes, guarded: false };
     let mapping = Mapping::anonymous(options).map_err(io("mapping memory"))?;
     let first = first_meta(spec.page_size, &path)?;
     if let Some(mut canvas) = mapping.canvas() {
@@ -155,8 +184,34 @@ fn share(env: Arc<Env>, spec: &OpenSpec) -> Result<Arc<Env>> {
     Ok(env)
 }
 
+/// Opens a file to be read with plain reads alone, locked against writers; whatever is wrong with it.
+pub(crate) fn to_salvage(path: &Path) -> Result<(File, FileLock)> {
+    let file = file::open(path, false).map_err(|e| open_error(path, e))?;
+    check_type(path, &file)?;
+    let lock = lock_file(path, file_id(path, &file)?, true)?;
+    Ok((file, lock))
+}
+
+/// Finds out what going back to a whole state would do, and does it if asked to.
+pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
+    let file = file::open(path, carry_out).map_err(|e| open_error(path, e))?;
+    check_type(path, &file)?;
+    let id = file_id(path, &file)?;
+    let _lock = lock_file(path, id, !carry_out)?;
+    let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
+    if len == 0 {
+        return Err(Error::EmptyFile { path: path.to_path_buf() });
+    }
+    newest_meta(path, &file)?;
+    let plan = rollback::plan(path, &file)?;
+    if carry_out {
+        rollback::carry_out(path, &file, &plan)?;
+    }
+    Ok(plan)
+}
+
 fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env> {
-    let lock = lock_file(path, id, spec)?;
+    let lock = lock_file(path, id, spec.read_only)?;
     let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
     if len == 0 {
         if !spec.init_empty || spec.read_only {
@@ -164,27 +219,35 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         }
         initialise(path, &file, spec)?;
     }
-    if !spec.read_only {
-        // What a process left that was killed between storing a meta and flushing it: that meta will count as durable,
-        // so it must be, before pages that only the older one reaches are used again (R5, R10).
-        file.sync_all().map_err(|e| Error::io("flushing what was left in", path, e))?;
-    }
-    let (meta, slot) = newest_meta(path, &file)?;
+    let doubted = doubt_cache(path, &file, id, spec)?;
+    let (meta, slot) = match newest_meta(path, &file)? {
+        _ if spec.recover => {
+            rollback::carry_out(path, &file, &rollback::plan(path, &file)?)?;
+            newest_meta(path, &file)?
+        }
+        newest => newest,
+    };
+    let page_size = u64::from(meta.page_size);
     let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
-    let needed = meta.page_count.saturating_mul(u64::from(meta.page_size));
+    let needed = meta.page_count.saturating_mul(page_size);
     if needed > len {
-        return Err(Error::Truncated { path: path.to_path_buf(), needed, found: len });
+        return Err(rollback::truncated(path, &file, needed, len));
     }
-    let options = MapOptions { page_size: meta.page_size as usize, window_bytes: spec.window_bytes };
+    if !spec.read_only && len > needed {
+        file.set_len(needed).map_err(|e| Error::io("cutting off what is not in use of", path, e))?;
+    }
+    let options =
+        MapOptions { page_size: meta.page_size as usize, window_bytes: spec.window_bytes, guarded: spec.fault_guard };
     let mapping =
         Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
     if !spec.read_only {
         // A process that was killed may have left its newest meta in the page cache alone. What this one builds on is
         // durable first (R7, R10), or a power loss could bring the older state back after its pages were reused.
-        let whole = len & !(u64::from(meta.page_size) - 1);
-        mapping.flush(FlushKind::Tree, 0, whole).map_err(|e| Error::io("flushing the file", path, e))?;
-        // Else the first store to a hole would meet a full disk as a signal.
-        mapping.back_tail(needed).map_err(|e| Error::io("reserving blocks for", path, e))?;
+        mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
+        if doubted {
+            medium::clear_flush_failed(&lock.file);
+            flush_failed().retain(|&failed| failed != id);
+        }
     }
     Ok(Env::new(EnvParts {
         path: path.to_path_buf(),
@@ -196,18 +259,62 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
     }))
 }
 
+/// Sees that what is read of the file is what the medium has, as far as that may differ: a flush has failed, or the metas
+/// in the page cache are not those of the medium. Whether it was so. For writing, what a killed process left is flushed
+/// first.
+fn doubt_cache(path: &Path, file: &File, id: FileId, spec: &OpenSpec) -> Result<bool> {
+    let mut doubted = flush_failed().contains(&id) || medium::is_flush_failed(file);
+    if !spec.read_only {
+        // What a process left that was killed between storing a meta and flushing it: that meta will count as durable,
+        // so it must be, before pages that only the older one reaches are used again (R5, R10). An error of a flush that
+        // nobody has seen yet is told now, and once.
+        doubted |= file.sync_all().is_err();
+        doubted |= !metas_are_on_medium(file).map_err(|e| Error::io("reading the metas of", path, e))?;
+    }
+    if !doubted {
+        return Ok(false);
+    }
+    if !spec.read_only {
+        file.sync_all().map_err(|e| Error::io("flushing what was left in", path, e))?;
+    }
+    match medium::forget_cache(file) {
+        Ok(true) => Ok(true),
+        Ok(false) => Err(Error::Busy {
+            path: path.to_path_buf(),
+            why: "after a failed flush, pages of it stay in memory; close other programs that have it mapped".into(),
+        }),
+        Err(e) => Err(Error::io("dropping the cached pages of", path, e)),
+    }
+}
+
+/// Whether the metas that the page cache shows are those that the medium has.
+fn metas_are_on_medium(file: &File) -> io::Result<bool> {
+    let Some(on_medium) = medium::read_start_past_cache(file, 2 * limits::PAGE_SIZE_MAX as u64)? else {
+        return Ok(true);
+    };
+    let cached = meta::probe(|offset, len| {
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
+    });
+    let found = meta::probe(|offset, len| {
+        let start = usize::try_from(offset).ok()?;
+        on_medium.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
+    });
+    Ok(cached == found)
+}
+
 /// Takes the lock that keeps other processes out: exclusive to write, shared to read.
-fn lock_file(path: &Path, id: FileId, spec: &OpenSpec) -> Result<FileLock> {
+fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
     // A description of its own, from which nothing is ever mapped (P1).
-    let file = file::open(path, !spec.read_only).map_err(|e| open_error(path, e))?;
+    let file = file::open(path, !read_only).map_err(|e| open_error(path, e))?;
     if file_id(path, &file)? != id {
         return Err(Error::Busy { path: path.to_path_buf(), why: "the file was replaced while it was opened".into() });
     }
-    let kind = if spec.read_only { LockKind::Shared } else { LockKind::Exclusive };
+    let kind = if read_only { LockKind::Shared } else { LockKind::Exclusive };
     match locks::try_lock(&file, locks::WRITER, 1, kind) {
         Ok(true) => Ok(FileLock { file, id }),
         Ok(false) => {
-            let by = match spec.read_only {
+            let by = match read_only {
                 true => "another process has it open for writing; wait until it has closed it",
                 false => "another process has it open; wait until it has closed it, or open read-only if it reads only",
             };
@@ -223,18 +330,24 @@ fn newest_meta(path: &Path, file: &File) -> Result<(Meta, usize)> {
         let mut bytes = vec![0; len];
         file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
     });
+    readable_version(path, &probe)?;
     let slots = [probe.slots[0].meta(), probe.slots[1].meta()];
-    for slot in &slots {
-        if let Err(e @ (MetaError::Version(_) | MetaError::RequiredFeature(_))) = slot {
-            return Err(meta_error(path, *e));
-        }
-    }
     match slots {
         [Ok(a), Ok(b)] if b.txn > a.txn => Ok((b, 1)),
         [Ok(a), _] => Ok((a, 0)),
         [_, Ok(b)] => Ok((b, 1)),
         [Err(a), Err(b)] => Err(cut_short(path, file).unwrap_or_else(|| no_meta(path, &probe, a, b))),
     }
+}
+
+/// Refuses files of newer releases.
+pub(crate) fn readable_version(path: &Path, probe: &Probe) -> Result<()> {
+    for slot in &probe.slots {
+        if let Err(e @ (MetaError::Version(_) | MetaError::RequiredFeature(_))) = slot.meta() {
+            return Err(meta_error(path, e));
+        }
+    }
+    Ok(())
 }
 
 /// A file that begins like a database and ends within its first record. No state needs less than the two slots.
@@ -244,7 +357,7 @@ fn cut_short(path: &Path, file: &File) -> Option<Error> {
     file.read_exact_at(&mut begin, 0).ok()?;
     let cut = (4..RECORD_BYTES as u64).contains(&found) && MAGIC_BYTES.starts_with(&begin);
     let needed = 2 * limits::PAGE_SIZE_MIN as u64;
-    cut.then(|| Error::Truncated { path: path.to_path_buf(), needed, found })
+    cut.then(|| Error::Truncated { path: path.to_path_buf(), needed, found, whole: None })
 }
 
 /// Why there is no usable meta at all: something else than a database, or a damaged one.

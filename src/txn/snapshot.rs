@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
 use crate::pager::snapshot_pages::SnapshotPages;
+use crate::pager::PageRead as _;
 use crate::tree::{self, Cursor};
 use crate::txn::env::Env;
 use crate::txn::readers::{chunk_of, ReaderSlot, CHUNKS};
@@ -122,8 +123,9 @@ impl ReadTxn {
     /// The record of a table, if there is one.
     pub(crate) fn find_table(&self, name: &str) -> Result<Option<TableRecord>> {
         catalog::check_name(name)?;
-        let found = tree::get(&self.pages, &self.state.catalog, name.as_bytes()).map_err(|e| self.locate(e))?;
-        let record = found.map(TableRecord::decode).transpose().map_err(|e| self.locate(e.with_table(name)))?;
+        let found = tree::get(&self.pages, &self.state.catalog, name.as_bytes())
+            .and_then(|found| found.map(TableRecord::decode).transpose().map_err(|e| e.with_table(name)));
+        let record = self.believe(found)?;
         if let Some(record) = &record {
             record.known_flags(name)?;
         }
@@ -132,7 +134,12 @@ impl ReadTxn {
 
     /// Names and records of all tables, in the order of names.
     pub(crate) fn table_records(&self) -> Result<Vec<(String, TableRecord)>> {
-        table_records(&self.pages, &self.state.catalog).map_err(|e| self.locate(e))
+        self.believe(table_records(&self.pages, &self.state.catalog))
+    }
+
+    /// Gives on what was found, unless something on the way to it could not be served; says in which file errors happened.
+    pub(crate) fn believe<T>(&self, found: Result<T>) -> Result<T> {
+        self.pages.believe(found).map_err(|e| self.locate(e))
     }
 
     /// Says in which file an error happened.

@@ -17,6 +17,7 @@ use crate::catalog::{self, TableRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TreeId, MAX_U48};
 use crate::limits;
+use crate::mapping::folios::Dirtied;
 use crate::page::meta::TreeRoot;
 use crate::page::overflow;
 use crate::pager::free_space::LiveStates;
@@ -44,6 +45,25 @@ pub struct WriteTxn {
     /// The catalog was changed directly, by a drop or a rename.
     catalog_changed: bool,
     broken: Option<String>,
+    folios: FolioWatch,
+}
+
+/// When the page cache is looked at next, to see whether it makes stores dirty more than they should.
+#[derive(Debug)]
+struct FolioWatch {
+    since: Dirtied,
+    /// Looked at when the transaction has so many pages.
+    next_pages: u64,
+}
+
+impl FolioWatch {
+    /// Looks soon, then seldom.
+    const FIRST_PAGES: u64 = 2;
+    const FACTOR: u64 = 8;
+
+    fn begin() -> FolioWatch {
+        FolioWatch { since: Dirtied::until_now(), next_pages: FolioWatch::FIRST_PAGES }
+    }
 }
 
 /// A table that this transaction has opened.
@@ -71,6 +91,7 @@ impl WriteTxn {
                 tables: Vec::new(),
                 catalog_changed: false,
                 broken: None,
+                folios: FolioWatch::begin(),
             }),
             Err(e) => {
                 env.writer_lock.release();
@@ -96,6 +117,7 @@ impl WriteTxn {
         }
         writer.pages.begin(tip.txn.next(), tip.page_count);
         let begun = writer.cache.begin(&mut writer.pages, &tip, &live);
+        let begun = writer.pages.believe(begun);
         if let Err(e) = begun {
             writer.forget();
             env.return_writer(writer);
@@ -110,19 +132,18 @@ impl WriteTxn {
     ///
     /// # Errors
     /// `DiskFull`, or `Io` of growing the file: the transaction is aborted and the database goes on.
-    /// `Poisoned`, or `Io` of a flush, of whatever cause: whether this transaction survives is not known until the database
+    /// `Fault` when the file was cut or could not be read or stored to: nothing was committed, and the database has to be
+    /// opened again. `Poisoned`, or `Io` of a flush, of whatever cause: whether this transaction survives is not known until the database
     /// is opened again, and no later one will be acknowledged before.
     pub fn commit(mut self) -> Result<()> {
         self.usable()?;
         let env = Arc::clone(&self.env);
-        match self.make_state() {
-            Ok(None) => Ok(()),
-            Ok(Some(state)) => {
-                self.finish(Some(state));
-                env.harden(state.txn)
-            }
-            Err(e) => Err(e.with_path(env.path())),
-        }
+        let made = self.make_state();
+        // A store that the system could not serve is lost, though everything looks well.
+        let made = self.pages().believe(made).map_err(|e| e.with_path(env.path()))?;
+        let Some(state) = made else { return Ok(()) };
+        self.finish(Some(state));
+        env.harden(state.txn)
     }
 
     /// Ends the transaction without a trace. Dropping it does the same.
@@ -144,6 +165,8 @@ impl WriteTxn {
         let writer = writer_of(&mut self.writer);
         tree::seal(&mut writer.pages, &mut self.catalog)?;
         let (free_space, free_list) = writer.cache.save(&mut writer.pages, &self.tip, &self.live)?;
+        self.watch_folios()?;
+        let writer = writer_of(&mut self.writer);
         let txn = self.tip.txn.next();
         Ok(Some(State {
             txn,
@@ -203,7 +226,7 @@ impl WriteTxn {
 
     /// Remembers that a tree may be half-changed, unless the error says that nothing was done.
     fn note<T>(&mut self, at: Option<usize>, result: Result<T>) -> Result<T> {
-        result.map_err(|e| {
+        self.pages().believe(result).map_err(|e| {
             let e = e.with_path(self.env.path());
             let e = match at.and_then(|at| self.tables.get(at)) {
                 Some(table) => e.with_table(&table.name),
@@ -219,6 +242,9 @@ impl WriteTxn {
     /// Sees that free pages are at hand for one operation that stores `value_bytes`.
     #[inline]
     fn ensure(&mut self, value_bytes: usize) -> Result<()> {
+        if self.pages().dirty_count() >= self.folios.next_pages {
+            self.watch_folios()?;
+        }
         let writer = writer_of(&mut self.writer);
         let page_size = writer.pages.page_size();
         let run = match value_bytes > limits::max_inline_value_bytes(page_size) {
@@ -226,6 +252,20 @@ impl WriteTxn {
             false => 1,
         };
         writer.cache.ensure(&mut writer.pages, &self.tip, &self.live, run)
+    }
+
+    /// Drops the page cache if another program has filled it with large folios: from then on a store dirties its own page
+    /// alone. What was dirtied by then is flushed, or it would stay.
+    #[cold]
+    fn watch_folios(&mut self) -> Result<()> {
+        let pages = self.pages();
+        let count = pages.dirty_count();
+        let suspicious = self.folios.since.is_suspicious_for(count * pages.page_size() as u64);
+        if suspicious && pages.are_in_large_folios() {
+            self.env.flush_and_drop_cache()?;
+        }
+        self.folios = FolioWatch { since: Dirtied::until_now(), next_pages: count.max(1) * FolioWatch::FACTOR };
+        Ok(())
     }
 
     pub(crate) fn env(&self) -> &Env {

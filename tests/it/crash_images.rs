@@ -302,7 +302,10 @@ impl<'a> Run<'a> {
         }
         found?;
         // The power may also go after the last commit.
-        let current = Arc::new(std::fs::read(&path).expect("the file"));
+        let mut current = std::fs::read(&path).expect("the file");
+        // Behind the pages lies what shows that the file was cut.
+        current.truncate(current.len() / self.page_size * self.page_size);
+        let current = Arc::new(current);
         let last = Cut { what: "after the last commit".into(), meta: false, durable: recorder.durable(), current };
         self.judge_cuts(vec![last], acknowledged, depth)?;
         drop(db);

@@ -1,6 +1,6 @@
 //! What still works when bytes of the file are damaged.
 
-use mapleaf::{Db, ErrorKind, Table};
+use mapleaf::{Db, ErrorKind, Options, Table};
 
 const BLOBS: Table<u32, &[u8]> = Table::new("blobs");
 
@@ -49,4 +49,87 @@ fn a_damaged_value_is_not_silently_replaced_by_calls_that_return_it() {
     let mut txn = db.begin_write().expect("begins");
     let error = txn.table(BLOBS).and_then(|mut blobs| blobs.insert(1, b"new")).expect_err("what was there is damaged");
     assert_eq!(error.kind(), ErrorKind::Corrupt);
+}
+
+/// Flips a byte in the middle of a page of a closed file.
+fn flip(path: &std::path::Path, page: u64) {
+    let mut bytes = std::fs::read(path).expect("the file");
+    bytes[page as usize * 4096 + 2000] ^= 1;
+    std::fs::write(path, bytes).expect("damaged");
+}
+
+/// The walk over the tables ended at the first catalog page that could not be read, and every page of the tables behind
+/// was reported as lost.
+#[test]
+fn check_goes_on_behind_a_damaged_catalog_page() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("db.mapleaf");
+    let name = |n: u32| format!("table {n:03} {}", "x".repeat(200));
+    let db = Db::open(&path).expect("made");
+    db.write(|txn| (0..60).try_for_each(|n| txn.bytes_table(&name(n))?.insert(b"key", b"value").map(drop)))
+        .expect("written");
+    let root =
+        mapleaf::inspect::metas(&db).expect("metas").iter().max_by_key(|meta| meta.txn).expect("one").catalog_root;
+    let info = |id| mapleaf::inspect::page(&db, mapleaf::PageId(id)).ok();
+    assert_eq!(info(root).expect("the root").kind, "branch");
+    let pages = db.stats().expect("stats").page_count;
+    let leaves: Vec<u64> =
+        (2..pages).filter(|id| info(*id).is_some_and(|it| it.tree_id == 0 && it.kind == "leaf")).collect();
+    assert!(leaves.len() > 3, "{leaves:?}");
+    drop(db);
+    flip(&path, leaves[1]);
+    let report = Db::open(&path).and_then(|db| db.check()).expect("checked");
+    assert!((40..60).contains(&report.tables), "{} tables of 60", report.tables);
+    let catalog = report.findings.iter().find(|finding| finding.what.contains("the catalog")).expect("named");
+    assert_eq!(catalog.page.map(|page| page.0), Some(leaves[1]));
+    let (low, high) = catalog.key_range.as_ref().expect("the names that are lost");
+    assert!(low < high && high.starts_with(b"table"), "{catalog}");
+}
+
+#[test]
+fn every_finding_of_damage_names_its_page() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("db.mapleaf");
+    let db = Db::open(&path).expect("made");
+    for n in 0..40u32 {
+        db.write(|txn| {
+            let mut blobs = txn.table(BLOBS)?;
+            (0..20).try_for_each(|m| blobs.insert(n * 20 + m, &[n as u8; 700]).map(drop))?;
+            blobs.insert(n, &[7; 9000]).map(drop)
+        })
+        .expect("written");
+    }
+    let pages = db.stats().expect("stats").page_count;
+    let reachable = db.check().expect("checked").reachable_pages;
+    drop(db);
+    let whole = std::fs::read(&path).expect("the file");
+    let mut found = 0;
+    for page in 2..pages {
+        flip(&path, page);
+        let report = Options::new().read_only(true).open(&path).and_then(|db| db.check()).expect("checked");
+        if let Some(first) = report.findings.first() {
+            found += 1;
+            assert!(report.findings.iter().all(|it| it.page.is_some()), "page {page}: {:?}", report.findings);
+            assert!(first.table.is_some() || first.what.contains("the "), "page {page}: {first}");
+            if first.table.is_some() {
+                assert!(first.key_range.is_some(), "page {page}: {first}");
+            }
+        }
+        std::fs::write(&path, &whole).expect("mended");
+    }
+    assert_eq!(found, reachable - 2, "each page in use is named, but for the metas");
+}
+
+#[test]
+fn check_tells_how_far_it_is() {
+    let db = Db::in_memory().expect("made");
+    db.write(|txn| {
+        let mut table = txn.table(BLOBS)?;
+        (0..20_000u32).try_for_each(|n| table.insert(n, &[3; 200]).map(drop))
+    })
+    .expect("written");
+    let mut told: Vec<(u64, u64)> = Vec::new();
+    let report = db.check_with(|done, all| told.push((done, all))).expect("checked");
+    assert!(told.len() > 3 && told.windows(2).all(|pair| pair[0].0 < pair[1].0), "{told:?}");
+    assert!(told.iter().all(|(done, all)| *done <= *all && *all == report.pages_checked), "{told:?}");
 }

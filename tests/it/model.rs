@@ -467,8 +467,19 @@ fn compare_table(found: &ReadTable<&'static [u8], &'static [u8]>, model: &Entrie
 
 #[test]
 fn any_sequence_of_transactions_behaves_like_a_map() {
+    any_sequence(96);
+}
+
+/// The same with a canvas in which the processor forbids every store but to the transaction's own pages.
+#[test]
+fn any_sequence_of_transactions_stores_to_its_own_pages_alone() {
+    mapleaf::testing::strict_canvas(true);
+    any_sequence(48);
+}
+
+fn any_sequence(cases: u32) {
     let config = Config {
-        cases: 96 * long(),
+        cases: cases * long(),
         max_shrink_iters: 3000,
         failure_persistence: Some(Box::new(FileFailurePersistence::SourceParallel("proptest-regressions"))),
         source_file: Some(file!()),

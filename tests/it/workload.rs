@@ -43,7 +43,7 @@ pub(crate) fn fast_dir() -> tempfile::TempDir {
 }
 
 /// A value, by what it is made from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Value {
     seed: u64,
     len: usize,
@@ -160,8 +160,13 @@ impl History {
     }
 
     fn compare(&self, db: &Db) -> Result<u64, String> {
+        let number = db.begin_read().map_err(|e| format!("begin_read: {e}"))?.txn_id();
+        self.holds(db, number)
+    }
+
+    /// Compares everything that a database holds with what transaction `number` left, whatever number it has now.
+    pub(crate) fn holds(&self, db: &Db, number: u64) -> Result<u64, String> {
         let txn = db.begin_read().map_err(|e| format!("begin_read: {e}"))?;
-        let number = txn.txn_id();
         let state = self.state(number);
         let tables = txn.tables().map_err(|e| format!("tables of txn {number}: {e}"))?;
         let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();

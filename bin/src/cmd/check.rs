@@ -7,7 +7,7 @@ use serde_json::{json, Value};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Output};
-use crate::{jsonl, store};
+use crate::{findings, progress, store};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,14 +30,15 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Outcome {
         let db = store::open_to_read(&self.file)?;
-        let report = db.check().map_err(|error| Failure::of_database(error, &self.file))?;
+        let bar = progress::of_pages();
+        let checked = db.check_with(|done, all| progress::show(&bar, done, all));
+        bar.finish_and_clear();
+        let report = checked.map_err(|error| Failure::of_database(error, &self.file))?;
         let mut output = Output::stdout();
         if self.json {
             output.write(format!("{}\n", json_of(&report)).as_bytes())?;
         } else {
-            for finding in &report.findings {
-                output.write(format!("{}\n", output::one_line(&finding.to_string())).as_bytes())?;
-            }
+            findings::write(&report.findings, &mut output)?;
             output.write(summary(&report).as_bytes())?;
         }
         output.finish()?;
@@ -45,7 +46,8 @@ impl Args {
             return Ok(Exit::Done);
         }
         output::complain(&format!(
-            "{}: damaged, findings: {}; take the file from a backup",
+            "{}: damaged, findings: {}; 'kvctl recover FILE' goes back to an older state if that is whole, \
+             'kvctl salvage FILE OUT' copies what can be read",
             self.file.display(),
             report.findings.len()
         ));
@@ -66,23 +68,9 @@ fn summary(report: &CheckReport) -> String {
 }
 
 fn json_of(report: &CheckReport) -> Value {
-    let findings: Vec<Value> = report
-        .findings
-        .iter()
-        .map(|finding| {
-            let range = finding.key_range.as_ref();
-            let mut fields = json!({ "page": finding.page.map(|page| page.0), "table": finding.table });
-            if let Some(fields) = fields.as_object_mut() {
-                fields.extend(range.map(|(first, _)| jsonl::named_bytes("first_key", first)));
-                fields.extend(range.map(|(_, last)| jsonl::named_bytes("last_key", last)));
-                fields.insert("what".to_string(), json!(finding.what));
-            }
-            fields
-        })
-        .collect();
     json!({
         "clean": report.is_clean(),
-        "findings": findings,
+        "findings": findings::json_of_all(&report.findings),
         "pages_checked": report.pages_checked,
         "reachable_pages": report.reachable_pages,
         "free_pages": report.free_pages,

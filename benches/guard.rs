@@ -1,0 +1,92 @@
+//! What checksums and the fault guard cost cached random reads: the public `get` beside the same lookup without them.
+//!
+//! ```sh
+//! cargo bench --bench guard                   # 1,000,000 entries, 11 rounds, interleaved; median of the ratios
+//! ```
+//!
+//! Both sides read the same keys in the same order out of the same mapping, and each value is compared in full. The side
+//! without protection has no marks of verified pages, and asks neither the sentinel nor the record of faults.
+
+use std::time::Instant;
+
+use mapleaf::testing::BareTable;
+use mapleaf::{Db, Table};
+
+const ENTRIES: u64 = 1_000_000;
+const READS: u64 = 1_000_000;
+const ROUNDS: usize = 11;
+const TABLE: Table<&[u8], &[u8]> = Table::new("bench");
+
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+fn key(number: u64) -> [u8; 24] {
+    let mut key = [0; 24];
+    for (word, bytes) in (1..).zip(key.chunks_exact_mut(8)) {
+        bytes.copy_from_slice(&mix(number * 3 + word).to_be_bytes());
+    }
+    key
+}
+
+fn value(number: u64) -> [u8; 150] {
+    let mut value = [0; 150];
+    for (word, bytes) in (0..).zip(value.chunks_mut(8)) {
+        bytes.copy_from_slice(&mix(number ^ word << 32).to_le_bytes()[..bytes.len()]);
+    }
+    value
+}
+
+/// A million lookups of random keys; nanoseconds for each.
+fn time<'a>(probes: &[(u64, [u8; 24])], get: impl Fn(&[u8]) -> Option<&'a [u8]>) -> f64 {
+    let start = Instant::now();
+    let mut sum = 0u64;
+    for (_, key) in probes {
+        let value = get(key).expect("there");
+        sum = sum.wrapping_add(u64::from(value[0])).wrapping_add(u64::from(value[149]));
+    }
+    let nanos = start.elapsed().as_nanos() as f64 / probes.len() as f64;
+    let expected = probes.iter().fold(0u64, |sum, (number, _)| {
+        let value = value(*number);
+        sum.wrapping_add(u64::from(value[0])).wrapping_add(u64::from(value[149]))
+    });
+    assert_eq!(sum, expected, "wrong values");
+    nanos
+}
+
+fn main() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let db = Db::open(folder.path().join("bench.mapleaf")).expect("open");
+    db.write(|txn| {
+        let mut table = txn.table(TABLE)?;
+        (0..ENTRIES).try_for_each(|number| table.insert(&key(number), &value(number)).map(drop))
+    })
+    .expect("loaded");
+    let table = db.begin_read().and_then(|txn| txn.table(TABLE)).expect("table");
+    let bare = BareTable::of(&db.begin_read().and_then(|txn| txn.bytes_table("bench")).expect("table"));
+    for number in 0..ENTRIES {
+        assert_eq!(table.get(&key(number)).expect("get"), Some(&value(number)[..]));
+    }
+    let mut ratios = Vec::new();
+    for round in 0..ROUNDS as u64 {
+        let probe = |n| mix(n ^ round << 40) % ENTRIES;
+        let probes: Vec<(u64, [u8; 24])> = (0..READS).map(probe).map(|number| (number, key(number))).collect();
+        let protected = || time(&probes, |key| table.get(key).expect("get"));
+        let unprotected = || time(&probes, |key| bare.get(key).expect("get"));
+        // Which side goes first changes from round to round.
+        let (with, without) = match round % 2 {
+            0 => (protected(), unprotected()),
+            _ => {
+                let without = unprotected();
+                (protected(), without)
+            }
+        };
+        ratios.push(with / without);
+        println!("round {round}: {with:.0} ns with, {without:.0} ns without: {:.3}", with / without);
+    }
+    ratios.sort_by(f64::total_cmp);
+    let (median, least, most) = (ratios[ROUNDS / 2], ratios[0], ratios[ROUNDS - 1]);
+    println!("checksums and guard on : off = {median:.3} of the time ({least:.3} .. {most:.3})");
+}

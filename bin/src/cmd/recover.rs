@@ -1,0 +1,138 @@
+//! `recover`: goes back to the newest state that is whole, after saying what that gives up.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use mapleaf::{Db, RecoverReport};
+use serde_json::{json, Value};
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::findings;
+use crate::output::{self, Output};
+
+const EXAMPLES: &str = "\
+Examples:
+  kvctl recover names.mapleaf
+  kvctl recover names.mapleaf --yes
+  kvctl recover names.mapleaf --yes --json
+
+For a file that was cut short, or whose newest state is damaged. Says what would be lost, and asks; where there is
+nobody to ask it needs --yes, and without it exits with 2 and changes nothing. Reads every page that is in use. Exits
+with 0 when nothing is lost, with 4 when it went back to an older state, with 3 when no state is whole: then
+'kvctl salvage' copies what can be read.
+";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Database
+    file: PathBuf,
+    /// Give up what has to be given up without asking
+    #[arg(long)]
+    yes: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Outcome {
+        let failed = |error| Failure::of_database(error, &self.file);
+        let preview = Db::recover_preview(&self.file).map_err(failed)?;
+        if preview.is_loss() && !self.yes {
+            self.ask(&preview)?;
+        }
+        let report = match preview.is_nothing() {
+            true => preview,
+            false => Db::recover(&self.file).map_err(failed)?,
+        };
+        let mut output = Output::stdout();
+        let text = if self.json { format!("{}\n", json_of(&report)) } else { self.text(&report) };
+        output.write(text.as_bytes())?;
+        output.finish()?;
+        Ok(if report.is_loss() { Exit::Loss } else { Exit::Done })
+    }
+
+    /// Says what would be lost and goes on only if the user wants that.
+    fn ask(&self, preview: &RecoverReport) -> Result<(), Failure> {
+        for line in losses(preview) {
+            output::note(&line);
+        }
+        let unchanged = format!("{}: not changed", self.file.display());
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Err(Failure::usage(format!("{unchanged}; --yes gives up what is lost and goes back")));
+        }
+        io::stderr().write_all(b"Give this up and go back? [y/N] ").ok();
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::reading("standard input", &error))?;
+        match answer.trim() {
+            "y" | "Y" | "yes" => Ok(()),
+            _ => Err(Failure::usage(unchanged)),
+        }
+    }
+
+    fn text(&self, report: &RecoverReport) -> String {
+        if report.is_nothing() {
+            return format!("whole: the state of transaction {}, nothing to recover\n", report.newest_txn);
+        }
+        if !report.is_loss() {
+            return format!(
+                "recovered without loss: only pages that are not in use were missing ({} bytes)\n",
+                report.bytes_missing()
+            );
+        }
+        let mut text: String = losses(report).iter().map(|line| format!("{}\n", output::one_line(line))).collect();
+        text.push_str(&format!("recovered: the state of transaction {}\n", report.whole_txn));
+        text
+    }
+}
+
+/// What going back gives up, line by line.
+fn losses(report: &RecoverReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.bytes_missing() > 0 {
+        let (missing, has, needs) = (report.bytes_missing(), report.file_bytes, report.needed_bytes);
+        lines.push(format!("{missing} bytes are missing: the file has {has}, its newest state needs {needs}"));
+    }
+    lines.extend(report.damage.iter().map(|damage| format!("the newest state is damaged: {damage}")));
+    lines.push(format!(
+        "the newest state that is whole is that of transaction {}; lost is what was committed after it, up to transaction \
+         {}",
+        report.whole_txn, report.newest_txn
+    ));
+    for table in &report.tables {
+        lines.push(match (table.entries_before, table.entries_after) {
+            (Some(before), Some(after)) => format!("table '{}': {before} entries become {after}", table.name),
+            (Some(before), None) => format!("table '{}' with {before} entries goes", table.name),
+            (None, Some(after)) => {
+                format!("table '{}': {after} entries stay; how many it had cannot be read", table.name)
+            }
+            (None, None) => continue,
+        });
+    }
+    lines
+}
+
+fn json_of(report: &RecoverReport) -> Value {
+    let tables: Vec<Value> = report
+        .tables
+        .iter()
+        .map(|table| {
+            json!({
+                "table": table.name,
+                "entries_before": table.entries_before,
+                "entries_after": table.entries_after,
+            })
+        })
+        .collect();
+    json!({
+        "loss": report.is_loss(),
+        "newest_txn": report.newest_txn,
+        "whole_txn": report.whole_txn,
+        "file_bytes": report.file_bytes,
+        "needed_bytes": report.needed_bytes,
+        "missing_bytes": report.bytes_missing(),
+        "damage": report.damage.as_ref().map(findings::json_of),
+        "tables": tables,
+    })
+}

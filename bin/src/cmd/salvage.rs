@@ -1,0 +1,105 @@
+//! `salvage`: copies what can be read of a damaged file to a new one.
+
+use std::path::PathBuf;
+
+use mapleaf::{Db, SalvageReport, SalvagedTable};
+use serde_json::{json, Value};
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{self, Output};
+use crate::{findings, progress};
+
+const EXAMPLES: &str = "\
+Examples:
+  kvctl salvage damaged.mapleaf saved.mapleaf
+  kvctl salvage damaged.mapleaf saved.mapleaf --json
+
+Never writes to FILE; OUT must not exist, and appears when it is complete. Lists what could not be read, with page, table
+and keys as far as they are known. Key ranges that are lost are filled from older pages where there are any; such entries
+may be stale (an older value, or an entry that was deleted since), and are counted by table. A table whose name is lost
+is called lost-16 or the like. Exits with 4 when anything was lost, with 3 when there is nothing to copy.
+";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Damaged database; only read
+    file: PathBuf,
+    /// New database
+    out: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Outcome {
+        let bar = progress::of_pages();
+        let salvaged = Db::salvage_with(&self.file, &self.out, |done, all| progress::show(&bar, done, all));
+        bar.finish_and_clear();
+        let report = salvaged.map_err(|error| Failure::of_database(error, &self.file))?;
+        let mut output = Output::stdout();
+        if self.json {
+            output.write(format!("{}\n", json_of(&report)).as_bytes())?;
+        } else {
+            findings::write(&report.lost, &mut output)?;
+            output.write(self.summary(&report).as_bytes())?;
+        }
+        output.finish()?;
+        Ok(if report.is_loss() { Exit::Loss } else { Exit::Done })
+    }
+
+    fn summary(&self, report: &SalvageReport) -> String {
+        let mut text = String::new();
+        if report.bytes_missing() > 0 {
+            text.push_str(&format!("{} bytes of the file are missing\n", report.bytes_missing()));
+        }
+        for table in &report.tables {
+            text.push_str(&format!("{}\n", output::one_line(&line_of(table))));
+        }
+        let (entries, stale) = (report.entries(), report.maybe_stale());
+        let how = if report.is_loss() { "salvaged with loss" } else { "salvaged without loss" };
+        let out = output::one_line(&self.out.display().to_string());
+        text.push_str(&format!("{how}: {entries} entries copied to {out}, {stale} of them may be stale\n"));
+        text
+    }
+}
+
+fn line_of(table: &SalvagedTable) -> String {
+    let mut line = format!("table '{}': {} entries", table.name, table.entries + table.maybe_stale);
+    if let Some(expected) = table.expected {
+        line.push_str(&format!(" of {expected}"));
+    }
+    if table.maybe_stale > 0 {
+        line.push_str(&format!(", {} of them may be stale", table.maybe_stale));
+    }
+    line
+}
+
+fn json_of(report: &SalvageReport) -> Value {
+    let tables: Vec<Value> = report
+        .tables
+        .iter()
+        .map(|table| {
+            json!({
+                "table": table.name,
+                "certain": table.is_certain,
+                "entries": table.entries,
+                "maybe_stale": table.maybe_stale,
+                "expected": table.expected,
+            })
+        })
+        .collect();
+    json!({
+        "loss": report.is_loss(),
+        "txn": report.txn,
+        "page_size": report.page_size,
+        "file_bytes": report.file_bytes,
+        "needed_bytes": report.needed_bytes,
+        "missing_bytes": report.bytes_missing(),
+        "entries": report.entries(),
+        "maybe_stale": report.maybe_stale(),
+        "lost": findings::json_of_all(&report.lost),
+        "tables": tables,
+    })
+}

@@ -1,0 +1,237 @@
+//! `torture`: kills processes that write to a database, and proves that nothing was lost.
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::interrupt;
+use crate::output::Output;
+use crate::torture::judge::{self, How};
+use crate::torture::plan::Plan;
+use crate::torture::report::Report;
+use crate::torture::run::{End, Run, Wanted};
+use crate::torture::writer;
+
+const EXAMPLES: &str = "\
+Examples:
+  kvctl torture /mnt/disk/torture.mapleaf
+  kvctl torture torture.mapleaf --cycles 1000 --truncate --flip
+  kvctl torture torture.mapleaf --seed 7 --keep --json
+
+Each cycle starts a process that commits verifiable transactions to FILE and kills it with SIGKILL, every second time
+inside a commit; then everything in FILE is compared with what the transactions make it: exactly the state of one of
+them, none older than the last that was acknowledged. FILE must not exist, or come from an earlier run with --keep, on
+top of which this one goes on. It is removed at the end, unless something is violated. Exits with 3 at the first
+violation and keeps what violated. The seed repeats the transactions and the choices, not the exact moments of the kills.
+
+A kill is not a power loss: what a process wrote, the system still writes out. To prove the disk too, run it with --keep,
+cut the power, and run it again on the same FILE.
+";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Database to make on the disk that is to be tried
+    file: PathBuf,
+    /// Processes to kill
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    cycles: u64,
+    /// Seed of transactions and choices [default: from the clock]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Also cut a copy of the file short in each cycle: opening it is an error, or reads are right
+    #[arg(long)]
+    truncate: bool,
+    /// Also change random bytes of a copy in each cycle: each read is right or an error
+    #[arg(long)]
+    flip: bool,
+    /// Bytes that the file stays below, about: 64M unless given, at least 1M; K, M and G count 1024s
+    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = bytes)]
+    max_size: u64,
+    /// Leave FILE where it is at the end
+    #[arg(long)]
+    keep: bool,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, factor) = match text.to_ascii_uppercase().chars().last() {
+        Some('K') => (&text[..text.len() - 1], 1 << 10),
+        Some('M') => (&text[..text.len() - 1], 1 << 20),
+        Some('G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    bytes.filter(|&bytes| bytes >= 1 << 20).ok_or_else(|| "give a size of at least 1M, as in 64M".to_string())
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Outcome {
+        interrupt::watch()?;
+        let seed = self.seed.unwrap_or_else(clock_seed);
+        let existed = fs::symlink_metadata(&self.file).is_ok();
+        let wanted = Wanted {
+            path: self.file.clone(),
+            cycles: self.cycles,
+            seed,
+            max_bytes: self.max_size,
+            truncate: self.truncate,
+            flip: self.flip,
+        };
+        let mut run = match Run::start(wanted, self.seed.is_some()) {
+            Ok(run) => run,
+            Err(end) => return Err(self.failure(end, seed, true)),
+        };
+        let progress = progress_bar(self.cycles);
+        let ended = run.cycles(&progress);
+        progress.finish_and_clear();
+        let stays = existed || self.keep || matches!(ended, Err(End::Violation(_)));
+        if !stays {
+            remove(&self.file);
+        }
+        match ended {
+            Ok(()) => {
+                self.print(&run.report)?;
+                Ok(Exit::Done)
+            }
+            Err(end) => {
+                if matches!(end, End::Violation(_)) {
+                    self.print(&run.report)?;
+                }
+                Err(self.failure(end, run.report.seed, stays))
+            }
+        }
+    }
+
+    fn print(&self, report: &Report) -> Result<(), Failure> {
+        let mut output = Output::stdout();
+        let text = if self.json { report.json() } else { report.text() };
+        output.write(text.as_bytes())?;
+        output.finish()
+    }
+
+    fn failure(&self, end: End, seed: u64, stays: bool) -> Failure {
+        match end {
+            End::Violation(text) => Failure::new(
+                Exit::File,
+                format!(
+                    "{}: VIOLATION, seed {seed}, {text}; repeat with 'kvctl torture NEW-FILE --seed {seed} --cycles {}{}{}'; \
+                     the file stays for examination",
+                    self.file.display(),
+                    self.cycles,
+                    if self.truncate { " --truncate" } else { "" },
+                    if self.flip { " --flip" } else { "" },
+                ),
+            ),
+            End::FoundSo(text) => Failure::new(
+                Exit::File,
+                format!("{}: VIOLATION, before any kill: {text}; the file stays as it was found", self.file.display()),
+            ),
+            End::Failure(failure) => failure,
+            End::Interrupted => {
+                let failure = interrupt::failure();
+                if stays {
+                    failure.also(&format!("{} stays", self.file.display()))
+                } else {
+                    failure
+                }
+            }
+        }
+    }
+}
+
+/// Removes the database, its lock file, and what creations left that were killed.
+fn remove(file: &std::path::Path) {
+    fs::remove_file(file).ok();
+    let Some(name) = file.file_name().map(|name| name.to_string_lossy().into_owned()) else { return };
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    let unfinished = format!(".{}.", name.chars().take(40).collect::<String>());
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let found = entry.file_name().to_string_lossy().into_owned();
+        if found.starts_with(&unfinished) && found.ends_with(".new") {
+            fs::remove_file(entry.path()).ok();
+        }
+    }
+}
+
+fn clock_seed() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64)
+}
+
+/// Shows the cycles on a terminal, and nothing elsewhere.
+fn progress_bar(cycles: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(cycles);
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len} cycles  {msg}  {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+const CHILD_HELP: &str = "\
+Part of 'kvctl torture', which starts it: kvctl torture-child judge FILE --newest 7
+";
+
+/// What the children of `torture` do.
+#[derive(clap::Args, Debug)]
+#[command(after_help = CHILD_HELP)]
+pub(crate) struct ChildArgs {
+    #[command(subcommand)]
+    part: Part,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Part {
+    /// Commits transactions until it is killed
+    Write {
+        file: PathBuf,
+        #[arg(long)]
+        seed: u64,
+        #[arg(long)]
+        keys: u64,
+    },
+    /// Says what state a file is in
+    Judge {
+        file: PathBuf,
+        #[arg(long)]
+        newest: u64,
+        #[arg(long)]
+        writes: bool,
+        #[arg(long)]
+        damaged: bool,
+    },
+}
+
+impl ChildArgs {
+    pub(crate) fn run(self) -> Outcome {
+        match self.part {
+            Part::Write { file, seed, keys } => writer::run(&file, Plan { seed, keys }),
+            Part::Judge { file, newest, writes, damaged } => judge::run(&file, How { writes, damaged, newest }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units_and_a_least() {
+        assert_eq!(bytes("1M"), Ok(1 << 20));
+        assert_eq!(bytes("2g"), Ok(2 << 30));
+        assert_eq!(bytes("2048k"), Ok(2 << 20));
+        assert_eq!(bytes("3000000"), Ok(3_000_000));
+        for wrong in ["", "M", "1K", "-5M", "99999999999999999999", "99999999999G"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+}

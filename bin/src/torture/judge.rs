@@ -1,0 +1,369 @@
+//! The child that judges: is the database exactly a state of its plan?
+//!
+//! Of a file that only met kills everything must be there: opens, counter, tables, entries, `check`. Of a damaged copy
+//! each answer must be right or a typed error. The verdict goes to standard output as one JSON object; the exit code
+//! says only whether there is one. That the judge lives and answers in time is the parent's to see.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use mapleaf::{Db, Error, ErrorKind, Options, ReadTable, ReadTxn};
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{Exit, Outcome};
+use crate::output::Output;
+use crate::torture::plan::{Plan, State, Value, COUNTERS};
+
+/// What a judge found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Verdict {
+    /// Exactly the state after this transaction of this plan.
+    State { number: u64, seed: u64 },
+    /// There is no file, or one without tables: nothing was committed yet.
+    Nothing,
+    /// Not opened, by an error of the kinds for damaged files.
+    Refused(String),
+    /// Opened; each answer was right or an error of the kinds for damaged files, and there was at least one of these.
+    Errors(String),
+    /// A database of somebody else, or no database at all.
+    Foreign(String),
+    /// The system did not let it look.
+    Cannot(String),
+    /// A promise was broken.
+    Violation(String),
+}
+
+/// How a file is judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct How {
+    /// Opened for writing, so that it is recovered; else read-only.
+    pub(crate) writes: bool,
+    /// A damaged copy: errors of the kinds for damaged files are right answers.
+    pub(crate) damaged: bool,
+    /// No transaction with a higher number was begun.
+    pub(crate) newest: u64,
+}
+
+/// Judges a file and prints the verdict.
+pub(crate) fn run(path: &Path, how: How) -> Outcome {
+    let verdict = judge(path, how);
+    let mut output = Output::stdout();
+    let text = serde_json::to_string(&verdict).unwrap_or_default();
+    output.write(format!("{text}\n").as_bytes())?;
+    output.finish()?;
+    Ok(Exit::Done)
+}
+
+/// Why the answers are not simply right.
+enum Wrong {
+    Foreign(String),
+    Violation(String),
+    Error(Error),
+}
+
+impl From<Error> for Wrong {
+    fn from(error: Error) -> Wrong {
+        Wrong::Error(error)
+    }
+}
+
+fn violation(text: impl Into<String>) -> Wrong {
+    Wrong::Violation(text.into())
+}
+
+/// Judges a file.
+pub(crate) fn judge(path: &Path, how: How) -> Verdict {
+    let db = match Options::new().read_only(!how.writes).create(false).open(path) {
+        Ok(db) => db,
+        Err(error) => return not_opened(&error, how),
+    };
+    let first = whole(&db, how);
+    if how.writes && how.damaged {
+        // A copy may be written to as far as it can be; what is right stays right.
+        return match writes(&db) {
+            Ok(()) => worse(first, whole(&db, how)),
+            Err(error) => worse(first, of_error(&error, how)),
+        };
+    }
+    first
+}
+
+fn not_opened(error: &Error, how: How) -> Verdict {
+    match error.kind() {
+        ErrorKind::NotFound => Verdict::Nothing,
+        kind if how.damaged && says_damage(kind) => Verdict::Refused(error.to_string()),
+        ErrorKind::NotADatabase => Verdict::Foreign(error.to_string()),
+        _ => of_error(error, how),
+    }
+}
+
+/// The verdict over an error of a call.
+fn of_error(error: &Error, how: How) -> Verdict {
+    match error.kind() {
+        kind if how.damaged && says_damage(kind) => Verdict::Errors(error.to_string()),
+        ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::Permission | ErrorKind::Locked | ErrorKind::Busy => {
+            Verdict::Cannot(error.to_string())
+        }
+        _ => Verdict::Violation(error.to_string()),
+    }
+}
+
+/// Kinds that may answer for bytes that were changed behind the back of the database.
+fn says_damage(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotADatabase
+            | ErrorKind::NewerVersion
+            | ErrorKind::EmptyFile
+            | ErrorKind::Truncated
+            | ErrorKind::Corrupt
+            | ErrorKind::Fault
+            | ErrorKind::Poisoned
+    )
+}
+
+/// Of two verdicts over one damaged copy the one that says more.
+fn worse(first: Verdict, second: Verdict) -> Verdict {
+    match (&first, &second) {
+        (Verdict::Violation(_) | Verdict::Cannot(_), _) | (_, Verdict::State { .. } | Verdict::Nothing) => first,
+        _ => second,
+    }
+}
+
+/// Compares everything in an open database with its plan.
+fn whole(db: &Db, how: How) -> Verdict {
+    let judged = db.begin_read().map_err(Wrong::from).and_then(|txn| {
+        let mut met = None;
+        let found = compare(&txn, how, &mut met)?;
+        match met {
+            Some(error) => Err(Wrong::Error(error)),
+            None => Ok(found),
+        }
+    });
+    match judged {
+        Ok(Some((plan, number))) => match unclean(db) {
+            // A flipped bit in what no read needs (a half of a meta, a free page) is for `check` alone to find.
+            Ok(Some(finding)) if how.damaged => Verdict::Errors(finding),
+            Ok(Some(finding)) => Verdict::Violation(format!("check: {finding}")),
+            Ok(None) => Verdict::State { number, seed: plan.seed },
+            Err(error) => of_error(&error, how),
+        },
+        Ok(None) => Verdict::Nothing,
+        Err(Wrong::Foreign(text)) => Verdict::Foreign(text),
+        Err(Wrong::Violation(text)) => Verdict::Violation(text),
+        Err(Wrong::Error(error)) => of_error(&error, how),
+    }
+}
+
+fn unclean(db: &Db) -> mapleaf::Result<Option<String>> {
+    Ok(db.check()?.findings.first().map(ToString::to_string))
+}
+
+/// A small change, as any program would make it.
+fn writes(db: &Db) -> mapleaf::Result<()> {
+    let mut txn = db.begin_write()?;
+    txn.bytes_table(PROBE)?.insert(b"key", &[7; 5000])?;
+    txn.commit()
+}
+
+/// A table that only the judge of a damaged copy makes.
+const PROBE: &str = "probe";
+
+/// The plan and the number of the newest transaction, as the database says. `None`: it has no tables.
+pub(crate) fn counters(db: &Db) -> mapleaf::Result<Option<(Plan, u64)>> {
+    let txn = db.begin_read()?;
+    if txn.tables()?.is_empty() {
+        return Ok(None);
+    }
+    let number = |name: &str| read_counter(&txn, name);
+    match (number("seed")?, number("keys")?, number("transaction")?) {
+        (Some(seed), Some(keys), Some(transaction)) => Ok(Some((Plan { seed, keys }, transaction))),
+        _ => Err(Error::Usage { what: FOREIGN.to_string() }),
+    }
+}
+
+const FOREIGN: &str = "not made by 'kvctl torture'; give the path of a file that does not exist";
+
+fn read_counter(txn: &ReadTxn, name: &str) -> mapleaf::Result<Option<u64>> {
+    let table = txn.bytes_table(COUNTERS)?;
+    let number = table.get(name.as_bytes())?.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+    Ok(number)
+}
+
+/// Compares; a typed error that a read met is put into `met` when the copy is damaged, and reading goes on.
+fn compare(txn: &ReadTxn, how: How, met: &mut Option<Error>) -> Result<Option<(Plan, u64)>, Wrong> {
+    let mut names: Vec<String> = txn.tables()?.into_iter().map(|table| table.name).collect();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    names.retain(|name| name != PROBE || !how.damaged);
+    let (Some(seed), Some(keys), Some(number)) =
+        (read_counter(txn, "seed")?, read_counter(txn, "keys")?, read_counter(txn, "transaction")?)
+    else {
+        return Err(Wrong::Foreign(FOREIGN.to_string()));
+    };
+    if number > how.newest {
+        return Err(violation(format!("transaction {number} was never begun, the newest is {}", how.newest)));
+    }
+    let plan = Plan { seed, keys };
+    let state = plan.state(number);
+    let mut expected: Vec<&str> = state.keys().copied().chain([COUNTERS]).collect();
+    expected.sort_unstable();
+    if names != expected {
+        return Err(violation(format!(
+            "after transaction {number} of seed {seed}: tables {names:?}, expected {expected:?}"
+        )));
+    }
+    compare_tables(txn, &state, how, met).map_err(|wrong| match wrong {
+        Wrong::Violation(text) => violation(format!("after transaction {number} of seed {seed}: {text}")),
+        other => other,
+    })?;
+    Ok(Some((plan, number)))
+}
+
+fn compare_tables(txn: &ReadTxn, state: &State, how: How, met: &mut Option<Error>) -> Result<(), Wrong> {
+    for (name, entries) in state {
+        let table = txn.bytes_table(name)?;
+        if table.len() != entries.len() as u64 {
+            return Err(violation(format!("table {name}: {} entries, expected {}", table.len(), entries.len())));
+        }
+        forward(&table, entries, met)?;
+        if how.damaged {
+            backward(&table, entries, met)?;
+            each(&table, entries, met)?;
+        }
+        if let (false, Some(error)) = (how.damaged, met.take()) {
+            return Err(violation(error.to_string()));
+        }
+    }
+    Ok(())
+}
+
+type Bytes = ReadTable<&'static [u8], &'static [u8]>;
+type Entries = BTreeMap<Vec<u8>, Value>;
+
+/// All entries in order, up to the first error.
+fn forward(table: &Bytes, entries: &Entries, met: &mut Option<Error>) -> Result<(), Wrong> {
+    let mut expected = entries.iter();
+    for item in table.iter() {
+        let (key, value) = match item {
+            Ok(item) => item,
+            Err(error) => {
+                met.get_or_insert(error);
+                return Ok(());
+            }
+        };
+        same(table, expected.next(), key, value)?;
+    }
+    match expected.next() {
+        Some((key, _)) => Err(violation(format!("table {}: {} is missing", table.name(), shown(key)))),
+        None => Ok(()),
+    }
+}
+
+fn backward(table: &Bytes, entries: &Entries, met: &mut Option<Error>) -> Result<(), Wrong> {
+    let mut expected = entries.iter().rev();
+    for item in table.iter().rev() {
+        let (key, value) = match item {
+            Ok(item) => item,
+            Err(error) => {
+                met.get_or_insert(error);
+                return Ok(());
+            }
+        };
+        same(table, expected.next(), key, value)?;
+    }
+    match expected.next() {
+        Some((key, _)) => Err(violation(format!("table {}: {} is missing", table.name(), shown(key)))),
+        None => Ok(()),
+    }
+}
+
+fn same(table: &Bytes, expected: Option<(&Vec<u8>, &Value)>, key: &[u8], value: &[u8]) -> Result<(), Wrong> {
+    let Some((expected_key, expected_value)) = expected.filter(|(expected, _)| expected.as_slice() == key) else {
+        return Err(violation(format!("table {}: {} does not belong here", table.name(), shown(key))));
+    };
+    if expected_value.bytes() != value {
+        return Err(violation(format!("table {}: wrong value of {}", table.name(), shown(expected_key))));
+    }
+    Ok(())
+}
+
+/// Each key by itself: an error in one page does not excuse the others.
+fn each(table: &Bytes, entries: &Entries, met: &mut Option<Error>) -> Result<(), Wrong> {
+    for (key, value) in entries {
+        match table.get(key) {
+            Ok(Some(found)) => same(table, Some((key, value)), key, found)?,
+            Ok(None) => return Err(violation(format!("table {}: {} is not found", table.name(), shown(key)))),
+            Err(error) => drop(met.get_or_insert(error)),
+        }
+    }
+    Ok(())
+}
+
+fn shown(key: &[u8]) -> String {
+    format!("key '{}'", String::from_utf8_lossy(key).trim_end_matches('.').escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torture::writer;
+
+    const EXACT: How = How { writes: false, damaged: false, newest: 5 };
+    const PLAN: Plan = Plan { seed: 3, keys: 64 };
+
+    /// A database of the plan, after five transactions and what `spoil` does.
+    fn judged(spoil: impl FnOnce(&mut mapleaf::WriteTxn)) -> Verdict {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let db = Db::open(&path).unwrap();
+        db.write(|txn| writer::begin(txn, PLAN)).unwrap();
+        for number in 1..=5 {
+            db.write(|txn| writer::carry_out(txn, PLAN, number)).unwrap();
+        }
+        let mut txn = db.begin_write().unwrap();
+        spoil(&mut txn);
+        txn.commit().unwrap();
+        drop(db);
+        judge(&path, EXACT)
+    }
+
+    fn a_key() -> (&'static str, Vec<u8>) {
+        let state = PLAN.state(5);
+        let (name, entries) = state.iter().find(|(_, entries)| !entries.is_empty()).unwrap();
+        (name, entries.keys().next().unwrap().clone())
+    }
+
+    #[test]
+    fn a_state_of_the_plan_is_recognised() {
+        assert_eq!(judged(|_| ()), Verdict::State { number: 5, seed: 3 });
+    }
+
+    #[test]
+    fn whatever_differs_is_a_violation() {
+        let (table, key) = a_key();
+        let violates = |spoil: &dyn Fn(&mut mapleaf::WriteTxn)| {
+            let verdict = judged(|txn| spoil(txn));
+            assert!(matches!(verdict, Verdict::Violation(_)), "{verdict:?}");
+        };
+        violates(&|txn| drop(txn.bytes_table(COUNTERS).unwrap().insert(b"transaction", &6u64.to_be_bytes()).unwrap()));
+        violates(&|txn| drop(txn.bytes_table(table).unwrap().remove(&key).unwrap()));
+        violates(&|txn| drop(txn.bytes_table(table).unwrap().insert(&key, b"other").unwrap()));
+        violates(&|txn| drop(txn.bytes_table(table).unwrap().insert(b"more", b"").unwrap()));
+        violates(&|txn| drop(txn.bytes_table("more").unwrap()));
+        violates(&|txn| drop(txn.drop_table(table).unwrap()));
+        violates(&|txn| drop(txn.bytes_table(COUNTERS).unwrap().insert(b"transaction", &4u64.to_be_bytes()).unwrap()));
+    }
+
+    #[test]
+    fn databases_of_others_are_foreign() {
+        let verdict = judged(|txn| drop(txn.drop_table(COUNTERS).unwrap()));
+        assert!(matches!(verdict, Verdict::Foreign(_)), "{verdict:?}");
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("text");
+        std::fs::write(&text, [b'x'; 100]).unwrap();
+        assert!(matches!(judge(&text, EXACT), Verdict::Foreign(_)));
+        assert_eq!(judge(&folder.path().join("none"), EXACT), Verdict::Nothing);
+    }
+}

@@ -1,0 +1,161 @@
+//! One kill: a writer is started, let go on for a while, and ended by SIGKILL.
+//!
+//! Half of the kills are aimed at commits: the parent waits for the writer to begin its k-th commit and then for a
+//! random part of what commits took lately. The other half come some time after the start or after a commit, so that
+//! they also meet creation, recovery, the changes before a commit, and closing.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::exit::{Exit, Failure};
+use crate::interrupt;
+use crate::torture::plan::Plan;
+use crate::torture::process::{Heard, Process};
+use crate::torture::Rng;
+
+/// A writer that says nothing for so long hangs.
+const HANGS: Duration = Duration::from_secs(120);
+/// Commits that a writer is let do at most before it is killed.
+const COMMITS_MAX: u64 = 24;
+
+/// When the writer is killed.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// This part of a commit after it began, in 1/1024.
+    InCommit { commits: u64, part: u64 },
+    /// So long after it started, or after so many commits returned.
+    Anywhere { commits: u64, part: u64 },
+}
+
+/// What commits and openings took lately; it makes the delays.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    commit: Duration,
+    opening: Duration,
+}
+
+impl Pace {
+    pub(crate) fn new() -> Pace {
+        Pace { commit: Duration::from_millis(1), opening: Duration::from_millis(10) }
+    }
+}
+
+/// What one kill left behind, as far as the writer said.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Killed {
+    /// The last transaction that was begun, and the last one that was acknowledged.
+    pub(crate) begun: Option<u64>,
+    pub(crate) done: Option<u64>,
+    /// Commits that returned.
+    pub(crate) commits: u64,
+    /// The writer was inside a commit.
+    pub(crate) in_commit: bool,
+    /// The writer ended before it was killed.
+    pub(crate) ended: Option<String>,
+    /// The user wants to end.
+    pub(crate) interrupted: bool,
+}
+
+impl Killed {
+    fn hear(&mut self, line: &str) {
+        let (what, number) = line.split_once(' ').unwrap_or((line, ""));
+        match (what, number.parse()) {
+            ("begin", Ok(number)) => (self.begun, self.in_commit) = (Some(number), true),
+            ("done", Ok(number)) => {
+                (self.done, self.in_commit) = (Some(number), false);
+                self.commits += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn moment(rng: &mut Rng, in_commit: bool) -> Moment {
+    let (commits, part) = (rng.below(COMMITS_MAX), rng.below(1024));
+    match in_commit {
+        true => Moment::InCommit { commits: 1 + commits, part },
+        // Every fourth before the first commit returned.
+        false => Moment::Anywhere { commits: if rng.one_in(4) { 0 } else { 1 + commits }, part },
+    }
+}
+
+/// Starts a writer and kills it.
+pub(crate) fn kill(
+    path: &Path,
+    plan: Plan,
+    rng: &mut Rng,
+    in_commit: bool,
+    pace: &mut Pace,
+) -> Result<Killed, Failure> {
+    let moment = moment(rng, in_commit);
+    let (seed, keys) = (plan.seed.to_string(), plan.keys.to_string());
+    let started = Instant::now();
+    let mut child = Process::start(&[
+        OsStr::new("write"),
+        path.as_os_str(),
+        OsStr::new("--seed"),
+        OsStr::new(&seed),
+        OsStr::new("--keys"),
+        OsStr::new(&keys),
+    ])?;
+    let mut killed = Killed::default();
+    let delay = wait(&mut child, moment, started, pace, &mut killed)?;
+    if !killed.interrupted {
+        thread::sleep(delay);
+    }
+    let (rest, ended) = child.kill();
+    rest.iter().for_each(|line| killed.hear(line));
+    killed.ended = ended;
+    Ok(killed)
+}
+
+/// Waits until the moment is near; the time that is left until the kill.
+fn wait(
+    child: &mut Process,
+    moment: Moment,
+    started: Instant,
+    pace: &mut Pace,
+    killed: &mut Killed,
+) -> Result<Duration, Failure> {
+    let (mut begun, mut began_at) = (0, started);
+    let part_of = |time: Duration, part: u64| time.mul_f64(part as f64 / 1024.0);
+    if let Moment::Anywhere { commits: 0, part } = moment {
+        return Ok(part_of(pace.opening * 2, part));
+    }
+    loop {
+        let (line, at) = match child.line(HANGS) {
+            Heard::Line(line, at) => (line, at),
+            Heard::End => return Ok(Duration::ZERO),
+            Heard::Silence => return Err(Failure::new(Exit::File, "violation: a writer hangs")),
+            Heard::Interrupted => {
+                killed.interrupted = true;
+                return Ok(Duration::ZERO);
+            }
+        };
+        killed.hear(&line);
+        if killed.in_commit {
+            begun += 1;
+            if begun == 1 {
+                pace.opening = at - started;
+            }
+            began_at = at;
+        } else {
+            pace.commit = (pace.commit * 3 + (at - began_at)) / 4;
+        }
+        match moment {
+            Moment::InCommit { commits, part } if killed.in_commit && begun >= commits => {
+                return Ok(part_of(pace.commit, part));
+            }
+            Moment::Anywhere { commits, part } if killed.commits >= commits => {
+                return Ok(part_of(pace.commit * 4, part));
+            }
+            _ => {}
+        }
+        if interrupt::asked() {
+            killed.interrupted = true;
+            return Ok(Duration::ZERO);
+        }
+    }
+}

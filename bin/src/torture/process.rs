@@ -1,0 +1,111 @@
+//! Children as the parent sees them: this program, started again under a hidden verb.
+//!
+//! A thread reads what the child says, so that waiting has a limit and SIGINT is noticed meanwhile. Children have a
+//! process group of their own: SIGINT of the terminal goes to the parent alone.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::exit::{Exit, Failure};
+use crate::interrupt;
+
+/// How often a wait looks whether SIGINT came.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A child whose standard output is a pipe. Killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    lines: Receiver<(String, Instant)>,
+}
+
+/// What a wait for a line ended with.
+pub(crate) enum Heard {
+    Line(String, Instant),
+    /// The child closed its standard output: it has ended.
+    End,
+    /// It said nothing for too long.
+    Silence,
+    /// The user wants to end.
+    Interrupted,
+}
+
+/// How a child ended, in words; `None` for success.
+pub(crate) fn ending(status: std::process::ExitStatus) -> Option<String> {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => None,
+        (Some(101), _) => Some("it panicked".to_string()),
+        (Some(code), _) => Some(format!("it ended with exit code {code}")),
+        (None, Some(signal)) => Some(format!("it died of signal {signal}")),
+        (None, None) => Some("it ended, nobody knows how".to_string()),
+    }
+}
+
+fn failed(what: &str, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Io, format!("torture: {what}: {error}"))
+}
+
+impl Process {
+    /// Starts a child with these arguments behind the hidden verb.
+    pub(crate) fn start(arguments: &[&OsStr]) -> Result<Process, Failure> {
+        let program = std::env::current_exe().map_err(|error| failed("this program is not found", &error))?;
+        let mut command = Command::new(program);
+        command.arg("torture-child").args(arguments).process_group(0);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed("a child cannot be started", &error))?;
+        let (sender, lines) = mpsc::channel();
+        if let Some(stdout) = child.stdout.take() {
+            thread::spawn(move || {
+                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                    if sender.send((line, Instant::now())).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        Ok(Process { child, lines })
+    }
+
+    /// Waits for the next line, for at most `limit`.
+    pub(crate) fn line(&mut self, limit: Duration) -> Heard {
+        let until = Instant::now() + limit;
+        loop {
+            match self.lines.recv_timeout(LOOK_AGAIN) {
+                Ok((line, at)) => return Heard::Line(line, at),
+                Err(RecvTimeoutError::Disconnected) => return Heard::End,
+                Err(RecvTimeoutError::Timeout) if interrupt::asked() => return Heard::Interrupted,
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return Heard::Silence,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// SIGKILL; what it said that was not heard yet, and how it ended if that was before.
+    pub(crate) fn kill(mut self) -> (Vec<String>, Option<String>) {
+        self.child.kill().ok();
+        let status = self.child.wait();
+        let rest = self.lines.iter().map(|(line, _)| line).collect();
+        let killed = status.as_ref().is_ok_and(|status| status.signal() == Some(9));
+        (rest, status.ok().filter(|_| !killed).map(|status| ending(status).unwrap_or_else(|| "it ended".to_string())))
+    }
+
+    /// Waits for the end of a child that has closed its standard output; how it ended, `None` for success.
+    pub(crate) fn finish(mut self) -> Option<String> {
+        self.child.wait().ok().and_then(ending)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Gone already, most often.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

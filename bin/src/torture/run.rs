@@ -1,0 +1,262 @@
+//! The cycles: kill, judge, damage copies, count; until all are done, something is violated, or SIGINT comes.
+//!
+//! The parent keeps three numbers: the newest transaction that was acknowledged, the newest that was begun, and the
+//! state that was seen last. What is seen next lies between the first two and not before the third.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+
+use crate::exit::{Exit, Failure};
+use crate::interrupt;
+use crate::torture::copies::{Copy, Damage};
+use crate::torture::judge::Verdict;
+use crate::torture::kill::{self, Killed, Pace};
+use crate::torture::plan::Plan;
+use crate::torture::process::{Heard, Process};
+use crate::torture::report::Report;
+use crate::torture::Rng;
+
+/// A judge that does not answer for so long hangs.
+const HANGS: Duration = Duration::from_secs(300);
+
+/// What the user asked for.
+pub(crate) struct Wanted {
+    pub(crate) path: PathBuf,
+    pub(crate) cycles: u64,
+    pub(crate) seed: u64,
+    pub(crate) max_bytes: u64,
+    pub(crate) truncate: bool,
+    pub(crate) flip: bool,
+}
+
+/// Why the cycles end early.
+pub(crate) enum End {
+    /// Something that must not be.
+    Violation(String),
+    /// The file violated before anything was done to it.
+    FoundSo(String),
+    Failure(Failure),
+    Interrupted,
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> End {
+        End::Failure(failure)
+    }
+}
+
+/// A run under way.
+pub(crate) struct Run {
+    wanted: Wanted,
+    plan: Plan,
+    pace: Pace,
+    /// Newest transaction acknowledged or seen; `None`: not even the first.
+    acknowledged: Option<u64>,
+    begun: u64,
+    pub(crate) report: Report,
+}
+
+impl Run {
+    /// Looks at what there is: nothing, or a database that an earlier run left.
+    pub(crate) fn start(wanted: Wanted, seed_given: bool) -> Result<Run, End> {
+        let file = wanted.path.display().to_string();
+        let mut run = Run {
+            plan: Plan::new(wanted.seed, wanted.max_bytes),
+            pace: Pace::new(),
+            acknowledged: None,
+            begun: 0,
+            report: Report { file: file.clone(), seed: wanted.seed, ..Report::default() },
+            wanted,
+        };
+        if fs::symlink_metadata(&run.wanted.path).is_err() {
+            return Ok(run);
+        }
+        let usage = |text: &str| End::Failure(Failure::usage(format!("{file}: {text}")));
+        match judge(&run.wanted.path, false, None)? {
+            Verdict::State { number, seed } => {
+                if seed_given && seed != run.plan.seed {
+                    return Err(usage(&format!("was made with seed {seed}; leave out --seed, or give another path")));
+                }
+                (run.plan.seed, run.report.seed) = (seed, seed);
+                (run.acknowledged, run.begun) = (Some(number), number);
+                Ok(run)
+            }
+            Verdict::Violation(text) => Err(End::FoundSo(text)),
+            Verdict::Cannot(text) => Err(End::Failure(Failure::new(Exit::Io, format!("{text}; nothing was done")))),
+            _ => Err(usage("exists and is no database of 'kvctl torture'; give a path where there is no file")),
+        }
+    }
+
+    /// All cycles.
+    pub(crate) fn cycles(&mut self, progress: &ProgressBar) -> Result<(), End> {
+        let started = Instant::now();
+        let mut result = Ok(());
+        for cycle in 1..=self.wanted.cycles {
+            result = self.cycle(cycle);
+            self.report.seconds = started.elapsed().as_secs_f64();
+            if result.is_err() {
+                break;
+            }
+            self.report.cycles = cycle;
+            progress.set_position(cycle);
+            progress.set_message(format!("{} transactions", self.report.transactions));
+            interrupt::keep(format!("{cycle} of {} cycles were done, violations: 0", self.wanted.cycles));
+            if interrupt::asked() {
+                return Err(End::Interrupted);
+            }
+        }
+        result.map_err(|end| match end {
+            End::Violation(text) => {
+                self.report.violations = 1;
+                End::Violation(format!("cycle {}: {text}", self.report.cycles + 1))
+            }
+            other => other,
+        })
+    }
+
+    fn cycle(&mut self, cycle: u64) -> Result<(), End> {
+        let mut rng = Rng::of(self.plan.seed ^ 0x6b69_6c6c, cycle);
+        let killed = kill::kill(&self.wanted.path, self.plan, &mut rng, cycle % 2 == 1, &mut self.pace)?;
+        if killed.interrupted {
+            return Err(End::Interrupted);
+        }
+        self.count(&killed);
+        if let Some(how) = killed.ended {
+            return Err(self.writer_ended(&how));
+        }
+        self.judge_file(cycle)?;
+        if self.wanted.truncate {
+            self.judge_copy(Damage::Cut, cycle, &mut rng)?;
+        }
+        if self.wanted.flip {
+            self.judge_copy(Damage::Flips, cycle, &mut rng)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, killed: &Killed) {
+        self.acknowledged = self.acknowledged.max(killed.done);
+        self.begun = self.begun.max(killed.begun.unwrap_or(0));
+        self.report.transactions += killed.commits;
+        match killed.in_commit {
+            true => self.report.kills_in_commit += 1,
+            false => self.report.kills_elsewhere += 1,
+        }
+        let bytes = fs::metadata(&self.wanted.path).map_or(0, |meta| meta.len());
+        self.report.largest_bytes = self.report.largest_bytes.max(bytes);
+    }
+
+    /// A writer goes on for ever; when it ended, it said why on standard error.
+    fn writer_ended(&self, how: &str) -> End {
+        let ours = [Exit::Io, Exit::Permission, Exit::Held].map(|exit| format!("exit code {}", exit.code()));
+        if ours.iter().any(|ending| how.ends_with(ending)) {
+            return End::Failure(Failure::new(Exit::Io, format!("{}: the writer: {how}", self.report.file)));
+        }
+        End::Violation(format!("the writer: {how}"))
+    }
+
+    /// Read-only, then, every second time, opened for writing and judged again; else the next writer recovers.
+    fn judge_file(&mut self, cycle: u64) -> Result<(), End> {
+        let seen = self.state(judge(&self.wanted.path, false, Some(self.begun))?)?;
+        if seen > self.acknowledged {
+            self.report.newer_than_acknowledged += 1;
+        }
+        self.acknowledged = seen;
+        if cycle % 4 < 2 && seen.is_some() {
+            let recovered = self.state(judge(&self.wanted.path, true, Some(self.begun))?)?;
+            if recovered != seen {
+                return Err(End::Violation(format!("read-only {seen:?}, for writing {recovered:?}")));
+            }
+            self.report.recoveries += 1;
+        }
+        Ok(())
+    }
+
+    /// The transaction that a whole file is at.
+    fn state(&self, verdict: Verdict) -> Result<Option<u64>, End> {
+        let seen = match verdict {
+            Verdict::State { number, seed } if seed == self.plan.seed => Some(number),
+            Verdict::State { seed, .. } => {
+                return Err(End::Violation(format!("the seed is {seed}, expected {}", self.plan.seed)));
+            }
+            Verdict::Nothing => None,
+            Verdict::Cannot(text) => return Err(End::Failure(Failure::new(Exit::Io, text))),
+            Verdict::Refused(text) | Verdict::Errors(text) | Verdict::Foreign(text) | Verdict::Violation(text) => {
+                return Err(End::Violation(text))
+            }
+        };
+        if seen < self.acknowledged {
+            return Err(End::Violation(format!("the state is {seen:?}, acknowledged was {:?}", self.acknowledged)));
+        }
+        Ok(seen)
+    }
+
+    fn judge_copy(&mut self, damage: Damage, cycle: u64, rng: &mut Rng) -> Result<(), End> {
+        if self.acknowledged.is_none() {
+            return Ok(());
+        }
+        let failed = |error| End::Failure(Failure::writing("a copy of the database", &error));
+        for writes in [false, true] {
+            let (copy, done) = Copy::make(&self.wanted.path, damage, cycle, rng).map_err(failed)?;
+            let verdict = judge_damaged(copy.path(), writes, self.begun)?;
+            let report = &mut self.report;
+            let (refused, right, errors) = match damage {
+                Damage::Cut => (&mut report.cut_refused, &mut report.cut_right, &mut report.cut_errors),
+                Damage::Flips => (&mut report.flipped_refused, &mut report.flipped_right, &mut report.flipped_errors),
+            };
+            match verdict {
+                Verdict::Refused(_) => *refused += 1,
+                Verdict::Errors(_) => *errors += 1,
+                Verdict::State { .. } => *right += 1,
+                Verdict::Nothing if self.acknowledged <= Some(1) => *right += 1,
+                Verdict::Cannot(text) => return Err(End::Failure(Failure::new(Exit::Io, text))),
+                Verdict::Nothing => return Err(violating(copy, &done, "it says that it is empty")),
+                Verdict::Foreign(text) | Verdict::Violation(text) => return Err(violating(copy, &done, &text)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn violating(copy: Copy, done: &str, text: &str) -> End {
+    End::Violation(format!("a copy with {done}: {text}; it stays as {}", copy.keep().display()))
+}
+
+/// What a judge says of a file that met only kills.
+fn judge(path: &Path, writes: bool, newest: Option<u64>) -> Result<Verdict, End> {
+    ask(path, writes, false, newest)
+}
+
+fn judge_damaged(path: &Path, writes: bool, newest: u64) -> Result<Verdict, End> {
+    ask(path, writes, true, Some(newest))
+}
+
+/// Starts a judge. That it dies, panics or hangs is a violation.
+fn ask(path: &Path, writes: bool, damaged: bool, newest: Option<u64>) -> Result<Verdict, End> {
+    let newest = newest.unwrap_or(u64::MAX).to_string();
+    let mut arguments = vec![OsStr::new("judge"), path.as_os_str(), OsStr::new("--newest"), OsStr::new(&newest)];
+    arguments.extend(writes.then_some(OsStr::new("--writes")));
+    arguments.extend(damaged.then_some(OsStr::new("--damaged")));
+    let mut child = Process::start(&arguments)?;
+    let mut verdict = None;
+    loop {
+        match child.line(HANGS) {
+            Heard::Line(line, _) => verdict = serde_json::from_str(&line).ok(),
+            Heard::End => break,
+            Heard::Silence => return Ok(Verdict::Violation("reading it does not end".to_string())),
+            Heard::Interrupted => return Err(End::Interrupted),
+        }
+    }
+    let ended = child.finish();
+    Ok(match (verdict, ended) {
+        (Some(verdict), None) => verdict,
+        (_, ended) => {
+            let how = ended.unwrap_or_else(|| "it said nothing".to_string());
+            Verdict::Violation(format!("the process that read it: {how}"))
+        }
+    })
+}

@@ -1,0 +1,77 @@
+//! The child that writes: transactions of the plan without end, until somebody kills it.
+//!
+//! Before each commit it says `begin N` on its standard output and `done N` after it returned, each line in one write,
+//! so that the parent knows what must be there afterwards. It ends by itself only when nobody listens any more.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use mapleaf::{Db, WriteTxn};
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::store;
+use crate::torture::judge;
+use crate::torture::plan::{Plan, Step, COUNTERS};
+
+/// Commits between two openings of the file, so that some kills meet opening and closing.
+const COMMITS_PER_OPENING: u64 = 16;
+
+/// Writes until it is killed.
+pub(crate) fn run(path: &Path, plan: Plan) -> Outcome {
+    let failed = |error| Failure::of_database(error, path);
+    loop {
+        let db = store::open_to_write(path)?;
+        let (plan, mut number) = match judge::counters(&db).map_err(failed)? {
+            Some((plan, number)) => (plan, number),
+            None => {
+                commit(&db, 0, |txn| begin(txn, plan)).map_err(failed)?;
+                (plan, 0)
+            }
+        };
+        for _ in 0..COMMITS_PER_OPENING {
+            number += 1;
+            // Some states stay in use for a while, so that pages wait for their readers.
+            let _held = (number % 5 == 0).then(|| db.begin_read()).transpose().map_err(failed)?;
+            let goes_on = commit(&db, number, |txn| carry_out(txn, plan, number)).map_err(failed)?;
+            if !goes_on {
+                return Ok(Exit::Done);
+            }
+        }
+    }
+}
+
+/// Carries out one transaction and says so. False when nobody listens.
+fn commit(db: &Db, number: u64, fill: impl FnOnce(&mut WriteTxn) -> mapleaf::Result<()>) -> mapleaf::Result<bool> {
+    let mut txn = db.begin_write()?;
+    fill(&mut txn)?;
+    let begun = say(&format!("begin {number}\n"));
+    txn.commit()?;
+    Ok(begun && say(&format!("done {number}\n")))
+}
+
+fn say(line: &str) -> bool {
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok()
+}
+
+/// The entries that make a database one of torture's.
+pub(crate) fn begin(txn: &mut WriteTxn, plan: Plan) -> mapleaf::Result<()> {
+    let mut counters = txn.bytes_table(COUNTERS)?;
+    counters.insert(b"seed", &plan.seed.to_be_bytes())?;
+    counters.insert(b"keys", &plan.keys.to_be_bytes())?;
+    counters.insert(b"transaction", &0u64.to_be_bytes())?;
+    Ok(())
+}
+
+/// What transaction `number` does.
+pub(crate) fn carry_out(txn: &mut WriteTxn, plan: Plan, number: u64) -> mapleaf::Result<()> {
+    for step in plan.steps(number) {
+        match step {
+            Step::Put(table, key, value) => drop(txn.bytes_table(table)?.insert(&key, &value.bytes())?),
+            Step::Delete(table, key) => drop(txn.bytes_table(table)?.remove(&key)?),
+            Step::Drop(table) => drop(txn.drop_table(table)?),
+        }
+    }
+    txn.bytes_table(COUNTERS)?.insert(b"transaction", &number.to_be_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! Damaged files as users of `kvctl` meet them: what is said, what comes back, and with which exit code.
+#![cfg(unix)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use mapleaf::Db;
+use serde_json::Value;
+
+const PAGE: usize = 4096;
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn kvctl(args: &[&str]) -> Ran {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));
+    let ran = command.args(args).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran { code: ran.status.code().unwrap(), out: text(ran.stdout), err: text(ran.stderr) }
+}
+
+/// A folder with a database whose last commit made it longer.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        let db = Db::open(folder.0.path().join("a.mapleaf")).unwrap();
+        for batch in 0..3u32 {
+            db.write(|txn| {
+                let mut table = txn.bytes_table("main")?;
+                (0..3000u32)
+                    .try_for_each(|n| table.insert(format!("{batch}-{n:05}").as_bytes(), &[b'v'; 100]).map(drop))
+            })
+            .unwrap();
+        }
+        folder
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_string()
+    }
+
+    /// The database without its last pages.
+    fn cut(&self, pages: usize) -> (String, Vec<u8>) {
+        let path = self.path("a.mapleaf");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.truncate(bytes.len() - pages * PAGE);
+        fs::write(&path, &bytes).unwrap();
+        (path, bytes)
+    }
+
+    fn names(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+#[test]
+fn a_cut_file_says_what_is_missing_and_is_recovered() {
+    let folder = Folder::new();
+    let (path, bytes) = folder.cut(3);
+    let missing = format!("{} bytes are missing", 3 * PAGE);
+    for verb in [&["get", &path, "0-00001"][..], &["put", &path, "k", "v"], &["scan", &path], &["check", &path]] {
+        let ran = kvctl(verb);
+        assert_eq!((ran.code, ran.out.as_str()), (3, ""), "{verb:?}: {}", ran.err);
+        assert!(ran.err.contains(&missing) && ran.err.contains("kvctl recover FILE"), "{verb:?}: {}", ran.err);
+        assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    }
+    let asked = kvctl(&["recover", &path]);
+    assert_eq!((asked.code, asked.out.as_str()), (2, ""), "{}", asked.err);
+    for part in [missing.as_str(), "table 'main': 6000 entries stay", "--yes"] {
+        assert!(asked.err.contains(part), "no '{part}' in {}", asked.err);
+    }
+    assert_eq!(fs::read(&path).unwrap(), bytes, "not changed without --yes");
+
+    let recovered = kvctl(&["recover", &path, "--yes"]);
+    assert_eq!((recovered.code, recovered.err.as_str()), (4, ""));
+    assert!(recovered.out.contains(&missing) && recovered.out.contains("\nrecovered: "), "{}", recovered.out);
+    let again = kvctl(&["recover", &path]);
+    assert!(again.code == 0 && again.out.starts_with("whole: "), "{} {}", again.out, again.err);
+    assert_eq!(kvctl(&["check", &path]).code, 0);
+    assert_eq!(kvctl(&["get", &path, "1-02999"]).code, 0);
+    assert_eq!(kvctl(&["get", &path, "2-00000"]).code, 1);
+}
+
+#[test]
+fn recover_as_json_has_the_figures() {
+    let folder = Folder::new();
+    let (path, bytes) = folder.cut(1);
+    let ran = kvctl(&["recover", &path, "--yes", "--json"]);
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.code, json["missing_bytes"].as_u64()), (4, Some(PAGE as u64)));
+    assert_eq!((json["file_bytes"].as_u64(), json["loss"].as_bool()), (Some(bytes.len() as u64), Some(true)));
+    assert_eq!(json["newest_txn"].as_u64(), json["whole_txn"].as_u64().map(|txn| txn + 1));
+    assert_eq!(json["tables"][0]["entries_before"].as_u64(), Some(9000));
+    assert!(json["damage"]["page"].is_u64(), "{json}");
+}
+
+#[test]
+fn what_cannot_be_recovered_is_salvaged() {
+    let folder = Folder::new();
+    let (path, bytes) = folder.cut(140);
+    let out = folder.path("b.mapleaf");
+    let refused = kvctl(&["recover", &path, "--yes"]);
+    assert_eq!((refused.code, refused.out.as_str()), (3, ""));
+    assert!(refused.err.contains("kvctl salvage FILE OUT"), "{}", refused.err);
+
+    let salvaged = kvctl(&["salvage", &path, &out]);
+    assert_eq!((salvaged.code, salvaged.err.as_str()), (4, ""), "{}", salvaged.out);
+    assert!(salvaged.out.contains(&format!("{} bytes of the file are missing", 140 * PAGE)), "{}", salvaged.out);
+    // Both catalogs were in the part that is gone: the table has lost its name.
+    assert!(salvaged.out.lines().any(|line| line.starts_with("table 'lost-16': ")), "{}", salvaged.out);
+    assert!(salvaged.out.lines().last().unwrap().starts_with("salvaged with loss: "), "{}", salvaged.out);
+    assert_eq!(fs::read(&path).unwrap(), bytes, "the damaged file is only read");
+    assert_eq!(kvctl(&["check", &out]).code, 0);
+    assert_eq!(folder.names().len(), 2, "{:?}", folder.names());
+
+    let twice = kvctl(&["salvage", &path, &out]);
+    assert_eq!((twice.code, twice.out.as_str()), (2, ""));
+    assert!(twice.err.contains("choose another name"), "{}", twice.err);
+}
+
+#[test]
+fn salvage_as_json_lists_what_is_lost_by_table() {
+    let folder = Folder::new();
+    let path = folder.path("a.mapleaf");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100 * PAGE..101 * PAGE].fill(0);
+    fs::write(&path, &bytes).unwrap();
+    let ran = kvctl(&["salvage", &path, &folder.path("b.mapleaf"), "--json"]);
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.code, json["missing_bytes"].as_u64()), (4, Some(0)));
+    let (entries, stale) = (json["entries"].as_u64().unwrap(), json["maybe_stale"].as_u64().unwrap());
+    assert!(entries > 8000 && entries < 9000 && stale <= entries, "{json}");
+    assert_eq!(json["tables"][0]["expected"].as_u64(), Some(9000));
+    let lost = &json["lost"][0];
+    assert!(lost["page"] == 100 && lost["table"] == "main", "{json}");
+    assert!(lost["first_key"].is_string() && lost["end_key"].is_string(), "{json}");
+    assert_eq!(fs::read(&path).unwrap(), bytes, "the damaged file is only read");
+}
+
+#[test]
+fn salvage_of_a_whole_file_loses_nothing_and_of_no_database_is_refused() {
+    let folder = Folder::new();
+    let ran = kvctl(&["salvage", &folder.path("a.mapleaf"), &folder.path("b.mapleaf")]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert!(ran.out.contains("9000 entries"), "{}", ran.out);
+    let dump = |name: &str| kvctl(&["dump", &folder.path(name), "--all", "--format", "jsonl"]).out;
+    assert!(dump("a.mapleaf") == dump("b.mapleaf") && dump("a.mapleaf").lines().count() == 9000);
+    fs::write(folder.path("text"), "x".repeat(50_000)).unwrap();
+    let ran = kvctl(&["salvage", &folder.path("text"), &folder.path("c.mapleaf")]);
+    assert_eq!((ran.code, ran.out.as_str()), (3, ""), "{}", ran.err);
+    assert!(!fs::exists(folder.path("c.mapleaf")).unwrap());
+}
+
+#[test]
+fn check_names_the_way_out_of_damage() {
+    let folder = Folder::new();
+    let path = folder.path("a.mapleaf");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100 * PAGE + 1000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let ran = kvctl(&["check", &path, "--json"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("kvctl recover FILE") && ran.err.contains("kvctl salvage FILE OUT"), "{}", ran.err);
+    let json: Value = serde_json::from_str(&ran.out).unwrap();
+    let first = &json["findings"][0];
+    assert!(first["page"].is_u64() && first["table"] == "main" && first["what"].is_string(), "{json}");
+}

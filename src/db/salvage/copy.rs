@@ -1,0 +1,150 @@
+//! The new database that a salvage fills: made under another name, given its own when it is complete.
+//!
+//! Floor: db. Entries are committed in batches, so that memory stays bounded however large the file is.
+//!
+//! Failure: errors of writing; the unfinished file is removed.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::db::{Db, Options};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::file;
+use crate::tree;
+use crate::txn::write::WriteTxn;
+
+/// What a batch holds at most, before one more entry.
+const BATCH_BYTES: usize = 32 << 20;
+const BATCH_ENTRIES: usize = 100_000;
+
+/// A table to write to: its name and the names of its codecs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Target {
+    pub(super) name: String,
+    pub(super) key_codec: String,
+    pub(super) value_codec: String,
+}
+
+/// A database that is being filled.
+pub(super) struct Copy {
+    // Declared before what removes the file.
+    txn: Option<WriteTxn>,
+    db: Db,
+    unfinished: Unfinished,
+    out: PathBuf,
+    /// The table that was written to last, by its place in the transaction.
+    current: Option<(String, usize)>,
+    batch_bytes: usize,
+    batch_entries: usize,
+}
+
+/// A file that goes unless it got its name.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Renamed already, or worth nothing.
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+fn exists(out: &Path) -> Error {
+    Error::usage(format!("{}: exists; salvage makes a new file, choose another name", out.display()))
+}
+
+impl Copy {
+    /// Begins a new database beside `out`, which must not exist.
+    pub(super) fn begin(out: &Path, page_size: usize) -> Result<Copy> {
+        Copy::refuse_existing(out)?;
+        let temporary = file::temporary_name(out).map_err(|e| Error::io("naming", out, e))?;
+        let unfinished = Unfinished(temporary);
+        let opened = Options::new().page_size(page_size as u32).open(&unfinished.0);
+        let db = opened.map_err(|e| match e {
+            Error::Io { op, source, .. } => Error::io(op, out, source),
+            Error::NotFound { .. } => Error::NotFound { path: out.to_path_buf() },
+            other => other,
+        })?;
+        Ok(Copy { txn: None, db, unfinished, out: out.to_path_buf(), current: None, batch_bytes: 0, batch_entries: 0 })
+    }
+
+    /// Refuses a name that is taken, also by a link that leads nowhere.
+    pub(super) fn refuse_existing(out: &Path) -> Result<()> {
+        match std::fs::symlink_metadata(out) {
+            Ok(_) => Err(exists(out)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn open(&mut self, target: &Target) -> Result<(&mut WriteTxn, usize)> {
+        let txn = match &mut self.txn {
+            Some(txn) => txn,
+            none => none.insert(self.db.begin_write()?),
+        };
+        let at = match &self.current {
+            Some((name, at)) if *name == target.name => *at,
+            _ => {
+                let at = txn.open_table(&target.name, Some((&target.key_codec, &target.value_codec)))?;
+                self.current = Some((target.name.clone(), at));
+                at
+            }
+        };
+        Ok((txn, at))
+    }
+
+    /// Makes a table, if it is not there yet.
+    pub(super) fn make_table(&mut self, target: &Target) -> Result<()> {
+        self.open(target).map(drop)
+    }
+
+    /// Stores an entry whose key is greater than all of its table. `false`: no table can hold it.
+    pub(super) fn append(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
+        let (txn, at) = self.open(target)?;
+        match txn.append(at, key, value) {
+            Ok(()) => self.stored(key, value).map(|()| true),
+            Err(e) if e.kind() == ErrorKind::TooLarge => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Stores an entry whose key the table does not have. Whether it did.
+    pub(super) fn add(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
+        let (txn, at) = self.open(target)?;
+        if tree::get(txn.pages(), txn.root(at), key)?.is_some() {
+            return Ok(false);
+        }
+        match txn.put(at, key, value, None) {
+            Ok(_) => self.stored(key, value).map(|()| true),
+            Err(e) if e.kind() == ErrorKind::TooLarge => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn stored(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.batch_bytes += key.len() + value.len();
+        self.batch_entries += 1;
+        if self.batch_bytes < BATCH_BYTES && self.batch_entries < BATCH_ENTRIES {
+            return Ok(());
+        }
+        self.commit()
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        (self.current, self.batch_bytes, self.batch_entries) = (None, 0, 0);
+        self.txn.take().map_or(Ok(()), WriteTxn::commit)
+    }
+
+    /// Commits the rest, closes the file, and gives it its name.
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.commit()?;
+        let Copy { txn, db, unfinished, out, .. } = self;
+        drop((txn, db));
+        let io = |op| move |e| (op, e);
+        File::open(&unfinished.0)
+            .and_then(|file| file.sync_all())
+            .map_err(io("flushing"))
+            .and_then(|()| file::rename_new(&unfinished.0, &out).map_err(io("renaming")))
+            .map_err(|(op, e)| Error::io(op, &out, e))?
+            .then_some(())
+            .ok_or_else(|| exists(&out))
+    }
+}

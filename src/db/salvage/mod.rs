@@ -1,0 +1,144 @@
+//! Salvage: every entry of a damaged file that can be read goes to a new database.
+//!
+//! Floor: db. First a walk from the roots of the newest meta (`rescue`): what it finds is the newest state. Then, only if
+//! something was lost, two more sources (`scan`): the roots that older metas and catalog pages name, and leaves that
+//! nothing leads to, known by what they say of themselves. They are taken in the order of their transactions, the newest
+//! first, and add only keys that lie in ranges which are lost and that no newer source speaks for. What they add may be
+//! stale: an older value, or an entry that was deleted since.
+//!
+//! The damaged file is opened read-only and read with plain reads. Memory: one bit per page, some 24 bytes per leaf
+//! found by the scan, the list of what was lost, and the longest value.
+//!
+//! Failure: what cannot be read is part of the report. Errors are those of opening the file and of writing the new one,
+//! and `NotADatabase` or `Corrupt` when there is nothing at all to copy.
+
+mod copy;
+mod ranges;
+mod rescue;
+mod scan;
+
+use std::path::Path;
+
+use crate::db::{Db, Finding};
+use crate::error::{Error, Result};
+use crate::txn::{open, survey};
+
+use copy::Copy;
+use rescue::Rescue;
+
+/// What [`Db::salvage`] copied, and what it could not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SalvageReport {
+    /// Bytes per page, of both files.
+    pub page_size: u32,
+    /// Transaction of the newest meta; `None` when no meta could be read.
+    pub txn: Option<u64>,
+    /// Bytes that the damaged file has.
+    pub file_bytes: u64,
+    /// Bytes that its newest state needs; 0 when no meta could be read.
+    pub needed_bytes: u64,
+    /// Everything that could not be read, with page, table and key range as far as they are known. Of a range, part may
+    /// have been found elsewhere: see [`SalvagedTable::maybe_stale`].
+    pub lost: Vec<Finding>,
+    /// The tables of the new database, by name.
+    pub tables: Vec<SalvagedTable>,
+}
+
+/// A table of the new database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SalvagedTable {
+    /// The table. A name such as `lost-16` stands for a table whose record was lost, and which is copied as bytes.
+    pub name: String,
+    /// Entries of the newest state, as far as it is known.
+    pub entries: u64,
+    /// Entries that were found in lost key ranges, on pages that may be older than the newest state: the value may be an
+    /// earlier one, and the entry may have been deleted since.
+    pub maybe_stale: u64,
+    /// Entries that the table had, where its record could be read.
+    pub expected: Option<u64>,
+    /// Whether the catalog of the newest state has the table.
+    pub is_certain: bool,
+}
+
+impl SalvageReport {
+    /// Whether anything could not be read.
+    pub fn is_loss(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// Entries that were copied, those that may be stale among them.
+    pub fn entries(&self) -> u64 {
+        self.tables.iter().map(|table| table.entries + table.maybe_stale).sum()
+    }
+
+    /// Entries that may be stale.
+    pub fn maybe_stale(&self) -> u64 {
+        self.tables.iter().map(|table| table.maybe_stale).sum()
+    }
+
+    /// Bytes that the newest state needs and the file does not have.
+    pub fn bytes_missing(&self) -> u64 {
+        self.needed_bytes.saturating_sub(self.file_bytes)
+    }
+}
+
+impl Db {
+    /// Copies every entry of a damaged file that can be read to a new database `out`, which appears whole or not at all.
+    /// The damaged file is never written. Tables keep their names and codecs.
+    ///
+    /// Entries come from the newest state as far as its pages can be reached. Key ranges that are lost are filled from
+    /// older states and from pages that nothing leads to any more; such entries may be stale, and the report counts them
+    /// by table. Also works when both metas are lost, and when only a part of the file is there.
+    ///
+    /// # Errors
+    /// `NotADatabase` for a file without a single page of a database, `Corrupt` when there is nothing to copy, `Usage` if
+    /// `out` exists, `Locked` while somebody has the file open, `DiskFull`, `Io`, `Permission` or `NotFound` from the
+    /// system.
+    pub fn salvage(path: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<SalvageReport> {
+        Db::salvage_with(path, out, |_, _| ())
+    }
+
+    /// Like [`salvage`](Db::salvage), and tells `progress` from time to time how many pages are done, and of how many.
+    ///
+    /// # Errors
+    /// As [`salvage`](Db::salvage).
+    pub fn salvage_with(
+        path: impl AsRef<Path>,
+        out: impl AsRef<Path>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<SalvageReport> {
+        salvage(path.as_ref(), out.as_ref(), &mut progress)
+    }
+}
+
+fn salvage(path: &Path, out: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<SalvageReport> {
+    Copy::refuse_existing(out)?;
+    let (file, _lock) = open::to_salvage(path)?;
+    let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
+    if len == 0 {
+        return Err(Error::EmptyFile { path: path.to_path_buf() });
+    }
+    let probe = survey::probe(&file);
+    open::readable_version(path, &probe)?;
+    let Some(page_size) = probe.page_size.or_else(|| scan::find_page_size(&file, len)) else {
+        let reason = "neither a meta nor a page of a database was found in it".to_string();
+        return Err(Error::NotADatabase { path: path.to_path_buf(), reason });
+    };
+    let metas = survey::candidates(&probe);
+    let lost_slots: Vec<u64> = (0..2).filter(|slot| probe.slots[*slot as usize].meta().is_err()).collect();
+    let copy = Copy::begin(out, page_size)?;
+    let mut rescue = Rescue::new(&file, page_size, len, copy, progress);
+    rescue.run(&metas, &lost_slots)?;
+    let (copy, mut report) = rescue.end();
+    report.file_bytes = len;
+    report.txn = metas.first().map(|newest| newest.meta.txn.0);
+    report.needed_bytes = metas.first().map_or(0, |newest| newest.needed());
+    if report.entries() == 0 && report.is_loss() {
+        let what = "there is not a single entry left that can be read; nothing was salvaged".to_string();
+        return Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what });
+    }
+    copy.finish()?;
+    Ok(report)
+}

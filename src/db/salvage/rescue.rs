@@ -1,0 +1,353 @@
+//! The passes of a salvage that follow pointers, and what they know of tables.
+//!
+//! Floor: db. A table is known by its tree id, which stands on each of its pages. For each one it is noted which keys the
+//! newest state has lost; only there anything else is added.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+
+use crate::catalog::{self, TableRecord};
+use crate::db::{Finding, SalvageReport, SalvagedTable};
+use crate::error::{Error, Result};
+use crate::ids::{PageId, TreeId};
+use crate::limits::max_inline_value_bytes;
+use crate::pager::file_pages::FilePages;
+use crate::pager::page_map::PageMap;
+use crate::tree::{self, TreeRoot, Values, Visitor};
+use crate::txn::survey::Candidate;
+
+use super::copy::{Copy, Target};
+use super::ranges::KeySet;
+
+/// How often progress is told, in pages.
+const PROGRESS_PAGES: u64 = 256;
+
+/// A row of a catalog: the name of a table and its record.
+pub(super) type Row = (String, TableRecord);
+
+/// A table of the new database.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) target: Target,
+    /// Keys that could not be read so far.
+    pub(super) missing: KeySet,
+    /// Keys that a page of the scan has spoken for.
+    pub(super) covered: KeySet,
+    /// Whether a root of it was found.
+    walked: bool,
+    counts: SalvagedTable,
+}
+
+/// A salvage under way.
+pub(super) struct Rescue<'r> {
+    pub(super) pages: FilePages<'r>,
+    pub(super) copy: Copy,
+    progress: &'r mut dyn FnMut(u64, u64),
+    done: u64,
+    /// Pages of the newest state, and of others that were walked: the scan leaves them out.
+    pub(super) walked: PageMap,
+    pub(super) known: BTreeMap<TreeId, Known>,
+    names: HashSet<String>,
+    /// Names whose records the newest state has lost.
+    missing_names: KeySet,
+    lost: Vec<Finding>,
+}
+
+impl<'r> Rescue<'r> {
+    pub(super) fn new(
+        file: &'r File,
+        page_size: usize,
+        len: u64,
+        copy: Copy,
+        progress: &'r mut dyn FnMut(u64, u64),
+    ) -> Rescue<'r> {
+        let pages = FilePages::new(file, page_size, len);
+        let walked = PageMap::new(pages.page_count());
+        let mut rescue = Rescue {
+            pages,
+            copy,
+            progress,
+            done: 0,
+            walked,
+            known: BTreeMap::new(),
+            names: HashSet::new(),
+            missing_names: KeySet::default(),
+            lost: Vec::new(),
+        };
+        rescue.walked.take(PageId(0), 2);
+        rescue
+    }
+
+    /// All passes. `metas` are those that are whole, the newest first.
+    pub(super) fn run(&mut self, metas: &[Candidate], lost_slots: &[u64]) -> Result<()> {
+        for &slot in lost_slots {
+            let what = "a meta slot cannot be read; if it was the newer one, its commit is lost".to_string();
+            self.lost.push(Finding { page: Some(PageId(slot)), table: None, key_range: None, what });
+        }
+        match metas.first() {
+            Some(newest) => self.newest(newest)?,
+            None => self.missing_names = KeySet::all(),
+        }
+        let complete = self.missing_names.is_empty() && self.known.values().all(|known| known.missing.is_empty());
+        if complete {
+            return Ok(());
+        }
+        // What lies behind the newest state was never committed, if that is known to be the newest.
+        let bound = metas.first().filter(|_| lost_slots.is_empty()).map(|newest| newest.meta);
+        self.scan(metas.get(1..).unwrap_or(&[]), bound.map(|meta| (meta.txn, meta.next_tree)))
+    }
+
+    /// The new database and what to say of it.
+    pub(super) fn end(self) -> (Copy, SalvageReport) {
+        let mut tables: Vec<SalvagedTable> = self.known.into_values().map(|known| known.counts).collect();
+        tables.sort_by(|a, b| a.name.cmp(&b.name));
+        let page_size = self.pages.page_size() as u32;
+        (self.copy, SalvageReport { page_size, lost: self.lost, tables, ..SalvageReport::default() })
+    }
+
+    /// Everything that the newest state reaches.
+    fn newest(&mut self, newest: &Candidate) -> Result<()> {
+        let (records, lost) = self.records(&newest.meta.catalog)?;
+        for finding in lost {
+            self.missing_names.add(finding.low.clone().unwrap_or_default(), finding.high.clone());
+            let what = format!("the catalog: {}", finding.what);
+            let range = (finding.low.unwrap_or_default(), finding.high.unwrap_or_default());
+            let page = Some(finding.page).filter(|page| !page.is_none());
+            self.lost.push(Finding { page, table: None, key_range: Some(range), what });
+        }
+        for (name, record) in records {
+            if let Err(e) = record.known_flags(&name) {
+                self.lost.push(Finding { page: None, table: Some(name), key_range: None, what: e.to_string() });
+                continue;
+            }
+            let tree = record.root.tree;
+            if !self.adopt(tree, &name, Some(&record), true)? {
+                let what = format!("tree {tree} belongs to two tables");
+                self.lost.push(Finding { page: None, table: Some(name), key_range: None, what });
+                continue;
+            }
+            self.walk(&record.root, Pass::Newest)?;
+        }
+        Ok(())
+    }
+
+    /// Whether anything of a table is still to be found.
+    pub(super) fn is_missing(&self, tree: TreeId) -> bool {
+        self.known.get(&tree).is_some_and(|known| !known.missing.is_empty())
+    }
+
+    /// Whether a record may name a table that the newest state has lost.
+    pub(super) fn may_adopt(&self, name: &str) -> bool {
+        self.missing_names.holds(name.as_bytes()) && !self.names.contains(name)
+    }
+
+    /// Adds what an older root of a table leads to, where something is missing.
+    pub(super) fn older_root(&mut self, root: &TreeRoot) -> Result<()> {
+        if self.is_missing(root.tree) {
+            self.walk(root, Pass::Older)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a table for a tree. `false` if the tree has one.
+    pub(super) fn adopt(
+        &mut self,
+        tree: TreeId,
+        name: &str,
+        record: Option<&TableRecord>,
+        is_certain: bool,
+    ) -> Result<bool> {
+        if tree < TreeId::FIRST_TABLE || self.known.contains_key(&tree) {
+            return Ok(false);
+        }
+        // Codec names that no table can have, in a record that no release wrote, are left out.
+        let limit = max_inline_value_bytes(self.pages.page_size());
+        let record = record.filter(|record| record.encode().len() <= limit);
+        let codec = |of: fn(&TableRecord) -> &String| record.map_or_else(|| "bytes".to_string(), |it| of(it).clone());
+        let target = Target {
+            name: name.to_string(),
+            key_codec: codec(|record| &record.key_codec),
+            value_codec: codec(|record| &record.value_codec),
+        };
+        self.copy.make_table(&target)?;
+        self.names.insert(target.name.clone());
+        let counts = SalvagedTable {
+            name: target.name.clone(),
+            expected: record.map(|record| record.root.entries),
+            is_certain,
+            ..SalvagedTable::default()
+        };
+        // Of a table that is adopted everything is to be found.
+        let missing = if is_certain { KeySet::default() } else { KeySet::all() };
+        self.known.insert(tree, Known { target, missing, covered: KeySet::default(), walked: false, counts });
+        Ok(true)
+    }
+
+    /// Whether the newest state may have had tables that are not known.
+    pub(super) fn names_are_missing(&self) -> bool {
+        !self.missing_names.is_empty()
+    }
+
+    /// A name for a table whose record is lost, that no other table has.
+    pub(super) fn free_name(&self, tree: TreeId) -> String {
+        let name = format!("lost-{tree}");
+        let numbered = (2..).map(|n| format!("{name}-{n}"));
+        std::iter::once(name.clone()).chain(numbered).find(|name| !self.names.contains(name)).unwrap_or(name)
+    }
+
+    /// The table records of a catalog, and what could not be read of it.
+    pub(super) fn records(&self, catalog: &TreeRoot) -> Result<(Vec<Row>, Vec<tree::Finding>)> {
+        let mut map = PageMap::new(self.pages.page_count());
+        let mut reading = Reading { map: &mut map, records: Vec::new(), lost: Vec::new() };
+        tree::walk(&self.pages, catalog, Values::Read, &mut reading)?;
+        let Reading { records, lost, .. } = reading;
+        Ok((records, lost))
+    }
+
+    fn walk(&mut self, root: &TreeRoot, pass: Pass) -> Result<()> {
+        let Some(known) = self.known.get_mut(&root.tree) else { return Ok(()) };
+        // Pages that two states share are met in both.
+        let mut own = PageMap::new(self.pages.page_count());
+        let mut walking = Walking {
+            pass,
+            own: &mut own,
+            walked: &mut self.walked,
+            known,
+            copy: &mut self.copy,
+            lost: Vec::new(),
+            done: &mut self.done,
+            progress: self.progress,
+        };
+        tree::walk(&self.pages, root, Values::Read, &mut walking)?;
+        let lost = walking.lost;
+        let mut missing = KeySet::default();
+        lost.iter().for_each(|it| missing.add(it.low.clone().unwrap_or_default(), it.high.clone()));
+        // A table that no walk was made of yet has nothing else that tells what it lost.
+        let first = pass == Pass::Newest || (!known.counts.is_certain && !std::mem::replace(&mut known.walked, true));
+        match pass {
+            Pass::Newest => known.missing = missing,
+            Pass::Older => known.missing.narrow(&missing),
+        }
+        if first {
+            self.lost.extend(lost.into_iter().map(Finding::of_tree));
+        }
+        Ok(())
+    }
+
+    /// Adds an entry that may be stale, if nothing better is known of its key.
+    pub(super) fn add_stale(&mut self, tree: TreeId, key: &[u8], value: &[u8]) -> Result<()> {
+        let Some(known) = self.known.get_mut(&tree) else { return Ok(()) };
+        if known.missing.holds(key) && !known.covered.holds(key) && self.copy.add(&known.target, key, value)? {
+            known.counts.maybe_stale += 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn page_done(&mut self) {
+        tell(&mut self.done, self.progress, self.walked.pages);
+    }
+}
+
+/// Tells progress now and then.
+fn tell(done: &mut u64, progress: &mut dyn FnMut(u64, u64), all: u64) {
+    *done += 1;
+    if *done % PROGRESS_PAGES == 0 {
+        progress((*done).min(all), all);
+    }
+}
+
+/// Which pass walks a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pass {
+    /// The newest state: all that is found is true.
+    Newest,
+    /// An older state: only what is missing.
+    Older,
+}
+
+/// Reads a row of a catalog.
+pub(super) fn record_of(key: &[u8], value: &[u8]) -> Result<Row> {
+    Ok((catalog::name_of(key)?, TableRecord::decode(value)?))
+}
+
+struct Reading<'w> {
+    map: &'w mut PageMap,
+    records: Vec<Row>,
+    lost: Vec<tree::Finding>,
+}
+
+impl Visitor for Reading<'_> {
+    fn enter(&mut self, id: PageId, pages: u64) -> bool {
+        self.map.take(id, pages).is_none_or(|at| at.0 >= self.map.pages)
+    }
+
+    fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        match record_of(key, value) {
+            Ok(record) => self.records.push(record),
+            Err(e) => {
+                let (low, high) = (Some(key.to_vec()), Some([key, &[0]].concat()));
+                let what = what_of(e);
+                self.lost.push(tree::Finding { page: PageId::NONE, table: None, low, high, what });
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, finding: tree::Finding) -> Result<()> {
+        self.lost.push(finding);
+        Ok(())
+    }
+}
+
+fn what_of(e: Error) -> String {
+    match e {
+        Error::Corrupt { what, .. } => what,
+        other => other.to_string(),
+    }
+}
+
+struct Walking<'w> {
+    pass: Pass,
+    own: &'w mut PageMap,
+    walked: &'w mut PageMap,
+    known: &'w mut Known,
+    copy: &'w mut Copy,
+    lost: Vec<tree::Finding>,
+    done: &'w mut u64,
+    progress: &'w mut dyn FnMut(u64, u64),
+}
+
+impl Visitor for Walking<'_> {
+    fn wants(&mut self, low: Option<&[u8]>, high: Option<&[u8]>) -> bool {
+        self.pass == Pass::Newest || self.known.missing.meets(low, high)
+    }
+
+    fn enter(&mut self, id: PageId, pages: u64) -> bool {
+        tell(self.done, self.progress, self.walked.pages);
+        self.walked.take(id, pages);
+        self.own.take(id, pages).is_none_or(|at| at.0 >= self.own.pages)
+    }
+
+    fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let (target, counts) = (&self.known.target, &mut self.known.counts);
+        if self.pass == Pass::Newest {
+            if self.copy.append(target, key, value)? {
+                counts.entries += 1;
+                return Ok(());
+            }
+            let (low, high) = (Some(key.to_vec()), Some([key, &[0]].concat()));
+            let what = "the key is longer than keys can be".to_string();
+            return self.lost(tree::Finding { page: PageId::NONE, table: None, low, high, what });
+        }
+        let open = self.known.missing.holds(key) && !self.known.covered.holds(key);
+        if open && self.copy.add(target, key, value)? {
+            counts.maybe_stale += 1;
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, finding: tree::Finding) -> Result<()> {
+        self.lost.push(tree::Finding { table: Some(self.known.target.name.clone()), ..finding });
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! The pass of a salvage that fills what the newest state has lost: older roots, and leaves that nothing leads to.
+//!
+//! Floor: db. A page identifies itself when its header's id is its place in the file and its checksum is right. Leaves
+//! and older roots are taken in the order of the transactions that wrote them, the newest first; what a leaf holds between its first and
+//! its last key it speaks for, so that an older leaf adds nothing there: an entry that the newer leaf has not was deleted
+//! when that was written.
+//!
+//! Pages inside overflow runs are data of users and are left out, where the run can be told.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use crate::catalog::TableRecord;
+use crate::error::Result;
+use crate::ids::{PageId, PagePtr, TreeId, TxnId};
+use crate::limits::{PAGE_SIZE_MAX, PAGE_SIZE_MIN};
+use crate::page::checksum;
+use crate::page::header::{Header, PageKind};
+use crate::page::leaf::{Leaf, LeafValue};
+use crate::page::overflow;
+use crate::tree::{self, TreeRoot};
+use crate::txn::survey::Candidate;
+
+use super::rescue::{record_of, Rescue, Row};
+
+/// How many times the file's length may be read to verify runs that nothing points at.
+const RUN_READS: u64 = 4;
+
+/// How many roots of one tree are tried.
+const ROOTS_OF_A_TREE: usize = 3;
+
+/// A leaf that the scan found.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    txn: TxnId,
+    id: PageId,
+    tree: TreeId,
+}
+
+/// The page size of a file without metas: the one that a page proves.
+pub(super) fn find_page_size(file: &File, len: u64) -> Option<usize> {
+    let sizes =
+        || std::iter::successors(Some(PAGE_SIZE_MIN), |size| Some(size * 2)).take_while(|s| *s <= PAGE_SIZE_MAX);
+    let mut page = vec![0; PAGE_SIZE_MAX];
+    // Page by page of the smallest size, so that a file that is intact but for its metas is told at once.
+    (2..len / PAGE_SIZE_MIN as u64).find_map(|at| {
+        let offset = at * PAGE_SIZE_MIN as u64;
+        sizes().find(|&size| {
+            let (size, page) = (size as u64, &mut page[..size]);
+            let id = offset / size;
+            offset % size == 0
+                && id >= 2
+                && file.read_exact_at(page, offset).is_ok()
+                && Header::read(page, PageId(id)).is_ok()
+                && checksum::compute(page) == checksum::stored(page)
+        })
+    })
+}
+
+/// Something that entries can be taken from.
+enum Source {
+    /// The root of a table, as some catalog page has it.
+    Root(TreeRoot),
+    /// A leaf of a table.
+    Leaf(Found),
+}
+
+/// What the catalogs of older states and catalog pages say of tables.
+#[derive(Default)]
+struct Records {
+    /// For each tree, the newest record first.
+    by_tree: BTreeMap<TreeId, Vec<(TxnId, String, TableRecord)>>,
+}
+
+impl Records {
+    /// Takes a record; those of one tree come the newest first.
+    fn add(&mut self, txn: TxnId, (name, record): Row) {
+        if record.root.tree < TreeId::FIRST_TABLE || record.known_flags(&name).is_err() {
+            return;
+        }
+        let of_tree = self.by_tree.entry(record.root.tree).or_default();
+        let seen = of_tree.iter().any(|(_, _, other)| other.root.ptr == record.root.ptr);
+        if !seen && of_tree.len() < ROOTS_OF_A_TREE {
+            of_tree.push((txn, name, record));
+        }
+    }
+}
+
+impl Rescue<'_> {
+    /// Adds what older states and single leaves hold, in the order of their age, the newest first. `bound`: the newest
+    /// transaction and the next tree id, where known.
+    pub(super) fn scan(&mut self, older: &[Candidate], bound: Option<(TxnId, TreeId)>) -> Result<()> {
+        let found = self.find_leaves(bound);
+        let mut records = self.older_records(older, &found)?;
+        // Of two trees of one name the later one has it: the other one's table was dropped.
+        for (tree, of_tree) in records.by_tree.iter().rev() {
+            let named = of_tree.iter().find(|(_, name, _)| self.may_adopt(name)).cloned();
+            if let Some((_, name, record)) = named {
+                self.adopt(*tree, &name, Some(&record), false)?;
+            }
+        }
+        let roots = std::mem::take(&mut records.by_tree).into_values().flatten();
+        let mut sources: Vec<(TxnId, Source)> =
+            roots.map(|(txn, _, record)| (txn, Source::Root(record.root))).collect();
+        let leaves = found.into_iter().filter(|leaf| leaf.tree >= TreeId::FIRST_TABLE);
+        sources.extend(leaves.map(|leaf| (leaf.txn, Source::Leaf(leaf))));
+        // Stable: of one age, a root comes before leaves.
+        sources.sort_by_key(|(txn, _)| Reverse(*txn));
+        for (_, source) in &sources {
+            match source {
+                Source::Root(root) => self.older_root(root)?,
+                // The walk from a root may have met it since.
+                Source::Leaf(leaf) if !self.walked.is_taken(leaf.id) => self.table_leaf(leaf)?,
+                Source::Leaf(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What is known of tables beside the newest state.
+    fn older_records(&mut self, older: &[Candidate], found: &[Found]) -> Result<Records> {
+        let mut all = Vec::new();
+        for candidate in older {
+            let (records, _) = self.records(&candidate.meta.catalog)?;
+            all.extend(records.into_iter().map(|record| (candidate.meta.txn, record)));
+        }
+        if self.names_are_missing() {
+            for leaf in found.iter().filter(|leaf| leaf.tree == TreeId::CATALOG) {
+                all.extend(self.catalog_leaf(leaf.id).into_iter().map(|record| (leaf.txn, record)));
+            }
+        }
+        all.sort_by_key(|(txn, _)| Reverse(*txn));
+        let mut records = Records::default();
+        all.into_iter().for_each(|(txn, record)| records.add(txn, record));
+        Ok(records)
+    }
+
+    fn find_leaves(&mut self, bound: Option<(TxnId, TreeId)>) -> Vec<Found> {
+        let count = self.pages.page_count();
+        let (mut found, mut page) = (Vec::new(), Vec::new());
+        let mut reads_left = count.saturating_mul(RUN_READS);
+        let mut next = 2;
+        while next < count {
+            let id = PageId(next);
+            next += 1;
+            if self.walked.is_taken(id) {
+                continue;
+            }
+            self.page_done();
+            if self.pages.raw_page(id, &mut page).is_err() {
+                continue;
+            }
+            let Ok(header) = Header::read(&page, id) else { continue };
+            if header.kind == PageKind::Overflow {
+                let pages = header.run_pages();
+                if pages <= reads_left {
+                    reads_left -= pages;
+                    if self.pages.verify_run(PagePtr { id, crc: header.checksum }, pages).is_ok() {
+                        next = id.0 + pages;
+                    }
+                }
+                continue;
+            }
+            let leaf = header.kind == PageKind::Leaf && header.level == 0;
+            let known = bound.is_none_or(|(txn, next_tree)| header.txn <= txn && header.tree < next_tree);
+            if leaf && known && checksum::compute(&page) == header.checksum {
+                found.push(Found { txn: header.txn, id, tree: header.tree });
+            }
+        }
+        found
+    }
+
+    /// Table records of a catalog page that nothing leads to.
+    fn catalog_leaf(&self, id: PageId) -> Vec<Row> {
+        let mut page = Vec::new();
+        let Some(leaf) = self.verified_leaf(id, &mut page) else { return Vec::new() };
+        let record = |at| match leaf.entry(at) {
+            Ok((key, LeafValue::Inline(value))) => record_of(key, value).ok(),
+            _ => None,
+        };
+        (0..leaf.count()).filter_map(record).collect()
+    }
+
+    /// Reads a leaf again that was found whole.
+    fn verified_leaf<'p>(&self, id: PageId, page: &'p mut Vec<u8>) -> Option<Leaf<'p>> {
+        self.pages.raw_page(id, page).ok()?;
+        if checksum::compute(page) != checksum::stored(page) {
+            return None;
+        }
+        Leaf::parse(page, id).ok().filter(|leaf| leaf.verify().is_ok())
+    }
+
+    fn table_leaf(&mut self, found: &Found) -> Result<()> {
+        let wanted = match self.known.contains_key(&found.tree) {
+            true => self.is_missing(found.tree),
+            false => self.names_are_missing(),
+        };
+        let (mut page, mut run) = (Vec::new(), Vec::new());
+        let Some(leaf) = self.verified_leaf(found.id, &mut page).filter(|_| wanted) else { return Ok(()) };
+        let name = self.free_name(found.tree);
+        self.adopt(found.tree, &name, None, false)?;
+        for at in 0..leaf.count() {
+            let Ok((key, value)) = leaf.entry(at) else { continue };
+            match value {
+                LeafValue::Inline(value) => self.add_stale(found.tree, key, value)?,
+                LeafValue::Overflow(pointer) => {
+                    if tree::read_value(&self.pages, &pointer, &mut run).is_ok() {
+                        if let Ok(value) = overflow::value(&run, pointer.ptr.id, pointer.len) {
+                            self.add_stale(found.tree, key, value)?;
+                        }
+                    }
+                }
+            }
+        }
+        if let (Ok(first), Ok(last), Some(known)) = (leaf.first_key(), leaf.last_key(), self.known.get_mut(&found.tree))
+        {
+            known.covered.add_closed(first, last);
+        }
+        Ok(())
+    }
+}

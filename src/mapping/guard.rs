@@ -1,0 +1,347 @@
+//! The fault guard: an access to a mapping that the system cannot serve is recorded, and the process lives.
+//!
+//! Floor: mapping. A shared mapping brings the signal SIGBUS when its file was cut below the address, when the medium
+//! cannot be read, or when a store meets a full disk. One handler for the process looks whether the address lies in a
+//! range that is registered here. If so, it notes the offset in the record of that mapping, puts a page of zeros under the
+//! address, and returns: the access goes on and finds zeros, and whoever made it looks at the record before believing
+//! them. Every other fault goes to the handler that was there before, so that Rust's report of a stack overflow and the
+//! handlers of the application go on working.
+//!
+//! Invariants:
+//!   G1  the record is written before the zeros can be seen, by any thread.
+//!   G2  a range is registered while it is reserved and no longer: it never names memory of somebody else.
+//!   G3  the handler calls what a signal handler may call: atomics, `mmap`, `sigaction`, `raise`.
+//!
+//! Failure: when not even a page of zeros can be mapped, the signal goes to the handler before, which ends the process.
+
+#![allow(unsafe_code, reason = "a signal handler")]
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::ptr;
+use std::sync::atomic::{fence, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Once, PoisonError};
+
+use super::os;
+
+/// What could not be served in the mappings of one file.
+#[derive(Debug, Default)]
+pub(super) struct FaultRecord {
+    /// Offset in the file of the first access that failed, plus one; 0 while none has.
+    first: AtomicU64,
+}
+
+impl FaultRecord {
+    /// Whether any access has failed.
+    #[inline]
+    pub(super) fn is_set(&self) -> bool {
+        self.first.load(Ordering::Relaxed) != 0
+    }
+
+    /// Offset of the first access that failed.
+    pub(super) fn offset(&self) -> Option<u64> {
+        self.first.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    /// Notes that an access failed; the first one stays.
+    pub(super) fn set(&self, offset: u64) {
+        // Whether or not this is the first one: the record stands when the call returns.
+        let _earlier = self.first.compare_exchange(0, offset.saturating_add(1), Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+/// A registered range. The fields hold while `version` is even and unchanged.
+struct Entry {
+    version: AtomicU64,
+    start: AtomicUsize,
+    /// 0: the entry is free.
+    end: AtomicUsize,
+    writable: AtomicBool,
+    record: AtomicPtr<FaultRecord>,
+}
+
+const CHUNK_ENTRIES: usize = 64;
+
+/// Entries, and where there are more. Chunks are added and never removed, so that the handler walks them without a lock.
+struct Chunk {
+    entries: [Entry; CHUNK_ENTRIES],
+    next: AtomicPtr<Chunk>,
+}
+
+impl Chunk {
+    const fn new() -> Chunk {
+        const FREE: Entry = Entry {
+            version: AtomicU64::new(0),
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            writable: AtomicBool::new(false),
+            record: AtomicPtr::new(ptr::null_mut()),
+        };
+        Chunk { entries: [FREE; CHUNK_ENTRIES], next: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    fn next(&self) -> Option<&'static Chunk> {
+        // SAFETY: null, or a chunk that was leaked on purpose.
+        unsafe { self.next.load(Ordering::Acquire).as_ref() }
+    }
+}
+
+static FIRST_CHUNK: Chunk = Chunk::new();
+/// Held by those who change entries; the handler never takes it.
+static CHANGING: Mutex<()> = Mutex::new(());
+
+fn chunks() -> impl Iterator<Item = &'static Chunk> {
+    std::iter::successors(Some(&FIRST_CHUNK), |chunk| chunk.next())
+}
+
+impl Entry {
+    /// Changes the fields, so that the handler takes all of them or none. Under the lock `CHANGING`.
+    fn change(&self, change: impl FnOnce(&Entry)) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version + 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        change(self);
+        self.version.store(version + 2, Ordering::Release);
+    }
+
+    /// The start, end, rights and record of the range, if it holds the address. An entry that is being changed holds no
+    /// range that somebody uses (G2).
+    fn holding(&self, address: usize) -> Option<(usize, usize, bool, *mut FaultRecord)> {
+        let version = self.version.load(Ordering::Acquire);
+        let (start, end) = (self.start.load(Ordering::Relaxed), self.end.load(Ordering::Relaxed));
+        let (writable, record) = (self.writable.load(Ordering::Relaxed), self.record.load(Ordering::Relaxed));
+        fence(Ordering::Acquire);
+        let whole = version % 2 == 0 && self.version.load(Ordering::Relaxed) == version;
+        (whole && (start..end).contains(&address)).then_some((start, end, writable, record))
+    }
+}
+
+/// A range of a mapping that is watched; not any more when this is dropped.
+pub(super) struct Watched {
+    entry: &'static Entry,
+    /// What the entry points at.
+    _record: Arc<FaultRecord>,
+}
+
+impl Watched {
+    /// Watches `len` bytes from `start` on, which are reserved for a mapping of a file from its offset 0. Installs the
+    /// handler of the process if nobody has.
+    pub(super) fn new(start: usize, len: usize, writable: bool, record: &Arc<FaultRecord>) -> io::Result<Watched> {
+        install()?;
+        let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = free_entry();
+        entry.change(|entry| {
+            entry.start.store(start, Ordering::Relaxed);
+            entry.end.store(start.saturating_add(len), Ordering::Relaxed);
+            entry.writable.store(writable, Ordering::Relaxed);
+            entry.record.store(Arc::as_ptr(record).cast_mut(), Ordering::Relaxed);
+        });
+        Ok(Watched { entry, _record: Arc::clone(record) })
+    }
+
+    /// The range now ends `len` bytes behind its start: what lies behind is not ours any more.
+    pub(super) fn cut(&self, len: usize) {
+        let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = self.entry.start.load(Ordering::Relaxed);
+        self.entry.change(|entry| entry.end.store(start.saturating_add(len), Ordering::Relaxed));
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        self.entry.change(|entry| {
+            entry.start.store(0, Ordering::Relaxed);
+            entry.end.store(0, Ordering::Relaxed);
+            entry.record.store(ptr::null_mut(), Ordering::Relaxed);
+        });
+    }
+}
+
+/// An entry that nobody has. Under the lock `CHANGING`.
+fn free_entry() -> &'static Entry {
+    let mut last = &FIRST_CHUNK;
+    for chunk in chunks() {
+        if let Some(entry) = chunk.entries.iter().find(|entry| entry.end.load(Ordering::Relaxed) == 0) {
+            return entry;
+        }
+        last = chunk;
+    }
+    let added: &'static Chunk = Box::leak(Box::new(Chunk::new()));
+    last.next.store(ptr::from_ref(added).cast_mut(), Ordering::Release);
+    &added.entries[0]
+}
+
+/// The action for SIGBUS that was there before ours.
+struct Previous(UnsafeCell<Option<libc::sigaction>>);
+
+// SAFETY: written once, before our handler is installed (`install`), and only read by the handler afterwards.
+unsafe impl Sync for Previous {}
+
+static PREVIOUS: Previous = Previous(UnsafeCell::new(None));
+/// The handler before ours has taken itself away, as that of Rust's runtime does with the first signal that is no stack
+/// overflow: from then on the default action stands in its place.
+static PREVIOUS_GONE: AtomicBool = AtomicBool::new(false);
+static SYSTEM_PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
+
+/// Installs the handler, once for the process.
+fn install() -> io::Result<()> {
+    static INSTALLED: Once = Once::new();
+    static FAILED: AtomicBool = AtomicBool::new(false);
+    INSTALLED.call_once(|| {
+        SYSTEM_PAGE_BYTES.store(os::page_bytes() as usize, Ordering::Relaxed);
+        FAILED.store(install_handler().is_err(), Ordering::Relaxed);
+    });
+    match FAILED.load(Ordering::Relaxed) {
+        false => Ok(()),
+        true => Err(io::Error::other("the system does not let SIGBUS be handled")),
+    }
+}
+
+fn install_handler() -> io::Result<()> {
+    // SAFETY: `sigaction` is integers, pointers and a bit set, for all of which zero is a value.
+    let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: a query that fills `before`.
+    if unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), &mut before) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the handler that reads it is not installed yet, and `Once` lets one thread in here.
+    unsafe { *PREVIOUS.0.get() = Some(before) };
+    set_ours()
+}
+
+/// Makes our handler the one of the process. Also called in the handler.
+fn set_ours() -> io::Result<()> {
+    // SAFETY: `sigaction` is integers, pointers and a bit set, for all of which zero is a value.
+    let mut ours: libc::sigaction = unsafe { std::mem::zeroed() };
+    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_bus_error;
+    ours.sa_sigaction = handler as usize;
+    ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    // SAFETY: `ours` names a handler of the form that `SA_SIGINFO` asks for, which lives as long as the program.
+    match unsafe { libc::sigaction(libc::SIGBUS, &ours, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The handler. Runs in the thread whose access failed, in the middle of that access (G3).
+extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the calling thread's own `errno`, kept over the handler for the code that was interrupted.
+    let errno = unsafe { *libc::__errno_location() };
+    // SAFETY: the system gives a valid record to a handler with `SA_SIGINFO`.
+    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
+    // A code of 0 or below is a signal that some process sent.
+    if code <= 0 || !patch(address) {
+        // SAFETY: the arguments are those that this handler got.
+        unsafe { pass_on(signal, info, context, code <= 0) };
+    }
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+/// Records the fault and puts zeros under the address, if it lies in a range of ours.
+fn patch(address: usize) -> bool {
+    let found = chunks().flat_map(|chunk| &chunk.entries).find_map(|entry| entry.holding(address));
+    let Some((start, end, writable, record)) = found else { return false };
+    // SAFETY: the range is in use by this very thread, so it is registered, and its `Watched` keeps the record.
+    unsafe { &*record }.set((address - start) as u64);
+    let page_bytes = SYSTEM_PAGE_BYTES.load(Ordering::Relaxed);
+    let page = address & !(page_bytes - 1);
+    // The page alone; and when the process has too many areas for that, the whole range, which leaves fewer.
+    zeros_over(page, page_bytes, writable) || zeros_over(start, end - start, writable)
+}
+
+fn zeros_over(start: usize, len: usize, writable: bool) -> bool {
+    let rights = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
+    // SAFETY: inside a range that is reserved for a mapping of ours (G2), which goes on being mapped, with zeros: what is
+    // read there from now on is not believed, because the record stands (G1).
+    let at = unsafe { libc::mmap(ptr::without_provenance_mut(start), len, rights, flags, -1, 0) };
+    at != libc::MAP_FAILED
+}
+
+/// Does what would have happened without our handler.
+///
+/// # Safety
+/// Called in the handler with its arguments.
+unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void, sent: bool) {
+    // SAFETY: written before the handler was installed, and never again.
+    let Some(before) = (unsafe { &*PREVIOUS.0.get() }) else { return };
+    let gone = PREVIOUS_GONE.load(Ordering::Relaxed);
+    match if gone { libc::SIG_DFL } else { before.sa_sigaction } {
+        libc::SIG_IGN if sent => {}
+        libc::SIG_DFL | libc::SIG_IGN => {
+            // SAFETY: zero is a value of `sigaction`, and `SIG_DFL` with no flags is one too. The access that failed is
+            // tried again when the handler returns, and ends the process; a signal that was sent has to be sent again.
+            unsafe {
+                let default: libc::sigaction = std::mem::zeroed();
+                libc::sigaction(signal, &default, ptr::null_mut());
+                if sent {
+                    libc::raise(signal);
+                }
+            }
+        }
+        handler if before.sa_flags & libc::SA_SIGINFO != 0 => {
+            // SAFETY: whoever installed it said by `SA_SIGINFO` that it is a handler of this form.
+            let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+                unsafe { std::mem::transmute::<usize, _>(handler) };
+            handler(signal, info, context);
+        }
+        handler => {
+            // SAFETY: a handler without `SA_SIGINFO` is of this form.
+            let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute::<usize, _>(handler) };
+            handler(signal);
+        }
+    }
+    if sent {
+        stay_installed();
+    }
+}
+
+/// After a signal that was sent: a handler before ours that took itself away took ours away, which goes back. (After a fault
+/// it must not: the access is tried again, and the default action is what ends the process.)
+fn stay_installed() {
+    // SAFETY: zero is a value of `sigaction`, and the call only fills it.
+    let now = unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGBUS, ptr::null(), &mut now);
+        now.sa_sigaction
+    };
+    if now == libc::SIG_DFL && !PREVIOUS_GONE.swap(true, Ordering::Relaxed) {
+        // If it fails, the guard is gone, and a fault ends the process.
+        let _stays = set_ours();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_found_while_they_are_watched() {
+        let record = Arc::new(FaultRecord::default());
+        let base = 1 << 60;
+        let watched: Vec<Watched> =
+            (0..200).map(|n| Watched::new(base + n * 100, 50, n % 2 == 0, &record).unwrap()).collect();
+        let holding = |address| chunks().flat_map(|chunk| &chunk.entries).find_map(|entry| entry.holding(address));
+        for n in [0, 63, 64, 199] {
+            let start = base + n * 100;
+            assert_eq!(holding(start + 49), Some((start, start + 50, n % 2 == 0, Arc::as_ptr(&record).cast_mut())));
+            assert_eq!(holding(start + 50), None);
+        }
+        watched[7].cut(10);
+        assert!(holding(base + 709).is_some() && holding(base + 710).is_none());
+        drop(watched);
+        assert_eq!(holding(base), None);
+        assert_eq!(Arc::strong_count(&record), 1);
+    }
+
+    #[test]
+    fn the_first_fault_stays() {
+        let record = FaultRecord::default();
+        assert!(!record.is_set() && record.offset().is_none());
+        record.set(0);
+        record.set(7);
+        assert_eq!((record.is_set(), record.offset()), (true, Some(0)));
+    }
+}

@@ -1,0 +1,141 @@
+//! The medium behind a file: what is really there, where the page cache may show something else.
+//!
+//! Floor: mapping. After a flush that failed, the system may keep showing pages that never reached the medium, call them
+//! clean, and report success the next time (Rebello and others, "Can Applications Recover from fsync Failures?", 2020).
+//! So recovery reads what decides past the cache, and after such a failure lets go of the whole cache of the file before
+//! it believes anything. That a flush failed is remembered in an extended attribute of the file, where the file system
+//! has those: it outlives the process, goes with the file when that is renamed, and does not go with copies.
+//!
+//! Failure: `io::Error`. `Ok(None)` and `Ok(false)` where the system cannot do what was asked.
+
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+use memmap2::{MmapMut, MmapOptions};
+
+use super::os;
+
+/// Alignment of direct reads: no file system of today asks for more.
+const ALIGNED_BYTES: u64 = 4096;
+/// Bytes of the file whose pages are looked at in one call.
+const LOOK_BYTES: u64 = 1 << 30;
+/// How often pages that do not go are asked to, with a pause between: a page that is being written out goes a little later.
+const ATTEMPTS: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(5);
+/// The attribute of a file whose flush has failed.
+const MARK: &std::ffi::CStr = c"user.mapleaf.flush-failed";
+
+/// The first `len` bytes of a file, or as many as it has, read from the medium. What cannot be read is zeros. `None`: the
+/// file system reads through its cache alone.
+pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<Vec<u8>>> {
+    let Ok(direct) = os::reopen_direct(file) else { return Ok(None) };
+    let len = len.min(file.metadata()?.len());
+    let mut read = Vec::with_capacity(len as usize);
+    // Anonymous memory, because it is aligned.
+    let mut piece = MmapMut::map_anon(ALIGNED_BYTES as usize)?;
+    for offset in (0..len).step_by(ALIGNED_BYTES as usize) {
+        piece.fill(0);
+        match std::os::unix::fs::FileExt::read_at(&direct, &mut piece, offset) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
+            // Of a piece that cannot be read nothing is believed.
+            Err(_) => piece.fill(0),
+            Ok(_) => {}
+        }
+        let wanted = (len - offset).min(ALIGNED_BYTES) as usize;
+        read.extend_from_slice(&piece[..wanted]);
+    }
+    Ok(Some(read))
+}
+
+/// Lets go of all pages of a file that the system keeps in memory, and proves that they went: what is read afterwards comes
+/// from the medium. `false`: some stay, because another program has them mapped or they cannot be written out.
+pub(crate) fn forget_cache(file: &File) -> io::Result<bool> {
+    if os::lives_in_memory(file) {
+        return Ok(true);
+    }
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            std::thread::sleep(PAUSE);
+        }
+        os::drop_cache(file)?;
+        if !any_cached(file)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether any page of a file is in memory.
+fn any_cached(file: &File) -> io::Result<bool> {
+    let len = file.metadata()?.len();
+    for offset in (0..len).step_by(LOOK_BYTES as usize) {
+        let size = (len - offset).min(LOOK_BYTES) as usize;
+        let map = MmapOptions::new().offset(offset).len(size).map_raw_read_only(file)?;
+        if os::any_resident(&map)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Remembers that a flush of the file has failed; whether that could be done.
+pub(crate) fn mark_flush_failed(file: &File) -> bool {
+    os::set_attribute(file, MARK).is_ok()
+}
+
+/// Whether a flush of the file has failed since somebody last recovered it.
+pub(crate) fn is_flush_failed(file: &File) -> bool {
+    os::has_attribute(file, MARK)
+}
+
+/// Forgets that a flush has failed: what is in the cache is what the medium has.
+pub(crate) fn clear_flush_failed(file: &File) {
+    // Where it cannot be removed, the next opening drops the cache once more, and that is all.
+    let _stays = os::remove_attribute(file, MARK);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_goes_and_the_medium_shows() {
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
+        std::fs::write(temp.path(), &bytes).unwrap();
+        let file = File::options().read(true).write(true).open(temp.path()).unwrap();
+        file.sync_all().unwrap();
+        if let Some(read) = read_start_past_cache(&file, 10_000).unwrap() {
+            assert!(read == bytes[..10_000]);
+            assert_eq!(read_start_past_cache(&file, 1 << 20).unwrap().unwrap().len(), 100_000);
+        }
+        assert!(any_cached(&file).unwrap());
+        assert!(forget_cache(&file).unwrap());
+        assert!(os::lives_in_memory(&file) || !any_cached(&file).unwrap());
+        assert!(std::fs::read(temp.path()).unwrap() == bytes);
+    }
+
+    #[test]
+    fn a_page_that_is_mapped_and_touched_stays_and_is_seen() {
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(temp.path(), [7; 8192]).unwrap();
+        let file = File::options().read(true).write(true).open(temp.path()).unwrap();
+        file.sync_all().unwrap();
+        let map = MmapOptions::new().map_raw_read_only(&file).unwrap();
+        map.advise(memmap2::Advice::PopulateRead).unwrap();
+        assert!(os::lives_in_memory(&file) || !forget_cache(&file).unwrap());
+    }
+
+    #[test]
+    fn a_failed_flush_is_remembered_where_the_file_system_can() {
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        let file = temp.as_file();
+        assert!(!is_flush_failed(file));
+        if mark_flush_failed(file) {
+            assert!(is_flush_failed(&File::open(temp.path()).unwrap()));
+            clear_flush_failed(file);
+        }
+        assert!(!is_flush_failed(file));
+    }
+}

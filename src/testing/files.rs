@@ -1,0 +1,298 @@
+//! Any bytes as a database file: opened, read whole, written to. Nothing panics, dies or goes on for ever; a file that
+//! is refused does not change; and a file that `check` calls clean behaves like one.
+//!
+//! Floor: testing. The checksums are set right after the change, so that the change gets past them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
+
+use crate::db::{Db, Options};
+use crate::error::Result;
+use crate::limits::PAGE_SIZE_MIN;
+use crate::page::layout::meta as at;
+use crate::testing::input::{filled, Input};
+use crate::testing::seal::seal_file;
+use crate::txn::snapshot::ReadTxn;
+use crate::txn::write::WriteTxn;
+
+/// Entries of a table that are looked at, and those that are looked up by themselves.
+const ENTRIES_MAX: usize = 10_000;
+const GETS_MAX: usize = 64;
+
+/// Opens bytes as a database file and uses it. Bytes that begin like a database are the file; others say which of the
+/// [`sample_files`] to change, and how.
+pub fn fuzz_open(data: &[u8]) {
+    let (mut file, sealed) = if data.starts_with(&at::MAGIC_BYTES[..1]) {
+        (data.to_vec(), true)
+    } else {
+        changed_sample(&mut Input::new(data))
+    };
+    if sealed {
+        seal_file(&mut file);
+    }
+    let place = Place::new();
+    if fs::write(&place.0, &file).is_err() {
+        return;
+    }
+    let clean = use_read_only(&place.0);
+    assert!(fs::read(&place.0).is_ok_and(|after| after == file), "reading changed the file");
+    match Options::new().create(false).open(&place.0) {
+        Ok(db) => use_for_writing(&db, clean == Some(true), &file),
+        Err(_) => {
+            assert!(fs::read(&place.0).is_ok_and(|after| after == file), "a refused file changed");
+            assert_ne!(clean, Some(true), "a clean file opens for writing");
+        }
+    }
+}
+
+/// The path of one run, in memory where the system has such a place; the file goes with it.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let shm = Path::new("/dev/shm");
+        let dir = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };
+        Place(dir.join(format!("mapleaf-fuzz-{}-{number}", std::process::id())))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Not there if it could not be written.
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+/// A sample with changes, and whether its checksums are to be set right.
+fn changed_sample(input: &mut Input<'_>) -> (Vec<u8>, bool) {
+    let first = input.byte();
+    let samples = sample_files();
+    let mut file = samples[usize::from(first & 7) % samples.len()].clone();
+    while !input.is_empty() {
+        change(&mut file, input);
+    }
+    // Few runs test the checksums themselves: other tests flip each byte.
+    (file, first & 0x78 != 0x78)
+}
+
+/// One change: a byte anywhere, a number in a header or an array, a meta's field, a page elsewhere, another length.
+fn change(file: &mut Vec<u8>, input: &mut Input<'_>) {
+    let pages = (file.len() / PAGE_SIZE_MIN).max(1);
+    let page = |input: &mut Input<'_>| input.u16() % pages * PAGE_SIZE_MIN;
+    let what = input.byte();
+    let (place, bytes) = match what % 8 {
+        0 => (input.u32() % file.len().max(1), input.take(1)),
+        1 => (page(input) + usize::from(input.byte() % 32), input.take(1)),
+        2 => (page(input) + 2 * usize::from(input.byte()), input.take(2)),
+        3 => (page(input) + input.u16() % PAGE_SIZE_MIN, input.take(2)),
+        4 => {
+            // Both copies in both slots say the same.
+            let (offset, bytes) = (usize::from(input.byte()), input.take(usize::from(what >> 3) % 8 + 1));
+            for copy in 0..3 {
+                put(file, copy * PAGE_SIZE_MIN / 2 + offset, bytes);
+            }
+            (3 * PAGE_SIZE_MIN / 2 + offset, bytes)
+        }
+        5 => {
+            let (from, to) = (page(input), page(input));
+            if from.max(to) + PAGE_SIZE_MIN <= file.len() {
+                file.copy_within(from..from + PAGE_SIZE_MIN, to);
+            }
+            return;
+        }
+        6 => {
+            file.truncate(input.u32() % file.len().max(1));
+            return;
+        }
+        _ => (page(input) + input.u16() % PAGE_SIZE_MIN, input.take(usize::from(what >> 3) + 1)),
+    };
+    put(file, place, bytes);
+}
+
+fn put(file: &mut [u8], place: usize, bytes: &[u8]) {
+    if let Some(there) = file.get_mut(place..place + bytes.len()) {
+        there.copy_from_slice(bytes);
+    }
+}
+
+/// Reads everything that a file opened read-only gives; whether `check` called it clean, if it opened.
+fn use_read_only(path: &Path) -> Option<bool> {
+    let db = Options::new().read_only(true).create(false).open(path).ok()?;
+    Some(read_all(&db))
+}
+
+/// Reads everything; whether `check` calls it clean. Then nothing may be an error, and each way of reading says the same.
+fn read_all(db: &Db) -> bool {
+    let clean = db.check().is_ok_and(|report| report.is_clean());
+    let stats = db.stats();
+    assert!(!clean || stats.is_ok(), "clean, and {stats:?}");
+    let Ok(txn) = db.begin_read() else { return clean };
+    let tables = txn.tables();
+    assert!(!clean || tables.is_ok(), "clean, and {tables:?}");
+    for table in tables.unwrap_or_default() {
+        let read = read_table(&txn, &table.name, clean);
+        assert!(!clean || read.is_ok(), "clean, and {read:?}");
+    }
+    clean
+}
+
+fn read_table(txn: &ReadTxn, name: &str, clean: bool) -> Result<()> {
+    let table = txn.bytes_table(name)?;
+    let forward: Vec<_> = table.iter().take(ENTRIES_MAX).collect();
+    let mut backward: Vec<_> = table.iter().rev().take(ENTRIES_MAX).collect();
+    for (key, value) in forward.iter().filter_map(|item| item.as_ref().ok()).take(GETS_MAX) {
+        let found = table.get(key);
+        if clean {
+            assert_eq!(found?, Some(*value), "{key:?}");
+        }
+        let _near = (table.range(*key..).map(|mut range| range.next().is_some()), table.get(&key[..key.len() / 2]));
+    }
+    let _ends = (table.first(), table.last(), table.get(b"\xff\xff\xff\xff\xff"));
+    if clean {
+        let forward = forward.into_iter().collect::<Result<Vec<_>>>()?;
+        assert_eq!(forward.len() as u64, table.len());
+        backward.reverse();
+        assert_eq!(backward.into_iter().collect::<Result<Vec<_>>>()?, forward);
+        assert!(forward.windows(2).all(|pair| pair[0].0 < pair[1].0), "keys ascend");
+    }
+    Ok(())
+}
+
+/// Reads, then changes what is there in every way. Of a clean file, what was committed is clean again.
+fn use_for_writing(db: &Db, clean: bool, file: &[u8]) {
+    assert_eq!(read_all(db), clean, "opened for writing it is what it was read-only");
+    let seed = file.iter().fold(0u8, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte));
+    for round in 0..3 {
+        let committed = db.begin_write().and_then(|mut txn| {
+            change_all(&mut txn, seed, round)?;
+            txn.commit()
+        });
+        if clean && committed.is_ok() {
+            assert!(read_all(db), "clean before, and not after a transaction: {:?}", db.check());
+        }
+        if committed.is_err() {
+            break;
+        }
+    }
+    read_all(db);
+}
+
+/// Inserts, overwrites, deletes and drops in up to four tables.
+fn change_all(txn: &mut WriteTxn, seed: u8, round: usize) -> Result<()> {
+    let names: Vec<String> = txn.tables()?.into_iter().map(|table| table.name).take(4).collect();
+    for (index, name) in names.iter().enumerate() {
+        let Ok(mut table) = txn.bytes_table(name) else { continue };
+        let keys = some_keys(table.iter());
+        for (at, key) in keys.iter().enumerate() {
+            match (at + index + round) % 3 {
+                0 => drop(table.remove(key)?),
+                1 => drop(table.insert(key, &filled(seed, at * 40))?),
+                _ => drop(table.insert(&[key.as_slice(), b"+"].concat()[..key.len().min(990) + 1], b"new")?),
+            }
+        }
+        if index == round {
+            txn.drop_table(name)?;
+        }
+    }
+    let mut table = txn.bytes_table("fuzz")?;
+    table.insert(b"small", b"value")?;
+    table.insert(b"large", &filled(seed, 20_000))?;
+    Ok(())
+}
+
+fn some_keys<'a>(entries: impl Iterator<Item = Result<(&'a [u8], &'a [u8])>>) -> Vec<Vec<u8>> {
+    entries.take(200).map_while(|item| Some(item.ok()?.0.to_vec())).step_by(3).collect()
+}
+
+/// Small databases that together have everything that a file can have: several tables, trees of one to three levels,
+/// long keys, overflow runs, a free list, a free-space tree.
+pub fn sample_files() -> &'static [Vec<u8>] {
+    static SAMPLES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    SAMPLES.get_or_init(|| {
+        let samples = [of_everything, of_long_keys, of_free_space, |_: &Db| Ok(())];
+        samples.iter().filter_map(|fill| sample(*fill).ok()).collect()
+    })
+}
+
+fn sample(fill: fn(&Db) -> Result<()>) -> Result<Vec<u8>> {
+    let place = Place::new();
+    let db = Options::new().open(&place.0)?;
+    fill(&db)?;
+    drop(db);
+    Ok(fs::read(&place.0).unwrap_or_default())
+}
+
+fn of_everything(db: &Db) -> Result<()> {
+    let mut txn = db.begin_write()?;
+    for number in 0..300u16 {
+        txn.bytes_table("numbers")?.insert(&number.to_be_bytes(), format!("number {number}").as_bytes())?;
+    }
+    for number in 0..10 {
+        txn.bytes_table("words")?.insert(&filled(b'a' + number, 5), &filled(number, 90 * usize::from(number)))?;
+    }
+    txn.bytes_table("large")?.insert(b"one page", &filled(1, 3000))?;
+    txn.bytes_table("large")?.insert(b"three pages", &filled(2, 9000))?;
+    txn.bytes_table("empty")?;
+    txn.commit()?;
+    let mut txn = db.begin_write()?;
+    txn.bytes_table("numbers")?.remove(&7u16.to_be_bytes())?;
+    txn.bytes_table("large")?.insert(b"three pages", &filled(3, 8500))?;
+    txn.commit()
+}
+
+fn of_long_keys(db: &Db) -> Result<()> {
+    let mut txn = db.begin_write()?;
+    for number in 0..40u8 {
+        let key = [&filled(b'k', 700)[..], &[number % 7], &filled(number, 200)].concat();
+        txn.bytes_table("long")?.insert(&key, b"")?;
+    }
+    txn.commit()
+}
+
+fn of_free_space(db: &Db) -> Result<()> {
+    let key = |number: u16| (number ^ 0x55).to_be_bytes();
+    let mut txn = db.begin_write()?;
+    for number in 0..320 {
+        txn.bytes_table("holes")?.insert(&key(number), &filled(1, 900))?;
+    }
+    txn.commit()?;
+    // A reader holds what is given up, so that it stays pending; the holes lie apart, so that no two are one extent.
+    let reader = db.begin_read()?;
+    for round in 0..6 {
+        let mut txn = db.begin_write()?;
+        for number in (round..320).step_by(12) {
+            txn.bytes_table("holes")?.remove(&key(number))?;
+        }
+        txn.commit()?;
+    }
+    drop(reader);
+    let mut txn = db.begin_write()?;
+    txn.bytes_table("holes")?.insert(b"last", b"value")?;
+    txn.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::meta::Meta;
+
+    #[test]
+    fn the_samples_have_everything_and_are_small() {
+        let samples = sample_files();
+        assert_eq!(samples.len(), 4);
+        let newest = |file: &Vec<u8>| {
+            let metas = [0, PAGE_SIZE_MIN].map(|at| Meta::decode_copy(&file[at..]).expect("a meta"));
+            metas.into_iter().max_by_key(|meta| meta.txn).expect("two")
+        };
+        for file in samples {
+            assert!(file.len() < 1 << 20, "{}", file.len());
+            println!("{} bytes, {:?}", file.len(), newest(file));
+        }
+        assert!(newest(&samples[0]).spill.pages > 0, "a free list");
+        assert!(newest(&samples[2]).free_space.height > 0, "a free-space tree");
+    }
+}

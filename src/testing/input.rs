@@ -1,0 +1,71 @@
+//! What a fuzzer's bytes mean: numbers, keys and values, read from the front until there are none left.
+//!
+//! Floor: testing. Total: after the last byte everything is zero, so that each prefix of an input means something.
+
+/// Bytes that are used up from the front.
+pub(super) struct Input<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Input<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Input<'a> {
+        Input { bytes }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(super) fn byte(&mut self) -> u8 {
+        self.take(1).first().copied().unwrap_or(0)
+    }
+
+    pub(super) fn u16(&mut self) -> usize {
+        usize::from(self.byte()) << 8 | usize::from(self.byte())
+    }
+
+    pub(super) fn u32(&mut self) -> usize {
+        self.u16() << 16 | self.u16()
+    }
+
+    /// At most so many bytes.
+    pub(super) fn take(&mut self, len: usize) -> &'a [u8] {
+        let (taken, rest) = self.bytes.split_at(len.min(self.bytes.len()));
+        self.bytes = rest;
+        taken
+    }
+
+    /// A key of at most `max` bytes, of the kinds that have made page code wrong: short ones that meet often, shared
+    /// prefixes, zero tails, long ones.
+    pub(super) fn key(&mut self, max: usize) -> Vec<u8> {
+        let kind = self.byte();
+        let mut key = match kind % 8 {
+            0 => vec![self.byte()],
+            1 => format!("user:{:08}", self.u16()).into_bytes(),
+            2 => [b"a-prefix/that-most/keys-share/", self.few()].concat(),
+            3 => [b"a-prefix/", self.few()].concat(),
+            4 => {
+                let (byte, len) = (self.byte(), self.u16());
+                [&vec![byte; len % (max + 1)], self.few()].concat()
+            }
+            5 => vec![if kind & 8 == 0 { 0 } else { 0xff }; usize::from(kind >> 4)],
+            6 => self.few().to_vec(),
+            _ => {
+                let len = usize::from(self.byte() % 64);
+                self.take(len).to_vec()
+            }
+        };
+        key.truncate(max);
+        key
+    }
+
+    fn few(&mut self) -> &'a [u8] {
+        let len = usize::from(self.byte() % 8);
+        self.take(len)
+    }
+}
+
+/// A value that its length and one byte tell apart from others.
+pub(super) fn filled(byte: u8, len: usize) -> Vec<u8> {
+    (0..len).map(|at| byte.wrapping_add((at >> 6) as u8)).collect()
+}

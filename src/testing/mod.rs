@@ -1,0 +1,90 @@
+//! Hooks that only tests need: the flush seam, fuzz entry points, counters. Not part of the public interface.
+//!
+//! Floor: testing, above all others. Behind the feature `testing`, hidden from the documentation, and free to change.
+//!
+//! ```text
+//! pages   any bytes as a page, and pages of any entries      }
+//! files   any bytes as a file, opened and used               } what the targets in `fuzz/` call, and the tests
+//! ops     any bytes as operations, compared with a model     }
+//! input   how these take numbers and keys from bytes
+//! seal    sets the checksums of a changed file right
+//! bare    lookups without marks, checksums and fault guard, to measure what these cost
+//! ```
+
+mod bare;
+mod files;
+mod input;
+mod ops;
+mod pages;
+mod seal;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::db::{Db, Options};
+use crate::error::Result;
+use crate::mapping::set_next_seam;
+use crate::page::meta::Meta;
+
+pub use bare::BareTable;
+pub use files::{fuzz_open, sample_files};
+pub use ops::fuzz_ops;
+pub use pages::fuzz_page;
+pub use seal::seal_file;
+
+pub use crate::mapping::{strict_canvas, FlushEvent, FlushKind, Seam};
+pub use crate::txn::checkpoint::Mutant;
+
+/// Sets who sees each flush and each growth of a database, before it happens, and may make it fail.
+pub fn set_seam(db: &Db, seam: Arc<dyn Seam>) {
+    db.env().mapping.set_seam(seam);
+}
+
+/// Opens a database that a seam watches from the first flush on, those of opening included.
+pub fn open_with_seam(options: Options, path: impl AsRef<Path>, seam: Arc<dyn Seam>) -> Result<Db> {
+    set_next_seam(Some(seam));
+    let opened = options.open(path);
+    set_next_seam(None);
+    opened
+}
+
+/// Makes the checkpoints of a database wrong in one way, to prove that a test would see it.
+pub fn set_mutant(db: &Db, mutant: Mutant) {
+    db.env().set_mutant(mutant);
+}
+
+/// Flushes of this database that succeeded.
+pub fn flush_count(db: &Db) -> u64 {
+    db.env().mapping.flush_count()
+}
+
+/// Changes whenever the database outgrows its address space and goes on in a larger window.
+pub fn window_id(db: &Db) -> u64 {
+    db.env().mapping.window_id()
+}
+
+/// Number of the newest transaction that a durable meta describes.
+pub fn durable_txn(db: &Db) -> u64 {
+    db.env().live.durable().txn.0
+}
+
+/// Makes the newest state of a closed file claim so many pages, and the file `spare` pages longer than that, so that the
+/// next transactions use page ids from there on. The pages between are lost; `check` would say so.
+pub fn raise_page_count(path: &std::path::Path, pages: u64, spare: u64) -> std::io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let mut record = [0; 256];
+    file.read_exact_at(&mut record, 0)?;
+    let first = Meta::decode_copy(&record).map_err(|e| std::io::Error::other(format!("{e:?}")))?;
+    let page_size = u64::from(first.page_size);
+    file.read_exact_at(&mut record, page_size)?;
+    let (at, mut meta) = match Meta::decode_copy(&record) {
+        Ok(second) if second.txn > first.txn => (page_size, second),
+        _ => (0, first),
+    };
+    meta.page_count = pages;
+    let mut slot = vec![0; page_size as usize];
+    meta.encode_slot(&mut slot);
+    file.write_all_at(&slot, at)?;
+    file.set_len((pages + spare) * page_size)
+}

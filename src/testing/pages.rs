@@ -1,0 +1,352 @@
+//! Any bytes as a page, and pages of any entries: nothing panics, what decodes encodes to the same, and each search
+//! agrees with looking at all entries.
+//!
+//! Floor: testing. The first byte says which; see [`fuzz_page`].
+
+use std::collections::BTreeMap;
+
+use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
+use crate::limits::{max_inline_value_bytes, max_key_bytes, MAX_VALUE_BYTES};
+use crate::page::branch::{self, Branch, BranchMut, Child};
+use crate::page::header::Header;
+use crate::page::layout::{self, meta as at};
+use crate::page::leaf::{self, Leaf, LeafMut, LeafValue, OverflowPtr};
+use crate::page::lookup::{self, Found};
+use crate::page::meta::Meta;
+use crate::page::{free_list, overflow};
+use crate::testing::input::{filled, Input};
+
+const ID: PageId = PageId(7);
+const TREE: TreeId = TreeId(5);
+const TXN: TxnId = TxnId(9);
+
+/// The first byte chooses: the two lowest bits the page size, the next two the kind of test.
+///
+/// 0: bytes as they are; 1: the same, with the fields set right that would only make the page be refused; 2: a leaf,
+/// 3: a branch, built and changed by what the bytes say.
+pub fn fuzz_page(data: &[u8]) {
+    let mut input = Input::new(data);
+    let what = input.byte();
+    let page_size = 4096 << (what & 3);
+    match what >> 2 & 3 {
+        0 => decode(&raw_page(&mut input, page_size), &[]),
+        1 => {
+            let mut page = raw_page(&mut input, page_size);
+            straighten(&mut page);
+            let probes: Vec<Vec<u8>> = (0..4).map(|_| input.key(max_key_bytes(page_size))).collect();
+            decode(&page, &probes);
+        }
+        2 => leaf_of_entries(&mut input, page_size),
+        _ => branch_of_children(&mut input, page_size),
+    }
+}
+
+/// A page that begins with some of the bytes and ends with others, as the two ends are where the content lies.
+fn raw_page(input: &mut Input<'_>, page_size: usize) -> Vec<u8> {
+    let mut page = vec![0; page_size];
+    let front_bytes = input.u16() % (page_size + 1);
+    let front = input.take(front_bytes);
+    page[..front.len()].copy_from_slice(front);
+    let back_bytes = input.u16() % (page_size + 1);
+    let back = input.take(back_bytes);
+    page[page_size - back.len()..].copy_from_slice(back);
+    page
+}
+
+/// Sets what is certain about a page: its id, no flags, the end of the arrays; for a meta magic, version and checksum.
+fn straighten(page: &mut [u8]) {
+    if page[layout::KIND] > 4 {
+        page[..8].copy_from_slice(&at::MAGIC_BYTES);
+        layout::put_u32(page, at::VERSION, 1);
+        layout::put_u64(page, at::REQUIRED, 0);
+        let crc = crc32fast::hash(&page[..at::CHECKSUM]);
+        layout::put_u32(page, at::CHECKSUM, crc);
+        return;
+    }
+    layout::put_u48(page, layout::ID, ID.0);
+    layout::put_u16(page, layout::FLAGS, 0);
+    let count = usize::from(layout::get_u16(page, layout::COUNT));
+    let lower = match page[layout::KIND] {
+        1 => layout::LEAF_HEADS + layout::LEAF_ARRAY_BYTES * count,
+        2 => layout::BRANCH_HEADS + layout::BRANCH_ARRAY_BYTES * count,
+        _ => return,
+    };
+    layout::put_u16(page, layout::LOWER, lower as u16);
+}
+
+/// Reads a page as every kind; of what verifies, the bytes written anew mean the same.
+fn decode(page: &[u8], probes: &[Vec<u8>]) {
+    let id = PageId(layout::get_u48(page, layout::ID));
+    let _header = Header::read(page, id);
+    if let Ok(leaf) = Leaf::parse(page, id) {
+        decode_leaf(page, leaf, probes);
+    }
+    if let Ok(branch) = Branch::parse(page, id) {
+        decode_branch(page, branch, probes);
+    }
+    if let Ok(items) = free_list::read(page, id) {
+        let mut again = vec![0xee; page.len()];
+        free_list::write(&mut again, page.len(), id, TXN, &items);
+        assert_eq!(free_list::read(&again, id), Ok(items));
+    }
+    for len in [0, 100, page.len() as u64 - 32, page.len() as u64, u64::MAX] {
+        if let Ok(value) = overflow::value(page, id, len) {
+            // A page may say that it is a run of several smaller ones.
+            if overflow::run_pages(page.len(), len) == 1 {
+                let mut again = vec![0xee; page.len()];
+                overflow::write(&mut again, page.len(), id, TREE, TXN, value);
+                assert_eq!(overflow::value(&again, id, len), Ok(value));
+            }
+        }
+    }
+    if let Ok(meta) = Meta::decode_copy(page) {
+        let mut again = vec![0xee; meta.page_size as usize];
+        meta.encode_slot(&mut again);
+        assert_eq!(Meta::decode_copy(&again), Ok(meta));
+        assert_eq!(Meta::decode_copy(&again[again.len() / 2..]), Ok(meta));
+    }
+}
+
+type Entry<'a> = (&'a [u8], LeafValue<'a>);
+
+fn decode_leaf(page: &[u8], leaf: Leaf<'_>, probes: &[Vec<u8>]) {
+    let verified = leaf.verify().is_ok();
+    let entries: Vec<Entry<'_>> = (0..leaf.count()).map_while(|index| leaf.entry(index).ok()).collect();
+    let keys: Vec<&[u8]> = entries.iter().take(64).map(|entry| entry.0).collect();
+    for key in probes.iter().map(Vec::as_slice).chain(keys) {
+        let _bounds = leaf.lower_bound(key);
+        leaf_lookup(page, leaf, key);
+    }
+    if verified {
+        assert_eq!(entries.len(), leaf.count(), "a leaf that verifies has all its entries");
+        search_leaf(page, leaf, &entries, probes);
+        let mut again = vec![0xee; page.len()];
+        let built = leaf::build(&mut again, leaf.id(), TREE, TXN, entries.iter().copied());
+        assert_eq!(built, Ok(true), "what is in a page fits a page");
+        let built = Leaf::parse(&again, leaf.id()).expect("a leaf that was built");
+        assert_eq!(built.verify(), Ok(()));
+        let decoded: Vec<Entry<'_>> = (0..built.count()).map_while(|index| built.entry(index).ok()).collect();
+        assert_eq!(decoded, entries);
+    }
+}
+
+/// K1 of `page::lookup`: an answer that is given is the one of `Leaf`.
+fn leaf_lookup(page: &[u8], leaf: Leaf<'_>, key: &[u8]) {
+    let found = lookup::find(page, leaf.id(), key);
+    let value = found.value(page, key);
+    let at = leaf.find(key);
+    if found == Found::ABSENT || value.is_some() {
+        let at = at.expect("answered, so it finds");
+        assert_eq!(at.map(|at| leaf.value(at)), value.map(|value| Ok(LeafValue::Inline(value))), "{key:?}");
+    }
+}
+
+/// Keys around the given ones: themselves, a byte more, a byte less, their last byte changed.
+fn around<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
+    let mut probes = vec![vec![], vec![0xff; 40]];
+    for key in keys {
+        probes.extend([key.to_vec(), [key, &[0]].concat(), key[..key.len().saturating_sub(1)].to_vec()]);
+        for change in [1, 0xff] {
+            let mut near = key.to_vec();
+            if let Some(last) = near.last_mut() {
+                *last = last.wrapping_add(change);
+            }
+            probes.push(near);
+        }
+    }
+    probes
+}
+
+/// Each search in a sound leaf against a look at all entries.
+fn search_leaf(page: &[u8], leaf: Leaf<'_>, entries: &[Entry<'_>], probes: &[Vec<u8>]) {
+    let some = entries.iter().step_by(1 + entries.len() / 32).map(|entry| entry.0);
+    for key in around(some).iter().chain(probes) {
+        let below = entries.iter().filter(|entry| entry.0 < key.as_slice()).count();
+        let equal = entries.get(below).is_some_and(|entry| entry.0 == key.as_slice());
+        assert_eq!(leaf.lower_bound(key), Ok((below, equal)), "{key:?}");
+        assert_eq!(leaf.find(key), Ok(equal.then_some(below)), "{key:?}");
+        leaf_lookup(page, leaf, key);
+    }
+    for (index, &(key, value)) in entries.iter().enumerate() {
+        assert_eq!(leaf.key(index), Ok(key));
+        let inline = match value {
+            LeafValue::Inline(value) => Some((key, value)),
+            LeafValue::Overflow(_) => None,
+        };
+        assert_eq!(leaf.inline_entry(index), inline);
+    }
+}
+
+fn children_of(branch: Branch<'_>) -> Option<Vec<Child>> {
+    let child = |index| {
+        let mut sep = Vec::new();
+        branch.separator_into(index, &mut sep).ok()?;
+        Some(Child { sep, ptr: branch.child(index).ok()? })
+    };
+    (0..branch.count()).map(child).collect()
+}
+
+fn decode_branch(page: &[u8], branch: Branch<'_>, probes: &[Vec<u8>]) {
+    let verified = branch.verify().is_ok();
+    let id = PageId(layout::get_u48(page, layout::ID));
+    let mut separator = Vec::new();
+    for index in 0..branch.count().min(64) {
+        let _child = branch.child(index);
+        if branch.separator_into(index, &mut separator).is_ok() {
+            branch_lookup(page, id, branch, &separator);
+        }
+    }
+    probes.iter().for_each(|key| branch_lookup(page, id, branch, key));
+    if verified {
+        let children = children_of(branch).expect("a branch that verifies has all its children");
+        search_branch(page, id, branch, &children, probes);
+        let mut again = vec![0xee; page.len()];
+        let built = branch::build(&mut again, id, TREE, TXN, branch.level(), &children);
+        let possible = children.iter().all(|child| child.sep.len() <= max_key_bytes(page.len()));
+        assert!(built == Ok(true) || (built == Ok(false) && !possible), "what is in a page fits a page: {built:?}");
+        if built == Ok(true) {
+            let built = Branch::parse(&again, id).expect("a branch that was built");
+            assert_eq!(built.verify(), Ok(()));
+            assert_eq!((children_of(built), built.level()), (Some(children), branch.level()));
+        }
+    }
+}
+
+/// K1 of `page::lookup`: an answer that is given is the one of `Branch`.
+fn branch_lookup(page: &[u8], id: PageId, branch: Branch<'_>, key: &[u8]) {
+    let level = usize::from(branch.level());
+    let mut answer = lookup::child(page, id, level, key);
+    if answer.id.0 < 2 {
+        answer = lookup::child_of_any(page, id, level, key, answer);
+    }
+    let found = branch.find(key);
+    if answer.id.0 >= 2 {
+        assert_eq!(branch.child(found.expect("answered, so it finds")), Ok(answer), "{key:?}");
+    }
+}
+
+/// Each search in a sound branch against a look at all separators.
+fn search_branch(page: &[u8], id: PageId, branch: Branch<'_>, children: &[Child], probes: &[Vec<u8>]) {
+    let some = children.iter().step_by(1 + children.len() / 32).map(|child| child.sep.as_slice());
+    for key in around(some).iter().chain(probes) {
+        let not_above = children.iter().skip(1).filter(|child| child.sep.as_slice() <= key.as_slice()).count();
+        assert_eq!(branch.find(key), Ok(not_above), "{key:?}");
+        branch_lookup(page, id, branch, key);
+    }
+}
+
+/// A value that owns its bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Owned {
+    Inline(Vec<u8>),
+    Overflow(OverflowPtr),
+}
+
+impl Owned {
+    fn read(input: &mut Input<'_>, page_size: usize) -> Owned {
+        let kind = input.byte();
+        match kind % 8 {
+            0 => Owned::Overflow(OverflowPtr {
+                ptr: PagePtr { id: PageId(2 + input.u32() as u64 % (MAX_U48 - 1)), crc: input.u32() as u32 },
+                len: (input.u32() as u64) << (kind >> 3) & MAX_VALUE_BYTES,
+            }),
+            1 => Owned::Inline(filled(kind, input.u16() % (max_inline_value_bytes(page_size) + 1))),
+            _ => Owned::Inline(filled(kind, usize::from(kind >> 3))),
+        }
+    }
+
+    fn value(&self) -> LeafValue<'_> {
+        match self {
+            Owned::Inline(value) => LeafValue::Inline(value),
+            Owned::Overflow(ptr) => LeafValue::Overflow(*ptr),
+        }
+    }
+}
+
+/// A leaf that is changed entry by entry, and then built in one piece: both hold what they were given.
+fn leaf_of_entries(input: &mut Input<'_>, page_size: usize) {
+    let mut page = vec![0xee; page_size];
+    let mut leaf = LeafMut::init(&mut page, ID, TREE, TXN);
+    let mut model: BTreeMap<Vec<u8>, Owned> = BTreeMap::new();
+    while !input.is_empty() {
+        let what = input.byte();
+        let key = input.key(max_key_bytes(page_size));
+        let (at, found) = leaf.as_leaf().lower_bound(&key).expect("a sound leaf");
+        assert_eq!((at, found), (model.range(..key.clone()).count(), model.contains_key(&key)));
+        match (what % 4, found) {
+            (0, true) => {
+                leaf.remove(at).expect("a sound leaf");
+                model.remove(&key);
+            }
+            (0, false) => {}
+            (_, found) => {
+                let value = Owned::read(input, page_size);
+                let done = if found { leaf.replace(at, value.value()) } else { leaf.insert(at, &key, value.value()) };
+                if done.expect("a sound leaf") {
+                    model.insert(key, value);
+                }
+            }
+        }
+    }
+    let entries: Vec<Entry<'_>> = model.iter().map(|(key, value)| (key.as_slice(), value.value())).collect();
+    let mut built = vec![0xee; page_size];
+    let fits = leaf::build(&mut built, ID, TREE, TXN, entries.iter().copied());
+    assert_eq!(fits, Ok(true), "what is in a page fits a page");
+    for page in [&page, &built] {
+        let leaf = Leaf::parse(page, ID).expect("a sound leaf");
+        assert_eq!(leaf.verify(), Ok(()));
+        let decoded: Vec<Entry<'_>> = (0..leaf.count()).map_while(|index| leaf.entry(index).ok()).collect();
+        assert_eq!(decoded, entries);
+        search_leaf(page, leaf, &entries, &[]);
+    }
+}
+
+/// A branch that is built, and then changed child by child: it holds what it was given.
+fn branch_of_children(input: &mut Input<'_>, page_size: usize) {
+    let level = 1 + input.byte() % 31;
+    let pointer = |input: &mut Input<'_>| PagePtr { id: PageId(2 + input.u32() as u64), crc: input.u32() as u32 };
+    let mut separators: BTreeMap<Vec<u8>, PagePtr> = BTreeMap::new();
+    for _ in 0..input.byte() {
+        separators.insert(input.key(max_key_bytes(page_size)), pointer(input));
+    }
+    separators.remove(&vec![]);
+    let mut children = vec![Child { sep: vec![], ptr: pointer(input) }];
+    children.extend(separators.into_iter().map(|(sep, ptr)| Child { sep, ptr }));
+    let mut page = vec![0xee; page_size];
+    while branch::build(&mut page, ID, TREE, TXN, level, &children) == Ok(false) {
+        assert!(branch::built_bytes(page_size, &children) > page_size && children.len() > 3, "three always fit");
+        children.truncate(children.len() / 2 + 1);
+    }
+    let mut branch = BranchMut::open(&mut page, ID).expect("a sound branch");
+    while !input.is_empty() {
+        let what = input.byte();
+        let key = input.key(max_key_bytes(page_size));
+        let at = branch.as_branch().find(&key).expect("a sound branch");
+        match what % 4 {
+            0 if at > 0 && children.len() > 1 => {
+                branch.remove(at).expect("a sound branch");
+                children.remove(at);
+            }
+            1 if children.len() > 1 => {
+                branch.remove_first().expect("a sound branch");
+                children.remove(0);
+                children[0].sep.clear();
+            }
+            2 => {
+                children[at].ptr = pointer(input);
+                branch.set_child(at, children[at].ptr).expect("a sound branch");
+            }
+            _ if !key.is_empty() && children[at].sep != key => {
+                let ptr = pointer(input);
+                if branch.insert(at + 1, &key, ptr).expect("a sound branch") {
+                    children.insert(at + 1, Child { sep: key, ptr });
+                }
+            }
+            _ => {}
+        }
+    }
+    let branch = Branch::parse(&page, ID).expect("a sound branch");
+    assert_eq!(branch.verify(), Ok(()));
+    assert_eq!((children_of(branch).as_ref(), branch.level()), (Some(&children), level));
+    search_branch(&page, ID, branch, &children, &[]);
+}

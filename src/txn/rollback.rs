@@ -1,0 +1,139 @@
+//! Going back to the newest state that is whole, in a file that is cut or whose newest state is damaged.
+//!
+//! Floor: txn. [`plan`] finds out what can be done and changes nothing; [`carry_out`] does it: the file gets the length
+//! that the state asks for (pages that are not in use may be all that is missing), everything is flushed, and a new meta
+//! with the roots of that state and a number above all others is written over the slot that does not hold the state, and
+//! flushed.
+//!
+//! Invariants:
+//!   B1  the slot of the state that is gone back to is not written, so whatever of the writing survives a crash, that
+//!       state is found again: by its own meta or by the new one.
+//!   B2  no state is gone back to whose pages were not all read and verified just now.
+//!
+//! Failure: [`Error::Truncated`] or [`Error::Corrupt`] when no state is whole; errors of the system.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::ids::{TxnId, MAX_U48};
+use crate::mapping::file as files;
+use crate::page::meta::Meta;
+use crate::tree::Finding;
+use crate::txn::survey::{self, Candidate};
+
+/// What going back would do.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The state that the newest meta describes.
+    pub(crate) newest: Candidate,
+    /// What is wrong with it, if it cannot be used.
+    pub(crate) damage: Option<Finding>,
+    /// The newest state that is whole.
+    pub(crate) target: Candidate,
+    /// Length of the file, in bytes.
+    pub(crate) found: u64,
+    /// Tables and numbers of entries of the newest state, as far as they can be read, and of the target.
+    pub(crate) before: Vec<(String, u64)>,
+    pub(crate) after: Vec<(String, u64)>,
+}
+
+impl Plan {
+    /// Whether a commit is given up.
+    pub(crate) fn loses(&self) -> bool {
+        self.newest != self.target
+    }
+
+    /// Whether the file can be used as it is.
+    pub(crate) fn is_nothing(&self) -> bool {
+        !self.loses() && self.target.needed() <= self.found
+    }
+}
+
+/// Reads every page in use to find the newest state that is whole. The caller holds the lock.
+pub(crate) fn plan(path: &Path, file: &File) -> Result<Plan> {
+    let found = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
+    let candidates = survey::candidates(&survey::probe(file));
+    let Some(&newest) = candidates.first() else {
+        let what = "no meta slot is usable; 'kvctl salvage FILE OUT' copies what can still be read".to_string();
+        return Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what });
+    };
+    let first = survey::survey(file, found, &newest.meta);
+    let (damage, before) = (first.damage.clone(), first.tables.clone());
+    let mut surveys = std::iter::once((newest, first))
+        .chain(candidates.iter().skip(1).map(|older| (*older, survey::survey(file, found, &older.meta))));
+    match surveys.find(|(_, survey)| survey.damage.is_none()) {
+        Some((target, survey)) => Ok(Plan { newest, damage, target, found, before, after: survey.tables }),
+        None => Err(nothing_whole(path, &newest, found, damage)),
+    }
+}
+
+fn nothing_whole(path: &Path, newest: &Candidate, found: u64, damage: Option<Finding>) -> Error {
+    if newest.needed() > found {
+        return Error::Truncated { path: path.to_path_buf(), needed: newest.needed(), found, whole: None };
+    }
+    let finding = damage.unwrap_or_else(|| unreachable!("the newest state was not whole"));
+    Error::Corrupt {
+        path: Some(path.to_path_buf()),
+        page: Some(finding.page).filter(|page| !page.is_none()),
+        table: finding.table,
+        what: format!(
+            "{}; no older state is whole either; 'kvctl salvage FILE OUT' copies what can be read",
+            finding.what
+        ),
+    }
+}
+
+/// The error for a file that is shorter than its newest state needs: says which state is whole, if one is.
+pub(crate) fn truncated(path: &Path, file: &File, needed: u64, found: u64) -> Error {
+    let whole = plan(path, file).ok().map(|plan| plan.target.meta.txn.0);
+    Error::Truncated { path: path.to_path_buf(), needed, found, whole }
+}
+
+/// Makes the state of the plan the one that the file opens with. The caller holds the exclusive lock since the plan.
+pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
+    if plan.is_nothing() {
+        return Ok(());
+    }
+    let meta = &plan.target.meta;
+    if plan.target.needed() > plan.found {
+        lengthen(path, file, plan)?;
+    }
+    let flush = || file.sync_all().map_err(|e| Error::io("flushing", path, e));
+    // The state may have been read from the page cache alone.
+    flush()?;
+    if !plan.loses() {
+        return Ok(());
+    }
+    let newest = survey::candidates(&survey::probe(file)).iter().map(|found| found.meta.txn.0).max();
+    let txn = newest.unwrap_or(0).max(plan.newest.meta.txn.0) + 1;
+    if txn > MAX_U48 {
+        let what =
+            "the transaction number is the largest there can be; 'kvctl salvage FILE OUT' makes a new file".into();
+        return Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what });
+    }
+    let mut page = vec![0; meta.page_size as usize];
+    Meta { txn: TxnId(txn), ..*meta }.encode_slot(&mut page);
+    let slot = (plan.target.slot ^ 1) as u64;
+    file.write_all_at(&page, slot * page.len() as u64).map_err(|e| Error::io("writing the meta", path, e))?;
+    flush()
+}
+
+/// Gives the file the pages that are missing and not in use, with blocks, so that no store to them meets a full disk.
+fn lengthen(path: &Path, file: &File, plan: &Plan) -> Result<()> {
+    let (page_size, needed) = (u64::from(plan.target.meta.page_size), plan.target.needed());
+    let wanted = needed - plan.found;
+    let room = files::free_bytes(path).map_err(|e| Error::io("asking for the room left for", path, e))?;
+    if room < wanted {
+        return Err(Error::DiskFull { path: path.to_path_buf(), wanted });
+    }
+    let zeros = vec![0; page_size as usize];
+    let mut at = plan.found;
+    while at < needed {
+        let piece = (page_size - at % page_size).min(needed - at) as usize;
+        file.write_all_at(&zeros[..piece], at).map_err(|e| Error::io("lengthening", path, e))?;
+        at += piece as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! Which states a file holds, and whether one of them is whole.
+//!
+//! Floor: txn. For files that may be cut or damaged: everything is read with plain reads, nothing is mapped. A state is
+//! whole when every page that its meta reaches lies inside the file, is the one that its pointer means, and is
+//! well-formed: the catalog, all tables with their overflow runs, the free-space tree and the free list.
+//!
+//! Costs one read of every page in use; in memory one bit per page, and the records of the tables.
+//!
+//! Failure: damage is part of the [`Survey`]; errors are those of finding out the length.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use crate::catalog::{self, TableRecord};
+use crate::error::{Error, Result};
+use crate::ids::{PageId, TreeId};
+use crate::page::free_list;
+use crate::page::meta::{self, Meta, Probe};
+use crate::pager::file_pages::FilePages;
+use crate::pager::page_map::PageMap;
+use crate::tree::{self, Finding, TreeRoot, Values, Visitor};
+use crate::txn::free_tree;
+
+/// A meta and the slot that holds it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) meta: Meta,
+    pub(crate) slot: usize,
+}
+
+impl Candidate {
+    /// Bytes that a file with this state has.
+    pub(crate) fn needed(&self) -> u64 {
+        self.meta.page_count.saturating_mul(self.meta.page_size.into())
+    }
+}
+
+/// Reads both slots with all copies.
+pub(crate) fn probe(file: &File) -> Probe {
+    meta::probe(|offset, len| {
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
+    })
+}
+
+/// Every meta that is whole, the newest first. A slot whose copies differ gives both.
+pub(crate) fn candidates(probe: &Probe) -> Vec<Candidate> {
+    let mut found: Vec<Candidate> = Vec::new();
+    for (slot, both) in probe.slots.iter().enumerate() {
+        for meta in both.copies.iter().flatten() {
+            let candidate = Candidate { meta: *meta, slot };
+            if !found.contains(&candidate) {
+                found.push(candidate);
+            }
+        }
+    }
+    found.sort_by_key(|candidate| std::cmp::Reverse(candidate.meta.txn));
+    found
+}
+
+/// What is done with each entry of a tree.
+type OnEntry<'e> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'e;
+
+/// What is known of one state.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Survey {
+    /// The first thing that is wrong; `None` for a state that is whole.
+    pub(crate) damage: Option<Finding>,
+    /// Tables whose records were read, with their numbers of entries.
+    pub(crate) tables: Vec<(String, u64)>,
+}
+
+/// Looks at a state until something is wrong with it.
+pub(crate) fn survey(file: &File, len: u64, meta: &Meta) -> Survey {
+    let pages = FilePages::new(file, meta.page_size as usize, len);
+    let count = meta.page_count.min(pages.page_count());
+    let mut surveyor = Surveyor { pages: &pages, meta, map: PageMap::new(count), survey: Survey::default() };
+    surveyor.map.take(PageId(0), 2);
+    // It has ended early when there is damage; that is noted.
+    let _ended = surveyor.look();
+    surveyor.survey
+}
+
+/// The tables that a state's catalog still tells of.
+fn table_counts(records: &[(String, TableRecord)]) -> Vec<(String, u64)> {
+    records.iter().map(|(name, record)| (name.clone(), record.root.entries)).collect()
+}
+
+struct Surveyor<'s, 'f> {
+    pages: &'s FilePages<'f>,
+    meta: &'s Meta,
+    map: PageMap,
+    survey: Survey,
+}
+
+impl Surveyor<'_, '_> {
+    fn look(&mut self) -> Result<()> {
+        let (page_count, next_tree) = (self.meta.page_count, self.meta.next_tree);
+        let mut tables = Vec::new();
+        let listed = self.tree(&self.meta.catalog, None, &mut |key, value| {
+            tables.push((catalog::name_of(key)?, TableRecord::decode(value)?));
+            Ok(())
+        });
+        self.survey.tables = table_counts(&tables);
+        listed?;
+        for (name, record) in &tables {
+            // Of a kind that this build does not read: the others can be used, and it is left alone.
+            if record.known_flags(name).is_ok() {
+                if record.root.tree >= next_tree {
+                    let what = format!("tree id {} of table '{name}' was never given", record.root.tree);
+                    return self.damaged(PageId::NONE, Some(name), what);
+                }
+                self.tree(&record.root, Some(name), &mut |_, _| Ok(()))?;
+            }
+        }
+        self.tree(&self.meta.free_space, None, &mut |key, value| {
+            free_tree::records_in(key, value, page_count, &mut |_| Ok(()))
+        })?;
+        self.free_list()
+    }
+
+    fn free_list(&mut self) -> Result<()> {
+        let list = self.meta.spill;
+        if list.pages == 0 {
+            return Ok(());
+        }
+        if self.map.take(list.ptr.id, list.pages).is_some_and(|at| at.0 < self.map.pages) {
+            return self.damaged(list.ptr.id, None, "the free list is used twice".into());
+        }
+        let mut run = Vec::new();
+        let read = self.pages.run(list.ptr, list.pages, &mut run);
+        match read.and_then(|()| Ok(free_list::read(&run, list.ptr.id)?)) {
+            Ok(_) => Ok(()),
+            Err(e) => self.damaged(list.ptr.id, None, format!("the free list: {}", text_of(e))),
+        }
+    }
+
+    /// Walks one tree; the error of a walk that met damage, which is noted, says nothing.
+    fn tree(&mut self, root: &TreeRoot, table: Option<&str>, entry: &mut OnEntry<'_>) -> Result<()> {
+        let mut visitor = Looking { map: &mut self.map, entry, damage: None };
+        let walked = tree::walk(self.pages, root, Values::Verify, &mut visitor);
+        let mut damage = visitor.damage;
+        match walked {
+            Ok(found) if found != root.entries && damage.is_none() => {
+                let what = format!("entry count of the tree is {}, found {found}", root.entries);
+                return self.damaged(root.ptr.id, table, format!("{}{what}", place(root, table)));
+            }
+            Ok(_) => {}
+            Err(e) if damage.is_none() => {
+                return self.damaged(root.ptr.id, table, format!("{}{}", place(root, table), text_of(e)));
+            }
+            Err(_) => {}
+        }
+        let Some(finding) = damage.take() else { return Ok(()) };
+        let what = format!("{}{}", place(root, table), finding.what);
+        self.survey.damage = Some(Finding { table: table.map(str::to_string), what, ..finding });
+        Err(stop())
+    }
+
+    fn damaged(&mut self, page: PageId, table: Option<&str>, what: String) -> Result<()> {
+        self.survey.damage = Some(Finding { page, table: table.map(str::to_string), low: None, high: None, what });
+        Err(stop())
+    }
+}
+
+/// Which tree it is, where no table says so.
+fn place(root: &TreeRoot, table: Option<&str>) -> &'static str {
+    match table {
+        Some(_) => "",
+        None if root.tree == TreeId::CATALOG => "the catalog: ",
+        None => "the free-space tree: ",
+    }
+}
+
+/// Ends a walk at the first damage, which is noted elsewhere.
+#[cold]
+fn stop() -> Error {
+    Error::corrupt(PageId::NONE, "the state is not whole")
+}
+
+fn text_of(e: Error) -> String {
+    match e {
+        Error::Corrupt { what, .. } => what,
+        other => other.to_string(),
+    }
+}
+
+struct Looking<'l> {
+    map: &'l mut PageMap,
+    entry: &'l mut OnEntry<'l>,
+    damage: Option<Finding>,
+}
+
+impl Visitor for Looking<'_> {
+    fn enter(&mut self, id: PageId, pages: u64) -> bool {
+        // What lies behind the end is found out by reading it, and said better then.
+        self.map.take(id, pages).is_none_or(|at| at.0 >= self.map.pages)
+    }
+
+    fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        (self.entry)(key, value)
+    }
+
+    fn lost(&mut self, finding: Finding) -> Result<()> {
+        self.damage = Some(finding);
+        Err(stop())
+    }
+}

@@ -1,0 +1,346 @@
+//! Files that are cut while they are open: the process lives, nothing wrong is read, nothing is acknowledged that is lost.
+//!
+//! Each part runs in a child, so that a death is seen as one. A child goes through the lengths it is given: it opens a
+//! fresh copy of a database, cuts the file under it, and goes on reading or writing.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Barrier;
+
+use mapleaf::{Db, Error, ErrorKind, Options, ReadTable, Result, Table};
+
+use crate::reexec;
+use crate::support::{bytes, long, seed, Rng};
+use crate::workload::fast_dir;
+
+const DATA: Table<u64, &[u8]> = Table::new("data");
+const NUMBERS: Table<u64, u64> = Table::new("numbers");
+const PAGE: u64 = 4096;
+/// Lengths besides the page boundaries.
+const OTHER_LENGTHS: u64 = 500;
+
+/// The value of a key: most are small, some lie in runs of pages.
+fn value_of(key: u64) -> Vec<u8> {
+    let len = match key % 40 {
+        0 => 9000 + key % 5000,
+        1 => 3000 + key % 700,
+        n => 20 + n * 17,
+    };
+    // No byte is zero, so that zeros are never right.
+    bytes(key, len as usize).into_iter().map(|byte| byte.max(1)).collect()
+}
+
+const KEYS: u64 = 2500;
+
+/// A database of at least 2 MiB, closed.
+fn base(dir: &Path) -> PathBuf {
+    let path = dir.join("base.mapleaf");
+    let db = Db::open(&path).expect("open");
+    for part in 0..5 {
+        db.write(|txn| -> Result<()> {
+            for key in (part..KEYS).step_by(5) {
+                txn.table(DATA)?.insert(key, &value_of(key))?;
+                txn.table(NUMBERS)?.insert(key, key + 1)?;
+            }
+            Ok(())
+        })
+        .expect("written");
+    }
+    drop(db);
+    assert!(std::fs::metadata(&path).expect("the file").len() >= 2 << 20);
+    path
+}
+
+/// Every page boundary of a file, and others.
+fn lengths(file_len: u64, rng: &mut Rng) -> Vec<u64> {
+    let boundaries = (0..file_len / PAGE).map(|page| page * PAGE);
+    boundaries.chain((0..OTHER_LENGTHS * u64::from(long())).map(|_| rng.below(file_len))).collect()
+}
+
+/// What a child has counted.
+#[derive(Default)]
+struct Counts {
+    right: u64,
+    refused: u64,
+}
+
+impl Counts {
+    /// Counts an answer: right, or an error that says that the file was cut.
+    fn answer<T: PartialEq + std::fmt::Debug>(&mut self, at: &str, found: Result<T>, expected: &T) {
+        match found {
+            Ok(found) => {
+                assert!(found == *expected, "{at}: a wrong answer");
+                self.right += 1;
+            }
+            Err(e) => {
+                assert!(matches!(e.kind(), ErrorKind::Fault | ErrorKind::Poisoned), "{at}: {e}");
+                self.refused += 1;
+            }
+        }
+    }
+}
+
+/// Reads everything by key, by range in both directions, and by owned range.
+fn read_all(at: &str, data: &ReadTable<u64, &'static [u8]>, numbers: &ReadTable<u64, u64>, counts: &mut Counts) {
+    for key in 0..KEYS {
+        counts.answer(
+            at,
+            data.get(key).map(|found| found.map(<[u8]>::to_vec)).and_then(|copy| after(data, copy)),
+            &Some(value_of(key)),
+        );
+        counts.answer(at, numbers.get(key), &Some(key + 1));
+    }
+    let mut expected = 0;
+    for entry in numbers.iter() {
+        let failed = entry.is_err();
+        counts.answer(at, entry, &(expected, expected + 1));
+        expected += 1;
+        if failed {
+            break;
+        }
+    }
+    let complete = numbers.iter().rev().try_fold(KEYS, |below, entry| {
+        let (key, number) = entry?;
+        assert_eq!((key, number), (below - 1, below), "{at}");
+        Ok::<u64, Error>(below - 1)
+    });
+    counts.answer(at, complete, &0);
+    let owned: Result<Vec<(u64, Vec<u8>)>> = data.range_owned(..).expect("a range").collect();
+    counts.answer(
+        at,
+        owned.map(|all| all.iter().all(|(key, value)| *value == value_of(*key)) && all.len() as u64 == KEYS),
+        &true,
+    );
+}
+
+/// A copy of a borrowed value counts only if the next call of the transaction succeeds: the slice itself shows zeros.
+fn after<T>(data: &ReadTable<u64, &'static [u8]>, copy: T) -> Result<T> {
+    data.get(u64::MAX)?;
+    Ok(copy)
+}
+
+#[test]
+fn reading_child() {
+    let Some(arguments) = reexec::arguments() else { return };
+    let (base, seed): (&str, u64) = (&arguments[0], arguments[1].parse().expect("a seed"));
+    let whole = std::fs::read(base).expect("the base");
+    let path = Path::new(base).with_file_name(format!("reading-{seed}.mapleaf"));
+    let (mut rng, mut counts, mut noticed) = (Rng::new(seed), Counts::default(), 0u64);
+    let lengths = lengths(whole.len() as u64, &mut rng);
+    for (n, &len) in lengths.iter().enumerate() {
+        let at = format!("seed {seed}, length {len}");
+        std::fs::write(&path, &whole).expect("a copy");
+        let db = Options::new().read_only(n % 2 == 0).open(&path).expect("open");
+        let txn = db.begin_read().expect("begins");
+        let (data, numbers) = (txn.table(DATA).expect("table"), txn.table(NUMBERS).expect("table"));
+        if n % 3 != 0 {
+            read_all(&at, &data, &numbers, &mut counts);
+            assert_eq!(counts.refused, noticed, "{at}: refused before the cut");
+        }
+        let held = data.get(40).expect("get").expect("there");
+        std::fs::File::options().write(true).open(&path).and_then(|file| file.set_len(len)).expect("cut");
+        // A slice that is held may show zeros, and does not end the process.
+        let _zeros = held.iter().filter(|&&byte| byte == 0).count();
+        read_all(&at, &data, &numbers, &mut counts);
+        assert!(counts.refused > noticed, "{at}: nobody noticed");
+        noticed = counts.refused;
+        let again = db.begin_read().map(drop).expect_err("the handle is poisoned");
+        assert_eq!(again.kind(), ErrorKind::Poisoned, "{at}: {again}");
+        drop((data, numbers, txn, db));
+        let reopened = Options::new().create(false).open(&path).map(drop).expect_err("too short");
+        assert!(matches!(reopened.kind(), ErrorKind::Truncated | ErrorKind::EmptyFile), "{at}: {reopened}");
+        assert_eq!(std::fs::metadata(&path).expect("the file").len(), len, "{at}: the file changed");
+        std::fs::write(&path, &whole).expect("the file comes back");
+        let healed =
+            Db::open(&path).and_then(|db| db.begin_read()?.table(DATA)?.get(40).map(|v| v == Some(&value_of(40)[..])));
+        assert!(healed.expect("reopening heals"), "{at}");
+    }
+    reexec::answer(&format!("{} {} {}", lengths.len(), counts.right, counts.refused));
+}
+
+/// Writes until the cut is noticed: at the latest the commit does.
+fn write_on(db: &Db, cut: impl FnOnce(), first: u64) -> Result<()> {
+    let mut txn = db.begin_write()?;
+    let mut table = txn.table(DATA)?;
+    for key in first..first + 30 {
+        table.insert(key, &value_of(key + 7))?;
+    }
+    cut();
+    for key in first + 30..first + 60 {
+        table.insert(key, &value_of(key + 7))?;
+    }
+    table.remove(first)?;
+    txn.commit()
+}
+
+#[test]
+fn writing_child() {
+    let Some(arguments) = reexec::arguments() else { return };
+    let (base, seed): (&str, u64) = (&arguments[0], arguments[1].parse().expect("a seed"));
+    let whole = std::fs::read(base).expect("the base");
+    let path = Path::new(base).with_file_name(format!("writing-{seed}.mapleaf"));
+    let mut rng = Rng::new(seed);
+    let lengths = lengths(whole.len() as u64, &mut rng);
+    for (n, &len) in lengths.iter().enumerate() {
+        let at = format!("seed {seed}, length {len}");
+        std::fs::write(&path, &whole).expect("a copy");
+        let db = Db::open(&path).expect("open");
+        if n % 2 == 0 {
+            write_on(&db, || (), rng.below(KEYS)).expect("a commit before");
+        }
+        let cut = || std::fs::File::options().write(true).open(&path).and_then(|f| f.set_len(len)).expect("cut");
+        let e = write_on(&db, cut, rng.below(KEYS)).expect_err("the file was cut");
+        assert!(matches!(e.kind(), ErrorKind::Fault | ErrorKind::Poisoned), "{at}: {e}");
+        assert_eq!(db.begin_write().map(drop).expect_err("poisoned").kind(), ErrorKind::Poisoned, "{at}");
+        drop(db);
+        let left = std::fs::metadata(&path).expect("the file").len();
+        assert_eq!(left, len, "{at}: the file changed its length");
+    }
+    reexec::answer(&format!("{} 0 0", lengths.len()));
+}
+
+/// Runs a child over all lengths; what it counted. A death, a panic or a wrong answer fails the test.
+fn run(child: &str, name: &str) -> String {
+    let dir = fast_dir();
+    let base = base(dir.path());
+    let seed = seed(name).to_string();
+    let mut child = reexec::start(reexec::command(child, &[&base, &seed]));
+    let said = child.line().expect("the child lives to its end");
+    child.finish();
+    said
+}
+
+#[test]
+fn a_file_cut_under_a_reader_is_an_error_and_never_wrong_data() {
+    let said = run("faults::reading_child", "cut_under_a_reader");
+    println!("cut under a reader: lengths, right answers, errors: {said}; deaths 0, wrong answers 0");
+}
+
+#[test]
+fn a_file_cut_under_a_writer_is_an_error_and_nothing_is_acknowledged() {
+    let said = run("faults::writing_child", "cut_under_a_writer");
+    println!("cut under a writer: lengths: {said}; deaths 0, commits acknowledged and lost 0");
+}
+
+/// Readers in several threads beside a writer, when the file is cut.
+#[test]
+fn threads_child() {
+    let Some(arguments) = reexec::arguments() else { return };
+    let (base, seed): (&str, u64) = (&arguments[0], arguments[1].parse().expect("a seed"));
+    let whole = std::fs::read(base).expect("the base");
+    let path = Path::new(base).with_file_name("threads.mapleaf");
+    let other = Db::open(Path::new(base).with_file_name("other.mapleaf")).expect("open");
+    let mut rng = Rng::new(seed);
+    for round in 0..20 * u64::from(long()) {
+        std::fs::write(&path, &whole).expect("a copy");
+        let db = Db::open(&path).expect("open");
+        let (stop, faults, begun) = (AtomicBool::new(false), AtomicU64::new(0), Barrier::new(5));
+        let len = rng.below(whole.len() as u64);
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let (db, stop, faults, begun) = (&db, &stop, &faults, &begun);
+                scope.spawn(move || {
+                    let mut rng = Rng::new(seed ^ thread);
+                    let numbers = db.begin_read().and_then(|txn| txn.table(NUMBERS)).expect("begun before the cut");
+                    begun.wait();
+                    while !stop.load(Ordering::Acquire) {
+                        let key = rng.below(KEYS);
+                        match numbers.get(key) {
+                            Ok(found) => assert_eq!(found, Some(key + 1)),
+                            Err(e) => {
+                                assert_eq!(e.kind(), ErrorKind::Fault, "{e}");
+                                faults.fetch_add(1, Ordering::Relaxed);
+                                break;
+                            }
+                        }
+                    }
+                });
+            }
+            begun.wait();
+            std::thread::sleep(std::time::Duration::from_micros(rng.below(3000)));
+            std::fs::File::options().write(true).open(&path).and_then(|file| file.set_len(len)).expect("cut");
+            // Each thread ends with the error: nothing tells it otherwise before.
+        });
+        assert_eq!(faults.load(Ordering::Relaxed), 4);
+        stop.store(true, Ordering::Release);
+        other.write(|txn| txn.table(NUMBERS)?.insert(round, round).map(drop)).expect("other databases go on");
+    }
+    reexec::answer("done");
+}
+
+#[test]
+fn threads_all_get_the_error_and_other_databases_go_on() {
+    assert_eq!(run("faults::threads_child", "threads"), "done");
+}
+
+/// Accesses that are none of ours end the process as they did without us.
+#[test]
+fn foreign_child() {
+    let Some(arguments) = reexec::arguments() else { return };
+    let db = Db::in_memory().expect("memory");
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    let options = Options::new().fault_guard(arguments[0] != "unguarded");
+    let file = options.open(&path).expect("open");
+    match arguments[0].as_str() {
+        "sent" => send_bus(),
+        "sent twice" => (0..2).for_each(|_| send_bus()),
+        "sent, then cut" => {
+            send_bus();
+            cut_and_read(&file, &path);
+        }
+        "foreign" => foreign_fault(&dir.path().join("foreign")),
+        "overflow" => println!("{}", overflow(1)),
+        "unguarded" => cut_and_read(&file, &path),
+        other => panic!("{other}"),
+    }
+    drop((db, file));
+    reexec::answer("lived on");
+}
+
+fn send_bus() {
+    let pid = std::process::id().to_string();
+    std::process::Command::new("kill").args(["-BUS", &pid]).status().expect("kill");
+}
+
+fn cut_and_read(db: &Db, path: &Path) {
+    db.write(|txn| txn.table(NUMBERS)?.insert(1, 1).map(drop)).expect("written");
+    let numbers = db.begin_read().and_then(|txn| txn.table(NUMBERS)).expect("table");
+    std::fs::File::options().write(true).open(path).and_then(|file| file.set_len(0)).expect("cut");
+    assert_eq!(numbers.get(1).expect_err("the file was cut").kind(), ErrorKind::Fault);
+}
+
+#[allow(unsafe_code, reason = "a fault in memory that is not Mapleaf's")]
+fn foreign_fault(path: &Path) {
+    std::fs::write(path, [1; 8192]).expect("a file");
+    let file = std::fs::File::options().read(true).write(true).open(path).expect("open");
+    let map = memmap2::MmapOptions::new().map_raw_read_only(&file).expect("mapped");
+    file.set_len(0).expect("cut");
+    // SAFETY: inside the mapping, which lives; that the access brings a signal is what is tested.
+    println!("{}", unsafe { map.as_ptr().add(5000).read_volatile() });
+}
+
+fn overflow(depth: u64) -> u64 {
+    let array = [depth; 1000];
+    if std::hint::black_box(&array)[5] == 0 {
+        return 0;
+    }
+    overflow(depth + 1) + std::hint::black_box(&array)[7]
+}
+
+#[test]
+fn faults_elsewhere_and_signals_that_are_sent_end_the_process_as_before() {
+    // The first signal that is sent takes away the handler of Rust's runtime, no more; so it is without a database too.
+    let cases = [("sent", None), ("sent twice", Some(7)), ("sent, then cut", None), ("foreign", Some(7))];
+    for (how, signal) in cases.into_iter().chain([("unguarded", Some(7)), ("overflow", Some(6))]) {
+        let mut command = reexec::command("faults::foreign_child", &[&how]);
+        let output = command.stdin(Stdio::null()).output().expect("a child");
+        assert_eq!(output.status.signal(), signal, "{how}: {output:?}");
+        assert_eq!(output.status.success(), signal.is_none(), "{how}: {output:?}");
+        if how == "overflow" {
+            assert!(String::from_utf8_lossy(&output.stderr).contains("has overflowed its stack"), "{output:?}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The functions of the fuzz targets, on bounded random input: what `fuzz/` searches for hours, each test run samples.
+//!
+//! A finding of either becomes a test by name here, with the bytes that found it.
+
+use mapleaf::testing::{fuzz_open, fuzz_ops, fuzz_page, sample_files};
+use proptest::prelude::*;
+
+use crate::support::long;
+
+fn cases(usual: u32) -> ProptestConfig {
+    let cases = usual * long();
+    ProptestConfig { cases, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// Bytes of which the first has this value in the bits of the mask: it says what the rest means.
+fn input(first: u8, mask: u8, len: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 1..len).prop_map(move |mut bytes| {
+        bytes[0] = bytes[0] & !mask | first;
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(cases(1000))]
+
+    #[test]
+    fn leaves_hold_what_they_are_given(data in input(0b1000, 0b1100, 1500)) {
+        fuzz_page(&data);
+    }
+
+    #[test]
+    fn branches_hold_what_they_are_given(data in input(0b1100, 0b1100, 1500)) {
+        fuzz_page(&data);
+    }
+
+    #[test]
+    fn any_bytes_as_a_page(mut data in input(0, 0b1000, 300), kind in 0u8..6) {
+        // Bytes 3 to 8 are checksum, kind and level of the page.
+        if let Some(place) = data.get_mut(7) {
+            *place = kind;
+        }
+        fuzz_page(&data);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(400))]
+
+    #[test]
+    fn changed_pages_of_samples(
+        sample: prop::sample::Index,
+        page: prop::sample::Index,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let pages: Vec<&[u8]> = sample.get(sample_files()).chunks(4096).collect();
+        let mut page = page.get(&pages).to_vec();
+        for (at, byte) in changes {
+            page[at.index(4096)] = byte;
+        }
+        // As it is, all of it in front.
+        fuzz_page(&[&[0b0100, 0x10, 0x00], page.as_slice(), &[0, 0]].concat());
+    }
+
+    #[test]
+    fn changed_files(data in input(0, 0x80, 40)) {
+        fuzz_open(&data);
+    }
+
+    #[test]
+    fn any_operations(data in prop::collection::vec(any::<u8>(), 0..1500)) {
+        fuzz_ops(&data);
+    }
+}
