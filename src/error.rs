@@ -272,6 +272,14 @@ impl Error {
         self
     }
 
+    /// Says how many bytes did not fit, where the error is that the disk is full.
+    pub(crate) fn with_wanted(mut self, bytes: u64) -> Error {
+        if let Error::DiskFull { wanted, .. } = &mut self {
+            *wanted = bytes;
+        }
+        self
+    }
+
     /// Adds the table's name to errors of inner floors, which know no tables.
     pub(crate) fn with_table(mut self, name: &str) -> Error {
         if let Error::Corrupt { table, .. } | Error::TooLarge { table, .. } = &mut self {

@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::os;
 #[cfg(feature = "testing")]
 use super::seam::{self, Creation};
+use super::{backing, os};
 #[cfg(feature = "testing")]
 use crate::mutant::{self, Mutant};
 
@@ -91,6 +91,7 @@ pub(crate) fn create_atomic(
     let temporary = temporary_name(path)?;
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary)?;
     os::advise_random(&file);
+    prepare_empty(&file);
     let renamed = write(&PieceWriter { file: &file, piece_bytes: page_size.max(512) })
         .and_then(|()| flush_new(&file, &temporary, path))
         .and_then(|()| os::rename_new(&temporary, path));
@@ -111,6 +112,11 @@ pub(crate) fn create_atomic(
     #[cfg(feature = "testing")]
     seam::creating(Creation::DirectoryFlushed, &temporary, path);
     Ok(created)
+}
+
+/// Asks the file system to write changes of a file in place; only as long as it is empty.
+pub(crate) fn prepare_empty(file: &File) {
+    backing::avoid_copy_on_write(file);
 }
 
 /// Gives a complete and durable file its name, durably. `Ok(false)`, and nothing done, when the name is taken.

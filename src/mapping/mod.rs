@@ -3,7 +3,7 @@
 //! Floor: mapping. Knows pages by number and size alone, nothing of what is in them. `os` holds the system calls,
 //! `window` reserved address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
 //! handling of accesses that cannot be served, `folios` those of the page cache, `locks`, `file` and
-//! `medium` what the floors above need of files besides; `seam` is for tests.
+//! `medium` what the floors above need of files besides, `backing` whether stores take new blocks; `seam` is for tests.
 //!
 //! Invariants:
 //!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
@@ -21,6 +21,7 @@
 //! program outside can make an access fail: by cutting the file, or by a medium that fails. It is recorded, and
 //! [`View::intact`] and [`Mapping::fault`] say so.
 
+mod backing;
 mod canvas;
 mod claims;
 pub(crate) mod file;
@@ -38,7 +39,7 @@ mod tests;
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -59,8 +60,6 @@ const WINDOW_PER_FILE: u64 = 16;
 /// Room for growth that even the smallest window has.
 const WINDOW_SPARE_BYTES: u64 = 16 << 20;
 
-/// The unit that the system counts the blocks of a file in, whatever the file system's own is.
-const BLOCK_BYTES: u64 = 512;
 /// The part of a limit on address space (`ulimit -v`) that the view and the canvas of a window may get each.
 const WINDOW_PER_LIMIT: u64 = 8;
 
@@ -102,8 +101,9 @@ pub(crate) struct Mapping {
     canvas_out: Arc<AtomicBool>,
     /// Stores can meet a full disk although `grow` succeeded: pages are to be populated first.
     populate_first: AtomicBool,
-    /// The file had holes when it was mapped, as copies have that leave zeros out: a store into one takes a block.
-    has_holes: bool,
+    /// The file lacked blocks of its own when it was mapped, as copies do that leave zeros out or share blocks: a store
+    /// there takes a block.
+    lacks_blocks: bool,
     /// One at a time changes the length or what is mapped.
     resizing: Mutex<()>,
     /// One at a time stores a meta.
@@ -134,8 +134,7 @@ impl Mapping {
         let page_size = options.page_size;
         assert!(crate::limits::page_size_ok(page_size), "page size {page_size} is not allowed");
         os::advise_random(&file);
-        let metadata = file.metadata()?;
-        let len = metadata.len() & !(page_size as u64 - 1);
+        let len = file.metadata()?.len() & !(page_size as u64 - 1);
         let wanted = options.window_bytes.unwrap_or_else(|| default_window(len));
         let spare = if options.window_bytes.is_some() { 0 } else { WINDOW_SPARE_BYTES };
         let file = Arc::new(file);
@@ -157,8 +156,9 @@ impl Mapping {
         if !writable {
             watch_last_byte(&file, &window, len)?;
         }
-        let has_holes = writable && !anonymous && metadata.blocks().saturating_mul(BLOCK_BYTES) < len;
-        let copies = writable && !anonymous && os::is_copy_on_write(&file);
+        let stores = writable && !anonymous;
+        let copies = stores && backing::is_copy_on_write(&file);
+        let lacks_blocks = stores && !copies && !backing::has_all_blocks(&file, len)?;
         Ok(Mapping {
             file,
             watch,
@@ -169,7 +169,7 @@ impl Mapping {
             current: Mutex::new(Arc::new(window)),
             canvas_out: Arc::new(AtomicBool::new(false)),
             populate_first: AtomicBool::new(copies),
-            has_holes,
+            lacks_blocks,
             resizing: Mutex::new(()),
             storing_meta: Mutex::new(()),
             #[cfg(feature = "testing")]
@@ -211,10 +211,10 @@ impl Mapping {
     }
 
     /// Whether pages are to be populated ([`Canvas::populate`]) before they are stored to, as the file system may
-    /// run out of space at a store (it cannot reserve blocks, or writes every change to new ones, or the file has holes).
+    /// run out of space at a store (it cannot reserve blocks, or writes every change to new ones, or the file lacks some).
     #[inline]
     pub(crate) fn populates_first(&self) -> bool {
-        self.has_holes || self.populate_first.load(Ordering::Relaxed)
+        self.lacks_blocks || self.populate_first.load(Ordering::Relaxed)
     }
 
     /// Bytes that the file takes on the disk (in memory, for memory).

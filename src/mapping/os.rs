@@ -310,11 +310,6 @@ fn file_system(file: &File) -> Option<i128> {
     retry(|| unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) }).ok().map(|()| i128::from(found.f_type))
 }
 
-/// Whether the file system writes every change of a file to new blocks, so that reserved ones do not help.
-pub(super) fn is_copy_on_write(file: &File) -> bool {
-    file_system(file) == Some(i128::from(libc::BTRFS_SUPER_MAGIC))
-}
-
 /// Whether the page cache is all there is of the file: nothing is behind it.
 pub(super) fn lives_in_memory(file: &File) -> bool {
     const RAMFS_MAGIC: i128 = 0x8584_58f6;

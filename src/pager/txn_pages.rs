@@ -105,7 +105,7 @@ impl TxnPages {
             return Err(Error::corrupt(id, "the free space names a page twice"));
         }
         if self.mapping.populates_first() {
-            self.canvas.populate(id, pages).map_err(|e| Error::io("populating free pages", &self.path, e))?;
+            self.populate(id, pages)?;
         }
         self.canvas.claim(id, pages);
         Ok(())
@@ -174,10 +174,13 @@ impl TxnPages {
         if self.view.window_id() != self.mapping.window_id() {
             self.view = self.mapping.view();
         }
-        result.map_err(|e| match Error::io("growing the file", &self.path, e) {
-            Error::DiskFull { path, .. } => Error::DiskFull { path, wanted: needed - mapped },
-            other => other,
-        })
+        result.map_err(|e| Error::io("growing the file", &self.path, e).with_wanted(needed - mapped))
+    }
+
+    /// Sees that storing to pages cannot meet a full disk.
+    fn populate(&self, id: PageId, pages: u64) -> Result<()> {
+        let wanted = pages << self.page_shift;
+        self.canvas.populate(id, pages).map_err(|e| Error::io("populating pages", &self.path, e).with_wanted(wanted))
     }
 
     fn populate_ahead(&mut self, start: u64, end: u64) -> Result<()> {
@@ -200,7 +203,7 @@ impl TxnPages {
         let from = start.max(self.populated_to);
         let to = (end + ahead).min(mapped_pages);
         self.populated_to = to;
-        self.canvas.populate(PageId(from), to - from).map_err(|e| Error::io("populating fresh pages", &self.path, e))
+        self.populate(PageId(from), to - from)
     }
 
     #[cold]

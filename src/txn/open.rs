@@ -348,7 +348,7 @@ fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
     });
     match created {
         Ok(Created::New | Created::Existed) => Ok(()),
-        Err(e) => Err(Error::io("creating the file", path, e)),
+        Err(e) => Err(Error::io("creating the file", path, e).with_wanted(2 * spec.page_size as u64)),
     }
 }
 
@@ -365,6 +365,7 @@ fn target_of_link(path: &Path) -> PathBuf {
 /// Makes a database of an existing empty file. The second slot first: a cut in between leaves a whole meta or none.
 fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
     let first = first_meta(spec.page_size, path)?;
+    file::prepare_empty(file);
     let mut page = vec![0; spec.page_size];
     let mut write = |slot: u64, txn: TxnId| {
         Meta { txn, ..first }.encode_slot(&mut page);

@@ -160,6 +160,7 @@ impl WriteTxn {
             return Ok(None);
         }
         self.env.check_poison()?;
+        self.env.back_metas()?;
         self.save_tables()?;
         let writer = writer_of(&mut self.writer);
         tree::seal(&mut writer.pages, &mut self.catalog)?;

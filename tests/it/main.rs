@@ -10,6 +10,7 @@ mod broken;
 mod crash_kill;
 mod creation;
 mod damage;
+mod disks;
 mod far;
 mod faults;
 mod folios;

@@ -1,0 +1,127 @@
+//! Whether storing to a file takes blocks that it does not have yet.
+//!
+//! Floor: mapping. A store to a mapping whose block must first be found meets a full disk as a signal. That is so
+//! for holes, for blocks that a file shares with a copy of it (`cp --reflink`, snapshots), and on file systems that write
+//! every change to new blocks.
+//!
+//! Failure: none. Where the system cannot say, the answer is the one that costs speed and no more.
+#![allow(unsafe_code, reason = "raw system calls")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt as _;
+
+/// The unit that the system counts the blocks of a file in, whatever the file system's own is.
+const BLOCK_BYTES: u64 = 512;
+
+/// The attribute "changes go to the same blocks".
+const NO_COPY_ON_WRITE: libc::c_int = 0x0080_0000;
+
+/// The request for the extents of a file, `FS_IOC_FIEMAP`, and what the flags of an extent can say.
+const GET_EXTENTS: libc::Ioctl = libc::_IOWR::<ExtentsHeader>(b'f' as u32, 11);
+const LAST_EXTENT: u32 = 0x1;
+const SHARED_EXTENT: u32 = 0x2000;
+/// Extents that are asked for at a time, and such requests for one file. A file in more pieces is taken for one that
+/// lacks blocks, so that opening does not take long.
+const EXTENTS: usize = 128;
+const REQUESTS: usize = 256;
+
+/// `struct fiemap` of the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct ExtentsHeader {
+    start: u64,
+    len: u64,
+    flags: u32,
+    found: u32,
+    room: u32,
+    reserved: u32,
+}
+
+/// `struct fiemap_extent` of the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Extent {
+    at: u64,
+    on_disk: u64,
+    len: u64,
+    reserved_long: [u64; 2],
+    flags: u32,
+    reserved: [u32; 3],
+}
+
+#[repr(C)]
+struct Extents {
+    header: ExtentsHeader,
+    extents: [Extent; EXTENTS],
+}
+
+/// Whether every byte below `len` has a block that is this file's alone.
+pub(super) fn has_all_blocks(file: &File, len: u64) -> io::Result<bool> {
+    let counted = file.metadata()?.blocks().saturating_mul(BLOCK_BYTES) >= len;
+    Ok(counted && own_extents_reach(file, len).unwrap_or(true))
+}
+
+/// The same, where the file system tells extents; `None` where it does not.
+fn own_extents_reach(file: &File, len: u64) -> Option<bool> {
+    let mut reached = 0;
+    for _ in 0..REQUESTS {
+        if reached >= len {
+            return Some(true);
+        }
+        let header = ExtentsHeader { start: reached, len: len - reached, room: EXTENTS as u32, ..Default::default() };
+        let mut answer = Extents { header, extents: [Extent::default(); EXTENTS] };
+        // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call, to a header
+        // and as many extents as it says.
+        if unsafe { libc::ioctl(file.as_raw_fd(), GET_EXTENTS, &mut answer) } != 0 {
+            return None;
+        }
+        let found = answer.extents.get(..answer.header.found as usize)?;
+        let ended = found.last().is_none_or(|last| last.flags & LAST_EXTENT != 0);
+        for extent in found {
+            if extent.at > reached || extent.flags & SHARED_EXTENT != 0 {
+                return Some(false);
+            }
+            reached = extent.at.saturating_add(extent.len);
+        }
+        if ended {
+            return Some(reached >= len);
+        }
+    }
+    Some(false)
+}
+
+fn attributes(file: &File) -> io::Result<libc::c_int> {
+    let mut found: libc::c_int = 0;
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call; the kernel
+    // stores an `int`, although the name of the request is made with `long`.
+    match unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &mut found) } {
+        0 => Ok(found),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether the file system writes every change of the file to new blocks, so that reserved ones do not help.
+pub(super) fn is_copy_on_write(file: &File) -> bool {
+    // SAFETY: `statfs` is plain integers, for which zero is a value.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
+    let known = unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) } == 0;
+    let copies = known && i128::from(found.f_type) == i128::from(libc::BTRFS_SUPER_MAGIC);
+    copies && !attributes(file).is_ok_and(|attributes| attributes & NO_COPY_ON_WRITE != 0)
+}
+
+/// Asks for changes of a file to go to the same blocks, where the file system would take new ones, so that reserved
+/// blocks can be stored to. Works as long as the file is empty. Best effort: errors do not matter.
+pub(super) fn avoid_copy_on_write(file: &File) {
+    if !is_copy_on_write(file) {
+        return;
+    }
+    if let Ok(found) = attributes(file) {
+        let wanted = found | NO_COPY_ON_WRITE;
+        // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call; the kernel
+        // reads an `int`.
+        unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &wanted) };
+    }
+}

@@ -1,0 +1,77 @@
+//! A database that is used in a child, a command at a time, so that its death is an answer too.
+//!
+//! ```text
+//! open          opens the database           ok
+//! commit N      commits N transactions       ok LAST | failed KIND after LAST
+//! judge         compares everything          state NUMBER | wrong WHAT
+//! close         drops the handle             ok
+//! ```
+
+use std::path::Path;
+
+use mapleaf::{Db, Options};
+
+use crate::reexec;
+use crate::workload::History;
+
+/// The child's end; one with a seed for its history.
+pub(crate) struct Remote {
+    child: reexec::Process,
+}
+
+impl Remote {
+    pub(crate) fn start(path: &Path, seed: u64) -> Remote {
+        Remote { child: reexec::start(reexec::command("disks::remote::child", &[&path, &seed.to_string()])) }
+    }
+
+    /// Says a command and waits for the answer; `died` where there is none.
+    pub(crate) fn ask(&mut self, command: &str) -> String {
+        self.child.say(command);
+        self.child.line().unwrap_or_else(|| "died".into())
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill();
+    }
+}
+
+/// Commits so many transactions; the last one, or what failed and the last one before it.
+fn commit(db: &Db, history: &History, count: u64) -> String {
+    let mut last = db.begin_read().map_or(0, |txn| txn.txn_id());
+    for _ in 0..count {
+        match history.commit_next(db) {
+            Ok(txn) => last = txn,
+            Err(error) => return format!("failed {:?} after {last}", error.kind()),
+        }
+    }
+    format!("ok {last}")
+}
+
+#[test]
+fn child() {
+    let Some(arguments) = reexec::arguments() else { return };
+    let history = History::small(arguments[1].parse().expect("a seed"));
+    let mut db: Option<Db> = None;
+    while let Some(command) = reexec::listen() {
+        let answer = match (command.split_once(' '), &db) {
+            (Some(("commit", count)), Some(db)) => commit(db, &history, count.parse().expect("a number")),
+            (None, Some(db)) if command == "judge" => match history.judge(db) {
+                Ok(number) => format!("state {number}"),
+                Err(what) => format!("wrong {what}"),
+            },
+            (None, _) if command == "open" => match Options::new().open(&arguments[0]) {
+                Ok(opened) => {
+                    db = Some(opened);
+                    "ok".into()
+                }
+                Err(error) => format!("failed {:?}: {error}", error.kind()),
+            },
+            (None, _) if command == "close" => {
+                db = None;
+                "ok".into()
+            }
+            _ => panic!("the command {command} does not fit"),
+        };
+        reexec::answer(&answer.replace('\n', " "));
+    }
+}

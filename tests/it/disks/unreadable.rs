@@ -1,0 +1,229 @@
+//! Pages that cannot be read: 300 of them, one at a time and all at once, under every read there is.
+//!
+//! Whatever needs such a page fails with an error that says so; whatever does not need it is read as it is.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use mapleaf::{Db, Error, ErrorKind, Options, Table};
+
+use super::fuse::{Faulty, Plan};
+use super::skipped;
+use crate::reexec;
+use crate::support::{bytes, long, seed, Rng};
+use crate::workload::fast_dir;
+
+const DATA: Table<u64, &[u8]> = Table::new("data");
+const NAME: &str = "test.mapleaf";
+const PAGE_BYTES: u64 = 4096;
+const KEYS: u64 = 1200;
+
+fn value_of(key: u64) -> Vec<u8> {
+    bytes(key, if key % 50 == 0 { 20_000 } else { 200 + (key % 9 * 150) as usize })
+}
+
+/// A database with pages of every kind, free ones too; its bytes.
+fn database() -> Vec<u8> {
+    let dir = fast_dir();
+    let path = dir.path().join(NAME);
+    let db = Db::open(&path).expect("a database");
+    for from in (0..KEYS + 200).step_by(200) {
+        let insert = |key: u64| db.write(|txn| txn.table(DATA)?.insert(key, &value_of(key)).map(drop));
+        (from..from + 200).step_by(100).for_each(|key| insert(key).expect("insert"));
+        db.write(|txn| -> mapleaf::Result<()> {
+            (from..from + 200).try_for_each(|key| txn.table(DATA)?.insert(key, &value_of(key)).map(drop))
+        })
+        .expect("write");
+    }
+    db.write(|txn| -> mapleaf::Result<()> {
+        (KEYS..KEYS + 200).try_for_each(|key| txn.table(DATA)?.remove(key).map(drop))
+    })
+    .expect("remove");
+    drop(db);
+    std::fs::read(&path).expect("its bytes")
+}
+
+/// What one round of reads came to.
+#[derive(Default)]
+struct Round {
+    read: u64,
+    refused: BTreeMap<String, u64>,
+    wrong: Vec<String>,
+}
+
+impl Round {
+    /// An error has to be one that says what happened.
+    fn refused(&mut self, call: &str, error: &Error) {
+        let typed = matches!(error.kind(), ErrorKind::Fault | ErrorKind::Io | ErrorKind::Poisoned);
+        if !typed {
+            self.wrong.push(format!("{call}: {:?}: {error}", error.kind()));
+        }
+        *self.refused.entry(format!("{:?}", error.kind())).or_default() += 1;
+    }
+
+    fn get(&mut self, db: &Db, key: u64) {
+        let got = db.begin_read().and_then(|txn| txn.table(DATA)?.get(key).map(|value| value.map(<[u8]>::to_vec)));
+        match got {
+            Ok(value) if value == Some(value_of(key)) => self.read += 1,
+            Ok(value) => self.wrong.push(format!("get {key} gives {:?} bytes", value.map(|value| value.len()))),
+            Err(error) => self.refused("get", &error),
+        }
+    }
+
+    /// Entries in order up to the first error: none is left out before it.
+    fn scan(&mut self, db: &Db, backward: bool) {
+        let table = match db.begin_read().and_then(|txn| txn.table(DATA)) {
+            Ok(table) => table,
+            Err(error) => return self.refused("table", &error),
+        };
+        let mut expected = 0..KEYS;
+        let mut entries = table.iter();
+        loop {
+            let entry = if backward { entries.next_back() } else { entries.next() };
+            match entry {
+                Some(Ok((key, value))) => {
+                    let next = if backward { expected.next_back() } else { expected.next() };
+                    if Some(key) != next || value != value_of(key) {
+                        return self.wrong.push(format!("scan gives {key} instead of {next:?}"));
+                    }
+                    self.read += 1;
+                }
+                Some(Err(error)) => return self.refused("scan", &error),
+                None if expected.is_empty() => return,
+                None => return self.wrong.push(format!("scan ends before {expected:?}")),
+            }
+        }
+    }
+
+    fn check(&mut self, db: &Db) {
+        match db.check() {
+            Ok(report) => self.read += report.pages_checked,
+            Err(error) => self.refused("check", &error),
+        }
+    }
+
+    /// Changes that are given up: the free pages that they take may be unreadable too.
+    fn write(&mut self, db: &Db, seed: u64) {
+        let mut txn = match db.begin_write() {
+            Ok(txn) => txn,
+            Err(error) => return self.refused("begin_write", &error),
+        };
+        let mut rng = Rng::new(seed);
+        for _ in 0..40 {
+            let key = rng.below(KEYS);
+            let done = txn.table(DATA).and_then(|mut table| table.insert(key, &value_of(key ^ 1)).map(drop));
+            if let Err(error) = done {
+                self.refused("insert", &error);
+                break;
+            }
+        }
+        txn.abort();
+    }
+}
+
+fn open(path: &Path, read_only: bool, round: &mut Round) -> Option<Db> {
+    Options::new().read_only(read_only).open(path).map_err(|error| round.refused("open", &error)).ok()
+}
+
+#[test]
+fn child() {
+    let Some(arguments) = reexec::arguments() else { return };
+    let path = Path::new(&arguments[0]);
+    while let Some(command) = reexec::listen() {
+        let number: u64 = command.parse().expect("a number");
+        let mut round = Round::default();
+        // Each kind of reading meets the page first in its turn, in a database that was opened for it.
+        match number % 4 {
+            0 => {
+                if let Some(db) = open(path, true, &mut round) {
+                    (0..KEYS).for_each(|key| round.get(&db, key));
+                }
+            }
+            1 => [false, true].into_iter().for_each(|backward| {
+                if let Some(db) = open(path, backward, &mut round) {
+                    round.scan(&db, backward);
+                }
+            }),
+            2 => {
+                if let Some(db) = open(path, false, &mut round) {
+                    round.check(&db);
+                    (0..KEYS).step_by(7).for_each(|key| round.get(&db, key));
+                }
+            }
+            _ => {
+                if let Some(db) = open(path, false, &mut round) {
+                    round.write(&db, number);
+                    (0..KEYS).step_by(7).for_each(|key| round.get(&db, key));
+                }
+            }
+        }
+        let refused: Vec<String> = round.refused.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        let wrong = round.wrong.first().map_or(String::new(), |wrong| wrong.replace(['\n', '|'], " "));
+        reexec::answer(&format!("{}|{}|{wrong}", round.read, refused.join(", ")));
+    }
+}
+
+/// Runs rounds of reads in children, with these pages unreadable in each; counts what they say and when they die.
+fn rounds(what: &str, content: Vec<u8>, pages_of: impl Fn(u64) -> Vec<u64>, count: u64) {
+    let faulty = match Faulty::new(1, &[(NAME, content)]) {
+        Ok(faulty) => faulty,
+        Err(why) => return skipped(what, &why),
+    };
+    let start = || reexec::start(reexec::command("disks::unreadable::child", &[&faulty.path(NAME)]));
+    let (mut read, mut with_errors, mut deaths, mut wrong) = (0, 0, 0, Vec::new());
+    let mut child = start();
+    for number in 0..count {
+        faulty.drop_cache(NAME);
+        let pages = pages_of(number);
+        let range = |page: &u64| page * PAGE_BYTES..(page + 1) * PAGE_BYTES;
+        faulty.plan(Plan { unreadable: pages.iter().map(range).collect(), ..Plan::default() });
+        child.say(&number.to_string());
+        let Some(line) = child.line() else {
+            deaths += 1;
+            faulty.plan(Plan::default());
+            child = start();
+            continue;
+        };
+        faulty.plan(Plan::default());
+        let fields: Vec<&str> = line.splitn(3, '|').collect();
+        read += fields[0].parse::<u64>().expect("a count");
+        with_errors += u64::from(!fields[1].is_empty());
+        if !fields[2].is_empty() {
+            wrong.push(format!("round {number}, pages {:?}: {}", &pages[..pages.len().min(3)], fields[2]));
+        }
+    }
+    child.kill();
+    println!(
+        "{what}: {count} rounds, {} requests failed, {with_errors} rounds with errors, {read} reads right, {deaths} deaths, \
+         {} wrong",
+        faulty.failures(),
+        wrong.len()
+    );
+    assert!(wrong.is_empty(), "{what}: {:#?}", &wrong[..wrong.len().min(8)]);
+    assert_eq!(deaths, 0, "{what}: deaths");
+    assert!(faulty.failures() >= count / 2, "hardly anything was unreadable");
+}
+
+#[test]
+fn each_of_300_pages() {
+    let mut rng = Rng::new(seed("each of 300 pages"));
+    let content = database();
+    let pages = content.len() as u64 / PAGE_BYTES;
+    // Metas first, then pages that are chosen.
+    let chosen: Vec<u64> =
+        (0..300 * u64::from(long())).map(|n| if n < 8 { n / 4 } else { 2 + rng.below(pages - 2) }).collect();
+    let count = chosen.len() as u64;
+    rounds("each of 300 pages", content, |number| vec![chosen[number as usize]], count);
+}
+
+#[test]
+fn three_hundred_pages_at_once() {
+    let seed = seed("300 pages at once");
+    let content = database();
+    let pages = content.len() as u64 / PAGE_BYTES;
+    let chosen = |number: u64| {
+        let mut rng = Rng::new(seed ^ number);
+        (0..300).map(|_| 2 + rng.below(pages - 2)).collect()
+    };
+    rounds("300 pages at once", content, chosen, 12);
+}
