@@ -28,7 +28,8 @@ fn main() -> io::Result<()> {
     // Small inputs that reach each kind of page and of operation.
     let (operations, mut random) = (folder("ops")?, 1u64);
     for number in 0..64u8 {
-        let bytes: Vec<u8> = (0..200)
+        // Some are long, because libFuzzer lengthens its inputs slowly.
+        let bytes: Vec<u8> = (0..if number < 8 { 2000 } else { 200 })
             .map(|_| {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (random >> 56) as u8

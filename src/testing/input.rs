@@ -59,6 +59,23 @@ impl<'a> Input<'a> {
         key
     }
 
+    /// What all keys of a page are to begin with: often nothing, else short or long.
+    pub(super) fn prefix(&mut self) -> Vec<u8> {
+        let kind = self.byte();
+        match kind % 4 {
+            0 => Vec::new(),
+            1 | 2 => self.take(usize::from(kind >> 2) % 8).to_vec(),
+            _ => filled(kind, usize::from(kind >> 2)),
+        }
+    }
+
+    /// A key that begins with a prefix.
+    pub(super) fn key_behind(&mut self, prefix: &[u8], max: usize) -> Vec<u8> {
+        let mut key = [prefix, &self.key(max)].concat();
+        key.truncate(max);
+        key
+    }
+
     fn few(&mut self) -> &'a [u8] {
         let len = usize::from(self.byte() % 8);
         self.take(len)

@@ -265,12 +265,13 @@ impl Owned {
 
 /// A leaf that is changed entry by entry, and then built in one piece: both hold what they were given.
 fn leaf_of_entries(input: &mut Input<'_>, page_size: usize) {
+    let prefix = input.prefix();
     let mut page = vec![0xee; page_size];
     let mut leaf = LeafMut::init(&mut page, ID, TREE, TXN);
     let mut model: BTreeMap<Vec<u8>, Owned> = BTreeMap::new();
     while !input.is_empty() {
         let what = input.byte();
-        let key = input.key(max_key_bytes(page_size));
+        let key = input.key_behind(&prefix, max_key_bytes(page_size));
         let (at, found) = leaf.as_leaf().lower_bound(&key).expect("a sound leaf");
         assert_eq!((at, found), (model.range(..key.clone()).count(), model.contains_key(&key)));
         match (what % 4, found) {
@@ -304,10 +305,11 @@ fn leaf_of_entries(input: &mut Input<'_>, page_size: usize) {
 /// A branch that is built, and then changed child by child: it holds what it was given.
 fn branch_of_children(input: &mut Input<'_>, page_size: usize) {
     let level = 1 + input.byte() % 31;
+    let prefix = input.prefix();
     let pointer = |input: &mut Input<'_>| PagePtr { id: PageId(2 + input.u32() as u64), crc: input.u32() as u32 };
     let mut separators: BTreeMap<Vec<u8>, PagePtr> = BTreeMap::new();
     for _ in 0..input.byte() {
-        separators.insert(input.key(max_key_bytes(page_size)), pointer(input));
+        separators.insert(input.key_behind(&prefix, max_key_bytes(page_size)), pointer(input));
     }
     separators.remove(&vec![]);
     let mut children = vec![Child { sep: vec![], ptr: pointer(input) }];
@@ -320,7 +322,7 @@ fn branch_of_children(input: &mut Input<'_>, page_size: usize) {
     let mut branch = BranchMut::open(&mut page, ID).expect("a sound branch");
     while !input.is_empty() {
         let what = input.byte();
-        let key = input.key(max_key_bytes(page_size));
+        let key = input.key_behind(&prefix, max_key_bytes(page_size));
         let at = branch.as_branch().find(&key).expect("a sound branch");
         match what % 4 {
             0 if at > 0 && children.len() > 1 => {

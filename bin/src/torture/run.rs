@@ -152,9 +152,11 @@ impl Run {
 
     /// A writer goes on for ever; when it ended, it said why on standard error.
     fn writer_ended(&self, how: &str) -> End {
-        let ours = [Exit::Io, Exit::Permission, Exit::Held].map(|exit| format!("exit code {}", exit.code()));
-        if ours.iter().any(|ending| how.ends_with(ending)) {
-            return End::Failure(Failure::new(Exit::Io, format!("{}: the writer: {how}", self.report.file)));
+        // The system's doing, not the database's: a full disk, a lock that somebody else holds.
+        for exit in [Exit::Io, Exit::Permission, Exit::Held, Exit::NotFound] {
+            if how.ends_with(&format!("exit code {}", exit.code())) {
+                return End::Failure(Failure::new(exit, format!("{}: the writer: {how}", self.report.file)));
+            }
         }
         End::Violation(format!("the writer: {how}"))
     }
