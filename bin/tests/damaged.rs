@@ -158,6 +158,22 @@ fn salvage_of_a_whole_file_loses_nothing_and_of_no_database_is_refused() {
 }
 
 #[test]
+fn a_file_without_metas_is_told_from_one_that_is_no_database() {
+    let folder = Folder::new();
+    let path = folder.path("a.mapleaf");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[..2 * PAGE].fill(0);
+    fs::write(&path, &bytes).unwrap();
+    for verb in [&["get", &path, "0-00001"][..], &["recover", &path]] {
+        let ran = kvctl(verb);
+        assert_eq!(ran.code, 3, "{verb:?}");
+        assert!(ran.err.contains("both meta slots") && ran.err.contains("kvctl salvage FILE OUT"), "{}", ran.err);
+    }
+    let ran = kvctl(&["salvage", &path, &folder.path("b.mapleaf")]);
+    assert!(ran.code == 4 && ran.out.contains("table 'main': 9000 entries, 9000 of them may be stale"), "{}", ran.out);
+}
+
+#[test]
 fn check_names_the_way_out_of_damage() {
     let folder = Folder::new();
     let path = folder.path("a.mapleaf");

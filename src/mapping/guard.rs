@@ -70,14 +70,7 @@ struct Chunk {
 
 impl Chunk {
     const fn new() -> Chunk {
-        const FREE: Entry = Entry {
-            version: AtomicU64::new(0),
-            start: AtomicUsize::new(0),
-            end: AtomicUsize::new(0),
-            writable: AtomicBool::new(false),
-            record: AtomicPtr::new(ptr::null_mut()),
-        };
-        Chunk { entries: [FREE; CHUNK_ENTRIES], next: AtomicPtr::new(ptr::null_mut()) }
+        Chunk { entries: [const { Entry::free() }; CHUNK_ENTRIES], next: AtomicPtr::new(ptr::null_mut()) }
     }
 
     fn next(&self) -> Option<&'static Chunk> {
@@ -95,6 +88,16 @@ fn chunks() -> impl Iterator<Item = &'static Chunk> {
 }
 
 impl Entry {
+    const fn free() -> Entry {
+        Entry {
+            version: AtomicU64::new(0),
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            writable: AtomicBool::new(false),
+            record: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
     /// Changes the fields, so that the handler takes all of them or none. Under the lock `CHANGING`.
     fn change(&self, change: impl FnOnce(&Entry)) {
         let version = self.version.load(Ordering::Relaxed);

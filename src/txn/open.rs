@@ -34,7 +34,7 @@ use crate::mapping::{FlushKind, MapOptions, Mapping};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
-use crate::txn::{rollback, trust};
+use crate::txn::{rollback, survey, trust};
 
 /// How to open; what [`Options`](crate::Options) collects.
 #[derive(Clone, Debug)]
@@ -52,6 +52,9 @@ pub(crate) struct OpenSpec {
     /// Go back to the newest state that is whole.
     pub(crate) recover: bool,
 }
+
+/// How far a file without metas is searched for pages, to tell a damaged database from something else.
+const LOOK_FOR_PAGES_BYTES: u64 = 1 << 20;
 
 /// Device and inode of an open database.
 pub(super) type FileId = (u64, u64);
@@ -282,7 +285,7 @@ fn newest_meta(path: &Path, file: &File) -> Result<(Meta, usize)> {
         [Ok(a), Ok(b)] if b.txn > a.txn => Ok((b, 1)),
         [Ok(a), _] => Ok((a, 0)),
         [_, Ok(b)] => Ok((b, 1)),
-        [Err(a), Err(b)] => Err(cut_short(path, file).unwrap_or_else(|| no_meta(path, &probe, a, b))),
+        [Err(a), Err(b)] => Err(cut_short(path, file).unwrap_or_else(|| no_meta(path, file, &probe, a, b))),
     }
 }
 
@@ -307,8 +310,11 @@ fn cut_short(path: &Path, file: &File) -> Option<Error> {
 }
 
 /// Why there is no usable meta at all: something else than a database, or a damaged one.
-fn no_meta(path: &Path, probe: &Probe, a: MetaError, b: MetaError) -> Error {
+fn no_meta(path: &Path, file: &File, probe: &Probe, a: MetaError, b: MetaError) -> Error {
     match (a, b) {
+        (MetaError::NoMagic, MetaError::NoMagic) if survey::find_page_size(file, LOOK_FOR_PAGES_BYTES).is_some() => {
+            meta_error(path, MetaError::NoMagic)
+        }
         (MetaError::NoMagic, MetaError::NoMagic) if probe.page_size.is_none() => {
             Error::NotADatabase { path: path.to_path_buf(), reason: "it does not begin as one".into() }
         }
@@ -331,7 +337,9 @@ fn meta_error(path: &Path, e: MetaError) -> Error {
             supported: format!("features {:#x}", meta::KNOWN_REQUIRED),
         },
         MetaError::Field(field) => damaged(format!("no meta slot is usable: the {field} has an impossible value")),
-        MetaError::Checksum | MetaError::NoMagic => damaged("both meta slots are damaged".into()),
+        MetaError::Checksum | MetaError::NoMagic => {
+            damaged("both meta slots are damaged; Db::salvage copies what can be read".into())
+        }
     }
 }
 

@@ -14,7 +14,10 @@ use std::os::unix::fs::FileExt;
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
+use crate::limits::{PAGE_SIZE_MAX, PAGE_SIZE_MIN};
+use crate::page::checksum;
 use crate::page::free_list;
+use crate::page::header::Header;
 use crate::page::meta::{self, Meta, Probe};
 use crate::pager::file_pages::FilePages;
 use crate::pager::page_map::PageMap;
@@ -40,6 +43,26 @@ pub(crate) fn probe(file: &File) -> Probe {
     meta::probe(|offset, len| {
         let mut bytes = vec![0; len];
         file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
+    })
+}
+
+/// The page size of a file without metas: the one that a page within its first `len` bytes proves.
+pub(crate) fn find_page_size(file: &File, len: u64) -> Option<usize> {
+    let sizes =
+        || std::iter::successors(Some(PAGE_SIZE_MIN), |size| Some(size * 2)).take_while(|s| *s <= PAGE_SIZE_MAX);
+    let mut page = vec![0; PAGE_SIZE_MAX];
+    // Page by page of the smallest size, so that a file that is intact but for its metas is told at once.
+    (2..len / PAGE_SIZE_MIN as u64).find_map(|at| {
+        let offset = at * PAGE_SIZE_MIN as u64;
+        sizes().find(|&size| {
+            let (size, page) = (size as u64, &mut page[..size]);
+            let id = offset / size;
+            offset % size == 0
+                && id >= 2
+                && file.read_exact_at(page, offset).is_ok()
+                && Header::read(page, PageId(id)).is_ok()
+                && checksum::compute(page) == checksum::stored(page)
+        })
     })
 }
 

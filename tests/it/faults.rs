@@ -92,11 +92,9 @@ fn read_all(at: &str, data: &ReadTable<u64, &'static [u8]>, numbers: &ReadTable<
         );
         counts.answer(at, numbers.get(key), &Some(key + 1));
     }
-    let mut expected = 0;
-    for entry in numbers.iter() {
+    for (key, entry) in (0..).zip(numbers.iter()) {
         let failed = entry.is_err();
-        counts.answer(at, entry, &(expected, expected + 1));
-        expected += 1;
+        counts.answer(at, entry, &(key, key + 1));
         if failed {
             break;
         }

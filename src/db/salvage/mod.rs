@@ -56,7 +56,7 @@ pub struct SalvagedTable {
     /// Entries that were found in lost key ranges, on pages that may be older than the newest state: the value may be an
     /// earlier one, and the entry may have been deleted since.
     pub maybe_stale: u64,
-    /// Entries that the table had, where its record could be read.
+    /// Entries that the table has in the newest state, where its record could be read.
     pub expected: Option<u64>,
     /// Whether the catalog of the newest state has the table.
     pub is_certain: bool,
@@ -122,7 +122,7 @@ fn salvage(path: &Path, out: &Path, progress: &mut dyn FnMut(u64, u64)) -> Resul
     }
     let probe = survey::probe(&file);
     open::readable_version(path, &probe)?;
-    let Some(page_size) = probe.page_size.or_else(|| scan::find_page_size(&file, len)) else {
+    let Some(page_size) = probe.page_size.or_else(|| survey::find_page_size(&file, len)) else {
         let reason = "neither a meta nor a page of a database was found in it".to_string();
         return Err(Error::NotADatabase { path: path.to_path_buf(), reason });
     };

@@ -173,7 +173,7 @@ impl<'r> Rescue<'r> {
         self.names.insert(target.name.clone());
         let counts = SalvagedTable {
             name: target.name.clone(),
-            expected: record.map(|record| record.root.entries),
+            expected: record.filter(|_| is_certain).map(|record| record.root.entries),
             is_certain,
             ..SalvagedTable::default()
         };

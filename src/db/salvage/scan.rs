@@ -9,13 +9,10 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 use crate::catalog::TableRecord;
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
-use crate::limits::{PAGE_SIZE_MAX, PAGE_SIZE_MIN};
 use crate::page::checksum;
 use crate::page::header::{Header, PageKind};
 use crate::page::leaf::{Leaf, LeafValue};
@@ -37,26 +34,6 @@ struct Found {
     txn: TxnId,
     id: PageId,
     tree: TreeId,
-}
-
-/// The page size of a file without metas: the one that a page proves.
-pub(super) fn find_page_size(file: &File, len: u64) -> Option<usize> {
-    let sizes =
-        || std::iter::successors(Some(PAGE_SIZE_MIN), |size| Some(size * 2)).take_while(|s| *s <= PAGE_SIZE_MAX);
-    let mut page = vec![0; PAGE_SIZE_MAX];
-    // Page by page of the smallest size, so that a file that is intact but for its metas is told at once.
-    (2..len / PAGE_SIZE_MIN as u64).find_map(|at| {
-        let offset = at * PAGE_SIZE_MIN as u64;
-        sizes().find(|&size| {
-            let (size, page) = (size as u64, &mut page[..size]);
-            let id = offset / size;
-            offset % size == 0
-                && id >= 2
-                && file.read_exact_at(page, offset).is_ok()
-                && Header::read(page, PageId(id)).is_ok()
-                && checksum::compute(page) == checksum::stored(page)
-        })
-    })
 }
 
 /// Something that entries can be taken from.
