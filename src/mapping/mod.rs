@@ -1,7 +1,7 @@
 //! The mapping: a file, or memory without a file, as bytes at addresses that never move while somebody uses them.
 //!
 //! Floor: mapping. Knows pages by number and size alone, nothing of what is in them. `os` holds the system calls,
-//! `window` reserved address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
+//! `reservation` and `window` address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
 //! handling of accesses that cannot be served, `folios` those of the page cache, `locks`, `file` and
 //! `medium` what the floors above need of files besides, `backing` whether stores take new blocks; `seam` is for tests.
 //!
@@ -30,6 +30,7 @@ mod guard;
 pub(crate) mod locks;
 pub(crate) mod medium;
 mod os;
+mod reservation;
 #[cfg(feature = "testing")]
 mod seam;
 mod window;
@@ -47,11 +48,12 @@ use crate::error::Error;
 use crate::ids::PageId;
 pub(crate) use canvas::Canvas;
 use guard::FaultRecord;
+use reservation::Watch;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
 pub use seam::{set_next as set_next_seam, strict_canvas, Creation, FlushEvent, Seam};
 pub(crate) use window::View;
-use window::{Watch, Window};
+use window::Window;
 
 /// Address space that a window gets at least, if the system has it.
 const WINDOW_BYTES_MIN: u64 = 64 << 30;

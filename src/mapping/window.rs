@@ -21,15 +21,14 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::ptr::NonNull;
 use std::sync::atomic::{fence, AtomicPtr, AtomicU64, AtomicU8, Ordering};
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
-use super::guard::{FaultRecord, Watched};
 use super::os::{self, Rights};
+use super::reservation::{Reservation, Watch};
 use crate::error::{Error, Result};
 use crate::ids::PageId;
 
@@ -37,112 +36,6 @@ use crate::ids::PageId;
 const WINDOW_BYTES_MAX: u64 = 1 << 47;
 
 static NEXT_WINDOW: AtomicU64 = AtomicU64::new(1);
-
-/// A range of address space of ours, unmapped on drop.
-struct Reservation {
-    base: NonNull<u8>,
-    /// Bytes that are ours; smaller than reserved only after a failed move (see `place`).
-    len: AtomicU64,
-    /// From the start, how many bytes the file is mapped over (system pages, so it may pass `Window::mapped`).
-    covered: AtomicU64,
-    /// `None` without the fault guard.
-    watched: Option<Watched>,
-}
-
-impl Reservation {
-    fn new(len: u64, rights: Rights, watch: &Watch) -> io::Result<Reservation> {
-        let base = os::reserve(len)?;
-        let mut reservation = Reservation { base, len: AtomicU64::new(len), covered: AtomicU64::new(0), watched: None };
-        if watch.guarded {
-            let start = base.as_ptr() as usize;
-            let watched = Watched::new(start, len as usize, rights == Rights::ReadWrite, &watch.record)?;
-            reservation.watched = Some(watched);
-        }
-        Ok(reservation)
-    }
-
-    fn len(&self) -> u64 {
-        self.len.load(Ordering::Relaxed)
-    }
-
-    fn at(&self, offset: u64) -> NonNull<u8> {
-        assert!(offset <= self.len(), "offset {offset} outside the window");
-        // SAFETY: inside one reservation or at its end, so inside one allocation; it fits `usize` as its length did.
-        unsafe { self.base.add(offset as usize) }
-    }
-
-    /// Puts a mapping over the bytes `covered..to` with `mapper`, which gets the target and the length.
-    fn place(&self, to: u64, mapper: impl FnOnce(NonNull<u8>, u64, u64) -> io::Result<()>) -> io::Result<()> {
-        let from = self.covered.load(Ordering::Relaxed);
-        if to <= from {
-            return Ok(());
-        }
-        if to > self.len() {
-            return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the window is full"));
-        }
-        let placed = mapper(self.at(from), from, to - from);
-        if placed.is_ok() {
-            self.covered.store(to, Ordering::Relaxed);
-        }
-        placed
-    }
-
-    /// Gives up the reservation from `covered` on: after a failed move the target may be unmapped, and somebody
-    /// else's by now, so it is neither used nor unmapped again. The rest behind it goes back.
-    fn cut(&self, failed_to: u64) {
-        let old = self.len();
-        let keep = self.covered.load(Ordering::Relaxed);
-        if let Some(watched) = &self.watched {
-            watched.cut(keep as usize);
-        }
-        if failed_to < old {
-            // SAFETY: the tail of our reservation, over which nothing was ever mapped.
-            unsafe { os::unmap(self.at(failed_to), old - failed_to) };
-        }
-        self.len.store(keep, Ordering::Relaxed);
-    }
-
-    /// Maps the file over the reservation up to `to`.
-    fn extend(&self, file: &File, to: u64, rights: Rights) -> io::Result<()> {
-        let mut moving = false;
-        let placed = self.place(to, |target, at, len| {
-            let fresh = os::map_file(file, at, len, rights)?;
-            moving = true;
-            // SAFETY: `fresh` is new and ours; the target is reservation behind everything published (W1), which
-            // nobody uses.
-            unsafe { os::move_over(fresh, len, target) }.inspect_err(|_| {
-                // SAFETY: the move failed, so the new mapping is where it was, ours and unused.
-                unsafe { os::unmap(fresh, len) }
-            })
-        });
-        if placed.is_err() && moving {
-            self.cut(to);
-        }
-        placed
-    }
-
-    /// Maps the same file pages as `other` has, up to `to`.
-    fn alias(&self, other: &Reservation, to: u64) -> io::Result<()> {
-        debug_assert!(to <= other.covered.load(Ordering::Relaxed));
-        // SAFETY: `other` is a shared file mapping over `covered` bytes, and its owner is borrowed; the target is
-        // reservation that nobody uses, and two reservations do not overlap.
-        let placed = self.place(to, |target, _, len| unsafe { os::alias_over(other.base, len, target) });
-        if placed.is_err() {
-            self.cut(to.min(self.len()));
-        }
-        placed
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.watched = None;
-        if self.len() > 0 {
-            // SAFETY: ours, and whoever could use it holds an `Arc` of the window (W3).
-            unsafe { os::unmap(self.base, self.len()) }
-        }
-    }
-}
 
 /// The table of verified marks, a byte for each page that the window has room for: private zero memory, of which a
 /// page costs something only when it is touched. Its address does not matter.
@@ -164,40 +57,6 @@ impl Marks {
 
     fn len(&self) -> u64 {
         self.0.len() as u64
-    }
-}
-
-/// Where faults in the mappings of a file are recorded, and whether the fault guard is to record them.
-#[derive(Clone, Debug)]
-pub(super) struct Watch {
-    pub(super) record: Arc<FaultRecord>,
-    pub(super) guarded: bool,
-    /// Whether the canvas is for reading until pages of it are opened: in tests alone.
-    pub(super) strict: bool,
-    /// For the cause of a fault.
-    pub(super) file: Arc<File>,
-}
-
-impl Watch {
-    /// The error of an access at this offset that the system could not serve. The signal does not say why: the file does.
-    #[cold]
-    pub(super) fn error_at(&self, offset: u64) -> Error {
-        let cause = match self.file.metadata() {
-            Ok(metadata) if offset >= metadata.len() => {
-                format!("the file was cut to {} bytes while it was open", metadata.len())
-            }
-            Ok(_) => match self.file.read_exact_at(&mut [0], offset) {
-                Ok(()) => "the disk had no room for a change there, or could not be read for a moment".to_string(),
-                Err(e) => format!("reading it failed: {e}"),
-            },
-            Err(e) => format!("the file cannot be looked at: {e}"),
-        };
-        Error::Fault { path: None, offset, cause }
-    }
-
-    /// The error of the first access that failed, if one has.
-    pub(super) fn error(&self) -> Option<Error> {
-        self.record.offset().map(|offset| self.error_at(offset))
     }
 }
 
@@ -329,7 +188,7 @@ impl Window {
     /// Makes `len` bytes usable. They are mapped (W2). The sentinel goes behind them, if something is mapped there that
     /// the file has; else it is the last of them.
     pub(super) fn publish(&self, len: u64, file_len: u64) {
-        let covered = self.view.covered.load(Ordering::Relaxed);
+        let covered = self.view.covered();
         debug_assert!(len <= covered);
         let behind = round_up(len, os::page_bytes()).unwrap_or(len);
         let sentinel = if behind < covered.min(file_len) { Some(behind) } else { len.checked_sub(1) };
@@ -341,7 +200,7 @@ impl Window {
 
     /// Makes a byte the sentinel that is never changed and not zero.
     pub(super) fn watch_byte(&self, offset: u64, byte: u8) {
-        debug_assert!(offset < self.view.covered.load(Ordering::Relaxed) && byte != 0);
+        debug_assert!(offset < self.view.covered() && byte != 0);
         self.sentinel_bits.store(byte, Ordering::Relaxed);
         self.sentinel_mask.store(u8::MAX, Ordering::Relaxed);
         self.sentinel.store(self.view.at(offset).as_ptr(), Ordering::Release);
@@ -375,7 +234,7 @@ impl Window {
     pub(super) fn probe(&self, offset: u64, len: u64) -> io::Result<()> {
         let system = os::page_bytes();
         let start = offset & !(system - 1);
-        let end = round_up(offset.saturating_add(len), system)?.min(self.view.covered.load(Ordering::Relaxed));
+        let end = round_up(offset.saturating_add(len), system)?.min(self.view.covered());
         if start >= end {
             return Ok(());
         }
@@ -416,7 +275,7 @@ impl Window {
         let Some(canvas) = &self.canvas else { return Ok(()) };
         let system = os::page_bytes();
         let start = offset & !(system - 1);
-        let end = round_up(offset.saturating_add(len), system)?.min(canvas.covered.load(Ordering::Relaxed));
+        let end = round_up(offset.saturating_add(len), system)?.min(canvas.covered());
         if start >= end {
             return Ok(());
         }
@@ -427,7 +286,7 @@ impl Window {
     /// Lets go of all pages that are mapped here, so that the page cache can drop them.
     pub(super) fn let_go(&self) -> io::Result<()> {
         for range in std::iter::once(&self.view).chain(&self.canvas) {
-            let covered = range.covered.load(Ordering::Relaxed);
+            let covered = range.covered();
             if covered > 0 {
                 // SAFETY: a shared mapping of the file, which `self` keeps.
                 unsafe { os::let_go(range.base, covered) }?;
@@ -447,7 +306,7 @@ impl Window {
         if len == 0 {
             return Ok(());
         }
-        if end > canvas.covered.load(Ordering::Relaxed) {
+        if end > canvas.covered() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "flush beyond the mapped part of the file"));
         }
         // SAFETY: inside what is mapped of the canvas, which `self` keeps.

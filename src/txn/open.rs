@@ -193,6 +193,7 @@ pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
     if len == 0 {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
     }
+    trust::sees_medium(path, &file, id, !carry_out)?;
     newest_meta(path, &file)?;
     let plan = rollback::plan(path, &file)?;
     if carry_out {

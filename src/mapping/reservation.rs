@@ -1,0 +1,171 @@
+//! Reservations: address space that a file is mapped over from its start, and who watches it.
+//!
+//! Floor: mapping. A window has one for the view and one for the canvas. The file covers the beginning of a reservation,
+//! and more of it as the file grows; the rest cannot be accessed.
+//!
+//! Invariants:
+//!   N1  what lies in a reservation is unmapped when it is dropped, and watched by the guard until just before.
+//!   N2  a move over the reservation that failed may have unmapped its target: from there on it is not ours any more.
+//!
+//! Failure: errors of the system.
+
+#![allow(unsafe_code, reason = "addresses of mappings")]
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use super::guard::{FaultRecord, Watched};
+use super::os::{self, Rights};
+use crate::error::Error;
+
+/// Where faults in the mappings of a file are recorded, and whether the fault guard is to record them.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    pub(super) record: Arc<FaultRecord>,
+    pub(super) guarded: bool,
+    /// Whether the canvas is for reading until pages of it are opened: in tests alone.
+    pub(super) strict: bool,
+    /// For the cause of a fault.
+    pub(super) file: Arc<File>,
+}
+
+impl Watch {
+    /// The error of an access at this offset that the system could not serve. The signal does not say why: the file does.
+    #[cold]
+    pub(super) fn error_at(&self, offset: u64) -> Error {
+        let cause = match self.file.metadata() {
+            Ok(metadata) if offset >= metadata.len() => {
+                format!("the file was cut to {} bytes while it was open", metadata.len())
+            }
+            Ok(_) => match self.file.read_exact_at(&mut [0], offset) {
+                Ok(()) => "the disk had no room for a change there, or could not be read for a moment".to_string(),
+                Err(e) => format!("reading it failed: {e}"),
+            },
+            Err(e) => format!("the file cannot be looked at: {e}"),
+        };
+        Error::Fault { path: None, offset, cause }
+    }
+
+    /// The error of the first access that failed, if one has.
+    pub(super) fn error(&self) -> Option<Error> {
+        self.record.offset().map(|offset| self.error_at(offset))
+    }
+}
+
+/// A range of address space of ours, unmapped on drop.
+pub(super) struct Reservation {
+    pub(super) base: NonNull<u8>,
+    /// Bytes that are ours; smaller than reserved only after a failed move (see `place`).
+    len: AtomicU64,
+    /// From the start, how many bytes the file is mapped over (system pages, so it may pass `Window::mapped`).
+    covered: AtomicU64,
+    /// `None` without the fault guard.
+    watched: Option<Watched>,
+}
+
+impl Reservation {
+    /// Reserves `len` bytes for a mapping of the file, watched if `watch` says so.
+    pub(super) fn new(len: u64, rights: Rights, watch: &Watch) -> io::Result<Reservation> {
+        let base = os::reserve(len)?;
+        let mut reservation = Reservation { base, len: AtomicU64::new(len), covered: AtomicU64::new(0), watched: None };
+        if watch.guarded {
+            let start = base.as_ptr() as usize;
+            let watched = Watched::new(start, len as usize, rights == Rights::ReadWrite, &watch.record)?;
+            reservation.watched = Some(watched);
+        }
+        Ok(reservation)
+    }
+
+    /// Bytes that are ours.
+    pub(super) fn len(&self) -> u64 {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// From the start, how many bytes the file is mapped over.
+    pub(super) fn covered(&self) -> u64 {
+        self.covered.load(Ordering::Relaxed)
+    }
+
+    /// The address at an offset.
+    pub(super) fn at(&self, offset: u64) -> NonNull<u8> {
+        assert!(offset <= self.len(), "offset {offset} outside the window");
+        // SAFETY: inside one reservation or at its end, so inside one allocation; it fits `usize` as its length did.
+        unsafe { self.base.add(offset as usize) }
+    }
+
+    /// Puts a mapping over the bytes `covered..to` with `mapper`, which gets the target and the length.
+    fn place(&self, to: u64, mapper: impl FnOnce(NonNull<u8>, u64, u64) -> io::Result<()>) -> io::Result<()> {
+        let from = self.covered();
+        if to <= from {
+            return Ok(());
+        }
+        if to > self.len() {
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the window is full"));
+        }
+        let placed = mapper(self.at(from), from, to - from);
+        if placed.is_ok() {
+            self.covered.store(to, Ordering::Relaxed);
+        }
+        placed
+    }
+
+    /// Gives up the reservation from `covered` on: after a failed move the target may be unmapped, and somebody
+    /// else's by now, so it is neither used nor unmapped again. The rest behind it goes back.
+    fn cut(&self, failed_to: u64) {
+        let old = self.len();
+        let keep = self.covered();
+        if let Some(watched) = &self.watched {
+            watched.cut(keep as usize);
+        }
+        if failed_to < old {
+            // SAFETY: the tail of our reservation, over which nothing was ever mapped.
+            unsafe { os::unmap(self.at(failed_to), old - failed_to) };
+        }
+        self.len.store(keep, Ordering::Relaxed);
+    }
+
+    /// Maps the file over the reservation up to `to`.
+    pub(super) fn extend(&self, file: &File, to: u64, rights: Rights) -> io::Result<()> {
+        let mut moving = false;
+        let placed = self.place(to, |target, at, len| {
+            let fresh = os::map_file(file, at, len, rights)?;
+            moving = true;
+            // SAFETY: `fresh` is new and ours; the target is reservation behind everything published (W1), which
+            // nobody uses.
+            unsafe { os::move_over(fresh, len, target) }.inspect_err(|_| {
+                // SAFETY: the move failed, so the new mapping is where it was, ours and unused.
+                unsafe { os::unmap(fresh, len) }
+            })
+        });
+        if placed.is_err() && moving {
+            self.cut(to);
+        }
+        placed
+    }
+
+    /// Maps the same file pages as `other` has, up to `to`.
+    pub(super) fn alias(&self, other: &Reservation, to: u64) -> io::Result<()> {
+        debug_assert!(to <= other.covered());
+        // SAFETY: `other` is a shared file mapping over `covered` bytes, and its owner is borrowed; the target is
+        // reservation that nobody uses, and two reservations do not overlap.
+        let placed = self.place(to, |target, _, len| unsafe { os::alias_over(other.base, len, target) });
+        if placed.is_err() {
+            self.cut(to.min(self.len()));
+        }
+        placed
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.watched = None;
+        if self.len() > 0 {
+            // SAFETY: ours, and whoever could use it holds an `Arc` of the window (W3).
+            unsafe { os::unmap(self.base, self.len()) }
+        }
+    }
+}
