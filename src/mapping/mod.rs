@@ -51,7 +51,7 @@ use guard::FaultRecord;
 use reservation::Watch;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
-pub use seam::{set_next as set_next_seam, strict_canvas, Creation, FlushEvent, Seam};
+pub use seam::{foreign_fault, set_next as set_next_seam, strict_canvas, Creation, FlushEvent, Seam};
 pub(crate) use window::View;
 use window::Window;
 

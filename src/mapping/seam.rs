@@ -118,3 +118,14 @@ pub(super) fn creating(step: Creation, temporary: &Path, path: &Path) {
 pub(super) fn take_next() -> Option<Arc<dyn Seam>> {
     NEXT.take()
 }
+
+/// Makes a file, maps it as any program may, cuts it, and reads what was cut: a fault that is not Mapleaf's.
+#[allow(unsafe_code, reason = "an access that cannot be served")]
+pub fn foreign_fault(path: &Path) -> io::Result<u8> {
+    std::fs::write(path, [1; 8192])?;
+    let file = std::fs::File::options().read(true).write(true).open(path)?;
+    let map = memmap2::MmapOptions::new().map_raw_read_only(&file)?;
+    file.set_len(0)?;
+    // SAFETY: inside a mapping that lives; that the access brings a signal is what is asked for.
+    Ok(unsafe { map.as_ptr().add(5000).read_volatile() })
+}
