@@ -229,6 +229,8 @@ impl Meta {
             (run_ok(self.spill.ptr.id, self.spill.pages), "free list"),
             (run_ok(self.log.first, self.log.pages), "commit log run"),
             (self.log.start <= log_bytes, "commit log start"),
+            // Lower ones are those of the catalog and of the free-space tree.
+            (self.next_tree >= TreeId::FIRST_TABLE, "next tree id"),
         ];
         match checks.iter().find(|(good, _)| !good) {
             Some((_, field)) => Err(MetaError::Field(field)),

@@ -71,3 +71,10 @@ proptest! {
         fuzz_ops(&data);
     }
 }
+
+/// A meta that names a low tree id was whole for `check`, and the next new table got an id that is not for tables.
+#[test]
+fn the_next_tree_id_is_one_for_tables() {
+    // The empty sample, in whose metas the next tree id, at byte 128, is 3.
+    fuzz_open(&[3, 28, 128, 3, 0, 0, 0]);
+}

@@ -115,6 +115,7 @@ fn impossible_fields_are_named() {
         (143, &[0xff], "commit log run"),
         (151, &[0xff], "commit log run"),
         (167, &[0xff], "commit log start"),
+        (128, &[15, 0, 0, 0], "next tree id"),
     ] {
         let found = Meta::decode_copy(&resealed(record.clone(), at, bytes));
         assert_eq!(found, Err(MetaError::Field(field)), "{bytes:?} at {at}");
