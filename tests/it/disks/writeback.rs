@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::fuse::{Faulty, Plan};
 use super::remote::Remote;
-use super::{run, skipped, Kind, Mount};
+use super::{run, skipped, Mount};
 use crate::support::{long, seed, Rng};
 use crate::workload::{fast_dir, History};
 
@@ -65,6 +65,9 @@ trait Setup {
     /// What fails from now on.
     fn arm(&self, fault: Fault, rng: &mut Rng);
     fn disarm(&self);
+    /// Whether pages that cannot be written are gone for the running transaction too. FUSE lets go of all pages when the
+    /// length changes, those too that it has just failed to write: they read as they were before.
+    fn forgets_unwritten(&self) -> bool;
     /// Power could be cut at some of the next requests.
     fn plan_cuts(&self, rng: &mut Rng);
     /// Databases as power cuts leave them: those that were planned, and with `now`, at this moment.
@@ -88,6 +91,10 @@ impl Setup for Direct {
 
     fn disarm(&self) {
         self.0.plan(Plan::default());
+    }
+
+    fn forgets_unwritten(&self) -> bool {
+        true
     }
 
     fn plan_cuts(&self, _: &mut Rng) {
@@ -160,6 +167,10 @@ impl Setup for OnExt4 {
         self.faulty.plan(Plan::default());
     }
 
+    fn forgets_unwritten(&self) -> bool {
+        false
+    }
+
     fn plan_cuts(&self, rng: &mut Rng) {
         let from = rng.below(24);
         self.faulty.plan(Plan { cuts: Some(from..from + 2), ..Plan::default() });
@@ -216,6 +227,8 @@ fn one_run(setup: &dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally) {
         if !again.starts_with("failed Poisoned") {
             tally.wrong(run_seed, format!("the retry: {again}"));
         }
+    } else if fault == Fault::Block && setup.forgets_unwritten() && failed.starts_with("failed Corrupt") {
+        acknowledged = number(&failed);
     } else {
         tally.wrong(run_seed, format!("the commit: {failed}"));
     }
@@ -243,7 +256,8 @@ fn one_run(setup: &dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally) {
                 setup.plan_cuts(&mut rng);
             }
             let more = remote.ask(&format!("commit {}", 1 + rng.below(6)));
-            match more.starts_with("ok") || more.starts_with("failed Io") {
+            let torn = fault == Fault::Block && setup.forgets_unwritten() && more.starts_with("failed Corrupt");
+            match more.starts_with("ok") || more.starts_with("failed Io") || torn {
                 true => acknowledged = acknowledged.max(number(&more)),
                 false => tally.wrong(run_seed, format!("commits after reopening: {more}")),
             }
