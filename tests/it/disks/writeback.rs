@@ -86,7 +86,7 @@ impl Setup for Direct {
 
     fn arm(&self, fault: Fault, rng: &mut Rng) {
         let len = std::fs::metadata(self.database()).map_or(1 << 16, |metadata| metadata.len());
-        self.0.plan(plan(fault, rng, &[0..len]));
+        self.0.plan(plan(fault, rng, std::iter::once(0..len)));
     }
 
     fn disarm(&self) {
@@ -160,7 +160,7 @@ impl Setup for OnExt4 {
     fn arm(&self, fault: Fault, rng: &mut Rng) {
         let extents = self.extents();
         assert!(!extents.is_empty(), "where the database lies is not known");
-        self.faulty.plan(plan(fault, rng, &extents));
+        self.faulty.plan(plan(fault, rng, extents.into_iter()));
     }
 
     fn disarm(&self) {
@@ -191,13 +191,13 @@ impl Setup for OnExt4 {
 }
 
 /// A plan for a fault somewhere in these ranges.
-fn plan(fault: Fault, rng: &mut Rng, ranges: &[std::ops::Range<u64>]) -> Plan {
-    let blocks: Vec<u64> = ranges.iter().flat_map(|range| range.clone().step_by(4096)).collect();
+fn plan(fault: Fault, rng: &mut Rng, ranges: impl Iterator<Item = std::ops::Range<u64>>) -> Plan {
+    let blocks: Vec<u64> = ranges.flat_map(|range| range.step_by(4096)).collect();
     match fault {
         Fault::Write => Plan { write_after: Some(rng.below(5)), ..Plan::default() },
         Fault::Block => {
             let at = blocks[rng.below(blocks.len().min(60) as u64) as usize];
-            Plan { unwritable: vec![at..at + 4096], ..Plan::default() }
+            Plan { unwritable: std::iter::once(at..at + 4096).collect(), ..Plan::default() }
         }
         Fault::Flush => Plan { flush_every: Some(1 + rng.below(4)), ..Plan::default() },
     }
