@@ -276,12 +276,26 @@ fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
 
 /// The newest valid meta and its slot.
 fn newest_meta(path: &Path, file: &File) -> Result<(Meta, usize)> {
+    let mut unreadable = None;
     let probe = meta::probe(|offset, len| {
         let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
+        let read = file.read_exact_at(&mut bytes, offset);
+        match read {
+            Ok(()) => Some(bytes),
+            Err(e) => {
+                if e.kind() != io::ErrorKind::UnexpectedEof {
+                    unreadable = Some(e);
+                }
+                None
+            }
+        }
     });
     readable_version(path, &probe)?;
     let slots = [probe.slots[0].meta(), probe.slots[1].meta()];
+    if let Some(e) = unreadable.filter(|_| slots.iter().any(Result::is_err)) {
+        // The newest state may be the one that the medium does not give, and pages of the older one were used again.
+        return Err(Error::io("reading the metas of", path, e));
+    }
     match slots {
         [Ok(a), Ok(b)] if b.txn > a.txn => Ok((b, 1)),
         [Ok(a), _] => Ok((a, 0)),

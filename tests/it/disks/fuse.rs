@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -377,7 +377,7 @@ impl Filesystem for Served {
 
     fn unlink(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let mut state = self.state();
-        let removed = state.find(name).map(|_| drop(state.names.remove(name.as_encoded_bytes())));
+        let removed = state.names.remove(name.as_encoded_bytes()).map(|_| ()).ok_or(Errno::ENOENT);
         empty(reply, removed);
     }
 
@@ -482,11 +482,6 @@ impl Faulty {
     /// Where a file is.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
-    }
-
-    /// The root.
-    pub(crate) fn root(&self) -> &Path {
-        self.dir.path()
     }
 
     /// Sets what fails from now on.

@@ -36,8 +36,6 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 4] = [Kind::Tmpfs, Kind::Ext4, Kind::Xfs, Kind::Btrfs];
-
     /// MiB of a small disk; what the file system needs at least, for some.
     fn mib(self) -> u64 {
         match self {

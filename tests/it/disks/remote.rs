@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! open          opens the database           ok
-//! commit N      commits N transactions       ok LAST | failed KIND after LAST
+//! commit N      commits N transactions       ok LAST | failed KIND (TEXT) after LAST
 //! judge         compares everything          state NUMBER | wrong WHAT
 //! close         drops the handle             ok
 //! ```
@@ -41,7 +41,7 @@ fn commit(db: &Db, history: &History, count: u64) -> String {
     for _ in 0..count {
         match history.commit_next(db) {
             Ok(txn) => last = txn,
-            Err(error) => return format!("failed {:?} after {last}", error.kind()),
+            Err(error) => return format!("failed {:?} ({error}) after {last}", error.kind()),
         }
     }
     format!("ok {last}")

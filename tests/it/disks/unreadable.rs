@@ -227,3 +227,9 @@ fn three_hundred_pages_at_once() {
     };
     rounds("300 pages at once", content, chosen, 12);
 }
+
+/// A slot that cannot be read may hold the newest state: the older one, whose pages were used again, is not opened instead.
+#[test]
+fn a_meta_that_cannot_be_read_brings_no_older_state() {
+    rounds("metas", database(), |number| vec![number / 4], 8);
+}

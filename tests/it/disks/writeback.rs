@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::fuse::{Faulty, Plan};
 use super::remote::Remote;
-use super::{run, skipped, Kind, Mount};
+use super::{run, skipped, Mount};
 use crate::support::{long, seed, Rng};
 use crate::workload::{fast_dir, History};
 
@@ -65,6 +65,9 @@ trait Setup {
     /// What fails from now on.
     fn arm(&self, fault: Fault, rng: &mut Rng);
     fn disarm(&self);
+    /// Whether pages that cannot be written are gone for the running transaction too. FUSE lets go of all pages when the
+    /// length changes, those too that it has just failed to write: they read as they were before.
+    fn forgets_unwritten(&self) -> bool;
     /// Power could be cut at some of the next requests.
     fn plan_cuts(&self, rng: &mut Rng);
     /// Databases as power cuts leave them: those that were planned, and with `now`, at this moment.
@@ -83,11 +86,15 @@ impl Setup for Direct {
 
     fn arm(&self, fault: Fault, rng: &mut Rng) {
         let len = std::fs::metadata(self.database()).map_or(1 << 16, |metadata| metadata.len());
-        self.0.plan(plan(fault, rng, &[0..len]));
+        self.0.plan(plan(fault, rng, std::iter::once(0..len)));
     }
 
     fn disarm(&self) {
         self.0.plan(Plan::default());
+    }
+
+    fn forgets_unwritten(&self) -> bool {
+        true
     }
 
     fn plan_cuts(&self, _: &mut Rng) {
@@ -153,11 +160,15 @@ impl Setup for OnExt4 {
     fn arm(&self, fault: Fault, rng: &mut Rng) {
         let extents = self.extents();
         assert!(!extents.is_empty(), "where the database lies is not known");
-        self.faulty.plan(plan(fault, rng, &extents));
+        self.faulty.plan(plan(fault, rng, extents.into_iter()));
     }
 
     fn disarm(&self) {
         self.faulty.plan(Plan::default());
+    }
+
+    fn forgets_unwritten(&self) -> bool {
+        false
     }
 
     fn plan_cuts(&self, rng: &mut Rng) {
@@ -180,13 +191,13 @@ impl Setup for OnExt4 {
 }
 
 /// A plan for a fault somewhere in these ranges.
-fn plan(fault: Fault, rng: &mut Rng, ranges: &[std::ops::Range<u64>]) -> Plan {
-    let blocks: Vec<u64> = ranges.iter().flat_map(|range| range.clone().step_by(4096)).collect();
+fn plan(fault: Fault, rng: &mut Rng, ranges: impl Iterator<Item = std::ops::Range<u64>>) -> Plan {
+    let blocks: Vec<u64> = ranges.flat_map(|range| range.step_by(4096)).collect();
     match fault {
         Fault::Write => Plan { write_after: Some(rng.below(5)), ..Plan::default() },
         Fault::Block => {
             let at = blocks[rng.below(blocks.len().min(60) as u64) as usize];
-            Plan { unwritable: vec![at..at + 4096], ..Plan::default() }
+            Plan { unwritable: std::iter::once(at..at + 4096).collect(), ..Plan::default() }
         }
         Fault::Flush => Plan { flush_every: Some(1 + rng.below(4)), ..Plan::default() },
     }
@@ -216,6 +227,8 @@ fn one_run(setup: &dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally) {
         if !again.starts_with("failed Poisoned") {
             tally.wrong(run_seed, format!("the retry: {again}"));
         }
+    } else if fault == Fault::Block && setup.forgets_unwritten() && failed.starts_with("failed Corrupt") {
+        acknowledged = number(&failed);
     } else {
         tally.wrong(run_seed, format!("the commit: {failed}"));
     }
@@ -243,7 +256,8 @@ fn one_run(setup: &dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally) {
                 setup.plan_cuts(&mut rng);
             }
             let more = remote.ask(&format!("commit {}", 1 + rng.below(6)));
-            match more.starts_with("ok") || more.starts_with("failed Io") {
+            let torn = fault == Fault::Block && setup.forgets_unwritten() && more.starts_with("failed Corrupt");
+            match more.starts_with("ok") || more.starts_with("failed Io") || torn {
                 true => acknowledged = acknowledged.max(number(&more)),
                 false => tally.wrong(run_seed, format!("commits after reopening: {more}")),
             }
