@@ -209,9 +209,13 @@ fn each_of_300_pages() {
     let mut rng = Rng::new(seed("each of 300 pages"));
     let content = database();
     let pages = content.len() as u64 / PAGE_BYTES;
-    // Metas first, then pages that are chosen.
-    let chosen: Vec<u64> =
-        (0..300 * u64::from(long())).map(|n| if n < 8 { n / 4 } else { 2 + rng.below(pages - 2) }).collect();
+    // Metas first, then different pages that are chosen, all of them once before any comes again.
+    let mut others: Vec<u64> = (2..pages).collect();
+    for at in (1..others.len()).rev() {
+        others.swap(at, rng.below(at as u64 + 1) as usize);
+    }
+    let metas = (0..8).map(|number| number / 4);
+    let chosen: Vec<u64> = metas.chain(others.into_iter().cycle()).take(306 * long() as usize).collect();
     let count = chosen.len() as u64;
     rounds("each of 300 pages", content, |number| vec![chosen[number as usize]], count);
 }
