@@ -37,6 +37,7 @@ pub fn fuzz_open(data: &[u8]) {
         return;
     }
     let clean = use_read_only(&place.0);
+    repair(&place.0, clean == Some(true));
     assert!(fs::read(&place.0).is_ok_and(|after| after == file), "reading changed the file");
     match Options::new().create(false).open(&place.0) {
         Ok(db) => use_for_writing(&db, clean == Some(true), &file),
@@ -44,6 +45,21 @@ pub fn fuzz_open(data: &[u8]) {
             assert!(fs::read(&place.0).is_ok_and(|after| after == file), "a refused file changed");
             assert_ne!(clean, Some(true), "a clean file opens for writing");
         }
+    }
+}
+
+/// Asks what going back to a whole state would do, and salvages: what comes of it is whole, and of a clean file all of it.
+fn repair(path: &Path, clean: bool) {
+    let preview = Db::recover_preview(path);
+    assert!(!clean || preview.is_ok_and(|report| !report.is_loss()), "a clean file has nothing to go back to");
+    let out = Place::new();
+    match Db::salvage(path, &out.0) {
+        Ok(report) => {
+            assert!(!clean || !report.is_loss(), "of a clean file all is there: {report:?}");
+            let saved = Db::open_existing(&out.0).and_then(|db| db.check());
+            assert!(saved.as_ref().is_ok_and(|report| report.is_clean()), "what was salvaged is whole: {saved:?}");
+        }
+        Err(e) => assert!(!clean, "a clean file can be salvaged: {e}"),
     }
 }
 
