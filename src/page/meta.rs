@@ -218,14 +218,16 @@ impl Meta {
                 || (pages > 0 && first.0 >= 2 && first.0.checked_add(pages).is_some_and(|end| end <= self.page_count))
         };
         // The metas change in place: no pointer may lead to them.
-        let root_ok = |root: &TreeRoot| root.height == 0 || (2..self.page_count).contains(&root.ptr.id.0);
+        let root_ok = |root: &TreeRoot, tree: TreeId| {
+            root.tree == tree && (root.height == 0 || (2..self.page_count).contains(&root.ptr.id.0))
+        };
         let log_bytes = self.log.pages.saturating_mul(self.page_size.into());
         let checks = [
             (page_size_ok(self.page_size as usize), "page size"),
             (self.txn.0 <= MAX_U48, "transaction id"),
             (self.page_count >= 2 && self.page_count <= MAX_U48, "page count"),
-            (root_ok(&self.catalog), "catalog root"),
-            (root_ok(&self.free_space), "free-space root"),
+            (root_ok(&self.catalog, TreeId::CATALOG), "catalog root"),
+            (root_ok(&self.free_space, TreeId::FREE_SPACE), "free-space root"),
             (run_ok(self.spill.ptr.id, self.spill.pages), "free list"),
             (run_ok(self.log.first, self.log.pages), "commit log run"),
             (self.log.start <= log_bytes, "commit log start"),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::OnceLock;
 
-use crate::db::{Db, Options};
+use crate::db::{Db, Finding, Options};
 use crate::error::Result;
 use crate::limits::PAGE_SIZE_MIN;
 use crate::page::layout::meta as at;
@@ -51,15 +51,21 @@ pub fn fuzz_open(data: &[u8]) {
 /// Asks what going back to a whole state would do, and salvages: what comes of it is whole, and of a clean file all of it.
 fn repair(path: &Path, clean: bool) {
     let preview = Db::recover_preview(path);
-    assert!(!clean || preview.is_ok_and(|report| !report.is_loss()), "a clean file has nothing to go back to");
+    assert!(!clean || preview.as_ref().is_ok_and(|report| !report.is_loss()), "a clean file: {preview:?}");
     let out = Place::new();
     match Db::salvage(path, &out.0) {
         Ok(report) => {
-            assert!(!clean || !report.is_loss(), "of a clean file all is there: {report:?}");
+            // A slot that cannot be read may have held a newer state; everything of the one that is clean is there.
+            let beside = |finding: &Finding| finding.page.is_some_and(|page| page.0 < 2);
+            assert!(!clean || report.lost.iter().all(beside), "of a clean file all is there: {report:?}");
             let saved = Db::open_existing(&out.0).and_then(|db| db.check());
             assert!(saved.as_ref().is_ok_and(|report| report.is_clean()), "what was salvaged is whole: {saved:?}");
         }
-        Err(e) => assert!(!clean, "a clean file can be salvaged: {e}"),
+        Err(e) => {
+            let options = Options::new().read_only(true).create(false);
+            let empty = || options.open(path).and_then(|db| db.stats()).is_ok_and(|stats| stats.entries == 0);
+            assert!(!clean || empty(), "a clean file can be salvaged: {e}");
+        }
     }
 }
 

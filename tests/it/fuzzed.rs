@@ -78,3 +78,15 @@ fn the_next_tree_id_is_one_for_tables() {
     // The empty sample, in whose metas the next tree id, at byte 128, is 3.
     fuzz_open(&[3, 28, 128, 3, 0, 0, 0]);
 }
+
+/// A meta whose root names another tree than the catalog's or that of the free space opened and was called clean, while
+/// recovery called it damaged.
+#[test]
+fn roots_of_a_meta_are_those_of_its_trees() {
+    for sample in 0..8 {
+        // The number of the catalog's tree, and that of the free-space tree.
+        for at in [84, 108] {
+            fuzz_open(&[sample, 28, at, 7, 0, 0, 0]);
+        }
+    }
+}
