@@ -14,7 +14,8 @@
 //!   F3  a listed extent whose record in the tree differs from memory is in `touched`.
 //!   F4  a page is in at most one of: listed, unlisted, hot, freed.
 //!
-//! Failure: none; overlap is a bug of ours and asserted in debug builds, damage in the tree is found by its reader.
+//! Failure: an extent that overlaps another is left out, and noted in `contradiction`: a file that says so contradicts
+//! itself, and nothing of this may be saved. Other damage is found by the reader of the tree.
 //!
 //! Tests: unit below; `tests/it/model`; the whole is judged by `check` (reachable + free = all).
 
@@ -52,6 +53,8 @@ pub(crate) struct FreeSpace {
     current: Option<u64>,
     /// Pages freed by this transaction that older states still reach.
     freed: Vec<FreeItem>,
+    /// An extent that came back and overlaps a usable one: the file had it in use and free at once.
+    contradiction: Option<(PageId, u64)>,
 }
 
 impl FreeSpace {
@@ -124,9 +127,17 @@ impl FreeSpace {
 
     /// Makes an extent usable of which the tree has no record: it was pending, or it was taken and given back.
     pub(crate) fn add_unlisted(&mut self, id: PageId, pages: u64) {
-        debug_assert!(!self.overlaps(id, pages), "extent {id}+{pages} overlaps another");
+        if self.overlaps(id, pages) {
+            self.contradiction = Some((id, pages));
+            return;
+        }
         let (start, len) = self.merge(id.0, pages, false);
         self.put(start, len, false);
+    }
+
+    /// An extent that came back although it was free already. Then nothing of this may be saved.
+    pub(crate) fn contradiction(&self) -> Option<(PageId, u64)> {
+        self.contradiction
     }
 
     /// Whether an extent overlaps a usable one: the free space on disk contradicts itself.
@@ -390,6 +401,22 @@ mod tests {
         }
         assert!(free.load(PageId(15), 1));
         assert!(free.load(PageId(9), 1));
+    }
+
+    #[test]
+    fn a_page_that_comes_back_twice_is_a_contradiction() {
+        let mut free = FreeSpace::default();
+        assert!(free.load(PageId(10), 5));
+        free.give_back_dirty(PageId(20), 1);
+        free.settle_hot();
+        assert_eq!((free.usable_pages(), free.contradiction()), (6, None));
+        free.give_back_dirty(PageId(12), 1);
+        free.settle_hot();
+        assert_eq!((free.usable_pages(), free.contradiction()), (6, Some((PageId(12), 1))));
+        let mut free = FreeSpace::default();
+        assert!(free.load(PageId(10), 5));
+        free.give_back_dirty(PageId(8), 3);
+        assert_eq!((free.usable_pages(), free.contradiction()), (5, Some((PageId(8), 3))));
     }
 
     #[test]

@@ -188,7 +188,10 @@ impl FreeCache {
             self.save_tree(pages, &mut root, move_pending, move_usable)?;
         }
         let list = self.write_list(pages, tip)?;
-        Ok((root, list))
+        match pages.free.contradiction() {
+            Some((start, len)) => Err(overlap(start, len)),
+            None => Ok((root, list)),
+        }
     }
 
     fn save_tree(

@@ -90,3 +90,10 @@ fn roots_of_a_meta_are_those_of_its_trees() {
         }
     }
 }
+
+/// A changed record of the free-space tree covered a page that the transaction had in use. When the page came back, an
+/// assertion failed; without assertions the extents were saved one over the other.
+#[test]
+fn a_page_that_is_free_twice_is_damage_when_it_comes_back() {
+    fuzz_open(&[2, 0xbf, 0x5d, 0x04, 0x5d, 0x04, 0x1a, 0x19]);
+}
