@@ -98,6 +98,7 @@ pub(crate) fn check(txn: &ReadTxn, progress: &mut dyn FnMut(u64, u64)) -> CheckR
     let mut audit = Audit { map, report: CheckReport::default(), progress, page_size, told: 0 };
     audit.report.pages_checked = state.page_count;
     audit.take(PageId(0), 2, "meta slots");
+    audit.metas(txn);
     let mut damaged_to = audit.tree(txn, &state.catalog, None);
     damaged_to.sort_unstable();
     audit.tables(txn, &damaged_to);
@@ -142,6 +143,17 @@ impl Audit<'_> {
         };
         let what = format!("{place}{what}");
         self.report.findings.push(Finding { page, table: table.map(str::to_string), key_range: None, what });
+    }
+
+    /// The slots themselves. Opening for writing mends them, so that only damage since then, or a database that is opened
+    /// read-only, shows here.
+    fn metas(&mut self, txn: &ReadTxn) {
+        for (slot, found) in (0..).zip(txn.env().meta_slots()) {
+            if let Some(flaw) = found.flaw() {
+                let what = "a commit was interrupted, or it is damaged; opening for writing mends it";
+                self.add(Some(PageId(slot)), format!("the meta slot is not whole: {flaw}; {what}"));
+            }
+        }
     }
 
     /// Notes that pages are used, and by whom.

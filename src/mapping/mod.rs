@@ -416,6 +416,15 @@ impl Mapping {
         }
     }
 
+    /// Both meta slots, as they are between two stores of a meta by this process.
+    pub(crate) fn read_metas(&self) -> Vec<u8> {
+        let _storing = lock(&self.storing_meta);
+        let mut bytes = vec![0; 2 * self.page_size];
+        let read = self.read_copy(0, &mut bytes);
+        assert!(read, "a database has two meta slots");
+        bytes
+    }
+
     /// Copies bytes out, also while somebody stores to them; `false`, and nothing copied, if not all are mapped.
     pub(crate) fn read_copy(&self, offset: u64, into: &mut [u8]) -> bool {
         self.window().copy_out(offset, into)

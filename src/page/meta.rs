@@ -261,10 +261,20 @@ impl Slot {
         }
     }
 
-    /// Whether exactly one copy is damaged: a flipped bit, not an interrupted write.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tells the two apart in tests; nothing else asks yet"))]
-    pub(crate) fn half_damaged(&self) -> bool {
-        self.copies[0].is_ok() != self.copies[1].is_ok()
+    /// What is wrong with the slot, for people; nothing when both copies are whole and say the same.
+    pub(crate) fn flaw(&self) -> Option<String> {
+        let state = |copy: &Result<Meta, MetaError>| match copy {
+            Ok(_) => "is whole",
+            Err(MetaError::NoMagic) => "is none",
+            Err(MetaError::Checksum) => "does not match its checksum",
+            Err(MetaError::Version(_) | MetaError::RequiredFeature(_)) => "is of a newer release",
+            Err(MetaError::Field(_)) => "has an impossible field",
+        };
+        match &self.copies {
+            [Ok(a), Ok(b)] if a == b => None,
+            [Ok(a), Ok(b)] => Some(format!("the copies differ: transactions {} and {}", a.txn, b.txn)),
+            [a, b] => Some(format!("the first copy {}, the second {}", state(a), state(b))),
+        }
     }
 }
 

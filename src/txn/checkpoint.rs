@@ -95,9 +95,30 @@ impl Env {
         Error::Io { op, path: self.path.to_path_buf(), source }
     }
 
+    /// Writes metas anew that are not whole, as a commit that was interrupted or damage leaves them. First the slot that does
+    /// not hold the state, so that at each moment a whole meta of it is durable. For opening.
+    pub(crate) fn mend_metas(&self) -> Result<()> {
+        let (state, durable) = (self.live.tip(), self.live.durable().slot);
+        let flawed = self.meta_slots().map(|slot| slot.flaw().is_some());
+        if flawed.contains(&true) {
+            self.store_meta(&state, durable ^ 1)?;
+        }
+        if flawed[durable] {
+            self.store_meta(&state, durable)?;
+        }
+        Ok(())
+    }
+
     /// Writes the meta of a state into a slot and makes it durable.
     fn write_meta(&self, state: &State, slot: usize) -> Result<()> {
         self.live.set_in_doubt(Some(state.txn));
+        self.store_meta(state, slot)?;
+        self.live.store_durable(DurableMeta { slot, txn: state.txn });
+        self.live.set_in_doubt(None);
+        Ok(())
+    }
+
+    fn store_meta(&self, state: &State, slot: usize) -> Result<()> {
         let mut page = vec![0; self.page_size];
         self.meta_of(state).encode_slot(&mut page);
         // Once more, where the flush of the pages has used up what was there for the metas.
@@ -105,10 +126,7 @@ impl Env {
         self.mapping.store_meta(slot, &page);
         self.mapping
             .flush(FlushKind::Meta, (slot * self.page_size) as u64, self.page_size as u64)
-            .map_err(|e| self.flush_error("flushing the meta", e))?;
-        self.live.store_durable(DurableMeta { slot, txn: state.txn });
-        self.live.set_in_doubt(None);
-        Ok(())
+            .map_err(|e| self.flush_error("flushing the meta", e))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::ids::TxnId;
 use crate::mapping::Mapping;
 #[cfg(feature = "testing")]
 use crate::mutant::{self, Mutant};
-use crate::page::meta::Meta;
+use crate::page::meta::{self, Meta, Slot};
 use crate::pager::free_space::LiveStates;
 use crate::pager::txn_pages::TxnPages;
 use crate::txn::free_tree::FreeCache;
@@ -118,6 +118,16 @@ impl Env {
             next_tree: state.next_tree,
             log: state.log,
         }
+    }
+
+    /// What the meta slots hold now.
+    pub(crate) fn meta_slots(&self) -> [Slot; 2] {
+        let bytes = self.mapping.read_metas();
+        meta::probe(|offset, len| {
+            let start = usize::try_from(offset).ok()?;
+            bytes.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
+        })
+        .slots
     }
 
     /// Takes the writer; the caller holds the writer lock.

@@ -159,7 +159,7 @@ pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
     }
     let mut page = vec![0; spec.page_size];
     first.encode_slot(&mut page);
-    mapping.store_meta(0, &page);
+    (0..2).for_each(|slot| mapping.store_meta(slot, &page));
     Ok(Arc::new(Env::new(EnvParts { path, meta: first, slot: 0, read_only: false, mapping, lock: None })))
 }
 
@@ -243,14 +243,12 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
             trust::forget_failed_flush(&lock.file, id);
         }
     }
-    Ok(Env::new(EnvParts {
-        path: path.to_path_buf(),
-        meta,
-        slot,
-        read_only: spec.read_only,
-        mapping,
-        lock: Some(lock),
-    }))
+    let (path, read_only, lock) = (path.to_path_buf(), spec.read_only, Some(lock));
+    let env = Env::new(EnvParts { path, meta, slot, read_only, mapping, lock });
+    if !read_only {
+        env.mend_metas()?;
+    }
+    Ok(env)
 }
 
 /// Takes the lock that keeps other processes out: exclusive to write, shared to read.

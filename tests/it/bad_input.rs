@@ -5,7 +5,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mapleaf::{Db, Error, ErrorKind, Options, Table};
+use mapleaf::{Db, Error, ErrorKind, Options, PageId, Table};
 
 use crate::reexec::{self, Process};
 use crate::workload::{fast_dir, long, History, Rng};
@@ -80,7 +80,6 @@ fn what_is_no_database_is_refused() {
     let mut rng = Rng(0x61);
     refused_bytes(b"{\"name\": \"settings\"}\n", ErrorKind::NotADatabase);
     refused_bytes(b"x", ErrorKind::NotADatabase);
-    refused_bytes(&[0; 4096], ErrorKind::NotADatabase);
     refused_bytes(&[0; 100_000], ErrorKind::NotADatabase);
     refused_bytes(b"SQLite format 3\0", ErrorKind::NotADatabase);
     for len in [7, 255, 256, 511, 4095, 4096, 8192, 70_000] {
@@ -91,6 +90,24 @@ fn what_is_no_database_is_refused() {
     let (bytes, _) = database(4096, 1);
     let text: Vec<u8> = bytes.iter().copied().filter(|&byte| byte != b'\r').collect();
     refused_bytes(&text, ErrorKind::NotADatabase);
+}
+
+/// A power cut while an empty file is made a database can leave the length and none of the bytes. Who may initialise an
+/// empty file may do so with that one, and nobody else.
+#[test]
+fn a_short_file_of_zeros_is_refused_unless_it_may_be_initialised() {
+    let dir = fast_dir();
+    let path = dir.path().join("zeros");
+    for len in [1, 4096, 8192, 65_536] {
+        std::fs::write(&path, vec![0; len]).expect("to write it");
+        for options in &ways()[..3] {
+            let e = options.clone().open(&path).expect_err("refused");
+            assert_eq!(e.kind(), ErrorKind::NotADatabase, "{e}");
+            assert!(std::fs::read(&path).expect("the file") == vec![0; len], "{e}: changed by the refusal");
+        }
+        let db = Options::new().init_empty(true).open(&path).expect("initialised");
+        assert!(db.check().expect("check").is_clean());
+    }
 }
 
 #[test]
@@ -221,7 +238,7 @@ fn both_slots_damaged_is_refused() {
 }
 
 #[test]
-fn one_copy_damaged_opens_the_newest_state_and_is_mended_by_commits() {
+fn one_copy_damaged_opens_the_newest_state_is_found_and_mended() {
     for page_size in [4096usize, 8192, 16384, 32768] {
         let (whole, history) = database(page_size, 4);
         let newest = txn_of(&whole, 0).max(txn_of(&whole, page_size));
@@ -238,12 +255,15 @@ fn one_copy_damaged_opens_the_newest_state_and_is_mended_by_commits() {
                 std::fs::write(&path, &bytes).expect("to write it");
                 let read_only = Options::new().read_only(true).open(&path).expect("open");
                 assert_eq!(history.judge(&read_only), Ok(newest), "copy at {at}");
+                let findings = read_only.check().expect("check").findings;
+                let pages: Vec<_> = findings.iter().filter_map(|finding| finding.page).collect();
+                assert_eq!(pages, [PageId((at / page_size) as u64)], "{findings:?}");
                 drop(read_only);
                 let db = Db::open(&path).expect("open");
+                assert_eq!(mapleaf::inspect::metas(&db).expect("metas").len(), 4, "every copy is whole again");
                 assert_eq!(history.judge(&db), Ok(newest), "copy at {at}");
                 history.commit_next(&db).expect("commit");
                 history.commit_next(&db).expect("commit");
-                assert_eq!(mapleaf::inspect::metas(&db).expect("metas").len(), 4, "every copy is whole again");
                 drop(db);
                 assert_eq!(history.judge(&Db::open(&path).expect("open")), Ok(newest + 2));
             }

@@ -74,7 +74,7 @@ fn every_flipped_bit_shows() {
         let mut file = [record, page[256..].to_vec(), slot_of(&meta(4096, 6))].concat();
         let found = probe_file(&file);
         assert_eq!((found.page_size, found.slots[0].meta()), (Some(4096), Ok(meta(4096, 5))));
-        assert!(found.slots[0].half_damaged() && !found.slots[1].half_damaged());
+        assert!(found.slots[0].flaw().is_some() && found.slots[1].flaw().is_none());
         file.truncate(4096);
         assert_eq!(probe_file(&file).slots[1].meta(), Err(MetaError::NoMagic));
     }
