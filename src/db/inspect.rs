@@ -49,8 +49,9 @@ pub struct PageInfo {
 /// The readable copies of the metas, at most four.
 ///
 /// # Errors
-/// None for damage: a copy that cannot be read is left out.
+/// None for damage: a copy that cannot be read is left out. `Poisoned` or `Fault` if the system could not serve the file.
 pub fn metas(db: &Db) -> Result<Vec<MetaInfo>> {
+    let txn = db.begin_read()?;
     let env = db.env();
     let mut found = Vec::new();
     for at in 0..4u32 {
@@ -70,7 +71,7 @@ pub fn metas(db: &Db) -> Result<Vec<MetaInfo>> {
             });
         }
     }
-    Ok(found)
+    txn.believe(Ok(found))
 }
 
 /// The header of a page of the newest state.

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use super::claims::Claims;
 use super::window::{page_range, Window};
+use crate::error::Result;
 use crate::ids::PageId;
 
 /// Exclusive right to store to pages. Given back when it is dropped, together with its claims.
@@ -169,6 +170,14 @@ impl Canvas {
         // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Aliasing: it also excludes any other
         // slice of the one canvas, and no snapshot reaches claimed pages (V1). Initialised: file pages always are.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
+    }
+
+    /// Brings pages into memory: [`Error::Fault`](crate::error::Error::Fault) here, where an access would bring a signal.
+    pub(crate) fn probe(&self, id: PageId, pages: u64) -> Result<()> {
+        match self.place(id, pages) {
+            Some((offset, len)) => self.window.probe(offset as u64, len as u64, true),
+            None => Ok(()),
+        }
     }
 
     /// Makes sure that storing to these pages cannot meet a full disk: `StorageFull` here instead of a signal there.

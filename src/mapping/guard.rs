@@ -146,7 +146,8 @@ impl Watched {
     pub(super) fn cut(&self, len: usize) {
         let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         let start = self.entry.start.load(Ordering::Relaxed);
-        self.entry.change(|entry| entry.end.store(start.saturating_add(len), Ordering::Relaxed));
+        // One field, and no change of the version: somebody may be using what stays of the range just now.
+        self.entry.end.store(start.saturating_add(len), Ordering::Release);
     }
 }
 
@@ -227,16 +228,21 @@ fn set_ours() -> io::Result<()> {
     }
 }
 
+/// The code of an access to memory that the hardware has lost.
+const BUS_MCEERR_AR: libc::c_int = 4;
+
 /// The handler. Runs in the thread whose access failed, in the middle of that access (G3).
 extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the calling thread's own `errno`, kept over the handler for the code that was interrupted.
     let errno = unsafe { *libc::__errno_location() };
     // SAFETY: the system gives a valid record to a handler with `SA_SIGINFO`.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
-    // A code of 0 or below is a signal that some process sent.
-    if code <= 0 || !patch(address) {
+    // Of other codes, those of 0 and below are signals that a process sent, and that of a memory error found elsewhere says
+    // nothing about this thread.
+    let is_access = code == libc::BUS_ADRERR || code == BUS_MCEERR_AR;
+    if !is_access || !patch(address) {
         // SAFETY: the arguments are those that this handler got.
-        unsafe { pass_on(signal, info, context, code <= 0) };
+        unsafe { pass_on(signal, info, context, !is_access && code != libc::BUS_ADRALN) };
     }
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };

@@ -74,6 +74,8 @@ pub(crate) struct MapOptions {
     pub(crate) window_bytes: Option<u64>,
     /// Whether accesses that cannot be served are recorded; else they end the process.
     pub(crate) guarded: bool,
+    /// No more than these bytes of the file are used, where it may be longer.
+    pub(crate) used_bytes: Option<u64>,
 }
 
 /// What a flush is for. Does not change how it is done; the seam tells tests.
@@ -136,7 +138,7 @@ impl Mapping {
         let page_size = options.page_size;
         assert!(crate::limits::page_size_ok(page_size), "page size {page_size} is not allowed");
         os::advise_random(&file);
-        let len = file.metadata()?.len() & !(page_size as u64 - 1);
+        let len = file.metadata()?.len().min(options.used_bytes.unwrap_or(u64::MAX)) & !(page_size as u64 - 1);
         let wanted = options.window_bytes.unwrap_or_else(|| default_window(len));
         let spare = if options.window_bytes.is_some() { 0 } else { WINDOW_SPARE_BYTES };
         let file = Arc::new(file);
@@ -151,10 +153,8 @@ impl Mapping {
         };
         let window = Window::reserve(wanted, len.saturating_add(spare), page_size, writable, &watch)?;
         window.extend(&file, len)?;
-        if writable {
-            lengthen_for_sentinel(&file, &window, len)?;
-        }
-        window.publish(len, file.metadata()?.len());
+        let marked = writable && lengthen_for_sentinel(&file, &window, len)?;
+        window.publish(len, marked);
         if !writable {
             watch_last_byte(&file, &window, len)?;
         }
@@ -252,7 +252,12 @@ impl Mapping {
         }
         let file_len = with_sentinel(new_len)?;
         let grown = self.lengthen(old_len.min(window.mapped()), old_len, file_len).and_then(|()| {
+            mark_sentinel(&self.file, new_len)?;
             let next = self.map_up_to(&window, new_len)?;
+            // Cut since its length was looked at, it was just made long enough again, with a hole in it.
+            if !window.intact() {
+                return Err(io::Error::other("the file was cut while it grew"));
+            }
             if !self.anonymous && self.populate_first.load(Ordering::Relaxed) {
                 next.populate(window.mapped(), new_len - window.mapped())?;
             }
@@ -260,15 +265,18 @@ impl Mapping {
         });
         match grown {
             Ok(next) => {
-                self.publish(Arc::clone(&next), new_len, file_len.max(old_len));
+                self.publish(Arc::clone(&next), new_len, true);
                 canvas.switch(next);
                 #[cfg(feature = "testing")]
                 self.seam_resized(new_len);
                 Ok(())
             }
             Err(error) => {
-                // Also gives back blocks that were reserved. If this fails too, the file stays too long, no more.
-                drop(self.file.set_len(old_len));
+                // Also gives back blocks that were reserved. If this fails too, the file stays too long, no more; but it is not
+                // made longer, which would hide that it was cut.
+                if self.file_len().is_ok_and(|now| now >= old_len) {
+                    drop(self.file.set_len(old_len));
+                }
                 Err(error)
             }
         }
@@ -309,8 +317,8 @@ impl Mapping {
     }
 
     /// Makes `len` bytes of a window usable and the window current.
-    fn publish(&self, window: Arc<Window>, len: u64, file_len: u64) {
-        window.publish(len, file_len);
+    fn publish(&self, window: Arc<Window>, len: u64, marked: bool) {
+        window.publish(len, marked);
         let id = window.id();
         let old = std::mem::replace(&mut *lock(&self.current), window);
         self.window_id.store(id, Ordering::Release);
@@ -327,7 +335,7 @@ impl Mapping {
         let len = self.file_len()? & !(self.page_size as u64 - 1);
         if len > window.mapped() {
             let next = self.map_up_to(&window, len)?;
-            self.publish(next, len, len);
+            self.publish(next, len, false);
         }
         Ok(self.window().mapped())
     }
@@ -443,16 +451,23 @@ fn with_sentinel(used: u64) -> io::Result<u64> {
     window::round_up(used, system)?.checked_add(system).ok_or_else(|| io::ErrorKind::FileTooLarge.into())
 }
 
-/// Makes a file long enough for the sentinel, with blocks, as a file system in memory would take one to read a hole. If
-/// that cannot be, what is used goes on without.
-fn lengthen_for_sentinel(file: &File, window: &Window, used: u64) -> io::Result<()> {
+/// Stores the sentinel behind what is used of a file that is long enough.
+fn mark_sentinel(file: &File, used: u64) -> io::Result<()> {
+    file.write_all_at(&[window::SENTINEL], window::sentinel_offset(used))
+}
+
+/// Makes a file long enough for the sentinel and stores it. `false` where that cannot be, for want of room: what is used goes
+/// on without.
+fn lengthen_for_sentinel(file: &File, window: &Window, used: u64) -> io::Result<bool> {
     let (len, wanted) = (file.metadata()?.len(), with_sentinel(used)?);
     window.extend(file, wanted)?;
-    let fits = len < wanted && os::within_size_limit(wanted).is_ok();
-    if fits && os::reserve_blocks(file, used, wanted - used).is_ok() {
+    if os::within_size_limit(wanted).is_err() || os::reserve_blocks(file, used, wanted - used).is_err() {
+        return Ok(false);
+    }
+    if len < wanted {
         file.set_len(wanted)?;
     }
-    Ok(())
+    Ok(mark_sentinel(file, used).is_ok())
 }
 
 /// Makes the last byte that is not zero the sentinel of a file that is only read: if the file is cut behind it, zeros are

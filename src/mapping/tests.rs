@@ -9,7 +9,12 @@ use crate::ids::PageId;
 const PAGE: u64 = 4096;
 
 fn options(window_pages: Option<u64>) -> MapOptions {
-    MapOptions { page_size: PAGE as usize, window_bytes: window_pages.map(|pages| pages * PAGE), guarded: true }
+    MapOptions {
+        page_size: PAGE as usize,
+        window_bytes: window_pages.map(|pages| pages * PAGE),
+        guarded: true,
+        used_bytes: None,
+    }
 }
 
 fn in_file(window_pages: Option<u64>) -> (Mapping, tempfile::NamedTempFile) {
@@ -193,7 +198,7 @@ fn where_blocks_cannot_be_reserved_pages_are_populated() {
 
 #[test]
 fn larger_pages() {
-    let large = MapOptions { page_size: 32768, window_bytes: Some(100_000), guarded: true };
+    let large = MapOptions { page_size: 32768, window_bytes: Some(100_000), guarded: true, used_bytes: None };
     let mapping = Mapping::anonymous(large).unwrap();
     let mut canvas = mapping.canvas().unwrap();
     mapping.grow(&mut canvas, 2 * 32768 + 1).unwrap();
@@ -471,7 +476,8 @@ mod seams {
                 "resized 16384".to_owned(),
                 format!("flush Log 12288+9 of 20480 [{a}, {b}]"),
                 "resized 24576".to_owned(),
-                "flush Tree 0+24576 of 28672 [0, 0]".to_owned(),
+                // What is left of the sentinel of the empty file.
+                "flush Tree 0+24576 of 28672 [94, 0]".to_owned(),
             ]
         );
     }
@@ -523,6 +529,40 @@ mod faults {
     fn a_cut_of_what_is_not_used_is_not_noticed() {
         let (mapping, _canvas, temp) = filled(10);
         cut(&temp, 10 * PAGE + 1);
+        assert!(mapping.view().intact());
+    }
+
+    /// What was cut off comes back as a hole, which reads as zeros without any fault.
+    #[test]
+    fn a_file_that_was_cut_and_made_longer_again_is_noticed() {
+        let (mapping, mut canvas, temp) = filled(10);
+        let len = mapping.file_len().unwrap();
+        cut(&temp, 5 * PAGE + 7);
+        cut(&temp, len);
+        assert!(!mapping.view().intact());
+        assert!(mapping.grow(&mut canvas, 20 * PAGE).is_err());
+    }
+
+    /// The old place of the sentinel is a page like any other after growth: whoever looks at it late is not misled.
+    #[test]
+    fn a_sentinel_that_has_moved_is_not_lost() {
+        let (mapping, mut canvas, _temp) = filled(3);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let view = mapping.view();
+                    while !done.load(Ordering::Acquire) {
+                        assert!(view.intact());
+                    }
+                });
+            }
+            for pages in 4..1500 {
+                mapping.grow(&mut canvas, pages * PAGE).unwrap();
+                fill(&mut canvas, pages - 1);
+            }
+            done.store(true, Ordering::Release);
+        });
         assert!(mapping.view().intact());
     }
 

@@ -4,10 +4,11 @@
 //! the canvas; the file is mapped from the start of each. Beside them lies a table of one byte per page, the
 //! verified marks.
 //!
-//! The *sentinel* is a byte behind everything that is read, or the last byte of it that is not zero. Whoever cuts the file
-//! anywhere below takes the sentinel away too. So a reader that looks at it after its own reads, and finds it served and
-//! unchanged, has read nothing that was cut: also not the rest of a page that was cut in its middle, which reads as zeros
-//! without any signal.
+//! The *sentinel* is a byte behind everything that is read, or the last byte of it, and is not zero. Whoever cuts the file
+//! anywhere below takes the sentinel away too, and it stays away if the file is made longer again. So a reader that looks
+//! at it after its own reads, and finds it served and unchanged, has read nothing that was cut: also not the rest of a page
+//! that was cut in its middle, which reads as zeros without any signal. (XFS clears that rest some time before it takes the
+//! end away: see `docs/soundness.md`.)
 //!
 //! Invariants:
 //!   W1  `view[..mapped]`, and `canvas[..mapped]` if there is one, are shared mappings of the file from offset 0.
@@ -22,7 +23,7 @@
 use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{fence, AtomicPtr, AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{fence, AtomicPtr, AtomicU16, AtomicU64, AtomicU8, Ordering};
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -62,6 +63,14 @@ impl Marks {
 
 /// Stands for the sentinel of a window that has none.
 static NO_SENTINEL: u8 = 0;
+/// What is stored where the sentinel of a file that is open for writing lies. Not zero, as a hole reads as that: a file that
+/// was cut and made longer again has lost it.
+pub(super) const SENTINEL: u8 = 0x5e;
+
+/// Where the sentinel lies behind `used` bytes of a file: no byte of the same page of the system is used.
+pub(super) fn sentinel_offset(used: u64) -> u64 {
+    used.next_multiple_of(os::page_bytes())
+}
 
 /// One reserved window and what is mapped in it. On cache lines of its own, apart from the counters of its `Arc`.
 #[repr(align(128))]
@@ -70,15 +79,12 @@ pub(super) struct Window {
     mapped: AtomicU64,
     /// The byte whose loss shows that the file was cut (W4).
     sentinel: AtomicPtr<u8>,
-    /// Bits of the sentinel that are compared, and what they have to be. None are where the sentinel is a byte that is
-    /// never used: there, being served is enough.
-    sentinel_mask: AtomicU8,
-    sentinel_bits: AtomicU8,
+    /// What the sentinel has to be: the bits that are compared in the high byte, and their values in the low one. None are
+    /// where there was no room for a sentinel of its own: being served is all that can be asked then.
+    expected: AtomicU16,
     watch: Watch,
     /// Bytes behind the usable ones that are mapped as well, for the sentinel.
     spare: u64,
-    /// Nothing of the canvas can be stored to but what was opened.
-    strict: bool,
     id: u64,
     page_shift: u32,
     view: Reservation,
@@ -122,11 +128,9 @@ impl Window {
         Ok(Window {
             mapped: AtomicU64::new(0),
             sentinel: AtomicPtr::new(std::ptr::from_ref(&NO_SENTINEL).cast_mut()),
-            sentinel_mask: AtomicU8::new(0),
-            sentinel_bits: AtomicU8::new(0),
+            expected: AtomicU16::new(0),
             watch: watch.clone(),
             spare,
-            strict: watch.strict,
             id: NEXT_WINDOW.fetch_add(1, Ordering::Relaxed),
             page_shift: page_size.trailing_zeros(),
             view: Reservation::new(len + spare, Rights::Read, watch)?,
@@ -157,7 +161,7 @@ impl Window {
         let to = round_up(len, os::page_bytes())?;
         self.view.extend(file, to, Rights::Read)?;
         match &self.canvas {
-            Some(canvas) if self.strict => canvas.extend(file, to, Rights::Read),
+            Some(canvas) if self.watch.strict => canvas.extend(file, to, Rights::Read),
             Some(canvas) => canvas.extend(file, to, Rights::ReadWrite),
             None => Ok(()),
         }
@@ -167,7 +171,7 @@ impl Window {
     #[inline]
     pub(super) fn set_open(&self, offset: u64, len: u64, open: bool) {
         #[cfg(feature = "testing")]
-        if let (Some(canvas), true) = (&self.canvas, self.strict) {
+        if let (Some(canvas), true) = (&self.canvas, self.watch.strict) {
             let rights = if open { Rights::ReadWrite } else { Rights::Read };
             // SAFETY: inside what is mapped of the canvas; whoever stores to what is not open is to get a signal.
             unsafe { os::protect(canvas.at(offset), len, rights) }.expect("the rights of the canvas change");
@@ -185,25 +189,26 @@ impl Window {
         }
     }
 
-    /// Makes `len` bytes usable. They are mapped (W2). The sentinel goes behind them, if something is mapped there that
-    /// the file has; else it is the last of them.
-    pub(super) fn publish(&self, len: u64, file_len: u64) {
-        let covered = self.view.covered();
-        debug_assert!(len <= covered);
-        let behind = round_up(len, os::page_bytes()).unwrap_or(len);
-        let sentinel = if behind < covered.min(file_len) { Some(behind) } else { len.checked_sub(1) };
-        if let Some(offset) = sentinel {
-            self.sentinel.store(self.view.at(offset).as_ptr(), Ordering::Release);
+    /// Makes `len` bytes usable. They are mapped (W2). The sentinel is the byte behind them that was marked, or else the last
+    /// of them, of which only is asked that it is there.
+    pub(super) fn publish(&self, len: u64, marked: bool) {
+        debug_assert!(len <= self.view.covered());
+        match (marked, len.checked_sub(1)) {
+            (true, _) => self.watch_byte(sentinel_offset(len), SENTINEL),
+            (false, Some(last)) => self.sentinel.store(self.view.at(last).as_ptr(), Ordering::Release),
+            (false, None) => {}
         }
         self.mapped.store(len, Ordering::Release);
     }
 
-    /// Makes a byte the sentinel that is never changed and not zero.
+    /// Makes a byte the sentinel that is not zero, and is not changed while it is the sentinel.
     pub(super) fn watch_byte(&self, offset: u64, byte: u8) {
         debug_assert!(offset < self.view.covered() && byte != 0);
-        self.sentinel_bits.store(byte, Ordering::Relaxed);
-        self.sentinel_mask.store(u8::MAX, Ordering::Relaxed);
+        // The place first: whoever compares the old place with what the new one has to be finds that it moved.
         self.sentinel.store(self.view.at(offset).as_ptr(), Ordering::Release);
+        self.expected.store(0xff00 | u16::from(byte), Ordering::Release);
+        // And the place before anything that is stored to the old one, which the writer may use from now on.
+        fence(Ordering::SeqCst);
     }
 
     /// Whether everything that was read before this call could be served: no access failed, and the file was not cut.
@@ -213,39 +218,55 @@ impl Window {
         // loses its end first.
         fence(Ordering::Acquire);
         let sentinel = self.sentinel.load(Ordering::Relaxed);
-        let (mask, bits) = (self.sentinel_mask.load(Ordering::Relaxed), self.sentinel_bits.load(Ordering::Relaxed));
-        // SAFETY: bounds and lifetime: a byte that can be read (W4). Aliasing: an atomic load, which may meet the stores of
-        // the writer after it has published more and taken this page; it does not store, so read-only memory will do.
-        let byte = unsafe { AtomicU8::from_ptr(sentinel) }.load(Ordering::Relaxed);
-        fence(Ordering::Acquire);
-        if byte & mask != bits {
-            self.record_cut();
+        if !self.is_there(sentinel) {
+            self.look_again(sentinel);
         }
         !self.watch.record.is_set()
     }
 
-    #[cold]
-    fn record_cut(&self) {
-        self.watch.record.set(self.sentinel.load(Ordering::Relaxed) as u64 - self.view.base.as_ptr() as u64);
+    /// Whether a sentinel is what it has to be.
+    #[inline]
+    fn is_there(&self, sentinel: *mut u8) -> bool {
+        // SAFETY: bounds and lifetime: a byte that can be read (W4). Aliasing: an atomic load, which may meet the stores of
+        // the writer after it has published more and taken this page; it does not store, so read-only memory will do.
+        let byte = unsafe { AtomicU8::from_ptr(sentinel) }.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        let [bits, mask] = self.expected.load(Ordering::Relaxed).to_le_bytes();
+        (byte ^ bits) & mask == 0
     }
 
-    /// Faults in `offset..offset + len` of the view for reading: an error here, where an access would bring a signal.
-    /// Systems that cannot say so answer `Ok`.
-    pub(super) fn probe(&self, offset: u64, len: u64) -> io::Result<()> {
+    /// Records that the sentinel is lost, unless it has only moved, and the writer uses its old place.
+    #[cold]
+    fn look_again(&self, mut seen: *mut u8) {
+        loop {
+            let now = self.sentinel.load(Ordering::Acquire);
+            if now == seen {
+                return self.watch.record.set(now as u64 - self.view.base.as_ptr() as u64);
+            }
+            if self.is_there(now) {
+                return;
+            }
+            seen = now;
+        }
+    }
+
+    /// Faults in `offset..offset + len` of the view or the canvas for reading: [`Error::Fault`] here, where an access would
+    /// bring a signal. Systems that cannot say so answer `Ok`.
+    pub(super) fn probe(&self, offset: u64, len: u64, canvas: bool) -> Result<()> {
+        let range = self.canvas.as_ref().filter(|_| canvas).unwrap_or(&self.view);
         let system = os::page_bytes();
         let start = offset & !(system - 1);
-        let end = round_up(offset.saturating_add(len), system)?.min(self.view.covered());
+        let end = (offset.saturating_add(len).saturating_add(system - 1) & !(system - 1)).min(range.covered());
         if start >= end {
             return Ok(());
         }
-        // SAFETY: inside what is mapped of the view, which `self` keeps.
-        unsafe { os::populate_read(self.view.at(start), end - start) }
+        // SAFETY: inside what is mapped of the range, which `self` keeps.
+        unsafe { os::populate_read(range.at(start), end - start) }.map_err(|_| self.watch.error_at(offset))
     }
 
     /// Makes everything from `len` on unusable and forgets all marks. Nothing above `len` is used any more.
     pub(super) fn unpublish(&self, len: u64) {
-        self.sentinel_mask.store(0, Ordering::Relaxed);
-        self.sentinel_bits.store(0, Ordering::Relaxed);
+        self.expected.store(0, Ordering::Relaxed);
         self.sentinel.store(std::ptr::from_ref(&NO_SENTINEL).cast_mut(), Ordering::Release);
         if len < self.mapped() {
             self.mapped.store(len, Ordering::Release);
@@ -460,7 +481,7 @@ impl View {
 
     /// Brings a range into memory: [`Error::Fault`] here, where an access would bring a signal.
     pub(crate) fn probe(&self, offset: u64, len: usize) -> Result<()> {
-        self.window().probe(offset, len as u64).map_err(|_| self.window().watch.error_at(offset))
+        self.window().probe(offset, len as u64, false)
     }
 
     /// Names the window; differs from [`super::Mapping::window_id`] once the mapping has moved on.

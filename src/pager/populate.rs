@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn pages_are_asked_for_once_and_never_beyond_the_limit() {
         let mapping =
-            Mapping::anonymous(MapOptions { page_size: 4096, window_bytes: None, guarded: true }).expect("memory");
+            Mapping::anonymous(MapOptions { page_size: 4096, window_bytes: None, guarded: true, used_bytes: None })
+                .expect("memory");
         let mut canvas = mapping.canvas().expect("the canvas");
         mapping.grow(&mut canvas, 4096 * 10_000).expect("room");
         let mut populator = Populator::start(Arc::new(mapping), 12, 100).expect("a thread");

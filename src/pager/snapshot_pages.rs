@@ -42,7 +42,8 @@ impl PageRead for SnapshotPages {
                 if self.view.mark(ptr.id) == mark_of(ptr.crc) {
                     return Ok(bytes);
                 }
-                return verify_first_touch(&self.view, self.page_shift, ptr, bytes);
+                self.view.probe(ptr.id.0 << self.page_shift, bytes.len())?;
+                return verify_first_touch(&self.view, ptr, bytes);
             }
         }
         Err(beyond_end(ptr.id, 1, self.page_count))
@@ -71,7 +72,8 @@ impl PageRead for SnapshotPages {
         if self.view.mark(ptr.id) == mark_of(ptr.crc) {
             return Ok(bytes);
         }
-        verify_first_touch(&self.view, self.page_shift, ptr, bytes)
+        self.view.probe(ptr.id.0 << self.page_shift, bytes.len())?;
+        verify_first_touch(&self.view, ptr, bytes)
     }
 
     #[inline]
@@ -100,12 +102,11 @@ pub(crate) fn run_range(id: PageId, pages: u64, page_count: u64, page_shift: u32
     Some((id.0 << page_shift, usize::try_from(pages << page_shift).ok()?))
 }
 
-/// Brings bytes into memory, verifies them against the pointer that led to them and remembers it. Bringing them in by a
-/// call makes a page that cannot be read an error of whoever needs it, and of nobody else.
+/// Verifies bytes against the pointer that led to them and remembers it. The caller has brought them into memory by a
+/// call, so that a page which cannot be read is an error of whoever needs it, and of nobody else.
 #[cold]
 #[inline(never)]
-pub(crate) fn verify_first_touch<'a>(view: &View, page_shift: u32, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
-    view.probe(ptr.id.0 << page_shift, bytes.len())?;
+pub(crate) fn verify_first_touch<'a>(view: &View, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
     if !checksum::matches(bytes, ptr.crc) {
         return Err(Error::corrupt(
             ptr.id,

@@ -233,7 +233,8 @@ impl PageRead for TxnPages {
                 if self.canvas.is_claimed(ptr.id) || self.view.mark(ptr.id) == mark_of(ptr.crc) {
                     return Ok(bytes);
                 }
-                return verify_first_touch(&self.view, self.page_shift, ptr, bytes);
+                self.canvas.probe(ptr.id, 1)?;
+                return verify_first_touch(&self.view, ptr, bytes);
             }
         }
         Err(beyond_end(ptr.id, 1, self.page_count))
@@ -246,7 +247,8 @@ impl PageRead for TxnPages {
         if self.canvas.is_claimed(ptr.id) || self.view.mark(ptr.id) == mark_of(ptr.crc) {
             return Ok(bytes);
         }
-        verify_first_touch(&self.view, self.page_shift, ptr, bytes)
+        self.canvas.probe(ptr.id, pages)?;
+        verify_first_touch(&self.view, ptr, bytes)
     }
 
     #[inline]
@@ -305,7 +307,7 @@ impl PageWrite for TxnPages {
     fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
         let run = run_range(id, pages, self.page_count, self.page_shift).and_then(|_| self.canvas.bytes(id, 1));
         let run = run.ok_or_else(|| beyond_end(id, pages, self.page_count))?;
-        if self.view.mark(id) == 0 && self.view.probe(id.0 << self.page_shift, run.len()).is_err() {
+        if self.view.mark(id) == 0 && self.canvas.probe(id, 1).is_err() {
             // A value that cannot be read can be let go of all the same.
             return Ok(TxnId::default());
         }
@@ -335,7 +337,7 @@ mod tests {
             let first = (1u64 << 32) + 7;
             let file = tempfile::tempfile_in("/dev/shm").expect("a file on tmpfs");
             file.set_len((first + 600) * page_size as u64).expect("a sparse file");
-            let options = MapOptions { page_size, window_bytes: None, guarded: true };
+            let options = MapOptions { page_size, window_bytes: None, guarded: true, used_bytes: None };
             let mapping = Arc::new(Mapping::of_file(file, true, options).expect("mapped"));
             let canvas = mapping.canvas().expect("the first canvas");
             let path = Arc::new(PathBuf::from("far"));
@@ -385,7 +387,7 @@ mod tests {
         file.set_len(100 * 4096).expect("a sparse file");
         let same = file.try_clone().expect("the same file");
         let blocks = move || same.metadata().expect("metadata").blocks();
-        let options = MapOptions { page_size: 4096, window_bytes: None, guarded: true };
+        let options = MapOptions { page_size: 4096, window_bytes: None, guarded: true, used_bytes: None };
         let mapping = Arc::new(Mapping::of_file(file, true, options).expect("mapped"));
         let canvas = mapping.canvas().expect("the first canvas");
         let path = Arc::new(PathBuf::from("holes"));
@@ -403,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_state_never_gets_more_pages_than_pointers_can_name() {
-        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 20), guarded: true };
+        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 20), guarded: true, used_bytes: None };
         let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
         let canvas = mapping.canvas().expect("the first canvas");
         let path = Arc::new(PathBuf::from("full"));

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::txn_pages::TxnPages;
 use crate::pager::PageRead as _;
@@ -208,7 +208,7 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
             Ok(())
         });
         let last = last.map(<[u8]>::to_vec);
-        let copied = self.table.pages().believe(copied).inspect_err(|e| forget_unserved(e, || self.front.clear()));
+        let copied = self.believe(copied, |this| this.front.clear());
         self.ended = copied.is_err() || self.front.len() < OWNED_BATCH;
         self.failed = copied.err();
         if let Some(key) = last {
@@ -225,7 +225,7 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
             Ok(())
         });
         let last = last.map(<[u8]>::to_vec);
-        let copied = self.table.pages().believe(copied).inspect_err(|e| forget_unserved(e, || self.back.clear()));
+        let copied = self.believe(copied, |this| this.back.clear());
         self.back.reverse();
         self.ended = copied.is_err() || self.back.len() < OWNED_BATCH;
         self.failed = copied.err();
@@ -234,19 +234,21 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
         }
     }
 
+    /// Gives on how the copying went. If an access has failed, what was copied may be made of zeros: it is forgotten.
+    fn believe(&mut self, copied: Result<()>, forget: impl FnOnce(&mut Self)) -> Result<()> {
+        if self.table.pages().intact() {
+            return copied;
+        }
+        forget(self);
+        Err(self.table.pages().fault())
+    }
+
     /// Gives the error that stopped the copying, if there is one, and ends the iteration with it.
     fn failure(&mut self) -> Option<Result<OwnedEntry<K, V>>> {
         let e = self.failed.take()?;
         self.front.clear();
         self.back.clear();
         Some(Err(self.table.locate(e)))
-    }
-}
-
-/// Entries that were copied out before an access failed may be made of zeros: they are not given.
-fn forget_unserved(e: &Error, forget: impl FnOnce()) {
-    if e.kind() == ErrorKind::Fault {
-        forget();
     }
 }
 

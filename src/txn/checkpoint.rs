@@ -35,7 +35,7 @@ impl Env {
         self.live.mark_odd();
         let done = self.write_checkpoint(&state);
         if let Err(e) = &done {
-            self.set_poison(e.to_string());
+            self.set_poison(e);
         }
         self.live.mark_even();
         done
@@ -50,7 +50,8 @@ impl Env {
         // What was cut off since it was stored is not flushed, and nobody is told: no meta may lead to it.
         self.check_whole(state)?;
         self.write_meta(state, self.live.durable().slot ^ 1)?;
-        self.check_whole(state)?;
+        // From here on the state may be the one that is found when the file is opened again.
+        self.check_whole(state).map_err(|e| self.not_known(&e))?;
         self.live.publish(state);
         Ok(())
     }
@@ -83,11 +84,16 @@ impl Env {
         self.check_poison()?;
         let flushed = self.flush_pages(&self.live.tip());
         if let Err(e) = &flushed {
-            self.set_poison(e.to_string());
+            self.set_poison(e);
         }
         flushed?;
         self.mapping.drop_cache();
         Ok(())
+    }
+
+    /// The error of a commit of which it is not known whether it stands.
+    fn not_known(&self, cause: &Error) -> Error {
+        Error::Poisoned { path: self.path.to_path_buf(), cause: cause.to_string() }
     }
 
     /// A failed flush is always `Io`: `DiskFull` would say that the transaction was aborted and the database goes on (R9).

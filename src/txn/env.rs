@@ -149,10 +149,11 @@ impl Env {
         self.checkpoint_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes further commits impossible (R9). The first cause stays.
-    pub(crate) fn set_poison(&self, cause: String) {
-        let _first = self.poison.set(cause);
-        if let Some(lock) = &self.lock {
+    /// Makes further commits impossible (R9). The first cause stays. That a flush has failed is remembered for the next
+    /// opening.
+    pub(crate) fn set_poison(&self, cause: &Error) {
+        let _first = self.poison.set(cause.to_string());
+        if let (Some(lock), Error::Io { .. }) = (&self.lock, cause) {
             lock.remember_failed_flush();
         }
     }

@@ -151,7 +151,8 @@ pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
         let path = path.clone();
         move |e| Error::io(op, &path, e)
     };
-    let options = MapOptions { page_size: spec.page_size, window_bytes: spec.window_bytes, guarded: false };
+    let options =
+        MapOptions { page_size: spec.page_size, window_bytes: spec.window_bytes, guarded: false, used_bytes: None };
     let mapping = Mapping::anonymous(options).map_err(io("mapping memory"))?;
     let first = first_meta(spec.page_size, &path)?;
     if let Some(mut canvas) = mapping.canvas() {
@@ -231,8 +232,12 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
     if !spec.read_only && len > needed {
         file.set_len(needed).map_err(|e| Error::io("cutting off what is not in use of", path, e))?;
     }
-    let options =
-        MapOptions { page_size: meta.page_size as usize, window_bytes: spec.window_bytes, guarded: spec.fault_guard };
+    let options = MapOptions {
+        page_size: meta.page_size as usize,
+        window_bytes: spec.window_bytes,
+        guarded: spec.fault_guard,
+        used_bytes: spec.read_only.then_some(needed),
+    };
     let mapping =
         Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
     if !spec.read_only {

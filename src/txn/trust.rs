@@ -48,12 +48,19 @@ pub(super) fn forget_failed_flush(file: &File, id: FileId) {
 pub(super) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool) -> Result<bool> {
     let mut doubted = flush_failed().contains(&id) || medium::is_flush_failed(file);
     let reading = |e| Error::io("reading the metas of", path, e);
-    if !read_only {
+    if read_only {
+        // Whatever a durable meta reaches was flushed before it: if the metas are those of the medium, so is all that is
+        // read. The cache of other readers stays.
+        doubted = doubted && !metas_are_on_medium(file, true).map_err(reading)?;
+    } else {
         // What a process left that was killed between storing a meta and flushing it: that meta will count as durable,
         // so it must be, before pages that only the older one reaches are used again (R5, R10). An error of a flush that
         // nobody has seen yet is told now, and once.
-        doubted |= file.sync_all().is_err();
-        doubted |= !metas_are_on_medium(file).map_err(reading)?;
+        if file.sync_all().is_err() {
+            remember_failed_flush(file, id);
+            doubted = true;
+        }
+        doubted = doubted || !metas_are_on_medium(file, false).map_err(reading)?;
     }
     if !doubted {
         return Ok(false);
@@ -65,23 +72,26 @@ pub(super) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool)
         Ok(true) => Ok(true),
         Ok(false) => Err(Error::Busy {
             path: path.to_path_buf(),
-            why: "after a failed flush, pages of it stay in memory; close other programs that have it mapped".into(),
+            why: "after a failed flush, pages of it stay in memory; close other programs that have it mapped, and let its \
+                  owner open it for writing once"
+                .into(),
         }),
         Err(e) => Err(Error::io("dropping the cached pages of", path, e)),
     }
 }
 
-/// Whether the metas that the page cache shows are those that the medium has. A file of just the length that its newest
-/// meta asks for was closed after its last flush had succeeded, and is believed.
-fn metas_are_on_medium(file: &File) -> io::Result<bool> {
+/// Whether the metas that the page cache shows are those that the medium has. Without a doubt, a file of just the length
+/// that its newest meta asks for is believed, as it was closed in order, and so is one whose medium cannot be asked.
+fn metas_are_on_medium(file: &File, doubted: bool) -> io::Result<bool> {
     let cached = survey::probe(file);
     let page_size = cached.page_size.unwrap_or(limits::PAGE_SIZE_MAX) as u64;
     let newest = cached.slots.iter().filter_map(|slot| slot.meta().ok()).max_by_key(|meta| meta.txn);
-    if newest.is_some_and(|newest| file.metadata().is_ok_and(|found| found.len() == newest.page_count * page_size)) {
+    let needed = newest.map(|newest| newest.page_count * page_size);
+    if !doubted && needed.is_some() && file.metadata().ok().map(|found| found.len()) == needed {
         return Ok(true);
     }
     let Some(on_medium) = medium::read_start_past_cache(file, 2 * page_size)? else {
-        return Ok(true);
+        return Ok(!doubted);
     };
     let found = meta::probe(|offset, len| {
         let start = usize::try_from(offset).ok()?;

@@ -133,8 +133,9 @@ impl WriteTxn {
     /// # Errors
     /// `DiskFull`, or `Io` of growing the file: the transaction is aborted and the database goes on.
     /// `Fault` when the file was cut or could not be read or stored to: nothing was committed, and the database has to be
-    /// opened again. `Poisoned`, or `Io` of a flush, of whatever cause: whether this transaction survives is not known until the database
-    /// is opened again, and no later one will be acknowledged before.
+    /// opened again.
+    /// `Poisoned` (also when the file is cut in the last moment), or `Io` of a flush, of whatever cause: whether this
+    /// transaction survives is not known until the database is opened again, and no later one will be acknowledged before.
     pub fn commit(mut self) -> Result<()> {
         self.usable()?;
         let env = Arc::clone(&self.env);

@@ -447,3 +447,50 @@ fn five_thousand_flipped_bytes_are_found_or_do_no_harm() {
     let said = run("faults::flipping_child", "flipped_bytes");
     println!("flipped bytes: flips, all read right, errors: {said}; wrong answers 0, panics 0, hangs 0");
 }
+
+/// Cuts the file when the meta of a commit has just been flushed.
+struct CutBehindMeta(PathBuf);
+
+impl mapleaf::testing::Seam for CutBehindMeta {
+    fn before_flush(&self, _event: &mapleaf::testing::FlushEvent<'_>) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn after_flush(&self, event: &mapleaf::testing::FlushEvent<'_>) {
+        if event.kind == mapleaf::testing::FlushKind::Meta {
+            let file = std::fs::File::options().write(true).open(&self.0).expect("open");
+            file.set_len(event.mapped_len).expect("cut");
+        }
+    }
+}
+
+/// `Fault` would say that nothing was committed.
+#[test]
+fn a_commit_whose_file_is_cut_behind_the_meta_is_not_said_to_be_nothing() {
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    drop(Db::open(&path).expect("made"));
+    let seam = std::sync::Arc::new(CutBehindMeta(path.clone()));
+    let db = mapleaf::testing::open_with_seam(Options::new(), &path, seam).expect("open");
+    let e = db.write(|txn| txn.table(NUMBERS)?.insert(1, 42).map(drop)).expect_err("the file was cut");
+    assert_eq!(e.kind(), ErrorKind::Poisoned, "{e}");
+    drop(db);
+    let found = Db::open(&path).and_then(|db| db.begin_read()?.table(NUMBERS)?.get(1));
+    assert_eq!(found.expect("opens"), Some(42), "it stands");
+}
+
+/// A value in a run that was verified reads as zeros after the file was cut and made longer again by somebody else.
+#[test]
+fn a_file_cut_and_made_longer_again_is_an_error() {
+    let dir = fast_dir();
+    let path = base(dir.path());
+    let db = Db::open(&path).expect("open");
+    let data = db.begin_read().and_then(|txn| txn.table(DATA)).expect("table");
+    (0..KEYS).for_each(|key| assert!(data.get(key).expect("get") == Some(value_of(key))));
+    let file = std::fs::File::options().write(true).open(&path).expect("open");
+    let len = file.metadata().expect("metadata").len();
+    file.set_len(len / 2).and_then(|()| file.set_len(len)).expect("cut and longer again");
+    assert_eq!(data.get(1).map(drop).expect_err("noticed").kind(), ErrorKind::Fault);
+    let e = db.write(|txn| txn.table(NUMBERS)?.insert(1, 1).map(drop)).expect_err("noticed");
+    assert_eq!(e.kind(), ErrorKind::Poisoned, "{e}");
+}
