@@ -182,7 +182,7 @@ pub enum Error {
         wanted: u64,
     },
     /// The system denied access.
-    #[error("{}: permission denied to {op}", .path.display())]
+    #[error("{}: {op}: permission denied", .path.display())]
     Permission {
         /// The operation.
         op: &'static str,

@@ -126,8 +126,9 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let failure = Failure::new(exit_of(error.kind()), error.to_string());
         match remedy(error.kind()) {
-            Some(remedy) => failure.also(remedy),
-            None => failure,
+            // A text that names a verb has its remedy.
+            Some(remedy) if failure.text.as_ref().is_none_or(|text| !text.contains("'kvctl ")) => failure.also(remedy),
+            _ => failure,
         }
     }
 }
@@ -163,7 +164,6 @@ fn remedy(kind: ErrorKind) -> Option<&'static str> {
         }
         ErrorKind::Busy => Some("try again"),
         ErrorKind::NotFound => Some("check the path"),
-        ErrorKind::DiskFull => Some("make room and run it again"),
         ErrorKind::Permission => Some("check the owner and mode of the file and of its folder"),
         _ => None,
     }

@@ -22,6 +22,8 @@ use crate::txn::snapshot::ReadTxn;
 pub struct CheckReport {
     /// Everything that is wrong; empty for a database that is whole.
     pub findings: Vec<Finding>,
+    /// What is no damage of the state and may matter all the same: meta slots that are not whole.
+    pub remarks: Vec<Finding>,
     /// Pages of the state.
     pub pages_checked: u64,
     /// Pages in use by tables, catalog, free space and metas.
@@ -35,7 +37,7 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    /// Whether nothing is wrong.
+    /// Whether nothing is wrong. Remarks do not count.
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }
@@ -145,13 +147,13 @@ impl Audit<'_> {
         self.report.findings.push(Finding { page, table: table.map(str::to_string), key_range: None, what });
     }
 
-    /// The slots themselves. Opening for writing mends them, so that only damage since then, or a database that is opened
-    /// read-only, shows here.
+    /// The slots themselves. An interrupted commit may leave one half-written, which is no damage of the state.
     fn metas(&mut self, txn: &ReadTxn) {
         for (slot, found) in (0..).zip(txn.env().meta_slots()) {
             if let Some(flaw) = found.flaw() {
-                let what = "a commit was interrupted, or it is damaged; opening for writing mends it";
-                self.add(Some(PageId(slot)), format!("the meta slot is not whole: {flaw}; {what}"));
+                let what = "a commit was interrupted there, or it is damaged, and a newer state may be lost with it";
+                let what = format!("the meta slot is not whole ({flaw}): {what}; the next commits write it anew");
+                self.report.remarks.push(Finding { page: Some(PageId(slot)), table: None, key_range: None, what });
             }
         }
     }

@@ -51,7 +51,7 @@ use guard::FaultRecord;
 use reservation::Watch;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
-pub use seam::{foreign_fault, set_next as set_next_seam, strict_canvas, Creation, FlushEvent, Seam};
+pub use seam::{foreign_fault, in_forked_child, set_next as set_next_seam, strict_canvas, Creation, FlushEvent, Seam};
 pub(crate) use window::View;
 use window::Window;
 
@@ -320,6 +320,10 @@ impl Mapping {
     fn publish(&self, window: Arc<Window>, len: u64, marked: bool) {
         window.publish(len, marked);
         let id = window.id();
+        let current = self.window();
+        if current.id() != id {
+            current.retire();
+        }
         let old = std::mem::replace(&mut *lock(&self.current), window);
         self.window_id.store(id, Ordering::Release);
         // Unmaps the old window if nobody has pinned it; outside the lock, as that takes time.

@@ -129,3 +129,23 @@ pub fn foreign_fault(path: &Path) -> io::Result<u8> {
     // SAFETY: inside a mapping that lives; that the access brings a signal is what is asked for.
     Ok(unsafe { map.as_ptr().add(5000).read_volatile() })
 }
+
+/// Runs something in a child after `fork` and waits for it. Whether it ended in order. For a process without other threads
+/// that hold locks.
+#[allow(unsafe_code, reason = "fork")]
+pub fn in_forked_child(run: impl FnOnce()) -> bool {
+    // SAFETY: the caller's process has no other thread that could leave a lock held in the child.
+    match unsafe { libc::fork() } {
+        0 => {
+            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+            // SAFETY: ends the child without what the parent has registered for its own end.
+            unsafe { libc::_exit(i32::from(ran.is_err())) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: waits for a child of our own, with a pointer that lives through the call.
+            let waited = unsafe { libc::waitpid(child, &mut status, 0) };
+            child > 0 && waited == child && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+        }
+    }
+}

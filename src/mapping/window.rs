@@ -211,6 +211,14 @@ impl Window {
         fence(Ordering::SeqCst);
     }
 
+    /// The file goes on in another window, and the writer may use the page of this one's sentinel: from now on it only has to
+    /// be there.
+    pub(super) fn retire(&self) {
+        self.expected.store(0, Ordering::Relaxed);
+        // Whoever sees what is stored to the page later sees this too.
+        fence(Ordering::SeqCst);
+    }
+
     /// Whether everything that was read before this call could be served: no access failed, and the file was not cut.
     #[inline]
     pub(super) fn intact(&self) -> bool {

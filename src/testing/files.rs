@@ -186,7 +186,7 @@ fn read_table(txn: &ReadTxn, name: &str, clean: bool) -> Result<()> {
 
 /// Reads, then changes what is there in every way. Of a clean file, what was committed is clean again.
 fn use_for_writing(db: &Db, clean: bool, file: &[u8]) {
-    assert!(read_all(db) || !clean, "opened for writing it is whole if it was read-only");
+    assert_eq!(read_all(db), clean, "opened for writing it is what it was read-only");
     let seed = file.iter().fold(0u8, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte));
     for round in 0..3 {
         let committed = db.begin_write().and_then(|mut txn| {

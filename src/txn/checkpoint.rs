@@ -101,20 +101,6 @@ impl Env {
         Error::Io { op, path: self.path.to_path_buf(), source }
     }
 
-    /// Writes metas anew that are not whole, as a commit that was interrupted or damage leaves them. First the slot that does
-    /// not hold the state, so that at each moment a whole meta of it is durable. For opening.
-    pub(crate) fn mend_metas(&self) -> Result<()> {
-        let (state, durable) = (self.live.tip(), self.live.durable().slot);
-        let flawed = self.meta_slots().map(|slot| slot.flaw().is_some());
-        if flawed.contains(&true) {
-            self.store_meta(&state, durable ^ 1)?;
-        }
-        if flawed[durable] {
-            self.store_meta(&state, durable)?;
-        }
-        Ok(())
-    }
-
     /// Writes the meta of a state into a slot and makes it durable.
     fn write_meta(&self, state: &State, slot: usize) -> Result<()> {
         self.live.set_in_doubt(Some(state.txn));

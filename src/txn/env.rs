@@ -55,6 +55,8 @@ pub(crate) struct Env {
     pub(crate) required_features: u64,
     pub(crate) optional_features: u64,
     pub(crate) read_only: bool,
+    /// The process that opened it: a child after `fork` has a copy that it must not use.
+    process: u32,
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) live: Live,
     pub(crate) readers: Readers,
@@ -92,6 +94,7 @@ impl Env {
             required_features: parts.meta.required,
             optional_features: parts.meta.optional,
             read_only: parts.read_only,
+            process: std::process::id(),
             mapping,
             live: Live::new(State::from_meta(&parts.meta), parts.slot),
             readers: Readers::new(),
@@ -174,6 +177,20 @@ impl Env {
         Error::Poisoned { path: self.path.to_path_buf(), cause }
     }
 
+    /// Whether this is a copy that a child got by `fork` (P22). Its parent goes on with the file and the lock.
+    fn is_inherited(&self) -> bool {
+        self.process != std::process::id()
+    }
+
+    /// An error in a child that got the database by `fork`.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.is_inherited() {
+            let what = "a child process after fork cannot use the databases of its parent; open it again";
+            return Err(Error::usage(format!("{}: {what}", self.path.display())));
+        }
+        Ok(())
+    }
+
     /// An error if the file has lost a part of a state, or an access to the mapping has failed.
     pub(crate) fn check_whole(&self, state: &State) -> Result<()> {
         let needed = state.page_count * self.page_size as u64;
@@ -211,6 +228,13 @@ impl Env {
 
 impl Drop for Env {
     fn drop(&mut self) {
+        if self.is_inherited() {
+            // Cutting would cut the file under the parent.
+            if let Some(lock) = self.lock.take() {
+                lock.leave_to_parent();
+            }
+            return;
+        }
         let cut = !self.read_only && self.lock.is_some() && self.check_poison().is_ok();
         if cut {
             // Space beyond the pages in use goes back to the file system. Failing leaves a longer file, nothing worse.

@@ -79,6 +79,15 @@ impl FileLock {
         trust::remember_failed_flush(&self.file, self.id);
     }
 
+    /// In a child after `fork`: leaves the registry, and leaves the lock to the parent, whose it is. Unlocking would unlock
+    /// for both, and so the descriptor stays.
+    pub(crate) fn leave_to_parent(self) {
+        if let Some(open) = registry().as_mut() {
+            open.remove(&self.id);
+        }
+        std::mem::forget(self);
+    }
+
     /// Unlocks, then leaves the registry (O3).
     pub(crate) fn release(self) {
         let mut registry = registry();
@@ -249,11 +258,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         }
     }
     let (path, read_only, lock) = (path.to_path_buf(), spec.read_only, Some(lock));
-    let env = Env::new(EnvParts { path, meta, slot, read_only, mapping, lock });
-    if !read_only {
-        env.mend_metas()?;
-    }
-    Ok(env)
+    Ok(Env::new(EnvParts { path, meta, slot, read_only, mapping, lock }))
 }
 
 /// Takes the lock that keeps other processes out: exclusive to write, shared to read.

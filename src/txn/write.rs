@@ -101,6 +101,7 @@ impl WriteTxn {
     }
 
     fn try_begin(env: &Arc<Env>) -> Result<(Box<Writer>, State, LiveStates)> {
+        env.check_process()?;
         env.check_poison()?;
         let tip = env.live.tip();
         if tip.txn.0 >= MAX_U48 {

@@ -238,7 +238,7 @@ fn both_slots_damaged_is_refused() {
 }
 
 #[test]
-fn one_copy_damaged_opens_the_newest_state_is_found_and_mended() {
+fn one_copy_damaged_opens_the_newest_state_is_told_and_mended_by_commits() {
     for page_size in [4096usize, 8192, 16384, 32768] {
         let (whole, history) = database(page_size, 4);
         let newest = txn_of(&whole, 0).max(txn_of(&whole, page_size));
@@ -255,15 +255,16 @@ fn one_copy_damaged_opens_the_newest_state_is_found_and_mended() {
                 std::fs::write(&path, &bytes).expect("to write it");
                 let read_only = Options::new().read_only(true).open(&path).expect("open");
                 assert_eq!(history.judge(&read_only), Ok(newest), "copy at {at}");
-                let findings = read_only.check().expect("check").findings;
-                let pages: Vec<_> = findings.iter().filter_map(|finding| finding.page).collect();
-                assert_eq!(pages, [PageId((at / page_size) as u64)], "{findings:?}");
+                let remarks = read_only.check().expect("check").remarks;
+                let pages: Vec<_> = remarks.iter().filter_map(|remark| remark.page).collect();
+                assert_eq!(pages, [PageId((at / page_size) as u64)], "{remarks:?}");
                 drop(read_only);
                 let db = Db::open(&path).expect("open");
-                assert_eq!(mapleaf::inspect::metas(&db).expect("metas").len(), 4, "every copy is whole again");
                 assert_eq!(history.judge(&db), Ok(newest), "copy at {at}");
                 history.commit_next(&db).expect("commit");
                 history.commit_next(&db).expect("commit");
+                assert_eq!(mapleaf::inspect::metas(&db).expect("metas").len(), 4, "every copy is whole again");
+                assert!(db.check().expect("check").remarks.is_empty());
                 drop(db);
                 assert_eq!(history.judge(&Db::open(&path).expect("open")), Ok(newest + 2));
             }

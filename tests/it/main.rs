@@ -14,6 +14,7 @@ mod disks;
 mod far;
 mod faults;
 mod folios;
+mod fork;
 mod fuzzed;
 mod golden;
 mod growth;

@@ -39,6 +39,9 @@ impl Args {
             output.write(format!("{}\n", json_of(&report)).as_bytes())?;
         } else {
             findings::write(&report.findings, &mut output)?;
+            for remark in &report.remarks {
+                output.write(format!("note: {}\n", output::one_line(&remark.to_string())).as_bytes())?;
+            }
             output.write(summary(&report).as_bytes())?;
         }
         output.finish()?;
@@ -71,6 +74,7 @@ fn json_of(report: &CheckReport) -> Value {
     json!({
         "clean": report.is_clean(),
         "findings": findings::json_of_all(&report.findings),
+        "remarks": findings::json_of_all(&report.remarks),
         "pages_checked": report.pages_checked,
         "reachable_pages": report.reachable_pages,
         "free_pages": report.free_pages,

@@ -1,0 +1,44 @@
+//! A child after `fork` has copies of its parent's databases, with a lock that is the parent's.
+
+use mapleaf::testing::in_forked_child;
+use mapleaf::{Db, ErrorKind, Table};
+
+use crate::reexec;
+use crate::workload::fast_dir;
+
+const NUMBERS: Table<u64, u64> = Table::new("numbers");
+
+/// In a process of its own, which has no other threads to speak of.
+#[test]
+fn forking_child() {
+    if reexec::arguments().is_none() {
+        return;
+    }
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    let db = Db::open(&path).expect("open");
+    let put = |db: &Db, key| db.write(|txn| txn.table(NUMBERS)?.insert(key, key).map(drop));
+    put(&db, 1).expect("committed");
+    let len = std::fs::metadata(&path).expect("the file").len();
+    let mut inherited = Some(db.clone());
+    drop(db);
+    assert!(in_forked_child(|| {
+        let db = inherited.take().expect("the copy");
+        assert_eq!(put(&db, 2).expect_err("a child").kind(), ErrorKind::Usage);
+        drop(db);
+        // The parent has it: the lock was not given up by the copy that went.
+        assert_eq!(Db::open(&path).map(drop).expect_err("held by the parent").kind(), ErrorKind::Locked);
+    }));
+    let db = inherited.expect("the parent's own");
+    assert_eq!(std::fs::metadata(&path).expect("the file").len(), len, "the child cut it");
+    put(&db, 3).expect("the parent goes on");
+    assert!(db.check().expect("check").is_clean());
+    reexec::answer("done");
+}
+
+#[test]
+fn a_child_that_drops_its_copy_takes_nothing_from_its_parent() {
+    let mut child = reexec::start(reexec::command("fork::forking_child", &[&"go"]));
+    assert_eq!(child.line().as_deref(), Some("done"));
+    child.finish();
+}
