@@ -8,7 +8,7 @@
 //! handlers of the application go on working.
 //!
 //! Invariants:
-//!   G1  the record is written before the zeros can be seen, by any thread.
+//!   G1  the record and the flag of the window are written before the zeros can be seen, by any thread.
 //!   G2  a range is registered while it is reserved and no longer: it never names memory of somebody else.
 //!   G3  the handler calls what a signal handler may call: atomics, `mmap`, `sigaction`, `raise`.
 //!
@@ -19,7 +19,7 @@
 use std::cell::UnsafeCell;
 use std::io;
 use std::ptr;
-use std::sync::atomic::{fence, AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{fence, AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use super::os;
@@ -50,6 +50,9 @@ impl FaultRecord {
     }
 }
 
+/// The bit of a flag that says that an access to its range has failed.
+pub(super) const FAULTED: u32 = 1 << 16;
+
 /// A registered range. The fields hold while `version` is even and unchanged.
 struct Entry {
     version: AtomicU64,
@@ -58,6 +61,8 @@ struct Entry {
     end: AtomicUsize,
     writable: AtomicBool,
     record: AtomicPtr<FaultRecord>,
+    /// Where readers of the range look; null until somebody may read.
+    flag: AtomicPtr<AtomicU32>,
 }
 
 const CHUNK_ENTRIES: usize = 64;
@@ -87,6 +92,15 @@ fn chunks() -> impl Iterator<Item = &'static Chunk> {
     std::iter::successors(Some(&FIRST_CHUNK), |chunk| chunk.next())
 }
 
+/// The fields of an entry, as the handler needs them.
+struct Held {
+    start: usize,
+    end: usize,
+    writable: bool,
+    record: *mut FaultRecord,
+    flag: *mut AtomicU32,
+}
+
 impl Entry {
     const fn free() -> Entry {
         Entry {
@@ -95,6 +109,7 @@ impl Entry {
             end: AtomicUsize::new(0),
             writable: AtomicBool::new(false),
             record: AtomicPtr::new(ptr::null_mut()),
+            flag: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -107,15 +122,20 @@ impl Entry {
         self.version.store(version + 2, Ordering::Release);
     }
 
-    /// The start, end, rights and record of the range, if it holds the address. An entry that is being changed holds no
-    /// range that somebody uses (G2).
-    fn holding(&self, address: usize) -> Option<(usize, usize, bool, *mut FaultRecord)> {
+    /// What the entry says of the range, if it holds the address. An entry that is being changed holds no range that somebody
+    /// uses (G2).
+    fn holding(&self, address: usize) -> Option<Held> {
         let version = self.version.load(Ordering::Acquire);
-        let (start, end) = (self.start.load(Ordering::Relaxed), self.end.load(Ordering::Relaxed));
-        let (writable, record) = (self.writable.load(Ordering::Relaxed), self.record.load(Ordering::Relaxed));
+        let held = Held {
+            start: self.start.load(Ordering::Relaxed),
+            end: self.end.load(Ordering::Relaxed),
+            writable: self.writable.load(Ordering::Relaxed),
+            record: self.record.load(Ordering::Relaxed),
+            flag: self.flag.load(Ordering::Relaxed),
+        };
         fence(Ordering::Acquire);
         let whole = version % 2 == 0 && self.version.load(Ordering::Relaxed) == version;
-        (whole && (start..end).contains(&address)).then_some((start, end, writable, record))
+        (whole && (held.start..held.end).contains(&address)).then_some(held)
     }
 }
 
@@ -138,8 +158,14 @@ impl Watched {
             entry.end.store(start.saturating_add(len), Ordering::Relaxed);
             entry.writable.store(writable, Ordering::Relaxed);
             entry.record.store(Arc::as_ptr(record).cast_mut(), Ordering::Relaxed);
+            entry.flag.store(ptr::null_mut(), Ordering::Relaxed);
         });
         Ok(Watched { entry, _record: Arc::clone(record) })
+    }
+
+    /// From now on a fault in the range also sets [`FAULTED`] in `flag`, which lives as long as this.
+    pub(super) fn set_flag(&self, flag: &AtomicU32) {
+        self.entry.flag.store(ptr::from_ref(flag).cast_mut(), Ordering::Release);
     }
 
     /// The range now ends `len` bytes behind its start: what lies behind is not ours any more.
@@ -251,9 +277,13 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, cont
 /// Records the fault and puts zeros under the address, if it lies in a range of ours.
 fn patch(address: usize) -> bool {
     let found = chunks().flat_map(|chunk| &chunk.entries).find_map(|entry| entry.holding(address));
-    let Some((start, end, writable, record)) = found else { return false };
+    let Some(Held { start, end, writable, record, flag }) = found else { return false };
     // SAFETY: the range is in use by this very thread, so it is registered, and its `Watched` keeps the record.
     unsafe { &*record }.set((address - start) as u64);
+    // SAFETY: null, or a flag that lives as long as the range is registered.
+    if let Some(flag) = unsafe { flag.as_ref() } {
+        flag.fetch_or(FAULTED, Ordering::AcqRel);
+    }
     let page_bytes = SYSTEM_PAGE_BYTES.load(Ordering::Relaxed);
     let page = address & !(page_bytes - 1);
     // The page alone; and when the process has too many areas for that, the whole range, which leaves fewer.
@@ -335,13 +365,15 @@ mod tests {
         let holding = |address| chunks().flat_map(|chunk| &chunk.entries).find_map(|entry| entry.holding(address));
         for n in [0, 63, 64, 199] {
             let start = base + n * 100;
-            assert_eq!(holding(start + 49), Some((start, start + 50, n % 2 == 0, Arc::as_ptr(&record).cast_mut())));
-            assert_eq!(holding(start + 50), None);
+            let held = holding(start + 49).unwrap();
+            assert_eq!((held.start, held.end, held.writable), (start, start + 50, n % 2 == 0));
+            assert_eq!(held.record.cast_const(), Arc::as_ptr(&record));
+            assert!(holding(start + 50).is_none());
         }
         watched[7].cut(10);
         assert!(holding(base + 709).is_some() && holding(base + 710).is_none());
         drop(watched);
-        assert_eq!(holding(base), None);
+        assert!(holding(base).is_none());
         assert_eq!(Arc::strong_count(&record), 1);
     }
 

@@ -154,6 +154,8 @@ impl Mapping {
         let window = Window::reserve(wanted, len.saturating_add(spare), page_size, writable, &watch)?;
         window.extend(&file, len)?;
         let marked = writable && lengthen_for_sentinel(&file, &window, len)?;
+        let window = Arc::new(window);
+        window.arm();
         window.publish(len, marked);
         if !writable {
             watch_last_byte(&file, &window, len)?;
@@ -168,7 +170,7 @@ impl Mapping {
             writable,
             anonymous,
             window_id: AtomicU64::new(window.id()),
-            current: Mutex::new(Arc::new(window)),
+            current: Mutex::new(window),
             canvas_out: Arc::new(AtomicBool::new(false)),
             populate_first: AtomicBool::new(copies),
             lacks_blocks,
@@ -313,7 +315,9 @@ impl Mapping {
             Err(_) => reserve()?,
         };
         next.extend(&self.file, mapped_to)?;
-        Ok(Arc::new(next))
+        let next = Arc::new(next);
+        next.arm();
+        Ok(next)
     }
 
     /// Makes `len` bytes of a window usable and the window current.
@@ -398,7 +402,7 @@ impl Mapping {
         if len < needed {
             self.watch.record.set(len);
         }
-        Ok(self.window().intact())
+        Ok(self.window().intact() && !self.is_faulted())
     }
 
     /// Makes a range of the file durable, whichever mapping or call stored to it, and waits. From any thread.

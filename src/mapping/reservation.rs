@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use super::guard::{FaultRecord, Watched};
@@ -78,6 +78,13 @@ impl Reservation {
             reservation.watched = Some(watched);
         }
         Ok(reservation)
+    }
+
+    /// Has faults in here also set a flag, which lives as long as this.
+    pub(super) fn set_flag(&self, flag: &AtomicU32) {
+        if let Some(watched) = &self.watched {
+            watched.set_flag(flag);
+        }
     }
 
     /// Bytes that are ours.

@@ -23,11 +23,12 @@
 use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{fence, AtomicPtr, AtomicU16, AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{fence, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, Ordering};
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
+use super::guard::FAULTED;
 use super::os::{self, Rights};
 use super::reservation::{Reservation, Watch};
 use crate::error::{Error, Result};
@@ -79,9 +80,10 @@ pub(super) struct Window {
     mapped: AtomicU64,
     /// The byte whose loss shows that the file was cut (W4).
     sentinel: AtomicPtr<u8>,
-    /// What the sentinel has to be: the bits that are compared in the high byte, and their values in the low one. None are
-    /// where there was no room for a sentinel of its own: being served is all that can be asked then.
-    expected: AtomicU16,
+    /// What the sentinel has to be: its value in the lowest byte, the bits of it that are compared in the next. None are where
+    /// there was no room for a sentinel of its own: being served is all that can be asked then. [`FAULTED`] lies above: no
+    /// sentinel is what it has to be after an access through this window has failed.
+    expected: AtomicU32,
     watch: Watch,
     /// Bytes behind the usable ones that are mapped as well, for the sentinel.
     spare: u64,
@@ -128,7 +130,7 @@ impl Window {
         Ok(Window {
             mapped: AtomicU64::new(0),
             sentinel: AtomicPtr::new(std::ptr::from_ref(&NO_SENTINEL).cast_mut()),
-            expected: AtomicU16::new(0),
+            expected: AtomicU32::new(0),
             watch: watch.clone(),
             spare,
             id: NEXT_WINDOW.fetch_add(1, Ordering::Relaxed),
@@ -206,7 +208,7 @@ impl Window {
         debug_assert!(offset < self.view.covered() && byte != 0);
         // The place first: whoever compares the old place with what the new one has to be finds that it moved.
         self.sentinel.store(self.view.at(offset).as_ptr(), Ordering::Release);
-        self.expected.store(0xff00 | u16::from(byte), Ordering::Release);
+        self.expect(0xff00 | u32::from(byte));
         // And the place before anything that is stored to the old one, which the writer may use from now on.
         fence(Ordering::SeqCst);
     }
@@ -214,7 +216,7 @@ impl Window {
     /// The file goes on in another window, and the writer may use the page of this one's sentinel: from now on it only has to
     /// be there.
     pub(super) fn retire(&self) {
-        self.expected.store(0, Ordering::Relaxed);
+        self.expect(0);
         // Whoever sees what is stored to the page later sees this too.
         fence(Ordering::SeqCst);
     }
@@ -226,36 +228,45 @@ impl Window {
         // loses its end first.
         fence(Ordering::Acquire);
         let sentinel = self.sentinel.load(Ordering::Relaxed);
-        if !self.is_there(sentinel) {
-            self.look_again(sentinel);
-        }
-        !self.watch.record.is_set()
+        self.is_there(sentinel) || self.look_again(sentinel)
     }
 
-    /// Whether a sentinel is what it has to be.
+    /// Changes what the sentinel has to be. That an access has failed stays.
+    fn expect(&self, sentinel: u32) {
+        self.expected.fetch_and(FAULTED, Ordering::AcqRel);
+        self.expected.fetch_or(sentinel, Ordering::AcqRel);
+    }
+
+    /// Whether a sentinel is what it has to be, and no access has failed.
     #[inline]
     fn is_there(&self, sentinel: *mut u8) -> bool {
         // SAFETY: bounds and lifetime: a byte that can be read (W4). Aliasing: an atomic load, which may meet the stores of
         // the writer after it has published more and taken this page; it does not store, so read-only memory will do.
         let byte = unsafe { AtomicU8::from_ptr(sentinel) }.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
-        let [bits, mask] = self.expected.load(Ordering::Relaxed).to_le_bytes();
-        (byte ^ bits) & mask == 0
+        let expected = self.expected.load(Ordering::Relaxed);
+        (u32::from(byte) ^ expected) & (expected >> 8) & 0xff | expected & FAULTED == 0
     }
 
-    /// Records that the sentinel is lost, unless it has only moved, and the writer uses its old place.
+    /// Whether the sentinel has only moved, and the writer uses its old place. Records it if it is lost.
     #[cold]
-    fn look_again(&self, mut seen: *mut u8) {
-        loop {
+    #[inline(never)]
+    fn look_again(&self, mut seen: *mut u8) -> bool {
+        while !self.watch.record.is_set() {
             let now = self.sentinel.load(Ordering::Acquire);
             if now == seen {
-                return self.watch.record.set(now as u64 - self.view.base.as_ptr() as u64);
-            }
-            if self.is_there(now) {
-                return;
+                self.watch.record.set(now as u64 - self.view.base.as_ptr() as u64);
+            } else if self.is_there(now) {
+                return true;
             }
             seen = now;
         }
+        false
+    }
+
+    /// From now on faults through this window are seen by those who ask it. For a window at its last address.
+    pub(super) fn arm(&self) {
+        std::iter::once(&self.view).chain(&self.canvas).for_each(|range| range.set_flag(&self.expected));
     }
 
     /// Faults in `offset..offset + len` of the view or the canvas for reading: [`Error::Fault`] here, where an access would
@@ -274,7 +285,7 @@ impl Window {
 
     /// Makes everything from `len` on unusable and forgets all marks. Nothing above `len` is used any more.
     pub(super) fn unpublish(&self, len: u64) {
-        self.expected.store(0, Ordering::Relaxed);
+        self.expect(0);
         self.sentinel.store(std::ptr::from_ref(&NO_SENTINEL).cast_mut(), Ordering::Release);
         if len < self.mapped() {
             self.mapped.store(len, Ordering::Release);
