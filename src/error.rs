@@ -272,6 +272,30 @@ impl Error {
         self
     }
 
+    /// Names the file that was asked for, where an error names one that was made in its place.
+    pub(crate) fn of_file(mut self, named: &Path) -> Error {
+        match &mut self {
+            Error::Corrupt { path: Some(path), .. }
+            | Error::Fault { path: Some(path), .. }
+            | Error::NotADatabase { path, .. }
+            | Error::NewerVersion { path, .. }
+            | Error::EmptyFile { path }
+            | Error::Truncated { path, .. }
+            | Error::Locked { path, .. }
+            | Error::Busy { path, .. }
+            | Error::Poisoned { path, .. }
+            | Error::NotFound { path }
+            | Error::Io { path, .. }
+            | Error::DiskFull { path, .. }
+            | Error::Permission { path, .. } => *path = named.to_path_buf(),
+            Error::Usage { .. }
+            | Error::TooLarge { .. }
+            | Error::Corrupt { path: None, .. }
+            | Error::Fault { path: None, .. } => {}
+        }
+        self
+    }
+
     /// Says how many bytes did not fit, where the error is that the disk is full.
     pub(crate) fn with_wanted(mut self, bytes: u64) -> Error {
         if let Error::DiskFull { wanted, .. } = &mut self {

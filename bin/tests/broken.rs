@@ -50,3 +50,69 @@ fn dump_writes_a_file_whose_name_is_as_long_as_names_can_be() {
     assert_eq!(shell(folder.path(), &line), (Some(0), String::new()));
     assert_eq!(std::fs::read(folder.path().join(name)).unwrap(), b"key\tvalue\n");
 }
+
+/// The name of the file that is written meanwhile is nobody's business.
+#[test]
+fn a_salvage_that_cannot_write_names_the_file_that_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    rows(folder.path(), 60_000);
+    assert_eq!(shell(folder.path(), "$K load a.mapleaf rows.tsv").0, Some(0));
+    for limit in [1, 4000] {
+        let (code, err) = shell(folder.path(), &format!("ulimit -f {limit}; $K salvage a.mapleaf out.mapleaf"));
+        assert_eq!(code, Some(74), "{err}");
+        assert!(err.starts_with("kvctl: out.mapleaf: ") && err.contains("File too large"), "{err}");
+        assert_eq!(names(folder.path()), ["a.mapleaf", "rows.tsv"], "{err}");
+    }
+}
+
+/// The signal that a limit on the size of files brings would have ended it between two of its steps.
+#[test]
+fn a_recovery_that_may_not_lengthen_the_file_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    rows(folder.path(), 20_000);
+    let path = folder.path().join("a.mapleaf");
+    assert_eq!(shell(folder.path(), "$K load a.mapleaf rows.tsv").0, Some(0));
+    let db = mapleaf::Db::open_existing(&path).unwrap();
+    db.write(|txn| txn.drop_table("main").map(drop)).unwrap();
+    drop(db);
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    // Until the state before is cut too: then nothing but free pages may be missing of the newest one.
+    let missing = std::iter::repeat_with(|| {
+        file.set_len(file.metadata().unwrap().len() - 4096).unwrap();
+        mapleaf::Db::recover_preview(&path).unwrap()
+    });
+    let plan = missing.take(20).find(|plan| !plan.is_loss() && !plan.is_nothing()).unwrap();
+    assert!(plan.bytes_missing() > 0, "{plan:?}");
+    let before = std::fs::read(&path).unwrap();
+    let (code, err) = shell(folder.path(), "ulimit -f 1; $K recover --yes a.mapleaf");
+    assert_eq!(code, Some(74), "{err}");
+    assert!(err.contains("a.mapleaf: ") && err.contains("File too large"), "{err}");
+    assert!(std::fs::read(&path).unwrap() == before, "changed");
+    assert_eq!(shell(folder.path(), "$K recover --yes a.mapleaf && $K check a.mapleaf").0, Some(0));
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut names: Vec<String> = std::fs::read_dir(folder).unwrap().map(name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn sigint_ends_a_salvage_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    rows(folder.path(), 400_000);
+    assert_eq!(shell(folder.path(), "$K load a.mapleaf rows.tsv").0, Some(0));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvctl"));
+    command.args(["salvage", "a.mapleaf", "out.mapleaf"]).current_dir(folder.path());
+    let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while names(folder.path()).len() < 3 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let ran = child.wait_with_output().unwrap();
+    let err = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(130), "{err}");
+    assert_eq!(err, "kvctl: interrupted; nothing was written\n");
+    assert_eq!(names(folder.path()), ["a.mapleaf", "rows.tsv"]);
+}

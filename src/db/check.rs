@@ -274,15 +274,7 @@ impl Audit<'_> {
     }
 
     fn lost_pages(&mut self) {
-        let mut runs: Vec<(PageId, u64)> = Vec::new();
-        for id in self.map.untaken() {
-            let room = runs.len() < LOST_LISTED;
-            match runs.last_mut() {
-                Some((first, pages)) if first.0 + *pages == id.0 => *pages += 1,
-                _ if room => runs.push((id, 1)),
-                _ => break,
-            }
-        }
+        let runs: Vec<(PageId, u64)> = self.map.untaken().take(LOST_LISTED).collect();
         let listed: u64 = runs.iter().map(|(_, pages)| pages).sum();
         let more = self.map.pages - self.map.taken - listed;
         for (first, pages) in runs {

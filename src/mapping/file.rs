@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 #[cfg(feature = "testing")]
+pub(crate) use super::seam::recovering;
+#[cfg(feature = "testing")]
 use super::seam::{self, Creation};
 use super::{backing, os};
 #[cfg(feature = "testing")]
@@ -41,13 +43,30 @@ pub(crate) enum Created {
     Existed,
 }
 
-/// Writes a new file in pieces of a page at most.
+/// A step of going back to a whole state, when it has been done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(unreachable_pub, reason = "for the integration tests, through the crate root")]
+pub enum Recovery {
+    /// The meta of the state that is gone back to is written.
+    MetaWritten,
+    /// The meta was flushed.
+    MetaFlushed,
+    /// The file is longer by a page.
+    Lengthened,
+}
+
+/// Writes a file in pieces of a page at most.
 pub(crate) struct PieceWriter<'a> {
     file: &'a File,
     piece_bytes: usize,
 }
 
-impl PieceWriter<'_> {
+impl<'a> PieceWriter<'a> {
+    /// Writes to a file in pieces of `page_size`, a power of two.
+    pub(crate) fn new(file: &'a File, page_size: usize) -> PieceWriter<'a> {
+        PieceWriter { file, piece_bytes: page_size.max(512) }
+    }
+
     /// Writes bytes at an offset, cut at page ends (F2).
     pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         os::within_size_limit(offset + bytes.len() as u64)?;
@@ -92,7 +111,7 @@ pub(crate) fn create_atomic(
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary)?;
     os::advise_random(&file);
     prepare_empty(&file);
-    let renamed = write(&PieceWriter { file: &file, piece_bytes: page_size.max(512) })
+    let renamed = write(&PieceWriter::new(&file, page_size))
         .and_then(|()| flush_new(&file, &temporary, path))
         .and_then(|()| os::rename_new(&temporary, path));
     if !matches!(renamed, Ok(true)) {
@@ -152,6 +171,17 @@ pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
 /// Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist yet.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     fs2::available_space(if path.exists() { path } else { directory_of(path) })
+}
+
+/// Refuses a length that this process may not give to a file.
+pub(crate) fn may_have_length(len: u64) -> io::Result<()> {
+    os::within_size_limit(len)
+}
+
+/// The first byte at `offset` or behind it that is not in a hole; `None` when there is none. Where the file system
+/// cannot say, `offset` itself.
+pub(crate) fn next_data(file: &File, offset: u64) -> Option<u64> {
+    os::seek_data(file, offset).unwrap_or(Some(offset))
 }
 
 /// Bytes that a file takes on the disk; less than its length when it has holes, more when blocks are reserved.
@@ -223,6 +253,19 @@ mod tests {
         assert_eq!(names(dir.path()).len(), 1);
         let bytes = std::fs::read(&path).unwrap();
         assert!(bytes.len() == 8192 && bytes.iter().all(|&b| b == bytes[0]), "one creator's bytes");
+    }
+
+    #[test]
+    fn holes_are_passed_over() {
+        let file = tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile()).unwrap();
+        file.set_len(1 << 40).unwrap();
+        file.write_all_at(&[1; 100], 1 << 30).unwrap();
+        // A file system that knows no holes gives what was asked.
+        let data = next_data(&file, 5).unwrap();
+        assert!(data == 5 || ((1 << 30) - (1 << 20)..=1 << 30).contains(&data), "{data}");
+        assert_eq!(next_data(&file, (1 << 30) + 50), Some((1 << 30) + 50));
+        let last = next_data(&file, 1 << 39);
+        assert!(last.is_none() || last == Some(1 << 39), "{last:?}");
     }
 
     #[test]

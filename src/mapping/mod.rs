@@ -47,6 +47,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::Error;
 use crate::ids::PageId;
 pub(crate) use canvas::Canvas;
+#[cfg(feature = "testing")]
+#[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
+pub use file::Recovery;
 use guard::FaultRecord;
 use reservation::Watch;
 #[cfg(feature = "testing")]

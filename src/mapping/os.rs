@@ -229,6 +229,21 @@ pub(super) fn within_size_limit(len: u64) -> io::Result<()> {
     }
 }
 
+/// The first byte at `at` or behind it that is not in a hole of the file; `None` when there is none. Moves the position of
+/// the descriptor, which reads and writes at offsets do not use.
+pub(super) fn seek_data(file: &File, at: u64) -> io::Result<Option<u64>> {
+    let at = offset(at)?;
+    // SAFETY: a call on a descriptor that `file` keeps open, without pointers.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), at, libc::SEEK_DATA) };
+    match u64::try_from(found) {
+        Ok(found) => Ok(Some(found)),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
 /// Tells the kernel that a descriptor is read here and there, so that read-ahead brings no large folios in. Advice:
 /// errors do not matter.
 pub(super) fn advise_random(file: &File) {

@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::file::Recovery;
 use super::window::Window;
 use super::FlushKind;
 use crate::mutant::{self, Mutant};
@@ -74,6 +75,9 @@ pub trait Seam: Send + Sync {
     /// After a step of making the file.
     fn creating(&self, _step: Creation, _temporary: &Path, _path: &Path) {}
 
+    /// After a step of going back to a whole state while opening.
+    fn recovering(&self, _step: Recovery, _path: &Path) {}
+
     /// Before anything is done to grow the file; an error is what growing returns.
     fn growing(&self, _new_len: u64) -> io::Result<()> {
         Ok(())
@@ -112,6 +116,14 @@ pub(super) fn creating(step: Creation, temporary: &Path, path: &Path) {
     let seam = NEXT.with_borrow(Clone::clone);
     if let Some(seam) = seam {
         seam.creating(step, temporary, path);
+    }
+}
+
+/// Tells a step of going back to who watches the next mapping.
+pub(crate) fn recovering(step: Recovery, path: &Path) {
+    let seam = NEXT.with_borrow(Clone::clone);
+    if let Some(seam) = seam {
+        seam.recovering(step, path);
     }
 }
 

@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt;
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
+use crate::mapping::file as files;
 use crate::page::checksum::{self, Running};
 use crate::page::header::Header;
 
@@ -51,6 +52,17 @@ impl<'f> FilePages<'f> {
         self.inside(id, 1)?;
         into.resize(self.page_size, 0);
         self.read(id, 0, into)
+    }
+
+    /// The first page from `id` on that does not lie in a hole as a whole; `None` when there is none.
+    pub(crate) fn next_data(&self, id: PageId) -> Option<PageId> {
+        let data = files::next_data(self.file, id.0.checked_mul(self.page_size as u64)?)?;
+        Some(id.max(PageId(data / self.page_size as u64)))
+    }
+
+    /// Pages that the file has on the disk, as far as the system can say.
+    pub(crate) fn allocated(&self) -> u64 {
+        files::allocated_bytes(self.file).map_or(self.page_count(), |bytes| bytes / self.page_size as u64)
     }
 
     /// Reads the page behind a pointer.

@@ -1,50 +1,158 @@
-//! Which pages were met: one bit per page.
+//! Which pages were met: one bit per page, where any was met.
 //!
-//! Floor: pager. For walks over a whole state, which account for every page. Costs an eighth of a byte per page.
+//! Floor: pager. For walks over a whole state, which account for every page. Kept in chunks of [`CHUNK_PAGES`] pages that
+//! are made when a page of them is first met, and of runs that fill whole chunks only the ends are kept: memory and time
+//! follow what was met and not how many pages there are said to be, for a damaged meta or a file with holes may say
+//! anything. Costs about a fifth of a byte per page.
+//!
+//! Invariants:
+//!   K1  spans do not overlap, and none goes behind the last page.
+//!   K2  pages are never given back, so that a span that is full stays so.
 //!
 //! Failure: none; a page that was met before, or that does not exist, is an answer.
 
+use std::collections::BTreeMap;
+
 use crate::ids::PageId;
+
+const WORDS: usize = 8;
+/// Pages of a chunk.
+const CHUNK_PAGES: u64 = (WORDS * 64) as u64;
+
+/// What is known of one or more chunks.
+enum Span {
+    /// Some pages of one chunk: a bit for each that was met.
+    Some([u64; WORDS]),
+    /// All pages of so many chunks.
+    All(u64),
+}
 
 /// One bit per page.
 pub(crate) struct PageMap {
-    words: Vec<u64>,
+    /// By the number of the first chunk.
+    spans: BTreeMap<u64, Span>,
     pub(crate) pages: u64,
     pub(crate) taken: u64,
 }
 
 impl PageMap {
     pub(crate) fn new(pages: u64) -> PageMap {
-        PageMap { words: vec![0; pages.div_ceil(64) as usize], pages, taken: 0 }
+        PageMap { spans: BTreeMap::new(), pages, taken: 0 }
     }
 
     /// Takes a run; the first page that was taken before or does not exist, if any.
     pub(crate) fn take(&mut self, id: PageId, pages: u64) -> Option<PageId> {
-        let mut wrong = None;
-        for page in id.0..id.0.saturating_add(pages) {
-            if page >= self.pages {
-                return wrong.or(Some(PageId(page)));
-            }
-            let (word, bit) = (&mut self.words[(page / 64) as usize], 1 << (page % 64));
-            if *word & bit != 0 {
-                wrong = wrong.or(Some(PageId(page)));
-            } else {
-                *word |= bit;
-                self.taken += 1;
-            }
+        let end = id.0.saturating_add(pages);
+        let inside = end.min(self.pages);
+        let (mut wrong, mut at) = (None, id.0);
+        while at < inside {
+            let (next, twice) = match at % CHUNK_PAGES == 0 && inside - at >= CHUNK_PAGES {
+                true => self.take_chunks(at / CHUNK_PAGES, inside / CHUNK_PAGES),
+                false => self.take_in_chunk(at, inside.min((at / CHUNK_PAGES + 1) * CHUNK_PAGES)),
+            };
+            wrong = wrong.or(twice);
+            at = next;
         }
-        wrong
+        wrong.or((pages > 0 && inside < end).then(|| PageId(id.0.max(self.pages))))
+    }
+
+    /// Takes whole chunks, up to a change of what is known; the page to go on with, and the first that was taken before.
+    fn take_chunks(&mut self, chunk: u64, end: u64) -> (u64, Option<PageId>) {
+        if let Some(full_to) = self.full_to(chunk) {
+            return (full_to.min(end) * CHUNK_PAGES, Some(PageId(chunk * CHUNK_PAGES)));
+        }
+        let known = self.spans.range(chunk..end).next().map(|(first, _)| *first);
+        if known == Some(chunk) {
+            let (next, twice) = self.take_in_chunk(chunk * CHUNK_PAGES, (chunk + 1) * CHUNK_PAGES);
+            self.spans.insert(chunk, Span::All(1));
+            return (next, twice);
+        }
+        let to = known.unwrap_or(end);
+        self.spans.insert(chunk, Span::All(to - chunk));
+        self.taken += (to - chunk) * CHUNK_PAGES;
+        (to * CHUNK_PAGES, None)
+    }
+
+    /// Takes pages of one chunk; the page behind them, and the first that was taken before.
+    fn take_in_chunk(&mut self, from: u64, to: u64) -> (u64, Option<PageId>) {
+        let chunk = from / CHUNK_PAGES;
+        if self.full_to(chunk).is_some() {
+            return (to, Some(PageId(from)));
+        }
+        let Span::Some(words) = self.spans.entry(chunk).or_insert(Span::Some([0; WORDS])) else {
+            return (to, Some(PageId(from)));
+        };
+        let (mut twice, mut at) = (None, from);
+        while at < to {
+            let first = at % 64;
+            let bits = (64 - first).min(to - at);
+            let mask = (u64::MAX >> (64 - bits)) << first;
+            let word = &mut words[(at % CHUNK_PAGES / 64) as usize];
+            let both = *word & mask;
+            if both != 0 {
+                twice = twice.or(Some(PageId(at - first + u64::from(both.trailing_zeros()))));
+            }
+            self.taken += u64::from((mask & !*word).count_ones());
+            *word |= mask;
+            at += bits;
+        }
+        (to, twice)
+    }
+
+    /// Where the full span that a chunk lies in ends.
+    fn full_to(&self, chunk: u64) -> Option<u64> {
+        match self.spans.range(..=chunk).next_back() {
+            Some((first, Span::All(chunks))) if chunk < first + chunks => Some(first + chunks),
+            _ => None,
+        }
     }
 
     /// Whether a page was taken. One that does not exist was not.
     pub(crate) fn is_taken(&self, id: PageId) -> bool {
-        id.0 < self.pages && self.words[(id.0 / 64) as usize] >> (id.0 % 64) & 1 != 0
+        let chunk = id.0 / CHUNK_PAGES;
+        match self.spans.range(..=chunk).next_back() {
+            Some((first, Span::All(chunks))) => chunk < first + chunks,
+            Some((first, Span::Some(words))) if *first == chunk => {
+                words[(id.0 % CHUNK_PAGES / 64) as usize] >> (id.0 % 64) & 1 != 0
+            }
+            _ => false,
+        }
     }
 
-    /// The pages that were not taken.
-    pub(crate) fn untaken(&self) -> impl Iterator<Item = PageId> + '_ {
-        (0..self.pages).filter(|page| self.words[(page / 64) as usize] >> (page % 64) & 1 == 0).map(PageId)
+    /// The runs of pages that were not taken, ascending, each as long as it can be.
+    pub(crate) fn untaken(&self) -> impl Iterator<Item = (PageId, u64)> + '_ {
+        let behind = std::iter::once((self.pages, self.pages));
+        let mut done_to = 0;
+        self.spans.iter().flat_map(|(chunk, span)| taken_runs(*chunk, span)).chain(behind).filter_map(
+            move |(from, to)| {
+                let gap = (PageId(done_to), from - done_to);
+                done_to = to;
+                (gap.1 > 0).then_some(gap)
+            },
+        )
     }
+}
+
+/// The pages of a span as runs: from, and up to but without.
+fn taken_runs(chunk: u64, span: &Span) -> Vec<(u64, u64)> {
+    let base = chunk * CHUNK_PAGES;
+    let words = match span {
+        Span::All(chunks) => return vec![(base, base + chunks * CHUNK_PAGES)],
+        Span::Some(words) => words,
+    };
+    let mut runs = Vec::new();
+    for (word, &bits) in (0..).zip(words) {
+        let (mut at, mut rest) = (0, bits);
+        while rest != 0 {
+            at += rest.trailing_zeros();
+            let set = (bits >> at).trailing_ones();
+            let from = base + word * 64 + u64::from(at);
+            runs.push((from, from + u64::from(set)));
+            at += set;
+            rest = bits.checked_shr(at).unwrap_or(0);
+        }
+    }
+    runs
 }
 
 #[cfg(test)]
@@ -57,8 +165,62 @@ mod tests {
         assert_eq!(map.take(PageId(0), 60), None);
         assert_eq!(map.take(PageId(59), 3), Some(PageId(59)));
         assert_eq!(map.take(PageId(69), 2), Some(PageId(70)));
-        assert_eq!(map.taken, 63);
-        assert_eq!(map.untaken().count(), 7);
-        assert_eq!(map.untaken().next(), Some(PageId(62)));
+        assert_eq!(map.take(PageId(80), 2), Some(PageId(80)));
+        assert_eq!((map.taken, map.is_taken(PageId(69)), map.is_taken(PageId(80))), (63, true, false));
+        assert_eq!(map.untaken().collect::<Vec<_>>(), [(PageId(62), 7)]);
+    }
+
+    /// As many pages as a number can say: only what is met costs anything.
+    #[test]
+    fn pages_that_are_never_met_cost_nothing() {
+        let pages = (1 << 63) + 5;
+        let mut map = PageMap::new(pages);
+        assert_eq!(map.take(PageId(3), 1), None);
+        assert_eq!(map.take(PageId(1 << 50), 1 << 60), None);
+        assert_eq!(map.take(PageId((1 << 50) + 777), 1 << 40), Some(PageId((1 << 50) + 777)));
+        assert_eq!(map.take(PageId(1 << 62), 4), None);
+        let last = (1 << 62) + 4;
+        let runs = [
+            (0, 3),
+            (4, (1 << 50) - 4),
+            ((1 << 50) + (1 << 60), (1 << 62) - (1 << 50) - (1 << 60)),
+            (last, pages - last),
+        ];
+        assert_eq!(map.untaken().collect::<Vec<_>>(), runs.map(|(id, pages)| (PageId(id), pages)));
+        assert_eq!(map.taken, 5 + (1 << 60));
+        assert_eq!(map.take(PageId(0), u64::MAX), Some(PageId(3)));
+        assert_eq!((map.taken, map.untaken().count()), (pages, 0));
+        assert_eq!(map.take(PageId(u64::MAX), u64::MAX), Some(PageId(u64::MAX)));
+    }
+
+    /// Against a vector of bools, by a fixed random walk of runs that pass over chunks and over the end.
+    #[test]
+    fn agrees_with_a_vector() {
+        const PAGES: u64 = 9 * CHUNK_PAGES + 77;
+        let mut state = 99u64;
+        let mut next = |bound: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % bound
+        };
+        for _ in 0..300 {
+            let (mut map, mut model) = (PageMap::new(PAGES), vec![false; PAGES as usize]);
+            for _ in 0..1 + next(40) {
+                let longest = [3, 80, 4 * CHUNK_PAGES][next(3) as usize];
+                let step = [1, 64, CHUNK_PAGES][next(3) as usize];
+                let (id, pages) = (next(PAGES + 10) / step * step, next(longest) / step * step);
+                let wrong = (id..id + pages).find(|page| model.get(*page as usize).is_none_or(|met| *met));
+                assert_eq!(map.take(PageId(id), pages), wrong.map(PageId), "{id}+{pages}");
+                (id..(id + pages).min(PAGES)).for_each(|page| model[page as usize] = true);
+            }
+            assert_eq!(map.taken, model.iter().filter(|met| **met).count() as u64);
+            (0..PAGES + 10).for_each(|page| {
+                let met = model.get(page as usize).is_some_and(|met| *met);
+                assert_eq!(map.is_taken(PageId(page)), met, "{page}");
+            });
+            let runs: Vec<(PageId, u64)> = map.untaken().collect();
+            assert!(runs.windows(2).all(|two| two[0].0 .0 + two[0].1 < two[1].0 .0), "{runs:?}");
+            let flat: Vec<u64> = runs.iter().flat_map(|(id, pages)| id.0..id.0 + pages).collect();
+            assert_eq!(flat, (0..PAGES).filter(|page| !model[*page as usize]).collect::<Vec<_>>());
+        }
     }
 }

@@ -32,7 +32,9 @@ pub use ops::fuzz_ops;
 pub use pages::fuzz_page;
 pub use seal::seal_file;
 
-pub use crate::mapping::{foreign_fault, in_forked_child, strict_canvas, Creation, FlushEvent, FlushKind, Seam};
+pub use crate::mapping::{
+    foreign_fault, in_forked_child, strict_canvas, Creation, FlushEvent, FlushKind, Recovery, Seam,
+};
 pub use crate::mutant::Mutant;
 
 /// Sets who sees each flush and each growth of a database, before it happens, and may make it fail.

@@ -136,9 +136,12 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
                 std::thread::sleep(Duration::from_millis(1));
             }
             None => {
-                let env = Arc::new(open_file(path, file, id, spec)?);
-                registry.get_or_insert_default().insert(id, Arc::downgrade(&env));
-                return Ok(env);
+                let opened = open_file(path, file, id, spec).map(Arc::new);
+                if let Ok(env) = &opened {
+                    registry.get_or_insert_default().insert(id, Arc::downgrade(env));
+                }
+                drop(registry);
+                return opened.map_err(|e| say_what_is_whole(e, id));
             }
         }
     }
@@ -236,7 +239,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
     let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
     let needed = meta.page_count.saturating_mul(page_size);
     if needed > len {
-        return Err(rollback::truncated(path, &file, needed, len));
+        return Err(Error::Truncated { path: path.to_path_buf(), needed, found: len, whole: None });
     }
     if !spec.read_only && len > needed {
         file.set_len(needed).map_err(|e| Error::io("cutting off what is not in use of", path, e))?;
@@ -259,6 +262,15 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
     }
     let (path, read_only, lock) = (path.to_path_buf(), spec.read_only, Some(lock));
     Ok(Env::new(EnvParts { path, meta, slot, read_only, mapping, lock }))
+}
+
+/// Adds to the refusal of a cut file which state is whole, if one is. That reads every page in use, so it is found out
+/// without the registry: other databases are opened and closed meanwhile.
+fn say_what_is_whole(e: Error, id: FileId) -> Error {
+    let Error::Truncated { path, needed, found, whole: None } = e else { return e };
+    // Whoever has the file now changes it: what is whole is for them to say.
+    let whole = lock_file(&path, id, true).ok().and_then(|lock| rollback::whole_of(&path, &lock.file, found));
+    Error::Truncated { path, needed, found, whole }
 }
 
 /// Takes the lock that keeps other processes out: exclusive to write, shared to read.

@@ -1,24 +1,26 @@
 //! Going back to the newest state that is whole, in a file that is cut or whose newest state is damaged.
 //!
-//! Floor: txn. [`plan`] finds out what can be done and changes nothing; [`carry_out`] does it: the file gets the length
-//! that the state asks for (pages that are not in use may be all that is missing), everything is flushed, and a new meta
-//! with the roots of that state and a number above all others is written over the slot that does not hold the state, and
-//! flushed.
+//! Floor: txn. [`plan`] finds out what can be done and changes nothing; [`carry_out`] does it: everything is flushed, a new
+//! meta with the roots of that state and a number above all others is written over the slot that does not hold the state,
+//! and flushed; then the file gets the length that the state asks for (pages that are not in use may be missing).
 //!
 //! Invariants:
 //!   B1  the slot of the state that is gone back to is not written, so whatever of the writing survives a crash, that
 //!       state is found again: by its own meta or by the new one.
 //!   B2  no state is gone back to whose pages were not all read and verified just now.
+//!   B3  the file gets longer only when the state that is gone back to is the newest one, durably. Before that, being too
+//!       short is what keeps the damaged state from being opened, and the slot of the whole one from being overwritten.
 //!
 //! Failure: [`Error::Truncated`] or [`Error::Corrupt`] when no state is whole; errors of the system.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::ids::{TxnId, MAX_U48};
-use crate::mapping::file as files;
+use crate::mapping::file::{self as files, PieceWriter, Recovery};
 use crate::page::meta::Meta;
 use crate::tree::Finding;
 use crate::txn::survey::{self, Candidate};
@@ -85,10 +87,11 @@ fn nothing_whole(path: &Path, newest: &Candidate, found: u64, damage: Option<Fin
     }
 }
 
-/// The error for a file that is shorter than its newest state needs: says which state is whole, if one is.
-pub(crate) fn truncated(path: &Path, file: &File, needed: u64, found: u64) -> Error {
-    let whole = plan(path, file).ok().map(|plan| plan.target.meta.txn.0);
-    Error::Truncated { path: path.to_path_buf(), needed, found, whole }
+/// The transaction whose state is whole, in a file of `found` bytes that is shorter than its newest state needs. The
+/// caller holds the lock.
+pub(crate) fn whole_of(path: &Path, file: &File, found: u64) -> Option<u64> {
+    let plan = plan(path, file).ok().filter(|plan| plan.found == found)?;
+    Some(plan.target.meta.txn.0)
 }
 
 /// Makes the state of the plan the one that the file opens with. The caller holds the exclusive lock since the plan.
@@ -96,16 +99,35 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     if plan.is_nothing() {
         return Ok(());
     }
-    let meta = &plan.target.meta;
-    if plan.target.needed() > plan.found {
-        lengthen(path, file, plan)?;
-    }
+    // What cannot be completed is not begun.
+    let wanted = plan.target.needed().saturating_sub(plan.found);
+    has_room(path, plan, wanted)?;
     let flush = || file.sync_all().map_err(|e| Error::io("flushing", path, e));
     // The state may have been read from the page cache alone.
     flush()?;
-    if !plan.loses() {
-        return Ok(());
+    if plan.loses() {
+        give_up(path, file, plan)?;
+        done(Recovery::MetaWritten, path);
+        flush()?;
+        done(Recovery::MetaFlushed, path);
     }
+    if wanted > 0 {
+        lengthen(path, file, plan).map_err(|e| Error::io("lengthening", path, e).with_wanted(wanted))?;
+        flush()?;
+    }
+    Ok(())
+}
+
+/// Tells tests that a step is done.
+#[cfg_attr(not(feature = "testing"), allow(unused_variables, reason = "tests are told"))]
+fn done(step: Recovery, path: &Path) {
+    #[cfg(feature = "testing")]
+    files::recovering(step, path);
+}
+
+/// Writes the meta that makes the state of the plan the newest, over the slot that does not hold it (B1).
+fn give_up(path: &Path, file: &File, plan: &Plan) -> Result<()> {
+    let meta = &plan.target.meta;
     let newest = survey::candidates(&survey::probe(file)).iter().map(|found| found.meta.txn.0).max();
     let txn = newest.unwrap_or(0).max(plan.newest.meta.txn.0) + 1;
     if txn > MAX_U48 {
@@ -116,24 +138,32 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     let mut page = vec![0; meta.page_size as usize];
     Meta { txn: TxnId(txn), ..*meta }.encode_slot(&mut page);
     let slot = (plan.target.slot ^ 1) as u64;
-    file.write_all_at(&page, slot * page.len() as u64).map_err(|e| Error::io("writing the meta", path, e))?;
-    flush()
+    file.write_all_at(&page, slot * page.len() as u64).map_err(|e| Error::io("writing the meta", path, e))
+}
+
+/// Whether the file may get as long as the state asks for: by the limits of the process, and by the disk.
+fn has_room(path: &Path, plan: &Plan, wanted: u64) -> Result<()> {
+    if wanted == 0 {
+        return Ok(());
+    }
+    files::may_have_length(plan.target.needed()).map_err(|e| Error::io("lengthening", path, e))?;
+    let room = files::free_bytes(path).map_err(|e| Error::io("asking for the room left for", path, e))?;
+    match room < wanted {
+        true => Err(Error::DiskFull { path: path.to_path_buf(), wanted }),
+        false => Ok(()),
+    }
 }
 
 /// Gives the file the pages that are missing and not in use, with blocks, so that no store to them meets a full disk.
-fn lengthen(path: &Path, file: &File, plan: &Plan) -> Result<()> {
-    let (page_size, needed) = (u64::from(plan.target.meta.page_size), plan.target.needed());
-    let wanted = needed - plan.found;
-    let room = files::free_bytes(path).map_err(|e| Error::io("asking for the room left for", path, e))?;
-    if room < wanted {
-        return Err(Error::DiskFull { path: path.to_path_buf(), wanted });
-    }
-    let zeros = vec![0; page_size as usize];
+fn lengthen(path: &Path, file: &File, plan: &Plan) -> io::Result<()> {
+    let (page_size, needed) = (plan.target.meta.page_size as usize, plan.target.needed());
+    let (writer, zeros) = (PieceWriter::new(file, page_size), vec![0; page_size]);
     let mut at = plan.found;
     while at < needed {
-        let piece = (page_size - at % page_size).min(needed - at) as usize;
-        file.write_all_at(&zeros[..piece], at).map_err(|e| Error::io("lengthening", path, e))?;
-        at += piece as u64;
+        let piece = (page_size as u64 - at % page_size as u64).min(needed - at);
+        writer.write_at(at, &zeros[..piece as usize])?;
+        at += piece;
+        done(Recovery::Lengthened, path);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! whole when every page that its meta reaches lies inside the file, is the one that its pointer means, and is
 //! well-formed: the catalog, all tables with their overflow runs, the free-space tree and the free list.
 //!
-//! Costs one read of every page in use; in memory one bit per page, and the records of the tables.
+//! Costs one read of every page in use; in memory one bit per page in use, and the records of the tables.
 //!
 //! Failure: damage is part of the [`Survey`]; errors are those of finding out the length.
 
@@ -15,6 +15,7 @@ use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
 use crate::limits::{PAGE_SIZE_MAX, PAGE_SIZE_MIN};
+use crate::mapping::file as files;
 use crate::page::checksum;
 use crate::page::free_list;
 use crate::page::header::Header;
@@ -51,10 +52,16 @@ pub(crate) fn find_page_size(file: &File, len: u64) -> Option<usize> {
     let sizes =
         || std::iter::successors(Some(PAGE_SIZE_MIN), |size| Some(size * 2)).take_while(|s| *s <= PAGE_SIZE_MAX);
     let mut page = vec![0; PAGE_SIZE_MAX];
-    // Page by page of the smallest size, so that a file that is intact but for its metas is told at once.
-    (2..len / PAGE_SIZE_MIN as u64).find_map(|at| {
-        let offset = at * PAGE_SIZE_MIN as u64;
-        sizes().find(|&size| {
+    let smallest = PAGE_SIZE_MIN as u64;
+    // Page by page of the smallest size, so that a file that is intact but for its metas is told at once. Holes have none.
+    let mut at = 2;
+    loop {
+        at = at.max(files::next_data(file, at * smallest)? / smallest);
+        if at >= len / smallest {
+            return None;
+        }
+        let offset = at * smallest;
+        let proved = sizes().find(|&size| {
             let (size, page) = (size as u64, &mut page[..size]);
             let id = offset / size;
             offset % size == 0
@@ -62,8 +69,12 @@ pub(crate) fn find_page_size(file: &File, len: u64) -> Option<usize> {
                 && file.read_exact_at(page, offset).is_ok()
                 && Header::read(page, PageId(id)).is_ok()
                 && checksum::compute(page) == checksum::stored(page)
-        })
-    })
+        });
+        if proved.is_some() {
+            return proved;
+        }
+        at += 1;
+    }
 }
 
 /// Every meta that is whole, the newest first. A slot whose copies differ gives both.

@@ -1,7 +1,9 @@
 //! Going back to a whole state: files cut at every page, damaged newest states, and crashes of the recovery itself.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
+use mapleaf::testing::{self, FlushEvent, Recovery, Seam};
 use mapleaf::{Db, Error, ErrorKind, Options};
 use tempfile::TempDir;
 
@@ -70,7 +72,7 @@ impl Sample {
     fn recovers_to(&self, path: &Path, whole: u64, context: &str) {
         let report = Db::recover(path).unwrap_or_else(|e| panic!("{context}: {e}"));
         // Its own number, or the one that an earlier recovery gave it.
-        let again = report.is_nothing() && report.newest_txn == self.newest + 1;
+        let again = !report.is_loss() && report.newest_txn == self.newest + 1;
         assert!(report.whole_txn == whole || again, "{context}: {report:?}");
         assert!(Db::recover(path).expect("again").is_nothing(), "{context}: the second time has nothing to do");
         let db = Db::open_existing(path).unwrap_or_else(|e| panic!("{context}: {e}"));
@@ -79,6 +81,83 @@ impl Sample {
         db.write(|txn| txn.bytes_table("after")?.insert(b"key", b"value").map(drop)).expect("writes go on");
         assert_clean(&db);
     }
+}
+
+impl Sample {
+    /// Opens a file as every program does: it is the whole state, or an error that says where to go back to.
+    #[track_caller]
+    fn opens_or_offers(&self, path: &Path, whole: u64, context: &str) {
+        match Options::new().read_only(true).open(path) {
+            Ok(db) => {
+                self.history.holds(&db, whole).unwrap_or_else(|e| panic!("{context}: {e}"));
+                assert!(db.check().expect(context).findings.iter().all(|it| it.page.is_some_and(|page| page.0 < 2)));
+            }
+            Err(Error::Truncated { whole: Some(offered), .. }) => {
+                assert!(offered == whole || offered == self.newest + 1, "{context}: offers {offered}");
+            }
+            Err(e) => panic!("{context}: {e}"),
+        }
+    }
+
+    /// The newest whole state of the file without its last pages, where it is an older one that needs some of them.
+    fn cut_below_the_older_state(&self) -> Option<(&[u8], u64)> {
+        let older = self.newest_slot() ^ 1;
+        let needed = u64_at(&self.bytes, older * PAGE + 56) as usize * PAGE;
+        let lengths = (1..8).map(|missing| needed.saturating_sub(missing * PAGE));
+        lengths.filter(|len| *len < self.bytes.len()).find_map(|len| {
+            let bytes = &self.bytes[..len];
+            self.whole(bytes).filter(|whole| *whole != self.newest).map(|whole| (bytes, whole))
+        })
+    }
+}
+
+/// Copies the file at each step of going back, as a crash would leave it.
+#[derive(Default)]
+struct Copies(Mutex<Vec<(Recovery, Vec<u8>)>>);
+
+impl Seam for Copies {
+    fn before_flush(&self, _: &FlushEvent<'_>) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn recovering(&self, step: Recovery, path: &Path) {
+        self.0.lock().expect("no panic").push((step, std::fs::read(path).expect("read")));
+    }
+}
+
+/// Had the file its length before the meta, a crash in between would leave the damaged newest state to be opened, and the
+/// next commit would overwrite the slot of the whole one.
+#[test]
+fn going_back_gives_the_file_its_length_last() {
+    let seed = seed("going_back_gives_the_file_its_length_last");
+    let (mut samples, mut crashes) = (0, 0);
+    for n in 0..400 {
+        let sample = Sample::new(seed ^ n, 6 + n % 30);
+        let Some((bytes, whole)) = sample.cut_below_the_older_state() else { continue };
+        let path = sample.file(bytes);
+        let copies = Arc::new(Copies::default());
+        let db = testing::open_with_seam(Options::new().recover(true), &path, copies.clone()).expect("recovered");
+        sample.history.holds(&db, whole).expect("the whole state");
+        drop(db);
+        let copies = std::mem::take(&mut *copies.0.lock().expect("no panic"));
+        let steps: Vec<Recovery> = copies.iter().map(|(step, _)| *step).collect();
+        assert_eq!(steps[..3], [Recovery::MetaWritten, Recovery::MetaFlushed, Recovery::Lengthened], "{steps:?}");
+        assert!(steps[3..].iter().all(|step| *step == Recovery::Lengthened), "{steps:?}");
+        for (at, (step, copy)) in copies.iter().enumerate() {
+            let context = format!("seed {seed}, sample {n}, crash behind step {at}, {step:?}");
+            assert_eq!(copy.len() > bytes.len(), *step == Recovery::Lengthened, "{context}");
+            let path = sample.file(copy);
+            sample.opens_or_offers(&path, whole, &context);
+            sample.recovers_to(&path, whole, &context);
+            crashes += 1;
+        }
+        samples += 1;
+        if samples == 5 {
+            break;
+        }
+    }
+    println!("{crashes} crashes of {samples} recoveries");
+    assert!(samples > 0, "no sample");
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -177,7 +256,7 @@ fn recovery_leaves_a_whole_file_alone() {
     assert_eq!(e.kind(), ErrorKind::Usage);
 }
 
-/// The recovery writes zeros at the end of the file, flushes, and writes one slot. Whatever part of these writes a crash
+/// The recovery writes one slot, flushes, and writes zeros at the end of the file. Whatever part of these writes a crash
 /// leaves, recovering again ends in the same state, and never does worse.
 #[test]
 fn a_crash_of_the_recovery_is_recovered_from() {
@@ -198,10 +277,11 @@ fn a_crash_of_the_recovery_is_recovered_from() {
             .filter(|sector| before[sector * 512..][..512] != after[sector * 512..][..512])
             .collect();
         assert!(!changed.is_empty() && changed.iter().all(|sector| sector / 8 == sample.newest_slot()), "{changed:?}");
-        for len in [before.len(), after.len()] {
-            for subset in 0..1u32 << changed.len() {
-                // Before the first flush nothing of the slot is written: a short file has the old slot.
-                if len < after.len() && subset != 0 {
+        let all = (1u32 << changed.len()) - 1;
+        for len in (before.len()..=after.len()).step_by(PAGE / 2) {
+            for subset in 0..=all {
+                // Behind the flush all of the slot is written: a file that is longer has the new one.
+                if len > before.len() && subset != all {
                     continue;
                 }
                 let mut image = after[..len].to_vec();
@@ -212,6 +292,7 @@ fn a_crash_of_the_recovery_is_recovered_from() {
                 }
                 let path = sample.file(&image);
                 let context = format!("seed {seed}, {commits} commits, {len} bytes, sectors {subset:b}");
+                sample.opens_or_offers(&path, whole, &context);
                 sample.recovers_to(&path, whole, &context);
                 images += 1;
             }

@@ -1,9 +1,10 @@
 //! Salvage: what can be read comes back, what never existed does not, and the damaged file stays as it is.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use mapleaf::{testing, Db, ErrorKind, Options, SalvageReport, Table};
+use mapleaf::{testing, Db, Error, ErrorKind, Options, SalvageReport, Table};
 use tempfile::TempDir;
 
 use crate::support::{assert_clean, long, seed};
@@ -407,4 +408,103 @@ fn a_place_that_does_not_exist_is_an_error_that_names_it() {
     let out = sample.path("no/such/out.mapleaf");
     let e = Db::salvage(sample.path("made.mapleaf"), &out).expect_err("no directory");
     assert!(e.kind() == ErrorKind::NotFound && e.to_string().contains("out.mapleaf: "), "{e}");
+}
+
+/// Makes a file so long that nothing can be done for each of its pages; `false` where the file system has no such files.
+fn lengthened(path: &Path, len: u64) -> bool {
+    let file = std::fs::File::options().write(true).open(path).expect("opened");
+    let done = file.set_len(len);
+    if let Err(e) = &done {
+        println!("skipped: a file of {len} bytes: {e}");
+    }
+    done.is_ok()
+}
+
+#[test]
+fn holes_cost_nothing() {
+    let sample = Sample::new(seed("holes_cost_nothing"), 40);
+    let root = u48_at(&sample.bytes, sample.newest_slot() * PAGE + 64);
+    let mut damaged = sample.bytes.clone();
+    damaged[root * PAGE + 100] ^= 1;
+    for len in [1 << 43, 1 << 60] {
+        for (what, bytes) in [("whole", &sample.bytes), ("damaged", &damaged), ("no metas", &sample.without_metas())] {
+            let (path, out) = (sample.path("holes.mapleaf"), sample.path("out.mapleaf"));
+            drop(std::fs::remove_file(&out));
+            std::fs::write(&path, bytes).expect("written");
+            let plain = Db::salvage(&path, &out).expect(what);
+            std::fs::remove_file(&out).expect("removed");
+            if !lengthened(&path, len) {
+                continue;
+            }
+            let mut report = Db::salvage(&path, &out).expect(what);
+            assert_eq!(report.file_bytes, len, "{what}");
+            report.file_bytes = plain.file_bytes;
+            assert_eq!((&report, what == "whole"), (&plain, !plain.is_loss()), "{what}");
+            assert_clean(&Db::open_existing(&out).expect("opens"));
+            if what == "whole" {
+                assert!(Db::recover_preview(&path).expect("a state").is_nothing());
+            }
+        }
+        // Nothing but a hole.
+        let (path, out) = (sample.path("hole"), sample.path("none.mapleaf"));
+        std::fs::write(&path, b"").expect("written");
+        if lengthened(&path, len) {
+            assert_eq!(Db::salvage(&path, &out).expect_err("nothing").kind(), ErrorKind::NotADatabase);
+            assert!(!out.exists());
+        }
+    }
+}
+
+/// A meta may say anything of how many pages there are.
+#[test]
+fn pages_that_a_meta_only_speaks_of_cost_nothing() {
+    let sample = Sample::new(seed("pages_that_a_meta"), 20);
+    let (path, out) = (sample.path("said.mapleaf"), sample.path("out.mapleaf"));
+    for pages in [1u64 << 30, 1 << 46] {
+        let mut bytes = sample.bytes.clone();
+        for slot in 0..2 {
+            for copy in [0, PAGE / 2] {
+                bytes[slot * PAGE + copy + 56..][..8].copy_from_slice(&pages.to_le_bytes());
+            }
+        }
+        testing::seal_file(&mut bytes);
+        std::fs::write(&path, &bytes).expect("written");
+        drop(std::fs::remove_file(&out));
+        assert_eq!(Db::recover_preview(&path).map(|plan| plan.needed_bytes).expect("whole"), pages * PAGE as u64);
+        if !lengthened(&path, pages * PAGE as u64) {
+            continue;
+        }
+        assert!(Db::recover_preview(&path).expect("whole").is_nothing());
+        assert!(!Db::salvage(&path, &out).expect("a copy").is_loss());
+        if let Ok(db) = Options::new().read_only(true).open(&path) {
+            let findings = db.check().expect("checked").findings;
+            let lost = pages - sample.pages() as u64;
+            let said = format!("{lost} pages from this one on are neither in use nor free");
+            assert!(findings.iter().any(|it| it.what == said), "{findings:?}");
+        }
+    }
+}
+
+#[test]
+fn a_salvage_that_is_stopped_leaves_nothing() {
+    let dir = fast_dir();
+    let (path, out) = (dir.path().join("damaged.mapleaf"), dir.path().join("out.mapleaf"));
+    let db = Db::open(&path).expect("made");
+    db.write(|txn| (0..2000u32).try_for_each(|n| txn.bytes_table("t")?.insert(&n.to_be_bytes(), &[7; 900]).map(drop)))
+        .expect("written");
+    drop(db);
+    let bytes = std::fs::read(&path).expect("read");
+    let mut without_metas = bytes.clone();
+    without_metas[..2 * PAGE].fill(0);
+    for (bytes, what) in [(bytes, "while walking"), (without_metas, "while scanning")] {
+        std::fs::write(&path, bytes).expect("written");
+        let mut told = 0;
+        let stopped = Db::salvage_with(&path, &out, |_, _| {
+            told += 1;
+            ControlFlow::Break(())
+        });
+        let Err(Error::Io { path, source, .. }) = stopped else { panic!("{what}: {stopped:?}") };
+        assert_eq!((path, source.kind(), told), (out.clone(), std::io::ErrorKind::Interrupted, 1), "{what}");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 1, "{what}: something is left");
+    }
 }

@@ -43,7 +43,8 @@ pub(crate) struct Args {
     /// Seed of transactions and choices [default: from the clock]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Also cut a copy of the file short in each cycle: opening it is an error, or reads are right
+    /// Also cut a copy of the file short in each cycle: opening it is an error, or reads are right; what can go back to
+    /// an older state does
     #[arg(long)]
     truncate: bool,
     /// Also change random bytes of a copy in each cycle: each read is right or an error

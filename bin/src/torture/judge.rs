@@ -23,6 +23,8 @@ pub(crate) enum Verdict {
     Nothing,
     /// Not opened, by an error of the kinds for damaged files.
     Refused(String),
+    /// A cut copy that went back to the older state that was said to be whole: exactly that after this transaction.
+    Recovered { number: u64, seed: u64 },
     /// Opened; each answer was right or an error of the kinds for damaged files, and there was at least one of these.
     Errors(String),
     /// A database of somebody else, or no database at all.
@@ -75,6 +77,7 @@ fn violation(text: impl Into<String>) -> Wrong {
 pub(crate) fn judge(path: &Path, how: How) -> Verdict {
     let db = match Options::new().read_only(!how.writes).create(false).open(path) {
         Ok(db) => db,
+        Err(Error::Truncated { whole: Some(_), .. }) if how.writes && how.damaged => return recovered(path, how),
         Err(error) => return not_opened(&error, how),
     };
     let first = whole(&db, how);
@@ -86,6 +89,23 @@ pub(crate) fn judge(path: &Path, how: How) -> Verdict {
         };
     }
     first
+}
+
+/// Goes back to the state that is said to be whole: then it has to be, and can be written to.
+fn recovered(path: &Path, how: How) -> Verdict {
+    let exact = How { damaged: false, ..how };
+    let db = match Options::new().recover(true).create(false).open(path) {
+        Ok(db) => db,
+        Err(error) => return of_error(&error, exact),
+    };
+    match whole(&db, exact) {
+        Verdict::State { number, seed } => match writes(&db).and_then(|()| unclean(&db)) {
+            Ok(None) => Verdict::Recovered { number, seed },
+            Ok(Some(finding)) => Verdict::Violation(format!("check after a recovery: {finding}")),
+            Err(error) => of_error(&error, exact),
+        },
+        other => other,
+    }
 }
 
 fn not_opened(error: &Error, how: How) -> Verdict {
@@ -356,6 +376,32 @@ mod tests {
         });
         violates(&|txn| assert!(txn.drop_table(table).unwrap()));
         violates(&|txn| drop(txn.bytes_table(COUNTERS).unwrap().insert(b"transaction", &4u64.to_be_bytes()).unwrap()));
+    }
+
+    #[test]
+    fn a_cut_copy_goes_back_to_a_state_of_the_plan() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let db = Db::open(&path).unwrap();
+        db.write(|txn| writer::begin(txn, PLAN)).unwrap();
+        let mut numbers = 1..=200;
+        // Until a commit makes the file so much longer that the state before needs nothing of its end.
+        let (number, cut) = loop {
+            let number = numbers.next().expect("a commit that appends");
+            db.write(|txn| writer::carry_out(txn, PLAN, number)).unwrap();
+            let cut = folder.path().join("cut");
+            std::fs::copy(&path, &cut).unwrap();
+            let file = std::fs::File::options().write(true).open(&cut).unwrap();
+            file.set_len((db.stats().unwrap().page_count - 1) * 4096).unwrap();
+            let opened = Options::new().read_only(true).open(&cut);
+            if matches!(opened, Err(Error::Truncated { whole: Some(_), .. })) {
+                break (number, cut);
+            }
+        };
+        let damaged = How { damaged: true, newest: number, ..EXACT };
+        assert!(matches!(judge(&cut, damaged), Verdict::Refused(_)), "reading changes nothing");
+        let verdict = judge(&cut, How { writes: true, ..damaged });
+        assert_eq!(verdict, Verdict::Recovered { number: number - 1, seed: PLAN.seed });
     }
 
     #[test]

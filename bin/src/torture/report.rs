@@ -16,6 +16,8 @@ pub(crate) struct Report {
     pub(crate) recoveries: u64,
     pub(crate) cut_refused: u64,
     pub(crate) cut_right: u64,
+    /// Went back to an older state that was whole.
+    pub(crate) cut_recovered: u64,
     pub(crate) cut_errors: u64,
     pub(crate) flipped_refused: u64,
     pub(crate) flipped_right: u64,
@@ -38,6 +40,7 @@ impl Report {
             ("recoveries", json!(self.recoveries)),
             ("cut_copies_refused", json!(self.cut_refused)),
             ("cut_copies_right", json!(self.cut_right)),
+            ("cut_copies_recovered", json!(self.cut_recovered)),
             ("cut_copies_errors", json!(self.cut_errors)),
             ("flipped_copies_refused", json!(self.flipped_refused)),
             ("flipped_copies_right", json!(self.flipped_right)),

@@ -186,6 +186,7 @@ impl Run {
                 return Err(End::Violation(format!("the seed is {seed}, expected {}", self.plan.seed)));
             }
             Verdict::Nothing => None,
+            Verdict::Recovered { .. } => return Err(End::Violation("it was cut".to_string())),
             Verdict::Cannot(text) => return Err(End::Failure(Failure::new(Exit::Io, text))),
             Verdict::Refused(text) | Verdict::Errors(text) | Verdict::Foreign(text) | Verdict::Violation(text) => {
                 return Err(End::Violation(text))
@@ -214,6 +215,10 @@ impl Run {
                 Verdict::Refused(_) => *refused += 1,
                 Verdict::Errors(_) => *errors += 1,
                 Verdict::State { .. } => *right += 1,
+                Verdict::Recovered { seed, .. } if seed == self.plan.seed => report.cut_recovered += 1,
+                Verdict::Recovered { seed, .. } => {
+                    return Err(violating(copy, &done, &format!("recovered, its seed is {seed}")))
+                }
                 Verdict::Nothing if self.acknowledged <= Some(1) => *right += 1,
                 Verdict::Cannot(text) => return Err(End::Failure(Failure::new(Exit::Io, text))),
                 Verdict::Nothing => return Err(violating(copy, &done, "it says that it is empty")),

@@ -2,7 +2,7 @@
 //!
 //! Floor: db. Entries are committed in batches, so that memory stays bounded however large the file is.
 //!
-//! Failure: errors of writing; the unfinished file is removed.
+//! Failure: errors of writing, which may name the unfinished file; that is removed.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -58,12 +58,7 @@ impl Copy {
         Copy::refuse_existing(out)?;
         let temporary = file::temporary_name(out).map_err(|e| Error::io("naming", out, e))?;
         let unfinished = Unfinished(temporary);
-        let opened = Options::new().page_size(page_size as u32).open(&unfinished.0);
-        let db = opened.map_err(|e| match e {
-            Error::Io { op, source, .. } => Error::io(op, out, source),
-            Error::NotFound { .. } => Error::NotFound { path: out.to_path_buf() },
-            other => other,
-        })?;
+        let db = Options::new().page_size(page_size as u32).open(&unfinished.0)?;
         Ok(Copy { txn: None, db, unfinished, out: out.to_path_buf(), current: None, batch_bytes: 0, batch_entries: 0 })
     }
 

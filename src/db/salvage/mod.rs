@@ -6,7 +6,7 @@
 //! first, and add only keys that lie in ranges which are lost and that no newer source speaks for. What they add may be
 //! stale: an older value, or an entry that was deleted since.
 //!
-//! The damaged file is opened read-only and read with plain reads. Memory: one bit per page, some 24 bytes per leaf
+//! The damaged file is opened read-only and read with plain reads. Memory: one bit per page that is met, some 24 bytes per leaf
 //! found by the scan, the list of what was lost, and the longest value.
 //!
 //! Failure: what cannot be read is part of the report. Errors are those of opening the file and of writing the new one,
@@ -17,6 +17,7 @@ mod ranges;
 mod rescue;
 mod scan;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::db::{Db, Finding};
@@ -97,23 +98,27 @@ impl Db {
     /// `out` exists, `Locked` while somebody has the file open, `DiskFull`, `Io`, `Permission` or `NotFound` from the
     /// system.
     pub fn salvage(path: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<SalvageReport> {
-        Db::salvage_with(path, out, |_, _| ())
+        Db::salvage_with(path, out, |_, _| ControlFlow::Continue(()))
     }
 
-    /// Like [`salvage`](Db::salvage), and tells `progress` from time to time how many pages are done, and of how many.
+    /// Like [`salvage`](Db::salvage), and tells `progress` from time to time how many pages are done, and of how many. When
+    /// that answers `Break`, salvage stops and leaves no file.
     ///
     /// # Errors
-    /// As [`salvage`](Db::salvage).
+    /// As [`salvage`](Db::salvage); `Io` with a source of the kind `Interrupted` when it was stopped.
     pub fn salvage_with(
         path: impl AsRef<Path>,
         out: impl AsRef<Path>,
-        mut progress: impl FnMut(u64, u64),
+        mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<SalvageReport> {
         salvage(path.as_ref(), out.as_ref(), &mut progress)
     }
 }
 
-fn salvage(path: &Path, out: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<SalvageReport> {
+/// Is told how many pages are done, and of how many; says whether to go on.
+type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
+
+fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<SalvageReport> {
     Copy::refuse_existing(out)?;
     let (file, _lock) = open::to_salvage(path)?;
     let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
@@ -128,9 +133,11 @@ fn salvage(path: &Path, out: &Path, progress: &mut dyn FnMut(u64, u64)) -> Resul
     };
     let metas = survey::candidates(&probe);
     let lost_slots: Vec<u64> = (0..2).filter(|slot| probe.slots[*slot as usize].meta().is_err()).collect();
-    let copy = Copy::begin(out, page_size)?;
+    // Damage of the file that is read is no error: these are of what is written, under a name that nobody knows.
+    let of_out = |e: Error| e.of_file(out);
+    let copy = Copy::begin(out, page_size).map_err(of_out)?;
     let mut rescue = Rescue::new(&file, page_size, len, copy, progress);
-    rescue.run(&metas, &lost_slots)?;
+    rescue.run(&metas, &lost_slots).map_err(of_out)?;
     let (copy, mut report) = rescue.end();
     report.file_bytes = len;
     report.txn = metas.first().map(|newest| newest.meta.txn.0);
@@ -139,6 +146,6 @@ fn salvage(path: &Path, out: &Path, progress: &mut dyn FnMut(u64, u64)) -> Resul
         let what = "there is not a single entry left that can be read; nothing was salvaged".to_string();
         return Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what });
     }
-    copy.finish()?;
+    copy.finish().map_err(of_out)?;
     Ok(report)
 }

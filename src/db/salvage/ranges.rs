@@ -22,9 +22,9 @@ impl KeySet {
     }
 
     pub(super) fn holds(&self, key: &[u8]) -> bool {
-        let at_or_before =
+        let mut at_or_before =
             self.intervals.range::<[u8], _>((std::ops::Bound::Unbounded, std::ops::Bound::Included(key)));
-        at_or_before.last().is_some_and(|(_, end)| end.as_deref().is_none_or(|end| key < end))
+        at_or_before.next_back().is_some_and(|(_, end)| end.as_deref().is_none_or(|end| key < end))
     }
 
     /// Whether a key from `low` on and below `high` is in the set.
@@ -63,17 +63,19 @@ impl KeySet {
     /// Keeps only what is in the other set too.
     pub(super) fn narrow(&mut self, other: &KeySet) {
         let mut both = BTreeMap::new();
-        for (start, end) in &self.intervals {
-            for (low, high) in &other.intervals {
-                let from = start.max(low);
-                let to = match (end, high) {
-                    (Some(end), Some(high)) => Some(end.min(high)),
-                    (end, high) => end.as_ref().or(high.as_ref()),
-                };
-                if to.is_none_or(|to| from < to) {
-                    both.insert(from.clone(), to.cloned());
-                }
+        let (mut ours, mut theirs) = (self.intervals.iter().peekable(), other.intervals.iter().peekable());
+        while let (Some(&(start, end)), Some(&(low, high))) = (ours.peek(), theirs.peek()) {
+            let from = start.max(low);
+            let to = match (end, high) {
+                (Some(end), Some(high)) => Some(end.min(high)),
+                (end, high) => end.as_ref().or(high.as_ref()),
+            };
+            if to.is_none_or(|to| from < to) {
+                both.insert(from.clone(), to.cloned());
             }
+            // The one that ends first meets nothing that is still to come.
+            let ours_ends = end.as_ref().is_some_and(|end| high.as_ref().is_none_or(|high| end <= high));
+            let _ended = if ours_ends { ours.next() } else { theirs.next() };
         }
         self.intervals = both;
     }
@@ -104,11 +106,15 @@ mod tests {
                 (usize::from(a)..b).for_each(|key| model[key] = true);
             }
             let (mut narrowed, mut other) = (set.clone(), KeySet::default());
-            let (from, to) = (next(256) as u8, next(256) as u8);
-            other.add(vec![from], Some(vec![to]));
+            let mut kept = [false; 256];
+            for _ in 0..1 + next(4) {
+                let (a, b) = (next(256) as u8, next(257) as usize);
+                other.add(vec![a], (b < 256).then(|| vec![b as u8]));
+                (usize::from(a)..b).for_each(|key| kept[key] = true);
+            }
             narrowed.narrow(&other);
             for key in 0..=255u8 {
-                assert_eq!(narrowed.holds(&[key]), model[usize::from(key)] && (from..to).contains(&key), "{key}");
+                assert_eq!(narrowed.holds(&[key]), model[usize::from(key)] && kept[usize::from(key)], "{key}");
                 assert_eq!(set.holds(&[key]), model[usize::from(key)], "{key} of {set:?}");
                 let high = next(256) as u8;
                 let met = (key..high).any(|key| model[usize::from(key)]);
@@ -118,5 +124,31 @@ mod tests {
             }
         }
         assert!(KeySet::all().holds(b"") && KeySet::all().meets(None, None) && !KeySet::default().meets(None, None));
+    }
+
+    /// Two sets that interleave, so that each interval of one is met by two of the other.
+    #[test]
+    fn large_sets_are_narrowed() {
+        let key = |n: u32| n.to_be_bytes().to_vec();
+        let (mut set, mut other) = (KeySet::default(), KeySet::default());
+        let count = 60_000;
+        for n in 0..count {
+            set.add(key(n * 10), Some(key(n * 10 + 6)));
+            other.add(key(n * 10 + 4), Some(key(n * 10 + 12)));
+        }
+        other.add(key(count * 10 - 3), None);
+        set.narrow(&other);
+        // From 4 to 6 of each ten, and from 0 to 2 of each but the first.
+        assert_eq!(set.intervals.len(), 2 * count as usize - 1);
+        for n in [1, 2, count / 2, count - 1] {
+            let held = |digit: u32| set.holds(&key(n * 10 + digit));
+            assert_eq!((0..10).filter(|digit| held(*digit)).collect::<Vec<_>>(), [0, 1, 4, 5], "{n}");
+        }
+        assert!(!set.holds(&key(0)) && set.holds(&key(4)) && !set.holds(&key(count * 10)));
+        let all = set.clone();
+        set.narrow(&KeySet::all());
+        assert_eq!(set.intervals, all.intervals);
+        set.narrow(&KeySet::default());
+        assert!(set.is_empty());
     }
 }

@@ -5,6 +5,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use crate::catalog::{self, TableRecord};
 use crate::db::{Finding, SalvageReport, SalvagedTable};
@@ -18,6 +21,7 @@ use crate::txn::survey::Candidate;
 
 use super::copy::{Copy, Target};
 use super::ranges::KeySet;
+use super::Progress;
 
 /// How often progress is told, in pages.
 const PROGRESS_PAGES: u64 = 256;
@@ -42,7 +46,7 @@ pub(super) struct Known {
 pub(super) struct Rescue<'r> {
     pub(super) pages: FilePages<'r>,
     pub(super) copy: Copy,
-    progress: &'r mut dyn FnMut(u64, u64),
+    progress: &'r mut Progress<'r>,
     done: u64,
     /// Pages of the newest state, and of others that were walked: the scan leaves them out.
     pub(super) walked: PageMap,
@@ -59,7 +63,7 @@ impl<'r> Rescue<'r> {
         page_size: usize,
         len: u64,
         copy: Copy,
-        progress: &'r mut dyn FnMut(u64, u64),
+        progress: &'r mut Progress<'r>,
     ) -> Rescue<'r> {
         let pages = FilePages::new(file, page_size, len);
         let walked = PageMap::new(pages.page_count());
@@ -217,6 +221,7 @@ impl<'r> Rescue<'r> {
             lost: Vec::new(),
             done: &mut self.done,
             progress: self.progress,
+            stopped: false,
         };
         tree::walk(&self.pages, root, Values::Read, &mut walking)?;
         let lost = walking.lost;
@@ -243,17 +248,28 @@ impl<'r> Rescue<'r> {
         Ok(())
     }
 
-    pub(super) fn page_done(&mut self) {
-        tell(&mut self.done, self.progress, self.walked.pages);
+    pub(super) fn page_done(&mut self) -> Result<()> {
+        match tell(&mut self.done, self.progress, self.walked.pages) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(stopped()),
+        }
     }
 }
 
-/// Tells progress now and then.
-fn tell(done: &mut u64, progress: &mut dyn FnMut(u64, u64), all: u64) {
+/// Tells progress now and then, and whether to go on.
+fn tell(done: &mut u64, progress: &mut Progress<'_>, all: u64) -> ControlFlow<()> {
     *done += 1;
-    if *done % PROGRESS_PAGES == 0 {
-        progress((*done).min(all), all);
+    match *done % PROGRESS_PAGES {
+        0 => progress((*done).min(all), all),
+        _ => ControlFlow::Continue(()),
     }
+}
+
+/// The caller wants no more of it.
+#[cold]
+fn stopped() -> Error {
+    let source = io::Error::new(io::ErrorKind::Interrupted, "stopped by the caller");
+    Error::Io { op: "salvage", path: PathBuf::new(), source }
 }
 
 /// Which pass walks a table.
@@ -314,7 +330,9 @@ struct Walking<'w> {
     copy: &'w mut Copy,
     lost: Vec<tree::Finding>,
     done: &'w mut u64,
-    progress: &'w mut dyn FnMut(u64, u64),
+    progress: &'w mut Progress<'w>,
+    /// The caller wants no more of it: the walk ends at what it tells of next.
+    stopped: bool,
 }
 
 impl Visitor for Walking<'_> {
@@ -323,7 +341,10 @@ impl Visitor for Walking<'_> {
     }
 
     fn enter(&mut self, id: PageId, pages: u64) -> bool {
-        tell(self.done, self.progress, self.walked.pages);
+        self.stopped |= tell(self.done, self.progress, self.walked.pages).is_break();
+        if self.stopped {
+            return false;
+        }
         self.walked.take(id, pages);
         self.own.take(id, pages).is_none_or(|at| at.0 >= self.own.pages)
     }
@@ -347,6 +368,9 @@ impl Visitor for Walking<'_> {
     }
 
     fn lost(&mut self, finding: tree::Finding) -> Result<()> {
+        if self.stopped {
+            return Err(stopped());
+        }
         self.lost.push(tree::Finding { table: Some(self.known.target.name.clone()), ..finding });
         Ok(())
     }

@@ -22,8 +22,10 @@ use crate::txn::survey::Candidate;
 
 use super::rescue::{record_of, Rescue, Row};
 
-/// How many times the file's length may be read to verify runs that nothing points at.
+/// How many times what the file takes on the disk may be read to verify runs that nothing points at, and how many pages
+/// besides, for runs with holes.
 const RUN_READS: u64 = 4;
+const RUN_READS_MORE: u64 = 1 << 18;
 
 /// How many roots of one tree are tried.
 const ROOTS_OF_A_TREE: usize = 3;
@@ -69,7 +71,7 @@ impl Rescue<'_> {
     /// Adds what older states and single leaves hold, in the order of their age, the newest first. `bound`: the newest
     /// transaction and the next tree id, where known.
     pub(super) fn scan(&mut self, older: &[Candidate], bound: Option<(TxnId, TreeId)>) -> Result<()> {
-        let found = self.find_leaves(bound);
+        let found = self.find_leaves(bound)?;
         let mut records = self.older_records(older, &found)?;
         // Of two trees of one name the later one has it: the other one's table was dropped.
         for (tree, of_tree) in records.by_tree.iter().rev() {
@@ -114,10 +116,10 @@ impl Rescue<'_> {
         Ok(records)
     }
 
-    fn find_leaves(&mut self, bound: Option<(TxnId, TreeId)>) -> Vec<Found> {
+    fn find_leaves(&mut self, bound: Option<(TxnId, TreeId)>) -> Result<Vec<Found>> {
         let count = self.pages.page_count();
         let (mut found, mut page) = (Vec::new(), Vec::new());
-        let mut reads_left = count.saturating_mul(RUN_READS);
+        let mut reads_left = self.pages.allocated().saturating_mul(RUN_READS).saturating_add(RUN_READS_MORE);
         let mut next = 2;
         while next < count {
             let id = PageId(next);
@@ -125,8 +127,16 @@ impl Rescue<'_> {
             if self.walked.is_taken(id) {
                 continue;
             }
-            self.page_done();
+            self.page_done()?;
             if self.pages.raw_page(id, &mut page).is_err() {
+                continue;
+            }
+            if page.iter().all(|&byte| byte == 0) {
+                // A hole, perhaps, which may be longer than can be read.
+                match self.pages.next_data(PageId(next)) {
+                    Some(data) => next = data.0,
+                    None => break,
+                }
                 continue;
             }
             let Ok(header) = Header::read(&page, id) else { continue };
@@ -146,7 +156,7 @@ impl Rescue<'_> {
                 found.push(Found { txn: header.txn, id, tree: header.tree });
             }
         }
-        found
+        Ok(found)
     }
 
     /// Table records of a catalog page that nothing leads to.
@@ -170,6 +180,7 @@ impl Rescue<'_> {
     }
 
     fn table_leaf(&mut self, found: &Found) -> Result<()> {
+        self.page_done()?;
         let wanted = match self.known.contains_key(&found.tree) {
             true => self.is_missing(found.tree),
             false => self.names_are_missing(),
