@@ -39,7 +39,7 @@ mod window;
 mod tests;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -192,9 +192,10 @@ impl Mapping {
         self.file.read_exact_at(into, offset)
     }
 
-    /// The length of the file now, whoever changed it.
+    /// The length of the file now, whoever changed it. By a seek and not by `stat`: who is told the times of a file makes the
+    /// system write them anew with the next change, two blocks more for each commit. Nobody uses the position.
     pub(crate) fn file_len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        (&*self.file).seek(io::SeekFrom::End(0))
     }
 
     fn window(&self) -> Arc<Window> {
