@@ -1,44 +1,17 @@
 //! Growth under readers: the file grows by the page, through windows that fill up, while other threads hold slices of
 //! it (rule R4); and one writer beside readers that verify whole snapshots (rules R1, R5, R6).
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mapleaf::testing::{set_seam, window_id, FlushEvent, Seam};
+use mapleaf::testing::{set_seam, window_id};
 use mapleaf::{Db, Options, ReadTable, Result, Table};
 
-use crate::support::{bytes, long, mix, seed, Rng, TestDb};
+use crate::support::{bytes, long, mix, seed, Rng, SmallSteps, TestDb};
 
 const DATA: Table<u64, &[u8]> = Table::new("data");
 const STATE: Table<&str, u64> = Table::new("state");
-
-/// Lets the file grow only by what is needed: a step that is meant as a reserve meets a full disk, and the writer falls
-/// back to the page that it needs. So a few MiB take hundreds of steps.
-#[derive(Default)]
-struct SmallSteps {
-    len: AtomicU64,
-    steps: AtomicU64,
-}
-
-impl Seam for SmallSteps {
-    fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn growing(&self, new_len: u64) -> io::Result<()> {
-        if new_len > self.len.load(Ordering::Relaxed) + (512 << 10) {
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
-        }
-        Ok(())
-    }
-
-    fn resized(&self, new_len: u64) {
-        self.len.store(new_len, Ordering::Relaxed);
-        self.steps.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// The value of a key: of a length and content that follow from it, from nothing to some pages.
 fn value_of(key: u64) -> Vec<u8> {

@@ -1,9 +1,12 @@
 //! What the integration tests share: databases that are checked at their end, and random numbers with a printed seed.
 
+use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use mapleaf::testing::{FlushEvent, Seam};
 use mapleaf::{inspect, Db, Options, PageId, Table};
 use tempfile::TempDir;
 
@@ -101,6 +104,32 @@ pub(crate) fn pages_written_by(db: &Db, txn: u64) -> u64 {
     let count = db.stats().expect("stats").page_count;
     let by = |id| inspect::page(db, PageId(id)).is_ok_and(|page| page.txn == txn);
     (2..count).filter(|&id| by(id)).count() as u64
+}
+
+/// Lets the file grow only by what is needed: a step that is meant as a reserve meets a full disk, and the writer falls
+/// back to the page that it needs. So a few MiB take hundreds of steps.
+#[derive(Default)]
+pub(crate) struct SmallSteps {
+    pub(crate) len: AtomicU64,
+    pub(crate) steps: AtomicU64,
+}
+
+impl Seam for SmallSteps {
+    fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn growing(&self, new_len: u64) -> io::Result<()> {
+        if new_len > self.len.load(Ordering::Relaxed) + (512 << 10) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        Ok(())
+    }
+
+    fn resized(&self, new_len: u64) {
+        let old_len = self.len.swap(new_len, Ordering::Relaxed);
+        self.steps.fetch_add(u64::from(new_len > old_len), Ordering::Relaxed);
+    }
 }
 
 /// How many times longer than usual: `MAPLEAF_LONG`, else 1.

@@ -5,47 +5,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use mapleaf::testing::{open_with_seam, FlushEvent, Seam};
+use mapleaf::testing::{open_with_seam, Seam};
 use mapleaf::{Db, Error, ErrorKind, Options, Table};
 
 use super::{skipped, Ballast, Disk, Kind};
 use crate::reexec;
-use crate::support::{assert_clean, bytes, long, Rng};
+use crate::support::{assert_clean, bytes, long, Rng, SmallSteps};
 
 const DATA: Table<u64, &[u8]> = Table::new("data");
 
 /// Steps of growth that meet a full disk, each once.
 const STEPS: u64 = 200;
-
-/// Lets the file grow only by what is needed: a step that is meant as a reserve meets a full disk here already.
-#[derive(Default)]
-struct SmallSteps {
-    len: AtomicU64,
-    steps: AtomicU64,
-}
-
-impl Seam for SmallSteps {
-    fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn growing(&self, new_len: u64) -> io::Result<()> {
-        if new_len > self.len.load(Ordering::Relaxed) + (512 << 10) {
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
-        }
-        Ok(())
-    }
-
-    fn resized(&self, new_len: u64) {
-        let old_len = self.len.swap(new_len, Ordering::Relaxed);
-        self.steps.fetch_add(u64::from(new_len > old_len), Ordering::Relaxed);
-    }
-}
 
 /// A database on a disk, with what is committed in it.
 struct Filled {
