@@ -95,9 +95,9 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// The file is shorter than its newest state needs. It was read, to find out what is whole, and not touched. If an older state is whole,
-    /// [`Options::recover`](crate::Options::recover) goes back to it; else [`Db::salvage`](crate::Db::salvage) copies
-    /// what can be read.
+    /// The file is shorter than its newest state needs. It was read, to find out what is whole, and not touched. If an older
+    /// state is whole, [`Options::recover`](crate::Options::recover) goes back to it; else
+    /// [`Db::salvage`](crate::Db::salvage) copies what can be read.
     #[error("{}: the file has {found} bytes and its newest state needs {needed}: {} bytes are missing; {}", .path.display(), .needed.saturating_sub(*.found), way_out(*.whole))]
     Truncated {
         /// The file.

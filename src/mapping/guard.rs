@@ -3,8 +3,8 @@
 //! Floor: mapping. A shared mapping brings the signal SIGBUS when its file was cut below the address, when the medium
 //! cannot be read, or when a store meets a full disk. One handler for the process looks whether the address lies in a
 //! range that is registered here. If so, it notes the offset in the record of that mapping, puts a page of zeros under the
-//! address, and returns: the access goes on and finds zeros, and whoever made it looks at the record before believing
-//! them. Every other fault goes to the handler that was there before, so that Rust's report of a stack overflow and the
+//! address, and returns: the access goes on and finds zeros, and whoever made it looks at the flag of the window before
+//! believing them. Every other fault goes to the handler that was there before, so that Rust's report of a stack overflow and the
 //! handlers of the application go on working.
 //!
 //! Invariants:

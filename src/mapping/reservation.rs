@@ -42,7 +42,8 @@ impl Watch {
                 format!("the file was cut to {} bytes while it was open", metadata.len())
             }
             Ok(_) => match self.file.read_exact_at(&mut [0], offset) {
-                Ok(()) => "the disk had no room for a change there, or could not be read for a moment".to_string(),
+                Ok(()) => "the file was cut and made longer again, or the disk had no room for a change or failed for a moment"
+                    .to_string(),
                 Err(e) => format!("reading it failed: {e}"),
             },
             Err(e) => format!("the file cannot be looked at: {e}"),

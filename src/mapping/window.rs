@@ -224,8 +224,8 @@ impl Window {
     /// Whether everything that was read before this call could be served: no access failed, and the file was not cut.
     #[inline]
     pub(super) fn intact(&self) -> bool {
-        // What the caller has read was read before the sentinel is, and the sentinel before the record: a file that is cut
-        // loses its end first.
+        // What the caller has read was read before the sentinel is, and the sentinel before the flag beside what it has to
+        // be: a file that is cut loses its end first.
         fence(Ordering::Acquire);
         let sentinel = self.sentinel.load(Ordering::Relaxed);
         self.is_there(sentinel) || self.look_again(sentinel)

@@ -247,9 +247,9 @@ fn compare_tables(txn: &ReadTxn, state: &State, how: How, met: &mut Option<Error
         if table.len() != entries.len() as u64 {
             return Err(violation(format!("table {name}: {} entries, expected {}", table.len(), entries.len())));
         }
-        forward(&table, entries, met)?;
+        in_order(&table, entries.iter(), table.iter(), met)?;
         if how.damaged {
-            backward(&table, entries, met)?;
+            in_order(&table, entries.iter().rev(), table.iter().rev(), met)?;
             each(&table, entries, met)?;
         }
         if let (false, Some(error)) = (how.damaged, met.take()) {
@@ -262,28 +262,14 @@ fn compare_tables(txn: &ReadTxn, state: &State, how: How, met: &mut Option<Error
 type Bytes = ReadTable<&'static [u8], &'static [u8]>;
 type Entries = BTreeMap<Vec<u8>, Value>;
 
-/// All entries in order, up to the first error.
-fn forward(table: &Bytes, entries: &Entries, met: &mut Option<Error>) -> Result<(), Wrong> {
-    let mut expected = entries.iter();
-    for item in table.iter() {
-        let (key, value) = match item {
-            Ok(item) => item,
-            Err(error) => {
-                met.get_or_insert(error);
-                return Ok(());
-            }
-        };
-        same(table, expected.next(), key, value)?;
-    }
-    match expected.next() {
-        Some((key, _)) => Err(violation(format!("table {}: {} is missing", table.name(), shown(key)))),
-        None => Ok(()),
-    }
-}
-
-fn backward(table: &Bytes, entries: &Entries, met: &mut Option<Error>) -> Result<(), Wrong> {
-    let mut expected = entries.iter().rev();
-    for item in table.iter().rev() {
+/// What an iteration gives, up to the first error, beside what it should.
+fn in_order<'t>(
+    table: &Bytes,
+    mut expected: impl Iterator<Item = (&'t Vec<u8>, &'t Value)>,
+    found: impl Iterator<Item = mapleaf::Result<(&'t [u8], &'t [u8])>>,
+    met: &mut Option<Error>,
+) -> Result<(), Wrong> {
+    for item in found {
         let (key, value) = match item {
             Ok(item) => item,
             Err(error) => {

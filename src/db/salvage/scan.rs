@@ -1,8 +1,8 @@
 //! The pass of a salvage that fills what the newest state has lost: older roots, and leaves that nothing leads to.
 //!
 //! Floor: db. A page identifies itself when its header's id is its place in the file and its checksum is right. Leaves
-//! and older roots are taken in the order of the transactions that wrote them, the newest first; what a leaf holds between its first and
-//! its last key it speaks for, so that an older leaf adds nothing there: an entry that the newer leaf has not was deleted
+//! and older roots are taken in the order of the transactions that wrote them, the newest first; what a leaf holds
+//! between its first and its last key it speaks for, so that an older leaf adds nothing there: an entry that the newer leaf has not was deleted
 //! when that was written.
 //!
 //! Pages inside overflow runs are data of users and are left out, where the run can be told.
