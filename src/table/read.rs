@@ -7,6 +7,8 @@
 
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 use crate::ids::TreeId;
@@ -16,7 +18,7 @@ use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, Encoded, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, Place};
 use crate::table::{decode_key, decode_value, Range, RangeOwned, Table, TableInfo};
-use crate::tree;
+use crate::tree::{self, Top};
 use crate::txn::snapshot::ReadTxn;
 use crate::txn::write::check_codecs;
 
@@ -51,7 +53,7 @@ impl ReadTxn {
 
     fn handle<K: KeyCodec, V: Codec>(&self, name: &str, root: Option<TreeRoot>) -> ReadTable<K, V> {
         let root = root.unwrap_or_else(|| TreeRoot::empty(TreeId::FIRST_TABLE));
-        ReadTable { txn: self.clone(), root, name: name.into(), types: PhantomData }
+        ReadTable { txn: self.clone(), root, name: name.into(), top: TopCell::default(), types: PhantomData }
     }
 }
 
@@ -81,7 +83,40 @@ pub struct ReadTable<K, V> {
     txn: ReadTxn,
     root: TreeRoot,
     name: Box<str>,
+    top: TopCell,
     types: PhantomData<fn() -> (K, V)>,
+}
+
+/// The top of the table's tree, made when so many keys were looked up that it pays.
+#[derive(Default)]
+struct TopCell {
+    made: OnceLock<Option<Box<Top>>>,
+    /// Keys that were looked up without it. Not exact: threads may count over each other.
+    lookups: AtomicU32,
+}
+
+/// Lookups after which the top of a tree is made: their descents took longer than making it does.
+const LOOKUPS_BEFORE_TOP: u32 = 4096;
+
+impl TopCell {
+    #[inline(always)]
+    fn get(&self, pages: &SnapshotPages, root: &TreeRoot, keys: u32) -> Option<&Top> {
+        match self.made.get() {
+            Some(made) => made.as_deref(),
+            None => self.count(pages, root, keys),
+        }
+    }
+
+    #[inline(never)]
+    fn count(&self, pages: &SnapshotPages, root: &TreeRoot, keys: u32) -> Option<&Top> {
+        let lookups = self.lookups.load(Ordering::Relaxed).saturating_add(keys);
+        self.lookups.store(lookups, Ordering::Relaxed);
+        if lookups < LOOKUPS_BEFORE_TOP {
+            return None;
+        }
+        // Damage is for the lookup to find that comes to it.
+        self.made.get_or_init(|| Top::build(pages, root).unwrap_or(None).map(Box::new)).as_deref()
+    }
 }
 
 impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
@@ -93,12 +128,24 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     #[inline]
     pub fn get<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
         let key = K::encode(&key)?;
-        let found = match tree::get(self.pages(), &self.root, &key) {
-            Ok(Some(bytes)) => decode_value::<V>(bytes).map(Some),
-            Ok(None) => Ok(None),
-            Err(e) => Err(e),
-        };
-        self.believe(found)
+        // Small enough to be inlined, and without the copies that an error on the way would bring.
+        if let Some(answer) = tree::get_at_once(self.pages(), &self.root, self.top(1), &key) {
+            if self.pages().intact() {
+                match answer.value().map(V::decode) {
+                    None => return Ok(None),
+                    Some(Ok(value)) => return Ok(Some(value)),
+                    Some(Err(_)) => {}
+                }
+            }
+        }
+        self.get_slowly(&key)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_slowly(&self, key: &[u8]) -> Result<Option<V::Item<'_>>> {
+        let found = tree::get_slowly(self.pages(), &self.root, key);
+        self.believe(found.and_then(|found| found.map(decode_value::<V>).transpose()))
     }
 
     /// The values of many keys, in the order of the keys; the same keys may come more than once.
@@ -124,7 +171,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         let encoded: Vec<Encoded<'_>> = items.iter().map(K::encode).collect::<Result<_>>()?;
         let keys: Vec<&[u8]> = encoded.iter().map(|key| &**key).collect();
         let mut values = Vec::with_capacity(keys.len());
-        let found = tree::get_many(self.pages(), &self.root, &keys, |found| {
+        let top = self.top(u32::try_from(keys.len()).unwrap_or(u32::MAX));
+        let found = tree::get_many(self.pages(), &self.root, top, &keys, |found| {
             values.push(found.map(decode_value::<V>).transpose()?);
             Ok(())
         });
@@ -148,7 +196,10 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// `Corrupt` if a page on the way is damaged.
     pub fn contains_key<'k>(&self, key: K::Item<'k>) -> Result<bool> {
         let key = K::encode(&key)?;
-        self.believe(tree::get(self.pages(), &self.root, &key).map(|found| found.is_some()))
+        match tree::get_at_once(self.pages(), &self.root, self.top(1), &key) {
+            Some(answer) if self.pages().intact() => Ok(answer.value().is_some()),
+            _ => self.believe(tree::get_slowly(self.pages(), &self.root, &key).map(|found| found.is_some())),
+        }
     }
 
     /// The entries of a range of keys, in order.
@@ -230,6 +281,12 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         &self.root
     }
 
+    /// The top of the tree, if it was worth making. `keys` are about to be looked up.
+    #[inline(always)]
+    fn top(&self, keys: u32) -> Option<&Top> {
+        self.top.get(self.pages(), &self.root, keys)
+    }
+
     fn place(&self) -> Place<'_> {
         Place { path: self.txn.env().path(), table: &self.name }
     }
@@ -267,7 +324,13 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
 
 impl<K, V> Clone for ReadTable<K, V> {
     fn clone(&self) -> ReadTable<K, V> {
-        ReadTable { txn: self.txn.clone(), root: self.root, name: self.name.clone(), types: PhantomData }
+        ReadTable {
+            txn: self.txn.clone(),
+            root: self.root,
+            name: self.name.clone(),
+            top: TopCell::default(),
+            types: PhantomData,
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! search     point lookups             cursor, range   walks in both directions
-//! multi      many lookups at once
+//! multi      many lookups at once      top             the upper levels, flat
 //! put        one entry in              delete          one entry out
 //! append     ascending entries         drop            the whole tree
 //! seal       checksums at commit       check           everything that can be wrong
@@ -36,6 +36,7 @@ mod rebalance;
 mod seal;
 mod search;
 mod split;
+mod top;
 mod value;
 mod walk;
 
@@ -49,7 +50,8 @@ pub(crate) use multi::get_many;
 pub(crate) use put::{put, PutHint};
 pub(crate) use range::Range;
 pub(crate) use seal::seal;
-pub(crate) use search::{first, get, last};
+pub(crate) use search::{first, get, get_at_once, get_slowly, last};
+pub(crate) use top::Top;
 pub(crate) use walk::{read_value, walk, Values, Visitor};
 
 /// A key and its value, as they lie in the pages.

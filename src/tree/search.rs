@@ -6,63 +6,110 @@
 
 use crate::error::Result;
 use crate::ids::PagePtr;
-use crate::limits::DEPTH_MAX;
+use crate::page::heads::{self, Vectors};
 use crate::page::leaf::Leaf;
 use crate::page::lookup;
 use crate::pager::PageRead;
 
 use super::path::{branch_at, height_of, last_index, leaf_at, Side};
+use super::top::Top;
 use super::value::resolve;
 use super::{Entry, TreeRoot};
 
 /// The value of a key, as it lies in the leaf or in its overflow run.
-///
-/// [`lookup`] does nearly all the work; each step that it leaves is done again by the cold functions below.
 #[inline]
 pub(crate) fn get<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
-    let mut level = usize::from(root.height);
-    if level == 0 {
-        return Ok(None);
+    match get_at_once(pages, root, None, key) {
+        Some(answer) => Ok(answer.value()),
+        None => get_slowly(pages, root, key),
     }
-    if level > DEPTH_MAX {
-        height_of(root)?;
+}
+
+/// The same, where nothing stands against it; else `None`, and [`get_slowly`] has the answer. Begins at the pages that `top`
+/// knows, which was made of the same tree.
+#[inline]
+pub(crate) fn get_at_once<'a, P: PageRead>(
+    pages: &'a P,
+    root: &TreeRoot,
+    top: Option<&Top>,
+    key: &[u8],
+) -> Option<Answer<'a>> {
+    heads::with_vectors(Get { pages, root, top, key })
+}
+
+/// A value, or that there is none, in two registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Answer<'a>(&'a [u8]);
+
+/// Stands for "no such key".
+static ABSENT: [u8; 1] = [0];
+
+impl<'a> Answer<'a> {
+    #[inline(always)]
+    pub(crate) fn value(self) -> Option<&'a [u8]> {
+        (!std::ptr::eq(self.0.as_ptr(), ABSENT.as_ptr())).then_some(self.0)
     }
-    let mut ptr = root.ptr;
-    while level > 1 {
-        level -= 1;
-        ptr = child_of(pages, ptr, level, key)?;
-    }
-    if let Some(page) = pages.page_at_once(ptr) {
-        let found = lookup::find(page, ptr.id, key);
-        if let Some(value) = found.value(page, key) {
-            return Ok(Some(value));
+}
+
+/// [`lookup`] does nearly all the work.
+struct Get<'a, 'k, P> {
+    pages: &'a P,
+    root: &'k TreeRoot,
+    top: Option<&'k Top>,
+    key: &'k [u8],
+}
+
+impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
+    type Answer = Option<Answer<'a>>;
+
+    #[inline(always)]
+    fn with<V: Vectors>(self, vectors: V) -> Option<Answer<'a>> {
+        let Get { pages, root, top, key } = self;
+        let (mut ptr, mut level) = (root.ptr, usize::from(root.height));
+        if let Some(top) = top {
+            if let Some((page, its_level)) = top.child(vectors, key) {
+                (ptr, level) = (page, its_level + 1);
+            }
+        }
+        let word = lookup::first_word(key)?;
+        while level > 1 {
+            level -= 1;
+            let front = pages.front_at_once(ptr)?;
+            ptr = match lookup::child(vectors, front, level, word) {
+                Some(child) => child,
+                None => lookup::child_of_any(vectors, pages.page_at_once(ptr)?, level, key)?,
+            };
+        }
+        let page = pages.page_at_once(ptr)?;
+        let mut found = lookup::find(vectors, page.first_chunk()?, key);
+        if found == lookup::Found::ASK_LEAF {
+            found = lookup::find_in_any(page, key);
         }
         if found == lookup::Found::ABSENT {
-            return Ok(None);
+            return Some(Answer(&ABSENT));
         }
+        Some(Answer(found.value(page, key)?))
+    }
+}
+
+/// Looks a key up with every check, in trees and pages of any form.
+#[cold]
+#[inline(never)]
+pub(crate) fn get_slowly<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
+    if root.height == 0 {
+        return Ok(None);
+    }
+    let mut ptr = root.ptr;
+    for level in (1..height_of(root)?).rev() {
+        ptr = child_at(pages, ptr, level, key)?;
     }
     value_in(pages, ptr, key)
 }
 
 /// The child of a branch whose range holds the key.
-#[inline(always)]
-pub(super) fn child_of<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
-    let mut next = PagePtr::default();
-    if let Some(page) = pages.page_at_once(ptr) {
-        next = lookup::child(page, ptr.id, level, key);
-        if next.id.0 < 2 {
-            next = lookup::child_of_any(page, ptr.id, level, key, next);
-        }
-    }
-    if next.id.0 >= 2 {
-        return Ok(next);
-    }
-    child_at(pages, ptr, level, key)
-}
-
 #[cold]
 #[inline(never)]
-fn child_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
+pub(super) fn child_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
     let branch = branch_at(pages, ptr, level)?;
     Ok(branch.child(branch.find(key)?)?)
 }

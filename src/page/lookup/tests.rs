@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::page::branch::{self, Branch, Child};
+use crate::page::heads::{with_each_width, Search};
 use crate::page::layout::put_u16;
 use crate::page::leaf::{self, Leaf, LeafValue, OverflowPtr};
 use crate::page::tests::{any_key, key_set, ptr, ID, TREE, TXN};
@@ -11,17 +12,48 @@ use crate::page::tests::{any_key, key_set, ptr, ID, TREE, TXN};
 const LEVEL: usize = 3;
 
 /// What a lookup does in a branch: the answer, and whether the first function gave it.
-fn ask(page: &[u8], level: usize, key: &[u8]) -> (PagePtr, bool) {
-    let first = child(page, ID, level, key);
-    if first.id.0 >= 2 {
-        return (first, true);
+struct AskBranch<'a>(&'a [u8], usize, &'a [u8]);
+
+impl Search for AskBranch<'_> {
+    type Answer = Option<(PagePtr, bool)>;
+
+    fn with<V: Vectors>(self, vectors: V) -> Self::Answer {
+        let AskBranch(page, level, key) = self;
+        let first = first_word(key).and_then(|word| child(vectors, page.first_chunk()?, level, word));
+        match first {
+            Some(first) => Some((first, true)),
+            None => child_of_any(vectors, page, level, key).map(|any| (any, false)),
+        }
     }
-    (child_of_any(page, ID, level, key, first), false)
 }
 
-/// K1 for a branch; says which function answered, if one did.
+/// What a lookup does in a leaf: the value, or that there is none.
+struct AskLeaf<'a>(&'a [u8], &'a [u8]);
+
+impl<'a> Search for AskLeaf<'a> {
+    type Answer = Option<Option<&'a [u8]>>;
+
+    fn with<V: Vectors>(self, vectors: V) -> Self::Answer {
+        let AskLeaf(page, key) = self;
+        let mut found = find(vectors, page.first_chunk()?, key);
+        if found == Found::ASK_LEAF {
+            found = find_in_any(page, key);
+        }
+        if found == Found::ABSENT {
+            return Some(None);
+        }
+        found.value(page, key).map(Some)
+    }
+}
+
+/// K1 for a branch, with vectors of each width; says which function answered, if one did.
 fn check_branch(page: &[u8], level: usize, key: &[u8]) -> Option<bool> {
-    let (answer, at_once) = ask(page, level, key);
+    if !is_sound(page, ID) {
+        return None;
+    }
+    let answers = with_each_width(|| AskBranch(page, level, key));
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "the width of vectors makes no difference");
+    let (answer, at_once) = answers[0]?;
     if answer.id.0 < 2 {
         return None;
     }
@@ -32,16 +64,17 @@ fn check_branch(page: &[u8], level: usize, key: &[u8]) -> Option<bool> {
     Some(at_once)
 }
 
-/// K1 for a leaf; says whether there was an answer.
+/// K1 for a leaf, with vectors of each width; says whether there was an answer.
 fn check_leaf(page: &[u8], key: &[u8]) -> bool {
-    let found = find(page, ID, key);
-    let value = found.value(page, key);
-    if found != Found::ABSENT && value.is_none() {
+    if !is_sound(page, ID) {
         return false;
     }
+    let answers = with_each_width(|| AskLeaf(page, key));
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "the width of vectors makes no difference");
+    let Some(answer) = answers[0] else { return false };
     let leaf = Leaf::parse(page, ID).expect("answered, so it parses");
     let at = leaf.find(key).expect("answered, so it finds");
-    assert_eq!(at.map(|at| leaf.value(at)), value.map(|value| Ok(LeafValue::Inline(value))), "{key:?}");
+    assert_eq!(at.map(|at| leaf.value(at)), answer.map(|value| Ok(LeafValue::Inline(value))), "{key:?}");
     true
 }
 
