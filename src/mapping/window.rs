@@ -65,6 +65,8 @@ impl Marks {
 
 /// Stands for the sentinel of a window that has none.
 static NO_SENTINEL: u8 = 0;
+/// In `Window::expected`: all bits of the sentinel are compared.
+const ALL_BITS: u32 = 0xff00;
 /// What is stored where the sentinel of a file that is open for writing lies. Not zero, as a hole reads as that: a file that
 /// was cut and made longer again has lost it.
 pub(super) const SENTINEL: u8 = 0x5e;
@@ -209,7 +211,7 @@ impl Window {
         debug_assert!(offset < self.view.covered() && byte != 0);
         // The place first: whoever compares the old place with what the new one has to be finds that it moved.
         self.sentinel.store(self.view.at(offset).as_ptr(), Ordering::Release);
-        self.expect(0xff00 | u32::from(byte));
+        self.expect(ALL_BITS | u32::from(byte));
         // And the place before anything that is stored to the old one, which the writer may use from now on.
         fence(Ordering::SeqCst);
     }
@@ -229,6 +231,17 @@ impl Window {
         // be: a file that is cut loses its end first.
         fence(Ordering::Acquire);
         let sentinel = self.sentinel.load(Ordering::Relaxed);
+        // SAFETY: as in `is_there`.
+        let byte = unsafe { AtomicU8::from_ptr(sentinel) }.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        // The one state that is common: all bits of the sentinel are compared, and nothing has failed.
+        self.expected.load(Ordering::Relaxed) == ALL_BITS | u32::from(byte) || self.look_closely(sentinel)
+    }
+
+    /// [`Window::intact`] where it is not obvious.
+    #[cold]
+    #[inline(never)]
+    fn look_closely(&self, sentinel: *mut u8) -> bool {
         self.is_there(sentinel) || self.look_again(sentinel)
     }
 
@@ -239,7 +252,6 @@ impl Window {
     }
 
     /// Whether a sentinel is what it has to be, and no access has failed.
-    #[inline]
     fn is_there(&self, sentinel: *mut u8) -> bool {
         // SAFETY: bounds and lifetime: a byte that can be read (W4). Aliasing: an atomic load, which may meet the stores of
         // the writer after it has published more and taken this page; it does not store, so read-only memory will do.
@@ -250,8 +262,6 @@ impl Window {
     }
 
     /// Whether the sentinel has only moved, and the writer uses its old place. Records it if it is lost.
-    #[cold]
-    #[inline(never)]
     fn look_again(&self, mut seen: *mut u8) -> bool {
         while !self.watch.record.is_set() {
             let now = self.sentinel.load(Ordering::Acquire);

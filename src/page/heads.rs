@@ -203,6 +203,12 @@ pub(crate) fn with_vectors<S: Search>(search: S) -> S::Answer {
             return unsafe { x86::with_avx2(search) };
         }
     }
+    with_portable(search)
+}
+
+/// Out of line, as the others are: whoever looks something up is to stay small.
+#[inline(never)]
+fn with_portable<S: Search>(search: S) -> S::Answer {
     search.with(Portable)
 }
 

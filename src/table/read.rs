@@ -125,11 +125,12 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// `Corrupt` if a page on the way, or the value, is damaged; `Fault` if the system could not serve one. A key over the
     /// limit is simply not there.
-    #[inline]
+    #[inline(always)]
     pub fn get<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
-        let key = K::encode(&key)?;
-        // Small enough to be inlined, and without the copies that an error on the way would bring.
-        if let Some(answer) = tree::get_at_once(self.pages(), &self.root, self.top(1), &key) {
+        let encoded = K::encode(&key)?;
+        let key: &[u8] = &encoded;
+        // Without the copies that an error on the way would bring.
+        if let Some(answer) = tree::get_at_once(self.pages(), &self.root, self.top(1), key) {
             if self.pages().intact() {
                 match answer.value().map(V::decode) {
                     None => return Ok(None),
@@ -138,7 +139,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
                 }
             }
         }
-        self.get_slowly(&key)
+        self.get_slowly(key)
     }
 
     #[cold]

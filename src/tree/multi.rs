@@ -124,7 +124,7 @@ fn begin<V: Vectors, P: PageRead>(
     let mut levels = 0;
     for (ptr, key) in found.iter_mut().zip(keys) {
         let level;
-        (*ptr, level) = top.child(vectors, key)?;
+        (*ptr, level) = top.child(vectors, key, lookup::first_word(key)?)?;
         levels = level + 1;
         pages.prefetch(ptr.id, 0, BRANCH_BYTES);
     }

@@ -66,12 +66,12 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
     fn with<V: Vectors>(self, vectors: V) -> Option<Answer<'a>> {
         let Get { pages, root, top, key } = self;
         let (mut ptr, mut level) = (root.ptr, usize::from(root.height));
+        let word = lookup::first_word(key)?;
         if let Some(top) = top {
-            if let Some((page, its_level)) = top.child(vectors, key) {
+            if let Some((page, its_level)) = top.child(vectors, key, word) {
                 (ptr, level) = (page, its_level + 1);
             }
         }
-        let word = lookup::first_word(key)?;
         while level > 1 {
             level -= 1;
             let front = pages.front_at_once(ptr)?;

@@ -59,7 +59,7 @@ impl Top {
             return Ok(None);
         }
         let columns = Columns::of(&parts);
-        let mut heads: Vec<u64> = parts.iter().map(|(separator, _)| columns.head(separator)).collect();
+        let heads: Vec<u64> = parts.iter().map(|(separator, _)| columns.head(separator)).collect();
         let ascending = heads.windows(2).all(|pair| pair[0] < pair[1]);
         // Damage aside, heads that are equal come from columns that were left out.
         if heads.windows(2).any(|pair| pair[0] > pair[1]) {
@@ -73,10 +73,10 @@ impl Top {
         Ok(Some(Top { first_hints, hints, heads, pages, level, columns }))
     }
 
-    /// The page of the level whose range holds `key`, and the level.
+    /// The page of the level whose range holds `key`, and the level. `first`: the first word of the key.
     #[inline(always)]
-    pub(super) fn child<V: Vectors>(&self, vectors: V, key: &[u8]) -> Option<(PagePtr, usize)> {
-        let word = self.columns.word(key)?;
+    pub(super) fn child<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<(PagePtr, usize)> {
+        let word = if self.columns.is_first_word { first } else { self.columns.word(key)? };
         let at = vectors.below_16_words(&self.first_hints, word);
         let at = at * WORDS + vectors.below_16_words(self.hints.get(at)?, word);
         let block = self.heads.get(at)?;
@@ -142,6 +142,8 @@ struct Columns {
     exact: bool,
     has_fixed: bool,
     has_two_runs: bool,
+    /// The columns are the first eight.
+    is_first_word: bool,
 }
 
 /// Neighbouring columns: `(word at place >> shift) & mask`.
@@ -177,12 +179,17 @@ impl Columns {
             }
             taken = (taken + 1).min(WORD);
         }
+        if let [(0, end)] = &mut spans[..] {
+            // More columns than differ do no harm, and the first word of a key is at hand.
+            *end = WORD;
+        }
         let end = spans.last().map_or(0, |(_, end)| *end);
         let mut made = Columns { exact, key_bytes: end.max(WORD), ..Columns::default() };
         for (run, (start, end)) in made.runs.iter_mut().zip(&spans) {
             *run = Run::of(*start, *end);
         }
         made.has_two_runs = spans.len() == 2;
+        made.is_first_word = spans == [(0, WORD)];
         let last = end.saturating_sub(WORD);
         made.places = [0, last.min(WORD), last];
         for (at, (byte, _)) in columns.iter().enumerate().take(end) {
