@@ -19,7 +19,8 @@
 #![allow(unsafe_code, reason = "vector instructions that not every processor has")]
 
 use super::layout::{
-    get_u32, Front, BRANCH_ARRAY_BYTES, BRANCH_HEADS, HEAD_BYTES, HINTS, HINTS_BYTES, HINT_COUNT, LEAF_HEADS,
+    get_u32, Front, BRANCH_ARRAY_BYTES, BRANCH_HEADS, BRANCH_PREFIX_MAX, HEAD_BYTES, HINTS, HINTS_BYTES, HINT_COUNT,
+    LEAF_HEADS,
 };
 use crate::limits::PAGE_SIZE_MIN;
 
@@ -128,6 +129,15 @@ pub(crate) trait Vectors: Copy {
     /// How many of 16 words are below `probe`.
     fn below_16_words(self, words: &[u64; WORDS], probe: u64) -> usize;
 
+    /// Whether the key has at least these bytes and begins with the first `bytes`, at most 24, of the prefix.
+    #[inline(always)]
+    fn begins_with(self, key: &[u8], prefix: &[u8; BRANCH_PREFIX_MAX], bytes: usize) -> bool {
+        match (key.get(..bytes), prefix.get(..bytes)) {
+            (Some(key), Some(prefix)) => key == prefix,
+            _ => false,
+        }
+    }
+
     /// How many of the first `count` heads of a branch are below `probe`; `count` is at most 255. Of a sound branch.
     ///
     /// No mask is needed: the 16 heads that are counted last are those of the block or, near the end, the last of all;
@@ -143,7 +153,7 @@ pub(crate) trait Vectors: Copy {
         if count > NARROW {
             last
         } else {
-            skipped
+            skipped.min(count)
         }
     }
 
@@ -213,7 +223,7 @@ fn with_portable<S: Search>(search: S) -> S::Answer {
 }
 
 /// Does a search with vectors of each width that the processor has, the portable ones first.
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) fn with_each_width<S: Search>(search: impl Fn() -> S) -> Vec<S::Answer> {
     let mut answers = vec![search().with(Portable)];
     #[cfg(target_arch = "x86_64")]
@@ -235,9 +245,9 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::sync::atomic::{AtomicU8, Ordering};
 
-    use super::{Search, Vectors, NARROW_BYTES, WIDE_BYTES, WORDS};
+    use super::{Search, Vectors, BRANCH_PREFIX_MAX, NARROW_BYTES, WIDE_BYTES, WORDS};
 
-    /// The processor has AVX-512 F, AVX2, BMI2 and POPCNT, because [`with_avx512`] runs.
+    /// The processor has AVX-512 F, BW and VL, AVX2, BMI and POPCNT, because [`with_avx512`] runs.
     #[derive(Clone, Copy)]
     pub(super) struct Avx512(());
 
@@ -272,6 +282,8 @@ mod x86 {
         let widest = if !is_x86_feature_detected!("popcnt") || !is_x86_feature_detected!("avx2") {
             PORTABLE
         } else if !is_x86_feature_detected!("avx512f")
+            || !is_x86_feature_detected!("avx512bw")
+            || !is_x86_feature_detected!("avx512vl")
             || !is_x86_feature_detected!("bmi1")
             || !is_x86_feature_detected!("bmi2")
         {
@@ -283,7 +295,7 @@ mod x86 {
         widest
     }
 
-    #[target_feature(enable = "avx512f,avx2,bmi1,bmi2,popcnt")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,bmi1,bmi2,popcnt")]
     pub(super) fn with_avx512<S: Search>(search: S) -> S::Answer {
         search.with(Avx512(()))
     }
@@ -301,6 +313,19 @@ mod x86 {
         // SAFETY: as the caller promises; the load needs no alignment.
         let lanes = unsafe { _mm512_loadu_si512(heads.cast()) };
         u32::from(_mm512_cmplt_epu32_mask(lanes, _mm512_set1_epi32(probe.cast_signed())))
+    }
+
+    /// Whether the bytes that `mask` has bits for are equal.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 BW and VL, and the bytes that the mask has bits for can be read on both sides: no others
+    /// are.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn equal_first(a: *const u8, b: *const u8, mask: u32) -> bool {
+        // SAFETY: as the caller promises; the loads need no alignment.
+        let (a, b) = unsafe { (_mm256_maskz_loadu_epi8(mask, a.cast()), _mm256_maskz_loadu_epi8(mask, b.cast())) };
+        _mm256_cmpneq_epi8_mask(a, b) == 0
     }
 
     /// One bit for each of eight heads that is below.
@@ -353,6 +378,15 @@ mod x86 {
     }
 
     impl Vectors for Avx512 {
+        #[inline(always)]
+        fn begins_with(self, key: &[u8], prefix: &[u8; BRANCH_PREFIX_MAX], bytes: usize) -> bool {
+            if bytes > key.len() || bytes > BRANCH_PREFIX_MAX {
+                return false;
+            }
+            // SAFETY: `self` says that the processor has it; both have so many bytes.
+            unsafe { equal_first(key.as_ptr(), prefix.as_ptr(), (1 << bytes) - 1) }
+        }
+
         #[inline(always)]
         fn below_16(self, heads: &[u8; NARROW_BYTES], probe: u32) -> usize {
             // SAFETY: `self` says that the processor has it; 64 bytes.
@@ -413,7 +447,7 @@ mod x86 {
 /// [`Vectors::count_less_few`], out of line.
 #[inline(never)]
 pub(super) fn count_less_front(page: &Front, count: usize, probe: u32) -> usize {
-    Portable.count_less_few(page, count, probe).min(count)
+    Portable.count_less_few(page, count, probe)
 }
 
 /// Like [`count_less`], with the hints of a branch.

@@ -49,28 +49,33 @@ pub(crate) fn first_word(key: &[u8]) -> Option<u64> {
     Some(u64::from(first) << 32 | u64::from(last) << (8 * (8 - key.len())))
 }
 
-/// Bits of the word at [`KIND`] that [`child`] compares at once: kind and level, and of count and prefix length those that
-/// are zero in common branches.
-const COMMON_BRANCH: u64 = 0x0000_fffc_ff00_ffff;
+/// Bits of the word at [`KIND`] that [`child`] compares at once: kind and level, and of the count those that are zero in
+/// common branches.
+const COMMON_BRANCH: u64 = 0xff00_ffff;
+/// Longest prefix that shifting the first word of a key skips.
+const SHORT_PREFIX: usize = 3;
 
 /// The pointer to the child of a branch of this level whose range holds the key that begins with `word`. `None`: ask
 /// [`child_of_any`].
 ///
-/// For branches with a prefix of at most three bytes, where no separator has the key's head.
+/// For branches where no separator has the key's head, and keys that share their prefix, if that is a long one.
 #[inline(always)]
-pub(crate) fn child<V: Vectors>(vectors: V, front: &Front, level: usize, word: u64) -> Option<PagePtr> {
+pub(crate) fn child<V: Vectors>(vectors: V, front: &Front, level: usize, key: &[u8], word: u64) -> Option<PagePtr> {
     // Kind, level, count, prefix length, lower.
     let fields = get_u64(front, KIND);
     if fields & COMMON_BRANCH != PageKind::Branch as u64 | (level as u64) << 8 {
         return None;
     }
-    let (count, prefix_bits) = ((fields >> 16 & 0xff) as usize, (fields >> 32 & 3) * 8);
+    let (count, prefix_bytes) = ((fields >> 16 & 0xff) as usize, (fields >> 32 & 0xffff) as usize);
+    if prefix_bytes > SHORT_PREFIX {
+        return child_behind_prefix(vectors, front, count, prefix_bytes, key);
+    }
+    let prefix_bits = prefix_bytes * 8 & 0x18;
     let in_prefix = !(u64::MAX >> prefix_bits);
     let (key_prefix, prefix) = (word & in_prefix, get_u64(front, BRANCH_PREFIX).swap_bytes() & in_prefix);
     let head = ((word << prefix_bits) >> 32) as u32;
     let mut not_above = vectors.count_less_few(front, count, head);
-    // Behind the last head lies a slot, which may look like the head: the other function knows better. The head of separator 0
-    // is zero, so nothing is below only where this holds.
+    // Behind the last head lies a slot, which may look like the head: the other function knows better.
     if (heads::get(&front[BRANCH_HEADS..], not_above & 0x1ff) == head) & (key_prefix == prefix) {
         return None;
     }
@@ -80,10 +85,30 @@ pub(crate) fn child<V: Vectors>(vectors: V, front: &Front, level: usize, word: u
     child_before(front, count, not_above)
 }
 
-/// The child before separator `not_above`, which is at least 1 and at most `count`.
+#[inline(always)]
+fn child_behind_prefix<V: Vectors>(
+    vectors: V,
+    front: &Front,
+    count: usize,
+    prefix_bytes: usize,
+    key: &[u8],
+) -> Option<PagePtr> {
+    let prefix = front[BRANCH_PREFIX..].first_chunk()?;
+    let head = head_of(key.get(prefix_bytes..)?.first_chunk::<HEAD_BYTES>()?);
+    if prefix_bytes > BRANCH_PREFIX_MAX || !vectors.begins_with(key, prefix, prefix_bytes) {
+        return None;
+    }
+    let not_above = vectors.count_less_few(front, count, head);
+    if heads::get(&front[BRANCH_HEADS..], not_above & 0x1ff) == head {
+        return None;
+    }
+    child_before(front, count, not_above)
+}
+
+/// The child before separator `not_above`, which is at most `count`; child 0 if it is 0, as only damaged heads make it.
 #[inline(always)]
 fn child_before(front: &Front, count: usize, not_above: usize) -> Option<PagePtr> {
-    let at = BRANCH_HEADS - CHILD_BYTES + (HEAD_BYTES + SLOT_BYTES) * count + CHILD_BYTES * not_above;
+    let at = BRANCH_HEADS - CHILD_BYTES + (HEAD_BYTES + SLOT_BYTES) * count + CHILD_BYTES * not_above.max(1);
     let child = front.get(at..at + CHILD_BYTES)?;
     Some(PagePtr { id: PageId(get_u64(child, 0) & MAX_U48), crc: get_u32(child, 6) })
 }
@@ -108,17 +133,17 @@ pub(crate) fn child_of_any<V: Vectors>(vectors: V, page: &[u8], level: usize, ke
     }
     let rest = key.get(prefix_bytes..).unwrap_or(&[]);
     let head = head_of(rest);
-    let mut not_above = vectors.count_less_few(front, count, head).min(count);
+    let mut not_above = vectors.count_less_few(front, count, head);
     if not_above < count && heads::get(&front[BRANCH_HEADS..], not_above) == head {
         let end = match head.checked_add(1) {
-            Some(above) => vectors.count_less_few(front, count, above).min(count),
+            Some(above) => vectors.count_less_few(front, count, above),
             None => count,
         };
         let upper = usize::from(get_u16(front, UPPER));
         let tails = Tails { rests: page.get(..rests_end).unwrap_or(&[]), upper, count };
         not_above = tails.not_above(not_above, end.max(not_above + 1), rest)?;
     }
-    child_before(front, count, not_above.max(1))
+    child_before(front, count, not_above)
 }
 
 /// The tails of a branch, for a search among those that have one head.
@@ -186,7 +211,7 @@ impl Found {
         let header = u32::from_le_bytes(*header);
         // With the kind of the value, which is zero if it is inline, or else this is no length of a key.
         let key_bytes = (header & 0xffff) as usize;
-        if key_bytes != key.len() || key_bytes > KEY_BYTES_MAX {
+        if key_bytes != key.len() {
             return None;
         }
         let value_bytes = (header >> 16) as usize;
@@ -232,19 +257,21 @@ pub(crate) fn find_in_any(page: &[u8], key: &[u8]) -> Found {
     Found(u32::from(get_u16(arrays, HEAD_BYTES * count + SLOT_BYTES * at)))
 }
 
-/// Whether two keys of one length are equal. Keys of common lengths are compared without a call.
+/// Whether two keys of one length are equal, and keys. Those of common lengths are compared without a call.
 #[inline(always)]
 fn is_equal(a: &[u8], b: &[u8]) -> bool {
     const HALF: usize = 16;
-    if a.len() <= 2 * HALF {
+    if a.len().wrapping_sub(HALF) <= HALF {
         let ends = |key: &[u8]| Some((*key.first_chunk::<HALF>()?, *key.last_chunk::<HALF>()?));
         if let (Some((a_first, a_last)), Some((b_first, b_last))) = (ends(a), ends(b)) {
             let differ = |a: [u8; HALF], b: [u8; HALF]| u128::from_ne_bytes(a) ^ u128::from_ne_bytes(b);
             return differ(a_first, b_first) | differ(a_last, b_last) == 0;
         }
     }
-    a == b
+    a.len() <= KEY_BYTES_MAX && a == b
 }
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod ask;
 #[cfg(test)]
 mod tests;

@@ -136,7 +136,7 @@ fn begin<V: Vectors, P: PageRead>(
 #[inline(always)]
 fn child_of<V: Vectors, P: PageRead>(vectors: V, pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Option<PagePtr> {
     if let Some(word) = lookup::first_word(key) {
-        let child = lookup::child(vectors, pages.front_at_once(ptr)?, level, word);
+        let child = lookup::child(vectors, pages.front_at_once(ptr)?, level, key, word);
         if child.is_some() {
             return child;
         }

@@ -71,25 +71,58 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
             if let Some((page, its_level)) = top.child(vectors, key, word) {
                 (ptr, level) = (page, its_level + 1);
             }
+        } else if level == 0 {
+            return Some(Answer(&ABSENT));
         }
         while level > 1 {
             level -= 1;
-            let front = pages.front_at_once(ptr)?;
-            ptr = match lookup::child(vectors, front, level, word) {
+            ptr = match lookup::child(vectors, pages.front_at_once(ptr)?, level, key, word) {
                 Some(child) => child,
-                None => lookup::child_of_any(vectors, pages.page_at_once(ptr)?, level, key)?,
+                None => child_of_any(pages, ptr, level, key)?,
             };
         }
-        let page = pages.page_at_once(ptr)?;
-        let mut found = lookup::find(vectors, page.first_chunk()?, key);
-        if found == lookup::Found::ASK_LEAF {
-            found = lookup::find_in_any(page, key);
-        }
+        let front = pages.front_at_once(ptr)?;
+        let found = lookup::find(vectors, front, key);
         if found == lookup::Found::ABSENT {
             return Some(Answer(&ABSENT));
         }
-        Some(Answer(found.value(page, key)?))
+        match found.value(front, key) {
+            Some(value) => Some(Answer(value)),
+            None => value_in_any(pages, ptr, found, key),
+        }
     }
+}
+
+/// What [`lookup::child`] leaves.
+#[inline(never)]
+fn child_of_any<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Option<PagePtr> {
+    heads::with_vectors(ChildOfAny { page: pages.page_at_once(ptr)?, level, key })
+}
+
+struct ChildOfAny<'a> {
+    page: &'a [u8],
+    level: usize,
+    key: &'a [u8],
+}
+
+impl heads::Search for ChildOfAny<'_> {
+    type Answer = Option<PagePtr>;
+
+    #[inline(always)]
+    fn with<V: Vectors>(self, vectors: V) -> Option<PagePtr> {
+        lookup::child_of_any(vectors, self.page, self.level, self.key)
+    }
+}
+
+/// What [`lookup::find`] leaves: leaves of many entries, and those of large pages.
+#[inline(never)]
+fn value_in_any<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, found: lookup::Found, key: &[u8]) -> Option<Answer<'a>> {
+    let page = pages.page_at_once(ptr)?;
+    let found = if found == lookup::Found::ASK_LEAF { lookup::find_in_any(page, key) } else { found };
+    if found == lookup::Found::ABSENT {
+        return Some(Answer(&ABSENT));
+    }
+    found.value(page, key).map(Answer)
 }
 
 /// Looks a key up with every check, in trees and pages of any form.

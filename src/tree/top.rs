@@ -49,6 +49,9 @@ type Part = (Vec<u8>, PagePtr);
 impl Top {
     /// Makes the lowest level above the leaves flat that has few enough pages. `None` if that is the root.
     pub(crate) fn build<P: PageRead>(pages: &P, root: &TreeRoot) -> Result<Option<Top>> {
+        if root.height == 0 {
+            return Ok(None);
+        }
         let mut parts: Vec<Part> = vec![(Vec::new(), root.ptr)];
         let mut level = height_of(root)?.saturating_sub(1);
         while level > 1 {
@@ -168,7 +171,7 @@ impl Columns {
         let columns: Vec<(u8, bool)> = (0..longest.min(COLUMNS_MAX)).map(column).collect();
         let mut spans: Vec<(usize, usize)> = Vec::new();
         let mut taken = 0;
-        let mut exact = longest <= COLUMNS_MAX;
+        let mut exact = true;
         for at in (0..columns.len()).filter(|at| columns[*at].1) {
             let count = spans.len();
             match spans.last_mut() {
@@ -179,12 +182,18 @@ impl Columns {
             }
             taken = (taken + 1).min(WORD);
         }
+        if let Some((_, end)) = spans.last_mut() {
+            // Bytes behind the last column decide where all columns are equal.
+            if longest <= COLUMNS_MAX && longest - *end <= WORD - taken {
+                *end = longest;
+            }
+        }
         if let [(0, end)] = &mut spans[..] {
             // More columns than differ do no harm, and the first word of a key is at hand.
             *end = WORD;
         }
         let end = spans.last().map_or(0, |(_, end)| *end);
-        let mut made = Columns { exact, key_bytes: end.max(WORD), ..Columns::default() };
+        let mut made = Columns { exact: exact && longest <= end, key_bytes: end.max(WORD), ..Columns::default() };
         for (run, (start, end)) in made.runs.iter_mut().zip(&spans) {
             *run = Run::of(*start, *end);
         }

@@ -3,7 +3,7 @@
 mod cursors;
 mod damage;
 mod model;
-mod pages;
+pub(super) mod pages;
 mod shapes;
 
 use std::collections::{BTreeMap, HashSet};

@@ -22,7 +22,7 @@ enum State {
 }
 
 #[derive(Clone)]
-pub(super) struct VecPages {
+pub(in crate::tree) struct VecPages {
     page_size: usize,
     bytes: Vec<u8>,
     states: Vec<State>,
@@ -40,7 +40,7 @@ pub(super) struct VecPages {
 const POISON: u8 = 0xDD;
 
 impl VecPages {
-    pub(super) fn new(page_size: usize) -> VecPages {
+    pub(in crate::tree) fn new(page_size: usize) -> VecPages {
         let mut pages = VecPages {
             page_size,
             bytes: Vec::new(),
