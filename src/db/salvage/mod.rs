@@ -12,7 +12,6 @@
 //! Failure: what cannot be read is part of the report. Errors are those of opening the file and of writing the new one,
 //! and `NotADatabase` or `Corrupt` when there is nothing at all to copy.
 
-mod copy;
 mod ranges;
 mod rescue;
 mod scan;
@@ -20,11 +19,11 @@ mod scan;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use crate::db::copy::Copy;
 use crate::db::{Db, Finding};
 use crate::error::{Error, Result};
 use crate::txn::{open, survey};
 
-use copy::Copy;
 use rescue::Rescue;
 
 /// What [`Db::salvage`] copied, and what it could not.
