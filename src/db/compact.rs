@@ -95,7 +95,7 @@ impl Db {
     ) -> Result<CompactReport> {
         let out = out.as_ref();
         if is_same_file(self.path(), out) {
-            let what = format!("{}: is the database itself; give the name of a file that is to be made", out.display());
+            let what = format!("{}: is the database itself; choose another name for the new file", out.display());
             return Err(Error::usage(what));
         }
         Copy::refuse_existing(out)?;

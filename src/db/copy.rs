@@ -51,7 +51,7 @@ impl Drop for Unfinished {
 }
 
 fn exists(out: &Path) -> Error {
-    Error::usage(format!("{}: exists; give the name of a file that is to be made", out.display()))
+    Error::usage(format!("{}: exists and stays as it is; choose another name for the new file", out.display()))
 }
 
 impl Copy {
