@@ -51,6 +51,8 @@ enum Verb {
     Salvage(cmd::salvage::Args),
     /// List the tables
     Tables(cmd::tables::Args),
+    /// Measure how fast a database is on a disk
+    Bench(cmd::bench::Args),
     /// Kill processes that write, and prove that nothing was lost
     Torture(cmd::torture::Args),
     #[command(hide = true)]
@@ -73,6 +75,7 @@ impl Cli {
             Verb::Recover(args) => args.run(),
             Verb::Salvage(args) => args.run(),
             Verb::Tables(args) => args.run(),
+            Verb::Bench(args) => args.run(),
             Verb::Torture(args) => args.run(),
             Verb::TortureChild(args) => args.run(),
         }
