@@ -78,6 +78,8 @@ fn every_workload_runs_in_a_folder_and_leaves_nothing() {
         ("fill", 1, 3),
         ("fill-seq", 1, 3),
         ("mixed", 2, 400),
+        ("multi", 1, 400),
+        ("multi", 2, 400),
         ("read", 1, 400),
         ("read", 2, 400),
         ("scan", 1, 400),
@@ -161,7 +163,7 @@ fn a_wrong_and_a_missing_entry_are_found() {
         let change = [verb, &path, key.trim(), "00", "-t", "entries", "--hex"];
         let change = if verb == "put" { &change[..] } else { &[verb, &path, key.trim(), "-t", "entries", "--hex"] };
         assert_eq!(kvctl(change).code, 0);
-        for workload in ["read", "mixed", "ycsb-c"] {
+        for workload in ["read", "multi", "mixed", "ycsb-c"] {
             let ran = bench(&path, &["--workloads", workload, "--ops", "3000"]);
             assert_eq!(ran.code, 3, "{name}, {workload}: {}", ran.err);
             assert!(ran.err.contains(key.trim()) && ran.err.ends_with("the file stays\n"), "{}", ran.err);

@@ -26,8 +26,10 @@ fn names(dir: &TempDir) -> Vec<String> {
     names
 }
 
+type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Every entry of every table.
-fn contents(txn: &ReadTxn) -> HashMap<String, Vec<(Vec<u8>, Vec<u8>)>> {
+fn contents(txn: &ReadTxn) -> HashMap<String, Entries> {
     let of_table = |name: &str| {
         let table = txn.bytes_table(name).expect("a table");
         let owned = |entry: mapleaf::Result<(&[u8], &[u8])>| entry.map(|(k, v)| (k.to_vec(), v.to_vec()));

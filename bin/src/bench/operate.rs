@@ -19,6 +19,7 @@ use crate::exit::{Exit, Failure};
 pub(crate) enum Kind {
     Commit,
     Get,
+    MultiGet,
     Scan,
     Update,
     Insert,
@@ -29,12 +30,14 @@ pub(crate) enum Kind {
 pub(crate) const KINDS: usize = Kind::ALL.len();
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 6] = [Kind::Commit, Kind::Get, Kind::Scan, Kind::Update, Kind::Insert, Kind::Modify];
+    pub(crate) const ALL: [Kind; 7] =
+        [Kind::Commit, Kind::Get, Kind::MultiGet, Kind::Scan, Kind::Update, Kind::Insert, Kind::Modify];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Commit => "commit",
             Kind::Get => "get",
+            Kind::MultiGet => "multi_get",
             Kind::Scan => "scan",
             Kind::Update => "update",
             Kind::Insert => "insert",
@@ -126,6 +129,21 @@ impl Bench<'_> {
             self.data().key(lap.rng.below(entries), &mut key);
             self.verify(&key, table.get(&key).map_err(|error| self.failed(error))?)?;
             lap.record(Kind::Get, 1);
+        }
+        Ok(())
+    }
+
+    /// Gets random entries, so many at a time, in one read transaction.
+    pub(crate) fn multi(&self, lap: &mut Lap<'_>, entries: u64, batch: u64) -> Result<(), Failure> {
+        let table = self.begin_read()?.table(ENTRIES).map_err(|error| self.failed(error))?;
+        let mut keys = vec![Vec::new(); batch as usize];
+        while lap.goes_on() {
+            keys.iter_mut().for_each(|key| self.data().key(lap.rng.below(entries), key));
+            let values = table.multi_get(keys.iter().map(Vec::as_slice)).map_err(|error| self.failed(error))?;
+            for (key, value) in keys.iter().zip(values) {
+                self.verify(key, value)?;
+            }
+            lap.record(Kind::MultiGet, batch);
         }
         Ok(())
     }

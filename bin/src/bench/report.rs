@@ -41,7 +41,7 @@ pub(crate) fn rows_of(workload: &str, threads: u64, tally: &Tally) -> Vec<Row> {
 /// The line above all rows.
 pub(crate) fn header() -> String {
     let mut line =
-        format!("{:<13}{:<12}{:>7}{:>12}{:>13}", "workload", "operation", "threads", "operations", "entries/s");
+        format!("{:<13}{:<12}{:>7}{:>12}{:>13}", "workload", "operation", "threads", "operations", "per second");
     PERCENTILES.iter().map(|(_, name)| *name).chain(["max"]).for_each(|name| line.push_str(&format!("{name:>9}")));
     line.push('\n');
     line

@@ -11,6 +11,8 @@ pub(crate) enum Workload {
     Fill,
     /// Get random entries; each thread in one read transaction
     Read,
+    /// Get random entries many at a time; each thread in one read transaction
+    Multi,
     /// Read all entries in order
     Scan,
     /// Read all entries from the last to the first
@@ -35,10 +37,12 @@ pub(crate) enum Workload {
     All,
 }
 
-use Workload::{All, Fill, FillSeq, Mixed, Read, Scan, ScanReverse, Ycsb, YcsbA, YcsbB, YcsbC, YcsbD, YcsbE, YcsbF};
+use Workload::{
+    All, Fill, FillSeq, Mixed, Multi, Read, Scan, ScanReverse, Ycsb, YcsbA, YcsbB, YcsbC, YcsbD, YcsbE, YcsbF,
+};
 
 /// What runs on a new file if nothing is said. What runs on one of an earlier run lacks the fills.
-const USUAL: [Workload; 6] = [FillSeq, Fill, Read, Scan, ScanReverse, Mixed];
+const USUAL: [Workload; 7] = [FillSeq, Fill, Read, Multi, Scan, ScanReverse, Mixed];
 /// In the order that its authors advise: workloads that insert come last.
 const YCSB: [Workload; 6] = [YcsbA, YcsbB, YcsbC, YcsbF, YcsbD, YcsbE];
 
@@ -126,9 +130,9 @@ mod tests {
     fn what_is_asked_for_is_taken_one_by_one() {
         assert_eq!(expand(&[], true), USUAL);
         assert_eq!(expand(&[Ycsb], true), [Fill, YcsbA, YcsbB, YcsbC, YcsbF, YcsbD, YcsbE]);
-        assert_eq!(expand(&[], false), [Read, Scan, ScanReverse, Mixed]);
+        assert_eq!(expand(&[], false), [Read, Multi, Scan, ScanReverse, Mixed]);
         assert_eq!(expand(&[YcsbC, Read], false), [YcsbC, Read]);
         assert_eq!(expand(&[FillSeq, Scan], true), [FillSeq, Scan]);
-        assert_eq!(expand(&[All], true).len(), 12);
+        assert_eq!(expand(&[All], true).len(), 13);
     }
 }

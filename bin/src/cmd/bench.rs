@@ -36,7 +36,7 @@ operations did not exceed; percentiles are at most 1.6 % too large and never too
 and verifying what was read.
 
 The seed determines entries and operations. With --ops, a run of one thread repeats exactly. Reads are those of a file
-in the page cache, as far as it fits there.
+in the page cache, as far as it fits there; what comes first also finds each page for the first time, and verifies it.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -44,8 +44,8 @@ in the page cache, as far as it fits there.
 pub(crate) struct Args {
     /// Folder, new file, or file of an earlier run
     target: PathBuf,
-    /// What to measure, in this order [default: fill-seq,fill,read,scan,scan-reverse,mixed]
-    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', hide_possible_values = false)]
+    /// What to measure, in this order [default: fill-seq,fill,read,multi,scan,scan-reverse,mixed]
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
     workloads: Vec<Workload>,
     /// Entries of a new file [default: 1000000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
@@ -59,10 +59,13 @@ pub(crate) struct Args {
     /// Entries in a commit of a fill
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     batch: u64,
+    /// Keys that 'multi' asks for at a time
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    multi: u64,
     /// Share of gets in 'mixed', in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 95, value_parser = clap::value_parser!(u64).range(0..=100))]
     reads: u64,
-    /// Most threads; 'read' runs with 1, 2, 4 and so on up to it [default: as many as processors]
+    /// Most threads; 'read' and 'multi' run with 1, 2, 4 and so on up to it [default: as many as processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
     /// How long a workload runs; a fill runs to its end
@@ -170,7 +173,7 @@ impl Args {
     fn threads_of(&self, workload: Workload) -> Vec<u64> {
         let most = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64));
         match workload {
-            Workload::Read => {
+            Workload::Read | Workload::Multi => {
                 let doubling = std::iter::successors(Some(1), |threads| Some(threads * 2));
                 doubling.take_while(|threads| *threads < most).chain([most]).collect()
             }
@@ -204,6 +207,9 @@ impl Args {
                 run::run(threads, pace, seed, |lap| bench.mixed(lap, &mix, &zipf, entries))
             }
             None if workload == Workload::Read => run::run(threads, pace, seed, |lap| bench.read(lap, entries)),
+            None if workload == Workload::Multi => {
+                run::run(threads, pace, seed, |lap| bench.multi(lap, entries, self.multi))
+            }
             None => run::run(threads, pace, seed, |lap| bench.scan(lap, workload == Workload::ScanReverse)),
         }
     }
@@ -238,6 +244,7 @@ impl Args {
             "key_bytes": data.map(|data| data.key_bytes),
             "value_bytes": data.map(|data| data.value_bytes),
             "batch": self.batch,
+            "multi": self.multi,
             "reads_percent": self.reads,
             "seed": self.seed,
             "interrupted": interrupted,

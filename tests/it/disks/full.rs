@@ -281,7 +281,7 @@ fn compact_on_full(disk: &Path) {
     let (mut refused, mut done) = (0, 0);
     for round in 0..24u64 {
         if round < 23 {
-            filled.ballast.leave(round * round << 12);
+            filled.ballast.leave((round * round) << 12);
         }
         let compacted = filled.db().compact_to(&out);
         filled.assert_some(round as usize);
