@@ -18,7 +18,7 @@ use std::path::Path;
 
 use crate::catalog::TableRecord;
 use crate::db::copy::{Copy, Target};
-use crate::db::Db;
+use crate::db::{Db, Options};
 use crate::error::{Error, Result};
 use crate::ids::PageId;
 use crate::tree;
@@ -52,8 +52,8 @@ impl Db {
     /// no free ones; the file appears whole and durable, or not at all. Page size, tables and codecs stay; the new database
     /// has an identity of its own.
     ///
-    /// The state is that of one read transaction: writers go on meanwhile, and what they commit is not in the new file.
-    /// Memory does not grow with the database. Values are read and checksums verified as by any other reader.
+    /// The state is that of one read transaction: writers go on meanwhile, and what they commit is not in the new file; pages
+    /// that they free are kept until it is done. Memory does not grow with the database. Values are read and checksums verified as by any other reader.
     ///
     /// ```
     /// use mapleaf::{Db, Table};
@@ -119,7 +119,10 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
     // flags are known, none have to be copied.
     tables.iter().try_for_each(|(name, record)| record.known_flags(name))?;
     let entries = tables.iter().fold(0u64, |sum, (_, record)| sum.saturating_add(record.root.entries));
-    let copy = Copy::begin(out, page_size).map_err(|e| e.of_file(out))?;
+    // Who does without the guard has a handler of its own. A database in memory has none, whatever was asked for.
+    let guard = txn.env().mapping.is_guarded() || txn.env().lock.is_none();
+    let options = Options::new().page_size(page_size as u32).fault_guard(guard);
+    let copy = Copy::begin(out, options).map_err(|e| e.of_file(out))?;
     let mut compaction = Compaction { txn, out, copy, progress, done: 0, all: entries, untold_bytes: 0 };
     compaction.tell()?;
     for (name, record) in &tables {

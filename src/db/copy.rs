@@ -18,6 +18,8 @@ use crate::txn::write::WriteTxn;
 /// What a batch holds at most, before one more entry.
 const BATCH_BYTES: usize = 32 << 20;
 const BATCH_ENTRIES: usize = 100_000;
+/// As how many entries a table counts: a transaction looks its open tables through one by one.
+const TABLE_ENTRIES: usize = 500;
 
 /// A table to write to: its name and the names of its codecs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,11 +58,11 @@ fn exists(out: &Path) -> Error {
 
 impl Copy {
     /// Begins a new database beside `out`, which must not exist.
-    pub(crate) fn begin(out: &Path, page_size: usize) -> Result<Copy> {
+    pub(crate) fn begin(out: &Path, options: Options) -> Result<Copy> {
         Copy::refuse_existing(out)?;
         let temporary = file::temporary_name(out).map_err(|e| Error::io("naming", out, e))?;
         let unfinished = Unfinished(temporary);
-        let db = Options::new().page_size(page_size as u32).open(&unfinished.0)?;
+        let db = options.open(&unfinished.0)?;
         Ok(Copy { txn: None, db, unfinished, out: out.to_path_buf(), current: None, batch_bytes: 0, batch_entries: 0 })
     }
 
@@ -90,7 +92,8 @@ impl Copy {
 
     /// Makes a table, if it is not there yet.
     pub(crate) fn make_table(&mut self, target: &Target) -> Result<()> {
-        self.open(target).map(drop)
+        self.open(target)?;
+        self.count(0, TABLE_ENTRIES)
     }
 
     /// Stores an entry whose key is greater than all of its table. `false`: no table can hold it.
@@ -117,8 +120,12 @@ impl Copy {
     }
 
     fn stored(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.batch_bytes += key.len() + value.len();
-        self.batch_entries += 1;
+        self.count(key.len() + value.len(), 1)
+    }
+
+    fn count(&mut self, bytes: usize, entries: usize) -> Result<()> {
+        self.batch_bytes += bytes;
+        self.batch_entries += entries;
         if self.batch_bytes < BATCH_BYTES && self.batch_entries < BATCH_ENTRIES {
             return Ok(());
         }

@@ -154,6 +154,27 @@ fn codecs_and_empty_tables_are_kept() {
 }
 
 #[test]
+fn many_small_tables() {
+    let dir = fast_dir();
+    let out = dir.path().join("out.mapleaf");
+    let db = Db::open(dir.path().join("made.mapleaf")).expect("made");
+    for batch in 0..30 {
+        db.write(|txn| {
+            (0..100u32).try_for_each(|n| {
+                let mut table = txn.bytes_table(&format!("table {batch} {n}"))?;
+                (0..n % 3).try_for_each(|key| table.insert(&key.to_be_bytes(), &[7; 30]).map(drop))
+            })
+        })
+        .expect("written");
+    }
+    let report = db.compact_to(&out).expect("compacts");
+    assert_eq!((report.tables, report.entries), (3000, 30 * 99));
+    let copy = Db::open_existing(&out).expect("opens");
+    assert!(contents(&copy.begin_read().expect("reads")) == contents(&db.begin_read().expect("reads")));
+    assert_clean(&copy);
+}
+
+#[test]
 fn writers_go_on_and_the_copy_is_one_state() {
     let seed = seed("compact_live");
     let dir = fast_dir();

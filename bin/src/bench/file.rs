@@ -23,6 +23,8 @@ pub(crate) struct BenchFile {
     /// `None` before the first fill.
     open: Option<Opened>,
     is_ours: bool,
+    /// There is a file, and this run has made it.
+    made: bool,
     keep: bool,
 }
 
@@ -45,12 +47,18 @@ impl BenchFile {
             Ok(_) => {
                 let data = recognise(target)?;
                 let db = Db::open_existing(target).map_err(|error| Failure::of_database(error, target))?;
-                return Ok(BenchFile { path, open: Some(Opened { db, data }), is_ours: false, keep: true });
+                return Ok(BenchFile {
+                    path,
+                    open: Some(Opened { db, data }),
+                    is_ours: false,
+                    made: false,
+                    keep: true,
+                });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => refuse_link(target)?,
             Err(error) => return Err(Failure::reading(&target.display().to_string(), &error)),
         }
-        Ok(BenchFile { path, open: None, is_ours: true, keep })
+        Ok(BenchFile { path, open: None, is_ours: true, made: false, keep })
     }
 
     /// The database; none before the first fill.
@@ -76,20 +84,22 @@ impl BenchFile {
     /// A new database without entries, in place of the one that this run made before.
     pub(crate) fn renew(&mut self, data: Data) -> Result<Opened, Failure> {
         let failed = |error| Failure::of_database(error, &self.path);
-        if self.open.take().is_some() {
+        self.open = None;
+        if self.made {
             fs::remove_file(&self.path).map_err(|error| Failure::writing(&self.path.display().to_string(), &error))?;
+            self.made = false;
         }
         let db = Db::open(&self.path).map_err(failed)?;
+        if !db.begin_read().and_then(|txn| txn.tables()).map_err(failed)?.is_empty() {
+            // Whoever was quicker to make a file of this name keeps it.
+            return Err(Failure::usage(format!("{}: was just made by somebody else", self.path.display())));
+        }
+        self.made = true;
         let mark = serde_json::to_string(&data).map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
         db.write(|txn| {
-            // Whoever was quicker to make a file of this name keeps it.
-            if !txn.tables()?.is_empty() {
-                return Ok(false);
-            }
             txn.table(MARK)?.insert(DATA, &mark)?;
-            txn.table(ENTRIES).map(|_| true)
+            txn.table(ENTRIES).map(drop)
         })
-        .and_then(|made| if made { Ok(()) } else { Err(mapleaf::Error::Usage { what: "was just made".into() }) })
         .map_err(failed)?;
         Ok(self.open.insert(Opened { db, data }).clone())
     }
@@ -97,8 +107,8 @@ impl BenchFile {
 
 impl Drop for BenchFile {
     fn drop(&mut self) {
-        let made = self.open.take().is_some();
-        if made && self.is_ours && !self.keep {
+        self.open = None;
+        if self.made && !self.keep {
             fs::remove_file(&self.path).ok();
         }
     }
