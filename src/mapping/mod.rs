@@ -388,6 +388,11 @@ impl Mapping {
         let _stays = self.window().let_go().and_then(|()| os::drop_cache(&self.file));
     }
 
+    /// Whether accesses that the system cannot serve are turned into errors.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.watch.guarded
+    }
+
     /// Whether an access to the mapping has failed.
     #[inline]
     pub(crate) fn is_faulted(&self) -> bool {
