@@ -12,23 +12,33 @@ pub(crate) enum Measure {
     Append,
     Size,
     Reads,
+    TwoThreads,
+    TxnReads,
+    Multi,
+    Seek,
     Scan,
     Commits,
     FreeList,
     Device,
     Memory,
+    Ycsb,
 }
 
-const MEASURES: [(&str, Measure, &str); 9] = [
+const MEASURES: &[(&str, Measure, &str)] = &[
     ("load", Measure::Load, "all entries in random order, one durable transaction"),
     ("append", Measure::Append, "all entries in order, one durable transaction"),
     ("size", Measure::Size, "length of the file after the load in random order, closed"),
     ("reads", Measure::Reads, "random point reads, one thread, one read transaction"),
+    ("reads2", Measure::TwoThreads, "random point reads by two threads, and by one in the same round"),
+    ("txn-reads", Measure::TxnReads, "random point reads, a read transaction for each"),
+    ("multi", Measure::Multi, "batches of 100 random keys"),
+    ("seek", Measure::Seek, "seek to a random key and read 10 entries"),
     ("scan", Measure::Scan, "everything in order, forward and reverse"),
     ("commits", Measure::Commits, "durable commits of one overwritten entry"),
     ("freelist", Measure::FreeList, "the same, and again with some 10,000 free extents (contains commits)"),
     ("device", Measure::Device, "bytes written to the device per page that a commit changed"),
     ("memory", Measure::Memory, "peak of anonymous memory of a load of 1 GiB in one transaction"),
+    ("ycsb", Measure::Ycsb, "YCSB workloads A to F, each operation a transaction, writes durable"),
 ];
 
 pub(crate) struct Options {
@@ -54,7 +64,7 @@ pub(crate) fn help() -> String {
 Options
   --entries N      entries of a database (1000000)
   --rounds N       rounds that count, after one that does not (5)
-  --keys LIST      R, S1, S2; more than one: one run after the other (R)
+  --keys LIST      R, R16, S1, S2; more than one: one run after the other (R)
   --engines LIST   see below
   --commits N      commits per round of `commits` and `freelist` (2000)
   --memory-mib N   size of the load of `memory` (1024)
@@ -114,8 +124,11 @@ fn set(options: &mut Options, name: &str, value: &str) -> Res<()> {
         }
         "--rounds" => options.rounds = value.parse::<usize>()?.max(1),
         "--keys" => {
-            options.shapes =
-                value.split(',').map(Shape::parse).collect::<Option<_>>().ok_or("R, S1 or S2, with commas between")?;
+            options.shapes = value
+                .split(',')
+                .map(Shape::parse)
+                .collect::<Option<_>>()
+                .ok_or("R, R16, S1 or S2, with commas between")?;
         }
         "--engines" => options.engines = value.split(',').map(engine_named).collect::<Res<_>>()?,
         "--commits" => options.commits = value.parse::<usize>()?.max(1),

@@ -9,7 +9,8 @@ mod lmdb;
 mod mapleaf;
 mod redb;
 
-use crate::data::{Pairs, Probes, Tally};
+use crate::data::{Pairs, Probes, Seeks, Tally};
+use crate::workload::Workload;
 use crate::Res;
 use std::path::Path;
 
@@ -28,7 +29,7 @@ pub(crate) enum Direction {
 }
 
 /// An open database with one table of bytes.
-pub(crate) trait Store {
+pub(crate) trait Store: Send + Sync {
     /// Stores all pairs in one durable transaction.
     fn put_all(&mut self, pairs: &mut Pairs<'_>, order: Order) -> Res<()>;
 
@@ -38,14 +39,40 @@ pub(crate) trait Store {
     /// Looks all probes up in one read transaction and verifies every value.
     fn get_all(&self, probes: &Probes) -> Res<()>;
 
+    /// The same, each probe in a read transaction of its own.
+    fn get_each(&self, probes: &Probes) -> Res<()>;
+
+    /// As `get_all`, with the call that an engine has for `batch` keys at once.
+    fn get_batches(&self, probes: &Probes, _batch: usize) -> Res<()> {
+        self.get_all(probes)
+    }
+
+    /// Seeks to each key and reads on from it, in one read transaction.
+    fn seek_all(&self, seeks: &Seeks) -> Res<()>;
+
     /// Reads everything in order of the keys.
     fn scan(&self, direction: Direction) -> Res<Tally>;
+
+    /// Carries out a list of operations, each a transaction of its own.
+    fn drive(&self, workload: &Workload) -> Res<()>;
 
     /// Pages in the file that hold nothing, where the engine can tell.
     fn free_pages(&self) -> Res<Option<u64>>;
 
+    /// Closes the database and leaves a compacted one at `to`; false where the engine has no such call.
+    fn compact(self: Box<Self>, _path: &Path, _to: &Path) -> Res<bool> {
+        Ok(false)
+    }
+
     /// Closes the file and everything that belongs to it.
     fn close(self: Box<Self>) -> Res<()>;
+}
+
+/// What a measurement changes in an engine's settings.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Tuning {
+    /// Size of the engine's own cache, for those that have one; their default, or what README.md says, if none.
+    pub(crate) cache_bytes: Option<usize>,
 }
 
 /// A kind of store that can be opened.
@@ -55,13 +82,17 @@ pub(crate) struct Engine {
     pub(crate) about: &'static str,
     /// Part of a run when nobody chooses.
     pub(crate) default: bool,
-    opener: fn(&Path) -> Res<Box<dyn Store>>,
+    opener: fn(&Path, Tuning) -> Res<Box<dyn Store>>,
 }
 
 impl Engine {
     /// Opens the file, or makes it.
     pub(crate) fn open(&self, path: &Path) -> Res<Box<dyn Store>> {
-        (self.opener)(path).map_err(|e| format!("{}: {}: {e}", self.name, path.display()).into())
+        self.open_tuned(path, Tuning::default())
+    }
+
+    pub(crate) fn open_tuned(&self, path: &Path, tuning: Tuning) -> Res<Box<dyn Store>> {
+        (self.opener)(path, tuning).map_err(|e| format!("{}: {}: {e}", self.name, path.display()).into())
     }
 }
 
@@ -84,6 +115,12 @@ pub(crate) fn all() -> Vec<Engine> {
             about: "LMDB with MDB_WRITEMAP (its file is as long as its map, and sparse)",
             default: true,
             opener: lmdb::open_write_map,
+        },
+        Engine {
+            name: "lmdb-nordahead",
+            about: "LMDB with MDB_NORDAHEAD: the kernel reads nothing ahead",
+            default: false,
+            opener: lmdb::open_no_read_ahead,
         },
         Engine {
             name: "redb",

@@ -10,11 +10,13 @@ mod cli;
 mod data;
 mod disk;
 mod engine;
+mod goals;
 mod measure;
 mod report;
+mod workload;
 
 use cli::Measure;
-use measure::{commits, device, load, memory, reading, Run};
+use measure::{commits, device, load, memory, reading, ycsb, Run};
 use report::Figure;
 use std::process::ExitCode;
 
@@ -72,10 +74,15 @@ fn take(run: &Run<'_>, measure: Measure) -> Res<Vec<Figure>> {
         Measure::Append => vec![load::append(run)?],
         Measure::Size => vec![load::size(run)?],
         Measure::Reads => vec![reading::points(run)?],
+        Measure::TwoThreads => reading::two_threads(run)?,
+        Measure::TxnReads => vec![reading::in_own_txn(run)?],
+        Measure::Multi => vec![reading::batches(run)?],
+        Measure::Seek => vec![reading::seeks(run)?],
         Measure::Scan => reading::scans(run)?,
         Measure::Commits => commits::plain(run)?,
         Measure::FreeList => commits::with_free_list(run)?,
         Measure::Device => vec![device::amplification(run)?],
+        Measure::Ycsb => ycsb::all(run)?,
         Measure::Memory => vec![memory::load_peak(run)?],
     })
 }

@@ -5,12 +5,14 @@ pub(crate) mod device;
 pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod reading;
+pub(crate) mod ycsb;
 
 use crate::cli::Options;
 use crate::data::{Data, Pairs, Shape};
 use crate::disk::{self, Device, Scratch};
 use crate::engine::{Engine, Order, Store};
-use crate::report::{Better, Figure, Goal, Row};
+use crate::goals;
+use crate::report::{Better, Figure, Row};
 use crate::Res;
 use std::path::PathBuf;
 
@@ -19,6 +21,7 @@ const LOAD_SEED: u64 = 1;
 const READ_SEED: u64 = 2;
 const COMMIT_SEED: u64 = 3;
 const REMOVE_SEED: u64 = 4;
+const SECOND_READ_SEED: u64 = 5;
 
 pub(crate) struct Run<'o> {
     pub(crate) options: &'o Options,
@@ -87,8 +90,8 @@ impl<'o> Run<'o> {
             title: format!("{} (keys {}, {} entries)", about.title, self.data.shape.name(), self.data.entries),
             unit: about.unit,
             better: about.better,
-            versus: "",
-            goal: about.goal,
+            versus: String::new(),
+            goal: goals::goal(about.id, self.data.shape),
             rows: rows.collect(),
         }
         .against_baseline()
@@ -101,7 +104,6 @@ struct About {
     title: &'static str,
     unit: &'static str,
     better: Better,
-    goal: Option<Goal>,
 }
 
 fn mib(bytes: u64) -> f64 {

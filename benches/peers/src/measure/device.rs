@@ -16,7 +16,7 @@ use super::{About, Run, COMMIT_SEED};
 use crate::data::{Pairs, Rng};
 use crate::disk::{self, Device, Snapshot, PAGE_BYTES};
 use crate::engine::{Engine, Order, Store};
-use crate::report::{Better, Figure, Goal};
+use crate::report::{Better, Figure};
 use crate::Res;
 
 const WARM_UP_COMMITS: usize = 20;
@@ -49,7 +49,6 @@ pub(crate) fn amplification(run: &Run<'_>) -> Res<Figure> {
         title: "pages written to the device per page changed, commits of 20 random puts",
         unit: "pages",
         better: Better::Lower,
-        goal: Some(Goal::ValueAtMost(1.5)),
     };
     Ok(run.figure(about, samples, &notes))
 }
