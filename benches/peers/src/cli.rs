@@ -21,6 +21,12 @@ pub(crate) enum Measure {
     FreeList,
     Device,
     Memory,
+    Large,
+    Open,
+    ColdGet,
+    ColdMulti,
+    ColdScan,
+    ColdFolios,
     Ycsb,
 }
 
@@ -38,6 +44,12 @@ const MEASURES: &[(&str, Measure, &str)] = &[
     ("freelist", Measure::FreeList, "the same, and again with some 10,000 free extents (contains commits)"),
     ("device", Measure::Device, "bytes written to the device per page that a commit changed"),
     ("memory", Measure::Memory, "peak of anonymous memory of a load of 1 GiB in one transaction"),
+    ("large", Measure::Large, "values of 100 KiB: durable writes, random reads"),
+    ("open", Measure::Open, "open and first get, warm page cache"),
+    ("cold-get", Measure::ColdGet, "random gets, file dropped from the page cache before"),
+    ("cold-multi", Measure::ColdMulti, "batches of 100 random keys, the same"),
+    ("cold-scan", Measure::ColdScan, "full scan, the same"),
+    ("cold-folios", Measure::ColdFolios, "pages written to the device per page changed, after cold reads"),
     ("ycsb", Measure::Ycsb, "YCSB workloads A to F, each operation a transaction, writes durable"),
 ];
 
@@ -49,6 +61,7 @@ pub(crate) struct Options {
     pub(crate) engines: Vec<Engine>,
     pub(crate) commits: usize,
     pub(crate) memory_mib: u64,
+    pub(crate) large: usize,
     pub(crate) cache: Cache,
     pub(crate) dir: Option<PathBuf>,
     pub(crate) json: Option<PathBuf>,
@@ -68,6 +81,7 @@ Options
   --engines LIST   see below
   --commits N      commits per round of `commits` and `freelist` (2000)
   --memory-mib N   size of the load of `memory` (1024)
+  --large N        values of `large` (1000)
   --cache KIND     page cache of the files that are read and changed: small folios, or large ones
                    as a plain copy leaves them (small)
   --dir PATH       where the files go; in a folder that is removed at the end (that of the executable)
@@ -92,6 +106,7 @@ pub(crate) fn parse(args: &[String]) -> Res<Options> {
         engines: engine::all().into_iter().filter(|engine| engine.default).collect(),
         commits: 2_000,
         memory_mib: 1024,
+        large: 1_000,
         cache: Cache::Small,
         dir: None,
         json: None,
@@ -133,6 +148,7 @@ fn set(options: &mut Options, name: &str, value: &str) -> Res<()> {
         "--engines" => options.engines = value.split(',').map(engine_named).collect::<Res<_>>()?,
         "--commits" => options.commits = value.parse::<usize>()?.max(1),
         "--memory-mib" => options.memory_mib = value.parse::<u64>()?.max(1),
+        "--large" => options.large = value.parse::<usize>()?.clamp(1, 1_000_000),
         "--cache" => {
             options.cache = match value {
                 "small" => Cache::Small,

@@ -16,7 +16,7 @@ mod report;
 mod workload;
 
 use cli::Measure;
-use measure::{commits, device, load, memory, reading, ycsb, Run};
+use measure::{cold, commits, device, large, load, memory, opening, reading, ycsb, Run};
 use report::Figure;
 use std::process::ExitCode;
 
@@ -82,6 +82,12 @@ fn take(run: &Run<'_>, measure: Measure) -> Res<Vec<Figure>> {
         Measure::Commits => commits::plain(run)?,
         Measure::FreeList => commits::with_free_list(run)?,
         Measure::Device => vec![device::amplification(run)?],
+        Measure::Large => large::values(run)?,
+        Measure::Open => vec![opening::first_get(run)?],
+        Measure::ColdGet => cold::gets(run)?,
+        Measure::ColdMulti => vec![cold::batches(run)?],
+        Measure::ColdScan => vec![cold::scan(run)?],
+        Measure::ColdFolios => vec![cold::folios(run)?],
         Measure::Ycsb => ycsb::all(run)?,
         Measure::Memory => vec![memory::load_peak(run)?],
     })

@@ -1,9 +1,12 @@
 //! The measurements, and what they share: one run's files and the order in which engines take turns.
 
+pub(crate) mod cold;
 pub(crate) mod commits;
 pub(crate) mod device;
+pub(crate) mod large;
 pub(crate) mod load;
 pub(crate) mod memory;
+pub(crate) mod opening;
 pub(crate) mod reading;
 pub(crate) mod ycsb;
 
@@ -77,8 +80,15 @@ impl<'o> Run<'o> {
         Ok(samples)
     }
 
-    /// A figure with a row per engine, ratios to LMDB.
+    /// A figure with a row per engine, ratios to LMDB; the title names keys and entries.
     fn figure(&self, about: About, samples: Vec<Vec<f64>>, notes: &[String]) -> Figure {
+        let figure = self.bare_figure(about, samples, notes);
+        let title = format!("{} (keys {}, {} entries)", figure.title, self.data.shape.name(), self.data.entries);
+        Figure { title, ..figure }
+    }
+
+    /// The same with the bare title.
+    fn bare_figure(&self, about: About, samples: Vec<Vec<f64>>, notes: &[String]) -> Figure {
         let rows = self.engines().iter().zip(samples).enumerate().map(|(i, (engine, values))| Row {
             engine: engine.name,
             values,
@@ -87,7 +97,7 @@ impl<'o> Run<'o> {
         });
         Figure {
             id: about.id,
-            title: format!("{} (keys {}, {} entries)", about.title, self.data.shape.name(), self.data.entries),
+            title: about.title.into(),
             unit: about.unit,
             better: about.better,
             versus: String::new(),
