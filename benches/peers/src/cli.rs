@@ -27,6 +27,8 @@ pub(crate) enum Measure {
     ColdMulti,
     ColdScan,
     ColdFolios,
+    ColdSmall,
+    Compact,
     Ycsb,
 }
 
@@ -50,6 +52,8 @@ const MEASURES: &[(&str, Measure, &str)] = &[
     ("cold-multi", Measure::ColdMulti, "batches of 100 random keys, the same"),
     ("cold-scan", Measure::ColdScan, "full scan, the same"),
     ("cold-folios", Measure::ColdFolios, "pages written to the device per page changed, after cold reads"),
+    ("cold-small", Measure::ColdSmall, "random gets under a memory limit of a quarter of the file"),
+    ("compact", Measure::Compact, "length of the file after compaction"),
     ("ycsb", Measure::Ycsb, "YCSB workloads A to F, each operation a transaction, writes durable"),
 ];
 

@@ -30,6 +30,7 @@ const GOALS: &[(&str, Option<Shape>, Goal)] = &[
     ("cold_multi", None, Goal::RatioAtLeast(3.0)),
     ("cold_scan", None, Goal::RatioAtLeast(3.0)),
     ("cold_folios", None, Goal::ValueAtMost(1.5)),
+    ("cold_folios_scan", None, Goal::ValueAtMost(1.5)),
     ("cold_small", None, Goal::RatioAtLeast(1.0)),
     ("commits", None, Goal::RatioAtLeast(0.9)),
     ("commits_free_list", None, Goal::RatioAtLeast(0.9)),

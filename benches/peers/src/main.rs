@@ -16,7 +16,7 @@ mod report;
 mod workload;
 
 use cli::Measure;
-use measure::{cold, commits, device, large, load, memory, opening, reading, ycsb, Run};
+use measure::{cold, commits, compaction, device, large, limited, load, memory, opening, reading, ycsb, Run};
 use report::Figure;
 use std::process::ExitCode;
 
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     }
     let done = match args.split_first() {
         Some((name, rest)) if name == memory::CHILD => memory::child(rest),
+        Some((name, rest)) if name == limited::CHILD => limited::child(rest),
         _ => run(&args),
     };
     match done {
@@ -87,7 +88,9 @@ fn take(run: &Run<'_>, measure: Measure) -> Res<Vec<Figure>> {
         Measure::ColdGet => cold::gets(run)?,
         Measure::ColdMulti => vec![cold::batches(run)?],
         Measure::ColdScan => vec![cold::scan(run)?],
-        Measure::ColdFolios => vec![cold::folios(run)?],
+        Measure::ColdFolios => cold::folios(run)?,
+        Measure::ColdSmall => vec![limited::gets(run)?],
+        Measure::Compact => compaction::sizes(run)?,
         Measure::Ycsb => ycsb::all(run)?,
         Measure::Memory => vec![memory::load_peak(run)?],
     })

@@ -2,8 +2,10 @@
 
 pub(crate) mod cold;
 pub(crate) mod commits;
+pub(crate) mod compaction;
 pub(crate) mod device;
 pub(crate) mod large;
+pub(crate) mod limited;
 pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod opening;
@@ -81,14 +83,14 @@ impl<'o> Run<'o> {
     }
 
     /// A figure with a row per engine, ratios to LMDB; the title names keys and entries.
-    fn figure(&self, about: About, samples: Vec<Vec<f64>>, notes: &[String]) -> Figure {
+    fn figure(&self, about: About<'_>, samples: Vec<Vec<f64>>, notes: &[String]) -> Figure {
         let figure = self.bare_figure(about, samples, notes);
         let title = format!("{} (keys {}, {} entries)", figure.title, self.data.shape.name(), self.data.entries);
         Figure { title, ..figure }
     }
 
     /// The same with the bare title.
-    fn bare_figure(&self, about: About, samples: Vec<Vec<f64>>, notes: &[String]) -> Figure {
+    fn bare_figure(&self, about: About<'_>, samples: Vec<Vec<f64>>, notes: &[String]) -> Figure {
         let rows = self.engines().iter().zip(samples).enumerate().map(|(i, (engine, values))| Row {
             engine: engine.name,
             values,
@@ -109,9 +111,9 @@ impl<'o> Run<'o> {
 }
 
 /// What a figure is.
-struct About {
+struct About<'a> {
     id: &'static str,
-    title: &'static str,
+    title: &'a str,
     unit: &'static str,
     better: Better,
 }

@@ -87,6 +87,9 @@ impl Figure {
     fn cells(&self, row: &Row) -> [String; 5] {
         let (value, ratio) = (median(&row.values), median(&row.ratios));
         let mut note = row.note.clone();
+        if row.values.is_empty() {
+            return [row.engine.into(), "-".into(), "-".into(), String::new(), note];
+        }
         if let (Some(goal), "mapleaf") = (self.goal, row.engine) {
             let verdict = if goal.met(value, ratio) { "met" } else { "MISSED" };
             note = if note.is_empty() { verdict.into() } else { format!("{verdict}; {note}") };

@@ -89,15 +89,19 @@ pub(crate) fn scan(run: &Run<'_>) -> Res<Figure> {
     Ok(run.figure(rate("cold_scan", "full scan, forward, cold", "entries/s"), samples, &[]))
 }
 
-/// Commits after all kinds of cold reads: whoever reads a file into large folios writes them back whole.
-pub(crate) fn folios(run: &Run<'_>) -> Res<Figure> {
+/// Commits after cold reads: whoever reads a file into large folios writes them back whole.
+pub(crate) fn folios(run: &Run<'_>) -> Res<Vec<Figure>> {
     let lookups = Lookups::new(run);
-    device::after_reads(run, |store| {
+    let after_gets = device::after_reads(run, "cold_folios", "cold gets and batches", &|store: &dyn Store| {
         store.get_all(&lookups.first)?;
-        store.get_batches(&lookups.rest, BATCH)?;
-        store.scan(Direction::Forward)?;
-        store.scan(Direction::Reverse).map(|_| ())
-    })
+        store.get_batches(&lookups.rest, BATCH)
+    })?;
+    let after_scans =
+        device::after_reads(run, "cold_folios_scan", "a cold scan, and one back", &|store: &dyn Store| {
+            store.scan(Direction::Forward)?;
+            store.scan(Direction::Reverse).map(|_| ())
+        })?;
+    Ok(vec![after_gets, after_scans])
 }
 
 /// Calls `take` with a database that was dropped from the page cache and opened again.

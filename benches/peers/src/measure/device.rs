@@ -25,18 +25,17 @@ const COMMITS: usize = 50;
 const PUTS: usize = 20;
 
 pub(crate) fn amplification(run: &Run<'_>) -> Res<Figure> {
-    measure(run, "device", "pages written to the device per page changed, commits of 20 random puts", None)
+    measure(run, "device", String::new(), None)
 }
 
 /// What reads a database before the commits.
 type Reads<'a> = &'a dyn Fn(&dyn Store) -> Res<()>;
 
-pub(crate) fn after_reads(run: &Run<'_>, reads: impl Fn(&dyn Store) -> Res<()>) -> Res<Figure> {
-    let title = "pages written to the device per page changed, after cold reads of all kinds";
-    measure(run, "cold_folios", title, Some(&reads))
+pub(crate) fn after_reads(run: &Run<'_>, id: &'static str, after: &str, reads: Reads<'_>) -> Res<Figure> {
+    measure(run, id, format!(", after {after}"), Some(reads))
 }
 
-fn measure(run: &Run<'_>, id: &'static str, title: &'static str, reads: Option<Reads<'_>>) -> Res<Figure> {
+fn measure(run: &Run<'_>, id: &'static str, after: String, reads: Option<Reads<'_>>) -> Res<Figure> {
     let Some(device) = &run.device else {
         return Err("this file system has no device that counts sectors; choose another folder with --dir".into());
     };
@@ -57,7 +56,8 @@ fn measure(run: &Run<'_>, id: &'static str, title: &'static str, reads: Option<R
     if let Some(note) = notes.first_mut() {
         *note += &format!("; others wrote {} KiB/s to {} before", noise / 1024, device.name);
     }
-    let about = About { id, title, unit: "pages", better: Better::Lower };
+    let title = format!("pages written to the device per page changed, commits of {PUTS} random puts{after}");
+    let about = About { id, title: &title, unit: "pages", better: Better::Lower };
     Ok(run.figure(about, samples, &notes))
 }
 

@@ -119,7 +119,7 @@ pub(crate) fn scans(run: &Run<'_>) -> Res<Vec<Figure>> {
     ])
 }
 
-pub(super) fn rate(id: &'static str, title: &'static str, unit: &'static str) -> About {
+pub(super) fn rate<'a>(id: &'static str, title: &'a str, unit: &'static str) -> About<'a> {
     About { id, title, unit, better: Better::Higher }
 }
 
