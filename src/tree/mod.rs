@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! search     point lookups             cursor, range   walks in both directions
+//! multi      many lookups at once
 //! put        one entry in              delete          one entry out
 //! append     ascending entries         drop            the whole tree
 //! seal       checksums at commit       check           everything that can be wrong
@@ -26,6 +27,7 @@ mod cursor;
 mod delete;
 mod drop;
 mod graft;
+mod multi;
 mod path;
 mod plan;
 mod put;
@@ -43,6 +45,7 @@ pub(crate) use check::{check, Finding};
 pub(crate) use cursor::Cursor;
 pub(crate) use delete::delete;
 pub(crate) use drop::drop_tree;
+pub(crate) use multi::get_many;
 pub(crate) use put::{put, PutHint};
 pub(crate) use range::Range;
 pub(crate) use seal::seal;
