@@ -92,6 +92,18 @@ impl Store for Mapleaf {
         workload::get_each(self, probes)
     }
 
+    fn get_batches(&self, probes: &Probes, batch: usize) -> Res<()> {
+        let txn = self.0.begin_read()?;
+        let table = txn.table(MAIN)?;
+        let mut verifier = Verifier::default();
+        for (keys, checksums) in probes.batches(batch) {
+            for (value, &expected) in table.multi_get(keys)?.into_iter().zip(checksums) {
+                verifier.check(value, expected);
+            }
+        }
+        verifier.finish()
+    }
+
     fn seek_all(&self, seeks: &Seeks) -> Res<()> {
         let txn = self.0.begin_read()?;
         let table = txn.table(MAIN)?;
