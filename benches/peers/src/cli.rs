@@ -59,7 +59,7 @@ const MEASURES: &[(&str, Measure, &str)] = &[
 
 pub(crate) struct Options {
     pub(crate) measures: Vec<Measure>,
-    pub(crate) entries: u32,
+    pub(crate) entries: Vec<u32>,
     pub(crate) rounds: usize,
     pub(crate) shapes: Vec<Shape>,
     pub(crate) engines: Vec<Engine>,
@@ -79,7 +79,7 @@ pub(crate) fn help() -> String {
     }
     text += "
 Options
-  --entries N      entries of a database (1000000)
+  --entries LIST   entries of a database; more than one: one run after the other (1000000)
   --rounds N       rounds that count, after one that does not (5)
   --keys LIST      R, R16, S1, S2; more than one: one run after the other (R)
   --engines LIST   see below
@@ -104,7 +104,7 @@ pub(crate) fn parse(args: &[String]) -> Res<Options> {
     let (name, rest) = args.split_first().ok_or_else(help)?;
     let mut options = Options {
         measures: measures(name)?,
-        entries: 1_000_000,
+        entries: vec![1_000_000],
         rounds: 5,
         shapes: vec![Shape::R],
         engines: engine::all().into_iter().filter(|engine| engine.default).collect(),
@@ -136,10 +136,7 @@ fn measures(name: &str) -> Res<Vec<Measure>> {
 fn set(options: &mut Options, name: &str, value: &str) -> Res<()> {
     match name {
         "--entries" => {
-            options.entries = value.replace('_', "").parse()?;
-            if !(1_000..=ENTRIES_MAX).contains(&u64::from(options.entries)) {
-                return Err(format!("from 1000 to {ENTRIES_MAX}").into());
-            }
+            options.entries = value.split(',').map(count).collect::<Res<_>>()?;
         }
         "--rounds" => options.rounds = value.parse::<usize>()?.max(1),
         "--keys" => {
@@ -165,6 +162,14 @@ fn set(options: &mut Options, name: &str, value: &str) -> Res<()> {
         _ => return Err(format!("no such option\n\n{}", help()).into()),
     }
     Ok(())
+}
+
+fn count(text: &str) -> Res<u32> {
+    let entries = text.replace('_', "").parse()?;
+    if !(1_000..=ENTRIES_MAX).contains(&u64::from(entries)) {
+        return Err(format!("from 1000 to {ENTRIES_MAX}").into());
+    }
+    Ok(entries)
 }
 
 pub(crate) fn engine_named(name: &str) -> Res<Engine> {

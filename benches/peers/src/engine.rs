@@ -4,11 +4,20 @@
 //! types, so that no virtual call stands between two lookups. All engines run with equal durability: when a write
 //! returns, its transaction has been flushed to the device.
 
+#[cfg(feature = "canopydb")]
+mod canopydb;
+#[cfg(feature = "fjall")]
+mod fjall;
+#[cfg(feature = "libmdbx")]
+mod libmdbx;
 mod lmdb;
 #[cfg(feature = "mapleaf")]
 mod mapleaf;
 mod redb;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
+use crate::cli::Measure;
 use crate::data::{Pairs, Probes, Seeks, Tally};
 use crate::workload::Workload;
 use crate::Res;
@@ -75,6 +84,19 @@ pub(crate) struct Tuning {
     pub(crate) cache_bytes: Option<usize>,
 }
 
+/// Which measurements an engine takes part in.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    All,
+    /// The others do not apply to it.
+    Without(&'static [Measure]),
+    /// In the others it would be another engine once more.
+    Only(&'static [Measure]),
+}
+
+/// A page that was changed cannot be told in a store that writes elsewhere first.
+const WITH_LOG: Part = Part::Without(&[Measure::Device, Measure::ColdFolios]);
+
 /// A kind of store that can be opened.
 #[derive(Clone, Copy)]
 pub(crate) struct Engine {
@@ -82,10 +104,25 @@ pub(crate) struct Engine {
     pub(crate) about: &'static str,
     /// Part of a run when nobody chooses.
     pub(crate) default: bool,
+    pub(crate) part: Part,
     opener: fn(&Path, Tuning) -> Res<Box<dyn Store>>,
 }
 
 impl Engine {
+    /// Whether its figure for a measurement would say something.
+    pub(crate) fn takes(&self, measure: Measure) -> bool {
+        match self.part {
+            Part::All => true,
+            Part::Without(absent) => !absent.contains(&measure),
+            Part::Only(present) => present.contains(&measure),
+        }
+    }
+
+    /// Whether a figure says that it has none for this engine.
+    pub(crate) fn is_missed(&self, measure: Measure) -> bool {
+        matches!(self.part, Part::Without(_)) && !self.takes(measure)
+    }
+
     /// Opens the file, or makes it.
     pub(crate) fn open(&self, path: &Path) -> Res<Box<dyn Store>> {
         self.open_tuned(path, Tuning::default())
@@ -106,32 +143,75 @@ pub(crate) fn all() -> Vec<Engine> {
             name: BASELINE,
             about: "LMDB through heed, defaults, unnamed database",
             default: true,
+            part: Part::All,
             opener: lmdb::open_default,
         },
         #[cfg(feature = "mapleaf")]
-        Engine { name: "mapleaf", about: "this repository, defaults", default: true, opener: mapleaf::open },
+        Engine {
+            name: "mapleaf",
+            about: "this repository, defaults",
+            default: true,
+            part: Part::All,
+            opener: mapleaf::open,
+        },
         Engine {
             name: "lmdb-writemap",
             about: "LMDB with MDB_WRITEMAP (its file is as long as its map, and sparse)",
             default: true,
+            part: Part::All,
             opener: lmdb::open_write_map,
         },
         Engine {
             name: "lmdb-nordahead",
             about: "LMDB with MDB_NORDAHEAD: the kernel reads nothing ahead",
-            default: false,
+            default: true,
+            part: Part::Only(&[Measure::ColdGet, Measure::ColdMulti, Measure::ColdScan, Measure::ColdSmall]),
             opener: lmdb::open_no_read_ahead,
+        },
+        #[cfg(feature = "libmdbx")]
+        Engine {
+            name: "libmdbx",
+            about: "libmdbx through its C interface, durable default mode",
+            default: false,
+            part: Part::All,
+            opener: libmdbx::open,
         },
         Engine {
             name: "redb",
             about: "redb, defaults (Durability::Immediate, 1 GiB cache)",
             default: true,
+            part: Part::All,
             opener: redb::open,
+        },
+        #[cfg(feature = "fjall")]
+        Engine {
+            name: "fjall",
+            about: "fjall, SyncAll with each commit, 1 GiB cache",
+            default: false,
+            part: Part::Without(&[Measure::Device, Measure::ColdFolios, Measure::FreeList]),
+            opener: fjall::open,
+        },
+        #[cfg(feature = "canopydb")]
+        Engine {
+            name: "canopydb",
+            about: "canopydb, commits wait for the flush of the log, 1 GiB cache",
+            default: false,
+            part: WITH_LOG,
+            opener: canopydb::open,
+        },
+        #[cfg(feature = "sqlite")]
+        Engine {
+            name: "sqlite",
+            about: "SQLite, WAL, synchronous=FULL, WITHOUT ROWID, mapped reads",
+            default: false,
+            part: WITH_LOG,
+            opener: sqlite::open,
         },
         Engine {
             name: "lmdb-named",
             about: "LMDB with a named database: one more tree, as stores with tables have",
             default: false,
+            part: Part::All,
             opener: lmdb::open_named,
         },
     ]

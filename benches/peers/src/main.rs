@@ -53,10 +53,11 @@ fn run(args: &[String]) -> Res<()> {
     if options.rounds < 5 {
         println!("  caution: fewer than 5 rounds");
     }
-    for &shape in &options.shapes {
-        let run = Run::new(&options, shape)?;
+    for (&entries, &shape) in options.entries.iter().flat_map(|n| options.shapes.iter().map(move |s| (n, s))) {
+        let mut run = Run::new(&options, shape, entries)?;
         for &measure in &options.measures {
-            eprintln!("[keys {}: {measure:?}]", shape.name());
+            eprintln!("[{entries} entries, keys {}: {measure:?}]", shape.name());
+            run.select(measure);
             for figure in take(&run, measure)? {
                 println!("\n{}", figure.table().trim_end());
                 figures.push(figure);

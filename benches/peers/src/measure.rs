@@ -12,10 +12,10 @@ pub(crate) mod opening;
 pub(crate) mod reading;
 pub(crate) mod ycsb;
 
-use crate::cli::Options;
+use crate::cli::{Measure, Options};
 use crate::data::{Data, Pairs, Shape};
 use crate::disk::{self, Device, Scratch};
-use crate::engine::{Engine, Order, Store};
+use crate::engine::{self, Engine, Order, Store};
 use crate::goals;
 use crate::report::{Better, Figure, Row};
 use crate::Res;
@@ -33,17 +33,36 @@ pub(crate) struct Run<'o> {
     pub(crate) data: Data,
     pub(crate) scratch: Scratch,
     pub(crate) device: Option<Device>,
+    /// Those that take part in the measurement that runs, and those to which it does not apply.
+    engines: Vec<Engine>,
+    missed: Vec<Engine>,
 }
 
 impl<'o> Run<'o> {
-    pub(crate) fn new(options: &'o Options, shape: Shape) -> Res<Run<'o>> {
+    pub(crate) fn new(options: &'o Options, shape: Shape, entries: u32) -> Res<Run<'o>> {
         let scratch = Scratch::new(options.dir.as_deref())?;
         let device = Device::below(scratch.path())?;
-        Ok(Run { options, data: Data { shape, entries: options.entries }, scratch, device })
+        let data = Data { shape, entries };
+        Ok(Run { options, data, scratch, device, engines: Vec::new(), missed: Vec::new() })
     }
 
-    pub(crate) fn engines(&self) -> &'o [Engine] {
-        &self.options.engines
+    /// Chooses the engines of a measurement.
+    pub(crate) fn select(&mut self, measure: Measure) {
+        let chosen = self.options.engines.iter().copied();
+        self.engines = chosen.clone().filter(|engine| engine.takes(measure)).collect();
+        self.missed = chosen.filter(|engine| engine.is_missed(measure)).collect();
+        // Its ratios are to the better of two LMDBs: both have to be there.
+        if measure == Measure::ColdSmall {
+            for engine in engine::all().into_iter().filter(|engine| limited::BASELINES.contains(&engine.name)) {
+                if self.engines.iter().all(|there| there.name != engine.name) {
+                    self.engines.push(engine);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn engines(&self) -> &[Engine] {
+        &self.engines
     }
 
     /// The engine's file after the load in random order, closed; loaded here when no measurement has left it.
@@ -97,6 +116,13 @@ impl<'o> Run<'o> {
             ratios: Vec::new(),
             note: notes.get(i).cloned().unwrap_or_default(),
         });
+        let note = String::from("does not apply");
+        let missed = self.missed.iter().map(|engine| Row {
+            engine: engine.name,
+            values: Vec::new(),
+            ratios: Vec::new(),
+            note: note.clone(),
+        });
         Figure {
             id: about.id,
             title: about.title.into(),
@@ -104,7 +130,7 @@ impl<'o> Run<'o> {
             better: about.better,
             versus: String::new(),
             goal: goals::goal(about.id, self.data.shape),
-            rows: rows.collect(),
+            rows: rows.chain(missed).collect(),
         }
         .against_baseline()
     }
