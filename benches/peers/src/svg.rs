@@ -131,13 +131,15 @@ fn chart(figure: &Figure, x: f64, y: f64) -> String {
 }
 
 fn heading(figure: &Figure) -> String {
-    let mut words = figure.title.replace(&format!(", {} entries", figure.entries), "");
-    const LENGTH_MAX: usize = 82;
+    let (bare, counts) = figure.title.split_once(" (keys").unwrap_or((&figure.title, ""));
+    let after = counts.split_once(')').map_or("", |(_, after)| after);
+    const LENGTH_MAX: usize = 68;
+    let mut words = format!("{bare}{after}");
     if words.len() > LENGTH_MAX {
         words.truncate(LENGTH_MAX - 2);
         words += "..";
     }
-    words
+    format!("{words}, keys {}", figure.keys)
 }
 
 fn subtitle(figure: &Figure, scale: &Scale) -> String {
