@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 fn run(args: &[String]) -> Res<()> {
     let options = cli::parse(args)?;
-    let mut figures = Vec::new();
+    let (mut figures, mut failed) = (Vec::new(), Vec::new());
     let place = options.dir.clone().map_or_else(std::env::current_exe, Ok)?;
     let conditions = conditions::of_this_run(&place);
     for (name, value) in &conditions {
@@ -70,7 +70,12 @@ fn run(args: &[String]) -> Res<()> {
             for &measure in options.measures.iter().filter(|measure| i == 0 || options.repeats(**measure)) {
                 eprintln!("[{entries} entries, keys {}: {measure:?}]", shape.name());
                 run.select(measure);
-                for figure in take(&run, measure)? {
+                let taken = take(&run, measure).unwrap_or_else(|e| {
+                    eprintln!("{measure:?}: {e}");
+                    failed.push(format!("{entries} entries, keys {}: {measure:?}: {e}", shape.name()));
+                    Vec::new()
+                });
+                for figure in taken {
                     println!("\n{}", figure.table().trim_end());
                     figures.push(figure);
                 }
@@ -81,10 +86,13 @@ fn run(args: &[String]) -> Res<()> {
             }
         }
     }
-    match &options.json {
-        Some(path) => json::write(path, &conditions, &figures),
-        None => Ok(()),
+    if let Some(path) = &options.json {
+        json::write(path, &conditions, &figures)?;
     }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(failed.join("\n").into())
 }
 
 /// The figures of a run in all their forms.
