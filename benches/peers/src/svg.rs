@@ -120,14 +120,18 @@ fn chart(figure: &Figure, x: f64, y: f64) -> String {
             text += &vertical(at, top, bottom, "stroke=\"#dddddd\"");
         }
     }
+    let mut labels = String::new();
     for (i, row) in figure.rows.iter().enumerate() {
-        text += &bar(figure, row, &scale, (left, width), y + HEAD + BAR * i as f64);
+        let (bar, label) = bar(figure, row, &scale, (left, width), y + HEAD + BAR * i as f64);
+        text += &bar;
+        labels += &label;
     }
     if let Some(goal) = goal {
         let at = left + width * scale.place(goal);
         text += &vertical(at, top, bottom, "stroke=\"#c0392b\" stroke-width=\"1.5\" stroke-dasharray=\"4 3\"");
     }
-    text
+    // Over the line of the goal, so that it stays readable.
+    text + &labels
 }
 
 fn heading(figure: &Figure) -> String {
@@ -159,11 +163,11 @@ fn vertical(x: f64, top: f64, bottom: f64, style: &str) -> String {
     format!("<line x1=\"{x:.1}\" y1=\"{top:.1}\" x2=\"{x:.1}\" y2=\"{bottom:.1}\" {style}/>\n")
 }
 
-fn bar(figure: &Figure, row: &Row, scale: &Scale, (left, width): (f64, f64), y: f64) -> String {
-    let name = "text-anchor=\"end\"";
-    let mut text = line_of_text(left - 6.0, y + 14.0, name, &row.engine);
+/// The bar, and what is written before and behind it.
+fn bar(figure: &Figure, row: &Row, scale: &Scale, (left, width): (f64, f64), y: f64) -> (String, String) {
+    let name = line_of_text(left - 6.0, y + 14.0, "text-anchor=\"end\"", &row.engine);
     if row.values.is_empty() {
-        return text + &line_of_text(left + 6.0, y + 14.0, "fill=\"#666666\"", "-");
+        return (String::new(), name + &line_of_text(left + 6.0, y + 14.0, "fill=\"#666666\"", "-"));
     }
     let value = median(&row.values);
     let length = (width * scale.place(value)).max(1.0);
@@ -173,18 +177,17 @@ fn bar(figure: &Figure, row: &Row, scale: &Scale, (left, width): (f64, f64), y: 
         name if name.starts_with(BASELINE) => "#bdc3c7",
         _ => "#8fb0d3",
     };
-    let _ = writeln!(
-        text,
-        "<rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{length:.1}\" height=\"{:.1}\" fill=\"{colour}\"/>",
-        y + 2.0,
-        BAR - 4.0
+    let (top, height) = (y + 2.0, BAR - 4.0);
+    let bar = format!(
+        "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{length:.1}\" height=\"{height:.1}\" fill=\"{colour}\"/>\n"
     );
     let ratio = median(&row.ratios);
     let mut behind = short(value);
     if ratio.is_finite() && figure.versus != row.engine {
         let _ = write!(behind, "  ({ratio:.2} x)");
     }
-    text + &line_of_text(left + length + 6.0, y + 14.0, "xml:space=\"preserve\"", &behind)
+    let halo = "xml:space=\"preserve\" stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\"";
+    (bar, name + &line_of_text(left + length + 6.0, y + 14.0, halo, &behind))
 }
 
 #[cfg(test)]
