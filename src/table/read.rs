@@ -7,20 +7,17 @@
 
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::ids::TreeId;
-use crate::page::meta::TreeRoot;
 use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, Encoded, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, Place};
 use crate::table::{decode_key, decode_value, Range, RangeOwned, Table, TableInfo};
 use crate::tree::{self, Top};
+use crate::txn::open_table::OpenTable;
 use crate::txn::snapshot::ReadTxn;
-use crate::txn::write::check_codecs;
 
 impl ReadTxn {
     /// A handle to a table as this transaction sees it. A table that does not exist reads as empty.
@@ -28,11 +25,9 @@ impl ReadTxn {
     /// # Errors
     /// `Usage` if the table was made with other codecs, `Corrupt` if the catalog cannot be read.
     pub fn table<K: KeyCodec, V: Codec>(&self, table: Table<K, V>) -> Result<ReadTable<K, V>> {
-        let record = self.find_table(table.name())?;
-        if let Some(record) = &record {
-            check_codecs(table.name(), record, Some((&K::name(), &V::name())))?;
-        }
-        Ok(self.handle(table.name(), record.map(|record| record.root)))
+        let open = self.open_table(table.name())?;
+        open.check_codecs(K::name, V::name)?;
+        Ok(ReadTable { txn: self.clone(), open, types: PhantomData })
     }
 
     /// A handle to any table as bytes, whatever its codecs; for tools.
@@ -40,7 +35,7 @@ impl ReadTxn {
     /// # Errors
     /// `Corrupt` if the catalog cannot be read.
     pub fn bytes_table(&self, name: &str) -> Result<ReadTable<&'static [u8], &'static [u8]>> {
-        Ok(self.handle(name, self.find_table(name)?.map(|record| record.root)))
+        Ok(ReadTable { txn: self.clone(), open: self.open_table(name)?, types: PhantomData })
     }
 
     /// All tables, in the order of their names.
@@ -49,11 +44,6 @@ impl ReadTxn {
     /// `Corrupt` if the catalog cannot be read.
     pub fn tables(&self) -> Result<Vec<TableInfo>> {
         Ok(self.table_records()?.into_iter().map(|(name, record)| TableInfo::of(name, record)).collect())
-    }
-
-    fn handle<K: KeyCodec, V: Codec>(&self, name: &str, root: Option<TreeRoot>) -> ReadTable<K, V> {
-        let root = root.unwrap_or_else(|| TreeRoot::empty(TreeId::FIRST_TABLE));
-        ReadTable { txn: self.clone(), root, name: name.into(), top: TopCell::default(), types: PhantomData }
     }
 }
 
@@ -81,42 +71,8 @@ impl ReadTxn {
 /// ```
 pub struct ReadTable<K, V> {
     txn: ReadTxn,
-    root: TreeRoot,
-    name: Box<str>,
-    top: TopCell,
+    open: Arc<OpenTable>,
     types: PhantomData<fn() -> (K, V)>,
-}
-
-/// The top of the table's tree, made when so many keys were looked up that it pays.
-#[derive(Default)]
-struct TopCell {
-    made: OnceLock<Option<Box<Top>>>,
-    /// Keys that were looked up without it. Not exact: threads may count over each other.
-    lookups: AtomicU32,
-}
-
-/// Lookups after which the top of a tree is made: their descents took longer than making it does.
-const LOOKUPS_BEFORE_TOP: u32 = 4096;
-
-impl TopCell {
-    #[inline(always)]
-    fn get(&self, pages: &SnapshotPages, root: &TreeRoot, keys: u32) -> Option<&Top> {
-        match self.made.get() {
-            Some(made) => made.as_deref(),
-            None => self.count(pages, root, keys),
-        }
-    }
-
-    #[inline(never)]
-    fn count(&self, pages: &SnapshotPages, root: &TreeRoot, keys: u32) -> Option<&Top> {
-        let lookups = self.lookups.load(Ordering::Relaxed).saturating_add(keys);
-        self.lookups.store(lookups, Ordering::Relaxed);
-        if lookups < LOOKUPS_BEFORE_TOP {
-            return None;
-        }
-        // Damage is for the lookup to find that comes to it.
-        self.made.get_or_init(|| Top::build(pages, root).unwrap_or(None).map(Box::new)).as_deref()
-    }
 }
 
 impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
@@ -130,7 +86,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         let encoded = K::encode(&key)?;
         let key: &[u8] = &encoded;
         // Without the copies that an error on the way would bring.
-        if let Some(answer) = tree::get_at_once(self.pages(), &self.root, self.top(1), key) {
+        if let Some(answer) = tree::get_at_once(self.pages(), &self.open.root, self.top(1), key) {
             if self.pages().intact() {
                 match answer.value().map(V::decode) {
                     None => return Ok(None),
@@ -145,7 +101,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     #[cold]
     #[inline(never)]
     fn get_slowly(&self, key: &[u8]) -> Result<Option<V::Item<'_>>> {
-        let found = tree::get_slowly(self.pages(), &self.root, key);
+        let found = tree::get_slowly(self.pages(), &self.open.root, key);
         self.believe(found.and_then(|found| found.map(decode_value::<V>).transpose()))
     }
 
@@ -173,7 +129,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         let keys: Vec<&[u8]> = encoded.iter().map(|key| &**key).collect();
         let mut values = Vec::with_capacity(keys.len());
         let top = self.top(u32::try_from(keys.len()).unwrap_or(u32::MAX));
-        let found = tree::get_many(self.pages(), &self.root, top, &keys, |found| {
+        let found = tree::get_many(self.pages(), &self.open.root, top, &keys, |found| {
             values.push(found.map(decode_value::<V>).transpose()?);
             Ok(())
         });
@@ -197,9 +153,9 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// `Corrupt` if a page on the way is damaged.
     pub fn contains_key<'k>(&self, key: K::Item<'k>) -> Result<bool> {
         let key = K::encode(&key)?;
-        match tree::get_at_once(self.pages(), &self.root, self.top(1), &key) {
+        match tree::get_at_once(self.pages(), &self.open.root, self.top(1), &key) {
             Some(answer) if self.pages().intact() => Ok(answer.value().is_some()),
-            _ => self.believe(tree::get_slowly(self.pages(), &self.root, &key).map(|found| found.is_some())),
+            _ => self.believe(tree::get_slowly(self.pages(), &self.open.root, &key).map(|found| found.is_some())),
         }
     }
 
@@ -241,7 +197,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// As [`get`](ReadTable::get).
     pub fn first(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
-        self.typed(tree::first(self.pages(), &self.root))
+        self.typed(tree::first(self.pages(), &self.open.root))
     }
 
     /// The entry with the greatest key.
@@ -249,22 +205,22 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// As [`get`](ReadTable::get).
     pub fn last(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
-        self.typed(tree::last(self.pages(), &self.root))
+        self.typed(tree::last(self.pages(), &self.open.root))
     }
 
     /// Number of entries; stored with the table, so this costs nothing.
     pub fn len(&self) -> u64 {
-        self.root.entries
+        self.open.root.entries
     }
 
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
-        self.root.entries == 0
+        self.open.root.entries == 0
     }
 
     /// The table's name.
     pub fn name(&self) -> &str {
-        &self.name
+        self.open.name()
     }
 
     /// The transaction that this handle holds.
@@ -279,17 +235,17 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
 
     #[cfg(feature = "testing")]
     pub(crate) fn root(&self) -> &TreeRoot {
-        &self.root
+        &self.open.root
     }
 
     /// The top of the tree, if it was worth making. `keys` are about to be looked up.
     #[inline(always)]
     fn top(&self, keys: u32) -> Option<&Top> {
-        self.top.get(self.pages(), &self.root, keys)
+        self.open.top(self.pages(), keys)
     }
 
     fn place(&self) -> Place<'_> {
-        Place { path: self.txn.env().path(), table: &self.name }
+        Place { path: self.txn.env().path(), table: self.open.name() }
     }
 
     /// Gives on what was found, unless something on the way to it could not be served.
@@ -308,7 +264,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     }
 
     pub(crate) fn byte_range(&self, bounds: &ByteBounds) -> tree::Range<'_, SnapshotPages> {
-        tree::Range::new(self.pages(), self.root, bounds.low(), bounds.high())
+        tree::Range::new(self.pages(), self.open.root, bounds.low(), bounds.high())
     }
 
     fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {
@@ -319,25 +275,19 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// Says in which file and table an error happened.
     #[cold]
     pub(crate) fn locate(&self, e: Error) -> Error {
-        self.txn.locate(e).with_table(&self.name)
+        self.txn.locate(e).with_table(self.open.name())
     }
 }
 
 impl<K, V> Clone for ReadTable<K, V> {
     fn clone(&self) -> ReadTable<K, V> {
-        ReadTable {
-            txn: self.txn.clone(),
-            root: self.root,
-            name: self.name.clone(),
-            top: TopCell::default(),
-            types: PhantomData,
-        }
+        ReadTable { txn: self.txn.clone(), open: Arc::clone(&self.open), types: PhantomData }
     }
 }
 
 impl<K, V> std::fmt::Debug for ReadTable<K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReadTable").field("name", &self.name).field("entries", &self.root.entries).finish()
+        f.debug_struct("ReadTable").field("name", &self.open.name()).field("entries", &self.open.root.entries).finish()
     }
 }
 
@@ -353,8 +303,8 @@ impl<K: KeyCodec, V: Codec> OwnedValue<K, V> {
     /// # Errors
     /// `Corrupt` if the file was damaged meanwhile.
     pub fn get(&self) -> Result<V::Item<'_>> {
-        let gone = || Error::corrupt(self.table.root.ptr.id, "a value is gone");
-        let found = tree::get(self.table.pages(), &self.table.root, &self.key);
+        let gone = || Error::corrupt(self.table.open.root.ptr.id, "a value is gone");
+        let found = tree::get(self.table.pages(), &self.table.open.root, &self.key);
         self.table.believe(found.and_then(|found| decode_value::<V>(found.ok_or_else(gone)?)))
     }
 }

@@ -43,6 +43,12 @@ pub(crate) struct Top {
     columns: Columns,
 }
 
+impl std::fmt::Debug for Top {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Top").field("pages", &self.pages.len()).field("level", &self.level).finish_non_exhaustive()
+    }
+}
+
 /// A separator, and the child from it on.
 type Part = (Vec<u8>, PagePtr);
 

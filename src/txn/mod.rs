@@ -11,6 +11,7 @@
 //! state        what a commit leaves
 //! live         the records between readers and the writer
 //! readers      reader slots
+//! open_table   tables that a slot has found
 //! snapshot     read transactions
 //! writer_lock  one writer at a time, in order
 //! write        write transactions
@@ -25,6 +26,7 @@ mod free_records;
 pub(crate) mod free_tree;
 pub(crate) mod live;
 pub(crate) mod open;
+pub(crate) mod open_table;
 pub(crate) mod readers;
 pub(crate) mod rollback;
 pub(crate) mod snapshot;

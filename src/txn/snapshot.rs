@@ -17,6 +17,7 @@ use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
 use crate::tree::{self, Cursor};
 use crate::txn::env::Env;
+use crate::txn::open_table::OpenTable;
 use crate::txn::readers::{chunk_of, ReaderSlot, CHUNKS};
 use crate::txn::state::State;
 
@@ -130,6 +131,11 @@ impl ReadTxn {
             record.known_flags(name)?;
         }
         Ok(record)
+    }
+
+    /// A table, as it is in this state.
+    pub(crate) fn open_table(&self, name: &str) -> Result<Arc<OpenTable>> {
+        self.pin.slot.tables.get(name, self.state.txn, || self.find_table(name))
     }
 
     /// Names and records of all tables, in the order of names.
