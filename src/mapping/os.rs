@@ -347,12 +347,12 @@ pub(super) fn drop_cache(file: &File) -> io::Result<()> {
     }
 }
 
-/// Whether any page of a mapping is in memory, whoever brought it there.
-pub(super) fn any_resident(map: &memmap2::MmapRaw) -> io::Result<bool> {
+/// Pages of a mapping that are in memory, whoever brought them there.
+pub(super) fn resident_pages(map: &memmap2::MmapRaw) -> io::Result<u64> {
     let mut resident = vec![0u8; map.len().div_ceil(page_bytes() as usize)];
     // SAFETY: the mapping lives through the call, which stores a byte for each of its pages.
     retry(|| unsafe { libc::mincore(map.as_mut_ptr().cast(), map.len(), resident.as_mut_ptr().cast()) })?;
-    Ok(resident.iter().any(|page| page & 1 == 1))
+    Ok(resident.iter().filter(|page| **page & 1 == 1).count() as u64)
 }
 
 /// Gives a file an extended attribute without content.
