@@ -384,16 +384,33 @@ pub(super) fn thread_dirtied_bytes() -> u64 {
 
 /// Pages of the system that are dirty in a range of a file. An error where the system cannot say.
 pub(super) fn dirty_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
+    cache_state(file, start, len).map(|found| found[1] + found[2])
+}
+
+/// Pages of the system that the page cache has of a range of a file, or is reading. An error where the system cannot say.
+pub(super) fn cached_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
+    cache_state(file, start, len).map(|found| found[0])
+}
+
+/// How many pages are cached, dirty, in write-back, evicted, recently evicted.
+fn cache_state(file: &File, start: u64, len: u64) -> io::Result<[u64; 5]> {
     /// The number of `cachestat`, the same on all architectures.
     const CACHESTAT: libc::c_long = 451;
     let range = [start, len];
-    // Cached, dirty, in write-back, evicted, recently evicted.
     let mut found = [0u64; 5];
     // SAFETY: a call on a descriptor that `file` keeps open, with two records of the form that it asks for.
     let result = unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), range.as_ptr(), found.as_mut_ptr(), 0) };
     match result {
-        0 => Ok(found[1] + found[2]),
+        0 => Ok(found),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Asks the system to read a range of a file soon; waits for nothing. Advice: errors do not matter.
+pub(super) fn will_need(file: &File, start: u64, len: u64) {
+    if let (Ok(start), Ok(len)) = (offset(start), offset(len)) {
+        // SAFETY: a call on a descriptor that `file` keeps open.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), start, len, libc::POSIX_FADV_WILLNEED) };
     }
 }
 

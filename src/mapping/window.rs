@@ -503,6 +503,17 @@ impl View {
         self.window().probe(offset, len as u64, false)
     }
 
+    /// To be called before a page is touched for the first time, of a state that ends at `end`: if the page is not in memory,
+    /// asks for it, and for what is around it where that is right.
+    pub(crate) fn touch(&self, offset: u64, end: u64) {
+        self.window().watch.ahead.touch(offset, end);
+    }
+
+    /// Asks for a range of the file, of which somebody will soon need all, and waits for nothing.
+    pub(crate) fn request(&self, offset: u64, len: u64) {
+        self.window().watch.ahead.request(offset, len);
+    }
+
     /// Names the window; differs from [`super::Mapping::window_id`] once the mapping has moved on.
     pub(crate) fn window_id(&self) -> u64 {
         self.pin.window.id()

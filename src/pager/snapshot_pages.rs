@@ -27,6 +27,16 @@ impl SnapshotPages {
     pub(crate) fn new(view: View, page_size: usize, page_count: u64) -> SnapshotPages {
         SnapshotPages { view, page_shift: page_size.trailing_zeros(), page_count }
     }
+
+    /// Hands out a page or a run that nobody has verified yet.
+    #[cold]
+    #[inline(never)]
+    fn first_touch<'a>(&self, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
+        let offset = ptr.id.0 << self.page_shift;
+        self.view.touch(offset, self.page_count << self.page_shift);
+        self.view.probe(offset, bytes.len())?;
+        verify_first_touch(&self.view, ptr, bytes)
+    }
 }
 
 impl PageRead for SnapshotPages {
@@ -42,8 +52,7 @@ impl PageRead for SnapshotPages {
                 if self.view.mark(ptr.id) == mark_of(ptr.crc) {
                     return Ok(bytes);
                 }
-                self.view.probe(ptr.id.0 << self.page_shift, bytes.len())?;
-                return verify_first_touch(&self.view, ptr, bytes);
+                return self.first_touch(ptr, bytes);
             }
         }
         Err(beyond_end(ptr.id, 1, self.page_count))
@@ -72,8 +81,11 @@ impl PageRead for SnapshotPages {
         if self.view.mark(ptr.id) == mark_of(ptr.crc) {
             return Ok(bytes);
         }
-        self.view.probe(ptr.id.0 << self.page_shift, bytes.len())?;
-        verify_first_touch(&self.view, ptr, bytes)
+        if pages > 1 {
+            // All of it is needed: better asked for at once than waited for page by page.
+            self.view.request(ptr.id.0 << self.page_shift, bytes.len() as u64);
+        }
+        self.first_touch(ptr, bytes)
     }
 
     #[inline]
