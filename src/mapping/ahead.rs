@@ -108,6 +108,27 @@ impl Ahead {
         self.reads.load(Ordering::Relaxed)
     }
 
+    /// Whether what is around a page is read too: the whole file, of which `end` bytes are in use, fits in memory.
+    pub(super) fn reads_around(&self, end: u64) -> bool {
+        self.reads() && self.room.has(end)
+    }
+
+    pub(super) fn has_disk(&self) -> bool {
+        self.has_disk
+    }
+
+    /// Whether the piece at this offset was found in memory or asked for.
+    pub(super) fn was_looked_at(&self, offset: u64) -> bool {
+        self.is_looked_at(offset / PIECE_BYTES)
+    }
+
+    /// Whether a range is in memory or on its way there; where the system cannot say, it is.
+    pub(super) fn is_resident(&self, offset: u64, len: u64) -> bool {
+        let system = os::page_bytes();
+        let pages = offset.saturating_add(len).div_ceil(system) - offset / system;
+        !self.has_disk || os::cached_pages(&self.file, offset, len).map_or(true, |cached| cached >= pages)
+    }
+
     /// A page at this offset is about to be touched for the first time; the state that it belongs to ends at `end`. If it
     /// is cold, asks for it, and for what is around it if there is room.
     pub(super) fn touch(&self, offset: u64, end: u64) {

@@ -59,7 +59,7 @@ pub(crate) fn forget_cache(file: &File) -> io::Result<bool> {
         if attempt > 0 {
             std::thread::sleep(PAUSE);
         }
-        os::drop_cache(file)?;
+        os::drop_cache(file, 0, 0)?;
         if cached_pages(file)? == 0 {
             return Ok(true);
         }

@@ -397,7 +397,7 @@ impl Mapping {
             return;
         }
         // Both are advice, and what they do not reach stays as it is.
-        let _stays = self.window().let_go().and_then(|()| os::drop_cache(&self.file));
+        let _stays = self.window().let_go().and_then(|()| os::drop_cache(&self.file, 0, 0));
     }
 
     /// Whether an access to the mapping has failed.

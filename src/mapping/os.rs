@@ -338,10 +338,11 @@ pub(super) fn reopen_direct(file: &File) -> io::Result<File> {
     File::options().read(true).custom_flags(libc::O_DIRECT).open(path)
 }
 
-/// Asks the system to let go of the pages of a file that are clean and that nobody has mapped.
-pub(super) fn drop_cache(file: &File) -> io::Result<()> {
+/// Asks the system to let go of the pages of a range that are clean and that nobody has mapped; a length of 0: to the end.
+pub(super) fn drop_cache(file: &File, start: u64, len: u64) -> io::Result<()> {
+    let (start, len) = (offset(start)?, offset(len)?);
     // SAFETY: a call on a descriptor that `file` keeps open.
-    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), start, len, libc::POSIX_FADV_DONTNEED) } {
         0 => Ok(()),
         code => Err(io::Error::from_raw_os_error(code)),
     }

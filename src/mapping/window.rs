@@ -335,6 +335,18 @@ impl Window {
         Ok(())
     }
 
+    /// Lets go of the pages of a range of the view, and asks that the page cache drop them.
+    fn give_back(&self, offset: u64, len: u64) {
+        let (start, end) = (offset.next_multiple_of(os::page_bytes()), offset.saturating_add(len));
+        let end = end.min(self.view.covered()) & !(os::page_bytes() - 1);
+        if start < end && self.watch.ahead.has_disk() {
+            // SAFETY: inside what is mapped of the view, which `self` keeps: a shared mapping of the file.
+            let let_go = unsafe { os::let_go(self.view.at(start), end - start) };
+            // Both are advice.
+            let _stays = let_go.and_then(|()| os::drop_cache(&self.watch.file, start, end - start));
+        }
+    }
+
     /// Flushes `offset..offset + len` of the canvas.
     pub(super) fn sync(&self, offset: u64, len: u64) -> io::Result<()> {
         let Some(canvas) = &self.canvas else {
@@ -512,6 +524,32 @@ impl View {
     /// Asks for a range of the file, of which somebody will soon need all, and waits for nothing.
     pub(crate) fn request(&self, offset: u64, len: u64) {
         self.window().watch.ahead.request(offset, len);
+    }
+
+    /// Whether anything is read before it is needed.
+    pub(crate) fn reads_ahead(&self) -> bool {
+        self.window().watch.ahead.reads()
+    }
+
+    /// The same, and also what is around pages that are needed, as a file of so many bytes fits in memory.
+    pub(crate) fn reads_around(&self, end: u64) -> bool {
+        self.window().watch.ahead.reads_around(end)
+    }
+
+    /// Whether what is around this offset was found in memory, or asked for.
+    pub(crate) fn was_looked_at(&self, offset: u64) -> bool {
+        self.window().watch.ahead.was_looked_at(offset)
+    }
+
+    /// Whether a range of the file is in memory, or on its way there; where the system cannot say, it is.
+    pub(crate) fn is_resident(&self, offset: u64, len: u64) -> bool {
+        self.window().watch.ahead.is_resident(offset, len)
+    }
+
+    /// Lets go of a range of the file: its pages leave memory unless somebody else has them mapped or stores to them. They can
+    /// be read as before.
+    pub(crate) fn give_back(&self, offset: u64, len: u64) {
+        self.window().give_back(offset, len);
     }
 
     /// Names the window; differs from [`super::Mapping::window_id`] once the mapping has moved on.

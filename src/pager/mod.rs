@@ -21,4 +21,4 @@ pub(crate) mod snapshot_pages;
 mod traits;
 pub(crate) mod txn_pages;
 
-pub(crate) use traits::{PageRead, PageWrite};
+pub(crate) use traits::{Around, PageRead, PageWrite};

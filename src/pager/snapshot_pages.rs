@@ -13,7 +13,10 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
 use crate::mapping::View;
 use crate::page::checksum;
-use crate::pager::PageRead;
+use crate::pager::{Around, PageRead};
+
+/// One page of so many has what is around it read too ([`Around::Some`]).
+const SOME: usize = 8;
 
 /// Read access to the pages of one state.
 #[derive(Clone, Debug)]
@@ -29,11 +32,26 @@ impl SnapshotPages {
     }
 
     /// Hands out a page or a run that nobody has verified yet.
+    /// Gives runs that are not needed soon back to the system: they leave memory, unless somebody else holds them there. Sorts
+    /// them.
+    pub(crate) fn give_back(&self, runs: &mut [(PageId, u64)]) {
+        runs.sort_unstable();
+        joined(runs.iter().copied(), |id, pages| {
+            if let Some((offset, len)) = run_range(id, pages, self.page_count, self.page_shift) {
+                self.view.give_back(offset, len as u64);
+            }
+        });
+    }
+
+    fn end_bytes(&self) -> u64 {
+        self.page_count << self.page_shift
+    }
+
     #[cold]
     #[inline(never)]
     fn first_touch<'a>(&self, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
         let offset = ptr.id.0 << self.page_shift;
-        self.view.touch(offset, self.page_count << self.page_shift);
+        self.view.touch(offset, self.end_bytes());
         self.view.probe(offset, bytes.len())?;
         verify_first_touch(&self.view, ptr, bytes)
     }
@@ -93,10 +111,62 @@ impl PageRead for SnapshotPages {
         self.view.intact()
     }
 
+    #[inline]
+    fn is_known(&self, id: PageId) -> bool {
+        self.view.mark(id) != 0
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.view.reads_ahead()
+    }
+
+    fn is_resident(&self, id: PageId, pages: u64) -> bool {
+        run_range(id, pages, self.page_count, self.page_shift)
+            .is_none_or(|(offset, len)| self.view.is_resident(offset, len as u64))
+    }
+
+    fn request(&self, ids: &mut [PageId], around: Around) {
+        ids.sort_unstable();
+        let fits = around != Around::None && self.view.reads_around(self.end_bytes());
+        if !(fits && around == Around::Each) {
+            let asked = |id: &&PageId| fits && self.view.was_looked_at(id.0 << self.page_shift);
+            let runs = ids.iter().filter(|id| !asked(id)).map(|&id| (id, 1));
+            joined(runs, |id, pages| {
+                if let Some((offset, len)) = run_range(id, pages, self.page_count, self.page_shift) {
+                    self.view.request(offset, len as u64);
+                }
+            });
+        }
+        if fits {
+            let step = if around == Around::Each { 1 } else { SOME };
+            for id in ids.iter().step_by(step).filter(|id| id.0 < self.page_count) {
+                self.view.touch(id.0 << self.page_shift, self.end_bytes());
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Option<SnapshotPages> {
+        Some(self.clone())
+    }
+
     #[cold]
     fn fault(&self) -> Error {
         self.view.fault()
     }
+}
+
+/// Joins runs that follow each other, in ascending order.
+fn joined(mut runs: impl Iterator<Item = (PageId, u64)>, mut give: impl FnMut(PageId, u64)) {
+    let Some((mut start, mut pages)) = runs.next() else { return };
+    for (id, more) in runs {
+        if id.0 <= start.0.saturating_add(pages) {
+            pages = pages.max((id.0 - start.0).saturating_add(more));
+        } else {
+            give(start, pages);
+            (start, pages) = (id, more);
+        }
+    }
+    give(start, pages);
 }
 
 /// The mark of a page whose verified checksum is `crc`: its low byte, never 0, which means "not verified".

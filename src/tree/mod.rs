@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! search     point lookups             cursor, range   walks in both directions
+//! multi      many lookups at once      ahead           what walks read before they come to it
 //! multi      many lookups at once
 //! put        one entry in              delete          one entry out
 //! append     ascending entries         drop            the whole tree
@@ -21,6 +22,7 @@
 //! Failure: no bytes of the file can make this floor panic or loop (R3); damage is `Error::Corrupt`. An error from a
 //! change, other than one about its arguments, leaves a tree that must be aborted with its transaction.
 
+mod ahead;
 mod append;
 mod check;
 mod cursor;
