@@ -356,6 +356,28 @@ pub(super) fn resident_pages(map: &memmap2::MmapRaw) -> io::Result<u64> {
     Ok(resident.iter().filter(|page| **page & 1 == 1).count() as u64)
 }
 
+/// Whether all pages of a range are in memory and read from the disk.
+///
+/// # Safety
+/// The range lies in a mapping that the caller keeps.
+pub(super) unsafe fn all_resident(base: NonNull<u8>, len: u64) -> io::Result<bool> {
+    const PAGES: usize = 256;
+    let mut resident = [0u8; PAGES];
+    let piece = PAGES as u64 * page_bytes();
+    for from in (0..len).step_by(piece as usize) {
+        let now = size(piece.min(len - from))?;
+        // SAFETY: inside the caller's range.
+        let at = unsafe { base.add(size(from)?) };
+        // SAFETY: a range of the caller, and room for a byte for each of its pages.
+        retry(|| unsafe { libc::mincore(at.as_ptr().cast(), now, resident.as_mut_ptr().cast()) })?;
+        let pages = now.div_ceil(page_bytes() as usize);
+        if resident[..pages].iter().any(|page| page & 1 == 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Gives a file an extended attribute without content.
 pub(super) fn set_attribute(file: &File, name: &CStr) -> io::Result<()> {
     // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name and a value of no bytes.

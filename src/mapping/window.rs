@@ -335,6 +335,14 @@ impl Window {
         Ok(())
     }
 
+    /// Whether all pages of a range of the view are in memory, and read.
+    fn is_at_hand(&self, offset: u64, len: u64) -> bool {
+        let system = os::page_bytes();
+        let (start, end) = (offset & !(system - 1), offset.saturating_add(len).min(self.view.covered()));
+        // SAFETY: inside what is mapped of the view, which `self` keeps.
+        start >= end || unsafe { os::all_resident(self.view.at(start), end - start) }.unwrap_or(true)
+    }
+
     /// Lets go of the pages of a range of the view, and asks that the page cache drop them.
     fn give_back(&self, offset: u64, len: u64) {
         let (start, end) = (offset.next_multiple_of(os::page_bytes()), offset.saturating_add(len));
@@ -544,6 +552,12 @@ impl View {
     /// Whether a range of the file is in memory, or on its way there; where the system cannot say, it is.
     pub(crate) fn is_resident(&self, offset: u64, len: u64) -> bool {
         self.window().watch.ahead.is_resident(offset, len)
+    }
+
+    /// Whether a range of the file can be read without waiting for the disk. Where this process may not ask, as it could not
+    /// write to the file, the system says that it can.
+    pub(crate) fn is_at_hand(&self, offset: u64, len: u64) -> bool {
+        self.window().is_at_hand(offset, len)
     }
 
     /// Lets go of a range of the file: its pages leave memory unless somebody else has them mapped or stores to them. They can

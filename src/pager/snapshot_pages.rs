@@ -125,6 +125,21 @@ impl PageRead for SnapshotPages {
             .is_none_or(|(offset, len)| self.view.is_resident(offset, len as u64))
     }
 
+    fn may_be_gone(&self) -> bool {
+        self.view.reads_ahead() && !self.view.reads_around(self.end_bytes())
+    }
+
+    fn at_once(&self, id: PageId, pages: u64) -> Result<()> {
+        // One that leads nowhere is an error of the reading that follows.
+        let Some((offset, len)) = run_range(id, pages, self.page_count, self.page_shift) else { return Ok(()) };
+        if self.view.is_at_hand(offset, len as u64) {
+            return Ok(());
+        }
+        self.view.request(offset, len as u64);
+        self.view.touch(offset, self.end_bytes());
+        Err(Error::WouldBlock { path: None, table: None, page: id })
+    }
+
     fn request(&self, ids: &mut [PageId], around: Around) {
         ids.sort_unstable();
         let fits = around != Around::None && self.view.reads_around(self.end_bytes());

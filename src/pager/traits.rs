@@ -80,6 +80,16 @@ pub(crate) trait PageRead {
         true
     }
 
+    /// Whether what lies in memory of a committed state may have gone since it was read, as the file does not fit.
+    fn may_be_gone(&self) -> bool {
+        false
+    }
+
+    /// [`Error::WouldBlock`] if a run is not in memory; it is asked for then. Asks the system.
+    fn at_once(&self, _id: PageId, _pages: u64) -> Result<()> {
+        Ok(())
+    }
+
     /// Asks for pages that will be read soon, together, and waits for none. Sorts them.
     fn request(&self, _ids: &mut [PageId], _around: Around) {}
 

@@ -41,6 +41,23 @@ impl ReadTxn {
         Ok(self.handle(name, self.find_table(name)?.map(|record| record.root)))
     }
 
+    /// The value of a key in a table, if that needs nothing from the disk; else an error of kind
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock). As [`ReadTable::try_get_resident`], the record of the table included.
+    ///
+    /// # Errors
+    /// As [`table`](ReadTxn::table) and [`ReadTable::try_get_resident`].
+    pub fn try_get_resident<'k, K: KeyCodec, V: Codec>(
+        &self,
+        table: Table<K, V>,
+        key: K::Item<'k>,
+    ) -> Result<Option<V::Item<'_>>> {
+        let Some(record) = self.find_table_resident(table.name())? else { return Ok(None) };
+        check_codecs(table.name(), &record, Some((&K::name(), &V::name())))?;
+        let found = tree::get_resident(self.pages(), &record.root, &K::encode(&key)?);
+        let found = found.and_then(|found| found.map(decode_value::<V>).transpose());
+        self.believe(found).map_err(|e| e.with_table(table.name()))
+    }
+
     /// All tables, in the order of their names.
     ///
     /// # Errors
@@ -99,6 +116,40 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
             Err(e) => Err(e),
         };
         self.believe(found)
+    }
+
+    /// The value of a key, if that needs nothing from the disk: an error of kind
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) where [`get`](ReadTable::get) would wait for a page, or for the value.
+    ///
+    /// For programs that serve many on few threads, as asynchronous ones do. What was missing has been asked for, and comes
+    /// without anybody waiting: who tries again later gets further by a page at least, of three or four on the way. Or
+    /// who gets the error calls `get` on a thread that may wait. The system is asked about each page on the way, about a
+    /// microsecond each, so a `get` of what is in memory is faster. The answer may be outdated by the time that the page is
+    /// read: under great need of memory a call may wait all the same. So it does for a database that this process could not
+    /// write to, as the system then does not say what is in memory.
+    ///
+    /// # Errors
+    /// `WouldBlock`, and as [`get`](ReadTable::get).
+    ///
+    /// ```
+    /// # use mapleaf::{Db, ErrorKind, ReadTable, Table};
+    /// # let db = Db::in_memory()?;
+    /// const AGES: Table<&str, u32> = Table::new("ages");
+    /// # db.write(|txn| txn.table(AGES)?.insert("ada", 36))?;
+    /// let ages = db.begin_read()?.table(AGES)?;
+    /// let age = match ages.try_get_resident("ada") {
+    ///     Err(e) if e.kind() == ErrorKind::WouldBlock => {
+    ///         let ages = ages.clone();
+    ///         std::thread::spawn(move || ages.get("ada")).join().expect("no panic")?
+    ///     }
+    ///     found => found?,
+    /// };
+    /// assert_eq!(age, Some(36));
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    pub fn try_get_resident<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
+        let found = tree::get_resident(self.pages(), &self.root, &K::encode(&key)?);
+        self.believe(found.and_then(|found| found.map(decode_value::<V>).transpose()))
     }
 
     /// The values of many keys, in the order of the keys; the same keys may come more than once.

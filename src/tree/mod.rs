@@ -6,6 +6,7 @@
 //! ```text
 //! search     point lookups             cursor, range   walks in both directions
 //! multi      many lookups at once      ahead           what walks read before they come to it
+//! resident   lookups that do not wait
 //! multi      many lookups at once
 //! put        one entry in              delete          one entry out
 //! append     ascending entries         drop            the whole tree
@@ -35,6 +36,7 @@ mod plan;
 mod put;
 mod range;
 mod rebalance;
+mod resident;
 mod seal;
 mod search;
 mod split;
@@ -50,6 +52,7 @@ pub(crate) use drop::drop_tree;
 pub(crate) use multi::get_many;
 pub(crate) use put::{put, PutHint};
 pub(crate) use range::Range;
+pub(crate) use resident::get_resident;
 pub(crate) use seal::seal;
 pub(crate) use search::{first, get, last};
 pub(crate) use walk::{read_value, walk, Values, Visitor};
