@@ -44,6 +44,9 @@ const PIECE_BYTES: u64 = 64 << 10;
 const BLOCK_BYTES_MAX: u64 = 2 << 20;
 /// Pieces found cold for each further piece in a block.
 const MISSES_PER_PIECE: u64 = 8;
+/// What one page of many that are asked for here and there costs, in pages that are read in their order (12.6 us and 3.7 us,
+/// virtual disk).
+const PAGE_AGAINST_ORDER: u64 = 4;
 /// What is asked for in one call. The system cuts longer wishes to what it reads ahead by itself, 128 KiB if nobody changed it.
 const CALL_BYTES: u64 = 128 << 10;
 /// Bits for pieces: twice as many as the file has, within these bounds (256 MiB and 64 GiB of file). Pieces further on share
@@ -62,6 +65,8 @@ pub(super) struct Ahead {
     /// Pieces that were looked at: they were in memory, or were asked for.
     looked_at: Box<[AtomicU64]>,
     misses: AtomicU64,
+    /// Pages that were asked for in batches, one here and one there.
+    here_and_there: AtomicU64,
     room: Room,
 }
 
@@ -95,6 +100,7 @@ impl Ahead {
             reads: AtomicBool::new(has_disk),
             looked_at: (0..pieces / 64).map(|_| AtomicU64::new(0)).collect(),
             misses: AtomicU64::new(0),
+            here_and_there: AtomicU64::new(0),
             room: Room { since: Instant::now(), until: AtomicU64::new(0), bytes: AtomicU64::new(0) },
         }
     }
@@ -117,6 +123,13 @@ impl Ahead {
         self.has_disk
     }
 
+    /// Counts pages that are asked for here and there; whether they have cost as much as reading `page_count` pages in order
+    /// would. From then on that is the better way: it costs no more than twice what the best choice would have been.
+    pub(super) fn is_read_here_and_there(&self, more: u64, page_count: u64) -> bool {
+        let asked = self.here_and_there.fetch_add(more, Ordering::Relaxed);
+        asked.saturating_mul(PAGE_AGAINST_ORDER) > page_count
+    }
+
     /// Whether the piece at this offset was found in memory or asked for.
     pub(super) fn was_looked_at(&self, offset: u64) -> bool {
         self.is_looked_at(offset / PIECE_BYTES)
@@ -133,7 +146,7 @@ impl Ahead {
     /// is cold, asks for it, and for what is around it if there is room.
     pub(super) fn touch(&self, offset: u64, end: u64) {
         if self.reads() && !self.is_looked_at(offset / PIECE_BYTES) && self.room.has(end) {
-            self.look_at(offset / PIECE_BYTES, end);
+            self.look_at(offset, end);
         }
     }
 
@@ -153,14 +166,16 @@ impl Ahead {
         word.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
-    fn look_at(&self, piece: u64, end: u64) {
-        if !self.take(piece) {
-            return;
-        }
+    fn look_at(&self, offset: u64, end: u64) {
+        let piece = offset / PIECE_BYTES;
         let from = piece * PIECE_BYTES;
         let to = (from + PIECE_BYTES).min(end);
-        let pages = to.saturating_sub(from).div_ceil(os::page_bytes());
-        if !os::cached_pages(&self.file, from, to - from).is_ok_and(|cached| cached < pages) {
+        if self.is_resident(from, to.saturating_sub(from)) {
+            self.take(piece);
+            return;
+        }
+        // The page may have been asked for, and its neighbours not.
+        if self.is_resident(offset, 1) || !self.take(piece) {
             return;
         }
         let misses = self.misses.fetch_add(1, Ordering::Relaxed);

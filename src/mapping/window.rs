@@ -544,6 +544,12 @@ impl View {
         self.window().watch.ahead.reads_around(end)
     }
 
+    /// Whether asking for pages here and there, and for so many more now, has taken as long as reading a whole file of
+    /// `page_count` pages in its order would have.
+    pub(crate) fn is_read_here_and_there(&self, more: usize, page_count: u64) -> bool {
+        self.window().watch.ahead.is_read_here_and_there(more as u64, page_count)
+    }
+
     /// Whether what is around this offset was found in memory, or asked for.
     pub(crate) fn was_looked_at(&self, offset: u64) -> bool {
         self.window().watch.ahead.was_looked_at(offset)

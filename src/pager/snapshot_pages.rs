@@ -15,9 +15,6 @@ use crate::mapping::View;
 use crate::page::checksum;
 use crate::pager::{Around, PageRead};
 
-/// One page of so many has what is around it read too ([`Around::Some`]).
-const SOME: usize = 8;
-
 /// Read access to the pages of one state.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotPages {
@@ -142,22 +139,21 @@ impl PageRead for SnapshotPages {
 
     fn request(&self, ids: &mut [PageId], around: Around) {
         ids.sort_unstable();
-        let fits = around != Around::None && self.view.reads_around(self.end_bytes());
-        if !(fits && around == Around::Each) {
-            let asked = |id: &&PageId| fits && self.view.was_looked_at(id.0 << self.page_shift);
-            let runs = ids.iter().filter(|id| !asked(id)).map(|&id| (id, 1));
-            joined(runs, |id, pages| {
-                if let Some((offset, len)) = run_range(id, pages, self.page_count, self.page_shift) {
-                    self.view.request(offset, len as u64);
-                }
-            });
-        }
-        if fits {
-            let step = if around == Around::Each { 1 } else { SOME };
-            for id in ids.iter().step_by(step).filter(|id| id.0 < self.page_count) {
-                self.view.touch(id.0 << self.page_shift, self.end_bytes());
+        let end = self.end_bytes();
+        let fits = around != Around::None && self.view.reads_around(end);
+        if fits && (around == Around::Each || self.view.is_read_here_and_there(ids.len(), self.page_count)) {
+            for id in ids.iter().filter(|id| id.0 < self.page_count) {
+                self.view.touch(id.0 << self.page_shift, end);
             }
+            return;
         }
+        let asked = |id: &&PageId| fits && self.view.was_looked_at(id.0 << self.page_shift);
+        let runs = ids.iter().filter(|id| !asked(id)).map(|&id| (id, 1));
+        joined(runs, |id, pages| {
+            if let Some((offset, len)) = run_range(id, pages, self.page_count, self.page_shift) {
+                self.view.request(offset, len as u64);
+            }
+        });
     }
 
     fn snapshot(&self) -> Option<SnapshotPages> {

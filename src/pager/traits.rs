@@ -104,7 +104,7 @@ pub(crate) trait PageRead {
 pub(crate) enum Around {
     /// Nothing else.
     None,
-    /// What is around some of the pages.
+    /// Nothing else until so many pages were read here and there that the whole file would have come as soon.
     Some,
     /// What is around each of the pages.
     Each,
