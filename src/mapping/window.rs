@@ -544,8 +544,8 @@ impl View {
         self.window().watch.ahead.reads_around(end)
     }
 
-    /// Whether asking for pages here and there, and for so many more now, has taken as long as reading a whole file of
-    /// `page_count` pages in its order would have.
+    /// Counts pages that are asked for here and there; whether they were so many of `page_count` that the rest is better read
+    /// in order.
     pub(crate) fn is_read_here_and_there(&self, more: usize, page_count: u64) -> bool {
         self.window().watch.ahead.is_read_here_and_there(more as u64, page_count)
     }

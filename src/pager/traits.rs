@@ -104,7 +104,7 @@ pub(crate) trait PageRead {
 pub(crate) enum Around {
     /// Nothing else.
     None,
-    /// Nothing else until so many pages were read here and there that the whole file would have come as soon.
+    /// Nothing else until so many pages were asked for here and there that the rest of the file is better read in its order.
     Some,
     /// What is around each of the pages.
     Each,
