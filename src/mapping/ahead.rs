@@ -19,6 +19,7 @@
 //! Failure: none. Advice that the system does not take costs time; a page that cannot be read is an error of its reader.
 
 use std::fs::File;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Instant;
@@ -58,7 +59,7 @@ const PIECES_MAX: u64 = 1 << 20;
 const LOOK_MILLIS: u64 = 1000;
 
 /// What is known of a file for reading ahead; shared by all its windows.
-pub(super) struct Ahead {
+pub(crate) struct Ahead {
     file: Arc<File>,
     /// Whether there is a disk behind the file at all.
     has_disk: bool,
@@ -111,12 +112,12 @@ impl Ahead {
     }
 
     /// Whether pages are read before they are needed.
-    pub(super) fn reads(&self) -> bool {
+    pub(crate) fn reads(&self) -> bool {
         self.reads.load(Ordering::Relaxed)
     }
 
     /// Whether what is around a page is read too: the whole file, of which `end` bytes are in use, fits in memory.
-    pub(super) fn reads_around(&self, end: u64) -> bool {
+    pub(crate) fn reads_around(&self, end: u64) -> bool {
         self.reads() && self.room.has(end)
     }
 
@@ -126,18 +127,18 @@ impl Ahead {
 
     /// Counts pages that are asked for here and there; whether they were so many of `page_count` that the rest is better read
     /// in order.
-    pub(super) fn is_read_here_and_there(&self, more: u64, page_count: u64) -> bool {
+    pub(crate) fn is_read_here_and_there(&self, more: u64, page_count: u64) -> bool {
         let asked = self.here_and_there.fetch_add(more, Ordering::Relaxed);
         asked.saturating_mul(HERE_AND_THERE_ONE_OF) > page_count
     }
 
     /// Whether the piece at this offset was found in memory or asked for.
-    pub(super) fn was_looked_at(&self, offset: u64) -> bool {
+    pub(crate) fn was_looked_at(&self, offset: u64) -> bool {
         self.is_looked_at(offset / PIECE_BYTES)
     }
 
     /// Whether a range is in memory or on its way there; where the system cannot say, it is.
-    pub(super) fn is_resident(&self, offset: u64, len: u64) -> bool {
+    pub(crate) fn is_resident(&self, offset: u64, len: u64) -> bool {
         let system = os::page_bytes();
         let pages = offset.saturating_add(len).div_ceil(system) - offset / system;
         !self.has_disk || os::cached_pages(&self.file, offset, len).map_or(true, |cached| cached >= pages)
@@ -145,7 +146,7 @@ impl Ahead {
 
     /// A page at this offset is about to be touched for the first time; the state that it belongs to ends at `end`. If it
     /// is cold, asks for it, and for what is around it if there is room.
-    pub(super) fn touch(&self, offset: u64, end: u64) {
+    pub(crate) fn touch(&self, offset: u64, end: u64) {
         if self.reads() && !self.is_looked_at(offset / PIECE_BYTES) && self.room.has(end) {
             self.look_at(offset, end);
         }
@@ -203,8 +204,13 @@ impl Ahead {
         self.request(from, to.saturating_sub(from));
     }
 
-    /// Asks for a range of the file and waits for nothing.
-    pub(super) fn request(&self, offset: u64, len: u64) {
+    /// Drops clean pages of a range that nobody has mapped.
+    pub(super) fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
+        os::drop_cache(&self.file, offset, len)
+    }
+
+    /// Asks for a range of the file, of which somebody will soon need all, and waits for nothing.
+    pub(crate) fn request(&self, offset: u64, len: u64) {
         if self.has_disk {
             for from in (offset..offset.saturating_add(len)).step_by(CALL_BYTES as usize) {
                 os::will_need(&self.file, from, CALL_BYTES.min(offset + len - from));

@@ -4,7 +4,7 @@
 //! `reservation` and `window` address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
 //! handling of accesses that cannot be served, `folios` those of the page cache, `locks`, `file` and
 //! `medium` what the floors above need of files besides, `backing` whether stores take new blocks, `ahead` what is read before it is
-//! needed, for which `memory` says how much there is; `seam` is for tests.
+//! needed, for which `memory` says how much there is, `residence` what is in memory; `seam` is for tests.
 //!
 //! Invariants:
 //!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
@@ -34,6 +34,7 @@ pub(crate) mod medium;
 mod memory;
 mod os;
 mod reservation;
+mod residence;
 #[cfg(feature = "testing")]
 mod seam;
 mod window;

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
+use super::ahead::Ahead;
 use super::guard::FAULTED;
 use super::os::{self, Rights};
 use super::reservation::{Reservation, Watch};
@@ -302,6 +303,10 @@ impl Window {
         self.canvas.as_ref().map(|canvas| canvas.base)
     }
 
+    pub(super) fn view(&self) -> &Reservation {
+        &self.view
+    }
+
     pub(super) fn view_base(&self) -> NonNull<u8> {
         self.view.base
     }
@@ -333,26 +338,6 @@ impl Window {
             }
         }
         Ok(())
-    }
-
-    /// Whether all pages of a range of the view are in memory, and read.
-    fn is_at_hand(&self, offset: u64, len: u64) -> bool {
-        let system = os::page_bytes();
-        let (start, end) = (offset & !(system - 1), offset.saturating_add(len).min(self.view.covered()));
-        // SAFETY: inside what is mapped of the view, which `self` keeps.
-        start >= end || unsafe { os::all_resident(self.view.at(start), end - start) }.unwrap_or(true)
-    }
-
-    /// Lets go of the pages of a range of the view, and asks that the page cache drop them.
-    fn give_back(&self, offset: u64, len: u64) {
-        let (start, end) = (offset.next_multiple_of(os::page_bytes()), offset.saturating_add(len));
-        let end = end.min(self.view.covered()) & !(os::page_bytes() - 1);
-        if start < end && self.watch.ahead.has_disk() {
-            // SAFETY: inside what is mapped of the view, which `self` keeps: a shared mapping of the file.
-            let let_go = unsafe { os::let_go(self.view.at(start), end - start) };
-            // Both are advice.
-            let _stays = let_go.and_then(|()| os::drop_cache(&self.watch.file, start, end - start));
-        }
     }
 
     /// Flushes `offset..offset + len` of the canvas.
@@ -499,7 +484,7 @@ impl View {
     }
 
     #[inline]
-    fn window(&self) -> &Window {
+    pub(super) fn window(&self) -> &Window {
         // SAFETY: the pin keeps the window, at its address, and all changes of it are atomic.
         unsafe { self.window.as_ref() }
     }
@@ -523,53 +508,10 @@ impl View {
         self.window().probe(offset, len as u64, false)
     }
 
-    /// To be called before a page is touched for the first time, of a state that ends at `end`: if the page is not in memory,
-    /// asks for it, and for what is around it where that is right.
-    pub(crate) fn touch(&self, offset: u64, end: u64) {
-        self.window().watch.ahead.touch(offset, end);
-    }
-
-    /// Asks for a range of the file, of which somebody will soon need all, and waits for nothing.
-    pub(crate) fn request(&self, offset: u64, len: u64) {
-        self.window().watch.ahead.request(offset, len);
-    }
-
-    /// Whether anything is read before it is needed.
-    pub(crate) fn reads_ahead(&self) -> bool {
-        self.window().watch.ahead.reads()
-    }
-
-    /// The same, and also what is around pages that are needed, as a file of so many bytes fits in memory.
-    pub(crate) fn reads_around(&self, end: u64) -> bool {
-        self.window().watch.ahead.reads_around(end)
-    }
-
-    /// Counts pages that are asked for here and there; whether they were so many of `page_count` that the rest is better read
-    /// in order.
-    pub(crate) fn is_read_here_and_there(&self, more: usize, page_count: u64) -> bool {
-        self.window().watch.ahead.is_read_here_and_there(more as u64, page_count)
-    }
-
-    /// Whether what is around this offset was found in memory, or asked for.
-    pub(crate) fn was_looked_at(&self, offset: u64) -> bool {
-        self.window().watch.ahead.was_looked_at(offset)
-    }
-
-    /// Whether a range of the file is in memory, or on its way there; where the system cannot say, it is.
-    pub(crate) fn is_resident(&self, offset: u64, len: u64) -> bool {
-        self.window().watch.ahead.is_resident(offset, len)
-    }
-
-    /// Whether a range of the file can be read without waiting for the disk. Where this process may not ask, as it could not
-    /// write to the file, the system says that it can.
-    pub(crate) fn is_at_hand(&self, offset: u64, len: u64) -> bool {
-        self.window().is_at_hand(offset, len)
-    }
-
-    /// Lets go of a range of the file: its pages leave memory unless somebody else has them mapped or stores to them. They can
-    /// be read as before.
-    pub(crate) fn give_back(&self, offset: u64, len: u64) {
-        self.window().give_back(offset, len);
+    /// What is read ahead of the file.
+    #[inline]
+    pub(crate) fn ahead(&self) -> &Ahead {
+        &self.window().watch.ahead
     }
 
     /// Names the window; differs from [`super::Mapping::window_id`] once the mapping has moved on.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
 use crate::mapping::View;
 use crate::page::checksum;
-use crate::pager::{Around, PageRead};
+use crate::pager::PageRead;
 
 /// Read access to the pages of one state.
 #[derive(Clone, Debug)]
@@ -28,29 +28,26 @@ impl SnapshotPages {
         SnapshotPages { view, page_shift: page_size.trailing_zeros(), page_count }
     }
 
+    #[inline]
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    #[inline]
+    pub(super) fn page_shift(&self) -> u32 {
+        self.page_shift
+    }
+
+    pub(super) fn page_count(&self) -> u64 {
+        self.page_count
+    }
+
     /// Hands out a page or a run that nobody has verified yet.
-    /// Gives runs that are not needed soon back to the system: they leave memory, unless somebody else holds them there. Sorts
-    /// them.
-    pub(crate) fn give_back(&self, runs: &mut [(PageId, u64)]) {
-        runs.sort_unstable();
-        joined(runs.iter().copied(), |id, pages| {
-            if let Some((offset, len)) = run_range(id, pages, self.page_count, self.page_shift) {
-                self.view.give_back(offset, len as u64);
-            }
-        });
-    }
-
-    fn end_bytes(&self) -> u64 {
-        self.page_count << self.page_shift
-    }
-
     #[cold]
     #[inline(never)]
     fn first_touch<'a>(&self, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
-        let offset = ptr.id.0 << self.page_shift;
-        self.view.touch(offset, self.end_bytes());
-        self.view.probe(offset, bytes.len())?;
-        verify_first_touch(&self.view, ptr, bytes)
+        self.bring(ptr.id, bytes.len())?;
+        verify_first_touch(self.view(), ptr, bytes)
     }
 }
 
@@ -96,10 +93,6 @@ impl PageRead for SnapshotPages {
         if self.view.mark(ptr.id) == mark_of(ptr.crc) {
             return Ok(bytes);
         }
-        if pages > 1 {
-            // All of it is needed: better asked for at once than waited for page by page.
-            self.view.request(ptr.id.0 << self.page_shift, bytes.len() as u64);
-        }
         self.first_touch(ptr, bytes)
     }
 
@@ -108,76 +101,10 @@ impl PageRead for SnapshotPages {
         self.view.intact()
     }
 
-    #[inline]
-    fn is_known(&self, id: PageId) -> bool {
-        self.view.mark(id) != 0
-    }
-
-    fn reads_ahead(&self) -> bool {
-        self.view.reads_ahead()
-    }
-
-    fn is_resident(&self, id: PageId, pages: u64) -> bool {
-        run_range(id, pages, self.page_count, self.page_shift)
-            .is_none_or(|(offset, len)| self.view.is_resident(offset, len as u64))
-    }
-
-    fn may_be_gone(&self) -> bool {
-        self.view.reads_ahead() && !self.view.reads_around(self.end_bytes())
-    }
-
-    fn at_once(&self, id: PageId, pages: u64) -> Result<()> {
-        // One that leads nowhere is an error of the reading that follows.
-        let Some((offset, len)) = run_range(id, pages, self.page_count, self.page_shift) else { return Ok(()) };
-        if self.view.is_at_hand(offset, len as u64) {
-            return Ok(());
-        }
-        self.view.request(offset, len as u64);
-        self.view.touch(offset, self.end_bytes());
-        Err(Error::WouldBlock { path: None, table: None, page: id })
-    }
-
-    fn request(&self, ids: &mut [PageId], around: Around) {
-        ids.sort_unstable();
-        let end = self.end_bytes();
-        let fits = around != Around::None && self.view.reads_around(end);
-        if fits && (around == Around::Each || self.view.is_read_here_and_there(ids.len(), self.page_count)) {
-            for id in ids.iter().filter(|id| id.0 < self.page_count) {
-                self.view.touch(id.0 << self.page_shift, end);
-            }
-            return;
-        }
-        let asked = |id: &&PageId| fits && self.view.was_looked_at(id.0 << self.page_shift);
-        let runs = ids.iter().filter(|id| !asked(id)).map(|&id| (id, 1));
-        joined(runs, |id, pages| {
-            if let Some((offset, len)) = run_range(id, pages, self.page_count, self.page_shift) {
-                self.view.request(offset, len as u64);
-            }
-        });
-    }
-
-    fn snapshot(&self) -> Option<SnapshotPages> {
-        Some(self.clone())
-    }
-
     #[cold]
     fn fault(&self) -> Error {
         self.view.fault()
     }
-}
-
-/// Joins runs that follow each other, in ascending order.
-fn joined(mut runs: impl Iterator<Item = (PageId, u64)>, mut give: impl FnMut(PageId, u64)) {
-    let Some((mut start, mut pages)) = runs.next() else { return };
-    for (id, more) in runs {
-        if id.0 <= start.0.saturating_add(pages) {
-            pages = pages.max((id.0 - start.0).saturating_add(more));
-        } else {
-            give(start, pages);
-            (start, pages) = (id, more);
-        }
-    }
-    give(start, pages);
 }
 
 /// The mark of a page whose verified checksum is `crc`: its low byte, never 0, which means "not verified".

@@ -15,10 +15,10 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TxnId};
-use crate::pager::snapshot_pages::SnapshotPages;
+use crate::pager::residence::Residence;
 
 /// Pages that can be read.
-pub(crate) trait PageRead {
+pub(crate) trait PageRead: Residence {
     /// The page size in bytes.
     fn page_size(&self) -> usize;
 
@@ -63,51 +63,6 @@ pub(crate) trait PageRead {
     /// Says that bytes of a page will be read soon. A hint that costs little and never faults.
     #[inline]
     fn prefetch(&self, _id: PageId, _from: usize, _bytes: usize) {}
-
-    /// Whether a page was verified by this process, so that it was in memory once. A hint.
-    #[inline]
-    fn is_known(&self, _id: PageId) -> bool {
-        true
-    }
-
-    /// Whether pages are to be asked for before they are needed.
-    fn reads_ahead(&self) -> bool {
-        false
-    }
-
-    /// Whether all of a run is in memory, or on its way there; asks the system. A hint.
-    fn is_resident(&self, _id: PageId, _pages: u64) -> bool {
-        true
-    }
-
-    /// Whether what lies in memory of a committed state may have gone since it was read, as the file does not fit.
-    fn may_be_gone(&self) -> bool {
-        false
-    }
-
-    /// [`Error::WouldBlock`] if a run is not in memory; it is asked for then. Asks the system.
-    fn at_once(&self, _id: PageId, _pages: u64) -> Result<()> {
-        Ok(())
-    }
-
-    /// Asks for pages that will be read soon, together, and waits for none. Sorts them.
-    fn request(&self, _ids: &mut [PageId], _around: Around) {}
-
-    /// The pages of a committed state, for who gives pages back; `None` where there is nothing to give back to.
-    fn snapshot(&self) -> Option<SnapshotPages> {
-        None
-    }
-}
-
-/// What [`PageRead::request`] also asks for where the whole file fits in memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Around {
-    /// Nothing else.
-    None,
-    /// Nothing else until so many pages were asked for here and there that the rest of the file is better read in its order.
-    Some,
-    /// What is around each of the pages.
-    Each,
 }
 
 /// Pages that can be allocated, changed and freed by one write transaction.

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 
 use crate::ids::PageId;
 use crate::pager::snapshot_pages::SnapshotPages;
-use crate::pager::{Around, PageRead};
+use crate::pager::{Around, PageRead, Residence as _};
 
 use super::path::{Path, Side};
 

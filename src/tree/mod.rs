@@ -5,9 +5,8 @@
 //!
 //! ```text
 //! search     point lookups             cursor, range   walks in both directions
-//! multi      many lookups at once      ahead           what walks read before they come to it
-//! resident   lookups that do not wait
 //! multi      many lookups at once
+//! resident   lookups that do not wait  ahead, batch    what walks and lookups ask of the disk beforehand
 //! put        one entry in              delete          one entry out
 //! append     ascending entries         drop            the whole tree
 //! seal       checksums at commit       check           everything that can be wrong
@@ -25,6 +24,7 @@
 
 mod ahead;
 mod append;
+mod batch;
 mod check;
 mod cursor;
 mod delete;

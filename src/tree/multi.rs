@@ -9,20 +9,16 @@
 //!   N1  each key gets the answer that `get` gives, in the order of the keys.
 //!   N2  a descent has as many steps as the root says (T1), so a group ends together.
 //!
-//! Pages that this process has not seen yet may not be in memory. They are asked for together, level by level, for many of
-//! the keys that are still to come: a disk serves many requests in hardly more time than one.
-//!
 //! Failure: the first one that a group meets, with nothing said of the other keys.
 
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr};
-use crate::page::leaf::LeafValue;
 use crate::page::lookup;
-use crate::pager::{Around, PageRead};
+use crate::pager::PageRead;
 
-use super::path::{height_of, leaf_at};
+use super::batch::Batch;
+use super::path::height_of;
 use super::search::{child_of, value_in};
-use super::value::run_pages;
 use super::TreeRoot;
 
 /// Lookups that go down together: enough for all requests that a core can have in flight. More would only push each other
@@ -36,10 +32,6 @@ const LEAF_BYTES: usize = 192;
 /// The same of an entry: all of it if it is short.
 const ENTRY_BYTES: usize = 256;
 
-/// Keys whose pages are asked for together, and pages of long values among those.
-const ASKED_KEYS: usize = 512;
-const ASKED_RUN_PAGES: u64 = 2048;
-
 /// The values of keys, in their order: `give` is called once for each.
 pub(crate) fn get_many<'a, P: PageRead>(
     pages: &'a P,
@@ -51,13 +43,9 @@ pub(crate) fn get_many<'a, P: PageRead>(
         return keys.iter().try_for_each(|_| give(None));
     }
     let height = height_of(root)?;
-    let gone = pages.may_be_gone();
-    // Keys whose turn has come, and keys whose pages were asked for together.
-    let (mut done, mut asked) = (0, 0);
+    let (mut batch, mut rest) = (Batch::new(pages), keys);
     for group in keys.chunks(GROUP) {
-        if gone && done >= asked {
-            asked = done + ask_for_all(pages, root, height, &keys[done..], gone);
-        }
+        batch.begin(pages, root, rest);
         let mut at = [root.ptr; GROUP];
         for level in (1..height).rev() {
             let below = if level == 1 { LEAF_BYTES } else { BRANCH_BYTES };
@@ -70,10 +58,10 @@ pub(crate) fn get_many<'a, P: PageRead>(
         for ((found, ptr), key) in found.iter_mut().zip(&at).zip(group) {
             *found = find(pages, *ptr, key, &mut cold);
         }
-        if cold && done >= asked {
-            asked = done + ask_for_all(pages, root, height, &keys[done..], gone);
+        if cold {
+            batch.met_unknown(pages, root, rest);
         }
-        done += group.len();
+        rest = &rest[group.len()..];
         for ((found, ptr), key) in found.iter().zip(&at).zip(group) {
             give(value(pages, *found, *ptr, key)?)?;
         }
@@ -93,43 +81,6 @@ fn find<P: PageRead>(pages: &P, ptr: PagePtr, key: &[u8], cold: &mut bool) -> lo
         prefetch_entry(pages, ptr.id, offset, page.len());
     }
     found
-}
-
-/// Asks for the pages on the way to the first of some keys, those of their values included, and waits for the branches among
-/// them; for how many keys. Only for pages that are not known, unless those may be `gone` too. Errors are met by the lookups.
-#[cold]
-#[inline(never)]
-fn ask_for_all<P: PageRead>(pages: &P, root: &TreeRoot, height: usize, keys: &[&[u8]], gone: bool) -> usize {
-    let keys = &keys[..keys.len().min(ASKED_KEYS)];
-    let wanted = |id: PageId| gone || !pages.is_known(id);
-    let mut at: Vec<(PagePtr, &[u8])> = keys.iter().map(|key| (root.ptr, *key)).collect();
-    let mut ids = Vec::with_capacity(keys.len());
-    for level in (1..height).rev() {
-        at.retain_mut(|(ptr, key)| child_of(pages, *ptr, level, key).map(|child| *ptr = child).is_ok());
-        ids.clear();
-        ids.extend(at.iter().map(|(ptr, _)| ptr.id).filter(|id| wanted(*id)));
-        pages.request(&mut ids, Around::Some);
-    }
-    ids.clear();
-    for (ptr, key) in at {
-        if let Some((id, count)) = run_of(pages, ptr, key).filter(|(id, _)| wanted(*id)) {
-            if (ids.len() as u64).saturating_add(count) > ASKED_RUN_PAGES {
-                break;
-            }
-            ids.extend((id.0..id.0.saturating_add(count)).map(PageId));
-        }
-    }
-    pages.request(&mut ids, Around::None);
-    keys.len()
-}
-
-/// The run that the value of a key lies in, if it does.
-fn run_of<P: PageRead>(pages: &P, ptr: PagePtr, key: &[u8]) -> Option<(PageId, u64)> {
-    let leaf = leaf_at(pages, ptr).ok()?;
-    match leaf.value(leaf.find(key).ok()??).ok()? {
-        LeafValue::Overflow(run) => Some((run.ptr.id, run_pages(pages.page_size(), &run).ok()?)),
-        LeafValue::Inline(_) => None,
-    }
 }
 
 #[inline]
