@@ -219,8 +219,92 @@ impl Ahead {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Ahead {
+    /// From now on so many bytes of page cache fit in memory.
+    pub(crate) fn set_room(&self, bytes: u64) {
+        self.room.until.store(u64::MAX, Ordering::Relaxed);
+        self.room.bytes.store(bytes, Ordering::Relaxed);
+    }
+}
+
 impl std::fmt::Debug for Ahead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ahead").field("reads", &self.reads()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::super::medium;
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A file of which nothing is in memory, read ahead as if so many bytes fitted; `None` where files live in memory.
+    fn cold(len: u64, room: u64) -> Option<(Ahead, Arc<File>)> {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        os::advise_random(&file);
+        std::io::Write::write_all(&mut &*file, &vec![7; len as usize]).unwrap();
+        file.sync_all().unwrap();
+        if os::lives_in_memory(&file) || !medium::forget_cache(&file).unwrap() {
+            return None;
+        }
+        let ahead = Ahead::new(&file, len, true);
+        ahead.set_room(room);
+        Some((ahead, file))
+    }
+
+    #[test]
+    fn what_is_around_a_cold_page_is_asked_for_up_to_the_end_of_the_state() {
+        let Some((ahead, file)) = cold(4 * MIB, 100 * MIB) else { return };
+        let cached = |from, len| os::cached_pages(&file, from, len).unwrap();
+        let end = MIB + 3 * 4096;
+        ahead.touch(MIB + 4096, end);
+        assert_eq!((cached(MIB, 3 * 4096), cached(0, 4 * MIB)), (3, 3), "a piece, cut at the end of the state");
+        for page in 0..end / 4096 {
+            ahead.touch(page * 4096, end);
+        }
+        assert_eq!(
+            (cached(0, end), cached(0, 4 * MIB)),
+            (end / 4096, end / 4096),
+            "all of the state, and nothing else"
+        );
+        // Nothing more is asked for when pages go, and offsets behind everything are no matter.
+        // Reading waits for what is on its way.
+        std::os::unix::fs::FileExt::read_exact_at(&*file, &mut vec![0; end as usize], 0).unwrap();
+        assert!(medium::forget_cache(&file).unwrap());
+        ahead.touch(0, end);
+        ahead.touch(1 << 60, end);
+        ahead.request(1 << 62, 1 << 20);
+        assert_eq!(cached(0, 4 * MIB), 0);
+    }
+
+    #[test]
+    fn blocks_grow_with_the_pages_that_were_cold() {
+        let Some((ahead, file)) = cold(64 * MIB, 100 * MIB) else { return };
+        let mut last = 0;
+        for n in 0..64 {
+            ahead.touch(n * MIB, 64 * MIB);
+            let cached = os::cached_pages(&file, n * MIB, MIB).unwrap() * 4096;
+            assert!(cached >= last && cached >= PIECE_BYTES, "{n}: {cached} after {last}");
+            last = cached;
+        }
+        assert!(last >= 8 * PIECE_BYTES, "{last}");
+    }
+
+    #[test]
+    fn nothing_is_read_ahead_where_it_does_not_fit_or_is_not_wanted() {
+        let Some((ahead, file)) = cold(4 * MIB, 4 * MIB) else { return };
+        let cached = || os::cached_pages(&file, 0, 4 * MIB).unwrap();
+        ahead.touch(0, 4 * MIB);
+        assert_eq!(cached(), 0, "three quarters of the room are less than the file");
+        ahead.set_room(100 * MIB);
+        ahead.set(ReadAhead::Off);
+        ahead.touch(0, 4 * MIB);
+        assert_eq!(cached(), 0);
+        ahead.set(ReadAhead::Auto);
+        ahead.touch(0, 4 * MIB);
+        assert_eq!(cached() * os::page_bytes(), PIECE_BYTES);
     }
 }

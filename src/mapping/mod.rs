@@ -523,6 +523,11 @@ fn within_limit(wanted: u64) -> u64 {
 
 #[cfg(feature = "testing")]
 impl Mapping {
+    /// From now on so many bytes of page cache count as fitting in memory.
+    pub(crate) fn set_room(&self, bytes: u64) {
+        self.watch.ahead.set_room(bytes);
+    }
+
     /// Sets who watches this mapping and makes its calls fail.
     pub(crate) fn set_seam(&self, seam: Arc<dyn Seam>) {
         *lock(&self.seam) = Some(seam);

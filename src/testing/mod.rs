@@ -80,6 +80,16 @@ pub fn drop_page_cache(file: &File) -> io::Result<bool> {
     medium::forget_cache(file)
 }
 
+/// Drops the page cache of a database that is open, as far as it is clean, as the system does when it needs the memory.
+pub fn evict(db: &Db) {
+    db.env().mapping.drop_cache();
+}
+
+/// Says how many bytes of page cache fit in memory, from now on.
+pub fn set_available_memory(db: &Db, bytes: u64) {
+    db.env().mapping.set_room(bytes);
+}
+
 /// Pages of the system that the page cache holds of a file.
 pub fn cached_pages(file: &File) -> io::Result<u64> {
     medium::cached_pages(file)
