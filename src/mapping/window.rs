@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
+use super::ahead::Ahead;
 use super::guard::FAULTED;
 use super::os::{self, Rights};
 use super::reservation::{Reservation, Watch};
@@ -313,6 +314,10 @@ impl Window {
         self.canvas.as_ref().map(|canvas| canvas.base)
     }
 
+    pub(super) fn view(&self) -> &Reservation {
+        &self.view
+    }
+
     pub(super) fn view_base(&self) -> NonNull<u8> {
         self.view.base
     }
@@ -490,7 +495,7 @@ impl View {
     }
 
     #[inline]
-    fn window(&self) -> &Window {
+    pub(super) fn window(&self) -> &Window {
         // SAFETY: the pin keeps the window, at its address, and all changes of it are atomic.
         unsafe { self.window.as_ref() }
     }
@@ -512,6 +517,12 @@ impl View {
     /// Brings a range into memory: [`Error::Fault`] here, where an access would bring a signal.
     pub(crate) fn probe(&self, offset: u64, len: usize) -> Result<()> {
         self.window().probe(offset, len as u64, false)
+    }
+
+    /// What is read ahead of the file.
+    #[inline]
+    pub(crate) fn ahead(&self) -> &Ahead {
+        &self.window().watch.ahead
     }
 
     /// Names the window; differs from [`super::Mapping::window_id`] once the mapping has moved on.

@@ -30,13 +30,25 @@ impl SnapshotPages {
     }
 
     #[inline]
-    fn view(&self) -> &View {
+    pub(super) fn view(&self) -> &View {
         self.pages.view()
     }
 
     #[inline]
-    fn page_shift(&self) -> u32 {
+    pub(super) fn page_shift(&self) -> u32 {
         self.pages.page_shift()
+    }
+
+    pub(super) fn page_count(&self) -> u64 {
+        self.page_count
+    }
+
+    /// Hands out a page or a run that nobody has verified yet.
+    #[cold]
+    #[inline(never)]
+    fn first_touch<'a>(&self, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
+        self.bring(ptr.id, bytes.len())?;
+        verify_first_touch(self.view(), ptr, bytes)
     }
 }
 
@@ -53,8 +65,7 @@ impl PageRead for SnapshotPages {
                 if self.view().mark(ptr.id) == mark_of(ptr.crc) {
                     return Ok(bytes);
                 }
-                self.view().probe(ptr.id.0 << self.page_shift(), bytes.len())?;
-                return verify_first_touch(self.view(), ptr, bytes);
+                return self.first_touch(ptr, bytes);
             }
         }
         Err(beyond_end(ptr.id, 1, self.page_count))
@@ -84,8 +95,7 @@ impl PageRead for SnapshotPages {
         if self.view().mark(ptr.id) == mark_of(ptr.crc) {
             return Ok(bytes);
         }
-        self.view().probe(ptr.id.0 << self.page_shift(), bytes.len())?;
-        verify_first_touch(self.view(), ptr, bytes)
+        self.first_touch(ptr, bytes)
     }
 
     #[inline]

@@ -17,9 +17,10 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TxnId};
 use crate::page::layout::Front;
 use crate::page::lookup;
+use crate::pager::residence::Residence;
 
 /// Pages that can be read.
-pub(crate) trait PageRead {
+pub(crate) trait PageRead: Residence {
     /// The page size in bytes.
     fn page_size(&self) -> usize;
 

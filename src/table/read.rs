@@ -18,6 +18,7 @@ use crate::table::{decode_key, decode_value, Range, RangeOwned, Table, TableInfo
 use crate::tree::{self, Top};
 use crate::txn::open_table::OpenTable;
 use crate::txn::snapshot::ReadTxn;
+use crate::txn::write::check_codecs;
 
 impl ReadTxn {
     /// A handle to a table as this transaction sees it. A table that does not exist reads as empty.
@@ -36,6 +37,23 @@ impl ReadTxn {
     /// `Corrupt` if the catalog cannot be read.
     pub fn bytes_table(&self, name: &str) -> Result<ReadTable<&'static [u8], &'static [u8]>> {
         Ok(ReadTable { txn: self.clone(), open: self.open_table(name)?, types: PhantomData })
+    }
+
+    /// The value of a key in a table, if that needs nothing from the disk; else an error of kind
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock). As [`ReadTable::try_get_resident`], the record of the table included.
+    ///
+    /// # Errors
+    /// As [`table`](ReadTxn::table) and [`ReadTable::try_get_resident`].
+    pub fn try_get_resident<'k, K: KeyCodec, V: Codec>(
+        &self,
+        table: Table<K, V>,
+        key: K::Item<'k>,
+    ) -> Result<Option<V::Item<'_>>> {
+        let Some(record) = self.find_table_resident(table.name())? else { return Ok(None) };
+        check_codecs(table.name(), &record, Some((&K::name(), &V::name())))?;
+        let found = tree::get_resident(self.pages(), &record.root, &K::encode(&key)?);
+        let found = found.and_then(|found| found.map(decode_value::<V>).transpose());
+        self.believe(found).map_err(|e| e.with_table(table.name()))
     }
 
     /// All tables, in the order of their names.
@@ -102,6 +120,40 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     #[inline(never)]
     fn get_slowly(&self, key: &[u8]) -> Result<Option<V::Item<'_>>> {
         let found = tree::get_slowly(self.pages(), &self.open.root, key);
+        self.believe(found.and_then(|found| found.map(decode_value::<V>).transpose()))
+    }
+
+    /// The value of a key, if that needs nothing from the disk: an error of kind
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) where [`get`](ReadTable::get) would wait for a page, or for the value.
+    ///
+    /// For programs that serve many on few threads, as asynchronous ones do. What was missing has been asked for, and comes
+    /// without anybody waiting: who tries again later gets further by a page at least, of three or four on the way. Or
+    /// who gets the error calls `get` on a thread that may wait. The system is asked about each page on the way, about a
+    /// microsecond each, so a `get` of what is in memory is faster. The answer may be outdated by the time that the page is
+    /// read: under great need of memory a call may wait all the same. So it does for a database that this process could not
+    /// write to, as the system then does not say what is in memory.
+    ///
+    /// # Errors
+    /// `WouldBlock`, and as [`get`](ReadTable::get).
+    ///
+    /// ```
+    /// # use mapleaf::{Db, ErrorKind, ReadTable, Table};
+    /// # let db = Db::in_memory()?;
+    /// const AGES: Table<&str, u32> = Table::new("ages");
+    /// # db.write(|txn| txn.table(AGES)?.insert("ada", 36))?;
+    /// let ages = db.begin_read()?.table(AGES)?;
+    /// let age = match ages.try_get_resident("ada") {
+    ///     Err(e) if e.kind() == ErrorKind::WouldBlock => {
+    ///         let ages = ages.clone();
+    ///         std::thread::spawn(move || ages.get("ada")).join().expect("no panic")?
+    ///     }
+    ///     found => found?,
+    /// };
+    /// assert_eq!(age, Some(36));
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    pub fn try_get_resident<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
+        let found = tree::get_resident(self.pages(), &self.open.root, &K::encode(&key)?);
         self.believe(found.and_then(|found| found.map(decode_value::<V>).transpose()))
     }
 
@@ -234,7 +286,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     }
 
     #[cfg(feature = "testing")]
-    pub(crate) fn root(&self) -> &TreeRoot {
+    pub(crate) fn root(&self) -> &crate::page::meta::TreeRoot {
         &self.open.root
     }
 

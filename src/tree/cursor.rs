@@ -186,6 +186,12 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         self.path.ahead()
     }
 
+    /// The way to the current leaf.
+    #[inline]
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The page that the current leaf is; none before the cursor is placed.
     pub(super) fn leaf_id(&self) -> PageId {
         self.leaf.map_or(PageId::NONE, |leaf| leaf.id())

@@ -6,6 +6,7 @@
 //! ```text
 //! search     point lookups             cursor, range   walks in both directions
 //! multi      many lookups at once      top             the upper levels, flat
+//! resident   lookups that do not wait  ahead, batch    what walks and lookups ask of the disk beforehand
 //! put        one entry in              delete          one entry out
 //! append     ascending entries         drop            the whole tree
 //! seal       checksums at commit       check           everything that can be wrong
@@ -21,7 +22,9 @@
 //! Failure: no bytes of the file can make this floor panic or loop (R3); damage is `Error::Corrupt`. An error from a
 //! change, other than one about its arguments, leaves a tree that must be aborted with its transaction.
 
+mod ahead;
 mod append;
+mod batch;
 mod check;
 mod cursor;
 mod delete;
@@ -33,6 +36,7 @@ mod plan;
 mod put;
 mod range;
 mod rebalance;
+mod resident;
 mod seal;
 mod search;
 mod split;
@@ -49,6 +53,7 @@ pub(crate) use drop::drop_tree;
 pub(crate) use multi::get_many;
 pub(crate) use put::{put, PutHint};
 pub(crate) use range::Range;
+pub(crate) use resident::get_resident;
 pub(crate) use seal::seal;
 pub(crate) use search::{first, get, get_at_once, get_slowly, last};
 pub(crate) use top::Top;

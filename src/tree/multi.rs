@@ -17,6 +17,7 @@ use crate::page::heads::{self, Vectors};
 use crate::page::lookup;
 use crate::pager::PageRead;
 
+use super::batch::Batch;
 use super::path::height_of;
 use super::search::{child_at, value_in};
 use super::top::Top;
@@ -45,29 +46,36 @@ pub(crate) fn get_many<'a, P: PageRead>(
         return keys.iter().try_for_each(|_| give(None));
     }
     let height = height_of(root)?;
-    for keys in keys.chunks(GROUP) {
-        for value in heads::with_vectors(Group { pages, root, height, top, keys })?.into_iter().take(keys.len()) {
+    let (mut batch, mut rest) = (Batch::new(pages), keys);
+    for group in keys.chunks(GROUP) {
+        batch.begin(pages, root, rest);
+        let lookups = Group { pages, root, height, top, keys: group, batch: &mut batch, rest };
+        for value in heads::with_vectors(lookups)?.into_iter().take(group.len()) {
             give(value)?;
         }
+        rest = &rest[group.len()..];
     }
     Ok(())
 }
 
 /// Lookups of at most [`GROUP`] keys.
-struct Group<'a, 'k, P> {
+struct Group<'a, 'k, 'b, P> {
     pages: &'a P,
     root: &'k TreeRoot,
     height: usize,
     top: Option<&'k Top>,
     keys: &'k [&'k [u8]],
+    batch: &'b mut Batch,
+    /// These keys, and those behind them.
+    rest: &'k [&'k [u8]],
 }
 
-impl<'a, P: PageRead> heads::Search for Group<'a, '_, P> {
+impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
     type Answer = Result<[Option<&'a [u8]>; GROUP]>;
 
     #[inline(always)]
     fn with<V: Vectors>(self, vectors: V) -> Self::Answer {
-        let Group { pages, root, height, top, keys } = self;
+        let Group { pages, root, height, top, keys, batch, rest } = self;
         let mut at = [root.ptr; GROUP];
         let mut first = height;
         if let Some(top) = top {
@@ -83,17 +91,22 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, P> {
                 pages.prefetch(ptr.id, 0, below);
             }
         }
-        let mut found = [lookup::Found::ASK_LEAF; GROUP];
+        let (mut found, mut cold) = ([lookup::Found::ASK_LEAF; GROUP], false);
         for ((found, ptr), key) in found.iter_mut().zip(&at).zip(keys) {
-            if let Some(front) = pages.front_at_once(*ptr) {
-                *found = lookup::find(vectors, front, key);
-                if *found == lookup::Found::ASK_LEAF {
-                    *found = lookup::find_in_any(pages.page(*ptr)?, key);
-                }
-                if let Some(offset) = found.offset() {
-                    pages.prefetch(ptr.id, offset, ENTRY_BYTES.min(pages.page_size().saturating_sub(offset)));
-                }
+            let Some(front) = pages.front_at_once(*ptr) else {
+                cold = true;
+                continue;
+            };
+            *found = lookup::find(vectors, front, key);
+            if *found == lookup::Found::ASK_LEAF {
+                *found = lookup::find_in_any(pages.page(*ptr)?, key);
             }
+            if let Some(offset) = found.offset() {
+                pages.prefetch(ptr.id, offset, ENTRY_BYTES.min(pages.page_size().saturating_sub(offset)));
+            }
+        }
+        if cold {
+            batch.met_unknown(pages, root, rest);
         }
         let mut values = [None; GROUP];
         for (((value, found), ptr), key) in values.iter_mut().zip(&found).zip(&at).zip(keys) {

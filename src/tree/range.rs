@@ -15,12 +15,14 @@ use std::ops::{Bound, Range as Indexes};
 
 use crate::error::{Error, Result};
 use crate::ids::PageId;
-use crate::page::leaf::Leaf;
+use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
 
+use super::ahead::Sweep;
 use super::cursor::Cursor;
 use super::path::Side;
 use super::search::entry_at;
+use super::value::run_pages;
 use super::{Entry, TreeRoot};
 
 /// What a processor fetches at a time.
@@ -35,6 +37,7 @@ struct End<'a, P> {
     /// No leaf beyond this one has anything for the range.
     last_leaf: bool,
     ahead: Ahead,
+    sweep: Sweep,
 }
 
 /// The leaf that comes next, brought into the processor's cache while the entries of this one are given: a share of it
@@ -62,11 +65,13 @@ impl Ahead {
 
 impl<'a, P: PageRead> End<'a, P> {
     fn new(pages: &'a P, root: TreeRoot) -> End<'a, P> {
-        End { cursor: Cursor::new(pages, root), ready: 0..0, placed: false, last_leaf: false, ahead: Ahead::default() }
+        let (ahead, sweep) = (Ahead::default(), Sweep::default());
+        End { cursor: Cursor::new(pages, root), ready: 0..0, placed: false, last_leaf: false, ahead, sweep }
     }
 
-    /// Spreads the fetching of the next leaf over the entries of this one.
-    fn look_ahead(&mut self) {
+    /// Spreads the fetching of the next leaf over the entries of this one, and sees to it that those behind it are in memory.
+    fn look_ahead(&mut self, towards: Side) {
+        self.sweep.arrived(self.cursor.pages(), self.cursor.path(), towards);
         let page_size = self.cursor.pages().page_size();
         let leaf = self.cursor.ahead();
         let share = (page_size / self.ready.len().max(1)).next_multiple_of(CACHE_LINE_BYTES).min(page_size);
@@ -74,9 +79,25 @@ impl<'a, P: PageRead> End<'a, P> {
     }
 
     #[inline]
-    fn entry(&self, at: usize) -> Option<Result<Entry<'a>>> {
+    fn entry(&mut self, at: usize) -> Option<Result<Entry<'a>>> {
         let leaf = self.cursor.leaf()?;
+        if self.sweep.gives_back() {
+            if let Some((id, pages)) = run_of(self.cursor.pages(), leaf, at) {
+                self.sweep.reads_run(id, pages);
+            }
+        }
         Some(entry_at(self.cursor.pages(), leaf, at))
+    }
+}
+
+/// The run of the value at an index of a leaf, if it has one.
+#[cold]
+fn run_of<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize) -> Option<(PageId, u64)> {
+    match leaf.value(at) {
+        Ok(LeafValue::Overflow(pointer)) => {
+            run_pages(pages.page_size(), &pointer).ok().map(|pages| (pointer.ptr.id, pages))
+        }
+        _ => None,
     }
 }
 
@@ -107,6 +128,13 @@ impl<'a, P: PageRead> Range<'a, P> {
     #[inline]
     pub(crate) fn pages(&self) -> &'a P {
         self.front.cursor.pages()
+    }
+
+    /// Whether pages that the range brings into memory stay there, behind it.
+    pub(crate) fn fill_cache(&mut self, fill: bool) {
+        let pages = self.front.cursor.pages();
+        self.front.sweep.fill_cache(pages, fill);
+        self.back.sweep.fill_cache(pages, fill);
     }
 
     /// Moves the end of that side to its next leaf until it has entries ready; ends the range if there are none.
@@ -173,7 +201,7 @@ impl<'a, P: PageRead> Range<'a, P> {
             Side::Last => start > 0,
         };
         end.ready = start..stop.max(start);
-        end.look_ahead();
+        end.look_ahead(if side == Side::First { Side::Last } else { Side::First });
         Ok(())
     }
 }

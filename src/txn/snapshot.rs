@@ -123,9 +123,18 @@ impl ReadTxn {
 
     /// The record of a table, if there is one.
     pub(crate) fn find_table(&self, name: &str) -> Result<Option<TableRecord>> {
+        self.table_found(name, tree::get(&self.pages, &self.state.catalog, name.as_bytes()))
+    }
+
+    /// The same, if that needs nothing from the disk.
+    pub(crate) fn find_table_resident(&self, name: &str) -> Result<Option<TableRecord>> {
+        let found = tree::get_resident(&self.pages, &self.state.catalog, name.as_bytes());
+        self.table_found(name, found.map_err(|e| e.with_table(name)))
+    }
+
+    fn table_found(&self, name: &str, found: Result<Option<&[u8]>>) -> Result<Option<TableRecord>> {
         catalog::check_name(name)?;
-        let found = tree::get(&self.pages, &self.state.catalog, name.as_bytes())
-            .and_then(|found| found.map(TableRecord::decode).transpose().map_err(|e| e.with_table(name)));
+        let found = found.and_then(|found| found.map(TableRecord::decode).transpose().map_err(|e| e.with_table(name)));
         let record = self.believe(found)?;
         if let Some(record) = &record {
             record.known_flags(name)?;

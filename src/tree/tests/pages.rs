@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TxnId};
 use crate::page::checksum;
 use crate::page::header::page_txn;
-use crate::pager::{PageRead, PageWrite};
+use crate::pager::{PageRead, PageWrite, Residence};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -142,6 +142,8 @@ impl VecPages {
         Ok(dirty)
     }
 }
+
+impl Residence for VecPages {}
 
 impl PageRead for VecPages {
     fn page_size(&self) -> usize {
