@@ -121,7 +121,13 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     }
 
     /// Puts the cursor at the first entry of its leaf at or above the key, or behind the leaf's last.
-    pub(super) fn place(&mut self, key: &[u8]) -> Result<()> {
+    pub(super) fn place_towards(&mut self, key: &[u8], towards: Side) -> Result<()> {
+        self.place(key)?;
+        self.path.look(self.pages, towards);
+        Ok(())
+    }
+
+    fn place(&mut self, key: &[u8]) -> Result<()> {
         self.reset();
         if self.root.height == 0 {
             return Ok(());

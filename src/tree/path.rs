@@ -178,6 +178,20 @@ impl Path {
     }
 }
 
+impl Path {
+    /// Finds out which leaf comes next in a direction, after the path was placed by a key.
+    pub(super) fn look<P: PageRead>(&mut self, pages: &P, towards: Side) {
+        self.ahead = PageId::NONE;
+        if let Some(depth) = self.len.checked_sub(2) {
+            let frame = self.frames[depth];
+            // Damage is for the step to find.
+            if let Ok(branch) = branch_at(pages, frame.ptr, 1) {
+                self.ahead = beyond(&branch, frame.index(), towards);
+            }
+        }
+    }
+}
+
 /// The leaf that a walk will come to after the one at index `at` of a branch, if the branch knows it.
 #[inline]
 fn beyond(branch: &Branch<'_>, at: usize, towards: Side) -> PageId {

@@ -28,6 +28,18 @@ use super::{Entry, TreeRoot};
 /// What a processor fetches at a time.
 const CACHE_LINE_BYTES: usize = 64;
 
+/// What is asked for at once where a range begins: as much as a core can have in flight.
+const FIRST_BYTES: usize = 1024;
+
+/// The side towards which the end of a side moves.
+#[inline]
+fn inward(side: Side) -> Side {
+    match side {
+        Side::First => Side::Last,
+        Side::Last => Side::First,
+    }
+}
+
 /// One end of a range.
 struct End<'a, P> {
     cursor: Cursor<'a, P>,
@@ -76,6 +88,18 @@ impl<'a, P: PageRead> End<'a, P> {
         let leaf = self.cursor.ahead();
         let share = (page_size / self.ready.len().max(1)).next_multiple_of(CACHE_LINE_BYTES).min(page_size);
         self.ahead = Ahead { leaf, done: if leaf.is_none() { page_size } else { 0 }, share };
+    }
+
+    /// Asks for the first entries that will be given: nothing before them told the processor where they lie.
+    fn fetch_first(&self, side: Side) {
+        let (Some(leaf), false) = (self.cursor.leaf(), self.ready.is_empty()) else { return };
+        let from = match side {
+            Side::First => leaf.entry_offset(self.ready.start),
+            // Entries ascend in address.
+            Side::Last => leaf.entry_offset(self.ready.end - 1).saturating_sub(FIRST_BYTES / 2),
+        };
+        let page_size = self.cursor.pages().page_size();
+        self.cursor.pages().prefetch(leaf.id(), from, FIRST_BYTES.min(page_size.saturating_sub(from)));
     }
 
     #[inline]
@@ -140,18 +164,23 @@ impl<'a, P: PageRead> Range<'a, P> {
     /// Moves the end of that side to its next leaf until it has entries ready; ends the range if there are none.
     #[cold]
     fn refill(&mut self, side: Side) -> Result<()> {
+        let mut first = false;
         while !self.done {
             let end = if side == Side::First { &mut self.front } else { &mut self.back };
-            let inward = if side == Side::First { Side::Last } else { Side::First };
             if end.placed {
-                self.done = end.last_leaf || !end.cursor.step(inward)?;
+                self.done = end.last_leaf || !end.cursor.step(inward(side))?;
             } else {
                 self.place(side)?;
+                first = true;
             }
             if self.done {
                 break;
             }
             self.prepare(side)?;
+            if first {
+                let end = if side == Side::First { &self.front } else { &self.back };
+                end.fetch_first(side);
+            }
             let end = if side == Side::First { &self.front } else { &self.back };
             if !end.ready.is_empty() {
                 break;
@@ -175,7 +204,7 @@ impl<'a, P: PageRead> Range<'a, P> {
         end.placed = true;
         match bound {
             Bound::Unbounded => end.cursor.enter(side),
-            Bound::Included(key) | Bound::Excluded(key) => end.cursor.place(key),
+            Bound::Included(key) | Bound::Excluded(key) => end.cursor.place_towards(key, inward(side)),
         }
     }
 
@@ -201,7 +230,7 @@ impl<'a, P: PageRead> Range<'a, P> {
             Side::Last => start > 0,
         };
         end.ready = start..stop.max(start);
-        end.look_ahead(if side == Side::First { Side::Last } else { Side::First });
+        end.look_ahead(inward(side));
         Ok(())
     }
 }
