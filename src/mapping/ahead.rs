@@ -236,8 +236,8 @@ impl std::fmt::Debug for Ahead {
 
 #[cfg(all(test, feature = "testing"))]
 mod tests {
-    use super::super::medium;
     use super::*;
+    use crate::mapping::medium;
 
     const MIB: u64 = 1 << 20;
 
