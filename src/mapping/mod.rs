@@ -3,7 +3,8 @@
 //! Floor: mapping. Knows pages by number and size alone, nothing of what is in them. `os` holds the system calls,
 //! `reservation` and `window` address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
 //! handling of accesses that cannot be served, `folios` those of the page cache, `locks`, `file` and
-//! `medium` what the floors above need of files besides, `backing` whether stores take new blocks; `seam` is for tests.
+//! `medium` what the floors above need of files besides, `writing` pages that are written by calls, `backing` whether stores
+//! take new blocks; `seam` is for tests.
 //!
 //! Invariants:
 //!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
@@ -31,9 +32,11 @@ pub(crate) mod locks;
 pub(crate) mod medium;
 mod os;
 mod reservation;
+pub(crate) mod scratch;
 #[cfg(feature = "testing")]
 mod seam;
 mod window;
+mod writing;
 
 #[cfg(test)]
 mod tests;

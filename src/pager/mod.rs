@@ -11,10 +11,12 @@
 //! page_map        which pages were met
 //! free_space      which pages may be handed out, in memory
 //! populate        faults of fresh pages, taken ahead of a large transaction
+//! outbox          pages that are built in memory and written by calls
 //! ```
 
 pub(crate) mod file_pages;
 pub(crate) mod free_space;
+mod outbox;
 pub(crate) mod page_map;
 mod populate;
 pub(crate) mod snapshot_pages;

@@ -15,6 +15,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TxnId};
+use crate::page::checksum;
 
 /// Pages that can be read.
 pub(crate) trait PageRead {
@@ -71,6 +72,17 @@ pub(crate) trait PageWrite: PageRead {
 
     /// Whether this transaction allocated the page and may change it in place.
     fn is_dirty(&self, id: PageId) -> bool;
+
+    /// Allocates a page, has `build` fill it, whose bytes may be anything before, and seals it. Where
+    /// the store can write such pages more cheaply than dirty ones, the page is not dirty afterwards: whoever changes it
+    /// later copies it.
+    fn write_new(&mut self, build: impl FnOnce(&mut [u8], PageId) -> Result<()>) -> Result<PagePtr> {
+        let id = self.alloc(1)?;
+        build(self.page_mut(id)?, id)?;
+        let ptr = PagePtr { id, crc: checksum::seal(self.page_mut(id)?) };
+        self.mark_sealed(ptr);
+        Ok(ptr)
+    }
 
     /// Allocates consecutive pages. They are dirty, and the caller initialises all their bytes.
     fn alloc(&mut self, pages: u64) -> Result<PageId>;

@@ -6,10 +6,12 @@
 //! codec   how keys and values become bytes
 //! read    handles of read transactions
 //! write   handles of write transactions
+//! load    many entries at once
 //! range   iterators over entries
 //! ```
 
 pub mod codec;
+mod load;
 mod range;
 mod read;
 mod write;
@@ -23,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::ids::PageId;
 
 use codec::{Codec, KeyCodec};
+pub use load::Loader;
 pub use range::{Range, RangeOwned};
 pub use read::{OwnedValue, ReadTable};
 pub use write::TableMut;

@@ -7,6 +7,7 @@
 //! search     point lookups             cursor, range   walks in both directions
 //! put        one entry in              delete          one entry out
 //! append     ascending entries         drop            the whole tree
+//! bulk       many ascending entries    merge           many sorted entries among others
 //! seal       checksums at commit       check           everything that can be wrong
 //! walk       entries of damaged files
 //!
@@ -21,16 +22,19 @@
 //! change, other than one about its arguments, leaves a tree that must be aborted with its transaction.
 
 mod append;
+mod bulk;
 mod check;
 mod cursor;
 mod delete;
 mod drop;
 mod graft;
+mod merge;
 mod path;
 mod plan;
 mod put;
 mod range;
 mod rebalance;
+mod run;
 mod seal;
 mod search;
 mod split;
@@ -38,15 +42,19 @@ mod value;
 mod walk;
 
 pub(crate) use crate::page::meta::TreeRoot;
-pub(crate) use append::{append, AppendHint};
+pub(crate) use append::{append, append_in_place, AppendHint};
+pub(crate) use bulk::Bulk;
 pub(crate) use check::{check, Finding};
 pub(crate) use cursor::Cursor;
 pub(crate) use delete::delete;
 pub(crate) use drop::drop_tree;
+pub(crate) use merge::merge;
 pub(crate) use put::{put, PutHint};
 pub(crate) use range::Range;
+pub(crate) use run::Run;
 pub(crate) use seal::seal;
 pub(crate) use search::{first, get, last};
+pub(crate) use value::{check_sizes, free_run, store};
 pub(crate) use walk::{read_value, walk, Values, Visitor};
 
 /// A key and its value, as they lie in the pages.

@@ -24,6 +24,7 @@ pub(crate) mod env;
 mod free_records;
 pub(crate) mod free_tree;
 pub(crate) mod live;
+pub(crate) mod load;
 pub(crate) mod open;
 pub(crate) mod readers;
 pub(crate) mod rollback;
