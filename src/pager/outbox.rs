@@ -26,6 +26,8 @@ use crate::pager::snapshot_pages::mark_of;
 
 /// Bytes that are written and put under write-back at once.
 const BATCH_BYTES: usize = 256 << 10;
+/// Scattered pages are left to the flush: one call for each would cost more than it saves.
+const WRITE_BACK_BYTES: usize = 64 << 10;
 /// Batches that wait for the thread at most.
 const BATCHES_WAITING: usize = 8;
 /// Bytes sent before write-back is started early and a thread is worth its start.
@@ -82,10 +84,12 @@ pub(crate) struct Outbox {
     /// Pages that are collected: they follow each other.
     batch: Option<Batch>,
     sent_bytes: u64,
+    /// Whether write-back is to begin early: what is written now is expected to stay.
+    stays: bool,
 }
 
 impl Outbox {
-    pub(crate) fn new(mapping: Arc<Mapping>, page_size: usize) -> Outbox {
+    pub(crate) fn new(mapping: Arc<Mapping>, page_size: usize, stays: bool) -> Outbox {
         Outbox {
             mapping,
             page_size,
@@ -94,6 +98,7 @@ impl Outbox {
             process: std::process::id(),
             batch: None,
             sent_bytes: 0,
+            stays,
         }
     }
 
@@ -135,21 +140,22 @@ impl Outbox {
         }
         drop(state);
         // No thread, or it lags: the builder helps.
-        let done = write(&self.mapping, self.page_size, &batch, large);
+        let done = write(&self.mapping, self.page_size, &batch, large && self.stays);
         note(&mut self.shared.lock(), batch, done);
         self.check()
     }
 
     /// Without a thread, which the system may refuse, the builder writes all.
     fn start_thread(&mut self) {
-        let (mapping, shared, page_size) = (Arc::clone(&self.mapping), Arc::clone(&self.shared), self.page_size);
+        let (mapping, shared) = (Arc::clone(&self.mapping), Arc::clone(&self.shared));
+        let (page_size, stays) = (self.page_size, self.stays);
         let work = move || {
             let mut state = shared.lock();
             loop {
                 if let Some(batch) = state.waiting.pop_front() {
                     state.writing += 1;
                     drop(state);
-                    let done = write(&mapping, page_size, &batch, true);
+                    let done = write(&mapping, page_size, &batch, stays);
                     state = shared.lock();
                     state.writing -= 1;
                     note(&mut state, batch, done);
@@ -212,7 +218,7 @@ impl Drop for Outbox {
 fn write(mapping: &Mapping, page_size: usize, batch: &Batch, write_back: bool) -> io::Result<()> {
     let offset = batch.first.0 * page_size as u64;
     mapping.write_pages(offset, &batch.bytes)?;
-    match write_back {
+    match write_back && batch.bytes.len() >= WRITE_BACK_BYTES {
         true => mapping.start_write_back(offset, batch.bytes.len() as u64),
         false => Ok(()),
     }

@@ -105,10 +105,11 @@ impl TxnPages {
         self.canvas.release_all();
     }
 
-    /// From now on pages that are built whole ([`PageWrite::write_new`]) are written by calls.
-    pub(crate) fn begin_writing(&mut self) {
+    /// From now on pages that are built whole ([`PageWrite::write_new`]) are written by calls. Where they are expected to
+    /// stay as they are until the commit, their write-back begins early.
+    pub(crate) fn begin_writing(&mut self, stays: bool) {
         self.populator = None;
-        self.outbox.get_or_insert_with(|| Outbox::new(Arc::clone(&self.mapping), 1 << self.page_shift));
+        self.outbox.get_or_insert_with(|| Outbox::new(Arc::clone(&self.mapping), 1 << self.page_shift, stays));
     }
 
     /// Ends that, when all of them are written.

@@ -75,7 +75,6 @@ fn rebuild<P: PageWrite>(
     for &ptr in leaves {
         copy.clear();
         copy.extend_from_slice(pages.page(ptr)?);
-        free_page(pages, ptr)?;
         let leaf = Leaf::parse(&copy, ptr.id)?;
         for at in 0..leaf.count() {
             let (key, value) = leaf.entry(at)?;
@@ -94,6 +93,8 @@ fn rebuild<P: PageWrite>(
     }
     added += stage_below(&mut stage, pages, root, bound, run, ready)?;
     stage.build_leaf(pages, root.tree)?;
+    // All at once, so that whoever takes them gets neighbours.
+    leaves.iter().try_for_each(|&ptr| free_page(pages, ptr))?;
     root.entries = count_after(root, added)?;
     replace_children(pages, root, path, stage)
 }

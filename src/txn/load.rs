@@ -62,7 +62,7 @@ impl WriteTxn {
             _ => Way::Filling,
         };
         self.broken = Some(UNFINISHED.to_string());
-        writer_of(&mut self.writer).pages.begin_writing();
+        writer_of(&mut self.writer).pages.begin_writing(true);
         Ok(Load { at, memory_bytes, way, run: Run::default(), count: 0 })
     }
 
@@ -102,7 +102,7 @@ impl WriteTxn {
         }
         load.run.push(key, value)?;
         if load.run.memory_bytes() >= load.memory_bytes {
-            self.put_run(load)?;
+            self.put_run(load, false)?;
         }
         Ok(())
     }
@@ -116,13 +116,13 @@ impl WriteTxn {
     }
 
     /// Sorts what was collected and puts it into the tree.
-    fn put_run(&mut self, load: &mut Load) -> Result<()> {
+    fn put_run(&mut self, load: &mut Load, is_last: bool) -> Result<()> {
         let root = &mut self.tables[load.at].record.root;
         let writer = writer_of(&mut self.writer);
         let (pages, cache, tip, live) = (&mut writer.pages, &mut writer.cache, &self.tip, &self.live);
         // What is on its way is read again.
         pages.end_writing()?;
-        pages.begin_writing();
+        pages.begin_writing(is_last);
         for superseded in load.run.sort() {
             tree::free_run(pages, superseded)?;
         }
@@ -155,7 +155,7 @@ impl WriteTxn {
             bulk.finish(&mut writer_of(&mut self.writer).pages, root)?;
         }
         if !load.run.is_empty() {
-            self.put_run(load)?;
+            self.put_run(load, true)?;
         }
         writer_of(&mut self.writer).pages.end_writing()?;
         if load.count > 0 {
