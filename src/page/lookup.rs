@@ -197,9 +197,15 @@ pub(crate) struct Found(u32);
 
 impl Found {
     /// Ask `Leaf`.
-    const ASK_LEAF: Found = Found(u32::MAX);
+    pub(crate) const ASK_LEAF: Found = Found(u32::MAX);
     /// There is no such key.
     pub(crate) const ABSENT: Found = Found(u32::MAX - 1);
+
+    /// Where in the page the entry lies, if there may be one.
+    #[inline(always)]
+    pub(crate) fn offset(self) -> Option<usize> {
+        (self.0 < Found::ABSENT.0).then_some(self.0 as usize)
+    }
 
     /// The value, if it lies in the leaf that was searched and the entry has the key. Else ask `Leaf`.
     #[inline(always)]

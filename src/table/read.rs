@@ -13,7 +13,7 @@ use crate::ids::TreeId;
 use crate::page::meta::TreeRoot;
 use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
-use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
+use crate::table::codec::{Codec, Encoded, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, Place};
 use crate::table::{decode_key, decode_value, Range, RangeOwned, Table, TableInfo};
 use crate::tree;
@@ -99,6 +99,37 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
             Err(e) => Err(e),
         };
         self.believe(found)
+    }
+
+    /// The values of many keys, in the order of the keys; the same keys may come more than once.
+    ///
+    /// The lookups go down the tree together, so that their waits for memory overlap: with many keys at once (a hundred,
+    /// say) a lookup takes a fraction of what [`get`](ReadTable::get) takes. Sorting the keys gains nothing.
+    ///
+    /// # Errors
+    /// As [`get`](ReadTable::get), for the first key that meets one.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// const AGES: Table<&str, u32> = Table::new("ages");
+    /// db.write(|txn| txn.table(AGES)?.insert("ada", 36))?;
+    ///
+    /// let ages = db.begin_read()?.table(AGES)?;
+    /// assert_eq!(ages.multi_get(["bob", "ada"])?, [None, Some(36)]);
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    pub fn multi_get<'k>(&self, keys: impl IntoIterator<Item = K::Item<'k>>) -> Result<Vec<Option<V::Item<'_>>>> {
+        let items: Vec<K::Item<'k>> = keys.into_iter().collect();
+        let encoded: Vec<Encoded<'_>> = items.iter().map(K::encode).collect::<Result<_>>()?;
+        let keys: Vec<&[u8]> = encoded.iter().map(|key| &**key).collect();
+        let mut values = Vec::with_capacity(keys.len());
+        let found = tree::get_many(self.pages(), &self.root, &keys, |found| {
+            values.push(found.map(decode_value::<V>).transpose()?);
+            Ok(())
+        });
+        self.believe(found)?;
+        Ok(values)
     }
 
     /// The value of a key, holding the transaction alive: it may outlive this handle and be sent to other threads.

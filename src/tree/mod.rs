@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! search     point lookups             cursor, range   walks in both directions
+//! multi      many lookups at once
 //! put        one entry in              delete          one entry out
 //! append     ascending entries         drop            the whole tree
 //! bulk       many ascending entries    merge           many sorted entries among others
@@ -29,6 +30,7 @@ mod delete;
 mod drop;
 mod graft;
 mod merge;
+mod multi;
 mod path;
 mod plan;
 mod put;
@@ -49,6 +51,7 @@ pub(crate) use cursor::Cursor;
 pub(crate) use delete::delete;
 pub(crate) use drop::drop_tree;
 pub(crate) use merge::merge;
+pub(crate) use multi::get_many;
 pub(crate) use put::{put, PutHint};
 pub(crate) use range::Range;
 pub(crate) use run::Run;

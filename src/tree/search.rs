@@ -30,14 +30,7 @@ pub(crate) fn get<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) ->
     let mut ptr = root.ptr;
     while level > 1 {
         level -= 1;
-        let mut next = PagePtr::default();
-        if let Some(page) = pages.page_at_once(ptr) {
-            next = lookup::child(page, ptr.id, level, key);
-            if next.id.0 < 2 {
-                next = lookup::child_of_any(page, ptr.id, level, key, next);
-            }
-        }
-        ptr = if next.id.0 >= 2 { next } else { child_at(pages, ptr, level, key)? };
+        ptr = child_of(pages, ptr, level, key)?;
     }
     if let Some(page) = pages.page_at_once(ptr) {
         let found = lookup::find(page, ptr.id, key);
@@ -51,6 +44,22 @@ pub(crate) fn get<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) ->
     value_in(pages, ptr, key)
 }
 
+/// The child of a branch whose range holds the key.
+#[inline(always)]
+pub(super) fn child_of<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
+    let mut next = PagePtr::default();
+    if let Some(page) = pages.page_at_once(ptr) {
+        next = lookup::child(page, ptr.id, level, key);
+        if next.id.0 < 2 {
+            next = lookup::child_of_any(page, ptr.id, level, key, next);
+        }
+    }
+    if next.id.0 >= 2 {
+        return Ok(next);
+    }
+    child_at(pages, ptr, level, key)
+}
+
 #[cold]
 #[inline(never)]
 fn child_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
@@ -60,7 +69,7 @@ fn child_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> R
 
 #[cold]
 #[inline(never)]
-fn value_in<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, key: &[u8]) -> Result<Option<&'a [u8]>> {
+pub(super) fn value_in<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, key: &[u8]) -> Result<Option<&'a [u8]>> {
     let leaf = leaf_at(pages, ptr)?;
     match leaf.find(key)? {
         Some(at) => resolve(pages, leaf.value(at)?).map(Some),

@@ -434,6 +434,10 @@ fn compare_table(found: &ReadTable<&'static [u8], &'static [u8]>, model: &Entrie
     let wanted = |entry: Option<(&Key, &Arc<Vec<u8>>)>| entry.map(|(key, value)| (key.clone(), value.to_vec()));
     assert!(edge(found.first().expect("first")) == wanted(model.first_key_value()), "the first entry");
     assert!(edge(found.last().expect("last")) == wanted(model.last_key_value()), "the last entry");
+    for batch in model.keys().collect::<Vec<_>>().chunks(73) {
+        let values = found.multi_get(batch.iter().map(|key| key.as_slice())).expect("multi_get");
+        assert!(values.iter().map(|value| value.expect("there")).eq(batch.iter().map(|key| model[*key].as_slice())));
+    }
     // Keys that are there, and neighbours that mostly are not.
     let mut rng = Rng::new(mix(model.len() as u64));
     let keys: Vec<&Key> = model.keys().collect();

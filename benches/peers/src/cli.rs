@@ -12,33 +12,60 @@ pub(crate) enum Measure {
     Append,
     Size,
     Reads,
+    TwoThreads,
+    TxnReads,
+    Multi,
+    Seek,
     Scan,
     Commits,
     FreeList,
     Device,
     Memory,
+    Large,
+    Open,
+    ColdGet,
+    ColdMulti,
+    ColdScan,
+    ColdFolios,
+    ColdSmall,
+    Compact,
+    Ycsb,
 }
 
-const MEASURES: [(&str, Measure, &str); 9] = [
+const MEASURES: &[(&str, Measure, &str)] = &[
     ("load", Measure::Load, "all entries in random order, one durable transaction"),
     ("append", Measure::Append, "all entries in order, one durable transaction"),
     ("size", Measure::Size, "length of the file after the load in random order, closed"),
     ("reads", Measure::Reads, "random point reads, one thread, one read transaction"),
+    ("reads2", Measure::TwoThreads, "random point reads by two threads, and by one in the same round"),
+    ("txn-reads", Measure::TxnReads, "random point reads, a read transaction for each"),
+    ("multi", Measure::Multi, "batches of 100 random keys"),
+    ("seek", Measure::Seek, "seek to a random key and read 10 entries"),
     ("scan", Measure::Scan, "everything in order, forward and reverse"),
     ("commits", Measure::Commits, "durable commits of one overwritten entry"),
     ("freelist", Measure::FreeList, "the same, and again with some 10,000 free extents (contains commits)"),
     ("device", Measure::Device, "bytes written to the device per page that a commit changed"),
     ("memory", Measure::Memory, "peak of anonymous memory of a load of 1 GiB in one transaction"),
+    ("large", Measure::Large, "values of 100 KiB: durable writes, random reads"),
+    ("open", Measure::Open, "open and first get, warm page cache"),
+    ("cold-get", Measure::ColdGet, "random gets, file dropped from the page cache before"),
+    ("cold-multi", Measure::ColdMulti, "batches of 100 random keys, the same"),
+    ("cold-scan", Measure::ColdScan, "full scan, the same"),
+    ("cold-folios", Measure::ColdFolios, "pages written to the device per page changed, after cold reads"),
+    ("cold-small", Measure::ColdSmall, "random gets under a memory limit of a quarter of the file"),
+    ("compact", Measure::Compact, "length of the file after compaction"),
+    ("ycsb", Measure::Ycsb, "YCSB workloads A to F, each operation a transaction, writes durable"),
 ];
 
 pub(crate) struct Options {
     pub(crate) measures: Vec<Measure>,
-    pub(crate) entries: u32,
+    pub(crate) entries: Vec<u32>,
     pub(crate) rounds: usize,
     pub(crate) shapes: Vec<Shape>,
     pub(crate) engines: Vec<Engine>,
     pub(crate) commits: usize,
     pub(crate) memory_mib: u64,
+    pub(crate) large: usize,
     pub(crate) cache: Cache,
     pub(crate) dir: Option<PathBuf>,
     pub(crate) json: Option<PathBuf>,
@@ -52,12 +79,13 @@ pub(crate) fn help() -> String {
     }
     text += "
 Options
-  --entries N      entries of a database (1000000)
+  --entries LIST   entries of a database; more than one: one run after the other (1000000)
   --rounds N       rounds that count, after one that does not (5)
-  --keys LIST      R, S1, S2; more than one: one run after the other (R)
+  --keys LIST      R, R16, S1, S2; more than one: one run after the other (R)
   --engines LIST   see below
   --commits N      commits per round of `commits` and `freelist` (2000)
   --memory-mib N   size of the load of `memory` (1024)
+  --large N        values of `large` (1000)
   --cache KIND     page cache of the files that are read and changed: small folios, or large ones
                    as a plain copy leaves them (small)
   --dir PATH       where the files go; in a folder that is removed at the end (that of the executable)
@@ -76,12 +104,13 @@ pub(crate) fn parse(args: &[String]) -> Res<Options> {
     let (name, rest) = args.split_first().ok_or_else(help)?;
     let mut options = Options {
         measures: measures(name)?,
-        entries: 1_000_000,
+        entries: vec![1_000_000],
         rounds: 5,
         shapes: vec![Shape::R],
         engines: engine::all().into_iter().filter(|engine| engine.default).collect(),
         commits: 2_000,
         memory_mib: 1024,
+        large: 1_000,
         cache: Cache::Small,
         dir: None,
         json: None,
@@ -107,19 +136,20 @@ fn measures(name: &str) -> Res<Vec<Measure>> {
 fn set(options: &mut Options, name: &str, value: &str) -> Res<()> {
     match name {
         "--entries" => {
-            options.entries = value.replace('_', "").parse()?;
-            if !(1_000..=ENTRIES_MAX).contains(&u64::from(options.entries)) {
-                return Err(format!("from 1000 to {ENTRIES_MAX}").into());
-            }
+            options.entries = value.split(',').map(count).collect::<Res<_>>()?;
         }
         "--rounds" => options.rounds = value.parse::<usize>()?.max(1),
         "--keys" => {
-            options.shapes =
-                value.split(',').map(Shape::parse).collect::<Option<_>>().ok_or("R, S1 or S2, with commas between")?;
+            options.shapes = value
+                .split(',')
+                .map(Shape::parse)
+                .collect::<Option<_>>()
+                .ok_or("R, R16, S1 or S2, with commas between")?;
         }
         "--engines" => options.engines = value.split(',').map(engine_named).collect::<Res<_>>()?,
         "--commits" => options.commits = value.parse::<usize>()?.max(1),
         "--memory-mib" => options.memory_mib = value.parse::<u64>()?.max(1),
+        "--large" => options.large = value.parse::<usize>()?.clamp(1, 1_000_000),
         "--cache" => {
             options.cache = match value {
                 "small" => Cache::Small,
@@ -132,6 +162,14 @@ fn set(options: &mut Options, name: &str, value: &str) -> Res<()> {
         _ => return Err(format!("no such option\n\n{}", help()).into()),
     }
     Ok(())
+}
+
+fn count(text: &str) -> Res<u32> {
+    let entries = text.replace('_', "").parse()?;
+    if !(1_000..=ENTRIES_MAX).contains(&u64::from(entries)) {
+        return Err(format!("from 1000 to {ENTRIES_MAX}").into());
+    }
+    Ok(entries)
 }
 
 pub(crate) fn engine_named(name: &str) -> Res<Engine> {

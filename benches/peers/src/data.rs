@@ -72,6 +72,8 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
 pub(crate) enum Shape {
     /// 24 random bytes.
     R,
+    /// 16 random bytes.
+    R16,
     /// `user:00012345:name`
     S1,
     /// `t017/item/000000123456`: tenant and item number.
@@ -82,6 +84,7 @@ impl Shape {
     pub(crate) fn parse(text: &str) -> Option<Shape> {
         match text {
             "R" => Some(Shape::R),
+            "R16" => Some(Shape::R16),
             "S1" => Some(Shape::S1),
             "S2" => Some(Shape::S2),
             _ => None,
@@ -91,6 +94,7 @@ impl Shape {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Shape::R => "R",
+            Shape::R16 => "R16",
             Shape::S1 => "S1",
             Shape::S2 => "S2",
         }
@@ -99,6 +103,7 @@ impl Shape {
     pub(crate) fn key_bytes(self) -> usize {
         match self {
             Shape::R => 24,
+            Shape::R16 => 16,
             Shape::S1 => 18,
             Shape::S2 => 22,
         }
@@ -108,7 +113,7 @@ impl Shape {
     #[inline]
     pub(crate) fn key(self, id: u64, key: &mut [u8]) {
         match self {
-            Shape::R => {
+            Shape::R | Shape::R16 => {
                 for (i, word) in key.chunks_exact_mut(8).enumerate() {
                     word.copy_from_slice(&mix(id.wrapping_mul(3).wrapping_add(i as u64 + 1)).to_be_bytes());
                 }
@@ -149,6 +154,30 @@ impl Value {
             word.copy_from_slice(&mix(seed.wrapping_add((i as u64).wrapping_mul(GOLDEN))).to_le_bytes());
         }
         &self.0[..VALUE_BYTES]
+    }
+}
+
+/// Values of 100 KiB: pieces of one stretch of pseudo-random bytes, so that no time goes into making them.
+pub(crate) struct LargeValues {
+    bytes: Vec<u8>,
+}
+
+/// Length of a large value.
+pub(crate) const LARGE_BYTES: usize = 100 << 10;
+/// Distinct large values: pieces begin at every eighth byte.
+const LARGE_STARTS: u64 = 1 << 17;
+
+impl LargeValues {
+    pub(crate) fn new() -> LargeValues {
+        let mut rng = Rng::new(GOLDEN);
+        let words = LARGE_STARTS as usize + LARGE_BYTES / 8;
+        LargeValues { bytes: (0..words).flat_map(|_| rng.next().to_le_bytes()).collect() }
+    }
+
+    /// The value of entry `id`.
+    pub(crate) fn get(&self, id: u64) -> &[u8] {
+        let start = (mix(id) % LARGE_STARTS) as usize * 8;
+        &self.bytes[start..start + LARGE_BYTES]
     }
 }
 
@@ -196,29 +225,39 @@ enum Ids<'a> {
     Counted(u64),
 }
 
+/// Where the values of a list of pairs come from.
+enum Values<'a> {
+    Made { value: Value, version: u64 },
+    Large(&'a LargeValues),
+}
+
 /// Pairs to store, made one at a time.
 pub(crate) struct Pairs<'a> {
     shape: Shape,
     ids: Ids<'a>,
-    version: u64,
     at: u64,
     key: [u8; KEY_MAX_BYTES],
-    value: Value,
+    values: Values<'a>,
 }
 
 impl<'a> Pairs<'a> {
     /// The entries `ids` in that order.
     pub(crate) fn listed(shape: Shape, ids: &'a [u32], version: u64) -> Pairs<'a> {
-        Pairs::new(shape, Ids::Listed(ids), version)
+        Pairs::new(shape, Ids::Listed(ids), Values::Made { value: Value::new(), version })
     }
 
     /// Entries 0 to `count - 1`, without a list in memory; keys R come in random order that way.
     pub(crate) fn counted(shape: Shape, count: u64, version: u64) -> Pairs<'static> {
-        Pairs::new(shape, Ids::Counted(count), version)
+        Pairs::new(shape, Ids::Counted(count), Values::Made { value: Value::new(), version })
     }
 
-    fn new(shape: Shape, ids: Ids<'_>, version: u64) -> Pairs<'_> {
-        Pairs { shape, ids, version, at: 0, key: [0; KEY_MAX_BYTES], value: Value::new() }
+    /// The entries `ids` in that order, with large values.
+    pub(crate) fn large(shape: Shape, ids: &'a [u32], values: &'a LargeValues) -> Pairs<'a> {
+        Pairs::new(shape, Ids::Listed(ids), Values::Large(values))
+    }
+
+    fn new(shape: Shape, ids: Ids<'a>, values: Values<'a>) -> Pairs<'a> {
+        Pairs { shape, ids, at: 0, key: [0; KEY_MAX_BYTES], values }
     }
 
     /// The next pair; it lives until the next call.
@@ -232,7 +271,11 @@ impl<'a> Pairs<'a> {
         self.at += 1;
         let key = &mut self.key[..self.shape.key_bytes()];
         self.shape.key(id, key);
-        Some((key, self.value.fill(id, self.version)))
+        let value = match &mut self.values {
+            Values::Made { value, version } => value.fill(id, *version),
+            Values::Large(values) => values.get(id),
+        };
+        Some((key, value))
     }
 }
 
@@ -245,8 +288,15 @@ pub(crate) struct Probes {
 
 impl Probes {
     pub(crate) fn new(shape: Shape, ids: &[u32], version: u64) -> Probes {
+        Probes::of(shape, Pairs::listed(shape, ids, version))
+    }
+
+    pub(crate) fn large(shape: Shape, ids: &[u32], values: &LargeValues) -> Probes {
+        Probes::of(shape, Pairs::large(shape, ids, values))
+    }
+
+    fn of(shape: Shape, mut pairs: Pairs<'_>) -> Probes {
         let mut probes = Probes { key_bytes: shape.key_bytes(), keys: Vec::new(), checksums: Vec::new() };
-        let mut pairs = Pairs::listed(shape, ids, version);
         while let Some((key, value)) = pairs.next() {
             probes.keys.extend_from_slice(key);
             probes.checksums.push(checksum(value));
@@ -262,6 +312,61 @@ impl Probes {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], u64)> {
         self.keys.chunks_exact(self.key_bytes).zip(self.checksums.iter().copied())
     }
+
+    /// Lists of at most `size` keys with their checksums.
+    pub(crate) fn batches(&self, size: usize) -> impl Iterator<Item = (impl Iterator<Item = &[u8]>, &[u64])> {
+        let keys = self.keys.chunks(self.key_bytes * size);
+        keys.map(|keys| keys.chunks_exact(self.key_bytes)).zip(self.checksums.chunks(size))
+    }
+}
+
+/// Keys to seek to, and what the entries from there on must add up to.
+pub(crate) struct Seeks {
+    /// Entries to read from each key on.
+    pub(crate) length: usize,
+    key_bytes: usize,
+    keys: Vec<u8>,
+    sums: Vec<u64>,
+}
+
+impl Seeks {
+    /// To the keys of `ids`, in that order.
+    pub(crate) fn new(data: Data, ids: &[u32], length: usize) -> Seeks {
+        let order = data.sorted();
+        let mut place = vec![0; order.len()];
+        let mut until = vec![0u64];
+        let mut pairs = Pairs::listed(data.shape, &order, 0);
+        while let Some((key, value)) = pairs.next() {
+            until.push(until[until.len() - 1].wrapping_add(entry_sum(key, value)));
+        }
+        for (at, &id) in order.iter().enumerate() {
+            place[id as usize] = at;
+        }
+        let key_bytes = data.shape.key_bytes();
+        let mut seeks = Seeks { length, key_bytes, keys: vec![0; key_bytes * ids.len()], sums: Vec::new() };
+        for (&id, key) in ids.iter().zip(seeks.keys.chunks_exact_mut(key_bytes)) {
+            data.shape.key(u64::from(id), key);
+            let start = place[id as usize];
+            let end = (start + length).min(order.len());
+            seeks.sums.push(until[end].wrapping_sub(until[start]));
+        }
+        seeks
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    #[inline]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.keys.chunks_exact(self.key_bytes).zip(self.sums.iter().copied())
+    }
+}
+
+/// What an entry adds to the sum of a stretch of entries: every byte of key and value counts.
+#[inline(always)]
+pub(crate) fn entry_sum(key: &[u8], value: &[u8]) -> u64 {
+    checksum(key).wrapping_add(checksum(value))
 }
 
 /// Counts values that were not what they should be.
@@ -275,6 +380,12 @@ impl Verifier {
     #[inline(always)]
     pub(crate) fn check(&mut self, value: Option<&[u8]>, expected: u64) {
         self.wrong += u64::from(value.is_none_or(|value| checksum(value) != expected));
+    }
+
+    /// Compares the sum over a stretch of entries.
+    #[inline(always)]
+    pub(crate) fn check_sum(&mut self, sum: u64, expected: u64) {
+        self.wrong += u64::from(sum != expected);
     }
 
     pub(crate) fn finish(self) -> Res<()> {
@@ -309,7 +420,7 @@ mod tests {
 
     #[test]
     fn keys_are_distinct_and_readable() {
-        for shape in [Shape::R, Shape::S1, Shape::S2] {
+        for shape in [Shape::R, Shape::R16, Shape::S1, Shape::S2] {
             let mut seen = HashSet::new();
             let mut key = vec![0; shape.key_bytes()];
             for id in 0..50_000 {

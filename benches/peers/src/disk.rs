@@ -91,17 +91,32 @@ pub(crate) fn settle(folder: &Path) -> io::Result<()> {
     check(unsafe { libc::syncfs(file.as_raw_fd()) })
 }
 
-/// Removes a database and the lock file that may lie beside it.
+/// Removes a database, file or folder, and the files of a lock or a log that may lie beside it.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push("-lock");
-    for path in [path, Path::new(&beside)] {
-        match fs::remove_file(path) {
+    if path.is_dir() {
+        return fs::remove_dir_all(path);
+    }
+    for suffix in ["", "-lock", "-lck", "-wal", "-shm"] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(suffix);
+        match fs::remove_file(beside) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// The files of a database: itself, or all below a folder.
+fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path)? {
+        found.extend(files(&entry?.path())?);
+    }
+    Ok(found)
 }
 
 /// Moves a database that is closed.
@@ -164,6 +179,18 @@ fn advise(file: &File, advice: libc::c_int) -> io::Result<()> {
 /// Copies a closed database, flushed, with the page cache that `cache` names.
 pub(crate) fn fresh_copy(from: &Path, to: &Path, cache: Cache) -> io::Result<()> {
     remove(to)?;
+    for source in files(from)? {
+        let copy = match source.strip_prefix(from) {
+            Ok(below) if !below.as_os_str().is_empty() => to.join(below),
+            _ => to.to_owned(),
+        };
+        fs::create_dir_all(copy.parent().unwrap_or(to))?;
+        copy_file(&source, &copy, cache)?;
+    }
+    settle(to.parent().unwrap_or(Path::new(".")))
+}
+
+fn copy_file(from: &Path, to: &Path, cache: Cache) -> io::Result<()> {
     let source = File::open(from)?;
     let copy = OpenOptions::new().read(true).write(true).create_new(true).open(to)?;
     copy.set_len(source.metadata()?.len())?;
@@ -176,13 +203,66 @@ pub(crate) fn fresh_copy(from: &Path, to: &Path, cache: Cache) -> io::Result<()>
         advise(&copy, libc::POSIX_FADV_RANDOM)?;
         each_piece(&copy, |_, _| Ok(()))?;
     }
-    settle(to.parent().unwrap_or(Path::new(".")))
+    Ok(())
 }
 
-/// Length of a file as everybody sees it, and the bytes that it occupies.
+/// Takes a closed database out of the page cache, and looks whether it is gone. A root asks the kernel to drop
+/// everybody's clean pages where advice was not enough.
+pub(crate) fn drop_cache(path: &Path) -> Res<()> {
+    let mut left = 0;
+    for path in files(path)? {
+        let file = File::open(&path)?;
+        file.sync_all()?;
+        advise(&file, libc::POSIX_FADV_DONTNEED)?;
+        left += cached_pages(&file)?;
+    }
+    if left == 0 {
+        return Ok(());
+    }
+    fs::write("/proc/sys/vm/drop_caches", "1").map_err(|e| format!("{left} pages stay cached; drop_caches: {e}"))?;
+    let mut left = 0;
+    for path in files(path)? {
+        left += cached_pages(&File::open(&path)?)?;
+    }
+    if left > 0 {
+        return Err(format!("{}: {left} pages stay in the page cache", path.display()).into());
+    }
+    Ok(())
+}
+
+/// Pages of a file in the page cache.
+pub(crate) fn cached_pages(file: &File) -> io::Result<u64> {
+    let mut cached = 0;
+    for (start, length) in segments(file)? {
+        let start = start & !(PAGE_BYTES as u64 - 1);
+        let length = length as usize;
+        // SAFETY: a new mapping at an address that the kernel chooses; nobody reads through it.
+        let map = unsafe {
+            let offset = start as libc::off_t;
+            libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), offset)
+        };
+        if map == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let mut resident = vec![0u8; length.div_ceil(PAGE_BYTES)];
+        // SAFETY: the range is the mapping just made, and `resident` has a byte for each of its pages.
+        let asked = check(unsafe { libc::mincore(map, length, resident.as_mut_ptr()) });
+        // SAFETY: the mapping just made; nothing refers to it.
+        let unmapped = check(unsafe { libc::munmap(map, length) });
+        asked.and(unmapped)?;
+        cached += resident.iter().filter(|page| **page & 1 == 1).count() as u64;
+    }
+    Ok(cached)
+}
+
+/// Length of a database as everybody sees it, and the bytes that it occupies.
 pub(crate) fn file_bytes(path: &Path) -> io::Result<(u64, u64)> {
-    let meta = fs::metadata(path)?;
-    Ok((meta.len(), meta.blocks() * 512))
+    let mut sum = (0, 0);
+    for path in files(path)? {
+        let meta = fs::metadata(path)?;
+        sum = (sum.0 + meta.len(), sum.1 + meta.blocks() * 512);
+    }
+    Ok(sum)
 }
 
 /// The contents of a file at one moment, to tell which pages have changed since.
@@ -270,6 +350,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn folders_are_copied_as_they_are() -> Res<()> {
+        let scratch = Scratch::new(None)?;
+        let (from, to) = (scratch.path().join("folder"), scratch.path().join("copy"));
+        fs::create_dir_all(from.join("below"))?;
+        fs::write(from.join("one"), [1; 10])?;
+        fs::write(from.join("below/two"), [2; 20])?;
+        fresh_copy(&from, &to, Cache::Large)?;
+        assert_eq!(fs::read(to.join("below/two"))?, [2; 20]);
+        assert_eq!(file_bytes(&to)?.0, 30);
+        drop_cache(&to)?;
+        remove(&to)?;
+        assert!(!to.exists());
+        Ok(())
+    }
+
+    #[test]
     fn copies_keep_bytes_and_holes_and_snapshots_see_changes() -> Res<()> {
         let scratch = Scratch::new(None)?;
         let (from, to) = (scratch.file("from", "test"), scratch.file("to", "test"));
@@ -280,6 +376,9 @@ mod tests {
         fresh_copy(&from, &to, Cache::Small)?;
         assert!(fs::read(&from)? == fs::read(&to)?);
         assert!(file_bytes(&to)?.1 < 1 << 20);
+        assert!(cached_pages(&File::open(&to)?)? > 0);
+        drop_cache(&to)?;
+        assert_eq!(cached_pages(&File::open(&to)?)?, 0);
 
         let mut snapshot = Snapshot::new(&to)?;
         assert_eq!(snapshot.advance()?, 0);

@@ -4,12 +4,22 @@
 //! types, so that no virtual call stands between two lookups. All engines run with equal durability: when a write
 //! returns, its transaction has been flushed to the device.
 
+#[cfg(feature = "canopydb")]
+mod canopydb;
+#[cfg(feature = "fjall")]
+mod fjall;
+#[cfg(feature = "libmdbx")]
+mod libmdbx;
 mod lmdb;
 #[cfg(feature = "mapleaf")]
 mod mapleaf;
 mod redb;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
-use crate::data::{Pairs, Probes, Tally};
+use crate::cli::Measure;
+use crate::data::{Pairs, Probes, Seeks, Tally};
+use crate::workload::Workload;
 use crate::Res;
 use std::path::Path;
 
@@ -28,7 +38,7 @@ pub(crate) enum Direction {
 }
 
 /// An open database with one table of bytes.
-pub(crate) trait Store {
+pub(crate) trait Store: Send + Sync {
     /// Stores all pairs in one durable transaction.
     fn put_all(&mut self, pairs: &mut Pairs<'_>, order: Order) -> Res<()>;
 
@@ -38,15 +48,54 @@ pub(crate) trait Store {
     /// Looks all probes up in one read transaction and verifies every value.
     fn get_all(&self, probes: &Probes) -> Res<()>;
 
+    /// The same, each probe in a read transaction of its own.
+    fn get_each(&self, probes: &Probes) -> Res<()>;
+
+    /// As `get_all`, with the call that an engine has for `batch` keys at once.
+    fn get_batches(&self, probes: &Probes, _batch: usize) -> Res<()> {
+        self.get_all(probes)
+    }
+
+    /// Seeks to each key and reads on from it, in one read transaction.
+    fn seek_all(&self, seeks: &Seeks) -> Res<()>;
+
     /// Reads everything in order of the keys.
     fn scan(&self, direction: Direction) -> Res<Tally>;
+
+    /// Carries out a list of operations, each a transaction of its own.
+    fn drive(&self, workload: &Workload) -> Res<()>;
 
     /// Pages in the file that hold nothing, where the engine can tell.
     fn free_pages(&self) -> Res<Option<u64>>;
 
+    /// Closes the database and leaves a compacted one at `to`; false where the engine has no such call.
+    fn compact(self: Box<Self>, _path: &Path, _to: &Path) -> Res<bool> {
+        Ok(false)
+    }
+
     /// Closes the file and everything that belongs to it.
     fn close(self: Box<Self>) -> Res<()>;
 }
+
+/// What a measurement changes in an engine's settings.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Tuning {
+    /// Size of the engine's own cache, for those that have one; their default, or what README.md says, if none.
+    pub(crate) cache_bytes: Option<usize>,
+}
+
+/// Which measurements an engine takes part in.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    All,
+    /// The others do not apply to it.
+    Without(&'static [Measure]),
+    /// In the others it would be another engine once more.
+    Only(&'static [Measure]),
+}
+
+/// A page that was changed cannot be told in a store that writes elsewhere first.
+const WITH_LOG: Part = Part::Without(&[Measure::Device, Measure::ColdFolios]);
 
 /// A kind of store that can be opened.
 #[derive(Clone, Copy)]
@@ -55,13 +104,32 @@ pub(crate) struct Engine {
     pub(crate) about: &'static str,
     /// Part of a run when nobody chooses.
     pub(crate) default: bool,
-    opener: fn(&Path) -> Res<Box<dyn Store>>,
+    pub(crate) part: Part,
+    opener: fn(&Path, Tuning) -> Res<Box<dyn Store>>,
 }
 
 impl Engine {
+    /// Whether its figure for a measurement would say something.
+    pub(crate) fn takes(&self, measure: Measure) -> bool {
+        match self.part {
+            Part::All => true,
+            Part::Without(absent) => !absent.contains(&measure),
+            Part::Only(present) => present.contains(&measure),
+        }
+    }
+
+    /// Whether a figure says that it has none for this engine.
+    pub(crate) fn is_missed(&self, measure: Measure) -> bool {
+        matches!(self.part, Part::Without(_)) && !self.takes(measure)
+    }
+
     /// Opens the file, or makes it.
     pub(crate) fn open(&self, path: &Path) -> Res<Box<dyn Store>> {
-        (self.opener)(path).map_err(|e| format!("{}: {}: {e}", self.name, path.display()).into())
+        self.open_tuned(path, Tuning::default())
+    }
+
+    pub(crate) fn open_tuned(&self, path: &Path, tuning: Tuning) -> Res<Box<dyn Store>> {
+        (self.opener)(path, tuning).map_err(|e| format!("{}: {}: {e}", self.name, path.display()).into())
     }
 }
 
@@ -75,26 +143,75 @@ pub(crate) fn all() -> Vec<Engine> {
             name: BASELINE,
             about: "LMDB through heed, defaults, unnamed database",
             default: true,
+            part: Part::All,
             opener: lmdb::open_default,
         },
         #[cfg(feature = "mapleaf")]
-        Engine { name: "mapleaf", about: "this repository, defaults", default: true, opener: mapleaf::open },
+        Engine {
+            name: "mapleaf",
+            about: "this repository, defaults",
+            default: true,
+            part: Part::All,
+            opener: mapleaf::open,
+        },
         Engine {
             name: "lmdb-writemap",
             about: "LMDB with MDB_WRITEMAP (its file is as long as its map, and sparse)",
             default: true,
+            part: Part::All,
             opener: lmdb::open_write_map,
+        },
+        Engine {
+            name: "lmdb-nordahead",
+            about: "LMDB with MDB_NORDAHEAD: the kernel reads nothing ahead",
+            default: true,
+            part: Part::Only(&[Measure::ColdGet, Measure::ColdMulti, Measure::ColdScan, Measure::ColdSmall]),
+            opener: lmdb::open_no_read_ahead,
+        },
+        #[cfg(feature = "libmdbx")]
+        Engine {
+            name: "libmdbx",
+            about: "libmdbx through its C interface, durable default mode",
+            default: false,
+            part: Part::All,
+            opener: libmdbx::open,
         },
         Engine {
             name: "redb",
             about: "redb, defaults (Durability::Immediate, 1 GiB cache)",
             default: true,
+            part: Part::All,
             opener: redb::open,
+        },
+        #[cfg(feature = "fjall")]
+        Engine {
+            name: "fjall",
+            about: "fjall, SyncAll with each commit, 1 GiB cache",
+            default: false,
+            part: Part::Without(&[Measure::Device, Measure::ColdFolios, Measure::FreeList]),
+            opener: fjall::open,
+        },
+        #[cfg(feature = "canopydb")]
+        Engine {
+            name: "canopydb",
+            about: "canopydb, commits wait for the flush of the log, 1 GiB cache",
+            default: false,
+            part: WITH_LOG,
+            opener: canopydb::open,
+        },
+        #[cfg(feature = "sqlite")]
+        Engine {
+            name: "sqlite",
+            about: "SQLite, WAL, synchronous=FULL, WITHOUT ROWID, mapped reads",
+            default: false,
+            part: WITH_LOG,
+            opener: sqlite::open,
         },
         Engine {
             name: "lmdb-named",
             about: "LMDB with a named database: one more tree, as stores with tables have",
             default: false,
+            part: Part::All,
             opener: lmdb::open_named,
         },
     ]

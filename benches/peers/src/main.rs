@@ -10,11 +10,13 @@ mod cli;
 mod data;
 mod disk;
 mod engine;
+mod goals;
 mod measure;
 mod report;
+mod workload;
 
 use cli::Measure;
-use measure::{commits, device, load, memory, reading, Run};
+use measure::{cold, commits, compaction, device, large, limited, load, memory, opening, reading, ycsb, Run};
 use report::Figure;
 use std::process::ExitCode;
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     }
     let done = match args.split_first() {
         Some((name, rest)) if name == memory::CHILD => memory::child(rest),
+        Some((name, rest)) if name == limited::CHILD => limited::child(rest),
         _ => run(&args),
     };
     match done {
@@ -50,10 +53,11 @@ fn run(args: &[String]) -> Res<()> {
     if options.rounds < 5 {
         println!("  caution: fewer than 5 rounds");
     }
-    for &shape in &options.shapes {
-        let run = Run::new(&options, shape)?;
+    for (&entries, &shape) in options.entries.iter().flat_map(|n| options.shapes.iter().map(move |s| (n, s))) {
+        let mut run = Run::new(&options, shape, entries)?;
         for &measure in &options.measures {
-            eprintln!("[keys {}: {measure:?}]", shape.name());
+            eprintln!("[{entries} entries, keys {}: {measure:?}]", shape.name());
+            run.select(measure);
             for figure in take(&run, measure)? {
                 println!("\n{}", figure.table().trim_end());
                 figures.push(figure);
@@ -72,10 +76,23 @@ fn take(run: &Run<'_>, measure: Measure) -> Res<Vec<Figure>> {
         Measure::Append => vec![load::append(run)?],
         Measure::Size => vec![load::size(run)?],
         Measure::Reads => vec![reading::points(run)?],
+        Measure::TwoThreads => reading::two_threads(run)?,
+        Measure::TxnReads => vec![reading::in_own_txn(run)?],
+        Measure::Multi => vec![reading::batches(run)?],
+        Measure::Seek => vec![reading::seeks(run)?],
         Measure::Scan => reading::scans(run)?,
         Measure::Commits => commits::plain(run)?,
         Measure::FreeList => commits::with_free_list(run)?,
         Measure::Device => vec![device::amplification(run)?],
+        Measure::Large => large::values(run)?,
+        Measure::Open => vec![opening::first_get(run)?],
+        Measure::ColdGet => cold::gets(run)?,
+        Measure::ColdMulti => vec![cold::batches(run)?],
+        Measure::ColdScan => vec![cold::scan(run)?],
+        Measure::ColdFolios => cold::folios(run)?,
+        Measure::ColdSmall => vec![limited::gets(run)?],
+        Measure::Compact => compaction::sizes(run)?,
+        Measure::Ycsb => ycsb::all(run)?,
         Measure::Memory => vec![memory::load_peak(run)?],
     })
 }

@@ -1,16 +1,23 @@
 //! The measurements, and what they share: one run's files and the order in which engines take turns.
 
+pub(crate) mod cold;
 pub(crate) mod commits;
+pub(crate) mod compaction;
 pub(crate) mod device;
+pub(crate) mod large;
+pub(crate) mod limited;
 pub(crate) mod load;
 pub(crate) mod memory;
+pub(crate) mod opening;
 pub(crate) mod reading;
+pub(crate) mod ycsb;
 
-use crate::cli::Options;
+use crate::cli::{Measure, Options};
 use crate::data::{Data, Pairs, Shape};
 use crate::disk::{self, Device, Scratch};
-use crate::engine::{Engine, Order, Store};
-use crate::report::{Better, Figure, Goal, Row};
+use crate::engine::{self, Engine, Order, Store};
+use crate::goals;
+use crate::report::{Better, Figure, Row};
 use crate::Res;
 use std::path::PathBuf;
 
@@ -19,23 +26,43 @@ const LOAD_SEED: u64 = 1;
 const READ_SEED: u64 = 2;
 const COMMIT_SEED: u64 = 3;
 const REMOVE_SEED: u64 = 4;
+const SECOND_READ_SEED: u64 = 5;
 
 pub(crate) struct Run<'o> {
     pub(crate) options: &'o Options,
     pub(crate) data: Data,
     pub(crate) scratch: Scratch,
     pub(crate) device: Option<Device>,
+    /// Those that take part in the measurement that runs, and those to which it does not apply.
+    engines: Vec<Engine>,
+    missed: Vec<Engine>,
 }
 
 impl<'o> Run<'o> {
-    pub(crate) fn new(options: &'o Options, shape: Shape) -> Res<Run<'o>> {
+    pub(crate) fn new(options: &'o Options, shape: Shape, entries: u32) -> Res<Run<'o>> {
         let scratch = Scratch::new(options.dir.as_deref())?;
         let device = Device::below(scratch.path())?;
-        Ok(Run { options, data: Data { shape, entries: options.entries }, scratch, device })
+        let data = Data { shape, entries };
+        Ok(Run { options, data, scratch, device, engines: Vec::new(), missed: Vec::new() })
     }
 
-    pub(crate) fn engines(&self) -> &'o [Engine] {
-        &self.options.engines
+    /// Chooses the engines of a measurement.
+    pub(crate) fn select(&mut self, measure: Measure) {
+        let chosen = self.options.engines.iter().copied();
+        self.engines = chosen.clone().filter(|engine| engine.takes(measure)).collect();
+        self.missed = chosen.filter(|engine| engine.is_missed(measure)).collect();
+        // Its ratios are to the better of two LMDBs: both have to be there.
+        if measure == Measure::ColdSmall {
+            for engine in engine::all().into_iter().filter(|engine| limited::BASELINES.contains(&engine.name)) {
+                if self.engines.iter().all(|there| there.name != engine.name) {
+                    self.engines.push(engine);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn engines(&self) -> &[Engine] {
+        &self.engines
     }
 
     /// The engine's file after the load in random order, closed; loaded here when no measurement has left it.
@@ -74,34 +101,47 @@ impl<'o> Run<'o> {
         Ok(samples)
     }
 
-    /// A figure with a row per engine, ratios to LMDB.
-    fn figure(&self, about: About, samples: Vec<Vec<f64>>, notes: &[String]) -> Figure {
+    /// A figure with a row per engine, ratios to LMDB; the title names keys and entries.
+    fn figure(&self, about: About<'_>, samples: Vec<Vec<f64>>, notes: &[String]) -> Figure {
+        let figure = self.bare_figure(about, samples, notes);
+        let title = format!("{} (keys {}, {} entries)", figure.title, self.data.shape.name(), self.data.entries);
+        Figure { title, ..figure }
+    }
+
+    /// The same with the bare title.
+    fn bare_figure(&self, about: About<'_>, samples: Vec<Vec<f64>>, notes: &[String]) -> Figure {
         let rows = self.engines().iter().zip(samples).enumerate().map(|(i, (engine, values))| Row {
             engine: engine.name,
             values,
             ratios: Vec::new(),
             note: notes.get(i).cloned().unwrap_or_default(),
         });
+        let note = String::from("does not apply");
+        let missed = self.missed.iter().map(|engine| Row {
+            engine: engine.name,
+            values: Vec::new(),
+            ratios: Vec::new(),
+            note: note.clone(),
+        });
         Figure {
             id: about.id,
-            title: format!("{} (keys {}, {} entries)", about.title, self.data.shape.name(), self.data.entries),
+            title: about.title.into(),
             unit: about.unit,
             better: about.better,
-            versus: "",
-            goal: about.goal,
-            rows: rows.collect(),
+            versus: String::new(),
+            goal: goals::goal(about.id, self.data.shape),
+            rows: rows.chain(missed).collect(),
         }
         .against_baseline()
     }
 }
 
 /// What a figure is.
-struct About {
+struct About<'a> {
     id: &'static str,
-    title: &'static str,
+    title: &'a str,
     unit: &'static str,
     better: Better,
-    goal: Option<Goal>,
 }
 
 fn mib(bytes: u64) -> f64 {

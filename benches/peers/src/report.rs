@@ -55,7 +55,7 @@ pub(crate) struct Figure {
     pub(crate) unit: &'static str,
     pub(crate) better: Better,
     /// What the ratios are taken to.
-    pub(crate) versus: &'static str,
+    pub(crate) versus: String,
     pub(crate) goal: Option<Goal>,
     pub(crate) rows: Vec<Row>,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Figure {
 impl Figure {
     /// Takes every row's ratios to the row of LMDB.
     pub(crate) fn against_baseline(mut self) -> Figure {
-        self.versus = BASELINE;
+        self.versus = BASELINE.into();
         let Some(base) = self.rows.iter().find(|row| row.engine == BASELINE) else { return self };
         let base = base.values.clone();
         for row in &mut self.rows {
@@ -87,6 +87,9 @@ impl Figure {
     fn cells(&self, row: &Row) -> [String; 5] {
         let (value, ratio) = (median(&row.values), median(&row.ratios));
         let mut note = row.note.clone();
+        if row.values.is_empty() {
+            return [row.engine.into(), "-".into(), "-".into(), String::new(), note];
+        }
         if let (Some(goal), "mapleaf") = (self.goal, row.engine) {
             let verdict = if goal.met(value, ratio) { "met" } else { "MISSED" };
             note = if note.is_empty() { verdict.into() } else { format!("{verdict}; {note}") };
@@ -117,7 +120,7 @@ impl Figure {
             quoted(self.id),
             quoted(&self.title),
             quoted(self.unit),
-            quoted(self.versus),
+            quoted(&self.versus),
             rows.join(",\n    ")
         )
     }
@@ -268,7 +271,7 @@ mod tests {
             title: "test".into(),
             unit: "s",
             better: Better::Lower,
-            versus: "",
+            versus: String::new(),
             goal: Some(Goal::RatioAtMost(0.9)),
             rows: vec![row(BASELINE, &[1.0, 2.0, 4.0]), row("mapleaf", &[0.5, 2.0, 1.0])],
         }

@@ -99,7 +99,24 @@ impl Tree {
             assert!(cursor.prev().unwrap() == Some((key, value)), "backwards at {key:?}");
         }
         assert!(cursor.prev().unwrap().is_none());
+        self.get_many();
         stats
+    }
+
+    /// All keys at once, and a neighbour of each that is mostly absent.
+    fn get_many(&self) {
+        let behind: Vec<Vec<u8>> = self.model.keys().rev().map(|key| [key, &[0][..]].concat()).collect();
+        let keys: Vec<&[u8]> = self.model.keys().zip(&behind).flat_map(|(key, behind)| [&key[..], behind]).collect();
+        let mut found = Vec::new();
+        get_many(&self.pages, &self.root, &keys, |value| {
+            found.push(value);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(found.len(), keys.len());
+        for (key, found) in keys.iter().zip(found) {
+            assert!(found == self.model.get(*key).map(Vec::as_slice), "{key:?} among many");
+        }
     }
 }
 

@@ -1,13 +1,16 @@
-//! LMDB through heed: defaults, with the mapping written (MDB_WRITEMAP), and with a named database.
+//! LMDB through heed: defaults, with the mapping written (MDB_WRITEMAP), without read-ahead (MDB_NORDAHEAD), and with a
+//! named database.
 //!
 //! The defaults of heed are kept but for the size of the map, which an application has to choose, and for
 //! MDB_NOSUBDIR, which only names the file. `APPEND` stands for the sorted load.
 
-use super::{Direction, Order, Store};
-use crate::data::{Pairs, Probes, Tally, Verifier};
+use super::{Direction, Order, Store, Tuning};
+use crate::data::{entry_sum, Pairs, Probes, Seeks, Tally, Verifier};
+use crate::workload::{self, Single, Workload};
 use crate::Res;
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, PutFlags};
+use heed::{CommitOrAbort, CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, PutFlags};
+use std::ops::Bound;
 use std::path::Path;
 
 const MAP_BYTES: usize = 64 << 30;
@@ -17,34 +20,74 @@ pub(super) struct Lmdb {
     db: Database<'static, Bytes, Bytes>,
 }
 
-pub(super) fn open_default(path: &Path) -> Res<Box<dyn Store>> {
+pub(super) fn open_default(path: &Path, _: Tuning) -> Res<Box<dyn Store>> {
     open(path, EnvFlags::empty(), None)
 }
 
-pub(super) fn open_write_map(path: &Path) -> Res<Box<dyn Store>> {
+pub(super) fn open_write_map(path: &Path, _: Tuning) -> Res<Box<dyn Store>> {
     open(path, EnvFlags::WRITE_MAP, None)
 }
 
-pub(super) fn open_named(path: &Path) -> Res<Box<dyn Store>> {
+pub(super) fn open_no_read_ahead(path: &Path, _: Tuning) -> Res<Box<dyn Store>> {
+    open(path, EnvFlags::NO_READ_AHEAD, None)
+}
+
+pub(super) fn open_named(path: &Path, _: Tuning) -> Res<Box<dyn Store>> {
     open(path, EnvFlags::empty(), Some("main"))
 }
 
 fn open(path: &Path, flags: EnvFlags, name: Option<&str>) -> Res<Box<dyn Store>> {
+    let exists = path.exists();
     let mut options = EnvOpenOptions::new();
     options.map_size(MAP_BYTES);
     if name.is_some() {
         options.max_dbs(1);
     }
-    // SAFETY: neither flag weakens durability or locking.
+    // SAFETY: no flag used here weakens durability or locking.
     unsafe { options.flags(flags | EnvFlags::NO_SUB_DIR) };
     // SAFETY: the files live in a folder of this run; nobody else changes them, and this process opens each once.
     let env = unsafe { options.open(path)? };
-    let txn = env.write_txn()?;
-    let made = env.create_databases_and_commit(txn, |opener, txn| {
-        opener.create_database(txn, name).map(CommitOrAbort::<_, ()>::Commit)
-    })?;
-    let CommitOrAbort::Commit(db) = made else { return Err("the database was not made".into()) };
+    let made = if exists {
+        env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
+            opener.open_database(txn, name).map(CommitOrAbort::<_, ()>::Commit)
+        })?
+    } else {
+        env.create_databases_and_commit(env.write_txn()?, |opener, txn| {
+            opener.create_database(txn, name).map(|db| CommitOrAbort::Commit(Some(db)))
+        })?
+    };
+    let CommitOrAbort::Commit(Some(db)) = made else { return Err("there is no database of that name".into()) };
     Ok(Box::new(Lmdb { env, db }))
+}
+
+impl Single for Lmdb {
+    fn get(&self, key: &[u8], mut see: impl FnMut(Option<&[u8]>)) -> Res<()> {
+        let txn = self.env.read_txn()?;
+        see(self.db.get(&txn, key)?);
+        Ok(())
+    }
+
+    fn put(&self, key: &[u8], value: &[u8]) -> Res<()> {
+        let mut txn = self.env.write_txn()?;
+        self.db.put(&mut txn, key, value)?;
+        Ok(txn.commit()?)
+    }
+
+    fn modify(&self, key: &[u8], mut see: impl FnMut(Option<&[u8]>), value: &[u8]) -> Res<()> {
+        let mut txn = self.env.write_txn()?;
+        see(self.db.get(&txn, key)?);
+        self.db.put(&mut txn, key, value)?;
+        Ok(txn.commit()?)
+    }
+
+    fn scan_from(&self, key: &[u8], count: usize, mut see: impl FnMut(&[u8], &[u8])) -> Res<()> {
+        let txn = self.env.read_txn()?;
+        for item in self.db.range(&txn, &(Bound::Included(key), Bound::Unbounded))?.take(count) {
+            let (key, value) = item?;
+            see(key, value);
+        }
+        Ok(())
+    }
 }
 
 impl Store for Lmdb {
@@ -82,6 +125,24 @@ impl Store for Lmdb {
         verifier.finish()
     }
 
+    fn get_each(&self, probes: &Probes) -> Res<()> {
+        workload::get_each(self, probes)
+    }
+
+    fn seek_all(&self, seeks: &Seeks) -> Res<()> {
+        let txn = self.env.read_txn()?;
+        let mut verifier = Verifier::default();
+        for (key, expected) in seeks.iter() {
+            let mut sum = 0u64;
+            for item in self.db.range(&txn, &(Bound::Included(key), Bound::Unbounded))?.take(seeks.length) {
+                let (key, value) = item?;
+                sum = sum.wrapping_add(entry_sum(key, value));
+            }
+            verifier.check_sum(sum, expected);
+        }
+        verifier.finish()
+    }
+
     fn scan(&self, direction: Direction) -> Res<Tally> {
         let txn = self.env.read_txn()?;
         let mut tally = Tally::default();
@@ -108,6 +169,16 @@ impl Store for Lmdb {
         let stat = self.db.stat(&txn)?;
         let used = stat.branch_pages + stat.leaf_pages + stat.overflow_pages;
         Ok(Some((self.env.info().last_page_number as u64 + 1).saturating_sub(2 + used as u64)))
+    }
+
+    fn drive(&self, workload: &Workload) -> Res<()> {
+        workload::drive(self, workload)
+    }
+
+    fn compact(self: Box<Self>, _path: &Path, to: &Path) -> Res<bool> {
+        self.env.copy_to_path(to, CompactionOption::Enabled)?.sync_all()?;
+        self.close()?;
+        Ok(true)
     }
 
     fn close(self: Box<Self>) -> Res<()> {

@@ -1,7 +1,8 @@
 //! Mapleaf with its defaults, through its public API alone.
 
-use super::{Direction, Order, Store};
-use crate::data::{Pairs, Probes, Tally, Verifier};
+use super::{Direction, Order, Store, Tuning};
+use crate::data::{entry_sum, Pairs, Probes, Seeks, Tally, Verifier};
+use crate::workload::{self, Single, Workload};
 use crate::Res;
 use mapleaf::{Db, Table};
 use std::path::Path;
@@ -10,8 +11,39 @@ const MAIN: Table<&[u8], &[u8]> = Table::new("main");
 
 struct Mapleaf(Db);
 
-pub(super) fn open(path: &Path) -> Res<Box<dyn Store>> {
+pub(super) fn open(path: &Path, _: Tuning) -> Res<Box<dyn Store>> {
     Ok(Box::new(Mapleaf(Db::open(path)?)))
+}
+
+impl Single for Mapleaf {
+    fn get(&self, key: &[u8], mut see: impl FnMut(Option<&[u8]>)) -> Res<()> {
+        see(self.0.begin_read()?.table(MAIN)?.get(key)?);
+        Ok(())
+    }
+
+    fn put(&self, key: &[u8], value: &[u8]) -> Res<()> {
+        let mut txn = self.0.begin_write()?;
+        txn.table(MAIN)?.insert(key, value)?;
+        Ok(txn.commit()?)
+    }
+
+    fn modify(&self, key: &[u8], mut see: impl FnMut(Option<&[u8]>), value: &[u8]) -> Res<()> {
+        let mut txn = self.0.begin_write()?;
+        {
+            let mut table = txn.table(MAIN)?;
+            see(table.get(key)?);
+            table.insert(key, value)?;
+        }
+        Ok(txn.commit()?)
+    }
+
+    fn scan_from(&self, key: &[u8], count: usize, mut see: impl FnMut(&[u8], &[u8])) -> Res<()> {
+        for item in self.0.begin_read()?.table(MAIN)?.range(key..)?.take(count) {
+            let (key, value) = item?;
+            see(key, value);
+        }
+        Ok(())
+    }
 }
 
 impl Store for Mapleaf {
@@ -56,6 +88,37 @@ impl Store for Mapleaf {
         verifier.finish()
     }
 
+    fn get_each(&self, probes: &Probes) -> Res<()> {
+        workload::get_each(self, probes)
+    }
+
+    fn get_batches(&self, probes: &Probes, batch: usize) -> Res<()> {
+        let txn = self.0.begin_read()?;
+        let table = txn.table(MAIN)?;
+        let mut verifier = Verifier::default();
+        for (keys, checksums) in probes.batches(batch) {
+            for (value, &expected) in table.multi_get(keys)?.into_iter().zip(checksums) {
+                verifier.check(value, expected);
+            }
+        }
+        verifier.finish()
+    }
+
+    fn seek_all(&self, seeks: &Seeks) -> Res<()> {
+        let txn = self.0.begin_read()?;
+        let table = txn.table(MAIN)?;
+        let mut verifier = Verifier::default();
+        for (key, expected) in seeks.iter() {
+            let mut sum = 0u64;
+            for item in table.range(key..)?.take(seeks.length) {
+                let (key, value) = item?;
+                sum = sum.wrapping_add(entry_sum(key, value));
+            }
+            verifier.check_sum(sum, expected);
+        }
+        verifier.finish()
+    }
+
     fn scan(&self, direction: Direction) -> Res<Tally> {
         let txn = self.0.begin_read()?;
         let table = txn.table(MAIN)?;
@@ -75,6 +138,10 @@ impl Store for Mapleaf {
             }
         }
         Ok(tally)
+    }
+
+    fn drive(&self, workload: &Workload) -> Res<()> {
+        workload::drive(self, workload)
     }
 
     fn free_pages(&self) -> Res<Option<u64>> {

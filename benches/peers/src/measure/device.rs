@@ -10,13 +10,14 @@
 //! inside it (growth is named if there was any). The journal of the file system is in the figure, for all alike; so is
 //! whatever else writes to the device: see the note of the first row.
 //!
-//! A store that dirties large folios shows here: it writes many pages for each that it changed.
+//! A store that dirties large folios shows here: it writes many pages for each that it changed. `after_reads` does the
+//! same on a file that was dropped from the page cache and read before the commits, in whatever folios the reads made.
 
 use super::{About, Run, COMMIT_SEED};
 use crate::data::{Pairs, Rng};
 use crate::disk::{self, Device, Snapshot, PAGE_BYTES};
 use crate::engine::{Engine, Order, Store};
-use crate::report::{Better, Figure, Goal};
+use crate::report::{Better, Figure};
 use crate::Res;
 
 const WARM_UP_COMMITS: usize = 20;
@@ -24,6 +25,17 @@ const COMMITS: usize = 50;
 const PUTS: usize = 20;
 
 pub(crate) fn amplification(run: &Run<'_>) -> Res<Figure> {
+    measure(run, "device", String::new(), None)
+}
+
+/// What reads a database before the commits.
+type Reads<'a> = &'a dyn Fn(&dyn Store) -> Res<()>;
+
+pub(crate) fn after_reads(run: &Run<'_>, id: &'static str, after: &str, reads: Reads<'_>) -> Res<Figure> {
+    measure(run, id, format!(", after {after}"), Some(reads))
+}
+
+fn measure(run: &Run<'_>, id: &'static str, after: String, reads: Option<Reads<'_>>) -> Res<Figure> {
     let Some(device) = &run.device else {
         return Err("this file system has no device that counts sectors; choose another folder with --dir".into());
     };
@@ -38,19 +50,14 @@ pub(crate) fn amplification(run: &Run<'_>) -> Res<Figure> {
         changed.push(pages as f64);
     }
     let samples = run.interleave(|i, engine| {
-        let bytes = bytes_written(run, device, engine, &ids)?;
+        let bytes = bytes_written(run, device, engine, &ids, reads)?;
         Ok(bytes as f64 / PAGE_BYTES as f64 / changed[i])
     })?;
     if let Some(note) = notes.first_mut() {
         *note += &format!("; others wrote {} KiB/s to {} before", noise / 1024, device.name);
     }
-    let about = About {
-        id: "device",
-        title: "pages written to the device per page changed, commits of 20 random puts",
-        unit: "pages",
-        better: Better::Lower,
-        goal: Some(Goal::ValueAtMost(1.5)),
-    };
+    let title = format!("pages written to the device per page changed, commits of {PUTS} random puts{after}");
+    let about = About { id, title: &title, unit: "pages", better: Better::Lower };
     Ok(run.figure(about, samples, &notes))
 }
 
@@ -84,8 +91,14 @@ fn count_changed(run: &Run<'_>, engine: &Engine, ids: &[u32]) -> Res<(u64, u64)>
     Ok((pages, length_after.saturating_sub(length)))
 }
 
-fn bytes_written(run: &Run<'_>, device: &Device, engine: &Engine, ids: &[u32]) -> Res<u64> {
+fn bytes_written(run: &Run<'_>, device: &Device, engine: &Engine, ids: &[u32], reads: Option<Reads<'_>>) -> Res<u64> {
     let (path, mut store) = run.open_copy(engine, &run.base(engine)?)?;
+    if let Some(reads) = reads {
+        store.close()?;
+        disk::drop_cache(&path)?;
+        store = engine.open(&path)?;
+        reads(store.as_ref())?;
+    }
     let (warm_up, window) = ids.split_at(WARM_UP_COMMITS * PUTS);
     for ids in warm_up.chunks(PUTS) {
         commit(run, store.as_mut(), ids)?;

@@ -7,31 +7,21 @@ use super::{mib, About, Run, LOAD_SEED};
 use crate::data::{Pairs, Tally};
 use crate::disk;
 use crate::engine::{Direction, Engine, Order};
-use crate::report::{Better, Figure, Goal};
+use crate::report::{Better, Figure};
 use crate::Res;
 use std::time::Instant;
 
 pub(crate) fn random(run: &Run<'_>) -> Res<Figure> {
     let ids = run.data.shuffled(LOAD_SEED);
-    let about = About {
-        id: "load",
-        title: "load in random order, one durable transaction",
-        unit: "s",
-        better: Better::Lower,
-        goal: Some(Goal::RatioAtMost(1.0)),
-    };
+    let about =
+        About { id: "load", title: "load in random order, one durable transaction", unit: "s", better: Better::Lower };
     measure(run, about, &ids, Order::Any)
 }
 
 pub(crate) fn append(run: &Run<'_>) -> Res<Figure> {
     let ids = run.data.sorted();
-    let about = About {
-        id: "append",
-        title: "sorted append, one durable transaction",
-        unit: "s",
-        better: Better::Lower,
-        goal: Some(Goal::RatioAtMost(1.2)),
-    };
+    let about =
+        About { id: "append", title: "sorted append, one durable transaction", unit: "s", better: Better::Lower };
     measure(run, about, &ids, Order::Append)
 }
 
@@ -72,12 +62,7 @@ pub(crate) fn size(run: &Run<'_>) -> Res<Figure> {
         samples.push(vec![mib(length)]);
         notes.push(format!("{:.1} MiB on disk", mib(occupied)));
     }
-    let about = About {
-        id: "size",
-        title: "file after the load in random order, closed",
-        unit: "MiB",
-        better: Better::Lower,
-        goal: Some(Goal::RatioAtMost(1.1)),
-    };
+    let about =
+        About { id: "size", title: "file after the load in random order, closed", unit: "MiB", better: Better::Lower };
     Ok(run.figure(about, samples, &notes))
 }

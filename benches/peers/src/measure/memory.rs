@@ -10,7 +10,7 @@ use crate::cli::engine_named;
 use crate::data::{Pairs, Shape, VALUE_BYTES};
 use crate::disk;
 use crate::engine::{Engine, Order};
-use crate::report::{Better, Figure, Goal};
+use crate::report::{Better, Figure};
 use crate::Res;
 use std::path::Path;
 use std::process::Command;
@@ -32,8 +32,7 @@ pub(crate) fn load_peak(run: &Run<'_>) -> Res<Figure> {
         notes.push(format!("{:.1} MiB before opening; load took {seconds:.1} s", mib(before)));
     }
     let title = "peak of anonymous memory of a load in one transaction";
-    let goal = Some(Goal::ValueAtMost(64.0));
-    let about = About { id: "memory", title, unit: "MiB", better: Better::Lower, goal };
+    let about = About { id: "memory", title, unit: "MiB", better: Better::Lower };
     let mut figure = run.figure(about, samples, &notes);
     let shape = run.data.shape.name();
     figure.title = format!("{title} ({} MiB, keys {shape}, {entries} entries)", run.options.memory_mib);

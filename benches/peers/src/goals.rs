@@ -1,0 +1,57 @@
+//! What Mapleaf wants to reach, figure by figure.
+//!
+//! Bars that the kind of keys decides name the keys; a figure without a row has no goal.
+
+use crate::data::Shape;
+use crate::report::Goal;
+
+/// For (figure, keys; any keys if none): the first row that fits counts.
+const GOALS: &[(&str, Option<Shape>, Goal)] = &[
+    ("load", None, Goal::RatioAtMost(0.6)),
+    ("append", None, Goal::RatioAtMost(0.85)),
+    ("size", None, Goal::RatioAtMost(0.95)),
+    ("compact", None, Goal::RatioAtMost(0.7)),
+    ("reads", Some(Shape::R), Goal::RatioAtLeast(2.5)),
+    ("reads", Some(Shape::R16), Goal::RatioAtLeast(2.2)),
+    ("reads", None, Goal::RatioAtLeast(1.8)),
+    ("reads_second_thread", None, Goal::RatioAtLeast(1.9)),
+    ("txn_reads", None, Goal::RatioAtLeast(2.0)),
+    ("multi", Some(Shape::R), Goal::RatioAtLeast(6.0)),
+    ("multi", Some(Shape::S1), Goal::RatioAtLeast(4.0)),
+    ("multi", Some(Shape::S2), Goal::RatioAtLeast(4.0)),
+    ("seek", None, Goal::RatioAtLeast(1.8)),
+    ("scan_forward", None, Goal::RatioAtLeast(1.5)),
+    ("scan_reverse", None, Goal::RatioAtLeast(1.1)),
+    ("large_writes", None, Goal::RatioAtLeast(2.0)),
+    ("large_reads", None, Goal::RatioAtLeast(1.0)),
+    ("open", None, Goal::RatioAtMost(1.0)),
+    ("cold_first", None, Goal::RatioAtLeast(1.0)),
+    ("cold_gets", None, Goal::RatioAtLeast(1.0)),
+    ("cold_multi", None, Goal::RatioAtLeast(3.0)),
+    ("cold_scan", None, Goal::RatioAtLeast(3.0)),
+    ("cold_folios", None, Goal::ValueAtMost(1.5)),
+    ("cold_folios_scan", None, Goal::ValueAtMost(1.5)),
+    ("cold_small", None, Goal::RatioAtLeast(1.0)),
+    ("commits", None, Goal::RatioAtLeast(0.9)),
+    ("commits_free_list", None, Goal::RatioAtLeast(0.9)),
+    ("device", None, Goal::ValueAtMost(1.5)),
+    ("memory", None, Goal::ValueAtMost(64.0)),
+];
+
+pub(crate) fn goal(figure: &str, shape: Shape) -> Option<Goal> {
+    let fits = |keys: Option<Shape>| keys.is_none_or(|keys| keys == shape);
+    GOALS.iter().find(|&&(id, keys, _)| id == figure && fits(keys)).map(|&(_, _, goal)| goal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_decide_where_they_are_named() {
+        assert!(matches!(goal("reads", Shape::R), Some(Goal::RatioAtLeast(bar)) if bar == 2.5));
+        assert!(matches!(goal("reads", Shape::S2), Some(Goal::RatioAtLeast(bar)) if bar == 1.8));
+        assert!(goal("multi", Shape::R16).is_none());
+        assert!(goal("ycsb_a", Shape::R).is_none());
+    }
+}
