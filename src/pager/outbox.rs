@@ -3,7 +3,8 @@
 //! Floor: pager. For pages that are known whole before they go into the file, as a bulk load makes them: a call costs no
 //! fault and no second copy through the cache of the processor, and write-back begins while the next pages are built, so
 //! that the flush of the commit finds little left to do. The system takes some microseconds for each page that is new in
-//! its cache, as long as building one takes, so a second thread does it; when it lags, the builder writes too.
+//! its cache, as long as building one takes, so a second thread writes. The builder starts the write-back: the system lets
+//! one thread at a time write to a file, but write-back beside it.
 //!
 //! Invariants:
 //!   O1  a page that is *sent* is borrowed by nobody until it was written: the builder's thread takes its mark away before
@@ -29,7 +30,7 @@ const BATCH_BYTES: usize = 256 << 10;
 /// Scattered pages are left to the flush: one call for each would cost more than it saves.
 const WRITE_BACK_BYTES: usize = 64 << 10;
 /// Batches that wait for the thread at most.
-const BATCHES_WAITING: usize = 8;
+const BATCHES_WAITING: usize = 32;
 /// Bytes sent before write-back is started early and a thread is worth its start.
 const LARGE_BYTES: u64 = 2 << 20;
 
@@ -48,6 +49,8 @@ struct State {
     waiting: VecDeque<Batch>,
     /// Batches that the thread writes at the moment.
     writing: usize,
+    /// Ranges of the file that are written, and whose write-back was not started.
+    to_start: Vec<(u64, u64)>,
     /// Buffers to be used again.
     spare: Vec<Batch>,
     /// What is written and has no mark yet.
@@ -127,38 +130,58 @@ impl Outbox {
         self.check()?;
         let Some(batch) = self.batch.take() else { return Ok(()) };
         self.sent_bytes += batch.bytes.len() as u64;
-        let large = self.sent_bytes >= LARGE_BYTES;
-        if large && self.thread.is_none() && !self.mapping.is_watched() {
+        if self.sent_bytes >= LARGE_BYTES && self.thread.is_none() && !self.mapping.is_watched() {
             self.start_thread();
         }
-        let mut state = self.shared.lock();
-        mark_written(&mut state, view);
-        if self.thread.is_some() && state.waiting.len() < BATCHES_WAITING {
+        if self.has_thread() {
+            let mut state = self.shared.lock();
+            while state.waiting.len() >= BATCHES_WAITING {
+                state = self.shared.sleep(state);
+            }
+            mark_written(&mut state, view);
             state.waiting.push_back(batch);
+            drop(state);
             self.shared.changed.notify_all();
-            return Ok(());
+        } else {
+            // The system had no thread to give, or there is not much yet.
+            let done = write(&self.mapping, self.page_size, &batch);
+            let mut state = self.shared.lock();
+            note(&mut state, self.page_size, batch, done);
+            mark_written(&mut state, view);
         }
-        drop(state);
-        // No thread, or it lags: the builder helps.
-        let done = write(&self.mapping, self.page_size, &batch, large && self.stays);
-        note(&mut self.shared.lock(), batch, done);
+        if self.stays && self.sent_bytes >= LARGE_BYTES {
+            self.start_write_back()?;
+        }
         self.check()
+    }
+
+    /// Starts the write-back of what is written.
+    fn start_write_back(&self) -> io::Result<()> {
+        let ranges = std::mem::take(&mut self.shared.lock().to_start);
+        for (offset, len) in ranges {
+            self.mapping.start_write_back(offset, len)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is a thread that will do what is waiting.
+    fn has_thread(&self) -> bool {
+        self.thread.is_some() && self.process == std::process::id()
     }
 
     /// Without a thread, which the system may refuse, the builder writes all.
     fn start_thread(&mut self) {
-        let (mapping, shared) = (Arc::clone(&self.mapping), Arc::clone(&self.shared));
-        let (page_size, stays) = (self.page_size, self.stays);
+        let (mapping, shared, page_size) = (Arc::clone(&self.mapping), Arc::clone(&self.shared), self.page_size);
         let work = move || {
             let mut state = shared.lock();
             loop {
                 if let Some(batch) = state.waiting.pop_front() {
                     state.writing += 1;
                     drop(state);
-                    let done = write(&mapping, page_size, &batch, stays);
+                    let done = write(&mapping, page_size, &batch);
                     state = shared.lock();
                     state.writing -= 1;
-                    note(&mut state, batch, done);
+                    note(&mut state, page_size, batch, done);
                     shared.changed.notify_all();
                 } else if state.closed {
                     return;
@@ -180,8 +203,7 @@ impl Outbox {
     /// Waits until everything that was sent is written, or has failed. What is still collected is not sent.
     pub(crate) fn wait(&self, view: &View) {
         let mut state = self.shared.lock();
-        let has_thread = self.thread.is_some() && self.process == std::process::id();
-        while has_thread && (state.writing > 0 || !state.waiting.is_empty()) {
+        while self.has_thread() && (state.writing > 0 || !state.waiting.is_empty()) {
             state = self.shared.sleep(state);
         }
         mark_written(&mut state, view);
@@ -214,20 +236,20 @@ impl Drop for Outbox {
     }
 }
 
-/// Writes a batch and starts its write-back.
-fn write(mapping: &Mapping, page_size: usize, batch: &Batch, write_back: bool) -> io::Result<()> {
-    let offset = batch.first.0 * page_size as u64;
-    mapping.write_pages(offset, &batch.bytes)?;
-    match write_back && batch.bytes.len() >= WRITE_BACK_BYTES {
-        true => mapping.start_write_back(offset, batch.bytes.len() as u64),
-        false => Ok(()),
-    }
+/// Writes a batch.
+fn write(mapping: &Mapping, page_size: usize, batch: &Batch) -> io::Result<()> {
+    mapping.write_pages(batch.first.0 * page_size as u64, &batch.bytes)
 }
 
 /// Notes what was written, or the first error, and takes the buffer back.
-fn note(state: &mut State, mut batch: Batch, done: io::Result<()>) {
+fn note(state: &mut State, page_size: usize, mut batch: Batch, done: io::Result<()>) {
     match done {
-        Ok(()) => state.written.append(&mut batch.marks),
+        Ok(()) => {
+            state.written.append(&mut batch.marks);
+            if batch.bytes.len() >= WRITE_BACK_BYTES {
+                state.to_start.push((batch.first.0 * page_size as u64, batch.bytes.len() as u64));
+            }
+        }
         Err(e) => {
             state.failed.get_or_insert((e.kind(), e.to_string()));
             state.waiting.clear();

@@ -237,8 +237,9 @@ impl TxnPages {
     }
 
     fn populate_ahead(&mut self, start: u64, end: u64) -> Result<()> {
-        let few = self.fresh_pages < POPULATE_FROM_PAGES && !self.mapping.populates_first();
-        if few || end <= self.populated_to {
+        // While pages are written by calls, most of what follows is not stored to.
+        let few = self.fresh_pages < POPULATE_FROM_PAGES || self.outbox.is_some();
+        if few && !self.mapping.populates_first() || end <= self.populated_to {
             return Ok(());
         }
         let mapped_pages = self.canvas.len_bytes() >> self.page_shift;
