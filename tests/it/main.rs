@@ -18,6 +18,7 @@ mod fork;
 mod fuzzed;
 mod golden;
 mod growth;
+mod load;
 mod model;
 mod power;
 mod recover;
