@@ -14,8 +14,8 @@
 //! caller finds out by `believe`; asking for a mutable page that this transaction did not allocate is a bug and panics.
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, PagePtr, TxnId};
-use crate::page::checksum;
+use crate::ids::{PageId, PagePtr, TreeId, TxnId};
+use crate::page::{checksum, overflow};
 
 /// Pages that can be read.
 pub(crate) trait PageRead {
@@ -84,6 +84,14 @@ pub(crate) trait PageWrite: PageRead {
         Ok(ptr)
     }
 
+    /// Allocates the run of a value, writes and seals it. As with [`PageWrite::write_new`] it need not be dirty afterwards.
+    fn write_value(&mut self, tree: TreeId, value: &[u8]) -> Result<PagePtr>
+    where
+        Self: Sized,
+    {
+        store_value(self, tree, value)
+    }
+
     /// Allocates consecutive pages. They are dirty, and the caller initialises all their bytes.
     fn alloc(&mut self, pages: u64) -> Result<PageId>;
 
@@ -104,4 +112,15 @@ pub(crate) trait PageWrite: PageRead {
 
     /// Says that a dirty page now has this checksum, so that it counts as verified once it is committed.
     fn mark_sealed(&mut self, ptr: PagePtr);
+}
+
+/// Writes the run of a value by stores.
+pub(super) fn store_value<P: PageWrite>(pages: &mut P, tree: TreeId, value: &[u8]) -> Result<PagePtr> {
+    let (page_size, txn) = (pages.page_size(), pages.txn());
+    let count = overflow::run_pages(page_size, value.len() as u64);
+    let id = pages.alloc(count)?;
+    let crc = overflow::write(pages.run_mut(id, count)?, page_size, id, tree, txn, value);
+    let ptr = PagePtr { id, crc };
+    pages.mark_sealed(ptr);
+    Ok(ptr)
 }

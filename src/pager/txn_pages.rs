@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, PagePtr, TxnId, MAX_U48};
+use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
 use crate::mapping::{Canvas, Mapping, View};
 use crate::page::checksum;
 use crate::page::free_list::FreeItem;
@@ -26,6 +26,8 @@ use crate::pager::free_space::FreeSpace;
 use crate::pager::outbox::Outbox;
 use crate::pager::populate::{Populator, THREAD_FROM_PAGES};
 use crate::pager::snapshot_pages::{beyond_end, mark_of, run_range, verify_first_touch};
+use crate::pager::traits::store_value;
+use crate::pager::value_run::ValueRun;
 use crate::pager::{PageRead, PageWrite};
 
 /// Growth steps: an eighth of the file, within these bounds, in bytes.
@@ -186,7 +188,7 @@ impl TxnPages {
     }
 
     /// Takes pages that are written by calls.
-    fn alloc_kept(&mut self, pages: u64) -> Result<PageId> {
+    pub(super) fn alloc_kept(&mut self, pages: u64) -> Result<PageId> {
         let id = match self.free.take_run(pages) {
             Some(id) => id,
             None => PageId(self.extend(pages)?),
@@ -194,6 +196,22 @@ impl TxnPages {
         self.not_owned(id, pages)?;
         self.canvas.keep(id, pages);
         Ok(id)
+    }
+
+    /// Writes whole pages of a kept run, from an offset in it on.
+    pub(super) fn write_kept(&self, id: PageId, at: u64, bytes: &[u8]) -> Result<()> {
+        debug_assert!(self.canvas.is_kept_run(id, 1));
+        self.mapping.write_pages((id.0 << self.page_shift) + at, bytes).map_err(|e| self.writing_error(e))
+    }
+
+    pub(super) fn start_write_back(&self, id: PageId, len: u64) -> Result<()> {
+        self.mapping.start_write_back(id.0 << self.page_shift, len).map_err(|e| self.writing_error(e))
+    }
+
+    /// Lets kept pages that are not on their way go, to be used again at once.
+    pub(super) fn give_back_kept(&mut self, id: PageId, pages: u64) {
+        self.canvas.unkeep(id, pages);
+        self.free.add_unlisted(id, pages);
     }
 
     /// Adds pages at the end; gives the first one.
@@ -282,6 +300,17 @@ impl TxnPages {
     }
 }
 
+/// A value with fewer pages is stored: its pages are often dirty already.
+const CALLS_FROM_PAGES: u64 = 4;
+
+/// Whether tests want checksums that leave the last byte out, which those of runs in pieces do not.
+fn has_short_checksums() -> bool {
+    #[cfg(feature = "testing")]
+    return crate::mutant::is(crate::mutant::Mutant::ShortChecksum);
+    #[cfg(not(feature = "testing"))]
+    false
+}
+
 /// What an error of writing pages by calls says that was done.
 pub(crate) const WRITING: &str = "writing pages";
 
@@ -362,6 +391,15 @@ impl PageWrite for TxnPages {
         Ok(PagePtr { id, crc })
     }
 
+    fn write_value(&mut self, tree: TreeId, value: &[u8]) -> Result<PagePtr> {
+        if overflow::run_pages(self.page_size(), value.len() as u64) < CALLS_FROM_PAGES || has_short_checksums() {
+            return store_value(self, tree, value);
+        }
+        let mut run = ValueRun::begin(self, tree, value.len() as u64)?;
+        run.add(self, value)?;
+        run.finish(self)
+    }
+
     fn alloc(&mut self, pages: u64) -> Result<PageId> {
         match self.free.take_run(pages) {
             Some(id) => {
@@ -381,8 +419,7 @@ impl PageWrite for TxnPages {
                 // Still on its way, it would be written over what comes next. An error stays for those who can tell it.
                 drop(outbox.finish(&self.view));
             }
-            self.canvas.unkeep(id, pages);
-            self.free.add_unlisted(id, pages);
+            self.give_back_kept(id, pages);
         } else if reuses_early() {
             self.free.add_unlisted(id, pages);
         } else {

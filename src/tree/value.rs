@@ -6,7 +6,7 @@
 //! Failure: lengths above the limits are `Error::TooLarge`; a run that does not fit its pointer is `Error::Corrupt`.
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, PagePtr, TreeId, TxnId};
+use crate::ids::{PageId, TreeId, TxnId};
 use crate::limits::{max_inline_value_bytes, max_key_bytes, MAX_VALUE_BYTES};
 use crate::page::leaf::{LeafValue, OverflowPtr};
 use crate::page::overflow;
@@ -58,12 +58,7 @@ pub(crate) fn store<'v, P: PageWrite>(pages: &mut P, tree: TreeId, value: &'v [u
         return Ok(LeafValue::Inline(value));
     }
     let len = value.len() as u64;
-    let run_pages = overflow::run_pages(page_size, len);
-    let id = pages.alloc(run_pages)?;
-    let txn = pages.txn();
-    let crc = overflow::write(pages.run_mut(id, run_pages)?, page_size, id, tree, txn, value);
-    let ptr = PagePtr { id, crc };
-    pages.mark_sealed(ptr);
+    let ptr = pages.write_value(tree, value)?;
     Ok(LeafValue::Overflow(OverflowPtr { ptr, len }))
 }
 

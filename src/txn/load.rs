@@ -8,13 +8,11 @@
 //!   G1  while a load runs the transaction counts as broken: a load that ends without [`WriteTxn::end_load`], for whatever
 //!       reason, cannot be committed.
 //!
-//! Failure: an entry over its limits is refused and changes nothing. Any other error breaks the transaction, and one of writing
-//! poisons the database like that of a flush (R9).
+//! Failure: an entry over its limits is refused and changes nothing. Any other error breaks the transaction.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::limits;
 use crate::page::leaf::LeafValue;
-use crate::pager::txn_pages::WRITING;
 use crate::tree::{self, Bulk, Run};
 use crate::txn::write::{writer_of, WriteTxn};
 
@@ -169,9 +167,6 @@ impl WriteTxn {
     fn note_load(&mut self, load: &Load, done: Result<()>) -> Result<()> {
         if let Err(e) = &done {
             self.broken = Some(e.to_string());
-            if matches!(e, Error::Io { op, .. } if *op == WRITING) && e.kind() == ErrorKind::Io {
-                self.env.set_poison(e);
-            }
         }
         self.note(Some(load.at), done)
     }

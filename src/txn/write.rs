@@ -21,7 +21,7 @@ use crate::mapping::folios::Dirtied;
 use crate::page::meta::TreeRoot;
 use crate::page::overflow;
 use crate::pager::free_space::LiveStates;
-use crate::pager::txn_pages::TxnPages;
+use crate::pager::txn_pages::{TxnPages, WRITING};
 use crate::pager::PageRead;
 use crate::tree::{self, AppendHint, PutHint};
 use crate::txn::env::{Env, Writer};
@@ -243,6 +243,10 @@ impl WriteTxn {
                 Some(table) => e.with_table(&table.name),
                 None => e,
             };
+            if matches!(&e, Error::Io { op, .. } if *op == WRITING) {
+                // It may have been told for the only time (R9).
+                self.env.set_poison(&e);
+            }
             if !matches!(e.kind(), ErrorKind::Usage | ErrorKind::TooLarge) {
                 self.broken.get_or_insert_with(|| e.to_string());
             }
