@@ -7,11 +7,13 @@
 //! read    handles of read transactions
 //! write   handles of write transactions
 //! load    many entries at once
+//! place   values that are written where they will lie
 //! range   iterators over entries
 //! ```
 
 pub mod codec;
 mod load;
+mod place;
 mod range;
 mod read;
 mod write;
@@ -26,6 +28,7 @@ use crate::ids::PageId;
 
 use codec::{Codec, KeyCodec};
 pub use load::Loader;
+pub use place::Reserved;
 pub use range::{Range, RangeOwned};
 pub use read::{OwnedValue, ReadTable};
 pub use write::TableMut;

@@ -52,7 +52,7 @@ pub(crate) use delete::delete;
 pub(crate) use drop::drop_tree;
 pub(crate) use merge::merge;
 pub(crate) use multi::get_many;
-pub(crate) use put::{put, PutHint};
+pub(crate) use put::{put, put_value, PutHint};
 pub(crate) use range::Range;
 pub(crate) use run::Run;
 pub(crate) use seal::seal;

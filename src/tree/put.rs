@@ -52,6 +52,16 @@ pub(crate) fn put<P: PageWrite>(
     put_stored(pages, root, key, |pages, tree| store(pages, tree, value), hint, old)
 }
 
+/// Puts an entry whose value is stored already. The key is within the limits.
+pub(crate) fn put_value<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    key: &[u8],
+    value: LeafValue<'_>,
+) -> Result<bool> {
+    put_stored(pages, root, key, |_, _| Ok(value), &mut PutHint::default(), None)
+}
+
 /// The same for a value that `store` gives when it is needed. The key is within the limits.
 pub(super) fn put_stored<'v, P: PageWrite>(
     pages: &mut P,

@@ -100,7 +100,7 @@ impl WriteTxn {
         }
         load.run.push(key, value)?;
         if load.run.memory_bytes() >= load.memory_bytes {
-            self.put_run(load, false)?;
+            self.put_collected(load, false)?;
         }
         Ok(())
     }
@@ -114,7 +114,7 @@ impl WriteTxn {
     }
 
     /// Sorts what was collected and puts it into the tree.
-    fn put_run(&mut self, load: &mut Load, is_last: bool) -> Result<()> {
+    fn put_collected(&mut self, load: &mut Load, is_last: bool) -> Result<()> {
         let root = &mut self.tables[load.at].record.root;
         let writer = writer_of(&mut self.writer);
         let (pages, cache, tip, live) = (&mut writer.pages, &mut writer.cache, &self.tip, &self.live);
@@ -153,7 +153,7 @@ impl WriteTxn {
             bulk.finish(&mut writer_of(&mut self.writer).pages, root)?;
         }
         if !load.run.is_empty() {
-            self.put_run(load, true)?;
+            self.put_collected(load, true)?;
         }
         writer_of(&mut self.writer).pages.end_writing()?;
         if load.count > 0 {

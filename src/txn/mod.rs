@@ -25,6 +25,7 @@ mod free_records;
 pub(crate) mod free_tree;
 pub(crate) mod live;
 pub(crate) mod load;
+pub(crate) mod long_values;
 pub(crate) mod open;
 pub(crate) mod readers;
 pub(crate) mod rollback;

@@ -19,6 +19,7 @@ mod fuzzed;
 mod golden;
 mod growth;
 mod load;
+mod long_values;
 mod model;
 mod power;
 mod recover;
