@@ -5,8 +5,8 @@
 //!
 //! Failure: a run that is not the one that its pointer describes is a `DecodeError`.
 
-use super::header::{self, PageKind};
 use super::checksum::Running;
+use super::header::{self, PageKind};
 use super::layout::{put_u32, CHECKSUM, OVERFLOW_VALUE};
 use super::{bad, checksum};
 use crate::error::DecodeError;

@@ -40,10 +40,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// # Errors
     /// `TooLarge` or `Usage` for an entry as [`insert`](TableMut::insert) has them, `DiskFull`, `Io`, `Corrupt`: abort the
     /// transaction. To go on after an entry that is refused, use a [`Loader`].
-    pub fn load<'k, 'v>(
-        &mut self,
-        entries: impl IntoIterator<Item = (K::Item<'k>, V::Item<'v>)>,
-    ) -> Result<u64> {
+    pub fn load<'k, 'v>(&mut self, entries: impl IntoIterator<Item = (K::Item<'k>, V::Item<'v>)>) -> Result<u64> {
         let mut loader = self.loader()?;
         for (key, value) in entries {
             loader.push(key, value)?;
