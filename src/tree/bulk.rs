@@ -84,9 +84,21 @@ impl Stage {
 
     /// Builds a leaf of what is staged.
     pub(super) fn build_leaf<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
-        let (Some(first), Some(last)) = (self.staged.first(), self.staged.last()) else { return Ok(()) };
+        self.build_first(pages, tree, self.staged.len())
+    }
+
+    /// Builds two leaves of what is staged, if there is enough.
+    pub(super) fn build_two_leaves<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
+        self.build_first(pages, tree, self.staged.len() / 2)?;
+        self.build_leaf(pages, tree)
+    }
+
+    /// Builds a leaf of the first `count` entries that are staged.
+    fn build_first<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId, count: usize) -> Result<()> {
+        let now = &self.staged[..count];
+        let (Some(first), Some(last)) = (now.first(), now.last()) else { return Ok(()) };
         let txn = pages.txn();
-        let entries = self.staged.iter().map(|staged| entry_of(&self.bytes, staged));
+        let entries = now.iter().map(|staged| entry_of(&self.bytes, staged));
         let ptr = pages.write_new(|page, id| {
             // More than fits comes from a damaged page alone.
             match leaf::build(page, id, tree, txn, entries)? {
@@ -100,10 +112,12 @@ impl Stage {
         last_key.clear();
         last_key.extend_from_slice(&self.bytes[last.key_at..last.key_at + last.key_bytes]);
         self.built.push(Child { sep, ptr });
-        self.entries += self.staged.len() as u64;
-        self.staged.clear();
-        self.bytes.clear();
-        self.used = 0;
+        self.entries += count as u64;
+        self.staged.drain(..count);
+        if self.staged.is_empty() {
+            self.bytes.clear();
+            self.used = 0;
+        }
         Ok(())
     }
 }

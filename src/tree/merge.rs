@@ -92,7 +92,11 @@ fn rebuild<P: PageWrite>(
         }
     }
     added += stage_below(&mut stage, pages, root, bound, run, ready)?;
-    stage.build_leaf(pages, root.tree)?;
+    match path.len() > 1 && stage.built.is_empty() {
+        // A branch has two children at least, even where one leaf would hold everything.
+        true => stage.build_two_leaves(pages, root.tree)?,
+        false => stage.build_leaf(pages, root.tree)?,
+    }
     // All at once, so that whoever takes them gets neighbours.
     leaves.iter().try_for_each(|&ptr| free_page(pages, ptr))?;
     root.entries = count_after(root, added)?;
