@@ -36,6 +36,8 @@ pub enum ErrorKind {
     Locked,
     /// The database is being recovered or closed by another process.
     Busy,
+    /// An answer would have to wait for the disk.
+    WouldBlock,
     /// An earlier failure made further commits unsafe.
     Poisoned,
     /// No such file.
@@ -148,6 +150,17 @@ pub enum Error {
         /// What is going on.
         why: String,
     },
+    /// A lookup that may not wait came to a page that is not in memory. The page has been asked for: try again later, or call
+    /// the lookup that waits, on a thread that may.
+    #[error("{}page {page}{} is not in memory: it has been asked for; try again, or read on a thread that may wait", at_path(.path), in_table(.table))]
+    WouldBlock {
+        /// The file, where known.
+        path: Option<PathBuf>,
+        /// The table, where known.
+        table: Option<String>,
+        /// The page, or the first of a value.
+        page: PageId,
+    },
     /// A flush has failed, or an access to the file, so that what the file holds is not known. Close every handle and open
     /// again.
     #[error("{}: an earlier failure: {cause}; close all handles and open the database again", .path.display())]
@@ -235,6 +248,7 @@ impl Error {
             Error::Fault { .. } => ErrorKind::Fault,
             Error::Locked { .. } => ErrorKind::Locked,
             Error::Busy { .. } => ErrorKind::Busy,
+            Error::WouldBlock { .. } => ErrorKind::WouldBlock,
             Error::Poisoned { .. } => ErrorKind::Poisoned,
             Error::NotFound { .. } => ErrorKind::NotFound,
             Error::Io { .. } => ErrorKind::Io,
@@ -266,7 +280,7 @@ impl Error {
 
     /// Adds the path to errors of inner floors, which know no files.
     pub(crate) fn with_path(mut self, at: &Path) -> Error {
-        if let Error::Corrupt { path, .. } | Error::Fault { path, .. } = &mut self {
+        if let Error::Corrupt { path, .. } | Error::Fault { path, .. } | Error::WouldBlock { path, .. } = &mut self {
             path.get_or_insert_with(|| at.to_path_buf());
         }
         self
@@ -277,6 +291,7 @@ impl Error {
         match &mut self {
             Error::Corrupt { path: Some(path), .. }
             | Error::Fault { path: Some(path), .. }
+            | Error::WouldBlock { path: Some(path), .. }
             | Error::NotADatabase { path, .. }
             | Error::NewerVersion { path, .. }
             | Error::EmptyFile { path }
@@ -291,6 +306,7 @@ impl Error {
             Error::Usage { .. }
             | Error::TooLarge { .. }
             | Error::Corrupt { path: None, .. }
+            | Error::WouldBlock { path: None, .. }
             | Error::Fault { path: None, .. } => {}
         }
         self
@@ -306,9 +322,12 @@ impl Error {
 
     /// Adds the table's name to errors of inner floors, which know no tables.
     pub(crate) fn with_table(mut self, name: &str) -> Error {
-        if let Error::Corrupt { table, .. } | Error::TooLarge { table, .. } = &mut self {
-            table.get_or_insert_with(|| name.to_string());
-        }
+        let (Error::Corrupt { table, .. } | Error::TooLarge { table, .. } | Error::WouldBlock { table, .. }) =
+            &mut self
+        else {
+            return self;
+        };
+        table.get_or_insert_with(|| name.to_string());
         self
     }
 }

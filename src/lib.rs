@@ -61,7 +61,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`Db`], [`Options`] | open, begin transactions, statistics, check, recover, salvage |
+//! | [`Db`], [`Options`] | open, begin transactions, statistics, check, compact, recover, salvage |
 //! | [`ReadTxn`], [`WriteTxn`] | one state; changes to the newest |
 //! | [`Table`], [`ReadTable`], [`TableMut`] | typed tables: `get`, `insert`, `range`, `prefix`, `append` |
 //! | [`codec`] | what keys and values may be, and how to add types |
@@ -96,10 +96,12 @@ mod tree;
 mod txn;
 
 pub use db::{
-    inspect, CheckReport, Db, Finding, Options, RecoverReport, SalvageReport, SalvagedTable, Stats, TableLoss,
+    inspect, CheckReport, CompactReport, Db, Finding, Options, RecoverReport, SalvageReport, SalvagedTable, Stats,
+    TableLoss,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;
+pub use mapping::ReadAhead;
 pub use table::{codec, Loader, OwnedValue, Range, RangeOwned, ReadTable, Reserved, Table, TableInfo, TableMut};
 pub use txn::snapshot::ReadTxn;
 pub use txn::write::WriteTxn;

@@ -43,12 +43,16 @@ enum Verb {
     Stat(cmd::stat::Args),
     /// Check the whole structure of the file
     Check(cmd::check::Args),
+    /// Write the newest state to a new file with full pages
+    Compact(cmd::compact::Args),
     /// Go back to the newest whole state of a file that was cut or damaged
     Recover(cmd::recover::Args),
     /// Copy what can be read of a damaged file to a new one
     Salvage(cmd::salvage::Args),
     /// List the tables
     Tables(cmd::tables::Args),
+    /// Measure how fast a database is on a disk
+    Bench(cmd::bench::Args),
     /// Kill processes that write, and prove that nothing was lost
     Torture(cmd::torture::Args),
     #[command(hide = true)]
@@ -67,9 +71,11 @@ impl Cli {
             Verb::Dump(args) => args.run(),
             Verb::Stat(args) => args.run(),
             Verb::Check(args) => args.run(),
+            Verb::Compact(args) => args.run(),
             Verb::Recover(args) => args.run(),
             Verb::Salvage(args) => args.run(),
             Verb::Tables(args) => args.run(),
+            Verb::Bench(args) => args.run(),
             Verb::Torture(args) => args.run(),
             Verb::TortureChild(args) => args.run(),
         }

@@ -142,7 +142,7 @@ fn exit_of(kind: ErrorKind) -> Exit {
         | ErrorKind::Truncated
         | ErrorKind::Corrupt
         | ErrorKind::Fault => Exit::File,
-        ErrorKind::Locked | ErrorKind::Busy | ErrorKind::Poisoned => Exit::Held,
+        ErrorKind::Locked | ErrorKind::Busy | ErrorKind::WouldBlock | ErrorKind::Poisoned => Exit::Held,
         ErrorKind::NotFound => Exit::NotFound,
         ErrorKind::Permission => Exit::Permission,
         // Io, DiskFull, and kinds that a later release of the library adds.
@@ -186,6 +186,7 @@ mod tests {
             (ErrorKind::Fault, 3),
             (ErrorKind::Locked, 5),
             (ErrorKind::Busy, 5),
+            (ErrorKind::WouldBlock, 5),
             (ErrorKind::Poisoned, 5),
             (ErrorKind::NotFound, 66),
             (ErrorKind::Io, 74),

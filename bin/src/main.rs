@@ -3,11 +3,12 @@
 //! A crate of its own that sees only the public API of `mapleaf`. One file for each verb stands in `cmd`: an `Args`
 //! that clap fills, then runs. What the verbs share: exit codes and failures (`exit`), bytes on the command line
 //! (`bytes`), the two row formats (`tsv`, `jsonl`, chosen in `input`), writing (`output`), opening (`store`), SIGINT
-//! (`interrupt`). What `torture` is made of stands in a folder of its own.
+//! (`interrupt`). What `torture` and `bench` are made of stands in folders of their own.
 //!
 //! Failure: one line on standard error that starts with `kvctl: `, and the exit code of the table in `exit`. A closed
 //! pipe is success.
 
+mod bench;
 mod bytes;
 mod cli;
 mod cmd;
@@ -18,6 +19,7 @@ mod interrupt;
 mod jsonl;
 mod output;
 mod progress;
+mod random;
 mod store;
 mod torture;
 mod tsv;

@@ -94,6 +94,11 @@ impl Output {
         self.sink.write_all(bytes).map_err(|error| Failure::writing(&self.name, &error))
     }
 
+    /// Writes what is still buffered.
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        self.sink.flush().map_err(|error| Failure::writing(&self.name, &error))
+    }
+
     /// Writes what is still buffered and gives a file its name. Without this call a file does not come to be.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         let name = self.name;

@@ -6,12 +6,16 @@
 //! options   how to open
 //! stats     sizes and counts
 //! check     every page accounted for and verified
+//! compact   a new file with full pages
 //! recover   going back to a whole state
 //! salvage   copying what can be read
+//! copy      the new file that compact and salvage fill
 //! inspect   pages and metas as text and numbers, for tools
 //! ```
 
 pub(crate) mod check;
+mod compact;
+mod copy;
 pub mod inspect;
 mod options;
 mod recover;
@@ -29,6 +33,7 @@ use crate::txn::snapshot::{ReadPool, ReadTxn};
 use crate::txn::write::WriteTxn;
 
 pub use check::{CheckReport, Finding};
+pub use compact::CompactReport;
 pub use options::Options;
 pub use recover::{RecoverReport, TableLoss};
 pub use salvage::{SalvageReport, SalvagedTable};

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::db::{open_with, Db};
 use crate::error::Result;
 use crate::limits::PAGE_SIZE_DEFAULT;
+use crate::mapping::ReadAhead;
 use crate::txn::open::{self, OpenSpec};
 
 /// Options for opening a database.
@@ -45,6 +46,7 @@ impl Options {
                 window_bytes: None,
                 fault_guard: true,
                 recover: false,
+                read_ahead: ReadAhead::Auto,
             },
         }
     }
@@ -98,6 +100,13 @@ impl Options {
     /// in use, so opening takes as long as reading the file. Default: false.
     pub fn recover(mut self, recover: bool) -> Options {
         self.spec.recover = recover;
+        self
+    }
+
+    /// Whether pages that are not in memory are read before they are needed. If this process has the database open already, it
+    /// goes on as it was opened first. Default: [`ReadAhead::Auto`].
+    pub fn read_ahead(mut self, read_ahead: ReadAhead) -> Options {
+        self.spec.read_ahead = read_ahead;
         self
     }
 

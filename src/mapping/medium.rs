@@ -59,25 +59,23 @@ pub(crate) fn forget_cache(file: &File) -> io::Result<bool> {
         if attempt > 0 {
             std::thread::sleep(PAUSE);
         }
-        os::drop_cache(file)?;
-        if !any_cached(file)? {
+        os::drop_cache(file, 0, 0)?;
+        if cached_pages(file)? == 0 {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Whether any page of a file is in memory.
-fn any_cached(file: &File) -> io::Result<bool> {
-    let len = file.metadata()?.len();
+/// Pages of a file that are in memory, whoever brought them there.
+pub(crate) fn cached_pages(file: &File) -> io::Result<u64> {
+    let (len, mut cached) = (file.metadata()?.len(), 0);
     for offset in (0..len).step_by(LOOK_BYTES as usize) {
         let size = (len - offset).min(LOOK_BYTES) as usize;
         let map = MmapOptions::new().offset(offset).len(size).map_raw_read_only(file)?;
-        if os::any_resident(&map)? {
-            return Ok(true);
-        }
+        cached += os::resident_pages(&map)?;
     }
-    Ok(false)
+    Ok(cached)
 }
 
 /// Remembers that a flush of the file has failed; whether that could be done.
@@ -111,9 +109,9 @@ mod tests {
             assert!(read == bytes[..10_000]);
             assert_eq!(read_start_past_cache(&file, 1 << 20).unwrap().unwrap().len(), 100_000);
         }
-        assert!(any_cached(&file).unwrap());
+        assert!(cached_pages(&file).unwrap() > 0);
         assert!(forget_cache(&file).unwrap());
-        assert!(os::lives_in_memory(&file) || !any_cached(&file).unwrap());
+        assert!(os::lives_in_memory(&file) || cached_pages(&file).unwrap() == 0);
         assert!(std::fs::read(temp.path()).unwrap() == bytes);
     }
 

@@ -3,8 +3,9 @@
 //! Floor: mapping. Knows pages by number and size alone, nothing of what is in them. `os` holds the system calls,
 //! `reservation` and `window` address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
 //! handling of accesses that cannot be served, `folios` those of the page cache, `locks`, `file` and
-//! `medium` what the floors above need of files besides, `writing` pages that are written by calls, `backing` whether stores
-//! take new blocks; `seam` is for tests.
+//! `medium` what the floors above need of files besides, `writing` pages that are written by calls, `scratch` memory for
+//! sorting, `backing` whether stores take new blocks, `ahead` what is read before it is needed, for which `memory` says how
+//! much there is, `residence` what is in memory; `seam` is for tests.
 //!
 //! Invariants:
 //!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
@@ -22,6 +23,7 @@
 //! program outside can make an access fail: by cutting the file, or by a medium that fails. It is recorded, and
 //! [`View::intact`] and [`Mapping::fault`] say so.
 
+mod ahead;
 mod backing;
 mod canvas;
 mod claims;
@@ -30,8 +32,10 @@ pub(crate) mod folios;
 mod guard;
 pub(crate) mod locks;
 pub(crate) mod medium;
+mod memory;
 mod os;
 mod reservation;
+mod residence;
 pub(crate) mod scratch;
 #[cfg(feature = "testing")]
 mod seam;
@@ -49,6 +53,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
 use crate::ids::PageId;
+use ahead::Ahead;
+#[allow(unreachable_pub, reason = "an option of the crate's users")]
+pub use ahead::ReadAhead;
 pub(crate) use canvas::Canvas;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
@@ -58,8 +65,8 @@ use reservation::Watch;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
 pub use seam::{foreign_fault, in_forked_child, set_next as set_next_seam, strict_canvas, Creation, FlushEvent, Seam};
-pub(crate) use window::View;
 use window::Window;
+pub(crate) use window::{MarkedPages, View};
 
 /// Address space that a window gets at least, if the system has it.
 const WINDOW_BYTES_MIN: u64 = 64 << 30;
@@ -156,6 +163,7 @@ impl Mapping {
             #[cfg(not(feature = "testing"))]
             strict: false,
             file: Arc::clone(&file),
+            ahead: Arc::new(Ahead::new(&file, len, !anonymous && !os::lives_in_memory(&file))),
         };
         let window = Window::reserve(wanted, len.saturating_add(spare), page_size, writable, &watch)?;
         window.extend(&file, len)?;
@@ -187,6 +195,11 @@ impl Mapping {
             #[cfg(feature = "testing")]
             flushes: AtomicU64::new(0),
         })
+    }
+
+    /// Says whether pages are read before they are needed.
+    pub(crate) fn set_read_ahead(&self, read_ahead: ReadAhead) {
+        self.watch.ahead.set(read_ahead);
     }
 
     /// Reads bytes of the file by a call and not through the mapping, for looking at pages that the writer may be
@@ -388,7 +401,12 @@ impl Mapping {
             return;
         }
         // Both are advice, and what they do not reach stays as it is.
-        let _stays = self.window().let_go().and_then(|()| os::drop_cache(&self.file));
+        let _stays = self.window().let_go().and_then(|()| os::drop_cache(&self.file, 0, 0));
+    }
+
+    /// Whether accesses that the system cannot serve are turned into errors.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.watch.guarded
     }
 
     /// Whether an access to the mapping has failed.
@@ -513,6 +531,11 @@ fn within_limit(wanted: u64) -> u64 {
 
 #[cfg(feature = "testing")]
 impl Mapping {
+    /// From now on so many bytes of page cache count as fitting in memory.
+    pub(crate) fn set_room(&self, bytes: u64) {
+        self.watch.ahead.set_room(bytes);
+    }
+
     /// Sets who watches this mapping and makes its calls fail.
     pub(crate) fn set_seam(&self, seam: Arc<dyn Seam>) {
         *lock(&self.seam) = Some(seam);

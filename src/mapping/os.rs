@@ -350,21 +350,44 @@ pub(super) fn reopen_direct(file: &File) -> io::Result<File> {
     File::options().read(true).custom_flags(libc::O_DIRECT).open(path)
 }
 
-/// Asks the system to let go of the pages of a file that are clean and that nobody has mapped.
-pub(super) fn drop_cache(file: &File) -> io::Result<()> {
+/// Asks the system to let go of the pages of a range that are clean and that nobody has mapped; a length of 0: to the end.
+pub(super) fn drop_cache(file: &File, start: u64, len: u64) -> io::Result<()> {
+    let (start, len) = (offset(start)?, offset(len)?);
     // SAFETY: a call on a descriptor that `file` keeps open.
-    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), start, len, libc::POSIX_FADV_DONTNEED) } {
         0 => Ok(()),
         code => Err(io::Error::from_raw_os_error(code)),
     }
 }
 
-/// Whether any page of a mapping is in memory, whoever brought it there.
-pub(super) fn any_resident(map: &memmap2::MmapRaw) -> io::Result<bool> {
+/// Pages of a mapping that are in memory, whoever brought them there.
+pub(super) fn resident_pages(map: &memmap2::MmapRaw) -> io::Result<u64> {
     let mut resident = vec![0u8; map.len().div_ceil(page_bytes() as usize)];
     // SAFETY: the mapping lives through the call, which stores a byte for each of its pages.
     retry(|| unsafe { libc::mincore(map.as_mut_ptr().cast(), map.len(), resident.as_mut_ptr().cast()) })?;
-    Ok(resident.iter().any(|page| page & 1 == 1))
+    Ok(resident.iter().filter(|page| **page & 1 == 1).count() as u64)
+}
+
+/// Whether all pages of a range are in memory and read from the disk.
+///
+/// # Safety
+/// The range lies in a mapping that the caller keeps.
+pub(super) unsafe fn all_resident(base: NonNull<u8>, len: u64) -> io::Result<bool> {
+    const PAGES: usize = 256;
+    let mut resident = [0u8; PAGES];
+    let piece = PAGES as u64 * page_bytes();
+    for from in (0..len).step_by(piece as usize) {
+        let now = size(piece.min(len - from))?;
+        // SAFETY: inside the caller's range.
+        let at = unsafe { base.add(size(from)?) };
+        // SAFETY: a range of the caller, and room for a byte for each of its pages.
+        retry(|| unsafe { libc::mincore(at.as_ptr().cast(), now, resident.as_mut_ptr().cast()) })?;
+        let pages = now.div_ceil(page_bytes() as usize);
+        if resident[..pages].iter().any(|page| page & 1 == 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Gives a file an extended attribute without content.
@@ -396,16 +419,33 @@ pub(super) fn thread_dirtied_bytes() -> u64 {
 
 /// Pages of the system that are dirty in a range of a file. An error where the system cannot say.
 pub(super) fn dirty_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
+    cache_state(file, start, len).map(|found| found[1] + found[2])
+}
+
+/// Pages of the system that the page cache has of a range of a file, or is reading. An error where the system cannot say.
+pub(super) fn cached_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
+    cache_state(file, start, len).map(|found| found[0])
+}
+
+/// How many pages are cached, dirty, in write-back, evicted, recently evicted.
+fn cache_state(file: &File, start: u64, len: u64) -> io::Result<[u64; 5]> {
     /// The number of `cachestat`, the same on all architectures.
     const CACHESTAT: libc::c_long = 451;
     let range = [start, len];
-    // Cached, dirty, in write-back, evicted, recently evicted.
     let mut found = [0u64; 5];
     // SAFETY: a call on a descriptor that `file` keeps open, with two records of the form that it asks for.
     let result = unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), range.as_ptr(), found.as_mut_ptr(), 0) };
     match result {
-        0 => Ok(found[1] + found[2]),
+        0 => Ok(found),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Asks the system to read a range of a file soon; waits for nothing. Advice: errors do not matter.
+pub(super) fn will_need(file: &File, start: u64, len: u64) {
+    if let (Ok(start), Ok(len)) = (offset(start), offset(len)) {
+        // SAFETY: a call on a descriptor that `file` keeps open.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), start, len, libc::POSIX_FADV_WILLNEED) };
     }
 }
 

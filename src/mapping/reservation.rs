@@ -18,11 +18,13 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
+use super::ahead::Ahead;
 use super::guard::{FaultRecord, Watched};
 use super::os::{self, Rights};
 use crate::error::Error;
 
-/// Where faults in the mappings of a file are recorded, and whether the fault guard is to record them.
+/// What all windows of a file share: where faults in its mappings are recorded, and whether the fault guard is to record them;
+/// and what is read ahead.
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     pub(super) record: Arc<FaultRecord>,
@@ -31,6 +33,7 @@ pub(super) struct Watch {
     pub(super) strict: bool,
     /// For the cause of a fault.
     pub(super) file: Arc<File>,
+    pub(super) ahead: Arc<Ahead>,
 }
 
 impl Watch {

@@ -28,11 +28,13 @@ use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
+use super::ahead::Ahead;
 use super::guard::FAULTED;
 use super::os::{self, Rights};
 use super::reservation::{Reservation, Watch};
 use crate::error::{Error, Result};
 use crate::ids::PageId;
+use crate::limits::PAGE_SIZE_MIN;
 
 /// More than any system of today gives to a process; larger wishes would only fail.
 const WINDOW_BYTES_MAX: u64 = 1 << 47;
@@ -64,6 +66,8 @@ impl Marks {
 
 /// Stands for the sentinel of a window that has none.
 static NO_SENTINEL: u8 = 0;
+/// In `Window::expected`: all bits of the sentinel are compared.
+const ALL_BITS: u32 = 0xff00;
 /// What is stored where the sentinel of a file that is open for writing lies. Not zero, as a hole reads as that: a file that
 /// was cut and made longer again has lost it.
 pub(super) const SENTINEL: u8 = 0x5e;
@@ -208,7 +212,7 @@ impl Window {
         debug_assert!(offset < self.view.covered() && byte != 0);
         // The place first: whoever compares the old place with what the new one has to be finds that it moved.
         self.sentinel.store(self.view.at(offset).as_ptr(), Ordering::Release);
-        self.expect(0xff00 | u32::from(byte));
+        self.expect(ALL_BITS | u32::from(byte));
         // And the place before anything that is stored to the old one, which the writer may use from now on.
         fence(Ordering::SeqCst);
     }
@@ -228,6 +232,17 @@ impl Window {
         // be: a file that is cut loses its end first.
         fence(Ordering::Acquire);
         let sentinel = self.sentinel.load(Ordering::Relaxed);
+        // SAFETY: as in `is_there`.
+        let byte = unsafe { AtomicU8::from_ptr(sentinel) }.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        // The one state that is common: all bits of the sentinel are compared, and nothing has failed.
+        self.expected.load(Ordering::Relaxed) == ALL_BITS | u32::from(byte) || self.look_closely(sentinel)
+    }
+
+    /// [`Window::intact`] where it is not obvious.
+    #[cold]
+    #[inline(never)]
+    fn look_closely(&self, sentinel: *mut u8) -> bool {
         self.is_there(sentinel) || self.look_again(sentinel)
     }
 
@@ -238,7 +253,6 @@ impl Window {
     }
 
     /// Whether a sentinel is what it has to be, and no access has failed.
-    #[inline]
     fn is_there(&self, sentinel: *mut u8) -> bool {
         // SAFETY: bounds and lifetime: a byte that can be read (W4). Aliasing: an atomic load, which may meet the stores of
         // the writer after it has published more and taken this page; it does not store, so read-only memory will do.
@@ -249,8 +263,6 @@ impl Window {
     }
 
     /// Whether the sentinel has only moved, and the writer uses its old place. Records it if it is lost.
-    #[cold]
-    #[inline(never)]
     fn look_again(&self, mut seen: *mut u8) -> bool {
         while !self.watch.record.is_set() {
             let now = self.sentinel.load(Ordering::Acquire);
@@ -300,6 +312,10 @@ impl Window {
     /// The canvas range, for the canvas handle and for flushing.
     pub(super) fn canvas_base(&self) -> Option<NonNull<u8>> {
         self.canvas.as_ref().map(|canvas| canvas.base)
+    }
+
+    pub(super) fn view(&self) -> &Reservation {
+        &self.view
     }
 
     pub(super) fn view_base(&self) -> NonNull<u8> {
@@ -479,7 +495,7 @@ impl View {
     }
 
     #[inline]
-    fn window(&self) -> &Window {
+    pub(super) fn window(&self) -> &Window {
         // SAFETY: the pin keeps the window, at its address, and all changes of it are atomic.
         unsafe { self.window.as_ref() }
     }
@@ -501,6 +517,12 @@ impl View {
     /// Brings a range into memory: [`Error::Fault`] here, where an access would bring a signal.
     pub(crate) fn probe(&self, offset: u64, len: usize) -> Result<()> {
         self.window().probe(offset, len as u64, false)
+    }
+
+    /// What is read ahead of the file.
+    #[inline]
+    pub(crate) fn ahead(&self) -> &Ahead {
+        &self.window().watch.ahead
     }
 
     /// Names the window; differs from [`super::Mapping::window_id`] once the mapping has moved on.
@@ -526,6 +548,63 @@ impl View {
     fn mark_cell(&self, page: PageId) -> Option<&AtomicU8> {
         // SAFETY: the table of the window that the pin keeps, which lives as long as the borrow of `self`.
         unsafe { mark_cell(self.marks, self.marks_len, page) }
+    }
+}
+
+/// The first pages of a view, with what a lookup asks of them in few steps.
+#[derive(Clone, Debug)]
+pub(crate) struct MarkedPages {
+    view: View,
+    page_shift: u32,
+    /// All below are mapped and have a mark.
+    pages: u64,
+}
+
+impl MarkedPages {
+    /// The pages below `page_count`, as far as they are mapped now.
+    pub(crate) fn new(view: View, page_shift: u32, page_count: u64) -> MarkedPages {
+        let pages = page_count.min(view.len_bytes() >> page_shift).min(view.marks_len);
+        MarkedPages { view, page_shift, pages }
+    }
+
+    #[inline]
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    #[inline]
+    pub(crate) fn page_shift(&self) -> u32 {
+        self.page_shift
+    }
+
+    /// Where a page that has this mark begins. The page is mapped.
+    #[inline(always)]
+    fn start(&self, page: PageId, mark: u8) -> Option<NonNull<u8>> {
+        if page.0 >= self.pages {
+            return None;
+        }
+        // SAFETY: inside the table, since below `pages`, and otherwise as in `mark_cell`.
+        let found =
+            unsafe { AtomicU8::from_ptr(self.view.marks.as_ptr().add(page.0 as usize)) }.load(Ordering::Relaxed);
+        // SAFETY: below `pages`, so it was mapped when this was made, and what was mapped stays at its address (W2).
+        (found == mark).then(|| unsafe { self.view.base.add((page.0 << self.page_shift) as usize) })
+    }
+
+    /// The bytes of a page that has this mark.
+    #[inline(always)]
+    pub(crate) fn marked(&self, page: PageId, mark: u8) -> Option<&[u8]> {
+        let start = self.start(page, mark)?;
+        // SAFETY: a mapped page, and the rest as in `View::bytes`.
+        Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), 1 << self.page_shift) })
+    }
+
+    /// The first bytes of a page that has this mark.
+    #[inline(always)]
+    pub(crate) fn marked_front<const N: usize>(&self, page: PageId, mark: u8) -> Option<&[u8; N]> {
+        const { assert!(N <= PAGE_SIZE_MIN) };
+        let start = self.start(page, mark)?;
+        // SAFETY: a mapped page, none of which is shorter, and the rest as in `View::bytes`.
+        Some(unsafe { start.cast().as_ref() })
     }
 }
 

@@ -9,12 +9,18 @@
 //! heads in the page, so there are bytes to read). Sums, not selections, carry the result from step to step:
 //! the compiler turns a selection into a jump where it thinks that it knows better.
 //!
-//! Invariants: the result is at most `count`, whatever the bytes are; on a sorted array it is exact.
+//! Point lookups count with the widest vectors that the processor has. Which these are is asked once per lookup, by
+//! [`with_vectors`], not once per page: the whole lookup is compiled once for each width.
+//!
+//! Invariants: the result is at most `count`, whatever the bytes are; on a sorted array it is exact, with vectors of any
+//! width.
 //!
 //! Failure: none. An array shorter than it should be is counted as far as it goes.
+#![allow(unsafe_code, reason = "vector instructions that not every processor has")]
 
 use super::layout::{
-    get_u32, BRANCH_ARRAY_BYTES, BRANCH_HEADS, HEAD_BYTES, HINTS, HINTS_BYTES, HINT_COUNT, LEAF_HEADS,
+    get_u32, Front, BRANCH_ARRAY_BYTES, BRANCH_HEADS, BRANCH_PREFIX_MAX, HEAD_BYTES, HINTS, HINTS_BYTES, HINT_COUNT,
+    LEAF_HEADS,
 };
 use crate::limits::PAGE_SIZE_MIN;
 
@@ -112,39 +118,336 @@ pub(super) fn count_less_or_equal(heads: &[u8], count: usize, probe: u32) -> usi
     probe.checked_add(1).map_or(count, |above| count_less(heads, count, above))
 }
 
-/// How many of the first `count` heads of a branch are below `probe`; `count` is at most [`FEW`].
-///
-/// No mask is needed: the 16 heads that are counted last are those of the block or, near the end, the last of all;
-/// those before the block are below the probe, and those behind it are not. Up to 16 heads are their own hints.
-///
-/// `one` is 1. If the compiler knew, it would count bits, which takes longer.
-#[inline(always)]
-pub(super) fn count_less_few(page: &[u8; PAGE_SIZE_MIN], count: usize, probe: u32, one: u32) -> usize {
-    let Some(hints) = page[HINTS..].first_chunk::<HINTS_BYTES>() else { return 0 };
-    let block = (count as u32 & 0xff).div_ceil(HINT_COUNT as u32);
-    let skipped = sum_below(hints, &[block; HINT_COUNT], probe);
-    let base = skipped.min(count.saturating_sub(NARROW)) & 0xff;
-    let Some(heads) = page[BRANCH_HEADS + base * HEAD_BYTES..].first_chunk() else { return 0 };
-    let last = base + sum_below::<NARROW, NARROW_BYTES>(heads, &[one; NARROW], probe);
-    if count > NARROW {
-        last
-    } else {
-        skipped.min(count)
+/// Vectors of some width, by which small blocks of heads are counted; a value is the proof that the processor has them.
+pub(crate) trait Vectors: Copy {
+    /// How many of the 16 heads are below `probe`.
+    fn below_16(self, heads: &[u8; NARROW_BYTES], probe: u32) -> usize;
+
+    /// How many of the first `count` of the 32 heads are below `probe`.
+    fn below_32(self, heads: &[u8; WIDE_BYTES], count: usize, probe: u32) -> usize;
+
+    /// How many of 16 words are below `probe`.
+    fn below_16_words(self, words: &[u64; WORDS], probe: u64) -> usize;
+
+    /// Whether the key has at least these bytes and begins with the first `bytes`, at most 24, of the prefix.
+    #[inline(always)]
+    fn begins_with(self, key: &[u8], prefix: &[u8; BRANCH_PREFIX_MAX], bytes: usize) -> bool {
+        match (key.get(..bytes), prefix.get(..bytes)) {
+            (Some(key), Some(prefix)) => key == prefix,
+            _ => false,
+        }
+    }
+
+    /// How many of the first `count` heads of a branch are below `probe`; `count` is at most 255. Of a sound branch.
+    ///
+    /// No mask is needed: the 16 heads that are counted last are those of the block or, near the end, the last of all;
+    /// those before the block are below the probe, and those behind it are not. Up to 16 heads are their own hints.
+    #[inline(always)]
+    fn count_less_few(self, page: &Front, count: usize, probe: u32) -> usize {
+        let Some(hints) = page[HINTS..].first_chunk::<HINTS_BYTES>() else { return 0 };
+        let block = ((count & 0xff) + HINT_COUNT - 1) / HINT_COUNT;
+        let skipped = self.below_16(hints, probe) * block;
+        let base = skipped.min((count & 0xff).saturating_sub(NARROW));
+        let Some(heads) = page[BRANCH_HEADS + base * HEAD_BYTES..].first_chunk() else { return 0 };
+        let last = base + self.below_16(heads, probe);
+        if count > NARROW {
+            last
+        } else {
+            skipped.min(count)
+        }
+    }
+
+    /// How many of the first `count` heads of a leaf are below `probe`; `count` is at most [`WIDE`].
+    #[inline(always)]
+    fn count_less_leaf(self, page: &Front, count: usize, probe: u32) -> usize {
+        let Some(heads) = page[LEAF_HEADS..].first_chunk() else { return 0 };
+        self.below_32(heads, count, probe)
     }
 }
 
-/// [`count_less_few`], out of line.
-#[inline(never)]
-pub(super) fn count_less_front(page: &[u8; PAGE_SIZE_MIN], count: usize, probe: u32) -> usize {
-    count_less_few(page, count, probe, std::hint::black_box(1))
+/// Words that are counted together.
+pub(crate) const WORDS: usize = 16;
+
+/// What every processor can do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Portable;
+
+impl Vectors for Portable {
+    #[inline(always)]
+    fn below_16(self, heads: &[u8; NARROW_BYTES], probe: u32) -> usize {
+        sum_below(heads, &[1; NARROW], probe)
+    }
+
+    #[inline(always)]
+    fn below_32(self, heads: &[u8; WIDE_BYTES], count: usize, probe: u32) -> usize {
+        let Some(mask) = MASKS[WIDE - count.min(WIDE)..].first_chunk::<WIDE>() else { return 0 };
+        sum_below(heads, mask, probe)
+    }
+
+    #[inline(always)]
+    fn below_16_words(self, words: &[u64; WORDS], probe: u64) -> usize {
+        words.iter().map(|word| usize::from(*word < probe)).sum()
+    }
 }
 
-/// How many of the first `count` heads of a leaf are below `probe`; `count` is at most [`WIDE`].
-#[inline(always)]
-pub(super) fn count_less_leaf(page: &[u8; PAGE_SIZE_MIN], count: usize, probe: u32) -> usize {
-    let Some(heads) = page[LEAF_HEADS..].first_chunk::<WIDE_BYTES>() else { return 0 };
-    let Some(mask) = MASKS[WIDE - count.min(WIDE)..].first_chunk::<WIDE>() else { return 0 };
-    sum_below(heads, mask, probe)
+/// A search that is compiled for each width of vectors.
+pub(crate) trait Search {
+    type Answer;
+
+    /// Does it. Must be inlined, together with all that uses `vectors`, or the compiler knows no wide vectors there.
+    fn with<V: Vectors>(self, vectors: V) -> Self::Answer;
+}
+
+/// Does a search with the widest vectors that there are.
+#[inline]
+pub(crate) fn with_vectors<S: Search>(search: S) -> S::Answer {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let widest = x86::widest();
+        if widest == x86::AVX512 {
+            // SAFETY: the processor has what the function needs.
+            return unsafe { x86::with_avx512(search) };
+        }
+        if widest == x86::AVX2 {
+            // SAFETY: the processor has what the function needs.
+            return unsafe { x86::with_avx2(search) };
+        }
+    }
+    with_portable(search)
+}
+
+/// Out of line, as the others are: whoever looks something up is to stay small.
+#[inline(never)]
+fn with_portable<S: Search>(search: S) -> S::Answer {
+    search.with(Portable)
+}
+
+/// Does a search with vectors of each width that the processor has, the portable ones first.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn with_each_width<S: Search>(search: impl Fn() -> S) -> Vec<S::Answer> {
+    let mut answers = vec![search().with(Portable)];
+    #[cfg(target_arch = "x86_64")]
+    {
+        if x86::widest() >= x86::AVX2 {
+            // SAFETY: the processor has what the function needs.
+            answers.push(unsafe { x86::with_avx2(search()) });
+        }
+        if x86::widest() >= x86::AVX512 {
+            // SAFETY: the processor has what the function needs.
+            answers.push(unsafe { x86::with_avx512(search()) });
+        }
+    }
+    answers
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use super::{Search, Vectors, BRANCH_PREFIX_MAX, NARROW_BYTES, WIDE_BYTES, WORDS};
+
+    /// The processor has AVX-512 F, BW and VL, AVX2, BMI and POPCNT, because [`with_avx512`] runs.
+    #[derive(Clone, Copy)]
+    pub(super) struct Avx512(());
+
+    /// The processor has AVX2 and POPCNT, because [`with_avx2`] runs.
+    #[derive(Clone, Copy)]
+    pub(super) struct Avx2(());
+
+    /// Nobody has asked yet.
+    const UNKNOWN: u8 = 0;
+    const PORTABLE: u8 = 1;
+    pub(super) const AVX2: u8 = 2;
+    pub(super) const AVX512: u8 = 3;
+    static WIDEST: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+    /// The widest vectors of this processor: one of the numbers above.
+    #[inline(always)]
+    pub(super) fn widest() -> u8 {
+        let widest = WIDEST.load(Ordering::Relaxed);
+        if widest == AVX512 {
+            // First, so that it costs one comparison.
+            return AVX512;
+        }
+        if widest == UNKNOWN {
+            return ask();
+        }
+        widest
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ask() -> u8 {
+        let widest = if !is_x86_feature_detected!("popcnt") || !is_x86_feature_detected!("avx2") {
+            PORTABLE
+        } else if !is_x86_feature_detected!("avx512f")
+            || !is_x86_feature_detected!("avx512bw")
+            || !is_x86_feature_detected!("avx512vl")
+            || !is_x86_feature_detected!("bmi1")
+            || !is_x86_feature_detected!("bmi2")
+        {
+            AVX2
+        } else {
+            AVX512
+        };
+        WIDEST.store(widest, Ordering::Relaxed);
+        widest
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,bmi1,bmi2,popcnt")]
+    pub(super) fn with_avx512<S: Search>(search: S) -> S::Answer {
+        search.with(Avx512(()))
+    }
+
+    #[target_feature(enable = "avx2,popcnt")]
+    pub(super) fn with_avx2<S: Search>(search: S) -> S::Answer {
+        search.with(Avx2(()))
+    }
+
+    /// # Safety
+    /// The processor has AVX-512 F and POPCNT, and 64 bytes can be read.
+    #[inline]
+    #[target_feature(enable = "avx512f,popcnt")]
+    unsafe fn below_512(heads: *const u8, probe: u32) -> u32 {
+        // SAFETY: as the caller promises; the load needs no alignment.
+        let lanes = unsafe { _mm512_loadu_si512(heads.cast()) };
+        u32::from(_mm512_cmplt_epu32_mask(lanes, _mm512_set1_epi32(probe.cast_signed())))
+    }
+
+    /// Whether the bytes that `mask` has bits for are equal.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 BW and VL, and the bytes that the mask has bits for can be read on both sides: no others
+    /// are.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn equal_first(a: *const u8, b: *const u8, mask: u32) -> bool {
+        // SAFETY: as the caller promises; the loads need no alignment.
+        let (a, b) = unsafe { (_mm256_maskz_loadu_epi8(mask, a.cast()), _mm256_maskz_loadu_epi8(mask, b.cast())) };
+        _mm256_cmpneq_epi8_mask(a, b) == 0
+    }
+
+    /// One bit for each of eight heads that is below.
+    ///
+    /// # Safety
+    /// The processor has AVX2, and 32 bytes can be read.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn below_256(heads: *const u8, probe: u32) -> u32 {
+        // SAFETY: as the caller promises; the load needs no alignment.
+        let lanes = unsafe { _mm256_loadu_si256(heads.cast()) };
+        // Only signed numbers can be compared: both sides are moved by half of the range.
+        let half = _mm256_set1_epi32(i32::MIN);
+        let probes = _mm256_xor_si256(_mm256_set1_epi32(probe.cast_signed()), half);
+        let below = _mm256_cmpgt_epi32(probes, _mm256_xor_si256(lanes, half));
+        _mm256_movemask_ps(_mm256_castsi256_ps(below)).cast_unsigned()
+    }
+
+    /// One bit for each of eight words that is below.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 F, and 64 bytes can be read.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn words_below_512(words: *const u64, probe: u64) -> u32 {
+        // SAFETY: as the caller promises; the load needs no alignment.
+        let lanes = unsafe { _mm512_loadu_si512(words.cast()) };
+        u32::from(_mm512_cmplt_epu64_mask(lanes, _mm512_set1_epi64(probe.cast_signed())))
+    }
+
+    /// One bit for each of four words that is below.
+    ///
+    /// # Safety
+    /// The processor has AVX2, and 32 bytes can be read.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn words_below_256(words: *const u64, probe: u64) -> u32 {
+        // SAFETY: as the caller promises; the load needs no alignment.
+        let lanes = unsafe { _mm256_loadu_si256(words.cast()) };
+        let half = _mm256_set1_epi64x(i64::MIN);
+        let probes = _mm256_xor_si256(_mm256_set1_epi64x(probe.cast_signed()), half);
+        let below = _mm256_cmpgt_epi64(probes, _mm256_xor_si256(lanes, half));
+        _mm256_movemask_pd(_mm256_castsi256_pd(below)).cast_unsigned()
+    }
+
+    /// The first `count` bits, of at most 32.
+    #[inline(always)]
+    fn first(bits: u32, count: usize) -> u32 {
+        bits & ((1u64 << count.min(32)) - 1) as u32
+    }
+
+    impl Vectors for Avx512 {
+        #[inline(always)]
+        fn begins_with(self, key: &[u8], prefix: &[u8; BRANCH_PREFIX_MAX], bytes: usize) -> bool {
+            if bytes > key.len() || bytes > BRANCH_PREFIX_MAX {
+                return false;
+            }
+            // SAFETY: `self` says that the processor has it; both have so many bytes.
+            unsafe { equal_first(key.as_ptr(), prefix.as_ptr(), (1 << bytes) - 1) }
+        }
+
+        #[inline(always)]
+        fn below_16(self, heads: &[u8; NARROW_BYTES], probe: u32) -> usize {
+            // SAFETY: `self` says that the processor has it; 64 bytes.
+            unsafe { below_512(heads.as_ptr(), probe) }.count_ones() as usize
+        }
+
+        #[inline(always)]
+        fn below_32(self, heads: &[u8; WIDE_BYTES], count: usize, probe: u32) -> usize {
+            // SAFETY: `self` says that the processor has it; the first 64 of 128 bytes.
+            let low = unsafe { below_512(heads.as_ptr(), probe) };
+            // SAFETY: the last 64 of 128 bytes.
+            let high = unsafe { below_512(heads.as_ptr().add(64), probe) };
+            first(low | high << 16, count).count_ones() as usize
+        }
+
+        #[inline(always)]
+        fn below_16_words(self, words: &[u64; WORDS], probe: u64) -> usize {
+            // SAFETY: `self` says that the processor has it; the first 8 of 16 words.
+            let low = unsafe { words_below_512(words.as_ptr(), probe) };
+            // SAFETY: the last 8 of 16 words.
+            let high = unsafe { words_below_512(words.as_ptr().add(8), probe) };
+            (low | high << 8).count_ones() as usize
+        }
+    }
+
+    impl Vectors for Avx2 {
+        #[inline(always)]
+        fn below_16(self, heads: &[u8; NARROW_BYTES], probe: u32) -> usize {
+            // SAFETY: `self` says that the processor has it; the first 32 of 64 bytes.
+            let low = unsafe { below_256(heads.as_ptr(), probe) };
+            // SAFETY: the last 32 of 64 bytes.
+            let high = unsafe { below_256(heads.as_ptr().add(32), probe) };
+            (low | high << 8).count_ones() as usize
+        }
+
+        #[inline(always)]
+        fn below_32(self, heads: &[u8; WIDE_BYTES], count: usize, probe: u32) -> usize {
+            let mut bits = 0;
+            for part in 0..4 {
+                // SAFETY: `self` says that the processor has it; 32 of 128 bytes each.
+                bits |= unsafe { below_256(heads.as_ptr().add(32 * part), probe) } << (8 * part);
+            }
+            first(bits, count).count_ones() as usize
+        }
+
+        #[inline(always)]
+        fn below_16_words(self, words: &[u64; WORDS], probe: u64) -> usize {
+            let mut bits = 0;
+            for part in 0..4 {
+                // SAFETY: `self` says that the processor has it; 4 of 16 words each.
+                bits |= unsafe { words_below_256(words.as_ptr().add(4 * part), probe) } << (4 * part);
+            }
+            bits.count_ones() as usize
+        }
+    }
+}
+
+/// [`Vectors::count_less_few`], out of line.
+#[inline(never)]
+pub(super) fn count_less_front(page: &Front, count: usize, probe: u32) -> usize {
+    Portable.count_less_few(page, count, probe)
 }
 
 /// Like [`count_less`], with the hints of a branch.

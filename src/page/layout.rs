@@ -49,6 +49,9 @@ pub(crate) const ID: usize = 16;
 pub(crate) const TXN: usize = 22;
 pub(crate) const TREE: usize = 28;
 
+/// The part of a page in which the common searches look for its arrays: all of it, at the default size.
+pub(crate) type Front = [u8; crate::limits::PAGE_SIZE_MIN];
+
 /// Start of what a page's checksum covers.
 pub(crate) const CHECKED: usize = 4;
 

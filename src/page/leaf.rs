@@ -151,6 +151,11 @@ impl<'a> Leaf<'a> {
         self.page.get(LEAF_HEADS..).unwrap_or(&[])
     }
 
+    /// Where entry `index` begins, for hints: any number, if the index is out of range or the page is damaged.
+    pub(crate) fn entry_offset(&self, index: usize) -> usize {
+        self.slot(index)
+    }
+
     /// Offset of entry `index`; any number, if the index is out of range.
     #[inline]
     pub(super) fn slot(&self, index: usize) -> usize {

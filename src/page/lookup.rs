@@ -16,138 +16,134 @@
 
 use std::cmp::Ordering;
 
+use super::branch::Branch;
+use super::compare_prefix;
 use super::header::PageKind;
+use super::heads::{self, Vectors};
 use super::layout::{
-    get_u16, get_u32, get_u64, head_of, BRANCH_ARRAY_BYTES, BRANCH_HEADS, BRANCH_PREFIX, BRANCH_PREFIX_MAX,
-    CHILD_BYTES, ENTRY_HEADER_BYTES, FLAGS, HEAD_BYTES, ID, KEY_BYTES_MAX, KIND, LEAF_ARRAY_BYTES, LEAF_HEADS,
-    REST_HEADER_BYTES, SLOT_BYTES, UPPER,
+    get_u16, get_u32, get_u64, head_of, Front, BRANCH_HEADS, BRANCH_PREFIX, BRANCH_PREFIX_MAX, CHILD_BYTES,
+    ENTRY_HEADER_BYTES, HEAD_BYTES, KEY_BYTES_MAX, KIND, LEAF_HEADS, REST_HEADER_BYTES, SLOT_BYTES, UPPER,
 };
-use super::{compare_prefix, heads};
+use super::leaf::Leaf;
 use crate::ids::{PageId, PagePtr, MAX_U48};
-use crate::limits::PAGE_SIZE_MIN;
 
-/// The part of a page in which the common functions look for its arrays: all of it, at the default size.
-type Front = [u8; PAGE_SIZE_MIN];
-
-const BRANCH_KIND: u32 = PageKind::Branch as u32;
-
-/// No child: ask [`child_of_any`], and then `Branch`.
-const ASK_BRANCH: PagePtr = PagePtr { id: PageId::NONE, crc: 0 };
-
-/// What a header says of a page that is as it should be.
-#[derive(Clone, Copy)]
-struct Shape {
-    count: usize,
-    prefix_bytes: usize,
-    upper: usize,
-    /// The kind as it was read; that it is the right one the compiler does not know.
-    kind: u32,
+/// Whether the header of a branch or leaf is one that `parse` accepts. Of other pages nothing is asked.
+///
+/// What this module answers holds for sound pages. Who hands out pages asks once, when it verifies their checksum.
+pub(crate) fn is_sound(page: &[u8], id: PageId) -> bool {
+    match page.get(KIND) {
+        Some(&kind) if kind == PageKind::Branch as u8 => Branch::parse(page, id).is_ok(),
+        Some(&kind) if kind == PageKind::Leaf as u8 => Leaf::parse(page, id).is_ok(),
+        _ => true,
+    }
 }
 
-/// Reads a header with few loads and one jump. `None` for all that `parse` refuses, but for the upper end of `upper`.
+/// The first eight bytes of a key, zero padded, as a number that orders like them. `None`: the key has less than four.
 #[inline(always)]
-fn shape(page: &Front, id: PageId, kind: PageKind, level: usize) -> Option<Shape> {
-    let (arrays, array_bytes) = match kind {
-        PageKind::Leaf => (LEAF_HEADS as u64, LEAF_ARRAY_BYTES as u64),
-        _ => (BRANCH_HEADS as u64, BRANCH_ARRAY_BYTES as u64),
-    };
+pub(crate) fn first_word(key: &[u8]) -> Option<u64> {
+    if let Some(bytes) = key.first_chunk() {
+        return Some(u64::from_be_bytes(*bytes));
+    }
+    let (first, last) = (u32::from_be_bytes(*key.first_chunk()?), u32::from_be_bytes(*key.last_chunk()?));
+    // The last four overlap with the first; what they have in common is or-ed with itself.
+    Some(u64::from(first) << 32 | u64::from(last) << (8 * (8 - key.len())))
+}
+
+/// Bits of the word at [`KIND`] that [`child`] compares at once: kind and level, and of the count those that are zero in
+/// common branches.
+const COMMON_BRANCH: u64 = 0xff00_ffff;
+/// Longest prefix that shifting the first word of a key skips.
+const SHORT_PREFIX: usize = 3;
+
+/// The pointer to the child of a branch of this level whose range holds the key that begins with `word`. `None`: ask
+/// [`child_of_any`].
+///
+/// For branches where no separator has the key's head, and keys that share their prefix, if that is a long one.
+#[inline(always)]
+pub(crate) fn child<V: Vectors>(vectors: V, front: &Front, level: usize, key: &[u8], word: u64) -> Option<PagePtr> {
     // Kind, level, count, prefix length, lower.
-    let fields = get_u64(page, KIND);
-    let (count, prefix_bytes, lower) = (fields >> 16 & 0xffff, fields >> 32 & 0xffff, fields >> 48);
-    let upper = u64::from(get_u16(page, UPPER));
-    // Ids have 48 bits; what is shifted out is the transaction.
-    let wrong = ((fields ^ (kind as u64 | (level as u64) << 8)) & 0xffff)
-        | (get_u64(page, ID) ^ id.0) << 16
-        | u64::from(get_u16(page, FLAGS))
-        | (lower ^ (arrays + array_bytes * count))
-        // The borrow, if lower is above upper.
-        | upper.wrapping_sub(lower) >> 63;
-    if wrong != 0 {
+    let fields = get_u64(front, KIND);
+    if fields & COMMON_BRANCH != PageKind::Branch as u64 | (level as u64) << 8 {
         return None;
     }
-    let kind = fields as u32 & 0xff;
-    Some(Shape { count: count as usize, prefix_bytes: prefix_bytes as usize, upper: upper as usize, kind })
-}
-
-/// Longest prefix that [`child`] skips; the head of a key behind it lies in the key's first eight bytes.
-const SHORT_PREFIX: usize = 4;
-
-/// The pointer to the child of branch `id`, of this level, whose range holds `key`. An id below 2: ask [`child_of_any`],
-/// which gets the whole answer, because `crc` says how far this came.
-///
-/// For keys from eight bytes on and branches of short prefixes, where no separator has the key's head.
-#[inline(never)]
-pub(crate) fn child(page: &[u8], id: PageId, level: usize, key: &[u8]) -> PagePtr {
-    let Some(front) = page.first_chunk() else { return ASK_BRANCH };
-    let Some(Shape { count, prefix_bytes, upper, kind }) = shape(front, id, PageKind::Branch, level) else {
-        return ASK_BRANCH;
-    };
-    let Some(first_bytes) = key.first_chunk() else { return ASK_BRANCH };
-    if prefix_bytes > SHORT_PREFIX || count > heads::FEW || upper > page.len() {
-        return ASK_BRANCH;
+    let (count, prefix_bytes) = ((fields >> 16 & 0xff) as usize, (fields >> 32 & 0xffff) as usize);
+    if prefix_bytes > SHORT_PREFIX {
+        return child_behind_prefix(vectors, front, count, prefix_bytes, key);
     }
-    let key_word = u64::from_be_bytes(*first_bytes);
-    let in_prefix = !(u64::MAX >> (8 * prefix_bytes));
-    let (key_prefix, prefix) = (key_word & in_prefix, get_u64(front, BRANCH_PREFIX).swap_bytes() & in_prefix);
-    let head = ((key_word << (8 * prefix_bytes)) >> 32) as u32;
-    let mut not_above = heads::count_less_few(front, count, head, kind / BRANCH_KIND);
+    let prefix_bits = prefix_bytes * 8 & 0x18;
+    let in_prefix = !(u64::MAX >> prefix_bits);
+    let (key_prefix, prefix) = (word & in_prefix, get_u64(front, BRANCH_PREFIX).swap_bytes() & in_prefix);
+    let head = ((word << prefix_bits) >> 32) as u32;
+    let mut not_above = vectors.count_less_few(front, count, head);
     // Behind the last head lies a slot, which may look like the head: the other function knows better.
-    if heads::get(&front[BRANCH_HEADS..], not_above & 0x1ff) == head && key_prefix == prefix {
-        return PagePtr { id: PageId::NONE, crc: 1 + not_above as u32 };
+    if (heads::get(&front[BRANCH_HEADS..], not_above & 0x1ff) == head) & (key_prefix == prefix) {
+        return None;
     }
+    // Keys outside of the prefix are common where there are few children.
     not_above = if key_prefix < prefix { 1 } else { not_above };
     not_above = if key_prefix > prefix { count } else { not_above };
-    child_before(page, count, not_above)
+    child_before(front, count, not_above)
 }
 
-/// The child before separator `not_above`, which is at most `count`.
 #[inline(always)]
-fn child_before(page: &[u8], count: usize, not_above: usize) -> PagePtr {
-    let at = BRANCH_HEADS - CHILD_BYTES + (HEAD_BYTES + SLOT_BYTES) * count + CHILD_BYTES * not_above.max(1);
-    match page.get(at..at + CHILD_BYTES) {
-        Some(child) => PagePtr { id: PageId(get_u64(child, 0) & MAX_U48), crc: get_u32(child, 6) },
-        None => ASK_BRANCH,
+fn child_behind_prefix<V: Vectors>(
+    vectors: V,
+    front: &Front,
+    count: usize,
+    prefix_bytes: usize,
+    key: &[u8],
+) -> Option<PagePtr> {
+    let prefix = front[BRANCH_PREFIX..].first_chunk()?;
+    let head = head_of(key.get(prefix_bytes..)?.first_chunk::<HEAD_BYTES>()?);
+    if prefix_bytes > BRANCH_PREFIX_MAX || !vectors.begins_with(key, prefix, prefix_bytes) {
+        return None;
     }
+    let not_above = vectors.count_less_few(front, count, head);
+    if heads::get(&front[BRANCH_HEADS..], not_above & 0x1ff) == head {
+        return None;
+    }
+    child_before(front, count, not_above)
 }
 
-/// Like [`child`], for all keys and prefixes, and for separators that have the key's head. An id below 2: ask `Branch`.
-#[inline(never)]
-pub(crate) fn child_of_any(page: &[u8], id: PageId, level: usize, key: &[u8], so_far: PagePtr) -> PagePtr {
-    let Some(front) = page.first_chunk() else { return ASK_BRANCH };
-    let Some(Shape { count, prefix_bytes, upper, kind }) = shape(front, id, PageKind::Branch, level) else {
-        return ASK_BRANCH;
-    };
+/// The child before separator `not_above`, which is at most `count`; child 0 if it is 0, as only damaged heads make it.
+#[inline(always)]
+fn child_before(front: &Front, count: usize, not_above: usize) -> Option<PagePtr> {
+    let at = BRANCH_HEADS - CHILD_BYTES + (HEAD_BYTES + SLOT_BYTES) * count + CHILD_BYTES * not_above.max(1);
+    let child = front.get(at..at + CHILD_BYTES)?;
+    Some(PagePtr { id: PageId(get_u64(child, 0) & MAX_U48), crc: get_u32(child, 6) })
+}
+
+/// Like [`child`], for all keys and prefixes, and for separators that have the key's head. `None`: ask `Branch`.
+#[inline(always)]
+pub(crate) fn child_of_any<V: Vectors>(vectors: V, page: &[u8], level: usize, key: &[u8]) -> Option<PagePtr> {
+    let front = page.first_chunk()?;
+    let fields = get_u64(front, KIND);
+    let (count, prefix_bytes) = ((fields >> 16 & 0xffff) as usize, (fields >> 32 & 0xffff) as usize);
+    if fields & 0xffff != PageKind::Branch as u64 | (level as u64) << 8 || count > heads::FEW {
+        return None;
+    }
     let long = prefix_bytes > BRANCH_PREFIX_MAX;
     let rests_end = if long { page.len().saturating_sub(prefix_bytes) } else { page.len() };
-    if upper > rests_end || count == 0 || count > heads::FEW {
-        return ASK_BRANCH;
+    let prefix_at = if long { rests_end } else { BRANCH_PREFIX };
+    let prefix = page.get(prefix_at..prefix_at + prefix_bytes)?;
+    match compare_prefix(key, prefix) {
+        Ordering::Less => return child_before(front, count, 1),
+        Ordering::Greater => return child_before(front, count, count),
+        Ordering::Equal => {}
     }
-    let found = match so_far {
-        PagePtr { id: PageId::NONE, crc: 1.. } => so_far.crc as usize - 1,
-        _ => {
-            let prefix_at = if long { rests_end } else { BRANCH_PREFIX };
-            let Some(prefix) = page.get(prefix_at..prefix_at + prefix_bytes) else { return ASK_BRANCH };
-            match compare_prefix(key, prefix) {
-                Ordering::Less => return child_before(page, count, 1),
-                Ordering::Greater => return child_before(page, count, count),
-                Ordering::Equal => usize::MAX,
-            }
-        }
-    };
     let rest = key.get(prefix_bytes..).unwrap_or(&[]);
     let head = head_of(rest);
-    let mut not_above =
-        if found != usize::MAX { found } else { heads::count_less_few(front, count, head, kind / BRANCH_KIND) };
+    let mut not_above = vectors.count_less_few(front, count, head);
     if not_above < count && heads::get(&front[BRANCH_HEADS..], not_above) == head {
         let end = match head.checked_add(1) {
-            Some(above) => heads::count_less_few(front, count, above, kind / BRANCH_KIND),
+            Some(above) => vectors.count_less_few(front, count, above),
             None => count,
         };
+        let upper = usize::from(get_u16(front, UPPER));
         let tails = Tails { rests: page.get(..rests_end).unwrap_or(&[]), upper, count };
-        let Some(more) = tails.not_above(not_above, end.max(not_above + 1), rest) else { return ASK_BRANCH };
-        not_above = more;
+        not_above = tails.not_above(not_above, end.max(not_above + 1), rest)?;
     }
-    child_before(page, count, not_above)
+    child_before(front, count, not_above)
 }
 
 /// The tails of a branch, for a search among those that have one head.
@@ -196,7 +192,7 @@ impl Tails<'_> {
 pub(crate) struct Found(u32);
 
 impl Found {
-    /// Ask `Leaf`.
+    /// Ask [`find_in_any`], and then `Leaf`.
     pub(crate) const ASK_LEAF: Found = Found(u32::MAX);
     /// There is no such key.
     pub(crate) const ABSENT: Found = Found(u32::MAX - 1);
@@ -212,31 +208,30 @@ impl Found {
     pub(crate) fn value<'a>(self, page: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
         let entry = page.get(self.0 as usize..)?;
         let (header, rest) = entry.split_first_chunk::<ENTRY_HEADER_BYTES>()?;
-        let [k0, k1, v0, v1] = *header;
+        let header = u32::from_le_bytes(*header);
         // With the kind of the value, which is zero if it is inline, or else this is no length of a key.
-        let key_bytes = usize::from(u16::from_le_bytes([k0, k1]));
-        if key_bytes != key.len() || key_bytes > KEY_BYTES_MAX {
+        let key_bytes = (header & 0xffff) as usize;
+        if key_bytes != key.len() {
             return None;
         }
-        let (stored, rest) = rest.split_at_checked(key_bytes)?;
-        let value = rest.get(..usize::from(u16::from_le_bytes([v0, v1])))?;
-        (stored == key).then_some(value)
+        let value_bytes = (header >> 16) as usize;
+        let both = rest.get(..key_bytes + value_bytes)?;
+        let (stored, value) = both.split_at_checked(key_bytes)?;
+        is_equal(stored, key).then_some(value)
     }
 }
 
-/// The only entry of leaf `id` that can have `key`, if the heads tell.
-#[inline(never)]
-pub(crate) fn find(page: &[u8], id: PageId, key: &[u8]) -> Found {
-    let Some(front) = page.first_chunk::<PAGE_SIZE_MIN>() else { return Found::ASK_LEAF };
-    let Some(Shape { count, prefix_bytes, upper, .. }) = shape(front, id, PageKind::Leaf, 0) else {
-        return Found::ASK_LEAF;
-    };
-    if count > heads::WIDE || prefix_bytes + HEAD_BYTES > key.len() || upper > page.len() {
-        return find_in_any(page, id, key);
-    }
+/// The only entry of a leaf that can have `key`, if the heads tell.
+#[inline(always)]
+pub(crate) fn find<V: Vectors>(vectors: V, front: &Front, key: &[u8]) -> Found {
+    let fields = get_u64(front, KIND);
+    let (count, prefix_bytes) = ((fields >> 16 & 0xffff) as usize, (fields >> 32 & 0xffff) as usize);
     let Some(rest) = key.get(prefix_bytes..prefix_bytes + HEAD_BYTES) else { return Found::ASK_LEAF };
+    if fields & 0xffff != PageKind::Leaf as u64 || count > heads::WIDE {
+        return Found::ASK_LEAF;
+    }
     let head = head_of(rest);
-    let at = heads::count_less_leaf(front, count, head);
+    let at = vectors.count_less_leaf(front, count, head);
     if (at >= count) | (heads::get(&front[LEAF_HEADS..], at & 0x3f) != head) {
         return Found::ABSENT;
     }
@@ -244,13 +239,12 @@ pub(crate) fn find(page: &[u8], id: PageId, key: &[u8]) -> Found {
 }
 
 /// Like [`find`], for leaves of many entries and short keys.
+#[cold]
 #[inline(never)]
-fn find_in_any(page: &[u8], id: PageId, key: &[u8]) -> Found {
-    let Some(front) = page.first_chunk() else { return Found::ASK_LEAF };
-    let Some(Shape { count, prefix_bytes, upper, .. }) = shape(front, id, PageKind::Leaf, 0) else {
-        return Found::ASK_LEAF;
-    };
-    if upper > page.len() {
+pub(crate) fn find_in_any(page: &[u8], key: &[u8]) -> Found {
+    let fields = get_u64(page, KIND);
+    let (count, prefix_bytes) = ((fields >> 16 & 0xffff) as usize, (fields >> 32 & 0xffff) as usize);
+    if fields & 0xffff != PageKind::Leaf as u64 {
         return Found::ASK_LEAF;
     }
     let Some(rest) = key.get(prefix_bytes..) else { return Found::ABSENT };
@@ -263,5 +257,21 @@ fn find_in_any(page: &[u8], id: PageId, key: &[u8]) -> Found {
     Found(u32::from(get_u16(arrays, HEAD_BYTES * count + SLOT_BYTES * at)))
 }
 
+/// Whether two keys of one length are equal, and keys. Those of common lengths are compared without a call.
+#[inline(always)]
+fn is_equal(a: &[u8], b: &[u8]) -> bool {
+    const HALF: usize = 16;
+    if a.len().wrapping_sub(HALF) <= HALF {
+        let ends = |key: &[u8]| Some((*key.first_chunk::<HALF>()?, *key.last_chunk::<HALF>()?));
+        if let (Some((a_first, a_last)), Some((b_first, b_last))) = (ends(a), ends(b)) {
+            let differ = |a: [u8; HALF], b: [u8; HALF]| u128::from_ne_bytes(a) ^ u128::from_ne_bytes(b);
+            return differ(a_first, b_first) | differ(a_last, b_last) == 0;
+        }
+    }
+    a.len() <= KEY_BYTES_MAX && a == b
+}
+
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod ask;
 #[cfg(test)]
 mod tests;

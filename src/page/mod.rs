@@ -1,7 +1,7 @@
 //! Pages: what the bytes of the file mean.
 //!
 //! Floor: page. Takes `&[u8]` and `&mut [u8]`, knows nothing of files, mappings or transactions, and holds no
-//! unsafe code. `layout` says where every field lies; the other modules give the fields their meaning:
+//! unsafe code but for vector instructions (`heads`). `layout` says where every field lies; the other modules give the fields their meaning:
 //!
 //! ```text
 //! meta        the root record of the database, twice in each of pages 0 and 1

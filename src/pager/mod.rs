@@ -6,6 +6,7 @@
 //! ```text
 //! traits          the two traits
 //! snapshot_pages  pages of a committed state, verified on first touch
+//! residence       which pages are in memory, and which are to be
 //! txn_pages       pages of the running write transaction: the canvas and its claims
 //! file_pages      pages of a file that nothing is mapped from, for damaged files
 //! page_map        which pages were met
@@ -20,9 +21,11 @@ pub(crate) mod free_space;
 mod outbox;
 pub(crate) mod page_map;
 mod populate;
+pub(crate) mod residence;
 pub(crate) mod snapshot_pages;
 mod traits;
 pub(crate) mod txn_pages;
 pub(crate) mod value_run;
 
+pub(crate) use residence::{Around, Residence};
 pub(crate) use traits::{PageRead, PageWrite};

@@ -6,84 +6,106 @@
 //! Invariants:
 //!   S1  no page at or beyond the state's page count is handed out.
 //!   S2  a page is handed out only if its mark says that this checksum was verified, or after verifying it.
+//!   S3  a page with a mark has a sound header (`lookup::is_sound`), or this process wrote it.
 //!
 //! Failure: [`Error::Corrupt`] naming the page, [`Error::Fault`] for one that cannot be read.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::mapping::View;
-use crate::page::checksum;
+use crate::mapping::{MarkedPages, View};
+use crate::page::layout::Front;
+use crate::page::{checksum, lookup};
 use crate::pager::PageRead;
 
 /// Read access to the pages of one state.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotPages {
-    view: View,
-    page_shift: u32,
+    pages: MarkedPages,
     page_count: u64,
 }
 
 impl SnapshotPages {
     pub(crate) fn new(view: View, page_size: usize, page_count: u64) -> SnapshotPages {
-        SnapshotPages { view, page_shift: page_size.trailing_zeros(), page_count }
+        SnapshotPages { pages: MarkedPages::new(view, page_size.trailing_zeros(), page_count), page_count }
+    }
+
+    #[inline]
+    pub(super) fn view(&self) -> &View {
+        self.pages.view()
+    }
+
+    #[inline]
+    pub(super) fn page_shift(&self) -> u32 {
+        self.pages.page_shift()
+    }
+
+    pub(super) fn page_count(&self) -> u64 {
+        self.page_count
+    }
+
+    /// Hands out a page or a run that nobody has verified yet.
+    #[cold]
+    #[inline(never)]
+    fn first_touch<'a>(&self, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
+        self.bring(ptr.id, bytes.len())?;
+        verify_first_touch(self.view(), ptr, bytes)
     }
 }
 
 impl PageRead for SnapshotPages {
     #[inline]
     fn page_size(&self) -> usize {
-        1 << self.page_shift
+        1 << self.page_shift()
     }
 
     #[inline]
     fn page(&self, ptr: PagePtr) -> Result<&[u8]> {
         if ptr.id.0 < self.page_count {
-            if let Some(bytes) = self.view.bytes(ptr.id.0 << self.page_shift, 1 << self.page_shift) {
-                if self.view.mark(ptr.id) == mark_of(ptr.crc) {
+            if let Some(bytes) = self.view().bytes(ptr.id.0 << self.page_shift(), 1 << self.page_shift()) {
+                if self.view().mark(ptr.id) == mark_of(ptr.crc) {
                     return Ok(bytes);
                 }
-                self.view.probe(ptr.id.0 << self.page_shift, bytes.len())?;
-                return verify_first_touch(&self.view, ptr, bytes);
+                return self.first_touch(ptr, bytes);
             }
         }
         Err(beyond_end(ptr.id, 1, self.page_count))
     }
 
     #[inline(always)]
+    fn front_at_once(&self, ptr: PagePtr) -> Option<&Front> {
+        self.pages.marked_front(ptr.id, mark_of(ptr.crc))
+    }
+
+    #[inline(always)]
     fn page_at_once(&self, ptr: PagePtr) -> Option<&[u8]> {
-        if ptr.id.0 >= self.page_count {
-            return None;
-        }
-        let bytes = self.view.bytes(ptr.id.0 << self.page_shift, 1 << self.page_shift)?;
-        (self.view.mark(ptr.id) == mark_of(ptr.crc)).then_some(bytes)
+        self.pages.marked(ptr.id, mark_of(ptr.crc))
     }
 
     #[inline]
     fn prefetch(&self, id: PageId, from: usize, bytes: usize) {
         if id.0 < self.page_count {
-            self.view.prefetch((id.0 << self.page_shift) + from as u64, bytes);
+            self.view().prefetch((id.0 << self.page_shift()) + from as u64, bytes);
         }
     }
 
     fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
-        let bytes = run_range(ptr.id, pages, self.page_count, self.page_shift)
-            .and_then(|(offset, len)| self.view.bytes(offset, len))
+        let bytes = run_range(ptr.id, pages, self.page_count, self.page_shift())
+            .and_then(|(offset, len)| self.view().bytes(offset, len))
             .ok_or_else(|| beyond_end(ptr.id, pages, self.page_count))?;
-        if self.view.mark(ptr.id) == mark_of(ptr.crc) {
+        if self.view().mark(ptr.id) == mark_of(ptr.crc) {
             return Ok(bytes);
         }
-        self.view.probe(ptr.id.0 << self.page_shift, bytes.len())?;
-        verify_first_touch(&self.view, ptr, bytes)
+        self.first_touch(ptr, bytes)
     }
 
     #[inline]
     fn intact(&self) -> bool {
-        self.view.intact()
+        self.view().intact()
     }
 
     #[cold]
     fn fault(&self) -> Error {
-        self.view.fault()
+        self.view().fault()
     }
 }
 
@@ -113,7 +135,10 @@ pub(crate) fn verify_first_touch<'a>(view: &View, ptr: PagePtr, bytes: &'a [u8])
             format!("checksum mismatch: the pointer to the page says {:#010x}", ptr.crc),
         ));
     }
-    view.set_mark(ptr.id, mark_of(ptr.crc));
+    // Whoever finds the mark looks at the header no more. A page that lies with the right checksum stays without.
+    if lookup::is_sound(bytes, ptr.id) {
+        view.set_mark(ptr.id, mark_of(ptr.crc));
+    }
     Ok(bytes)
 }
 

@@ -15,22 +15,31 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
-use crate::page::{checksum, overflow};
+use crate::page::layout::Front;
+use crate::page::{checksum, lookup, overflow};
+use crate::pager::residence::Residence;
 
 /// Pages that can be read.
-pub(crate) trait PageRead {
+pub(crate) trait PageRead: Residence {
     /// The page size in bytes.
     fn page_size(&self) -> usize;
 
     /// The page behind a pointer: bounds are checked, and the checksum on first touch (not for dirty pages).
     fn page(&self, ptr: PagePtr) -> Result<&[u8]>;
 
-    /// The page, if nothing stands against handing it out at once. Else [`PageRead::page`] does, or says what is wrong.
+    /// The page, if nothing stands against handing it out at once, and its header is sound (`lookup::is_sound`). Else
+    /// [`PageRead::page`] does, or says what is wrong.
     ///
     /// For lookups: the answer fits two registers.
     #[inline]
     fn page_at_once(&self, ptr: PagePtr) -> Option<&[u8]> {
-        self.page(ptr).ok()
+        self.page(ptr).ok().filter(|page| lookup::is_sound(page, ptr.id))
+    }
+
+    /// The first bytes of [`PageRead::page_at_once`]; fits one register.
+    #[inline(always)]
+    fn front_at_once(&self, ptr: PagePtr) -> Option<&Front> {
+        self.page_at_once(ptr)?.first_chunk()
     }
 
     /// An overflow run of this many pages, verified likewise.

@@ -28,7 +28,7 @@ use crate::pager::populate::{Populator, THREAD_FROM_PAGES};
 use crate::pager::snapshot_pages::{beyond_end, mark_of, run_range, verify_first_touch};
 use crate::pager::traits::store_value;
 use crate::pager::value_run::ValueRun;
-use crate::pager::{PageRead, PageWrite};
+use crate::pager::{PageRead, PageWrite, Residence};
 
 /// Growth steps: an eighth of the file, within these bounds, in bytes.
 const GROW_MIN_BYTES: u64 = 1 << 20;
@@ -321,6 +321,8 @@ fn reuses_early() -> bool {
     #[cfg(not(feature = "testing"))]
     false
 }
+
+impl Residence for TxnPages {}
 
 impl PageRead for TxnPages {
     #[inline]

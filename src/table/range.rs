@@ -52,6 +52,29 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
         Range { inner: Inner::Txn(range), place, lost: false, types: PhantomData }
     }
 
+    /// Whether pages that this range has to read from the disk stay in memory behind it. With `false` they go again soon after
+    /// the range has passed them, so that a scan of more than fits in memory does not drive out what others use; what was in
+    /// memory before the range came to it stays. Has no effect in write transactions and for databases in memory.
+    /// Default: true.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// const EVENTS: Table<u64, &[u8]> = Table::new("events");
+    /// let events = db.begin_read()?.table(EVENTS)?;
+    /// for entry in events.iter().fill_cache(false) {
+    ///     let (number, event) = entry?;
+    /// }
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    #[must_use]
+    pub fn fill_cache(mut self, fill: bool) -> Self {
+        if let Inner::Snapshot(range) = &mut self.inner {
+            range.fill_cache(fill);
+        }
+        self
+    }
+
     /// Gives on what the tree gave, unless something on the way could not be served.
     #[inline]
     fn believe(&mut self, entry: Option<Result<tree::Entry<'a>>>) -> Option<Result<Typed<'a, K, V>>> {

@@ -7,16 +7,16 @@
 
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::ids::TreeId;
-use crate::page::meta::TreeRoot;
 use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, Encoded, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, Place};
 use crate::table::{decode_key, decode_value, Range, RangeOwned, Table, TableInfo};
-use crate::tree;
+use crate::tree::{self, Top};
+use crate::txn::open_table::OpenTable;
 use crate::txn::snapshot::ReadTxn;
 use crate::txn::write::check_codecs;
 
@@ -26,11 +26,9 @@ impl ReadTxn {
     /// # Errors
     /// `Usage` if the table was made with other codecs, `Corrupt` if the catalog cannot be read.
     pub fn table<K: KeyCodec, V: Codec>(&self, table: Table<K, V>) -> Result<ReadTable<K, V>> {
-        let record = self.find_table(table.name())?;
-        if let Some(record) = &record {
-            check_codecs(table.name(), record, Some((&K::name(), &V::name())))?;
-        }
-        Ok(self.handle(table.name(), record.map(|record| record.root)))
+        let open = self.open_table(table.name())?;
+        open.check_codecs(K::name, V::name)?;
+        Ok(ReadTable { txn: self.clone(), open, types: PhantomData })
     }
 
     /// A handle to any table as bytes, whatever its codecs; for tools.
@@ -38,7 +36,24 @@ impl ReadTxn {
     /// # Errors
     /// `Corrupt` if the catalog cannot be read.
     pub fn bytes_table(&self, name: &str) -> Result<ReadTable<&'static [u8], &'static [u8]>> {
-        Ok(self.handle(name, self.find_table(name)?.map(|record| record.root)))
+        Ok(ReadTable { txn: self.clone(), open: self.open_table(name)?, types: PhantomData })
+    }
+
+    /// The value of a key in a table, if that needs nothing from the disk; else an error of kind
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock). As [`ReadTable::try_get_resident`], the record of the table included.
+    ///
+    /// # Errors
+    /// As [`table`](ReadTxn::table) and [`ReadTable::try_get_resident`].
+    pub fn try_get_resident<'k, K: KeyCodec, V: Codec>(
+        &self,
+        table: Table<K, V>,
+        key: K::Item<'k>,
+    ) -> Result<Option<V::Item<'_>>> {
+        let Some(record) = self.find_table_resident(table.name())? else { return Ok(None) };
+        check_codecs(table.name(), &record, Some((&K::name(), &V::name())))?;
+        let found = tree::get_resident(self.pages(), &record.root, &K::encode(&key)?);
+        let found = found.and_then(|found| found.map(decode_value::<V>).transpose());
+        self.believe(found).map_err(|e| e.with_table(table.name()))
     }
 
     /// All tables, in the order of their names.
@@ -47,11 +62,6 @@ impl ReadTxn {
     /// `Corrupt` if the catalog cannot be read.
     pub fn tables(&self) -> Result<Vec<TableInfo>> {
         Ok(self.table_records()?.into_iter().map(|(name, record)| TableInfo::of(name, record)).collect())
-    }
-
-    fn handle<K: KeyCodec, V: Codec>(&self, name: &str, root: Option<TreeRoot>) -> ReadTable<K, V> {
-        let root = root.unwrap_or_else(|| TreeRoot::empty(TreeId::FIRST_TABLE));
-        ReadTable { txn: self.clone(), root, name: name.into(), types: PhantomData }
     }
 }
 
@@ -79,8 +89,7 @@ impl ReadTxn {
 /// ```
 pub struct ReadTable<K, V> {
     txn: ReadTxn,
-    root: TreeRoot,
-    name: Box<str>,
+    open: Arc<OpenTable>,
     types: PhantomData<fn() -> (K, V)>,
 }
 
@@ -90,15 +99,62 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// `Corrupt` if a page on the way, or the value, is damaged; `Fault` if the system could not serve one. A key over the
     /// limit is simply not there.
-    #[inline]
+    #[inline(always)]
     pub fn get<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
-        let key = K::encode(&key)?;
-        let found = match tree::get(self.pages(), &self.root, &key) {
-            Ok(Some(bytes)) => decode_value::<V>(bytes).map(Some),
-            Ok(None) => Ok(None),
-            Err(e) => Err(e),
-        };
-        self.believe(found)
+        let encoded = K::encode(&key)?;
+        let key: &[u8] = &encoded;
+        // Without the copies that an error on the way would bring.
+        if let Some(answer) = tree::get_at_once(self.pages(), &self.open.root, self.top(1), key) {
+            if self.pages().intact() {
+                match answer.value().map(V::decode) {
+                    None => return Ok(None),
+                    Some(Ok(value)) => return Ok(Some(value)),
+                    Some(Err(_)) => {}
+                }
+            }
+        }
+        self.get_slowly(key)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_slowly(&self, key: &[u8]) -> Result<Option<V::Item<'_>>> {
+        let found = tree::get_slowly(self.pages(), &self.open.root, key);
+        self.believe(found.and_then(|found| found.map(decode_value::<V>).transpose()))
+    }
+
+    /// The value of a key, if that needs nothing from the disk: an error of kind
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) where [`get`](ReadTable::get) would wait for a page, or for the value.
+    ///
+    /// For programs that serve many on few threads, as asynchronous ones do. What was missing has been asked for, and comes
+    /// without anybody waiting: who tries again later gets further by a page at least, of three or four on the way. Or
+    /// who gets the error calls `get` on a thread that may wait. The system is asked about each page on the way, about a
+    /// microsecond each, so a `get` of what is in memory is faster. The answer may be outdated by the time that the page is
+    /// read: under great need of memory a call may wait all the same. So it does for a database that this process could not
+    /// write to, as the system then does not say what is in memory.
+    ///
+    /// # Errors
+    /// `WouldBlock`, and as [`get`](ReadTable::get).
+    ///
+    /// ```
+    /// # use mapleaf::{Db, ErrorKind, ReadTable, Table};
+    /// # let db = Db::in_memory()?;
+    /// const AGES: Table<&str, u32> = Table::new("ages");
+    /// # db.write(|txn| txn.table(AGES)?.insert("ada", 36))?;
+    /// let ages = db.begin_read()?.table(AGES)?;
+    /// let age = match ages.try_get_resident("ada") {
+    ///     Err(e) if e.kind() == ErrorKind::WouldBlock => {
+    ///         let ages = ages.clone();
+    ///         std::thread::spawn(move || ages.get("ada")).join().expect("no panic")?
+    ///     }
+    ///     found => found?,
+    /// };
+    /// assert_eq!(age, Some(36));
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    pub fn try_get_resident<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
+        let found = tree::get_resident(self.pages(), &self.open.root, &K::encode(&key)?);
+        self.believe(found.and_then(|found| found.map(decode_value::<V>).transpose()))
     }
 
     /// The values of many keys, in the order of the keys; the same keys may come more than once.
@@ -124,7 +180,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         let encoded: Vec<Encoded<'_>> = items.iter().map(K::encode).collect::<Result<_>>()?;
         let keys: Vec<&[u8]> = encoded.iter().map(|key| &**key).collect();
         let mut values = Vec::with_capacity(keys.len());
-        let found = tree::get_many(self.pages(), &self.root, &keys, |found| {
+        let top = self.top(u32::try_from(keys.len()).unwrap_or(u32::MAX));
+        let found = tree::get_many(self.pages(), &self.open.root, top, &keys, |found| {
             values.push(found.map(decode_value::<V>).transpose()?);
             Ok(())
         });
@@ -148,7 +205,10 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// `Corrupt` if a page on the way is damaged.
     pub fn contains_key<'k>(&self, key: K::Item<'k>) -> Result<bool> {
         let key = K::encode(&key)?;
-        self.believe(tree::get(self.pages(), &self.root, &key).map(|found| found.is_some()))
+        match tree::get_at_once(self.pages(), &self.open.root, self.top(1), &key) {
+            Some(answer) if self.pages().intact() => Ok(answer.value().is_some()),
+            _ => self.believe(tree::get_slowly(self.pages(), &self.open.root, &key).map(|found| found.is_some())),
+        }
     }
 
     /// The entries of a range of keys, in order.
@@ -189,7 +249,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// As [`get`](ReadTable::get).
     pub fn first(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
-        self.typed(tree::first(self.pages(), &self.root))
+        self.typed(tree::first(self.pages(), &self.open.root))
     }
 
     /// The entry with the greatest key.
@@ -197,22 +257,22 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// As [`get`](ReadTable::get).
     pub fn last(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
-        self.typed(tree::last(self.pages(), &self.root))
+        self.typed(tree::last(self.pages(), &self.open.root))
     }
 
     /// Number of entries; stored with the table, so this costs nothing.
     pub fn len(&self) -> u64 {
-        self.root.entries
+        self.open.root.entries
     }
 
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
-        self.root.entries == 0
+        self.open.root.entries == 0
     }
 
     /// The table's name.
     pub fn name(&self) -> &str {
-        &self.name
+        self.open.name()
     }
 
     /// The transaction that this handle holds.
@@ -226,12 +286,18 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     }
 
     #[cfg(feature = "testing")]
-    pub(crate) fn root(&self) -> &TreeRoot {
-        &self.root
+    pub(crate) fn root(&self) -> &crate::page::meta::TreeRoot {
+        &self.open.root
+    }
+
+    /// The top of the tree, if it was worth making. `keys` are about to be looked up.
+    #[inline(always)]
+    fn top(&self, keys: u32) -> Option<&Top> {
+        self.open.top(self.pages(), keys)
     }
 
     fn place(&self) -> Place<'_> {
-        Place { path: self.txn.env().path(), table: &self.name }
+        Place { path: self.txn.env().path(), table: self.open.name() }
     }
 
     /// Gives on what was found, unless something on the way to it could not be served.
@@ -250,7 +316,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     }
 
     pub(crate) fn byte_range(&self, bounds: &ByteBounds) -> tree::Range<'_, SnapshotPages> {
-        tree::Range::new(self.pages(), self.root, bounds.low(), bounds.high())
+        tree::Range::new(self.pages(), self.open.root, bounds.low(), bounds.high())
     }
 
     fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {
@@ -261,19 +327,19 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// Says in which file and table an error happened.
     #[cold]
     pub(crate) fn locate(&self, e: Error) -> Error {
-        self.txn.locate(e).with_table(&self.name)
+        self.txn.locate(e).with_table(self.open.name())
     }
 }
 
 impl<K, V> Clone for ReadTable<K, V> {
     fn clone(&self) -> ReadTable<K, V> {
-        ReadTable { txn: self.txn.clone(), root: self.root, name: self.name.clone(), types: PhantomData }
+        ReadTable { txn: self.txn.clone(), open: Arc::clone(&self.open), types: PhantomData }
     }
 }
 
 impl<K, V> std::fmt::Debug for ReadTable<K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReadTable").field("name", &self.name).field("entries", &self.root.entries).finish()
+        f.debug_struct("ReadTable").field("name", &self.open.name()).field("entries", &self.open.root.entries).finish()
     }
 }
 
@@ -289,8 +355,8 @@ impl<K: KeyCodec, V: Codec> OwnedValue<K, V> {
     /// # Errors
     /// `Corrupt` if the file was damaged meanwhile.
     pub fn get(&self) -> Result<V::Item<'_>> {
-        let gone = || Error::corrupt(self.table.root.ptr.id, "a value is gone");
-        let found = tree::get(self.table.pages(), &self.table.root, &self.key);
+        let gone = || Error::corrupt(self.table.open.root.ptr.id, "a value is gone");
+        let found = tree::get(self.table.pages(), &self.table.open.root, &self.key);
         self.table.believe(found.and_then(|found| decode_value::<V>(found.ok_or_else(gone)?)))
     }
 }

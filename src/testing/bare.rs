@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
 use crate::mapping::View;
 use crate::page::meta::TreeRoot;
-use crate::pager::PageRead;
+use crate::pager::{PageRead, Residence};
 use crate::table::ReadTable;
 use crate::tree;
 
@@ -26,6 +26,8 @@ impl BarePages {
 fn outside(id: PageId) -> Error {
     Error::corrupt(id, "outside of the mapping")
 }
+
+impl Residence for BarePages {}
 
 impl PageRead for BarePages {
     #[inline]

@@ -18,12 +18,14 @@ mod ops;
 mod pages;
 mod seal;
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::db::{Db, Options};
 use crate::error::Result;
-use crate::mapping::set_next_seam;
+use crate::mapping::{medium, set_next_seam};
 use crate::page::meta::Meta;
 
 pub use bare::BareTable;
@@ -71,6 +73,26 @@ pub fn flush_count(db: &Db) -> u64 {
 /// Changes whenever the database outgrows its address space and goes on in a larger window.
 pub fn window_id(db: &Db) -> u64 {
     db.env().mapping.window_id()
+}
+
+/// Drops the page cache of a file that is flushed and that nobody has mapped; whether all of it went.
+pub fn drop_page_cache(file: &File) -> io::Result<bool> {
+    medium::forget_cache(file)
+}
+
+/// Drops the page cache of a database that is open, as far as it is clean, as the system does when it needs the memory.
+pub fn evict(db: &Db) {
+    db.env().mapping.drop_cache();
+}
+
+/// Says how many bytes of page cache fit in memory, from now on.
+pub fn set_available_memory(db: &Db, bytes: u64) {
+    db.env().mapping.set_room(bytes);
+}
+
+/// Pages of the system that the page cache holds of a file.
+pub fn cached_pages(file: &File) -> io::Result<u64> {
+    medium::cached_pages(file)
 }
 
 /// Number of the newest transaction that a durable meta describes.

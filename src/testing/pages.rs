@@ -11,7 +11,7 @@ use crate::page::branch::{self, Branch, BranchMut, Child};
 use crate::page::header::Header;
 use crate::page::layout::{self, meta as at};
 use crate::page::leaf::{self, Leaf, LeafMut, LeafValue, OverflowPtr};
-use crate::page::lookup::{self, Found};
+use crate::page::lookup;
 use crate::page::meta::Meta;
 use crate::page::{free_list, overflow};
 use crate::testing::input::{filled, Input};
@@ -132,10 +132,8 @@ fn decode_leaf(page: &[u8], leaf: Leaf<'_>, probes: &[Vec<u8>]) {
 
 /// K1 of `page::lookup`: an answer that is given is the one of `Leaf`.
 fn leaf_lookup(page: &[u8], leaf: Leaf<'_>, key: &[u8]) {
-    let found = lookup::find(page, leaf.id(), key);
-    let value = found.value(page, key);
     let at = leaf.find(key);
-    if found == Found::ABSENT || value.is_some() {
+    if let Some(value) = lookup::ask::leaf(page, key) {
         let at = at.expect("answered, so it finds");
         assert_eq!(at.map(|at| leaf.value(at)), value.map(|value| Ok(LeafValue::Inline(value))), "{key:?}");
     }
@@ -193,13 +191,13 @@ fn decode_branch(page: &[u8], branch: Branch<'_>, probes: &[Vec<u8>]) {
     for index in 0..branch.count().min(64) {
         let _child = branch.child(index);
         if branch.separator_into(index, &mut separator).is_ok() {
-            branch_lookup(page, id, branch, &separator);
+            branch_lookup(page, branch, &separator);
         }
     }
-    probes.iter().for_each(|key| branch_lookup(page, id, branch, key));
+    probes.iter().for_each(|key| branch_lookup(page, branch, key));
     if verified {
         let children = children_of(branch).expect("a branch that verifies has all its children");
-        search_branch(page, id, branch, &children, probes);
+        search_branch(page, branch, &children, probes);
         let mut again = vec![0xee; page.len()];
         let built = branch::build(&mut again, id, TREE, TXN, branch.level(), &children);
         let possible = children.iter().all(|child| child.sep.len() <= max_key_bytes(page.len()));
@@ -213,25 +211,22 @@ fn decode_branch(page: &[u8], branch: Branch<'_>, probes: &[Vec<u8>]) {
 }
 
 /// K1 of `page::lookup`: an answer that is given is the one of `Branch`.
-fn branch_lookup(page: &[u8], id: PageId, branch: Branch<'_>, key: &[u8]) {
+fn branch_lookup(page: &[u8], branch: Branch<'_>, key: &[u8]) {
     let level = usize::from(branch.level());
-    let mut answer = lookup::child(page, id, level, key);
-    if answer.id.0 < 2 {
-        answer = lookup::child_of_any(page, id, level, key, answer);
-    }
     let found = branch.find(key);
-    if answer.id.0 >= 2 {
+    // Pointers to the metas are for others to refuse.
+    if let Some((answer, _)) = lookup::ask::branch(page, level, key).filter(|(answer, _)| answer.id.0 >= 2) {
         assert_eq!(branch.child(found.expect("answered, so it finds")), Ok(answer), "{key:?}");
     }
 }
 
 /// Each search in a sound branch against a look at all separators.
-fn search_branch(page: &[u8], id: PageId, branch: Branch<'_>, children: &[Child], probes: &[Vec<u8>]) {
+fn search_branch(page: &[u8], branch: Branch<'_>, children: &[Child], probes: &[Vec<u8>]) {
     let some = children.iter().step_by(1 + children.len() / 32).map(|child| child.sep.as_slice());
     for key in around(some).iter().chain(probes) {
         let not_above = children.iter().skip(1).filter(|child| child.sep.as_slice() <= key.as_slice()).count();
         assert_eq!(branch.find(key), Ok(not_above), "{key:?}");
-        branch_lookup(page, id, branch, key);
+        branch_lookup(page, branch, key);
     }
 }
 
@@ -350,5 +345,5 @@ fn branch_of_children(input: &mut Input<'_>, page_size: usize) {
     let branch = Branch::parse(&page, ID).expect("a sound branch");
     assert_eq!(branch.verify(), Ok(()));
     assert_eq!((children_of(branch).as_ref(), branch.level()), (Some(&children), level));
-    search_branch(&page, ID, branch, &children, &[]);
+    search_branch(&page, branch, &children, &[]);
 }

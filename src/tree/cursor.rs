@@ -121,7 +121,13 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     }
 
     /// Puts the cursor at the first entry of its leaf at or above the key, or behind the leaf's last.
-    pub(super) fn place(&mut self, key: &[u8]) -> Result<()> {
+    pub(super) fn place_towards(&mut self, key: &[u8], towards: Side) -> Result<()> {
+        self.place(key)?;
+        self.path.look(self.pages, towards);
+        Ok(())
+    }
+
+    fn place(&mut self, key: &[u8]) -> Result<()> {
         self.reset();
         if self.root.height == 0 {
             return Ok(());
@@ -184,6 +190,12 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     /// The leaf that the walk is about to come to, where that is known.
     pub(super) fn ahead(&self) -> PageId {
         self.path.ahead()
+    }
+
+    /// The way to the current leaf.
+    #[inline]
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The page that the current leaf is; none before the cursor is placed.

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! search     point lookups             cursor, range   walks in both directions
-//! multi      many lookups at once
+//! multi      many lookups at once      top             the upper levels, flat
+//! resident   lookups that do not wait  ahead, batch    what walks and lookups ask of the disk beforehand
 //! put        one entry in              delete          one entry out
 //! append     ascending entries         drop            the whole tree
 //! bulk       many ascending entries    merge           many sorted entries among others
@@ -22,7 +23,9 @@
 //! Failure: no bytes of the file can make this floor panic or loop (R3); damage is `Error::Corrupt`. An error from a
 //! change, other than one about its arguments, leaves a tree that must be aborted with its transaction.
 
+mod ahead;
 mod append;
+mod batch;
 mod bulk;
 mod check;
 mod cursor;
@@ -36,10 +39,12 @@ mod plan;
 mod put;
 mod range;
 mod rebalance;
+mod resident;
 mod run;
 mod seal;
 mod search;
 mod split;
+mod top;
 mod value;
 mod walk;
 
@@ -54,9 +59,11 @@ pub(crate) use merge::merge;
 pub(crate) use multi::get_many;
 pub(crate) use put::{put, put_value, PutHint};
 pub(crate) use range::Range;
+pub(crate) use resident::get_resident;
 pub(crate) use run::Run;
 pub(crate) use seal::seal;
-pub(crate) use search::{first, get, last};
+pub(crate) use search::{first, get, get_at_once, get_slowly, last};
+pub(crate) use top::Top;
 pub(crate) use value::{check_sizes, free_run, store};
 pub(crate) use walk::{read_value, walk, Values, Visitor};
 

@@ -12,12 +12,15 @@
 //! Failure: the first one that a group meets, with nothing said of the other keys.
 
 use crate::error::Result;
-use crate::ids::{PageId, PagePtr};
+use crate::ids::PagePtr;
+use crate::page::heads::{self, Vectors};
 use crate::page::lookup;
 use crate::pager::PageRead;
 
+use super::batch::Batch;
 use super::path::height_of;
-use super::search::{child_of, value_in};
+use super::search::{child_at, value_in};
+use super::top::Top;
 use super::TreeRoot;
 
 /// Lookups that go down together: enough for all requests that a core can have in flight. More would only push each other
@@ -35,6 +38,7 @@ const ENTRY_BYTES: usize = 256;
 pub(crate) fn get_many<'a, P: PageRead>(
     pages: &'a P,
     root: &TreeRoot,
+    top: Option<&Top>,
     keys: &[&[u8]],
     mut give: impl FnMut(Option<&'a [u8]>) -> Result<()>,
 ) -> Result<()> {
@@ -42,49 +46,113 @@ pub(crate) fn get_many<'a, P: PageRead>(
         return keys.iter().try_for_each(|_| give(None));
     }
     let height = height_of(root)?;
+    let (mut batch, mut rest) = (Batch::new(pages), keys);
     for group in keys.chunks(GROUP) {
-        let mut at = [root.ptr; GROUP];
-        for level in (1..height).rev() {
-            let below = if level == 1 { LEAF_BYTES } else { BRANCH_BYTES };
-            for (ptr, key) in at.iter_mut().zip(group) {
-                *ptr = child_of(pages, *ptr, level, key)?;
-                pages.prefetch(ptr.id, 0, below);
-            }
+        batch.begin(pages, root, rest);
+        let lookups = Group { pages, root, height, top, keys: group, batch: &mut batch, rest };
+        for value in heads::with_vectors(lookups)?.into_iter().take(group.len()) {
+            give(value)?;
         }
-        let mut found = [lookup::Found::ASK_LEAF; GROUP];
-        for ((found, ptr), key) in found.iter_mut().zip(&at).zip(group) {
-            *found = find(pages, *ptr, key);
-        }
-        for ((found, ptr), key) in found.iter().zip(&at).zip(group) {
-            give(value(pages, *found, *ptr, key)?)?;
-        }
+        rest = &rest[group.len()..];
     }
     Ok(())
 }
 
-/// Finds the entry of a key in a leaf, if the page can be had at once, and asks for its bytes.
-#[inline]
-fn find<P: PageRead>(pages: &P, ptr: PagePtr, key: &[u8]) -> lookup::Found {
-    let Some(page) = pages.page_at_once(ptr) else { return lookup::Found::ASK_LEAF };
-    let found = lookup::find(page, ptr.id, key);
-    if let Some(offset) = found.offset() {
-        prefetch_entry(pages, ptr.id, offset, page.len());
-    }
-    found
+/// Lookups of at most [`GROUP`] keys.
+struct Group<'a, 'k, 'b, P> {
+    pages: &'a P,
+    root: &'k TreeRoot,
+    height: usize,
+    top: Option<&'k Top>,
+    keys: &'k [&'k [u8]],
+    batch: &'b mut Batch,
+    /// These keys, and those behind them.
+    rest: &'k [&'k [u8]],
 }
 
-#[inline]
-fn prefetch_entry<P: PageRead>(pages: &P, id: PageId, offset: usize, page_size: usize) {
-    pages.prefetch(id, offset, ENTRY_BYTES.min(page_size.saturating_sub(offset)));
+impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
+    type Answer = Result<[Option<&'a [u8]>; GROUP]>;
+
+    #[inline(always)]
+    fn with<V: Vectors>(self, vectors: V) -> Self::Answer {
+        let Group { pages, root, height, top, keys, batch, rest } = self;
+        let mut at = [root.ptr; GROUP];
+        let mut first = height;
+        if let Some(top) = top {
+            first = begin(vectors, pages, top, &mut at, keys).unwrap_or(height);
+        }
+        for level in (1..first).rev() {
+            let below = if level == 1 { LEAF_BYTES } else { BRANCH_BYTES };
+            for (ptr, key) in at.iter_mut().zip(keys) {
+                *ptr = match child_of(vectors, pages, *ptr, level, key) {
+                    Some(child) => child,
+                    None => child_at(pages, *ptr, level, key)?,
+                };
+                pages.prefetch(ptr.id, 0, below);
+            }
+        }
+        let (mut found, mut cold) = ([lookup::Found::ASK_LEAF; GROUP], false);
+        for ((found, ptr), key) in found.iter_mut().zip(&at).zip(keys) {
+            let Some(front) = pages.front_at_once(*ptr) else {
+                cold = true;
+                continue;
+            };
+            *found = lookup::find(vectors, front, key);
+            if *found == lookup::Found::ASK_LEAF {
+                *found = lookup::find_in_any(pages.page(*ptr)?, key);
+            }
+            if let Some(offset) = found.offset() {
+                pages.prefetch(ptr.id, offset, ENTRY_BYTES.min(pages.page_size().saturating_sub(offset)));
+            }
+        }
+        if cold {
+            batch.met_unknown(pages, root, rest);
+        }
+        let mut values = [None; GROUP];
+        for (((value, found), ptr), key) in values.iter_mut().zip(&found).zip(&at).zip(keys) {
+            if *found == lookup::Found::ABSENT {
+                continue;
+            }
+            if let Some(page) = pages.page_at_once(*ptr) {
+                *value = found.value(page, key);
+            }
+            if value.is_none() {
+                *value = value_in(pages, *ptr, key)?;
+            }
+        }
+        Ok(values)
+    }
 }
 
-#[inline]
-fn value<'a, P: PageRead>(pages: &'a P, found: lookup::Found, ptr: PagePtr, key: &[u8]) -> Result<Option<&'a [u8]>> {
-    if found == lookup::Found::ABSENT {
-        return Ok(None);
+/// Puts all lookups to the pages that `top` knows, and gives the number of levels from there on. `None`: begin at the root.
+#[inline(always)]
+fn begin<V: Vectors, P: PageRead>(
+    vectors: V,
+    pages: &P,
+    top: &Top,
+    at: &mut [PagePtr; GROUP],
+    keys: &[&[u8]],
+) -> Option<usize> {
+    let mut found = *at;
+    let mut levels = 0;
+    for (ptr, key) in found.iter_mut().zip(keys) {
+        let level;
+        (*ptr, level) = top.child(vectors, key, lookup::first_word(key)?)?;
+        levels = level + 1;
+        pages.prefetch(ptr.id, 0, BRANCH_BYTES);
     }
-    match pages.page_at_once(ptr).and_then(|page| found.value(page, key)) {
-        Some(value) => Ok(Some(value)),
-        None => value_in(pages, ptr, key),
+    *at = found;
+    Some(levels)
+}
+
+/// The child of a branch whose range holds the key, if the page can be had at once.
+#[inline(always)]
+fn child_of<V: Vectors, P: PageRead>(vectors: V, pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Option<PagePtr> {
+    if let Some(word) = lookup::first_word(key) {
+        let child = lookup::child(vectors, pages.front_at_once(ptr)?, level, key, word);
+        if child.is_some() {
+            return child;
+        }
     }
+    lookup::child_of_any(vectors, pages.page_at_once(ptr)?, level, key)
 }

@@ -34,6 +34,7 @@ impl Frame {
 }
 
 /// The pages from the root to a leaf. Depth 0 is the root; the last one is the leaf.
+#[derive(Clone)]
 pub(super) struct Path {
     frames: [Frame; DEPTH_MAX],
     len: usize,
@@ -180,6 +181,52 @@ impl Path {
             }
         }
         Ok(None)
+    }
+}
+
+impl Path {
+    /// Moves to the neighbouring leaf on that side without reading it, if there is one. When that leads into another branch,
+    /// gives the one beyond it too, if the branch above knows it.
+    pub(super) fn skip<P: PageRead>(&mut self, pages: &P, towards: Side) -> Result<Option<(PagePtr, PageId)>> {
+        let (bottom, mut depth, mut branch_beyond) = (self.len - 1, self.len - 1, PageId::NONE);
+        while depth > 0 {
+            depth -= 1;
+            let frame = self.frames[depth];
+            let branch = branch_at(pages, frame.ptr, bottom - depth)?;
+            let next = match towards {
+                Side::Last => Some(frame.index() + 1).filter(|&at| at < branch.count()),
+                Side::First => frame.index().checked_sub(1),
+            };
+            let Some(at) = next else { continue };
+            self.frames[depth].at = at as u32;
+            let mut ptr = branch.child(at)?;
+            if depth + 2 == bottom {
+                branch_beyond = beyond(&branch, at, towards);
+            }
+            for depth in depth + 1..bottom {
+                let branch = branch_at(pages, ptr, bottom - depth)?;
+                let at = if towards == Side::Last { 0 } else { last_index(branch.count(), ptr)? };
+                self.frames[depth] = Frame { ptr, at: at as u32 };
+                ptr = branch.child(at)?;
+            }
+            self.frames[bottom] = Frame { ptr, at: 0 };
+            return Ok(Some((ptr, branch_beyond)));
+        }
+        Ok(None)
+    }
+}
+
+impl Path {
+    /// Finds out which leaf comes next in a direction, after the path was placed by a key.
+    pub(super) fn look<P: PageRead>(&mut self, pages: &P, towards: Side) {
+        self.ahead = PageId::NONE;
+        if let Some(depth) = self.len.checked_sub(2) {
+            let frame = self.frames[depth];
+            // Damage is for the step to find.
+            if let Ok(branch) = branch_at(pages, frame.ptr, 1) {
+                self.ahead = beyond(&branch, frame.index(), towards);
+            }
+        }
     }
 }
 

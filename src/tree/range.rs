@@ -15,16 +15,30 @@ use std::ops::{Bound, Range as Indexes};
 
 use crate::error::{Error, Result};
 use crate::ids::PageId;
-use crate::page::leaf::Leaf;
+use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
 
+use super::ahead::Sweep;
 use super::cursor::Cursor;
 use super::path::Side;
 use super::search::entry_at;
+use super::value::run_pages;
 use super::{Entry, TreeRoot};
 
 /// What a processor fetches at a time.
 const CACHE_LINE_BYTES: usize = 64;
+
+/// What is asked for at once where a range begins: as much as a core can have in flight.
+const FIRST_BYTES: usize = 1024;
+
+/// The side towards which the end of a side moves.
+#[inline]
+fn inward(side: Side) -> Side {
+    match side {
+        Side::First => Side::Last,
+        Side::Last => Side::First,
+    }
+}
 
 /// One end of a range.
 struct End<'a, P> {
@@ -35,6 +49,7 @@ struct End<'a, P> {
     /// No leaf beyond this one has anything for the range.
     last_leaf: bool,
     ahead: Ahead,
+    sweep: Sweep,
 }
 
 /// The leaf that comes next, brought into the processor's cache while the entries of this one are given: a share of it
@@ -62,21 +77,51 @@ impl Ahead {
 
 impl<'a, P: PageRead> End<'a, P> {
     fn new(pages: &'a P, root: TreeRoot) -> End<'a, P> {
-        End { cursor: Cursor::new(pages, root), ready: 0..0, placed: false, last_leaf: false, ahead: Ahead::default() }
+        let (ahead, sweep) = (Ahead::default(), Sweep::default());
+        End { cursor: Cursor::new(pages, root), ready: 0..0, placed: false, last_leaf: false, ahead, sweep }
     }
 
-    /// Spreads the fetching of the next leaf over the entries of this one.
-    fn look_ahead(&mut self) {
+    /// Spreads the fetching of the next leaf over the entries of this one, and sees to it that those behind it are in memory.
+    fn look_ahead(&mut self, towards: Side) {
+        self.sweep.arrived(self.cursor.pages(), self.cursor.path(), towards);
         let page_size = self.cursor.pages().page_size();
         let leaf = self.cursor.ahead();
         let share = (page_size / self.ready.len().max(1)).next_multiple_of(CACHE_LINE_BYTES).min(page_size);
         self.ahead = Ahead { leaf, done: if leaf.is_none() { page_size } else { 0 }, share };
     }
 
+    /// Asks for the first entries that will be given: nothing before them told the processor where they lie.
+    fn fetch_first(&self, side: Side) {
+        let (Some(leaf), false) = (self.cursor.leaf(), self.ready.is_empty()) else { return };
+        let from = match side {
+            Side::First => leaf.entry_offset(self.ready.start),
+            // Entries ascend in address.
+            Side::Last => leaf.entry_offset(self.ready.end - 1).saturating_sub(FIRST_BYTES / 2),
+        };
+        let page_size = self.cursor.pages().page_size();
+        self.cursor.pages().prefetch(leaf.id(), from, FIRST_BYTES.min(page_size.saturating_sub(from)));
+    }
+
     #[inline]
-    fn entry(&self, at: usize) -> Option<Result<Entry<'a>>> {
+    fn entry(&mut self, at: usize) -> Option<Result<Entry<'a>>> {
         let leaf = self.cursor.leaf()?;
+        if self.sweep.gives_back() {
+            if let Some((id, pages)) = run_of(self.cursor.pages(), leaf, at) {
+                self.sweep.reads_run(id, pages);
+            }
+        }
         Some(entry_at(self.cursor.pages(), leaf, at))
+    }
+}
+
+/// The run of the value at an index of a leaf, if it has one.
+#[cold]
+fn run_of<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize) -> Option<(PageId, u64)> {
+    match leaf.value(at) {
+        Ok(LeafValue::Overflow(pointer)) => {
+            run_pages(pages.page_size(), &pointer).ok().map(|pages| (pointer.ptr.id, pages))
+        }
+        _ => None,
     }
 }
 
@@ -109,21 +154,33 @@ impl<'a, P: PageRead> Range<'a, P> {
         self.front.cursor.pages()
     }
 
+    /// Whether pages that the range brings into memory stay there, behind it.
+    pub(crate) fn fill_cache(&mut self, fill: bool) {
+        let pages = self.front.cursor.pages();
+        self.front.sweep.fill_cache(pages, fill);
+        self.back.sweep.fill_cache(pages, fill);
+    }
+
     /// Moves the end of that side to its next leaf until it has entries ready; ends the range if there are none.
     #[cold]
     fn refill(&mut self, side: Side) -> Result<()> {
+        let mut first = false;
         while !self.done {
             let end = if side == Side::First { &mut self.front } else { &mut self.back };
-            let inward = if side == Side::First { Side::Last } else { Side::First };
             if end.placed {
-                self.done = end.last_leaf || !end.cursor.step(inward)?;
+                self.done = end.last_leaf || !end.cursor.step(inward(side))?;
             } else {
                 self.place(side)?;
+                first = true;
             }
             if self.done {
                 break;
             }
             self.prepare(side)?;
+            if first {
+                let end = if side == Side::First { &self.front } else { &self.back };
+                end.fetch_first(side);
+            }
             let end = if side == Side::First { &self.front } else { &self.back };
             if !end.ready.is_empty() {
                 break;
@@ -147,7 +204,7 @@ impl<'a, P: PageRead> Range<'a, P> {
         end.placed = true;
         match bound {
             Bound::Unbounded => end.cursor.enter(side),
-            Bound::Included(key) | Bound::Excluded(key) => end.cursor.place(key),
+            Bound::Included(key) | Bound::Excluded(key) => end.cursor.place_towards(key, inward(side)),
         }
     }
 
@@ -173,7 +230,7 @@ impl<'a, P: PageRead> Range<'a, P> {
             Side::Last => start > 0,
         };
         end.ready = start..stop.max(start);
-        end.look_ahead();
+        end.look_ahead(inward(side));
         Ok(())
     }
 }

@@ -6,63 +6,143 @@
 
 use crate::error::Result;
 use crate::ids::PagePtr;
-use crate::limits::DEPTH_MAX;
+use crate::page::heads::{self, Vectors};
 use crate::page::leaf::Leaf;
 use crate::page::lookup;
 use crate::pager::PageRead;
 
 use super::path::{branch_at, height_of, last_index, leaf_at, Side};
+use super::top::Top;
 use super::value::resolve;
 use super::{Entry, TreeRoot};
 
 /// The value of a key, as it lies in the leaf or in its overflow run.
-///
-/// [`lookup`] does nearly all the work; each step that it leaves is done again by the cold functions below.
 #[inline]
 pub(crate) fn get<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
-    let mut level = usize::from(root.height);
-    if level == 0 {
+    match get_at_once(pages, root, None, key) {
+        Some(answer) => Ok(answer.value()),
+        None => get_slowly(pages, root, key),
+    }
+}
+
+/// The same, where nothing stands against it; else `None`, and [`get_slowly`] has the answer. Begins at the pages that `top`
+/// knows, which was made of the same tree.
+#[inline]
+pub(crate) fn get_at_once<'a, P: PageRead>(
+    pages: &'a P,
+    root: &TreeRoot,
+    top: Option<&Top>,
+    key: &[u8],
+) -> Option<Answer<'a>> {
+    heads::with_vectors(Get { pages, root, top, key })
+}
+
+/// A value, or that there is none, in two registers.
+#[derive(Clone, Copy)]
+pub(crate) struct Answer<'a>(&'a [u8]);
+
+/// Stands for "no such key".
+static ABSENT: [u8; 1] = [0];
+
+impl<'a> Answer<'a> {
+    #[inline(always)]
+    pub(crate) fn value(self) -> Option<&'a [u8]> {
+        (!std::ptr::eq(self.0.as_ptr(), ABSENT.as_ptr())).then_some(self.0)
+    }
+}
+
+/// [`lookup`] does nearly all the work.
+struct Get<'a, 'k, P> {
+    pages: &'a P,
+    root: &'k TreeRoot,
+    top: Option<&'k Top>,
+    key: &'k [u8],
+}
+
+impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
+    type Answer = Option<Answer<'a>>;
+
+    #[inline(always)]
+    fn with<V: Vectors>(self, vectors: V) -> Option<Answer<'a>> {
+        let Get { pages, root, top, key } = self;
+        let (mut ptr, mut level) = (root.ptr, usize::from(root.height));
+        let word = lookup::first_word(key)?;
+        if let Some(top) = top {
+            if let Some((page, its_level)) = top.child(vectors, key, word) {
+                (ptr, level) = (page, its_level + 1);
+            }
+        } else if level == 0 {
+            return Some(Answer(&ABSENT));
+        }
+        while level > 1 {
+            level -= 1;
+            ptr = match lookup::child(vectors, pages.front_at_once(ptr)?, level, key, word) {
+                Some(child) => child,
+                None => child_of_any(pages, ptr, level, key)?,
+            };
+        }
+        let front = pages.front_at_once(ptr)?;
+        let found = lookup::find(vectors, front, key);
+        if found == lookup::Found::ABSENT {
+            return Some(Answer(&ABSENT));
+        }
+        match found.value(front, key) {
+            Some(value) => Some(Answer(value)),
+            None => value_in_any(pages, ptr, found, key),
+        }
+    }
+}
+
+/// What [`lookup::child`] leaves.
+#[inline(never)]
+fn child_of_any<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Option<PagePtr> {
+    heads::with_vectors(ChildOfAny { page: pages.page_at_once(ptr)?, level, key })
+}
+
+struct ChildOfAny<'a> {
+    page: &'a [u8],
+    level: usize,
+    key: &'a [u8],
+}
+
+impl heads::Search for ChildOfAny<'_> {
+    type Answer = Option<PagePtr>;
+
+    #[inline(always)]
+    fn with<V: Vectors>(self, vectors: V) -> Option<PagePtr> {
+        lookup::child_of_any(vectors, self.page, self.level, self.key)
+    }
+}
+
+/// What [`lookup::find`] leaves: leaves of many entries, and those of large pages.
+#[inline(never)]
+fn value_in_any<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, found: lookup::Found, key: &[u8]) -> Option<Answer<'a>> {
+    let page = pages.page_at_once(ptr)?;
+    let found = if found == lookup::Found::ASK_LEAF { lookup::find_in_any(page, key) } else { found };
+    if found == lookup::Found::ABSENT {
+        return Some(Answer(&ABSENT));
+    }
+    found.value(page, key).map(Answer)
+}
+
+/// Looks a key up with every check, in trees and pages of any form.
+#[cold]
+#[inline(never)]
+pub(crate) fn get_slowly<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
+    if root.height == 0 {
         return Ok(None);
     }
-    if level > DEPTH_MAX {
-        height_of(root)?;
-    }
     let mut ptr = root.ptr;
-    while level > 1 {
-        level -= 1;
-        ptr = child_of(pages, ptr, level, key)?;
-    }
-    if let Some(page) = pages.page_at_once(ptr) {
-        let found = lookup::find(page, ptr.id, key);
-        if let Some(value) = found.value(page, key) {
-            return Ok(Some(value));
-        }
-        if found == lookup::Found::ABSENT {
-            return Ok(None);
-        }
+    for level in (1..height_of(root)?).rev() {
+        ptr = child_at(pages, ptr, level, key)?;
     }
     value_in(pages, ptr, key)
 }
 
 /// The child of a branch whose range holds the key.
-#[inline(always)]
-pub(super) fn child_of<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
-    let mut next = PagePtr::default();
-    if let Some(page) = pages.page_at_once(ptr) {
-        next = lookup::child(page, ptr.id, level, key);
-        if next.id.0 < 2 {
-            next = lookup::child_of_any(page, ptr.id, level, key, next);
-        }
-    }
-    if next.id.0 >= 2 {
-        return Ok(next);
-    }
-    child_at(pages, ptr, level, key)
-}
-
 #[cold]
 #[inline(never)]
-fn child_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
+pub(super) fn child_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
     let branch = branch_at(pages, ptr, level)?;
     Ok(branch.child(branch.find(key)?)?)
 }

@@ -30,7 +30,7 @@ use crate::page::free_list::{self, FreeItem};
 use crate::page::meta::{RunPtr, TreeRoot};
 use crate::pager::free_space::{LiveStates, BIG_EXTENT_PAGES};
 use crate::pager::txn_pages::TxnPages;
-use crate::pager::{PageRead, PageWrite};
+use crate::pager::{PageRead, PageWrite, Residence};
 use crate::tree::{self, Cursor, PutHint};
 use crate::txn::free_records::{
     be48, big_key, decode_items, decode_pending_key, decode_usable, encode_items, from_be48, in_file, next_key,
@@ -324,6 +324,8 @@ impl OwnPages<'_> {
         Ok(())
     }
 }
+
+impl Residence for OwnPages<'_> {}
 
 impl PageRead for OwnPages<'_> {
     fn page_size(&self) -> usize {

@@ -11,6 +11,7 @@
 //! state        what a commit leaves
 //! live         the records between readers and the writer
 //! readers      reader slots
+//! open_table   tables that a slot has found
 //! snapshot     read transactions
 //! writer_lock  one writer at a time, in order
 //! write        write transactions
@@ -27,6 +28,7 @@ pub(crate) mod live;
 pub(crate) mod load;
 pub(crate) mod long_values;
 pub(crate) mod open;
+pub(crate) mod open_table;
 pub(crate) mod readers;
 pub(crate) mod rollback;
 pub(crate) mod snapshot;

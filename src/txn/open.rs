@@ -30,7 +30,7 @@ use crate::ids::{TreeId, TxnId};
 use crate::limits;
 use crate::mapping::file::{self, Created};
 use crate::mapping::locks::{self, LockKind};
-use crate::mapping::{FlushKind, MapOptions, Mapping};
+use crate::mapping::{FlushKind, MapOptions, Mapping, ReadAhead};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
@@ -51,6 +51,7 @@ pub(crate) struct OpenSpec {
     pub(crate) fault_guard: bool,
     /// Go back to the newest state that is whole.
     pub(crate) recover: bool,
+    pub(crate) read_ahead: ReadAhead,
 }
 
 /// How far a file without metas is searched for pages, to tell a damaged database from something else.
@@ -252,6 +253,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
     };
     let mapping =
         Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
+    mapping.set_read_ahead(spec.read_ahead);
     if !spec.read_only {
         // A process that was killed may have left its newest meta in the page cache alone. What this one builds on is
         // durable first (R7, R10), or a power loss could bring the older state back after its pages were reused.

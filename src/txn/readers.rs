@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::ids::TxnId;
 use crate::mapping::View;
+use crate::txn::open_table::OpenTables;
 
 const FIRST_CHUNK: usize = 32;
 pub(crate) const CHUNKS: usize = 18;
@@ -32,6 +33,8 @@ pub(crate) struct ReaderSlot {
     holders: AtomicUsize,
     /// Pin of the mapping, kept between transactions.
     view: Mutex<Option<View>>,
+    /// Tables that its transactions found.
+    pub(crate) tables: OpenTables,
 }
 
 impl ReaderSlot {
@@ -41,6 +44,7 @@ impl ReaderSlot {
             txn: AtomicU64::new(NO_TXN),
             holders: AtomicUsize::new(0),
             view: Mutex::new(None),
+            tables: OpenTables::default(),
         }
     }
 

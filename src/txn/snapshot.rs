@@ -17,6 +17,7 @@ use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
 use crate::tree::{self, Cursor};
 use crate::txn::env::Env;
+use crate::txn::open_table::OpenTable;
 use crate::txn::readers::{chunk_of, ReaderSlot, CHUNKS};
 use crate::txn::state::State;
 
@@ -122,14 +123,28 @@ impl ReadTxn {
 
     /// The record of a table, if there is one.
     pub(crate) fn find_table(&self, name: &str) -> Result<Option<TableRecord>> {
+        self.table_found(name, tree::get(&self.pages, &self.state.catalog, name.as_bytes()))
+    }
+
+    /// The same, if that needs nothing from the disk.
+    pub(crate) fn find_table_resident(&self, name: &str) -> Result<Option<TableRecord>> {
+        let found = tree::get_resident(&self.pages, &self.state.catalog, name.as_bytes());
+        self.table_found(name, found.map_err(|e| e.with_table(name)))
+    }
+
+    fn table_found(&self, name: &str, found: Result<Option<&[u8]>>) -> Result<Option<TableRecord>> {
         catalog::check_name(name)?;
-        let found = tree::get(&self.pages, &self.state.catalog, name.as_bytes())
-            .and_then(|found| found.map(TableRecord::decode).transpose().map_err(|e| e.with_table(name)));
+        let found = found.and_then(|found| found.map(TableRecord::decode).transpose().map_err(|e| e.with_table(name)));
         let record = self.believe(found)?;
         if let Some(record) = &record {
             record.known_flags(name)?;
         }
         Ok(record)
+    }
+
+    /// A table, as it is in this state.
+    pub(crate) fn open_table(&self, name: &str) -> Result<Arc<OpenTable>> {
+        self.pin.slot.tables.get(name, self.state.txn, || self.find_table(name))
     }
 
     /// Names and records of all tables, in the order of names.

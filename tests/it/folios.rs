@@ -1,5 +1,5 @@
-//! A page cache that another program has filled with large folios, in which a store dirties up to 2 MiB: it is noticed and
-//! mended, so that commits go on writing what they changed.
+//! Large folios in the page cache, in which a store dirties up to 2 MiB: where another program has brought them in, that is
+//! noticed and mended, and reading ahead brings none in, so that commits go on writing what they changed.
 
 use std::path::Path;
 use std::process::Command;
@@ -30,18 +30,43 @@ fn insert(db: &Db, keys: impl IntoIterator<Item = u64>, version: u64) -> Result<
     Ok(id)
 }
 
-/// In a process of its own, for its counters. Says bytes dirtied per commit before and after the copy, and pages written.
+/// As after a restart: nothing of the file is in memory.
+fn make_cold(path: &Path) {
+    let nocache =
+        [&format!("of={}", path.display()), "oflag=nocache", "conv=notrunc,fdatasync", "count=0", "status=none"];
+    assert!(Command::new("dd").args(nocache).status().expect("dd").success());
+}
+
+/// Reads everything in each of the ways that read ahead.
+fn read_cold(path: &Path) -> Result<()> {
+    for kind in 0..4 {
+        make_cold(path);
+        let rows = Db::open(path)?.begin_read()?.table(DATA)?;
+        match kind {
+            0 => assert_eq!(rows.iter().count() as u64, KEYS),
+            1 => assert_eq!(rows.iter().rev().count() as u64, KEYS),
+            2 => assert!(rows.multi_get((0..KEYS).map(|key| key * 7 % KEYS))?.iter().all(Option::is_some)),
+            _ => (0..KEYS).try_for_each(|key| rows.get(key * 7 % KEYS).map(|value| assert!(value.is_some())))?,
+        }
+    }
+    Ok(())
+}
+
+/// In a process of its own, for its counters. Says bytes that commits dirtied, and pages that they wrote.
 #[test]
 fn child() {
     let Some(arguments) = reexec::arguments() else { return };
     let path = Path::new(&arguments[0]);
     Db::open(path).and_then(|db| insert(&db, 0..KEYS, 0)).expect("loaded");
-    // As after a restart: nothing of the file is in memory. Then somebody copies it while it is open.
-    let nocache =
-        [&format!("of={}", path.display()), "oflag=nocache", "conv=notrunc,fdatasync", "count=0", "status=none"];
-    assert!(Command::new("dd").args(nocache).status().expect("dd").success());
+    if arguments[1].is_empty() {
+        read_cold(path).expect("read");
+    }
     let db = Db::open(path).expect("open");
-    assert!(Command::new("cp").args([&arguments[0], &arguments[1]]).status().expect("cp").success());
+    if !arguments[1].is_empty() {
+        // Somebody copies it while it is open, and nothing of it was in memory.
+        make_cold(path);
+        assert!(Command::new("cp").args([&arguments[0], &arguments[1]]).status().expect("cp").success());
+    }
     let mut rng = Rng::new(7);
     let (before, mut pages) = (dirtied_bytes(), 0);
     for version in 1..=COMMITS {
@@ -56,15 +81,28 @@ fn child() {
     reexec::answer(&format!("{dirtied} {pages}"));
 }
 
-#[test]
-fn commits_write_little_more_than_they_change_after_the_live_file_was_copied() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let (path, copy) = (dir.path().join("live.mapleaf"), dir.path().join("copy"));
+/// Bytes that commits dirty per page that they write, after a copy or after cold reads.
+fn dirtied_per_page(path: &Path, copy: &Path) -> f64 {
     let mut child = reexec::start(reexec::command("folios::child", &[&path, &copy]));
     let said = child.line().expect("a child that lives");
     child.finish();
     let numbers: Vec<u64> = said.split(' ').map(|number| number.parse().expect("a number")).collect();
     let per_page = numbers[0] as f64 / numbers[1] as f64;
     println!("{} bytes dirtied for {} pages changed: {per_page:.0} bytes a page", numbers[0], numbers[1]);
+    per_page
+}
+
+#[test]
+fn commits_write_little_more_than_they_change_after_the_live_file_was_copied() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let per_page = dirtied_per_page(&dir.path().join("live.mapleaf"), &dir.path().join("copy"));
+    assert!(per_page <= 1.5 * 4096.0, "{per_page:.0} bytes a page");
+}
+
+/// Reading ahead keeps the page cache in single pages.
+#[test]
+fn commits_write_little_more_than_they_change_after_cold_reads() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let per_page = dirtied_per_page(&dir.path().join("cold.mapleaf"), Path::new(""));
     assert!(per_page <= 1.5 * 4096.0, "{per_page:.0} bytes a page");
 }

@@ -7,6 +7,8 @@
 mod api;
 mod bad_input;
 mod broken;
+mod cold;
+mod compact;
 mod crash_kill;
 mod creation;
 mod damage;

@@ -66,18 +66,48 @@ pub(crate) struct Options {
     pub(crate) commits: usize,
     pub(crate) memory_mib: u64,
     pub(crate) large: usize,
+    pub(crate) large_batch: usize,
     pub(crate) cache: Cache,
     pub(crate) dir: Option<PathBuf>,
     pub(crate) json: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
+    /// All measures: those that the kind of keys hardly changes are taken with the first kind alone.
+    everything: bool,
+}
+
+/// What the kind of keys decides.
+const BY_KEYS: &[Measure] = &[
+    Measure::Load,
+    Measure::Append,
+    Measure::Size,
+    Measure::Reads,
+    Measure::TwoThreads,
+    Measure::TxnReads,
+    Measure::Multi,
+    Measure::Seek,
+    Measure::Scan,
+    Measure::ColdGet,
+    Measure::ColdMulti,
+    Measure::ColdScan,
+    Measure::Compact,
+];
+
+impl Options {
+    /// Whether a measure is taken again with further kinds of keys.
+    pub(crate) fn repeats(&self, measure: Measure) -> bool {
+        !self.everything || BY_KEYS.contains(&measure)
+    }
 }
 
 pub(crate) fn help() -> String {
     let mut text =
-        String::from("usage: mapleaf-peers MEASURE [OPTIONS]\n\nMeasures\n  run        all of these but commits\n");
+        String::from("usage: mapleaf-peers MEASURE [OPTIONS]\n\nMeasures\n  run          all of these with the engines marked below\n  all          all of these with all engines\n");
     for (name, _, about) in MEASURES {
-        text += &format!("  {name:<9}  {about}\n");
+        text += &format!("  {name:<11}  {about}\n");
     }
-    text += "
+    text += "  report FILE  tables, Markdown and plots again from the JSON of a run (with --out)
+In run and all, what the kind of keys hardly changes is measured with the first kind alone.
+
 Options
   --entries LIST   entries of a database; more than one: one run after the other (1000000)
   --rounds N       rounds that count, after one that does not (5)
@@ -86,10 +116,12 @@ Options
   --commits N      commits per round of `commits` and `freelist` (2000)
   --memory-mib N   size of the load of `memory` (1024)
   --large N        values of `large` (1000)
+  --large-batch N  of those, how many in a transaction (1)
   --cache KIND     page cache of the files that are read and changed: small folios, or large ones
                    as a plain copy leaves them (small)
   --dir PATH       where the files go; in a folder that is removed at the end (that of the executable)
   --json PATH      the figures as JSON as well; - for stdout
+  --out FOLDER     the figures as JSON, as Markdown, and as plots into this folder
 
 Engines
 ";
@@ -111,10 +143,16 @@ pub(crate) fn parse(args: &[String]) -> Res<Options> {
         commits: 2_000,
         memory_mib: 1024,
         large: 1_000,
+        large_batch: 1,
         cache: Cache::Small,
         dir: None,
         json: None,
+        out: None,
+        everything: matches!(name.as_str(), "run" | "all"),
     };
+    if name == "all" {
+        options.engines = engine::all().into_iter().filter(|engine| engine.name != "lmdb-named").collect();
+    }
     for pair in rest.chunks(2) {
         let [name, value] = pair else { return Err(format!("{}: a value is missing", pair[0]).into()) };
         set(&mut options, name, value).map_err(|e| format!("{name} {value}: {e}"))?;
@@ -124,7 +162,7 @@ pub(crate) fn parse(args: &[String]) -> Res<Options> {
 
 fn measures(name: &str) -> Res<Vec<Measure>> {
     let all = MEASURES.iter().map(|&(_, measure, _)| measure);
-    if name == "run" {
+    if matches!(name, "run" | "all") {
         return Ok(all.filter(|&measure| measure != Measure::Commits).collect());
     }
     match MEASURES.iter().find(|(known, ..)| *known == name) {
@@ -150,6 +188,7 @@ fn set(options: &mut Options, name: &str, value: &str) -> Res<()> {
         "--commits" => options.commits = value.parse::<usize>()?.max(1),
         "--memory-mib" => options.memory_mib = value.parse::<u64>()?.max(1),
         "--large" => options.large = value.parse::<usize>()?.clamp(1, 1_000_000),
+        "--large-batch" => options.large_batch = value.parse::<usize>()?.max(1),
         "--cache" => {
             options.cache = match value {
                 "small" => Cache::Small,
@@ -158,6 +197,7 @@ fn set(options: &mut Options, name: &str, value: &str) -> Res<()> {
             }
         }
         "--dir" => options.dir = Some(value.into()),
+        "--out" => options.out = Some(value.into()),
         "--json" => options.json = Some(value.into()),
         _ => return Err(format!("no such option\n\n{}", help()).into()),
     }

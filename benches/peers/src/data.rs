@@ -174,9 +174,9 @@ impl LargeValues {
         LargeValues { bytes: (0..words).flat_map(|_| rng.next().to_le_bytes()).collect() }
     }
 
-    /// The value of entry `id`.
-    pub(crate) fn get(&self, id: u64) -> &[u8] {
-        let start = (mix(id) % LARGE_STARTS) as usize * 8;
+    /// Version `version` of the value of entry `id`.
+    pub(crate) fn get(&self, id: u64, version: u64) -> &[u8] {
+        let start = (mix(id ^ (version << 48)) % LARGE_STARTS) as usize * 8;
         &self.bytes[start..start + LARGE_BYTES]
     }
 }
@@ -228,7 +228,7 @@ enum Ids<'a> {
 /// Where the values of a list of pairs come from.
 enum Values<'a> {
     Made { value: Value, version: u64 },
-    Large(&'a LargeValues),
+    Large { values: &'a LargeValues, version: u64 },
 }
 
 /// Pairs to store, made one at a time.
@@ -260,8 +260,8 @@ impl<'a> Pairs<'a> {
     }
 
     /// The entries `ids` in that order, with large values.
-    pub(crate) fn large(shape: Shape, ids: &'a [u32], values: &'a LargeValues) -> Pairs<'a> {
-        Pairs::new(shape, Ids::Listed(ids), Values::Large(values))
+    pub(crate) fn large(shape: Shape, ids: &'a [u32], values: &'a LargeValues, version: u64) -> Pairs<'a> {
+        Pairs::new(shape, Ids::Listed(ids), Values::Large { values, version })
     }
 
     fn new(shape: Shape, ids: Ids<'a>, values: Values<'a>) -> Pairs<'a> {
@@ -281,7 +281,7 @@ impl<'a> Pairs<'a> {
         self.shape.key(id, key);
         let value = match &mut self.values {
             Values::Made { value, version } => value.fill(id, *version),
-            Values::Large(values) => values.get(id),
+            Values::Large { values, version } => values.get(id, *version),
         };
         Some((key, value))
     }
@@ -299,8 +299,8 @@ impl Probes {
         Probes::of(shape, Pairs::listed(shape, ids, version))
     }
 
-    pub(crate) fn large(shape: Shape, ids: &[u32], values: &LargeValues) -> Probes {
-        Probes::of(shape, Pairs::large(shape, ids, values))
+    pub(crate) fn large(shape: Shape, ids: &[u32], values: &LargeValues, version: u64) -> Probes {
+        Probes::of(shape, Pairs::large(shape, ids, values, version))
     }
 
     fn of(shape: Shape, mut pairs: Pairs<'_>) -> Probes {

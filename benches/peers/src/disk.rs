@@ -17,6 +17,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// The page that a changed page is counted in.
@@ -45,7 +46,9 @@ impl Scratch {
         if is_tmpfs(parent)? {
             return Err(format!("{} is a tmpfs: choose a folder on a disk with --dir", parent.display()).into());
         }
-        let path = parent.join(format!("mapleaf-peers-{}", std::process::id()));
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("mapleaf-peers-{}-{number}", std::process::id()));
         fs::create_dir_all(&path)?;
         Ok(Scratch { path })
     }

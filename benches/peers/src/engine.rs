@@ -87,15 +87,13 @@ pub(crate) struct Tuning {
 /// Which measurements an engine takes part in.
 #[derive(Clone, Copy)]
 pub(crate) enum Part {
-    All,
-    /// The others do not apply to it.
+    /// These do not apply to it. (A page that was changed cannot be told in a store that writes to a log first.)
     Without(&'static [Measure]),
     /// In the others it would be another engine once more.
     Only(&'static [Measure]),
 }
 
-/// A page that was changed cannot be told in a store that writes elsewhere first.
-const WITH_LOG: Part = Part::Without(&[Measure::Device, Measure::ColdFolios]);
+const EVERYTHING: Part = Part::Without(&[]);
 
 /// A kind of store that can be opened.
 #[derive(Clone, Copy)]
@@ -112,7 +110,6 @@ impl Engine {
     /// Whether its figure for a measurement would say something.
     pub(crate) fn takes(&self, measure: Measure) -> bool {
         match self.part {
-            Part::All => true,
             Part::Without(absent) => !absent.contains(&measure),
             Part::Only(present) => present.contains(&measure),
         }
@@ -143,7 +140,7 @@ pub(crate) fn all() -> Vec<Engine> {
             name: BASELINE,
             about: "LMDB through heed, defaults, unnamed database",
             default: true,
-            part: Part::All,
+            part: EVERYTHING,
             opener: lmdb::open_default,
         },
         #[cfg(feature = "mapleaf")]
@@ -151,7 +148,7 @@ pub(crate) fn all() -> Vec<Engine> {
             name: "mapleaf",
             about: "this repository, defaults",
             default: true,
-            part: Part::All,
+            part: EVERYTHING,
             opener: mapleaf::open,
         },
         #[cfg(feature = "mapleaf")]
@@ -166,7 +163,7 @@ pub(crate) fn all() -> Vec<Engine> {
             name: "lmdb-writemap",
             about: "LMDB with MDB_WRITEMAP (its file is as long as its map, and sparse)",
             default: true,
-            part: Part::All,
+            part: EVERYTHING,
             opener: lmdb::open_write_map,
         },
         Engine {
@@ -181,14 +178,14 @@ pub(crate) fn all() -> Vec<Engine> {
             name: "libmdbx",
             about: "libmdbx through its C interface, durable default mode",
             default: false,
-            part: Part::All,
+            part: EVERYTHING,
             opener: libmdbx::open,
         },
         Engine {
             name: "redb",
             about: "redb, defaults (Durability::Immediate, 1 GiB cache)",
             default: true,
-            part: Part::All,
+            part: EVERYTHING,
             opener: redb::open,
         },
         #[cfg(feature = "fjall")]
@@ -204,7 +201,7 @@ pub(crate) fn all() -> Vec<Engine> {
             name: "canopydb",
             about: "canopydb, commits wait for the flush of the log, 1 GiB cache",
             default: false,
-            part: WITH_LOG,
+            part: Part::Without(&[Measure::Device, Measure::ColdFolios]),
             opener: canopydb::open,
         },
         #[cfg(feature = "sqlite")]
@@ -212,14 +209,14 @@ pub(crate) fn all() -> Vec<Engine> {
             name: "sqlite",
             about: "SQLite, WAL, synchronous=FULL, WITHOUT ROWID, mapped reads",
             default: false,
-            part: WITH_LOG,
+            part: Part::Without(&[Measure::Device, Measure::ColdFolios]),
             opener: sqlite::open,
         },
         Engine {
             name: "lmdb-named",
             about: "LMDB with a named database: one more tree, as stores with tables have",
             default: false,
-            part: Part::All,
+            part: EVERYTHING,
             opener: lmdb::open_named,
         },
     ]

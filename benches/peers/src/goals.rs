@@ -23,6 +23,7 @@ const GOALS: &[(&str, Option<Shape>, Goal)] = &[
     ("scan_forward", None, Goal::RatioAtLeast(1.5)),
     ("scan_reverse", None, Goal::RatioAtLeast(1.1)),
     ("large_writes", None, Goal::RatioAtLeast(2.0)),
+    ("large_overwrites", None, Goal::RatioAtLeast(2.0)),
     ("large_reads", None, Goal::RatioAtLeast(1.0)),
     ("open", None, Goal::RatioAtMost(1.0)),
     ("cold_first", None, Goal::RatioAtLeast(1.0)),
@@ -41,6 +42,12 @@ const GOALS: &[(&str, Option<Shape>, Goal)] = &[
 pub(crate) fn goal(figure: &str, shape: Shape) -> Option<Goal> {
     let fits = |keys: Option<Shape>| keys.is_none_or(|keys| keys == shape);
     GOALS.iter().find(|&&(id, keys, _)| id == figure && fits(keys)).map(|&(_, _, goal)| goal)
+}
+
+/// The figures that have one.
+#[cfg(test)]
+pub(crate) fn figures() -> impl Iterator<Item = &'static str> {
+    GOALS.iter().map(|&(id, ..)| id)
 }
 
 #[cfg(test)]

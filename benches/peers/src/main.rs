@@ -7,17 +7,23 @@
 //! `README.md` says how to run it; `--help` lists measures and engines.
 
 mod cli;
+mod conditions;
 mod data;
 mod disk;
 mod engine;
 mod goals;
+mod groups;
+mod json;
+mod markdown;
 mod measure;
 mod report;
+mod svg;
 mod workload;
 
 use cli::Measure;
 use measure::{cold, commits, compaction, device, large, limited, load, memory, opening, reading, ycsb, Run};
 use report::Figure;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// What went wrong, for people; the run ends with it.
@@ -32,6 +38,7 @@ fn main() -> ExitCode {
     let done = match args.split_first() {
         Some((name, rest)) if name == memory::CHILD => memory::child(rest),
         Some((name, rest)) if name == limited::CHILD => limited::child(rest),
+        Some((name, rest)) if name == "report" => report_again(rest),
         _ => run(&args),
     };
     match done {
@@ -45,29 +52,74 @@ fn main() -> ExitCode {
 
 fn run(args: &[String]) -> Res<()> {
     let options = cli::parse(args)?;
-    let mut figures = Vec::new();
-    let conditions = report::conditions(options.dir.as_deref().unwrap_or(std::env::current_exe()?.as_path()));
+    let (mut figures, mut failed) = (Vec::new(), Vec::new());
+    let place = options.dir.clone().map_or_else(std::env::current_exe, Ok)?;
+    let conditions = conditions::of_this_run(&place);
     for (name, value) in &conditions {
         println!("{name:>9}: {value}");
     }
     if options.rounds < 5 {
         println!("  caution: fewer than 5 rounds");
     }
-    for (&entries, &shape) in options.entries.iter().flat_map(|n| options.shapes.iter().map(move |s| (n, s))) {
-        let mut run = Run::new(&options, shape, entries)?;
-        for &measure in &options.measures {
-            eprintln!("[{entries} entries, keys {}: {measure:?}]", shape.name());
-            run.select(measure);
-            for figure in take(&run, measure)? {
-                println!("\n{}", figure.table().trim_end());
-                figures.push(figure);
+    if let Some(folder) = &options.out {
+        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
+    for &entries in &options.entries {
+        for (i, &shape) in options.shapes.iter().enumerate() {
+            let mut run = Run::new(&options, shape, entries)?;
+            for &measure in options.measures.iter().filter(|measure| i == 0 || options.repeats(**measure)) {
+                eprintln!("[{entries} entries, keys {}: {measure:?}]", shape.name());
+                run.select(measure);
+                let taken = take(&run, measure).unwrap_or_else(|e| {
+                    eprintln!("{measure:?}: {e}");
+                    failed.push(format!("{entries} entries, keys {}: {measure:?}: {e}", shape.name()));
+                    Vec::new()
+                });
+                for figure in taken {
+                    println!("\n{}", figure.table().trim_end());
+                    figures.push(figure);
+                }
+                // After each measure: a long run that is cut off leaves what it has measured.
+                if let Some(folder) = &options.out {
+                    write_folder(folder, &conditions, &figures)?;
+                }
             }
         }
     }
-    match &options.json {
-        Some(path) => report::write_json(path, &conditions, &figures),
-        None => Ok(()),
+    if let Some(path) = &options.json {
+        json::write(path, &conditions, &figures)?;
     }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(failed.join("\n").into())
+}
+
+/// The figures of a run in all their forms.
+fn write_folder(folder: &Path, conditions: &[(String, String)], figures: &[Figure]) -> Res<()> {
+    json::write(&folder.join("figures.json"), conditions, figures)?;
+    let path = folder.join("figures.md");
+    std::fs::write(&path, markdown::text(conditions, figures)).map_err(|e| format!("{}: {e}", path.display()))?;
+    svg::write_all(folder, conditions, figures)
+}
+
+/// Shows figures that were kept before.
+fn report_again(args: &[String]) -> Res<()> {
+    let (from, out) = match args {
+        [from] => (Path::new(from), None),
+        [from, option, folder] if option == "--out" => (Path::new(from), Some(Path::new(folder))),
+        _ => return Err("report FIGURES.json [--out FOLDER]".into()),
+    };
+    let kept = json::read(from)?;
+    for (name, value) in &kept.conditions {
+        println!("{name:>9}: {value}");
+    }
+    for figure in &kept.figures {
+        println!("\n{}", figure.table().trim_end());
+    }
+    let Some(folder) = out else { return Ok(()) };
+    std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    write_folder(folder, &kept.conditions, &kept.figures)
 }
 
 fn take(run: &Run<'_>, measure: Measure) -> Res<Vec<Figure>> {

@@ -111,22 +111,24 @@ impl<'o> Run<'o> {
     /// The same with the bare title.
     fn bare_figure(&self, about: About<'_>, samples: Vec<Vec<f64>>, notes: &[String]) -> Figure {
         let rows = self.engines().iter().zip(samples).enumerate().map(|(i, (engine, values))| Row {
-            engine: engine.name,
+            engine: engine.name.into(),
             values,
             ratios: Vec::new(),
             note: notes.get(i).cloned().unwrap_or_default(),
         });
         let note = String::from("does not apply");
         let missed = self.missed.iter().map(|engine| Row {
-            engine: engine.name,
+            engine: engine.name.into(),
             values: Vec::new(),
             ratios: Vec::new(),
             note: note.clone(),
         });
         Figure {
-            id: about.id,
+            id: about.id.into(),
             title: about.title.into(),
-            unit: about.unit,
+            keys: self.data.shape.name().into(),
+            entries: u64::from(self.data.entries),
+            unit: about.unit.into(),
             better: about.better,
             versus: String::new(),
             goal: goals::goal(about.id, self.data.shape),

@@ -30,7 +30,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Outcome {
         let db = store::open_to_read(&self.file)?;
-        let bar = progress::of_pages();
+        let bar = progress::of("pages");
         let checked = db.check_with(|done, all| progress::show(&bar, done, all));
         bar.finish_and_clear();
         let report = checked.map_err(|error| Failure::of_database(error, &self.file))?;

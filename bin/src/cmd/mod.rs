@@ -1,6 +1,8 @@
 //! One file for each verb: an `Args` that clap fills, then runs.
 
+pub(crate) mod bench;
 pub(crate) mod check;
+pub(crate) mod compact;
 pub(crate) mod del;
 pub(crate) mod dump;
 pub(crate) mod get;

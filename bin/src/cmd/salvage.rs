@@ -36,7 +36,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let bar = progress::of_pages();
+        let bar = progress::of("pages");
         interrupt::keep("nothing was written".to_string());
         interrupt::watch()?;
         let salvaged = Db::salvage_with(&self.file, &self.out, |done, all| {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::torture::Rng;
+use crate::random::Rng;
 
 /// What is done to a copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use crate::exit::Failure;
 use crate::interrupt;
+use crate::random::Rng;
 use crate::torture::plan::Plan;
 use crate::torture::process::{Heard, Process};
-use crate::torture::Rng;
 
 /// A writer that says nothing for so long hangs.
 const HANGS: Duration = Duration::from_secs(120);

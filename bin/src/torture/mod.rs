@@ -24,31 +24,3 @@ pub(crate) mod process;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod writer;
-
-/// Random numbers (SplitMix64): small, seeded, the same everywhere.
-#[derive(Clone, Debug)]
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    /// The stream that belongs to a seed and a number.
-    pub(crate) fn of(seed: u64, number: u64) -> Rng {
-        let mut rng = Rng(seed);
-        Rng(rng.next() ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93))
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let number = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        number ^ (number >> 31)
-    }
-
-    /// A number below `bound`; 0 if that is 0.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    pub(crate) fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}

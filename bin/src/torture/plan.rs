@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::torture::Rng;
+use crate::random::Rng;
 
 /// The table that says whose database this is, and how far it got.
 pub(crate) const COUNTERS: &str = "kvctl torture";
@@ -35,7 +35,7 @@ pub(crate) struct Value {
 
 impl Value {
     pub(crate) fn bytes(self) -> Vec<u8> {
-        let mut rng = Rng(self.seed);
+        let mut rng = Rng::from_seed(self.seed);
         let mut bytes = Vec::with_capacity(self.len + 8);
         while bytes.len() < self.len {
             bytes.extend_from_slice(&rng.next().to_le_bytes());

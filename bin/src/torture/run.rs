@@ -12,13 +12,13 @@ use indicatif::ProgressBar;
 
 use crate::exit::{Exit, Failure};
 use crate::interrupt;
+use crate::random::Rng;
 use crate::torture::copies::{Copy, Damage};
 use crate::torture::judge::Verdict;
 use crate::torture::kill::{self, Killed, Pace};
 use crate::torture::plan::Plan;
 use crate::torture::process::{Heard, Process};
 use crate::torture::report::Report;
-use crate::torture::Rng;
 
 /// A judge that does not answer for so long hangs.
 const HANGS: Duration = Duration::from_secs(300);

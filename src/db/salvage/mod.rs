@@ -12,7 +12,6 @@
 //! Failure: what cannot be read is part of the report. Errors are those of opening the file and of writing the new one,
 //! and `NotADatabase` or `Corrupt` when there is nothing at all to copy.
 
-mod copy;
 mod ranges;
 mod rescue;
 mod scan;
@@ -20,11 +19,11 @@ mod scan;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use crate::db::{Db, Finding};
+use crate::db::copy::Copy;
+use crate::db::{Db, Finding, Options};
 use crate::error::{Error, Result};
 use crate::txn::{open, survey};
 
-use copy::Copy;
 use rescue::Rescue;
 
 /// What [`Db::salvage`] copied, and what it could not.
@@ -135,7 +134,7 @@ fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<Salva
     let lost_slots: Vec<u64> = (0..2).filter(|slot| probe.slots[*slot as usize].meta().is_err()).collect();
     // Damage of the file that is read is no error: these are of what is written, under a name that nobody knows.
     let of_out = |e: Error| e.of_file(out);
-    let copy = Copy::begin(out, page_size).map_err(of_out)?;
+    let copy = Copy::begin(out, Options::new().page_size(page_size as u32)).map_err(of_out)?;
     let mut rescue = Rescue::new(&file, page_size, len, copy, progress);
     rescue.run(&metas, &lost_slots).map_err(of_out)?;
     let (copy, mut report) = rescue.end();

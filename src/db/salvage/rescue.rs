@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use crate::catalog::{self, TableRecord};
+use crate::db::copy::{Copy, Target};
 use crate::db::{Finding, SalvageReport, SalvagedTable};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
@@ -19,7 +20,6 @@ use crate::pager::page_map::PageMap;
 use crate::tree::{self, TreeRoot, Values, Visitor};
 use crate::txn::survey::Candidate;
 
-use super::copy::{Copy, Target};
 use super::ranges::KeySet;
 use super::Progress;
 

@@ -3,7 +3,7 @@
 mod cursors;
 mod damage;
 mod model;
-mod pages;
+pub(super) mod pages;
 mod shapes;
 
 use std::collections::{BTreeMap, HashSet};
@@ -130,15 +130,21 @@ impl Tree {
     fn get_many(&self) {
         let behind: Vec<Vec<u8>> = self.model.keys().rev().map(|key| [key, &[0][..]].concat()).collect();
         let keys: Vec<&[u8]> = self.model.keys().zip(&behind).flat_map(|(key, behind)| [&key[..], behind]).collect();
-        let mut found = Vec::new();
-        get_many(&self.pages, &self.root, &keys, |value| {
-            found.push(value);
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(found.len(), keys.len());
-        for (key, found) in keys.iter().zip(found) {
-            assert!(found == self.model.get(*key).map(Vec::as_slice), "{key:?} among many");
+        let top = Top::build(&self.pages, &self.root).unwrap();
+        for top in [None, top.as_ref()] {
+            let mut found = Vec::new();
+            get_many(&self.pages, &self.root, top, &keys, |value| {
+                found.push(value);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(found.len(), keys.len());
+            for (key, found) in keys.iter().zip(found) {
+                assert!(found == self.model.get(*key).map(Vec::as_slice), "{key:?} among many");
+                let at_once = get_at_once(&self.pages, &self.root, top, key);
+                assert!(at_once.is_none_or(|answer| answer.value() == found));
+                assert!(get_slowly(&self.pages, &self.root, key).unwrap() == found);
+            }
         }
     }
 }

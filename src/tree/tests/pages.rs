@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TxnId};
 use crate::page::checksum;
 use crate::page::header::page_txn;
-use crate::pager::{PageRead, PageWrite};
+use crate::pager::{PageRead, PageWrite, Residence};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -22,7 +22,7 @@ enum State {
 }
 
 #[derive(Clone)]
-pub(super) struct VecPages {
+pub(in crate::tree) struct VecPages {
     page_size: usize,
     bytes: Vec<u8>,
     states: Vec<State>,
@@ -40,7 +40,7 @@ pub(super) struct VecPages {
 const POISON: u8 = 0xDD;
 
 impl VecPages {
-    pub(super) fn new(page_size: usize) -> VecPages {
+    pub(in crate::tree) fn new(page_size: usize) -> VecPages {
         let mut pages = VecPages {
             page_size,
             bytes: Vec::new(),
@@ -142,6 +142,8 @@ impl VecPages {
         Ok(dirty)
     }
 }
+
+impl Residence for VecPages {}
 
 impl PageRead for VecPages {
     fn page_size(&self) -> usize {

@@ -1,4 +1,5 @@
-//! Full disks: at each step of growth, at creation, in a commit, in a large value, and under the holes of a copy.
+//! Full disks: at each step of growth, at creation, in a commit, in a compaction, in a large value, and under the holes of
+//! a copy.
 //!
 //! The call that meets the full disk says so with the path and the bytes that it wanted; the transaction is aborted on the
 //! full disk, reads go on, all that was committed is there, and once there is room the same handle writes again.
@@ -310,6 +311,48 @@ fn load_on_full(disk: &Path) {
     reexec::answer(&format!("{refused} loads refused"));
 }
 
+/// A compaction that finds no room says so of the new file, and leaves none; with room, it is whole.
+fn compact_on_full(disk: &Path) {
+    let mut filled = Filled::new(disk);
+    filled.commit(1, 600).expect("room");
+    let out = disk.join("out.mapleaf");
+    let (mut refused, mut done) = (0, 0);
+    for round in 0..24u64 {
+        if round < 23 {
+            filled.ballast.leave((round * round) << 12);
+        }
+        let compacted = filled.db().compact_to(&out);
+        filled.assert_some(round as usize);
+        let left = fs::read_dir(disk).expect("a directory").map(|entry| entry.expect("an entry").file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("out.")).collect();
+        filled.ballast.remove();
+        match compacted {
+            Err(error) => {
+                assert_full(&error, &out);
+                assert!(left.is_empty(), "{left:?}");
+                refused += 1;
+            }
+            Ok(report) => {
+                let copy = Db::open_existing(&out).expect("opens");
+                let table = copy.begin_read().and_then(|txn| txn.table(DATA)).expect("table");
+                assert_eq!((table.len(), report.entries), (filled.model.len() as u64, table.len()));
+                for (key, seed) in &filled.model {
+                    assert!(table.get(*key).expect("get") == Some(&value_of(*seed)[..]), "key {key}");
+                }
+                assert_clean(&copy);
+                drop((table, copy));
+                fs::remove_file(&out).expect("to remove the copy");
+                done += 1;
+            }
+        }
+    }
+    assert!(refused > 0 && done > 0, "{refused} refused, {done} done");
+    filled.commit(2, 50).expect("room again");
+    filled.assert_whole();
+    assert_clean(filled.db());
+    reexec::answer(&format!("{refused} compactions refused, {done} done"));
+}
+
 /// What a copy lacks takes a block when it is stored to, on a full disk: holes where zeros were, or blocks of its own.
 fn copy_on_full(disk: &Path, how: &[&str]) {
     let mut filled = Filled::new(disk);
@@ -369,6 +412,7 @@ fn child() {
         "steps" => fail_each_step(disk),
         "creation" => create_on_full(disk),
         "commit" => commit_on_full(disk),
+        "compact" => compact_on_full(disk),
         "value" => large_value_on_full(disk),
         "load" => load_on_full(disk),
         "holes" => copy_on_full(disk, &["cp", "--reflink=never", "--sparse=always"]),
@@ -399,7 +443,7 @@ fn on_disk(kind: Kind, scenario: &str) {
 /// All small scenarios on one kind of disk.
 fn scenarios(kind: Kind) {
     for _ in 0..long() {
-        for scenario in ["creation", "commit", "value", "load", "holes", "everything"] {
+        for scenario in ["creation", "commit", "compact", "value", "load", "holes", "everything"] {
             on_disk(kind, scenario);
         }
     }

@@ -70,6 +70,28 @@ impl Round {
         }
     }
 
+    /// Batches: an error, or all that was asked for.
+    fn batches(&mut self, db: &Db) {
+        let table = match db.begin_read().and_then(|txn| txn.table(DATA)) {
+            Ok(table) => table,
+            Err(error) => return self.refused("table", &error),
+        };
+        let keys: Vec<u64> = (0..KEYS).map(|key| key * 7 % KEYS).collect();
+        for keys in keys.chunks(100) {
+            match table.multi_get(keys.iter().copied()) {
+                Err(error) => self.refused("multi_get", &error),
+                Ok(found) => {
+                    for (&key, value) in keys.iter().zip(found) {
+                        match value == Some(&value_of(key)[..]) {
+                            true => self.read += 1,
+                            false => self.wrong.push(format!("multi_get gives something else for {key}")),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// Entries in order up to the first error: none is left out before it.
     fn scan(&mut self, db: &Db, backward: bool) {
         let table = match db.begin_read().and_then(|txn| txn.table(DATA)) {
@@ -77,7 +99,7 @@ impl Round {
             Err(error) => return self.refused("table", &error),
         };
         let mut expected = 0..KEYS;
-        let mut entries = table.iter();
+        let mut entries = table.iter().fill_cache(!backward);
         loop {
             let entry = if backward { entries.next_back() } else { entries.next() };
             match entry {
@@ -133,7 +155,7 @@ fn child() {
         let number: u64 = command.parse().expect("a number");
         let mut round = Round::default();
         // Each kind of reading meets the page first in its turn, in a database that was opened for it.
-        match number % 4 {
+        match number % 5 {
             0 => {
                 if let Some(db) = open(path, true, &mut round) {
                     (0..KEYS).for_each(|key| round.get(&db, key));
@@ -145,6 +167,11 @@ fn child() {
                 }
             }),
             2 => {
+                if let Some(db) = open(path, true, &mut round) {
+                    round.batches(&db);
+                }
+            }
+            3 => {
                 if let Some(db) = open(path, false, &mut round) {
                     round.check(&db);
                     (0..KEYS).step_by(7).for_each(|key| round.get(&db, key));

@@ -18,6 +18,7 @@ use crate::engine::{Engine, Tuning, BASELINE};
 use crate::report::Figure;
 use crate::Res;
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -44,7 +45,8 @@ pub(crate) fn gets(run: &Run<'_>) -> Res<Figure> {
         paths.push(path);
     }
     let mut notes = vec![String::new(); run.engines().len()];
-    let samples = run.interleave(|i, engine| {
+    let mut killed = vec![false; run.engines().len()];
+    let mut samples = run.interleave(|i, engine| {
         let limit = disk::file_bytes(&paths[i])?.1 / FILE_PER_LIMIT;
         if limit < LIMIT_MIN {
             return Err(
@@ -55,10 +57,18 @@ pub(crate) fn gets(run: &Run<'_>) -> Res<Figure> {
         how = group.version.into();
         notes[i] = format!("limit {:.1} MiB", super::mib(limit));
         disk::drop_cache(&paths[i])?;
-        in_child(run, engine, &paths[i], &group, limit)
+        let rate = in_child(run, engine, &paths[i], &group, limit)?;
+        if rate.is_none() {
+            killed[i] = true;
+        }
+        Ok(rate.unwrap_or(f64::NAN))
     })?;
     for path in paths {
         disk::remove(&path)?;
+    }
+    for (i, _) in killed.iter().enumerate().filter(|(_, killed)| **killed) {
+        samples[i].clear();
+        notes[i] += ": ended by the kernel, too little for it";
     }
     let title = "random gets, file 4 x the memory limit";
     let mut figure = run.figure(rate("cold_small", title, "lookups/s"), samples, &notes);
@@ -78,16 +88,20 @@ fn against_better(figure: &mut Figure) {
     figure.versus = format!("the better of {} and {} in the same round", BASELINES[0], BASELINES[1]);
 }
 
-fn in_child(run: &Run<'_>, engine: &Engine, path: &Path, group: &Cgroup, limit: u64) -> Res<f64> {
+/// Lookups per second; none if the kernel killed the process.
+fn in_child(run: &Run<'_>, engine: &Engine, path: &Path, group: &Cgroup, limit: u64) -> Res<Option<f64>> {
     let output = Command::new(std::env::current_exe()?)
         .args([CHILD, engine.name, run.data.shape.name(), &run.data.entries.to_string(), &limit.to_string()])
         .args([&group.path, path])
         .output()?;
+    if output.status.signal() == Some(libc::SIGKILL) {
+        return Ok(None);
+    }
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
         return Err(format!("the limited process ended with {}: {said}", output.status).into());
     }
-    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+    Ok(Some(String::from_utf8(output.stdout)?.trim().parse()?))
 }
 
 /// Reads and prints lookups per second.

@@ -1,6 +1,8 @@
-//! The new database that a salvage fills: made under another name, given its own when it is complete.
+//! A new database that is filled from another one, by a salvage or a compaction: made under another name, given its own
+//! when it is complete (rule R11).
 //!
-//! Floor: db. Entries are committed in batches, so that memory stays bounded however large the file is.
+//! Floor: db. Entries are committed in batches, so that no more than a batch is dirty however large the file is. Each commit
+//! copies the path to the last leaf and frees the old one; the commits after it use those pages again.
 //!
 //! Failure: errors of writing, which may name the unfinished file; that is removed.
 
@@ -16,17 +18,19 @@ use crate::txn::write::WriteTxn;
 /// What a batch holds at most, before one more entry.
 const BATCH_BYTES: usize = 32 << 20;
 const BATCH_ENTRIES: usize = 100_000;
+/// As how many entries a table counts: a transaction looks its open tables through one by one.
+const TABLE_ENTRIES: usize = 500;
 
 /// A table to write to: its name and the names of its codecs.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Target {
-    pub(super) name: String,
-    pub(super) key_codec: String,
-    pub(super) value_codec: String,
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) key_codec: String,
+    pub(crate) value_codec: String,
 }
 
 /// A database that is being filled.
-pub(super) struct Copy {
+pub(crate) struct Copy {
     // Declared before what removes the file.
     txn: Option<WriteTxn>,
     db: Db,
@@ -49,21 +53,21 @@ impl Drop for Unfinished {
 }
 
 fn exists(out: &Path) -> Error {
-    Error::usage(format!("{}: exists; salvage makes a new file, choose another name", out.display()))
+    Error::usage(format!("{}: exists and stays as it is; choose another name for the new file", out.display()))
 }
 
 impl Copy {
     /// Begins a new database beside `out`, which must not exist.
-    pub(super) fn begin(out: &Path, page_size: usize) -> Result<Copy> {
+    pub(crate) fn begin(out: &Path, options: Options) -> Result<Copy> {
         Copy::refuse_existing(out)?;
         let temporary = file::temporary_name(out).map_err(|e| Error::io("naming", out, e))?;
         let unfinished = Unfinished(temporary);
-        let db = Options::new().page_size(page_size as u32).open(&unfinished.0)?;
+        let db = options.open(&unfinished.0)?;
         Ok(Copy { txn: None, db, unfinished, out: out.to_path_buf(), current: None, batch_bytes: 0, batch_entries: 0 })
     }
 
     /// Refuses a name that is taken, also by a link that leads nowhere.
-    pub(super) fn refuse_existing(out: &Path) -> Result<()> {
+    pub(crate) fn refuse_existing(out: &Path) -> Result<()> {
         match std::fs::symlink_metadata(out) {
             Ok(_) => Err(exists(out)),
             Err(_) => Ok(()),
@@ -87,12 +91,13 @@ impl Copy {
     }
 
     /// Makes a table, if it is not there yet.
-    pub(super) fn make_table(&mut self, target: &Target) -> Result<()> {
-        self.open(target).map(drop)
+    pub(crate) fn make_table(&mut self, target: &Target) -> Result<()> {
+        self.open(target)?;
+        self.count(0, TABLE_ENTRIES)
     }
 
     /// Stores an entry whose key is greater than all of its table. `false`: no table can hold it.
-    pub(super) fn append(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
+    pub(crate) fn append(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
         let (txn, at) = self.open(target)?;
         match txn.append(at, key, value) {
             Ok(()) => self.stored(key, value).map(|()| true),
@@ -102,7 +107,7 @@ impl Copy {
     }
 
     /// Stores an entry whose key the table does not have. Whether it did.
-    pub(super) fn add(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
+    pub(crate) fn add(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
         let (txn, at) = self.open(target)?;
         if tree::get(txn.pages(), txn.root(at), key)?.is_some() {
             return Ok(false);
@@ -115,8 +120,12 @@ impl Copy {
     }
 
     fn stored(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.batch_bytes += key.len() + value.len();
-        self.batch_entries += 1;
+        self.count(key.len() + value.len(), 1)
+    }
+
+    fn count(&mut self, bytes: usize, entries: usize) -> Result<()> {
+        self.batch_bytes += bytes;
+        self.batch_entries += entries;
         if self.batch_bytes < BATCH_BYTES && self.batch_entries < BATCH_ENTRIES {
             return Ok(());
         }
@@ -129,7 +138,7 @@ impl Copy {
     }
 
     /// Commits the rest, closes the file, and gives it its name.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         self.commit()?;
         let Copy { txn, db, unfinished, out, .. } = self;
         drop((txn, db));

@@ -1,0 +1,66 @@
+//! Which figures are shown together, and under what name.
+
+use crate::report::Figure;
+
+pub(crate) struct Group {
+    /// Name of the plot's file.
+    pub(crate) file: &'static str,
+    pub(crate) title: &'static str,
+    ids: &'static [&'static str],
+}
+
+const GROUPS: &[Group] = &[
+    Group {
+        file: "reads",
+        title: "Reads, warm",
+        ids: &["reads", "reads_two_threads", "reads_second_thread", "txn_reads", "multi", "seek"],
+    },
+    Group { file: "scans", title: "Full scans, warm", ids: &["scan_forward", "scan_reverse"] },
+    Group { file: "loads", title: "Loads", ids: &["load", "append", "memory"] },
+    Group { file: "sizes", title: "Size of the file", ids: &["size", "compact", "compact_both"] },
+    Group {
+        file: "commits",
+        title: "Durable commits",
+        ids: &["commits", "commits_free_list", "device", "cold_folios", "cold_folios_scan"],
+    },
+    Group { file: "large", title: "Values of 100 KiB", ids: &["large_writes", "large_overwrites", "large_reads"] },
+    Group {
+        file: "cold",
+        title: "Cold reads and opening",
+        ids: &["cold_first", "cold_gets", "cold_multi", "cold_scan", "cold_small", "open"],
+    },
+    Group { file: "ycsb", title: "YCSB", ids: &["ycsb_a", "ycsb_b", "ycsb_c", "ycsb_d", "ycsb_e", "ycsb_f"] },
+];
+
+/// The figures of each group and each number of entries, in the order of the groups; figures that no group names go
+/// to none.
+pub(crate) fn grouped(figures: &[Figure]) -> Vec<(&'static Group, u64, Vec<&Figure>)> {
+    let mut counts: Vec<u64> = figures.iter().map(|figure| figure.entries).collect();
+    counts.sort_unstable();
+    counts.dedup();
+    let mut found = Vec::new();
+    for entries in counts {
+        for group in GROUPS {
+            let of = |id: &'static str| figures.iter().filter(move |f| f.id == id && f.entries == entries);
+            let members: Vec<&Figure> = group.ids.iter().flat_map(|id| of(id)).collect();
+            if !members.is_empty() {
+                found.push((group, entries, members));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::goals;
+
+    #[test]
+    fn every_figure_with_a_goal_is_in_one_group() {
+        for id in goals::figures() {
+            let groups = GROUPS.iter().filter(|group| group.ids.contains(&id)).count();
+            assert_eq!(groups, 1, "{id}");
+        }
+    }
+}

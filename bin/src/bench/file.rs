@@ -1,0 +1,141 @@
+//! The database that is measured. A new one goes at the end unless it is to be kept; one that exists is used only if an
+//! earlier `bench` has made it, which a table of it says, and stays.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mapleaf::{Db, Options, ReadTxn, Table};
+
+use super::data::Data;
+use crate::exit::{Exit, Failure};
+
+/// The entries.
+pub(crate) const ENTRIES: Table<&[u8], &[u8]> = Table::new("entries");
+/// Says that `bench` has made the database, and what its entries are.
+const MARK: Table<&str, &str> = Table::new("kvctl-bench");
+const DATA: &str = "data";
+
+/// The database, and what becomes of it.
+#[derive(Debug)]
+pub(crate) struct BenchFile {
+    pub(crate) path: PathBuf,
+    /// `None` before the first fill.
+    open: Option<Opened>,
+    is_ours: bool,
+    /// There is a file, and this run has made it.
+    made: bool,
+    keep: bool,
+}
+
+/// An open database and the entries in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    pub(crate) db: Db,
+    pub(crate) data: Data,
+}
+
+impl BenchFile {
+    /// Finds out what a target is: a directory to make a file in, a new file, or one of an earlier run.
+    pub(crate) fn at(target: &Path, keep: bool) -> Result<BenchFile, Failure> {
+        let mut path = target.to_path_buf();
+        match fs::metadata(target) {
+            Ok(metadata) if metadata.is_dir() => {
+                path.push(format!("kvctl-bench-{}.mapleaf", std::process::id()));
+                refuse_link(&path)?;
+            }
+            Ok(_) => {
+                let data = recognise(target)?;
+                let db = Db::open_existing(target).map_err(|error| Failure::of_database(error, target))?;
+                return Ok(BenchFile {
+                    path,
+                    open: Some(Opened { db, data }),
+                    is_ours: false,
+                    made: false,
+                    keep: true,
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => refuse_link(target)?,
+            Err(error) => return Err(Failure::reading(&target.display().to_string(), &error)),
+        }
+        Ok(BenchFile { path, open: None, is_ours: true, made: false, keep })
+    }
+
+    /// The database; none before the first fill.
+    pub(crate) fn opened(&self) -> Option<&Opened> {
+        self.open.as_ref()
+    }
+
+    /// Whether this run may make the file anew.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.is_ours
+    }
+
+    /// Whether the file stays at the end.
+    pub(crate) fn stays(&self) -> bool {
+        self.keep
+    }
+
+    /// Leaves the file where it is, to be examined.
+    pub(crate) fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    /// A new database without entries, in place of the one that this run made before.
+    pub(crate) fn renew(&mut self, data: Data) -> Result<Opened, Failure> {
+        let failed = |error| Failure::of_database(error, &self.path);
+        self.open = None;
+        if self.made {
+            fs::remove_file(&self.path).map_err(|error| Failure::writing(&self.path.display().to_string(), &error))?;
+            self.made = false;
+        }
+        let db = Db::open(&self.path).map_err(failed)?;
+        if !db.begin_read().and_then(|txn| txn.tables()).map_err(failed)?.is_empty() {
+            // Whoever was quicker to make a file of this name keeps it.
+            return Err(Failure::usage(format!("{}: was just made by somebody else", self.path.display())));
+        }
+        self.made = true;
+        let mark = serde_json::to_string(&data).map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
+        db.write(|txn| {
+            txn.table(MARK)?.insert(DATA, &mark)?;
+            txn.table(ENTRIES).map(drop)
+        })
+        .map_err(failed)?;
+        Ok(self.open.insert(Opened { db, data }).clone())
+    }
+}
+
+impl Drop for BenchFile {
+    fn drop(&mut self) {
+        self.open = None;
+        if self.made && !self.keep {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+/// A link that leads nowhere is no free name.
+fn refuse_link(path: &Path) -> Result<(), Failure> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Err(Failure::usage(format!("{}: exists; choose another name", path.display()))),
+        Err(_) => Ok(()),
+    }
+}
+
+/// What the entries of an existing database are, if an earlier run has made it. Only reads it.
+fn recognise(path: &Path) -> Result<Data, Failure> {
+    let failed = |error| Failure::of_database(error, path);
+    let db = Options::new().read_only(true).create(false).open(path).map_err(failed)?;
+    let txn = db.begin_read().map_err(failed)?;
+    data_of(&txn).ok_or_else(|| {
+        let shown = path.display();
+        Failure::usage(format!(
+            "{shown}: was not made by 'kvctl bench', and is left alone; name a folder or a file that does not exist"
+        ))
+    })
+}
+
+fn data_of(txn: &ReadTxn) -> Option<Data> {
+    let mark = txn.table(MARK).ok()?;
+    serde_json::from_str(mark.get(DATA).ok()??).ok()
+}

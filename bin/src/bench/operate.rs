@@ -1,0 +1,262 @@
+//! The operations. Each body of a thread repeats them until its lap is over, and verifies whatever it reads.
+//!
+//! Failure: an entry that is missing or wrong is a failure with the exit code of a damaged file.
+
+use std::ops::Bound;
+use std::path::Path;
+
+use mapleaf::{Error, ReadTxn};
+
+use super::data::Data;
+use super::file::{Opened, ENTRIES};
+use super::run::Lap;
+use super::workload::{Choice, Mix};
+use super::zipf::Zipf;
+use crate::exit::{Exit, Failure};
+
+/// Kinds of operations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Commit,
+    Get,
+    MultiGet,
+    Scan,
+    Update,
+    Insert,
+    Modify,
+}
+
+/// How many there are.
+pub(crate) const KINDS: usize = Kind::ALL.len();
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 7] =
+        [Kind::Commit, Kind::Get, Kind::MultiGet, Kind::Scan, Kind::Update, Kind::Insert, Kind::Modify];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Commit => "commit",
+            Kind::Get => "get",
+            Kind::MultiGet => "multi_get",
+            Kind::Scan => "scan",
+            Kind::Update => "update",
+            Kind::Insert => "insert",
+            Kind::Modify => "read-update",
+        }
+    }
+}
+
+/// Entries of a whole scan whose time is taken together.
+pub(crate) const SCAN_ENTRIES: u64 = 100;
+/// Longest scan of YCSB E.
+const SHORT_SCAN_ENTRIES: u64 = 100;
+
+/// A database to operate on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bench<'b> {
+    pub(crate) opened: &'b Opened,
+    pub(crate) path: &'b Path,
+}
+
+/// What a thread uses again and again.
+#[derive(Default)]
+struct Buffers {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Bench<'_> {
+    fn data(&self) -> &Data {
+        &self.opened.data
+    }
+
+    fn failed(&self, error: Error) -> Failure {
+        Failure::of_database(error, self.path)
+    }
+
+    fn begin_read(&self) -> Result<ReadTxn, Failure> {
+        self.opened.db.begin_read().map_err(|error| self.failed(error))
+    }
+
+    /// Entries in the newest state.
+    pub(crate) fn count(&self) -> Result<u64, Failure> {
+        let txn = self.begin_read()?;
+        txn.table(ENTRIES).map(|table| table.len()).map_err(|error| self.failed(error))
+    }
+
+    fn verify(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), Failure> {
+        match value {
+            Some(value) if self.data().is_right(key, value) => Ok(()),
+            Some(_) => Err(self.violation(key, "has a wrong value")),
+            None => Err(self.violation(key, "is missing")),
+        }
+    }
+
+    #[cold]
+    fn violation(&self, key: &[u8], what: &str) -> Failure {
+        let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        Failure::new(Exit::File, format!("{}: the entry of key {key} {what}", self.path.display()))
+    }
+
+    /// Inserts entries from the first number on, so many in a durable commit.
+    pub(crate) fn fill(&self, lap: &mut Lap<'_>, entries: u64, batch: u64) -> Result<(), Failure> {
+        let mut buffers = Buffers::default();
+        let mut number = 0;
+        while number < entries && lap.goes_on() {
+            let end = entries.min(number + batch);
+            let mut commit = || {
+                let mut txn = self.opened.db.begin_write()?;
+                let mut table = txn.table(ENTRIES)?;
+                for number in number..end {
+                    self.data().key(number, &mut buffers.key);
+                    self.data().value(&buffers.key, 0, &mut buffers.value);
+                    table.insert(&buffers.key, &buffers.value)?;
+                }
+                txn.commit()
+            };
+            commit().map_err(|error| self.failed(error))?;
+            lap.record(Kind::Commit, end - number);
+            number = end;
+        }
+        Ok(())
+    }
+
+    /// Gets random entries in one read transaction.
+    pub(crate) fn read(&self, lap: &mut Lap<'_>, entries: u64) -> Result<(), Failure> {
+        let table = self.begin_read()?.table(ENTRIES).map_err(|error| self.failed(error))?;
+        let mut key = Vec::new();
+        while lap.goes_on() {
+            self.data().key(lap.rng.below(entries), &mut key);
+            self.verify(&key, table.get(&key).map_err(|error| self.failed(error))?)?;
+            lap.record(Kind::Get, 1);
+        }
+        Ok(())
+    }
+
+    /// Gets random entries, so many at a time, in one read transaction.
+    pub(crate) fn multi(&self, lap: &mut Lap<'_>, entries: u64, batch: u64) -> Result<(), Failure> {
+        let table = self.begin_read()?.table(ENTRIES).map_err(|error| self.failed(error))?;
+        let mut keys = vec![Vec::new(); batch as usize];
+        while lap.goes_on() {
+            keys.iter_mut().for_each(|key| self.data().key(lap.rng.below(entries), key));
+            let values = table.multi_get(keys.iter().map(Vec::as_slice)).map_err(|error| self.failed(error))?;
+            for (key, value) in keys.iter().zip(values) {
+                self.verify(key, value)?;
+            }
+            lap.record(Kind::MultiGet, batch);
+        }
+        Ok(())
+    }
+
+    /// Reads everything from one end to the other, again and again.
+    pub(crate) fn scan(&self, lap: &mut Lap<'_>, reverse: bool) -> Result<(), Failure> {
+        let table = self.begin_read()?.table(ENTRIES).map_err(|error| self.failed(error))?;
+        let mut range = table.iter();
+        while lap.goes_on() {
+            let mut read = 0;
+            while read < SCAN_ENTRIES {
+                let next = if reverse { range.next_back() } else { range.next() };
+                let Some(entry) = next else {
+                    if table.is_empty() {
+                        return Ok(());
+                    }
+                    range = table.iter();
+                    continue;
+                };
+                let (key, value) = entry.map_err(|error| self.failed(error))?;
+                self.verify(key, Some(value))?;
+                read += 1;
+            }
+            lap.record(Kind::Scan, read);
+        }
+        Ok(())
+    }
+
+    /// Does operations of a mix, each in a transaction of its own. `entries` are there from the beginning.
+    pub(crate) fn mixed(&self, lap: &mut Lap<'_>, mix: &Mix, zipf: &Zipf, entries: u64) -> Result<(), Failure> {
+        let mut buffers = Buffers::default();
+        let choose = |lap: &mut Lap<'_>, now: u64| match mix.choice {
+            Choice::Uniform => lap.rng.below(entries),
+            Choice::Zipf => zipf.scattered(&mut lap.rng),
+            Choice::Latest => now - 1 - zipf.rank(&mut lap.rng),
+        };
+        while lap.goes_on() {
+            let mut share = lap.rng.below(100);
+            let mut is = |percent: u64| {
+                let chosen = share < percent;
+                share = share.wrapping_sub(percent);
+                chosen
+            };
+            if is(mix.gets) {
+                let table = self.begin_read()?.table(ENTRIES).map_err(|error| self.failed(error))?;
+                self.data().key(choose(lap, table.len()), &mut buffers.key);
+                self.verify(&buffers.key, table.get(&buffers.key).map_err(|error| self.failed(error))?)?;
+                lap.record(Kind::Get, 1);
+            } else if is(mix.updates) {
+                self.data().key(choose(lap, entries), &mut buffers.key);
+                self.update(lap, &mut buffers, false)?;
+                lap.record(Kind::Update, 1);
+            } else if is(mix.modifies) {
+                self.data().key(choose(lap, entries), &mut buffers.key);
+                self.update(lap, &mut buffers, true)?;
+                lap.record(Kind::Modify, 1);
+            } else if is(mix.scans) {
+                self.data().key(choose(lap, entries), &mut buffers.key);
+                let limit = 1 + lap.rng.below(SHORT_SCAN_ENTRIES);
+                let read = self.short_scan(&buffers.key, limit)?;
+                lap.record(Kind::Scan, read);
+            } else {
+                self.insert(&mut buffers)?;
+                lap.record(Kind::Insert, 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an entry a new version; the one before is verified. With `read`, it is looked up first.
+    fn update(&self, lap: &mut Lap<'_>, buffers: &mut Buffers, read: bool) -> Result<(), Failure> {
+        let failed = |error| self.failed(error);
+        self.data().value(&buffers.key, lap.rng.next(), &mut buffers.value);
+        let mut txn = self.opened.db.begin_write().map_err(failed)?;
+        let mut table = txn.table(ENTRIES).map_err(failed)?;
+        if read {
+            self.verify(&buffers.key, table.get(&buffers.key).map_err(failed)?)?;
+        }
+        let old = table.insert(&buffers.key, &buffers.value).map_err(failed)?;
+        self.verify(&buffers.key, old.as_deref())?;
+        txn.commit().map_err(failed)
+    }
+
+    /// Adds the entry of the next number.
+    fn insert(&self, buffers: &mut Buffers) -> Result<(), Failure> {
+        let failed = |error| self.failed(error);
+        let mut txn = self.opened.db.begin_write().map_err(failed)?;
+        let mut table = txn.table(ENTRIES).map_err(failed)?;
+        self.data().key(table.len(), &mut buffers.key);
+        self.data().value(&buffers.key, 0, &mut buffers.value);
+        if table.insert(&buffers.key, &buffers.value).map_err(failed)?.is_some() {
+            return Err(self.violation(&buffers.key, "is there before it was inserted"));
+        }
+        txn.commit().map_err(failed)
+    }
+
+    /// Reads at most so many entries from a key on, which is there; how many there were.
+    fn short_scan(&self, key: &[u8], limit: u64) -> Result<u64, Failure> {
+        let failed = |error| self.failed(error);
+        let table = self.begin_read()?.table(ENTRIES).map_err(failed)?;
+        let from = (Bound::Included(key), Bound::Unbounded);
+        let mut read = 0;
+        for entry in table.range(from).map_err(failed)?.take(limit as usize) {
+            let (found, value) = entry.map_err(failed)?;
+            if read == 0 && found != key {
+                break;
+            }
+            self.verify(found, Some(value))?;
+            read += 1;
+        }
+        match read {
+            0 => Err(self.violation(key, "is missing")),
+            read => Ok(read),
+        }
+    }
+}

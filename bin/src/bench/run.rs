@@ -1,0 +1,171 @@
+//! Threads, time, and when to stop.
+//!
+//! A closed loop: each thread begins its next operation when the one before has ended. The time of an operation is that
+//! from the end of the one before to its own end, so it includes choosing a key, making it, and verifying what was read.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::histogram::Histogram;
+use super::operate::{Kind, KINDS};
+use crate::exit::{Exit, Failure};
+use crate::interrupt;
+use crate::random::Rng;
+
+/// When a run ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pace {
+    pub(crate) time: Option<Duration>,
+    /// Operations of all threads together.
+    pub(crate) operations: Option<u64>,
+}
+
+impl Pace {
+    /// What one of the threads has to do.
+    fn share(self, thread: u64, threads: u64) -> Pace {
+        let share = |all: u64| all / threads + u64::from(thread < all % threads);
+        Pace { operations: self.operations.map(share), ..self }
+    }
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) latencies: [Histogram; KINDS],
+    pub(crate) entries: [u64; KINDS],
+    /// From the first beginning to the last end.
+    pub(crate) time: Duration,
+}
+
+/// One thread's part of a run.
+#[derive(Debug)]
+pub(crate) struct Lap<'r> {
+    pub(crate) rng: Rng,
+    pace: Pace,
+    stop: &'r AtomicBool,
+    tally: Tally,
+    started: Option<Instant>,
+    last: Instant,
+    done: u64,
+}
+
+impl Lap<'_> {
+    /// Whether there is another operation to do. The clock starts with the first call.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        let started = match self.started {
+            Some(started) => started,
+            None => {
+                self.last = Instant::now();
+                *self.started.insert(self.last)
+            }
+        };
+        let over = self.pace.operations.is_some_and(|all| self.done >= all)
+            || self.pace.time.is_some_and(|time| self.last - started >= time);
+        !over && !interrupt::asked() && !self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Notes that an operation has ended, and how many entries it was about.
+    pub(crate) fn record(&mut self, kind: Kind, entries: u64) {
+        let now = Instant::now();
+        let latency = u64::try_from((now - self.last).as_nanos()).unwrap_or(u64::MAX);
+        self.last = now;
+        self.done += 1;
+        self.tally.latencies[kind as usize].record(latency);
+        self.tally.entries[kind as usize] += entries;
+    }
+}
+
+/// Runs a body on so many threads. The first failure ends all of them.
+pub(crate) fn run(
+    threads: u64,
+    pace: Pace,
+    seed: u64,
+    body: impl Fn(&mut Lap<'_>) -> Result<(), Failure> + Sync,
+) -> Result<Tally, Failure> {
+    let stop = AtomicBool::new(false);
+    let lap = |thread: u64| {
+        let mut lap = Lap {
+            rng: Rng::of(seed, thread),
+            pace: pace.share(thread, threads),
+            stop: &stop,
+            tally: Tally::default(),
+            started: None,
+            last: Instant::now(),
+            done: 0,
+        };
+        let result = body(&mut lap);
+        if result.is_err() {
+            stop.store(true, Ordering::Relaxed);
+        }
+        result.map(|()| (lap.tally, lap.started.unwrap_or(lap.last), lap.last))
+    };
+    let laps: Vec<_> = thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || lap(thread))).collect();
+        let died = |_| Err(Failure::new(Exit::Io, "a thread of the benchmark died"));
+        running.into_iter().map(|thread| thread.join().unwrap_or_else(died)).collect()
+    });
+    let mut all = Tally::default();
+    let (mut first, mut last) = (None::<Instant>, None::<Instant>);
+    for lap in laps {
+        let (tally, started, ended) = lap?;
+        all.latencies.iter_mut().zip(&tally.latencies).for_each(|(all, more)| all.add(more));
+        all.entries.iter_mut().zip(&tally.entries).for_each(|(all, more)| *all += more);
+        first = Some(first.map_or(started, |first| first.min(started)));
+        last = Some(last.map_or(ended, |last| last.max(ended)));
+    }
+    all.time = first.zip(last).map_or(Duration::ZERO, |(first, last)| last - first);
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn operations_are_shared_out_and_the_same_each_time() {
+        let sum = |seed| {
+            let drawn = AtomicU64::new(0);
+            let pace = Pace { operations: Some(1003), time: None };
+            let tally = run(4, pace, seed, |lap| {
+                while lap.goes_on() {
+                    drawn.fetch_add(lap.rng.next() >> 20, Ordering::Relaxed);
+                    lap.record(Kind::Get, 2);
+                }
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(tally.latencies[Kind::Get as usize].count(), 1003);
+            assert_eq!(tally.entries[Kind::Get as usize], 2006);
+            assert_eq!(tally.latencies[Kind::Update as usize].count(), 0);
+            drawn.into_inner()
+        };
+        assert_eq!(sum(1), sum(1));
+        assert_ne!(sum(1), sum(2));
+    }
+
+    #[test]
+    fn time_and_failures_end_all_threads() {
+        let pace = Pace { operations: None, time: Some(Duration::from_millis(20)) };
+        let tally = run(2, pace, 1, |lap| {
+            while lap.goes_on() {
+                lap.record(Kind::Get, 1);
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert!(tally.time >= Duration::from_millis(20));
+        let failed = run(3, Pace::default(), 1, |lap| {
+            let fails = lap.rng.clone().next() == Rng::of(1, 1).next();
+            while lap.goes_on() {
+                lap.record(Kind::Get, 1);
+                if fails {
+                    return Err(Failure::usage("no"));
+                }
+            }
+            Ok(())
+        });
+        assert_eq!(failed.unwrap_err().text.as_deref(), Some("no"));
+    }
+}

@@ -1,0 +1,138 @@
+//! What there is to measure, and of which operations it is mixed.
+
+use clap::ValueEnum;
+
+/// A workload by the name on the command line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Workload {
+    /// Insert all entries into a new file, keys ascending
+    FillSeq,
+    /// Insert all entries into a new file, keys in random order
+    Fill,
+    /// Get random entries; each thread in one read transaction
+    Read,
+    /// Get random entries many at a time; each thread in one read transaction
+    Multi,
+    /// Read all entries in order
+    Scan,
+    /// Read all entries from the last to the first
+    ScanReverse,
+    /// Get and update random entries, each in a transaction of its own
+    Mixed,
+    /// YCSB A: 50 % get, 50 % update, Zipfian
+    YcsbA,
+    /// YCSB B: 95 % get, 5 % update, Zipfian
+    YcsbB,
+    /// YCSB C: 100 % get, Zipfian
+    YcsbC,
+    /// YCSB D: 95 % get of the latest, 5 % insert
+    YcsbD,
+    /// YCSB E: 95 % scan of 1 to 100, 5 % insert, Zipfian
+    YcsbE,
+    /// YCSB F: 50 % get, 50 % read and update, Zipfian
+    YcsbF,
+    /// YCSB A, B, C, F, D, E
+    Ycsb,
+    /// Every one of the above
+    All,
+}
+
+use Workload::{
+    All, Fill, FillSeq, Mixed, Multi, Read, Scan, ScanReverse, Ycsb, YcsbA, YcsbB, YcsbC, YcsbD, YcsbE, YcsbF,
+};
+
+/// What runs on a new file if nothing is said. What runs on one of an earlier run lacks the fills.
+const USUAL: [Workload; 7] = [FillSeq, Fill, Read, Multi, Scan, ScanReverse, Mixed];
+/// In the order that its authors advise: workloads that insert come last.
+const YCSB: [Workload; 6] = [YcsbA, YcsbB, YcsbC, YcsbF, YcsbD, YcsbE];
+
+impl Workload {
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+    }
+
+    pub(crate) fn is_fill(self) -> bool {
+        matches!(self, FillSeq | Fill)
+    }
+
+    /// The operations of a workload that is mixed. `reads` is the share of gets of `mixed`, in percent.
+    pub(crate) fn mix(self, reads: u64) -> Option<Mix> {
+        let none = Mix { gets: 0, updates: 0, inserts: 0, scans: 0, modifies: 0, choice: Choice::Zipf };
+        Some(match self {
+            Mixed => Mix { gets: reads, updates: 100 - reads, choice: Choice::Uniform, ..none },
+            YcsbA => Mix { gets: 50, updates: 50, ..none },
+            YcsbB => Mix { gets: 95, updates: 5, ..none },
+            YcsbC => Mix { gets: 100, ..none },
+            YcsbD => Mix { gets: 95, inserts: 5, choice: Choice::Latest, ..none },
+            YcsbE => Mix { scans: 95, inserts: 5, ..none },
+            YcsbF => Mix { gets: 50, modifies: 50, ..none },
+            _ => return None,
+        })
+    }
+}
+
+/// The workloads that were asked for, one by one, in their order.
+pub(crate) fn expand(asked: &[Workload], on_new_file: bool) -> Vec<Workload> {
+    // An existing file is filled already.
+    let usual = || USUAL.into_iter().filter(|workload| on_new_file || !workload.is_fill());
+    let one_by_one = asked.iter().flat_map(|workload| match workload {
+        Ycsb => YCSB.to_vec(),
+        All => usual().chain(YCSB).collect(),
+        one => vec![*one],
+    });
+    if asked.is_empty() {
+        return usual().collect();
+    }
+    let mut all: Vec<Workload> = one_by_one.collect();
+    match all.first() {
+        Some(first) if on_new_file && !first.is_fill() => all.insert(0, Fill),
+        _ => {}
+    }
+    all
+}
+
+/// Shares of operations, in percent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Mix {
+    pub(crate) gets: u64,
+    pub(crate) updates: u64,
+    pub(crate) inserts: u64,
+    pub(crate) scans: u64,
+    pub(crate) modifies: u64,
+    pub(crate) choice: Choice,
+}
+
+/// Which entries operations are about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Choice {
+    /// Each as likely as another.
+    Uniform,
+    /// Some much more than others, scattered.
+    Zipf,
+    /// Those that were inserted last, most of all.
+    Latest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up() {
+        let mixed: Vec<Mix> = [&USUAL[..], &YCSB].concat().into_iter().filter_map(|it| it.mix(70)).collect();
+        assert_eq!(mixed.len(), 7);
+        for mix in mixed {
+            assert_eq!(mix.gets + mix.updates + mix.inserts + mix.scans + mix.modifies, 100, "{mix:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_taken_one_by_one() {
+        assert_eq!(expand(&[], true), USUAL);
+        assert_eq!(expand(&[Ycsb], true), [Fill, YcsbA, YcsbB, YcsbC, YcsbF, YcsbD, YcsbE]);
+        assert_eq!(expand(&[], false), [Read, Multi, Scan, ScanReverse, Mixed]);
+        assert_eq!(expand(&[YcsbC, Read], false), [YcsbC, Read]);
+        assert_eq!(expand(&[FillSeq, Scan], true), [FillSeq, Scan]);
+        assert_eq!(expand(&[All], true).len(), 13);
+    }
+}

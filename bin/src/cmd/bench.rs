@@ -1,0 +1,268 @@
+//! `bench`: how fast a database is on this disk.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{json, Value};
+
+use crate::bench::data::Data;
+use crate::bench::file::BenchFile;
+use crate::bench::operate::Bench;
+use crate::bench::report::{self, Row};
+use crate::bench::run::{self, Pace, Tally};
+use crate::bench::workload::{self, Workload};
+use crate::bench::zipf::Zipf;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::interrupt;
+use crate::output::{self, Output};
+
+const EXAMPLES: &str = "\
+Examples:
+  kvctl bench /mnt/disk
+  kvctl bench . --entries 100000 --value-bytes 1000 --batch 100 --seconds 2
+  kvctl bench bench.mapleaf --keep --workloads fill,ycsb --threads 8
+  kvctl bench bench.mapleaf --workloads read,scan --ops 1000000 --json
+
+TARGET is a folder, in which a file is made and removed again; or a new file, which --keep leaves there; or a file that an
+earlier run has left, whose entries are used as they are. No other file is ever touched. Commits are durable, and all that
+is read is verified: a wrong or missing entry ends the run with 3 and keeps the file.
+
+Times are those of a closed loop: a thread begins an operation when its last one has ended. So a stall counts as one slow
+operation, although operations that arrive at a steady rate would all have waited for it (coordinated omission): the
+percentiles say what an operation takes once it begins, and not what a queue of them would. p99 is what 99 of 100
+operations did not exceed; percentiles are at most 1.6 % too large and never too small. A time includes making the key,
+and verifying what was read.
+
+The seed determines entries and operations. With --ops, a run of one thread repeats exactly. Reads are those of a file
+in the page cache, as far as it fits there; what comes first also finds each page for the first time, and verifies it.
+";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Folder, new file, or file of an earlier run
+    target: PathBuf,
+    /// What to measure, in this order [default: fill-seq,fill,read,multi,scan,scan-reverse,mixed]
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
+    workloads: Vec<Workload>,
+    /// Entries of a new file [default: 1000000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    entries: Option<u64>,
+    /// Bytes of a key, 8 to 1000 [default: 24]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(8..=1000))]
+    key_bytes: Option<u64>,
+    /// Bytes of a value, 16 to 2^30 [default: 150]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(16..=1 << 30))]
+    value_bytes: Option<u64>,
+    /// Entries in a commit of a fill
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    batch: u64,
+    /// Keys that 'multi' asks for at a time
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    multi: u64,
+    /// Share of gets in 'mixed', in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 95, value_parser = clap::value_parser!(u64).range(0..=100))]
+    reads: u64,
+    /// Most threads; 'read' and 'multi' run with 1, 2, 4 and so on up to it [default: as many as processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    threads: Option<u64>,
+    /// How long a workload runs; a fill runs to its end
+    #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds)]
+    seconds: f64,
+    /// How many operations a workload does, all threads together, instead of --seconds
+    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..))]
+    ops: Option<u64>,
+    /// Seed of entries and operations
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Leave a new file where it is
+    #[arg(long)]
+    keep: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 1e6);
+    seconds.ok_or_else(|| "give seconds above 0, as in 0.5".to_string())
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Outcome {
+        let mut file = BenchFile::at(&self.target, self.keep)?;
+        let workloads = workload::expand(&self.workloads, file.is_ours());
+        self.refuse_what_does_not_fit(&file, &workloads)?;
+        interrupt::watch()?;
+        let progress = progress();
+        let mut output = Output::stdout();
+        let mut rows = Vec::new();
+        let ended = self.all(&workloads, &mut file, &progress, |new| {
+            if !self.json {
+                let header = if rows.is_empty() { report::header() } else { String::new() };
+                let lines: String = new.iter().map(Row::line).collect();
+                progress.suspend(|| output.write((header + &lines).as_bytes()).and_then(|()| output.flush()))?;
+            }
+            rows.extend(new);
+            Ok(())
+        });
+        progress.finish_and_clear();
+        let interrupted = interrupt::asked();
+        if let Err(failure) = &ended {
+            if failure.exit == Exit::File {
+                file.keep();
+            }
+        }
+        if ended.is_ok() {
+            let text = if self.json { self.json_of(&file, &rows, interrupted) } else { self.summary(&file) };
+            output.write(text.as_bytes())?;
+        }
+        output.finish()?;
+        let kept = if file.stays() { "the file stays" } else { "the file was removed" };
+        match ended {
+            Err(failure) if failure.exit == Exit::File => Err(failure.also(kept)),
+            Err(failure) => Err(failure),
+            Ok(()) if interrupted => {
+                interrupt::keep(format!("these are the figures so far, {kept}"));
+                Err(interrupt::failure())
+            }
+            Ok(()) => Ok(Exit::Done),
+        }
+    }
+
+    /// What the file has already, it has.
+    fn refuse_what_does_not_fit(&self, file: &BenchFile, workloads: &[Workload]) -> Result<(), Failure> {
+        if file.is_ours() {
+            return Ok(());
+        }
+        let refuse = |what: &str| Err(Failure::usage(format!("{}: {what}", self.target.display())));
+        if workloads.iter().any(|workload| workload.is_fill()) {
+            return refuse("exists, and a fill makes a new file; leave the fill out, or name another file");
+        }
+        if self.entries.or(self.key_bytes).or(self.value_bytes).is_some() {
+            return refuse("exists and has its entries; leave --entries, --key-bytes and --value-bytes out");
+        }
+        Ok(())
+    }
+
+    /// Runs all workloads, and tells of each what was measured.
+    fn all(
+        &self,
+        workloads: &[Workload],
+        file: &mut BenchFile,
+        progress: &ProgressBar,
+        mut tell: impl FnMut(Vec<Row>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        for &workload in workloads {
+            for threads in self.threads_of(workload) {
+                progress.set_message(format!("{}, {threads} threads", workload.name()));
+                progress.tick();
+                let tally = self.one(workload, threads, file)?;
+                tell(report::rows_of(&workload.name(), threads, &tally))?;
+                if interrupt::asked() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers of threads that a workload runs with, one after the other.
+    fn threads_of(&self, workload: Workload) -> Vec<u64> {
+        let most = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64));
+        match workload {
+            Workload::Read | Workload::Multi => {
+                let doubling = std::iter::successors(Some(1), |threads| Some(threads * 2));
+                doubling.take_while(|threads| *threads < most).chain([most]).collect()
+            }
+            _ if workload.mix(self.reads).is_some() => vec![most],
+            _ => vec![1],
+        }
+    }
+
+    fn one(&self, workload: Workload, threads: u64, file: &mut BenchFile) -> Result<Tally, Failure> {
+        let seed = self.seed ^ (workload as u64) << 32;
+        if workload.is_fill() {
+            let opened = file.renew(self.data(workload))?;
+            let bench = Bench { opened: &opened, path: &file.path };
+            let entries = self.entries.unwrap_or(1_000_000);
+            return run::run(1, Pace::default(), seed, |lap| bench.fill(lap, entries, self.batch));
+        }
+        let opened = file.opened().ok_or_else(|| Failure::usage("there is nothing to read before a fill"))?;
+        let bench = Bench { opened, path: &file.path };
+        let entries = bench.count()?;
+        if entries == 0 {
+            return Err(Failure::usage(format!(
+                "{}: has no entries; remove it, and fill a new one",
+                file.path.display()
+            )));
+        }
+        let pace =
+            Pace { operations: self.ops, time: self.ops.is_none().then_some(Duration::from_secs_f64(self.seconds)) };
+        match workload.mix(self.reads) {
+            Some(mix) => {
+                let zipf = Zipf::new(entries);
+                run::run(threads, pace, seed, |lap| bench.mixed(lap, &mix, &zipf, entries))
+            }
+            None if workload == Workload::Read => run::run(threads, pace, seed, |lap| bench.read(lap, entries)),
+            None if workload == Workload::Multi => {
+                run::run(threads, pace, seed, |lap| bench.multi(lap, entries, self.multi))
+            }
+            None => run::run(threads, pace, seed, |lap| bench.scan(lap, workload == Workload::ScanReverse)),
+        }
+    }
+
+    fn data(&self, workload: Workload) -> Data {
+        Data {
+            seed: self.seed,
+            key_bytes: self.key_bytes.unwrap_or(24) as usize,
+            value_bytes: self.value_bytes.unwrap_or(150) as usize,
+            sequential: workload == Workload::FillSeq,
+        }
+    }
+
+    fn summary(&self, file: &BenchFile) -> String {
+        let Some(opened) = file.opened() else { return String::new() };
+        let Data { seed, key_bytes, value_bytes, .. } = opened.data;
+        format!(
+            "keys of {key_bytes} bytes, values of {value_bytes}, seed {seed}; {}: {} bytes, {}\n",
+            output::one_line(&file.path.display().to_string()),
+            opened.db.stats().map_or(0, |stats| stats.page_count * u64::from(stats.page_size)),
+            if file.stays() { "stays" } else { "removed" },
+        )
+    }
+
+    fn json_of(&self, file: &BenchFile, rows: &[Row], interrupted: bool) -> String {
+        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+        let data = file.opened().map(|opened| opened.data);
+        let bytes = file.opened().and_then(|opened| opened.db.stats().ok());
+        let object = json!({
+            "file": file.path.to_string_lossy(),
+            "file_bytes": bytes.map(|stats| stats.page_count * u64::from(stats.page_size)),
+            "key_bytes": data.map(|data| data.key_bytes),
+            "value_bytes": data.map(|data| data.value_bytes),
+            "batch": self.batch,
+            "multi": self.multi,
+            "reads_percent": self.reads,
+            "seed": self.seed,
+            "interrupted": interrupted,
+            "results": rows,
+        });
+        format!("{object}\n")
+    }
+}
+
+/// Says on a terminal what is running, and nothing elsewhere.
+fn progress() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::no_length();
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{msg} ..") {
+        bar.set_style(style);
+    }
+    bar
+}

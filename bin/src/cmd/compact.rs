@@ -1,0 +1,82 @@
+//! `compact`: the newest state of a database, written to a new file with full pages.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use mapleaf::{CompactReport, Error};
+use serde_json::{json, Value};
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{self, Output};
+use crate::{interrupt, progress, store};
+
+const EXAMPLES: &str = "\
+Examples:
+  kvctl compact app.mapleaf small.mapleaf
+  kvctl compact app.mapleaf small.mapleaf --json
+
+Only reads FILE. OUT must not exist, and appears when it is complete and on the disk: all tables in the order of their
+keys, pages full, next to no free ones. It needs room for both files.
+";
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Database; only read
+    file: PathBuf,
+    /// New database
+    out: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Outcome {
+        let db = store::open_to_read(&self.file)?;
+        interrupt::keep("nothing was written".to_string());
+        interrupt::watch()?;
+        let bar = progress::of("entries");
+        let compacted = db.compact_to_with(&self.out, |done, all| {
+            progress::show(&bar, done, all);
+            match interrupt::asked() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        bar.finish_and_clear();
+        let report = compacted.map_err(|error| match &error {
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted => interrupt::failure(),
+            // It names the file that it is about: either may be the one.
+            _ => Failure::from(error),
+        })?;
+        let mut output = Output::stdout();
+        let text = if self.json { format!("{}\n", json_of(&report)) } else { summary(&self.out, &report) };
+        output.write(text.as_bytes())?;
+        output.finish()?;
+        Ok(Exit::Done)
+    }
+}
+
+fn summary(out: &Path, report: &CompactReport) -> String {
+    let (before, after) = (report.bytes_before, report.bytes_after);
+    format!(
+        "compacted: {} entries in {} tables to {}, {before} bytes to {after} ({:.0} %)\n",
+        report.entries,
+        report.tables,
+        output::one_line(&out.display().to_string()),
+        after as f64 * 100.0 / before as f64,
+    )
+}
+
+fn json_of(report: &CompactReport) -> Value {
+    json!({
+        "txn": report.txn,
+        "page_size": report.page_size,
+        "tables": report.tables,
+        "entries": report.entries,
+        "bytes_before": report.bytes_before,
+        "bytes_after": report.bytes_after,
+    })
+}

@@ -1,0 +1,206 @@
+//! Compaction: one state of a database, written to a new file with full pages.
+//!
+//! Floor: db. Reads a snapshot in the order of keys and appends to a new database ([`Copy`]), so pages are filled one after
+//! the other and lie in the order of their keys. Nothing is held in memory but the list of tables: values go from one
+//! mapping to the other, and what is dirty is committed by the batch.
+//!
+//! Invariants:
+//!   K1  the new file gets its name only when all tables have as many entries as their records say, and when nothing that
+//!       was read failed to be served.
+//!   K2  errors of reading name the database, errors of writing the new file.
+//!
+//! Failure: damage that is met ends it with `Corrupt`; whatever the error is, no file is left.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use crate::catalog::TableRecord;
+use crate::db::copy::{Copy, Target};
+use crate::db::{Db, Options};
+use crate::error::{Error, Result};
+use crate::ids::PageId;
+use crate::tree;
+use crate::txn::snapshot::ReadTxn;
+
+/// How much is copied, in bytes, before progress is told again.
+const PROGRESS_BYTES: usize = 1 << 20;
+/// What an entry counts besides its bytes.
+const ENTRY_BYTES: usize = 64;
+
+/// What [`Db::compact_to`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactReport {
+    /// Bytes per page, of both files.
+    pub page_size: u32,
+    /// Transaction whose state was copied.
+    pub txn: u64,
+    /// Tables.
+    pub tables: u64,
+    /// Entries of all tables.
+    pub entries: u64,
+    /// Bytes of the state that was copied, its free pages included: the length of the file if it was closed.
+    pub bytes_before: u64,
+    /// Bytes of the new file.
+    pub bytes_after: u64,
+}
+
+impl Db {
+    /// Writes the newest committed state to a new database at `out`, with full pages in the order of their keys and next to
+    /// no free ones; the file appears whole and durable, or not at all. Page size, tables and codecs stay; the new database
+    /// has an identity of its own.
+    ///
+    /// The state is that of one read transaction: writers go on meanwhile, and what they commit is not in the new file; pages
+    /// that they free are kept until it is done. Memory does not grow with the database. Values are read and checksums verified as by any other reader.
+    ///
+    /// ```
+    /// use mapleaf::{Db, Table};
+    ///
+    /// const NUMBERS: Table<u32, &str> = Table::new("numbers");
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let db = Db::open(dir.path().join("app.mapleaf"))?;
+    /// db.write(|txn| {
+    ///     let mut numbers = txn.table(NUMBERS)?;
+    ///     (0..10_000).rev().try_for_each(|n| numbers.insert(n, "a number").map(drop))
+    /// })?;
+    ///
+    /// let report = db.compact_to(dir.path().join("small.mapleaf"))?;
+    /// assert_eq!(report.entries, 10_000);
+    /// assert!(report.bytes_after <= report.bytes_before);
+    /// let small = Db::open_existing(dir.path().join("small.mapleaf"))?;
+    /// assert_eq!(small.begin_read()?.table(NUMBERS)?.len(), 10_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Usage` if `out` exists or a table is of a kind that this release does not know, `Corrupt` for damage that is met,
+    /// `Fault` if the system could not serve an access, `DiskFull`, `Io`, `Permission` or `NotFound` of writing `out`. No
+    /// file is left after an error.
+    pub fn compact_to(&self, out: impl AsRef<Path>) -> Result<CompactReport> {
+        self.compact_to_with(out, |_, _| ControlFlow::Continue(()))
+    }
+
+    /// Like [`compact_to`](Db::compact_to), and tells `progress` from time to time how many entries are done, and of how
+    /// many. When that answers `Break`, it stops and leaves no file.
+    ///
+    /// # Errors
+    /// As [`compact_to`](Db::compact_to); `Io` with a source of the kind `Interrupted` when it was stopped.
+    pub fn compact_to_with(
+        &self,
+        out: impl AsRef<Path>,
+        mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<CompactReport> {
+        let out = out.as_ref();
+        if is_same_file(self.path(), out) {
+            let what = format!("{}: is the database itself; choose another name for the new file", out.display());
+            return Err(Error::usage(what));
+        }
+        Copy::refuse_existing(out)?;
+        compact(&self.begin_read()?, out, &mut progress)
+    }
+}
+
+/// Whether both names lead to the same file.
+fn is_same_file(database: Option<&Path>, out: &Path) -> bool {
+    let id = |path: &Path| std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    database.and_then(id).is_some_and(|database| id(out) == Some(database))
+}
+
+/// Is told how many entries are done, and of how many; says whether to go on.
+type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
+
+fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<CompactReport> {
+    let page_size = txn.env().page_size;
+    let tables = txn.table_records()?;
+    // All of them before the first is copied: a table that cannot be taken along is not left behind in silence. As no
+    // flags are known, none have to be copied.
+    tables.iter().try_for_each(|(name, record)| record.known_flags(name))?;
+    let entries = tables.iter().fold(0u64, |sum, (_, record)| sum.saturating_add(record.root.entries));
+    // Who does without the guard has a handler of its own. A database in memory has none, whatever was asked for.
+    let guard = txn.env().mapping.is_guarded() || txn.env().lock.is_none();
+    let options = Options::new().page_size(page_size as u32).fault_guard(guard);
+    let copy = Copy::begin(out, options).map_err(|e| e.of_file(out))?;
+    let mut compaction = Compaction { txn, out, copy, progress, done: 0, all: entries, untold_bytes: 0 };
+    compaction.tell()?;
+    for (name, record) in &tables {
+        compaction.table(name, record)?;
+    }
+    compaction.tell()?;
+    // The last values were copied after the last question.
+    txn.believe(Ok(()))?;
+    compaction.copy.finish().map_err(|e| e.of_file(out))?;
+    let bytes_after = std::fs::metadata(out).map_err(|e| Error::io("reading the length", out, e))?.len();
+    Ok(CompactReport {
+        page_size: page_size as u32,
+        txn: txn.txn_id(),
+        tables: tables.len() as u64,
+        entries,
+        bytes_before: txn.state().page_count * page_size as u64,
+        bytes_after,
+    })
+}
+
+/// A compaction under way.
+struct Compaction<'c> {
+    txn: &'c ReadTxn,
+    out: &'c Path,
+    copy: Copy,
+    progress: &'c mut Progress<'c>,
+    done: u64,
+    all: u64,
+    /// Bytes copied since progress was told.
+    untold_bytes: usize,
+}
+
+impl Compaction<'_> {
+    fn table(&mut self, name: &str, record: &TableRecord) -> Result<()> {
+        // What could not be served reads as zeros, which look like damage.
+        let damaged = |e: Error| self.txn.believe(Err(e)).map_err(|e| e.with_table(name));
+        let target = Target {
+            name: name.to_string(),
+            key_codec: record.key_codec.clone(),
+            value_codec: record.value_codec.clone(),
+        };
+        self.copy.make_table(&target).map_err(|e| e.of_file(self.out))?;
+        let mut copied = 0u64;
+        let everything = std::ops::Bound::Unbounded;
+        for entry in tree::Range::new(self.txn.pages(), record.root, everything, everything) {
+            let (key, value) = self.txn.believe(entry).map_err(|e| e.with_table(name))?;
+            match self.copy.append(&target, key, value) {
+                Ok(true) => {}
+                Ok(false) => return damaged(Error::corrupt(PageId::NONE, "an entry is larger than the limit")),
+                // The only use of it that can be wrong.
+                Err(Error::Usage { .. }) => {
+                    return damaged(Error::corrupt(PageId::NONE, "keys are not in ascending order"));
+                }
+                Err(e) => return Err(e.of_file(self.out)),
+            }
+            copied += 1;
+            self.done += 1;
+            self.untold_bytes += ENTRY_BYTES + key.len() + value.len();
+            if self.untold_bytes >= PROGRESS_BYTES {
+                self.tell()?;
+            }
+        }
+        let expected = record.root.entries;
+        if copied != expected {
+            let what = format!("the table has {copied} entries, and {expected} by its record");
+            return damaged(Error::corrupt(record.root.ptr.id, what));
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self) -> Result<()> {
+        self.untold_bytes = 0;
+        match (self.progress)(self.done.min(self.all), self.all) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => {
+                let source = io::Error::new(io::ErrorKind::Interrupted, "stopped by the caller");
+                Err(Error::Io { op: "compaction", path: self.out.to_path_buf(), source })
+            }
+        }
+    }
+}

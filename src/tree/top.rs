@@ -1,0 +1,280 @@
+//! The top of a tree, flat: the pages of one level in an array, found by one search instead of a descent to them.
+//!
+//! Floor: tree. A lookup waits for memory in the lowest two or three pages. How much of these waits the processor overlaps
+//! with those of the next lookup is a question of how few instructions lie between, so the levels above, which are in the
+//! cache anyway, are worth cutting short. Whoever looks a table up often makes its top once; the tree of a snapshot does not
+//! change. Separators are compared by one word each: of all bytes only the columns that differ among them are taken (the bytes
+//! that all have in common would say nothing), from up to two places.
+//!
+//! Invariants:
+//!   O1  a child that is given is the one to which the descent through the branches leads.
+//!   O2  `heads` ascend; behind the last one, up to a full block, stands the largest number, at least once.
+//!
+//! Failure: `None` from `build` for trees that gain nothing, an error for damaged pages; `None` from `child` for keys
+//! about which the columns do not tell enough. Both mean: go down through the branches.
+
+use crate::error::Result;
+use crate::ids::PagePtr;
+use crate::page::heads::{Vectors, WORDS};
+use crate::pager::PageRead;
+
+use super::path::{branch_at, height_of};
+use super::TreeRoot;
+
+/// Pages of a level that is made flat, at most: their heads and pointers fit the second cache of a core.
+const PAGES_MAX: usize = WORDS * WORDS * WORDS - 1;
+/// Columns are looked for in the first bytes of separators.
+const COLUMNS_MAX: usize = 24;
+/// Bytes of a word.
+const WORD: usize = 8;
+
+/// Words that are compared together.
+type Block = [u64; WORDS];
+
+/// The pages of one level of a tree, in order.
+pub(crate) struct Top {
+    /// The last heads of all blocks of `hints`, and of `heads`.
+    first_hints: Block,
+    hints: Vec<Block>,
+    heads: Vec<Block>,
+    pages: Vec<PagePtr>,
+    /// Level of the pages.
+    level: usize,
+    columns: Columns,
+}
+
+impl std::fmt::Debug for Top {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Top").field("pages", &self.pages.len()).field("level", &self.level).finish_non_exhaustive()
+    }
+}
+
+/// A separator, and the child from it on.
+type Part = (Vec<u8>, PagePtr);
+
+impl Top {
+    /// Makes the lowest level above the leaves flat that has few enough pages. `None` if that is the root.
+    pub(crate) fn build<P: PageRead>(pages: &P, root: &TreeRoot) -> Result<Option<Top>> {
+        if root.height == 0 {
+            return Ok(None);
+        }
+        let mut parts: Vec<Part> = vec![(Vec::new(), root.ptr)];
+        let mut level = height_of(root)?.saturating_sub(1);
+        while level > 1 {
+            let Some(below) = children(pages, &parts, level)? else { break };
+            (parts, level) = (below, level - 1);
+        }
+        if parts.len() < 2 {
+            return Ok(None);
+        }
+        let columns = Columns::of(&parts);
+        let heads: Vec<u64> = parts.iter().map(|(separator, _)| columns.head(separator)).collect();
+        let ascending = heads.windows(2).all(|pair| pair[0] < pair[1]);
+        // Damage aside, heads that are equal come from columns that were left out.
+        if heads.windows(2).any(|pair| pair[0] > pair[1]) {
+            return Ok(None);
+        }
+        let columns = Columns { exact: columns.exact && ascending, ..columns };
+        let heads = blocks(&heads);
+        let hints = blocks(&last_of_each(&heads));
+        let [first_hints] = blocks(&last_of_each(&hints))[..] else { return Ok(None) };
+        let pages = parts.into_iter().map(|(_, ptr)| ptr).collect();
+        Ok(Some(Top { first_hints, hints, heads, pages, level, columns }))
+    }
+
+    /// The page of the level whose range holds `key`, and the level. `first`: the first word of the key.
+    #[inline(always)]
+    pub(super) fn child<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<(PagePtr, usize)> {
+        let word = if self.columns.is_first_word { first } else { self.columns.word(key)? };
+        let at = vectors.below_16_words(&self.first_hints, word);
+        let at = at * WORDS + vectors.below_16_words(self.hints.get(at)?, word);
+        let block = self.heads.get(at)?;
+        let below = vectors.below_16_words(block, word);
+        let mut not_above = at * WORDS + below;
+        // By O2 a block that was chosen has a head that is not below.
+        if block[below % WORDS] == word {
+            if !self.columns.exact {
+                return None;
+            }
+            not_above += 1;
+        }
+        // Head 0 is zero: either it is below, or equal.
+        Some((*self.pages.get(not_above.wrapping_sub(1))?, self.level))
+    }
+}
+
+/// The children of branches, if there are not too many.
+fn children<P: PageRead>(pages: &P, parts: &[Part], level: usize) -> Result<Option<Vec<Part>>> {
+    let mut below = Vec::new();
+    for (separator, ptr) in parts {
+        let branch = branch_at(pages, *ptr, level)?;
+        if below.len() + branch.count() > PAGES_MAX {
+            return Ok(None);
+        }
+        for at in 0..branch.count() {
+            // The first child begins where its parent does.
+            let mut own = separator.clone();
+            if at > 0 {
+                branch.separator_into(at, &mut own)?;
+            }
+            below.push((own, branch.child(at)?));
+        }
+    }
+    Ok(Some(below))
+}
+
+/// Divides into blocks, with the largest number behind the last one.
+fn blocks(heads: &[u64]) -> Vec<Block> {
+    let mut padded = heads.to_vec();
+    padded.resize((heads.len() + 1).next_multiple_of(WORDS), u64::MAX);
+    padded.chunks_exact(WORDS).filter_map(|block| block.first_chunk()).copied().collect()
+}
+
+/// The last head of each block but the last, which ends with the largest number anyway.
+fn last_of_each(blocks: &[Block]) -> Vec<u64> {
+    let (_, others) = blocks.split_last().unwrap_or((&[0; WORDS], &[]));
+    others.iter().map(|block| block[WORDS - 1]).collect()
+}
+
+/// Which bytes of a key make its word, and what the others before the last of them have to be.
+#[derive(Clone, Copy, Default)]
+struct Columns {
+    /// Up to two runs of columns.
+    runs: [Run; 2],
+    /// What keys have in the other columns, by up to three words that lie at `places`.
+    fixed: [u64; 3],
+    masks: [u64; 3],
+    places: [usize; 3],
+    /// Bytes that a key must have.
+    key_bytes: usize,
+    /// Whether the words of the separators tell all that the separators do.
+    exact: bool,
+    has_fixed: bool,
+    has_two_runs: bool,
+    /// The columns are the first eight.
+    is_first_word: bool,
+}
+
+/// Neighbouring columns: `(word at place >> shift) & mask`.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    place: usize,
+    shift: u32,
+    mask: u64,
+    bits: u32,
+}
+
+impl Columns {
+    fn of(parts: &[Part]) -> Columns {
+        let separators = || parts.iter().map(|(separator, _)| separator.as_slice());
+        let longest = separators().map(<[u8]>::len).max().unwrap_or(0);
+        // What the first that is long enough has there, and whether another one differs.
+        let column = |at: usize| {
+            let mut bytes = separators().filter_map(|separator| separator.get(at));
+            let first = bytes.next().copied().unwrap_or(0);
+            (first, bytes.any(|byte| *byte != first))
+        };
+        let columns: Vec<(u8, bool)> = (0..longest.min(COLUMNS_MAX)).map(column).collect();
+        let mut spans: Vec<(usize, usize)> = Vec::new();
+        let mut taken = 0;
+        let mut exact = true;
+        for at in (0..columns.len()).filter(|at| columns[*at].1) {
+            let count = spans.len();
+            match spans.last_mut() {
+                _ if taken == WORD => exact = false,
+                Some((_, end)) if *end == at => *end += 1,
+                _ if count == 2 => (exact, taken) = (false, WORD),
+                _ => spans.push((at, at + 1)),
+            }
+            taken = (taken + 1).min(WORD);
+        }
+        if let Some((_, end)) = spans.last_mut() {
+            // Bytes behind the last column decide where all columns are equal.
+            if longest <= COLUMNS_MAX && longest - *end <= WORD - taken {
+                *end = longest;
+            }
+        }
+        if let [(0, end)] = &mut spans[..] {
+            // More columns than differ do no harm, and the first word of a key is at hand.
+            *end = WORD;
+        }
+        let end = spans.last().map_or(0, |(_, end)| *end);
+        let mut made = Columns { exact: exact && longest <= end, key_bytes: end.max(WORD), ..Columns::default() };
+        for (run, (start, end)) in made.runs.iter_mut().zip(&spans) {
+            *run = Run::of(*start, *end);
+        }
+        made.has_two_runs = spans.len() == 2;
+        made.is_first_word = spans == [(0, WORD)];
+        let last = end.saturating_sub(WORD);
+        made.places = [0, last.min(WORD), last];
+        for (at, (byte, _)) in columns.iter().enumerate().take(end) {
+            if spans.iter().any(|(start, end)| (*start..*end).contains(&at)) {
+                continue;
+            }
+            made.has_fixed = true;
+            let Some(which) = made.places.iter().position(|place| (*place..*place + WORD).contains(&at)) else {
+                continue;
+            };
+            let shift = 8 * (WORD - 1 - (at - made.places[which]));
+            made.fixed[which] |= u64::from(*byte) << shift;
+            made.masks[which] |= 0xff << shift;
+        }
+        made
+    }
+
+    /// The head of a separator; columns that it does not have are zero.
+    fn head(&self, separator: &[u8]) -> u64 {
+        let mut padded = [0; COLUMNS_MAX + WORD];
+        padded.iter_mut().zip(separator).for_each(|(to, from)| *to = *from);
+        let [first, second] = self.runs.map(|run| run.bytes(&padded).unwrap_or(0));
+        first.checked_shl(self.runs[1].bits).unwrap_or(0) | second
+    }
+
+    /// The word of a key. `None`: the key is shorter, or other, than what the separators have in common.
+    #[inline(always)]
+    fn word(&self, key: &[u8]) -> Option<u64> {
+        if key.len() < self.key_bytes {
+            return None;
+        }
+        if self.has_fixed {
+            let mut other = 0;
+            for at in 0..3 {
+                other |= (word_at(key, self.places[at])? ^ self.fixed[at]) & self.masks[at];
+            }
+            if other != 0 {
+                return None;
+            }
+        }
+        let word = self.runs[0].bytes(key)?;
+        if !self.has_two_runs {
+            return Some(word);
+        }
+        // Neither has all 64 bits.
+        Some(word << (self.runs[1].bits & 63) | self.runs[1].bytes(key)?)
+    }
+}
+
+impl Run {
+    fn of(start: usize, end: usize) -> Run {
+        let bits = 8 * (end - start) as u32;
+        Run {
+            place: end.saturating_sub(WORD),
+            shift: 8 * WORD.saturating_sub(end) as u32,
+            mask: u64::MAX.checked_shr(64 - bits).unwrap_or(0),
+            bits,
+        }
+    }
+
+    #[inline(always)]
+    fn bytes(&self, key: &[u8]) -> Option<u64> {
+        Some((word_at(key, self.place)? >> (self.shift & 63)) & self.mask)
+    }
+}
+
+#[inline(always)]
+fn word_at(key: &[u8], place: usize) -> Option<u64> {
+    key.get(place..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests;

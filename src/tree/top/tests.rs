@@ -1,0 +1,160 @@
+//! Tops against the descent through the branches.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::{PageId, TreeId};
+use crate::page::branch;
+use crate::page::branch::Child;
+use crate::page::heads::{with_each_width, Search};
+use crate::page::lookup;
+use crate::pager::PageWrite as _;
+use crate::tree::search::child_at;
+use crate::tree::tests::pages::VecPages;
+
+/// A tree of branches alone, as many levels as the separators need; its leaves are numbers of pages that nobody reads.
+fn tree_of(separators: &[Vec<u8>], fan_out: usize) -> (VecPages, TreeRoot) {
+    let mut pages = VecPages::new(4096);
+    let mut level: Vec<Child> = std::iter::once(&Vec::new())
+        .chain(separators)
+        .zip(1000..)
+        .map(|(sep, id)| Child { sep: sep.clone(), ptr: PagePtr { id: PageId(id), crc: 7 } })
+        .collect();
+    let mut height = 1;
+    while level.len() > 1 {
+        let mut above = Vec::new();
+        let mut rest = &level[..];
+        while !rest.is_empty() {
+            let mut take = fan_out.min(rest.len());
+            let id = pages.alloc(1).unwrap();
+            let txn = pages.txn();
+            loop {
+                let mut children = rest[..take].to_vec();
+                let first = std::mem::take(&mut children[0].sep);
+                if branch::build(pages.page_mut(id).unwrap(), id, TreeId(16), txn, height, &children).unwrap() {
+                    above.push(Child { sep: first, ptr: PagePtr { id, crc: 0 } });
+                    break;
+                }
+                take /= 2;
+            }
+            rest = &rest[take..];
+        }
+        (level, height) = (above, height + 1);
+    }
+    (pages, TreeRoot { ptr: level[0].ptr, height, tree: TreeId(16), ..TreeRoot::default() })
+}
+
+struct Ask<'a>(&'a Top, &'a [u8]);
+
+impl Search for Ask<'_> {
+    type Answer = Option<(PagePtr, usize)>;
+
+    fn with<V: Vectors>(self, vectors: V) -> Self::Answer {
+        self.0.child(vectors, self.1, lookup::first_word(self.1)?)
+    }
+}
+
+/// O1 for a key, with vectors of each width; whether there was an answer.
+fn check(pages: &VecPages, root: &TreeRoot, top: &Top, key: &[u8]) -> bool {
+    let answers = with_each_width(|| Ask(top, key));
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "the width of vectors makes no difference");
+    let Some((found, level)) = answers[0] else { return false };
+    let mut ptr = root.ptr;
+    for level in (level + 1..usize::from(root.height)).rev() {
+        ptr = child_at(pages, ptr, level, key).unwrap();
+    }
+    assert_eq!(found, ptr, "{key:?}");
+    true
+}
+
+/// The keys, and those around them.
+fn around(keys: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    keys.iter().flat_map(|key| {
+        let mut near = vec![key.clone(), [key, &[0][..]].concat(), [key, &b"~~~~~~~~~~~~~~~~"[..]].concat()];
+        for at in 0..key.len() {
+            for change in [1, 0xff] {
+                let mut other = key.clone();
+                other[at] = other[at].wrapping_add(change);
+                other.resize(key.len().max(30), b'5');
+                near.push(other);
+            }
+        }
+        near
+    })
+}
+
+/// Checks keys around the separators; how many of the separators' own keys, made long, got an answer.
+fn check_all(separators: &[Vec<u8>], fan_out: usize) -> Option<usize> {
+    let (pages, root) = tree_of(separators, fan_out);
+    let top = Top::build(&pages, &root).unwrap()?;
+    for key in around(separators).chain([vec![], vec![0; 40], vec![0xff; 40]]) {
+        check(&pages, &root, &top, &key);
+    }
+    let long = |key: &Vec<u8>| [key, &b"0000000000000000000000000"[..]].concat();
+    Some(separators.iter().filter(|key| check(&pages, &root, &top, &long(key))).count())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(80))]
+
+    #[test]
+    fn any_separators(
+        mut separators in prop::collection::vec(prop_oneof![
+            prop::collection::vec(prop_oneof![Just(0u8), Just(b'a'), Just(b'b'), Just(0xff)], 1..14),
+            "user:00[0-9]{2,6}".prop_map(String::into_bytes),
+            "t[0-9]{1,3}(/item/000[0-9]{0,9})?".prop_map(String::into_bytes),
+            prop::collection::vec(any::<u8>(), 1..40),
+            "aaaaaaaaaaaaaaaa(b|c)ddddd[0-9]{1,10}".prop_map(String::into_bytes),
+        ], 1..400),
+        same_kind: bool,
+        fan_out in 2usize..40,
+    ) {
+        if same_kind {
+            let kind = separators[0].len() % 4;
+            separators.retain(|separator| separator.len() % 4 == kind);
+        }
+        separators.sort();
+        separators.dedup();
+        check_all(&separators, fan_out);
+    }
+}
+
+#[test]
+fn keys_of_common_forms_get_an_answer() {
+    let user: Vec<Vec<u8>> = (1..900u32).map(|n| format!("user:{:08}", n * 3000).into_bytes()).collect();
+    // Of one tenant or two a page, separators as short as splits make them.
+    let tenants = |n: u32| match n % 2 {
+        0 => format!("t{:03}", n / 2),
+        _ => format!("t{:03}/item/00000000{:04}", n / 2, 1000 + n % 7 * 311),
+    };
+    let mut tenants: Vec<Vec<u8>> = (1..400).map(|n| tenants(n).into_bytes()).collect();
+    tenants.sort();
+    let random: Vec<Vec<u8>> =
+        (1..3000u32).map(|n| (n * 1_000_003).to_be_bytes()[..3 + n as usize % 2].to_vec()).collect();
+    let mut random: Vec<Vec<u8>> = random;
+    random.sort();
+    random.dedup();
+    let numbers: Vec<Vec<u8>> = (1..3000u64).map(|n| (n * 5000).to_be_bytes().to_vec()).collect();
+    for separators in [user, tenants, random, numbers] {
+        let answered = check_all(&separators, 100).expect("worth it");
+        assert_eq!(answered, separators.len(), "{}", String::from_utf8_lossy(&separators[0]));
+    }
+}
+
+#[test]
+fn a_level_that_is_too_wide_is_left_to_its_branches() {
+    for (count, pages) in [(PAGES_MAX - 1, PAGES_MAX), (PAGES_MAX, PAGES_MAX / 40 + 1)] {
+        // Leaves are not made flat, so what counts is the level above them.
+        let separators: Vec<Vec<u8>> = (1..=2 * count as u32).map(|n| n.to_be_bytes().to_vec()).collect();
+        let (tree, root) = tree_of(&separators[..2 * count], 2);
+        let top = Top::build(&tree, &root).unwrap().unwrap();
+        assert!(top.pages.len() <= PAGES_MAX && top.level >= 1, "{pages}");
+        assert!(top.level > 1 || count < PAGES_MAX);
+        for key in separators.iter().step_by(97) {
+            assert!(check(&tree, &root, &top, &[key, &b"0000"[..]].concat()));
+        }
+    }
+    let (tree, root) = tree_of(&[b"m".to_vec()], 100);
+    assert!(Top::build(&tree, &root).unwrap().is_none(), "a root and its leaves gain nothing");
+    assert!(Top::build(&tree, &TreeRoot::default()).unwrap().is_none());
+}

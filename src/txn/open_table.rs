@@ -1,0 +1,121 @@
+//! Tables as a read transaction has found them, kept for the next transactions that read the same state.
+//!
+//! Floor: txn. To find a table takes a lookup in the catalog and the comparison of two names of codecs, which is more than a
+//! lookup in the table takes; a reader that begins a transaction for each lookup would pay it each time. So a reader slot keeps
+//! what its transactions found: no other reader touches it, and it is dropped when the slot sees another state. With the
+//! table is kept the flat top of its tree, once that was worth making.
+//!
+//! Invariants:
+//!   O1  what is kept belongs to the state whose number it has, and states do not change.
+//!
+//! Failure: errors of the catalog are not kept.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::catalog::TableRecord;
+use crate::error::Result;
+use crate::ids::{TreeId, TxnId};
+use crate::page::meta::TreeRoot;
+use crate::pager::snapshot_pages::SnapshotPages;
+use crate::tree::Top;
+use crate::txn::write::check_codecs;
+
+/// Tables that a slot keeps.
+const KEPT_MAX: usize = 8;
+
+/// Lookups after which the top of a tree is made: their descents took longer than making it does.
+const LOOKUPS_BEFORE_TOP: u32 = 4096;
+
+/// Names a codec.
+type CodecName = fn() -> String;
+
+/// A table of one state.
+#[derive(Debug)]
+pub(crate) struct OpenTable {
+    pub(crate) root: TreeRoot,
+    name: Box<str>,
+    txn: TxnId,
+    record: Option<TableRecord>,
+    /// Functions whose names were found right, of a key codec and of a value codec.
+    right: [AtomicUsize; 2],
+    top: OnceLock<Option<Box<Top>>>,
+    /// Keys that were looked up without the top. Not exact: threads may count over each other.
+    lookups: AtomicU32,
+}
+
+impl OpenTable {
+    fn new(name: &str, txn: TxnId, record: Option<TableRecord>) -> OpenTable {
+        OpenTable {
+            root: record.as_ref().map_or_else(|| TreeRoot::empty(TreeId::FIRST_TABLE), |record| record.root),
+            name: name.into(),
+            txn,
+            record,
+            right: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            top: OnceLock::new(),
+            lookups: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Refuses codecs other than those of the table.
+    pub(crate) fn check_codecs(&self, key: CodecName, value: CodecName) -> Result<()> {
+        let Some(record) = &self.record else { return Ok(()) };
+        let asked = [key as usize, value as usize];
+        // Each was found right by itself, so that they need not be of one call.
+        if self.right.iter().zip(asked).all(|(right, asked)| right.load(Ordering::Relaxed) == asked) {
+            return Ok(());
+        }
+        check_codecs(&self.name, record, Some((&key(), &value())))?;
+        self.right.iter().zip(asked).for_each(|(right, asked)| right.store(asked, Ordering::Relaxed));
+        Ok(())
+    }
+
+    /// The top of the tree, if it was worth making. `keys` are about to be looked up.
+    #[inline(always)]
+    pub(crate) fn top(&self, pages: &SnapshotPages, keys: u32) -> Option<&Top> {
+        match self.top.get() {
+            Some(made) => made.as_deref(),
+            None => self.count(pages, keys),
+        }
+    }
+
+    #[inline(never)]
+    fn count(&self, pages: &SnapshotPages, keys: u32) -> Option<&Top> {
+        let lookups = self.lookups.load(Ordering::Relaxed).saturating_add(keys);
+        self.lookups.store(lookups, Ordering::Relaxed);
+        if lookups < LOOKUPS_BEFORE_TOP {
+            return None;
+        }
+        // Damage is for the lookup to find that comes to it.
+        self.top.get_or_init(|| Top::build(pages, &self.root).unwrap_or(None).map(Box::new)).as_deref()
+    }
+}
+
+/// What a reader slot keeps.
+#[derive(Debug, Default)]
+pub(crate) struct OpenTables(Mutex<Vec<Arc<OpenTable>>>);
+
+impl OpenTables {
+    /// A table of the state `txn`: the one that is kept, or what `find` says of it.
+    pub(crate) fn get(
+        &self,
+        name: &str,
+        txn: TxnId,
+        find: impl FnOnce() -> Result<Option<TableRecord>>,
+    ) -> Result<Arc<OpenTable>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = kept.iter().find(|table| table.txn == txn && *table.name == *name) {
+            return Ok(Arc::clone(found));
+        }
+        kept.retain(|table| table.txn == txn);
+        let table = Arc::new(OpenTable::new(name, txn, find()?));
+        if kept.len() < KEPT_MAX {
+            kept.push(Arc::clone(&table));
+        }
+        Ok(table)
+    }
+}
