@@ -105,7 +105,7 @@ fn read_all(name: &str, mut input: impl Read) -> Result<Vec<u8>, Failure> {
 }
 
 fn from_hex(digits: &[u8]) -> Result<Vec<u8>, String> {
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err("an odd number of digits, but two make a byte".to_string());
     }
     let mut bytes = Vec::with_capacity(digits.len() / 2);

@@ -134,7 +134,7 @@ impl Entry {
             flag: self.flag.load(Ordering::Relaxed),
         };
         fence(Ordering::Acquire);
-        let whole = version % 2 == 0 && self.version.load(Ordering::Relaxed) == version;
+        let whole = version.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == version;
         (whole && (held.start..held.end).contains(&address)).then_some(held)
     }
 }

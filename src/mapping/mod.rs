@@ -31,6 +31,7 @@ pub(crate) mod file;
 pub(crate) mod folios;
 mod guard;
 pub(crate) mod locks;
+mod marked;
 pub(crate) mod medium;
 mod memory;
 mod os;
@@ -61,12 +62,13 @@ pub(crate) use canvas::Canvas;
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
 pub use file::Recovery;
 use guard::FaultRecord;
+pub(crate) use marked::MarkedPages;
 use reservation::Watch;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
 pub use seam::{foreign_fault, in_forked_child, set_next as set_next_seam, strict_canvas, Creation, FlushEvent, Seam};
+pub(crate) use window::View;
 use window::Window;
-pub(crate) use window::{MarkedPages, View};
 
 /// Address space that a window gets at least, if the system has it.
 const WINDOW_BYTES_MIN: u64 = 64 << 30;

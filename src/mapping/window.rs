@@ -34,7 +34,6 @@ use super::os::{self, Rights};
 use super::reservation::{Reservation, Watch};
 use crate::error::{Error, Result};
 use crate::ids::PageId;
-use crate::limits::PAGE_SIZE_MIN;
 
 /// More than any system of today gives to a process; larger wishes would only fail.
 const WINDOW_BYTES_MAX: u64 = 1 << 47;
@@ -397,7 +396,7 @@ impl Window {
 
     /// Copies whole words into the canvas at an offset that is a multiple of 8. `false`: not mapped, or read-only.
     pub(super) fn copy_in(&self, offset: u64, from: &[u8]) -> bool {
-        assert!(offset % 8 == 0 && from.len() % 8 == 0, "copies into the canvas are whole words");
+        assert!(offset.is_multiple_of(8) && from.len().is_multiple_of(8), "copies into the canvas are whole words");
         let Some(canvas) = &self.canvas else { return false };
         if !inside(self.mapped(), offset, from.len()) {
             return false;
@@ -445,12 +444,12 @@ struct Pin {
 /// page that a snapshot reaches is not claimed before the snapshot ends); metas are copied out instead.
 #[derive(Clone)]
 pub(crate) struct View {
-    base: NonNull<u8>,
+    pub(super) base: NonNull<u8>,
     /// The window that `pin` keeps.
     window: NonNull<Window>,
     /// The table of marks of that window, and its length.
-    marks: NonNull<u8>,
-    marks_len: u64,
+    pub(super) marks: NonNull<u8>,
+    pub(super) marks_len: u64,
     pin: Arc<Pin>,
 }
 
@@ -548,63 +547,6 @@ impl View {
     fn mark_cell(&self, page: PageId) -> Option<&AtomicU8> {
         // SAFETY: the table of the window that the pin keeps, which lives as long as the borrow of `self`.
         unsafe { mark_cell(self.marks, self.marks_len, page) }
-    }
-}
-
-/// The first pages of a view, with what a lookup asks of them in few steps.
-#[derive(Clone, Debug)]
-pub(crate) struct MarkedPages {
-    view: View,
-    page_shift: u32,
-    /// All below are mapped and have a mark.
-    pages: u64,
-}
-
-impl MarkedPages {
-    /// The pages below `page_count`, as far as they are mapped now.
-    pub(crate) fn new(view: View, page_shift: u32, page_count: u64) -> MarkedPages {
-        let pages = page_count.min(view.len_bytes() >> page_shift).min(view.marks_len);
-        MarkedPages { view, page_shift, pages }
-    }
-
-    #[inline]
-    pub(crate) fn view(&self) -> &View {
-        &self.view
-    }
-
-    #[inline]
-    pub(crate) fn page_shift(&self) -> u32 {
-        self.page_shift
-    }
-
-    /// Where a page that has this mark begins. The page is mapped.
-    #[inline(always)]
-    fn start(&self, page: PageId, mark: u8) -> Option<NonNull<u8>> {
-        if page.0 >= self.pages {
-            return None;
-        }
-        // SAFETY: inside the table, since below `pages`, and otherwise as in `mark_cell`.
-        let found =
-            unsafe { AtomicU8::from_ptr(self.view.marks.as_ptr().add(page.0 as usize)) }.load(Ordering::Relaxed);
-        // SAFETY: below `pages`, so it was mapped when this was made, and what was mapped stays at its address (W2).
-        (found == mark).then(|| unsafe { self.view.base.add((page.0 << self.page_shift) as usize) })
-    }
-
-    /// The bytes of a page that has this mark.
-    #[inline(always)]
-    pub(crate) fn marked(&self, page: PageId, mark: u8) -> Option<&[u8]> {
-        let start = self.start(page, mark)?;
-        // SAFETY: a mapped page, and the rest as in `View::bytes`.
-        Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), 1 << self.page_shift) })
-    }
-
-    /// The first bytes of a page that has this mark.
-    #[inline(always)]
-    pub(crate) fn marked_front<const N: usize>(&self, page: PageId, mark: u8) -> Option<&[u8; N]> {
-        const { assert!(N <= PAGE_SIZE_MIN) };
-        let start = self.start(page, mark)?;
-        // SAFETY: a mapped page, none of which is shorter, and the rest as in `View::bytes`.
-        Some(unsafe { start.cast().as_ref() })
     }
 }
 

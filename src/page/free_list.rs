@@ -32,7 +32,9 @@ pub(crate) fn run_pages(page_size: usize, items: usize) -> u64 {
 ///
 /// A slice that does not hold the items is a bug of ours.
 pub(crate) fn write(run: &mut [u8], page_size: usize, id: PageId, txn: TxnId, items: &[FreeItem]) -> u32 {
-    assert!(run.len() % page_size == 0 && run.len() as u64 >= run_pages(page_size, items.len()) * page_size as u64);
+    assert!(
+        run.len().is_multiple_of(page_size) && run.len() as u64 >= run_pages(page_size, items.len()) * page_size as u64
+    );
     let pages = (run.len() / page_size) as u64;
     header::init(run, PageKind::FreeList, 0, id, TreeId::FREE_SPACE, txn);
     header::put_run_pages(run, pages);

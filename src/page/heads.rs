@@ -145,7 +145,7 @@ pub(crate) trait Vectors: Copy {
     #[inline(always)]
     fn count_less_few(self, page: &Front, count: usize, probe: u32) -> usize {
         let Some(hints) = page[HINTS..].first_chunk::<HINTS_BYTES>() else { return 0 };
-        let block = ((count & 0xff) + HINT_COUNT - 1) / HINT_COUNT;
+        let block = (count & 0xff).div_ceil(HINT_COUNT);
         let skipped = self.below_16(hints, probe) * block;
         let base = skipped.min((count & 0xff).saturating_sub(NARROW));
         let Some(heads) = page[BRANCH_HEADS + base * HEAD_BYTES..].first_chunk() else { return 0 };

@@ -133,13 +133,13 @@ const _: () = {
     assert!(CHECKED == CHECKSUM + 4 && KIND == CHECKED && RUN_PAGES + 6 == FLAGS);
     assert!(TXN == ID + 6 && TREE == TXN + 6 && HEADER_BYTES == TREE + 4);
     assert!(BRANCH_PREFIX + BRANCH_PREFIX_MAX == HINTS && HINTS + HINTS_BYTES == BRANCH_HEADS);
-    assert!(HINTS % 64 == 0 && HINTS_BYTES == 64);
+    assert!(HINTS.is_multiple_of(64) && HINTS_BYTES == 64);
     assert!(LEAF_ARRAY_BYTES == 6 && BRANCH_ARRAY_BYTES == 16);
     // In-page offsets, the page's end included, fit 16 bits, and a slot of a branch above 4 is an offset.
     assert!(crate::limits::PAGE_SIZE_MAX <= u16::MAX as usize && BRANCH_HEADS > HEAD_BYTES);
     assert!(crate::limits::max_key_bytes(crate::limits::PAGE_SIZE_MAX) <= KEY_BYTES_MAX);
     assert!(crate::limits::max_inline_value_bytes(crate::limits::PAGE_SIZE_MAX) <= u16::MAX as usize);
-    assert!(FREE_LIST_ITEMS % 8 == 0 && FREE_LIST_COUNT == HEADER_BYTES);
+    assert!(FREE_LIST_ITEMS.is_multiple_of(8) && FREE_LIST_COUNT == HEADER_BYTES);
     assert!(meta::FREE_SPACE == meta::CATALOG + TREE_ROOT_BYTES && meta::SPILL == meta::FREE_SPACE + TREE_ROOT_BYTES);
     assert!(
         meta::NEXT_TREE == meta::SPILL + 16 && meta::LOG == meta::NEXT_TREE + 8 && meta::RESERVED == meta::LOG + 40

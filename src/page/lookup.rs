@@ -70,7 +70,7 @@ pub(crate) fn child<V: Vectors>(vectors: V, front: &Front, level: usize, key: &[
     if prefix_bytes > SHORT_PREFIX {
         return child_behind_prefix(vectors, front, count, prefix_bytes, key);
     }
-    let prefix_bits = prefix_bytes * 8 & 0x18;
+    let prefix_bits = (prefix_bytes * 8) & 0x18;
     let in_prefix = !(u64::MAX >> prefix_bits);
     let (key_prefix, prefix) = (word & in_prefix, get_u64(front, BRANCH_PREFIX).swap_bytes() & in_prefix);
     let head = ((word << prefix_bits) >> 32) as u32;

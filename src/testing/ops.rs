@@ -208,7 +208,7 @@ fn change(txn: &mut WriteTxn, model: &mut Model, input: &mut Input<'_>, what: u8
 
 fn drop_or_rename(txn: &mut WriteTxn, model: &mut Model, input: &mut Input<'_>) -> Result<()> {
     let (from, to) = (table(input), table(input));
-    if input.byte() % 2 == 0 {
+    if input.byte().is_multiple_of(2) {
         assert_eq!(txn.drop_table(from)?, model.remove(from).is_some());
         return Ok(());
     }

@@ -80,7 +80,7 @@ impl Sweep {
         self.steps = self.steps.wrapping_add(1);
         if self.place.is_none() && self.behind.is_none() {
             let next = path.ahead();
-            if next.is_none() || (pages.is_known(next) && self.steps % ASKED_ONE_OF != 0) {
+            if next.is_none() || (pages.is_known(next) && !self.steps.is_multiple_of(ASKED_ONE_OF)) {
                 return;
             }
         }

@@ -91,7 +91,7 @@ pub(super) fn encode_items(items: &[FreeItem]) -> Vec<u8> {
 }
 
 pub(super) fn decode_items((freed, ..): PendingKey, bytes: &[u8], page_count: u64) -> Result<Vec<FreeItem>> {
-    if bytes.len() % ITEM_BYTES != 0 {
+    if !bytes.len().is_multiple_of(ITEM_BYTES) {
         return Err(malformed("pending"));
     }
     let item = |chunk: &[u8]| {

@@ -64,7 +64,7 @@ pub(crate) fn find_page_size(file: &File, len: u64) -> Option<usize> {
         let proved = sizes().find(|&size| {
             let (size, page) = (size as u64, &mut page[..size]);
             let id = offset / size;
-            offset % size == 0
+            offset.is_multiple_of(size)
                 && id >= 2
                 && file.read_exact_at(page, offset).is_ok()
                 && Header::read(page, PageId(id)).is_ok()

@@ -8,7 +8,7 @@ use crate::support::{bytes, Rng};
 const DATA: Table<u64, &[u8]> = Table::new("data");
 
 fn value(key: u64, version: u64) -> Vec<u8> {
-    let len = if key % 50 == 0 { 30_000 } else { 100 };
+    let len = if key.is_multiple_of(50) { 30_000 } else { 100 };
     bytes(key ^ version << 40, len)
 }
 

@@ -228,7 +228,7 @@ fn stress(db: &Db, seconds: u64, seed: u64) {
             scope.spawn(|| {
                 let mut last = 0;
                 while !stop.load(Ordering::Relaxed) {
-                    last = verify_snapshot(db, last, verified.fetch_add(1, Ordering::Relaxed) % 2 == 0);
+                    last = verify_snapshot(db, last, verified.fetch_add(1, Ordering::Relaxed).is_multiple_of(2));
                 }
             });
         }

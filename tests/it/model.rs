@@ -387,7 +387,7 @@ impl Run {
     }
 
     fn end(mut self) {
-        if self.version % 2 == 0 {
+        if self.version.is_multiple_of(2) {
             self.commit();
         } else {
             self.abort();

@@ -195,7 +195,7 @@ impl State {
 
     fn flush(&mut self, ino: INodeNo) -> Result<(), Errno> {
         self.flushes += 1;
-        let fails = self.plan.flush_every.is_some_and(|every| self.flushes % every == 0);
+        let fails = self.plan.flush_every.is_some_and(|every| self.flushes.is_multiple_of(every));
         let mut rng = self.rng.clone();
         self.rng.next();
         let medium = self.medium(ino)?;

@@ -19,7 +19,7 @@ const PAGE_BYTES: u64 = 4096;
 const KEYS: u64 = 1200;
 
 fn value_of(key: u64) -> Vec<u8> {
-    bytes(key, if key % 50 == 0 { 20_000 } else { 200 + (key % 9 * 150) as usize })
+    bytes(key, if key.is_multiple_of(50) { 20_000 } else { 200 + (key % 9 * 150) as usize })
 }
 
 /// A database with pages of every kind, free ones too; its bytes.

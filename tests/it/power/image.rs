@@ -212,7 +212,7 @@ impl Cut {
                 let odds = 1 + rng.below(9);
                 let one = |doubt: &Doubt| match rng.below(10) < odds {
                     true => Fate::Whole(rng.below(doubt.versions.len() as u64) as usize),
-                    false => Fate::Whole(if odds % 2 == 0 { 0 } else { doubt.versions.len() - 1 }),
+                    false => Fate::Whole(if odds.is_multiple_of(2) { 0 } else { doubt.versions.len() - 1 }),
                 };
                 choices.push(self.doubts.iter().map(one).collect());
             }

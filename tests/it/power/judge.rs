@@ -37,7 +37,7 @@ impl<'a> Judge<'a> {
     /// After a power cut: a committed state, no older than the acknowledged one, `check` clean, and it goes on.
     pub(super) fn strict(&self, image: &Image, acknowledged: u64) -> Result<(), String> {
         self.guarded(image, || {
-            if image.hash() % READ_ONLY_ONE_IN == 0 {
+            if image.hash().is_multiple_of(READ_ONLY_ONE_IN) {
                 self.read_only(image)?;
             }
             self.goes_on(acknowledged)
