@@ -21,7 +21,7 @@ impl Mapping {
     /// Writes whole pages of the database at an offset that is one of a page.
     pub(crate) fn write_pages(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let page_size = self.page_size as u64;
-        let whole = offset % page_size == 0 && bytes.len() as u64 % page_size == 0;
+        let whole = offset.is_multiple_of(page_size) && (bytes.len() as u64).is_multiple_of(page_size);
         let end = offset.checked_add(bytes.len() as u64);
         if !self.writable || !whole || offset < 2 * page_size || end.is_none_or(|end| end > self.window().mapped()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "pages are written inside the mapped file alone"));
