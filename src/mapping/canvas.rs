@@ -6,6 +6,8 @@
 //! Invariants:
 //!   V1  mutable bytes are given out of claimed, mapped pages alone: the claim is the writer's word that no snapshot
 //!       reaches the page.
+//!       Pages that the transaction owns and has written by calls ([`super::Mapping::write_pages`]) are *kept*: they
+//!       are not given out mutably any more, so they stay as they were written.
 //!   V2  the meta slots (pages 0 and 1) are never claimed or borrowed; they are stored by copy, and decoding refuses
 //!       pointers to them.
 //!
@@ -28,6 +30,7 @@ pub(crate) struct Canvas {
     page_shift: u32,
     window: Arc<Window>,
     claims: Claims,
+    kept: Claims,
     /// The mapping's word that a canvas is out.
     pub(super) out: Arc<AtomicBool>,
 }
@@ -52,7 +55,14 @@ impl Canvas {
             return None;
         }
         let page_shift = window.page_shift();
-        Some(Canvas { base, page_shift, window, claims: Claims::default(), out: Arc::clone(out) })
+        Some(Canvas {
+            base,
+            page_shift,
+            window,
+            claims: Claims::default(),
+            kept: Claims::default(),
+            out: Arc::clone(out),
+        })
     }
 
     /// Goes over to another window of the same mapping, which has at least the pages of the old one.
@@ -112,6 +122,26 @@ impl Canvas {
     pub(crate) fn release_all(&mut self) {
         self.set_claimed_open(false);
         self.claims.clear();
+        self.kept.clear();
+    }
+
+    /// Notes that the running transaction owns these pages and writes them by calls, never by stores. Panics like
+    /// [`Canvas::claim`].
+    pub(crate) fn keep(&mut self, id: PageId, pages: u64) {
+        assert!(id.0 >= 2, "a meta slot cannot be kept");
+        assert!(self.place(id, pages).is_some(), "pages {id}+{pages} kept beyond the mapping");
+        assert!(!self.claims.contains_any(id, pages), "pages {id}+{pages} are claimed");
+        self.kept.insert(id, pages);
+    }
+
+    /// Lets kept pages go. Others are a bug and panic.
+    pub(crate) fn unkeep(&mut self, id: PageId, pages: u64) {
+        self.kept.remove(id, pages);
+    }
+
+    /// Whether every page of a run is kept.
+    pub(crate) fn is_kept_run(&self, id: PageId, pages: u64) -> bool {
+        self.kept.contains_all(id, pages)
     }
 
     /// Whether every page of a run is claimed.
@@ -119,9 +149,9 @@ impl Canvas {
         self.claims.contains_all(id, pages)
     }
 
-    /// Whether any page of a run is claimed.
-    pub(crate) fn is_claimed_in(&self, id: PageId, pages: u64) -> bool {
-        self.claims.contains_any(id, pages)
+    /// Whether the running transaction owns any page of a run.
+    pub(crate) fn owns_any(&self, id: PageId, pages: u64) -> bool {
+        self.claims.contains_any(id, pages) || self.kept.contains_any(id, pages)
     }
 
     /// The claimed pages as runs, ascending, neighbours joined.
@@ -129,8 +159,15 @@ impl Canvas {
         self.claims.runs()
     }
 
+    #[cfg(test)]
     pub(crate) fn claimed_count(&self) -> u64 {
         self.claims.count()
+    }
+
+    /// Pages that the running transaction owns, claimed or kept.
+    #[inline]
+    pub(crate) fn owned_count(&self) -> u64 {
+        self.claims.count() + self.kept.count()
     }
 
     /// The offset and length in bytes of pages that are mapped.

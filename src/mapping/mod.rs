@@ -3,8 +3,9 @@
 //! Floor: mapping. Knows pages by number and size alone, nothing of what is in them. `os` holds the system calls,
 //! `reservation` and `window` address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
 //! handling of accesses that cannot be served, `folios` those of the page cache, `locks`, `file` and
-//! `medium` what the floors above need of files besides, `backing` whether stores take new blocks, `ahead` what is read before it is
-//! needed, for which `memory` says how much there is, `residence` what is in memory; `seam` is for tests.
+//! `medium` what the floors above need of files besides, `writing` pages that are written by calls, `scratch` memory for
+//! sorting, `backing` whether stores take new blocks, `ahead` what is read before it is needed, for which `memory` says how
+//! much there is, `residence` what is in memory; `seam` is for tests.
 //!
 //! Invariants:
 //!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
@@ -36,9 +37,11 @@ mod memory;
 mod os;
 mod reservation;
 mod residence;
+pub(crate) mod scratch;
 #[cfg(feature = "testing")]
 mod seam;
 mod window;
+mod writing;
 
 #[cfg(test)]
 mod tests;

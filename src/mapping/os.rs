@@ -196,6 +196,18 @@ pub(super) unsafe fn sync_range(base: NonNull<u8>, len: u64) -> io::Result<()> {
     retry(|| unsafe { libc::msync(base.as_ptr().cast(), len, libc::MS_SYNC) })
 }
 
+/// Starts to write a range of a file to the medium and does not wait. Where the file system cannot, nothing is done: the
+/// flush does it all.
+pub(super) fn start_write_back(file: &File, at: u64, len: u64) -> io::Result<()> {
+    let (at, len) = (offset(at)?, offset(len)?);
+    // SAFETY: a call on a descriptor that `file` keeps open, without pointers. It does not ask for errors of earlier
+    // write-back, which the next flush tells.
+    match retry(|| unsafe { libc::sync_file_range(file.as_raw_fd(), at, len, libc::SYNC_FILE_RANGE_WRITE) }) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::ESPIPE)) => Ok(()),
+        other => other,
+    }
+}
+
 /// Reserves blocks for a range of a file without changing its length. `Ok(false)`: the file system cannot.
 pub(super) fn reserve_blocks(file: &File, at: u64, len: u64) -> io::Result<bool> {
     let (at, len) = (offset(at)?, offset(len)?);

@@ -78,6 +78,19 @@ pub trait Seam: Send + Sync {
     /// After a step of going back to a whole state while opening.
     fn recovering(&self, _step: Recovery, _path: &Path) {}
 
+    /// Before pages are written by a call; an error is what writing returns, and nothing is written.
+    fn writing(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// After pages were written by a call.
+    fn wrote(&self, _offset: u64, _len: u64) {}
+
+    /// Before write-back is started early; an error is what starting it returns.
+    fn writing_back(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Before anything is done to grow the file; an error is what growing returns.
     fn growing(&self, _new_len: u64) -> io::Result<()> {
         Ok(())

@@ -41,7 +41,7 @@ pub(crate) fn matches(page: &[u8], expected: u32) -> bool {
 }
 
 /// The checksum of a run that is read in pieces, the first of which has the header.
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub(crate) struct Running {
     hasher: crc32fast::Hasher,
     begun: bool,
@@ -52,6 +52,16 @@ impl Running {
         let from = if self.begun { 0 } else { CHECKED };
         self.begun = true;
         self.hasher.update(piece.get(from..).unwrap_or(&[]));
+    }
+
+    /// One for the bytes behind the header alone.
+    pub(crate) fn behind_header() -> Running {
+        Running { begun: true, ..Running::default() }
+    }
+
+    /// Adds all bytes that another one has seen.
+    pub(crate) fn append(&mut self, behind: Running) {
+        self.hasher.combine(&behind.hasher);
     }
 
     pub(crate) fn finish(self) -> u32 {

@@ -5,8 +5,9 @@
 //!
 //! Failure: a run that is not the one that its pointer describes is a `DecodeError`.
 
+use super::checksum::Running;
 use super::header::{self, PageKind};
-use super::layout::OVERFLOW_VALUE;
+use super::layout::{put_u32, CHECKSUM, OVERFLOW_VALUE};
 use super::{bad, checksum};
 use crate::error::DecodeError;
 use crate::ids::{PageId, TreeId, TxnId};
@@ -26,6 +27,28 @@ pub(crate) fn write(run: &mut [u8], page_size: usize, id: PageId, tree: TreeId, 
     place.copy_from_slice(value);
     behind.fill(0);
     checksum::seal(run)
+}
+
+/// The first bytes of the run of a value, header and checksum, for a run that is written piece by piece. `value` is
+/// the checksum of the value and the zeros behind it.
+pub(crate) fn sealed_header(
+    page_size: usize,
+    id: PageId,
+    tree: TreeId,
+    txn: TxnId,
+    len: u64,
+    value: Running,
+) -> ([u8; OVERFLOW_VALUE], u32) {
+    let pages = run_pages(page_size, len);
+    let mut header = [0; OVERFLOW_VALUE];
+    header::init(&mut header, PageKind::Overflow, 0, id, tree, txn);
+    header::put_run_pages(&mut header, pages);
+    let mut running = Running::default();
+    running.add(&header);
+    running.append(value);
+    let crc = running.finish();
+    put_u32(&mut header, CHECKSUM, crc);
+    (header, crc)
 }
 
 /// Writes the header alone, for a value that the caller fills in at [`OVERFLOW_VALUE`] and seals later.

@@ -12,16 +12,20 @@
 //! page_map        which pages were met
 //! free_space      which pages may be handed out, in memory
 //! populate        faults of fresh pages, taken ahead of a large transaction
+//! outbox          pages that are built in memory and written by calls
+//! value_run       runs of values that are written by calls
 //! ```
 
 pub(crate) mod file_pages;
 pub(crate) mod free_space;
+mod outbox;
 pub(crate) mod page_map;
 mod populate;
 pub(crate) mod residence;
 pub(crate) mod snapshot_pages;
 mod traits;
 pub(crate) mod txn_pages;
+pub(crate) mod value_run;
 
 pub(crate) use residence::{Around, Residence};
 pub(crate) use traits::{PageRead, PageWrite};

@@ -24,6 +24,8 @@ const REQUEST_PAGES: u64 = 512;
 pub(crate) struct Populator {
     requests: Option<SyncSender<(u64, u64)>>,
     thread: Option<JoinHandle<()>>,
+    /// The process that the thread lives in.
+    process: u32,
     /// First page that was not asked for.
     next_page: u64,
 }
@@ -40,7 +42,7 @@ impl Populator {
             }
         };
         let thread = std::thread::Builder::new().name("mapleaf-populate".into()).spawn(populate).ok()?;
-        Some(Populator { requests: Some(requests), thread: Some(thread), next_page: from })
+        Some(Populator { requests: Some(requests), thread: Some(thread), process: std::process::id(), next_page: from })
     }
 
     /// Asks for pages ahead of `end`, of which `fresh` are new in this transaction, up to page `limit`.
@@ -60,6 +62,11 @@ impl Populator {
 
 impl Drop for Populator {
     fn drop(&mut self) {
+        if self.process != std::process::id() {
+            // A child after `fork`: the thread is its parent's, and waiting for it would not end.
+            std::mem::forget((self.requests.take(), self.thread.take()));
+            return;
+        }
         self.requests = None;
         if let Some(thread) = self.thread.take() {
             // It has at most two requests left. A panic in it would be a bug that costs speed alone.

@@ -14,9 +14,9 @@
 //! caller finds out by `believe`; asking for a mutable page that this transaction did not allocate is a bug and panics.
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, PagePtr, TxnId};
+use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::page::layout::Front;
-use crate::page::lookup;
+use crate::page::{checksum, lookup, overflow};
 use crate::pager::residence::Residence;
 
 /// Pages that can be read.
@@ -82,6 +82,25 @@ pub(crate) trait PageWrite: PageRead {
     /// Whether this transaction allocated the page and may change it in place.
     fn is_dirty(&self, id: PageId) -> bool;
 
+    /// Allocates a page, has `build` fill it, whose bytes may be anything before, and seals it. Where
+    /// the store can write such pages more cheaply than dirty ones, the page is not dirty afterwards: whoever changes it
+    /// later copies it.
+    fn write_new(&mut self, build: impl FnOnce(&mut [u8], PageId) -> Result<()>) -> Result<PagePtr> {
+        let id = self.alloc(1)?;
+        build(self.page_mut(id)?, id)?;
+        let ptr = PagePtr { id, crc: checksum::seal(self.page_mut(id)?) };
+        self.mark_sealed(ptr);
+        Ok(ptr)
+    }
+
+    /// Allocates the run of a value, writes and seals it. As with [`PageWrite::write_new`] it need not be dirty afterwards.
+    fn write_value(&mut self, tree: TreeId, value: &[u8]) -> Result<PagePtr>
+    where
+        Self: Sized,
+    {
+        store_value(self, tree, value)
+    }
+
     /// Allocates consecutive pages. They are dirty, and the caller initialises all their bytes.
     fn alloc(&mut self, pages: u64) -> Result<PageId>;
 
@@ -102,4 +121,15 @@ pub(crate) trait PageWrite: PageRead {
 
     /// Says that a dirty page now has this checksum, so that it counts as verified once it is committed.
     fn mark_sealed(&mut self, ptr: PagePtr);
+}
+
+/// Writes the run of a value by stores.
+pub(super) fn store_value<P: PageWrite>(pages: &mut P, tree: TreeId, value: &[u8]) -> Result<PagePtr> {
+    let (page_size, txn) = (pages.page_size(), pages.txn());
+    let count = overflow::run_pages(page_size, value.len() as u64);
+    let id = pages.alloc(count)?;
+    let crc = overflow::write(pages.run_mut(id, count)?, page_size, id, tree, txn, value);
+    let ptr = PagePtr { id, crc };
+    pages.mark_sealed(ptr);
+    Ok(ptr)
 }

@@ -5,7 +5,8 @@
 //! so a page that any committed state reaches cannot be changed (rule R1).
 //!
 //! Invariants:
-//!   W1  claimed on the canvas == allocated by this transaction and not freed again.
+//!   W1  claimed or kept on the canvas == allocated by this transaction and not freed again. Kept pages are written by calls
+//!       and not dirty: whoever changes one copies it.
 //!   W2  a page handed out is either usable by R5 or beyond every state's page count.
 //!   W3  blocks of a page are reserved before it is handed out.
 //!
@@ -16,13 +17,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, PagePtr, TxnId, MAX_U48};
+use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
 use crate::mapping::{Canvas, Mapping, View};
+use crate::page::checksum;
 use crate::page::free_list::FreeItem;
 use crate::page::overflow;
 use crate::pager::free_space::FreeSpace;
+use crate::pager::outbox::Outbox;
 use crate::pager::populate::{Populator, THREAD_FROM_PAGES};
 use crate::pager::snapshot_pages::{beyond_end, mark_of, run_range, verify_first_touch};
+use crate::pager::traits::store_value;
+use crate::pager::value_run::ValueRun;
 use crate::pager::{PageRead, PageWrite, Residence};
 
 /// Growth steps: an eighth of the file, within these bounds, in bytes.
@@ -49,6 +54,10 @@ pub(crate) struct TxnPages {
     populated_to: u64,
     /// Populates on a thread of its own once the transaction is large.
     populator: Option<Populator>,
+    /// Pages on their way, between [`TxnPages::begin_writing`] and [`TxnPages::end_writing`].
+    outbox: Option<Outbox>,
+    /// Where a page is built before it goes to the outbox.
+    built: Vec<u8>,
     pub(crate) free: FreeSpace,
 }
 
@@ -75,13 +84,15 @@ impl TxnPages {
             fresh_pages: 0,
             populated_to: 0,
             populator: None,
+            outbox: None,
+            built: Vec::new(),
             free,
         }
     }
 
     /// Begins transaction `txn` on a state of `page_count` pages.
     pub(crate) fn begin(&mut self, txn: TxnId, page_count: u64) {
-        debug_assert_eq!(self.canvas.claimed_count(), 0);
+        debug_assert_eq!(self.canvas.owned_count(), 0);
         self.txn = txn;
         self.page_count = page_count;
         self.fresh_pages = 0;
@@ -91,7 +102,29 @@ impl TxnPages {
     /// Ends the transaction, whichever way: no page can be changed any more.
     pub(crate) fn end(&mut self) {
         self.populator = None;
+        self.outbox = None;
+        self.built = Vec::new();
         self.canvas.release_all();
+    }
+
+    /// From now on pages that are built whole ([`PageWrite::write_new`]) are written by calls. Where they are expected to
+    /// stay as they are until the commit, their write-back begins early.
+    pub(crate) fn begin_writing(&mut self, stays: bool) {
+        self.populator = None;
+        self.outbox.get_or_insert_with(|| Outbox::new(Arc::clone(&self.mapping), 1 << self.page_shift, stays));
+    }
+
+    /// Ends that, when all of them are written.
+    ///
+    /// An error of the medium may have been told for the only time, so it counts as one of a flush (R9).
+    pub(crate) fn end_writing(&mut self) -> Result<()> {
+        let Some(mut outbox) = self.outbox.take() else { return Ok(()) };
+        outbox.finish(&self.view).map_err(|e| self.writing_error(e))
+    }
+
+    #[cold]
+    fn writing_error(&self, e: io::Error) -> Error {
+        Error::io(WRITING, &self.path, e)
     }
 
     /// Pages of the state that this transaction makes.
@@ -101,14 +134,19 @@ impl TxnPages {
 
     /// Claims pages that the free space gave. A file whose free space names a page twice is damaged.
     pub(crate) fn claim(&mut self, id: PageId, pages: u64) -> Result<()> {
-        if self.canvas.is_claimed_in(id, pages) {
-            return Err(Error::corrupt(id, "the free space names a page twice"));
-        }
+        self.not_owned(id, pages)?;
         if self.mapping.populates_first() {
             self.populate(id, pages)?;
         }
         self.canvas.claim(id, pages);
         Ok(())
+    }
+
+    fn not_owned(&self, id: PageId, pages: u64) -> Result<()> {
+        match self.canvas.owns_any(id, pages) {
+            true => Err(Error::corrupt(id, "the free space names a page twice")),
+            false => Ok(()),
+        }
     }
 
     /// Gives up a claim without touching the free space.
@@ -118,8 +156,8 @@ impl TxnPages {
 
     /// Pages that this transaction has and did not free again.
     #[inline]
-    pub(crate) fn dirty_count(&self) -> u64 {
-        self.canvas.claimed_count()
+    pub(crate) fn owned_count(&self) -> u64 {
+        self.canvas.owned_count()
     }
 
     /// Whether the pages of this transaction lie in large folios of the page cache, so that far more would be written.
@@ -142,6 +180,42 @@ impl TxnPages {
 
     /// Takes pages at the end of the file, growing it as needed.
     pub(crate) fn alloc_at_end(&mut self, pages: u64) -> Result<PageId> {
+        let start = self.extend(pages)?;
+        self.fresh_pages += pages;
+        self.populate_ahead(start, start + pages)?;
+        self.canvas.claim(PageId(start), pages);
+        Ok(PageId(start))
+    }
+
+    /// Takes pages that are written by calls.
+    pub(super) fn alloc_kept(&mut self, pages: u64) -> Result<PageId> {
+        let id = match self.free.take_run(pages) {
+            Some(id) => id,
+            None => PageId(self.extend(pages)?),
+        };
+        self.not_owned(id, pages)?;
+        self.canvas.keep(id, pages);
+        Ok(id)
+    }
+
+    /// Writes whole pages of a kept run, from an offset in it on.
+    pub(super) fn write_kept(&self, id: PageId, at: u64, bytes: &[u8]) -> Result<()> {
+        debug_assert!(self.canvas.is_kept_run(id, 1));
+        self.mapping.write_pages((id.0 << self.page_shift) + at, bytes).map_err(|e| self.writing_error(e))
+    }
+
+    pub(super) fn start_write_back(&self, id: PageId, len: u64) -> Result<()> {
+        self.mapping.start_write_back(id.0 << self.page_shift, len).map_err(|e| self.writing_error(e))
+    }
+
+    /// Lets kept pages that are not on their way go, to be used again at once.
+    pub(super) fn give_back_kept(&mut self, id: PageId, pages: u64) {
+        self.canvas.unkeep(id, pages);
+        self.free.add_unlisted(id, pages);
+    }
+
+    /// Adds pages at the end; gives the first one.
+    fn extend(&mut self, pages: u64) -> Result<u64> {
         let start = self.page_count;
         let end = start.checked_add(pages).filter(|&end| end <= MAX_U48).ok_or_else(|| self.disk_full(pages))?;
         let needed = end << self.page_shift;
@@ -149,10 +223,7 @@ impl TxnPages {
             self.grow(needed)?;
         }
         self.page_count = end;
-        self.fresh_pages += pages;
-        self.populate_ahead(start, end)?;
-        self.canvas.claim(PageId(start), pages);
-        Ok(PageId(start))
+        Ok(start)
     }
 
     fn grow(&mut self, needed: u64) -> Result<()> {
@@ -184,8 +255,9 @@ impl TxnPages {
     }
 
     fn populate_ahead(&mut self, start: u64, end: u64) -> Result<()> {
-        let few = self.fresh_pages < POPULATE_FROM_PAGES && !self.mapping.populates_first();
-        if few || end <= self.populated_to {
+        // While pages are written by calls, most of what follows is not stored to.
+        let few = self.fresh_pages < POPULATE_FROM_PAGES || self.outbox.is_some();
+        if few && !self.mapping.populates_first() || end <= self.populated_to {
             return Ok(());
         }
         let mapped_pages = self.canvas.len_bytes() >> self.page_shift;
@@ -206,11 +278,41 @@ impl TxnPages {
         self.populate(PageId(from), to - from)
     }
 
+    /// Sends a page or run that is built and sealed.
+    fn put(&mut self, id: PageId, sealed: &[u8]) -> Result<()> {
+        let Some(outbox) = &mut self.outbox else { return Ok(()) };
+        outbox.put(id, sealed, &self.view).map_err(|e| self.writing_error(e))
+    }
+
+    /// Brings a page or run in that has no mark, and verifies it.
+    #[cold]
+    fn touch<'a>(&'a self, ptr: PagePtr, pages: u64, bytes: &'a [u8]) -> Result<&'a [u8]> {
+        if let Some(outbox) = &self.outbox {
+            outbox.wait(&self.view);
+        }
+        self.canvas.probe(ptr.id, pages)?;
+        verify_first_touch(&self.view, ptr, bytes)
+    }
+
     #[cold]
     fn disk_full(&self, pages: u64) -> Error {
         Error::DiskFull { path: self.path.to_path_buf(), wanted: pages << self.page_shift }
     }
 }
+
+/// A value with fewer pages is stored: its pages are often dirty already.
+const CALLS_FROM_PAGES: u64 = 4;
+
+/// Whether tests want checksums that leave the last byte out, which those of runs in pieces do not.
+fn has_short_checksums() -> bool {
+    #[cfg(feature = "testing")]
+    return crate::mutant::is(crate::mutant::Mutant::ShortChecksum);
+    #[cfg(not(feature = "testing"))]
+    false
+}
+
+/// What an error of writing pages by calls says that was done.
+pub(crate) const WRITING: &str = "writing pages";
 
 /// Whether tests want pages to be handed out while the durable state still needs them.
 fn reuses_early() -> bool {
@@ -235,8 +337,7 @@ impl PageRead for TxnPages {
                 if self.canvas.is_claimed(ptr.id) || self.view.mark(ptr.id) == mark_of(ptr.crc) {
                     return Ok(bytes);
                 }
-                self.canvas.probe(ptr.id, 1)?;
-                return verify_first_touch(&self.view, ptr, bytes);
+                return self.touch(ptr, 1, bytes);
             }
         }
         Err(beyond_end(ptr.id, 1, self.page_count))
@@ -249,8 +350,7 @@ impl PageRead for TxnPages {
         if self.canvas.is_claimed(ptr.id) || self.view.mark(ptr.id) == mark_of(ptr.crc) {
             return Ok(bytes);
         }
-        self.canvas.probe(ptr.id, pages)?;
-        verify_first_touch(&self.view, ptr, bytes)
+        self.touch(ptr, pages, bytes)
     }
 
     #[inline]
@@ -274,6 +374,34 @@ impl PageWrite for TxnPages {
         self.canvas.is_claimed(id)
     }
 
+    fn write_new(&mut self, build: impl FnOnce(&mut [u8], PageId) -> Result<()>) -> Result<PagePtr> {
+        if self.outbox.is_none() {
+            let id = self.alloc(1)?;
+            let page = self.page_mut(id)?;
+            build(page, id)?;
+            let ptr = PagePtr { id, crc: checksum::seal(page) };
+            self.mark_sealed(ptr);
+            return Ok(ptr);
+        }
+        let id = self.alloc_kept(1)?;
+        let mut page = std::mem::take(&mut self.built);
+        page.resize(1 << self.page_shift, 0);
+        build(&mut page, id)?;
+        let crc = checksum::seal(&mut page);
+        self.put(id, &page)?;
+        self.built = page;
+        Ok(PagePtr { id, crc })
+    }
+
+    fn write_value(&mut self, tree: TreeId, value: &[u8]) -> Result<PagePtr> {
+        if overflow::run_pages(self.page_size(), value.len() as u64) < CALLS_FROM_PAGES || has_short_checksums() {
+            return store_value(self, tree, value);
+        }
+        let mut run = ValueRun::begin(self, tree, value.len() as u64)?;
+        run.add(self, value)?;
+        run.finish(self)
+    }
+
     fn alloc(&mut self, pages: u64) -> Result<PageId> {
         match self.free.take_run(pages) {
             Some(id) => {
@@ -288,6 +416,12 @@ impl PageWrite for TxnPages {
         if self.is_dirty_run(id, pages) {
             self.canvas.unclaim(id, pages);
             self.free.give_back_dirty(id, pages);
+        } else if self.canvas.is_kept_run(id, pages) {
+            if let (Some(outbox), 0) = (&mut self.outbox, self.view.mark(id)) {
+                // Still on its way, it would be written over what comes next. An error stays for those who can tell it.
+                drop(outbox.finish(&self.view));
+            }
+            self.give_back_kept(id, pages);
         } else if reuses_early() {
             self.free.add_unlisted(id, pages);
         } else {

@@ -6,10 +6,14 @@
 //! codec   how keys and values become bytes
 //! read    handles of read transactions
 //! write   handles of write transactions
+//! load    many entries at once
+//! place   values that are written where they will lie
 //! range   iterators over entries
 //! ```
 
 pub mod codec;
+mod load;
+mod place;
 mod range;
 mod read;
 mod write;
@@ -23,6 +27,8 @@ use crate::error::{Error, Result};
 use crate::ids::PageId;
 
 use codec::{Codec, KeyCodec};
+pub use load::Loader;
+pub use place::Reserved;
 pub use range::{Range, RangeOwned};
 pub use read::{OwnedValue, ReadTable};
 pub use write::TableMut;

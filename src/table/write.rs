@@ -65,8 +65,8 @@ impl WriteTxn {
 /// # Ok::<(), mapleaf::Error>(())
 /// ```
 pub struct TableMut<'t, K, V> {
-    txn: &'t mut WriteTxn,
-    at: usize,
+    pub(super) txn: &'t mut WriteTxn,
+    pub(super) at: usize,
     types: PhantomData<fn() -> (K, V)>,
 }
 

@@ -8,13 +8,14 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::page::leaf::LeafMut;
+use crate::limits::max_inline_value_bytes;
+use crate::page::leaf::{entry_size, LeafMut, LeafValue, OverflowPtr};
 use crate::pager::{PageRead, PageWrite};
 
 use super::path::{dirty_ptr, leaf_at, make_dirty, Path, Side};
 use super::plan::Pattern;
 use super::put::{count_after, plant};
-use super::split::{extend_right, Change};
+use super::split::{extend_right, leaf_capacity, Change};
 use super::value::{check_sizes, store};
 use super::TreeRoot;
 
@@ -56,6 +57,30 @@ pub(crate) fn append<P: PageWrite>(
     root.entries = entries;
     *hint = AppendHint { leaf, root: root.ptr.id, entries: root.entries };
     Ok(())
+}
+
+/// Appends an entry if its key is greater than all in the tree and the last leaf has room for it. `false`: nothing was
+/// changed. The tree is not empty, and the entry within the limits.
+pub(crate) fn append_in_place<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    key: &[u8],
+    value: &[u8],
+) -> Result<bool> {
+    let mut path = Path::new();
+    let leaf = path.descend_to(pages, root, Side::Last)?;
+    let behind = leaf.count() == 0 || leaf.last_key()? < key;
+    let stored = match value.len() <= max_inline_value_bytes(pages.page_size()) {
+        true => LeafValue::Inline(value),
+        false => LeafValue::Overflow(OverflowPtr { ptr: PagePtr::default(), len: 0 }),
+    };
+    if !behind || leaf.used_bytes() + entry_size(key.len(), stored) > leaf_capacity(pages.page_size()) {
+        return Ok(false);
+    }
+    let entries = count_after(root, 1)?;
+    append_to(pages, root, path.leaf().ptr, key, value)?;
+    root.entries = entries;
+    Ok(true)
 }
 
 /// The rightmost leaf; none if the tree is empty.

@@ -36,6 +36,11 @@ pub(super) fn graft<P: PageWrite>(
         let level = path.len() - 1 - above;
         let mut children = children_of(&branch_at(pages, frame.ptr, level)?)?;
         let at = frame.index() + 1 + inserted;
+        if pattern == Pattern::Ascending && at == children.len() && fresh.len() > 1 {
+            // Behind the last child: the branch stays full, and the rest is enough for another.
+            fresh = build_branches(pages, root.tree, level, None, fresh, None)?;
+            continue;
+        }
         let last = at + fresh.len() - 1;
         children.splice(at..at, fresh);
         let preferred = plan::preferred_cut(pattern, last, children.len());

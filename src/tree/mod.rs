@@ -9,6 +9,7 @@
 //! resident   lookups that do not wait  ahead, batch    what walks and lookups ask of the disk beforehand
 //! put        one entry in              delete          one entry out
 //! append     ascending entries         drop            the whole tree
+//! bulk       many ascending entries    merge           many sorted entries among others
 //! seal       checksums at commit       check           everything that can be wrong
 //! walk       entries of damaged files
 //!
@@ -25,11 +26,13 @@
 mod ahead;
 mod append;
 mod batch;
+mod bulk;
 mod check;
 mod cursor;
 mod delete;
 mod drop;
 mod graft;
+mod merge;
 mod multi;
 mod path;
 mod plan;
@@ -37,6 +40,7 @@ mod put;
 mod range;
 mod rebalance;
 mod resident;
+mod run;
 mod seal;
 mod search;
 mod split;
@@ -45,18 +49,22 @@ mod value;
 mod walk;
 
 pub(crate) use crate::page::meta::TreeRoot;
-pub(crate) use append::{append, AppendHint};
+pub(crate) use append::{append, append_in_place, AppendHint};
+pub(crate) use bulk::Bulk;
 pub(crate) use check::{check, Finding};
 pub(crate) use cursor::Cursor;
 pub(crate) use delete::delete;
 pub(crate) use drop::drop_tree;
+pub(crate) use merge::merge;
 pub(crate) use multi::get_many;
-pub(crate) use put::{put, PutHint};
+pub(crate) use put::{put, put_value, PutHint};
 pub(crate) use range::Range;
 pub(crate) use resident::get_resident;
+pub(crate) use run::Run;
 pub(crate) use seal::seal;
 pub(crate) use search::{first, get, get_at_once, get_slowly, last};
 pub(crate) use top::Top;
+pub(crate) use value::{check_sizes, free_run, store};
 pub(crate) use walk::{read_value, walk, Values, Visitor};
 
 /// A key and its value, as they lie in the pages.

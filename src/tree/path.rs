@@ -102,6 +102,44 @@ impl Path {
         self.descend_from(pages, 0, root.ptr, side)
     }
 
+    /// Goes to the last branch of the lowest level, and reads no leaf: the last frame of the path leads to nothing. The tree
+    /// is not empty.
+    pub(super) fn descend_to_last_branch<P: PageRead>(&mut self, pages: &P, root: &TreeRoot) -> Result<()> {
+        self.len = height_of(root)?;
+        let mut ptr = root.ptr;
+        for depth in 0..self.len - 1 {
+            let branch = branch_at(pages, ptr, self.len - 1 - depth)?;
+            let at = last_index(branch.count(), ptr)?;
+            self.frames[depth] = Frame { ptr, at: at as u32 };
+            ptr = branch.child(at)?;
+        }
+        self.frames[self.len - 1] = Frame { ptr, at: 0 };
+        Ok(())
+    }
+
+    /// Goes to the branch of the lowest level that `key` belongs to, and reads no leaf. Gives the lower bound of the keys
+    /// behind that branch; nothing if it is the last. The tree is not empty.
+    pub(super) fn descend_to_branch<P: PageRead>(
+        &mut self,
+        pages: &P,
+        root: &TreeRoot,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        self.len = height_of(root)?;
+        let (mut ptr, mut bound) = (root.ptr, None);
+        for depth in 0..self.len - 1 {
+            let branch = branch_at(pages, ptr, self.len - 1 - depth)?;
+            let at = branch.find(key)?;
+            self.frames[depth] = Frame { ptr, at: at as u32 };
+            if depth + 2 < self.len && at + 1 < branch.count() {
+                branch.separator_into(at + 1, bound.get_or_insert_with(Vec::new))?;
+            }
+            ptr = branch.child(at)?;
+        }
+        self.frames[self.len - 1] = Frame { ptr, at: 0 };
+        Ok(bound)
+    }
+
     /// Fills the path from `depth` on with the way to one end of the subtree below `ptr`.
     fn descend_from<'a, P: PageRead>(
         &mut self,
@@ -247,7 +285,16 @@ pub(super) fn make_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path:
     if pages.is_dirty(path.leaf().ptr.id) {
         return Ok(()); // T2
     }
-    for depth in 0..path.len() {
+    make_dirty_above(pages, root, path, path.len())
+}
+
+/// The same for the branches of the path alone.
+pub(super) fn make_branches_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut Path) -> Result<()> {
+    make_dirty_above(pages, root, path, path.len() - 1)
+}
+
+fn make_dirty_above<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut Path, end: usize) -> Result<()> {
+    for depth in 0..end {
         let old = path.frame(depth).ptr;
         if !pages.is_dirty(old.id) {
             let copy = copy_page(pages, old)?;

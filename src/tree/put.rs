@@ -7,8 +7,8 @@
 //! half changed, so the transaction must be aborted; what is committed is untouched in any case (R1).
 
 use crate::error::{Error, Result};
-use crate::ids::PageId;
-use crate::page::leaf::LeafMut;
+use crate::ids::{PageId, TreeId};
+use crate::page::leaf::{LeafMut, LeafValue};
 use crate::pager::PageWrite;
 
 use super::path::{dirty_ptr, leaf_at, make_dirty, Path};
@@ -49,6 +49,28 @@ pub(crate) fn put<P: PageWrite>(
     old: Option<&mut Vec<u8>>,
 ) -> Result<bool> {
     check_sizes(pages.page_size(), key, value.len())?;
+    put_stored(pages, root, key, |pages, tree| store(pages, tree, value), hint, old)
+}
+
+/// Puts an entry whose value is stored already. The key is within the limits.
+pub(crate) fn put_value<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    key: &[u8],
+    value: LeafValue<'_>,
+) -> Result<bool> {
+    put_stored(pages, root, key, |_, _| Ok(value), &mut PutHint::default(), None)
+}
+
+/// The same for a value that `store` gives when it is needed. The key is within the limits.
+pub(super) fn put_stored<'v, P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    key: &[u8],
+    store: impl FnOnce(&mut P, TreeId) -> Result<LeafValue<'v>>,
+    hint: &mut PutHint,
+    old: Option<&mut Vec<u8>>,
+) -> Result<bool> {
     if root.height == 0 {
         plant(pages, root)?;
     }
@@ -56,7 +78,7 @@ pub(crate) fn put<P: PageWrite>(
     let replace = path.descend(pages, root, key)?;
     let entries = count_after(root, u64::from(!replace))?;
     let released = if replace { take_old(pages, &path, old)? } else { None };
-    let value = store(pages, root.tree, value)?;
+    let value = store(pages, root.tree)?;
     let pattern = if replace { Pattern::Random } else { hint.pattern(path.leaf().ptr.id, path.leaf().index()) };
     make_dirty(pages, root, &mut path)?;
     let change = Change { key, value, replace };

@@ -6,7 +6,7 @@
 //! Failure: lengths above the limits are `Error::TooLarge`; a run that does not fit its pointer is `Error::Corrupt`.
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, PagePtr, TreeId, TxnId};
+use crate::ids::{PageId, TreeId, TxnId};
 use crate::limits::{max_inline_value_bytes, max_key_bytes, MAX_VALUE_BYTES};
 use crate::page::leaf::{LeafValue, OverflowPtr};
 use crate::page::overflow;
@@ -34,7 +34,8 @@ pub(super) fn run_pages(page_size: usize, pointer: &OverflowPtr) -> Result<u64> 
 }
 
 /// Refuses keys and values over the limits.
-pub(super) fn check_sizes(page_size: usize, key: &[u8], value_bytes: usize) -> Result<()> {
+#[inline]
+pub(crate) fn check_sizes(page_size: usize, key: &[u8], value_bytes: usize) -> Result<()> {
     let key_limit = max_key_bytes(page_size);
     if key.len() > key_limit {
         return Err(too_large("key", key.len() as u64, key_limit as u64));
@@ -51,18 +52,13 @@ fn too_large(what: &'static str, len: u64, limit: u64) -> Error {
 }
 
 /// What a leaf stores for a value: short ones themselves, long ones go to a new run.
-pub(super) fn store<'v, P: PageWrite>(pages: &mut P, tree: TreeId, value: &'v [u8]) -> Result<LeafValue<'v>> {
+pub(crate) fn store<'v, P: PageWrite>(pages: &mut P, tree: TreeId, value: &'v [u8]) -> Result<LeafValue<'v>> {
     let page_size = pages.page_size();
     if value.len() <= max_inline_value_bytes(page_size) {
         return Ok(LeafValue::Inline(value));
     }
     let len = value.len() as u64;
-    let run_pages = overflow::run_pages(page_size, len);
-    let id = pages.alloc(run_pages)?;
-    let txn = pages.txn();
-    let crc = overflow::write(pages.run_mut(id, run_pages)?, page_size, id, tree, txn, value);
-    let ptr = PagePtr { id, crc };
-    pages.mark_sealed(ptr);
+    let ptr = pages.write_value(tree, value)?;
     Ok(LeafValue::Overflow(OverflowPtr { ptr, len }))
 }
 
@@ -86,4 +82,12 @@ impl Run {
     pub(super) fn free<P: PageWrite>(self, pages: &mut P) {
         pages.free(self.id, self.pages, self.born);
     }
+}
+
+/// Frees the run behind a pointer that no entry holds any more.
+pub(crate) fn free_run<P: PageWrite>(pages: &mut P, to: OverflowPtr) -> Result<()> {
+    if let Some(run) = Run::of(pages, LeafValue::Overflow(to))? {
+        run.free(pages);
+    }
+    Ok(())
 }

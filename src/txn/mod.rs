@@ -25,6 +25,8 @@ pub(crate) mod env;
 mod free_records;
 pub(crate) mod free_tree;
 pub(crate) mod live;
+pub(crate) mod load;
+pub(crate) mod long_values;
 pub(crate) mod open;
 pub(crate) mod open_table;
 pub(crate) mod readers;

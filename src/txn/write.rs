@@ -21,7 +21,7 @@ use crate::mapping::folios::Dirtied;
 use crate::page::meta::TreeRoot;
 use crate::page::overflow;
 use crate::pager::free_space::LiveStates;
-use crate::pager::txn_pages::TxnPages;
+use crate::pager::txn_pages::{TxnPages, WRITING};
 use crate::pager::PageRead;
 use crate::tree::{self, AppendHint, PutHint};
 use crate::txn::env::{Env, Writer};
@@ -32,19 +32,19 @@ use crate::txn::state::State;
 /// [`commit`](WriteTxn::commit). Dropping it aborts. `Send`: it may move to another thread.
 #[derive(Debug)]
 pub struct WriteTxn {
-    env: Arc<Env>,
+    pub(super) env: Arc<Env>,
     /// The window that was current at the beginning.
     window_id: u64,
     /// `None` only while the transaction ends.
-    writer: Option<Box<Writer>>,
-    tip: State,
-    live: LiveStates,
+    pub(super) writer: Option<Box<Writer>>,
+    pub(super) tip: State,
+    pub(super) live: LiveStates,
     catalog: TreeRoot,
     next_tree: TreeId,
-    tables: Vec<OpenTable>,
+    pub(super) tables: Vec<OpenTable>,
     /// The catalog was changed directly, by a drop or a rename.
     catalog_changed: bool,
-    broken: Option<String>,
+    pub(super) broken: Option<String>,
     folios: FolioWatch,
 }
 
@@ -70,10 +70,19 @@ impl FolioWatch {
 #[derive(Debug)]
 pub(crate) struct OpenTable {
     name: String,
-    record: TableRecord,
+    pub(super) record: TableRecord,
     changed: bool,
     put_hint: PutHint,
     append_hint: AppendHint,
+}
+
+impl OpenTable {
+    /// Notes that the tree was changed otherwise than by a put or an append.
+    pub(super) fn note_change(&mut self) {
+        self.put_hint = PutHint::default();
+        self.append_hint = AppendHint::default();
+        self.changed = true;
+    }
 }
 
 impl WriteTxn {
@@ -217,7 +226,7 @@ impl WriteTxn {
         self.env.writer_lock.release();
     }
 
-    fn usable(&self) -> Result<()> {
+    pub(super) fn usable(&self) -> Result<()> {
         match &self.broken {
             None => Ok(()),
             Some(cause) => Err(Error::usage(format!(
@@ -227,13 +236,17 @@ impl WriteTxn {
     }
 
     /// Remembers that a tree may be half-changed, unless the error says that nothing was done.
-    fn note<T>(&mut self, at: Option<usize>, result: Result<T>) -> Result<T> {
+    pub(super) fn note<T>(&mut self, at: Option<usize>, result: Result<T>) -> Result<T> {
         self.pages().believe(result).map_err(|e| {
             let e = e.with_path(self.env.path());
             let e = match at.and_then(|at| self.tables.get(at)) {
                 Some(table) => e.with_table(&table.name),
                 None => e,
             };
+            if matches!(&e, Error::Io { op, .. } if *op == WRITING) {
+                // It may have been told for the only time (R9).
+                self.env.set_poison(&e);
+            }
             if !matches!(e.kind(), ErrorKind::Usage | ErrorKind::TooLarge) {
                 self.broken.get_or_insert_with(|| e.to_string());
             }
@@ -243,8 +256,8 @@ impl WriteTxn {
 
     /// Sees that free pages are at hand for one operation that stores `value_bytes`.
     #[inline]
-    fn ensure(&mut self, value_bytes: usize) -> Result<()> {
-        if self.pages().dirty_count() >= self.folios.next_pages {
+    pub(super) fn ensure(&mut self, value_bytes: usize) -> Result<()> {
+        if self.pages().owned_count() >= self.folios.next_pages {
             self.watch_folios()?;
         }
         let writer = writer_of(&mut self.writer);
@@ -261,7 +274,7 @@ impl WriteTxn {
     #[cold]
     fn watch_folios(&mut self) -> Result<()> {
         let pages = self.pages();
-        let count = pages.dirty_count();
+        let count = pages.owned_count();
         let suspicious = self.folios.since.is_suspicious_for(count * pages.page_size() as u64);
         if suspicious && pages.are_in_large_folios() {
             self.env.flush_and_drop_cache()?;
@@ -364,9 +377,9 @@ impl WriteTxn {
         let table = &mut self.tables[at];
         let pages = &mut writer_of(&mut self.writer).pages;
         let done = tree::delete(pages, &mut table.record.root, key, old);
-        table.put_hint = PutHint::default();
-        table.append_hint = AppendHint::default();
-        table.changed |= !matches!(done, Ok(false));
+        if !matches!(done, Ok(false)) {
+            table.note_change();
+        }
         self.note(Some(at), done)
     }
 
@@ -469,7 +482,7 @@ impl Drop for WriteTxn {
 
 /// The writer of a running transaction. A free function, so that other fields stay borrowable.
 #[inline]
-fn writer_of(writer: &mut Option<Box<Writer>>) -> &mut Writer {
+pub(super) fn writer_of(writer: &mut Option<Box<Writer>>) -> &mut Writer {
     match writer {
         Some(writer) => writer,
         None => unreachable!("a transaction that has ended is not reachable by its user"),

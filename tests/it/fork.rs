@@ -7,6 +7,7 @@ use crate::reexec;
 use crate::workload::fast_dir;
 
 const NUMBERS: Table<u64, u64> = Table::new("numbers");
+const BYTES: Table<&[u8], &[u8]> = Table::new("bytes");
 
 /// In a process of its own, which has no other threads to speak of.
 #[test]
@@ -33,7 +34,27 @@ fn forking_child() {
     assert_eq!(std::fs::metadata(&path).expect("the file").len(), len, "the child cut it");
     put(&db, 3).expect("the parent goes on");
     assert!(db.check().expect("check").is_clean());
+    drop_in_child(&db, |txn| {
+        let value = vec![7; 4000];
+        let mut table = txn.table(BYTES).expect("table");
+        (0..6000_u64).for_each(|n| drop(table.insert(&n.to_be_bytes(), &value).expect("inserted")));
+    });
+    drop_in_child(&db, |txn| {
+        let mut table = txn.table(BYTES).expect("table");
+        let mut loader = table.loader().expect("a loader");
+        (0..100_000_u64).for_each(|n| loader.push(&n.to_be_bytes(), &[7; 100]).expect("taken"));
+    });
+    assert!(db.check().expect("check").is_clean());
     reexec::answer("done");
+}
+
+/// A child drops a transaction that has a thread of its own in the parent, and does not wait for it. The parent goes on.
+fn drop_in_child(db: &Db, fill: impl FnOnce(&mut mapleaf::WriteTxn)) {
+    let mut txn = db.begin_write().expect("begins");
+    fill(&mut txn);
+    let mut inherited = Some(txn);
+    assert!(in_forked_child(|| drop(inherited.take())));
+    drop(inherited);
 }
 
 #[test]

@@ -20,6 +20,8 @@ mod fork;
 mod fuzzed;
 mod golden;
 mod growth;
+mod load;
+mod long_values;
 mod model;
 mod power;
 mod recover;

@@ -72,6 +72,8 @@ enum Op {
     Put(&'static str, Vec<u8>, Value),
     Delete(&'static str, Vec<u8>),
     Drop(&'static str),
+    /// Entries of one table, some with the same keys, and the memory that sorting them may take.
+    Load(&'static str, Vec<(Vec<u8>, Value)>, usize),
 }
 
 /// Tables and their entries.
@@ -91,6 +93,8 @@ enum Kind {
     Small,
     /// Few keys and few operations, with all kinds of change soon: many databases are judged in a short time.
     Power,
+    /// Like these, and many operations are loads.
+    Loads,
 }
 
 /// The whole course of a seeded run, computed as far as asked for.
@@ -115,14 +119,36 @@ impl History {
         History { kind: Kind::Power, ..History::new(seed) }
     }
 
+    /// One for crash images in which tables are loaded.
+    pub(crate) fn loads(seed: u64) -> History {
+        History { kind: Kind::Loads, ..History::new(seed) }
+    }
+
+    /// One of a kind that [`History::kind_name`] gave.
+    pub(crate) fn named(kind: &str, seed: u64) -> History {
+        match kind {
+            "power" => History::power(seed),
+            "loads" => History::loads(seed),
+            _ => History::new(seed),
+        }
+    }
+
+    pub(crate) fn kind_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Power => "power",
+            Kind::Loads => "loads",
+            _ => "wide",
+        }
+    }
+
     /// The seed that it was made with.
     pub(crate) fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// Whether it was made by [`History::power`].
-    pub(crate) fn is_power(&self) -> bool {
-        self.kind == Kind::Power
+    /// Whether its databases are small, for crash images.
+    fn is_power(&self) -> bool {
+        matches!(self.kind, Kind::Power | Kind::Loads)
     }
 
     /// The state that transaction `txn` leaves.
@@ -146,11 +172,16 @@ impl History {
         let count = match self.kind {
             Kind::Small => 30,
             Kind::Power => 1 + rng.below(6),
+            Kind::Loads => 1 + rng.below(4),
             Kind::Wide if rng.one_in(12) => 150,
             Kind::Wide => 1 + rng.below(12),
         };
         for _ in 0..count {
             let table = TABLES[rng.below(3) as usize];
+            if self.kind == Kind::Loads && rng.one_in(2) {
+                ops.push(self.load(table, &mut rng));
+                continue;
+            }
             ops.push(match rng.below(100) {
                 0 if count < 20 => Op::Drop(table),
                 1 if self.is_power() => Op::Drop(table),
@@ -159,6 +190,18 @@ impl History {
             });
         }
         ops
+    }
+
+    /// A load of some entries: sorted or not, in one run or in several.
+    fn load(&self, table: &'static str, rng: &mut Rng) -> Op {
+        let count = 1 + rng.below(40);
+        let mut entries: Vec<_> = (0..count).map(|_| (self.key(rng), self.value(rng))).collect();
+        if rng.one_in(3) {
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            entries.dedup_by(|a, b| a.0 == b.0);
+        }
+        let memory = if rng.one_in(2) { 1 } else { 1 << 20 };
+        Op::Load(table, entries, memory)
     }
 
     fn key(&self, rng: &mut Rng) -> Vec<u8> {
@@ -191,6 +234,15 @@ impl History {
                 Op::Delete(table, key) => drop(txn.bytes_table(table)?.remove(&key)?),
                 Op::Drop(table) => {
                     txn.drop_table(table)?;
+                }
+                Op::Load(table, entries, memory) => {
+                    let mut table = txn.bytes_table(table)?;
+                    let mut loader = table.loader()?.memory(memory);
+                    for (key, value) in entries {
+                        loader.push(&key, &value.bytes())?;
+                        watch();
+                    }
+                    loader.finish()?;
                 }
             }
             watch();
@@ -257,6 +309,7 @@ fn apply(state: &mut State, op: Op) {
         // Opening a table in a write transaction makes it.
         Op::Delete(table, key) => drop(state.entry(table).or_default().remove(&key)),
         Op::Drop(table) => drop(state.remove(table)),
+        Op::Load(table, entries, _) => state.entry(table).or_default().extend(entries),
     }
 }
 

@@ -241,6 +241,14 @@ pub(crate) struct Pairs<'a> {
 }
 
 impl<'a> Pairs<'a> {
+    /// How many pairs there are in all.
+    pub(crate) fn count(&self) -> u64 {
+        match self.ids {
+            Ids::Listed(ids) => ids.len() as u64,
+            Ids::Counted(count) => count,
+        }
+    }
+
     /// The entries `ids` in that order.
     pub(crate) fn listed(shape: Shape, ids: &'a [u32], version: u64) -> Pairs<'a> {
         Pairs::new(shape, Ids::Listed(ids), Values::Made { value: Value::new(), version })

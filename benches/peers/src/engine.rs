@@ -151,6 +151,14 @@ pub(crate) fn all() -> Vec<Engine> {
             part: EVERYTHING,
             opener: mapleaf::open,
         },
+        #[cfg(feature = "mapleaf")]
+        Engine {
+            name: "mapleaf-load",
+            about: "this repository, many entries by `load` where the other has a loop of `insert` or `append`",
+            default: true,
+            part: Part::Only(&[Measure::Load, Measure::Append, Measure::Size, Measure::Memory]),
+            opener: mapleaf::open_loading,
+        },
         Engine {
             name: "lmdb-writemap",
             about: "LMDB with MDB_WRITEMAP (its file is as long as its map, and sparse)",

@@ -72,6 +72,29 @@ impl Tree {
         }
     }
 
+    /// Sorts entries and merges them, or builds the tree of them if there is none.
+    fn load(&mut self, entries: Vec<(Vec<u8>, Vec<u8>)>) {
+        self.append_hint = AppendHint::default();
+        let mut run = Run::default();
+        for (key, value) in &entries {
+            run.push(key, store(&mut self.pages, self.root.tree, value).unwrap()).unwrap();
+        }
+        run.sort().into_iter().for_each(|gone| free_run(&mut self.pages, gone).unwrap());
+        if self.root.height > 0 {
+            merge(&mut self.pages, &mut self.root, &mut run, &mut |_| Ok(())).unwrap();
+            assert!(run.is_empty());
+        }
+        let mut bulk = Bulk::begin(&self.pages, &self.root).unwrap();
+        while let Some((key, value)) = run.peek() {
+            assert!(bulk.last_key().is_none_or(|last| last < key));
+            bulk.push(&mut self.pages, &mut self.root, key, value).unwrap();
+            run.step();
+        }
+        bulk.finish(&mut self.pages, &mut self.root).unwrap();
+        self.model.extend(entries);
+        assert_eq!(self.root.entries, self.model.len() as u64);
+    }
+
     fn get(&self, key: &[u8]) {
         let found = get(&self.pages, &self.root, key).unwrap();
         assert!(found == self.model.get(key).map(Vec::as_slice), "get of {key:?}");

@@ -18,6 +18,8 @@ enum Op {
     Sequence(Vec<u8>, u8, bool),
     /// Deletes as many entries from a fraction of the tree on.
     DeleteRun(u16, u8),
+    /// Loads entries, and for each as many that follow it.
+    Load(Vec<(Vec<u8>, usize)>, u8),
     Get(Vec<u8>),
     Commit,
 }
@@ -59,6 +61,8 @@ fn op(limit: usize) -> impl Strategy<Value = Op> {
         3 => (any::<u8>(), value_bytes()).prop_map(|(step, value)| Op::Append(step, value)),
         2 => (key(limit), any::<u8>(), any::<bool>()).prop_map(|(key, count, up)| Op::Sequence(key, count, up)),
         1 => (any::<u16>(), any::<u8>()).prop_map(|(at, count)| Op::DeleteRun(at, count)),
+        2 => (prop::collection::vec((key(limit), value_bytes()), 0..40), any::<u8>())
+            .prop_map(|(entries, count)| Op::Load(entries, count / 4)),
         2 => key(limit).prop_map(Op::Get),
         1 => Just(Op::Commit),
     ]
@@ -100,6 +104,15 @@ fn apply(tree: &mut Tree, op: &Op, limit: usize) {
             let Some(start) = nth_key(tree, *at) else { return };
             let keys: Vec<_> = tree.model.range(start..).take((*count).into()).map(|(key, _)| key.clone()).collect();
             keys.iter().for_each(|key| tree.delete(key));
+        }
+        Op::Load(entries, count) => {
+            let more = |(key, len): &(Vec<u8>, usize)| {
+                let (key, len) = (key[..key.len().min(limit - 4)].to_vec(), *len);
+                let follow = move |n: u32| ([key.as_slice(), &n.to_be_bytes()].concat(), value(len / (n as usize + 1)));
+                (0..u32::from(*count)).map(follow).collect::<Vec<_>>()
+            };
+            let first = entries.iter().map(|(key, len)| (key.clone(), value(*len)));
+            tree.load(first.chain(entries.iter().flat_map(more)).collect());
         }
         Op::Get(key) => tree.get(key),
         Op::Commit => drop(tree.verify()),

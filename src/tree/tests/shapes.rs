@@ -313,3 +313,14 @@ fn leaves_built_by_splits_ascend_in_address() {
         assert!(addresses.is_sorted(), "{addresses:?}");
     }
 }
+
+#[test]
+fn leaves_that_would_merge_into_one_leave_their_branch_two_children() {
+    let mut tree = Tree::new(4096);
+    (0..6u32).for_each(|n| tree.put(&n.to_be_bytes(), &[1; 900]));
+    assert_eq!(tree.root.height, 2);
+    (0..6u32).for_each(|n| tree.put(&n.to_be_bytes(), b"short"));
+    tree.load((0..12u32).map(|n| (n.to_be_bytes().to_vec(), b"new".to_vec())).collect());
+    let stats = tree.verify();
+    assert_eq!((stats.leaf_pages, stats.branch_pages), (2, 1));
+}

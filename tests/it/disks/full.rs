@@ -273,6 +273,44 @@ fn large_value_on_full(disk: &Path) {
     reexec::answer("8 large values refused");
 }
 
+/// Loads, sorted and not, with memory for all and for little, meet a full disk at many places.
+fn load_on_full(disk: &Path) {
+    let mut filled = Filled::new(disk);
+    filled.commit(1, 100).expect("room");
+    let mut refused = 0;
+    for round in 0..24_u64 {
+        filled.ballast.leave((round % 6) * 300_000);
+        let mut txn = filled.db().begin_write().expect("begins");
+        let load = |txn: &mut mapleaf::WriteTxn| {
+            let mut table = txn.table(DATA)?;
+            let mut loader = table.loader()?.memory(if round % 3 == 0 { 1 << 20 } else { usize::MAX });
+            for n in 0..20_000 {
+                let key = 1000 + if round % 2 == 0 { n } else { n * 7919 % 20_000 };
+                loader.push(key, &value_of(key)[..300])?;
+            }
+            loader.finish()
+        };
+        if let Err(error) = load(&mut txn).and_then(|_| txn.commit()) {
+            assert_full(&error, &filled.path);
+            refused += 1;
+        }
+        filled.assert_whole();
+        filled.ballast.remove();
+        let mut txn = filled.db().begin_write().expect("begins");
+        load(&mut txn).expect("room again");
+        txn.abort();
+        filled.commit(round, 5).expect("room again");
+        // Gives back what the file has grown by.
+        filled.open();
+    }
+    assert!(refused >= 20, "{refused}");
+    assert_clean(filled.db());
+    filled.open();
+    filled.assert_whole();
+    assert_clean(filled.db());
+    reexec::answer(&format!("{refused} loads refused"));
+}
+
 /// A compaction that finds no room says so of the new file, and leaves none; with room, it is whole.
 fn compact_on_full(disk: &Path) {
     let mut filled = Filled::new(disk);
@@ -376,6 +414,7 @@ fn child() {
         "commit" => commit_on_full(disk),
         "compact" => compact_on_full(disk),
         "value" => large_value_on_full(disk),
+        "load" => load_on_full(disk),
         "holes" => copy_on_full(disk, &["cp", "--reflink=never", "--sparse=always"]),
         "clone" => copy_on_full(disk, &["cp", "--reflink=always"]),
         "everything" => store_everything(disk),
@@ -404,7 +443,7 @@ fn on_disk(kind: Kind, scenario: &str) {
 /// All small scenarios on one kind of disk.
 fn scenarios(kind: Kind) {
     for _ in 0..long() {
-        for scenario in ["creation", "commit", "compact", "value", "holes", "everything"] {
+        for scenario in ["creation", "commit", "compact", "value", "load", "holes", "everything"] {
             on_disk(kind, scenario);
         }
     }

@@ -75,8 +75,8 @@ pub(super) fn shrink(cut: &Cut, choice: &Choice, violates: impl Fn(&Image) -> Op
 pub(super) struct Kept {
     pub(super) showed: String,
     pub(super) setting: Setting,
-    /// Whether the history is one for crash images, and its seed.
-    pub(super) history: (bool, u64),
+    /// The kind of the history, and its seed.
+    pub(super) history: (&'static str, u64),
     pub(super) acknowledged: u64,
     /// What the right code makes of it.
     pub(super) outcome: Result<Outcome, String>,
@@ -88,7 +88,7 @@ impl Kept {
         let dir = fast_dir();
         let outcome = Judge::new(history, dir.path(), None).lenient(&shrunk.image, u64::MAX - 1);
         let (showed, image) = (shrunk.said, shrunk.image);
-        Kept { showed, setting, history: (history.is_power(), history.seed()), acknowledged, outcome, image }
+        Kept { showed, setting, history: (history.kind_name(), history.seed()), acknowledged, outcome, image }
     }
 }
 
@@ -123,7 +123,7 @@ fn one_line(text: &str) -> String {
 
 fn encode(kept: &Kept) -> Vec<u8> {
     let Kept { setting, image, .. } = kept;
-    let kind = if kept.history.0 { "power" } else { "wide" };
+    let kind = kept.history.0;
     let judges_with = setting.judges_with().map_or("none".to_string(), |mutant| format!("{mutant:?}"));
     let made_by = setting.mutant.map_or("none".to_string(), |mutant| format!("{mutant:?}"));
     let mut bytes = format!(
@@ -215,7 +215,7 @@ pub(super) fn replay(path: &Path) -> Replayed {
     let dir = fast_dir();
     let (kind, seed) = read.text("history").split_once(' ').expect("kind and seed");
     let seed = seed.parse().expect("a seed");
-    let history = if kind == "power" { History::power(seed) } else { History::new(seed) };
+    let history = History::named(kind, seed);
     let mutant = [Mutant::ShortChecksum, Mutant::PointerUnchecked]
         .into_iter()
         .find(|mutant| format!("{mutant:?}") == read.text("judged with"));
@@ -245,7 +245,7 @@ fn an_image_that_is_kept_comes_back() {
     let kept = Kept {
         showed: "nothing: a test of the format in /tmp/x/y".into(),
         setting: Setting::power(4096),
-        history: (true, 5),
+        history: ("power", 5),
         acknowledged: 3,
         outcome: Ok(Outcome::Whole(4)),
         image: Image::of_bytes(&bytes, 4096),

@@ -299,6 +299,10 @@ impl Seam for Recorder {
         self.look();
     }
 
+    fn wrote(&self, _offset: u64, _len: u64) {
+        self.look();
+    }
+
     fn growing(&self, _new_len: u64) -> io::Result<()> {
         self.look();
         Ok(())

@@ -98,6 +98,12 @@ fn every_cut_of_commits_that_overlap_leaves_a_committed_state() {
     runs("every_cut_overlapping", setting, 2000, History::power);
 }
 
+/// Tables are loaded: pages are built in memory and written by calls, in one pass and in several.
+#[test]
+fn every_cut_of_loads_leaves_a_committed_state() {
+    runs("every_cut_loads", Setting::power(4096), 2500, History::loads);
+}
+
 #[test]
 fn a_lying_disk_gives_a_refusal_or_an_older_commit() {
     let setting = Setting { mode: Mode::Lying, commits: 24, samples: 40, ..Setting::power(4096) };

@@ -9,26 +9,37 @@ use std::path::Path;
 
 const MAIN: Table<&[u8], &[u8]> = Table::new("main");
 
-struct Mapleaf(Db);
+struct Mapleaf {
+    db: Db,
+    /// Whether many entries are stored by the call for that, whatever their order.
+    loads: bool,
+}
+
+/// Fewer pairs are no load.
+const LOAD_PAIRS: u64 = 1000;
 
 pub(super) fn open(path: &Path, _: Tuning) -> Res<Box<dyn Store>> {
-    Ok(Box::new(Mapleaf(Db::open(path)?)))
+    Ok(Box::new(Mapleaf { db: Db::open(path)?, loads: false }))
+}
+
+pub(super) fn open_loading(path: &Path, _: Tuning) -> Res<Box<dyn Store>> {
+    Ok(Box::new(Mapleaf { db: Db::open(path)?, loads: true }))
 }
 
 impl Single for Mapleaf {
     fn get(&self, key: &[u8], mut see: impl FnMut(Option<&[u8]>)) -> Res<()> {
-        see(self.0.begin_read()?.table(MAIN)?.get(key)?);
+        see(self.db.begin_read()?.table(MAIN)?.get(key)?);
         Ok(())
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Res<()> {
-        let mut txn = self.0.begin_write()?;
+        let mut txn = self.db.begin_write()?;
         txn.table(MAIN)?.insert(key, value)?;
         Ok(txn.commit()?)
     }
 
     fn modify(&self, key: &[u8], mut see: impl FnMut(Option<&[u8]>), value: &[u8]) -> Res<()> {
-        let mut txn = self.0.begin_write()?;
+        let mut txn = self.db.begin_write()?;
         {
             let mut table = txn.table(MAIN)?;
             see(table.get(key)?);
@@ -38,7 +49,7 @@ impl Single for Mapleaf {
     }
 
     fn scan_from(&self, key: &[u8], count: usize, mut see: impl FnMut(&[u8], &[u8])) -> Res<()> {
-        for item in self.0.begin_read()?.table(MAIN)?.range(key..)?.take(count) {
+        for item in self.db.begin_read()?.table(MAIN)?.range(key..)?.take(count) {
             let (key, value) = item?;
             see(key, value);
         }
@@ -48,10 +59,17 @@ impl Single for Mapleaf {
 
 impl Store for Mapleaf {
     fn put_all(&mut self, pairs: &mut Pairs<'_>, order: Order) -> Res<()> {
-        let mut txn = self.0.begin_write()?;
+        let mut txn = self.db.begin_write()?;
         {
             let mut table = txn.table(MAIN)?;
             match order {
+                _ if self.loads && pairs.count() >= LOAD_PAIRS => {
+                    let mut loader = table.loader()?;
+                    while let Some((key, value)) = pairs.next() {
+                        loader.push(key, value)?;
+                    }
+                    loader.finish()?;
+                }
                 Order::Any => {
                     while let Some((key, value)) = pairs.next() {
                         table.insert(key, value)?;
@@ -68,7 +86,7 @@ impl Store for Mapleaf {
     }
 
     fn remove_all(&mut self, keys: &mut Pairs<'_>) -> Res<()> {
-        let mut txn = self.0.begin_write()?;
+        let mut txn = self.db.begin_write()?;
         {
             let mut table = txn.table(MAIN)?;
             while let Some((key, _)) = keys.next() {
@@ -79,7 +97,7 @@ impl Store for Mapleaf {
     }
 
     fn get_all(&self, probes: &Probes) -> Res<()> {
-        let txn = self.0.begin_read()?;
+        let txn = self.db.begin_read()?;
         let table = txn.table(MAIN)?;
         let mut verifier = Verifier::default();
         for (key, expected) in probes.iter() {
@@ -93,7 +111,7 @@ impl Store for Mapleaf {
     }
 
     fn get_batches(&self, probes: &Probes, batch: usize) -> Res<()> {
-        let txn = self.0.begin_read()?;
+        let txn = self.db.begin_read()?;
         let table = txn.table(MAIN)?;
         let mut verifier = Verifier::default();
         for (keys, checksums) in probes.batches(batch) {
@@ -105,7 +123,7 @@ impl Store for Mapleaf {
     }
 
     fn seek_all(&self, seeks: &Seeks) -> Res<()> {
-        let txn = self.0.begin_read()?;
+        let txn = self.db.begin_read()?;
         let table = txn.table(MAIN)?;
         let mut verifier = Verifier::default();
         for (key, expected) in seeks.iter() {
@@ -120,7 +138,7 @@ impl Store for Mapleaf {
     }
 
     fn scan(&self, direction: Direction) -> Res<Tally> {
-        let txn = self.0.begin_read()?;
+        let txn = self.db.begin_read()?;
         let table = txn.table(MAIN)?;
         let mut tally = Tally::default();
         match direction {

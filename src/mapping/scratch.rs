@@ -1,0 +1,79 @@
+//! Memory for data that waits to be sorted: in large pieces, in large pages where the system has them.
+//!
+//! Floor: mapping. Nothing of it belongs to a file. Pieces come as they are needed, so a small load takes little.
+//!
+//! Failure: `io::Error` when there is no memory.
+#![allow(unsafe_code, reason = "a prefetch")]
+
+use std::io;
+
+use memmap2::{Advice, MmapMut};
+
+/// Bytes of a piece.
+pub(crate) const PIECE_BYTES: usize = 4 << 20;
+/// Bytes of the first pieces, of which a small load needs few.
+const FIRST_PIECE_BYTES: usize = 64 << 10;
+
+/// Bytes that are added one record after the other and never move.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pieces: Vec<MmapMut>,
+    /// Bytes in use of the last piece.
+    used: usize,
+    held: usize,
+}
+
+impl Scratch {
+    /// Room for `len` bytes in one piece, and its place.
+    pub(crate) fn add(&mut self, len: usize) -> io::Result<(u64, &mut [u8])> {
+        if self.pieces.last().is_none_or(|piece| piece.len() - self.used < len) {
+            let wanted = self.held.next_power_of_two().clamp(FIRST_PIECE_BYTES, PIECE_BYTES).max(len);
+            let piece = MmapMut::map_anon(wanted)?;
+            // Advice: small pages do the same, more slowly.
+            let _small_pages = piece.advise(Advice::HugePage);
+            self.pieces.push(piece);
+            self.held += wanted;
+            self.used = 0;
+        }
+        let (index, start) = (self.pieces.len() - 1, self.used);
+        self.used += len;
+        Ok(((index as u64) << 32 | start as u64, &mut self.pieces[index][start..start + len]))
+    }
+
+    /// The bytes from a place on, to the end of its piece.
+    #[inline]
+    pub(crate) fn at(&self, place: u64) -> &[u8] {
+        &self.pieces[(place >> 32) as usize][place as u32 as usize..]
+    }
+
+    /// Asks the processor for the first bytes at a place.
+    #[inline]
+    pub(crate) fn prefetch(&self, place: u64, len: usize) {
+        #[cfg(target_arch = "x86_64")]
+        for line in self.at(place)[..].iter().take(len).step_by(64) {
+            // SAFETY: a prefetch is a hint on any address: it reads nothing that the program sees, and it does not fault.
+            unsafe {
+                use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+                _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast());
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _no_stable_intrinsic = (place, len);
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held
+    }
+
+    /// Forgets everything, and gives back all memory.
+    pub(crate) fn clear(&mut self) {
+        *self = Scratch::default();
+    }
+}
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scratch").field("held", &self.held).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! Writing pages by calls, beside the stores through the canvas, and starting write-back early.
+//!
+//! Floor: mapping. The page cache is one for mappings and calls, so what is written here is seen through every view as soon
+//! as the call has returned. Whoever writes sees to it that nobody borrows these bytes meanwhile: `pager::outbox` is the
+//! only one, with pages that its transaction took and that are not claimed.
+//!
+//! Invariants:
+//!   N1  nothing is written in pieces that pass the end of a page: a larger piece would bring a larger folio into the page
+//!       cache, which later stores to one of its pages write back whole.
+//!   N2  a file never gets longer by being written to: pages are written below what is mapped alone.
+//!
+//! Failure: `io::Error`. An error of write-back may be told here once and by no later flush, so it counts as one of a flush
+//! (R9).
+
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use super::{os, Mapping};
+
+impl Mapping {
+    /// Writes whole pages of the database at an offset that is one of a page.
+    pub(crate) fn write_pages(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let page_size = self.page_size as u64;
+        let whole = offset.is_multiple_of(page_size) && (bytes.len() as u64).is_multiple_of(page_size);
+        let end = offset.checked_add(bytes.len() as u64);
+        if !self.writable || !whole || offset < 2 * page_size || end.is_none_or(|end| end > self.window().mapped()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "pages are written inside the mapped file alone"));
+        }
+        #[cfg(feature = "testing")]
+        if let Some(seam) = self.seam() {
+            seam.writing(offset, bytes.len() as u64)?;
+        }
+        let len = self.file_len()?;
+        if end.is_some_and(|end| end > len) {
+            // Somebody cut the file, and writing would hide it.
+            self.watch.record.set(len);
+            return Err(io::Error::other("the file was cut"));
+        }
+        for (at, page) in (offset..).step_by(self.page_size).zip(bytes.chunks_exact(self.page_size)) {
+            self.file.write_all_at(page, at)?;
+        }
+        #[cfg(feature = "testing")]
+        if let Some(seam) = self.seam() {
+            seam.wrote(offset, bytes.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Starts to write a range to the medium and does not wait. Makes nothing durable.
+    pub(crate) fn start_write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        #[cfg(feature = "testing")]
+        if let Some(seam) = self.seam() {
+            seam.writing_back(offset, len)?;
+        }
+        match self.anonymous {
+            true => Ok(()),
+            false => os::start_write_back(&self.file, offset, len),
+        }
+    }
+
+    /// Whether tests look at each step, so that steps are to come one after the other.
+    pub(crate) fn is_watched(&self) -> bool {
+        #[cfg(feature = "testing")]
+        return self.seam().is_some();
+        #[cfg(not(feature = "testing"))]
+        false
+    }
+}

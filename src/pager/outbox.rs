@@ -1,0 +1,271 @@
+//! Pages that are built in memory and written by calls, by a thread of its own beside the builder once there are many.
+//!
+//! Floor: pager. For pages that are known whole before they go into the file, as a bulk load makes them: a call costs no
+//! fault and no second copy through the cache of the processor, and write-back begins while the next pages are built, so
+//! that the flush of the commit finds little left to do. The system takes some microseconds for each page that is new in
+//! its cache, as long as building one takes, so a second thread writes. The builder starts the write-back: the system lets
+//! one thread at a time write to a file, but write-back beside it.
+//!
+//! Invariants:
+//!   O1  a page that is *sent* is borrowed by nobody until it was written: the builder's thread takes its mark away before
+//!       and gives it back after, and whoever looks at a page without a mark waits first.
+//!   O2  each page is written once, with its final bytes.
+//!   O3  the thread ends with the outbox. It reads and stores no page of the mapping and never panics.
+//!
+//! Failure: the first error of a write stays, and is the answer of every later call. A child after `fork`, which has no such
+//! thread, waits for nothing.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::ids::PageId;
+use crate::mapping::{Mapping, View};
+use crate::page::checksum;
+use crate::pager::snapshot_pages::mark_of;
+
+/// Bytes that are written and put under write-back at once.
+const BATCH_BYTES: usize = 256 << 10;
+/// Scattered pages are left to the flush: one call for each would cost more than it saves.
+const WRITE_BACK_BYTES: usize = 64 << 10;
+/// Batches that wait for the thread at most.
+const BATCHES_WAITING: usize = 32;
+/// Bytes sent before write-back is started early and a thread is worth its start.
+const LARGE_BYTES: u64 = 2 << 20;
+
+/// Consecutive pages on their way.
+#[derive(Default, Debug)]
+struct Batch {
+    first: PageId,
+    bytes: Vec<u8>,
+    /// Pages and runs that begin here, and their verified marks.
+    marks: Vec<(PageId, u8)>,
+}
+
+/// What builder and thread share.
+#[derive(Default, Debug)]
+struct State {
+    waiting: VecDeque<Batch>,
+    /// Batches that the thread writes at the moment.
+    writing: usize,
+    /// Ranges of the file that are written, and whose write-back was not started.
+    to_start: Vec<(u64, u64)>,
+    /// Buffers to be used again.
+    spare: Vec<Batch>,
+    /// What is written and has no mark yet.
+    written: Vec<(PageId, u8)>,
+    failed: Option<(io::ErrorKind, String)>,
+    closed: bool,
+}
+
+#[derive(Default, Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sleep<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Pages on their way into the file.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    mapping: Arc<Mapping>,
+    page_size: usize,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    /// The process that the thread lives in.
+    process: u32,
+    /// Pages that are collected: they follow each other.
+    batch: Option<Batch>,
+    sent_bytes: u64,
+    /// Whether write-back is to begin early: what is written now is expected to stay.
+    stays: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(mapping: Arc<Mapping>, page_size: usize, stays: bool) -> Outbox {
+        Outbox {
+            mapping,
+            page_size,
+            shared: Arc::default(),
+            thread: None,
+            process: std::process::id(),
+            batch: None,
+            sent_bytes: 0,
+            stays,
+        }
+    }
+
+    /// Takes a page or run that is built and sealed. What lay there before is verified no more.
+    pub(crate) fn put(&mut self, id: PageId, sealed: &[u8], view: &View) -> io::Result<()> {
+        let pages = (sealed.len() / self.page_size) as u64;
+        let follows = |batch: &Batch| {
+            batch.first.0 + (batch.bytes.len() / self.page_size) as u64 == id.0
+                && batch.bytes.len() + sealed.len() <= BATCH_BYTES
+        };
+        if !self.batch.as_ref().is_some_and(follows) {
+            self.send(view)?;
+        }
+        (id.0..id.0 + pages).for_each(|page| view.set_mark(PageId(page), 0));
+        let batch = self.batch.get_or_insert_with(|| {
+            let spare = self.shared.lock().spare.pop().unwrap_or_default();
+            Batch { first: id, ..spare }
+        });
+        batch.bytes.extend_from_slice(sealed);
+        batch.marks.push((id, mark_of(checksum::stored(sealed))));
+        Ok(())
+    }
+
+    /// Sends what was collected.
+    fn send(&mut self, view: &View) -> io::Result<()> {
+        self.check()?;
+        let Some(batch) = self.batch.take() else { return Ok(()) };
+        self.sent_bytes += batch.bytes.len() as u64;
+        if self.sent_bytes >= LARGE_BYTES && self.thread.is_none() && !self.mapping.is_watched() {
+            self.start_thread();
+        }
+        if self.has_thread() {
+            let mut state = self.shared.lock();
+            while state.waiting.len() >= BATCHES_WAITING {
+                state = self.shared.sleep(state);
+            }
+            mark_written(&mut state, view);
+            state.waiting.push_back(batch);
+            drop(state);
+            self.shared.changed.notify_all();
+        } else {
+            // The system had no thread to give, or there is not much yet.
+            let done = write(&self.mapping, self.page_size, &batch);
+            let mut state = self.shared.lock();
+            note(&mut state, self.page_size, batch, done);
+            mark_written(&mut state, view);
+        }
+        if self.stays && self.sent_bytes >= LARGE_BYTES {
+            self.start_write_back()?;
+        }
+        self.check()
+    }
+
+    /// Starts the write-back of what is written.
+    fn start_write_back(&self) -> io::Result<()> {
+        let ranges = std::mem::take(&mut self.shared.lock().to_start);
+        for (offset, len) in ranges {
+            self.mapping.start_write_back(offset, len)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is a thread that will do what is waiting.
+    fn has_thread(&self) -> bool {
+        self.thread.is_some() && self.process == std::process::id()
+    }
+
+    /// Without a thread, which the system may refuse, the builder writes all.
+    fn start_thread(&mut self) {
+        let (mapping, shared, page_size) = (Arc::clone(&self.mapping), Arc::clone(&self.shared), self.page_size);
+        let work = move || {
+            let mut state = shared.lock();
+            loop {
+                if let Some(batch) = state.waiting.pop_front() {
+                    state.writing += 1;
+                    drop(state);
+                    let done = write(&mapping, page_size, &batch);
+                    state = shared.lock();
+                    state.writing -= 1;
+                    note(&mut state, page_size, batch, done);
+                    shared.changed.notify_all();
+                } else if state.closed {
+                    return;
+                } else {
+                    state = shared.sleep(state);
+                }
+            }
+        };
+        self.thread = std::thread::Builder::new().name("mapleaf-write".into()).spawn(work).ok();
+    }
+
+    /// Sends the rest and waits until everything is written.
+    pub(crate) fn finish(&mut self, view: &View) -> io::Result<()> {
+        self.send(view)?;
+        self.wait(view);
+        self.check()
+    }
+
+    /// Waits until everything that was sent is written, or has failed. What is still collected is not sent.
+    pub(crate) fn wait(&self, view: &View) {
+        let mut state = self.shared.lock();
+        while self.has_thread() && (state.writing > 0 || !state.waiting.is_empty()) {
+            state = self.shared.sleep(state);
+        }
+        mark_written(&mut state, view);
+    }
+
+    /// The first error, if there was one.
+    fn check(&self) -> io::Result<()> {
+        match &self.shared.lock().failed {
+            Some((kind, what)) => Err(io::Error::new(*kind, what.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        if self.process != std::process::id() {
+            // A child after `fork`: the thread is its parent's.
+            std::mem::forget(thread);
+            return;
+        }
+        let mut state = self.shared.lock();
+        state.closed = true;
+        // Whoever ends without `finish` needs nothing of it.
+        state.waiting.clear();
+        drop(state);
+        self.shared.changed.notify_all();
+        drop(thread.join());
+    }
+}
+
+/// Writes a batch.
+fn write(mapping: &Mapping, page_size: usize, batch: &Batch) -> io::Result<()> {
+    mapping.write_pages(batch.first.0 * page_size as u64, &batch.bytes)
+}
+
+/// Notes what was written, or the first error, and takes the buffer back.
+fn note(state: &mut State, page_size: usize, mut batch: Batch, done: io::Result<()>) {
+    match done {
+        Ok(()) => {
+            state.written.append(&mut batch.marks);
+            if batch.bytes.len() >= WRITE_BACK_BYTES {
+                state.to_start.push((batch.first.0 * page_size as u64, batch.bytes.len() as u64));
+            }
+        }
+        Err(e) => {
+            state.failed.get_or_insert((e.kind(), e.to_string()));
+            state.waiting.clear();
+        }
+    }
+    // A buffer for a large run is not kept.
+    if state.spare.len() < BATCHES_WAITING && batch.bytes.capacity() <= 2 * BATCH_BYTES {
+        batch.bytes.clear();
+        batch.marks.clear();
+        state.spare.push(batch);
+    }
+}
+
+/// Pages that this process wrote count as verified (O1: by the thread that reads them).
+fn mark_written(state: &mut State, view: &View) {
+    for (id, mark) in state.written.drain(..) {
+        view.set_mark(id, mark);
+    }
+}

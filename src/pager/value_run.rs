@@ -1,0 +1,120 @@
+//! Runs of values that are written by calls: for long values, given whole or read from somewhere.
+//!
+//! Floor: pager. A store to a page that is not in the cache yet costs a fault of some microseconds, a call less than half of
+//! it. The run is the transaction's own and kept: nobody borrows it before it is whole, and nothing changes it afterwards.
+//!
+//! Failure: errors of writing as in `outbox`; [`ValueRun::abandon`] gives the pages back.
+
+use crate::error::Result;
+use crate::ids::{PageId, PagePtr, TreeId};
+use crate::page::checksum::Running;
+use crate::page::layout::OVERFLOW_VALUE;
+use crate::page::overflow;
+use crate::pager::txn_pages::TxnPages;
+use crate::pager::{PageRead as _, PageWrite as _};
+
+/// Bytes that are put together and written at once.
+const PIECE_BYTES: usize = 64 << 10;
+/// Bytes of a run from which on its write-back begins at once.
+const WRITE_BACK_BYTES: u64 = 1 << 20;
+
+/// A run that is being written, from its first byte to its last.
+#[derive(Debug)]
+pub(crate) struct ValueRun {
+    id: PageId,
+    pages: u64,
+    len: u64,
+    tree: TreeId,
+    running: Running,
+    /// Bytes of the run that were given, with the header.
+    at: u64,
+    /// The first page, which is written last, when the checksum is known.
+    first: Vec<u8>,
+    /// What follows the last whole page that was written.
+    piece: Vec<u8>,
+    piece_at: u64,
+}
+
+impl ValueRun {
+    /// Takes pages for a value of `len` bytes that is longer than an inline one.
+    pub(crate) fn begin(pages: &mut TxnPages, tree: TreeId, len: u64) -> Result<ValueRun> {
+        let page_size = pages.page_size();
+        let count = overflow::run_pages(page_size, len);
+        let id = pages.alloc_kept(count)?;
+        Ok(ValueRun {
+            id,
+            pages: count,
+            len,
+            tree,
+            running: Running::behind_header(),
+            at: OVERFLOW_VALUE as u64,
+            first: vec![0; OVERFLOW_VALUE],
+            piece: Vec::new(),
+            piece_at: page_size as u64,
+        })
+    }
+
+    /// Adds bytes of the value, no more than its length.
+    pub(crate) fn add(&mut self, pages: &TxnPages, bytes: &[u8]) -> Result<()> {
+        let page_size = pages.page_size();
+        self.running.add(bytes);
+        self.at += bytes.len() as u64;
+        let (first, mut rest) = bytes.split_at(bytes.len().min(page_size - self.first.len()));
+        self.first.extend_from_slice(first);
+        if !self.piece.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(PIECE_BYTES - self.piece.len()));
+            self.piece.extend_from_slice(now);
+            rest = later;
+        }
+        if self.piece.len() == PIECE_BYTES {
+            self.send(pages)?;
+        }
+        // Whole pages need not be put together.
+        let (whole, rest) = rest.split_at(rest.len() / page_size * page_size);
+        if !whole.is_empty() {
+            self.write(pages, whole)?;
+        }
+        self.piece.extend_from_slice(rest);
+        Ok(())
+    }
+
+    fn send(&mut self, pages: &TxnPages) -> Result<()> {
+        let piece = std::mem::take(&mut self.piece);
+        let written = self.write(pages, &piece);
+        self.piece = piece;
+        self.piece.clear();
+        written
+    }
+
+    fn write(&mut self, pages: &TxnPages, whole: &[u8]) -> Result<()> {
+        pages.write_kept(self.id, self.piece_at, whole)?;
+        self.piece_at += whole.len() as u64;
+        Ok(())
+    }
+
+    /// Ends the run, all bytes of which were given.
+    pub(crate) fn finish(mut self, pages: &mut TxnPages) -> Result<PagePtr> {
+        let page_size = pages.page_size();
+        let end = self.pages * page_size as u64;
+        debug_assert_eq!(self.at, OVERFLOW_VALUE as u64 + self.len);
+        let behind = vec![0; (end - self.at) as usize];
+        self.add(pages, &behind)?;
+        if !self.piece.is_empty() {
+            self.send(pages)?;
+        }
+        let (header, crc) = overflow::sealed_header(page_size, self.id, self.tree, pages.txn(), self.len, self.running);
+        self.first[..OVERFLOW_VALUE].copy_from_slice(&header);
+        pages.write_kept(self.id, 0, &self.first)?;
+        if end >= WRITE_BACK_BYTES {
+            pages.start_write_back(self.id, end)?;
+        }
+        let ptr = PagePtr { id: self.id, crc };
+        pages.mark_sealed(ptr);
+        Ok(ptr)
+    }
+
+    /// Gives the pages back.
+    pub(crate) fn abandon(self, pages: &mut TxnPages) {
+        pages.give_back_kept(self.id, self.pages);
+    }
+}

@@ -1,0 +1,120 @@
+//! Loading many entries at once.
+//!
+//! Floor: table.
+//!
+//! Failure: an entry that is refused changes nothing. After any other error, or if a load is not finished, the transaction has
+//! to be aborted, and says so.
+
+use std::marker::PhantomData;
+
+use crate::error::Result;
+use crate::table::codec::{Codec, KeyCodec};
+use crate::table::TableMut;
+use crate::txn::load::Load;
+use crate::txn::write::WriteTxn;
+
+/// Memory that sorting may take if nobody says otherwise: 256 MiB.
+const MEMORY_BYTES: usize = 256 << 20;
+
+impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
+    /// Stores many entries, in any order: the fastest way to fill a table, and the one that leaves pages full. Of entries with
+    /// the same key the last one stays, also over one that the table had before. Returns how many were taken.
+    ///
+    /// Entries in ascending order of their keys, behind the last one of the table, take no memory. From the first one on that
+    /// is out of order they are sorted in memory, of which up to 256 MiB are taken; [`Loader::memory`] changes that. More
+    /// memory means fewer passes over the table: there is one for each time that it is full.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// const SQUARES: Table<u64, u64> = Table::new("squares");
+    ///
+    /// let mut txn = db.begin_write()?;
+    /// let mut squares = txn.table(SQUARES)?;
+    /// assert_eq!(squares.load((0..1000).rev().map(|n| (n, n * n)))?, 1000);
+    /// assert_eq!(squares.get(31)?, Some(961));
+    /// txn.commit()?;
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `TooLarge` or `Usage` for an entry as [`insert`](TableMut::insert) has them, `DiskFull`, `Io`, `Corrupt`: abort the
+    /// transaction. To go on after an entry that is refused, use a [`Loader`].
+    pub fn load<'k, 'v>(&mut self, entries: impl IntoIterator<Item = (K::Item<'k>, V::Item<'v>)>) -> Result<u64> {
+        let mut loader = self.loader()?;
+        for (key, value) in entries {
+            loader.push(key, value)?;
+        }
+        loader.finish()
+    }
+
+    /// The same one entry at a time, for entries that no iterator can lend.
+    ///
+    /// # Errors
+    /// `Usage` if the transaction has to be aborted after an earlier error.
+    pub fn loader(&mut self) -> Result<Loader<'_, K, V>> {
+        let load = self.txn.begin_load(self.at, MEMORY_BYTES)?;
+        Ok(Loader { txn: self.txn, load, types: PhantomData })
+    }
+}
+
+/// A load that takes its entries one at a time: [`TableMut::load`] has the rest.
+///
+/// The entries are in the table when [`Loader::finish`] has returned. A loader that is dropped before leaves a transaction
+/// that can only be aborted.
+///
+/// ```
+/// # use mapleaf::{Db, Table};
+/// # let db = Db::in_memory()?;
+/// const WORDS: Table<&str, u32> = Table::new("words");
+///
+/// let mut txn = db.begin_write()?;
+/// let mut words = txn.table(WORDS)?;
+/// let mut loader = words.loader()?.memory(16 << 20);
+/// for (line, word) in "the quick brown fox".split(' ').enumerate() {
+///     loader.push(word, line as u32)?;
+/// }
+/// assert_eq!(loader.finish()?, 4);
+/// assert_eq!(words.get("fox")?, Some(3));
+/// txn.commit()?;
+/// # Ok::<(), mapleaf::Error>(())
+/// ```
+#[must_use = "entries are in the table when `finish` has returned"]
+pub struct Loader<'t, K, V> {
+    txn: &'t mut WriteTxn,
+    load: Load,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K: KeyCodec, V: Codec> Loader<'_, K, V> {
+    /// Sets how many bytes of memory sorting may take; at least room for one entry is taken. Entries in order take none.
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.load.set_memory(bytes);
+        self
+    }
+
+    /// Takes an entry.
+    ///
+    /// # Errors
+    /// `TooLarge` or `Usage` as [`insert`](TableMut::insert): this entry was not taken, and the load can go on. `DiskFull`,
+    /// `Io`, `Corrupt`: abort the transaction.
+    #[inline]
+    pub fn push<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<()> {
+        self.txn.load(&mut self.load, &K::encode(&key)?, &V::encode(&value)?)
+    }
+
+    /// Puts all entries into the table; says how many were taken.
+    ///
+    /// # Errors
+    /// `DiskFull`, `Io`, `Corrupt`: abort the transaction.
+    pub fn finish(mut self) -> Result<u64> {
+        self.txn.end_load(&mut self.load)?;
+        Ok(self.load.count())
+    }
+}
+
+impl<K, V> std::fmt::Debug for Loader<'_, K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loader").field("taken", &self.load.count()).finish_non_exhaustive()
+    }
+}

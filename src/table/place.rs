@@ -1,0 +1,122 @@
+//! Values of bytes that are written where they will lie: reserved and filled in, or read from somewhere.
+//!
+//! Floor: table.
+//!
+//! Failure: until the value is complete the table stays as it was.
+
+use std::io::Read;
+use std::ops::{Deref, DerefMut};
+
+use crate::error::Result;
+use crate::table::codec::KeyCodec;
+use crate::table::TableMut;
+use crate::txn::long_values::Place;
+use crate::txn::write::WriteTxn;
+
+impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
+    /// Stores the next `len` bytes of a reader as the value of a key, without having all of them in memory. Whether the key
+    /// was there.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// const FILES: Table<&str, &[u8]> = Table::new("files");
+    ///
+    /// let text = "long ".repeat(100_000);
+    /// let mut txn = db.begin_write()?;
+    /// let mut files = txn.table(FILES)?;
+    /// assert!(!files.insert_reader("a", text.len() as u64, text.as_bytes())?);
+    /// assert_eq!(files.get("a")?, Some(text.as_bytes()));
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Io` if the reader fails or ends early, `TooLarge` or `Usage` as [`insert`](TableMut::insert): nothing was changed, and
+    /// the transaction goes on. `DiskFull`, `Io` of the file, `Corrupt`: abort the transaction.
+    pub fn insert_reader<'k>(&mut self, key: K::Item<'k>, len: u64, mut from: impl Read) -> Result<bool> {
+        self.txn.put_from(self.at, &K::encode(&key)?, len, &mut from)
+    }
+
+    /// Reserves the place of a value of `len` bytes, to be filled in there: long values are not copied once more. The bytes
+    /// are zeros at first. The entry is stored by [`Reserved::finish`]; if that is not called, nothing changes.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// const IMAGES: Table<u32, &[u8]> = Table::new("images");
+    ///
+    /// let mut txn = db.begin_write()?;
+    /// let mut images = txn.table(IMAGES)?;
+    /// let mut place = images.reserve(7, 1 << 20)?;
+    /// place.iter_mut().step_by(2).for_each(|byte| *byte = 255);
+    /// assert!(!place.finish()?);
+    /// assert_eq!(images.get(7)?.map(<[u8]>::len), Some(1 << 20));
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `TooLarge` or `Usage` as [`insert`](TableMut::insert): nothing was changed. `DiskFull`, `Io`, `Corrupt`: abort the
+    /// transaction.
+    pub fn reserve<'k>(&mut self, key: K::Item<'k>, len: usize) -> Result<Reserved<'_>> {
+        let key = K::encode(&key)?.to_vec();
+        let place = self.txn.reserve(self.at, &key, len)?;
+        Ok(Reserved { txn: self.txn, at: self.at, key, place: Some(place) })
+    }
+}
+
+/// The place of a value that is being filled in; [`TableMut::reserve`] makes it.
+#[must_use = "the entry is stored when `finish` is called"]
+pub struct Reserved<'t> {
+    txn: &'t mut WriteTxn,
+    at: usize,
+    key: Vec<u8>,
+    /// `None` only when it has been finished.
+    place: Option<Place>,
+}
+
+impl Reserved<'_> {
+    /// Stores the entry; whether the key was there.
+    ///
+    /// # Errors
+    /// `DiskFull`, `Io`, `Corrupt`: abort the transaction.
+    pub fn finish(mut self) -> Result<bool> {
+        match self.place.take() {
+            Some(place) => self.txn.put_reserved(self.at, &self.key, place),
+            None => Ok(false),
+        }
+    }
+}
+
+impl Deref for Reserved<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.place {
+            Some(place) => self.txn.reserved(place),
+            None => &[],
+        }
+    }
+}
+
+impl DerefMut for Reserved<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.place {
+            Some(place) => self.txn.reserved_mut(place),
+            None => &mut [],
+        }
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.txn.give_back(&place);
+        }
+    }
+}
+
+impl std::fmt::Debug for Reserved<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reserved").field("len", &self.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,205 @@
+//! Building full leaves from ascending entries, and putting them behind the last leaf.
+//!
+//! Floor: tree. Entries are staged until a leaf is full, the leaf is built whole and never looked at again, and a batch of
+//! leaves is grafted onto the right edge of the tree at once. Between two batches the tree is whole, without what is
+//! staged or waits for its batch. Leaves are full, their entries ascend in address, and they lie in the file in the order of
+//! their keys as far as the free space allows.
+//!
+//! Failure: an error leaves a tree that must be aborted with its transaction.
+
+use crate::error::{Error, Result};
+use crate::ids::TreeId;
+use crate::page::branch::Child;
+use crate::page::leaf::{self, LeafValue, OverflowPtr};
+use crate::pager::{PageRead, PageWrite};
+
+use super::graft::graft;
+use super::path::{make_branches_dirty, Path};
+use super::plan::{self, Pattern};
+use super::put::count_after;
+use super::split::leaf_capacity;
+use super::TreeRoot;
+
+/// Leaves that are grafted at once.
+const GRAFT_LEAVES: usize = 64;
+
+/// A value that waits for its leaf.
+#[derive(Clone, Copy)]
+enum StagedValue {
+    /// It lies behind its key.
+    Inline(usize),
+    Overflow(OverflowPtr),
+}
+
+/// An entry that waits for its leaf.
+#[derive(Clone, Copy)]
+struct Staged {
+    key_at: usize,
+    key_bytes: usize,
+    value: StagedValue,
+}
+
+/// Entries on their way into leaves, and the leaves that were built of them.
+#[derive(Default)]
+pub(super) struct Stage {
+    staged: Vec<Staged>,
+    bytes: Vec<u8>,
+    /// What the staged entries take in a leaf.
+    used: usize,
+    /// The last key before the staged ones; nothing where there is none.
+    last_key: Option<Vec<u8>>,
+    /// The leaves. The separator of one behind nothing is empty.
+    pub(super) built: Vec<Child>,
+    entries: u64,
+}
+
+impl Stage {
+    /// Whether an entry of this size has to wait for the next leaf.
+    #[inline]
+    pub(super) fn is_full_for(&self, size: usize, page_size: usize) -> bool {
+        self.used + size > leaf_capacity(page_size)
+    }
+
+    /// Adds an entry for which there is room, whose key is greater than all before.
+    pub(super) fn add(&mut self, key: &[u8], value: LeafValue<'_>) {
+        self.used += leaf::entry_size(key.len(), value);
+        let key_at = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        let value = match value {
+            LeafValue::Inline(bytes) => {
+                self.bytes.extend_from_slice(bytes);
+                StagedValue::Inline(bytes.len())
+            }
+            LeafValue::Overflow(to) => StagedValue::Overflow(to),
+        };
+        self.staged.push(Staged { key_at, key_bytes: key.len(), value });
+    }
+
+    fn last_key(&self) -> Option<&[u8]> {
+        match self.staged.last() {
+            Some(last) => self.bytes.get(last.key_at..last.key_at + last.key_bytes),
+            None => self.last_key.as_deref(),
+        }
+    }
+
+    /// Builds a leaf of what is staged.
+    pub(super) fn build_leaf<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
+        self.build_first(pages, tree, self.staged.len())
+    }
+
+    /// Builds two leaves of what is staged, if there is enough.
+    pub(super) fn build_two_leaves<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
+        self.build_first(pages, tree, self.staged.len() / 2)?;
+        self.build_leaf(pages, tree)
+    }
+
+    /// Builds a leaf of the first `count` entries that are staged.
+    fn build_first<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId, count: usize) -> Result<()> {
+        let now = &self.staged[..count];
+        let (Some(first), Some(last)) = (now.first(), now.last()) else { return Ok(()) };
+        let txn = pages.txn();
+        let entries = now.iter().map(|staged| entry_of(&self.bytes, staged));
+        let ptr = pages.write_new(|page, id| {
+            // More than fits comes from a damaged page alone.
+            match leaf::build(page, id, tree, txn, entries)? {
+                true => Ok(()),
+                false => Err(Error::corrupt(id, "an entry that was to be moved here is larger than the limit")),
+            }
+        })?;
+        let first_key = &self.bytes[first.key_at..first.key_at + first.key_bytes];
+        let sep = self.last_key.as_ref().map_or(Vec::new(), |before| plan::separator(before, first_key).to_vec());
+        let last_key = self.last_key.get_or_insert_with(Vec::new);
+        last_key.clear();
+        last_key.extend_from_slice(&self.bytes[last.key_at..last.key_at + last.key_bytes]);
+        self.built.push(Child { sep, ptr });
+        self.entries += count as u64;
+        self.staged.drain(..count);
+        if self.staged.is_empty() {
+            self.bytes.clear();
+            self.used = 0;
+        }
+        Ok(())
+    }
+}
+
+/// Entries that go behind the last one of a tree.
+#[derive(Default)]
+pub(crate) struct Bulk {
+    stage: Stage,
+}
+
+impl std::fmt::Debug for Bulk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bulk").finish_non_exhaustive()
+    }
+}
+
+impl Bulk {
+    /// Begins behind the last entry of a tree.
+    pub(crate) fn begin<P: PageRead>(pages: &P, root: &TreeRoot) -> Result<Bulk> {
+        let last = super::last(pages, root)?;
+        let last_key = last.map(|(key, _)| key.to_vec());
+        Ok(Bulk { stage: Stage { last_key, ..Stage::default() } })
+    }
+
+    /// The greatest key so far, of the tree and of what was pushed.
+    #[inline]
+    pub(crate) fn last_key(&self) -> Option<&[u8]> {
+        self.stage.last_key()
+    }
+
+    /// Adds an entry whose key is greater than [`Bulk::last_key`], within the limits.
+    #[inline]
+    pub(crate) fn push<P: PageWrite>(
+        &mut self,
+        pages: &mut P,
+        root: &mut TreeRoot,
+        key: &[u8],
+        value: LeafValue<'_>,
+    ) -> Result<()> {
+        if self.stage.is_full_for(leaf::entry_size(key.len(), value), pages.page_size()) {
+            self.stage.build_leaf(pages, root.tree)?;
+            if self.stage.built.len() >= GRAFT_LEAVES {
+                self.graft_built(pages, root)?;
+            }
+        }
+        self.stage.add(key, value);
+        Ok(())
+    }
+
+    /// Puts everything that was pushed into the tree.
+    pub(crate) fn finish<P: PageWrite>(&mut self, pages: &mut P, root: &mut TreeRoot) -> Result<()> {
+        self.stage.build_leaf(pages, root.tree)?;
+        self.graft_built(pages, root)
+    }
+
+    /// Puts the leaves that are built behind the last one of the tree.
+    fn graft_built<P: PageWrite>(&mut self, pages: &mut P, root: &mut TreeRoot) -> Result<()> {
+        let mut built = std::mem::take(&mut self.stage.built);
+        if built.is_empty() {
+            return Ok(());
+        }
+        let entries = count_after(root, std::mem::take(&mut self.stage.entries))?;
+        if root.height == 0 {
+            root.ptr = built.remove(0).ptr;
+            root.height = 1;
+        }
+        if !built.is_empty() {
+            let mut path = Path::new();
+            path.descend_to_last_branch(pages, root)?;
+            make_branches_dirty(pages, root, &mut path)?;
+            graft(pages, root, &path, path.len() - 1, built, Pattern::Ascending)?;
+        }
+        root.entries = entries;
+        Ok(())
+    }
+}
+
+fn entry_of<'b>(bytes: &'b [u8], staged: &Staged) -> (&'b [u8], LeafValue<'b>) {
+    let key_end = staged.key_at + staged.key_bytes;
+    let value = match staged.value {
+        StagedValue::Inline(len) => LeafValue::Inline(&bytes[key_end..key_end + len]),
+        StagedValue::Overflow(to) => LeafValue::Overflow(to),
+    };
+    (&bytes[staged.key_at..key_end], value)
+}

@@ -1,0 +1,173 @@
+//! Loading many entries into a table of a write transaction.
+//!
+//! Floor: txn. Entries that come in order, behind the last one of the table, are built into full leaves at once and take no
+//! memory. From the first one on that is out of order, entries are collected in memory, sorted when there are enough, and put
+//! into the tree leaf by leaf. Pages are written by calls, beside the building, and their write-back begins early.
+//!
+//! Invariants:
+//!   G1  while a load runs the transaction counts as broken: a load that ends without [`WriteTxn::end_load`], for whatever
+//!       reason, cannot be committed.
+//!
+//! Failure: an entry over its limits is refused and changes nothing. Any other error breaks the transaction.
+
+use crate::error::Result;
+use crate::limits;
+use crate::page::leaf::LeafValue;
+use crate::tree::{self, Bulk, Run};
+use crate::txn::write::{writer_of, WriteTxn};
+
+/// What the transaction says while a load runs, and afterwards if it did not end.
+const UNFINISHED: &str = "a load was not finished";
+
+/// A load that runs.
+#[derive(Debug)]
+pub(crate) struct Load {
+    at: usize,
+    /// Memory that the run may take.
+    memory_bytes: usize,
+    way: Way,
+    run: Run,
+    count: u64,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// In order so far; the last leaf of the table is filled up.
+    Filling,
+    /// In order so far.
+    Building(Box<Bulk>),
+    /// Out of order.
+    Collecting,
+}
+
+impl Load {
+    /// Entries taken.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(crate) fn set_memory(&mut self, bytes: usize) {
+        self.memory_bytes = bytes;
+    }
+}
+
+impl WriteTxn {
+    /// Begins a load into an open table. Sorting takes `memory_bytes` at most, but enough for some entries.
+    pub(crate) fn begin_load(&mut self, at: usize, memory_bytes: usize) -> Result<Load> {
+        self.usable()?;
+        let way = match self.root(at).height {
+            0 => Way::Building(Box::default()),
+            _ => Way::Filling,
+        };
+        self.broken = Some(UNFINISHED.to_string());
+        writer_of(&mut self.writer).pages.begin_writing(true);
+        Ok(Load { at, memory_bytes, way, run: Run::default(), count: 0 })
+    }
+
+    /// Takes one entry.
+    #[inline]
+    pub(crate) fn load(&mut self, load: &mut Load, key: &[u8], value: &[u8]) -> Result<()> {
+        tree::check_sizes(self.env().page_size, key, value.len())?;
+        let taken = self.take_entry(load, key, value);
+        if taken.is_ok() {
+            load.count += 1;
+            return Ok(());
+        }
+        self.note_load(load, taken)
+    }
+
+    fn take_entry(&mut self, load: &mut Load, key: &[u8], value: &[u8]) -> Result<()> {
+        self.ensure(value.len())?;
+        if let Way::Filling = load.way {
+            if self.fill_last_leaf(load.at, key, value)? {
+                return Ok(());
+            }
+            let bulk = Bulk::begin(self.pages(), self.root(load.at))?;
+            load.way = Way::Building(Box::new(bulk));
+        }
+        let root = &mut self.tables[load.at].record.root;
+        let pages = &mut writer_of(&mut self.writer).pages;
+        let value = match value.len() <= limits::max_inline_value_bytes(self.env.page_size) {
+            true => LeafValue::Inline(value),
+            false => tree::store(pages, root.tree, value)?,
+        };
+        if let Way::Building(bulk) = &mut load.way {
+            if bulk.last_key().is_none_or(|last| last < key) {
+                return bulk.push(pages, root, key, value);
+            }
+            bulk.finish(pages, root)?;
+            load.way = Way::Collecting;
+        }
+        load.run.push(key, value)?;
+        if load.run.memory_bytes() >= load.memory_bytes {
+            self.put_collected(load, false)?;
+        }
+        Ok(())
+    }
+
+    /// Puts an entry behind the last one of the table if its leaf has room. `false`: it has not, or the entry belongs
+    /// elsewhere.
+    fn fill_last_leaf(&mut self, at: usize, key: &[u8], value: &[u8]) -> Result<bool> {
+        let table = &mut self.tables[at];
+        let pages = &mut writer_of(&mut self.writer).pages;
+        tree::append_in_place(pages, &mut table.record.root, key, value)
+    }
+
+    /// Sorts what was collected and puts it into the tree.
+    fn put_collected(&mut self, load: &mut Load, is_last: bool) -> Result<()> {
+        let root = &mut self.tables[load.at].record.root;
+        let writer = writer_of(&mut self.writer);
+        let (pages, cache, tip, live) = (&mut writer.pages, &mut writer.cache, &self.tip, &self.live);
+        // What is on its way is read again.
+        pages.end_writing()?;
+        pages.begin_writing(is_last);
+        for superseded in load.run.sort() {
+            tree::free_run(pages, superseded)?;
+        }
+        if root.height > 0 {
+            tree::merge(pages, root, &mut load.run, &mut |pages| cache.ensure(pages, tip, live, 1))?;
+        }
+        let mut bulk = Bulk::default();
+        while let Some((key, value)) = load.run.peek() {
+            cache.ensure(pages, tip, live, 1)?;
+            bulk.push(pages, root, key, value)?;
+            load.run.step();
+        }
+        bulk.finish(pages, root)?;
+        load.run.clear();
+        Ok(())
+    }
+
+    /// Puts everything into the tree that was taken. Afterwards the transaction goes on as before.
+    pub(crate) fn end_load(&mut self, load: &mut Load) -> Result<()> {
+        let ended = self.finish_load(load);
+        if ended.is_ok() {
+            self.broken = None;
+        }
+        self.note_load(load, ended)
+    }
+
+    fn finish_load(&mut self, load: &mut Load) -> Result<()> {
+        if let Way::Building(bulk) = &mut load.way {
+            let root = &mut self.tables[load.at].record.root;
+            bulk.finish(&mut writer_of(&mut self.writer).pages, root)?;
+        }
+        if !load.run.is_empty() {
+            self.put_collected(load, true)?;
+        }
+        writer_of(&mut self.writer).pages.end_writing()?;
+        if load.count > 0 {
+            self.tables[load.at].note_change();
+        }
+        Ok(())
+    }
+
+    /// Gives on how a step ended. What is broken by it says so from now on, and not that a load was left.
+    #[cold]
+    fn note_load(&mut self, load: &Load, done: Result<()>) -> Result<()> {
+        if let Err(e) = &done {
+            self.broken = Some(e.to_string());
+        }
+        self.note(Some(load.at), done)
+    }
+}

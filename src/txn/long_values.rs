@@ -1,0 +1,166 @@
+//! Values that are written where they will lie: from a reader, or by whoever reserved the place.
+//!
+//! Floor: txn. The value is written into pages that nothing reaches yet, then an entry is put that leads there. So whatever
+//! goes wrong before leaves the table as it was, and the pages are given back.
+//!
+//! Invariants:
+//!   H1  while such pages are neither reached nor given back the transaction counts as broken: whoever leaves in the middle,
+//!       by a panic or without dropping, cannot commit pages that nobody knows.
+//!
+//! Failure: what [`WriteTxn::put`] says; errors of the reader are `Io` and break nothing.
+
+use std::io::{self, Read};
+
+use crate::error::{Error, Result};
+use crate::ids::{PageId, PagePtr};
+use crate::limits;
+use crate::page::layout::OVERFLOW_VALUE;
+use crate::page::leaf::{LeafValue, OverflowPtr};
+use crate::page::{checksum, overflow};
+use crate::pager::value_run::ValueRun;
+use crate::pager::{PageRead as _, PageWrite as _};
+use crate::tree;
+use crate::txn::write::{writer_of, WriteTxn};
+
+/// Bytes that are read at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// What the transaction says meanwhile.
+const UNFINISHED: &str = "a value was begun and not finished";
+
+/// A place for a value that is not in its table yet.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// A short value lies in memory, and goes into a leaf.
+    Short(Vec<u8>),
+    Long {
+        id: PageId,
+        pages: u64,
+        len: usize,
+    },
+}
+
+impl WriteTxn {
+    /// Stores the next `len` bytes of a reader as a value; whether there was an entry of that key.
+    pub(crate) fn put_from(&mut self, at: usize, key: &[u8], len: u64, from: &mut dyn Read) -> Result<bool> {
+        self.usable()?;
+        let page_size = self.env().page_size;
+        tree::check_sizes(page_size, key, usize::try_from(len).unwrap_or(usize::MAX))?;
+        if len <= limits::max_inline_value_bytes(page_size) as u64 {
+            let mut value = vec![0; len as usize];
+            from.read_exact(&mut value).map_err(|e| self.reading_error(e))?;
+            return self.put(at, key, &value, None);
+        }
+        let ensured = self.ensure(len as usize);
+        self.note(None, ensured)?;
+        let tree = self.root(at).tree;
+        let begun = ValueRun::begin(&mut writer_of(&mut self.writer).pages, tree, len);
+        let mut run = self.note(Some(at), begun)?;
+        self.broken = Some(UNFINISHED.to_string());
+        let mut piece = vec![0; READ_BYTES.min(len as usize)];
+        let mut left = len;
+        while left > 0 {
+            let piece = &mut piece[..READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES))];
+            if let Err(e) = from.read_exact(piece) {
+                run.abandon(&mut writer_of(&mut self.writer).pages);
+                self.broken = None;
+                return Err(self.reading_error(e));
+            }
+            let added = run.add(&writer_of(&mut self.writer).pages, piece);
+            self.note(Some(at), added)?;
+            left -= piece.len() as u64;
+        }
+        let ended = run.finish(&mut writer_of(&mut self.writer).pages);
+        self.broken = None;
+        let ptr = self.note(Some(at), ended)?;
+        self.put_run(at, key, OverflowPtr { ptr, len })
+    }
+
+    /// Takes a place for a value of `len` bytes, which are zeros.
+    pub(crate) fn reserve(&mut self, at: usize, key: &[u8], len: usize) -> Result<Place> {
+        self.usable()?;
+        let page_size = self.env().page_size;
+        tree::check_sizes(page_size, key, len)?;
+        if len <= limits::max_inline_value_bytes(page_size) {
+            return Ok(Place::Short(vec![0; len]));
+        }
+        let ensured = self.ensure(len);
+        self.note(None, ensured)?;
+        let (tree, count) = (self.root(at).tree, overflow::run_pages(page_size, len as u64));
+        let pages = &mut writer_of(&mut self.writer).pages;
+        let txn = pages.txn();
+        let taken = pages.alloc(count).and_then(|id| {
+            let run = pages.run_mut(id, count)?;
+            // What lay here before is nobody's business.
+            run.fill(0);
+            overflow::begin(run, page_size, id, tree, txn);
+            Ok(id)
+        });
+        let id = self.note(Some(at), taken)?;
+        self.broken = Some(UNFINISHED.to_string());
+        Ok(Place::Long { id, pages: count, len })
+    }
+
+    /// The bytes of a reserved place.
+    pub(crate) fn reserved<'a>(&'a self, place: &'a Place) -> &'a [u8] {
+        match place {
+            Place::Short(bytes) => bytes,
+            Place::Long { id, pages, len } => {
+                let run = self.pages().run(PagePtr { id: *id, crc: 0 }, *pages);
+                run.ok().and_then(|run| run.get(OVERFLOW_VALUE..OVERFLOW_VALUE + len)).unwrap_or(&[])
+            }
+        }
+    }
+
+    /// The same, to store to.
+    pub(crate) fn reserved_mut<'a>(&'a mut self, place: &'a mut Place) -> &'a mut [u8] {
+        match place {
+            Place::Short(bytes) => bytes,
+            Place::Long { id, pages, len } => {
+                let run = writer_of(&mut self.writer).pages.run_mut(*id, *pages);
+                run.ok().and_then(|run| run.get_mut(OVERFLOW_VALUE..OVERFLOW_VALUE + *len)).unwrap_or(&mut [])
+            }
+        }
+    }
+
+    /// Puts the entry whose value was stored to a reserved place; whether there was one of that key.
+    pub(crate) fn put_reserved(&mut self, at: usize, key: &[u8], place: Place) -> Result<bool> {
+        match place {
+            Place::Short(bytes) => self.put(at, key, &bytes, None),
+            Place::Long { id, pages, len } => {
+                self.broken = None;
+                let owner = &mut writer_of(&mut self.writer).pages;
+                let sealed = owner.run_mut(id, pages).map(checksum::seal);
+                let crc = self.note(Some(at), sealed)?;
+                let ptr = PagePtr { id, crc };
+                writer_of(&mut self.writer).pages.mark_sealed(ptr);
+                self.put_run(at, key, OverflowPtr { ptr, len: len as u64 })
+            }
+        }
+    }
+
+    /// Gives a reserved place back.
+    pub(crate) fn give_back(&mut self, place: &Place) {
+        if let (Place::Long { id, pages, .. }, Some(writer)) = (place, &mut self.writer) {
+            let txn = writer.pages.txn();
+            writer.pages.free(*id, *pages, txn);
+            self.broken = None;
+        }
+    }
+
+    /// Puts an entry that leads to a run.
+    fn put_run(&mut self, at: usize, key: &[u8], to: OverflowPtr) -> Result<bool> {
+        let ensured = self.ensure(0);
+        self.note(None, ensured)?;
+        let table = &mut self.tables[at];
+        let pages = &mut writer_of(&mut self.writer).pages;
+        let done = tree::put_value(pages, &mut table.record.root, key, LeafValue::Overflow(to));
+        table.note_change();
+        self.note(Some(at), done)
+    }
+
+    #[cold]
+    fn reading_error(&self, source: io::Error) -> Error {
+        Error::Io { op: "reading the value that was to be stored", path: self.env().path().to_path_buf(), source }
+    }
+}

@@ -1,0 +1,154 @@
+//! Values that are reserved and filled in, or read from somewhere, against those that are inserted.
+
+use std::io::{self, Read};
+
+use mapleaf::{Db, ErrorKind, Options, Table};
+
+use crate::support::{bytes, seed, Rng, TestDb, BYTES};
+
+/// Gives its bytes in pieces of odd sizes, and fails or ends after some.
+struct Drip<'a> {
+    bytes: &'a [u8],
+    step: usize,
+    fails: bool,
+}
+
+impl Read for Drip<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.bytes.is_empty() && self.fails {
+            return Err(io::Error::other("the line is dead"));
+        }
+        let count = self.step.min(into.len()).min(self.bytes.len());
+        let (now, later) = self.bytes.split_at(count);
+        into[..count].copy_from_slice(now);
+        self.bytes = later;
+        Ok(count)
+    }
+}
+
+/// Lengths around every edge: of inline values, pages, pieces, and runs that are stored and not written.
+fn lengths(page_size: usize, rng: &mut Rng) -> Vec<usize> {
+    let mut edges = vec![0, 1, page_size / 4 - 24];
+    edges.extend([1, 2, 3, 4, 5, 16, 17, 33].map(|pages| pages * page_size - 32));
+    edges.extend([65536, 131072, 1 << 20]);
+    let mut lengths: Vec<usize> = edges.iter().flat_map(|&edge| [edge.saturating_sub(1), edge, edge + 1]).collect();
+    lengths.extend((0..20).map(|_| rng.below(400_000) as usize));
+    lengths
+}
+
+#[test]
+fn values_of_all_lengths_come_back_however_they_were_stored() {
+    let mut rng = Rng::new(seed("values_of_all_lengths"));
+    for page_size in [4096, 32768] {
+        for db in TestDb::both(&Options::new().page_size(page_size as u32)) {
+            let lengths = lengths(page_size, &mut rng);
+            for round in 0..3_u64 {
+                let mut txn = db.begin_write().expect("begins");
+                let mut table = txn.table(BYTES).expect("table");
+                for (at, &len) in lengths.iter().enumerate() {
+                    let (key, value) = (at.to_be_bytes(), bytes(len as u64 ^ round << 40, len));
+                    let existed = match (at as u64 + round) % 3 {
+                        0 => table.insert(&key, &value).expect("inserted").is_some(),
+                        1 => {
+                            let from = Drip { bytes: &value, step: 1 + rng.below(90_000) as usize, fails: true };
+                            table.insert_reader(&key, len as u64, from).expect("read")
+                        }
+                        _ => {
+                            let mut place = table.reserve(&key, len).expect("reserved");
+                            assert!(place.len() == len && place.iter().all(|&byte| byte == 0), "old bytes");
+                            place.copy_from_slice(&value);
+                            assert!(place[..] == value);
+                            place.finish().expect("finished")
+                        }
+                    };
+                    assert_eq!(existed, round > 0, "length {len}");
+                    assert!(table.get(&key).expect("get") == Some(&value), "length {len}");
+                }
+                txn.commit().expect("commits");
+                let txn = db.begin_read().expect("begins");
+                let table = txn.table(BYTES).expect("table");
+                for (at, &len) in lengths.iter().enumerate() {
+                    let value = bytes(len as u64 ^ round << 40, len);
+                    assert!(table.get(&at.to_be_bytes()).expect("get") == Some(&value), "length {len}");
+                }
+                db.assert_clean();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_ends_early_or_fails_changes_nothing() {
+    let db = TestDb::file(Options::new());
+    let long = bytes(1, 300_000);
+    let mut txn = db.begin_write().expect("begins");
+    let mut table = txn.table(BYTES).expect("table");
+    table.insert(b"key", b"before").expect("inserted");
+    for len in [10, 5000, 300_001] {
+        for fails in [false, true] {
+            let from = Drip { bytes: &long[..long.len().min(len - 1)], step: 1000, fails };
+            let told = table.insert_reader(b"key", len as u64, from).expect_err("too short");
+            assert_eq!(told.kind(), ErrorKind::Io);
+            assert!(told.to_string().contains("value"), "{told}");
+            assert_eq!(table.get(b"key").expect("get"), Some(&b"before"[..]));
+        }
+    }
+    let told = table.insert_reader(&[0; 2000], 3, &b"abc"[..]).expect_err("a long key");
+    assert_eq!(told.kind(), ErrorKind::TooLarge);
+    assert_eq!(table.reserve(b"key", usize::MAX).map(drop).expect_err("too long").kind(), ErrorKind::TooLarge);
+    assert!(table.insert_reader(b"key", 300_000, &long[..]).expect("goes on"));
+    txn.commit().expect("commits");
+    assert!(db.begin_read().expect("begins").table(BYTES).expect("table").get(b"key").expect("get") == Some(&long));
+}
+
+#[test]
+fn a_place_that_is_dropped_changes_nothing_and_one_that_is_forgotten_is_not_committed() {
+    let db = TestDb::file(Options::new());
+    let mut txn = db.begin_write().expect("begins");
+    let mut table = txn.table(BYTES).expect("table");
+    table.insert(b"key", b"before").expect("inserted");
+    for len in [10, 5000, 100_000] {
+        let mut place = table.reserve(b"key", len).expect("reserved");
+        place.fill(7);
+        drop(place);
+        assert_eq!(table.get(b"key").expect("get"), Some(&b"before"[..]));
+    }
+    txn.commit().expect("commits");
+    db.assert_clean();
+    let mut txn = db.begin_write().expect("begins");
+    std::mem::forget(txn.table(BYTES).expect("table").reserve(b"key", 100_000).expect("reserved"));
+    assert_eq!(txn.commit().expect_err("a run that nobody knows").kind(), ErrorKind::Usage);
+    let panics = |_: usize| -> u8 { panic!("no more") };
+    let mut txn = db.begin_write().expect("begins");
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        struct Panics<F>(F);
+        impl<F: Fn(usize) -> u8> Read for Panics<F> {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                into[0] = (self.0)(into.len());
+                Ok(1)
+            }
+        }
+        txn.table(BYTES).expect("table").insert_reader(b"key", 100_000, Panics(panics))
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(txn.commit().expect_err("a run that nobody knows").kind(), ErrorKind::Usage);
+    db.write(|txn| txn.table(BYTES)?.insert(b"other", b"value").map(drop)).expect("the next one");
+}
+
+#[test]
+fn tables_with_other_keys_take_long_values_too() {
+    const FILES: Table<(&str, u64), &[u8]> = Table::new("files");
+    let db: Db = Db::in_memory().expect("in memory");
+    db.write(|txn| {
+        let mut files = txn.table(FILES)?;
+        files.insert_reader(("a", 1), 100_000, io::repeat(5))?;
+        let mut place = files.reserve(("a", 2), 3)?;
+        place.copy_from_slice(b"abc");
+        place.finish().map(drop)
+    })
+    .expect("stored");
+    let txn = db.begin_read().expect("begins");
+    let files = txn.table(FILES).expect("table");
+    assert!(files.get(("a", 1)).expect("get") == Some(&[5; 100_000]));
+    assert_eq!(files.get(("a", 2)).expect("get"), Some(&b"abc"[..]));
+}
