@@ -166,6 +166,11 @@ impl Store for Mapleaf {
         Ok(None)
     }
 
+    fn compact(self: Box<Self>, _: &Path, to: &Path) -> Res<bool> {
+        self.db.compact_to(to)?;
+        Ok(true)
+    }
+
     fn close(self: Box<Self>) -> Res<()> {
         Ok(())
     }
