@@ -61,8 +61,8 @@ fn op(limit: usize) -> impl Strategy<Value = Op> {
         3 => (any::<u8>(), value_bytes()).prop_map(|(step, value)| Op::Append(step, value)),
         2 => (key(limit), any::<u8>(), any::<bool>()).prop_map(|(key, count, up)| Op::Sequence(key, count, up)),
         1 => (any::<u16>(), any::<u8>()).prop_map(|(at, count)| Op::DeleteRun(at, count)),
-        2 => (prop::collection::vec((key(limit), value_bytes()), 0..40), any::<u8>())
-            .prop_map(|(entries, count)| Op::Load(entries, count / 4)),
+        1 => (prop::collection::vec((key(limit), 0..1100usize), 0..16), any::<u8>())
+            .prop_map(|(entries, count)| Op::Load(entries, if count % 16 == 0 { count / 4 } else { count / 64 })),
         2 => key(limit).prop_map(Op::Get),
         1 => Just(Op::Commit),
     ]
