@@ -68,12 +68,6 @@ impl Sweep {
         });
     }
 
-    /// Whether the walk gives back what it brings in.
-    #[inline]
-    pub(super) fn gives_back(&self) -> bool {
-        self.behind.is_some()
-    }
-
     /// The walk has come to a leaf.
     #[inline]
     pub(super) fn arrived<P: PageRead>(&mut self, pages: &P, path: &Path, towards: Side) {

@@ -104,18 +104,25 @@ impl<'a, P: PageRead> End<'a, P> {
 
     #[inline]
     fn entry(&mut self, at: usize) -> Option<Result<Entry<'a>>> {
+        match self.cursor.leaf()?.inline_entry(at) {
+            Some(entry) => Some(Ok(entry)),
+            None => self.other_entry(at),
+        }
+    }
+
+    /// Values in runs, and damage.
+    #[cold]
+    #[inline(never)]
+    fn other_entry(&mut self, at: usize) -> Option<Result<Entry<'a>>> {
         let leaf = self.cursor.leaf()?;
-        if self.sweep.gives_back() {
-            if let Some((id, pages)) = run_of(self.cursor.pages(), leaf, at) {
-                self.sweep.reads_run(id, pages);
-            }
+        if let Some((id, pages)) = run_of(self.cursor.pages(), leaf, at) {
+            self.sweep.reads_run(id, pages);
         }
         Some(entry_at(self.cursor.pages(), leaf, at))
     }
 }
 
 /// The run of the value at an index of a leaf, if it has one.
-#[cold]
 fn run_of<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize) -> Option<(PageId, u64)> {
     match leaf.value(at) {
         Ok(LeafValue::Overflow(pointer)) => {
