@@ -28,6 +28,9 @@ const COLUMNS_MAX: usize = 24;
 /// Bytes of a word.
 const WORD: usize = 8;
 
+// The words at `Columns::places` cover every column.
+const _: () = assert!(COLUMNS_MAX <= 3 * WORD);
+
 /// Words that are compared together.
 type Block = [u64; WORDS];
 
@@ -85,6 +88,10 @@ impl Top {
     /// The page of the level whose range holds `key`, and the level. `first`: the first word of the key.
     #[inline(always)]
     pub(super) fn child<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<(PagePtr, usize)> {
+        // The first word of a shorter key is padded, and equal to that of a separator which ends with zeros.
+        if key.len() < self.columns.key_bytes {
+            return None;
+        }
         let word = if self.columns.is_first_word { first } else { self.columns.word(key)? };
         let at = vectors.below_16_words(&self.first_hints, word);
         let at = at * WORDS + vectors.below_16_words(self.hints.get(at)?, word);
@@ -230,12 +237,9 @@ impl Columns {
         first.checked_shl(self.runs[1].bits).unwrap_or(0) | second
     }
 
-    /// The word of a key. `None`: the key is shorter, or other, than what the separators have in common.
+    /// The word of a key of at least `key_bytes`. `None`: it has something else than the separators have in common.
     #[inline(always)]
     fn word(&self, key: &[u8]) -> Option<u64> {
-        if key.len() < self.key_bytes {
-            return None;
-        }
         if self.has_fixed {
             let mut other = 0;
             for at in 0..3 {

@@ -70,7 +70,12 @@ fn check(pages: &VecPages, root: &TreeRoot, top: &Top, key: &[u8]) -> bool {
 /// The keys, and those around them.
 fn around(keys: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> + '_ {
     keys.iter().flat_map(|key| {
-        let mut near = vec![key.clone(), [key, &[0][..]].concat(), [key, &b"~~~~~~~~~~~~~~~~"[..]].concat()];
+        let mut near = vec![
+            key.clone(),
+            key[..key.len() - 1].to_vec(),
+            [key, &[0][..]].concat(),
+            [key, &b"~~~~~~~~~~~~~~~~"[..]].concat(),
+        ];
         for at in 0..key.len() {
             for change in [1, 0xff] {
                 let mut other = key.clone();
@@ -116,6 +121,16 @@ proptest! {
         separators.sort();
         separators.dedup();
         check_all(&separators, fan_out);
+    }
+}
+
+#[test]
+fn a_short_key_is_not_its_separator_without_the_zeros() {
+    let separators = [&b"aaaa"[..], b"bbbb\0", b"cccc", b"dddd\0\0"].map(<[u8]>::to_vec);
+    let (pages, root) = tree_of(&separators, 2);
+    let top = Top::build(&pages, &root).unwrap().expect("worth it");
+    for key in [&b"bbbb"[..], b"bbbb\0", b"cccc", b"dddd", b"dddd\0", b"dddd\0\0"] {
+        check(&pages, &root, &top, key);
     }
 }
 
