@@ -48,10 +48,12 @@ impl MarkedPages {
         if page.0 >= self.pages {
             return None;
         }
-        // SAFETY: inside the table, since below `pages`, and otherwise as in `mark_cell`.
+        // SAFETY: bounds: inside the table, since below `pages` (K1). Lifetime: `view` pins the window that owns the table.
+        // Aliasing: the table is reached through atomics alone.
         let found =
             unsafe { AtomicU8::from_ptr(self.view.marks.as_ptr().add(page.0 as usize)) }.load(Ordering::Relaxed);
-        // SAFETY: below `pages`, so it was mapped when this was made, and what was mapped stays at its address (W2).
+        // SAFETY: bounds: below `pages`, so inside the range that was mapped when this was made; it stays at its address while
+        // `view` pins the window (W2).
         (found == mark).then(|| unsafe { self.view.base.add((page.0 << self.page_shift) as usize) })
     }
 
@@ -59,7 +61,8 @@ impl MarkedPages {
     #[inline(always)]
     pub(crate) fn marked(&self, page: PageId, mark: u8) -> Option<&[u8]> {
         let start = self.start(page, mark)?;
-        // SAFETY: a mapped page, and the rest as in `View::bytes`.
+        // SAFETY: bounds: all of a mapped page. Lifetime: the borrow of `self` holds the pin. Initialised: file pages always
+        // are. Aliasing: nobody stores to a page that a reader may reach (see `View`).
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), 1 << self.page_shift) })
     }
 
@@ -68,7 +71,7 @@ impl MarkedPages {
     pub(crate) fn marked_front<const N: usize>(&self, page: PageId, mark: u8) -> Option<&[u8; N]> {
         const { assert!(N <= PAGE_SIZE_MIN) };
         let start = self.start(page, mark)?;
-        // SAFETY: a mapped page, none of which is shorter, and the rest as in `View::bytes`.
+        // SAFETY: bounds: no page is shorter. The rest as in `marked`.
         Some(unsafe { start.cast().as_ref() })
     }
 }

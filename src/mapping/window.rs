@@ -231,7 +231,7 @@ impl Window {
         // be: a file that is cut loses its end first.
         fence(Ordering::Acquire);
         let sentinel = self.sentinel.load(Ordering::Relaxed);
-        // SAFETY: as in `is_there`.
+        // SAFETY: bounds and lifetime: a byte that can be read (W4). Aliasing: an atomic load, as in `is_there`.
         let byte = unsafe { AtomicU8::from_ptr(sentinel) }.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
         // The one state that is common: all bits of the sentinel are compared, and nothing has failed.

@@ -205,11 +205,11 @@ pub(crate) fn with_vectors<S: Search>(search: S) -> S::Answer {
     {
         let widest = x86::widest();
         if widest == x86::AVX512 {
-            // SAFETY: the processor has what the function needs.
+            // SAFETY: `ask` found every feature that the function enables; it takes no pointers.
             return unsafe { x86::with_avx512(search) };
         }
         if widest == x86::AVX2 {
-            // SAFETY: the processor has what the function needs.
+            // SAFETY: `ask` found every feature that the function enables; it takes no pointers.
             return unsafe { x86::with_avx2(search) };
         }
     }
@@ -229,11 +229,11 @@ pub(crate) fn with_each_width<S: Search>(search: impl Fn() -> S) -> Vec<S::Answe
     #[cfg(target_arch = "x86_64")]
     {
         if x86::widest() >= x86::AVX2 {
-            // SAFETY: the processor has what the function needs.
+            // SAFETY: `ask` found every feature that the function enables; it takes no pointers.
             answers.push(unsafe { x86::with_avx2(search()) });
         }
         if x86::widest() >= x86::AVX512 {
-            // SAFETY: the processor has what the function needs.
+            // SAFETY: `ask` found every feature that the function enables; it takes no pointers.
             answers.push(unsafe { x86::with_avx512(search()) });
         }
     }
@@ -310,7 +310,7 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx512f,popcnt")]
     unsafe fn below_512(heads: *const u8, probe: u32) -> u32 {
-        // SAFETY: as the caller promises; the load needs no alignment.
+        // SAFETY: as the caller promises, for the length of the call; it only reads, and needs no alignment.
         let lanes = unsafe { _mm512_loadu_si512(heads.cast()) };
         u32::from(_mm512_cmplt_epu32_mask(lanes, _mm512_set1_epi32(probe.cast_signed())))
     }
@@ -335,7 +335,7 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn below_256(heads: *const u8, probe: u32) -> u32 {
-        // SAFETY: as the caller promises; the load needs no alignment.
+        // SAFETY: as the caller promises, for the length of the call; it only reads, and needs no alignment.
         let lanes = unsafe { _mm256_loadu_si256(heads.cast()) };
         // Only signed numbers can be compared: both sides are moved by half of the range.
         let half = _mm256_set1_epi32(i32::MIN);
@@ -351,7 +351,7 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn words_below_512(words: *const u64, probe: u64) -> u32 {
-        // SAFETY: as the caller promises; the load needs no alignment.
+        // SAFETY: as the caller promises, for the length of the call; it only reads, and needs no alignment.
         let lanes = unsafe { _mm512_loadu_si512(words.cast()) };
         u32::from(_mm512_cmplt_epu64_mask(lanes, _mm512_set1_epi64(probe.cast_signed())))
     }
@@ -363,7 +363,7 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn words_below_256(words: *const u64, probe: u64) -> u32 {
-        // SAFETY: as the caller promises; the load needs no alignment.
+        // SAFETY: as the caller promises, for the length of the call; it only reads, and needs no alignment.
         let lanes = unsafe { _mm256_loadu_si256(words.cast()) };
         let half = _mm256_set1_epi64x(i64::MIN);
         let probes = _mm256_xor_si256(_mm256_set1_epi64x(probe.cast_signed()), half);
@@ -383,7 +383,8 @@ mod x86 {
             if bytes > key.len() || bytes > BRANCH_PREFIX_MAX {
                 return false;
             }
-            // SAFETY: `self` says that the processor has it; both have so many bytes.
+            // SAFETY: `self` says that the processor has it. Bounds: the mask has as many bits as bytes that both were just
+            // found to have. Lifetime: both are borrowed. Aliasing: they are only read.
             unsafe { equal_first(key.as_ptr(), prefix.as_ptr(), (1 << bytes) - 1) }
         }
 

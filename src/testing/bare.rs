@@ -9,7 +9,7 @@ use crate::mapping::View;
 use crate::page::meta::TreeRoot;
 use crate::pager::{PageRead, Residence};
 use crate::table::ReadTable;
-use crate::tree;
+use crate::tree::{self, Top};
 
 struct BarePages {
     view: View,
@@ -54,6 +54,7 @@ impl PageRead for BarePages {
 pub struct BareTable {
     pages: BarePages,
     root: TreeRoot,
+    top: Option<Top>,
 }
 
 impl BareTable {
@@ -61,12 +62,16 @@ impl BareTable {
     pub fn of(table: &ReadTable<&'static [u8], &'static [u8]>) -> BareTable {
         let env = table.txn().env();
         let pages = BarePages { view: env.mapping.view(), page_shift: env.page_size.trailing_zeros() };
-        BareTable { pages, root: *table.root() }
+        let top = Top::build(&pages, table.root()).unwrap_or(None);
+        BareTable { pages, root: *table.root(), top }
     }
 
     /// The value of a key.
     #[inline]
     pub fn get(&self, key: &[u8]) -> Result<Option<&[u8]>> {
-        tree::get(&self.pages, &self.root, key)
+        match tree::get_at_once(&self.pages, &self.root, self.top.as_ref(), key) {
+            Some(answer) => Ok(answer.value()),
+            None => tree::get_slowly(&self.pages, &self.root, key),
+        }
     }
 }
