@@ -236,6 +236,11 @@ impl<'a> Branch<'a> {
     /// Puts the whole separator `index` into `into`, in place of what was there. Separator 0 is empty.
     pub(crate) fn separator_into(&self, index: usize, into: &mut Vec<u8>) -> Result<(), DecodeError> {
         into.clear();
+        self.append_separator(index, into)
+    }
+
+    /// Puts the whole separator `index` behind what `into` has.
+    pub(crate) fn append_separator(&self, index: usize, into: &mut Vec<u8>) -> Result<(), DecodeError> {
         if index >= self.count {
             return Err(bad(self.id, "separator index", index as u64, self.count as u64));
         }

@@ -62,7 +62,7 @@ impl BareTable {
     pub fn of(table: &ReadTable<&'static [u8], &'static [u8]>) -> BareTable {
         let env = table.txn().env();
         let pages = BarePages { view: env.mapping.view(), page_shift: env.page_size.trailing_zeros() };
-        let top = Top::build(&pages, table.root()).unwrap_or(None);
+        let top = Top::build(&pages, table.root(), tree::PAGES_LARGE).unwrap_or(None);
         BareTable { pages, root: *table.root(), top }
     }
 

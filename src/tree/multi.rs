@@ -134,15 +134,13 @@ fn begin<V: Vectors, P: PageRead>(
     keys: &[&[u8]],
 ) -> Option<usize> {
     let mut found = *at;
-    let mut levels = 0;
+    let below = if top.level() == 0 { LEAF_BYTES } else { BRANCH_BYTES };
     for (ptr, key) in found.iter_mut().zip(keys) {
-        let level;
-        (*ptr, level) = top.child(vectors, key, lookup::first_word(key)?)?;
-        levels = level + 1;
-        pages.prefetch(ptr.id, 0, BRANCH_BYTES);
+        *ptr = top.child(vectors, key, lookup::first_word(key)?)?;
+        pages.prefetch(ptr.id, 0, below);
     }
     *at = found;
-    Some(levels)
+    Some(top.level() + 1)
 }
 
 /// The child of a branch whose range holds the key, if the page can be had at once.

@@ -68,8 +68,8 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
         let (mut ptr, mut level) = (root.ptr, usize::from(root.height));
         let word = lookup::first_word(key)?;
         if let Some(top) = top {
-            if let Some((page, its_level)) = top.child(vectors, key, word) {
-                (ptr, level) = (page, its_level + 1);
+            if let Some(page) = top.child(vectors, key, word) {
+                (ptr, level) = (page, top.level() + 1);
             }
         } else if level == 0 {
             return Some(Answer(&ABSENT));

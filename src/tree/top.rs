@@ -6,6 +6,8 @@
 //! change. Separators are compared by one word each: of all bytes only the columns that differ among them are taken (the bytes
 //! that all have in common would say nothing), from up to two places.
 //!
+//! The level is the lowest one that has few enough pages: that of the leaves too, where whoever asks allows so many.
+//!
 //! Invariants:
 //!   O1  a child that is given is the one to which the descent through the branches leads.
 //!   O2  `heads` ascend; behind the last one, up to a full block, stands the largest number, at least once.
@@ -14,15 +16,18 @@
 //! about which the columns do not tell enough. Both mean: go down through the branches.
 
 use crate::error::Result;
-use crate::ids::PagePtr;
-use crate::page::heads::{Vectors, WORDS};
+use crate::ids::{PageId, PagePtr, MAX_U48};
+use crate::page::heads::{self, Vectors, WORDS};
+use crate::page::layout::{get_u32, get_u64, CHILD_BYTES};
 use crate::pager::PageRead;
 
 use super::path::{branch_at, height_of};
 use super::TreeRoot;
 
-/// Pages of a level that is made flat, at most: their heads and pointers fit the second cache of a core.
-const PAGES_MAX: usize = WORDS * WORDS * WORDS - 1;
+/// Pages of a level that is made flat in little time, at most.
+pub(crate) const PAGES_SMALL: usize = WORDS * WORDS * WORDS - 1;
+/// Pages of a level that is made flat at all: their heads and pointers fit the second cache of a core.
+pub(crate) const PAGES_LARGE: usize = WORDS * WORDS * WORDS * WORDS - 1;
 /// Columns are looked for in the first bytes of separators.
 const COLUMNS_MAX: usize = 24;
 /// Bytes of a word.
@@ -31,16 +36,27 @@ const WORD: usize = 8;
 // The words at `Columns::places` cover every column.
 const _: () = assert!(COLUMNS_MAX <= 3 * WORD);
 
-/// Words that are compared together.
-type Block = [u64; WORDS];
+/// Words that are compared together, in lines of the cache of their own.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Block([u64; WORDS]);
+
+/// Separators of neighbouring pages and, behind them, pointers to the pages as branches store them.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Pages {
+    heads: Block,
+    children: [[u8; CHILD_BYTES]; WORDS],
+}
 
 /// The pages of one level of a tree, in order.
 pub(crate) struct Top {
-    /// The last heads of all blocks of `hints`, and of `heads`.
+    /// The last heads of all blocks of the next field, and so on. `more_hints` only if there are many.
     first_hints: Block,
     hints: Vec<Block>,
-    heads: Vec<Block>,
-    pages: Vec<PagePtr>,
+    more_hints: Vec<Block>,
+    pages: Vec<Pages>,
+    page_count: usize,
     /// Level of the pages.
     level: usize,
     columns: Columns,
@@ -48,30 +64,54 @@ pub(crate) struct Top {
 
 impl std::fmt::Debug for Top {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Top").field("pages", &self.pages.len()).field("level", &self.level).finish_non_exhaustive()
+        f.debug_struct("Top").field("pages", &self.page_count).field("level", &self.level).finish_non_exhaustive()
     }
 }
 
-/// A separator, and the child from it on.
-type Part = (Vec<u8>, PagePtr);
+/// Separators, each with the child from it on.
+#[derive(Default)]
+struct Parts {
+    bytes: Vec<u8>,
+    /// Where in `bytes` each separator ends.
+    ends: Vec<usize>,
+    pages: Vec<PagePtr>,
+}
+
+impl Parts {
+    /// The separator is what was added to `bytes` since the last one.
+    fn push(&mut self, page: PagePtr) {
+        self.ends.push(self.bytes.len());
+        self.pages.push(page);
+    }
+
+    fn separator(&self, at: usize) -> &[u8] {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.bytes[start..self.ends[at]]
+    }
+
+    fn separators(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.ends.len()).map(|at| self.separator(at))
+    }
+}
 
 impl Top {
-    /// Makes the lowest level above the leaves flat that has few enough pages. `None` if that is the root.
-    pub(crate) fn build<P: PageRead>(pages: &P, root: &TreeRoot) -> Result<Option<Top>> {
+    /// Makes the lowest level flat that has at most `pages_max` pages. `None` if that is the root.
+    pub(crate) fn build<P: PageRead>(pages: &P, root: &TreeRoot, pages_max: usize) -> Result<Option<Top>> {
         if root.height == 0 {
             return Ok(None);
         }
-        let mut parts: Vec<Part> = vec![(Vec::new(), root.ptr)];
+        let mut parts = Parts::default();
+        parts.push(root.ptr);
         let mut level = height_of(root)?.saturating_sub(1);
-        while level > 1 {
-            let Some(below) = children(pages, &parts, level)? else { break };
+        while level > 0 {
+            let Some(below) = children(pages, &parts, level, pages_max.min(PAGES_LARGE))? else { break };
             (parts, level) = (below, level - 1);
         }
-        if parts.len() < 2 {
+        if parts.pages.len() < 2 {
             return Ok(None);
         }
         let columns = Columns::of(&parts);
-        let heads: Vec<u64> = parts.iter().map(|(separator, _)| columns.head(separator)).collect();
+        let heads: Vec<u64> = parts.separators().map(|separator| columns.head(separator)).collect();
         let ascending = heads.windows(2).all(|pair| pair[0] < pair[1]);
         // Damage aside, heads that are equal come from columns that were left out.
         if heads.windows(2).any(|pair| pair[0] > pair[1]) {
@@ -79,52 +119,99 @@ impl Top {
         }
         let columns = Columns { exact: columns.exact && ascending, ..columns };
         let heads = blocks(&heads);
-        let hints = blocks(&last_of_each(&heads));
+        let (mut hints, mut more_hints) = (blocks(&last_of_each(&heads)), Vec::new());
+        if hints.len() > WORDS {
+            more_hints = hints;
+            hints = blocks(&last_of_each(&more_hints));
+        }
         let [first_hints] = blocks(&last_of_each(&hints))[..] else { return Ok(None) };
-        let pages = parts.into_iter().map(|(_, ptr)| ptr).collect();
-        Ok(Some(Top { first_hints, hints, heads, pages, level, columns }))
+        let mut pages: Vec<Pages> =
+            heads.into_iter().map(|heads| Pages { heads, children: [[0; CHILD_BYTES]; WORDS] }).collect();
+        for (at, ptr) in parts.pages.iter().enumerate() {
+            pages[at / WORDS].children[at % WORDS] = packed(*ptr);
+        }
+        Ok(Some(Top { first_hints, hints, more_hints, pages, page_count: parts.pages.len(), level, columns }))
     }
 
-    /// The page of the level whose range holds `key`, and the level. `first`: the first word of the key.
+    /// Level of the pages.
     #[inline(always)]
-    pub(super) fn child<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<(PagePtr, usize)> {
+    pub(super) fn level(&self) -> usize {
+        self.level
+    }
+
+    /// Number of the page whose range holds `key`. `first`: the first word of the key.
+    #[inline(always)]
+    pub(super) fn find<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<usize> {
         // The first word of a shorter key is padded, and equal to that of a separator which ends with zeros.
         if key.len() < self.columns.key_bytes {
             return None;
         }
         let word = if self.columns.is_first_word { first } else { self.columns.word(key)? };
-        let at = vectors.below_16_words(&self.first_hints, word);
-        let at = at * WORDS + vectors.below_16_words(self.hints.get(at)?, word);
-        let block = self.heads.get(at)?;
-        let below = vectors.below_16_words(block, word);
+        let mut at = vectors.below_16_words(&self.first_hints.0, word);
+        at = at * WORDS + vectors.below_16_words(&self.hints.get(at)?.0, word);
+        if !self.more_hints.is_empty() {
+            at = at * WORDS + vectors.below_16_words(&self.more_hints.get(at)?.0, word);
+        }
+        let pages = self.pages.get(at)?;
+        // One wait for both, not one after the other.
+        heads::prefetch(&pages.children);
+        let below = vectors.below_16_words(&pages.heads.0, word);
         let mut not_above = at * WORDS + below;
         // By O2 a block that was chosen has a head that is not below.
-        if block[below % WORDS] == word {
+        if pages.heads.0[below % WORDS] == word {
             if !self.columns.exact {
                 return None;
             }
             not_above += 1;
         }
         // Head 0 is zero: either it is below, or equal.
-        Some((*self.pages.get(not_above.wrapping_sub(1))?, self.level))
+        Some(not_above.wrapping_sub(1))
+    }
+
+    /// A page by its number.
+    #[inline(always)]
+    pub(super) fn page(&self, at: usize) -> Option<PagePtr> {
+        if at >= self.page_count {
+            return None;
+        }
+        self.pages.get(at / WORDS).map(|pages| unpacked(&pages.children[at % WORDS]))
+    }
+
+    /// The page whose range holds `key`.
+    #[inline(always)]
+    pub(super) fn child<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<PagePtr> {
+        self.page(self.find(vectors, key, first)?)
     }
 }
 
+/// A pointer as short as it can be.
+fn packed(ptr: PagePtr) -> [u8; CHILD_BYTES] {
+    let mut bytes = [0; CHILD_BYTES];
+    bytes[..8].copy_from_slice(&ptr.id.0.to_le_bytes());
+    bytes[6..].copy_from_slice(&ptr.crc.to_le_bytes());
+    bytes
+}
+
+#[inline(always)]
+fn unpacked(bytes: &[u8; CHILD_BYTES]) -> PagePtr {
+    PagePtr { id: PageId(get_u64(bytes, 0) & MAX_U48), crc: get_u32(bytes, 6) }
+}
+
 /// The children of branches, if there are not too many.
-fn children<P: PageRead>(pages: &P, parts: &[Part], level: usize) -> Result<Option<Vec<Part>>> {
-    let mut below = Vec::new();
-    for (separator, ptr) in parts {
+fn children<P: PageRead>(pages: &P, parts: &Parts, level: usize, pages_max: usize) -> Result<Option<Parts>> {
+    let mut below = Parts::default();
+    for (at, ptr) in parts.pages.iter().enumerate() {
         let branch = branch_at(pages, *ptr, level)?;
-        if below.len() + branch.count() > PAGES_MAX {
+        if below.pages.len() + branch.count() > pages_max {
             return Ok(None);
         }
+        // The first child begins where its parent does.
+        below.bytes.extend_from_slice(parts.separator(at));
         for at in 0..branch.count() {
-            // The first child begins where its parent does.
-            let mut own = separator.clone();
             if at > 0 {
-                branch.separator_into(at, &mut own)?;
+                branch.append_separator(at, &mut below.bytes)?;
             }
-            below.push((own, branch.child(at)?));
+            below.push(branch.child(at)?);
         }
     }
     Ok(Some(below))
@@ -134,13 +221,13 @@ fn children<P: PageRead>(pages: &P, parts: &[Part], level: usize) -> Result<Opti
 fn blocks(heads: &[u64]) -> Vec<Block> {
     let mut padded = heads.to_vec();
     padded.resize((heads.len() + 1).next_multiple_of(WORDS), u64::MAX);
-    padded.chunks_exact(WORDS).filter_map(|block| block.first_chunk()).copied().collect()
+    padded.chunks_exact(WORDS).filter_map(|block| block.first_chunk()).copied().map(Block).collect()
 }
 
 /// The last head of each block but the last, which ends with the largest number anyway.
 fn last_of_each(blocks: &[Block]) -> Vec<u64> {
-    let (_, others) = blocks.split_last().unwrap_or((&[0; WORDS], &[]));
-    others.iter().map(|block| block[WORDS - 1]).collect()
+    let (_, others) = blocks.split_last().unwrap_or((&Block([0; WORDS]), &[]));
+    others.iter().map(|block| block.0[WORDS - 1]).collect()
 }
 
 /// Which bytes of a key make its word, and what the others before the last of them have to be.
@@ -172,8 +259,8 @@ struct Run {
 }
 
 impl Columns {
-    fn of(parts: &[Part]) -> Columns {
-        let separators = || parts.iter().map(|(separator, _)| separator.as_slice());
+    fn of(parts: &Parts) -> Columns {
+        let separators = || parts.separators();
         let longest = separators().map(<[u8]>::len).max().unwrap_or(0);
         // What the first that is long enough has there, and whether another one differs.
         let column = |at: usize| {

@@ -3,14 +3,15 @@
 //! Floor: txn. To find a table takes a lookup in the catalog and the comparison of two names of codecs, which is more than a
 //! lookup in the table takes; a reader that begins a transaction for each lookup would pay it each time. So a reader slot keeps
 //! what its transactions found: no other reader touches it, and it is dropped when the slot sees another state. With the
-//! table is kept the flat top of its tree, once that was worth making.
+//! table is kept the flat top of its tree, once that was worth making: a small one soon, and a larger one, down to the leaves
+//! if there are not too many, for a table that is looked up very often.
 //!
 //! Invariants:
 //!   O1  what is kept belongs to the state whose number it has, and states do not change.
 //!
 //! Failure: errors of the catalog are not kept.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::catalog::TableRecord;
@@ -18,14 +19,15 @@ use crate::error::Result;
 use crate::ids::{TreeId, TxnId};
 use crate::page::meta::TreeRoot;
 use crate::pager::snapshot_pages::SnapshotPages;
-use crate::tree::Top;
+use crate::tree::{self, Top};
 use crate::txn::write::check_codecs;
 
 /// Tables that a slot keeps.
 const KEPT_MAX: usize = 8;
 
-/// Lookups after which the top of a tree is made: their descents took longer than making it does.
-const LOOKUPS_BEFORE_TOP: u32 = 4096;
+/// Lookups after which a top of few pages is made, and one of many: their descents took longer than making it does.
+const LOOKUPS_BEFORE_SMALL: u32 = 4096;
+const LOOKUPS_BEFORE_LARGE: u32 = 1 << 16;
 
 /// Names a codec.
 type CodecName = fn() -> String;
@@ -39,8 +41,12 @@ pub(crate) struct OpenTable {
     record: Option<TableRecord>,
     /// Functions whose names were found right, of a key codec and of a value codec.
     right: [AtomicUsize; 2],
-    top: OnceLock<Option<Box<Top>>>,
-    /// Keys that were looked up without the top. Not exact: threads may count over each other.
+    /// The top that is used from now on, if any is worth it. Not known before enough keys were looked up.
+    top: OnceLock<Option<Arc<Top>>>,
+    small: OnceLock<Option<Arc<Top>>>,
+    /// A thread makes a top: the others do without.
+    making: AtomicBool,
+    /// Keys that were looked up before `top` was known. Not exact: threads may count over each other.
     lookups: AtomicU32,
 }
 
@@ -53,6 +59,8 @@ impl OpenTable {
             record,
             right: [AtomicUsize::new(0), AtomicUsize::new(0)],
             top: OnceLock::new(),
+            small: OnceLock::new(),
+            making: AtomicBool::new(false),
             lookups: AtomicU32::new(0),
         }
     }
@@ -87,11 +95,26 @@ impl OpenTable {
     fn count(&self, pages: &SnapshotPages, keys: u32) -> Option<&Top> {
         let lookups = self.lookups.load(Ordering::Relaxed).saturating_add(keys);
         self.lookups.store(lookups, Ordering::Relaxed);
-        if lookups < LOOKUPS_BEFORE_TOP {
-            return None;
+        let small = self.small.get();
+        let due = lookups >= if small.is_some() { LOOKUPS_BEFORE_LARGE } else { LOOKUPS_BEFORE_SMALL };
+        if due && !self.making.swap(true, Ordering::Acquire) {
+            self.make(pages);
+            self.making.store(false, Ordering::Release);
         }
+        self.small.get()?.as_deref()
+    }
+
+    /// Makes the small top, or when there is that one, a larger one if the tree has it.
+    #[cold]
+    #[inline(never)]
+    fn make(&self, pages: &SnapshotPages) {
         // Damage is for the lookup to find that comes to it.
-        self.top.get_or_init(|| Top::build(pages, &self.root).unwrap_or(None).map(Box::new)).as_deref()
+        let build = |pages_max| Top::build(pages, &self.root, pages_max).unwrap_or(None).map(Arc::new);
+        let Some(small) = self.small.get() else {
+            self.small.get_or_init(|| build(tree::PAGES_SMALL));
+            return;
+        };
+        self.top.get_or_init(|| build(tree::PAGES_LARGE).or_else(|| small.clone()));
     }
 }
 

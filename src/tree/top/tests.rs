@@ -50,7 +50,7 @@ impl Search for Ask<'_> {
     type Answer = Option<(PagePtr, usize)>;
 
     fn with<V: Vectors>(self, vectors: V) -> Self::Answer {
-        self.0.child(vectors, self.1, lookup::first_word(self.1)?)
+        Some((self.0.child(vectors, self.1, lookup::first_word(self.1)?)?, self.0.level()))
     }
 }
 
@@ -89,13 +89,15 @@ fn around(keys: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> + '_ {
 }
 
 /// Checks keys around the separators; how many of the separators' own keys, made long, got an answer.
-fn check_all(separators: &[Vec<u8>], fan_out: usize) -> Option<usize> {
+fn check_all(separators: &[Vec<u8>], fan_out: usize, pages_max: usize) -> Option<usize> {
     let (pages, root) = tree_of(separators, fan_out);
-    let top = Top::build(&pages, &root).unwrap()?;
+    let top = Top::build(&pages, &root, pages_max).unwrap()?;
     for key in around(separators).chain([vec![], vec![0; 40], vec![0xff; 40]]) {
         check(&pages, &root, &top, &key);
     }
-    let long = |key: &Vec<u8>| [key, &b"0000000000000000000000000"[..]].concat();
+    // As keys of that kind go on behind a separator.
+    let rest: &[u8] = if separators[0].starts_with(b"t0") { b"t000/item/000000000000" } else { &[b'0'; 25] };
+    let long = |key: &Vec<u8>| [key, rest.get(key.len()..).unwrap_or(&[])].concat();
     Some(separators.iter().filter(|key| check(&pages, &root, &top, &long(key))).count())
 }
 
@@ -113,6 +115,7 @@ proptest! {
         ], 1..400),
         same_kind: bool,
         fan_out in 2usize..40,
+        pages_max in prop_oneof![2usize..60, Just(PAGES_LARGE)],
     ) {
         if same_kind {
             let kind = separators[0].len() % 4;
@@ -120,7 +123,7 @@ proptest! {
         }
         separators.sort();
         separators.dedup();
-        check_all(&separators, fan_out);
+        check_all(&separators, fan_out, pages_max);
     }
 }
 
@@ -128,7 +131,7 @@ proptest! {
 fn a_short_key_is_not_its_separator_without_the_zeros() {
     let separators = [&b"aaaa"[..], b"bbbb\0", b"cccc", b"dddd\0\0"].map(<[u8]>::to_vec);
     let (pages, root) = tree_of(&separators, 2);
-    let top = Top::build(&pages, &root).unwrap().expect("worth it");
+    let top = Top::build(&pages, &root, PAGES_SMALL).unwrap().expect("worth it");
     for key in [&b"bbbb"[..], b"bbbb\0", b"cccc", b"dddd", b"dddd\0", b"dddd\0\0"] {
         check(&pages, &root, &top, key);
     }
@@ -151,25 +154,29 @@ fn keys_of_common_forms_get_an_answer() {
     random.dedup();
     let numbers: Vec<Vec<u8>> = (1..3000u64).map(|n| (n * 5000).to_be_bytes().to_vec()).collect();
     for separators in [user, tenants, random, numbers] {
-        let answered = check_all(&separators, 100).expect("worth it");
-        assert_eq!(answered, separators.len(), "{}", String::from_utf8_lossy(&separators[0]));
+        for pages_max in [separators.len() / 2, PAGES_LARGE] {
+            let answered = check_all(&separators, 100, pages_max).expect("worth it");
+            assert_eq!(answered, separators.len(), "{}", String::from_utf8_lossy(&separators[0]));
+        }
     }
 }
 
 #[test]
-fn a_level_that_is_too_wide_is_left_to_its_branches() {
-    for (count, pages) in [(PAGES_MAX - 1, PAGES_MAX), (PAGES_MAX, PAGES_MAX / 40 + 1)] {
-        // Leaves are not made flat, so what counts is the level above them.
-        let separators: Vec<Vec<u8>> = (1..=2 * count as u32).map(|n| n.to_be_bytes().to_vec()).collect();
-        let (tree, root) = tree_of(&separators[..2 * count], 2);
-        let top = Top::build(&tree, &root).unwrap().unwrap();
-        assert!(top.pages.len() <= PAGES_MAX && top.level >= 1, "{pages}");
-        assert!(top.level > 1 || count < PAGES_MAX);
-        for key in separators.iter().step_by(97) {
-            assert!(check(&tree, &root, &top, &[key, &b"0000"[..]].concat()));
+fn the_lowest_level_with_few_enough_pages_is_made_flat() {
+    for leaves in [3, 16, 17, 300, PAGES_SMALL, PAGES_SMALL + 1, 3 * PAGES_SMALL, PAGES_LARGE, PAGES_LARGE + 1] {
+        let separators: Vec<Vec<u8>> = (1..leaves as u32).map(|n| n.to_be_bytes().to_vec()).collect();
+        let (tree, root) = tree_of(&separators, 40);
+        for pages_max in [PAGES_SMALL, PAGES_LARGE, usize::MAX] {
+            let top = Top::build(&tree, &root, pages_max).unwrap().unwrap();
+            assert_eq!(top.level == 0, leaves <= pages_max.min(PAGES_LARGE), "{leaves} of {pages_max}");
+            assert!(top.page_count <= pages_max);
+            for key in separators.iter().step_by(97).chain(separators.last()) {
+                let key = [key, &b"0000"[..]].concat();
+                assert!(check(&tree, &root, &top, &key), "{leaves} of {pages_max}: {key:?}");
+            }
         }
     }
-    let (tree, root) = tree_of(&[b"m".to_vec()], 100);
-    assert!(Top::build(&tree, &root).unwrap().is_none(), "a root and its leaves gain nothing");
-    assert!(Top::build(&tree, &TreeRoot::default()).unwrap().is_none());
+    let (tree, root) = tree_of(&[], 100);
+    assert!(Top::build(&tree, &TreeRoot { height: 1, ..root }, 100).unwrap().is_none(), "one leaf gains nothing");
+    assert!(Top::build(&tree, &TreeRoot::default(), 100).unwrap().is_none());
 }
