@@ -166,8 +166,7 @@ impl Compaction<'_> {
         };
         self.copy.make_table(&target).map_err(|e| e.of_file(self.out))?;
         let mut copied = 0u64;
-        let everything = std::ops::Bound::Unbounded;
-        for entry in tree::Range::new(self.txn.pages(), record.root, everything, everything) {
+        for entry in tree::Range::all(self.txn.pages(), record.root) {
             let (key, value) = self.txn.believe(entry).map_err(|e| e.with_table(name))?;
             match self.copy.append(&target, key, value) {
                 Ok(true) => {}

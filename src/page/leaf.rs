@@ -140,6 +140,12 @@ impl<'a> Leaf<'a> {
         self.upper - (LEAF_HEADS + LEAF_ARRAY_BYTES * self.count)
     }
 
+    /// Bytes that an entry takes on the average.
+    #[inline]
+    pub(crate) fn mean_entry_bytes(&self) -> usize {
+        (self.page.len() - self.upper) / self.count.max(1)
+    }
+
     /// Bytes that the entries take, with their heads and slots.
     pub(crate) fn used_bytes(&self) -> usize {
         LEAF_ARRAY_BYTES * self.count + (self.page.len() - self.upper)
@@ -185,15 +191,16 @@ impl<'a> Leaf<'a> {
         if self.count == 0 {
             return Ok((0, false));
         }
+        let head = head_of(key.get(self.prefix_bytes..).unwrap_or(&[]));
+        let at = heads::count_less(self.heads(), self.count, head);
         if self.prefix_bytes > 0 {
-            match compare_prefix(key, self.prefix()?) {
+            // All keys have the prefix (L3): it is taken from the one that is likely to be read next.
+            match compare_prefix(key, self.prefix_of(at.min(self.count - 1))?) {
                 Ordering::Less => return Ok((0, false)),
                 Ordering::Greater => return Ok((self.count, false)),
                 Ordering::Equal => {}
             }
         }
-        let head = head_of(key.get(self.prefix_bytes..).unwrap_or(&[]));
-        let at = heads::count_less(self.heads(), self.count, head);
         if at >= self.count || heads::get(self.heads(), at) != head {
             return Ok((at, false));
         }
@@ -222,10 +229,14 @@ impl<'a> Leaf<'a> {
 
     /// What all keys begin with. The leaf must have an entry.
     pub(super) fn prefix(&self) -> Result<&'a [u8], DecodeError> {
-        let first = self.key(0)?;
-        first
-            .get(..self.prefix_bytes)
-            .ok_or_else(|| bad(self.id, "prefix length", self.prefix_bytes as u64, first.len() as u64))
+        self.prefix_of(0)
+    }
+
+    /// What the key of entry `index` begins with, as all others do.
+    fn prefix_of(&self, index: usize) -> Result<&'a [u8], DecodeError> {
+        let key = self.key(index)?;
+        key.get(..self.prefix_bytes)
+            .ok_or_else(|| bad(self.id, "prefix length", self.prefix_bytes as u64, key.len() as u64))
     }
 
     /// Finds the parts of entry `index`. Each length is read once; what is returned lies inside the page.

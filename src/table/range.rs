@@ -141,9 +141,10 @@ impl<K, V> std::fmt::Debug for Range<'_, K, V> {
 }
 
 /// Bounds of a range of keys, as bytes.
+#[derive(Clone)]
 pub(crate) struct ByteBounds {
-    low: Bound<Vec<u8>>,
-    high: Bound<Vec<u8>>,
+    pub(crate) low: Bound<Vec<u8>>,
+    pub(crate) high: Bound<Vec<u8>>,
 }
 
 impl ByteBounds {
@@ -168,14 +169,6 @@ impl ByteBounds {
             None => Bound::Unbounded,
         };
         ByteBounds { low: Bound::Included(prefix.to_vec()), high }
-    }
-
-    pub(crate) fn low(&self) -> Bound<&[u8]> {
-        self.low.as_ref().map(Vec::as_slice)
-    }
-
-    pub(crate) fn high(&self) -> Bound<&[u8]> {
-        self.high.as_ref().map(Vec::as_slice)
     }
 
     /// Moves the lower bound behind a key that was yielded.
@@ -224,7 +217,7 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
 
     fn fill_front(&mut self) {
         let mut last = None;
-        let copied = self.table.byte_range(&self.bounds).take(OWNED_BATCH).try_for_each(|entry| {
+        let copied = self.table.byte_range(self.bounds.clone()).take(OWNED_BATCH).try_for_each(|entry| {
             let (key, value) = entry?;
             self.front.push_back(owned::<K, V>(key, value)?);
             last = Some(key);
@@ -241,7 +234,7 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
 
     fn fill_back(&mut self) {
         let mut last = None;
-        let copied = self.table.byte_range(&self.bounds).rev().take(OWNED_BATCH).try_for_each(|entry| {
+        let copied = self.table.byte_range(self.bounds.clone()).rev().take(OWNED_BATCH).try_for_each(|entry| {
             let (key, value) = entry?;
             self.back.push(owned::<K, V>(key, value)?);
             last = Some(key);

@@ -216,7 +216,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// `Usage` for a bound that the codec cannot represent; damage is reported by the iterator.
     pub fn range<'k>(&self, range: impl RangeBounds<K::Item<'k>>) -> Result<Range<'_, K, V>> {
-        Ok(Range::of_snapshot(self.byte_range(&ByteBounds::of::<K>(&range)?), self.place()))
+        Ok(Range::of_snapshot(self.byte_range(ByteBounds::of::<K>(&range)?), self.place()))
     }
 
     /// The entries of a range of keys, as items that own what they are.
@@ -229,7 +229,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
 
     /// All entries, in order. Damage is reported by the iterator.
     pub fn iter(&self) -> Range<'_, K, V> {
-        Range::of_snapshot(self.byte_range(&ByteBounds::ALL), self.place())
+        Range::of_snapshot(self.byte_range(ByteBounds::ALL), self.place())
     }
 
     /// The entries whose keys begin alike; see [`PrefixCodec`] for what a prefix is.
@@ -241,7 +241,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         K: PrefixCodec,
     {
         let bounds = ByteBounds::prefix(&K::encode_prefix(&prefix)?);
-        Ok(Range::of_snapshot(self.byte_range(&bounds), self.place()))
+        Ok(Range::of_snapshot(self.byte_range(bounds), self.place()))
     }
 
     /// The entry with the least key.
@@ -315,8 +315,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         found.map_err(|e| self.locate(e))
     }
 
-    pub(crate) fn byte_range(&self, bounds: &ByteBounds) -> tree::Range<'_, SnapshotPages> {
-        tree::Range::new(self.pages(), self.open.root, bounds.low(), bounds.high())
+    pub(crate) fn byte_range(&self, bounds: ByteBounds) -> tree::Range<'_, SnapshotPages> {
+        tree::Range::new(self.pages(), self.open.root, self.top(1), bounds.low, bounds.high)
     }
 
     fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {

@@ -130,12 +130,12 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// # Errors
     /// `Usage` for a bound that the codec cannot represent; damage is reported by the iterator.
     pub fn range<'k>(&self, range: impl RangeBounds<K::Item<'k>>) -> Result<Range<'_, K, V>> {
-        Ok(self.byte_range(&ByteBounds::of::<K>(&range)?))
+        Ok(self.byte_range(ByteBounds::of::<K>(&range)?))
     }
 
     /// All entries, in order. Damage is reported by the iterator.
     pub fn iter(&self) -> Range<'_, K, V> {
-        self.byte_range(&ByteBounds::ALL)
+        self.byte_range(ByteBounds::ALL)
     }
 
     /// The entries whose keys begin alike; see [`PrefixCodec`] for what a prefix is.
@@ -146,7 +146,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     where
         K: PrefixCodec,
     {
-        Ok(self.byte_range(&ByteBounds::prefix(&K::encode_prefix(&prefix)?)))
+        Ok(self.byte_range(ByteBounds::prefix(&K::encode_prefix(&prefix)?)))
     }
 
     /// The entry with the least key.
@@ -188,8 +188,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         self.txn.root(self.at)
     }
 
-    fn byte_range(&self, bounds: &ByteBounds) -> Range<'_, K, V> {
-        let range = tree::Range::new(self.pages(), *self.root(), bounds.low(), bounds.high());
+    fn byte_range(&self, bounds: ByteBounds) -> Range<'_, K, V> {
+        let range = tree::Range::new(self.pages(), *self.root(), None, bounds.low, bounds.high);
         Range::of_txn(range, Place { path: self.txn.env().path(), table: self.name() })
     }
 

@@ -73,7 +73,7 @@ impl Sweep {
     pub(super) fn arrived<P: PageRead>(&mut self, pages: &P, path: &Path, towards: Side) {
         self.steps = self.steps.wrapping_add(1);
         if self.place.is_none() && self.behind.is_none() {
-            let next = path.ahead();
+            let next = path.ahead().id;
             if next.is_none() || (pages.is_known(next) && !self.steps.is_multiple_of(ASKED_ONE_OF)) {
                 return;
             }
@@ -92,8 +92,8 @@ impl Sweep {
         if self.place.is_some() {
             self.between = self.between.saturating_sub(1);
         } else {
-            self.gone = self.behind.is_none() && pages.is_known(path.ahead());
-            if self.gone && pages.is_resident(path.ahead(), 1) {
+            self.gone = self.behind.is_none() && pages.is_known(path.ahead().id);
+            if self.gone && pages.is_resident(path.ahead().id, 1) {
                 return;
             }
             (self.place, self.between, self.ended) = (Some(Box::new(path.clone())), 0, false);

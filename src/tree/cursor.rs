@@ -1,11 +1,12 @@
 //! Cursors: a place in a tree that moves in both directions.
 //!
 //! Floor: tree. The current leaf is kept decoded, so a step within it is an index and the decoding of one entry; the
-//! branches are looked at once per leaf.
+//! branches are looked at once per leaf. Where the leaves of the tree are flat (see `top`), a cursor is placed without the
+//! branches, and goes through them only when it has walked over a few leaves.
 //!
 //! Invariants:
 //!   C1  from leaf to leaf keys only ascend (or descend), and within a leaf the first is below the last. So a walk ends,
-//!       whatever the file says: no leaf can be met twice.
+//!       whatever the file says: no leaf can be met twice. The second is asked of a leaf when the cursor leaves it.
 //!   C2  `at` is an index into the leaf, or one off either end: `usize::MAX` before the first entry of the tree,
 //!       `count` behind the last one.
 //!
@@ -13,12 +14,15 @@
 //! that cannot be read is an error in its place, and the cursor can go on from it.
 
 use crate::error::{Error, Result};
-use crate::ids::PageId;
+use crate::ids::{PageId, PagePtr};
+use crate::page::heads::{self, Vectors};
 use crate::page::leaf::Leaf;
+use crate::page::lookup;
 use crate::pager::PageRead;
 
-use super::path::{leaf_at, Path, Side};
+use super::path::{leaf_at, Path, Side, NOWHERE};
 use super::search::entry_at;
+use super::top::Top;
 use super::{Entry, TreeRoot};
 
 /// Index before the first entry; the entry behind it is number 0.
@@ -28,8 +32,12 @@ const BEFORE: usize = usize::MAX;
 pub(crate) struct Cursor<'a, P> {
     pages: &'a P,
     root: TreeRoot,
-    path: Path,
+    /// The way to the leaf, unless it was found among the flat ones.
+    path: Option<Box<Path>>,
+    flat: Option<Flat<'a>>,
     leaf: Option<Leaf<'a>>,
+    /// The cursor came to `leaf` from a neighbour.
+    stepped: bool,
     /// Entries of `leaf`; 0 while there is none.
     count: usize,
     at: usize,
@@ -37,9 +45,66 @@ pub(crate) struct Cursor<'a, P> {
     lost: bool,
 }
 
+/// Leaves that a cursor walks over without the branches, which know what to read ahead.
+const FLAT_STEPS: usize = 3;
+
+/// A leaf by its number.
+struct Flat<'a> {
+    top: &'a Top,
+    number: usize,
+    steps: usize,
+    /// The cursor is at this leaf.
+    here: bool,
+}
+
+impl<'a> Flat<'a> {
+    fn leaf<P: PageRead>(&self, pages: &'a P, number: usize) -> Option<Leaf<'a>> {
+        let ptr = self.top.page(number)?;
+        Leaf::parse(pages.page_at_once(ptr)?, ptr.id).ok()
+    }
+
+    /// The number of the leaf that holds `key` or would.
+    fn find(&self, key: &[u8]) -> Option<usize> {
+        heads::with_vectors(Find { top: self.top, key })
+    }
+
+    fn neighbour(&self, towards: Side) -> usize {
+        match towards {
+            Side::Last => self.number + 1,
+            Side::First => self.number.wrapping_sub(1),
+        }
+    }
+}
+
+struct Find<'a> {
+    top: &'a Top,
+    key: &'a [u8],
+}
+
+impl heads::Search for Find<'_> {
+    type Answer = Option<usize>;
+
+    #[inline(always)]
+    fn with<V: Vectors>(self, vectors: V) -> Option<usize> {
+        self.top.find(vectors, self.key, lookup::first_word(self.key)?)
+    }
+}
+
 impl<'a, P: PageRead> Cursor<'a, P> {
     pub(crate) fn new(pages: &'a P, root: TreeRoot) -> Cursor<'a, P> {
-        Cursor { pages, root, path: Path::new(), leaf: None, count: 0, at: BEFORE, lost: false }
+        Cursor::with_top(pages, root, None)
+    }
+
+    /// Finds leaves by the top, which was made of the same tree.
+    pub(super) fn with_top(pages: &'a P, root: TreeRoot, top: Option<&'a Top>) -> Cursor<'a, P> {
+        let flat = top.filter(|top| top.level() == 0);
+        let flat = flat.map(|top| Flat { top, number: 0, steps: 0, here: false });
+        Cursor { pages, root, path: None, flat, leaf: None, stepped: false, count: 0, at: BEFORE, lost: false }
+    }
+
+    /// Goes through the branches from now on. The cursor was not placed yet.
+    pub(super) fn forget_top(&mut self) {
+        self.flat = None;
     }
 
     /// Goes to the first entry.
@@ -120,23 +185,39 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         self.current()
     }
 
-    /// Puts the cursor at the first entry of its leaf at or above the key, or behind the leaf's last.
-    pub(super) fn place_towards(&mut self, key: &[u8], towards: Side) -> Result<()> {
-        self.place(key)?;
-        self.path.look(self.pages, towards);
-        Ok(())
+    /// Puts the cursor at the first entry of its leaf at or above the key, or behind the leaf's last; says whether that entry
+    /// has the key.
+    pub(super) fn place_towards(&mut self, key: &[u8], towards: Side) -> Result<bool> {
+        let found = self.place(key)?;
+        if !self.flat.as_ref().is_some_and(|flat| flat.here) {
+            if let Some(path) = &mut self.path {
+                path.look(self.pages, towards);
+            }
+        }
+        Ok(found)
     }
 
-    fn place(&mut self, key: &[u8]) -> Result<()> {
+    fn place(&mut self, key: &[u8]) -> Result<bool> {
         self.reset();
         if self.root.height == 0 {
-            return Ok(());
+            return Ok(false);
         }
         self.lost = true;
-        self.path.descend(self.pages, &self.root, key)?;
-        let leaf = leaf_at(self.pages, self.path.leaf().ptr)?;
-        self.take(leaf, self.path.leaf().index());
-        Ok(())
+        if let Some(flat) = &mut self.flat {
+            let found = flat.find(key).and_then(|number| Some((number, flat.leaf(self.pages, number)?)));
+            if let Some((number, leaf)) = found {
+                (flat.number, flat.steps, flat.here) = (number, 0, true);
+                let (at, found) = leaf.lower_bound(key)?;
+                self.take(leaf, at);
+                return Ok(found);
+            }
+        }
+        let path = self.path.get_or_insert_with(|| Box::new(Path::new()));
+        let found = path.descend(self.pages, &self.root, key)?;
+        let frame = path.leaf();
+        let leaf = leaf_at(self.pages, frame.ptr)?;
+        self.take(leaf, frame.index());
+        Ok(found)
     }
 
     /// Puts the cursor at one end of the tree.
@@ -146,7 +227,8 @@ impl<'a, P: PageRead> Cursor<'a, P> {
             return Ok(());
         }
         self.lost = true;
-        let leaf = self.path.descend_to(self.pages, &self.root, side)?;
+        let path = self.path.get_or_insert_with(|| Box::new(Path::new()));
+        let leaf = path.descend_to(self.pages, &self.root, side)?;
         self.take(leaf, if side == Side::First { 0 } else { leaf.count().wrapping_sub(1) });
         Ok(())
     }
@@ -154,13 +236,14 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     /// Moves to the near end of the neighbouring leaf, if there is one; else stays.
     pub(super) fn step(&mut self, towards: Side) -> Result<bool> {
         let Some(leaf) = self.leaf else { return Ok(false) };
-        let stepped = self.path.step(self.pages, towards).and_then(|next| {
-            next.map_or(Ok(()), |next| check_order(&leaf, &next, towards))?;
+        let stepped = self.neighbour(&leaf, towards).and_then(|next| {
+            next.map_or(Ok(()), |next| check_order(&leaf, self.stepped, &next, towards))?;
             Ok(next)
         });
         match stepped {
             Ok(Some(next)) => {
                 self.take(next, if towards == Side::Last { 0 } else { next.count().wrapping_sub(1) });
+                self.stepped = true;
                 Ok(true)
             }
             Ok(None) => Ok(false),
@@ -172,6 +255,35 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         }
     }
 
+    /// The neighbour of the current leaf.
+    fn neighbour(&mut self, leaf: &Leaf<'a>, towards: Side) -> Result<Option<Leaf<'a>>> {
+        if let Some(flat) = self.flat.as_mut().filter(|flat| flat.here) {
+            let number = flat.neighbour(towards);
+            if let Some(next) = flat.leaf(self.pages, number).filter(|_| flat.steps < FLAT_STEPS) {
+                (flat.number, flat.steps) = (number, flat.steps + 1);
+                return Ok(Some(next));
+            }
+            self.find_path(leaf)?;
+        }
+        match &mut self.path {
+            Some(path) => path.step(self.pages, towards),
+            None => Ok(None),
+        }
+    }
+
+    /// Finds the way to the current leaf, which was found without one.
+    fn find_path(&mut self, leaf: &Leaf<'a>) -> Result<()> {
+        let path = self.path.get_or_insert_with(|| Box::new(Path::new()));
+        path.descend(self.pages, &self.root, leaf.first_key()?)?;
+        if path.leaf().ptr.id != leaf.id() {
+            return Err(Error::corrupt(leaf.id(), "the keys of a leaf belong to another one"));
+        }
+        if let Some(flat) = &mut self.flat {
+            flat.here = false;
+        }
+        Ok(())
+    }
+
     fn take(&mut self, leaf: Leaf<'a>, at: usize) {
         (self.count, self.at, self.lost) = (leaf.count(), at, false);
         self.leaf = Some(leaf);
@@ -179,6 +291,10 @@ impl<'a, P: PageRead> Cursor<'a, P> {
 
     fn reset(&mut self) {
         (self.leaf, self.count, self.at, self.lost) = (None, 0, BEFORE, false);
+        self.stepped = false;
+        if let Some(flat) = &mut self.flat {
+            flat.here = false;
+        }
     }
 
     /// The current leaf, for ranges, which step within it themselves.
@@ -187,15 +303,28 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         self.leaf.as_ref()
     }
 
-    /// The leaf that the walk is about to come to, where that is known.
-    pub(super) fn ahead(&self) -> PageId {
-        self.path.ahead()
+    /// The leaf that a walk in this direction comes to next, where that is known.
+    pub(super) fn ahead(&self, towards: Side) -> PagePtr {
+        match (&self.flat, &self.path) {
+            (Some(flat), _) if flat.here => flat.top.page(flat.neighbour(towards)).unwrap_or(NOWHERE),
+            (_, Some(path)) => path.ahead(),
+            _ => NOWHERE,
+        }
     }
 
-    /// The way to the current leaf.
+    /// The way to the current leaf, if it was found through the branches.
     #[inline]
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    pub(super) fn path(&self) -> Option<&Path> {
+        match &self.flat {
+            Some(flat) if flat.here => None,
+            _ => self.path.as_deref(),
+        }
+    }
+
+    /// Index of the entry that the cursor was placed at.
+    #[inline]
+    pub(super) fn at(&self) -> usize {
+        self.at
     }
 
     /// The page that the current leaf is; none before the cursor is placed.
@@ -209,12 +338,20 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     }
 }
 
-/// Refuses a neighbouring leaf whose keys do not all lie on its side (C1).
-fn check_order(from: &Leaf<'_>, to: &Leaf<'_>, towards: Side) -> Result<()> {
+/// Refuses a neighbouring leaf whose keys do not all lie on its side (C1). The leaf before has to be in order itself, if the
+/// walk has `stepped` to it.
+fn check_order(from: &Leaf<'_>, stepped: bool, to: &Leaf<'_>, towards: Side) -> Result<()> {
+    if stepped && from.count() > 1 && from.first_key()? >= from.last_key()? {
+        return Err(out_of_order(from.id()));
+    }
     let (left, right) = if towards == Side::Last { (from, to) } else { (to, from) };
-    let inside = to.count() == 1 || to.first_key()? < to.last_key()?;
-    if !inside || left.last_key()? >= right.first_key()? {
-        return Err(Error::corrupt(to.id(), "keys are not in ascending order"));
+    if left.last_key()? >= right.first_key()? {
+        return Err(out_of_order(to.id()));
     }
     Ok(())
+}
+
+#[cold]
+fn out_of_order(leaf: PageId) -> Error {
+    Error::corrupt(leaf, "keys are not in ascending order")
 }

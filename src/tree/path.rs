@@ -39,8 +39,11 @@ pub(super) struct Path {
     frames: [Frame; DEPTH_MAX],
     len: usize,
     /// After a step: the leaf that the next step in this direction leads to, if it has the same parent.
-    ahead: PageId,
+    ahead: PagePtr,
 }
+
+/// Leads to no page.
+pub(super) const NOWHERE: PagePtr = PagePtr { id: PageId::NONE, crc: 0 };
 
 /// Which end of a tree or subtree to go to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,11 +54,11 @@ pub(super) enum Side {
 
 impl Path {
     pub(super) fn new() -> Path {
-        Path { frames: [Frame::default(); DEPTH_MAX], len: 0, ahead: PageId::NONE }
+        Path { frames: [Frame::default(); DEPTH_MAX], len: 0, ahead: NOWHERE }
     }
 
     /// The leaf that the walk is about to come to, where that is known.
-    pub(super) fn ahead(&self) -> PageId {
+    pub(super) fn ahead(&self) -> PagePtr {
         self.ahead
     }
 
@@ -201,7 +204,7 @@ impl Path {
             self.frames[depth].at = at as u32;
             let mut ptr = branch.child(at)?;
             if depth + 2 == bottom {
-                branch_beyond = beyond(&branch, at, towards);
+                branch_beyond = beyond(&branch, at, towards).id;
             }
             for depth in depth + 1..bottom {
                 let branch = branch_at(pages, ptr, bottom - depth)?;
@@ -219,7 +222,7 @@ impl Path {
 impl Path {
     /// Finds out which leaf comes next in a direction, after the path was placed by a key.
     pub(super) fn look<P: PageRead>(&mut self, pages: &P, towards: Side) {
-        self.ahead = PageId::NONE;
+        self.ahead = NOWHERE;
         if let Some(depth) = self.len.checked_sub(2) {
             let frame = self.frames[depth];
             // Damage is for the step to find.
@@ -232,12 +235,12 @@ impl Path {
 
 /// The leaf that a walk will come to after the one at index `at` of a branch, if the branch knows it.
 #[inline]
-fn beyond(branch: &Branch<'_>, at: usize, towards: Side) -> PageId {
+fn beyond(branch: &Branch<'_>, at: usize, towards: Side) -> PagePtr {
     let beyond = if towards == Side::Last { at + 1 } else { at.wrapping_sub(1) };
     if beyond >= branch.count() {
-        return PageId::NONE;
+        return NOWHERE;
     }
-    branch.child(beyond).map_or(PageId::NONE, |ptr| ptr.id)
+    branch.child(beyond).unwrap_or(NOWHERE)
 }
 
 /// The height of a tree that is not empty, within the bound (T1).

@@ -14,22 +14,29 @@
 use std::ops::{Bound, Range as Indexes};
 
 use crate::error::{Error, Result};
-use crate::ids::PageId;
+use crate::ids::{PageId, PagePtr};
 use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
 
 use super::ahead::Sweep;
 use super::cursor::Cursor;
-use super::path::Side;
+use super::path::{Side, NOWHERE};
 use super::search::entry_at;
+use super::top::Top;
 use super::value::run_pages;
 use super::{Entry, TreeRoot};
 
 /// What a processor fetches at a time.
 const CACHE_LINE_BYTES: usize = 64;
 
-/// What is asked for at once where a range begins: as much as a core can have in flight.
-const FIRST_BYTES: usize = 1024;
+/// Entries that are fetched before they are given.
+const DISTANCE: usize = 4;
+/// Entries that are still to be given when the front of the next leaf is fetched.
+const FRONT_DISTANCE: usize = 8;
+/// What is fetched of the next leaf first: header, heads and slots of some twenty entries.
+const FRONT_BYTES: usize = 192;
+/// What is fetched of an entry at most: the processor itself goes on where it sees a row of lines.
+const ENTRY_BYTES_MAX: usize = 512;
 
 /// The side towards which the end of a side moves.
 #[inline]
@@ -46,60 +53,110 @@ struct End<'a, P> {
     /// Entries of the cursor's leaf that can be given.
     ready: Indexes<usize>,
     placed: bool,
+    /// The cursor was placed by the bound of this end and has not moved since; what lies outside is cut off by that.
+    cut: bool,
     /// No leaf beyond this one has anything for the range.
     last_leaf: bool,
-    ahead: Ahead,
+    ahead: Ahead<'a>,
     sweep: Sweep,
 }
 
-/// The leaf that comes next, brought into the processor's cache while the entries of this one are given: a share of it
-/// with each entry, because all of it at once is more than a processor fetches at a time.
-#[derive(Default)]
-struct Ahead {
-    leaf: PageId,
-    /// Bytes asked for so far, from the side that is read first.
-    done: usize,
-    /// Bytes to ask for with each entry.
-    share: usize,
+/// Brings entries into the processor's cache before they are given, also those of the leaf that comes next: entries lie
+/// anywhere in their leaf, so the processor cannot guess which.
+struct Ahead<'a> {
+    /// The leaf that comes next, as long as nothing of it was fetched.
+    next: PagePtr,
+    /// The leaf whose front was fetched, looked at when its entries are wanted.
+    fetched: PagePtr,
+    leaf: Option<Leaf<'a>>,
 }
 
-impl Ahead {
+impl Ahead<'_> {
+    const NOTHING: Self = Ahead { next: NOWHERE, fetched: NOWHERE, leaf: None };
+}
+
+impl<'a> Ahead<'a> {
+    /// An entry is about to be given; behind it `ready` are left.
     #[inline]
-    fn fetch<P: PageRead>(&mut self, pages: &P, side: Side) {
-        let page_size = pages.page_size();
-        if self.done + self.share <= page_size {
-            let from = if side == Side::First { self.done } else { page_size - self.done - self.share };
-            pages.prefetch(self.leaf, from, self.share);
-            self.done += self.share;
+    fn fetch<P: PageRead>(&mut self, pages: &'a P, leaf: &Leaf<'_>, ready: &Indexes<usize>, towards: Side) {
+        let left = ready.len();
+        if left >= DISTANCE {
+            let at = if towards == Side::Last { ready.start + DISTANCE - 1 } else { ready.end - DISTANCE };
+            fetch_entry(pages, leaf, at);
+        }
+        if left <= FRONT_DISTANCE {
+            self.fetch_next(pages, left, towards);
+        }
+    }
+
+    #[inline(never)]
+    fn fetch_next<P: PageRead>(&mut self, pages: &'a P, left: usize, towards: Side) {
+        if !self.next.id.is_none() {
+            pages.prefetch(self.next.id, 0, FRONT_BYTES);
+            (self.fetched, self.next) = (self.next, NOWHERE);
+        }
+        if left >= DISTANCE || self.fetched.id.is_none() {
+            return;
+        }
+        if self.leaf.is_none() {
+            let page = pages.page_at_once(self.fetched);
+            self.leaf = page.and_then(|page| Leaf::parse(page, self.fetched.id).ok());
+            if self.leaf.is_none() {
+                self.fetched = NOWHERE;
+            }
+        }
+        let Some(leaf) = &self.leaf else { return };
+        let nth = DISTANCE - 1 - left;
+        if nth < leaf.count() {
+            fetch_entry(pages, leaf, if towards == Side::Last { nth } else { leaf.count() - 1 - nth });
         }
     }
 }
 
+/// Asks for the lines of an entry.
+#[inline]
+fn fetch_entry<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize) {
+    let offset = leaf.entry_offset(at);
+    let from = offset & !(CACHE_LINE_BYTES - 1);
+    let bytes = offset - from + leaf.mean_entry_bytes().min(ENTRY_BYTES_MAX);
+    pages.prefetch(leaf.id(), from, bytes.min(pages.page_size().saturating_sub(from)));
+}
+
 impl<'a, P: PageRead> End<'a, P> {
-    fn new(pages: &'a P, root: TreeRoot) -> End<'a, P> {
-        let (ahead, sweep) = (Ahead::default(), Sweep::default());
-        End { cursor: Cursor::new(pages, root), ready: 0..0, placed: false, last_leaf: false, ahead, sweep }
+    fn new(pages: &'a P, root: TreeRoot, top: Option<&'a Top>) -> End<'a, P> {
+        End {
+            cursor: Cursor::with_top(pages, root, top),
+            ready: 0..0,
+            placed: false,
+            cut: false,
+            last_leaf: false,
+            ahead: Ahead::NOTHING,
+            sweep: Sweep::default(),
+        }
     }
 
-    /// Spreads the fetching of the next leaf over the entries of this one, and sees to it that those behind it are in memory.
+    /// Asks for the first entries of a leaf that the end has come to, unless that was done from the leaf before, and sees to it
+    /// that the leaves behind are in memory.
     fn look_ahead(&mut self, towards: Side) {
-        self.sweep.arrived(self.cursor.pages(), self.cursor.path(), towards);
-        let page_size = self.cursor.pages().page_size();
-        let leaf = self.cursor.ahead();
-        let share = (page_size / self.ready.len().max(1)).next_multiple_of(CACHE_LINE_BYTES).min(page_size);
-        self.ahead = Ahead { leaf, done: if leaf.is_none() { page_size } else { 0 }, share };
+        let pages = self.cursor.pages();
+        if let Some(path) = self.cursor.path() {
+            self.sweep.arrived(pages, path, towards);
+        }
+        let Some(leaf) = self.cursor.leaf() else { return };
+        if self.ahead.leaf.is_none() {
+            let ready = self.ready.clone();
+            let first = |at: usize| if towards == Side::Last { ready.start + at } else { ready.end - 1 - at };
+            (0..ready.len().min(DISTANCE)).for_each(|at| fetch_entry(pages, leaf, first(at)));
+        }
+        let next = if self.last_leaf { NOWHERE } else { self.cursor.ahead(towards) };
+        self.ahead = Ahead { next, ..Ahead::NOTHING };
     }
 
-    /// Asks for the first entries that will be given: nothing before them told the processor where they lie.
-    fn fetch_first(&self, side: Side) {
-        let (Some(leaf), false) = (self.cursor.leaf(), self.ready.is_empty()) else { return };
-        let from = match side {
-            Side::First => leaf.entry_offset(self.ready.start),
-            // Entries ascend in address.
-            Side::Last => leaf.entry_offset(self.ready.end - 1).saturating_sub(FIRST_BYTES / 2),
-        };
-        let page_size = self.cursor.pages().page_size();
-        self.cursor.pages().prefetch(leaf.id(), from, FIRST_BYTES.min(page_size.saturating_sub(from)));
+    #[inline]
+    fn fetch_ahead(&mut self, towards: Side) {
+        if let Some(leaf) = self.cursor.leaf() {
+            self.ahead.fetch(self.cursor.pages(), leaf, &self.ready, towards);
+        }
     }
 
     #[inline]
@@ -144,15 +201,21 @@ pub(crate) struct Range<'a, P> {
 }
 
 impl<'a, P: PageRead> Range<'a, P> {
-    pub(crate) fn new(pages: &'a P, root: TreeRoot, low: Bound<&[u8]>, high: Bound<&[u8]>) -> Range<'a, P> {
-        Range {
-            front: End::new(pages, root),
-            back: End::new(pages, root),
-            low: low.map(<[u8]>::to_vec),
-            high: high.map(<[u8]>::to_vec),
-            met: false,
-            done: root.height == 0,
-        }
+    /// The entries between two keys; `top`, if there is one, was made of the same tree.
+    pub(crate) fn new(
+        pages: &'a P,
+        root: TreeRoot,
+        top: Option<&'a Top>,
+        low: Bound<Vec<u8>>,
+        high: Bound<Vec<u8>>,
+    ) -> Range<'a, P> {
+        let (front, back) = (End::new(pages, root, top), End::new(pages, root, top));
+        Range { front, back, low, high, met: false, done: root.height == 0 }
+    }
+
+    /// All entries.
+    pub(crate) fn all(pages: &'a P, root: TreeRoot) -> Range<'a, P> {
+        Range::new(pages, root, None, Bound::Unbounded, Bound::Unbounded)
     }
 
     /// The pages that the range reads.
@@ -163,31 +226,28 @@ impl<'a, P: PageRead> Range<'a, P> {
 
     /// Whether pages that the range brings into memory stay there, behind it.
     pub(crate) fn fill_cache(&mut self, fill: bool) {
-        let pages = self.front.cursor.pages();
-        self.front.sweep.fill_cache(pages, fill);
-        self.back.sweep.fill_cache(pages, fill);
+        for end in [&mut self.front, &mut self.back] {
+            end.sweep.fill_cache(end.cursor.pages(), fill);
+            // What is given back is found through the branches.
+            end.cursor.forget_top();
+        }
     }
 
     /// Moves the end of that side to its next leaf until it has entries ready; ends the range if there are none.
     #[cold]
     fn refill(&mut self, side: Side) -> Result<()> {
-        let mut first = false;
         while !self.done {
             let end = if side == Side::First { &mut self.front } else { &mut self.back };
             if end.placed {
+                end.cut = false;
                 self.done = end.last_leaf || !end.cursor.step(inward(side))?;
             } else {
                 self.place(side)?;
-                first = true;
             }
             if self.done {
                 break;
             }
             self.prepare(side)?;
-            if first {
-                let end = if side == Side::First { &self.front } else { &self.back };
-                end.fetch_first(side);
-            }
             let end = if side == Side::First { &self.front } else { &self.back };
             if !end.ready.is_empty() {
                 break;
@@ -208,11 +268,25 @@ impl<'a, P: PageRead> Range<'a, P> {
             Side::First => (&mut self.front, &self.low),
             Side::Last => (&mut self.back, &self.high),
         };
-        end.placed = true;
-        match bound {
-            Bound::Unbounded => end.cursor.enter(side),
-            Bound::Included(key) | Bound::Excluded(key) => end.cursor.place_towards(key, inward(side)),
-        }
+        (end.placed, end.cut) = (true, true);
+        // The entry that has the key of the bound is before the cut, or behind it.
+        let before = match (bound, side) {
+            (Bound::Unbounded, _) => {
+                end.cursor.enter(side)?;
+                end.ready = 0..end.cursor.leaf().map_or(0, Leaf::count);
+                return Ok(());
+            }
+            (Bound::Included(_), Side::First) | (Bound::Excluded(_), Side::Last) => false,
+            (Bound::Excluded(_), Side::First) | (Bound::Included(_), Side::Last) => true,
+        };
+        let (Bound::Included(key) | Bound::Excluded(key)) = bound else { return Ok(()) };
+        let found = end.cursor.place_towards(key, inward(side))?;
+        let cut = end.cursor.at() + usize::from(found && before);
+        end.ready = match side {
+            Side::First => cut..end.cursor.leaf().map_or(cut, Leaf::count),
+            Side::Last => 0..cut,
+        };
+        Ok(())
     }
 
     /// Works out which entries of the leaf that an end has come to are inside the range.
@@ -231,7 +305,13 @@ impl<'a, P: PageRead> Range<'a, P> {
             (end.last_leaf, other.last_leaf, self.met) = (true, true, true);
             return Ok(());
         }
-        let (start, stop) = (first_inside(leaf, &self.low)?, end_inside(leaf, &self.high)?);
+        // One bound is known from placing the end, or lies behind it: keys ascend from leaf to leaf.
+        let (start, stop) = match (side, end.cut) {
+            (Side::First, true) => (end.ready.start, end_inside(leaf, &self.high)?),
+            (Side::First, false) => (0, end_inside(leaf, &self.high)?),
+            (Side::Last, true) => (first_inside(leaf, &self.low)?, end.ready.end),
+            (Side::Last, false) => (first_inside(leaf, &self.low)?, leaf.count()),
+        };
         end.last_leaf = match side {
             Side::First => stop < leaf.count(),
             Side::Last => start > 0,
@@ -280,7 +360,7 @@ impl<'a, P: PageRead> Iterator for Range<'a, P> {
         if self.met {
             self.back.ready.start = at + 1;
         }
-        self.front.ahead.fetch(self.front.cursor.pages(), Side::First);
+        self.front.fetch_ahead(Side::Last);
         self.front.entry(at)
     }
 }
@@ -297,7 +377,7 @@ impl<P: PageRead> DoubleEndedIterator for Range<'_, P> {
         if self.met {
             self.front.ready.end = at;
         }
-        self.back.ahead.fetch(self.back.cursor.pages(), Side::Last);
+        self.back.fetch_ahead(Side::First);
         self.back.entry(at)
     }
 }

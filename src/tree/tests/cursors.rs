@@ -68,7 +68,7 @@ fn cursors_over_an_empty_tree() {
     assert!(cursor.next().unwrap().is_none() && cursor.prev().unwrap().is_none());
     assert!(cursor.seek_first().unwrap().is_none() && cursor.seek_last().unwrap().is_none());
     assert!(cursor.seek(b"a").unwrap().is_none() && cursor.seek_before(b"a").unwrap().is_none());
-    let mut range = Range::new(&tree.pages, tree.root, Bound::Unbounded, Bound::Unbounded);
+    let mut range = Range::all(&tree.pages, tree.root);
     assert!(range.next().is_none() && range.next_back().is_none());
 }
 
@@ -95,6 +95,13 @@ fn slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     bound.as_ref().map(Vec::as_slice)
 }
 
+/// The top of a tree whose leaves are few.
+fn flat_leaves(tree: &Tree) -> Top {
+    let top = Top::build(&tree.pages, &tree.root, PAGES_LARGE).unwrap().unwrap();
+    assert_eq!(top.level(), 0);
+    top
+}
+
 /// What the range should give. `BTreeMap::range` panics on inverted bounds, which here are an empty range.
 fn expected(tree: &Tree, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>) -> Vec<Vec<u8>> {
     let inside = (slice(low), slice(high));
@@ -104,10 +111,12 @@ fn expected(tree: &Tree, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>) -> Vec<Vec
 #[test]
 fn every_range_forwards_backwards_and_from_both_ends() {
     let tree = even_tree(12);
+    let top = flat_leaves(&tree);
     for (low_kind, high_kind) in (0..25).map(|kinds| (kinds / 5, kinds % 5)) {
-        for (from, to) in (0..26 * 26).map(|at| (at / 26, at % 26)) {
+        for (from, to, flat) in (0..2 * 26 * 26).map(|at| (at / 52, at / 2 % 26, at % 2 == 0)) {
             let (low, high) = (bounds(low_kind, from), bounds(high_kind, to));
-            let range = || Range::new(&tree.pages, tree.root, slice(&low), slice(&high));
+            let top = flat.then_some(&top);
+            let range = || Range::new(&tree.pages, tree.root, top, low.clone(), high.clone());
             let expected = expected(&tree, &low, &high);
             let key = |item: crate::error::Result<Entry<'_>>| item.unwrap().0.to_vec();
             assert!(range().map(key).eq(expected.iter().cloned()), "{low:?} {high:?}");
@@ -129,9 +138,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn cursors_wander_like_an_index(steps in prop::collection::vec((0..6u8, 0..210u32), 1..300)) {
+    fn cursors_wander_like_an_index(steps in prop::collection::vec((0..6u8, 0..210u32), 1..300), flat: bool) {
         let tree = even_tree(100);
-        let mut cursor = Cursor::new(&tree.pages, tree.root);
+        let top = flat_leaves(&tree);
+        let mut cursor = Cursor::with_top(&tree.pages, tree.root, flat.then_some(&top));
         // Index among the entries plus one; none while the cursor is in no place.
         let mut place: Option<i64> = None;
         for (what, to) in steps {
@@ -155,11 +165,17 @@ proptest! {
     }
 
     #[test]
-    fn both_ends_of_a_range_meet(low in (0..5u8, 0..210u32), high in (0..5u8, 0..210u32), turns: Vec<bool>) {
+    fn both_ends_of_a_range_meet(
+        low in (0..5u8, 0..210u32),
+        high in (0..5u8, 0..210u32),
+        turns: Vec<bool>,
+        flat: bool,
+    ) {
         let tree = even_tree(100);
+        let top = flat_leaves(&tree);
         let (low, high) = (bounds(low.0, low.1), bounds(high.0, high.1));
         let mut expected = std::collections::VecDeque::from(expected(&tree, &low, &high));
-        let mut range = Range::new(&tree.pages, tree.root, slice(&low), slice(&high));
+        let mut range = Range::new(&tree.pages, tree.root, flat.then_some(&top), low.clone(), high.clone());
         for front in turns.iter().cycle().take(if turns.is_empty() { 0 } else { 110 }) {
             let (found, expected) = match front {
                 true => (range.next(), expected.pop_front()),

@@ -57,7 +57,10 @@ fn exercise(tree: &Tree) {
     }
     walk(tree, |cursor| cursor.next());
     walk(tree, |cursor| cursor.prev());
-    let range = || Range::new(&tree.pages, tree.root, Bound::Included(&[0][..]), Bound::Excluded(&[0, 0, 1][..]));
+    let range = || {
+        let (low, high) = (Bound::Included(vec![0]), Bound::Excluded(vec![0, 0, 1]));
+        Range::new(&tree.pages, tree.root, None, low, high)
+    };
     let (_, _) = (range().count(), range().rev().count());
     tolerate((first(&tree.pages, &tree.root), last(&tree.pages, &tree.root)));
     check_all(&tree.pages, &tree.root);
@@ -165,7 +168,7 @@ fn a_damaged_overflow_run_is_found_with_its_key() {
     assert!(tree.model.contains_key(key));
     assert!(get(&tree.pages, &tree.root, key).is_err());
     // A range gives the error in its place and goes on.
-    let range = Range::new(&tree.pages, tree.root, Bound::Unbounded, Bound::Unbounded);
+    let range = Range::all(&tree.pages, tree.root);
     let results: Vec<_> = range.map(|item| item.is_ok()).collect();
     assert_eq!((results.len(), results.iter().filter(|ok| !**ok).count()), (120, 1));
 }
@@ -208,7 +211,7 @@ fn a_tree_of_shared_children_is_walked_once() {
     let (findings, reached, stats) = check_all(&pages, &root);
     assert_eq!((reached.len(), stats.entries), (32, 1));
     assert!(findings.iter().any(|found| found.what.contains("second time")));
-    assert_eq!(Range::new(&pages, root, Bound::Unbounded, Bound::Unbounded).filter(|item| item.is_err()).count(), 1);
+    assert_eq!(Range::all(&pages, root).filter(|item| item.is_err()).count(), 1);
     let mut cursor = Cursor::new(&pages, root);
     assert!(cursor.prev().unwrap().is_some() && cursor.prev().is_err() && cursor.prev().unwrap().is_none());
     assert!(drop_tree(&mut pages, &mut root.clone()).is_err());
