@@ -24,6 +24,7 @@ mod load;
 mod long_values;
 mod model;
 mod power;
+mod reads;
 mod recover;
 mod reexec;
 mod review;
