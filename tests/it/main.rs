@@ -22,6 +22,7 @@ mod golden;
 mod growth;
 mod load;
 mod long_values;
+mod mixed;
 mod model;
 mod power;
 mod reads;
