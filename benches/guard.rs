@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Both sides read the same keys in the same order out of the same mapping, and each value is compared in full. The side
-//! without protection has no marks of verified pages, and asks neither the sentinel nor the record of faults.
+//! without protection goes the same steps, but does not look at the marks of verified pages, and asks neither the sentinel
+//! nor the record of faults.
 
 use std::time::Instant;
 
