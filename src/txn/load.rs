@@ -48,6 +48,11 @@ impl Load {
         self.count
     }
 
+    /// Whether all entries came in order, behind the last one of the table.
+    pub(crate) fn is_in_order(&self) -> bool {
+        !matches!(self.way, Way::Collecting)
+    }
+
     pub(crate) fn set_memory(&mut self, bytes: usize) {
         self.memory_bytes = bytes;
     }
