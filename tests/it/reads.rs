@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use mapleaf::{Db, Options, ReadTable};
+use mapleaf::{Db, ErrorKind, Options, ReadTable};
 
 use crate::support::{bytes, long, seed, Rng, TestDb, BYTES};
+use crate::workload::fast_dir;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 type Rows = ReadTable<&'static [u8], &'static [u8]>;
@@ -215,4 +216,67 @@ fn all_reads_agree_on_keys_that_are_hard_to_tell_apart() {
             ranges_agree(&rows, &model, &probes[..60], &mut rng);
         }
     }
+}
+
+/// Whatever byte of the file is wrong, and whichever way is read: the right answer, or an error that says so.
+#[test]
+fn no_way_to_read_gives_a_wrong_answer_of_a_damaged_file() {
+    let mut rng = Rng::new(seed("no_way_to_read_gives_a_wrong_answer_of_a_damaged_file"));
+    let dir = fast_dir();
+    let path = dir.path().join("made.mapleaf");
+    let value = |n: u64| bytes(n, if n % 40 == 0 { 5000 } else { 30 + n as usize % 90 });
+    let model: Model = (0..3000).map(|n| (format!("user:{:05}:name", n * 3).into_bytes(), value(n))).collect();
+    let entries: Vec<_> = model.clone().into_iter().collect();
+    store(&Db::open(&path).expect("opens"), &entries, 1);
+    let whole = std::fs::read(&path).expect("read");
+    let (mut right, mut refused) = (0, 0);
+    for _ in 0..400 * u64::from(long()) {
+        let mut damaged = whole.clone();
+        let at = rng.below(whole.len() as u64) as usize;
+        damaged[at] ^= 1 << rng.below(8);
+        std::fs::write(&path, &damaged).expect("written");
+        let Ok(db) = Options::new().read_only(true).create(false).open(&path) else {
+            refused += 1;
+            continue;
+        };
+        let Ok(rows) = db.begin_read().expect("begins").table(BYTES) else {
+            refused += 1;
+            continue;
+        };
+        let mut judge = |is_right: Result<bool, mapleaf::Error>| match is_right {
+            Ok(is_right) => {
+                assert!(is_right, "byte {at}");
+                right += 1;
+            }
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::Corrupt, "byte {at}: {e}");
+                refused += 1;
+            }
+        };
+        // Twice, for the second time begins at the top of the tree.
+        for _ in 0..2 {
+            for (key, value) in entries.iter().step_by(1 + rng.below(30) as usize) {
+                judge(rows.get(key).map(|found| found == Some(value)));
+                judge(rows.try_get_resident(key).map(|found| found == Some(value)));
+                judge(rows.contains_key(&[key, &b"!"[..]].concat()).map(|found| !found));
+            }
+            for group in entries.chunks(1000) {
+                let found = rows.multi_get(group.iter().map(|(key, _)| &key[..]));
+                judge(found.map(|found| found.iter().zip(group).all(|(found, (_, value))| *found == Some(value))));
+            }
+            for from in [0, 777, 2500] {
+                let mut range = rows.range(&entries[from].0[..]..).expect("range").zip(&entries[from..]);
+                range.try_for_each(|(entry, (k, v))| entry.map(|entry| assert!(entry == (k, v), "byte {at}"))).ok();
+                let mut back =
+                    rows.range(..=&entries[from].0[..]).expect("range").rev().zip(entries[..=from].iter().rev());
+                back.try_for_each(|(entry, (k, v))| entry.map(|entry| assert!(entry == (k, v), "byte {at}"))).ok();
+                let mut owned = rows.range_owned(&entries[from].0[..]..).expect("range").zip(&entries[from..]);
+                owned
+                    .try_for_each(|(entry, expected)| entry.map(|entry| assert!(entry == *expected, "byte {at}")))
+                    .ok();
+            }
+        }
+    }
+    println!("{right} right answers, {refused} errors");
+    assert!(right > 0 && refused > 0);
 }
