@@ -74,7 +74,7 @@ impl WriteTxn {
     /// Takes one entry.
     #[inline]
     pub(crate) fn load(&mut self, load: &mut Load, key: &[u8], value: &[u8]) -> Result<()> {
-        if load.failed {
+        if load.failed || self.env.is_inherited() {
             return self.usable();
         }
         tree::check_sizes(self.env().page_size, key, value.len())?;
@@ -150,7 +150,7 @@ impl WriteTxn {
 
     /// Puts everything into the tree that was taken. Afterwards the transaction goes on as before.
     pub(crate) fn end_load(&mut self, load: &mut Load) -> Result<()> {
-        if load.failed {
+        if load.failed || self.env.is_inherited() {
             return self.usable();
         }
         let ended = self.finish_load(load);
@@ -177,6 +177,10 @@ impl WriteTxn {
 
     /// Leaves a load, whether or not it has ended: what it put into the table so far can be read.
     pub(crate) fn leave_load(&mut self) {
+        if self.env.is_inherited() {
+            // The pages, and the thread that writes them, are those of the parent (P22).
+            return;
+        }
         let written = writer_of(&mut self.writer).pages.end_writing();
         // If not, the transaction is broken anyway, and the poison says the rest.
         drop(self.note(None, written));
