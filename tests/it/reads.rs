@@ -176,7 +176,10 @@ fn all_reads_agree_on_keys_that_are_hard_to_tell_apart() {
             let count = [30, 400, 4000][rng.below(3) as usize];
             let mut entries: Vec<_> = (0..count)
                 .map(|n| {
-                    (key(family, limit, &mut rng), bytes(n, rng.below(if n % 50 == 0 { 3000 } else { 60 }) as usize))
+                    (
+                        key(family, limit, &mut rng),
+                        bytes(n, rng.below(if u64::is_multiple_of(n, 50) { 3000 } else { 60 }) as usize),
+                    )
                 })
                 .collect();
             if rng.below(2) == 0 {
@@ -224,7 +227,7 @@ fn no_way_to_read_gives_a_wrong_answer_of_a_damaged_file() {
     let mut rng = Rng::new(seed("no_way_to_read_gives_a_wrong_answer_of_a_damaged_file"));
     let dir = fast_dir();
     let path = dir.path().join("made.mapleaf");
-    let value = |n: u64| bytes(n, if n % 40 == 0 { 5000 } else { 30 + n as usize % 90 });
+    let value = |n: u64| bytes(n, if n.is_multiple_of(40) { 5000 } else { 30 + n as usize % 90 });
     let model: Model = (0..3000).map(|n| (format!("user:{:05}:name", n * 3).into_bytes(), value(n))).collect();
     let entries: Vec<_> = model.clone().into_iter().collect();
     store(&Db::open(&path).expect("opens"), &entries, 1);

@@ -241,7 +241,8 @@ fn appended_pages_are_full_and_ascend() {
 fn loaded_branches_are_as_full_as_appended_ones() {
     let text = |number: u32| format!("user:{number:08}:name").into_bytes();
     let random = |number: u32| (scrambled(number) | 1 << 63).to_be_bytes().to_vec();
-    let kinds: [(&str, u32, &dyn Fn(u32) -> Vec<u8>); 3] =
+    type Key<'a> = &'a dyn Fn(u32) -> Vec<u8>;
+    let kinds: [(&str, u32, Key<'_>); 3] =
         [("text", 60_000, &text), ("random", 60_000, &random), ("long", 1500, &deep_key)];
     for (kind, count, key) in kinds {
         let mut keys: Vec<Vec<u8>> = (0..count).map(key).collect();
