@@ -10,10 +10,13 @@
 //! is out of reach. Opening is outside the clock. Two layouts: `scattered` was loaded in random order by one transaction,
 //! `in order` in the order of its keys.
 
+mod entries;
+
 use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
+use entries::{key, mix, value};
 use mapleaf::testing::{cached_pages, drop_page_cache};
 use mapleaf::{Db, ReadTable, Table};
 
@@ -24,28 +27,6 @@ const FIRST_GETS: usize = 1000;
 const READ_ONE_OF: u64 = 50;
 
 type Rows = ReadTable<&'static [u8], &'static [u8]>;
-
-fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-fn key(number: u64) -> [u8; 24] {
-    let mut key = [0; 24];
-    for (word, bytes) in (1..).zip(key.chunks_exact_mut(8)) {
-        bytes.copy_from_slice(&mix(number * 3 + word).to_be_bytes());
-    }
-    key
-}
-
-fn value(number: u64) -> [u8; 150] {
-    let mut value = [0; 150];
-    for (word, bytes) in (0..).zip(value.chunks_mut(8)) {
-        bytes.copy_from_slice(&mix(number ^ word << 32).to_le_bytes()[..bytes.len()]);
-    }
-    value
-}
 
 fn load(path: &Path, entries: u64, in_order: bool) {
     let mut numbers: Vec<u64> = (0..entries).collect();

@@ -5,10 +5,14 @@
 //! ```
 //!
 //! Both sides read the same keys in the same order out of the same mapping, and each value is compared in full. The side
-//! without protection has no marks of verified pages, and asks neither the sentinel nor the record of faults.
+//! without protection goes the same steps, but does not look at the marks of verified pages, and asks neither the sentinel
+//! nor the record of faults.
+
+mod entries;
 
 use std::time::Instant;
 
+use entries::{key, mix, value};
 use mapleaf::testing::BareTable;
 use mapleaf::{Db, Table};
 
@@ -16,28 +20,6 @@ const ENTRIES: u64 = 1_000_000;
 const READS: u64 = 1_000_000;
 const ROUNDS: usize = 11;
 const TABLE: Table<&[u8], &[u8]> = Table::new("bench");
-
-fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-fn key(number: u64) -> [u8; 24] {
-    let mut key = [0; 24];
-    for (word, bytes) in (1..).zip(key.chunks_exact_mut(8)) {
-        bytes.copy_from_slice(&mix(number * 3 + word).to_be_bytes());
-    }
-    key
-}
-
-fn value(number: u64) -> [u8; 150] {
-    let mut value = [0; 150];
-    for (word, bytes) in (0..).zip(value.chunks_mut(8)) {
-        bytes.copy_from_slice(&mix(number ^ word << 32).to_le_bytes()[..bytes.len()]);
-    }
-    value
-}
 
 /// A million lookups of random keys; nanoseconds for each.
 fn time<'a>(probes: &[(u64, [u8; 24])], get: impl Fn(&[u8]) -> Option<&'a [u8]>) -> f64 {

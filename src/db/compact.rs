@@ -1,6 +1,6 @@
 //! Compaction: one state of a database, written to a new file with full pages.
 //!
-//! Floor: db. Reads a snapshot in the order of keys and appends to a new database ([`Copy`]), so pages are filled one after
+//! Floor: db. Reads a snapshot in the order of keys and loads a new database ([`Copy`]), so pages are filled one after
 //! the other and lie in the order of their keys. Nothing is held in memory but the list of tables: values go from one
 //! mapping to the other, and what is dirty is committed by the batch.
 //!

@@ -1,8 +1,9 @@
 //! A new database that is filled from another one, by a salvage or a compaction: made under another name, given its own
 //! when it is complete (rule R11).
 //!
-//! Floor: db. Entries are committed in batches, so that no more than a batch is dirty however large the file is. Each commit
-//! copies the path to the last leaf and frees the old one; the commits after it use those pages again.
+//! Floor: db. Entries that come in order are loaded, and committed in batches, so that no more than a batch waits for the disk
+//! however large the file is. Each commit copies the path to the last leaf and frees the old one; the commits after it use
+//! those pages again.
 //!
 //! Failure: errors of writing, which may name the unfinished file; that is removed.
 
@@ -13,6 +14,7 @@ use crate::db::{Db, Options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::file;
 use crate::tree;
+use crate::txn::load::Load;
 use crate::txn::write::WriteTxn;
 
 /// What a batch holds at most, before one more entry.
@@ -38,6 +40,8 @@ pub(crate) struct Copy {
     out: PathBuf,
     /// The table that was written to last, by its place in the transaction.
     current: Option<(String, usize)>,
+    /// The load into that table, while entries come in order.
+    load: Option<Load>,
     batch_bytes: usize,
     batch_entries: usize,
 }
@@ -63,7 +67,8 @@ impl Copy {
         let temporary = file::temporary_name(out).map_err(|e| Error::io("naming", out, e))?;
         let unfinished = Unfinished(temporary);
         let db = options.open(&unfinished.0)?;
-        Ok(Copy { txn: None, db, unfinished, out: out.to_path_buf(), current: None, batch_bytes: 0, batch_entries: 0 })
+        let out = out.to_path_buf();
+        Ok(Copy { txn: None, db, unfinished, out, current: None, load: None, batch_bytes: 0, batch_entries: 0 })
     }
 
     /// Refuses a name that is taken, also by a link that leads nowhere.
@@ -75,12 +80,16 @@ impl Copy {
     }
 
     fn open(&mut self, target: &Target) -> Result<(&mut WriteTxn, usize)> {
+        let is_open = self.current.as_ref().is_some_and(|(name, _)| *name == target.name);
+        if !is_open {
+            self.end_load()?;
+        }
         let txn = match &mut self.txn {
             Some(txn) => txn,
             none => none.insert(self.db.begin_write()?),
         };
         let at = match &self.current {
-            Some((name, at)) if *name == target.name => *at,
+            Some((_, at)) if is_open => *at,
             _ => {
                 let at = txn.open_table(&target.name, Some((&target.key_codec, &target.value_codec)))?;
                 self.current = Some((target.name.clone(), at));
@@ -96,11 +105,25 @@ impl Copy {
         self.count(0, TABLE_ENTRIES)
     }
 
-    /// Stores an entry whose key is greater than all of its table. `false`: no table can hold it.
+    /// Puts into the table what was loaded.
+    fn end_load(&mut self) -> Result<()> {
+        match (self.load.take(), &mut self.txn) {
+            (Some(mut load), Some(txn)) => txn.end_load(&mut load),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores an entry whose key is greater than all of its table; `Usage` for another. `false`: no table can hold it.
     pub(crate) fn append(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
-        let (txn, at) = self.open(target)?;
-        match txn.append(at, key, value) {
-            Ok(()) => self.stored(key, value).map(|()| true),
+        self.open(target)?;
+        let (Some(txn), Some((_, at))) = (&mut self.txn, &self.current) else { return Ok(false) };
+        let load = match &mut self.load {
+            Some(load) => load,
+            none => none.insert(txn.begin_load(*at, 0)?),
+        };
+        match txn.load(load, key, value) {
+            Ok(()) if load.is_in_order() => self.stored(key, value).map(|()| true),
+            Ok(()) => Err(Error::usage("this key is not above the last one")),
             Err(e) if e.kind() == ErrorKind::TooLarge => Ok(false),
             Err(e) => Err(e),
         }
@@ -108,6 +131,7 @@ impl Copy {
 
     /// Stores an entry whose key the table does not have. Whether it did.
     pub(crate) fn add(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
+        self.end_load()?;
         let (txn, at) = self.open(target)?;
         if tree::get(txn.pages(), txn.root(at), key)?.is_some() {
             return Ok(false);
@@ -133,6 +157,7 @@ impl Copy {
     }
 
     fn commit(&mut self) -> Result<()> {
+        self.end_load()?;
         (self.current, self.batch_bytes, self.batch_entries) = (None, 0, 0);
         self.txn.take().map_or(Ok(()), WriteTxn::commit)
     }

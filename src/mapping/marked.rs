@@ -42,25 +42,29 @@ impl MarkedPages {
         self.page_shift
     }
 
-    /// Where a page that has this mark begins. The page is mapped.
+    /// Where a page begins, which is mapped.
     #[inline(always)]
-    fn start(&self, page: PageId, mark: u8) -> Option<NonNull<u8>> {
-        if page.0 >= self.pages {
-            return None;
-        }
-        // SAFETY: bounds: inside the table, since below `pages` (K1). Lifetime: `view` pins the window that owns the table.
-        // Aliasing: the table is reached through atomics alone.
-        let found =
-            unsafe { AtomicU8::from_ptr(self.view.marks.as_ptr().add(page.0 as usize)) }.load(Ordering::Relaxed);
+    fn start(&self, page: PageId) -> Option<NonNull<u8>> {
         // SAFETY: bounds: below `pages`, so inside the range that was mapped when this was made; it stays at its address while
         // `view` pins the window (W2).
-        (found == mark).then(|| unsafe { self.view.base.add((page.0 << self.page_shift) as usize) })
+        (page.0 < self.pages).then(|| unsafe { self.view.base.add((page.0 << self.page_shift) as usize) })
+    }
+
+    /// The same of a page that has this mark.
+    #[inline(always)]
+    fn marked_start(&self, page: PageId, mark: u8) -> Option<NonNull<u8>> {
+        let start = self.start(page)?;
+        // SAFETY: bounds: inside the table, since `start` found it below `pages` (K1). Lifetime: `view` pins the window that
+        // owns the table. Aliasing: the table is reached through atomics alone.
+        let found =
+            unsafe { AtomicU8::from_ptr(self.view.marks.as_ptr().add(page.0 as usize)) }.load(Ordering::Relaxed);
+        (found == mark).then_some(start)
     }
 
     /// The bytes of a page that has this mark.
     #[inline(always)]
     pub(crate) fn marked(&self, page: PageId, mark: u8) -> Option<&[u8]> {
-        let start = self.start(page, mark)?;
+        let start = self.marked_start(page, mark)?;
         // SAFETY: bounds: all of a mapped page. Lifetime: the borrow of `self` holds the pin. Initialised: file pages always
         // are. Aliasing: nobody stores to a page that a reader may reach (see `View`).
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), 1 << self.page_shift) })
@@ -70,8 +74,29 @@ impl MarkedPages {
     #[inline(always)]
     pub(crate) fn marked_front<const N: usize>(&self, page: PageId, mark: u8) -> Option<&[u8; N]> {
         const { assert!(N <= PAGE_SIZE_MIN) };
-        let start = self.start(page, mark)?;
+        let start = self.marked_start(page, mark)?;
         // SAFETY: bounds: no page is shorter. The rest as in `marked`.
+        Some(unsafe { start.cast().as_ref() })
+    }
+}
+
+/// The same without the question for the mark, to measure what it costs.
+#[cfg(feature = "testing")]
+impl MarkedPages {
+    /// The bytes of a page.
+    #[inline(always)]
+    pub(crate) fn any(&self, page: PageId) -> Option<&[u8]> {
+        let start = self.start(page)?;
+        // SAFETY: as in `marked`.
+        Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), 1 << self.page_shift) })
+    }
+
+    /// The first bytes of a page.
+    #[inline(always)]
+    pub(crate) fn any_front<const N: usize>(&self, page: PageId) -> Option<&[u8; N]> {
+        const { assert!(N <= PAGE_SIZE_MIN) };
+        let start = self.start(page)?;
+        // SAFETY: as in `marked_front`.
         Some(unsafe { start.cast().as_ref() })
     }
 }

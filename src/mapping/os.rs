@@ -263,6 +263,15 @@ pub(super) fn advise_random(file: &File) {
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
 }
 
+/// A page of memory, of zeros, that is never given back, and that is zeros again in every child after `fork`.
+pub(super) fn cleared_in_children() -> io::Result<NonNull<u8>> {
+    let page = memmap2::MmapMut::map_anon(size(page_bytes())?)?;
+    // SAFETY: a mapping of ours, private and anonymous, of whose content nobody knows yet.
+    retry(|| unsafe { libc::madvise(page.as_ptr().cast_mut().cast(), page.len(), libc::MADV_WIPEONFORK) })?;
+    let mut page = std::mem::ManuallyDrop::new(page);
+    NonNull::new(page.as_mut_ptr()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
 /// A file without a name that lives in memory.
 pub(super) fn memory_file() -> io::Result<File> {
     // SAFETY: the name is a string with its terminating zero.

@@ -113,6 +113,12 @@ impl<K: KeyCodec, V: Codec> Loader<'_, K, V> {
     }
 }
 
+impl<K, V> Drop for Loader<'_, K, V> {
+    fn drop(&mut self) {
+        self.txn.leave_load();
+    }
+}
+
 impl<K, V> std::fmt::Debug for Loader<'_, K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Loader").field("taken", &self.load.count()).finish_non_exhaustive()

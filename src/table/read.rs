@@ -105,8 +105,10 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         let key: &[u8] = &encoded;
         // Without the copies that an error on the way would bring.
         if let Some(answer) = tree::get_at_once(self.pages(), &self.open.root, self.top(1), key) {
+            // The value is read by decoding it, and nothing is believed that was read after the question.
+            let value = answer.value().map(V::decode);
             if self.pages().intact() {
-                match answer.value().map(V::decode) {
+                match value {
                     None => return Ok(None),
                     Some(Ok(value)) => return Ok(Some(value)),
                     Some(Err(_)) => {}

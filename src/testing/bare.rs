@@ -1,27 +1,21 @@
 //! Lookups without anything that protects them, to measure what the protection costs.
 //!
 //! Floor: testing. The pages of a snapshot as they lie in the mapping: no marks, no checksums, and nobody asks whether
-//! the system could serve what was read.
+//! the system could serve what was read. All else is as in [`ReadTable::get`], step by step.
+
+use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::mapping::View;
+use crate::mapping::MarkedPages;
+use crate::page::layout::Front;
 use crate::page::meta::TreeRoot;
 use crate::pager::{PageRead, Residence};
+use crate::table::codec::Codec as _;
 use crate::table::ReadTable;
 use crate::tree::{self, Top};
 
-struct BarePages {
-    view: View,
-    page_shift: u32,
-}
-
-impl BarePages {
-    #[inline]
-    fn bytes(&self, id: PageId, pages: u64) -> Option<&[u8]> {
-        self.view.bytes(id.0 << self.page_shift, (pages << self.page_shift) as usize)
-    }
-}
+struct BarePages(MarkedPages);
 
 fn outside(id: PageId) -> Error {
     Error::corrupt(id, "outside of the mapping")
@@ -32,21 +26,27 @@ impl Residence for BarePages {}
 impl PageRead for BarePages {
     #[inline]
     fn page_size(&self) -> usize {
-        1 << self.page_shift
+        1 << self.0.page_shift()
     }
 
     #[inline]
     fn page(&self, ptr: PagePtr) -> Result<&[u8]> {
-        self.bytes(ptr.id, 1).ok_or_else(|| outside(ptr.id))
+        self.0.any(ptr.id).ok_or_else(|| outside(ptr.id))
     }
 
     #[inline(always)]
     fn page_at_once(&self, ptr: PagePtr) -> Option<&[u8]> {
-        self.bytes(ptr.id, 1)
+        self.0.any(ptr.id)
+    }
+
+    #[inline(always)]
+    fn front_at_once(&self, ptr: PagePtr) -> Option<&Front> {
+        self.0.any_front(ptr.id)
     }
 
     fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
-        self.bytes(ptr.id, pages).ok_or_else(|| outside(ptr.id))
+        let shift = self.0.page_shift();
+        self.0.view().bytes(ptr.id.0 << shift, (pages << shift) as usize).ok_or_else(|| outside(ptr.id))
     }
 }
 
@@ -54,24 +54,38 @@ impl PageRead for BarePages {
 pub struct BareTable {
     pages: BarePages,
     root: TreeRoot,
-    top: Option<Top>,
+    top: OnceLock<Option<Box<Top>>>,
 }
 
 impl BareTable {
     /// The same entries as `table`, which has to live as long: nothing else keeps its snapshot.
     pub fn of(table: &ReadTable<&'static [u8], &'static [u8]>) -> BareTable {
-        let env = table.txn().env();
-        let pages = BarePages { view: env.mapping.view(), page_shift: env.page_size.trailing_zeros() };
-        let top = Top::build(&pages, table.root(), tree::PAGES_LARGE).unwrap_or(None);
-        BareTable { pages, root: *table.root(), top }
+        let (env, state) = (table.txn().env(), table.txn().state());
+        let pages = MarkedPages::new(env.mapping.view(), env.page_size.trailing_zeros(), state.page_count);
+        let pages = BarePages(pages);
+        let top = Top::build(&pages, table.root(), tree::PAGES_LARGE).unwrap_or(None).map(Box::new);
+        BareTable { pages, root: *table.root(), top: OnceLock::from(top) }
     }
 
     /// The value of a key.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, key: &[u8]) -> Result<Option<&[u8]>> {
-        match tree::get_at_once(&self.pages, &self.root, self.top.as_ref(), key) {
-            Some(answer) => Ok(answer.value()),
-            None => tree::get_slowly(&self.pages, &self.root, key),
+        let encoded = <&[u8]>::encode(&key)?;
+        let key: &[u8] = &encoded;
+        let top = self.top.get().and_then(|made| made.as_deref());
+        if let Some(answer) = tree::get_at_once(&self.pages, &self.root, top, key) {
+            match answer.value().map(<&[u8]>::decode) {
+                None => return Ok(None),
+                Some(Ok(value)) => return Ok(Some(value)),
+                Some(Err(_)) => {}
+            }
         }
+        self.get_slowly(key)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_slowly(&self, key: &[u8]) -> Result<Option<&[u8]>> {
+        tree::get_slowly(&self.pages, &self.root, key)
     }
 }

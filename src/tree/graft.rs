@@ -37,8 +37,11 @@ pub(super) fn graft<P: PageWrite>(
         let mut children = children_of(&branch_at(pages, frame.ptr, level)?)?;
         let at = frame.index() + 1 + inserted;
         if pattern == Pattern::Ascending && at == children.len() && fresh.len() > 1 {
-            // Behind the last child: the branch stays full, and the rest is enough for another.
-            fresh = build_branches(pages, root.tree, level, None, fresh, None)?;
+            let rest = fill_branch(pages, root.tree, level, frame.ptr.id, children, fresh)?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+            fresh = build_branches(pages, root.tree, level, None, rest, None)?;
             continue;
         }
         let last = at + fresh.len() - 1;
@@ -59,6 +62,35 @@ fn insert_in_place<P: PageWrite>(pages: &mut P, id: PageId, at: usize, fresh: &[
         }
     }
     Ok(fresh.len())
+}
+
+/// Builds a branch that takes no more as it is anew, with as many more children behind its own as fit. Gives the rest: none,
+/// or enough for another branch. Not all that fits can be inserted: what the children have in common may have to shrink.
+fn fill_branch<P: PageWrite>(
+    pages: &mut P,
+    tree: TreeId,
+    level: usize,
+    id: PageId,
+    mut children: Vec<Child>,
+    fresh: Vec<Child>,
+) -> Result<Vec<Child>> {
+    let page_size = pages.page_size();
+    let own = children.len();
+    children.extend(fresh);
+    let fits = |count: usize| branch::built_bytes(page_size, &children[..count]) <= page_size;
+    let mut count = own;
+    while count < children.len() && fits(count + 1) {
+        count += 1;
+    }
+    if count + 1 == children.len() {
+        // At least two more came, so this one keeps what it had.
+        count -= 1;
+    }
+    let rest = children.split_off(count);
+    if count > own {
+        build_branch(pages, tree, level, id, &children)?;
+    }
+    Ok(rest)
 }
 
 /// Puts new levels on top until one page holds all children of the top level.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::ids::TxnId;
-use crate::mapping::Mapping;
+use crate::mapping::{process, Mapping};
 #[cfg(feature = "testing")]
 use crate::mutant::{self, Mutant};
 use crate::page::meta::{self, Meta, Slot};
@@ -94,7 +94,7 @@ impl Env {
             required_features: parts.meta.required,
             optional_features: parts.meta.optional,
             read_only: parts.read_only,
-            process: std::process::id(),
+            process: process::id(),
             mapping,
             live: Live::new(State::from_meta(&parts.meta), parts.slot),
             readers: Readers::new(),
@@ -178,17 +178,24 @@ impl Env {
     }
 
     /// Whether this is a copy that a child got by `fork` (P22). Its parent goes on with the file and the lock.
-    fn is_inherited(&self) -> bool {
-        self.process != std::process::id()
+    #[inline]
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.process != process::id()
     }
 
     /// An error in a child that got the database by `fork`.
+    #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
-        if self.is_inherited() {
-            let what = "a child process after fork cannot use the databases of its parent; open it again";
-            return Err(Error::usage(format!("{}: {what}", self.path.display())));
+        match self.is_inherited() {
+            false => Ok(()),
+            true => Err(self.inherited()),
         }
-        Ok(())
+    }
+
+    #[cold]
+    fn inherited(&self) -> Error {
+        let what = "a child process after fork cannot use the databases of its parent; open it again";
+        Error::usage(format!("{}: {what}", self.path.display()))
     }
 
     /// An error if the file has lost a part of a state, or an access to the mapping has failed.

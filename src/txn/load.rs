@@ -7,6 +7,7 @@
 //! Invariants:
 //!   G1  while a load runs the transaction counts as broken: a load that ends without [`WriteTxn::end_load`], for whatever
 //!       reason, cannot be committed.
+//!   G2  a load that has failed takes nothing more and never ends well: what it held may be lost.
 //!
 //! Failure: an entry over its limits is refused and changes nothing. Any other error breaks the transaction.
 
@@ -28,6 +29,7 @@ pub(crate) struct Load {
     way: Way,
     run: Run,
     count: u64,
+    failed: bool,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,11 @@ impl Load {
         self.count
     }
 
+    /// Whether all entries came in order, behind the last one of the table.
+    pub(crate) fn is_in_order(&self) -> bool {
+        !matches!(self.way, Way::Collecting)
+    }
+
     pub(crate) fn set_memory(&mut self, bytes: usize) {
         self.memory_bytes = bytes;
     }
@@ -61,12 +68,15 @@ impl WriteTxn {
         };
         self.broken = Some(UNFINISHED.to_string());
         writer_of(&mut self.writer).pages.begin_writing(true);
-        Ok(Load { at, memory_bytes, way, run: Run::default(), count: 0 })
+        Ok(Load { at, memory_bytes, way, run: Run::default(), count: 0, failed: false })
     }
 
     /// Takes one entry.
     #[inline]
     pub(crate) fn load(&mut self, load: &mut Load, key: &[u8], value: &[u8]) -> Result<()> {
+        if load.failed || self.env.is_inherited() {
+            return self.usable();
+        }
         tree::check_sizes(self.env().page_size, key, value.len())?;
         let taken = self.take_entry(load, key, value);
         if taken.is_ok() {
@@ -140,6 +150,9 @@ impl WriteTxn {
 
     /// Puts everything into the tree that was taken. Afterwards the transaction goes on as before.
     pub(crate) fn end_load(&mut self, load: &mut Load) -> Result<()> {
+        if load.failed || self.env.is_inherited() {
+            return self.usable();
+        }
         let ended = self.finish_load(load);
         if ended.is_ok() {
             self.broken = None;
@@ -162,10 +175,22 @@ impl WriteTxn {
         Ok(())
     }
 
+    /// Leaves a load, whether or not it has ended: what it put into the table so far can be read.
+    pub(crate) fn leave_load(&mut self) {
+        if self.env.is_inherited() {
+            // The pages, and the thread that writes them, are those of the parent (P22).
+            return;
+        }
+        let written = writer_of(&mut self.writer).pages.end_writing();
+        // If not, the transaction is broken anyway, and the poison says the rest.
+        drop(self.note(None, written));
+    }
+
     /// Gives on how a step ended. What is broken by it says so from now on, and not that a load was left.
     #[cold]
-    fn note_load(&mut self, load: &Load, done: Result<()>) -> Result<()> {
+    fn note_load(&mut self, load: &mut Load, done: Result<()>) -> Result<()> {
         if let Err(e) = &done {
+            load.failed = true;
             self.broken = Some(e.to_string());
         }
         self.note(Some(load.at), done)

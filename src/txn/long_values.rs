@@ -128,6 +128,7 @@ impl WriteTxn {
         match place {
             Place::Short(bytes) => self.put(at, key, &bytes, None),
             Place::Long { id, pages, len } => {
+                self.env.check_process()?;
                 self.broken = None;
                 let owner = &mut writer_of(&mut self.writer).pages;
                 let sealed = owner.run_mut(id, pages).map(checksum::seal);

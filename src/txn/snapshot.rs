@@ -46,6 +46,8 @@ impl ReadPool {
 
     /// Begins to read the published state.
     pub(crate) fn begin(&self) -> Result<ReadTxn> {
+        // The writer, in the parent, does not see the slots of a child (P22).
+        self.env.check_process()?;
         self.env.check_poison()?;
         let index = self.env.readers.take().ok_or_else(|| Error::Busy {
             path: self.env.path().to_path_buf(),

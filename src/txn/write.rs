@@ -227,6 +227,8 @@ impl WriteTxn {
     }
 
     pub(super) fn usable(&self) -> Result<()> {
+        // What a child stored to would be pages of its parent (P22).
+        self.env.check_process()?;
         match &self.broken {
             None => Ok(()),
             Some(cause) => Err(Error::usage(format!(

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Barrier, OnceLock};
 
+use mapleaf::codec::{Codec, CodecError, Encoded};
 use mapleaf::{Db, Error, ErrorKind, Options, ReadTable, Result, Table};
 
 use crate::reexec;
@@ -493,4 +494,74 @@ fn a_file_cut_and_made_longer_again_is_an_error() {
     assert_eq!(data.get(1).map(drop).expect_err("noticed").kind(), ErrorKind::Fault);
     let e = db.write(|txn| txn.table(NUMBERS)?.insert(1, 1).map(drop)).expect_err("noticed");
     assert_eq!(e.kind(), ErrorKind::Poisoned, "{e}");
+}
+
+/// A value whose decoding finds the file cut: between the way to it and the look at its bytes.
+struct Cut;
+
+thread_local! {
+    static TO_CUT: std::cell::RefCell<Option<PathBuf>> = const { std::cell::RefCell::new(None) };
+}
+
+impl Codec for Cut {
+    type Item<'a> = u64;
+    type Owned = u64;
+
+    fn name() -> String {
+        "test.cut".into()
+    }
+
+    fn encode<'a>(item: &'a u64) -> Result<Encoded<'a>> {
+        Ok(Encoded::copied(&item.to_be_bytes()))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<u64, CodecError> {
+        if let Some(path) = TO_CUT.take() {
+            let file = std::fs::OpenOptions::new().write(true).open(path).expect("the file");
+            file.set_len(2 * PAGE).expect("cut");
+        }
+        Ok(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+    }
+
+    fn to_owned(item: u64) -> u64 {
+        item
+    }
+}
+
+/// What is decoded counts as read: the question whether all could be served comes after it.
+#[test]
+fn a_file_that_is_cut_while_a_value_is_decoded_is_an_error() {
+    const VALUES: Table<u32, Cut> = Table::new("values");
+    const KEYS: u32 = 300;
+    let value = |key: u32| u64::MAX - u64::from(key);
+    type Read = fn(&Db, u32) -> Result<Option<u64>>;
+    fn rows(db: &Db) -> ReadTable<u32, Cut> {
+        db.begin_read().expect("begins").table(VALUES).expect("table")
+    }
+    let reads: [(&str, Read); 10] = [
+        ("get", |db, key| rows(db).get(key)),
+        ("try_get_resident", |db, key| rows(db).try_get_resident(key)),
+        ("of the transaction", |db, key| db.begin_read()?.try_get_resident(VALUES, key)),
+        ("multi_get", |db, key| rows(db).multi_get([key]).map(|found| found[0])),
+        ("get_owned", |db, key| rows(db).get_owned(key)?.map(|value| value.get()).transpose()),
+        ("range", |db, key| Ok(rows(db).range(key..)?.next().transpose()?.map(|entry| entry.1))),
+        ("rev", |db, key| Ok(rows(db).range(..=key)?.next_back().transpose()?.map(|entry| entry.1))),
+        ("range_owned", |db, key| Ok(rows(db).range_owned(key..)?.next().transpose()?.map(|entry| entry.1))),
+        ("of a writer", |db, key| db.begin_write()?.table(VALUES)?.get(key)),
+        ("range of a writer", |db, key| {
+            Ok(db.begin_write()?.table(VALUES)?.range(key..)?.next().transpose()?.map(|entry| entry.1))
+        }),
+    ];
+    for (name, read) in reads {
+        let dir = fast_dir();
+        let path = dir.path().join("cut.mapleaf");
+        let db = Db::open(&path).expect("opens");
+        db.write(|txn| txn.table(VALUES)?.load((0..KEYS).map(|key| (key, value(key))))).expect("committed");
+        for key in 0..KEYS {
+            assert_eq!(read(&db, key).expect(name), Some(value(key)), "{name}");
+        }
+        TO_CUT.set(Some(path));
+        let told = read(&db, 150).map(|found| found.map(|number| format!("{number:#x}"))).expect_err(name);
+        assert_eq!(told.kind(), ErrorKind::Fault, "{name}: {told}");
+    }
 }

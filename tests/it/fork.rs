@@ -45,7 +45,54 @@ fn forking_child() {
         (0..100_000_u64).for_each(|n| loader.push(&n.to_be_bytes(), &[7; 100]).expect("taken"));
     });
     assert!(db.check().expect("check").is_clean());
+    a_transaction_is_of_no_use_in_a_child(&db, &path);
+    assert!(db.check().expect("check").is_clean());
     reexec::answer("done");
+}
+
+/// Whatever a child does with transactions of its parent, it is refused, and the parent's file and pages stay as they are.
+fn a_transaction_is_of_no_use_in_a_child(db: &Db, path: &std::path::Path) {
+    assert!(in_forked_child(|| refused(db.begin_read().map(drop))));
+    let mut txn = db.begin_write().expect("begins");
+    an_inherited_load_is_left_alone(&mut txn, path);
+    let before = std::fs::read(path).expect("the file");
+    let mut inherited = txn.table(BYTES).expect("table");
+    assert!(in_forked_child(|| {
+        refused(inherited.insert(&200_000_u64.to_be_bytes(), b"changed").map(drop));
+        refused(inherited.remove(&200_001_u64.to_be_bytes()).map(drop));
+        refused(inherited.reserve(b"long", 100_000).map(drop));
+    }));
+    let mut inherited = Some(txn);
+    assert!(in_forked_child(|| {
+        let mut txn = inherited.take().expect("the copy");
+        refused(txn.table(BYTES).map(drop));
+        refused(txn.commit());
+    }));
+    assert!(std::fs::read(path).expect("the file") == before, "a child wrote to its parent's file");
+    inherited.expect("the parent's own").commit().expect("committed");
+    let table = db.begin_read().and_then(|txn| txn.table(BYTES)).expect("table");
+    assert_eq!(table.get(&200_000_u64.to_be_bytes()).expect("get"), Some(&[7; 100][..]));
+}
+
+/// Some pages of the load are collected and not written: the child must not write them.
+fn an_inherited_load_is_left_alone(txn: &mut mapleaf::WriteTxn, path: &std::path::Path) {
+    let mut table = txn.table(BYTES).expect("table");
+    let mut loader = table.loader().expect("a loader");
+    (200_000..205_000_u64).for_each(|n| loader.push(&n.to_be_bytes(), &[7; 100]).expect("taken"));
+    let mut inherited = Some(loader);
+    let before = std::fs::read(path).expect("the file");
+    assert!(in_forked_child(|| {
+        let mut loader = inherited.take().expect("the copy");
+        refused(loader.push(&[255; 8], &[7; 100]));
+        drop(loader);
+    }));
+    assert!(in_forked_child(|| refused(inherited.take().expect("the copy").finish().map(drop))));
+    assert!(std::fs::read(path).expect("the file") == before, "a child wrote to its parent's file");
+    inherited.take().expect("the parent's own").finish().expect("finished");
+}
+
+fn refused(told: mapleaf::Result<()>) {
+    assert_eq!(told.expect_err("a child").kind(), ErrorKind::Usage);
 }
 
 /// A child drops a transaction that has a thread of its own in the parent, and does not wait for it. The parent goes on.

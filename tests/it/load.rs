@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use mapleaf::testing::{open_with_seam, FlushEvent, Seam};
@@ -345,5 +345,91 @@ fn a_write_that_fails_is_an_error_of_the_load() {
         let loaded = if full { 30_000 } else { 0 };
         assert_eq!(db.begin_read().expect("begins").table(BYTES).expect("table").len(), 1 + loaded);
         crate::support::assert_clean(&db);
+    }
+}
+
+/// Lets the file not grow while `full` says so.
+#[derive(Default)]
+struct Full {
+    full: AtomicBool,
+}
+
+impl Seam for Full {
+    fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn growing(&self, _new_len: u64) -> io::Result<()> {
+        match self.full.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Whoever goes on after an error, with the next entry or the end, gets no transaction that lacks the entries before it.
+#[test]
+fn a_load_that_has_failed_stays_failed() {
+    for sorted in [true, false] {
+        for long in [false, true] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let seam = Arc::new(Full::default());
+            let path = dir.path().join("test.mapleaf");
+            let db = open_with_seam(Options::new(), &path, Arc::clone(&seam) as Arc<dyn Seam>).expect("opens");
+            db.write(|txn| txn.table(BYTES)?.insert(b"", b"before all others").map(drop)).expect("committed");
+            let mut entries: Entries = (0..20_000).map(|n| (bytes(n, 24), vec![1; 150])).collect();
+            if long {
+                (0..20_000).step_by(10).for_each(|n| entries[n].1 = vec![2; 3000]);
+            }
+            if sorted {
+                entries.sort();
+            }
+            let mut txn = db.begin_write().expect("begins");
+            let mut table = txn.table(BYTES).expect("table");
+            let mut loader = table.loader().expect("a loader").memory(500_000);
+            seam.full.store(true, Ordering::Relaxed);
+            let mut refused = 0;
+            for (key, value) in &entries {
+                if let Err(e) = loader.push(key, value) {
+                    refused += 1;
+                    let expected = if refused == 1 { ErrorKind::DiskFull } else { ErrorKind::Usage };
+                    assert_eq!(e.kind(), expected, "{e}");
+                    // There is room again.
+                    seam.full.store(false, Ordering::Relaxed);
+                }
+            }
+            assert!(refused > 1, "{refused}");
+            assert_eq!(loader.finish().expect_err("entries are missing").kind(), ErrorKind::Usage);
+            assert_eq!(txn.commit().expect_err("entries are missing").kind(), ErrorKind::Usage);
+            load_some(&db, sorted).expect("there is room again");
+            crate::support::assert_clean(&db);
+        }
+    }
+}
+
+/// What a load had put into the table before it was left is read as it is, and is no damage.
+#[test]
+fn a_table_whose_load_was_left_is_not_said_to_be_damaged() {
+    let db = TestDb::file(Options::new());
+    db.write(|txn| txn.table(BYTES)?.insert(b"", b"before all others").map(drop)).expect("committed");
+    for (count, sorted) in [(3_u64, true), (1000, true), (40_000, true), (40_000, false)] {
+        let mut entries: Entries = (0..count).map(|n| (bytes(n, 24), vec![1; 150])).collect();
+        if sorted {
+            entries.sort();
+        }
+        let model: Model = entries.iter().cloned().collect();
+        let mut txn = db.begin_write().expect("begins");
+        let mut table = txn.table(BYTES).expect("table");
+        let mut loader = table.loader().expect("a loader").memory(1 << 20);
+        entries.iter().for_each(|(key, value)| loader.push(key, value).expect("taken"));
+        drop(loader);
+        assert_eq!(table.get(b"").expect("get"), Some(&b"before all others"[..]));
+        for item in table.iter().skip(1) {
+            let (key, value) = item.expect("an entry");
+            assert!(model.get(key).is_some_and(|expected| expected == value), "{count} {sorted}");
+        }
+        for (key, value) in entries.iter().step_by(7) {
+            assert!(table.get(key).expect("get").is_none_or(|found| found == value));
+        }
     }
 }

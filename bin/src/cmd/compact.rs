@@ -1,15 +1,13 @@
 //! `compact`: the newest state of a database, written to a new file with full pages.
 
-use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use mapleaf::{CompactReport, Error};
+use mapleaf::CompactReport;
 use serde_json::{json, Value};
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, Outcome};
 use crate::output::{self, Output};
-use crate::{interrupt, progress, store};
+use crate::{progress, store};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,22 +33,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Outcome {
         let db = store::open_to_read(&self.file)?;
-        interrupt::keep("nothing was written".to_string());
-        interrupt::watch()?;
-        let bar = progress::of("entries");
-        let compacted = db.compact_to_with(&self.out, |done, all| {
-            progress::show(&bar, done, all);
-            match interrupt::asked() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        });
-        bar.finish_and_clear();
-        let report = compacted.map_err(|error| match &error {
-            Error::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted => interrupt::failure(),
-            // It names the file that it is about: either may be the one.
-            _ => Failure::from(error),
-        })?;
+        let report = progress::of_new_file("entries", |tell| db.compact_to_with(&self.out, tell))?;
         let mut output = Output::stdout();
         let text = if self.json { format!("{}\n", json_of(&report)) } else { summary(&self.out, &report) };
         output.write(text.as_bytes())?;

@@ -1,15 +1,13 @@
 //! `salvage`: copies what can be read of a damaged file to a new one.
 
-use std::io;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use mapleaf::{Db, Error, SalvageReport, SalvagedTable};
+use mapleaf::{Db, SalvageReport, SalvagedTable};
 use serde_json::{json, Value};
 
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, Outcome};
 use crate::output::{self, Output};
-use crate::{findings, interrupt, progress};
+use crate::{findings, progress};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,22 +34,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let bar = progress::of("pages");
-        interrupt::keep("nothing was written".to_string());
-        interrupt::watch()?;
-        let salvaged = Db::salvage_with(&self.file, &self.out, |done, all| {
-            progress::show(&bar, done, all);
-            match interrupt::asked() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        });
-        bar.finish_and_clear();
-        let report = salvaged.map_err(|error| match &error {
-            Error::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted => interrupt::failure(),
-            // An error of writing names OUT.
-            _ => Failure::from(error),
-        })?;
+        let report = progress::of_new_file("pages", |tell| Db::salvage_with(&self.file, &self.out, tell))?;
         let mut output = Output::stdout();
         if self.json {
             output.write(format!("{}\n", json_of(&report)).as_bytes())?;

@@ -12,6 +12,7 @@ use super::check::{Finding, TreeStats};
 use super::*;
 use crate::ids::{PageId, TreeId};
 use crate::page::header::{Header, PageKind};
+use crate::page::leaf::LeafValue;
 use pages::VecPages;
 
 /// A tree and the map that it must equal.
@@ -84,6 +85,22 @@ impl Tree {
             merge(&mut self.pages, &mut self.root, &mut run, &mut |_| Ok(())).unwrap();
             assert!(run.is_empty());
         }
+        self.build(&mut run);
+        self.model.extend(entries);
+        assert_eq!(self.root.entries, self.model.len() as u64);
+    }
+
+    /// Builds leaves of entries with inline values that ascend, behind all others.
+    fn load_behind(&mut self, entries: Vec<(Vec<u8>, Vec<u8>)>) {
+        self.append_hint = AppendHint::default();
+        let mut run = Run::default();
+        entries.iter().for_each(|(key, value)| run.push(key, LeafValue::Inline(value)).unwrap());
+        self.build(&mut run);
+        self.model.extend(entries);
+        assert_eq!(self.root.entries, self.model.len() as u64);
+    }
+
+    fn build(&mut self, run: &mut Run) {
         let mut bulk = Bulk::begin(&self.pages, &self.root).unwrap();
         while let Some((key, value)) = run.peek() {
             assert!(bulk.last_key().is_none_or(|last| last < key));
@@ -91,8 +108,6 @@ impl Tree {
             run.step();
         }
         bulk.finish(&mut self.pages, &mut self.root).unwrap();
-        self.model.extend(entries);
-        assert_eq!(self.root.entries, self.model.len() as u64);
     }
 
     fn get(&self, key: &[u8]) {

@@ -236,6 +236,30 @@ fn appended_pages_are_full_and_ascend() {
     }
 }
 
+/// A branch whose children have more in common than those to come has to be built anew before it is full.
+#[test]
+fn loaded_branches_are_as_full_as_appended_ones() {
+    let text = |number: u32| format!("user:{number:08}:name").into_bytes();
+    let random = |number: u32| (scrambled(number) | 1 << 63).to_be_bytes().to_vec();
+    type Key<'a> = &'a dyn Fn(u32) -> Vec<u8>;
+    let kinds: [(&str, u32, Key<'_>); 3] =
+        [("text", 60_000, &text), ("random", 60_000, &random), ("long", 1500, &deep_key)];
+    for (kind, count, key) in kinds {
+        let mut keys: Vec<Vec<u8>> = (0..count).map(key).collect();
+        keys.sort();
+        let (mut loaded, mut appended) = (Tree::new(4096), Tree::new(4096));
+        for part in keys.chunks(keys.len() / 3) {
+            loaded.load_behind(part.iter().map(|key| (key.clone(), vec![7; 150])).collect());
+            loaded.commit();
+        }
+        keys.iter().for_each(|key| appended.append(key, &[7; 150]));
+        let (loaded, appended) = (loaded.verify(), appended.verify());
+        println!("{kind}: {loaded:?}, {appended:?}");
+        assert!(loaded.branch_pages <= appended.branch_pages + appended.branch_pages / 20 + 1, "{kind}");
+        assert!(loaded.leaf_pages <= appended.leaf_pages + 3, "{kind}");
+    }
+}
+
 fn children(pages: &VecPages, ptr: PagePtr) -> Vec<PagePtr> {
     let branch = Branch::parse(pages.page(ptr).unwrap(), ptr.id).unwrap();
     (0..branch.count()).map(|at| branch.child(at).unwrap()).collect()

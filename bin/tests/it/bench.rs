@@ -1,5 +1,4 @@
 //! `kvctl bench` as users meet it: what it prints, what it leaves, and what it never touches.
-#![cfg(unix)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,48 +8,18 @@ use std::process::{Command, Stdio};
 use mapleaf::Db;
 use serde_json::Value;
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn kvctl(args: &[&str]) -> Ran {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));
-    let ran = command.args(args).stdin(Stdio::null()).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: ran.status.code().unwrap(), out: text(ran.stdout), err: text(ran.stderr) }
-}
+use crate::support::{kvctl, Folder, Ran};
 
 fn bench(target: &str, more: &[&str]) -> Ran {
     kvctl(&[&["bench", target], more].concat())
 }
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Folder {
-        Folder(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_string()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let names = fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<String> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    /// A small file of an earlier run.
-    fn kept(&self, name: &str, entries: &str) -> String {
-        let path = self.path(name);
-        let ran = bench(&path, &["--keep", "--workloads", "fill", "--entries", entries]);
-        assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-        path
-    }
+/// A small file of an earlier run.
+fn kept(folder: &Folder, name: &str, entries: &str) -> String {
+    let path = folder.path(name);
+    let ran = bench(&path, &["--keep", "--workloads", "fill", "--entries", entries]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    path
 }
 
 #[test]
@@ -108,7 +77,7 @@ fn a_new_file_goes_unless_it_is_kept_and_is_used_again() {
     assert!(lines[3].starts_with("keys of 24 bytes, values of 150, seed 1; ") && lines[3].ends_with("removed"));
     assert_eq!((lines.len(), folder.names().len()), (4, 0));
 
-    folder.kept("a.mapleaf", "500");
+    kept(&folder, "a.mapleaf", "500");
     let ran = bench(&path, &["--ops", "200", "--workloads", "read,ycsb-d", "--threads", "1"]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     assert!(ran.out.ends_with("stays\n"), "{}", ran.out);
@@ -127,7 +96,7 @@ fn what_bench_did_not_make_is_left_alone() {
     let text = folder.path("text");
     fs::write(&text, "text".repeat(10_000)).unwrap();
     std::os::unix::fs::symlink(folder.path("nowhere"), folder.path("link")).unwrap();
-    let kept = folder.kept("kept.mapleaf", "100");
+    let kept = kept(&folder, "kept.mapleaf", "100");
     let names = folder.names();
     let before: Vec<Vec<u8>> = [&mine, &text, &kept].map(|path| fs::read(path).unwrap()).to_vec();
     for (path, more, code, part) in [
@@ -158,7 +127,7 @@ fn what_bench_did_not_make_is_left_alone() {
 fn a_wrong_and_a_missing_entry_are_found() {
     let folder = Folder::new();
     for (name, verb) in [("wrong.mapleaf", "put"), ("missing.mapleaf", "del")] {
-        let path = folder.kept(name, "20");
+        let path = kept(&folder, name, "20");
         let key = kvctl(&["scan", &path, "-t", "entries", "--limit", "1", "--keys", "--hex"]).out;
         let change = [verb, &path, key.trim(), "00", "-t", "entries", "--hex"];
         let change = if verb == "put" { &change[..] } else { &[verb, &path, key.trim(), "-t", "entries", "--hex"] };

@@ -1,5 +1,4 @@
 //! `kvctl compact` as users meet it.
-#![cfg(unix)]
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -7,53 +6,27 @@ use std::process::{Command, Stdio};
 use mapleaf::{Db, Options};
 use serde_json::Value;
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn kvctl(args: &[&str]) -> Ran {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));
-    let ran = command.args(args).stdin(Stdio::null()).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: ran.status.code().unwrap(), out: text(ran.stdout), err: text(ran.stderr) }
-}
+use crate::support::{kvctl, Folder};
 
 /// A folder with a database `a.mapleaf` of two tables, whose pages are half full.
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Folder {
-        let folder = Folder(tempfile::tempdir().unwrap());
-        let db = Db::open(folder.path("a.mapleaf")).unwrap();
-        db.write(|txn| {
-            txn.bytes_table("other")?.insert(b"k", &[b'v'; 50_000])?;
-            let mut table = txn.bytes_table("main")?;
-            (0..4000u32).try_for_each(|n| {
-                let key = n.wrapping_mul(0x9e37_79b9);
-                table.insert(format!("{key:08x}").as_bytes(), &[b'v'; 100]).map(drop)
-            })
+fn folder() -> Folder {
+    let folder = Folder::new();
+    let db = Db::open(folder.path("a.mapleaf")).unwrap();
+    db.write(|txn| {
+        txn.bytes_table("other")?.insert(b"k", &[b'v'; 50_000])?;
+        let mut table = txn.bytes_table("main")?;
+        (0..4000u32).try_for_each(|n| {
+            let key = n.wrapping_mul(0x9e37_79b9);
+            table.insert(format!("{key:08x}").as_bytes(), &[b'v'; 100]).map(drop)
         })
-        .unwrap();
-        folder
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_string()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let names = fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<String> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
+    })
+    .unwrap();
+    folder
 }
 
 #[test]
 fn a_compacted_file_is_smaller_and_dumps_the_same() {
-    let folder = Folder::new();
+    let folder = folder();
     let (a, b, c) = (folder.path("a.mapleaf"), folder.path("b.mapleaf"), folder.path("c.mapleaf"));
     let before = fs::read(&a).unwrap();
     let ran = kvctl(&["compact", &a, &b]);
@@ -75,7 +48,7 @@ fn a_compacted_file_is_smaller_and_dumps_the_same() {
 
 #[test]
 fn what_cannot_be_done_is_said_with_its_exit_code() {
-    let folder = Folder::new();
+    let folder = folder();
     let (a, b) = (folder.path("a.mapleaf"), folder.path("b.mapleaf"));
     fs::write(&b, b"mine").unwrap();
     let damaged = folder.path("damaged");

@@ -2,7 +2,6 @@
 //!
 //! Every database that a test made is checked when the test ends, with `kvctl check`, unless its name ends in
 //! `.broken`. Exit codes that no verb can reach yet are covered by the table's unit test.
-#![cfg(unix)]
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

@@ -1,68 +1,41 @@
 //! Damaged files as users of `kvctl` meet them: what is said, what comes back, and with which exit code.
-#![cfg(unix)]
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use mapleaf::Db;
 use serde_json::Value;
 
+use crate::support::{kvctl, Folder};
+
 const PAGE: usize = 4096;
 
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn kvctl(args: &[&str]) -> Ran {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));
-    let ran = command.args(args).stdin(Stdio::null()).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: ran.status.code().unwrap(), out: text(ran.stdout), err: text(ran.stderr) }
-}
-
 /// A folder with a database whose last commit made it longer.
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    fn new() -> Folder {
-        let folder = Folder(tempfile::tempdir().unwrap());
-        let db = Db::open(folder.0.path().join("a.mapleaf")).unwrap();
-        for batch in 0..3u32 {
-            db.write(|txn| {
-                let mut table = txn.bytes_table("main")?;
-                (0..3000u32)
-                    .try_for_each(|n| table.insert(format!("{batch}-{n:05}").as_bytes(), &[b'v'; 100]).map(drop))
-            })
-            .unwrap();
-        }
-        folder
+fn folder() -> Folder {
+    let folder = Folder::new();
+    let db = Db::open(folder.path("a.mapleaf")).unwrap();
+    for batch in 0..3u32 {
+        db.write(|txn| {
+            let mut table = txn.bytes_table("main")?;
+            (0..3000u32).try_for_each(|n| table.insert(format!("{batch}-{n:05}").as_bytes(), &[b'v'; 100]).map(drop))
+        })
+        .unwrap();
     }
+    folder
+}
 
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_string()
-    }
-
-    /// The database without its last pages.
-    fn cut(&self, pages: usize) -> (String, Vec<u8>) {
-        let path = self.path("a.mapleaf");
-        let mut bytes = fs::read(&path).unwrap();
-        bytes.truncate(bytes.len() - pages * PAGE);
-        fs::write(&path, &bytes).unwrap();
-        (path, bytes)
-    }
-
-    fn names(&self) -> Vec<PathBuf> {
-        fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
-    }
+/// The database without its last pages.
+fn cut(folder: &Folder, pages: usize) -> (String, Vec<u8>) {
+    let path = folder.path("a.mapleaf");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.truncate(bytes.len() - pages * PAGE);
+    fs::write(&path, &bytes).unwrap();
+    (path, bytes)
 }
 
 #[test]
 fn a_cut_file_says_what_is_missing_and_is_recovered() {
-    let folder = Folder::new();
-    let (path, bytes) = folder.cut(3);
+    let folder = folder();
+    let (path, bytes) = cut(&folder, 3);
     let missing = format!("{} bytes are missing", 3 * PAGE);
     for verb in [&["get", &path, "0-00001"][..], &["put", &path, "k", "v"], &["scan", &path], &["check", &path]] {
         let ran = kvctl(verb);
@@ -89,8 +62,8 @@ fn a_cut_file_says_what_is_missing_and_is_recovered() {
 
 #[test]
 fn recover_as_json_has_the_figures() {
-    let folder = Folder::new();
-    let (path, bytes) = folder.cut(1);
+    let folder = folder();
+    let (path, bytes) = cut(&folder, 1);
     let ran = kvctl(&["recover", &path, "--yes", "--json"]);
     let json: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((ran.code, json["missing_bytes"].as_u64()), (4, Some(PAGE as u64)));
@@ -102,8 +75,8 @@ fn recover_as_json_has_the_figures() {
 
 #[test]
 fn what_cannot_be_recovered_is_salvaged() {
-    let folder = Folder::new();
-    let (path, bytes) = folder.cut(140);
+    let folder = folder();
+    let (path, bytes) = cut(&folder, 140);
     let out = folder.path("b.mapleaf");
     let refused = kvctl(&["recover", &path, "--yes"]);
     assert_eq!((refused.code, refused.out.as_str()), (3, ""));
@@ -126,7 +99,7 @@ fn what_cannot_be_recovered_is_salvaged() {
 
 #[test]
 fn salvage_as_json_lists_what_is_lost_by_table() {
-    let folder = Folder::new();
+    let folder = folder();
     let path = folder.path("a.mapleaf");
     let mut bytes = fs::read(&path).unwrap();
     bytes[100 * PAGE..101 * PAGE].fill(0);
@@ -145,7 +118,7 @@ fn salvage_as_json_lists_what_is_lost_by_table() {
 
 #[test]
 fn salvage_of_a_whole_file_loses_nothing_and_of_no_database_is_refused() {
-    let folder = Folder::new();
+    let folder = folder();
     let ran = kvctl(&["salvage", &folder.path("a.mapleaf"), &folder.path("b.mapleaf")]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     assert!(ran.out.contains("9000 entries"), "{}", ran.out);
@@ -159,7 +132,7 @@ fn salvage_of_a_whole_file_loses_nothing_and_of_no_database_is_refused() {
 
 #[test]
 fn a_file_without_metas_is_told_from_one_that_is_no_database() {
-    let folder = Folder::new();
+    let folder = folder();
     let path = folder.path("a.mapleaf");
     let mut bytes = fs::read(&path).unwrap();
     bytes[..2 * PAGE].fill(0);
@@ -175,7 +148,7 @@ fn a_file_without_metas_is_told_from_one_that_is_no_database() {
 
 #[test]
 fn check_names_the_way_out_of_damage() {
-    let folder = Folder::new();
+    let folder = folder();
     let path = folder.path("a.mapleaf");
     let mut bytes = fs::read(&path).unwrap();
     bytes[100 * PAGE + 1000] ^= 1;
