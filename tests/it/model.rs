@@ -222,7 +222,7 @@ impl Run {
     fn put(&mut self, t: u8, key: Key, value: Arc<Vec<u8>>) {
         self.change(t, |handle, model| {
             // Both ways to store, by what is stored.
-            if value.len() % 2 == 0 {
+            if value.len().is_multiple_of(2) {
                 let existed = handle.put(&key, &value).expect("put");
                 assert_eq!(existed, model.insert(key, value).is_some(), "the key was there");
             } else {
