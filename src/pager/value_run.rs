@@ -15,8 +15,9 @@ use crate::pager::{PageRead as _, PageWrite as _};
 
 /// Bytes that are put together and written at once.
 const PIECE_BYTES: usize = 64 << 10;
-/// Bytes of a run from which on its write-back begins at once.
-const WRITE_BACK_BYTES: u64 = 1 << 20;
+/// Bytes of a run from which on its write-back begins at once: the disk works while the trees are changed and sealed, and
+/// the flush of the commit waits for the rest alone. Shorter runs are left to the flush, which joins neighbours.
+const WRITE_BACK_BYTES: u64 = 64 << 10;
 
 /// A run that is being written, from its first byte to its last.
 #[derive(Debug)]

@@ -84,6 +84,28 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         self.owned_value(existed, &old)
     }
 
+    /// Stores an entry; whether the key was there. The value that was there is neither read nor copied, which makes this the
+    /// cheaper one for long values.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// const PAGES: Table<&str, &[u8]> = Table::new("pages");
+    ///
+    /// let mut txn = db.begin_write()?;
+    /// let mut pages = txn.table(PAGES)?;
+    /// assert!(!pages.put("a", &[1; 100_000])?);
+    /// assert!(pages.put("a", &[2; 100_000])?);
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`insert`](TableMut::insert).
+    pub fn put<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<bool> {
+        let (key, value) = (K::encode(&key)?, V::encode(&value)?);
+        self.txn.put(self.at, &key, &value, None)
+    }
+
     /// Removes an entry and returns its value.
     ///
     /// # Errors

@@ -1,10 +1,13 @@
 //! Values that are reserved and filled in, or read from somewhere, against those that are inserted.
 
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
+use mapleaf::testing::{open_with_seam, FlushEvent, Seam};
 use mapleaf::{Db, ErrorKind, Options, Table};
 
-use crate::support::{bytes, seed, Rng, TestDb, BYTES};
+use crate::support::{assert_clean, bytes, seed, Rng, TestDb, BYTES};
 
 /// Gives its bytes in pieces of odd sizes, and fails or ends after some.
 struct Drip<'a> {
@@ -151,4 +154,123 @@ fn tables_with_other_keys_take_long_values_too() {
     let files = txn.table(FILES).expect("table");
     assert!(files.get(("a", 1)).expect("get") == Some(&[5; 100_000]));
     assert_eq!(files.get(("a", 2)).expect("get"), Some(&b"abc"[..]));
+}
+
+/// Notes where write-back is started early, and makes the start with a number fail.
+#[derive(Default)]
+struct WriteBack {
+    started: Mutex<Vec<(u64, u64)>>,
+    written: AtomicU64,
+    fails_at: Option<usize>,
+}
+
+impl Seam for WriteBack {
+    fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wrote(&self, _offset: u64, len: u64) {
+        self.written.fetch_add(len, Ordering::Relaxed);
+    }
+
+    fn writing_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut started = self.started.lock().expect("no panic");
+        started.push((offset, len));
+        match self.fails_at == Some(started.len() - 1) {
+            true => Err(io::Error::other("a bad block")),
+            false => Ok(()),
+        }
+    }
+}
+
+fn watched(dir: &tempfile::TempDir, fails_at: Option<usize>) -> (Db, Arc<WriteBack>) {
+    let seam = Arc::new(WriteBack { fails_at, ..WriteBack::default() });
+    let path = dir.path().join("test.mapleaf");
+    let db = open_with_seam(Options::new(), path, Arc::clone(&seam) as Arc<dyn Seam>).expect("opens");
+    (db, seam)
+}
+
+/// Each long value is on its way to the medium, all of it and once, before the commit; shorter ones are left to the flush.
+#[test]
+fn write_back_of_a_long_value_begins_before_the_commit() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (db, seam) = watched(&dir, None);
+    let mut expected = Vec::new();
+    for (len, pages) in [(16_000, 0), (61_408, 0), (61_409, 16), (65_504, 16), (102_400, 26), (1 << 20, 257)] {
+        for how in 0..3 {
+            let (key, value) = ([how], bytes(len as u64, len));
+            let mut txn = db.begin_write().expect("begins");
+            let mut table = txn.table(BYTES).expect("table");
+            let before = seam.written.load(Ordering::Relaxed);
+            match how {
+                0 => drop(table.insert(&key, &value).expect("inserted")),
+                1 => drop(table.put(&key, &value).expect("put")),
+                _ => drop(table.insert_reader(&key, len as u64, &value[..]).expect("read")),
+            }
+            let written = seam.written.load(Ordering::Relaxed) - before;
+            assert_eq!(written, (len as u64 + 32).next_multiple_of(4096), "each page is written once");
+            if pages > 0 {
+                expected.push(pages * 4096);
+            }
+            let started: Vec<u64> = seam.started.lock().expect("no panic").iter().map(|&(_, len)| len).collect();
+            assert_eq!(started, expected, "length {len}, way {how}");
+            txn.commit().expect("commits");
+            assert_eq!(seam.started.lock().expect("no panic").len(), expected.len());
+        }
+    }
+    assert_clean(&db);
+}
+
+/// The system tells an error of write-back once: nothing is acknowledged afterwards (R9).
+#[test]
+fn a_write_back_of_a_long_value_that_fails_poisons() {
+    for fails_at in [0, 3] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (db, _seam) = watched(&dir, Some(fails_at));
+        let put = |n: u64| db.write(|txn| txn.table(BYTES)?.put(&n.to_be_bytes(), &bytes(n, 100_000)).map(drop));
+        let numbers = 0..fails_at as u64;
+        numbers.clone().for_each(|n| put(n).expect("committed"));
+        assert_eq!(put(fails_at as u64).expect_err("the start fails").kind(), ErrorKind::Io);
+        assert_eq!(put(100).expect_err("poisoned").kind(), ErrorKind::Poisoned);
+        drop(db);
+        let db = Db::open(dir.path().join("test.mapleaf")).expect("opens again");
+        let txn = db.begin_read().expect("begins");
+        let table = txn.table(BYTES).expect("table");
+        assert_eq!(table.len(), fails_at as u64);
+        numbers.for_each(|n| assert!(table.get(&n.to_be_bytes()).expect("get") == Some(&bytes(n, 100_000))));
+        assert_clean(&db);
+    }
+}
+
+#[test]
+fn put_says_whether_the_key_was_there_and_gives_back_the_pages_of_the_old_value() {
+    for db in TestDb::both(&Options::new()) {
+        let lengths = [0, 10, 1000, 1001, 5000, 16_353, 65_504, 100_000, 300_000];
+        for round in 0..8_usize {
+            let mut txn = db.begin_write().expect("begins");
+            let mut table = txn.table(BYTES).expect("table");
+            for at in 0..lengths.len() {
+                let len = lengths[(at + round) % lengths.len()];
+                let existed = table.put(&[at as u8], &bytes(len as u64, len)).expect("put");
+                assert_eq!(existed, round > 0);
+                assert!(table.get(&[at as u8]).expect("get") == Some(&bytes(len as u64, len)));
+            }
+            txn.commit().expect("commits");
+        }
+        let pages = lengths.iter().map(|len| len / 4096 + 2).sum::<usize>() as u64;
+        let stats = db.stats().expect("stats");
+        assert!(stats.page_count < 6 * pages, "{} pages for values of {pages}", stats.page_count);
+    }
+    // Twice in one transaction.
+    let db = TestDb::file(Options::new());
+    db.write(|txn| {
+        let mut table = txn.table(BYTES)?;
+        assert!(!table.put(b"key", &bytes(1, 100_000))?);
+        assert!(table.put(b"key", &bytes(2, 200_000))?);
+        assert!(table.put(b"key", b"short")?);
+        table.put(b"key", &bytes(3, 100_000)).map(drop)
+    })
+    .expect("committed");
+    let txn = db.begin_read().expect("begins");
+    assert!(txn.table(BYTES).expect("table").get(b"key").expect("get") == Some(&bytes(3, 100_000)));
 }

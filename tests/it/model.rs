@@ -221,8 +221,14 @@ impl Run {
 
     fn put(&mut self, t: u8, key: Key, value: Arc<Vec<u8>>) {
         self.change(t, |handle, model| {
-            let old = handle.insert(&key, &value).expect("insert");
-            assert!(old.as_ref() == model.insert(key, value).as_deref(), "the old value");
+            // Both ways to store, by what is stored.
+            if value.len().is_multiple_of(2) {
+                let existed = handle.put(&key, &value).expect("put");
+                assert_eq!(existed, model.insert(key, value).is_some(), "the key was there");
+            } else {
+                let old = handle.insert(&key, &value).expect("insert");
+                assert!(old.as_ref() == model.insert(key, value).as_deref(), "the old value");
+            }
         });
     }
 

@@ -34,7 +34,7 @@ impl Single for Mapleaf {
 
     fn put(&self, key: &[u8], value: &[u8]) -> Res<()> {
         let mut txn = self.db.begin_write()?;
-        txn.table(MAIN)?.insert(key, value)?;
+        txn.table(MAIN)?.put(key, value)?;
         Ok(txn.commit()?)
     }
 
@@ -43,7 +43,7 @@ impl Single for Mapleaf {
         {
             let mut table = txn.table(MAIN)?;
             see(table.get(key)?);
-            table.insert(key, value)?;
+            table.put(key, value)?;
         }
         Ok(txn.commit()?)
     }
@@ -72,7 +72,7 @@ impl Store for Mapleaf {
                 }
                 Order::Any => {
                     while let Some((key, value)) = pairs.next() {
-                        table.insert(key, value)?;
+                        table.put(key, value)?;
                     }
                 }
                 Order::Append => {
