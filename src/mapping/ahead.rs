@@ -88,7 +88,18 @@ impl Room {
             self.until.store(now + LOOK_MILLIS, Ordering::Relaxed);
             self.bytes.store(memory::available_bytes().unwrap_or(0), Ordering::Relaxed);
         }
+        self.had(bytes)
+    }
+
+    /// What `has` would have said when it last looked.
+    fn had(&self, bytes: u64) -> bool {
         bytes <= self.bytes.load(Ordering::Relaxed) / 4 * 3
+    }
+
+    /// Whether it is known, without a look, that a file of so many bytes does not fit.
+    fn lately_lacked(&self, bytes: u64) -> bool {
+        let now = self.since.elapsed().as_millis() as u64;
+        now < self.until.load(Ordering::Relaxed) && !self.had(bytes)
     }
 }
 
@@ -147,7 +158,7 @@ impl Ahead {
     /// A page at this offset is about to be touched for the first time; the state that it belongs to ends at `end`. If it
     /// is cold, asks for it, and for what is around it if there is room.
     pub(crate) fn touch(&self, offset: u64, end: u64) {
-        if self.reads() && !self.is_looked_at(offset / PIECE_BYTES) && self.room.has(end) {
+        if self.reads() && !self.is_looked_at(offset / PIECE_BYTES) && !self.room.lately_lacked(end) {
             self.look_at(offset, end);
         }
     }
@@ -176,8 +187,9 @@ impl Ahead {
             self.take(piece);
             return;
         }
+        // How much memory there is takes some 20 files of the system to tell, so it is asked for a cold page alone.
         // The page may have been asked for, and its neighbours not.
-        if self.is_resident(offset, 1) || !self.take(piece) {
+        if !self.room.has(end) || self.is_resident(offset, 1) || !self.take(piece) {
             return;
         }
         let misses = self.misses.fetch_add(1, Ordering::Relaxed);

@@ -475,6 +475,7 @@ mod tests {
             file.set_len((first + 600) * page_size as u64).expect("a sparse file");
             let options = MapOptions { page_size, window_bytes: None, guarded: true, used_bytes: None };
             let mapping = Arc::new(Mapping::of_file(file, true, options).expect("mapped"));
+            mapping.ready_to_write().expect("ready");
             let canvas = mapping.canvas().expect("the first canvas");
             let path = Arc::new(PathBuf::from("far"));
             let mut pages = TxnPages::new(Arc::clone(&mapping), canvas, path, page_size, FreeSpace::default());
@@ -525,6 +526,7 @@ mod tests {
         let blocks = move || same.metadata().expect("metadata").blocks();
         let options = MapOptions { page_size: 4096, window_bytes: None, guarded: true, used_bytes: None };
         let mapping = Arc::new(Mapping::of_file(file, true, options).expect("mapped"));
+        mapping.ready_to_write().expect("ready");
         let canvas = mapping.canvas().expect("the first canvas");
         let path = Arc::new(PathBuf::from("holes"));
         let mut pages = TxnPages::new(mapping, canvas, path, 4096, FreeSpace::default());
