@@ -145,7 +145,7 @@ impl Env {
         if !self.mapping.is_ready_to_write() {
             let used = self.live.tip().page_count * self.page_size as u64;
             let flushed = self.mapping.flush(FlushKind::Tree, 0, used);
-            flushed.map_err(|e| Error::io("flushing the file", self.path(), e)).inspect_err(|e| self.set_poison(e))?;
+            flushed.map_err(|e| self.flush_error("flushing the file", e)).inspect_err(|e| self.set_poison(e))?;
             self.mapping.ready_to_write().map_err(|e| match self.mapping.fault() {
                 Some(fault) => fault.with_path(self.path()),
                 None => Error::io("mapping the file for writing", self.path(), e),

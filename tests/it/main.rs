@@ -23,6 +23,7 @@ mod growth;
 mod load;
 mod long_values;
 mod model;
+mod opening;
 mod power;
 mod recover;
 mod reexec;
