@@ -33,7 +33,6 @@ pub(crate) mod folios;
 mod guard;
 pub(crate) mod locks;
 mod marked;
-mod marks;
 pub(crate) mod medium;
 mod memory;
 mod os;
@@ -176,7 +175,7 @@ impl Mapping {
             ahead: Arc::new(Ahead::new(&file, len, !anonymous && !os::lives_in_memory(&file))),
         };
         let window = Window::reserve(wanted, len.saturating_add(spare), page_size, writable, &watch)?;
-        window.extend(&file, if writable { with_sentinel(len)? } else { len })?;
+        window.extend_view(&file, if writable { with_sentinel(len)? } else { len })?;
         let window = Arc::new(window);
         window.arm();
         window.publish(len, false);
@@ -234,9 +233,9 @@ impl Mapping {
         self.window_id.load(Ordering::Acquire)
     }
 
-    /// Takes the right to store, if nobody has it and the mapping is writable.
+    /// Takes the right to store, if nobody has it and the mapping is ready for it.
     pub(crate) fn canvas(&self) -> Option<Canvas> {
-        Canvas::take(self.window(), &self.canvas_out)
+        self.is_ready_to_write().then(|| Canvas::take(self.window(), &self.canvas_out)).flatten()
     }
 
     /// Whether pages are to be populated ([`Canvas::populate`]) before they are stored to, as the file system may
@@ -332,13 +331,7 @@ impl Mapping {
             }
         }
         let wanted = within_limit(window.room().saturating_mul(2).max(new_len.saturating_mul(WINDOW_PER_FILE)));
-        let reserve = || -> io::Result<Window> {
-            let window = Window::reserve(wanted, new_len, self.page_size, self.writable, &self.watch)?;
-            if self.writable {
-                window.make_canvas(&self.file, new_len)?;
-            }
-            Ok(window)
-        };
+        let reserve = || Window::reserve(wanted, new_len, self.page_size, self.writable, &self.watch);
         let next = reserve()?;
         let next = match next.alias(window) {
             Ok(()) => next,

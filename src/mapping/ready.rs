@@ -1,8 +1,9 @@
 //! What a mapping needs for stores alone, made before the first of them; and the byte that shows that a file was cut.
 //!
 //! Floor: mapping. Most openings for writing are soon followed by a read, and many by nothing else. So a file is mapped as if it
-//! was only read: its last byte that is not zero is the sentinel (`window`), its length stays. The canvas, the page of the
-//! sentinel behind the end and the look at the blocks of the file come with [`Mapping::ready_to_write`].
+//! was only read: its last byte that is not zero is the sentinel (`window`), its length stays, and of the canvas there is
+//! address space alone. What stores need besides comes with [`Mapping::ready_to_write`]: the canvas, the page of the sentinel
+//! behind the end, and a look at the blocks of the file.
 //!
 //! Invariants:
 //!   Y1  a file that lost its end since it was mapped is not made longer.
@@ -37,8 +38,7 @@ impl Mapping {
         if !self.has_whole(used)? {
             return Err(io::Error::other("the file was cut, or an access to it failed"));
         }
-        window.make_canvas(&self.file, used)?;
-        window.arm();
+        window.extend(&self.file, with_sentinel(used)?)?;
         self.look_at_blocks(used)?;
         let marked = lengthen_for_sentinel(&self.file, used)?;
         if !window.intact() {

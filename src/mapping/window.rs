@@ -11,7 +11,8 @@
 //! end away: see `docs/soundness.md`.)
 //!
 //! Invariants:
-//!   W1  `view[..mapped]`, and `canvas[..mapped]` if there is one, are shared mappings of the file from offset 0.
+//!   W1  `view[..mapped]`, and `canvas[..mapped]` from the moment when it can be stored to (`ready`), are shared mappings of
+//!       the file from offset 0.
 //!   W2  A range is published in `mapped` after it was mapped, and stays mapped at its address as long as the window
 //!       lives. `mapped` falls in `unpublish` alone, which is called when nothing above is used any more.
 //!   W3  Reservations are unmapped when the window is dropped, and every view and canvas holds an `Arc` of it.
@@ -24,11 +25,12 @@ use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{fence, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::ahead::Ahead;
 use super::guard::FAULTED;
-use super::marks::{mark_cell, Marks};
 use super::os::{self, Rights};
 use super::reservation::{Reservation, Watch};
 use crate::error::{Error, Result};
@@ -38,6 +40,29 @@ use crate::ids::PageId;
 const WINDOW_BYTES_MAX: u64 = 1 << 47;
 
 static NEXT_WINDOW: AtomicU64 = AtomicU64::new(1);
+
+/// The table of verified marks, a byte for each page that the window has room for: private zero memory, of which a
+/// page costs something only when it is touched. Its address does not matter.
+struct Marks(MmapRaw);
+
+impl Marks {
+    fn new(pages: u64) -> io::Result<Marks> {
+        let len = usize::try_from(round_up(pages, os::page_bytes())?)
+            .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "more pages than addresses"))?;
+        let marks = MmapOptions::new().len(len).no_reserve_swap().map_anon()?;
+        // Advice: a core dump without the marks is only smaller.
+        let _larger_dumps = marks.advise(Advice::DontDump);
+        Ok(Marks(marks.into()))
+    }
+
+    fn base(&self) -> NonNull<u8> {
+        NonNull::new(self.0.as_mut_ptr()).unwrap_or(NonNull::dangling())
+    }
+
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
 
 /// Stands for the sentinel of a window that has none.
 static NO_SENTINEL: u8 = 0;
@@ -69,8 +94,7 @@ pub(super) struct Window {
     id: u64,
     page_shift: u32,
     view: Reservation,
-    /// Made before anything is stored, if the mapping is writable.
-    canvas: OnceLock<Reservation>,
+    canvas: Option<Reservation>,
     marks: Marks,
 }
 
@@ -82,8 +106,7 @@ unsafe impl Send for Window {}
 unsafe impl Sync for Window {}
 
 impl Window {
-    /// Reserves a window for `wanted` usable bytes, or the half, and so on down to `least`. Nothing is mapped yet, and there
-    /// is no canvas.
+    /// Reserves a window for `wanted` usable bytes, or the half, and so on down to `least`. Nothing is mapped yet.
     pub(super) fn reserve(
         wanted: u64,
         least: u64,
@@ -91,44 +114,35 @@ impl Window {
         writable: bool,
         watch: &Watch,
     ) -> io::Result<Window> {
-        let least = least.max(1);
-        as_large_as_possible(wanted.min(WINDOW_BYTES_MAX).max(least), least, |len| {
-            let spare = if writable { os::page_bytes() } else { 0 };
-            Ok(Window {
-                mapped: AtomicU64::new(0),
-                sentinel: AtomicPtr::new(std::ptr::from_ref(&NO_SENTINEL).cast_mut()),
-                expected: AtomicU32::new(0),
-                watch: watch.clone(),
-                spare,
-                id: NEXT_WINDOW.fetch_add(1, Ordering::Relaxed),
-                page_shift: page_size.trailing_zeros(),
-                view: Reservation::new(len + spare, Rights::Read, watch)?,
-                canvas: OnceLock::new(),
-                marks: Marks::new(len.div_ceil(page_size as u64))?,
-            })
+        let system = os::page_bytes();
+        let least = round_up(least.max(1), system)?;
+        let mut len = round_up(wanted.min(WINDOW_BYTES_MAX).max(least), system)?;
+        loop {
+            match Window::reserve_exactly(len, page_size, writable, watch) {
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory && len > least => {
+                    len = round_up((len / 2).max(least), system)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn reserve_exactly(len: u64, page_size: usize, writable: bool, watch: &Watch) -> io::Result<Window> {
+        let pages = len.div_ceil(page_size as u64);
+        let spare = if writable { os::page_bytes() } else { 0 };
+        let canvas = || Reservation::new(len + spare, Rights::ReadWrite, watch);
+        Ok(Window {
+            mapped: AtomicU64::new(0),
+            sentinel: AtomicPtr::new(std::ptr::from_ref(&NO_SENTINEL).cast_mut()),
+            expected: AtomicU32::new(0),
+            watch: watch.clone(),
+            spare,
+            id: NEXT_WINDOW.fetch_add(1, Ordering::Relaxed),
+            page_shift: page_size.trailing_zeros(),
+            view: Reservation::new(len + spare, Rights::Read, watch)?,
+            canvas: if writable { Some(canvas()?) } else { None },
+            marks: Marks::new(pages)?,
         })
-    }
-
-    /// Reserves the canvas of a window that has none, as large as the view, or the half, and so on down to `least` bytes that can
-    /// be used; and maps the file there as far as the view has it. The caller is the only one to do so.
-    pub(super) fn make_canvas(&self, file: &File, least: u64) -> io::Result<()> {
-        if self.canvas.get().is_some() {
-            return Ok(());
-        }
-        let make = |len| Reservation::new(len + self.spare, Rights::ReadWrite, &self.watch);
-        let canvas = as_large_as_possible(self.view.len() - self.spare, least, make)?;
-        canvas.extend(file, self.view.covered(), self.canvas_rights())?;
-        // Nobody else makes one.
-        let _new = self.canvas.set(canvas);
-        Ok(())
-    }
-
-    fn canvas_rights(&self) -> Rights {
-        if self.watch.strict {
-            Rights::Read
-        } else {
-            Rights::ReadWrite
-        }
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -144,22 +158,31 @@ impl Window {
 
     /// Bytes up to which the file can be mapped here.
     pub(super) fn room(&self) -> u64 {
-        let len = self.canvas.get().map_or(self.view.len(), |canvas| canvas.len().min(self.view.len()));
+        let len = self.canvas.as_ref().map_or(self.view.len(), |canvas| canvas.len().min(self.view.len()));
         len.saturating_sub(self.spare)
+    }
+
+    /// Maps the file up to `len` in the view alone, which is what reading needs, and flushing.
+    pub(super) fn extend_view(&self, file: &File, len: u64) -> io::Result<()> {
+        self.view.extend(file, round_up(len, os::page_bytes())?, Rights::Read)
     }
 
     /// Maps the file up to `len`, in both reservations; publishes nothing. The caller is the only one to do so.
     pub(super) fn extend(&self, file: &File, len: u64) -> io::Result<()> {
+        self.extend_view(file, len)?;
         let to = round_up(len, os::page_bytes())?;
-        self.view.extend(file, to, Rights::Read)?;
-        self.canvas.get().map_or(Ok(()), |canvas| canvas.extend(file, to, self.canvas_rights()))
+        match &self.canvas {
+            Some(canvas) if self.watch.strict => canvas.extend(file, to, Rights::Read),
+            Some(canvas) => canvas.extend(file, to, Rights::ReadWrite),
+            None => Ok(()),
+        }
     }
 
     /// In a strict canvas, lets a range be stored to, or forbids it.
     #[inline]
     pub(super) fn set_open(&self, offset: u64, len: u64, open: bool) {
         #[cfg(feature = "testing")]
-        if let (Some(canvas), true) = (self.canvas.get(), self.watch.strict) {
+        if let (Some(canvas), true) = (&self.canvas, self.watch.strict) {
             let rights = if open { Rights::ReadWrite } else { Rights::Read };
             // SAFETY: inside what is mapped of the canvas; whoever stores to what is not open is to get a signal.
             unsafe { os::protect(canvas.at(offset), len, rights) }.expect("the rights of the canvas change");
@@ -171,7 +194,7 @@ impl Window {
     pub(super) fn alias(&self, old: &Window) -> io::Result<()> {
         let to = round_up(old.mapped(), os::page_bytes())?;
         self.view.alias(&old.view, to)?;
-        match (self.canvas.get(), old.canvas.get()) {
+        match (&self.canvas, &old.canvas) {
             (Some(new), Some(old)) => new.alias(old, to),
             _ => Ok(()),
         }
@@ -260,13 +283,13 @@ impl Window {
 
     /// From now on faults through this window are seen by those who ask it. For a window at its last address.
     pub(super) fn arm(&self) {
-        std::iter::once(&self.view).chain(self.canvas.get()).for_each(|range| range.set_flag(&self.expected));
+        std::iter::once(&self.view).chain(&self.canvas).for_each(|range| range.set_flag(&self.expected));
     }
 
     /// Faults in `offset..offset + len` of the view or the canvas for reading: [`Error::Fault`] here, where an access would
     /// bring a signal. Systems that cannot say so answer `Ok`.
     pub(super) fn probe(&self, offset: u64, len: u64, canvas: bool) -> Result<()> {
-        let range = self.canvas.get().filter(|_| canvas).unwrap_or(&self.view);
+        let range = self.canvas.as_ref().filter(|_| canvas).unwrap_or(&self.view);
         let system = os::page_bytes();
         let start = offset & !(system - 1);
         let end = (offset.saturating_add(len).saturating_add(system - 1) & !(system - 1)).min(range.covered());
@@ -293,7 +316,7 @@ impl Window {
 
     /// The canvas range, for the canvas handle and for flushing.
     pub(super) fn canvas_base(&self) -> Option<NonNull<u8>> {
-        self.canvas.get().map(|canvas| canvas.base)
+        self.canvas.as_ref().map(|canvas| canvas.base)
     }
 
     pub(super) fn view(&self) -> &Reservation {
@@ -310,7 +333,7 @@ impl Window {
 
     /// Faults in `offset..offset + len` of the canvas for writing.
     pub(super) fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
-        let Some(canvas) = self.canvas.get() else { return Ok(()) };
+        let Some(canvas) = &self.canvas else { return Ok(()) };
         let system = os::page_bytes();
         let start = offset & !(system - 1);
         let end = round_up(offset.saturating_add(len), system)?.min(canvas.covered());
@@ -323,7 +346,7 @@ impl Window {
 
     /// Lets go of all pages that are mapped here, so that the page cache can drop them.
     pub(super) fn let_go(&self) -> io::Result<()> {
-        for range in std::iter::once(&self.view).chain(self.canvas.get()) {
+        for range in std::iter::once(&self.view).chain(&self.canvas) {
             let covered = range.covered();
             if covered > 0 {
                 // SAFETY: a shared mapping of the file, which `self` keeps.
@@ -333,21 +356,20 @@ impl Window {
         Ok(())
     }
 
-    /// Flushes `offset..offset + len` of the file, which is open for writing, whoever stored there.
+    /// Flushes `offset..offset + len` of a file that is open for writing, whoever stored there: both mappings come from the
+    /// same description of the file, and what is flushed is the file.
     pub(super) fn sync(&self, offset: u64, len: u64) -> io::Result<()> {
-        // Either mapping will do: what is flushed is the file, by the description that both came from.
-        let range = self.canvas.get().unwrap_or(&self.view);
         let system = os::page_bytes();
         let start = offset & !(system - 1);
         let end = round_up(offset.saturating_add(len), system)?;
         if len == 0 {
             return Ok(());
         }
-        if end > range.covered() {
+        if end > self.view.covered() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "flush beyond the mapped part of the file"));
         }
-        // SAFETY: inside what is mapped of the range, which `self` keeps.
-        unsafe { os::sync_range(range.at(start), end - start) }
+        // SAFETY: inside what is mapped of the view, which `self` keeps.
+        unsafe { os::sync_range(self.view.at(start), end - start) }
     }
 
     /// Copies mapped bytes out, word by word, so that metas may be read while they are stored. `false`: not all of the
@@ -379,8 +401,9 @@ impl Window {
     /// Copies whole words into the canvas at an offset that is a multiple of 8. `false`: not mapped, or read-only.
     pub(super) fn copy_in(&self, offset: u64, from: &[u8]) -> bool {
         assert!(offset.is_multiple_of(8) && from.len().is_multiple_of(8), "copies into the canvas are whole words");
-        let Some(canvas) = self.canvas.get() else { return false };
-        if !inside(self.mapped(), offset, from.len()) {
+        let Some(canvas) = &self.canvas else { return false };
+        // The canvas is mapped later than the view.
+        if !inside(self.mapped().min(canvas.covered()), offset, from.len()) {
             return false;
         }
         self.set_open(offset, from.len() as u64, true);
@@ -400,6 +423,16 @@ impl Window {
         // SAFETY: the table is the window's, as long as said, and lives as long as the borrow.
         unsafe { mark_cell(self.marks.base(), self.marks.len(), page) }
     }
+}
+
+/// The mark of a page in a table of `len` bytes; `None` for a page outside.
+///
+/// # Safety
+/// `table` is mapped memory of `len` bytes, reached through atomics alone, for the lifetime that the caller picks.
+#[inline]
+unsafe fn mark_cell<'a>(table: NonNull<u8>, len: u64, page: PageId) -> Option<&'a AtomicU8> {
+    // SAFETY: inside the table, by the test, and bytes are always aligned and, being mapped, initialised.
+    (page.0 < len).then(|| unsafe { AtomicU8::from_ptr(table.as_ptr().add(page.0 as usize)) })
 }
 
 /// Keeps a window alive for the views that were cloned from one call of `Mapping::view`.
@@ -519,20 +552,6 @@ impl View {
     fn mark_cell(&self, page: PageId) -> Option<&AtomicU8> {
         // SAFETY: the table of the window that the pin keeps, which lives as long as the borrow of `self`.
         unsafe { mark_cell(self.marks, self.marks_len, page) }
-    }
-}
-
-/// Gives `make` a length of `wanted` bytes of address space, or the half, and so on down to `least`, until it gets them.
-fn as_large_as_possible<T>(wanted: u64, least: u64, make: impl Fn(u64) -> io::Result<T>) -> io::Result<T> {
-    let system = os::page_bytes();
-    let (least, mut len) = (round_up(least, system)?, round_up(wanted, system)?);
-    loop {
-        match make(len) {
-            Err(error) if error.kind() == io::ErrorKind::OutOfMemory && len > least => {
-                len = round_up((len / 2).max(least), system)?;
-            }
-            other => return other,
-        }
     }
 }
 
