@@ -72,7 +72,8 @@ struct Inner {
 }
 
 impl Db {
-    /// Opens the database at a path, or makes one where there is no file.
+    /// Opens the database at a path, or makes one where there is no file. A database that was closed in order is not changed
+    /// before the first write transaction.
     ///
     /// # Errors
     /// `NotADatabase`, `NewerVersion`, `EmptyFile`, `Truncated` or `Corrupt` for files that cannot be used, `Locked` when
@@ -116,7 +117,8 @@ impl Db {
     ///
     /// # Errors
     /// `Usage` for a database that was opened read-only, `Poisoned` after a failed flush, `Corrupt` if the free space is
-    /// damaged.
+    /// damaged. The first one of a database brings what only writing needs: it flushes the file and makes it longer by a page,
+    /// with `Io` where that fails, and `Fault` for a file that was cut since it was opened.
     pub fn begin_write(&self) -> Result<WriteTxn> {
         self.writable()?;
         self.env().writer_lock.acquire(None);

@@ -88,7 +88,18 @@ impl Room {
             self.until.store(now + LOOK_MILLIS, Ordering::Relaxed);
             self.bytes.store(memory::available_bytes().unwrap_or(0), Ordering::Relaxed);
         }
+        self.had(bytes)
+    }
+
+    /// What `has` would have said when it last looked.
+    fn had(&self, bytes: u64) -> bool {
         bytes <= self.bytes.load(Ordering::Relaxed) / 4 * 3
+    }
+
+    /// Whether it is known, without a look, that a file of so many bytes does not fit.
+    fn lately_lacked(&self, bytes: u64) -> bool {
+        let now = self.since.elapsed().as_millis() as u64;
+        now < self.until.load(Ordering::Relaxed) && !self.had(bytes)
     }
 }
 
@@ -145,11 +156,15 @@ impl Ahead {
     }
 
     /// A page at this offset is about to be touched for the first time; the state that it belongs to ends at `end`. If it
-    /// is cold, asks for it, and for what is around it if there is room.
-    pub(crate) fn touch(&self, offset: u64, end: u64) {
-        if self.reads() && !self.is_looked_at(offset / PIECE_BYTES) && self.room.has(end) {
-            self.look_at(offset, end);
+    /// is cold, asks for it, and for what is around it if there is room. Whether it is there now, or on its way; it may also
+    /// have been, and gone again.
+    ///
+    /// How much room there is takes reading some twenty files of the system, so nobody asks for the sake of a page that is there.
+    pub(crate) fn touch(&self, offset: u64, end: u64) -> bool {
+        if !self.reads() || self.room.lately_lacked(end) {
+            return false;
         }
+        self.is_looked_at(offset / PIECE_BYTES) || self.look_at(offset, end)
     }
 
     fn cell(&self, piece: u64) -> (&AtomicU64, u64) {
@@ -168,17 +183,20 @@ impl Ahead {
         word.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
-    fn look_at(&self, offset: u64, end: u64) {
+    fn look_at(&self, offset: u64, end: u64) -> bool {
         let piece = offset / PIECE_BYTES;
         let from = piece * PIECE_BYTES;
         let to = (from + PIECE_BYTES).min(end);
         if self.is_resident(from, to.saturating_sub(from)) {
             self.take(piece);
-            return;
+            return true;
+        }
+        if !self.room.has(end) {
+            return false;
         }
         // The page may have been asked for, and its neighbours not.
         if self.is_resident(offset, 1) || !self.take(piece) {
-            return;
+            return true;
         }
         let misses = self.misses.fetch_add(1, Ordering::Relaxed);
         // Who waits for the page waits for its piece alone.
@@ -197,6 +215,7 @@ impl Ahead {
             }
         }
         self.request_pieces(run, end);
+        true
     }
 
     fn request_pieces(&self, pieces: std::ops::Range<u64>, end: u64) {

@@ -2,10 +2,11 @@
 //!
 //! Floor: mapping. Knows pages by number and size alone, nothing of what is in them. `os` holds the system calls,
 //! `reservation` and `window` address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
-//! handling of accesses that cannot be served, `folios` those of the page cache, `locks`, `file` and
-//! `medium` what the floors above need of files besides, `writing` pages that are written by calls, `scratch` memory for
-//! sorting, `backing` whether stores take new blocks, `ahead` what is read before it is needed, for which `memory` says how
-//! much there is, `residence` what is in memory, `process` tells a child after `fork`; `seam` is for tests.
+//! handling of accesses that cannot be served, `folios` those of the page cache, `ready` what is made before the first
+//! store, `locks`, `file` and `medium` what the floors above need of files besides, `writing` pages that are written by
+//! calls, `scratch` memory for sorting, `backing` whether stores take new blocks, `ahead` what is read before it is needed,
+//! for which `memory` says how much there is, `residence` what is in memory, `process` tells a child after `fork`; `seam` is
+//! for tests.
 //!
 //! Invariants:
 //!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
@@ -15,8 +16,9 @@
 //!   M3  lengths are published after the range is mapped and the blocks are there; a failed `grow` publishes nothing
 //!       and puts the file's length back.
 //!   M4  one canvas at most is out.
-//!   M5  a file that is mapped for writing is longer than what can be used, by a page of the system for the sentinel
-//!       (`window`), unless the disk had no room for it. So a cut anywhere in what is used is noticed.
+//!   M5  from the moment when it can be stored to (`ready`), a file is longer than what can be used, by a page of the system
+//!       for the sentinel (`window`), unless it may not get longer. So a cut anywhere in what is used is noticed, and a file
+//!       that nobody has open and that is no longer than its newest state was closed in order.
 //!   M6  a mapping in which an access failed is never grown.
 //!
 //! Failure: `io::Error`, with the kind `StorageFull` for a full disk. A store to a page without a claim panics. Only a
@@ -36,6 +38,7 @@ pub(crate) mod medium;
 mod memory;
 mod os;
 pub(crate) mod process;
+mod ready;
 mod reservation;
 mod residence;
 pub(crate) mod scratch;
@@ -123,7 +126,9 @@ pub(crate) struct Mapping {
     populate_first: AtomicBool,
     /// The file lacked blocks of its own when it was mapped, as copies do that leave zeros out or share blocks: a store
     /// there takes a block.
-    lacks_blocks: bool,
+    lacks_blocks: AtomicBool,
+    /// What only writing needs is there (`ready`).
+    ready: AtomicBool,
     /// One at a time changes the length or what is mapped.
     resizing: Mutex<()>,
     /// One at a time stores a meta.
@@ -140,14 +145,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Mapping {
-    /// Maps a file as long as it is now, rounded down to whole pages; none is allowed.
+    /// Maps a file as long as it is now, rounded down to whole pages; none is allowed. A writable one can be stored to when
+    /// [`Mapping::ready_to_write`] has been called.
     pub(crate) fn of_file(file: File, writable: bool, options: MapOptions) -> io::Result<Mapping> {
         Mapping::new(file, writable, false, options)
     }
 
     /// Maps memory without a file behind it, which behaves like a file that is lost at the end.
     pub(crate) fn anonymous(options: MapOptions) -> io::Result<Mapping> {
-        Mapping::new(os::memory_file()?, true, true, options)
+        let mapping = Mapping::new(os::memory_file()?, true, true, options)?;
+        mapping.ready_to_write()?;
+        Ok(mapping)
     }
 
     fn new(file: File, writable: bool, anonymous: bool, options: MapOptions) -> io::Result<Mapping> {
@@ -169,17 +177,11 @@ impl Mapping {
             ahead: Arc::new(Ahead::new(&file, len, !anonymous && !os::lives_in_memory(&file))),
         };
         let window = Window::reserve(wanted, len.saturating_add(spare), page_size, writable, &watch)?;
-        window.extend(&file, len)?;
-        let marked = writable && lengthen_for_sentinel(&file, &window, len)?;
+        window.extend_view(&file, if writable { with_sentinel(len)? } else { len })?;
         let window = Arc::new(window);
         window.arm();
-        window.publish(len, marked);
-        if !writable {
-            watch_last_byte(&file, &window, len)?;
-        }
-        let stores = writable && !anonymous;
-        let copies = stores && backing::is_copy_on_write(&file);
-        let lacks_blocks = stores && !copies && !backing::has_all_blocks(&file, len)?;
+        window.publish(len, false);
+        ready::watch_last_byte(&file, &window, len)?;
         Ok(Mapping {
             file,
             watch,
@@ -189,8 +191,9 @@ impl Mapping {
             window_id: AtomicU64::new(window.id()),
             current: Mutex::new(window),
             canvas_out: Arc::new(AtomicBool::new(false)),
-            populate_first: AtomicBool::new(copies),
-            lacks_blocks,
+            populate_first: AtomicBool::new(false),
+            lacks_blocks: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
             resizing: Mutex::new(()),
             storing_meta: Mutex::new(()),
             #[cfg(feature = "testing")]
@@ -232,16 +235,16 @@ impl Mapping {
         self.window_id.load(Ordering::Acquire)
     }
 
-    /// Takes the right to store, if nobody has it and the mapping is writable.
+    /// Takes the right to store, if nobody has it and the mapping is ready for it.
     pub(crate) fn canvas(&self) -> Option<Canvas> {
-        Canvas::take(self.window(), &self.canvas_out)
+        self.is_ready_to_write().then(|| Canvas::take(self.window(), &self.canvas_out)).flatten()
     }
 
     /// Whether pages are to be populated ([`Canvas::populate`]) before they are stored to, as the file system may
     /// run out of space at a store (it cannot reserve blocks, or writes every change to new ones, or the file lacks some).
     #[inline]
     pub(crate) fn populates_first(&self) -> bool {
-        self.lacks_blocks || self.populate_first.load(Ordering::Relaxed)
+        self.lacks_blocks.load(Ordering::Relaxed) || self.populate_first.load(Ordering::Relaxed)
     }
 
     /// Bytes that the file takes on the disk (in memory, for memory).
@@ -277,7 +280,7 @@ impl Mapping {
         }
         let file_len = with_sentinel(new_len)?;
         let grown = self.lengthen(old_len.min(window.mapped()), old_len, file_len).and_then(|()| {
-            mark_sentinel(&self.file, new_len)?;
+            ready::mark_sentinel(&self.file, new_len)?;
             let next = self.map_up_to(&window, new_len)?;
             // Cut since its length was looked at, it was just made long enough again, with a hole in it.
             if !window.intact() {
@@ -435,6 +438,9 @@ impl Mapping {
 
     /// Makes a range of the file durable, whichever mapping or call stored to it, and waits. From any thread.
     pub(crate) fn flush(&self, kind: FlushKind, offset: u64, len: u64) -> io::Result<()> {
+        if !self.writable {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "flush of a read-only mapping"));
+        }
         let window = self.window();
         #[cfg(feature = "testing")]
         self.seam_before_flush(&window, kind, offset, len)?;
@@ -485,40 +491,6 @@ impl std::fmt::Debug for Mapping {
 fn with_sentinel(used: u64) -> io::Result<u64> {
     let system = os::page_bytes();
     window::round_up(used, system)?.checked_add(system).ok_or_else(|| io::ErrorKind::FileTooLarge.into())
-}
-
-/// Stores the sentinel behind what is used of a file that is long enough.
-fn mark_sentinel(file: &File, used: u64) -> io::Result<()> {
-    file.write_all_at(&[window::SENTINEL], window::sentinel_offset(used))
-}
-
-/// Makes a file long enough for the sentinel and stores it. `false` where that cannot be, for want of room: what is used goes
-/// on without.
-fn lengthen_for_sentinel(file: &File, window: &Window, used: u64) -> io::Result<bool> {
-    let (len, wanted) = (file.metadata()?.len(), with_sentinel(used)?);
-    window.extend(file, wanted)?;
-    if os::within_size_limit(wanted).is_err() || os::reserve_blocks(file, used, wanted - used).is_err() {
-        return Ok(false);
-    }
-    if len < wanted {
-        file.set_len(wanted)?;
-    }
-    Ok(mark_sentinel(file, used).is_ok())
-}
-
-/// Makes the last byte that is not zero the sentinel of a file that is only read: if the file is cut behind it, zeros are
-/// lost, which reading shows all the same. Looks at the last page of the system; where that is all zeros, being there is
-/// what counts.
-fn watch_last_byte(file: &File, window: &Window, used: u64) -> io::Result<()> {
-    let start = used.saturating_sub(1) & !(os::page_bytes() - 1);
-    let mut bytes = vec![0; (used - start) as usize];
-    // A page that cannot be read is an error of those who need it.
-    if file.read_exact_at(&mut bytes, start).is_ok() {
-        if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
-            window.watch_byte(start + last as u64, bytes[last]);
-        }
-    }
-    Ok(())
 }
 
 /// Address space for a file of `len` bytes.

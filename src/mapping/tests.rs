@@ -19,7 +19,14 @@ fn options(window_pages: Option<u64>) -> MapOptions {
 
 fn in_file(window_pages: Option<u64>) -> (Mapping, tempfile::NamedTempFile) {
     let temp = tempfile::NamedTempFile::new().unwrap();
-    (Mapping::of_file(file::open(temp.path(), true).unwrap(), true, options(window_pages)).unwrap(), temp)
+    (to_write(temp.path(), window_pages), temp)
+}
+
+/// Maps a file and makes it ready to be written to.
+fn to_write(path: &std::path::Path, window_pages: Option<u64>) -> Mapping {
+    let mapping = Mapping::of_file(file::open(path, true).unwrap(), true, options(window_pages)).unwrap();
+    mapping.ready_to_write().unwrap();
+    mapping
 }
 
 /// The bytes that the tests keep in page `id`.
@@ -323,7 +330,7 @@ fn a_read_only_mapping_sees_what_others_store() {
 fn a_tail_that_is_no_page_is_not_mapped() {
     let temp = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(temp.path(), [1; 10_000]).unwrap();
-    let mapping = Mapping::of_file(file::open(temp.path(), true).unwrap(), true, options(None)).unwrap();
+    let mapping = to_write(temp.path(), None);
     assert_eq!(mapping.view().len_bytes(), 2 * PAGE);
     mapping.grow(&mut mapping.canvas().unwrap(), 4 * PAGE).unwrap();
     let view = mapping.view();

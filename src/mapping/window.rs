@@ -11,7 +11,8 @@
 //! end away: see `docs/soundness.md`.)
 //!
 //! Invariants:
-//!   W1  `view[..mapped]`, and `canvas[..mapped]` if there is one, are shared mappings of the file from offset 0.
+//!   W1  `view[..mapped]`, and `canvas[..mapped]` from the moment when it can be stored to (`ready`), are shared mappings of
+//!       the file from offset 0.
 //!   W2  A range is published in `mapped` after it was mapped, and stays mapped at its address as long as the window
 //!       lives. `mapped` falls in `unpublish` alone, which is called when nothing above is used any more.
 //!   W3  Reservations are unmapped when the window is dropped, and every view and canvas holds an `Arc` of it.
@@ -161,10 +162,15 @@ impl Window {
         len.saturating_sub(self.spare)
     }
 
+    /// Maps the file up to `len` in the view alone, which is what reading needs, and flushing.
+    pub(super) fn extend_view(&self, file: &File, len: u64) -> io::Result<()> {
+        self.view.extend(file, round_up(len, os::page_bytes())?, Rights::Read)
+    }
+
     /// Maps the file up to `len`, in both reservations; publishes nothing. The caller is the only one to do so.
     pub(super) fn extend(&self, file: &File, len: u64) -> io::Result<()> {
+        self.extend_view(file, len)?;
         let to = round_up(len, os::page_bytes())?;
-        self.view.extend(file, to, Rights::Read)?;
         match &self.canvas {
             Some(canvas) if self.watch.strict => canvas.extend(file, to, Rights::Read),
             Some(canvas) => canvas.extend(file, to, Rights::ReadWrite),
@@ -350,22 +356,20 @@ impl Window {
         Ok(())
     }
 
-    /// Flushes `offset..offset + len` of the canvas.
+    /// Flushes `offset..offset + len` of a file that is open for writing, whoever stored there: both mappings come from the
+    /// same description of the file, and what is flushed is the file.
     pub(super) fn sync(&self, offset: u64, len: u64) -> io::Result<()> {
-        let Some(canvas) = &self.canvas else {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "flush of a read-only mapping"));
-        };
         let system = os::page_bytes();
         let start = offset & !(system - 1);
         let end = round_up(offset.saturating_add(len), system)?;
         if len == 0 {
             return Ok(());
         }
-        if end > canvas.covered() {
+        if end > self.view.covered() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "flush beyond the mapped part of the file"));
         }
-        // SAFETY: inside what is mapped of the canvas, which `self` keeps.
-        unsafe { os::sync_range(canvas.at(start), end - start) }
+        // SAFETY: inside what is mapped of the view, which `self` keeps.
+        unsafe { os::sync_range(self.view.at(start), end - start) }
     }
 
     /// Copies mapped bytes out, word by word, so that metas may be read while they are stored. `false`: not all of the
@@ -398,7 +402,8 @@ impl Window {
     pub(super) fn copy_in(&self, offset: u64, from: &[u8]) -> bool {
         assert!(offset.is_multiple_of(8) && from.len().is_multiple_of(8), "copies into the canvas are whole words");
         let Some(canvas) = &self.canvas else { return false };
-        if !inside(self.mapped(), offset, from.len()) {
+        // The canvas is mapped later than the view.
+        if !inside(self.mapped().min(canvas.covered()), offset, from.len()) {
             return false;
         }
         self.set_open(offset, from.len() as u64, true);

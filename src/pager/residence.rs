@@ -122,12 +122,15 @@ impl SnapshotPages {
     /// Brings a page or a run into memory before it is touched for the first time.
     pub(super) fn bring(&self, id: PageId, len: usize) -> Result<()> {
         let (offset, ahead) = (id.0 << self.page_shift(), self.view().ahead());
-        if len > 1 << self.page_shift() || !ahead.reads_around(self.end_bytes()) {
-            // All of a run is needed: better asked for at once than waited for page by page. And one page that is asked for
-            // comes sooner than one that is waited for while it is populated (60 us and 67 us, virtual disk).
+        if len > 1 << self.page_shift() {
+            // All of it is needed: better asked for at once than waited for page by page.
+            ahead.request(offset, len as u64);
+            ahead.touch(offset, self.end_bytes());
+        } else if !ahead.touch(offset, self.end_bytes()) {
+            // A page that is asked for comes sooner than one that is waited for while it is populated (60 us and 67 us, virtual
+            // disk).
             ahead.request(offset, len as u64);
         }
-        ahead.touch(offset, self.end_bytes());
         self.view().probe(offset, len)
     }
 

@@ -475,6 +475,7 @@ mod tests {
             file.set_len((first + 600) * page_size as u64).expect("a sparse file");
             let options = MapOptions { page_size, window_bytes: None, guarded: true, used_bytes: None };
             let mapping = Arc::new(Mapping::of_file(file, true, options).expect("mapped"));
+            mapping.ready_to_write().expect("ready");
             let canvas = mapping.canvas().expect("the first canvas");
             let path = Arc::new(PathBuf::from("far"));
             let mut pages = TxnPages::new(Arc::clone(&mapping), canvas, path, page_size, FreeSpace::default());
@@ -525,12 +526,14 @@ mod tests {
         let blocks = move || same.metadata().expect("metadata").blocks();
         let options = MapOptions { page_size: 4096, window_bytes: None, guarded: true, used_bytes: None };
         let mapping = Arc::new(Mapping::of_file(file, true, options).expect("mapped"));
+        mapping.ready_to_write().expect("ready");
         let canvas = mapping.canvas().expect("the first canvas");
         let path = Arc::new(PathBuf::from("holes"));
         let mut pages = TxnPages::new(mapping, canvas, path, 4096, FreeSpace::default());
         pages.begin(TxnId(3), 50);
+        // The sentinel, and the last page, which was looked at: on tmpfs a hole that is read through a mapping takes a block.
         let sentinel = blocks();
-        assert!(sentinel <= 8, "{sentinel}");
+        assert!(sentinel <= 16, "{sentinel}");
         pages.alloc(1).expect("a page behind the pages in use");
         assert_eq!(blocks(), sentinel + 8);
         pages.free.add_unlisted(PageId(10), 4);

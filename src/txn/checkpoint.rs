@@ -97,7 +97,7 @@ impl Env {
     }
 
     /// A failed flush is always `Io`: `DiskFull` would say that the transaction was aborted and the database goes on (R9).
-    fn flush_error(&self, op: &'static str, source: io::Error) -> Error {
+    pub(super) fn flush_error(&self, op: &'static str, source: io::Error) -> Error {
         Error::Io { op, path: self.path.to_path_buf(), source }
     }
 

@@ -5,17 +5,19 @@
 //! the lock is released.
 //!
 //! Invariants:
-//!   N1  the writer (canvas and free space) is inside `writer` exactly while no write transaction runs.
+//!   N1  the writer (canvas and free space) is made for the first write transaction, and from then on inside `writer` exactly
+//!       while none runs.
 //!   N2  once poisoned, nothing is committed or acknowledged (rule R9).
 //!
 //! Failure: [`Error::Poisoned`] after a failed flush or a failed access to the mapping, until every handle is closed.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::ids::TxnId;
-use crate::mapping::{process, Mapping};
+use crate::mapping::{process, FlushKind, Mapping};
 #[cfg(feature = "testing")]
 use crate::mutant::{self, Mutant};
 use crate::page::meta::{self, Meta, Slot};
@@ -62,6 +64,8 @@ pub(crate) struct Env {
     pub(crate) readers: Readers,
     pub(crate) writer_lock: WriterLock,
     writer: Mutex<Option<Box<Writer>>>,
+    /// The writer was made. Changed under the writer lock.
+    has_writer: AtomicBool,
     pub(crate) checkpoint_lock: Mutex<()>,
     poison: OnceLock<String>,
     /// Kept for its lock; `None` in memory.
@@ -83,10 +87,6 @@ impl Env {
         let page_size = parts.meta.page_size as usize;
         let path = Arc::new(parts.path);
         let mapping = Arc::new(parts.mapping);
-        let writer = mapping.canvas().filter(|_| !parts.read_only).map(|canvas| {
-            let pages = TxnPages::new(Arc::clone(&mapping), canvas, Arc::clone(&path), page_size, Default::default());
-            Box::new(Writer { pages, cache: FreeCache::default(), based_on: TxnId::default() })
-        });
         Env {
             path,
             page_size,
@@ -99,7 +99,8 @@ impl Env {
             live: Live::new(State::from_meta(&parts.meta), parts.slot),
             readers: Readers::new(),
             writer_lock: WriterLock::default(),
-            writer: Mutex::new(writer),
+            writer: Mutex::new(None),
+            has_writer: AtomicBool::new(false),
             checkpoint_lock: Mutex::new(()),
             poison: OnceLock::new(),
             lock: parts.lock,
@@ -131,6 +132,32 @@ impl Env {
             bytes.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
         })
         .slots
+    }
+
+    /// Makes the writer, and what only writing needs, before the first write transaction; the caller holds the writer lock.
+    ///
+    /// A process that was killed may have left what this one goes on from in the page cache alone. It is durable before anything
+    /// is built on it (R7, R10), or a power loss could bring an older state back after its pages were reused.
+    pub(crate) fn make_writer(&self) -> Result<()> {
+        if self.read_only || self.has_writer.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if !self.mapping.is_ready_to_write() {
+            let used = self.live.tip().page_count * self.page_size as u64;
+            let flushed = self.mapping.flush(FlushKind::Tree, 0, used);
+            flushed.map_err(|e| self.flush_error("flushing the file", e)).inspect_err(|e| self.set_poison(e))?;
+            self.mapping.ready_to_write().map_err(|e| match self.mapping.fault() {
+                Some(fault) => fault.with_path(self.path()),
+                None => Error::io("mapping the file for writing", self.path(), e),
+            })?;
+        }
+        // The canvas is out only as long as a writer has it.
+        let canvas = self.mapping.canvas().ok_or_else(|| Error::usage("the canvas of the database is in use"))?;
+        let (mapping, path) = (Arc::clone(&self.mapping), Arc::clone(&self.path));
+        let pages = TxnPages::new(mapping, canvas, path, self.page_size, Default::default());
+        self.return_writer(Box::new(Writer { pages, cache: FreeCache::default(), based_on: TxnId::default() }));
+        self.has_writer.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Takes the writer; the caller holds the writer lock.
@@ -242,7 +269,10 @@ impl Drop for Env {
             }
             return;
         }
-        let cut = !self.read_only && self.lock.is_some() && self.check_poison().is_ok();
+        // Who opens the file next takes one that has nothing behind its newest state for closed in order: whatever was stored is
+        // durable. It has nothing there as long as nobody wrote, and is not touched then.
+        let durable = self.live.durable().txn == self.live.tip().txn && self.live.in_doubt().is_none();
+        let cut = durable && self.mapping.is_ready_to_write() && self.lock.is_some() && self.check_poison().is_ok();
         if cut {
             // Space beyond the pages in use goes back to the file system. Failing leaves a longer file, nothing worse.
             let len = self.live.tip().page_count * self.page_size as u64;

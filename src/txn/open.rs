@@ -3,9 +3,10 @@
 //! Floor: txn. The same file opened twice in one process is the same environment (found by device and inode), because
 //! two mappings with two writers would destroy it. Among processes a byte-range lock on the data file decides: one
 //! writer alone, or any number of read-only opens. Recovery after any crash is to take the newest valid meta: it was
-//! written only when everything it reaches was durable (rule R7). It may be in the page cache alone, so a writer flushes
-//! the file before it builds on it, and then reads the metas past the cache: after a flush that failed the cache may show
-//! what the medium never got (rule R10).
+//! written only when everything it reaches was durable (rule R7). It may be in the page cache alone, so opening for writing
+//! flushes the file, and then reads the metas past the cache: after a flush that failed the cache may show what the medium
+//! never got (rule R10). A file that was closed in order is only mapped: what a writer needs besides, a flush among it, waits
+//! for the first write transaction (`Env::make_writer`), and an opening that only reads changes nothing of the file.
 //!
 //! Invariants:
 //!   O1  a file that is refused is not changed, not even by a byte.
@@ -228,14 +229,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         // A power cut while an empty file was initialised can leave its new length and none of its bytes.
         initialise(path, &file, spec)?;
     }
-    let doubted = trust::sees_medium(path, &file, id, spec.read_only)?;
-    let (meta, slot) = match newest_meta(path, &file)? {
-        _ if spec.recover => {
-            rollback::carry_out(path, &file, &rollback::plan(path, &file)?)?;
-            newest_meta(path, &file)?
-        }
-        newest => newest,
-    };
+    let Found { meta, slot, in_order, doubted } = find_state(path, &file, id, spec, len)?;
     let page_size = u64::from(meta.page_size);
     let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
     let needed = meta.page_count.saturating_mul(page_size);
@@ -254,16 +248,49 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
     let mapping =
         Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
     mapping.set_read_ahead(spec.read_ahead);
-    if !spec.read_only {
-        // A process that was killed may have left its newest meta in the page cache alone. What this one builds on is
-        // durable first (R7, R10), or a power loss could bring the older state back after its pages were reused.
+    if !spec.read_only && !in_order {
+        // A process that was killed may have left its newest meta in the page cache alone. What is shown of it, and what this one
+        // builds on, is durable first (R7, R10), or a power loss could bring the older state back after its pages were reused.
         mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
+        mapping.ready_to_write().map_err(|e| Error::io("mapping the file for writing", path, e))?;
         if doubted {
             trust::forget_failed_flush(&lock.file, id);
         }
     }
     let (path, read_only, lock) = (path.to_path_buf(), spec.read_only, Some(lock));
     Ok(Env::new(EnvParts { path, meta, slot, read_only, mapping, lock }))
+}
+
+/// The state that is opened, and how it was found.
+struct Found {
+    meta: Meta,
+    slot: usize,
+    /// The file was closed in order: what only a writer needs can wait for one.
+    in_order: bool,
+    /// What the page cache showed was in doubt.
+    doubted: bool,
+}
+
+/// Finds the newest state of a file of `len` bytes, or the one that recovery goes back to.
+fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -> Result<Found> {
+    if !spec.read_only && !spec.recover && !trust::is_doubted(file, id) {
+        // While a file is written to it is longer than its newest state (M5 of `mapping`), so what has just that length was
+        // closed in order, or opened and never written to.
+        match newest_meta(path, file) {
+            Ok((meta, slot)) if meta.page_count.saturating_mul(meta.page_size.into()) == len => {
+                return Ok(Found { meta, slot, in_order: true, doubted: false });
+            }
+            _ => {}
+        }
+    }
+    let doubted = trust::sees_medium(path, file, id, spec.read_only)?;
+    let mut newest = newest_meta(path, file)?;
+    if spec.recover {
+        rollback::carry_out(path, file, &rollback::plan(path, file)?)?;
+        newest = newest_meta(path, file)?;
+    }
+    let (meta, slot) = newest;
+    Ok(Found { meta, slot, in_order: false, doubted })
 }
 
 /// Adds to the refusal of a cut file which state is whole, if one is. That reads every page in use, so it is found out

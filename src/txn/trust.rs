@@ -43,10 +43,15 @@ pub(super) fn forget_failed_flush(file: &File, id: FileId) {
     flush_failed().retain(|&failed| failed != id);
 }
 
+/// Whether a flush of the file is known to have failed since somebody last recovered it.
+pub(super) fn is_doubted(file: &File, id: FileId) -> bool {
+    flush_failed().contains(&id) || medium::is_flush_failed(file)
+}
+
 /// Sees that what is read of the file from now on is what the medium has. Whether that was in doubt: a flush has failed, or
 /// the metas in the page cache were not those of the medium. For writing, what a killed process left is flushed first.
 pub(super) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool) -> Result<bool> {
-    let mut doubted = flush_failed().contains(&id) || medium::is_flush_failed(file);
+    let mut doubted = is_doubted(file, id);
     let reading = |e| Error::io("reading the metas of", path, e);
     if read_only {
         // Whatever a durable meta reaches was flushed before it: if the metas are those of the medium, so is all that is

@@ -118,6 +118,7 @@ impl WriteTxn {
             let what = "the transaction number is the largest there can be".to_string();
             return Err(Error::Corrupt { path: None, page: None, table: None, what });
         }
+        env.make_writer()?;
         let live = env.live_states();
         let mut writer =
             env.take_writer().ok_or_else(|| Error::usage("the database was opened read-only; open it for writing"))?;

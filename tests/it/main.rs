@@ -24,6 +24,7 @@ mod load;
 mod long_values;
 mod mixed;
 mod model;
+mod opening;
 mod power;
 mod reads;
 mod recover;

@@ -227,10 +227,11 @@ impl<'a> Run<'a> {
                 self.transaction(db, &recorder, false).map_err(|e| format!("a transaction to be aborted: {e}"))?;
             }
             let overlaps = self.setting.overlaps && commit % 3 == 2;
-            let committed = match overlaps {
+            let (committed, begun) = match overlaps {
                 true => self.two_at_once(db, &recorder).map_err(|e| format!("two commits: {e}"))?,
-                false => self.transaction(db, &recorder, true).map_err(|e| format!("commit: {e}"))?,
+                false => (self.transaction(db, &recorder, true).map_err(|e| format!("commit: {e}"))?, Vec::new()),
             };
+            self.judge_cuts(begun, acknowledged, depth)?;
             let mut cuts = recorder.take_cuts();
             // Cuts of this commit are judged against what was acknowledged before it. Of two, the first was
             // acknowledged when its two flushes were done.
@@ -279,11 +280,13 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Commits a transaction, and another one while the pages of the first are flushed; the number of the second.
-    fn two_at_once(&mut self, db: &Db, recorder: &Recorder) -> mapleaf::Result<u64> {
+    /// Commits a transaction, and another one while the pages of the first are flushed; the number of the second, and the cuts
+    /// before the flushes of the first, as the first write transaction of an opened file flushes when it begins.
+    fn two_at_once(&mut self, db: &Db, recorder: &Recorder) -> mapleaf::Result<(u64, Vec<Cut>)> {
         self.events.overlaps += 1;
         let mut txn = db.begin_write()?;
         let number = txn.txn_id();
+        let cuts = recorder.take_cuts();
         let (begin, begun) = channel();
         recorder.overlap(Overlap { db: db.clone(), begin, txn: number + 1 });
         let (mutant, history) = (self.setting.mutant, self.history);
@@ -295,7 +298,7 @@ impl<'a> Run<'a> {
             with_mutant(mutant, || history.perform(&mut txn).and_then(|()| txn.commit()))?;
             let second = second.join().expect("the second does not panic")?;
             recorder.look();
-            Ok(second)
+            Ok((second, cuts))
         })
     }
 

@@ -1,0 +1,227 @@
+//! Opening for writing: what only a writer needs comes with the first write transaction, and not before.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+
+use mapleaf::testing::{open_with_seam, FlushEvent, Seam};
+use mapleaf::{Db, ErrorKind, Options, Table};
+
+use crate::reexec;
+use crate::workload::fast_dir;
+
+const NUMBERS: Table<u64, u64> = Table::new("numbers");
+
+fn put(db: &Db, key: u64) -> mapleaf::Result<()> {
+    db.write(|txn| txn.table(NUMBERS)?.insert(key, key).map(drop))
+}
+
+fn get(db: &Db, key: u64) -> mapleaf::Result<Option<u64>> {
+    db.begin_read()?.table(NUMBERS)?.get(key)
+}
+
+/// A database that was closed in order, with the first `count` numbers.
+fn closed(path: &Path, count: u64) {
+    let db = Db::open(path).expect("made");
+    db.write(|txn| {
+        let mut table = txn.table(NUMBERS)?;
+        (0..count).try_for_each(|n| table.insert(n, n).map(drop))
+    })
+    .expect("written");
+}
+
+fn len(path: &Path) -> u64 {
+    std::fs::metadata(path).expect("the file").len()
+}
+
+/// Counts flushes, and fails them while told to.
+#[derive(Default)]
+struct Flushes {
+    count: AtomicU64,
+    fail: AtomicBool,
+}
+
+impl Seam for Flushes {
+    fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        match self.fail.load(Ordering::SeqCst) {
+            true => Err(io::Error::from_raw_os_error(5)),
+            false => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn opening_for_writing_and_only_reading_changes_nothing_of_the_file() {
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    closed(&path, 1000);
+    let look = || {
+        let found = std::fs::metadata(&path).expect("the file");
+        (std::fs::read(&path).expect("the bytes"), found.modified().expect("a time"))
+    };
+    let before = look();
+    let seam = Arc::new(Flushes::default());
+    for _ in 0..3 {
+        let db = open_with_seam(Options::new(), &path, seam.clone()).expect("opens");
+        assert_eq!(get(&db, 999).expect("reads"), Some(999));
+        assert!(db.check().expect("checks").is_clean());
+        assert!(look() == before, "changed while open");
+        drop(db);
+        assert!(look() == before, "changed by closing");
+    }
+    assert_eq!(seam.count.load(Ordering::SeqCst), 0, "nothing was flushed");
+}
+
+#[test]
+fn the_first_write_transaction_flushes_and_makes_the_file_longer_and_closing_cuts_it() {
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    closed(&path, 1000);
+    let used = len(&path);
+    let seam = Arc::new(Flushes::default());
+    let db = open_with_seam(Options::new(), &path, seam.clone()).expect("opens");
+    let reader = db.begin_read().expect("reads");
+    let mut txn = db.begin_write().expect("begins");
+    assert_eq!(seam.count.load(Ordering::SeqCst), 1);
+    assert_eq!(len(&path), used + 4096, "the page of the sentinel");
+    drop(txn);
+    assert_eq!(reader.table(NUMBERS).and_then(|table| table.get(7)).expect("reads on"), Some(7));
+    txn = db.begin_write().expect("begins again");
+    assert_eq!(seam.count.load(Ordering::SeqCst), 1, "once is enough");
+    drop(txn);
+    drop((db, reader));
+    assert_eq!(len(&path), used, "nothing was committed");
+    let db = Db::open(&path).expect("opens");
+    put(&db, 5000).expect("written");
+    drop(db);
+    let db = Options::new().read_only(true).open(&path).expect("opens");
+    assert_eq!((get(&db, 5000).expect("reads"), get(&db, 999).expect("reads")), (Some(5000), Some(999)));
+    assert!(db.check().expect("checks").is_clean());
+}
+
+/// What a killed process left in the page cache must be durable before it is built on, and before it is shown.
+#[test]
+fn what_was_not_closed_in_order_is_flushed_by_opening() {
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    closed(&path, 1000);
+    let used = len(&path);
+    std::fs::File::options().write(true).open(&path).and_then(|file| file.set_len(used + 4096)).expect("longer");
+    let seam = Arc::new(Flushes::default());
+    let db = open_with_seam(Options::new(), &path, seam.clone()).expect("opens");
+    assert_eq!(seam.count.load(Ordering::SeqCst), 1);
+    drop(db.begin_write().expect("begins"));
+    assert_eq!(seam.count.load(Ordering::SeqCst), 1, "not again");
+    seam.fail.store(true, Ordering::SeqCst);
+    drop(db);
+    std::fs::File::options().write(true).open(&path).and_then(|file| file.set_len(used + 4096)).expect("longer");
+    assert_eq!(
+        open_with_seam(Options::new(), &path, seam).map(drop).expect_err("the flush fails").kind(),
+        ErrorKind::Io
+    );
+}
+
+#[test]
+fn a_failed_flush_before_the_first_write_poisons_like_any_other() {
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    closed(&path, 1000);
+    let seam = Arc::new(Flushes::default());
+    seam.fail.store(true, Ordering::SeqCst);
+    let db = open_with_seam(Options::new(), &path, seam.clone()).expect("opens");
+    let reader = db.begin_read().expect("reads");
+    let e = db.begin_write().map(drop).expect_err("the flush fails");
+    assert_eq!(e.kind(), ErrorKind::Io, "{e}");
+    seam.fail.store(false, Ordering::SeqCst);
+    assert_eq!(db.begin_write().map(drop).expect_err("poisoned").kind(), ErrorKind::Poisoned);
+    assert_eq!(db.begin_read().map(drop).expect_err("poisoned").kind(), ErrorKind::Poisoned);
+    assert_eq!(reader.table(NUMBERS).and_then(|table| table.get(7)).expect("goes on"), Some(7));
+    drop((db, reader));
+    let db = open_with_seam(Options::new(), &path, seam.clone()).expect("recovers");
+    assert_eq!(seam.count.load(Ordering::SeqCst), 2, "opening flushes, for nothing is believed after a failure");
+    put(&db, 5000).expect("written");
+    assert_eq!(get(&db, 5000).expect("reads"), Some(5000));
+}
+
+/// A file is never made longer to fit, and what it lost is not built on.
+#[test]
+fn a_file_that_is_cut_before_the_first_write_is_not_made_longer() {
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    for by in [1, 4096, 3 * 4096 + 5] {
+        let _gone = std::fs::remove_file(&path);
+        closed(&path, 1000);
+        let cut = len(&path) - by;
+        let db = Db::open(&path).expect("opens");
+        std::fs::File::options().write(true).open(&path).and_then(|file| file.set_len(cut)).expect("cut");
+        let e = db.begin_write().map(drop).expect_err("cut");
+        assert_eq!(e.kind(), ErrorKind::Fault, "{e}");
+        drop(db);
+        assert_eq!(len(&path), cut);
+        assert_eq!(Db::open(&path).map(drop).expect_err("cut").kind(), ErrorKind::Truncated);
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_while_it_is_only_read_is_noticed() {
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    closed(&path, 100_000);
+    let whole = std::fs::read(&path).expect("the bytes");
+    let db = Db::open(&path).expect("opens");
+    let reader = db.begin_read().expect("reads");
+    let file = std::fs::File::options().write(true).open(&path).expect("opens");
+    file.set_len(whole.len() as u64 / 2 + 100).expect("cut");
+    file.set_len(whole.len() as u64).expect("longer again");
+    let e = reader.table(NUMBERS).and_then(|table| table.get(7)).expect_err("noticed");
+    assert_eq!(e.kind(), ErrorKind::Fault, "{e}");
+}
+
+/// The writer comes while others read: they are not misled by the end of the file, which is looked at elsewhere from then on.
+#[test]
+fn readers_go_on_while_the_first_write_begins() {
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    closed(&path, 1000);
+    for round in 0..100 {
+        let db = Db::open(&path).expect("opens");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut key = 0;
+                    while !done.load(Ordering::Acquire) {
+                        key = (key + 7) % 1000;
+                        assert_eq!(get(&db, key).expect("reads"), Some(key));
+                    }
+                });
+            }
+            put(&db, 5000 + round).expect("written");
+            done.store(true, Ordering::Release);
+        });
+        assert!(db.check().expect("checks").is_clean());
+    }
+}
+
+#[test]
+fn locked_for_writing_whether_or_not_anything_was_written() {
+    if let Some(arguments) = reexec::arguments() {
+        let refused = |options: Options| options.open(&arguments[0]).map(drop).expect_err("held").kind();
+        let found = (refused(Options::new()), refused(Options::new().read_only(true)));
+        reexec::answer(&format!("{found:?}"));
+        return;
+    }
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    closed(&path, 10);
+    let db = Db::open(&path).expect("opens");
+    for _ in 0..2 {
+        let name = "opening::locked_for_writing_whether_or_not_anything_was_written";
+        let mut other = reexec::start(reexec::command(name, &[&path]));
+        assert_eq!(other.line().as_deref(), Some("(Locked, Locked)"));
+        other.finish();
+        put(&db, 77).expect("written");
+    }
+}
