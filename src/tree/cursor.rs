@@ -188,7 +188,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     /// Puts the cursor at the first entry of its leaf at or above the key, or behind the leaf's last; says whether that entry
     /// has the key.
     pub(super) fn place_towards(&mut self, key: &[u8], towards: Side) -> Result<bool> {
-        let found = self.place(key)?;
+        let found = self.place_in(key, Some(towards))?;
         if !self.flat.as_ref().is_some_and(|flat| flat.here) {
             if let Some(path) = &mut self.path {
                 path.look(self.pages, towards);
@@ -198,19 +198,20 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     }
 
     fn place(&mut self, key: &[u8]) -> Result<bool> {
+        self.place_in(key, None)
+    }
+
+    /// Puts the cursor at the first entry of its leaf at or above the key, from where it will walk `towards` that side.
+    fn place_in(&mut self, key: &[u8], towards: Option<Side>) -> Result<bool> {
         self.reset();
         if self.root.height == 0 {
             return Ok(false);
         }
         self.lost = true;
-        if let Some(flat) = &mut self.flat {
-            let found = flat.find(key).and_then(|number| Some((number, flat.leaf(self.pages, number)?)));
-            if let Some((number, leaf)) = found {
-                (flat.number, flat.steps, flat.here) = (number, 0, true);
-                let (at, found) = leaf.lower_bound(key)?;
-                self.take(leaf, at);
-                return Ok(found);
-            }
+        if let Some(leaf) = self.find_flat(key, towards) {
+            let (at, found) = leaf.lower_bound(key)?;
+            self.take(leaf, at);
+            return Ok(found);
         }
         let path = self.path.get_or_insert_with(|| Box::new(Path::new()));
         let found = path.descend(self.pages, &self.root, key)?;
@@ -218,6 +219,19 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         let leaf = leaf_at(self.pages, frame.ptr)?;
         self.take(leaf, frame.index());
         Ok(found)
+    }
+
+    /// The leaf that holds `key` or would, if it is a flat one that can be had at once.
+    fn find_flat(&mut self, key: &[u8], towards: Option<Side>) -> Option<Leaf<'a>> {
+        let flat = self.flat.as_mut()?;
+        flat.number = flat.find(key)?;
+        if let Some(next) = towards.and_then(|towards| flat.top.page(flat.neighbour(towards))) {
+            // Before anything waits for the leaf itself: both waits are one.
+            fetch_front(self.pages, next);
+        }
+        let leaf = flat.leaf(self.pages, flat.number)?;
+        (flat.steps, flat.here) = (0, true);
+        Some(leaf)
     }
 
     /// Puts the cursor at one end of the tree.
@@ -335,6 +349,17 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     #[inline]
     pub(super) fn pages(&self) -> &'a P {
         self.pages
+    }
+}
+
+/// What is fetched of a leaf first: header, heads and slots of some twenty entries.
+const FRONT_BYTES: usize = 192;
+
+/// Brings the front of a leaf that comes soon into the processor's cache.
+#[inline]
+pub(super) fn fetch_front<P: PageRead>(pages: &P, leaf: PagePtr) {
+    if !leaf.id.is_none() {
+        pages.prefetch(leaf.id, 0, FRONT_BYTES);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
 
 use super::ahead::Sweep;
-use super::cursor::Cursor;
+use super::cursor::{self, Cursor};
 use super::path::{Side, NOWHERE};
 use super::search::entry_at;
 use super::top::Top;
@@ -31,10 +31,6 @@ const CACHE_LINE_BYTES: usize = 64;
 
 /// Entries that are fetched before they are given.
 const DISTANCE: usize = 4;
-/// Entries that are still to be given when the front of the next leaf is fetched.
-const FRONT_DISTANCE: usize = 8;
-/// What is fetched of the next leaf first: header, heads and slots of some twenty entries.
-const FRONT_BYTES: usize = 192;
 /// What is fetched of an entry at most: the processor itself goes on where it sees a row of lines.
 const ENTRY_BYTES_MAX: usize = 512;
 
@@ -64,15 +60,10 @@ struct End<'a, P> {
 /// Brings entries into the processor's cache before they are given, also those of the leaf that comes next: entries lie
 /// anywhere in their leaf, so the processor cannot guess which.
 struct Ahead<'a> {
-    /// The leaf that comes next, as long as nothing of it was fetched.
+    /// The leaf that comes next, whose front is on its way.
     next: PagePtr,
-    /// The leaf whose front was fetched, looked at when its entries are wanted.
-    fetched: PagePtr,
+    /// The same, looked at when its first entries are wanted.
     leaf: Option<Leaf<'a>>,
-}
-
-impl Ahead<'_> {
-    const NOTHING: Self = Ahead { next: NOWHERE, fetched: NOWHERE, leaf: None };
 }
 
 impl<'a> Ahead<'a> {
@@ -80,33 +71,21 @@ impl<'a> Ahead<'a> {
     #[inline]
     fn fetch<P: PageRead>(&mut self, pages: &'a P, leaf: &Leaf<'_>, ready: &Indexes<usize>, towards: Side) {
         let left = ready.len();
-        if left >= DISTANCE {
-            let at = if towards == Side::Last { ready.start + DISTANCE - 1 } else { ready.end - DISTANCE };
-            fetch_entry(pages, leaf, at);
+        if left < DISTANCE {
+            return self.fetch_next(pages, DISTANCE - 1 - left, towards);
         }
-        if left <= FRONT_DISTANCE {
-            self.fetch_next(pages, left, towards);
-        }
+        fetch_entry(pages, leaf, if towards == Side::Last { ready.start + DISTANCE - 1 } else { ready.end - DISTANCE });
     }
 
+    /// Fetches an entry of the next leaf, if that is known.
     #[inline(never)]
-    fn fetch_next<P: PageRead>(&mut self, pages: &'a P, left: usize, towards: Side) {
-        if !self.next.id.is_none() {
-            pages.prefetch(self.next.id, 0, FRONT_BYTES);
-            (self.fetched, self.next) = (self.next, NOWHERE);
-        }
-        if left >= DISTANCE || self.fetched.id.is_none() {
-            return;
-        }
-        if self.leaf.is_none() {
-            let page = pages.page_at_once(self.fetched);
-            self.leaf = page.and_then(|page| Leaf::parse(page, self.fetched.id).ok());
-            if self.leaf.is_none() {
-                self.fetched = NOWHERE;
-            }
+    fn fetch_next<P: PageRead>(&mut self, pages: &'a P, nth: usize, towards: Side) {
+        if self.leaf.is_none() && !self.next.id.is_none() {
+            let page = pages.page_at_once(self.next);
+            self.leaf = page.and_then(|page| Leaf::parse(page, self.next.id).ok());
+            self.next = NOWHERE;
         }
         let Some(leaf) = &self.leaf else { return };
-        let nth = DISTANCE - 1 - left;
         if nth < leaf.count() {
             fetch_entry(pages, leaf, if towards == Side::Last { nth } else { leaf.count() - 1 - nth });
         }
@@ -130,7 +109,7 @@ impl<'a, P: PageRead> End<'a, P> {
             placed: false,
             cut: false,
             last_leaf: false,
-            ahead: Ahead::NOTHING,
+            ahead: Ahead { next: NOWHERE, leaf: None },
             sweep: Sweep::default(),
         }
     }
@@ -149,7 +128,8 @@ impl<'a, P: PageRead> End<'a, P> {
             (0..ready.len().min(DISTANCE)).for_each(|at| fetch_entry(pages, leaf, first(at)));
         }
         let next = if self.last_leaf { NOWHERE } else { self.cursor.ahead(towards) };
-        self.ahead = Ahead { next, ..Ahead::NOTHING };
+        cursor::fetch_front(pages, next);
+        self.ahead = Ahead { next, leaf: None };
     }
 
     #[inline]
