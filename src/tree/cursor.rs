@@ -102,9 +102,12 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         Cursor { pages, root, path: None, flat, leaf: None, stepped: false, count: 0, at: BEFORE, lost: false }
     }
 
-    /// Goes through the branches from now on. The cursor was not placed yet.
+    /// Goes through the branches from now on; from the current leaf with the next step.
     pub(super) fn forget_top(&mut self) {
-        self.flat = None;
+        match &mut self.flat {
+            Some(flat) if flat.here => flat.steps = FLAT_STEPS,
+            flat => *flat = None,
+        }
     }
 
     /// Goes to the first entry.

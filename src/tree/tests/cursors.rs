@@ -134,6 +134,20 @@ fn every_range_forwards_backwards_and_from_both_ends() {
     }
 }
 
+#[test]
+fn a_range_that_stops_filling_the_cache_midway_goes_on() {
+    let tree = even_tree(100);
+    let top = flat_leaves(&tree);
+    for given in 0..20 {
+        let low = Bound::Included(long_key(30, 700));
+        let mut range = Range::new(&tree.pages, tree.root, Some(&top), low.clone(), Bound::Unbounded);
+        let mut keys: Vec<Vec<u8>> = range.by_ref().take(given).map(|item| item.unwrap().0.to_vec()).collect();
+        range.fill_cache(false);
+        keys.extend(range.map(|item| item.unwrap().0.to_vec()));
+        assert_eq!(keys, expected(&tree, &low, &Bound::Unbounded), "after {given} entries");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
