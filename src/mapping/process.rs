@@ -18,7 +18,8 @@ static ASKS_SYSTEM: AtomicBool = AtomicBool::new(false);
 /// The number of this process.
 #[inline]
 pub(crate) fn id() -> u32 {
-    // SAFETY: null, or a place that is never given back, and is reached through atomics alone.
+    // SAFETY: null, or (bounds) the start of a page of memory, so aligned and large enough; lifetime: it is never given back;
+    // aliasing: it is reached through atomics alone.
     match unsafe { PLACE.load(Ordering::Acquire).as_ref() } {
         Some(place) => match place.load(Ordering::Relaxed) {
             0 => note(place),
