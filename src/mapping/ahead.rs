@@ -191,11 +191,14 @@ impl Ahead {
             self.take(piece);
             return true;
         }
+        // The page may have been asked for, and its neighbours not.
+        if self.is_resident(offset, 1) {
+            return true;
+        }
         if !self.room.has(end) {
             return false;
         }
-        // The page may have been asked for, and its neighbours not.
-        if self.is_resident(offset, 1) || !self.take(piece) {
+        if !self.take(piece) {
             return true;
         }
         let misses = self.misses.fetch_add(1, Ordering::Relaxed);
