@@ -37,6 +37,7 @@ mod marked;
 pub(crate) mod medium;
 mod memory;
 mod os;
+pub(crate) mod prefetch;
 pub(crate) mod process;
 mod ready;
 mod reservation;

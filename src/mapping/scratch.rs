@@ -3,11 +3,12 @@
 //! Floor: mapping. Nothing of it belongs to a file. Pieces come as they are needed, so a small load takes little.
 //!
 //! Failure: `io::Error` when there is no memory.
-#![allow(unsafe_code, reason = "a prefetch")]
 
 use std::io;
 
 use memmap2::{Advice, MmapMut};
+
+use super::prefetch;
 
 /// Bytes of a piece.
 pub(crate) const PIECE_BYTES: usize = 4 << 20;
@@ -49,16 +50,8 @@ impl Scratch {
     /// Asks the processor for the first bytes at a place.
     #[inline]
     pub(crate) fn prefetch(&self, place: u64, len: usize) {
-        #[cfg(target_arch = "x86_64")]
-        for line in self.at(place)[..].iter().take(len).step_by(64) {
-            // SAFETY: a prefetch is a hint on any address: it reads nothing that the program sees, and it does not fault.
-            unsafe {
-                use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-                _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast());
-            }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _no_stable_intrinsic = (place, len);
+        let bytes = self.at(place);
+        prefetch::lines(&bytes[..len.min(bytes.len())]);
     }
 
     /// Bytes of memory that it holds.

@@ -32,6 +32,7 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use super::ahead::Ahead;
 use super::guard::FAULTED;
 use super::os::{self, Rights};
+use super::prefetch;
 use super::reservation::{Reservation, Watch};
 use crate::error::{Error, Result};
 use crate::ids::PageId;
@@ -486,9 +487,8 @@ impl View {
     /// Asks the processor to bring bytes into its cache. Pages that are not in memory stay where they are.
     #[inline]
     pub(crate) fn prefetch(&self, offset: u64, len: usize) {
-        const LINE_BYTES: usize = 64;
         if let Some(bytes) = self.bytes(offset, len) {
-            bytes.iter().step_by(LINE_BYTES).for_each(prefetch_line);
+            prefetch::lines(bytes);
         }
     }
 
@@ -553,19 +553,6 @@ impl View {
         // SAFETY: the table of the window that the pin keeps, which lives as long as the borrow of `self`.
         unsafe { mark_cell(self.marks, self.marks_len, page) }
     }
-}
-
-/// Asks the processor for the cache line of a byte.
-#[inline]
-fn prefetch_line(byte: &u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch is a hint on any address: it reads nothing that the program sees, and it does not fault.
-    unsafe {
-        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(byte).cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _no_stable_intrinsic = byte;
 }
 
 /// Whether `offset..offset + len` lies in the first `mapped` bytes, without overflow for any values.

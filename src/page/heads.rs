@@ -168,22 +168,6 @@ pub(crate) trait Vectors: Copy {
 /// Words that are counted together.
 pub(crate) const WORDS: usize = 16;
 
-/// Asks the processor to bring a value into its cache.
-#[inline(always)]
-pub(crate) fn prefetch<T>(value: &T) {
-    #[cfg(target_arch = "x86_64")]
-    for offset in (0..size_of::<T>()).step_by(64) {
-        // SAFETY: bounds: the offset lies inside of the value, which is borrowed for the call. A prefetch is a hint: it reads
-        // nothing that the program sees, and it does not fault.
-        unsafe {
-            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast::<i8>().add(offset));
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _no_stable_intrinsic = value;
-}
-
 /// What every processor can do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Portable;

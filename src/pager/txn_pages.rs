@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
-use crate::mapping::{Canvas, Mapping, View};
+use crate::mapping::{prefetch, Canvas, Mapping, View};
 use crate::page::checksum;
 use crate::page::free_list::FreeItem;
 use crate::page::overflow;
@@ -351,6 +351,13 @@ impl PageRead for TxnPages {
             return Ok(bytes);
         }
         self.touch(ptr, pages, bytes)
+    }
+
+    #[inline]
+    fn prefetch(&self, id: PageId, from: usize, bytes: usize) {
+        if let Some(wanted) = self.canvas.bytes(id, 1).and_then(|page| page.get(from..from + bytes)) {
+            prefetch::lines(wanted);
+        }
     }
 
     #[inline]

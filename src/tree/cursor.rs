@@ -20,7 +20,7 @@ use crate::page::leaf::Leaf;
 use crate::page::lookup;
 use crate::pager::PageRead;
 
-use super::path::{leaf_at, Path, Side, NOWHERE};
+use super::path::{fetch_front, leaf_at, Path, Side, NOWHERE};
 use super::search::entry_at;
 use super::top::Top;
 use super::{Entry, TreeRoot};
@@ -352,17 +352,6 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     #[inline]
     pub(super) fn pages(&self) -> &'a P {
         self.pages
-    }
-}
-
-/// What is fetched of a leaf first: header, heads and slots of some twenty entries.
-const FRONT_BYTES: usize = 192;
-
-/// Brings the front of a leaf that comes soon into the processor's cache.
-#[inline]
-pub(super) fn fetch_front<P: PageRead>(pages: &P, leaf: PagePtr) {
-    if !leaf.id.is_none() {
-        pages.prefetch(leaf.id, 0, FRONT_BYTES);
     }
 }
 

@@ -89,6 +89,7 @@ impl Path {
             self.frames[depth] = Frame { ptr, at: at as u32 };
             ptr = branch.child(at)?;
         }
+        fetch_front(pages, ptr);
         let (at, found) = leaf_at(pages, ptr)?.lower_bound(key)?;
         self.frames[self.len - 1] = Frame { ptr, at: at as u32 };
         Ok(found)
@@ -271,6 +272,17 @@ fn wrong_level(page: PageId, found: usize, expected: usize) -> Error {
 #[inline]
 pub(super) fn leaf_at<P: PageRead>(pages: &P, ptr: PagePtr) -> Result<Leaf<'_>> {
     Ok(Leaf::parse(pages.page(ptr)?, ptr.id)?)
+}
+
+/// What is fetched of a leaf first: header, heads and slots of some twenty entries.
+const FRONT_BYTES: usize = 192;
+
+/// Brings the front of a leaf that comes soon into the processor's cache.
+#[inline]
+pub(super) fn fetch_front<P: PageRead>(pages: &P, leaf: PagePtr) {
+    if !leaf.id.is_none() {
+        pages.prefetch(leaf.id, 0, FRONT_BYTES);
+    }
 }
 
 /// The index of the last of `count` children or entries; a page without any is damage.

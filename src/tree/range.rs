@@ -15,19 +15,17 @@ use std::ops::{Bound, Range as Indexes};
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
+use crate::mapping::prefetch::LINE_BYTES;
 use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
 
 use super::ahead::Sweep;
-use super::cursor::{self, Cursor};
-use super::path::{Side, NOWHERE};
+use super::cursor::Cursor;
+use super::path::{fetch_front, Side, NOWHERE};
 use super::search::entry_at;
 use super::top::Top;
 use super::value::run_pages;
 use super::{Entry, TreeRoot};
-
-/// What a processor fetches at a time.
-const CACHE_LINE_BYTES: usize = 64;
 
 /// Entries that are fetched before they are given.
 const DISTANCE: usize = 4;
@@ -96,7 +94,7 @@ impl<'a> Ahead<'a> {
 #[inline]
 fn fetch_entry<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize) {
     let offset = leaf.entry_offset(at);
-    let from = offset & !(CACHE_LINE_BYTES - 1);
+    let from = offset & !(LINE_BYTES - 1);
     let bytes = offset - from + leaf.mean_entry_bytes().min(ENTRY_BYTES_MAX);
     pages.prefetch(leaf.id(), from, bytes.min(pages.page_size().saturating_sub(from)));
 }
@@ -128,7 +126,7 @@ impl<'a, P: PageRead> End<'a, P> {
             (0..ready.len().min(DISTANCE)).for_each(|at| fetch_entry(pages, leaf, first(at)));
         }
         let next = if self.last_leaf { NOWHERE } else { self.cursor.ahead(towards) };
-        cursor::fetch_front(pages, next);
+        fetch_front(pages, next);
         self.ahead = Ahead { next, leaf: None };
     }
 

@@ -17,7 +17,8 @@
 
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr, MAX_U48};
-use crate::page::heads::{self, Vectors, WORDS};
+use crate::mapping::prefetch;
+use crate::page::heads::{Vectors, WORDS};
 use crate::page::layout::{get_u32, get_u64, CHILD_BYTES};
 use crate::pager::PageRead;
 
@@ -154,7 +155,7 @@ impl Top {
         }
         let pages = self.pages.get(at)?;
         // One wait for both, not one after the other.
-        heads::prefetch(&pages.children);
+        prefetch::value(&pages.children);
         let below = vectors.below_16_words(&pages.heads.0, word);
         let mut not_above = at * WORDS + below;
         // By O2 a block that was chosen has a head that is not below.
