@@ -130,7 +130,7 @@ impl<'a> Leaf<'a> {
 
     /// Start of the lowest entry.
     #[inline]
-    pub(super) fn upper(&self) -> usize {
+    pub(crate) fn upper(&self) -> usize {
         self.upper
     }
 

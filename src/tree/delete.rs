@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::page::leaf::LeafMut;
 use crate::pager::PageWrite;
 
-use super::path::{make_dirty, Path};
+use super::path::{leaf_at, make_dirty, Path};
 use super::put::take_old;
 use super::rebalance::after_removal;
 use super::TreeRoot;
@@ -28,7 +28,8 @@ pub(crate) fn delete<P: PageWrite>(
     if !path.descend(pages, root, key)? {
         return Ok(false);
     }
-    let released = take_old(pages, &path, old)?;
+    let leaf = path.leaf();
+    let released = take_old(pages, &leaf_at(pages, leaf.ptr)?, leaf.index(), old)?;
     let Some(entries) = root.entries.checked_sub(1) else {
         return Err(Error::corrupt(root.ptr.id, "entry count of the tree is 0, expected at least 1"));
     };

@@ -43,6 +43,7 @@ mod resident;
 mod run;
 mod seal;
 mod search;
+mod shift;
 mod split;
 mod top;
 mod value;

@@ -8,11 +8,12 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
-use crate::page::leaf::{LeafMut, LeafValue};
+use crate::page::leaf::{Leaf, LeafMut, LeafValue};
 use crate::pager::PageWrite;
 
-use super::path::{dirty_ptr, leaf_at, make_dirty, Path};
+use super::path::{dirty_ptr, fetch_front, leaf_at, make_dirty, Frame, Path};
 use super::plan::Pattern;
+use super::search::leaf_of;
 use super::split::{split_leaf, Change};
 use super::value::{check_sizes, resolve, store, Run};
 use super::TreeRoot;
@@ -38,6 +39,9 @@ impl PutHint {
         }
     }
 }
+
+/// What is fetched of the room in which a new entry of a leaf would lie.
+const FETCHED_BYTES: usize = 256;
 
 /// Puts an entry; says whether the key was there, and gives its old value if asked.
 pub(crate) fn put<P: PageWrite>(
@@ -74,19 +78,20 @@ pub(super) fn put_stored<'v, P: PageWrite>(
     if root.height == 0 {
         plant(pages, root)?;
     }
-    let mut path = Path::new();
-    let replace = path.descend(pages, root, key)?;
+    let ptr = leaf_of(pages, root, key)?;
+    fetch_front(pages, ptr);
+    let leaf = leaf_at(pages, ptr)?;
+    pages.prefetch(ptr.id, leaf.upper().saturating_sub(FETCHED_BYTES), FETCHED_BYTES);
+    let (at, replace) = leaf.lower_bound(key)?;
     let entries = count_after(root, u64::from(!replace))?;
-    let released = if replace { take_old(pages, &path, old)? } else { None };
+    let released = if replace { take_old(pages, &leaf, at, old)? } else { None };
     let value = store(pages, root.tree)?;
-    let pattern = if replace { Pattern::Random } else { hint.pattern(path.leaf().ptr.id, path.leaf().index()) };
-    make_dirty(pages, root, &mut path)?;
     let change = Change { key, value, replace };
-    if store_in_place(pages, &path, &change)? {
-        *hint = PutHint { leaf: path.leaf().ptr.id, at: path.leaf().index() };
+    if pages.is_dirty(ptr.id) && store_in_place(pages, ptr.id, at, &change)? {
+        *hint = PutHint { leaf: ptr.id, at };
     } else {
-        let (leaf, at) = split_leaf(pages, root, &path, &change, pattern)?;
-        *hint = PutHint { leaf, at };
+        let pattern = if replace { Pattern::Random } else { hint.pattern(ptr.id, at) };
+        *hint = put_along_path(pages, root, &change, pattern)?;
     }
     if let Some(run) = released {
         run.free(pages);
@@ -111,10 +116,14 @@ pub(super) fn plant<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<
     Ok(())
 }
 
-/// Copies out the value that the path leads to, if asked, and finds the run that goes with it.
-pub(super) fn take_old<P: PageWrite>(pages: &P, path: &Path, old: Option<&mut Vec<u8>>) -> Result<Option<Run>> {
-    let frame = path.leaf();
-    let value = leaf_at(pages, frame.ptr)?.value(frame.index())?;
+/// Copies out the value at an index of a leaf, if asked, and finds the run that goes with it.
+pub(super) fn take_old<P: PageWrite>(
+    pages: &P,
+    leaf: &Leaf<'_>,
+    at: usize,
+    old: Option<&mut Vec<u8>>,
+) -> Result<Option<Run>> {
+    let value = leaf.value(at)?;
     if let Some(old) = old {
         old.clear();
         old.extend_from_slice(resolve(pages, value)?);
@@ -122,13 +131,31 @@ pub(super) fn take_old<P: PageWrite>(pages: &P, path: &Path, old: Option<&mut Ve
     Run::of(pages, value)
 }
 
-/// Tries to store the change in the dirty leaf of the path; `false` if there is no room, and nothing is changed.
-fn store_in_place<P: PageWrite>(pages: &mut P, path: &Path, change: &Change<'_>) -> Result<bool> {
-    let frame = path.leaf();
-    let mut leaf = LeafMut::open(pages.page_mut(frame.ptr.id)?, frame.ptr.id)?;
+/// Tries to store the change at an index of a dirty leaf; `false` if there is no room, and nothing is changed.
+fn store_in_place<P: PageWrite>(pages: &mut P, leaf: PageId, at: usize, change: &Change<'_>) -> Result<bool> {
+    let mut leaf = LeafMut::open(pages.page_mut(leaf)?, leaf)?;
     let done = match change.replace {
-        true => leaf.replace(frame.index(), change.value)?,
-        false => leaf.insert(frame.index(), change.key, change.value)?,
+        true => leaf.replace(at, change.value)?,
+        false => leaf.insert(at, change.key, change.value)?,
     };
     Ok(done)
+}
+
+/// Puts an entry into a leaf that is not dirty or has no room: what is above it changes too. Gives where it ended up.
+#[inline(never)]
+fn put_along_path<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    change: &Change<'_>,
+    pattern: Pattern,
+) -> Result<PutHint> {
+    let mut path = Path::new();
+    path.descend(pages, root, change.key)?;
+    make_dirty(pages, root, &mut path)?;
+    let Frame { ptr, at } = path.leaf();
+    if store_in_place(pages, ptr.id, at as usize, change)? {
+        return Ok(PutHint { leaf: ptr.id, at: at as usize });
+    }
+    let (leaf, at) = split_leaf(pages, root, &path, change, pattern)?;
+    Ok(PutHint { leaf, at })
 }

@@ -85,12 +85,12 @@ fn lower_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
 }
 
 /// Two neighbouring pages of one parent. One of them is the page of the path, which is dirty.
-struct Pair {
+pub(super) struct Pair {
     /// Index of the left one in the parent.
-    left_at: usize,
-    left: PagePtr,
-    right: PagePtr,
-    own_is_left: bool,
+    pub(super) left_at: usize,
+    pub(super) left: PagePtr,
+    pub(super) right: PagePtr,
+    pub(super) own_is_left: bool,
 }
 
 impl Pair {
@@ -104,7 +104,7 @@ impl Pair {
     }
 
     /// The page beside it.
-    fn neighbour(&self) -> PagePtr {
+    pub(super) fn neighbour(&self) -> PagePtr {
         if self.own_is_left {
             self.right
         } else {
@@ -122,7 +122,8 @@ fn join<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Path, depth: us
     }
 }
 
-fn choose_pair<P: PageRead>(pages: &P, path: &Path, depth: usize) -> Result<Option<Pair>> {
+/// The page at `depth` and the neighbour that has less in use; nothing if its parent has no other child.
+pub(super) fn choose_pair<P: PageRead>(pages: &P, path: &Path, depth: usize) -> Result<Option<Pair>> {
     let frame = path.frame(depth - 1);
     let level = path.len() - depth;
     let parent = branch_at(pages, frame.ptr, level)?;

@@ -93,6 +93,50 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
     }
 }
 
+/// The leaf that holds `key` or would. The tree is not empty.
+#[inline]
+pub(super) fn leaf_of<P: PageRead>(pages: &P, root: &TreeRoot, key: &[u8]) -> Result<PagePtr> {
+    match heads::with_vectors(LeafOf { pages, root, key }) {
+        Some(leaf) => Ok(leaf),
+        None => leaf_of_slowly(pages, root, key),
+    }
+}
+
+struct LeafOf<'a, P> {
+    pages: &'a P,
+    root: &'a TreeRoot,
+    key: &'a [u8],
+}
+
+impl<P: PageRead> heads::Search for LeafOf<'_, P> {
+    type Answer = Option<PagePtr>;
+
+    #[inline(always)]
+    fn with<V: Vectors>(self, vectors: V) -> Option<PagePtr> {
+        let LeafOf { pages, root, key } = self;
+        let word = lookup::first_word(key)?;
+        let mut ptr = root.ptr;
+        for level in (1..usize::from(root.height)).rev() {
+            ptr = match lookup::child(vectors, pages.front_at_once(ptr)?, level, key, word) {
+                Some(child) => child,
+                None => child_of_any(pages, ptr, level, key)?,
+            };
+        }
+        Some(ptr)
+    }
+}
+
+/// The same with every check.
+#[cold]
+#[inline(never)]
+fn leaf_of_slowly<P: PageRead>(pages: &P, root: &TreeRoot, key: &[u8]) -> Result<PagePtr> {
+    let mut ptr = root.ptr;
+    for level in (1..height_of(root)?).rev() {
+        ptr = child_at(pages, ptr, level, key)?;
+    }
+    Ok(ptr)
+}
+
 /// What [`lookup::child`] leaves.
 #[inline(never)]
 fn child_of_any<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Option<PagePtr> {
@@ -132,11 +176,7 @@ pub(crate) fn get_slowly<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[
     if root.height == 0 {
         return Ok(None);
     }
-    let mut ptr = root.ptr;
-    for level in (1..height_of(root)?).rev() {
-        ptr = child_at(pages, ptr, level, key)?;
-    }
-    value_in(pages, ptr, key)
+    value_in(pages, leaf_of_slowly(pages, root, key)?, key)
 }
 
 /// The child of a branch whose range holds the key.

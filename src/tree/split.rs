@@ -14,6 +14,7 @@ use crate::pager::PageWrite;
 use super::graft::graft;
 use super::path::{dirty_ptr, leaf_at, Path};
 use super::plan::{self, Pattern};
+use super::shift::shift;
 use super::TreeRoot;
 
 /// An entry of a leaf as its page stores it.
@@ -24,6 +25,16 @@ pub(super) struct Change<'b> {
     pub(super) key: &'b [u8],
     pub(super) value: LeafValue<'b>,
     pub(super) replace: bool,
+}
+
+impl<'b> Change<'b> {
+    /// Makes it among the entries of a leaf.
+    pub(super) fn apply(&self, entries: &mut Vec<Stored<'b>>, at: usize) {
+        match self.replace {
+            true => entries[at] = (self.key, self.value),
+            false => entries.insert(at, (self.key, self.value)),
+        }
+    }
 }
 
 /// Splits the dirty leaf of the path while applying a change that found no room in it. Gives the page and the index
@@ -41,13 +52,15 @@ pub(super) fn split_leaf<P: PageWrite>(
     if pattern == Pattern::Ascending && at == count && !change.replace {
         return extend_right(pages, root, path, change, pattern);
     }
+    if pattern == Pattern::Random {
+        if let Some(place) = shift(pages, root, path, change)? {
+            return Ok(place);
+        }
+    }
     let copy = pages.page(frame.ptr)?.to_vec();
     let old = Leaf::parse(&copy, frame.ptr.id)?;
     let mut entries = entries_of(&old)?;
-    match change.replace {
-        true => entries[at] = (change.key, change.value),
-        false => entries.insert(at, (change.key, change.value)),
-    }
+    change.apply(&mut entries, at);
     let preferred = plan::preferred_cut(pattern, at, entries.len());
     let cut = plan::leaf_cut(&sizes_of(&entries), leaf_capacity(pages.page_size()), preferred)
         .ok_or_else(|| Error::corrupt(frame.ptr.id, "an entry is larger than the limit"))?;

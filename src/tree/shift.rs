@@ -1,0 +1,49 @@
+//! Moving entries of a full leaf to a neighbour with much room, so that no page is added.
+//!
+//! Floor: tree. Splitting alone leaves leaves that are filled at random 69 % full; sharing with neighbours that are hardly
+//! more than half full raises that a little for the price of a split (the idea of B*-trees: Bayer, McCreight,
+//! "Organization and maintenance of large ordered indices", 1972). Only dirty neighbours take part, so no more pages are
+//! written.
+//!
+//! Failure: as in `rebalance.rs`.
+
+use crate::error::Result;
+use crate::ids::PageId;
+use crate::page::leaf::Leaf;
+use crate::pager::PageWrite;
+
+use super::graft::move_separator;
+use super::path::{leaf_at, Path};
+use super::plan;
+use super::rebalance::choose_pair;
+use super::split::{build_leaf, entries_of, leaf_capacity, sizes_of, Change};
+use super::TreeRoot;
+
+/// Applies a change that found no room in the dirty leaf of the path, with the help of a neighbour. Gives the page and the
+/// index at which the entry ended up; nothing, if no neighbour has enough room. The path is not that of the leaf any more.
+pub(super) fn shift<P: PageWrite>(
+    pages: &mut P,
+    root: &mut TreeRoot,
+    path: &Path,
+    change: &Change<'_>,
+) -> Result<Option<(PageId, usize)>> {
+    let Some(depth) = (path.len() - 1).checked_sub(1) else { return Ok(None) };
+    let Some(pair) = choose_pair(pages, path, depth + 1)? else { return Ok(None) };
+    let capacity = leaf_capacity(pages.page_size());
+    let neighbour = pair.neighbour();
+    if !pages.is_dirty(neighbour.id) || !plan::has_room_to_share(leaf_at(pages, neighbour)?.used_bytes(), capacity) {
+        return Ok(None);
+    }
+    // Both pages are read from copies, because both are built anew from their entries.
+    let (left, right) = (pages.page(pair.left)?.to_vec(), pages.page(pair.right)?.to_vec());
+    let mut entries = entries_of(&Leaf::parse(&left, pair.left.id)?)?;
+    let at = path.leaf().index() + if pair.own_is_left { 0 } else { entries.len() };
+    entries.extend(entries_of(&Leaf::parse(&right, pair.right.id)?)?);
+    change.apply(&mut entries, at);
+    let Some(cut) = plan::leaf_cut(&sizes_of(&entries), capacity, None) else { return Ok(None) };
+    build_leaf(pages, root.tree, pair.left.id, &entries[..cut])?;
+    build_leaf(pages, root.tree, pair.right.id, &entries[cut..])?;
+    let sep = plan::separator(entries[cut - 1].0, entries[cut].0);
+    move_separator(pages, root, path, depth, pair.left_at + 1, sep)?;
+    Ok(Some(if at < cut { (pair.left.id, at) } else { (pair.right.id, at - cut) }))
+}
