@@ -63,7 +63,7 @@ impl BareTable {
         let (env, state) = (table.txn().env(), table.txn().state());
         let pages = MarkedPages::new(env.mapping.view(), env.page_size.trailing_zeros(), state.page_count);
         let pages = BarePages(pages);
-        let top = Top::build(&pages, table.root(), tree::PAGES_LARGE).unwrap_or(None).map(Box::new);
+        let top = Top::build(&pages, table.root(), tree::PAGES_MAX[1]).unwrap_or(None).map(Box::new);
         BareTable { pages, root: *table.root(), top: OnceLock::from(top) }
     }
 

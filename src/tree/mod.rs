@@ -64,7 +64,7 @@ pub(crate) use resident::get_resident;
 pub(crate) use run::Run;
 pub(crate) use seal::seal;
 pub(crate) use search::{first, get, get_at_once, get_slowly, last};
-pub(crate) use top::{Top, PAGES_LARGE, PAGES_SMALL};
+pub(crate) use top::{Top, PAGES_MAX};
 pub(crate) use value::{check_sizes, free_run, store};
 pub(crate) use walk::{read_value, walk, Values, Visitor};
 

@@ -25,10 +25,9 @@ use crate::pager::PageRead;
 use super::path::{branch_at, height_of};
 use super::TreeRoot;
 
-/// Pages of a level that is made flat in little time, at most.
-pub(crate) const PAGES_SMALL: usize = WORDS * WORDS * WORDS - 1;
-/// Pages of a level that is made flat at all: their heads and pointers fit the second cache of a core.
-pub(crate) const PAGES_LARGE: usize = WORDS * WORDS * WORDS * WORDS - 1;
+/// Pages of a level that is made flat: in little time; so that heads and pointers fit the second cache of a core; at all.
+pub(crate) const PAGES_MAX: [usize; 3] =
+    [WORDS * WORDS * WORDS - 1, WORDS * WORDS * WORDS * WORDS - 1, WORDS * WORDS * WORDS * WORDS * WORDS - 1];
 /// Columns are looked for in the first bytes of separators.
 const COLUMNS_MAX: usize = 24;
 /// Bytes of a word.
@@ -38,7 +37,7 @@ const WORD: usize = 8;
 const _: () = assert!(COLUMNS_MAX <= 3 * WORD);
 
 /// Words that are compared together, in lines of the cache of their own.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
 struct Block([u64; WORDS]);
 
@@ -51,11 +50,11 @@ struct Pages {
 }
 
 /// The pages of one level of a tree, in order.
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct Top {
-    /// The last heads of all blocks of the next field, and so on. `more_hints` only if there are many.
+    /// The last heads of all blocks of the next level of hints, and so on; those of the last level, of all `pages`.
     first_hints: Block,
-    hints: Vec<Block>,
-    more_hints: Vec<Block>,
+    hints: Vec<Vec<Block>>,
     pages: Vec<Pages>,
     page_count: usize,
     /// Level of the pages.
@@ -105,7 +104,7 @@ impl Top {
         parts.push(root.ptr);
         let mut level = height_of(root)?.saturating_sub(1);
         while level > 0 {
-            let Some(below) = children(pages, &parts, level, pages_max.min(PAGES_LARGE))? else { break };
+            let Some(below) = children(pages, &parts, level, pages_max.min(PAGES_MAX[2]))? else { break };
             (parts, level) = (below, level - 1);
         }
         if parts.pages.len() < 2 {
@@ -120,23 +119,22 @@ impl Top {
         }
         let columns = Columns { exact: columns.exact && ascending, ..columns };
         let heads = blocks(&heads);
-        let (mut hints, mut more_hints) = (blocks(&last_of_each(&heads)), Vec::new());
-        if hints.len() > WORDS {
-            more_hints = hints;
-            hints = blocks(&last_of_each(&more_hints));
+        let mut hints = vec![blocks(&last_of_each(&heads))];
+        while hints[0].len() > 1 {
+            hints.insert(0, blocks(&last_of_each(&hints[0])));
         }
-        let [first_hints] = blocks(&last_of_each(&hints))[..] else { return Ok(None) };
+        let [first_hints] = hints.remove(0)[..] else { return Ok(None) };
         let mut pages: Vec<Pages> =
             heads.into_iter().map(|heads| Pages { heads, children: [[0; CHILD_BYTES]; WORDS] }).collect();
         for (at, ptr) in parts.pages.iter().enumerate() {
             pages[at / WORDS].children[at % WORDS] = packed(*ptr);
         }
-        Ok(Some(Top { first_hints, hints, more_hints, pages, page_count: parts.pages.len(), level, columns }))
+        Ok(Some(Top { first_hints, hints, pages, page_count: parts.pages.len(), level, columns }))
     }
 
     /// Level of the pages.
     #[inline(always)]
-    pub(super) fn level(&self) -> usize {
+    pub(crate) fn level(&self) -> usize {
         self.level
     }
 
@@ -149,9 +147,8 @@ impl Top {
         }
         let word = if self.columns.is_first_word { first } else { self.columns.word(key)? };
         let mut at = vectors.below_16_words(&self.first_hints.0, word);
-        at = at * WORDS + vectors.below_16_words(&self.hints.get(at)?.0, word);
-        if !self.more_hints.is_empty() {
-            at = at * WORDS + vectors.below_16_words(&self.more_hints.get(at)?.0, word);
+        for hints in &self.hints {
+            at = at * WORDS + vectors.below_16_words(&hints.get(at)?.0, word);
         }
         let pages = self.pages.get(at)?;
         // One wait for both, not one after the other.

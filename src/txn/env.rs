@@ -28,6 +28,7 @@ use crate::txn::live::Live;
 use crate::txn::open::FileLock;
 use crate::txn::readers::Readers;
 use crate::txn::state::State;
+use crate::txn::tops::Tops;
 use crate::txn::writer_lock::WriterLock;
 
 /// What a write transaction borrows from the environment while it runs.
@@ -62,6 +63,8 @@ pub(crate) struct Env {
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) live: Live,
     pub(crate) readers: Readers,
+    /// Flat tops that readers have made.
+    pub(crate) tops: Arc<Tops>,
     pub(crate) writer_lock: WriterLock,
     writer: Mutex<Option<Box<Writer>>>,
     /// The writer was made. Changed under the writer lock.
@@ -98,6 +101,7 @@ impl Env {
             mapping,
             live: Live::new(State::from_meta(&parts.meta), parts.slot),
             readers: Readers::new(),
+            tops: Arc::default(),
             writer_lock: WriterLock::default(),
             writer: Mutex::new(None),
             has_writer: AtomicBool::new(false),

@@ -12,6 +12,7 @@
 //! live         the records between readers and the writer
 //! readers      reader slots
 //! open_table   tables that a slot has found
+//! tops         flat tops of trees, made once for all readers
 //! snapshot     read transactions
 //! writer_lock  one writer at a time, in order
 //! write        write transactions
@@ -34,6 +35,7 @@ pub(crate) mod rollback;
 pub(crate) mod snapshot;
 pub(crate) mod state;
 pub(crate) mod survey;
+pub(crate) mod tops;
 mod trust;
 pub(crate) mod write;
 pub(crate) mod writer_lock;

@@ -3,7 +3,7 @@
 //! Floor: txn. To find a table takes a lookup in the catalog and the comparison of two names of codecs, which is more than a
 //! lookup in the table takes; a reader that begins a transaction for each lookup would pay it each time. So a reader slot keeps
 //! what its transactions found: no other reader touches it, and it is dropped when the slot sees another state. With the
-//! table is kept the flat top of its tree, once that was worth making: a small one soon, and a larger one, down to the leaves
+//! table is kept the flat top of its tree, once that was worth making: a small one soon, and larger ones, down to the leaves
 //! if there are not too many, for a table that is looked up very often.
 //!
 //! Invariants:
@@ -11,7 +11,7 @@
 //!
 //! Failure: errors of the catalog are not kept.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::catalog::TableRecord;
@@ -19,15 +19,16 @@ use crate::error::Result;
 use crate::ids::{TreeId, TxnId};
 use crate::page::meta::TreeRoot;
 use crate::pager::snapshot_pages::SnapshotPages;
-use crate::tree::{self, Top};
+use crate::tree::{Top, PAGES_MAX};
+use crate::txn::tops::Tops;
 use crate::txn::write::check_codecs;
 
 /// Tables that a slot keeps.
 const KEPT_MAX: usize = 8;
 
-/// Lookups after which a top of few pages is made, and one of many: their descents took longer than making it does.
-const LOOKUPS_BEFORE_SMALL: u32 = 4096;
-const LOOKUPS_BEFORE_LARGE: u32 = 1 << 16;
+/// Lookups after which a top is made of as many pages as `PAGES_MAX` says: their descents took longer than making it does.
+const LOOKUPS_BEFORE: [u32; STEPS] = [1 << 12, 1 << 16, 1 << 18];
+const STEPS: usize = PAGES_MAX.len();
 
 /// Names a codec.
 type CodecName = fn() -> String;
@@ -41,26 +42,24 @@ pub(crate) struct OpenTable {
     record: Option<TableRecord>,
     /// Functions whose names were found right, of a key codec and of a value codec.
     right: [AtomicUsize; 2],
-    /// The top that is used from now on, if any is worth it. Not known before enough keys were looked up.
-    top: OnceLock<Option<Arc<Top>>>,
-    small: OnceLock<Option<Arc<Top>>>,
-    /// A thread makes a top: the others do without.
-    making: AtomicBool,
-    /// Keys that were looked up before `top` was known. Not exact: threads may count over each other.
+    /// The top after each step, if any is worth it: the last one is used from then on. Not known before enough keys were looked
+    /// up.
+    made: [OnceLock<Option<Arc<Top>>>; STEPS],
+    tops: Arc<Tops>,
+    /// Keys that were looked up before the last step. Not exact: threads may count over each other.
     lookups: AtomicU32,
 }
 
 impl OpenTable {
-    fn new(name: &str, txn: TxnId, record: Option<TableRecord>) -> OpenTable {
+    fn new(name: &str, txn: TxnId, record: Option<TableRecord>, tops: &Arc<Tops>) -> OpenTable {
         OpenTable {
             root: record.as_ref().map_or_else(|| TreeRoot::empty(TreeId::FIRST_TABLE), |record| record.root),
             name: name.into(),
             txn,
             record,
             right: [AtomicUsize::new(0), AtomicUsize::new(0)],
-            top: OnceLock::new(),
-            small: OnceLock::new(),
-            making: AtomicBool::new(false),
+            made: [const { OnceLock::new() }; STEPS],
+            tops: Arc::clone(tops),
             lookups: AtomicU32::new(0),
         }
     }
@@ -85,7 +84,7 @@ impl OpenTable {
     /// The top of the tree, if it was worth making. `keys` are about to be looked up.
     #[inline(always)]
     pub(crate) fn top(&self, pages: &SnapshotPages, keys: u32) -> Option<&Top> {
-        match self.top.get() {
+        match self.made[STEPS - 1].get() {
             Some(made) => made.as_deref(),
             None => self.count(pages, keys),
         }
@@ -95,26 +94,28 @@ impl OpenTable {
     fn count(&self, pages: &SnapshotPages, keys: u32) -> Option<&Top> {
         let lookups = self.lookups.load(Ordering::Relaxed).saturating_add(keys);
         self.lookups.store(lookups, Ordering::Relaxed);
-        let small = self.small.get();
-        let due = lookups >= if small.is_some() { LOOKUPS_BEFORE_LARGE } else { LOOKUPS_BEFORE_SMALL };
-        if due && !self.making.swap(true, Ordering::Acquire) {
-            self.make(pages);
-            self.making.store(false, Ordering::Release);
+        if let Some(step) = self.made.iter().position(|made| made.get().is_none()) {
+            if lookups >= LOOKUPS_BEFORE[step] {
+                self.make(pages, step);
+            }
         }
-        self.small.get()?.as_deref()
+        self.made.iter().rev().find_map(OnceLock::get)?.as_deref()
     }
 
-    /// Makes the small top, or when there is that one, a larger one if the tree has it.
+    /// Makes the top of a step, unless another thread is at it.
     #[cold]
     #[inline(never)]
-    fn make(&self, pages: &SnapshotPages) {
+    fn make(&self, pages: &SnapshotPages, step: usize) {
         // Damage is for the lookup to find that comes to it.
-        let build = |pages_max| Top::build(pages, &self.root, pages_max).unwrap_or(None).map(Arc::new);
-        let Some(small) = self.small.get() else {
-            self.small.get_or_init(|| build(tree::PAGES_SMALL));
-            return;
-        };
-        self.top.get_or_init(|| build(tree::PAGES_LARGE).or_else(|| small.clone()));
+        let build = || Top::build(pages, &self.root, PAGES_MAX[step]).unwrap_or(None);
+        let Some(made) = self.tops.get(self.txn, &self.root, PAGES_MAX[step], build) else { return };
+        // A smaller one may be worth using where a larger one is not.
+        let made = made.or_else(|| self.made[..step].last()?.get()?.clone());
+        // Below the leaves there is nothing more to make flat.
+        let is_last = made.as_ref().is_some_and(|top| top.level() == 0);
+        for made_then in &self.made[step..=if is_last { STEPS - 1 } else { step }] {
+            made_then.get_or_init(|| made.clone());
+        }
     }
 }
 
@@ -128,6 +129,7 @@ impl OpenTables {
         &self,
         name: &str,
         txn: TxnId,
+        tops: &Arc<Tops>,
         find: impl FnOnce() -> Result<Option<TableRecord>>,
     ) -> Result<Arc<OpenTable>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +137,7 @@ impl OpenTables {
             return Ok(Arc::clone(found));
         }
         kept.retain(|table| table.txn == txn);
-        let table = Arc::new(OpenTable::new(name, txn, find()?));
+        let table = Arc::new(OpenTable::new(name, txn, find()?, tops));
         if kept.len() < KEPT_MAX {
             kept.push(Arc::clone(&table));
         }

@@ -146,7 +146,7 @@ impl ReadTxn {
 
     /// A table, as it is in this state.
     pub(crate) fn open_table(&self, name: &str) -> Result<Arc<OpenTable>> {
-        self.pin.slot.tables.get(name, self.state.txn, || self.find_table(name))
+        self.pin.slot.tables.get(name, self.state.txn, &self.env().tops, || self.find_table(name))
     }
 
     /// Names and records of all tables, in the order of names.

@@ -97,7 +97,7 @@ fn slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
 
 /// The top of a tree whose leaves are few.
 fn flat_leaves(tree: &Tree) -> Top {
-    let top = Top::build(&tree.pages, &tree.root, PAGES_LARGE).unwrap().unwrap();
+    let top = Top::build(&tree.pages, &tree.root, PAGES_MAX[1]).unwrap().unwrap();
     assert_eq!(top.level(), 0);
     top
 }

@@ -145,7 +145,7 @@ impl Tree {
     fn get_many(&self) {
         let behind: Vec<Vec<u8>> = self.model.keys().rev().map(|key| [key, &[0][..]].concat()).collect();
         let keys: Vec<&[u8]> = self.model.keys().zip(&behind).flat_map(|(key, behind)| [&key[..], behind]).collect();
-        let tops = [2, 9, PAGES_LARGE].map(|pages_max| Top::build(&self.pages, &self.root, pages_max).unwrap());
+        let tops = [2, 9, PAGES_MAX[1]].map(|pages_max| Top::build(&self.pages, &self.root, pages_max).unwrap());
         for top in tops.iter().map(Option::as_ref).chain([None]) {
             let mut found = Vec::new();
             get_many(&self.pages, &self.root, top, &keys, |value| {

@@ -115,7 +115,7 @@ proptest! {
         ], 1..400),
         same_kind: bool,
         fan_out in 2usize..40,
-        pages_max in prop_oneof![2usize..60, Just(PAGES_LARGE)],
+        pages_max in prop_oneof![2usize..60, Just(PAGES_MAX[1])],
     ) {
         if same_kind {
             let kind = separators[0].len() % 4;
@@ -131,7 +131,7 @@ proptest! {
 fn a_short_key_is_not_its_separator_without_the_zeros() {
     let separators = [&b"aaaa"[..], b"bbbb\0", b"cccc", b"dddd\0\0"].map(<[u8]>::to_vec);
     let (pages, root) = tree_of(&separators, 2);
-    let top = Top::build(&pages, &root, PAGES_SMALL).unwrap().expect("worth it");
+    let top = Top::build(&pages, &root, PAGES_MAX[0]).unwrap().expect("worth it");
     for key in [&b"bbbb"[..], b"bbbb\0", b"cccc", b"dddd", b"dddd\0", b"dddd\0\0"] {
         check(&pages, &root, &top, key);
     }
@@ -154,7 +154,7 @@ fn keys_of_common_forms_get_an_answer() {
     random.dedup();
     let numbers: Vec<Vec<u8>> = (1..3000u64).map(|n| (n * 5000).to_be_bytes().to_vec()).collect();
     for separators in [user, tenants, random, numbers] {
-        for pages_max in [separators.len() / 2, PAGES_LARGE] {
+        for pages_max in [separators.len() / 2, PAGES_MAX[1]] {
             let answered = check_all(&separators, 100, pages_max).expect("worth it");
             assert_eq!(answered, separators.len(), "{}", String::from_utf8_lossy(&separators[0]));
         }
@@ -163,14 +163,15 @@ fn keys_of_common_forms_get_an_answer() {
 
 #[test]
 fn the_lowest_level_with_few_enough_pages_is_made_flat() {
-    for leaves in [3, 16, 17, 300, PAGES_SMALL, PAGES_SMALL + 1, 3 * PAGES_SMALL, PAGES_LARGE, PAGES_LARGE + 1] {
+    let [small, large, huge] = PAGES_MAX;
+    for leaves in [3, 16, 17, 300, small, small + 1, 3 * small, large, large + 1, 3 * large, huge, huge + 1] {
         let separators: Vec<Vec<u8>> = (1..leaves as u32).map(|n| n.to_be_bytes().to_vec()).collect();
         let (tree, root) = tree_of(&separators, 40);
-        for pages_max in [PAGES_SMALL, PAGES_LARGE, usize::MAX] {
+        for pages_max in [small, large, huge, usize::MAX] {
             let top = Top::build(&tree, &root, pages_max).unwrap().unwrap();
-            assert_eq!(top.level == 0, leaves <= pages_max.min(PAGES_LARGE), "{leaves} of {pages_max}");
+            assert_eq!(top.level == 0, leaves <= pages_max.min(huge), "{leaves} of {pages_max}");
             assert!(top.page_count <= pages_max);
-            for key in separators.iter().step_by(97).chain(separators.last()) {
+            for key in separators.iter().step_by(leaves / 60 + 1).chain(separators.last()) {
                 let key = [key, &b"0000"[..]].concat();
                 assert!(check(&tree, &root, &top, &key), "{leaves} of {pages_max}: {key:?}");
             }
