@@ -29,8 +29,6 @@ const NO_TXN: u64 = u64::MAX;
 pub(crate) struct ReaderSlot {
     owned: AtomicBool,
     txn: AtomicU64,
-    /// Clones of the transaction that owns the slot.
-    holders: AtomicUsize,
     /// Pin of the mapping, kept between transactions.
     view: Mutex<Option<View>>,
     /// Tables that its transactions found.
@@ -42,7 +40,6 @@ impl ReaderSlot {
         ReaderSlot {
             owned: AtomicBool::new(false),
             txn: AtomicU64::new(NO_TXN),
-            holders: AtomicUsize::new(0),
             view: Mutex::new(None),
             tables: OpenTables::default(),
         }
@@ -60,20 +57,7 @@ impl ReaderSlot {
         fence(Ordering::SeqCst);
     }
 
-    /// Counts the first or one more holder.
-    pub(crate) fn hold(&self) {
-        self.holders.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Gives up a hold; the last one frees the slot.
-    pub(crate) fn release(&self) {
-        if self.holders.fetch_sub(1, Ordering::Release) == 1 {
-            fence(Ordering::Acquire);
-            self.free();
-        }
-    }
-
-    /// Frees a slot that has no holder (yet).
+    /// Frees the slot: its transaction and all clones of it are gone.
     pub(crate) fn free(&self) {
         self.txn.store(NO_TXN, Ordering::Release);
         self.owned.store(false, Ordering::Release);
@@ -108,7 +92,7 @@ impl Readers {
         Readers { chunks: std::array::from_fn(|_| OnceLock::new()) }
     }
 
-    /// Takes a free slot and gives its index; the caller shows a txn in it, then holds it.
+    /// Takes a free slot and gives its index; the caller shows a txn in it, and frees it in the end.
     pub(crate) fn take(&self) -> Option<usize> {
         let hint = HINT.get();
         if self.slot(hint).is_some_and(|slot| slot.try_own()) {
@@ -198,16 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_owned_once_and_shows_its_txn_until_the_last_holder_goes() {
+    fn a_slot_is_owned_once_and_shows_its_txn_until_it_is_freed() {
         let readers = Readers::new();
         let index = readers.take().expect("a slot");
         let slot = readers.slot(index).expect("the slot");
         slot.show(TxnId(7));
-        slot.hold();
-        slot.hold();
-        slot.release();
         assert_eq!(readers.snapshots(), [TxnId(7)]);
-        slot.release();
-        assert!(readers.snapshots().is_empty());
+        assert!(!slot.try_own());
+        slot.free();
+        assert!(readers.snapshots().is_empty() && slot.try_own());
     }
 }

@@ -65,8 +65,8 @@ impl ReadPool {
         };
         let needed = state.page_count * self.env.page_size as u64;
         let view = pin.slot.view(self.env.mapping.window_id(), needed, || self.env.mapping.view());
-        pin.slot.hold();
-        Ok(ReadTxn { pages: SnapshotPages::new(view, self.env.page_size, state.page_count), state, pin })
+        let pages = SnapshotPages::new(view, self.env.page_size, state.page_count);
+        Ok(ReadTxn(Arc::new(Snapshot { pages, state, pin })))
     }
 
     fn pin(&self, index: usize) -> Arc<Pin> {
@@ -84,53 +84,50 @@ impl ReadPool {
 /// `Clone`, `Send` and `Sync`, and without a lifetime: it may be kept in a struct, sent to other threads, and used by
 /// many at once. Clones share the state; pages that it reaches are kept until the last clone is gone, so a
 /// transaction that is held for long makes the file larger. Beginning one takes no lock, and no reader ever waits.
+#[derive(Clone, Debug)]
+pub struct ReadTxn(Arc<Snapshot>);
+
+/// What the clones of a transaction share.
 #[derive(Debug)]
-pub struct ReadTxn {
+struct Snapshot {
     // Declared before the pin: the view goes before the environment may be closed.
     pages: SnapshotPages,
     state: State,
     pin: Arc<Pin>,
 }
 
-impl Clone for ReadTxn {
-    fn clone(&self) -> ReadTxn {
-        self.pin.slot.hold();
-        ReadTxn { pages: self.pages.clone(), state: self.state, pin: Arc::clone(&self.pin) }
-    }
-}
-
-impl Drop for ReadTxn {
+impl Drop for Snapshot {
     fn drop(&mut self) {
-        self.pin.slot.release();
+        self.pin.slot.free();
     }
 }
 
 impl ReadTxn {
     /// The number of the transaction whose state this is.
     pub fn txn_id(&self) -> u64 {
-        self.state.txn.0
+        self.0.state.txn.0
     }
 
     pub(crate) fn pages(&self) -> &SnapshotPages {
-        &self.pages
+        &self.0.pages
     }
 
     pub(crate) fn state(&self) -> &State {
-        &self.state
+        &self.0.state
     }
 
     pub(crate) fn env(&self) -> &Env {
-        &self.pin.env
+        &self.0.pin.env
     }
 
     /// The record of a table, if there is one.
     pub(crate) fn find_table(&self, name: &str) -> Result<Option<TableRecord>> {
-        self.table_found(name, tree::get(&self.pages, &self.state.catalog, name.as_bytes()))
+        self.table_found(name, tree::get(self.pages(), &self.0.state.catalog, name.as_bytes()))
     }
 
     /// The same, if that needs nothing from the disk.
     pub(crate) fn find_table_resident(&self, name: &str) -> Result<Option<TableRecord>> {
-        let found = tree::get_resident(&self.pages, &self.state.catalog, name.as_bytes());
+        let found = tree::get_resident(self.pages(), &self.0.state.catalog, name.as_bytes());
         self.table_found(name, found.map_err(|e| e.with_table(name)))
     }
 
@@ -146,23 +143,23 @@ impl ReadTxn {
 
     /// A table, as it is in this state.
     pub(crate) fn open_table(&self, name: &str) -> Result<Arc<OpenTable>> {
-        self.pin.slot.tables.get(name, self.state.txn, &self.env().tops, || self.find_table(name))
+        self.0.pin.slot.tables.get(name, self.0.state.txn, &self.env().tops, || self.find_table(name))
     }
 
     /// Names and records of all tables, in the order of names.
     pub(crate) fn table_records(&self) -> Result<Vec<(String, TableRecord)>> {
-        self.believe(table_records(&self.pages, &self.state.catalog))
+        self.believe(table_records(self.pages(), &self.0.state.catalog))
     }
 
     /// Gives on what was found, unless something on the way to it could not be served; says in which file errors happened.
     pub(crate) fn believe<T>(&self, found: Result<T>) -> Result<T> {
-        self.pages.believe(found).map_err(|e| self.locate(e))
+        self.pages().believe(found).map_err(|e| self.locate(e))
     }
 
     /// Says in which file an error happened.
     #[cold]
     pub(crate) fn locate(&self, e: Error) -> Error {
-        e.with_path(self.pin.env.path())
+        e.with_path(self.env().path())
     }
 }
 
