@@ -88,7 +88,7 @@ fn every_cut_leaves_a_committed_state_32k() {
 #[test]
 fn every_cut_of_large_transactions_leaves_a_committed_state() {
     let setting = Setting { commits: 10, samples: 12, grain: SECTOR, ..Setting::power(4096) };
-    runs("every_cut_large", setting, 1000, History::new);
+    runs("every_cut_large", setting, 3000, History::new);
 }
 
 /// A transaction ends while the one before is flushed, so that its pages reach the medium at any time.
