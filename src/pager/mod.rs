@@ -16,6 +16,7 @@
 //! value_run       runs of values that are written by calls
 //! ```
 
+mod desk;
 pub(crate) mod file_pages;
 pub(crate) mod free_space;
 mod outbox;

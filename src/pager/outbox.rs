@@ -200,6 +200,18 @@ impl Outbox {
         self.check()
     }
 
+    /// Waits until a page can be read, if it was put here. An error stays, and the page is as it was.
+    pub(crate) fn bring(&mut self, id: PageId, view: &View) {
+        let holds = |batch: &Batch| {
+            (batch.first.0..batch.first.0 + (batch.bytes.len() / self.page_size) as u64).contains(&id.0)
+        };
+        if self.batch.as_ref().is_some_and(holds) {
+            // The first error is told again by whoever ends this.
+            let _told_later = self.send(view);
+        }
+        self.wait(view);
+    }
+
     /// Waits until everything that was sent is written, or has failed. What is still collected is not sent.
     pub(crate) fn wait(&self, view: &View) {
         let mut state = self.shared.lock();

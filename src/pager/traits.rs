@@ -101,6 +101,17 @@ pub(crate) trait PageWrite: PageRead {
         store_value(self, tree, value)
     }
 
+    /// Allocates a page that will be filled without a look at others, and settled then.
+    fn alloc_to_fill(&mut self) -> Result<PageId> {
+        self.alloc(1)
+    }
+
+    /// Takes a dirty page that was filled and is expected to stay as it is. Where the store can write it more cheaply by
+    /// itself, it is sealed, and not dirty afterwards, as after [`PageWrite::write_new`].
+    fn settle(&mut self, _id: PageId) -> Result<Option<PagePtr>> {
+        Ok(None)
+    }
+
     /// Allocates consecutive pages. They are dirty, and the caller initialises all their bytes.
     fn alloc(&mut self, pages: u64) -> Result<PageId>;
 

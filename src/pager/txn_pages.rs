@@ -14,7 +14,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
@@ -22,6 +22,7 @@ use crate::mapping::{prefetch, Canvas, Mapping, View};
 use crate::page::checksum;
 use crate::page::free_list::FreeItem;
 use crate::page::overflow;
+use crate::pager::desk::Desk;
 use crate::pager::free_space::FreeSpace;
 use crate::pager::outbox::Outbox;
 use crate::pager::populate::{Populator, THREAD_FROM_PAGES};
@@ -55,7 +56,9 @@ pub(crate) struct TxnPages {
     /// Populates on a thread of its own once the transaction is large.
     populator: Option<Populator>,
     /// Pages on their way, between [`TxnPages::begin_writing`] and [`TxnPages::end_writing`].
-    outbox: Option<Outbox>,
+    outbox: Option<Mutex<Outbox>>,
+    /// The page that is being filled, where many are filled one after the other.
+    desk: Desk,
     /// Where a page is built before it goes to the outbox.
     built: Vec<u8>,
     pub(crate) free: FreeSpace,
@@ -85,6 +88,7 @@ impl TxnPages {
             populated_to: 0,
             populator: None,
             outbox: None,
+            desk: Desk::default(),
             built: Vec::new(),
             free,
         }
@@ -103,6 +107,7 @@ impl TxnPages {
     pub(crate) fn end(&mut self) {
         self.populator = None;
         self.outbox = None;
+        self.desk = Desk::default();
         self.built = Vec::new();
         self.canvas.release_all();
     }
@@ -111,7 +116,8 @@ impl TxnPages {
     /// stay as they are until the commit, their write-back begins early.
     pub(crate) fn begin_writing(&mut self, stays: bool) {
         self.populator = None;
-        self.outbox.get_or_insert_with(|| Outbox::new(Arc::clone(&self.mapping), 1 << self.page_shift, stays));
+        let new = || Mutex::new(Outbox::new(Arc::clone(&self.mapping), 1 << self.page_shift, stays));
+        self.outbox.get_or_insert_with(new);
     }
 
     /// Ends that, when all of them are written.
@@ -119,7 +125,32 @@ impl TxnPages {
     /// An error of the medium may have been told for the only time, so it counts as one of a flush (R9).
     pub(crate) fn end_writing(&mut self) -> Result<()> {
         let Some(mut outbox) = self.outbox.take() else { return Ok(()) };
-        outbox.finish(&self.view).map_err(|e| self.writing_error(e))
+        unlocked(&mut outbox).finish(&self.view).map_err(|e| self.writing_error(e))
+    }
+
+    /// Ends the filling of pages in a row: whatever comes next finds every page in its place. To be called before other
+    /// changes, and before pages are sealed.
+    #[inline]
+    pub(crate) fn end_filling(&mut self) -> Result<()> {
+        match self.desk.interrupt() {
+            true => self.clear_desk(),
+            false => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn clear_desk(&mut self) -> Result<()> {
+        self.put_down()?;
+        self.end_writing()
+    }
+
+    /// Writes the page on the desk to its place in the mapping. It stays dirty.
+    fn put_down(&mut self) -> Result<()> {
+        if let Some((id, bytes)) = self.desk.take() {
+            self.mapping.write_pages(id.0 << self.page_shift, &bytes).map_err(|e| self.writing_error(e))?;
+            self.desk.give_back(bytes);
+        }
+        Ok(())
     }
 
     #[cold]
@@ -281,14 +312,16 @@ impl TxnPages {
     /// Sends a page or run that is built and sealed.
     fn put(&mut self, id: PageId, sealed: &[u8]) -> Result<()> {
         let Some(outbox) = &mut self.outbox else { return Ok(()) };
-        outbox.put(id, sealed, &self.view).map_err(|e| self.writing_error(e))
+        unlocked(outbox).put(id, sealed, &self.view).map_err(|e| self.writing_error(e))
     }
 
     /// Brings a page or run in that has no mark, and verifies it.
     #[cold]
     fn touch<'a>(&'a self, ptr: PagePtr, pages: u64, bytes: &'a [u8]) -> Result<&'a [u8]> {
         if let Some(outbox) = &self.outbox {
-            outbox.wait(&self.view);
+            // An error stays for those who can tell it.
+            let mut outbox = outbox.lock().unwrap_or_else(PoisonError::into_inner);
+            outbox.bring(ptr.id, &self.view);
         }
         self.canvas.probe(ptr.id, pages)?;
         verify_first_touch(&self.view, ptr, bytes)
@@ -314,6 +347,11 @@ fn has_short_checksums() -> bool {
 /// What an error of writing pages by calls says that was done.
 pub(crate) const WRITING: &str = "writing pages";
 
+/// What a mutex holds, for who has it alone.
+fn unlocked<T>(mutex: &mut Mutex<T>) -> &mut T {
+    mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Whether tests want pages to be handed out while the durable state still needs them.
 fn reuses_early() -> bool {
     #[cfg(feature = "testing")]
@@ -334,7 +372,10 @@ impl PageRead for TxnPages {
     fn page(&self, ptr: PagePtr) -> Result<&[u8]> {
         if ptr.id.0 < self.page_count {
             if let Some(bytes) = self.canvas.bytes(ptr.id, 1) {
-                if self.canvas.is_claimed(ptr.id) || self.view.mark(ptr.id) == mark_of(ptr.crc) {
+                if self.canvas.is_claimed(ptr.id) {
+                    return Ok(self.desk.page(ptr.id).unwrap_or(bytes));
+                }
+                if self.view.mark(ptr.id) == mark_of(ptr.crc) {
                     return Ok(bytes);
                 }
                 return self.touch(ptr, 1, bytes);
@@ -400,6 +441,37 @@ impl PageWrite for TxnPages {
         Ok(PagePtr { id, crc })
     }
 
+    fn alloc_to_fill(&mut self) -> Result<PageId> {
+        if !self.desk.is_due() {
+            return self.alloc(1);
+        }
+        // There is one if tables are appended to by turns.
+        self.put_down()?;
+        self.begin_writing(true);
+        let id = match self.free.take_run(1) {
+            Some(id) => id,
+            None => PageId(self.extend(1)?),
+        };
+        self.not_owned(id, 1)?;
+        self.canvas.claim(id, 1);
+        self.desk.lay(id, 1 << self.page_shift);
+        Ok(id)
+    }
+
+    fn settle(&mut self, id: PageId) -> Result<Option<PagePtr>> {
+        if self.desk.page(id).is_none() {
+            self.desk.count_filled();
+            return Ok(None);
+        }
+        let Some((_, mut page)) = self.desk.take() else { return Ok(None) };
+        let crc = checksum::seal(&mut page);
+        self.canvas.unclaim(id, 1);
+        self.canvas.keep(id, 1);
+        self.put(id, &page)?;
+        self.desk.give_back(page);
+        Ok(Some(PagePtr { id, crc }))
+    }
+
     fn write_value(&mut self, tree: TreeId, value: &[u8]) -> Result<PagePtr> {
         if overflow::run_pages(self.page_size(), value.len() as u64) < CALLS_FROM_PAGES || has_short_checksums() {
             return store_value(self, tree, value);
@@ -421,12 +493,15 @@ impl PageWrite for TxnPages {
 
     fn free(&mut self, id: PageId, pages: u64, born: TxnId) {
         if self.is_dirty_run(id, pages) {
+            if self.desk.page(id).is_some() {
+                self.desk.take();
+            }
             self.canvas.unclaim(id, pages);
             self.free.give_back_dirty(id, pages);
         } else if self.canvas.is_kept_run(id, pages) {
             if let (Some(outbox), 0) = (&mut self.outbox, self.view.mark(id)) {
                 // Still on its way, it would be written over what comes next. An error stays for those who can tell it.
-                drop(outbox.finish(&self.view));
+                drop(unlocked(outbox).finish(&self.view));
             }
             self.give_back_kept(id, pages);
         } else if reuses_early() {
@@ -444,7 +519,10 @@ impl PageWrite for TxnPages {
         if !self.canvas.is_claimed_run(id, pages) {
             return Err(Error::corrupt(id, "a page is both in use and free"));
         }
-        Ok(self.canvas.bytes_mut(id, pages))
+        match self.desk.page_mut(id) {
+            Some(page) => Ok(page),
+            None => Ok(self.canvas.bytes_mut(id, pages)),
+        }
     }
 
     fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId> {

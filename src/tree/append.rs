@@ -9,11 +9,12 @@
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
 use crate::limits::max_inline_value_bytes;
+use crate::page::branch::Child;
 use crate::page::leaf::{entry_size, LeafMut, LeafValue, OverflowPtr};
 use crate::pager::{PageRead, PageWrite};
 
-use super::path::{dirty_ptr, leaf_at, make_dirty, Path, Side};
-use super::plan::Pattern;
+use super::path::{branch_mut, dirty_ptr, leaf_at, make_dirty, Path, Side};
+use super::plan;
 use super::put::{count_after, plant};
 use super::split::{extend_right, leaf_capacity, Change};
 use super::value::{check_sizes, store};
@@ -123,10 +124,25 @@ fn append_to<P: PageWrite>(
     if page.insert(count, key, value)? {
         return Ok(leaf);
     }
-    let path = dirty_last_leaf(pages, root)?;
+    let mut path = dirty_last_leaf(pages, root)?;
+    let sep = plan::separator(leaf_at(pages, path.leaf().ptr)?.last_key()?, key).to_vec();
+    settle_leaf(pages, &mut path)?;
+    let right = dirty_ptr(pages.alloc_to_fill()?);
     let change = Change { key, value, replace: false };
-    let (right, _) = extend_right(pages, root, &path, &change, Pattern::Ascending)?;
-    Ok(dirty_ptr(right))
+    extend_right(pages, root, &path, Child { sep, ptr: right }, &change)?;
+    Ok(right)
+}
+
+/// The dirty leaf of the path is full and will most likely stay as it is.
+fn settle_leaf<P: PageWrite>(pages: &mut P, path: &mut Path) -> Result<()> {
+    let bottom = path.len() - 1;
+    let Some(above) = bottom.checked_sub(1) else { return Ok(()) };
+    if let Some(settled) = pages.settle(path.leaf().ptr.id)? {
+        let parent = path.frame(above);
+        branch_mut(pages, parent.ptr.id)?.set_child(parent.index(), settled)?;
+        path.set_ptr(bottom, settled);
+    }
+    Ok(())
 }
 
 /// The path to the rightmost leaf, all of it dirty; an empty tree gets its first leaf.

@@ -50,7 +50,9 @@ pub(super) fn split_leaf<P: PageWrite>(
     let at = frame.index();
     let count = leaf_at(pages, frame.ptr)?.count();
     if pattern == Pattern::Ascending && at == count && !change.replace {
-        return extend_right(pages, root, path, change, pattern);
+        let sep = plan::separator(leaf_at(pages, frame.ptr)?.last_key()?, change.key).to_vec();
+        let right = pages.alloc(1)?;
+        return extend_right(pages, root, path, Child { sep, ptr: dirty_ptr(right) }, change);
     }
     if pattern == Pattern::Random {
         if let Some(place) = shift(pages, root, path, change)? {
@@ -72,22 +74,20 @@ pub(super) fn split_leaf<P: PageWrite>(
     Ok(if at < cut { (frame.ptr.id, at) } else { (right, at - cut) })
 }
 
-/// Leaves the leaf as it is, full, and puts the entry, which is greater than all in it, into a new one to its right.
+/// Leaves the leaf as it is, full, and puts the entry, which is greater than all in it, into `right`, a new page beside it.
 pub(super) fn extend_right<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
     path: &Path,
+    right: Child,
     change: &Change<'_>,
-    pattern: Pattern,
 ) -> Result<(PageId, usize)> {
-    let sep = plan::separator(leaf_at(pages, path.leaf().ptr)?.last_key()?, change.key).to_vec();
-    let right = pages.alloc(1)?;
-    let txn = pages.txn();
-    let mut leaf = LeafMut::init(pages.page_mut(right)?, right, root.tree, txn);
+    let (id, txn) = (right.ptr.id, pages.txn());
+    let mut leaf = LeafMut::init(pages.page_mut(id)?, id, root.tree, txn);
     let stored = leaf.insert(0, change.key, change.value)?;
     assert!(stored, "an entry within the limits fits into an empty leaf");
-    graft(pages, root, path, path.len() - 1, vec![Child { sep, ptr: dirty_ptr(right) }], pattern)?;
-    Ok((right, 0))
+    graft(pages, root, path, path.len() - 1, vec![right], Pattern::Ascending)?;
+    Ok((id, 0))
 }
 
 /// What the entries of a leaf may take.

@@ -62,6 +62,7 @@ impl WriteTxn {
     /// Begins a load into an open table. Sorting takes `memory_bytes` at most, but enough for some entries.
     pub(crate) fn begin_load(&mut self, at: usize, memory_bytes: usize) -> Result<Load> {
         self.usable()?;
+        self.end_filling()?;
         let way = match self.root(at).height {
             0 => Way::Building(Box::default()),
             _ => Way::Filling,

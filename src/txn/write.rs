@@ -173,6 +173,7 @@ impl WriteTxn {
         }
         self.env.check_poison()?;
         self.env.back_metas()?;
+        self.end_filling()?;
         self.save_tables()?;
         let writer = writer_of(&mut self.writer);
         tree::seal(&mut writer.pages, &mut self.catalog)?;
@@ -272,6 +273,16 @@ impl WriteTxn {
         writer.cache.ensure(&mut writer.pages, &self.tip, &self.live, run)
     }
 
+    /// What was appended lies in its place from now on, and pages that come are prepared for stores.
+    #[inline]
+    pub(super) fn end_filling(&mut self) -> Result<()> {
+        let ended = writer_of(&mut self.writer).pages.end_filling();
+        match ended {
+            Ok(()) => Ok(()),
+            failed => self.note(None, failed),
+        }
+    }
+
     /// Drops the page cache if another program has filled it with large folios: from then on a store dirties its own page
     /// alone. What was dirtied by then is flushed, or it would stay.
     #[cold]
@@ -364,6 +375,7 @@ impl WriteTxn {
         self.usable()?;
         let ensured = self.ensure(value.len());
         self.note(None, ensured)?;
+        self.end_filling()?;
         let table = &mut self.tables[at];
         let pages = &mut writer_of(&mut self.writer).pages;
         let done = tree::put(pages, &mut table.record.root, key, value, &mut table.put_hint, old);
@@ -377,6 +389,7 @@ impl WriteTxn {
         self.usable()?;
         let ensured = self.ensure(0);
         self.note(None, ensured)?;
+        self.end_filling()?;
         let table = &mut self.tables[at];
         let pages = &mut writer_of(&mut self.writer).pages;
         let done = tree::delete(pages, &mut table.record.root, key, old);

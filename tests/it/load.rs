@@ -348,6 +348,132 @@ fn a_write_that_fails_is_an_error_of_the_load() {
     }
 }
 
+/// Long series of appends, written page by page, with reads of what has just been appended, and every other kind of change
+/// between them.
+#[test]
+fn appends_among_other_changes_agree_with_maps() {
+    let mut rng = Rng::new(seed("appends_among_other_changes_agree_with_maps"));
+    for round in 0..6 * u64::from(long()) {
+        let options = Options::new().page_size(4096 << (round % 3));
+        let mut db = if round % 4 == 3 { TestDb::memory(options) } else { TestDb::file(options) };
+        let mut committed = [Model::new(), Model::new()];
+        let mut next_key = 0u64;
+        for _ in 0..6 {
+            let mut models = committed.clone();
+            let mut txn = db.begin_write().expect("begins");
+            for _ in 0..6 {
+                let both = rng.below(4) == 0;
+                for _ in 0..rng.below(6000) {
+                    next_key += 1 + rng.below(3);
+                    let at = if both { next_key as usize % 2 } else { 0 };
+                    let mut table = txn.table(Table::<&[u8], &[u8]>::new(["a", "b"][at])).expect("table");
+                    let (key, value) = (next_key.to_be_bytes().to_vec(), value(&mut rng));
+                    let value = if value.len() > 5000 { vec![7; 200] } else { value };
+                    table.append(&key, &value).expect("appended");
+                    models[at].insert(key, value);
+                    if rng.below(40) == 0 {
+                        let recent = (next_key - rng.below(next_key.min(3000))).to_be_bytes();
+                        let found = table.get(&recent).expect("get");
+                        assert!(found == models[at].get(&recent[..]).map(Vec::as_slice), "{recent:?}");
+                    }
+                }
+                let mut table = txn.table(Table::<&[u8], &[u8]>::new("a")).expect("table");
+                let some = rng.below(next_key + 1).to_be_bytes();
+                match rng.below(5) {
+                    0 => assert!(table.remove(&some).expect("removed") == models[0].remove(&some[..])),
+                    1 => {
+                        assert!(table.insert(&some, b"x").expect("put") == models[0].insert(some.to_vec(), b"x".into()))
+                    }
+                    2 => {
+                        let ours = table.iter().map(|entry| entry.expect("an entry"));
+                        assert!(ours.eq(models[0].iter().map(|(key, value)| (&key[..], &value[..]))));
+                    }
+                    3 => {
+                        let load = [(&some[..], &b"loaded"[..])];
+                        table.load(load).expect("loaded");
+                        models[0].insert(some.to_vec(), b"loaded".to_vec());
+                    }
+                    _ => {
+                        let dropped = rng.below(2) as usize;
+                        txn.drop_table(["a", "b"][dropped]).expect("dropped");
+                        models[dropped].clear();
+                    }
+                }
+            }
+            match rng.below(3) {
+                0 => drop(txn),
+                _ => {
+                    txn.commit().expect("commits");
+                    committed = models;
+                }
+            }
+            if rng.below(2) == 0 {
+                db.reopen();
+            }
+            db.assert_clean();
+            let txn = db.begin_read().expect("begins");
+            for (name, model) in ["a", "b"].iter().zip(&committed) {
+                let table = txn.bytes_table(name).expect("table");
+                let ours = table.iter().map(|entry| entry.expect("an entry"));
+                assert!(ours.eq(model.iter().map(|(key, value)| (&key[..], &value[..]))), "table {name}");
+            }
+        }
+    }
+}
+
+fn append_some(db: &Db) -> Result<(), Error> {
+    let mut txn = db.begin_write()?;
+    let mut table = txn.table(BYTES)?;
+    let appended = (0..30_000u32).try_for_each(|n| table.append(&n.to_be_bytes(), &[1; 150]));
+    match appended {
+        Ok(()) => txn.commit(),
+        Err(e) => {
+            assert!(txn.commit().is_err(), "a transaction with a failed append commits");
+            Err(e)
+        }
+    }
+}
+
+/// As for a load, whichever call the error comes out of: that of an append or the commit.
+#[test]
+fn a_write_that_fails_is_an_error_of_the_append_or_the_commit() {
+    for (full, write_back, fails_at) in [
+        (true, false, 0),
+        (true, false, 5),
+        (false, false, 3),
+        (false, false, 17),
+        (false, true, 0),
+        (false, true, 4),
+        // The last pages.
+        (false, false, u64::MAX),
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("test.mapleaf");
+        let seam = Arc::new(Failing { full, write_back, fails_at: fails_at.into(), ..Failing::default() });
+        if fails_at == u64::MAX {
+            let spare = dir.path().join("spare.mapleaf");
+            let db = open_with_seam(Options::new(), &spare, Arc::clone(&seam) as Arc<dyn Seam>).expect("opens");
+            append_some(&db).expect("appended");
+            seam.fails_at.store(seam.writes.swap(0, Ordering::Relaxed) - 1, Ordering::Relaxed);
+        }
+        let db = open_with_seam(Options::new(), &path, Arc::clone(&seam) as Arc<dyn Seam>).expect("opens");
+        let told = append_some(&db).expect_err("a write fails");
+        let expected = if full { ErrorKind::DiskFull } else { ErrorKind::Io };
+        assert_eq!(told.kind(), expected, "{told}");
+        assert!(told.to_string().contains("test.mapleaf"), "{told}");
+        let next = append_some(&db);
+        match full {
+            true => next.expect("there is room again"),
+            false => assert_eq!(next.expect_err("poisoned").kind(), ErrorKind::Poisoned),
+        }
+        drop(db);
+        let db = Db::open(&path).expect("opens again");
+        let appended = if full { 30_000 } else { 0 };
+        assert_eq!(db.begin_read().expect("begins").table(BYTES).expect("table").len(), appended);
+        crate::support::assert_clean(&db);
+    }
+}
+
 /// Lets the file not grow while `full` says so.
 #[derive(Default)]
 struct Full {

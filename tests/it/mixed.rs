@@ -97,8 +97,18 @@ fn change(txn: &mut WriteTxn, tables: &mut Tables, rng: &mut Rng) {
         6 => drop(table.reserve(&key, value.len()).expect("reserved")),
         7 => {
             let last = rows.last_key_value().map(|(key, _)| [key, &[1][..]].concat()).unwrap_or_default();
-            table.append(&last, &value).expect("appended");
-            rows.insert(last, value);
+            if last.len() > 900 {
+                return;
+            }
+            for number in 0..[1, 30, 2500][rng.below(3) as usize] {
+                let (key, value) = ([&last[..], &u32::to_be_bytes(number)].concat(), self::value(rng));
+                table.append(&key, &value).expect("appended");
+                rows.insert(key, value);
+                if rng.below(50) == 0 {
+                    let some = [&last[..], &rng.below(u64::from(number) + 1).to_be_bytes()[4..]].concat();
+                    assert!(table.get(&some).expect("get") == rows.get(&some).map(Vec::as_slice), "{some:?}");
+                }
+            }
         }
         8..=13 => {
             let key = rows.range(key.clone()..).next().map_or(key, |(key, _)| key.clone());

@@ -15,6 +15,8 @@ enum State {
     Free,
     /// Allocated by the running transaction.
     Dirty,
+    /// Settled by the running transaction, with the checksum of all its bytes.
+    Settled(u32),
     /// Committed, with the checksum of all its bytes.
     Committed(u32),
     /// Committed, and freed by the running transaction.
@@ -74,7 +76,7 @@ impl VecPages {
     }
 
     pub(super) fn in_use(&self) -> HashSet<PageId> {
-        let used = |state: &State| matches!(state, State::Dirty | State::Committed(_));
+        let used = |state: &State| matches!(state, State::Dirty | State::Settled(_) | State::Committed(_));
         (0..).map(PageId).zip(&self.states).filter(|(_, state)| used(state)).map(|(id, _)| id).collect()
     }
 
@@ -101,6 +103,10 @@ impl VecPages {
                 State::Free => assert!(self.raw(id).iter().all(|&byte| byte == POISON), "page {id} written while free"),
                 State::Dirty => self.states[index] = State::Committed(now),
                 State::Committed(before) => assert_eq!(before, now, "R1: page {id} changed"),
+                State::Settled(before) => {
+                    assert_eq!(before, now, "page {id} changed after it was settled");
+                    self.states[index] = State::Committed(now);
+                }
                 State::Pending(before) => {
                     assert_eq!(before, now, "R1: page {id} changed");
                     self.release(index);
@@ -114,7 +120,7 @@ impl VecPages {
     pub(super) fn abort(&mut self) {
         for index in 0..self.states.len() {
             match self.states[index] {
-                State::Dirty => self.release(index),
+                State::Dirty | State::Settled(_) => self.release(index),
                 State::Pending(before) => self.states[index] = State::Committed(before),
                 _ => {}
             }
@@ -134,7 +140,7 @@ impl VecPages {
         let Some(end) = end else { return Err(Error::corrupt(id, "page lies outside the file")) };
         let states = &self.states[id.0 as usize..end as usize];
         let dirty = states.iter().all(|state| *state == State::Dirty);
-        let readable = dirty || states.iter().all(|state| matches!(state, State::Committed(_)));
+        let readable = dirty || states.iter().all(|state| matches!(state, State::Committed(_) | State::Settled(_)));
         if !readable {
             assert!(!self.strict, "pages {id} + {pages} read while {states:?}");
             return Err(Error::corrupt(id, "page is free"));
@@ -179,6 +185,12 @@ impl PageWrite for VecPages {
         self.states.get(id.0 as usize) == Some(&State::Dirty)
     }
 
+    fn settle(&mut self, id: PageId) -> Result<Option<PagePtr>> {
+        let crc = checksum::seal(self.page_mut(id)?);
+        self.states[id.0 as usize] = State::Settled(crc32fast::hash(self.raw(id)));
+        Ok(Some(PagePtr { id, crc }))
+    }
+
     fn alloc(&mut self, pages: u64) -> Result<PageId> {
         if let Some(left) = &mut self.allocations_left {
             let full = || Error::DiskFull { path: "vec".into(), wanted: pages };
@@ -206,7 +218,7 @@ impl PageWrite for VecPages {
         }
         for index in id.0 as usize..(id.0 + pages) as usize {
             match self.states[index] {
-                State::Dirty => {
+                State::Dirty | State::Settled(_) => {
                     assert!(!self.strict || born == self.txn);
                     self.release(index);
                 }

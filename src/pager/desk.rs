@@ -1,0 +1,69 @@
+//! The desk: a page that is filled entry by entry in private memory, and leaves it full.
+//!
+//! Floor: pager. A transaction that appends fills one page after the other and comes back to none. Filled in the mapping, each
+//! costs the faults of a new page; filled here and written by a call (`outbox`), a third of that, and its write-back begins
+//! at once.
+//!
+//! Invariants:
+//!   K1  the page on the desk is claimed, and its bytes in the mapping say nothing until it is put down.
+//!   K2  the desk is in use only after so many pages were filled one after the other that it pays.
+//!
+//! Failure: none here.
+
+use crate::ids::PageId;
+
+/// Pages that are filled in a row before the desk is used: other changes between them would write it out each time.
+const FILLED_IN_A_ROW: u32 = 64;
+
+/// See the module.
+#[derive(Default, Debug)]
+pub(super) struct Desk {
+    /// None: the desk is empty.
+    id: PageId,
+    bytes: Vec<u8>,
+    filled: u32,
+}
+
+impl Desk {
+    /// Whether the next page that is to be filled shall lie here.
+    pub(super) fn is_due(&self) -> bool {
+        self.filled >= FILLED_IN_A_ROW
+    }
+
+    /// Counts a page that was filled in the mapping.
+    pub(super) fn count_filled(&mut self) {
+        self.filled += 1;
+    }
+
+    /// Forgets how many pages were filled in a row; says whether there were any.
+    pub(super) fn interrupt(&mut self) -> bool {
+        std::mem::take(&mut self.filled) > 0
+    }
+
+    /// Puts a page of any content on the empty desk.
+    pub(super) fn lay(&mut self, id: PageId, page_size: usize) {
+        self.id = id;
+        self.bytes.resize(page_size, 0);
+    }
+
+    /// The page, if it is this one.
+    #[inline]
+    pub(super) fn page(&self, id: PageId) -> Option<&[u8]> {
+        (self.id == id && !id.is_none()).then_some(&self.bytes[..])
+    }
+
+    #[inline]
+    pub(super) fn page_mut(&mut self, id: PageId) -> Option<&mut [u8]> {
+        (self.id == id && !id.is_none()).then_some(&mut self.bytes[..])
+    }
+
+    /// Takes the page off; its bytes come back by [`Desk::give_back`].
+    pub(super) fn take(&mut self) -> Option<(PageId, Vec<u8>)> {
+        let id = std::mem::take(&mut self.id);
+        (!id.is_none()).then(|| (id, std::mem::take(&mut self.bytes)))
+    }
+
+    pub(super) fn give_back(&mut self, bytes: Vec<u8>) {
+        self.bytes = bytes;
+    }
+}
