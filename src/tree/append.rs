@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
 use crate::limits::max_inline_value_bytes;
 use crate::page::branch::Child;
-use crate::page::leaf::{entry_size, LeafMut, LeafValue, OverflowPtr};
+use crate::page::leaf::{entry_size, Leaf, LeafMut, LeafValue, OverflowPtr};
 use crate::pager::{PageRead, PageWrite};
 
 use super::path::{branch_mut, dirty_ptr, leaf_at, make_dirty, Path, Side};
@@ -51,8 +51,18 @@ pub(crate) fn append<P: PageWrite>(
         true => hint.leaf,
         false => last_leaf(pages, root)?,
     };
-    check_order(pages, leaf, key)?;
     let entries = count_after(root, 1)?;
+    if pages.is_dirty(leaf.id) && value.len() <= max_inline_value_bytes(pages.page_size()) {
+        let mut page = LeafMut::open(pages.page_mut(leaf.id)?, leaf.id)?;
+        check_order(&page.as_leaf(), key)?;
+        if page.insert(page.as_leaf().count(), key, LeafValue::Inline(value))? {
+            root.entries = entries;
+            *hint = AppendHint { leaf, root: root.ptr.id, entries };
+            return Ok(());
+        }
+    } else if !leaf.id.is_none() {
+        check_order(&leaf_at(pages, leaf)?, key)?;
+    }
     *hint = AppendHint::default();
     let leaf = append_to(pages, root, leaf, key, value)?;
     root.entries = entries;
@@ -95,11 +105,7 @@ fn last_leaf<P: PageRead>(pages: &P, root: &TreeRoot) -> Result<PagePtr> {
 }
 
 /// Refuses a key that is not above all others.
-fn check_order<P: PageRead>(pages: &P, leaf: PagePtr, key: &[u8]) -> Result<()> {
-    if leaf.id.is_none() {
-        return Ok(());
-    }
-    let leaf = leaf_at(pages, leaf)?;
+fn check_order(leaf: &Leaf<'_>, key: &[u8]) -> Result<()> {
     if leaf.count() > 0 && leaf.last_key()? >= key {
         return Err(Error::usage("append needs keys in ascending order: this key is not above the last one"));
     }

@@ -240,7 +240,17 @@ impl WriteTxn {
     }
 
     /// Remembers that a tree may be half-changed, unless the error says that nothing was done.
+    #[inline]
     pub(super) fn note<T>(&mut self, at: Option<usize>, result: Result<T>) -> Result<T> {
+        match result {
+            Ok(done) if self.pages().intact() => Ok(done),
+            other => self.note_error(at, other),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn note_error<T>(&mut self, at: Option<usize>, result: Result<T>) -> Result<T> {
         self.pages().believe(result).map_err(|e| {
             let e = e.with_path(self.env.path());
             let e = match at.and_then(|at| self.tables.get(at)) {
@@ -277,10 +287,7 @@ impl WriteTxn {
     #[inline]
     pub(super) fn end_filling(&mut self) -> Result<()> {
         let ended = writer_of(&mut self.writer).pages.end_filling();
-        match ended {
-            Ok(()) => Ok(()),
-            failed => self.note(None, failed),
-        }
+        self.note(None, ended)
     }
 
     /// Drops the page cache if another program has filled it with large folios: from then on a store dirties its own page
