@@ -20,7 +20,7 @@ use crate::pager::PageRead;
 use super::batch::Batch;
 use super::path::height_of;
 use super::search::{child_at, value_in};
-use super::top::Top;
+use super::top::{Place, Top};
 use super::TreeRoot;
 
 /// Lookups that go down together: enough for all requests that a core can have in flight. More would only push each other
@@ -135,8 +135,12 @@ fn begin<V: Vectors, P: PageRead>(
 ) -> Option<usize> {
     let mut found = *at;
     let below = if top.level() == 0 { LEAF_BYTES } else { BRANCH_BYTES };
-    for (ptr, key) in found.iter_mut().zip(keys) {
-        *ptr = top.child(vectors, key, lookup::first_word(key)?)?;
+    let mut places = [Place::default(); GROUP];
+    for (place, key) in places.iter_mut().zip(keys) {
+        *place = top.begin_ahead(vectors, key, lookup::first_word(key)?)?;
+    }
+    for (ptr, place) in found.iter_mut().zip(places).take(keys.len()) {
+        *ptr = top.page(top.end(vectors, place)?)?;
         pages.prefetch(ptr.id, 0, below);
     }
     *at = found;

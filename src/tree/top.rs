@@ -68,6 +68,13 @@ impl std::fmt::Debug for Top {
     }
 }
 
+/// A search that has come to its block.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Place {
+    block: usize,
+    word: u64,
+}
+
 /// Separators, each with the child from it on.
 #[derive(Default)]
 struct Parts {
@@ -141,6 +148,22 @@ impl Top {
     /// Number of the page whose range holds `key`. `first`: the first word of the key.
     #[inline(always)]
     pub(super) fn find<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<usize> {
+        let place = self.begin(vectors, key, first)?;
+        // One wait for both, not one after the other.
+        prefetch::value(&self.pages.get(place.block)?.children);
+        self.end(vectors, place)
+    }
+
+    /// The first part of the search, and asks for what the second part needs: for those who have other keys to begin meanwhile.
+    #[inline(always)]
+    pub(super) fn begin_ahead<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<Place> {
+        let place = self.begin(vectors, key, first)?;
+        prefetch::value(self.pages.get(place.block)?);
+        Some(place)
+    }
+
+    #[inline(always)]
+    fn begin<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<Place> {
         // The first word of a shorter key is padded, and equal to that of a separator which ends with zeros.
         if key.len() < self.columns.key_bytes {
             return None;
@@ -150,11 +173,16 @@ impl Top {
         for hints in &self.hints {
             at = at * WORDS + vectors.below_16_words(&hints.get(at)?.0, word);
         }
-        let pages = self.pages.get(at)?;
-        // One wait for both, not one after the other.
-        prefetch::value(&pages.children);
+        Some(Place { block: at, word })
+    }
+
+    /// The second part: the number of the page.
+    #[inline(always)]
+    pub(super) fn end<V: Vectors>(&self, vectors: V, place: Place) -> Option<usize> {
+        let Place { block, word } = place;
+        let pages = self.pages.get(block)?;
         let below = vectors.below_16_words(&pages.heads.0, word);
-        let mut not_above = at * WORDS + below;
+        let mut not_above = block * WORDS + below;
         // By O2 a block that was chosen has a head that is not below.
         if pages.heads.0[below % WORDS] == word {
             if !self.columns.exact {
