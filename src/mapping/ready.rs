@@ -91,13 +91,23 @@ fn lengthen_for_sentinel(file: &File, used: u64) -> io::Result<bool> {
 /// lost, which reading shows all the same. Looks at the last page of the system; where that is all zeros, being there is
 /// what counts.
 pub(super) fn watch_last_byte(file: &File, window: &Window, used: u64) -> io::Result<()> {
-    let start = used.saturating_sub(1) & !(os::page_bytes() - 1);
-    let mut bytes = vec![0; (used - start) as usize];
-    // A page that cannot be read is an error of those who need it.
-    if file.read_exact_at(&mut bytes, start).is_ok() {
+    let mut end = used;
+    let least = used.saturating_sub(ZEROS_MAX_BYTES);
+    while end > least {
+        let start = (end - 1) & !(os::page_bytes() - 1);
+        let mut bytes = vec![0; (end - start) as usize];
+        // A page that cannot be read is an error of those who need it.
+        if file.read_exact_at(&mut bytes, start).is_err() {
+            break;
+        }
         if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
             window.watch_byte(start + last as u64, bytes[last]);
+            break;
         }
+        end = start;
     }
     Ok(())
 }
+
+/// Zeros at the end of a file that are looked through for a byte to watch.
+const ZEROS_MAX_BYTES: u64 = 1 << 20;

@@ -115,7 +115,7 @@ impl Pair {
 
 /// Joins the page at `depth` with the neighbour that has less in use.
 fn join<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Path, depth: usize) -> Result<Joined> {
-    let Some(pair) = choose_pair(pages, path, depth)? else { return Ok(Joined::Kept) };
+    let Some(pair) = choose_pair(pages, path, depth, |_| true)? else { return Ok(Joined::Kept) };
     match path.len() - 1 - depth {
         0 => join_leaves(pages, root, path, depth, pair),
         _ => join_branches(pages, root, path, depth, pair),
@@ -123,14 +123,19 @@ fn join<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Path, depth: us
 }
 
 /// The page at `depth` and the neighbour that has less in use; nothing if its parent has no other child.
-pub(super) fn choose_pair<P: PageRead>(pages: &P, path: &Path, depth: usize) -> Result<Option<Pair>> {
+pub(super) fn choose_pair<P: PageRead>(
+    pages: &P,
+    path: &Path,
+    depth: usize,
+    may: impl Fn(&PagePtr) -> bool,
+) -> Result<Option<Pair>> {
     let frame = path.frame(depth - 1);
     let level = path.len() - depth;
     let parent = branch_at(pages, frame.ptr, level)?;
     let at = frame.index();
     let own = path.frame(depth).ptr;
-    let left = if at > 0 { Some(parent.child(at - 1)?) } else { None };
-    let right = if at + 1 < parent.count() { Some(parent.child(at + 1)?) } else { None };
+    let left = if at > 0 { Some(parent.child(at - 1)?).filter(&may) } else { None };
+    let right = if at + 1 < parent.count() { Some(parent.child(at + 1)?).filter(&may) } else { None };
     let take_left = match (left, right) {
         (Some(left), Some(right)) => used_bytes(pages, left, level - 1)? <= used_bytes(pages, right, level - 1)?,
         (left, _) => left.is_some(),

@@ -28,10 +28,10 @@ pub(super) fn shift<P: PageWrite>(
     change: &Change<'_>,
 ) -> Result<Option<(PageId, usize)>> {
     let Some(depth) = (path.len() - 1).checked_sub(1) else { return Ok(None) };
-    let Some(pair) = choose_pair(pages, path, depth + 1)? else { return Ok(None) };
+    let Some(pair) = choose_pair(pages, path, depth + 1, |ptr| pages.is_dirty(ptr.id))? else { return Ok(None) };
     let capacity = leaf_capacity(pages.page_size());
     let neighbour = pair.neighbour();
-    if !pages.is_dirty(neighbour.id) || !plan::has_room_to_share(leaf_at(pages, neighbour)?.used_bytes(), capacity) {
+    if !plan::has_room_to_share(leaf_at(pages, neighbour)?.used_bytes(), capacity) {
         return Ok(None);
     }
     // Both pages are read from copies, because both are built anew from their entries.

@@ -87,6 +87,9 @@ struct Parts {
 impl Parts {
     /// The separator is what was added to `bytes` since the last one.
     fn push(&mut self, page: PagePtr) {
+        // One byte more than is compared, to tell that there was more.
+        let start = self.ends.last().copied().unwrap_or(0);
+        self.bytes.truncate(start + COLUMNS_MAX + 1);
         self.ends.push(self.bytes.len());
         self.pages.push(page);
     }

@@ -400,3 +400,24 @@ fn leaves_that_would_merge_into_one_leave_their_branch_two_children() {
     let stats = tree.verify();
     assert_eq!((stats.leaf_pages, stats.branch_pages), (2, 1));
 }
+
+#[test]
+fn a_full_leaf_looks_at_no_neighbour_that_is_not_dirty() {
+    let mut tree = Tree::new(4096);
+    for number in 0..200u32 {
+        tree.put(&(number * 71 % 200 * 1000).to_be_bytes(), &[0; 180]);
+    }
+    tree.commit();
+    let leaves = children(&tree.pages, tree.root.ptr);
+    assert!(leaves.len() > 3);
+    for beside in [0, 2] {
+        let mut tree = Tree { pages: tree.pages.clone().lenient(), ..tree.clone() };
+        let first = u32::from_be_bytes(leaf_of(&tree, leaves[1]).first_key().unwrap().try_into().unwrap());
+        tree.pages.raw_mut(leaves[beside].id)[2000] ^= 1;
+        for more in 1..40 {
+            let key = (first + more).to_be_bytes();
+            let done = put(&mut tree.pages, &mut tree.root, &key, &[1; 180], &mut PutHint::default(), None);
+            assert!(done.is_ok(), "beside {beside}, {more}: {done:?}");
+        }
+    }
+}

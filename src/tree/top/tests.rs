@@ -181,3 +181,17 @@ fn the_lowest_level_with_few_enough_pages_is_made_flat() {
     assert!(Top::build(&tree, &TreeRoot { height: 1, ..root }, 100).unwrap().is_none(), "one leaf gains nothing");
     assert!(Top::build(&tree, &TreeRoot::default(), 100).unwrap().is_none());
 }
+
+#[test]
+fn long_separators_take_no_more_memory_than_their_columns() {
+    let separators: Vec<Vec<u8>> = (1..4000u32).map(|n| [&[b'p'; 900][..], &n.to_be_bytes()].concat()).collect();
+    let (tree, root) = tree_of(&separators, 40);
+    let mut parts = Parts::default();
+    parts.push(root.ptr);
+    let mut level = height_of(&root).unwrap() - 1;
+    while level > 0 {
+        parts = children(&tree, &parts, level, PAGES_MAX[2]).unwrap().unwrap();
+        level -= 1;
+    }
+    assert!(parts.bytes.len() <= parts.pages.len() * 32, "{} bytes for {} pages", parts.bytes.len(), parts.pages.len());
+}
