@@ -225,3 +225,36 @@ fn locked_for_writing_whether_or_not_anything_was_written() {
         put(&db, 77).expect("written");
     }
 }
+
+/// A file that was cut and lengthened again while it was only read is full of zeros where it was cut. That is noticed by a byte
+/// near its end, wherever the last one lies that is not zero.
+#[test]
+fn a_cut_is_noticed_when_the_last_pages_are_zeros() {
+    let dir = fast_dir();
+    for page_size in [4096, 8192, 16384, 32768] {
+        let path = dir.path().join(format!("{page_size}.mapleaf"));
+        let db = Options::new().page_size(page_size).open(&path).expect("made");
+        db.write(|txn| {
+            let mut table = txn.table(NUMBERS)?;
+            (0..2000).try_for_each(|n| table.insert(n, n).map(drop))
+        })
+        .expect("written");
+        drop(db);
+        let whole = std::fs::read(&path).expect("the file");
+        for cut_at in 1..40 {
+            std::fs::write(&path, &whole).expect("as it was");
+            let db = Db::open(&path).expect("opens");
+            let table = db.begin_read().expect("begins").table(NUMBERS).expect("table");
+            assert!((0..2000).all(|n| table.get(n).expect("get") == Some(n)));
+            let file = std::fs::File::options().write(true).open(&path).expect("the file");
+            file.set_len(len(&path) * cut_at / 40 + 100).expect("cut");
+            file.set_len(whole.len() as u64).expect("lengthened");
+            for n in 0..2000 {
+                match table.get(n) {
+                    Ok(found) => assert_eq!(found, Some(n), "pages of {page_size}, cut at {cut_at} of 40"),
+                    Err(e) => assert_eq!(e.kind(), ErrorKind::Fault, "{e}"),
+                }
+            }
+        }
+    }
+}
