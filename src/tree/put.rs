@@ -91,7 +91,7 @@ pub(super) fn put_stored<'v, P: PageWrite>(
         *hint = PutHint { leaf: ptr.id, at };
     } else {
         let pattern = if replace { Pattern::Random } else { hint.pattern(ptr.id, at) };
-        *hint = put_along_path(pages, root, &change, pattern)?;
+        *hint = put_along_path(pages, root, ptr.id, &change, pattern)?;
     }
     if let Some(run) = released {
         run.free(pages);
@@ -146,11 +146,16 @@ fn store_in_place<P: PageWrite>(pages: &mut P, leaf: PageId, at: usize, change: 
 fn put_along_path<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
+    leaf: PageId,
     change: &Change<'_>,
     pattern: Pattern,
 ) -> Result<PutHint> {
     let mut path = Path::new();
-    path.descend(pages, root, change.key)?;
+    let found = path.descend(pages, root, change.key)?;
+    if path.leaf().ptr.id != leaf || found != change.replace {
+        // Two searches of sound pages agree. What was found of the key holds for that leaf alone.
+        return Err(Error::corrupt(leaf, "two ways to a key lead to different leaves"));
+    }
     make_dirty(pages, root, &mut path)?;
     let Frame { ptr, at } = path.leaf();
     if store_in_place(pages, ptr.id, at as usize, change)? {

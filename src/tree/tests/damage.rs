@@ -251,3 +251,36 @@ fn leaves_keep_their_keys_whole() {
     let leaf = Leaf::parse(tree.pages.page(ptr).unwrap(), id).unwrap();
     assert!((0..leaf.count()).all(|at| tree.model.contains_key(leaf.key(at).unwrap())));
 }
+
+#[test]
+fn a_branch_that_lies_does_not_make_a_put_change_another_key() {
+    use crate::page::layout::{HINTS, HINTS_BYTES};
+    let mut tree = Tree::new(8192);
+    let mut number = 0u32;
+    loop {
+        number += 1;
+        tree.append(&(number << 8).to_be_bytes(), &[7; 900]);
+        if tree.root.height == 2 {
+            let count =
+                crate::page::branch::Branch::parse(tree.pages.raw(tree.root.ptr.id), tree.root.ptr.id).unwrap().count();
+            if count == 252 {
+                break;
+            }
+        }
+    }
+    tree.commit();
+    let root = tree.root.ptr.id;
+    let lying = damaged(&tree, |pages| pages.raw_mut(root)[HINTS..HINTS + HINTS_BYTES].fill(0));
+    for key in tree.model.keys() {
+        let mut clone = lying.clone();
+        let values = |tree: &Tree| -> Vec<Vec<u8>> {
+            Range::all(&tree.pages, tree.root).map_while(|entry| entry.ok().map(|(k, v)| [k, v].concat())).collect()
+        };
+        let done = put(&mut clone.pages, &mut clone.root, key, &[9; 10], &mut PutHint::default(), None);
+        if done.is_ok_and(|replaced| replaced) {
+            let (before, after) = (values(&lying), values(&clone));
+            let changed: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a != b).map(|(a, _)| &a[..4]).collect();
+            assert!(changed == [&key[..]], "put of {key:?} said that it replaced, and changed {changed:?}");
+        }
+    }
+}
