@@ -88,8 +88,7 @@ fn lengthen_for_sentinel(file: &File, used: u64) -> io::Result<bool> {
 }
 
 /// Makes the last byte that is not zero the sentinel of a file that is only read so far: if the file is cut behind it, zeros are
-/// lost, which reading shows all the same. Looks through the last MiB; where that is all zeros, being there is
-/// what counts.
+/// lost, which reading shows all the same. Looks through the last MiB; where that is all zeros, being there is what counts.
 pub(super) fn watch_last_byte(file: &File, window: &Window, used: u64) -> io::Result<()> {
     let mut end = used;
     let least = used.saturating_sub(ZEROS_MAX_BYTES);

@@ -129,6 +129,10 @@ pub(crate) fn run_range(id: PageId, pages: u64, page_count: u64, page_shift: u32
 #[cold]
 #[inline(never)]
 pub(crate) fn verify_first_touch<'a>(view: &View, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
+    if ptr.id.0 < 2 {
+        // Metas change in place: nothing of them is borrowed.
+        return Err(Error::corrupt(ptr.id, "a pointer leads to a meta slot"));
+    }
     if !checksum::matches(bytes, ptr.crc) {
         return Err(Error::corrupt(
             ptr.id,
@@ -150,6 +154,21 @@ pub(crate) fn beyond_end(id: PageId, pages: u64, page_count: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mapping::{MapOptions, Mapping};
+
+    #[test]
+    fn no_pointer_leads_to_a_meta_slot() {
+        let file = tempfile::tempfile().expect("a file");
+        let mut page = vec![7; 4096];
+        let crc = checksum::seal(&mut page);
+        std::io::Write::write_all(&mut &file, &page.repeat(4)).expect("written");
+        let options = MapOptions { page_size: 4096, window_bytes: None, guarded: true, used_bytes: None };
+        let mapping = Mapping::of_file(file, false, options).expect("mapped");
+        let pages = SnapshotPages::new(mapping.view(), 4096, 4);
+        let read = |id| pages.page(PagePtr { id: PageId(id), crc }).map(<[u8]>::len);
+        assert!(read(0).is_err() && read(1).is_err());
+        assert_eq!(read(2).expect("a page like any other"), 4096);
+    }
 
     #[test]
     fn run_ranges_are_bounded_without_overflow() {
