@@ -5,8 +5,8 @@
 //! handling of accesses that cannot be served, `folios` those of the page cache, `ready` what is made before the first
 //! store, `locks`, `file` and `medium` what the floors above need of files besides, `writing` pages that are written by
 //! calls, `scratch` memory for sorting, `backing` whether stores take new blocks, `ahead` what is read before it is needed,
-//! for which `memory` says how much there is, `residence` what is in memory, `process` tells a child after `fork`; `seam` is
-//! for tests.
+//! for which `memory` says how much there is, `prefetch` what the processor is asked for ahead, `residence` what is in memory,
+//! `process` tells a child after `fork`; `seam` is for tests.
 //!
 //! Invariants:
 //!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a

@@ -87,6 +87,9 @@ fn lengthen_for_sentinel(file: &File, used: u64) -> io::Result<bool> {
     Ok(mark_sentinel(file, used).is_ok())
 }
 
+/// Zeros at the end of a file that are looked through for a byte to watch.
+const ZEROS_MAX_BYTES: u64 = 1 << 20;
+
 /// Makes the last byte that is not zero the sentinel of a file that is only read so far: if the file is cut behind it, zeros are
 /// lost, which reading shows all the same. Looks through the last MiB; where that is all zeros, being there is what counts.
 pub(super) fn watch_last_byte(file: &File, window: &Window, used: u64) -> io::Result<()> {
@@ -107,6 +110,3 @@ pub(super) fn watch_last_byte(file: &File, window: &Window, used: u64) -> io::Re
     }
     Ok(())
 }
-
-/// Zeros at the end of a file that are looked through for a byte to watch.
-const ZEROS_MAX_BYTES: u64 = 1 << 20;

@@ -1,8 +1,8 @@
 //! The desk: a page that is filled entry by entry in private memory, and leaves it full.
 //!
 //! Floor: pager. A transaction that appends fills one page after the other and comes back to none. Filled in the mapping, each
-//! costs the faults of a new page; filled here and written by a call (`outbox`), a third of that, and its write-back begins
-//! at once.
+//! costs the faults of a new page; filled here, it is written by a call (`outbox`), which costs less, and its write-back
+//! begins at once.
 //!
 //! Invariants:
 //!   K1  the page on the desk is claimed, and its bytes in the mapping say nothing until it is put down.

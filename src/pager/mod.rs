@@ -12,6 +12,7 @@
 //! page_map        which pages were met
 //! free_space      which pages may be handed out, in memory
 //! populate        faults of fresh pages, taken ahead of a large transaction
+//! desk            a page that is filled by appends, in private memory
 //! outbox          pages that are built in memory and written by calls
 //! value_run       runs of values that are written by calls
 //! ```

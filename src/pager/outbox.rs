@@ -43,6 +43,12 @@ struct Batch {
     marks: Vec<(PageId, u8)>,
 }
 
+impl Batch {
+    fn pages(&self, page_size: usize) -> std::ops::Range<u64> {
+        self.first.0..self.first.0 + (self.bytes.len() / page_size) as u64
+    }
+}
+
 /// What builder and thread share.
 #[derive(Default, Debug)]
 struct State {
@@ -108,10 +114,8 @@ impl Outbox {
     /// Takes a page or run that is built and sealed. What lay there before is verified no more.
     pub(crate) fn put(&mut self, id: PageId, sealed: &[u8], view: &View) -> io::Result<()> {
         let pages = (sealed.len() / self.page_size) as u64;
-        let follows = |batch: &Batch| {
-            batch.first.0 + (batch.bytes.len() / self.page_size) as u64 == id.0
-                && batch.bytes.len() + sealed.len() <= BATCH_BYTES
-        };
+        let follows =
+            |batch: &Batch| batch.pages(self.page_size).end == id.0 && batch.bytes.len() + sealed.len() <= BATCH_BYTES;
         if !self.batch.as_ref().is_some_and(follows) {
             self.send(view)?;
         }
@@ -202,10 +206,7 @@ impl Outbox {
 
     /// Waits until a page can be read, if it was put here. An error stays, and the page is as it was.
     pub(crate) fn bring(&mut self, id: PageId, view: &View) {
-        let holds = |batch: &Batch| {
-            (batch.first.0..batch.first.0 + (batch.bytes.len() / self.page_size) as u64).contains(&id.0)
-        };
-        if self.batch.as_ref().is_some_and(holds) {
+        if self.batch.as_ref().is_some_and(|batch| batch.pages(self.page_size).contains(&id.0)) {
             // The first error is told again by whoever ends this.
             let _told_later = self.send(view);
         }

@@ -55,7 +55,8 @@ pub(crate) struct TxnPages {
     populated_to: u64,
     /// Populates on a thread of its own once the transaction is large.
     populator: Option<Populator>,
-    /// Pages on their way, between [`TxnPages::begin_writing`] and [`TxnPages::end_writing`].
+    /// Pages on their way, between [`TxnPages::begin_writing`] and [`TxnPages::end_writing`]. Locked by who reads alone, since
+    /// a page that is read may have to be sent first.
     outbox: Option<Mutex<Outbox>>,
     /// The page that is being filled, where many are filled one after the other.
     desk: Desk,

@@ -14,7 +14,7 @@
 //! walk       entries of damaged files
 //!
 //! path       root to leaf, copy on write               value        inline values and overflow runs
-//! plan       where to cut and join, pure               split, graft, rebalance   carry the plans out
+//! plan       where to cut and join, pure               split, shift, graft, rebalance   carry the plans out
 //! ```
 //!
 //! Changes are made by copying: a page of an earlier transaction is never written (R1), but copied, with all its

@@ -18,7 +18,7 @@ use crate::page::lookup;
 use crate::pager::PageRead;
 
 use super::batch::Batch;
-use super::path::height_of;
+use super::path::{fetch_front, height_of};
 use super::search::{child_at, value_in};
 use super::top::{Place, Top};
 use super::TreeRoot;
@@ -27,11 +27,7 @@ use super::TreeRoot;
 /// out of the cache.
 pub(crate) const GROUP: usize = 16;
 
-/// What is asked for of a branch before it is searched: header, hints, and the first heads.
-const BRANCH_BYTES: usize = 192;
-/// The same of a leaf: header, heads and slots of some twenty entries.
-const LEAF_BYTES: usize = 192;
-/// The same of an entry: all of it if it is short.
+/// What is asked for of an entry: all of it if it is short.
 const ENTRY_BYTES: usize = 256;
 
 /// The values of keys, in their order: `give` is called once for each.
@@ -82,13 +78,12 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
             first = begin(vectors, pages, top, &mut at, keys).unwrap_or(height);
         }
         for level in (1..first).rev() {
-            let below = if level == 1 { LEAF_BYTES } else { BRANCH_BYTES };
             for (ptr, key) in at.iter_mut().zip(keys) {
                 *ptr = match child_of(vectors, pages, *ptr, level, key) {
                     Some(child) => child,
                     None => child_at(pages, *ptr, level, key)?,
                 };
-                pages.prefetch(ptr.id, 0, below);
+                fetch_front(pages, *ptr);
             }
         }
         let (mut found, mut cold) = ([lookup::Found::ASK_LEAF; GROUP], false);
@@ -134,14 +129,13 @@ fn begin<V: Vectors, P: PageRead>(
     keys: &[&[u8]],
 ) -> Option<usize> {
     let mut found = *at;
-    let below = if top.level() == 0 { LEAF_BYTES } else { BRANCH_BYTES };
     let mut places = [Place::default(); GROUP];
     for (place, key) in places.iter_mut().zip(keys) {
         *place = top.begin_ahead(vectors, key, lookup::first_word(key)?)?;
     }
     for (ptr, place) in found.iter_mut().zip(places).take(keys.len()) {
         *ptr = top.page(top.end(vectors, place)?)?;
-        pages.prefetch(ptr.id, 0, below);
+        fetch_front(pages, *ptr);
     }
     *at = found;
     Some(top.level() + 1)

@@ -274,14 +274,14 @@ pub(super) fn leaf_at<P: PageRead>(pages: &P, ptr: PagePtr) -> Result<Leaf<'_>> 
     Ok(Leaf::parse(pages.page(ptr)?, ptr.id)?)
 }
 
-/// What is fetched of a leaf first: header, heads and slots of some twenty entries.
+/// What is fetched of a page first: of a leaf header, heads and slots of some twenty entries, of a branch the first heads.
 const FRONT_BYTES: usize = 192;
 
-/// Brings the front of a leaf that comes soon into the processor's cache.
-#[inline]
-pub(super) fn fetch_front<P: PageRead>(pages: &P, leaf: PagePtr) {
-    if !leaf.id.is_none() {
-        pages.prefetch(leaf.id, 0, FRONT_BYTES);
+/// Brings the front of a page that comes soon into the processor's cache.
+#[inline(always)]
+pub(super) fn fetch_front<P: PageRead>(pages: &P, page: PagePtr) {
+    if !page.id.is_none() {
+        pages.prefetch(page.id, 0, FRONT_BYTES);
     }
 }
 

@@ -74,13 +74,7 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
         } else if level == 0 {
             return Some(Answer(&ABSENT));
         }
-        while level > 1 {
-            level -= 1;
-            ptr = match lookup::child(vectors, pages.front_at_once(ptr)?, level, key, word) {
-                Some(child) => child,
-                None => child_of_any(pages, ptr, level, key)?,
-            };
-        }
+        ptr = leaf_below(vectors, pages, ptr, level, key, word)?;
         let front = pages.front_at_once(ptr)?;
         let found = lookup::find(vectors, front, key);
         if found == lookup::Found::ABSENT {
@@ -114,16 +108,27 @@ impl<P: PageRead> heads::Search for LeafOf<'_, P> {
     #[inline(always)]
     fn with<V: Vectors>(self, vectors: V) -> Option<PagePtr> {
         let LeafOf { pages, root, key } = self;
-        let word = lookup::first_word(key)?;
-        let mut ptr = root.ptr;
-        for level in (1..usize::from(root.height)).rev() {
-            ptr = match lookup::child(vectors, pages.front_at_once(ptr)?, level, key, word) {
-                Some(child) => child,
-                None => child_of_any(pages, ptr, level, key)?,
-            };
-        }
-        Some(ptr)
+        leaf_below(vectors, pages, root.ptr, usize::from(root.height), key, lookup::first_word(key)?)
     }
+}
+
+/// The leaf of a key below a page that stands on top of so many levels, its own among them.
+#[inline(always)]
+fn leaf_below<V: Vectors, P: PageRead>(
+    vectors: V,
+    pages: &P,
+    mut ptr: PagePtr,
+    levels: usize,
+    key: &[u8],
+    word: u64,
+) -> Option<PagePtr> {
+    for level in (1..levels).rev() {
+        ptr = match lookup::child(vectors, pages.front_at_once(ptr)?, level, key, word) {
+            Some(child) => child,
+            None => child_of_any(pages, ptr, level, key)?,
+        };
+    }
+    Some(ptr)
 }
 
 /// The same with every check.

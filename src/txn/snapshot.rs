@@ -2,7 +2,7 @@
 //!
 //! Floor: txn. Beginning takes a reader slot, shows the published txn in it, and looks again whether that is still the
 //! newest; no lock, no system call, and no cache line that two readers write: what a transaction counts up belongs to
-//! its slot. The slot's pin keeps the environment alive.
+//! it or to its slot. The slot's pin keeps the environment alive.
 //!
 //! Invariants:
 //!   T1  the slot shows a txn at or before the state that is read, from before the state was chosen.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -314,6 +315,26 @@ fn load_some(db: &Db, sorted: bool) -> Result<(), Error> {
     }
 }
 
+/// What a write says that failed.
+fn assert_failed(told: &Error, full: bool) {
+    assert_eq!(told.kind(), if full { ErrorKind::DiskFull } else { ErrorKind::Io }, "{told}");
+    assert!(told.to_string().contains("test.mapleaf"), "{told}");
+}
+
+/// What the same says once more: a full disk has room again, anything else poisons.
+fn assert_goes_on_if_full(next: Result<(), Error>, full: bool) {
+    match full {
+        true => next.expect("there is room again"),
+        false => assert_eq!(next.expect_err("poisoned").kind(), ErrorKind::Poisoned),
+    }
+}
+
+fn assert_opens_with(path: &Path, count: u64) {
+    let db = Db::open(path).expect("opens again");
+    assert_eq!(db.begin_read().expect("begins").table(BYTES).expect("table").len(), count);
+    crate::support::assert_clean(&db);
+}
+
 /// A write that meets a full disk aborts the transaction; one that fails otherwise may have been told of for the only time,
 /// so nothing is acknowledged afterwards (R9).
 #[test]
@@ -332,19 +353,10 @@ fn a_write_that_fails_is_an_error_of_the_load() {
         let db = open_with_seam(Options::new(), &path, Arc::clone(&seam) as Arc<dyn Seam>).expect("opens");
         db.write(|txn| txn.table(BYTES)?.insert(b"", b"before all others").map(drop)).expect("committed");
         let told = load_some(&db, sorted).expect_err("the write fails");
-        let expected = if full { ErrorKind::DiskFull } else { ErrorKind::Io };
-        assert_eq!(told.kind(), expected, "{told}");
-        assert!(told.to_string().contains("test.mapleaf"), "{told}");
-        let next = load_some(&db, sorted);
-        match full {
-            true => next.expect("there is room again"),
-            false => assert_eq!(next.expect_err("poisoned").kind(), ErrorKind::Poisoned),
-        }
+        assert_failed(&told, full);
+        assert_goes_on_if_full(load_some(&db, sorted), full);
         drop(db);
-        let db = Db::open(&path).expect("opens again");
-        let loaded = if full { 30_000 } else { 0 };
-        assert_eq!(db.begin_read().expect("begins").table(BYTES).expect("table").len(), 1 + loaded);
-        crate::support::assert_clean(&db);
+        assert_opens_with(&path, 1 + if full { 30_000 } else { 0 });
     }
 }
 
@@ -458,19 +470,10 @@ fn a_write_that_fails_is_an_error_of_the_append_or_the_commit() {
         }
         let db = open_with_seam(Options::new(), &path, Arc::clone(&seam) as Arc<dyn Seam>).expect("opens");
         let told = append_some(&db).expect_err("a write fails");
-        let expected = if full { ErrorKind::DiskFull } else { ErrorKind::Io };
-        assert_eq!(told.kind(), expected, "{told}");
-        assert!(told.to_string().contains("test.mapleaf"), "{told}");
-        let next = append_some(&db);
-        match full {
-            true => next.expect("there is room again"),
-            false => assert_eq!(next.expect_err("poisoned").kind(), ErrorKind::Poisoned),
-        }
+        assert_failed(&told, full);
+        assert_goes_on_if_full(append_some(&db), full);
         drop(db);
-        let db = Db::open(&path).expect("opens again");
-        let appended = if full { 30_000 } else { 0 };
-        assert_eq!(db.begin_read().expect("begins").table(BYTES).expect("table").len(), appended);
-        crate::support::assert_clean(&db);
+        assert_opens_with(&path, if full { 30_000 } else { 0 });
     }
 }
 

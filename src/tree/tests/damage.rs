@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::PagePtr;
-use crate::page::branch::BranchMut;
+use crate::page::branch::{Branch, BranchMut};
 use crate::page::checksum;
 use crate::page::header::{page_level, Header, PageKind};
 use crate::page::leaf::{Leaf, LeafValue};
@@ -257,16 +257,10 @@ fn a_branch_that_lies_does_not_make_a_put_change_another_key() {
     use crate::page::layout::{HINTS, HINTS_BYTES};
     let mut tree = Tree::new(8192);
     let mut number = 0u32;
-    loop {
+    let children = |tree: &Tree| Branch::parse(tree.pages.raw(tree.root.ptr.id), tree.root.ptr.id).unwrap().count();
+    while tree.root.height < 2 || children(&tree) < 252 {
         number += 1;
         tree.append(&(number << 8).to_be_bytes(), &[7; 900]);
-        if tree.root.height == 2 {
-            let count =
-                crate::page::branch::Branch::parse(tree.pages.raw(tree.root.ptr.id), tree.root.ptr.id).unwrap().count();
-            if count == 252 {
-                break;
-            }
-        }
     }
     tree.commit();
     let root = tree.root.ptr.id;
