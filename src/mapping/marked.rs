@@ -37,6 +37,10 @@ impl MarkedPages {
         &self.view
     }
 
+    pub(crate) fn into_view(self) -> View {
+        self.view
+    }
+
     #[inline]
     pub(crate) fn page_shift(&self) -> u32 {
         self.page_shift

@@ -6,7 +6,7 @@
 //! store, `locks`, `file` and `medium` what the floors above need of files besides, `writing` pages that are written by
 //! calls, `scratch` memory for sorting, `backing` whether stores take new blocks, `ahead` what is read before it is needed,
 //! for which `memory` says how much there is, `prefetch` what the processor is asked for ahead, `residence` what is in memory,
-//! `process` tells a child after `fork`; `seam` is for tests.
+//! `process` tells a child after `fork`, `seat` is a cell with one owner at a time; `seam` is for tests.
 //!
 //! Invariants:
 //!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
@@ -45,6 +45,7 @@ mod residence;
 pub(crate) mod scratch;
 #[cfg(feature = "testing")]
 mod seam;
+pub(crate) mod seat;
 mod window;
 mod writing;
 

@@ -30,8 +30,12 @@ impl SnapshotPages {
     }
 
     #[inline]
-    pub(super) fn view(&self) -> &View {
+    pub(crate) fn view(&self) -> &View {
         self.pages.view()
+    }
+
+    pub(crate) fn into_view(self) -> View {
+        self.pages.into_view()
     }
 
     #[inline]
@@ -39,7 +43,8 @@ impl SnapshotPages {
         self.pages.page_shift()
     }
 
-    pub(super) fn page_count(&self) -> u64 {
+    #[inline]
+    pub(crate) fn page_count(&self) -> u64 {
         self.page_count
     }
 

@@ -47,7 +47,9 @@ impl<const N: usize> Record<N> {
     #[inline]
     pub(crate) fn load_first<const M: usize>(&self) -> [u64; M] {
         loop {
-            let counter = self.counter.load(Ordering::Acquire);
+            // Sequentially consistent for a reader that has just taken its slot: either the writer sees that slot, or this
+            // sees what it published (N2 of `readers`, Q2 of `mapping::seat`).
+            let counter = self.counter.load(Ordering::SeqCst);
             let copy = &self.copies[counter as usize & 1];
             let mut words = [0; M];
             for (word, slot) in words.iter_mut().zip(copy) {

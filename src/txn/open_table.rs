@@ -2,7 +2,7 @@
 //!
 //! Floor: txn. To find a table takes a lookup in the catalog and the comparison of two names of codecs, which is more than a
 //! lookup in the table takes; a reader that begins a transaction for each lookup would pay it each time. So a reader slot keeps
-//! what its transactions found: no other reader touches it, and it is dropped when the slot sees another state. With the
+//! what its transactions found: no other reader touches it, and it is dropped when the slot shows another state. With the
 //! table is kept the flat top of its tree, once that was worth making: a small one soon, and larger ones, down to the leaves
 //! if there are not too many, for a table that is looked up very often.
 //!
@@ -12,7 +12,7 @@
 //! Failure: errors of the catalog are not kept.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use crate::catalog::TableRecord;
 use crate::error::Result;
@@ -119,12 +119,12 @@ impl OpenTable {
     }
 }
 
-/// What a reader slot keeps.
+/// The tables of one state, found by the clones of a transaction and by those after it.
 #[derive(Debug, Default)]
-pub(crate) struct OpenTables(Mutex<Vec<Arc<OpenTable>>>);
+pub(crate) struct OpenTables([OnceLock<Arc<OpenTable>>; KEPT_MAX]);
 
 impl OpenTables {
-    /// A table of the state `txn`: the one that is kept, or what `find` says of it.
+    /// A table of the state `txn`, whose tables these are: the one that is kept, or what `find` says of it.
     pub(crate) fn get(
         &self,
         name: &str,
@@ -132,14 +132,17 @@ impl OpenTables {
         tops: &Arc<Tops>,
         find: impl FnOnce() -> Result<Option<TableRecord>>,
     ) -> Result<Arc<OpenTable>> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = kept.iter().find(|table| table.txn == txn && *table.name == *name) {
+        let kept = self.0.iter().map_while(OnceLock::get).find(|table| *table.name == *name);
+        if let Some(found) = kept {
             return Ok(Arc::clone(found));
         }
-        kept.retain(|table| table.txn == txn);
         let table = Arc::new(OpenTable::new(name, txn, find()?, tops));
-        if kept.len() < KEPT_MAX {
-            kept.push(Arc::clone(&table));
+        for place in &self.0 {
+            // Another clone may have found it, or another one, meanwhile.
+            let kept = place.get_or_init(|| Arc::clone(&table));
+            if *kept.name == *name {
+                return Ok(Arc::clone(kept));
+            }
         }
         Ok(table)
     }

@@ -1,75 +1,78 @@
 //! Reader slots: who reads which state, without a lock and without a cache line that two readers write.
 //!
-//! Floor: txn. A read transaction owns one slot. It writes the txn of its snapshot there, and the writer, before it hands
+//! Floor: txn. A read transaction owns one slot, and shows the txn of its snapshot there. The writer, before it hands
 //! out a freed page, looks at all slots (rule R5). Slots live in chunks that are added on demand and never removed, so
-//! a reader finds its slot without a lock. Each slot sits on cache lines of its own and keeps a pin of the mapping,
-//! so that beginning a read touches no shared counter.
+//! a reader finds its slot without a lock. Each slot sits on cache lines of its own. It keeps a pin of the mapping and the
+//! tables that were found, so that beginning a read touches no shared counter.
 //!
 //! Invariants:
-//!   N1  a slot belongs to at most one read transaction (its `owned` word, by compare-and-swap).
+//!   N1  a slot belongs to at most one read transaction and its clones (`mapping::seat`).
 //!   N2  a slot shows a txn no newer than the oldest state that its transaction may read.
 //!
 //! Failure: `None` when all slots of the last chunk are taken (some four million readers).
 
 use std::cell::Cell;
-use std::sync::atomic::{fence, AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{fence, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::ids::TxnId;
+use crate::mapping::seat::{self, Seat, Seated};
 use crate::mapping::View;
+use crate::pager::snapshot_pages::SnapshotPages;
 use crate::txn::open_table::OpenTables;
+use crate::txn::state::State;
 
 const FIRST_CHUNK: usize = 32;
 pub(crate) const CHUNKS: usize = 18;
-const NO_TXN: u64 = u64::MAX;
+/// What a slot shows while old pins are dropped from it. No transaction has it: transaction numbers have 48 bits.
+const DROPPING: u64 = seat::FREE - 1;
 
 /// One reader slot. Aligned so that neighbours do not share cache lines (nor the pairs that prefetchers fetch).
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct ReaderSlot {
-    owned: AtomicBool,
-    txn: AtomicU64,
-    /// Pin of the mapping, kept between transactions.
-    view: Mutex<Option<View>>,
-    /// Tables that its transactions found.
+pub(crate) struct ReaderSlot(pub(crate) Seat<Kept>);
+
+/// What a slot keeps from one transaction to the next; all of it belongs to the state.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// Those of the state; none before the first transaction, and when the mapping has moved.
+    pages: Option<SnapshotPages>,
+    state: State,
     pub(crate) tables: OpenTables,
 }
 
-impl ReaderSlot {
-    fn new() -> ReaderSlot {
-        ReaderSlot {
-            owned: AtomicBool::new(false),
-            txn: AtomicU64::new(NO_TXN),
-            view: Mutex::new(None),
-            tables: OpenTables::default(),
+impl Kept {
+    /// The pages of the state that a transaction reads.
+    #[inline]
+    pub(crate) fn pages(&self) -> &SnapshotPages {
+        match &self.pages {
+            Some(pages) => pages,
+            None => unreachable!("a transaction has its pages from its beginning"),
         }
     }
 
-    fn try_own(&self) -> bool {
-        !self.owned.load(Ordering::Relaxed)
-            && self.owned.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    #[inline]
+    pub(crate) fn state(&self) -> &State {
+        &self.state
     }
 
-    /// Shows the txn that this reader is about to read, before it looks again whether that is still the newest.
-    pub(crate) fn show(&self, txn: TxnId) {
-        self.txn.store(txn.0, Ordering::Relaxed);
-        // Pairs with the fence in `snapshots`: either the writer sees this txn, or we see what it published.
-        fence(Ordering::SeqCst);
+    /// Goes over to another state.
+    pub(crate) fn enter(&mut self, state: &State) {
+        *self = Kept { pages: self.pages.take(), state: *state, tables: OpenTables::default() };
     }
 
-    /// Frees the slot: its transaction and all clones of it are gone.
-    pub(crate) fn free(&self) {
-        self.txn.store(NO_TXN, Ordering::Release);
-        self.owned.store(false, Ordering::Release);
-    }
-
-    /// A pin of the mapping that covers `needed` bytes and is of the current window; kept for the next transaction.
-    pub(crate) fn view(&self, window_id: u64, needed: u64, make: impl FnOnce() -> View) -> View {
-        let mut kept = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*kept {
-            Some(view) if view.window_id() == window_id && view.len_bytes() >= needed => view.clone(),
-            _ => kept.insert(make()).clone(),
+    /// Sees that the pages are those of the state, in the current window.
+    #[inline]
+    pub(crate) fn find_pages(&mut self, page_size: usize, window_id: u64, make: impl FnOnce() -> View) {
+        let count = self.state.page_count;
+        let kept = self.pages.as_ref().filter(|pages| pages.view().window_id() == window_id);
+        if kept.is_some_and(|pages| pages.page_count() == count) {
+            return;
         }
+        let needed = count * page_size as u64;
+        let long_enough = kept.is_some_and(|pages| pages.view().len_bytes() >= needed);
+        let view = self.pages.take().filter(|_| long_enough).map_or_else(make, SnapshotPages::into_view);
+        self.pages = Some(SnapshotPages::new(view, page_size, count));
     }
 }
 
@@ -92,29 +95,31 @@ impl Readers {
         Readers { chunks: std::array::from_fn(|_| OnceLock::new()) }
     }
 
-    /// Takes a free slot and gives its index; the caller shows a txn in it, and frees it in the end.
-    pub(crate) fn take(&self) -> Option<usize> {
+    /// Takes a free slot: gives what `take` makes of the first index where it succeeds.
+    pub(crate) fn take<R>(&self, take: impl Fn(usize) -> Option<R>) -> Option<R> {
         let hint = HINT.get();
-        if self.slot(hint).is_some_and(|slot| slot.try_own()) {
-            return Some(hint);
+        if self.slot(hint).is_some() {
+            if let Some(taken) = take(hint) {
+                return Some(taken);
+            }
         }
-        self.search()
+        self.search(take)
     }
 
     #[cold]
-    fn search(&self) -> Option<usize> {
+    fn search<R>(&self, take: impl Fn(usize) -> Option<R>) -> Option<R> {
         let begin = NEXT_HINT.fetch_add(1, Ordering::Relaxed);
         let mut first = 0;
         for number in 0..CHUNKS {
-            let slots = self.chunk(number);
-            for step in 0..slots.len() {
-                let at = (begin + step) % slots.len();
-                if slots[at].try_own() {
-                    HINT.set(first + at);
-                    return Some(first + at);
+            let len = self.chunk(number).len();
+            for step in 0..len {
+                let index = first + (begin + step) % len;
+                if let Some(taken) = take(index) {
+                    HINT.set(index);
+                    return Some(taken);
                 }
             }
-            first += slots.len();
+            first += len;
         }
         None
     }
@@ -122,7 +127,7 @@ impl Readers {
     /// The slots of a chunk, made on first use.
     pub(crate) fn chunk(&self, number: usize) -> &[Arc<ReaderSlot>] {
         let len = FIRST_CHUNK << number;
-        self.chunks[number].get_or_init(|| (0..len).map(|_| Arc::new(ReaderSlot::new())).collect())
+        self.chunks[number].get_or_init(|| (0..len).map(|_| Arc::new(ReaderSlot(Seat::new(Kept::default())))).collect())
     }
 
     fn slot(&self, index: usize) -> Option<&Arc<ReaderSlot>> {
@@ -137,7 +142,7 @@ impl Readers {
     /// Txns of all live snapshots. The caller has read the published record before (protocol: Reclaim).
     pub(crate) fn snapshots(&self) -> Vec<TxnId> {
         fence(Ordering::SeqCst);
-        self.all().map(|slot| slot.txn.load(Ordering::Acquire)).filter(|&txn| txn != NO_TXN).map(TxnId).collect()
+        self.all().map(|slot| slot.0.word()).filter(|&word| word < DROPPING).map(TxnId).collect()
     }
 
     /// Number of live read transactions (clones count once).
@@ -145,13 +150,14 @@ impl Readers {
         self.snapshots().len() as u64
     }
 
-    /// Lets go of pins that idle slots keep of windows other than this one, so that those can be unmapped.
+    /// Lets go of what idle slots keep of windows other than this one, so that those can be unmapped.
     pub(crate) fn drop_old_views(&self, window_id: u64) {
         for slot in self.all() {
-            let Ok(mut kept) = slot.view.try_lock() else { continue };
-            let old = kept.take_if(|view| view.window_id() != window_id);
-            // Unmapping takes time: not under the lock that the slot's next reader takes.
-            drop(kept);
+            let Some(mut seat) = Seated::take(slot, |slot| &slot.0, DROPPING) else { continue };
+            let is_old = seat.pages.as_ref().is_some_and(|pages| pages.view().window_id() != window_id);
+            let old = is_old.then(|| std::mem::take(seat.get_mut()));
+            // Unmapping takes time: not while the slot is taken.
+            drop(seat);
             drop(old);
         }
     }
@@ -168,10 +174,14 @@ pub(crate) fn chunk_of(index: usize) -> (usize, usize) {
 mod tests {
     use super::*;
 
+    fn take(readers: &Readers, txn: u64) -> Option<Seated<ReaderSlot, Kept>> {
+        readers.take(|index| Seated::take(readers.slot(index)?, |slot| &slot.0, txn))
+    }
+
     #[test]
     fn slots_are_found_by_their_index() {
         let readers = Readers::new();
-        let taken: Vec<_> = (0..FIRST_CHUNK * 7).filter_map(|_| readers.take()).collect();
+        let taken: Vec<_> = (0..FIRST_CHUNK * 7).filter_map(|_| take(&readers, 1)).collect();
         assert_eq!(taken.len(), FIRST_CHUNK * 7);
         let all: Vec<_> = readers.all().collect();
         for (index, slot) in all.iter().enumerate() {
@@ -182,14 +192,20 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_owned_once_and_shows_its_txn_until_it_is_freed() {
+    fn a_slot_shows_its_txn_until_it_is_freed() {
         let readers = Readers::new();
-        let index = readers.take().expect("a slot");
-        let slot = readers.slot(index).expect("the slot");
-        slot.show(TxnId(7));
-        assert_eq!(readers.snapshots(), [TxnId(7)]);
-        assert!(!slot.try_own());
-        slot.free();
-        assert!(readers.snapshots().is_empty() && slot.try_own());
+        let taken = take(&readers, 7).expect("a slot");
+        assert_eq!((readers.snapshots(), readers.count()), (vec![TxnId(7)], 1));
+        drop(taken);
+        assert!(readers.snapshots().is_empty());
+    }
+
+    #[test]
+    fn slots_that_are_being_emptied_are_no_readers() {
+        let readers = Readers::new();
+        drop(take(&readers, 7));
+        let slot = readers.all().find(|slot| slot.0.word() == seat::FREE).expect("all of them");
+        let _emptied = Seated::take(slot, |slot| &slot.0, DROPPING).expect("free");
+        assert!(readers.snapshots().is_empty());
     }
 }

@@ -13,12 +13,13 @@ use std::sync::{Arc, OnceLock};
 
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
+use crate::mapping::seat::Seated;
 use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
 use crate::tree::{self, Cursor};
 use crate::txn::env::Env;
 use crate::txn::open_table::OpenTable;
-use crate::txn::readers::{chunk_of, ReaderSlot, CHUNKS};
+use crate::txn::readers::{chunk_of, Kept, ReaderSlot, CHUNKS};
 use crate::txn::state::State;
 
 /// A slot together with the environment it belongs to.
@@ -49,33 +50,35 @@ impl ReadPool {
         // The writer, in the parent, does not see the slots of a child (P22).
         self.env.check_process()?;
         self.env.check_poison()?;
-        let index = self.env.readers.take().ok_or_else(|| Error::Busy {
+        let live = &self.env.live;
+        let mut txn = live.published_txn();
+        let taken = self.env.readers.take(|index| Seated::take(self.pin(index), |pin| &pin.slot.0, txn.0));
+        let mut slot = taken.ok_or_else(|| Error::Busy {
             path: self.env.path().to_path_buf(),
             why: "every reader slot is taken; end read transactions that are no longer needed".into(),
         })?;
-        let pin = self.pin(index);
-        let live = &self.env.live;
-        let state = loop {
-            let txn = live.published_txn();
-            pin.slot.show(txn);
+        // Whether that is still the newest; most often it is the one that the slot was left with.
+        while slot.state().txn != txn || live.published_txn() != txn {
             let state = live.published();
             if state.txn == txn {
-                break state;
+                slot.get_mut().enter(&state);
+                break;
             }
-        };
-        let needed = state.page_count * self.env.page_size as u64;
-        let view = pin.slot.view(self.env.mapping.window_id(), needed, || self.env.mapping.view());
-        let pages = SnapshotPages::new(view, self.env.page_size, state.page_count);
-        Ok(ReadTxn(Arc::new(Snapshot { pages, state, pin })))
+            txn = state.txn;
+            slot.show(txn.0);
+        }
+        let mapping = &self.env.mapping;
+        slot.get_mut().find_pages(self.env.page_size, mapping.window_id(), || mapping.view());
+        Ok(ReadTxn(Arc::new(slot)))
     }
 
-    fn pin(&self, index: usize) -> Arc<Pin> {
+    fn pin(&self, index: usize) -> &Arc<Pin> {
         let (number, at) = chunk_of(index);
         let pins = self.chunks[number].get_or_init(|| {
             let slots = self.env.readers.chunk(number).iter();
             slots.map(|slot| Arc::new(Pin { env: Arc::clone(&self.env), slot: Arc::clone(slot) })).collect()
         });
-        Arc::clone(&pins[at])
+        &pins[at]
     }
 }
 
@@ -85,49 +88,36 @@ impl ReadPool {
 /// many at once. Clones share the state; pages that it reaches are kept until the last clone is gone, so a
 /// transaction that is held for long makes the file larger. Beginning one takes no lock, and no reader ever waits.
 #[derive(Clone, Debug)]
-pub struct ReadTxn(Arc<Snapshot>);
-
-/// What the clones of a transaction share.
-#[derive(Debug)]
-struct Snapshot {
-    // Declared before the pin: the view goes before the environment may be closed.
-    pages: SnapshotPages,
-    state: State,
-    pin: Arc<Pin>,
-}
-
-impl Drop for Snapshot {
-    fn drop(&mut self) {
-        self.pin.slot.free();
-    }
-}
+pub struct ReadTxn(Arc<Seated<Pin, Kept>>);
 
 impl ReadTxn {
     /// The number of the transaction whose state this is.
     pub fn txn_id(&self) -> u64 {
-        self.0.state.txn.0
+        self.state().txn.0
     }
 
+    #[inline]
     pub(crate) fn pages(&self) -> &SnapshotPages {
-        &self.0.pages
+        self.0.pages()
     }
 
+    #[inline]
     pub(crate) fn state(&self) -> &State {
-        &self.0.state
+        self.0.state()
     }
 
     pub(crate) fn env(&self) -> &Env {
-        &self.0.pin.env
+        &self.0.keeper().env
     }
 
     /// The record of a table, if there is one.
     pub(crate) fn find_table(&self, name: &str) -> Result<Option<TableRecord>> {
-        self.table_found(name, tree::get(self.pages(), &self.0.state.catalog, name.as_bytes()))
+        self.table_found(name, tree::get(self.pages(), &self.state().catalog, name.as_bytes()))
     }
 
     /// The same, if that needs nothing from the disk.
     pub(crate) fn find_table_resident(&self, name: &str) -> Result<Option<TableRecord>> {
-        let found = tree::get_resident(self.pages(), &self.0.state.catalog, name.as_bytes());
+        let found = tree::get_resident(self.pages(), &self.state().catalog, name.as_bytes());
         self.table_found(name, found.map_err(|e| e.with_table(name)))
     }
 
@@ -143,12 +133,12 @@ impl ReadTxn {
 
     /// A table, as it is in this state.
     pub(crate) fn open_table(&self, name: &str) -> Result<Arc<OpenTable>> {
-        self.0.pin.slot.tables.get(name, self.0.state.txn, &self.env().tops, || self.find_table(name))
+        self.0.tables.get(name, self.state().txn, &self.env().tops, || self.find_table(name))
     }
 
     /// Names and records of all tables, in the order of names.
     pub(crate) fn table_records(&self) -> Result<Vec<(String, TableRecord)>> {
-        self.believe(table_records(self.pages(), &self.0.state.catalog))
+        self.believe(table_records(self.pages(), &self.state().catalog))
     }
 
     /// Gives on what was found, unless something on the way to it could not be served; says in which file errors happened.

@@ -1,0 +1,163 @@
+//! A seat: something that one owner at a time uses, and a word beside it that everybody may read.
+//!
+//! Floor: mapping, for the `unsafe` alone. A reader slot is one. To take it costs a single locked operation, which shows the
+//! owner's word as well, and to leave it a store; a `Mutex` with the word beside it takes three, and each of them waits for
+//! all loads before it, the owner's lookups among them.
+//!
+//! Invariants:
+//!   Q1  what lies in a seat is reached through its [`Seated`] alone, of which there is one at most: whoever changed the word
+//!       from [`FREE`] has it, and its end makes the word [`FREE`] again.
+//!   Q2  taking comes before every later load of the owner that is sequentially consistent, for whoever fences between
+//!       storing what that loads and reading the word.
+//!
+//! Failure: `None` if the seat is taken.
+#![allow(unsafe_code, reason = "a cell that hands out what it holds by the word beside it")]
+
+use std::cell::UnsafeCell;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::{fence, AtomicU64, Ordering};
+use std::sync::Arc;
+
+/// The word of a seat that nobody has.
+pub(crate) const FREE: u64 = u64::MAX;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Seat<T> {
+    word: AtomicU64,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value moves between the threads of its owners, one at a time, and each may share it with others: `T` allows
+// both. Owners follow each other by Release and Acquire of the word (Q1).
+unsafe impl<T: Send + Sync> Sync for Seat<T> {}
+
+impl<T> Seat<T> {
+    pub(crate) fn new(value: T) -> Seat<T> {
+        Seat { word: AtomicU64::new(FREE), value: UnsafeCell::new(value) }
+    }
+
+    /// The word that the owner shows, or [`FREE`].
+    pub(crate) fn word(&self) -> u64 {
+        self.word.load(Ordering::Acquire)
+    }
+}
+
+/// A seat that was taken; its end frees it. Keeps alive what the seat is part of.
+#[derive(Debug)]
+pub(crate) struct Seated<K, T> {
+    seat: NonNull<Seat<T>>,
+    keeper: Arc<K>,
+}
+
+// SAFETY: it gives the value out as its own `&T` and `&mut T` would, and `K` as an `Arc` does.
+unsafe impl<K: Send + Sync, T: Send + Sync> Send for Seated<K, T> {}
+// SAFETY: as above.
+unsafe impl<K: Send + Sync, T: Send + Sync> Sync for Seated<K, T> {}
+
+impl<K, T> Seated<K, T> {
+    /// Takes the seat that `seat` finds in `keeper`, and shows `word`, which is not [`FREE`]. `None` if somebody has it.
+    #[inline]
+    pub(crate) fn take(
+        keeper: &Arc<K>,
+        seat: impl for<'a> FnOnce(&'a K) -> &'a Seat<T>,
+        word: u64,
+    ) -> Option<Seated<K, T>> {
+        let seat = seat(keeper);
+        if word == FREE || seat.word.load(Ordering::Relaxed) != FREE {
+            return None;
+        }
+        seat.word.compare_exchange(FREE, word, Ordering::SeqCst, Ordering::Relaxed).ok()?;
+        // The seat stays where it is as long as the keeper: it was found through a shared borrow of what is in the `Arc`.
+        Some(Seated { seat: NonNull::from(seat), keeper: Arc::clone(keeper) })
+    }
+
+    #[inline]
+    fn seat(&self) -> &Seat<T> {
+        // SAFETY: lifetime: part of what `keeper` keeps. Aliasing: a shared reference to atomics and a cell.
+        unsafe { self.seat.as_ref() }
+    }
+
+    pub(crate) fn keeper(&self) -> &Arc<K> {
+        &self.keeper
+    }
+
+    /// Shows another word, which is not [`FREE`], before anything that is loaded later.
+    pub(crate) fn show(&mut self, word: u64) {
+        assert!(word != FREE, "a seat is freed by its end alone");
+        self.seat().word.store(word, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        // SAFETY: aliasing: this is the only owner (Q1), borrowed exclusively. Lifetime: as in `seat`.
+        unsafe { &mut *self.seat().value.get() }
+    }
+}
+
+impl<K, T> Deref for Seated<K, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: aliasing: this is the only owner (Q1), and to change the value it has to be borrowed exclusively.
+        // Lifetime: as in `seat`.
+        unsafe { &*self.seat().value.get() }
+    }
+}
+
+impl<K, T> Drop for Seated<K, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // What this owner did comes before what the next one does.
+        self.seat().word.store(FREE, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_has_one_owner_and_shows_its_word_until_that_leaves() {
+        let seat = Arc::new(Seat::new(String::new()));
+        let take = |word| Seated::take(&seat, |seat| seat, word);
+        assert!(take(FREE).is_none(), "that would not take it");
+        let mut first = take(7).expect("free");
+        first.get_mut().push('a');
+        assert_eq!((seat.word(), &**first), (7, "a"));
+        assert!(take(8).is_none());
+        first.show(9);
+        assert_eq!(seat.word(), 9);
+        drop(first);
+        assert_eq!(seat.word(), FREE);
+        assert_eq!(&**take(8).expect("free again"), "a", "what the owner before left");
+    }
+
+    #[test]
+    fn owners_follow_each_other_and_lose_nothing() {
+        const EACH: u64 = 20_000;
+        let seat = Arc::new(Seat::new(0u64));
+        std::thread::scope(|scope| {
+            for word in 0..4 {
+                let seat = &seat;
+                scope.spawn(move || {
+                    for _ in 0..EACH {
+                        let mut owner = std::iter::repeat_with(|| Seated::take(seat, |seat| seat, word))
+                            .find_map(|taken| {
+                                if taken.is_none() {
+                                    std::thread::yield_now();
+                                }
+                                taken
+                            })
+                            .expect("in the end");
+                        *owner.get_mut() += 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(*Seated::take(&seat, |seat| seat, 1).expect("free"), 4 * EACH);
+    }
+}
