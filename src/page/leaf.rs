@@ -188,11 +188,22 @@ impl<'a> Leaf<'a> {
     /// The first entry whose key is at least `key`, and whether it is equal.
     #[inline]
     pub(crate) fn lower_bound(&self, key: &[u8]) -> Result<(usize, bool), DecodeError> {
+        self.lower_bound_telling(key, |_| ())
+    }
+
+    /// The same. Tells the index to which the heads lead, which is most often that entry, before anything is read of the entries.
+    #[inline]
+    pub(crate) fn lower_bound_telling(
+        &self,
+        key: &[u8],
+        tell: impl FnOnce(usize),
+    ) -> Result<(usize, bool), DecodeError> {
         if self.count == 0 {
             return Ok((0, false));
         }
         let head = head_of(key.get(self.prefix_bytes..).unwrap_or(&[]));
         let at = heads::count_less(self.heads(), self.count, head);
+        tell(at);
         if self.prefix_bytes > 0 {
             // All keys have the prefix (L3): it is taken from the one that is likely to be read next.
             match compare_prefix(key, self.prefix_of(at.min(self.count - 1))?) {

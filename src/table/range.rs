@@ -75,18 +75,50 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
         self
     }
 
-    /// Gives on what the tree gave, unless something on the way could not be served.
-    #[inline]
-    fn believe(&mut self, entry: Option<Result<tree::Entry<'a>>>) -> Option<Result<Typed<'a, K, V>>> {
-        let found = entry.map(typed::<K, V>);
-        let intact = match &self.inner {
+    /// An entry that the tree gave, if it can be decoded and everything on the way to it was served.
+    #[inline(always)]
+    fn believe_at_once(&self, (key, value): tree::Entry<'a>) -> Option<Typed<'a, K, V>> {
+        match (K::decode(key), V::decode(value)) {
+            (Ok(key), Ok(value)) if self.intact() => Some((key, value)),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn intact(&self) -> bool {
+        match &self.inner {
             Inner::Snapshot(range) => range.pages().intact(),
             Inner::Txn(range) => range.pages().intact(),
-        };
+        }
+    }
+
+    /// Gives on what the tree gave, unless something on the way could not be served.
+    #[inline(never)]
+    fn believe(&mut self, entry: Option<Result<tree::Entry<'a>>>) -> Option<Result<Typed<'a, K, V>>> {
+        let found = entry.map(typed::<K, V>);
+        let intact = self.intact();
         match found {
             Some(Ok(_)) | None if intact => found,
             found => self.failure(found, intact),
         }
+    }
+
+    #[inline(never)]
+    fn next_slowly(&mut self) -> Option<Result<Typed<'a, K, V>>> {
+        let entry = match &mut self.inner {
+            Inner::Snapshot(range) => range.next(),
+            Inner::Txn(range) => range.next(),
+        };
+        self.believe(entry)
+    }
+
+    #[inline(never)]
+    fn next_back_slowly(&mut self) -> Option<Result<Typed<'a, K, V>>> {
+        let entry = match &mut self.inner {
+            Inner::Snapshot(range) => range.next_back(),
+            Inner::Txn(range) => range.next_back(),
+        };
+        self.believe(entry)
     }
 
     #[cold]
@@ -113,24 +145,33 @@ fn typed<'a, K: KeyCodec, V: Codec>(entry: Result<tree::Entry<'a>>) -> Result<Ty
 impl<'a, K: KeyCodec, V: Codec> Iterator for Range<'a, K, V> {
     type Item = Result<Typed<'a, K, V>>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         let entry = match &mut self.inner {
-            Inner::Snapshot(range) => range.next(),
-            Inner::Txn(range) => range.next(),
+            Inner::Snapshot(range) => range.next_at_once(),
+            Inner::Txn(_) => None,
         };
-        self.believe(entry)
+        let Some(entry) = entry else { return self.next_slowly() };
+        // The entry is read by decoding it, and nothing is believed that was read after the question.
+        match self.believe_at_once(entry) {
+            Some(entry) => Some(Ok(entry)),
+            None => self.believe(Some(Ok(entry))),
+        }
     }
 }
 
 impl<K: KeyCodec, V: Codec> DoubleEndedIterator for Range<'_, K, V> {
-    #[inline]
+    #[inline(always)]
     fn next_back(&mut self) -> Option<Self::Item> {
         let entry = match &mut self.inner {
-            Inner::Snapshot(range) => range.next_back(),
-            Inner::Txn(range) => range.next_back(),
+            Inner::Snapshot(range) => range.next_back_at_once(),
+            Inner::Txn(_) => None,
         };
-        self.believe(entry)
+        let Some(entry) = entry else { return self.next_back_slowly() };
+        match self.believe_at_once(entry) {
+            Some(entry) => Some(Ok(entry)),
+            None => self.believe(Some(Ok(entry))),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::page::lookup;
 use crate::pager::PageRead;
 
 use super::path::{fetch_front, leaf_at, Path, Side, NOWHERE};
+use super::range::fetch_entries_from;
 use super::search::entry_at;
 use super::top::Top;
 use super::{Entry, TreeRoot};
@@ -212,7 +213,11 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         }
         self.lost = true;
         if let Some(leaf) = self.find_flat(key, towards) {
-            let (at, found) = leaf.lower_bound(key)?;
+            let (at, found) = leaf.lower_bound_telling(key, |at| {
+                if let Some(towards) = towards {
+                    fetch_entries_from(self.pages, &leaf, at, towards);
+                }
+            })?;
             self.take(leaf, at);
             return Ok(found);
         }
@@ -228,6 +233,9 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     fn find_flat(&mut self, key: &[u8], towards: Option<Side>) -> Option<Leaf<'a>> {
         let flat = self.flat.as_mut()?;
         flat.number = flat.find(key)?;
+        if let Some(leaf) = flat.top.page(flat.number) {
+            self.pages.prefetch(leaf.id, 0, flat.top.leaf_front_bytes());
+        }
         if let Some(next) = towards.and_then(|towards| flat.top.page(flat.neighbour(towards))) {
             // Before anything waits for the leaf itself: both waits are one.
             fetch_front(self.pages, next);

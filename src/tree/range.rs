@@ -15,7 +15,7 @@ use std::ops::{Bound, Range as Indexes};
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::mapping::prefetch::LINE_BYTES;
+use crate::mapping::prefetch::{self, LINE_BYTES};
 use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
 
@@ -27,8 +27,9 @@ use super::top::Top;
 use super::value::run_pages;
 use super::{Entry, TreeRoot};
 
-/// Entries that are fetched before they are given.
+/// Entries that are fetched before they are given; more if each is short, so that as many lines are on their way.
 const DISTANCE: usize = 4;
+const DISTANCE_OF_SHORT: usize = 8;
 /// What is fetched of an entry at most: the processor itself goes on where it sees a row of lines.
 const ENTRY_BYTES_MAX: usize = 512;
 
@@ -51,28 +52,56 @@ struct End<'a, P> {
     cut: bool,
     /// No leaf beyond this one has anything for the range.
     last_leaf: bool,
+    /// The end has come to its leaf from another one.
+    stepped: bool,
     ahead: Ahead<'a>,
     sweep: Sweep,
 }
 
-/// Brings entries into the processor's cache before they are given, also those of the leaf that comes next: entries lie
-/// anywhere in their leaf, so the processor cannot guess which.
+/// Brings entries into the processor's cache before they are given: entries lie anywhere in their leaf, so the processor
+/// cannot guess which. At first those that come next are asked for one by one, also in the leaf behind; a walk that goes on
+/// asks for the whole leaf behind, some lines with each entry that it gives.
 struct Ahead<'a> {
     /// The leaf that comes next, whose front is on its way.
     next: PagePtr,
     /// The same, looked at when its first entries are wanted.
     leaf: Option<Leaf<'a>>,
+    /// What is fetched of an entry of this leaf; 0 if the leaf was asked for from the leaf before.
+    entry_bytes: usize,
+    /// What was not asked for yet of the leaf that comes next, in a walk that goes on.
+    lines: &'a [u8],
+    /// What is asked for of `lines` with each entry.
+    lines_bytes: usize,
+}
+
+impl Default for Ahead<'_> {
+    fn default() -> Self {
+        Ahead { next: NOWHERE, leaf: None, entry_bytes: 0, lines: &[], lines_bytes: 0 }
+    }
 }
 
 impl<'a> Ahead<'a> {
     /// An entry is about to be given; behind it `ready` are left.
-    #[inline]
+    #[inline(always)]
     fn fetch<P: PageRead>(&mut self, pages: &'a P, leaf: &Leaf<'_>, ready: &Indexes<usize>, towards: Side) {
-        let left = ready.len();
-        if left < DISTANCE {
-            return self.fetch_next(pages, DISTANCE - 1 - left, towards);
+        if !self.lines.is_empty() {
+            let (now, later) = self.lines.split_at(self.lines_bytes.min(self.lines.len()));
+            prefetch::lines(now);
+            self.lines = later;
         }
-        fetch_entry(pages, leaf, if towards == Side::Last { ready.start + DISTANCE - 1 } else { ready.end - DISTANCE });
+        if self.entry_bytes > 0 {
+            self.fetch_entries(pages, leaf, ready, towards);
+        }
+    }
+
+    #[inline(never)]
+    fn fetch_entries<P: PageRead>(&mut self, pages: &'a P, leaf: &Leaf<'_>, ready: &Indexes<usize>, towards: Side) {
+        let (left, distance) = (ready.len(), distance(self.entry_bytes));
+        if left < distance {
+            return self.fetch_next(pages, distance - 1 - left, towards);
+        }
+        let at = if towards == Side::Last { ready.start + distance - 1 } else { ready.end - distance };
+        fetch_entry(pages, leaf, at, self.entry_bytes);
     }
 
     /// Fetches an entry of the next leaf, if that is known.
@@ -85,17 +114,44 @@ impl<'a> Ahead<'a> {
         }
         let Some(leaf) = &self.leaf else { return };
         if nth < leaf.count() {
-            fetch_entry(pages, leaf, if towards == Side::Last { nth } else { leaf.count() - 1 - nth });
+            let at = if towards == Side::Last { nth } else { leaf.count() - 1 - nth };
+            fetch_entry(pages, leaf, at, entry_bytes(leaf));
         }
     }
 }
 
+/// Asks for the first entries that a walk from `at` on gives; `at` itself is the first one, or the one behind it.
+pub(super) fn fetch_entries_from<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize, towards: Side) {
+    let entry_bytes = entry_bytes(leaf);
+    let distance = distance(entry_bytes);
+    let entries = match towards {
+        Side::Last => at..(at + distance).min(leaf.count()),
+        Side::First => at.saturating_sub(distance)..at.min(leaf.count()),
+    };
+    entries.for_each(|at| fetch_entry(pages, leaf, at, entry_bytes));
+}
+
+/// How many entries of so many bytes are fetched before they are given.
+#[inline]
+fn distance(entry_bytes: usize) -> usize {
+    if entry_bytes <= LINE_BYTES {
+        DISTANCE_OF_SHORT
+    } else {
+        DISTANCE
+    }
+}
+
+/// What is fetched of an entry of a leaf.
+fn entry_bytes(leaf: &Leaf<'_>) -> usize {
+    leaf.mean_entry_bytes().clamp(1, ENTRY_BYTES_MAX)
+}
+
 /// Asks for the lines of an entry.
 #[inline]
-fn fetch_entry<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize) {
+fn fetch_entry<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize, entry_bytes: usize) {
     let offset = leaf.entry_offset(at);
     let from = offset & !(LINE_BYTES - 1);
-    let bytes = offset - from + leaf.mean_entry_bytes().min(ENTRY_BYTES_MAX);
+    let bytes = offset - from + entry_bytes;
     pages.prefetch(leaf.id(), from, bytes.min(pages.page_size().saturating_sub(from)));
 }
 
@@ -107,7 +163,8 @@ impl<'a, P: PageRead> End<'a, P> {
             placed: false,
             cut: false,
             last_leaf: false,
-            ahead: Ahead { next: NOWHERE, leaf: None },
+            ahead: Ahead::default(),
+            stepped: false,
             sweep: Sweep::default(),
         }
     }
@@ -120,17 +177,24 @@ impl<'a, P: PageRead> End<'a, P> {
             self.sweep.arrived(pages, path, towards);
         }
         let Some(leaf) = self.cursor.leaf() else { return };
-        if self.ahead.leaf.is_none() {
-            let ready = self.ready.clone();
-            let first = |at: usize| if towards == Side::Last { ready.start + at } else { ready.end - 1 - at };
-            (0..ready.len().min(DISTANCE)).for_each(|at| fetch_entry(pages, leaf, first(at)));
+        let asked_for = self.ahead.lines_bytes > 0;
+        let entry_bytes = if asked_for { 0 } else { entry_bytes(leaf) };
+        if !asked_for && self.ahead.leaf.is_none() {
+            let at = if towards == Side::Last { self.ready.start } else { self.ready.end };
+            fetch_entries_from(pages, leaf, at, towards);
         }
         let next = if self.last_leaf { NOWHERE } else { self.cursor.ahead(towards) };
         fetch_front(pages, next);
-        self.ahead = Ahead { next, leaf: None };
+        self.ahead = Ahead { next, entry_bytes, ..Ahead::default() };
+        if self.stepped && !next.id.is_none() && !self.ready.is_empty() {
+            if let Some(page) = pages.page_at_once(next) {
+                let each = page.len() / self.ready.len();
+                (self.ahead.lines, self.ahead.lines_bytes) = (page, each.next_multiple_of(LINE_BYTES).max(LINE_BYTES));
+            }
+        }
     }
 
-    #[inline]
+    #[inline(always)]
     fn fetch_ahead(&mut self, towards: Side) {
         if let Some(leaf) = self.cursor.leaf() {
             self.ahead.fetch(self.cursor.pages(), leaf, &self.ready, towards);
@@ -211,13 +275,46 @@ impl<'a, P: PageRead> Range<'a, P> {
         }
     }
 
+    /// What [`next`](Iterator::next) gives, where that is an entry of the same leaf with its value beside it. Else nothing is
+    /// changed.
+    #[inline(always)]
+    pub(crate) fn next_at_once(&mut self) -> Option<Entry<'a>> {
+        let at = self.front.ready.start;
+        if at >= self.front.ready.end {
+            return None;
+        }
+        let entry = self.front.cursor.leaf()?.inline_entry(at)?;
+        self.front.ready.start = at + 1;
+        if self.met {
+            self.back.ready.start = at + 1;
+        }
+        self.front.fetch_ahead(Side::Last);
+        Some(entry)
+    }
+
+    /// The same for [`next_back`](DoubleEndedIterator::next_back).
+    #[inline(always)]
+    pub(crate) fn next_back_at_once(&mut self) -> Option<Entry<'a>> {
+        let end = self.back.ready.end;
+        if end <= self.back.ready.start {
+            return None;
+        }
+        let entry = self.back.cursor.leaf()?.inline_entry(end - 1)?;
+        self.back.ready.end = end - 1;
+        if self.met {
+            self.front.ready.end = end - 1;
+        }
+        self.back.fetch_ahead(Side::First);
+        Some(entry)
+    }
+
     /// Moves the end of that side to its next leaf until it has entries ready; ends the range if there are none.
     #[cold]
     fn refill(&mut self, side: Side) -> Result<()> {
         while !self.done {
             let end = if side == Side::First { &mut self.front } else { &mut self.back };
             if end.placed {
-                end.cut = false;
+                (end.cut, end.stepped) = (false, true);
                 self.done = end.last_leaf || !end.cursor.step(inward(side))?;
             } else {
                 self.place(side)?;
@@ -327,7 +424,6 @@ fn behind(leaf: &Leaf<'_>, key: &[u8]) -> Result<usize> {
 impl<'a, P: PageRead> Iterator for Range<'a, P> {
     type Item = Result<Entry<'a>>;
 
-    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.front.ready.is_empty() {
             if let Err(e) = self.refill(Side::First) {
@@ -344,7 +440,6 @@ impl<'a, P: PageRead> Iterator for Range<'a, P> {
 }
 
 impl<P: PageRead> DoubleEndedIterator for Range<'_, P> {
-    #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
         if self.back.ready.is_empty() {
             if let Err(e) = self.refill(Side::Last) {

@@ -163,7 +163,8 @@ impl heads::Search for ChildOfAny<'_> {
     }
 }
 
-/// What [`lookup::find`] leaves: leaves of many entries, and those of large pages.
+/// What [`lookup::find`] leaves: leaves of many entries, those of large pages, keys that share their head with others, and
+/// values in runs.
 #[inline(never)]
 fn value_in_any<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, found: lookup::Found, key: &[u8]) -> Option<Answer<'a>> {
     let page = pages.page_at_once(ptr)?;
@@ -171,7 +172,15 @@ fn value_in_any<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, found: lookup::Foun
     if found == lookup::Found::ABSENT {
         return Some(Answer(&ABSENT));
     }
-    found.value(page, key).map(Answer)
+    if let Some(value) = found.value(page, key) {
+        return Some(Answer(value));
+    }
+    // What is an error here is one for `get_slowly` too, which knows how to say it.
+    let leaf = Leaf::parse(page, ptr.id).ok()?;
+    match leaf.find(key).ok()? {
+        Some(at) => resolve(pages, leaf.value(at).ok()?).ok().map(Answer),
+        None => Some(Answer(&ABSENT)),
+    }
 }
 
 /// Looks a key up with every check, in trees and pages of any form.

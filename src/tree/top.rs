@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::ids::{PageId, PagePtr, MAX_U48};
 use crate::mapping::prefetch;
 use crate::page::heads::{Vectors, WORDS};
-use crate::page::layout::{get_u32, get_u64, CHILD_BYTES};
+use crate::page::layout::{get_u32, get_u64, CHILD_BYTES, LEAF_ARRAY_BYTES, LEAF_HEADS};
 use crate::pager::PageRead;
 
 use super::path::{branch_at, height_of};
@@ -30,6 +30,8 @@ pub(crate) const PAGES_MAX: [usize; 3] =
     [WORDS * WORDS * WORDS - 1, WORDS * WORDS * WORDS * WORDS - 1, WORDS * WORDS * WORDS * WORDS * WORDS - 1];
 /// Columns are looked for in the first bytes of separators.
 const COLUMNS_MAX: usize = 24;
+/// What is asked for of the front of a leaf at most.
+const LEAF_FRONT_BYTES_MAX: usize = 1024;
 /// Bytes of a word.
 const WORD: usize = 8;
 
@@ -59,6 +61,8 @@ pub(crate) struct Top {
     page_count: usize,
     /// Level of the pages.
     level: usize,
+    /// Header, heads and slots of a leaf that is as full as all are on the average.
+    leaf_front_bytes: usize,
     columns: Columns,
 }
 
@@ -139,13 +143,22 @@ impl Top {
         for (at, ptr) in parts.pages.iter().enumerate() {
             pages[at / WORDS].children[at % WORDS] = packed(*ptr);
         }
-        Ok(Some(Top { first_hints, hints, pages, page_count: parts.pages.len(), level, columns }))
+        let page_count = parts.pages.len();
+        let entries = root.entries as usize / page_count;
+        let leaf_front_bytes = (LEAF_HEADS + LEAF_ARRAY_BYTES * entries).min(LEAF_FRONT_BYTES_MAX);
+        Ok(Some(Top { first_hints, hints, pages, page_count, level, leaf_front_bytes, columns }))
     }
 
     /// Level of the pages.
     #[inline(always)]
     pub(crate) fn level(&self) -> usize {
         self.level
+    }
+
+    /// What a search in a leaf reads of its front, on the average.
+    #[inline]
+    pub(super) fn leaf_front_bytes(&self) -> usize {
+        self.leaf_front_bytes
     }
 
     /// Number of the page whose range holds `key`. `first`: the first word of the key.

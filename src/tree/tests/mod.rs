@@ -13,6 +13,7 @@ use super::*;
 use crate::ids::{PageId, TreeId};
 use crate::page::header::{Header, PageKind};
 use crate::page::leaf::LeafValue;
+use crate::pager::PageRead as _;
 use pages::VecPages;
 
 /// A tree and the map that it must equal.
@@ -157,7 +158,11 @@ impl Tree {
             for (key, found) in keys.iter().zip(found) {
                 assert!(found == self.model.get(*key).map(Vec::as_slice), "{key:?} among many");
                 let at_once = get_at_once(&self.pages, &self.root, top, key);
-                assert!(at_once.is_none_or(|answer| answer.value() == found));
+                match at_once {
+                    Some(answer) => assert!(answer.value() == found, "{key:?} at once"),
+                    // Absent keys with the head of another one, and values in runs, need not be looked up again.
+                    None => assert!(key.len() < 4 || self.pages.page_size() > 4096, "{key:?} is not found at once"),
+                }
                 assert!(get_slowly(&self.pages, &self.root, key).unwrap() == found);
             }
         }
