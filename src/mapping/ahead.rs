@@ -12,6 +12,10 @@
 //! and who reads many soon has the disk read at full speed. Where the file does not fit, a page that is read ahead drives
 //! out one that is used: there nothing is read that nobody asked for.
 //!
+//! To ask the system for each page, so that one which cannot be read is an error and no signal, costs more than to verify it. So
+//! who touches many pages has whole pieces brought in, and nothing is asked for the other pages of such a piece, as long as
+//! the file fits in memory.
+//!
 //! Invariants:
 //!   A1  nothing behind the end of a snapshot is asked for, however long the file is.
 //!   A2  a piece is read ahead once at most; pages of it that went again are read one by one.
@@ -55,6 +59,8 @@ const CALL_BYTES: u64 = 128 << 10;
 /// bits with these.
 const PIECES_MIN: u64 = 1 << 12;
 const PIECES_MAX: u64 = 1 << 20;
+/// Pages that are brought in one by one before it is worth asking how much memory there is.
+const TOUCHES_BEFORE_PIECES: u64 = 1024;
 /// How long a look at the memory that is left is believed.
 const LOOK_MILLIS: u64 = 1000;
 
@@ -66,6 +72,10 @@ pub(crate) struct Ahead {
     reads: AtomicBool,
     /// Pieces that were looked at: they were in memory, or were asked for.
     looked_at: Box<[AtomicU64]>,
+    /// Pieces of which every page could be read.
+    brought: Box<[AtomicU64]>,
+    /// Pages that were brought in by themselves.
+    touches: AtomicU64,
     misses: AtomicU64,
     /// Pages that were asked for in batches, one here and one there.
     here_and_there: AtomicU64,
@@ -107,11 +117,14 @@ impl Ahead {
     /// For a file of `len` bytes, with a disk behind it or none.
     pub(super) fn new(file: &Arc<File>, len: u64, has_disk: bool) -> Ahead {
         let pieces = (len / PIECE_BYTES * 2).next_power_of_two().clamp(PIECES_MIN, PIECES_MAX);
+        let bits = || (0..pieces / 64).map(|_| AtomicU64::new(0)).collect();
         Ahead {
             file: Arc::clone(file),
             has_disk,
             reads: AtomicBool::new(has_disk),
-            looked_at: (0..pieces / 64).map(|_| AtomicU64::new(0)).collect(),
+            looked_at: bits(),
+            brought: bits(),
+            touches: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             here_and_there: AtomicU64::new(0),
             room: Room { since: Instant::now(), until: AtomicU64::new(0), bytes: AtomicU64::new(0) },
@@ -167,19 +180,40 @@ impl Ahead {
         self.is_looked_at(offset / PIECE_BYTES) || self.look_at(offset, end)
     }
 
-    fn cell(&self, piece: u64) -> (&AtomicU64, u64) {
-        let bit = piece % (self.looked_at.len() as u64 * 64);
-        (&self.looked_at[(bit / 64) as usize], 1 << (bit % 64))
+    /// Whether the page at this offset was read with all of its piece, and has hardly left memory since.
+    pub(crate) fn was_brought(&self, offset: u64, end: u64) -> bool {
+        let (word, bit) = cell(&self.brought, offset / PIECE_BYTES);
+        word.load(Ordering::Relaxed) & bit != 0 && self.room.had(end)
+    }
+
+    /// The piece of a page that is in memory or on its way there, if it is worth to have all of it brought in.
+    pub(crate) fn piece_to_bring(&self, offset: u64, end: u64) -> Option<(u64, usize)> {
+        let touches = self.touches.load(Ordering::Relaxed);
+        self.touches.store(touches.saturating_add(1), Ordering::Relaxed);
+        let piece = offset / PIECE_BYTES;
+        // Pieces far in the file share their bits.
+        let worth = touches >= TOUCHES_BEFORE_PIECES && piece < self.brought.len() as u64 * 64;
+        if !worth || !self.is_looked_at(piece) || !self.room.has(end) {
+            return None;
+        }
+        let from = piece * PIECE_BYTES;
+        Some((from, PIECE_BYTES.min(end.saturating_sub(from)) as usize))
+    }
+
+    /// Every page of the piece at this offset was read.
+    pub(crate) fn note_brought(&self, offset: u64) {
+        let (word, bit) = cell(&self.brought, offset / PIECE_BYTES);
+        word.fetch_or(bit, Ordering::Relaxed);
     }
 
     fn is_looked_at(&self, piece: u64) -> bool {
-        let (word, bit) = self.cell(piece);
+        let (word, bit) = cell(&self.looked_at, piece);
         word.load(Ordering::Relaxed) & bit != 0
     }
 
     /// Whether this is the first look at a piece.
     fn take(&self, piece: u64) -> bool {
-        let (word, bit) = self.cell(piece);
+        let (word, bit) = cell(&self.looked_at, piece);
         word.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
@@ -239,6 +273,12 @@ impl Ahead {
             }
         }
     }
+}
+
+/// The bit of a piece.
+fn cell(bits: &[AtomicU64], piece: u64) -> (&AtomicU64, u64) {
+    let bit = piece % (bits.len() as u64 * 64);
+    (&bits[(bit / 64) as usize], 1 << (bit % 64))
 }
 
 #[cfg(feature = "testing")]
@@ -328,5 +368,26 @@ mod tests {
         ahead.set(ReadAhead::Auto);
         ahead.touch(0, 4 * MIB);
         assert_eq!(cached() * os::page_bytes(), PIECE_BYTES);
+    }
+
+    #[test]
+    fn whole_pieces_are_brought_after_many_touches_and_where_the_file_fits() {
+        let Some((ahead, _file)) = cold(4 * MIB, 100 * MIB) else { return };
+        let end = MIB + 3 * 4096;
+        assert_eq!(ahead.piece_to_bring(0, end), None);
+        for _ in 1..TOUCHES_BEFORE_PIECES {
+            assert_eq!(ahead.piece_to_bring(0, end), None);
+        }
+        assert_eq!(ahead.piece_to_bring(0, end), None, "nobody has looked at it");
+        ahead.touch(5000, end);
+        ahead.touch(MIB, end);
+        assert_eq!(ahead.piece_to_bring(5000, end), Some((0, PIECE_BYTES as usize)));
+        assert_eq!(ahead.piece_to_bring(MIB, end), Some((MIB, 3 * 4096)), "up to the end of the state");
+        assert!(!ahead.was_brought(5000, end));
+        ahead.note_brought(5000);
+        assert!(ahead.was_brought(4096, end) && !ahead.was_brought(PIECE_BYTES, end));
+        ahead.set_room(MIB);
+        assert!(!ahead.was_brought(5000, end), "it may have gone");
+        assert_eq!(ahead.piece_to_bring(5000, end), None);
     }
 }

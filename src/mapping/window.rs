@@ -523,6 +523,12 @@ impl View {
         self.window().probe(offset, len as u64, false)
     }
 
+    /// Whether an access that cannot be served ends in an error, and not in the process's death.
+    #[inline]
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.window().watch.guarded
+    }
+
     /// What is read ahead of the file.
     #[inline]
     pub(crate) fn ahead(&self) -> &Ahead {

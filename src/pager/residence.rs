@@ -121,12 +121,21 @@ impl Residence for SnapshotPages {
 impl SnapshotPages {
     /// Brings a page or a run into memory before it is touched for the first time.
     pub(super) fn bring(&self, id: PageId, len: usize) -> Result<()> {
-        let (offset, ahead) = (id.0 << self.page_shift(), self.view().ahead());
+        let (offset, end, ahead) = (id.0 << self.page_shift(), self.end_bytes(), self.view().ahead());
         if len > 1 << self.page_shift() {
             // All of it is needed: better asked for at once than waited for page by page.
             ahead.request(offset, len as u64);
-            ahead.touch(offset, self.end_bytes());
-        } else if !ahead.touch(offset, self.end_bytes()) {
+            ahead.touch(offset, end);
+        } else if self.view().is_guarded() && ahead.was_brought(offset, end) {
+            return Ok(());
+        } else if ahead.touch(offset, end) {
+            let piece = ahead.piece_to_bring(offset, end).filter(|_| self.view().is_guarded());
+            // If one page of it cannot be read, that may be another one.
+            if piece.is_some_and(|(from, len)| self.view().probe(from, len).is_ok()) {
+                ahead.note_brought(offset);
+                return Ok(());
+            }
+        } else {
             // A page that is asked for comes sooner than one that is waited for while it is populated (60 us and 67 us, virtual
             // disk).
             ahead.request(offset, len as u64);
