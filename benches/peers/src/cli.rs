@@ -111,7 +111,7 @@ In run and all, what the kind of keys hardly changes is measured with the first 
 Options
   --entries LIST   entries of a database; more than one: one run after the other (1000000)
   --rounds N       rounds that count, after one that does not (5)
-  --keys LIST      R, R16, S1, S2; more than one: one run after the other (R)
+  --keys LIST      R, R16, S1, S2, N; more than one: one run after the other (R)
   --engines LIST   see below
   --commits N      commits per round of `commits` and `freelist` (2000)
   --memory-mib N   size of the load of `memory` (1024)
@@ -182,7 +182,7 @@ fn set(options: &mut Options, name: &str, value: &str) -> Res<()> {
                 .split(',')
                 .map(Shape::parse)
                 .collect::<Option<_>>()
-                .ok_or("R, R16, S1 or S2, with commas between")?;
+                .ok_or("R, R16, S1, S2 or N, with commas between")?;
         }
         "--engines" => options.engines = value.split(',').map(engine_named).collect::<Res<_>>()?,
         "--commits" => options.commits = value.parse::<usize>()?.max(1),

@@ -7,14 +7,14 @@
 
 use crate::Res;
 
-/// Length of every value.
-pub(crate) const VALUE_BYTES: usize = 150;
+/// Length of the longest value.
+const VALUE_MAX_BYTES: usize = 150;
 /// Room for the longest key.
 pub(crate) const KEY_MAX_BYTES: usize = 24;
 /// What an S1 key can number with its eight digits.
 pub(crate) const ENTRIES_MAX: u64 = 100_000_000;
 
-const WORDS: usize = VALUE_BYTES.div_ceil(8);
+const WORDS: usize = VALUE_MAX_BYTES.div_ceil(8);
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const TENANTS: u64 = 200;
 
@@ -67,7 +67,7 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     sum.wrapping_add(u64::from_le_bytes(last).wrapping_mul(weight))
 }
 
-/// What keys look like.
+/// What keys look like, and how long values are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// 24 random bytes.
@@ -78,6 +78,8 @@ pub(crate) enum Shape {
     S1,
     /// `t017/item/000000123456`: tenant and item number.
     S2,
+    /// 8 random bytes, values of 8 bytes: as an index has them.
+    N,
 }
 
 impl Shape {
@@ -87,6 +89,7 @@ impl Shape {
             "R16" => Some(Shape::R16),
             "S1" => Some(Shape::S1),
             "S2" => Some(Shape::S2),
+            "N" => Some(Shape::N),
             _ => None,
         }
     }
@@ -97,6 +100,7 @@ impl Shape {
             Shape::R16 => "R16",
             Shape::S1 => "S1",
             Shape::S2 => "S2",
+            Shape::N => "N",
         }
     }
 
@@ -106,6 +110,14 @@ impl Shape {
             Shape::R16 => 16,
             Shape::S1 => 18,
             Shape::S2 => 22,
+            Shape::N => 8,
+        }
+    }
+
+    pub(crate) fn value_bytes(self) -> usize {
+        match self {
+            Shape::N => 8,
+            _ => VALUE_MAX_BYTES,
         }
     }
 
@@ -113,7 +125,7 @@ impl Shape {
     #[inline]
     pub(crate) fn key(self, id: u64, key: &mut [u8]) {
         match self {
-            Shape::R | Shape::R16 => {
+            Shape::R | Shape::R16 | Shape::N => {
                 for (i, word) in key.chunks_exact_mut(8).enumerate() {
                     word.copy_from_slice(&mix(id.wrapping_mul(3).wrapping_add(i as u64 + 1)).to_be_bytes());
                 }
@@ -138,22 +150,26 @@ fn digits(mut number: u64, text: &mut [u8]) {
     }
 }
 
-/// A value with room for whole words; the first `VALUE_BYTES` count.
-pub(crate) struct Value([u8; WORDS * 8]);
+/// A value with room for whole words, of which the first `bytes` bytes count.
+pub(crate) struct Value {
+    words: [u8; WORDS * 8],
+    bytes: usize,
+}
 
 impl Value {
-    pub(crate) fn new() -> Value {
-        Value([0; WORDS * 8])
+    pub(crate) fn new(shape: Shape) -> Value {
+        Value { words: [0; WORDS * 8], bytes: shape.value_bytes() }
     }
 
     /// The bytes of version `version` of entry `id`.
     #[inline]
     pub(crate) fn fill(&mut self, id: u64, version: u64) -> &[u8] {
         let seed = mix(id ^ (version << 48) ^ 0x5bd1_e995_7b7d_1597);
-        for (i, word) in self.0.chunks_exact_mut(8).enumerate() {
+        let words = self.bytes.next_multiple_of(8);
+        for (i, word) in self.words[..words].chunks_exact_mut(8).enumerate() {
             word.copy_from_slice(&mix(seed.wrapping_add((i as u64).wrapping_mul(GOLDEN))).to_le_bytes());
         }
-        &self.0[..VALUE_BYTES]
+        &self.words[..self.bytes]
     }
 }
 
@@ -251,12 +267,12 @@ impl<'a> Pairs<'a> {
 
     /// The entries `ids` in that order.
     pub(crate) fn listed(shape: Shape, ids: &'a [u32], version: u64) -> Pairs<'a> {
-        Pairs::new(shape, Ids::Listed(ids), Values::Made { value: Value::new(), version })
+        Pairs::new(shape, Ids::Listed(ids), Values::Made { value: Value::new(shape), version })
     }
 
     /// Entries 0 to `count - 1`, without a list in memory; keys R come in random order that way.
     pub(crate) fn counted(shape: Shape, count: u64, version: u64) -> Pairs<'static> {
-        Pairs::new(shape, Ids::Counted(count), Values::Made { value: Value::new(), version })
+        Pairs::new(shape, Ids::Counted(count), Values::Made { value: Value::new(shape), version })
     }
 
     /// The entries `ids` in that order, with large values.
@@ -428,7 +444,7 @@ mod tests {
 
     #[test]
     fn keys_are_distinct_and_readable() {
-        for shape in [Shape::R, Shape::R16, Shape::S1, Shape::S2] {
+        for shape in [Shape::R, Shape::R16, Shape::S1, Shape::S2, Shape::N] {
             let mut seen = HashSet::new();
             let mut key = vec![0; shape.key_bytes()];
             for id in 0..50_000 {
@@ -445,7 +461,7 @@ mod tests {
 
     #[test]
     fn checksum_sees_every_change() {
-        let mut value = Value::new();
+        let mut value = Value::new(Shape::R);
         let bytes = value.fill(7, 0).to_vec();
         let sum = checksum(&bytes);
         for at in 0..bytes.len() {

@@ -116,7 +116,7 @@ impl Maker {
             zipfian: Zipfian::new(u64::from(data.entries)),
             versions: vec![0; data.entries as usize],
             order: (0..count).map(|id| (padded_key(data.shape, id), id)).collect(),
-            value: Value::new(),
+            value: Value::new(data.shape),
         }
     }
 
@@ -221,7 +221,7 @@ impl Zipfian {
 /// Carries the operations out, one after the other, and verifies what they read.
 pub(crate) fn drive<S: Single>(store: &S, workload: &Workload) -> Res<()> {
     let mut verifier = Verifier::default();
-    let mut value = Value::new();
+    let mut value = Value::new(workload.shape);
     let mut key = [0; KEY_MAX_BYTES];
     let key = &mut key[..workload.shape.key_bytes()];
     for op in &workload.ops {

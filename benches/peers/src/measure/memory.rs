@@ -7,7 +7,7 @@
 
 use super::{mib, About, Run};
 use crate::cli::engine_named;
-use crate::data::{Pairs, Shape, VALUE_BYTES};
+use crate::data::{Pairs, Shape};
 use crate::disk;
 use crate::engine::{Engine, Order};
 use crate::report::{Better, Figure};
@@ -23,7 +23,7 @@ pub(crate) const CHILD: &str = "memory-child";
 const SAMPLE_EVERY: Duration = Duration::from_millis(2);
 
 pub(crate) fn load_peak(run: &Run<'_>) -> Res<Figure> {
-    let pair_bytes = (run.data.shape.key_bytes() + VALUE_BYTES) as u64;
+    let pair_bytes = (run.data.shape.key_bytes() + run.data.shape.value_bytes()) as u64;
     let entries = (run.options.memory_mib << 20) / pair_bytes;
     let (mut samples, mut notes) = (Vec::new(), Vec::new());
     for engine in run.engines() {
