@@ -215,7 +215,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         if let Some(leaf) = self.find_flat(key, towards) {
             let (at, found) = leaf.lower_bound_telling(key, |at| {
                 if let Some(towards) = towards {
-                    fetch_entries_from(self.pages, &leaf, at, towards);
+                    fetch_entries_from(&leaf, at, towards);
                 }
             })?;
             self.take(leaf, at);

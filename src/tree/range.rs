@@ -94,14 +94,14 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn fetch_entries<P: PageRead>(&mut self, pages: &'a P, leaf: &Leaf<'_>, ready: &Indexes<usize>, towards: Side) {
         let (left, distance) = (ready.len(), distance(self.entry_bytes));
         if left < distance {
             return self.fetch_next(pages, distance - 1 - left, towards);
         }
         let at = if towards == Side::Last { ready.start + distance - 1 } else { ready.end - distance };
-        fetch_entry(pages, leaf, at, self.entry_bytes);
+        leaf.fetch_entry(at, self.entry_bytes);
     }
 
     /// Fetches an entry of the next leaf, if that is known.
@@ -115,20 +115,20 @@ impl<'a> Ahead<'a> {
         let Some(leaf) = &self.leaf else { return };
         if nth < leaf.count() {
             let at = if towards == Side::Last { nth } else { leaf.count() - 1 - nth };
-            fetch_entry(pages, leaf, at, entry_bytes(leaf));
+            leaf.fetch_entry(at, entry_bytes(leaf));
         }
     }
 }
 
 /// Asks for the first entries that a walk from `at` on gives; `at` itself is the first one, or the one behind it.
-pub(super) fn fetch_entries_from<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize, towards: Side) {
+pub(super) fn fetch_entries_from(leaf: &Leaf<'_>, at: usize, towards: Side) {
     let entry_bytes = entry_bytes(leaf);
     let distance = distance(entry_bytes);
     let entries = match towards {
         Side::Last => at..(at + distance).min(leaf.count()),
         Side::First => at.saturating_sub(distance)..at.min(leaf.count()),
     };
-    entries.for_each(|at| fetch_entry(pages, leaf, at, entry_bytes));
+    entries.for_each(|at| leaf.fetch_entry(at, entry_bytes));
 }
 
 /// How many entries of so many bytes are fetched before they are given.
@@ -144,15 +144,6 @@ fn distance(entry_bytes: usize) -> usize {
 /// What is fetched of an entry of a leaf.
 fn entry_bytes(leaf: &Leaf<'_>) -> usize {
     leaf.mean_entry_bytes().clamp(1, ENTRY_BYTES_MAX)
-}
-
-/// Asks for the lines of an entry.
-#[inline]
-fn fetch_entry<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize, entry_bytes: usize) {
-    let offset = leaf.entry_offset(at);
-    let from = offset & !(LINE_BYTES - 1);
-    let bytes = offset - from + entry_bytes;
-    pages.prefetch(leaf.id(), from, bytes.min(pages.page_size().saturating_sub(from)));
 }
 
 impl<'a, P: PageRead> End<'a, P> {
@@ -181,7 +172,7 @@ impl<'a, P: PageRead> End<'a, P> {
         let entry_bytes = if asked_for { 0 } else { entry_bytes(leaf) };
         if !asked_for && self.ahead.leaf.is_none() {
             let at = if towards == Side::Last { self.ready.start } else { self.ready.end };
-            fetch_entries_from(pages, leaf, at, towards);
+            fetch_entries_from(leaf, at, towards);
         }
         let next = if self.last_leaf { NOWHERE } else { self.cursor.ahead(towards) };
         fetch_front(pages, next);
