@@ -44,7 +44,7 @@ pub enum ReadAhead {
 }
 
 /// What is looked at, and read ahead, at least.
-const PIECE_BYTES: u64 = 64 << 10;
+pub(crate) const PIECE_BYTES: u64 = 64 << 10;
 /// The largest block that is read around a page.
 const BLOCK_BYTES_MAX: u64 = 2 << 20;
 /// Pieces found cold for each further piece in a block.
@@ -59,7 +59,7 @@ const CALL_BYTES: u64 = 128 << 10;
 /// bits with these.
 const PIECES_MIN: u64 = 1 << 12;
 const PIECES_MAX: u64 = 1 << 20;
-/// Pages that are brought in one by one before it is worth asking how much memory there is.
+/// First touches before it is worth asking how much memory there is.
 const TOUCHES_BEFORE_PIECES: u64 = 1024;
 /// How long a look at the memory that is left is believed.
 const LOOK_MILLIS: u64 = 1000;
@@ -74,7 +74,7 @@ pub(crate) struct Ahead {
     looked_at: Box<[AtomicU64]>,
     /// Pieces of which every page could be read.
     brought: Box<[AtomicU64]>,
-    /// Pages that were brought in by themselves.
+    /// First touches that came to where a piece could have been brought in.
     touches: AtomicU64,
     misses: AtomicU64,
     /// Pages that were asked for in batches, one here and one there.
@@ -182,28 +182,40 @@ impl Ahead {
 
     /// Whether the page at this offset was read with all of its piece, and has hardly left memory since.
     pub(crate) fn was_brought(&self, offset: u64, end: u64) -> bool {
-        let (word, bit) = cell(&self.brought, offset / PIECE_BYTES);
-        word.load(Ordering::Relaxed) & bit != 0 && self.room.had(end)
+        let brought = self.brought_bit(offset / PIECE_BYTES);
+        brought.is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0) && self.room.has(end)
     }
 
-    /// The piece of a page that is in memory or on its way there, if it is worth to have all of it brought in.
-    pub(crate) fn piece_to_bring(&self, offset: u64, end: u64) -> Option<(u64, usize)> {
+    /// Where the piece of a page begins, all of which is in memory or on its way there, if it is worth to have it brought in.
+    pub(crate) fn piece_to_bring(&self, offset: u64, end: u64) -> Option<u64> {
         let touches = self.touches.load(Ordering::Relaxed);
         self.touches.store(touches.saturating_add(1), Ordering::Relaxed);
         let piece = offset / PIECE_BYTES;
-        // Pieces far in the file share their bits.
-        let worth = touches >= TOUCHES_BEFORE_PIECES && piece < self.brought.len() as u64 * 64;
-        if !worth || !self.is_looked_at(piece) || !self.room.has(end) {
-            return None;
-        }
-        let from = piece * PIECE_BYTES;
-        Some((from, PIECE_BYTES.min(end.saturating_sub(from)) as usize))
+        let worth = touches >= TOUCHES_BEFORE_PIECES && self.brought_bit(piece).is_some();
+        // One that the state ends in would be another one in the next state.
+        let whole = piece * PIECE_BYTES + PIECE_BYTES <= end;
+        (worth && whole && self.is_looked_at(piece) && self.room.has(end)).then_some(piece * PIECE_BYTES)
     }
 
-    /// Every page of the piece at this offset was read.
-    pub(crate) fn note_brought(&self, offset: u64) {
-        let (word, bit) = cell(&self.brought, offset / PIECE_BYTES);
-        word.fetch_or(bit, Ordering::Relaxed);
+    /// Every page of the piece at this offset was read, or one of them cannot be. Then others are brought in one by one for a
+    /// while, or all of the piece would be tried again for each of its pages.
+    pub(crate) fn note_brought(&self, offset: u64, all: bool) {
+        match self.brought_bit(offset / PIECE_BYTES) {
+            Some((word, bit)) if all => {
+                word.fetch_or(bit, Ordering::Relaxed);
+            }
+            _ => self.touches.store(0, Ordering::Relaxed),
+        }
+    }
+
+    /// Pages leave memory.
+    fn forget_brought(&self) {
+        self.brought.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+
+    /// The bit of a piece, if it has one for itself: pieces far in the file share the others with these.
+    fn brought_bit(&self, piece: u64) -> Option<(&AtomicU64, u64)> {
+        (piece < self.brought.len() as u64 * 64).then(|| cell(&self.brought, piece))
     }
 
     fn is_looked_at(&self, piece: u64) -> bool {
@@ -262,6 +274,7 @@ impl Ahead {
 
     /// Drops clean pages of a range that nobody has mapped.
     pub(super) fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.forget_brought();
         os::drop_cache(&self.file, offset, len)
     }
 
@@ -374,20 +387,40 @@ mod tests {
     fn whole_pieces_are_brought_after_many_touches_and_where_the_file_fits() {
         let Some((ahead, _file)) = cold(4 * MIB, 100 * MIB) else { return };
         let end = MIB + 3 * 4096;
-        assert_eq!(ahead.piece_to_bring(0, end), None);
-        for _ in 1..TOUCHES_BEFORE_PIECES {
+        for _ in 0..TOUCHES_BEFORE_PIECES {
             assert_eq!(ahead.piece_to_bring(0, end), None);
         }
         assert_eq!(ahead.piece_to_bring(0, end), None, "nobody has looked at it");
         ahead.touch(5000, end);
         ahead.touch(MIB, end);
-        assert_eq!(ahead.piece_to_bring(5000, end), Some((0, PIECE_BYTES as usize)));
-        assert_eq!(ahead.piece_to_bring(MIB, end), Some((MIB, 3 * 4096)), "up to the end of the state");
+        assert_eq!(ahead.piece_to_bring(5000, end), Some(0));
         assert!(!ahead.was_brought(5000, end));
-        ahead.note_brought(5000);
+        ahead.note_brought(5000, true);
         assert!(ahead.was_brought(4096, end) && !ahead.was_brought(PIECE_BYTES, end));
         ahead.set_room(MIB);
         assert!(!ahead.was_brought(5000, end), "it may have gone");
         assert_eq!(ahead.piece_to_bring(5000, end), None);
+        ahead.set_room(100 * MIB);
+        ahead.drop_cache(0, MIB).unwrap();
+        assert!(!ahead.was_brought(5000, end), "it has gone");
+        ahead.note_brought(5000, false);
+        assert_eq!(ahead.piece_to_bring(5000, end), None, "a page that cannot be read is not tried again at once");
+    }
+
+    #[test]
+    fn a_piece_that_the_state_ends_in_is_not_brought_as_a_whole() {
+        let Some((ahead, _file)) = cold(4 * MIB, 100 * MIB) else { return };
+        let end = MIB + 3 * 4096;
+        ahead.touch(MIB, end);
+        (0..TOUCHES_BEFORE_PIECES).for_each(|_| assert_eq!(ahead.piece_to_bring(MIB, end), None));
+        assert_eq!(ahead.piece_to_bring(MIB, end), None);
+    }
+
+    #[test]
+    fn pieces_that_share_bits_are_not_taken_for_each_other() {
+        let Some((ahead, _file)) = cold(4 * MIB, 1 << 40) else { return };
+        ahead.note_brought(0, true);
+        let far = PIECES_MIN * PIECE_BYTES;
+        assert!(ahead.was_brought(0, far) && !ahead.was_brought(far, far + PIECE_BYTES));
     }
 }

@@ -63,6 +63,7 @@ use crate::ids::PageId;
 use ahead::Ahead;
 #[allow(unreachable_pub, reason = "an option of the crate's users")]
 pub use ahead::ReadAhead;
+pub(crate) use ahead::PIECE_BYTES;
 pub(crate) use canvas::Canvas;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
@@ -409,7 +410,7 @@ impl Mapping {
             return;
         }
         // Both are advice, and what they do not reach stays as it is.
-        let _stays = self.window().let_go().and_then(|()| os::drop_cache(&self.file, 0, 0));
+        let _stays = self.window().let_go().and_then(|()| self.watch.ahead.drop_cache(0, 0));
     }
 
     /// Whether accesses that the system cannot serve are turned into errors.

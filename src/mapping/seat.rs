@@ -14,7 +14,9 @@
 #![allow(unsafe_code, reason = "a cell that hands out what it holds by the word beside it")]
 
 use std::cell::UnsafeCell;
+use std::fmt::{self, Debug, Formatter};
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::atomic::{fence, AtomicU64, Ordering};
 use std::sync::Arc;
@@ -23,7 +25,6 @@ use std::sync::Arc;
 pub(crate) const FREE: u64 = u64::MAX;
 
 /// See the module.
-#[derive(Debug)]
 pub(crate) struct Seat<T> {
     word: AtomicU64,
     value: UnsafeCell<T>,
@@ -32,6 +33,9 @@ pub(crate) struct Seat<T> {
 // SAFETY: the value moves between the threads of its owners, one at a time, and each may share it with others: `T` allows
 // both. Owners follow each other by Release and Acquire of the word (Q1).
 unsafe impl<T: Send + Sync> Sync for Seat<T> {}
+
+// An owner that panics leaves the value as it is, for the next one: that is as good or bad as `T` itself.
+impl<T: RefUnwindSafe> RefUnwindSafe for Seat<T> {}
 
 impl<T> Seat<T> {
     pub(crate) fn new(value: T) -> Seat<T> {
@@ -44,8 +48,13 @@ impl<T> Seat<T> {
     }
 }
 
+impl<T> Debug for Seat<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat").field("word", &self.word).finish_non_exhaustive()
+    }
+}
+
 /// A seat that was taken; its end frees it. Keeps alive what the seat is part of.
-#[derive(Debug)]
 pub(crate) struct Seated<K, T> {
     seat: NonNull<Seat<T>>,
     keeper: Arc<K>,
@@ -56,6 +65,15 @@ unsafe impl<K: Send + Sync, T: Send + Sync> Send for Seated<K, T> {}
 // SAFETY: as above.
 unsafe impl<K: Send + Sync, T: Send + Sync> Sync for Seated<K, T> {}
 
+impl<K: RefUnwindSafe, T: RefUnwindSafe> RefUnwindSafe for Seated<K, T> {}
+impl<K: RefUnwindSafe, T: RefUnwindSafe> UnwindSafe for Seated<K, T> {}
+
+impl<K, T: Debug> Debug for Seated<K, T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seated").field("word", &self.seat().word).field("value", &**self).finish_non_exhaustive()
+    }
+}
+
 impl<K, T> Seated<K, T> {
     /// Takes the seat that `seat` finds in `keeper`, and shows `word`, which is not [`FREE`]. `None` if somebody has it.
     #[inline]
@@ -64,8 +82,9 @@ impl<K, T> Seated<K, T> {
         seat: impl for<'a> FnOnce(&'a K) -> &'a Seat<T>,
         word: u64,
     ) -> Option<Seated<K, T>> {
+        assert!(word != FREE, "that would not take the seat");
         let seat = seat(keeper);
-        if word == FREE || seat.word.load(Ordering::Relaxed) != FREE {
+        if seat.word.load(Ordering::Relaxed) != FREE {
             return None;
         }
         seat.word.compare_exchange(FREE, word, Ordering::SeqCst, Ordering::Relaxed).ok()?;
@@ -86,7 +105,8 @@ impl<K, T> Seated<K, T> {
     /// Shows another word, which is not [`FREE`], before anything that is loaded later.
     pub(crate) fn show(&mut self, word: u64) {
         assert!(word != FREE, "a seat is freed by its end alone");
-        self.seat().word.store(word, Ordering::Relaxed);
+        // Released as well: who reads this word knows what the owners before did, of whom this one knows.
+        self.seat().word.store(word, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
@@ -124,7 +144,6 @@ mod tests {
     fn a_seat_has_one_owner_and_shows_its_word_until_that_leaves() {
         let seat = Arc::new(Seat::new(String::new()));
         let take = |word| Seated::take(&seat, |seat| seat, word);
-        assert!(take(FREE).is_none(), "that would not take it");
         let mut first = take(7).expect("free");
         first.get_mut().push('a');
         assert_eq!((seat.word(), &**first), (7, "a"));

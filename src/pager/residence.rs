@@ -11,6 +11,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::PageId;
+use crate::mapping::PIECE_BYTES;
 use crate::pager::snapshot_pages::{run_range, SnapshotPages};
 
 /// Whether pages are in memory, and how they come there.
@@ -130,10 +131,12 @@ impl SnapshotPages {
             return Ok(());
         } else if ahead.touch(offset, end) {
             let piece = ahead.piece_to_bring(offset, end).filter(|_| self.view().is_guarded());
-            // If one page of it cannot be read, that may be another one.
-            if piece.is_some_and(|(from, len)| self.view().probe(from, len).is_ok()) {
-                ahead.note_brought(offset);
-                return Ok(());
+            if let Some(from) = piece {
+                let all = self.view().probe(from, PIECE_BYTES as usize).is_ok();
+                ahead.note_brought(offset, all);
+                if all {
+                    return Ok(());
+                }
             }
         } else {
             // A page that is asked for comes sooner than one that is waited for while it is populated (60 us and 67 us, virtual

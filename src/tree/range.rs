@@ -15,7 +15,7 @@ use std::ops::{Bound, Range as Indexes};
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::mapping::prefetch::{self, LINE_BYTES};
+use crate::mapping::prefetch::LINE_BYTES;
 use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
 
@@ -66,17 +66,21 @@ struct Ahead<'a> {
     next: PagePtr,
     /// The same, looked at when its first entries are wanted.
     leaf: Option<Leaf<'a>>,
-    /// What is fetched of an entry of this leaf; 0 if the leaf was asked for from the leaf before.
+    /// All of this leaf was asked for from the leaf before.
+    asked_for: bool,
+    /// What is fetched of an entry of this leaf.
     entry_bytes: usize,
-    /// What was not asked for yet of the leaf that comes next, in a walk that goes on.
-    lines: &'a [u8],
-    /// What is asked for of `lines` with each entry.
+    /// The leaf that comes next in a walk that goes on; none if all of it was asked for.
+    lines_of: PageId,
+    /// From where on it was not asked for yet, and how much of it is with each entry.
+    lines_from: usize,
     lines_bytes: usize,
 }
 
 impl Default for Ahead<'_> {
     fn default() -> Self {
-        Ahead { next: NOWHERE, leaf: None, entry_bytes: 0, lines: &[], lines_bytes: 0 }
+        let (next, lines_of) = (NOWHERE, PageId::NONE);
+        Ahead { next, leaf: None, asked_for: false, entry_bytes: 0, lines_of, lines_from: 0, lines_bytes: 0 }
     }
 }
 
@@ -84,12 +88,15 @@ impl<'a> Ahead<'a> {
     /// An entry is about to be given; behind it `ready` are left.
     #[inline(always)]
     fn fetch<P: PageRead>(&mut self, pages: &'a P, leaf: &Leaf<'_>, ready: &Indexes<usize>, towards: Side) {
-        if !self.lines.is_empty() {
-            let (now, later) = self.lines.split_at(self.lines_bytes.min(self.lines.len()));
-            prefetch::lines(now);
-            self.lines = later;
+        if !self.lines_of.is_none() {
+            let left = pages.page_size().saturating_sub(self.lines_from);
+            pages.prefetch(self.lines_of, self.lines_from, self.lines_bytes.min(left));
+            self.lines_from += self.lines_bytes;
+            if left <= self.lines_bytes {
+                self.lines_of = PageId::NONE;
+            }
         }
-        if self.entry_bytes > 0 {
+        if !self.asked_for {
             self.fetch_entries(pages, leaf, ready, towards);
         }
     }
@@ -143,7 +150,7 @@ fn distance(entry_bytes: usize) -> usize {
 
 /// What is fetched of an entry of a leaf.
 fn entry_bytes(leaf: &Leaf<'_>) -> usize {
-    leaf.mean_entry_bytes().clamp(1, ENTRY_BYTES_MAX)
+    leaf.mean_entry_bytes().min(ENTRY_BYTES_MAX)
 }
 
 impl<'a, P: PageRead> End<'a, P> {
@@ -169,19 +176,16 @@ impl<'a, P: PageRead> End<'a, P> {
         }
         let Some(leaf) = self.cursor.leaf() else { return };
         let asked_for = self.ahead.lines_bytes > 0;
-        let entry_bytes = if asked_for { 0 } else { entry_bytes(leaf) };
         if !asked_for && self.ahead.leaf.is_none() {
             let at = if towards == Side::Last { self.ready.start } else { self.ready.end };
             fetch_entries_from(leaf, at, towards);
         }
         let next = if self.last_leaf { NOWHERE } else { self.cursor.ahead(towards) };
         fetch_front(pages, next);
-        self.ahead = Ahead { next, entry_bytes, ..Ahead::default() };
+        self.ahead = Ahead { next, asked_for, entry_bytes: entry_bytes(leaf), ..Ahead::default() };
         if self.stepped && !next.id.is_none() && !self.ready.is_empty() {
-            if let Some(page) = pages.page_at_once(next) {
-                let each = page.len() / self.ready.len();
-                (self.ahead.lines, self.ahead.lines_bytes) = (page, each.next_multiple_of(LINE_BYTES).max(LINE_BYTES));
-            }
+            let each = (pages.page_size() / self.ready.len()).next_multiple_of(LINE_BYTES).max(LINE_BYTES);
+            (self.ahead.lines_of, self.ahead.lines_bytes) = (next.id, each);
         }
     }
 
@@ -369,6 +373,7 @@ impl<'a, P: PageRead> Range<'a, P> {
             // What the other end has left is inside both bounds, and nothing of it was given.
             end.ready = other.ready.clone();
             (end.last_leaf, other.last_leaf, self.met) = (true, true, true);
+            end.ahead = Ahead::default();
             return Ok(());
         }
         // One bound is known from placing the end, or lies behind it: keys ascend from leaf to leaf.

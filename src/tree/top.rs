@@ -144,7 +144,8 @@ impl Top {
             pages[at / WORDS].children[at % WORDS] = packed(*ptr);
         }
         let page_count = parts.pages.len();
-        let entries = root.entries as usize / page_count;
+        // The count is one that the file says.
+        let entries = (root.entries / page_count as u64).min(LEAF_FRONT_BYTES_MAX as u64) as usize;
         let leaf_front_bytes = (LEAF_HEADS + LEAF_ARRAY_BYTES * entries).min(LEAF_FRONT_BYTES_MAX);
         Ok(Some(Top { first_hints, hints, pages, page_count, level, leaf_front_bytes, columns }))
     }

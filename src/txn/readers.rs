@@ -12,7 +12,7 @@
 //! Failure: `None` when all slots of the last chunk are taken (some four million readers).
 
 use std::cell::Cell;
-use std::sync::atomic::{fence, AtomicUsize, Ordering};
+use std::sync::atomic::{fence, AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::ids::TxnId;
@@ -32,16 +32,29 @@ const DROPPING: u64 = seat::FREE - 1;
 #[repr(align(128))]
 pub(crate) struct ReaderSlot(pub(crate) Seat<Kept>);
 
-/// What a slot keeps from one transaction to the next; all of it belongs to the state.
+/// What a slot keeps from one transaction to the next: the tables belong to the state, and as long as a transaction has the
+/// slot, the pages do.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    /// Those of the state; none before the first transaction, and when the mapping has moved.
+    /// None before the first transaction, and after the mapping has moved.
     pages: Option<SnapshotPages>,
     state: State,
     pub(crate) tables: OpenTables,
 }
 
 impl Kept {
+    /// Whether this is of the state with this number.
+    #[inline]
+    pub(crate) fn is_of(&self, txn: TxnId) -> bool {
+        self.pages.is_some() && self.state.txn == txn
+    }
+
+    /// What this keeps of a window other than the current one, which could be unmapped without it.
+    pub(crate) fn leave_old(&mut self, window_id: u64) -> Option<Kept> {
+        let is_old = self.pages.as_ref().is_some_and(|pages| pages.view().window_id() != window_id);
+        is_old.then(|| std::mem::take(self))
+    }
+
     /// The pages of the state that a transaction reads.
     #[inline]
     pub(crate) fn pages(&self) -> &SnapshotPages {
@@ -65,14 +78,12 @@ impl Kept {
     #[inline]
     pub(crate) fn find_pages(&mut self, page_size: usize, window_id: u64, make: impl FnOnce() -> View) {
         let count = self.state.page_count;
-        let kept = self.pages.as_ref().filter(|pages| pages.view().window_id() == window_id);
-        if kept.is_some_and(|pages| pages.page_count() == count) {
-            return;
-        }
-        let needed = count * page_size as u64;
-        let long_enough = kept.is_some_and(|pages| pages.view().len_bytes() >= needed);
-        let view = self.pages.take().filter(|_| long_enough).map_or_else(make, SnapshotPages::into_view);
-        self.pages = Some(SnapshotPages::new(view, page_size, count));
+        let kept = self.pages.take().filter(|pages| pages.view().window_id() == window_id);
+        self.pages = Some(match kept {
+            Some(pages) if pages.page_count() == count => pages,
+            // The window has grown with the state, and the view with it.
+            kept => SnapshotPages::new(kept.map_or_else(make, SnapshotPages::into_view), page_size, count),
+        });
     }
 }
 
@@ -80,6 +91,8 @@ impl Kept {
 #[derive(Debug)]
 pub(crate) struct Readers {
     chunks: [OnceLock<Box<[Arc<ReaderSlot>]>>; CHUNKS],
+    /// Some were taken when old views were dropped the last time.
+    may_keep_old: AtomicBool,
 }
 
 thread_local! {
@@ -92,7 +105,7 @@ static NEXT_HINT: AtomicUsize = AtomicUsize::new(0);
 
 impl Readers {
     pub(crate) fn new() -> Readers {
-        Readers { chunks: std::array::from_fn(|_| OnceLock::new()) }
+        Readers { chunks: std::array::from_fn(|_| OnceLock::new()), may_keep_old: AtomicBool::new(false) }
     }
 
     /// Takes a free slot: gives what `take` makes of the first index where it succeeds.
@@ -150,16 +163,26 @@ impl Readers {
         self.snapshots().len() as u64
     }
 
-    /// Lets go of what idle slots keep of windows other than this one, so that those can be unmapped.
+    /// Whether slots may keep views of old windows that nobody lets go of: a reader does so in its end, unless it ends just when
+    /// the window changes.
+    pub(crate) fn may_keep_old_views(&self) -> bool {
+        self.may_keep_old.load(Ordering::Relaxed)
+    }
+
+    /// Lets go of what idle slots keep of windows other than this one, so that those can be unmapped. By the writer.
     pub(crate) fn drop_old_views(&self, window_id: u64) {
+        let mut all_seen = true;
         for slot in self.all() {
-            let Some(mut seat) = Seated::take(slot, |slot| &slot.0, DROPPING) else { continue };
-            let is_old = seat.pages.as_ref().is_some_and(|pages| pages.view().window_id() != window_id);
-            let old = is_old.then(|| std::mem::take(seat.get_mut()));
+            let Some(mut seat) = Seated::take(slot, |slot| &slot.0, DROPPING) else {
+                all_seen = false;
+                continue;
+            };
+            let old = seat.get_mut().leave_old(window_id);
             // Unmapping takes time: not while the slot is taken.
             drop(seat);
             drop(old);
         }
+        self.may_keep_old.store(!all_seen, Ordering::Relaxed);
     }
 }
 
@@ -207,5 +230,11 @@ mod tests {
         let slot = readers.all().find(|slot| slot.0.word() == seat::FREE).expect("all of them");
         let _emptied = Seated::take(slot, |slot| &slot.0, DROPPING).expect("free");
         assert!(readers.snapshots().is_empty());
+    }
+
+    #[test]
+    fn a_new_slot_is_of_no_state() {
+        // A file can say that its state has the number 0.
+        assert!(!Kept::default().is_of(TxnId(0)));
     }
 }

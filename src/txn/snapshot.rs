@@ -58,7 +58,7 @@ impl ReadPool {
             why: "every reader slot is taken; end read transactions that are no longer needed".into(),
         })?;
         // Whether that is still the newest; most often it is the one that the slot was left with.
-        while slot.state().txn != txn || live.published_txn() != txn {
+        while !slot.is_of(txn) || live.published_txn() != txn {
             let state = live.published();
             if state.txn == txn {
                 slot.get_mut().enter(&state);
@@ -69,7 +69,7 @@ impl ReadPool {
         }
         let mapping = &self.env.mapping;
         slot.get_mut().find_pages(self.env.page_size, mapping.window_id(), || mapping.view());
-        Ok(ReadTxn(Arc::new(slot)))
+        Ok(ReadTxn(Arc::new(Snapshot(slot))))
     }
 
     fn pin(&self, index: usize) -> &Arc<Pin> {
@@ -88,7 +88,19 @@ impl ReadPool {
 /// many at once. Clones share the state; pages that it reaches are kept until the last clone is gone, so a
 /// transaction that is held for long makes the file larger. Beginning one takes no lock, and no reader ever waits.
 #[derive(Clone, Debug)]
-pub struct ReadTxn(Arc<Seated<Pin, Kept>>);
+pub struct ReadTxn(Arc<Snapshot>);
+
+/// What the clones of a transaction share: its slot.
+#[derive(Debug)]
+struct Snapshot(Seated<Pin, Kept>);
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        // An old window goes with its last reader (R4).
+        let window_id = self.0.keeper().env.mapping.window_id();
+        drop(self.0.get_mut().leave_old(window_id));
+    }
+}
 
 impl ReadTxn {
     /// The number of the transaction whose state this is.
@@ -98,16 +110,16 @@ impl ReadTxn {
 
     #[inline]
     pub(crate) fn pages(&self) -> &SnapshotPages {
-        self.0.pages()
+        self.0 .0.pages()
     }
 
     #[inline]
     pub(crate) fn state(&self) -> &State {
-        self.0.state()
+        self.0 .0.state()
     }
 
     pub(crate) fn env(&self) -> &Env {
-        &self.0.keeper().env
+        &self.0 .0.keeper().env
     }
 
     /// The record of a table, if there is one.
@@ -133,7 +145,7 @@ impl ReadTxn {
 
     /// A table, as it is in this state.
     pub(crate) fn open_table(&self, name: &str) -> Result<Arc<OpenTable>> {
-        self.0.tables.get(name, self.state().txn, &self.env().tops, || self.find_table(name))
+        self.0 .0.tables.get(name, self.state().txn, &self.env().tops, || self.find_table(name))
     }
 
     /// Names and records of all tables, in the order of names.

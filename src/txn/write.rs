@@ -214,7 +214,7 @@ impl WriteTxn {
         let Some(mut writer) = self.writer.take() else { return };
         writer.pages.end();
         let window_id = self.env.mapping.window_id();
-        if window_id != self.window_id {
+        if window_id != self.window_id || self.env.readers.may_keep_old_views() {
             self.env.readers.drop_old_views(window_id);
         }
         match state {

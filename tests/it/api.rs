@@ -23,7 +23,8 @@ fn users(db: &Db, entries: &[(&str, u64)]) {
 
 #[test]
 fn handles_and_transactions_have_the_traits_that_are_promised() {
-    fn shared<T: Clone + Send + Sync + 'static>() {}
+    use std::panic::{RefUnwindSafe, UnwindSafe};
+    fn shared<T: Clone + Send + Sync + UnwindSafe + RefUnwindSafe + 'static>() {}
     fn sent<T: Send + 'static>() {}
     shared::<Db>();
     shared::<ReadTxn>();

@@ -296,3 +296,42 @@ fn growth_and_readers_beside_a_writer_that_can_store_to_its_own_pages_alone() {
     grow_under_readers(&TestDb::file(Options::new().window_size(1 << 20)), 6000, 4096);
     stress(&TestDb::file(Options::new().window_size(0)), 4, seed("stress in a strict canvas"));
 }
+
+/// How often this process has a file mapped, and bytes of it.
+fn mapped(path: &std::path::Path) -> (usize, u64) {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("the mappings of this process");
+    let path = path.to_str().expect("a name");
+    let areas = maps.lines().filter(|line| line.ends_with(path)).map(|line| {
+        let (start, end) = line.split_whitespace().next().and_then(|range| range.split_once('-')).expect("a range");
+        let address = |text| u64::from_str_radix(text, 16).expect("an address");
+        address(end) - address(start)
+    });
+    (areas.clone().count(), areas.sum())
+}
+
+#[test]
+fn an_old_window_goes_with_its_last_reader() {
+    const BLOBS: Table<u64, &[u8]> = Table::new("blobs");
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("blobs.mapleaf");
+    let db = Options::new().window_size(0).open(&path).expect("made");
+    db.write(|txn| txn.table(BLOBS)?.insert(1, &[1; 100]).map(drop)).expect("stored");
+    let (begun, wait) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let read = db.begin_read().expect("begins");
+            begun.wait();
+            wait.wait();
+            drop(read);
+        });
+        begun.wait();
+        let before = mapped(&path);
+        let value = vec![2; 200_000];
+        db.write(|txn| (0..200).try_for_each(|key| txn.table(BLOBS)?.insert(key, &value).map(drop))).expect("stored");
+        assert!(mapped(&path).0 > before.0, "the reader holds the window that it began in");
+        wait.wait();
+    });
+    let (areas, bytes) = mapped(&path);
+    let len = std::fs::metadata(&path).expect("the file").len();
+    assert!(areas <= 2 && bytes <= 2 * len, "{areas} areas of {bytes} bytes for a file of {len}");
+}

@@ -198,4 +198,45 @@ proptest! {
             prop_assert_eq!(found.map(|item| item.unwrap().0.to_vec()), expected);
         }
     }
+
+    /// The same with the steps that give what can be given at once, among the others.
+    #[test]
+    fn both_ends_of_a_range_meet_at_once(
+        low in (0..5u8, 0..210u32),
+        high in (0..5u8, 0..210u32),
+        turns: Vec<(bool, bool)>,
+        flat: bool,
+        runs_one_of in 1..7u32,
+    ) {
+        let mut tree = Tree::new(4096);
+        for number in 0..100 {
+            let value_bytes = if number % runs_one_of == 0 { 2000 } else { 3 };
+            tree.put(&long_key(number * 2, if number % 3 == 0 { 700 } else { 10 }), &vec![number as u8; value_bytes]);
+        }
+        let top = flat_leaves(&tree);
+        let (low, high) = (bounds(low.0, low.1), bounds(high.0, high.1));
+        let mut expected = std::collections::VecDeque::from(expected(&tree, &low, &high));
+        let mut range = Range::new(&tree.pages, tree.root, flat.then_some(&top), low.clone(), high.clone());
+        for &(front, at_once) in turns.iter().cycle().take(if turns.is_empty() { 0 } else { 110 }) {
+            let given = match (front, at_once) {
+                (true, true) => range.next_at_once(),
+                (false, true) => range.next_back_at_once(),
+                _ => None,
+            };
+            let (found, expected) = match front {
+                true => (given.map(Ok).or_else(|| range.next()), expected.pop_front()),
+                false => (given.map(Ok).or_else(|| range.next_back()), expected.pop_back()),
+            };
+            prop_assert_eq!(found.map(|item| item.unwrap().0.to_vec()), expected);
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_claims_more_entries_than_there_are_gets_a_top() {
+    for count in 4..20 {
+        let tree = even_tree(count);
+        let root = TreeRoot { entries: u64::MAX, ..tree.root };
+        assert!(Top::build(&tree.pages, &root, PAGES_MAX[1]).is_ok());
+    }
 }
