@@ -24,7 +24,6 @@ use std::marker::PhantomData;
 
 use crate::catalog::TableRecord;
 use crate::error::{Error, Result};
-use crate::ids::PageId;
 
 use codec::{Codec, KeyCodec};
 pub use load::Loader;
@@ -112,7 +111,7 @@ impl TableInfo {
 /// Bytes of the file that are no item of the table's codec. They were written by another program, or are damaged.
 #[cold]
 fn undecodable(what: &'static str, e: &codec::CodecError) -> Error {
-    Error::corrupt(PageId::NONE, format!("a {what} does not decode: {e}"))
+    Error::Corrupt { path: None, page: None, table: None, what: format!("a {what} does not decode: {e}") }
 }
 
 #[inline]

@@ -3,7 +3,9 @@
 //! Floor: table. [`Range`] borrows the table handle, and what it yields borrows the transaction. [`RangeOwned`] holds
 //! the transaction itself and yields items that own what they are.
 //!
-//! Failure: an error is yielded once, then the iteration ends.
+//! Failure: an entry that cannot be read, or does not decode, is an error in its place, and the entries behind it follow. A
+//! damaged page, and an access that could not be served, are an error once, and end the iteration; so does every error in a
+//! [`RangeOwned`].
 
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};

@@ -104,10 +104,11 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         let encoded = K::encode(&key)?;
         let key: &[u8] = &encoded;
         // Without the copies that an error on the way would bring.
-        if let Some(answer) = tree::get_at_once(self.pages(), &self.open.root, self.top(1), key) {
+        let pages = self.pages();
+        if let Some(answer) = tree::get_at_once(pages, &self.open.root, self.open.top(pages, 1), key) {
             // The value is read by decoding it, and nothing is believed that was read after the question.
             let value = answer.value().map(V::decode);
-            if self.pages().intact() {
+            if pages.intact() {
                 match value {
                     None => return Ok(None),
                     Some(Ok(value)) => return Ok(Some(value)),

@@ -38,6 +38,8 @@ pub(crate) struct ReaderSlot(pub(crate) Seat<Kept>);
 pub(crate) struct Kept {
     /// None before the first transaction, and after the mapping has moved.
     pages: Option<SnapshotPages>,
+    /// The window that they are seen through.
+    window_id: u64,
     state: State,
     pub(crate) tables: OpenTables,
 }
@@ -51,8 +53,7 @@ impl Kept {
 
     /// What this keeps of a window other than the current one, which could be unmapped without it.
     pub(crate) fn leave_old(&mut self, window_id: u64) -> Option<Kept> {
-        let is_old = self.pages.as_ref().is_some_and(|pages| pages.view().window_id() != window_id);
-        is_old.then(|| std::mem::take(self))
+        (self.window_id != window_id && self.pages.is_some()).then(|| std::mem::take(self))
     }
 
     /// The pages of the state that a transaction reads.
@@ -71,19 +72,21 @@ impl Kept {
 
     /// Goes over to another state.
     pub(crate) fn enter(&mut self, state: &State) {
-        *self = Kept { pages: self.pages.take(), state: *state, tables: OpenTables::default() };
+        (self.state, self.tables) = (*state, OpenTables::default());
     }
 
     /// Sees that the pages are those of the state, in the current window.
     #[inline]
     pub(crate) fn find_pages(&mut self, page_size: usize, window_id: u64, make: impl FnOnce() -> View) {
         let count = self.state.page_count;
-        let kept = self.pages.take().filter(|pages| pages.view().window_id() == window_id);
-        self.pages = Some(match kept {
-            Some(pages) if pages.page_count() == count => pages,
-            // The window has grown with the state, and the view with it.
-            kept => SnapshotPages::new(kept.map_or_else(make, SnapshotPages::into_view), page_size, count),
-        });
+        if self.window_id == window_id && self.pages.as_ref().is_some_and(|pages| pages.page_count() == count) {
+            return;
+        }
+        // A view of the current window has grown with it.
+        let kept = self.pages.take().filter(|_| self.window_id == window_id);
+        let view = kept.map_or_else(make, SnapshotPages::into_view);
+        self.window_id = view.window_id();
+        self.pages = Some(SnapshotPages::new(view, page_size, count));
     }
 }
 

@@ -34,6 +34,28 @@ fn a_damaged_value_is_named_and_others_are_read() {
 }
 
 #[test]
+fn what_does_not_decode_is_told_with_its_table_and_no_page_and_others_are_read() {
+    const NAMES: Table<u32, &str> = Table::new("names");
+    let db = Db::in_memory().expect("made");
+    db.write(|txn| {
+        let mut names = txn.table(NAMES)?;
+        [(1, "a"), (2, "b"), (3, "c")].iter().try_for_each(|&(number, name)| names.insert(number, name).map(drop))?;
+        txn.bytes_table("names")?.insert(&2u32.to_be_bytes(), b"\xff").map(drop)
+    })
+    .expect("stored");
+    let names = db.begin_read().and_then(|txn| txn.table(NAMES)).expect("the table");
+    let undecodable = |e: mapleaf::Error| match e {
+        mapleaf::Error::Corrupt { page: None, table: Some(table), .. } => table,
+        e => panic!("{e}"),
+    };
+    let read = |entry: mapleaf::Result<(u32, &str)>| entry.map(|(number, _)| number).map_err(undecodable);
+    let expected = [Ok(1), Err("names".to_string()), Ok(3)];
+    assert_eq!(names.iter().map(read).collect::<Vec<_>>(), expected);
+    assert!(names.iter().rev().map(read).eq(expected.into_iter().rev()));
+    assert!(matches!(names.get(2), Err(mapleaf::Error::Corrupt { page: None, .. })));
+}
+
+#[test]
 fn a_damaged_value_can_be_removed_with_its_table() {
     let (_dir, db) = with_damaged_value();
     assert!(!db.check().expect("checked").is_clean());
