@@ -161,10 +161,7 @@ impl<'a> Leaf<'a> {
     /// Brings the first bytes of entry `index` into the processor's cache; others, if the index is out of range.
     #[inline(always)]
     pub(crate) fn fetch_entry(&self, index: usize, bytes: usize) {
-        let slots = LEAF_HEADS + HEAD_BYTES * self.count;
-        let Some(slot) = self.page.get(slots + SLOT_BYTES * index..).and_then(<[u8]>::first_chunk) else { return };
-        let offset = usize::from(u16::from_le_bytes(*slot));
-        let Some(entry) = self.page.get(offset..) else { return };
+        let Some(entry) = self.page.get(self.slot(index)..) else { return };
         let entry = &entry[..bytes.min(entry.len())];
         prefetch::lines(entry);
         if let Some(last) = entry.last() {

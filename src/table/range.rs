@@ -77,12 +77,13 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
         self
     }
 
-    /// An entry that the tree gave, if it can be decoded and everything on the way to it was served.
+    /// Gives an entry on that the tree gave at once.
     #[inline(always)]
-    fn believe_at_once(&self, (key, value): tree::Entry<'a>) -> Option<Typed<'a, K, V>> {
+    fn give(&mut self, (key, value): tree::Entry<'a>) -> Option<Result<Typed<'a, K, V>>> {
+        // The entry is read by decoding it, and nothing is believed that was read after the question.
         match (K::decode(key), V::decode(value)) {
-            (Ok(key), Ok(value)) if self.intact() => Some((key, value)),
-            _ => None,
+            (Ok(key), Ok(value)) if self.intact() => Some(Ok((key, value))),
+            _ => self.believe(Some(Ok((key, value)))),
         }
     }
 
@@ -153,11 +154,9 @@ impl<'a, K: KeyCodec, V: Codec> Iterator for Range<'a, K, V> {
             Inner::Snapshot(range) => range.next_at_once(),
             Inner::Txn(_) => None,
         };
-        let Some(entry) = entry else { return self.next_slowly() };
-        // The entry is read by decoding it, and nothing is believed that was read after the question.
-        match self.believe_at_once(entry) {
-            Some(entry) => Some(Ok(entry)),
-            None => self.believe(Some(Ok(entry))),
+        match entry {
+            Some(entry) => self.give(entry),
+            None => self.next_slowly(),
         }
     }
 }
@@ -169,10 +168,9 @@ impl<K: KeyCodec, V: Codec> DoubleEndedIterator for Range<'_, K, V> {
             Inner::Snapshot(range) => range.next_back_at_once(),
             Inner::Txn(_) => None,
         };
-        let Some(entry) = entry else { return self.next_back_slowly() };
-        match self.believe_at_once(entry) {
-            Some(entry) => Some(Ok(entry)),
-            None => self.believe(Some(Ok(entry))),
+        match entry {
+            Some(entry) => self.give(entry),
+            None => self.next_back_slowly(),
         }
     }
 }

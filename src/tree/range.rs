@@ -196,14 +196,6 @@ impl<'a, P: PageRead> End<'a, P> {
         }
     }
 
-    #[inline]
-    fn entry(&mut self, at: usize) -> Option<Result<Entry<'a>>> {
-        match self.cursor.leaf()?.inline_entry(at) {
-            Some(entry) => Some(Ok(entry)),
-            None => self.other_entry(at),
-        }
-    }
-
     /// Values in runs, and damage.
     #[cold]
     #[inline(never)]
@@ -426,12 +418,14 @@ impl<'a, P: PageRead> Iterator for Range<'a, P> {
                 return Some(Err(self.end_with(e)));
             }
         }
+        if let Some(entry) = self.next_at_once() {
+            return Some(Ok(entry));
+        }
         let at = self.front.ready.next()?;
         if self.met {
             self.back.ready.start = at + 1;
         }
-        self.front.fetch_ahead(Side::Last);
-        self.front.entry(at)
+        self.front.other_entry(at)
     }
 }
 
@@ -442,11 +436,13 @@ impl<P: PageRead> DoubleEndedIterator for Range<'_, P> {
                 return Some(Err(self.end_with(e)));
             }
         }
+        if let Some(entry) = self.next_back_at_once() {
+            return Some(Ok(entry));
+        }
         let at = self.back.ready.next_back()?;
         if self.met {
             self.front.ready.end = at;
         }
-        self.back.fetch_ahead(Side::First);
-        self.back.entry(at)
+        self.back.other_entry(at)
     }
 }

@@ -176,11 +176,8 @@ fn value_in_any<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, found: lookup::Foun
         return Some(Answer(value));
     }
     // What is an error here is one for `get_slowly` too, which knows how to say it.
-    let leaf = Leaf::parse(page, ptr.id).ok()?;
-    match leaf.find(key).ok()? {
-        Some(at) => resolve(pages, leaf.value(at).ok()?).ok().map(Answer),
-        None => Some(Answer(&ABSENT)),
-    }
+    let found = value_in(pages, ptr, key).ok()?;
+    Some(found.map_or(Answer(&ABSENT), Answer))
 }
 
 /// Looks a key up with every check, in trees and pages of any form.
@@ -201,7 +198,7 @@ pub(super) fn child_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: 
     Ok(branch.child(branch.find(key)?)?)
 }
 
-#[cold]
+/// The value of a key in the leaf that holds it or would, looked for with every check.
 #[inline(never)]
 pub(super) fn value_in<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, key: &[u8]) -> Result<Option<&'a [u8]>> {
     let leaf = leaf_at(pages, ptr)?;
