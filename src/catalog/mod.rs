@@ -89,6 +89,39 @@ impl TableRecord {
         Ok(TableRecord { flags: get_u32(bytes, 1), root, key_codec, value_codec })
     }
 
+    /// Refuses what does not fit the codecs of the table.
+    pub(crate) fn check_codecs(&self, name: &str, asked: Asked<'_>) -> Result<()> {
+        let fits = |stored: &str, asked: &str| stored == asked || (stored.is_empty() && OF_NO_TYPE.contains(&asked));
+        let is_right = match asked {
+            Asked::Bytes => true,
+            Asked::Types(key, value) => fits(&self.key_codec, key) && fits(&self.value_codec, value),
+            Asked::Made(key, value) => self.key_codec == key && self.value_codec == value,
+        };
+        if is_right {
+            return Ok(());
+        }
+        Err(self.wrong_codecs(name, asked))
+    }
+
+    #[cold]
+    fn wrong_codecs(&self, name: &str, asked: Asked<'_>) -> Error {
+        let stored = types_text(&self.key_codec, &self.value_codec);
+        let (key, value) = asked.codecs_of_new();
+        let asked_for = types_text(key, value);
+        let has_no_type = self.key_codec.is_empty() || self.value_codec.is_empty();
+        let (refused, remedy) = match asked {
+            Asked::Made(..) => ("was to be made", "choose another name, or drop the table first".to_string()),
+            _ if has_no_type => (
+                "was opened",
+                "a side without a type opens as text or bytes only: open it so, or copy the entries to a table that \
+                 has these types"
+                    .to_string(),
+            ),
+            _ => ("was opened", format!("open it {stored}, or as raw bytes with bytes_table")),
+        };
+        Error::usage(format!("table '{name}' was made {stored} and {refused} {asked_for}; {remedy}"))
+    }
+
     /// Refuses tables of kinds that this build does not know.
     pub(crate) fn known_flags(&self, name: &str) -> Result<()> {
         if self.flags & !flags::KNOWN == 0 {
@@ -100,6 +133,39 @@ impl TableRecord {
             _ => "a table of an unknown kind",
         };
         Err(Error::usage(format!("table '{name}' is {kind}, which needs a newer release of Mapleaf")))
+    }
+}
+
+/// What a table is opened as. An empty name of a codec stands for none: a table, or one side of it, made without types.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked<'a> {
+    /// Bytes, whatever the types are.
+    Bytes,
+    /// Items of these codecs of keys and values.
+    Types(&'a str, &'a str),
+    /// A table that was made with just these codecs.
+    Made(&'a str, &'a str),
+}
+
+impl<'a> Asked<'a> {
+    /// The codecs of keys and values of a table that is made because there is none.
+    pub(crate) fn codecs_of_new(self) -> (&'a str, &'a str) {
+        match self {
+            Asked::Bytes => ("", ""),
+            Asked::Types(key, value) | Asked::Made(key, value) => (key, value),
+        }
+    }
+}
+
+/// What a side without a type may be opened as: any bytes are one of these, or do not decode.
+const OF_NO_TYPE: [&str; 2] = ["str", "bytes"];
+
+/// Two codecs as error texts name them.
+fn types_text(key: &str, value: &str) -> String {
+    let shown = |codec: &str| if codec.is_empty() { "no type" } else { codec }.to_string();
+    match (key, value) {
+        ("", "") => "without types".to_string(),
+        _ => format!("as <{}, {}>", shown(key), shown(value)),
     }
 }
 
@@ -166,6 +232,48 @@ mod tests {
             let error = TableRecord { flags: bits, ..record() }.known_flags("t").expect_err("refused");
             assert!(error.to_string().contains(text), "{error}");
         }
+    }
+
+    #[test]
+    fn what_has_no_type_opens_as_text_or_bytes_only() {
+        let record =
+            |key: &str, value: &str| TableRecord { key_codec: key.into(), value_codec: value.into(), ..record() };
+        let opens = |record: &TableRecord, asked| record.check_codecs("t", asked).is_ok();
+        for (key, value) in [("str", "str"), ("bytes", "str"), ("str", "bytes"), ("bytes", "bytes")] {
+            assert!(opens(&record("", ""), Asked::Types(key, value)), "{key} {value}");
+        }
+        for (key, value) in [("str", "u64"), ("u64", "str"), ("str", "()"), ("[u8;4]", "bytes"), ("(str,str)", "str")] {
+            assert!(!opens(&record("", ""), Asked::Types(key, value)), "{key} {value}");
+        }
+        assert!(opens(&record("u64", ""), Asked::Types("u64", "str")));
+        assert!(!opens(&record("u64", ""), Asked::Types("str", "str")));
+        // With types, a table is of these only; bytes are not text.
+        assert!(!opens(&record("bytes", "bytes"), Asked::Types("str", "bytes")));
+        assert!(!opens(&record("", ""), Asked::Made("str", "str")));
+        assert!(opens(&record("", ""), Asked::Made("", "")));
+        assert!(opens(&record("u8", "acme"), Asked::Bytes));
+    }
+
+    #[test]
+    fn the_refusal_of_a_codec_names_table_both_types_and_the_remedy() {
+        let text = |record: &TableRecord, asked| record.check_codecs("t", asked).expect_err("refused").to_string();
+        let typed = TableRecord { key_codec: "str".into(), value_codec: "u64".into(), ..record() };
+        let untyped = TableRecord { key_codec: String::new(), value_codec: String::new(), ..record() };
+        assert_eq!(
+            text(&typed, Asked::Types("str", "i64")),
+            "table 't' was made as <str, u64> and was opened as <str, i64>; open it as <str, u64>, or as raw bytes with \
+             bytes_table"
+        );
+        assert_eq!(
+            text(&untyped, Asked::Types("str", "u64")),
+            "table 't' was made without types and was opened as <str, u64>; a side without a type opens as text or bytes \
+             only: open it so, or copy the entries to a table that has these types"
+        );
+        assert_eq!(
+            text(&typed, Asked::Made("str", "")),
+            "table 't' was made as <str, u64> and was to be made as <str, no type>; choose another name, or drop the \
+             table first"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use crate::catalog::Asked;
 use crate::db::{Db, Options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mapping::file;
@@ -91,7 +92,7 @@ impl Copy {
         let at = match &self.current {
             Some((_, at)) if is_open => *at,
             _ => {
-                let at = txn.open_table(&target.name, Some((&target.key_codec, &target.value_codec)))?;
+                let at = txn.open_table(&target.name, Asked::Made(&target.key_codec, &target.value_codec))?;
                 self.current = Some((target.name.clone(), at));
                 at
             }

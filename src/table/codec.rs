@@ -54,6 +54,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Bytes and types
+//!
+//! A table has the names of its two codecs, or none: what [`WriteTxn::bytes_table`](crate::WriteTxn::bytes_table) and
+//! `kvctl put` make has no types. Without a type, keys and values are any bytes, and open as text (`&str`, `String`) or
+//! bytes (`&[u8]`, `Vec<u8>`), and as nothing else. A table keeps what it was made with.
+//!
 //! # Limits
 //!
 //! A key, encoded, may have a quarter of a page less 24 bytes (1,000 bytes with pages of 4 KiB); a value 2^40 bytes.

@@ -87,9 +87,9 @@ pub struct TableInfo {
     pub entries: u64,
     /// Levels of its tree; 0 when it is empty.
     pub height: u8,
-    /// Name of the codec of its keys.
+    /// Name of the codec of its keys. Empty if the table was made without types.
     pub key_codec: String,
-    /// Name of the codec of its values.
+    /// Name of the codec of its values. Empty if the table was made without types.
     pub value_codec: String,
     /// The number of its tree, which its pages carry.
     pub tree_id: u32,

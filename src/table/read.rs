@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
+use crate::catalog::Asked;
 use crate::error::{Error, Result};
 use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
@@ -18,7 +19,6 @@ use crate::table::{decode_key, decode_value, Range, RangeOwned, Table, TableInfo
 use crate::tree::{self, Top};
 use crate::txn::open_table::OpenTable;
 use crate::txn::snapshot::ReadTxn;
-use crate::txn::write::check_codecs;
 
 impl ReadTxn {
     /// A handle to a table as this transaction sees it. A table that does not exist reads as empty.
@@ -50,7 +50,7 @@ impl ReadTxn {
         key: K::Item<'k>,
     ) -> Result<Option<V::Item<'_>>> {
         let Some(record) = self.find_table_resident(table.name())? else { return Ok(None) };
-        check_codecs(table.name(), &record, Some((&K::name(), &V::name())))?;
+        record.check_codecs(table.name(), Asked::Types(&K::name(), &V::name()))?;
         let found = tree::get_resident(self.pages(), &record.root, &K::encode(&key)?);
         let found = found.and_then(|found| found.map(decode_value::<V>).transpose());
         self.believe(found).map_err(|e| e.with_table(table.name()))

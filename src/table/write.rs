@@ -9,6 +9,7 @@
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
 
+use crate::catalog::Asked;
 use crate::error::{Error, Result};
 use crate::page::meta::TreeRoot;
 use crate::pager::txn_pages::TxnPages;
@@ -25,17 +26,46 @@ impl WriteTxn {
     /// # Errors
     /// `Usage` if the table was made with other codecs, `TooLarge` for its name, `Corrupt` if the catalog cannot be read.
     pub fn table<K: KeyCodec, V: Codec>(&mut self, table: Table<K, V>) -> Result<TableMut<'_, K, V>> {
-        let at = self.open_table(table.name(), Some((&K::name(), &V::name())))?;
+        let at = self.open_table(table.name(), Asked::Types(&K::name(), &V::name()))?;
         Ok(TableMut { txn: self, at, types: PhantomData })
     }
 
-    /// A handle to any table as bytes, whatever its codecs; for tools. A table that does not exist is made with the
-    /// codecs of `&[u8]`.
+    /// A handle to any table as bytes, whatever its codecs; for tools. Bytes that its codecs do not decode are not refused:
+    /// see [`codec`](crate::codec#bytes-and-types). A table that does not exist is made without types.
     ///
     /// # Errors
     /// `TooLarge` for its name, `Corrupt` if the catalog cannot be read.
     pub fn bytes_table(&mut self, name: &str) -> Result<TableMut<'_, &'static [u8], &'static [u8]>> {
-        let at = self.open_table(name, None)?;
+        let at = self.open_table(name, Asked::Bytes)?;
+        Ok(TableMut { txn: self, at, types: PhantomData })
+    }
+
+    /// Makes a table whose codecs have these names, for tools that know types by name only, and gives it as bytes as
+    /// [`bytes_table`](WriteTxn::bytes_table) does. An empty name stands for no type. A table that has just these codecs
+    /// stays as it is.
+    ///
+    /// ```
+    /// # use mapleaf::codec::Codec;
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// let mut txn = db.begin_write()?;
+    /// txn.create_table("born", "str", "u64")?.insert(b"ada", &u64::encode(&1815)?)?;
+    ///
+    /// const BORN: Table<&str, u64> = Table::new("born");
+    /// assert_eq!(txn.table(BORN)?.get("ada")?, Some(1815));
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Usage` if the table has other codecs, or their names are too long; `TooLarge` for its name, `Corrupt` if the catalog
+    /// cannot be read.
+    pub fn create_table(
+        &mut self,
+        name: &str,
+        key_codec: &str,
+        value_codec: &str,
+    ) -> Result<TableMut<'_, &'static [u8], &'static [u8]>> {
+        let at = self.open_table(name, Asked::Made(key_codec, value_codec))?;
         Ok(TableMut { txn: self, at, types: PhantomData })
     }
 

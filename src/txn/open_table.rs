@@ -14,14 +14,13 @@
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::catalog::TableRecord;
+use crate::catalog::{Asked, TableRecord};
 use crate::error::Result;
 use crate::ids::{TreeId, TxnId};
 use crate::page::meta::TreeRoot;
 use crate::pager::snapshot_pages::SnapshotPages;
 use crate::tree::{Top, PAGES_MAX};
 use crate::txn::tops::Tops;
-use crate::txn::write::check_codecs;
 
 /// Tables that a slot keeps.
 const KEPT_MAX: usize = 8;
@@ -76,7 +75,7 @@ impl OpenTable {
         if self.right.iter().zip(asked).all(|(right, asked)| right.load(Ordering::Relaxed) == asked) {
             return Ok(());
         }
-        check_codecs(&self.name, record, Some((&key(), &value())))?;
+        record.check_codecs(&self.name, Asked::Types(&key(), &value()))?;
         self.right.iter().zip(asked).for_each(|(right, asked)| right.store(asked, Ordering::Relaxed));
         Ok(())
     }

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use crate::catalog::{self, TableRecord};
+use crate::catalog::{self, Asked, TableRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TreeId, MAX_U48};
 use crate::limits;
@@ -315,22 +315,21 @@ impl WriteTxn {
         }
     }
 
-    /// Opens a table by name. `codecs` are the names to check, or to store with a new table; without them any table is
-    /// opened, and a new one is a table of bytes.
-    pub(crate) fn open_table(&mut self, name: &str, codecs: Option<(&str, &str)>) -> Result<usize> {
+    /// Opens a table by name, if `asked` fits the codecs that it has; makes it with those if there is none.
+    pub(crate) fn open_table(&mut self, name: &str, asked: Asked<'_>) -> Result<usize> {
         self.usable()?;
         if let Some(at) = self.tables.iter().position(|table| table.name == name) {
-            check_codecs(name, &self.tables[at].record, codecs)?;
+            self.tables[at].record.check_codecs(name, asked)?;
             return Ok(at);
         }
         let found = self.find_record(name)?;
         let changed = found.is_none();
         let record = match found {
             Some(record) => {
-                check_codecs(name, &record, codecs)?;
+                record.check_codecs(name, asked)?;
                 record
             }
-            None => self.new_record(codecs.unwrap_or(("bytes", "bytes")))?,
+            None => self.new_record(asked.codecs_of_new())?,
         };
         self.tables.push(OpenTable {
             name: name.to_string(),
@@ -465,7 +464,7 @@ impl WriteTxn {
         if from == to {
             return Ok(());
         }
-        let at = self.open_table(from, None)?;
+        let at = self.open_table(from, Asked::Bytes)?;
         self.remove_from_catalog(from)?;
         let table = &mut self.tables[at];
         table.name = to.to_string();
@@ -515,17 +514,4 @@ pub(super) fn writer_of(writer: &mut Option<Box<Writer>>) -> &mut Writer {
 /// Whether an operation was refused before it changed anything.
 fn is_refusal<T>(result: &Result<T>) -> bool {
     matches!(result, Err(e) if matches!(e.kind(), ErrorKind::Usage | ErrorKind::TooLarge))
-}
-
-/// Refuses a table that was written with other codecs.
-pub(crate) fn check_codecs(name: &str, record: &TableRecord, codecs: Option<(&str, &str)>) -> Result<()> {
-    let Some((key, value)) = codecs else { return Ok(()) };
-    if record.key_codec == key && record.value_codec == value {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "table '{name}' holds <{}, {}> and was opened as <{key}, {value}>; open it with the codecs it was made with, or \
-         as bytes",
-        record.key_codec, record.value_codec
-    )))
 }

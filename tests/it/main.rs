@@ -33,4 +33,5 @@ mod review;
 mod salvage;
 mod space;
 mod support;
+mod types;
 mod workload;

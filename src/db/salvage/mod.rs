@@ -49,7 +49,7 @@ pub struct SalvageReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SalvagedTable {
-    /// The table. A name such as `lost-16` stands for a table whose record was lost, and which is copied as bytes.
+    /// The table. A name such as `lost-16` stands for a table whose record was lost, and which has no types then.
     pub name: String,
     /// Entries of the newest state, as far as it is known.
     pub entries: u64,

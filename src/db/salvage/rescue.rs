@@ -167,7 +167,7 @@ impl<'r> Rescue<'r> {
         // Codec names that no table can have, in a record that no release wrote, are left out.
         let limit = max_inline_value_bytes(self.pages.page_size());
         let record = record.filter(|record| record.encode().len() <= limit);
-        let codec = |of: fn(&TableRecord) -> &String| record.map_or_else(|| "bytes".to_string(), |it| of(it).clone());
+        let codec = |of: fn(&TableRecord) -> &String| record.map_or_else(String::new, |it| of(it).clone());
         let target = Target {
             name: name.to_string(),
             key_codec: codec(|record| &record.key_codec),
