@@ -219,23 +219,23 @@ pub(super) fn reserve_blocks(file: &File, at: u64, len: u64) -> io::Result<bool>
     }
 }
 
-/// A soft limit of this process; `None`: unlimited.
-fn soft_limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
+/// A soft limit of this process; `None`: unlimited. Each C library has a type of its own for the number of a limit.
+fn soft_limit(resource: libc::c_int) -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the call stores into a value that lives through it. If it fails, the value says "unlimited".
-    unsafe { libc::getrlimit(resource, &mut limit) };
+    unsafe { libc::getrlimit(resource as _, &mut limit) };
     (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
 /// Address space that this process may have (`ulimit -v`), if that is limited.
 pub(super) fn address_space_limit() -> Option<u64> {
-    soft_limit(libc::RLIMIT_AS)
+    soft_limit(libc::RLIMIT_AS as libc::c_int)
 }
 
 /// Refuses a length that the process may not give to a file (`ulimit -f`): trying would bring the signal SIGXFSZ, which
 /// ends it.
 pub(super) fn within_size_limit(len: u64) -> io::Result<()> {
-    match soft_limit(libc::RLIMIT_FSIZE) {
+    match soft_limit(libc::RLIMIT_FSIZE as libc::c_int) {
         Some(limit) if len > limit => Err(io::Error::from_raw_os_error(libc::EFBIG)),
         _ => Ok(()),
     }
@@ -317,10 +317,11 @@ fn lock_of(kind: libc::c_int, start: u64, len: u64) -> io::Result<libc::flock> {
 /// Renames without replacing: `Ok(false)` when the new name exists.
 pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
     let (old, new) = (CString::new(from.as_os_str().as_bytes())?, CString::new(to.as_os_str().as_bytes())?);
-    let flags = libc::RENAME_NOREPLACE;
+    // By number: musl has no function for it.
+    let (call, here, flags) = (libc::SYS_renameat2, libc::AT_FDCWD, libc::RENAME_NOREPLACE);
     // SAFETY: both names are strings with their terminating zero that live through the call.
     let renamed =
-        retry(|| unsafe { libc::renameat2(libc::AT_FDCWD, old.as_ptr(), libc::AT_FDCWD, new.as_ptr(), flags) });
+        retry(|| unsafe { libc::syscall(call, here, old.as_ptr(), here, new.as_ptr(), flags) } as libc::c_int);
     match renamed {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
