@@ -43,15 +43,15 @@ fn database() -> Vec<u8> {
     let db = Db::open(&path).expect("open");
     for round in 0..6u32 {
         db.write(|txn| {
-            let mut table = txn.bytes_table("many")?;
+            let mut table = txn.create_table("many", "bytes", "bytes")?;
             for key in 0..400u32 {
                 table.insert(&(key * 7919 % 400).to_be_bytes(), &support::bytes(u64::from(round), 60))?;
             }
-            let mut table = txn.bytes_table("large")?;
+            let mut table = txn.create_table("large", "bytes", "bytes")?;
             for key in 0..6u32 {
                 table.insert(&key.to_be_bytes(), &support::bytes(u64::from(key), 3000 + 2500 * key as usize))?;
             }
-            let mut table = txn.bytes_table("small")?;
+            let mut table = txn.create_table("small", "bytes", "bytes")?;
             table.insert(&round.to_be_bytes(), b"value")?;
             Ok::<_, mapleaf::Error>(())
         })
