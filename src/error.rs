@@ -30,6 +30,8 @@ pub enum ErrorKind {
     Truncated,
     /// Bytes of the file are damaged.
     Corrupt,
+    /// The bytes of an entry are whole, and no item of the codec that its table was opened with.
+    Decode,
     /// The system could not serve an access to the mapping.
     Fault,
     /// Another process or handle holds a lock.
@@ -121,6 +123,19 @@ pub enum Error {
         /// The table, where known.
         table: Option<String>,
         /// What is wrong: the field, what was found, what was expected.
+        what: String,
+    },
+    /// The bytes of a key or value are whole, and no item of its codec: a program wrote them that did not use this codec. The
+    /// other entries are not affected, and a transaction goes on. [`insert`](crate::TableMut::insert) and
+    /// [`put`](crate::TableMut::put) replace such a value, [`remove`](crate::TableMut::remove) takes the entry away, and
+    /// [`bytes_table`](crate::WriteTxn::bytes_table) gives its bytes.
+    #[error("{}{}{what}", at_path(.path), at_table(.table))]
+    Decode {
+        /// The file, where known.
+        path: Option<PathBuf>,
+        /// The table, where known.
+        table: Option<String>,
+        /// Which key or value, its length, the codec, what was found and expected, and the remedy.
         what: String,
     },
     /// The system could not serve an access to the mapping (a truncated file, a bad disk block, a full disk). What the call
@@ -226,6 +241,10 @@ fn in_table(table: &Option<String>) -> String {
     table.as_ref().map(|name| format!(" in table '{name}'")).unwrap_or_default()
 }
 
+fn at_table(table: &Option<String>) -> String {
+    table.as_ref().map(|name| format!("table '{name}': ")).unwrap_or_default()
+}
+
 fn on_page(page: &Option<PageId>) -> String {
     page.map(|id| format!(" on page {id}")).unwrap_or_default()
 }
@@ -245,6 +264,7 @@ impl Error {
             Error::EmptyFile { .. } => ErrorKind::EmptyFile,
             Error::Truncated { .. } => ErrorKind::Truncated,
             Error::Corrupt { .. } => ErrorKind::Corrupt,
+            Error::Decode { .. } => ErrorKind::Decode,
             Error::Fault { .. } => ErrorKind::Fault,
             Error::Locked { .. } => ErrorKind::Locked,
             Error::Busy { .. } => ErrorKind::Busy,
@@ -280,9 +300,14 @@ impl Error {
 
     /// Adds the path to errors of inner floors, which know no files.
     pub(crate) fn with_path(mut self, at: &Path) -> Error {
-        if let Error::Corrupt { path, .. } | Error::Fault { path, .. } | Error::WouldBlock { path, .. } = &mut self {
-            path.get_or_insert_with(|| at.to_path_buf());
-        }
+        let (Error::Corrupt { path, .. }
+        | Error::Decode { path, .. }
+        | Error::Fault { path, .. }
+        | Error::WouldBlock { path, .. }) = &mut self
+        else {
+            return self;
+        };
+        path.get_or_insert_with(|| at.to_path_buf());
         self
     }
 
@@ -290,6 +315,7 @@ impl Error {
     pub(crate) fn of_file(mut self, named: &Path) -> Error {
         match &mut self {
             Error::Corrupt { path: Some(path), .. }
+            | Error::Decode { path: Some(path), .. }
             | Error::Fault { path: Some(path), .. }
             | Error::WouldBlock { path: Some(path), .. }
             | Error::NotADatabase { path, .. }
@@ -306,6 +332,7 @@ impl Error {
             Error::Usage { .. }
             | Error::TooLarge { .. }
             | Error::Corrupt { path: None, .. }
+            | Error::Decode { path: None, .. }
             | Error::WouldBlock { path: None, .. }
             | Error::Fault { path: None, .. } => {}
         }
@@ -322,8 +349,10 @@ impl Error {
 
     /// Adds the table's name to errors of inner floors, which know no tables.
     pub(crate) fn with_table(mut self, name: &str) -> Error {
-        let (Error::Corrupt { table, .. } | Error::TooLarge { table, .. } | Error::WouldBlock { table, .. }) =
-            &mut self
+        let (Error::Corrupt { table, .. }
+        | Error::Decode { table, .. }
+        | Error::TooLarge { table, .. }
+        | Error::WouldBlock { table, .. }) = &mut self
         else {
             return self;
         };

@@ -31,7 +31,11 @@ const TABLE: [(Exit, &str); 11] = [
     (Exit::Done, "done (also when the reader of a pipe went away)"),
     (Exit::No, "the answer is no: the key is absent, or check found damage"),
     (Exit::Usage, "arguments do not fit, or a key or value is over its limit"),
-    (Exit::File, "the file: not a Mapleaf database, newer version, empty, truncated, damaged; torture: a violation"),
+    (
+        Exit::File,
+        "the file: not a Mapleaf database, newer version, empty, truncated, damaged, or an entry that the codec of its table \
+         does not decode; torture: a violation",
+    ),
     (Exit::Loss, "recover or salvage succeeded, with a loss that was reported"),
     (Exit::Held, "somebody else holds the database"),
     (Exit::Input, "malformed line in the input of load"),
@@ -109,11 +113,15 @@ impl Failure {
 
     /// Adds the path to errors that may come without one.
     pub(crate) fn of_database(error: Error, path: &Path) -> Failure {
-        let failure = Failure::from(error);
+        Failure::from(error).of_file(path)
+    }
+
+    /// Puts the path before a text that does not name it.
+    pub(crate) fn of_file(self, path: &Path) -> Failure {
         let shown = path.display().to_string();
-        match &failure.text {
-            Some(text) if !text.contains(&shown) => failure.at(&shown),
-            _ => failure,
+        match &self.text {
+            Some(text) if !text.contains(&shown) => self.at(&shown),
+            _ => self,
         }
     }
 }
@@ -141,6 +149,7 @@ fn exit_of(kind: ErrorKind) -> Exit {
         | ErrorKind::EmptyFile
         | ErrorKind::Truncated
         | ErrorKind::Corrupt
+        | ErrorKind::Decode
         | ErrorKind::Fault => Exit::File,
         ErrorKind::Locked | ErrorKind::Busy | ErrorKind::WouldBlock | ErrorKind::Poisoned => Exit::Held,
         ErrorKind::NotFound => Exit::NotFound,
@@ -183,6 +192,7 @@ mod tests {
             (ErrorKind::EmptyFile, 3),
             (ErrorKind::Truncated, 3),
             (ErrorKind::Corrupt, 3),
+            (ErrorKind::Decode, 3),
             (ErrorKind::Fault, 3),
             (ErrorKind::Locked, 5),
             (ErrorKind::Busy, 5),

@@ -60,6 +60,11 @@
 //! `kvctl put` make has no types. Without a type, keys and values are any bytes, and open as text (`&str`, `String`) or
 //! bytes (`&[u8]`, `Vec<u8>`), and as nothing else. A table keeps what it was made with.
 //!
+//! A program that writes through bytes can store what a codec does not decode. Reading such an entry is an error of kind
+//! [`Decode`](crate::ErrorKind::Decode) in its place, and no other entry is affected; iterators go on.
+//! [`insert`](crate::TableMut::insert) and [`put`](crate::TableMut::put) replace such a value, and
+//! [`remove`](crate::TableMut::remove) takes the entry away. An entry whose key does not decode is reached through bytes.
+//!
 //! # Limits
 //!
 //! A key, encoded, may have a quarter of a page less 24 bytes (1,000 bytes with pages of 4 KiB); a value 2^40 bytes.
@@ -245,7 +250,7 @@ impl AsRef<[u8]> for Encoded<'_> {
     }
 }
 
-/// Bytes that are not what a codec writes: the table holds something else, or its bytes are damaged.
+/// Bytes that are not what a codec writes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CodecError {
     what: Cow<'static, str>,
@@ -276,6 +281,6 @@ impl std::error::Error for CodecError {}
 impl From<CodecError> for Error {
     #[cold]
     fn from(e: CodecError) -> Error {
-        Error::Corrupt { path: None, page: None, table: None, what: e.what.into_owned() }
+        Error::Decode { path: None, table: None, what: e.what.into_owned() }
     }
 }

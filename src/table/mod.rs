@@ -108,18 +108,50 @@ impl TableInfo {
     }
 }
 
-/// Bytes of the file that are no item of the table's codec. They were written by another program, or are damaged.
+/// Bytes of a key that its error shows.
+const SHOWN_BYTES: usize = 40;
+
+/// A key as text for people, cut where it is long.
+fn shown(key: &[u8]) -> String {
+    let cut = &key[..key.len().min(SHOWN_BYTES)];
+    format!("'{}{}'", cut.escape_ascii(), if cut.len() < key.len() { ".." } else { "" })
+}
+
 #[cold]
-fn undecodable(what: &'static str, e: &codec::CodecError) -> Error {
-    Error::Corrupt { path: None, page: None, table: None, what: format!("a {what} does not decode: {e}") }
+fn undecodable_key<K: Codec>(key: &[u8], e: &codec::CodecError) -> Error {
+    let what = format!(
+        "the key {} of {} bytes does not decode as {}: {e}; bytes_table shows the entry and removes it",
+        shown(key),
+        key.len(),
+        K::name()
+    );
+    Error::Decode { path: None, table: None, what }
+}
+
+#[cold]
+fn undecodable_value<V: Codec>(key: &[u8], value: &[u8], e: &codec::CodecError) -> Error {
+    let what = format!(
+        "the value of key {} has {} bytes that do not decode as {}: {e}; insert or put replaces it, bytes_table shows it",
+        shown(key),
+        value.len(),
+        V::name()
+    );
+    Error::Decode { path: None, table: None, what }
 }
 
 #[inline]
-fn decode_key<K: Codec>(bytes: &[u8]) -> Result<K::Item<'_>> {
-    K::decode(bytes).map_err(|e| undecodable("key", &e))
+fn decode_key<K: Codec>(key: &[u8]) -> Result<K::Item<'_>> {
+    K::decode(key).map_err(|e| undecodable_key::<K>(key, &e))
 }
 
+/// The value of this key.
 #[inline]
-fn decode_value<V: Codec>(bytes: &[u8]) -> Result<V::Item<'_>> {
-    V::decode(bytes).map_err(|e| undecodable("value", &e))
+fn decode_value<'a, V: Codec>(key: &[u8], value: &'a [u8]) -> Result<V::Item<'a>> {
+    V::decode(value).map_err(|e| undecodable_value::<V>(key, value, &e))
+}
+
+/// A key and its value.
+#[inline]
+fn decode_entry<'a, K: Codec, V: Codec>((key, value): (&'a [u8], &'a [u8])) -> Result<(K::Item<'a>, V::Item<'a>)> {
+    Ok((decode_key::<K>(key)?, decode_value::<V>(key, value)?))
 }

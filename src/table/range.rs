@@ -3,9 +3,9 @@
 //! Floor: table. [`Range`] borrows the table handle, and what it yields borrows the transaction. [`RangeOwned`] holds
 //! the transaction itself and yields items that own what they are.
 //!
-//! Failure: an entry that cannot be read, or does not decode, is an error in its place, and the entries behind it follow. A
-//! damaged page, and an access that could not be served, are an error once, and end the iteration; so does every error in a
-//! [`RangeOwned`].
+//! Failure: an entry that does not decode, or in a [`Range`] one that cannot be read, is an error in its place, and the
+//! entries behind it follow. A damaged page, and an access that could not be served, are an error once, and end the iteration;
+//! so does a value that a [`RangeOwned`] cannot read.
 
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
@@ -16,7 +16,7 @@ use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::txn_pages::TxnPages;
 use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, Encoded, KeyCodec};
-use crate::table::{decode_key, decode_value, ReadTable};
+use crate::table::{decode_entry, ReadTable};
 use crate::tree;
 
 /// The entries of a range of keys, in ascending order; [`rev`](Iterator::rev) for descending order.
@@ -141,8 +141,7 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
 
 #[inline]
 fn typed<'a, K: KeyCodec, V: Codec>(entry: Result<tree::Entry<'a>>) -> Result<Typed<'a, K, V>> {
-    let (key, value) = entry?;
-    Ok((decode_key::<K>(key)?, decode_value::<V>(value)?))
+    decode_entry::<K, V>(entry?)
 }
 
 impl<'a, K: KeyCodec, V: Codec> Iterator for Range<'a, K, V> {
@@ -238,8 +237,9 @@ fn encoded<K: KeyCodec>(bound: Bound<&K::Item<'_>>) -> Result<Bound<Vec<u8>>> {
 pub struct RangeOwned<K: KeyCodec, V: Codec> {
     table: ReadTable<K, V>,
     bounds: ByteBounds,
-    front: std::collections::VecDeque<(K::Owned, V::Owned)>,
-    back: Vec<(K::Owned, V::Owned)>,
+    /// Entries, and errors in the places of those that do not decode.
+    front: std::collections::VecDeque<Result<OwnedEntry<K, V>>>,
+    back: Vec<Result<OwnedEntry<K, V>>>,
     /// What stopped the copying, given behind the entries that were copied before it.
     failed: Option<Error>,
     ended: bool,
@@ -260,7 +260,7 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
         let mut last = None;
         let copied = self.table.byte_range(self.bounds.clone()).take(OWNED_BATCH).try_for_each(|entry| {
             let (key, value) = entry?;
-            self.front.push_back(owned::<K, V>(key, value)?);
+            self.front.push_back(owned::<K, V>(key, value).map_err(|e| self.table.locate(e)));
             last = Some(key);
             Ok(())
         });
@@ -277,7 +277,7 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
         let mut last = None;
         let copied = self.table.byte_range(self.bounds.clone()).rev().take(OWNED_BATCH).try_for_each(|entry| {
             let (key, value) = entry?;
-            self.back.push(owned::<K, V>(key, value)?);
+            self.back.push(owned::<K, V>(key, value).map_err(|e| self.table.locate(e)));
             last = Some(key);
             Ok(())
         });
@@ -310,7 +310,8 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
 }
 
 fn owned<K: KeyCodec, V: Codec>(key: &[u8], value: &[u8]) -> Result<OwnedEntry<K, V>> {
-    Ok((K::to_owned(decode_key::<K>(key)?), V::to_owned(decode_value::<V>(value)?)))
+    let (key, value) = decode_entry::<K, V>((key, value))?;
+    Ok((K::to_owned(key), V::to_owned(value)))
 }
 
 impl<K: KeyCodec, V: Codec> Iterator for RangeOwned<K, V> {
@@ -321,10 +322,10 @@ impl<K: KeyCodec, V: Codec> Iterator for RangeOwned<K, V> {
             self.fill_front();
         }
         if let Some(entry) = self.front.pop_front() {
-            return Some(Ok(entry));
+            return Some(entry);
         }
         // Everything between the two ends was yielded: what the other end copied out comes last.
-        self.failure().or_else(|| (!self.back.is_empty()).then(|| Ok(self.back.remove(0))))
+        self.failure().or_else(|| (!self.back.is_empty()).then(|| self.back.remove(0)))
     }
 }
 
@@ -334,9 +335,9 @@ impl<K: KeyCodec, V: Codec> DoubleEndedIterator for RangeOwned<K, V> {
             self.fill_back();
         }
         if let Some(entry) = self.back.pop() {
-            return Some(Ok(entry));
+            return Some(entry);
         }
-        self.failure().or_else(|| self.front.pop_back().map(Ok))
+        self.failure().or_else(|| self.front.pop_back())
     }
 }
 

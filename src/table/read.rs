@@ -3,7 +3,8 @@
 //! Floor: table. A handle holds a clone of its transaction and carries no lifetime; what it returns borrows the handle,
 //! except for the owned forms.
 //!
-//! Failure: [`Error::Corrupt`](crate::Error::Corrupt) with path and table when pages or items cannot be read.
+//! Failure: [`Error::Corrupt`](crate::Error::Corrupt) and [`Error::Decode`](crate::Error::Decode), with path and table, when
+//! pages or items cannot be read.
 
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
@@ -15,7 +16,7 @@ use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, Encoded, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, Place};
-use crate::table::{decode_key, decode_value, Range, RangeOwned, Table, TableInfo};
+use crate::table::{decode_entry, decode_value, Range, RangeOwned, Table, TableInfo};
 use crate::tree::{self, Top};
 use crate::txn::open_table::OpenTable;
 use crate::txn::snapshot::ReadTxn;
@@ -51,9 +52,18 @@ impl ReadTxn {
     ) -> Result<Option<V::Item<'_>>> {
         let Some(record) = self.find_table_resident(table.name())? else { return Ok(None) };
         record.check_codecs(table.name(), Asked::Types(&K::name(), &V::name()))?;
-        let found = tree::get_resident(self.pages(), &record.root, &K::encode(&key)?);
-        let found = found.and_then(|found| found.map(decode_value::<V>).transpose());
+        let key = K::encode(&key)?;
+        let found = tree::get_resident(self.pages(), &record.root, &key);
+        let found = found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose());
         self.believe(found).map_err(|e| e.with_table(table.name()))
+    }
+
+    /// What the catalog says of one table; `None` if there is no such table.
+    ///
+    /// # Errors
+    /// `TooLarge` or `Usage` for its name, `Corrupt` if the catalog cannot be read.
+    pub fn table_info(&self, name: &str) -> Result<Option<TableInfo>> {
+        Ok(self.find_table(name)?.map(|record| TableInfo::of(name.to_string(), record)))
     }
 
     /// All tables, in the order of their names.
@@ -97,8 +107,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// The value of a key. It borrows this handle; see [`get_owned`](ReadTable::get_owned).
     ///
     /// # Errors
-    /// `Corrupt` if a page on the way, or the value, is damaged; `Fault` if the system could not serve one. A key over the
-    /// limit is simply not there.
+    /// `Corrupt` if a page on the way, or the value, is damaged; `Fault` if the system could not serve one; `Decode` if the
+    /// bytes of the value are no item of its codec. A key over the limit is simply not there.
     #[inline(always)]
     pub fn get<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
         let encoded = K::encode(&key)?;
@@ -123,7 +133,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     #[inline(never)]
     fn get_slowly(&self, key: &[u8]) -> Result<Option<V::Item<'_>>> {
         let found = tree::get_slowly(self.pages(), &self.open.root, key);
-        self.believe(found.and_then(|found| found.map(decode_value::<V>).transpose()))
+        self.believe(found.and_then(|found| found.map(|value| decode_value::<V>(key, value)).transpose()))
     }
 
     /// The value of a key, if that needs nothing from the disk: an error of kind
@@ -156,8 +166,9 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Ok::<(), mapleaf::Error>(())
     /// ```
     pub fn try_get_resident<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
-        let found = tree::get_resident(self.pages(), &self.open.root, &K::encode(&key)?);
-        self.believe(found.and_then(|found| found.map(decode_value::<V>).transpose()))
+        let key = K::encode(&key)?;
+        let found = tree::get_resident(self.pages(), &self.open.root, &key);
+        self.believe(found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose()))
     }
 
     /// The values of many keys, in the order of the keys; the same keys may come more than once.
@@ -185,7 +196,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         let mut values = Vec::with_capacity(keys.len());
         let top = self.top(u32::try_from(keys.len()).unwrap_or(u32::MAX));
         let found = tree::get_many(self.pages(), &self.open.root, top, &keys, |found| {
-            values.push(found.map(decode_value::<V>).transpose()?);
+            let key = keys[values.len()];
+            values.push(found.map(|value| decode_value::<V>(key, value)).transpose()?);
             Ok(())
         });
         self.believe(found)?;
@@ -230,7 +242,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         Ok(RangeOwned::new(self.clone(), ByteBounds::of::<K>(&range)?))
     }
 
-    /// All entries, in order. Damage is reported by the iterator.
+    /// All entries, in order. Damage is reported by the iterator, and so are entries that do not decode.
     pub fn iter(&self) -> Range<'_, K, V> {
         Range::of_snapshot(self.byte_range(ByteBounds::ALL), self.place())
     }
@@ -323,8 +335,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     }
 
     fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {
-        let typed = |(key, value)| Ok((decode_key::<K>(key)?, decode_value::<V>(value)?));
-        self.believe(entry.and_then(|entry| entry.map(typed).transpose()))
+        self.believe(entry.and_then(|entry| entry.map(decode_entry::<K, V>).transpose()))
     }
 
     /// Says in which file and table an error happened.
@@ -360,7 +371,7 @@ impl<K: KeyCodec, V: Codec> OwnedValue<K, V> {
     pub fn get(&self) -> Result<V::Item<'_>> {
         let gone = || Error::corrupt(self.table.open.root.ptr.id, "a value is gone");
         let found = tree::get(self.table.pages(), &self.table.open.root, &self.key);
-        self.table.believe(found.and_then(|found| decode_value::<V>(found.ok_or_else(gone)?)))
+        self.table.believe(found.and_then(|found| decode_value::<V>(&self.key, found.ok_or_else(gone)?)))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::pager::txn_pages::TxnPages;
 use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, Place};
-use crate::table::{decode_key, decode_value, Range, Table, TableInfo};
+use crate::table::{decode_entry, decode_value, Range, Table, TableInfo};
 use crate::tree;
 use crate::txn::write::WriteTxn;
 
@@ -69,6 +69,14 @@ impl WriteTxn {
         Ok(TableMut { txn: self, at, types: PhantomData })
     }
 
+    /// What is known of one table as this transaction sees it; `None` if there is no such table. Makes none.
+    ///
+    /// # Errors
+    /// `TooLarge` or `Usage` for its name, `Corrupt` if the catalog cannot be read.
+    pub fn table_info(&mut self, name: &str) -> Result<Option<TableInfo>> {
+        Ok(self.record_of(name)?.map(|record| TableInfo::of(name.to_string(), record)))
+    }
+
     /// All tables, in the order of their names, as this transaction sees them.
     ///
     /// # Errors
@@ -101,7 +109,8 @@ pub struct TableMut<'t, K, V> {
 }
 
 impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
-    /// Stores an entry and returns the value that was there.
+    /// Stores an entry and returns the value that was there. A value that does not decode is replaced, and counts as none
+    /// here; [`put`](TableMut::put) says whether the key was there.
     ///
     /// # Errors
     /// `TooLarge` for a key over a quarter page less 24 bytes (1,000 bytes with pages of 4 KiB) or a value over 2^40
@@ -111,7 +120,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         let (key, value) = (K::encode(&key)?, V::encode(&value)?);
         let mut old = Vec::new();
         let existed = self.txn.put(self.at, &key, &value, Some(&mut old))?;
-        self.owned_value(existed, &old)
+        Ok(if existed { owned_value::<V>(&old) } else { None })
     }
 
     /// Stores an entry; whether the key was there. The value that was there is neither read nor copied, which makes this the
@@ -136,7 +145,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         self.txn.put(self.at, &key, &value, None)
     }
 
-    /// Removes an entry and returns its value.
+    /// Removes an entry and returns its value. A value that does not decode goes too, and counts as none here;
+    /// [`delete`](TableMut::delete) says whether the key was there.
     ///
     /// # Errors
     /// `DiskFull`, `Io`, `Corrupt`: abort the transaction.
@@ -144,7 +154,30 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         let key = K::encode(&key)?;
         let mut old = Vec::new();
         let existed = self.txn.delete(self.at, &key, Some(&mut old))?;
-        self.owned_value(existed, &old)
+        Ok(if existed { owned_value::<V>(&old) } else { None })
+    }
+
+    /// Removes an entry; whether the key was there. The value is neither read nor copied, and may be one that does not
+    /// decode.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// const AGES: Table<&str, u32> = Table::new("ages");
+    ///
+    /// let mut txn = db.begin_write()?;
+    /// txn.create_table("ages", "str", "u32")?.insert(b"ada", b"old")?;
+    /// let mut ages = txn.table(AGES)?;
+    /// assert!(ages.get("ada").is_err());
+    /// assert!(ages.delete("ada")?);
+    /// assert!(!ages.delete("ada")?);
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`remove`](TableMut::remove).
+    pub fn delete<'k>(&mut self, key: K::Item<'k>) -> Result<bool> {
+        self.txn.delete(self.at, &K::encode(&key)?, None)
     }
 
     /// Stores an entry whose key is greater than all others: the fastest way to load sorted entries, and the one that
@@ -161,11 +194,11 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// The value of a key.
     ///
     /// # Errors
-    /// `Corrupt` if a page on the way, or the value, is damaged.
+    /// `Corrupt` if a page on the way, or the value, is damaged; `Decode` if the bytes of the value are no item of its codec.
     pub fn get<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
         let key = K::encode(&key)?;
         let found = tree::get(self.pages(), self.root(), &key);
-        self.believe(found.and_then(|found| found.map(decode_value::<V>).transpose()))
+        self.believe(found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose()))
     }
 
     /// Whether a key is there.
@@ -246,8 +279,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     }
 
     fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {
-        let typed = |(key, value)| Ok((decode_key::<K>(key)?, decode_value::<V>(value)?));
-        self.believe(entry.and_then(|entry| entry.map(typed).transpose()))
+        self.believe(entry.and_then(|entry| entry.map(decode_entry::<K, V>).transpose()))
     }
 
     /// Gives on what was found, unless something on the way to it could not be served.
@@ -255,17 +287,15 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         self.pages().believe(found).map_err(|e| self.locate(e))
     }
 
-    fn owned_value(&self, existed: bool, bytes: &[u8]) -> Result<Option<V::Owned>> {
-        if !existed {
-            return Ok(None);
-        }
-        decode_value::<V>(bytes).map(|value| Some(V::to_owned(value))).map_err(|e| self.locate(e))
-    }
-
     #[cold]
     fn locate(&self, e: Error) -> Error {
         e.with_path(self.txn.env().path()).with_table(self.name())
     }
+}
+
+/// The value that an entry had, unless its bytes are no item of the codec.
+fn owned_value<V: Codec>(bytes: &[u8]) -> Option<V::Owned> {
+    V::decode(bytes).ok().map(V::to_owned)
 }
 
 impl<K, V> std::fmt::Debug for TableMut<'_, K, V> {

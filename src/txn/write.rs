@@ -341,6 +341,15 @@ impl WriteTxn {
         Ok(self.tables.len() - 1)
     }
 
+    /// The record of a table as this transaction sees it.
+    pub(crate) fn record_of(&mut self, name: &str) -> Result<Option<TableRecord>> {
+        self.usable()?;
+        match self.tables.iter().find(|table| table.name == name) {
+            Some(open) => Ok(Some(open.record.clone())),
+            None => self.find_record(name),
+        }
+    }
+
     fn find_record(&mut self, name: &str) -> Result<Option<TableRecord>> {
         catalog::check_name(name)?;
         let found = tree::get(self.pages(), &self.catalog, name.as_bytes())

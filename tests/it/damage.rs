@@ -34,7 +34,7 @@ fn a_damaged_value_is_named_and_others_are_read() {
 }
 
 #[test]
-fn what_does_not_decode_is_told_with_its_table_and_no_page_and_others_are_read() {
+fn what_does_not_decode_is_told_with_its_table_and_others_are_read() {
     const NAMES: Table<u32, &str> = Table::new("names");
     let db = Db::in_memory().expect("made");
     db.write(|txn| {
@@ -45,14 +45,14 @@ fn what_does_not_decode_is_told_with_its_table_and_no_page_and_others_are_read()
     .expect("stored");
     let names = db.begin_read().and_then(|txn| txn.table(NAMES)).expect("the table");
     let undecodable = |e: mapleaf::Error| match e {
-        mapleaf::Error::Corrupt { page: None, table: Some(table), .. } => table,
+        mapleaf::Error::Decode { table: Some(table), .. } => table,
         e => panic!("{e}"),
     };
     let read = |entry: mapleaf::Result<(u32, &str)>| entry.map(|(number, _)| number).map_err(undecodable);
     let expected = [Ok(1), Err("names".to_string()), Ok(3)];
     assert_eq!(names.iter().map(read).collect::<Vec<_>>(), expected);
     assert!(names.iter().rev().map(read).eq(expected.into_iter().rev()));
-    assert!(matches!(names.get(2), Err(mapleaf::Error::Corrupt { page: None, .. })));
+    assert!(matches!(names.get(2), Err(mapleaf::Error::Decode { .. })));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! decode.
 
 use mapleaf::codec::Codec;
-use mapleaf::{Db, ErrorKind, Options, Table, TableInfo};
+use mapleaf::{Db, ErrorKind, Options, Result, Table, TableInfo};
 
 use crate::support::TestDb;
 
@@ -49,7 +49,6 @@ fn a_table_of_bytes_does_not_become_one_of_text() {
 
 #[test]
 fn a_table_made_by_the_names_of_its_types_opens_with_them() {
-    const BORN: Table<&str, u64> = Table::new("born");
     let db = TestDb::memory(Options::new());
     let mut txn = db.begin_write().expect("begins");
     let encoded = u64::encode(&1815).expect("encoded");
@@ -99,4 +98,94 @@ fn copies_of_a_database_keep_types_and_their_absence() {
         let tables = Db::open_existing(path(copy)).and_then(|db| db.begin_read()?.tables()).expect("tables");
         assert_eq!(types_of(&tables), expected, "{copy}");
     }
+}
+
+/// `<str, u64>` with the entries ada, bob and eve, of which bob's value has one byte.
+fn with_undecodable_value(db: &Db) {
+    let mut txn = db.begin_write().expect("begins");
+    let mut born = txn.create_table("born", "str", "u64").expect("made");
+    for (name, value) in [("ada", &1815u64.to_be_bytes()[..]), ("bob", b"x"), ("eve", &1900u64.to_be_bytes())] {
+        born.insert(name.as_bytes(), value).expect("inserted");
+    }
+    txn.commit().expect("committed");
+}
+
+const BORN: Table<&str, u64> = Table::new("born");
+
+/// What an iterator gives: years, and the errors in the places of others.
+fn years<K>(entries: impl Iterator<Item = Result<(K, u64)>>) -> Vec<Result<u64, ErrorKind>> {
+    entries.map(|entry| entry.map(|(_, year)| year).map_err(|e| e.kind())).collect()
+}
+
+#[test]
+fn bytes_that_a_codec_cannot_decode_are_no_damage_and_concern_their_entry_only() {
+    let db = TestDb::file(Options::new());
+    with_undecodable_value(&db);
+    assert!(db.check().expect("checked").is_clean());
+    let expected = [Ok(1815), Err(ErrorKind::Decode), Ok(1900)];
+    let read = db.begin_read().expect("begins");
+    let born = read.table(BORN).expect("opened");
+    let e = born.get("bob").expect_err("one byte");
+    assert_eq!(e.kind(), ErrorKind::Decode);
+    let path = db.path().display().to_string();
+    for part in [&*path, "table 'born'", "the value of key 'bob'", "1 bytes", "u64", "insert or put replaces it"] {
+        assert!(e.to_string().contains(part), "no {part} in: {e}");
+    }
+    assert_eq!(years(born.iter()), expected);
+    assert!(years(born.iter().rev()).into_iter().eq(expected.into_iter().rev()));
+    assert_eq!(years(born.range("ada".."eve").expect("range")), expected[..2]);
+    assert_eq!(years(born.range_owned(..).expect("range")), expected);
+    assert!(years(born.range_owned(..).expect("range").rev()).into_iter().eq(expected.into_iter().rev()));
+    let owned_error = born.range_owned("b".."c").expect("range").next().expect("an entry").expect_err("one byte");
+    assert!(owned_error.to_string().contains("table 'born'"), "{owned_error}");
+    assert_eq!(born.multi_get(["ada", "bob"]).expect_err("one byte").kind(), ErrorKind::Decode);
+    assert!(born.multi_get(["ada", "bob"]).expect_err("one byte").to_string().contains("key 'bob'"));
+    assert_eq!(born.try_get_resident("bob").expect_err("one byte").kind(), ErrorKind::Decode);
+    assert_eq!(born.get_owned("bob").map(drop).expect_err("one byte").kind(), ErrorKind::Decode);
+    assert_eq!(born.get("eve").expect("get"), Some(1900));
+    let mut write = db.begin_write().expect("begins");
+    let born = write.table(BORN).expect("opened");
+    assert_eq!(born.get("bob").expect_err("one byte").kind(), ErrorKind::Decode);
+    assert_eq!(years(born.iter()), expected);
+    drop((write, read));
+}
+
+/// The table in a transaction of its own.
+fn born_of(db: &Db) -> mapleaf::ReadTable<&'static str, u64> {
+    db.begin_read().and_then(|txn| txn.table(BORN)).expect("opened")
+}
+
+#[test]
+fn insert_and_put_replace_what_a_codec_cannot_decode_and_remove_takes_it_away() {
+    type Change = fn(&mut mapleaf::TableMut<'_, &str, u64>) -> Result<()>;
+    let changes: [(Change, Option<u64>); 4] = [
+        (|born| born.insert("bob", 1901).map(|old| assert_eq!(old, None)), Some(1901)),
+        (|born| born.put("bob", 1902).map(|existed| assert!(existed)), Some(1902)),
+        (|born| born.remove("bob").map(|old| assert_eq!(old, None)), None),
+        (|born| born.delete("bob").map(|existed| assert!(existed)), None),
+    ];
+    for (change, expected) in changes {
+        let db = TestDb::memory(Options::new());
+        with_undecodable_value(&db);
+        db.write(|txn| change(&mut txn.table(BORN)?)).expect("changed");
+        let born = born_of(&db);
+        assert_eq!(born.get("bob").expect("get"), expected);
+        assert_eq!(born.len(), 2 + u64::from(expected.is_some()));
+        assert!(born.iter().all(|entry| entry.is_ok()));
+    }
+}
+
+#[test]
+fn a_key_that_a_codec_cannot_decode_is_named_and_removed_through_bytes() {
+    let db = TestDb::memory(Options::new());
+    let key = [b"long ".repeat(20), vec![0xFF]].concat();
+    db.write(|txn| txn.create_table("born", "str", "u64")?.insert(&key, &[0; 8]).map(drop)).expect("written");
+    let e = born_of(&db).iter().next().expect("an entry").expect_err("no text");
+    assert_eq!(e.kind(), ErrorKind::Decode);
+    for part in ["table 'born'", "the key 'long long", "..' of 101 bytes", "str", "from byte 100", "bytes_table"] {
+        assert!(e.to_string().contains(part), "no {part} in: {e}");
+    }
+    assert_eq!(born_of(&db).first().expect_err("no text").kind(), ErrorKind::Decode);
+    db.write(|txn| txn.bytes_table("born")?.remove(&key).map(drop)).expect("removed");
+    assert!(born_of(&db).is_empty());
 }
