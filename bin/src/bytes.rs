@@ -11,7 +11,6 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
 
 use crate::exit::Failure;
-use crate::tsv;
 
 /// Written with padding, read with or without.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -34,6 +33,11 @@ pub(crate) struct Encoding {
 }
 
 impl Encoding {
+    /// Whether arguments and answers are digits, which stand for bytes, and no text.
+    pub(crate) fn is_digits(self) -> bool {
+        self.hex || self.base64
+    }
+
     /// The bytes that an argument stands for.
     pub(crate) fn decode(self, argument: &OsStr) -> Result<Vec<u8>, Failure> {
         let bytes = argument.as_encoded_bytes();
@@ -62,21 +66,10 @@ impl Encoding {
         }
     }
 
-    /// Appends bytes as a column of a table: escaped text, or digits.
-    pub(crate) fn write_column(self, bytes: &[u8], line: &mut Vec<u8>) {
-        if self.hex || self.base64 {
-            self.write_bare(bytes, line);
-        } else {
-            tsv::escape(bytes, line);
-        }
-    }
-
     /// Appends bytes as an answer of their own: as they are, or digits.
     pub(crate) fn write_bare(self, bytes: &[u8], line: &mut Vec<u8>) {
         if self.hex {
-            for byte in bytes {
-                line.extend([HEX_DIGITS[usize::from(byte >> 4)], HEX_DIGITS[usize::from(byte & 15)]]);
-            }
+            write_hex(bytes, line);
         } else if self.base64 {
             line.extend(BASE64.encode(bytes).into_bytes());
         } else {
@@ -104,7 +97,15 @@ fn read_all(name: &str, mut input: impl Read) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn from_hex(digits: &[u8]) -> Result<Vec<u8>, String> {
+/// Appends two digits for each byte.
+pub(crate) fn write_hex(bytes: &[u8], line: &mut Vec<u8>) {
+    for byte in bytes {
+        line.extend([HEX_DIGITS[usize::from(byte >> 4)], HEX_DIGITS[usize::from(byte & 15)]]);
+    }
+}
+
+/// The bytes of hexadecimal digits.
+pub(crate) fn from_hex(digits: &[u8]) -> Result<Vec<u8>, String> {
     if !digits.len().is_multiple_of(2) {
         return Err("an odd number of digits, but two make a byte".to_string());
     }
@@ -152,10 +153,9 @@ mod tests {
     #[test]
     fn text_stays_as_it_is() {
         assert_eq!(TEXT.decode(OsStr::new("a\\t\t")).unwrap(), b"a\\t\t");
-        let (mut bare, mut column) = (Vec::new(), Vec::new());
+        let mut bare = Vec::new();
         TEXT.write_bare(b"a\tb", &mut bare);
-        TEXT.write_column(b"a\tb", &mut column);
-        assert_eq!((&bare[..], &column[..]), (&b"a\tb"[..], &b"a\\tb"[..]));
+        assert_eq!(bare, b"a\tb");
     }
 
     #[test]

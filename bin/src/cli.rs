@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cmd;
 use crate::exit::{self, Outcome};
+use crate::types;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,13 +14,13 @@ Examples:
   kvctl scan names.mapleaf --prefix U+1F98 --limit 3
   kvctl dump names.mapleaf -o names.tsv
 
-Keys and values on the command line are text, or bytes with --hex or --base64. Verbs that write make the file where
+Keys and values on the command line are text of the types of their table, or bytes with --hex or --base64. Verbs that write make the file where
 there is none; verbs that read leave it byte-identical. 'kvctl help VERB' tells more about a verb.
 ";
 
 /// Look into Mapleaf databases, and change them
 #[derive(Parser, Debug)]
-#[command(name = "kvctl", version, after_help = format!("{EXAMPLES}\n{}", exit::help()))]
+#[command(name = "kvctl", version, after_help = format!("{EXAMPLES}\n{}\n{}", types::HELP, exit::help()))]
 pub(crate) struct Cli {
     #[command(subcommand)]
     verb: Verb,

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+use crate::columns::Given;
 use crate::exit::{Exit, Failure};
 use crate::{jsonl, tsv};
 
@@ -39,8 +40,17 @@ impl Format {
 pub(crate) struct Row<'a> {
     /// The table that the row names itself.
     pub(crate) table: Option<&'a str>,
-    pub(crate) key: &'a [u8],
-    pub(crate) value: &'a [u8],
+    pub(crate) key: Given<'a>,
+    pub(crate) value: Given<'a>,
+}
+
+/// A table that the input declares: its types, and that the rows after it go there unless they name another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Declared {
+    pub(crate) table: String,
+    /// Names of codecs; empty for none.
+    pub(crate) key: String,
+    pub(crate) value: String,
 }
 
 /// Why there is no next row.
@@ -126,11 +136,19 @@ impl<R: BufRead> Rows<R> {
         }
     }
 
-    /// Goes to the next row; false at the end.
+    /// Goes to the next row or declaration; false at the end.
     pub(crate) fn advance(&mut self) -> Result<bool, RowError> {
         match self {
             Rows::Tsv(reader) => reader.advance(),
             Rows::Jsonl(reader) => reader.advance(),
+        }
+    }
+
+    /// The declaration that [`Rows::advance`] went to, unless it was a row.
+    pub(crate) fn declared(&self) -> Option<&Declared> {
+        match self {
+            Rows::Tsv(reader) => reader.declared(),
+            Rows::Jsonl(reader) => reader.declared(),
         }
     }
 

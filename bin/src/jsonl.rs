@@ -1,7 +1,8 @@
 //! JSON lines: `{"key": "..", "value": ".."}`, one row on each line, written and read.
 //!
-//! Bytes that are not UTF-8 stand as base64 in `"key_b64"` and `"value_b64"`; `"table"` names the table of the row.
-//! Empty lines are skipped.
+//! Texts that are not UTF-8, and bytes that have no text, stand as base64 of the stored bytes in `"key_b64"` and
+//! `"value_b64"`; `"table"` names the table of the row. A line with `"table"`, `"key_codec"` and `"value_codec"` declares a
+//! table and its types. Empty lines are skipped.
 //!
 //! Failure: what is not JSON, a field that is missing, double or unknown is a [`RowError::Malformed`] with the line's
 //! number.
@@ -15,10 +16,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::bytes::BASE64;
-use crate::input::{Lines, Row, RowError};
+use crate::columns::Given;
+use crate::input::{Declared, Lines, Row, RowError};
 
 /// Appends a whole row.
-pub(crate) fn write_row(table: Option<&str>, key: &[u8], value: &[u8], line: &mut Vec<u8>) -> io::Result<()> {
+pub(crate) fn write_row(table: Option<&str>, key: Given<'_>, value: Given<'_>, line: &mut Vec<u8>) -> io::Result<()> {
     line.push(b'{');
     if let Some(table) = table {
         line.extend_from_slice(b"\"table\": ");
@@ -32,15 +34,26 @@ pub(crate) fn write_row(table: Option<&str>, key: &[u8], value: &[u8], line: &mu
     Ok(())
 }
 
-fn write_field(name: &str, bytes: &[u8], line: &mut Vec<u8>) -> io::Result<()> {
+/// Appends the declaration of a table.
+pub(crate) fn write_declared(table: &str, key: &str, value: &str, line: &mut Vec<u8>) {
+    let declared = [("table", table), ("key_codec", key), ("value_codec", value)];
+    let fields = declared.map(|(name, text)| format!("\"{name}\": {}", Value::from(text)));
+    line.extend(format!("{{{}}}\n", fields.join(", ")).into_bytes());
+}
+
+fn write_field(name: &str, field: Given<'_>, line: &mut Vec<u8>) -> io::Result<()> {
     line.push(b'"');
     line.extend_from_slice(name.as_bytes());
-    match std::str::from_utf8(bytes) {
-        Ok(text) => {
+    let text = match field {
+        Given::Text(text) => std::str::from_utf8(text).ok(),
+        Given::Bytes(_) => None,
+    };
+    match (text, field) {
+        (Some(text), _) => {
             line.extend_from_slice(b"\": ");
             serde_json::to_writer(line, text)?;
         }
-        Err(_) => {
+        (None, Given::Text(bytes) | Given::Bytes(bytes)) => {
             line.extend_from_slice(b"_b64\": \"");
             line.extend(BASE64.encode(bytes).into_bytes());
             line.push(b'"');
@@ -66,22 +79,41 @@ struct Record {
     key_b64: Option<String>,
     value: Option<String>,
     value_b64: Option<String>,
+    key_codec: Option<String>,
+    value_codec: Option<String>,
 }
 
 /// Reads rows from a stream.
 pub(crate) struct Reader<R> {
     lines: Lines<R>,
     table: Option<String>,
-    key: Vec<u8>,
-    value: Vec<u8>,
+    key: Field,
+    value: Field,
+    declared: Option<Declared>,
+}
+
+/// A field of a row.
+#[derive(Debug, Default)]
+struct Field {
+    bytes: Vec<u8>,
+    is_bytes: bool,
+}
+
+impl Field {
+    fn given(&self) -> Given<'_> {
+        match self.is_bytes {
+            true => Given::Bytes(&self.bytes),
+            false => Given::Text(&self.bytes),
+        }
+    }
 }
 
 impl<R: BufRead> Reader<R> {
     pub(crate) fn new(input: R) -> Reader<R> {
-        Reader { lines: Lines::new(input), table: None, key: Vec::new(), value: Vec::new() }
+        Reader { lines: Lines::new(input), table: None, key: Field::default(), value: Field::default(), declared: None }
     }
 
-    /// Goes to the next row; false at the end.
+    /// Goes to the next row or declaration; false at the end.
     pub(crate) fn advance(&mut self) -> Result<bool, RowError> {
         loop {
             if !self.lines.advance()? {
@@ -96,7 +128,12 @@ impl<R: BufRead> Reader<R> {
 
     /// The row that [`Reader::advance`] went to.
     pub(crate) fn row(&self) -> Row<'_> {
-        Row { table: self.table.as_deref(), key: &self.key, value: &self.value }
+        Row { table: self.table.as_deref(), key: self.key.given(), value: self.value.given() }
+    }
+
+    /// The declaration that [`Reader::advance`] went to, unless it was a row.
+    pub(crate) fn declared(&self) -> Option<&Declared> {
+        self.declared.as_ref()
     }
 
     /// The number of the current line, from 1.
@@ -106,6 +143,11 @@ impl<R: BufRead> Reader<R> {
 
     fn parse(&mut self) -> Result<(), String> {
         let record: Record = serde_json::from_slice(self.lines.line()).map_err(|error| json_error(&error))?;
+        if record.key_codec.is_some() || record.value_codec.is_some() {
+            self.declared = Some(declared_of(record)?);
+            return Ok(());
+        }
+        self.declared = None;
         self.key = field("key", record.key, record.key_b64)?;
         self.value = field("value", record.value, record.value_b64)?;
         self.table = record.table;
@@ -113,10 +155,23 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-fn field(name: &str, text: Option<String>, base64: Option<String>) -> Result<Vec<u8>, String> {
+fn declared_of(record: Record) -> Result<Declared, String> {
+    let Record { table: Some(table), key_codec: Some(key), value_codec: Some(value), .. } = record else {
+        return Err("the declaration of a table needs \"table\", \"key_codec\" and \"value_codec\"".to_string());
+    };
+    if record.key.is_some() || record.key_b64.is_some() || record.value.is_some() || record.value_b64.is_some() {
+        return Err("both the declaration of a table and a row".to_string());
+    }
+    Ok(Declared { table, key, value })
+}
+
+fn field(name: &str, text: Option<String>, base64: Option<String>) -> Result<Field, String> {
     match (text, base64) {
-        (Some(text), None) => Ok(text.into_bytes()),
-        (None, Some(digits)) => BASE64.decode(digits).map_err(|error| format!("\"{name}_b64\" is not base64: {error}")),
+        (Some(text), None) => Ok(Field { bytes: text.into_bytes(), is_bytes: false }),
+        (None, Some(digits)) => match BASE64.decode(digits) {
+            Ok(bytes) => Ok(Field { bytes, is_bytes: true }),
+            Err(error) => Err(format!("\"{name}_b64\" is not base64: {error}")),
+        },
         (Some(_), Some(_)) => Err(format!("both \"{name}\" and \"{name}_b64\"")),
         (None, None) => Err(format!("neither \"{name}\" nor \"{name}_b64\"")),
     }
@@ -143,15 +198,21 @@ mod tests {
         let mut rows = Vec::new();
         while reader.advance()? {
             let row = reader.row();
-            rows.push((row.table.map(str::to_string), row.key.to_vec(), row.value.to_vec()));
+            rows.push((row.table.map(str::to_string), plain(row.key), plain(row.value)));
         }
         Ok(rows)
+    }
+
+    fn plain(field: Given<'_>) -> Vec<u8> {
+        match field {
+            Given::Text(bytes) | Given::Bytes(bytes) => bytes.to_vec(),
+        }
     }
 
     fn written(rows: &[Owned]) -> Vec<u8> {
         let mut text = Vec::new();
         for (table, key, value) in rows {
-            write_row(table.as_deref(), key, value, &mut text).unwrap();
+            write_row(table.as_deref(), Given::Text(key), Given::Text(value), &mut text).unwrap();
         }
         text
     }
@@ -166,6 +227,22 @@ mod tests {
                     {\"table\": \"t 1\", \"key_b64\": \"/w==\", \"value_b64\": \"gA==\"}\n";
         assert_eq!(String::from_utf8(written(&rows)).unwrap(), text);
         assert_eq!(read(text.as_bytes()).unwrap(), rows);
+    }
+
+    #[test]
+    fn declarations_and_stored_bytes_read_back() {
+        let mut text = Vec::new();
+        write_declared("t \"", "str", "(u8,str)", &mut text);
+        write_row(None, Given::Bytes(b"k"), Given::Text(b"v"), &mut text).unwrap();
+        let expected = "{\"table\": \"t \\\"\", \"key_codec\": \"str\", \"value_codec\": \"(u8,str)\"}\n\
+                        {\"key_b64\": \"aw==\", \"value\": \"v\"}\n";
+        assert_eq!(std::str::from_utf8(&text).unwrap(), expected);
+        let mut reader = Reader::new(&text[..]);
+        assert!(reader.advance().unwrap());
+        let declared = Declared { table: "t \"".into(), key: "str".into(), value: "(u8,str)".into() };
+        assert_eq!(reader.declared(), Some(&declared));
+        assert!(reader.advance().unwrap() && reader.declared().is_none());
+        assert_eq!(reader.row(), Row { table: None, key: Given::Bytes(b"k"), value: Given::Text(b"v") });
     }
 
     #[test]
@@ -184,6 +261,12 @@ mod tests {
             ("{\"key\": \"k\", \"value\": \"v\", \"x\": 1}", 1, "unknown field `x`"),
             ("{\"key\": \"k\", \"key\": \"l\", \"value\": \"v\"}", 1, "duplicate field `key`"),
             ("{\"key\": 1, \"value\": \"v\"}", 1, "invalid type: integer `1`, expected a string at column 9"),
+            ("{\"table\": \"t\", \"key_codec\": \"\"}", 1, "needs \"table\", \"key_codec\" and \"value_codec\""),
+            (
+                "{\"table\": \"t\", \"key_codec\": \"\", \"value_codec\": \"\", \"key\": \"\"}",
+                1,
+                "both the declaration of a table and a row",
+            ),
             ("k\tv", 1, "expected value at column 1"),
             ("{\"key\": \"k\", \"value\": \"v\"} x", 1, "trailing characters"),
             ("{\"key\": \"\\ud800\", \"value\": \"v\"}", 1, "at column"),

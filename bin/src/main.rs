@@ -2,7 +2,7 @@
 //!
 //! A crate of its own that sees only the public API of `mapleaf`. One file for each verb stands in `cmd`: an `Args`
 //! that clap fills, then runs. What the verbs share: exit codes and failures (`exit`), bytes on the command line
-//! (`bytes`), the two row formats (`tsv`, `jsonl`, chosen in `input`), writing (`output`), opening (`store`), SIGINT
+//! (`bytes`), texts of the built-in codecs (`types`, and `columns` of a table), the two row formats (`tsv`, `jsonl`, chosen in `input`), writing (`output`), opening (`store`), SIGINT
 //! (`interrupt`). What `torture` and `bench` are made of stands in folders of their own.
 //!
 //! Failure: one line on standard error that starts with `kvctl: `, and the exit code of the table in `exit`. A closed
@@ -12,6 +12,7 @@ mod bench;
 mod bytes;
 mod cli;
 mod cmd;
+mod columns;
 mod exit;
 mod findings;
 mod input;
@@ -21,8 +22,10 @@ mod output;
 mod progress;
 mod random;
 mod store;
+mod targets;
 mod torture;
 mod tsv;
+mod types;
 
 use std::process::ExitCode;
 

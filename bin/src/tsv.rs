@@ -4,6 +4,9 @@
 //! dropped. The key ends at the first tab; what follows is the value. The writer escapes every tab, LF, CR and
 //! backslash, and a `#` that would start the line, so that whatever was written reads back the same.
 //!
+//! A field that starts with `\!` holds bytes as they are stored, and no text of a type. A line `# mapleaf-table`, with name,
+//! key codec and value codec behind tabs, declares a table and its types; to other readers it is a comment.
+//!
 //! The reader streams: it holds one line, in which it undoes the escapes in place (an escape is never shorter than
 //! what it stands for).
 //!
@@ -12,9 +15,17 @@
 //! Tests: every byte alone and in company, every escape, random pairs both ways, below.
 
 use std::io::BufRead;
+use std::ops::Range;
 
 use crate::bytes::hex_digit;
-use crate::input::{Lines, Row, RowError};
+use crate::columns::Given;
+use crate::input::{Declared, Lines, Row, RowError};
+
+/// Stands before a field of stored bytes.
+const BYTES_MARK: &[u8] = b"\\!";
+
+/// Stands before the declaration of a table.
+const DECLARES: &[u8] = b"# mapleaf-table\t";
 
 /// Appends bytes with what TSV cannot hold escaped.
 pub(crate) fn escape(bytes: &[u8], line: &mut Vec<u8>) {
@@ -45,44 +56,99 @@ pub(crate) fn escape_key(key: &[u8], line: &mut Vec<u8>) {
     }
 }
 
+/// Appends a key as a field that starts a line.
+pub(crate) fn write_key(key: Given<'_>, line: &mut Vec<u8>) {
+    match key {
+        Given::Text(text) => escape_key(text, line),
+        Given::Bytes(_) => write_field(key, line),
+    }
+}
+
+/// Appends a field.
+pub(crate) fn write_field(field: Given<'_>, line: &mut Vec<u8>) {
+    match field {
+        Given::Text(text) => escape(text, line),
+        Given::Bytes(bytes) => {
+            line.extend_from_slice(BYTES_MARK);
+            escape(bytes, line);
+        }
+    }
+}
+
 /// Appends a whole row.
-pub(crate) fn write_row(key: &[u8], value: &[u8], line: &mut Vec<u8>) {
-    escape_key(key, line);
+pub(crate) fn write_row(key: Given<'_>, value: Given<'_>, line: &mut Vec<u8>) {
+    write_key(key, line);
     line.push(b'\t');
-    escape(value, line);
+    write_field(value, line);
     line.push(b'\n');
+}
+
+/// Appends the declaration of a table.
+pub(crate) fn write_declared(table: &str, key: &str, value: &str, line: &mut Vec<u8>) {
+    line.extend_from_slice(DECLARES);
+    for (field, end) in [(table, b'\t'), (key, b'\t'), (value, b'\n')] {
+        escape(field.as_bytes(), line);
+        line.push(end);
+    }
 }
 
 /// Reads rows from a stream.
 pub(crate) struct Reader<R> {
     lines: Lines<R>,
-    key_bytes: usize,
-    value_from: usize,
-    value_to: usize,
+    key: Place,
+    value: Place,
+    declared: Option<Declared>,
+}
+
+/// Where a field stands in its line.
+#[derive(Debug, Default)]
+struct Place {
+    at: Range<usize>,
+    is_bytes: bool,
+}
+
+impl Place {
+    fn given<'a>(&self, line: &'a [u8]) -> Given<'a> {
+        match self.is_bytes {
+            true => Given::Bytes(&line[self.at.clone()]),
+            false => Given::Text(&line[self.at.clone()]),
+        }
+    }
 }
 
 impl<R: BufRead> Reader<R> {
     pub(crate) fn new(input: R) -> Reader<R> {
-        Reader { lines: Lines::new(input), key_bytes: 0, value_from: 0, value_to: 0 }
+        Reader { lines: Lines::new(input), key: Place::default(), value: Place::default(), declared: None }
     }
 
-    /// Goes to the next row; false at the end.
+    /// Goes to the next row or declaration; false at the end.
     pub(crate) fn advance(&mut self) -> Result<bool, RowError> {
         loop {
             if !self.lines.advance()? {
                 return Ok(false);
             }
+            if self.lines.line().starts_with(DECLARES) {
+                let declared = declared_of(&self.lines.line()[DECLARES.len()..]);
+                self.declared = Some(declared.map_err(|what| self.lines.malformed(what))?);
+                return Ok(true);
+            }
             if !matches!(self.lines.line(), [] | [b'#', ..]) {
                 break;
             }
         }
+        self.declared = None;
         self.split().map(|()| true).map_err(|what| self.lines.malformed(what))
     }
 
     /// The row that [`Reader::advance`] went to.
     pub(crate) fn row(&self) -> Row<'_> {
         let line = self.lines.line();
-        Row { table: None, key: &line[..self.key_bytes], value: &line[self.value_from..self.value_to] }
+        Row { table: None, key: self.key.given(line), value: self.value.given(line) }
+    }
+
+    /// The declaration that [`Reader::advance`] went to, unless it was a row.
+    pub(crate) fn declared(&self) -> Option<&Declared> {
+        self.declared.as_ref()
     }
 
     /// The number of the current line, from 1.
@@ -95,11 +161,36 @@ impl<R: BufRead> Reader<R> {
         let Some(tab) = line.iter().position(|&byte| byte == b'\t') else {
             return Err("no tab between key and value".to_string());
         };
-        let (key, value) = line.split_at_mut(tab);
-        self.key_bytes = unescape(key).map_err(|what| format!("{what} in the key"))?;
-        self.value_from = tab + 1;
-        self.value_to = self.value_from + unescape(&mut value[1..]).map_err(|what| format!("{what} in the value"))?;
+        self.key = read_field(line, 0..tab).map_err(|what| format!("{what} in the key"))?;
+        let value = tab + 1..line.len();
+        self.value = read_field(line, value).map_err(|what| format!("{what} in the value"))?;
         Ok(())
+    }
+}
+
+/// Undoes the escapes of a field.
+fn read_field(line: &mut [u8], mut at: Range<usize>) -> Result<Place, String> {
+    let is_bytes = line[at.clone()].starts_with(BYTES_MARK);
+    if is_bytes {
+        at.start += BYTES_MARK.len();
+    }
+    at.end = at.start + unescape(&mut line[at.clone()])?;
+    Ok(Place { at, is_bytes })
+}
+
+/// A declaration, of what stands behind its mark.
+fn declared_of(fields: &[u8]) -> Result<Declared, String> {
+    let text = |field: &[u8]| {
+        let mut field = field.to_vec();
+        let length = unescape(&mut field)?;
+        field.truncate(length);
+        String::from_utf8(field).map_err(|_| "no UTF-8".to_string())
+    };
+    let fields: Result<Vec<String>, String> = fields.split(|&byte| byte == b'\t').map(text).collect();
+    match fields.map(<[String; 3]>::try_from) {
+        Ok(Ok([table, key, value])) => Ok(Declared { table, key, value }),
+        Ok(Err(_)) => Err("a '# mapleaf-table' line needs a name and two codecs, behind tabs".to_string()),
+        Err(what) => Err(format!("{what} in a '# mapleaf-table' line")),
     }
 }
 
@@ -152,8 +243,10 @@ mod tests {
         let mut reader = Reader::new(std::io::BufReader::with_capacity(7, input));
         let mut rows = Vec::new();
         while reader.advance()? {
-            let row = reader.row();
-            rows.push((row.key.to_vec(), row.value.to_vec()));
+            match (reader.row().key, reader.row().value) {
+                (Given::Text(key), Given::Text(value)) => rows.push((key.to_vec(), value.to_vec())),
+                marked => panic!("{marked:?}"),
+            }
         }
         Ok(rows)
     }
@@ -161,7 +254,7 @@ mod tests {
     fn written(rows: &[Pair]) -> Vec<u8> {
         let mut text = Vec::new();
         for (key, value) in rows {
-            write_row(key, value, &mut text);
+            write_row(Given::Text(key), Given::Text(value), &mut text);
         }
         text
     }
@@ -200,6 +293,21 @@ mod tests {
     }
 
     #[test]
+    fn declarations_and_stored_bytes_read_back() {
+        let mut text = b"# mapleaf-tables are tables\n".to_vec();
+        write_declared("a\tb\n", "", "(u8,str)", &mut text);
+        write_row(Given::Bytes(b"#\t!"), Given::Text(b"!"), &mut text);
+        assert_eq!(text, b"# mapleaf-tables are tables\n# mapleaf-table\ta\\tb\\n\t\t(u8,str)\n\\!#\\t!\t!\n");
+        let mut reader = Reader::new(&text[..]);
+        assert!(reader.advance().unwrap());
+        let declared = Declared { table: "a\tb\n".into(), key: String::new(), value: "(u8,str)".into() };
+        assert_eq!(reader.declared(), Some(&declared));
+        assert!(reader.advance().unwrap() && reader.declared().is_none());
+        assert_eq!(reader.row(), Row { table: None, key: Given::Bytes(b"#\t!"), value: Given::Text(b"!") });
+        assert!(!reader.advance().unwrap());
+    }
+
+    #[test]
     fn comments_empty_lines_and_carriage_returns() {
         let text = b"# comment\n\n\r\nk\tv\r\nl\tw\r\r\n#m\tx\n \t#\na\tb\tc\nlast\tline";
         let rows =
@@ -218,6 +326,9 @@ mod tests {
             (b"a\tb\\q", 1, "bad escape '\\q' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
             (b"a\tb\\x4", 1, "bad escape '\\x4' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
             (b"a\tb\\xg0c", 1, "bad escape '\\xg0' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
+            (b"a\tb\\!", 1, "bad escape '\\!' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
+            (b"# mapleaf-table\tt", 1, "a '# mapleaf-table' line needs a name and two codecs, behind tabs"),
+            (b"# mapleaf-table\t\xff\t\t", 1, "no UTF-8 in a '# mapleaf-table' line"),
             (b"a\tb\\X41", 1, "bad escape '\\X' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
         ] {
             match read(text) {

@@ -3,7 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use mapleaf::Db;
+
 use crate::bytes::Encoding;
+use crate::columns::Columns;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 use crate::store::{self, TableName};
@@ -21,7 +24,8 @@ Exits with 1 when the key is absent; nothing is changed then.
 pub(crate) struct Args {
     /// Database; made where there is none
     file: PathBuf,
-    /// Key
+    /// Key, as text of its type
+    #[arg(allow_negative_numbers = true)]
     key: OsString,
     #[command(flatten)]
     table: TableName,
@@ -31,21 +35,22 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let key = self.encoding.decode(&self.key)?;
         let db = store::open_to_write(&self.file)?;
-        let delete = || -> mapleaf::Result<bool> {
-            let mut txn = db.begin_write()?;
-            let was_there = txn.bytes_table(&self.table.table)?.remove(key.as_slice())?.is_some();
-            // Without a commit a table that was not there is not made either.
-            if was_there {
-                txn.commit()?;
-            }
-            Ok(was_there)
-        };
-        if delete().map_err(|error| Failure::of_database(error, &self.file))? {
+        if self.delete(&db).map_err(|failure| failure.of_file(&self.file))? {
             return Ok(Exit::Done);
         }
         output::complain(&format!("{}: no such key in table '{}'", self.file.display(), self.table.table));
         Ok(Exit::No)
+    }
+
+    fn delete(&self, db: &Db) -> Result<bool, Failure> {
+        let mut txn = db.begin_write()?;
+        let key = Columns::of_write(&mut txn, &self.table.table)?.key.sought(self.encoding, &self.key)?;
+        let was_there = txn.bytes_table(&self.table.table)?.delete(key.as_slice())?;
+        // Without a commit a table that was not there is not made either.
+        if was_there {
+            txn.commit()?;
+        }
+        Ok(was_there)
     }
 }

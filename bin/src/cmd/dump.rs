@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use mapleaf::ReadTxn;
+use mapleaf::{ReadTxn, TableInfo};
 
+use crate::columns::{Columns, Fields};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::input::Format;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::store::{self, TableName};
 use crate::{interrupt, jsonl, tsv};
 
@@ -16,8 +17,10 @@ Examples:
   kvctl dump names.mapleaf -o names.jsonl
   kvctl dump app.mapleaf --all -o app.jsonl
 
-Writes TSV to standard output unless --format or the name of OUT (.tsv, .jsonl) says otherwise. With --all, rows name
-their table, which only JSON lines can. OUT is complete or not there.
+Writes TSV to standard output unless --format or the name of OUT (.tsv, .jsonl) says otherwise: keys and values as text of
+their types, after a line for each table with its name and codecs. In TSV such a line, '# mapleaf-table', stands once more
+before the rows of each table; JSON lines name their table with --all. Bytes without a text stand after \\! or as
+\"key_b64\", \"value_b64\". 'kvctl load' makes the same tables of it, also those without entries. OUT is complete or not there.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -27,7 +30,7 @@ pub(crate) struct Args {
     file: PathBuf,
     #[command(flatten)]
     table: TableName,
-    /// All tables, each row with its table (JSON lines)
+    /// All tables
     #[arg(long, conflicts_with = "table")]
     all: bool,
     /// Format of the rows
@@ -43,30 +46,36 @@ impl Args {
         let format = self.choose_format()?;
         let db = store::open_to_read(&self.file)?;
         let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file))?;
+        let tables = self.tables(&txn)?;
         let mut output = self.open_output()?;
-        if self.all {
-            for table in txn.tables()? {
-                self.dump(&txn, &table.name, format, &mut output)?;
+        for table in &tables {
+            write_declared(table, format, &mut output)?;
+        }
+        for table in &tables {
+            if tables.len() > 1 && table.entries > 0 && format == Format::Tsv {
+                write_declared(table, format, &mut output)?;
             }
-        } else {
-            store::note_missing_table(&txn, &self.table.table, &self.file)?;
-            self.dump(&txn, &self.table.table, format, &mut output)?;
+            self.dump(&txn, table, format, &mut output)?;
         }
         output.finish()?;
         Ok(Exit::Done)
     }
 
-    fn choose_format(&self) -> Result<Format, Failure> {
-        let format = match (self.target(), self.format) {
-            (Some(target), asked) => Format::choose(asked, target)?,
-            (None, Some(asked)) => asked,
-            (None, None) if self.all => Format::Jsonl,
-            (None, None) => Format::Tsv,
-        };
-        if self.all && format == Format::Tsv {
-            return Err(Failure::usage("--all: TSV has no place for the name of the table; use --format jsonl"));
+    /// What to write; nothing if a table that was asked for is not there.
+    fn tables(&self, txn: &ReadTxn) -> Result<Vec<TableInfo>, Failure> {
+        let failed = |error| Failure::of_database(error, &self.file);
+        if self.all {
+            return txn.tables().map_err(failed);
         }
-        Ok(format)
+        store::note_missing_table(txn, &self.table.table, &self.file)?;
+        Ok(txn.table_info(&self.table.table).map_err(failed)?.into_iter().collect())
+    }
+
+    fn choose_format(&self) -> Result<Format, Failure> {
+        match (self.target(), self.format) {
+            (Some(target), asked) => Format::choose(asked, target),
+            (None, asked) => Ok(asked.unwrap_or(Format::Tsv)),
+        }
     }
 
     fn target(&self) -> Option<&Path> {
@@ -90,13 +99,16 @@ impl Args {
         Ok(output)
     }
 
-    fn dump(&self, txn: &ReadTxn, name: &str, format: Format, output: &mut Output) -> Result<(), Failure> {
+    fn dump(&self, txn: &ReadTxn, info: &TableInfo, format: Format, output: &mut Output) -> Result<(), Failure> {
         let failed = |error| Failure::of_database(error, &self.file);
-        let table = txn.bytes_table(name).map_err(failed)?;
-        let named = self.all.then_some(name);
+        let table = txn.bytes_table(&info.name).map_err(failed)?;
+        let columns = Columns::new(&info.name, Some(info));
+        let mut fields = Fields::new(&columns);
+        let named = self.all.then_some(&*info.name);
         let mut line = Vec::new();
         for entry in table.range(..).map_err(failed)? {
             let (key, value) = entry.map_err(failed)?;
+            let (key, value) = fields.both(key, value);
             line.clear();
             match format {
                 Format::Tsv => tsv::write_row(key, value, &mut line),
@@ -109,6 +121,23 @@ impl Args {
                 return Err(interrupt::failure());
             }
         }
+        if let Some(text) = fields.undecodable().and_then(|failure| failure.text) {
+            let path = self.file.display();
+            output::note(&format!(
+                "kvctl: note: {path}: {text}; written as bytes, which 'kvctl load --unchecked' takes"
+            ));
+        }
         Ok(())
     }
+}
+
+/// Writes which types a table has.
+fn write_declared(table: &TableInfo, format: Format, output: &mut Output) -> Result<(), Failure> {
+    let mut line = Vec::new();
+    let write = match format {
+        Format::Tsv => tsv::write_declared,
+        Format::Jsonl => jsonl::write_declared,
+    };
+    write(&table.name, &table.key_codec, &table.value_codec, &mut line);
+    output.write(&line)
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::bytes::Encoding;
+use crate::columns::{Column, Columns};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Output};
 use crate::store::{self, TableName};
@@ -14,7 +15,9 @@ Examples:
   kvctl get app.mapleaf logo --raw > logo.png
   kvctl get app.mapleaf --hex 00ff
 
-Prints the value and a line feed. Exits with 1 when the key is absent.
+Prints the value as text of its type, and a line feed; 'kvctl help' shows the text of each type. With --hex or --base64,
+keys and values are bytes as they are stored. Exits with 1 when the key is absent, with 3 when the type of the table does
+not decode the value.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -23,22 +26,24 @@ pub(crate) struct Args {
     /// Database
     file: PathBuf,
     /// Key
+    #[arg(allow_negative_numbers = true)]
     key: OsString,
     #[command(flatten)]
     table: TableName,
     #[command(flatten)]
     encoding: Encoding,
-    /// Print the bytes of the value alone: no line feed, and no digits whatever the key is
+    /// Print the stored bytes of the value alone: no text of its type, no line feed, and no digits whatever the key is
     #[arg(long)]
     raw: bool,
 }
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let key = self.encoding.decode(&self.key)?;
         let db = store::open_to_read(&self.file)?;
         let failed = |error| Failure::of_database(error, &self.file);
         let txn = db.begin_read().map_err(failed)?;
+        let columns = Columns::of_read(&txn, &self.table.table).map_err(failed)?;
+        let key = columns.key.sought(self.encoding, &self.key)?;
         let table = txn.bytes_table(&self.table.table).map_err(failed)?;
         let Some(value) = table.get(key.as_slice()).map_err(failed)? else {
             let name = &self.table.table;
@@ -46,20 +51,23 @@ impl Args {
             output::complain(&format!("{}: {why} '{name}'", self.file.display()));
             return Ok(Exit::No);
         };
-        self.print(value)?;
+        self.print(value, &columns.value).map_err(|failure| failure.of_file(&self.file))?;
         Ok(Exit::Done)
     }
 
-    fn print(&self, value: &[u8]) -> Result<(), Failure> {
-        let mut output = Output::stdout();
+    fn print(&self, value: &[u8], column: &Column) -> Result<(), Failure> {
+        let mut line = Vec::new();
         if self.raw {
-            output.write(value)?;
+            line.extend_from_slice(value);
         } else {
-            let mut line = Vec::new();
-            self.encoding.write_bare(value, &mut line);
+            match self.encoding.is_digits() {
+                true => self.encoding.write_bare(value, &mut line),
+                false => column.show(value, &mut line)?,
+            }
             line.push(b'\n');
-            output.write(&line)?;
         }
+        let mut output = Output::stdout();
+        output.write(&line)?;
         output.finish()
     }
 }

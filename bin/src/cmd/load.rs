@@ -4,6 +4,7 @@
 //! cannot be completed is dropped whole, and the failure says how many rows of the batches before it stay. A full
 //! batch is committed before the next line is asked for, so that rows of a slow sender do not wait for each other.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,11 +12,13 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mapleaf::{Db, WriteTxn};
 
+use crate::columns::{Column, Columns, Given};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::input::{self, Format, Rows, Source};
 use crate::interrupt::{self, Watched};
 use crate::output;
-use crate::store::{self, TableName};
+use crate::store;
+use crate::targets::Targets;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,8 +26,12 @@ Examples:
   kvctl load app.mapleaf app.jsonl --batch 1000
   sort rows | kvctl load app.mapleaf -t rows
 
+Keys and values are text of the types of their table, or bytes after \\! and in \"key_b64\", \"value_b64\". A dump makes its
+tables with their types; if the database has one with other types, nothing is loaded. Tables that nothing declares are made
+without types.
+
 INPUT is TSV (key, tab, value; escapes \\t \\n \\r \\\\ \\xNN; lines that start with # are skipped) or JSON lines
-({\"key\": \"..\", \"value\": \"..\"}; bytes as \"key_b64\", \"value_b64\"; \"table\" for another table than -t), by its
+({\"key\": \"..\", \"value\": \"..\"}; \"table\" for another table than -t), by its
 extension or --format; standard input is TSV. A batch is applied whole or not at all. A malformed line ends the load
 with 65: its batch is not applied, batches before it stay.
 ";
@@ -36,8 +43,15 @@ pub(crate) struct Args {
     file: PathBuf,
     /// Rows to load; standard input for none and for '-'
     input: Option<PathBuf>,
-    #[command(flatten)]
-    table: TableName,
+    /// Table of rows that name none, and the name to load a dump of one table under [default: main]
+    #[arg(short = 't', long = "table", value_name = "NAME")]
+    table: Option<String>,
+    /// Rows have the bytes to store, and no text of types, as dumps without lines about tables have
+    #[arg(long)]
+    raw: bool,
+    /// Store bytes that the codec of their table does not decode
+    #[arg(long)]
+    unchecked: bool,
     /// Format of the rows
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -60,6 +74,7 @@ impl Args {
             rows: Rows::new(source.format, input),
             input_name: source.name,
             progress: progress.clone(),
+            targets: Targets::new(self.table.clone()),
             committed: 0,
         };
         let result = load.run();
@@ -117,6 +132,7 @@ struct Load<'a, R> {
     db: &'a Db,
     rows: Rows<R>,
     input_name: String,
+    targets: Targets,
     progress: ProgressBar,
     /// Rows that were committed.
     committed: u64,
@@ -137,15 +153,20 @@ impl<R: BufRead> Load<'_, R> {
     fn batches(&mut self) -> Result<(), Failure> {
         interrupt::keep(self.kept());
         let mut more = self.advance()?;
-        while more {
+        while more || self.targets.has_pending() {
             let mut txn = self.db.begin_write().map_err(|error| self.failed(error))?;
             let mut in_batch = 0;
             let until = loop {
+                self.make_tables(&mut txn)?;
+                if !more {
+                    break Until::InputEnds;
+                }
                 match self.fill(&mut txn, &mut in_batch)? {
                     Until::OtherTable => continue,
                     until => break until,
                 }
             };
+            self.make_tables(&mut txn)?;
             txn.commit().map_err(|error| self.failed(error))?;
             self.committed += in_batch;
             self.progress.set_message(format!("{} rows", self.committed));
@@ -161,14 +182,17 @@ impl<R: BufRead> Load<'_, R> {
 
     /// Inserts the current row, and the rows behind it that go into the same table and the same batch.
     fn fill(&mut self, txn: &mut WriteTxn, in_batch: &mut u64) -> Result<Until, Failure> {
-        let name = self.rows.row().table.unwrap_or(&self.args.table.table).to_string();
+        let name = self.targets.of_row(self.rows.row().table).to_string();
+        let columns = Columns::of_write(txn, &name).map_err(|error| self.at_line(error))?;
         let mut table = txn.bytes_table(&name).map_err(|error| self.at_line(error))?;
         loop {
             let row = self.rows.row();
-            if row.table.unwrap_or(&self.args.table.table) != name {
+            if self.targets.has_pending() || self.targets.of_row(row.table) != name {
                 return Ok(Until::OtherTable);
             }
-            table.insert(row.key, row.value).map_err(|error| self.at_line(error))?;
+            let key = self.stored(&columns.key, row.key)?;
+            let value = self.stored(&columns.value, row.value)?;
+            table.put(&key, &value).map_err(|error| self.at_line(error))?;
             *in_batch += 1;
             if *in_batch == self.args.batch {
                 return Ok(Until::BatchIsFull);
@@ -179,8 +203,33 @@ impl<R: BufRead> Load<'_, R> {
         }
     }
 
+    /// The bytes of a field of the current row.
+    fn stored<'r>(&self, column: &Column, field: Given<'r>) -> Result<Cow<'r, [u8]>, Failure> {
+        let field = match field {
+            Given::Text(bytes) if self.args.raw => Given::Bytes(bytes),
+            field => field,
+        };
+        match (field, column.stored(field)) {
+            (_, Ok(stored)) => Ok(stored),
+            (Given::Bytes(bytes), Err(_)) if self.args.unchecked => Ok(Cow::Borrowed(bytes)),
+            (_, Err(failure)) if !column.of().is_known() => Err(failure.at(&self.line())),
+            (Given::Bytes(_), Err(failure)) => Err(failure.also("--unchecked stores it all the same").at(&self.line())),
+            (Given::Text(_), Err(failure)) => Err(Failure { exit: Exit::Input, ..failure }.at(&self.line())),
+        }
+    }
+
+    fn make_tables(&mut self, txn: &mut WriteTxn) -> Result<(), Failure> {
+        let made = self.targets.make(txn);
+        made.map_err(|error| self.at_line(error))
+    }
+
+    /// Goes to the next row; false at the end. Takes the declarations before it.
     fn advance(&mut self) -> Result<bool, Failure> {
-        self.rows.advance().map_err(|error| error.of_input(&self.input_name))
+        while self.rows.advance().map_err(|error| error.of_input(&self.input_name))? {
+            let Some(declared) = self.rows.declared() else { return Ok(true) };
+            self.targets.declare(declared).map_err(|failure| failure.at(&self.line()))?;
+        }
+        Ok(false)
     }
 
     fn failed(&self, error: mapleaf::Error) -> Failure {
@@ -188,7 +237,11 @@ impl<R: BufRead> Load<'_, R> {
     }
 
     fn at_line(&self, error: mapleaf::Error) -> Failure {
-        self.failed(error).at(&format!("{}: line {}", self.input_name, self.rows.line_number()))
+        self.failed(error).at(&self.line())
+    }
+
+    fn line(&self) -> String {
+        format!("{}: line {}", self.input_name, self.rows.line_number())
     }
 
     fn kept(&self) -> String {

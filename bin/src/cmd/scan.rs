@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use mapleaf::ReadTxn;
 
 use crate::bytes::Encoding;
+use crate::columns::{Column, Columns, Fields};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Output;
 use crate::store::{self, TableName};
@@ -19,8 +20,10 @@ Examples:
   kvctl scan names.mapleaf --reverse --limit 1 --keys
   kvctl scan names.mapleaf --prefix U+1F --count
 
-Prints TSV: the key, a tab, the value, with \\t \\n \\r \\\\ for what would break the line. --prefix, --from and --to
-hold together; a table that does not exist reads as empty.
+Prints TSV: the key, a tab, the value, as text of their types, with \\t \\n \\r \\\\ for what would break the line. --prefix,
+--from and --to hold together, and are text of keys; --prefix is the first items of a tuple. Bytes that their type does
+not decode, or of a codec that is not built in, stand after \\!; the former make it exit with 3 in the end. A table that
+does not exist reads as empty.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -29,13 +32,13 @@ pub(crate) struct Args {
     /// Database
     file: PathBuf,
     /// Only keys that start with this
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     prefix: Option<OsString>,
     /// Only keys from this one on
-    #[arg(long, value_name = "A")]
+    #[arg(long, value_name = "A", allow_negative_numbers = true)]
     from: Option<OsString>,
     /// Only keys before this one
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", allow_negative_numbers = true)]
     to: Option<OsString>,
     /// From the last key to the first
     #[arg(long)]
@@ -57,24 +60,35 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let decode = |argument: &Option<OsString>| -> Result<Option<Vec<u8>>, Failure> {
-            argument.as_deref().map(|argument| self.encoding.decode(argument)).transpose()
-        };
-        let span = Span::new(decode(&self.prefix)?, decode(&self.from)?, decode(&self.to)?);
         let db = store::open_to_read(&self.file)?;
         let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file))?;
+        let columns =
+            Columns::of_read(&txn, &self.table.table).map_err(|error| Failure::of_database(error, &self.file))?;
+        let span = self.span(&columns.key)?;
         store::note_missing_table(&txn, &self.table.table, &self.file)?;
+        let mut fields = Fields::new(&columns);
         let mut output = Output::stdout();
-        let count = self.scan(&txn, &span, &mut output)?;
+        let count = self.scan(&txn, &span, &mut fields, &mut output)?;
         if self.count {
             output.write(format!("{count}\n").as_bytes())?;
         }
         output.finish()?;
-        Ok(Exit::Done)
+        match fields.undecodable() {
+            Some(failure) => Err(failure.of_file(&self.file)),
+            None => Ok(Exit::Done),
+        }
+    }
+
+    fn span(&self, column: &Column) -> Result<Span, Failure> {
+        let bound = |argument: &Option<OsString>| {
+            argument.as_deref().map(|argument| column.sought(self.encoding, argument)).transpose()
+        };
+        let prefix = self.prefix.as_deref().map(|argument| column.prefix(self.encoding, argument)).transpose()?;
+        Ok(Span::new(prefix, bound(&self.from)?, bound(&self.to)?))
     }
 
     /// Prints the entries, unless only their number was asked for, and returns the number.
-    fn scan(&self, txn: &ReadTxn, span: &Span, output: &mut Output) -> Result<u64, Failure> {
+    fn scan(&self, txn: &ReadTxn, span: &Span, fields: &mut Fields<'_>, output: &mut Output) -> Result<u64, Failure> {
         let failed = |error| Failure::of_database(error, &self.file);
         let limit = self.limit.unwrap_or(u64::MAX);
         let table = txn.bytes_table(&self.table.table).map_err(failed)?;
@@ -94,22 +108,26 @@ impl Args {
             count += 1;
             if !self.count {
                 line.clear();
-                self.write_line(key, value, &mut line);
+                self.write_line(key, value, fields, &mut line);
                 output.write(&line)?;
             }
         }
         Ok(count)
     }
 
-    fn write_line(&self, key: &[u8], value: &[u8], line: &mut Vec<u8>) {
-        if self.encoding.hex || self.encoding.base64 {
-            self.encoding.write_column(key, line);
+    fn write_line(&self, key: &[u8], value: &[u8], fields: &mut Fields<'_>, line: &mut Vec<u8>) {
+        if self.encoding.is_digits() {
+            self.encoding.write_bare(key, line);
         } else {
-            tsv::escape_key(key, line);
+            tsv::write_key(fields.key(key), line);
         }
         if !self.keys {
             line.push(b'\t');
-            self.encoding.write_column(value, line);
+            if self.encoding.is_digits() {
+                self.encoding.write_bare(value, line);
+            } else {
+                tsv::write_field(fields.value(value), line);
+            }
         }
         line.push(b'\n');
     }

@@ -1,52 +1,121 @@
-//! `tables`: the tables of a database.
+//! `tables`: the tables of a database with their types, and `tables create`, which makes one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mapleaf::TableInfo;
 use serde_json::{json, Value};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Output;
+use crate::types::{self, Type};
 use crate::{store, tsv};
 
 const EXAMPLES: &str = "\
 Examples:
   kvctl tables names.mapleaf
   kvctl tables names.mapleaf --json
+  kvctl tables create app.mapleaf born --key str --value u64
 
-Prints TSV: name, entries, height of the tree, codec of the keys, codec of the values.
+Prints TSV: name, entries, height of the tree, codec of the keys, codec of the values. A table without types has no names of
+codecs: keys and values are any bytes, and programs open them as text or bytes.
+";
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  kvctl tables create app.mapleaf born --key str --value u64
+  kvctl tables create app.mapleaf edges --key '(u64,u64)' --value '()'
+
+TYPE is a built-in codec: str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], tuples such as (str,u64), and ()
+for values. A side that is left out has no type. A table that has these types stays as it is; one with others is an error.
 ";
 
 #[derive(clap::Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Database
-    file: PathBuf,
+    #[arg(required = true)]
+    file: Option<PathBuf>,
     /// Print a JSON array of objects
     #[arg(long)]
     json: bool,
 }
 
+#[derive(clap::Subcommand, Debug)]
+enum Action {
+    /// Make a table with types
+    Create(Create),
+}
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = CREATE_EXAMPLES)]
+struct Create {
+    /// Database; made where there is none
+    file: PathBuf,
+    /// Name of the table
+    name: String,
+    /// Type of the keys
+    #[arg(long, value_name = "TYPE", value_parser = key_type)]
+    key: Option<Type>,
+    /// Type of the values
+    #[arg(long, value_name = "TYPE", value_parser = value_type)]
+    value: Option<Type>,
+}
+
+fn value_type(name: &str) -> Result<Type, String> {
+    Type::named(name).ok_or_else(|| format!("no such type; there are {}", types::KNOWN))
+}
+
+fn key_type(name: &str) -> Result<Type, String> {
+    match value_type(name)? {
+        found if found.is_of_keys() => Ok(found),
+        found => Err(format!("{} is no type of keys", found.name())),
+    }
+}
+
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let db = store::open_to_read(&self.file)?;
-        let failed = |error| Failure::of_database(error, &self.file);
-        let tables = db.begin_read().map_err(failed)?.tables().map_err(failed)?;
-        let mut output = Output::stdout();
-        if self.json {
-            let array: Vec<Value> = tables.iter().map(json_of).collect();
-            output.write(format!("{}\n", Value::Array(array)).as_bytes())?;
-        } else {
-            let mut line = Vec::new();
-            for table in &tables {
-                line.clear();
-                write_line(table, &mut line);
-                output.write(&line)?;
-            }
+        match (self.action, self.file) {
+            (Some(Action::Create(create)), _) => create.run(),
+            (None, Some(file)) => list(&file, self.json),
+            (None, None) => Err(Failure::usage("tables: FILE is missing")),
         }
-        output.finish()?;
+    }
+}
+
+impl Create {
+    fn run(self) -> Outcome {
+        let db = store::open_to_write(&self.file)?;
+        let name = |of: &Option<Type>| of.as_ref().map_or_else(String::new, |of| of.name().to_string());
+        let create = || -> mapleaf::Result<()> {
+            let mut txn = db.begin_write()?;
+            txn.create_table(&self.name, &name(&self.key), &name(&self.value))?;
+            txn.commit()
+        };
+        create().map_err(|error| Failure::of_database(error, &self.file))?;
         Ok(Exit::Done)
     }
+}
+
+fn list(file: &Path, json: bool) -> Outcome {
+    let db = store::open_to_read(file)?;
+    let failed = |error| Failure::of_database(error, file);
+    let tables = db.begin_read().map_err(failed)?.tables().map_err(failed)?;
+    let mut output = Output::stdout();
+    if json {
+        let array: Vec<Value> = tables.iter().map(json_of).collect();
+        output.write(format!("{}\n", Value::Array(array)).as_bytes())?;
+    } else {
+        let mut line = Vec::new();
+        for table in &tables {
+            line.clear();
+            write_line(table, &mut line);
+            output.write(&line)?;
+        }
+    }
+    output.finish()?;
+    Ok(Exit::Done)
 }
 
 fn write_line(table: &TableInfo, line: &mut Vec<u8>) {

@@ -150,7 +150,7 @@ fn the_same_seed_does_the_same() {
         let how = ["--keep", "--workloads", "fill,mixed,ycsb", "--entries", "300", "--threads", "1", "--ops", "150"];
         let ran = bench(&path, &[&how[..], &["--seed", seed]].concat());
         assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-        kvctl(&["dump", &path, "--all"]).out
+        kvctl(&["dump", &path, "--all", "--format", "jsonl"]).out
     };
     let first = run("a", "7");
     assert!(first == run("b", "7"));

@@ -47,7 +47,7 @@ fn dump_writes_a_file_whose_name_is_as_long_as_names_can_be() {
     let name = format!("{}.tsv", "n".repeat(251));
     let line = format!("$K put a.mapleaf key value && $K dump a.mapleaf -o {name}");
     assert_eq!(shell(folder.path(), &line), (Some(0), String::new()));
-    assert_eq!(std::fs::read(folder.path().join(name)).unwrap(), b"key\tvalue\n");
+    assert_eq!(std::fs::read(folder.path().join(name)).unwrap(), b"# mapleaf-table\tmain\t\t\nkey\tvalue\n");
 }
 
 /// The name of the file that is written meanwhile is nobody's business.

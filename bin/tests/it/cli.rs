@@ -311,16 +311,31 @@ fn dump_of_all_tables() {
     let db = folder.path("a.mapleaf");
     with_table(&db, "one", &[(b"k", b"1"), (b"l", b"\xff")]);
     with_table(&db, "two", &[(b"k", b"2")]);
-    let rows = "{\"table\": \"one\", \"key\": \"k\", \"value\": \"1\"}\n\
+    let json = ["--all", "--format", "jsonl"];
+    let rows = "{\"table\": \"one\", \"key_codec\": \"\", \"value_codec\": \"\"}\n\
+                {\"table\": \"two\", \"key_codec\": \"\", \"value_codec\": \"\"}\n\
+                {\"table\": \"one\", \"key\": \"k\", \"value\": \"1\"}\n\
                 {\"table\": \"one\", \"key\": \"l\", \"value_b64\": \"/w==\"}\n\
                 {\"table\": \"two\", \"key\": \"k\", \"value\": \"2\"}\n";
-    kvctl(&["dump", &db, "--all"]).prints(rows);
-    kvctl(&["dump", &db, "-t", "two", "--format", "jsonl"]).prints("{\"key\": \"k\", \"value\": \"2\"}\n");
-    kvctl(&["dump", &db, "-t", "two", "--format", "tsv"]).prints("k\t2\n");
-    kvctl(&["dump", &db, "--all", "--format", "tsv"]).fails(2, &["TSV", "--format jsonl"]);
+    let dump = |db: &str, args: &[&str]| kvctl(&[&["dump", db], args].concat());
+    dump(&db, &json).prints(rows);
+    dump(&db, &["-t", "two", "--format", "jsonl"]).prints(
+        "{\"table\": \"two\", \"key_codec\": \"\", \"value_codec\": \"\"}\n{\"key\": \"k\", \"value\": \"2\"}\n",
+    );
+    dump(&db, &["-t", "two", "--format", "tsv"]).prints("# mapleaf-table\ttwo\t\t\nk\t2\n");
+    let declared = "# mapleaf-table\tone\t\t\n# mapleaf-table\ttwo\t\t\n";
+    let tsv = [declared, "# mapleaf-table\tone\t\t\nk\t1\nl\t\\xff\n# mapleaf-table\ttwo\t\t\nk\t2\n"].concat();
+    let bytes = tsv.replace("\\xff", "\u{0}").into_bytes();
+    let bytes: Vec<u8> = bytes.into_iter().map(|byte| if byte == 0 { 0xFF } else { byte }).collect();
+    assert_eq!(dump(&db, &["--all"]).stdout, bytes);
     let again = folder.path("again.mapleaf");
     assert_eq!(kvctl_with(&["load", &again, "--format", "jsonl", "--batch", "2"], rows.as_bytes()).code, 0);
-    kvctl(&["dump", &again, "--all"]).prints(rows);
+    dump(&again, &json).prints(rows);
+    // As dumps were before they declared tables.
+    let old: Vec<&str> = rows.lines().skip(2).collect();
+    let older = folder.path("older.mapleaf");
+    assert_eq!(kvctl_with(&["load", &older, "--format", "jsonl"], old.join("\n").as_bytes()).code, 0);
+    dump(&older, &json).prints(rows);
 }
 
 #[test]
@@ -340,7 +355,8 @@ fn dump_never_leaves_half_a_file() {
     let mut sorted: Vec<String> = fs::read_to_string(names_tsv()).unwrap().lines().map(str::to_string).collect();
     sorted.sort();
     let dumped: Vec<String> = fs::read_to_string(&out).unwrap().lines().map(str::to_string).collect();
-    assert!(dumped == sorted);
+    assert_eq!(dumped[0], "# mapleaf-table\tmain\t\t");
+    assert!(dumped[1..] == sorted);
 }
 
 #[test]
@@ -506,11 +522,11 @@ fn a_file_that_may_not_be_read_is_a_matter_of_permission() {
 fn output_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_not() {
     let folder = Folder::new();
     let db = folder.names("names.mapleaf");
-    for verb in ["scan", "dump"] {
+    for (verb, begins) in [("scan", b"U+0020\tSPA"), ("dump", b"# mapleaf-")] {
         let mut child = command(&[verb, &db]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut start = [0; 10];
         child.stdout.take().unwrap().read_exact(&mut start).unwrap();
-        assert_eq!(&start, b"U+0020\tSPA");
+        assert_eq!(&start, begins);
         Ran::from(child.wait_with_output().unwrap()).prints("");
     }
     if let Ok(full) = File::options().write(true).open("/dev/full") {

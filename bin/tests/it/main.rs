@@ -8,3 +8,4 @@ mod compact;
 mod damaged;
 mod support;
 mod torture;
+mod types;

@@ -1,7 +1,7 @@
 //! What the tests share: running `kvctl`, and folders.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// What a run said, and its exit code.
 pub(crate) struct Ran {
@@ -12,9 +12,21 @@ pub(crate) struct Ran {
 
 pub(crate) fn kvctl(args: &[&str]) -> Ran {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));
-    let ran = command.args(args).stdin(Stdio::null()).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ran { code: ran.status.code().unwrap(), out: text(ran.stdout), err: text(ran.stderr) }
+    Ran::from(command.args(args).stdin(Stdio::null()).output().unwrap())
+}
+
+/// The same, with this on standard input.
+pub(crate) fn kvctl_with(args: &[&str], stdin: &[u8]) -> Ran {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));
+    command.args(args);
+    Ran::from(assert_cmd::Command::from_std(command).write_stdin(stdin).output().unwrap())
+}
+
+impl From<Output> for Ran {
+    fn from(ran: Output) -> Ran {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Ran { code: ran.status.code().unwrap(), out: text(ran.stdout), err: text(ran.stderr) }
+    }
 }
 
 /// A folder that goes with its test.

@@ -1,0 +1,257 @@
+//! The keys and the values of a table, each with its type: arguments and rows to stored bytes, and stored bytes to text.
+//!
+//! A table that does not exist has the types of one that is made without them.
+//!
+//! Failure: a text that is no item of its type, and bytes that the codec does not decode, are usage errors that name table,
+//! type and text. Stored bytes that do not decode are an error of the file.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+
+use mapleaf::{ReadTxn, TableInfo, WriteTxn};
+
+use crate::bytes::Encoding;
+use crate::exit::{Exit, Failure};
+use crate::types::Type;
+
+/// Bytes of a text that an error shows.
+const SHOWN_BYTES: usize = 60;
+
+/// Both sides of a table.
+#[derive(Debug)]
+pub(crate) struct Columns {
+    pub(crate) key: Column,
+    pub(crate) value: Column,
+}
+
+/// The keys or the values of a table.
+#[derive(Debug)]
+pub(crate) struct Column {
+    table: String,
+    /// `"key"` or `"value"`.
+    side: &'static str,
+    of: Type,
+}
+
+/// What an argument, or a field of a row, gives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Given<'a> {
+    /// The text of an item.
+    Text(&'a [u8]),
+    /// The bytes of an item, as they are stored.
+    Bytes(&'a [u8]),
+}
+
+/// Entries as fields of rows: text, or bytes where there is none. Counts the latter.
+#[derive(Debug)]
+pub(crate) struct Fields<'c> {
+    columns: &'c Columns,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    undecodable: u64,
+    first: Option<Failure>,
+}
+
+impl<'c> Fields<'c> {
+    pub(crate) fn new(columns: &'c Columns) -> Fields<'c> {
+        Fields { columns, key: Vec::new(), value: Vec::new(), undecodable: 0, first: None }
+    }
+
+    /// A key as a field.
+    pub(crate) fn key<'f>(&'f mut self, stored: &'f [u8]) -> Given<'f> {
+        match self.has_text(true, stored) {
+            true => Given::Text(&self.key),
+            false => Given::Bytes(stored),
+        }
+    }
+
+    /// A value as a field.
+    pub(crate) fn value<'f>(&'f mut self, stored: &'f [u8]) -> Given<'f> {
+        match self.has_text(false, stored) {
+            true => Given::Text(&self.value),
+            false => Given::Bytes(stored),
+        }
+    }
+
+    /// An entry as two fields.
+    pub(crate) fn both<'f>(&'f mut self, key: &'f [u8], value: &'f [u8]) -> (Given<'f>, Given<'f>) {
+        let (key_has_text, value_has_text) = (self.has_text(true, key), self.has_text(false, value));
+        (
+            if key_has_text { Given::Text(&self.key) } else { Given::Bytes(key) },
+            if value_has_text { Given::Text(&self.value) } else { Given::Bytes(value) },
+        )
+    }
+
+    /// Makes the text of a key or value, if there is one.
+    fn has_text(&mut self, is_key: bool, stored: &[u8]) -> bool {
+        let (column, text) = match is_key {
+            true => (&self.columns.key, &mut self.key),
+            false => (&self.columns.value, &mut self.value),
+        };
+        text.clear();
+        // A codec that is not built in may have any bytes.
+        if !column.of.is_known() {
+            return false;
+        }
+        let Err(failure) = column.show(stored, text) else { return true };
+        self.undecodable += 1;
+        self.first.get_or_insert(failure);
+        false
+    }
+
+    /// What to say of the keys and values that did not decode, if there were any.
+    pub(crate) fn undecodable(&mut self) -> Option<Failure> {
+        let first = self.first.take()?;
+        Some(match self.undecodable {
+            1 => first,
+            count => first.at(&format!("{count} keys and values do not decode; the first")),
+        })
+    }
+}
+
+impl Columns {
+    /// Those of a table of a snapshot.
+    pub(crate) fn of_read(txn: &ReadTxn, table: &str) -> mapleaf::Result<Columns> {
+        Ok(Columns::new(table, txn.table_info(table)?.as_ref()))
+    }
+
+    /// Those of a table of a write transaction.
+    pub(crate) fn of_write(txn: &mut WriteTxn, table: &str) -> mapleaf::Result<Columns> {
+        Ok(Columns::new(table, txn.table_info(table)?.as_ref()))
+    }
+
+    /// Those of a table of which this is known.
+    pub(crate) fn new(table: &str, info: Option<&TableInfo>) -> Columns {
+        let column = |side, codec: Option<&String>| Column {
+            table: table.to_string(),
+            side,
+            of: Type::of(codec.map_or("", |name| name)),
+        };
+        Columns {
+            key: column("key", info.map(|info| &info.key_codec)),
+            value: column("value", info.map(|info| &info.value_codec)),
+        }
+    }
+}
+
+impl Column {
+    /// The type.
+    pub(crate) fn of(&self) -> &Type {
+        &self.of
+    }
+
+    /// The bytes that an argument stands for where it is only compared: bytes may be any.
+    pub(crate) fn sought(&self, encoding: Encoding, argument: &OsStr) -> Result<Vec<u8>, Failure> {
+        let given = encoding.decode(argument)?;
+        match encoding.is_digits() {
+            true => Ok(given),
+            false => self.stored(Given::Text(&given)).map(Cow::into_owned),
+        }
+    }
+
+    /// The bytes that all keys begin with which begin with an argument.
+    pub(crate) fn prefix(&self, encoding: Encoding, argument: &OsStr) -> Result<Vec<u8>, Failure> {
+        let given = encoding.decode(argument)?;
+        match encoding.is_digits() {
+            true => Ok(given),
+            false if !self.of.is_known() => Err(self.unknown()),
+            false => self.of.read_prefix(&given).map_err(|what| {
+                Failure::usage(format!(
+                    "table '{}': '{}' is no prefix of {} keys: {what}",
+                    self.table,
+                    shown(&given),
+                    self.of.name()
+                ))
+            }),
+        }
+    }
+
+    /// The bytes to store.
+    pub(crate) fn stored<'g>(&self, given: Given<'g>) -> Result<Cow<'g, [u8]>, Failure> {
+        match given {
+            Given::Text(_) if !self.of.is_known() => Err(self.unknown()),
+            Given::Text(text) if !self.of.is_verbatim() => {
+                self.of.read(text).map(Cow::Owned).map_err(|what| self.refused(text, &what))
+            }
+            Given::Text(bytes) | Given::Bytes(bytes) => match self.of.check(bytes) {
+                Ok(()) => Ok(Cow::Borrowed(bytes)),
+                Err(what) => Err(self.refused(bytes, &what)),
+            },
+        }
+    }
+
+    fn refused(&self, given: &[u8], what: &str) -> Failure {
+        let Column { table, side, of } = self;
+        Failure::usage(format!(
+            "table '{table}' has {side}s of type {}, and '{}' is none: {what}",
+            of.name(),
+            shown(given)
+        ))
+    }
+
+    /// No text can be given or shown.
+    pub(crate) fn unknown(&self) -> Failure {
+        let Column { table, side, of } = self;
+        Failure::usage(format!(
+            "table '{table}' has {side}s of the codec '{}', which is not built in and has no text here; give and read its \
+             bytes with --hex or --base64",
+            of.name()
+        ))
+    }
+
+    /// Appends the text of stored bytes.
+    pub(crate) fn show(&self, stored: &[u8], text: &mut Vec<u8>) -> Result<(), Failure> {
+        if !self.of.is_known() {
+            return Err(self.unknown());
+        }
+        let Column { table, side, of } = self;
+        of.show(stored, text).map_err(|what| {
+            let text = format!(
+                "table '{table}' has {side}s of type {}, and the {} bytes of this one do not decode: {what}; --hex or \
+                 --base64 shows them, 'kvctl put' replaces them",
+                of.name(),
+                stored.len()
+            );
+            Failure::new(Exit::File, text)
+        })
+    }
+}
+
+/// Text for people, cut where it is long.
+fn shown(given: &[u8]) -> String {
+    let cut = &given[..given.len().min(SHOWN_BYTES)];
+    format!("{}{}", cut.utf8_chunks().map(escaped).collect::<String>(), if cut.len() < given.len() { ".." } else { "" })
+}
+
+fn escaped(chunk: std::str::Utf8Chunk<'_>) -> String {
+    format!("{}{}", chunk.valid(), chunk.invalid().escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_table_type_and_text() {
+        let column = |codec: &str| Column { table: "born".into(), side: "value", of: Type::of(codec) };
+        let text = |failure: Failure| (failure.exit.code(), failure.text.unwrap());
+        assert_eq!(
+            text(column("u8").stored(Given::Text(b"300")).unwrap_err()),
+            (2, "table 'born' has values of type u8, and '300' is none: expected a whole number from 0 to 255".into())
+        );
+        assert_eq!(
+            text(column("u8").stored(Given::Bytes(b"\x01\xff")).unwrap_err()),
+            (2, "table 'born' has values of type u8, and '\x01\\xff' is none: 2 bytes where u8 has 1".into())
+        );
+        let (code, unknown) = text(column("acme.v1").stored(Given::Text(b"x")).unwrap_err());
+        assert!(code == 2 && unknown.contains("'acme.v1'") && unknown.contains("--hex"), "{unknown}");
+        assert_eq!(column("acme.v1").stored(Given::Bytes(b"x")).unwrap(), &b"x"[..]);
+        let (code, whole) = text(column("u64").show(b"x", &mut Vec::new()).unwrap_err());
+        assert!(code == 3 && whole.contains("1 bytes") && whole.contains("'born'"), "{whole}");
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        assert_eq!(shown(&[b'x'; 100]), format!("{}..", "x".repeat(60)));
+    }
+}

@@ -1,0 +1,110 @@
+//! Types of one item of fixed length: integers, floats, `bool` and `char`.
+//!
+//! Each is a row of [`SCALARS`]: its texts, on top of the codec of the library.
+
+use mapleaf::codec::Codec;
+
+/// A type of fixed length.
+#[derive(Debug)]
+pub(super) struct Scalar {
+    pub(super) name: &'static str,
+    /// Bytes of an item.
+    pub(super) bytes: usize,
+    /// What a text of it looks like.
+    pub(super) expected: fn() -> String,
+    /// Its items are text, and stand in quotes inside a JSON array.
+    pub(super) is_quoted: bool,
+    /// The text of an item.
+    pub(super) show: fn(&[u8]) -> Result<String, String>,
+    /// The bytes of the item of a text.
+    pub(super) read: fn(&str) -> Option<Vec<u8>>,
+}
+
+/// The stored bytes of an item that has been read.
+macro_rules! stored {
+    ($type:ty, $item:expr) => {
+        <$type>::encode(&$item).ok().map(|bytes| bytes.to_vec())
+    };
+}
+
+macro_rules! scalar {
+    ($type:ty, $is_quoted:literal, $expected:expr, |$item:ident| $show:expr, |$text:ident| $read:expr) => {
+        Scalar {
+            name: stringify!($type),
+            bytes: size_of::<$type>(),
+            expected: || $expected.to_string(),
+            is_quoted: $is_quoted,
+            show: |bytes| {
+                let $item = <$type>::decode(bytes).map_err(|error| error.to_string())?;
+                Ok($show)
+            },
+            read: |$text| {
+                let item: Option<$type> = $read;
+                stored!($type, item?)
+            },
+        }
+    };
+}
+
+macro_rules! integer {
+    ($type:ty) => {
+        scalar!(
+            $type,
+            false,
+            format!("a whole number from {} to {}", <$type>::MIN, <$type>::MAX),
+            |item| item.to_string(),
+            // `parse` would take a sign in front of positive numbers too.
+            |text| if text.starts_with('+') { None } else { text.parse().ok() }
+        )
+    };
+}
+
+/// A NaN of other bits than the usual one shows them, so that its bytes come back.
+macro_rules! float {
+    ($type:ty, $bits:ty) => {
+        scalar!(
+            $type,
+            false,
+            "a number such as 1.5 or -2e300, or inf, -inf, NaN",
+            |item| match item.to_bits() {
+                bits if item.is_nan() && bits != <$type>::NAN.to_bits() => format!("NaN({bits:#x})"),
+                _ => format!("{item:?}"),
+            },
+            |text| match text {
+                "NaN" => Some(<$type>::NAN),
+                "inf" => Some(<$type>::INFINITY),
+                "-inf" => Some(<$type>::NEG_INFINITY),
+                _ => match text.strip_prefix("NaN(0x").and_then(|rest| rest.strip_suffix(')')) {
+                    Some(digits) if !digits.starts_with('+') => {
+                        <$bits>::from_str_radix(digits, 16).ok().map(<$type>::from_bits).filter(|item| item.is_nan())
+                    }
+                    _ => finite(text).and_then(|text| text.parse().ok()).filter(|item: &$type| item.is_finite()),
+                },
+            }
+        )
+    };
+}
+
+/// A text that begins as numbers do; `parse` knows more words than those above.
+fn finite(text: &str) -> Option<&str> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    digits.starts_with(|c: char| c.is_ascii_digit() || c == '.').then_some(text)
+}
+
+/// All of them.
+pub(super) static SCALARS: [Scalar; 14] = [
+    integer!(u8),
+    integer!(u16),
+    integer!(u32),
+    integer!(u64),
+    integer!(u128),
+    integer!(i8),
+    integer!(i16),
+    integer!(i32),
+    integer!(i64),
+    integer!(i128),
+    float!(f32, u32),
+    float!(f64, u64),
+    scalar!(bool, false, "true or false", |item| item.to_string(), |text| text.parse().ok()),
+    scalar!(char, true, "one character", |item| item.to_string(), |text| text.parse().ok()),
+];

@@ -1,0 +1,227 @@
+//! Texts of every built-in codec, both ways.
+
+use mapleaf::codec::Codec;
+use proptest::prelude::*;
+
+use super::*;
+
+fn text_of(name: &str, stored: &[u8]) -> Result<String, String> {
+    let mut text = Vec::new();
+    Type::of(name).show(stored, &mut text)?;
+    String::from_utf8(text).map_err(|error| error.to_string())
+}
+
+/// An item of the library goes to its text and back, and so does its text.
+fn both_ways<C: Codec>(item: &C::Item<'_>) -> Result<(), TestCaseError> {
+    let stored = C::encode(item).unwrap().to_vec();
+    let of = Type::of(&C::name());
+    let mut text = Vec::new();
+    of.show(&stored, &mut text).unwrap();
+    let shown = String::from_utf8_lossy(&text).into_owned();
+    prop_assert_eq!(of.read(&text).map_err(|what| format!("{shown}: {what}")), Ok(stored.clone()));
+    prop_assert!(of.check(&stored).is_ok());
+    Ok(())
+}
+
+/// Any bytes have a text if the codec decodes them, and come back from it.
+fn any_bytes<C: Codec>(stored: &[u8]) -> Result<(), TestCaseError> {
+    let of = Type::of(&C::name());
+    let mut text = Vec::new();
+    let shown = of.show(stored, &mut text);
+    prop_assert_eq!(shown.is_ok(), C::decode(stored).is_ok(), "{} {:?}", C::name(), stored);
+    prop_assert_eq!(of.check(stored).is_ok(), shown.is_ok());
+    if shown.is_ok() {
+        prop_assert_eq!(of.read(&text), Ok(stored.to_vec()));
+    }
+    Ok(())
+}
+
+/// What is read of any text is an item, whose own text is read as the same.
+fn any_text<C: Codec>(text: &[u8]) -> Result<(), TestCaseError> {
+    let of = Type::of(&C::name());
+    if let Ok(stored) = of.read(text) {
+        prop_assert!(C::decode(&stored).is_ok(), "{} {:?}", C::name(), text);
+        let mut shown = Vec::new();
+        of.show(&stored, &mut shown).unwrap();
+        prop_assert_eq!(of.read(&shown), Ok(stored));
+    }
+    Ok(())
+}
+
+type Deep = (u8, (String, (Vec<u8>, f32)));
+type Wide = (Vec<u8>, char, bool, [u8; 2], f64, String);
+
+macro_rules! all {
+    ($check:ident, $argument:expr; $($type:ty)*) => { $( $check::<$type>($argument)?; )* };
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let few = prop_oneof![Just(0u8), Just(1), Just(b'a'), Just(0xFF), any::<u8>()];
+    prop::collection::vec(few, 0..20)
+}
+
+fn texts() -> impl Strategy<Value = Vec<u8>> {
+    let number = prop_oneof![any::<i64>().prop_map(|n| n.to_string()), any::<f64>().prop_map(|n| format!("{n:?}"))];
+    let word = prop::sample::select(vec!["NaN", "inf", "-0", "007", "+1", "1e999", "NaN(0x7ff8000000000001)", "true"]);
+    let array = prop::sample::select(vec![
+        "[1, 2]",
+        "[\"a\", 7]",
+        "[1,[\"a\",[\"b\",1.5]]]",
+        "[]",
+        "[1,[\"\\u0000\",[{\"b64\":\"/w\"},\"NaN\"]]]",
+    ]);
+    prop_oneof![
+        bytes(),
+        number.prop_map(String::into_bytes),
+        word.prop_map(|text| text.as_bytes().to_vec()),
+        array.prop_map(|text| text.as_bytes().to_vec()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn items_go_to_text_and_back(
+        whole in any::<(u8, u16, u32, u64, u128)>(),
+        signed in any::<(i8, i16, i32, i64, i128)>(),
+        other in any::<(bool, char, String, [u8; 5])>(),
+        bits in any::<(u32, u64)>(),
+        raw in bytes(),
+    ) {
+        let ((a, b, c, d, e), (f, g, h, i, j), (k, l, m, n)) = (whole, signed, other);
+        let (float, double) = (f32::from_bits(bits.0), f64::from_bits(bits.1));
+        both_ways::<u8>(&a)?;
+        both_ways::<u16>(&b)?;
+        both_ways::<u32>(&c)?;
+        both_ways::<u64>(&d)?;
+        both_ways::<u128>(&e)?;
+        both_ways::<i8>(&f)?;
+        both_ways::<i16>(&g)?;
+        both_ways::<i32>(&h)?;
+        both_ways::<i64>(&i)?;
+        both_ways::<i128>(&j)?;
+        both_ways::<bool>(&k)?;
+        both_ways::<char>(&l)?;
+        both_ways::<String>(&m)?;
+        both_ways::<[u8; 5]>(&n)?;
+        both_ways::<f32>(&float)?;
+        both_ways::<f64>(&double)?;
+        both_ways::<Vec<u8>>(&raw)?;
+        both_ways::<()>(&())?;
+        both_ways::<(u128, i8)>(&(e, f))?;
+        both_ways::<(String, ())>(&(m.clone(), ()))?;
+        both_ways::<Deep>(&(a, (m.clone(), (raw.clone(), float))))?;
+        both_ways::<Wide>(&(raw, l, k, [a, a], double, m))?;
+    }
+
+    #[test]
+    fn bytes_that_decode_come_back_from_their_text(stored in bytes()) {
+        all!(any_bytes, &stored; () u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64 bool char String Vec<u8>);
+        all!(any_bytes, &stored; [u8; 0] [u8; 3] (u8, u8) (String, Vec<u8>) (Vec<u8>, String, u8) (String, ()) Deep Wide);
+    }
+
+    #[test]
+    fn what_is_read_of_a_text_is_an_item(text in texts()) {
+        all!(any_text, &text; () u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64 bool char String Vec<u8>);
+        all!(any_text, &text; [u8; 0] [u8; 3] (u8, u8) (String, Vec<u8>) (Vec<u8>, String, u8) (String, ()) Deep Wide);
+    }
+}
+
+#[test]
+fn texts_look_as_documented() {
+    for (name, stored, text) in [
+        ("u64", u64::encode(&1815).unwrap().to_vec(), "1815"),
+        ("i8", i8::encode(&-128).unwrap().to_vec(), "-128"),
+        ("f64", f64::encode(&1.0).unwrap().to_vec(), "1.0"),
+        ("f64", f64::encode(&-2e300).unwrap().to_vec(), "-2e300"),
+        ("f32", f32::encode(&f32::NEG_INFINITY).unwrap().to_vec(), "-inf"),
+        ("f64", f64::encode(&f64::NAN).unwrap().to_vec(), "NaN"),
+        ("f64", f64::encode(&-f64::NAN).unwrap().to_vec(), "NaN(0xfff8000000000000)"),
+        ("bool", vec![1], "true"),
+        ("char", char::encode(&'\u{e4}').unwrap().to_vec(), "\u{e4}"),
+        ("[u8;3]", vec![0, 0xAB, 9], "00ab09"),
+        ("()", vec![], ""),
+        ("", b"any".to_vec(), "any"),
+        ("(str,u64)", <(&str, u64)>::encode(&("a\"", 7)).unwrap().to_vec(), "[\"a\\\"\", 7]"),
+        ("(bytes,bytes)", b"a\0\0\xff".to_vec(), "[\"a\", {\"b64\": \"/w==\"}]"),
+        ("(bool,f64)", <(bool, f64)>::encode(&(true, f64::INFINITY)).unwrap().to_vec(), "[true, \"inf\"]"),
+        ("(u8,([u8;2],char))", [&[1, 2, 3][..], &char::encode(&'x').unwrap()].concat(), "[1, [\"0203\", \"x\"]]"),
+        ("(u8,())", vec![1], "[1, null]"),
+    ] {
+        assert_eq!(text_of(name, &stored).as_deref(), Ok(text), "{name}");
+        assert_eq!(Type::of(name).read(text.as_bytes()), Ok(stored), "{name} {text}");
+    }
+}
+
+#[test]
+fn what_is_no_item_is_refused_with_what_was_expected() {
+    for (name, text, what) in [
+        ("u64", "x", "expected a whole number from 0 to 18446744073709551615"),
+        ("u8", "256", "expected a whole number from 0 to 255"),
+        ("u8", "-1", "expected a whole number from 0 to 255"),
+        ("u8", "+1", "expected"),
+        ("u8", " 1", "expected"),
+        ("u8", "1\n", "expected"),
+        ("u8", "1.0", "expected"),
+        ("u8", "", "expected"),
+        ("i8", "-129", "expected a whole number from -128 to 127"),
+        ("f64", "1e999", "expected a number"),
+        ("f32", "1e39", "expected a number"),
+        ("f64", "infinity", "expected a number"),
+        ("f64", "nan", "expected a number"),
+        ("f64", "1,5", "expected a number"),
+        ("bool", "1", "expected true or false"),
+        ("char", "ab", "expected one character"),
+        ("char", "", "expected one character"),
+        ("str", "", ""),
+        ("()", "x", "expected nothing"),
+        ("[u8;2]", "00ff0", "expected 4 hexadecimal digits"),
+        ("[u8;2]", "00ff00", "expected 4 hexadecimal digits"),
+        ("(str,u64)", "a 7", "expected a JSON array"),
+        ("(str,u64)", "[\"a\"]", "expected a JSON array of 2 items, not 1"),
+        ("(str,u64)", "[\"a\", 7] x", "expected a JSON array"),
+        ("(str,u64)", "[\"a\", \"7\"]", "item 2: expected a whole number"),
+        ("(str,u64)", "[7, 7]", "item 1: expected a JSON string: text in UTF-8"),
+        ("(u8,u8)", "[1, 256]", "item 2: expected a whole number from 0 to 255"),
+        ("(u8,bool)", "[1, 1]", "item 2: expected true or false"),
+        ("(u8,f64)", "[1, \"1.5\"]", "item 2: expected a number"),
+        ("(u8,bytes)", "[1, {\"b64\": \"*\"}]", "item 2: expected a JSON string, or"),
+        ("(u8,())", "[1, 2]", "item 2: expected nothing"),
+    ] {
+        match Type::of(name).read(text.as_bytes()) {
+            Ok(_) => assert_eq!(what, "", "{name} {text}"),
+            Err(found) => assert!(!what.is_empty() && found.starts_with(what), "{name} {text}: {found}"),
+        }
+    }
+    assert!(Type::of("str").read(b"\xff").is_err());
+}
+
+#[test]
+fn prefixes_are_beginnings_of_text_and_first_items_of_tuples() {
+    let prefix = |name: &str, text: &str| Type::of(name).read_prefix(text.as_bytes());
+    assert_eq!(prefix("", "ab"), Ok(b"ab".to_vec()));
+    assert_eq!(prefix("str", "ab"), Ok(b"ab".to_vec()));
+    assert_eq!(prefix("[u8;4]", "00ff"), Ok(vec![0, 0xFF]));
+    assert_eq!(prefix("(str,u8,u8)", "[\"ab\"]"), Ok(b"ab\0\0".to_vec()));
+    assert_eq!(prefix("(str,u8,u8)", "[\"ab\", 7]"), Ok(b"ab\0\0\x07".to_vec()));
+    assert_eq!(prefix("(str,u8,u8)", "[]"), Ok(vec![]));
+    for (name, text) in [("u64", "1"), ("[u8;1]", "0000"), ("[u8;1]", "0"), ("(u8,u8)", "[1, 2]"), ("(u8,u8)", "1")] {
+        assert!(prefix(name, text).is_err(), "{name} {text}");
+    }
+}
+
+#[test]
+fn names_that_are_no_built_in_codec_are_unknown() {
+    for name in ["acme.v1", "u7", "&str", "[u8;]", "[u8;04]", "[u8;+4]", "[u16;4]", "(u8)", "()x", "(u8,acme.v1)"] {
+        assert!(!Type::of(name).is_known(), "{name}");
+    }
+    for name in
+        ["(u8,u8,u8,u8,u8,u8,u8)", "(u8,)", "(,u8)", "((u8,u8),u8)", "((),u8)", "(u8,(u8,u8)", "(u8),u8)", "( u8,u8)"]
+    {
+        assert!(!Type::of(name).is_known(), "{name}");
+    }
+    assert!(Type::of("acme.v1").check(b"any").is_ok());
+    assert!(Type::of("acme.v1").read(b"any").is_err() && text_of("acme.v1", b"any").is_err());
+    assert_eq!(Type::named("( str, [u8; 4] )").map(|it| it.name().to_string()).as_deref(), Some("(str,[u8;4])"));
+    assert!(Type::named("").is_none() && Type::named("string").is_none());
+    assert!(!Type::of("()").is_of_keys() && !Type::of("(u8,())").is_of_keys() && Type::of("(u8,str)").is_of_keys());
+}

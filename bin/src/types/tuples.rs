@@ -1,0 +1,147 @@
+//! Tuples as JSON arrays.
+//!
+//! Numbers, `true` and `false` stand as they do outside of a tuple. Text, characters and the hexadecimal digits of byte
+//! arrays are JSON strings; so are `inf`, `-inf` and `NaN`, which JSON has no numbers for. Bytes are a JSON string if they
+//! are text, and `{"b64": ".."}` otherwise. A tuple in a tuple is an array, and `()` is `null`.
+//!
+//! Where each item ends in the stored bytes is known to the library: [`Part`] takes it off, and puts it on.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use mapleaf::codec::{Encoded, Part};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Kind, Type};
+use crate::bytes::BASE64;
+
+/// Bytes that are no text.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Base64 {
+    b64: String,
+}
+
+/// Appends the array of a tuple that was stored as these bytes.
+pub(super) fn show(parts: &[Type], stored: &[u8], text: &mut Vec<u8>) -> Result<(), String> {
+    let mut rest = stored;
+    for (at, part) in parts.iter().enumerate() {
+        text.extend_from_slice(if at == 0 { b"[" } else { b", " });
+        let item = match at + 1 == parts.len() {
+            true => Cow::Borrowed(rest),
+            false => take(part, &mut rest)?,
+        };
+        show_item(part, &item, text).map_err(|what| format!("item {}: {what}", at + 1))?;
+    }
+    text.push(b']');
+    Ok(())
+}
+
+/// The bytes of the tuple that an array stands for.
+pub(super) fn read(parts: &[Type], text: &[u8]) -> Result<Vec<u8>, String> {
+    let items = array(text)?;
+    if items.len() != parts.len() {
+        return Err(format!("expected a JSON array of {} items, not {}", parts.len(), items.len()));
+    }
+    read_items(parts, &items)
+}
+
+/// The bytes that all tuples begin with which have these items first.
+pub(super) fn read_prefix(parts: &[Type], text: &[u8]) -> Result<Vec<u8>, String> {
+    let items = array(text)?;
+    if items.len() >= parts.len() {
+        return Err(format!("expected a JSON array of the first items, {} at most", parts.len() - 1));
+    }
+    read_items(parts, &items)
+}
+
+fn array(text: &[u8]) -> Result<Vec<&RawValue>, String> {
+    serde_json::from_slice(text).map_err(|_| "expected a JSON array".to_string())
+}
+
+/// Puts items one after the other; only the last of all parts stands as it is.
+fn read_items(parts: &[Type], items: &[&RawValue]) -> Result<Vec<u8>, String> {
+    let mut stored = Encoded::new();
+    for (at, (part, item)) in parts.iter().zip(items).enumerate() {
+        let bytes = read_item(part, item.get()).map_err(|what| format!("item {}: {what}", at + 1))?;
+        match at + 1 == parts.len() {
+            true => stored.push(&bytes),
+            false => put(part, bytes, &mut stored)?,
+        }
+    }
+    Ok(stored.to_vec())
+}
+
+/// Takes the bytes of an item off the front.
+fn take<'a>(part: &Type, rest: &mut &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
+    let fixed = match &part.kind {
+        Kind::Scalar(scalar) => scalar.bytes,
+        Kind::Array(count) => *count,
+        _ => return <Vec<u8>>::take(rest).map(Cow::Owned).map_err(|error| error.to_string()),
+    };
+    let taken = rest.get(..fixed).ok_or_else(|| format!("{} bytes where {} has {fixed}", rest.len(), part.name))?;
+    *rest = &rest[fixed..];
+    Ok(Cow::Borrowed(taken))
+}
+
+/// Puts the bytes of an item, and what marks its end.
+fn put(part: &Type, bytes: Vec<u8>, stored: &mut Encoded<'_>) -> Result<(), String> {
+    match &part.kind {
+        Kind::Scalar(_) | Kind::Array(_) => {
+            stored.push(&bytes);
+            Ok(())
+        }
+        // Text escapes its zero bytes as bytes do.
+        _ => <Vec<u8>>::put(&bytes, stored).map_err(|error| error.to_string()),
+    }
+}
+
+fn show_item(part: &Type, stored: &[u8], text: &mut Vec<u8>) -> Result<(), String> {
+    let mut plain = Vec::new();
+    part.show(stored, &mut plain)?;
+    let quote = |plain: &[u8], text: &mut Vec<u8>| {
+        let quoted = serde_json::to_string(&String::from_utf8_lossy(plain)).map_err(|error| error.to_string())?;
+        text.extend(quoted.into_bytes());
+        Ok(())
+    };
+    match &part.kind {
+        Kind::Unit => text.extend_from_slice(b"null"),
+        Kind::Tuple(_) => text.extend(plain),
+        Kind::Scalar(scalar) if !scalar.is_quoted && is_json(&plain) => text.extend(plain),
+        Kind::Bytes if std::str::from_utf8(&plain).is_err() => {
+            text.extend(format!("{{\"b64\": \"{}\"}}", BASE64.encode(&plain)).into_bytes());
+        }
+        _ => return quote(&plain, text),
+    }
+    Ok(())
+}
+
+/// Whether the text of a number is one in JSON.
+fn is_json(plain: &[u8]) -> bool {
+    serde_json::from_slice::<&RawValue>(plain).is_ok()
+}
+
+fn read_item(part: &Type, json: &str) -> Result<Vec<u8>, String> {
+    let is_string = json.starts_with('"');
+    let string = || serde_json::from_str::<String>(json).map(String::into_bytes);
+    let text = match &part.kind {
+        Kind::Unit if json == "null" => Ok(Vec::new()),
+        Kind::Tuple(_) => Ok(json.as_bytes().to_vec()),
+        Kind::Bytes if json.starts_with('{') => {
+            let bytes = serde_json::from_str::<Base64>(json).ok().and_then(|it| BASE64.decode(it.b64).ok());
+            return bytes.ok_or_else(|| "expected a JSON string, or {\"b64\": \"..\"} with base64".to_string());
+        }
+        Kind::Scalar(scalar) if !scalar.is_quoted && !is_string => Ok(json.as_bytes().to_vec()),
+        // Of the numbers only those that JSON does not have stand in quotes.
+        Kind::Scalar(scalar) if !scalar.is_quoted => {
+            string().map(|text| if is_json(&text) { Vec::new() } else { text })
+        }
+        Kind::Unit => Ok(b"no null".to_vec()),
+        _ => string(),
+    };
+    match text {
+        Ok(text) => part.read(&text),
+        Err(_) => Err(format!("expected a JSON string: {}", part.expected())),
+    }
+}
