@@ -14,8 +14,9 @@ Examples:
   kvctl scan names.mapleaf --prefix U+1F98 --limit 3
   kvctl dump names.mapleaf -o names.tsv
 
-Keys and values on the command line are text of the types of their table, or bytes with --hex or --base64. Verbs that write make the file where
-there is none; verbs that read leave it byte-identical. 'kvctl help VERB' tells more about a verb.
+Keys and values on the command line are text of the types of their table, or bytes with --hex or --base64. Verbs that
+write make the file where there is none; verbs that read leave it byte-identical. 'kvctl help VERB' tells more about a
+verb.
 ";
 
 /// Look into Mapleaf databases, and change them
@@ -50,7 +51,7 @@ enum Verb {
     Recover(cmd::recover::Args),
     /// Copy what can be read of a damaged file to a new one
     Salvage(cmd::salvage::Args),
-    /// List the tables
+    /// List the tables with their types, and make tables
     Tables(cmd::tables::Args),
     /// Measure how fast a database is on a disk
     Bench(cmd::bench::Args),

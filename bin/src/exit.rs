@@ -33,8 +33,7 @@ const TABLE: [(Exit, &str); 11] = [
     (Exit::Usage, "arguments do not fit, or a key or value is over its limit"),
     (
         Exit::File,
-        "the file: not a Mapleaf database, newer version, empty, truncated, damaged, or an entry that the codec of its table \
-         does not decode; torture: a violation",
+        "the file: no Mapleaf database, newer version, empty, cut, damaged, undecodable entry; torture: a violation",
     ),
     (Exit::Loss, "recover or salvage succeeded, with a loss that was reported"),
     (Exit::Held, "somebody else holds the database"),

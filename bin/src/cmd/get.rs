@@ -43,7 +43,7 @@ impl Args {
         let failed = |error| Failure::of_database(error, &self.file);
         let txn = db.begin_read().map_err(failed)?;
         let columns = Columns::of_read(&txn, &self.table.table).map_err(failed)?;
-        let key = columns.key.sought(self.encoding, &self.key)?;
+        let key = columns.key.sought(self.encoding, &self.key).map_err(|failure| failure.of_file(&self.file))?;
         let table = txn.bytes_table(&self.table.table).map_err(failed)?;
         let Some(value) = table.get(key.as_slice()).map_err(failed)? else {
             let name = &self.table.table;

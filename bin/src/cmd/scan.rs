@@ -64,7 +64,7 @@ impl Args {
         let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file))?;
         let columns =
             Columns::of_read(&txn, &self.table.table).map_err(|error| Failure::of_database(error, &self.file))?;
-        let span = self.span(&columns.key)?;
+        let span = self.span(&columns.key).map_err(|failure| failure.of_file(&self.file))?;
         store::note_missing_table(&txn, &self.table.table, &self.file)?;
         let mut fields = Fields::new(&columns);
         let mut output = Output::stdout();

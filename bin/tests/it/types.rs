@@ -183,7 +183,7 @@ fn bounds_of_a_scan_are_keys_in_the_order_of_the_codec() {
     prints(&["scan", &db, "-t", "n", "--keys"], "-20\n-3\n0\n5\n10\n100\n");
     prints(&["scan", &db, "-t", "n", "--keys", "--from", "-3", "--to", "100"], "-3\n0\n5\n10\n");
     prints(&["scan", &db, "-t", "n", "--count", "--from", "6"], "2\n");
-    fails(&kvctl(&["scan", &db, "-t", "n", "--from", "a"]), 2, &["'n'", "i32", "'a'"]);
+    fails(&kvctl(&["scan", &db, "-t", "n", "--from", "a"]), 2, &[&db, "'n'", "i32", "'a'"]);
     fails(&kvctl(&["scan", &db, "-t", "n", "--prefix", "1"]), 2, &["'n'", "no prefix", "--from"]);
     for n in ["1.5", "-inf", "NaN", "1e300"] {
         prints(&["put", &db, "-t", "f", "--", n, "v"], "");
@@ -196,6 +196,8 @@ fn bounds_of_a_scan_are_keys_in_the_order_of_the_codec() {
     prints(&["scan", &db, "-t", "t", "--keys", "--prefix", "[\"a\", 2]"], "[\"a\", 2, \"\"]\n");
     prints(&["put", &db, "-t", "a", "00ff", "v"], "");
     prints(&["scan", &db, "-t", "a", "--prefix", "00"], "00ff\tv\n");
+    fails(&kvctl(&["get", &db, "-t", "n", "1.5"]), 2, &[&db, "'n'", "i32", "'1.5'"]);
+    fails(&kvctl(&["del", &db, "-t", "n", "x"]), 2, &[&db, "'n'", "i32", "'x'"]);
     prints(&["del", &db, "-t", "n", "-20"], "");
     prints(&["scan", &db, "-t", "n", "--count"], "5\n");
 }
