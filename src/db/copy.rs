@@ -7,7 +7,6 @@
 //!
 //! Failure: errors of writing, which may name the unfinished file; that is removed.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::catalog::Asked;
@@ -169,7 +168,7 @@ impl Copy {
         let Copy { txn, db, unfinished, out, .. } = self;
         drop((txn, db));
         let io = |op| move |e| (op, e);
-        File::open(&unfinished.0)
+        file::open(&unfinished.0, false)
             .and_then(|file| file.sync_all())
             .map_err(io("flushing"))
             .and_then(|()| file::rename_new(&unfinished.0, &out).map_err(io("renaming")))

@@ -1,6 +1,6 @@
 //! Files as the floors above need them: opened, made whole in one step, measured.
 //!
-//! Floor: mapping. Everything is opened close-on-exec (the standard library does so).
+//! Floor: mapping. Everything is opened by `descriptor`.
 //!
 //! Invariants:
 //!   F1  a file made by [`create_atomic`] appears under its name complete and durable, or not at all, and replaces
@@ -12,7 +12,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,14 +22,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) use super::seam::recovering;
 #[cfg(feature = "testing")]
 use super::seam::{self, Creation};
-use super::{backing, os};
+use super::{backing, descriptor, os};
 #[cfg(feature = "testing")]
 use crate::mutant::{self, Mutant};
 
 /// Opens a file that exists. What is no file is opened too, or refused, but never waited for: a FIFO has two ends.
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = OpenOptions::new().read(true).write(writable).custom_flags(flags).open(path)?;
+    let file = descriptor::open(OpenOptions::new().read(true).write(writable).custom_flags(flags), path)?;
     os::advise_random(&file);
     Ok(file)
 }
@@ -108,7 +108,7 @@ pub(crate) fn create_atomic(
     write: impl FnOnce(&PieceWriter<'_>) -> io::Result<()>,
 ) -> io::Result<Created> {
     let temporary = temporary_name(path)?;
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary)?;
+    let file = descriptor::open(OpenOptions::new().read(true).write(true).create_new(true), &temporary)?;
     os::advise_random(&file);
     prepare_empty(&file);
     let renamed = write(&PieceWriter::new(&file, page_size))
@@ -165,7 +165,12 @@ fn flush_new(file: &File, temporary: &Path, path: &Path) -> io::Result<()> {
 
 /// Makes the names in the directory that holds `path` durable.
 pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
-    File::open(directory_of(path))?.sync_all()
+    descriptor::open(OpenOptions::new().read(true), directory_of(path))?.sync_all()
+}
+
+/// Fills a buffer with random bytes.
+pub(crate) fn random(into: &mut [u8]) -> io::Result<()> {
+    descriptor::open(OpenOptions::new().read(true), Path::new("/dev/urandom"))?.read_exact(into)
 }
 
 /// Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist yet.

@@ -5,8 +5,9 @@
 //!
 //! Failure: `None` where the system does not say.
 
-use std::fs;
 use std::path::Path;
+
+use super::descriptor::read_text;
 
 /// Names of the files of one kind of control group.
 struct Kind {
@@ -25,9 +26,9 @@ const VERSION_2: Kind = Kind { limit: "memory.max", usage: "memory.current", cac
 
 /// Bytes that a page cache can take.
 pub(super) fn available_bytes() -> Option<u64> {
-    let system = fs::read_to_string("/proc/meminfo").ok().and_then(|text| field(&text, "MemAvailable:"));
+    let system = read_text(Path::new("/proc/meminfo")).ok().and_then(|text| field(&text, "MemAvailable:"));
     let system = system.map(|kib| kib.saturating_mul(1024));
-    let groups = fs::read_to_string("/proc/self/cgroup").ok();
+    let groups = read_text(Path::new("/proc/self/cgroup")).ok();
     let groups = groups.and_then(|groups| left_by_groups(Path::new("/sys/fs/cgroup"), &groups));
     match (system, groups) {
         (Some(system), Some(groups)) => Some(system.min(groups)),
@@ -62,15 +63,17 @@ fn left_by_groups(mounted: &Path, groups: &str) -> Option<u64> {
 
 /// What is left to one group below its limit, if it has one.
 fn left_by_group(group: &Path, kind: &Kind) -> Option<u64> {
-    let number = |name| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
+    let number = |name| read_text(&group.join(name)).ok()?.trim().parse::<u64>().ok();
     let (limit, usage) = (number(kind.limit)?, number(kind.usage)?);
-    let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+    let stat = read_text(&group.join("memory.stat")).unwrap_or_default();
     let cache: u64 = kind.cache.iter().filter_map(|name| field(&stat, name)).sum();
     Some(limit.saturating_sub(usage.saturating_sub(cache)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn group(root: &Path, path: &str, files: &[(&str, &str)]) {

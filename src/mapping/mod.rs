@@ -4,7 +4,7 @@
 //! `reservation` and `window` address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
 //! handling of accesses that cannot be served, `folios` those of the page cache, `ready` what is made before the first
 //! store, `locks`, `file` and `medium` what the floors above need of files besides, `writing` pages that are written by
-//! calls, `scratch` memory for sorting, `backing` whether stores take new blocks, `ahead` what is read before it is needed,
+//! calls, `descriptor` opens files above the standard descriptors, `scratch` memory for sorting, `backing` whether stores take new blocks, `ahead` what is read before it is needed,
 //! for which `memory` says how much there is, `prefetch` what the processor is asked for ahead, `residence` what is in memory,
 //! `process` tells a child after `fork`, `seat` is a cell with one owner at a time; `seam` is for tests.
 //!
@@ -29,6 +29,7 @@ mod ahead;
 mod backing;
 mod canvas;
 mod claims;
+mod descriptor;
 pub(crate) mod file;
 pub(crate) mod folios;
 mod guard;
@@ -73,7 +74,10 @@ pub(crate) use marked::MarkedPages;
 use reservation::Watch;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
-pub use seam::{foreign_fault, in_forked_child, set_next as set_next_seam, strict_canvas, Creation, FlushEvent, Seam};
+pub use seam::{
+    close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork, handle_one_bus_error, in_forked_child,
+    print_to_standard_descriptors, set_next as set_next_seam, strict_canvas, Creation, FlushEvent, Seam,
+};
 pub(crate) use window::View;
 use window::Window;
 
@@ -156,7 +160,7 @@ impl Mapping {
 
     /// Maps memory without a file behind it, which behaves like a file that is lost at the end.
     pub(crate) fn anonymous(options: MapOptions) -> io::Result<Mapping> {
-        let mapping = Mapping::new(os::memory_file()?, true, true, options)?;
+        let mapping = Mapping::new(descriptor::memory_file()?, true, true, options)?;
         mapping.ready_to_write()?;
         Ok(mapping)
     }

@@ -10,10 +10,12 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{self, NonNull};
+
+use super::descriptor;
 
 /// Which rights a mapped file range has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -272,17 +274,6 @@ pub(super) fn cleared_in_children() -> io::Result<NonNull<u8>> {
     NonNull::new(page.as_mut_ptr()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
 
-/// A file without a name that lives in memory.
-pub(super) fn memory_file() -> io::Result<File> {
-    // SAFETY: the name is a string with its terminating zero.
-    let fd = unsafe { libc::memfd_create(c"mapleaf".as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new and nobody else's.
-    Ok(unsafe { File::from_raw_fd(fd) })
-}
-
 /// Takes or drops (`F_UNLCK`) a lock of the open file description on a byte range. `Ok(false)`: somebody else holds
 /// one that conflicts, which cannot be when the call waits.
 pub(super) fn set_lock(file: &File, kind: libc::c_int, start: u64, len: u64, wait: bool) -> io::Result<bool> {
@@ -357,7 +348,7 @@ pub(super) fn lives_in_memory(file: &File) -> bool {
 pub(super) fn reopen_direct(file: &File) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    File::options().read(true).custom_flags(libc::O_DIRECT).open(path)
+    descriptor::open(File::options().read(true).custom_flags(libc::O_DIRECT), Path::new(&path))
 }
 
 /// Asks the system to let go of the pages of a range that are clean and that nobody has mapped; a length of 0: to the end.

@@ -35,7 +35,8 @@ pub use pages::fuzz_page;
 pub use seal::seal_file;
 
 pub use crate::mapping::{
-    foreign_fault, in_forked_child, strict_canvas, Creation, FlushEvent, FlushKind, Recovery, Seam,
+    close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork, handle_one_bus_error, in_forked_child,
+    print_to_standard_descriptors, strict_canvas, Creation, FlushEvent, FlushKind, Recovery, Seam,
 };
 pub use crate::mutant::Mutant;
 

@@ -20,7 +20,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, FileType};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -475,7 +475,7 @@ fn first_meta(page_size: usize, path: &Path) -> Result<Meta> {
 /// A random uuid (version 4, RFC 9562).
 fn random_uuid() -> io::Result<[u8; 16]> {
     let mut bytes = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    file::random(&mut bytes)?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     Ok(bytes)

@@ -12,6 +12,7 @@ mod compact;
 mod crash_kill;
 mod creation;
 mod damage;
+mod descriptors;
 mod disks;
 mod far;
 mod faults;

@@ -65,6 +65,11 @@ fn unsafe_stands_in_one_room() {
 }
 
 #[test]
+fn files_are_opened_in_one_room() {
+    all_pass(&files(&["src"], &["rs"]), rules::opening_room);
+}
+
+#[test]
 fn every_file_has_a_header() {
     all_pass(&rust(), rules::header);
 }

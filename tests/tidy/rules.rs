@@ -105,6 +105,28 @@ pub(crate) fn unsafe_rooms(path: &str, text: &str) -> Vec<String> {
     places.into_iter().map(|(line, _)| at(path, line, "`unsafe` outside src/mapping/")).collect()
 }
 
+/// Files are opened in one room, which keeps them off the standard descriptors.
+pub(crate) fn opening_room(path: &str, text: &str) -> Vec<String> {
+    let elsewhere =
+        path.starts_with("src/") && path != "src/mapping/descriptor.rs" && !path.starts_with("src/testing/");
+    if !elsewhere || is_test(path) {
+        return Vec::new();
+    }
+    let kept = lines_without_tests(text);
+    let code = code_only(text);
+    let mut wrong = Vec::new();
+    for (index, line) in code.lines().take(kept).enumerate() {
+        let by_itself =
+            ["File::open(", "File::create(", "fs::read(", "fs::write(", "fs::copy(", "read_to_string(", "libc::open("];
+        let options = ["OpenOptions::new(", "File::options("];
+        let names = |names: &[&str]| names.iter().any(|name| line.contains(name));
+        if names(&by_itself) || names(&options) && !line.contains("descriptor::open(") {
+            wrong.push(at(path, index + 1, "files are opened by `mapping::descriptor`, or by `mapping::file`"));
+        }
+    }
+    wrong
+}
+
 /// Every file says what it holds.
 pub(crate) fn header(path: &str, text: &str) -> Vec<String> {
     if text.starts_with("//!") {

@@ -47,6 +47,16 @@ fn unsafe_rooms() {
 }
 
 #[test]
+fn opening_room() {
+    let text = "//! Opens.\nlet a = File::open(p)?;\nlet b = OpenOptions::new().read(true).open(p)?;\n\
+                let c = descriptor::open(OpenOptions::new().read(true), p)?;\nlet d = fs::read_to_string(p)?;\n\
+                #[cfg(test)]\nmod tests {\n    let e = File::open(p)?;\n}\n";
+    assert_eq!(lines(rules::opening_room, "src/mapping/os.rs", text), [2, 3, 5]);
+    assert_eq!(lines(rules::opening_room, "src/mapping/descriptor.rs", text), []);
+    assert_eq!(lines(rules::opening_room, "tests/it/far.rs", text), []);
+}
+
+#[test]
 fn header() {
     assert_eq!(lines(rules::header, "a.rs", "use std::io;\n//! Late."), [1]);
     assert_eq!(lines(rules::header, "a.rs", "//! In time.\nuse std::io;"), []);

@@ -1,0 +1,94 @@
+//! Descriptors above 2: no print of the program can reach a file of ours.
+//!
+//! Floor: mapping. Every file that Mapleaf opens is opened here, which `tests/tidy/` checks. The kernel gives the lowest number
+//! that is free. In a daemon that closed its standard descriptors that would be 0, 1 or 2, and whatever the program prints later
+//! would go over the database. So before a file is opened, `/dev/null` takes the standard descriptors that are closed, and keeps
+//! them, as it does at the start of every Rust program: between opening a file and moving its descriptor another thread could
+//! print. Where there is no `/dev/null`, the descriptor of the file moves up.
+//!
+//! Invariants:
+//!   D1  a file that is given out has a descriptor above 2, close-on-exec.
+//!
+//! Failure: `io::Error` of opening, and of a process that may have no more descriptors.
+#![allow(unsafe_code, reason = "raw descriptors")]
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::path::Path;
+
+/// The lowest descriptor that is no standard one.
+const LOWEST: libc::c_int = 3;
+
+/// Opens a file as the options say (D1).
+pub(crate) fn open(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    take_standard();
+    at_least(LOWEST, options.open(path)?)
+}
+
+/// The text of a small file, as those of `/proc` are.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    open(OpenOptions::new().read(true), path)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// A file without a name that lives in memory.
+pub(super) fn memory_file() -> io::Result<File> {
+    take_standard();
+    // SAFETY: the name is a string with its terminating zero.
+    let new = unsafe { libc::memfd_create(c"mapleaf".as_ptr(), libc::MFD_CLOEXEC) };
+    at_least(LOWEST, owned(new)?)
+}
+
+/// Opens `/dev/null` as each standard descriptor that is closed.
+fn take_standard() {
+    // SAFETY: a question without pointers.
+    let is_closed = |fd: &libc::c_int| unsafe { libc::fcntl(*fd, libc::F_GETFD) } < 0;
+    for _ in (0..LOWEST).filter(is_closed) {
+        // SAFETY: the name is a string with its terminating zero.
+        let taken = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+        if taken >= LOWEST {
+            // Another thread was first.
+            drop(owned(taken));
+        }
+    }
+}
+
+/// The same open file under a descriptor of this number or above.
+fn at_least(lowest: libc::c_int, file: File) -> io::Result<File> {
+    if file.as_raw_fd() >= lowest {
+        return Ok(file);
+    }
+    // SAFETY: a call on a descriptor that `file` keeps open, without pointers.
+    owned(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) })
+}
+
+/// The file of a descriptor that a call has just made, or the call's error.
+fn owned(new: libc::c_int) -> io::Result<File> {
+    if new < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and nobody else has it.
+    Ok(unsafe { File::from_raw_fd(new) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_moves_up_and_stays_the_same_open_file() {
+        let file = open(OpenOptions::new().read(true), Path::new("/proc/self/stat")).unwrap();
+        assert!(file.as_raw_fd() >= LOWEST);
+        let mut first = [0; 1];
+        (&file).read_exact(&mut first).unwrap();
+        let mut moved = at_least(200, file).unwrap();
+        assert!(moved.as_raw_fd() >= 200);
+        // SAFETY: a question without pointers.
+        assert_eq!(unsafe { libc::fcntl(moved.as_raw_fd(), libc::F_GETFD) }, libc::FD_CLOEXEC);
+        let mut rest = String::new();
+        moved.read_to_string(&mut rest).unwrap();
+        assert!(!rest.is_empty() && !rest.starts_with(&*String::from_utf8_lossy(&first)), "the position came along");
+    }
+}
