@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
-use crate::page::meta::TreeRoot;
+use crate::page::meta::{self, TreeRoot};
 use crate::pager::page_map::PageMap;
 use crate::tree::{self, Cursor};
 use crate::txn::free_tree::{self, FreeRecord};
@@ -68,6 +68,11 @@ impl Finding {
             table: finding.table,
             what: finding.what,
         }
+    }
+
+    /// A finding about both meta slots.
+    pub(crate) fn of_slots(what: String) -> Finding {
+        Finding { page: None, table: None, key_range: None, what }
     }
 }
 
@@ -149,7 +154,11 @@ impl Audit<'_> {
 
     /// The slots themselves. An interrupted commit may leave one half-written, which is no damage of the state.
     fn metas(&mut self, txn: &ReadTxn) {
-        for (slot, found) in (0..).zip(txn.env().meta_slots()) {
+        let slots = txn.env().meta_slots();
+        if let Some(what) = meta::contradiction(&slots) {
+            self.report.findings.push(Finding::of_slots(what));
+        }
+        for (slot, found) in (0..).zip(slots) {
             if let Some(flaw) = found.flaw() {
                 let what = "a commit was interrupted there, or it is damaged, and a newer state may be lost with it";
                 let what = format!("the meta slot is not whole ({flaw}): {what}; the next commits write it anew");

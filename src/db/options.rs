@@ -95,9 +95,10 @@ impl Options {
     }
 
     /// Go back to the newest state that is whole, if the newest one is not: in a file that was cut short, or in which
-    /// pages of the newest state are damaged. Commits after that state are given up for good; [`Db::recover_preview`]
-    /// says before what would be lost. Nothing is changed in a file whose newest state is whole. Reads every page that is
-    /// in use, so opening takes as long as reading the file. Default: false.
+    /// pages of the newest state are damaged. [`Db::recover`] says when there is such a state. Commits after it are given up for
+    /// good; [`Db::recover_preview`] says before what would be lost. Nothing is changed in a file whose newest state is whole.
+    /// Reads every page that is in use, so opening takes as long as reading the file. An error if this process has the database
+    /// open already. Default: false.
     pub fn recover(mut self, recover: bool) -> Options {
         self.spec.recover = recover;
         self

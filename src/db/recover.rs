@@ -24,7 +24,7 @@ pub struct RecoverReport {
     pub file_bytes: u64,
     /// Bytes that its newest state needs.
     pub needed_bytes: u64,
-    /// The first thing that is wrong with the newest state; `None` when it is whole.
+    /// The first thing that is wrong with the newest state, or with the meta slots together; `None` when all is whole.
     pub damage: Option<Finding>,
     /// Tables whose number of entries is another one in the state that is whole, or is not known in the newest one.
     pub tables: Vec<TableLoss>,
@@ -50,7 +50,7 @@ impl RecoverReport {
 
     /// Whether the file can be used as it is.
     pub fn is_nothing(&self) -> bool {
-        !self.is_loss() && self.bytes_missing() == 0
+        !self.is_loss() && self.bytes_missing() == 0 && self.damage.is_none()
     }
 
     /// Bytes that the newest state needs and the file did not have.
@@ -59,13 +59,14 @@ impl RecoverReport {
     }
 
     fn of(plan: Plan) -> RecoverReport {
+        let contradiction = plan.contradiction.clone().map(Finding::of_slots);
         let tables = if plan.loses() { table_losses(&plan) } else { Vec::new() };
         RecoverReport {
             newest_txn: plan.newest.meta.txn.0,
             whole_txn: plan.target.meta.txn.0,
             file_bytes: plan.found,
             needed_bytes: plan.newest.needed(),
-            damage: plan.damage.map(Finding::of_tree),
+            damage: plan.damage.map(Finding::of_tree).or(contradiction),
             tables,
         }
     }
@@ -90,12 +91,20 @@ impl Db {
     /// Goes back to the newest state that is whole, in a file that was cut short or whose newest state is damaged. What
     /// was committed after that state is given up for good. A file whose newest state is whole is not changed.
     ///
+    /// The state before the newest one is whole as long as no write transaction has changed anything since the newest commit:
+    /// the next transaction uses the pages again that only the older state reaches, at once and also if it is dropped. After that
+    /// the older state may still be whole by chance. States before these two are not kept. Every page of a state is read and
+    /// verified before the file goes back to it, so that it never goes back to a part of one.
+    ///
+    /// Also for a file whose two meta slots hold the same record, because one was copied over the other: it goes on from the
+    /// state that is left, if that is whole.
+    ///
     /// Reads every page that is in use, with plain reads; nothing is mapped. A crash at any moment leaves a file that can
     /// be recovered to the same state. [`Options::recover`](crate::Options::recover) does the same while opening.
     ///
     /// # Errors
     /// `Truncated` or `Corrupt` when no state is whole, and then the file is not changed; [`Db::salvage`] copies what can
-    /// be read. `Locked` while somebody has the file open, this process included. Else as [`Db::open_existing`].
+    /// be read. `Locked` while a process has the file open, this one included. Else as [`Db::open_existing`].
     pub fn recover(path: impl AsRef<Path>) -> Result<RecoverReport> {
         open::recover(path.as_ref(), true).map(RecoverReport::of)
     }

@@ -312,6 +312,18 @@ pub(crate) fn probe(mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>) -> Prob
     Probe { page_size, slots: [Slot { copies: [a, b] }, Slot { copies: [c, d] }] }
 }
 
+/// Why the two slots of a file, both of which may be whole, cannot have been left by Mapleaf: each record is written with a
+/// number above the one in the other slot, into one slot only.
+pub(crate) fn contradiction(slots: &[Slot; 2]) -> Option<String> {
+    let [first, second] = slots;
+    let mut pairs = first.copies.iter().flatten().flat_map(|a| second.copies.iter().flatten().map(move |b| (a, b)));
+    pairs.find_map(|(a, b)| match a.txn == b.txn {
+        true => Some(format!("both meta slots hold a record of transaction {}: one was written over the other", a.txn)),
+        false if a.uuid != b.uuid => Some("the meta slots hold records of two databases".to_string()),
+        false => None,
+    })
+}
+
 fn page_sizes() -> impl Iterator<Item = usize> {
     std::iter::successors(Some(PAGE_SIZE_MIN), |size| Some(size * 2)).take_while(|size| *size <= PAGE_SIZE_MAX)
 }

@@ -33,7 +33,7 @@ use crate::mapping::file::{self, Created};
 use crate::mapping::locks::{self, LockKind};
 use crate::mapping::{FlushKind, MapOptions, Mapping, ReadAhead};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
-use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, TreeRoot};
+use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, Slot, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
 use crate::txn::{rollback, survey, trust};
 
@@ -174,7 +174,9 @@ pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
     }
     let mut page = vec![0; spec.page_size];
     first.encode_slot(&mut page);
-    (0..2).for_each(|slot| mapping.store_meta(slot, &page));
+    mapping.store_meta(0, &page);
+    Meta { txn: TxnId(0), ..first }.encode_slot(&mut page);
+    mapping.store_meta(1, &page);
     Ok(Arc::new(Env::new(EnvParts { path, meta: first, slot: 0, read_only: false, mapping, lock: None })))
 }
 
@@ -185,6 +187,11 @@ fn share(env: Arc<Env>, spec: &OpenSpec) -> Result<Arc<Env>> {
             path: env.path().to_path_buf(),
             by: "this process has it open read-only; close that handle, or open read-only here too".into(),
         });
+    }
+    if spec.recover {
+        let what = "recovery goes back before a database is opened, and this process has it open already";
+        let remedy = "end all its handles and transactions first, or open it without recovery";
+        return Err(Error::usage(format!("{}: {what}; {remedy}", env.path().display())));
     }
     env.check_poison()?;
     Ok(env)
@@ -209,7 +216,7 @@ pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
     }
     trust::sees_medium(path, &file, id, !carry_out)?;
-    newest_meta(path, &file)?;
+    metas(path, &file)?;
     let plan = rollback::plan(path, &file)?;
     if carry_out {
         rollback::carry_out(path, &file, &plan)?;
@@ -284,12 +291,11 @@ fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -
         }
     }
     let doubted = trust::sees_medium(path, file, id, spec.read_only)?;
-    let mut newest = newest_meta(path, file)?;
     if spec.recover {
+        metas(path, file)?;
         rollback::carry_out(path, file, &rollback::plan(path, file)?)?;
-        newest = newest_meta(path, file)?;
     }
-    let (meta, slot) = newest;
+    let (meta, slot) = newest_meta(path, file)?;
     Ok(Found { meta, slot, in_order: false, doubted })
 }
 
@@ -323,8 +329,25 @@ fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
     }
 }
 
-/// The newest valid meta and its slot.
+/// The newest valid meta and its slot, in a file whose slots do not contradict each other.
 fn newest_meta(path: &Path, file: &File) -> Result<(Meta, usize)> {
+    let (newest, slots) = metas(path, file)?;
+    match meta::contradiction(&slots) {
+        None => Ok(newest),
+        Some(what) => {
+            let what = format!("{what}, so the newest commit may be gone; {GO_ON}");
+            Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what })
+        }
+    }
+}
+
+/// The remedy for slots that contradict each other.
+const GO_ON: &str =
+    "'kvctl recover FILE' or Options::recover goes on from the newest state that is left and whole, and \
+                     'kvctl salvage FILE OUT' copies what can be read";
+
+/// The newest valid meta with its slot, and both slots.
+fn metas(path: &Path, file: &File) -> Result<((Meta, usize), [Slot; 2])> {
     let mut unreadable = None;
     let probe = meta::probe(|offset, len| {
         let mut bytes = vec![0; len];
@@ -345,12 +368,13 @@ fn newest_meta(path: &Path, file: &File) -> Result<(Meta, usize)> {
         // The newest state may be the one that the medium does not give, and pages of the older one were used again.
         return Err(Error::io("reading the metas of", path, e));
     }
-    match slots {
-        [Ok(a), Ok(b)] if b.txn > a.txn => Ok((b, 1)),
-        [Ok(a), _] => Ok((a, 0)),
-        [_, Ok(b)] => Ok((b, 1)),
-        [Err(a), Err(b)] => Err(cut_short(path, file).unwrap_or_else(|| no_meta(path, file, &probe, a, b))),
-    }
+    let newest = match slots {
+        [Ok(a), Ok(b)] if b.txn > a.txn => (b, 1),
+        [Ok(a), _] => (a, 0),
+        [_, Ok(b)] => (b, 1),
+        [Err(a), Err(b)] => return Err(cut_short(path, file).unwrap_or_else(|| no_meta(path, file, &probe, a, b))),
+    };
+    Ok((newest, probe.slots))
 }
 
 /// Refuses files of newer releases.

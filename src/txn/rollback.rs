@@ -21,7 +21,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::ids::{TxnId, MAX_U48};
 use crate::mapping::file::{self as files, PieceWriter, Recovery};
-use crate::page::meta::Meta;
+use crate::page::meta::{self, Meta};
 use crate::tree::Finding;
 use crate::txn::survey::{self, Candidate};
 
@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) damage: Option<Finding>,
     /// The newest state that is whole.
     pub(crate) target: Candidate,
+    /// Why the slots cannot have been left by Mapleaf, if so: then one is written anew even if no state is given up.
+    pub(crate) contradiction: Option<String>,
     /// Length of the file, in bytes.
     pub(crate) found: u64,
     /// Tables and numbers of entries of the newest state, as far as they can be read, and of the target.
@@ -49,14 +51,16 @@ impl Plan {
 
     /// Whether the file can be used as it is.
     pub(crate) fn is_nothing(&self) -> bool {
-        !self.loses() && self.target.needed() <= self.found
+        !self.loses() && self.contradiction.is_none() && self.target.needed() <= self.found
     }
 }
 
 /// Reads every page in use to find the newest state that is whole. The caller holds the lock.
 pub(crate) fn plan(path: &Path, file: &File) -> Result<Plan> {
     let found = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
-    let candidates = survey::candidates(&survey::probe(file));
+    let probe = survey::probe(file);
+    let contradiction = meta::contradiction(&probe.slots);
+    let candidates = survey::candidates(&probe);
     let Some(&newest) = candidates.first() else {
         let what = "no meta slot is usable; 'kvctl salvage FILE OUT' copies what can still be read".to_string();
         return Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what });
@@ -66,7 +70,9 @@ pub(crate) fn plan(path: &Path, file: &File) -> Result<Plan> {
     let mut surveys = std::iter::once((newest, first))
         .chain(candidates.iter().skip(1).map(|older| (*older, survey::survey(file, found, &older.meta))));
     match surveys.find(|(_, survey)| survey.damage.is_none()) {
-        Some((target, survey)) => Ok(Plan { newest, damage, target, found, before, after: survey.tables }),
+        Some((target, survey)) => {
+            Ok(Plan { newest, damage, target, contradiction, found, before, after: survey.tables })
+        }
         None => Err(nothing_whole(path, &newest, found, damage)),
     }
 }
@@ -105,7 +111,7 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     let flush = || file.sync_all().map_err(|e| Error::io("flushing", path, e));
     // The state may have been read from the page cache alone.
     flush()?;
-    if plan.loses() {
+    if plan.loses() || plan.contradiction.is_some() {
         give_up(path, file, plan)?;
         done(Recovery::MetaWritten, path);
         flush()?;
@@ -129,7 +135,9 @@ fn done(step: Recovery, path: &Path) {
 fn give_up(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     let meta = &plan.target.meta;
     let newest = survey::candidates(&survey::probe(file)).iter().map(|found| found.meta.txn.0).max();
-    let txn = newest.unwrap_or(0).max(plan.newest.meta.txn.0) + 1;
+    // A record that was written over may have had the next number, which pages of its state carry.
+    let lost = u64::from(plan.contradiction.is_some());
+    let txn = newest.unwrap_or(0).max(plan.newest.meta.txn.0) + 1 + lost;
     if txn > MAX_U48 {
         let what =
             "the transaction number is the largest there can be; 'kvctl salvage FILE OUT' makes a new file".into();

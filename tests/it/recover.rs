@@ -304,3 +304,79 @@ fn a_crash_of_the_recovery_is_recovered_from() {
     println!("{images} images of {samples} recoveries");
     assert!(samples >= 3, "{samples} samples");
 }
+
+/// A record of one slot over that of the other: the file may have lost a commit, and no release of Mapleaf leaves it so.
+#[test]
+fn both_slots_with_one_record_are_reported_and_recovery_goes_on_from_it() {
+    for commits in [6, 1] {
+        let sample = Sample::new(seed("one record twice"), commits);
+        for lost in [sample.newest_slot(), sample.newest_slot() ^ 1] {
+            let mut bytes = sample.bytes.clone();
+            let kept = (lost ^ 1) * PAGE;
+            bytes.copy_within(kept..kept + PAGE, lost * PAGE);
+            let left = u64_at(&bytes, kept + 48);
+            let path = sample.file(&bytes);
+            for options in [Options::new(), Options::new().read_only(true), Options::new().create(false)] {
+                let refused = options.open(&path).expect_err("one record twice");
+                assert_eq!(refused.kind(), ErrorKind::Corrupt, "{refused}");
+                let said = refused.to_string();
+                assert!(said.contains(&format!("transaction {left}")) && said.contains("kvctl recover"), "{said}");
+            }
+            assert!(std::fs::read(&path).expect("the file") == bytes, "a refused file was changed");
+            let preview = Db::recover_preview(&path).expect("looked at");
+            assert!(preview.damage.is_some() && !preview.is_nothing() && !preview.is_loss(), "{preview:?}");
+            // Either way, and the second time there is nothing to do.
+            let db = Options::new().recover(true).open(&path).expect("recovered while opening");
+            assert_clean(&db);
+            drop(db);
+            std::fs::write(&path, &bytes).expect("written");
+            assert_eq!(Db::recover(&path).expect("recovered").whole_txn, left);
+            assert!(Db::recover_preview(&path).expect("looked at").is_nothing());
+            let db = Db::open(&path).expect("opens");
+            assert_clean(&db);
+            sample.history.holds(&db, left).expect("the state that is left");
+        }
+    }
+}
+
+#[test]
+fn slots_of_two_databases_are_reported() {
+    let seed = seed("two databases");
+    let (sample, other) = (Sample::new(seed, 4), Sample::new(seed ^ 1, 9));
+    let mut bytes = sample.bytes.clone();
+    let slot = sample.newest_slot() * PAGE;
+    let from = other.newest_slot() * PAGE;
+    bytes[slot..slot + PAGE].copy_from_slice(&other.bytes[from..from + PAGE]);
+    let path = sample.file(&bytes);
+    let refused = Db::open(&path).expect_err("two databases");
+    assert!(refused.kind() == ErrorKind::Corrupt && refused.to_string().contains("two databases"), "{refused}");
+}
+
+#[test]
+fn a_record_over_the_other_in_an_open_file_is_a_finding_of_check() {
+    use std::os::unix::fs::FileExt as _;
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    let db = Db::open(&path).expect("made");
+    History::new(seed("an open file")).commit_next(&db).expect("committed");
+    assert!(db.check().expect("checked").is_clean());
+    let file = std::fs::File::options().read(true).write(true).open(&path).expect("the file");
+    let mut slot = [0; PAGE];
+    file.read_exact_at(&mut slot, 0).expect("read");
+    file.write_all_at(&slot, PAGE as u64).expect("written over");
+    let findings = db.check().expect("checked").findings;
+    assert!(findings.iter().any(|finding| finding.to_string().contains("both meta slots")), "{findings:?}");
+}
+
+/// It would have no effect, which is not what was asked for.
+#[test]
+fn recovery_of_a_database_that_is_open_already_is_an_error() {
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    let db = Db::open(&path).expect("made");
+    let refused = Options::new().recover(true).open(&path).expect_err("it is open");
+    assert!(refused.kind() == ErrorKind::Usage && refused.to_string().contains("open already"), "{refused}");
+    drop(Options::new().open(&path).expect("without it"));
+    drop(db);
+    drop(Options::new().recover(true).open(&path).expect("first"));
+}

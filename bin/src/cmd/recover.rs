@@ -16,7 +16,8 @@ Examples:
   kvctl recover names.mapleaf --yes
   kvctl recover names.mapleaf --yes --json
 
-For a file that was cut short, or whose newest state is damaged. Says what would be lost, and asks; where there is
+For a file that was cut short, or whose newest state is damaged. The state before is whole if nothing was
+written after the last commit, not even by a transaction that was dropped; otherwise it is by chance. Says what would be lost, and asks; where there is
 nobody to ask it needs --yes, and without it exits with 2 and changes nothing. Reads every page that is in use. Exits
 with 0 when nothing is lost, with 4 when it went back to an older state, with 3 when no state is whole: then
 'kvctl salvage' copies what can be read.
@@ -74,6 +75,13 @@ impl Args {
     fn text(&self, report: &RecoverReport) -> String {
         if report.is_nothing() {
             return format!("whole: the state of transaction {}, nothing to recover\n", report.newest_txn);
+        }
+        if let (Some(damage), false) = (&report.damage, report.is_loss()) {
+            let damage = output::one_line(&damage.to_string());
+            return format!(
+                "{damage}\nrecovered: the state of transaction {}, the newest that is left\n",
+                report.whole_txn
+            );
         }
         if !report.is_loss() {
             return format!(
