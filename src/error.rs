@@ -62,6 +62,14 @@ pub enum Error {
         /// What does not fit, and what would.
         what: String,
     },
+    /// A child after `fork` used what its parent opened: the parent goes on writing to the pages, so nothing that the child would
+    /// read of them is sure. Open the database again in the child, once the parent has closed it or if both only read; what was
+    /// inherited need not be dropped for that. Its kind is [`ErrorKind::Usage`].
+    #[error("{}opened by the parent of this process, and of no use in a child after fork; open the database again here", at_path(.path))]
+    Inherited {
+        /// The file, where known.
+        path: Option<PathBuf>,
+    },
     /// A key, value or table name is longer than the limit. Nothing was changed.
     #[error("{what} of {len} bytes is over the limit of {limit} bytes{}", in_table(.table))]
     TooLarge {
@@ -257,7 +265,7 @@ impl Error {
     /// The kind, for callers that decide by it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Usage { .. } => ErrorKind::Usage,
+            Error::Usage { .. } | Error::Inherited { .. } => ErrorKind::Usage,
             Error::TooLarge { .. } => ErrorKind::TooLarge,
             Error::NotADatabase { .. } => ErrorKind::NotADatabase,
             Error::NewerVersion { .. } => ErrorKind::NewerVersion,
@@ -303,7 +311,8 @@ impl Error {
         let (Error::Corrupt { path, .. }
         | Error::Decode { path, .. }
         | Error::Fault { path, .. }
-        | Error::WouldBlock { path, .. }) = &mut self
+        | Error::WouldBlock { path, .. }
+        | Error::Inherited { path }) = &mut self
         else {
             return self;
         };
@@ -318,6 +327,7 @@ impl Error {
             | Error::Decode { path: Some(path), .. }
             | Error::Fault { path: Some(path), .. }
             | Error::WouldBlock { path: Some(path), .. }
+            | Error::Inherited { path: Some(path) }
             | Error::NotADatabase { path, .. }
             | Error::NewerVersion { path, .. }
             | Error::EmptyFile { path }
@@ -334,6 +344,7 @@ impl Error {
             | Error::Corrupt { path: None, .. }
             | Error::Decode { path: None, .. }
             | Error::WouldBlock { path: None, .. }
+            | Error::Inherited { path: None }
             | Error::Fault { path: None, .. } => {}
         }
         self

@@ -53,7 +53,8 @@
 //! - **Programs that do not use Mapleaf** and overwrite the file while it is open can change a value that you have
 //!   borrowed. One that cuts the file short makes calls answer with [`ErrorKind::Fault`], and what you have borrowed read
 //!   as zeros ([`Options::fault_guard`]).
-//! - **Not after `fork`**: a child opens its databases afresh.
+//! - **Not after `fork`**: in a child, every call through what it inherited is an error. It opens its databases afresh.
+//! - **Stacks**: a thread that uses a database needs 64 KiB, besides what codecs of your own and progress callbacks take.
 //! - **Local file systems** only, on **64-bit Linux** only: growing under readers needs its `mremap`.
 //! - Keys have at most a quarter of a page less 24 bytes: 1,000 bytes with pages of 4 KiB.
 //!

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::catalog::Asked;
 use crate::db::{Db, Options};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mapping::file;
+use crate::mapping::{file, process};
 use crate::tree;
 use crate::txn::load::Load;
 use crate::txn::write::WriteTxn;
@@ -46,13 +46,15 @@ pub(crate) struct Copy {
     batch_entries: usize,
 }
 
-/// A file that goes unless it got its name.
-struct Unfinished(PathBuf);
+/// A file that goes unless it got its name, and the process that makes it.
+struct Unfinished(PathBuf, u32);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // Renamed already, or worth nothing.
-        drop(std::fs::remove_file(&self.0));
+        // Renamed already, or worth nothing. The copy of a child after `fork` is its parent's file.
+        if self.1 == process::id() {
+            drop(std::fs::remove_file(&self.0));
+        }
     }
 }
 
@@ -65,7 +67,7 @@ impl Copy {
     pub(crate) fn begin(out: &Path, options: Options) -> Result<Copy> {
         Copy::refuse_existing(out)?;
         let temporary = file::temporary_name(out).map_err(|e| Error::io("naming", out, e))?;
-        let unfinished = Unfinished(temporary);
+        let unfinished = Unfinished(temporary, process::id());
         let db = options.open(&unfinished.0)?;
         let out = out.to_path_buf();
         Ok(Copy { txn: None, db, unfinished, out, current: None, load: None, batch_bytes: 0, batch_entries: 0 })

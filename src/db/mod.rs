@@ -60,6 +60,11 @@ pub use stats::Stats;
 /// The file is closed when the last handle and the last transaction are gone. Opening the same file again in one
 /// process gives another handle to the same database. Among processes, one may have a database open for writing, alone,
 /// or any number read-only; the others get [`Error::Locked`] at once.
+///
+/// A thread that uses a database needs a stack of 64 KiB, besides what codecs of your own take.
+///
+/// In a child after `fork`, every call through a handle or transaction that it inherited is an [`Error::Inherited`], and dropping
+/// one frees nothing of the parent's.
 #[derive(Clone, Debug)]
 pub struct Db {
     inner: Arc<Inner>,
@@ -207,6 +212,8 @@ impl Db {
     }
 
     fn writable(&self) -> Result<()> {
+        // Before the writer lock, which a thread of the parent may hold for ever in a child's copy.
+        self.env().check_process()?;
         if self.inner.read_only {
             return Err(Error::usage(format!(
                 "{}: opened read-only; open it for writing to change it",

@@ -46,13 +46,18 @@ fn take_standard() {
     // SAFETY: a question without pointers.
     let is_closed = |fd: &libc::c_int| unsafe { libc::fcntl(*fd, libc::F_GETFD) } < 0;
     for _ in (0..LOWEST).filter(is_closed) {
-        // SAFETY: the name is a string with its terminating zero.
-        let taken = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+        let taken = null(0);
         if taken >= LOWEST {
             // Another thread was first.
             drop(owned(taken));
         }
     }
+}
+
+/// A new descriptor of `/dev/null`, or a negative number. Calls what a child after `fork` may call.
+pub(super) fn null(flags: libc::c_int) -> libc::c_int {
+    // SAFETY: the name is a string with its terminating zero.
+    unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | flags) }
 }
 
 /// The same open file under a descriptor of this number or above.

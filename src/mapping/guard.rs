@@ -20,9 +20,10 @@ use std::cell::UnsafeCell;
 use std::io;
 use std::ptr;
 use std::sync::atomic::{fence, AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::os;
+use super::process::PerProcess;
 
 /// What could not be served in the mappings of one file.
 #[derive(Debug, Default)]
@@ -85,8 +86,12 @@ impl Chunk {
 }
 
 static FIRST_CHUNK: Chunk = Chunk::new();
-/// Held by those who change entries; the handler never takes it.
-static CHANGING: Mutex<()> = Mutex::new(());
+/// Held by those who change entries; the handler never takes it. A child has its own: a thread of its parent may hold the other.
+static CHANGING: PerProcess<Mutex<()>> = PerProcess::new();
+
+fn changing() -> MutexGuard<'static, ()> {
+    CHANGING.get().lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn chunks() -> impl Iterator<Item = &'static Chunk> {
     std::iter::successors(Some(&FIRST_CHUNK), |chunk| chunk.next())
@@ -115,11 +120,12 @@ impl Entry {
 
     /// Changes the fields, so that the handler takes all of them or none. Under the lock `CHANGING`.
     fn change(&self, change: impl FnOnce(&Entry)) {
-        let version = self.version.load(Ordering::Relaxed);
-        self.version.store(version + 1, Ordering::Relaxed);
+        // Odd already in a child whose parent was changing it in another thread.
+        let odd = self.version.load(Ordering::Relaxed) | 1;
+        self.version.store(odd, Ordering::Relaxed);
         fence(Ordering::Release);
         change(self);
-        self.version.store(version + 2, Ordering::Release);
+        self.version.store(odd + 1, Ordering::Release);
     }
 
     /// What the entry says of the range, if it holds the address. An entry that is being changed holds no range that somebody
@@ -150,8 +156,8 @@ impl Watched {
     /// Watches `len` bytes from `start` on, which are reserved for a mapping of a file from its offset 0. Installs the
     /// handler of the process if nobody has.
     pub(super) fn new(start: usize, len: usize, writable: bool, record: &Arc<FaultRecord>) -> io::Result<Watched> {
+        let _changing = changing();
         install()?;
-        let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = free_entry();
         entry.change(|entry| {
             entry.start.store(start, Ordering::Relaxed);
@@ -170,7 +176,7 @@ impl Watched {
 
     /// The range now ends `len` bytes behind its start: what lies behind is not ours any more.
     pub(super) fn cut(&self, len: usize) {
-        let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = changing();
         let start = self.entry.start.load(Ordering::Relaxed);
         // One field, and no change of the version: somebody may be using what stays of the range just now.
         self.entry.end.store(start.saturating_add(len), Ordering::Release);
@@ -179,7 +185,7 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = changing();
         self.entry.change(|entry| {
             entry.start.store(0, Ordering::Relaxed);
             entry.end.store(0, Ordering::Relaxed);
@@ -210,43 +216,54 @@ unsafe impl Sync for Previous {}
 
 static PREVIOUS: Previous = Previous(UnsafeCell::new(None));
 /// The handler before ours has taken itself away, as that of Rust's runtime does with the first signal that is no stack
-/// overflow: from then on the default action stands in its place.
+/// overflow, or asked to be called once: from then on the default action stands in its place.
 static PREVIOUS_GONE: AtomicBool = AtomicBool::new(false);
 static SYSTEM_PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
 
-/// Installs the handler, once for the process.
+/// Installs the handler, once for the process. Under the lock `CHANGING`.
 fn install() -> io::Result<()> {
-    static INSTALLED: Once = Once::new();
-    static FAILED: AtomicBool = AtomicBool::new(false);
-    INSTALLED.call_once(|| {
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    if !INSTALLED.load(Ordering::Relaxed) {
         SYSTEM_PAGE_BYTES.store(os::page_bytes() as usize, Ordering::Relaxed);
-        FAILED.store(install_handler().is_err(), Ordering::Relaxed);
-    });
-    match FAILED.load(Ordering::Relaxed) {
-        false => Ok(()),
-        true => Err(io::Error::other("the system does not let SIGBUS be handled")),
+        install_handler()?;
+        INSTALLED.store(true, Ordering::Relaxed);
     }
+    Ok(())
 }
 
 fn install_handler() -> io::Result<()> {
-    // SAFETY: `sigaction` is integers, pointers and a bit set, for all of which zero is a value.
-    let mut before: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: a query that fills `before`.
-    if unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), &mut before) } != 0 {
-        return Err(io::Error::last_os_error());
+    let before = installed()?;
+    if before.sa_sigaction == on_bus_error as *const () as usize {
+        // In a child whose parent was just here in another thread.
+        return Ok(());
     }
-    // SAFETY: the handler that reads it is not installed yet, and `Once` lets one thread in here.
+    // SAFETY: the handler that reads it is not installed yet, and the lock lets one thread in here.
     unsafe { *PREVIOUS.0.get() = Some(before) };
-    set_ours()
+    set_ours(&before)
 }
 
-/// Makes our handler the one of the process. Also called in the handler.
-fn set_ours() -> io::Result<()> {
+/// The action for SIGBUS that stands.
+fn installed() -> io::Result<libc::sigaction> {
     // SAFETY: `sigaction` is integers, pointers and a bit set, for all of which zero is a value.
-    let mut ours: libc::sigaction = unsafe { std::mem::zeroed() };
+    let mut found: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: a query that fills `found`.
+    match unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), &mut found) } {
+        0 => Ok(found),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Makes our handler the one of the process, with the mask that the one before asked for: the kernel blocks these signals while
+/// either runs. Also called in the handler.
+fn set_ours(before: &libc::sigaction) -> io::Result<()> {
+    let has_handler = !matches!(before.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
+    let flags = if has_handler { before.sa_flags & (libc::SA_NODEFER | libc::SA_RESTART) } else { libc::SA_RESTART };
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_bus_error;
-    ours.sa_sigaction = handler as usize;
-    ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    let ours = libc::sigaction {
+        sa_sigaction: handler as usize,
+        sa_flags: libc::SA_SIGINFO | libc::SA_ONSTACK | flags,
+        ..*before
+    };
     // SAFETY: `ours` names a handler of the form that `SA_SIGINFO` asks for, which lives as long as the program.
     match unsafe { libc::sigaction(libc::SIGBUS, &ours, ptr::null_mut()) } {
         0 => Ok(()),
@@ -306,7 +323,9 @@ fn zeros_over(start: usize, len: usize, writable: bool) -> bool {
 unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void, sent: bool) {
     // SAFETY: written before the handler was installed, and never again.
     let Some(before) = (unsafe { &*PREVIOUS.0.get() }) else { return };
-    let gone = PREVIOUS_GONE.load(Ordering::Relaxed);
+    // It asked to be called once (`SA_RESETHAND`): the default action takes its place before it runs.
+    let once = before.sa_flags & libc::SA_RESETHAND != 0;
+    let gone = if once { PREVIOUS_GONE.swap(true, Ordering::Relaxed) } else { PREVIOUS_GONE.load(Ordering::Relaxed) };
     match if gone { libc::SIG_DFL } else { before.sa_sigaction } {
         libc::SIG_IGN if sent => {}
         libc::SIG_DFL | libc::SIG_IGN => {
@@ -333,22 +352,17 @@ unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut
         }
     }
     if sent {
-        stay_installed();
+        stay_installed(once && !gone);
     }
 }
 
 /// After a signal that was sent: a handler before ours that took itself away took ours away, which goes back. (After a fault
 /// it must not: the access is tried again, and the default action is what ends the process.)
-fn stay_installed() {
-    // SAFETY: zero is a value of `sigaction`, and the call only fills it.
-    let now = unsafe {
-        let mut now: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(libc::SIGBUS, ptr::null(), &mut now);
-        now.sa_sigaction
-    };
-    if now == libc::SIG_DFL && !PREVIOUS_GONE.swap(true, Ordering::Relaxed) {
+fn stay_installed(called_once: bool) {
+    let Ok(now) = installed() else { return };
+    if now.sa_sigaction == libc::SIG_DFL && (!PREVIOUS_GONE.swap(true, Ordering::Relaxed) || called_once) {
         // If it fails, the guard is gone, and a fault ends the process.
-        let _stays = set_ours();
+        let _stays = set_ours(&now);
     }
 }
 

@@ -4,7 +4,7 @@
 //! `reservation` and `window` address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
 //! handling of accesses that cannot be served, `folios` those of the page cache, `ready` what is made before the first
 //! store, `locks`, `file` and `medium` what the floors above need of files besides, `writing` pages that are written by
-//! calls, `descriptor` opens files above the standard descriptors, `scratch` memory for sorting, `backing` whether stores take new blocks, `ahead` what is read before it is needed,
+//! calls, `descriptor` opens files above the standard descriptors, `scratch` memory for sorting, `backing` whether stores take new blocks, `bounds` sums that do not overflow, `ahead` what is read before it is needed,
 //! for which `memory` says how much there is, `prefetch` what the processor is asked for ahead, `residence` what is in memory,
 //! `process` tells a child after `fork`, `seat` is a cell with one owner at a time; `seam` is for tests.
 //!
@@ -27,6 +27,7 @@
 
 mod ahead;
 mod backing;
+mod bounds;
 mod canvas;
 mod claims;
 mod descriptor;

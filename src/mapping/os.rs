@@ -265,13 +265,13 @@ pub(super) fn advise_random(file: &File) {
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
 }
 
-/// A page of memory, of zeros, that is never given back, and that is zeros again in every child after `fork`.
-pub(super) fn cleared_in_children() -> io::Result<NonNull<u8>> {
+/// A page of memory, of zeros, that is zeros again in every child after `fork` where the kernel can see to that.
+pub(super) fn cleared_in_children() -> io::Result<memmap2::MmapRaw> {
     let page = memmap2::MmapMut::map_anon(size(page_bytes())?)?;
-    // SAFETY: a mapping of ours, private and anonymous, of whose content nobody knows yet.
-    retry(|| unsafe { libc::madvise(page.as_ptr().cast_mut().cast(), page.len(), libc::MADV_WIPEONFORK) })?;
-    let mut page = std::mem::ManuallyDrop::new(page);
-    NonNull::new(page.as_mut_ptr()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+    // SAFETY: a mapping of ours, private and anonymous, of whose content nobody knows yet. If the kernel refuses, the handler of
+    // `process` clears it.
+    unsafe { libc::madvise(page.as_ptr().cast_mut().cast(), page.len(), libc::MADV_WIPEONFORK) };
+    Ok(page.into())
 }
 
 /// Takes or drops (`F_UNLCK`) a lock of the open file description on a byte range. `Ok(false)`: somebody else holds

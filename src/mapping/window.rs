@@ -24,15 +24,17 @@
 use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{fence, AtomicPtr, AtomicU32, AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{fence, AtomicPtr, AtomicU64, AtomicU8, Ordering};
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::ahead::Ahead;
+pub(super) use super::bounds::{inside, page_range, round_up};
 use super::guard::FAULTED;
 use super::os::{self, Rights};
 use super::prefetch;
+use super::process::OwnWord;
 use super::reservation::{Reservation, Watch};
 use crate::error::{Error, Result};
 use crate::ids::PageId;
@@ -69,6 +71,9 @@ impl Marks {
 static NO_SENTINEL: u8 = 0;
 /// In `Window::expected`: all bits of the sentinel are compared.
 const ALL_BITS: u32 = 0xff00;
+/// In `Window::expected`: the window is one of this process. A child after `fork` finds 0 (P22).
+const OWN: u32 = 1 << 17;
+const _: () = assert!(OWN & (FAULTED | ALL_BITS | 0xff) == 0);
 /// What is stored where the sentinel of a file that is open for writing lies. Not zero, as a hole reads as that: a file that
 /// was cut and made longer again has lost it.
 pub(super) const SENTINEL: u8 = 0x5e;
@@ -86,9 +91,9 @@ pub(super) struct Window {
     /// The byte whose loss shows that the file was cut (W4).
     sentinel: AtomicPtr<u8>,
     /// What the sentinel has to be: its value in the lowest byte, the bits of it that are compared in the next. None are where
-    /// there was no room for a sentinel of its own: being served is all that can be asked then. [`FAULTED`] lies above: no
-    /// sentinel is what it has to be after an access through this window has failed.
-    expected: AtomicU32,
+    /// there was no room for a sentinel of its own: being served is all that can be asked then. [`FAULTED`] and [`OWN`] lie
+    /// above: no sentinel is what it has to be after an access through this window has failed, or in a child after `fork`.
+    expected: OwnWord,
     watch: Watch,
     /// Bytes behind the usable ones that are mapped as well, for the sentinel.
     spare: u64,
@@ -135,7 +140,7 @@ impl Window {
         Ok(Window {
             mapped: AtomicU64::new(0),
             sentinel: AtomicPtr::new(std::ptr::from_ref(&NO_SENTINEL).cast_mut()),
-            expected: AtomicU32::new(0),
+            expected: OwnWord::new(OWN)?,
             watch: watch.clone(),
             spare,
             id: NEXT_WINDOW.fetch_add(1, Ordering::Relaxed),
@@ -231,30 +236,38 @@ impl Window {
         fence(Ordering::SeqCst);
     }
 
-    /// Whether everything that was read before this call could be served: no access failed, and the file was not cut.
+    /// Whether everything that was read before this call could be served: no access failed, the file was not cut, and this is
+    /// the process that opened it.
     #[inline]
     pub(super) fn intact(&self) -> bool {
         // What the caller has read was read before the sentinel is, and the sentinel before the flag beside what it has to
         // be: a file that is cut loses its end first.
         fence(Ordering::Acquire);
-        let sentinel = self.sentinel.load(Ordering::Relaxed);
+        // Acquire, as the byte was written before its place was stored.
+        let sentinel = self.sentinel.load(Ordering::Acquire);
         // SAFETY: bounds and lifetime: a byte that can be read (W4). Aliasing: an atomic load, as in `is_there`.
         let byte = unsafe { AtomicU8::from_ptr(sentinel) }.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
-        // The one state that is common: all bits of the sentinel are compared, and nothing has failed.
-        self.expected.load(Ordering::Relaxed) == ALL_BITS | u32::from(byte) || self.look_closely(sentinel)
+        // The one state that is common: all bits of the sentinel are compared, and nothing has failed. Acquire, as `look_again`
+        // has to find the place that was stored before this: with an older one, a file that is whole would look cut.
+        self.expected.load(Ordering::Acquire) == OWN | ALL_BITS | u32::from(byte) || self.look_closely(sentinel)
     }
 
     /// [`Window::intact`] where it is not obvious.
     #[cold]
     #[inline(never)]
     fn look_closely(&self, sentinel: *mut u8) -> bool {
-        self.is_there(sentinel) || self.look_again(sentinel)
+        !self.is_inherited() && (self.is_there(sentinel) || self.look_again(sentinel))
     }
 
-    /// Changes what the sentinel has to be. That an access has failed stays.
+    /// Whether this is a copy that a child got by `fork`.
+    pub(super) fn is_inherited(&self) -> bool {
+        self.expected.load(Ordering::Relaxed) & OWN == 0
+    }
+
+    /// Changes what the sentinel has to be. That an access has failed stays, and whose the window is.
     fn expect(&self, sentinel: u32) {
-        self.expected.fetch_and(FAULTED, Ordering::AcqRel);
+        self.expected.fetch_and(FAULTED | OWN, Ordering::AcqRel);
         self.expected.fetch_or(sentinel, Ordering::AcqRel);
     }
 
@@ -264,7 +277,7 @@ impl Window {
         // the writer after it has published more and taken this page; it does not store, so read-only memory will do.
         let byte = unsafe { AtomicU8::from_ptr(sentinel) }.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
-        let expected = self.expected.load(Ordering::Relaxed);
+        let expected = self.expected.load(Ordering::Acquire);
         (u32::from(byte) ^ expected) & (expected >> 8) & 0xff | expected & FAULTED == 0
     }
 
@@ -514,6 +527,9 @@ impl View {
     /// The error of what could not be served, after [`View::intact`] has said no.
     #[cold]
     pub(crate) fn fault(&self) -> Error {
+        if self.window().is_inherited() {
+            return Error::Inherited { path: None };
+        }
         let watch = &self.window().watch;
         watch.error().unwrap_or_else(|| watch.error_at(self.len_bytes()))
     }
@@ -521,6 +537,11 @@ impl View {
     /// Brings a range into memory: [`Error::Fault`] here, where an access would bring a signal.
     pub(crate) fn probe(&self, offset: u64, len: usize) -> Result<()> {
         self.window().probe(offset, len as u64, false)
+    }
+
+    /// Whether this is a copy that a child got by `fork`.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.window().is_inherited()
     }
 
     /// Whether an access that cannot be served ends in an error, and not in the process's death.
@@ -559,28 +580,6 @@ impl View {
         // SAFETY: the table of the window that the pin keeps, which lives as long as the borrow of `self`.
         unsafe { mark_cell(self.marks, self.marks_len, page) }
     }
-}
-
-/// Whether `offset..offset + len` lies in the first `mapped` bytes, without overflow for any values.
-#[inline]
-pub(super) fn inside(mapped: u64, offset: u64, len: usize) -> bool {
-    offset <= mapped && len as u64 <= mapped - offset
-}
-
-/// `value` rounded up to a multiple of `unit`, a power of two.
-pub(super) fn round_up(value: u64, unit: u64) -> io::Result<u64> {
-    match value.checked_add(unit - 1) {
-        Some(sum) => Ok(sum & !(unit - 1)),
-        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "length beyond what 64 bits can count")),
-    }
-}
-
-/// The byte offset and length of a range of pages, if they fit 63 bits (offsets of files are signed).
-#[inline]
-pub(super) fn page_range(id: PageId, pages: u64, page_shift: u32) -> Option<(u64, u64)> {
-    let limit = (i64::MAX as u64) >> page_shift;
-    let end = id.0.checked_add(pages)?;
-    (end <= limit).then(|| (id.0 << page_shift, pages << page_shift))
 }
 
 impl std::fmt::Debug for View {

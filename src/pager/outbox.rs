@@ -13,7 +13,7 @@
 //!   O3  the thread ends with the outbox. It reads and stores no page of the mapping and never panics.
 //!
 //! Failure: the first error of a write stays, and is the answer of every later call. A child after `fork`, which has no such
-//! thread, waits for nothing.
+//! thread, waits for nothing and writes nothing.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,7 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::ids::PageId;
-use crate::mapping::{Mapping, View};
+use crate::mapping::{process, Mapping, View};
 use crate::page::checksum;
 use crate::pager::snapshot_pages::mark_of;
 
@@ -104,7 +104,7 @@ impl Outbox {
             page_size,
             shared: Arc::default(),
             thread: None,
-            process: std::process::id(),
+            process: process::id(),
             batch: None,
             sent_bytes: 0,
             stays,
@@ -131,13 +131,17 @@ impl Outbox {
 
     /// Sends what was collected.
     fn send(&mut self, view: &View) -> io::Result<()> {
+        if self.is_inherited() {
+            // The pages are the parent's, and a thread of the parent may hold the lock.
+            return Err(io::Error::other("a child after fork writes no page of its parent"));
+        }
         self.check()?;
         let Some(batch) = self.batch.take() else { return Ok(()) };
         self.sent_bytes += batch.bytes.len() as u64;
         if self.sent_bytes >= LARGE_BYTES && self.thread.is_none() && !self.mapping.is_watched() {
             self.start_thread();
         }
-        if self.has_thread() {
+        if self.thread.is_some() {
             let mut state = self.shared.lock();
             while state.waiting.len() >= BATCHES_WAITING {
                 state = self.shared.sleep(state);
@@ -168,9 +172,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether there is a thread that will do what is waiting.
-    fn has_thread(&self) -> bool {
-        self.thread.is_some() && self.process == std::process::id()
+    /// Whether this is a copy that a child got by `fork`, without the thread.
+    fn is_inherited(&self) -> bool {
+        self.process != process::id()
     }
 
     /// Without a thread, which the system may refuse, the builder writes all.
@@ -215,8 +219,11 @@ impl Outbox {
 
     /// Waits until everything that was sent is written, or has failed. What is still collected is not sent.
     pub(crate) fn wait(&self, view: &View) {
+        if self.is_inherited() {
+            return;
+        }
         let mut state = self.shared.lock();
-        while self.has_thread() && (state.writing > 0 || !state.waiting.is_empty()) {
+        while self.thread.is_some() && (state.writing > 0 || !state.waiting.is_empty()) {
             state = self.shared.sleep(state);
         }
         mark_written(&mut state, view);
@@ -234,7 +241,7 @@ impl Outbox {
 impl Drop for Outbox {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
-        if self.process != std::process::id() {
+        if self.is_inherited() {
             // A child after `fork`: the thread is its parent's.
             std::mem::forget(thread);
             return;

@@ -10,7 +10,7 @@ use std::sync::mpsc::{sync_channel, SyncSender};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::mapping::Mapping;
+use crate::mapping::{process, Mapping};
 
 /// Fresh pages in a transaction before a thread is worth its start.
 pub(crate) const THREAD_FROM_PAGES: u64 = 2048;
@@ -42,7 +42,7 @@ impl Populator {
             }
         };
         let thread = std::thread::Builder::new().name("mapleaf-populate".into()).spawn(populate).ok()?;
-        Some(Populator { requests: Some(requests), thread: Some(thread), process: std::process::id(), next_page: from })
+        Some(Populator { requests: Some(requests), thread: Some(thread), process: process::id(), next_page: from })
     }
 
     /// Asks for pages ahead of `end`, of which `fresh` are new in this transaction, up to page `limit`.
@@ -62,7 +62,7 @@ impl Populator {
 
 impl Drop for Populator {
     fn drop(&mut self) {
-        if self.process != std::process::id() {
+        if self.process != process::id() {
             // A child after `fork`: the thread is its parent's, and waiting for it would not end.
             std::mem::forget((self.requests.take(), self.thread.take()));
             return;

@@ -318,14 +318,28 @@ impl TxnPages {
 
     /// Brings a page or run in that has no mark, and verifies it.
     #[cold]
-    fn touch<'a>(&'a self, ptr: PagePtr, pages: u64, bytes: &'a [u8]) -> Result<&'a [u8]> {
+    fn touch(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
+        self.await_written(ptr.id)?;
+        self.canvas.probe(ptr.id, pages)?;
+        verify_first_touch(&self.view, ptr, self.mapped(ptr.id, pages)?)
+    }
+
+    /// Waits until a page that may be on its way is written. Nothing of it is borrowed before (O1 of `outbox`).
+    fn await_written(&self, id: PageId) -> Result<()> {
+        if self.view.is_inherited() {
+            return Err(self.view.fault());
+        }
         if let Some(outbox) = &self.outbox {
             // An error stays for those who can tell it.
-            let mut outbox = outbox.lock().unwrap_or_else(PoisonError::into_inner);
-            outbox.bring(ptr.id, &self.view);
+            outbox.lock().unwrap_or_else(PoisonError::into_inner).bring(id, &self.view);
         }
-        self.canvas.probe(ptr.id, pages)?;
-        verify_first_touch(&self.view, ptr, bytes)
+        Ok(())
+    }
+
+    /// The bytes of pages that are not on their way.
+    #[inline]
+    fn mapped(&self, id: PageId, pages: u64) -> Result<&[u8]> {
+        self.canvas.bytes(id, pages).ok_or_else(|| beyond_end(id, pages, self.page_count))
     }
 
     #[cold]
@@ -371,32 +385,33 @@ impl PageRead for TxnPages {
 
     #[inline]
     fn page(&self, ptr: PagePtr) -> Result<&[u8]> {
-        if ptr.id.0 < self.page_count {
-            if let Some(bytes) = self.canvas.bytes(ptr.id, 1) {
-                if self.canvas.is_claimed(ptr.id) {
-                    return Ok(self.desk.page(ptr.id).unwrap_or(bytes));
-                }
-                if self.view.mark(ptr.id) == mark_of(ptr.crc) {
-                    return Ok(bytes);
-                }
-                return self.touch(ptr, 1, bytes);
-            }
+        if ptr.id.0 >= self.page_count {
+            return Err(beyond_end(ptr.id, 1, self.page_count));
         }
-        Err(beyond_end(ptr.id, 1, self.page_count))
+        if self.canvas.is_claimed(ptr.id) {
+            return self.desk.page(ptr.id).map_or_else(|| self.mapped(ptr.id, 1), Ok);
+        }
+        match self.view.mark(ptr.id) == mark_of(ptr.crc) {
+            true => self.mapped(ptr.id, 1),
+            false => self.touch(ptr, 1),
+        }
     }
 
     fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
-        let bytes = run_range(ptr.id, pages, self.page_count, self.page_shift)
-            .and_then(|_| self.canvas.bytes(ptr.id, pages))
+        run_range(ptr.id, pages, self.page_count, self.page_shift)
             .ok_or_else(|| beyond_end(ptr.id, pages, self.page_count))?;
-        if self.canvas.is_claimed(ptr.id) || self.view.mark(ptr.id) == mark_of(ptr.crc) {
-            return Ok(bytes);
+        match self.canvas.is_claimed(ptr.id) || self.view.mark(ptr.id) == mark_of(ptr.crc) {
+            true => self.mapped(ptr.id, pages),
+            false => self.touch(ptr, pages),
         }
-        self.touch(ptr, pages, bytes)
     }
 
     #[inline]
     fn prefetch(&self, id: PageId, from: usize, bytes: usize) {
+        // Of a page without a mark, which may be on its way, nothing is borrowed.
+        if !self.canvas.is_claimed(id) && self.view.mark(id) == 0 {
+            return;
+        }
         if let Some(wanted) = self.canvas.bytes(id, 1).and_then(|page| page.get(from..from + bytes)) {
             prefetch::lines(wanted);
         }
@@ -527,13 +542,15 @@ impl PageWrite for TxnPages {
     }
 
     fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
-        let run = run_range(id, pages, self.page_count, self.page_shift).and_then(|_| self.canvas.bytes(id, 1));
-        let run = run.ok_or_else(|| beyond_end(id, pages, self.page_count))?;
-        if self.view.mark(id) == 0 && self.canvas.probe(id, 1).is_err() {
-            // A value that cannot be read can be let go of all the same.
-            return Ok(TxnId::default());
+        run_range(id, pages, self.page_count, self.page_shift).ok_or_else(|| beyond_end(id, pages, self.page_count))?;
+        if self.view.mark(id) == 0 && !self.canvas.is_claimed(id) {
+            self.await_written(id)?;
+            if self.canvas.probe(id, 1).is_err() {
+                // A value that cannot be read can be let go of all the same.
+                return Ok(TxnId::default());
+            }
         }
-        let born = overflow::born(run, id);
+        let born = overflow::born(self.mapped(id, 1)?, id);
         // A page that is not dirty was written before this transaction, whatever it says.
         Ok(born.filter(|&born| born < self.txn || self.is_dirty(id)).unwrap_or_default())
     }

@@ -300,6 +300,16 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
         Err(self.table.pages().fault())
     }
 
+    /// In a child after `fork`, also what was copied before is refused, and the iteration ends with that.
+    fn check_process(&mut self) {
+        if let Err(e) = self.table.txn().check_process() {
+            let told = std::mem::replace(&mut self.ended, true) && self.front.is_empty() && self.back.is_empty();
+            self.front.clear();
+            self.back.clear();
+            self.failed = self.failed.take().or_else(|| (!told).then_some(e));
+        }
+    }
+
     /// Gives the error that stopped the copying, if there is one, and ends the iteration with it.
     fn failure(&mut self) -> Option<Result<OwnedEntry<K, V>>> {
         let e = self.failed.take()?;
@@ -318,6 +328,7 @@ impl<K: KeyCodec, V: Codec> Iterator for RangeOwned<K, V> {
     type Item = Result<OwnedEntry<K, V>>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.check_process();
         if self.front.is_empty() && !self.ended {
             self.fill_front();
         }
@@ -331,6 +342,7 @@ impl<K: KeyCodec, V: Codec> Iterator for RangeOwned<K, V> {
 
 impl<K: KeyCodec, V: Codec> DoubleEndedIterator for RangeOwned<K, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
+        self.check_process();
         if self.back.is_empty() && !self.ended {
             self.fill_back();
         }

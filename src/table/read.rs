@@ -231,6 +231,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// `Usage` for a bound that the codec cannot represent; damage is reported by the iterator.
     pub fn range<'k>(&self, range: impl RangeBounds<K::Item<'k>>) -> Result<Range<'_, K, V>> {
+        self.txn.check_process()?;
         Ok(Range::of_snapshot(self.byte_range(ByteBounds::of::<K>(&range)?), self.place()))
     }
 
@@ -239,6 +240,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// As [`range`](ReadTable::range).
     pub fn range_owned<'k>(&self, range: impl RangeBounds<K::Item<'k>>) -> Result<RangeOwned<K, V>> {
+        self.txn.check_process()?;
         Ok(RangeOwned::new(self.clone(), ByteBounds::of::<K>(&range)?))
     }
 
@@ -255,6 +257,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     where
         K: PrefixCodec,
     {
+        self.txn.check_process()?;
         let bounds = ByteBounds::prefix(&K::encode_prefix(&prefix)?);
         Ok(Range::of_snapshot(self.byte_range(bounds), self.place()))
     }

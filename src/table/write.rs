@@ -215,6 +215,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// # Errors
     /// `Usage` for a bound that the codec cannot represent; damage is reported by the iterator.
     pub fn range<'k>(&self, range: impl RangeBounds<K::Item<'k>>) -> Result<Range<'_, K, V>> {
+        self.txn.env().check_process()?;
         Ok(self.byte_range(ByteBounds::of::<K>(&range)?))
     }
 
@@ -231,6 +232,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     where
         K: PrefixCodec,
     {
+        self.txn.env().check_process()?;
         Ok(self.byte_range(ByteBounds::prefix(&K::encode_prefix(&prefix)?)))
     }
 

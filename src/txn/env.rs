@@ -225,8 +225,7 @@ impl Env {
 
     #[cold]
     fn inherited(&self) -> Error {
-        let what = "a child process after fork cannot use the databases of its parent; open it again";
-        Error::usage(format!("{}: {what}", self.path.display()))
+        Error::Inherited { path: Some(self.path.to_path_buf()) }
     }
 
     /// An error if the file has lost a part of a state, or an access to the mapping has failed.
@@ -267,10 +266,7 @@ impl Env {
 impl Drop for Env {
     fn drop(&mut self) {
         if self.is_inherited() {
-            // Cutting would cut the file under the parent.
-            if let Some(lock) = self.lock.take() {
-                lock.leave_to_parent();
-            }
+            // Cutting would cut the file under the parent, and the registry is that of the child.
             return;
         }
         // Who opens the file next takes one that has nothing behind its newest state for closed in order: whatever was stored is

@@ -62,10 +62,13 @@ impl WriteTxn {
         while left > 0 {
             let piece = &mut piece[..READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES))];
             if let Err(e) = from.read_exact(piece) {
+                self.env.check_process()?;
                 run.abandon(&mut writer_of(&mut self.writer).pages);
                 self.broken = None;
                 return Err(self.reading_error(e));
             }
+            // The reader may have gone on in a child.
+            self.env.check_process()?;
             let added = run.add(&writer_of(&mut self.writer).pages, piece);
             self.note(Some(at), added)?;
             left -= piece.len() as u64;
@@ -116,6 +119,11 @@ impl WriteTxn {
     pub(crate) fn reserved_mut<'a>(&'a mut self, place: &'a mut Place) -> &'a mut [u8] {
         match place {
             Place::Short(bytes) => bytes,
+            Place::Long { len, .. } if self.env.is_inherited() => {
+                // In a child after `fork` the pages are the parent's: what is stored here goes nowhere.
+                *place = Place::Short(vec![0; *len]);
+                self.reserved_mut(place)
+            }
             Place::Long { id, pages, len } => {
                 let run = writer_of(&mut self.writer).pages.run_mut(*id, *pages);
                 run.ok().and_then(|run| run.get_mut(OVERFLOW_VALUE..OVERFLOW_VALUE + *len)).unwrap_or(&mut [])
@@ -142,6 +150,9 @@ impl WriteTxn {
 
     /// Gives a reserved place back.
     pub(crate) fn give_back(&mut self, place: &Place) {
+        if self.env.is_inherited() {
+            return;
+        }
         if let (Place::Long { id, pages, .. }, Some(writer)) = (place, &mut self.writer) {
             let txn = writer.pages.txn();
             writer.pages.free(*id, *pages, txn);

@@ -31,6 +31,7 @@ use crate::ids::{TreeId, TxnId};
 use crate::limits;
 use crate::mapping::file::{self, Created};
 use crate::mapping::locks::{self, LockKind};
+use crate::mapping::process::{self, Listed, PerProcess};
 use crate::mapping::{FlushKind, MapOptions, Mapping, ReadAhead};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, Slot, TreeRoot};
@@ -61,18 +62,22 @@ const LOOK_FOR_PAGES_BYTES: u64 = 1 << 20;
 /// Device and inode of an open database.
 pub(super) type FileId = (u64, u64);
 
-/// Databases that are open in this process.
-static REGISTRY: Mutex<Option<HashMap<FileId, Weak<Env>>>> = Mutex::new(None);
+/// Databases that are open in this process. A child after `fork` has a registry of its own, so that it opens afresh what its
+/// parent has open.
+static REGISTRY: PerProcess<Mutex<HashMap<FileId, Weak<Env>>>> = PerProcess::new();
 
-fn registry() -> MutexGuard<'static, Option<HashMap<FileId, Weak<Env>>>> {
-    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+fn registry() -> MutexGuard<'static, HashMap<FileId, Weak<Env>>> {
+    REGISTRY.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The lock on an open database, and its place in the registry.
 #[derive(Debug)]
 pub(crate) struct FileLock {
+    // Declared before the file: from the list first.
+    _lost_in_children: Listed,
     file: File,
     id: FileId,
+    process: u32,
 }
 
 impl FileLock {
@@ -81,28 +86,21 @@ impl FileLock {
         trust::remember_failed_flush(&self.file, self.id);
     }
 
-    /// In a child after `fork`: leaves the registry, and leaves the lock to the parent, whose it is. Unlocking would unlock
-    /// for both, and so the descriptor stays.
-    pub(crate) fn leave_to_parent(self) {
-        if let Some(open) = registry().as_mut() {
-            open.remove(&self.id);
-        }
-        std::mem::forget(self);
-    }
-
     /// Unlocks, then leaves the registry (O3).
     pub(crate) fn release(self) {
         let mut registry = registry();
         let id = self.id;
         drop(self);
-        if let Some(open) = registry.as_mut() {
-            open.remove(&id);
-        }
+        registry.remove(&id);
     }
 }
 
 impl Drop for FileLock {
     fn drop(&mut self) {
+        if self.process != process::id() {
+            // The copy of a child after `fork`: the lock is the parent's, and unlocking would unlock for both.
+            return;
+        }
         // Closing the file would do, were it not for processes that another thread is starting: until they execute
         // their program they hold copies of the descriptor, and with it the lock. If it fails, closing is what is left.
         let _by_closing = locks::unlock(&self.file, locks::WRITER, 1);
@@ -126,7 +124,7 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
         check_type(path, &file)?;
         let id = file_id(path, &file)?;
         let mut registry = registry();
-        match registry.get_or_insert_default().get(&id).map(Weak::upgrade) {
+        match registry.get(&id).map(Weak::upgrade) {
             Some(Some(env)) => {
                 // If this refuses, `env` may be the last handle by now, whose end needs the registry.
                 drop(registry);
@@ -140,7 +138,7 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
             None => {
                 let opened = open_file(path, file, id, spec).map(Arc::new);
                 if let Ok(env) = &opened {
-                    registry.get_or_insert_default().insert(id, Arc::downgrade(env));
+                    registry.insert(id, Arc::downgrade(env));
                 }
                 drop(registry);
                 return opened.map_err(|e| say_what_is_whole(e, id));
@@ -316,8 +314,9 @@ fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
         return Err(Error::Busy { path: path.to_path_buf(), why: "the file was replaced while it was opened".into() });
     }
     let kind = if read_only { LockKind::Shared } else { LockKind::Exclusive };
+    let listed = Listed::descriptor(&file);
     match locks::try_lock(&file, locks::WRITER, 1, kind) {
-        Ok(true) => Ok(FileLock { file, id }),
+        Ok(true) => Ok(FileLock { _lost_in_children: listed, file, id, process: process::id() }),
         Ok(false) => {
             let by = match read_only {
                 true => "another process has it open for writing; wait until it has closed it",

@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::ids::{TreeId, TxnId};
 use crate::page::meta::TreeRoot;
 use crate::pager::snapshot_pages::SnapshotPages;
+use crate::pager::PageRead as _;
 use crate::tree::{Top, PAGES_MAX};
 use crate::txn::tops::Tops;
 
@@ -105,6 +106,9 @@ impl OpenTable {
     #[cold]
     #[inline(never)]
     fn make(&self, pages: &SnapshotPages, step: usize) {
+        if !pages.intact() {
+            return;
+        }
         // Damage is for the lookup to find that comes to it.
         let build = || Top::build(pages, &self.root, PAGES_MAX[step]).unwrap_or(None);
         let Some(made) = self.tops.get(self.txn, &self.root, PAGES_MAX[step], build) else { return };

@@ -122,6 +122,12 @@ impl ReadTxn {
         &self.0 .0.keeper().env
     }
 
+    /// An error in a child that got the transaction by `fork`: its parent ends it without the child's knowing (P22).
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        self.env().check_process()
+    }
+
     /// The record of a table, if there is one.
     pub(crate) fn find_table(&self, name: &str) -> Result<Option<TableRecord>> {
         self.table_found(name, tree::get(self.pages(), &self.state().catalog, name.as_bytes()))
@@ -145,11 +151,13 @@ impl ReadTxn {
 
     /// A table, as it is in this state.
     pub(crate) fn open_table(&self, name: &str) -> Result<Arc<OpenTable>> {
+        self.check_process()?;
         self.0 .0.tables.get(name, self.state().txn, &self.env().tops, || self.find_table(name))
     }
 
     /// Names and records of all tables, in the order of names.
     pub(crate) fn table_records(&self) -> Result<Vec<(String, TableRecord)>> {
+        self.check_process()?;
         self.believe(table_records(self.pages(), &self.state().catalog))
     }
 

@@ -16,15 +16,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::mapping::medium;
+use crate::mapping::process::PerProcess;
 use crate::page::meta;
 use crate::txn::open::FileId;
 use crate::txn::survey;
 
 /// Files whose flush has failed in this process, for file systems that cannot remember it themselves.
-static FLUSH_FAILED: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
+static FLUSH_FAILED: PerProcess<Mutex<Vec<FileId>>> = PerProcess::new();
 
 fn flush_failed() -> MutexGuard<'static, Vec<FileId>> {
-    FLUSH_FAILED.lock().unwrap_or_else(PoisonError::into_inner)
+    FLUSH_FAILED.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Remembers that a flush of a file has failed, until somebody has opened it for writing since.

@@ -212,6 +212,11 @@ impl WriteTxn {
     /// Ends the transaction: with a new tip, or as if it had not been. The next writer may go.
     fn finish(&mut self, state: Option<State>) {
         let Some(mut writer) = self.writer.take() else { return };
+        if self.env.is_inherited() {
+            // A child frees nothing, and waits for no lock that a thread of its parent may hold (P22).
+            std::mem::forget(writer);
+            return;
+        }
         writer.pages.end();
         let window_id = self.env.mapping.window_id();
         if window_id != self.window_id || self.env.readers.may_keep_old_views() {

@@ -339,6 +339,27 @@ fn faults_elsewhere_and_signals_that_are_sent_end_the_process_as_before() {
     }
 }
 
+/// A handler that asks to be called once, before ours and after it.
+#[test]
+fn called_once_child() {
+    if reexec::arguments().is_none() {
+        return;
+    }
+    mapleaf::testing::handle_one_bus_error();
+    let dir = fast_dir();
+    let _open = Db::open(dir.path().join("db.mapleaf")).expect("open");
+    println!("{}", mapleaf::testing::foreign_fault(&dir.path().join("foreign")).expect("a file"));
+}
+
+#[test]
+fn a_handler_before_ours_that_asked_to_be_called_once_is_called_once_with_its_mask() {
+    let mut child = reexec::start(reexec::command("faults::called_once_child", &[&"go"]));
+    assert_eq!(child.line().as_deref(), Some("called, SIGUSR1 blocked"));
+    // The access is tried again, and the default action ends the process.
+    assert_eq!(child.line(), None);
+    assert_eq!(child.end().signal(), Some(7));
+}
+
 /// Files that were cut while they were closed: refused as such, or what is read of them is right.
 #[test]
 fn closed_child() {

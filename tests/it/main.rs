@@ -21,6 +21,7 @@ mod fork;
 mod fuzzed;
 mod golden;
 mod growth;
+mod inherited;
 mod load;
 mod long_values;
 mod mixed;

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 const ARGUMENTS: &str = "MAPLEAF_TEST_CHILD";
 
@@ -60,6 +60,12 @@ impl Process {
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("to kill the child");
         self.child.wait().expect("a child that ends");
+    }
+
+    /// Waits until the child has ended, whichever way.
+    pub(crate) fn end(mut self) -> ExitStatus {
+        drop(self.stdin.take());
+        self.child.wait().expect("a child that ends")
     }
 
     /// Lets the child go on to its end and expects that it passes.
