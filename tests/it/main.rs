@@ -34,6 +34,7 @@ mod reexec;
 mod review;
 mod salvage;
 mod space;
+mod stacks;
 mod support;
 mod types;
 mod workload;
