@@ -13,7 +13,6 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::catalog::TableRecord;
@@ -50,7 +49,8 @@ pub struct CompactReport {
 impl Db {
     /// Writes the newest committed state to a new database at `out`, with full pages in the order of their keys and next to
     /// no free ones; the file appears whole and durable, or not at all. Page size, tables and codecs stay; the new database
-    /// has an identity of its own.
+    /// has an identity of its own. The new file gets the mode of this one's, and owner and group where the system permits;
+    /// it never has more rights.
     ///
     /// The state is that of one read transaction: writers go on meanwhile, and what they commit is not in the new file; pages
     /// that they free are kept until it is done. Memory does not grow with the database. Values are read and checksums verified as by any other reader.
@@ -94,19 +94,9 @@ impl Db {
         mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<CompactReport> {
         let out = out.as_ref();
-        if is_same_file(self.path(), out) {
-            let what = format!("{}: is the database itself; choose another name for the new file", out.display());
-            return Err(Error::usage(what));
-        }
-        Copy::refuse_existing(out)?;
+        Copy::refuse_existing(self.path(), out)?;
         compact(&self.begin_read()?, out, &mut progress)
     }
-}
-
-/// Whether both names lead to the same file.
-fn is_same_file(database: Option<&Path>, out: &Path) -> bool {
-    let id = |path: &Path| std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
-    database.and_then(id).is_some_and(|database| id(out) == Some(database))
 }
 
 /// Is told how many entries are done, and of how many; says whether to go on.
@@ -122,7 +112,9 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
     // Who does without the guard has a handler of its own. A database in memory has none, whatever was asked for.
     let guard = txn.env().mapping.is_guarded() || txn.env().lock.is_none();
     let options = Options::new().page_size(page_size as u32).fault_guard(guard);
-    let copy = Copy::begin(out, options).map_err(|e| e.of_file(out))?;
+    let lock = txn.env().lock.as_ref();
+    let rights = lock.map(|lock| lock.rights().map_err(|e| Error::io("reading the mode", txn.env().path(), e)));
+    let copy = Copy::begin(out, options, rights.transpose()?).map_err(|e| e.of_file(out))?;
     let mut compaction = Compaction { txn, out, copy, progress, done: 0, all: entries, untold_bytes: 0 };
     compaction.tell()?;
     for (name, record) in &tables {

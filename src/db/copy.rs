@@ -5,13 +5,17 @@
 //! however large the file is. Each commit copies the path to the last leaf and frees the old one; the commits after it use
 //! those pages again.
 //!
+//! Privacy: the new file is its owner's only while it is filled, and then gets the rights of its source, or fewer.
+//!
 //! Failure: errors of writing, which may name the unfinished file; that is removed.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::catalog::Asked;
 use crate::db::{Db, Options};
 use crate::error::{Error, ErrorKind, Result};
+use crate::mapping::rights::FileRights;
 use crate::mapping::{file, process};
 use crate::tree;
 use crate::txn::load::Load;
@@ -38,6 +42,8 @@ pub(crate) struct Copy {
     db: Db,
     unfinished: Unfinished,
     out: PathBuf,
+    /// Rights of the source; `None` for a database in memory, which has none.
+    rights: Option<FileRights>,
     /// The table that was written to last, by its place in the transaction.
     current: Option<(String, usize)>,
     /// The load into that table, while entries come in order.
@@ -62,19 +68,29 @@ fn exists(out: &Path) -> Error {
     Error::usage(format!("{}: exists and stays as it is; choose another name for the new file", out.display()))
 }
 
+/// Whether both names lead to the same file.
+fn is_same_file(source: &Path, out: &Path) -> bool {
+    let id = |path: &Path| std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    id(out).is_some_and(|out| id(source) == Some(out))
+}
+
 impl Copy {
     /// Begins a new database beside `out`, which must not exist.
-    pub(crate) fn begin(out: &Path, options: Options) -> Result<Copy> {
-        Copy::refuse_existing(out)?;
-        let temporary = file::temporary_name(out).map_err(|e| Error::io("naming", out, e))?;
+    pub(crate) fn begin(out: &Path, options: Options, rights: Option<FileRights>) -> Result<Copy> {
+        let temporary = file::temporary_name(out).map_err(|e| Error::io("finding a temporary name", out, e))?;
         let unfinished = Unfinished(temporary, process::id());
+        let options = if rights.is_some() { options.mode(0o600) } else { options };
         let db = options.open(&unfinished.0)?;
         let out = out.to_path_buf();
-        Ok(Copy { txn: None, db, unfinished, out, current: None, load: None, batch_bytes: 0, batch_entries: 0 })
+        Ok(Copy { txn: None, db, unfinished, out, rights, current: None, load: None, batch_bytes: 0, batch_entries: 0 })
     }
 
     /// Refuses a name that is taken, also by a link that leads nowhere.
-    pub(crate) fn refuse_existing(out: &Path) -> Result<()> {
+    pub(crate) fn refuse_existing(source: Option<&Path>, out: &Path) -> Result<()> {
+        if source.is_some_and(|source| is_same_file(source, out)) {
+            let what = format!("{}: is the database itself; choose another name for the new file", out.display());
+            return Err(Error::usage(what));
+        }
         match std::fs::symlink_metadata(out) {
             Ok(_) => Err(exists(out)),
             Err(_) => Ok(()),
@@ -167,15 +183,18 @@ impl Copy {
     /// Commits the rest, closes the file, and gives it its name.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.commit()?;
-        let Copy { txn, db, unfinished, out, .. } = self;
+        let Copy { txn, db, unfinished, out, rights, .. } = self;
         drop((txn, db));
-        let io = |op| move |e| (op, e);
-        file::open(&unfinished.0, false)
-            .and_then(|file| file.sync_all())
-            .map_err(io("flushing"))
-            .and_then(|()| file::rename_new(&unfinished.0, &out).map_err(io("renaming")))
-            .map_err(|(op, e)| Error::io(op, &out, e))?
-            .then_some(())
-            .ok_or_else(|| exists(&out))
+        let failed = |op| {
+            let out = &out;
+            move |e| Error::io(op, out, e)
+        };
+        let file = file::open(&unfinished.0, false).map_err(failed("opening the new file"))?;
+        if let Some(rights) = rights {
+            rights.give_to(&file).map_err(failed("giving the new file the mode of its source"))?;
+        }
+        file.sync_all().map_err(failed("flushing the new file"))?;
+        let renamed = file::rename_new(&unfinished.0, &out).map_err(failed("giving the new file its name"))?;
+        renamed.then_some(()).ok_or_else(|| exists(&out))
     }
 }

@@ -22,6 +22,8 @@ mod recover;
 mod salvage;
 mod stats;
 
+use std::fmt;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,12 +67,11 @@ pub use stats::Stats;
 ///
 /// In a child after `fork`, every call through a handle or transaction that it inherited is an [`Error::Inherited`], and dropping
 /// one frees nothing of the parent's.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Db {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     pool: ReadPool,
     read_only: bool,
@@ -179,6 +180,18 @@ impl Db {
         self.inner.read_only
     }
 
+    /// Gives a file that you make from this database, such as an export, the mode of the database's file, and owner and
+    /// group where the system permits. It never gets more rights than the database. Make the file with mode 0600, so that it
+    /// has no more before the call either. For a database in memory, which has no mode, nothing is done.
+    ///
+    /// # Errors
+    /// `Io` or `Permission` from the system, also where the file system of `file` keeps no modes and lets more users in.
+    pub fn share_rights_with(&self, file: &File) -> Result<()> {
+        let Some(lock) = &self.env().lock else { return Ok(()) };
+        let given = lock.rights().and_then(|rights| rights.give_to(file));
+        given.map_err(|e| Error::io("giving a file the mode of the database", self.env().path(), e))
+    }
+
     /// Sizes and counts of the newest committed state.
     ///
     /// # Errors
@@ -221,6 +234,14 @@ impl Db {
             )));
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Db");
+        self.env().describe(&mut shown);
+        shown.field("read_only", &self.inner.read_only).finish()
     }
 }
 

@@ -43,6 +43,7 @@ impl Options {
                 read_only: false,
                 create: true,
                 init_empty: false,
+                mode: 0o666,
                 window_bytes: None,
                 fault_guard: true,
                 recover: false,
@@ -75,6 +76,24 @@ impl Options {
     /// Default: false, because an empty file is more often one that lost its content.
     pub fn init_empty(mut self, init_empty: bool) -> Options {
         self.spec.init_empty = init_empty;
+        self
+    }
+
+    /// Mode of a new database, with the bits of the umask taken off as for any new file; the file has it from the first
+    /// byte on, under its temporary name too. A file that exists keeps its own. The owner must be able to read and write.
+    /// Default: `0o666`.
+    ///
+    /// ```
+    /// use std::os::unix::fs::PermissionsExt;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("secret.mapleaf");
+    /// let db = mapleaf::Options::new().mode(0o600).open(&path)?;
+    /// assert_eq!(std::fs::metadata(&path)?.permissions().mode() & 0o777, 0o600);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn mode(mut self, mode: u32) -> Options {
+        self.spec.mode = mode;
         self
     }
 
@@ -114,7 +133,7 @@ impl Options {
     /// Opens the database at a path.
     ///
     /// # Errors
-    /// As [`Db::open`]; `Usage` for a page size that is not possible.
+    /// As [`Db::open`]; `Usage` for a page size or a mode that is not possible.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
         open_with(path.as_ref(), &self.spec)
     }

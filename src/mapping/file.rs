@@ -100,15 +100,17 @@ impl PieceWriter<'_> {
     }
 }
 
-/// Makes a file in one step (F1): `write` fills a temporary one beside it, which is flushed and renamed.
-/// `page_size` is a power of two.
+/// Makes a file in one step (F1): `write` fills a temporary one beside it, which is flushed and renamed. It has its `mode`,
+/// less the umask, from the beginning. `page_size` is a power of two.
 pub(crate) fn create_atomic(
     path: &Path,
     page_size: usize,
+    mode: u32,
     write: impl FnOnce(&PieceWriter<'_>) -> io::Result<()>,
 ) -> io::Result<Created> {
     let temporary = temporary_name(path)?;
-    let file = descriptor::open(OpenOptions::new().read(true).write(true).create_new(true), &temporary)?;
+    let mut options = OpenOptions::new();
+    let file = descriptor::open(options.read(true).write(true).create_new(true).mode(mode), &temporary)?;
     os::advise_random(&file);
     prepare_empty(&file);
     let renamed = write(&PieceWriter::new(&file, page_size))
@@ -231,13 +233,13 @@ mod tests {
     fn the_first_creator_wins_and_nothing_is_left_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.mlf");
-        let make = |byte: u8| create_atomic(&path, 4096, |file| file.write_at(100, &[byte; 10_000]));
+        let make = |byte: u8| create_atomic(&path, 4096, 0o666, |file| file.write_at(100, &[byte; 10_000]));
         assert_eq!(make(1).unwrap(), Created::New);
         assert_eq!(make(2).unwrap(), Created::Existed);
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(bytes.len(), 10_100);
         assert!(bytes[..100].iter().all(|&b| b == 0) && bytes[100..].iter().all(|&b| b == 1));
-        let failed = create_atomic(&dir.path().join("other"), 4096, |_| Err(io::Error::other("no")));
+        let failed = create_atomic(&dir.path().join("other"), 4096, 0o666, |_| Err(io::Error::other("no")));
         assert_eq!(failed.unwrap_err().to_string(), "no");
         assert_eq!(names(dir.path()), ["data.mlf"]);
     }
@@ -249,7 +251,7 @@ mod tests {
         let won: usize = std::thread::scope(|scope| {
             let make = |n: u8| {
                 let path = &path;
-                scope.spawn(move || create_atomic(path, 4096, |file| file.write_at(0, &[n; 8192])).unwrap())
+                scope.spawn(move || create_atomic(path, 4096, 0o666, |file| file.write_at(0, &[n; 8192])).unwrap())
             };
             let threads: Vec<_> = (0..8).map(make).collect();
             threads.into_iter().map(|t| t.join().unwrap()).filter(|c| *c == Created::New).count()

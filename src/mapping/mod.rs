@@ -34,6 +34,7 @@ mod descriptor;
 pub(crate) mod file;
 pub(crate) mod folios;
 mod guard;
+pub(crate) mod holder;
 pub(crate) mod locks;
 mod marked;
 pub(crate) mod medium;
@@ -44,6 +45,7 @@ pub(crate) mod process;
 mod ready;
 mod reservation;
 mod residence;
+pub(crate) mod rights;
 pub(crate) mod scratch;
 #[cfg(feature = "testing")]
 mod seam;

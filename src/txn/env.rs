@@ -11,6 +11,7 @@
 //!
 //! Failure: [`Error::Poisoned`] after a failed flush or a failed access to the mapping, until every handle is closed.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -50,7 +51,6 @@ impl Writer {
 }
 
 /// One open database.
-#[derive(Debug)]
 pub(crate) struct Env {
     pub(crate) path: Arc<PathBuf>,
     pub(crate) page_size: usize,
@@ -260,6 +260,26 @@ impl Env {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Env {
+    /// What `{:?}` of a public handle shows: path, state, sizes, and a failure. A few loads, which wait for nothing.
+    pub(crate) fn describe(&self, shown: &mut fmt::DebugStruct<'_, '_>) {
+        let state = self.live.published();
+        shown.field("path", &self.path).field("txn", &state.txn.0);
+        shown.field("pages", &state.page_count).field("page_size", &self.page_size);
+        if let Some(cause) = self.poison.get() {
+            shown.field("failed", cause);
+        }
+    }
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Env");
+        self.describe(&mut shown);
+        shown.finish()
     }
 }
 

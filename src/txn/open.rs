@@ -30,8 +30,10 @@ use crate::error::{Error, Result};
 use crate::ids::{TreeId, TxnId};
 use crate::limits;
 use crate::mapping::file::{self, Created};
+use crate::mapping::holder;
 use crate::mapping::locks::{self, LockKind};
 use crate::mapping::process::{self, Listed, PerProcess};
+use crate::mapping::rights::FileRights;
 use crate::mapping::{FlushKind, MapOptions, Mapping, ReadAhead};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, Slot, TreeRoot};
@@ -48,6 +50,8 @@ pub(crate) struct OpenSpec {
     pub(crate) create: bool,
     /// Take an existing file of zero bytes for a new database.
     pub(crate) init_empty: bool,
+    /// Mode of a new file, of which the umask is taken off.
+    pub(crate) mode: u32,
     pub(crate) window_bytes: Option<u64>,
     /// Turn accesses that the system cannot serve into errors.
     pub(crate) fault_guard: bool,
@@ -86,6 +90,11 @@ impl FileLock {
         trust::remember_failed_flush(&self.file, self.id);
     }
 
+    /// The rights of the database's file, for what is made from it.
+    pub(crate) fn rights(&self) -> io::Result<FileRights> {
+        FileRights::of(&self.file)
+    }
+
     /// Unlocks, then leaves the registry (O3).
     pub(crate) fn release(self) {
         let mut registry = registry();
@@ -110,6 +119,7 @@ impl Drop for FileLock {
 /// Opens the database at a path, or makes it.
 pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
     check_page_size(spec)?;
+    check_mode(spec)?;
     if spec.recover && spec.read_only {
         return Err(Error::usage("recovery writes to the file: open it for writing, or without recovery"));
     }
@@ -141,7 +151,7 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
                     registry.insert(id, Arc::downgrade(env));
                 }
                 drop(registry);
-                return opened.map_err(|e| say_what_is_whole(e, id));
+                return opened.map_err(|e| name_holder(say_what_is_whole(e, id), id));
             }
         }
     }
@@ -153,6 +163,16 @@ fn check_page_size(spec: &OpenSpec) -> Result<()> {
     }
     let what = format!("a page size of {} bytes is not possible; choose 4096, 8192, 16384 or 32768", spec.page_size);
     Err(Error::usage(what))
+}
+
+/// Refuses modes with which the file could not be opened again.
+fn check_mode(spec: &OpenSpec) -> Result<()> {
+    if spec.mode & !0o777 == 0 && spec.mode & 0o600 == 0o600 {
+        return Ok(());
+    }
+    let what =
+        "is not possible: the owner has to read and write, and only permission bits count; choose one such as 0o600";
+    Err(Error::usage(format!("mode {:#o} {what}", spec.mode)))
 }
 
 /// A database in memory, which behaves like one in a file and is gone at the end.
@@ -199,7 +219,8 @@ fn share(env: Arc<Env>, spec: &OpenSpec) -> Result<Arc<Env>> {
 pub(crate) fn to_salvage(path: &Path) -> Result<(File, FileLock)> {
     let file = file::open(path, false).map_err(|e| open_error(path, e))?;
     check_type(path, &file)?;
-    let lock = lock_file(path, file_id(path, &file)?, true)?;
+    let id = file_id(path, &file)?;
+    let lock = lock_file(path, id, true).map_err(|e| name_holder(e, id))?;
     Ok((file, lock))
 }
 
@@ -208,7 +229,7 @@ pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
     let file = file::open(path, carry_out).map_err(|e| open_error(path, e))?;
     check_type(path, &file)?;
     let id = file_id(path, &file)?;
-    let _lock = lock_file(path, id, !carry_out)?;
+    let _lock = lock_file(path, id, !carry_out).map_err(|e| name_holder(e, id))?;
     let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
     if len == 0 {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
@@ -328,6 +349,22 @@ fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
     }
 }
 
+/// Names the process that has the file in the refusal of a locked one, where the system tells. That looks through all
+/// processes, so it is found out without the registry.
+fn name_holder(e: Error, id: FileId) -> Error {
+    let Error::Locked { path, by } = e else { return e };
+    let Some(holder) = holder::of_lock(id, locks::WRITER) else { return Error::Locked { path, by } };
+    let holds = match holder.process == std::process::id() {
+        true => "this process".to_string(),
+        false => format!("process {} ({})", holder.process, holder.command),
+    };
+    let by = match holder.writes {
+        true => format!("{holds} has it open for writing; wait until it has closed it"),
+        false => format!("{holds} has it open read-only; wait until it has closed it, or open read-only too"),
+    };
+    Error::Locked { path, by }
+}
+
 /// The newest valid meta and its slot, in a file whose slots do not contradict each other.
 fn newest_meta(path: &Path, file: &File) -> Result<(Meta, usize)> {
     let (newest, slots) = metas(path, file)?;
@@ -433,7 +470,7 @@ fn meta_error(path: &Path, e: MetaError) -> Error {
 /// Makes a new database file (O2). If somebody else was first, theirs stands.
 fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
     let first = first_meta(spec.page_size, path)?;
-    let created = file::create_atomic(path, spec.page_size, |out| {
+    let created = file::create_atomic(path, spec.page_size, spec.mode, |out| {
         let mut page = vec![0; spec.page_size];
         for (slot, txn) in [(0u64, first.txn), (1, first.txn.next())] {
             Meta { txn, ..first }.encode_slot(&mut page);

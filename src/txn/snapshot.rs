@@ -9,6 +9,7 @@
 //!
 //! Failure: [`Error::Poisoned`], [`Error::Busy`] when every reader slot is taken.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use crate::catalog::{self, TableRecord};
@@ -30,7 +31,6 @@ struct Pin {
 }
 
 /// The pins of one database handle, one for each reader slot, made once.
-#[derive(Debug)]
 pub(crate) struct ReadPool {
     env: Arc<Env>,
     chunks: [OnceLock<Box<[Arc<Pin>]>>; CHUNKS],
@@ -87,11 +87,10 @@ impl ReadPool {
 /// `Clone`, `Send` and `Sync`, and without a lifetime: it may be kept in a struct, sent to other threads, and used by
 /// many at once. Clones share the state; pages that it reaches are kept until the last clone is gone, so a
 /// transaction that is held for long makes the file larger. Beginning one takes no lock, and no reader ever waits.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ReadTxn(Arc<Snapshot>);
 
 /// What the clones of a transaction share: its slot.
-#[derive(Debug)]
 struct Snapshot(Seated<Pin, Kept>);
 
 impl Drop for Snapshot {
@@ -170,6 +169,15 @@ impl ReadTxn {
     #[cold]
     pub(crate) fn locate(&self, e: Error) -> Error {
         e.with_path(self.env().path())
+    }
+}
+
+impl fmt::Debug for ReadTxn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (env, state) = (self.env(), self.state());
+        let mut shown = f.debug_struct("ReadTxn");
+        shown.field("path", &env.path).field("txn", &state.txn.0);
+        shown.field("pages", &state.page_count).field("page_size", &env.page_size).finish()
     }
 }
 

@@ -11,6 +11,7 @@
 //!
 //! Failure: errors of the operation; after one that may have left a tree half-changed, every call answers so.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::catalog::{self, Asked, TableRecord};
@@ -30,7 +31,6 @@ use crate::txn::state::State;
 
 /// A write transaction. There is one at a time; readers go on undisturbed and see nothing of it before
 /// [`commit`](WriteTxn::commit). Dropping it aborts. `Send`: it may move to another thread.
-#[derive(Debug)]
 pub struct WriteTxn {
     pub(super) env: Arc<Env>,
     /// The window that was current at the beginning.
@@ -507,6 +507,14 @@ impl WriteTxn {
         let deleted = tree::delete(pages, &mut self.catalog, name.as_bytes(), None);
         self.catalog_changed |= self.note(None, deleted)?;
         Ok(())
+    }
+}
+
+impl fmt::Debug for WriteTxn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("WriteTxn");
+        shown.field("path", &self.env.path).field("based_on", &self.tip.txn.0);
+        shown.field("open_tables", &self.tables.len()).field("failed", &self.broken).finish()
     }
 }
 

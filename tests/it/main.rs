@@ -28,6 +28,7 @@ mod mixed;
 mod model;
 mod opening;
 mod power;
+mod privacy;
 mod reads;
 mod recover;
 mod reexec;

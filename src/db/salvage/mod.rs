@@ -22,6 +22,7 @@ use std::path::Path;
 use crate::db::copy::Copy;
 use crate::db::{Db, Finding, Options};
 use crate::error::{Error, Result};
+use crate::mapping::rights::FileRights;
 use crate::txn::{open, survey};
 
 use rescue::Rescue;
@@ -86,7 +87,8 @@ impl SalvageReport {
 
 impl Db {
     /// Copies every entry of a damaged file that can be read to a new database `out`, which appears whole or not at all.
-    /// The damaged file is never written. Tables keep their names and codecs.
+    /// The damaged file is never written. Tables keep their names and codecs. The new file gets the mode of the damaged one,
+    /// and owner and group where the system permits; it never has more rights.
     ///
     /// Entries come from the newest state as far as its pages can be reached. Key ranges that are lost are filled from
     /// older states and from pages that nothing leads to any more; such entries may be stale, and the report counts them
@@ -118,7 +120,7 @@ impl Db {
 type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
 
 fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<SalvageReport> {
-    Copy::refuse_existing(out)?;
+    Copy::refuse_existing(Some(path), out)?;
     let (file, _lock) = open::to_salvage(path)?;
     let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
     if len == 0 {
@@ -134,7 +136,8 @@ fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<Salva
     let lost_slots: Vec<u64> = (0..2).filter(|slot| probe.slots[*slot as usize].meta().is_err()).collect();
     // Damage of the file that is read is no error: these are of what is written, under a name that nobody knows.
     let of_out = |e: Error| e.of_file(out);
-    let copy = Copy::begin(out, Options::new().page_size(page_size as u32)).map_err(of_out)?;
+    let rights = FileRights::of(&file).map_err(|e| Error::io("reading the mode", path, e))?;
+    let copy = Copy::begin(out, Options::new().page_size(page_size as u32), Some(rights)).map_err(of_out)?;
     let mut rescue = Rescue::new(&file, page_size, len, copy, progress);
     rescue.run(&metas, &lost_slots).map_err(of_out)?;
     let (copy, mut report) = rescue.end();

@@ -1,0 +1,86 @@
+//! Which process holds the lock of a file that is taken, for the text of an error.
+//!
+//! Floor: mapping. The kernel names no process for a lock of an open file (`F_OFD_GETLK` and `/proc/locks` say -1), but
+//! `/proc/PID/fdinfo` lists such locks with each descriptor. So this looks through the descriptors of all processes that
+//! this one may look into: its own user's, or every one for the superuser. That costs a few system calls for each
+//! descriptor on the machine; only a refusal does it.
+//!
+//! Failure: `None` where the system does not tell, or when the holder has gone meanwhile.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// A process that holds a lock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Holder {
+    pub(crate) process: u32,
+    /// The name of its program, without control characters.
+    pub(crate) command: String,
+    /// The lock keeps all others out, and not only writers.
+    pub(crate) writes: bool,
+}
+
+/// Finds a process with a lock that begins at byte `lock` of the file with this device and inode.
+pub(crate) fn of_lock(id: (u64, u64), lock: u64) -> Option<Holder> {
+    let processes = fs::read_dir("/proc").ok()?;
+    let numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers.into_iter().find_map(|process| {
+        let writes = lock_in(process, id, lock)?;
+        let command = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        let command = command.trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        Some(Holder { process, command, writes })
+    })
+}
+
+/// Whether a process holds the lock, and whether exclusively.
+fn lock_in(process: u32, id: (u64, u64), lock: u64) -> Option<bool> {
+    let descriptors = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+    descriptors.flatten().find_map(|descriptor| {
+        let file = fs::metadata(descriptor.path()).ok().filter(|file| (file.dev(), file.ino()) == id);
+        file?;
+        let info = Path::new("/proc").join(process.to_string()).join("fdinfo").join(descriptor.file_name());
+        fs::read_to_string(info).ok()?.lines().find_map(|line| kind_of(line, lock))
+    })
+}
+
+/// Whether a line of `fdinfo` is a lock that begins at this byte, and an exclusive one. Such a line reads
+/// `lock: 1: OFDLCK ADVISORY WRITE -1 fd:01:4711 FIRST LAST`.
+fn kind_of(line: &str, lock: u64) -> Option<bool> {
+    let mut words = line.strip_prefix("lock:")?.split_whitespace().skip_while(|word| *word != "OFDLCK").skip(2);
+    let kind = words.next()?;
+    (words.nth(2)?.parse() == Ok(lock)).then_some(kind == "WRITE")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::locks::{self, LockKind};
+
+    #[test]
+    fn lines_of_fdinfo_are_read() {
+        let line = "lock:\t1: OFDLCK ADVISORY  WRITE -1 fd:01:4711 17 17";
+        assert_eq!((kind_of(line, 17), kind_of(line, 18)), (Some(true), None));
+        assert_eq!(kind_of("lock:\t1: OFDLCK ADVISORY  READ -1 fd:01:4711 17 EOF", 17), Some(false));
+        for other in ["pos:\t0", "lock:\t1: FLOCK  ADVISORY  WRITE 1 fd:01:4711 17 17", "lock:", ""] {
+            assert_eq!(kind_of(other, 17), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_while_it_holds_it() {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        let file = fs::File::options().read(true).write(true).open(named.path()).unwrap();
+        let found = file.metadata().unwrap();
+        let id = (found.dev(), found.ino());
+        assert_eq!(of_lock(id, locks::WRITER), None);
+        for (kind, writes) in [(LockKind::Exclusive, true), (LockKind::Shared, false)] {
+            assert!(locks::try_lock(&file, locks::WRITER, 1, kind).unwrap());
+            let holder = of_lock(id, locks::WRITER).unwrap();
+            assert_eq!((holder.process, holder.writes), (std::process::id(), writes));
+            assert!(!holder.command.is_empty());
+        }
+        locks::unlock(&file, locks::WRITER, 1).unwrap();
+        assert_eq!(of_lock(id, locks::WRITER), None);
+    }
+}
