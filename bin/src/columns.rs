@@ -206,9 +206,10 @@ impl Column {
         }
         let Column { table, side, of } = self;
         of.show(stored, text).map_err(|what| {
+            let way_out = if *side == "key" { "'kvctl del --hex' takes it away" } else { "'kvctl put' replaces it" };
             let text = format!(
                 "table '{table}' has {side}s of type {}, and the {} bytes of this one do not decode: {what}; --hex or \
-                 --base64 shows them, 'kvctl put' replaces them",
+                 --base64 shows it, {way_out}",
                 of.name(),
                 stored.len()
             );
@@ -248,6 +249,10 @@ mod tests {
         assert_eq!(column("acme.v1").stored(Given::Bytes(b"x")).unwrap(), &b"x"[..]);
         let (code, whole) = text(column("u64").show(b"x", &mut Vec::new()).unwrap_err());
         assert!(code == 3 && whole.contains("1 bytes") && whole.contains("'born'"), "{whole}");
+        assert!(whole.contains("'kvctl put' replaces it"), "{whole}");
+        let key = Column { side: "key", ..column("str") };
+        let (_, whole) = text(key.show(b"\xff", &mut Vec::new()).unwrap_err());
+        assert!(whole.contains("'kvctl del --hex' takes it away"), "{whole}");
     }
 
     #[test]
