@@ -187,6 +187,7 @@ impl Db {
     /// # Errors
     /// `Io` or `Permission` from the system, also where the file system of `file` keeps no modes and lets more users in.
     pub fn share_rights_with(&self, file: &File) -> Result<()> {
+        self.env().check_process()?;
         let Some(lock) = &self.env().lock else { return Ok(()) };
         let given = lock.rights().and_then(|rights| rights.give_to(file));
         given.map_err(|e| Error::io("giving a file the mode of the database", self.env().path(), e))
