@@ -193,14 +193,16 @@ pub enum Error {
         /// The failure that came first.
         cause: String,
     },
-    /// No such file.
-    #[error("{}: no such file", .path.display())]
+    /// No such file. Check the path, or make the folder that is missing.
+    #[error("{}: no such file{}", .path.display(), in_folder(.folder))]
     NotFound {
         /// The path that was asked for.
         path: PathBuf,
+        /// The first folder on this path that does not exist; `None` where only the file is missing.
+        folder: Option<PathBuf>,
     },
     /// The system reported an error.
-    #[error("{}: {op} failed: {source}", .path.display())]
+    #[error("{}{op} failed: {source}", at_file(.path))]
     Io {
         /// The operation.
         op: &'static str,
@@ -235,6 +237,24 @@ fn way_out(whole: Option<u64>) -> String {
             format!("the state of transaction {txn} is whole: 'kvctl recover FILE' or Options::recover goes back to it")
         }
         None => "no state is whole: 'kvctl salvage FILE OUT' or Db::salvage copies what can be read".to_string(),
+    }
+}
+
+/// The first folder on the way to a file that does not exist.
+fn missing_folder(path: &Path) -> Option<PathBuf> {
+    let folders = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+    folders.take_while(|folder| !folder.exists()).last().map(Path::to_path_buf)
+}
+
+fn in_folder(folder: &Option<PathBuf>) -> String {
+    folder.as_ref().map(|folder| format!(": the folder '{}' does not exist", folder.display())).unwrap_or_default()
+}
+
+/// The name of a file before what is said of it; nothing where memory is meant.
+fn at_file(path: &Path) -> String {
+    match path.as_os_str().is_empty() {
+        true => String::new(),
+        false => format!("{}: ", path.display()),
     }
 }
 
@@ -299,7 +319,7 @@ impl Error {
     pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Error {
         let path = path.to_path_buf();
         match source.kind() {
-            io::ErrorKind::NotFound => Error::NotFound { path },
+            io::ErrorKind::NotFound => Error::NotFound { folder: missing_folder(&path), path },
             io::ErrorKind::PermissionDenied => Error::Permission { op, path, source },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull { path, wanted: 0 },
             _ => Error::Io { op, path, source },
@@ -335,7 +355,7 @@ impl Error {
             | Error::Locked { path, .. }
             | Error::Busy { path, .. }
             | Error::Poisoned { path, .. }
-            | Error::NotFound { path }
+            | Error::NotFound { path, .. }
             | Error::Io { path, .. }
             | Error::DiskFull { path, .. }
             | Error::Permission { path, .. } => *path = named.to_path_buf(),

@@ -178,7 +178,7 @@ fn take_name(bytes: &[u8]) -> Option<(String, &[u8])> {
 /// Refuses names that cannot be a table's.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     if name.is_empty() {
-        return Err(Error::usage("a table name must not be empty"));
+        return Err(Error::usage("a table name must not be empty; give at least one character"));
     }
     if name.len() > MAX_TABLE_NAME_BYTES {
         return Err(Error::TooLarge {

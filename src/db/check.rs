@@ -86,7 +86,13 @@ impl std::fmt::Display for Finding {
         }
         write!(f, "{}", self.what)?;
         if let Some((from, to)) = &self.key_range {
-            write!(f, " (keys \"{}\" to \"{}\")", from.escape_ascii(), to.escape_ascii())?;
+            let (first, end) = (from.escape_ascii(), to.escape_ascii());
+            match (from.is_empty(), to.is_empty()) {
+                (true, true) => write!(f, " (all keys)")?,
+                (true, false) => write!(f, " (keys before \"{end}\")")?,
+                (false, true) => write!(f, " (keys from \"{first}\" on)")?,
+                (false, false) => write!(f, " (keys from \"{first}\" up to \"{end}\")")?,
+            }
         }
         Ok(())
     }

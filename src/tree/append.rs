@@ -107,7 +107,9 @@ fn last_leaf<P: PageRead>(pages: &P, root: &TreeRoot) -> Result<PagePtr> {
 /// Refuses a key that is not above all others.
 fn check_order(leaf: &Leaf<'_>, key: &[u8]) -> Result<()> {
     if leaf.count() > 0 && leaf.last_key()? >= key {
-        return Err(Error::usage("append needs keys in ascending order: this key is not above the last one"));
+        return Err(Error::usage(
+            "append needs keys in ascending order, and this key is not above the last one; insert it instead",
+        ));
     }
     Ok(())
 }

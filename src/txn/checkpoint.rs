@@ -59,7 +59,8 @@ impl Env {
     /// Sees that storing a meta will not meet a full disk. Before a transaction ends, so that it can still be aborted.
     pub(crate) fn back_metas(&self) -> Result<()> {
         let wanted = 2 * self.page_size as u64;
-        self.populate_metas().map_err(|e| Error::io("populating the metas", &self.path, e).with_wanted(wanted))
+        self.populate_metas()
+            .map_err(|e| Error::io("preparing the meta pages for writing", &self.path, e).with_wanted(wanted))
     }
 
     fn populate_metas(&self) -> io::Result<()> {

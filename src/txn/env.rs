@@ -156,7 +156,10 @@ impl Env {
             })?;
         }
         // The canvas is out only as long as a writer has it.
-        let canvas = self.mapping.canvas().ok_or_else(|| Error::usage("the canvas of the database is in use"))?;
+        let canvas = self
+            .mapping
+            .canvas()
+            .ok_or_else(|| Error::usage("another write transaction of this database has not ended; end it first"))?;
         let (mapping, path) = (Arc::clone(&self.mapping), Arc::clone(&self.path));
         let pages = TxnPages::new(mapping, canvas, path, self.page_size, Default::default());
         self.return_writer(Box::new(Writer { pages, cache: FreeCache::default(), based_on: TxnId::default() }));

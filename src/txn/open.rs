@@ -121,7 +121,10 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
     check_page_size(spec)?;
     check_mode(spec)?;
     if spec.recover && spec.read_only {
-        return Err(Error::usage("recovery writes to the file: open it for writing, or without recovery"));
+        return Err(Error::usage(format!(
+            "{}: recovery writes to the file; open it for writing, or without recovery",
+            path.display()
+        )));
     }
     loop {
         let file = match file::open(path, !spec.read_only) {
@@ -186,7 +189,7 @@ pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
     let options =
         MapOptions { page_size: spec.page_size, window_bytes: spec.window_bytes, guarded: false, used_bytes: None };
     let mapping = Mapping::anonymous(options).map_err(io("mapping memory"))?;
-    let first = first_meta(spec.page_size, &path)?;
+    let first = first_meta(spec.page_size)?;
     if let Some(mut canvas) = mapping.canvas() {
         mapping.grow(&mut canvas, 2 * spec.page_size as u64).map_err(io("growing memory"))?;
     }
@@ -263,7 +266,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         return Err(Error::Truncated { path: path.to_path_buf(), needed, found: len, whole: None });
     }
     if !spec.read_only && len > needed {
-        file.set_len(needed).map_err(|e| Error::io("cutting off what is not in use of", path, e))?;
+        file.set_len(needed).map_err(|e| Error::io("cutting off unused space", path, e))?;
     }
     let options = MapOptions {
         page_size: meta.page_size as usize,
@@ -345,7 +348,7 @@ fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
             };
             Err(Error::Locked { path: path.to_path_buf(), by: by.into() })
         }
-        Err(e) => Err(Error::io("locking", path, e)),
+        Err(e) => Err(Error::io("locking the file", path, e)),
     }
 }
 
@@ -402,7 +405,7 @@ fn metas(path: &Path, file: &File) -> Result<((Meta, usize), [Slot; 2])> {
     let slots = [probe.slots[0].meta(), probe.slots[1].meta()];
     if let Some(e) = unreadable.filter(|_| slots.iter().any(Result::is_err)) {
         // The newest state may be the one that the medium does not give, and pages of the older one were used again.
-        return Err(Error::io("reading the metas of", path, e));
+        return Err(Error::io("reading the meta pages", path, e));
     }
     let newest = match slots {
         [Ok(a), Ok(b)] if b.txn > a.txn => (b, 1),
@@ -440,7 +443,7 @@ fn no_meta(path: &Path, file: &File, probe: &Probe, a: MetaError, b: MetaError) 
             meta_error(path, MetaError::NoMagic)
         }
         (MetaError::NoMagic, MetaError::NoMagic) if probe.page_size.is_none() => {
-            Error::NotADatabase { path: path.to_path_buf(), reason: "it does not begin as one".into() }
+            Error::NotADatabase { path: path.to_path_buf(), reason: "its first bytes are not those of one".into() }
         }
         (MetaError::NoMagic, e) | (e, _) => meta_error(path, e),
     }
@@ -469,7 +472,7 @@ fn meta_error(path: &Path, e: MetaError) -> Error {
 
 /// Makes a new database file (O2). If somebody else was first, theirs stands.
 fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
-    let first = first_meta(spec.page_size, path)?;
+    let first = first_meta(spec.page_size)?;
     let created = file::create_atomic(path, spec.page_size, spec.mode, |out| {
         let mut page = vec![0; spec.page_size];
         for (slot, txn) in [(0u64, first.txn), (1, first.txn.next())] {
@@ -496,7 +499,7 @@ fn target_of_link(path: &Path) -> PathBuf {
 
 /// Makes a database of an existing empty file. The second slot first: a cut in between leaves a whole meta or none.
 fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
-    let first = first_meta(spec.page_size, path)?;
+    let first = first_meta(spec.page_size)?;
     file::prepare_empty(file);
     let mut page = vec![0; spec.page_size];
     let mut write = |slot: u64, txn: TxnId| {
@@ -516,12 +519,12 @@ fn is_blank(file: &File, len: u64) -> bool {
 }
 
 /// The state of an empty database.
-fn first_meta(page_size: usize, path: &Path) -> Result<Meta> {
+fn first_meta(page_size: usize) -> Result<Meta> {
     Ok(Meta {
         page_size: page_size as u32,
         required: 0,
         optional: 0,
-        uuid: random_uuid().map_err(|e| Error::io("reading /dev/urandom for", path, e))?,
+        uuid: random_uuid().map_err(|e| Error::io("reading random numbers", Path::new("/dev/urandom"), e))?,
         txn: TxnId(1),
         page_count: 2,
         catalog: TreeRoot::empty(TreeId::CATALOG),
@@ -546,7 +549,7 @@ fn open_error(path: &Path, e: io::Error) -> Error {
     let found = std::fs::metadata(path).ok().and_then(|metadata| other_kind(metadata.file_type()));
     match found {
         Some(kind) if e.kind() != io::ErrorKind::PermissionDenied => not_a_file(path, kind),
-        _ => Error::io("opening", path, e),
+        _ => Error::io("opening the file", path, e),
     }
 }
 
@@ -555,7 +558,7 @@ fn not_a_file(path: &Path, kind: &str) -> Error {
 }
 
 fn check_type(path: &Path, file: &File) -> Result<()> {
-    let metadata = file.metadata().map_err(|e| Error::io("looking at", path, e))?;
+    let metadata = file.metadata().map_err(|e| Error::io("reading the type of the file", path, e))?;
     match other_kind(metadata.file_type()) {
         None => Ok(()),
         Some(kind) => Err(not_a_file(path, kind)),
@@ -575,6 +578,6 @@ fn other_kind(kind: FileType) -> Option<&'static str> {
 }
 
 fn file_id(path: &Path, file: &File) -> Result<FileId> {
-    let metadata = file.metadata().map_err(|e| Error::io("looking at", path, e))?;
+    let metadata = file.metadata().map_err(|e| Error::io("reading device and inode", path, e))?;
     Ok((metadata.dev(), metadata.ino()))
 }

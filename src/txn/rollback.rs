@@ -108,7 +108,7 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     // What cannot be completed is not begun.
     let wanted = plan.target.needed().saturating_sub(plan.found);
     has_room(path, plan, wanted)?;
-    let flush = || file.sync_all().map_err(|e| Error::io("flushing", path, e));
+    let flush = || file.sync_all().map_err(|e| Error::io("flushing the file", path, e));
     // The state may have been read from the page cache alone.
     flush()?;
     if plan.loses() || plan.contradiction.is_some() {
@@ -118,7 +118,7 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
         done(Recovery::MetaFlushed, path);
     }
     if wanted > 0 {
-        lengthen(path, file, plan).map_err(|e| Error::io("lengthening", path, e).with_wanted(wanted))?;
+        lengthen(path, file, plan).map_err(|e| Error::io("making the file longer", path, e).with_wanted(wanted))?;
         flush()?;
     }
     Ok(())
@@ -154,8 +154,8 @@ fn has_room(path: &Path, plan: &Plan, wanted: u64) -> Result<()> {
     if wanted == 0 {
         return Ok(());
     }
-    files::may_have_length(plan.target.needed()).map_err(|e| Error::io("lengthening", path, e))?;
-    let room = files::free_bytes(path).map_err(|e| Error::io("asking for the room left for", path, e))?;
+    files::may_have_length(plan.target.needed()).map_err(|e| Error::io("making the file longer", path, e))?;
+    let room = files::free_bytes(path).map_err(|e| Error::io("asking for the free space of the disk", path, e))?;
     match room < wanted {
         true => Err(Error::DiskFull { path: path.to_path_buf(), wanted }),
         false => Ok(()),

@@ -53,7 +53,7 @@ pub(super) fn is_doubted(file: &File, id: FileId) -> bool {
 /// the metas in the page cache were not those of the medium. For writing, what a killed process left is flushed first.
 pub(super) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool) -> Result<bool> {
     let mut doubted = is_doubted(file, id);
-    let reading = |e| Error::io("reading the metas of", path, e);
+    let reading = |e| Error::io("reading the meta pages", path, e);
     if read_only {
         // Whatever a durable meta reaches was flushed before it: if the metas are those of the medium, so is all that is
         // read. The cache of other readers stays.
@@ -72,7 +72,7 @@ pub(super) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool)
         return Ok(false);
     }
     if !read_only {
-        file.sync_all().map_err(|e| Error::io("flushing what was left in", path, e))?;
+        file.sync_all().map_err(|e| Error::io("flushing the file", path, e))?;
     }
     match medium::forget_cache(file) {
         Ok(true) => Ok(true),
@@ -82,7 +82,7 @@ pub(super) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool)
                   owner open it for writing once"
                 .into(),
         }),
-        Err(e) => Err(Error::io("dropping the cached pages of", path, e)),
+        Err(e) => Err(Error::io("dropping the cached pages", path, e)),
     }
 }
 

@@ -115,7 +115,8 @@ impl WriteTxn {
         let tip = env.live.tip();
         if tip.txn.0 >= MAX_U48 {
             // No program has made so many commits, and pages could not carry the next number.
-            let what = "the transaction number is the largest there can be".to_string();
+            let what = "the transaction number is the largest there can be; compact to a new file, which begins again"
+                .to_string();
             return Err(Error::Corrupt { path: None, page: None, table: None, what });
         }
         env.make_writer()?;
@@ -375,9 +376,13 @@ impl WriteTxn {
         };
         let limit = limits::max_inline_value_bytes(self.env.page_size);
         if record.encode().len() > limit {
-            return Err(Error::usage(format!("the codec names of a table must fit {limit} bytes together")));
+            return Err(Error::usage(format!(
+                "the codec names of a table have more than {limit} bytes together; give shorter ones"
+            )));
         }
-        let next = self.next_tree.0.checked_add(1).ok_or_else(|| Error::usage("2^32 tables were made; compact"))?;
+        let next = self.next_tree.0.checked_add(1).ok_or_else(|| {
+            Error::usage("2^32 tables were made in this file, which is the limit; compact it to a new file")
+        })?;
         self.next_tree = TreeId(next);
         Ok(record)
     }

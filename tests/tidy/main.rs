@@ -99,6 +99,11 @@ fn pictures_are_fenced() {
 }
 
 #[test]
+fn operations_that_failed_are_named_whole() {
+    all_pass(&files(&["src", "bin"], &["rs"]), rules::operations);
+}
+
+#[test]
 fn nothing_is_unfinished() {
     all_pass(&rust(), rules::unfinished);
 }

@@ -176,6 +176,23 @@ pub(crate) fn bare_matches(path: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
+/// An operation that failed is named whole: a text that ends in a preposition lacks what it is about.
+pub(crate) fn operations(path: &str, text: &str) -> Vec<String> {
+    const PREPOSITIONS: [&str; 12] =
+        ["of", "for", "at", "from", "to", "in", "on", "with", "by", "into", "off", "under"];
+    let mut wrong = Vec::new();
+    for call in ["io(\"", "failed(\"", "io_error(\""] {
+        for (start, _) in text.match_indices(call) {
+            let operation = text[start + call.len()..].split('"').next().unwrap_or_default();
+            let last = operation.rsplit(' ').next().unwrap_or_default();
+            if PREPOSITIONS.contains(&last) {
+                wrong.push(at(path, line_of(text, start), format!("\"{operation}\" ends in a preposition")));
+            }
+        }
+    }
+    wrong
+}
+
 /// Macros that stand for work not done.
 pub(crate) fn unfinished(path: &str, text: &str) -> Vec<String> {
     let code = code_only(text);

@@ -63,6 +63,12 @@ fn header() {
 }
 
 #[test]
+fn operations() {
+    let text = "Error::io(\"flushing the file\", path, e)\nError::io(\"dropping the cached pages of\", path, e)";
+    assert_eq!(lines(rules::operations, "src/a.rs", text), [2]);
+}
+
+#[test]
 fn ascii() {
     assert_eq!(lines(rules::ascii, "a.rs", "plain\ndash \u{2014}\n"), [2]);
 }
