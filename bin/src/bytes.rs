@@ -3,14 +3,15 @@
 //! Failure: an argument that is not what its option says is a usage error that names the first bad place.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
+use base64::DecodeError;
 
 use crate::exit::Failure;
+use crate::input;
 
 /// Written with padding, read with or without.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -18,7 +19,7 @@ pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+pub(crate) const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// How keys and values stand on the command line and in the answer.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
@@ -44,9 +45,9 @@ impl Encoding {
         if self.hex {
             from_hex(bytes).map_err(|what| Failure::usage(format!("--hex: '{}': {what}", argument.to_string_lossy())))
         } else if self.base64 {
-            BASE64
-                .decode(bytes)
-                .map_err(|error| Failure::usage(format!("--base64: '{}': {error}", argument.to_string_lossy())))
+            BASE64.decode(bytes).map_err(|error| {
+                Failure::usage(format!("--base64: '{}': {}", argument.to_string_lossy(), not_base64(&error)))
+            })
         } else {
             Ok(bytes.to_vec())
         }
@@ -55,12 +56,14 @@ impl Encoding {
     /// The bytes that a VALUE argument stands for: `-` is standard input, `@path` a file, both as they are.
     pub(crate) fn decode_value(self, argument: &OsStr) -> Result<Vec<u8>, Failure> {
         match argument.as_encoded_bytes() {
-            b"-" => read_all("standard input", io::stdin().lock()),
+            b"-" => input::refuse_closed_stdin().and_then(|()| read_all("standard input", io::stdin().lock())),
+            b"@" => Err(Failure::usage(
+                "'@' needs the path of a file after it; the value '@' itself goes through standard input, as '-'",
+            )),
             [b'@', ..] => {
                 let path = after_at(argument);
                 let name = path.display().to_string();
-                let file = File::open(&path).map_err(|error| Failure::reading(&name, &error))?;
-                read_all(&name, file)
+                read_all(&name, input::open_file(&path)?)
             }
             _ => self.decode(argument),
         }
@@ -75,6 +78,22 @@ impl Encoding {
         } else {
             line.extend_from_slice(bytes);
         }
+    }
+}
+
+/// Why digits are no base64. Positions count from 1.
+pub(crate) fn not_base64(error: &DecodeError) -> String {
+    match *error {
+        DecodeError::InvalidByte(at, byte) => {
+            format!("'{}' at position {} is no base64 digit (A-Z a-z 0-9 + /)", byte.escape_ascii(), at + 1)
+        }
+        DecodeError::InvalidLength(digits) => format!("{digits} digits make no whole bytes; is the end missing?"),
+        DecodeError::InvalidLastSymbol(at, byte) => format!(
+            "the last digit '{}' at position {} has bits that belong to no byte; is the end missing?",
+            byte.escape_ascii(),
+            at + 1
+        ),
+        DecodeError::InvalidPadding => "'=' may only fill the last four digits up".to_string(),
     }
 }
 
@@ -165,7 +184,14 @@ mod tests {
         for (encoding, argument, what) in [
             (HEX, "abc", "--hex: 'abc': an odd number of digits, but two make a byte"),
             (HEX, "00g0", "--hex: '00g0': no two hexadecimal digits at position 3"),
-            (B64, "a*==", "--base64: 'a*==': Invalid symbol 42, offset 1."),
+            (B64, "a*==", "--base64: 'a*==': '*' at position 2 is no base64 digit (A-Z a-z 0-9 + /)"),
+            (B64, "aaaaa", "--base64: 'aaaaa': 5 digits make no whole bytes; is the end missing?"),
+            (
+                B64,
+                "aa",
+                "--base64: 'aa': the last digit 'a' at position 2 has bits that belong to no byte; is the end missing?",
+            ),
+            (B64, "YQ==YQ==", "--base64: 'YQ==YQ==': '=' at position 3 is no base64 digit (A-Z a-z 0-9 + /)"),
         ] {
             let failure = encoding.decode(OsStr::new(argument)).unwrap_err();
             assert_eq!((failure.exit.code(), failure.text.as_deref()), (2, Some(what)));

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use mapleaf::{Error, ErrorKind};
 
+use crate::fresh;
+
 /// How a run of `kvctl` ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -36,7 +38,7 @@ const TABLE: [(Exit, &str); 11] = [
         "the file: no Mapleaf database, newer version, empty, cut, damaged, undecodable entry; torture: a violation",
     ),
     (Exit::Loss, "recover or salvage succeeded, with a loss that was reported"),
-    (Exit::Held, "somebody else holds the database"),
+    (Exit::Held, "another process holds the database"),
     (Exit::Input, "malformed line in the input of load"),
     (Exit::NotFound, "no such file, for verbs that only read, and for input files"),
     (Exit::Io, "the system reported an error, or the disk is full"),
@@ -78,6 +80,14 @@ impl Failure {
 
     pub(crate) fn usage(text: impl Into<String>) -> Failure {
         Failure::new(Exit::Usage, text)
+    }
+
+    /// A system error while making a file: its folder may be what is missing.
+    pub(crate) fn making(name: &str, path: &Path, error: &io::Error) -> Failure {
+        match fresh::missing_folder(path, error) {
+            Some(text) => Failure::new(Exit::Io, format!("{name}: {text}")),
+            None => Failure::writing(name, error),
+        }
     }
 
     /// A system error while reading a file of the user's that is not a database.
@@ -161,6 +171,7 @@ fn exit_of(kind: ErrorKind) -> Exit {
 /// What to do, for the kinds whose text in the library does not end with it.
 fn remedy(kind: ErrorKind) -> Option<&'static str> {
     match kind {
+        ErrorKind::TooLarge => Some("shorten it"),
         ErrorKind::NotADatabase => Some("check the path; the file was not touched"),
         ErrorKind::NewerVersion => Some("use the release that wrote the file, or a later one"),
         ErrorKind::Corrupt => Some(

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use crate::columns::Given;
@@ -9,6 +11,8 @@ use crate::exit::{Exit, Failure};
 use crate::{jsonl, tsv};
 
 const BUFFER_BYTES: usize = 256 * 1024;
+/// What some programs put before UTF-8 text.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How rows are written.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,25 +78,39 @@ impl RowError {
     }
 }
 
-/// Lines of a stream, one at a time, in a buffer that is used again.
+/// Lines of a stream, one at a time, in a buffer that is used again. A line over the limit is not held: an input without
+/// line ends would take all memory. A byte order mark before the first line is skipped.
 pub(crate) struct Lines<R> {
     input: R,
     line: Vec<u8>,
     number: u64,
+    limit: u64,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(crate) fn new(input: R) -> Lines<R> {
-        Lines { input, line: Vec::new(), number: 0 }
+    /// Lines of at most `limit` bytes, their ends not counted.
+    pub(crate) fn new(input: R, limit: u64) -> Lines<R> {
+        Lines { input, line: Vec::new(), number: 0, limit }
     }
 
     /// Goes to the next line; false at the end.
     pub(crate) fn advance(&mut self) -> Result<bool, RowError> {
         self.line.clear();
-        if self.input.read_until(b'\n', &mut self.line).map_err(RowError::Read)? == 0 {
+        // The byte after the longest line has to be its end.
+        let mut input = self.input.by_ref().take(self.limit.saturating_add(1));
+        if input.read_until(b'\n', &mut self.line).map_err(RowError::Read)? == 0 {
             return Ok(false);
         }
         self.number += 1;
+        if self.line.last() != Some(&b'\n') && self.line.len() as u64 > self.limit {
+            let limit = self.limit;
+            return Err(
+                self.malformed(format!("the line has more than {limit} bytes; if that is right, raise --max-line"))
+            );
+        }
+        if self.number == 1 && self.line.starts_with(BYTE_ORDER_MARK) {
+            self.line.drain(..BYTE_ORDER_MARK.len());
+        }
         if self.line.last() == Some(&b'\n') {
             self.line.pop();
             if self.line.last() == Some(&b'\r') {
@@ -129,10 +147,10 @@ pub(crate) enum Rows<R> {
 }
 
 impl<R: BufRead> Rows<R> {
-    pub(crate) fn new(format: Format, input: R) -> Rows<R> {
+    pub(crate) fn new(format: Format, input: R, line_limit: u64) -> Rows<R> {
         match format {
-            Format::Tsv => Rows::Tsv(tsv::Reader::new(input)),
-            Format::Jsonl => Rows::Jsonl(jsonl::Reader::new(input)),
+            Format::Tsv => Rows::Tsv(tsv::Reader::new(input, line_limit)),
+            Format::Jsonl => Rows::Jsonl(jsonl::Reader::new(input, line_limit)),
         }
     }
 
@@ -184,14 +202,45 @@ impl Source {
     pub(crate) fn open(path: Option<&Path>, asked: Option<Format>) -> Result<Source, Failure> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
             let format = asked.unwrap_or(Format::Tsv);
+            refuse_closed_stdin()?;
             let input = Box::new(io::stdin().lock());
             return Ok(Source { input, name: "standard input".to_string(), format, bytes: None });
         };
         let name = path.display().to_string();
+        if path.is_dir() {
+            return Err(directory(&name));
+        }
         let format = Format::choose(asked, path)?;
-        let file = File::open(path).map_err(|error| Failure::reading(&name, &error))?;
+        let file = open_file(path)?;
         let bytes = file.metadata().ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
         Ok(Source { input: Box::new(file), name, format, bytes })
+    }
+}
+
+/// Opens an input file.
+pub(crate) fn open_file(path: &Path) -> Result<File, Failure> {
+    let name = path.display().to_string();
+    if path.is_dir() {
+        return Err(directory(&name));
+    }
+    File::open(path).map_err(|error| Failure::reading(&name, &error))
+}
+
+fn directory(name: &str) -> Failure {
+    Failure::usage(format!("{name}: is a folder; name a file in it"))
+}
+
+/// Refuses a standard input that was closed (`<&-`), so that its absence is not taken for an empty value or no rows. The
+/// standard library puts the null device in its place, open for reading and writing; `</dev/null` opens it for reading.
+pub(crate) fn refuse_closed_stdin() -> Result<(), Failure> {
+    let stdin = io::stdin().as_fd().try_clone_to_owned().and_then(|stdin| File::from(stdin).metadata());
+    let null = std::fs::metadata("/dev/null");
+    let is_null = matches!((stdin, null), (Ok(stdin), Ok(null)) if stdin.file_type().is_char_device() && stdin.rdev() == null.rdev());
+    let info = std::fs::read_to_string("/proc/self/fdinfo/0").unwrap_or_default();
+    let flags = info.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    match is_null && flags.is_some_and(|flags| flags & 3 == 2) {
+        true => Err(Failure::usage("standard input is closed; open it, or use </dev/null for an empty one")),
+        false => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@
 //! the read meanwhile, so that what the last line says about rows is true.
 
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,13 +22,15 @@ const GRACE: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 static ASKED: AtomicBool = AtomicBool::new(false);
-static STATE: Mutex<State> = Mutex::new(State { reading: false, kept: String::new() });
+static STATE: Mutex<State> = Mutex::new(State { reading: false, kept: String::new(), remove: None });
 
 struct State {
     /// The verb is inside a read of its input.
     reading: bool,
     /// What stays if the process ends now, in words.
     kept: String,
+    /// A file that goes if the process ends now: nothing was committed to it.
+    remove: Option<PathBuf>,
 }
 
 fn state() -> MutexGuard<'static, State> {
@@ -45,6 +48,9 @@ fn on_signal() {
     loop {
         let state = state();
         if state.reading {
+            if let Some(path) = &state.remove {
+                std::fs::remove_file(path).ok();
+            }
             output::complain(&text(&state.kept));
             std::process::exit(i32::from(Exit::Interrupted.code()));
         }
@@ -61,6 +67,11 @@ pub(crate) fn asked() -> bool {
 /// Notes what stays if the process ends now.
 pub(crate) fn keep(kept: String) {
     state().kept = kept;
+}
+
+/// Notes which file goes if the process ends now.
+pub(crate) fn remove_at_end(path: Option<PathBuf>) {
+    state().remove = path;
 }
 
 /// The failure that a verb ends with when [`asked`].

@@ -15,7 +15,7 @@ use base64::Engine;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::bytes::BASE64;
+use crate::bytes::{not_base64, BASE64};
 use crate::columns::Given;
 use crate::input::{Declared, Lines, Row, RowError};
 
@@ -109,8 +109,9 @@ impl Field {
 }
 
 impl<R: BufRead> Reader<R> {
-    pub(crate) fn new(input: R) -> Reader<R> {
-        Reader { lines: Lines::new(input), table: None, key: Field::default(), value: Field::default(), declared: None }
+    pub(crate) fn new(input: R, line_limit: u64) -> Reader<R> {
+        let lines = Lines::new(input, line_limit);
+        Reader { lines, table: None, key: Field::default(), value: Field::default(), declared: None }
     }
 
     /// Goes to the next row or declaration; false at the end.
@@ -170,7 +171,7 @@ fn field(name: &str, text: Option<String>, base64: Option<String>) -> Result<Fie
         (Some(text), None) => Ok(Field { bytes: text.into_bytes(), is_bytes: false }),
         (None, Some(digits)) => match BASE64.decode(digits) {
             Ok(bytes) => Ok(Field { bytes, is_bytes: true }),
-            Err(error) => Err(format!("\"{name}_b64\" is not base64: {error}")),
+            Err(error) => Err(format!("\"{name}_b64\" is not base64: {}", not_base64(&error))),
         },
         (Some(_), Some(_)) => Err(format!("both \"{name}\" and \"{name}_b64\"")),
         (None, None) => Err(format!("neither \"{name}\" nor \"{name}_b64\"")),
@@ -181,8 +182,8 @@ fn field(name: &str, text: Option<String>, base64: Option<String>) -> Result<Fie
 fn json_error(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" at line ") {
-        Some((what, _)) => format!("{what} at column {}", error.column()),
-        None => text,
+        Some((what, _)) => format!("not a row in JSON: {what} at column {}", error.column()),
+        None => format!("not a row in JSON: {text}"),
     }
 }
 
@@ -194,7 +195,7 @@ mod tests {
     type Owned = (Option<String>, Vec<u8>, Vec<u8>);
 
     fn read(input: &[u8]) -> Result<Vec<Owned>, RowError> {
-        let mut reader = Reader::new(std::io::BufReader::with_capacity(7, input));
+        let mut reader = Reader::new(std::io::BufReader::with_capacity(7, input), 1 << 20);
         let mut rows = Vec::new();
         while reader.advance()? {
             let row = reader.row();
@@ -237,7 +238,7 @@ mod tests {
         let expected = "{\"table\": \"t \\\"\", \"key_codec\": \"str\", \"value_codec\": \"(u8,str)\"}\n\
                         {\"key_b64\": \"aw==\", \"value\": \"v\"}\n";
         assert_eq!(std::str::from_utf8(&text).unwrap(), expected);
-        let mut reader = Reader::new(&text[..]);
+        let mut reader = Reader::new(&text[..], 1 << 20);
         assert!(reader.advance().unwrap());
         let declared = Declared { table: "t \"".into(), key: "str".into(), value: "(u8,str)".into() };
         assert_eq!(reader.declared(), Some(&declared));
@@ -247,7 +248,7 @@ mod tests {
 
     #[test]
     fn order_space_and_empty_lines_do_not_matter() {
-        let rows = read(b"\n  \r\n { \"value\":\"v\" ,\"key_b64\":\"aw\"}\r\n\n").unwrap();
+        let rows = read(b"\xef\xbb\xbf\n  \r\n { \"value\":\"v\" ,\"key_b64\":\"aw\"}\r\n\n").unwrap();
         assert_eq!(rows, [(None, b"k".to_vec(), b"v".to_vec())]);
     }
 

@@ -1,19 +1,28 @@
 //! What `kvctl` writes: rows and answers to standard output or a file, notes and complaints to standard error.
 //!
-//! Nothing here panics when the other end is closed, as `println!` would. Output to a file is complete or absent: it
+//! A terminal gets no control bytes (`terminal`), a pipe or a file gets the bytes as they are. A file that is made from a
+//! database never has more rights than that. Nothing here panics when the other end is closed, as `println!` would. Output to a file is complete or absent: it
 //! goes to a temporary file beside it, which takes its name when all is written (devices and pipes are written
 //! directly).
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::borrow::Cow;
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use mapleaf::Db;
+
 use crate::exit::Failure;
+use crate::progress;
+pub(crate) use crate::terminal::one_line;
+use crate::terminal::visible;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Writes one line of complaint to standard error.
+/// Writes one line of complaint to standard error, in the place of progress.
 pub(crate) fn complain(text: &str) {
+    progress::end();
     note(&format!("kvctl: {text}"));
 }
 
@@ -21,20 +30,8 @@ pub(crate) fn complain(text: &str) {
 pub(crate) fn note(text: &str) {
     let mut line = one_line(text);
     line.push('\n');
+    progress::clear();
     io::stderr().lock().write_all(line.as_bytes()).ok();
-}
-
-/// Text without control characters, which may come from names of files and tables and would break the line.
-pub(crate) fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
 }
 
 /// Where rows and answers go.
@@ -42,6 +39,8 @@ pub(crate) struct Output {
     sink: BufWriter<Box<dyn Write>>,
     /// For error texts.
     name: String,
+    /// What would control a terminal is shown instead.
+    to_terminal: bool,
     /// A temporary file that takes the name of the target at the end.
     unfinished: Option<Unfinished>,
 }
@@ -61,27 +60,35 @@ impl Drop for Unfinished {
 impl Output {
     /// Standard output.
     pub(crate) fn stdout() -> Output {
-        Output::to(Box::new(io::stdout().lock()), "standard output", None)
+        let to_terminal = io::stdout().is_terminal();
+        Output::to(Box::new(io::stdout().lock()), "standard output", to_terminal, None)
     }
 
-    /// A file, replaced when it exists.
-    pub(crate) fn file(target: &Path) -> Result<Output, Failure> {
+    /// A file with the rights of the database that it is made from, or fewer; replaced when it exists.
+    pub(crate) fn file(target: &Path, source: &Db) -> Result<Output, Failure> {
         let name = target.display().to_string();
-        let failed = |error: io::Error| Failure::writing(&name, &error);
+        let failed = |error: io::Error| Failure::making(&name, target, &error);
         // A link is followed, so that it stays a link.
         let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
-        if fs::metadata(&target).is_ok_and(|meta| !meta.is_file()) {
+        let before = fs::metadata(&target).ok();
+        if before.as_ref().is_some_and(|before| !before.is_file()) {
             let file = File::options().write(true).open(&target).map_err(failed)?;
-            return Ok(Output::to(Box::new(file), &name, None));
+            let to_terminal = file.is_terminal();
+            return Ok(Output::to(Box::new(file), &name, to_terminal, None));
         }
-        // The name of the target may be as long as names can be, so it is no part of this one.
-        let temporary = target.with_file_name(format!(".kvctl-{}.partial", std::process::id()));
-        let file = File::create(&temporary).map_err(failed)?;
-        Ok(Output::to(Box::new(file), &name, Some(Unfinished { temporary, target })))
+        let (temporary, file) = temporary_beside(&target).map_err(failed)?;
+        let unfinished = Unfinished { temporary, target };
+        source.share_rights_with(&file)?;
+        if let Some(before) = before {
+            // What was kept from other users under this name stays kept from them.
+            let mode = file.metadata().map_err(failed)?.mode() & before.mode();
+            file.set_permissions(Permissions::from_mode(mode & 0o777)).map_err(failed)?;
+        }
+        Ok(Output::to(Box::new(file), &name, false, Some(unfinished)))
     }
 
-    fn to(sink: Box<dyn Write>, name: &str, unfinished: Option<Unfinished>) -> Output {
-        Output { sink: BufWriter::with_capacity(BUFFER_BYTES, sink), name: name.to_string(), unfinished }
+    fn to(sink: Box<dyn Write>, name: &str, to_terminal: bool, unfinished: Option<Unfinished>) -> Output {
+        Output { sink: BufWriter::with_capacity(BUFFER_BYTES, sink), name: name.to_string(), to_terminal, unfinished }
     }
 
     /// Whether this is a file that does not have its name yet.
@@ -91,7 +98,14 @@ impl Output {
 
     /// Writes bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.sink.write_all(bytes).map_err(|error| Failure::writing(&self.name, &error))
+        let bytes = match self.to_terminal {
+            true => {
+                progress::clear();
+                visible(bytes)
+            }
+            false => Cow::Borrowed(bytes),
+        };
+        self.sink.write_all(&bytes).map_err(|error| Failure::writing(&self.name, &error))
     }
 
     /// Writes what is still buffered.
@@ -111,26 +125,35 @@ impl Output {
     }
 }
 
+/// Makes a file that only its owner may open, under a name that no file has.
+fn temporary_beside(target: &Path) -> io::Result<(PathBuf, File)> {
+    let mut count = 0;
+    loop {
+        // The name of the target may be as long as names can be, so it is no part of this one.
+        let temporary = target.with_file_name(format!(".kvctl-{}-{count}.partial", std::process::id()));
+        match File::options().write(true).create_new(true).mode(0o600).open(&temporary) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => count += 1,
+            made => return made.map(|file| (temporary, file)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_do_not_break_the_line() {
-        assert_eq!(one_line("a\nb\r\u{1b}[c \u{e4}"), "a\\nb\\r\\u{1b}[c \u{e4}");
-    }
-
-    #[test]
     fn a_file_is_complete_or_absent() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
-        let mut output = Output::file(&path).unwrap();
+        let db = Db::in_memory().unwrap();
+        let mut output = Output::file(&path, &db).unwrap();
         output.write(b"half").unwrap();
         drop(output);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 
         fs::write(&path, "before").unwrap();
-        let mut output = Output::file(&path).unwrap();
+        let mut output = Output::file(&path, &db).unwrap();
         output.write(b"whole").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"before");
         output.finish().unwrap();

@@ -1,53 +1,250 @@
-//! Progress on standard error, where that is a terminal; elsewhere nothing is shown.
+//! Progress on standard error: one line that is drawn again in place, and only on a terminal.
+//!
+//! The line never fills the terminal's width, so that it never wraps and one erasure removes it. Everything else that this
+//! process writes to the terminal erases it first ([`clear`]); after a complaint nothing is drawn any more ([`end`]).
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read, Write};
 use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mapleaf::Error;
 
 use crate::exit::Failure;
 use crate::interrupt;
 
-/// A bar that counts things of this name. Its length is set with the first figures.
-pub(crate) fn of(what: &str) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::no_length();
-    bar.set_draw_target(ProgressDrawTarget::stderr());
-    let template = format!("{{bar:30}} {{percent:>3}}%  {{pos}} of {{len}} {what}  {{eta}} left");
-    if let Ok(style) = ProgressStyle::with_template(&template) {
-        bar.set_style(style);
-    }
-    bar
+/// How long a drawn line stays at least.
+const REDRAW: Duration = Duration::from_millis(100);
+/// Columns of the bar, brackets included, at most and at least.
+const BAR_COLUMNS: usize = 30;
+const LEAST_BAR_COLUMNS: usize = 10;
+
+static LINE: Mutex<Line> = Mutex::new(Line { drawn: false, ended: false });
+
+/// What the terminal shows.
+struct Line {
+    /// A line of progress stands where the cursor is.
+    drawn: bool,
+    /// No more lines of progress.
+    ended: bool,
 }
 
-/// Tells a bar how many are done, and of how many.
-pub(crate) fn show(bar: &ProgressBar, done: u64, all: u64) {
-    bar.set_length(all);
-    bar.set_position(done);
+fn line() -> MutexGuard<'static, Line> {
+    LINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Line {
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            io::stderr().lock().write_all(b"\r\x1b[K").ok();
+        }
+    }
+}
+
+/// Erases the line of progress, if there is one: something else is written next.
+pub(crate) fn clear() {
+    line().clear();
+}
+
+/// The same, and nothing is drawn from here on.
+pub(crate) fn end() {
+    let mut line = line();
+    line.clear();
+    line.ended = true;
+}
+
+/// Says that another process, the parent, may have drawn a line where this one writes.
+pub(crate) fn expect_line_of_parent() {
+    line().drawn = is_shown();
+}
+
+fn is_shown() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|name| name != "dumb")
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unit {
+    Bytes,
+    Things(&'static str),
+}
+
+/// Progress of one verb. Clones show the same.
+#[derive(Clone)]
+pub(crate) struct Progress(Arc<Mutex<State>>);
+
+struct State {
+    unit: Unit,
+    done: u64,
+    all: Option<u64>,
+    note: String,
+    started: Instant,
+    drawn: Option<Instant>,
+    shown: bool,
+}
+
+impl Progress {
+    /// Counts up to `all`, where that is known already.
+    pub(crate) fn of(unit: Unit, all: Option<u64>) -> Progress {
+        let (started, note) = (Instant::now(), String::new());
+        Progress(Arc::new(Mutex::new(State { unit, done: 0, all, note, started, drawn: None, shown: is_shown() })))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        let due = state.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW);
+        if state.shown && due {
+            state.drawn = Some(Instant::now());
+            draw(&state.text(console::Term::stderr().size().1.into(), state.started.elapsed()));
+        }
+    }
+
+    /// So many are done, and of how many.
+    pub(crate) fn show(&self, done: u64, all: u64) {
+        self.change(|state| (state.done, state.all) = (done, Some(all)));
+    }
+
+    /// So many more are done.
+    pub(crate) fn add(&self, done: u64) {
+        self.change(|state| state.done += done);
+    }
+
+    /// Says something beside the figures.
+    pub(crate) fn say(&self, note: String) {
+        self.change(|state| state.note = note);
+    }
+}
+
+fn draw(text: &str) {
+    let mut line = line();
+    if !line.ended {
+        line.drawn = true;
+        io::stderr().lock().write_all(format!("\r{text}\x1b[K").as_bytes()).ok();
+    }
+}
+
+impl State {
+    /// What fits a terminal of so many columns: the most telling first, a bar where there is room left. ASCII only.
+    fn text(&self, columns: usize, elapsed: Duration) -> String {
+        let room = columns.saturating_sub(1);
+        let mut text = String::new();
+        for piece in self.pieces(elapsed) {
+            if text.is_empty() {
+                text.extend(piece.chars().take(room));
+            } else if text.len() + 2 + piece.len() <= room {
+                text = format!("{text}  {piece}");
+            }
+        }
+        let left = room.saturating_sub(text.len() + 2).min(BAR_COLUMNS);
+        match self.share() {
+            Some(share) if left >= LEAST_BAR_COLUMNS => {
+                let full = ((left - 2) as f64 * share) as usize;
+                format!("[{}{}]  {text}", "=".repeat(full), " ".repeat(left - 2 - full))
+            }
+            _ => text,
+        }
+    }
+
+    fn share(&self) -> Option<f64> {
+        let all = self.all.filter(|all| *all > 0)?;
+        Some((self.done as f64 / all as f64).min(1.0))
+    }
+
+    fn pieces(&self, elapsed: Duration) -> Vec<String> {
+        let seconds = elapsed.as_secs_f64().max(1e-3);
+        let mut pieces: Vec<String> =
+            self.share().map(|share| format!("{:>3.0}%", share * 100.0)).into_iter().collect();
+        match (self.unit, self.all) {
+            (Unit::Bytes, _) => pieces.push(mebibytes(self.done as f64)),
+            (Unit::Things(what), Some(all)) => pieces.push(format!("{} of {all} {what}", self.done)),
+            (Unit::Things(_), None) => {}
+        }
+        pieces.extend((!self.note.is_empty()).then(|| self.note.clone()));
+        if matches!(self.unit, Unit::Bytes) {
+            pieces.push(format!("{}/s", mebibytes(self.done as f64 / seconds)));
+        }
+        if let Some(share) = self.share().filter(|share| *share > 0.0) {
+            pieces.push(format!("{:.0}s left", seconds / share - seconds));
+        }
+        pieces
+    }
+}
+
+fn mebibytes(bytes: f64) -> String {
+    format!("{:.1} MiB", bytes / f64::from(1 << 20))
+}
+
+/// A reader that counts what it reads.
+pub(crate) struct Counted<R>(pub(crate) R, pub(crate) Progress);
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.0.read(buffer)?;
+        self.1.add(bytes as u64);
+        Ok(bytes)
+    }
 }
 
 /// Is told how many things are done, and of how many; says whether to go on.
 type Tell<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
 
 /// Runs what writes a new file, or nothing at all, and counts things of this name. SIGINT ends it.
-pub(crate) fn of_new_file<T>(what: &str, run: impl FnOnce(&mut Tell<'_>) -> mapleaf::Result<T>) -> Result<T, Failure> {
+pub(crate) fn of_new_file<T>(
+    what: &'static str,
+    run: impl FnOnce(&mut Tell<'_>) -> mapleaf::Result<T>,
+) -> Result<T, Failure> {
     interrupt::keep("nothing was written".to_string());
     interrupt::watch()?;
-    let bar = of(what);
+    let progress = Progress::of(Unit::Things(what), None);
     let done = run(&mut |done, all| {
-        show(&bar, done, all);
+        progress.show(done, all);
         match interrupt::asked() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
     });
-    bar.finish_and_clear();
+    clear();
     done.map_err(|error| match &error {
         Error::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted => interrupt::failure(),
         // It names the file that it is about: that which is read, or that which is written.
         _ => Failure::from(error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_progress_never_fills_the_width() {
+        let started = Instant::now();
+        for (unit, all) in
+            [(Unit::Bytes, None), (Unit::Bytes, Some(u64::MAX)), (Unit::Things("entries"), Some(1 << 50))]
+        {
+            let done = 1 << 49;
+            let note = "1000000 rows".to_string();
+            let state = State { unit, done, all, note, started, drawn: None, shown: true };
+            for columns in 0..200 {
+                let text = state.text(columns, Duration::from_secs(7));
+                assert!(text.is_ascii() && text.len() <= columns.saturating_sub(1), "{columns}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_least_telling_first() {
+        let (unit, all, started) = (Unit::Bytes, Some(4 << 20), Instant::now());
+        let state = State { unit, done: 1 << 20, all, note: "9 rows".to_string(), started, drawn: None, shown: true };
+        let bar = format!("[{}{}]", "=".repeat(7), " ".repeat(21));
+        for (columns, text) in [
+            (80, format!("{bar}   25%  1.0 MiB  9 rows  1.0 MiB/s  3s left").as_str()),
+            (50, " 25%  1.0 MiB  9 rows  1.0 MiB/s  3s left"),
+            (24, " 25%  1.0 MiB  9 rows"),
+            (12, " 25%"),
+            (3, " 2"),
+        ] {
+            assert_eq!(state.text(columns, Duration::from_secs(1)), text, "{columns}");
+        }
+    }
 }

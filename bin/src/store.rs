@@ -3,11 +3,16 @@
 //! Verbs that read open an existing file read-only, so that it stays byte-identical; verbs that write make the file
 //! where there is none.
 
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use mapleaf::{Db, Options, ReadTxn};
+use mapleaf::{Db, ErrorKind, Options, ReadTxn};
 
 use crate::exit::Failure;
+use crate::fresh::Opened;
 use crate::output;
 
 /// The table that a verb works on.
@@ -20,13 +25,39 @@ pub(crate) struct TableName {
 
 /// Opens an existing database for reading only.
 pub(crate) fn open_to_read(path: &Path) -> Result<Db, Failure> {
+    refuse_own_output(path)?;
     let options = Options::new().read_only(true).create(false);
     options.open(path).map_err(|error| Failure::of_database(error, path))
 }
 
-/// Opens a database for writing; makes it where there is none.
-pub(crate) fn open_to_write(path: &Path) -> Result<Db, Failure> {
-    Db::open(path).map_err(|error| Failure::of_database(error, path))
+/// Opens a database for writing; makes it where there is none. What was made goes again if nothing is committed to it.
+pub(crate) fn open_to_write(path: &Path) -> Result<Opened, Failure> {
+    Opened::open_or_make(path)
+}
+
+/// Opens a database for writing; `None` where there is none.
+pub(crate) fn open_to_change(path: &Path) -> Result<Option<Db>, Failure> {
+    match Db::open_existing(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some).map_err(|error| Failure::of_database(error, path)),
+    }
+}
+
+/// Whether both lead to the same file, by whatever names.
+pub(crate) fn is_same_file(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// Refuses standard output that was redirected into the database.
+fn refuse_own_output(path: &Path) -> Result<(), Failure> {
+    let output = io::stdout().as_fd().try_clone_to_owned().and_then(|output| File::from(output).metadata());
+    match (output, fs::metadata(path)) {
+        (Ok(output), Ok(file)) if is_same_file(&output, &file) => Err(Failure::usage(format!(
+            "{}: standard output is the database itself; send it elsewhere",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the database has a table of this name. One that it has not reads as empty.

@@ -2,7 +2,7 @@
 //!
 //! Escapes are `\t \n \r \\ \xNN`. A line that starts with `#` and an empty line are skipped; one CR before the LF is
 //! dropped. The key ends at the first tab; what follows is the value. The writer escapes every tab, LF, CR and
-//! backslash, and a `#` that would start the line, so that whatever was written reads back the same.
+//! backslash, and a `#` or a byte order mark that would start the line, so that whatever was written reads back the same.
 //!
 //! A field that starts with `\!` holds bytes as they are stored, and no text of a type. A line `# mapleaf-table`, with name,
 //! key codec and value codec behind tabs, declares a table and its types; to other readers it is a comment.
@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use crate::bytes::hex_digit;
 use crate::columns::Given;
-use crate::input::{Declared, Lines, Row, RowError};
+use crate::input::{Declared, Lines, Row, RowError, BYTE_ORDER_MARK};
 
 /// Stands before a field of stored bytes.
 const BYTES_MARK: &[u8] = b"\\!";
@@ -45,11 +45,15 @@ pub(crate) fn escape(bytes: &[u8], line: &mut Vec<u8>) {
     line.extend_from_slice(&bytes[plain_from..]);
 }
 
-/// Appends a key that starts a line: a `#` in front would make it a comment.
+/// Appends a key that starts a line: a `#` in front would make it a comment, and the reader takes a byte order mark away.
 pub(crate) fn escape_key(key: &[u8], line: &mut Vec<u8>) {
     match key {
         [b'#', rest @ ..] => {
             line.extend_from_slice(b"\\x23");
+            escape(rest, line);
+        }
+        [0xef, rest @ ..] if key.starts_with(BYTE_ORDER_MARK) => {
+            line.extend_from_slice(b"\\xef");
             escape(rest, line);
         }
         _ => escape(key, line),
@@ -117,8 +121,9 @@ impl Place {
 }
 
 impl<R: BufRead> Reader<R> {
-    pub(crate) fn new(input: R) -> Reader<R> {
-        Reader { lines: Lines::new(input), key: Place::default(), value: Place::default(), declared: None }
+    pub(crate) fn new(input: R, line_limit: u64) -> Reader<R> {
+        let lines = Lines::new(input, line_limit);
+        Reader { lines, key: Place::default(), value: Place::default(), declared: None }
     }
 
     /// Goes to the next row or declaration; false at the end.
@@ -240,7 +245,7 @@ mod tests {
 
     fn read(input: &[u8]) -> Result<Vec<Pair>, RowError> {
         // A small buffer, so that lines cross its end.
-        let mut reader = Reader::new(std::io::BufReader::with_capacity(7, input));
+        let mut reader = Reader::new(std::io::BufReader::with_capacity(7, input), 1 << 20);
         let mut rows = Vec::new();
         while reader.advance()? {
             match (reader.row().key, reader.row().value) {
@@ -298,13 +303,39 @@ mod tests {
         write_declared("a\tb\n", "", "(u8,str)", &mut text);
         write_row(Given::Bytes(b"#\t!"), Given::Text(b"!"), &mut text);
         assert_eq!(text, b"# mapleaf-tables are tables\n# mapleaf-table\ta\\tb\\n\t\t(u8,str)\n\\!#\\t!\t!\n");
-        let mut reader = Reader::new(&text[..]);
+        let mut reader = Reader::new(&text[..], 1 << 20);
         assert!(reader.advance().unwrap());
         let declared = Declared { table: "a\tb\n".into(), key: String::new(), value: "(u8,str)".into() };
         assert_eq!(reader.declared(), Some(&declared));
         assert!(reader.advance().unwrap() && reader.declared().is_none());
         assert_eq!(reader.row(), Row { table: None, key: Given::Bytes(b"#\t!"), value: Given::Text(b"!") });
         assert!(!reader.advance().unwrap());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_key() {
+        assert_eq!(read(b"\xef\xbb\xbfk\tv\n").unwrap(), [pair(b"k", b"v")]);
+        assert_eq!(read(b"\xef\xbb\xbf# comment\nk\tv\n").unwrap(), [pair(b"k", b"v")]);
+        assert_eq!(read(b"\xef\xbb\xbf").unwrap(), []);
+        assert_eq!(read(b"k\tv\n\xef\xbb\xbfl\tw\n").unwrap()[1], pair(b"\xef\xbb\xbfl", b"w"));
+        let rows = [pair(b"\xef\xbb\xbfk", b"\xef\xbb\xbf"), pair(b"\xef\xbb", b"")];
+        assert_eq!(read(&written(&rows)).unwrap(), rows);
+    }
+
+    #[test]
+    fn a_line_over_the_limit_is_malformed_and_not_held() {
+        let endless = b"a\tb\n".iter().copied().chain(std::iter::repeat_n(b'x', 1 << 24)).collect::<Vec<u8>>();
+        let mut reader = Reader::new(&endless[..], 1000);
+        assert!(reader.advance().unwrap());
+        match reader.advance() {
+            Err(RowError::Malformed { line: 2, what }) => {
+                assert_eq!(what, "the line has more than 1000 bytes; if that is right, raise --max-line")
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(reader.lines.line().len() <= 1001, "{}", reader.lines.line().len());
+        let mut reader = Reader::new(&b"aaaa\tbbbb\nc\td\n"[..], 9);
+        assert!(reader.advance().unwrap() && reader.advance().unwrap(), "the line feed does not count");
     }
 
     #[test]

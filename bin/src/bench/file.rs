@@ -9,6 +9,7 @@ use mapleaf::{Db, Options, ReadTxn, Table};
 
 use super::data::Data;
 use crate::exit::{Exit, Failure};
+use crate::fresh;
 
 /// The entries.
 pub(crate) const ENTRIES: Table<&[u8], &[u8]> = Table::new("entries");
@@ -89,10 +90,13 @@ impl BenchFile {
             fs::remove_file(&self.path).map_err(|error| Failure::writing(&self.path.display().to_string(), &error))?;
             self.made = false;
         }
-        let db = Db::open(&self.path).map_err(failed)?;
+        let db = Db::open(&self.path).map_err(|error| fresh::not_made(&self.path, error))?;
         if !db.begin_read().and_then(|txn| txn.tables()).map_err(failed)?.is_empty() {
             // Whoever was quicker to make a file of this name keeps it.
-            return Err(Failure::usage(format!("{}: was just made by somebody else", self.path.display())));
+            return Err(Failure::usage(format!(
+                "{}: another process has just made this file; choose another name",
+                self.path.display()
+            )));
         }
         self.made = true;
         let mark = serde_json::to_string(&data).map_err(|error| Failure::new(Exit::Io, error.to_string()))?;

@@ -102,7 +102,7 @@ pub(crate) fn run(
     };
     let laps: Vec<_> = thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || lap(thread))).collect();
-        let died = |_| Err(Failure::new(Exit::Io, "a thread of the benchmark died"));
+        let died = |_| Err(Failure::new(Exit::Io, "a thread of the benchmark panicked; the text above says where"));
         running.into_iter().map(|thread| thread.join().unwrap_or_else(died)).collect()
     });
     let mut all = Tally::default();

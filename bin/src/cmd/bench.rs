@@ -1,10 +1,8 @@
 //! `bench`: how fast a database is on this disk.
 
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{json, Value};
 
 use crate::bench::data::Data;
@@ -16,7 +14,9 @@ use crate::bench::workload::{self, Workload};
 use crate::bench::zipf::Zipf;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
+use crate::numbers;
 use crate::output::{self, Output};
+use crate::progress::{self, Progress, Unit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,34 +48,34 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
     workloads: Vec<Workload>,
     /// Entries of a new file [default: 1000000]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::bounded::<1, { 1 << 40 }>)]
     entries: Option<u64>,
     /// Bytes of a key, 8 to 1000 [default: 24]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(8..=1000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::bounded::<8, 1000>)]
     key_bytes: Option<u64>,
     /// Bytes of a value, 16 to 2^30 [default: 150]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(16..=1 << 30))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::bounded::<16, { 1 << 30 }>)]
     value_bytes: Option<u64>,
     /// Entries in a commit of a fill
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1000, allow_negative_numbers = true, value_parser = numbers::positive)]
     batch: u64,
     /// Keys that 'multi' asks for at a time
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true, value_parser = numbers::bounded::<1, { 1 << 20 }>)]
     multi: u64,
     /// Share of gets in 'mixed', in percent
-    #[arg(long, value_name = "PERCENT", default_value_t = 95, value_parser = clap::value_parser!(u64).range(0..=100))]
+    #[arg(long, value_name = "PERCENT", default_value_t = 95, allow_negative_numbers = true, value_parser = numbers::bounded::<0, 100>)]
     reads: u64,
     /// Most threads; 'read' and 'multi' run with 1, 2, 4 and so on up to it [default: as many as processors]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::bounded::<1, 1024>)]
     threads: Option<u64>,
     /// How long a workload runs; a fill runs to its end
-    #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value_t = 5.0, allow_negative_numbers = true, value_parser = seconds)]
     seconds: f64,
     /// How many operations a workload does, all threads together, instead of --seconds
-    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with = "seconds", allow_negative_numbers = true, value_parser = numbers::positive)]
     ops: Option<u64>,
     /// Seed of entries and operations
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = numbers::whole)]
     seed: u64,
     /// Leave a new file where it is
     #[arg(long)]
@@ -96,19 +96,20 @@ impl Args {
         let workloads = workload::expand(&self.workloads, file.is_ours());
         self.refuse_what_does_not_fit(&file, &workloads)?;
         interrupt::watch()?;
-        let progress = progress();
+        let progress = Progress::of(Unit::Things(""), None);
         let mut output = Output::stdout();
         let mut rows = Vec::new();
         let ended = self.all(&workloads, &mut file, &progress, |new| {
             if !self.json {
                 let header = if rows.is_empty() { report::header() } else { String::new() };
                 let lines: String = new.iter().map(Row::line).collect();
-                progress.suspend(|| output.write((header + &lines).as_bytes()).and_then(|()| output.flush()))?;
+                progress::clear();
+                output.write((header + &lines).as_bytes()).and_then(|()| output.flush())?;
             }
             rows.extend(new);
             Ok(())
         });
-        progress.finish_and_clear();
+        progress::clear();
         let interrupted = interrupt::asked();
         if let Err(failure) = &ended {
             if failure.exit == Exit::File {
@@ -152,13 +153,12 @@ impl Args {
         &self,
         workloads: &[Workload],
         file: &mut BenchFile,
-        progress: &ProgressBar,
+        progress: &Progress,
         mut tell: impl FnMut(Vec<Row>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         for &workload in workloads {
             for threads in self.threads_of(workload) {
-                progress.set_message(format!("{}, {threads} threads", workload.name()));
-                progress.tick();
+                progress.say(format!("{}, {threads} threads", workload.name()));
                 let tally = self.one(workload, threads, file)?;
                 tell(report::rows_of(&workload.name(), threads, &tally))?;
                 if interrupt::asked() {
@@ -190,7 +190,9 @@ impl Args {
             let entries = self.entries.unwrap_or(1_000_000);
             return run::run(1, Pace::default(), seed, |lap| bench.fill(lap, entries, self.batch));
         }
-        let opened = file.opened().ok_or_else(|| Failure::usage("there is nothing to read before a fill"))?;
+        let opened = file
+            .opened()
+            .ok_or_else(|| Failure::usage("there is nothing to read yet; name a fill first in --workloads"))?;
         let bench = Bench { opened, path: &file.path };
         let entries = bench.count()?;
         if entries == 0 {
@@ -252,17 +254,4 @@ impl Args {
         });
         format!("{object}\n")
     }
-}
-
-/// Says on a terminal what is running, and nothing elsewhere.
-fn progress() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::no_length();
-    bar.set_draw_target(ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{msg} ..") {
-        bar.set_style(style);
-    }
-    bar
 }

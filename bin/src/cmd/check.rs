@@ -7,7 +7,8 @@ use serde_json::{json, Value};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Output};
-use crate::{findings, progress, store};
+use crate::progress::{self, Progress, Unit};
+use crate::{findings, store};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,9 +31,9 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Outcome {
         let db = store::open_to_read(&self.file)?;
-        let bar = progress::of("pages");
-        let checked = db.check_with(|done, all| progress::show(&bar, done, all));
-        bar.finish_and_clear();
+        let shown = Progress::of(Unit::Things("pages"), None);
+        let checked = db.check_with(|done, all| shown.show(done, all));
+        progress::clear();
         let report = checked.map_err(|error| Failure::of_database(error, &self.file))?;
         let mut output = Output::stdout();
         if self.json {

@@ -16,13 +16,13 @@ Examples:
   kvctl del app.mapleaf ada
   kvctl del app.mapleaf --hex 00ff -t blobs
 
-Exits with 1 when the key is absent; nothing is changed then.
+Exits with 1 when the key is absent; nothing is changed then, and no file is made.
 ";
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database; made where there is none
+    /// Database
     file: PathBuf,
     /// Key, as text of its type
     #[arg(allow_negative_numbers = true)]
@@ -35,7 +35,11 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let db = store::open_to_write(&self.file)?;
+        let Some(db) = store::open_to_change(&self.file)? else {
+            let path = self.file.display();
+            output::complain(&format!("{path}: no such key, because there is no such file; check the path"));
+            return Ok(Exit::No);
+        };
         if self.delete(&db).map_err(|failure| failure.of_file(&self.file))? {
             return Ok(Exit::Done);
         }

@@ -1,8 +1,9 @@
 //! `dump`: all entries as rows that `load` reads, so that load(dump(x)) is x for any bytes.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use mapleaf::{ReadTxn, TableInfo};
+use mapleaf::{Db, ReadTxn, TableInfo};
 
 use crate::columns::{Columns, Fields};
 use crate::exit::{Exit, Failure, Outcome};
@@ -20,7 +21,8 @@ Examples:
 Writes TSV to standard output unless --format or the name of OUT (.tsv, .jsonl) says otherwise: keys and values as text of
 their types, after a line for each table with its name and codecs. In TSV such a line, '# mapleaf-table', stands once more
 before the rows of each table; JSON lines name their table with --all. Bytes without a text stand after \\! or as
-\"key_b64\", \"value_b64\". 'kvctl load' makes the same tables of it, also those without entries. OUT is complete or not there.
+\"key_b64\", \"value_b64\". 'kvctl load' makes the same tables of it, also those without entries. OUT is complete or not there,
+and never has more rights than the database.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -47,7 +49,7 @@ impl Args {
         let db = store::open_to_read(&self.file)?;
         let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file))?;
         let tables = self.tables(&txn)?;
-        let mut output = self.open_output()?;
+        let mut output = self.open_output(&db)?;
         for table in &tables {
             write_declared(table, format, &mut output)?;
         }
@@ -82,16 +84,16 @@ impl Args {
         self.output.as_deref().filter(|path| *path != Path::new("-"))
     }
 
-    fn open_output(&self) -> Result<Output, Failure> {
+    fn open_output(&self, db: &Db) -> Result<Output, Failure> {
         let Some(target) = self.target() else { return Ok(Output::stdout()) };
-        let same = match (target.canonicalize(), self.file.canonicalize()) {
-            (Ok(target), Ok(file)) => target == file,
+        let same = match (fs::metadata(target), fs::metadata(&self.file)) {
+            (Ok(target), Ok(file)) => store::is_same_file(&target, &file),
             _ => false,
         };
         if same {
             return Err(Failure::usage(format!("{}: is the database itself; give another OUT", target.display())));
         }
-        let output = Output::file(target)?;
+        let output = Output::file(target, db)?;
         // A SIGINT has to remove what was written so far. A pipe or device has nothing to remove, and may block.
         if output.is_unfinished_file() {
             interrupt::watch()?;

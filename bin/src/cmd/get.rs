@@ -47,8 +47,11 @@ impl Args {
         let table = txn.bytes_table(&self.table.table).map_err(failed)?;
         let Some(value) = table.get(key.as_slice()).map_err(failed)? else {
             let name = &self.table.table;
-            let why = if store::has_table(&txn, name)? { "no such key in table" } else { "no table" };
-            output::complain(&format!("{}: {why} '{name}'", self.file.display()));
+            let why = match store::has_table(&txn, name)? {
+                true => format!("no such key in table '{name}'"),
+                false => format!("no table '{name}'; 'kvctl tables' lists them"),
+            };
+            output::complain(&format!("{}: {why}", self.file.display()));
             return Ok(Exit::No);
         };
         self.print(value, &columns.value).map_err(|failure| failure.of_file(&self.file))?;

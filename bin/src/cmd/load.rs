@@ -1,24 +1,29 @@
 //! `load`: rows from a file or standard input, in batches of which each is a transaction.
 //!
 //! Rows go into the transaction as they are read; memory holds one line, whatever the size of a batch. A batch that
-//! cannot be completed is dropped whole, and the failure says how many rows of the batches before it stay. A full
-//! batch is committed before the next line is asked for, so that rows of a slow sender do not wait for each other.
+//! cannot be completed is dropped whole, and the failure says how many rows of the batches before it stay, and how to go
+//! on after them. A full batch is committed before the next line is asked for, so that rows of a slow sender do not wait
+//! for each other. The first row is read before the database is made, so that an input without one makes no file.
 
 use std::borrow::Cow;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::BufRead;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use mapleaf::{Db, WriteTxn};
+use mapleaf::WriteTxn;
 
 use crate::columns::{Column, Columns, Given};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::input::{self, Format, Rows, Source};
 use crate::interrupt::{self, Watched};
+use crate::numbers;
 use crate::output;
+use crate::progress::{self, Counted, Progress, Unit};
 use crate::store;
 use crate::targets::Targets;
+
+/// Bytes of keys and values after which a batch is committed.
+const BATCH_BYTES: u64 = 256 << 20;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,9 +36,11 @@ tables with their types; if the database has one with other types, nothing is lo
 without types.
 
 INPUT is TSV (key, tab, value; escapes \\t \\n \\r \\\\ \\xNN; lines that start with # are skipped) or JSON lines
-({\"key\": \"..\", \"value\": \"..\"}; \"table\" for another table than -t), by its
-extension or --format; standard input is TSV. A batch is applied whole or not at all. A malformed line ends the load
-with 65: its batch is not applied, batches before it stay.
+({\"key\": \"..\", \"value\": \"..\"}; \"table\" for another table than -t), by its extension or --format; standard input is
+TSV. A byte order mark before the first line is skipped. A batch is applied whole or not at all: 256 MiB of keys and
+values, or --batch rows where that is less. A malformed line ends the load with 65: its batch is not applied, batches
+before it stay. An interrupted load says how many rows stay, and goes on after them with --skip; it may as well begin
+again, because rows that are there already are stored again as they are.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -55,34 +62,31 @@ pub(crate) struct Args {
     /// Format of the rows
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Rows in a transaction
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
-    batch: u64,
+    /// Rows in a transaction, at most [default: as many as have 256 MiB]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::positive)]
+    batch: Option<u64>,
+    /// Rows at the beginning of the input to leave out, because an earlier load has stored them
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = numbers::whole)]
+    skip: u64,
+    /// Bytes that a line may have; K, M and G count 1024s
+    #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = numbers::size::<1>)]
+    max_line: u64,
 }
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
         let source = Source::open(self.input.as_deref(), self.format)?;
-        let db = store::open_to_write(&self.file)?;
         interrupt::watch()?;
         let started = Instant::now();
-        let progress = progress_bar(source.bytes);
-        let input = input::buffered(progress.wrap_read(Watched(source.input)));
-        let mut load = Load {
-            args: &self,
-            db: &db,
-            rows: Rows::new(source.format, input),
-            input_name: source.name,
-            progress: progress.clone(),
-            targets: Targets::new(self.table.clone()),
-            committed: 0,
-        };
+        let progress = Progress::of(Unit::Bytes, source.bytes);
+        let input = input::buffered(Counted(Watched(source.input), progress.clone()));
+        let rows = Rows::new(source.format, input, self.max_line);
+        let targets = Targets::new(self.table.clone());
+        let mut load = Load { args: &self, rows, input_name: source.name, targets, progress, committed: 0 };
         let result = load.run();
         let committed = load.committed;
-        drop(load);
-        progress.finish_and_clear();
+        progress::clear();
         result?;
-        drop(db);
         self.report(committed, started.elapsed());
         Ok(Exit::Done)
     }
@@ -103,22 +107,6 @@ fn bytes_text(bytes: u64) -> String {
     format!("{bytes} bytes ({:.1} MiB)", bytes as f64 / f64::from(1 << 20))
 }
 
-/// Shows bytes of the input on a terminal, and nothing elsewhere.
-fn progress_bar(bytes: Option<u64>) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let (bar, template) = match bytes {
-        Some(bytes) => (ProgressBar::new(bytes), "{bar:30} {percent:>3}%  {msg}  {bytes_per_sec}  {eta} left"),
-        None => (ProgressBar::no_length(), "{spinner}  {bytes}  {msg}  {bytes_per_sec}"),
-    };
-    bar.set_draw_target(ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
-}
-
 /// Why no more rows go into the same table of the same batch.
 enum Until {
     BatchIsFull,
@@ -126,14 +114,29 @@ enum Until {
     InputEnds,
 }
 
+/// What a batch holds, and what it may hold.
+struct Batch {
+    rows: u64,
+    bytes: u64,
+    rows_max: u64,
+}
+
+impl Batch {
+    /// Counts a row of so many bytes.
+    fn is_full_after(&mut self, bytes: usize) -> bool {
+        self.rows += 1;
+        self.bytes += bytes as u64;
+        self.rows >= self.rows_max || self.bytes >= BATCH_BYTES
+    }
+}
+
 /// A load under way.
 struct Load<'a, R> {
     args: &'a Args,
-    db: &'a Db,
     rows: Rows<R>,
     input_name: String,
     targets: Targets,
-    progress: ProgressBar,
+    progress: Progress,
     /// Rows that were committed.
     committed: u64,
 }
@@ -152,24 +155,26 @@ impl<R: BufRead> Load<'_, R> {
 
     fn batches(&mut self) -> Result<(), Failure> {
         interrupt::keep(self.kept());
-        let mut more = self.advance()?;
+        let mut more = self.first()?;
+        let mut db = store::open_to_write(&self.args.file)?;
         while more || self.targets.has_pending() {
-            let mut txn = self.db.begin_write().map_err(|error| self.failed(error))?;
-            let mut in_batch = 0;
+            let mut txn = db.begin_write().map_err(|error| self.failed(error))?;
+            let mut batch = Batch { rows: 0, bytes: 0, rows_max: self.args.batch.unwrap_or(u64::MAX) };
             let until = loop {
                 self.make_tables(&mut txn)?;
                 if !more {
                     break Until::InputEnds;
                 }
-                match self.fill(&mut txn, &mut in_batch)? {
+                match self.fill(&mut txn, &mut batch)? {
                     Until::OtherTable => continue,
                     until => break until,
                 }
             };
             self.make_tables(&mut txn)?;
             txn.commit().map_err(|error| self.failed(error))?;
-            self.committed += in_batch;
-            self.progress.set_message(format!("{} rows", self.committed));
+            db.keep();
+            self.committed += batch.rows;
+            self.progress.say(format!("{} rows", self.committed));
             interrupt::keep(self.kept());
             more = match until {
                 Until::InputEnds => false,
@@ -177,11 +182,23 @@ impl<R: BufRead> Load<'_, R> {
                 _ => self.advance()?,
             };
         }
+        db.keep();
         Ok(())
     }
 
-    /// Inserts the current row, and the rows behind it that go into the same table and the same batch.
-    fn fill(&mut self, txn: &mut WriteTxn, in_batch: &mut u64) -> Result<Until, Failure> {
+    /// Goes to the first row that is to be stored; false when there is none.
+    fn first(&mut self) -> Result<bool, Failure> {
+        for skipped in 0..self.args.skip {
+            if !self.advance()? {
+                let (name, skip) = (&self.input_name, self.args.skip);
+                return Err(Failure::usage(format!("{name}: --skip {skip}: the input has only {skipped} rows")));
+            }
+        }
+        self.advance()
+    }
+
+    /// Inserts the current row, and the rows after it that go into the same table and the same batch.
+    fn fill(&mut self, txn: &mut WriteTxn, batch: &mut Batch) -> Result<Until, Failure> {
         let name = self.targets.of_row(self.rows.row().table).to_string();
         let columns = Columns::of_write(txn, &name).map_err(|error| self.at_line(error))?;
         let mut table = txn.bytes_table(&name).map_err(|error| self.at_line(error))?;
@@ -193,8 +210,7 @@ impl<R: BufRead> Load<'_, R> {
             let key = self.stored(&columns.key, row.key)?;
             let value = self.stored(&columns.value, row.value)?;
             table.put(&key, &value).map_err(|error| self.at_line(error))?;
-            *in_batch += 1;
-            if *in_batch == self.args.batch {
+            if batch.is_full_after(key.len() + value.len()) {
                 return Ok(Until::BatchIsFull);
             }
             if !self.advance()? {
@@ -245,10 +261,27 @@ impl<R: BufRead> Load<'_, R> {
     }
 
     fn kept(&self) -> String {
+        let rows = self.args.skip + self.committed;
         match self.committed {
             0 => "no rows were loaded".to_string(),
-            1 => "1 row of whole batches stays, the rest was not loaded".to_string(),
-            rows => format!("{rows} rows of whole batches stay, the rest was not loaded"),
+            1 => format!("1 row of whole batches stays, the rest was not loaded; load with --skip {rows} to go on after it"),
+            kept => format!(
+                "{kept} rows of whole batches stay, the rest was not loaded; load with --skip {rows} to go on after them"
+            ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_full_after_256_mib_or_so_many_rows() {
+        let mut batch = Batch { rows: 0, bytes: 0, rows_max: u64::MAX };
+        assert!((0..255).all(|_| !batch.is_full_after(1 << 20)));
+        assert!(batch.is_full_after(1 << 20) && batch.rows == 256);
+        let mut batch = Batch { rows: 0, bytes: 0, rows_max: 3 };
+        assert_eq!([1, 1, 1].map(|bytes| batch.is_full_after(bytes)), [false, false, true]);
     }
 }

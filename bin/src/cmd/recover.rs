@@ -68,7 +68,7 @@ impl Args {
         io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::reading("standard input", &error))?;
         match answer.trim() {
             "y" | "Y" | "yes" => Ok(()),
-            _ => Err(Failure::usage(unchanged)),
+            _ => Err(Failure::usage(format!("{unchanged}; the answer was not yes"))),
         }
     }
 

@@ -9,6 +9,7 @@ use mapleaf::ReadTxn;
 use crate::bytes::Encoding;
 use crate::columns::{Column, Columns, Fields};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::numbers;
 use crate::output::Output;
 use crate::store::{self, TableName};
 use crate::tsv;
@@ -44,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long)]
     reverse: bool,
     /// At most so many entries
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::whole)]
     limit: Option<u64>,
     /// Print only how many entries there are
     #[arg(long, conflicts_with = "keys")]

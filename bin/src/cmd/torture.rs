@@ -1,15 +1,14 @@
 //! `torture`: kills processes that write to a database, and proves that nothing was lost.
 
 use std::fs;
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
 use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
+use crate::numbers;
 use crate::output::Output;
+use crate::progress::{self, Progress, Unit};
 use crate::torture::judge::{self, How};
 use crate::torture::plan::Plan;
 use crate::torture::report::Report;
@@ -38,10 +37,10 @@ pub(crate) struct Args {
     /// Database to make on the disk that is to be tried
     file: PathBuf,
     /// Processes to kill
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true, value_parser = numbers::positive)]
     cycles: u64,
     /// Seed of transactions and choices [default: from the clock]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::whole)]
     seed: Option<u64>,
     /// Also cut a copy of the file short in each cycle: opening it is an error, or reads are right; what can go back to
     /// an older state does
@@ -51,7 +50,7 @@ pub(crate) struct Args {
     #[arg(long)]
     flip: bool,
     /// Bytes that the file stays below, about: 64M unless given, at least 1M; K, M and G count 1024s
-    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = numbers::size::<{ 1 << 20 }>)]
     max_size: u64,
     /// Leave FILE where it is at the end
     #[arg(long)]
@@ -59,17 +58,6 @@ pub(crate) struct Args {
     /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
-}
-
-fn bytes(text: &str) -> Result<u64, String> {
-    let (digits, factor) = match text.to_ascii_uppercase().chars().last() {
-        Some('K') => (&text[..text.len() - 1], 1 << 10),
-        Some('M') => (&text[..text.len() - 1], 1 << 20),
-        Some('G') => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
-    bytes.filter(|&bytes| bytes >= 1 << 20).ok_or_else(|| "give a size of at least 1M, as in 64M".to_string())
 }
 
 impl Args {
@@ -89,9 +77,8 @@ impl Args {
             Ok(run) => run,
             Err(end) => return Err(self.failure(end, seed, true)),
         };
-        let progress = progress_bar(self.cycles);
-        let ended = run.cycles(&progress);
-        progress.finish_and_clear();
+        let ended = run.cycles(&Progress::of(Unit::Things("cycles"), Some(self.cycles)));
+        progress::clear();
         let stays = existed || self.keep || matches!(ended, Err(End::Violation(_)));
         if !stays {
             remove(&self.file);
@@ -165,19 +152,6 @@ fn clock_seed() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64)
 }
 
-/// Shows the cycles on a terminal, and nothing elsewhere.
-fn progress_bar(cycles: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(cycles);
-    bar.set_draw_target(ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos} of {len} cycles  {msg}  {eta} left") {
-        bar.set_style(style);
-    }
-    bar
-}
-
 const CHILD_HELP: &str = "\
 Part of 'kvctl torture', which starts it: kvctl torture-child judge FILE --newest 7
 ";
@@ -214,25 +188,10 @@ enum Part {
 
 impl ChildArgs {
     pub(crate) fn run(self) -> Outcome {
+        progress::expect_line_of_parent();
         match self.part {
             Part::Write { file, seed, keys } => writer::run(&file, Plan { seed, keys }),
             Part::Judge { file, newest, writes, damaged } => judge::run(&file, How { writes, damaged, newest }),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_units_and_a_least() {
-        assert_eq!(bytes("1M"), Ok(1 << 20));
-        assert_eq!(bytes("2g"), Ok(2 << 30));
-        assert_eq!(bytes("2048k"), Ok(2 << 20));
-        assert_eq!(bytes("3000000"), Ok(3_000_000));
-        for wrong in ["", "M", "1K", "-5M", "99999999999999999999", "99999999999G"] {
-            assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }
 }

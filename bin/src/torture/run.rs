@@ -8,10 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
-
 use crate::exit::{Exit, Failure};
 use crate::interrupt;
+use crate::progress::Progress;
 use crate::random::Rng;
 use crate::torture::copies::{Copy, Damage};
 use crate::torture::judge::Verdict;
@@ -92,7 +91,7 @@ impl Run {
     }
 
     /// All cycles.
-    pub(crate) fn cycles(&mut self, progress: &ProgressBar) -> Result<(), End> {
+    pub(crate) fn cycles(&mut self, progress: &Progress) -> Result<(), End> {
         let started = Instant::now();
         let mut result = Ok(());
         for cycle in 1..=self.wanted.cycles {
@@ -102,8 +101,8 @@ impl Run {
                 break;
             }
             self.report.cycles = cycle;
-            progress.set_position(cycle);
-            progress.set_message(format!("{} transactions", self.report.transactions));
+            progress.say(format!("{} transactions", self.report.transactions));
+            progress.show(cycle, self.wanted.cycles);
             interrupt::keep(format!("{cycle} of {} cycles were done, violations: 0", self.wanted.cycles));
             if interrupt::asked() {
                 return Err(End::Interrupted);
@@ -155,6 +154,8 @@ impl Run {
         // The system's doing, not the database's: a full disk, a lock that somebody else holds.
         for exit in [Exit::Io, Exit::Permission, Exit::Held, Exit::NotFound] {
             if how.ends_with(&format!("exit code {}", exit.code())) {
+                // A writer makes its file, so that a folder is what is missing.
+                let exit = if exit == Exit::NotFound { Exit::Io } else { exit };
                 return End::Failure(Failure::new(exit, format!("{}: the writer: {how}", self.report.file)));
             }
         }

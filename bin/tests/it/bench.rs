@@ -104,12 +104,12 @@ fn what_bench_did_not_make_is_left_alone() {
         (&mine, &["--workloads", "fill"], 2, "was not made by 'kvctl bench', and is left alone"),
         (&text, &[], 3, "not a Mapleaf database"),
         (&folder.path("link"), &[], 2, "exists; choose another name"),
-        (&folder.path("no/such/folder/x"), &[], 66, "no such file"),
+        (&folder.path("no/such/folder/x"), &[], 74, "no such file: the folder '"),
         (&kept, &["--workloads", "read,fill"], 2, "a fill makes a new file"),
         (&kept, &["--entries", "5"], 2, "leave --entries"),
-        (&folder.path("new"), &["--key-bytes", "7"], 2, "7 is not in 8..=1000"),
+        (&folder.path("new"), &["--key-bytes", "7"], 2, "give a whole number from 8 to 1000"),
         (&folder.path("new"), &["--seconds", "0"], 2, "seconds above 0"),
-        (&folder.path("new"), &["--workloads", "faster"], 2, "possible values"),
+        (&folder.path("new"), &["--workloads", "faster"], 2, "it is one of: fill-seq, fill,"),
     ] {
         let ran = bench(path, more);
         assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{path} {more:?}: {}", ran.err);

@@ -21,7 +21,7 @@ fn rows(folder: &Path, count: u64) {
 fn a_limit_on_the_size_of_files_is_an_error_and_no_signal() {
     let folder = tempfile::tempdir().unwrap();
     rows(folder.path(), 60_000);
-    let (code, err) = shell(folder.path(), "ulimit -f 8000; $K load a.mapleaf rows.tsv");
+    let (code, err) = shell(folder.path(), "ulimit -f 8000; $K load a.mapleaf rows.tsv --batch 10000");
     assert_eq!(code, Some(74), "{err}");
     assert!(err.contains("File too large") && err.contains("rows of whole batches stay"), "{err}");
     assert_eq!(shell(folder.path(), "$K check a.mapleaf && $K put a.mapleaf key value").0, Some(0));
@@ -70,7 +70,7 @@ fn a_recovery_that_may_not_lengthen_the_file_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     rows(folder.path(), 20_000);
     let path = folder.path().join("a.mapleaf");
-    assert_eq!(shell(folder.path(), "$K load a.mapleaf rows.tsv").0, Some(0));
+    assert_eq!(shell(folder.path(), "$K load a.mapleaf rows.tsv --batch 10000").0, Some(0));
     let db = mapleaf::Db::open_existing(&path).unwrap();
     db.write(|txn| txn.drop_table("main").map(drop)).unwrap();
     drop(db);

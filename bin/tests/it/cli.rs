@@ -141,6 +141,9 @@ fn del_makes_no_table() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     kvctl(&["del", &db, "k", "-t", "none"]).fails(1, &["no such key"]);
+    assert!(!Path::new(&db).exists());
+    with_table(&db, "some", &[]);
+    kvctl(&["del", &db, "k", "-t", "none"]).fails(1, &["no such key"]);
     kvctl(&["tables", &db]).prints("");
 }
 

@@ -1,0 +1,168 @@
+//! Every text that a user of `kvctl` may meet says what failed, where, and what to do: pinned here, by exit code.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::support::{kvctl, Folder};
+
+/// A run in a folder: arguments, exit code, and the first line of standard error after `kvctl: `.
+#[track_caller]
+fn says(folder: &Folder, args: &[&str], code: i32, text: &str) {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));
+    let ran = command.args(args).current_dir(folder.0.path()).stdin(Stdio::null()).output().unwrap();
+    let err = String::from_utf8(ran.stderr).unwrap();
+    let line = err.lines().next().unwrap_or_default();
+    assert_eq!((ran.status.code(), line), (Some(code), format!("kvctl: {text}").as_str()), "{args:?}\n{err}");
+}
+
+/// A folder with a database `db`, a folder `folder`, and rows.
+fn folder() -> Folder {
+    let folder = Folder::new();
+    assert_eq!(kvctl(&["put", &folder.path("db"), "k", "v"]).code, 0);
+    fs::create_dir(folder.path("folder")).unwrap();
+    fs::write(folder.path("rows.txt"), "k\tv\n").unwrap();
+    fs::write(folder.path("empty"), "").unwrap();
+    fs::write(folder.path("text"), "x".repeat(20_000)).unwrap();
+    folder
+}
+
+#[test]
+fn bad_command_lines_say_which_argument_and_what_fits() {
+    let folder = folder();
+    for (args, text) in [
+        (&["scan", "db", "--limit", "-1"][..], "--limit: '-1' does not fit; give a whole number, 0 or more"),
+        (&["scan", "db", "--limit", "x"], "--limit: 'x' does not fit; give a whole number, 0 or more"),
+        (&["scan", "db", "--limit"], "--limit needs a value"),
+        (
+            &["scan", "db", "--limits", "1"],
+            "'--limits' is no option of 'kvctl scan'; did you mean '--limit'? 'kvctl help scan' lists them",
+        ),
+        (&["stat", "db", "--nothing"], "'--nothing' is no option of 'kvctl stat'; 'kvctl help stat' lists them"),
+        (
+            &["get", "db", "-k"],
+            "'-k' is no option of 'kvctl get'; 'kvctl help get' lists them; a key or value that starts with '-' goes \
+             after '--'",
+        ),
+        (&["load", "db", "--batch", "0"], "--batch: '0' does not fit; give a whole number, 1 or more"),
+        (&["load", "db", "--format", "csv"], "--format: 'csv' does not fit; it is one of: tsv, jsonl"),
+        (&["torture", "new", "--cycles", "0"], "--cycles: '0' does not fit; give a whole number, 1 or more"),
+        (
+            &["torture", "new", "--max-size", "1K"],
+            "--max-size: '1K' does not fit; give a size of at least 1M, as in 64M",
+        ),
+        (&["bench", "new", "--key-bytes", "7"], "--key-bytes: '7' does not fit; give a whole number from 8 to 1000"),
+        (&["bench", "new", "--threads", "-2"], "--threads: '-2' does not fit; give a whole number from 1 to 1024"),
+        (&["bench", "new", "--seconds", "0"], "--seconds: '0' does not fit; give seconds above 0, as in 0.5"),
+        (&["get", "db"], "KEY is missing"),
+        (&["put", "db"], "KEY and VALUE are missing"),
+        (&["get", "db", "a", "b"], "'b' is an argument too many for 'kvctl get'; quote a key or value that has spaces"),
+        (&["gat", "db"], "'gat' is no verb of kvctl; did you mean 'get'? 'kvctl --help' lists the verbs"),
+        (&["get", "db", "k", "--hex", "--base64"], "--hex and --base64 do not go together; leave one of them out"),
+        (&["scan", "db", "--limit", "1", "--limit", "2"], "--limit was given twice; give it once"),
+        (&["get", "", "k"], "FILE needs a value"),
+    ] {
+        says(&folder, args, 2, text);
+    }
+    assert!(!fs::exists(folder.path("new")).unwrap());
+}
+
+#[test]
+fn arguments_that_are_no_bytes_say_where() {
+    let folder = folder();
+    for (args, text) in [
+        (
+            &["get", "db", "--base64", "aa"][..],
+            "--base64: 'aa': the last digit 'a' at position 2 has bits that belong to no byte; is the end missing?",
+        ),
+        (
+            &["get", "db", "--base64", "a-b="],
+            "--base64: 'a-b=': '-' at position 2 is no base64 digit (A-Z a-z 0-9 + /)",
+        ),
+        (&["get", "db", "--hex", "abc"], "--hex: 'abc': an odd number of digits, but two make a byte"),
+        (
+            &["put", "db", "k", "@"],
+            "'@' needs the path of a file after it; the value '@' itself goes through standard input, as '-'",
+        ),
+        (&["put", "db", "k", "@folder"], "folder: is a folder; name a file in it"),
+        (&["load", "db", "folder"], "folder: is a folder; name a file in it"),
+        (
+            &["load", "db", "rows.txt"],
+            "rows.txt: the name does not say the format (.tsv or .jsonl); add --format tsv or --format jsonl",
+        ),
+    ] {
+        says(&folder, args, 2, text);
+    }
+}
+
+#[test]
+fn missing_files_and_folders_are_named_where_they_are_missing() {
+    let folder = folder();
+    for (args, code, text) in [
+        (&["get", "none", "k"][..], 66, "none: no such file; check the path"),
+        (&["get", "no/none", "k"], 66, "no/none: no such file: the folder 'no' does not exist; check the path"),
+        (
+            &["put", "no/way/new", "k", "v"],
+            74,
+            "no/way/new: no such file: the folder 'no' does not exist; check the path",
+        ),
+        (&["del", "none", "k"], 1, "none: no such key, because there is no such file; check the path"),
+        (&["load", "db", "none.tsv"], 66, "none.tsv: no such file; check the path"),
+        (
+            &["dump", "db", "-o", "folder/no/way/d.tsv"],
+            74,
+            "folder/no/way/d.tsv: the folder 'folder/no' does not exist; make it first, or choose another path",
+        ),
+        (&["compact", "db", "no/c"], 66, "no/c: no such file: the folder 'no' does not exist; check the path"),
+        (&["salvage", "db", "no/c"], 66, "no/c: no such file: the folder 'no' does not exist; check the path"),
+        (
+            &["get", "folder", "k"],
+            3,
+            "folder: not a Mapleaf database: it is a directory, not a file; check the path; the file was not touched",
+        ),
+        (
+            &["get", "text", "k"],
+            3,
+            "text: not a Mapleaf database: its first bytes are not those of one; check the path; the file was not touched",
+        ),
+        (
+            &["get", "empty", "k"],
+            3,
+            "empty: the file is empty; remove it, or let an application open it with Options::init_empty",
+        ),
+    ] {
+        says(&folder, args, code, text);
+    }
+    assert!(!fs::exists(folder.path("no")).unwrap());
+}
+
+#[test]
+fn answers_that_are_no_say_so() {
+    let folder = folder();
+    says(&folder, &["get", "db", "x"], 1, "db: no such key in table 'main'");
+    says(&folder, &["get", "db", "x", "-t", "other"], 1, "db: no table 'other'; 'kvctl tables' lists them");
+    says(&folder, &["del", "db", "x"], 1, "db: no such key in table 'main'");
+}
+
+#[test]
+fn damage_of_a_whole_table_is_said_of_all_keys() {
+    let folder = Folder::new();
+    let db = folder.path("a.mapleaf");
+    let rows: String = (0..2000).map(|n| format!("{n:09}\tvalue\n")).collect();
+    let mut load = assert_cmd::Command::cargo_bin("kvctl").unwrap();
+    load.args(["load", &db]).write_stdin(rows).assert().success();
+    let mut bytes = fs::read(&db).unwrap();
+    let whole = bytes.clone();
+    let mut texts = Vec::new();
+    for page in 2..bytes.len() / 4096 {
+        bytes[page * 4096 + 100] ^= 1;
+        fs::write(&db, &bytes).unwrap();
+        texts.push(kvctl(&["check", &db]).out);
+        bytes.copy_from_slice(&whole);
+    }
+    let texts = texts.concat();
+    assert!(
+        texts.contains("(all keys)") && texts.contains("(keys from \"") && texts.contains("(keys before \""),
+        "{texts}"
+    );
+    assert!(texts.contains("\" up to \"") && !texts.contains("\"\""), "{texts}");
+}

@@ -1,0 +1,115 @@
+//! What `kvctl` makes of a database: never with more rights than it, and never over it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{symlink, MetadataExt as _, PermissionsExt as _};
+use std::process::Command;
+
+use crate::support::{kvctl, Folder};
+
+/// Runs a shell command with `kvctl` as a function.
+fn shell(command: &str) -> (i32, String) {
+    let program = assert_cmd::cargo::cargo_bin!("kvctl");
+    let command = format!("kvctl() {{ {} \"$@\"; }}; {command}", program.display());
+    let ran = Command::new("sh").args(["-c", &command]).output().unwrap();
+    (ran.status.code().unwrap(), String::from_utf8(ran.stderr).unwrap())
+}
+
+fn database(folder: &Folder, bits: u32) -> String {
+    let path = folder.path("a.mapleaf");
+    assert_eq!(kvctl(&["put", &path, "k", "v"]).code, 0);
+    fs::set_permissions(&path, Permissions::from_mode(bits)).unwrap();
+    path
+}
+
+fn mode(path: &str) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o777
+}
+
+#[test]
+fn nothing_made_from_a_database_has_more_rights_than_it_whatever_the_umask() {
+    for (bits, umask) in [(0o600, "0"), (0o600, "022"), (0o640, "0"), (0o644, "0"), (0o640, "077")] {
+        let folder = Folder::new();
+        let db = database(&folder, bits);
+        let [compacted, salvaged, tsv, jsonl] = ["c", "s", "d.tsv", "d.jsonl"].map(|name| folder.path(name));
+        let verbs = format!(
+            "umask {umask}; kvctl compact {db} {compacted} && kvctl salvage {db} {salvaged} && \
+             kvctl dump {db} -o {tsv} && kvctl dump {db} --all -o {jsonl}"
+        );
+        assert_eq!(shell(&verbs), (0, String::new()));
+        for made in [compacted, salvaged, tsv, jsonl] {
+            assert_eq!(mode(&made), bits, "{made}, umask {umask}");
+        }
+    }
+}
+
+#[test]
+fn a_dump_over_a_file_that_others_may_not_read_stays_so() {
+    let folder = Folder::new();
+    let db = database(&folder, 0o644);
+    let out = folder.path("d.tsv");
+    fs::write(&out, "before").unwrap();
+    fs::set_permissions(&out, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(kvctl(&["dump", &db, "-o", &out]).code, 0);
+    assert_eq!((fs::read(&out).unwrap(), mode(&out)), (b"k\tv\n".to_vec(), 0o600));
+}
+
+#[test]
+fn a_dump_never_follows_a_link_under_its_temporary_name() {
+    let folder = Folder::new();
+    let db = database(&folder, 0o600);
+    let (victim, out) = (folder.path("victim"), folder.path("d.tsv"));
+    fs::write(&victim, "before").unwrap();
+    // The process that dumps has the number of the shell.
+    let dir = folder.0.path().display();
+    let program = assert_cmd::cargo::cargo_bin!("kvctl").display();
+    let (code, err) = shell(&format!(
+        "cd {dir}; ln -s victim .kvctl-$$.partial; ln -s victim .kvctl-$$-0.partial; exec {program} dump {db} -o {out}"
+    ));
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(fs::read(&victim).unwrap(), b"before");
+    assert!(fs::symlink_metadata(&out).unwrap().is_file());
+}
+
+#[test]
+fn output_onto_the_database_by_whatever_name_is_refused() {
+    let folder = Folder::new();
+    let db = database(&folder, 0o600);
+    let (hard, soft, linked) = (folder.path("hard.tsv"), folder.path("soft.tsv"), folder.path("linked.tsv"));
+    fs::hard_link(&db, &hard).unwrap();
+    symlink(&db, &soft).unwrap();
+    symlink(&hard, &linked).unwrap();
+    let before = fs::read(&db).unwrap();
+    for out in [&db, &hard, &soft, &linked] {
+        let dump = kvctl(&["dump", &db, "-o", out, "--format", "tsv"]);
+        let (compact, salvage) = (kvctl(&["compact", &db, out]), kvctl(&["salvage", &db, out]));
+        for ran in [dump, compact, salvage] {
+            assert_eq!(ran.code, 2, "{}", ran.err);
+            assert!(ran.err.contains("is the database itself"), "{}", ran.err);
+        }
+    }
+    for verb in ["dump", "scan"] {
+        let (code, err) = shell(&format!("kvctl {verb} {db} >>{db}"));
+        assert!(code == 2 && err.contains("standard output is the database itself"), "{code}: {err}");
+    }
+    assert!(fs::read(&db).unwrap() == before);
+}
+
+#[test]
+fn a_locked_database_names_the_process_that_has_it() {
+    let folder = Folder::new();
+    let db = database(&folder, 0o600);
+    let reader = mapleaf::Options::new().read_only(true).open(&db).unwrap();
+    let holder = format!("process {} (", std::process::id());
+    let ran = kvctl(&["put", &db, "k", "v"]);
+    assert!(ran.code == 5 && ran.err.contains(&holder), "{}", ran.err);
+    assert!(ran.err.contains(") has it open read-only; wait until it has closed it"), "{}", ran.err);
+    drop(reader);
+    let _writer = mapleaf::Db::open(&db).unwrap();
+    let hard = folder.path("hard");
+    fs::hard_link(&db, &hard).unwrap();
+    for args in [&["get", &db, "k"][..], &["get", &hard, "k"], &["salvage", &db, "new"], &["recover", &db]] {
+        let ran = kvctl(args);
+        assert!(ran.code == 5 && ran.err.contains(&holder), "{}", ran.err);
+        assert!(ran.err.contains(") has it open for writing; wait until it has closed it"), "{}", ran.err);
+    }
+}
