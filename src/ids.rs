@@ -68,7 +68,7 @@ impl fmt::Display for TreeId {
 }
 
 /// A pointer in the file: a page (or the first page of a run) and the checksum that it must have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct PagePtr {
     pub(crate) id: PageId,
     /// CRC-32 (IEEE) that the header of the page also carries. Stale while the page is dirty; sealed at commit.

@@ -88,6 +88,7 @@ mod mapping;
 mod mutant;
 mod page;
 mod pager;
+mod steps;
 mod table;
 #[cfg(feature = "testing")]
 #[doc(hidden)]

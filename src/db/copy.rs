@@ -24,8 +24,6 @@ use crate::txn::write::WriteTxn;
 /// What a batch holds at most, before one more entry.
 const BATCH_BYTES: usize = 32 << 20;
 const BATCH_ENTRIES: usize = 100_000;
-/// As how many entries a table counts: a transaction looks its open tables through one by one.
-const TABLE_ENTRIES: usize = 500;
 
 /// A table to write to: its name and the names of its codecs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -119,8 +117,10 @@ impl Copy {
 
     /// Makes a table, if it is not there yet.
     pub(crate) fn make_table(&mut self, target: &Target) -> Result<()> {
-        self.open(target)?;
-        self.count(0, TABLE_ENTRIES)
+        let (txn, _) = self.open(target)?;
+        // With an entry it has a page.
+        let page_bytes = txn.env().page_size;
+        self.count(page_bytes, 1)
     }
 
     /// Puts into the table what was loaded.

@@ -19,7 +19,7 @@ pub(crate) const VERSION: u32 = 1;
 pub(crate) const KNOWN_REQUIRED: u64 = 0;
 
 /// Where a tree begins.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct TreeRoot {
     /// The root page; none when the tree is empty.
     pub(crate) ptr: PagePtr,

@@ -66,6 +66,11 @@ pub fn with_mutant<T>(mutant: Option<Mutant>, run: impl FnOnce() -> T) -> T {
     run()
 }
 
+/// Steps that this thread has taken so far: looks at what transactions and the database hold besides trees.
+pub fn steps() -> u64 {
+    crate::steps::taken()
+}
+
 /// Flushes of this database that succeeded.
 pub fn flush_count(db: &Db) -> u64 {
     db.env().mapping.flush_count()

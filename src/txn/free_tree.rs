@@ -31,6 +31,7 @@ use crate::page::meta::{RunPtr, TreeRoot};
 use crate::pager::free_space::{LiveStates, BIG_EXTENT_PAGES};
 use crate::pager::txn_pages::TxnPages;
 use crate::pager::{PageRead, PageWrite, Residence};
+use crate::steps;
 use crate::tree::{self, Cursor, PutHint};
 use crate::txn::free_records::{
     be48, big_key, decode_items, decode_pending_key, decode_usable, encode_items, from_be48, in_file, next_key,
@@ -68,6 +69,8 @@ pub(crate) struct FreeCache {
     /// from the list in among these is pinned by one of them too, because no state that old begins to be read.
     settled: PendingKey,
     settled_for: Vec<TxnId>,
+    /// This transaction has moved `settled`; saving notes for which states.
+    has_settled: bool,
     /// Changes to pending records, applied when saving: what is left of a record (nothing: delete it).
     examined: Vec<(PendingKey, Vec<FreeItem>)>,
 }
@@ -81,6 +84,7 @@ impl FreeCache {
             self.recent = read_list(pages, &tip.free_list, tip.page_count)?;
             self.list_read = true;
         }
+        self.recent.iter().for_each(|_| steps::count());
         // What is usable already stands in the list as freed by no transaction, which no state reaches.
         let (still, usable): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.recent).into_iter().partition(|item| live.reach(item.born, item.freed));
@@ -120,6 +124,7 @@ impl FreeCache {
             self.scan = Some(next_key(self.settled));
         }
         for _ in 0..most {
+            steps::count();
             let Some(from) = self.scan.filter(|_| !enough(pages, run)) else { return Ok(()) };
             self.scan = None;
             let Some((key, items)) = pending_record(pages, &tip.free_space, from, tip.page_count)? else {
@@ -133,9 +138,8 @@ impl FreeCache {
                 self.examined.push((key, still));
             }
             usable.into_iter().try_for_each(|item| add_usable(pages, item.start, item.pages))?;
-            if let Some(states) = live.all_before(key.0) {
-                self.settled = key;
-                self.settled_for = states.to_vec();
+            if live.all_before(key.0).is_some() {
+                (self.settled, self.has_settled) = (key, true);
             }
         }
         Ok(())
@@ -186,6 +190,9 @@ impl FreeCache {
         let mut root = tip.free_space;
         if move_pending || move_usable || !self.examined.is_empty() || pages.free.touched_count() > 0 {
             self.save_tree(pages, &mut root, move_pending, move_usable)?;
+        }
+        if std::mem::take(&mut self.has_settled) {
+            self.settled_for = live.all_before(self.settled.0).unwrap_or_default().to_vec();
         }
         let list = self.write_list(pages, tip)?;
         match pages.free.contradiction() {

@@ -16,6 +16,7 @@
 //! snapshot     read transactions
 //! writer_lock  one writer at a time, in order
 //! write        write transactions
+//! table_set    the tables that one has opened
 //! free_tree    the persistent free space
 //! free_records  keys and values of its tree
 //! checkpoint   two flushes, and what their failure means
@@ -35,6 +36,7 @@ pub(crate) mod rollback;
 pub(crate) mod snapshot;
 pub(crate) mod state;
 pub(crate) mod survey;
+mod table_set;
 pub(crate) mod tops;
 mod trust;
 pub(crate) mod write;

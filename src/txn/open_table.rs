@@ -20,6 +20,7 @@ use crate::ids::{TreeId, TxnId};
 use crate::page::meta::TreeRoot;
 use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
+use crate::steps;
 use crate::tree::{Top, PAGES_MAX};
 use crate::txn::tops::Tops;
 
@@ -135,7 +136,8 @@ impl OpenTables {
         tops: &Arc<Tops>,
         find: impl FnOnce() -> Result<Option<TableRecord>>,
     ) -> Result<Arc<OpenTable>> {
-        let kept = self.0.iter().map_while(OnceLock::get).find(|table| *table.name == *name);
+        let kept =
+            self.0.iter().map_while(OnceLock::get).inspect(|_| steps::count()).find(|table| *table.name == *name);
         if let Some(found) = kept {
             return Ok(Arc::clone(found));
         }

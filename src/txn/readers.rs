@@ -19,6 +19,7 @@ use crate::ids::TxnId;
 use crate::mapping::seat::{self, Seat, Seated};
 use crate::mapping::View;
 use crate::pager::snapshot_pages::SnapshotPages;
+use crate::steps;
 use crate::txn::open_table::OpenTables;
 use crate::txn::state::State;
 
@@ -94,6 +95,8 @@ impl Kept {
 #[derive(Debug)]
 pub(crate) struct Readers {
     chunks: [OnceLock<Box<[Arc<ReaderSlot>]>>; CHUNKS],
+    /// The slot after the one that a search found last: those before it were taken.
+    next: AtomicUsize,
     /// Some were taken when old views were dropped the last time.
     may_keep_old: AtomicBool,
 }
@@ -103,12 +106,13 @@ thread_local! {
     static HINT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Gives threads different places to begin their search.
-static NEXT_HINT: AtomicUsize = AtomicUsize::new(0);
-
 impl Readers {
     pub(crate) fn new() -> Readers {
-        Readers { chunks: std::array::from_fn(|_| OnceLock::new()), may_keep_old: AtomicBool::new(false) }
+        Readers {
+            chunks: std::array::from_fn(|_| OnceLock::new()),
+            next: AtomicUsize::new(0),
+            may_keep_old: AtomicBool::new(false),
+        }
     }
 
     /// Takes a free slot: gives what `take` makes of the first index where it succeeds.
@@ -124,20 +128,18 @@ impl Readers {
 
     #[cold]
     fn search<R>(&self, take: impl Fn(usize) -> Option<R>) -> Option<R> {
-        let begin = NEXT_HINT.fetch_add(1, Ordering::Relaxed);
-        let mut first = 0;
-        for number in 0..CHUNKS {
-            let len = self.chunk(number).len();
-            for step in 0..len {
-                let index = first + (begin + step) % len;
-                if let Some(taken) = take(index) {
-                    HINT.set(index);
-                    return Some(taken);
-                }
-            }
-            first += len;
-        }
-        None
+        let found = |index| {
+            steps::count();
+            let taken = take(index)?;
+            HINT.set(index);
+            self.next.store(index + 1, Ordering::Relaxed);
+            Some(taken)
+        };
+        let chunks = self.chunks.iter().take_while(|chunk| chunk.get().is_some()).count();
+        let (made, begin) = (first_of(chunks), self.next.load(Ordering::Relaxed));
+        // Another chunk, as large as all before it, only when these are taken.
+        let around = (begin..made).chain(0..begin.min(made)).find_map(found);
+        around.or_else(|| (chunks..CHUNKS).find_map(|number| (first_of(number)..first_of(number + 1)).find_map(found)))
     }
 
     /// The slots of a chunk, made on first use.
@@ -158,7 +160,12 @@ impl Readers {
     /// Txns of all live snapshots. The caller has read the published record before (protocol: Reclaim).
     pub(crate) fn snapshots(&self) -> Vec<TxnId> {
         fence(Ordering::SeqCst);
-        self.all().map(|slot| slot.0.word()).filter(|&word| word < DROPPING).map(TxnId).collect()
+        self.all()
+            .inspect(|_| steps::count())
+            .map(|slot| slot.0.word())
+            .filter(|&word| word < DROPPING)
+            .map(TxnId)
+            .collect()
     }
 
     /// Number of live read transactions (clones count once).
@@ -189,11 +196,16 @@ impl Readers {
     }
 }
 
+/// The first slot of a chunk.
+fn first_of(number: usize) -> usize {
+    FIRST_CHUNK * ((1 << number) - 1)
+}
+
 /// Chunk of a slot, and its place there.
 #[inline]
 pub(crate) fn chunk_of(index: usize) -> (usize, usize) {
     let number = (index / FIRST_CHUNK + 1).ilog2() as usize;
-    (number, index - FIRST_CHUNK * ((1 << number) - 1))
+    (number, index - first_of(number))
 }
 
 #[cfg(test)]
@@ -201,7 +213,10 @@ mod tests {
     use super::*;
 
     fn take(readers: &Readers, txn: u64) -> Option<Seated<ReaderSlot, Kept>> {
-        readers.take(|index| Seated::take(readers.slot(index)?, |slot| &slot.0, txn))
+        readers.take(|index| {
+            let (number, at) = chunk_of(index);
+            Seated::take(&readers.chunk(number)[at], |slot| &slot.0, txn)
+        })
     }
 
     #[test]
@@ -239,5 +254,19 @@ mod tests {
     fn a_new_slot_is_of_no_state() {
         // A file can say that its state has the number 0.
         assert!(!Kept::default().is_of(TxnId(0)));
+    }
+
+    #[test]
+    fn a_slot_is_found_in_as_many_steps_beside_many_readers_as_beside_few() {
+        let steps_each = |count: usize| {
+            let (readers, before) = (Readers::new(), steps::taken());
+            let mut taken: Vec<_> = (0..count).map(|_| take(&readers, 1).expect("a slot")).collect();
+            // Each goes on to another state: takes the new slot, and leaves the old one.
+            taken.iter_mut().for_each(|slot| *slot = take(&readers, 2).expect("a slot"));
+            assert_eq!(readers.count(), count as u64);
+            (steps::taken() - before) as f64 / count as f64
+        };
+        let (few, many) = (steps_each(1000), steps_each(20_000));
+        assert!(many < 1.5 * few, "{few} steps each beside few, {many} beside many");
     }
 }

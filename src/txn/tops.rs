@@ -10,24 +10,45 @@
 //!
 //! Failure: none. A child after `fork` may find the lock taken for ever, and does without tops.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, TryLockError, Weak};
 
 use crate::ids::TxnId;
 use crate::page::meta::TreeRoot;
+use crate::steps;
 use crate::tree::Top;
 
-/// A top that was made, and of what.
-#[derive(Debug)]
+/// What a top was made of: state, root, and pages at most.
+type Of = (TxnId, TreeRoot, usize);
+
+/// Tops that were made.
+#[derive(Debug, Default)]
 struct Made {
-    txn: TxnId,
-    root: TreeRoot,
-    pages_max: usize,
-    top: Weak<Top>,
+    tops: HashMap<Of, Weak<Top>>,
+    /// Those that are gone are forgotten when there are so many.
+    forget_at: usize,
 }
+
+impl Made {
+    /// Forgets the tops that are gone, when that costs no more than making those has.
+    fn forget_gone(&mut self) {
+        if self.tops.len() < self.forget_at {
+            return;
+        }
+        self.tops.retain(|_, top| {
+            steps::count();
+            top.strong_count() > 0
+        });
+        self.forget_at = (2 * self.tops.len()).max(FORGET_FROM);
+    }
+}
+
+/// Tops of which some may be gone at least.
+const FORGET_FROM: usize = 32;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Tops(Mutex<Vec<Made>>);
+pub(crate) struct Tops(Mutex<Made>);
 
 impl Tops {
     /// The top of at most `pages_max` pages of a tree in the state `txn`, made by `make` if nobody has. `None`: somebody is
@@ -44,14 +65,15 @@ impl Tops {
             Err(TryLockError::Poisoned(left)) => left.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        all.retain(|made| made.top.strong_count() > 0);
-        let wanted = |made: &&Made| made.txn == txn && made.root == *root && made.pages_max == pages_max;
-        if let Some(found) = all.iter().find(wanted).and_then(|made| made.top.upgrade()) {
+        steps::count();
+        let of = (txn, *root, pages_max);
+        if let Some(found) = all.tops.get(&of).and_then(Weak::upgrade) {
             return Some(Some(found));
         }
         let top = make().map(Arc::new);
         if let Some(top) = &top {
-            all.push(Made { txn, root: *root, pages_max, top: Arc::downgrade(top) });
+            all.forget_gone();
+            all.tops.insert(of, Arc::downgrade(top));
         }
         Some(top)
     }
@@ -83,5 +105,24 @@ mod tests {
             None
         });
         assert!(made, "it went with those who used it");
+    }
+
+    #[test]
+    fn a_top_is_found_in_as_many_steps_among_many_as_among_few() {
+        let steps_each = |count: u64| {
+            let (tops, before) = (Tops::default(), steps::taken());
+            let get = |tree| {
+                tops.get(TxnId(tree % 7), &TreeRoot { entries: tree, ..TreeRoot::default() }, 10, || {
+                    Some(Top::default())
+                })
+            };
+            let held: Vec<_> = (0..count).chain(0..count).map(get).collect();
+            drop(held);
+            (0..count).for_each(|tree| drop(get(tree)));
+            assert!(tops.0.lock().unwrap().tops.len() as u64 <= count, "those that are gone are forgotten");
+            (steps::taken() - before) as f64 / count as f64
+        };
+        let (few, many) = (steps_each(1000), steps_each(20_000));
+        assert!(many < 1.5 * few, "{few} steps each among few, {many} among many");
     }
 }

@@ -11,6 +11,7 @@
 //!
 //! Failure: errors of the operation; after one that may have left a tree half-changed, every call answers so.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use crate::tree::{self, AppendHint, PutHint};
 use crate::txn::env::{Env, Writer};
 use crate::txn::snapshot;
 use crate::txn::state::State;
+use crate::txn::table_set::TableSet;
 
 /// A write transaction. There is one at a time; readers go on undisturbed and see nothing of it before
 /// [`commit`](WriteTxn::commit). Dropping it aborts. `Send`: it may move to another thread.
@@ -41,7 +43,7 @@ pub struct WriteTxn {
     pub(super) live: LiveStates,
     catalog: TreeRoot,
     next_tree: TreeId,
-    pub(super) tables: Vec<OpenTable>,
+    pub(super) tables: TableSet,
     /// The catalog was changed directly, by a drop or a rename.
     catalog_changed: bool,
     pub(super) broken: Option<String>,
@@ -66,25 +68,6 @@ impl FolioWatch {
     }
 }
 
-/// A table that this transaction has opened.
-#[derive(Debug)]
-pub(crate) struct OpenTable {
-    name: String,
-    pub(super) record: TableRecord,
-    changed: bool,
-    put_hint: PutHint,
-    append_hint: AppendHint,
-}
-
-impl OpenTable {
-    /// Notes that the tree was changed otherwise than by a put or an append.
-    pub(super) fn note_change(&mut self) {
-        self.put_hint = PutHint::default();
-        self.append_hint = AppendHint::default();
-        self.changed = true;
-    }
-}
-
 impl WriteTxn {
     /// Begins on the tip; the caller holds the writer lock, which this releases if it fails.
     pub(crate) fn begin(env: Arc<Env>) -> Result<WriteTxn> {
@@ -97,7 +80,7 @@ impl WriteTxn {
                 next_tree: tip.next_tree,
                 tip,
                 live,
-                tables: Vec::new(),
+                tables: TableSet::default(),
                 catalog_changed: false,
                 broken: None,
                 folios: FolioWatch::begin(),
@@ -202,10 +185,10 @@ impl WriteTxn {
             self.ensure(0)?;
             let table = &mut self.tables[at];
             let writer = writer_of(&mut self.writer);
-            tree::seal(&mut writer.pages, &mut table.record.root).map_err(|e| e.with_table(&table.name))?;
+            tree::seal(&mut writer.pages, &mut table.record.root).map_err(|e| e.with_table(table.name()))?;
             let record = table.record.encode();
             let mut hint = PutHint::default();
-            tree::put(&mut writer.pages, &mut self.catalog, table.name.as_bytes(), &record, &mut hint, None)?;
+            tree::put(&mut writer.pages, &mut self.catalog, table.name().as_bytes(), &record, &mut hint, None)?;
         }
         Ok(())
     }
@@ -260,7 +243,7 @@ impl WriteTxn {
         self.pages().believe(result).map_err(|e| {
             let e = e.with_path(self.env.path());
             let e = match at.and_then(|at| self.tables.get(at)) {
-                Some(table) => e.with_table(&table.name),
+                Some(table) => e.with_table(table.name()),
                 None => e,
             };
             if matches!(&e, Error::Io { op, .. } if *op == WRITING) {
@@ -324,7 +307,7 @@ impl WriteTxn {
     /// Opens a table by name, if `asked` fits the codecs that it has; makes it with those if there is none.
     pub(crate) fn open_table(&mut self, name: &str, asked: Asked<'_>) -> Result<usize> {
         self.usable()?;
-        if let Some(at) = self.tables.iter().position(|table| table.name == name) {
+        if let Some(at) = self.tables.find(name) {
             self.tables[at].record.check_codecs(name, asked)?;
             return Ok(at);
         }
@@ -337,21 +320,14 @@ impl WriteTxn {
             }
             None => self.new_record(asked.codecs_of_new())?,
         };
-        self.tables.push(OpenTable {
-            name: name.to_string(),
-            record,
-            changed,
-            put_hint: PutHint::default(),
-            append_hint: AppendHint::default(),
-        });
-        Ok(self.tables.len() - 1)
+        Ok(self.tables.add(name, record, changed))
     }
 
     /// The record of a table as this transaction sees it.
     pub(crate) fn record_of(&mut self, name: &str) -> Result<Option<TableRecord>> {
         self.usable()?;
-        match self.tables.iter().find(|table| table.name == name) {
-            Some(open) => Ok(Some(open.record.clone())),
+        match self.tables.find(name) {
+            Some(at) => Ok(Some(self.tables[at].record.clone())),
             None => self.find_record(name),
         }
     }
@@ -392,7 +368,7 @@ impl WriteTxn {
     }
 
     pub(crate) fn table_name(&self, at: usize) -> &str {
-        &self.tables[at].name
+        self.tables[at].name()
     }
 
     /// Stores an entry; whether there was one, whose value goes to `old`.
@@ -441,14 +417,9 @@ impl WriteTxn {
     pub(crate) fn table_records(&mut self) -> Result<Vec<(String, TableRecord)>> {
         self.usable()?;
         let listed = snapshot::table_records(self.pages(), &self.catalog);
-        let mut tables = self.note(None, listed)?;
-        for open in &self.tables {
-            match tables.binary_search_by(|(name, _)| name.as_str().cmp(&open.name)) {
-                Ok(at) => tables[at].1 = open.record.clone(),
-                Err(at) => tables.insert(at, (open.name.clone(), open.record.clone())),
-            }
-        }
-        Ok(tables)
+        let mut tables: BTreeMap<String, TableRecord> = self.note(None, listed)?.into_iter().collect();
+        tables.extend(self.tables.iter().map(|open| (open.name().to_string(), open.record.clone())));
+        Ok(tables.into_iter().collect())
     }
 
     /// Removes a table with all its entries. Whether there was one.
@@ -472,11 +443,11 @@ impl WriteTxn {
     pub fn rename_table(&mut self, from: &str, to: &str) -> Result<()> {
         self.usable()?;
         catalog::check_name(to)?;
-        let taken = self.tables.iter().any(|table| table.name == to) || self.find_record(to)?.is_some();
+        let taken = self.tables.find(to).is_some() || self.find_record(to)?.is_some();
         if taken && from != to {
             return Err(Error::usage(format!("there is already a table '{to}'; drop it or choose another name")));
         }
-        let open = self.tables.iter().any(|table| table.name == from);
+        let open = self.tables.find(from).is_some();
         if !open && self.find_record(from)?.is_none() {
             return Err(Error::usage(format!("there is no table '{from}'")));
         }
@@ -485,16 +456,15 @@ impl WriteTxn {
         }
         let at = self.open_table(from, Asked::Bytes)?;
         self.remove_from_catalog(from)?;
-        let table = &mut self.tables[at];
-        table.name = to.to_string();
-        table.changed = true;
+        self.tables.rename(at, to);
+        self.tables[at].changed = true;
         Ok(())
     }
 
     /// Takes a table out of the catalog and out of the open ones; its root if there was such a table.
     fn detach(&mut self, name: &str) -> Result<Option<TreeRoot>> {
         let found = self.find_record(name)?;
-        let open = self.tables.iter().position(|table| table.name == name);
+        let open = self.tables.find(name);
         if found.is_some() {
             self.remove_from_catalog(name)?;
         }

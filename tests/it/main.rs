@@ -9,6 +9,7 @@ mod bad_input;
 mod broken;
 mod cold;
 mod compact;
+mod costs;
 mod crash_kill;
 mod creation;
 mod damage;

@@ -6,7 +6,7 @@ use super::source::{code_only, find_token, functions, is_word, line_of, lines_wi
 
 /// The floors of the house: a module uses its own floor and lower ones.
 const FLOORS: [&[&str]; 10] = [
-    &["ids", "limits", "error", "mutant"],
+    &["ids", "limits", "error", "mutant", "steps"],
     &["mapping"],
     &["page"],
     &["pager"],

@@ -1,0 +1,163 @@
+//! The tables that a write transaction has opened.
+//!
+//! Floor: txn. A table has a number, by which its handles reach it, and is found by its name through an index, so that the
+//! time to open a table does not depend on how many are open.
+//!
+//! Invariants:
+//!   S1  the index has the name of each table, with its number, and no other.
+//!   S2  a number stays right until a table is removed. Handles borrow the transaction, so none is left by then.
+//!
+//! Failure: a number that no table has is a bug and panics.
+
+use std::collections::BTreeMap;
+use std::ops::{Index, IndexMut};
+
+use crate::catalog::TableRecord;
+use crate::steps;
+use crate::tree::{AppendHint, PutHint};
+
+/// A table that a transaction has opened.
+#[derive(Debug)]
+pub(crate) struct OpenTable {
+    name: String,
+    pub(super) record: TableRecord,
+    pub(super) changed: bool,
+    pub(super) put_hint: PutHint,
+    pub(super) append_hint: AppendHint,
+}
+
+impl OpenTable {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Notes that the tree was changed otherwise than by a put or an append.
+    pub(super) fn note_change(&mut self) {
+        self.put_hint = PutHint::default();
+        self.append_hint = AppendHint::default();
+        self.changed = true;
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct TableSet {
+    tables: Vec<OpenTable>,
+    by_name: BTreeMap<String, usize>,
+}
+
+impl TableSet {
+    /// The number of the table of this name.
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        steps::count();
+        self.by_name.get(name).copied()
+    }
+
+    /// Adds a table whose name no other has; gives its number.
+    pub(super) fn add(&mut self, name: &str, record: TableRecord, changed: bool) -> usize {
+        let at = self.tables.len();
+        let known = self.by_name.insert(name.to_string(), at);
+        debug_assert!(known.is_none(), "two tables of one name");
+        let (put_hint, append_hint) = Default::default();
+        self.tables.push(OpenTable { name: name.to_string(), record, changed, put_hint, append_hint });
+        at
+    }
+
+    /// Takes a table out. The last one gets its number.
+    pub(super) fn remove(&mut self, at: usize) -> OpenTable {
+        steps::count();
+        let removed = self.tables.swap_remove(at);
+        self.by_name.remove(&removed.name);
+        if let Some(number) = self.tables.get(at).and_then(|moved| self.by_name.get_mut(&moved.name)) {
+            *number = at;
+        }
+        removed
+    }
+
+    /// Gives a table a name that no other has.
+    pub(super) fn rename(&mut self, at: usize, name: &str) {
+        let before = std::mem::replace(&mut self.tables[at].name, name.to_string());
+        self.by_name.remove(&before);
+        self.by_name.insert(name.to_string(), at);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tables.len()
+    }
+
+    pub(super) fn get(&self, at: usize) -> Option<&OpenTable> {
+        self.tables.get(at)
+    }
+
+    /// All tables, by their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &OpenTable> {
+        self.tables.iter().inspect(|_| steps::count())
+    }
+}
+
+impl Index<usize> for TableSet {
+    type Output = OpenTable;
+
+    #[inline]
+    fn index(&self, at: usize) -> &OpenTable {
+        steps::count();
+        &self.tables[at]
+    }
+}
+
+impl IndexMut<usize> for TableSet {
+    #[inline]
+    fn index_mut(&mut self, at: usize) -> &mut OpenTable {
+        steps::count();
+        &mut self.tables[at]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::TreeId;
+    use crate::page::meta::TreeRoot;
+
+    fn record(tree: u32) -> TableRecord {
+        TableRecord {
+            flags: 0,
+            root: TreeRoot::empty(TreeId(tree)),
+            key_codec: "bytes".into(),
+            value_codec: "bytes".into(),
+        }
+    }
+
+    #[test]
+    fn agrees_with_a_map_of_names_while_tables_come_go_and_change_their_names() {
+        let (mut set, mut model) = (TableSet::default(), BTreeMap::new());
+        let mut state = 7u64;
+        for tree in 0..5000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (name, other) = (format!("t{}", state >> 33 & 63), format!("t{}", state >> 40 & 63));
+            match (set.find(&name), state >> 50 & 3) {
+                (None, _) => {
+                    set.add(&name, record(tree), false);
+                    model.insert(name, tree);
+                }
+                (Some(at), 0) => {
+                    assert_eq!(Some(set.remove(at).record.root.tree.0), model.remove(&name));
+                }
+                (Some(at), 1) if set.find(&other).is_none() => {
+                    set.rename(at, &other);
+                    let tree = model.remove(&name).expect("known");
+                    model.insert(other, tree);
+                }
+                (Some(at), _) => {
+                    assert_eq!((set[at].name(), Some(&set[at].record.root.tree.0)), (&*name, model.get(&name)))
+                }
+            }
+            assert_eq!(set.len(), model.len());
+        }
+        for (name, tree) in &model {
+            let at = set.find(name).expect("there");
+            assert_eq!((set[at].name(), set[at].record.root.tree.0), (name.as_str(), *tree));
+        }
+        assert_eq!(set.iter().count(), model.len());
+    }
+}
