@@ -281,6 +281,10 @@ fn at_path(path: &Option<PathBuf>) -> String {
     path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default()
 }
 
+// No call changes an error, so that none can be left half-changed; the source that it may have is only shown.
+impl std::panic::UnwindSafe for Error {}
+impl std::panic::RefUnwindSafe for Error {}
+
 impl Error {
     /// The kind, for callers that decide by it.
     pub fn kind(&self) -> ErrorKind {

@@ -104,7 +104,9 @@ pub use db::{
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;
 pub use mapping::ReadAhead;
-pub use table::{codec, Loader, OwnedValue, Range, RangeOwned, ReadTable, Reserved, Table, TableInfo, TableMut};
+pub use table::{
+    codec, EntriesOwned, Loader, OwnedValue, Range, RangeOwned, ReadTable, Reserved, Table, TableInfo, TableMut,
+};
 pub use txn::snapshot::ReadTxn;
 pub use txn::write::WriteTxn;
 

@@ -153,17 +153,59 @@ impl Db {
 
     /// Runs `read` in a read transaction.
     ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// const USERS: Table<&str, u64> = Table::new("users");
+    /// assert_eq!(db.read(|txn| Ok(txn.table(USERS)?.len()))?, 0);
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`begin_read`](Db::begin_read), and what `read` returns. For errors of your own see
+    /// [`read_with_error`](Db::read_with_error).
+    pub fn read<T>(&self, read: impl FnOnce(&ReadTxn) -> Result<T>) -> Result<T> {
+        self.read_with_error(read)
+    }
+
+    /// Like [`read`](Db::read), for a `read` that returns errors of another type.
+    ///
     /// # Errors
     /// As [`begin_read`](Db::begin_read), and what `read` returns.
-    pub fn read<T, E: From<Error>>(&self, read: impl FnOnce(&ReadTxn) -> Result<T, E>) -> Result<T, E> {
+    pub fn read_with_error<T, E: From<Error>>(&self, read: impl FnOnce(&ReadTxn) -> Result<T, E>) -> Result<T, E> {
         read(&self.begin_read()?)
     }
 
     /// Runs `write` in a write transaction, and commits if it returns `Ok`; otherwise nothing is changed.
     ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// const USERS: Table<&str, u64> = Table::new("users");
+    /// db.write(|txn| {
+    ///     let mut users = txn.table(USERS)?;
+    ///     users.insert("ada", 1)?;
+    ///     users.insert("grace", 2)?;
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`begin_write`](Db::begin_write) and [`WriteTxn::commit`], and what `write` returns. For errors of your own see
+    /// [`write_with_error`](Db::write_with_error).
+    pub fn write<T>(&self, write: impl FnOnce(&mut WriteTxn) -> Result<T>) -> Result<T> {
+        self.write_with_error(write)
+    }
+
+    /// Like [`write`](Db::write), for a `write` that returns errors of another type.
+    ///
     /// # Errors
     /// As [`begin_write`](Db::begin_write) and [`WriteTxn::commit`], and what `write` returns.
-    pub fn write<T, E: From<Error>>(&self, write: impl FnOnce(&mut WriteTxn) -> Result<T, E>) -> Result<T, E> {
+    pub fn write_with_error<T, E: From<Error>>(
+        &self,
+        write: impl FnOnce(&mut WriteTxn) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut txn = self.begin_write()?;
         let done = write(&mut txn)?;
         txn.commit()?;

@@ -23,6 +23,17 @@ use crate::txn::open::{self, OpenSpec};
 /// assert!(db.begin_write().is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # A database that this process has open
+///
+/// To open it again gives another handle to the same database, which stays as it was opened first:
+///
+/// | option | at the second opening |
+/// |---|---|
+/// | [`read_only`](Options::read_only) | holds for the new handle; without it, `Locked` if the database is open read-only |
+/// | [`fault_guard`](Options::fault_guard), [`read_ahead`](Options::read_ahead) | another value than the one in force is an error of kind `Usage`; not given, nothing changes |
+/// | [`window_size`](Options::window_size) | has no effect: the window is there |
+/// | [`page_size`](Options::page_size), [`create`](Options::create), [`init_empty`](Options::init_empty) | have no effect, as for any file that is a database |
 #[derive(Clone, Debug)]
 pub struct Options {
     spec: OpenSpec,
@@ -45,9 +56,9 @@ impl Options {
                 init_empty: false,
                 mode: 0o666,
                 window_bytes: None,
-                fault_guard: true,
+                fault_guard: None,
                 recover: false,
-                read_ahead: ReadAhead::Auto,
+                read_ahead: None,
             },
         }
     }
@@ -109,7 +120,7 @@ impl Options {
     /// signal SIGBUS; signals that have nothing to do with a database go on to the handler that was there before. Without
     /// the guard, and in threads that block SIGBUS, such an access ends the process. Default: true.
     pub fn fault_guard(mut self, fault_guard: bool) -> Options {
-        self.spec.fault_guard = fault_guard;
+        self.spec.fault_guard = Some(fault_guard);
         self
     }
 
@@ -123,10 +134,9 @@ impl Options {
         self
     }
 
-    /// Whether pages that are not in memory are read before they are needed. If this process has the database open already, it
-    /// goes on as it was opened first. Default: [`ReadAhead::Auto`].
+    /// Whether pages that are not in memory are read before they are needed. Default: [`ReadAhead::Auto`].
     pub fn read_ahead(mut self, read_ahead: ReadAhead) -> Options {
-        self.spec.read_ahead = read_ahead;
+        self.spec.read_ahead = Some(read_ahead);
         self
     }
 

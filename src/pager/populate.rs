@@ -6,6 +6,7 @@
 //!
 //! Failure: none. What the thread cannot populate, the writer's own store finds out.
 
+use std::panic::RefUnwindSafe;
 use std::sync::mpsc::{sync_channel, SyncSender};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -29,6 +30,9 @@ pub(crate) struct Populator {
     /// First page that was not asked for.
     next_page: u64,
 }
+
+// Nothing is done with the thread through a shared reference.
+impl RefUnwindSafe for Populator {}
 
 impl Populator {
     /// Starts the thread; `None` if the system has none to give.

@@ -22,7 +22,7 @@
 //! # Borrowed and owned
 //!
 //! `&str`, `&[u8]` and `&[u8; N]` decode without a copy: what they return borrows the transaction.
-//! `String` and `Vec<u8>` decode to values of their own.
+//! `String` and `Vec<u8>` decode to values of their own. A table with such keys is searched by `&str` and `&[u8]`.
 //!
 //! ```
 //! use mapleaf::codec::Codec;
@@ -33,6 +33,11 @@
 //! assert!(u32::decode(b"ada").is_err());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Alignment
+//!
+//! Borrowed bytes may begin at any address. Only a value of more than a quarter page begins at a multiple of 32. A program
+//! that wants to see bytes as numbers or structs copies them, or casts with a check (as `bytemuck::try_cast_slice` does).
 //!
 //! # Tuples
 //!
@@ -72,7 +77,8 @@
 //!
 //! # Codecs of your own
 //!
-//! Implement [`Codec`] for a type of yours, and [`KeyCodec`] if its bytes sort as its items do. Choose a name with a
+//! Implement [`Codec`] for a type of yours, and [`KeyCodec`] if its bytes sort as its items do; its keys are most often
+//! looked up by what they are: `type Key<'a> = Self::Item<'a>`, and `encode_key` calls `encode`. Choose a name with a
 //! prefix of your own, such as `"acme.invoice.v1"`: it is stored with the table and compared when the table is opened.
 //! Such a codec can be the last component of a tuple; with [`Part`] it can be any.
 
@@ -126,7 +132,16 @@ pub trait Codec {
     message = "`{Self}` cannot be the key of a table",
     note = "keys may be strings, bytes, integers, floats, bool, char, `[u8; N]` and tuples of 2 to 6 of these"
 )]
-pub trait KeyCodec: Codec {}
+pub trait KeyCodec: Codec {
+    /// What a key is looked up by: the borrowed form of a `String` or a `Vec<u8>`, and the item itself of all others.
+    type Key<'a>;
+
+    /// The bytes of a key that is looked up: those that [`encode`](Codec::encode) gives for the item.
+    ///
+    /// # Errors
+    /// Kind `Usage` for a key that the codec cannot represent.
+    fn encode_key<'a>(key: &'a Self::Key<'_>) -> Result<Encoded<'a>>;
+}
 
 /// A key codec that knows which keys begin alike.
 ///

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use codec::{Codec, KeyCodec};
 pub use load::Loader;
 pub use place::Reserved;
-pub use range::{Range, RangeOwned};
+pub use range::{EntriesOwned, Range, RangeOwned};
 pub use read::{OwnedValue, ReadTable};
 pub use write::TableMut;
 

@@ -7,6 +7,7 @@
 //! entries behind it follow. A damaged page, and an access that could not be served, are an error once, and end the iteration;
 //! so does a value that a [`RangeOwned`] cannot read.
 
+use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
@@ -174,11 +175,46 @@ impl<K: KeyCodec, V: Codec> DoubleEndedIterator for Range<'_, K, V> {
     }
 }
 
+impl<K: KeyCodec, V: Codec> FusedIterator for Range<'_, K, V> {}
+
 impl<K, V> std::fmt::Debug for Range<'_, K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Range").finish_non_exhaustive()
     }
 }
+
+/// Entries of a table of a write transaction that own what they are, from [`range_owned`](crate::TableMut::range_owned).
+#[derive(Debug)]
+pub struct EntriesOwned<'a, K, V> {
+    range: Range<'a, K, V>,
+}
+
+impl<'a, K: KeyCodec, V: Codec> EntriesOwned<'a, K, V> {
+    pub(crate) fn new(range: Range<'a, K, V>) -> EntriesOwned<'a, K, V> {
+        EntriesOwned { range }
+    }
+
+    /// Makes an entry own what it is.
+    fn give(entry: Option<Result<Typed<'a, K, V>>>) -> Option<Result<OwnedEntry<K, V>>> {
+        Some(entry?.map(|(key, value)| (K::to_owned(key), V::to_owned(value))))
+    }
+}
+
+impl<K: KeyCodec, V: Codec> Iterator for EntriesOwned<'_, K, V> {
+    type Item = Result<OwnedEntry<K, V>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Self::give(self.range.next())
+    }
+}
+
+impl<K: KeyCodec, V: Codec> DoubleEndedIterator for EntriesOwned<'_, K, V> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        Self::give(self.range.next_back())
+    }
+}
+
+impl<K: KeyCodec, V: Codec> FusedIterator for EntriesOwned<'_, K, V> {}
 
 /// Bounds of a range of keys, as bytes.
 #[derive(Clone)]
@@ -191,7 +227,7 @@ impl ByteBounds {
     /// Every key.
     pub(crate) const ALL: ByteBounds = ByteBounds { low: Bound::Unbounded, high: Bound::Unbounded };
 
-    pub(crate) fn of<'k, K: KeyCodec>(range: &impl RangeBounds<K::Item<'k>>) -> Result<ByteBounds> {
+    pub(crate) fn of<'k, K: KeyCodec>(range: &impl RangeBounds<K::Key<'k>>) -> Result<ByteBounds> {
         Ok(ByteBounds { low: encoded::<K>(range.start_bound())?, high: encoded::<K>(range.end_bound())? })
     }
 
@@ -222,10 +258,10 @@ impl ByteBounds {
     }
 }
 
-fn encoded<K: KeyCodec>(bound: Bound<&K::Item<'_>>) -> Result<Bound<Vec<u8>>> {
+fn encoded<K: KeyCodec>(bound: Bound<&K::Key<'_>>) -> Result<Bound<Vec<u8>>> {
     Ok(match bound {
-        Bound::Included(key) => Bound::Included(K::encode(key)?.to_vec()),
-        Bound::Excluded(key) => Bound::Excluded(K::encode(key)?.to_vec()),
+        Bound::Included(key) => Bound::Included(K::encode_key(key)?.to_vec()),
+        Bound::Excluded(key) => Bound::Excluded(K::encode_key(key)?.to_vec()),
         Bound::Unbounded => Bound::Unbounded,
     })
 }
@@ -352,6 +388,8 @@ impl<K: KeyCodec, V: Codec> DoubleEndedIterator for RangeOwned<K, V> {
         self.failure().or_else(|| self.front.pop_back())
     }
 }
+
+impl<K: KeyCodec, V: Codec> FusedIterator for RangeOwned<K, V> {}
 
 impl<K: KeyCodec, V: Codec> std::fmt::Debug for RangeOwned<K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

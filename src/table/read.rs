@@ -48,11 +48,11 @@ impl ReadTxn {
     pub fn try_get_resident<'k, K: KeyCodec, V: Codec>(
         &self,
         table: Table<K, V>,
-        key: K::Item<'k>,
+        key: K::Key<'k>,
     ) -> Result<Option<V::Item<'_>>> {
         let Some(record) = self.find_table_resident(table.name())? else { return Ok(None) };
         record.check_codecs(table.name(), Asked::Types(&K::name(), &V::name()))?;
-        let key = K::encode(&key)?;
+        let key = K::encode_key(&key)?;
         let found = tree::get_resident(self.pages(), &record.root, &key);
         let found = found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose());
         self.believe(found).map_err(|e| e.with_table(table.name()))
@@ -110,8 +110,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// `Corrupt` if a page on the way, or the value, is damaged; `Fault` if the system could not serve one; `Decode` if the
     /// bytes of the value are no item of its codec. A key over the limit is simply not there.
     #[inline(always)]
-    pub fn get<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
-        let encoded = K::encode(&key)?;
+    pub fn get<'k>(&self, key: K::Key<'k>) -> Result<Option<V::Item<'_>>> {
+        let encoded = K::encode_key(&key)?;
         let key: &[u8] = &encoded;
         // Without the copies that an error on the way would bring.
         let pages = self.pages();
@@ -165,8 +165,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// assert_eq!(age, Some(36));
     /// # Ok::<(), mapleaf::Error>(())
     /// ```
-    pub fn try_get_resident<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
-        let key = K::encode(&key)?;
+    pub fn try_get_resident<'k>(&self, key: K::Key<'k>) -> Result<Option<V::Item<'_>>> {
+        let key = K::encode_key(&key)?;
         let found = tree::get_resident(self.pages(), &self.open.root, &key);
         self.believe(found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose()))
     }
@@ -189,9 +189,9 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// assert_eq!(ages.multi_get(["bob", "ada"])?, [None, Some(36)]);
     /// # Ok::<(), mapleaf::Error>(())
     /// ```
-    pub fn multi_get<'k>(&self, keys: impl IntoIterator<Item = K::Item<'k>>) -> Result<Vec<Option<V::Item<'_>>>> {
-        let items: Vec<K::Item<'k>> = keys.into_iter().collect();
-        let encoded: Vec<Encoded<'_>> = items.iter().map(K::encode).collect::<Result<_>>()?;
+    pub fn multi_get<'k>(&self, keys: impl IntoIterator<Item = K::Key<'k>>) -> Result<Vec<Option<V::Item<'_>>>> {
+        let keys: Vec<K::Key<'k>> = keys.into_iter().collect();
+        let encoded: Vec<Encoded<'_>> = keys.iter().map(K::encode_key).collect::<Result<_>>()?;
         let keys: Vec<&[u8]> = encoded.iter().map(|key| &**key).collect();
         let mut values = Vec::with_capacity(keys.len());
         let top = self.top(u32::try_from(keys.len()).unwrap_or(u32::MAX));
@@ -208,8 +208,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     ///
     /// # Errors
     /// As [`get`](ReadTable::get).
-    pub fn get_owned<'k>(&self, key: K::Item<'k>) -> Result<Option<OwnedValue<K, V>>> {
-        let bytes = K::encode(&key)?.to_vec();
+    pub fn get_owned<'k>(&self, key: K::Key<'k>) -> Result<Option<OwnedValue<K, V>>> {
+        let bytes = K::encode_key(&key)?.to_vec();
         // Looked up once here, so that getting it later cannot find it missing.
         Ok(self.get(key)?.is_some().then(|| OwnedValue { table: self.clone(), key: bytes }))
     }
@@ -218,8 +218,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     ///
     /// # Errors
     /// `Corrupt` if a page on the way is damaged.
-    pub fn contains_key<'k>(&self, key: K::Item<'k>) -> Result<bool> {
-        let key = K::encode(&key)?;
+    pub fn contains_key<'k>(&self, key: K::Key<'k>) -> Result<bool> {
+        let key = K::encode_key(&key)?;
         match tree::get_at_once(self.pages(), &self.open.root, self.top(1), &key) {
             Some(answer) if self.pages().intact() => Ok(answer.value().is_some()),
             _ => self.believe(tree::get_slowly(self.pages(), &self.open.root, &key).map(|found| found.is_some())),
@@ -230,7 +230,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     ///
     /// # Errors
     /// `Usage` for a bound that the codec cannot represent; damage is reported by the iterator.
-    pub fn range<'k>(&self, range: impl RangeBounds<K::Item<'k>>) -> Result<Range<'_, K, V>> {
+    pub fn range<'k>(&self, range: impl RangeBounds<K::Key<'k>>) -> Result<Range<'_, K, V>> {
         self.txn.check_process()?;
         Ok(Range::of_snapshot(self.byte_range(ByteBounds::of::<K>(&range)?), self.place()))
     }
@@ -239,7 +239,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     ///
     /// # Errors
     /// As [`range`](ReadTable::range).
-    pub fn range_owned<'k>(&self, range: impl RangeBounds<K::Item<'k>>) -> Result<RangeOwned<K, V>> {
+    pub fn range_owned<'k>(&self, range: impl RangeBounds<K::Key<'k>>) -> Result<RangeOwned<K, V>> {
         self.txn.check_process()?;
         Ok(RangeOwned::new(self.clone(), ByteBounds::of::<K>(&range)?))
     }

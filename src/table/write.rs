@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 use crate::page::meta::TreeRoot;
 use crate::pager::txn_pages::TxnPages;
 use crate::pager::PageRead as _;
-use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
+use crate::table::codec::{Codec, Encoded, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, Place};
-use crate::table::{decode_entry, decode_value, Range, Table, TableInfo};
+use crate::table::{decode_entry, decode_value, EntriesOwned, Range, Table, TableInfo};
 use crate::tree;
 use crate::txn::write::WriteTxn;
 
@@ -150,8 +150,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     ///
     /// # Errors
     /// `DiskFull`, `Io`, `Corrupt`: abort the transaction.
-    pub fn remove<'k>(&mut self, key: K::Item<'k>) -> Result<Option<V::Owned>> {
-        let key = K::encode(&key)?;
+    pub fn remove<'k>(&mut self, key: K::Key<'k>) -> Result<Option<V::Owned>> {
+        let key = K::encode_key(&key)?;
         let mut old = Vec::new();
         let existed = self.txn.delete(self.at, &key, Some(&mut old))?;
         Ok(if existed { owned_value::<V>(&old) } else { None })
@@ -176,8 +176,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     ///
     /// # Errors
     /// As [`remove`](TableMut::remove).
-    pub fn delete<'k>(&mut self, key: K::Item<'k>) -> Result<bool> {
-        self.txn.delete(self.at, &K::encode(&key)?, None)
+    pub fn delete<'k>(&mut self, key: K::Key<'k>) -> Result<bool> {
+        self.txn.delete(self.at, &K::encode_key(&key)?, None)
     }
 
     /// Stores an entry whose key is greater than all others: the fastest way to load sorted entries, and the one that
@@ -195,18 +195,37 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     ///
     /// # Errors
     /// `Corrupt` if a page on the way, or the value, is damaged; `Decode` if the bytes of the value are no item of its codec.
-    pub fn get<'k>(&self, key: K::Item<'k>) -> Result<Option<V::Item<'_>>> {
-        let key = K::encode(&key)?;
+    pub fn get<'k>(&self, key: K::Key<'k>) -> Result<Option<V::Item<'_>>> {
+        let key = K::encode_key(&key)?;
         let found = tree::get(self.pages(), self.root(), &key);
         self.believe(found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose()))
+    }
+
+    /// The values of many keys, in the order of the keys; the same keys may come more than once. As
+    /// [`ReadTable::multi_get`](crate::ReadTable::multi_get).
+    ///
+    /// # Errors
+    /// As [`get`](TableMut::get), for the first key that meets one.
+    pub fn multi_get<'k>(&self, keys: impl IntoIterator<Item = K::Key<'k>>) -> Result<Vec<Option<V::Item<'_>>>> {
+        let keys: Vec<K::Key<'k>> = keys.into_iter().collect();
+        let encoded: Vec<Encoded<'_>> = keys.iter().map(K::encode_key).collect::<Result<_>>()?;
+        let keys: Vec<&[u8]> = encoded.iter().map(|key| &**key).collect();
+        let mut values = Vec::with_capacity(keys.len());
+        let found = tree::get_many(self.pages(), self.root(), None, &keys, |found| {
+            let key = keys[values.len()];
+            values.push(found.map(|value| decode_value::<V>(key, value)).transpose()?);
+            Ok(())
+        });
+        self.believe(found)?;
+        Ok(values)
     }
 
     /// Whether a key is there.
     ///
     /// # Errors
     /// `Corrupt` if a page on the way is damaged.
-    pub fn contains_key<'k>(&self, key: K::Item<'k>) -> Result<bool> {
-        let key = K::encode(&key)?;
+    pub fn contains_key<'k>(&self, key: K::Key<'k>) -> Result<bool> {
+        let key = K::encode_key(&key)?;
         self.believe(tree::get(self.pages(), self.root(), &key).map(|found| found.is_some()))
     }
 
@@ -214,9 +233,32 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     ///
     /// # Errors
     /// `Usage` for a bound that the codec cannot represent; damage is reported by the iterator.
-    pub fn range<'k>(&self, range: impl RangeBounds<K::Item<'k>>) -> Result<Range<'_, K, V>> {
+    pub fn range<'k>(&self, range: impl RangeBounds<K::Key<'k>>) -> Result<Range<'_, K, V>> {
         self.txn.env().check_process()?;
         Ok(self.byte_range(ByteBounds::of::<K>(&range)?))
+    }
+
+    /// The entries of a range of keys, as items that own what they are, so that they can be kept while the table is changed.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Result, Table};
+    /// # let db = Db::in_memory()?;
+    /// const AGES: Table<&str, u32> = Table::new("ages");
+    ///
+    /// let mut txn = db.begin_write()?;
+    /// let mut ages = txn.table(AGES)?;
+    /// ages.insert("ada", 36)?;
+    /// for (name, age) in ages.range_owned("a".."b")?.collect::<Result<Vec<_>>>()? {
+    ///     ages.insert(&name, age + 1)?;
+    /// }
+    /// assert_eq!(ages.get("ada")?, Some(37));
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`range`](TableMut::range). The iterator goes on after an entry that does not decode.
+    pub fn range_owned<'k>(&self, range: impl RangeBounds<K::Key<'k>>) -> Result<EntriesOwned<'_, K, V>> {
+        Ok(EntriesOwned::new(self.range(range)?))
     }
 
     /// All entries, in order. Damage is reported by the iterator.

@@ -26,7 +26,7 @@ use crate::pager::free_space::LiveStates;
 use crate::pager::txn_pages::TxnPages;
 use crate::txn::free_tree::FreeCache;
 use crate::txn::live::Live;
-use crate::txn::open::FileLock;
+use crate::txn::open::{FileLock, OpenSpec};
 use crate::txn::readers::Readers;
 use crate::txn::state::State;
 use crate::txn::tops::Tops;
@@ -58,6 +58,8 @@ pub(crate) struct Env {
     pub(crate) required_features: u64,
     pub(crate) optional_features: u64,
     pub(crate) read_only: bool,
+    /// The options of the first opening, which hold for all handles.
+    pub(crate) opened: OpenSpec,
     /// The process that opened it: a child after `fork` has a copy that it must not use.
     process: u32,
     pub(crate) mapping: Arc<Mapping>,
@@ -81,6 +83,7 @@ pub(crate) struct EnvParts {
     pub(crate) meta: Meta,
     pub(crate) slot: usize,
     pub(crate) read_only: bool,
+    pub(crate) opened: OpenSpec,
     pub(crate) mapping: Mapping,
     pub(crate) lock: Option<FileLock>,
 }
@@ -97,6 +100,7 @@ impl Env {
             required_features: parts.meta.required,
             optional_features: parts.meta.optional,
             read_only: parts.read_only,
+            opened: parts.opened,
             process: process::id(),
             mapping,
             live: Live::new(State::from_meta(&parts.meta), parts.slot),

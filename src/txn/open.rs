@@ -54,10 +54,12 @@ pub(crate) struct OpenSpec {
     pub(crate) mode: u32,
     pub(crate) window_bytes: Option<u64>,
     /// Turn accesses that the system cannot serve into errors.
-    pub(crate) fault_guard: bool,
+    /// `None`: not said, which is `true`.
+    pub(crate) fault_guard: Option<bool>,
     /// Go back to the newest state that is whole.
     pub(crate) recover: bool,
-    pub(crate) read_ahead: ReadAhead,
+    /// `None`: not said, which is the default.
+    pub(crate) read_ahead: Option<ReadAhead>,
 }
 
 /// How far a file without metas is searched for pages, to tell a damaged database from something else.
@@ -198,7 +200,15 @@ pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
     mapping.store_meta(0, &page);
     Meta { txn: TxnId(0), ..first }.encode_slot(&mut page);
     mapping.store_meta(1, &page);
-    Ok(Arc::new(Env::new(EnvParts { path, meta: first, slot: 0, read_only: false, mapping, lock: None })))
+    Ok(Arc::new(Env::new(EnvParts {
+        path,
+        meta: first,
+        slot: 0,
+        read_only: false,
+        opened: spec.clone(),
+        mapping,
+        lock: None,
+    })))
 }
 
 /// Another handle to a database that this process has open.
@@ -214,8 +224,22 @@ fn share(env: Arc<Env>, spec: &OpenSpec) -> Result<Arc<Env>> {
         let remedy = "end all its handles and transactions first, or open it without recovery";
         return Err(Error::usage(format!("{}: {what}; {remedy}", env.path().display())));
     }
+    agree(&env, "fault_guard", spec.fault_guard, env.opened.fault_guard.unwrap_or(true))?;
+    agree(&env, "read_ahead", spec.read_ahead, env.opened.read_ahead.unwrap_or_default())?;
     env.check_poison()?;
     Ok(env)
+}
+
+/// Refuses an option that was given and cannot hold, because the database is open with another value.
+fn agree<T: PartialEq + std::fmt::Debug>(env: &Env, option: &str, asked: Option<T>, is: T) -> Result<()> {
+    match asked {
+        Some(asked) if asked != is => Err(Error::usage(format!(
+            "{}: this process has it open with {option} {is:?}, so it cannot be opened with {asked:?}; leave the option \
+             out, or close every handle first",
+            env.path().display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Opens a file to be read with plain reads alone, locked against writers; whatever is wrong with it.
@@ -271,12 +295,12 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
     let options = MapOptions {
         page_size: meta.page_size as usize,
         window_bytes: spec.window_bytes,
-        guarded: spec.fault_guard,
+        guarded: spec.fault_guard.unwrap_or(true),
         used_bytes: spec.read_only.then_some(needed),
     };
     let mapping =
         Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
-    mapping.set_read_ahead(spec.read_ahead);
+    mapping.set_read_ahead(spec.read_ahead.unwrap_or_default());
     if !spec.read_only && !in_order {
         // A process that was killed may have left its newest meta in the page cache alone. What is shown of it, and what this one
         // builds on, is durable first (R7, R10), or a power loss could bring the older state back after its pages were reused.
@@ -287,7 +311,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         }
     }
     let (path, read_only, lock) = (path.to_path_buf(), spec.read_only, Some(lock));
-    Ok(Env::new(EnvParts { path, meta, slot, read_only, mapping, lock }))
+    Ok(Env::new(EnvParts { path, meta, slot, read_only, opened: spec.clone(), mapping, lock }))
 }
 
 /// The state that is opened, and how it was found.

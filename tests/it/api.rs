@@ -253,23 +253,23 @@ fn closures_commit_on_ok_and_abort_on_error() {
         }
     }
     let db = TestDb::memory(Options::new());
-    let done: std::result::Result<u64, Mine> = db.write(|txn| {
+    let done: std::result::Result<u64, Mine> = db.write_with_error(|txn| {
         txn.table(USERS)?.insert("ada", 1)?;
         Ok(7)
     });
     assert_eq!(done.expect("committed"), 7);
-    let refused: std::result::Result<(), Mine> = db.write(|txn| {
+    let refused: std::result::Result<(), Mine> = db.write_with_error(|txn| {
         txn.table(USERS)?.insert("bob", 2)?;
         Err(Mine::Refused)
     });
     assert!(matches!(refused, Err(Mine::Refused)));
-    let failed: std::result::Result<(), Mine> = db.write(|txn| {
+    let failed: std::result::Result<(), Mine> = db.write_with_error(|txn| {
         txn.table(USERS)?.insert("cy", 2)?;
         txn.rename_table("none", "other")?;
         Ok(())
     });
     assert!(matches!(failed, Err(Mine::Store(e)) if e.kind() == ErrorKind::Usage));
-    let len: std::result::Result<u64, Mine> = db.read(|txn| Ok(txn.table(USERS)?.len()));
+    let len: std::result::Result<u64, Mine> = db.read_with_error(|txn| Ok(txn.table(USERS)?.len()));
     assert_eq!(len.expect("read"), 1);
 }
 

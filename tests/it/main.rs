@@ -19,6 +19,7 @@ mod far;
 mod faults;
 mod folios;
 mod fork;
+mod forms;
 mod fuzzed;
 mod golden;
 mod growth;

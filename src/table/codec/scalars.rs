@@ -55,7 +55,14 @@ macro_rules! fixed {
             }
         }
 
-        impl KeyCodec for $type {}
+        impl KeyCodec for $type {
+            type Key<'a> = Self::Item<'a>;
+
+            #[inline]
+            fn encode_key<'a>(key: &'a Self::Key<'_>) -> Result<Encoded<'a>> {
+                Self::encode(key)
+            }
+        }
 
         impl Part for $type {
             #[inline]
@@ -161,7 +168,14 @@ macro_rules! byte_array {
             }
         }
 
-        impl<const N: usize> KeyCodec for $type {}
+        impl<const N: usize> KeyCodec for $type {
+            type Key<'a> = Self::Item<'a>;
+
+            #[inline]
+            fn encode_key<'a>(key: &'a Self::Key<'_>) -> Result<Encoded<'a>> {
+                Self::encode(key)
+            }
+        }
 
         impl<const N: usize> PrefixCodec for $type {
             type Prefix<'a> = &'a [u8];

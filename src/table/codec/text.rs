@@ -137,7 +137,14 @@ macro_rules! variable {
             }
         }
 
-        impl KeyCodec for $type {}
+        impl KeyCodec for $type {
+            type Key<'a> = $prefix;
+
+            #[inline]
+            fn encode_key<'a>($given: &'a Self::Key<'_>) -> Result<Encoded<'a>> {
+                Ok(Encoded::Borrowed($bytes))
+            }
+        }
 
         impl PrefixCodec for $type {
             type Prefix<'a> = $prefix;

@@ -49,6 +49,12 @@ macro_rules! tuple {
         impl<$first: Part + KeyCodec, $($part: Part + KeyCodec,)* $last: KeyCodec> KeyCodec
             for ($first, $($part,)* $last)
         {
+            type Key<'a> = Self::Item<'a>;
+
+            #[inline]
+            fn encode_key<'a>(key: &'a Self::Key<'_>) -> Result<Encoded<'a>> {
+                Self::encode(key)
+            }
         }
 
         impl<$first: Part + KeyCodec, $($part: Part + KeyCodec,)* $last: KeyCodec> PrefixCodec
