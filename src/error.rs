@@ -202,7 +202,7 @@ pub enum Error {
         folder: Option<PathBuf>,
     },
     /// The system reported an error.
-    #[error("{}{op} failed: {source}", at_file(.path))]
+    #[error("{}{op} failed: {source}{}", at_file(.path), read_only_way(.source))]
     Io {
         /// The operation.
         op: &'static str,
@@ -219,8 +219,8 @@ pub enum Error {
         /// Bytes that were wanted; 0 where that is not known.
         wanted: u64,
     },
-    /// The system denied access.
-    #[error("{}: {op}: permission denied", .path.display())]
+    /// The system denied access: to the file or its folder, or it refused a call, as a sandbox does.
+    #[error("{}: {op}: {}", .path.display(), denial(.source))]
     Permission {
         /// The operation.
         op: &'static str,
@@ -255,6 +255,25 @@ fn at_file(path: &Path) -> String {
     match path.as_os_str().is_empty() {
         true => String::new(),
         false => format!("{}: ", path.display()),
+    }
+}
+
+/// By what access was denied: the owner and mode of a file (`EACCES`), or something that only the call and its number tell.
+fn denial(source: &io::Error) -> String {
+    match source.raw_os_error() {
+        Some(libc::EPERM) => format!("{source}; sandbox, or a file that may not be changed (chattr)?"),
+        None if source.get_ref().is_some() => source.to_string(),
+        _ => "permission denied".to_string(),
+    }
+}
+
+/// What is to be done where a file system is mounted to be read only.
+fn read_only_way(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; reading an existing database works with Options::read_only(true), for all else mount it for writing"
+        }
+        _ => "",
     }
 }
 

@@ -142,12 +142,17 @@ fn denied(name: &str) -> String {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let failure = Failure::new(exit_of(error.kind()), error.to_string());
-        match remedy(error.kind()) {
+        match remedy(error.kind()).filter(|_| !is_refused(&error)) {
             // A text that names a verb has its remedy.
             Some(remedy) if failure.text.as_ref().is_none_or(|text| !text.contains("'kvctl ")) => failure.also(remedy),
             _ => failure,
         }
     }
+}
+
+/// Whether the kernel refused a call, whatever the file's owner and mode are: the text says what it can.
+fn is_refused(error: &Error) -> bool {
+    error.kind() == ErrorKind::Permission && !error.to_string().ends_with(": permission denied")
 }
 
 fn exit_of(kind: ErrorKind) -> Exit {
@@ -238,6 +243,21 @@ mod tests {
             let rows = text.lines().filter(|line| line.starts_with(&format!("  {code:>3}  "))).count();
             assert_eq!(rows, 1, "{code}");
         }
+    }
+
+    #[test]
+    fn a_refused_call_is_not_blamed_on_owner_and_mode() {
+        let denied = |code| Error::Permission {
+            op: "locking",
+            path: "a.mapleaf".into(),
+            source: io::Error::from_raw_os_error(code),
+        };
+        let (eperm, eacces) = (1, 13);
+        let refused = Failure::from(denied(eperm));
+        let text = refused.text.unwrap_or_default();
+        assert!(text.contains("os error 1") && text.contains("sandbox") && !text.contains("owner"), "{text}");
+        assert_eq!(refused.exit, Exit::Permission);
+        assert!(Failure::from(denied(eacces)).text.is_some_and(|text| text.contains("check the owner and mode")));
     }
 
     #[test]

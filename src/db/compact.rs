@@ -20,6 +20,7 @@ use crate::db::copy::{Copy, Target};
 use crate::db::{Db, Options};
 use crate::error::{Error, Result};
 use crate::ids::PageId;
+use crate::mapping::file;
 use crate::tree;
 use crate::txn::snapshot::ReadTxn;
 
@@ -124,7 +125,9 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
     // The last values were copied after the last question.
     txn.believe(Ok(()))?;
     compaction.copy.finish().map_err(|e| e.of_file(out))?;
-    let bytes_after = std::fs::metadata(out).map_err(|e| Error::io("reading the length", out, e))?.len();
+    let bytes_after = file::open(out, false)
+        .and_then(|new| file::length(&new))
+        .map_err(|e| Error::io("reading the length", out, e))?;
     Ok(CompactReport {
         page_size: page_size as u32,
         txn: txn.txn_id(),

@@ -193,8 +193,8 @@ impl Copy {
         if let Some(rights) = rights {
             rights.give_to(&file).map_err(failed("giving the new file the mode of its source"))?;
         }
-        file.sync_all().map_err(failed("flushing the new file"))?;
-        let renamed = file::rename_new(&unfinished.0, &out).map_err(failed("giving the new file its name"))?;
+        file::sync(&file).map_err(failed("flushing the new file"))?;
+        let renamed = file::rename_new(&file, &unfinished.0, &out).map_err(failed("giving the new file its name"))?;
         renamed.then_some(()).ok_or_else(|| exists(&out))
     }
 }

@@ -312,6 +312,7 @@ impl std::fmt::Debug for Ahead {
 #[cfg(all(test, feature = "testing"))]
 mod tests {
     use super::*;
+    use crate::mapping::file_calls;
     use crate::mapping::medium;
 
     const MIB: u64 = 1 << 20;
@@ -322,7 +323,7 @@ mod tests {
         os::advise_random(&file);
         std::io::Write::write_all(&mut &*file, &vec![7; len as usize]).unwrap();
         file.sync_all().unwrap();
-        if os::lives_in_memory(&file) || !medium::forget_cache(&file).unwrap() {
+        if file_calls::lives_in_memory(&file) || !medium::forget_cache(&file).unwrap() {
             return None;
         }
         let ahead = Ahead::new(&file, len, true);

@@ -10,10 +10,8 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt as _;
 
-/// The unit that the system counts the blocks of a file in, whatever the file system's own is.
-const BLOCK_BYTES: u64 = 512;
+use super::{file_calls, refused};
 
 /// The attribute "changes go to the same blocks".
 const NO_COPY_ON_WRITE: libc::c_int = 0x0080_0000;
@@ -59,11 +57,12 @@ struct Extents {
 
 /// Whether every byte below `len` has a block that is this file's alone.
 pub(super) fn has_all_blocks(file: &File, len: u64) -> io::Result<bool> {
-    let counted = file.metadata()?.blocks().saturating_mul(BLOCK_BYTES) >= len;
+    let counted = file_calls::status(file)?.allocated >= len;
     Ok(counted && own_extents_reach(file, len).unwrap_or(true))
 }
 
-/// The same, where the file system tells extents; `None` where it does not.
+/// The same, where the file system tells extents; `None` where it does not. Where the kernel refuses to be asked, they may
+/// be anyhow.
 fn own_extents_reach(file: &File, len: u64) -> Option<bool> {
     let mut reached = 0;
     for _ in 0..REQUESTS {
@@ -75,7 +74,7 @@ fn own_extents_reach(file: &File, len: u64) -> Option<bool> {
         // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call, to a header
         // and as many extents as it says.
         if unsafe { libc::ioctl(file.as_raw_fd(), GET_EXTENTS, &mut answer) } != 0 {
-            return None;
+            return refused::is(&io::Error::last_os_error()).then_some(false);
         }
         let found = answer.extents.get(..answer.header.found as usize)?;
         let ended = found.last().is_none_or(|last| last.flags & LAST_EXTENT != 0);
@@ -102,13 +101,13 @@ fn attributes(file: &File) -> io::Result<libc::c_int> {
     }
 }
 
-/// Whether the file system writes every change of the file to new blocks, so that reserved ones do not help.
+/// Whether the file system writes every change of the file to new blocks, so that reserved ones do not help; also where the
+/// kernel refuses to say.
 pub(super) fn is_copy_on_write(file: &File) -> bool {
-    // SAFETY: `statfs` is plain integers, for which zero is a value.
-    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
-    let known = unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) } == 0;
-    let copies = known && i128::from(found.f_type) == i128::from(libc::BTRFS_SUPER_MAGIC);
+    let copies = match file_calls::file_system(file) {
+        Ok(kind) => kind == i128::from(libc::BTRFS_SUPER_MAGIC),
+        Err(error) => refused::is(&error),
+    };
     copies && !attributes(file).is_ok_and(|attributes| attributes & NO_COPY_ON_WRITE != 0)
 }
 

@@ -218,8 +218,8 @@ impl Canvas {
     }
 
     /// Makes sure that storing to these pages cannot meet a full disk: `StorageFull` here instead of a signal there.
-    /// Systems that cannot say so answer `Ok`.
-    pub(crate) fn populate(&self, id: PageId, pages: u64) -> io::Result<()> {
+    /// `Ok(false)`: this kernel cannot say so, or refuses to.
+    pub(super) fn populate(&self, id: PageId, pages: u64) -> io::Result<bool> {
         match self.place(id, pages) {
             Some((offset, len)) => self.window.populate(offset as u64, len as u64),
             None => Err(io::Error::new(io::ErrorKind::InvalidInput, "populating pages beyond the mapping")),

@@ -18,18 +18,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub(crate) use super::file_calls::Status;
 #[cfg(feature = "testing")]
 pub(crate) use super::seam::recovering;
 #[cfg(feature = "testing")]
 use super::seam::{self, Creation};
-use super::{backing, descriptor, os};
+use super::{backing, descriptor, file_calls, os, refused};
 #[cfg(feature = "testing")]
 use crate::mutant::{self, Mutant};
 
 /// Opens a file that exists. What is no file is opened too, or refused, but never waited for: a FIFO has two ends.
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = descriptor::open(OpenOptions::new().read(true).write(writable).custom_flags(flags), path)?;
+    let file = descriptor::open(OpenOptions::new().read(true).write(writable).custom_flags(flags), path);
+    let file = file.map_err(refused::by("openat"))?;
     os::advise_random(&file);
     Ok(file)
 }
@@ -69,12 +71,12 @@ impl<'a> PieceWriter<'a> {
 
     /// Writes bytes at an offset, cut at page ends (F2).
     pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        os::within_size_limit(offset + bytes.len() as u64)?;
+        file_calls::within_size_limit(offset + bytes.len() as u64)?;
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() {
             let room = self.piece_bytes - (at % self.piece_bytes as u64) as usize;
             let (now, later) = rest.split_at(room.min(rest.len()));
-            self.file.write_all_at(now, at)?;
+            file_calls::write_within(self.file, now, at)?;
             at += now.len() as u64;
             rest = later;
         }
@@ -86,12 +88,12 @@ impl<'a> PieceWriter<'a> {
 impl PieceWriter<'_> {
     /// Sets the length; what was not written reads as zeros.
     pub(crate) fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        file_calls::set_len(self.file, len)
     }
 
     /// Reserves blocks, so that a full disk shows here. `Ok(false)`: the file system cannot.
     pub(crate) fn reserve_blocks(&self, offset: u64, len: u64) -> io::Result<bool> {
-        os::reserve_blocks(self.file, offset, len)
+        file_calls::reserve_blocks(self.file, offset, len)
     }
 
     /// The file itself, to map it or to read back. Writing to it directly would break F2.
@@ -109,7 +111,9 @@ pub(crate) fn create_atomic(
     write: impl FnOnce(&PieceWriter<'_>) -> io::Result<()>,
 ) -> io::Result<Created> {
     let temporary = temporary_name(path)?;
-    let file = descriptor::open(OpenOptions::new().read(true).write(true).create_new(true).mode(mode), &temporary)?;
+    let mut options = OpenOptions::new();
+    let file = descriptor::open(options.read(true).write(true).create_new(true).mode(mode), &temporary);
+    let file = file.map_err(refused::by("openat"))?;
     os::advise_random(&file);
     prepare_empty(&file);
     let renamed = write(&PieceWriter::new(&file, page_size))
@@ -128,7 +132,7 @@ pub(crate) fn create_atomic(
         }
     }
     // Also when somebody else was first: the name is to be durable before anything is built on it.
-    sync_directory_of(path)?;
+    sync_name(path, &file)?;
     #[cfg(feature = "testing")]
     seam::creating(Creation::DirectoryFlushed, &temporary, path);
     Ok(created)
@@ -139,11 +143,11 @@ pub(crate) fn prepare_empty(file: &File) {
     backing::avoid_copy_on_write(file);
 }
 
-/// Gives a complete and durable file its name, durably. `Ok(false)`, and nothing done, when the name is taken.
-pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
+/// Makes a complete file durable and gives it its name, durably. `Ok(false)`, and no name given, when it is taken.
+pub(crate) fn rename_new(file: &File, from: &Path, to: &Path) -> io::Result<bool> {
     let renamed = os::rename_new(from, to)?;
     if renamed {
-        sync_directory_of(to)?;
+        sync_name(to, file)?;
     }
     Ok(renamed)
 }
@@ -158,30 +162,98 @@ fn flush_new(file: &File, temporary: &Path, path: &Path) -> io::Result<()> {
             return Ok(());
         }
     }
-    file.sync_all()?;
+    file_calls::sync_file(file)?;
     #[cfg(feature = "testing")]
     seam::creating(Creation::Flushed, temporary, path);
     Ok(())
 }
 
-/// Makes the names in the directory that holds `path` durable.
-pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
-    descriptor::open(OpenOptions::new().read(true), directory_of(path))?.sync_all()
+/// Makes the name of an open file durable, by its directory. One that this user may write to and not read (mode 0333) cannot
+/// be opened: then by all of the file system; and by the file, the least that file systems with a journal need, where the
+/// kernel refuses that too.
+fn sync_name(path: &Path, file: &File) -> io::Result<()> {
+    let synced = descriptor::open(OpenOptions::new().read(true), directory_of(path))
+        .and_then(|directory| file_calls::sync_file(&directory));
+    match synced {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied || refused::is(&error) => {
+            file_calls::sync_file_system(file).or_else(|error| match refused::is(&error) {
+                true => file_calls::sync_file(file),
+                false => Err(error),
+            })
+        }
+        other => other,
+    }
 }
 
 /// Fills a buffer with random bytes.
 pub(crate) fn random(into: &mut [u8]) -> io::Result<()> {
-    descriptor::open(OpenOptions::new().read(true), Path::new("/dev/urandom"))?.read_exact(into)
+    descriptor::open(OpenOptions::new().read(true), Path::new("/dev/urandom"))?
+        .read_exact(into)
+        .map_err(refused::by("read"))
 }
 
-/// Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist yet.
+/// The length of an open file.
+pub(crate) fn length(file: &File) -> io::Result<u64> {
+    file_calls::end_of(file)
+}
+
+/// What the kernel says of an open file.
+pub(crate) fn status(file: &File) -> io::Result<Status> {
+    file_calls::status(file)
+}
+
+/// What something is that is not a file, by its mode.
+pub(crate) fn other_kind(mode: u32) -> Option<&'static str> {
+    match mode & libc::S_IFMT {
+        libc::S_IFREG => None,
+        libc::S_IFDIR => Some("a directory"),
+        libc::S_IFBLK | libc::S_IFCHR => Some("a device"),
+        libc::S_IFIFO => Some("a FIFO"),
+        libc::S_IFSOCK => Some("a socket"),
+        _ => Some("something special"),
+    }
+}
+
+/// Makes all of a file durable.
+pub(crate) fn sync(file: &File) -> io::Result<()> {
+    file_calls::sync_file(file)
+}
+
+/// Reads bytes that a file has. An error that says that the kernel refuses reads says nothing of the file.
+pub(crate) fn read_at(file: &File, into: &mut [u8], at: u64) -> io::Result<()> {
+    file.read_exact_at(into, at).map_err(refused::by("pread"))
+}
+
+/// An error if the kernel refuses to read a file at all. Those of the medium are found out page by page.
+pub(crate) fn can_be_read(file: &File) -> io::Result<()> {
+    match read_at(file, &mut [0], 0) {
+        Err(error) if refused::is(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes bytes at an offset, if the process may make the file as long as that.
+pub(crate) fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    file_calls::write_at(file, bytes, at)
+}
+
+/// Makes a file longer, if the process may, or shorter.
+pub(crate) fn set_length(file: &File, len: u64) -> io::Result<()> {
+    file_calls::set_len(file, len)
+}
+
+/// Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist yet; where the kernel
+/// refuses to say, any number.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
-    fs2::available_space(if path.exists() { path } else { directory_of(path) })
+    match fs2::available_space(if path.exists() { path } else { directory_of(path) }) {
+        Err(error) if refused::is(&error) => Ok(u64::MAX),
+        other => other,
+    }
 }
 
 /// Refuses a length that this process may not give to a file.
 pub(crate) fn may_have_length(len: u64) -> io::Result<()> {
-    os::within_size_limit(len)
+    file_calls::within_size_limit(len)
 }
 
 /// The first byte at `offset` or behind it that is not in a hole; `None` when there is none. Where the file system
@@ -192,7 +264,7 @@ pub(crate) fn next_data(file: &File, offset: u64) -> Option<u64> {
 
 /// Bytes that a file takes on the disk; less than its length when it has holes, more when blocks are reserved.
 pub(crate) fn allocated_bytes(file: &File) -> io::Result<u64> {
-    fs2::FileExt::allocated_size(file)
+    file_calls::status(file).map(|found| found.allocated)
 }
 
 fn directory_of(path: &Path) -> &Path {

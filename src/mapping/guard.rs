@@ -22,8 +22,8 @@ use std::ptr;
 use std::sync::atomic::{fence, AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::os;
 use super::process::PerProcess;
+use super::{os, refused};
 
 /// What could not be served in the mappings of one file.
 #[derive(Debug, Default)]
@@ -225,7 +225,10 @@ fn install() -> io::Result<()> {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
     if !INSTALLED.load(Ordering::Relaxed) {
         SYSTEM_PAGE_BYTES.store(os::page_bytes() as usize, Ordering::Relaxed);
-        install_handler()?;
+        install_handler().map_err(|error| {
+            let what = "SIGBUS cannot be handled, and Options::fault_guard(false) does without";
+            io::Error::new(error.kind(), format!("{what}: {}", refused::by("rt_sigaction")(error)))
+        })?;
         INSTALLED.store(true, Ordering::Relaxed);
     }
     Ok(())

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use memmap2::{MmapMut, MmapOptions};
 
-use super::os;
+use super::{file_calls, os, refused};
 
 /// Alignment of direct reads: no file system of today asks for more.
 const ALIGNED_BYTES: u64 = 4096;
@@ -31,7 +31,7 @@ const MARK: &std::ffi::CStr = c"user.mapleaf.flush-failed";
 /// file system reads through its cache alone.
 pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<Vec<u8>>> {
     let Ok(direct) = os::reopen_direct(file) else { return Ok(None) };
-    let len = len.min(file.metadata()?.len());
+    let len = len.min(file_calls::end_of(file)?);
     let mut read = Vec::with_capacity(len as usize);
     // Anonymous memory, because it is aligned.
     let mut piece = MmapMut::map_anon(ALIGNED_BYTES as usize)?;
@@ -52,12 +52,13 @@ pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<
 /// Lets go of all pages of a file that the system keeps in memory, and proves that they went: what is read afterwards comes
 /// from the medium. `false`: some stay, because another program has them mapped or they cannot be written out.
 pub(crate) fn forget_cache(file: &File) -> io::Result<bool> {
-    if os::lives_in_memory(file) {
+    if file_calls::lives_in_memory(file) {
         return Ok(true);
     }
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
-            std::thread::sleep(PAUSE);
+            // `sleep` would panic where the kernel refuses its call.
+            std::thread::park_timeout(PAUSE);
         }
         os::drop_cache(file, 0, 0)?;
         if cached_pages(file)? == 0 {
@@ -69,11 +70,14 @@ pub(crate) fn forget_cache(file: &File) -> io::Result<bool> {
 
 /// Pages of a file that are in memory, whoever brought them there.
 pub(crate) fn cached_pages(file: &File) -> io::Result<u64> {
-    let (len, mut cached) = (file.metadata()?.len(), 0);
+    let (len, mut cached) = (file_calls::end_of(file)?, 0);
     for offset in (0..len).step_by(LOOK_BYTES as usize) {
         let size = (len - offset).min(LOOK_BYTES) as usize;
-        let map = MmapOptions::new().offset(offset).len(size).map_raw_read_only(file)?;
-        cached += os::resident_pages(&map)?;
+        let map = MmapOptions::new().offset(offset).len(size).map_raw_read_only(file).map_err(refused::by("mmap"))?;
+        cached += match os::resident_pages(&map) {
+            Err(error) if refused::is(&error) => os::cached_pages(file, offset, size as u64).map_err(|_| error)?,
+            found => found?,
+        };
     }
     Ok(cached)
 }
@@ -111,7 +115,7 @@ mod tests {
         }
         assert!(cached_pages(&file).unwrap() > 0);
         assert!(forget_cache(&file).unwrap());
-        assert!(os::lives_in_memory(&file) || cached_pages(&file).unwrap() == 0);
+        assert!(file_calls::lives_in_memory(&file) || cached_pages(&file).unwrap() == 0);
         assert!(std::fs::read(temp.path()).unwrap() == bytes);
     }
 
@@ -123,7 +127,7 @@ mod tests {
         file.sync_all().unwrap();
         let map = MmapOptions::new().map_raw_read_only(&file).unwrap();
         map.advise(memmap2::Advice::PopulateRead).unwrap();
-        assert!(os::lives_in_memory(&file) || !forget_cache(&file).unwrap());
+        assert!(file_calls::lives_in_memory(&file) || !forget_cache(&file).unwrap());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The mapping: a file, or memory without a file, as bytes at addresses that never move while somebody uses them.
 //!
-//! Floor: mapping. Knows pages by number and size alone, nothing of what is in them. `os` holds the system calls,
+//! Floor: mapping. Knows pages by number and size alone, nothing of what is in them. `os` and `file_calls` hold the system
+//! calls, `refused` what a kernel says that refuses one,
 //! `reservation` and `window` address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
 //! handling of accesses that cannot be served, `folios` those of the page cache, `ready` what is made before the first
 //! store, `locks`, `file` and `medium` what the floors above need of files besides, `writing` pages that are written by
@@ -30,8 +31,11 @@ mod backing;
 mod bounds;
 mod canvas;
 mod claims;
+#[cfg(feature = "testing")]
+pub(crate) mod confine;
 mod descriptor;
 pub(crate) mod file;
+mod file_calls;
 pub(crate) mod folios;
 mod guard;
 pub(crate) mod holder;
@@ -43,6 +47,7 @@ mod os;
 pub(crate) mod prefetch;
 pub(crate) mod process;
 mod ready;
+pub(crate) mod refused;
 mod reservation;
 mod residence;
 pub(crate) mod rights;
@@ -57,7 +62,7 @@ mod writing;
 mod tests;
 
 use std::fs::File;
-use std::io::{self, Seek as _};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -172,7 +177,7 @@ impl Mapping {
         let page_size = options.page_size;
         assert!(crate::limits::page_size_ok(page_size), "page size {page_size} is not allowed");
         os::advise_random(&file);
-        let len = file.metadata()?.len().min(options.used_bytes.unwrap_or(u64::MAX)) & !(page_size as u64 - 1);
+        let len = file_calls::end_of(&file)?.min(options.used_bytes.unwrap_or(u64::MAX)) & !(page_size as u64 - 1);
         let wanted = options.window_bytes.unwrap_or_else(|| default_window(len));
         let spare = if options.window_bytes.is_some() { 0 } else { WINDOW_SPARE_BYTES };
         let file = Arc::new(file);
@@ -184,7 +189,7 @@ impl Mapping {
             #[cfg(not(feature = "testing"))]
             strict: false,
             file: Arc::clone(&file),
-            ahead: Arc::new(Ahead::new(&file, len, !anonymous && !os::lives_in_memory(&file))),
+            ahead: Arc::new(Ahead::new(&file, len, !anonymous && !file_calls::lives_in_memory(&file))),
         };
         let window = Window::reserve(wanted, len.saturating_add(spare), page_size, writable, &watch)?;
         window.extend_view(&file, if writable { with_sentinel(len)? } else { len })?;
@@ -221,13 +226,12 @@ impl Mapping {
     /// Reads bytes of the file by a call and not through the mapping, for looking at pages that the writer may be
     /// storing to: the copy is the system's, so it may be torn, but is no access of ours to claimed pages.
     pub(crate) fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(into, offset)
+        self.file.read_exact_at(into, offset).map_err(refused::by("pread"))
     }
 
-    /// The length of the file now, whoever changed it. By a seek and not by `stat`: who is told the times of a file makes the
-    /// system write them anew with the next change, two blocks more for each commit. Nobody uses the position.
+    /// The length of the file now, whichever process changed it.
     pub(crate) fn file_len(&self) -> io::Result<u64> {
-        (&*self.file).seek(io::SeekFrom::End(0))
+        file_calls::end_of(&self.file)
     }
 
     fn window(&self) -> Arc<Window> {
@@ -262,9 +266,34 @@ impl Mapping {
         file::allocated_bytes(&self.file)
     }
 
-    /// Faults in a range of the file for writing, as far as it is mapped, from any thread. Changes nothing.
-    pub(crate) fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
+    /// Faults in a range of the file for writing, as far as it is mapped, from any thread. Changes nothing. `Ok(false)`: this
+    /// kernel cannot, or refuses to.
+    pub(crate) fn populate(&self, offset: u64, len: u64) -> io::Result<bool> {
         self.window().populate(offset, len)
+    }
+
+    /// Sees that storing a meta cannot meet a full disk, where the file system lets it.
+    pub(crate) fn populate_metas(&self) -> io::Result<()> {
+        let mut metas = vec![0; 2 * self.page_size];
+        if !self.populates_first() || self.populate(0, metas.len() as u64)? {
+            return Ok(());
+        }
+        // What is there is written once more, while nobody stores a meta.
+        let _storing = lock(&self.storing_meta);
+        self.read_at(0, &mut metas)?;
+        metas
+            .chunks_exact(self.page_size)
+            .zip((0..).step_by(self.page_size))
+            .try_for_each(|(meta, at)| file_calls::write_at(&self.file, meta, at))
+    }
+
+    /// Sees that storing to pages that the caller owns, and of which it keeps nothing, cannot meet a full disk.
+    pub(crate) fn back_pages(&self, canvas: &Canvas, id: PageId, pages: u64) -> io::Result<()> {
+        if canvas.populate(id, pages)? || !self.populates_first() {
+            return Ok(());
+        }
+        let page_size = self.page_size as u64;
+        self.write_zeros(id.0 * page_size, pages * page_size, 0)
     }
 
     /// Makes the file at least `new_len` bytes long (rounded up to whole pages), with blocks behind them, and maps
@@ -297,7 +326,11 @@ impl Mapping {
                 return Err(io::Error::other("the file was cut while it grew"));
             }
             if !self.anonymous && self.populate_first.load(Ordering::Relaxed) {
-                next.populate(window.mapped(), new_len - window.mapped())?;
+                let (from, len) = (window.mapped(), new_len - window.mapped());
+                if !next.populate(from, len)? {
+                    // Nothing is stored there yet but the sentinel of what is used so far.
+                    self.write_zeros(from, len, window::sentinel_offset(from) + 1)?;
+                }
             }
             Ok(next)
         });
@@ -313,7 +346,7 @@ impl Mapping {
                 // Also gives back blocks that were reserved. If this fails too, the file stays too long, no more; but it is not
                 // made longer, which would hide that it was cut.
                 if self.file_len().is_ok_and(|now| now >= old_len) {
-                    drop(self.file.set_len(old_len));
+                    drop(file_calls::set_len(&self.file, old_len));
                 }
                 Err(error)
             }
@@ -325,11 +358,10 @@ impl Mapping {
         if new_len <= old_len {
             return Ok(());
         }
-        os::within_size_limit(new_len)?;
-        if !self.anonymous && !os::reserve_blocks(&self.file, used, new_len - used)? {
+        if !self.anonymous && !file_calls::reserve_blocks(&self.file, used, new_len - used)? {
             self.populate_first.store(true, Ordering::Relaxed);
         }
-        self.file.set_len(new_len)
+        file_calls::set_len(&self.file, new_len)
     }
 
     /// Maps the file up to `new_len`: in the window if it has room, else in a new and larger one. Publishes nothing.
@@ -390,7 +422,7 @@ impl Mapping {
         let _resizing = lock(&self.resizing);
         let new_len = new_len.min(self.file_len()?);
         self.window().unpublish(new_len & !(self.page_size as u64 - 1));
-        self.file.set_len(new_len)?;
+        file_calls::set_len(&self.file, new_len)?;
         #[cfg(feature = "testing")]
         self.seam_resized(new_len);
         Ok(())
@@ -455,7 +487,7 @@ impl Mapping {
         #[cfg(feature = "testing")]
         self.seam_before_flush(&window, kind, offset, len)?;
         if !self.anonymous {
-            window.sync(offset, len)?;
+            window.sync(offset, len, &self.file)?;
         }
         #[cfg(feature = "testing")]
         self.seam_after_flush(&window, kind, offset, len)?;

@@ -3,8 +3,8 @@
 //! Floor: mapping. Nothing here knows of pages or windows; what must hold for a call to be harmless stands at
 //! each function and is argued by its caller.
 //!
-//! Failure: the error of the call. `EINTR` is retried; `EFAULT` of populating and `EDQUOT`/`ENOSPC` of reserving
-//! blocks come out as [`io::ErrorKind::StorageFull`] or `QuotaExceeded`.
+//! Failure: the error of the call, which names it if the kernel refused it (`refused`). `EINTR` is retried; `EFAULT` of
+//! populating and `EDQUOT`/`ENOSPC` of reserving blocks come out as [`io::ErrorKind::StorageFull`] or `QuotaExceeded`.
 #![allow(unsafe_code, reason = "raw system calls")]
 
 use std::ffi::{CStr, CString};
@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
-use super::descriptor;
+use super::{descriptor, refused};
 
 /// Which rights a mapped file range has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,12 +32,12 @@ fn size(len: u64) -> io::Result<usize> {
     usize::try_from(len).map_err(|_| too_large())
 }
 
-fn offset(at: u64) -> io::Result<libc::off_t> {
+pub(super) fn offset(at: u64) -> io::Result<libc::off_t> {
     libc::off_t::try_from(at).map_err(|_| too_large())
 }
 
 /// Repeats a call that returns -1 and `EINTR` when a signal came in between.
-fn retry(mut call: impl FnMut() -> libc::c_int) -> io::Result<()> {
+pub(super) fn retry(mut call: impl FnMut() -> libc::c_int) -> io::Result<()> {
     loop {
         if call() == 0 {
             return Ok(());
@@ -62,7 +62,7 @@ pub(super) fn reserve(len: u64) -> io::Result<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
     let base = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
-    let base = mapped(base)?;
+    let base = mapped("mmap", base)?;
     // SAFETY: advice on the range just mapped; it changes no contents.
     unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTDUMP) };
     Ok(base)
@@ -82,17 +82,34 @@ pub(super) fn map_file(file: &File, at: u64, len: u64, rights: Rights) -> io::Re
     let prot = protection(rights);
     // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
     let base = unsafe { libc::mmap(ptr::null_mut(), len, prot, libc::MAP_SHARED, file.as_raw_fd(), at) };
-    let base = mapped(base)?;
-    for advice in [libc::MADV_RANDOM, libc::MADV_DONTDUMP] {
-        // SAFETY: advice on the range just mapped; it changes no contents.
-        unsafe { libc::madvise(base.as_ptr().cast(), len, advice) };
-    }
+    let base = mapped("mmap", base)?;
+    advise_file_range(base, len);
     Ok(base)
 }
 
-fn mapped(base: *mut libc::c_void) -> io::Result<NonNull<u8>> {
+fn advise_file_range(base: NonNull<u8>, len: usize) {
+    for advice in [libc::MADV_RANDOM, libc::MADV_DONTDUMP] {
+        // SAFETY: advice on a range just mapped; it changes no contents.
+        unsafe { libc::madvise(base.as_ptr().cast(), len, advice) };
+    }
+}
+
+/// Maps a range of a file over `to..to+len`, for kernels that refuse to move a mapping there. Until the advice is given the
+/// caller lets nobody touch it.
+///
+/// # Safety
+/// The caller owns `to..to+len`, and nobody uses it. After an error it may be unmapped.
+pub(super) unsafe fn map_file_over(file: &File, at: u64, len: u64, rights: Rights, to: NonNull<u8>) -> io::Result<()> {
+    let (len, at) = (size(len)?, offset(at)?);
+    let (prot, flags) = (protection(rights), libc::MAP_SHARED | libc::MAP_FIXED);
+    // SAFETY: the caller owns the range, and nobody uses it.
+    let base = unsafe { libc::mmap(to.as_ptr().cast(), len, prot, flags, file.as_raw_fd(), at) };
+    mapped("mmap", base).map(|base| advise_file_range(base, len))
+}
+
+fn mapped(call: &'static str, base: *mut libc::c_void) -> io::Result<NonNull<u8>> {
     if base == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
+        return Err(refused::by(call)(io::Error::last_os_error()));
     }
     NonNull::new(base.cast()).ok_or_else(|| io::Error::other("the system mapped address zero"))
 }
@@ -107,7 +124,7 @@ pub(super) unsafe fn move_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> 
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: the caller owns both ranges and nobody uses them.
     let got = unsafe { libc::mremap(from.as_ptr().cast(), len, len, flags, to.as_ptr()) };
-    mapped(got).map(|_| ())
+    mapped("mremap", got).map(|_| ())
 }
 
 /// Makes `to..to+len` a second mapping of the same file pages as the shared mapping at `from`, which stays valid.
@@ -120,7 +137,7 @@ pub(super) unsafe fn alias_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) ->
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: old size 0 leaves `from` as it is; the caller owns `to`.
     let got = unsafe { libc::mremap(from.as_ptr().cast(), 0, len, flags, to.as_ptr()) };
-    mapped(got).map(|_| ())
+    mapped("mremap", got).map(|_| ())
 }
 
 /// Takes the right to store from a mapped range, or gives it.
@@ -142,7 +159,8 @@ pub(super) unsafe fn unmap(base: NonNull<u8>, len: u64) {
     if let Ok(len) = size(len) {
         // SAFETY: the caller owns the range and nothing uses it.
         let result = unsafe { libc::munmap(base.as_ptr().cast(), len) };
-        debug_assert_eq!(result, 0, "munmap of a range of ours: {}", io::Error::last_os_error());
+        let refused = || refused::is(&io::Error::last_os_error());
+        debug_assert!(result == 0 || refused(), "munmap of a range of ours: {}", io::Error::last_os_error());
     }
 }
 
@@ -157,7 +175,7 @@ pub(super) unsafe fn zero_again(base: NonNull<u8>, len: u64) -> io::Result<()> {
 }
 
 /// Faults pages in for writing, so that a full disk is an error here and not a signal at the first store.
-/// `Ok(false)`: this system has no such advice.
+/// `Ok(false)`: this kernel has no such advice, or refuses it.
 ///
 /// # Safety
 /// The range lies in a writable mapping of the caller.
@@ -166,7 +184,7 @@ pub(super) unsafe fn populate_write(base: NonNull<u8>, len: u64) -> io::Result<b
     // SAFETY: faulting pages in changes no contents.
     match retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) }) {
         Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) || refused::is(&error) => Ok(false),
         Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
             Err(io::Error::new(io::ErrorKind::StorageFull, "no space for pages of the mapping"))
         }
@@ -174,55 +192,56 @@ pub(super) unsafe fn populate_write(base: NonNull<u8>, len: u64) -> io::Result<b
     }
 }
 
-/// Faults pages in for reading, so that a page that cannot be read is an error here and not a signal at the first load.
-/// Systems without such advice answer `Ok`.
+/// Faults pages in for reading, so that a page that cannot be read is an error here and not a signal at the first load:
+/// `EFAULT`, `EIO` or `EHWPOISON`. `Ok(false)`: this kernel has no such advice, refuses it, or has no memory for it now.
 ///
 /// # Safety
 /// The range lies in a readable mapping of the caller.
-pub(super) unsafe fn populate_read(base: NonNull<u8>, len: u64) -> io::Result<()> {
+pub(super) unsafe fn populate_read(base: NonNull<u8>, len: u64) -> io::Result<bool> {
     let len = size(len)?;
     // SAFETY: faulting pages in changes no contents.
     match retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_POPULATE_READ) }) {
-        Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if is_unserved(&error) => Err(error),
+        Err(_) => Ok(false),
     }
 }
 
-/// Flushes the pages of a mapped range to the medium and waits.
+/// Whether an error says that the file cannot give or take what was asked for: it was cut there, or the medium fails.
+pub(super) fn is_unserved(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EFAULT | libc::EIO | libc::EHWPOISON))
+}
+
+/// Flushes the pages of a mapped range of a file to the medium and waits.
 ///
 /// # Safety
 /// The range lies in a mapping that the caller keeps for the duration of the call.
-pub(super) unsafe fn sync_range(base: NonNull<u8>, len: u64) -> io::Result<()> {
+pub(super) unsafe fn sync_range(base: NonNull<u8>, len: u64, file: &File) -> io::Result<()> {
     let len = size(len)?;
     // SAFETY: flushing reads the range alone, and the caller keeps it mapped.
-    retry(|| unsafe { libc::msync(base.as_ptr().cast(), len, libc::MS_SYNC) })
+    match retry(|| unsafe { libc::msync(base.as_ptr().cast(), len, libc::MS_SYNC) }) {
+        // What is flushed is the file, through whichever call.
+        Err(error) if refused::is(&error) => file.sync_data().map_err(refused::by("msync, and fdatasync after it")),
+        other => other,
+    }
 }
 
-/// Starts to write a range of a file to the medium and does not wait. Where the file system cannot, nothing is done: the
-/// flush does it all.
+/// Starts to write a range of a file to the medium and does not wait. Where the file system cannot, or the kernel refuses,
+/// nothing is done: the flush does it all.
 pub(super) fn start_write_back(file: &File, at: u64, len: u64) -> io::Result<()> {
     let (at, len) = (offset(at)?, offset(len)?);
     // SAFETY: a call on a descriptor that `file` keeps open, without pointers. It does not ask for errors of earlier
     // write-back, which the next flush tells.
     match retry(|| unsafe { libc::sync_file_range(file.as_raw_fd(), at, len, libc::SYNC_FILE_RANGE_WRITE) }) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::ESPIPE)) => Ok(()),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ESPIPE)) || refused::is(&error) => {
+            Ok(())
+        }
         other => other,
     }
 }
 
-/// Reserves blocks for a range of a file without changing its length. `Ok(false)`: the file system cannot.
-pub(super) fn reserve_blocks(file: &File, at: u64, len: u64) -> io::Result<bool> {
-    let (at, len) = (offset(at)?, offset(len)?);
-    // SAFETY: a call on a descriptor that `file` keeps open.
-    match retry(|| unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, at, len) }) {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// A soft limit of this process; `None`: unlimited. Each C library has a type of its own for the number of a limit.
-fn soft_limit(resource: libc::c_int) -> Option<u64> {
+pub(super) fn soft_limit(resource: libc::c_int) -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the call stores into a value that lives through it. If it fails, the value says "unlimited".
     unsafe { libc::getrlimit(resource as _, &mut limit) };
@@ -232,15 +251,6 @@ fn soft_limit(resource: libc::c_int) -> Option<u64> {
 /// Address space that this process may have (`ulimit -v`), if that is limited.
 pub(super) fn address_space_limit() -> Option<u64> {
     soft_limit(libc::RLIMIT_AS as libc::c_int)
-}
-
-/// Refuses a length that the process may not give to a file (`ulimit -f`): trying would bring the signal SIGXFSZ, which
-/// ends it.
-pub(super) fn within_size_limit(len: u64) -> io::Result<()> {
-    match soft_limit(libc::RLIMIT_FSIZE as libc::c_int) {
-        Some(limit) if len > limit => Err(io::Error::from_raw_os_error(libc::EFBIG)),
-        _ => Ok(()),
-    }
 }
 
 /// The first byte at `at` or behind it that is not in a hole of the file; `None` when there is none. Moves the position of
@@ -283,7 +293,7 @@ pub(super) fn set_lock(file: &File, kind: libc::c_int, start: u64, len: u64, wai
     match retry(|| unsafe { libc::fcntl(file.as_raw_fd(), command, &lock) }) {
         Ok(()) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => Err(refused::by("fcntl(F_OFD_SETLK)")(error)),
     }
 }
 
@@ -316,32 +326,22 @@ pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
     match renamed {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => link_new(from, to),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) || refused::is(&error) => link_new(from, to),
         Err(error) => Err(error),
     }
 }
 
-/// The same for file systems that cannot rename without replacing: a second name, then the first one goes.
+/// The same for file systems and kernels that cannot rename without replacing: a second name, then the first one goes.
 fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
     match std::fs::hard_link(from, to) {
-        Ok(()) => std::fs::remove_file(from).map(|()| true),
+        Ok(()) => {
+            // The file has its name. If the other one cannot go, it leads to the same file.
+            drop(std::fs::remove_file(from));
+            Ok(true)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => Err(refused::by("renameat2, and linkat after it")(error)),
     }
-}
-
-/// The kind of file system that a file lies on, as `statfs` tells it.
-fn file_system(file: &File) -> Option<i128> {
-    // SAFETY: `statfs` is plain integers, for which zero is a value.
-    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
-    retry(|| unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) }).ok().map(|()| i128::from(found.f_type))
-}
-
-/// Whether the page cache is all there is of the file: nothing is behind it.
-pub(super) fn lives_in_memory(file: &File) -> bool {
-    const RAMFS_MAGIC: i128 = 0x8584_58f6;
-    matches!(file_system(file), Some(kind) if kind == i128::from(libc::TMPFS_MAGIC) || kind == RAMFS_MAGIC)
 }
 
 /// The same file once more, for reading past the page cache. An error where the file system has no such reads.
@@ -357,7 +357,7 @@ pub(super) fn drop_cache(file: &File, start: u64, len: u64) -> io::Result<()> {
     // SAFETY: a call on a descriptor that `file` keeps open.
     match unsafe { libc::posix_fadvise(file.as_raw_fd(), start, len, libc::POSIX_FADV_DONTNEED) } {
         0 => Ok(()),
-        code => Err(io::Error::from_raw_os_error(code)),
+        code => Err(refused::by("fadvise64")(io::Error::from_raw_os_error(code))),
     }
 }
 
@@ -365,7 +365,8 @@ pub(super) fn drop_cache(file: &File, start: u64, len: u64) -> io::Result<()> {
 pub(super) fn resident_pages(map: &memmap2::MmapRaw) -> io::Result<u64> {
     let mut resident = vec![0u8; map.len().div_ceil(page_bytes() as usize)];
     // SAFETY: the mapping lives through the call, which stores a byte for each of its pages.
-    retry(|| unsafe { libc::mincore(map.as_mut_ptr().cast(), map.len(), resident.as_mut_ptr().cast()) })?;
+    retry(|| unsafe { libc::mincore(map.as_mut_ptr().cast(), map.len(), resident.as_mut_ptr().cast()) })
+        .map_err(refused::by("mincore"))?;
     Ok(resident.iter().filter(|page| **page & 1 == 1).count() as u64)
 }
 

@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 
 use super::window::{self, Window};
-use super::{backing, lock, os, with_sentinel, Mapping};
+use super::{backing, file_calls, lock, os, refused, with_sentinel, Mapping};
 
 impl Mapping {
     /// Whether the mapping can be stored to.
@@ -67,19 +67,19 @@ impl Mapping {
 
 /// Stores the sentinel behind what is used of a file that is long enough.
 pub(super) fn mark_sentinel(file: &File, used: u64) -> io::Result<()> {
-    file.write_all_at(&[window::SENTINEL], window::sentinel_offset(used))
+    file_calls::write_at(file, &[window::SENTINEL], window::sentinel_offset(used))
 }
 
 /// Makes a file long enough for the sentinel and stores it. `false` where that cannot be, for want of room: what is used goes
 /// on without. The file gets longer all the same if it may: that takes no room, and whoever opens it next sees that it was
 /// not closed in order.
 fn lengthen_for_sentinel(file: &File, used: u64) -> io::Result<bool> {
-    let (len, wanted) = (file.metadata()?.len(), with_sentinel(used)?);
-    if os::within_size_limit(wanted).is_err() {
+    let (len, wanted) = (file_calls::end_of(file)?, with_sentinel(used)?);
+    if file_calls::within_size_limit(wanted).is_err() {
         return Ok(false);
     }
-    let backed = os::reserve_blocks(file, used, wanted - used).is_ok();
-    let lengthened = if len < wanted { file.set_len(wanted) } else { Ok(()) };
+    let backed = file_calls::reserve_blocks(file, used, wanted - used).is_ok();
+    let lengthened = if len < wanted { file_calls::set_len(file, wanted) } else { Ok(()) };
     if !backed {
         return Ok(false);
     }
@@ -99,8 +99,10 @@ pub(super) fn watch_last_byte(file: &File, window: &Window, used: u64) -> io::Re
         let start = (end - 1) & !(os::page_bytes() - 1);
         let mut bytes = vec![0; (end - start) as usize];
         // A page that cannot be read is an error of those who need it.
-        if file.read_exact_at(&mut bytes, start).is_err() {
-            break;
+        match file.read_exact_at(&mut bytes, start) {
+            Err(error) if refused::is(&error) => return Err(refused::by("pread")(error)),
+            Err(_) => break,
+            Ok(()) => {}
         }
         if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
             window.watch_byte(start + last as u64, bytes[last]);

@@ -13,6 +13,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use super::ahead::Ahead;
 use super::guard::{FaultRecord, Watched};
 use super::os::{self, Rights};
+use super::{file_calls, refused};
 use crate::error::Error;
 
 /// What all windows of a file share: where faults in its mappings are recorded, and whether the fault guard is to record them;
@@ -37,26 +39,37 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// The error of an access at this offset that the system could not serve. The signal does not say why: the file does.
+    /// The error of an access at this offset that the kernel could not serve, with its number where there is one. A signal
+    /// does not say why: the file does.
     #[cold]
-    pub(super) fn error_at(&self, offset: u64) -> Error {
-        let cause = match self.file.metadata() {
-            Ok(metadata) if offset >= metadata.len() => {
-                format!("the file was cut to {} bytes while it was open", metadata.len())
+    pub(super) fn error_at(&self, offset: u64, error: Option<&io::Error>) -> Error {
+        let cause = match (file_calls::end_of(&self.file), self.file.read_exact_at(&mut [0], offset)) {
+            (Ok(len), _) if offset >= len => format!("the file was cut to {len} bytes while it was open"),
+            (_, Err(e)) if os::is_unserved(&e) => format!("reading it failed: {e}"),
+            _ => {
+                let number = error.map(|e| format!(" ({e})")).unwrap_or_default();
+                let what = "the file was cut and made longer again, or the disk had no room for a change or failed for a moment";
+                format!("{what}{number}")
             }
-            Ok(_) => match self.file.read_exact_at(&mut [0], offset) {
-                Ok(()) => "the file was cut and made longer again, or the disk had no room for a change or failed for a moment"
-                    .to_string(),
-                Err(e) => format!("reading it failed: {e}"),
-            },
-            Err(e) => format!("the file cannot be looked at: {e}"),
         };
         Error::Fault { path: None, offset, cause }
     }
 
+    /// Reads a byte of each page of a range, which the file had, and so brings them into memory: the error of the first one
+    /// that was cut off, or that the medium does not give. A read that the kernel refuses says nothing of the page.
+    #[cold]
+    pub(super) fn read_through(&self, range: Range<u64>) -> Option<Error> {
+        let step = os::page_bytes();
+        (range.start..range.end).step_by(step as usize).find_map(|at| match self.file.read_at(&mut [0], at) {
+            Ok(0) => Some(self.error_at(at, None)),
+            Err(e) if os::is_unserved(&e) => Some(self.error_at(at, Some(&e))),
+            _ => None,
+        })
+    }
+
     /// The error of the first access that failed, if one has.
     pub(super) fn error(&self) -> Option<Error> {
-        self.record.offset().map(|offset| self.error_at(offset))
+        self.record.offset().map(|offset| self.error_at(offset, None))
     }
 }
 
@@ -147,10 +160,15 @@ impl Reservation {
             moving = true;
             // SAFETY: `fresh` is new and ours; the target is reservation behind everything published (W1), which
             // nobody uses.
-            unsafe { os::move_over(fresh, len, target) }.inspect_err(|_| {
+            let moved = unsafe { os::move_over(fresh, len, target) }.inspect_err(|_| {
                 // SAFETY: the move failed, so the new mapping is where it was, ours and unused.
                 unsafe { os::unmap(fresh, len) }
-            })
+            });
+            match moved {
+                // SAFETY: the target as above; a move that was refused has changed nothing of it.
+                Err(error) if refused::is(&error) => unsafe { os::map_file_over(file, at, len, rights, target) },
+                other => other,
+            }
         });
         if placed.is_err() && moving {
             self.cut(to);

@@ -367,7 +367,7 @@ fn shrinking_cuts_the_file_and_gives_blocks_back() {
     assert_eq!((view.len_bytes(), view.mark(PageId(500))), (3 * PAGE, 0));
     expect(view.bytes(2 * PAGE, PAGE as usize).unwrap(), 2);
     assert!(file::allocated_bytes(temp.as_file()).unwrap() <= 64 * PAGE);
-    os::reserve_blocks(temp.as_file(), 3 * PAGE, 500 * PAGE).unwrap();
+    file_calls::reserve_blocks(temp.as_file(), 3 * PAGE, 500 * PAGE).unwrap();
     mapping.shrink(u64::MAX).unwrap();
     assert_eq!(mapping.file_len().unwrap(), 3 * PAGE);
     assert!(file::allocated_bytes(temp.as_file()).unwrap() <= 64 * PAGE, "blocks behind the end go too");

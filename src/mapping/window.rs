@@ -33,9 +33,9 @@ use super::ahead::Ahead;
 pub(super) use super::bounds::{inside, page_range, round_up};
 use super::guard::FAULTED;
 use super::os::{self, Rights};
-use super::prefetch;
 use super::process::OwnWord;
 use super::reservation::{Reservation, Watch};
+use super::{prefetch, refused};
 use crate::error::{Error, Result};
 use crate::ids::PageId;
 
@@ -52,7 +52,7 @@ impl Marks {
     fn new(pages: u64) -> io::Result<Marks> {
         let len = usize::try_from(round_up(pages, os::page_bytes())?)
             .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "more pages than addresses"))?;
-        let marks = MmapOptions::new().len(len).no_reserve_swap().map_anon()?;
+        let marks = MmapOptions::new().len(len).no_reserve_swap().map_anon().map_err(refused::by("mmap"))?;
         // Advice: a core dump without the marks is only smaller.
         let _larger_dumps = marks.advise(Advice::DontDump);
         Ok(Marks(marks.into()))
@@ -301,7 +301,7 @@ impl Window {
     }
 
     /// Faults in `offset..offset + len` of the view or the canvas for reading: [`Error::Fault`] here, where an access would
-    /// bring a signal. Systems that cannot say so answer `Ok`.
+    /// bring a signal. Where the kernel does not do that for a mapping, plain reads say the same of the file.
     pub(super) fn probe(&self, offset: u64, len: u64, canvas: bool) -> Result<()> {
         let range = self.canvas.as_ref().filter(|_| canvas).unwrap_or(&self.view);
         let system = os::page_bytes();
@@ -311,7 +311,12 @@ impl Window {
             return Ok(());
         }
         // SAFETY: inside what is mapped of the range, which `self` keeps.
-        unsafe { os::populate_read(range.at(start), end - start) }.map_err(|_| self.watch.error_at(offset))
+        let populated = unsafe { os::populate_read(range.at(start), end - start) };
+        match populated {
+            Ok(true) => Ok(()),
+            Ok(false) => self.watch.read_through(start..end).map_or(Ok(()), Err),
+            Err(e) => Err(self.watch.read_through(start..end).unwrap_or_else(|| self.watch.error_at(offset, Some(&e)))),
+        }
     }
 
     /// Makes everything from `len` on unusable and forgets all marks. Nothing above `len` is used any more.
@@ -345,17 +350,17 @@ impl Window {
         self.page_shift
     }
 
-    /// Faults in `offset..offset + len` of the canvas for writing.
-    pub(super) fn populate(&self, offset: u64, len: u64) -> io::Result<()> {
-        let Some(canvas) = &self.canvas else { return Ok(()) };
+    /// Faults in `offset..offset + len` of the canvas for writing. `Ok(false)`: this kernel cannot, or refuses to.
+    pub(super) fn populate(&self, offset: u64, len: u64) -> io::Result<bool> {
+        let Some(canvas) = &self.canvas else { return Ok(true) };
         let system = os::page_bytes();
         let start = offset & !(system - 1);
         let end = round_up(offset.saturating_add(len), system)?.min(canvas.covered());
         if start >= end {
-            return Ok(());
+            return Ok(true);
         }
         // SAFETY: inside what is mapped of the canvas.
-        unsafe { os::populate_write(canvas.at(start), end - start) }.map(|_| ())
+        unsafe { os::populate_write(canvas.at(start), end - start) }
     }
 
     /// Lets go of all pages that are mapped here, so that the page cache can drop them.
@@ -372,7 +377,7 @@ impl Window {
 
     /// Flushes `offset..offset + len` of a file that is open for writing, whoever stored there: both mappings come from the
     /// same description of the file, and what is flushed is the file.
-    pub(super) fn sync(&self, offset: u64, len: u64) -> io::Result<()> {
+    pub(super) fn sync(&self, offset: u64, len: u64, file: &File) -> io::Result<()> {
         let system = os::page_bytes();
         let start = offset & !(system - 1);
         let end = round_up(offset.saturating_add(len), system)?;
@@ -383,7 +388,7 @@ impl Window {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "flush beyond the mapped part of the file"));
         }
         // SAFETY: inside what is mapped of the view, which `self` keeps.
-        unsafe { os::sync_range(self.view.at(start), end - start) }
+        unsafe { os::sync_range(self.view.at(start), end - start, file) }
     }
 
     /// Copies mapped bytes out, word by word, so that metas may be read while they are stored. `false`: not all of the
@@ -531,7 +536,7 @@ impl View {
             return Error::Inherited { path: None };
         }
         let watch = &self.window().watch;
-        watch.error().unwrap_or_else(|| watch.error_at(self.len_bytes()))
+        watch.error().unwrap_or_else(|| watch.error_at(self.len_bytes(), None))
     }
 
     /// Brings a range into memory: [`Error::Fault`] here, where an access would bring a signal.

@@ -13,9 +13,8 @@
 //! (R9).
 
 use std::io;
-use std::os::unix::fs::FileExt as _;
 
-use super::{os, Mapping};
+use super::{file_calls, os, window, Mapping};
 
 impl Mapping {
     /// Writes whole pages of the database at an offset that is one of a page.
@@ -36,12 +35,33 @@ impl Mapping {
             self.watch.record.set(len);
             return Err(io::Error::other("the file was cut"));
         }
+        file_calls::within_size_limit(end.unwrap_or(u64::MAX))?;
         for (at, page) in (offset..).step_by(self.page_size).zip(bytes.chunks_exact(self.page_size)) {
-            self.file.write_all_at(page, at)?;
+            file_calls::write_within(&self.file, page, at)?;
         }
         #[cfg(feature = "testing")]
         if let Some(seam) = self.seam() {
             seam.wrote(offset, bytes.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Writes zeros over a range that nobody reads or stores to, so that it has blocks; but where the sentinel lies, if it lies
+    /// in there one byte before `sentinel_end`.
+    pub(super) fn write_zeros(&self, offset: u64, len: u64, sentinel_end: u64) -> io::Result<()> {
+        let (mut at, end, mut page) = (offset, offset.saturating_add(len), vec![0; self.page_size]);
+        file_calls::within_size_limit(end)?;
+        while at < end {
+            let now = (self.page_size as u64 - at % self.page_size as u64).min(end - at);
+            let marked = sentinel_end.checked_sub(at + 1).filter(|&place| place < now);
+            if let Some(place) = marked {
+                page[place as usize] = window::SENTINEL;
+            }
+            file_calls::write_within(&self.file, &page[..now as usize], at)?;
+            if let Some(place) = marked {
+                page[place as usize] = 0;
+            }
+            at += now;
         }
         Ok(())
     }

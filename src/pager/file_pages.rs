@@ -10,7 +10,6 @@
 //! Failure: [`Error::Corrupt`] that names the page: behind the end of the file, unreadable, or not what its pointer says.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
@@ -119,7 +118,7 @@ impl<'f> FilePages<'f> {
 
     fn read(&self, id: PageId, from: u64, into: &mut [u8]) -> Result<()> {
         let offset = id.0 * self.page_size as u64 + from;
-        self.file.read_exact_at(into, offset).map_err(|e| Error::corrupt(id, format!("cannot be read: {e}")))
+        files::read_at(self.file, into, offset).map_err(|e| Error::corrupt(id, format!("cannot be read: {e}")))
     }
 }
 
@@ -133,6 +132,8 @@ fn verified(ptr: PagePtr, stored: u32, computed: u32) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
     use crate::ids::{TreeId, TxnId};
     use crate::page::overflow;

@@ -283,9 +283,8 @@ impl TxnPages {
     /// Sees that storing to pages cannot meet a full disk.
     fn populate(&self, id: PageId, pages: u64) -> Result<()> {
         let wanted = pages << self.page_shift;
-        self.canvas
-            .populate(id, pages)
-            .map_err(|e| Error::io("preparing pages for writing", &self.path, e).with_wanted(wanted))
+        let backed = self.mapping.back_pages(&self.canvas, id, pages);
+        backed.map_err(|e| Error::io("preparing pages for writing", &self.path, e).with_wanted(wanted))
     }
 
     fn populate_ahead(&mut self, start: u64, end: u64) -> Result<()> {

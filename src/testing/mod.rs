@@ -34,6 +34,9 @@ pub use ops::fuzz_ops;
 pub use pages::fuzz_page;
 pub use seal::seal_file;
 
+pub use crate::mapping::confine::{
+    answer_calls, die_after, interrupt_every, interruptions, limit_file_size, Answer, Argument, Matching,
+};
 pub use crate::mapping::{
     close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork, handle_one_bus_error, in_forked_child,
     print_to_standard_descriptors, strict_canvas, Creation, FlushEvent, FlushKind, Recovery, Seam,

@@ -59,15 +59,8 @@ impl Env {
     /// Sees that storing a meta will not meet a full disk. Before a transaction ends, so that it can still be aborted.
     pub(crate) fn back_metas(&self) -> Result<()> {
         let wanted = 2 * self.page_size as u64;
-        self.populate_metas()
-            .map_err(|e| Error::io("preparing the meta pages for writing", &self.path, e).with_wanted(wanted))
-    }
-
-    fn populate_metas(&self) -> io::Result<()> {
-        match self.mapping.populates_first() {
-            true => self.mapping.populate(0, 2 * self.page_size as u64),
-            false => Ok(()),
-        }
+        let prepared = self.mapping.populate_metas();
+        prepared.map_err(|e| Error::io("preparing the meta pages for writing", &self.path, e).with_wanted(wanted))
     }
 
     /// Makes all pages of a state durable, and all others.
@@ -115,7 +108,7 @@ impl Env {
         let mut page = vec![0; self.page_size];
         self.meta_of(state).encode_slot(&mut page);
         // Once more, where the flush of the pages has used up what was there for the metas.
-        self.populate_metas().map_err(|e| self.flush_error("populating the metas", e))?;
+        self.mapping.populate_metas().map_err(|e| self.flush_error("populating the metas", e))?;
         self.mapping.store_meta(slot, &page);
         self.mapping
             .flush(FlushKind::Meta, (slot * self.page_size) as u64, self.page_size as u64)

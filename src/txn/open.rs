@@ -19,9 +19,9 @@
 //! Failure: every refusal names the file and the remedy; see the variants of [`Error`].
 
 use std::collections::HashMap;
-use std::fs::{File, FileType};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -148,7 +148,8 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
             Some(None) => {
                 // The last handle is closing it just now.
                 drop(registry);
-                std::thread::sleep(Duration::from_millis(1));
+                // `sleep` would panic where the kernel refuses its call.
+                std::thread::park_timeout(Duration::from_millis(1));
             }
             None => {
                 let opened = open_file(path, file, id, spec).map(Arc::new);
@@ -248,6 +249,7 @@ pub(crate) fn to_salvage(path: &Path) -> Result<(File, FileLock)> {
     check_type(path, &file)?;
     let id = file_id(path, &file)?;
     let lock = lock_file(path, id, true).map_err(|e| name_holder(e, id))?;
+    file::can_be_read(&file).map_err(|e| Error::io("reading", path, e))?;
     Ok((file, lock))
 }
 
@@ -257,7 +259,7 @@ pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
     check_type(path, &file)?;
     let id = file_id(path, &file)?;
     let _lock = lock_file(path, id, !carry_out).map_err(|e| name_holder(e, id))?;
-    let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
+    let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
     if len == 0 {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
     }
@@ -272,7 +274,7 @@ pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
 
 fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env> {
     let lock = lock_file(path, id, spec.read_only)?;
-    let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
+    let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
     if len == 0 {
         if !spec.init_empty || spec.read_only {
             return Err(Error::EmptyFile { path: path.to_path_buf() });
@@ -284,13 +286,13 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
     }
     let Found { meta, slot, in_order, doubted } = find_state(path, &file, id, spec, len)?;
     let page_size = u64::from(meta.page_size);
-    let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
+    let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
     let needed = meta.page_count.saturating_mul(page_size);
     if needed > len {
         return Err(Error::Truncated { path: path.to_path_buf(), needed, found: len, whole: None });
     }
     if !spec.read_only && len > needed {
-        file.set_len(needed).map_err(|e| Error::io("cutting off unused space", path, e))?;
+        file::set_length(&file, needed).map_err(|e| Error::io("cutting off unused space", path, e))?;
     }
     let options = MapOptions {
         page_size: meta.page_size as usize,
@@ -414,7 +416,7 @@ fn metas(path: &Path, file: &File) -> Result<((Meta, usize), [Slot; 2])> {
     let mut unreadable = None;
     let probe = meta::probe(|offset, len| {
         let mut bytes = vec![0; len];
-        let read = file.read_exact_at(&mut bytes, offset);
+        let read = file::read_at(file, &mut bytes, offset);
         match read {
             Ok(()) => Some(bytes),
             Err(e) => {
@@ -452,9 +454,9 @@ pub(crate) fn readable_version(path: &Path, probe: &Probe) -> Result<()> {
 
 /// A file that begins like a database and ends within its first record. No state needs less than the two slots.
 fn cut_short(path: &Path, file: &File) -> Option<Error> {
-    let found = file.metadata().ok()?.len();
+    let found = file::length(file).ok()?;
     let mut begin = vec![0; (found as usize).min(MAGIC_BYTES.len())];
-    file.read_exact_at(&mut begin, 0).ok()?;
+    file::read_at(file, &mut begin, 0).ok()?;
     let cut = (4..RECORD_BYTES as u64).contains(&found) && MAGIC_BYTES.starts_with(&begin);
     let needed = 2 * limits::PAGE_SIZE_MIN as u64;
     cut.then(|| Error::Truncated { path: path.to_path_buf(), needed, found, whole: None })
@@ -528,18 +530,18 @@ fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
     let mut page = vec![0; spec.page_size];
     let mut write = |slot: u64, txn: TxnId| {
         Meta { txn, ..first }.encode_slot(&mut page);
-        file.write_all_at(&page, slot * spec.page_size as u64)
+        file::write_at(file, &page, slot * spec.page_size as u64)
     };
     write(1, first.txn.next())
         .and_then(|()| write(0, first.txn))
-        .and_then(|()| file.sync_all())
+        .and_then(|()| file::sync(file))
         .map_err(|e| Error::io("initialising the file", path, e))
 }
 
 /// Whether all bytes of a short file can be read and are zeros.
 fn is_blank(file: &File, len: u64) -> bool {
     let mut bytes = vec![0; len as usize];
-    file.read_exact_at(&mut bytes, 0).is_ok() && bytes.iter().all(|&byte| byte == 0)
+    file::read_at(file, &mut bytes, 0).is_ok() && bytes.iter().all(|&byte| byte == 0)
 }
 
 /// The state of an empty database.
@@ -570,7 +572,7 @@ fn random_uuid() -> io::Result<[u8; 16]> {
 
 /// What cannot even be opened may be no file at all (a directory, a socket).
 fn open_error(path: &Path, e: io::Error) -> Error {
-    let found = std::fs::metadata(path).ok().and_then(|metadata| other_kind(metadata.file_type()));
+    let found = std::fs::metadata(path).ok().and_then(|metadata| file::other_kind(metadata.mode()));
     match found {
         Some(kind) if e.kind() != io::ErrorKind::PermissionDenied => not_a_file(path, kind),
         _ => Error::io("opening the file", path, e),
@@ -582,26 +584,14 @@ fn not_a_file(path: &Path, kind: &str) -> Error {
 }
 
 fn check_type(path: &Path, file: &File) -> Result<()> {
-    let metadata = file.metadata().map_err(|e| Error::io("reading the type of the file", path, e))?;
-    match other_kind(metadata.file_type()) {
+    let found = file::status(file).map_err(|e| Error::io("reading the type of the file", path, e))?;
+    match file::other_kind(found.mode) {
         None => Ok(()),
         Some(kind) => Err(not_a_file(path, kind)),
     }
 }
 
-/// What something is that is not a file.
-fn other_kind(kind: FileType) -> Option<&'static str> {
-    match kind {
-        kind if kind.is_file() => None,
-        kind if kind.is_dir() => Some("a directory"),
-        kind if kind.is_block_device() || kind.is_char_device() => Some("a device"),
-        kind if kind.is_fifo() => Some("a FIFO"),
-        kind if kind.is_socket() => Some("a socket"),
-        _ => Some("something special"),
-    }
-}
-
 fn file_id(path: &Path, file: &File) -> Result<FileId> {
-    let metadata = file.metadata().map_err(|e| Error::io("reading device and inode", path, e))?;
-    Ok((metadata.dev(), metadata.ino()))
+    let found = file::status(file).map_err(|e| Error::io("reading device and inode", path, e))?;
+    Ok((found.device, found.inode))
 }

@@ -15,7 +15,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -57,7 +56,7 @@ impl Plan {
 
 /// Reads every page in use to find the newest state that is whole. The caller holds the lock.
 pub(crate) fn plan(path: &Path, file: &File) -> Result<Plan> {
-    let found = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
+    let found = files::length(file).map_err(|e| Error::io("reading the length", path, e))?;
     let probe = survey::probe(file);
     let contradiction = meta::contradiction(&probe.slots);
     let candidates = survey::candidates(&probe);
@@ -108,7 +107,7 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     // What cannot be completed is not begun.
     let wanted = plan.target.needed().saturating_sub(plan.found);
     has_room(path, plan, wanted)?;
-    let flush = || file.sync_all().map_err(|e| Error::io("flushing the file", path, e));
+    let flush = || files::sync(file).map_err(|e| Error::io("flushing the file", path, e));
     // The state may have been read from the page cache alone.
     flush()?;
     if plan.loses() || plan.contradiction.is_some() {
@@ -146,7 +145,7 @@ fn give_up(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     let mut page = vec![0; meta.page_size as usize];
     Meta { txn: TxnId(txn), ..*meta }.encode_slot(&mut page);
     let slot = (plan.target.slot ^ 1) as u64;
-    file.write_all_at(&page, slot * page.len() as u64).map_err(|e| Error::io("writing the meta", path, e))
+    files::write_at(file, &page, slot * page.len() as u64).map_err(|e| Error::io("writing the meta", path, e))
 }
 
 /// Whether the file may get as long as the state asks for: by the limits of the process, and by the disk.

@@ -9,7 +9,6 @@
 //! Failure: damage is part of the [`Survey`]; errors are those of finding out the length.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
@@ -43,7 +42,7 @@ impl Candidate {
 pub(crate) fn probe(file: &File) -> Probe {
     meta::probe(|offset, len| {
         let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
+        files::read_at(file, &mut bytes, offset).ok().map(|()| bytes)
     })
 }
 
@@ -66,7 +65,7 @@ pub(crate) fn find_page_size(file: &File, len: u64) -> Option<usize> {
             let id = offset / size;
             offset.is_multiple_of(size)
                 && id >= 2
-                && file.read_exact_at(page, offset).is_ok()
+                && files::read_at(file, page, offset).is_ok()
                 && Header::read(page, PageId(id)).is_ok()
                 && checksum::compute(page) == checksum::stored(page)
         });

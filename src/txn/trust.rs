@@ -15,8 +15,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::mapping::medium;
 use crate::mapping::process::PerProcess;
+use crate::mapping::{file as files, medium};
 use crate::page::meta;
 use crate::txn::open::FileId;
 use crate::txn::survey;
@@ -62,7 +62,7 @@ pub(super) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool)
         // What a process left that was killed between storing a meta and flushing it: that meta will count as durable,
         // so it must be, before pages that only the older one reaches are used again (R5, R10). An error of a flush that
         // nobody has seen yet is told now, and once.
-        if file.sync_all().is_err() {
+        if files::sync(file).is_err() {
             remember_failed_flush(file, id);
             doubted = true;
         }
@@ -72,7 +72,7 @@ pub(super) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool)
         return Ok(false);
     }
     if !read_only {
-        file.sync_all().map_err(|e| Error::io("flushing the file", path, e))?;
+        files::sync(file).map_err(|e| Error::io("flushing the file", path, e))?;
     }
     match medium::forget_cache(file) {
         Ok(true) => Ok(true),
@@ -93,7 +93,7 @@ fn metas_are_on_medium(file: &File, doubted: bool) -> io::Result<bool> {
     let page_size = cached.page_size.unwrap_or(limits::PAGE_SIZE_MAX) as u64;
     let newest = cached.slots.iter().filter_map(|slot| slot.meta().ok()).max_by_key(|meta| meta.txn);
     let needed = newest.map(|newest| newest.page_count * page_size);
-    if !doubted && needed.is_some() && file.metadata().ok().map(|found| found.len()) == needed {
+    if !doubted && needed.is_some() && files::length(file).ok() == needed {
         return Ok(true);
     }
     let Some(on_medium) = medium::read_start_past_cache(file, 2 * page_size)? else {

@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use crate::catalog::{self, Asked, TableRecord};
@@ -48,6 +49,13 @@ pub struct WriteTxn {
     catalog_changed: bool,
     pub(super) broken: Option<String>,
     folios: FolioWatch,
+}
+
+/// Whether an error of writing may be one of the medium. It was none if the kernel refused the call, or the process may not
+/// make the file so long: nothing was written then.
+fn may_have_lost(source: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, PermissionDenied, Unsupported};
+    !matches!(source.kind(), FileTooLarge | PermissionDenied | Unsupported)
 }
 
 /// When the page cache is looked at next, to see whether it makes stores dirty more than they should.
@@ -246,7 +254,7 @@ impl WriteTxn {
                 Some(table) => e.with_table(table.name()),
                 None => e,
             };
-            if matches!(&e, Error::Io { op, .. } if *op == WRITING) {
+            if matches!(&e, Error::Io { op, source, .. } if *op == WRITING && may_have_lost(source)) {
                 // It may have been told for the only time (R9).
                 self.env.set_poison(&e);
             }

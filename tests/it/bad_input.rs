@@ -466,6 +466,21 @@ fn no_permission_is_an_error_of_its_own() {
     assert_eq!(kinds(&said), ["Permission"; 4], "{said:?}");
 }
 
+/// In a directory of mode 0333 a file can be made, and the directory cannot be opened to make its name durable.
+#[test]
+fn a_directory_that_takes_new_files_and_cannot_be_read_gets_a_database() {
+    let dir = fast_dir();
+    set_mode(dir.path(), 0o755);
+    let inner = dir.path().join("files");
+    std::fs::create_dir(&inner).expect("a directory");
+    set_mode(&inner, 0o333);
+    let Some(said) = as_nobody(&inner.join("new")) else { return };
+    assert_eq!(kinds(&said), ["opened"; 4], "{said:?}");
+    let names: Vec<_> =
+        std::fs::read_dir(&inner).expect("root reads it").map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["new"], "nothing else is left");
+}
+
 #[test]
 fn keys_and_values_over_the_limit_are_refused_and_nothing_is_changed() {
     for page_size in [4096usize, 8192, 32768] {

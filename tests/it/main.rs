@@ -36,6 +36,8 @@ mod recover;
 mod reexec;
 mod review;
 mod salvage;
+#[cfg(target_arch = "x86_64")]
+mod sandbox;
 mod space;
 mod stacks;
 mod support;

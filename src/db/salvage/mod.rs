@@ -22,6 +22,7 @@ use std::path::Path;
 use crate::db::copy::Copy;
 use crate::db::{Db, Finding, Options};
 use crate::error::{Error, Result};
+use crate::mapping::file;
 use crate::mapping::rights::FileRights;
 use crate::txn::{open, survey};
 
@@ -122,7 +123,7 @@ type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
 fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<SalvageReport> {
     Copy::refuse_existing(Some(path), out)?;
     let (file, _lock) = open::to_salvage(path)?;
-    let len = file.metadata().map_err(|e| Error::io("reading the length", path, e))?.len();
+    let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
     if len == 0 {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
     }

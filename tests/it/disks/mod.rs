@@ -9,10 +9,12 @@
 //! full         disks that are full at each step of growth, at creation, in a commit, under holes
 //! writeback    pages and flushes that do not reach the medium, then power cuts
 //! unreadable   pages that cannot be read
+//! mounts       mounts that are read only
 //! ```
 
 mod full;
 mod fuse;
+mod mounts;
 mod remote;
 mod unreadable;
 mod writeback;

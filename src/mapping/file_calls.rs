@@ -1,0 +1,201 @@
+//! Calls on open files: what makes them longer, writes to them and makes them durable, and what the kernel says of them.
+//!
+//! Floor: mapping. Each is a thin function like those of `os`, with what is to be done where the kernel refuses the call.
+//!
+//! Invariants:
+//!   C1  no call that may make a file longer, or writes to it, is made beyond what the process may give to a file.
+//!   C2  signals, however often they come, delay no call for ever.
+//!
+//! Failure: the error of the call, which names it if the kernel refused it.
+#![allow(unsafe_code, reason = "raw system calls")]
+
+use std::fs::File;
+use std::io::{self, Seek as _};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
+use super::os::{offset, page_bytes, retry, soft_limit};
+use super::refused;
+
+/// Refuses a length that the process may not give to a file (`ulimit -f`): trying would bring the signal SIGXFSZ, which
+/// ends it. So every call that may make a file longer, or writes to it, asks here first.
+pub(super) fn within_size_limit(len: u64) -> io::Result<()> {
+    match soft_limit(libc::RLIMIT_FSIZE as libc::c_int) {
+        Some(limit) if len > limit => {
+            let what = "the limit of this process on the size of files (RLIMIT_FSIZE, 'ulimit -f')";
+            let what = format!("File too large: {len} bytes are over {what} of {limit} bytes");
+            Err(io::Error::new(io::ErrorKind::FileTooLarge, what))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes bytes at an offset of a file, if the process may.
+pub(super) fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    within_size_limit(at.saturating_add(bytes.len() as u64))?;
+    write_within(file, bytes, at)
+}
+
+/// Writes bytes of which the caller has asked whether the process may.
+pub(super) fn write_within(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    file.write_all_at(bytes, at).map_err(refused::by("pwrite"))
+}
+
+/// Makes a file longer, if the process may, or shorter.
+pub(super) fn set_len(file: &File, len: u64) -> io::Result<()> {
+    // Only a file that gets longer meets the limit; a length that cannot be found out says nothing.
+    if end_of(file).is_ok_and(|now| len > now) {
+        within_size_limit(len)?;
+    }
+    file.set_len(len).map_err(refused::by("ftruncate"))
+}
+
+/// The length of a file. By a seek and not by `stat`: once somebody has asked for the times of a file, the kernel writes
+/// them anew with the next change, two blocks more for each commit. Nobody uses the position.
+pub(super) fn end_of(file: &File) -> io::Result<u64> {
+    match (&*file).seek(io::SeekFrom::End(0)) {
+        Err(error) if refused::is(&error) => status(file).map(|found| found.len),
+        other => other,
+    }
+}
+
+/// What the kernel says of an open file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Status {
+    pub(crate) len: u64,
+    /// Bytes that it takes on the disk.
+    pub(crate) allocated: u64,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    /// Type and rights, as in `st_mode`.
+    pub(crate) mode: u32,
+}
+
+/// What the kernel says of an open file, by either of its two calls.
+pub(super) fn status(file: &File) -> io::Result<Status> {
+    /// The unit that the kernel counts blocks in, whatever the file system's own is.
+    const BLOCK_BYTES: u64 = 512;
+    let error = match file.metadata() {
+        Ok(found) => {
+            let (len, allocated, mode) = (found.len(), found.blocks() * BLOCK_BYTES, found.mode());
+            return Ok(Status { len, allocated, device: found.dev(), inode: found.ino(), mode });
+        }
+        Err(error) if refused::is(&error) => error,
+        other => return other.map(|_| unreachable!("an error")),
+    };
+    // SAFETY: `stat` is plain integers, for which zero is a value.
+    let mut found: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
+    retry(|| unsafe { libc::fstat(file.as_raw_fd(), &mut found) })
+        .map_err(|_| refused::by("statx and fstat")(error))?;
+    let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
+    let (len, allocated) = (bytes(found.st_size), bytes(found.st_blocks).saturating_mul(BLOCK_BYTES));
+    Ok(Status { len, allocated, device: found.st_dev, inode: found.st_ino, mode: found.st_mode })
+}
+
+/// Reserves blocks for a range of a file without changing its length. `Ok(false)`: the file system cannot, or the kernel
+/// refuses it, and some of the range may have blocks.
+pub(super) fn reserve_blocks(file: &File, at: u64, len: u64) -> io::Result<bool> {
+    within_size_limit(at.saturating_add(len))?;
+    let reserve = |at, len| {
+        let (at, len) = (offset(at)?, offset(len)?);
+        // SAFETY: a call on a descriptor that `file` keeps open.
+        match unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, at, len) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    match in_chunks(at, len, reserve) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) || refused::is(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Does something with a range: whole at first, and in halves of it each time that a signal interrupts, which undoes what
+/// the interrupted call did. So signals at any interval let it get further.
+fn in_chunks(at: u64, len: u64, mut call: impl FnMut(u64, u64) -> io::Result<()>) -> io::Result<()> {
+    let (mut from, end, mut chunk) = (at, at.saturating_add(len), len);
+    while from < end {
+        let now = chunk.min(end - from);
+        match call(from, now) {
+            Ok(()) => from += now,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                chunk = (now / 2).next_multiple_of(page_bytes());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Makes all of a file durable, its length included, and waits.
+pub(super) fn sync_file(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        Err(error) if refused::is(&error) => file.sync_data().map_err(refused::by("fsync, and fdatasync after it")),
+        other => other,
+    }
+}
+
+/// Makes all of the file system durable that a file lies on, and waits.
+pub(super) fn sync_file_system(file: &File) -> io::Result<()> {
+    // SAFETY: a call on a descriptor that `file` keeps open.
+    retry(|| unsafe { libc::syncfs(file.as_raw_fd()) }).map_err(refused::by("syncfs"))
+}
+
+/// The kind of file system that a file lies on, as `statfs` tells it.
+pub(super) fn file_system(file: &File) -> io::Result<i128> {
+    // SAFETY: `statfs` is plain integers, for which zero is a value.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
+    retry(|| unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) }).map(|()| i128::from(found.f_type))
+}
+
+/// Whether the page cache is all there is of the file: nothing is behind it.
+pub(super) fn lives_in_memory(file: &File) -> bool {
+    const RAMFS_MAGIC: i128 = 0x8584_58f6;
+    matches!(file_system(file), Ok(kind) if kind == i128::from(libc::TMPFS_MAGIC) || kind == RAMFS_MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_at_any_interval_let_a_reservation_get_further() {
+        for (len, longest) in [(1 << 30, 1 << 20), (1 << 30, 4096), (12_288, 4096), (5000, 4096)] {
+            let (mut done, mut calls) = (0, 0);
+            let call = |at: u64, len: u64| {
+                calls += 1;
+                assert_eq!(at, 7 * 4096 + done, "from where it stopped");
+                if len > longest {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                done += len;
+                Ok(())
+            };
+            in_chunks(7 * 4096, len, call).unwrap();
+            assert_eq!(done, len);
+            assert!(calls <= 2 * (len / longest) + 20, "{calls} calls for {len} bytes in chunks of {longest}");
+        }
+        let once = |at, len| match (at, len) {
+            (0, 10) => Ok(()),
+            _ => Err(io::Error::other("not in one call")),
+        };
+        in_chunks(0, 10, once).expect("one call where nothing interrupts");
+        assert!(in_chunks(0, 9, once).is_err(), "other errors end it");
+    }
+
+    #[test]
+    fn a_file_that_is_long_enough_needs_no_right_to_be_longer() {
+        let file = tempfile::tempfile().unwrap();
+        set_len(&file, 10_000).unwrap();
+        set_len(&file, 5_000).unwrap();
+        write_at(&file, b"end", 6_000).unwrap();
+        assert_eq!(end_of(&file).unwrap(), 6_003);
+        let found = status(&file).unwrap();
+        let known = file.metadata().unwrap();
+        assert_eq!((found.len, found.device, found.inode), (6_003, known.dev(), known.ino()));
+        assert_eq!((found.mode, found.allocated), (known.mode(), known.blocks() * 512));
+    }
+}

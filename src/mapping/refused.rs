@@ -1,0 +1,68 @@
+//! System calls that the kernel refuses: in a sandbox (seccomp, gVisor), or because it does not know them.
+//!
+//! Floor: mapping. A refused hint is left out, and a refused call with an equivalent is replaced by it, where the call is
+//! made. What is left is an error that names the call, since the operation ("growing the file") does not say which one it
+//! was.
+//!
+//! Failure: none of its own.
+
+use std::fmt;
+use std::io;
+
+/// Why a call was refused: the source of an `io::Error` of the kind that its number has.
+#[derive(Debug)]
+struct Refused {
+    call: &'static str,
+    error: io::Error,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the kernel refused the call {}: {}; sandbox?", self.call, self.error)
+    }
+}
+
+impl std::error::Error for Refused {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Whether an error says that the kernel refused a call, whatever its arguments were.
+pub(crate) fn is(error: &io::Error) -> bool {
+    let named = || error.get_ref().is_some_and(|inner| inner.is::<Refused>());
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) || named()
+}
+
+/// For `map_err`: names the call in an error that says that it was refused; other errors stay.
+pub(crate) fn by(call: &'static str) -> impl Fn(io::Error) -> io::Error {
+    move |error| match is(&error) && error.raw_os_error().is_some() {
+        true => io::Error::new(error.kind(), Refused { call, error }),
+        false => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_call_is_named_once_with_its_number() {
+        let refused = by("fallocate")(io::Error::from_raw_os_error(libc::EPERM));
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert!(is(&refused));
+        let text = by("outer")(refused).to_string();
+        assert_eq!(text, "the kernel refused the call fallocate: Operation not permitted (os error 1); sandbox?");
+        let unknown = by("madvise")(io::Error::from_raw_os_error(libc::ENOSYS));
+        assert!(is(&unknown) && unknown.to_string().contains("(os error 38); sandbox?"), "{unknown}");
+    }
+
+    #[test]
+    fn other_errors_stay_as_they_are() {
+        for code in [libc::EACCES, libc::EIO, libc::ENOSPC, libc::EINVAL] {
+            let error = by("open")(io::Error::from_raw_os_error(code));
+            assert!(!is(&error));
+            assert_eq!(error.raw_os_error(), Some(code));
+        }
+    }
+}
