@@ -143,6 +143,15 @@ pub(super) fn sync_file_system(file: &File) -> io::Result<()> {
     retry(|| unsafe { libc::syncfs(file.as_raw_fd()) }).map_err(refused::by("syncfs"))
 }
 
+/// Gives a file the time of its change, for file systems on which stores through a mapping leave no trace. A time that cannot
+/// be given is as old as before.
+pub(super) fn note_change(file: &File) {
+    let at = |tv_nsec| libc::timespec { tv_sec: 0, tv_nsec };
+    let times = [at(libc::UTIME_OMIT), at(libc::UTIME_NOW)];
+    // SAFETY: a call on a descriptor that `file` keeps open, with two records that live through it.
+    unsafe { libc::futimens(file.as_raw_fd(), times.as_ptr()) };
+}
+
 /// The kind of file system that a file lies on, as `statfs` tells it.
 pub(super) fn file_system(file: &File) -> io::Result<i128> {
     // SAFETY: `statfs` is plain integers, for which zero is a value.

@@ -502,6 +502,10 @@ impl Mapping {
         let _storing = lock(&self.storing_meta);
         let stored = self.window().copy_in((slot * self.page_size) as u64, page);
         assert!(stored, "meta slot {slot} is not mapped for writing");
+        // A file system with a disk notes the time itself, with the fault of the first store after a flush.
+        if !self.anonymous && !self.watch.ahead.has_disk() {
+            file_calls::note_change(&self.file);
+        }
         #[cfg(feature = "testing")]
         if let Some(seam) = self.seam() {
             seam.stored_meta(slot);

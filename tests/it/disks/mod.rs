@@ -9,7 +9,7 @@
 //! full         disks that are full at each step of growth, at creation, in a commit, under holes
 //! writeback    pages and flushes that do not reach the medium, then power cuts
 //! unreadable   pages that cannot be read
-//! mounts       mounts that are read only
+//! mounts       mounts that are read only, and the times of files
 //! ```
 
 mod full;
