@@ -111,9 +111,8 @@ pub(crate) fn create_atomic(
     write: impl FnOnce(&PieceWriter<'_>) -> io::Result<()>,
 ) -> io::Result<Created> {
     let temporary = temporary_name(path)?;
-    let mut options = OpenOptions::new();
-    let file = descriptor::open(options.read(true).write(true).create_new(true).mode(mode), &temporary);
-    let file = file.map_err(refused::by("openat"))?;
+    let file = descriptor::open(OpenOptions::new().read(true).write(true).create_new(true).mode(mode), &temporary)
+        .map_err(refused::by("openat"))?;
     os::advise_random(&file);
     prepare_empty(&file);
     let renamed = write(&PieceWriter::new(&file, page_size))

@@ -11,6 +11,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use super::descriptor;
+
 /// A process that holds a lock.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Holder {
@@ -27,7 +29,7 @@ pub(crate) fn of_lock(id: (u64, u64), lock: u64) -> Option<Holder> {
     let numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     numbers.into_iter().find_map(|process| {
         let writes = lock_in(process, id, lock)?;
-        let command = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        let command = descriptor::read_text(Path::new(&format!("/proc/{process}/comm"))).unwrap_or_default();
         let command = command.trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         Some(Holder { process, command, writes })
     })
@@ -40,7 +42,7 @@ fn lock_in(process: u32, id: (u64, u64), lock: u64) -> Option<bool> {
         let file = fs::metadata(descriptor.path()).ok().filter(|file| (file.dev(), file.ino()) == id);
         file?;
         let info = Path::new("/proc").join(process.to_string()).join("fdinfo").join(descriptor.file_name());
-        fs::read_to_string(info).ok()?.lines().find_map(|line| kind_of(line, lock))
+        descriptor::read_text(&info).ok()?.lines().find_map(|line| kind_of(line, lock))
     })
 }
 

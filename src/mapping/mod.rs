@@ -79,6 +79,7 @@ pub(crate) use canvas::Canvas;
 pub use file::Recovery;
 use guard::FaultRecord;
 pub(crate) use marked::MarkedPages;
+use ready::with_sentinel;
 use reservation::Watch;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
@@ -531,12 +532,6 @@ impl std::fmt::Debug for Mapping {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mapping").finish_non_exhaustive()
     }
-}
-
-/// The length of a file of which `used` bytes are used, with room for the sentinel.
-fn with_sentinel(used: u64) -> io::Result<u64> {
-    let system = os::page_bytes();
-    window::round_up(used, system)?.checked_add(system).ok_or_else(|| io::ErrorKind::FileTooLarge.into())
 }
 
 /// Address space for a file of `len` bytes.

@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 
 use super::window::{self, Window};
-use super::{backing, file_calls, lock, os, refused, with_sentinel, Mapping};
+use super::{backing, file_calls, lock, os, refused, Mapping};
 
 impl Mapping {
     /// Whether the mapping can be stored to.
@@ -63,6 +63,12 @@ impl Mapping {
         self.lacks_blocks.store(lacks, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// The length of a file of which `used` bytes are used, with room for the sentinel.
+pub(super) fn with_sentinel(used: u64) -> io::Result<u64> {
+    let system = os::page_bytes();
+    window::round_up(used, system)?.checked_add(system).ok_or_else(|| io::ErrorKind::FileTooLarge.into())
 }
 
 /// Stores the sentinel behind what is used of a file that is long enough.
