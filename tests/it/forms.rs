@@ -23,7 +23,7 @@ fn closures_of_transactions_need_no_type_of_error() {
         Ok(())
     })
     .expect("committed");
-    let found = db.read(|txn| Ok(txn.table(USERS)?.get("ada")?)).expect("read");
+    let found = db.read(|txn| txn.table(USERS)?.get("ada")).expect("read");
     assert_eq!(found, Some(1));
     let outer = || -> std::result::Result<u64, Box<dyn std::error::Error>> {
         db.write(|txn| {

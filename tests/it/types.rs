@@ -18,7 +18,7 @@ fn a_table_made_without_types_opens_as_text_or_bytes_only() {
     let read = db.begin_read().expect("begins");
     assert_eq!(read.table(Table::<&str, &str>::new("t")).expect("text").get("ada").expect("get"), Some("Lovelace"));
     let owned = read.table(Table::<String, Vec<u8>>::new("t")).expect("text and bytes");
-    assert_eq!(owned.get("ada".into()).expect("get"), Some(b"Lovelace".to_vec()));
+    assert_eq!(owned.get("ada").expect("get"), Some(b"Lovelace".to_vec()));
     let bytes = read.table(Table::<&[u8], &[u8]>::new("t")).expect("bytes");
     assert_eq!(bytes.get(b"ada").expect("get"), Some(&b"Lovelace"[..]));
     let mut write = db.begin_write().expect("begins");
