@@ -60,6 +60,9 @@ pub(crate) const KNOWN: &str =
 
 const TUPLE_MAX: usize = 6;
 
+/// Tuples in tuples that have a text. The name comes from the file, and each level takes some of the stack.
+const NESTED_MAX: usize = 32;
+
 impl Type {
     /// The type of a codec's name. An empty name is that of no type.
     pub(crate) fn of(name: &str) -> Type {
@@ -67,6 +70,7 @@ impl Type {
             "" | "bytes" => Kind::Bytes,
             "str" => Kind::Str,
             "()" => Kind::Unit,
+            _ if name.matches('(').count() > NESTED_MAX => Kind::Unknown,
             _ => scalar(name).or_else(|| array(name)).or_else(|| tuple(name)).unwrap_or(Kind::Unknown),
         };
         Type { name: name.to_string(), kind }

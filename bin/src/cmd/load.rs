@@ -31,9 +31,9 @@ Examples:
   kvctl load app.mapleaf app.jsonl --batch 1000
   sort rows | kvctl load app.mapleaf -t rows
 
-Keys and values are text of the types of their table, or bytes after \\! and in \"key_b64\", \"value_b64\". A dump makes its
-tables with their types; if the database has one with other types, nothing is loaded. Tables that nothing declares are made
-without types.
+Keys and values are text of the types of their table, or bytes after \\! and in \"key_b64\", \"value_b64\"; a text that is no
+item of its type makes a line malformed. A dump makes its tables with their types; if the database has one with other
+types, nothing is loaded. Tables that nothing declares are made without types.
 
 INPUT is TSV (key, tab, value; escapes \\t \\n \\r \\\\ \\xNN; lines that start with # are skipped) or JSON lines
 ({\"key\": \"..\", \"value\": \"..\"}; \"table\" for another table than -t), by its extension or --format; standard input is

@@ -225,3 +225,14 @@ fn names_that_are_no_built_in_codec_are_unknown() {
     assert!(Type::named("").is_none() && Type::named("string").is_none());
     assert!(!Type::of("()").is_of_keys() && !Type::of("(u8,())").is_of_keys() && Type::of("(u8,str)").is_of_keys());
 }
+
+#[test]
+fn tuples_that_nest_without_end_are_unknown_and_others_have_a_text() {
+    let nested = |depth: usize| format!("{}u8{}", "(u8,".repeat(depth), ")".repeat(depth));
+    let stored: Vec<u8> = (0..=32).collect();
+    let text = text_of(&nested(32), &stored).unwrap();
+    assert_eq!(Type::of(&nested(32)).read(text.as_bytes()), Ok(stored));
+    for depth in [33, 2000, 10_000] {
+        assert!(!Type::of(&nested(depth)).is_known(), "{depth}");
+    }
+}
