@@ -82,10 +82,13 @@ pub(crate) use marked::MarkedPages;
 use ready::with_sentinel;
 use reservation::Watch;
 #[cfg(feature = "testing")]
+pub(crate) use seam::reach;
+#[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
 pub use seam::{
-    close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork, handle_one_bus_error, in_forked_child,
-    print_to_standard_descriptors, set_next as set_next_seam, strict_canvas, Creation, FlushEvent, Seam,
+    at_moments, close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork, handle_one_bus_error,
+    in_forked_child, print_to_standard_descriptors, set_next as set_next_seam, strict_canvas, Creation, FlushEvent,
+    Moment, Seam,
 };
 pub(crate) use window::View;
 use window::Window;
@@ -359,6 +362,8 @@ impl Mapping {
         if new_len <= old_len {
             return Ok(());
         }
+        #[cfg(feature = "testing")]
+        seam::reach(Moment::Lengthening);
         if !self.anonymous && !file_calls::reserve_blocks(&self.file, used, new_len - used)? {
             self.populate_first.store(true, Ordering::Relaxed);
         }

@@ -121,6 +121,11 @@ fn mapped(call: &'static str, base: *mut libc::c_void) -> io::Result<NonNull<u8>
 /// no mapping of the caller afterwards. After an error, `to` may be unmapped.
 pub(super) unsafe fn move_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> io::Result<()> {
     let len = size(len)?;
+    #[cfg(feature = "testing")]
+    if super::seam::move_fails() {
+        // SAFETY: the caller owns the target, and expects it unmapped after an error.
+        return Err(unsafe { fail_late(to, len) });
+    }
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: the caller owns both ranges and nobody uses them.
     let got = unsafe { libc::mremap(from.as_ptr().cast(), len, len, flags, to.as_ptr()) };
@@ -134,10 +139,30 @@ pub(super) unsafe fn move_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> 
 /// it does not overlap `from`. After an error, `to` may be unmapped.
 pub(super) unsafe fn alias_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> io::Result<()> {
     let len = size(len)?;
+    #[cfg(feature = "testing")]
+    if super::seam::move_fails() {
+        // SAFETY: the caller owns the target, and expects it unmapped after an error.
+        return Err(unsafe { fail_late(to, len) });
+    }
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: old size 0 leaves `from` as it is; the caller owns `to`.
     let got = unsafe { libc::mremap(from.as_ptr().cast(), 0, len, flags, to.as_ptr()) };
     mapped("mremap", got).map(|_| ())
+}
+
+/// A move that fails when the kernel has unmapped the target, where memory of somebody else lies at once.
+///
+/// # Safety
+/// The caller owns the target, and gives it up.
+#[cfg(feature = "testing")]
+unsafe fn fail_late(to: NonNull<u8>, len: usize) -> io::Error {
+    let (rights, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED);
+    // SAFETY: the caller owns the target and gives it up.
+    let others = unsafe { libc::mmap(to.as_ptr().cast(), len, rights, flags, -1, 0) };
+    assert!(others != libc::MAP_FAILED, "memory of somebody else");
+    super::seam::note_others(others as usize, len);
+    io::Error::from_raw_os_error(libc::ENOMEM)
 }
 
 /// Takes the right to store from a mapped range, or gives it.

@@ -80,6 +80,8 @@ pub(super) fn mark_sentinel(file: &File, used: u64) -> io::Result<()> {
 /// on without. The file gets longer all the same if it may: that takes no room, and whoever opens it next sees that it was
 /// not closed in order.
 fn lengthen_for_sentinel(file: &File, used: u64) -> io::Result<bool> {
+    #[cfg(feature = "testing")]
+    super::seam::reach(super::seam::Moment::Lengthening);
     let (len, wanted) = (file_calls::end_of(file)?, with_sentinel(used)?);
     if file_calls::within_size_limit(wanted).is_err() {
         return Ok(false);

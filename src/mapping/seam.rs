@@ -1,5 +1,6 @@
 //! What tests may watch and fail in a mapping: flushes, stores of metas, changes of length, and how files are made; and the
-//! strict canvas, in which only claimed pages can be stored to, so that a stray store is a signal at once.
+//! strict canvas, in which only claimed pages can be stored to, so that a stray store is a signal at once. Between two steps
+//! of a thread it lets tests have others act.
 //!
 //! Floor: mapping. Present with the feature `testing` alone.
 #![allow(unreachable_pub, reason = "public for the integration tests, through the crate root")]
@@ -9,6 +10,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::descriptor;
@@ -101,6 +103,90 @@ pub trait Seam: Send + Sync {
 
 thread_local! {
     static NEXT: RefCell<Option<Arc<dyn Seam>>> = const { RefCell::new(None) };
+}
+
+/// A moment between two steps of a thread. Tests let others act there, so that an order of steps is forced and not hoped for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// The writer has read which state is published, and has not looked at the reader slots.
+    Reclaiming,
+    /// A read transaction that begins knows which state is published, and has no slot.
+    ReaderBeginning,
+    /// A read transaction that ends knows which window is current, and still has its slot.
+    ReaderLeaving,
+    /// The sentinel is at its new place, and what it has to be there is not known.
+    SentinelMoving,
+    /// The file was found as long as it should be, and is about to be made longer.
+    Lengthening,
+}
+
+type Act = Rc<dyn Fn(Moment)>;
+
+thread_local! {
+    static ACT: RefCell<Option<Act>> = const { RefCell::new(None) };
+}
+
+/// Has `act` run at every moment that this thread comes to while `run` runs.
+pub fn at_moments<T>(act: impl Fn(Moment) + 'static, run: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Act>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ACT.set(self.0.take());
+        }
+    }
+    let _restore = Restore(ACT.replace(Some(Rc::new(act))));
+    run()
+}
+
+/// This thread has come to a moment.
+pub(crate) fn reach(moment: Moment) {
+    // A thread that ends may have dropped its `ACT`.
+    if let Ok(Some(act)) = ACT.try_with(|act| act.borrow().clone()) {
+        act(moment);
+    }
+}
+
+thread_local! {
+    /// How many moves work, and how many fail after that.
+    static MOVES: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+    static OTHERS: RefCell<Vec<(usize, usize)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Of the moves of mappings that this thread makes next, `work` work and then `fail` fail late: the kernel has unmapped their
+/// target by then, and memory of somebody else lies there at once.
+#[cfg(test)]
+pub(super) fn fail_moves(work: u32, fail: u32) {
+    MOVES.set((work, fail));
+}
+
+/// Where memory of somebody else lies, as pairs of address and length.
+#[cfg(test)]
+pub(super) fn others() -> Vec<(usize, usize)> {
+    OTHERS.take()
+}
+
+/// Gives such memory back.
+#[cfg(test)]
+#[allow(unsafe_code, reason = "memory that a test took")]
+pub(super) fn unmap_others(start: usize, len: usize) {
+    let start = std::ptr::NonNull::new(std::ptr::without_provenance_mut(start)).expect("an address");
+    // SAFETY: private memory that `fail_late` mapped and nobody uses.
+    unsafe { super::os::unmap(start, len as u64) };
+}
+
+/// Whether the next move is one that fails.
+pub(super) fn move_fails() -> bool {
+    let (work, fail) = MOVES.get();
+    match work.checked_sub(1) {
+        Some(work) => MOVES.set((work, fail)),
+        None => MOVES.set((0, fail.saturating_sub(1))),
+    }
+    work == 0 && fail > 0
+}
+
+/// Notes where memory of somebody else lies.
+pub(super) fn note_others(start: usize, len: usize) {
+    OTHERS.with_borrow_mut(|others| others.push((start, len)));
 }
 
 thread_local! {

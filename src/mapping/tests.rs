@@ -394,8 +394,8 @@ fn offsets_beyond_sixteen_tebibytes() {
 mod seams {
     use super::*;
 
-    /// Whether the processor lets an address be stored to.
-    fn can_store(address: u64) -> bool {
+    /// The rights of the mapping at an address, as `/proc/self/maps` shows them.
+    fn rights_at(address: u64) -> Option<String> {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let line = maps.lines().find(|line| {
             let (range, _) = line.split_once(' ').unwrap();
@@ -403,7 +403,17 @@ mod seams {
             let number = |text| u64::from_str_radix(text, 16).unwrap();
             (number(from)..number(to)).contains(&address)
         });
-        line.unwrap().split(' ').nth(1).unwrap().as_bytes()[1] == b'w'
+        line.map(|line| line.split(' ').nth(1).unwrap().to_string())
+    }
+
+    /// Whether the processor lets an address be stored to.
+    fn can_store(address: u64) -> bool {
+        rights_at(address).unwrap().as_bytes()[1] == b'w'
+    }
+
+    /// Whether private memory that can be stored to lies at an address.
+    fn is_private(address: u64) -> bool {
+        rights_at(address).is_some_and(|rights| rights == "rw-p")
     }
 
     #[test]
@@ -427,6 +437,84 @@ mod seams {
         assert!(!can_store(base + 3 * PAGE) && can_store(base + 4 * PAGE));
         canvas.release_all();
         assert!((0..12).all(|page| !can_store(base + page * PAGE)));
+    }
+
+    /// A move that fails late has unmapped its target, where memory of somebody else may lie by then: growth goes on
+    /// elsewhere, and nothing there is mapped over, unmapped or taken for a part of the file.
+    #[test]
+    fn what_a_failed_move_unmapped_is_not_ours_any_more() {
+        // The first move of growth fails (the view), the second (the canvas), and the one that makes an alias.
+        for (window_pages, works) in [(64, 0), (64, 1), (4, 0), (4, 1)] {
+            let (mapping, _temp) = in_file(Some(window_pages));
+            let mut canvas = mapping.canvas().unwrap();
+            mapping.grow(&mut canvas, 4 * PAGE).unwrap();
+            fill(&mut canvas, 3);
+            let old = mapping.view();
+            seam::fail_moves(works, 1);
+            mapping.grow(&mut canvas, 8 * PAGE).unwrap();
+            let others = seam::others();
+            assert_eq!(others.len(), 1, "one move failed");
+            expect(old.bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
+            drop(old);
+            for pages in [9, 20, 60, 200] {
+                mapping.grow(&mut canvas, pages * PAGE).unwrap();
+                fill(&mut canvas, pages - 1);
+                expect(mapping.view().bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
+            }
+            drop(canvas);
+            drop(mapping);
+            for (start, len) in others {
+                assert!(is_private(start as u64) && is_private((start + len - 1) as u64), "it is there as it was");
+                seam::unmap_others(start, len);
+            }
+        }
+    }
+
+    /// M3: the moves of growth, those into a larger window among them, fail after the file was made longer.
+    #[test]
+    fn growth_that_fails_late_leaves_the_file_and_the_mapping_as_they_were() {
+        let (mapping, _temp) = in_file(Some(64));
+        let mut canvas = mapping.canvas().unwrap();
+        mapping.grow(&mut canvas, 4 * PAGE).unwrap();
+        fill(&mut canvas, 3);
+        let (len, window_id) = (mapping.file_len().unwrap(), mapping.window_id());
+        seam::fail_moves(0, u32::MAX);
+        let refused = mapping.grow(&mut canvas, 40 * PAGE);
+        seam::fail_moves(0, 0);
+        assert!(refused.is_err());
+        assert_eq!((mapping.file_len().unwrap(), mapping.window_id()), (len, window_id));
+        assert_eq!((mapping.view().len_bytes(), canvas.len_bytes()), (4 * PAGE, 4 * PAGE));
+        assert!(mapping.view().intact());
+        mapping.grow(&mut canvas, 40 * PAGE).unwrap();
+        fill(&mut canvas, 39);
+        expect(mapping.view().bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
+        expect(mapping.view().bytes(39 * PAGE, PAGE as usize).unwrap(), 39);
+        seam::others().into_iter().for_each(|(start, len)| seam::unmap_others(start, len));
+    }
+
+    /// Y1: a file that is made longer after it was cut has a hole where it lost pages, which reads as zeros.
+    #[test]
+    fn a_file_that_is_cut_just_before_it_is_made_longer_is_not_gone_on_with() {
+        let bytes: Vec<u8> = [3; 10 * PAGE as usize].to_vec();
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(temp.path(), &bytes).unwrap();
+        let cut = || {
+            let file = temp.reopen().unwrap();
+            move |moment| {
+                if moment == Moment::Lengthening {
+                    file.set_len(5 * PAGE + 7).unwrap();
+                }
+            }
+        };
+        let mapping = Mapping::of_file(file::open(temp.path(), true).unwrap(), true, options(None)).unwrap();
+        assert!(at_moments(cut(), || mapping.ready_to_write()).is_err());
+        assert!(mapping.canvas().is_none() && !mapping.view().intact() && mapping.is_faulted());
+        std::fs::write(temp.path(), &bytes).unwrap();
+        let mapping = to_write(temp.path(), None);
+        let mut canvas = mapping.canvas().unwrap();
+        assert!(at_moments(cut(), || mapping.grow(&mut canvas, 20 * PAGE)).is_err());
+        assert!(!mapping.view().intact() && mapping.is_faulted());
+        assert_eq!(canvas.len_bytes(), 10 * PAGE);
     }
 
     #[derive(Default)]
@@ -573,6 +661,24 @@ mod faults {
         assert!(mapping.view().intact());
     }
 
+    /// The page of its sentinel belongs to the writer once the file goes on in another window.
+    #[test]
+    fn a_reader_of_an_old_window_takes_no_store_for_a_cut() {
+        let (mapping, temp) = in_file(Some(4));
+        let mut canvas = mapping.canvas().unwrap();
+        mapping.grow(&mut canvas, 4 * PAGE).unwrap();
+        fill(&mut canvas, 3);
+        let old = mapping.view();
+        mapping.grow(&mut canvas, 6 * PAGE).unwrap();
+        assert_ne!(old.window_id(), mapping.window_id());
+        fill(&mut canvas, 4);
+        fill(&mut canvas, 5);
+        assert!(old.intact() && !mapping.is_faulted());
+        expect(old.bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
+        cut(&temp, 2 * PAGE);
+        assert!(!old.intact(), "a cut is noticed all the same");
+    }
+
     #[test]
     fn a_read_only_mapping_notices_every_cut_that_loses_more_than_zeros() {
         let temp = tempfile::NamedTempFile::new().unwrap();
@@ -605,6 +711,15 @@ mod faults {
         assert!(mapping.grow(&mut canvas, 20 * PAGE).is_err());
         assert!(mapping.is_faulted());
         assert_eq!(mapping.file_len().unwrap(), 5 * PAGE);
+    }
+
+    #[test]
+    fn pages_are_not_written_past_the_end_of_a_file_that_was_cut() {
+        let (mapping, _canvas, temp) = filled(10);
+        cut(&temp, 8 * PAGE + 5);
+        assert!(mapping.write_pages(7 * PAGE, &[1; 2 * PAGE as usize]).is_err());
+        assert!(mapping.is_faulted());
+        assert_eq!(mapping.file_len().unwrap(), 8 * PAGE + 5);
     }
 
     #[test]

@@ -223,6 +223,8 @@ impl Window {
         debug_assert!(offset < self.view.covered() && byte != 0);
         // The place first: whoever compares the old place with what the new one has to be finds that it moved.
         self.sentinel.store(self.view.at(offset).as_ptr(), Ordering::Release);
+        #[cfg(feature = "testing")]
+        super::seam::reach(super::seam::Moment::SentinelMoving);
         self.expect(ALL_BITS | u32::from(byte));
         // And the place before anything that is stored to the old one, which the writer may use from now on.
         fence(Ordering::SeqCst);

@@ -38,8 +38,9 @@ pub use crate::mapping::confine::{
     answer_calls, die_after, interrupt_every, interruptions, limit_file_size, Answer, Argument, Matching,
 };
 pub use crate::mapping::{
-    close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork, handle_one_bus_error, in_forked_child,
-    print_to_standard_descriptors, strict_canvas, Creation, FlushEvent, FlushKind, Recovery, Seam,
+    at_moments, close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork, handle_one_bus_error,
+    in_forked_child, print_to_standard_descriptors, strict_canvas, Creation, FlushEvent, FlushKind, Moment, Recovery,
+    Seam,
 };
 pub use crate::mutant::Mutant;
 

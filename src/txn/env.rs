@@ -259,6 +259,8 @@ impl Env {
             return LiveStates::new(self.readers.snapshots(), self.live.tip().txn);
         }
         let published = self.live.published_txn();
+        #[cfg(feature = "testing")]
+        crate::mapping::reach(crate::mapping::Moment::Reclaiming);
         let mut states = self.readers.snapshots();
         states.push(self.live.durable().txn);
         states.extend(self.live.in_doubt());

@@ -522,3 +522,38 @@ fn add_usable(pages: &mut TxnPages, start: PageId, len: u64) -> Result<()> {
 fn overlap(start: PageId, len: u64) -> Error {
     Error::corrupt(start, format!("the free extent of {len} pages overlaps another free extent"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::mapping::{MapOptions, Mapping};
+    use crate::pager::free_space::FreeSpace;
+
+    /// A file whose free space names a page that the transaction got from elsewhere, and gave back.
+    #[test]
+    fn free_space_that_contradicts_itself_is_not_saved() {
+        for (given_back, pages_given, contradicts) in [(20, 1, false), (12, 1, true), (8, 3, true), (14, 3, true)] {
+            let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 22), guarded: true, used_bytes: None };
+            let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
+            let mut canvas = mapping.canvas().expect("the first canvas");
+            mapping.grow(&mut canvas, 40 * 4096).expect("grown");
+            let path = Arc::new(PathBuf::from("memory"));
+            let mut pages = TxnPages::new(mapping, canvas, path, 4096, FreeSpace::default());
+            let tip = State { txn: TxnId(7), page_count: 40, ..State::default() };
+            let live = LiveStates::new(Vec::new(), tip.txn);
+            let mut cache = FreeCache::default();
+            pages.begin(tip.txn.next(), tip.page_count);
+            cache.begin(&mut pages, &tip, &live).expect("begun");
+            assert!(pages.free.load(PageId(10), 5), "as the tree lists it");
+            pages.free.give_back_dirty(PageId(given_back), pages_given);
+            match cache.save(&mut pages, &tip, &live) {
+                Ok(_) => assert!(!contradicts, "{given_back} was saved"),
+                Err(e) => assert!(contradicts && e.kind() == crate::error::ErrorKind::Corrupt, "{given_back}: {e}"),
+            }
+            pages.end();
+        }
+    }
+}

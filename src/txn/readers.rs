@@ -251,6 +251,25 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_was_taken_when_views_were_dropped_is_looked_at_again() {
+        use crate::mapping::{MapOptions, Mapping};
+        let options = MapOptions { page_size: 4096, window_bytes: None, guarded: true, used_bytes: None };
+        let mapping = Mapping::anonymous(options).expect("mapped");
+        let readers = Readers::new();
+        let mut reader = take(&readers, 7).expect("a slot");
+        reader.get_mut().find_pages(4096, mapping.window_id(), || mapping.view());
+        let other_window = mapping.window_id() + 1;
+        readers.drop_old_views(other_window);
+        assert!(readers.may_keep_old_views() && reader.pages.is_some());
+        // It ends as one that asked for the window before that changed.
+        drop(reader);
+        readers.drop_old_views(other_window);
+        assert!(!readers.may_keep_old_views());
+        let reader = take(&readers, 8).expect("the slot that this thread had");
+        assert!(reader.pages.is_none());
+    }
+
+    #[test]
     fn a_new_slot_is_of_no_state() {
         // A file can say that its state has the number 0.
         assert!(!Kept::default().is_of(TxnId(0)));

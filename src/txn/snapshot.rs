@@ -52,6 +52,8 @@ impl ReadPool {
         self.env.check_poison()?;
         let live = &self.env.live;
         let mut txn = live.published_txn();
+        #[cfg(feature = "testing")]
+        crate::mapping::reach(crate::mapping::Moment::ReaderBeginning);
         let taken = self.env.readers.take(|index| Seated::take(self.pin(index), |pin| &pin.slot.0, txn.0));
         let mut slot = taken.ok_or_else(|| Error::Busy {
             path: self.env.path().to_path_buf(),
@@ -97,6 +99,8 @@ impl Drop for Snapshot {
     fn drop(&mut self) {
         // An old window goes with its last reader (R4).
         let window_id = self.0.keeper().env.mapping.window_id();
+        #[cfg(feature = "testing")]
+        crate::mapping::reach(crate::mapping::Moment::ReaderLeaving);
         drop(self.0.get_mut().leave_old(window_id));
     }
 }

@@ -298,7 +298,7 @@ fn growth_and_readers_beside_a_writer_that_can_store_to_its_own_pages_alone() {
 }
 
 /// How often this process has a file mapped, and bytes of it.
-fn mapped(path: &std::path::Path) -> (usize, u64) {
+pub(crate) fn mapped(path: &std::path::Path) -> (usize, u64) {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("the mappings of this process");
     let path = path.to_str().expect("a name");
     let areas = maps.lines().filter(|line| line.ends_with(path)).map(|line| {

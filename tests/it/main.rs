@@ -28,6 +28,7 @@ mod load;
 mod long_values;
 mod mixed;
 mod model;
+mod moments;
 mod opening;
 mod power;
 mod privacy;

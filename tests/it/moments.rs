@@ -1,0 +1,192 @@
+//! Orders of steps of several threads, forced: at a moment between two steps of one thread (`testing::Moment`) others act.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
+
+use mapleaf::testing::{at_moments, set_seam, window_id, FlushEvent, Moment, Seam};
+use mapleaf::{Db, Options, Result, Table};
+
+use crate::growth::mapped;
+use crate::support::{bytes, TestDb};
+
+const DATA: Table<u64, &[u8]> = Table::new("data");
+/// No step takes that long: a test that waits for something that does not come fails.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Holds the first flush until told to go on.
+struct Gate {
+    reached: Mutex<Option<Sender<()>>>,
+    go_on: Mutex<Receiver<()>>,
+}
+
+impl Seam for Gate {
+    fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
+        let reached = self.reached.lock().expect("nobody panics with it").take();
+        if let Some(reached) = reached {
+            reached.send(()).expect("a test that waits");
+            self.go_on.lock().expect("nobody panics with it").recv_timeout(LONG).expect("to go on");
+        }
+        Ok(())
+    }
+}
+
+/// Stores a version of all entries; each lies in a leaf with few others.
+fn store(db: &Db, version: u64) -> Result<()> {
+    db.write(|txn| {
+        (0..400).try_for_each(|key| txn.table(DATA)?.insert(key, &bytes(key ^ version << 32, 300)).map(drop))
+    })
+}
+
+/// A reader shows what it reads in its slot, and sees then whether that is still the newest. So a writer has to look at what is
+/// published first: a reader that it misses in the slots began after that, on that state or a newer one.
+#[test]
+fn a_reader_that_begins_while_a_writer_looks_for_readers_keeps_its_state() {
+    let db = TestDb::file(Options::new());
+    store(&db, 1).expect("stored");
+    let (reached, is_reached) = channel();
+    let (open, is_open) = channel();
+    set_seam(&db, Arc::new(Gate { reached: Mutex::new(Some(reached)), go_on: Mutex::new(is_open) }));
+    std::thread::scope(|scope| {
+        let (ended, has_ended) = channel();
+        let other = &db;
+        scope.spawn(move || {
+            store(other, 2).expect("stored");
+            ended.send(()).expect("a test that waits");
+        });
+        is_reached.recv_timeout(LONG).expect("the newest state is being flushed");
+        // The first version is published. A reader begins on it, then the second is published and durable.
+        let reader = Rc::new(RefCell::new(None));
+        let (begun, db_of_reader) = (Rc::clone(&reader), Db::clone(&db));
+        let act = move |moment| {
+            if moment == Moment::Reclaiming && begun.borrow().is_none() {
+                *begun.borrow_mut() = Some(db_of_reader.begin_read().expect("begins"));
+                open.send(()).expect("a flush that waits");
+                has_ended.recv_timeout(LONG).expect("the second version is durable");
+            }
+        };
+        let mut txn = at_moments(act, || db.begin_write()).expect("begins");
+        let mut table = txn.table(DATA).expect("table");
+        (0..400).for_each(|key| drop(table.insert(key, &bytes(key ^ 3 << 32, 300)).expect("stored")));
+        txn.commit().expect("committed");
+        let reader = reader.take().expect("it has begun").table(DATA).expect("table");
+        for key in 0..400 {
+            assert!(reader.get(key).expect("get") == Some(&bytes(key ^ 1 << 32, 300)[..]), "key {key}");
+        }
+        assert!(reader.iter().map(|entry| entry.expect("entry").0).eq(0..400));
+    });
+}
+
+/// Until its slot shows a state, a reader protects none: what is published is asked again, also for the state that the slot was
+/// left with.
+#[test]
+fn a_reader_that_shows_its_state_too_late_reads_a_newer_one_and_keeps_that() {
+    let db = TestDb::file(Options::new());
+    store(&db, 1).expect("stored");
+    drop(db.begin_read().expect("begins"));
+    let (first, writer) = (Cell::new(true), Db::clone(&db));
+    let act = move |moment| {
+        if moment == Moment::ReaderBeginning && first.replace(false) {
+            // The third version takes the pages of the first.
+            store(&writer, 2).and_then(|()| store(&writer, 3)).expect("stored");
+        }
+    };
+    let reader = at_moments(act, || db.begin_read()).expect("begins").table(DATA).expect("table");
+    let is_third = || (0..400).all(|key| reader.get(key).expect("get") == Some(&bytes(key ^ 3 << 32, 300)[..]));
+    assert!(is_third());
+    store(&db, 4).and_then(|()| store(&db, 5)).expect("stored");
+    assert!(is_third(), "its pages were used again");
+}
+
+/// A database that goes on in another window when `grow` was called.
+fn small_window(path: &Path) -> Db {
+    let db = Options::new().window_size(0).open(path).expect("made");
+    db.write(|txn| txn.table(DATA)?.insert(0, &[1; 100]).map(drop)).expect("stored");
+    db
+}
+
+fn grow(db: &Db, commits: bool) {
+    let before = window_id(db);
+    let mut txn = db.begin_write().expect("begins");
+    let mut table = txn.table(DATA).expect("table");
+    (1..100).for_each(|key| drop(table.insert(key, &bytes(key, 400_000)).expect("stored")));
+    if commits {
+        txn.commit().expect("committed");
+    } else {
+        txn.abort();
+    }
+    assert_ne!(window_id(db), before, "it goes on in another window");
+}
+
+/// Ends a read transaction so that `meanwhile` happens when it knows the current window and still has its slot.
+fn end_while(db: &Db, meanwhile: impl Fn() + 'static) {
+    let reader = db.begin_read().expect("begins");
+    let first = Cell::new(true);
+    let act = move |moment| {
+        if moment == Moment::ReaderLeaving && first.replace(false) {
+            meanwhile();
+        }
+    };
+    at_moments(act, || drop(reader));
+}
+
+/// Areas of the view and the canvas of one window.
+const ONE_WINDOW: usize = 2;
+
+#[test]
+fn a_reader_begins_in_the_current_window_whatever_its_slot_kept() {
+    for commits in [true, false] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("data.mapleaf");
+        let db = small_window(&path);
+        let other = db.clone();
+        end_while(&db, move || grow(&other, commits));
+        assert!(mapped(&path).0 > ONE_WINDOW, "the slot kept the old window");
+        let reader = db.begin_read().expect("begins");
+        let table = reader.table(DATA).expect("table");
+        assert_eq!(table.get(0).expect("get"), Some(&[1; 100][..]));
+        for key in 1..if commits { 100 } else { 1 } {
+            assert!(table.get(key).expect("get") == Some(&bytes(key, 400_000)[..]), "key {key}");
+        }
+        let areas = mapped(&path).0;
+        assert!(areas <= ONE_WINDOW, "{areas} areas while a transaction reads in the slot");
+    }
+}
+
+/// A slot keeps its pages for the next transaction. The writer takes them away when the file goes on elsewhere.
+#[test]
+fn slots_that_nobody_uses_do_not_keep_a_window_that_the_file_has_outgrown() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("data.mapleaf");
+    let db = small_window(&path);
+    let all = Barrier::new(4);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let reader = db.begin_read().expect("begins");
+                all.wait();
+                drop(reader);
+            });
+        }
+    });
+    grow(&db, true);
+    let areas = mapped(&path).0;
+    assert!(areas <= ONE_WINDOW, "{areas} areas, and nobody reads");
+}
+
+#[test]
+fn a_window_that_a_reader_left_too_late_goes_with_the_next_write_transaction() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("data.mapleaf");
+    let db = small_window(&path);
+    let other = db.clone();
+    end_while(&db, move || grow(&other, true));
+    assert!(mapped(&path).0 > ONE_WINDOW, "the slot kept the old window");
+    db.write(|txn| txn.table(DATA)?.insert(0, &[2; 100]).map(drop)).expect("stored");
+    let areas = mapped(&path).0;
+    assert!(areas <= ONE_WINDOW, "{areas} areas, and nobody reads");
+}
