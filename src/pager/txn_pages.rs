@@ -646,6 +646,114 @@ mod tests {
         pages.end();
     }
 
+    /// Pages in memory, and the first transaction on them.
+    fn in_memory() -> TxnPages {
+        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 22), guarded: true, used_bytes: None };
+        let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
+        let canvas = mapping.canvas().expect("the first canvas");
+        let path = Arc::new(PathBuf::from("memory"));
+        let mut pages = TxnPages::new(mapping, canvas, path, 4096, FreeSpace::default());
+        pages.begin(TxnId(3), 2);
+        pages
+    }
+
+    /// Fills a page with a number and seals it; what the pointer to it says.
+    fn filled(page: &mut [u8], number: u32) -> u32 {
+        page.chunks_exact_mut(4).for_each(|word| word.copy_from_slice(&number.to_le_bytes()));
+        checksum::seal(page)
+    }
+
+    /// Two numbers for which pages have the same mark.
+    fn with_the_same_mark() -> (u32, u32) {
+        let mut page = vec![0; 4096];
+        let mut mark = |number| mark_of(filled(&mut page, number));
+        let first = mark(1);
+        (1, (2..).find(|&number| mark(number) == first).expect("there are 255 marks"))
+    }
+
+    #[test]
+    fn a_page_that_is_freed_while_it_is_filled_aside_is_a_page_like_any_other() {
+        let mut pages = in_memory();
+        let mut aside = pages.alloc_to_fill().expect("a page");
+        while !pages.desk.is_due() {
+            assert!(pages.settle(aside).expect("settled").is_none());
+            aside = pages.alloc_to_fill().expect("a page");
+        }
+        pages.settle(aside).expect("settled");
+        let aside = pages.alloc_to_fill().expect("a page on the desk");
+        filled(pages.page_mut(aside).expect("dirty"), 1);
+        pages.free(aside, 1, TxnId(3));
+        assert_eq!(pages.alloc(1).expect("a page"), aside, "freed last, it comes first");
+        let crc = filled(pages.run_mut(aside, 1).expect("dirty"), 2);
+        let ptr = PagePtr { id: aside, crc };
+        let number = |bytes: &[u8]| u32::from_le_bytes([bytes[100], bytes[101], bytes[102], bytes[103]]);
+        assert_eq!(number(pages.run(ptr, 1).expect("a run of one page")), 2);
+        assert_eq!(number(pages.page(ptr).expect("a page")), 2);
+        pages.end_filling().expect("ended");
+        assert_eq!(number(pages.run(ptr, 1).expect("a run of one page")), 2, "nothing is put in its place");
+        pages.end();
+    }
+
+    /// A mark says that the page was verified with this checksum: the page that lay there before was.
+    #[test]
+    fn a_page_on_its_way_has_no_mark_of_the_page_that_lay_there() {
+        let (before, after) = with_the_same_mark();
+        let mut pages = in_memory();
+        let id = pages.alloc(3).expect("pages");
+        for page in 0..3 {
+            let crc =
+                filled(pages.run_mut(id, 3).expect("dirty").chunks_exact_mut(4096).nth(page).expect("a page"), before);
+            pages.mark_sealed(PagePtr { id: PageId(id.0 + page as u64), crc });
+        }
+        let count = pages.page_count();
+        pages.end();
+        pages.begin(TxnId(4), count);
+        pages.free.add_unlisted(id, 3);
+        pages.begin_writing(true);
+        let ptr = pages
+            .write_new(|page, _| {
+                filled(page, after);
+                Ok(())
+            })
+            .expect("built");
+        assert_eq!((ptr.id, pages.view.mark(id)), (id, 0));
+        assert!(pages.page(ptr).expect("read")[8..].chunks_exact(4).all(|word| word == after.to_le_bytes()));
+        assert_eq!(pages.view.mark(id), mark_of(ptr.crc), "written and verified");
+        // All pages of a run.
+        let run = pages.alloc_kept(2).expect("a run");
+        assert_eq!(run.0, id.0 + 1);
+        pages.put(run, &[7; 2 * 4096]).expect("taken");
+        assert_eq!([0, 1].map(|page| pages.view.mark(PageId(run.0 + page))), [0, 0]);
+        pages.end_writing().expect("written");
+        pages.end();
+    }
+
+    /// It would be written over what comes next in its place.
+    #[test]
+    fn a_page_that_is_freed_on_its_way_is_written_before_its_place_is_used_again() {
+        let mut pages = in_memory();
+        let id = pages.alloc(1).expect("a page");
+        let crc = filled(pages.page_mut(id).expect("dirty"), 1);
+        pages.mark_sealed(PagePtr { id, crc });
+        let count = pages.page_count();
+        pages.end();
+        pages.begin(TxnId(4), count);
+        pages.free.add_unlisted(id, 1);
+        pages.begin_writing(true);
+        let build = |page: &mut [u8], _| {
+            filled(page, 2);
+            Ok(())
+        };
+        assert_eq!(pages.write_new(build).expect("built").id, id);
+        pages.free(id, 1, TxnId(4));
+        assert_eq!(pages.alloc(1).expect("a page"), id);
+        let crc = filled(pages.page_mut(id).expect("dirty"), 3);
+        pages.end_writing().expect("written");
+        let page = pages.page(PagePtr { id, crc }).expect("read");
+        assert!(page[8..].chunks_exact(4).all(|word| word == 3u32.to_le_bytes()));
+        pages.end();
+    }
+
     #[test]
     fn a_state_never_gets_more_pages_than_pointers_can_name() {
         let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 20), guarded: true, used_bytes: None };

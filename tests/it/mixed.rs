@@ -255,3 +255,31 @@ fn readers_beside_a_writer_that_loads_see_one_commit_each() {
         written.expect("written");
     });
 }
+
+/// Pages that an append fills lie aside until they are full. A table that is dropped meanwhile gives such a page back, which
+/// is then one like any other.
+#[test]
+fn a_table_that_is_dropped_while_it_is_appended_to_leaves_nothing_in_its_pages() {
+    const DROPPED: Table<u64, &[u8]> = Table::new("dropped");
+    const KEPT: Table<u64, &[u8]> = Table::new("kept");
+    let mut db = TestDb::file(Options::new());
+    // Of a page, and of many: they take the pages that came back.
+    let value = |key: u64| bytes(key, if key.is_multiple_of(2) { 2500 } else { 40_000 });
+    let mut txn = db.begin_write().expect("begins");
+    txn.table(KEPT).expect("table").insert(0, &value(0)).expect("stored");
+    let mut dropped = txn.table(DROPPED).expect("table");
+    (0..2000).for_each(|key| dropped.append(key, &bytes(key, 300)).expect("appended"));
+    assert!(txn.drop_table("dropped").expect("dropped"));
+    let mut kept = txn.table(KEPT).expect("table");
+    for key in 1..300 {
+        kept.append(key, &value(key)).expect("appended");
+        assert!(kept.get(key).expect("get") == Some(&value(key)[..]), "key {key}, just appended");
+    }
+    txn.commit().expect("committed");
+    db.reopen();
+    let kept = db.begin_read().expect("begins").table(KEPT).expect("table");
+    assert_eq!(kept.len(), 300);
+    for key in 0..300 {
+        assert!(kept.get(key).expect("get") == Some(&value(key)[..]), "key {key}");
+    }
+}
