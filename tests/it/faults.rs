@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Barrier, OnceLock};
 
 use mapleaf::codec::{Codec, CodecError, Encoded};
+use mapleaf::testing::{set_seam, FlushEvent, FlushKind, Seam};
 use mapleaf::{Db, Error, ErrorKind, Options, ReadTable, Result, Table};
 
 use crate::reexec;
@@ -584,5 +585,98 @@ fn a_file_that_is_cut_while_a_value_is_decoded_is_an_error() {
         TO_CUT.set(Some(path));
         let told = read(&db, 150).map(|found| found.map(|number| format!("{number:#x}"))).expect_err(name);
         assert_eq!(told.kind(), ErrorKind::Fault, "{name}: {told}");
+    }
+}
+
+/// Areas of memory until the kernel gives no more, but for one.
+fn take_all_areas(dir: &Path) -> Vec<memmap2::MmapRaw> {
+    let path = dir.join("one-page");
+    std::fs::write(&path, [1; 4096]).expect("written");
+    let file = std::fs::File::open(&path).expect("opened");
+    // The same page over and over, which the kernel does not join.
+    let area = || memmap2::MmapOptions::new().len(4096).map_raw_read_only(&file).ok();
+    let mut areas = Vec::with_capacity(1 << 20);
+    areas.extend(std::iter::from_fn(area).take(1 << 20));
+    assert!(areas.len() < 1 << 20, "the kernel has a limit");
+    areas.pop();
+    areas
+}
+
+/// The page at fault cannot be replaced by itself then: that would take more areas. The whole mapping can.
+#[test]
+fn a_cut_is_an_error_also_in_a_process_that_has_all_the_areas_it_may_have() {
+    let dir = tempfile::tempdir().expect("a folder");
+    reexec::start(reexec::command("faults::child_with_all_areas", &[&dir.path()])).finish();
+}
+
+#[test]
+fn child_with_all_areas() {
+    let Some(arguments) = reexec::arguments() else { return };
+    let dir = Path::new(&arguments[0]);
+    let path = base(dir);
+    let db = Db::open(&path).expect("opens");
+    let other = Db::open(dir.join("other.mapleaf")).expect("opens");
+    other.write(|txn| txn.table(NUMBERS)?.insert(7, 8).map(drop)).expect("stored");
+    let txn = db.begin_read().expect("begins");
+    let data = txn.table(DATA).expect("table");
+    let value = data.get(0).expect("get").expect("there");
+    assert_eq!(value, value_of(0));
+    let file = std::fs::File::options().write(true).open(&path).expect("opened");
+    let areas = take_all_areas(dir);
+    file.set_len(PAGE).expect("cut");
+    // The thread's `errno` is that of its own last call, whatever the handler did in between.
+    let missing = std::fs::File::open("/proc/self/there-is-none");
+    let byte = std::hint::black_box(value)[5000];
+    let errno = std::io::Error::last_os_error().kind();
+    drop(areas);
+    assert!(missing.is_err() && byte == 0);
+    assert_eq!(errno, std::io::ErrorKind::NotFound, "the handler left its own error");
+    for key in 0..50 {
+        let found = data.get(key).expect_err("the file was cut");
+        assert_eq!(found.kind(), ErrorKind::Fault, "{found}");
+    }
+    assert_eq!(db.begin_read().expect_err("the file was cut").kind(), ErrorKind::Poisoned);
+    assert_eq!(other.begin_read().expect("begins").table(NUMBERS).expect("table").get(7).expect("get"), Some(8));
+}
+
+/// Cuts the file before each flush of a kind.
+struct CutBefore {
+    kind: FlushKind,
+    file: std::fs::File,
+    len: u64,
+}
+
+impl Seam for CutBefore {
+    fn before_flush(&self, event: &FlushEvent<'_>) -> std::io::Result<()> {
+        if event.kind == self.kind {
+            self.file.set_len(self.len)?;
+        }
+        Ok(())
+    }
+}
+
+/// A flush says nothing of pages that a cut has removed. No meta page may lead to them, and once one does, its commit is not
+/// acknowledged.
+#[test]
+fn a_commit_whose_file_is_cut_while_it_is_flushed_is_not_acknowledged() {
+    for kind in [FlushKind::Tree, FlushKind::Meta] {
+        let dir = fast_dir();
+        let path = base(dir.path());
+        let db = Db::open(&path).expect("opens");
+        let write = |number| db.write(|txn| txn.table(NUMBERS)?.insert(7, number).map(drop));
+        write(9).expect("stored");
+        let file = std::fs::File::options().write(true).open(&path).expect("opened");
+        let metas = || std::fs::read(&path).expect("read")[..2 * PAGE as usize].to_vec();
+        let before = metas();
+        set_seam(&db, std::sync::Arc::new(CutBefore { kind, file, len: 100 * PAGE }));
+        let refused = write(10).expect_err("the file was cut").kind();
+        match kind {
+            FlushKind::Meta => assert_eq!(refused, ErrorKind::Poisoned),
+            _ => assert!(refused == ErrorKind::Fault && metas() == before, "{refused:?}, and no meta is written"),
+        }
+        assert_eq!(write(11).expect_err("the file was cut").kind(), ErrorKind::Poisoned);
+        assert_eq!(db.begin_read().expect_err("the file was cut").kind(), ErrorKind::Poisoned);
+        drop(db);
+        assert_eq!(Db::open(&path).expect_err("the file was cut").kind(), ErrorKind::Truncated);
     }
 }
