@@ -12,40 +12,47 @@
 //!   U2  the handler calls what a child may call: `open`, `dup3`, `close`, and stores to memory.
 //!   U3  a place of the list that a child inherited is emptied only by the copy of its owner.
 //!
-//! Failure: `io::Error` where there is no memory.
+//! Failure: none.
 #![allow(unsafe_code, reason = "memory that children find cleared")]
 
 use std::fs::File;
-use std::io;
 use std::ops::Deref;
 use std::os::fd::AsRawFd as _;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::Arc;
 
 use memmap2::MmapRaw;
 
 use super::{descriptor, os};
 
-/// A word that has its own page, and is 0 in every child.
+/// A word that is 0 in every child.
 pub(super) struct OwnWord {
     word: NonNull<AtomicU32>,
-    // Declared before the page: from the list first.
+    // Declared before the places: from the list first.
     _listed: Listed,
-    _page: MmapRaw,
+    /// A page of its own, which the kernel clears; or, where there is none, memory that only the handler clears.
+    _place: (Option<MmapRaw>, Option<Arc<AtomicU32>>),
 }
 
-// SAFETY: the pointer leads to an atomic in the page that is kept.
+// SAFETY: the pointer leads to an atomic in the place that is kept.
 unsafe impl Send for OwnWord {}
 // SAFETY: as above.
 unsafe impl Sync for OwnWord {}
 
 impl OwnWord {
-    pub(super) fn new(value: u32) -> io::Result<OwnWord> {
-        let page = os::cleared_in_children()?;
-        let word = NonNull::new(page.as_mut_ptr().cast::<AtomicU32>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let own = OwnWord { word, _listed: Listed::new(word.as_ptr() as usize), _page: page };
+    pub(super) fn new(value: u32) -> OwnWord {
+        let (word, place) = match os::cleared_in_children() {
+            Ok(page) => (page.as_mut_ptr().cast::<AtomicU32>(), (Some(page), None)),
+            Err(_) => {
+                let word = Arc::new(AtomicU32::new(0));
+                (Arc::as_ptr(&word).cast_mut(), (None, Some(word)))
+            }
+        };
+        let word = NonNull::new(word).unwrap_or_else(|| unreachable!("memory at address zero"));
+        let own = OwnWord { word, _listed: Listed::new(word.as_ptr() as usize), _place: place };
         own.store(value, Ordering::Release);
-        Ok(own)
+        own
     }
 }
 
@@ -54,8 +61,8 @@ impl Deref for OwnWord {
 
     #[inline]
     fn deref(&self) -> &AtomicU32 {
-        // SAFETY: bounds: the start of a page, so aligned and large enough. Lifetime: `_page` keeps it. Initialised: anonymous
-        // memory is zeros. Aliasing: it is reached through this atomic only, and by the kernel and the handler in a child that
+        // SAFETY: bounds: the start of a page, so aligned and large enough, or an atomic. Lifetime: `_place` keeps it. Initialised:
+        // anonymous memory is zeros. Aliasing: it is reached through this atomic only, and by the kernel and the handler in a child that
         // has no other thread yet.
         unsafe { self.word.as_ref() }
     }
@@ -91,8 +98,7 @@ fn take_number(number: &AtomicU32) -> u32 {
 
 #[cold]
 fn first_id() -> u32 {
-    // Without a page of memory the process cannot go on anyway.
-    let made = Box::into_raw(Box::new(OwnWord::new(0).unwrap_or_else(|e| panic!("no memory for a page: {e}"))));
+    let made = Box::into_raw(Box::new(OwnWord::new(0)));
     if NUMBER.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire).is_err() {
         // SAFETY: just made, and nobody else's: another thread was first.
         drop(unsafe { Box::from_raw(made) });

@@ -140,7 +140,7 @@ impl Window {
         Ok(Window {
             mapped: AtomicU64::new(0),
             sentinel: AtomicPtr::new(std::ptr::from_ref(&NO_SENTINEL).cast_mut()),
-            expected: OwnWord::new(OWN)?,
+            expected: OwnWord::new(OWN),
             watch: watch.clone(),
             spare,
             id: NEXT_WINDOW.fetch_add(1, Ordering::Relaxed),

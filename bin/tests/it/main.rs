@@ -6,6 +6,7 @@ mod broken;
 mod cli;
 mod compact;
 mod damaged;
+mod descriptors;
 mod effects;
 mod messages;
 mod privacy;
