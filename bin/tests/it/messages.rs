@@ -72,13 +72,13 @@ fn arguments_that_are_no_bytes_say_where() {
     for (args, text) in [
         (
             &["get", "db", "--base64", "aa"][..],
-            "--base64: 'aa': the last digit 'a' at position 2 has bits that belong to no byte; is the end missing?",
+            "db: --base64: 'aa': the last digit 'a' at position 2 has bits that belong to no byte; is the end missing?",
         ),
         (
             &["get", "db", "--base64", "a-b="],
-            "--base64: 'a-b=': '-' at position 2 is no base64 digit (A-Z a-z 0-9 + /)",
+            "db: --base64: 'a-b=': '-' at position 2 is no base64 digit (A-Z a-z 0-9 + /)",
         ),
-        (&["get", "db", "--hex", "abc"], "--hex: 'abc': an odd number of digits, but two make a byte"),
+        (&["get", "db", "--hex", "abc"], "db: --hex: 'abc': an odd number of digits, but two make a byte"),
         (
             &["put", "db", "k", "@"],
             "'@' needs the path of a file after it; the value '@' itself goes through standard input, as '-'",
