@@ -17,6 +17,8 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::path::Path;
 
+use super::refused;
+
 /// The lowest descriptor that is no standard one.
 const LOWEST: libc::c_int = 3;
 
@@ -38,7 +40,7 @@ pub(super) fn memory_file() -> io::Result<File> {
     take_standard();
     // SAFETY: the name is a string with its terminating zero.
     let new = unsafe { libc::memfd_create(c"mapleaf".as_ptr(), libc::MFD_CLOEXEC) };
-    at_least(LOWEST, owned(new)?)
+    at_least(LOWEST, owned(new).map_err(refused::by("memfd_create"))?)
 }
 
 /// Opens `/dev/null` as each standard descriptor that is closed.

@@ -69,6 +69,8 @@ pub(crate) struct Status {
     pub(crate) inode: u64,
     /// Type and rights, as in `st_mode`.
     pub(crate) mode: u32,
+    pub(crate) user: u32,
+    pub(crate) group: u32,
 }
 
 /// What the kernel says of an open file, by either of its two calls.
@@ -78,7 +80,8 @@ pub(super) fn status(file: &File) -> io::Result<Status> {
     let error = match file.metadata() {
         Ok(found) => {
             let (len, allocated, mode) = (found.len(), found.blocks() * BLOCK_BYTES, found.mode());
-            return Ok(Status { len, allocated, device: found.dev(), inode: found.ino(), mode });
+            let (device, inode, user, group) = (found.dev(), found.ino(), found.uid(), found.gid());
+            return Ok(Status { len, allocated, device, inode, mode, user, group });
         }
         Err(error) if refused::is(&error) => error,
         other => return other.map(|_| unreachable!("an error")),
@@ -90,7 +93,8 @@ pub(super) fn status(file: &File) -> io::Result<Status> {
         .map_err(|_| refused::by("statx and fstat")(error))?;
     let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
     let (len, allocated) = (bytes(found.st_size), bytes(found.st_blocks).saturating_mul(BLOCK_BYTES));
-    Ok(Status { len, allocated, device: found.st_dev, inode: found.st_ino, mode: found.st_mode })
+    let (device, inode, mode) = (found.st_dev, found.st_ino, found.st_mode);
+    Ok(Status { len, allocated, device, inode, mode, user: found.st_uid, group: found.st_gid })
 }
 
 /// Reserves blocks for a range of a file without changing its length. `Ok(false)`: the file system cannot, or the kernel

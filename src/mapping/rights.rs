@@ -11,9 +11,9 @@
 use std::ffi::CStr;
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{fchown, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{fchown, PermissionsExt as _};
 
-use super::os;
+use super::{file_calls, os};
 
 /// The attribute that holds a POSIX access list.
 const ACCESS_LIST: &CStr = c"system.posix_acl_access";
@@ -31,9 +31,9 @@ pub(crate) struct FileRights {
 impl FileRights {
     /// The rights of an open file.
     pub(crate) fn of(file: &File) -> io::Result<FileRights> {
-        let found = file.metadata()?;
+        let found = file_calls::status(file)?;
         let has_list = os::has_attribute(file, ACCESS_LIST);
-        Ok(FileRights { mode: found.mode() & 0o777, user: found.uid(), group: found.gid(), has_list })
+        Ok(FileRights { mode: found.mode & 0o777, user: found.user, group: found.group, has_list })
     }
 
     /// Gives these rights to another file, or fewer (G1). Until the last step the file has the rights that it was made
@@ -52,7 +52,7 @@ impl FileRights {
         let wanted = self.without_strangers(same_group);
         match file.set_permissions(Permissions::from_mode(wanted)) {
             // FAT and the like have one mode for all files.
-            Err(_) if file.metadata()?.mode() & 0o666 & !wanted == 0 => Ok(()),
+            Err(_) if file_calls::status(file)?.mode & 0o666 & !wanted == 0 => Ok(()),
             set => set,
         }
     }

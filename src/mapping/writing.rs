@@ -14,7 +14,8 @@
 
 use std::io;
 
-use super::{file_calls, os, window, Mapping};
+use super::{file_calls, lock, os, window, Canvas, Mapping};
+use crate::ids::PageId;
 
 impl Mapping {
     /// Writes whole pages of the database at an offset that is one of a page.
@@ -44,6 +45,30 @@ impl Mapping {
             seam.wrote(offset, bytes.len() as u64);
         }
         Ok(())
+    }
+
+    /// Sees that storing a meta cannot meet a full disk, where the file system lets it.
+    pub(crate) fn populate_metas(&self) -> io::Result<()> {
+        let mut metas = vec![0; 2 * self.page_size];
+        if !self.populates_first() || self.populate(0, metas.len() as u64)? {
+            return Ok(());
+        }
+        // What is there is written once more, while nobody stores a meta.
+        let _storing = lock(&self.storing_meta);
+        self.read_at(0, &mut metas)?;
+        metas
+            .chunks_exact(self.page_size)
+            .zip((0..).step_by(self.page_size))
+            .try_for_each(|(meta, at)| file_calls::write_at(&self.file, meta, at))
+    }
+
+    /// Sees that storing to pages that the caller owns, and of which it keeps nothing, cannot meet a full disk.
+    pub(crate) fn back_pages(&self, canvas: &Canvas, id: PageId, pages: u64) -> io::Result<()> {
+        if canvas.populate(id, pages)? || !self.populates_first() {
+            return Ok(());
+        }
+        let page_size = self.page_size as u64;
+        self.write_zeros(id.0 * page_size, pages * page_size, 0)
     }
 
     /// Writes zeros over a range that nobody reads or stores to, so that it has blocks; but where the sentinel lies, if it lies

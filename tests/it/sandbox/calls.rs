@@ -96,6 +96,8 @@ pub(super) const CALLS: &[Call] = &[
     call!("fgetxattr", libc::SYS_fgetxattr, [], "whether a flush failed", Works),
     call!("fsetxattr", libc::SYS_fsetxattr, [], "that a flush failed", Works),
     call!("fremovexattr", libc::SYS_fremovexattr, [], "that the file was recovered", Works),
+    call!("fchmod", libc::SYS_fchmod, [], "gives a copy the rights of its source", Works),
+    call!("fchown", libc::SYS_fchown, [], "the same", Works),
     // The process.
     call!("getpid", libc::SYS_getpid, [], "tells a child after fork", Works),
     call!("getrandom", libc::SYS_getrandom, [], "seeds of hash maps", Works),
