@@ -49,10 +49,11 @@ impl Mapping {
 
     /// Sees that storing a meta cannot meet a full disk, where the file system lets it.
     pub(crate) fn populate_metas(&self) -> io::Result<()> {
-        let mut metas = vec![0; 2 * self.page_size];
-        if !self.populates_first() || self.populate(0, metas.len() as u64)? {
+        let len = 2 * self.page_size;
+        if !self.populates_first() || self.populate(0, len as u64)? {
             return Ok(());
         }
+        let mut metas = vec![0; len];
         // What is there is written once more, while nobody stores a meta.
         let _storing = lock(&self.storing_meta);
         self.read_at(0, &mut metas)?;
