@@ -81,7 +81,7 @@ fn a_write_transaction_answers_many_keys_and_gives_entries_to_keep() {
     (0..COUNT).for_each(|n| squares.append(2 * n, n * n).expect("append"));
     // Some of it still being filled, some changed.
     squares.insert(4, 99).expect("insert");
-    let keys: Vec<u64> = (0..COUNT).map(|n| n * 7919 % (2 * COUNT + 3)).collect();
+    let keys: Vec<u64> = (0..COUNT).map(|n| n * 7919 % (2 * COUNT + 3)).chain([4]).collect();
     let expected: Vec<_> = keys.iter().map(|&key| squares.get(key).expect("get")).collect();
     assert_eq!(squares.multi_get(keys).expect("multi_get"), expected);
     assert!(expected.contains(&Some(99)) && expected.contains(&None));
