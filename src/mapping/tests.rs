@@ -392,6 +392,8 @@ fn offsets_beyond_sixteen_tebibytes() {
 
 #[cfg(feature = "testing")]
 mod seams {
+    use std::cell::Cell;
+
     use super::*;
 
     /// The rights of the mapping at an address, as `/proc/self/maps` shows them.
@@ -437,6 +439,27 @@ mod seams {
         assert!(!can_store(base + 3 * PAGE) && can_store(base + 4 * PAGE));
         canvas.release_all();
         assert!((0..12).all(|page| !can_store(base + page * PAGE)));
+    }
+
+    /// A reader that looks between the two stores sees the new place and the old value. That is no cut.
+    #[test]
+    fn readers_see_no_cut_while_the_sentinel_moves_to_its_place_for_writing() {
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(temp.path(), [3; 4 * PAGE as usize]).unwrap();
+        let mapping = Mapping::of_file(file::open(temp.path(), true).unwrap(), true, options(None)).unwrap();
+        let (view, moments) = (mapping.view(), std::rc::Rc::new(Cell::new(0)));
+        let counted = std::rc::Rc::clone(&moments);
+        let act = move |moment| {
+            if moment == Moment::SentinelMoving {
+                counted.set(counted.get() + 1);
+                assert!(view.intact(), "a reader that looks at this moment");
+            }
+        };
+        at_moments(act, || mapping.ready_to_write().unwrap());
+        assert_eq!(moments.get(), 1);
+        assert!(mapping.view().intact() && !mapping.is_faulted());
+        temp.as_file().set_len(4 * PAGE).unwrap();
+        assert!(!mapping.view().intact(), "and the sentinel is watched at its new place");
     }
 
     /// A move that fails late has unmapped its target, where memory of somebody else may lie by then: growth goes on

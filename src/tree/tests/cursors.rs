@@ -148,6 +148,41 @@ fn a_range_that_stops_filling_the_cache_midway_goes_on() {
     }
 }
 
+/// A walk that goes on asks for all of the leaf that comes next; one that is in its first leaf, for no more than the front.
+#[test]
+fn a_walk_asks_ahead_for_the_whole_next_leaf_once_it_has_come_from_another() {
+    let mut tree = Tree::new(4096);
+    (0..400).for_each(|number| tree.put(&long_key(number, 40), &[7; 60]));
+    tree.verify();
+    let mut leaf_of = std::collections::HashMap::new();
+    for id in tree.pages.in_use() {
+        if let Ok(leaf) = crate::page::leaf::Leaf::parse(tree.pages.raw(id), id) {
+            leaf_of.extend((0..leaf.count()).map(|at| (leaf.key(at).unwrap().to_vec(), id)));
+        }
+    }
+    for forwards in [true, false] {
+        tree.pages.asked_for();
+        let mut range = Range::all(&tree.pages, tree.root);
+        let (mut leaves, mut asked_for) = (Vec::new(), std::collections::HashMap::new());
+        for _ in 0..400 {
+            let entry = if forwards { range.next() } else { range.next_back() };
+            let leaf = leaf_of[entry.unwrap().unwrap().0];
+            for (id, _, bytes) in tree.pages.asked_for() {
+                *asked_for.entry(id).or_insert(0) += bytes;
+            }
+            if leaves.last() != Some(&leaf) {
+                leaves.push(leaf);
+            }
+        }
+        assert!(leaves.len() > 8);
+        let asked_for = |leaf| asked_for.get(leaf).copied().unwrap_or(0);
+        assert!(asked_for(&leaves[1]) < 1000, "the second leaf: {}", asked_for(&leaves[1]));
+        for leaf in &leaves[2..] {
+            assert!(asked_for(leaf) >= 4096, "leaf {leaf}: {}", asked_for(leaf));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 

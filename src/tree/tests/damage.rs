@@ -221,6 +221,147 @@ fn a_tree_of_shared_children_is_walked_once() {
     assert!(pages.reads() < 10_000);
 }
 
+/// A tree of two levels with these keys in its leaves, which need not be in order. The separators are the first keys of
+/// `ordered`, in which leaves stand as they should.
+fn two_levels(ordered: &[[u64; 2]], leaves: &[[u64; 2]]) -> Tree {
+    let mut tree = Tree { pages: VecPages::new(4096).lenient(), ..Tree::new(4096) };
+    let (pages, id_of_tree) = (&mut tree.pages, tree.root.tree);
+    let txn = pages.txn();
+    let mut children = Vec::new();
+    for (ordered, keys) in ordered.iter().zip(leaves) {
+        let id = pages.alloc(1).unwrap();
+        let keys = keys.map(u64::to_be_bytes);
+        let entries = keys.iter().map(|key| (&key[..], LeafValue::Inline(b"value")));
+        crate::page::leaf::build(pages.page_mut(id).unwrap(), id, id_of_tree, txn, entries).unwrap();
+        let ptr = PagePtr { id, crc: checksum::seal(pages.page_mut(id).unwrap()) };
+        children.push(crate::page::branch::Child { sep: ordered[0].to_be_bytes().to_vec(), ptr });
+    }
+    children[0].sep.clear();
+    let root = pages.alloc(1).unwrap();
+    crate::page::branch::build(pages.page_mut(root).unwrap(), root, id_of_tree, txn, 1, &children).unwrap();
+    let ptr = PagePtr { id: root, crc: checksum::seal(pages.page_mut(root).unwrap()) };
+    pages.commit();
+    tree.root = TreeRoot { ptr, height: 2, entries: 2 * leaves.len() as u64, tree: id_of_tree };
+    tree
+}
+
+/// Leaves with keys that are some hundreds apart from leaf to leaf.
+fn ordered_leaves(count: u64) -> Vec<[u64; 2]> {
+    (1..=count).map(|number| [number * 1000, number * 1000 + 500]).collect()
+}
+
+fn number_of(entry: Entry<'_>) -> u64 {
+    u64::from_be_bytes(entry.0.try_into().unwrap())
+}
+
+/// Neighbours are compared at their near ends, which a leaf that is not in order can satisfy for ever.
+#[test]
+fn a_walk_over_a_leaf_that_is_not_in_order_ends_there() {
+    let ordered = ordered_leaves(100);
+    let mut shared = two_levels(&ordered, &vec![[900, 100]; 100]);
+    // All children are the first leaf.
+    let root = shared.root.ptr.id;
+    let first = Branch::parse(shared.pages.raw(root), root).unwrap().child(0).unwrap();
+    let mut branch = BranchMut::open(shared.pages.raw_mut(root), root).unwrap();
+    (0..100).for_each(|at| branch.set_child(at, first).unwrap());
+    shared.root.ptr.crc = checksum::seal(shared.pages.raw_mut(root));
+    let mut forwards = Cursor::new(&shared.pages, shared.root);
+    let mut backwards = Cursor::new(&shared.pages, shared.root);
+    let walks: [Vec<bool>; 2] = [
+        std::iter::from_fn(|| forwards.next().transpose()).take(9).map(|item| item.is_ok()).collect(),
+        std::iter::from_fn(|| backwards.prev().transpose()).take(9).map(|item| item.is_ok()).collect(),
+    ];
+    for walk in walks {
+        assert!(walk.len() <= 5 && walk.last() == Some(&false), "an error ends it: {walk:?}");
+    }
+    let range = || Range::all(&shared.pages, shared.root);
+    assert!(range().count() <= 5 && range().rev().count() <= 5);
+}
+
+/// Where a cursor stands is found again by a key of its leaf. If that key belongs elsewhere, so would the next leaf.
+#[test]
+fn a_leaf_with_the_keys_of_another_one_is_damage_and_no_entry_is_passed_over() {
+    let ordered = ordered_leaves(12);
+    // As many leaves as a walk takes without the branches lie between it and the end that the walk begins at.
+    for (wrong, keys) in [(3, [6100, 6200]), (8, [5600, 5700])] {
+        let mut leaves = ordered.clone();
+        leaves[wrong] = keys;
+        let tree = two_levels(&ordered, &leaves);
+        let top = Top::build(&tree.pages, &tree.root, PAGES_MAX[1]).unwrap().unwrap();
+        let mut cursor = Cursor::with_top(&tree.pages, tree.root, Some(&top));
+        let mut walk = Vec::new();
+        let mut next = match wrong {
+            3 => cursor.seek(&ordered[0][0].to_be_bytes()),
+            _ => cursor.seek_before(&(ordered[11][1] + 1).to_be_bytes()),
+        };
+        while let Ok(Some(entry)) = next {
+            walk.push(number_of(entry));
+            next = if wrong == 3 { cursor.next() } else { cursor.prev() };
+        }
+        assert_eq!(next.unwrap_err().kind(), crate::error::ErrorKind::Corrupt);
+        assert_eq!(walk.len(), 8, "four leaves: {walk:?}");
+    }
+}
+
+#[test]
+fn a_cursor_that_met_damage_is_nowhere_until_it_is_placed_anew() {
+    let tree = sample();
+    let leaves = {
+        let root = Branch::parse(tree.pages.raw(tree.root.ptr.id), tree.root.ptr.id).unwrap();
+        assert_eq!(tree.root.height, 2, "the children of the root are the leaves");
+        (0..root.count()).map(|at| root.child(at).unwrap().id).collect::<Vec<_>>()
+    };
+    let keys_of = |id: PageId| {
+        let leaf = Leaf::parse(tree.pages.raw(id), id).unwrap();
+        [leaf.first_key().unwrap().to_vec(), leaf.last_key().unwrap().to_vec()]
+    };
+    let (middle, last) = (leaves.len() / 2, leaves.len() - 1);
+    type Way = for<'a> fn(&mut Cursor<'a, VecPages>, &[Vec<u8>; 2]) -> crate::error::Result<Option<Entry<'a>>>;
+    let ways: [(usize, usize, Way); 6] = [
+        (middle, middle, |cursor, keys| cursor.seek(&keys[0])),
+        (middle, middle, |cursor, keys| cursor.seek_before(&keys[1])),
+        (middle, middle - 1, |cursor, keys| cursor.seek(&keys[1]).and_then(|_| cursor.next())),
+        (middle, middle + 1, |cursor, keys| cursor.seek(&keys[0]).and_then(|_| cursor.prev())),
+        (0, 0, |cursor, _| cursor.next()),
+        (last, last, |cursor, _| cursor.prev()),
+    ];
+    for (bad, from, way) in ways {
+        let damaged = damaged(&tree, |pages| pages.raw_mut(leaves[bad])[4] ^= 0x15);
+        let mut cursor = Cursor::new(&damaged.pages, damaged.root);
+        assert!(way(&mut cursor, &keys_of(leaves[from])).is_err(), "leaf {bad} from {from}");
+        for _ in 0..2 {
+            assert_eq!(cursor.next().unwrap(), None, "leaf {bad} from {from}");
+            assert_eq!(cursor.prev().unwrap(), None, "leaf {bad} from {from}");
+            assert_eq!(cursor.current().unwrap(), None, "leaf {bad} from {from}");
+        }
+        let [good, _] = keys_of(leaves[1]);
+        assert_eq!(cursor.seek(&good).unwrap().unwrap().0, good);
+        assert!(cursor.next().unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_range_that_met_damage_is_over_at_both_ends() {
+    let tree = sample();
+    let bounds = [Vec::new(), tree.model.keys().next_back().unwrap().clone()].map(Bound::Included);
+    for id in pages_of(&tree, PageKind::Leaf) {
+        let count = Leaf::parse(tree.pages.raw(id), id).unwrap().count();
+        // The leaf itself, and the slot of the entry by which the far end of the range is found in it.
+        let (first_slot, last_slot) = (32 + 4 * count, 32 + 4 * count + 2 * (count - 1));
+        for (at, forwards) in [(4, true), (4, false), (last_slot, true), (first_slot, false)] {
+            let damaged = damaged(&tree, |pages| pages.raw_mut(id)[at..at + 2].fill(0xff));
+            let [low, high] = bounds.clone();
+            let mut range = Range::new(&damaged.pages, damaged.root, None, low, high);
+            let mut given = 0;
+            while if forwards { range.next() } else { range.next_back() }.expect("damage").is_ok() {
+                given += 1;
+            }
+            assert!(given < tree.model.len());
+            assert!(range.next_back().is_none() && range.next().is_none(), "leaf {id}, byte {at}, after {given}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 

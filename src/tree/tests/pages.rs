@@ -1,7 +1,7 @@
 //! Pages in a `Vec`, as strict as possible: freed pages are poisoned and must not be read, committed pages must never
 //! change (R1), checksums are verified at every read, and what is freed must be freed with the right birth.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
 use crate::error::{Error, Result};
@@ -37,6 +37,8 @@ pub(in crate::tree) struct VecPages {
     low_free: usize,
     /// Reads so far, to see that walks end.
     reads: Cell<u64>,
+    /// Bytes that were asked for ahead, as page, first byte and number.
+    asked_for: RefCell<Vec<(PageId, usize, usize)>>,
 }
 
 const POISON: u8 = 0xDD;
@@ -52,6 +54,7 @@ impl VecPages {
             allocations_left: None,
             low_free: 2,
             reads: Cell::new(0),
+            asked_for: RefCell::default(),
         };
         pages.extend(2);
         pages
@@ -73,6 +76,11 @@ impl VecPages {
 
     pub(super) fn reads(&self) -> u64 {
         self.reads.get()
+    }
+
+    /// What was asked for ahead since this was asked.
+    pub(super) fn asked_for(&self) -> Vec<(PageId, usize, usize)> {
+        self.asked_for.take()
     }
 
     pub(super) fn in_use(&self) -> HashSet<PageId> {
@@ -168,6 +176,11 @@ impl PageRead for VecPages {
             return Err(Error::corrupt(ptr.id, "checksum"));
         }
         Ok(bytes)
+    }
+
+    fn prefetch(&self, id: PageId, from: usize, bytes: usize) {
+        assert!(from + bytes <= self.page_size, "{bytes} bytes from {from} on are asked for ahead");
+        self.asked_for.borrow_mut().push((id, from, bytes));
     }
 }
 
