@@ -258,3 +258,35 @@ fn a_cut_is_noticed_when_the_last_pages_are_zeros() {
         }
     }
 }
+
+/// After the newest state, a killed process leaves what belongs to no state: reserved blocks, pages of a transaction that did
+/// not commit, and pages that a failed flush may have lost.
+#[test]
+fn what_lies_after_the_newest_state_is_cut_off_when_a_file_is_opened_for_writing() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = fast_dir();
+    let (path, killed) = (dir.path().join("db.mapleaf"), dir.path().join("killed.mapleaf"));
+    closed(&path, 1000);
+    let db = Db::open(&path).expect("opens");
+    put(&db, 1000).expect("stored");
+    let used = db.stats().expect("stats").page_count * 4096;
+    // As a killed process leaves it: longer than what is used, with anything in it.
+    let mut bytes = std::fs::read(&path).expect("read");
+    assert!(bytes.len() as u64 > used);
+    bytes.truncate(used as usize);
+    bytes.resize(used as usize + 500 * 4096 + 123, 7);
+    std::fs::write(&killed, &bytes).expect("written");
+    let db = Db::open(&killed).expect("opens");
+    let page = len(&killed) - used;
+    assert!((4096..=65536).contains(&page) && page.is_power_of_two(), "{page} bytes lie after the state: the sentinel");
+    let blocks = std::fs::metadata(&killed).expect("the file").blocks() * 512;
+    assert!(blocks <= used + (100 << 10), "the blocks went too: {blocks} for {used}");
+    // New pages are not those that lay there.
+    put(&db, 1001).expect("stored");
+    let count = db.stats().expect("stats").page_count;
+    drop(db);
+    assert_eq!(len(&killed), count * 4096);
+    let db = Db::open(&killed).expect("opens");
+    assert_eq!(get(&db, 1001).expect("get"), Some(1001));
+    assert!(db.check().expect("a check").is_clean());
+}
