@@ -108,8 +108,11 @@ impl Options {
         self
     }
 
-    /// Address space to reserve at first, in bytes; it is no limit, a database outgrows it without anybody noticing.
-    /// Default: the larger of 64 GiB and 16 times the file, or less where the system has less.
+    /// Address space to reserve at first, in bytes, for reading; as much again is reserved for writing. It is no limit: a
+    /// database that outgrows it goes on in a larger window. Reserved address space takes no memory, but it belongs to the whole
+    /// process, so all databases together take at most a half of what the program leaves of it (and of `RLIMIT_AS`, where that
+    /// is set), beyond what their files need. Default: the larger of 64 GiB and 16 times the file, but at most a sixteenth of
+    /// what is left of that half. A size set here may take all of it.
     pub fn window_size(mut self, bytes: u64) -> Options {
         self.spec.window_bytes = Some(bytes);
         self

@@ -1,13 +1,22 @@
 //! The mapping: a file, or memory without a file, as bytes at addresses that never move while somebody uses them.
 //!
-//! Floor: mapping. Knows pages by number and size alone, nothing of what is in them. `os` and `file_calls` hold the system
-//! calls, `refused` what a kernel says that refuses one,
-//! `reservation` and `window` address space and the views of readers, `canvas` the writer's side with its claims, `guard` the
-//! handling of accesses that cannot be served, `folios` those of the page cache, `ready` what is made before the first
-//! store, `locks`, `file` and `medium` what the floors above need of files besides, `writing` pages that are written by
-//! calls, `descriptor` opens files above the standard descriptors, `scratch` memory for sorting, `backing` whether stores take new blocks, `bounds` sums that do not overflow, `ahead` what is read before it is needed,
-//! for which `memory` says how much there is, `prefetch` what the processor is asked for ahead, `residence` what is in memory,
-//! `process` tells a child after `fork`, `seat` is a cell with one owner at a time; `seam` is for tests.
+//! Floor: mapping. Knows pages by number and size alone, nothing of what is in them.
+//!
+//! ```text
+//! os, file_calls, refused    system calls; what a kernel says that refuses one
+//! reservation, window        address space, and the views of readers
+//! bounds, budget             sums that do not overflow; how much address space all databases of the process take
+//! canvas, claims             the writer's side
+//! guard                      accesses that cannot be served
+//! ready, backing             what is made before the first store; whether stores take new blocks
+//! writing, scratch           pages that are written by calls; memory for sorting
+//! ahead, memory, residence   what is read before it is needed, how much memory there is, what is in it
+//! folios, marked, prefetch   the page cache's folios; verified pages; the processor's cache
+//! file, medium, descriptor   files made, past the page cache, and above the standard descriptors
+//! locks, holder, rights      locks and their holders; the mode of files
+//! process, seat              a child after `fork`; a cell with one owner at a time
+//! seam, confine              for tests
+//! ```
 //!
 //! Invariants:
 //!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
@@ -29,6 +38,7 @@
 mod ahead;
 mod backing;
 mod bounds;
+mod budget;
 mod canvas;
 mod claims;
 #[cfg(feature = "testing")]
@@ -54,6 +64,8 @@ pub(crate) mod rights;
 pub(crate) mod scratch;
 #[cfg(feature = "testing")]
 mod seam;
+#[cfg(feature = "testing")]
+mod seam_limits;
 pub(crate) mod seat;
 mod window;
 mod writing;
@@ -90,25 +102,27 @@ pub use seam::{
     in_forked_child, print_to_standard_descriptors, set_next as set_next_seam, strict_canvas, Creation, FlushEvent,
     Moment, Seam,
 };
+#[cfg(feature = "testing")]
+#[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
+pub use seam_limits::{
+    become_nobody, lock_process_memory, reserved_bytes, set_process_limit, split_into_areas, ProcessLimit,
+};
 pub(crate) use window::View;
 use window::Window;
 
-/// Address space that a window gets at least, if the system has it.
+/// Address space that a window gets at least, if the budget has it.
 const WINDOW_BYTES_MIN: u64 = 64 << 30;
-/// Address space that a window gets per byte of the file, if the system has it.
+/// Address space that a window gets per byte of the file, if the budget has it.
 const WINDOW_PER_FILE: u64 = 16;
-/// Room for growth that even the smallest window has.
+/// Room for growth that a window gets whatever the budget has, if the kernel has it.
 const WINDOW_SPARE_BYTES: u64 = 16 << 20;
-
-/// The part of a limit on address space (`ulimit -v`) that the view and the canvas of a window may get each.
-const WINDOW_PER_LIMIT: u64 = 8;
 
 /// How to map.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MapOptions {
     /// Page size of the database: lengths are multiples of it.
     pub(crate) page_size: usize,
-    /// Address space of the first window; otherwise the larger of 64 GiB and 16 x the file, or what there is.
+    /// Address space of the first window; otherwise the larger of 64 GiB and 16 x the file, or what the budget has.
     pub(crate) window_bytes: Option<u64>,
     /// Whether accesses that cannot be served are recorded; else they end the process.
     pub(crate) guarded: bool,
@@ -182,8 +196,10 @@ impl Mapping {
         assert!(crate::limits::page_size_ok(page_size), "page size {page_size} is not allowed");
         os::advise_random(&file);
         let len = file_calls::end_of(&file)?.min(options.used_bytes.unwrap_or(u64::MAX)) & !(page_size as u64 - 1);
-        let wanted = options.window_bytes.unwrap_or_else(|| default_window(len));
-        let spare = if options.window_bytes.is_some() { 0 } else { WINDOW_SPARE_BYTES };
+        let wanted = match options.window_bytes {
+            Some(bytes) => bytes.min(budget::left() / ranges(writable)),
+            None => within_budget(len.saturating_mul(WINDOW_PER_FILE).max(WINDOW_BYTES_MIN), len, writable),
+        };
         let file = Arc::new(file);
         let watch = Watch {
             record: Arc::new(FaultRecord::default()),
@@ -194,10 +210,11 @@ impl Mapping {
             strict: false,
             file: Arc::clone(&file),
             ahead: Arc::new(Ahead::new(&file, len, !anonymous && !file_calls::lives_in_memory(&file))),
+            reserved: Arc::default(),
         };
-        let window = Window::reserve(wanted, len.saturating_add(spare), page_size, writable, &watch)?;
-        window.extend_view(&file, if writable { with_sentinel(len)? } else { len })?;
-        let window = Arc::new(window);
+        let mapped_to = if writable { with_sentinel(len)? } else { len };
+        let map = |window: &Window| window.extend_view(&file, mapped_to);
+        let window = Arc::new(Window::reserve((wanted, len), page_size, writable, &watch, map)?);
         window.arm();
         window.publish(len, false);
         ready::watch_last_byte(&file, &window, len)?;
@@ -298,9 +315,10 @@ impl Mapping {
             return Err(io::Error::other("an access to the mapping failed"));
         }
         let file_len = with_sentinel(new_len)?;
-        let grown = self.lengthen(old_len.min(window.mapped()), old_len, file_len).and_then(|()| {
+        // Address space first: a refusal costs little then, and the caller may try a smaller step.
+        let grown = self.map_up_to(&window, new_len).and_then(|next| {
+            self.lengthen(old_len.min(window.mapped()), old_len, file_len)?;
             ready::mark_sentinel(&self.file, new_len)?;
-            let next = self.map_up_to(&window, new_len)?;
             // Cut since its length was looked at, it was just made long enough again, with a hole in it.
             if !window.intact() {
                 return Err(io::Error::other("the file was cut while it grew"));
@@ -353,19 +371,16 @@ impl Mapping {
             match window.extend(&self.file, mapped_to) {
                 // The move into the reservation failed and cost it its tail: try a new window.
                 Err(_) if window.room() < new_len => {}
-                other => return other.map(|()| Arc::clone(window)),
+                other => {
+                    let more = mapped_to - window.mapped();
+                    return other.map(|()| Arc::clone(window)).map_err(|e| budget::explain(e, more));
+                }
             }
         }
-        let wanted = within_limit(window.room().saturating_mul(2).max(new_len.saturating_mul(WINDOW_PER_FILE)));
-        let reserve = || Window::reserve(wanted, new_len, self.page_size, self.writable, &self.watch);
-        let next = reserve()?;
-        let next = match next.alias(window) {
-            Ok(()) => next,
-            // Mapping afresh gives the same pages.
-            Err(_) => reserve()?,
-        };
-        next.extend(&self.file, mapped_to)?;
-        let next = Arc::new(next);
+        let wanted = window.room().saturating_mul(2).max(new_len.saturating_mul(WINDOW_PER_FILE));
+        let sizes = (within_budget(wanted, new_len, self.writable), new_len);
+        let map = |next: &Window| next.extend(&self.file, mapped_to);
+        let next = Arc::new(Window::reserve(sizes, self.page_size, self.writable, &self.watch, map)?);
         next.arm();
         Ok(next)
     }
@@ -515,15 +530,16 @@ impl std::fmt::Debug for Mapping {
     }
 }
 
-/// Address space for a file of `len` bytes.
-fn default_window(len: u64) -> u64 {
-    within_limit(len.saturating_mul(WINDOW_PER_FILE).max(WINDOW_BYTES_MIN))
+/// Address space for a window over a file of `len` bytes: what is wanted, as far as the budget has it, or some room for growth
+/// beyond the file. A database that gets little moves to a larger window as it grows.
+fn within_budget(wanted: u64, len: u64, writable: bool) -> u64 {
+    let room = len.saturating_add((len / 2).max(WINDOW_SPARE_BYTES));
+    wanted.min(room.max(budget::left_for_window() / ranges(writable)))
 }
 
-/// The part of a wish that leaves most of the address space to the rest of the process, where that is limited. A window
-/// that takes what there is would leave none to map the file from, or to allocate memory.
-fn within_limit(wanted: u64) -> u64 {
-    os::address_space_limit().map_or(wanted, |limit| wanted.min(limit / WINDOW_PER_LIMIT))
+/// Reservations of a window: one for the view, and one for the canvas.
+fn ranges(writable: bool) -> u64 {
+    1 + u64::from(writable)
 }
 
 #[cfg(feature = "testing")]

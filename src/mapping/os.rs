@@ -8,8 +8,8 @@
 #![allow(unsafe_code, reason = "raw system calls")]
 
 use std::ffi::{CStr, CString};
-use std::fs::File;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -49,6 +49,16 @@ pub(super) fn retry(mut call: impl FnMut() -> libc::c_int) -> io::Result<()> {
     }
 }
 
+/// The result of a call that returns 0, or -1 and an error.
+#[cfg(feature = "testing")]
+pub(super) fn checked(result: libc::c_int) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// The page size of the system, which mappings are aligned to (not that of the database).
 pub(super) fn page_bytes() -> u64 {
     // SAFETY: a query without pointers.
@@ -56,16 +66,98 @@ pub(super) fn page_bytes() -> u64 {
     u64::try_from(found).ok().filter(|n| n.is_power_of_two()).unwrap_or(4096)
 }
 
+/// Maps `len` bytes, at least a page of the system, at an address of the kernel's choice. In a program that locks whatever it
+/// maps (`mlockall`) they are not locked, nor read in: only the first page is, for a moment, and the rest is added to it then.
+/// Where the kernel refuses `mremap`, the whole range is locked for a moment.
+fn map_unlocked(
+    len: u64,
+    prot: libc::c_int,
+    flags: libc::c_int,
+    file: Option<(&File, u64)>,
+) -> io::Result<NonNull<u8>> {
+    let (len, first) = (size(len)?, size(page_bytes())?.min(size(len)?));
+    let (fd, at) = match file {
+        Some((file, at)) => (file.as_raw_fd(), offset(at)?),
+        None => (-1, 0),
+    };
+    let map = |len: usize| {
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
+        let base = mapped("mmap", unsafe { libc::mmap(ptr::null_mut(), len, prot, flags, fd, at) })?;
+        // SAFETY: the range just mapped, whose contents stay. Refused, it stays locked, which costs memory and no more.
+        unsafe { libc::munlock(base.as_ptr().cast(), len) };
+        Ok(base)
+    };
+    let base = map(first)?;
+    if len == first {
+        return Ok(base);
+    }
+    // SAFETY: the page just mapped, which nobody uses, becomes longer, wherever the kernel has room.
+    let longer = unsafe { libc::mremap(base.as_ptr().cast(), first, len, libc::MREMAP_MAYMOVE) };
+    mapped("mremap", longer).or_else(|error| {
+        // SAFETY: it was not moved: the page is where it was, ours, and nobody uses it.
+        unsafe { unmap(base, first as u64) };
+        if refused::is(&error) {
+            map(len)
+        } else {
+            Err(error)
+        }
+    })
+}
+
+/// Advice on a mapping. Refused, it has no effect.
+fn advise(base: NonNull<u8>, len: u64, advice: libc::c_int) {
+    if let Ok(len) = size(len) {
+        // SAFETY: this advice changes no contents, of whatever mapping.
+        unsafe { libc::madvise(base.as_ptr().cast(), len, advice) };
+    }
+}
+
+const PRIVATE: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+
 /// Reserves `len` bytes of address space that cost no memory and stay out of core dumps.
 pub(super) fn reserve(len: u64) -> io::Result<NonNull<u8>> {
-    let len = size(len)?;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
-    let base = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
-    let base = mapped("mmap", base)?;
-    // SAFETY: advice on the range just mapped; it changes no contents.
-    unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTDUMP) };
+    let base = map_unlocked(len, libc::PROT_NONE, PRIVATE, None)?;
+    advise(base, len, libc::MADV_DONTDUMP);
     Ok(base)
+}
+
+/// Private memory of zeros, of which a page costs something when it is stored to, and which stays out of core dumps.
+pub(super) fn zeroed(len: u64) -> io::Result<NonNull<u8>> {
+    let base = map_unlocked(len, protection(Rights::ReadWrite), PRIVATE, None)?;
+    advise(base, len, libc::MADV_DONTDUMP);
+    Ok(base)
+}
+
+/// Reserves a range again, if nothing is mapped there.
+///
+/// An error: something is, or the kernel cannot say so (before Linux 4.17).
+pub(super) fn reserve_at(base: NonNull<u8>, len: u64) -> io::Result<()> {
+    let (bytes, flags) = (size(len)?, PRIVATE | libc::MAP_FIXED_NOREPLACE);
+    // SAFETY: replaces no mapping that exists.
+    let got = mapped("mmap", unsafe { libc::mmap(base.as_ptr().cast(), bytes, libc::PROT_NONE, flags, -1, 0) })?;
+    if got != base {
+        // SAFETY: an older kernel took the address for a wish; what it mapped instead is ours, and nobody uses it.
+        unsafe { unmap(got, len) };
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    advise(base, len, libc::MADV_DONTDUMP);
+    Ok(())
+}
+
+/// Whether a range is inside one area that cannot be accessed and has no file, as a reservation is.
+pub(super) fn is_reserved(base: NonNull<u8>, len: u64) -> bool {
+    let start = base.as_ptr() as u64;
+    let maps = descriptor::open(OpenOptions::new().read(true), Path::new("/proc/self/maps"));
+    let Ok(maps) = maps else { return false };
+    let holds = |line: &str| {
+        let (range, rest) = line.split_once(' ')?;
+        let (from, to) = range.split_once('-')?;
+        let number = |digits| u64::from_str_radix(digits, 16).ok();
+        let inside = number(from)? <= start && start.checked_add(len)? <= number(to)?;
+        Some(inside && rest.starts_with("---p") && rest.split_ascii_whitespace().nth(3) == Some("0"))
+    };
+    let mut lines = io::BufReader::with_capacity(4096, maps).lines().map_while(io::Result::ok);
+    lines.any(|line| holds(&line) == Some(true))
 }
 
 fn protection(rights: Rights) -> libc::c_int {
@@ -75,23 +167,17 @@ fn protection(rights: Rights) -> libc::c_int {
     }
 }
 
-/// Maps a range of a file at an address of the kernel's choice, with the advice that keeps folios small: at once,
-/// before anything can fault a page in.
+/// Maps a range of a file at an address of the kernel's choice, with the advice that keeps folios small, before anything
+/// faults a page in.
 pub(super) fn map_file(file: &File, at: u64, len: u64, rights: Rights) -> io::Result<NonNull<u8>> {
-    let (len, at) = (size(len)?, offset(at)?);
-    let prot = protection(rights);
-    // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
-    let base = unsafe { libc::mmap(ptr::null_mut(), len, prot, libc::MAP_SHARED, file.as_raw_fd(), at) };
-    let base = mapped("mmap", base)?;
+    let base = map_unlocked(len, protection(rights), libc::MAP_SHARED, Some((file, at)))?;
     advise_file_range(base, len);
     Ok(base)
 }
 
-fn advise_file_range(base: NonNull<u8>, len: usize) {
-    for advice in [libc::MADV_RANDOM, libc::MADV_DONTDUMP] {
-        // SAFETY: advice on a range just mapped; it changes no contents.
-        unsafe { libc::madvise(base.as_ptr().cast(), len, advice) };
-    }
+fn advise_file_range(base: NonNull<u8>, len: u64) {
+    advise(base, len, libc::MADV_RANDOM);
+    advise(base, len, libc::MADV_DONTDUMP);
 }
 
 /// Maps a range of a file over `to..to+len`, for kernels that refuse to move a mapping there. Until the advice is given the
@@ -100,10 +186,10 @@ fn advise_file_range(base: NonNull<u8>, len: usize) {
 /// # Safety
 /// The caller owns `to..to+len`, and nobody uses it. After an error it may be unmapped.
 pub(super) unsafe fn map_file_over(file: &File, at: u64, len: u64, rights: Rights, to: NonNull<u8>) -> io::Result<()> {
-    let (len, at) = (size(len)?, offset(at)?);
+    let (bytes, at) = (size(len)?, offset(at)?);
     let (prot, flags) = (protection(rights), libc::MAP_SHARED | libc::MAP_FIXED);
     // SAFETY: the caller owns the range, and nobody uses it.
-    let base = unsafe { libc::mmap(to.as_ptr().cast(), len, prot, flags, file.as_raw_fd(), at) };
+    let base = unsafe { libc::mmap(to.as_ptr().cast(), bytes, prot, flags, file.as_raw_fd(), at) };
     mapped("mmap", base).map(|base| advise_file_range(base, len))
 }
 
@@ -129,24 +215,6 @@ pub(super) unsafe fn move_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> 
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: the caller owns both ranges and nobody uses them.
     let got = unsafe { libc::mremap(from.as_ptr().cast(), len, len, flags, to.as_ptr()) };
-    mapped("mremap", got).map(|_| ())
-}
-
-/// Makes `to..to+len` a second mapping of the same file pages as the shared mapping at `from`, which stays valid.
-///
-/// # Safety
-/// `from` is a shared mapping of a file that goes on for `len` bytes; the caller owns `to..to+len`, nobody uses it and
-/// it does not overlap `from`. After an error, `to` may be unmapped.
-pub(super) unsafe fn alias_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> io::Result<()> {
-    let len = size(len)?;
-    #[cfg(feature = "testing")]
-    if super::seam::move_fails() {
-        // SAFETY: the caller owns the target, and expects it unmapped after an error.
-        return Err(unsafe { fail_late(to, len) });
-    }
-    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-    // SAFETY: old size 0 leaves `from` as it is; the caller owns `to`.
-    let got = unsafe { libc::mremap(from.as_ptr().cast(), 0, len, flags, to.as_ptr()) };
     mapped("mremap", got).map(|_| ())
 }
 
@@ -276,6 +344,33 @@ pub(super) fn soft_limit(resource: libc::c_int) -> Option<u64> {
 /// Address space that this process may have (`ulimit -v`), if that is limited.
 pub(super) fn address_space_limit() -> Option<u64> {
     soft_limit(libc::RLIMIT_AS as libc::c_int)
+}
+
+/// Memory that this process may lock (`ulimit -l`), if that is limited.
+pub(super) fn locked_memory_limit() -> Option<u64> {
+    soft_limit(libc::RLIMIT_MEMLOCK as libc::c_int)
+}
+
+/// Memory areas that a process may have.
+pub(super) fn areas_limit() -> Option<u64> {
+    descriptor::read_text(Path::new("/proc/sys/vm/max_map_count")).ok()?.trim().parse().ok()
+}
+
+/// Address space that this process uses, reserved ranges included.
+pub(super) fn process_bytes() -> Option<u64> {
+    let text = descriptor::read_text(Path::new("/proc/self/statm")).ok()?;
+    let pages: u64 = text.split_ascii_whitespace().next()?.parse().ok()?;
+    pages.checked_mul(page_bytes())
+}
+
+/// Addresses that a process has on this machine: the kernel puts the first stack near the end of them.
+pub(super) fn address_space_bytes() -> u64 {
+    const USUAL: u64 = 1 << 47;
+    // SAFETY: a query without pointers. It gives the address of bytes on the first stack, or 0.
+    match unsafe { libc::getauxval(libc::AT_RANDOM) } {
+        0 => USUAL,
+        address => address.checked_next_power_of_two().unwrap_or(USUAL),
+    }
 }
 
 /// The first byte at `at` or behind it that is not in a hole of the file; `None` when there is none. Moves the position of

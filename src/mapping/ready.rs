@@ -18,7 +18,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 
 use super::window::{self, Window};
-use super::{backing, file_calls, lock, os, refused, Mapping};
+use super::{backing, budget, file_calls, lock, os, refused, Mapping};
 
 impl Mapping {
     /// Whether the mapping can be stored to.
@@ -38,7 +38,8 @@ impl Mapping {
         if !self.has_whole(used)? {
             return Err(io::Error::other("the file was cut, or an access to it failed"));
         }
-        window.extend(&self.file, with_sentinel(used)?)?;
+        let mapped_to = with_sentinel(used)?;
+        window.extend(&self.file, mapped_to).map_err(|e| budget::explain(e, mapped_to))?;
         self.look_at_blocks(used)?;
         let marked = lengthen_for_sentinel(&self.file, used)?;
         if !window.intact() {

@@ -5,7 +5,9 @@
 //!
 //! Invariants:
 //!   N1  what lies in a reservation is unmapped when it is dropped, and watched by the guard until just before.
-//!   N2  a move over the reservation that failed may have unmapped its target: from there on it is not ours any more.
+//!   N2  a move over the reservation that failed may have unmapped its target. If it did, the target is reserved again; if
+//!       somebody else has it by then, the reservation ends before it.
+//!   N3  what is reserved is in the account of the budget (B1).
 //!
 //! Failure: errors of the system.
 
@@ -20,6 +22,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use super::ahead::Ahead;
+use super::budget::Counted;
 use super::guard::{FaultRecord, Watched};
 use super::os::{self, Rights};
 use super::{file_calls, refused};
@@ -36,6 +39,8 @@ pub(super) struct Watch {
     /// For the cause of a fault.
     pub(super) file: Arc<File>,
     pub(super) ahead: Arc<Ahead>,
+    /// Address space that is reserved for the file, in all its windows.
+    pub(super) reserved: Arc<AtomicU64>,
 }
 
 impl Watch {
@@ -76,19 +81,21 @@ impl Watch {
 /// A range of address space of ours, unmapped on drop.
 pub(super) struct Reservation {
     pub(super) base: NonNull<u8>,
-    /// Bytes that are ours; smaller than reserved only after a failed move (see `place`).
+    /// Bytes that are ours; smaller than reserved only after a failed move (N2).
     len: AtomicU64,
     /// From the start, how many bytes the file is mapped over (system pages, so it may pass `Window::mapped`).
     covered: AtomicU64,
     /// `None` without the fault guard.
     watched: Option<Watched>,
+    counted: Counted,
 }
 
 impl Reservation {
     /// Reserves `len` bytes for a mapping of the file, watched if `watch` says so.
     pub(super) fn new(len: u64, rights: Rights, watch: &Watch) -> io::Result<Reservation> {
-        let base = os::reserve(len)?;
-        let mut reservation = Reservation { base, len: AtomicU64::new(len), covered: AtomicU64::new(0), watched: None };
+        let counted = Counted::new(len, &watch.reserved);
+        let (base, len_now, covered) = (os::reserve(len)?, AtomicU64::new(len), AtomicU64::new(0));
+        let mut reservation = Reservation { base, len: len_now, covered, watched: None, counted };
         if watch.guarded {
             let start = base.as_ptr() as usize;
             let watched = Watched::new(start, len as usize, rights == Rights::ReadWrite, &watch.record)?;
@@ -121,8 +128,8 @@ impl Reservation {
         unsafe { self.base.add(offset as usize) }
     }
 
-    /// Puts a mapping over the bytes `covered..to` with `mapper`, which gets the target and the length.
-    fn place(&self, to: u64, mapper: impl FnOnce(NonNull<u8>, u64, u64) -> io::Result<()>) -> io::Result<()> {
+    /// Maps the file over the reservation up to `to`.
+    pub(super) fn extend(&self, file: &File, to: u64, rights: Rights) -> io::Result<()> {
         let from = self.covered();
         if to <= from {
             return Ok(());
@@ -130,15 +137,36 @@ impl Reservation {
         if to > self.len() {
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the window is full"));
         }
-        let placed = mapper(self.at(from), from, to - from);
-        if placed.is_ok() {
-            self.covered.store(to, Ordering::Relaxed);
+        let (target, len) = (self.at(from), to - from);
+        let fresh = os::map_file(file, from, len, rights)?;
+        // SAFETY: `fresh` is new and ours; the target is the part of the reservation after everything published (W1), which
+        // nobody uses.
+        let moved = unsafe { os::move_over(fresh, len, target) }.inspect_err(|_| {
+            // SAFETY: the move failed, so the new mapping is where it was, ours and unused.
+            unsafe { os::unmap(fresh, len) }
+        });
+        let placed = match moved {
+            // SAFETY: the target as above; a move that was refused has changed nothing of it.
+            Err(error) if refused::is(&error) => unsafe { os::map_file_over(file, from, len, rights, target) },
+            moved => moved,
+        };
+        match &placed {
+            Ok(()) => self.covered.store(to, Ordering::Relaxed),
+            Err(_) => self.keep_or_cut(target, len),
         }
         placed
     }
 
-    /// Gives up the reservation from `covered` on: after a failed move the target may be unmapped, and somebody
-    /// else's by now, so it is neither used nor unmapped again. The rest behind it goes back.
+    /// After a failed move over a part of the reservation (N2). The kernel checks most of what can make a move fail before it
+    /// unmaps the target. If it did unmap it, another thread may have mapped something there since.
+    fn keep_or_cut(&self, target: NonNull<u8>, len: u64) {
+        if os::reserve_at(target, len).is_err() && !os::is_reserved(target, len) {
+            self.cut(self.covered() + len);
+        }
+    }
+
+    /// Gives up the reservation from `covered` on: what lies between there and `failed_to` is somebody else's. The rest after
+    /// it goes back.
     fn cut(&self, failed_to: u64) {
         let old = self.len();
         let keep = self.covered();
@@ -150,42 +178,7 @@ impl Reservation {
             unsafe { os::unmap(self.at(failed_to), old - failed_to) };
         }
         self.len.store(keep, Ordering::Relaxed);
-    }
-
-    /// Maps the file over the reservation up to `to`.
-    pub(super) fn extend(&self, file: &File, to: u64, rights: Rights) -> io::Result<()> {
-        let mut moving = false;
-        let placed = self.place(to, |target, at, len| {
-            let fresh = os::map_file(file, at, len, rights)?;
-            moving = true;
-            // SAFETY: `fresh` is new and ours; the target is reservation behind everything published (W1), which
-            // nobody uses.
-            let moved = unsafe { os::move_over(fresh, len, target) }.inspect_err(|_| {
-                // SAFETY: the move failed, so the new mapping is where it was, ours and unused.
-                unsafe { os::unmap(fresh, len) }
-            });
-            match moved {
-                // SAFETY: the target as above; a move that was refused has changed nothing of it.
-                Err(error) if refused::is(&error) => unsafe { os::map_file_over(file, at, len, rights, target) },
-                other => other,
-            }
-        });
-        if placed.is_err() && moving {
-            self.cut(to);
-        }
-        placed
-    }
-
-    /// Maps the same file pages as `other` has, up to `to`.
-    pub(super) fn alias(&self, other: &Reservation, to: u64) -> io::Result<()> {
-        debug_assert!(to <= other.covered());
-        // SAFETY: `other` is a shared file mapping over `covered` bytes, and its owner is borrowed; the target is
-        // reservation that nobody uses, and two reservations do not overlap.
-        let placed = self.place(to, |target, _, len| unsafe { os::alias_over(other.base, len, target) });
-        if placed.is_err() {
-            self.cut(to.min(self.len()));
-        }
-        placed
+        self.counted.shrink_to(keep);
     }
 }
 

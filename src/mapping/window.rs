@@ -27,15 +27,14 @@ use std::ptr::NonNull;
 use std::sync::atomic::{fence, AtomicPtr, AtomicU64, AtomicU8, Ordering};
 use std::sync::Arc;
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
-
 use super::ahead::Ahead;
 pub(super) use super::bounds::{inside, page_range, round_up};
+use super::budget::{self, Counted};
 use super::guard::FAULTED;
 use super::os::{self, Rights};
+use super::prefetch;
 use super::process::OwnWord;
 use super::reservation::{Reservation, Watch};
-use super::{prefetch, refused};
 use crate::error::{Error, Result};
 use crate::ids::PageId;
 
@@ -46,24 +45,32 @@ static NEXT_WINDOW: AtomicU64 = AtomicU64::new(1);
 
 /// The table of verified marks, a byte for each page that the window has room for: private zero memory, of which a
 /// page costs something only when it is touched. Its address does not matter.
-struct Marks(MmapRaw);
+struct Marks {
+    base: NonNull<u8>,
+    len: u64,
+    _counted: Counted,
+}
 
 impl Marks {
-    fn new(pages: u64) -> io::Result<Marks> {
-        let len = usize::try_from(round_up(pages, os::page_bytes())?)
-            .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "more pages than addresses"))?;
-        let marks = MmapOptions::new().len(len).no_reserve_swap().map_anon().map_err(refused::by("mmap"))?;
-        // Advice: a core dump without the marks is only smaller.
-        let _larger_dumps = marks.advise(Advice::DontDump);
-        Ok(Marks(marks.into()))
+    fn new(pages: u64, watch: &Watch) -> io::Result<Marks> {
+        let len = round_up(pages.max(1), os::page_bytes())?;
+        let counted = Counted::new(len, &watch.reserved);
+        Ok(Marks { base: os::zeroed(len)?, len, _counted: counted })
     }
 
     fn base(&self) -> NonNull<u8> {
-        NonNull::new(self.0.as_mut_ptr()).unwrap_or(NonNull::dangling())
+        self.base
     }
 
     fn len(&self) -> u64 {
-        self.0.len() as u64
+        self.len
+    }
+}
+
+impl Drop for Marks {
+    fn drop(&mut self) {
+        // SAFETY: ours, and whoever could use it holds an `Arc` of the window (W3).
+        unsafe { os::unmap(self.base, self.len) }
     }
 }
 
@@ -112,23 +119,23 @@ unsafe impl Send for Window {}
 unsafe impl Sync for Window {}
 
 impl Window {
-    /// Reserves a window for `wanted` usable bytes, or the half, and so on down to `least`. Nothing is mapped yet.
+    /// Makes a window for `wanted` usable bytes, or for half as many, and so on down to `least`, and maps the file in it with
+    /// `map`. What the kernel says when it refuses does not matter: a smaller window takes less of whatever there is a limit on.
     pub(super) fn reserve(
-        wanted: u64,
-        least: u64,
+        (wanted, least): (u64, u64),
         page_size: usize,
         writable: bool,
         watch: &Watch,
+        map: impl Fn(&Window) -> io::Result<()>,
     ) -> io::Result<Window> {
         let system = os::page_bytes();
         let least = round_up(least.max(1), system)?;
         let mut len = round_up(wanted.min(WINDOW_BYTES_MAX).max(least), system)?;
         loop {
-            match Window::reserve_exactly(len, page_size, writable, watch) {
-                Err(error) if error.kind() == io::ErrorKind::OutOfMemory && len > least => {
-                    len = round_up((len / 2).max(least), system)?;
-                }
-                other => return other,
+            let made = Window::reserve_exactly(len, page_size, writable, watch);
+            match made.and_then(|window| map(&window).map(|()| window)) {
+                Err(_) if len > least => len = round_up((len / 2).max(least), system)?,
+                made => return made.map_err(|e| budget::explain(e, len)),
             }
         }
     }
@@ -147,7 +154,7 @@ impl Window {
             page_shift: page_size.trailing_zeros(),
             view: Reservation::new(len + spare, Rights::Read, watch)?,
             canvas: if writable { Some(canvas()?) } else { None },
-            marks: Marks::new(pages)?,
+            marks: Marks::new(pages, watch)?,
         })
     }
 
@@ -194,16 +201,6 @@ impl Window {
             unsafe { os::protect(canvas.at(offset), len, rights) }.expect("the rights of the canvas change");
         }
         let _ = (offset, len, open);
-    }
-
-    /// Maps what `old` has mapped, by alias; publishes nothing. The window is new and its caller's alone.
-    pub(super) fn alias(&self, old: &Window) -> io::Result<()> {
-        let to = round_up(old.mapped(), os::page_bytes())?;
-        self.view.alias(&old.view, to)?;
-        match (&self.canvas, &old.canvas) {
-            (Some(new), Some(old)) => new.alias(old, to),
-            _ => Ok(()),
-        }
     }
 
     /// Makes `len` bytes usable. They are mapped (W2). The sentinel is the byte behind them that was marked, or else the last

@@ -38,9 +38,10 @@ pub use crate::mapping::confine::{
     answer_calls, die_after, interrupt_every, interruptions, limit_file_size, Answer, Argument, Matching,
 };
 pub use crate::mapping::{
-    at_moments, close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork, handle_one_bus_error,
-    in_forked_child, print_to_standard_descriptors, strict_canvas, Creation, FlushEvent, FlushKind, Moment, Recovery,
-    Seam,
+    at_moments, become_nobody, close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork,
+    handle_one_bus_error, in_forked_child, lock_process_memory, print_to_standard_descriptors, reserved_bytes,
+    set_process_limit, split_into_areas, strict_canvas, Creation, FlushEvent, FlushKind, Moment, ProcessLimit,
+    Recovery, Seam,
 };
 pub use crate::mutant::Mutant;
 

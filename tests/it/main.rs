@@ -24,6 +24,7 @@ mod fuzzed;
 mod golden;
 mod growth;
 mod inherited;
+mod limits;
 mod load;
 mod long_values;
 mod mixed;

@@ -1,0 +1,169 @@
+//! The budget: how much address space the databases of this process take together.
+//!
+//! Floor: mapping. Address space belongs to the whole process. Every range that is reserved for a window is counted here until
+//! it is unmapped. The databases together may take a half of what the rest of the program leaves of the address space, or of
+//! `RLIMIT_AS` where that is less. One window takes at most a sixteenth of what is left of that half, so that there is some for
+//! the next database too. What a file needs it gets beyond the budget, as long as the kernel has it.
+//!
+//! Invariants:
+//!   B1  the account is the sum of the ranges that are reserved: each is added before it is mapped, and taken out after it was
+//!       unmapped.
+//!
+//! Failure: none. Where the kernel does not say how much the process uses, that is taken for what is counted here.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use super::{descriptor, os};
+
+/// The databases take one part of so many that the rest of the program leaves.
+const PROGRAM_PARTS: u64 = 2;
+/// One window takes at most one part of so many that are left of the budget.
+const WINDOW_PARTS: u64 = 16;
+/// A process this close to the limit on its memory areas has met it: some calls need several at once.
+const AREAS_SPARE: u64 = 16;
+
+/// Bytes that all databases of this process have reserved.
+static RESERVED: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of address space in the account, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Counted {
+    bytes: AtomicU64,
+    of_file: Arc<AtomicU64>,
+}
+
+impl Counted {
+    /// Counts bytes that are reserved next, for the process and for one file.
+    pub(super) fn new(bytes: u64, of_file: &Arc<AtomicU64>) -> Counted {
+        RESERVED.fetch_add(bytes, Ordering::Relaxed);
+        of_file.fetch_add(bytes, Ordering::Relaxed);
+        Counted { bytes: AtomicU64::new(bytes), of_file: Arc::clone(of_file) }
+    }
+
+    /// Keeps at most so many of them.
+    pub(super) fn shrink_to(&self, bytes: u64) {
+        let gone = self.bytes.fetch_min(bytes, Ordering::Relaxed).saturating_sub(bytes);
+        RESERVED.fetch_sub(gone, Ordering::Relaxed);
+        self.of_file.fetch_sub(gone, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+/// Bytes that all databases of this process have reserved.
+#[cfg(feature = "testing")]
+pub(super) fn reserved() -> u64 {
+    RESERVED.load(Ordering::Relaxed)
+}
+
+/// Bytes that windows may still take.
+pub(super) fn left() -> u64 {
+    let ours = RESERVED.load(Ordering::Relaxed);
+    let of_program = os::process_bytes().unwrap_or(ours).saturating_sub(ours);
+    let all = os::address_space_limit().unwrap_or(u64::MAX).min(os::address_space_bytes());
+    budget(all, of_program).saturating_sub(ours)
+}
+
+/// Bytes that one more window may take beyond what its file needs.
+pub(super) fn left_for_window() -> u64 {
+    left() / WINDOW_PARTS
+}
+
+/// What the databases may take of an address space in which the rest of the program has some.
+fn budget(all: u64, of_program: u64) -> u64 {
+    all.saturating_sub(of_program) / PROGRAM_PARTS
+}
+
+/// An error that says which limit was met, where the kernel refused `wanted` bytes of address space. Others stay.
+#[cold]
+pub(super) fn explain(cause: io::Error, wanted: u64) -> io::Error {
+    let what = match cause.raw_os_error() {
+        Some(libc::ENOMEM) => no_space_left(),
+        Some(libc::EAGAIN) => format!(
+            "it locks its memory (mlockall), and RLIMIT_MEMLOCK (ulimit -l) permits {}; raise that",
+            bytes_or_any(os::locked_memory_limit())
+        ),
+        _ => return cause,
+    };
+    io::Error::new(
+        io::ErrorKind::OutOfMemory,
+        format!("the process gets no address space for {wanted} bytes more ({cause}): {what}"),
+    )
+}
+
+/// Why there is no more address space, and the remedy.
+fn no_space_left() -> String {
+    const REMEDY: &str = "close databases, or open them with a smaller Options::window_size";
+    if let (Some(areas), Some(permitted)) = (areas(), os::areas_limit()) {
+        if areas.saturating_add(AREAS_SPARE) >= permitted {
+            return format!(
+                "it has {areas} memory areas, and vm.max_map_count permits {permitted}; raise that, or close databases"
+            );
+        }
+    }
+    match os::address_space_limit() {
+        Some(limit) => {
+            let used = bytes_or_any(os::process_bytes());
+            format!("it uses {used}, and RLIMIT_AS (ulimit -v) permits {limit} bytes; raise that, {REMEDY}")
+        }
+        None => REMEDY.to_string(),
+    }
+}
+
+fn bytes_or_any(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "an unknown number of bytes".to_string(), |bytes| format!("{bytes} bytes"))
+}
+
+/// Memory areas of this process. Takes little memory itself, as there may be little.
+fn areas() -> Option<u64> {
+    let mut file = descriptor::open(OpenOptions::new().read(true), Path::new("/proc/self/maps")).ok()?;
+    let (mut piece, mut lines) = ([0; 4096], 0);
+    loop {
+        match file.read(&mut piece).ok()? {
+            0 => return Some(lines),
+            read => lines += piece[..read].iter().filter(|&&byte| byte == b'\n').count() as u64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_keeps_a_half_of_what_it_leaves() {
+        assert_eq!(budget(1 << 47, 0), 1 << 46);
+        assert_eq!(budget(1000, 400), 300);
+        assert_eq!(budget(1000, 2000), 0);
+    }
+
+    #[test]
+    fn what_is_counted_is_taken_out_again_once() {
+        let of_file = Arc::new(AtomicU64::new(0));
+        let counted = [Counted::new(1000, &of_file), Counted::new(500, &of_file)];
+        assert_eq!(of_file.load(Ordering::Relaxed), 1500);
+        counted[0].shrink_to(300);
+        counted[0].shrink_to(700);
+        assert_eq!(of_file.load(Ordering::Relaxed), 800);
+        drop(counted);
+        assert_eq!(of_file.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn an_error_names_the_limit_that_was_met() {
+        let explained = |code| explain(io::Error::from_raw_os_error(code), 4096);
+        assert!(explained(libc::ENOMEM).to_string().contains("Options::window_size"));
+        assert_eq!(explained(libc::ENOMEM).kind(), io::ErrorKind::OutOfMemory);
+        assert!(explained(libc::EAGAIN).to_string().contains("RLIMIT_MEMLOCK"));
+        assert_eq!(explained(libc::ENODEV).raw_os_error(), Some(libc::ENODEV));
+        assert!(areas().is_some_and(|areas| areas > 5) && left() > 1 << 40 && left_for_window() < left());
+    }
+}
