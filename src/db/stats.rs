@@ -32,8 +32,14 @@ pub struct Stats {
     pub entries: u64,
     /// Live read transactions of this process, the one of this call not counted.
     pub readers: u64,
-    /// Address space that is mapped to the file, in bytes.
-    pub window_bytes: u64,
+    /// Bytes of the file that the newest state uses: its pages, free ones included.
+    pub used_bytes: u64,
+    /// Bytes of the file that are mapped. Like the length of the file, this runs ahead of what is used.
+    pub mapped_bytes: u64,
+    /// Address space that is reserved for this database in this process, in bytes: room for the file to grow into, which takes
+    /// no memory. Windows that the file has outgrown count as long as a read transaction needs them. See
+    /// [`Options::window_size`](crate::Options::window_size).
+    pub reserved_bytes: u64,
     /// Version of the file's format.
     pub format_version: u32,
     /// Identity of the database, made with it.
@@ -65,7 +71,9 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Stats> {
         tables: tables.len() as u64,
         entries: tables.iter().fold(0, |sum, (_, record)| record.root.entries.saturating_add(sum)),
         readers: env.readers.count().saturating_sub(1),
-        window_bytes: env.mapping.view().len_bytes(),
+        used_bytes: state.page_count * env.page_size as u64,
+        mapped_bytes: env.mapping.view().len_bytes(),
+        reserved_bytes: env.mapping.reserved_bytes(),
         format_version: meta::VERSION,
         uuid: env.uuid,
     })

@@ -282,6 +282,11 @@ impl Mapping {
         self.lacks_blocks.load(Ordering::Relaxed) || self.populate_first.load(Ordering::Relaxed)
     }
 
+    /// Address space that is reserved for the file: its windows, those that only readers still have included.
+    pub(crate) fn reserved_bytes(&self) -> u64 {
+        self.watch.reserved.load(Ordering::Relaxed)
+    }
+
     /// Bytes that the file takes on the disk (in memory, for memory).
     pub(crate) fn disk_bytes(&self) -> io::Result<u64> {
         file::allocated_bytes(&self.file)

@@ -256,3 +256,15 @@ fn limit_on_locked_memory_child() {
     }
     reexec::answer("done");
 }
+
+#[test]
+fn stats_tell_apart_what_is_used_mapped_and_reserved() {
+    let dir = fast_dir();
+    let db = Options::new().window_size(64 * MIB).open(dir.path().join("db.mapleaf")).expect("opens");
+    put_mib(&db, 0, 4).expect("grows");
+    let stats = db.stats().expect("stats");
+    assert_eq!(stats.used_bytes, stats.page_count * u64::from(stats.page_size));
+    assert!(stats.used_bytes <= stats.mapped_bytes && stats.mapped_bytes <= stats.file_bytes, "{stats:?}");
+    // For reading and for writing, and the marks.
+    assert!((128 * MIB..129 * MIB).contains(&stats.reserved_bytes), "{stats:?}");
+}

@@ -47,7 +47,7 @@ impl Args {
     }
 }
 
-fn figures_of(stats: &Stats) -> [(&'static str, Value); 13] {
+fn figures_of(stats: &Stats) -> [(&'static str, Value); 15] {
     [
         ("format_version", json!(stats.format_version)),
         ("uuid", json!(uuid_text(&stats.uuid))),
@@ -61,7 +61,9 @@ fn figures_of(stats: &Stats) -> [(&'static str, Value); 13] {
         ("tables", json!(stats.tables)),
         ("entries", json!(stats.entries)),
         ("readers", json!(stats.readers)),
-        ("window_bytes", json!(stats.window_bytes)),
+        ("used_bytes", json!(stats.used_bytes)),
+        ("mapped_bytes", json!(stats.mapped_bytes)),
+        ("reserved_bytes", json!(stats.reserved_bytes)),
     ]
 }
 
