@@ -5,11 +5,14 @@
 //!
 //! Failure: an entry that does not decode, or in a [`Range`] one that cannot be read, is an error in its place, and the
 //! entries behind it follow. A damaged page, and an access that could not be served, are an error once, and end the iteration;
-//! so does a value that a [`RangeOwned`] cannot read.
+//! so does a value that a [`RangeOwned`] cannot read. An entry whose codec panics is left out if the caller catches the panic, and
+//! the entries after it follow.
 
+use std::collections::VecDeque;
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -246,16 +249,6 @@ impl ByteBounds {
         };
         ByteBounds { low: Bound::Included(prefix.to_vec()), high }
     }
-
-    /// Moves the lower bound behind a key that was yielded.
-    fn after(&mut self, key: &[u8]) {
-        self.low = Bound::Excluded(key.to_vec());
-    }
-
-    /// Moves the upper bound before a key that was yielded.
-    fn before(&mut self, key: &[u8]) {
-        self.high = Bound::Excluded(key.to_vec());
-    }
 }
 
 fn encoded<K: KeyCodec>(bound: Bound<&K::Key<'_>>) -> Result<Bound<Vec<u8>>> {
@@ -274,8 +267,8 @@ pub struct RangeOwned<K: KeyCodec, V: Codec> {
     table: ReadTable<K, V>,
     bounds: ByteBounds,
     /// Entries, and errors in the places of those that do not decode.
-    front: std::collections::VecDeque<Result<OwnedEntry<K, V>>>,
-    back: Vec<Result<OwnedEntry<K, V>>>,
+    front: VecDeque<Result<OwnedEntry<K, V>>>,
+    back: VecDeque<Result<OwnedEntry<K, V>>>,
     /// What stopped the copying, given behind the entries that were copied before it.
     failed: Option<Error>,
     ended: bool,
@@ -289,50 +282,57 @@ type OwnedEntry<K, V> = (<K as Codec>::Owned, <V as Codec>::Owned);
 
 impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
     pub(crate) fn new(table: ReadTable<K, V>, bounds: ByteBounds) -> RangeOwned<K, V> {
-        RangeOwned { table, bounds, front: Default::default(), back: Vec::new(), failed: None, ended: false }
+        RangeOwned { table, bounds, front: Default::default(), back: Default::default(), failed: None, ended: false }
     }
 
-    fn fill_front(&mut self) {
-        let mut last = None;
-        let copied = self.table.byte_range(self.bounds.clone()).take(OWNED_BATCH).try_for_each(|entry| {
+    /// Copies some entries out, from one end. The bound moves past every entry whose codecs ran, also if one of them panicked:
+    /// the entry that did is left out, and all others come once.
+    fn fill(&mut self, from_back: bool) {
+        let (mut seen, mut count): (Option<&[u8]>, usize) = (None, 0);
+        let (table, front, back) = (&self.table, &mut self.front, &mut self.back);
+        let range = table.byte_range(self.bounds.clone());
+        let copy = |entry: Result<_>| -> Result<()> {
             let (key, value) = entry?;
-            self.front.push_back(owned::<K, V>(key, value).map_err(|e| self.table.locate(e)));
-            last = Some(key);
+            seen = Some(key);
+            let entry = owned::<K, V>(key, value).map_err(|e| table.locate(e));
+            count += 1;
+            match from_back {
+                true => back.push_front(entry),
+                false => front.push_back(entry),
+            }
             Ok(())
-        });
-        let last = last.map(<[u8]>::to_vec);
-        let copied = self.believe(copied, |this| this.front.clear());
-        self.ended = copied.is_err() || self.front.len() < OWNED_BATCH;
-        self.failed = copied.err();
-        if let Some(key) = last {
-            self.bounds.after(&key);
+        };
+        let ran = catch_unwind(AssertUnwindSafe(|| match from_back {
+            true => range.rev().take(OWNED_BATCH).try_for_each(copy),
+            false => range.take(OWNED_BATCH).try_for_each(copy),
+        }));
+        match seen {
+            Some(key) if from_back => self.bounds.high = Bound::Excluded(key.to_vec()),
+            Some(key) => self.bounds.low = Bound::Excluded(key.to_vec()),
+            None => {}
         }
-    }
-
-    fn fill_back(&mut self) {
-        let mut last = None;
-        let copied = self.table.byte_range(self.bounds.clone()).rev().take(OWNED_BATCH).try_for_each(|entry| {
-            let (key, value) = entry?;
-            self.back.push(owned::<K, V>(key, value).map_err(|e| self.table.locate(e)));
-            last = Some(key);
-            Ok(())
-        });
-        let last = last.map(<[u8]>::to_vec);
-        let copied = self.believe(copied, |this| this.back.clear());
-        self.back.reverse();
-        self.ended = copied.is_err() || self.back.len() < OWNED_BATCH;
-        self.failed = copied.err();
-        if let Some(key) = last {
-            self.bounds.before(&key);
+        let (copied, panic) = match ran {
+            Ok(copied) => (copied.map(|()| count < OWNED_BATCH), None),
+            Err(panic) => (Ok(false), Some(panic)),
+        };
+        match self.believe(copied, from_back) {
+            Ok(ended) => self.ended = ended,
+            Err(e) => (self.ended, self.failed) = (true, Some(e)),
+        }
+        if let Some(panic) = panic {
+            resume_unwind(panic);
         }
     }
 
     /// Gives on how the copying went. If an access has failed, what was copied may be made of zeros: it is forgotten.
-    fn believe(&mut self, copied: Result<()>, forget: impl FnOnce(&mut Self)) -> Result<()> {
+    fn believe(&mut self, copied: Result<bool>, from_back: bool) -> Result<bool> {
         if self.table.pages().intact() {
             return copied;
         }
-        forget(self);
+        match from_back {
+            true => self.back.clear(),
+            false => self.front.clear(),
+        }
         Err(self.table.pages().fault())
     }
 
@@ -366,13 +366,13 @@ impl<K: KeyCodec, V: Codec> Iterator for RangeOwned<K, V> {
     fn next(&mut self) -> Option<Self::Item> {
         self.check_process();
         if self.front.is_empty() && !self.ended {
-            self.fill_front();
+            self.fill(false);
         }
         if let Some(entry) = self.front.pop_front() {
             return Some(entry);
         }
         // Everything between the two ends was yielded: what the other end copied out comes last.
-        self.failure().or_else(|| (!self.back.is_empty()).then(|| self.back.remove(0)))
+        self.failure().or_else(|| self.back.pop_front())
     }
 }
 
@@ -380,9 +380,9 @@ impl<K: KeyCodec, V: Codec> DoubleEndedIterator for RangeOwned<K, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
         self.check_process();
         if self.back.is_empty() && !self.ended {
-            self.fill_back();
+            self.fill(true);
         }
-        if let Some(entry) = self.back.pop() {
+        if let Some(entry) = self.back.pop_back() {
             return Some(entry);
         }
         self.failure().or_else(|| self.front.pop_back())

@@ -75,7 +75,7 @@ fn three_thousand_databases_child() {
     let dir = fast_dir();
     let open = |n: u64| {
         let db = Db::open(dir.path().join(format!("{n}.mapleaf"))).unwrap_or_else(|e| panic!("database {n}: {e}"));
-        if n % 100 == 0 {
+        if n.is_multiple_of(100) {
             db.write(|txn| txn.table(VALUES)?.insert(n, &[n as u8; 100][..]).map(drop)).expect("committed");
         }
         db

@@ -31,6 +31,7 @@ mod mixed;
 mod model;
 mod moments;
 mod opening;
+mod panics;
 mod power;
 mod privacy;
 mod reads;
