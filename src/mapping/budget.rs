@@ -26,6 +26,13 @@ const WINDOW_PARTS: u64 = 16;
 /// A process this close to the limit on its memory areas has met it: some calls need several at once.
 const AREAS_SPARE: u64 = 16;
 
+/// Address space that a window gets at least, if the budget has it.
+const WINDOW_BYTES_MIN: u64 = 64 << 30;
+/// Address space that a window gets per byte of the file, if the budget has it.
+const WINDOW_PER_FILE: u64 = 16;
+/// Room for growth that a window gets whatever the budget has, if the kernel has it.
+const WINDOW_SPARE_BYTES: u64 = 16 << 20;
+
 /// Bytes that all databases of this process have reserved.
 static RESERVED: AtomicU64 = AtomicU64::new(0);
 
@@ -65,7 +72,7 @@ pub(super) fn reserved() -> u64 {
 }
 
 /// Bytes that windows may still take.
-pub(super) fn left() -> u64 {
+fn left() -> u64 {
     let ours = RESERVED.load(Ordering::Relaxed);
     let of_program = os::process_bytes().unwrap_or(ours).saturating_sub(ours);
     let all = os::address_space_limit().unwrap_or(u64::MAX).min(os::address_space_bytes());
@@ -73,8 +80,33 @@ pub(super) fn left() -> u64 {
 }
 
 /// Bytes that one more window may take beyond what its file needs.
-pub(super) fn left_for_window() -> u64 {
+fn left_for_window() -> u64 {
     left() / WINDOW_PARTS
+}
+
+/// Address space for the first window over a file of `len` bytes, or what the caller asked for.
+pub(super) fn first_window(asked: Option<u64>, len: u64, writable: bool) -> u64 {
+    match asked {
+        Some(bytes) => bytes.min(left() / ranges(writable)),
+        None => within_budget(len.saturating_mul(WINDOW_PER_FILE).max(WINDOW_BYTES_MIN), len, writable),
+    }
+}
+
+/// Address space for the window that a file of `len` bytes moves to from one of `room` bytes.
+pub(super) fn larger_window(room: u64, len: u64, writable: bool) -> u64 {
+    within_budget(room.saturating_mul(2).max(len.saturating_mul(WINDOW_PER_FILE)), len, writable)
+}
+
+/// Address space for a window over a file of `len` bytes: what is wanted, as far as the budget has it, or some room for growth
+/// beyond the file. A database that gets little moves to a larger window as it grows.
+fn within_budget(wanted: u64, len: u64, writable: bool) -> u64 {
+    let room = len.saturating_add((len / 2).max(WINDOW_SPARE_BYTES));
+    wanted.min(room.max(left_for_window() / ranges(writable)))
+}
+
+/// Reservations of a window: one for the view, and one for the canvas.
+fn ranges(writable: bool) -> u64 {
+    1 + u64::from(writable)
 }
 
 /// What the databases may take of an address space in which the rest of the program has some.
@@ -143,6 +175,13 @@ mod tests {
         assert_eq!(budget(1 << 47, 0), 1 << 46);
         assert_eq!(budget(1000, 400), 300);
         assert_eq!(budget(1000, 2000), 0);
+    }
+
+    #[test]
+    fn a_window_gets_what_its_file_needs_and_no_more_than_was_wanted() {
+        assert_eq!(within_budget(u64::MAX, 1 << 62, true), 3 << 61, "what a file needs goes beyond the budget");
+        assert_eq!(within_budget(1 << 30, 4096, true), 1 << 30);
+        assert_eq!(within_budget(8192, 4096, true), 8192, "nobody gets more than was wanted");
     }
 
     #[test]

@@ -110,13 +110,6 @@ pub use seam_limits::{
 pub(crate) use window::View;
 use window::Window;
 
-/// Address space that a window gets at least, if the budget has it.
-const WINDOW_BYTES_MIN: u64 = 64 << 30;
-/// Address space that a window gets per byte of the file, if the budget has it.
-const WINDOW_PER_FILE: u64 = 16;
-/// Room for growth that a window gets whatever the budget has, if the kernel has it.
-const WINDOW_SPARE_BYTES: u64 = 16 << 20;
-
 /// How to map.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MapOptions {
@@ -196,10 +189,7 @@ impl Mapping {
         assert!(crate::limits::page_size_ok(page_size), "page size {page_size} is not allowed");
         os::advise_random(&file);
         let len = file_calls::end_of(&file)?.min(options.used_bytes.unwrap_or(u64::MAX)) & !(page_size as u64 - 1);
-        let wanted = match options.window_bytes {
-            Some(bytes) => bytes.min(budget::left() / ranges(writable)),
-            None => within_budget(len.saturating_mul(WINDOW_PER_FILE).max(WINDOW_BYTES_MIN), len, writable),
-        };
+        let wanted = budget::first_window(options.window_bytes, len, writable);
         let file = Arc::new(file);
         let watch = Watch {
             record: Arc::new(FaultRecord::default()),
@@ -382,8 +372,7 @@ impl Mapping {
                 }
             }
         }
-        let wanted = window.room().saturating_mul(2).max(new_len.saturating_mul(WINDOW_PER_FILE));
-        let sizes = (within_budget(wanted, new_len, self.writable), new_len);
+        let sizes = (budget::larger_window(window.room(), new_len, self.writable), new_len);
         let map = |next: &Window| next.extend(&self.file, mapped_to);
         let next = Arc::new(Window::reserve(sizes, self.page_size, self.writable, &self.watch, map)?);
         next.arm();
@@ -533,18 +522,6 @@ impl std::fmt::Debug for Mapping {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mapping").finish_non_exhaustive()
     }
-}
-
-/// Address space for a window over a file of `len` bytes: what is wanted, as far as the budget has it, or some room for growth
-/// beyond the file. A database that gets little moves to a larger window as it grows.
-fn within_budget(wanted: u64, len: u64, writable: bool) -> u64 {
-    let room = len.saturating_add((len / 2).max(WINDOW_SPARE_BYTES));
-    wanted.min(room.max(budget::left_for_window() / ranges(writable)))
-}
-
-/// Reservations of a window: one for the view, and one for the canvas.
-fn ranges(writable: bool) -> u64 {
-    1 + u64::from(writable)
 }
 
 #[cfg(feature = "testing")]

@@ -119,8 +119,9 @@ unsafe impl Send for Window {}
 unsafe impl Sync for Window {}
 
 impl Window {
-    /// Makes a window for `wanted` usable bytes, or for half as many, and so on down to `least`, and maps the file in it with
-    /// `map`. What the kernel says when it refuses does not matter: a smaller window takes less of whatever there is a limit on.
+    /// Makes a window for `wanted` usable bytes, or with half the room beyond `least`, and so on down to `least`, and maps the
+    /// file in it with `map`. What the kernel says when it refuses does not matter: a smaller window takes less of whatever
+    /// there is a limit on.
     pub(super) fn reserve(
         (wanted, least): (u64, u64),
         page_size: usize,
@@ -134,7 +135,7 @@ impl Window {
         loop {
             let made = Window::reserve_exactly(len, page_size, writable, watch);
             match made.and_then(|window| map(&window).map(|()| window)) {
-                Err(_) if len > least => len = round_up((len / 2).max(least), system)?,
+                Err(_) if len > least => len = least + (((len - least) / 2) & !(system - 1)),
                 made => return made.map_err(|e| budget::explain(e, len)),
             }
         }

@@ -5,8 +5,8 @@
 //! and flushed; then the file gets the length that the state asks for (pages that are not in use may be missing).
 //!
 //! Invariants:
-//!   B1  the slot of the state that is gone back to is not written, so whatever of the writing survives a crash, that
-//!       state is found again: by its own meta or by the new one.
+//!   B1  the slot of the state that is gone back to is not written before the new one is durable, so whatever of the writing
+//!       survives a crash, that state is found again: by its own meta or by the new one.
 //!   B2  no state is gone back to whose pages were not all read and verified just now.
 //!   B3  the file gets longer only when the state that is gone back to is the newest one, durably. Before that, being too
 //!       short is what keeps the damaged state from being opened, and the slot of the whole one from being overwritten.
@@ -116,6 +116,11 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
         flush()?;
         done(Recovery::MetaFlushed, path);
     }
+    if plan.contradiction.is_some() {
+        // Copies of one slot may differ too. The state has two whole records now, so its first one may be written again.
+        write_slot(path, file, &plan.target.meta, plan.target.slot)?;
+        flush()?;
+    }
     if wanted > 0 {
         lengthen(path, file, plan).map_err(|e| Error::io("making the file longer", path, e).with_wanted(wanted))?;
         flush()?;
@@ -142,10 +147,14 @@ fn give_up(path: &Path, file: &File, plan: &Plan) -> Result<()> {
             "the transaction number is the largest there can be; 'kvctl salvage FILE OUT' makes a new file".into();
         return Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what });
     }
+    write_slot(path, file, &Meta { txn: TxnId(txn), ..*meta }, plan.target.slot ^ 1)
+}
+
+/// Writes both copies of a record into a meta slot.
+fn write_slot(path: &Path, file: &File, meta: &Meta, slot: usize) -> Result<()> {
     let mut page = vec![0; meta.page_size as usize];
-    Meta { txn: TxnId(txn), ..*meta }.encode_slot(&mut page);
-    let slot = (plan.target.slot ^ 1) as u64;
-    files::write_at(file, &page, slot * page.len() as u64).map_err(|e| Error::io("writing the meta", path, e))
+    meta.encode_slot(&mut page);
+    files::write_at(file, &page, (slot * page.len()) as u64).map_err(|e| Error::io("writing the meta page", path, e))
 }
 
 /// Whether the file may get as long as the state asks for: by the limits of the process, and by the disk.

@@ -541,7 +541,7 @@ fn processes_share_a_file_for_reading_and_nothing_else() {
     let writer = holder(&path, "write");
     for e in [Db::open(&path).expect_err("writer and writer"), read_only().expect_err("writer and reader")] {
         assert_eq!(e.kind(), ErrorKind::Locked);
-        assert!(e.to_string().contains("another process"), "{e}");
+        assert!(e.to_string().contains(&format!("process {} (", writer.number())), "{e}");
     }
     unchanged();
     writer.finish();

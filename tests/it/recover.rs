@@ -10,6 +10,8 @@ use tempfile::TempDir;
 use crate::support::{assert_clean, seed};
 use crate::workload::{fast_dir, History, Rng};
 
+/// Bytes of one copy of a meta record.
+const RECORD: usize = 256;
 const PAGE: usize = 4096;
 
 /// A closed database of known history, as bytes.
@@ -350,6 +352,25 @@ fn slots_of_two_databases_are_reported() {
     let path = sample.file(&bytes);
     let refused = Db::open(&path).expect_err("two databases");
     assert!(refused.kind() == ErrorKind::Corrupt && refused.to_string().contains("two databases"), "{refused}");
+}
+
+/// The slot of the whole state has one copy of another database.
+#[test]
+fn recovery_from_one_foreign_copy_leaves_a_file_that_opens() {
+    let seed = seed("one foreign copy");
+    let (sample, other) = (Sample::new(seed, 4), Sample::new(seed ^ 1, 9));
+    for (slot, copy) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let mut bytes = sample.bytes.clone();
+        let at = slot * PAGE + copy * PAGE / 2;
+        let from = other.newest_slot() * PAGE;
+        bytes[at..at + RECORD].copy_from_slice(&other.bytes[from..from + RECORD]);
+        let path = sample.file(&bytes);
+        assert_eq!(Db::open(&path).expect_err("two databases").kind(), ErrorKind::Corrupt, "slot {slot}, copy {copy}");
+        if Db::recover(&path).is_ok() {
+            let db = Db::open(&path).unwrap_or_else(|e| panic!("slot {slot}, copy {copy}: {e}"));
+            assert_clean(&db);
+        }
+    }
 }
 
 #[test]

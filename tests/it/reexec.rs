@@ -36,6 +36,11 @@ pub(crate) fn start(mut command: Command) -> Process {
 }
 
 impl Process {
+    /// The number of the process.
+    pub(crate) fn number(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next line that the child said; `None` when it has ended.
     pub(crate) fn line(&mut self) -> Option<String> {
         loop {
