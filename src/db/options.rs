@@ -32,8 +32,9 @@ use crate::txn::open::{self, OpenSpec};
 /// |---|---|
 /// | [`read_only`](Options::read_only) | holds for the new handle; without it, `Locked` if the database is open read-only |
 /// | [`fault_guard`](Options::fault_guard), [`read_ahead`](Options::read_ahead) | another value than the one in force is an error of kind `Usage`; not given, nothing changes |
+/// | [`recover`](Options::recover) | an error of kind `Usage` |
 /// | [`window_size`](Options::window_size) | has no effect: the window is there |
-/// | [`page_size`](Options::page_size), [`create`](Options::create), [`init_empty`](Options::init_empty) | have no effect, as for any file that is a database |
+/// | [`page_size`](Options::page_size), [`create`](Options::create), [`init_empty`](Options::init_empty), [`mode`](Options::mode) | have no effect, as for any file that is a database |
 #[derive(Clone, Debug)]
 pub struct Options {
     spec: OpenSpec,
