@@ -257,3 +257,22 @@ fn separator(branch: &Branch<'_>, at: usize) -> Result<Vec<u8>> {
     branch.separator_into(at, &mut separator)?;
     Ok(separator)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A page with a key elsewhere would be believed, and lookups would not find that key.
+    #[test]
+    fn bounds_hold_the_keys_from_the_lower_separator_up_to_below_the_upper() {
+        let both = Bounds { low: Some(b"b".to_vec()), high: Some(b"d".to_vec()) };
+        for (key, held) in [("a", false), ("b", true), ("c", true), ("czz", true), ("d", false), ("e", false)] {
+            assert_eq!(both.hold(key.as_bytes()), held, "{key}");
+            assert_eq!(Bounds { high: None, ..both.clone() }.hold(key.as_bytes()), key >= "b", "{key}");
+            assert_eq!(Bounds { low: None, ..both.clone() }.hold(key.as_bytes()), key < "d", "{key}");
+            assert!(Bounds::default().hold(key.as_bytes()));
+        }
+        let one = Bounds::of_key(b"b");
+        assert!(one.hold(b"b") && !one.hold(b"a") && !one.hold(b"b\0"));
+    }
+}

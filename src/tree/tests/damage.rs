@@ -156,6 +156,59 @@ fn every_kind_of_damage_is_found_and_named() {
     assert_eq!(wrong_count[0].what, "entry count of the tree is 5, found 120");
 }
 
+/// A page that is sound by itself, on a level where it does not belong. Lookups count levels themselves, so that only a
+/// look at the header tells.
+#[test]
+fn a_branch_of_another_level_is_found_and_named() {
+    use crate::page::layout::LEVEL;
+    let tree = sample();
+    let (branch, root) = (pages_of(&tree, PageKind::Branch)[0], tree.root.ptr.id);
+    for id in [branch, root] {
+        let level = page_level(tree.pages.raw(id));
+        for wrong in [level + 1, level + 2] {
+            let tree = damaged(&tree, |pages| pages.raw_mut(id)[LEVEL] = wrong);
+            let findings = check_all(&tree.pages, &tree.root).0;
+            let what = format!("is Branch of level {wrong}, expected Branch of level {level}");
+            assert!(findings.iter().any(|found| found.page == id && found.what == what), "{what}: {findings:?}");
+            assert!(id != root || get(&tree.pages, &tree.root, b"any").is_err());
+        }
+    }
+}
+
+/// The outer children of a branch are bounded by the separators above it.
+#[test]
+fn keys_outside_the_separators_two_levels_above_are_found() {
+    use crate::page::branch::{build, Child};
+    for (last, first, misplaced) in [("f", "n", None), ("x", "n", Some(0)), ("f", "b", Some(1))] {
+        let mut pages = VecPages::new(4096);
+        let (tree, txn) = (TreeId(16), pages.txn());
+        let leaf = |pages: &mut VecPages, key: &str| {
+            let id = pages.alloc(1).unwrap();
+            let page = pages.page_mut(id).unwrap();
+            let entry = (key.as_bytes(), LeafValue::Inline(b"value"));
+            crate::page::leaf::build(page, id, tree, txn, [entry].into_iter()).unwrap();
+            PagePtr { id, crc: checksum::seal(page) }
+        };
+        let branch = |pages: &mut VecPages, level: u8, children: [(&str, PagePtr); 2]| {
+            let id = pages.alloc(1).unwrap();
+            let page = pages.page_mut(id).unwrap();
+            let children = children.map(|(sep, ptr)| Child { sep: sep.into(), ptr });
+            assert!(build(page, id, tree, txn, level, &children).unwrap());
+            PagePtr { id, crc: checksum::seal(page) }
+        };
+        let outer = [leaf(&mut pages, last), leaf(&mut pages, first)];
+        let (lowest, highest) = (leaf(&mut pages, "a"), leaf(&mut pages, "z"));
+        let low = branch(&mut pages, 1, [("", lowest), ("c", outer[0])]);
+        let high = branch(&mut pages, 1, [("", outer[1]), ("p", highest)]);
+        let root = branch(&mut pages, 2, [("", low), ("m", high)]);
+        pages.commit();
+        let findings = check_all(&pages, &TreeRoot { ptr: root, height: 3, entries: 4, tree }).0;
+        let found: Vec<_> = findings.iter().map(|found| (found.page, found.what.as_str())).collect();
+        let expected = misplaced.map(|at: usize| (outer[at].id, "a key lies outside the separators of its leaf"));
+        assert_eq!(found, Vec::from_iter(expected));
+    }
+}
+
 #[test]
 fn a_damaged_overflow_run_is_found_with_its_key() {
     let tree = sample();
