@@ -768,4 +768,25 @@ mod tests {
             assert_eq!((pages.page_count(), pages.canvas.claimed_count()), (count, 0));
         }
     }
+
+    /// Two owners of one page would write over each other.
+    #[test]
+    fn a_page_that_the_free_space_names_again_is_not_handed_out_twice() {
+        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 20), guarded: true, used_bytes: None };
+        let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
+        let canvas = mapping.canvas().expect("the first canvas");
+        let mut pages = TxnPages::new(mapping, canvas, Arc::new(PathBuf::from("twice")), 4096, FreeSpace::default());
+        pages.begin(TxnId(3), 2);
+        let id = pages.alloc(2).expect("two pages");
+        for (start, run) in [(id, 1), (PageId(id.0 + 1), 1), (id, 2)] {
+            pages.free.add_unlisted(start, run);
+            let refused = pages.alloc(run).expect_err("the transaction has it");
+            assert_eq!(refused.kind(), crate::error::ErrorKind::Corrupt, "{refused}");
+        }
+        pages.begin_writing(false);
+        pages.free.add_unlisted(id, 1);
+        let refused = pages.write_new(|_, _| Ok(())).expect_err("the transaction has it");
+        assert_eq!(refused.kind(), crate::error::ErrorKind::Corrupt, "{refused}");
+        pages.end();
+    }
 }
