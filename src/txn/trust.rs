@@ -105,3 +105,27 @@ fn metas_are_on_medium(file: &File, doubted: bool) -> io::Result<bool> {
     });
     Ok(cached == found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_flush_is_forgotten_for_the_file_that_was_recovered_and_for_no_other() {
+        let file = || tempfile::tempfile().expect("a file");
+        let (one, other, unmarked) = (file(), file(), file());
+        // Devices that no file has.
+        let (one_id, other_id) = ((u64::MAX, 1), (u64::MAX, 2));
+        for _ in 0..2 {
+            remember_failed_flush(&one, one_id);
+            remember_failed_flush(&other, other_id);
+        }
+        assert!(is_doubted(&unmarked, one_id) && is_doubted(&unmarked, other_id));
+        assert!(!is_doubted(&unmarked, (u64::MAX, 3)));
+        forget_failed_flush(&one, one_id);
+        assert!(!is_doubted(&one, one_id), "once is enough");
+        assert!(is_doubted(&other, other_id) && is_doubted(&unmarked, other_id));
+        forget_failed_flush(&other, other_id);
+        assert!(!is_doubted(&other, other_id));
+    }
+}

@@ -106,4 +106,23 @@ mod tests {
         }
         assert_eq!(*order.lock().expect("order"), [0, 1, 2, 3]);
     }
+
+    #[test]
+    fn a_waiter_that_gives_up_leaves_the_others_in_line() {
+        let lock = Arc::new(WriterLock::default());
+        assert!(lock.acquire(None));
+        let waiter = Arc::clone(&lock);
+        let thread = std::thread::spawn(move || {
+            assert!(waiter.acquire(None));
+            waiter.release();
+        });
+        while lock.lock().waiting.is_empty() {
+            std::thread::yield_now();
+        }
+        assert!(!lock.acquire(Some(Duration::ZERO)));
+        // Else the other one would wait for ever.
+        assert_eq!(lock.lock().waiting.len(), 1);
+        lock.release();
+        thread.join().expect("waiter");
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant};
 
+use mapleaf::codec::{Codec, CodecError, Encoded, KeyCodec};
 use mapleaf::{Db, Error, ErrorKind, Options, OwnedValue, RangeOwned, ReadTable, ReadTxn, Result, Table, WriteTxn};
 
 use crate::support::{bytes, seed, Rng, TestDb, BYTES};
@@ -412,6 +413,54 @@ fn table_names_have_limits_and_an_order() {
     let listed: Vec<String> = read.tables().expect("tables").into_iter().map(|table| table.name).collect();
     assert_eq!(listed, expected);
     assert_eq!(read.table(named("")).map(|_| ()).expect_err("empty").kind(), ErrorKind::Usage);
+}
+
+/// Bytes, by a codec whose name has so many letters.
+struct Named<const LETTERS: usize>;
+
+impl<const LETTERS: usize> Codec for Named<LETTERS> {
+    type Item<'a> = &'a [u8];
+    type Owned = Vec<u8>;
+
+    fn name() -> String {
+        "n".repeat(LETTERS)
+    }
+
+    fn encode<'a>(item: &'a &[u8]) -> Result<Encoded<'a>> {
+        Ok(Encoded::Borrowed(item))
+    }
+
+    fn decode(bytes: &[u8]) -> std::result::Result<&[u8], CodecError> {
+        Ok(bytes)
+    }
+
+    fn to_owned(item: &[u8]) -> Vec<u8> {
+        item.to_vec()
+    }
+}
+
+impl<const LETTERS: usize> KeyCodec for Named<LETTERS> {}
+
+/// The record of a table lies in a leaf of the catalog, whose values have at most 1,000 bytes with pages of 4 KiB; 32 of
+/// them are not for names.
+#[test]
+fn codec_names_that_do_not_fit_the_record_of_a_table_are_refused() {
+    let db = TestDb::file(Options::new());
+    let mut txn = db.begin_write().expect("begins");
+    let refused = [
+        txn.table(Table::<Named<964>, &[u8]>::new("longer")).map(drop),
+        txn.table(Table::<Named<2000>, &[u8]>::new("far longer")).map(drop),
+    ];
+    for refused in refused {
+        let refused = refused.expect_err("too long");
+        assert_eq!(refused.kind(), ErrorKind::Usage);
+        assert!(refused.to_string().contains("must fit 1000 bytes together"), "{refused}");
+    }
+    txn.table(Table::<Named<963>, &[u8]>::new("longest")).expect("fits").insert(b"k", b"v").expect("insert");
+    txn.commit().expect("commit");
+    let read = db.begin_read().expect("begins");
+    let longest = read.table(Table::<Named<963>, &[u8]>::new("longest")).expect("table");
+    assert_eq!(longest.get(&b"k"[..]).expect("get"), Some(&b"v"[..]));
 }
 
 #[test]
