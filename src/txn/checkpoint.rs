@@ -8,7 +8,7 @@
 //!   K1  a meta is written only after everything it reaches was flushed without error.
 //!   K2  metas are written in txn order, to the slot that does not hold the durable one.
 //!   K3  no meta is written, and nothing acknowledged, of a file that has lost a part of the state.
-//!   K4  any failed flush poisons the database before the mark is made even (rule R9, P18).
+//!   K4  any failed flush poisons the database before another checkpoint can begin (rule R9).
 //!
 //! Failure: the system's error, or [`Error::Fault`], to the commit that led; [`Error::Poisoned`] to everybody after it.
 
@@ -32,12 +32,10 @@ impl Env {
             return Ok(());
         }
         let state = self.live.tip();
-        self.live.mark_odd();
         let done = self.write_checkpoint(&state);
         if let Err(e) = &done {
             self.set_poison(e);
         }
-        self.live.mark_even();
         done
     }
 

@@ -78,20 +78,13 @@ pub(crate) struct Live {
     durable: Record<2>,
     /// Txn of a meta that is being written, plus one; 0 for none.
     in_doubt: AtomicU64,
-    /// Odd while a checkpoint flushes, made even last (P18).
-    checkpoint_mark: AtomicU64,
 }
 
 impl Live {
     /// Records of a database that was just opened: one state is tip, published and durable.
     pub(crate) fn new(state: State, slot: usize) -> Live {
-        let live = Live {
-            tip: Record::new(),
-            published: Record::new(),
-            durable: Record::new(),
-            in_doubt: AtomicU64::new(0),
-            checkpoint_mark: AtomicU64::new(0),
-        };
+        let live =
+            Live { tip: Record::new(), published: Record::new(), durable: Record::new(), in_doubt: AtomicU64::new(0) };
         live.tip.store(&state.to_words());
         live.published.store(&state.to_words());
         live.durable.store(&[slot as u64, state.txn.0]);
@@ -143,19 +136,6 @@ impl Live {
     pub(crate) fn set_in_doubt(&self, txn: Option<TxnId>) {
         self.in_doubt.store(txn.map_or(0, |txn| txn.0 + 1), Ordering::Release);
     }
-
-    /// Notes that a checkpoint begins to flush.
-    pub(crate) fn mark_odd(&self) {
-        self.checkpoint_mark.fetch_or(1, Ordering::AcqRel);
-    }
-
-    /// Notes that a checkpoint has ended, with everything recorded that it did.
-    pub(crate) fn mark_even(&self) {
-        let mark = self.checkpoint_mark.load(Ordering::Relaxed);
-        if mark & 1 == 1 {
-            self.checkpoint_mark.store(mark + 1, Ordering::Release);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -193,5 +173,17 @@ mod tests {
         live.publish(&state(6));
         assert_eq!(live.published_txn(), TxnId(6));
         assert_eq!(live.durable(), DurableMeta { slot: 1, txn: TxnId(5) });
+    }
+
+    #[test]
+    fn the_state_in_doubt_is_the_one_that_was_named() {
+        let live = Live::new(State { txn: TxnId(5), ..State::default() }, 0);
+        assert_eq!(live.in_doubt(), None);
+        for txn in [TxnId(0), TxnId(6), TxnId(u64::MAX - 1)] {
+            live.set_in_doubt(Some(txn));
+            assert_eq!(live.in_doubt(), Some(txn));
+        }
+        live.set_in_doubt(None);
+        assert_eq!(live.in_doubt(), None);
     }
 }
