@@ -138,6 +138,10 @@ fn free_lists_round_trip() {
         let crc = free_list::write(&mut run, 4096, ID, TXN, &items);
         assert!(checksum::matches(&run, crc));
         assert_eq!(free_list::read(&run, ID).unwrap(), items);
+        // One more than fits, not only far more.
+        let most = (run.len() - 40) / 24;
+        run[32..36].copy_from_slice(&(most as u32 + 1).to_le_bytes());
+        assert_eq!(free_list::read(&run, ID).unwrap_err().field, "free list item count");
         run[35] = 1;
         assert_eq!(free_list::read(&run, ID).unwrap_err().field, "free list item count");
     }

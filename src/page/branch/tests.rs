@@ -178,3 +178,66 @@ fn separators_of_two_children_and_bad_pointers() {
     assert!(build(&mut page, ID, TREE, TXN, 3, &[]).is_err());
     assert!(build(&mut page, ID, TREE, TXN, 0, &children(&model)).is_err());
 }
+
+#[test]
+fn verify_names_what_is_wrong() {
+    use crate::page::layout::put_u16;
+    // A tail that lies in its head, and two with rests. Heads are numbers, so that their last byte comes first.
+    let seps: [&[u8]; 3] = [b"key-a", b"key-bb-long-one", b"key-cc-long-two"];
+    let model = model_of(seps.iter().map(|sep| sep.to_vec()).collect());
+    let mut good = vec![0; 4096];
+    assert_eq!(build(&mut good, ID, TREE, TXN, 3, &children(&model)), Ok(true));
+    let (heads, slots) = (BRANCH_HEADS, BRANCH_HEADS + HEAD_BYTES * 4);
+    let upper = Branch::parse(&good, ID).unwrap().upper();
+    let last_head = good[heads + 12..heads + 16].to_vec();
+    type Break<'a> = (&'a str, &'a dyn Fn(&mut [u8]));
+    let broken: [Break<'_>; 10] = [
+        ("separator head", &|page| page[heads] = 1),
+        ("separator head", &|page| page[slots] = 1),
+        ("separator head", &|page| page[heads + HEAD_BYTES] = 1),
+        ("order of separators at", &|page| page[heads + 15] = b'a'),
+        ("order of separators at", &|page| {
+            page[heads + 8..heads + 12].copy_from_slice(&last_head);
+            page.copy_within(slots + 6..slots + 8, slots + 4);
+        }),
+        ("hint", &|page| page[HINTS + HEAD_BYTES * (HINT_COUNT - 1)] ^= 1),
+        ("rest length", &|page| put_u16(page, upper, 0)),
+        ("rest length", &|page| put_u16(page, upper, 4096)),
+        ("branch slot (rests are gapless)", &|page| put_u16(page, upper, 6)),
+        ("branch slot", &|page| put_u16(page, slots + 6, 4095)),
+    ];
+    assert_eq!(Branch::parse(&good, ID).unwrap().verify(), Ok(()));
+    for (at, (field, spoil)) in broken.into_iter().enumerate() {
+        let mut page = good.clone();
+        spoil(&mut page);
+        let error = Branch::parse(&page, ID).unwrap().verify().expect_err(field);
+        assert_eq!((error.page, error.field), (ID, field), "case {at}");
+    }
+}
+
+#[test]
+fn a_page_whose_header_is_wrong_is_no_branch() {
+    let model = model_of(vec![b"b".to_vec(), b"c".to_vec()]);
+    let mut page = vec![0; 4096];
+    assert_eq!(build(&mut page, ID, TREE, TXN, 3, &children(&model)), Ok(true));
+    for (at, value, field) in [
+        (KIND, PageKind::Leaf as u8, "page kind"),
+        (KIND, PageKind::Overflow as u8, "page kind"),
+        (LEVEL, 0, "page level"),
+        (FLAGS, 1, "page flags (a variant that this build does not read)"),
+        (crate::page::layout::ID, ID.0 as u8 ^ 1, "page id"),
+        (COUNT, 2, "lower bound of free space"),
+        (LOWER, 177, "lower bound of free space"),
+        (UPPER + 1, 0, "upper bound of free space"),
+        (UPPER + 1, 0x11, "upper bound of free space"),
+        (PREFIX_BYTES, 25, "prefix length"),
+    ] {
+        let before = std::mem::replace(&mut page[at], value);
+        assert_eq!(Branch::parse(&page, ID).err().map(|e| e.field), Some(field), "byte {at} = {value}");
+        page[at] = before;
+    }
+    assert!(Branch::parse(&page, ID).is_ok());
+    page[COUNT..COUNT + 2].fill(0);
+    page[LOWER] = BRANCH_HEADS as u8;
+    assert_eq!(Branch::parse(&page, ID).err().map(|e| e.field), Some("child count"));
+}
