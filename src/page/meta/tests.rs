@@ -175,3 +175,15 @@ fn roots_round_trip_and_refuse_nonsense() {
     }
     assert_eq!(TreeRoot::decode(&root.encode()[1..]), None);
 }
+
+/// An interrupted write leaves a whole copy of each record.
+#[test]
+fn a_slot_whose_copies_differ_is_the_newer_and_says_so() {
+    let (older, newer) = (meta(4096, 6), meta(4096, 8));
+    for copies in [[Ok(older), Ok(newer)], [Ok(newer), Ok(older)]] {
+        let slot = Slot { copies };
+        assert_eq!(slot.meta(), Ok(newer));
+        assert!(slot.flaw().is_some_and(|flaw| flaw.contains("the copies differ")), "{slot:?}");
+    }
+    assert_eq!(Slot { copies: [Ok(newer), Ok(newer)] }.flaw(), None);
+}

@@ -175,6 +175,26 @@ fn a_branch_of_another_level_is_found_and_named() {
     }
 }
 
+/// The runs of a leaf are freed once: keys that descend may be those of a leaf that was met before.
+#[test]
+fn a_tree_whose_keys_descend_is_not_dropped() {
+    let tree = sample();
+    let leaf = pages_of(&tree, PageKind::Leaf)[1];
+    let keys: Vec<_> = tree.model.keys().filter(|key| holds(tree.pages.raw(leaf), key)).cloned().collect();
+    let last = keys.last().unwrap();
+    assert!(keys.len() > 1);
+    let mut tree = damaged(&tree, |pages| {
+        let page = pages.raw_mut(leaf);
+        let at = page.windows(last.len()).position(|bytes| bytes == last).unwrap();
+        page[at..at + last.len()].fill(0);
+    });
+    assert!(drop_tree(&mut tree.pages, &mut tree.root).is_err());
+}
+
+fn holds(page: &[u8], key: &[u8]) -> bool {
+    page.windows(key.len()).any(|bytes| bytes == key)
+}
+
 /// The outer children of a branch are bounded by the separators above it.
 #[test]
 fn keys_outside_the_separators_two_levels_above_are_found() {
