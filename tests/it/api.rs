@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{mpsc, Arc};
 use std::time::{Duration, Instant};
 
-use mapleaf::codec::{Codec, CodecError, Encoded, KeyCodec};
+use mapleaf::codec::{Codec, CodecError, Encoded};
 use mapleaf::{Db, Error, ErrorKind, Options, OwnedValue, RangeOwned, ReadTable, ReadTxn, Result, Table, WriteTxn};
 
 use crate::support::{bytes, seed, Rng, TestDb, BYTES};
@@ -439,8 +439,6 @@ impl<const LETTERS: usize> Codec for Named<LETTERS> {
     }
 }
 
-impl<const LETTERS: usize> KeyCodec for Named<LETTERS> {}
-
 /// The record of a table lies in a leaf of the catalog, whose values have at most 1,000 bytes with pages of 4 KiB; 32 of
 /// them are not for names.
 #[test]
@@ -448,19 +446,19 @@ fn codec_names_that_do_not_fit_the_record_of_a_table_are_refused() {
     let db = TestDb::file(Options::new());
     let mut txn = db.begin_write().expect("begins");
     let refused = [
-        txn.table(Table::<Named<964>, &[u8]>::new("longer")).map(drop),
-        txn.table(Table::<Named<2000>, &[u8]>::new("far longer")).map(drop),
+        txn.table(Table::<&str, Named<966>>::new("longer")).map(drop),
+        txn.table(Table::<&str, Named<2000>>::new("far longer")).map(drop),
     ];
     for refused in refused {
         let refused = refused.expect_err("too long");
         assert_eq!(refused.kind(), ErrorKind::Usage);
         assert!(refused.to_string().contains("must fit 1000 bytes together"), "{refused}");
     }
-    txn.table(Table::<Named<963>, &[u8]>::new("longest")).expect("fits").insert(b"k", b"v").expect("insert");
+    txn.table(Table::<&str, Named<965>>::new("longest")).expect("fits").insert("k", b"v").expect("insert");
     txn.commit().expect("commit");
     let read = db.begin_read().expect("begins");
-    let longest = read.table(Table::<Named<963>, &[u8]>::new("longest")).expect("table");
-    assert_eq!(longest.get(&b"k"[..]).expect("get"), Some(&b"v"[..]));
+    let longest = read.table(Table::<&str, Named<965>>::new("longest")).expect("table");
+    assert_eq!(longest.get("k").expect("get"), Some(&b"v"[..]));
 }
 
 #[test]
