@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{self, Seek as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::ptr;
 
 use super::os::{offset, page_bytes, retry, soft_limit};
 use super::refused;
@@ -71,6 +72,8 @@ pub(crate) struct Status {
     pub(crate) mode: u32,
     pub(crate) user: u32,
     pub(crate) group: u32,
+    /// Names that lead to it; 0 for one that was removed.
+    pub(crate) links: u64,
 }
 
 /// What the kernel says of an open file, by either of its two calls.
@@ -81,7 +84,7 @@ pub(super) fn status(file: &File) -> io::Result<Status> {
         Ok(found) => {
             let (len, allocated, mode) = (found.len(), found.blocks() * BLOCK_BYTES, found.mode());
             let (device, inode, user, group) = (found.dev(), found.ino(), found.uid(), found.gid());
-            return Ok(Status { len, allocated, device, inode, mode, user, group });
+            return Ok(Status { len, allocated, device, inode, mode, user, group, links: found.nlink() });
         }
         Err(error) if refused::is(&error) => error,
         other => return other.map(|_| unreachable!("an error")),
@@ -94,7 +97,10 @@ pub(super) fn status(file: &File) -> io::Result<Status> {
     let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
     let (len, allocated) = (bytes(found.st_size), bytes(found.st_blocks).saturating_mul(BLOCK_BYTES));
     let (device, inode, mode) = (found.st_dev, found.st_ino, found.st_mode);
-    Ok(Status { len, allocated, device, inode, mode, user: found.st_uid, group: found.st_gid })
+    let (user, group) = (found.st_uid, found.st_gid);
+    #[allow(clippy::useless_conversion, reason = "a narrower number on other processors")]
+    let links = found.st_nlink.into();
+    Ok(Status { len, allocated, device, inode, mode, user, group, links })
 }
 
 /// Reserves blocks for a range of a file without changing its length. `Ok(false)`: the file system cannot, or the kernel
@@ -153,7 +159,11 @@ pub(super) fn note_change(file: &File) {
     let at = |tv_nsec| libc::timespec { tv_sec: 0, tv_nsec };
     let times = [at(libc::UTIME_OMIT), at(libc::UTIME_NOW)];
     // SAFETY: a call on a descriptor that `file` keeps open, with two records that live through it.
-    unsafe { libc::futimens(file.as_raw_fd(), times.as_ptr()) };
+    if unsafe { libc::futimens(file.as_raw_fd(), times.as_ptr()) } != 0 {
+        // To leave out a time is the owner's right; to set both to now, that of each user who may write.
+        // SAFETY: as above, without records.
+        unsafe { libc::futimens(file.as_raw_fd(), ptr::null()) };
+    }
 }
 
 /// The kind of file system that a file lies on, as `statfs` tells it.

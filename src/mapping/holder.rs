@@ -39,10 +39,11 @@ pub(crate) fn of_lock(id: (u64, u64), lock: u64) -> Option<Holder> {
 fn lock_in(process: u32, id: (u64, u64), lock: u64) -> Option<bool> {
     let descriptors = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
     descriptors.flatten().find_map(|descriptor| {
-        let file = fs::metadata(descriptor.path()).ok().filter(|file| (file.dev(), file.ino()) == id);
-        file?;
         let info = Path::new("/proc").join(process.to_string()).join("fdinfo").join(descriptor.file_name());
-        descriptor::read_text(&info).ok()?.lines().find_map(|line| kind_of(line, lock))
+        let kind = descriptor::read_text(&info).ok()?.lines().find_map(|line| kind_of(line, lock))?;
+        // Only of a file with such a lock: to ask for any other could wait for a file system that does not answer.
+        let file = fs::metadata(descriptor.path()).ok().filter(|file| (file.dev(), file.ino()) == id);
+        file.map(|_| kind)
     })
 }
 

@@ -97,10 +97,6 @@ pub(super) struct Window {
     mapped: AtomicU64,
     /// The byte whose loss shows that the file was cut (W4).
     sentinel: AtomicPtr<u8>,
-    /// What the sentinel has to be: its value in the lowest byte, the bits of it that are compared in the next. None are where
-    /// there was no room for a sentinel of its own: being served is all that can be asked then. [`FAULTED`] and [`OWN`] lie
-    /// above: no sentinel is what it has to be after an access through this window has failed, or in a child after `fork`.
-    expected: OwnWord,
     watch: Watch,
     /// Bytes behind the usable ones that are mapped as well, for the sentinel.
     spare: u64,
@@ -109,6 +105,11 @@ pub(super) struct Window {
     view: Reservation,
     canvas: Option<Reservation>,
     marks: Marks,
+    /// What the sentinel has to be: its value in the lowest byte, the bits of it that are compared in the next. None are where
+    /// there was no room for a sentinel of its own: being served is all that can be asked then. [`FAULTED`] and [`OWN`] lie
+    /// above: no sentinel is what it has to be after an access through this window has failed, or in a child after `fork`.
+    /// Dropped after both reservations, whose entries in the table of the handler name it.
+    expected: OwnWord,
 }
 
 // SAFETY: the pointers name address space that the window owns alone. The table of marks is reached through atomics;

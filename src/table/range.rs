@@ -197,9 +197,16 @@ impl<'a, K: KeyCodec, V: Codec> EntriesOwned<'a, K, V> {
         EntriesOwned { range }
     }
 
-    /// Makes an entry own what it is.
-    fn give(entry: Option<Result<Typed<'a, K, V>>>) -> Option<Result<OwnedEntry<K, V>>> {
-        Some(entry?.map(|(key, value)| (K::to_owned(key), V::to_owned(value))))
+    /// Makes an entry own what it is, unless what was copied could not be served.
+    fn give(&mut self, entry: Option<Result<Typed<'a, K, V>>>) -> Option<Result<OwnedEntry<K, V>>> {
+        let owned = entry?.map(|(key, value)| (K::to_owned(key), V::to_owned(value)));
+        if owned.is_ok() && !self.range.intact() {
+            return self
+                .range
+                .failure(None, false)
+                .map(|lost| lost.map(|(key, value)| (K::to_owned(key), V::to_owned(value))));
+        }
+        Some(owned)
     }
 }
 
@@ -207,13 +214,15 @@ impl<K: KeyCodec, V: Codec> Iterator for EntriesOwned<'_, K, V> {
     type Item = Result<OwnedEntry<K, V>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Self::give(self.range.next())
+        let entry = self.range.next();
+        self.give(entry)
     }
 }
 
 impl<K: KeyCodec, V: Codec> DoubleEndedIterator for EntriesOwned<'_, K, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        Self::give(self.range.next_back())
+        let entry = self.range.next_back();
+        self.give(entry)
     }
 }
 

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::ids::TxnId;
-use crate::mapping::{process, FlushKind, Mapping};
+use crate::mapping::{process, refused, FlushKind, Mapping};
 #[cfg(feature = "testing")]
 use crate::mutant::{self, Mutant};
 use crate::page::meta::{self, Meta, Slot};
@@ -153,7 +153,15 @@ impl Env {
         if !self.mapping.is_ready_to_write() {
             let used = self.live.tip().page_count * self.page_size as u64;
             let flushed = self.mapping.flush(FlushKind::Tree, 0, used);
-            flushed.map_err(|e| self.flush_error("flushing the file", e)).inspect_err(|e| self.set_poison(e))?;
+            if let Err(e) = flushed {
+                // Nothing was stored yet: a flush that the kernel refuses to begin has lost nothing.
+                let refused = refused::is(&e);
+                let e = self.flush_error("flushing the file", e);
+                if !refused {
+                    self.set_poison(&e);
+                }
+                return Err(e);
+            }
             self.mapping.ready_to_write().map_err(|e| match self.mapping.fault() {
                 Some(fault) => fault.with_path(self.path()),
                 None => Error::io("mapping the file for writing", self.path(), e),
@@ -194,8 +202,11 @@ impl Env {
     /// opening.
     pub(crate) fn set_poison(&self, cause: &Error) {
         let _first = self.poison.set(cause.to_string());
-        if let (Some(lock), Error::Io { .. }) = (&self.lock, cause) {
-            lock.remember_failed_flush();
+        // The kernel keeps the pages of a flush that it refused to begin: only this handle cannot make them durable.
+        if let (Some(lock), Error::Io { source, .. }) = (&self.lock, cause) {
+            if !refused::is(source) {
+                lock.remember_failed_flush();
+            }
         }
     }
 

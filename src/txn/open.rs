@@ -81,20 +81,28 @@ fn registry() -> MutexGuard<'static, HashMap<FileId, Weak<Env>>> {
 pub(crate) struct FileLock {
     // Declared before the file: from the list first.
     _lost_in_children: Listed,
-    file: File,
+    /// `None` only while it is dropped. A child does not close it: it has lost it, and its number may be another file's.
+    file: Option<File>,
     id: FileId,
     process: u32,
 }
 
 impl FileLock {
+    fn file(&self) -> &File {
+        match &self.file {
+            Some(file) => file,
+            None => unreachable!("the file goes with the lock"),
+        }
+    }
+
     /// Remembers for the next opening that a flush of this file has failed.
     pub(crate) fn remember_failed_flush(&self) {
-        trust::remember_failed_flush(&self.file, self.id);
+        trust::remember_failed_flush(self.file(), self.id);
     }
 
     /// The rights of the database's file, for what is made from it.
     pub(crate) fn rights(&self) -> io::Result<FileRights> {
-        FileRights::of(&self.file)
+        FileRights::of(self.file())
     }
 
     /// Unlocks, then leaves the registry (O3).
@@ -110,11 +118,12 @@ impl Drop for FileLock {
     fn drop(&mut self) {
         if self.process != process::id() {
             // The copy of a child after `fork`: the lock is the parent's, and unlocking would unlock for both.
+            std::mem::forget(self.file.take());
             return;
         }
         // Closing the file would do, were it not for processes that another thread is starting: until they execute
         // their program they hold copies of the descriptor, and with it the lock. If it fails, closing is what is left.
-        let _by_closing = locks::unlock(&self.file, locks::WRITER, 1);
+        let _by_closing = locks::unlock(self.file(), locks::WRITER, 1);
     }
 }
 
@@ -309,7 +318,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
         mapping.ready_to_write().map_err(|e| Error::io("mapping the file for writing", path, e))?;
         if doubted {
-            trust::forget_failed_flush(&lock.file, id);
+            trust::forget_failed_flush(lock.file(), id);
         }
     }
     let (path, read_only, lock) = (path.to_path_buf(), spec.read_only, Some(lock));
@@ -352,7 +361,7 @@ fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -
 fn say_what_is_whole(e: Error, id: FileId) -> Error {
     let Error::Truncated { path, needed, found, whole: None } = e else { return e };
     // Whoever has the file now changes it: what is whole is for them to say.
-    let whole = lock_file(&path, id, true).ok().and_then(|lock| rollback::whole_of(&path, &lock.file, found));
+    let whole = lock_file(&path, id, true).ok().and_then(|lock| rollback::whole_of(&path, lock.file(), found));
     Error::Truncated { path, needed, found, whole }
 }
 
@@ -366,7 +375,15 @@ fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
     let kind = if read_only { LockKind::Shared } else { LockKind::Exclusive };
     let listed = Listed::descriptor(&file);
     match locks::try_lock(&file, locks::WRITER, 1, kind) {
-        Ok(true) => Ok(FileLock { _lost_in_children: listed, file, id, process: process::id() }),
+        Ok(true) => {
+            let found = file::status(&file).map_err(|e| Error::io("reading the number of its names", path, e))?;
+            if found.links == 0 {
+                // What is committed to it would be gone with its last handle.
+                let why = "the file was removed while it was opened; open it again".into();
+                return Err(Error::Busy { path: path.to_path_buf(), why });
+            }
+            Ok(FileLock { _lost_in_children: listed, file: Some(file), id, process: process::id() })
+        }
         Ok(false) => {
             let by = match read_only {
                 true => "another process has it open for writing; wait until it has closed it",

@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::mapping::process::PerProcess;
-use crate::mapping::{file as files, medium};
+use crate::mapping::{file as files, medium, refused};
 use crate::page::meta;
 use crate::txn::open::FileId;
 use crate::txn::survey;
@@ -62,9 +62,14 @@ pub(super) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool)
         // What a process left that was killed between storing a meta and flushing it: that meta will count as durable,
         // so it must be, before pages that only the older one reaches are used again (R5, R10). An error of a flush that
         // nobody has seen yet is told now, and once.
-        if files::sync(file).is_err() {
-            remember_failed_flush(file, id);
-            doubted = true;
+        match files::sync(file) {
+            Ok(()) => {}
+            // Refused before it began, it says nothing of the pages.
+            Err(e) if refused::is(&e) => return Err(Error::io("flushing the file", path, e)),
+            Err(_) => {
+                remember_failed_flush(file, id);
+                doubted = true;
+            }
         }
         doubted = doubted || !metas_are_on_medium(file, false).map_err(reading)?;
     }

@@ -358,10 +358,11 @@ impl WriteTxn {
             key_codec: key_codec.to_string(),
             value_codec: value_codec.to_string(),
         };
-        let limit = limits::max_inline_value_bytes(self.env.page_size);
-        if record.encode().len() > limit {
+        let (names, size) = (key_codec.len() + value_codec.len(), record.encode().len());
+        let limit = limits::max_inline_value_bytes(self.env.page_size) - (size - names);
+        if names > limit {
             return Err(Error::usage(format!(
-                "the codec names of a table have more than {limit} bytes together; give shorter ones"
+                "the names of a table's codecs have {names} bytes together, and the limit is {limit}; give shorter ones"
             )));
         }
         let next = self.next_tree.0.checked_add(1).ok_or_else(|| {

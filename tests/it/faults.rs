@@ -588,6 +588,59 @@ fn a_file_that_is_cut_while_a_value_is_decoded_is_an_error() {
     }
 }
 
+/// Bytes that cut the file when they are copied.
+struct CutInCopy;
+
+impl Codec for CutInCopy {
+    type Item<'a> = &'a [u8];
+    type Owned = Vec<u8>;
+
+    fn name() -> String {
+        "cut in copy".into()
+    }
+
+    fn encode<'a>(item: &'a &[u8]) -> Result<Encoded<'a>> {
+        Ok(Encoded::Borrowed(item))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<&[u8], CodecError> {
+        Ok(bytes)
+    }
+
+    fn to_owned(item: &[u8]) -> Vec<u8> {
+        if let Some(path) = TO_CUT.take() {
+            let file = std::fs::OpenOptions::new().write(true).open(path).expect("the file");
+            file.set_len(2 * PAGE).expect("cut");
+        }
+        item.to_vec()
+    }
+}
+
+/// The copy is a read too, and may be of zeros.
+#[test]
+fn a_file_that_is_cut_while_an_owned_entry_is_copied_is_an_error() {
+    const VALUES: Table<u32, CutInCopy> = Table::new("values");
+    for (writes, backwards) in [(false, false), (false, true), (true, false), (true, true)] {
+        let dir = fast_dir();
+        let path = dir.path().join("cut.mapleaf");
+        let db = Db::open(&path).expect("opens");
+        db.write(|txn| txn.table(VALUES)?.insert(1, &[7; 9000]).map(drop)).expect("committed");
+        TO_CUT.set(Some(path));
+        let told = if writes {
+            let mut txn = db.begin_write().expect("begins");
+            let table = txn.table(VALUES).expect("table");
+            let mut entries = table.range_owned(..).expect("range");
+            if backwards { entries.next_back() } else { entries.next() }.map(|entry| entry.map(drop))
+        } else {
+            let table = db.begin_read().expect("begins").table(VALUES).expect("table");
+            let mut entries = table.range_owned(..).expect("range");
+            if backwards { entries.next_back() } else { entries.next() }.map(|entry| entry.map(drop))
+        };
+        let told = told.expect("an answer").expect_err("zeros");
+        assert_eq!(told.kind(), ErrorKind::Fault, "writes {writes}, backwards {backwards}: {told}");
+    }
+}
+
 /// Areas of memory until the kernel gives no more, but for one.
 fn take_all_areas(dir: &Path) -> Vec<memmap2::MmapRaw> {
     let path = dir.join("one-page");

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use mapleaf::testing::{end_child, ends_in_order, fork, in_forked_child};
+use mapleaf::testing::{self, end_child, ends_in_order, fork, in_forked_child};
 use mapleaf::{inspect, Db, Error, ErrorKind, Options, PageId, ReadTable, Result, Table, TableMut};
 
 use crate::reexec;
@@ -339,4 +339,30 @@ fn opening_child() {
 #[test]
 fn a_child_opens_databases_whatever_threads_of_its_parent_were_doing() {
     in_own_process("inherited::opening_child");
+}
+
+#[test]
+fn a_child_without_descriptors_to_spare_child() {
+    use std::os::fd::AsRawFd as _;
+    let Some(arguments) = reexec::arguments() else { return };
+    let dir = fast_dir();
+    let db = Db::open(dir.path().join("db.mapleaf")).expect("made");
+    testing::set_process_limit(testing::ProcessLimit::OpenFiles, Some(64)).expect("a limit");
+    let held: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    assert!(!held.is_empty() && !arguments.is_empty());
+    // The handler can open nothing, so the number of the lock's descriptor is free in the child, which takes it.
+    let in_order = in_forked_child(|| {
+        let own = std::fs::File::open("/proc/self/stat").expect("a descriptor is free");
+        drop(db);
+        let place = format!("/proc/self/fd/{}", own.as_raw_fd());
+        let leads_to = std::fs::read_link(place).expect("still open");
+        assert!(leads_to.ends_with("stat"), "{leads_to:?}");
+    });
+    assert!(in_order, "the end of an inherited handle closed a file of the child's");
+    reexec::answer("done");
+}
+
+#[test]
+fn the_end_of_an_inherited_handle_closes_no_file_of_the_child() {
+    in_own_process("inherited::a_child_without_descriptors_to_spare_child");
 }

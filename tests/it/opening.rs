@@ -290,3 +290,19 @@ fn what_lies_after_the_newest_state_is_cut_off_when_a_file_is_opened_for_writing
     assert_eq!(get(&db, 1001).expect("get"), Some(1001));
     assert!(db.check().expect("a check").is_clean());
 }
+
+/// What is committed to a file without a name is gone with its last handle.
+#[test]
+fn a_file_that_was_removed_while_it_was_opened_is_busy() {
+    use std::os::fd::AsRawFd as _;
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    drop(Db::open(&path).expect("made"));
+    let file = std::fs::File::open(&path).expect("the file");
+    std::fs::remove_file(&path).expect("removed");
+    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
+    for options in [Options::new(), Options::new().read_only(true)] {
+        let refused = options.open(&nameless).expect_err("it has no name");
+        assert!(refused.kind() == ErrorKind::Busy && refused.to_string().contains("removed"), "{refused}");
+    }
+}

@@ -12,6 +12,7 @@
 //! ```
 
 mod calls;
+mod flush;
 mod limits;
 mod steps;
 
