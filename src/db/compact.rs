@@ -2,7 +2,7 @@
 //!
 //! Floor: db. Reads a snapshot in the order of keys and loads a new database ([`Copy`]), so pages are filled one after
 //! the other and lie in the order of their keys. Nothing is held in memory but the list of tables: values go from one
-//! mapping to the other, and what is dirty is committed by the batch.
+//! mapping to the other, and the disk begins with them by the batch. One transaction makes it all, so that no page is left free.
 //!
 //! Invariants:
 //!   K1  the new file gets its name only when all tables have as many entries as their records say, and when nothing that
@@ -48,9 +48,9 @@ pub struct CompactReport {
 }
 
 impl Db {
-    /// Writes the newest committed state to a new database at `out`, with full pages in the order of their keys and next to
-    /// no free ones; the file appears whole and durable, or not at all. Page size, tables and codecs stay; the new database
-    /// has an identity of its own. The new file gets the mode of this one's, and owner and group where the system permits;
+    /// Writes the newest committed state to a new database at `out`, with full pages in the order of their keys and no free
+    /// ones, so that it is no larger than this one; the file appears whole and durable, or not at all. Page size, tables and
+    /// codecs stay; the new database has an identity of its own. The new file gets the mode of this one's, and owner and group where the system permits;
     /// it never has more rights.
     ///
     /// The state is that of one read transaction: writers go on meanwhile, and what they commit is not in the new file; pages

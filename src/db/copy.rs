@@ -1,9 +1,10 @@
 //! A new database that is filled from another one, by a salvage or a compaction: made under another name, given its own
 //! when it is complete (rule R11).
 //!
-//! Floor: db. Entries that come in order are loaded, and committed in batches, so that no more than a batch waits for the disk
-//! however large the file is. Each commit copies the path to the last leaf and frees the old one; the commits after it use
-//! those pages again.
+//! Floor: db. Entries that come in order are loaded in one transaction, which leaves no free page: every commit but the first
+//! copies the path to the last leaf and frees the old one. Their pages are written while the next ones are built, and the disk
+//! begins with them at each batch, so that little is left to the commit however large the file is. Entries that come in any
+//! order change pages again and again; they are committed in batches.
 //!
 //! Privacy: the new file is its owner's only while it is filled, and then gets the rights of its source, or fewer.
 //!
@@ -21,7 +22,7 @@ use crate::tree;
 use crate::txn::load::Load;
 use crate::txn::write::WriteTxn;
 
-/// What a batch holds at most, before one more entry.
+/// What a batch holds at most, before one more entry or page.
 const BATCH_BYTES: usize = 32 << 20;
 const BATCH_ENTRIES: usize = 100_000;
 
@@ -48,6 +49,8 @@ pub(crate) struct Copy {
     load: Option<Load>,
     batch_bytes: usize,
     batch_entries: usize,
+    /// Pages of the new file that the disk was told to begin with.
+    begun_pages: u64,
 }
 
 /// A file that goes unless it got its name, and the process that makes it.
@@ -80,7 +83,18 @@ impl Copy {
         let options = if rights.is_some() { options.mode(0o600) } else { options };
         let db = options.open(&unfinished.0)?;
         let out = out.to_path_buf();
-        Ok(Copy { txn: None, db, unfinished, out, rights, current: None, load: None, batch_bytes: 0, batch_entries: 0 })
+        Ok(Copy {
+            txn: None,
+            db,
+            unfinished,
+            out,
+            rights,
+            current: None,
+            load: None,
+            batch_bytes: 0,
+            batch_entries: 0,
+            begun_pages: 0,
+        })
     }
 
     /// Refuses a name that is taken, also by a link that leads nowhere.
@@ -117,10 +131,7 @@ impl Copy {
 
     /// Makes a table, if it is not there yet.
     pub(crate) fn make_table(&mut self, target: &Target) -> Result<()> {
-        let (txn, _) = self.open(target)?;
-        // With an entry it has a page.
-        let page_bytes = txn.env().page_size;
-        self.count(page_bytes, 1)
+        self.open(target).map(drop)
     }
 
     /// Puts into the table what was loaded.
@@ -140,7 +151,7 @@ impl Copy {
             none => none.insert(txn.begin_load(*at, 0)?),
         };
         match txn.load(load, key, value) {
-            Ok(()) if load.is_in_order() => self.stored(key, value).map(|()| true),
+            Ok(()) if load.is_in_order() => self.begin_write_back().map(|()| true),
             Ok(()) => Err(Error::usage("this key is not above the last one")),
             Err(e) if e.kind() == ErrorKind::TooLarge => Ok(false),
             Err(e) => Err(e),
@@ -155,19 +166,24 @@ impl Copy {
             return Ok(false);
         }
         match txn.put(at, key, value, None) {
-            Ok(_) => self.stored(key, value).map(|()| true),
+            Ok(_) => self.count(key.len() + value.len()).map(|()| true),
             Err(e) if e.kind() == ErrorKind::TooLarge => Ok(false),
             Err(e) => Err(e),
         }
     }
 
-    fn stored(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.count(key.len() + value.len(), 1)
+    /// Tells the disk to begin with the pages that came since it was told last, once they are a batch.
+    fn begin_write_back(&mut self) -> Result<()> {
+        match &self.txn {
+            Some(txn) => txn.begin_write_back(&mut self.begun_pages, BATCH_BYTES as u64),
+            None => Ok(()),
+        }
     }
 
-    fn count(&mut self, bytes: usize, entries: usize) -> Result<()> {
+    /// Counts an entry that came in no order, and commits when a batch is full.
+    fn count(&mut self, bytes: usize) -> Result<()> {
         self.batch_bytes += bytes;
-        self.batch_entries += entries;
+        self.batch_entries += 1;
         if self.batch_bytes < BATCH_BYTES && self.batch_entries < BATCH_ENTRIES {
             return Ok(());
         }

@@ -236,7 +236,8 @@ impl TxnPages {
         self.mapping.write_pages((id.0 << self.page_shift) + at, bytes).map_err(|e| self.writing_error(e))
     }
 
-    pub(super) fn start_write_back(&self, id: PageId, len: u64) -> Result<()> {
+    /// Begins to write pages to the disk.
+    pub(crate) fn start_write_back(&self, id: PageId, len: u64) -> Result<()> {
         self.mapping.start_write_back(id.0 << self.page_shift, len).map_err(|e| self.writing_error(e))
     }
 

@@ -6,6 +6,8 @@
 //!
 //! Failure: separators too large for any plan exist only on damaged pages and give `Error::Corrupt`.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
 use crate::limits::DEPTH_MAX;
@@ -41,7 +43,7 @@ pub(super) fn graft<P: PageWrite>(
             if rest.is_empty() {
                 return Ok(());
             }
-            fresh = build_branches(pages, root.tree, level, None, rest, None)?;
+            fresh = build_full_branches(pages, root.tree, level, rest)?;
             continue;
         }
         let last = at + fresh.len() - 1;
@@ -102,8 +104,13 @@ fn grow_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, fresh: Vec<Child>
         if level >= DEPTH_MAX {
             return Err(Error::corrupt(root.ptr.id, format!("tree height is over {DEPTH_MAX}")));
         }
-        let preferred = plan::preferred_cut(pattern, top.len() - 1, top.len());
-        top = build_branches(pages, root.tree, level, None, top, preferred)?;
+        top = match pattern {
+            Pattern::Ascending => build_full_branches(pages, root.tree, level, top)?,
+            _ => {
+                let preferred = plan::preferred_cut(pattern, top.len() - 1, top.len());
+                build_branches(pages, root.tree, level, None, top, preferred)?
+            }
+        };
         root.height += 1;
         root.ptr = top[0].ptr;
     }
@@ -117,14 +124,39 @@ pub(super) fn build_branches<P: PageWrite>(
     tree: TreeId,
     level: usize,
     reuse: Option<PageId>,
-    mut children: Vec<Child>,
+    children: Vec<Child>,
     preferred: Option<usize>,
 ) -> Result<Vec<Child>> {
     let page_size = pages.page_size();
-    let weights = weights_of(&children);
-    let fits = |range: std::ops::Range<usize>| branch::built_bytes(page_size, &children[range]) <= page_size;
-    let groups = plan::group_children(&weights, preferred, fits)
-        .ok_or_else(|| Error::corrupt(reuse.unwrap_or_default(), "a separator is larger than the limit"))?;
+    let fits = |range: Range<usize>| branch::built_bytes(page_size, &children[range]) <= page_size;
+    let groups = plan::group_children(&weights_of(&children), preferred, fits);
+    build_groups(pages, tree, level, reuse, children, groups)
+}
+
+/// The same for children that came in order: only the last page has room.
+fn build_full_branches<P: PageWrite>(
+    pages: &mut P,
+    tree: TreeId,
+    level: usize,
+    children: Vec<Child>,
+) -> Result<Vec<Child>> {
+    let page_size = pages.page_size();
+    let fits = |range: Range<usize>| branch::built_bytes(page_size, &children[range]) <= page_size;
+    let groups = plan::fill_groups(children.len(), fits);
+    build_groups(pages, tree, level, None, children, groups)
+}
+
+/// Builds a branch of each group of children.
+fn build_groups<P: PageWrite>(
+    pages: &mut P,
+    tree: TreeId,
+    level: usize,
+    reuse: Option<PageId>,
+    mut children: Vec<Child>,
+    groups: Option<Vec<Range<usize>>>,
+) -> Result<Vec<Child>> {
+    let groups =
+        groups.ok_or_else(|| Error::corrupt(reuse.unwrap_or_default(), "a separator is larger than the limit"))?;
     let mut built = Vec::with_capacity(groups.len());
     for (index, group) in groups.into_iter().enumerate() {
         let id = match reuse {

@@ -165,6 +165,27 @@ pub(crate) fn group_children(
     halve(weights, all, fits)
 }
 
+/// Divides children that came in order among branches: each takes as many as fit, so that only the last one has room, and
+/// leaves it at least two.
+pub(crate) fn fill_groups(count: usize, fits: impl Fn(Range<usize>) -> bool) -> Option<Vec<Range<usize>>> {
+    let (mut groups, mut start) = (Vec::new(), 0);
+    while start < count {
+        let mut end = start;
+        while end < count && fits(start..end + 1) {
+            end += 1;
+        }
+        if end == start {
+            return None;
+        }
+        if end + 1 == count && end - start > 2 {
+            end -= 1;
+        }
+        groups.push(start..end);
+        start = end;
+    }
+    Some(groups)
+}
+
 /// Halves ranges until each fits. The stack holds at most one range per halving, and ranges only get shorter.
 fn halve(weights: &[usize], all: Range<usize>, fits: impl Fn(Range<usize>) -> bool) -> Option<Vec<Range<usize>>> {
     let mut groups = Vec::new();
@@ -275,6 +296,24 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn groups_that_are_filled_leave_no_room_but_in_the_last() {
+        every_sequence(&[1, 4, 5], 8, &mut |weights| {
+            let fits = |range: Range<usize>| weights[range].iter().sum::<usize>() <= 20;
+            let groups = fill_groups(weights.len(), fits).expect("each fits");
+            let covered: Vec<usize> = groups.iter().cloned().flatten().collect();
+            assert_eq!(covered, (0..weights.len()).collect::<Vec<_>>());
+            for (at, group) in groups.iter().enumerate() {
+                let for_last = at + 2 == groups.len() && weights.len() - group.end == 2;
+                let is_full = group.end == weights.len() || !fits(group.start..group.end + 1) || for_last;
+                assert!(fits(group.clone()) && is_full, "{weights:?}: {groups:?}");
+                assert!(group.len() >= 2 || weights.len() < 4, "{weights:?}: {groups:?}");
+            }
+        });
+        assert_eq!(fill_groups(2, |range| range.start > 0), None, "a child that never fits");
+        assert_eq!(fill_groups(0, |_| false), Some(Vec::new()));
     }
 
     #[test]

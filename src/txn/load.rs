@@ -12,6 +12,7 @@
 //! Failure: an entry over its limits is refused and changes nothing. Any other error breaks the transaction.
 
 use crate::error::Result;
+use crate::ids::PageId;
 use crate::limits;
 use crate::page::leaf::LeafValue;
 use crate::tree::{self, Bulk, Run};
@@ -173,6 +174,20 @@ impl WriteTxn {
         if load.count > 0 {
             self.tables[load.at].note_change();
         }
+        Ok(())
+    }
+
+    /// Begins the write-back of the pages from `begun` on, if they have `batch_bytes` or more, and moves `begun` past them. Values
+    /// of few pages are stored and not written by calls, so that nothing else begins theirs.
+    #[inline]
+    pub(crate) fn begin_write_back(&self, begun: &mut u64, batch_bytes: u64) -> Result<()> {
+        let (pages, end) = (self.pages(), self.pages().page_count());
+        let bytes = end.saturating_sub(*begun) * self.env.page_size as u64;
+        if bytes < batch_bytes {
+            return Ok(());
+        }
+        pages.start_write_back(PageId(*begun), bytes)?;
+        *begun = end;
         Ok(())
     }
 

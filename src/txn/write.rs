@@ -186,6 +186,8 @@ impl WriteTxn {
     }
 
     fn save_tables(&mut self) -> Result<()> {
+        // Records of new tables that come in order leave full pages.
+        let mut hint = PutHint::default();
         for at in 0..self.tables.len() {
             if !self.tables[at].changed {
                 continue;
@@ -195,7 +197,6 @@ impl WriteTxn {
             let writer = writer_of(&mut self.writer);
             tree::seal(&mut writer.pages, &mut table.record.root).map_err(|e| e.with_table(table.name()))?;
             let record = table.record.encode();
-            let mut hint = PutHint::default();
             tree::put(&mut writer.pages, &mut self.catalog, table.name().as_bytes(), &record, &mut hint, None)?;
         }
         Ok(())

@@ -30,6 +30,7 @@ mod long_values;
 mod mixed;
 mod model;
 mod moments;
+mod never_larger;
 mod opening;
 mod panics;
 mod power;
