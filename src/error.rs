@@ -271,7 +271,8 @@ fn denial(source: &io::Error) -> String {
 fn read_only_way(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::ReadOnlyFilesystem => {
-            "; reading an existing database works with Options::read_only(true), for all else mount it for writing"
+            "; an existing database can be read, with Options::read_only(true) or a verb of kvctl that only reads \
+             ('kvctl get', 'scan', 'dump'); for all else mount the file system for writing"
         }
         _ => "",
     }

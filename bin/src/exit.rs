@@ -104,6 +104,14 @@ impl Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure { exit: Exit::Done, text: None },
             io::ErrorKind::PermissionDenied => Failure::new(Exit::Permission, denied(name)),
+            io::ErrorKind::FileTooLarge => Failure::new(
+                Exit::Io,
+                format!("{name}: cannot be written: {error}; raise the limit on the size of files ('ulimit -f')"),
+            ),
+            io::ErrorKind::ReadOnlyFilesystem => Failure::new(
+                Exit::Io,
+                format!("{name}: cannot be written: {error}; choose a path elsewhere, or mount it for writing"),
+            ),
             _ => Failure::new(Exit::Io, format!("{name}: cannot be written: {error}")),
         }
     }

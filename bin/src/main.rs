@@ -38,6 +38,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    output::take_size_limit_as_error();
     let exit = match cli::Cli::try_parse() {
         Err(error) => refusal::report(&error),
         Ok(cli) => cli.run().unwrap_or_else(|failure| {

@@ -12,6 +12,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use mapleaf::Db;
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::exit::Failure;
 use crate::progress;
@@ -19,6 +20,15 @@ pub(crate) use crate::terminal::one_line;
 use crate::terminal::visible;
 
 const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Makes a write past the limit on the size of files (`ulimit -f`) an error: the signal that would end the process is
+/// blocked. To be called before there is a second thread, so that all of them inherit it.
+pub(crate) fn take_size_limit_as_error() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    // Without it, such a write ends the process.
+    signals.thread_block().ok();
+}
 
 /// Writes one line of complaint to standard error, in the place of progress.
 pub(crate) fn complain(text: &str) {

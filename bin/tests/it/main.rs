@@ -8,6 +8,7 @@ mod compact;
 mod damaged;
 mod descriptors;
 mod effects;
+mod limited;
 mod messages;
 mod privacy;
 mod support;
