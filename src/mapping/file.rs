@@ -186,7 +186,8 @@ fn sync_name(path: &Path, file: &File) -> io::Result<()> {
 
 /// Fills a buffer with random bytes.
 pub(crate) fn random(into: &mut [u8]) -> io::Result<()> {
-    descriptor::open(OpenOptions::new().read(true), Path::new("/dev/urandom"))?
+    descriptor::open(OpenOptions::new().read(true), Path::new("/dev/urandom"))
+        .map_err(refused::by("openat"))?
         .read_exact(into)
         .map_err(refused::by("read"))
 }

@@ -1,6 +1,7 @@
 //! The system calls that Mapleaf makes, with what each is for, and what it does without them.
 //!
-//! Found with `strace -f` on the operations of `steps`; `every_call_is_in_the_list` keeps the list complete.
+//! Found with `strace -f` on the operations of `steps` and the verbs of `kvctl`;
+//! `every_call_is_in_the_list` keeps the list complete.
 
 use mapleaf::testing::Argument;
 
@@ -53,6 +54,7 @@ pub(super) const CALLS: &[Call] = &[
     call!("mmap PROT_NONE", libc::SYS_mmap, [RESERVED], "reserves address space", NamesIt(&["mmap"])),
     call!("mremap", libc::SYS_mremap, [], "moves a mapping into its reservation", Works),
     call!("munmap", libc::SYS_munmap, [], "gives address space back", Works),
+    call!("munlock", libc::SYS_munlock, [], "keeps mappings out of mlockall", Works),
     call!("msync", libc::SYS_msync, [], "flushes", Works),
     call!("madvise", libc::SYS_madvise, [], "all advice on mappings", Works),
     call!("madvise RANDOM", libc::SYS_madvise, [whole(2, libc::MADV_RANDOM)], "keeps folios small", Works),
@@ -69,6 +71,7 @@ pub(super) const CALLS: &[Call] = &[
     call!("openat O_CREAT", libc::SYS_openat, [NEW_FILE], "makes files", NamesIt(&["openat"])),
     call!("openat O_DIRECT", libc::SYS_openat, [argument(2, libc::O_DIRECT as u32, libc::O_DIRECT as u32)],
         "reads metas past the cache", Works),
+    call!("memfd_create", libc::SYS_memfd_create, [], "makes a database in memory", NamesIt(&["memfd_create"])),
     call!("close", libc::SYS_close, [], "closes files", Works),
     call!("statx", libc::SYS_statx, [], "type, length and identity of a file", Works),
     call!("fstat", libc::SYS_fstat, [], "the same", Works),
@@ -80,7 +83,7 @@ pub(super) const CALLS: &[Call] = &[
     call!("ioctl", libc::SYS_ioctl, [], "extents, and attributes on btrfs", Works),
     call!("fcntl F_OFD_SETLK", libc::SYS_fcntl, [whole(1, libc::F_OFD_SETLK)], "locks", NamesIt(&["fcntl(F_OFD_SETLK)"])),
     call!("readlink", libc::SYS_readlink, [], "where a new file is to lie", Works),
-    call!("read", libc::SYS_read, [], "/dev/urandom and what memory there is", NamesIt(&["read"])),
+    call!("read", libc::SYS_read, [], "/dev/urandom, what memory there is and what the process has of it", NamesIt(&["read"])),
     call!("pread64", libc::SYS_pread64, [], "metas and pages", NamesIt(&["pread"])),
     call!("pwrite64", libc::SYS_pwrite64, [], "long values and pages of a load", NamesIt(&["pwrite"])),
     call!("ftruncate", libc::SYS_ftruncate, [], "length of the file", NamesIt(&["ftruncate"])),

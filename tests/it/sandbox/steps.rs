@@ -22,8 +22,8 @@ pub(super) fn value(key: u64) -> Vec<u8> {
 }
 
 /// The operations, in the order in which they are tried.
-pub(super) const OPERATIONS: [&str; 10] =
-    ["get", "multi_get", "scan", "put", "load", "check", "compact", "recover", "reopen", "create"];
+pub(super) const OPERATIONS: [&str; 12] =
+    ["get", "multi_get", "scan", "put", "load", "check", "compact", "recover", "reopen", "create", "memory", "salvage"];
 
 /// How an operation ended: `Err` holds the error's text, `Ok(false)` means wrong data.
 type Done = Result<bool, Error>;
@@ -79,6 +79,11 @@ impl<'p> Start<'p> {
                 Ok(writable && get_all(&Options::new().read_only(true).open(self.path)?, 7)?)
             }
             "create" => put(&Db::open(self.path)?),
+            "memory" => put(&Db::in_memory()?),
+            "salvage" => {
+                drop(self.open.take());
+                salvage(self.path)
+            }
             _ => unreachable!("{operation}"),
         }
     }
@@ -143,6 +148,13 @@ fn compact(db: &Db, path: &Path) -> Done {
     let out = path.with_extension("out");
     let report = db.compact_to_with(&out, |_, _| ControlFlow::Continue(()))?;
     Ok(report.entries == ENTRIES && get_all(&Options::new().read_only(true).open(&out)?, 1)?)
+}
+
+fn salvage(path: &Path) -> Done {
+    let out = path.with_extension("out");
+    let report = Db::salvage(path, &out)?;
+    let whole = !report.is_loss() && report.entries() == ENTRIES;
+    Ok(whole && get_all(&Options::new().read_only(true).open(&out)?, 1)?)
 }
 
 /// Asserts, without a sandbox, that a file holds what it began with, whatever was tried on it.
