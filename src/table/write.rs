@@ -21,7 +21,7 @@ use crate::tree;
 use crate::txn::write::WriteTxn;
 
 impl WriteTxn {
-    /// A handle to a table, which is made if it does not exist.
+    /// A handle to a table, which is made if it does not exist. It borrows the transaction, so one table is open at a time.
     ///
     /// # Errors
     /// `Usage` if the table was made with other codecs, `TooLarge` for its name, `Corrupt` if the catalog cannot be read.
