@@ -26,6 +26,8 @@ pub struct RecoverReport {
     pub needed_bytes: u64,
     /// The first thing that is wrong with the newest state, or with the meta slots together; `None` when all is whole.
     pub damage: Option<Finding>,
+    /// The meta slots contradict each other, so that a commit newer than all that is left may have been lost before.
+    pub is_newest_doubtful: bool,
     /// Tables whose number of entries is another one in the state that is whole, or is not known in the newest one.
     pub tables: Vec<TableLoss>,
 }
@@ -43,9 +45,9 @@ pub struct TableLoss {
 }
 
 impl RecoverReport {
-    /// Whether commits are given up.
+    /// Whether commits are given up, or may have been lost before.
     pub fn is_loss(&self) -> bool {
-        self.newest_txn != self.whole_txn
+        self.newest_txn != self.whole_txn || self.is_newest_doubtful
     }
 
     /// Whether the file can be used as it is.
@@ -66,6 +68,7 @@ impl RecoverReport {
             whole_txn: plan.target.meta.txn.0,
             file_bytes: plan.found,
             needed_bytes: plan.newest.needed(),
+            is_newest_doubtful: plan.contradiction.is_some(),
             damage: plan.damage.map(Finding::of_tree).or(contradiction),
             tables,
         }

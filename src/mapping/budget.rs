@@ -3,7 +3,7 @@
 //! Floor: mapping. Address space belongs to the whole process. Every range that is reserved for a window is counted here until
 //! it is unmapped. The databases together may take a half of what the rest of the program leaves of the address space, or of
 //! `RLIMIT_AS` where that is less. One window takes at most a sixteenth of what is left of that half, so that there is some for
-//! the next database too. What a file needs it gets beyond the budget, as long as the kernel has it.
+//! the next database too. What a file needs, and an eighth more, it gets beyond the budget, as long as the kernel has it.
 //!
 //! Invariants:
 //!   B1  the account is the sum of the ranges that are reserved: each is added before it is mapped, and taken out after it was
@@ -30,7 +30,7 @@ const AREAS_SPARE: u64 = 16;
 const WINDOW_BYTES_MIN: u64 = 64 << 30;
 /// Address space that a window gets per byte of the file, if the budget has it.
 const WINDOW_PER_FILE: u64 = 16;
-/// Room for growth that a window gets whatever the budget has, if the kernel has it.
+/// Room for growth that a window gets as long as the budget has twice as much.
 const WINDOW_SPARE_BYTES: u64 = 16 << 20;
 
 /// Bytes that all databases of this process have reserved.
@@ -79,11 +79,6 @@ fn left() -> u64 {
     budget(all, of_program).saturating_sub(ours)
 }
 
-/// Bytes that one more window may take beyond what its file needs.
-fn left_for_window() -> u64 {
-    left() / WINDOW_PARTS
-}
-
 /// Address space for the first window over a file of `len` bytes, or what the caller asked for.
 pub(super) fn first_window(asked: Option<u64>, len: u64, writable: bool) -> u64 {
     match asked {
@@ -100,8 +95,10 @@ pub(super) fn larger_window(room: u64, len: u64, writable: bool) -> u64 {
 /// Address space for a window over a file of `len` bytes: what is wanted, as far as the budget has it, or some room for growth
 /// beyond the file. A database that gets little moves to a larger window as it grows.
 fn within_budget(wanted: u64, len: u64, writable: bool) -> u64 {
-    let room = len.saturating_add((len / 2).max(WINDOW_SPARE_BYTES));
-    wanted.min(room.max(left_for_window() / ranges(writable)))
+    let left = left() / ranges(writable);
+    let spare = (len / 2).max(WINDOW_SPARE_BYTES).min((left / 2).max(len / 8));
+    let room = len.saturating_add(spare);
+    wanted.min(room.max(left / WINDOW_PARTS))
 }
 
 /// Reservations of a window: one for the view, and one for the canvas.
@@ -179,7 +176,8 @@ mod tests {
 
     #[test]
     fn a_window_gets_what_its_file_needs_and_no_more_than_was_wanted() {
-        assert_eq!(within_budget(u64::MAX, 1 << 62, true), 3 << 61, "what a file needs goes beyond the budget");
+        let beyond = within_budget(u64::MAX, 1 << 62, true) - (1 << 62);
+        assert_eq!(beyond, 1 << 59, "what a file needs goes beyond the budget, with an eighth to grow into");
         assert_eq!(within_budget(1 << 30, 4096, true), 1 << 30);
         assert_eq!(within_budget(8192, 4096, true), 8192, "nobody gets more than was wanted");
     }
@@ -203,6 +201,6 @@ mod tests {
         assert_eq!(explained(libc::ENOMEM).kind(), io::ErrorKind::OutOfMemory);
         assert!(explained(libc::EAGAIN).to_string().contains("RLIMIT_MEMLOCK"));
         assert_eq!(explained(libc::ENODEV).raw_os_error(), Some(libc::ENODEV));
-        assert!(areas().is_some_and(|areas| areas > 5) && left() > 1 << 40 && left_for_window() < left());
+        assert!(areas().is_some_and(|areas| areas > 5) && left() > 1 << 40);
     }
 }

@@ -138,23 +138,36 @@ impl Reservation {
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the window is full"));
         }
         let (target, len) = (self.at(from), to - from);
-        let fresh = os::map_file(file, from, len, rights)?;
-        // SAFETY: `fresh` is new and ours; the target is the part of the reservation after everything published (W1), which
-        // nobody uses.
-        let moved = unsafe { os::move_over(fresh, len, target) }.inspect_err(|_| {
-            // SAFETY: the move failed, so the new mapping is where it was, ours and unused.
-            unsafe { os::unmap(fresh, len) }
-        });
-        let placed = match moved {
-            // SAFETY: the target as above; a move that was refused has changed nothing of it.
-            Err(error) if refused::is(&error) => unsafe { os::map_file_over(file, from, len, rights, target) },
-            moved => moved,
+        let placed = match os::map_file(file, from, len, rights) {
+            Ok(fresh) => self.move_in(fresh, file, from, len, rights),
+            // A file of tens of TiB may have no room beside its own reservations.
+            // SAFETY: the target is reservation after everything published (W1), which nobody uses.
+            Err(e) if from == 0 && e.raw_os_error() == Some(libc::ENOMEM) => unsafe {
+                os::map_file_over(file, from, len, rights, target)
+            },
+            Err(e) => return Err(e),
         };
         match &placed {
             Ok(()) => self.covered.store(to, Ordering::Relaxed),
             Err(_) => self.keep_or_cut(target, len),
         }
         placed
+    }
+
+    /// Moves a new mapping of the file over the reservation at `from`, or maps it there where the kernel refuses moves.
+    fn move_in(&self, fresh: NonNull<u8>, file: &File, from: u64, len: u64, rights: Rights) -> io::Result<()> {
+        let target = self.at(from);
+        // SAFETY: `fresh` is new and ours; the target is the part of the reservation after everything published (W1), which
+        // nobody uses.
+        let moved = unsafe { os::move_over(fresh, len, target) }.inspect_err(|_| {
+            // SAFETY: the move failed, so the new mapping is where it was, ours and unused.
+            unsafe { os::unmap(fresh, len) }
+        });
+        match moved {
+            // SAFETY: the target as above; a move that was refused has changed nothing of it.
+            Err(error) if refused::is(&error) => unsafe { os::map_file_over(file, from, len, rights, target) },
+            moved => moved,
+        }
     }
 
     /// After a failed move over a part of the reservation (N2). The kernel checks most of what can make a move fail before it

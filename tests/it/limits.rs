@@ -120,6 +120,34 @@ fn twenty_databases_child() {
 }
 
 #[test]
+fn small_databases_under_a_small_limit_leave_half_of_it_to_the_program() {
+    in_child("many_small_databases_child");
+}
+
+#[test]
+fn many_small_databases_child() {
+    if reexec::arguments().is_none() {
+        return;
+    }
+    const LIMIT: u64 = 800 * MIB;
+    let program = status_bytes("VmSize");
+    limit_address_space(Some(LIMIT));
+    let dir = fast_dir();
+    let path = |n: u64| dir.path().join(format!("{n}.mapleaf"));
+    let open: Vec<Db> = (0..40).map(|n| Db::open(path(n)).unwrap_or_else(|e| panic!("database {n}: {e}"))).collect();
+    // And what empty files need: a few pages each, in two mappings and a table.
+    let half = (LIMIT - program) / 2 + 40 * 64 * 1024;
+    assert!(reserved_bytes() <= half, "{} of {half} bytes for empty files", reserved_bytes());
+    open.iter().take(8).for_each(|db| put_mib(db, 0, 4).expect("grows and commits"));
+    // What the eight files need, in two mappings each, with an eighth and a step of growth.
+    let needed = 8 * 2 * 8 * MIB;
+    assert!(reserved_bytes() <= half + needed, "{} of {half} and {needed} bytes", reserved_bytes());
+    the_program_allocates(100 * MIB, 50 << 20);
+    open.iter().take(8).for_each(|db| read_mib(db, 4));
+    reexec::answer("done");
+}
+
+#[test]
 fn a_growth_without_address_space_is_an_error_and_the_handle_goes_on() {
     in_child("growth_without_address_space_child");
 }

@@ -76,7 +76,9 @@ impl Args {
         if report.is_nothing() {
             return format!("whole: the state of transaction {}, nothing to recover\n", report.newest_txn);
         }
-        if let (Some(damage), false) = (&report.damage, report.is_loss()) {
+        if let (Some(damage), true) =
+            (&report.damage, report.is_newest_doubtful && report.newest_txn == report.whole_txn)
+        {
             let damage = output::one_line(&damage.to_string());
             return format!(
                 "{damage}\nrecovered: the state of transaction {}, the newest that is left\n",

@@ -24,6 +24,7 @@ use crate::db::{Db, Finding, Options};
 use crate::error::{Error, Result};
 use crate::mapping::file;
 use crate::mapping::rights::FileRights;
+use crate::page::meta;
 use crate::txn::{open, survey};
 
 use rescue::Rescue;
@@ -142,6 +143,9 @@ fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<Salva
     let mut rescue = Rescue::new(&file, page_size, len, copy, progress);
     rescue.run(&metas, &lost_slots).map_err(of_out)?;
     let (copy, mut report) = rescue.end();
+    if let Some(what) = meta::contradiction(&probe.slots) {
+        report.lost.insert(0, Finding::of_slots(format!("{what}, so the newest commit may be gone")));
+    }
     report.file_bytes = len;
     report.txn = metas.first().map(|newest| newest.meta.txn.0);
     report.needed_bytes = metas.first().map_or(0, |newest| newest.needed());
