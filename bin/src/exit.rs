@@ -149,13 +149,30 @@ fn denied(name: &str) -> String {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        let failure = Failure::new(exit_of(error.kind()), error.to_string());
-        match remedy(error.kind()).filter(|_| !is_refused(&error)) {
+        let text = in_verbs(&error.to_string());
+        let has_no_meta = error.kind() == ErrorKind::Corrupt && text.contains("no meta slot is usable");
+        let failure = Failure::new(exit_of(error.kind()), text);
+        let remedy = if has_no_meta { Some(SALVAGE) } else { remedy(error.kind()) };
+        match remedy.filter(|_| !is_refused(&error)) {
             // A text that names a verb has its remedy.
             Some(remedy) if failure.text.as_ref().is_none_or(|text| !text.contains("'kvctl ")) => failure.also(remedy),
             _ => failure,
         }
     }
+}
+
+/// All that is left where neither `check` nor `recover` finds a state to begin with.
+const SALVAGE: &str = "'kvctl salvage FILE OUT' copies what can be read";
+
+/// A text of the library with verbs in the place of calls that a program would make.
+fn in_verbs(text: &str) -> String {
+    const VERBS: [(&str, &str); 4] = [
+        (" or Options::recover", ""),
+        (" or Db::salvage", ""),
+        ("Options::read_only(true) or ", ""),
+        ("Db::salvage copies", "'kvctl salvage FILE OUT' copies"),
+    ];
+    VERBS.iter().fold(text.to_string(), |text, (call, verb)| text.replace(call, verb))
 }
 
 /// Whether the kernel refused a call, whatever the file's owner and mode are: the text says what it can.

@@ -24,7 +24,7 @@ pub(crate) fn report(error: &Error) -> Exit {
     }
     output::complain(&text(error, verb().as_deref()));
     if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
-        output::note(usage.to_string().trim_end());
+        usage.to_string().lines().for_each(|line| output::note(line.trim_end()));
     }
     Exit::Usage
 }
@@ -56,6 +56,12 @@ fn text(error: &Error, verb: Option<&str>) -> String {
         ErrorKind::ValueValidation => {
             let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             format!("{argument}: '{value}' does not fit; {why}")
+        }
+        // A word in front of FILE that is no action, or an action after FILE.
+        ErrorKind::ArgumentConflict if argument.is_empty() || verb == Some("tables") && !argument.starts_with('-') => {
+            let given: Vec<String> = std::env::args().skip(2).collect();
+            let name = verb.unwrap_or_default();
+            format!("'{}' does not fit; there are '{command} FILE' and '{command} create FILE NAME'; 'kvctl help {name}' tells more", given.join(" "))
         }
         ErrorKind::ArgumentConflict => {
             let others: Vec<String> = all(error, ContextKind::PriorArg).iter().map(|other| plain(other)).collect();

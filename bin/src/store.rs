@@ -11,7 +11,7 @@ use std::path::Path;
 
 use mapleaf::{Db, ErrorKind, Options, ReadTxn};
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::fresh::Opened;
 use crate::output;
 
@@ -65,10 +65,19 @@ pub(crate) fn has_table(txn: &ReadTxn, name: &str) -> Result<bool, Failure> {
     Ok(txn.tables()?.iter().any(|table| table.name == name))
 }
 
+/// The failure of a verb that needs a table which is not there.
+pub(crate) fn no_table(name: &str, path: &Path) -> Failure {
+    Failure::new(Exit::No, format!("{}: {}", path.display(), missing(name)))
+}
+
+fn missing(name: &str) -> String {
+    format!("no table '{name}'; 'kvctl tables' lists them")
+}
+
 /// Says on standard error that a table reads as empty because it is not there: most often its name is misspelt.
 pub(crate) fn note_missing_table(txn: &ReadTxn, name: &str, path: &Path) -> Result<(), Failure> {
     if !has_table(txn, name)? {
-        output::note(&format!("kvctl: note: {}: no table '{name}'; 'kvctl tables' lists them", path.display()));
+        output::note(&format!("kvctl: note: {}: {}", path.display(), missing(name)));
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ Writes TSV to standard output unless --format or the name of OUT (.tsv, .jsonl) 
 their types, after a line for each table with its name and codecs. In TSV such a line, '# mapleaf-table', stands once more
 before the rows of each table; JSON lines name their table with --all. Bytes without a text stand after \\! or as
 \"key_b64\", \"value_b64\". 'kvctl load' makes the same tables of it, also those without entries. OUT is complete or not there,
-and never has more rights than the database.
+and never has more rights than the database. Exits with 1, without OUT, when the table does not exist.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -63,14 +63,17 @@ impl Args {
         Ok(Exit::Done)
     }
 
-    /// What to write; nothing if a table that was asked for is not there.
+    /// What to write. A table that is not there is refused: a dump of nothing would look like a copy.
     fn tables(&self, txn: &ReadTxn) -> Result<Vec<TableInfo>, Failure> {
         let failed = |error| Failure::of_database(error, &self.file);
         if self.all {
             return txn.tables().map_err(failed);
         }
-        store::note_missing_table(txn, &self.table.table, &self.file)?;
-        Ok(txn.table_info(&self.table.table).map_err(failed)?.into_iter().collect())
+        let name = &self.table.table;
+        match txn.table_info(name).map_err(failed)? {
+            Some(table) => Ok(vec![table]),
+            None => Err(store::no_table(name, &self.file)),
+        }
     }
 
     fn choose_format(&self) -> Result<Format, Failure> {

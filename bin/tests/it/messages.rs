@@ -60,6 +60,11 @@ fn bad_command_lines_say_which_argument_and_what_fits() {
         (&["get", "db", "k", "--hex", "--base64"], "--hex and --base64 do not go together; leave one of them out"),
         (&["scan", "db", "--limit", "1", "--limit", "2"], "--limit was given twice; give it once"),
         (&["get", "", "k"], "FILE needs a value"),
+        (
+            &["tables", "frob", "db"],
+            "'frob db' does not fit; there are 'kvctl tables FILE' and 'kvctl tables create FILE NAME'; 'kvctl help \
+             tables' tells more",
+        ),
     ] {
         says(&folder, args, 2, text);
     }
@@ -138,9 +143,46 @@ fn missing_files_and_folders_are_named_where_they_are_missing() {
 #[test]
 fn answers_that_are_no_say_so() {
     let folder = folder();
+    assert_eq!(kvctl(&["tables", "create", &folder.path("other"), "t"]).code, 0);
+    for (args, text) in [
+        (&["dump", "db", "-t", "nope"][..], "db: no table 'nope'; 'kvctl tables' lists them"),
+        (&["dump", "db", "-t", "nope", "-o", "out.tsv"], "db: no table 'nope'; 'kvctl tables' lists them"),
+        (&["dump", "other", "-o", "out.tsv"], "other: no table 'main'; 'kvctl tables' lists them"),
+    ] {
+        says(&folder, args, 1, text);
+        assert!(!fs::exists(folder.path("out.tsv")).unwrap(), "{args:?}");
+    }
     says(&folder, &["get", "db", "x"], 1, "db: no such key in table 'main'");
     says(&folder, &["get", "db", "x", "-t", "other"], 1, "db: no table 'other'; 'kvctl tables' lists them");
     says(&folder, &["del", "db", "x"], 1, "db: no such key in table 'main'");
+}
+
+#[test]
+fn usage_of_more_forms_has_a_line_for_each() {
+    let folder = folder();
+    let err = kvctl(&["tables", "frob", &folder.path("db")]).err;
+    assert!(!err.contains("\\n") && err.lines().count() > 2, "{err}");
+}
+
+#[test]
+fn without_a_meta_page_only_salvage_is_advised() {
+    let folder = folder();
+    let mut bytes = fs::read(folder.path("db")).unwrap();
+    // What makes it a Mapleaf database stays.
+    for page in bytes.chunks_mut(4096).take(2) {
+        page[32..].fill(0x5a);
+    }
+    fs::write(folder.path("db"), &bytes).unwrap();
+    for args in [&["get", "k"][..], &["put", "k", "v"], &["check"], &["stat"], &["recover"], &["dump"]] {
+        let db = folder.path("db");
+        let args = [&[args[0], db.as_str()], &args[1..]].concat();
+        let ran = kvctl(&args);
+        assert_eq!(ran.code, 3, "{args:?}: {}", ran.err);
+        assert!(ran.err.contains("'kvctl salvage FILE OUT' copies what can"), "{args:?}: {}", ran.err);
+        for other in ["kvctl check", "kvctl recover", "Db::", "Options::"] {
+            assert!(!ran.err.contains(other), "{args:?}: {}", ran.err);
+        }
+    }
 }
 
 #[test]
