@@ -1,6 +1,6 @@
 //! Rows that come in: the format of a file, its lines, and what can be wrong with them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -210,7 +210,12 @@ impl Source {
         if path.is_dir() {
             return Err(directory(&name));
         }
-        let format = Format::choose(asked, path)?;
+        let kind = fs::metadata(path).map_err(|error| Failure::reading(&name, &error))?.file_type();
+        let format = match Format::choose(asked, path) {
+            // It has no name that somebody chose.
+            Err(_) if !kind.is_file() || path == Path::new("/dev/stdin") => Format::Tsv,
+            chosen => chosen?,
+        };
         let file = open_file(path)?;
         let bytes = file.metadata().ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
         Ok(Source { input: Box::new(file), name, format, bytes })
@@ -234,9 +239,9 @@ fn directory(name: &str) -> Failure {
 /// standard library puts the null device in its place, open for reading and writing; `</dev/null` opens it for reading.
 pub(crate) fn refuse_closed_stdin() -> Result<(), Failure> {
     let stdin = io::stdin().as_fd().try_clone_to_owned().and_then(|stdin| File::from(stdin).metadata());
-    let null = std::fs::metadata("/dev/null");
+    let null = fs::metadata("/dev/null");
     let is_null = matches!((stdin, null), (Ok(stdin), Ok(null)) if stdin.file_type().is_char_device() && stdin.rdev() == null.rdev());
-    let info = std::fs::read_to_string("/proc/self/fdinfo/0").unwrap_or_default();
+    let info = fs::read_to_string("/proc/self/fdinfo/0").unwrap_or_default();
     let flags = info.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
     match is_null && flags.is_some_and(|flags| flags & 3 == 2) {
         true => Err(Failure::usage("standard input is closed; open it, or use </dev/null for an empty one")),

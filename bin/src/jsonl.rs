@@ -181,9 +181,13 @@ fn field(name: &str, text: Option<String>, base64: Option<String>) -> Result<Fie
 /// The parser counts lines within what it was given, which is always one.
 fn json_error(error: &serde_json::Error) -> String {
     let text = error.to_string();
+    let is_bare = ["integer", "floating point", "number", "boolean"]
+        .iter()
+        .any(|bare| text.starts_with(&format!("invalid type: {bare} ")));
+    let remedy = if is_bare { "; numbers, true and false are written in quotes, as in \"7\"" } else { "" };
     match text.rsplit_once(" at line ") {
-        Some((what, _)) => format!("not a row in JSON: {what} at column {}", error.column()),
-        None => format!("not a row in JSON: {text}"),
+        Some((what, _)) => format!("not a row in JSON: {what} at column {}{remedy}", error.column()),
+        None => format!("not a row in JSON: {text}{remedy}"),
     }
 }
 

@@ -164,7 +164,8 @@ impl<R: BufRead> Reader<R> {
     fn split(&mut self) -> Result<(), String> {
         let line = self.lines.line_mut();
         let Some(tab) = line.iter().position(|&byte| byte == b'\t') else {
-            return Err("no tab between key and value".to_string());
+            let json = if line.starts_with(b"{") { "; JSON lines need --format jsonl" } else { "" };
+            return Err(format!("no tab between key and value{json}"));
         };
         self.key = read_field(line, 0..tab).map_err(|what| format!("{what} in the key"))?;
         let value = tab + 1..line.len();

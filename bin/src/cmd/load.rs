@@ -37,7 +37,7 @@ types, nothing is loaded. Tables that nothing declares are made without types.
 
 INPUT is TSV (key, tab, value; escapes \\t \\n \\r \\\\ \\xNN; lines that start with # are skipped) or JSON lines
 ({\"key\": \"..\", \"value\": \"..\"}; \"table\" for another table than -t), by its extension or --format; standard input is
-TSV. A byte order mark before the first line is skipped. A batch is applied whole or not at all: 256 MiB of keys and
+TSV, and so are /dev/stdin and pipes without one of these extensions. A byte order mark before the first line is skipped. A batch is applied whole or not at all: 256 MiB of keys and
 values, or --batch rows where that is less. A malformed line ends the load with 65: its batch is not applied, batches
 before it stay. An interrupted load says how many rows stay, and goes on after them with --skip; it may as well begin
 again, because rows that are there already are stored again as they are.
@@ -229,8 +229,14 @@ impl<R: BufRead> Load<'_, R> {
             (_, Ok(stored)) => Ok(stored),
             (Given::Bytes(bytes), Err(_)) if self.args.unchecked => Ok(Cow::Borrowed(bytes)),
             (_, Err(failure)) if !column.of().is_known() => Err(failure.at(&self.line())),
-            (Given::Bytes(_), Err(failure)) => Err(failure.also("--unchecked stores it all the same").at(&self.line())),
-            (Given::Text(_), Err(failure)) => Err(Failure { exit: Exit::Input, ..failure }.at(&self.line())),
+            (given, Err(failure)) => {
+                let failure = Failure { exit: Exit::Input, ..failure };
+                let failure = match given {
+                    Given::Bytes(_) => failure.also("--unchecked stores it all the same"),
+                    Given::Text(_) => failure,
+                };
+                Err(failure.at(&self.line()))
+            }
         }
     }
 
@@ -252,8 +258,13 @@ impl<R: BufRead> Load<'_, R> {
         Failure::of_database(error, &self.args.file)
     }
 
+    /// A failure to store the current row. Only where the row is to blame does its line stand before the text.
     fn at_line(&self, error: mapleaf::Error) -> Failure {
-        self.failed(error).at(&self.line())
+        let failure = self.failed(error);
+        match failure.exit {
+            Exit::Usage | Exit::Input => failure.at(&self.line()),
+            _ => failure,
+        }
     }
 
     fn line(&self) -> String {

@@ -42,6 +42,22 @@ fn a_verb_that_fails_before_its_first_commit_leaves_no_file() {
 }
 
 #[test]
+fn dev_stdin_and_pipes_are_tsv_as_standard_input_is() {
+    let folder = Folder::new();
+    let [db, rows] = ["a.mapleaf", "rows"].map(|name| folder.path(name));
+    fs::write(&rows, "k\tv\n").unwrap();
+    for (command, table) in [
+        (format!("kvctl load {db} -t file /dev/stdin <{rows}"), "file"),
+        (format!("cat {rows} | kvctl load {db} -t pipe /dev/stdin"), "pipe"),
+        (format!("cat {rows} | kvctl load {db} -t number /dev/fd/0"), "number"),
+    ] {
+        let ran = shell(&command);
+        assert_eq!(ran.code, 0, "{command}: {}", ran.err);
+        assert_eq!(kvctl(&["scan", &db, "-t", table]).out, "k\tv\n");
+    }
+}
+
+#[test]
 fn a_verb_that_fails_leaves_a_file_that_was_there() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");

@@ -112,6 +112,7 @@ fn missing_files_and_folders_are_named_where_they_are_missing() {
         ),
         (&["del", "none", "k"], 1, "none: no such key, because there is no such file; check the path"),
         (&["load", "db", "none.tsv"], 66, "none.tsv: no such file; check the path"),
+        (&["load", "db", "none"], 66, "none: no such file; check the path"),
         (
             &["dump", "db", "-o", "folder/no/way/d.tsv"],
             74,
