@@ -44,6 +44,15 @@ pub(crate) fn size<const LEAST: u64>(text: &str) -> Result<u64, String> {
     bytes.filter(|&bytes| bytes >= LEAST).ok_or_else(|| format!("give a size of at least {least}, as in 64M"))
 }
 
+/// A number with what it counts: `1 row`, `2 rows`.
+pub(crate) fn count(number: u64, one: &str) -> String {
+    match (number, one.strip_suffix('y')) {
+        (1, _) => format!("1 {one}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) => format!("{number} {one}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,11 +22,22 @@ pub(crate) fn report(error: &Error) -> Exit {
         }
         _ => {}
     }
+    if is_help_of_help() {
+        use clap::CommandFactory as _;
+        crate::cli::Cli::command().print_help().ok();
+        return Exit::Done;
+    }
     output::complain(&text(error, verb().as_deref()));
     if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
         usage.to_string().lines().for_each(|line| output::note(line.trim_end()));
     }
     Exit::Usage
+}
+
+/// `kvctl help --help`, which clap takes for the help of a verb of this name.
+fn is_help_of_help() -> bool {
+    let given: Vec<_> = std::env::args_os().skip(1).collect();
+    matches!(given.as_slice(), [help, asked] if help == "help" && (asked == "--help" || asked == "-h"))
 }
 
 /// The verb that was given, if it is one.

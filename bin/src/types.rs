@@ -106,6 +106,16 @@ impl Type {
         }
     }
 
+    /// Bytes that every item has at least.
+    pub(crate) fn least_bytes(&self) -> u64 {
+        match &self.kind {
+            Kind::Bytes | Kind::Str | Kind::Unit | Kind::Unknown => 0,
+            Kind::Scalar(scalar) => scalar.bytes as u64,
+            Kind::Array(count) => *count as u64,
+            Kind::Tuple(parts) => parts.iter().map(Type::least_bytes).sum(),
+        }
+    }
+
     /// Whether no text of it ends in a line feed, so that one at the end of a file is no part of it.
     pub(crate) fn is_one_line(&self) -> bool {
         match &self.kind {

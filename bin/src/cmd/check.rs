@@ -6,6 +6,7 @@ use mapleaf::CheckReport;
 use serde_json::{json, Value};
 
 use crate::exit::{Exit, Failure, Outcome};
+use crate::numbers::count;
 use crate::output::{self, Output};
 use crate::progress::{self, Progress, Unit};
 use crate::{findings, store};
@@ -61,13 +62,13 @@ impl Args {
 
 fn summary(report: &CheckReport) -> String {
     format!(
-        "{}: {} pages checked, {} reachable, {} free; {} tables, {} entries\n",
+        "{}: {} checked, {} reachable, {} free; {}, {}\n",
         if report.is_clean() { "whole" } else { "damaged" },
-        report.pages_checked,
+        count(report.pages_checked, "page"),
         report.reachable_pages,
         report.free_pages,
-        report.tables,
-        report.entries
+        count(report.tables, "table"),
+        count(report.entries, "entry")
     )
 }
 

@@ -97,14 +97,15 @@ impl Args {
         let size =
             std::fs::metadata(&self.file).map_or_else(|_| "size unknown".to_string(), |meta| bytes_text(meta.len()));
         output::note(&format!(
-            "loaded {rows} rows in {seconds:.2} s ({rate:.0} entries/s); {}: {size}",
+            "loaded {} in {seconds:.2} s ({rate:.0} entries/s); {}: {size}",
+            numbers::count(rows, "row"),
             self.file.display()
         ));
     }
 }
 
 fn bytes_text(bytes: u64) -> String {
-    format!("{bytes} bytes ({:.1} MiB)", bytes as f64 / f64::from(1 << 20))
+    format!("{} ({:.1} MiB)", numbers::count(bytes, "byte"), bytes as f64 / f64::from(1 << 20))
 }
 
 /// Why no more rows go into the same table of the same batch.

@@ -8,6 +8,7 @@ use serde_json::{json, Value};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::findings;
+use crate::numbers::count;
 use crate::output::{self, Output};
 
 const EXAMPLES: &str = "\
@@ -112,10 +113,15 @@ fn losses(report: &RecoverReport) -> Vec<String> {
     ));
     for table in &report.tables {
         lines.push(match (table.entries_before, table.entries_after) {
-            (Some(before), Some(after)) => format!("table '{}': {before} entries become {after}", table.name),
-            (Some(before), None) => format!("table '{}' with {before} entries goes", table.name),
+            (Some(before), Some(after)) => format!("table '{}': {} become {after}", table.name, count(before, "entry")),
+            (Some(before), None) => format!("table '{}' with {} goes", table.name, count(before, "entry")),
             (None, Some(after)) => {
-                format!("table '{}': {after} entries stay; how many it had cannot be read", table.name)
+                format!(
+                    "table '{}': {} {}; how many it had cannot be read",
+                    table.name,
+                    count(after, "entry"),
+                    if after == 1 { "stays" } else { "stay" }
+                )
             }
             (None, None) => continue,
         });

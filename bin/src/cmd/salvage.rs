@@ -6,6 +6,7 @@ use mapleaf::{Db, SalvageReport, SalvagedTable};
 use serde_json::{json, Value};
 
 use crate::exit::{Exit, Outcome};
+use crate::numbers::count;
 use crate::output::{self, Output};
 use crate::{findings, progress};
 
@@ -49,7 +50,11 @@ impl Args {
     fn summary(&self, report: &SalvageReport) -> String {
         let mut text = String::new();
         if report.bytes_missing() > 0 {
-            text.push_str(&format!("{} bytes of the file are missing\n", report.bytes_missing()));
+            text.push_str(&format!(
+                "{} of the file {} missing\n",
+                count(report.bytes_missing(), "byte"),
+                if report.bytes_missing() == 1 { "is" } else { "are" }
+            ));
         }
         for table in &report.tables {
             text.push_str(&format!("{}\n", output::one_line(&line_of(table))));
@@ -57,13 +62,13 @@ impl Args {
         let (entries, stale) = (report.entries(), report.maybe_stale());
         let how = if report.is_loss() { "salvaged with loss" } else { "salvaged without loss" };
         let out = output::one_line(&self.out.display().to_string());
-        text.push_str(&format!("{how}: {entries} entries copied to {out}, {stale} of them may be stale\n"));
+        text.push_str(&format!("{how}: {} copied to {out}, {stale} of them may be stale\n", count(entries, "entry")));
         text
     }
 }
 
 fn line_of(table: &SalvagedTable) -> String {
-    let mut line = format!("table '{}': {} entries", table.name, table.entries + table.maybe_stale);
+    let mut line = format!("table '{}': {}", table.name, count(table.entries + table.maybe_stale, "entry"));
     if let Some(expected) = table.expected {
         line.push_str(&format!(" of {expected}"));
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mapleaf::TableInfo;
+use mapleaf::{Db, TableInfo};
 use serde_json::{json, Value};
 
 use crate::exit::{Exit, Failure, Outcome};
@@ -64,7 +64,12 @@ struct Create {
 }
 
 fn value_type(name: &str) -> Result<Type, String> {
-    Type::named(name).ok_or_else(|| format!("no such type; there are {}", types::KNOWN))
+    Type::named(name).ok_or_else(|| match name.trim_start().starts_with('(') {
+        true => {
+            format!("a tuple has 2 to 6 items, of which only the last may be a tuple or (); items are {}", types::KNOWN)
+        }
+        false => format!("no such type; there are {}", types::KNOWN),
+    })
 }
 
 fn key_type(name: &str) -> Result<Type, String> {
@@ -87,6 +92,7 @@ impl Args {
 impl Create {
     fn run(self) -> Outcome {
         let db = store::open_to_write(&self.file)?;
+        self.refuse_long_keys(&db)?;
         let name = |of: &Option<Type>| of.as_ref().map_or_else(String::new, |of| of.name().to_string());
         let create = || -> mapleaf::Result<()> {
             let mut txn = db.begin_write()?;
@@ -95,6 +101,23 @@ impl Create {
         };
         create().map_err(|error| Failure::of_database(error, &self.file))?;
         Ok(Exit::Done)
+    }
+
+    /// Refuses keys of which none would fit into the pages of the database.
+    fn refuse_long_keys(&self, db: &Db) -> Result<(), Failure> {
+        let Some(key) = &self.key else { return Ok(()) };
+        let page_size = db.stats().map_err(|error| Failure::of_database(error, &self.file))?.page_size;
+        // A quarter of a page, less what a page keeps of each.
+        let limit = page_size as u64 / 4 - 24;
+        match key.least_bytes() > limit {
+            true => Err(Failure::usage(format!(
+                "{}: --key: keys of type {} have {} bytes or more, and a key may have {limit}",
+                self.file.display(),
+                key.name(),
+                key.least_bytes()
+            ))),
+            false => Ok(()),
+        }
     }
 }
 

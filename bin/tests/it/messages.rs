@@ -61,6 +61,16 @@ fn bad_command_lines_say_which_argument_and_what_fits() {
         (&["scan", "db", "--limit", "1", "--limit", "2"], "--limit was given twice; give it once"),
         (&["get", "", "k"], "FILE needs a value"),
         (
+            &["tables", "create", "new", "t", "--key", "((str,u8),u8)"],
+            "--key: '((str,u8),u8)' does not fit; a tuple has 2 to 6 items, of which only the last may be a tuple or (); \
+             items are str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], () for values, and tuples such \
+             as (str,u64)",
+        ),
+        (
+            &["tables", "create", "new", "t", "--key", "(u8,[u8;1000])"],
+            "new: --key: keys of type (u8,[u8;1000]) have 1001 bytes or more, and a key may have 1000",
+        ),
+        (
             &["tables", "frob", "db"],
             "'frob db' does not fit; there are 'kvctl tables FILE' and 'kvctl tables create FILE NAME'; 'kvctl help \
              tables' tells more",
@@ -156,6 +166,33 @@ fn answers_that_are_no_say_so() {
     says(&folder, &["get", "db", "x"], 1, "db: no such key in table 'main'");
     says(&folder, &["get", "db", "x", "-t", "other"], 1, "db: no table 'other'; 'kvctl tables' lists them");
     says(&folder, &["del", "db", "x"], 1, "db: no such key in table 'main'");
+}
+
+#[test]
+fn one_of_a_thing_is_singular() {
+    let folder = Folder::new();
+    let [db, saved, rows] = ["a.mapleaf", "b.mapleaf", "rows.tsv"].map(|name| folder.path(name));
+    fs::write(&rows, "k\tv\n").unwrap();
+    let load = kvctl(&["load", &db, &rows]).err;
+    assert!(load.starts_with("loaded 1 row in "), "{load}");
+    let check = kvctl(&["check", &db]).out;
+    assert!(check.contains("; 1 table, 1 entry\n"), "{check}");
+    let salvage = kvctl(&["salvage", &db, &saved]).out;
+    assert!(salvage.contains("'main': 1 entry of 1\n") && salvage.contains(": 1 entry copied"), "{salvage}");
+}
+
+#[test]
+fn the_longest_keys_of_a_fixed_length_fit() {
+    let folder = Folder::new();
+    let create = |key| kvctl(&["tables", "create", &folder.path("a.mapleaf"), "t", "--key", key]).code;
+    assert_eq!((create("[u8;99999999]"), create("[u8;1001]"), create("[u8;1000]")), (2, 2, 0));
+}
+
+#[test]
+fn help_has_help() {
+    let help = kvctl(&["--help"]);
+    let of_help = kvctl(&["help", "--help"]);
+    assert_eq!((of_help.code, of_help.err.as_str(), &of_help.out), (0, "", &help.out));
 }
 
 #[test]
