@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
-use crate::page::meta::{self, TreeRoot};
+use crate::page::meta::{self, Slot, TreeRoot};
 use crate::pager::page_map::PageMap;
 use crate::tree::{self, Cursor};
 use crate::txn::free_tree::{self, FreeRecord};
@@ -73,6 +73,16 @@ impl Finding {
     /// A finding about both meta slots.
     pub(crate) fn of_slots(what: String) -> Finding {
         Finding { page: None, table: None, key_range: None, what }
+    }
+
+    /// Of each slot that is not whole, which is no damage of the state.
+    pub(crate) fn of_flaws(slots: &[Slot; 2]) -> Vec<Finding> {
+        let of_flaw = |(slot, flaw): (u64, String)| {
+            let what = "a commit was interrupted there, or it is damaged, and a newer state may be lost with it";
+            let what = format!("the meta slot is not whole ({flaw}): {what}; the next commits write it anew");
+            Finding { page: Some(PageId(slot)), table: None, key_range: None, what }
+        };
+        (0..).zip(slots).filter_map(|(slot, found)| Some((slot, found.flaw()?))).map(of_flaw).collect()
     }
 }
 
@@ -164,13 +174,7 @@ impl Audit<'_> {
         if let Some(what) = meta::contradiction(&slots) {
             self.report.findings.push(Finding::of_slots(what));
         }
-        for (slot, found) in (0..).zip(slots) {
-            if let Some(flaw) = found.flaw() {
-                let what = "a commit was interrupted there, or it is damaged, and a newer state may be lost with it";
-                let what = format!("the meta slot is not whole ({flaw}): {what}; the next commits write it anew");
-                self.report.remarks.push(Finding { page: Some(PageId(slot)), table: None, key_range: None, what });
-            }
-        }
+        self.report.remarks.extend(Finding::of_flaws(&slots));
     }
 
     /// Notes that pages are used, and by whom.

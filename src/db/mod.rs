@@ -243,6 +243,15 @@ impl Db {
         stats::of(&self.begin_read()?)
     }
 
+    /// What is noted of the meta slots, as in [`CheckReport::remarks`], without the walk of a check. During a commit the
+    /// slot that is written may be noted.
+    ///
+    /// # Errors
+    /// As [`begin_read`](Db::begin_read).
+    pub fn slot_remarks(&self) -> Result<Vec<Finding>> {
+        Ok(Finding::of_flaws(&self.begin_read()?.env().meta_slots()))
+    }
+
     /// Walks everything in the newest committed state: each page is reachable or free, none is both, and each that is
     /// reachable is in order and verifies against the checksums in itself and in the pointer to it.
     ///

@@ -30,6 +30,12 @@ pub struct RecoverReport {
     pub is_newest_doubtful: bool,
     /// Tables whose number of entries is another one in the state that is whole, or is not known in the newest one.
     pub tables: Vec<TableLoss>,
+    /// Tables of the state that is whole.
+    pub whole_tables: u64,
+    /// Entries in all of them.
+    pub whole_entries: u64,
+    /// What is noted of the meta slots: one that is not whole may have told of newer commits, which are lost with it.
+    pub remarks: Vec<Finding>,
 }
 
 /// A table before and after a recovery.
@@ -71,6 +77,9 @@ impl RecoverReport {
             is_newest_doubtful: plan.contradiction.is_some(),
             damage: plan.damage.map(Finding::of_tree).or(contradiction),
             tables,
+            whole_tables: plan.after.len() as u64,
+            whole_entries: plan.after.iter().map(|(_, entries)| entries).sum(),
+            remarks: Finding::of_flaws(&plan.slots),
         }
     }
 }

@@ -20,7 +20,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::ids::{TxnId, MAX_U48};
 use crate::mapping::file::{self as files, PieceWriter, Recovery};
-use crate::page::meta::{self, Meta};
+use crate::page::meta::{self, Meta, Slot};
 use crate::tree::Finding;
 use crate::txn::survey::{self, Candidate};
 
@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) target: Candidate,
     /// Why the slots cannot have been left by Mapleaf, if so: then one is written anew even if no state is given up.
     pub(crate) contradiction: Option<String>,
+    /// What the meta slots hold.
+    pub(crate) slots: [Slot; 2],
     /// Length of the file, in bytes.
     pub(crate) found: u64,
     /// Tables and numbers of entries of the newest state, as far as they can be read, and of the target.
@@ -70,7 +72,7 @@ pub(crate) fn plan(path: &Path, file: &File) -> Result<Plan> {
         .chain(candidates.iter().skip(1).map(|older| (*older, survey::survey(file, found, &older.meta))));
     match surveys.find(|(_, survey)| survey.damage.is_none()) {
         Some((target, survey)) => {
-            Ok(Plan { newest, damage, target, contradiction, found, before, after: survey.tables })
+            Ok(Plan { newest, damage, target, contradiction, slots: probe.slots, found, before, after: survey.tables })
         }
         None => Err(nothing_whole(path, &newest, found, damage)),
     }

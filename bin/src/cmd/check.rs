@@ -41,9 +41,7 @@ impl Args {
             output.write(format!("{}\n", json_of(&report)).as_bytes())?;
         } else {
             findings::write(&report.findings, &mut output)?;
-            for remark in &report.remarks {
-                output.write(format!("note: {}\n", output::one_line(&remark.to_string())).as_bytes())?;
-            }
+            output.write(findings::notes(&report.remarks).as_bytes())?;
             output.write(summary(&report).as_bytes())?;
         }
         output.finish()?;

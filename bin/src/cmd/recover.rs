@@ -49,7 +49,10 @@ impl Args {
             false => Db::recover(&self.file).map_err(failed)?,
         };
         let mut output = Output::stdout();
-        let text = if self.json { format!("{}\n", json_of(&report)) } else { self.text(&report) };
+        let text = match self.json {
+            true => format!("{}\n", json_of(&report)),
+            false => findings::notes(&report.remarks) + &self.text(&report),
+        };
         output.write(text.as_bytes())?;
         output.finish()?;
         Ok(if report.is_loss() { Exit::Loss } else { Exit::Done })
@@ -57,6 +60,9 @@ impl Args {
 
     /// Says what would be lost and goes on only if the user wants that.
     fn ask(&self, preview: &RecoverReport) -> Result<(), Failure> {
+        for remark in &preview.remarks {
+            output::note(&format!("note: {remark}"));
+        }
         for line in losses(preview) {
             output::note(&line);
         }
@@ -111,6 +117,11 @@ fn losses(report: &RecoverReport) -> Vec<String> {
          {}",
         report.whole_txn, report.newest_txn
     ));
+    lines.push(match (report.whole_tables, report.whole_entries) {
+        (0, _) => "that state is empty: it has no tables, and all entries are given up".to_string(),
+        (tables, 0) => format!("that state is empty: it has {} without entries", count(tables, "table")),
+        (tables, entries) => format!("that state has {} with {}", count(tables, "table"), count(entries, "entry")),
+    });
     for table in &report.tables {
         lines.push(match (table.entries_before, table.entries_after) {
             (Some(before), Some(after)) => format!("table '{}': {} become {after}", table.name, count(before, "entry")),
@@ -150,5 +161,8 @@ fn json_of(report: &RecoverReport) -> Value {
         "missing_bytes": report.bytes_missing(),
         "damage": report.damage.as_ref().map(findings::json_of),
         "tables": tables,
+        "whole_tables": report.whole_tables,
+        "whole_entries": report.whole_entries,
+        "remarks": findings::json_of_all(&report.remarks),
     })
 }

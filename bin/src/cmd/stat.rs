@@ -7,7 +7,7 @@ use serde_json::{json, Value};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::Output;
-use crate::store;
+use crate::{findings, store};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,10 +29,12 @@ impl Args {
     pub(crate) fn run(self) -> Outcome {
         let db = store::open_to_read(&self.file)?;
         let stats = db.stats().map_err(|error| Failure::of_database(error, &self.file))?;
+        let remarks = db.slot_remarks().map_err(|error| Failure::of_database(error, &self.file))?;
         let mut figures = vec![("file", json!(self.file.to_string_lossy()))];
         figures.extend(figures_of(&stats));
         let mut output = Output::stdout();
         if self.json {
+            figures.push(("remarks", findings::json_of_all(&remarks)));
             let object: serde_json::Map<String, Value> =
                 figures.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
             output.write(format!("{}\n", Value::Object(object)).as_bytes())?;
@@ -41,6 +43,7 @@ impl Args {
                 let shown = value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string());
                 output.write(format!("{:<15} {shown}\n", name.replace('_', " ")).as_bytes())?;
             }
+            output.write(findings::notes(&remarks).as_bytes())?;
         }
         output.finish()?;
         Ok(Exit::Done)

@@ -45,7 +45,9 @@ fn a_cut_file_says_what_is_missing_and_is_recovered() {
     }
     let asked = kvctl(&["recover", &path]);
     assert_eq!((asked.code, asked.out.as_str()), (2, ""), "{}", asked.err);
-    for part in [missing.as_str(), "table 'main': 6000 entries stay", "--yes"] {
+    for part in
+        [missing.as_str(), "that state has 1 table with 6000 entries", "table 'main': 6000 entries stay", "--yes"]
+    {
         assert!(asked.err.contains(part), "no '{part}' in {}", asked.err);
     }
     assert_eq!(fs::read(&path).unwrap(), bytes, "not changed without --yes");
@@ -58,6 +60,37 @@ fn a_cut_file_says_what_is_missing_and_is_recovered() {
     assert_eq!(kvctl(&["check", &path]).code, 0);
     assert_eq!(kvctl(&["get", &path, "1-02999"]).code, 0);
     assert_eq!(kvctl(&["get", &path, "2-00000"]).code, 1);
+}
+
+#[test]
+fn a_state_without_tables_is_called_empty_before_the_file_goes_back_to_it() {
+    let folder = Folder::new();
+    let path = folder.path("a.mapleaf");
+    Db::open(&path).unwrap().write(|txn| txn.bytes_table("main")?.insert(b"k", b"v").map(drop)).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    for page in bytes.chunks_mut(PAGE).skip(2) {
+        page.fill(0x5a);
+    }
+    fs::write(&path, &bytes).unwrap();
+    let asked = kvctl(&["recover", &path]);
+    assert_eq!((asked.code, asked.out.as_str()), (2, ""), "{}", asked.err);
+    assert!(asked.err.contains("that state is empty: it has no tables"), "{}", asked.err);
+}
+
+#[test]
+fn a_meta_slot_that_is_not_whole_is_noted_by_recover_stat_and_check() {
+    let folder = folder();
+    let path = folder.path("a.mapleaf");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[PAGE..2 * PAGE].fill(0x5a);
+    fs::write(&path, &bytes).unwrap();
+    for verb in ["recover", "stat", "check"] {
+        let ran = kvctl(&[verb, &path]);
+        let note = ran.out.lines().find(|line| line.starts_with("note: "));
+        assert!(note.is_some_and(|note| note.contains("a newer state may be lost with it")), "{verb}: {}", ran.out);
+        let json: Value = serde_json::from_str(&kvctl(&[verb, &path, "--json"]).out).unwrap();
+        assert_eq!(json["remarks"].as_array().map(Vec::len), Some(1), "{verb}: {json}");
+    }
 }
 
 #[test]
