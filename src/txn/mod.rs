@@ -3,7 +3,8 @@
 //! Floor: txn. The only floor that knows time and other actors: which states are alive, who may write, what is durable.
 //!
 //! ```text
-//! open         files, locks, the newest valid meta, creation
+//! open         files, the newest valid meta, creation
+//! file_lock    one process writes, or any number read
 //! trust        how far the page cache can be believed at that
 //! survey       which states a file holds, and which are whole
 //! rollback     going back to the newest that is whole
@@ -24,6 +25,7 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod env;
+pub(crate) mod file_lock;
 mod free_records;
 pub(crate) mod free_tree;
 pub(crate) mod live;

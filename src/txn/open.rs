@@ -30,14 +30,12 @@ use crate::error::{Error, Result};
 use crate::ids::{TreeId, TxnId};
 use crate::limits;
 use crate::mapping::file::{self, Created};
-use crate::mapping::holder;
-use crate::mapping::locks::{self, LockKind};
-use crate::mapping::process::{self, Listed, PerProcess};
-use crate::mapping::rights::FileRights;
+use crate::mapping::process::PerProcess;
 use crate::mapping::{FlushKind, MapOptions, Mapping, ReadAhead};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, Slot, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
+use crate::txn::file_lock::{file_id, lock_file, name_holder, FileId, FileLock};
 use crate::txn::{rollback, survey, trust};
 
 /// How to open; what [`Options`](crate::Options) collects.
@@ -65,9 +63,6 @@ pub(crate) struct OpenSpec {
 /// How far a file without metas is searched for pages, to tell a damaged database from something else.
 const LOOK_FOR_PAGES_BYTES: u64 = 1 << 20;
 
-/// Device and inode of an open database.
-pub(super) type FileId = (u64, u64);
-
 /// Databases that are open in this process. A child after `fork` has a registry of its own, so that it opens afresh what its
 /// parent has open.
 static REGISTRY: PerProcess<Mutex<HashMap<FileId, Weak<Env>>>> = PerProcess::new();
@@ -76,54 +71,13 @@ fn registry() -> MutexGuard<'static, HashMap<FileId, Weak<Env>>> {
     REGISTRY.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The lock on an open database, and its place in the registry.
-#[derive(Debug)]
-pub(crate) struct FileLock {
-    // Declared before the file: from the list first.
-    _lost_in_children: Listed,
-    /// `None` only while it is dropped. A child does not close it: it has lost it, and its number may be another file's.
-    file: Option<File>,
-    id: FileId,
-    process: u32,
-}
-
 impl FileLock {
-    fn file(&self) -> &File {
-        match &self.file {
-            Some(file) => file,
-            None => unreachable!("the file goes with the lock"),
-        }
-    }
-
-    /// Remembers for the next opening that a flush of this file has failed.
-    pub(crate) fn remember_failed_flush(&self) {
-        trust::remember_failed_flush(self.file(), self.id);
-    }
-
-    /// The rights of the database's file, for what is made from it.
-    pub(crate) fn rights(&self) -> io::Result<FileRights> {
-        FileRights::of(self.file())
-    }
-
     /// Unlocks, then leaves the registry (O3).
     pub(crate) fn release(self) {
         let mut registry = registry();
-        let id = self.id;
+        let id = self.id();
         drop(self);
         registry.remove(&id);
-    }
-}
-
-impl Drop for FileLock {
-    fn drop(&mut self) {
-        if self.process != process::id() {
-            // The copy of a child after `fork`: the lock is the parent's, and unlocking would unlock for both.
-            std::mem::forget(self.file.take());
-            return;
-        }
-        // Closing the file would do, were it not for processes that another thread is starting: until they execute
-        // their program they hold copies of the descriptor, and with it the lock. If it fails, closing is what is left.
-        let _by_closing = locks::unlock(self.file(), locks::WRITER, 1);
     }
 }
 
@@ -365,52 +319,6 @@ fn say_what_is_whole(e: Error, id: FileId) -> Error {
     Error::Truncated { path, needed, found, whole }
 }
 
-/// Takes the lock that keeps other processes out: exclusive to write, shared to read.
-fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
-    // A description of its own, from which nothing is ever mapped (P1).
-    let file = file::open(path, !read_only).map_err(|e| open_error(path, e))?;
-    if file_id(path, &file)? != id {
-        return Err(Error::Busy { path: path.to_path_buf(), why: "the file was replaced while it was opened".into() });
-    }
-    let kind = if read_only { LockKind::Shared } else { LockKind::Exclusive };
-    let listed = Listed::descriptor(&file);
-    match locks::try_lock(&file, locks::WRITER, 1, kind) {
-        Ok(true) => {
-            let found = file::status(&file).map_err(|e| Error::io("reading the number of its names", path, e))?;
-            if found.links == 0 {
-                // What is committed to it would be gone with its last handle.
-                let why = "the file was removed while it was opened; open it again".into();
-                return Err(Error::Busy { path: path.to_path_buf(), why });
-            }
-            Ok(FileLock { _lost_in_children: listed, file: Some(file), id, process: process::id() })
-        }
-        Ok(false) => {
-            let by = match read_only {
-                true => "another process has it open for writing; wait until it has closed it",
-                false => "another process has it open; wait until it has closed it, or open read-only if it reads only",
-            };
-            Err(Error::Locked { path: path.to_path_buf(), by: by.into() })
-        }
-        Err(e) => Err(Error::io("locking the file", path, e)),
-    }
-}
-
-/// Names the process that has the file in the refusal of a locked one, where the system tells. That looks through all
-/// processes, so it is found out without the registry.
-fn name_holder(e: Error, id: FileId) -> Error {
-    let Error::Locked { path, by } = e else { return e };
-    let Some(holder) = holder::of_lock(id, locks::WRITER) else { return Error::Locked { path, by } };
-    let holds = match holder.process == std::process::id() {
-        true => "this process".to_string(),
-        false => format!("process {} ({})", holder.process, holder.command),
-    };
-    let by = match holder.writes {
-        true => format!("{holds} has it open for writing; wait until it has closed it"),
-        false => format!("{holds} has it open read-only; wait until it has closed it, or open read-only too"),
-    };
-    Error::Locked { path, by }
-}
-
 /// The newest valid meta and its slot, in a file whose slots do not contradict each other.
 fn newest_meta(path: &Path, file: &File) -> Result<(Meta, usize)> {
     let (newest, slots) = metas(path, file)?;
@@ -588,7 +496,7 @@ fn random_uuid() -> io::Result<[u8; 16]> {
 }
 
 /// What cannot even be opened may be no file at all (a directory, a socket).
-fn open_error(path: &Path, e: io::Error) -> Error {
+pub(super) fn open_error(path: &Path, e: io::Error) -> Error {
     let found = std::fs::metadata(path).ok().and_then(|metadata| file::other_kind(metadata.mode()));
     match found {
         Some(kind) if e.kind() != io::ErrorKind::PermissionDenied => not_a_file(path, kind),
@@ -606,9 +514,4 @@ fn check_type(path: &Path, file: &File) -> Result<()> {
         None => Ok(()),
         Some(kind) => Err(not_a_file(path, kind)),
     }
-}
-
-fn file_id(path: &Path, file: &File) -> Result<FileId> {
-    let found = file::status(file).map_err(|e| Error::io("reading device and inode", path, e))?;
-    Ok((found.device, found.inode))
 }

@@ -18,7 +18,7 @@ use crate::limits;
 use crate::mapping::process::PerProcess;
 use crate::mapping::{file as files, medium, refused};
 use crate::page::meta;
-use crate::txn::open::FileId;
+use crate::txn::file_lock::FileId;
 use crate::txn::survey;
 
 /// Files whose flush has failed in this process, for file systems that cannot remember it themselves.
