@@ -9,7 +9,7 @@
 //! canvas, claims             the writer's side
 //! guard                      accesses that cannot be served
 //! ready, backing             what is made before the first store; whether stores take new blocks
-//! writing, scratch           pages that are written by calls; memory for sorting
+//! writing, scratch           pages that are written by `pwrite`; memory for sorting
 //! ahead, memory, residence   what is read before it is needed, how much memory there is, what is in it
 //! folios, marked, prefetch   the page cache's folios; verified pages; the processor's cache
 //! file, medium, descriptor   files made, past the page cache, and above the standard descriptors

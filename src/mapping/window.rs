@@ -69,7 +69,7 @@ impl Marks {
 
 impl Drop for Marks {
     fn drop(&mut self) {
-        // SAFETY: ours, and whoever could use it holds an `Arc` of the window (W3).
+        // SAFETY: ours, and each user of it holds an `Arc` of the window (W3), which is dropped.
         unsafe { os::unmap(self.base, self.len) }
     }
 }

@@ -178,7 +178,7 @@ impl WriteTxn {
     }
 
     /// Begins the write-back of the pages from `begun` on, if they have `batch_bytes` or more, and moves `begun` past them. Values
-    /// of few pages are stored and not written by calls, so that nothing else begins theirs.
+    /// of few pages are stored and not written by `pwrite`, so that nothing else begins theirs.
     #[inline]
     pub(crate) fn begin_write_back(&self, begun: &mut u64, batch_bytes: u64) -> Result<()> {
         let (pages, end) = (self.pages(), self.pages().page_count());

@@ -172,7 +172,7 @@ fn writing_child() {
     let db = Db::open(&path).expect("open");
     fill(&db, 1);
     let mut txn = db.begin_write().expect("begins");
-    // Pages that are filled in a row are collected, and written by whoever reads one of them.
+    // Pages that are filled in a row are collected, and the thread that reads one of them writes all.
     let mut table = txn.table(TEXTS).expect("table");
     (0..40_000).for_each(|n| table.append(&format!("long {n:06}"), &[2; 100]).expect("appended"));
     let before = std::fs::read(&path).expect("the file");

@@ -6,6 +6,7 @@ use mapleaf::CompactReport;
 use serde_json::{json, Value};
 
 use crate::exit::{Exit, Outcome};
+use crate::numbers::count;
 use crate::output::{self, Output};
 use crate::{progress, store};
 
@@ -45,9 +46,9 @@ impl Args {
 fn summary(out: &Path, report: &CompactReport) -> String {
     let (before, after) = (report.bytes_before, report.bytes_after);
     format!(
-        "compacted: {} entries in {} tables to {}, {before} bytes to {after} ({:.0} %)\n",
-        report.entries,
-        report.tables,
+        "compacted: {} in {} to {}, {before} bytes to {after} ({:.0} %)\n",
+        count(report.entries, "entry"),
+        count(report.tables, "table"),
         output::one_line(&out.display().to_string()),
         after as f64 * 100.0 / before as f64,
     )
