@@ -24,8 +24,11 @@ use std::marker::PhantomData;
 
 use crate::catalog::TableRecord;
 use crate::error::{Error, Result};
+use crate::page::meta::TreeRoot;
+use crate::pager::PageRead;
+use crate::tree::{self, Top};
 
-use codec::{Codec, KeyCodec};
+use codec::{Codec, Encoded, KeyCodec};
 pub use load::Loader;
 pub use place::Reserved;
 pub use range::{EntriesOwned, Range, RangeOwned};
@@ -148,6 +151,24 @@ fn decode_key<K: Codec>(key: &[u8]) -> Result<K::Item<'_>> {
 #[inline]
 fn decode_value<'a, V: Codec>(key: &[u8], value: &'a [u8]) -> Result<V::Item<'a>> {
     V::decode(value).map_err(|e| undecodable_value::<V>(key, value, &e))
+}
+
+/// The values of many keys of a tree, in the order of the keys.
+fn values_of<'a, K: KeyCodec, V: Codec, P: PageRead>(
+    pages: &'a P,
+    root: &TreeRoot,
+    top: Option<&Top>,
+    keys: &[K::Key<'_>],
+) -> Result<Vec<Option<V::Item<'a>>>> {
+    let encoded: Vec<Encoded<'_>> = keys.iter().map(K::encode_key).collect::<Result<_>>()?;
+    let keys: Vec<&[u8]> = encoded.iter().map(|key| &**key).collect();
+    let mut values = Vec::with_capacity(keys.len());
+    tree::get_many(pages, root, top, &keys, |found| {
+        let key = keys[values.len()];
+        values.push(found.map(|value| decode_value::<V>(key, value)).transpose()?);
+        Ok(())
+    })?;
+    Ok(values)
 }
 
 /// A key and its value.

@@ -199,12 +199,10 @@ impl<'a, K: KeyCodec, V: Codec> EntriesOwned<'a, K, V> {
 
     /// Makes an entry own what it is, unless what was copied could not be served.
     fn give(&mut self, entry: Option<Result<Typed<'a, K, V>>>) -> Option<Result<OwnedEntry<K, V>>> {
-        let owned = entry?.map(|(key, value)| (K::to_owned(key), V::to_owned(value)));
+        let own = |(key, value)| (K::to_owned(key), V::to_owned(value));
+        let owned = entry?.map(own);
         if owned.is_ok() && !self.range.intact() {
-            return self
-                .range
-                .failure(None, false)
-                .map(|lost| lost.map(|(key, value)| (K::to_owned(key), V::to_owned(value))));
+            return Some(self.range.failure(None, false)?.map(own));
         }
         Some(owned)
     }

@@ -14,9 +14,9 @@ use crate::catalog::Asked;
 use crate::error::{Error, Result};
 use crate::pager::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
-use crate::table::codec::{Codec, Encoded, KeyCodec, PrefixCodec};
+use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, Place};
-use crate::table::{decode_entry, decode_value, Range, RangeOwned, Table, TableInfo};
+use crate::table::{decode_entry, decode_value, values_of, Range, RangeOwned, Table, TableInfo};
 use crate::tree::{self, Top};
 use crate::txn::open_table::OpenTable;
 use crate::txn::snapshot::ReadTxn;
@@ -191,17 +191,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// ```
     pub fn multi_get<'k>(&self, keys: impl IntoIterator<Item = K::Key<'k>>) -> Result<Vec<Option<V::Item<'_>>>> {
         let keys: Vec<K::Key<'k>> = keys.into_iter().collect();
-        let encoded: Vec<Encoded<'_>> = keys.iter().map(K::encode_key).collect::<Result<_>>()?;
-        let keys: Vec<&[u8]> = encoded.iter().map(|key| &**key).collect();
-        let mut values = Vec::with_capacity(keys.len());
         let top = self.top(u32::try_from(keys.len()).unwrap_or(u32::MAX));
-        let found = tree::get_many(self.pages(), &self.open.root, top, &keys, |found| {
-            let key = keys[values.len()];
-            values.push(found.map(|value| decode_value::<V>(key, value)).transpose()?);
-            Ok(())
-        });
-        self.believe(found)?;
-        Ok(values)
+        self.believe(values_of::<K, V, _>(self.pages(), &self.open.root, top, &keys))
     }
 
     /// The value of a key, holding the transaction alive: it may outlive this handle and be sent to other threads.

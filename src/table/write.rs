@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 use crate::page::meta::TreeRoot;
 use crate::pager::txn_pages::TxnPages;
 use crate::pager::PageRead as _;
-use crate::table::codec::{Codec, Encoded, KeyCodec, PrefixCodec};
+use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, Place};
-use crate::table::{decode_entry, decode_value, EntriesOwned, Range, Table, TableInfo};
+use crate::table::{decode_entry, decode_value, values_of, EntriesOwned, Range, Table, TableInfo};
 use crate::tree;
 use crate::txn::write::WriteTxn;
 
@@ -208,16 +208,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// As [`get`](TableMut::get), for the first key that meets one.
     pub fn multi_get<'k>(&self, keys: impl IntoIterator<Item = K::Key<'k>>) -> Result<Vec<Option<V::Item<'_>>>> {
         let keys: Vec<K::Key<'k>> = keys.into_iter().collect();
-        let encoded: Vec<Encoded<'_>> = keys.iter().map(K::encode_key).collect::<Result<_>>()?;
-        let keys: Vec<&[u8]> = encoded.iter().map(|key| &**key).collect();
-        let mut values = Vec::with_capacity(keys.len());
-        let found = tree::get_many(self.pages(), self.root(), None, &keys, |found| {
-            let key = keys[values.len()];
-            values.push(found.map(|value| decode_value::<V>(key, value)).transpose()?);
-            Ok(())
-        });
-        self.believe(found)?;
-        Ok(values)
+        self.believe(values_of::<K, V, _>(self.pages(), self.root(), None, &keys))
     }
 
     /// Whether a key is there.
