@@ -84,11 +84,8 @@ mod error;
 mod ids;
 mod limits;
 mod mapping;
-#[cfg(feature = "testing")]
-mod mutant;
 mod page;
 mod pager;
-mod steps;
 mod table;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -96,6 +93,8 @@ mod table;
 pub mod testing;
 mod tree;
 mod txn;
+mod sys;
+mod hooks;
 
 pub use db::{
     inspect, CheckReport, CompactReport, Db, Finding, Options, RecoverReport, SalvageReport, SalvagedTable, Stats,
@@ -107,8 +106,8 @@ pub use mapping::ReadAhead;
 pub use table::{
     codec, EntriesOwned, Loader, OwnedValue, Range, RangeOwned, ReadTable, Reserved, Table, TableInfo, TableMut,
 };
-pub use txn::snapshot::ReadTxn;
-pub use txn::write::WriteTxn;
+pub use crate::txn::read::snapshot::ReadTxn;
+pub use crate::txn::write::txn::WriteTxn;
 
 /// The example of the README is compiled where it stands, and run in a directory of its own.
 #[cfg(doctest)]

@@ -11,10 +11,10 @@ use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
 use crate::page::meta::{self, Slot, TreeRoot};
-use crate::pager::page_map::PageMap;
+use crate::pager::read::page_map::PageMap;
 use crate::tree::{self, Cursor};
-use crate::txn::free_tree::{self, FreeRecord};
-use crate::txn::snapshot::ReadTxn;
+use crate::txn::free::free_tree::{self, FreeRecord};
+use crate::txn::read::snapshot::ReadTxn;
 
 /// The result of [`Db::check`](crate::Db::check).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

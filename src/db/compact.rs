@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::ids::PageId;
 use crate::mapping::file;
 use crate::tree;
-use crate::txn::snapshot::ReadTxn;
+use crate::txn::read::snapshot::ReadTxn;
 
 /// How much is copied, in bytes, before progress is told again.
 const PROGRESS_BYTES: usize = 1 << 20;

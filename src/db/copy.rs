@@ -16,11 +16,12 @@ use std::path::{Path, PathBuf};
 use crate::catalog::Asked;
 use crate::db::{Db, Options};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mapping::rights::FileRights;
-use crate::mapping::{file, process};
+use crate::sys::rights::FileRights;
+use crate::mapping::file;
+use crate::sys::fork;
 use crate::tree;
-use crate::txn::load::Load;
-use crate::txn::write::WriteTxn;
+use crate::txn::write::load::Load;
+use crate::txn::write::txn::WriteTxn;
 
 /// What a batch holds at most, before one more entry or page.
 const BATCH_BYTES: usize = 32 << 20;
@@ -59,7 +60,7 @@ struct Unfinished(PathBuf, u32);
 impl Drop for Unfinished {
     fn drop(&mut self) {
         // Renamed already, or worth nothing. The copy of a child after `fork` is its parent's file.
-        if self.1 == process::id() {
+        if self.1 == fork::id() {
             drop(std::fs::remove_file(&self.0));
         }
     }
@@ -79,7 +80,7 @@ impl Copy {
     /// Begins a new database beside `out`, which must not exist.
     pub(crate) fn begin(out: &Path, options: Options, rights: Option<FileRights>) -> Result<Copy> {
         let temporary = file::temporary_name(out).map_err(|e| Error::io("finding a temporary name", out, e))?;
-        let unfinished = Unfinished(temporary, process::id());
+        let unfinished = Unfinished(temporary, fork::id());
         let options = if rights.is_some() { options.mode(0o600) } else { options };
         let db = options.open(&unfinished.0)?;
         let out = out.to_path_buf();

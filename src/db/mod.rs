@@ -31,8 +31,8 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::txn::env::Env;
 use crate::txn::open;
-use crate::txn::snapshot::{ReadPool, ReadTxn};
-use crate::txn::write::WriteTxn;
+use crate::txn::read::snapshot::{ReadPool, ReadTxn};
+use crate::txn::write::txn::WriteTxn;
 
 pub use check::{CheckReport, Finding};
 pub use compact::CompactReport;

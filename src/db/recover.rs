@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::db::{Db, Finding};
 use crate::error::Result;
 use crate::txn::open;
-use crate::txn::rollback::Plan;
+use crate::txn::open::rollback::Plan;
 
 /// What [`Db::recover`] did, or would do.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 
 use crate::error::{Error, Result};
 use crate::page::meta;
-use crate::txn::free_tree::{self, FreeRecord};
-use crate::txn::snapshot::ReadTxn;
+use crate::txn::free::free_tree::{self, FreeRecord};
+use crate::txn::read::snapshot::ReadTxn;
 
 /// Sizes and counts of the newest committed state, from [`Db::stats`](crate::Db::stats).
 #[derive(Clone, Debug, PartialEq, Eq)]

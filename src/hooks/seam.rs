@@ -13,11 +13,11 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::descriptor;
-use super::file::Recovery;
-use super::window::Window;
-use super::FlushKind;
-use crate::mutant::{self, Mutant};
+use crate::sys::descriptor;
+use crate::mapping::file::Recovery;
+use crate::mapping::window::Window;
+use crate::mapping::FlushKind;
+use crate::hooks::mutant::{self, Mutant};
 
 /// A flush that is about to run or has run.
 pub struct FlushEvent<'a> {
@@ -171,7 +171,7 @@ pub(super) fn others() -> Vec<(usize, usize)> {
 pub(super) fn unmap_others(start: usize, len: usize) {
     let start = std::ptr::NonNull::new(std::ptr::without_provenance_mut(start)).expect("an address");
     // SAFETY: private memory that `fail_late` mapped and nobody uses.
-    unsafe { super::os::unmap(start, len as u64) };
+    unsafe { crate::sys::os::unmap(start, len as u64) };
 }
 
 /// Whether the next move is one that fails.

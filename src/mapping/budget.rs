@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use super::{descriptor, os};
+use crate::sys::{descriptor, os};
 
 /// The databases take one part of so many that the rest of the program leaves.
 const PROGRAM_PARTS: u64 = 2;

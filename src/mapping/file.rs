@@ -18,14 +18,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub(crate) use super::file_calls::Status;
+pub(crate) use crate::sys::file_calls::Status;
 #[cfg(feature = "testing")]
-pub(crate) use super::seam::recovering;
+pub(crate) use crate::hooks::seam::recovering;
 #[cfg(feature = "testing")]
-use super::seam::{self, Creation};
-use super::{backing, descriptor, file_calls, os, refused};
+use crate::hooks::seam::{self, Creation};
+use crate::sys::{extents, descriptor, file_calls, os, refused};
 #[cfg(feature = "testing")]
-use crate::mutant::{self, Mutant};
+use crate::hooks::mutant::{self, Mutant};
 
 /// Opens a file that exists. What is no file is opened too, or refused, but never waited for: a FIFO has two ends.
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
@@ -139,7 +139,7 @@ pub(crate) fn create_atomic(
 
 /// Asks the file system to write changes of a file in place; only as long as it is empty.
 pub(crate) fn prepare_empty(file: &File) {
-    backing::avoid_copy_on_write(file);
+    extents::avoid_copy_on_write(file);
 }
 
 /// Makes a complete file durable and gives it its name, durably. `Ok(false)`, and no name given, when it is taken.

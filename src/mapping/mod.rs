@@ -35,44 +35,29 @@
 //! program outside can make an access fail: by cutting the file, or by a medium that fails. It is recorded, and
 //! [`View::intact`] and [`Mapping::fault`] say so.
 
-mod ahead;
-mod backing;
 mod bounds;
 mod budget;
-mod canvas;
 mod claims;
-#[cfg(feature = "testing")]
-pub(crate) mod confine;
-mod descriptor;
 pub(crate) mod file;
-mod file_calls;
-pub(crate) mod folios;
-mod guard;
-pub(crate) mod holder;
-pub(crate) mod locks;
-mod marked;
-pub(crate) mod medium;
-mod memory;
-mod os;
-pub(crate) mod prefetch;
-pub(crate) mod process;
 mod ready;
-pub(crate) mod refused;
 mod reservation;
-mod residence;
-pub(crate) mod rights;
-pub(crate) mod scratch;
-#[cfg(feature = "testing")]
-mod seam;
-#[cfg(feature = "testing")]
-mod seam_limits;
-pub(crate) mod seat;
 mod window;
-mod writing;
 
 #[cfg(test)]
 mod tests;
+pub(crate) mod sigbus;
+pub(crate) mod verified;
+pub(crate) mod read_ahead;
+pub(crate) mod residency;
+pub(crate) mod writable;
+pub(crate) mod pwrite;
 
+use crate::sys::os;
+use crate::sys::refused;
+use crate::sys::descriptor;
+use crate::sys::folios;
+use crate::hooks::seam;
+use crate::sys::file_calls;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -81,32 +66,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
 use crate::ids::PageId;
-use ahead::Ahead;
+use read_ahead::Ahead;
 #[allow(unreachable_pub, reason = "an option of the crate's users")]
-pub use ahead::ReadAhead;
-pub(crate) use ahead::PIECE_BYTES;
-pub(crate) use canvas::Canvas;
+pub use read_ahead::ReadAhead;
+pub(crate) use read_ahead::PIECE_BYTES;
+pub(crate) use writable::Canvas;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
 pub use file::Recovery;
-use guard::FaultRecord;
-pub(crate) use marked::MarkedPages;
+use sigbus::FaultRecord;
+pub(crate) use verified::MarkedPages;
 use ready::with_sentinel;
 use reservation::Watch;
 #[cfg(feature = "testing")]
-pub(crate) use seam::reach;
+pub(crate) use crate::hooks::seam::reach;
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
-pub use seam::{
-    at_moments, close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork, handle_one_bus_error,
-    in_forked_child, print_to_standard_descriptors, set_next as set_next_seam, strict_canvas, Creation, FlushEvent,
-    Moment, Seam,
-};
+pub use crate::hooks::seam::{at_moments, close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork, handle_one_bus_error, in_forked_child, print_to_standard_descriptors, set_next as set_next_seam, strict_canvas, Creation, FlushEvent, Moment, Seam};
 #[cfg(feature = "testing")]
 #[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
-pub use seam_limits::{
-    become_nobody, lock_process_memory, reserved_bytes, set_process_limit, split_into_areas, ProcessLimit,
-};
+pub use crate::sys::testing::limits::{become_nobody, lock_process_memory, reserved_bytes, set_process_limit, split_into_areas, ProcessLimit};
 pub(crate) use window::View;
 use window::Window;
 

@@ -14,7 +14,8 @@
 
 use std::io;
 
-use super::{file_calls, lock, os, window, Canvas, Mapping};
+use crate::sys::{file_calls, os};
+use crate::mapping::{lock, window, Canvas, Mapping};
 use crate::ids::PageId;
 
 impl Mapping {

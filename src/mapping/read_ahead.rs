@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{memory, os};
+use crate::sys::{memory, os};
 
 /// Whether pages are read before they are needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -312,8 +312,8 @@ impl std::fmt::Debug for Ahead {
 #[cfg(all(test, feature = "testing"))]
 mod tests {
     use super::*;
-    use crate::mapping::file_calls;
-    use crate::mapping::medium;
+    use crate::sys::file_calls;
+    use crate::sys::direct_io;
 
     const MIB: u64 = 1 << 20;
 
@@ -323,7 +323,7 @@ mod tests {
         os::advise_random(&file);
         std::io::Write::write_all(&mut &*file, &vec![7; len as usize]).unwrap();
         file.sync_all().unwrap();
-        if file_calls::lives_in_memory(&file) || !medium::forget_cache(&file).unwrap() {
+        if file_calls::lives_in_memory(&file) || !direct_io::forget_cache(&file).unwrap() {
             return None;
         }
         let ahead = Ahead::new(&file, len, true);
@@ -349,7 +349,7 @@ mod tests {
         // Nothing more is asked for when pages go, and offsets behind everything are no matter.
         // Reading waits for what is on its way.
         std::os::unix::fs::FileExt::read_exact_at(&*file, &mut vec![0; end as usize], 0).unwrap();
-        assert!(medium::forget_cache(&file).unwrap());
+        assert!(direct_io::forget_cache(&file).unwrap());
         ahead.touch(0, end);
         ahead.touch(1 << 60, end);
         ahead.request(1 << 62, 1 << 20);

@@ -18,7 +18,8 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 
 use super::window::{self, Window};
-use super::{backing, budget, file_calls, lock, os, refused, Mapping};
+use crate::sys::{extents, file_calls, os, refused};
+use crate::mapping::{budget, lock, Mapping};
 
 impl Mapping {
     /// Whether the mapping can be stored to.
@@ -58,9 +59,9 @@ impl Mapping {
         if self.anonymous {
             return Ok(());
         }
-        let copies = backing::is_copy_on_write(&self.file);
+        let copies = extents::is_copy_on_write(&self.file);
         self.populate_first.store(copies, Ordering::Relaxed);
-        let lacks = !copies && !backing::has_all_blocks(&self.file, used)?;
+        let lacks = !copies && !extents::has_all_blocks(&self.file, used)?;
         self.lacks_blocks.store(lacks, Ordering::Relaxed);
         Ok(())
     }
@@ -82,7 +83,7 @@ pub(super) fn mark_sentinel(file: &File, used: u64) -> io::Result<()> {
 /// not closed in order.
 fn lengthen_for_sentinel(file: &File, used: u64) -> io::Result<bool> {
     #[cfg(feature = "testing")]
-    super::seam::reach(super::seam::Moment::Lengthening);
+    crate::hooks::seam::reach(crate::hooks::seam::Moment::Lengthening);
     let (len, wanted) = (file_calls::end_of(file)?, with_sentinel(used)?);
     if file_calls::within_size_limit(wanted).is_err() {
         return Ok(false);

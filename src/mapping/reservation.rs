@@ -21,11 +21,11 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
-use super::ahead::Ahead;
+use crate::mapping::read_ahead::Ahead;
 use super::budget::Counted;
-use super::guard::{FaultRecord, Watched};
-use super::os::{self, Rights};
-use super::{file_calls, refused};
+use crate::mapping::sigbus::{FaultRecord, Watched};
+use crate::sys::os::{self, Rights};
+use crate::sys::{file_calls, refused};
 use crate::error::Error;
 
 /// What all windows of a file share: where faults in its mappings are recorded, and whether the fault guard is to record them;

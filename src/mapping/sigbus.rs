@@ -22,8 +22,8 @@ use std::ptr;
 use std::sync::atomic::{fence, AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::process::PerProcess;
-use super::{os, refused};
+use crate::sys::fork::PerProcess;
+use crate::sys::{os, refused};
 
 /// What could not be served in the mappings of one file.
 #[derive(Debug, Default)]

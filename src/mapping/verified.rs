@@ -12,7 +12,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::window::View;
+use crate::mapping::window::View;
 use crate::ids::PageId;
 use crate::limits::PAGE_SIZE_MIN;
 

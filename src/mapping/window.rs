@@ -27,13 +27,13 @@ use std::ptr::NonNull;
 use std::sync::atomic::{fence, AtomicPtr, AtomicU64, AtomicU8, Ordering};
 use std::sync::Arc;
 
-use super::ahead::Ahead;
+use crate::mapping::read_ahead::Ahead;
 pub(super) use super::bounds::{inside, page_range, round_up};
 use super::budget::{self, Counted};
-use super::guard::FAULTED;
-use super::os::{self, Rights};
-use super::prefetch;
-use super::process::OwnWord;
+use crate::mapping::sigbus::FAULTED;
+use crate::sys::os::{self, Rights};
+use crate::sys::prefetch;
+use crate::sys::fork::OwnWord;
 use super::reservation::{Reservation, Watch};
 use crate::error::{Error, Result};
 use crate::ids::PageId;
@@ -223,7 +223,7 @@ impl Window {
         // The place first: whoever compares the old place with what the new one has to be finds that it moved.
         self.sentinel.store(self.view.at(offset).as_ptr(), Ordering::Release);
         #[cfg(feature = "testing")]
-        super::seam::reach(super::seam::Moment::SentinelMoving);
+        crate::hooks::seam::reach(crate::hooks::seam::Moment::SentinelMoving);
         self.expect(ALL_BITS | u32::from(byte));
         // And the place before anything that is stored to the old one, which the writer may use from now on.
         fence(Ordering::SeqCst);

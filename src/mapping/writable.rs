@@ -6,7 +6,7 @@
 //! Invariants:
 //!   V1  mutable bytes are given out of claimed, mapped pages alone: the claim is the writer's word that no snapshot
 //!       reaches the page.
-//!       Pages that the transaction owns and has written by calls ([`super::Mapping::write_pages`]) are *kept*: they
+//!       Pages that the transaction owns and has written by calls ([`crate::mapping::Mapping::write_pages`]) are *kept*: they
 //!       are not given out mutably any more, so they stay as they were written.
 //!   V2  the meta slots (pages 0 and 1) are never claimed or borrowed; they are stored by copy, and decoding refuses
 //!       pointers to them.
@@ -19,8 +19,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use super::claims::Claims;
-use super::window::{page_range, Window};
+use crate::mapping::claims::Claims;
+use crate::mapping::window::{page_range, Window};
 use crate::error::Result;
 use crate::ids::PageId;
 

@@ -6,7 +6,7 @@
 
 use super::layout::{get_u32, put_u32, CHECKED, CHECKSUM};
 #[cfg(feature = "testing")]
-use crate::mutant::{self, Mutant};
+use crate::hooks::mutant::{self, Mutant};
 
 /// The checksum of these bytes of a page or run, without looking at the one that it holds.
 pub(crate) fn compute(page: &[u8]) -> u32 {

@@ -27,7 +27,7 @@ use super::{bad, common_prefix_bytes, compare_prefix, heads};
 use crate::error::DecodeError;
 use crate::ids::{PageId, PagePtr};
 use crate::limits::MAX_VALUE_BYTES;
-use crate::mapping::prefetch;
+use crate::sys::prefetch;
 
 /// A pointer to a value that lies in an overflow run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -17,17 +17,9 @@
 //! value_run       runs of values that are written by calls
 //! ```
 
-mod desk;
-pub(crate) mod file_pages;
-pub(crate) mod free_space;
-mod outbox;
-pub(crate) mod page_map;
-mod populate;
-pub(crate) mod residence;
-pub(crate) mod snapshot_pages;
 mod traits;
-pub(crate) mod txn_pages;
-pub(crate) mod value_run;
+pub(crate) mod read;
+pub(crate) mod write;
 
-pub(crate) use residence::{Around, Residence};
+pub(crate) use read::residency::{Around, Residence};
 pub(crate) use traits::{PageRead, PageWrite};

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::page::layout::Front;
 use crate::page::{checksum, lookup, overflow};
-use crate::pager::residence::Residence;
+use crate::pager::read::residency::Residence;
 
 /// Pages that can be read.
 pub(crate) trait PageRead: Residence {
@@ -135,7 +135,7 @@ pub(crate) trait PageWrite: PageRead {
 }
 
 /// Writes the run of a value by stores.
-pub(super) fn store_value<P: PageWrite>(pages: &mut P, tree: TreeId, value: &[u8]) -> Result<PagePtr> {
+pub(crate) fn store_value<P: PageWrite>(pages: &mut P, tree: TreeId, value: &[u8]) -> Result<PagePtr> {
     let (page_size, txn) = (pages.page_size(), pages.txn());
     let count = overflow::run_pages(page_size, value.len() as u64);
     let id = pages.alloc(count)?;

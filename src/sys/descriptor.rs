@@ -17,7 +17,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
 use std::path::Path;
 
-use super::refused;
+use crate::sys::refused;
 
 /// The lowest descriptor that is no standard one.
 const LOWEST: libc::c_int = 3;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use memmap2::{MmapMut, MmapOptions};
 
-use super::{file_calls, os, refused};
+use crate::sys::{file_calls, os, refused};
 
 /// Alignment of direct reads: no file system of today asks for more.
 const ALIGNED_BYTES: u64 = 4096;

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use super::{file_calls, refused};
+use crate::sys::{file_calls, refused};
 
 /// The attribute "changes go to the same blocks".
 const NO_COPY_ON_WRITE: libc::c_int = 0x0080_0000;

@@ -15,8 +15,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::ptr;
 
-use super::os::{offset, page_bytes, retry, soft_limit};
-use super::refused;
+use crate::sys::os::{offset, page_bytes, retry, soft_limit};
+use crate::sys::refused;
 
 /// Refuses a length that the process may not give to a file (`ulimit -f`): trying would bring the signal SIGXFSZ, which
 /// ends it. So every call that may make a file longer, or writes to it, asks here first.

@@ -11,7 +11,7 @@
 
 use std::fs::File;
 
-use super::os;
+use crate::sys::os;
 
 /// Bytes that a transaction may dirty per page that it takes before the cache is looked at, and in all.
 const SUSPICIOUS_FACTOR: u64 = 4;

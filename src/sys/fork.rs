@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use memmap2::MmapRaw;
 
-use super::{descriptor, os};
+use crate::sys::{descriptor, os};
 
 /// A word that is 0 in every child.
 pub(super) struct OwnWord {

@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::descriptor;
+use crate::sys::descriptor;
 
 /// A process that holds a lock.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -58,7 +58,7 @@ fn kind_of(line: &str, lock: u64) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mapping::locks::{self, LockKind};
+    use crate::sys::locks::{self, LockKind};
 
     #[test]
     fn lines_of_fdinfo_are_read() {

@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io;
 
-use super::os;
+use crate::sys::os;
 
 /// Start of the bytes that stand for locks.
 const BASE: u64 = 1 << 61;

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use super::descriptor::read_text;
+use crate::sys::descriptor::read_text;
 
 /// Names of the files of one kind of control group.
 struct Kind {

@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
-use super::{descriptor, refused};
+use crate::sys::{descriptor, refused};
 
 /// Which rights a mapped file range has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -208,7 +208,7 @@ fn mapped(call: &'static str, base: *mut libc::c_void) -> io::Result<NonNull<u8>
 pub(super) unsafe fn move_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> io::Result<()> {
     let len = size(len)?;
     #[cfg(feature = "testing")]
-    if super::seam::move_fails() {
+    if crate::hooks::seam::move_fails() {
         // SAFETY: the caller owns the target, and expects it unmapped after an error.
         return Err(unsafe { fail_late(to, len) });
     }
@@ -229,7 +229,7 @@ unsafe fn fail_late(to: NonNull<u8>, len: usize) -> io::Error {
     // SAFETY: the caller owns the target and gives it up.
     let others = unsafe { libc::mmap(to.as_ptr().cast(), len, rights, flags, -1, 0) };
     assert!(others != libc::MAP_FAILED, "memory of somebody else");
-    super::seam::note_others(others as usize, len);
+    crate::hooks::seam::note_others(others as usize, len);
     io::Error::from_raw_os_error(libc::ENOMEM)
 }
 

@@ -13,7 +13,7 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::{fchown, PermissionsExt as _};
 
-use super::{file_calls, os};
+use crate::sys::{file_calls, os};
 
 /// The attribute that holds a POSIX access list.
 const ACCESS_LIST: &CStr = c"system.posix_acl_access";

@@ -8,7 +8,7 @@ use std::io;
 
 use memmap2::{Advice, MmapMut};
 
-use super::prefetch;
+use crate::sys::prefetch;
 
 /// Bytes of a piece.
 pub(crate) const PIECE_BYTES: usize = 4 << 20;

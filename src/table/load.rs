@@ -10,8 +10,8 @@ use std::marker::PhantomData;
 use crate::error::Result;
 use crate::table::codec::{Codec, KeyCodec};
 use crate::table::TableMut;
-use crate::txn::load::Load;
-use crate::txn::write::WriteTxn;
+use crate::txn::write::load::Load;
+use crate::txn::write::txn::WriteTxn;
 
 /// Memory that sorting may take if nobody says otherwise: 256 MiB.
 const MEMORY_BYTES: usize = 256 << 20;

@@ -10,8 +10,8 @@ use std::ops::{Deref, DerefMut};
 use crate::error::Result;
 use crate::table::codec::KeyCodec;
 use crate::table::TableMut;
-use crate::txn::long_values::Place;
-use crate::txn::write::WriteTxn;
+use crate::txn::write::long_values::Place;
+use crate::txn::write::txn::WriteTxn;
 
 impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
     /// Stores the next `len` bytes of a reader as the value of a key, without having all of them in memory. Whether the key

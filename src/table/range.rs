@@ -16,8 +16,8 @@ use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::pager::snapshot_pages::SnapshotPages;
-use crate::pager::txn_pages::TxnPages;
+use crate::pager::read::snapshot_pages::SnapshotPages;
+use crate::pager::write::txn_pages::TxnPages;
 use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, Encoded, KeyCodec};
 use crate::table::{decode_entry, ReadTable};

@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use crate::catalog::Asked;
 use crate::error::{Error, Result};
-use crate::pager::snapshot_pages::SnapshotPages;
+use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, Place};
 use crate::table::{decode_entry, decode_value, values_of, Range, RangeOwned, Table, TableInfo};
 use crate::tree::{self, Top};
-use crate::txn::open_table::OpenTable;
-use crate::txn::snapshot::ReadTxn;
+use crate::txn::read::open_table::OpenTable;
+use crate::txn::read::snapshot::ReadTxn;
 
 impl ReadTxn {
     /// A handle to a table as this transaction sees it. A table that does not exist reads as empty.

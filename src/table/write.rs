@@ -12,13 +12,13 @@ use std::ops::RangeBounds;
 use crate::catalog::Asked;
 use crate::error::{Error, Result};
 use crate::page::meta::TreeRoot;
-use crate::pager::txn_pages::TxnPages;
+use crate::pager::write::txn_pages::TxnPages;
 use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, Place};
 use crate::table::{decode_entry, decode_value, values_of, EntriesOwned, Range, Table, TableInfo};
 use crate::tree;
-use crate::txn::write::WriteTxn;
+use crate::txn::write::txn::WriteTxn;
 
 impl WriteTxn {
     /// A handle to a table, which is made if it does not exist. It borrows the transaction, so one table is open at a time.

@@ -14,8 +14,8 @@ use crate::limits::PAGE_SIZE_MIN;
 use crate::page::layout::meta as at;
 use crate::testing::input::{filled, Input};
 use crate::testing::seal::seal_file;
-use crate::txn::snapshot::ReadTxn;
-use crate::txn::write::WriteTxn;
+use crate::txn::read::snapshot::ReadTxn;
+use crate::txn::write::txn::WriteTxn;
 
 /// Entries of a table that are looked at, and those that are looked up by themselves.
 const ENTRIES_MAX: usize = 10_000;

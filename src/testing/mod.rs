@@ -25,7 +25,8 @@ use std::sync::Arc;
 
 use crate::db::{Db, Options};
 use crate::error::Result;
-use crate::mapping::{medium, set_next_seam};
+use crate::sys::direct_io;
+use crate::mapping::set_next_seam;
 use crate::page::meta::Meta;
 
 pub use bare::BareTable;
@@ -34,16 +35,14 @@ pub use ops::fuzz_ops;
 pub use pages::fuzz_page;
 pub use seal::seal_file;
 
-pub use crate::mapping::confine::{
-    answer_calls, die_after, interrupt_every, interruptions, limit_file_size, Answer, Argument, Matching,
-};
+pub use crate::sys::testing::confine::{answer_calls, die_after, interrupt_every, interruptions, limit_file_size, Answer, Argument, Matching};
 pub use crate::mapping::{
     at_moments, become_nobody, close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork,
     handle_one_bus_error, in_forked_child, lock_process_memory, print_to_standard_descriptors, reserved_bytes,
     set_process_limit, split_into_areas, strict_canvas, Creation, FlushEvent, FlushKind, Moment, ProcessLimit,
     Recovery, Seam,
 };
-pub use crate::mutant::Mutant;
+pub use crate::hooks::mutant::Mutant;
 
 /// Sets who sees each flush and each growth of a database, before it happens, and may make it fail.
 pub fn set_seam(db: &Db, seam: Arc<dyn Seam>) {
@@ -63,17 +62,17 @@ pub fn with_mutant<T>(mutant: Option<Mutant>, run: impl FnOnce() -> T) -> T {
     struct Restore(Option<Mutant>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            crate::mutant::set(self.0);
+            crate::hooks::mutant::set(self.0);
         }
     }
-    let _restore = Restore(crate::mutant::current());
-    crate::mutant::set(mutant);
+    let _restore = Restore(crate::hooks::mutant::current());
+    crate::hooks::mutant::set(mutant);
     run()
 }
 
 /// Steps that this thread has taken so far: looks at what transactions and the database hold besides trees.
 pub fn steps() -> u64 {
-    crate::steps::taken()
+    crate::hooks::steps::taken()
 }
 
 /// Flushes of this database that succeeded.
@@ -88,7 +87,7 @@ pub fn window_id(db: &Db) -> u64 {
 
 /// Drops the page cache of a file that is flushed and that nobody has mapped; whether all of it went.
 pub fn drop_page_cache(file: &File) -> io::Result<bool> {
-    medium::forget_cache(file)
+    direct_io::forget_cache(file)
 }
 
 /// Drops the page cache of a database that is open, as far as it is clean, as the system does when it needs the memory.
@@ -103,7 +102,7 @@ pub fn set_available_memory(db: &Db, bytes: u64) {
 
 /// Pages of the system that the page cache holds of a file.
 pub fn cached_pages(file: &File) -> io::Result<u64> {
-    medium::cached_pages(file)
+    direct_io::cached_pages(file)
 }
 
 /// Number of the newest transaction that a durable meta describes.

@@ -14,8 +14,8 @@ use crate::db::{Db, Options};
 use crate::error::Result;
 use crate::limits::max_key_bytes;
 use crate::testing::input::{filled, Input};
-use crate::txn::snapshot::ReadTxn;
-use crate::txn::write::WriteTxn;
+use crate::txn::read::snapshot::ReadTxn;
+use crate::txn::write::txn::WriteTxn;
 
 /// Open snapshots at a time; the oldest goes first.
 const SNAPSHOTS_MAX: usize = 4;

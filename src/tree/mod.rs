@@ -23,53 +23,35 @@
 //! Failure: no bytes of the file can make this floor panic or loop (R3); damage is `Error::Corrupt`. An error from a
 //! change, other than one about its arguments, leaves a tree that must be aborted with its transaction.
 
-mod ahead;
-mod append;
-mod batch;
-mod bulk;
-mod check;
-mod cursor;
-mod delete;
-mod drop;
-mod graft;
-mod merge;
-mod multi;
 mod path;
-mod plan;
-mod put;
-mod range;
-mod rebalance;
-mod resident;
-mod run;
-mod seal;
-mod search;
-mod shift;
-mod split;
-mod top;
 mod value;
-mod walk;
 
 pub(crate) use crate::page::meta::TreeRoot;
-pub(crate) use append::{append, append_in_place, AppendHint};
-pub(crate) use bulk::Bulk;
-pub(crate) use check::{check, Finding};
-pub(crate) use cursor::Cursor;
-pub(crate) use delete::delete;
-pub(crate) use drop::drop_tree;
-pub(crate) use merge::merge;
-pub(crate) use multi::get_many;
-pub(crate) use put::{put, put_value, PutHint};
-pub(crate) use range::Range;
-pub(crate) use resident::get_resident;
-pub(crate) use run::Run;
-pub(crate) use seal::seal;
-pub(crate) use search::{first, get, get_at_once, get_slowly, last};
-pub(crate) use top::{Top, PAGES_MAX};
+pub(crate) use edit::append::{append, append_in_place, AppendHint};
+pub(crate) use load::bulk::Bulk;
+pub(crate) use verify::check::{check, Finding};
+pub(crate) use scan::cursor::Cursor;
+pub(crate) use edit::delete::delete;
+pub(crate) use edit::drop::drop_tree;
+pub(crate) use load::merge::merge;
+pub(crate) use lookup::many::get_many;
+pub(crate) use edit::put::{put, put_value, PutHint};
+pub(crate) use scan::range::Range;
+pub(crate) use lookup::nonblocking::get_resident;
+pub(crate) use load::sorted_run::Run;
+pub(crate) use edit::seal::seal;
+pub(crate) use lookup::search::{first, get, get_at_once, get_slowly, last};
+pub(crate) use lookup::flat_index::{Top, PAGES_MAX};
 pub(crate) use value::{check_sizes, free_run, store};
-pub(crate) use walk::{read_value, walk, Values, Visitor};
+pub(crate) use verify::walk::{read_value, walk, Values, Visitor};
 
 /// A key and its value, as they lie in the pages.
 pub(crate) type Entry<'a> = (&'a [u8], &'a [u8]);
 
 #[cfg(test)]
 mod tests;
+pub(crate) mod lookup;
+pub(crate) mod scan;
+pub(crate) mod edit;
+pub(crate) mod load;
+pub(crate) mod verify;

@@ -22,20 +22,20 @@ use super::TreeRoot;
 
 /// One page of a path, and the index of the child (in a leaf: of the entry) that the path takes.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Frame {
-    pub(super) ptr: PagePtr,
-    pub(super) at: u32,
+pub(crate) struct Frame {
+    pub(crate) ptr: PagePtr,
+    pub(crate) at: u32,
 }
 
 impl Frame {
-    pub(super) fn index(&self) -> usize {
+    pub(crate) fn index(&self) -> usize {
         self.at as usize
     }
 }
 
 /// The pages from the root to a leaf. Depth 0 is the root; the last one is the leaf.
 #[derive(Clone)]
-pub(super) struct Path {
+pub(crate) struct Path {
     frames: [Frame; DEPTH_MAX],
     len: usize,
     /// After a step: the leaf that the next step in this direction leads to, if it has the same parent.
@@ -43,44 +43,44 @@ pub(super) struct Path {
 }
 
 /// Leads to no page.
-pub(super) const NOWHERE: PagePtr = PagePtr { id: PageId::NONE, crc: 0 };
+pub(crate) const NOWHERE: PagePtr = PagePtr { id: PageId::NONE, crc: 0 };
 
 /// Which end of a tree or subtree to go to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Side {
+pub(crate) enum Side {
     First,
     Last,
 }
 
 impl Path {
-    pub(super) fn new() -> Path {
+    pub(crate) fn new() -> Path {
         Path { frames: [Frame::default(); DEPTH_MAX], len: 0, ahead: NOWHERE }
     }
 
     /// The leaf that the walk is about to come to, where that is known.
-    pub(super) fn ahead(&self) -> PagePtr {
+    pub(crate) fn ahead(&self) -> PagePtr {
         self.ahead
     }
 
     /// Number of pages on the path.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn frame(&self, depth: usize) -> Frame {
+    pub(crate) fn frame(&self, depth: usize) -> Frame {
         self.frames[depth]
     }
 
-    pub(super) fn leaf(&self) -> Frame {
+    pub(crate) fn leaf(&self) -> Frame {
         self.frames[self.len - 1]
     }
 
-    pub(super) fn set_ptr(&mut self, depth: usize, ptr: PagePtr) {
+    pub(crate) fn set_ptr(&mut self, depth: usize, ptr: PagePtr) {
         self.frames[depth].ptr = ptr;
     }
 
     /// Goes down to the leaf that holds `key` or would; says whether it does. The tree is not empty.
-    pub(super) fn descend<P: PageRead>(&mut self, pages: &P, root: &TreeRoot, key: &[u8]) -> Result<bool> {
+    pub(crate) fn descend<P: PageRead>(&mut self, pages: &P, root: &TreeRoot, key: &[u8]) -> Result<bool> {
         self.len = height_of(root)?;
         let mut ptr = root.ptr;
         for depth in 0..self.len - 1 {
@@ -96,7 +96,7 @@ impl Path {
     }
 
     /// Goes to one end of the tree. The tree is not empty.
-    pub(super) fn descend_to<'a, P: PageRead>(
+    pub(crate) fn descend_to<'a, P: PageRead>(
         &mut self,
         pages: &'a P,
         root: &TreeRoot,
@@ -108,7 +108,7 @@ impl Path {
 
     /// Goes to the last branch of the lowest level, and reads no leaf: the last frame of the path leads to nothing. The tree
     /// is not empty.
-    pub(super) fn descend_to_last_branch<P: PageRead>(&mut self, pages: &P, root: &TreeRoot) -> Result<()> {
+    pub(crate) fn descend_to_last_branch<P: PageRead>(&mut self, pages: &P, root: &TreeRoot) -> Result<()> {
         self.len = height_of(root)?;
         let mut ptr = root.ptr;
         for depth in 0..self.len - 1 {
@@ -123,7 +123,7 @@ impl Path {
 
     /// Goes to the branch of the lowest level that `key` belongs to, and reads no leaf. Gives the lower bound of the keys
     /// behind that branch; nothing if it is the last. The tree is not empty.
-    pub(super) fn descend_to_branch<P: PageRead>(
+    pub(crate) fn descend_to_branch<P: PageRead>(
         &mut self,
         pages: &P,
         root: &TreeRoot,
@@ -165,7 +165,7 @@ impl Path {
     }
 
     /// Moves to the neighbouring leaf on that side (`Last`: the next one), if there is one.
-    pub(super) fn step<'a, P: PageRead>(&mut self, pages: &'a P, towards: Side) -> Result<Option<Leaf<'a>>> {
+    pub(crate) fn step<'a, P: PageRead>(&mut self, pages: &'a P, towards: Side) -> Result<Option<Leaf<'a>>> {
         let mut depth = self.len - 1;
         while depth > 0 {
             depth -= 1;
@@ -191,7 +191,7 @@ impl Path {
 impl Path {
     /// Moves to the neighbouring leaf on that side without reading it, if there is one. When that leads into another branch,
     /// gives the one beyond it too, if the branch above knows it.
-    pub(super) fn skip<P: PageRead>(&mut self, pages: &P, towards: Side) -> Result<Option<(PagePtr, PageId)>> {
+    pub(crate) fn skip<P: PageRead>(&mut self, pages: &P, towards: Side) -> Result<Option<(PagePtr, PageId)>> {
         let (bottom, mut depth, mut branch_beyond) = (self.len - 1, self.len - 1, PageId::NONE);
         while depth > 0 {
             depth -= 1;
@@ -222,7 +222,7 @@ impl Path {
 
 impl Path {
     /// Finds out which leaf comes next in a direction, after the path was placed by a key.
-    pub(super) fn look<P: PageRead>(&mut self, pages: &P, towards: Side) {
+    pub(crate) fn look<P: PageRead>(&mut self, pages: &P, towards: Side) {
         self.ahead = NOWHERE;
         if let Some(depth) = self.len.checked_sub(2) {
             let frame = self.frames[depth];
@@ -245,7 +245,7 @@ fn beyond(branch: &Branch<'_>, at: usize, towards: Side) -> PagePtr {
 }
 
 /// The height of a tree that is not empty, within the bound (T1).
-pub(super) fn height_of(root: &TreeRoot) -> Result<usize> {
+pub(crate) fn height_of(root: &TreeRoot) -> Result<usize> {
     let height = usize::from(root.height);
     if height == 0 || height > DEPTH_MAX {
         return Err(Error::corrupt(root.ptr.id, format!("tree height is {height}, expected 1 to {DEPTH_MAX}")));
@@ -255,7 +255,7 @@ pub(super) fn height_of(root: &TreeRoot) -> Result<usize> {
 
 /// The branch behind a pointer, which must have this level (T1).
 #[inline]
-pub(super) fn branch_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize) -> Result<Branch<'_>> {
+pub(crate) fn branch_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize) -> Result<Branch<'_>> {
     let branch = Branch::parse(pages.page(ptr)?, ptr.id)?;
     if usize::from(branch.level()) != level {
         return Err(wrong_level(ptr.id, branch.level().into(), level));
@@ -270,7 +270,7 @@ fn wrong_level(page: PageId, found: usize, expected: usize) -> Error {
 
 /// The leaf behind a pointer.
 #[inline]
-pub(super) fn leaf_at<P: PageRead>(pages: &P, ptr: PagePtr) -> Result<Leaf<'_>> {
+pub(crate) fn leaf_at<P: PageRead>(pages: &P, ptr: PagePtr) -> Result<Leaf<'_>> {
     Ok(Leaf::parse(pages.page(ptr)?, ptr.id)?)
 }
 
@@ -279,24 +279,24 @@ const FRONT_BYTES: usize = 192;
 
 /// Brings the front of a page that comes soon into the processor's cache.
 #[inline(always)]
-pub(super) fn fetch_front<P: PageRead>(pages: &P, page: PagePtr) {
+pub(crate) fn fetch_front<P: PageRead>(pages: &P, page: PagePtr) {
     if !page.id.is_none() {
         pages.prefetch(page.id, 0, FRONT_BYTES);
     }
 }
 
 /// The index of the last of `count` children or entries; a page without any is damage.
-pub(super) fn last_index(count: usize, ptr: PagePtr) -> Result<usize> {
+pub(crate) fn last_index(count: usize, ptr: PagePtr) -> Result<usize> {
     count.checked_sub(1).ok_or_else(|| Error::corrupt(ptr.id, "count is 0, expected at least 1"))
 }
 
 /// A pointer to a page of the running transaction: its checksum is not known before `seal` (T3).
-pub(super) fn dirty_ptr(id: PageId) -> PagePtr {
+pub(crate) fn dirty_ptr(id: PageId) -> PagePtr {
     PagePtr { id, crc: 0 }
 }
 
 /// Makes every page of the path writable: pages that are not dirty are replaced by copies, from the root down.
-pub(super) fn make_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut Path) -> Result<()> {
+pub(crate) fn make_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut Path) -> Result<()> {
     if pages.is_dirty(path.leaf().ptr.id) {
         return Ok(()); // T2
     }
@@ -304,7 +304,7 @@ pub(super) fn make_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path:
 }
 
 /// The same for the branches of the path alone.
-pub(super) fn make_branches_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut Path) -> Result<()> {
+pub(crate) fn make_branches_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut Path) -> Result<()> {
     make_dirty_above(pages, root, path, path.len() - 1)
 }
 
@@ -320,7 +320,7 @@ fn make_dirty_above<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut
 }
 
 /// Lets the parent of the page at `depth`, or the root, point at `ptr` instead. The parent is dirty.
-pub(super) fn point_at<P: PageWrite>(
+pub(crate) fn point_at<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
     path: &mut Path,
@@ -339,12 +339,12 @@ pub(super) fn point_at<P: PageWrite>(
 }
 
 /// A dirty branch, to be changed.
-pub(super) fn branch_mut<P: PageWrite>(pages: &mut P, id: PageId) -> Result<BranchMut<'_>> {
+pub(crate) fn branch_mut<P: PageWrite>(pages: &mut P, id: PageId) -> Result<BranchMut<'_>> {
     Ok(BranchMut::open(pages.page_mut(id)?, id)?)
 }
 
 /// Copies a page into a new one of this transaction and frees the old one.
-pub(super) fn copy_page<P: PageWrite>(pages: &mut P, old: PagePtr) -> Result<PagePtr> {
+pub(crate) fn copy_page<P: PageWrite>(pages: &mut P, old: PagePtr) -> Result<PagePtr> {
     let id = pages.alloc(1)?;
     if id == old.id {
         // Before anything is stored to it: a committed state reaches this page (R1).
@@ -363,7 +363,7 @@ pub(super) fn copy_page<P: PageWrite>(pages: &mut P, old: PagePtr) -> Result<Pag
 }
 
 /// Frees one page of a tree.
-pub(super) fn free_page<P: PageWrite>(pages: &mut P, ptr: PagePtr) -> Result<()> {
+pub(crate) fn free_page<P: PageWrite>(pages: &mut P, ptr: PagePtr) -> Result<()> {
     let born = header::page_txn(pages.page(ptr)?);
     pages.free(ptr.id, 1, born);
     Ok(())

@@ -14,7 +14,7 @@ use crate::pager::{PageRead, PageWrite};
 
 /// The bytes of a value.
 #[inline]
-pub(super) fn resolve<'a, P: PageRead>(pages: &'a P, value: LeafValue<'a>) -> Result<&'a [u8]> {
+pub(crate) fn resolve<'a, P: PageRead>(pages: &'a P, value: LeafValue<'a>) -> Result<&'a [u8]> {
     match value {
         LeafValue::Inline(bytes) => Ok(bytes),
         LeafValue::Overflow(pointer) => {
@@ -25,7 +25,7 @@ pub(super) fn resolve<'a, P: PageRead>(pages: &'a P, value: LeafValue<'a>) -> Re
 }
 
 /// The length of the run behind a pointer, refusing lengths that no value has.
-pub(super) fn run_pages(page_size: usize, pointer: &OverflowPtr) -> Result<u64> {
+pub(crate) fn run_pages(page_size: usize, pointer: &OverflowPtr) -> Result<u64> {
     if pointer.len > MAX_VALUE_BYTES {
         let what = format!("value length is {}, expected at most {MAX_VALUE_BYTES}", pointer.len);
         return Err(Error::corrupt(pointer.ptr.id, what));
@@ -64,7 +64,7 @@ pub(crate) fn store<'v, P: PageWrite>(pages: &mut P, tree: TreeId, value: &'v [u
 
 /// A run that an entry lets go of.
 #[derive(Clone, Copy)]
-pub(super) struct Run {
+pub(crate) struct Run {
     id: PageId,
     pages: u64,
     born: TxnId,
@@ -72,14 +72,14 @@ pub(super) struct Run {
 
 impl Run {
     /// The run of a value, if it has one.
-    pub(super) fn of<P: PageWrite>(pages: &P, value: LeafValue<'_>) -> Result<Option<Run>> {
+    pub(crate) fn of<P: PageWrite>(pages: &P, value: LeafValue<'_>) -> Result<Option<Run>> {
         let LeafValue::Overflow(pointer) = value else { return Ok(None) };
         let run_pages = run_pages(pages.page_size(), &pointer)?;
         let born = pages.run_born(pointer.ptr.id, run_pages)?;
         Ok(Some(Run { id: pointer.ptr.id, pages: run_pages, born }))
     }
 
-    pub(super) fn free<P: PageWrite>(self, pages: &mut P) {
+    pub(crate) fn free<P: PageWrite>(self, pages: &mut P) {
         pages.free(self.id, self.pages, self.born);
     }
 }

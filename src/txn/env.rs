@@ -18,20 +18,21 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::ids::TxnId;
-use crate::mapping::{process, refused, FlushKind, Mapping};
+use crate::sys::{fork, refused};
+use crate::mapping::{FlushKind, Mapping};
 #[cfg(feature = "testing")]
-use crate::mutant::{self, Mutant};
+use crate::hooks::mutant::{self, Mutant};
 use crate::page::meta::{self, Meta, Slot};
-use crate::pager::free_space::LiveStates;
-use crate::pager::txn_pages::TxnPages;
-use crate::txn::file_lock::FileLock;
-use crate::txn::free_tree::FreeCache;
+use crate::pager::write::free_space::LiveStates;
+use crate::pager::write::txn_pages::TxnPages;
+use crate::txn::open::file_lock::FileLock;
+use crate::txn::free::free_tree::FreeCache;
 use crate::txn::live::Live;
 use crate::txn::open::OpenSpec;
-use crate::txn::readers::Readers;
+use crate::txn::read::readers::Readers;
 use crate::txn::state::State;
-use crate::txn::tops::Tops;
-use crate::txn::writer_lock::WriterLock;
+use crate::txn::read::flat_indexes::Tops;
+use crate::txn::write::writer_lock::WriterLock;
 
 /// What a write transaction borrows from the environment while it runs.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ impl Env {
             optional_features: parts.meta.optional,
             read_only: parts.read_only,
             opened: parts.opened,
-            process: process::id(),
+            process: fork::id(),
             mapping,
             live: Live::new(State::from_meta(&parts.meta), parts.slot),
             readers: Readers::new(),
@@ -230,7 +231,7 @@ impl Env {
     /// Whether this is a copy that a child got by `fork` (P22). Its parent goes on with the file and the lock.
     #[inline]
     pub(crate) fn is_inherited(&self) -> bool {
-        self.process != process::id()
+        self.process != fork::id()
     }
 
     /// An error in a child that got the database by `fork`.

@@ -23,23 +23,10 @@
 //! checkpoint   two flushes, and what their failure means
 //! ```
 
-pub(crate) mod checkpoint;
 pub(crate) mod env;
-pub(crate) mod file_lock;
-mod free_records;
-pub(crate) mod free_tree;
 pub(crate) mod live;
-pub(crate) mod load;
-pub(crate) mod long_values;
 pub(crate) mod open;
-pub(crate) mod open_table;
-pub(crate) mod readers;
-pub(crate) mod rollback;
-pub(crate) mod snapshot;
 pub(crate) mod state;
-pub(crate) mod survey;
-mod table_set;
-pub(crate) mod tops;
-mod trust;
+pub(crate) mod read;
 pub(crate) mod write;
-pub(crate) mod writer_lock;
+pub(crate) mod free;

@@ -25,7 +25,7 @@ fn code_only_blanks_comments_and_literals() {
 fn floors() {
     let up = "//! A page.\nuse crate::ids::PageId;\nuse crate::tree::Cursor;\n";
     assert_eq!(lines(rules::floors, "src/page/leaf.rs", up), [3]);
-    assert_eq!(lines(rules::floors, "src/tree/cursor.rs", up), []);
+    assert_eq!(lines(rules::floors, "src/tree/scan/cursor.rs", up), []);
     assert_eq!(lines(rules::floors, "src/lib.rs", up), []);
     let group = "use crate::{error::Error, db::{Db, Options}, ids};\nfn f() { crate::txn::begin() }";
     assert_eq!(lines(rules::floors, "src/error.rs", group), [1, 2]);
@@ -43,7 +43,7 @@ fn floors() {
 fn unsafe_rooms() {
     let text = "//! No unsafe here.\n#![deny(unsafe_code)]\nfn f() { unsafe { g() } }";
     assert_eq!(lines(rules::unsafe_rooms, "src/page/leaf.rs", text), [3]);
-    assert_eq!(lines(rules::unsafe_rooms, "src/mapping/os.rs", text), []);
+    assert_eq!(lines(rules::unsafe_rooms, "src/sys/os.rs", text), []);
 }
 
 #[test]
@@ -51,8 +51,8 @@ fn opening_room() {
     let text = "//! Opens.\nlet a = File::open(p)?;\nlet b = OpenOptions::new().read(true).open(p)?;\n\
                 let c = descriptor::open(OpenOptions::new().read(true), p)?;\nlet d = fs::read_to_string(p)?;\n\
                 #[cfg(test)]\nmod tests {\n    let e = File::open(p)?;\n}\n";
-    assert_eq!(lines(rules::opening_room, "src/mapping/os.rs", text), [2, 3, 5]);
-    assert_eq!(lines(rules::opening_room, "src/mapping/descriptor.rs", text), []);
+    assert_eq!(lines(rules::opening_room, "src/sys/os.rs", text), [2, 3, 5]);
+    assert_eq!(lines(rules::opening_room, "src/sys/descriptor.rs", text), []);
     assert_eq!(lines(rules::opening_room, "tests/it/far.rs", text), []);
 }
 

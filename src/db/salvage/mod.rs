@@ -23,9 +23,9 @@ use crate::db::copy::Copy;
 use crate::db::{Db, Finding, Options};
 use crate::error::{Error, Result};
 use crate::mapping::file;
-use crate::mapping::rights::FileRights;
+use crate::sys::rights::FileRights;
 use crate::page::meta;
-use crate::txn::{open, survey};
+use crate::txn::open::{self, survey};
 
 use rescue::Rescue;
 

@@ -15,10 +15,10 @@ use crate::db::{Finding, SalvageReport, SalvagedTable};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
 use crate::limits::max_inline_value_bytes;
-use crate::pager::file_pages::FilePages;
-use crate::pager::page_map::PageMap;
+use crate::pager::read::file_pages::FilePages;
+use crate::pager::read::page_map::PageMap;
 use crate::tree::{self, TreeRoot, Values, Visitor};
-use crate::txn::survey::Candidate;
+use crate::txn::open::survey::Candidate;
 
 use super::ranges::KeySet;
 use super::Progress;

@@ -18,7 +18,7 @@ use crate::page::header::{Header, PageKind};
 use crate::page::leaf::{Leaf, LeafValue};
 use crate::page::overflow;
 use crate::tree::{self, TreeRoot};
-use crate::txn::survey::Candidate;
+use crate::txn::open::survey::Candidate;
 
 use super::rescue::{record_of, Rescue, Row};
 

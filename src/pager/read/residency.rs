@@ -12,7 +12,7 @@
 use crate::error::{Error, Result};
 use crate::ids::PageId;
 use crate::mapping::PIECE_BYTES;
-use crate::pager::snapshot_pages::{run_range, SnapshotPages};
+use crate::pager::read::snapshot_pages::{run_range, SnapshotPages};
 
 /// Whether pages are in memory, and how they come there.
 pub(crate) trait Residence {
@@ -121,7 +121,7 @@ impl Residence for SnapshotPages {
 
 impl SnapshotPages {
     /// Brings a page or a run into memory before it is touched for the first time.
-    pub(super) fn bring(&self, id: PageId, len: usize) -> Result<()> {
+    pub(crate) fn bring(&self, id: PageId, len: usize) -> Result<()> {
         let (offset, end, ahead) = (id.0 << self.page_shift(), self.end_bytes(), self.view().ahead());
         if len > 1 << self.page_shift() {
             // All of it is needed: better asked for at once than waited for page by page.

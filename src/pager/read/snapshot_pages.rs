@@ -39,7 +39,7 @@ impl SnapshotPages {
     }
 
     #[inline]
-    pub(super) fn page_shift(&self) -> u32 {
+    pub(crate) fn page_shift(&self) -> u32 {
         self.pages.page_shift()
     }
 

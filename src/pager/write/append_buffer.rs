@@ -17,7 +17,7 @@ const FILLED_IN_A_ROW: u32 = 64;
 
 /// See the module.
 #[derive(Default, Debug)]
-pub(super) struct Desk {
+pub(crate) struct Desk {
     /// None: the desk is empty.
     id: PageId,
     bytes: Vec<u8>,
@@ -26,44 +26,44 @@ pub(super) struct Desk {
 
 impl Desk {
     /// Whether the next page that is to be filled shall lie here.
-    pub(super) fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         self.filled >= FILLED_IN_A_ROW
     }
 
     /// Counts a page that was filled in the mapping.
-    pub(super) fn count_filled(&mut self) {
+    pub(crate) fn count_filled(&mut self) {
         self.filled += 1;
     }
 
     /// Forgets how many pages were filled in a row; says whether there were any.
-    pub(super) fn interrupt(&mut self) -> bool {
+    pub(crate) fn interrupt(&mut self) -> bool {
         std::mem::take(&mut self.filled) > 0
     }
 
     /// Puts a page of any content on the empty desk.
-    pub(super) fn lay(&mut self, id: PageId, page_size: usize) {
+    pub(crate) fn lay(&mut self, id: PageId, page_size: usize) {
         self.id = id;
         self.bytes.resize(page_size, 0);
     }
 
     /// The page, if it is this one.
     #[inline]
-    pub(super) fn page(&self, id: PageId) -> Option<&[u8]> {
+    pub(crate) fn page(&self, id: PageId) -> Option<&[u8]> {
         (self.id == id && !id.is_none()).then_some(&self.bytes[..])
     }
 
     #[inline]
-    pub(super) fn page_mut(&mut self, id: PageId) -> Option<&mut [u8]> {
+    pub(crate) fn page_mut(&mut self, id: PageId) -> Option<&mut [u8]> {
         (self.id == id && !id.is_none()).then_some(&mut self.bytes[..])
     }
 
     /// Takes the page off; its bytes come back by [`Desk::give_back`].
-    pub(super) fn take(&mut self) -> Option<(PageId, Vec<u8>)> {
+    pub(crate) fn take(&mut self) -> Option<(PageId, Vec<u8>)> {
         let id = std::mem::take(&mut self.id);
         (!id.is_none()).then(|| (id, std::mem::take(&mut self.bytes)))
     }
 
-    pub(super) fn give_back(&mut self, bytes: Vec<u8>) {
+    pub(crate) fn give_back(&mut self, bytes: Vec<u8>) {
         self.bytes = bytes;
     }
 }

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{PageId, TxnId};
 use crate::page::free_list::FreeItem;
-use crate::steps;
+use crate::hooks::steps;
 
 /// Extents of at least this many pages are indexed by size in the tree, so that a large run is found at once.
 pub(crate) const BIG_EXTENT_PAGES: u64 = 16;

@@ -10,7 +10,7 @@ use crate::ids::{PageId, PagePtr, TreeId};
 use crate::page::checksum::Running;
 use crate::page::layout::OVERFLOW_VALUE;
 use crate::page::overflow;
-use crate::pager::txn_pages::TxnPages;
+use crate::pager::write::txn_pages::TxnPages;
 use crate::pager::{PageRead as _, PageWrite as _};
 
 /// Bytes that are put together and written at once.

@@ -11,7 +11,8 @@ use std::sync::mpsc::{sync_channel, SyncSender};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::mapping::{process, Mapping};
+use crate::sys::fork;
+use crate::mapping::Mapping;
 
 /// Fresh pages in a transaction before a thread is worth its start.
 pub(crate) const THREAD_FROM_PAGES: u64 = 2048;
@@ -46,7 +47,7 @@ impl Populator {
             }
         };
         let thread = std::thread::Builder::new().name("mapleaf-populate".into()).spawn(populate).ok()?;
-        Some(Populator { requests: Some(requests), thread: Some(thread), process: process::id(), next_page: from })
+        Some(Populator { requests: Some(requests), thread: Some(thread), process: fork::id(), next_page: from })
     }
 
     /// Asks for pages ahead of `end`, of which `fresh` are new in this transaction, up to page `limit`.
@@ -66,7 +67,7 @@ impl Populator {
 
 impl Drop for Populator {
     fn drop(&mut self) {
-        if self.process != process::id() {
+        if self.process != fork::id() {
             // A child after `fork`: the thread is its parent's, and waiting for it would not end.
             std::mem::forget((self.requests.take(), self.thread.take()));
             return;

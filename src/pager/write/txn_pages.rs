@@ -18,17 +18,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
-use crate::mapping::{prefetch, Canvas, Mapping, View};
+use crate::sys::prefetch;
+use crate::mapping::{Canvas, Mapping, View};
 use crate::page::checksum;
 use crate::page::free_list::FreeItem;
 use crate::page::overflow;
-use crate::pager::desk::Desk;
-use crate::pager::free_space::FreeSpace;
-use crate::pager::outbox::Outbox;
-use crate::pager::populate::{Populator, THREAD_FROM_PAGES};
-use crate::pager::snapshot_pages::{beyond_end, mark_of, run_range, verify_first_touch};
+use crate::pager::write::append_buffer::Desk;
+use crate::pager::write::free_space::FreeSpace;
+use crate::pager::write::write_queue::Outbox;
+use crate::pager::write::prefault::{Populator, THREAD_FROM_PAGES};
+use crate::pager::read::snapshot_pages::{beyond_end, mark_of, run_range, verify_first_touch};
 use crate::pager::traits::store_value;
-use crate::pager::value_run::ValueRun;
+use crate::pager::write::overflow_writer::ValueRun;
 use crate::pager::{PageRead, PageWrite, Residence};
 
 /// Growth steps: an eighth of the file, within these bounds, in bytes.
@@ -220,7 +221,7 @@ impl TxnPages {
     }
 
     /// Takes pages that are written by calls.
-    pub(super) fn alloc_kept(&mut self, pages: u64) -> Result<PageId> {
+    pub(crate) fn alloc_kept(&mut self, pages: u64) -> Result<PageId> {
         let id = match self.free.take_run(pages) {
             Some(id) => id,
             None => PageId(self.extend(pages)?),
@@ -231,7 +232,7 @@ impl TxnPages {
     }
 
     /// Writes whole pages of a kept run, from an offset in it on.
-    pub(super) fn write_kept(&self, id: PageId, at: u64, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write_kept(&self, id: PageId, at: u64, bytes: &[u8]) -> Result<()> {
         debug_assert!(self.canvas.is_kept_run(id, 1));
         self.mapping.write_pages((id.0 << self.page_shift) + at, bytes).map_err(|e| self.writing_error(e))
     }
@@ -242,7 +243,7 @@ impl TxnPages {
     }
 
     /// Lets kept pages that are not on their way go, to be used again at once.
-    pub(super) fn give_back_kept(&mut self, id: PageId, pages: u64) {
+    pub(crate) fn give_back_kept(&mut self, id: PageId, pages: u64) {
         self.canvas.unkeep(id, pages);
         self.free.add_unlisted(id, pages);
     }
@@ -356,7 +357,7 @@ const CALLS_FROM_PAGES: u64 = 4;
 /// Whether tests want checksums that leave the last byte out, which those of runs in pieces do not.
 fn has_short_checksums() -> bool {
     #[cfg(feature = "testing")]
-    return crate::mutant::is(crate::mutant::Mutant::ShortChecksum);
+    return crate::hooks::mutant::is(crate::hooks::mutant::Mutant::ShortChecksum);
     #[cfg(not(feature = "testing"))]
     false
 }
@@ -372,7 +373,7 @@ fn unlocked<T>(mutex: &mut Mutex<T>) -> &mut T {
 /// Whether tests want pages to be handed out while the durable state still needs them.
 fn reuses_early() -> bool {
     #[cfg(feature = "testing")]
-    return crate::mutant::is(crate::mutant::Mutant::EarlyReuse);
+    return crate::hooks::mutant::is(crate::hooks::mutant::Mutant::EarlyReuse);
     #[cfg(not(feature = "testing"))]
     false
 }
@@ -567,7 +568,7 @@ mod tests {
     use super::*;
     use crate::mapping::{FlushKind, MapOptions};
     use crate::page::checksum;
-    use crate::pager::snapshot_pages::SnapshotPages;
+    use crate::pager::read::snapshot_pages::SnapshotPages;
 
     /// Pages with ids beyond 2^32, which lie beyond 16 TiB: taken, stored to, flushed and read through both mappings.
     /// The file is sparse, on tmpfs, because other file systems do not take one of that length; with larger pages it would

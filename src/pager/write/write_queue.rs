@@ -21,9 +21,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::ids::PageId;
-use crate::mapping::{process, Mapping, View};
+use crate::sys::fork;
+use crate::mapping::{Mapping, View};
 use crate::page::checksum;
-use crate::pager::snapshot_pages::mark_of;
+use crate::pager::read::snapshot_pages::mark_of;
 
 /// Bytes that are written and put under write-back at once.
 const BATCH_BYTES: usize = 256 << 10;
@@ -104,7 +105,7 @@ impl Outbox {
             page_size,
             shared: Arc::default(),
             thread: None,
-            process: process::id(),
+            process: fork::id(),
             batch: None,
             sent_bytes: 0,
             stays,
@@ -174,7 +175,7 @@ impl Outbox {
 
     /// Whether this is a copy that a child got by `fork`, without the thread.
     fn is_inherited(&self) -> bool {
-        self.process != process::id()
+        self.process != fork::id()
     }
 
     /// Without a thread, which the system may refuse, the builder writes all.

@@ -7,7 +7,8 @@
 
 use std::io;
 
-use super::{budget, os};
+use crate::mapping::budget;
+use crate::sys::os;
 
 /// A limit that the kernel keeps for a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -13,12 +13,12 @@ use crate::page::branch::Child;
 use crate::page::leaf::{entry_size, Leaf, LeafMut, LeafValue, OverflowPtr};
 use crate::pager::{PageRead, PageWrite};
 
-use super::path::{branch_mut, dirty_ptr, leaf_at, make_dirty, Path, Side};
-use super::plan;
-use super::put::{count_after, plant};
-use super::split::{extend_right, leaf_capacity, Change};
-use super::value::{check_sizes, store};
-use super::TreeRoot;
+use crate::tree::path::{branch_mut, dirty_ptr, leaf_at, make_dirty, Path, Side};
+use crate::tree::edit::plan;
+use crate::tree::edit::put::{count_after, plant};
+use crate::tree::edit::split::{extend_right, leaf_capacity, Change};
+use crate::tree::value::{check_sizes, store};
+use crate::tree::TreeRoot;
 
 /// The rightmost leaf, as the last append left it. Whoever changes the tree in any other way starts with a fresh hint;
 /// root and entry count are compared to notice where that was forgotten.

@@ -10,9 +10,9 @@ use crate::ids::PagePtr;
 use crate::limits::DEPTH_MAX;
 use crate::pager::{PageRead, PageWrite};
 
-use super::path::{branch_at, free_page, height_of, leaf_at};
-use super::value::Run;
-use super::TreeRoot;
+use crate::tree::path::{branch_at, free_page, height_of, leaf_at};
+use crate::tree::value::Run;
+use crate::tree::TreeRoot;
 
 /// A branch on the way down, and the child to free next.
 #[derive(Clone, Copy, Default)]

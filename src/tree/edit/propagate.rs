@@ -14,13 +14,13 @@ use crate::limits::DEPTH_MAX;
 use crate::page::branch::{self, Branch, Child};
 use crate::pager::{PageRead, PageWrite};
 
-use super::path::{branch_at, branch_mut, dirty_ptr, Path};
-use super::plan::{self, Pattern};
-use super::TreeRoot;
+use crate::tree::path::{branch_at, branch_mut, dirty_ptr, Path};
+use crate::tree::edit::plan::{self, Pattern};
+use crate::tree::TreeRoot;
 
 /// Puts `fresh`, the right siblings that the page at `depth` of the path has got, into the branches above. Their
 /// separators ascend and lie right of that page. All pages of the path are dirty.
-pub(super) fn graft<P: PageWrite>(
+pub(crate) fn graft<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
     path: &Path,
@@ -119,7 +119,7 @@ fn grow_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, fresh: Vec<Child>
 
 /// Builds branches that hold these children, the first one in the page `reuse` if there is one. Gives a child for
 /// each page; the separator of the first is what the first child's was.
-pub(super) fn build_branches<P: PageWrite>(
+pub(crate) fn build_branches<P: PageWrite>(
     pages: &mut P,
     tree: TreeId,
     level: usize,
@@ -171,7 +171,7 @@ fn build_groups<P: PageWrite>(
 }
 
 /// Builds one branch from children that are known to fit.
-pub(super) fn build_branch<P: PageWrite>(
+pub(crate) fn build_branch<P: PageWrite>(
     pages: &mut P,
     tree: TreeId,
     level: usize,
@@ -185,7 +185,7 @@ pub(super) fn build_branch<P: PageWrite>(
 }
 
 /// What each child takes in a branch without regard to prefixes.
-pub(super) fn weights_of(children: &[Child]) -> Vec<usize> {
+pub(crate) fn weights_of(children: &[Child]) -> Vec<usize> {
     children.iter().map(|child| CHILD_BYTES + child.sep.len()).collect()
 }
 
@@ -193,7 +193,7 @@ pub(super) fn weights_of(children: &[Child]) -> Vec<usize> {
 const CHILD_BYTES: usize = 16;
 
 /// All children of a branch with whole separators; the first one's is empty.
-pub(super) fn children_of(branch: &Branch<'_>) -> Result<Vec<Child>> {
+pub(crate) fn children_of(branch: &Branch<'_>) -> Result<Vec<Child>> {
     let mut children = Vec::with_capacity(branch.count() + 2);
     for at in 0..branch.count() {
         let mut sep = Vec::new();
@@ -206,7 +206,7 @@ pub(super) fn children_of(branch: &Branch<'_>) -> Result<Vec<Child>> {
 }
 
 /// Gives the child at `depth` + 1 with index `at` another separator; the branch at `depth` may split over it.
-pub(super) fn move_separator<P: PageWrite>(
+pub(crate) fn move_separator<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
     path: &Path,
@@ -233,7 +233,7 @@ pub(super) fn move_separator<P: PageWrite>(
 }
 
 /// Takes the child with index `at` out of a dirty branch.
-pub(super) fn remove_child<P: PageWrite>(pages: &mut P, id: PageId, at: usize) -> Result<()> {
+pub(crate) fn remove_child<P: PageWrite>(pages: &mut P, id: PageId, at: usize) -> Result<()> {
     let mut branch = branch_mut(pages, id)?;
     match at {
         0 => branch.remove_first()?,
@@ -243,6 +243,6 @@ pub(super) fn remove_child<P: PageWrite>(pages: &mut P, id: PageId, at: usize) -
 }
 
 /// Number of children of the branch at `depth` of a path.
-pub(super) fn child_count<P: PageRead>(pages: &P, path: &Path, depth: usize) -> Result<usize> {
+pub(crate) fn child_count<P: PageRead>(pages: &P, path: &Path, depth: usize) -> Result<usize> {
     Ok(branch_at(pages, path.frame(depth).ptr, path.len() - 1 - depth)?.count())
 }

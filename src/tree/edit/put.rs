@@ -11,12 +11,12 @@ use crate::ids::{PageId, TreeId};
 use crate::page::leaf::{Leaf, LeafMut, LeafValue};
 use crate::pager::PageWrite;
 
-use super::path::{dirty_ptr, fetch_front, leaf_at, make_dirty, Frame, Path};
-use super::plan::Pattern;
-use super::search::leaf_of;
-use super::split::{split_leaf, Change};
-use super::value::{check_sizes, resolve, store, Run};
-use super::TreeRoot;
+use crate::tree::path::{dirty_ptr, fetch_front, leaf_at, make_dirty, Frame, Path};
+use crate::tree::edit::plan::Pattern;
+use crate::tree::lookup::search::leaf_of;
+use crate::tree::edit::split::{split_leaf, Change};
+use crate::tree::value::{check_sizes, resolve, store, Run};
+use crate::tree::TreeRoot;
 
 /// Where the last put of this transaction went, so that sequential puts anywhere in a tree leave full pages behind.
 /// Only ever a hint: a stale one changes where a page is split, never what is stored.
@@ -67,7 +67,7 @@ pub(crate) fn put_value<P: PageWrite>(
 }
 
 /// The same for a value that `store` gives when it is needed. The key is within the limits.
-pub(super) fn put_stored<'v, P: PageWrite>(
+pub(crate) fn put_stored<'v, P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
     key: &[u8],
@@ -101,13 +101,13 @@ pub(super) fn put_stored<'v, P: PageWrite>(
 }
 
 /// The entry count of the tree with so many more.
-pub(super) fn count_after(root: &TreeRoot, more: u64) -> Result<u64> {
+pub(crate) fn count_after(root: &TreeRoot, more: u64) -> Result<u64> {
     let count = root.entries.checked_add(more);
     count.ok_or_else(|| Error::corrupt(root.ptr.id, "entry count of the tree is larger than any can be"))
 }
 
 /// Gives the empty tree a leaf without entries.
-pub(super) fn plant<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
+pub(crate) fn plant<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
     let id = pages.alloc(1)?;
     let txn = pages.txn();
     LeafMut::init(pages.page_mut(id)?, id, root.tree, txn);
@@ -117,7 +117,7 @@ pub(super) fn plant<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<
 }
 
 /// Copies out the value at an index of a leaf, if asked, and finds the run that goes with it.
-pub(super) fn take_old<P: PageWrite>(
+pub(crate) fn take_old<P: PageWrite>(
     pages: &P,
     leaf: &Leaf<'_>,
     at: usize,

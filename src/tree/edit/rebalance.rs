@@ -12,11 +12,11 @@ use crate::page::layout::BRANCH_HEADS;
 use crate::page::leaf::Leaf;
 use crate::pager::{PageRead, PageWrite};
 
-use super::graft::{build_branch, child_count, children_of, move_separator, remove_child, weights_of};
-use super::path::{branch_at, branch_mut, copy_page, free_page, leaf_at, Path};
-use super::plan::{self, Join};
-use super::split::{build_leaf, entries_of, leaf_capacity, sizes_of};
-use super::TreeRoot;
+use crate::tree::edit::propagate::{build_branch, child_count, children_of, move_separator, remove_child, weights_of};
+use crate::tree::path::{branch_at, branch_mut, copy_page, free_page, leaf_at, Path};
+use crate::tree::edit::plan::{self, Join};
+use crate::tree::edit::split::{build_leaf, entries_of, leaf_capacity, sizes_of};
+use crate::tree::TreeRoot;
 
 /// What joining a page with a neighbour came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +28,7 @@ enum Joined {
 }
 
 /// Restores the shape of the tree after an entry was removed from the leaf of the path.
-pub(super) fn after_removal<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Path) -> Result<()> {
+pub(crate) fn after_removal<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Path) -> Result<()> {
     let mut empty = leaf_at(pages, path.leaf().ptr)?.count() == 0;
     for depth in (1..path.len()).rev() {
         if empty {
@@ -85,12 +85,12 @@ fn lower_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
 }
 
 /// Two neighbouring pages of one parent. One of them is the page of the path, which is dirty.
-pub(super) struct Pair {
+pub(crate) struct Pair {
     /// Index of the left one in the parent.
-    pub(super) left_at: usize,
-    pub(super) left: PagePtr,
-    pub(super) right: PagePtr,
-    pub(super) own_is_left: bool,
+    pub(crate) left_at: usize,
+    pub(crate) left: PagePtr,
+    pub(crate) right: PagePtr,
+    pub(crate) own_is_left: bool,
 }
 
 impl Pair {
@@ -104,7 +104,7 @@ impl Pair {
     }
 
     /// The page beside it.
-    pub(super) fn neighbour(&self) -> PagePtr {
+    pub(crate) fn neighbour(&self) -> PagePtr {
         if self.own_is_left {
             self.right
         } else {
@@ -123,7 +123,7 @@ fn join<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Path, depth: us
 }
 
 /// The page at `depth` and the neighbour that has less in use; nothing if its parent has no other child.
-pub(super) fn choose_pair<P: PageRead>(
+pub(crate) fn choose_pair<P: PageRead>(
     pages: &P,
     path: &Path,
     depth: usize,

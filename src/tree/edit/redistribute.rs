@@ -12,16 +12,16 @@ use crate::ids::PageId;
 use crate::page::leaf::Leaf;
 use crate::pager::PageWrite;
 
-use super::graft::move_separator;
-use super::path::{leaf_at, Path};
-use super::plan;
-use super::rebalance::choose_pair;
-use super::split::{build_leaf, entries_of, leaf_capacity, sizes_of, Change};
-use super::TreeRoot;
+use crate::tree::edit::propagate::move_separator;
+use crate::tree::path::{leaf_at, Path};
+use crate::tree::edit::plan;
+use crate::tree::edit::rebalance::choose_pair;
+use crate::tree::edit::split::{build_leaf, entries_of, leaf_capacity, sizes_of, Change};
+use crate::tree::TreeRoot;
 
 /// Applies a change that found no room in the dirty leaf of the path, with the help of a neighbour. Gives the page and the
 /// index at which the entry ended up; nothing, if no neighbour has enough room. The path is not that of the leaf any more.
-pub(super) fn shift<P: PageWrite>(
+pub(crate) fn shift<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
     path: &Path,

@@ -12,8 +12,8 @@ use crate::limits::DEPTH_MAX;
 use crate::page::checksum;
 use crate::pager::PageWrite;
 
-use super::path::{branch_at, branch_mut, height_of};
-use super::TreeRoot;
+use crate::tree::path::{branch_at, branch_mut, height_of};
+use crate::tree::TreeRoot;
 
 /// A dirty branch on the way down, and the child to look at next.
 #[derive(Clone, Copy, Default)]

@@ -11,25 +11,25 @@ use crate::page::layout::HEADER_BYTES;
 use crate::page::leaf::{self, Leaf, LeafMut, LeafValue};
 use crate::pager::PageWrite;
 
-use super::graft::graft;
-use super::path::{dirty_ptr, leaf_at, Path};
-use super::plan::{self, Pattern};
-use super::shift::shift;
-use super::TreeRoot;
+use crate::tree::edit::propagate::graft;
+use crate::tree::path::{dirty_ptr, leaf_at, Path};
+use crate::tree::edit::plan::{self, Pattern};
+use crate::tree::edit::redistribute::shift;
+use crate::tree::TreeRoot;
 
 /// An entry of a leaf as its page stores it.
-pub(super) type Stored<'b> = (&'b [u8], LeafValue<'b>);
+pub(crate) type Stored<'b> = (&'b [u8], LeafValue<'b>);
 
 /// An entry that goes into a leaf: in place of the one with the same key, or as a new one.
-pub(super) struct Change<'b> {
-    pub(super) key: &'b [u8],
-    pub(super) value: LeafValue<'b>,
-    pub(super) replace: bool,
+pub(crate) struct Change<'b> {
+    pub(crate) key: &'b [u8],
+    pub(crate) value: LeafValue<'b>,
+    pub(crate) replace: bool,
 }
 
 impl<'b> Change<'b> {
     /// Makes it among the entries of a leaf.
-    pub(super) fn apply(&self, entries: &mut Vec<Stored<'b>>, at: usize) {
+    pub(crate) fn apply(&self, entries: &mut Vec<Stored<'b>>, at: usize) {
         match self.replace {
             true => entries[at] = (self.key, self.value),
             false => entries.insert(at, (self.key, self.value)),
@@ -39,7 +39,7 @@ impl<'b> Change<'b> {
 
 /// Splits the dirty leaf of the path while applying a change that found no room in it. Gives the page and the index
 /// at which the entry ended up.
-pub(super) fn split_leaf<P: PageWrite>(
+pub(crate) fn split_leaf<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
     path: &Path,
@@ -75,7 +75,7 @@ pub(super) fn split_leaf<P: PageWrite>(
 }
 
 /// Leaves the leaf as it is, full, and puts the entry, which is greater than all in it, into `right`, a new page beside it.
-pub(super) fn extend_right<P: PageWrite>(
+pub(crate) fn extend_right<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
     path: &Path,
@@ -91,12 +91,12 @@ pub(super) fn extend_right<P: PageWrite>(
 }
 
 /// What the entries of a leaf may take.
-pub(super) fn leaf_capacity(page_size: usize) -> usize {
+pub(crate) fn leaf_capacity(page_size: usize) -> usize {
     page_size - HEADER_BYTES
 }
 
 /// All entries of a leaf, in order.
-pub(super) fn entries_of<'b>(leaf: &Leaf<'b>) -> Result<Vec<Stored<'b>>> {
+pub(crate) fn entries_of<'b>(leaf: &Leaf<'b>) -> Result<Vec<Stored<'b>>> {
     let mut entries = Vec::with_capacity(leaf.count() + 1);
     for at in 0..leaf.count() {
         entries.push(leaf.entry(at)?);
@@ -105,12 +105,12 @@ pub(super) fn entries_of<'b>(leaf: &Leaf<'b>) -> Result<Vec<Stored<'b>>> {
 }
 
 /// What each entry takes in a leaf.
-pub(super) fn sizes_of(entries: &[Stored<'_>]) -> Vec<usize> {
+pub(crate) fn sizes_of(entries: &[Stored<'_>]) -> Vec<usize> {
     entries.iter().map(|(key, value)| leaf::entry_size(key.len(), *value)).collect()
 }
 
 /// Writes entries, which fit, into a dirty page.
-pub(super) fn build_leaf<P: PageWrite>(pages: &mut P, tree: TreeId, id: PageId, entries: &[Stored<'_>]) -> Result<()> {
+pub(crate) fn build_leaf<P: PageWrite>(pages: &mut P, tree: TreeId, id: PageId, entries: &[Stored<'_>]) -> Result<()> {
     let txn = pages.txn();
     let fitted = leaf::build(pages.page_mut(id)?, id, tree, txn, entries.iter().copied())?;
     assert!(fitted, "the plan gave a leaf more than fits");

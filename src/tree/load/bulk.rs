@@ -13,12 +13,12 @@ use crate::page::branch::Child;
 use crate::page::leaf::{self, LeafValue, OverflowPtr};
 use crate::pager::{PageRead, PageWrite};
 
-use super::graft::graft;
-use super::path::{make_branches_dirty, Path};
-use super::plan::{self, Pattern};
-use super::put::count_after;
-use super::split::leaf_capacity;
-use super::TreeRoot;
+use crate::tree::edit::propagate::graft;
+use crate::tree::path::{make_branches_dirty, Path};
+use crate::tree::edit::plan::{self, Pattern};
+use crate::tree::edit::put::count_after;
+use crate::tree::edit::split::leaf_capacity;
+use crate::tree::TreeRoot;
 
 /// Leaves that are grafted at once.
 const GRAFT_LEAVES: usize = 64;
@@ -41,7 +41,7 @@ struct Staged {
 
 /// Entries on their way into leaves, and the leaves that were built of them.
 #[derive(Default)]
-pub(super) struct Stage {
+pub(crate) struct Stage {
     staged: Vec<Staged>,
     bytes: Vec<u8>,
     /// What the staged entries take in a leaf.
@@ -49,19 +49,19 @@ pub(super) struct Stage {
     /// The last key before the staged ones; nothing where there is none.
     last_key: Option<Vec<u8>>,
     /// The leaves. The separator of one behind nothing is empty.
-    pub(super) built: Vec<Child>,
+    pub(crate) built: Vec<Child>,
     entries: u64,
 }
 
 impl Stage {
     /// Whether an entry of this size has to wait for the next leaf.
     #[inline]
-    pub(super) fn is_full_for(&self, size: usize, page_size: usize) -> bool {
+    pub(crate) fn is_full_for(&self, size: usize, page_size: usize) -> bool {
         self.used + size > leaf_capacity(page_size)
     }
 
     /// Adds an entry for which there is room, whose key is greater than all before.
-    pub(super) fn add(&mut self, key: &[u8], value: LeafValue<'_>) {
+    pub(crate) fn add(&mut self, key: &[u8], value: LeafValue<'_>) {
         self.used += leaf::entry_size(key.len(), value);
         let key_at = self.bytes.len();
         self.bytes.extend_from_slice(key);
@@ -83,12 +83,12 @@ impl Stage {
     }
 
     /// Builds a leaf of what is staged.
-    pub(super) fn build_leaf<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
+    pub(crate) fn build_leaf<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
         self.build_first(pages, tree, self.staged.len())
     }
 
     /// Builds two leaves of what is staged, if there is enough.
-    pub(super) fn build_two_leaves<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
+    pub(crate) fn build_two_leaves<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
         self.build_first(pages, tree, self.staged.len() / 2)?;
         self.build_leaf(pages, tree)
     }
@@ -137,7 +137,7 @@ impl std::fmt::Debug for Bulk {
 impl Bulk {
     /// Begins behind the last entry of a tree.
     pub(crate) fn begin<P: PageRead>(pages: &P, root: &TreeRoot) -> Result<Bulk> {
-        let last = super::last(pages, root)?;
+        let last = crate::tree::last(pages, root)?;
         let last_key = last.map(|(key, _)| key.to_vec());
         Ok(Bulk { stage: Stage { last_key, ..Stage::default() } })
     }

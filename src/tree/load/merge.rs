@@ -11,14 +11,14 @@ use crate::ids::PagePtr;
 use crate::page::leaf::{self, Leaf, LeafValue};
 use crate::pager::PageWrite;
 
-use super::bulk::Stage;
-use super::graft::{build_branches, graft};
-use super::path::{branch_at, free_page, make_branches_dirty, Path};
-use super::plan::Pattern;
-use super::put::{count_after, put_stored};
-use super::run::Run;
-use super::value::free_run;
-use super::{PutHint, TreeRoot};
+use crate::tree::load::bulk::Stage;
+use crate::tree::edit::propagate::{build_branches, graft};
+use crate::tree::path::{branch_at, free_page, make_branches_dirty, Path};
+use crate::tree::edit::plan::Pattern;
+use crate::tree::edit::put::{count_after, put_stored};
+use crate::tree::load::sorted_run::Run;
+use crate::tree::value::free_run;
+use crate::tree::{PutHint, TreeRoot};
 
 /// Puts all that is left of a sorted run into a tree that is not empty. Before pages are taken, `ready` sees that free ones
 /// are at hand.

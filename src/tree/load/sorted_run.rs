@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::mapping::scratch::Scratch;
+use crate::sys::scratch::Scratch;
 use crate::page::leaf::{LeafValue, OverflowPtr};
 
 /// Records that are asked for ahead of the one that is looked at.

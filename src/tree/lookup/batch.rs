@@ -10,16 +10,16 @@ use crate::ids::{PageId, PagePtr};
 use crate::page::leaf::LeafValue;
 use crate::pager::{Around, PageRead};
 
-use super::path::{branch_at, height_of, leaf_at};
-use super::value::run_pages;
-use super::TreeRoot;
+use crate::tree::path::{branch_at, height_of, leaf_at};
+use crate::tree::value::run_pages;
+use crate::tree::TreeRoot;
 
 /// Keys whose pages are asked for together, and pages of long values among those.
 const KEYS: usize = 512;
 const RUN_PAGES: u64 = 2048;
 
 /// How far a batch of lookups has asked for its pages.
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// Pages may have gone from memory since they were read.
     gone: bool,
     /// Keys still to come when the pages of those before them had been asked for.
@@ -27,13 +27,13 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new<P: PageRead>(pages: &P) -> Batch {
+    pub(crate) fn new<P: PageRead>(pages: &P) -> Batch {
         Batch { gone: pages.may_be_gone(), unasked: usize::MAX }
     }
 
     /// The lookups of the first of these keys begin, which are all that are still to come.
     #[inline]
-    pub(super) fn begin<P: PageRead>(&mut self, pages: &P, root: &TreeRoot, keys: &[&[u8]]) {
+    pub(crate) fn begin<P: PageRead>(&mut self, pages: &P, root: &TreeRoot, keys: &[&[u8]]) {
         if self.gone {
             self.met_unknown(pages, root, keys);
         }
@@ -41,7 +41,7 @@ impl Batch {
 
     /// Pages on the way to these keys are not known. Asks for them, unless that was done.
     #[cold]
-    pub(super) fn met_unknown<P: PageRead>(&mut self, pages: &P, root: &TreeRoot, keys: &[&[u8]]) {
+    pub(crate) fn met_unknown<P: PageRead>(&mut self, pages: &P, root: &TreeRoot, keys: &[&[u8]]) {
         if keys.len() <= self.unasked {
             let now = &keys[..keys.len().min(KEYS)];
             self.ask(pages, root, now);

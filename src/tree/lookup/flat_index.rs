@@ -15,15 +15,17 @@
 //! Failure: `None` from `build` for trees that gain nothing, an error for damaged pages; `None` from `child` for keys
 //! about which the columns do not tell enough. Both mean: go down through the branches.
 
+#[cfg(test)]
+pub(crate) mod tests;
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr, MAX_U48};
-use crate::mapping::prefetch;
+use crate::sys::prefetch;
 use crate::page::heads::{Vectors, WORDS};
 use crate::page::layout::{get_u32, get_u64, CHILD_BYTES, LEAF_ARRAY_BYTES, LEAF_HEADS};
 use crate::pager::PageRead;
 
-use super::path::{branch_at, height_of};
-use super::TreeRoot;
+use crate::tree::path::{branch_at, height_of};
+use crate::tree::TreeRoot;
 
 /// Pages of a level that is made flat: in little time; so that heads and pointers fit the second cache of a core; at all.
 pub(crate) const PAGES_MAX: [usize; 3] =
@@ -74,7 +76,7 @@ impl std::fmt::Debug for Top {
 
 /// A search that has come to its block.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Place {
+pub(crate) struct Place {
     block: usize,
     word: u64,
 }
@@ -158,13 +160,13 @@ impl Top {
 
     /// What a search in a leaf reads of its front, on the average.
     #[inline]
-    pub(super) fn leaf_front_bytes(&self) -> usize {
+    pub(crate) fn leaf_front_bytes(&self) -> usize {
         self.leaf_front_bytes
     }
 
     /// Number of the page whose range holds `key`. `first`: the first word of the key.
     #[inline(always)]
-    pub(super) fn find<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<usize> {
+    pub(crate) fn find<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<usize> {
         let place = self.begin(vectors, key, first)?;
         // One wait for both, not one after the other.
         prefetch::value(&self.pages.get(place.block)?.children);
@@ -173,7 +175,7 @@ impl Top {
 
     /// The first part of the search, and asks for what the second part needs: for those who have other keys to begin meanwhile.
     #[inline(always)]
-    pub(super) fn begin_ahead<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<Place> {
+    pub(crate) fn begin_ahead<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<Place> {
         let place = self.begin(vectors, key, first)?;
         prefetch::value(self.pages.get(place.block)?);
         Some(place)
@@ -195,7 +197,7 @@ impl Top {
 
     /// The second part: the number of the page.
     #[inline(always)]
-    pub(super) fn end<V: Vectors>(&self, vectors: V, place: Place) -> Option<usize> {
+    pub(crate) fn end<V: Vectors>(&self, vectors: V, place: Place) -> Option<usize> {
         let Place { block, word } = place;
         let pages = self.pages.get(block)?;
         let below = vectors.below_16_words(&pages.heads.0, word);
@@ -213,7 +215,7 @@ impl Top {
 
     /// A page by its number.
     #[inline(always)]
-    pub(super) fn page(&self, at: usize) -> Option<PagePtr> {
+    pub(crate) fn page(&self, at: usize) -> Option<PagePtr> {
         if at >= self.page_count {
             return None;
         }
@@ -222,7 +224,7 @@ impl Top {
 
     /// The page whose range holds `key`.
     #[inline(always)]
-    pub(super) fn child<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<PagePtr> {
+    pub(crate) fn child<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<PagePtr> {
         self.page(self.find(vectors, key, first)?)
     }
 }
@@ -410,5 +412,3 @@ fn word_at(key: &[u8], place: usize) -> Option<u64> {
     key.get(place..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
-#[cfg(test)]
-mod tests;

@@ -17,11 +17,11 @@ use crate::page::heads::{self, Vectors};
 use crate::page::lookup;
 use crate::pager::PageRead;
 
-use super::batch::Batch;
-use super::path::{fetch_front, height_of};
-use super::search::{child_at, value_in};
-use super::top::{Place, Top};
-use super::TreeRoot;
+use crate::tree::lookup::batch::Batch;
+use crate::tree::path::{fetch_front, height_of};
+use crate::tree::lookup::search::{child_at, value_in};
+use crate::tree::lookup::flat_index::{Place, Top};
+use crate::tree::TreeRoot;
 
 /// Lookups that go down together: enough for all requests that a core can have in flight. More would only push each other
 /// out of the cache.

@@ -10,9 +10,9 @@ use crate::error::Result;
 use crate::page::leaf::LeafValue;
 use crate::pager::PageRead;
 
-use super::path::{branch_at, height_of, leaf_at};
-use super::value::{resolve, run_pages};
-use super::TreeRoot;
+use crate::tree::path::{branch_at, height_of, leaf_at};
+use crate::tree::value::{resolve, run_pages};
+use crate::tree::TreeRoot;
 
 /// The value of a key, if everything on the way to it is in memory, the value itself included.
 pub(crate) fn get_resident<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {

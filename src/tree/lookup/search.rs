@@ -11,10 +11,10 @@ use crate::page::leaf::Leaf;
 use crate::page::lookup;
 use crate::pager::PageRead;
 
-use super::path::{branch_at, height_of, last_index, leaf_at, Side};
-use super::top::Top;
-use super::value::resolve;
-use super::{Entry, TreeRoot};
+use crate::tree::path::{branch_at, height_of, last_index, leaf_at, Side};
+use crate::tree::lookup::flat_index::Top;
+use crate::tree::value::resolve;
+use crate::tree::{Entry, TreeRoot};
 
 /// The value of a key, as it lies in the leaf or in its overflow run.
 #[inline]
@@ -89,7 +89,7 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
 
 /// The leaf that holds `key` or would. The tree is not empty.
 #[inline]
-pub(super) fn leaf_of<P: PageRead>(pages: &P, root: &TreeRoot, key: &[u8]) -> Result<PagePtr> {
+pub(crate) fn leaf_of<P: PageRead>(pages: &P, root: &TreeRoot, key: &[u8]) -> Result<PagePtr> {
     match heads::with_vectors(LeafOf { pages, root, key }) {
         Some(leaf) => Ok(leaf),
         None => leaf_of_slowly(pages, root, key),
@@ -193,14 +193,14 @@ pub(crate) fn get_slowly<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[
 /// The child of a branch whose range holds the key.
 #[cold]
 #[inline(never)]
-pub(super) fn child_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
+pub(crate) fn child_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
     let branch = branch_at(pages, ptr, level)?;
     Ok(branch.child(branch.find(key)?)?)
 }
 
 /// The value of a key in the leaf that holds it or would, looked for with every check.
 #[inline(never)]
-pub(super) fn value_in<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, key: &[u8]) -> Result<Option<&'a [u8]>> {
+pub(crate) fn value_in<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, key: &[u8]) -> Result<Option<&'a [u8]>> {
     let leaf = leaf_at(pages, ptr)?;
     match leaf.find(key)? {
         Some(at) => resolve(pages, leaf.value(at)?).map(Some),
@@ -234,7 +234,7 @@ fn outermost<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, side: Side) -> Resu
 
 /// The entry at an index of a leaf, its value resolved.
 #[inline(always)]
-pub(super) fn entry_at<'a, P: PageRead>(pages: &'a P, leaf: &Leaf<'a>, at: usize) -> Result<Entry<'a>> {
+pub(crate) fn entry_at<'a, P: PageRead>(pages: &'a P, leaf: &Leaf<'a>, at: usize) -> Result<Entry<'a>> {
     match leaf.inline_entry(at) {
         Some(entry) => Ok(entry),
         None => resolve_entry(pages, leaf, at),

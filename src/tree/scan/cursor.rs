@@ -20,11 +20,11 @@ use crate::page::leaf::Leaf;
 use crate::page::lookup;
 use crate::pager::PageRead;
 
-use super::path::{fetch_front, leaf_at, Path, Side, NOWHERE};
-use super::range::fetch_entries_from;
-use super::search::entry_at;
-use super::top::Top;
-use super::{Entry, TreeRoot};
+use crate::tree::path::{fetch_front, leaf_at, Path, Side, NOWHERE};
+use crate::tree::scan::range::fetch_entries_from;
+use crate::tree::lookup::search::entry_at;
+use crate::tree::lookup::flat_index::Top;
+use crate::tree::{Entry, TreeRoot};
 
 /// Index before the first entry; the entry behind it is number 0.
 const BEFORE: usize = usize::MAX;
@@ -97,14 +97,14 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     }
 
     /// Finds leaves by the top, which was made of the same tree.
-    pub(super) fn with_top(pages: &'a P, root: TreeRoot, top: Option<&'a Top>) -> Cursor<'a, P> {
+    pub(crate) fn with_top(pages: &'a P, root: TreeRoot, top: Option<&'a Top>) -> Cursor<'a, P> {
         let flat = top.filter(|top| top.level() == 0);
         let flat = flat.map(|top| Flat { top, number: 0, steps: 0, here: false });
         Cursor { pages, root, path: None, flat, leaf: None, stepped: false, count: 0, at: BEFORE, lost: false }
     }
 
     /// Goes through the branches from now on; from the current leaf with the next step.
-    pub(super) fn forget_top(&mut self) {
+    pub(crate) fn forget_top(&mut self) {
         match &mut self.flat {
             Some(flat) if flat.here => flat.steps = FLAT_STEPS,
             flat => *flat = None,
@@ -191,7 +191,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
 
     /// Puts the cursor at the first entry of its leaf at or above the key, or behind the leaf's last; says whether that entry
     /// has the key.
-    pub(super) fn place_towards(&mut self, key: &[u8], towards: Side) -> Result<bool> {
+    pub(crate) fn place_towards(&mut self, key: &[u8], towards: Side) -> Result<bool> {
         let found = self.place_in(key, Some(towards))?;
         if !self.flat.as_ref().is_some_and(|flat| flat.here) {
             if let Some(path) = &mut self.path {
@@ -246,7 +246,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     }
 
     /// Puts the cursor at one end of the tree.
-    pub(super) fn enter(&mut self, side: Side) -> Result<()> {
+    pub(crate) fn enter(&mut self, side: Side) -> Result<()> {
         self.reset();
         if self.root.height == 0 {
             return Ok(());
@@ -259,7 +259,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     }
 
     /// Moves to the near end of the neighbouring leaf, if there is one; else stays.
-    pub(super) fn step(&mut self, towards: Side) -> Result<bool> {
+    pub(crate) fn step(&mut self, towards: Side) -> Result<bool> {
         let Some(leaf) = self.leaf else { return Ok(false) };
         let stepped = self.neighbour(&leaf, towards).and_then(|next| {
             next.map_or(Ok(()), |next| check_order(&leaf, self.stepped, &next, towards))?;
@@ -324,12 +324,12 @@ impl<'a, P: PageRead> Cursor<'a, P> {
 
     /// The current leaf, for ranges, which step within it themselves.
     #[inline]
-    pub(super) fn leaf(&self) -> Option<&Leaf<'a>> {
+    pub(crate) fn leaf(&self) -> Option<&Leaf<'a>> {
         self.leaf.as_ref()
     }
 
     /// The leaf that a walk in this direction comes to next, where that is known.
-    pub(super) fn ahead(&self, towards: Side) -> PagePtr {
+    pub(crate) fn ahead(&self, towards: Side) -> PagePtr {
         match (&self.flat, &self.path) {
             (Some(flat), _) if flat.here => flat.top.page(flat.neighbour(towards)).unwrap_or(NOWHERE),
             (_, Some(path)) => path.ahead(),
@@ -339,7 +339,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
 
     /// The way to the current leaf, if it was found through the branches.
     #[inline]
-    pub(super) fn path(&self) -> Option<&Path> {
+    pub(crate) fn path(&self) -> Option<&Path> {
         match &self.flat {
             Some(flat) if flat.here => None,
             _ => self.path.as_deref(),
@@ -348,17 +348,17 @@ impl<'a, P: PageRead> Cursor<'a, P> {
 
     /// Index of the entry that the cursor was placed at.
     #[inline]
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     /// The page that the current leaf is; none before the cursor is placed.
-    pub(super) fn leaf_id(&self) -> PageId {
+    pub(crate) fn leaf_id(&self) -> PageId {
         self.leaf.map_or(PageId::NONE, |leaf| leaf.id())
     }
 
     #[inline]
-    pub(super) fn pages(&self) -> &'a P {
+    pub(crate) fn pages(&self) -> &'a P {
         self.pages
     }
 }

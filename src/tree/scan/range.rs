@@ -15,17 +15,17 @@ use std::ops::{Bound, Range as Indexes};
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::mapping::prefetch::LINE_BYTES;
+use crate::sys::prefetch::LINE_BYTES;
 use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
 
-use super::ahead::Sweep;
-use super::cursor::Cursor;
-use super::path::{fetch_front, Side, NOWHERE};
-use super::search::entry_at;
-use super::top::Top;
-use super::value::run_pages;
-use super::{Entry, TreeRoot};
+use crate::tree::scan::read_ahead::Sweep;
+use crate::tree::scan::cursor::Cursor;
+use crate::tree::path::{fetch_front, Side, NOWHERE};
+use crate::tree::lookup::search::entry_at;
+use crate::tree::lookup::flat_index::Top;
+use crate::tree::value::run_pages;
+use crate::tree::{Entry, TreeRoot};
 
 /// Entries that are fetched before they are given; more if each is short, so that as many lines are on their way.
 const DISTANCE: usize = 4;
@@ -128,7 +128,7 @@ impl<'a> Ahead<'a> {
 }
 
 /// Asks for the first entries that a walk from `at` on gives; `at` itself is the first one, or the one behind it.
-pub(super) fn fetch_entries_from(leaf: &Leaf<'_>, at: usize, towards: Side) {
+pub(crate) fn fetch_entries_from(leaf: &Leaf<'_>, at: usize, towards: Side) {
     let entry_bytes = entry_bytes(leaf);
     let distance = distance(entry_bytes);
     let entries = match towards {

@@ -16,10 +16,10 @@
 use std::collections::VecDeque;
 
 use crate::ids::PageId;
-use crate::pager::snapshot_pages::SnapshotPages;
+use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::{Around, PageRead, Residence as _};
 
-use super::path::{Path, Side};
+use crate::tree::path::{Path, Side};
 
 /// Leaves that are asked for at first, and at most: 2 MiB of them.
 const LEAVES_MIN: usize = 4;
@@ -31,7 +31,7 @@ const GIVEN_BACK: u64 = 256;
 
 /// What one walk in one direction reads ahead, and leaves behind.
 #[derive(Default)]
-pub(super) struct Sweep {
+pub(crate) struct Sweep {
     /// The place ahead of the walk.
     place: Option<Box<Path>>,
     /// Leaves from the walk to the place ahead.
@@ -61,7 +61,7 @@ struct Behind {
 
 impl Sweep {
     /// Whether the walk leaves what it brings in in memory; else it gives that back.
-    pub(super) fn fill_cache<P: PageRead>(&mut self, pages: &P, fill: bool) {
+    pub(crate) fn fill_cache<P: PageRead>(&mut self, pages: &P, fill: bool) {
         self.behind = pages.snapshot().filter(|_| !fill).map(|pages| {
             let (to_come, left) = (VecDeque::new(), Vec::new());
             Box::new(Behind { pages, now: PageId::NONE, to_come, left, left_pages: 0 })
@@ -70,7 +70,7 @@ impl Sweep {
 
     /// The walk has come to a leaf.
     #[inline]
-    pub(super) fn arrived<P: PageRead>(&mut self, pages: &P, path: &Path, towards: Side) {
+    pub(crate) fn arrived<P: PageRead>(&mut self, pages: &P, path: &Path, towards: Side) {
         self.steps = self.steps.wrapping_add(1);
         if self.place.is_none() && self.behind.is_none() {
             let next = path.ahead().id;
@@ -138,7 +138,7 @@ impl Sweep {
     }
 
     /// A value in a run is about to be read.
-    pub(super) fn reads_run(&mut self, id: PageId, count: u64) {
+    pub(crate) fn reads_run(&mut self, id: PageId, count: u64) {
         if let Some(behind) = &mut self.behind {
             if !behind.pages.is_resident(id, count) {
                 behind.leave(id, count);

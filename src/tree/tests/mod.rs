@@ -8,7 +8,7 @@ mod shapes;
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::check::{Finding, TreeStats};
+use crate::tree::verify::check::{Finding, TreeStats};
 use super::*;
 use crate::ids::{PageId, TreeId};
 use crate::page::header::{Header, PageKind};

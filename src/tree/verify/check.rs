@@ -20,8 +20,8 @@ use crate::page::leaf::{Leaf, LeafValue, OverflowPtr};
 use crate::page::{checksum, overflow};
 use crate::pager::PageRead;
 
-use super::value::run_pages;
-use super::TreeRoot;
+use crate::tree::value::run_pages;
+use crate::tree::TreeRoot;
 
 /// Something wrong with a tree.
 #[derive(Clone, PartialEq, Eq, Debug)]

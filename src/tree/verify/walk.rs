@@ -15,11 +15,11 @@ use crate::page::branch::Branch;
 use crate::page::header::{Header, PageKind};
 use crate::page::leaf::{Leaf, LeafValue, OverflowPtr};
 use crate::page::overflow;
-use crate::pager::file_pages::FilePages;
+use crate::pager::read::file_pages::FilePages;
 
-use super::check::Finding;
-use super::value::run_pages;
-use super::TreeRoot;
+use crate::tree::verify::check::Finding;
+use crate::tree::value::run_pages;
+use crate::tree::TreeRoot;
 
 /// Who is told what a walk finds.
 pub(crate) trait Visitor {

@@ -28,15 +28,12 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TxnId};
 use crate::page::free_list::{self, FreeItem};
 use crate::page::meta::{RunPtr, TreeRoot};
-use crate::pager::free_space::{LiveStates, BIG_EXTENT_PAGES};
-use crate::pager::txn_pages::TxnPages;
+use crate::pager::write::free_space::{LiveStates, BIG_EXTENT_PAGES};
+use crate::pager::write::txn_pages::TxnPages;
 use crate::pager::{PageRead, PageWrite, Residence};
-use crate::steps;
+use crate::hooks::steps;
 use crate::tree::{self, Cursor, PutHint};
-use crate::txn::free_records::{
-    be48, big_key, decode_items, decode_pending_key, decode_usable, encode_items, from_be48, in_file, next_key,
-    pending_key, usable_key, PendingKey, ITEMS_PER_RECORD, TAG_BIG, TAG_USABLE,
-};
+use crate::txn::free::free_records::{be48, big_key, decode_items, decode_pending_key, decode_usable, encode_items, from_be48, in_file, next_key, pending_key, usable_key, PendingKey, ITEMS_PER_RECORD, TAG_BIG, TAG_USABLE};
 use crate::txn::state::State;
 
 /// Pages that should be at hand before an operation on a tree; more may be taken, at the end of the file.
@@ -530,7 +527,7 @@ mod tests {
 
     use super::*;
     use crate::mapping::{MapOptions, Mapping};
-    use crate::pager::free_space::FreeSpace;
+    use crate::pager::write::free_space::FreeSpace;
 
     /// A file whose free space names a page that the transaction got from elsewhere, and gave back.
     #[test]

@@ -15,11 +15,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::mapping::process::PerProcess;
-use crate::mapping::{file as files, medium, refused};
+use crate::sys::fork::PerProcess;
+use crate::mapping::file as files;
+use crate::sys::{direct_io, refused};
 use crate::page::meta;
-use crate::txn::file_lock::FileId;
-use crate::txn::survey;
+use crate::txn::open::file_lock::FileId;
+use crate::txn::open::survey;
 
 /// Files whose flush has failed in this process, for file systems that cannot remember it themselves.
 static FLUSH_FAILED: PerProcess<Mutex<Vec<FileId>>> = PerProcess::new();
@@ -29,9 +30,9 @@ fn flush_failed() -> MutexGuard<'static, Vec<FileId>> {
 }
 
 /// Remembers that a flush of a file has failed, until somebody has opened it for writing since.
-pub(super) fn remember_failed_flush(file: &File, id: FileId) {
+pub(crate) fn remember_failed_flush(file: &File, id: FileId) {
     // Other processes learn of it if the file system can keep it.
-    let _kept = medium::mark_flush_failed(file);
+    let _kept = direct_io::mark_flush_failed(file);
     let mut failed = flush_failed();
     if !failed.contains(&id) {
         failed.push(id);
@@ -39,19 +40,19 @@ pub(super) fn remember_failed_flush(file: &File, id: FileId) {
 }
 
 /// The file was recovered: cache and medium are one again.
-pub(super) fn forget_failed_flush(file: &File, id: FileId) {
-    medium::clear_flush_failed(file);
+pub(crate) fn forget_failed_flush(file: &File, id: FileId) {
+    direct_io::clear_flush_failed(file);
     flush_failed().retain(|&failed| failed != id);
 }
 
 /// Whether a flush of the file is known to have failed since somebody last recovered it.
-pub(super) fn is_doubted(file: &File, id: FileId) -> bool {
-    flush_failed().contains(&id) || medium::is_flush_failed(file)
+pub(crate) fn is_doubted(file: &File, id: FileId) -> bool {
+    flush_failed().contains(&id) || direct_io::is_flush_failed(file)
 }
 
 /// Sees that what is read of the file from now on is what the medium has. Whether that was in doubt: a flush has failed, or
 /// the metas in the page cache were not those of the medium. For writing, what a killed process left is flushed first.
-pub(super) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool) -> Result<bool> {
+pub(crate) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool) -> Result<bool> {
     let mut doubted = is_doubted(file, id);
     let reading = |e| Error::io("reading the meta pages", path, e);
     if read_only {
@@ -79,7 +80,7 @@ pub(super) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool)
     if !read_only {
         files::sync(file).map_err(|e| Error::io("flushing the file", path, e))?;
     }
-    match medium::forget_cache(file) {
+    match direct_io::forget_cache(file) {
         Ok(true) => Ok(true),
         Ok(false) => Err(Error::Busy {
             path: path.to_path_buf(),
@@ -101,7 +102,7 @@ fn metas_are_on_medium(file: &File, doubted: bool) -> io::Result<bool> {
     if !doubted && needed.is_some() && files::length(file).ok() == needed {
         return Ok(true);
     }
-    let Some(on_medium) = medium::read_start_past_cache(file, 2 * page_size)? else {
+    let Some(on_medium) = direct_io::read_start_past_cache(file, 2 * page_size)? else {
         return Ok(!doubted);
     };
     let found = meta::probe(|offset, len| {

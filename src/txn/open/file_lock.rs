@@ -16,15 +16,15 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::mapping::file;
-use crate::mapping::holder;
-use crate::mapping::locks::{self, LockKind};
-use crate::mapping::process::{self, Listed};
-use crate::mapping::rights::FileRights;
+use crate::sys::lock_holder;
+use crate::sys::locks::{self, LockKind};
+use crate::sys::fork::{self, Listed};
+use crate::sys::rights::FileRights;
 use crate::txn::open::open_error;
-use crate::txn::trust;
+use crate::txn::open::cache_validation;
 
 /// Device and inode of an open database.
-pub(super) type FileId = (u64, u64);
+pub(crate) type FileId = (u64, u64);
 
 /// The lock on an open database, and its place in the registry.
 #[derive(Debug)]
@@ -39,11 +39,11 @@ pub(crate) struct FileLock {
 
 impl FileLock {
     /// Device and inode of the file.
-    pub(super) fn id(&self) -> FileId {
+    pub(crate) fn id(&self) -> FileId {
         self.id
     }
 
-    pub(super) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         match &self.file {
             Some(file) => file,
             None => unreachable!("the file goes with the lock"),
@@ -52,7 +52,7 @@ impl FileLock {
 
     /// Remembers for the next opening that a flush of this file has failed.
     pub(crate) fn remember_failed_flush(&self) {
-        trust::remember_failed_flush(self.file(), self.id);
+        cache_validation::remember_failed_flush(self.file(), self.id);
     }
 
     /// The rights of the database's file, for what is made from it.
@@ -63,7 +63,7 @@ impl FileLock {
 
 impl Drop for FileLock {
     fn drop(&mut self) {
-        if self.process != process::id() {
+        if self.process != fork::id() {
             // The copy of a child after `fork`: the lock is the parent's, and unlocking would unlock for both.
             std::mem::forget(self.file.take());
             return;
@@ -75,7 +75,7 @@ impl Drop for FileLock {
 }
 
 /// Takes the lock that keeps other processes out: exclusive to write, shared to read.
-pub(super) fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
+pub(crate) fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
     // A description of its own, from which nothing is ever mapped (P1).
     let file = file::open(path, !read_only).map_err(|e| open_error(path, e))?;
     if file_id(path, &file)? != id {
@@ -91,7 +91,7 @@ pub(super) fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<File
                 let why = "the file was removed while it was opened; open it again".into();
                 return Err(Error::Busy { path: path.to_path_buf(), why });
             }
-            Ok(FileLock { _lost_in_children: listed, file: Some(file), id, process: process::id() })
+            Ok(FileLock { _lost_in_children: listed, file: Some(file), id, process: fork::id() })
         }
         Ok(false) => {
             let by = match read_only {
@@ -106,9 +106,9 @@ pub(super) fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<File
 
 /// Names the process that has the file in the refusal of a locked one, where the system tells. That looks through all
 /// processes, so it is found out without the registry.
-pub(super) fn name_holder(e: Error, id: FileId) -> Error {
+pub(crate) fn name_holder(e: Error, id: FileId) -> Error {
     let Error::Locked { path, by } = e else { return e };
-    let Some(holder) = holder::of_lock(id, locks::WRITER) else { return Error::Locked { path, by } };
+    let Some(holder) = lock_holder::of_lock(id, locks::WRITER) else { return Error::Locked { path, by } };
     let holds = match holder.process == std::process::id() {
         true => "this process".to_string(),
         false => format!("process {} ({})", holder.process, holder.command),
@@ -121,7 +121,7 @@ pub(super) fn name_holder(e: Error, id: FileId) -> Error {
 }
 
 /// Device and inode of an open file.
-pub(super) fn file_id(path: &Path, file: &File) -> Result<FileId> {
+pub(crate) fn file_id(path: &Path, file: &File) -> Result<FileId> {
     let found = file::status(file).map_err(|e| Error::io("reading device and inode", path, e))?;
     Ok((found.device, found.inode))
 }

@@ -18,6 +18,10 @@
 //!
 //! Failure: every refusal names the file and the remedy; see the variants of [`Error`].
 
+pub(crate) mod survey;
+pub(crate) mod rollback;
+pub(crate) mod cache_validation;
+pub(crate) mod file_lock;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -30,13 +34,13 @@ use crate::error::{Error, Result};
 use crate::ids::{TreeId, TxnId};
 use crate::limits;
 use crate::mapping::file::{self, Created};
-use crate::mapping::process::PerProcess;
+use crate::sys::fork::PerProcess;
 use crate::mapping::{FlushKind, MapOptions, Mapping, ReadAhead};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, Slot, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
-use crate::txn::file_lock::{file_id, lock_file, name_holder, FileId, FileLock};
-use crate::txn::{rollback, survey, trust};
+use file_lock::{file_id, lock_file, name_holder, FileId, FileLock};
+
 
 /// How to open; what [`Options`](crate::Options) collects.
 #[derive(Clone, Debug)]
@@ -226,7 +230,7 @@ pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
     if len == 0 {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
     }
-    trust::sees_medium(path, &file, id, !carry_out)?;
+    cache_validation::sees_medium(path, &file, id, !carry_out)?;
     metas(path, &file)?;
     let plan = rollback::plan(path, &file)?;
     if carry_out {
@@ -272,7 +276,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
         mapping.ready_to_write().map_err(|e| Error::io("mapping the file for writing", path, e))?;
         if doubted {
-            trust::forget_failed_flush(lock.file(), id);
+            cache_validation::forget_failed_flush(lock.file(), id);
         }
     }
     let (path, read_only, lock) = (path.to_path_buf(), spec.read_only, Some(lock));
@@ -291,7 +295,7 @@ struct Found {
 
 /// Finds the newest state of a file of `len` bytes, or the one that recovery goes back to.
 fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -> Result<Found> {
-    if !spec.read_only && !spec.recover && !trust::is_doubted(file, id) {
+    if !spec.read_only && !spec.recover && !cache_validation::is_doubted(file, id) {
         // While a file is written to it is longer than its newest state (M5 of `mapping`), so what has just that length was
         // closed in order, or opened and never written to.
         match newest_meta(path, file) {
@@ -301,7 +305,7 @@ fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -
             _ => {}
         }
     }
-    let doubted = trust::sees_medium(path, file, id, spec.read_only)?;
+    let doubted = cache_validation::sees_medium(path, file, id, spec.read_only)?;
     if spec.recover {
         metas(path, file)?;
         rollback::carry_out(path, file, &rollback::plan(path, file)?)?;
@@ -496,7 +500,7 @@ fn random_uuid() -> io::Result<[u8; 16]> {
 }
 
 /// What cannot even be opened may be no file at all (a directory, a socket).
-pub(super) fn open_error(path: &Path, e: io::Error) -> Error {
+pub(crate) fn open_error(path: &Path, e: io::Error) -> Error {
     let found = std::fs::metadata(path).ok().and_then(|metadata| file::other_kind(metadata.mode()));
     match found {
         Some(kind) if e.kind() != io::ErrorKind::PermissionDenied => not_a_file(path, kind),

@@ -22,7 +22,7 @@ use crate::ids::{TxnId, MAX_U48};
 use crate::mapping::file::{self as files, PieceWriter, Recovery};
 use crate::page::meta::{self, Meta, Slot};
 use crate::tree::Finding;
-use crate::txn::survey::{self, Candidate};
+use crate::txn::open::survey::{self, Candidate};
 
 /// What going back would do.
 #[derive(Clone, Debug)]

@@ -19,10 +19,10 @@ use crate::page::checksum;
 use crate::page::free_list;
 use crate::page::header::Header;
 use crate::page::meta::{self, Meta, Probe};
-use crate::pager::file_pages::FilePages;
-use crate::pager::page_map::PageMap;
+use crate::pager::read::file_pages::FilePages;
+use crate::pager::read::page_map::PageMap;
 use crate::tree::{self, Finding, TreeRoot, Values, Visitor};
-use crate::txn::free_tree;
+use crate::txn::free::free_tree;
 
 /// A meta and the slot that holds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, TryLockError, Weak};
 
 use crate::ids::TxnId;
 use crate::page::meta::TreeRoot;
-use crate::steps;
+use crate::hooks::steps;
 use crate::tree::Top;
 
 /// What a top was made of: state, root, and pages at most.

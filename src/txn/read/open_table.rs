@@ -18,11 +18,11 @@ use crate::catalog::{Asked, TableRecord};
 use crate::error::Result;
 use crate::ids::{TreeId, TxnId};
 use crate::page::meta::TreeRoot;
-use crate::pager::snapshot_pages::SnapshotPages;
+use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
-use crate::steps;
+use crate::hooks::steps;
 use crate::tree::{Top, PAGES_MAX};
-use crate::txn::tops::Tops;
+use crate::txn::read::flat_indexes::Tops;
 
 /// Tables that a slot keeps.
 const KEPT_MAX: usize = 8;

@@ -16,17 +16,17 @@ use std::sync::atomic::{fence, AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::ids::TxnId;
-use crate::mapping::seat::{self, Seat, Seated};
+use crate::sys::slot::{self, Seat, Seated};
 use crate::mapping::View;
-use crate::pager::snapshot_pages::SnapshotPages;
-use crate::steps;
-use crate::txn::open_table::OpenTables;
+use crate::pager::read::snapshot_pages::SnapshotPages;
+use crate::hooks::steps;
+use crate::txn::read::open_table::OpenTables;
 use crate::txn::state::State;
 
 const FIRST_CHUNK: usize = 32;
 pub(crate) const CHUNKS: usize = 18;
 /// What a slot shows while old pins are dropped from it. No transaction has it: transaction numbers have 48 bits.
-const DROPPING: u64 = seat::FREE - 1;
+const DROPPING: u64 = slot::FREE - 1;
 
 /// One reader slot. Aligned so that neighbours do not share cache lines (nor the pairs that prefetchers fetch).
 #[derive(Debug)]
@@ -245,7 +245,7 @@ mod tests {
     fn slots_that_are_being_emptied_are_no_readers() {
         let readers = Readers::new();
         drop(take(&readers, 7));
-        let slot = readers.all().find(|slot| slot.0.word() == seat::FREE).expect("all of them");
+        let slot = readers.all().find(|slot| slot.0.word() == slot::FREE).expect("all of them");
         let _emptied = Seated::take(slot, |slot| &slot.0, DROPPING).expect("free");
         assert!(readers.snapshots().is_empty());
     }

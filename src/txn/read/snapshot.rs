@@ -14,13 +14,13 @@ use std::sync::{Arc, OnceLock};
 
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
-use crate::mapping::seat::Seated;
-use crate::pager::snapshot_pages::SnapshotPages;
+use crate::sys::slot::Seated;
+use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
 use crate::tree::{self, Cursor};
 use crate::txn::env::Env;
-use crate::txn::open_table::OpenTable;
-use crate::txn::readers::{chunk_of, Kept, ReaderSlot, CHUNKS};
+use crate::txn::read::open_table::OpenTable;
+use crate::txn::read::readers::{chunk_of, Kept, ReaderSlot, CHUNKS};
 use crate::txn::state::State;
 
 /// A slot together with the environment it belongs to.

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::ids::TxnId;
 use crate::mapping::FlushKind;
 #[cfg(feature = "testing")]
-use crate::mutant::{self, Mutant};
+use crate::hooks::mutant::{self, Mutant};
 use crate::txn::env::Env;
 use crate::txn::live::DurableMeta;
 use crate::txn::state::State;
@@ -89,7 +89,7 @@ impl Env {
     }
 
     /// A failed flush is always `Io`: `DiskFull` would say that the transaction was aborted and the database goes on (R9).
-    pub(super) fn flush_error(&self, op: &'static str, source: io::Error) -> Error {
+    pub(crate) fn flush_error(&self, op: &'static str, source: io::Error) -> Error {
         Error::Io { op, path: self.path.to_path_buf(), source }
     }
 

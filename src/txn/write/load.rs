@@ -16,7 +16,7 @@ use crate::ids::PageId;
 use crate::limits;
 use crate::page::leaf::LeafValue;
 use crate::tree::{self, Bulk, Run};
-use crate::txn::write::{writer_of, WriteTxn};
+use crate::txn::write::txn::{writer_of, WriteTxn};
 
 /// What the transaction says while a load runs, and afterwards if it did not end.
 const UNFINISHED: &str = "a load was not finished";

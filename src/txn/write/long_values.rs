@@ -17,10 +17,10 @@ use crate::limits;
 use crate::page::layout::OVERFLOW_VALUE;
 use crate::page::leaf::{LeafValue, OverflowPtr};
 use crate::page::{checksum, overflow};
-use crate::pager::value_run::ValueRun;
+use crate::pager::write::overflow_writer::ValueRun;
 use crate::pager::{PageRead as _, PageWrite as _};
 use crate::tree;
-use crate::txn::write::{writer_of, WriteTxn};
+use crate::txn::write::txn::{writer_of, WriteTxn};
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;

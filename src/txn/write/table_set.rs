@@ -13,26 +13,26 @@ use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 
 use crate::catalog::TableRecord;
-use crate::steps;
+use crate::hooks::steps;
 use crate::tree::{AppendHint, PutHint};
 
 /// A table that a transaction has opened.
 #[derive(Debug)]
 pub(crate) struct OpenTable {
     name: String,
-    pub(super) record: TableRecord,
-    pub(super) changed: bool,
-    pub(super) put_hint: PutHint,
-    pub(super) append_hint: AppendHint,
+    pub(crate) record: TableRecord,
+    pub(crate) changed: bool,
+    pub(crate) put_hint: PutHint,
+    pub(crate) append_hint: AppendHint,
 }
 
 impl OpenTable {
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Notes that the tree was changed otherwise than by a put or an append.
-    pub(super) fn note_change(&mut self) {
+    pub(crate) fn note_change(&mut self) {
         self.put_hint = PutHint::default();
         self.append_hint = AppendHint::default();
         self.changed = true;
@@ -48,13 +48,13 @@ pub(crate) struct TableSet {
 
 impl TableSet {
     /// The number of the table of this name.
-    pub(super) fn find(&self, name: &str) -> Option<usize> {
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
         steps::count();
         self.by_name.get(name).copied()
     }
 
     /// Adds a table whose name no other has; gives its number.
-    pub(super) fn add(&mut self, name: &str, record: TableRecord, changed: bool) -> usize {
+    pub(crate) fn add(&mut self, name: &str, record: TableRecord, changed: bool) -> usize {
         let at = self.tables.len();
         let known = self.by_name.insert(name.to_string(), at);
         debug_assert!(known.is_none(), "two tables of one name");
@@ -64,7 +64,7 @@ impl TableSet {
     }
 
     /// Takes a table out. The last one gets its number.
-    pub(super) fn remove(&mut self, at: usize) -> OpenTable {
+    pub(crate) fn remove(&mut self, at: usize) -> OpenTable {
         steps::count();
         let removed = self.tables.swap_remove(at);
         self.by_name.remove(&removed.name);
@@ -75,22 +75,22 @@ impl TableSet {
     }
 
     /// Gives a table a name that no other has.
-    pub(super) fn rename(&mut self, at: usize, name: &str) {
+    pub(crate) fn rename(&mut self, at: usize, name: &str) {
         let before = std::mem::replace(&mut self.tables[at].name, name.to_string());
         self.by_name.remove(&before);
         self.by_name.insert(name.to_string(), at);
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.tables.len()
     }
 
-    pub(super) fn get(&self, at: usize) -> Option<&OpenTable> {
+    pub(crate) fn get(&self, at: usize) -> Option<&OpenTable> {
         self.tables.get(at)
     }
 
     /// All tables, by their numbers.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &OpenTable> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &OpenTable> {
         self.tables.iter().inspect(|_| steps::count())
     }
 }

@@ -20,34 +20,34 @@ use crate::catalog::{self, Asked, TableRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TreeId, MAX_U48};
 use crate::limits;
-use crate::mapping::folios::Dirtied;
+use crate::sys::folios::Dirtied;
 use crate::page::meta::TreeRoot;
 use crate::page::overflow;
-use crate::pager::free_space::LiveStates;
-use crate::pager::txn_pages::{TxnPages, WRITING};
+use crate::pager::write::free_space::LiveStates;
+use crate::pager::write::txn_pages::{TxnPages, WRITING};
 use crate::pager::PageRead;
 use crate::tree::{self, AppendHint, PutHint};
 use crate::txn::env::{Env, Writer};
-use crate::txn::snapshot;
+use crate::txn::read::snapshot;
 use crate::txn::state::State;
-use crate::txn::table_set::TableSet;
+use crate::txn::write::table_set::TableSet;
 
 /// A write transaction. There is one at a time; readers go on undisturbed and see nothing of it before
 /// [`commit`](WriteTxn::commit). Dropping it aborts. `Send`: it may move to another thread.
 pub struct WriteTxn {
-    pub(super) env: Arc<Env>,
+    pub(crate) env: Arc<Env>,
     /// The window that was current at the beginning.
     window_id: u64,
     /// `None` only while the transaction ends.
-    pub(super) writer: Option<Box<Writer>>,
-    pub(super) tip: State,
-    pub(super) live: LiveStates,
+    pub(crate) writer: Option<Box<Writer>>,
+    pub(crate) tip: State,
+    pub(crate) live: LiveStates,
     catalog: TreeRoot,
     next_tree: TreeId,
-    pub(super) tables: TableSet,
+    pub(crate) tables: TableSet,
     /// The catalog was changed directly, by a drop or a rename.
     catalog_changed: bool,
-    pub(super) broken: Option<String>,
+    pub(crate) broken: Option<String>,
     folios: FolioWatch,
 }
 
@@ -226,7 +226,7 @@ impl WriteTxn {
         self.env.writer_lock.release();
     }
 
-    pub(super) fn usable(&self) -> Result<()> {
+    pub(crate) fn usable(&self) -> Result<()> {
         // What a child stored to would be pages of its parent (P22).
         self.env.check_process()?;
         match &self.broken {
@@ -239,7 +239,7 @@ impl WriteTxn {
 
     /// Remembers that a tree may be half-changed, unless the error says that nothing was done.
     #[inline]
-    pub(super) fn note<T>(&mut self, at: Option<usize>, result: Result<T>) -> Result<T> {
+    pub(crate) fn note<T>(&mut self, at: Option<usize>, result: Result<T>) -> Result<T> {
         match result {
             Ok(done) if self.pages().intact() => Ok(done),
             other => self.note_error(at, other),
@@ -268,7 +268,7 @@ impl WriteTxn {
 
     /// Sees that free pages are at hand for one operation that stores `value_bytes`.
     #[inline]
-    pub(super) fn ensure(&mut self, value_bytes: usize) -> Result<()> {
+    pub(crate) fn ensure(&mut self, value_bytes: usize) -> Result<()> {
         if self.pages().owned_count() >= self.folios.next_pages {
             self.watch_folios()?;
         }
@@ -283,7 +283,7 @@ impl WriteTxn {
 
     /// What was appended lies in its place from now on, and pages that come are prepared for stores.
     #[inline]
-    pub(super) fn end_filling(&mut self) -> Result<()> {
+    pub(crate) fn end_filling(&mut self) -> Result<()> {
         let ended = writer_of(&mut self.writer).pages.end_filling();
         self.note(None, ended)
     }
@@ -511,7 +511,7 @@ impl Drop for WriteTxn {
 
 /// The writer of a running transaction. A free function, so that other fields stay borrowable.
 #[inline]
-pub(super) fn writer_of(writer: &mut Option<Box<Writer>>) -> &mut Writer {
+pub(crate) fn writer_of(writer: &mut Option<Box<Writer>>) -> &mut Writer {
     match writer {
         Some(writer) => writer,
         None => unreachable!("a transaction that has ended is not reachable by its user"),

@@ -2,14 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use crate::tree::lookup::flat_index::*;
 use crate::ids::{PageId, TreeId};
 use crate::page::branch;
 use crate::page::branch::Child;
 use crate::page::heads::{with_each_width, Search};
 use crate::page::lookup;
 use crate::pager::PageWrite as _;
-use crate::tree::search::child_at;
+use crate::tree::lookup::search::child_at;
 use crate::tree::tests::pages::VecPages;
 
 /// A tree of branches alone, as many levels as the separators need; its leaves are numbers of pages that nobody reads.

@@ -1,0 +1,19 @@
+//! Point lookups: one key or many, by branches or by a flat index, waiting for the disk or not.
+//!
+//! Floor: tree. Nothing here can change a page.
+//!
+//! ```text
+//! search       one key; the first and the last entry
+//! many         groups of keys, interleaved level by level
+//! batch        asks the disk for the pages of many keys together
+//! nonblocking  one key, without waiting for the disk
+//! flat_index   one level of a tree as an array, searched instead of descending
+//! ```
+//!
+//! Failure: `Corrupt` with the page; damage never becomes an answer.
+
+pub(crate) mod search;
+pub(crate) mod many;
+pub(crate) mod batch;
+pub(crate) mod nonblocking;
+pub(crate) mod flat_index;

@@ -1,0 +1,15 @@
+//! Scans: cursors and ranges, in both directions.
+//!
+//! Floor: tree. Nothing here can change a page.
+//!
+//! ```text
+//! range       the entries between two bounds, from both ends
+//! cursor      a place in a tree that moves both ways
+//! read_ahead  asks the disk for the leaves that come next
+//! ```
+//!
+//! Failure: `Corrupt` with the page; a range ends with its first error.
+
+pub(crate) mod cursor;
+pub(crate) mod range;
+pub(crate) mod read_ahead;
