@@ -81,11 +81,13 @@ compile_error!(
 mod catalog;
 mod db;
 mod error;
+mod hooks;
 mod ids;
 mod limits;
 mod mapping;
 mod page;
 mod pager;
+mod sys;
 mod table;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -93,9 +95,9 @@ mod table;
 pub mod testing;
 mod tree;
 mod txn;
-mod sys;
-mod hooks;
 
+pub use crate::txn::read::snapshot::ReadTxn;
+pub use crate::txn::write::txn::WriteTxn;
 pub use db::{
     inspect, CheckReport, CompactReport, Db, Finding, Options, RecoverReport, SalvageReport, SalvagedTable, Stats,
     TableLoss,
@@ -106,8 +108,6 @@ pub use mapping::ReadAhead;
 pub use table::{
     codec, EntriesOwned, Loader, OwnedValue, Range, RangeOwned, ReadTable, Reserved, Table, TableInfo, TableMut,
 };
-pub use crate::txn::read::snapshot::ReadTxn;
-pub use crate::txn::write::txn::WriteTxn;
 
 /// The example of the README is compiled where it stands, and run in a directory of its own.
 #[cfg(doctest)]

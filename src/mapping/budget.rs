@@ -67,7 +67,7 @@ impl Drop for Counted {
 
 /// Bytes that all databases of this process have reserved.
 #[cfg(feature = "testing")]
-pub(super) fn reserved() -> u64 {
+pub fn reserved() -> u64 {
     RESERVED.load(Ordering::Relaxed)
 }
 

@@ -18,14 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::hooks::{self, Creation, Mutant};
 pub(crate) use crate::sys::file_calls::Status;
-#[cfg(feature = "testing")]
-pub(crate) use crate::hooks::seam::recovering;
-#[cfg(feature = "testing")]
-use crate::hooks::seam::{self, Creation};
-use crate::sys::{extents, descriptor, file_calls, os, refused};
-#[cfg(feature = "testing")]
-use crate::hooks::mutant::{self, Mutant};
+use crate::sys::{descriptor, extents, file_calls, os, refused};
 
 /// Opens a file that exists. What is no file is opened too, or refused, but never waited for: a FIFO has two ends.
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
@@ -43,18 +38,6 @@ pub(crate) enum Created {
     New,
     /// Somebody else's file had the name first; ours is gone.
     Existed,
-}
-
-/// A step of going back to a whole state, when it has been done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(unreachable_pub, reason = "for the integration tests, through the crate root")]
-pub enum Recovery {
-    /// The meta of the state that is gone back to is written.
-    MetaWritten,
-    /// The meta was flushed.
-    MetaFlushed,
-    /// The file is longer by a page.
-    Lengthened,
 }
 
 /// Writes a file in pieces of a page at most.
@@ -123,17 +106,15 @@ pub(crate) fn create_atomic(
         drop(std::fs::remove_file(&temporary));
     }
     let created = if renamed? { Created::New } else { Created::Existed };
-    #[cfg(feature = "testing")]
     if created == Created::New {
-        seam::creating(Creation::Renamed, &temporary, path);
-        if mutant::is(Mutant::NoDirectoryFlush) {
+        hooks::creating(Creation::Renamed, &temporary, path);
+        if hooks::is(Mutant::NoDirectoryFlush) {
             return Ok(created);
         }
     }
     // Also when somebody else was first: the name is to be durable before anything is built on it.
     sync_name(path, &file)?;
-    #[cfg(feature = "testing")]
-    seam::creating(Creation::DirectoryFlushed, &temporary, path);
+    hooks::creating(Creation::DirectoryFlushed, &temporary, path);
     Ok(created)
 }
 
@@ -152,18 +133,12 @@ pub(crate) fn rename_new(file: &File, from: &Path, to: &Path) -> io::Result<bool
 }
 
 /// Makes a file durable that gets its name next.
-#[cfg_attr(not(feature = "testing"), allow(unused_variables, reason = "tests are told the names"))]
 fn flush_new(file: &File, temporary: &Path, path: &Path) -> io::Result<()> {
-    #[cfg(feature = "testing")]
-    {
-        seam::creating(Creation::Written, temporary, path);
-        if mutant::is(Mutant::NoCreationFlush) {
-            return Ok(());
-        }
+    hooks::creating(Creation::Written, temporary, path);
+    if !hooks::is(Mutant::NoCreationFlush) {
+        file_calls::sync_file(file)?;
+        hooks::creating(Creation::Flushed, temporary, path);
     }
-    file_calls::sync_file(file)?;
-    #[cfg(feature = "testing")]
-    seam::creating(Creation::Flushed, temporary, path);
     Ok(())
 }
 

@@ -15,7 +15,7 @@
 //! file, medium, descriptor   files made, past the page cache, and above the standard descriptors
 //! locks, holder, rights      locks and their holders; the mode of files
 //! process, seat              a child after `fork`; a cell with one owner at a time
-//! seam, confine              for tests
+//! hooks, confine              for tests
 //! ```
 //!
 //! Invariants:
@@ -36,28 +36,28 @@
 //! [`View::intact`] and [`Mapping::fault`] say so.
 
 mod bounds;
-mod budget;
+pub(crate) mod budget;
 mod claims;
 pub(crate) mod file;
 mod ready;
 mod reservation;
 mod window;
 
-#[cfg(test)]
-mod tests;
-pub(crate) mod sigbus;
-pub(crate) mod verified;
+pub(crate) mod pwrite;
 pub(crate) mod read_ahead;
 pub(crate) mod residency;
+pub(crate) mod sigbus;
+#[cfg(test)]
+mod tests;
+pub(crate) mod verified;
 pub(crate) mod writable;
-pub(crate) mod pwrite;
 
+use crate::hooks::{self, FlushKind, Moment};
+use crate::sys::descriptor;
+use crate::sys::file_calls;
+use crate::sys::folios;
 use crate::sys::os;
 use crate::sys::refused;
-use crate::sys::descriptor;
-use crate::sys::folios;
-use crate::hooks::seam;
-use crate::sys::file_calls;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -70,24 +70,13 @@ use read_ahead::Ahead;
 #[allow(unreachable_pub, reason = "an option of the crate's users")]
 pub use read_ahead::ReadAhead;
 pub(crate) use read_ahead::PIECE_BYTES;
-pub(crate) use writable::Canvas;
-#[cfg(feature = "testing")]
-#[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
-pub use file::Recovery;
-use sigbus::FaultRecord;
-pub(crate) use verified::MarkedPages;
 use ready::with_sentinel;
 use reservation::Watch;
-#[cfg(feature = "testing")]
-pub(crate) use crate::hooks::seam::reach;
-#[cfg(feature = "testing")]
-#[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
-pub use crate::hooks::seam::{at_moments, close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork, handle_one_bus_error, in_forked_child, print_to_standard_descriptors, set_next as set_next_seam, strict_canvas, Creation, FlushEvent, Moment, Seam};
-#[cfg(feature = "testing")]
-#[allow(unused_imports, unreachable_pub, reason = "for the integration tests, through the crate root")]
-pub use crate::sys::testing::limits::{become_nobody, lock_process_memory, reserved_bytes, set_process_limit, split_into_areas, ProcessLimit};
+use sigbus::FaultRecord;
+pub(crate) use verified::MarkedPages;
 pub(crate) use window::View;
 use window::Window;
+pub(crate) use writable::Canvas;
 
 /// How to map.
 #[derive(Clone, Copy, Debug)]
@@ -100,19 +89,6 @@ pub(crate) struct MapOptions {
     pub(crate) guarded: bool,
     /// No more than these bytes of the file are used, where it may be longer.
     pub(crate) used_bytes: Option<u64>,
-}
-
-/// What a flush is for. Does not change how it is done; the seam tells tests.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(unreachable_pub, reason = "public for the integration tests, through the crate root")]
-pub enum FlushKind {
-    /// Pages of trees.
-    Tree,
-    /// A meta slot.
-    Meta,
-    /// Records of the commit log.
-    #[cfg_attr(not(feature = "testing"), expect(dead_code, reason = "reserved for the commit log"))]
-    Log,
 }
 
 /// A mapped file. Shared through an `Arc`; all methods take `&self`.
@@ -138,10 +114,7 @@ pub(crate) struct Mapping {
     resizing: Mutex<()>,
     /// One at a time stores a meta.
     storing_meta: Mutex<()>,
-    #[cfg(feature = "testing")]
-    seam: Mutex<Option<Arc<dyn seam::Seam>>>,
-    #[cfg(feature = "testing")]
-    flushes: AtomicU64,
+    hooks: hooks::Watch,
 }
 
 /// A lock whose holder panicked is taken all the same: what these locks protect is whole between any two steps.
@@ -173,10 +146,7 @@ impl Mapping {
         let watch = Watch {
             record: Arc::new(FaultRecord::default()),
             guarded: options.guarded && !anonymous,
-            #[cfg(feature = "testing")]
-            strict: seam::is_strict(),
-            #[cfg(not(feature = "testing"))]
-            strict: false,
+            strict: hooks::is_strict(),
             file: Arc::clone(&file),
             ahead: Arc::new(Ahead::new(&file, len, !anonymous && !file_calls::lives_in_memory(&file))),
             reserved: Arc::default(),
@@ -201,10 +171,7 @@ impl Mapping {
             ready: AtomicBool::new(false),
             resizing: Mutex::new(()),
             storing_meta: Mutex::new(()),
-            #[cfg(feature = "testing")]
-            seam: Mutex::new(seam::take_next()),
-            #[cfg(feature = "testing")]
-            flushes: AtomicU64::new(0),
+            hooks: hooks::Watch::take_next(),
         })
     }
 
@@ -279,8 +246,7 @@ impl Mapping {
             canvas.switch(window);
             return Ok(());
         }
-        #[cfg(feature = "testing")]
-        self.seam_growing(new_len)?;
+        self.hooks.growing(new_len)?;
         let old_len = self.file_len()?;
         if old_len < window.mapped() {
             self.watch.record.set(old_len);
@@ -310,8 +276,7 @@ impl Mapping {
             Ok(next) => {
                 self.publish(Arc::clone(&next), new_len, true);
                 canvas.switch(next);
-                #[cfg(feature = "testing")]
-                self.seam_resized(new_len);
+                self.hooks.resized(new_len);
                 Ok(())
             }
             Err(error) => {
@@ -330,8 +295,7 @@ impl Mapping {
         if new_len <= old_len {
             return Ok(());
         }
-        #[cfg(feature = "testing")]
-        seam::reach(Moment::Lengthening);
+        hooks::reach(Moment::Lengthening);
         if !self.anonymous && !file_calls::reserve_blocks(&self.file, used, new_len - used)? {
             self.populate_first.store(true, Ordering::Relaxed);
         }
@@ -393,8 +357,7 @@ impl Mapping {
         let new_len = new_len.min(self.file_len()?);
         self.window().unpublish(new_len & !(self.page_size as u64 - 1));
         file_calls::set_len(&self.file, new_len)?;
-        #[cfg(feature = "testing")]
-        self.seam_resized(new_len);
+        self.hooks.resized(new_len);
         Ok(())
     }
 
@@ -454,15 +417,11 @@ impl Mapping {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "flush of a read-only mapping"));
         }
         let window = self.window();
-        #[cfg(feature = "testing")]
-        self.seam_before_flush(&window, kind, offset, len)?;
+        self.hooks.before_flush(&*window, kind, offset, len)?;
         if !self.anonymous {
             window.sync(offset, len, &self.file)?;
         }
-        #[cfg(feature = "testing")]
-        self.seam_after_flush(&window, kind, offset, len)?;
-        let _ = kind;
-        Ok(())
+        self.hooks.after_flush(&*window, kind, offset, len)
     }
 
     /// Stores a whole meta page. Metas are read by copy alone ([`Mapping::read_copy`]), as they change in place. A
@@ -476,10 +435,7 @@ impl Mapping {
         if !self.anonymous && !self.watch.ahead.has_disk() {
             file_calls::note_change(&self.file);
         }
-        #[cfg(feature = "testing")]
-        if let Some(seam) = self.seam() {
-            seam.stored_meta(slot);
-        }
+        self.hooks.stored_meta(slot);
     }
 
     /// Both meta slots, as they are between two stores of a meta by this process.
@@ -510,48 +466,13 @@ impl Mapping {
         self.watch.ahead.set_room(bytes);
     }
 
-    /// Sets who watches this mapping and makes its calls fail.
-    pub(crate) fn set_seam(&self, seam: Arc<dyn Seam>) {
-        *lock(&self.seam) = Some(seam);
+    /// Sets the hooks of this mapping.
+    pub(crate) fn set_hooks(&self, hooks: Arc<dyn hooks::Hooks>) {
+        self.hooks.set(hooks);
     }
 
     /// Flushes that succeeded.
     pub(crate) fn flush_count(&self) -> u64 {
-        self.flushes.load(Ordering::Relaxed)
-    }
-
-    fn seam(&self) -> Option<Arc<dyn Seam>> {
-        lock(&self.seam).clone()
-    }
-
-    fn seam_growing(&self, new_len: u64) -> io::Result<()> {
-        self.seam().map_or(Ok(()), |seam| seam.growing(new_len))
-    }
-
-    fn seam_resized(&self, new_len: u64) {
-        if let Some(seam) = self.seam() {
-            seam.resized(new_len);
-        }
-    }
-
-    fn event<'a>(&self, window: &'a Window, kind: FlushKind, offset: u64, len: u64) -> io::Result<FlushEvent<'a>> {
-        let carries_length = seam::carries_length(kind);
-        let (file_len, mapped_len) = (self.file_len()?, window.mapped());
-        Ok(FlushEvent { kind, offset, len, carries_length, file_len, mapped_len, window })
-    }
-
-    fn seam_before_flush(&self, window: &Window, kind: FlushKind, offset: u64, len: u64) -> io::Result<()> {
-        match self.seam() {
-            Some(seam) => seam.before_flush(&self.event(window, kind, offset, len)?),
-            None => Ok(()),
-        }
-    }
-
-    fn seam_after_flush(&self, window: &Window, kind: FlushKind, offset: u64, len: u64) -> io::Result<()> {
-        self.flushes.fetch_add(1, Ordering::Relaxed);
-        if let Some(seam) = self.seam() {
-            seam.after_flush(&self.event(window, kind, offset, len)?);
-        }
-        Ok(())
+        self.hooks.flush_count()
     }
 }

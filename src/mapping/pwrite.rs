@@ -14,9 +14,9 @@
 
 use std::io;
 
-use crate::sys::{file_calls, os};
-use crate::mapping::{lock, window, Canvas, Mapping};
 use crate::ids::PageId;
+use crate::mapping::{lock, window, Canvas, Mapping};
+use crate::sys::{file_calls, os};
 
 impl Mapping {
     /// Writes whole pages of the database at an offset that is one of a page.
@@ -27,10 +27,7 @@ impl Mapping {
         if !self.writable || !whole || offset < 2 * page_size || end.is_none_or(|end| end > self.window().mapped()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "pages are written inside the mapped file alone"));
         }
-        #[cfg(feature = "testing")]
-        if let Some(seam) = self.seam() {
-            seam.writing(offset, bytes.len() as u64)?;
-        }
+        self.hooks.writing(offset, bytes.len() as u64)?;
         let len = self.file_len()?;
         if end.is_some_and(|end| end > len) {
             // Somebody cut the file, and writing would hide it.
@@ -41,10 +38,7 @@ impl Mapping {
         for (at, page) in (offset..).step_by(self.page_size).zip(bytes.chunks_exact(self.page_size)) {
             file_calls::write_within(&self.file, page, at)?;
         }
-        #[cfg(feature = "testing")]
-        if let Some(seam) = self.seam() {
-            seam.wrote(offset, bytes.len() as u64);
-        }
+        self.hooks.wrote(offset, bytes.len() as u64);
         Ok(())
     }
 
@@ -95,10 +89,7 @@ impl Mapping {
 
     /// Starts to write a range to the medium and does not wait. Makes nothing durable.
     pub(crate) fn start_write_back(&self, offset: u64, len: u64) -> io::Result<()> {
-        #[cfg(feature = "testing")]
-        if let Some(seam) = self.seam() {
-            seam.writing_back(offset, len)?;
-        }
+        self.hooks.writing_back(offset, len)?;
         match self.anonymous {
             true => Ok(()),
             false => os::start_write_back(&self.file, offset, len),
@@ -107,9 +98,6 @@ impl Mapping {
 
     /// Whether tests look at each step, so that steps are to come one after the other.
     pub(crate) fn is_watched(&self) -> bool {
-        #[cfg(feature = "testing")]
-        return self.seam().is_some();
-        #[cfg(not(feature = "testing"))]
-        false
+        self.hooks.is_set()
     }
 }

@@ -312,8 +312,8 @@ impl std::fmt::Debug for Ahead {
 #[cfg(all(test, feature = "testing"))]
 mod tests {
     use super::*;
-    use crate::sys::file_calls;
     use crate::sys::direct_io;
+    use crate::sys::file_calls;
 
     const MIB: u64 = 1 << 20;
 

@@ -12,14 +12,15 @@
 //!
 //! Failure: errors of the system, and the file goes on as it was, but maybe longer.
 
+use crate::hooks::{self, Moment};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 
 use super::window::{self, Window};
-use crate::sys::{extents, file_calls, os, refused};
 use crate::mapping::{budget, lock, Mapping};
+use crate::sys::{extents, file_calls, os, refused};
 
 impl Mapping {
     /// Whether the mapping can be stored to.
@@ -82,8 +83,7 @@ pub(super) fn mark_sentinel(file: &File, used: u64) -> io::Result<()> {
 /// on without. The file gets longer all the same if it may: that takes no room, and whoever opens it next sees that it was
 /// not closed in order.
 fn lengthen_for_sentinel(file: &File, used: u64) -> io::Result<bool> {
-    #[cfg(feature = "testing")]
-    crate::hooks::seam::reach(crate::hooks::seam::Moment::Lengthening);
+    hooks::reach(Moment::Lengthening);
     let (len, wanted) = (file_calls::end_of(file)?, with_sentinel(used)?);
     if file_calls::within_size_limit(wanted).is_err() {
         return Ok(false);

@@ -21,12 +21,12 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
-use crate::mapping::read_ahead::Ahead;
 use super::budget::Counted;
+use crate::error::Error;
+use crate::mapping::read_ahead::Ahead;
 use crate::mapping::sigbus::{FaultRecord, Watched};
 use crate::sys::os::{self, Rights};
 use crate::sys::{file_calls, refused};
-use crate::error::Error;
 
 /// What all windows of a file share: where faults in its mappings are recorded, and whether the fault guard is to record them;
 /// and what is read ahead.

@@ -5,8 +5,8 @@
 //! Failure: none. Where the system cannot say, pages are in memory; advice that it does not take changes nothing.
 #![allow(unsafe_code, reason = "addresses of mappings")]
 
-use crate::sys::os;
 use crate::mapping::window::View;
+use crate::sys::os;
 
 impl View {
     /// Whether a range of the file can be read without waiting for the disk. Where this process may not ask, as it could not

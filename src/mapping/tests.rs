@@ -393,6 +393,7 @@ mod seams {
     use std::cell::Cell;
 
     use super::*;
+    use crate::hooks::{at_moments, strict_canvas, FlushEvent, Hooks};
 
     /// The rights of the mapping at an address, as `/proc/self/maps` shows them.
     fn rights_at(address: u64) -> Option<String> {
@@ -471,9 +472,9 @@ mod seams {
             mapping.grow(&mut canvas, 4 * PAGE).unwrap();
             fill(&mut canvas, 3);
             let old = mapping.view();
-            seam::fail_moves(works, 1);
+            hooks::fail_moves(works, 1);
             mapping.grow(&mut canvas, 8 * PAGE).unwrap();
-            let others = seam::others();
+            let others = hooks::others();
             assert_eq!(others.len(), 1, "one move failed");
             expect(old.bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
             drop(old);
@@ -486,7 +487,7 @@ mod seams {
             drop(mapping);
             for (start, len) in others {
                 assert!(is_private(start as u64) && is_private((start + len - 1) as u64), "it is there as it was");
-                seam::unmap_others(start, len);
+                crate::sys::testing::process::unmap_others(start, len);
             }
         }
     }
@@ -499,9 +500,9 @@ mod seams {
         mapping.grow(&mut canvas, 4 * PAGE).unwrap();
         fill(&mut canvas, 3);
         let (len, window_id) = (mapping.file_len().unwrap(), mapping.window_id());
-        seam::fail_moves(0, u32::MAX);
+        hooks::fail_moves(0, u32::MAX);
         let refused = mapping.grow(&mut canvas, 40 * PAGE);
-        seam::fail_moves(0, 0);
+        hooks::fail_moves(0, 0);
         assert!(refused.is_err());
         assert_eq!((mapping.file_len().unwrap(), mapping.window_id()), (len, window_id));
         assert_eq!((mapping.view().len_bytes(), canvas.len_bytes()), (4 * PAGE, 4 * PAGE));
@@ -510,7 +511,7 @@ mod seams {
         fill(&mut canvas, 39);
         expect(mapping.view().bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
         expect(mapping.view().bytes(39 * PAGE, PAGE as usize).unwrap(), 39);
-        seam::others().into_iter().for_each(|(start, len)| seam::unmap_others(start, len));
+        hooks::others().into_iter().for_each(|(start, len)| crate::sys::testing::process::unmap_others(start, len));
     }
 
     /// Y1: a file that is made longer after it was cut has a hole where it lost pages, which reads as zeros.
@@ -544,7 +545,7 @@ mod seams {
         seen: Mutex<Vec<String>>,
     }
 
-    impl Seam for Watcher {
+    impl Hooks for Watcher {
         fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()> {
             let mut bytes = [0; 2];
             assert!(event.read(event.offset, &mut bytes));
@@ -571,13 +572,13 @@ mod seams {
     fn failures_come_through_and_leave_all_usable() {
         let (mapping, _temp) = in_file(Some(4));
         let watcher = Arc::new(Watcher::default());
-        mapping.set_seam(watcher.clone());
+        mapping.set_hooks(watcher.clone());
         let mut canvas = mapping.canvas().unwrap();
         mapping.grow(&mut canvas, 4 * PAGE).unwrap();
         fill(&mut canvas, 3);
         watcher.fail.store(true, Ordering::Relaxed);
         assert_eq!(mapping.grow(&mut canvas, 6 * PAGE).unwrap_err().kind(), io::ErrorKind::StorageFull);
-        assert_eq!(mapping.flush(FlushKind::Log, 3 * PAGE, 9).unwrap_err().to_string(), "injected");
+        assert_eq!(mapping.flush(FlushKind::Meta, 3 * PAGE, 9).unwrap_err().to_string(), "injected");
         assert_eq!((mapping.file_len().unwrap(), mapping.view().len_bytes()), (5 * PAGE, 4 * PAGE));
         expect(mapping.view().bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
         watcher.fail.store(false, Ordering::Relaxed);
@@ -590,7 +591,7 @@ mod seams {
             *lock(&watcher.seen),
             [
                 "resized 16384".to_owned(),
-                format!("flush Log 12288+9 of 20480 [{a}, {b}]"),
+                format!("flush Meta 12288+9 of 20480 [{a}, {b}]"),
                 "resized 24576".to_owned(),
                 // What is left of the sentinel of the empty file.
                 "flush Tree 0+24576 of 28672 [94, 0]".to_owned(),

@@ -12,9 +12,9 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::mapping::window::View;
 use crate::ids::PageId;
 use crate::limits::PAGE_SIZE_MIN;
+use crate::mapping::window::View;
 
 /// The first pages of a view, with what a lookup asks of them in few steps.
 #[derive(Clone, Debug)]

@@ -21,22 +21,23 @@
 //! Failure: errors of the system; a window whose mapping failed half way stays valid for what was published.
 #![allow(unsafe_code, reason = "addresses of mappings")]
 
+use crate::hooks::{self, Moment};
 use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{fence, AtomicPtr, AtomicU64, AtomicU8, Ordering};
 use std::sync::Arc;
 
-use crate::mapping::read_ahead::Ahead;
 pub(super) use super::bounds::{inside, page_range, round_up};
 use super::budget::{self, Counted};
-use crate::mapping::sigbus::FAULTED;
-use crate::sys::os::{self, Rights};
-use crate::sys::prefetch;
-use crate::sys::fork::OwnWord;
 use super::reservation::{Reservation, Watch};
 use crate::error::{Error, Result};
 use crate::ids::PageId;
+use crate::mapping::read_ahead::Ahead;
+use crate::mapping::sigbus::FAULTED;
+use crate::sys::fork::OwnWord;
+use crate::sys::os::{self, Rights};
+use crate::sys::prefetch;
 
 /// More than any system of today gives to a process; larger wishes would only fail.
 const WINDOW_BYTES_MAX: u64 = 1 << 47;
@@ -196,7 +197,6 @@ impl Window {
     /// In a strict canvas, lets a range be stored to, or forbids it.
     #[inline]
     pub(super) fn set_open(&self, offset: u64, len: u64, open: bool) {
-        #[cfg(feature = "testing")]
         if let (Some(canvas), true) = (&self.canvas, self.watch.strict) {
             let rights = if open { Rights::ReadWrite } else { Rights::Read };
             // SAFETY: inside what is mapped of the canvas; whoever stores to what is not open is to get a signal.
@@ -222,8 +222,7 @@ impl Window {
         debug_assert!(offset < self.view.covered() && byte != 0);
         // The place first: whoever compares the old place with what the new one has to be finds that it moved.
         self.sentinel.store(self.view.at(offset).as_ptr(), Ordering::Release);
-        #[cfg(feature = "testing")]
-        crate::hooks::seam::reach(crate::hooks::seam::Moment::SentinelMoving);
+        hooks::reach(Moment::SentinelMoving);
         self.expect(ALL_BITS | u32::from(byte));
         // And the place before anything that is stored to the old one, which the writer may use from now on.
         fence(Ordering::SeqCst);
@@ -394,7 +393,7 @@ impl Window {
 
     /// Copies mapped bytes out, word by word, so that metas may be read while they are stored. `false`: not all of the
     /// range is mapped, and nothing was copied. Pages are not read through here, as their stores are no atomics (the
-    /// seam does so in tests, between stores).
+    /// hooks does so in tests, between stores).
     pub(super) fn copy_out(&self, offset: u64, into: &mut [u8]) -> bool {
         if !inside(self.mapped(), offset, into.len()) {
             return false;
@@ -591,5 +590,19 @@ impl View {
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("View").finish_non_exhaustive()
+    }
+}
+
+impl hooks::Mapped for Window {
+    fn file_len(&self) -> io::Result<u64> {
+        crate::sys::file_calls::end_of(&self.watch.file)
+    }
+
+    fn mapped_len(&self) -> u64 {
+        self.mapped()
+    }
+
+    fn copy_out(&self, offset: u64, into: &mut [u8]) -> bool {
+        Window::copy_out(self, offset, into)
     }
 }

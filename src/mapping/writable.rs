@@ -19,10 +19,10 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use crate::mapping::claims::Claims;
-use crate::mapping::window::{page_range, Window};
 use crate::error::Result;
 use crate::ids::PageId;
+use crate::mapping::claims::Claims;
+use crate::mapping::window::{page_range, Window};
 
 /// Exclusive right to store to pages. Given back when it is dropped, together with its claims.
 pub(crate) struct Canvas {
@@ -78,11 +78,9 @@ impl Canvas {
 
     /// In a strict canvas, lets the claimed pages be stored to, or forbids it.
     fn set_claimed_open(&self, open: bool) {
-        #[cfg(feature = "testing")]
         for (id, pages) in self.claims.runs() {
             self.set_open(id, pages, open);
         }
-        let _ = open;
     }
 
     #[inline]

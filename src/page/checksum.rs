@@ -5,13 +5,11 @@
 //! the one that was meant, because a write was lost, differs from its pointer.
 
 use super::layout::{get_u32, put_u32, CHECKED, CHECKSUM};
-#[cfg(feature = "testing")]
-use crate::hooks::mutant::{self, Mutant};
+use crate::hooks::{self, Mutant};
 
 /// The checksum of these bytes of a page or run, without looking at the one that it holds.
 pub(crate) fn compute(page: &[u8]) -> u32 {
-    #[cfg(feature = "testing")]
-    if mutant::is(Mutant::ShortChecksum) {
+    if hooks::is(Mutant::ShortChecksum) {
         return crc32fast::hash(page.get(CHECKED..page.len().saturating_sub(1)).unwrap_or(&[]));
     }
     crc32fast::hash(page.get(CHECKED..).unwrap_or(&[]))
@@ -33,8 +31,7 @@ pub(crate) fn stored(page: &[u8]) -> u32 {
 /// Whether the page or run is the one that its pointer means: the header's copy and the computed checksum are
 /// both `expected`. The cheap comparison comes first.
 pub(crate) fn matches(page: &[u8], expected: u32) -> bool {
-    #[cfg(feature = "testing")]
-    if mutant::is(Mutant::PointerUnchecked) {
+    if hooks::is(Mutant::PointerUnchecked) {
         return compute(page) == stored(page);
     }
     stored(page) == expected && compute(page) == expected

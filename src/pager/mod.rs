@@ -17,8 +17,8 @@
 //! value_run       runs of values that are written by calls
 //! ```
 
-mod traits;
 pub(crate) mod read;
+mod traits;
 pub(crate) mod write;
 
 pub(crate) use read::residency::{Around, Residence};

@@ -29,14 +29,14 @@ pub(crate) fn open(options: &OpenOptions, path: &Path) -> io::Result<File> {
 }
 
 /// The text of a small file, as those of `/proc` are.
-pub(super) fn read_text(path: &Path) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     open(OpenOptions::new().read(true), path)?.read_to_string(&mut text)?;
     Ok(text)
 }
 
 /// A file without a name that lives in memory.
-pub(super) fn memory_file() -> io::Result<File> {
+pub(crate) fn memory_file() -> io::Result<File> {
     take_standard();
     // SAFETY: the name is a string with its terminating zero.
     let new = unsafe { libc::memfd_create(c"mapleaf".as_ptr(), libc::MFD_CLOEXEC) };
@@ -57,7 +57,7 @@ fn take_standard() {
 }
 
 /// A new descriptor of `/dev/null`, or a negative number. Calls what a child after `fork` may call.
-pub(super) fn null(flags: libc::c_int) -> libc::c_int {
+pub(crate) fn null(flags: libc::c_int) -> libc::c_int {
     // SAFETY: the name is a string with its terminating zero.
     unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | flags) }
 }

@@ -56,7 +56,7 @@ struct Extents {
 }
 
 /// Whether every byte below `len` has a block that is this file's alone.
-pub(super) fn has_all_blocks(file: &File, len: u64) -> io::Result<bool> {
+pub(crate) fn has_all_blocks(file: &File, len: u64) -> io::Result<bool> {
     let counted = file_calls::status(file)?.allocated >= len;
     Ok(counted && own_extents_reach(file, len).unwrap_or(true))
 }
@@ -103,7 +103,7 @@ fn attributes(file: &File) -> io::Result<libc::c_int> {
 
 /// Whether the file system writes every change of the file to new blocks, so that reserved ones do not help; also where the
 /// kernel refuses to say.
-pub(super) fn is_copy_on_write(file: &File) -> bool {
+pub(crate) fn is_copy_on_write(file: &File) -> bool {
     let copies = match file_calls::file_system(file) {
         Ok(kind) => kind == i128::from(libc::BTRFS_SUPER_MAGIC),
         Err(error) => refused::is(&error),
@@ -113,7 +113,7 @@ pub(super) fn is_copy_on_write(file: &File) -> bool {
 
 /// Asks for changes of a file to go to the same blocks, where the file system would take new ones, so that reserved
 /// blocks can be stored to. Works as long as the file is empty. Best effort: errors do not matter.
-pub(super) fn avoid_copy_on_write(file: &File) {
+pub(crate) fn avoid_copy_on_write(file: &File) {
     if !is_copy_on_write(file) {
         return;
     }

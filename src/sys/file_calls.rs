@@ -20,7 +20,7 @@ use crate::sys::refused;
 
 /// Refuses a length that the process may not give to a file (`ulimit -f`): trying would bring the signal SIGXFSZ, which
 /// ends it. So every call that may make a file longer, or writes to it, asks here first.
-pub(super) fn within_size_limit(len: u64) -> io::Result<()> {
+pub(crate) fn within_size_limit(len: u64) -> io::Result<()> {
     match soft_limit(libc::RLIMIT_FSIZE as libc::c_int) {
         Some(limit) if len > limit => {
             let what = "the limit of this process on the size of files (RLIMIT_FSIZE, 'ulimit -f')";
@@ -32,18 +32,18 @@ pub(super) fn within_size_limit(len: u64) -> io::Result<()> {
 }
 
 /// Writes bytes at an offset of a file, if the process may.
-pub(super) fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+pub(crate) fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
     within_size_limit(at.saturating_add(bytes.len() as u64))?;
     write_within(file, bytes, at)
 }
 
 /// Writes bytes of which the caller has asked whether the process may.
-pub(super) fn write_within(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+pub(crate) fn write_within(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
     file.write_all_at(bytes, at).map_err(refused::by("pwrite"))
 }
 
 /// Makes a file longer, if the process may, or shorter.
-pub(super) fn set_len(file: &File, len: u64) -> io::Result<()> {
+pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
     // Only a file that gets longer meets the limit; a length that cannot be found out says nothing.
     if end_of(file).is_ok_and(|now| len > now) {
         within_size_limit(len)?;
@@ -53,7 +53,7 @@ pub(super) fn set_len(file: &File, len: u64) -> io::Result<()> {
 
 /// The length of a file. By a seek and not by `stat`: once somebody has asked for the times of a file, the kernel writes
 /// them anew with the next change, two blocks more for each commit. Nobody uses the position.
-pub(super) fn end_of(file: &File) -> io::Result<u64> {
+pub(crate) fn end_of(file: &File) -> io::Result<u64> {
     match (&*file).seek(io::SeekFrom::End(0)) {
         Err(error) if refused::is(&error) => status(file).map(|found| found.len),
         other => other,
@@ -77,7 +77,7 @@ pub(crate) struct Status {
 }
 
 /// What the kernel says of an open file, by either of its two calls.
-pub(super) fn status(file: &File) -> io::Result<Status> {
+pub(crate) fn status(file: &File) -> io::Result<Status> {
     /// The unit that the kernel counts blocks in, whatever the file system's own is.
     const BLOCK_BYTES: u64 = 512;
     let error = match file.metadata() {
@@ -105,7 +105,7 @@ pub(super) fn status(file: &File) -> io::Result<Status> {
 
 /// Reserves blocks for a range of a file without changing its length. `Ok(false)`: the file system cannot, or the kernel
 /// refuses it, and some of the range may have blocks.
-pub(super) fn reserve_blocks(file: &File, at: u64, len: u64) -> io::Result<bool> {
+pub(crate) fn reserve_blocks(file: &File, at: u64, len: u64) -> io::Result<bool> {
     within_size_limit(at.saturating_add(len))?;
     let reserve = |at, len| {
         let (at, len) = (offset(at)?, offset(len)?);
@@ -140,7 +140,7 @@ fn in_chunks(at: u64, len: u64, mut call: impl FnMut(u64, u64) -> io::Result<()>
 }
 
 /// Makes all of a file durable, its length included, and waits.
-pub(super) fn sync_file(file: &File) -> io::Result<()> {
+pub(crate) fn sync_file(file: &File) -> io::Result<()> {
     match file.sync_all() {
         Err(error) if refused::is(&error) => file.sync_data().map_err(refused::by("fsync, and fdatasync after it")),
         other => other,
@@ -148,14 +148,14 @@ pub(super) fn sync_file(file: &File) -> io::Result<()> {
 }
 
 /// Makes all of the file system durable that a file lies on, and waits.
-pub(super) fn sync_file_system(file: &File) -> io::Result<()> {
+pub(crate) fn sync_file_system(file: &File) -> io::Result<()> {
     // SAFETY: a call on a descriptor that `file` keeps open.
     retry(|| unsafe { libc::syncfs(file.as_raw_fd()) }).map_err(refused::by("syncfs"))
 }
 
 /// Gives a file the time of its change, for file systems on which stores through a mapping leave no trace. A time that cannot
 /// be given is as old as before.
-pub(super) fn note_change(file: &File) {
+pub(crate) fn note_change(file: &File) {
     let at = |tv_nsec| libc::timespec { tv_sec: 0, tv_nsec };
     let times = [at(libc::UTIME_OMIT), at(libc::UTIME_NOW)];
     // SAFETY: a call on a descriptor that `file` keeps open, with two records that live through it.
@@ -167,7 +167,7 @@ pub(super) fn note_change(file: &File) {
 }
 
 /// The kind of file system that a file lies on, as `statfs` tells it.
-pub(super) fn file_system(file: &File) -> io::Result<i128> {
+pub(crate) fn file_system(file: &File) -> io::Result<i128> {
     // SAFETY: `statfs` is plain integers, for which zero is a value.
     let mut found: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
@@ -175,7 +175,7 @@ pub(super) fn file_system(file: &File) -> io::Result<i128> {
 }
 
 /// Whether the page cache is all there is of the file: nothing is behind it.
-pub(super) fn lives_in_memory(file: &File) -> bool {
+pub(crate) fn lives_in_memory(file: &File) -> bool {
     const RAMFS_MAGIC: i128 = 0x8584_58f6;
     matches!(file_system(file), Ok(kind) if kind == i128::from(libc::TMPFS_MAGIC) || kind == RAMFS_MAGIC)
 }

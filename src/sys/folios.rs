@@ -37,13 +37,13 @@ impl Dirtied {
 }
 
 /// Whether two offsets may lie in the same folio.
-pub(super) fn are_neighbours(a: u64, b: u64) -> bool {
+pub(crate) fn are_neighbours(a: u64, b: u64) -> bool {
     a / FOLIO_BYTES == b / FOLIO_BYTES
 }
 
 /// Whether around an offset many more bytes are dirty than the `bytes` that were stored there: the thread may have dirtied
 /// something else than this file. Systems that cannot say are older than large folios on most file systems.
-pub(super) fn are_large(file: &File, offset: u64, bytes: u64) -> bool {
+pub(crate) fn are_large(file: &File, offset: u64, bytes: u64) -> bool {
     let start = offset & !(FOLIO_BYTES - 1);
     os::dirty_pages(file, start, FOLIO_BYTES).is_ok_and(|pages| pages * os::page_bytes() > SUSPICIOUS_FACTOR * bytes)
 }

@@ -27,7 +27,7 @@ use memmap2::MmapRaw;
 use crate::sys::{descriptor, os};
 
 /// A word that is 0 in every child.
-pub(super) struct OwnWord {
+pub(crate) struct OwnWord {
     word: NonNull<AtomicU32>,
     // Declared before the places: from the list first.
     _listed: Listed,
@@ -41,7 +41,7 @@ unsafe impl Send for OwnWord {}
 unsafe impl Sync for OwnWord {}
 
 impl OwnWord {
-    pub(super) fn new(value: u32) -> OwnWord {
+    pub(crate) fn new(value: u32) -> OwnWord {
         let (word, place) = match os::cleared_in_children() {
             Ok(page) => (page.as_mut_ptr().cast::<AtomicU32>(), (Some(page), None)),
             Err(_) => {

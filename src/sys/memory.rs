@@ -25,7 +25,7 @@ const VERSION_1: Kind = Kind {
 const VERSION_2: Kind = Kind { limit: "memory.max", usage: "memory.current", cache: ["inactive_file", "active_file"] };
 
 /// Bytes that a page cache can take.
-pub(super) fn available_bytes() -> Option<u64> {
+pub(crate) fn available_bytes() -> Option<u64> {
     let system = read_text(Path::new("/proc/meminfo")).ok().and_then(|text| field(&text, "MemAvailable:"));
     let system = system.map(|kib| kib.saturating_mul(1024));
     let groups = read_text(Path::new("/proc/self/cgroup")).ok();

@@ -23,20 +23,20 @@
 //!
 //! Failure: `io::Error` as the kernel gave it; hints fail without effect.
 
-pub(crate) mod os;
-pub(crate) mod prefetch;
-pub(crate) mod fork;
-pub(crate) mod locks;
-pub(crate) mod memory;
+pub(crate) mod descriptor;
 pub(crate) mod direct_io;
 pub(crate) mod extents;
-pub(crate) mod folios;
-pub(crate) mod slot;
-pub(crate) mod scratch;
-pub(crate) mod descriptor;
 pub(crate) mod file_calls;
-pub(crate) mod refused;
+pub(crate) mod folios;
+pub(crate) mod fork;
 pub(crate) mod lock_holder;
+pub(crate) mod locks;
+pub(crate) mod memory;
+pub(crate) mod os;
+pub(crate) mod prefetch;
+pub(crate) mod refused;
 pub(crate) mod rights;
+pub(crate) mod scratch;
+pub(crate) mod slot;
 #[cfg(feature = "testing")]
 pub(crate) mod testing;

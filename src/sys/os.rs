@@ -7,6 +7,7 @@
 //! populating and `EDQUOT`/`ENOSPC` of reserving blocks come out as [`io::ErrorKind::StorageFull`] or `QuotaExceeded`.
 #![allow(unsafe_code, reason = "raw system calls")]
 
+use crate::hooks;
 use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _};
@@ -19,7 +20,7 @@ use crate::sys::{descriptor, refused};
 
 /// Which rights a mapped file range has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Rights {
+pub(crate) enum Rights {
     Read,
     ReadWrite,
 }
@@ -32,12 +33,12 @@ fn size(len: u64) -> io::Result<usize> {
     usize::try_from(len).map_err(|_| too_large())
 }
 
-pub(super) fn offset(at: u64) -> io::Result<libc::off_t> {
+pub(crate) fn offset(at: u64) -> io::Result<libc::off_t> {
     libc::off_t::try_from(at).map_err(|_| too_large())
 }
 
 /// Repeats a call that returns -1 and `EINTR` when a signal came in between.
-pub(super) fn retry(mut call: impl FnMut() -> libc::c_int) -> io::Result<()> {
+pub(crate) fn retry(mut call: impl FnMut() -> libc::c_int) -> io::Result<()> {
     loop {
         if call() == 0 {
             return Ok(());
@@ -51,7 +52,7 @@ pub(super) fn retry(mut call: impl FnMut() -> libc::c_int) -> io::Result<()> {
 
 /// The result of a call that returns 0, or -1 and an error.
 #[cfg(feature = "testing")]
-pub(super) fn checked(result: libc::c_int) -> io::Result<()> {
+pub(crate) fn checked(result: libc::c_int) -> io::Result<()> {
     if result == 0 {
         Ok(())
     } else {
@@ -60,7 +61,7 @@ pub(super) fn checked(result: libc::c_int) -> io::Result<()> {
 }
 
 /// The page size of the system, which mappings are aligned to (not that of the database).
-pub(super) fn page_bytes() -> u64 {
+pub(crate) fn page_bytes() -> u64 {
     // SAFETY: a query without pointers.
     let found = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u64::try_from(found).ok().filter(|n| n.is_power_of_two()).unwrap_or(4096)
@@ -115,14 +116,14 @@ fn advise(base: NonNull<u8>, len: u64, advice: libc::c_int) {
 const PRIVATE: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
 
 /// Reserves `len` bytes of address space that cost no memory and stay out of core dumps.
-pub(super) fn reserve(len: u64) -> io::Result<NonNull<u8>> {
+pub(crate) fn reserve(len: u64) -> io::Result<NonNull<u8>> {
     let base = map_unlocked(len, libc::PROT_NONE, PRIVATE, None)?;
     advise(base, len, libc::MADV_DONTDUMP);
     Ok(base)
 }
 
 /// Private memory of zeros, of which a page costs something when it is stored to, and which stays out of core dumps.
-pub(super) fn zeroed(len: u64) -> io::Result<NonNull<u8>> {
+pub(crate) fn zeroed(len: u64) -> io::Result<NonNull<u8>> {
     let base = map_unlocked(len, protection(Rights::ReadWrite), PRIVATE, None)?;
     advise(base, len, libc::MADV_DONTDUMP);
     Ok(base)
@@ -131,7 +132,7 @@ pub(super) fn zeroed(len: u64) -> io::Result<NonNull<u8>> {
 /// Reserves a range again, if nothing is mapped there.
 ///
 /// An error: something is, or the kernel cannot say so (before Linux 4.17).
-pub(super) fn reserve_at(base: NonNull<u8>, len: u64) -> io::Result<()> {
+pub(crate) fn reserve_at(base: NonNull<u8>, len: u64) -> io::Result<()> {
     let (bytes, flags) = (size(len)?, PRIVATE | libc::MAP_FIXED_NOREPLACE);
     // SAFETY: replaces no mapping that exists.
     let got = mapped("mmap", unsafe { libc::mmap(base.as_ptr().cast(), bytes, libc::PROT_NONE, flags, -1, 0) })?;
@@ -145,7 +146,7 @@ pub(super) fn reserve_at(base: NonNull<u8>, len: u64) -> io::Result<()> {
 }
 
 /// Whether a range is inside one area that cannot be accessed and has no file, as a reservation is.
-pub(super) fn is_reserved(base: NonNull<u8>, len: u64) -> bool {
+pub(crate) fn is_reserved(base: NonNull<u8>, len: u64) -> bool {
     let start = base.as_ptr() as u64;
     let maps = descriptor::open(OpenOptions::new().read(true), Path::new("/proc/self/maps"));
     let Ok(maps) = maps else { return false };
@@ -169,7 +170,7 @@ fn protection(rights: Rights) -> libc::c_int {
 
 /// Maps a range of a file at an address of the kernel's choice, with the advice that keeps folios small, before anything
 /// faults a page in.
-pub(super) fn map_file(file: &File, at: u64, len: u64, rights: Rights) -> io::Result<NonNull<u8>> {
+pub(crate) fn map_file(file: &File, at: u64, len: u64, rights: Rights) -> io::Result<NonNull<u8>> {
     let base = map_unlocked(len, protection(rights), libc::MAP_SHARED, Some((file, at)))?;
     advise_file_range(base, len);
     Ok(base)
@@ -185,7 +186,7 @@ fn advise_file_range(base: NonNull<u8>, len: u64) {
 ///
 /// # Safety
 /// The caller owns `to..to+len`, and nobody uses it. After an error it may be unmapped.
-pub(super) unsafe fn map_file_over(file: &File, at: u64, len: u64, rights: Rights, to: NonNull<u8>) -> io::Result<()> {
+pub(crate) unsafe fn map_file_over(file: &File, at: u64, len: u64, rights: Rights, to: NonNull<u8>) -> io::Result<()> {
     let (bytes, at) = (size(len)?, offset(at)?);
     let (prot, flags) = (protection(rights), libc::MAP_SHARED | libc::MAP_FIXED);
     // SAFETY: the caller owns the range, and nobody uses it.
@@ -205,10 +206,9 @@ fn mapped(call: &'static str, base: *mut libc::c_void) -> io::Result<NonNull<u8>
 /// # Safety
 /// The caller owns both ranges, nothing reads or writes either during the call, and they do not overlap. `from` is
 /// no mapping of the caller afterwards. After an error, `to` may be unmapped.
-pub(super) unsafe fn move_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> io::Result<()> {
+pub(crate) unsafe fn move_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> io::Result<()> {
     let len = size(len)?;
-    #[cfg(feature = "testing")]
-    if crate::hooks::seam::move_fails() {
+    if hooks::move_fails() {
         // SAFETY: the caller owns the target, and expects it unmapped after an error.
         return Err(unsafe { fail_late(to, len) });
     }
@@ -222,14 +222,13 @@ pub(super) unsafe fn move_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> 
 ///
 /// # Safety
 /// The caller owns the target, and gives it up.
-#[cfg(feature = "testing")]
 unsafe fn fail_late(to: NonNull<u8>, len: usize) -> io::Error {
     let (rights, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED);
     // SAFETY: the caller owns the target and gives it up.
     let others = unsafe { libc::mmap(to.as_ptr().cast(), len, rights, flags, -1, 0) };
     assert!(others != libc::MAP_FAILED, "memory of somebody else");
-    crate::hooks::seam::note_others(others as usize, len);
+    hooks::note_others(others as usize, len);
     io::Error::from_raw_os_error(libc::ENOMEM)
 }
 
@@ -237,8 +236,7 @@ unsafe fn fail_late(to: NonNull<u8>, len: usize) -> io::Error {
 ///
 /// # Safety
 /// The range lies in a mapping of the caller, and nobody stores to it who must not get a signal.
-#[cfg(feature = "testing")]
-pub(super) unsafe fn protect(base: NonNull<u8>, len: u64, rights: Rights) -> io::Result<()> {
+pub(crate) unsafe fn protect(base: NonNull<u8>, len: u64, rights: Rights) -> io::Result<()> {
     let (len, prot) = (size(len)?, protection(rights));
     // SAFETY: a range of the caller, whose contents stay.
     retry(|| unsafe { libc::mprotect(base.as_ptr().cast(), len, prot) })
@@ -248,7 +246,7 @@ pub(super) unsafe fn protect(base: NonNull<u8>, len: u64, rights: Rights) -> io:
 ///
 /// # Safety
 /// The caller owns the range and nothing uses it any more.
-pub(super) unsafe fn unmap(base: NonNull<u8>, len: u64) {
+pub(crate) unsafe fn unmap(base: NonNull<u8>, len: u64) {
     if let Ok(len) = size(len) {
         // SAFETY: the caller owns the range and nothing uses it.
         let result = unsafe { libc::munmap(base.as_ptr().cast(), len) };
@@ -261,7 +259,7 @@ pub(super) unsafe fn unmap(base: NonNull<u8>, len: u64) {
 ///
 /// # Safety
 /// The range is private anonymous memory of the caller, accessed through atomics alone.
-pub(super) unsafe fn zero_again(base: NonNull<u8>, len: u64) -> io::Result<()> {
+pub(crate) unsafe fn zero_again(base: NonNull<u8>, len: u64) -> io::Result<()> {
     let len = size(len)?;
     // SAFETY: private anonymous memory of the caller; atomics may see any value at any time.
     retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTNEED) })
@@ -272,7 +270,7 @@ pub(super) unsafe fn zero_again(base: NonNull<u8>, len: u64) -> io::Result<()> {
 ///
 /// # Safety
 /// The range lies in a writable mapping of the caller.
-pub(super) unsafe fn populate_write(base: NonNull<u8>, len: u64) -> io::Result<bool> {
+pub(crate) unsafe fn populate_write(base: NonNull<u8>, len: u64) -> io::Result<bool> {
     let len = size(len)?;
     // SAFETY: faulting pages in changes no contents.
     match retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) }) {
@@ -290,7 +288,7 @@ pub(super) unsafe fn populate_write(base: NonNull<u8>, len: u64) -> io::Result<b
 ///
 /// # Safety
 /// The range lies in a readable mapping of the caller.
-pub(super) unsafe fn populate_read(base: NonNull<u8>, len: u64) -> io::Result<bool> {
+pub(crate) unsafe fn populate_read(base: NonNull<u8>, len: u64) -> io::Result<bool> {
     let len = size(len)?;
     // SAFETY: faulting pages in changes no contents.
     match retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_POPULATE_READ) }) {
@@ -301,7 +299,7 @@ pub(super) unsafe fn populate_read(base: NonNull<u8>, len: u64) -> io::Result<bo
 }
 
 /// Whether an error says that the file cannot give or take what was asked for: it was cut there, or the medium fails.
-pub(super) fn is_unserved(error: &io::Error) -> bool {
+pub(crate) fn is_unserved(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EFAULT | libc::EIO | libc::EHWPOISON))
 }
 
@@ -309,7 +307,7 @@ pub(super) fn is_unserved(error: &io::Error) -> bool {
 ///
 /// # Safety
 /// The range lies in a mapping that the caller keeps for the duration of the call.
-pub(super) unsafe fn sync_range(base: NonNull<u8>, len: u64, file: &File) -> io::Result<()> {
+pub(crate) unsafe fn sync_range(base: NonNull<u8>, len: u64, file: &File) -> io::Result<()> {
     let len = size(len)?;
     // SAFETY: flushing reads the range alone, and the caller keeps it mapped.
     match retry(|| unsafe { libc::msync(base.as_ptr().cast(), len, libc::MS_SYNC) }) {
@@ -321,7 +319,7 @@ pub(super) unsafe fn sync_range(base: NonNull<u8>, len: u64, file: &File) -> io:
 
 /// Starts to write a range of a file to the medium and does not wait. Where the file system cannot, or the kernel refuses,
 /// nothing is done: the flush does it all.
-pub(super) fn start_write_back(file: &File, at: u64, len: u64) -> io::Result<()> {
+pub(crate) fn start_write_back(file: &File, at: u64, len: u64) -> io::Result<()> {
     let (at, len) = (offset(at)?, offset(len)?);
     // SAFETY: a call on a descriptor that `file` keeps open, without pointers. It does not ask for errors of earlier
     // write-back, which the next flush tells.
@@ -334,7 +332,7 @@ pub(super) fn start_write_back(file: &File, at: u64, len: u64) -> io::Result<()>
 }
 
 /// A soft limit of this process; `None`: unlimited. Each C library has a type of its own for the number of a limit.
-pub(super) fn soft_limit(resource: libc::c_int) -> Option<u64> {
+pub(crate) fn soft_limit(resource: libc::c_int) -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the call stores into a value that lives through it. If it fails, the value says "unlimited".
     unsafe { libc::getrlimit(resource as _, &mut limit) };
@@ -342,29 +340,29 @@ pub(super) fn soft_limit(resource: libc::c_int) -> Option<u64> {
 }
 
 /// Address space that this process may have (`ulimit -v`), if that is limited.
-pub(super) fn address_space_limit() -> Option<u64> {
+pub(crate) fn address_space_limit() -> Option<u64> {
     soft_limit(libc::RLIMIT_AS as libc::c_int)
 }
 
 /// Memory that this process may lock (`ulimit -l`), if that is limited.
-pub(super) fn locked_memory_limit() -> Option<u64> {
+pub(crate) fn locked_memory_limit() -> Option<u64> {
     soft_limit(libc::RLIMIT_MEMLOCK as libc::c_int)
 }
 
 /// Memory areas that a process may have.
-pub(super) fn areas_limit() -> Option<u64> {
+pub(crate) fn areas_limit() -> Option<u64> {
     descriptor::read_text(Path::new("/proc/sys/vm/max_map_count")).ok()?.trim().parse().ok()
 }
 
 /// Address space that this process uses, reserved ranges included.
-pub(super) fn process_bytes() -> Option<u64> {
+pub(crate) fn process_bytes() -> Option<u64> {
     let text = descriptor::read_text(Path::new("/proc/self/statm")).ok()?;
     let pages: u64 = text.split_ascii_whitespace().next()?.parse().ok()?;
     pages.checked_mul(page_bytes())
 }
 
 /// Addresses that a process has on this machine: the kernel puts the first stack near the end of them.
-pub(super) fn address_space_bytes() -> u64 {
+pub(crate) fn address_space_bytes() -> u64 {
     const USUAL: u64 = 1 << 47;
     // SAFETY: a query without pointers. It gives the address of bytes on the first stack, or 0.
     match unsafe { libc::getauxval(libc::AT_RANDOM) } {
@@ -375,7 +373,7 @@ pub(super) fn address_space_bytes() -> u64 {
 
 /// The first byte at `at` or behind it that is not in a hole of the file; `None` when there is none. Moves the position of
 /// the descriptor, which reads and writes at offsets do not use.
-pub(super) fn seek_data(file: &File, at: u64) -> io::Result<Option<u64>> {
+pub(crate) fn seek_data(file: &File, at: u64) -> io::Result<Option<u64>> {
     let at = offset(at)?;
     // SAFETY: a call on a descriptor that `file` keeps open, without pointers.
     let found = unsafe { libc::lseek(file.as_raw_fd(), at, libc::SEEK_DATA) };
@@ -390,13 +388,13 @@ pub(super) fn seek_data(file: &File, at: u64) -> io::Result<Option<u64>> {
 
 /// Tells the kernel that a descriptor is read here and there, so that read-ahead brings no large folios in. Advice:
 /// errors do not matter.
-pub(super) fn advise_random(file: &File) {
+pub(crate) fn advise_random(file: &File) {
     // SAFETY: a call on a descriptor that `file` keeps open.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
 }
 
 /// A page of memory, of zeros, that is zeros again in every child after `fork` where the kernel can see to that.
-pub(super) fn cleared_in_children() -> io::Result<memmap2::MmapRaw> {
+pub(crate) fn cleared_in_children() -> io::Result<memmap2::MmapRaw> {
     let page = memmap2::MmapMut::map_anon(size(page_bytes())?)?;
     // SAFETY: a mapping of ours, private and anonymous, of whose content nobody knows yet. If the kernel refuses, the handler of
     // `process` clears it.
@@ -406,7 +404,7 @@ pub(super) fn cleared_in_children() -> io::Result<memmap2::MmapRaw> {
 
 /// Takes or drops (`F_UNLCK`) a lock of the open file description on a byte range. `Ok(false)`: somebody else holds
 /// one that conflicts, which cannot be when the call waits.
-pub(super) fn set_lock(file: &File, kind: libc::c_int, start: u64, len: u64, wait: bool) -> io::Result<bool> {
+pub(crate) fn set_lock(file: &File, kind: libc::c_int, start: u64, len: u64, wait: bool) -> io::Result<bool> {
     let lock = lock_of(kind, start, len)?;
     let command = if wait { libc::F_OFD_SETLKW } else { libc::F_OFD_SETLK };
     // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
@@ -418,7 +416,7 @@ pub(super) fn set_lock(file: &File, kind: libc::c_int, start: u64, len: u64, wai
 }
 
 /// Whether another open file description holds a lock that would conflict.
-pub(super) fn test_lock(file: &File, kind: libc::c_int, start: u64, len: u64) -> io::Result<bool> {
+pub(crate) fn test_lock(file: &File, kind: libc::c_int, start: u64, len: u64) -> io::Result<bool> {
     let mut lock = lock_of(kind, start, len)?;
     // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
     retry(|| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) })?;
@@ -436,7 +434,7 @@ fn lock_of(kind: libc::c_int, start: u64, len: u64) -> io::Result<libc::flock> {
 }
 
 /// Renames without replacing: `Ok(false)` when the new name exists.
-pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
     let (old, new) = (CString::new(from.as_os_str().as_bytes())?, CString::new(to.as_os_str().as_bytes())?);
     // By number: musl has no function for it.
     let (call, here, flags) = (libc::SYS_renameat2, libc::AT_FDCWD, libc::RENAME_NOREPLACE);
@@ -465,14 +463,14 @@ fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
 }
 
 /// The same file once more, for reading past the page cache. An error where the file system has no such reads.
-pub(super) fn reopen_direct(file: &File) -> io::Result<File> {
+pub(crate) fn reopen_direct(file: &File) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     descriptor::open(File::options().read(true).custom_flags(libc::O_DIRECT), Path::new(&path))
 }
 
 /// Asks the system to let go of the pages of a range that are clean and that nobody has mapped; a length of 0: to the end.
-pub(super) fn drop_cache(file: &File, start: u64, len: u64) -> io::Result<()> {
+pub(crate) fn drop_cache(file: &File, start: u64, len: u64) -> io::Result<()> {
     let (start, len) = (offset(start)?, offset(len)?);
     // SAFETY: a call on a descriptor that `file` keeps open.
     match unsafe { libc::posix_fadvise(file.as_raw_fd(), start, len, libc::POSIX_FADV_DONTNEED) } {
@@ -482,7 +480,7 @@ pub(super) fn drop_cache(file: &File, start: u64, len: u64) -> io::Result<()> {
 }
 
 /// Pages of a mapping that are in memory, whoever brought them there.
-pub(super) fn resident_pages(map: &memmap2::MmapRaw) -> io::Result<u64> {
+pub(crate) fn resident_pages(map: &memmap2::MmapRaw) -> io::Result<u64> {
     let mut resident = vec![0u8; map.len().div_ceil(page_bytes() as usize)];
     // SAFETY: the mapping lives through the call, which stores a byte for each of its pages.
     retry(|| unsafe { libc::mincore(map.as_mut_ptr().cast(), map.len(), resident.as_mut_ptr().cast()) })
@@ -494,7 +492,7 @@ pub(super) fn resident_pages(map: &memmap2::MmapRaw) -> io::Result<u64> {
 ///
 /// # Safety
 /// The range lies in a mapping that the caller keeps.
-pub(super) unsafe fn all_resident(base: NonNull<u8>, len: u64) -> io::Result<bool> {
+pub(crate) unsafe fn all_resident(base: NonNull<u8>, len: u64) -> io::Result<bool> {
     const PAGES: usize = 256;
     let mut resident = [0u8; PAGES];
     let piece = PAGES as u64 * page_bytes();
@@ -513,25 +511,25 @@ pub(super) unsafe fn all_resident(base: NonNull<u8>, len: u64) -> io::Result<boo
 }
 
 /// Gives a file an extended attribute without content.
-pub(super) fn set_attribute(file: &File, name: &CStr) -> io::Result<()> {
+pub(crate) fn set_attribute(file: &File, name: &CStr) -> io::Result<()> {
     // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name and a value of no bytes.
     retry(|| unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), c"".as_ptr().cast(), 0, 0) })
 }
 
 /// Whether a file has an extended attribute.
-pub(super) fn has_attribute(file: &File, name: &CStr) -> bool {
+pub(crate) fn has_attribute(file: &File, name: &CStr) -> bool {
     // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name; asks for the length alone.
     unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), ptr::null_mut(), 0) >= 0 }
 }
 
 /// Takes an extended attribute from a file.
-pub(super) fn remove_attribute(file: &File, name: &CStr) -> io::Result<()> {
+pub(crate) fn remove_attribute(file: &File, name: &CStr) -> io::Result<()> {
     // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name.
     retry(|| unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) })
 }
 
 /// Bytes that this thread's stores and writes have dirtied in the page cache, counted in units of 512.
-pub(super) fn thread_dirtied_bytes() -> u64 {
+pub(crate) fn thread_dirtied_bytes() -> u64 {
     // SAFETY: `rusage` is plain integers, for which zero is a value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: the call stores into a value that lives through it. If it fails, nothing was counted.
@@ -540,12 +538,12 @@ pub(super) fn thread_dirtied_bytes() -> u64 {
 }
 
 /// Pages of the system that are dirty in a range of a file. An error where the system cannot say.
-pub(super) fn dirty_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
+pub(crate) fn dirty_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
     cache_state(file, start, len).map(|found| found[1] + found[2])
 }
 
 /// Pages of the system that the page cache has of a range of a file, or is reading. An error where the system cannot say.
-pub(super) fn cached_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
+pub(crate) fn cached_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
     cache_state(file, start, len).map(|found| found[0])
 }
 
@@ -564,7 +562,7 @@ fn cache_state(file: &File, start: u64, len: u64) -> io::Result<[u64; 5]> {
 }
 
 /// Asks the system to read a range of a file soon; waits for nothing. Advice: errors do not matter.
-pub(super) fn will_need(file: &File, start: u64, len: u64) {
+pub(crate) fn will_need(file: &File, start: u64, len: u64) {
     if let (Ok(start), Ok(len)) = (offset(start), offset(len)) {
         // SAFETY: a call on a descriptor that `file` keeps open.
         unsafe { libc::posix_fadvise(file.as_raw_fd(), start, len, libc::POSIX_FADV_WILLNEED) };
@@ -576,7 +574,7 @@ pub(super) fn will_need(file: &File, start: u64, len: u64) {
 ///
 /// # Safety
 /// The range lies in a shared mapping of a file that the caller keeps.
-pub(super) unsafe fn let_go(base: NonNull<u8>, len: u64) -> io::Result<()> {
+pub(crate) unsafe fn let_go(base: NonNull<u8>, len: u64) -> io::Result<()> {
     let len = size(len)?;
     // SAFETY: of a shared file mapping nothing is lost; whoever reads or stores meanwhile faults the page in again.
     retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTNEED) })

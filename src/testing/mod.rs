@@ -1,4 +1,4 @@
-//! Hooks that only tests need: the flush seam, fuzz entry points, counters. Not part of the public interface.
+//! Hooks that only tests need: the test hooks, fuzz entry points, counters. Not part of the public interface.
 //!
 //! Floor: testing, above all others. Behind the feature `testing`, hidden from the documentation, and free to change.
 //!
@@ -25,9 +25,9 @@ use std::sync::Arc;
 
 use crate::db::{Db, Options};
 use crate::error::Result;
-use crate::sys::direct_io;
-use crate::mapping::set_next_seam;
+use crate::hooks::set_next_hooks;
 use crate::page::meta::Meta;
+use crate::sys::direct_io;
 
 pub use bare::BareTable;
 pub use files::{fuzz_open, sample_files};
@@ -35,25 +35,30 @@ pub use ops::fuzz_ops;
 pub use pages::fuzz_page;
 pub use seal::seal_file;
 
-pub use crate::sys::testing::confine::{answer_calls, die_after, interrupt_every, interruptions, limit_file_size, Answer, Argument, Matching};
-pub use crate::mapping::{
-    at_moments, become_nobody, close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork,
-    handle_one_bus_error, in_forked_child, lock_process_memory, print_to_standard_descriptors, reserved_bytes,
-    set_process_limit, split_into_areas, strict_canvas, Creation, FlushEvent, FlushKind, Moment, ProcessLimit,
-    Recovery, Seam,
+pub use crate::hooks::{at_moments, strict_canvas, Creation, FlushEvent, FlushKind, Hooks, Moment, Mutant, Recovery};
+pub use crate::mapping::budget::reserved as reserved_bytes;
+pub use crate::sys::testing::confine::{
+    answer_calls, die_after, interrupt_every, interruptions, limit_file_size, Answer, Argument, Matching,
 };
-pub use crate::hooks::mutant::Mutant;
 
-/// Sets who sees each flush and each growth of a database, before it happens, and may make it fail.
-pub fn set_seam(db: &Db, seam: Arc<dyn Seam>) {
-    db.env().mapping.set_seam(seam);
+pub use crate::sys::testing::limits::{
+    become_nobody, lock_process_memory, set_process_limit, split_into_areas, ProcessLimit,
+};
+pub use crate::sys::testing::process::{
+    close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork, handle_one_bus_error, in_forked_child,
+    print_to_standard_descriptors,
+};
+
+/// Sets the hooks of a database: they see each flush and each growth before it happens, and may make it fail.
+pub fn set_hooks(db: &Db, hooks: Arc<dyn Hooks>) {
+    db.env().mapping.set_hooks(hooks);
 }
 
-/// Opens a database that a seam watches from the first flush on, those of opening and the steps of creation included.
-pub fn open_with_seam(options: Options, path: impl AsRef<Path>, seam: Arc<dyn Seam>) -> Result<Db> {
-    set_next_seam(Some(seam));
+/// Opens a database with hooks from the first flush on, those of opening and the steps of creation included.
+pub fn open_with_hooks(options: Options, path: impl AsRef<Path>, hooks: Arc<dyn Hooks>) -> Result<Db> {
+    set_next_hooks(Some(hooks));
     let opened = options.open(path);
-    set_next_seam(None);
+    set_next_hooks(None);
     opened
 }
 
@@ -62,17 +67,17 @@ pub fn with_mutant<T>(mutant: Option<Mutant>, run: impl FnOnce() -> T) -> T {
     struct Restore(Option<Mutant>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            crate::hooks::mutant::set(self.0);
+            crate::hooks::set_mutant(self.0);
         }
     }
-    let _restore = Restore(crate::hooks::mutant::current());
-    crate::hooks::mutant::set(mutant);
+    let _restore = Restore(crate::hooks::mutant());
+    crate::hooks::set_mutant(mutant);
     run()
 }
 
 /// Steps that this thread has taken so far: looks at what transactions and the database hold besides trees.
 pub fn steps() -> u64 {
-    crate::hooks::steps::taken()
+    crate::hooks::steps()
 }
 
 /// Flushes of this database that succeeded.

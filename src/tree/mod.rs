@@ -28,30 +28,30 @@ mod value;
 
 pub(crate) use crate::page::meta::TreeRoot;
 pub(crate) use edit::append::{append, append_in_place, AppendHint};
-pub(crate) use load::bulk::Bulk;
-pub(crate) use verify::check::{check, Finding};
-pub(crate) use scan::cursor::Cursor;
 pub(crate) use edit::delete::delete;
 pub(crate) use edit::drop::drop_tree;
-pub(crate) use load::merge::merge;
-pub(crate) use lookup::many::get_many;
 pub(crate) use edit::put::{put, put_value, PutHint};
-pub(crate) use scan::range::Range;
-pub(crate) use lookup::nonblocking::get_resident;
-pub(crate) use load::sorted_run::Run;
 pub(crate) use edit::seal::seal;
-pub(crate) use lookup::search::{first, get, get_at_once, get_slowly, last};
+pub(crate) use load::bulk::Bulk;
+pub(crate) use load::merge::merge;
+pub(crate) use load::sorted_run::Run;
 pub(crate) use lookup::flat_index::{Top, PAGES_MAX};
+pub(crate) use lookup::many::get_many;
+pub(crate) use lookup::nonblocking::get_resident;
+pub(crate) use lookup::search::{first, get, get_at_once, get_slowly, last};
+pub(crate) use scan::cursor::Cursor;
+pub(crate) use scan::range::Range;
 pub(crate) use value::{check_sizes, free_run, store};
+pub(crate) use verify::check::{check, Finding};
 pub(crate) use verify::walk::{read_value, walk, Values, Visitor};
 
 /// A key and its value, as they lie in the pages.
 pub(crate) type Entry<'a> = (&'a [u8], &'a [u8]);
 
-#[cfg(test)]
-mod tests;
-pub(crate) mod lookup;
-pub(crate) mod scan;
 pub(crate) mod edit;
 pub(crate) mod load;
+pub(crate) mod lookup;
+pub(crate) mod scan;
+#[cfg(test)]
+mod tests;
 pub(crate) mod verify;

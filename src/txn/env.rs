@@ -17,21 +17,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::hooks::{self, FlushKind, Moment, Mutant};
 use crate::ids::TxnId;
-use crate::sys::{fork, refused};
-use crate::mapping::{FlushKind, Mapping};
-#[cfg(feature = "testing")]
-use crate::hooks::mutant::{self, Mutant};
+use crate::mapping::Mapping;
 use crate::page::meta::{self, Meta, Slot};
 use crate::pager::write::free_space::LiveStates;
 use crate::pager::write::txn_pages::TxnPages;
-use crate::txn::open::file_lock::FileLock;
+use crate::sys::{fork, refused};
 use crate::txn::free::free_tree::FreeCache;
 use crate::txn::live::Live;
+use crate::txn::open::file_lock::FileLock;
 use crate::txn::open::OpenSpec;
+use crate::txn::read::flat_indexes::Tops;
 use crate::txn::read::readers::Readers;
 use crate::txn::state::State;
-use crate::txn::read::flat_indexes::Tops;
 use crate::txn::write::writer_lock::WriterLock;
 
 /// What a write transaction borrows from the environment while it runs.
@@ -267,13 +266,11 @@ impl Env {
 
     /// The states that must stay whole, for a writer that is about to reuse pages (protocol: Reclaim).
     pub(crate) fn live_states(&self) -> LiveStates {
-        #[cfg(feature = "testing")]
-        if mutant::is(Mutant::EarlyReclaim) {
+        if hooks::is(Mutant::EarlyReclaim) {
             return LiveStates::new(self.readers.snapshots(), self.live.tip().txn);
         }
         let published = self.live.published_txn();
-        #[cfg(feature = "testing")]
-        crate::mapping::reach(crate::mapping::Moment::Reclaiming);
+        hooks::reach(Moment::Reclaiming);
         let mut states = self.readers.snapshots();
         states.push(self.live.durable().txn);
         states.extend(self.live.in_doubt());

@@ -24,9 +24,9 @@
 //! ```
 
 pub(crate) mod env;
+pub(crate) mod free;
 pub(crate) mod live;
 pub(crate) mod open;
-pub(crate) mod state;
 pub(crate) mod read;
+pub(crate) mod state;
 pub(crate) mod write;
-pub(crate) mod free;

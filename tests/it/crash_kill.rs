@@ -1,6 +1,6 @@
 //! Processes that are killed: a real file, a child that commits without end, SIGKILL, and what is left.
 //!
-//! Half of the children are killed at a random moment; the other half inside a commit, a growth or a close: the seam of
+//! Half of the children are killed at a random moment; the other half inside a commit, a growth or a close: the hooks of
 //! the child stops for ever at its k-th event and tells the parent, which kills it right there. All rounds are on the
 //! same few files, so that each recovery is on top of the ones before. The child says each commit after it returned.
 
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mapleaf::testing::{open_with_seam, FlushEvent, Seam};
+use mapleaf::testing::{open_with_hooks, FlushEvent, Hooks};
 use mapleaf::{Db, Options};
 
 use crate::reexec;
@@ -32,7 +32,7 @@ impl StopAt {
     }
 }
 
-impl Seam for StopAt {
+impl Hooks for StopAt {
     fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()> {
         self.event(&format!("before {event:?}"));
         Ok(())
@@ -57,9 +57,9 @@ fn child() {
     let Some(arguments) = reexec::arguments() else { return };
     let (path, seed, stop_at) = (&arguments[0], &arguments[1], &arguments[2]);
     let history = History::new(seed.parse().expect("a seed"));
-    let seam = Arc::new(StopAt { left: AtomicU64::new(stop_at.parse().expect("a number")) });
+    let hooks = Arc::new(StopAt { left: AtomicU64::new(stop_at.parse().expect("a number")) });
     loop {
-        let db = open_with_seam(Options::new(), path, Arc::clone(&seam) as Arc<dyn Seam>).expect("open");
+        let db = open_with_hooks(Options::new(), path, Arc::clone(&hooks) as Arc<dyn Hooks>).expect("open");
         for _ in 0..9 {
             let committed = history.commit_next(&db).expect("commit");
             reexec::answer(&format!("committed {committed}"));
@@ -72,7 +72,7 @@ fn child() {
 enum Kill {
     /// After it said some commits, and some microseconds.
     Random { commits: u64, micros: u64 },
-    /// At an event of its seam.
+    /// At an event of its hooks.
     At(u64),
 }
 

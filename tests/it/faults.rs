@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Barrier, OnceLock};
 
 use mapleaf::codec::{Codec, CodecError, Encoded};
-use mapleaf::testing::{set_seam, FlushEvent, FlushKind, Seam};
+use mapleaf::testing::{set_hooks, FlushEvent, FlushKind, Hooks};
 use mapleaf::{Db, Error, ErrorKind, Options, ReadTable, Result, Table};
 
 use crate::reexec;
@@ -474,7 +474,7 @@ fn five_thousand_flipped_bytes_are_found_or_do_no_harm() {
 /// Cuts the file when the meta of a commit has just been flushed.
 struct CutBehindMeta(PathBuf);
 
-impl mapleaf::testing::Seam for CutBehindMeta {
+impl mapleaf::testing::Hooks for CutBehindMeta {
     fn before_flush(&self, _event: &mapleaf::testing::FlushEvent<'_>) -> std::io::Result<()> {
         Ok(())
     }
@@ -493,8 +493,8 @@ fn a_commit_whose_file_is_cut_behind_the_meta_is_not_said_to_be_nothing() {
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");
     drop(Db::open(&path).expect("made"));
-    let seam = std::sync::Arc::new(CutBehindMeta(path.clone()));
-    let db = mapleaf::testing::open_with_seam(Options::new(), &path, seam).expect("open");
+    let hooks = std::sync::Arc::new(CutBehindMeta(path.clone()));
+    let db = mapleaf::testing::open_with_hooks(Options::new(), &path, hooks).expect("open");
     let e = db.write(|txn| txn.table(NUMBERS)?.insert(1, 42).map(drop)).expect_err("the file was cut");
     assert_eq!(e.kind(), ErrorKind::Poisoned, "{e}");
     drop(db);
@@ -699,7 +699,7 @@ struct CutBefore {
     len: u64,
 }
 
-impl Seam for CutBefore {
+impl Hooks for CutBefore {
     fn before_flush(&self, event: &FlushEvent<'_>) -> std::io::Result<()> {
         if event.kind == self.kind {
             self.file.set_len(self.len)?;
@@ -721,7 +721,7 @@ fn a_commit_whose_file_is_cut_while_it_is_flushed_is_not_acknowledged() {
         let file = std::fs::File::options().write(true).open(&path).expect("opened");
         let metas = || std::fs::read(&path).expect("read")[..2 * PAGE as usize].to_vec();
         let before = metas();
-        set_seam(&db, std::sync::Arc::new(CutBefore { kind, file, len: 100 * PAGE }));
+        set_hooks(&db, std::sync::Arc::new(CutBefore { kind, file, len: 100 * PAGE }));
         let refused = write(10).expect_err("the file was cut").kind();
         match kind {
             FlushKind::Meta => assert_eq!(refused, ErrorKind::Poisoned),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mapleaf::testing::{set_seam, window_id};
+use mapleaf::testing::{set_hooks, window_id};
 use mapleaf::{Db, Options, ReadTable, Result, Table};
 
 use crate::support::{bytes, long, mix, seed, Rng, SmallSteps, TestDb};
@@ -37,9 +37,9 @@ fn compare_held(table: &ReadTable<u64, &'static [u8]>, keys: &[u64], between: im
 }
 
 fn grow_under_readers(db: &Db, pages: u64, page_size: u64) {
-    let seam = Arc::new(SmallSteps::default());
-    seam.len.store(db.stats().expect("stats").file_bytes, Ordering::Relaxed);
-    set_seam(db, seam.clone());
+    let hooks = Arc::new(SmallSteps::default());
+    hooks.len.store(db.stats().expect("stats").file_bytes, Ordering::Relaxed);
+    set_hooks(db, hooks.clone());
     db.write(|txn| -> Result<()> {
         (0..30).try_for_each(|key| txn.table(DATA)?.insert(key, &value_of(key)).map(drop))
     })
@@ -95,7 +95,7 @@ fn grow_under_readers(db: &Db, pages: u64, page_size: u64) {
     for (&key, &slice) in keys.iter().zip(&held) {
         assert!(slice == value_of(key), "key {key}, held through {} windows", windows.len());
     }
-    let steps = seam.steps.load(Ordering::Relaxed);
+    let steps = hooks.steps.load(Ordering::Relaxed);
     println!("{steps} steps of growth, windows {windows:?}, {} rounds of readers", rounds.load(Ordering::Relaxed));
     assert!(steps >= 300, "only {steps} steps");
     assert!(windows.len() >= 3, "only windows {windows:?} for pages of {page_size} bytes");

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
-use mapleaf::testing::{open_with_seam, FlushEvent, Seam};
+use mapleaf::testing::{open_with_hooks, FlushEvent, Hooks};
 use mapleaf::{Db, Error, ErrorKind, Options, Table};
 
 use crate::support::{bytes, long, seed, Rng, TestDb, BYTES};
@@ -282,7 +282,7 @@ impl Failing {
     }
 }
 
-impl Seam for Failing {
+impl Hooks for Failing {
     fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
         Ok(())
     }
@@ -349,8 +349,8 @@ fn a_write_that_fails_is_an_error_of_the_load() {
     ] {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("test.mapleaf");
-        let seam = Arc::new(Failing { full, write_back, fails_at: fails_at.into(), ..Failing::default() });
-        let db = open_with_seam(Options::new(), &path, Arc::clone(&seam) as Arc<dyn Seam>).expect("opens");
+        let hooks = Arc::new(Failing { full, write_back, fails_at: fails_at.into(), ..Failing::default() });
+        let db = open_with_hooks(Options::new(), &path, Arc::clone(&hooks) as Arc<dyn Hooks>).expect("opens");
         db.write(|txn| txn.table(BYTES)?.insert(b"", b"before all others").map(drop)).expect("committed");
         let told = load_some(&db, sorted).expect_err("the write fails");
         assert_failed(&told, full);
@@ -461,14 +461,14 @@ fn a_write_that_fails_is_an_error_of_the_append_or_the_commit() {
     ] {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("test.mapleaf");
-        let seam = Arc::new(Failing { full, write_back, fails_at: fails_at.into(), ..Failing::default() });
+        let hooks = Arc::new(Failing { full, write_back, fails_at: fails_at.into(), ..Failing::default() });
         if fails_at == u64::MAX {
             let spare = dir.path().join("spare.mapleaf");
-            let db = open_with_seam(Options::new(), &spare, Arc::clone(&seam) as Arc<dyn Seam>).expect("opens");
+            let db = open_with_hooks(Options::new(), &spare, Arc::clone(&hooks) as Arc<dyn Hooks>).expect("opens");
             append_some(&db).expect("appended");
-            seam.fails_at.store(seam.writes.swap(0, Ordering::Relaxed) - 1, Ordering::Relaxed);
+            hooks.fails_at.store(hooks.writes.swap(0, Ordering::Relaxed) - 1, Ordering::Relaxed);
         }
-        let db = open_with_seam(Options::new(), &path, Arc::clone(&seam) as Arc<dyn Seam>).expect("opens");
+        let db = open_with_hooks(Options::new(), &path, Arc::clone(&hooks) as Arc<dyn Hooks>).expect("opens");
         let told = append_some(&db).expect_err("a write fails");
         assert_failed(&told, full);
         assert_goes_on_if_full(append_some(&db), full);
@@ -483,7 +483,7 @@ struct Full {
     full: AtomicBool,
 }
 
-impl Seam for Full {
+impl Hooks for Full {
     fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
         Ok(())
     }
@@ -502,9 +502,9 @@ fn a_load_that_has_failed_stays_failed() {
     for sorted in [true, false] {
         for long in [false, true] {
             let dir = tempfile::tempdir().expect("a directory");
-            let seam = Arc::new(Full::default());
+            let hooks = Arc::new(Full::default());
             let path = dir.path().join("test.mapleaf");
-            let db = open_with_seam(Options::new(), &path, Arc::clone(&seam) as Arc<dyn Seam>).expect("opens");
+            let db = open_with_hooks(Options::new(), &path, Arc::clone(&hooks) as Arc<dyn Hooks>).expect("opens");
             db.write(|txn| txn.table(BYTES)?.insert(b"", b"before all others").map(drop)).expect("committed");
             let mut entries: Entries = (0..20_000).map(|n| (bytes(n, 24), vec![1; 150])).collect();
             if long {
@@ -516,7 +516,7 @@ fn a_load_that_has_failed_stays_failed() {
             let mut txn = db.begin_write().expect("begins");
             let mut table = txn.table(BYTES).expect("table");
             let mut loader = table.loader().expect("a loader").memory(500_000);
-            seam.full.store(true, Ordering::Relaxed);
+            hooks.full.store(true, Ordering::Relaxed);
             let mut refused = 0;
             for (key, value) in &entries {
                 if let Err(e) = loader.push(key, value) {
@@ -524,7 +524,7 @@ fn a_load_that_has_failed_stays_failed() {
                     let expected = if refused == 1 { ErrorKind::DiskFull } else { ErrorKind::Usage };
                     assert_eq!(e.kind(), expected, "{e}");
                     // There is room again.
-                    seam.full.store(false, Ordering::Relaxed);
+                    hooks.full.store(false, Ordering::Relaxed);
                 }
             }
             assert!(refused > 1, "{refused}");

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use mapleaf::testing::{open_with_seam, FlushEvent, Seam};
+use mapleaf::testing::{open_with_hooks, FlushEvent, Hooks};
 use mapleaf::{Db, ErrorKind, Options, Table};
 
 use crate::support::{assert_clean, bytes, seed, Rng, TestDb, BYTES};
@@ -164,7 +164,7 @@ struct WriteBack {
     fails_at: Option<usize>,
 }
 
-impl Seam for WriteBack {
+impl Hooks for WriteBack {
     fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
         Ok(())
     }
@@ -184,38 +184,38 @@ impl Seam for WriteBack {
 }
 
 fn watched(dir: &tempfile::TempDir, fails_at: Option<usize>) -> (Db, Arc<WriteBack>) {
-    let seam = Arc::new(WriteBack { fails_at, ..WriteBack::default() });
+    let hooks = Arc::new(WriteBack { fails_at, ..WriteBack::default() });
     let path = dir.path().join("test.mapleaf");
-    let db = open_with_seam(Options::new(), path, Arc::clone(&seam) as Arc<dyn Seam>).expect("opens");
-    (db, seam)
+    let db = open_with_hooks(Options::new(), path, Arc::clone(&hooks) as Arc<dyn Hooks>).expect("opens");
+    (db, hooks)
 }
 
 /// Each long value is on its way to the medium, all of it and once, before the commit; shorter ones are left to the flush.
 #[test]
 fn write_back_of_a_long_value_begins_before_the_commit() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (db, seam) = watched(&dir, None);
+    let (db, hooks) = watched(&dir, None);
     let mut expected = Vec::new();
     for (len, pages) in [(16_000, 0), (61_408, 0), (61_409, 16), (65_504, 16), (102_400, 26), (1 << 20, 257)] {
         for how in 0..3 {
             let (key, value) = ([how], bytes(len as u64, len));
             let mut txn = db.begin_write().expect("begins");
             let mut table = txn.table(BYTES).expect("table");
-            let before = seam.written.load(Ordering::Relaxed);
+            let before = hooks.written.load(Ordering::Relaxed);
             match how {
                 0 => drop(table.insert(&key, &value).expect("inserted")),
                 1 => drop(table.put(&key, &value).expect("put")),
                 _ => drop(table.insert_reader(&key, len as u64, &value[..]).expect("read")),
             }
-            let written = seam.written.load(Ordering::Relaxed) - before;
+            let written = hooks.written.load(Ordering::Relaxed) - before;
             assert_eq!(written, (len as u64 + 32).next_multiple_of(4096), "each page is written once");
             if pages > 0 {
                 expected.push(pages * 4096);
             }
-            let started: Vec<u64> = seam.started.lock().expect("no panic").iter().map(|&(_, len)| len).collect();
+            let started: Vec<u64> = hooks.started.lock().expect("no panic").iter().map(|&(_, len)| len).collect();
             assert_eq!(started, expected, "length {len}, way {how}");
             txn.commit().expect("commits");
-            assert_eq!(seam.started.lock().expect("no panic").len(), expected.len());
+            assert_eq!(hooks.started.lock().expect("no panic").len(), expected.len());
         }
     }
     assert_clean(&db);

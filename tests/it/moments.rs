@@ -8,7 +8,7 @@ use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
-use mapleaf::testing::{at_moments, set_seam, window_id, FlushEvent, Moment, Seam};
+use mapleaf::testing::{at_moments, set_hooks, window_id, FlushEvent, Hooks, Moment};
 use mapleaf::{Db, Options, Result, Table};
 
 use crate::growth::mapped;
@@ -24,7 +24,7 @@ struct Gate {
     go_on: Mutex<Receiver<()>>,
 }
 
-impl Seam for Gate {
+impl Hooks for Gate {
     fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
         let reached = self.reached.lock().expect("nobody panics with it").take();
         if let Some(reached) = reached {
@@ -50,7 +50,7 @@ fn a_reader_that_begins_while_a_writer_looks_for_readers_keeps_its_state() {
     store(&db, 1).expect("stored");
     let (reached, is_reached) = channel();
     let (open, is_open) = channel();
-    set_seam(&db, Arc::new(Gate { reached: Mutex::new(Some(reached)), go_on: Mutex::new(is_open) }));
+    set_hooks(&db, Arc::new(Gate { reached: Mutex::new(Some(reached)), go_on: Mutex::new(is_open) }));
     std::thread::scope(|scope| {
         let (ended, has_ended) = channel();
         let other = &db;

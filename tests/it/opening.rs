@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
-use mapleaf::testing::{open_with_seam, FlushEvent, Seam};
+use mapleaf::testing::{open_with_hooks, FlushEvent, Hooks};
 use mapleaf::{Db, ErrorKind, Options, Table};
 
 use crate::reexec;
@@ -42,7 +42,7 @@ struct Flushes {
     fail: AtomicBool,
 }
 
-impl Seam for Flushes {
+impl Hooks for Flushes {
     fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
         self.count.fetch_add(1, Ordering::SeqCst);
         match self.fail.load(Ordering::SeqCst) {
@@ -62,16 +62,16 @@ fn opening_for_writing_and_only_reading_changes_nothing_of_the_file() {
         (std::fs::read(&path).expect("the bytes"), found.modified().expect("a time"))
     };
     let before = look();
-    let seam = Arc::new(Flushes::default());
+    let hooks = Arc::new(Flushes::default());
     for _ in 0..3 {
-        let db = open_with_seam(Options::new(), &path, seam.clone()).expect("opens");
+        let db = open_with_hooks(Options::new(), &path, hooks.clone()).expect("opens");
         assert_eq!(get(&db, 999).expect("reads"), Some(999));
         assert!(db.check().expect("checks").is_clean());
         assert!(look() == before, "changed while open");
         drop(db);
         assert!(look() == before, "changed by closing");
     }
-    assert_eq!(seam.count.load(Ordering::SeqCst), 0, "nothing was flushed");
+    assert_eq!(hooks.count.load(Ordering::SeqCst), 0, "nothing was flushed");
 }
 
 #[test]
@@ -80,16 +80,16 @@ fn the_first_write_transaction_flushes_and_makes_the_file_longer_and_closing_cut
     let path = dir.path().join("db.mapleaf");
     closed(&path, 1000);
     let used = len(&path);
-    let seam = Arc::new(Flushes::default());
-    let db = open_with_seam(Options::new(), &path, seam.clone()).expect("opens");
+    let hooks = Arc::new(Flushes::default());
+    let db = open_with_hooks(Options::new(), &path, hooks.clone()).expect("opens");
     let reader = db.begin_read().expect("reads");
     let mut txn = db.begin_write().expect("begins");
-    assert_eq!(seam.count.load(Ordering::SeqCst), 1);
+    assert_eq!(hooks.count.load(Ordering::SeqCst), 1);
     assert_eq!(len(&path), used + 4096, "the page of the sentinel");
     drop(txn);
     assert_eq!(reader.table(NUMBERS).and_then(|table| table.get(7)).expect("reads on"), Some(7));
     txn = db.begin_write().expect("begins again");
-    assert_eq!(seam.count.load(Ordering::SeqCst), 1, "once is enough");
+    assert_eq!(hooks.count.load(Ordering::SeqCst), 1, "once is enough");
     drop(txn);
     drop((db, reader));
     assert_eq!(len(&path), used, "nothing was committed");
@@ -109,16 +109,16 @@ fn what_was_not_closed_in_order_is_flushed_by_opening() {
     closed(&path, 1000);
     let used = len(&path);
     std::fs::File::options().write(true).open(&path).and_then(|file| file.set_len(used + 4096)).expect("longer");
-    let seam = Arc::new(Flushes::default());
-    let db = open_with_seam(Options::new(), &path, seam.clone()).expect("opens");
-    assert_eq!(seam.count.load(Ordering::SeqCst), 1);
+    let hooks = Arc::new(Flushes::default());
+    let db = open_with_hooks(Options::new(), &path, hooks.clone()).expect("opens");
+    assert_eq!(hooks.count.load(Ordering::SeqCst), 1);
     drop(db.begin_write().expect("begins"));
-    assert_eq!(seam.count.load(Ordering::SeqCst), 1, "not again");
-    seam.fail.store(true, Ordering::SeqCst);
+    assert_eq!(hooks.count.load(Ordering::SeqCst), 1, "not again");
+    hooks.fail.store(true, Ordering::SeqCst);
     drop(db);
     std::fs::File::options().write(true).open(&path).and_then(|file| file.set_len(used + 4096)).expect("longer");
     assert_eq!(
-        open_with_seam(Options::new(), &path, seam).map(drop).expect_err("the flush fails").kind(),
+        open_with_hooks(Options::new(), &path, hooks).map(drop).expect_err("the flush fails").kind(),
         ErrorKind::Io
     );
 }
@@ -128,19 +128,19 @@ fn a_failed_flush_before_the_first_write_poisons_like_any_other() {
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");
     closed(&path, 1000);
-    let seam = Arc::new(Flushes::default());
-    seam.fail.store(true, Ordering::SeqCst);
-    let db = open_with_seam(Options::new(), &path, seam.clone()).expect("opens");
+    let hooks = Arc::new(Flushes::default());
+    hooks.fail.store(true, Ordering::SeqCst);
+    let db = open_with_hooks(Options::new(), &path, hooks.clone()).expect("opens");
     let reader = db.begin_read().expect("reads");
     let e = db.begin_write().map(drop).expect_err("the flush fails");
     assert_eq!(e.kind(), ErrorKind::Io, "{e}");
-    seam.fail.store(false, Ordering::SeqCst);
+    hooks.fail.store(false, Ordering::SeqCst);
     assert_eq!(db.begin_write().map(drop).expect_err("poisoned").kind(), ErrorKind::Poisoned);
     assert_eq!(db.begin_read().map(drop).expect_err("poisoned").kind(), ErrorKind::Poisoned);
     assert_eq!(reader.table(NUMBERS).and_then(|table| table.get(7)).expect("goes on"), Some(7));
     drop((db, reader));
-    let db = open_with_seam(Options::new(), &path, seam.clone()).expect("recovers");
-    assert_eq!(seam.count.load(Ordering::SeqCst), 2, "opening flushes, for nothing is believed after a failure");
+    let db = open_with_hooks(Options::new(), &path, hooks.clone()).expect("recovers");
+    assert_eq!(hooks.count.load(Ordering::SeqCst), 2, "opening flushes, for nothing is believed after a failure");
     put(&db, 5000).expect("written");
     assert_eq!(get(&db, 5000).expect("reads"), Some(5000));
 }

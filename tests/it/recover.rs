@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use mapleaf::testing::{self, FlushEvent, Recovery, Seam};
+use mapleaf::testing::{self, FlushEvent, Hooks, Recovery};
 use mapleaf::{Db, Error, ErrorKind, Options};
 use tempfile::TempDir;
 
@@ -117,7 +117,7 @@ impl Sample {
 #[derive(Default)]
 struct Copies(Mutex<Vec<(Recovery, Vec<u8>)>>);
 
-impl Seam for Copies {
+impl Hooks for Copies {
     fn before_flush(&self, _: &FlushEvent<'_>) -> std::io::Result<()> {
         Ok(())
     }
@@ -138,7 +138,7 @@ fn going_back_gives_the_file_its_length_last() {
         let Some((bytes, whole)) = sample.cut_below_the_older_state() else { continue };
         let path = sample.file(bytes);
         let copies = Arc::new(Copies::default());
-        let db = testing::open_with_seam(Options::new().recover(true), &path, copies.clone()).expect("recovered");
+        let db = testing::open_with_hooks(Options::new().recover(true), &path, copies.clone()).expect("recovered");
         sample.history.holds(&db, whole).expect("the whole state");
         drop(db);
         let copies = std::mem::take(&mut *copies.0.lock().expect("no panic"));

@@ -6,7 +6,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Arc;
 
-use mapleaf::testing::{self, FlushEvent, FlushKind, Seam};
+use mapleaf::testing::{self, FlushEvent, FlushKind, Hooks};
 use mapleaf::{inspect, Db, ErrorKind, PageId, Table};
 
 use crate::support::{self, Rng};
@@ -160,7 +160,7 @@ fn an_entry_count_that_cannot_be_is_damage_and_not_an_overflow() {
 /// Fails flushes of one kind as a full disk does.
 struct FullDisk(FlushKind);
 
-impl Seam for FullDisk {
+impl Hooks for FullDisk {
     fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()> {
         if event.kind == self.0 {
             return Err(io::ErrorKind::StorageFull.into());
@@ -173,7 +173,7 @@ impl Seam for FullDisk {
 fn a_flush_that_fails_on_a_full_disk_is_not_the_error_of_an_aborted_transaction() {
     for kind in [FlushKind::Tree, FlushKind::Meta] {
         let db = Db::open(fast_dir().path().join("db")).expect("open");
-        testing::set_seam(&db, Arc::new(FullDisk(kind)));
+        testing::set_hooks(&db, Arc::new(FullDisk(kind)));
         let e = db.write(|txn| txn.bytes_table("t")?.insert(b"k", b"v").map(drop)).expect_err("fails");
         // `DiskFull` says that the transaction was aborted and that the database goes on.
         assert_ne!(e.kind(), ErrorKind::DiskFull, "{kind:?}: {e}");

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use mapleaf::testing::{set_seam, FlushEvent, Seam};
+use mapleaf::testing::{set_hooks, FlushEvent, Hooks};
 use mapleaf::{Db, ErrorKind, Options, ReadTxn, Table};
 
 use crate::support::{bytes, long, mix, pages_written_by, seed, Rng, TestDb};
@@ -330,7 +330,7 @@ fn the_cost_of_a_commit_does_not_grow_with_the_number_of_free_extents() {
 #[derive(Default)]
 struct FullDisk(AtomicBool);
 
-impl Seam for FullDisk {
+impl Hooks for FullDisk {
     fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
         Ok(())
     }
@@ -347,7 +347,7 @@ impl Seam for FullDisk {
 fn a_full_disk_is_an_error_and_the_database_goes_on() {
     for db in TestDb::both(&Options::new()) {
         let disk = Arc::new(FullDisk::default());
-        set_seam(&db, disk.clone());
+        set_hooks(&db, disk.clone());
         put_all(&db, 0..2000, 150, 0);
         put_all(&db, 0..2000, 150, 1);
         let before = db.stats().expect("stats");

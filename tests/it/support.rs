@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use mapleaf::testing::{FlushEvent, Seam};
+use mapleaf::testing::{FlushEvent, Hooks};
 use mapleaf::{inspect, Db, Options, PageId, Table};
 use tempfile::TempDir;
 
@@ -114,7 +114,7 @@ pub(crate) struct SmallSteps {
     pub(crate) steps: AtomicU64,
 }
 
-impl Seam for SmallSteps {
+impl Hooks for SmallSteps {
     fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
         Ok(())
     }

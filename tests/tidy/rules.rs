@@ -6,9 +6,9 @@ use super::source::{code_only, find_token, functions, is_word, line_of, lines_wi
 
 /// The floors of the house: a module uses its own floor and lower ones.
 const FLOORS: [&[&str]; 10] = [
-    &["ids", "limits", "error", "mutant", "steps"],
-    &["mapping"],
-    &["page"],
+    &["ids", "limits", "error", "hooks"],
+    &["sys"],
+    &["mapping", "page"],
     &["pager"],
     &["tree"],
     &["catalog"],
@@ -18,6 +18,9 @@ const FLOORS: [&[&str]; 10] = [
     // What only tests need; nothing else may use it.
     &["testing"],
 ];
+
+/// Pages and trees are bytes: they know nothing of a mapping, and a mapping nothing of what is in a page.
+const APART: [(&str, &str); 3] = [("page", "mapping"), ("tree", "mapping"), ("mapping", "page")];
 
 const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 90;
@@ -45,6 +48,9 @@ pub(crate) fn floors(path: &str, text: &str) -> Vec<String> {
     for (line, start) in find_token(&code, "crate") {
         for used in first_names(&code[start + "crate".len()..]) {
             match floor_of(&used) {
+                Some(_) if APART.contains(&(module, used.as_str())) => {
+                    wrong.push(at(path, line, format!("`{module}` uses `{used}`, of which it knows nothing")));
+                }
                 Some(floor) if floor <= own => {}
                 Some(floor) => wrong.push(at(path, line, format!("floor {own} uses `{used}` of floor {floor}"))),
                 None => wrong.push(at(path, line, format!("`crate::{used}`: name the module that it stands in"))),
@@ -98,17 +104,16 @@ fn climbing(path: &str, code: &str) -> Vec<String> {
 
 /// The word `unsafe` stands in the mapping floor, and where SIMD would.
 pub(crate) fn unsafe_rooms(path: &str, text: &str) -> Vec<String> {
-    if path.starts_with("src/mapping/") || path == "src/page/heads.rs" {
+    if path.starts_with("src/sys/") || path.starts_with("src/mapping/") || path == "src/page/heads.rs" {
         return Vec::new();
     }
     let places = find_token(&code_only(text), "unsafe");
-    places.into_iter().map(|(line, _)| at(path, line, "`unsafe` outside src/mapping/")).collect()
+    places.into_iter().map(|(line, _)| at(path, line, "`unsafe` outside src/sys/ and src/mapping/")).collect()
 }
 
 /// Files are opened in one room, which keeps them off the standard descriptors.
 pub(crate) fn opening_room(path: &str, text: &str) -> Vec<String> {
-    let elsewhere =
-        path.starts_with("src/") && path != "src/sys/descriptor.rs" && !path.starts_with("src/testing/");
+    let elsewhere = path.starts_with("src/") && path != "src/sys/descriptor.rs" && !path.starts_with("src/testing/");
     if !elsewhere || is_test(path) {
         return Vec::new();
     }
@@ -121,7 +126,7 @@ pub(crate) fn opening_room(path: &str, text: &str) -> Vec<String> {
         let options = ["OpenOptions::new(", "File::options("];
         let names = |names: &[&str]| names.iter().any(|name| line.contains(name));
         if names(&by_itself) || names(&options) && !line.contains("descriptor::open(") {
-            wrong.push(at(path, index + 1, "files are opened by `mapping::descriptor`, or by `mapping::file`"));
+            wrong.push(at(path, index + 1, "files are opened by `sys::descriptor`, or by `mapping::file`"));
         }
     }
     wrong

@@ -23,8 +23,8 @@ use crate::db::copy::Copy;
 use crate::db::{Db, Finding, Options};
 use crate::error::{Error, Result};
 use crate::mapping::file;
-use crate::sys::rights::FileRights;
 use crate::page::meta;
+use crate::sys::rights::FileRights;
 use crate::txn::open::{self, survey};
 
 use rescue::Rescue;

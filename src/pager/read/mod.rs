@@ -11,7 +11,7 @@
 //!
 //! Failure: `Corrupt` with the page, `Fault` where the kernel cannot serve an access, `Io` from plain reads.
 
-pub(crate) mod snapshot_pages;
-pub(crate) mod residency;
 pub(crate) mod file_pages;
 pub(crate) mod page_map;
+pub(crate) mod residency;
+pub(crate) mod snapshot_pages;

@@ -21,9 +21,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::hooks;
 use crate::ids::{PageId, TxnId};
 use crate::page::free_list::FreeItem;
-use crate::hooks::steps;
 
 /// Extents of at least this many pages are indexed by size in the tree, so that a large run is found at once.
 pub(crate) const BIG_EXTENT_PAGES: u64 = 16;
@@ -96,7 +96,7 @@ impl FreeSpace {
 
     /// Takes consecutive pages of which the tree has no record.
     pub(crate) fn take_unlisted(&mut self, pages: u64) -> Option<PageId> {
-        let (&start, _) = self.unlisted.iter().inspect(|_| steps::count()).find(|(_, &len)| len >= pages)?;
+        let (&start, _) = self.unlisted.iter().inspect(|_| hooks::count_step()).find(|(_, &len)| len >= pages)?;
         self.take_from(start, pages);
         Some(PageId(start))
     }
@@ -276,7 +276,7 @@ impl FreeSpace {
 fn best_run(extents: &Extents) -> Option<u64> {
     let mut best: Option<(u64, u64)> = None;
     for (&start, &len) in extents.iter().take(RUN_CHOICES) {
-        steps::count();
+        hooks::count_step();
         if len >= GOOD_RUN_PAGES {
             return Some(start);
         }

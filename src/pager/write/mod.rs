@@ -13,9 +13,9 @@
 //!
 //! Failure: `DiskFull` or `Io` of growing and writing; a store without a claim is a bug and panics.
 
-pub(crate) mod txn_pages;
-pub(crate) mod free_space;
-pub(crate) mod write_queue;
 pub(crate) mod append_buffer;
-pub(crate) mod prefault;
+pub(crate) mod free_space;
 pub(crate) mod overflow_writer;
+pub(crate) mod prefault;
+pub(crate) mod txn_pages;
+pub(crate) mod write_queue;

@@ -11,8 +11,8 @@ use std::sync::mpsc::{sync_channel, SyncSender};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::sys::fork;
 use crate::mapping::Mapping;
+use crate::sys::fork;
 
 /// Fresh pages in a transaction before a thread is worth its start.
 pub(crate) const THREAD_FROM_PAGES: u64 = 2048;

@@ -12,25 +12,26 @@
 //!
 //! Failure: [`Error::DiskFull`] when the file cannot grow, [`Error::Corrupt`] on read, I/O errors of growth.
 
+use crate::hooks::{self, Mutant};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
-use crate::sys::prefetch;
 use crate::mapping::{Canvas, Mapping, View};
 use crate::page::checksum;
 use crate::page::free_list::FreeItem;
 use crate::page::overflow;
-use crate::pager::write::append_buffer::Desk;
-use crate::pager::write::free_space::FreeSpace;
-use crate::pager::write::write_queue::Outbox;
-use crate::pager::write::prefault::{Populator, THREAD_FROM_PAGES};
 use crate::pager::read::snapshot_pages::{beyond_end, mark_of, run_range, verify_first_touch};
 use crate::pager::traits::store_value;
+use crate::pager::write::append_buffer::Desk;
+use crate::pager::write::free_space::FreeSpace;
 use crate::pager::write::overflow_writer::ValueRun;
+use crate::pager::write::prefault::{Populator, THREAD_FROM_PAGES};
+use crate::pager::write::write_queue::Outbox;
 use crate::pager::{PageRead, PageWrite, Residence};
+use crate::sys::prefetch;
 
 /// Growth steps: an eighth of the file, within these bounds, in bytes.
 const GROW_MIN_BYTES: u64 = 1 << 20;
@@ -356,10 +357,7 @@ const CALLS_FROM_PAGES: u64 = 4;
 
 /// Whether tests want checksums that leave the last byte out, which those of runs in pieces do not.
 fn has_short_checksums() -> bool {
-    #[cfg(feature = "testing")]
-    return crate::hooks::mutant::is(crate::hooks::mutant::Mutant::ShortChecksum);
-    #[cfg(not(feature = "testing"))]
-    false
+    hooks::is(Mutant::ShortChecksum)
 }
 
 /// What an error of writing pages by calls says that was done.
@@ -372,10 +370,7 @@ fn unlocked<T>(mutex: &mut Mutex<T>) -> &mut T {
 
 /// Whether tests want pages to be handed out while the durable state still needs them.
 fn reuses_early() -> bool {
-    #[cfg(feature = "testing")]
-    return crate::hooks::mutant::is(crate::hooks::mutant::Mutant::EarlyReuse);
-    #[cfg(not(feature = "testing"))]
-    false
+    hooks::is(Mutant::EarlyReuse)
 }
 
 impl Residence for TxnPages {}
@@ -566,7 +561,8 @@ impl PageWrite for TxnPages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mapping::{FlushKind, MapOptions};
+    use crate::hooks::FlushKind;
+    use crate::mapping::MapOptions;
     use crate::page::checksum;
     use crate::pager::read::snapshot_pages::SnapshotPages;
 

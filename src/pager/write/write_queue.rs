@@ -21,10 +21,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::ids::PageId;
-use crate::sys::fork;
 use crate::mapping::{Mapping, View};
 use crate::page::checksum;
 use crate::pager::read::snapshot_pages::mark_of;
+use crate::sys::fork;
 
 /// Bytes that are written and put under write-back at once.
 const BATCH_BYTES: usize = 256 << 10;

@@ -7,7 +7,6 @@
 
 use std::io;
 
-use crate::mapping::budget;
 use crate::sys::os;
 
 /// A limit that the kernel keeps for a process.
@@ -34,11 +33,6 @@ pub fn set_process_limit(limit: ProcessLimit, value: Option<u64>) -> io::Result<
     now.rlim_cur = value.unwrap_or(now.rlim_max);
     // SAFETY: the call reads a value that lives through it.
     os::checked(unsafe { libc::setrlimit(resource, &now) })
-}
-
-/// Address space that all databases of this process have reserved, in bytes.
-pub fn reserved_bytes() -> u64 {
-    budget::reserved()
 }
 
 /// `mlockall`: locks what is mapped from now on, and with `current` also what is mapped now.

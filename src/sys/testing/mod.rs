@@ -2,9 +2,14 @@
 //!
 //! Floor: sys. Present only with the feature `testing`.
 //!
+//! ```text
+//! limits   limits of the process, and its rights
+//! confine  system calls that the kernel refuses, and interruptions
+//! process  faults, signals, forks, closed descriptors
+//! ```
+//!
 //! Failure: `io::Error` as the kernel gave it.
 
-#[cfg(feature = "testing")]
-pub(crate) mod limits;
-#[cfg(feature = "testing")]
 pub(crate) mod confine;
+pub(crate) mod limits;
+pub(crate) mod process;

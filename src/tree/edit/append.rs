@@ -13,10 +13,10 @@ use crate::page::branch::Child;
 use crate::page::leaf::{entry_size, Leaf, LeafMut, LeafValue, OverflowPtr};
 use crate::pager::{PageRead, PageWrite};
 
-use crate::tree::path::{branch_mut, dirty_ptr, leaf_at, make_dirty, Path, Side};
 use crate::tree::edit::plan;
 use crate::tree::edit::put::{count_after, plant};
 use crate::tree::edit::split::{extend_right, leaf_capacity, Change};
+use crate::tree::path::{branch_mut, dirty_ptr, leaf_at, make_dirty, Path, Side};
 use crate::tree::value::{check_sizes, store};
 use crate::tree::TreeRoot;
 

@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::page::leaf::LeafMut;
 use crate::pager::PageWrite;
 
-use crate::tree::path::{leaf_at, make_dirty, Path};
 use crate::tree::edit::put::take_old;
 use crate::tree::edit::rebalance::after_removal;
+use crate::tree::path::{leaf_at, make_dirty, Path};
 use crate::tree::TreeRoot;
 
 /// Deletes the entry of a key; says whether there was one, and gives its value if asked.

@@ -15,13 +15,13 @@
 //! Failure: a key or value over its limit changes nothing; any other error may leave the tree half-changed, and the
 //! transaction must end.
 
-pub(crate) mod put;
 pub(crate) mod append;
 pub(crate) mod delete;
-pub(crate) mod plan;
-pub(crate) mod split;
-pub(crate) mod redistribute;
-pub(crate) mod rebalance;
-pub(crate) mod propagate;
 pub(crate) mod drop;
+pub(crate) mod plan;
+pub(crate) mod propagate;
+pub(crate) mod put;
+pub(crate) mod rebalance;
+pub(crate) mod redistribute;
 pub(crate) mod seal;
+pub(crate) mod split;

@@ -93,8 +93,8 @@ fn merge_bytes(capacity: usize) -> usize {
     capacity / 4 * 3
 }
 
-/// Joins two neighbouring leaves: `sizes` of the entries of both in order, the second beginning at `seam`.
-pub(crate) fn join_leaves(sizes: &[usize], seam: usize, capacity: usize) -> Join {
+/// Joins two neighbouring leaves: `sizes` of the entries of both in order, the second beginning at `hooks`.
+pub(crate) fn join_leaves(sizes: &[usize], hooks: usize, capacity: usize) -> Join {
     let total: usize = sizes.iter().sum();
     if total <= merge_bytes(capacity) {
         return Join::Merge;
@@ -104,7 +104,7 @@ pub(crate) fn join_leaves(sizes: &[usize], seam: usize, capacity: usize) -> Join
         left.min(total - left)
     };
     match balanced_cut(sizes, capacity) {
-        Some(cut) if cut != seam && smaller(cut) > smaller(seam) => Join::Move(cut),
+        Some(cut) if cut != hooks && smaller(cut) > smaller(hooks) => Join::Move(cut),
         _ if total <= capacity => Join::Merge,
         _ => Join::Leave,
     }
@@ -114,7 +114,7 @@ pub(crate) fn join_leaves(sizes: &[usize], seam: usize, capacity: usize) -> Join
 /// `built_bytes` tells what a range of the children takes as a page of its own.
 pub(crate) fn join_branches(
     weights: &[usize],
-    seam: usize,
+    hooks: usize,
     capacity: usize,
     built_bytes: impl Fn(Range<usize>) -> usize,
 ) -> Join {
@@ -125,14 +125,14 @@ pub(crate) fn join_branches(
     let count = weights.len();
     let both_fit = |cut: usize| built_bytes(0..cut) <= capacity && built_bytes(cut..count) <= capacity;
     // A lone child must get company; otherwise a page is rewritten only where that moves enough.
-    let least = if seam == 1 || seam + 1 == count { 1 } else { (count / 8).max(1) };
-    let mut cut = middle(weights, 0..count).unwrap_or(seam);
-    while cut.abs_diff(seam) >= least {
+    let least = if hooks == 1 || hooks + 1 == count { 1 } else { (count / 8).max(1) };
+    let mut cut = middle(weights, 0..count).unwrap_or(hooks);
+    while cut.abs_diff(hooks) >= least {
         if both_fit(cut) {
             return Join::Move(cut);
         }
-        // The middle can be too much, since prefixes get lost. One child across the seam always fits.
-        cut = if cut > seam { seam + (cut - seam) / 2 } else { seam - (seam - cut) / 2 };
+        // The middle can be too much, since prefixes get lost. One child across the hooks always fits.
+        cut = if cut > hooks { hooks + (cut - hooks) / 2 } else { hooks - (hooks - cut) / 2 };
     }
     if all <= capacity {
         Join::Merge
@@ -281,15 +281,15 @@ mod tests {
     #[test]
     fn every_leaf_join_fits_and_gains() {
         every_sequence(&[1, 3, 6, 10], 6, &mut |sizes| {
-            for seam in 1..sizes.len() {
-                if !fits(&sizes[..seam], 20) || !fits(&sizes[seam..], 20) {
+            for hooks in 1..sizes.len() {
+                if !fits(&sizes[..hooks], 20) || !fits(&sizes[hooks..], 20) {
                     continue;
                 }
                 let smaller = |cut: usize| sizes[..cut].iter().sum::<usize>().min(sizes[cut..].iter().sum::<usize>());
-                match join_leaves(sizes, seam, 20) {
+                match join_leaves(sizes, hooks, 20) {
                     Join::Merge => assert!(fits(sizes, 20)),
                     Join::Move(cut) => {
-                        assert!(cut > 0 && cut < sizes.len() && smaller(cut) > smaller(seam));
+                        assert!(cut > 0 && cut < sizes.len() && smaller(cut) > smaller(hooks));
                         assert!(fits(&sizes[..cut], 20) && fits(&sizes[cut..], 20));
                     }
                     Join::Leave => assert!(!fits(sizes, 20)),
@@ -355,15 +355,15 @@ mod tests {
     fn branches_join_when_they_fit() {
         every_sequence(&[1, 4, 9], 7, &mut |weights| {
             let bytes = |range: Range<usize>| weights[range].iter().sum::<usize>();
-            for seam in 1..weights.len() {
-                let join = join_branches(weights, seam, 20, bytes);
-                let lone_child = seam == 1 || seam + 1 == weights.len();
-                if lone_child && weights.len() > 3 && bytes(0..seam) <= 20 && bytes(seam..weights.len()) <= 20 {
-                    assert!(join != Join::Leave && join != Join::Move(seam), "{weights:?}");
+            for hooks in 1..weights.len() {
+                let join = join_branches(weights, hooks, 20, bytes);
+                let lone_child = hooks == 1 || hooks + 1 == weights.len();
+                if lone_child && weights.len() > 3 && bytes(0..hooks) <= 20 && bytes(hooks..weights.len()) <= 20 {
+                    assert!(join != Join::Leave && join != Join::Move(hooks), "{weights:?}");
                 }
                 match join {
                     Join::Merge => assert!(bytes(0..weights.len()) <= 20),
-                    Join::Move(cut) => assert!(bytes(0..cut) <= 20 && bytes(cut..weights.len()) <= 20 && cut != seam),
+                    Join::Move(cut) => assert!(bytes(0..cut) <= 20 && bytes(cut..weights.len()) <= 20 && cut != hooks),
                     Join::Leave => assert!(bytes(0..weights.len()) > 20),
                 }
             }

@@ -14,8 +14,8 @@ use crate::limits::DEPTH_MAX;
 use crate::page::branch::{self, Branch, Child};
 use crate::pager::{PageRead, PageWrite};
 
-use crate::tree::path::{branch_at, branch_mut, dirty_ptr, Path};
 use crate::tree::edit::plan::{self, Pattern};
+use crate::tree::path::{branch_at, branch_mut, dirty_ptr, Path};
 use crate::tree::TreeRoot;
 
 /// Puts `fresh`, the right siblings that the page at `depth` of the path has got, into the branches above. Their

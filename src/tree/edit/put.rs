@@ -11,10 +11,10 @@ use crate::ids::{PageId, TreeId};
 use crate::page::leaf::{Leaf, LeafMut, LeafValue};
 use crate::pager::PageWrite;
 
-use crate::tree::path::{dirty_ptr, fetch_front, leaf_at, make_dirty, Frame, Path};
 use crate::tree::edit::plan::Pattern;
-use crate::tree::lookup::search::leaf_of;
 use crate::tree::edit::split::{split_leaf, Change};
+use crate::tree::lookup::search::leaf_of;
+use crate::tree::path::{dirty_ptr, fetch_front, leaf_at, make_dirty, Frame, Path};
 use crate::tree::value::{check_sizes, resolve, store, Run};
 use crate::tree::TreeRoot;
 

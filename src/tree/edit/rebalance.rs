@@ -12,10 +12,10 @@ use crate::page::layout::BRANCH_HEADS;
 use crate::page::leaf::Leaf;
 use crate::pager::{PageRead, PageWrite};
 
-use crate::tree::edit::propagate::{build_branch, child_count, children_of, move_separator, remove_child, weights_of};
-use crate::tree::path::{branch_at, branch_mut, copy_page, free_page, leaf_at, Path};
 use crate::tree::edit::plan::{self, Join};
+use crate::tree::edit::propagate::{build_branch, child_count, children_of, move_separator, remove_child, weights_of};
 use crate::tree::edit::split::{build_leaf, entries_of, leaf_capacity, sizes_of};
+use crate::tree::path::{branch_at, branch_mut, copy_page, free_page, leaf_at, Path};
 use crate::tree::TreeRoot;
 
 /// What joining a page with a neighbour came to.
@@ -164,9 +164,9 @@ fn join_leaves<P: PageWrite>(
     // Both pages are read from copies, because one or both are built anew from their entries.
     let (left, right) = (pages.page(pair.left)?.to_vec(), pages.page(pair.right)?.to_vec());
     let mut entries = entries_of(&Leaf::parse(&left, pair.left.id)?)?;
-    let seam = entries.len();
+    let hooks = entries.len();
     entries.extend(entries_of(&Leaf::parse(&right, pair.right.id)?)?);
-    match plan::join_leaves(&sizes_of(&entries), seam, leaf_capacity(pages.page_size())) {
+    match plan::join_leaves(&sizes_of(&entries), hooks, leaf_capacity(pages.page_size())) {
         Join::Leave => Ok(Joined::Kept),
         Join::Merge => {
             build_leaf(pages, root.tree, pair.own().id, &entries)?;
@@ -193,12 +193,13 @@ fn join_branches<P: PageWrite>(
     let level = path.len() - 1 - depth;
     let page_size = pages.page_size();
     let mut children = children_of(&branch_at(pages, pair.left, level)?)?;
-    let seam = children.len();
+    let hooks = children.len();
     children.extend(children_of(&branch_at(pages, pair.right, level)?)?);
     branch_at(pages, path.frame(depth - 1).ptr, level + 1)?
-        .separator_into(pair.left_at + 1, &mut children[seam].sep)?;
+        .separator_into(pair.left_at + 1, &mut children[hooks].sep)?;
     let weights = weights_of(&children);
-    let plan = plan::join_branches(&weights, seam, page_size, |range| branch::built_bytes(page_size, &children[range]));
+    let plan =
+        plan::join_branches(&weights, hooks, page_size, |range| branch::built_bytes(page_size, &children[range]));
     match plan {
         Join::Leave => Ok(Joined::Kept),
         Join::Merge => {

@@ -12,11 +12,11 @@ use crate::ids::PageId;
 use crate::page::leaf::Leaf;
 use crate::pager::PageWrite;
 
-use crate::tree::edit::propagate::move_separator;
-use crate::tree::path::{leaf_at, Path};
 use crate::tree::edit::plan;
+use crate::tree::edit::propagate::move_separator;
 use crate::tree::edit::rebalance::choose_pair;
 use crate::tree::edit::split::{build_leaf, entries_of, leaf_capacity, sizes_of, Change};
+use crate::tree::path::{leaf_at, Path};
 use crate::tree::TreeRoot;
 
 /// Applies a change that found no room in the dirty leaf of the path, with the help of a neighbour. Gives the page and the

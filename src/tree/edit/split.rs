@@ -11,10 +11,10 @@ use crate::page::layout::HEADER_BYTES;
 use crate::page::leaf::{self, Leaf, LeafMut, LeafValue};
 use crate::pager::PageWrite;
 
-use crate::tree::edit::propagate::graft;
-use crate::tree::path::{dirty_ptr, leaf_at, Path};
 use crate::tree::edit::plan::{self, Pattern};
+use crate::tree::edit::propagate::graft;
 use crate::tree::edit::redistribute::shift;
+use crate::tree::path::{dirty_ptr, leaf_at, Path};
 use crate::tree::TreeRoot;
 
 /// An entry of a leaf as its page stores it.

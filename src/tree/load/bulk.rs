@@ -13,11 +13,11 @@ use crate::page::branch::Child;
 use crate::page::leaf::{self, LeafValue, OverflowPtr};
 use crate::pager::{PageRead, PageWrite};
 
-use crate::tree::edit::propagate::graft;
-use crate::tree::path::{make_branches_dirty, Path};
 use crate::tree::edit::plan::{self, Pattern};
+use crate::tree::edit::propagate::graft;
 use crate::tree::edit::put::count_after;
 use crate::tree::edit::split::leaf_capacity;
+use crate::tree::path::{make_branches_dirty, Path};
 use crate::tree::TreeRoot;
 
 /// Leaves that are grafted at once.

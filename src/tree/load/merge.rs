@@ -11,12 +11,12 @@ use crate::ids::PagePtr;
 use crate::page::leaf::{self, Leaf, LeafValue};
 use crate::pager::PageWrite;
 
-use crate::tree::load::bulk::Stage;
-use crate::tree::edit::propagate::{build_branches, graft};
-use crate::tree::path::{branch_at, free_page, make_branches_dirty, Path};
 use crate::tree::edit::plan::Pattern;
+use crate::tree::edit::propagate::{build_branches, graft};
 use crate::tree::edit::put::{count_after, put_stored};
+use crate::tree::load::bulk::Stage;
 use crate::tree::load::sorted_run::Run;
+use crate::tree::path::{branch_at, free_page, make_branches_dirty, Path};
 use crate::tree::value::free_run;
 use crate::tree::{PutHint, TreeRoot};
 

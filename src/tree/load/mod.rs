@@ -11,5 +11,5 @@
 //! Failure: as a put; a load that fails leaves the transaction unusable.
 
 pub(crate) mod bulk;
-pub(crate) mod sorted_run;
 pub(crate) mod merge;
+pub(crate) mod sorted_run;

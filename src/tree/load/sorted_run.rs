@@ -9,8 +9,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::sys::scratch::Scratch;
 use crate::page::leaf::{LeafValue, OverflowPtr};
+use crate::sys::scratch::Scratch;
 
 /// Records that are asked for ahead of the one that is looked at.
 const PREFETCH_AHEAD: usize = 8;

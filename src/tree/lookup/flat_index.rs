@@ -19,10 +19,10 @@
 pub(crate) mod tests;
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr, MAX_U48};
-use crate::sys::prefetch;
 use crate::page::heads::{Vectors, WORDS};
 use crate::page::layout::{get_u32, get_u64, CHILD_BYTES, LEAF_ARRAY_BYTES, LEAF_HEADS};
 use crate::pager::PageRead;
+use crate::sys::prefetch;
 
 use crate::tree::path::{branch_at, height_of};
 use crate::tree::TreeRoot;
@@ -411,4 +411,3 @@ impl Run {
 fn word_at(key: &[u8], place: usize) -> Option<u64> {
     key.get(place..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
-

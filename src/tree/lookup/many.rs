@@ -18,9 +18,9 @@ use crate::page::lookup;
 use crate::pager::PageRead;
 
 use crate::tree::lookup::batch::Batch;
-use crate::tree::path::{fetch_front, height_of};
-use crate::tree::lookup::search::{child_at, value_in};
 use crate::tree::lookup::flat_index::{Place, Top};
+use crate::tree::lookup::search::{child_at, value_in};
+use crate::tree::path::{fetch_front, height_of};
 use crate::tree::TreeRoot;
 
 /// Lookups that go down together: enough for all requests that a core can have in flight. More would only push each other

@@ -12,8 +12,8 @@
 //!
 //! Failure: `Corrupt` with the page; damage never becomes an answer.
 
-pub(crate) mod search;
-pub(crate) mod many;
 pub(crate) mod batch;
-pub(crate) mod nonblocking;
 pub(crate) mod flat_index;
+pub(crate) mod many;
+pub(crate) mod nonblocking;
+pub(crate) mod search;

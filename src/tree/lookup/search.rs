@@ -11,8 +11,8 @@ use crate::page::leaf::Leaf;
 use crate::page::lookup;
 use crate::pager::PageRead;
 
-use crate::tree::path::{branch_at, height_of, last_index, leaf_at, Side};
 use crate::tree::lookup::flat_index::Top;
+use crate::tree::path::{branch_at, height_of, last_index, leaf_at, Side};
 use crate::tree::value::resolve;
 use crate::tree::{Entry, TreeRoot};
 

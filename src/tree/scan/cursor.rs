@@ -20,10 +20,10 @@ use crate::page::leaf::Leaf;
 use crate::page::lookup;
 use crate::pager::PageRead;
 
+use crate::tree::lookup::flat_index::Top;
+use crate::tree::lookup::search::entry_at;
 use crate::tree::path::{fetch_front, leaf_at, Path, Side, NOWHERE};
 use crate::tree::scan::range::fetch_entries_from;
-use crate::tree::lookup::search::entry_at;
-use crate::tree::lookup::flat_index::Top;
 use crate::tree::{Entry, TreeRoot};
 
 /// Index before the first entry; the entry behind it is number 0.

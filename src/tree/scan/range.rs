@@ -15,15 +15,15 @@ use std::ops::{Bound, Range as Indexes};
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::sys::prefetch::LINE_BYTES;
 use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
+use crate::sys::prefetch::LINE_BYTES;
 
-use crate::tree::scan::read_ahead::Sweep;
-use crate::tree::scan::cursor::Cursor;
-use crate::tree::path::{fetch_front, Side, NOWHERE};
-use crate::tree::lookup::search::entry_at;
 use crate::tree::lookup::flat_index::Top;
+use crate::tree::lookup::search::entry_at;
+use crate::tree::path::{fetch_front, Side, NOWHERE};
+use crate::tree::scan::cursor::Cursor;
+use crate::tree::scan::read_ahead::Sweep;
 use crate::tree::value::run_pages;
 use crate::tree::{Entry, TreeRoot};
 

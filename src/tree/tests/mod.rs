@@ -8,12 +8,12 @@ mod shapes;
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::tree::verify::check::{Finding, TreeStats};
 use super::*;
 use crate::ids::{PageId, TreeId};
 use crate::page::header::{Header, PageKind};
 use crate::page::leaf::LeafValue;
 use crate::pager::PageRead as _;
+use crate::tree::verify::check::{Finding, TreeStats};
 use pages::VecPages;
 
 /// A tree and the map that it must equal.

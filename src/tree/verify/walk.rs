@@ -17,8 +17,8 @@ use crate::page::leaf::{Leaf, LeafValue, OverflowPtr};
 use crate::page::overflow;
 use crate::pager::read::file_pages::FilePages;
 
-use crate::tree::verify::check::Finding;
 use crate::tree::value::run_pages;
+use crate::tree::verify::check::Finding;
 use crate::tree::TreeRoot;
 
 /// Who is told what a walk finds.

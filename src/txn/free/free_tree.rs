@@ -25,15 +25,18 @@
 //! Failure: [`Error::Corrupt`] when records overlap or leave the file.
 
 use crate::error::{Error, Result};
+use crate::hooks;
 use crate::ids::{PageId, PagePtr, TxnId};
 use crate::page::free_list::{self, FreeItem};
 use crate::page::meta::{RunPtr, TreeRoot};
 use crate::pager::write::free_space::{LiveStates, BIG_EXTENT_PAGES};
 use crate::pager::write::txn_pages::TxnPages;
 use crate::pager::{PageRead, PageWrite, Residence};
-use crate::hooks::steps;
 use crate::tree::{self, Cursor, PutHint};
-use crate::txn::free::free_records::{be48, big_key, decode_items, decode_pending_key, decode_usable, encode_items, from_be48, in_file, next_key, pending_key, usable_key, PendingKey, ITEMS_PER_RECORD, TAG_BIG, TAG_USABLE};
+use crate::txn::free::free_records::{
+    be48, big_key, decode_items, decode_pending_key, decode_usable, encode_items, from_be48, in_file, next_key,
+    pending_key, usable_key, PendingKey, ITEMS_PER_RECORD, TAG_BIG, TAG_USABLE,
+};
 use crate::txn::state::State;
 
 /// Pages that should be at hand before an operation on a tree; more may be taken, at the end of the file.
@@ -81,7 +84,7 @@ impl FreeCache {
             self.recent = read_list(pages, &tip.free_list, tip.page_count)?;
             self.list_read = true;
         }
-        self.recent.iter().for_each(|_| steps::count());
+        self.recent.iter().for_each(|_| hooks::count_step());
         // What is usable already stands in the list as freed by no transaction, which no state reaches.
         let (still, usable): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.recent).into_iter().partition(|item| live.reach(item.born, item.freed));
@@ -121,7 +124,7 @@ impl FreeCache {
             self.scan = Some(next_key(self.settled));
         }
         for _ in 0..most {
-            steps::count();
+            hooks::count_step();
             let Some(from) = self.scan.filter(|_| !enough(pages, run)) else { return Ok(()) };
             self.scan = None;
             let Some((key, items)) = pending_record(pages, &tip.free_space, from, tip.page_count)? else {

@@ -9,5 +9,5 @@
 //!
 //! Failure: `Corrupt` where records contradict themselves; `DiskFull` or `Io` of growing.
 
-pub(crate) mod free_tree;
 pub(crate) mod free_records;
+pub(crate) mod free_tree;

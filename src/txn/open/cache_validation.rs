@@ -15,10 +15,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::sys::fork::PerProcess;
 use crate::mapping::file as files;
-use crate::sys::{direct_io, refused};
 use crate::page::meta;
+use crate::sys::fork::PerProcess;
+use crate::sys::{direct_io, refused};
 use crate::txn::open::file_lock::FileId;
 use crate::txn::open::survey;
 

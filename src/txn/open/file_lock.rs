@@ -16,12 +16,12 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::mapping::file;
+use crate::sys::fork::{self, Listed};
 use crate::sys::lock_holder;
 use crate::sys::locks::{self, LockKind};
-use crate::sys::fork::{self, Listed};
 use crate::sys::rights::FileRights;
-use crate::txn::open::open_error;
 use crate::txn::open::cache_validation;
+use crate::txn::open::open_error;
 
 /// Device and inode of an open database.
 pub(crate) type FileId = (u64, u64);

@@ -18,10 +18,10 @@
 //!
 //! Failure: every refusal names the file and the remedy; see the variants of [`Error`].
 
-pub(crate) mod survey;
-pub(crate) mod rollback;
 pub(crate) mod cache_validation;
 pub(crate) mod file_lock;
+pub(crate) mod rollback;
+pub(crate) mod survey;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -31,16 +31,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::hooks::FlushKind;
 use crate::ids::{TreeId, TxnId};
 use crate::limits;
 use crate::mapping::file::{self, Created};
-use crate::sys::fork::PerProcess;
-use crate::mapping::{FlushKind, MapOptions, Mapping, ReadAhead};
+use crate::mapping::{MapOptions, Mapping, ReadAhead};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, Slot, TreeRoot};
+use crate::sys::fork::PerProcess;
 use crate::txn::env::{Env, EnvParts};
 use file_lock::{file_id, lock_file, name_holder, FileId, FileLock};
-
 
 /// How to open; what [`Options`](crate::Options) collects.
 #[derive(Clone, Debug)]

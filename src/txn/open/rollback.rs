@@ -13,13 +13,14 @@
 //!
 //! Failure: [`Error::Truncated`] or [`Error::Corrupt`] when no state is whole; errors of the system.
 
+use crate::hooks::{self, Recovery};
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::ids::{TxnId, MAX_U48};
-use crate::mapping::file::{self as files, PieceWriter, Recovery};
+use crate::mapping::file::{self as files, PieceWriter};
 use crate::page::meta::{self, Meta, Slot};
 use crate::tree::Finding;
 use crate::txn::open::survey::{self, Candidate};
@@ -114,9 +115,9 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     flush()?;
     if plan.loses() || plan.contradiction.is_some() {
         give_up(path, file, plan)?;
-        done(Recovery::MetaWritten, path);
+        hooks::recovering(Recovery::MetaWritten, path);
         flush()?;
-        done(Recovery::MetaFlushed, path);
+        hooks::recovering(Recovery::MetaFlushed, path);
     }
     if plan.contradiction.is_some() {
         // Copies of one slot may differ too. The state has two whole records now, so its first one may be written again.
@@ -128,13 +129,6 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
         flush()?;
     }
     Ok(())
-}
-
-/// Tells tests that a step is done.
-#[cfg_attr(not(feature = "testing"), allow(unused_variables, reason = "tests are told"))]
-fn done(step: Recovery, path: &Path) {
-    #[cfg(feature = "testing")]
-    files::recovering(step, path);
 }
 
 /// Writes the meta that makes the state of the plan the newest, over the slot that does not hold it (B1).
@@ -181,7 +175,7 @@ fn lengthen(path: &Path, file: &File, plan: &Plan) -> io::Result<()> {
         let piece = (page_size as u64 - at % page_size as u64).min(needed - at);
         writer.write_at(at, &zeros[..piece as usize])?;
         at += piece;
-        done(Recovery::Lengthened, path);
+        hooks::recovering(Recovery::Lengthened, path);
     }
     Ok(())
 }

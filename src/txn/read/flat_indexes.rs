@@ -13,9 +13,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, TryLockError, Weak};
 
+use crate::hooks;
 use crate::ids::TxnId;
 use crate::page::meta::TreeRoot;
-use crate::hooks::steps;
 use crate::tree::Top;
 
 /// What a top was made of: state, root, and pages at most.
@@ -36,7 +36,7 @@ impl Made {
             return;
         }
         self.tops.retain(|_, top| {
-            steps::count();
+            hooks::count_step();
             top.strong_count() > 0
         });
         self.forget_at = (2 * self.tops.len()).max(FORGET_FROM);
@@ -65,7 +65,7 @@ impl Tops {
             Err(TryLockError::Poisoned(left)) => left.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        steps::count();
+        hooks::count_step();
         let of = (txn, *root, pages_max);
         if let Some(found) = all.tops.get(&of).and_then(Weak::upgrade) {
             return Some(Some(found));
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_top_is_found_in_as_many_steps_among_many_as_among_few() {
         let steps_each = |count: u64| {
-            let (tops, before) = (Tops::default(), steps::taken());
+            let (tops, before) = (Tops::default(), hooks::steps());
             let get = |tree| {
                 tops.get(TxnId(tree % 7), &TreeRoot { entries: tree, ..TreeRoot::default() }, 10, || {
                     Some(Top::default())
@@ -120,7 +120,7 @@ mod tests {
             drop(held);
             (0..count).for_each(|tree| drop(get(tree)));
             assert!(tops.0.lock().unwrap().tops.len() as u64 <= count, "those that are gone are forgotten");
-            (steps::taken() - before) as f64 / count as f64
+            (hooks::steps() - before) as f64 / count as f64
         };
         let (few, many) = (steps_each(1000), steps_each(20_000));
         assert!(many < 1.5 * few, "{few} steps each among few, {many} among many");

@@ -11,7 +11,7 @@
 //!
 //! Failure: `Poisoned`, `Busy`, `Corrupt` from the catalog.
 
-pub(crate) mod snapshot;
-pub(crate) mod readers;
-pub(crate) mod open_table;
 pub(crate) mod flat_indexes;
+pub(crate) mod open_table;
+pub(crate) mod readers;
+pub(crate) mod snapshot;

@@ -16,11 +16,11 @@ use std::sync::{Arc, OnceLock};
 
 use crate::catalog::{Asked, TableRecord};
 use crate::error::Result;
+use crate::hooks;
 use crate::ids::{TreeId, TxnId};
 use crate::page::meta::TreeRoot;
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
-use crate::hooks::steps;
 use crate::tree::{Top, PAGES_MAX};
 use crate::txn::read::flat_indexes::Tops;
 
@@ -137,7 +137,7 @@ impl OpenTables {
         find: impl FnOnce() -> Result<Option<TableRecord>>,
     ) -> Result<Arc<OpenTable>> {
         let kept =
-            self.0.iter().map_while(OnceLock::get).inspect(|_| steps::count()).find(|table| *table.name == *name);
+            self.0.iter().map_while(OnceLock::get).inspect(|_| hooks::count_step()).find(|table| *table.name == *name);
         if let Some(found) = kept {
             return Ok(Arc::clone(found));
         }

@@ -15,11 +15,11 @@ use std::cell::Cell;
 use std::sync::atomic::{fence, AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::hooks;
 use crate::ids::TxnId;
-use crate::sys::slot::{self, Seat, Seated};
 use crate::mapping::View;
 use crate::pager::read::snapshot_pages::SnapshotPages;
-use crate::hooks::steps;
+use crate::sys::slot::{self, Seat, Seated};
 use crate::txn::read::open_table::OpenTables;
 use crate::txn::state::State;
 
@@ -129,7 +129,7 @@ impl Readers {
     #[cold]
     fn search<R>(&self, take: impl Fn(usize) -> Option<R>) -> Option<R> {
         let found = |index| {
-            steps::count();
+            hooks::count_step();
             let taken = take(index)?;
             HINT.set(index);
             self.next.store(index + 1, Ordering::Relaxed);
@@ -161,7 +161,7 @@ impl Readers {
     pub(crate) fn snapshots(&self) -> Vec<TxnId> {
         fence(Ordering::SeqCst);
         self.all()
-            .inspect(|_| steps::count())
+            .inspect(|_| hooks::count_step())
             .map(|slot| slot.0.word())
             .filter(|&word| word < DROPPING)
             .map(TxnId)
@@ -278,12 +278,12 @@ mod tests {
     #[test]
     fn a_slot_is_found_in_as_many_steps_beside_many_readers_as_beside_few() {
         let steps_each = |count: usize| {
-            let (readers, before) = (Readers::new(), steps::taken());
+            let (readers, before) = (Readers::new(), hooks::steps());
             let mut taken: Vec<_> = (0..count).map(|_| take(&readers, 1).expect("a slot")).collect();
             // Each goes on to another state: takes the new slot, and leaves the old one.
             taken.iter_mut().for_each(|slot| *slot = take(&readers, 2).expect("a slot"));
             assert_eq!(readers.count(), count as u64);
-            (steps::taken() - before) as f64 / count as f64
+            (hooks::steps() - before) as f64 / count as f64
         };
         let (few, many) = (steps_each(1000), steps_each(20_000));
         assert!(many < 1.5 * few, "{few} steps each beside few, {many} beside many");

@@ -9,14 +9,15 @@
 //!
 //! Failure: [`Error::Poisoned`], [`Error::Busy`] when every reader slot is taken.
 
+use crate::hooks::{self, Moment};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
-use crate::sys::slot::Seated;
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
+use crate::sys::slot::Seated;
 use crate::tree::{self, Cursor};
 use crate::txn::env::Env;
 use crate::txn::read::open_table::OpenTable;
@@ -52,8 +53,7 @@ impl ReadPool {
         self.env.check_poison()?;
         let live = &self.env.live;
         let mut txn = live.published_txn();
-        #[cfg(feature = "testing")]
-        crate::mapping::reach(crate::mapping::Moment::ReaderBeginning);
+        hooks::reach(Moment::ReaderBeginning);
         let taken = self.env.readers.take(|index| Seated::take(self.pin(index), |pin| &pin.slot.0, txn.0));
         let mut slot = taken.ok_or_else(|| Error::Busy {
             path: self.env.path().to_path_buf(),
@@ -99,8 +99,7 @@ impl Drop for Snapshot {
     fn drop(&mut self) {
         // An old window goes with its last reader (R4).
         let window_id = self.0.keeper().env.mapping.window_id();
-        #[cfg(feature = "testing")]
-        crate::mapping::reach(crate::mapping::Moment::ReaderLeaving);
+        hooks::reach(Moment::ReaderLeaving);
         drop(self.0.get_mut().leave_old(window_id));
     }
 }

@@ -15,10 +15,8 @@
 use std::io;
 
 use crate::error::{Error, Result};
+use crate::hooks::{self, FlushKind, Mutant};
 use crate::ids::TxnId;
-use crate::mapping::FlushKind;
-#[cfg(feature = "testing")]
-use crate::hooks::mutant::{self, Mutant};
 use crate::txn::env::Env;
 use crate::txn::live::DurableMeta;
 use crate::txn::state::State;
@@ -40,14 +38,15 @@ impl Env {
     }
 
     fn write_checkpoint(&self, state: &State) -> Result<()> {
-        #[cfg(feature = "testing")]
-        if let Some(mutant) = mutant::current() {
-            return self.write_wrongly(state, mutant);
+        if !hooks::is(Mutant::NoPageFlush) && !hooks::is(Mutant::MetaFirst) {
+            self.flush_pages(state)?;
         }
-        self.flush_pages(state)?;
         // What was cut off since it was stored is not flushed, and nobody is told: no meta may lead to it.
         self.check_whole(state)?;
-        self.write_meta(state, self.live.durable().slot ^ 1)?;
+        self.write_meta(state, self.live.durable().slot ^ usize::from(!hooks::is(Mutant::SameSlot)))?;
+        if hooks::is(Mutant::MetaFirst) {
+            self.flush_pages(state)?;
+        }
         // From here on the state may be the one that is found when the file is opened again.
         self.check_whole(state).map_err(|e| self.not_known(&e))?;
         self.live.publish(state);
@@ -108,40 +107,11 @@ impl Env {
         // Once more, where the flush of the pages has used up what was there for the metas.
         self.mapping.populate_metas().map_err(|e| self.flush_error("populating the metas", e))?;
         self.mapping.store_meta(slot, &page);
+        if hooks::is(Mutant::NoMetaFlush) {
+            return Ok(());
+        }
         self.mapping
             .flush(FlushKind::Meta, (slot * self.page_size) as u64, self.page_size as u64)
             .map_err(|e| self.flush_error("flushing the meta", e))
-    }
-}
-
-#[cfg(feature = "testing")]
-impl Env {
-    /// A checkpoint with a mutant; one whose mistake lies elsewhere is right here.
-    fn write_wrongly(&self, state: &State, mutant: Mutant) -> Result<()> {
-        let slot = self.live.durable().slot ^ 1;
-        match mutant {
-            Mutant::NoPageFlush => self.write_meta(state, slot)?,
-            Mutant::NoMetaFlush => {
-                self.flush_pages(state)?;
-                let mut page = vec![0; self.page_size];
-                self.meta_of(state).encode_slot(&mut page);
-                self.mapping.store_meta(slot, &page);
-                self.live.store_durable(DurableMeta { slot, txn: state.txn });
-            }
-            Mutant::MetaFirst => {
-                self.write_meta(state, slot)?;
-                self.flush_pages(state)?;
-            }
-            Mutant::SameSlot => {
-                self.flush_pages(state)?;
-                self.write_meta(state, slot ^ 1)?;
-            }
-            _ => {
-                self.flush_pages(state)?;
-                self.write_meta(state, slot)?;
-            }
-        }
-        self.live.publish(state);
-        Ok(())
     }
 }

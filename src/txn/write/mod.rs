@@ -12,9 +12,9 @@
 //!
 //! Failure: a transaction that may be half-changed answers every call with the first error and cannot be committed.
 
-pub(crate) mod txn;
+pub(crate) mod checkpoint;
 pub(crate) mod load;
 pub(crate) mod long_values;
-pub(crate) mod checkpoint;
-pub(crate) mod writer_lock;
 pub(crate) mod table_set;
+pub(crate) mod txn;
+pub(crate) mod writer_lock;

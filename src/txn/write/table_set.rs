@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 
 use crate::catalog::TableRecord;
-use crate::hooks::steps;
+use crate::hooks;
 use crate::tree::{AppendHint, PutHint};
 
 /// A table that a transaction has opened.
@@ -49,7 +49,7 @@ pub(crate) struct TableSet {
 impl TableSet {
     /// The number of the table of this name.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
-        steps::count();
+        hooks::count_step();
         self.by_name.get(name).copied()
     }
 
@@ -65,7 +65,7 @@ impl TableSet {
 
     /// Takes a table out. The last one gets its number.
     pub(crate) fn remove(&mut self, at: usize) -> OpenTable {
-        steps::count();
+        hooks::count_step();
         let removed = self.tables.swap_remove(at);
         self.by_name.remove(&removed.name);
         if let Some(number) = self.tables.get(at).and_then(|moved| self.by_name.get_mut(&moved.name)) {
@@ -91,7 +91,7 @@ impl TableSet {
 
     /// All tables, by their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &OpenTable> {
-        self.tables.iter().inspect(|_| steps::count())
+        self.tables.iter().inspect(|_| hooks::count_step())
     }
 }
 
@@ -100,7 +100,7 @@ impl Index<usize> for TableSet {
 
     #[inline]
     fn index(&self, at: usize) -> &OpenTable {
-        steps::count();
+        hooks::count_step();
         &self.tables[at]
     }
 }
@@ -108,7 +108,7 @@ impl Index<usize> for TableSet {
 impl IndexMut<usize> for TableSet {
     #[inline]
     fn index_mut(&mut self, at: usize) -> &mut OpenTable {
-        steps::count();
+        hooks::count_step();
         &mut self.tables[at]
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use mapleaf::testing::{open_with_seam, Seam};
+use mapleaf::testing::{open_with_hooks, Hooks};
 use mapleaf::{Db, Error, ErrorKind, Options, Table};
 
 use super::{skipped, Ballast, Disk, Kind};
@@ -26,7 +26,7 @@ const STEPS: u64 = 200;
 struct Filled {
     path: PathBuf,
     db: Option<Db>,
-    seam: Arc<SmallSteps>,
+    hooks: Arc<SmallSteps>,
     model: BTreeMap<u64, u64>,
     ballast: Ballast,
 }
@@ -39,7 +39,7 @@ impl Filled {
     fn new(disk: &Path) -> Filled {
         let path = disk.join("test.mapleaf");
         let ballast = Ballast::on(disk);
-        let mut filled = Filled { path, db: None, seam: Arc::default(), model: BTreeMap::new(), ballast };
+        let mut filled = Filled { path, db: None, hooks: Arc::default(), model: BTreeMap::new(), ballast };
         filled.open();
         filled
     }
@@ -47,9 +47,9 @@ impl Filled {
     fn open(&mut self) {
         self.db = None;
         let len = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
-        self.seam.len.store(len, Ordering::Relaxed);
-        let seam = Arc::clone(&self.seam) as Arc<dyn Seam>;
-        self.db = Some(open_with_seam(Options::new(), &self.path, seam).expect("opens"));
+        self.hooks.len.store(len, Ordering::Relaxed);
+        let hooks = Arc::clone(&self.hooks) as Arc<dyn Hooks>;
+        self.db = Some(open_with_hooks(Options::new(), &self.path, hooks).expect("opens"));
     }
 
     fn db(&self) -> &Db {
@@ -152,9 +152,9 @@ fn fail_each_step(disk: &Path) {
             assert_clean(filled.db());
         }
         filled.ballast.remove();
-        let before = filled.seam.steps.load(Ordering::Relaxed);
+        let before = filled.hooks.steps.load(Ordering::Relaxed);
         let mut seed = failed << 8;
-        while filled.seam.steps.load(Ordering::Relaxed) == before {
+        while filled.hooks.steps.load(Ordering::Relaxed) == before {
             filled.commit_among(400 + failed * 40, seed, 6).expect("room again");
             seed += 1;
         }
@@ -166,7 +166,7 @@ fn fail_each_step(disk: &Path) {
     assert_clean(filled.db());
     reexec::answer(&format!(
         "{failed} steps of growth failed, {} went through",
-        filled.seam.steps.load(Ordering::Relaxed)
+        filled.hooks.steps.load(Ordering::Relaxed)
     ));
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use mapleaf::testing::{open_with_seam, with_mutant, Creation, Mutant, Seam};
+use mapleaf::testing::{open_with_hooks, with_mutant, Creation, Hooks, Mutant};
 use mapleaf::{Db, Options};
 
 use super::image::{Choice, Content, Cut, Image, Tally, SECTOR, WORD};
@@ -125,9 +125,9 @@ fn without_uuid(image: &Image) -> Image {
 fn moments(setting: &Setting, history: &History, dir: &Path) -> Result<Vec<Moment>, String> {
     let path = dir.join("watched.mapleaf");
     let recorder = Recorder::new(&path, Medium::empty(setting.page_size), 0);
-    let seam = Arc::clone(&recorder) as Arc<dyn Seam>;
+    let hooks = Arc::clone(&recorder) as Arc<dyn Hooks>;
     let options = Options::new().page_size(setting.page_size as u32);
-    let opened = with_mutant(setting.mutant, || open_with_seam(options, &path, seam));
+    let opened = with_mutant(setting.mutant, || open_with_hooks(options, &path, hooks));
     let db = opened.map_err(|e| format!("open: {e}"))?;
     let mut named_for_certain = false;
     let mut moments = Vec::new();

@@ -1,6 +1,6 @@
 //! What is durable of a file and what is not: pages with all contents that they have had since the last flush.
 //!
-//! A [`Recorder`] is the seam of an open database. It looks at the whole file before each flush, at each change of length,
+//! A [`Recorder`] is the hooks of an open database. It looks at the whole file before each flush, at each change of length,
 //! when a meta was stored, and whenever the run asks for it in the middle of a transaction. A page has a new version when
 //! it differs from what it was the last time. A flush that was successful makes the last versions of its range durable,
 //! and the length.
@@ -14,7 +14,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use mapleaf::testing::{tip_txn, Creation, FlushEvent, FlushKind, Seam};
+use mapleaf::testing::{tip_txn, Creation, FlushEvent, FlushKind, Hooks};
 use mapleaf::Db;
 
 use super::image::{Content, Cut, Doubt};
@@ -269,7 +269,7 @@ impl Recording {
     }
 }
 
-impl Seam for Recorder {
+impl Hooks for Recorder {
     fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()> {
         let overlap = self.overlap.lock().expect("the overlap").take();
         if let Some(overlap) = overlap {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 
-use mapleaf::testing::{open_with_seam, seal_file, with_mutant, Mutant, Seam};
+use mapleaf::testing::{open_with_hooks, seal_file, with_mutant, Hooks, Mutant};
 use mapleaf::{Db, Options};
 
 use super::image::{Choice, Cut, Image, Tally};
@@ -254,8 +254,8 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn open(&mut self, path: &Path, recorder: &Arc<Recorder>) -> Result<Db, String> {
-        let seam = Arc::clone(recorder) as Arc<dyn Seam>;
-        let opened = with_mutant(self.setting.mutant, || open_with_seam(Options::new(), path, seam));
+        let hooks = Arc::clone(recorder) as Arc<dyn Hooks>;
+        let opened = with_mutant(self.setting.mutant, || open_with_hooks(Options::new(), path, hooks));
         opened.map_err(|e| format!("open: {e}"))
     }
 

@@ -2,13 +2,13 @@
 
 use proptest::prelude::*;
 
-use crate::tree::lookup::flat_index::*;
 use crate::ids::{PageId, TreeId};
 use crate::page::branch;
 use crate::page::branch::Child;
 use crate::page::heads::{with_each_width, Search};
 use crate::page::lookup;
 use crate::pager::PageWrite as _;
+use crate::tree::lookup::flat_index::*;
 use crate::tree::lookup::search::child_at;
 use crate::tree::tests::pages::VecPages;
 

@@ -1,0 +1,299 @@
+//! The hooks, with the feature `testing`.
+//!
+//! Floor: hooks.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Creation, FlushKind, Mapped, Moment, Mutant, Recovery};
+
+/// A flush that is about to run or has run.
+pub struct FlushEvent<'a> {
+    /// What is flushed.
+    pub kind: FlushKind,
+    /// First byte of the range.
+    pub offset: u64,
+    /// Bytes of the range.
+    pub len: u64,
+    /// Whether the flush makes the length of the file durable too, as a flush of data does that lies behind the old end.
+    pub carries_length: bool,
+    /// Length of the file now.
+    pub file_len: u64,
+    /// Bytes of the file that can be read through [`FlushEvent::read`].
+    pub mapped_len: u64,
+    pub(crate) mapped: &'a dyn Mapped,
+}
+
+impl FlushEvent<'_> {
+    /// Copies the current contents of the mapping; `false`, and nothing copied, when not all of it is mapped.
+    pub fn read(&self, offset: u64, into: &mut [u8]) -> bool {
+        self.mapped.copy_out(offset, into)
+    }
+}
+
+impl fmt::Debug for FlushEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "flush {:?} {}+{} of {}", self.kind, self.offset, self.len, self.file_len)
+    }
+}
+
+/// What a test does at the events of one mapping.
+pub trait Hooks: Send + Sync {
+    /// Before a flush; an error is what the flush returns, and nothing is flushed.
+    fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()>;
+
+    /// After a flush that succeeded.
+    fn after_flush(&self, _event: &FlushEvent<'_>) {}
+
+    /// After the file was given a new length.
+    fn resized(&self, _new_len: u64) {}
+
+    /// After a meta was stored, before it is flushed.
+    fn stored_meta(&self, _slot: usize) {}
+
+    /// After a step of making the file.
+    fn creating(&self, _step: Creation, _temporary: &Path, _path: &Path) {}
+
+    /// After a step of going back to a whole state while opening.
+    fn recovering(&self, _step: Recovery, _path: &Path) {}
+
+    /// Before pages are written by a call; an error is what writing returns, and nothing is written.
+    fn writing(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// After pages were written by a call.
+    fn wrote(&self, _offset: u64, _len: u64) {}
+
+    /// Before write-back is started early; an error is what starting it returns.
+    fn writing_back(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Before anything is done to grow the file; an error is what growing returns.
+    fn growing(&self, _new_len: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+thread_local! {
+    static NEXT: RefCell<Option<Arc<dyn Hooks>>> = const { RefCell::new(None) };
+}
+
+/// Sets the hooks of the next mapping that this thread makes, and of the steps in which its file is made or repaired.
+pub fn set_next_hooks(hooks: Option<Arc<dyn Hooks>>) {
+    NEXT.set(hooks);
+}
+
+fn next() -> Option<Arc<dyn Hooks>> {
+    NEXT.with_borrow(Clone::clone)
+}
+
+/// A step of making a file is done.
+pub(crate) fn creating(step: Creation, temporary: &Path, path: &Path) {
+    if let Some(hooks) = next() {
+        hooks.creating(step, temporary, path);
+    }
+}
+
+/// A step of going back to a whole state is done.
+pub(crate) fn recovering(step: Recovery, path: &Path) {
+    if let Some(hooks) = next() {
+        hooks.recovering(step, path);
+    }
+}
+
+/// The hooks of one mapping.
+#[derive(Default)]
+pub(crate) struct Watch {
+    hooks: Mutex<Option<Arc<dyn Hooks>>>,
+    flushes: AtomicU64,
+}
+
+impl Watch {
+    /// The hooks that were set for the next mapping of this thread.
+    pub(crate) fn take_next() -> Watch {
+        Watch { hooks: Mutex::new(NEXT.take()), flushes: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn set(&self, hooks: Arc<dyn Hooks>) {
+        *self.hooks.lock().unwrap_or_else(PoisonError::into_inner) = Some(hooks);
+    }
+
+    fn get(&self) -> Option<Arc<dyn Hooks>> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether hooks are set.
+    pub(crate) fn is_set(&self) -> bool {
+        self.get().is_some()
+    }
+
+    /// Flushes that succeeded.
+    pub(crate) fn flush_count(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn growing(&self, new_len: u64) -> io::Result<()> {
+        self.get().map_or(Ok(()), |hooks| hooks.growing(new_len))
+    }
+
+    pub(crate) fn resized(&self, new_len: u64) {
+        if let Some(hooks) = self.get() {
+            hooks.resized(new_len);
+        }
+    }
+
+    pub(crate) fn writing(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.get().map_or(Ok(()), |hooks| hooks.writing(offset, len))
+    }
+
+    pub(crate) fn wrote(&self, offset: u64, len: u64) {
+        if let Some(hooks) = self.get() {
+            hooks.wrote(offset, len);
+        }
+    }
+
+    pub(crate) fn writing_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.get().map_or(Ok(()), |hooks| hooks.writing_back(offset, len))
+    }
+
+    pub(crate) fn stored_meta(&self, slot: usize) {
+        if let Some(hooks) = self.get() {
+            hooks.stored_meta(slot);
+        }
+    }
+
+    pub(crate) fn before_flush(&self, mapped: &dyn Mapped, kind: FlushKind, offset: u64, len: u64) -> io::Result<()> {
+        match self.get() {
+            Some(hooks) => hooks.before_flush(&event(mapped, kind, offset, len)?),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn after_flush(&self, mapped: &dyn Mapped, kind: FlushKind, offset: u64, len: u64) -> io::Result<()> {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        if let Some(hooks) = self.get() {
+            hooks.after_flush(&event(mapped, kind, offset, len)?);
+        }
+        Ok(())
+    }
+}
+
+fn event(mapped: &dyn Mapped, kind: FlushKind, offset: u64, len: u64) -> io::Result<FlushEvent<'_>> {
+    let carries_length = kind != FlushKind::Tree || !is(Mutant::NoLengthFlush);
+    let (file_len, mapped_len) = (mapped.file_len()?, mapped.mapped_len());
+    Ok(FlushEvent { kind, offset, len, carries_length, file_len, mapped_len, mapped })
+}
+
+type Act = Rc<dyn Fn(Moment)>;
+
+thread_local! {
+    static ACT: RefCell<Option<Act>> = const { RefCell::new(None) };
+}
+
+/// Has `act` run at every moment that this thread comes to while `run` runs.
+pub fn at_moments<T>(act: impl Fn(Moment) + 'static, run: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Act>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ACT.set(self.0.take());
+        }
+    }
+    let _restore = Restore(ACT.replace(Some(Rc::new(act))));
+    run()
+}
+
+/// This thread has come to a moment.
+pub(crate) fn reach(moment: Moment) {
+    // A thread that ends may have dropped its `ACT`.
+    if let Ok(Some(act)) = ACT.try_with(|act| act.borrow().clone()) {
+        act(moment);
+    }
+}
+
+thread_local! {
+    /// How many moves work, and how many fail after that.
+    static MOVES: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+    static OTHERS: RefCell<Vec<(usize, usize)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Of the moves of mappings that this thread makes next, `work` work and then `fail` fail late: the kernel has unmapped their
+/// target by then, and memory of somebody else lies there at once.
+#[cfg(test)]
+pub(crate) fn fail_moves(work: u32, fail: u32) {
+    MOVES.set((work, fail));
+}
+
+/// Where memory of somebody else lies, as pairs of address and length.
+#[cfg(test)]
+pub(crate) fn others() -> Vec<(usize, usize)> {
+    OTHERS.take()
+}
+
+/// Whether the next move is one that fails.
+pub(crate) fn move_fails() -> bool {
+    let (work, fail) = MOVES.get();
+    match work.checked_sub(1) {
+        Some(work) => MOVES.set((work, fail)),
+        None => MOVES.set((0, fail.saturating_sub(1))),
+    }
+    work == 0 && fail > 0
+}
+
+/// Notes where memory of somebody else lies.
+pub(crate) fn note_others(start: usize, len: usize) {
+    OTHERS.with_borrow_mut(|others| others.push((start, len)));
+}
+
+thread_local! {
+    static STRICT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether mappings that this thread makes from now on let nothing be stored to but claimed pages, by the processor.
+pub fn strict_canvas(strict: bool) {
+    STRICT.set(strict);
+}
+
+pub(crate) fn is_strict() -> bool {
+    STRICT.get()
+}
+
+thread_local! {
+    static MUTANT: Cell<Option<Mutant>> = const { Cell::new(None) };
+}
+
+/// Makes what this thread does wrong in one way from now on, or right again.
+pub fn set_mutant(mutant: Option<Mutant>) {
+    MUTANT.set(mutant);
+}
+
+/// The mutant of this thread.
+pub(crate) fn mutant() -> Option<Mutant> {
+    MUTANT.get()
+}
+
+/// Whether this thread has that mutant.
+pub(crate) fn is(mutant: Mutant) -> bool {
+    MUTANT.get() == Some(mutant)
+}
+
+thread_local! {
+    static STEPS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts one look at something that a transaction or the database holds: an open table, a reader slot, a free extent.
+#[inline(always)]
+pub(crate) fn count_step() {
+    STEPS.set(STEPS.get() + 1);
+}
+
+/// Steps that this thread has counted so far.
+pub(crate) fn steps() -> u64 {
+    STEPS.get()
+}

@@ -1,0 +1,52 @@
+//! The hooks without the feature `testing`: nothing is watched, nothing fails, nothing is counted.
+//!
+//! Floor: hooks.
+#![allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "the signatures are those of `active`")]
+
+use std::io;
+use std::path::Path;
+
+use super::{Creation, FlushKind, Mapped, Moment, Mutant, Recovery};
+
+/// The hooks of one mapping: none.
+#[derive(Default)]
+pub(crate) struct Watch;
+
+#[rustfmt::skip]
+impl Watch {
+    pub(crate) fn take_next() -> Watch { Watch }
+    pub(crate) fn is_set(&self) -> bool { false }
+    pub(crate) fn growing(&self, _new_len: u64) -> io::Result<()> { Ok(()) }
+    pub(crate) fn resized(&self, _new_len: u64) {}
+    pub(crate) fn writing(&self, _offset: u64, _len: u64) -> io::Result<()> { Ok(()) }
+    pub(crate) fn wrote(&self, _offset: u64, _len: u64) {}
+    pub(crate) fn writing_back(&self, _offset: u64, _len: u64) -> io::Result<()> { Ok(()) }
+    pub(crate) fn stored_meta(&self, _slot: usize) {}
+    pub(crate) fn before_flush(&self, _: &dyn Mapped, _: FlushKind, _offset: u64, _len: u64) -> io::Result<()> { Ok(()) }
+    pub(crate) fn after_flush(&self, _: &dyn Mapped, _: FlushKind, _offset: u64, _len: u64) -> io::Result<()> { Ok(()) }
+}
+
+pub(crate) fn creating(_step: Creation, _temporary: &Path, _path: &Path) {}
+
+pub(crate) fn recovering(_step: Recovery, _path: &Path) {}
+
+#[inline(always)]
+pub(crate) fn reach(_moment: Moment) {}
+
+#[inline(always)]
+pub(crate) fn is(_mutant: Mutant) -> bool {
+    false
+}
+
+#[inline(always)]
+pub(crate) fn count_step() {}
+
+pub(crate) fn is_strict() -> bool {
+    false
+}
+
+pub(crate) fn move_fails() -> bool {
+    false
+}
+
+pub(crate) fn note_others(_start: usize, _len: usize) {}
