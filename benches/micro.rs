@@ -71,7 +71,7 @@ impl Bench {
             Ok(())
         })
         .expect("the entries go in");
-        // Pages of a process's own commit count as verified; a scan brings them into the view.
+        // Pages of a process's own commit count as verified; a scan brings them into the read-only mapping.
         let read = |txn: &ReadTxn| -> mapleaf::Result<_> { Ok(txn.table(TABLE)?.iter().count() as u64) };
         assert_eq!(db.read(read).expect("reads"), ENTRIES);
         Bench { db, _folder: folder }

@@ -11,12 +11,12 @@ pub(crate) const MAX_U48: u64 = (1 << 48) - 1;
 
 /// The number of a page: its offset in the file divided by the page size.
 ///
-/// Pages 0 and 1 are the meta slots, so `PageId(0)` never names a tree page and stands for "none".
+/// Pages 0 and 1 are the meta pages, so `PageId(0)` never names a tree page and stands for "none".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct PageId(pub u64);
 
 impl PageId {
-    /// Stands for "no page": page 0 is a meta slot and no pointer leads to it.
+    /// Stands for "no page": page 0 is a meta page and no pointer leads to it.
     pub(crate) const NONE: PageId = PageId(0);
 
     /// Whether this is [`PageId::NONE`].

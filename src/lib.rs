@@ -67,7 +67,7 @@
 //! | [`Table`], [`ReadTable`], [`TableMut`] | typed tables: `get`, `insert`, `range`, `prefix`, `append` |
 //! | [`codec`] | what keys and values may be, and how to add types |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and the remedy |
-//! | [`inspect`] | metas and pages as numbers, for tools |
+//! | [`inspect`] | meta pages and pages as numbers, for tools |
 //!
 //! In the repository: `docs/design.md` says how it works and which rules hold, `docs/format.md` what the bytes of the
 //! file are, `docs/soundness.md` why it is sound. The command line tool is `kvctl`, in `bin/`.

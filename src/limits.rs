@@ -18,12 +18,12 @@ pub(crate) const fn max_key_bytes(page_size: usize) -> usize {
     page_size / 4 - QUARTER_OVERHEAD
 }
 
-/// Longest value kept inside a leaf, in bytes; a longer one goes to an overflow run.
+/// Longest value kept inside a leaf, in bytes; a longer one goes to an overflow extent.
 pub(crate) const fn max_inline_value_bytes(page_size: usize) -> usize {
     page_size / 4 - QUARTER_OVERHEAD
 }
 
-/// Longest value at all: 2^40 bytes. Far above what a file system of today takes in one piece, and far below
+/// Longest value at all: 2^40 bytes. Far above what a file system of today takes in one chunk, and far below
 /// what could overflow page arithmetic.
 pub(crate) const MAX_VALUE_BYTES: u64 = 1 << 40;
 

@@ -150,7 +150,7 @@ fn denied(name: &str) -> String {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let text = in_verbs(&error.to_string());
-        let has_no_meta = error.kind() == ErrorKind::Corrupt && text.contains("no meta slot is usable");
+        let has_no_meta = error.kind() == ErrorKind::Corrupt && text.contains("no meta page is usable");
         let failure = Failure::new(exit_of(error.kind()), text);
         let remedy = if has_no_meta { Some(SALVAGE) } else { remedy(error.kind()) };
         match remedy.filter(|_| !is_refused(&error)) {

@@ -36,7 +36,7 @@ pub(crate) fn complain(text: &str) {
     note(&format!("kvctl: {text}"));
 }
 
-/// Writes one line that is no complaint to standard error: in one piece, as other processes may write there too.
+/// Writes one line that is no complaint to standard error: in one chunk, as other processes may write there too.
 pub(crate) fn note(text: &str) {
     let mut line = one_line(text);
     line.push('\n');

@@ -78,8 +78,8 @@ impl TableRecord {
             tree: TreeId(get_u32(bytes, 5)),
         };
         if root.height > 0 && root.ptr.id.0 < 2 {
-            // The metas change in place: no pointer may lead to them.
-            return Err(bad("its root is a meta slot"));
+            // The meta pages change in place: no pointer may lead to them.
+            return Err(bad("its root is a meta page"));
         }
         let (key_codec, rest) = take_name(&bytes[FIXED_BYTES..]).ok_or_else(|| bad("malformed codec name"))?;
         let (value_codec, rest) = take_name(rest).ok_or_else(|| bad("malformed codec name"))?;

@@ -22,11 +22,11 @@ use crate::txn::read::snapshot::ReadTxn;
 pub struct CheckReport {
     /// Everything that is wrong; empty for a database that is whole.
     pub findings: Vec<Finding>,
-    /// What is no damage of the state and may matter all the same: meta slots that are not whole.
+    /// What is no damage of the state and may matter all the same: meta pages that are not whole.
     pub remarks: Vec<Finding>,
     /// Pages of the state.
     pub pages_checked: u64,
-    /// Pages in use by tables, catalog, free space and metas.
+    /// Pages in use by tables, catalog, free space and meta pages.
     pub reachable_pages: u64,
     /// Pages that are free, or kept for an older state.
     pub free_pages: u64,
@@ -70,7 +70,7 @@ impl Finding {
         }
     }
 
-    /// A finding about both meta slots.
+    /// A finding about both meta pages.
     pub(crate) fn of_slots(what: String) -> Finding {
         Finding { page: None, table: None, key_range: None, what }
     }
@@ -79,7 +79,7 @@ impl Finding {
     pub(crate) fn of_flaws(slots: &[Slot; 2]) -> Vec<Finding> {
         let of_flaw = |(slot, flaw): (u64, String)| {
             let what = "a commit was interrupted there, or it is damaged, and a newer state may be lost with it";
-            let what = format!("the meta slot is not whole ({flaw}): {what}; the next commits write it anew");
+            let what = format!("the meta page is not whole ({flaw}): {what}; the next commits write it anew");
             Finding { page: Some(PageId(slot)), table: None, key_range: None, what }
         };
         (0..).zip(slots).filter_map(|(slot, found)| Some((slot, found.flaw()?))).map(of_flaw).collect()
@@ -108,7 +108,7 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// How many runs of pages that are neither used nor free are listed one by one.
+/// How many extents that are neither used nor free are listed one by one.
 const LOST_LISTED: usize = 100;
 
 /// How often progress is told, in pages.
@@ -120,7 +120,7 @@ pub(crate) fn check(txn: &ReadTxn, progress: &mut dyn FnMut(u64, u64)) -> CheckR
     let map = PageMap::new(state.page_count);
     let mut audit = Audit { map, report: CheckReport::default(), progress, page_size, told: 0 };
     audit.report.pages_checked = state.page_count;
-    audit.take(PageId(0), 2, "meta slots");
+    audit.take(PageId(0), 2, "meta pages");
     audit.metas(txn);
     let mut damaged_to = audit.tree(txn, &state.catalog, None);
     damaged_to.sort_unstable();

@@ -110,8 +110,8 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
     // flags are known, none have to be copied.
     tables.iter().try_for_each(|(name, record)| record.known_flags(name))?;
     let entries = tables.iter().fold(0u64, |sum, (_, record)| sum.saturating_add(record.root.entries));
-    // Who does without the guard has a handler of its own. A database in memory has none, whatever was asked for.
-    let guard = txn.env().mapping.is_guarded() || txn.env().lock.is_none();
+    // Who does without the SIGBUS handler has a handler of its own. A database in memory has none, whatever was asked for.
+    let guard = txn.env().mapping.has_fault_guard() || txn.env().lock.is_none();
     let options = Options::new().page_size(page_size as u32).fault_guard(guard);
     let lock = txn.env().lock.as_ref();
     let rights = lock.map(|lock| lock.rights().map_err(|e| Error::io("reading the mode", txn.env().path(), e)));
@@ -123,7 +123,7 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
     }
     compaction.tell()?;
     // The last values were copied after the last question.
-    txn.believe(Ok(()))?;
+    txn.check_fault(Ok(()))?;
     compaction.copy.finish().map_err(|e| e.of_file(out))?;
     let bytes_after = file::open(out, false)
         .and_then(|new| file::length(&new))
@@ -153,7 +153,7 @@ struct Compaction<'c> {
 impl Compaction<'_> {
     fn table(&mut self, name: &str, record: &TableRecord) -> Result<()> {
         // What could not be served reads as zeros, which look like damage.
-        let damaged = |e: Error| self.txn.believe(Err(e)).map_err(|e| e.with_table(name));
+        let damaged = |e: Error| self.txn.check_fault(Err(e)).map_err(|e| e.with_table(name));
         let target = Target {
             name: name.to_string(),
             key_codec: record.key_codec.clone(),
@@ -162,7 +162,7 @@ impl Compaction<'_> {
         self.copy.make_table(&target).map_err(|e| e.of_file(self.out))?;
         let mut copied = 0u64;
         for entry in tree::Range::all(self.txn.pages(), record.root) {
-            let (key, value) = self.txn.believe(entry).map_err(|e| e.with_table(name))?;
+            let (key, value) = self.txn.check_fault(entry).map_err(|e| e.with_table(name))?;
             match self.copy.append(&target, key, value) {
                 Ok(true) => {}
                 Ok(false) => return damaged(Error::corrupt(PageId::NONE, "an entry is larger than the limit")),

@@ -1,4 +1,4 @@
-//! What tools look at: metas and pages, as numbers.
+//! What tools look at: meta pages and pages, as numbers.
 //!
 //! Floor: db. Read-only; nothing here is needed to use a database.
 
@@ -6,7 +6,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::ids::PageId;
 use crate::page::header::{Header, PageKind};
-use crate::page::meta::Meta;
+use crate::page::meta::MetaPage;
 
 /// What a meta copy says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct MetaInfo {
     pub slot: u32,
     /// Copy inside the slot, 0 or 1.
     pub copy: u32,
-    /// Transaction whose state the meta describes.
+    /// Transaction whose state the meta page describes.
     pub txn: u64,
     /// Pages of that state.
     pub page_count: u64,
@@ -46,7 +46,7 @@ pub struct PageInfo {
     pub checksum: u32,
 }
 
-/// The readable copies of the metas, at most four.
+/// The readable copies of the meta pages, at most four.
 ///
 /// # Errors
 /// None for damage: a copy that cannot be read is left out. `Poisoned` or `Fault` if the system could not serve the file.
@@ -60,7 +60,7 @@ pub fn metas(db: &Db) -> Result<Vec<MetaInfo>> {
         if !env.mapping.read_copy(offset, &mut bytes) {
             continue;
         }
-        if let Ok(meta) = Meta::decode_copy(&bytes) {
+        if let Ok(meta) = MetaPage::decode_copy(&bytes) {
             found.push(MetaInfo {
                 slot: at / 2,
                 copy: at % 2,
@@ -71,13 +71,13 @@ pub fn metas(db: &Db) -> Result<Vec<MetaInfo>> {
             });
         }
     }
-    txn.believe(Ok(found))
+    txn.check_fault(Ok(found))
 }
 
 /// The header of a page of the newest state.
 ///
 /// # Errors
-/// `Usage` for a page outside of the state or a meta slot, `Corrupt` if the header means nothing.
+/// `Usage` for a page outside of the state or a meta page, `Corrupt` if the header means nothing.
 pub fn page(db: &Db, id: PageId) -> Result<PageInfo> {
     let txn = db.begin_read()?;
     if id.0 < 2 || id.0 >= txn.state().page_count {

@@ -10,7 +10,7 @@
 //! recover   going back to a whole state
 //! salvage   copying what can be read
 //! copy      the new file that compact and salvage fill
-//! inspect   pages and metas as text and numbers, for tools
+//! inspect   pages and meta pages as text and numbers, for tools
 //! ```
 
 pub(crate) mod check;
@@ -243,7 +243,7 @@ impl Db {
         stats::of(&self.begin_read()?)
     }
 
-    /// What is noted of the meta slots, as in [`CheckReport::remarks`], without the walk of a check. During a commit the
+    /// What is noted of the meta pages, as in [`CheckReport::remarks`], without the walk of a check. During a commit the
     /// slot that is written may be noted.
     ///
     /// # Errors
@@ -269,7 +269,7 @@ impl Db {
     /// As [`check`](Db::check).
     pub fn check_with(&self, mut progress: impl FnMut(u64, u64)) -> Result<CheckReport> {
         let txn = self.begin_read()?;
-        txn.believe(Ok(check::check(&txn, &mut progress)))
+        txn.check_fault(Ok(check::check(&txn, &mut progress)))
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {

@@ -24,9 +24,9 @@ pub struct RecoverReport {
     pub file_bytes: u64,
     /// Bytes that its newest state needs.
     pub needed_bytes: u64,
-    /// The first thing that is wrong with the newest state, or with the meta slots together; `None` when all is whole.
+    /// The first thing that is wrong with the newest state, or with the meta pages together; `None` when all is whole.
     pub damage: Option<Finding>,
-    /// The meta slots contradict each other, so that a commit newer than all that is left may have been lost before.
+    /// The meta pages contradict each other, so that a commit newer than all that is left may have been lost before.
     pub is_newest_doubtful: bool,
     /// Tables whose number of entries is another one in the state that is whole, or is not known in the newest one.
     pub tables: Vec<TableLoss>,
@@ -34,7 +34,7 @@ pub struct RecoverReport {
     pub whole_tables: u64,
     /// Entries in all of them.
     pub whole_entries: u64,
-    /// What is noted of the meta slots: one that is not whole may have told of newer commits, which are lost with it.
+    /// What is noted of the meta pages: one that is not whole may have told of newer commits, which are lost with it.
     pub remarks: Vec<Finding>,
 }
 
@@ -108,7 +108,7 @@ impl Db {
     /// the older state may still be whole by chance. States before these two are not kept. Every page of a state is read and
     /// verified before the file goes back to it, so that it never goes back to a part of one.
     ///
-    /// Also for a file whose two meta slots hold the same record, because one was copied over the other: it goes on from the
+    /// Also for a file whose two meta pages hold the same record, because one was copied over the other: it goes on from the
     /// state that is left, if that is whole.
     ///
     /// Reads every page that is in use, with plain reads; nothing is mapped. A crash at any moment leaves a file that can

@@ -13,7 +13,7 @@ use crate::txn::read::snapshot::ReadTxn;
 pub struct Stats {
     /// Bytes per page.
     pub page_size: u32,
-    /// Pages of the state, metas and free ones included.
+    /// Pages of the state, meta pages and free ones included.
     pub page_count: u64,
     /// Length of the file now, in bytes. While a database is open for writing this runs ahead of the pages in use;
     /// closing gives the difference back.
@@ -56,7 +56,7 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Stats> {
         }
         Ok(())
     });
-    txn.believe(walked)?;
+    txn.check_fault(walked)?;
     let tables = txn.table_records()?;
     let file_bytes = env.mapping.file_len().map_err(|e| Error::io("reading the length", env.path(), e))?;
     let disk_bytes = env.mapping.disk_bytes().map_err(|e| Error::io("reading the blocks in use", env.path(), e))?;
@@ -72,7 +72,7 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Stats> {
         entries: tables.iter().fold(0, |sum, (_, record)| record.root.entries.saturating_add(sum)),
         readers: env.readers.count().saturating_sub(1),
         used_bytes: state.page_count * env.page_size as u64,
-        mapped_bytes: env.mapping.view().len_bytes(),
+        mapped_bytes: env.mapping.read_map().len_bytes(),
         reserved_bytes: env.mapping.reserved_bytes(),
         format_version: meta::VERSION,
         uuid: env.uuid,

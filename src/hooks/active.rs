@@ -53,7 +53,7 @@ pub trait Hooks: Send + Sync {
     /// After the file was given a new length.
     fn resized(&self, _new_len: u64) {}
 
-    /// After a meta was stored, before it is flushed.
+    /// After a meta page was stored, before it is flushed.
     fn stored_meta(&self, _slot: usize) {}
 
     /// After a step of making the file.
@@ -256,7 +256,7 @@ thread_local! {
 }
 
 /// Whether mappings that this thread makes from now on let nothing be stored to but claimed pages, by the processor.
-pub fn strict_canvas(strict: bool) {
+pub fn strict_claims(strict: bool) {
     STRICT.set(strict);
 }
 

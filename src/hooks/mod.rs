@@ -44,7 +44,7 @@ pub enum FlushKind {
     /// Pages of trees.
     Tree,
     /// A meta page.
-    Meta,
+    MetaPage,
 }
 
 /// What is done wrong.
@@ -52,11 +52,11 @@ pub enum FlushKind {
 pub enum Mutant {
     /// The pages are not flushed.
     NoPageFlush,
-    /// The meta is not flushed.
+    /// The meta page is not flushed.
     NoMetaFlush,
-    /// The meta is written and flushed before the pages.
+    /// The meta page is written and flushed before the pages.
     MetaFirst,
-    /// The meta is written over the durable one.
+    /// The meta page is written over the durable one.
     SameSlot,
     /// A page that a transaction frees is used again by the same transaction, when the durable state still needs it.
     EarlyReuse,
@@ -90,9 +90,9 @@ pub enum Creation {
 /// A step of going back to a whole state, when it has been done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Recovery {
-    /// The meta of the state that is gone back to is written.
+    /// The meta page of the state that is gone back to is written.
     MetaWritten,
-    /// The meta was flushed.
+    /// The meta page was flushed.
     MetaFlushed,
     /// The file is longer by a page.
     Lengthened,

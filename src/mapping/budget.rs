@@ -101,7 +101,7 @@ fn within_budget(wanted: u64, len: u64, writable: bool) -> u64 {
     wanted.min(room.max(left / WINDOW_PARTS))
 }
 
-/// Reservations of a window: one for the view, and one for the canvas.
+/// Reservations of a window: one for the read-only mapping, and one for the writable mapping.
 fn ranges(writable: bool) -> u64 {
     1 + u64::from(writable)
 }
@@ -154,11 +154,11 @@ fn bytes_or_any(bytes: Option<u64>) -> String {
 /// Memory areas of this process. Takes little memory itself, as there may be little.
 fn areas() -> Option<u64> {
     let mut file = descriptor::open(OpenOptions::new().read(true), Path::new("/proc/self/maps")).ok()?;
-    let (mut piece, mut lines) = ([0; 4096], 0);
+    let (mut chunk, mut lines) = ([0; 4096], 0);
     loop {
-        match file.read(&mut piece).ok()? {
+        match file.read(&mut chunk).ok()? {
             0 => return Some(lines),
-            read => lines += piece[..read].iter().filter(|&&byte| byte == b'\n').count() as u64,
+            read => lines += chunk[..read].iter().filter(|&&byte| byte == b'\n').count() as u64,
         }
     }
 }

@@ -123,31 +123,31 @@ impl Claims {
     }
 
     /// The claimed pages as runs, ascending, neighbours joined.
-    pub(super) fn runs(&self) -> Vec<(PageId, u64)> {
+    pub(super) fn extents(&self) -> Vec<(PageId, u64)> {
         let mut used = self.used.clone();
         used.sort_unstable();
-        let mut runs: Vec<(PageId, u64)> = Vec::new();
+        let mut extents: Vec<(PageId, u64)> = Vec::new();
         for index in used {
             let Some(Some(chunk)) = self.chunks.get(index) else { continue };
             for (word, &bits) in chunk.words.iter().enumerate() {
-                push_word(&mut runs, index as u64 * CHUNK_PAGES + word as u64 * 64, bits);
+                push_word(&mut extents, index as u64 * CHUNK_PAGES + word as u64 * 64, bits);
             }
         }
-        runs
+        extents
     }
 }
 
 /// Adds the set bits of one word, the first of which stands for page `base`.
-fn push_word(runs: &mut Vec<(PageId, u64)>, base: u64, mut bits: u64) {
+fn push_word(extents: &mut Vec<(PageId, u64)>, base: u64, mut bits: u64) {
     let mut at = base;
     while bits != 0 {
         let gap = bits.trailing_zeros();
         bits >>= gap;
         at += u64::from(gap);
         let set = bits.trailing_ones();
-        match runs.last_mut() {
+        match extents.last_mut() {
             Some((first, pages)) if first.0 + *pages == at => *pages += u64::from(set),
-            _ => runs.push((PageId(at), u64::from(set))),
+            _ => extents.push((PageId(at), u64::from(set))),
         }
         at += u64::from(set);
         bits = bits.checked_shr(set).unwrap_or(0);
@@ -165,19 +165,19 @@ mod tests {
         claims.insert(PageId(60), 10);
         claims.insert(PageId(CHUNK_PAGES - 1), 130);
         assert_eq!(
-            claims.runs(),
+            claims.extents(),
             vec![(PageId(60), 10), (PageId(CHUNK_PAGES - 1), 130), (PageId(CHUNK_PAGES * 5 + 3), 2)]
         );
         assert_eq!(claims.count(), 142);
         assert!(claims.contains_all(PageId(CHUNK_PAGES - 1), 130));
         assert!(!claims.contains_all(PageId(CHUNK_PAGES - 1), 131));
         claims.remove(PageId(64), 2);
-        assert_eq!(claims.runs()[..2], [(PageId(60), 4), (PageId(66), 4)]);
+        assert_eq!(claims.extents()[..2], [(PageId(60), 4), (PageId(66), 4)]);
         assert!(!claims.contains(PageId(64)) && claims.contains(PageId(63)));
         claims.clear();
-        assert_eq!((claims.count(), claims.runs().len()), (0, 0));
+        assert_eq!((claims.count(), claims.extents().len()), (0, 0));
         claims.insert(PageId(64), 64);
-        assert_eq!(claims.runs(), vec![(PageId(64), 64)]);
+        assert_eq!(claims.extents(), vec![(PageId(64), 64)]);
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
                 model.extend(range);
             }
         }
-        let flat: Vec<u64> = claims.runs().iter().flat_map(|(id, pages)| id.0..id.0 + pages).collect();
+        let flat: Vec<u64> = claims.extents().iter().flat_map(|(id, pages)| id.0..id.0 + pages).collect();
         assert_eq!(flat, model.iter().copied().collect::<Vec<_>>());
         assert_eq!(claims.count(), model.len() as u64);
     }

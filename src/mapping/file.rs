@@ -5,7 +5,7 @@
 //! Invariants:
 //!   F1  a file made by [`create_atomic`] appears under its name complete and durable, or not at all, and replaces
 //!       nothing.
-//!   F2  nothing is written in pieces that pass the end of a page: larger ones would bring large folios into the page
+//!   F2  nothing is written in chunks that pass the end of a page: larger ones would bring large folios into the page
 //!       cache, which later stores write back whole.
 //!
 //! Failure: `io::Error`; the temporary file is removed.
@@ -40,16 +40,16 @@ pub(crate) enum Created {
     Existed,
 }
 
-/// Writes a file in pieces of a page at most.
-pub(crate) struct PieceWriter<'a> {
+/// Writes a file in chunks of a page at most.
+pub(crate) struct ChunkWriter<'a> {
     file: &'a File,
-    piece_bytes: usize,
+    chunk_bytes: usize,
 }
 
-impl<'a> PieceWriter<'a> {
-    /// Writes to a file in pieces of `page_size`, a power of two.
-    pub(crate) fn new(file: &'a File, page_size: usize) -> PieceWriter<'a> {
-        PieceWriter { file, piece_bytes: page_size.max(512) }
+impl<'a> ChunkWriter<'a> {
+    /// Writes to a file in chunks of `page_size`, a power of two.
+    pub(crate) fn new(file: &'a File, page_size: usize) -> ChunkWriter<'a> {
+        ChunkWriter { file, chunk_bytes: page_size.max(512) }
     }
 
     /// Writes bytes at an offset, cut at page ends (F2).
@@ -57,7 +57,7 @@ impl<'a> PieceWriter<'a> {
         file_calls::within_size_limit(offset + bytes.len() as u64)?;
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() {
-            let room = self.piece_bytes - (at % self.piece_bytes as u64) as usize;
+            let room = self.chunk_bytes - (at % self.chunk_bytes as u64) as usize;
             let (now, later) = rest.split_at(room.min(rest.len()));
             file_calls::write_within(self.file, now, at)?;
             at += now.len() as u64;
@@ -68,7 +68,7 @@ impl<'a> PieceWriter<'a> {
 }
 
 #[expect(dead_code, reason = "reserved for making the lock file")]
-impl PieceWriter<'_> {
+impl ChunkWriter<'_> {
     /// Sets the length; what was not written reads as zeros.
     pub(crate) fn set_len(&self, len: u64) -> io::Result<()> {
         file_calls::set_len(self.file, len)
@@ -91,14 +91,14 @@ pub(crate) fn create_atomic(
     path: &Path,
     page_size: usize,
     mode: u32,
-    write: impl FnOnce(&PieceWriter<'_>) -> io::Result<()>,
+    write: impl FnOnce(&ChunkWriter<'_>) -> io::Result<()>,
 ) -> io::Result<Created> {
     let temporary = temporary_name(path)?;
     let file = descriptor::open(OpenOptions::new().read(true).write(true).create_new(true).mode(mode), &temporary)
         .map_err(refused::by("openat"))?;
     os::advise_random(&file);
     prepare_empty(&file);
-    let renamed = write(&PieceWriter::new(&file, page_size))
+    let renamed = write(&ChunkWriter::new(&file, page_size))
         .and_then(|()| flush_new(&file, &temporary, path))
         .and_then(|()| os::rename_new(&temporary, path));
     if !matches!(renamed, Ok(true)) {
@@ -199,7 +199,7 @@ pub(crate) fn read_at(file: &File, into: &mut [u8], at: u64) -> io::Result<()> {
     file.read_exact_at(into, at).map_err(refused::by("pread"))
 }
 
-/// An error if the kernel refuses to read a file at all. Those of the medium are found out page by page.
+/// An error if the kernel refuses to read a file at all. Those of the disk are found out page by page.
 pub(crate) fn can_be_read(file: &File) -> io::Result<()> {
     match read_at(file, &mut [0], 0) {
         Err(error) if refused::is(&error) => Err(error),

@@ -4,17 +4,17 @@
 //!
 //! ```text
 //! os, file_calls, refused    system calls; what a kernel says that refuses one
-//! reservation, window        address space, and the views of readers
+//! reservation, window        address space, and the read-only mappings of readers
 //! bounds, budget             sums that do not overflow; how much address space all databases of the process take
-//! canvas, claims             the writer's side
+//! writable mapping, claims             the writer's side
 //! guard                      accesses that cannot be served
 //! ready, backing             what is made before the first store; whether stores take new blocks
 //! writing, scratch           pages that are written by `pwrite`; memory for sorting
 //! ahead, memory, residence   what is read before it is needed, how much memory there is, what is in it
 //! folios, marked, prefetch   the page cache's folios; verified pages; the processor's cache
-//! file, medium, descriptor   files made, past the page cache, and above the standard descriptors
+//! file, disk, descriptor   files made, past the page cache, and above the standard descriptors
 //! locks, holder, rights      locks and their holders; the mode of files
-//! process, seat              a child after `fork`; a cell with one owner at a time
+//! process, cell              a child after `fork`; a cell with one owner at a time
 //! hooks, confine              for tests
 //! ```
 //!
@@ -22,18 +22,18 @@
 //!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
 //!       reserved window; a full window is replaced by a larger one, and stays for those who have pinned it.
 //!   M2  blocks are reserved before the file gets longer, so that a full disk is an error of `grow`. Where the file
-//!       system cannot reserve, the pages are populated instead.
+//!       system cannot reserve, the pages are prefaulted instead.
 //!   M3  lengths are published after the range is mapped and the blocks are there; a failed `grow` publishes nothing
 //!       and puts the file's length back.
-//!   M4  one canvas at most is out.
+//!   M4  one writable mapping at most is out.
 //!   M5  from the moment when it can be stored to (`ready`), a file is longer than what can be used, by a page of the system
 //!       for the sentinel (`window`), unless it may not get longer. So a cut anywhere in what is used is noticed, and a file
 //!       that nobody has open and that is no longer than its newest state was closed in order.
 //!   M6  a mapping in which an access failed is never grown.
 //!
 //! Failure: `io::Error`, with the kind `StorageFull` for a full disk. A store to a page without a claim panics. Only a
-//! program outside can make an access fail: by cutting the file, or by a medium that fails. It is recorded, and
-//! [`View::intact`] and [`Mapping::fault`] say so.
+//! program outside can make an access fail: by cutting the file, or by a disk that fails. It is recorded, and
+//! [`ReadMap::all_served`] and [`Mapping::fault`] say so.
 
 mod bounds;
 pub(crate) mod budget;
@@ -50,7 +50,7 @@ pub(crate) mod sigbus;
 #[cfg(test)]
 mod tests;
 pub(crate) mod verified;
-pub(crate) mod writable;
+pub(crate) mod write_map;
 
 use crate::hooks::{self, FlushKind, Moment};
 use crate::sys::descriptor;
@@ -69,14 +69,14 @@ use crate::ids::PageId;
 use read_ahead::Ahead;
 #[allow(unreachable_pub, reason = "an option of the crate's users")]
 pub use read_ahead::ReadAhead;
-pub(crate) use read_ahead::PIECE_BYTES;
+pub(crate) use read_ahead::CHUNK_BYTES;
 use ready::with_sentinel;
 use reservation::Watch;
 use sigbus::FaultRecord;
-pub(crate) use verified::MarkedPages;
-pub(crate) use window::View;
+pub(crate) use verified::VerifiedPages;
+pub(crate) use window::ReadMap;
 use window::Window;
-pub(crate) use writable::Canvas;
+pub(crate) use write_map::WriteMap;
 
 /// How to map.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,7 @@ pub(crate) struct MapOptions {
     /// Address space of the first window; otherwise the larger of 64 GiB and 16 x the file, or what the budget has.
     pub(crate) window_bytes: Option<u64>,
     /// Whether accesses that cannot be served are recorded; else they end the process.
-    pub(crate) guarded: bool,
+    pub(crate) fault_guard: bool,
     /// No more than these bytes of the file are used, where it may be longer.
     pub(crate) used_bytes: Option<u64>,
 }
@@ -102,9 +102,9 @@ pub(crate) struct Mapping {
     current: Mutex<Arc<Window>>,
     /// The id of `current`, to be asked without the lock.
     window_id: AtomicU64,
-    canvas_out: Arc<AtomicBool>,
-    /// Stores can meet a full disk although `grow` succeeded: pages are to be populated first.
-    populate_first: AtomicBool,
+    write_map_out: Arc<AtomicBool>,
+    /// Stores can meet a full disk although `grow` succeeded: pages are to be prefaulted first.
+    prefault_first: AtomicBool,
     /// The file lacked blocks of its own when it was mapped, as copies do that leave zeros out or share blocks: a store
     /// there takes a block.
     lacks_blocks: AtomicBool,
@@ -112,8 +112,8 @@ pub(crate) struct Mapping {
     ready: AtomicBool,
     /// One at a time changes the length or what is mapped.
     resizing: Mutex<()>,
-    /// One at a time stores a meta.
-    storing_meta: Mutex<()>,
+    /// One at a time stores a meta page.
+    storing_meta_page: Mutex<()>,
     hooks: hooks::Watch,
 }
 
@@ -145,14 +145,14 @@ impl Mapping {
         let file = Arc::new(file);
         let watch = Watch {
             record: Arc::new(FaultRecord::default()),
-            guarded: options.guarded && !anonymous,
+            fault_guard: options.fault_guard && !anonymous,
             strict: hooks::is_strict(),
             file: Arc::clone(&file),
             ahead: Arc::new(Ahead::new(&file, len, !anonymous && !file_calls::lives_in_memory(&file))),
             reserved: Arc::default(),
         };
         let mapped_to = if writable { with_sentinel(len)? } else { len };
-        let map = |window: &Window| window.extend_view(&file, mapped_to);
+        let map = |window: &Window| window.extend_read_map(&file, mapped_to);
         let window = Arc::new(Window::reserve((wanted, len), page_size, writable, &watch, map)?);
         window.arm();
         window.publish(len, false);
@@ -165,12 +165,12 @@ impl Mapping {
             anonymous,
             window_id: AtomicU64::new(window.id()),
             current: Mutex::new(window),
-            canvas_out: Arc::new(AtomicBool::new(false)),
-            populate_first: AtomicBool::new(false),
+            write_map_out: Arc::new(AtomicBool::new(false)),
+            prefault_first: AtomicBool::new(false),
             lacks_blocks: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             resizing: Mutex::new(()),
-            storing_meta: Mutex::new(()),
+            storing_meta_page: Mutex::new(()),
             hooks: hooks::Watch::take_next(),
         })
     }
@@ -195,27 +195,27 @@ impl Mapping {
         Arc::clone(&lock(&self.current))
     }
 
-    /// Pins the current window. Readers keep their view and ask for another when [`Mapping::window_id`] has changed.
-    pub(crate) fn view(&self) -> View {
-        View::new(self.window())
+    /// Pins the current window. Readers keep their read-only mapping and ask for another when [`Mapping::window_id`] has changed.
+    pub(crate) fn read_map(&self) -> ReadMap {
+        ReadMap::new(self.window())
     }
 
-    /// Names the current window. After a new one was made, everything new is reached through a view of it.
+    /// Names the current window. After a new one was made, everything new is reached through a read-only mapping of it.
     #[inline]
     pub(crate) fn window_id(&self) -> u64 {
         self.window_id.load(Ordering::Acquire)
     }
 
     /// Takes the right to store, if nobody has it and the mapping is ready for it.
-    pub(crate) fn canvas(&self) -> Option<Canvas> {
-        self.is_ready_to_write().then(|| Canvas::take(self.window(), &self.canvas_out)).flatten()
+    pub(crate) fn write_map(&self) -> Option<WriteMap> {
+        self.is_ready_to_write().then(|| WriteMap::take(self.window(), &self.write_map_out)).flatten()
     }
 
-    /// Whether pages are to be populated ([`Canvas::populate`]) before they are stored to, as the file system may
+    /// Whether pages are to be prefaulted ([`WriteMap::prefault`]) before they are stored to, as the file system may
     /// run out of space at a store (it cannot reserve blocks, or writes every change to new ones, or the file lacks some).
     #[inline]
     pub(crate) fn populates_first(&self) -> bool {
-        self.lacks_blocks.load(Ordering::Relaxed) || self.populate_first.load(Ordering::Relaxed)
+        self.lacks_blocks.load(Ordering::Relaxed) || self.prefault_first.load(Ordering::Relaxed)
     }
 
     /// Address space that is reserved for the file: its windows, those that only readers still have included.
@@ -230,20 +230,20 @@ impl Mapping {
 
     /// Faults in a range of the file for writing, as far as it is mapped, from any thread. Changes nothing. `Ok(false)`: this
     /// kernel cannot, or refuses to.
-    pub(crate) fn populate(&self, offset: u64, len: u64) -> io::Result<bool> {
-        self.window().populate(offset, len)
+    pub(crate) fn prefault(&self, offset: u64, len: u64) -> io::Result<bool> {
+        self.window().prefault(offset, len)
     }
 
     /// Makes the file at least `new_len` bytes long (rounded up to whole pages), with blocks behind them, and maps
-    /// it. The canvas has the new pages afterwards; views of a window that was full do not. An error leaves all as it
+    /// it. The writable mapping has the new pages afterwards; read-only mappings of a window that was full do not. An error leaves all as it
     /// was.
-    pub(crate) fn grow(&self, canvas: &mut Canvas, new_len: u64) -> io::Result<()> {
-        assert!(Arc::ptr_eq(&canvas.out, &self.canvas_out), "grown with the canvas of another mapping");
+    pub(crate) fn grow(&self, write_map: &mut WriteMap, new_len: u64) -> io::Result<()> {
+        assert!(Arc::ptr_eq(&write_map.out, &self.write_map_out), "grown with the writable mapping of another mapping");
         let new_len = window::round_up(new_len, self.page_size as u64)?;
         let _resizing = lock(&self.resizing);
         let window = self.window();
         if new_len <= window.mapped() {
-            canvas.switch(window);
+            write_map.switch(window);
             return Ok(());
         }
         self.hooks.growing(new_len)?;
@@ -258,14 +258,14 @@ impl Mapping {
         // Address space first: a refusal costs little then, and the caller may try a smaller step.
         let grown = self.map_up_to(&window, new_len).and_then(|next| {
             self.lengthen(old_len.min(window.mapped()), old_len, file_len)?;
-            ready::mark_sentinel(&self.file, new_len)?;
+            ready::write_sentinel(&self.file, new_len)?;
             // Cut since its length was looked at, it was just made long enough again, with a hole in it.
-            if !window.intact() {
+            if !window.all_served() {
                 return Err(io::Error::other("the file was cut while it grew"));
             }
-            if !self.anonymous && self.populate_first.load(Ordering::Relaxed) {
+            if !self.anonymous && self.prefault_first.load(Ordering::Relaxed) {
                 let (from, len) = (window.mapped(), new_len - window.mapped());
-                if !next.populate(from, len)? {
+                if !next.prefault(from, len)? {
                     // Nothing is stored there yet but the sentinel of what is used so far.
                     self.write_zeros(from, len, window::sentinel_offset(from) + 1)?;
                 }
@@ -275,7 +275,7 @@ impl Mapping {
         match grown {
             Ok(next) => {
                 self.publish(Arc::clone(&next), new_len, true);
-                canvas.switch(next);
+                write_map.switch(next);
                 self.hooks.resized(new_len);
                 Ok(())
             }
@@ -297,7 +297,7 @@ impl Mapping {
         }
         hooks::reach(Moment::Lengthening);
         if !self.anonymous && !file_calls::reserve_blocks(&self.file, used, new_len - used)? {
-            self.populate_first.store(true, Ordering::Relaxed);
+            self.prefault_first.store(true, Ordering::Relaxed);
         }
         file_calls::set_len(&self.file, new_len)
     }
@@ -323,8 +323,8 @@ impl Mapping {
     }
 
     /// Makes `len` bytes of a window usable and the window current.
-    fn publish(&self, window: Arc<Window>, len: u64, marked: bool) {
-        window.publish(len, marked);
+    fn publish(&self, window: Arc<Window>, len: u64, verified: bool) {
+        window.publish(len, verified);
         let id = window.id();
         let current = self.window();
         if current.id() != id {
@@ -336,7 +336,7 @@ impl Mapping {
         drop(old);
     }
 
-    /// Maps what another process has added to the file; returns the bytes that can be used now. A canvas that is out
+    /// Maps what another process has added to the file; returns the bytes that can be used now. A writable mapping that is out
     /// goes on with what it had, until it grows.
     #[cfg_attr(not(test), expect(dead_code, reason = "reserved for several processes at one file"))]
     pub(crate) fn follow(&self) -> io::Result<u64> {
@@ -351,7 +351,7 @@ impl Mapping {
     }
 
     /// Cuts the file to `new_len` bytes, or gives back the blocks behind its end if it is no longer than that.
-    /// For closing: nothing above `new_len` is read through any view, in any process, from now on.
+    /// For closing: nothing above `new_len` is read through any read-only mapping, in any process, from now on.
     pub(crate) fn shrink(&self, new_len: u64) -> io::Result<()> {
         let _resizing = lock(&self.resizing);
         let new_len = new_len.min(self.file_len()?);
@@ -386,8 +386,8 @@ impl Mapping {
     }
 
     /// Whether accesses that the system cannot serve are turned into errors.
-    pub(crate) fn is_guarded(&self) -> bool {
-        self.watch.guarded
+    pub(crate) fn has_fault_guard(&self) -> bool {
+        self.watch.fault_guard
     }
 
     /// Whether an access to the mapping has failed.
@@ -408,7 +408,7 @@ impl Mapping {
         if len < needed {
             self.watch.record.set(len);
         }
-        Ok(self.window().intact() && !self.is_faulted())
+        Ok(self.window().all_served() && !self.is_faulted())
     }
 
     /// Makes a range of the file durable, whichever mapping or call stored to it, and waits. From any thread.
@@ -424,13 +424,13 @@ impl Mapping {
         self.hooks.after_flush(&*window, kind, offset, len)
     }
 
-    /// Stores a whole meta page. Metas are read by copy alone ([`Mapping::read_copy`]), as they change in place. A
+    /// Stores a whole meta page. Meta pages are read by copy alone ([`Mapping::read_copy`]), as they change in place. A
     /// wrong size or slot, a read-only mapping and a file without the slot are bugs and panic.
-    pub(crate) fn store_meta(&self, slot: usize, page: &[u8]) {
-        assert!(slot < 2 && page.len() == self.page_size, "meta slot {slot} with {} bytes", page.len());
-        let _storing = lock(&self.storing_meta);
+    pub(crate) fn store_meta_page(&self, slot: usize, page: &[u8]) {
+        assert!(slot < 2 && page.len() == self.page_size, "meta page {slot} with {} bytes", page.len());
+        let _storing = lock(&self.storing_meta_page);
         let stored = self.window().copy_in((slot * self.page_size) as u64, page);
-        assert!(stored, "meta slot {slot} is not mapped for writing");
+        assert!(stored, "meta page {slot} is not mapped for writing");
         // A file system with a disk notes the time itself, with the fault of the first store after a flush.
         if !self.anonymous && !self.watch.ahead.has_disk() {
             file_calls::note_change(&self.file);
@@ -438,12 +438,12 @@ impl Mapping {
         self.hooks.stored_meta(slot);
     }
 
-    /// Both meta slots, as they are between two stores of a meta by this process.
-    pub(crate) fn read_metas(&self) -> Vec<u8> {
-        let _storing = lock(&self.storing_meta);
+    /// Both meta pages, as they are between two stores of a meta page by this process.
+    pub(crate) fn read_meta_pages(&self) -> Vec<u8> {
+        let _storing = lock(&self.storing_meta_page);
         let mut bytes = vec![0; 2 * self.page_size];
         let read = self.read_copy(0, &mut bytes);
-        assert!(read, "a database has two meta slots");
+        assert!(read, "a database has two meta pages");
         bytes
     }
 

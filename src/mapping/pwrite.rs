@@ -1,11 +1,11 @@
-//! Writing pages by calls, beside the stores through the canvas, and starting write-back early.
+//! Writing pages by calls, beside the stores through the writable mapping, and starting write-back early.
 //!
-//! Floor: mapping. The page cache is one for mappings and calls, so what is written here is seen through every view as soon
-//! as the call has returned. Whoever writes sees to it that nobody borrows these bytes meanwhile: `pager::outbox` is the
+//! Floor: mapping. The page cache is one for mappings and calls, so what is written here is seen through every read-only mapping as soon
+//! as the call has returned. Whoever writes sees to it that nobody borrows these bytes meanwhile: `pager::write_queue` is the
 //! only one, with pages that its transaction took and that are not claimed.
 //!
 //! Invariants:
-//!   N1  nothing is written in pieces that pass the end of a page: a larger piece would bring a larger folio into the page
+//!   N1  nothing is written in chunks that pass the end of a page: a larger chunk would bring a larger folio into the page
 //!       cache, which later stores to one of its pages write back whole.
 //!   N2  a file never gets longer by being written to: pages are written below what is mapped alone.
 //!
@@ -15,7 +15,7 @@
 use std::io;
 
 use crate::ids::PageId;
-use crate::mapping::{lock, window, Canvas, Mapping};
+use crate::mapping::{lock, window, Mapping, WriteMap};
 use crate::sys::{file_calls, os};
 
 impl Mapping {
@@ -42,15 +42,15 @@ impl Mapping {
         Ok(())
     }
 
-    /// Sees that storing a meta cannot meet a full disk, where the file system lets it.
-    pub(crate) fn populate_metas(&self) -> io::Result<()> {
+    /// Sees that storing a meta page cannot meet a full disk, where the file system lets it.
+    pub(crate) fn prefault_meta_pages(&self) -> io::Result<()> {
         let len = 2 * self.page_size;
-        if !self.populates_first() || self.populate(0, len as u64)? {
+        if !self.populates_first() || self.prefault(0, len as u64)? {
             return Ok(());
         }
         let mut metas = vec![0; len];
-        // What is there is written once more, while nobody stores a meta.
-        let _storing = lock(&self.storing_meta);
+        // What is there is written once more, while nobody stores a meta page.
+        let _storing = lock(&self.storing_meta_page);
         self.read_at(0, &mut metas)?;
         metas
             .chunks_exact(self.page_size)
@@ -59,8 +59,8 @@ impl Mapping {
     }
 
     /// Sees that storing to pages that the caller owns, and of which it keeps nothing, cannot meet a full disk.
-    pub(crate) fn back_pages(&self, canvas: &Canvas, id: PageId, pages: u64) -> io::Result<()> {
-        if canvas.populate(id, pages)? || !self.populates_first() {
+    pub(crate) fn back_pages(&self, write_map: &WriteMap, id: PageId, pages: u64) -> io::Result<()> {
+        if write_map.prefault(id, pages)? || !self.populates_first() {
             return Ok(());
         }
         let page_size = self.page_size as u64;
@@ -74,12 +74,12 @@ impl Mapping {
         file_calls::within_size_limit(end)?;
         while at < end {
             let now = (self.page_size as u64 - at % self.page_size as u64).min(end - at);
-            let marked = sentinel_end.checked_sub(at + 1).filter(|&place| place < now);
-            if let Some(place) = marked {
+            let verified = sentinel_end.checked_sub(at + 1).filter(|&place| place < now);
+            if let Some(place) = verified {
                 page[place as usize] = window::SENTINEL;
             }
             file_calls::write_within(&self.file, &page[..now as usize], at)?;
-            if let Some(place) = marked {
+            if let Some(place) = verified {
                 page[place as usize] = 0;
             }
             at += now;
@@ -87,7 +87,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Starts to write a range to the medium and does not wait. Makes nothing durable.
+    /// Starts to write a range to the disk and does not wait. Makes nothing durable.
     pub(crate) fn start_write_back(&self, offset: u64, len: u64) -> io::Result<()> {
         self.hooks.writing_back(offset, len)?;
         match self.anonymous {

@@ -6,19 +6,19 @@
 //! none, and keeps in single pages. On a disk where one page takes 60 us, a hundred asked for together take 1.3 ms, and a
 //! file in its order comes as fast as the disk gives.
 //!
-//! The first touch of a page is where it can be noticed that the page is cold. The file is looked at in *pieces* of
-//! 64 KiB, each once. If a piece is not all in memory, and the whole file would fit, more than the page is asked for: at
-//! first the piece, then, the more often that happens, larger blocks around it, up to 2 MiB. So who looks up a few keys reads little,
+//! The first touch of a page is where it can be noticed that the page is cold. The file is looked at in *chunks* of
+//! 64 KiB, each once. If a chunk is not all in memory, and the whole file would fit, more than the page is asked for: at
+//! first the chunk, then, the more often that happens, larger blocks around it, up to 2 MiB. So who looks up a few keys reads little,
 //! and who reads many soon has the disk read at full speed. Where the file does not fit, a page that is read ahead drives
 //! out one that is used: there nothing is read that nobody asked for.
 //!
 //! To ask the system for each page, so that one which cannot be read is an error and no signal, costs more than to verify it. So
-//! who touches many pages has whole pieces brought in, and nothing is asked for the other pages of such a piece, as long as
+//! who touches many pages has whole chunks brought in, and nothing is asked for the other pages of such a chunk, as long as
 //! the file fits in memory.
 //!
 //! Invariants:
 //!   A1  nothing behind the end of a snapshot is asked for, however long the file is.
-//!   A2  a piece is read ahead once at most; pages of it that went again are read one by one.
+//!   A2  a chunk is read ahead once at most; pages of it that went again are read one by one.
 //!
 //! Failure: none. Advice that the system does not take costs time; a page that cannot be read is an error of its reader.
 
@@ -44,23 +44,23 @@ pub enum ReadAhead {
 }
 
 /// What is looked at, and read ahead, at least.
-pub(crate) const PIECE_BYTES: u64 = 64 << 10;
+pub(crate) const CHUNK_BYTES: u64 = 64 << 10;
 /// The largest block that is read around a page.
 const BLOCK_BYTES_MAX: u64 = 2 << 20;
-/// Pieces found cold for each further piece in a block.
-const MISSES_PER_PIECE: u64 = 8;
+/// Pieces found cold for each further chunk in a block.
+const MISSES_PER_CHUNK: u64 = 8;
 /// The part of a file's pages that is asked for here and there before what is around them is asked for too. One such page of
 /// many takes as long as 3.4 pages in order (12.6 us and 3.7 us, virtual disk): so a quarter is worth it always, and who has
 /// asked for half of the pages will most likely want the rest.
 const HERE_AND_THERE_ONE_OF: u64 = 2;
 /// What is asked for in one call. The system cuts longer wishes to what it reads ahead by itself, 128 KiB if nobody changed it.
 const CALL_BYTES: u64 = 128 << 10;
-/// Bits for pieces: twice as many as the file has, within these bounds (256 MiB and 64 GiB of file). Pieces further on share
+/// Bits for chunks: twice as many as the file has, within these bounds (256 MiB and 64 GiB of file). Pieces further on share
 /// bits with these.
-const PIECES_MIN: u64 = 1 << 12;
-const PIECES_MAX: u64 = 1 << 20;
+const CHUNKS_MIN: u64 = 1 << 12;
+const CHUNKS_MAX: u64 = 1 << 20;
 /// First touches before it is worth asking how much memory there is.
-const TOUCHES_BEFORE_PIECES: u64 = 1024;
+const TOUCHES_BEFORE_CHUNKS: u64 = 1024;
 /// How long a look at the memory that is left is believed.
 const LOOK_MILLIS: u64 = 1000;
 
@@ -74,7 +74,7 @@ pub(crate) struct Ahead {
     looked_at: Box<[AtomicU64]>,
     /// Pieces of which every page could be read.
     brought: Box<[AtomicU64]>,
-    /// First touches that came to where a piece could have been brought in.
+    /// First touches that came to where a chunk could have been brought in.
     touches: AtomicU64,
     misses: AtomicU64,
     /// Pages that were asked for in batches, one here and one there.
@@ -116,8 +116,8 @@ impl Room {
 impl Ahead {
     /// For a file of `len` bytes, with a disk behind it or none.
     pub(super) fn new(file: &Arc<File>, len: u64, has_disk: bool) -> Ahead {
-        let pieces = (len / PIECE_BYTES * 2).next_power_of_two().clamp(PIECES_MIN, PIECES_MAX);
-        let bits = || (0..pieces / 64).map(|_| AtomicU64::new(0)).collect();
+        let chunks = (len / CHUNK_BYTES * 2).next_power_of_two().clamp(CHUNKS_MIN, CHUNKS_MAX);
+        let bits = || (0..chunks / 64).map(|_| AtomicU64::new(0)).collect();
         Ahead {
             file: Arc::clone(file),
             has_disk,
@@ -156,9 +156,9 @@ impl Ahead {
         asked.saturating_mul(HERE_AND_THERE_ONE_OF) > page_count
     }
 
-    /// Whether the piece at this offset was found in memory or asked for.
+    /// Whether the chunk at this offset was found in memory or asked for.
     pub(crate) fn was_looked_at(&self, offset: u64) -> bool {
-        self.is_looked_at(offset / PIECE_BYTES)
+        self.is_looked_at(offset / CHUNK_BYTES)
     }
 
     /// Whether a range is in memory or on its way there; where the system cannot say, it is.
@@ -177,30 +177,30 @@ impl Ahead {
         if !self.reads() || self.room.lately_lacked(end) {
             return false;
         }
-        self.is_looked_at(offset / PIECE_BYTES) || self.look_at(offset, end)
+        self.is_looked_at(offset / CHUNK_BYTES) || self.look_at(offset, end)
     }
 
-    /// Whether the page at this offset was read with all of its piece, and has hardly left memory since.
+    /// Whether the page at this offset was read with all of its chunk, and has hardly left memory since.
     pub(crate) fn was_brought(&self, offset: u64, end: u64) -> bool {
-        let brought = self.brought_bit(offset / PIECE_BYTES);
+        let brought = self.brought_bit(offset / CHUNK_BYTES);
         brought.is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0) && self.room.has(end)
     }
 
-    /// Where the piece of a page begins, all of which is in memory or on its way there, if it is worth to have it brought in.
-    pub(crate) fn piece_to_bring(&self, offset: u64, end: u64) -> Option<u64> {
+    /// Where the chunk of a page begins, all of which is in memory or on its way there, if it is worth to have it brought in.
+    pub(crate) fn chunk_to_bring(&self, offset: u64, end: u64) -> Option<u64> {
         let touches = self.touches.load(Ordering::Relaxed);
         self.touches.store(touches.saturating_add(1), Ordering::Relaxed);
-        let piece = offset / PIECE_BYTES;
-        let worth = touches >= TOUCHES_BEFORE_PIECES && self.brought_bit(piece).is_some();
+        let chunk = offset / CHUNK_BYTES;
+        let worth = touches >= TOUCHES_BEFORE_CHUNKS && self.brought_bit(chunk).is_some();
         // One that the state ends in would be another one in the next state.
-        let whole = piece * PIECE_BYTES + PIECE_BYTES <= end;
-        (worth && whole && self.is_looked_at(piece) && self.room.has(end)).then_some(piece * PIECE_BYTES)
+        let whole = chunk * CHUNK_BYTES + CHUNK_BYTES <= end;
+        (worth && whole && self.is_looked_at(chunk) && self.room.has(end)).then_some(chunk * CHUNK_BYTES)
     }
 
-    /// Every page of the piece at this offset was read, or one of them cannot be. Then others are brought in one by one for a
-    /// while, or all of the piece would be tried again for each of its pages.
+    /// Every page of the chunk at this offset was read, or one of them cannot be. Then others are brought in one by one for a
+    /// while, or all of the chunk would be tried again for each of its pages.
     pub(crate) fn note_brought(&self, offset: u64, all: bool) {
-        match self.brought_bit(offset / PIECE_BYTES) {
+        match self.brought_bit(offset / CHUNK_BYTES) {
             Some((word, bit)) if all => {
                 word.fetch_or(bit, Ordering::Relaxed);
             }
@@ -213,28 +213,28 @@ impl Ahead {
         self.brought.iter().for_each(|word| word.store(0, Ordering::Relaxed));
     }
 
-    /// The bit of a piece, if it has one for itself: pieces far in the file share the others with these.
-    fn brought_bit(&self, piece: u64) -> Option<(&AtomicU64, u64)> {
-        (piece < self.brought.len() as u64 * 64).then(|| cell(&self.brought, piece))
+    /// The bit of a chunk, if it has one for itself: chunks far in the file share the others with these.
+    fn brought_bit(&self, chunk: u64) -> Option<(&AtomicU64, u64)> {
+        (chunk < self.brought.len() as u64 * 64).then(|| cell(&self.brought, chunk))
     }
 
-    fn is_looked_at(&self, piece: u64) -> bool {
-        let (word, bit) = cell(&self.looked_at, piece);
+    fn is_looked_at(&self, chunk: u64) -> bool {
+        let (word, bit) = cell(&self.looked_at, chunk);
         word.load(Ordering::Relaxed) & bit != 0
     }
 
-    /// Whether this is the first look at a piece.
-    fn take(&self, piece: u64) -> bool {
-        let (word, bit) = cell(&self.looked_at, piece);
+    /// Whether this is the first look at a chunk.
+    fn take(&self, chunk: u64) -> bool {
+        let (word, bit) = cell(&self.looked_at, chunk);
         word.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
     fn look_at(&self, offset: u64, end: u64) -> bool {
-        let piece = offset / PIECE_BYTES;
-        let from = piece * PIECE_BYTES;
-        let to = (from + PIECE_BYTES).min(end);
+        let chunk = offset / CHUNK_BYTES;
+        let from = chunk * CHUNK_BYTES;
+        let to = (from + CHUNK_BYTES).min(end);
         if self.is_resident(from, to.saturating_sub(from)) {
-            self.take(piece);
+            self.take(chunk);
             return true;
         }
         // The page may have been asked for, and its neighbours not.
@@ -244,31 +244,31 @@ impl Ahead {
         if !self.room.has(end) {
             return false;
         }
-        if !self.take(piece) {
+        if !self.take(chunk) {
             return true;
         }
         let misses = self.misses.fetch_add(1, Ordering::Relaxed);
-        // Who waits for the page waits for its piece alone.
+        // Who waits for the page waits for its chunk alone.
         self.request(from, to - from);
-        let block_pieces = (1 + misses / MISSES_PER_PIECE).min(BLOCK_BYTES_MAX / PIECE_BYTES);
-        let block_pieces = 1 << block_pieces.ilog2();
-        let first = piece / block_pieces * block_pieces;
-        let behind = (first + block_pieces).min(end.div_ceil(PIECE_BYTES));
-        let mut run = first..first;
-        for piece in first..behind {
-            if self.take(piece) {
-                run.end = piece + 1;
+        let block_chunks = (1 + misses / MISSES_PER_CHUNK).min(BLOCK_BYTES_MAX / CHUNK_BYTES);
+        let block_chunks = 1 << block_chunks.ilog2();
+        let first = chunk / block_chunks * block_chunks;
+        let behind = (first + block_chunks).min(end.div_ceil(CHUNK_BYTES));
+        let mut extent = first..first;
+        for chunk in first..behind {
+            if self.take(chunk) {
+                extent.end = chunk + 1;
             } else {
-                self.request_pieces(run, end);
-                run = piece + 1..piece + 1;
+                self.request_chunks(extent, end);
+                extent = chunk + 1..chunk + 1;
             }
         }
-        self.request_pieces(run, end);
+        self.request_chunks(extent, end);
         true
     }
 
-    fn request_pieces(&self, pieces: std::ops::Range<u64>, end: u64) {
-        let (from, to) = (pieces.start * PIECE_BYTES, (pieces.end * PIECE_BYTES).min(end));
+    fn request_chunks(&self, chunks: std::ops::Range<u64>, end: u64) {
+        let (from, to) = (chunks.start * CHUNK_BYTES, (chunks.end * CHUNK_BYTES).min(end));
         self.request(from, to.saturating_sub(from));
     }
 
@@ -288,9 +288,9 @@ impl Ahead {
     }
 }
 
-/// The bit of a piece.
-fn cell(bits: &[AtomicU64], piece: u64) -> (&AtomicU64, u64) {
-    let bit = piece % (bits.len() as u64 * 64);
+/// The bit of a chunk.
+fn cell(bits: &[AtomicU64], chunk: u64) -> (&AtomicU64, u64) {
+    let bit = chunk % (bits.len() as u64 * 64);
     (&bits[(bit / 64) as usize], 1 << (bit % 64))
 }
 
@@ -337,7 +337,7 @@ mod tests {
         let cached = |from, len| os::cached_pages(&file, from, len).unwrap();
         let end = MIB + 3 * 4096;
         ahead.touch(MIB + 4096, end);
-        assert_eq!((cached(MIB, 3 * 4096), cached(0, 4 * MIB)), (3, 3), "a piece, cut at the end of the state");
+        assert_eq!((cached(MIB, 3 * 4096), cached(0, 4 * MIB)), (3, 3), "a chunk, cut at the end of the state");
         for page in 0..end / 4096 {
             ahead.touch(page * 4096, end);
         }
@@ -363,10 +363,10 @@ mod tests {
         for n in 0..64 {
             ahead.touch(n * MIB, 64 * MIB);
             let cached = os::cached_pages(&file, n * MIB, MIB).unwrap() * 4096;
-            assert!(cached >= last && cached >= PIECE_BYTES, "{n}: {cached} after {last}");
+            assert!(cached >= last && cached >= CHUNK_BYTES, "{n}: {cached} after {last}");
             last = cached;
         }
-        assert!(last >= 8 * PIECE_BYTES, "{last}");
+        assert!(last >= 8 * CHUNK_BYTES, "{last}");
     }
 
     #[test]
@@ -381,31 +381,31 @@ mod tests {
         assert_eq!(cached(), 0);
         ahead.set(ReadAhead::Auto);
         ahead.touch(0, 4 * MIB);
-        assert_eq!(cached() * os::page_bytes(), PIECE_BYTES);
+        assert_eq!(cached() * os::page_bytes(), CHUNK_BYTES);
     }
 
     #[test]
     fn whole_pieces_are_brought_after_many_touches_and_where_the_file_fits() {
         let Some((ahead, _file)) = cold(4 * MIB, 100 * MIB) else { return };
         let end = MIB + 3 * 4096;
-        for _ in 0..TOUCHES_BEFORE_PIECES {
-            assert_eq!(ahead.piece_to_bring(0, end), None);
+        for _ in 0..TOUCHES_BEFORE_CHUNKS {
+            assert_eq!(ahead.chunk_to_bring(0, end), None);
         }
-        assert_eq!(ahead.piece_to_bring(0, end), None, "nobody has looked at it");
+        assert_eq!(ahead.chunk_to_bring(0, end), None, "nobody has looked at it");
         ahead.touch(5000, end);
         ahead.touch(MIB, end);
-        assert_eq!(ahead.piece_to_bring(5000, end), Some(0));
+        assert_eq!(ahead.chunk_to_bring(5000, end), Some(0));
         assert!(!ahead.was_brought(5000, end));
         ahead.note_brought(5000, true);
-        assert!(ahead.was_brought(4096, end) && !ahead.was_brought(PIECE_BYTES, end));
+        assert!(ahead.was_brought(4096, end) && !ahead.was_brought(CHUNK_BYTES, end));
         ahead.set_room(MIB);
         assert!(!ahead.was_brought(5000, end), "it may have gone");
-        assert_eq!(ahead.piece_to_bring(5000, end), None);
+        assert_eq!(ahead.chunk_to_bring(5000, end), None);
         ahead.set_room(100 * MIB);
         ahead.drop_cache(0, MIB).unwrap();
         assert!(!ahead.was_brought(5000, end), "it has gone");
         ahead.note_brought(5000, false);
-        assert_eq!(ahead.piece_to_bring(5000, end), None, "a page that cannot be read is not tried again at once");
+        assert_eq!(ahead.chunk_to_bring(5000, end), None, "a page that cannot be read is not tried again at once");
     }
 
     #[test]
@@ -413,15 +413,15 @@ mod tests {
         let Some((ahead, _file)) = cold(4 * MIB, 100 * MIB) else { return };
         let end = MIB + 3 * 4096;
         ahead.touch(MIB, end);
-        (0..TOUCHES_BEFORE_PIECES).for_each(|_| assert_eq!(ahead.piece_to_bring(MIB, end), None));
-        assert_eq!(ahead.piece_to_bring(MIB, end), None);
+        (0..TOUCHES_BEFORE_CHUNKS).for_each(|_| assert_eq!(ahead.chunk_to_bring(MIB, end), None));
+        assert_eq!(ahead.chunk_to_bring(MIB, end), None);
     }
 
     #[test]
     fn pieces_that_share_bits_are_not_taken_for_each_other() {
         let Some((ahead, _file)) = cold(4 * MIB, 1 << 40) else { return };
         ahead.note_brought(0, true);
-        let far = PIECES_MIN * PIECE_BYTES;
-        assert!(ahead.was_brought(0, far) && !ahead.was_brought(far, far + PIECE_BYTES));
+        let far = CHUNKS_MIN * CHUNK_BYTES;
+        assert!(ahead.was_brought(0, far) && !ahead.was_brought(far, far + CHUNK_BYTES));
     }
 }

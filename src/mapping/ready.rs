@@ -1,8 +1,8 @@
 //! What a mapping needs for stores alone, made before the first of them; and the byte that shows that a file was cut.
 //!
 //! Floor: mapping. Most openings for writing are soon followed by a read, and many by nothing else. So a file is mapped as if it
-//! was only read: its last byte that is not zero is the sentinel (`window`), its length stays, and of the canvas there is
-//! address space alone. What stores need besides comes with [`Mapping::ready_to_write`]: the canvas, the page of the sentinel
+//! was only read: its last byte that is not zero is the sentinel (`window`), its length stays, and of the writable mapping there is
+//! address space alone. What stores need besides comes with [`Mapping::ready_to_write`]: the writable mapping, the page of the sentinel
 //! behind the end, and a look at the blocks of the file.
 //!
 //! Invariants:
@@ -43,12 +43,12 @@ impl Mapping {
         let mapped_to = with_sentinel(used)?;
         window.extend(&self.file, mapped_to).map_err(|e| budget::explain(e, mapped_to))?;
         self.look_at_blocks(used)?;
-        let marked = lengthen_for_sentinel(&self.file, used)?;
-        if !window.intact() {
+        let verified = lengthen_for_sentinel(&self.file, used)?;
+        if !window.all_served() {
             return Err(io::Error::other("the file was cut while it was made ready for writing"));
         }
         window.retire();
-        if marked {
+        if verified {
             window.watch_byte(window::sentinel_offset(used), window::SENTINEL);
         }
         self.ready.store(true, Ordering::Release);
@@ -61,7 +61,7 @@ impl Mapping {
             return Ok(());
         }
         let copies = extents::is_copy_on_write(&self.file);
-        self.populate_first.store(copies, Ordering::Relaxed);
+        self.prefault_first.store(copies, Ordering::Relaxed);
         let lacks = !copies && !extents::has_all_blocks(&self.file, used)?;
         self.lacks_blocks.store(lacks, Ordering::Relaxed);
         Ok(())
@@ -75,7 +75,7 @@ pub(super) fn with_sentinel(used: u64) -> io::Result<u64> {
 }
 
 /// Stores the sentinel behind what is used of a file that is long enough.
-pub(super) fn mark_sentinel(file: &File, used: u64) -> io::Result<()> {
+pub(super) fn write_sentinel(file: &File, used: u64) -> io::Result<()> {
     file_calls::write_at(file, &[window::SENTINEL], window::sentinel_offset(used))
 }
 
@@ -94,7 +94,7 @@ fn lengthen_for_sentinel(file: &File, used: u64) -> io::Result<bool> {
         return Ok(false);
     }
     lengthened?;
-    Ok(mark_sentinel(file, used).is_ok())
+    Ok(write_sentinel(file, used).is_ok())
 }
 
 /// Zeros at the end of a file that are looked through for a byte to watch.

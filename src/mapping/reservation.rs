@@ -1,10 +1,10 @@
 //! Reservations: address space that a file is mapped over from its start, and who watches it.
 //!
-//! Floor: mapping. A window has one for the view and one for the canvas. The file covers the beginning of a reservation,
+//! Floor: mapping. A window has one for the read-only mapping and one for the writable mapping. The file covers the beginning of a reservation,
 //! and more of it as the file grows; the rest cannot be accessed.
 //!
 //! Invariants:
-//!   N1  what lies in a reservation is unmapped when it is dropped, and watched by the guard until just before.
+//!   N1  what lies in a reservation is unmapped when it is dropped, and watched by the SIGBUS handler until just before.
 //!   N2  a move over the reservation that failed may have unmapped its target. If it did, the target is reserved again; if
 //!       somebody else has it by then, the reservation ends before it.
 //!   N3  what is reserved is in the account of the budget (B1).
@@ -33,8 +33,8 @@ use crate::sys::{file_calls, refused};
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     pub(super) record: Arc<FaultRecord>,
-    pub(super) guarded: bool,
-    /// Whether the canvas is for reading until pages of it are opened: in tests alone.
+    pub(super) fault_guard: bool,
+    /// Whether the writable mapping is for reading until pages of it are opened: in tests alone.
     pub(super) strict: bool,
     /// For the cause of a fault.
     pub(super) file: Arc<File>,
@@ -61,7 +61,7 @@ impl Watch {
     }
 
     /// Reads a byte of each page of a range, which the file had, and so brings them into memory: the error of the first one
-    /// that was cut off, or that the medium does not give. A read that the kernel refuses says nothing of the page.
+    /// that was cut off, or that the disk does not give. A read that the kernel refuses says nothing of the page.
     #[cold]
     pub(super) fn read_through(&self, range: Range<u64>) -> Option<Error> {
         let step = os::page_bytes();
@@ -96,7 +96,7 @@ impl Reservation {
         let counted = Counted::new(len, &watch.reserved);
         let (base, len_now, covered) = (os::reserve(len)?, AtomicU64::new(len), AtomicU64::new(0));
         let mut reservation = Reservation { base, len: len_now, covered, watched: None, counted };
-        if watch.guarded {
+        if watch.fault_guard {
             let start = base.as_ptr() as usize;
             let watched = Watched::new(start, len as usize, rights == Rights::ReadWrite, &watch.record)?;
             reservation.watched = Some(watched);

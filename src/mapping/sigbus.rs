@@ -1,6 +1,6 @@
 //! The fault guard: an access to a mapping that the system cannot serve is recorded, and the process lives.
 //!
-//! Floor: mapping. A shared mapping brings the signal SIGBUS when its file was cut below the address, when the medium
+//! Floor: mapping. A shared mapping brings the signal SIGBUS when its file was cut below the address, when the disk
 //! cannot be read, or when a store meets a full disk. One handler for the process looks whether the address lies in a
 //! range that is registered here. If so, it notes the offset in the record of that mapping, puts a page of zeros under the
 //! address, and returns: the access goes on and finds zeros, and whoever made it looks at the flag of the window before
@@ -364,7 +364,7 @@ unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut
 fn stay_installed(called_once: bool) {
     let Ok(now) = installed() else { return };
     if now.sa_sigaction == libc::SIG_DFL && (!PREVIOUS_GONE.swap(true, Ordering::Relaxed) || called_once) {
-        // If it fails, the guard is gone, and a fault ends the process.
+        // If it fails, the SIGBUS handler is gone, and a fault ends the process.
         let _stays = set_ours(&now);
     }
 }

@@ -12,7 +12,7 @@ fn options(window_pages: Option<u64>) -> MapOptions {
     MapOptions {
         page_size: PAGE as usize,
         window_bytes: window_pages.map(|pages| pages * PAGE),
-        guarded: true,
+        fault_guard: true,
         used_bytes: None,
     }
 }
@@ -34,9 +34,9 @@ fn pattern(id: u64) -> [u8; 8] {
     id.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()
 }
 
-fn fill(canvas: &mut Canvas, id: u64) {
-    canvas.claim(PageId(id), 1);
-    canvas.bytes_mut(PageId(id), 1).chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&pattern(id)));
+fn fill(write_map: &mut WriteMap, id: u64) {
+    write_map.claim(PageId(id), 1);
+    write_map.bytes_mut(PageId(id), 1).chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&pattern(id)));
 }
 
 #[track_caller]
@@ -55,43 +55,43 @@ fn grow_under_readers(mapping: &Mapping, steps: u64, step_pages: u64) -> usize {
             let (filled, done, start) = (&filled, &done, &start);
             scope.spawn(move || read_at_random(mapping, filled, done, start, seed));
         }
-        let mut canvas = mapping.canvas().unwrap();
-        mapping.grow(&mut canvas, 2 * PAGE).unwrap();
+        let mut write_map = mapping.write_map().unwrap();
+        mapping.grow(&mut write_map, 2 * PAGE).unwrap();
         start.wait();
         for _ in 0..steps {
             let first = filled.load(Ordering::Relaxed);
-            mapping.grow(&mut canvas, (first + step_pages) * PAGE).unwrap();
+            mapping.grow(&mut write_map, (first + step_pages) * PAGE).unwrap();
             windows.insert(mapping.window_id());
-            (first..first + step_pages).for_each(|id| fill(&mut canvas, id));
-            canvas.release_all();
+            (first..first + step_pages).for_each(|id| fill(&mut write_map, id));
+            write_map.release_all();
             filled.store(first + step_pages, Ordering::Release);
         }
         done.store(true, Ordering::Release);
     });
-    let view = mapping.view();
+    let read_map = mapping.read_map();
     let last = filled.load(Ordering::Relaxed);
-    (2..last).for_each(|id| expect(view.bytes(id * PAGE, PAGE as usize).unwrap(), id));
+    (2..last).for_each(|id| expect(read_map.bytes(id * PAGE, PAGE as usize).unwrap(), id));
     assert_eq!(mapping.file_len().unwrap(), (last + 1) * PAGE, "and the page of the sentinel");
     windows.len()
 }
 
 fn read_at_random(mapping: &Mapping, filled: &AtomicU64, done: &AtomicBool, start: &Barrier, seed: u64) {
     start.wait();
-    let first = mapping.view();
-    let mut view = first.clone();
+    let first = mapping.read_map();
+    let mut read_map = first.clone();
     let mut state = seed;
     let mut held = None;
     while !done.load(Ordering::Acquire) {
         let pages = filled.load(Ordering::Acquire);
-        if view.window_id() != mapping.window_id() {
-            view = mapping.view();
+        if read_map.window_id() != mapping.window_id() {
+            read_map = mapping.read_map();
         }
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         if pages == 2 {
             continue;
         }
         let id = 2 + (state >> 33) % (pages - 2);
-        expect(view.bytes(id * PAGE, PAGE as usize).unwrap(), id);
+        expect(read_map.bytes(id * PAGE, PAGE as usize).unwrap(), id);
         // A slice of the first window, held over everything that comes.
         held = held.or_else(|| first.bytes(id * PAGE, PAGE as usize).map(|bytes| (bytes, id)));
         if let Some((bytes, id)) = held {
@@ -123,22 +123,26 @@ fn memory_grows_like_a_file() {
 #[test]
 fn an_old_view_lives_beside_the_new_window() {
     let (mapping, _temp) = in_file(Some(4));
-    let mut canvas = mapping.canvas().unwrap();
-    mapping.grow(&mut canvas, 4 * PAGE).unwrap();
-    fill(&mut canvas, 3);
-    let old = mapping.view();
-    old.set_mark(PageId(3), 7);
+    let mut write_map = mapping.write_map().unwrap();
+    mapping.grow(&mut write_map, 4 * PAGE).unwrap();
+    fill(&mut write_map, 3);
+    let old = mapping.read_map();
+    old.set_verified(PageId(3), 7);
     let slice = old.bytes(3 * PAGE, PAGE as usize).unwrap();
-    mapping.grow(&mut canvas, 5 * PAGE).unwrap();
-    let new = mapping.view();
+    mapping.grow(&mut write_map, 5 * PAGE).unwrap();
+    let new = mapping.read_map();
     assert_ne!(old.window_id(), new.window_id());
     assert_eq!(new.window_id(), mapping.window_id());
     assert_ne!(slice.as_ptr(), new.bytes(3 * PAGE, 1).unwrap().as_ptr());
     assert_eq!((old.len_bytes(), new.len_bytes()), (4 * PAGE, 5 * PAGE));
-    assert_eq!((old.mark(PageId(3)), new.mark(PageId(3))), (7, 0), "a new window starts without marks");
+    assert_eq!(
+        (old.verified_byte(PageId(3)), new.verified_byte(PageId(3))),
+        (7, 0),
+        "a new window starts without marks"
+    );
     expect(slice, 3);
-    // Stores through the canvas, now in the new window, are seen through both.
-    canvas.bytes_mut(PageId(3), 1).fill(9);
+    // Stores through the writable mapping, now in the new window, are seen through both.
+    write_map.bytes_mut(PageId(3), 1).fill(9);
     assert!(old.bytes(3 * PAGE, PAGE as usize).unwrap().iter().all(|&b| b == 9));
     assert!(new.bytes(3 * PAGE, PAGE as usize).unwrap().iter().all(|&b| b == 9));
     assert!(old.bytes(4 * PAGE, 1).is_none());
@@ -147,14 +151,14 @@ fn an_old_view_lives_beside_the_new_window() {
 #[test]
 fn a_window_goes_with_its_last_pin() {
     let (mapping, _temp) = in_file(Some(4));
-    let mut canvas = mapping.canvas().unwrap();
-    mapping.grow(&mut canvas, 4 * PAGE).unwrap();
+    let mut write_map = mapping.write_map().unwrap();
+    mapping.grow(&mut write_map, 4 * PAGE).unwrap();
     let old = Arc::downgrade(&mapping.window());
-    let (view, flusher) = (mapping.view(), mapping.window());
-    mapping.grow(&mut canvas, 5 * PAGE).unwrap();
+    let (read_map, flusher) = (mapping.read_map(), mapping.window());
+    mapping.grow(&mut write_map, 5 * PAGE).unwrap();
     drop(flusher);
-    let clone = view.clone();
-    drop(view);
+    let clone = read_map.clone();
+    drop(read_map);
     assert!(old.upgrade().is_some());
     drop(clone);
     assert!(old.upgrade().is_none());
@@ -180,11 +184,11 @@ fn areas(base: u64, len: u64) -> Vec<(u64, u64, String)> {
 #[test]
 fn growth_merges_into_one_area_with_all_advice() {
     let (mapping, _temp) = in_file(Some(1000));
-    let mut canvas = mapping.canvas().unwrap();
+    let mut write_map = mapping.write_map().unwrap();
     for pages in [10, 11, 30, 500, 1000, 1001, 1500] {
-        mapping.grow(&mut canvas, pages * PAGE).unwrap();
+        mapping.grow(&mut write_map, pages * PAGE).unwrap();
         let window = mapping.window();
-        for base in [window.view_base(), window.canvas_base().unwrap()] {
+        for base in [window.read_base(), window.write_base().unwrap()] {
             let found = areas(base.as_ptr() as u64, pages * PAGE);
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].2.contains(" rr") && found[0].2.contains(" dd"), "{found:?}");
@@ -197,132 +201,132 @@ fn growth_merges_into_one_area_with_all_advice() {
 #[test]
 fn where_blocks_cannot_be_reserved_pages_are_populated() {
     let (mapping, temp) = in_file(None);
-    mapping.populate_first.store(true, Ordering::Relaxed);
-    mapping.grow(&mut mapping.canvas().unwrap(), 100 * PAGE).unwrap();
+    mapping.prefault_first.store(true, Ordering::Relaxed);
+    mapping.grow(&mut mapping.write_map().unwrap(), 100 * PAGE).unwrap();
     assert!(mapping.populates_first());
     assert!(file::allocated_bytes(temp.as_file()).unwrap() >= 100 * PAGE);
 }
 
 #[test]
 fn larger_pages() {
-    let large = MapOptions { page_size: 32768, window_bytes: Some(100_000), guarded: true, used_bytes: None };
+    let large = MapOptions { page_size: 32768, window_bytes: Some(100_000), fault_guard: true, used_bytes: None };
     let mapping = Mapping::anonymous(large).unwrap();
-    let mut canvas = mapping.canvas().unwrap();
-    mapping.grow(&mut canvas, 2 * 32768 + 1).unwrap();
-    assert_eq!(canvas.len_bytes(), 3 * 32768);
-    canvas.claim(PageId(2), 1);
-    canvas.bytes_mut(PageId(2), 1).fill(2);
-    mapping.grow(&mut canvas, 40 * 32768).unwrap();
-    canvas.claim(PageId(39), 1);
-    canvas.bytes_mut(PageId(39), 1).fill(39);
-    let view = mapping.view();
-    assert!(view.bytes(2 * 32768, 32768).unwrap().iter().all(|&b| b == 2));
-    assert!(view.bytes(39 * 32768, 32768).unwrap().iter().all(|&b| b == 39));
-    mapping.store_meta(1, &[7; 32768]);
-    assert_eq!(view.bytes(65535, 2).unwrap(), [7, 2]);
+    let mut write_map = mapping.write_map().unwrap();
+    mapping.grow(&mut write_map, 2 * 32768 + 1).unwrap();
+    assert_eq!(write_map.len_bytes(), 3 * 32768);
+    write_map.claim(PageId(2), 1);
+    write_map.bytes_mut(PageId(2), 1).fill(2);
+    mapping.grow(&mut write_map, 40 * 32768).unwrap();
+    write_map.claim(PageId(39), 1);
+    write_map.bytes_mut(PageId(39), 1).fill(39);
+    let read_map = mapping.read_map();
+    assert!(read_map.bytes(2 * 32768, 32768).unwrap().iter().all(|&b| b == 2));
+    assert!(read_map.bytes(39 * 32768, 32768).unwrap().iter().all(|&b| b == 39));
+    mapping.store_meta_page(1, &[7; 32768]);
+    assert_eq!(read_map.bytes(65535, 2).unwrap(), [7, 2]);
 }
 
 #[test]
 fn bounds_of_views() {
     let (mapping, _temp) = in_file(None);
-    assert_eq!(mapping.view().len_bytes(), 0);
-    assert!(mapping.view().bytes(0, 0).is_some() && mapping.view().bytes(0, 1).is_none());
-    mapping.grow(&mut mapping.canvas().unwrap(), 3 * PAGE - 5).unwrap();
-    let view = mapping.view();
-    assert_eq!(view.len_bytes(), 3 * PAGE);
-    assert!(view.bytes(3 * PAGE, 0).is_some() && view.bytes(3 * PAGE - 1, 1).is_some());
+    assert_eq!(mapping.read_map().len_bytes(), 0);
+    assert!(mapping.read_map().bytes(0, 0).is_some() && mapping.read_map().bytes(0, 1).is_none());
+    mapping.grow(&mut mapping.write_map().unwrap(), 3 * PAGE - 5).unwrap();
+    let read_map = mapping.read_map();
+    assert_eq!(read_map.len_bytes(), 3 * PAGE);
+    assert!(read_map.bytes(3 * PAGE, 0).is_some() && read_map.bytes(3 * PAGE - 1, 1).is_some());
     for (offset, len) in [(3 * PAGE - 1, 2), (3 * PAGE + 1, 0), (u64::MAX, 1), (1, usize::MAX), (u64::MAX, usize::MAX)]
     {
-        assert!(view.bytes(offset, len).is_none(), "{offset}+{len}");
+        assert!(read_map.bytes(offset, len).is_none(), "{offset}+{len}");
     }
 }
 
 #[test]
 fn marks_beyond_the_window_read_as_zero() {
     let (mapping, _temp) = in_file(Some(16));
-    let view = mapping.view();
+    let read_map = mapping.read_map();
     for page in [0, 15] {
-        assert_eq!(view.mark(PageId(page)), 0);
-        view.set_mark(PageId(page), 3);
-        assert_eq!(view.clone().mark(PageId(page)), 3);
+        assert_eq!(read_map.verified_byte(PageId(page)), 0);
+        read_map.set_verified(PageId(page), 3);
+        assert_eq!(read_map.clone().verified_byte(PageId(page)), 3);
     }
     for page in [os::page_bytes(), 1 << 47, u64::MAX] {
-        view.set_mark(PageId(page), 1);
-        assert_eq!(view.mark(PageId(page)), 0);
+        read_map.set_verified(PageId(page), 1);
+        assert_eq!(read_map.verified_byte(PageId(page)), 0);
     }
 }
 
 #[test]
 fn one_canvas_at_a_time() {
     let (mapping, temp) = in_file(None);
-    let canvas = mapping.canvas().unwrap();
-    assert!(mapping.canvas().is_none());
-    drop(canvas);
-    assert!(mapping.canvas().is_some());
+    let write_map = mapping.write_map().unwrap();
+    assert!(mapping.write_map().is_none());
+    drop(write_map);
+    assert!(mapping.write_map().is_some());
     let reader = Mapping::of_file(file::open(temp.path(), false).unwrap(), false, options(None)).unwrap();
-    assert!(reader.canvas().is_none(), "a read-only mapping has none");
+    assert!(reader.write_map().is_none(), "a read-only mapping has none");
 }
 
-fn canvas_of_ten() -> (Mapping, Canvas) {
+fn canvas_of_ten() -> (Mapping, WriteMap) {
     let mapping = Mapping::anonymous(options(None)).unwrap();
-    let mut canvas = mapping.canvas().unwrap();
-    mapping.grow(&mut canvas, 10 * PAGE).unwrap();
-    (mapping, canvas)
+    let mut write_map = mapping.write_map().unwrap();
+    mapping.grow(&mut write_map, 10 * PAGE).unwrap();
+    (mapping, write_map)
 }
 
 #[test]
 #[should_panic(expected = "without a claim")]
 fn a_store_without_a_claim_panics() {
-    let (_mapping, mut canvas) = canvas_of_ten();
-    canvas.claim(PageId(2), 1);
-    canvas.bytes_mut(PageId(2), 2);
+    let (_mapping, mut write_map) = canvas_of_ten();
+    write_map.claim(PageId(2), 1);
+    write_map.bytes_mut(PageId(2), 2);
 }
 
 #[test]
 #[should_panic(expected = "beyond the mapping")]
 fn a_store_beyond_the_mapping_panics() {
-    let (_mapping, mut canvas) = canvas_of_ten();
-    canvas.bytes_mut(PageId(10), 1);
+    let (_mapping, mut write_map) = canvas_of_ten();
+    write_map.bytes_mut(PageId(10), 1);
 }
 
 #[test]
-#[should_panic(expected = "meta slot")]
+#[should_panic(expected = "meta page")]
 fn a_claim_of_a_meta_panics() {
     canvas_of_ten().1.claim(PageId(1), 1);
 }
 
 #[test]
 fn claims_open_pages_and_close_them() {
-    let (_mapping, mut canvas) = canvas_of_ten();
-    canvas.claim(PageId(4), 3);
-    assert_eq!(canvas.claimed_count(), 3);
-    canvas.bytes_mut(PageId(4), 3).fill(5);
-    let copy = canvas.bytes(PageId(9), 1).unwrap().to_vec();
-    canvas.bytes_mut(PageId(4), 1).copy_from_slice(&copy);
-    assert_eq!(canvas.bytes(PageId(4), 2).unwrap()[PAGE as usize - 1..PAGE as usize + 1], [0, 5]);
-    assert!(canvas.bytes(PageId(9), 2).is_none() && canvas.bytes(PageId(u64::MAX), 2).is_none());
-    canvas.unclaim(PageId(5), 1);
-    assert!(canvas.is_claimed(PageId(4)) && !canvas.is_claimed(PageId(5)) && canvas.is_claimed(PageId(6)));
-    canvas.populate(PageId(4), 1).unwrap();
-    assert_eq!(canvas.populate(PageId(10), 1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-    canvas.release_all();
-    assert_eq!(canvas.claimed_count(), 0);
+    let (_mapping, mut write_map) = canvas_of_ten();
+    write_map.claim(PageId(4), 3);
+    assert_eq!(write_map.claimed_count(), 3);
+    write_map.bytes_mut(PageId(4), 3).fill(5);
+    let copy = write_map.bytes(PageId(9), 1).unwrap().to_vec();
+    write_map.bytes_mut(PageId(4), 1).copy_from_slice(&copy);
+    assert_eq!(write_map.bytes(PageId(4), 2).unwrap()[PAGE as usize - 1..PAGE as usize + 1], [0, 5]);
+    assert!(write_map.bytes(PageId(9), 2).is_none() && write_map.bytes(PageId(u64::MAX), 2).is_none());
+    write_map.unclaim(PageId(5), 1);
+    assert!(write_map.is_claimed(PageId(4)) && !write_map.is_claimed(PageId(5)) && write_map.is_claimed(PageId(6)));
+    write_map.prefault(PageId(4), 1).unwrap();
+    assert_eq!(write_map.prefault(PageId(10), 1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    write_map.release_all();
+    assert_eq!(write_map.claimed_count(), 0);
 }
 
 #[test]
 fn a_read_only_mapping_sees_what_others_store() {
     let (mapping, temp) = in_file(None);
-    let mut canvas = mapping.canvas().unwrap();
-    mapping.grow(&mut canvas, 4 * PAGE).unwrap();
+    let mut write_map = mapping.write_map().unwrap();
+    mapping.grow(&mut write_map, 4 * PAGE).unwrap();
     let reader = Mapping::of_file(file::open(temp.path(), false).unwrap(), false, options(Some(4))).unwrap();
-    let view = reader.view();
-    fill(&mut canvas, 2);
-    expect(view.bytes(2 * PAGE, PAGE as usize).unwrap(), 2);
-    mapping.grow(&mut canvas, 9 * PAGE).unwrap();
-    fill(&mut canvas, 8);
-    assert!(view.bytes(8 * PAGE, 1).is_none());
+    let read_map = reader.read_map();
+    fill(&mut write_map, 2);
+    expect(read_map.bytes(2 * PAGE, PAGE as usize).unwrap(), 2);
+    mapping.grow(&mut write_map, 9 * PAGE).unwrap();
+    fill(&mut write_map, 8);
+    assert!(read_map.bytes(8 * PAGE, 1).is_none());
     assert_eq!(reader.follow().unwrap(), 10 * PAGE, "the page of the sentinel too");
-    expect(reader.view().bytes(8 * PAGE, PAGE as usize).unwrap(), 8);
+    expect(reader.read_map().bytes(8 * PAGE, PAGE as usize).unwrap(), 8);
     assert!(reader.flush(FlushKind::Tree, 0, PAGE).is_err());
 }
 
@@ -331,19 +335,19 @@ fn a_tail_that_is_no_page_is_not_mapped() {
     let temp = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(temp.path(), [1; 10_000]).unwrap();
     let mapping = to_write(temp.path(), None);
-    assert_eq!(mapping.view().len_bytes(), 2 * PAGE);
-    mapping.grow(&mut mapping.canvas().unwrap(), 4 * PAGE).unwrap();
-    let view = mapping.view();
-    assert_eq!(view.bytes(9_999, 2).unwrap(), [1, 0]);
+    assert_eq!(mapping.read_map().len_bytes(), 2 * PAGE);
+    mapping.grow(&mut mapping.write_map().unwrap(), 4 * PAGE).unwrap();
+    let read_map = mapping.read_map();
+    assert_eq!(read_map.bytes(9_999, 2).unwrap(), [1, 0]);
 }
 
 #[test]
 fn metas_are_stored_and_read_by_copy() {
     let (mapping, temp) = in_file(None);
-    mapping.grow(&mut mapping.canvas().unwrap(), 2 * PAGE).unwrap();
+    mapping.grow(&mut mapping.write_map().unwrap(), 2 * PAGE).unwrap();
     let page: Vec<u8> = (0..PAGE).map(|n| (n % 251) as u8).collect();
-    mapping.store_meta(1, &page);
-    mapping.flush(FlushKind::Meta, PAGE, PAGE).unwrap();
+    mapping.store_meta_page(1, &page);
+    mapping.flush(FlushKind::MetaPage, PAGE, PAGE).unwrap();
     assert_eq!(std::fs::read(temp.path()).unwrap()[PAGE as usize..2 * PAGE as usize], page);
     for (skip, len) in [(0, 4096), (3, 1), (5, 20), (8, 16), (4095, 1)] {
         let mut copy = vec![0; len];
@@ -356,23 +360,23 @@ fn metas_are_stored_and_read_by_copy() {
 #[test]
 fn shrinking_cuts_the_file_and_gives_blocks_back() {
     let (mapping, temp) = in_file(None);
-    let mut canvas = mapping.canvas().unwrap();
-    mapping.grow(&mut canvas, 600 * PAGE).unwrap();
-    fill(&mut canvas, 2);
-    fill(&mut canvas, 500);
-    canvas.release_all();
-    mapping.view().set_mark(PageId(500), 1);
+    let mut write_map = mapping.write_map().unwrap();
+    mapping.grow(&mut write_map, 600 * PAGE).unwrap();
+    fill(&mut write_map, 2);
+    fill(&mut write_map, 500);
+    write_map.release_all();
+    mapping.read_map().set_verified(PageId(500), 1);
     mapping.shrink(3 * PAGE).unwrap();
-    let view = mapping.view();
-    assert_eq!((view.len_bytes(), view.mark(PageId(500))), (3 * PAGE, 0));
-    expect(view.bytes(2 * PAGE, PAGE as usize).unwrap(), 2);
+    let read_map = mapping.read_map();
+    assert_eq!((read_map.len_bytes(), read_map.verified_byte(PageId(500))), (3 * PAGE, 0));
+    expect(read_map.bytes(2 * PAGE, PAGE as usize).unwrap(), 2);
     assert!(file::allocated_bytes(temp.as_file()).unwrap() <= 64 * PAGE);
     file_calls::reserve_blocks(temp.as_file(), 3 * PAGE, 500 * PAGE).unwrap();
     mapping.shrink(u64::MAX).unwrap();
     assert_eq!(mapping.file_len().unwrap(), 3 * PAGE);
     assert!(file::allocated_bytes(temp.as_file()).unwrap() <= 64 * PAGE, "blocks behind the end go too");
-    mapping.grow(&mut canvas, 600 * PAGE).unwrap();
-    assert!(mapping.view().bytes(500 * PAGE, PAGE as usize).unwrap().iter().all(|&b| b == 0));
+    mapping.grow(&mut write_map, 600 * PAGE).unwrap();
+    assert!(mapping.read_map().bytes(500 * PAGE, PAGE as usize).unwrap().iter().all(|&b| b == 0));
 }
 
 #[test]
@@ -393,7 +397,7 @@ mod seams {
     use std::cell::Cell;
 
     use super::*;
-    use crate::hooks::{at_moments, strict_canvas, FlushEvent, Hooks};
+    use crate::hooks::{at_moments, strict_claims, FlushEvent, Hooks};
 
     /// The rights of the mapping at an address, as `/proc/self/maps` shows them.
     fn rights_at(address: u64) -> Option<String> {
@@ -419,24 +423,24 @@ mod seams {
 
     #[test]
     fn in_a_strict_canvas_claimed_pages_alone_can_be_stored_to() {
-        strict_canvas(true);
+        strict_claims(true);
         let (mapping, _temp) = in_file(Some(8));
-        strict_canvas(false);
-        let mut canvas = mapping.canvas().unwrap();
-        mapping.grow(&mut canvas, 8 * PAGE).unwrap();
-        canvas.claim(PageId(3), 2);
-        mapping.store_meta(1, &[7; PAGE as usize]);
+        strict_claims(false);
+        let mut write_map = mapping.write_map().unwrap();
+        mapping.grow(&mut write_map, 8 * PAGE).unwrap();
+        write_map.claim(PageId(3), 2);
+        mapping.store_meta_page(1, &[7; PAGE as usize]);
         // Into another window, with the claims.
         for pages in [8, 12] {
-            mapping.grow(&mut canvas, pages * PAGE).unwrap();
-            let base = mapping.window().canvas_base().unwrap().as_ptr() as u64;
+            mapping.grow(&mut write_map, pages * PAGE).unwrap();
+            let base = mapping.window().write_base().unwrap().as_ptr() as u64;
             let open: Vec<u64> = (0..pages).filter(|page| can_store(base + page * PAGE)).collect();
             assert_eq!(open, [3, 4]);
         }
-        canvas.unclaim(PageId(3), 1);
-        let base = mapping.window().canvas_base().unwrap().as_ptr() as u64;
+        write_map.unclaim(PageId(3), 1);
+        let base = mapping.window().write_base().unwrap().as_ptr() as u64;
         assert!(!can_store(base + 3 * PAGE) && can_store(base + 4 * PAGE));
-        canvas.release_all();
+        write_map.release_all();
         assert!((0..12).all(|page| !can_store(base + page * PAGE)));
     }
 
@@ -446,44 +450,44 @@ mod seams {
         let temp = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(temp.path(), [3; 4 * PAGE as usize]).unwrap();
         let mapping = Mapping::of_file(file::open(temp.path(), true).unwrap(), true, options(None)).unwrap();
-        let (view, moments) = (mapping.view(), std::rc::Rc::new(Cell::new(0)));
+        let (read_map, moments) = (mapping.read_map(), std::rc::Rc::new(Cell::new(0)));
         let counted = std::rc::Rc::clone(&moments);
         let act = move |moment| {
             if moment == Moment::SentinelMoving {
                 counted.set(counted.get() + 1);
-                assert!(view.intact(), "a reader that looks at this moment");
+                assert!(read_map.all_served(), "a reader that looks at this moment");
             }
         };
         at_moments(act, || mapping.ready_to_write().unwrap());
         assert_eq!(moments.get(), 1);
-        assert!(mapping.view().intact() && !mapping.is_faulted());
+        assert!(mapping.read_map().all_served() && !mapping.is_faulted());
         temp.as_file().set_len(4 * PAGE).unwrap();
-        assert!(!mapping.view().intact(), "and the sentinel is watched at its new place");
+        assert!(!mapping.read_map().all_served(), "and the sentinel is watched at its new place");
     }
 
     /// A move that fails late has unmapped its target, where memory of somebody else may lie by then: growth goes on
     /// elsewhere, and nothing there is mapped over, unmapped or taken for a part of the file.
     #[test]
     fn what_a_failed_move_unmapped_is_not_ours_any_more() {
-        // The first move of growth fails (the view), the second (the canvas), and the one that makes an alias.
+        // The first move of growth fails (the read-only mapping), the second (the writable mapping), and the one that makes an alias.
         for (window_pages, works) in [(64, 0), (64, 1), (4, 0), (4, 1)] {
             let (mapping, _temp) = in_file(Some(window_pages));
-            let mut canvas = mapping.canvas().unwrap();
-            mapping.grow(&mut canvas, 4 * PAGE).unwrap();
-            fill(&mut canvas, 3);
-            let old = mapping.view();
+            let mut write_map = mapping.write_map().unwrap();
+            mapping.grow(&mut write_map, 4 * PAGE).unwrap();
+            fill(&mut write_map, 3);
+            let old = mapping.read_map();
             hooks::fail_moves(works, 1);
-            mapping.grow(&mut canvas, 8 * PAGE).unwrap();
+            mapping.grow(&mut write_map, 8 * PAGE).unwrap();
             let others = hooks::others();
             assert_eq!(others.len(), 1, "one move failed");
             expect(old.bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
             drop(old);
             for pages in [9, 20, 60, 200] {
-                mapping.grow(&mut canvas, pages * PAGE).unwrap();
-                fill(&mut canvas, pages - 1);
-                expect(mapping.view().bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
+                mapping.grow(&mut write_map, pages * PAGE).unwrap();
+                fill(&mut write_map, pages - 1);
+                expect(mapping.read_map().bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
             }
-            drop(canvas);
+            drop(write_map);
             drop(mapping);
             for (start, len) in others {
                 assert!(is_private(start as u64) && is_private((start + len - 1) as u64), "it is there as it was");
@@ -496,21 +500,21 @@ mod seams {
     #[test]
     fn growth_that_fails_late_leaves_the_file_and_the_mapping_as_they_were() {
         let (mapping, _temp) = in_file(Some(64));
-        let mut canvas = mapping.canvas().unwrap();
-        mapping.grow(&mut canvas, 4 * PAGE).unwrap();
-        fill(&mut canvas, 3);
+        let mut write_map = mapping.write_map().unwrap();
+        mapping.grow(&mut write_map, 4 * PAGE).unwrap();
+        fill(&mut write_map, 3);
         let (len, window_id) = (mapping.file_len().unwrap(), mapping.window_id());
         hooks::fail_moves(0, u32::MAX);
-        let refused = mapping.grow(&mut canvas, 40 * PAGE);
+        let refused = mapping.grow(&mut write_map, 40 * PAGE);
         hooks::fail_moves(0, 0);
         assert!(refused.is_err());
         assert_eq!((mapping.file_len().unwrap(), mapping.window_id()), (len, window_id));
-        assert_eq!((mapping.view().len_bytes(), canvas.len_bytes()), (4 * PAGE, 4 * PAGE));
-        assert!(mapping.view().intact());
-        mapping.grow(&mut canvas, 40 * PAGE).unwrap();
-        fill(&mut canvas, 39);
-        expect(mapping.view().bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
-        expect(mapping.view().bytes(39 * PAGE, PAGE as usize).unwrap(), 39);
+        assert_eq!((mapping.read_map().len_bytes(), write_map.len_bytes()), (4 * PAGE, 4 * PAGE));
+        assert!(mapping.read_map().all_served());
+        mapping.grow(&mut write_map, 40 * PAGE).unwrap();
+        fill(&mut write_map, 39);
+        expect(mapping.read_map().bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
+        expect(mapping.read_map().bytes(39 * PAGE, PAGE as usize).unwrap(), 39);
         hooks::others().into_iter().for_each(|(start, len)| crate::sys::testing::process::unmap_others(start, len));
     }
 
@@ -530,13 +534,13 @@ mod seams {
         };
         let mapping = Mapping::of_file(file::open(temp.path(), true).unwrap(), true, options(None)).unwrap();
         assert!(at_moments(cut(), || mapping.ready_to_write()).is_err());
-        assert!(mapping.canvas().is_none() && !mapping.view().intact() && mapping.is_faulted());
+        assert!(mapping.write_map().is_none() && !mapping.read_map().all_served() && mapping.is_faulted());
         std::fs::write(temp.path(), &bytes).unwrap();
         let mapping = to_write(temp.path(), None);
-        let mut canvas = mapping.canvas().unwrap();
-        assert!(at_moments(cut(), || mapping.grow(&mut canvas, 20 * PAGE)).is_err());
-        assert!(!mapping.view().intact() && mapping.is_faulted());
-        assert_eq!(canvas.len_bytes(), 10 * PAGE);
+        let mut write_map = mapping.write_map().unwrap();
+        assert!(at_moments(cut(), || mapping.grow(&mut write_map, 20 * PAGE)).is_err());
+        assert!(!mapping.read_map().all_served() && mapping.is_faulted());
+        assert_eq!(write_map.len_bytes(), 10 * PAGE);
     }
 
     #[derive(Default)]
@@ -573,17 +577,17 @@ mod seams {
         let (mapping, _temp) = in_file(Some(4));
         let watcher = Arc::new(Watcher::default());
         mapping.set_hooks(watcher.clone());
-        let mut canvas = mapping.canvas().unwrap();
-        mapping.grow(&mut canvas, 4 * PAGE).unwrap();
-        fill(&mut canvas, 3);
+        let mut write_map = mapping.write_map().unwrap();
+        mapping.grow(&mut write_map, 4 * PAGE).unwrap();
+        fill(&mut write_map, 3);
         watcher.fail.store(true, Ordering::Relaxed);
-        assert_eq!(mapping.grow(&mut canvas, 6 * PAGE).unwrap_err().kind(), io::ErrorKind::StorageFull);
-        assert_eq!(mapping.flush(FlushKind::Meta, 3 * PAGE, 9).unwrap_err().to_string(), "injected");
-        assert_eq!((mapping.file_len().unwrap(), mapping.view().len_bytes()), (5 * PAGE, 4 * PAGE));
-        expect(mapping.view().bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
+        assert_eq!(mapping.grow(&mut write_map, 6 * PAGE).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(mapping.flush(FlushKind::MetaPage, 3 * PAGE, 9).unwrap_err().to_string(), "injected");
+        assert_eq!((mapping.file_len().unwrap(), mapping.read_map().len_bytes()), (5 * PAGE, 4 * PAGE));
+        expect(mapping.read_map().bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
         watcher.fail.store(false, Ordering::Relaxed);
-        mapping.grow(&mut canvas, 6 * PAGE).unwrap();
-        fill(&mut canvas, 5);
+        mapping.grow(&mut write_map, 6 * PAGE).unwrap();
+        fill(&mut write_map, 5);
         mapping.flush(FlushKind::Tree, 0, 6 * PAGE).unwrap();
         assert_eq!(mapping.flush_count(), 1);
         let [a, b, ..] = pattern(3);
@@ -591,7 +595,7 @@ mod seams {
             *lock(&watcher.seen),
             [
                 "resized 16384".to_owned(),
-                format!("flush Meta 12288+9 of 20480 [{a}, {b}]"),
+                format!("flush Meta page 12288+9 of 20480 [{a}, {b}]"),
                 "resized 24576".to_owned(),
                 // What is left of the sentinel of the empty file.
                 "flush Tree 0+24576 of 28672 [94, 0]".to_owned(),
@@ -609,36 +613,36 @@ mod faults {
         temp.as_file().set_len(len).unwrap();
     }
 
-    fn filled(pages: u64) -> (Mapping, Canvas, tempfile::NamedTempFile) {
+    fn filled(pages: u64) -> (Mapping, WriteMap, tempfile::NamedTempFile) {
         let (mapping, temp) = in_file(None);
-        let mut canvas = mapping.canvas().unwrap();
-        mapping.grow(&mut canvas, pages * PAGE).unwrap();
-        (2..pages).for_each(|id| fill(&mut canvas, id));
-        (mapping, canvas, temp)
+        let mut write_map = mapping.write_map().unwrap();
+        mapping.grow(&mut write_map, pages * PAGE).unwrap();
+        (2..pages).for_each(|id| fill(&mut write_map, id));
+        (mapping, write_map, temp)
     }
 
     #[test]
     fn a_load_beyond_the_end_reads_zeros_and_is_recorded() {
         let (mapping, _canvas, temp) = filled(10);
-        let view = mapping.view();
-        assert!(view.intact());
+        let read_map = mapping.read_map();
+        assert!(read_map.all_served());
         cut(&temp, 5 * PAGE);
-        let bytes = view.bytes(7 * PAGE + 100, 8).unwrap().to_vec();
+        let bytes = read_map.bytes(7 * PAGE + 100, 8).unwrap().to_vec();
         assert_eq!(bytes, [0; 8]);
-        assert!(!view.intact() && mapping.is_faulted());
+        assert!(!read_map.all_served() && mapping.is_faulted());
         let error = mapping.fault().unwrap().to_string();
         assert!(error.contains(&format!("at byte {}", 7 * PAGE + 100)) && error.contains("cut to 20480"), "{error}");
-        expect(view.bytes(4 * PAGE, PAGE as usize).unwrap(), 4);
+        expect(read_map.bytes(4 * PAGE, PAGE as usize).unwrap(), 4);
     }
 
     #[test]
     fn a_cut_inside_a_page_is_noticed_without_any_fault() {
         for len in [10 * PAGE - 1, 9 * PAGE + 1, 5 * PAGE + 100, 2 * PAGE] {
             let (mapping, _canvas, temp) = filled(10);
-            let view = mapping.view();
-            expect(view.bytes(2 * PAGE, PAGE as usize).unwrap(), 2);
+            let read_map = mapping.read_map();
+            expect(read_map.bytes(2 * PAGE, PAGE as usize).unwrap(), 2);
             cut(&temp, len);
-            assert!(!view.intact(), "cut to {len}");
+            assert!(!read_map.all_served(), "cut to {len}");
         }
     }
 
@@ -646,59 +650,59 @@ mod faults {
     fn a_cut_of_what_is_not_used_is_not_noticed() {
         let (mapping, _canvas, temp) = filled(10);
         cut(&temp, 10 * PAGE + 1);
-        assert!(mapping.view().intact());
+        assert!(mapping.read_map().all_served());
     }
 
     /// What was cut off comes back as a hole, which reads as zeros without any fault.
     #[test]
     fn a_file_that_was_cut_and_made_longer_again_is_noticed() {
-        let (mapping, mut canvas, temp) = filled(10);
+        let (mapping, mut write_map, temp) = filled(10);
         let len = mapping.file_len().unwrap();
         cut(&temp, 5 * PAGE + 7);
         cut(&temp, len);
-        assert!(!mapping.view().intact());
-        assert!(mapping.grow(&mut canvas, 20 * PAGE).is_err());
+        assert!(!mapping.read_map().all_served());
+        assert!(mapping.grow(&mut write_map, 20 * PAGE).is_err());
     }
 
     /// The old place of the sentinel is a page like any other after growth: whoever looks at it late is not misled.
     #[test]
     fn a_sentinel_that_has_moved_is_not_lost() {
-        let (mapping, mut canvas, _temp) = filled(3);
+        let (mapping, mut write_map, _temp) = filled(3);
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    let view = mapping.view();
+                    let read_map = mapping.read_map();
                     while !done.load(Ordering::Acquire) {
-                        assert!(view.intact());
+                        assert!(read_map.all_served());
                     }
                 });
             }
             for pages in 4..1500 {
-                mapping.grow(&mut canvas, pages * PAGE).unwrap();
-                fill(&mut canvas, pages - 1);
+                mapping.grow(&mut write_map, pages * PAGE).unwrap();
+                fill(&mut write_map, pages - 1);
             }
             done.store(true, Ordering::Release);
         });
-        assert!(mapping.view().intact());
+        assert!(mapping.read_map().all_served());
     }
 
     /// The page of its sentinel belongs to the writer once the file goes on in another window.
     #[test]
     fn a_reader_of_an_old_window_takes_no_store_for_a_cut() {
         let (mapping, temp) = in_file(Some(4));
-        let mut canvas = mapping.canvas().unwrap();
-        mapping.grow(&mut canvas, 4 * PAGE).unwrap();
-        fill(&mut canvas, 3);
-        let old = mapping.view();
-        mapping.grow(&mut canvas, 6 * PAGE).unwrap();
+        let mut write_map = mapping.write_map().unwrap();
+        mapping.grow(&mut write_map, 4 * PAGE).unwrap();
+        fill(&mut write_map, 3);
+        let old = mapping.read_map();
+        mapping.grow(&mut write_map, 6 * PAGE).unwrap();
         assert_ne!(old.window_id(), mapping.window_id());
-        fill(&mut canvas, 4);
-        fill(&mut canvas, 5);
-        assert!(old.intact() && !mapping.is_faulted());
+        fill(&mut write_map, 4);
+        fill(&mut write_map, 5);
+        assert!(old.all_served() && !mapping.is_faulted());
         expect(old.bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
         cut(&temp, 2 * PAGE);
-        assert!(!old.intact(), "a cut is noticed all the same");
+        assert!(!old.all_served(), "a cut is noticed all the same");
     }
 
     #[test]
@@ -709,28 +713,28 @@ mod faults {
         for (len, noticed) in [(PAGE, true), (4 * PAGE - 1001, true), (4 * PAGE - 1000, false), (4 * PAGE, false)] {
             std::fs::write(temp.path(), &bytes).unwrap();
             let reader = Mapping::of_file(file::open(temp.path(), false).unwrap(), false, options(None)).unwrap();
-            assert!(reader.view().intact());
+            assert!(reader.read_map().all_served());
             cut(&temp, len);
-            assert_eq!(reader.view().intact(), !noticed, "cut to {len}");
+            assert_eq!(reader.read_map().all_served(), !noticed, "cut to {len}");
         }
     }
 
     #[test]
     fn stores_beyond_the_end_are_lost_and_recorded_and_nothing_grows() {
-        let (mapping, mut canvas, temp) = filled(10);
+        let (mapping, mut write_map, temp) = filled(10);
         cut(&temp, 5 * PAGE);
-        canvas.bytes_mut(PageId(8), 1).fill(1);
-        assert_eq!(canvas.bytes(PageId(8), 1).unwrap()[..2], [1, 1]);
+        write_map.bytes_mut(PageId(8), 1).fill(1);
+        assert_eq!(write_map.bytes(PageId(8), 1).unwrap()[..2], [1, 1]);
         assert!(mapping.is_faulted() && !mapping.has_whole(10 * PAGE).unwrap());
-        assert!(mapping.grow(&mut canvas, 20 * PAGE).is_err());
+        assert!(mapping.grow(&mut write_map, 20 * PAGE).is_err());
         assert_eq!(mapping.file_len().unwrap(), 5 * PAGE, "the file is not made longer to fit");
     }
 
     #[test]
     fn a_file_that_was_cut_is_not_grown_over_what_it_lost() {
-        let (mapping, mut canvas, temp) = filled(10);
+        let (mapping, mut write_map, temp) = filled(10);
         cut(&temp, 5 * PAGE);
-        assert!(mapping.grow(&mut canvas, 20 * PAGE).is_err());
+        assert!(mapping.grow(&mut write_map, 20 * PAGE).is_err());
         assert!(mapping.is_faulted());
         assert_eq!(mapping.file_len().unwrap(), 5 * PAGE);
     }
@@ -752,17 +756,17 @@ mod faults {
             for thread in 0..8u64 {
                 let (mapping, start) = (&mapping, &start);
                 scope.spawn(move || {
-                    let view = mapping.view();
+                    let read_map = mapping.read_map();
                     start.wait();
                     for round in 0..20 {
                         let from = 2 + (thread * 31 + round) % 50;
-                        let copy = view.bytes(from * PAGE, (3900 * PAGE) as usize).unwrap().to_vec();
+                        let copy = read_map.bytes(from * PAGE, (3900 * PAGE) as usize).unwrap().to_vec();
                         assert!(
-                            !view.intact()
+                            !read_map.all_served()
                                 || copy.chunks_exact(8).step_by(512).zip(from..).all(|(w, id)| w == pattern(id))
                         );
                     }
-                    assert!(!view.intact());
+                    assert!(!read_map.all_served());
                 });
             }
             start.wait();
@@ -776,23 +780,23 @@ mod faults {
         let (other, _other_canvas, _other_temp) = filled(10);
         let bytes = std::fs::read(temp.path()).unwrap();
         cut(&temp, PAGE);
-        assert!(!mapping.view().intact());
-        expect(other.view().bytes(9 * PAGE, PAGE as usize).unwrap(), 9);
-        assert!(other.view().intact());
+        assert!(!mapping.read_map().all_served());
+        expect(other.read_map().bytes(9 * PAGE, PAGE as usize).unwrap(), 9);
+        assert!(other.read_map().all_served());
         std::fs::write(temp.path(), bytes).unwrap();
-        assert!(!mapping.view().intact(), "what was lost once is never believed again");
+        assert!(!mapping.read_map().all_served(), "what was lost once is never believed again");
         let healed = Mapping::of_file(file::open(temp.path(), true).unwrap(), true, options(None)).unwrap();
-        expect(healed.view().bytes(9 * PAGE, PAGE as usize).unwrap(), 9);
-        assert!(healed.view().intact());
+        expect(healed.read_map().bytes(9 * PAGE, PAGE as usize).unwrap(), 9);
+        assert!(healed.read_map().all_served());
     }
 
     #[test]
     fn probing_says_what_an_access_would_not_survive() {
         let (mapping, _canvas, temp) = filled(10);
-        let view = mapping.view();
-        view.probe(9 * PAGE, PAGE as usize).unwrap();
+        let read_map = mapping.read_map();
+        read_map.probe(9 * PAGE, PAGE as usize).unwrap();
         cut(&temp, 5 * PAGE);
-        let error = view.probe(9 * PAGE, PAGE as usize).unwrap_err();
+        let error = read_map.probe(9 * PAGE, PAGE as usize).unwrap_err();
         assert!(matches!(error, Error::Fault { offset, .. } if offset == 9 * PAGE), "{error}");
     }
 }

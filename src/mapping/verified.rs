@@ -1,12 +1,12 @@
-//! Pages with a verified mark, for lookups: found in few steps.
+//! Pages with a verified byte, for lookups: found in few steps.
 //!
 //! Floor: mapping. Bounds are taken once, when a snapshot begins, so that a lookup compares a page with one number and reads
-//! one byte of the table of marks.
+//! one byte of the verified bitmap.
 //!
 //! Invariants:
 //!   K1  every page below `pages` was mapped when this was made, and has a mark. What is mapped stays at its address (W2).
 //!
-//! Failure: `None` for pages without the mark; accesses that cannot be served are the guard's, as for every view.
+//! Failure: `None` for pages without the mark; accesses that cannot be served are the SIGBUS handler's, as for every read-only mapping.
 #![allow(unsafe_code, reason = "addresses of mappings")]
 
 use std::ptr::NonNull;
@@ -14,31 +14,31 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::ids::PageId;
 use crate::limits::PAGE_SIZE_MIN;
-use crate::mapping::window::View;
+use crate::mapping::window::ReadMap;
 
-/// The first pages of a view, with what a lookup asks of them in few steps.
+/// The first pages of a read-only mapping, with what a lookup asks of them in few steps.
 #[derive(Clone, Debug)]
-pub(crate) struct MarkedPages {
-    view: View,
+pub(crate) struct VerifiedPages {
+    read_map: ReadMap,
     page_shift: u32,
     /// All below are mapped and have a mark.
     pages: u64,
 }
 
-impl MarkedPages {
+impl VerifiedPages {
     /// The pages below `page_count`, as far as they are mapped now.
-    pub(crate) fn new(view: View, page_shift: u32, page_count: u64) -> MarkedPages {
-        let pages = page_count.min(view.len_bytes() >> page_shift).min(view.marks_len);
-        MarkedPages { view, page_shift, pages }
+    pub(crate) fn new(read_map: ReadMap, page_shift: u32, page_count: u64) -> VerifiedPages {
+        let pages = page_count.min(read_map.len_bytes() >> page_shift).min(read_map.verified_len);
+        VerifiedPages { read_map, page_shift, pages }
     }
 
     #[inline]
-    pub(crate) fn view(&self) -> &View {
-        &self.view
+    pub(crate) fn read_map(&self) -> &ReadMap {
+        &self.read_map
     }
 
-    pub(crate) fn into_view(self) -> View {
-        self.view
+    pub(crate) fn into_read_map(self) -> ReadMap {
+        self.read_map
     }
 
     #[inline]
@@ -50,48 +50,48 @@ impl MarkedPages {
     #[inline(always)]
     fn start(&self, page: PageId) -> Option<NonNull<u8>> {
         // SAFETY: bounds: below `pages`, so inside the range that was mapped when this was made; it stays at its address while
-        // `view` pins the window (W2).
-        (page.0 < self.pages).then(|| unsafe { self.view.base.add((page.0 << self.page_shift) as usize) })
+        // `read_map` pins the window (W2).
+        (page.0 < self.pages).then(|| unsafe { self.read_map.base.add((page.0 << self.page_shift) as usize) })
     }
 
     /// The same of a page that has this mark.
     #[inline(always)]
-    fn marked_start(&self, page: PageId, mark: u8) -> Option<NonNull<u8>> {
+    fn verified_start(&self, page: PageId, verified_byte: u8) -> Option<NonNull<u8>> {
         let start = self.start(page)?;
-        // SAFETY: bounds: inside the table, since `start` found it below `pages` (K1). Lifetime: `view` pins the window that
+        // SAFETY: bounds: inside the table, since `start` found it below `pages` (K1). Lifetime: `read_map` pins the window that
         // owns the table. Aliasing: the table is reached through atomics alone.
-        let found =
-            unsafe { AtomicU8::from_ptr(self.view.marks.as_ptr().add(page.0 as usize)) }.load(Ordering::Relaxed);
-        (found == mark).then_some(start)
+        let found = unsafe { AtomicU8::from_ptr(self.read_map.verified_bytes.as_ptr().add(page.0 as usize)) }
+            .load(Ordering::Relaxed);
+        (found == verified_byte).then_some(start)
     }
 
     /// The bytes of a page that has this mark.
     #[inline(always)]
-    pub(crate) fn marked(&self, page: PageId, mark: u8) -> Option<&[u8]> {
-        let start = self.marked_start(page, mark)?;
+    pub(crate) fn verified(&self, page: PageId, verified_byte: u8) -> Option<&[u8]> {
+        let start = self.verified_start(page, verified_byte)?;
         // SAFETY: bounds: all of a mapped page. Lifetime: the borrow of `self` holds the pin. Initialised: file pages always
-        // are. Aliasing: nobody stores to a page that a reader may reach (see `View`).
+        // are. Aliasing: nobody stores to a page that a reader may reach (see `ReadMap`).
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), 1 << self.page_shift) })
     }
 
     /// The first bytes of a page that has this mark.
     #[inline(always)]
-    pub(crate) fn marked_front<const N: usize>(&self, page: PageId, mark: u8) -> Option<&[u8; N]> {
+    pub(crate) fn verified_front<const N: usize>(&self, page: PageId, verified_byte: u8) -> Option<&[u8; N]> {
         const { assert!(N <= PAGE_SIZE_MIN) };
-        let start = self.marked_start(page, mark)?;
-        // SAFETY: bounds: no page is shorter. The rest as in `marked`.
+        let start = self.verified_start(page, verified_byte)?;
+        // SAFETY: bounds: no page is shorter. The rest as in `verified`.
         Some(unsafe { start.cast().as_ref() })
     }
 }
 
 /// The same without the question for the mark, to measure what it costs.
 #[cfg(feature = "testing")]
-impl MarkedPages {
+impl VerifiedPages {
     /// The bytes of a page.
     #[inline(always)]
     pub(crate) fn any(&self, page: PageId) -> Option<&[u8]> {
         let start = self.start(page)?;
-        // SAFETY: as in `marked`.
+        // SAFETY: as in `verified`.
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), 1 << self.page_shift) })
     }
 
@@ -100,7 +100,7 @@ impl MarkedPages {
     pub(crate) fn any_front<const N: usize>(&self, page: PageId) -> Option<&[u8; N]> {
         const { assert!(N <= PAGE_SIZE_MIN) };
         let start = self.start(page)?;
-        // SAFETY: as in `marked_front`.
+        // SAFETY: as in `verified_front`.
         Some(unsafe { start.cast().as_ref() })
     }
 }

@@ -1,8 +1,8 @@
-//! Windows: reserved address space that a file is mapped into, and the views that pin it.
+//! Windows: reserved address space that a file is mapped into, and the read-only mappings that pin it.
 //!
-//! Floor: mapping. A window reserves one range for the view (read-only) and, when the mapping is writable, one for
-//! the canvas; the file is mapped from the start of each. Beside them lies a table of one byte per page, the
-//! verified marks.
+//! Floor: mapping. A window reserves one range for the read-only mapping (read-only) and, when the mapping is writable, one for
+//! the writable mapping; the file is mapped from the start of each. Beside them lies a table of one byte per page, the
+//! verified bytes.
 //!
 //! The *sentinel* is a byte behind everything that is read, or the last byte of it, and is not zero. Whoever cuts the file
 //! anywhere below takes the sentinel away too, and it stays away if the file is made longer again. So a reader that looks
@@ -11,11 +11,11 @@
 //! end away: see `docs/soundness.md`.)
 //!
 //! Invariants:
-//!   W1  `view[..mapped]`, and `canvas[..mapped]` from the moment when it can be stored to (`ready`), are shared mappings of
+//!   W1  `read_map[..mapped]`, and `write_map[..mapped]` from the moment when it can be stored to (`ready`), are shared mappings of
 //!       the file from offset 0.
 //!   W2  A range is published in `mapped` after it was mapped, and stays mapped at its address as long as the window
 //!       lives. `mapped` falls in `unpublish` alone, which is called when nothing above is used any more.
-//!   W3  Reservations are unmapped when the window is dropped, and every view and canvas holds an `Arc` of it.
+//!   W3  Reservations are unmapped when the window is dropped, and every read-only mapping and writable mapping holds an `Arc` of it.
 //!   W4  The sentinel is a byte that can be read: in the mapped view behind or inside `mapped`, or one of the program.
 //!
 //! Failure: errors of the system; a window whose mapping failed half way stays valid for what was published.
@@ -44,19 +44,19 @@ const WINDOW_BYTES_MAX: u64 = 1 << 47;
 
 static NEXT_WINDOW: AtomicU64 = AtomicU64::new(1);
 
-/// The table of verified marks, a byte for each page that the window has room for: private zero memory, of which a
+/// The table of verified bytes, a byte for each page that the window has room for: private zero memory, of which a
 /// page costs something only when it is touched. Its address does not matter.
-struct Marks {
+struct VerifiedBitmap {
     base: NonNull<u8>,
     len: u64,
     _counted: Counted,
 }
 
-impl Marks {
-    fn new(pages: u64, watch: &Watch) -> io::Result<Marks> {
+impl VerifiedBitmap {
+    fn new(pages: u64, watch: &Watch) -> io::Result<VerifiedBitmap> {
         let len = round_up(pages.max(1), os::page_bytes())?;
         let counted = Counted::new(len, &watch.reserved);
-        Ok(Marks { base: os::zeroed(len)?, len, _counted: counted })
+        Ok(VerifiedBitmap { base: os::zeroed(len)?, len, _counted: counted })
     }
 
     fn base(&self) -> NonNull<u8> {
@@ -68,7 +68,7 @@ impl Marks {
     }
 }
 
-impl Drop for Marks {
+impl Drop for VerifiedBitmap {
     fn drop(&mut self) {
         // SAFETY: ours, and each user of it holds an `Arc` of the window (W3), which is dropped.
         unsafe { os::unmap(self.base, self.len) }
@@ -103,9 +103,9 @@ pub(super) struct Window {
     spare: u64,
     id: u64,
     page_shift: u32,
-    view: Reservation,
-    canvas: Option<Reservation>,
-    marks: Marks,
+    read_map: Reservation,
+    write_map: Option<Reservation>,
+    verified_bytes: VerifiedBitmap,
     /// What the sentinel has to be: its value in the lowest byte, the bits of it that are compared in the next. None are where
     /// there was no room for a sentinel of its own: being served is all that can be asked then. [`FAULTED`] and [`OWN`] lie
     /// above: no sentinel is what it has to be after an access through this window has failed, or in a child after `fork`.
@@ -113,8 +113,8 @@ pub(super) struct Window {
     expected: OwnWord,
 }
 
-// SAFETY: the pointers name address space that the window owns alone. The table of marks is reached through atomics;
-// views give out shared slices, and the one canvas is the only way to a mutable one. All other state is atomic, and
+// SAFETY: the pointers name address space that the window owns alone. The verified bitmap is reached through atomics;
+// read-only mappings give out shared slices, and the one writable mapping is the only way to a mutable one. All other state is atomic, and
 // changed only by growth, which its mapping serialises.
 unsafe impl Send for Window {}
 // SAFETY: as above.
@@ -146,7 +146,7 @@ impl Window {
     fn reserve_exactly(len: u64, page_size: usize, writable: bool, watch: &Watch) -> io::Result<Window> {
         let pages = len.div_ceil(page_size as u64);
         let spare = if writable { os::page_bytes() } else { 0 };
-        let canvas = || Reservation::new(len + spare, Rights::ReadWrite, watch);
+        let write_map = || Reservation::new(len + spare, Rights::ReadWrite, watch);
         Ok(Window {
             mapped: AtomicU64::new(0),
             sentinel: AtomicPtr::new(std::ptr::from_ref(&NO_SENTINEL).cast_mut()),
@@ -155,9 +155,9 @@ impl Window {
             spare,
             id: NEXT_WINDOW.fetch_add(1, Ordering::Relaxed),
             page_shift: page_size.trailing_zeros(),
-            view: Reservation::new(len + spare, Rights::Read, watch)?,
-            canvas: if writable { Some(canvas()?) } else { None },
-            marks: Marks::new(pages, watch)?,
+            read_map: Reservation::new(len + spare, Rights::Read, watch)?,
+            write_map: if writable { Some(write_map()?) } else { None },
+            verified_bytes: VerifiedBitmap::new(pages, watch)?,
         })
     }
 
@@ -174,44 +174,46 @@ impl Window {
 
     /// Bytes up to which the file can be mapped here.
     pub(super) fn room(&self) -> u64 {
-        let len = self.canvas.as_ref().map_or(self.view.len(), |canvas| canvas.len().min(self.view.len()));
+        let len =
+            self.write_map.as_ref().map_or(self.read_map.len(), |write_map| write_map.len().min(self.read_map.len()));
         len.saturating_sub(self.spare)
     }
 
-    /// Maps the file up to `len` in the view alone, which is what reading needs, and flushing.
-    pub(super) fn extend_view(&self, file: &File, len: u64) -> io::Result<()> {
-        self.view.extend(file, round_up(len, os::page_bytes())?, Rights::Read)
+    /// Maps the file up to `len` in the read-only mapping alone, which is what reading needs, and flushing.
+    pub(super) fn extend_read_map(&self, file: &File, len: u64) -> io::Result<()> {
+        self.read_map.extend(file, round_up(len, os::page_bytes())?, Rights::Read)
     }
 
     /// Maps the file up to `len`, in both reservations; publishes nothing. The caller is the only one to do so.
     pub(super) fn extend(&self, file: &File, len: u64) -> io::Result<()> {
-        self.extend_view(file, len)?;
+        self.extend_read_map(file, len)?;
         let to = round_up(len, os::page_bytes())?;
-        match &self.canvas {
-            Some(canvas) if self.watch.strict => canvas.extend(file, to, Rights::Read),
-            Some(canvas) => canvas.extend(file, to, Rights::ReadWrite),
+        match &self.write_map {
+            Some(write_map) if self.watch.strict => write_map.extend(file, to, Rights::Read),
+            Some(write_map) => write_map.extend(file, to, Rights::ReadWrite),
             None => Ok(()),
         }
     }
 
-    /// In a strict canvas, lets a range be stored to, or forbids it.
+    /// In a strict writable mapping, lets a range be stored to, or forbids it.
     #[inline]
     pub(super) fn set_open(&self, offset: u64, len: u64, open: bool) {
-        if let (Some(canvas), true) = (&self.canvas, self.watch.strict) {
+        if let (Some(write_map), true) = (&self.write_map, self.watch.strict) {
             let rights = if open { Rights::ReadWrite } else { Rights::Read };
-            // SAFETY: inside what is mapped of the canvas; whoever stores to what is not open is to get a signal.
-            unsafe { os::protect(canvas.at(offset), len, rights) }.expect("the rights of the canvas change");
+            // SAFETY: inside what is mapped of the writable mapping; whoever stores to what is not open is to get a signal.
+            unsafe { os::protect(write_map.at(offset), len, rights) }
+                .expect("the rights of the writable mapping change");
         }
         let _ = (offset, len, open);
     }
 
     /// Makes `len` bytes usable. They are mapped (W2). The sentinel is the byte behind them that was marked, or else the last
     /// of them, of which only is asked that it is there.
-    pub(super) fn publish(&self, len: u64, marked: bool) {
-        debug_assert!(len <= self.view.covered());
-        match (marked, len.checked_sub(1)) {
+    pub(super) fn publish(&self, len: u64, verified: bool) {
+        debug_assert!(len <= self.read_map.covered());
+        match (verified, len.checked_sub(1)) {
             (true, _) => self.watch_byte(sentinel_offset(len), SENTINEL),
-            (false, Some(last)) => self.sentinel.store(self.view.at(last).as_ptr(), Ordering::Release),
+            (false, Some(last)) => self.sentinel.store(self.read_map.at(last).as_ptr(), Ordering::Release),
             (false, None) => {}
         }
         self.mapped.store(len, Ordering::Release);
@@ -219,9 +221,9 @@ impl Window {
 
     /// Makes a byte the sentinel that is not zero, and is not changed while it is the sentinel.
     pub(super) fn watch_byte(&self, offset: u64, byte: u8) {
-        debug_assert!(offset < self.view.covered() && byte != 0);
+        debug_assert!(offset < self.read_map.covered() && byte != 0);
         // The place first: whoever compares the old place with what the new one has to be finds that it moved.
-        self.sentinel.store(self.view.at(offset).as_ptr(), Ordering::Release);
+        self.sentinel.store(self.read_map.at(offset).as_ptr(), Ordering::Release);
         hooks::reach(Moment::SentinelMoving);
         self.expect(ALL_BITS | u32::from(byte));
         // And the place before anything that is stored to the old one, which the writer may use from now on.
@@ -239,7 +241,7 @@ impl Window {
     /// Whether everything that was read before this call could be served: no access failed, the file was not cut, and this is
     /// the process that opened it.
     #[inline]
-    pub(super) fn intact(&self) -> bool {
+    pub(super) fn all_served(&self) -> bool {
         // What the caller has read was read before the sentinel is, and the sentinel before the flag beside what it has to
         // be: a file that is cut loses its end first.
         fence(Ordering::Acquire);
@@ -253,7 +255,7 @@ impl Window {
         self.expected.load(Ordering::Acquire) == OWN | ALL_BITS | u32::from(byte) || self.look_closely(sentinel)
     }
 
-    /// [`Window::intact`] where it is not obvious.
+    /// [`Window::all_served`] where it is not obvious.
     #[cold]
     #[inline(never)]
     fn look_closely(&self, sentinel: *mut u8) -> bool {
@@ -286,7 +288,7 @@ impl Window {
         while !self.watch.record.is_set() {
             let now = self.sentinel.load(Ordering::Acquire);
             if now == seen {
-                self.watch.record.set(now as u64 - self.view.base.as_ptr() as u64);
+                self.watch.record.set(now as u64 - self.read_map.base.as_ptr() as u64);
             } else if self.is_there(now) {
                 return true;
             }
@@ -297,13 +299,13 @@ impl Window {
 
     /// From now on faults through this window are seen by those who ask it. For a window at its last address.
     pub(super) fn arm(&self) {
-        std::iter::once(&self.view).chain(&self.canvas).for_each(|range| range.set_flag(&self.expected));
+        std::iter::once(&self.read_map).chain(&self.write_map).for_each(|range| range.set_flag(&self.expected));
     }
 
-    /// Faults in `offset..offset + len` of the view or the canvas for reading: [`Error::Fault`] here, where an access would
+    /// Faults in `offset..offset + len` of the read-only mapping or the writable mapping for reading: [`Error::Fault`] here, where an access would
     /// bring a signal. Where the kernel does not do that for a mapping, plain reads say the same of the file.
-    pub(super) fn probe(&self, offset: u64, len: u64, canvas: bool) -> Result<()> {
-        let range = self.canvas.as_ref().filter(|_| canvas).unwrap_or(&self.view);
+    pub(super) fn probe(&self, offset: u64, len: u64, write_map: bool) -> Result<()> {
+        let range = self.write_map.as_ref().filter(|_| write_map).unwrap_or(&self.read_map);
         let system = os::page_bytes();
         let start = offset & !(system - 1);
         let end = (offset.saturating_add(len).saturating_add(system - 1) & !(system - 1)).min(range.covered());
@@ -311,8 +313,8 @@ impl Window {
             return Ok(());
         }
         // SAFETY: inside what is mapped of the range, which `self` keeps.
-        let populated = unsafe { os::populate_read(range.at(start), end - start) };
-        match populated {
+        let prefaulted = unsafe { os::prefault_read(range.at(start), end - start) };
+        match prefaulted {
             Ok(true) => Ok(()),
             Ok(false) => self.watch.read_through(start..end).map_or(Ok(()), Err),
             Err(e) => Err(self.watch.read_through(start..end).unwrap_or_else(|| self.watch.error_at(offset, Some(&e)))),
@@ -326,46 +328,48 @@ impl Window {
         if len < self.mapped() {
             self.mapped.store(len, Ordering::Release);
             // SAFETY: the marks are private anonymous memory, reached through atomics alone.
-            if unsafe { os::zero_again(self.marks.base(), self.marks.len()) }.is_err() {
-                let cell = |page| self.mark_cell(PageId(page));
-                (0..self.marks.len()).filter_map(cell).for_each(|mark| mark.store(0, Ordering::Relaxed));
+            if unsafe { os::zero_again(self.verified_bytes.base(), self.verified_bytes.len()) }.is_err() {
+                let cell = |page| self.verified_cell(PageId(page));
+                (0..self.verified_bytes.len())
+                    .filter_map(cell)
+                    .for_each(|verified_byte| verified_byte.store(0, Ordering::Relaxed));
             }
         }
     }
 
-    /// The canvas range, for the canvas handle and for flushing.
-    pub(super) fn canvas_base(&self) -> Option<NonNull<u8>> {
-        self.canvas.as_ref().map(|canvas| canvas.base)
+    /// The writable mapping range, for the writable mapping handle and for flushing.
+    pub(super) fn write_base(&self) -> Option<NonNull<u8>> {
+        self.write_map.as_ref().map(|write_map| write_map.base)
     }
 
-    pub(super) fn view(&self) -> &Reservation {
-        &self.view
+    pub(super) fn read_map(&self) -> &Reservation {
+        &self.read_map
     }
 
-    pub(super) fn view_base(&self) -> NonNull<u8> {
-        self.view.base
+    pub(super) fn read_base(&self) -> NonNull<u8> {
+        self.read_map.base
     }
 
     pub(super) fn page_shift(&self) -> u32 {
         self.page_shift
     }
 
-    /// Faults in `offset..offset + len` of the canvas for writing. `Ok(false)`: this kernel cannot, or refuses to.
-    pub(super) fn populate(&self, offset: u64, len: u64) -> io::Result<bool> {
-        let Some(canvas) = &self.canvas else { return Ok(true) };
+    /// Faults in `offset..offset + len` of the writable mapping for writing. `Ok(false)`: this kernel cannot, or refuses to.
+    pub(super) fn prefault(&self, offset: u64, len: u64) -> io::Result<bool> {
+        let Some(write_map) = &self.write_map else { return Ok(true) };
         let system = os::page_bytes();
         let start = offset & !(system - 1);
-        let end = round_up(offset.saturating_add(len), system)?.min(canvas.covered());
+        let end = round_up(offset.saturating_add(len), system)?.min(write_map.covered());
         if start >= end {
             return Ok(true);
         }
-        // SAFETY: inside what is mapped of the canvas.
-        unsafe { os::populate_write(canvas.at(start), end - start) }
+        // SAFETY: inside what is mapped of the writable mapping.
+        unsafe { os::prefault_write(write_map.at(start), end - start) }
     }
 
     /// Lets go of all pages that are mapped here, so that the page cache can drop them.
     pub(super) fn let_go(&self) -> io::Result<()> {
-        for range in std::iter::once(&self.view).chain(&self.canvas) {
+        for range in std::iter::once(&self.read_map).chain(&self.write_map) {
             let covered = range.covered();
             if covered > 0 {
                 // SAFETY: a shared mapping of the file, which `self` keeps.
@@ -384,14 +388,14 @@ impl Window {
         if len == 0 {
             return Ok(());
         }
-        if end > self.view.covered() {
+        if end > self.read_map.covered() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "flush beyond the mapped part of the file"));
         }
-        // SAFETY: inside what is mapped of the view, which `self` keeps.
-        unsafe { os::sync_range(self.view.at(start), end - start, file) }
+        // SAFETY: inside what is mapped of the read-only mapping, which `self` keeps.
+        unsafe { os::sync_range(self.read_map.at(start), end - start, file) }
     }
 
-    /// Copies mapped bytes out, word by word, so that metas may be read while they are stored. `false`: not all of the
+    /// Copies mapped bytes out, word by word, so that meta pages may be read while they are stored. `false`: not all of the
     /// range is mapped, and nothing was copied. Pages are not read through here, as their stores are no atomics (the
     /// hooks does so in tests, between stores).
     pub(super) fn copy_out(&self, offset: u64, into: &mut [u8]) -> bool {
@@ -406,8 +410,8 @@ impl Window {
             // SAFETY: bounds: the word that holds byte `at` lies in the mapped view (whole pages are mapped, W1), aligned
             // since the base is page-aligned. Lifetime: `self` keeps the mapping. Initialised: file pages always are.
             // Aliasing: atomics may meet the atomic stores of `copy_in` and of other processes, and nobody has a
-            // reference to a meta (V2). A relaxed load of a word does not store, so read-only memory will do.
-            let word = unsafe { AtomicU64::from_ptr(self.view.at(at - skip as u64).as_ptr().cast()) };
+            // reference to a meta page (V2). A relaxed load of a word does not store, so read-only memory will do.
+            let word = unsafe { AtomicU64::from_ptr(self.read_map.at(at - skip as u64).as_ptr().cast()) };
             let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
             let (now, later) = rest.split_at_mut(take);
             now.copy_from_slice(&bytes[skip..skip + take]);
@@ -417,30 +421,33 @@ impl Window {
         true
     }
 
-    /// Copies whole words into the canvas at an offset that is a multiple of 8. `false`: not mapped, or read-only.
+    /// Copies whole words into the writable mapping at an offset that is a multiple of 8. `false`: not mapped, or read-only.
     pub(super) fn copy_in(&self, offset: u64, from: &[u8]) -> bool {
-        assert!(offset.is_multiple_of(8) && from.len().is_multiple_of(8), "copies into the canvas are whole words");
-        let Some(canvas) = &self.canvas else { return false };
-        // The canvas is mapped later than the view.
-        if !inside(self.mapped().min(canvas.covered()), offset, from.len()) {
+        assert!(
+            offset.is_multiple_of(8) && from.len().is_multiple_of(8),
+            "copies into the writable mapping are whole words"
+        );
+        let Some(write_map) = &self.write_map else { return false };
+        // The writable mapping is mapped later than the read-only mapping.
+        if !inside(self.mapped().min(write_map.covered()), offset, from.len()) {
             return false;
         }
         self.set_open(offset, from.len() as u64, true);
         for (at, word) in (offset..).step_by(8).zip(from.chunks_exact(8)) {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(word);
-            // SAFETY: bounds: inside the mapped canvas (W1), aligned. Lifetime: `self` keeps the mapping. Aliasing: the
-            // bytes are those of a meta, to which nobody has a reference: no pointer to pages 0 and 1 is followed.
-            let target = unsafe { AtomicU64::from_ptr(canvas.at(at).as_ptr().cast()) };
+            // SAFETY: bounds: inside the mapped writable mapping (W1), aligned. Lifetime: `self` keeps the mapping. Aliasing: the
+            // bytes are those of a meta page, to which nobody has a reference: no pointer to pages 0 and 1 is followed.
+            let target = unsafe { AtomicU64::from_ptr(write_map.at(at).as_ptr().cast()) };
             target.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
         }
         self.set_open(offset, from.len() as u64, false);
         true
     }
 
-    fn mark_cell(&self, page: PageId) -> Option<&AtomicU8> {
+    fn verified_cell(&self, page: PageId) -> Option<&AtomicU8> {
         // SAFETY: the table is the window's, as long as said, and lives as long as the borrow.
-        unsafe { mark_cell(self.marks.base(), self.marks.len(), page) }
+        unsafe { verified_cell(self.verified_bytes.base(), self.verified_bytes.len(), page) }
     }
 }
 
@@ -449,45 +456,45 @@ impl Window {
 /// # Safety
 /// `table` is mapped memory of `len` bytes, reached through atomics alone, for the lifetime that the caller picks.
 #[inline]
-unsafe fn mark_cell<'a>(table: NonNull<u8>, len: u64, page: PageId) -> Option<&'a AtomicU8> {
+unsafe fn verified_cell<'a>(table: NonNull<u8>, len: u64, page: PageId) -> Option<&'a AtomicU8> {
     // SAFETY: inside the table, by the test, and bytes are always aligned and, being mapped, initialised.
     (page.0 < len).then(|| unsafe { AtomicU8::from_ptr(table.as_ptr().add(page.0 as usize)) })
 }
 
-/// Keeps a window alive for the views that were cloned from one call of `Mapping::view`.
+/// Keeps a window alive for the read-only mappings that were cloned from one call of `Mapping::read_map`.
 struct Pin {
     window: Arc<Window>,
 }
 
 /// A cheap pin of the window that was current when it was made: what it gives out stays mapped while it lives.
 ///
-/// A clone counts in the pin of its origin and nowhere else, so that readers with views of their own share no cache
+/// A clone counts in the pin of its origin and nowhere else, so that readers with read-only mappings of their own share no cache
 /// line that is written.
 ///
 /// What may be borrowed through it: pages that no writer changes while the borrow lasts. The pager sees to that (a
-/// page that a snapshot reaches is not claimed before the snapshot ends); metas are copied out instead.
+/// page that a snapshot reaches is not claimed before the snapshot ends); meta pages are copied out instead.
 #[derive(Clone)]
-pub(crate) struct View {
+pub(crate) struct ReadMap {
     pub(super) base: NonNull<u8>,
     /// The window that `pin` keeps.
     window: NonNull<Window>,
-    /// The table of marks of that window, and its length.
-    pub(super) marks: NonNull<u8>,
-    pub(super) marks_len: u64,
+    /// The verified bitmap of that window, and its length.
+    pub(super) verified_bytes: NonNull<u8>,
+    pub(super) verified_len: u64,
     pin: Arc<Pin>,
 }
 
 // SAFETY: the pointers lead to the window that `pin` keeps alive, which is `Sync`, and into it: to read-only mapped memory
 // and to marks that are reached through atomics alone.
-unsafe impl Send for View {}
+unsafe impl Send for ReadMap {}
 // SAFETY: as above.
-unsafe impl Sync for View {}
+unsafe impl Sync for ReadMap {}
 
-impl View {
-    pub(super) fn new(window: Arc<Window>) -> View {
-        let (base, kept) = (window.view_base(), NonNull::from(&*window));
-        let (marks, marks_len) = (window.marks.base(), window.marks.len());
-        View { base, window: kept, marks, marks_len, pin: Arc::new(Pin { window }) }
+impl ReadMap {
+    pub(super) fn new(window: Arc<Window>) -> ReadMap {
+        let (base, kept) = (window.read_base(), NonNull::from(&*window));
+        let (verified_bytes, verified_len) = (window.verified_bytes.base(), window.verified_bytes.len());
+        ReadMap { base, window: kept, verified_bytes, verified_len, pin: Arc::new(Pin { window }) }
     }
 
     /// The bytes `offset..offset + len` of the file, if all of them are mapped.
@@ -522,14 +529,14 @@ impl View {
         unsafe { self.window.as_ref() }
     }
 
-    /// Whether everything that was read through this view before this call could be served. If not, what was read may be
+    /// Whether everything that was read through this read-only mapping before this call could be served. If not, what was read may be
     /// zeros, and nothing more is to be believed of the mapping.
     #[inline]
-    pub(crate) fn intact(&self) -> bool {
-        self.window().intact()
+    pub(crate) fn all_served(&self) -> bool {
+        self.window().all_served()
     }
 
-    /// The error of what could not be served, after [`View::intact`] has said no.
+    /// The error of what could not be served, after [`ReadMap::all_served`] has said no.
     #[cold]
     pub(crate) fn fault(&self) -> Error {
         if self.window().is_inherited() {
@@ -551,8 +558,8 @@ impl View {
 
     /// Whether an access that cannot be served ends in an error, and not in the process's death.
     #[inline]
-    pub(crate) fn is_guarded(&self) -> bool {
-        self.window().watch.guarded
+    pub(crate) fn has_fault_guard(&self) -> bool {
+        self.window().watch.fault_guard
     }
 
     /// What is read ahead of the file.
@@ -566,28 +573,28 @@ impl View {
         self.pin.window.id()
     }
 
-    /// The verified mark of a page: 0 until somebody stores one, and for a page outside the window.
+    /// The verified byte of a page: 0 until somebody stores one, and for a page outside the window.
     #[inline]
-    pub(crate) fn mark(&self, page: PageId) -> u8 {
-        self.mark_cell(page).map_or(0, |mark| mark.load(Ordering::Relaxed))
+    pub(crate) fn verified_byte(&self, page: PageId) -> u8 {
+        self.verified_cell(page).map_or(0, |verified_byte| verified_byte.load(Ordering::Relaxed))
     }
 
-    /// Stores the verified mark of a page. Relaxed: a mark that is not seen costs a second verification.
+    /// Stores the verified byte of a page. Relaxed: a mark that is not seen costs a second verification.
     #[inline]
-    pub(crate) fn set_mark(&self, page: PageId, value: u8) {
-        if let Some(mark) = self.mark_cell(page) {
-            mark.store(value, Ordering::Relaxed);
+    pub(crate) fn set_verified(&self, page: PageId, value: u8) {
+        if let Some(verified_byte) = self.verified_cell(page) {
+            verified_byte.store(value, Ordering::Relaxed);
         }
     }
 
     #[inline]
-    fn mark_cell(&self, page: PageId) -> Option<&AtomicU8> {
+    fn verified_cell(&self, page: PageId) -> Option<&AtomicU8> {
         // SAFETY: the table of the window that the pin keeps, which lives as long as the borrow of `self`.
-        unsafe { mark_cell(self.marks, self.marks_len, page) }
+        unsafe { verified_cell(self.verified_bytes, self.verified_len, page) }
     }
 }
 
-impl std::fmt::Debug for View {
+impl std::fmt::Debug for ReadMap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("View").finish_non_exhaustive()
     }

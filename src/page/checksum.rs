@@ -1,4 +1,4 @@
-//! Sealing and verifying: the CRC-32 (IEEE) of a page or run, in its first four bytes.
+//! Sealing and verifying: the CRC-32 (IEEE) of a page or extent, in its first four bytes.
 //!
 //! Floor: page. The checksum covers everything behind itself, also the gap, so that a scan can judge a page
 //! without understanding it. The pointer to a page carries the same number (R2): a page that is whole but not
@@ -7,7 +7,7 @@
 use super::layout::{get_u32, put_u32, CHECKED, CHECKSUM};
 use crate::hooks::{self, Mutant};
 
-/// The checksum of these bytes of a page or run, without looking at the one that it holds.
+/// The checksum of these bytes of a page or extent, without looking at the one that it holds.
 pub(crate) fn compute(page: &[u8]) -> u32 {
     if hooks::is(Mutant::ShortChecksum) {
         return crc32fast::hash(page.get(CHECKED..page.len().saturating_sub(1)).unwrap_or(&[]));
@@ -15,7 +15,7 @@ pub(crate) fn compute(page: &[u8]) -> u32 {
     crc32fast::hash(page.get(CHECKED..).unwrap_or(&[]))
 }
 
-/// Computes the checksum of a page or run, stores it in its header and returns it.
+/// Computes the checksum of a page or extent, stores it in its header and returns it.
 pub(crate) fn seal(page: &mut [u8]) -> u32 {
     let crc = compute(page);
     put_u32(page, CHECKSUM, crc);
@@ -28,7 +28,7 @@ pub(crate) fn stored(page: &[u8]) -> u32 {
     get_u32(page, CHECKSUM)
 }
 
-/// Whether the page or run is the one that its pointer means: the header's copy and the computed checksum are
+/// Whether the page or extent is the one that its pointer means: the header's copy and the computed checksum are
 /// both `expected`. The cheap comparison comes first.
 pub(crate) fn matches(page: &[u8], expected: u32) -> bool {
     if hooks::is(Mutant::PointerUnchecked) {
@@ -37,7 +37,7 @@ pub(crate) fn matches(page: &[u8], expected: u32) -> bool {
     stored(page) == expected && compute(page) == expected
 }
 
-/// The checksum of a run that is read in pieces, the first of which has the header.
+/// The checksum of a run that is read in chunks, the first of which has the header.
 #[derive(Default, Debug)]
 pub(crate) struct Running {
     hasher: crc32fast::Hasher,
@@ -45,10 +45,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn add(&mut self, piece: &[u8]) {
+    pub(crate) fn add(&mut self, chunk: &[u8]) {
         let from = if self.begun { 0 } else { CHECKED };
         self.begun = true;
-        self.hasher.update(piece.get(from..).unwrap_or(&[]));
+        self.hasher.update(chunk.get(from..).unwrap_or(&[]));
     }
 
     /// One for the bytes behind the header alone.

@@ -1,6 +1,6 @@
 //! The free list: extents that the free-space tree could not take up in its own commit.
 //!
-//! Floor: page. A run like an overflow run: header with run length, then
+//! Floor: page. A run like an overflow extent: header with run length, then
 //!
 //! ```text
 //! 32 item count u32 | 36 zero u32 | 40 items, 24 bytes each: start u48, pages u48, born u48, freed u48
@@ -24,35 +24,36 @@ pub(crate) struct FreeItem {
 }
 
 /// Pages that a list of `items` takes.
-pub(crate) fn run_pages(page_size: usize, items: usize) -> u64 {
+pub(crate) fn overflow_pages(page_size: usize, items: usize) -> u64 {
     (items * FREE_ITEM_BYTES + FREE_LIST_ITEMS).div_ceil(page_size) as u64
 }
 
 /// Writes and seals a list; the slice is the whole run. Returns the checksum for the pointer.
 ///
 /// A slice that does not hold the items is a bug of ours.
-pub(crate) fn write(run: &mut [u8], page_size: usize, id: PageId, txn: TxnId, items: &[FreeItem]) -> u32 {
+pub(crate) fn write(extent: &mut [u8], page_size: usize, id: PageId, txn: TxnId, items: &[FreeItem]) -> u32 {
     assert!(
-        run.len().is_multiple_of(page_size) && run.len() as u64 >= run_pages(page_size, items.len()) * page_size as u64
+        extent.len().is_multiple_of(page_size)
+            && extent.len() as u64 >= overflow_pages(page_size, items.len()) * page_size as u64
     );
-    let pages = (run.len() / page_size) as u64;
-    header::init(run, PageKind::FreeList, 0, id, TreeId::FREE_SPACE, txn);
-    header::put_run_pages(run, pages);
-    put_u32(run, FREE_LIST_COUNT, items.len() as u32);
-    for (place, item) in run[FREE_LIST_ITEMS..].chunks_exact_mut(FREE_ITEM_BYTES).zip(items) {
+    let pages = (extent.len() / page_size) as u64;
+    header::init(extent, PageKind::FreeList, 0, id, TreeId::FREE_SPACE, txn);
+    header::put_extent_pages(extent, pages);
+    put_u32(extent, FREE_LIST_COUNT, items.len() as u32);
+    for (place, item) in extent[FREE_LIST_ITEMS..].chunks_exact_mut(FREE_ITEM_BYTES).zip(items) {
         put_u48(place, 0, item.start.0);
         put_u48(place, 6, item.pages);
         put_u48(place, 12, item.born.0);
         put_u48(place, 18, item.freed.0);
     }
-    checksum::seal(run)
+    checksum::seal(extent)
 }
 
 /// Reads the list that begins with page `id`; the slice is the whole run.
-pub(crate) fn read(run: &[u8], id: PageId) -> Result<Vec<FreeItem>, DecodeError> {
-    header::read_run(run, id, PageKind::FreeList)?;
-    let count = get_u32(run, FREE_LIST_COUNT) as usize;
-    let places = run.get(FREE_LIST_ITEMS..).unwrap_or(&[]);
+pub(crate) fn read(extent: &[u8], id: PageId) -> Result<Vec<FreeItem>, DecodeError> {
+    header::read_extent(extent, id, PageKind::FreeList)?;
+    let count = get_u32(extent, FREE_LIST_COUNT) as usize;
+    let places = extent.get(FREE_LIST_ITEMS..).unwrap_or(&[]);
     let most = places.len() / FREE_ITEM_BYTES;
     if count > most {
         return Err(bad(id, "free list item count", count as u64, most as u64));

@@ -1,4 +1,4 @@
-//! The page header: the 32 bytes that leaf, branch, overflow run and free list begin with.
+//! The page header: the 32 bytes that leaf, branch, overflow extent and free list begin with.
 //!
 //! Floor: page. [`Header::read`] is for those who want all fields (check, salvage, inspect); `leaf` and `branch`
 //! read the few fields of their hot path themselves and come here only to name what is wrong.
@@ -7,8 +7,8 @@
 
 use super::bad;
 use super::layout::{
-    get_u16, get_u32, get_u48, put_u32, put_u48, CHECKSUM, COUNT, FLAGS, HEADER_BYTES, ID, KIND, LEVEL, LOWER,
-    PREFIX_BYTES, RUN_PAGES, TREE, TXN, UPPER,
+    get_u16, get_u32, get_u48, put_u32, put_u48, CHECKSUM, COUNT, EXTENT_PAGES, FLAGS, HEADER_BYTES, ID, KIND, LEVEL,
+    LOWER, PREFIX_BYTES, TREE, TXN, UPPER,
 };
 use crate::error::DecodeError;
 use crate::ids::{PageId, TreeId, TxnId};
@@ -42,7 +42,7 @@ pub(crate) struct Header {
     pub(crate) kind: PageKind,
     pub(crate) level: u8,
     pub(crate) count: u16,
-    /// Leaf and branch only, like `lower` and `upper`; see [`Header::run_pages`] for the others.
+    /// Leaf and branch only, like `lower` and `upper`; see [`Header::overflow_pages`] for the others.
     pub(crate) prefix_bytes: u16,
     pub(crate) lower: u16,
     pub(crate) upper: u16,
@@ -80,8 +80,8 @@ impl Header {
         Ok(header)
     }
 
-    /// Pages of the run that an overflow run's or free list's header tells; 1 for other kinds.
-    pub(crate) fn run_pages(&self) -> u64 {
+    /// Pages of the run that an overflow extent's or free list's header tells; 1 for other kinds.
+    pub(crate) fn overflow_pages(&self) -> u64 {
         match self.kind {
             PageKind::Leaf | PageKind::Branch => 1,
             PageKind::Overflow | PageKind::FreeList => {
@@ -160,18 +160,18 @@ pub(super) fn reject(page: &[u8], id: PageId, kind: PageKind, arrays: usize, arr
     }
 }
 
-/// Writes the run length of an overflow run or free list.
-pub(super) fn put_run_pages(page: &mut [u8], pages: u64) {
-    put_u48(page, RUN_PAGES, pages);
+/// Writes the run length of an overflow extent or free list.
+pub(super) fn put_extent_pages(page: &mut [u8], pages: u64) {
+    put_u48(page, EXTENT_PAGES, pages);
 }
 
 /// Checks the header of a run of `kind`: the slice is exactly the run that the header tells.
-pub(super) fn read_run(run: &[u8], id: PageId, kind: PageKind) -> Result<Header, DecodeError> {
-    let header = Header::read(run, id)?;
+pub(super) fn read_extent(extent: &[u8], id: PageId, kind: PageKind) -> Result<Header, DecodeError> {
+    let header = Header::read(extent, id)?;
     if header.kind != kind {
         return Err(bad(id, "page kind", header.kind as u64, kind as u64));
     }
-    let (bytes, pages) = (run.len() as u64, header.run_pages());
+    let (bytes, pages) = (extent.len() as u64, header.overflow_pages());
     let page_size = bytes.checked_div(pages).and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
     if !crate::limits::page_size_ok(page_size) || bytes % pages != 0 {
         return Err(bad(id, "run length", pages, bytes / crate::limits::PAGE_SIZE_MIN as u64));

@@ -2,12 +2,12 @@
 //!
 //! Floor: page. All numbers are little-endian. A page is a power of two from 4 KiB to 32 KiB.
 //!
-//! Header, of every page but the metas (an overflow run and a free list have it on their first page):
+//! Header, of every page but the meta pages (an overflow extent and a free list have it on their first page):
 //!
 //! ```text
 //! 0        4    5     6     8      10    12    14    16    22    28   32
 //! | crc32  |kind|level|count|prefix|lower|upper|flags| id  | txn |tree|
-//!                           |  run pages (u48) |                        overflow run, free list
+//!                           |  run pages (u48) |                        overflow extent, free list
 //! ```
 //!
 //! Leaf: the arrays grow up from 32, the entries grow down from the page's end.
@@ -41,7 +41,7 @@ pub(crate) const LEVEL: usize = 5;
 pub(crate) const COUNT: usize = 6;
 pub(crate) const PREFIX_BYTES: usize = 8;
 /// Overflow runs and free lists: pages of the run, u48, in place of prefix length, lower and upper.
-pub(crate) const RUN_PAGES: usize = 8;
+pub(crate) const EXTENT_PAGES: usize = 8;
 pub(crate) const LOWER: usize = 10;
 pub(crate) const UPPER: usize = 12;
 pub(crate) const FLAGS: usize = 14;
@@ -70,7 +70,7 @@ pub(crate) const ENTRY_HEADER_BYTES: usize = 4;
 pub(crate) const KEY_BYTES_BITS: u32 = 14;
 /// Longest key that an entry can describe.
 pub(crate) const KEY_BYTES_MAX: usize = (1 << KEY_BYTES_BITS) - 1;
-/// Bytes of the value part that points at an overflow run.
+/// Bytes of the value part that points at an overflow extent.
 pub(crate) const OVERFLOW_PTR_BYTES: usize = 18;
 
 /// Where a short prefix of a branch lies.
@@ -92,7 +92,7 @@ pub(crate) const BRANCH_ARRAY_BYTES: usize = HEAD_BYTES + SLOT_BYTES + CHILD_BYT
 /// Bytes of a rest before its bytes.
 pub(crate) const REST_HEADER_BYTES: usize = 2;
 
-/// First value byte of an overflow run.
+/// First value byte of an overflow extent.
 pub(crate) const OVERFLOW_VALUE: usize = HEADER_BYTES;
 
 /// Number of items of a free list, u32.
@@ -102,7 +102,7 @@ pub(crate) const FREE_LIST_ITEMS: usize = 40;
 /// Bytes of an item: start, pages, born, freed, each u48.
 pub(crate) const FREE_ITEM_BYTES: usize = 24;
 
-/// The record of a meta slot.
+/// The record of a meta page.
 pub(crate) mod meta {
     /// First bytes of the file: not ASCII, with both line ends and the end-of-file of DOS, so that a transfer
     /// in text mode shows.
@@ -130,7 +130,7 @@ pub(crate) mod meta {
 pub(crate) const TREE_ROOT_BYTES: usize = 24;
 
 const _: () = {
-    assert!(CHECKED == CHECKSUM + 4 && KIND == CHECKED && RUN_PAGES + 6 == FLAGS);
+    assert!(CHECKED == CHECKSUM + 4 && KIND == CHECKED && EXTENT_PAGES + 6 == FLAGS);
     assert!(TXN == ID + 6 && TREE == TXN + 6 && HEADER_BYTES == TREE + 4);
     assert!(BRANCH_PREFIX + BRANCH_PREFIX_MAX == HINTS && HINTS + HINTS_BYTES == BRANCH_HEADS);
     assert!(HINTS.is_multiple_of(64) && HINTS_BYTES == 64);
@@ -236,7 +236,10 @@ mod tests {
     fn offsets_are_the_documented_ones() {
         let header = [CHECKSUM, KIND, LEVEL, COUNT, PREFIX_BYTES, LOWER, UPPER, FLAGS, ID, TXN, TREE, HEADER_BYTES];
         assert_eq!(header, [0, 4, 5, 6, 8, 10, 12, 14, 16, 22, 28, 32]);
-        assert_eq!([RUN_PAGES, OVERFLOW_VALUE, FREE_LIST_COUNT, FREE_LIST_ITEMS, FREE_ITEM_BYTES], [8, 32, 32, 40, 24]);
+        assert_eq!(
+            [EXTENT_PAGES, OVERFLOW_VALUE, FREE_LIST_COUNT, FREE_LIST_ITEMS, FREE_ITEM_BYTES],
+            [8, 32, 32, 40, 24]
+        );
         assert_eq!([LEAF_HEADS, LEAF_ARRAY_BYTES, ENTRY_HEADER_BYTES, OVERFLOW_PTR_BYTES], [32, 6, 4, 18]);
         assert_eq!([BRANCH_PREFIX, BRANCH_PREFIX_MAX, HINTS, HINT_COUNT, BRANCH_HEADS], [40, 24, 64, 16, 128]);
         assert_eq!([BRANCH_ARRAY_BYTES, CHILD_BYTES, REST_HEADER_BYTES], [16, 10, 2]);

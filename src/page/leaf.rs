@@ -29,7 +29,7 @@ use crate::ids::{PageId, PagePtr};
 use crate::limits::MAX_VALUE_BYTES;
 use crate::sys::prefetch;
 
-/// A pointer to a value that lies in an overflow run.
+/// A pointer to a value that lies in an overflow extent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct OverflowPtr {
     /// First page and checksum of the run.

@@ -1,4 +1,4 @@
-//! Metas: the root record of the database.
+//! Meta pages: the root record of the database.
 //!
 //! Floor: page. Pages 0 and 1 are the two slots. Each holds its record twice, at offset 0 and in the middle of
 //! the page, so in different sectors: a flipped bit damages one copy, an interrupted write both, which tells the
@@ -6,7 +6,7 @@
 //!
 //! The page size stands in the record itself, so [`probe`] looks for copies where each size would put them.
 //!
-//! Failure: [`MetaError`] says why a copy is not usable. `Version` and `RequiredFeature` come from copies that are
+//! Failure: [`MetaPageError`] says why a copy is not usable. `Version` and `RequiredFeature` come from copies that are
 //! whole and written by a newer release: they must not be taken for damage.
 
 use super::layout::{get_u32, get_u48, get_u64, meta as at, put_u32, put_u48, put_u64, TREE_ROOT_BYTES};
@@ -88,7 +88,7 @@ pub(crate) struct LogDescriptor {
     pub(crate) first: PageId,
     pub(crate) pages: u64,
     pub(crate) epoch: u64,
-    /// Offset in the run, in bytes, of the first record that the meta does not contain.
+    /// Offset in the run, in bytes, of the first record that the meta page does not contain.
     pub(crate) start: u64,
     /// Checksum that the record at `start` chains on.
     pub(crate) chain: u32,
@@ -96,14 +96,14 @@ pub(crate) struct LogDescriptor {
 
 /// The root record of the database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Meta {
+pub(crate) struct MetaPage {
     pub(crate) page_size: u32,
     pub(crate) required: u64,
     /// Kept as read: a build that does not know a bit carries it on.
     pub(crate) optional: u64,
     pub(crate) uuid: [u8; 16],
     pub(crate) txn: TxnId,
-    /// Pages of the file that this state uses, metas included.
+    /// Pages of the file that this state uses, meta pages included.
     pub(crate) page_count: u64,
     pub(crate) catalog: TreeRoot,
     pub(crate) free_space: TreeRoot,
@@ -113,10 +113,10 @@ pub(crate) struct Meta {
     pub(crate) log: LogDescriptor,
 }
 
-/// Why a copy of a meta is not usable.
+/// Why a copy of a meta page is not usable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum MetaError {
-    /// It does not begin like a meta, or is not there.
+pub(crate) enum MetaPageError {
+    /// It does not begin like a meta page, or is not there.
     NoMagic,
     /// It begins like one, and its checksum does not match.
     Checksum,
@@ -128,7 +128,7 @@ pub(crate) enum MetaError {
     Field(&'static str),
 }
 
-impl Meta {
+impl MetaPage {
     fn encode(&self) -> [u8; at::RECORD_BYTES] {
         let mut record = [0; at::RECORD_BYTES];
         record[at::MAGIC..at::VERSION].copy_from_slice(&at::MAGIC_BYTES);
@@ -165,32 +165,32 @@ impl Meta {
     }
 
     /// Reads one copy from the bytes that begin with it.
-    pub(crate) fn decode_copy(bytes: &[u8]) -> Result<Meta, MetaError> {
-        let Some(record) = bytes.first_chunk::<{ at::RECORD_BYTES }>() else { return Err(MetaError::NoMagic) };
+    pub(crate) fn decode_copy(bytes: &[u8]) -> Result<MetaPage, MetaPageError> {
+        let Some(record) = bytes.first_chunk::<{ at::RECORD_BYTES }>() else { return Err(MetaPageError::NoMagic) };
         if record[at::MAGIC..at::VERSION] != at::MAGIC_BYTES {
-            return Err(MetaError::NoMagic);
+            return Err(MetaPageError::NoMagic);
         }
         // Before the version: a flipped bit in the version is damage, not a newer release.
         if crc32fast::hash(&record[..at::CHECKSUM]) != get_u32(record, at::CHECKSUM) {
-            return Err(MetaError::Checksum);
+            return Err(MetaPageError::Checksum);
         }
         let version = get_u32(record, at::VERSION);
         if version != VERSION {
-            return Err(MetaError::Version(version));
+            return Err(MetaPageError::Version(version));
         }
         let unknown = get_u64(record, at::REQUIRED) & !KNOWN_REQUIRED;
         if unknown != 0 {
-            return Err(MetaError::RequiredFeature(unknown));
+            return Err(MetaPageError::RequiredFeature(unknown));
         }
-        Meta::decode_fields(record).and_then(Meta::checked)
+        MetaPage::decode_fields(record).and_then(MetaPage::checked)
     }
 
-    fn decode_fields(record: &[u8; at::RECORD_BYTES]) -> Result<Meta, MetaError> {
+    fn decode_fields(record: &[u8; at::RECORD_BYTES]) -> Result<MetaPage, MetaPageError> {
         let root =
-            |at: usize, field| TreeRoot::decode(&record[at..at + TREE_ROOT_BYTES]).ok_or(MetaError::Field(field));
+            |at: usize, field| TreeRoot::decode(&record[at..at + TREE_ROOT_BYTES]).ok_or(MetaPageError::Field(field));
         let mut uuid = [0; 16];
         uuid.copy_from_slice(&record[at::UUID..at::TXN]);
-        Ok(Meta {
+        Ok(MetaPage {
             page_size: get_u32(record, at::PAGE_SIZE),
             required: get_u64(record, at::REQUIRED),
             optional: get_u64(record, at::OPTIONAL),
@@ -212,12 +212,12 @@ impl Meta {
     }
 
     /// Refuses fields that no release writes, so that nobody computes with them.
-    fn checked(self) -> Result<Meta, MetaError> {
-        let run_ok = |first: PageId, pages: u64| {
+    fn checked(self) -> Result<MetaPage, MetaPageError> {
+        let extent_ok = |first: PageId, pages: u64| {
             (pages == 0 && first.is_none())
                 || (pages > 0 && first.0 >= 2 && first.0.checked_add(pages).is_some_and(|end| end <= self.page_count))
         };
-        // The metas change in place: no pointer may lead to them.
+        // The meta pages change in place: no pointer may lead to them.
         let root_ok = |root: &TreeRoot, tree: TreeId| {
             root.tree == tree && (root.height == 0 || (2..self.page_count).contains(&root.ptr.id.0))
         };
@@ -228,14 +228,14 @@ impl Meta {
             (self.page_count >= 2 && self.page_count <= MAX_U48, "page count"),
             (root_ok(&self.catalog, TreeId::CATALOG), "catalog root"),
             (root_ok(&self.free_space, TreeId::FREE_SPACE), "free-space root"),
-            (run_ok(self.spill.ptr.id, self.spill.pages), "free list"),
-            (run_ok(self.log.first, self.log.pages), "commit log run"),
+            (extent_ok(self.spill.ptr.id, self.spill.pages), "free list"),
+            (extent_ok(self.log.first, self.log.pages), "commit log run"),
             (self.log.start <= log_bytes, "commit log start"),
             // Lower ones are those of the catalog and of the free-space tree.
             (self.next_tree >= TreeId::FIRST_TABLE, "next tree id"),
         ];
         match checks.iter().find(|(good, _)| !good) {
-            Some((_, field)) => Err(MetaError::Field(field)),
+            Some((_, field)) => Err(MetaPageError::Field(field)),
             None => Ok(self),
         }
     }
@@ -244,31 +244,31 @@ impl Meta {
 /// What one slot holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Slot {
-    pub(crate) copies: [Result<Meta, MetaError>; 2],
+    pub(crate) copies: [Result<MetaPage, MetaPageError>; 2],
 }
 
 impl Slot {
-    /// The meta of the slot: from either copy, the newer one if both are whole and differ, which an interrupted
+    /// The meta page of the slot: from either copy, the newer one if both are whole and differ, which an interrupted
     /// write can leave. A copy of a newer release makes the slot one.
-    pub(crate) fn meta(&self) -> Result<Meta, MetaError> {
+    pub(crate) fn meta(&self) -> Result<MetaPage, MetaPageError> {
         match self.copies {
-            [Err(e @ (MetaError::Version(_) | MetaError::RequiredFeature(_))), _]
-            | [_, Err(e @ (MetaError::Version(_) | MetaError::RequiredFeature(_)))] => Err(e),
+            [Err(e @ (MetaPageError::Version(_) | MetaPageError::RequiredFeature(_))), _]
+            | [_, Err(e @ (MetaPageError::Version(_) | MetaPageError::RequiredFeature(_)))] => Err(e),
             [Ok(a), Ok(b)] => Ok(if b.txn > a.txn { b } else { a }),
             [Ok(meta), Err(_)] | [Err(_), Ok(meta)] => Ok(meta),
-            // What begins like a meta says more than what does not.
-            [Err(MetaError::NoMagic), Err(e)] | [Err(e), Err(_)] => Err(e),
+            // What begins like a meta page says more than what does not.
+            [Err(MetaPageError::NoMagic), Err(e)] | [Err(e), Err(_)] => Err(e),
         }
     }
 
     /// What is wrong with the slot, for people; nothing when both copies are whole and say the same.
     pub(crate) fn flaw(&self) -> Option<String> {
-        let state = |copy: &Result<Meta, MetaError>| match copy {
+        let state = |copy: &Result<MetaPage, MetaPageError>| match copy {
             Ok(_) => "is whole",
-            Err(MetaError::NoMagic) => "is none",
-            Err(MetaError::Checksum) => "does not match its checksum",
-            Err(MetaError::Version(_) | MetaError::RequiredFeature(_)) => "is of a newer release",
-            Err(MetaError::Field(_)) => "has an impossible field",
+            Err(MetaPageError::NoMagic) => "is none",
+            Err(MetaPageError::Checksum) => "does not match its checksum",
+            Err(MetaPageError::Version(_) | MetaPageError::RequiredFeature(_)) => "is of a newer release",
+            Err(MetaPageError::Field(_)) => "has an impossible field",
         };
         match &self.copies {
             [Ok(a), Ok(b)] if a == b => None,
@@ -289,8 +289,8 @@ pub(crate) struct Probe {
 /// Finds the page size and reads both slots. `read` gives the bytes at an offset, or `None` past the file's end.
 ///
 /// Copies are tried from the lowest offset on, and one counts only where its own page size puts it. So the first
-/// that counts is a meta: below twice the page size there is nothing but the slots, and a value that looks like
-/// a meta can only lie behind.
+/// that counts is a meta page: below twice the page size there is nothing but the slots, and a value that looks like
+/// a meta page can only lie behind.
 pub(crate) fn probe(mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>) -> Probe {
     let mut offsets: Vec<usize> = page_sizes().flat_map(copy_offsets).collect();
     offsets.sort_unstable();
@@ -300,11 +300,11 @@ pub(crate) fn probe(mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>) -> Prob
         copy_offsets(claimed).contains(&offset).then_some(claimed)
     });
     let mut copy = |offset: usize, page_size: usize| {
-        let meta = Meta::decode_copy(&read(offset as u64, at::RECORD_BYTES).ok_or(MetaError::NoMagic)?)?;
+        let meta = MetaPage::decode_copy(&read(offset as u64, at::RECORD_BYTES).ok_or(MetaPageError::NoMagic)?)?;
         if meta.page_size as usize == page_size {
             Ok(meta)
         } else {
-            Err(MetaError::Field("page size"))
+            Err(MetaPageError::Field("page size"))
         }
     };
     let assumed = page_size.unwrap_or(PAGE_SIZE_MIN);
@@ -318,8 +318,8 @@ pub(crate) fn contradiction(slots: &[Slot; 2]) -> Option<String> {
     let [first, second] = slots;
     let mut pairs = first.copies.iter().flatten().flat_map(|a| second.copies.iter().flatten().map(move |b| (a, b)));
     pairs.find_map(|(a, b)| match a.txn == b.txn {
-        true => Some(format!("both meta slots hold a record of transaction {}: one was written over the other", a.txn)),
-        false if a.uuid != b.uuid => Some("the meta slots hold records of two databases".to_string()),
+        true => Some(format!("both meta pages hold a record of transaction {}: one was written over the other", a.txn)),
+        false if a.uuid != b.uuid => Some("the meta pages hold records of two databases".to_string()),
         false => None,
     })
 }
@@ -335,8 +335,8 @@ fn copy_offsets(page_size: usize) -> [usize; 4] {
 
 /// The page size of a copy that is whole, of whatever version.
 fn claimed_page_size(bytes: &[u8]) -> Option<usize> {
-    match Meta::decode_copy(bytes) {
-        Err(MetaError::NoMagic | MetaError::Checksum) => None,
+    match MetaPage::decode_copy(bytes) {
+        Err(MetaPageError::NoMagic | MetaPageError::Checksum) => None,
         _ => Some(get_u32(bytes, at::PAGE_SIZE) as usize).filter(|size| page_size_ok(*size)),
     }
 }

@@ -4,7 +4,7 @@
 //! unsafe code but for vector instructions (`heads`). `layout` says where every field lies; the other modules give the fields their meaning:
 //!
 //! ```text
-//! meta        the root record of the database, twice in each of pages 0 and 1
+//! meta page        the root record of the database, twice in each of pages 0 and 1
 //! header      the 32 bytes that all other pages begin with
 //! leaf        entries; `leaf_mut` changes them
 //! branch      separators and children; `branch_mut` changes them

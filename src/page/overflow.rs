@@ -1,6 +1,6 @@
 //! Overflow runs: one large value over consecutive pages.
 //!
-//! Floor: page. The run has one header, on its first page; the value lies behind it in one piece, so that a
+//! Floor: page. The run has one header, on its first page; the value lies behind it in one chunk, so that a
 //! reader gets it as one slice. Bytes behind the value are zero. The checksum covers the whole run.
 //!
 //! Failure: a run that is not the one that its pointer describes is a `DecodeError`.
@@ -13,23 +13,23 @@ use crate::error::DecodeError;
 use crate::ids::{PageId, TreeId, TxnId};
 
 /// Pages that a value of `len` bytes takes.
-pub(crate) fn run_pages(page_size: usize, len: u64) -> u64 {
+pub(crate) fn overflow_pages(page_size: usize, len: u64) -> u64 {
     len.saturating_add(OVERFLOW_VALUE as u64).div_ceil(page_size as u64)
 }
 
 /// Writes and seals the run of a value; the slice is the whole run. Returns the checksum for the pointer.
 ///
 /// A slice that does not hold the value is a bug of ours.
-pub(crate) fn write(run: &mut [u8], page_size: usize, id: PageId, tree: TreeId, txn: TxnId, value: &[u8]) -> u32 {
-    assert!(run_pages(page_size, value.len() as u64) * page_size as u64 == run.len() as u64);
-    begin(run, page_size, id, tree, txn);
-    let (place, behind) = run[OVERFLOW_VALUE..].split_at_mut(value.len());
+pub(crate) fn write(extent: &mut [u8], page_size: usize, id: PageId, tree: TreeId, txn: TxnId, value: &[u8]) -> u32 {
+    assert!(overflow_pages(page_size, value.len() as u64) * page_size as u64 == extent.len() as u64);
+    begin(extent, page_size, id, tree, txn);
+    let (place, behind) = extent[OVERFLOW_VALUE..].split_at_mut(value.len());
     place.copy_from_slice(value);
     behind.fill(0);
-    checksum::seal(run)
+    checksum::seal(extent)
 }
 
-/// The first bytes of the run of a value, header and checksum, for a run that is written piece by piece. `value` is
+/// The first bytes of the run of a value, header and checksum, for a run that is written chunk by chunk. `value` is
 /// the checksum of the value and the zeros behind it.
 pub(crate) fn sealed_header(
     page_size: usize,
@@ -39,10 +39,10 @@ pub(crate) fn sealed_header(
     len: u64,
     value: Running,
 ) -> ([u8; OVERFLOW_VALUE], u32) {
-    let pages = run_pages(page_size, len);
+    let pages = overflow_pages(page_size, len);
     let mut header = [0; OVERFLOW_VALUE];
     header::init(&mut header, PageKind::Overflow, 0, id, tree, txn);
-    header::put_run_pages(&mut header, pages);
+    header::put_extent_pages(&mut header, pages);
     let mut running = Running::default();
     running.add(&header);
     running.append(value);
@@ -52,18 +52,18 @@ pub(crate) fn sealed_header(
 }
 
 /// Writes the header alone, for a value that the caller fills in at [`OVERFLOW_VALUE`] and seals later.
-pub(crate) fn begin(run: &mut [u8], page_size: usize, id: PageId, tree: TreeId, txn: TxnId) {
-    let pages = (run.len() / page_size) as u64;
-    header::init(&mut run[..OVERFLOW_VALUE], PageKind::Overflow, 0, id, tree, txn);
-    header::put_run_pages(run, pages);
+pub(crate) fn begin(extent: &mut [u8], page_size: usize, id: PageId, tree: TreeId, txn: TxnId) {
+    let pages = (extent.len() / page_size) as u64;
+    header::init(&mut extent[..OVERFLOW_VALUE], PageKind::Overflow, 0, id, tree, txn);
+    header::put_extent_pages(extent, pages);
 }
 
 /// The value of `len` bytes in the run that begins with page `id`; the slice is the whole run.
-pub(crate) fn value(run: &[u8], id: PageId, len: u64) -> Result<&[u8], DecodeError> {
-    header::read_run(run, id, PageKind::Overflow)?;
+pub(crate) fn value(extent: &[u8], id: PageId, len: u64) -> Result<&[u8], DecodeError> {
+    header::read_extent(extent, id, PageKind::Overflow)?;
     let end = usize::try_from(len).ok().and_then(|len| len.checked_add(OVERFLOW_VALUE));
-    let found = end.and_then(|end| run.get(OVERFLOW_VALUE..end));
-    found.ok_or_else(|| bad(id, "value length", len, (run.len() - OVERFLOW_VALUE) as u64))
+    let found = end.and_then(|end| extent.get(OVERFLOW_VALUE..end));
+    found.ok_or_else(|| bad(id, "value length", len, (extent.len() - OVERFLOW_VALUE) as u64))
 }
 
 /// The transaction that wrote the run which begins with this page, if it is the beginning of that run.

@@ -67,7 +67,7 @@ fn header_reads_what_was_written_and_refuses_reserved_values() {
     let crc = checksum::seal(&mut page);
     let header = Header::read(&page, ID).unwrap();
     assert_eq!((header.checksum, header.kind, header.level, header.count), (crc, PageKind::Leaf, 0, 0));
-    assert_eq!((header.lower, header.upper, header.run_pages()), (32, 4096, 1));
+    assert_eq!((header.lower, header.upper, header.overflow_pages()), (32, 4096, 1));
     assert_eq!((header.id, header.txn, header.tree), (ID, TXN, TREE));
     assert_eq!(header::page_txn(&page), TXN);
 
@@ -102,24 +102,24 @@ fn overflow_runs_round_trip() {
     for page_size in [4096, 32768] {
         for len in [0, 1, page_size - 33, page_size - 32, page_size - 31, 3 * page_size - 32, 3 * page_size] {
             let value: Vec<u8> = (0..len).map(|at| at as u8 | 1).collect();
-            let pages = overflow::run_pages(page_size, len as u64);
+            let pages = overflow::overflow_pages(page_size, len as u64);
             assert_eq!(pages, (32 + len).div_ceil(page_size) as u64);
-            let mut run = vec![0xee; pages as usize * page_size];
-            let crc = overflow::write(&mut run, page_size, ID, TREE, TXN, &value);
-            assert!(checksum::matches(&run, crc));
-            assert_eq!(overflow::value(&run, ID, len as u64).unwrap(), value);
-            assert!(run[32 + len..].iter().all(|byte| *byte == 0));
-            assert_eq!(Header::read(&run, ID).unwrap().run_pages(), pages);
-            assert_eq!(overflow::value(&run, ID, u64::MAX).unwrap_err().field, "value length");
-            assert_eq!(overflow::value(&run, PageId(7), 0).unwrap_err().field, "page id");
+            let mut extent = vec![0xee; pages as usize * page_size];
+            let crc = overflow::write(&mut extent, page_size, ID, TREE, TXN, &value);
+            assert!(checksum::matches(&extent, crc));
+            assert_eq!(overflow::value(&extent, ID, len as u64).unwrap(), value);
+            assert!(extent[32 + len..].iter().all(|byte| *byte == 0));
+            assert_eq!(Header::read(&extent, ID).unwrap().overflow_pages(), pages);
+            assert_eq!(overflow::value(&extent, ID, u64::MAX).unwrap_err().field, "value length");
+            assert_eq!(overflow::value(&extent, PageId(7), 0).unwrap_err().field, "page id");
             if pages > 1 {
-                assert_eq!(overflow::value(&run[page_size..], ID, 0).unwrap_err().page, ID);
-                run[8] += 1;
-                assert!(overflow::value(&run, ID, 0).is_err() || run.len() / (pages as usize + 1) >= 4096);
+                assert_eq!(overflow::value(&extent[page_size..], ID, 0).unwrap_err().page, ID);
+                extent[8] += 1;
+                assert!(overflow::value(&extent, ID, 0).is_err() || extent.len() / (pages as usize + 1) >= 4096);
             }
         }
     }
-    assert_eq!(overflow::run_pages(4096, u64::MAX), u64::MAX.div_ceil(4096), "no overflow");
+    assert_eq!(overflow::overflow_pages(4096, u64::MAX), u64::MAX.div_ceil(4096), "no overflow");
 }
 
 #[test]
@@ -132,25 +132,25 @@ fn free_lists_round_trip() {
     };
     for count in [0, 1, 169, 170, 1000] {
         let items: Vec<_> = (0..count).map(item).collect();
-        let pages = free_list::run_pages(4096, items.len());
+        let pages = free_list::overflow_pages(4096, items.len());
         assert_eq!(pages, if count <= 169 { 1 } else { 1 + (40 + 24 * count - 1) / 4096 });
-        let mut run = vec![0xee; pages as usize * 4096];
-        let crc = free_list::write(&mut run, 4096, ID, TXN, &items);
-        assert!(checksum::matches(&run, crc));
-        assert_eq!(free_list::read(&run, ID).unwrap(), items);
+        let mut extent = vec![0xee; pages as usize * 4096];
+        let crc = free_list::write(&mut extent, 4096, ID, TXN, &items);
+        assert!(checksum::matches(&extent, crc));
+        assert_eq!(free_list::read(&extent, ID).unwrap(), items);
         // One more than fits, not only far more.
-        let most = (run.len() - 40) / 24;
-        run[32..36].copy_from_slice(&(most as u32 + 1).to_le_bytes());
-        assert_eq!(free_list::read(&run, ID).unwrap_err().field, "free list item count");
-        run[35] = 1;
-        assert_eq!(free_list::read(&run, ID).unwrap_err().field, "free list item count");
+        let most = (extent.len() - 40) / 24;
+        extent[32..36].copy_from_slice(&(most as u32 + 1).to_le_bytes());
+        assert_eq!(free_list::read(&extent, ID).unwrap_err().field, "free list item count");
+        extent[35] = 1;
+        assert_eq!(free_list::read(&extent, ID).unwrap_err().field, "free list item count");
     }
-    let mut run = vec![0; 4096];
-    free_list::write(&mut run, 4096, ID, TXN, &[item(0)]);
-    run[46..52].fill(0);
-    assert_eq!(free_list::read(&run, ID).unwrap_err().field, "free list item pages");
-    run[40..46].fill(0);
-    assert_eq!(free_list::read(&run, ID).unwrap_err().field, "free list item start");
+    let mut extent = vec![0; 4096];
+    free_list::write(&mut extent, 4096, ID, TXN, &[item(0)]);
+    extent[46..52].fill(0);
+    assert_eq!(free_list::read(&extent, ID).unwrap_err().field, "free list item pages");
+    extent[40..46].fill(0);
+    assert_eq!(free_list::read(&extent, ID).unwrap_err().field, "free list item start");
 }
 
 /// Takes an answer that does not matter: that there is one, and no panic, is the test.
@@ -159,8 +159,8 @@ fn ran<T>(_answer: T) {}
 /// Calls everything that reads a page. Answers do not matter, only that there is one.
 fn read_everything(page: &[u8], id: PageId) {
     let probes: [&[u8]; 5] = [b"", b"k", b"key-00000005", &[0; 40], &[0xff; 40]];
-    ran(Header::read(page, id).map(|header| header.run_pages()));
-    ran((overflow::value(page, id, 100), free_list::read(page, id), meta::Meta::decode_copy(page)));
+    ran(Header::read(page, id).map(|header| header.overflow_pages()));
+    ran((overflow::value(page, id, 100), free_list::read(page, id), meta::MetaPage::decode_copy(page)));
     ran((checksum::stored(page), header::page_level(page), header::page_kind(page, id)));
     if let Ok(leaf) = Leaf::parse(page, id) {
         ran((leaf.verify(), leaf.first_key(), leaf.last_key(), leaf.used_bytes(), leaf.free_bytes()));

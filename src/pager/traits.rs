@@ -11,16 +11,16 @@
 //!
 //! Failure: a pointer outside the store or a checksum that does not match is `Error::Corrupt`; a page that cannot be
 //! brought into memory is `Error::Fault`, and one that cannot be kept there reads as zeros, which whoever answers a
-//! caller finds out by `believe`; asking for a mutable page that this transaction did not allocate is a bug and panics.
+//! caller finds out by `check_fault`; asking for a mutable page that this transaction did not allocate is a bug and panics.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::page::layout::Front;
 use crate::page::{checksum, lookup, overflow};
-use crate::pager::read::residency::Residence;
+use crate::pager::read::residency::Residency;
 
 /// Pages that can be read.
-pub(crate) trait PageRead: Residence {
+pub(crate) trait PageRead: Residency {
     /// The page size in bytes.
     fn page_size(&self) -> usize;
 
@@ -42,17 +42,17 @@ pub(crate) trait PageRead: Residence {
         self.page_at_once(ptr)?.first_chunk()
     }
 
-    /// An overflow run of this many pages, verified likewise.
-    fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]>;
+    /// An overflow extent of this many pages, verified likewise.
+    fn extent(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]>;
 
     /// Whether everything that was read before this call could be served by the system. If not, what was read may be zeros,
     /// and [`PageRead::fault`] says what happened.
     #[inline]
-    fn intact(&self) -> bool {
+    fn all_served(&self) -> bool {
         true
     }
 
-    /// The error of what could not be served, after [`PageRead::intact`] has said no.
+    /// The error of what could not be served, after [`PageRead::all_served`] has said no.
     #[cold]
     fn fault(&self) -> Error {
         Error::Fault { path: None, offset: 0, cause: "these pages lie in memory".to_string() }
@@ -61,8 +61,8 @@ pub(crate) trait PageRead: Residence {
     /// Gives on what was found, unless something on the way to it could not be served: then nothing is believed, neither
     /// that it is there nor that it is not, nor that it is damaged.
     #[inline]
-    fn believe<T>(&self, found: Result<T>) -> Result<T> {
-        if self.intact() {
+    fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
+        if self.all_served() {
             found
         } else {
             Err(self.fault())
@@ -89,7 +89,7 @@ pub(crate) trait PageWrite: PageRead {
         let id = self.alloc(1)?;
         build(self.page_mut(id)?, id)?;
         let ptr = PagePtr { id, crc: checksum::seal(self.page_mut(id)?) };
-        self.mark_sealed(ptr);
+        self.set_verified_sealed(ptr);
         Ok(ptr)
     }
 
@@ -123,24 +123,24 @@ pub(crate) trait PageWrite: PageRead {
     fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]>;
 
     /// A dirty run, to be changed. Refuses like [`PageWrite::page_mut`].
-    fn run_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]>;
+    fn extent_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]>;
 
     /// The transaction that wrote a run, or an earlier one. Reads its header alone and verifies nothing, so that a value
     /// that is damaged can be replaced or removed; what is damaged there can only keep the run from being reused for
     /// longer, or be noticed by those who could not read it anyway.
-    fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId>;
+    fn extent_born(&self, id: PageId, pages: u64) -> Result<TxnId>;
 
     /// Says that a dirty page now has this checksum, so that it counts as verified once it is committed.
-    fn mark_sealed(&mut self, ptr: PagePtr);
+    fn set_verified_sealed(&mut self, ptr: PagePtr);
 }
 
 /// Writes the run of a value by stores.
 pub(crate) fn store_value<P: PageWrite>(pages: &mut P, tree: TreeId, value: &[u8]) -> Result<PagePtr> {
     let (page_size, txn) = (pages.page_size(), pages.txn());
-    let count = overflow::run_pages(page_size, value.len() as u64);
+    let count = overflow::overflow_pages(page_size, value.len() as u64);
     let id = pages.alloc(count)?;
-    let crc = overflow::write(pages.run_mut(id, count)?, page_size, id, tree, txn, value);
+    let crc = overflow::write(pages.extent_mut(id, count)?, page_size, id, tree, txn, value);
     let ptr = PagePtr { id, crc };
-    pages.mark_sealed(ptr);
+    pages.set_verified_sealed(ptr);
     Ok(ptr)
 }

@@ -1,6 +1,6 @@
-//! The medium behind a file: what is really there, where the page cache may show something else.
+//! The disk behind a file: what is really there, where the page cache may show something else.
 //!
-//! Floor: mapping. After a flush that failed, the system may keep showing pages that never reached the medium, call them
+//! Floor: mapping. After a flush that failed, the system may keep showing pages that never reached the disk, call them
 //! clean, and report success the next time (Rebello and others, "Can Applications Recover from fsync Failures?", 2020).
 //! So recovery reads what decides past the cache, and after such a failure lets go of the whole cache of the file before
 //! it believes anything. That a flush failed is remembered in an extended attribute of the file, where the file system
@@ -27,30 +27,30 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// The attribute of a file whose flush has failed.
 const MARK: &std::ffi::CStr = c"user.mapleaf.flush-failed";
 
-/// The first `len` bytes of a file, or as many as it has, read from the medium. What cannot be read is zeros. `None`: the
+/// The first `len` bytes of a file, or as many as it has, read from the disk. What cannot be read is zeros. `None`: the
 /// file system reads through its cache alone.
 pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<Vec<u8>>> {
     let Ok(direct) = os::reopen_direct(file) else { return Ok(None) };
     let len = len.min(file_calls::end_of(file)?);
     let mut read = Vec::with_capacity(len as usize);
     // Anonymous memory, because it is aligned.
-    let mut piece = MmapMut::map_anon(ALIGNED_BYTES as usize)?;
+    let mut chunk = MmapMut::map_anon(ALIGNED_BYTES as usize)?;
     for offset in (0..len).step_by(ALIGNED_BYTES as usize) {
-        piece.fill(0);
-        match direct.read_at(&mut piece, offset) {
+        chunk.fill(0);
+        match direct.read_at(&mut chunk, offset) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
-            // Of a piece that cannot be read nothing is believed.
-            Err(_) => piece.fill(0),
+            // Of a chunk that cannot be read nothing is believed.
+            Err(_) => chunk.fill(0),
             Ok(_) => {}
         }
         let wanted = (len - offset).min(ALIGNED_BYTES) as usize;
-        read.extend_from_slice(&piece[..wanted]);
+        read.extend_from_slice(&chunk[..wanted]);
     }
     Ok(Some(read))
 }
 
 /// Lets go of all pages of a file that the system keeps in memory, and proves that they went: what is read afterwards comes
-/// from the medium. `false`: some stay, because another program has them mapped or they cannot be written out.
+/// from the disk. `false`: some stay, because another program has them mapped or they cannot be written out.
 pub(crate) fn forget_cache(file: &File) -> io::Result<bool> {
     if file_calls::lives_in_memory(file) {
         return Ok(true);
@@ -92,7 +92,7 @@ pub(crate) fn is_flush_failed(file: &File) -> bool {
     os::has_attribute(file, MARK)
 }
 
-/// Forgets that a flush has failed: what is in the cache is what the medium has.
+/// Forgets that a flush has failed: what is in the cache is what the disk has.
 pub(crate) fn clear_flush_failed(file: &File) {
     // Where it cannot be removed, the next opening drops the cache once more, and that is all.
     let _stays = os::remove_attribute(file, MARK);

@@ -20,7 +20,7 @@ const NO_COPY_ON_WRITE: libc::c_int = 0x0080_0000;
 const GET_EXTENTS: libc::Ioctl = libc::_IOWR::<ExtentsHeader>(b'f' as u32, 11);
 const LAST_EXTENT: u32 = 0x1;
 const SHARED_EXTENT: u32 = 0x2000;
-/// Extents that are asked for at a time, and such requests for one file. A file in more pieces is taken for one that
+/// Extents that are asked for at a time, and such requests for one file. A file in more chunks is taken for one that
 /// lacks blocks, so that opening does not take long. Few at a time, as they lie on the stack.
 const EXTENTS: usize = 32;
 const REQUESTS: usize = 1024;

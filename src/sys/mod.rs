@@ -17,7 +17,7 @@
 //! memory       how much memory the page cache can take
 //! prefetch     asks the processor for memory before it is needed
 //! scratch      large private memory for sorting
-//! slot         a cell with one owner at a time, and a word that every thread may read
+//! owned_cell   a cell with one owner at a time, and a word that every thread may read
 //! testing      what tests do to a process of their own
 //! ```
 //!
@@ -33,10 +33,10 @@ pub(crate) mod lock_holder;
 pub(crate) mod locks;
 pub(crate) mod memory;
 pub(crate) mod os;
+pub(crate) mod owned_cell;
 pub(crate) mod prefetch;
 pub(crate) mod refused;
 pub(crate) mod rights;
 pub(crate) mod scratch;
-pub(crate) mod slot;
 #[cfg(feature = "testing")]
 pub(crate) mod testing;

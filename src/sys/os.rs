@@ -4,7 +4,7 @@
 //! each function and is argued by its caller.
 //!
 //! Failure: the error of the call, which names it if the kernel refused it (`refused`). `EINTR` is retried; `EFAULT` of
-//! populating and `EDQUOT`/`ENOSPC` of reserving blocks come out as [`io::ErrorKind::StorageFull`] or `QuotaExceeded`.
+//! prefaulting and `EDQUOT`/`ENOSPC` of reserving blocks come out as [`io::ErrorKind::StorageFull`] or `QuotaExceeded`.
 #![allow(unsafe_code, reason = "raw system calls")]
 
 use crate::hooks;
@@ -270,7 +270,7 @@ pub(crate) unsafe fn zero_again(base: NonNull<u8>, len: u64) -> io::Result<()> {
 ///
 /// # Safety
 /// The range lies in a writable mapping of the caller.
-pub(crate) unsafe fn populate_write(base: NonNull<u8>, len: u64) -> io::Result<bool> {
+pub(crate) unsafe fn prefault_write(base: NonNull<u8>, len: u64) -> io::Result<bool> {
     let len = size(len)?;
     // SAFETY: faulting pages in changes no contents.
     match retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) }) {
@@ -288,7 +288,7 @@ pub(crate) unsafe fn populate_write(base: NonNull<u8>, len: u64) -> io::Result<b
 ///
 /// # Safety
 /// The range lies in a readable mapping of the caller.
-pub(crate) unsafe fn populate_read(base: NonNull<u8>, len: u64) -> io::Result<bool> {
+pub(crate) unsafe fn prefault_read(base: NonNull<u8>, len: u64) -> io::Result<bool> {
     let len = size(len)?;
     // SAFETY: faulting pages in changes no contents.
     match retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_POPULATE_READ) }) {
@@ -298,12 +298,12 @@ pub(crate) unsafe fn populate_read(base: NonNull<u8>, len: u64) -> io::Result<bo
     }
 }
 
-/// Whether an error says that the file cannot give or take what was asked for: it was cut there, or the medium fails.
+/// Whether an error says that the file cannot give or take what was asked for: it was cut there, or the disk fails.
 pub(crate) fn is_unserved(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EFAULT | libc::EIO | libc::EHWPOISON))
 }
 
-/// Flushes the pages of a mapped range of a file to the medium and waits.
+/// Flushes the pages of a mapped range of a file to the disk and waits.
 ///
 /// # Safety
 /// The range lies in a mapping that the caller keeps for the duration of the call.
@@ -317,7 +317,7 @@ pub(crate) unsafe fn sync_range(base: NonNull<u8>, len: u64, file: &File) -> io:
     }
 }
 
-/// Starts to write a range of a file to the medium and does not wait. Where the file system cannot, or the kernel refuses,
+/// Starts to write a range of a file to the disk and does not wait. Where the file system cannot, or the kernel refuses,
 /// nothing is done: the flush does it all.
 pub(crate) fn start_write_back(file: &File, at: u64, len: u64) -> io::Result<()> {
     let (at, len) = (offset(at)?, offset(len)?);
@@ -495,9 +495,9 @@ pub(crate) fn resident_pages(map: &memmap2::MmapRaw) -> io::Result<u64> {
 pub(crate) unsafe fn all_resident(base: NonNull<u8>, len: u64) -> io::Result<bool> {
     const PAGES: usize = 256;
     let mut resident = [0u8; PAGES];
-    let piece = PAGES as u64 * page_bytes();
-    for from in (0..len).step_by(piece as usize) {
-        let now = size(piece.min(len - from))?;
+    let chunk = PAGES as u64 * page_bytes();
+    for from in (0..len).step_by(chunk as usize) {
+        let now = size(chunk.min(len - from))?;
         // SAFETY: inside the caller's range.
         let at = unsafe { base.add(size(from)?) };
         // SAFETY: a range of the caller, and room for a byte for each of its pages.

@@ -1,4 +1,4 @@
-//! Memory for data that waits to be sorted: in large pieces, in large pages where the system has them.
+//! Memory for data that waits to be sorted: in large chunks, in large pages where the system has them.
 //!
 //! Floor: mapping. Nothing of it belongs to a file. Pieces come as they are needed, so a small load takes little.
 //!
@@ -10,41 +10,41 @@ use memmap2::{Advice, MmapMut};
 
 use crate::sys::prefetch;
 
-/// Bytes of a piece.
-pub(crate) const PIECE_BYTES: usize = 4 << 20;
-/// Bytes of the first pieces, of which a small load needs few.
-const FIRST_PIECE_BYTES: usize = 64 << 10;
+/// Bytes of a chunk.
+pub(crate) const CHUNK_BYTES: usize = 4 << 20;
+/// Bytes of the first chunks, of which a small load needs few.
+const FIRST_CHUNK_BYTES: usize = 64 << 10;
 
 /// Bytes that are added one record after the other and never move.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    pieces: Vec<MmapMut>,
-    /// Bytes in use of the last piece.
+    chunks: Vec<MmapMut>,
+    /// Bytes in use of the last chunk.
     used: usize,
     held: usize,
 }
 
 impl Scratch {
-    /// Room for `len` bytes in one piece, and its place.
+    /// Room for `len` bytes in one chunk, and its place.
     pub(crate) fn add(&mut self, len: usize) -> io::Result<(u64, &mut [u8])> {
-        if self.pieces.last().is_none_or(|piece| piece.len() - self.used < len) {
-            let wanted = self.held.next_power_of_two().clamp(FIRST_PIECE_BYTES, PIECE_BYTES).max(len);
-            let piece = MmapMut::map_anon(wanted)?;
+        if self.chunks.last().is_none_or(|chunk| chunk.len() - self.used < len) {
+            let wanted = self.held.next_power_of_two().clamp(FIRST_CHUNK_BYTES, CHUNK_BYTES).max(len);
+            let chunk = MmapMut::map_anon(wanted)?;
             // Advice: small pages do the same, more slowly.
-            let _small_pages = piece.advise(Advice::HugePage);
-            self.pieces.push(piece);
+            let _small_pages = chunk.advise(Advice::HugePage);
+            self.chunks.push(chunk);
             self.held += wanted;
             self.used = 0;
         }
-        let (index, start) = (self.pieces.len() - 1, self.used);
+        let (index, start) = (self.chunks.len() - 1, self.used);
         self.used += len;
-        Ok(((index as u64) << 32 | start as u64, &mut self.pieces[index][start..start + len]))
+        Ok(((index as u64) << 32 | start as u64, &mut self.chunks[index][start..start + len]))
     }
 
-    /// The bytes from a place on, to the end of its piece.
+    /// The bytes from a place on, to the end of its chunk.
     #[inline]
     pub(crate) fn at(&self, place: u64) -> &[u8] {
-        &self.pieces[(place >> 32) as usize][place as u32 as usize..]
+        &self.chunks[(place >> 32) as usize][place as u32 as usize..]
     }
 
     /// Asks the processor for the first bytes at a place.

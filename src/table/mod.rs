@@ -26,7 +26,7 @@ use crate::catalog::TableRecord;
 use crate::error::{Error, Result};
 use crate::page::meta::TreeRoot;
 use crate::pager::PageRead;
-use crate::tree::{self, Top};
+use crate::tree::{self, FlatIndex};
 
 use codec::{Codec, Encoded, KeyCodec};
 pub use load::Loader;
@@ -157,13 +157,13 @@ fn decode_value<'a, V: Codec>(key: &[u8], value: &'a [u8]) -> Result<V::Item<'a>
 fn values_of<'a, K: KeyCodec, V: Codec, P: PageRead>(
     pages: &'a P,
     root: &TreeRoot,
-    top: Option<&Top>,
+    flat_index: Option<&FlatIndex>,
     keys: &[K::Key<'_>],
 ) -> Result<Vec<Option<V::Item<'a>>>> {
     let encoded: Vec<Encoded<'_>> = keys.iter().map(K::encode_key).collect::<Result<_>>()?;
     let keys: Vec<&[u8]> = encoded.iter().map(|key| &**key).collect();
     let mut values = Vec::with_capacity(keys.len());
-    tree::get_many(pages, root, top, &keys, |found| {
+    tree::get_many(pages, root, flat_index, &keys, |found| {
         let key = keys[values.len()];
         values.push(found.map(|value| decode_value::<V>(key, value)).transpose()?);
         Ok(())

@@ -86,27 +86,27 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
     fn give(&mut self, (key, value): tree::Entry<'a>) -> Option<Result<Typed<'a, K, V>>> {
         // The entry is read by decoding it, and nothing is believed that was read after the question.
         match (K::decode(key), V::decode(value)) {
-            (Ok(key), Ok(value)) if self.intact() => Some(Ok((key, value))),
-            _ => self.believe(Some(Ok((key, value)))),
+            (Ok(key), Ok(value)) if self.all_served() => Some(Ok((key, value))),
+            _ => self.check_fault(Some(Ok((key, value)))),
         }
     }
 
     #[inline(always)]
-    fn intact(&self) -> bool {
+    fn all_served(&self) -> bool {
         match &self.inner {
-            Inner::Snapshot(range) => range.pages().intact(),
-            Inner::Txn(range) => range.pages().intact(),
+            Inner::Snapshot(range) => range.pages().all_served(),
+            Inner::Txn(range) => range.pages().all_served(),
         }
     }
 
     /// Gives on what the tree gave, unless something on the way could not be served.
     #[inline(never)]
-    fn believe(&mut self, entry: Option<Result<tree::Entry<'a>>>) -> Option<Result<Typed<'a, K, V>>> {
+    fn check_fault(&mut self, entry: Option<Result<tree::Entry<'a>>>) -> Option<Result<Typed<'a, K, V>>> {
         let found = entry.map(typed::<K, V>);
-        let intact = self.intact();
+        let all_served = self.all_served();
         match found {
-            Some(Ok(_)) | None if intact => found,
-            found => self.failure(found, intact),
+            Some(Ok(_)) | None if all_served => found,
+            found => self.failure(found, all_served),
         }
     }
 
@@ -116,7 +116,7 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
             Inner::Snapshot(range) => range.next(),
             Inner::Txn(range) => range.next(),
         };
-        self.believe(entry)
+        self.check_fault(entry)
     }
 
     #[inline(never)]
@@ -125,17 +125,17 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
             Inner::Snapshot(range) => range.next_back(),
             Inner::Txn(range) => range.next_back(),
         };
-        self.believe(entry)
+        self.check_fault(entry)
     }
 
     #[cold]
-    fn failure(&mut self, found: Option<Result<Typed<'a, K, V>>>, intact: bool) -> Option<Result<Typed<'a, K, V>>> {
+    fn failure(&mut self, found: Option<Result<Typed<'a, K, V>>>, all_served: bool) -> Option<Result<Typed<'a, K, V>>> {
         if self.lost {
             return None;
         }
-        self.lost = !intact;
+        self.lost = !all_served;
         let e = match (&self.inner, found) {
-            (_, Some(Err(e))) if intact => e,
+            (_, Some(Err(e))) if all_served => e,
             (Inner::Snapshot(range), _) => range.pages().fault(),
             (Inner::Txn(range), _) => range.pages().fault(),
         };
@@ -201,7 +201,7 @@ impl<'a, K: KeyCodec, V: Codec> EntriesOwned<'a, K, V> {
     fn give(&mut self, entry: Option<Result<Typed<'a, K, V>>>) -> Option<Result<OwnedEntry<K, V>>> {
         let own = |(key, value)| (K::to_owned(key), V::to_owned(value));
         let owned = entry?.map(own);
-        if owned.is_ok() && !self.range.intact() {
+        if owned.is_ok() && !self.range.all_served() {
             return Some(self.range.failure(None, false)?.map(own));
         }
         Some(owned)
@@ -322,7 +322,7 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
             Ok(copied) => (copied.map(|()| count < OWNED_BATCH), None),
             Err(panic) => (Ok(false), Some(panic)),
         };
-        match self.believe(copied, from_back) {
+        match self.check_fault(copied, from_back) {
             Ok(ended) => self.ended = ended,
             Err(e) => (self.ended, self.failed) = (true, Some(e)),
         }
@@ -332,8 +332,8 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
     }
 
     /// Gives on how the copying went. If an access has failed, what was copied may be made of zeros: it is forgotten.
-    fn believe(&mut self, copied: Result<bool>, from_back: bool) -> Result<bool> {
-        if self.table.pages().intact() {
+    fn check_fault(&mut self, copied: Result<bool>, from_back: bool) -> Result<bool> {
+        if self.table.pages().all_served() {
             return copied;
         }
         match from_back {

@@ -17,7 +17,7 @@ use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, Place};
 use crate::table::{decode_entry, decode_value, values_of, Range, RangeOwned, Table, TableInfo};
-use crate::tree::{self, Top};
+use crate::tree::{self, FlatIndex};
 use crate::txn::read::open_table::OpenTable;
 use crate::txn::read::snapshot::ReadTxn;
 
@@ -50,12 +50,12 @@ impl ReadTxn {
         table: Table<K, V>,
         key: K::Key<'k>,
     ) -> Result<Option<V::Item<'_>>> {
-        let Some(record) = self.find_table_resident(table.name())? else { return Ok(None) };
+        let Some(record) = self.find_table_nonblocking(table.name())? else { return Ok(None) };
         record.check_codecs(table.name(), Asked::Types(&K::name(), &V::name()))?;
         let key = K::encode_key(&key)?;
-        let found = tree::get_resident(self.pages(), &record.root, &key);
+        let found = tree::get_nonblocking(self.pages(), &record.root, &key);
         let found = found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose());
-        self.believe(found).map_err(|e| e.with_table(table.name()))
+        self.check_fault(found).map_err(|e| e.with_table(table.name()))
     }
 
     /// What the catalog says of one table; `None` if there is no such table.
@@ -115,10 +115,10 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         let key: &[u8] = &encoded;
         // Without the copies that an error on the way would bring.
         let pages = self.pages();
-        if let Some(answer) = tree::get_at_once(pages, &self.open.root, self.open.top(pages, 1), key) {
+        if let Some(answer) = tree::get_at_once(pages, &self.open.root, self.open.flat_index(pages, 1), key) {
             // The value is read by decoding it, and nothing is believed that was read after the question.
             let value = answer.value().map(V::decode);
-            if pages.intact() {
+            if pages.all_served() {
                 match value {
                     None => return Ok(None),
                     Some(Ok(value)) => return Ok(Some(value)),
@@ -133,7 +133,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     #[inline(never)]
     fn get_slowly(&self, key: &[u8]) -> Result<Option<V::Item<'_>>> {
         let found = tree::get_slowly(self.pages(), &self.open.root, key);
-        self.believe(found.and_then(|found| found.map(|value| decode_value::<V>(key, value)).transpose()))
+        self.check_fault(found.and_then(|found| found.map(|value| decode_value::<V>(key, value)).transpose()))
     }
 
     /// The value of a key, if that needs nothing from the disk: an error of kind
@@ -167,8 +167,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// ```
     pub fn try_get_resident<'k>(&self, key: K::Key<'k>) -> Result<Option<V::Item<'_>>> {
         let key = K::encode_key(&key)?;
-        let found = tree::get_resident(self.pages(), &self.open.root, &key);
-        self.believe(found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose()))
+        let found = tree::get_nonblocking(self.pages(), &self.open.root, &key);
+        self.check_fault(found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose()))
     }
 
     /// The values of many keys, in the order of the keys; the same keys may come more than once.
@@ -191,8 +191,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// ```
     pub fn multi_get<'k>(&self, keys: impl IntoIterator<Item = K::Key<'k>>) -> Result<Vec<Option<V::Item<'_>>>> {
         let keys: Vec<K::Key<'k>> = keys.into_iter().collect();
-        let top = self.top(u32::try_from(keys.len()).unwrap_or(u32::MAX));
-        self.believe(values_of::<K, V, _>(self.pages(), &self.open.root, top, &keys))
+        let flat_index = self.flat_index(u32::try_from(keys.len()).unwrap_or(u32::MAX));
+        self.check_fault(values_of::<K, V, _>(self.pages(), &self.open.root, flat_index, &keys))
     }
 
     /// The value of a key, holding the transaction alive: it may outlive this handle and be sent to other threads.
@@ -211,9 +211,9 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// `Corrupt` if a page on the way is damaged.
     pub fn contains_key<'k>(&self, key: K::Key<'k>) -> Result<bool> {
         let key = K::encode_key(&key)?;
-        match tree::get_at_once(self.pages(), &self.open.root, self.top(1), &key) {
-            Some(answer) if self.pages().intact() => Ok(answer.value().is_some()),
-            _ => self.believe(tree::get_slowly(self.pages(), &self.open.root, &key).map(|found| found.is_some())),
+        match tree::get_at_once(self.pages(), &self.open.root, self.flat_index(1), &key) {
+            Some(answer) if self.pages().all_served() => Ok(answer.value().is_some()),
+            _ => self.check_fault(tree::get_slowly(self.pages(), &self.open.root, &key).map(|found| found.is_some())),
         }
     }
 
@@ -301,8 +301,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
 
     /// The top of the tree, if it was worth making. `keys` are about to be looked up.
     #[inline(always)]
-    fn top(&self, keys: u32) -> Option<&Top> {
-        self.open.top(self.pages(), keys)
+    fn flat_index(&self, keys: u32) -> Option<&FlatIndex> {
+        self.open.flat_index(self.pages(), keys)
     }
 
     fn place(&self) -> Place<'_> {
@@ -311,25 +311,25 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
 
     /// Gives on what was found, unless something on the way to it could not be served.
     #[inline]
-    fn believe<T>(&self, found: Result<T>) -> Result<T> {
-        match self.pages().intact() {
+    fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
+        match self.pages().all_served() {
             true if found.is_ok() => found,
-            intact => self.failure(found, intact),
+            all_served => self.failure(found, all_served),
         }
     }
 
     #[cold]
-    fn failure<T>(&self, found: Result<T>, intact: bool) -> Result<T> {
-        let found = if intact { found } else { Err(self.pages().fault()) };
+    fn failure<T>(&self, found: Result<T>, all_served: bool) -> Result<T> {
+        let found = if all_served { found } else { Err(self.pages().fault()) };
         found.map_err(|e| self.locate(e))
     }
 
     pub(crate) fn byte_range(&self, bounds: ByteBounds) -> tree::Range<'_, SnapshotPages> {
-        tree::Range::new(self.pages(), self.open.root, self.top(1), bounds.low, bounds.high)
+        tree::Range::new(self.pages(), self.open.root, self.flat_index(1), bounds.low, bounds.high)
     }
 
     fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {
-        self.believe(entry.and_then(|entry| entry.map(decode_entry::<K, V>).transpose()))
+        self.check_fault(entry.and_then(|entry| entry.map(decode_entry::<K, V>).transpose()))
     }
 
     /// Says in which file and table an error happened.
@@ -365,7 +365,7 @@ impl<K: KeyCodec, V: Codec> OwnedValue<K, V> {
     pub fn get(&self) -> Result<V::Item<'_>> {
         let gone = || Error::corrupt(self.table.open.root.ptr.id, "a value is gone");
         let found = tree::get(self.table.pages(), &self.table.open.root, &self.key);
-        self.table.believe(found.and_then(|found| decode_value::<V>(&self.key, found.ok_or_else(gone)?)))
+        self.table.check_fault(found.and_then(|found| decode_value::<V>(&self.key, found.ok_or_else(gone)?)))
     }
 }
 

@@ -198,7 +198,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     pub fn get<'k>(&self, key: K::Key<'k>) -> Result<Option<V::Item<'_>>> {
         let key = K::encode_key(&key)?;
         let found = tree::get(self.pages(), self.root(), &key);
-        self.believe(found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose()))
+        self.check_fault(found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose()))
     }
 
     /// The values of many keys, in the order of the keys; the same keys may come more than once. As
@@ -208,7 +208,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// As [`get`](TableMut::get), for the first key that meets one.
     pub fn multi_get<'k>(&self, keys: impl IntoIterator<Item = K::Key<'k>>) -> Result<Vec<Option<V::Item<'_>>>> {
         let keys: Vec<K::Key<'k>> = keys.into_iter().collect();
-        self.believe(values_of::<K, V, _>(self.pages(), self.root(), None, &keys))
+        self.check_fault(values_of::<K, V, _>(self.pages(), self.root(), None, &keys))
     }
 
     /// Whether a key is there.
@@ -217,7 +217,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// `Corrupt` if a page on the way is damaged.
     pub fn contains_key<'k>(&self, key: K::Key<'k>) -> Result<bool> {
         let key = K::encode_key(&key)?;
-        self.believe(tree::get(self.pages(), self.root(), &key).map(|found| found.is_some()))
+        self.check_fault(tree::get(self.pages(), self.root(), &key).map(|found| found.is_some()))
     }
 
     /// The entries of a range of keys, in order.
@@ -314,12 +314,12 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     }
 
     fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {
-        self.believe(entry.and_then(|entry| entry.map(decode_entry::<K, V>).transpose()))
+        self.check_fault(entry.and_then(|entry| entry.map(decode_entry::<K, V>).transpose()))
     }
 
     /// Gives on what was found, unless something on the way to it could not be served.
-    fn believe<T>(&self, found: Result<T>) -> Result<T> {
-        self.pages().believe(found).map_err(|e| self.locate(e))
+    fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
+        self.pages().check_fault(found).map_err(|e| self.locate(e))
     }
 
     #[cold]

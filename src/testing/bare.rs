@@ -7,21 +7,21 @@ use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::mapping::MarkedPages;
+use crate::mapping::VerifiedPages;
 use crate::page::layout::Front;
 use crate::page::meta::TreeRoot;
-use crate::pager::{PageRead, Residence};
+use crate::pager::{PageRead, Residency};
 use crate::table::codec::Codec as _;
 use crate::table::ReadTable;
-use crate::tree::{self, Top};
+use crate::tree::{self, FlatIndex};
 
-struct BarePages(MarkedPages);
+struct BarePages(VerifiedPages);
 
 fn outside(id: PageId) -> Error {
     Error::corrupt(id, "outside of the mapping")
 }
 
-impl Residence for BarePages {}
+impl Residency for BarePages {}
 
 impl PageRead for BarePages {
     #[inline]
@@ -44,9 +44,9 @@ impl PageRead for BarePages {
         self.0.any_front(ptr.id)
     }
 
-    fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
+    fn extent(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
         let shift = self.0.page_shift();
-        self.0.view().bytes(ptr.id.0 << shift, (pages << shift) as usize).ok_or_else(|| outside(ptr.id))
+        self.0.read_map().bytes(ptr.id.0 << shift, (pages << shift) as usize).ok_or_else(|| outside(ptr.id))
     }
 }
 
@@ -54,17 +54,17 @@ impl PageRead for BarePages {
 pub struct BareTable {
     pages: BarePages,
     root: TreeRoot,
-    top: OnceLock<Option<Box<Top>>>,
+    flat_index: OnceLock<Option<Box<FlatIndex>>>,
 }
 
 impl BareTable {
     /// The same entries as `table`, which has to live as long: nothing else keeps its snapshot.
     pub fn of(table: &ReadTable<&'static [u8], &'static [u8]>) -> BareTable {
         let (env, state) = (table.txn().env(), table.txn().state());
-        let pages = MarkedPages::new(env.mapping.view(), env.page_size.trailing_zeros(), state.page_count);
+        let pages = VerifiedPages::new(env.mapping.read_map(), env.page_size.trailing_zeros(), state.page_count);
         let pages = BarePages(pages);
-        let top = Top::build(&pages, table.root(), tree::PAGES_MAX[1]).unwrap_or(None).map(Box::new);
-        BareTable { pages, root: *table.root(), top: OnceLock::from(top) }
+        let flat_index = FlatIndex::build(&pages, table.root(), tree::PAGES_MAX[1]).unwrap_or(None).map(Box::new);
+        BareTable { pages, root: *table.root(), flat_index: OnceLock::from(flat_index) }
     }
 
     /// The value of a key.
@@ -72,8 +72,8 @@ impl BareTable {
     pub fn get(&self, key: &[u8]) -> Result<Option<&[u8]>> {
         let encoded = <&[u8]>::encode(&key)?;
         let key: &[u8] = &encoded;
-        let top = self.top.get().and_then(|made| made.as_deref());
-        if let Some(answer) = tree::get_at_once(&self.pages, &self.root, top, key) {
+        let flat_index = self.flat_index.get().and_then(|made| made.as_deref());
+        if let Some(answer) = tree::get_at_once(&self.pages, &self.root, flat_index, key) {
             match answer.value().map(<&[u8]>::decode) {
                 None => return Ok(None),
                 Some(Ok(value)) => return Ok(Some(value)),

@@ -101,7 +101,7 @@ fn changed_sample(input: &mut Input<'_>) -> (Vec<u8>, bool) {
     (file, first & 0x78 != 0x78)
 }
 
-/// One change: a byte anywhere, a number in a header or an array, a meta's field, a page elsewhere, another length.
+/// One change: a byte anywhere, a number in a header or an array, a meta page's field, a page elsewhere, another length.
 fn change(file: &mut Vec<u8>, input: &mut Input<'_>) {
     let pages = (file.len() / PAGE_SIZE_MIN).max(1);
     let page = |input: &mut Input<'_>| input.u16() % pages * PAGE_SIZE_MIN;
@@ -231,7 +231,7 @@ fn some_keys<'a>(entries: impl Iterator<Item = Result<(&'a [u8], &'a [u8])>>) ->
 }
 
 /// Small databases that together have everything that a file can have: several tables, trees of one to three levels,
-/// long keys, overflow runs, a free list, a free-space tree.
+/// long keys, overflow extents, a free list, a free-space tree.
 pub fn sample_files() -> &'static [Vec<u8>] {
     static SAMPLES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     SAMPLES.get_or_init(|| {
@@ -300,14 +300,14 @@ fn of_free_space(db: &Db) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::meta::Meta;
+    use crate::page::meta::MetaPage;
 
     #[test]
     fn the_samples_have_everything_and_are_small() {
         let samples = sample_files();
         assert_eq!(samples.len(), 4);
         let newest = |file: &Vec<u8>| {
-            let metas = [0, PAGE_SIZE_MIN].map(|at| Meta::decode_copy(&file[at..]).expect("a meta"));
+            let metas = [0, PAGE_SIZE_MIN].map(|at| MetaPage::decode_copy(&file[at..]).expect("a meta page"));
             metas.into_iter().max_by_key(|meta| meta.txn).expect("two")
         };
         for file in samples {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use crate::db::{Db, Options};
 use crate::error::Result;
 use crate::hooks::set_next_hooks;
-use crate::page::meta::Meta;
+use crate::page::meta::MetaPage;
 use crate::sys::direct_io;
 
 pub use bare::BareTable;
@@ -35,7 +35,7 @@ pub use ops::fuzz_ops;
 pub use pages::fuzz_page;
 pub use seal::seal_file;
 
-pub use crate::hooks::{at_moments, strict_canvas, Creation, FlushEvent, FlushKind, Hooks, Moment, Mutant, Recovery};
+pub use crate::hooks::{at_moments, strict_claims, Creation, FlushEvent, FlushKind, Hooks, Moment, Mutant, Recovery};
 pub use crate::mapping::budget::reserved as reserved_bytes;
 pub use crate::sys::testing::confine::{
     answer_calls, die_after, interrupt_every, interruptions, limit_file_size, Answer, Argument, Matching,
@@ -110,14 +110,14 @@ pub fn cached_pages(file: &File) -> io::Result<u64> {
     direct_io::cached_pages(file)
 }
 
-/// Number of the newest transaction that a durable meta describes.
+/// Number of the newest transaction that a durable meta page describes.
 pub fn durable_txn(db: &Db) -> u64 {
     db.env().live.durable().txn.0
 }
 
 /// Number of the newest transaction whose state is complete, durable or not.
-pub fn tip_txn(db: &Db) -> u64 {
-    db.env().live.tip().txn.0
+pub fn latest_txn(db: &Db) -> u64 {
+    db.env().live.latest().txn.0
 }
 
 /// Makes the newest state of a closed file claim so many pages, and the file `spare` pages longer than that, so that the
@@ -127,10 +127,10 @@ pub fn raise_page_count(path: &std::path::Path, pages: u64, spare: u64) -> std::
     let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
     let mut record = [0; 256];
     file.read_exact_at(&mut record, 0)?;
-    let first = Meta::decode_copy(&record).map_err(|e| std::io::Error::other(format!("{e:?}")))?;
+    let first = MetaPage::decode_copy(&record).map_err(|e| std::io::Error::other(format!("{e:?}")))?;
     let page_size = u64::from(first.page_size);
     file.read_exact_at(&mut record, page_size)?;
-    let (at, mut meta) = match Meta::decode_copy(&record) {
+    let (at, mut meta) = match MetaPage::decode_copy(&record) {
         Ok(second) if second.txn > first.txn => (page_size, second),
         _ => (0, first),
     };

@@ -12,7 +12,7 @@ use crate::page::header::Header;
 use crate::page::layout::{self, meta as at};
 use crate::page::leaf::{self, Leaf, LeafMut, LeafValue, OverflowPtr};
 use crate::page::lookup;
-use crate::page::meta::Meta;
+use crate::page::meta::MetaPage;
 use crate::page::{free_list, overflow};
 use crate::testing::input::{filled, Input};
 
@@ -53,7 +53,7 @@ fn raw_page(input: &mut Input<'_>, page_size: usize) -> Vec<u8> {
     page
 }
 
-/// Sets what is certain about a page: its id, no flags, the end of the arrays; for a meta magic, version and checksum.
+/// Sets what is certain about a page: its id, no flags, the end of the arrays; for a meta page magic, version and checksum.
 fn straighten(page: &mut [u8]) {
     if page[layout::KIND] > 4 {
         page[..8].copy_from_slice(&at::MAGIC_BYTES);
@@ -92,18 +92,18 @@ fn decode(page: &[u8], probes: &[Vec<u8>]) {
     for len in [0, 100, page.len() as u64 - 32, page.len() as u64, u64::MAX] {
         if let Ok(value) = overflow::value(page, id, len) {
             // A page may say that it is a run of several smaller ones.
-            if overflow::run_pages(page.len(), len) == 1 {
+            if overflow::overflow_pages(page.len(), len) == 1 {
                 let mut again = vec![0xee; page.len()];
                 overflow::write(&mut again, page.len(), id, TREE, TXN, value);
                 assert_eq!(overflow::value(&again, id, len), Ok(value));
             }
         }
     }
-    if let Ok(meta) = Meta::decode_copy(page) {
+    if let Ok(meta) = MetaPage::decode_copy(page) {
         let mut again = vec![0xee; meta.page_size as usize];
         meta.encode_slot(&mut again);
-        assert_eq!(Meta::decode_copy(&again), Ok(meta));
-        assert_eq!(Meta::decode_copy(&again[again.len() / 2..]), Ok(meta));
+        assert_eq!(MetaPage::decode_copy(&again), Ok(meta));
+        assert_eq!(MetaPage::decode_copy(&again[again.len() / 2..]), Ok(meta));
     }
 }
 
@@ -214,7 +214,7 @@ fn decode_branch(page: &[u8], branch: Branch<'_>, probes: &[Vec<u8>]) {
 fn branch_lookup(page: &[u8], branch: Branch<'_>, key: &[u8]) {
     let level = usize::from(branch.level());
     let found = branch.find(key);
-    // Pointers to the metas are for others to refuse.
+    // Pointers to the meta pages are for others to refuse.
     if let Some((answer, _)) = lookup::ask::branch(page, level, key).filter(|(answer, _)| answer.id.0 >= 2) {
         assert_eq!(branch.child(found.expect("answered, so it finds")), Ok(answer), "{key:?}");
     }
@@ -258,7 +258,7 @@ impl Owned {
     }
 }
 
-/// A leaf that is changed entry by entry, and then built in one piece: both hold what they were given.
+/// A leaf that is changed entry by entry, and then built in one chunk: both hold what they were given.
 fn leaf_of_entries(input: &mut Input<'_>, page_size: usize) {
     let prefix = input.prefix();
     let mut page = vec![0xee; page_size];

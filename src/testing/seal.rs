@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use crate::limits;
 use crate::page::layout::{self, meta as at};
 
-/// Sets the checksums of a file right, from the leaves up to the metas, as far as it can be made out.
+/// Sets the checksums of a file right, from the leaves up to the meta pages, as far as it can be made out.
 pub fn seal_file(data: &mut [u8]) {
     let page_size = match layout::get_u32(data, at::PAGE_SIZE) as usize {
         size if limits::page_size_ok(size) => size,
@@ -23,7 +23,7 @@ pub fn seal_file(data: &mut [u8]) {
             sealer.pointer(copy + root, 0, 0);
         }
         let pages = layout::get_u48(sealer.data, copy + at::SPILL + 10);
-        sealer.run_pointer(copy + at::SPILL, pages);
+        sealer.extent_pointer(copy + at::SPILL, pages);
         let crc = crc32fast::hash(&sealer.data[copy..copy + at::CHECKSUM]);
         layout::put_u32(sealer.data, copy + at::CHECKSUM, crc);
     }
@@ -46,7 +46,7 @@ impl Sealer<'_> {
         layout::put_u32(self.data, offset + 6, crc);
     }
 
-    fn run_pointer(&mut self, offset: usize, pages: u64) {
+    fn extent_pointer(&mut self, offset: usize, pages: u64) {
         if offset + layout::CHILD_BYTES > self.data.len() {
             return;
         }
@@ -88,7 +88,7 @@ impl Sealer<'_> {
         Some(crc)
     }
 
-    /// What an entry of a leaf points at: an overflow run, or the tree of a table.
+    /// What an entry of a leaf points at: an overflow extent, or the tree of a table.
     fn entry(&mut self, entry: usize, end: usize, depth: usize) {
         let word = layout::get_u16(self.data, entry);
         let key_bytes = usize::from(word) & layout::KEY_BYTES_MAX;
@@ -101,7 +101,7 @@ impl Sealer<'_> {
             1 => {
                 let bytes = layout::get_u64(self.data, value + layout::CHILD_BYTES);
                 let pages = bytes.saturating_add(layout::HEADER_BYTES as u64).div_ceil(self.page_size as u64);
-                self.run_pointer(value, pages);
+                self.extent_pointer(value, pages);
             }
             0 if tree == 0 => self.pointer(value + 9, 0, depth + 1),
             _ => {}

@@ -13,7 +13,7 @@
 //! seal       checksums at commit       check           everything that can be wrong
 //! walk       entries of damaged files
 //!
-//! path       root to leaf, copy on write               value        inline values and overflow runs
+//! path       root to leaf, copy on write               value        inline values and overflow extents
 //! plan       where to cut and join, pure               split, shift, graft, rebalance   carry the plans out
 //! ```
 //!
@@ -34,14 +34,14 @@ pub(crate) use edit::put::{put, put_value, PutHint};
 pub(crate) use edit::seal::seal;
 pub(crate) use load::bulk::Bulk;
 pub(crate) use load::merge::merge;
-pub(crate) use load::sorted_run::Run;
-pub(crate) use lookup::flat_index::{Top, PAGES_MAX};
+pub(crate) use load::sorted_run::SortedRun;
+pub(crate) use lookup::flat_index::{FlatIndex, PAGES_MAX};
 pub(crate) use lookup::many::get_many;
-pub(crate) use lookup::nonblocking::get_resident;
+pub(crate) use lookup::nonblocking::get_nonblocking;
 pub(crate) use lookup::search::{first, get, get_at_once, get_slowly, last};
 pub(crate) use scan::cursor::Cursor;
 pub(crate) use scan::range::Range;
-pub(crate) use value::{check_sizes, free_run, store};
+pub(crate) use value::{check_sizes, free_extent, store};
 pub(crate) use verify::check::{check, Finding};
 pub(crate) use verify::walk::{read_value, walk, Values, Visitor};
 

@@ -352,10 +352,10 @@ pub(crate) fn copy_page<P: PageWrite>(pages: &mut P, old: PagePtr) -> Result<Pag
     }
     let txn = pages.txn();
     for start in (0..pages.page_size()).step_by(PAGE_SIZE_MIN) {
-        // A piece at a time through the stack: both pages live in one store.
-        let mut piece = [0u8; PAGE_SIZE_MIN];
-        piece.copy_from_slice(&pages.page(old)?[start..start + PAGE_SIZE_MIN]);
-        pages.page_mut(id)?[start..start + PAGE_SIZE_MIN].copy_from_slice(&piece);
+        // A chunk at a time through the stack: both pages live in one store.
+        let mut chunk = [0u8; PAGE_SIZE_MIN];
+        chunk.copy_from_slice(&pages.page(old)?[start..start + PAGE_SIZE_MIN]);
+        pages.page_mut(id)?[start..start + PAGE_SIZE_MIN].copy_from_slice(&chunk);
     }
     header::restamp(pages.page_mut(id)?, id, txn);
     free_page(pages, old)?;

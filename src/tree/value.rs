@@ -1,4 +1,4 @@
-//! Values: inline in the leaf, or in an overflow run that the leaf points at.
+//! Values: inline in the leaf, or in an overflow extent that the leaf points at.
 //!
 //! Floor: tree. The checksum of a run is known as soon as it is written, so a pointer to a run is valid at once
 //! and `seal` has nothing to do with it. Runs are written whole and never changed.
@@ -18,19 +18,19 @@ pub(crate) fn resolve<'a, P: PageRead>(pages: &'a P, value: LeafValue<'a>) -> Re
     match value {
         LeafValue::Inline(bytes) => Ok(bytes),
         LeafValue::Overflow(pointer) => {
-            let run = pages.run(pointer.ptr, run_pages(pages.page_size(), &pointer)?)?;
-            Ok(overflow::value(run, pointer.ptr.id, pointer.len)?)
+            let extent = pages.extent(pointer.ptr, overflow_pages(pages.page_size(), &pointer)?)?;
+            Ok(overflow::value(extent, pointer.ptr.id, pointer.len)?)
         }
     }
 }
 
 /// The length of the run behind a pointer, refusing lengths that no value has.
-pub(crate) fn run_pages(page_size: usize, pointer: &OverflowPtr) -> Result<u64> {
+pub(crate) fn overflow_pages(page_size: usize, pointer: &OverflowPtr) -> Result<u64> {
     if pointer.len > MAX_VALUE_BYTES {
         let what = format!("value length is {}, expected at most {MAX_VALUE_BYTES}", pointer.len);
         return Err(Error::corrupt(pointer.ptr.id, what));
     }
-    Ok(overflow::run_pages(page_size, pointer.len))
+    Ok(overflow::overflow_pages(page_size, pointer.len))
 }
 
 /// Refuses keys and values over the limits.
@@ -64,19 +64,19 @@ pub(crate) fn store<'v, P: PageWrite>(pages: &mut P, tree: TreeId, value: &'v [u
 
 /// A run that an entry lets go of.
 #[derive(Clone, Copy)]
-pub(crate) struct Run {
+pub(crate) struct OverflowExtent {
     id: PageId,
     pages: u64,
     born: TxnId,
 }
 
-impl Run {
+impl OverflowExtent {
     /// The run of a value, if it has one.
-    pub(crate) fn of<P: PageWrite>(pages: &P, value: LeafValue<'_>) -> Result<Option<Run>> {
+    pub(crate) fn of<P: PageWrite>(pages: &P, value: LeafValue<'_>) -> Result<Option<OverflowExtent>> {
         let LeafValue::Overflow(pointer) = value else { return Ok(None) };
-        let run_pages = run_pages(pages.page_size(), &pointer)?;
-        let born = pages.run_born(pointer.ptr.id, run_pages)?;
-        Ok(Some(Run { id: pointer.ptr.id, pages: run_pages, born }))
+        let overflow_pages = overflow_pages(pages.page_size(), &pointer)?;
+        let born = pages.extent_born(pointer.ptr.id, overflow_pages)?;
+        Ok(Some(OverflowExtent { id: pointer.ptr.id, pages: overflow_pages, born }))
     }
 
     pub(crate) fn free<P: PageWrite>(self, pages: &mut P) {
@@ -85,9 +85,9 @@ impl Run {
 }
 
 /// Frees the run behind a pointer that no entry holds any more.
-pub(crate) fn free_run<P: PageWrite>(pages: &mut P, to: OverflowPtr) -> Result<()> {
-    if let Some(run) = Run::of(pages, LeafValue::Overflow(to))? {
-        run.free(pages);
+pub(crate) fn free_extent<P: PageWrite>(pages: &mut P, to: OverflowPtr) -> Result<()> {
+    if let Some(extent) = OverflowExtent::of(pages, LeafValue::Overflow(to))? {
+        extent.free(pages);
     }
     Ok(())
 }

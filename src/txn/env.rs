@@ -1,11 +1,11 @@
 //! The environment: one open database file in this process, shared by every handle and transaction.
 //!
-//! Floor: txn. Holds the mapping, the live records, the reader slots, the writer with its canvas, and the file lock.
+//! Floor: txn. Holds the mapping, the live records, the reader slots, the writer with its writable mapping, and the file lock.
 //! Dropped when the last handle and the last transaction are gone: then the file is cut back to the pages in use and
 //! the lock is released.
 //!
 //! Invariants:
-//!   N1  the writer (canvas and free space) is made for the first write transaction, and from then on inside `writer` exactly
+//!   N1  the writer (writable mapping and free space) is made for the first write transaction, and from then on inside `writer` exactly
 //!       while none runs.
 //!   N2  once poisoned, nothing is committed or acknowledged (rule R9).
 //!
@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::hooks::{self, FlushKind, Moment, Mutant};
 use crate::ids::TxnId;
 use crate::mapping::Mapping;
-use crate::page::meta::{self, Meta, Slot};
+use crate::page::meta::{self, MetaPage, Slot};
 use crate::pager::write::free_space::LiveStates;
 use crate::pager::write::txn_pages::TxnPages;
 use crate::sys::{fork, refused};
@@ -28,7 +28,7 @@ use crate::txn::free::free_tree::FreeCache;
 use crate::txn::live::Live;
 use crate::txn::open::file_lock::FileLock;
 use crate::txn::open::OpenSpec;
-use crate::txn::read::flat_indexes::Tops;
+use crate::txn::read::flat_indexes::FlatIndexes;
 use crate::txn::read::readers::Readers;
 use crate::txn::state::State;
 use crate::txn::write::writer_lock::WriterLock;
@@ -38,12 +38,12 @@ use crate::txn::write::writer_lock::WriterLock;
 pub(crate) struct Writer {
     pub(crate) pages: TxnPages,
     pub(crate) cache: FreeCache,
-    /// The tip that pages' free space and `cache` belong to.
+    /// The latest state that pages' free space and `cache` belong to.
     pub(crate) based_on: TxnId,
 }
 
 impl Writer {
-    /// Forgets what is known of the free space; it is read again from the tip.
+    /// Forgets what is known of the free space; it is read again from the latest state.
     pub(crate) fn forget(&mut self) {
         self.pages.free = Default::default();
         self.cache = FreeCache::default();
@@ -67,7 +67,7 @@ pub(crate) struct Env {
     pub(crate) live: Live,
     pub(crate) readers: Readers,
     /// Flat tops that readers have made.
-    pub(crate) tops: Arc<Tops>,
+    pub(crate) flat_indexes: Arc<FlatIndexes>,
     pub(crate) writer_lock: WriterLock,
     writer: Mutex<Option<Box<Writer>>>,
     /// The writer was made. Changed under the writer lock.
@@ -81,7 +81,7 @@ pub(crate) struct Env {
 /// What [`Env::new`] needs.
 pub(crate) struct EnvParts {
     pub(crate) path: PathBuf,
-    pub(crate) meta: Meta,
+    pub(crate) meta: MetaPage,
     pub(crate) slot: usize,
     pub(crate) read_only: bool,
     pub(crate) opened: OpenSpec,
@@ -106,7 +106,7 @@ impl Env {
             mapping,
             live: Live::new(State::from_meta(&parts.meta), parts.slot),
             readers: Readers::new(),
-            tops: Arc::default(),
+            flat_indexes: Arc::default(),
             writer_lock: WriterLock::default(),
             writer: Mutex::new(None),
             has_writer: AtomicBool::new(false),
@@ -116,9 +116,9 @@ impl Env {
         }
     }
 
-    /// The meta that describes a state of this database.
-    pub(crate) fn meta_of(&self, state: &State) -> Meta {
-        Meta {
+    /// The meta page that describes a state of this database.
+    pub(crate) fn meta_page_of(&self, state: &State) -> MetaPage {
+        MetaPage {
             page_size: self.page_size as u32,
             required: self.required_features,
             optional: self.optional_features,
@@ -133,9 +133,9 @@ impl Env {
         }
     }
 
-    /// What the meta slots hold now.
+    /// What the meta pages hold now.
     pub(crate) fn meta_slots(&self) -> [Slot; 2] {
-        let bytes = self.mapping.read_metas();
+        let bytes = self.mapping.read_meta_pages();
         meta::probe(|offset, len| {
             let start = usize::try_from(offset).ok()?;
             bytes.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
@@ -152,7 +152,7 @@ impl Env {
             return Ok(());
         }
         if !self.mapping.is_ready_to_write() {
-            let used = self.live.tip().page_count * self.page_size as u64;
+            let used = self.live.latest().page_count * self.page_size as u64;
             let flushed = self.mapping.flush(FlushKind::Tree, 0, used);
             if let Err(e) = flushed {
                 // Nothing was stored yet: a flush that the kernel refuses to begin has lost nothing.
@@ -168,13 +168,13 @@ impl Env {
                 None => Error::io("mapping the file for writing", self.path(), e),
             })?;
         }
-        // The canvas is out only as long as a writer has it.
-        let canvas = self
+        // The writable mapping is out only as long as a writer has it.
+        let write_map = self
             .mapping
-            .canvas()
+            .write_map()
             .ok_or_else(|| Error::usage("another write transaction of this database has not ended; end it first"))?;
         let (mapping, path) = (Arc::clone(&self.mapping), Arc::clone(&self.path));
-        let pages = TxnPages::new(mapping, canvas, path, self.page_size, Default::default());
+        let pages = TxnPages::new(mapping, write_map, path, self.page_size, Default::default());
         self.return_writer(Box::new(Writer { pages, cache: FreeCache::default(), based_on: TxnId::default() }));
         self.has_writer.store(true, Ordering::Relaxed);
         Ok(())
@@ -267,7 +267,7 @@ impl Env {
     /// The states that must stay whole, for a writer that is about to reuse pages (protocol: Reclaim).
     pub(crate) fn live_states(&self) -> LiveStates {
         if hooks::is(Mutant::EarlyReclaim) {
-            return LiveStates::new(self.readers.snapshots(), self.live.tip().txn);
+            return LiveStates::new(self.readers.snapshots(), self.live.latest().txn);
         }
         let published = self.live.published_txn();
         hooks::reach(Moment::Reclaiming);
@@ -310,11 +310,11 @@ impl Drop for Env {
         }
         // Who opens the file next takes one that has nothing behind its newest state for closed in order: whatever was stored is
         // durable. It has nothing there as long as nobody wrote, and is not touched then.
-        let durable = self.live.durable().txn == self.live.tip().txn && self.live.in_doubt().is_none();
+        let durable = self.live.durable().txn == self.live.latest().txn && self.live.in_doubt().is_none();
         let cut = durable && self.mapping.is_ready_to_write() && self.lock.is_some() && self.check_poison().is_ok();
         if cut {
             // Space beyond the pages in use goes back to the file system. Failing leaves a longer file, nothing worse.
-            let len = self.live.tip().page_count * self.page_size as u64;
+            let len = self.live.latest().page_count * self.page_size as u64;
             let _longer = self.mapping.shrink(len);
         }
         if let Some(lock) = self.lock.take() {

@@ -1,6 +1,6 @@
 //! Live records: the state between readers and the writer while a database is open.
 //!
-//! Floor: txn. The records of the protocol, in private memory: tip, published, durable meta, in doubt. Each is kept
+//! Floor: txn. The records of the protocol, in private memory: latest state, published, durable meta page, in doubt. Each is kept
 //! twice with a counter that only grows; its parity selects the copy that holds. The filler writes the other copy, then
 //! steps the counter; a reader copies and takes the copy only if the counter has not moved (P5). So a reader never
 //! waits for a filler, and a filler that dies half-way does no harm.
@@ -48,7 +48,7 @@ impl<const N: usize> Record<N> {
     pub(crate) fn load_first<const M: usize>(&self) -> [u64; M] {
         loop {
             // Sequentially consistent for a reader that has just taken its slot: either the writer sees that slot, or this
-            // sees what it published (N2 of `readers`, Q2 of `mapping::seat`).
+            // sees what it published (N2 of `readers`, Q2 of `mapping::cell`).
             let counter = self.counter.load(Ordering::SeqCst);
             let copy = &self.copies[counter as usize & 1];
             let mut words = [0; M];
@@ -63,7 +63,7 @@ impl<const N: usize> Record<N> {
     }
 }
 
-/// The durable meta: which slot holds it, and the state it describes.
+/// The durable meta page: which slot holds it, and the state it describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DurableMeta {
     pub(crate) slot: usize,
@@ -73,31 +73,35 @@ pub(crate) struct DurableMeta {
 /// All records of one open database.
 #[derive(Debug)]
 pub(crate) struct Live {
-    tip: Record<STATE_WORDS>,
+    latest: Record<STATE_WORDS>,
     published: Record<STATE_WORDS>,
     durable: Record<2>,
-    /// Txn of a meta that is being written, plus one; 0 for none.
+    /// Txn of a meta page that is being written, plus one; 0 for none.
     in_doubt: AtomicU64,
 }
 
 impl Live {
-    /// Records of a database that was just opened: one state is tip, published and durable.
+    /// Records of a database that was just opened: one state is latest state, published and durable.
     pub(crate) fn new(state: State, slot: usize) -> Live {
-        let live =
-            Live { tip: Record::new(), published: Record::new(), durable: Record::new(), in_doubt: AtomicU64::new(0) };
-        live.tip.store(&state.to_words());
+        let live = Live {
+            latest: Record::new(),
+            published: Record::new(),
+            durable: Record::new(),
+            in_doubt: AtomicU64::new(0),
+        };
+        live.latest.store(&state.to_words());
         live.published.store(&state.to_words());
         live.durable.store(&[slot as u64, state.txn.0]);
         live
     }
 
     /// The newest state that a writer built on. Changed under the writer lock.
-    pub(crate) fn tip(&self) -> State {
-        State::from_words(&self.tip.load_first())
+    pub(crate) fn latest(&self) -> State {
+        State::from_words(&self.latest.load_first())
     }
 
-    pub(crate) fn store_tip(&self, state: &State) {
-        self.tip.store(&state.to_words());
+    pub(crate) fn store_latest(&self, state: &State) {
+        self.latest.store(&state.to_words());
     }
 
     /// The newest state that new readers see.

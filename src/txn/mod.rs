@@ -3,7 +3,7 @@
 //! Floor: txn. The only floor that knows time and other actors: which states are alive, who may write, what is durable.
 //!
 //! ```text
-//! open         files, the newest valid meta, creation
+//! open         files, the newest valid meta page, creation
 //! file_lock    one process writes, or any number read
 //! trust        how far the page cache can be believed at that
 //! survey       which states a file holds, and which are whole
@@ -13,7 +13,7 @@
 //! live         the records between readers and the writer
 //! readers      reader slots
 //! open_table   tables that a slot has found
-//! tops         flat tops of trees, made once for all readers
+//! tops         flat indexes of trees, made once for all readers
 //! snapshot     read transactions
 //! writer_lock  one writer at a time, in order
 //! write        write transactions

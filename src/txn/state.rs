@@ -1,12 +1,12 @@
 //! The state that a commit leaves: everything that the next transaction or a reader needs to go on from it (rule R12).
 //!
-//! Floor: txn. A [`State`] is what tip, published and durable records hold, and what a meta slot stores. It converts to
+//! Floor: txn. A [`State`] is what latest state, published and durable records hold, and what a meta page stores. It converts to
 //! and from a fixed number of words, because the live records are arrays of atomic words.
 //!
-//! Failure: none; words come from this process, metas are checked by `page::meta`.
+//! Failure: none; words come from this process, meta pages are checked by `page::meta`.
 
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
-use crate::page::meta::{LogDescriptor, Meta, RunPtr, TreeRoot};
+use crate::page::meta::{LogDescriptor, MetaPage, RunPtr, TreeRoot};
 
 /// Words of a state in a live record.
 pub(crate) const STATE_WORDS: usize = 18;
@@ -22,7 +22,7 @@ pub(crate) struct State {
     pub(crate) free_list: RunPtr,
     pub(crate) next_tree: TreeId,
     pub(crate) log: LogDescriptor,
-    /// Nothing from this transaction on may be acknowledged before a meta of it or a later one is durable (P10, P13).
+    /// Nothing from this transaction on may be acknowledged before a meta page of it or a later one is durable (P10, P13).
     pub(crate) floor: TxnId,
 }
 
@@ -67,8 +67,8 @@ impl State {
         }
     }
 
-    /// The state that a meta describes. A durable meta is its own floor.
-    pub(crate) fn from_meta(meta: &Meta) -> State {
+    /// The state that a meta page describes. A durable meta page is its own floor.
+    pub(crate) fn from_meta(meta: &MetaPage) -> State {
         State {
             txn: meta.txn,
             page_count: meta.page_count,

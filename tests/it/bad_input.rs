@@ -59,7 +59,7 @@ fn database_of(history: History, page_size: usize, commits: u64) -> (Vec<u8>, Hi
     (std::fs::read(&path).expect("the file"), history)
 }
 
-/// Changes every copy of the metas, and sets their checksums right (docs/format.md).
+/// Changes every copy of the meta pages, and sets their checksums right (docs/format.md).
 fn with_metas(bytes: &[u8], page_size: usize, change: impl Fn(&mut [u8])) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for at in [0, page_size / 2, page_size, page_size + page_size / 2] {
@@ -221,7 +221,7 @@ fn impossible_fields_of_a_meta_are_refused_or_read_as_damage() {
         let at = 48 + rng.below(204) as usize;
         let byte = if round % 3 == 0 { 0xff } else { rng.next() as u8 };
         let bytes = with_metas(&bytes, 4096, |record| record[at..(at + 4).min(252)].fill(byte));
-        judge_damaged(&bytes, None).unwrap_or_else(|e| panic!("bytes {at}.. of the metas are {byte:#x}: {e}"));
+        judge_damaged(&bytes, None).unwrap_or_else(|e| panic!("bytes {at}.. of the meta pages are {byte:#x}: {e}"));
     }
 }
 

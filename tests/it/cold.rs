@@ -237,7 +237,7 @@ fn lookups_that_may_not_wait_say_so_and_succeed_later() {
         let (_, tries) = retried(|| txn.try_get_resident(DATA, 1).map(drop));
         assert!(tries >= 1, "nothing was in memory");
         let rows = txn.table(DATA).expect("the table");
-        // Leaves, one that is absent, and values in runs of pages.
+        // Leaves, one that is absent, and values in extents.
         for key in (0..KEYS).step_by(501).chain([KEYS, 7, 307]) {
             let expected = (key < KEYS).then(|| value_of(key));
             let (found, _) = retried(|| rows.try_get_resident(key).map(|value| value.map(<[u8]>::to_vec)));

@@ -14,7 +14,7 @@ use crate::workload::{fast_dir, History, Rng};
 
 const PAGE: usize = 4096;
 
-/// Pages of a new file that are neither leaf nor branch of a table: the metas, the catalog and the free list.
+/// Pages of a new file that are neither leaf nor branch of a table: the meta pages, the catalog and the free list.
 const OTHER_PAGES: u64 = 4;
 
 fn names(dir: &TempDir) -> Vec<String> {

@@ -139,7 +139,7 @@ fn every_finding_of_damage_names_its_page() {
         }
         std::fs::write(&path, &whole).expect("mended");
     }
-    assert_eq!(found, reachable - 2, "each page in use is named, but for the metas");
+    assert_eq!(found, reachable - 2, "each page in use is named, but for the meta pages");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn check_tells_how_far_it_is() {
     assert!(told.iter().all(|(done, all)| *done <= *all && *all == report.pages_checked), "{told:?}");
 }
 
-/// Both copies of the newer meta are damaged. An interrupted commit can leave that, so the older state opens; but the check
+/// Both copies of the newer meta page are damaged. An interrupted commit can leave that, so the older state opens; but the check
 /// and a salvage tell that there may have been a newer one.
 #[test]
 fn a_lost_meta_is_told_by_the_check_and_by_a_salvage() {

@@ -60,7 +60,7 @@ fn trees_runs_and_free_space_beyond_two_to_the_32_pages() {
             assert_eq!(data.iter().filter(Result::is_ok).count() as u64, data.len());
         }
         let metas = inspect::metas(&db).expect("metas");
-        let root = metas.iter().max_by_key(|meta| meta.txn).expect("a meta").catalog_root;
+        let root = metas.iter().max_by_key(|meta| meta.txn).expect("a meta page").catalog_root;
         assert!(root > 1 << 32, "the catalog's root is page {root}");
         assert_eq!(inspect::page(&db, PageId(root)).expect("a page").id, PageId(root));
     }

@@ -23,7 +23,7 @@ const PAGE: u64 = 4096;
 /// Lengths besides the page boundaries.
 const OTHER_LENGTHS: u64 = 500;
 
-/// The value of a key: most are small, some lie in runs of pages.
+/// The value of a key: most are small, some lie in extents.
 fn value_of(key: u64) -> &'static [u8] {
     static VALUES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     &VALUES.get_or_init(|| (0..KEYS + 100).map(make_value).collect())[key as usize]
@@ -383,7 +383,7 @@ fn closed_child() {
             }
             Err(e) => {
                 let cut = matches!(e.kind(), ErrorKind::Truncated | ErrorKind::EmptyFile | ErrorKind::NotADatabase);
-                // Nothing is left of the metas: then nothing says that it was longer.
+                // Nothing is left of the meta pages: then nothing says that it was longer.
                 assert!(cut && (e.kind() == ErrorKind::Truncated || len < 256), "{at}: {e}");
                 refused += 1;
             }
@@ -471,7 +471,7 @@ fn five_thousand_flipped_bytes_are_found_or_do_no_harm() {
     println!("flipped bytes: flips, all read right, errors: {said}; wrong answers 0, panics 0, hangs 0");
 }
 
-/// Cuts the file when the meta of a commit has just been flushed.
+/// Cuts the file when the meta page of a commit has just been flushed.
 struct CutBehindMeta(PathBuf);
 
 impl mapleaf::testing::Hooks for CutBehindMeta {
@@ -480,7 +480,7 @@ impl mapleaf::testing::Hooks for CutBehindMeta {
     }
 
     fn after_flush(&self, event: &mapleaf::testing::FlushEvent<'_>) {
-        if event.kind == mapleaf::testing::FlushKind::Meta {
+        if event.kind == mapleaf::testing::FlushKind::MetaPage {
             let file = std::fs::File::options().write(true).open(&self.0).expect("open");
             file.set_len(event.mapped_len).expect("cut");
         }
@@ -712,7 +712,7 @@ impl Hooks for CutBefore {
 /// acknowledged.
 #[test]
 fn a_commit_whose_file_is_cut_while_it_is_flushed_is_not_acknowledged() {
-    for kind in [FlushKind::Tree, FlushKind::Meta] {
+    for kind in [FlushKind::Tree, FlushKind::MetaPage] {
         let dir = fast_dir();
         let path = base(dir.path());
         let db = Db::open(&path).expect("opens");
@@ -724,8 +724,8 @@ fn a_commit_whose_file_is_cut_while_it_is_flushed_is_not_acknowledged() {
         set_hooks(&db, std::sync::Arc::new(CutBefore { kind, file, len: 100 * PAGE }));
         let refused = write(10).expect_err("the file was cut").kind();
         match kind {
-            FlushKind::Meta => assert_eq!(refused, ErrorKind::Poisoned),
-            _ => assert!(refused == ErrorKind::Fault && metas() == before, "{refused:?}, and no meta is written"),
+            FlushKind::MetaPage => assert_eq!(refused, ErrorKind::Poisoned),
+            _ => assert!(refused == ErrorKind::Fault && metas() == before, "{refused:?}, and no meta page is written"),
         }
         assert_eq!(write(11).expect_err("the file was cut").kind(), ErrorKind::Poisoned);
         assert_eq!(db.begin_read().expect_err("the file was cut").kind(), ErrorKind::Poisoned);

@@ -72,7 +72,7 @@ fn child() {
     for version in 1..=COMMITS {
         let id = insert(&db, (0..5).map(|_| rng.below(KEYS)), version).expect("commit");
         if version % 100 == 1 {
-            // Each page that the transaction wrote, and the meta.
+            // Each page that the transaction wrote, and the meta page.
             pages += 100 * (pages_written_by(&db, id) + 1);
         }
     }

@@ -72,14 +72,14 @@ proptest! {
     }
 }
 
-/// A meta that names a low tree id was whole for `check`, and the next new table got an id that is not for tables.
+/// A meta page that names a low tree id was whole for `check`, and the next new table got an id that is not for tables.
 #[test]
 fn the_next_tree_id_is_one_for_tables() {
-    // The empty sample, in whose metas the next tree id, at byte 128, is 3.
+    // The empty sample, in whose meta pages the next tree id, at byte 128, is 3.
     fuzz_open(&[3, 28, 128, 3, 0, 0, 0]);
 }
 
-/// A meta whose root names another tree than the catalog's or that of the free space opened and was called clean, while
+/// A meta page whose root names another tree than the catalog's or that of the free space opened and was called clean, while
 /// recovery called it damaged.
 #[test]
 fn roots_of_a_meta_are_those_of_its_trees() {

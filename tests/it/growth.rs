@@ -289,12 +289,12 @@ fn four_readers_verify_whole_snapshots_beside_a_writer_in_a_file() {
     stress(&db, 4, seed("stress in a file"));
 }
 
-/// The same with a canvas in which the processor forbids every store but to the transaction's own pages.
+/// The same with a writable mapping in which the processor forbids every store but to the transaction's own pages.
 #[test]
 fn growth_and_readers_beside_a_writer_that_can_store_to_its_own_pages_alone() {
-    mapleaf::testing::strict_canvas(true);
+    mapleaf::testing::strict_claims(true);
     grow_under_readers(&TestDb::file(Options::new().window_size(1 << 20)), 6000, 4096);
-    stress(&TestDb::file(Options::new().window_size(0)), 4, seed("stress in a strict canvas"));
+    stress(&TestDb::file(Options::new().window_size(0)), 4, seed("stress in a strict writable mapping"));
 }
 
 /// How often this process has a file mapped, and bytes of it.

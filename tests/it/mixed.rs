@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use mapleaf::testing::strict_canvas;
+use mapleaf::testing::strict_claims;
 use mapleaf::{Db, ErrorKind, Options, ReadTxn, Table, WriteTxn};
 
 use crate::support::{bytes, long, mix, seed, Rng, TestDb};
@@ -31,7 +31,7 @@ fn value(rng: &mut Rng) -> Vec<u8> {
     bytes(rng.next(), len as usize)
 }
 
-/// Gives its bytes in small pieces, and fails behind them.
+/// Gives its bytes in small chunks, and fails behind them.
 struct Fails<'a>(&'a [u8]);
 
 impl io::Read for Fails<'_> {
@@ -140,10 +140,10 @@ fn assert_holds(txn: &ReadTxn, tables: &Tables) {
 fn all_ways_to_write_in_one_transaction_agree_with_maps() {
     let mut rng = Rng::new(seed("all_ways_to_write_in_one_transaction_agree_with_maps"));
     for round in 0..8 * u64::from(long()) {
-        strict_canvas(round % 4 == 1);
+        strict_claims(round % 4 == 1);
         let options = Options::new().page_size(4096 << (round % 4));
         let mut db = if round % 2 == 0 { TestDb::file(options) } else { TestDb::memory(options) };
-        strict_canvas(false);
+        strict_claims(false);
         let mut tables = Tables::new();
         let mut held: Vec<(ReadTxn, Tables)> = Vec::new();
         for step in 0..25 {

@@ -480,10 +480,10 @@ fn any_sequence_of_transactions_behaves_like_a_map() {
     any_sequence(96);
 }
 
-/// The same with a canvas in which the processor forbids every store but to the transaction's own pages.
+/// The same with a writable mapping in which the processor forbids every store but to the transaction's own pages.
 #[test]
 fn any_sequence_of_transactions_stores_to_its_own_pages_alone() {
-    mapleaf::testing::strict_canvas(true);
+    mapleaf::testing::strict_claims(true);
     any_sequence(48);
 }
 

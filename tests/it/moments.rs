@@ -134,7 +134,7 @@ fn end_while(db: &Db, meanwhile: impl Fn() + 'static) {
     at_moments(act, || drop(reader));
 }
 
-/// Areas of the view and the canvas of one window.
+/// Areas of the read-only mapping and the writable mapping of one window.
 const ONE_WINDOW: usize = 2;
 
 #[test]

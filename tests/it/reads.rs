@@ -1,5 +1,5 @@
 //! All ways to read, against a map and each other: keys that are hard to tell apart, trees of every form, and lookups that
-//! begin at the flat top of a tree.
+//! begin at the flat index of a tree.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

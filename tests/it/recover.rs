@@ -40,13 +40,13 @@ impl Sample {
         path
     }
 
-    /// The slot of the newest meta.
+    /// The slot of the newest meta page.
     fn newest_slot(&self) -> usize {
         let txn = |slot: usize| u64_at(&self.bytes, slot * PAGE + 48);
         usize::from(txn(1) > txn(0))
     }
 
-    /// Which transaction's state is whole in the file cut to `len`, found without the code under test: each meta in turn
+    /// Which transaction's state is whole in the file cut to `len`, found without the code under test: each meta page in turn
     /// is left alone in a file that zeros make long enough, and `check` has to find every page of it.
     fn whole(&self, bytes: &[u8]) -> Option<u64> {
         [self.newest_slot(), self.newest_slot() ^ 1].into_iter().find_map(|slot| {
@@ -127,7 +127,7 @@ impl Hooks for Copies {
     }
 }
 
-/// Had the file its length before the meta, a crash in between would leave the damaged newest state to be opened, and the
+/// Had the file its length before the meta page, a crash in between would leave the damaged newest state to be opened, and the
 /// next commit would overwrite the slot of the whole one.
 #[test]
 fn going_back_gives_the_file_its_length_last() {
@@ -329,7 +329,7 @@ fn both_slots_with_one_record_are_reported_and_recovery_goes_on_from_it() {
             assert!(preview.damage.is_some() && !preview.is_nothing() && preview.is_loss(), "{preview:?}");
             // One that has nothing to copy says that too.
             if let Ok(salvaged) = Db::salvage(&path, path.with_extension("saved")) {
-                assert!(salvaged.is_loss() && salvaged.lost[0].to_string().contains("both meta slots"), "{salvaged:?}");
+                assert!(salvaged.is_loss() && salvaged.lost[0].to_string().contains("both meta pages"), "{salvaged:?}");
                 std::fs::remove_file(path.with_extension("saved")).expect("removed");
             }
             // Either way, and the second time there is nothing to do.
@@ -391,7 +391,7 @@ fn a_record_over_the_other_in_an_open_file_is_a_finding_of_check() {
     file.read_exact_at(&mut slot, 0).expect("read");
     file.write_all_at(&slot, PAGE as u64).expect("written over");
     let findings = db.check().expect("checked").findings;
-    assert!(findings.iter().any(|finding| finding.to_string().contains("both meta slots")), "{findings:?}");
+    assert!(findings.iter().any(|finding| finding.to_string().contains("both meta pages")), "{findings:?}");
 }
 
 /// It would have no effect, which is not what was asked for.

@@ -21,7 +21,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
 }
 
-/// Offset of the newest meta.
+/// Offset of the newest meta page.
 fn newest(bytes: &[u8]) -> usize {
     if u64_at(bytes, 48) > u64_at(bytes, PAGE + 48) {
         0
@@ -171,7 +171,7 @@ impl Hooks for FullDisk {
 
 #[test]
 fn a_flush_that_fails_on_a_full_disk_is_not_the_error_of_an_aborted_transaction() {
-    for kind in [FlushKind::Tree, FlushKind::Meta] {
+    for kind in [FlushKind::Tree, FlushKind::MetaPage] {
         let db = Db::open(fast_dir().path().join("db")).expect("open");
         testing::set_hooks(&db, Arc::new(FullDisk(kind)));
         let e = db.write(|txn| txn.bytes_table("t")?.insert(b"k", b"v").map(drop)).expect_err("fails");

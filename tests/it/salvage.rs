@@ -232,7 +232,7 @@ fn damaged_pages_cost_only_what_lay_on_them() {
     }
 }
 
-/// The root page of the catalog is lost: the older meta knows the tables, and all that the newest state still has of them
+/// The root page of the catalog is lost: the older meta page knows the tables, and all that the newest state still has of them
 /// is found on pages that say themselves what they are.
 #[test]
 fn a_lost_catalog_is_made_up_for() {
@@ -253,7 +253,7 @@ fn a_lost_catalog_is_made_up_for() {
 #[test]
 fn without_metas_pages_say_what_they_are() {
     let sample = Sample::new(seed("without_metas"), 60);
-    let report = sample.salvages(&sample.without_metas(), "no metas").expect("a copy");
+    let report = sample.salvages(&sample.without_metas(), "no meta pages").expect("a copy");
     assert_eq!((report.txn, report.page_size), (None, PAGE as u32));
     all_but_few(&sample);
     // Without any catalog page, tables have no names.
@@ -264,7 +264,7 @@ fn without_metas_pages_say_what_they_are() {
             bytes[page * PAGE..][..PAGE].fill(0xee);
         }
     }
-    let report = sample.salvages(&bytes, "no metas, no catalog").expect("a copy");
+    let report = sample.salvages(&bytes, "no meta pages, no catalog").expect("a copy");
     assert!(report.tables.iter().all(|table| table.name.starts_with("lost-")), "{report:?}");
     assert!(report.maybe_stale() > 100, "{report:?}");
 }
@@ -427,7 +427,9 @@ fn holes_cost_nothing() {
     let mut damaged = sample.bytes.clone();
     damaged[root * PAGE + 100] ^= 1;
     for len in [1 << 43, 1 << 60] {
-        for (what, bytes) in [("whole", &sample.bytes), ("damaged", &damaged), ("no metas", &sample.without_metas())] {
+        for (what, bytes) in
+            [("whole", &sample.bytes), ("damaged", &damaged), ("no meta pages", &sample.without_metas())]
+        {
             let (path, out) = (sample.path("holes.mapleaf"), sample.path("out.mapleaf"));
             drop(std::fs::remove_file(&out));
             std::fs::write(&path, bytes).expect("written");
@@ -455,7 +457,7 @@ fn holes_cost_nothing() {
     }
 }
 
-/// A meta may say anything of how many pages there are.
+/// A meta page may say anything of how many pages there are.
 #[test]
 fn pages_that_a_meta_only_speaks_of_cost_nothing() {
     let sample = Sample::new(seed("pages_that_a_meta"), 20);

@@ -99,7 +99,7 @@ pub(crate) fn assert_clean(db: &Db) {
     assert_eq!(report.entries, stats.entries, "entries found and entries counted");
 }
 
-/// Pages whose header says that this transaction wrote them (the inner pages of overflow runs have none).
+/// Pages whose header says that this transaction wrote them (the inner pages of overflow extents have none).
 pub(crate) fn pages_written_by(db: &Db, txn: u64) -> u64 {
     let count = db.stats().expect("stats").page_count;
     let by = |id| inspect::page(db, PageId(id)).is_ok_and(|page| page.txn == txn);

@@ -81,7 +81,7 @@ pub(crate) type State = BTreeMap<&'static str, BTreeMap<Vec<u8>, Value>>;
 
 const TABLES: [&str; 3] = ["apples", "birches", "cedars"];
 
-/// Transaction of a new database: two metas are written, 1 and 2.
+/// Transaction of a new database: two meta pages are written, 1 and 2.
 pub(crate) const FIRST_TXN: u64 = 2;
 
 /// What the transactions of a run are like.
@@ -340,13 +340,13 @@ fn value(rng: &mut Rng, small: bool) -> Value {
 
 /// Inline values, runs of one page and of several, and runs whose last byte alone says that all of them was written.
 fn power_value(rng: &mut Rng) -> Value {
-    const RUN_HEADER: usize = 32;
+    const EXTENT_HEADER: usize = 32;
     let (len, tail) = match rng.below(100) {
         0..=69 => (rng.below(120) as usize, false),
         70..=84 => (rng.below(1100) as usize, false),
         85..=91 => (rng.below(9000) as usize, false),
-        92..=96 => (4096 * (1 + rng.below(2) as usize) - RUN_HEADER, true),
-        97 => (32768 - RUN_HEADER, true),
+        92..=96 => (4096 * (1 + rng.below(2) as usize) - EXTENT_HEADER, true),
+        97 => (32768 - EXTENT_HEADER, true),
         _ => (rng.below(40_000) as usize, false),
     };
     Value { seed: rng.next(), len, tail }

@@ -81,7 +81,7 @@ fn flip(file: &File, rng: &mut Rng) -> io::Result<String> {
     let count = if rng.one_in(2) { 1 } else { 1 + rng.below(64) };
     let mut places = Vec::new();
     for _ in 0..count {
-        // Every eighth in the metas, which few random places would meet.
+        // Every eighth in the meta pages, which few random places would meet.
         let within = if rng.one_in(8) { len.min(8192) } else { len };
         let at = rng.below(within);
         let mut byte = [0];

@@ -162,7 +162,7 @@ fn whole(db: &Db, how: How) -> Verdict {
     });
     match judged {
         Ok(Some((plan, number))) => match unclean(db) {
-            // A flipped bit in what no read needs (a half of a meta, a free page) is for `check` alone to find.
+            // A flipped bit in what no read needs (a half of a meta page, a free page) is for `check` alone to find.
             Ok(Some(finding)) if how.damaged => Verdict::Errors(finding),
             Ok(Some(finding)) => Verdict::Violation(format!("check: {finding}")),
             Ok(None) => Verdict::State { number, seed: plan.seed },

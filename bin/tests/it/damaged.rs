@@ -174,7 +174,7 @@ fn a_file_without_metas_is_told_from_one_that_is_no_database() {
     for verb in [&["get", &path, "0-00001"][..], &["recover", &path]] {
         let ran = kvctl(verb);
         assert_eq!(ran.code, 3, "{verb:?}");
-        assert!(ran.err.contains("both meta slots") && ran.err.contains("kvctl salvage FILE OUT"), "{}", ran.err);
+        assert!(ran.err.contains("both meta pages") && ran.err.contains("kvctl salvage FILE OUT"), "{}", ran.err);
     }
     let ran = kvctl(&["salvage", &path, &folder.path("b.mapleaf")]);
     assert!(ran.code == 4 && ran.out.contains("table 'main': 9000 entries, 9000 of them may be stale"), "{}", ran.out);

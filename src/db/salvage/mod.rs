@@ -1,7 +1,7 @@
 //! Salvage: every entry of a damaged file that can be read goes to a new database.
 //!
-//! Floor: db. First a walk from the roots of the newest meta (`rescue`): what it finds is the newest state. Then, only if
-//! something was lost, two more sources (`scan`): the roots that older metas and catalog pages name, and leaves that
+//! Floor: db. First a walk from the roots of the newest meta page (`rescue`): what it finds is the newest state. Then, only if
+//! something was lost, two more sources (`scan`): the roots that older meta pages and catalog pages name, and leaves that
 //! nothing leads to, known by what they say of themselves. They are taken in the order of their transactions, the newest
 //! first, and add only keys that lie in ranges which are lost and that no newer source speaks for. What they add may be
 //! stale: an older value, or an entry that was deleted since.
@@ -35,11 +35,11 @@ use rescue::Rescue;
 pub struct SalvageReport {
     /// Bytes per page, of both files.
     pub page_size: u32,
-    /// Transaction of the newest meta; `None` when no meta could be read.
+    /// Transaction of the newest meta page; `None` when no meta page could be read.
     pub txn: Option<u64>,
     /// Bytes that the damaged file has.
     pub file_bytes: u64,
-    /// Bytes that its newest state needs; 0 when no meta could be read.
+    /// Bytes that its newest state needs; 0 when no meta page could be read.
     pub needed_bytes: u64,
     /// Everything that could not be read, with page, table and key range as far as they are known. Of a range, part may
     /// have been found elsewhere: see [`SalvagedTable::maybe_stale`].
@@ -94,7 +94,7 @@ impl Db {
     ///
     /// Entries come from the newest state as far as its pages can be reached. Key ranges that are lost are filled from
     /// older states and from pages that nothing leads to any more; such entries may be stale, and the report counts them
-    /// by table. Also works when both metas are lost, and when only a part of the file is there.
+    /// by table. Also works when both meta pages are lost, and when only a part of the file is there.
     ///
     /// # Errors
     /// `NotADatabase` for a file without a single page of a database, `Corrupt` when there is nothing to copy, `Usage` if
@@ -131,7 +131,7 @@ fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<Salva
     let probe = survey::probe(&file);
     open::readable_version(path, &probe)?;
     let Some(page_size) = probe.page_size.or_else(|| survey::find_page_size(&file, len)) else {
-        let reason = "neither a meta nor a page of a database was found in it".to_string();
+        let reason = "neither a meta page nor a page of a database was found in it".to_string();
         return Err(Error::NotADatabase { path: path.to_path_buf(), reason });
     };
     let metas = survey::candidates(&probe);

@@ -85,7 +85,7 @@ impl<'r> Rescue<'r> {
     /// All passes. `metas` are those that are whole, the newest first.
     pub(super) fn run(&mut self, metas: &[Candidate], lost_slots: &[u64]) -> Result<()> {
         for &slot in lost_slots {
-            let what = "a meta slot cannot be read; if it was the newer one, its commit is lost".to_string();
+            let what = "a meta page cannot be read; if it was the newer one, its commit is lost".to_string();
             self.lost.push(Finding { page: Some(PageId(slot)), table: None, key_range: None, what });
         }
         match metas.first() {

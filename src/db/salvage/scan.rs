@@ -5,7 +5,7 @@
 //! between its first and its last key it speaks for, so that an older leaf adds nothing there: an entry that the newer leaf has not was deleted
 //! when that was written.
 //!
-//! Pages inside overflow runs are data of users and are left out, where the run can be told.
+//! Pages inside overflow extents are data of users and are left out, where the run can be told.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -141,10 +141,10 @@ impl Rescue<'_> {
             }
             let Ok(header) = Header::read(&page, id) else { continue };
             if header.kind == PageKind::Overflow {
-                let pages = header.run_pages();
+                let pages = header.overflow_pages();
                 if pages <= reads_left {
                     reads_left -= pages;
-                    if self.pages.verify_run(PagePtr { id, crc: header.checksum }, pages).is_ok() {
+                    if self.pages.verify_extent(PagePtr { id, crc: header.checksum }, pages).is_ok() {
                         next = id.0 + pages;
                     }
                 }

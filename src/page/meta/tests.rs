@@ -1,15 +1,15 @@
-//! Metas: round trips, damage, and the search for copies.
+//! Meta pages: round trips, damage, and the search for copies.
 
 use super::*;
 
-fn meta(page_size: u32, txn: u64) -> Meta {
+fn meta(page_size: u32, txn: u64) -> MetaPage {
     let root = |id, tree| TreeRoot {
         ptr: PagePtr { id: PageId(id), crc: 0xdead_0001 },
         height: 3,
         entries: u64::MAX - 7,
         tree: TreeId(tree),
     };
-    Meta {
+    MetaPage {
         page_size,
         required: 0,
         optional: 1 << 63 | 5,
@@ -24,7 +24,7 @@ fn meta(page_size: u32, txn: u64) -> Meta {
     }
 }
 
-fn slot_of(meta: &Meta) -> Vec<u8> {
+fn slot_of(meta: &MetaPage) -> Vec<u8> {
     let mut page = vec![0xee; meta.page_size as usize];
     meta.encode_slot(&mut page);
     page
@@ -48,7 +48,7 @@ fn both_copies_round_trip() {
         let meta = meta(page_size, 77);
         let page = slot_of(&meta);
         let middle = page_size as usize / 2;
-        assert_eq!((Meta::decode_copy(&page), Meta::decode_copy(&page[middle..])), (Ok(meta), Ok(meta)));
+        assert_eq!((MetaPage::decode_copy(&page), MetaPage::decode_copy(&page[middle..])), (Ok(meta), Ok(meta)));
         assert!(page[256..middle].iter().chain(&page[middle + 256..]).all(|byte| *byte == 0));
     }
 }
@@ -69,31 +69,31 @@ fn every_flipped_bit_shows() {
     for bit in 0..256 * 8 {
         let mut record = page[..256].to_vec();
         record[bit / 8] ^= 1 << (bit % 8);
-        let expected = if bit < 64 { MetaError::NoMagic } else { MetaError::Checksum };
-        assert_eq!(Meta::decode_copy(&record), Err(expected), "bit {bit}");
+        let expected = if bit < 64 { MetaPageError::NoMagic } else { MetaPageError::Checksum };
+        assert_eq!(MetaPage::decode_copy(&record), Err(expected), "bit {bit}");
         let mut file = [record, page[256..].to_vec(), slot_of(&meta(4096, 6))].concat();
         let found = probe_file(&file);
         assert_eq!((found.page_size, found.slots[0].meta()), (Some(4096), Ok(meta(4096, 5))));
         assert!(found.slots[0].flaw().is_some() && found.slots[1].flaw().is_none());
         file.truncate(4096);
-        assert_eq!(probe_file(&file).slots[1].meta(), Err(MetaError::NoMagic));
+        assert_eq!(probe_file(&file).slots[1].meta(), Err(MetaPageError::NoMagic));
     }
-    assert_eq!(Meta::decode_copy(&page[..255]), Err(MetaError::NoMagic));
+    assert_eq!(MetaPage::decode_copy(&page[..255]), Err(MetaPageError::NoMagic));
 }
 
 #[test]
 fn newer_releases_are_told_from_damage() {
     let record = slot_of(&meta(8192, 5));
-    let decode = |at: usize, bytes: &[u8]| Meta::decode_copy(&resealed(record.clone(), at, bytes));
-    assert_eq!(decode(8, &[2, 0, 0, 0]), Err(MetaError::Version(2)));
-    assert_eq!(decode(8, &[0, 0, 0, 0]), Err(MetaError::Version(0)));
-    assert_eq!(decode(16, &[0, 0, 2]), Err(MetaError::RequiredFeature(1 << 17)));
+    let decode = |at: usize, bytes: &[u8]| MetaPage::decode_copy(&resealed(record.clone(), at, bytes));
+    assert_eq!(decode(8, &[2, 0, 0, 0]), Err(MetaPageError::Version(2)));
+    assert_eq!(decode(8, &[0, 0, 0, 0]), Err(MetaPageError::Version(0)));
+    assert_eq!(decode(16, &[0, 0, 2]), Err(MetaPageError::RequiredFeature(1 << 17)));
     assert_eq!(decode(31, &[0xff]).map(|meta| meta.optional >> 56), Ok(0xff), "unknown optional bits pass");
     assert!(decode(200, &[1]).is_ok(), "so do bytes that they may use");
 
     let newer = [resealed(record.clone(), 8, &[2]), slot_of(&meta(8192, 6))].concat();
     let found = probe_file(&newer);
-    assert_eq!((found.page_size, found.slots[0].meta()), (Some(8192), Err(MetaError::Version(2))));
+    assert_eq!((found.page_size, found.slots[0].meta()), (Some(8192), Err(MetaPageError::Version(2))));
     assert_eq!(found.slots[1].meta(), Ok(meta(8192, 6)));
 }
 
@@ -117,8 +117,8 @@ fn impossible_fields_are_named() {
         (167, &[0xff], "commit log start"),
         (128, &[15, 0, 0, 0], "next tree id"),
     ] {
-        let found = Meta::decode_copy(&resealed(record.clone(), at, bytes));
-        assert_eq!(found, Err(MetaError::Field(field)), "{bytes:?} at {at}");
+        let found = MetaPage::decode_copy(&resealed(record.clone(), at, bytes));
+        assert_eq!(found, Err(MetaPageError::Field(field)), "{bytes:?} at {at}");
     }
 }
 
@@ -127,7 +127,7 @@ fn probe_finds_each_page_size_from_any_single_copy() {
     for page_size in [4096u32, 8192, 16384, 32768] {
         let size = page_size as usize;
         let metas = [meta(page_size, 8), meta(page_size, 9)];
-        // Behind the slots lies what looks like metas of every other page size.
+        // Behind the slots lies what looks like meta pages of every other page size.
         let behind: Vec<u8> = [4096, 8192, 16384, 32768].iter().flat_map(|other| slot_of(&meta(*other, 99))).collect();
         let file = [slot_of(&metas[0]), slot_of(&metas[1]), behind].concat();
         assert_eq!(probe_file(&file).slots.map(|slot| slot.meta()), [Ok(metas[0]), Ok(metas[1])]);
@@ -141,7 +141,7 @@ fn probe_finds_each_page_size_from_any_single_copy() {
             let found = probe_file(&damaged);
             assert_eq!(found.page_size, Some(size), "copy {kept}");
             assert_eq!(found.slots[kept / 2].meta(), Ok(metas[kept / 2]));
-            assert_eq!(found.slots[1 - kept / 2].meta(), Err(MetaError::Checksum));
+            assert_eq!(found.slots[1 - kept / 2].meta(), Err(MetaPageError::Checksum));
         }
     }
 }
@@ -153,10 +153,10 @@ fn interrupted_writes_and_strange_files() {
     assert_eq!(probe_file(&page).slots[0].meta().map(|meta| meta.txn), Ok(TxnId(12)));
     for file in [vec![], vec![0; 100], vec![0xff; 100_000], b"SQLite format 3\0".repeat(1000)] {
         let found = probe_file(&file);
-        assert_eq!((found.page_size, found.slots[0].meta()), (None, Err(MetaError::NoMagic)));
+        assert_eq!((found.page_size, found.slots[0].meta()), (None, Err(MetaPageError::NoMagic)));
     }
     let torn = [b"\x89MLF\r\n\x1a\n".to_vec(), vec![7; 9000]].concat();
-    assert_eq!(probe_file(&torn).slots[0].meta(), Err(MetaError::Checksum), "ours, and damaged");
+    assert_eq!(probe_file(&torn).slots[0].meta(), Err(MetaPageError::Checksum), "ours, and damaged");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //!   D1  the file is never written.
-//!   D2  what [`FilePages::page`] and [`FilePages::run`] give was verified against its pointer (R2).
+//!   D2  what [`FilePages::page`] and [`FilePages::extent`] give was verified against its pointer (R2).
 //!
 //! Failure: [`Error::Corrupt`] that names the page: behind the end of the file, unreadable, or not what its pointer says.
 
@@ -18,10 +18,10 @@ use crate::page::checksum::{self, Running};
 use crate::page::header::Header;
 
 /// Bytes that are read at once of a run that is only verified.
-const PIECE_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// A run longer than this is verified before memory is asked for.
-const LARGE_RUN_BYTES: usize = 64 << 20;
+const LARGE_EXTENT_BYTES: usize = 64 << 20;
 
 /// The pages of a file.
 #[derive(Debug)]
@@ -71,12 +71,12 @@ impl<'f> FilePages<'f> {
     }
 
     /// Reads a whole run. The buffer becomes exactly the run.
-    pub(crate) fn run(&self, ptr: PagePtr, pages: u64, into: &mut Vec<u8>) -> Result<()> {
+    pub(crate) fn extent(&self, ptr: PagePtr, pages: u64, into: &mut Vec<u8>) -> Result<()> {
         self.inside(ptr.id, pages)?;
         // No longer than the file, which `inside` has seen to; but a file with holes may say to be longer than memory.
         let bytes = (pages * self.page_size as u64) as usize;
-        if bytes > LARGE_RUN_BYTES {
-            self.verify_run(ptr, pages)?;
+        if bytes > LARGE_EXTENT_BYTES {
+            self.verify_extent(ptr, pages)?;
         }
         into.clear();
         into.try_reserve_exact(bytes).map_err(|_| Error::corrupt(ptr.id, "a value too large for memory"))?;
@@ -86,20 +86,20 @@ impl<'f> FilePages<'f> {
     }
 
     /// Verifies a run without holding it, and gives its header.
-    pub(crate) fn verify_run(&self, ptr: PagePtr, pages: u64) -> Result<Header> {
+    pub(crate) fn verify_extent(&self, ptr: PagePtr, pages: u64) -> Result<Header> {
         self.inside(ptr.id, pages)?;
         let bytes = pages * self.page_size as u64;
-        let mut piece = vec![0; (bytes as usize).min(PIECE_BYTES)];
+        let mut chunk = vec![0; (bytes as usize).min(CHUNK_BYTES)];
         let (mut running, mut header, mut stored, mut at) = (Running::default(), None, 0, 0);
         while at < bytes {
-            let now = ((bytes - at) as usize).min(piece.len());
-            let piece = &mut piece[..now];
-            self.read(ptr.id, at, piece)?;
+            let now = ((bytes - at) as usize).min(chunk.len());
+            let chunk = &mut chunk[..now];
+            self.read(ptr.id, at, chunk)?;
             if at == 0 {
-                stored = checksum::stored(piece);
-                header = Some(Header::read(piece, ptr.id)?);
+                stored = checksum::stored(chunk);
+                header = Some(Header::read(chunk, ptr.id)?);
             }
-            running.add(piece);
+            running.add(chunk);
             at += now as u64;
         }
         verified(ptr, stored, running.finish())?;
@@ -111,7 +111,7 @@ impl<'f> FilePages<'f> {
         let end = id.0.checked_add(pages).filter(|_| pages > 0);
         match end {
             Some(end) if id.0 >= 2 && end <= self.page_count() => Ok(()),
-            _ if id.0 < 2 => Err(Error::corrupt(id, "a pointer leads to a meta slot")),
+            _ if id.0 < 2 => Err(Error::corrupt(id, "a pointer leads to a meta page")),
             _ => Err(Error::corrupt(id, format!("lies behind the end of the file, which has {} bytes", self.len))),
         }
     }
@@ -142,25 +142,25 @@ mod tests {
     fn a_run_is_verified_in_pieces_as_in_one() {
         let (page_size, id, len) = (4096, PageId(2), 3 << 20);
         let value: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
-        let pages = overflow::run_pages(page_size, len as u64);
-        let mut run = vec![0; pages as usize * page_size];
-        let crc = overflow::write(&mut run, page_size, id, TreeId(16), TxnId(3), &value);
+        let pages = overflow::overflow_pages(page_size, len as u64);
+        let mut extent = vec![0; pages as usize * page_size];
+        let crc = overflow::write(&mut extent, page_size, id, TreeId(16), TxnId(3), &value);
         let file = tempfile::tempfile().unwrap();
-        file.write_all_at(&run, 2 * page_size as u64).unwrap();
-        let whole = FilePages::new(&file, page_size, 2 * page_size as u64 + run.len() as u64);
+        file.write_all_at(&extent, 2 * page_size as u64).unwrap();
+        let whole = FilePages::new(&file, page_size, 2 * page_size as u64 + extent.len() as u64);
         let ptr = PagePtr { id, crc };
-        assert_eq!(whole.verify_run(ptr, pages).unwrap().run_pages(), pages);
+        assert_eq!(whole.verify_extent(ptr, pages).unwrap().overflow_pages(), pages);
         let mut read = Vec::new();
-        whole.run(ptr, pages, &mut read).unwrap();
-        assert_eq!(read, run);
-        assert!(whole.verify_run(PagePtr { id, crc: crc ^ 1 }, pages).is_err());
-        assert!(whole.verify_run(ptr, pages + 1).is_err());
-        for at in [40, PIECE_BYTES + 7, run.len() - 1] {
+        whole.extent(ptr, pages, &mut read).unwrap();
+        assert_eq!(read, extent);
+        assert!(whole.verify_extent(PagePtr { id, crc: crc ^ 1 }, pages).is_err());
+        assert!(whole.verify_extent(ptr, pages + 1).is_err());
+        for at in [40, CHUNK_BYTES + 7, extent.len() - 1] {
             let offset = (2 * page_size + at) as u64;
-            file.write_all_at(&[run[at] ^ 4], offset).unwrap();
-            assert!(whole.verify_run(ptr, pages).is_err(), "byte {at}");
-            assert!(whole.run(ptr, pages, &mut read).is_err(), "byte {at}");
-            file.write_all_at(&[run[at]], offset).unwrap();
+            file.write_all_at(&[extent[at] ^ 4], offset).unwrap();
+            assert!(whole.verify_extent(ptr, pages).is_err(), "byte {at}");
+            assert!(whole.extent(ptr, pages, &mut read).is_err(), "byte {at}");
+            file.write_all_at(&[extent[at]], offset).unwrap();
         }
     }
 

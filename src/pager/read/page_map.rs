@@ -2,7 +2,7 @@
 //!
 //! Floor: pager. For walks over a whole state, which account for every page. Kept in chunks of [`CHUNK_PAGES`] pages that
 //! are made when a page of them is first met, and of runs that fill whole chunks only the ends are kept: memory and time
-//! follow what was met and not how many pages there are said to be, for a damaged meta or a file with holes may say
+//! follow what was met and not how many pages there are said to be, for a damaged meta page or a file with holes may say
 //! anything. Costs about a fifth of a byte per page.
 //!
 //! Invariants:
@@ -119,7 +119,7 @@ impl PageMap {
         }
     }
 
-    /// The runs of pages that were not taken, ascending, each as long as it can be.
+    /// The extents that were not taken, ascending, each as long as it can be.
     pub(crate) fn untaken(&self) -> impl Iterator<Item = (PageId, u64)> + '_ {
         let behind = std::iter::once((self.pages, self.pages));
         let mut done_to = 0;
@@ -140,19 +140,19 @@ fn taken_runs(chunk: u64, span: &Span) -> Vec<(u64, u64)> {
         Span::All(chunks) => return vec![(base, base + chunks * CHUNK_PAGES)],
         Span::Some(words) => words,
     };
-    let mut runs = Vec::new();
+    let mut extents = Vec::new();
     for (word, &bits) in (0..).zip(words) {
         let (mut at, mut rest) = (0, bits);
         while rest != 0 {
             at += rest.trailing_zeros();
             let set = (bits >> at).trailing_ones();
             let from = base + word * 64 + u64::from(at);
-            runs.push((from, from + u64::from(set)));
+            extents.push((from, from + u64::from(set)));
             at += set;
             rest = bits.checked_shr(at).unwrap_or(0);
         }
     }
-    runs
+    extents
 }
 
 #[cfg(test)]
@@ -180,13 +180,13 @@ mod tests {
         assert_eq!(map.take(PageId((1 << 50) + 777), 1 << 40), Some(PageId((1 << 50) + 777)));
         assert_eq!(map.take(PageId(1 << 62), 4), None);
         let last = (1 << 62) + 4;
-        let runs = [
+        let extents = [
             (0, 3),
             (4, (1 << 50) - 4),
             ((1 << 50) + (1 << 60), (1 << 62) - (1 << 50) - (1 << 60)),
             (last, pages - last),
         ];
-        assert_eq!(map.untaken().collect::<Vec<_>>(), runs.map(|(id, pages)| (PageId(id), pages)));
+        assert_eq!(map.untaken().collect::<Vec<_>>(), extents.map(|(id, pages)| (PageId(id), pages)));
         assert_eq!(map.taken, 5 + (1 << 60));
         assert_eq!(map.take(PageId(0), u64::MAX), Some(PageId(3)));
         assert_eq!((map.taken, map.untaken().count()), (pages, 0));
@@ -217,9 +217,9 @@ mod tests {
                 let met = model.get(page as usize).is_some_and(|met| *met);
                 assert_eq!(map.is_taken(PageId(page)), met, "{page}");
             });
-            let runs: Vec<(PageId, u64)> = map.untaken().collect();
-            assert!(runs.windows(2).all(|two| two[0].0 .0 + two[0].1 < two[1].0 .0), "{runs:?}");
-            let flat: Vec<u64> = runs.iter().flat_map(|(id, pages)| id.0..id.0 + pages).collect();
+            let extents: Vec<(PageId, u64)> = map.untaken().collect();
+            assert!(extents.windows(2).all(|two| two[0].0 .0 + two[0].1 < two[1].0 .0), "{extents:?}");
+            let flat: Vec<u64> = extents.iter().flat_map(|(id, pages)| id.0..id.0 + pages).collect();
             assert_eq!(flat, (0..PAGES).filter(|page| !model[*page as usize]).collect::<Vec<_>>());
         }
     }

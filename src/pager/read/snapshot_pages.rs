@@ -12,7 +12,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::mapping::{MarkedPages, View};
+use crate::mapping::{ReadMap, VerifiedPages};
 use crate::page::layout::Front;
 use crate::page::{checksum, lookup};
 use crate::pager::PageRead;
@@ -20,22 +20,22 @@ use crate::pager::PageRead;
 /// Read access to the pages of one state.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotPages {
-    pages: MarkedPages,
+    pages: VerifiedPages,
     page_count: u64,
 }
 
 impl SnapshotPages {
-    pub(crate) fn new(view: View, page_size: usize, page_count: u64) -> SnapshotPages {
-        SnapshotPages { pages: MarkedPages::new(view, page_size.trailing_zeros(), page_count), page_count }
+    pub(crate) fn new(read_map: ReadMap, page_size: usize, page_count: u64) -> SnapshotPages {
+        SnapshotPages { pages: VerifiedPages::new(read_map, page_size.trailing_zeros(), page_count), page_count }
     }
 
     #[inline]
-    pub(crate) fn view(&self) -> &View {
-        self.pages.view()
+    pub(crate) fn read_map(&self) -> &ReadMap {
+        self.pages.read_map()
     }
 
-    pub(crate) fn into_view(self) -> View {
-        self.pages.into_view()
+    pub(crate) fn into_read_map(self) -> ReadMap {
+        self.pages.into_read_map()
     }
 
     #[inline]
@@ -53,7 +53,7 @@ impl SnapshotPages {
     #[inline(never)]
     fn first_touch<'a>(&self, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
         self.bring(ptr.id, bytes.len())?;
-        verify_first_touch(self.view(), ptr, bytes)
+        verify_first_touch(self.read_map(), ptr, bytes)
     }
 }
 
@@ -66,8 +66,8 @@ impl PageRead for SnapshotPages {
     #[inline]
     fn page(&self, ptr: PagePtr) -> Result<&[u8]> {
         if ptr.id.0 < self.page_count {
-            if let Some(bytes) = self.view().bytes(ptr.id.0 << self.page_shift(), 1 << self.page_shift()) {
-                if self.view().mark(ptr.id) == mark_of(ptr.crc) {
+            if let Some(bytes) = self.read_map().bytes(ptr.id.0 << self.page_shift(), 1 << self.page_shift()) {
+                if self.read_map().verified_byte(ptr.id) == verified_byte_of(ptr.crc) {
                     return Ok(bytes);
                 }
                 return self.first_touch(ptr, bytes);
@@ -78,50 +78,50 @@ impl PageRead for SnapshotPages {
 
     #[inline(always)]
     fn front_at_once(&self, ptr: PagePtr) -> Option<&Front> {
-        self.pages.marked_front(ptr.id, mark_of(ptr.crc))
+        self.pages.verified_front(ptr.id, verified_byte_of(ptr.crc))
     }
 
     #[inline(always)]
     fn page_at_once(&self, ptr: PagePtr) -> Option<&[u8]> {
-        self.pages.marked(ptr.id, mark_of(ptr.crc))
+        self.pages.verified(ptr.id, verified_byte_of(ptr.crc))
     }
 
     #[inline]
     fn prefetch(&self, id: PageId, from: usize, bytes: usize) {
         if id.0 < self.page_count {
-            self.view().prefetch((id.0 << self.page_shift()) + from as u64, bytes);
+            self.read_map().prefetch((id.0 << self.page_shift()) + from as u64, bytes);
         }
     }
 
-    fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
-        let bytes = run_range(ptr.id, pages, self.page_count, self.page_shift())
-            .and_then(|(offset, len)| self.view().bytes(offset, len))
+    fn extent(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
+        let bytes = extent_range(ptr.id, pages, self.page_count, self.page_shift())
+            .and_then(|(offset, len)| self.read_map().bytes(offset, len))
             .ok_or_else(|| beyond_end(ptr.id, pages, self.page_count))?;
-        if self.view().mark(ptr.id) == mark_of(ptr.crc) {
+        if self.read_map().verified_byte(ptr.id) == verified_byte_of(ptr.crc) {
             return Ok(bytes);
         }
         self.first_touch(ptr, bytes)
     }
 
     #[inline]
-    fn intact(&self) -> bool {
-        self.view().intact()
+    fn all_served(&self) -> bool {
+        self.read_map().all_served()
     }
 
     #[cold]
     fn fault(&self) -> Error {
-        self.view().fault()
+        self.read_map().fault()
     }
 }
 
 /// The mark of a page whose verified checksum is `crc`: its low byte, never 0, which means "not verified".
 #[inline]
-pub(crate) fn mark_of(crc: u32) -> u8 {
+pub(crate) fn verified_byte_of(crc: u32) -> u8 {
     (crc as u8).max(1)
 }
 
 /// Byte range of a run inside a state of `page_count` pages.
-pub(crate) fn run_range(id: PageId, pages: u64, page_count: u64, page_shift: u32) -> Option<(u64, usize)> {
+pub(crate) fn extent_range(id: PageId, pages: u64, page_count: u64, page_shift: u32) -> Option<(u64, usize)> {
     let end = id.0.checked_add(pages)?;
     if end > page_count || pages == 0 {
         return None;
@@ -133,10 +133,10 @@ pub(crate) fn run_range(id: PageId, pages: u64, page_count: u64, page_shift: u32
 /// call, so that a page which cannot be read is an error of whoever needs it, and of nobody else.
 #[cold]
 #[inline(never)]
-pub(crate) fn verify_first_touch<'a>(view: &View, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
+pub(crate) fn verify_first_touch<'a>(read_map: &ReadMap, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
     if ptr.id.0 < 2 {
-        // Metas change in place: nothing of them is borrowed.
-        return Err(Error::corrupt(ptr.id, "a pointer leads to a meta slot"));
+        // Meta pages change in place: nothing of them is borrowed.
+        return Err(Error::corrupt(ptr.id, "a pointer leads to a meta page"));
     }
     if !checksum::matches(bytes, ptr.crc) {
         return Err(Error::corrupt(
@@ -146,7 +146,7 @@ pub(crate) fn verify_first_touch<'a>(view: &View, ptr: PagePtr, bytes: &'a [u8])
     }
     // Whoever finds the mark looks at the header no more. A page that lies with the right checksum stays without.
     if lookup::is_sound(bytes, ptr.id) {
-        view.set_mark(ptr.id, mark_of(ptr.crc));
+        read_map.set_verified(ptr.id, verified_byte_of(ptr.crc));
     }
     Ok(bytes)
 }
@@ -167,9 +167,9 @@ mod tests {
         let mut page = vec![7; 4096];
         let crc = checksum::seal(&mut page);
         std::io::Write::write_all(&mut &file, &page.repeat(4)).expect("written");
-        let options = MapOptions { page_size: 4096, window_bytes: None, guarded: true, used_bytes: None };
+        let options = MapOptions { page_size: 4096, window_bytes: None, fault_guard: true, used_bytes: None };
         let mapping = Mapping::of_file(file, false, options).expect("mapped");
-        let pages = SnapshotPages::new(mapping.view(), 4096, 4);
+        let pages = SnapshotPages::new(mapping.read_map(), 4096, 4);
         let read = |id| pages.page(PagePtr { id: PageId(id), crc }).map(<[u8]>::len);
         assert!(read(0).is_err() && read(1).is_err());
         assert_eq!(read(2).expect("a page like any other"), 4096);
@@ -177,16 +177,16 @@ mod tests {
 
     #[test]
     fn run_ranges_are_bounded_without_overflow() {
-        assert_eq!(run_range(PageId(2), 3, 5, 12), Some((8192, 12288)));
-        assert_eq!(run_range(PageId(2), 4, 5, 12), None);
-        assert_eq!(run_range(PageId(u64::MAX), 2, 5, 12), None);
-        assert_eq!(run_range(PageId(2), 0, 5, 12), None);
+        assert_eq!(extent_range(PageId(2), 3, 5, 12), Some((8192, 12288)));
+        assert_eq!(extent_range(PageId(2), 4, 5, 12), None);
+        assert_eq!(extent_range(PageId(u64::MAX), 2, 5, 12), None);
+        assert_eq!(extent_range(PageId(2), 0, 5, 12), None);
         let far = 1u64 << 33;
-        assert_eq!(run_range(PageId(far), 1, far + 1, 15), Some((far << 15, 32768)));
+        assert_eq!(extent_range(PageId(far), 1, far + 1, 15), Some((far << 15, 32768)));
     }
 
     #[test]
     fn a_mark_is_never_the_mark_of_an_unverified_page() {
-        assert!((0..=u16::MAX).all(|crc| mark_of(u32::from(crc) << 3) != 0));
+        assert!((0..=u16::MAX).all(|crc| verified_byte_of(u32::from(crc) << 3) != 0));
     }
 }

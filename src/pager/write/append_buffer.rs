@@ -1,30 +1,30 @@
-//! The desk: a page that is filled entry by entry in private memory, and leaves it full.
+//! The append buffer: a page that is filled entry by entry in private memory, and leaves it full.
 //!
 //! Floor: pager. A transaction that appends fills one page after the other and comes back to none. Filled in the mapping, each
-//! costs the faults of a new page; filled here, it is written by a call (`outbox`), which costs less, and its write-back
+//! costs the faults of a new page; filled here, it is written by a call (`write_queue`), which costs less, and its write-back
 //! begins at once.
 //!
 //! Invariants:
-//!   K1  the page on the desk is claimed, and its bytes in the mapping say nothing until it is put down.
-//!   K2  the desk is in use only after so many pages were filled one after the other that it pays.
+//!   K1  the page on the append buffer is claimed, and its bytes in the mapping say nothing until it is put down.
+//!   K2  the append buffer is in use only after so many pages were filled one after the other that it pays.
 //!
 //! Failure: none here.
 
 use crate::ids::PageId;
 
-/// Pages that are filled in a row before the desk is used: other changes between them would write it out each time.
+/// Pages that are filled in a row before the append buffer is used: other changes between them would write it out each time.
 const FILLED_IN_A_ROW: u32 = 64;
 
 /// See the module.
 #[derive(Default, Debug)]
-pub(crate) struct Desk {
-    /// None: the desk is empty.
+pub(crate) struct AppendBuffer {
+    /// None: the append buffer is empty.
     id: PageId,
     bytes: Vec<u8>,
     filled: u32,
 }
 
-impl Desk {
+impl AppendBuffer {
     /// Whether the next page that is to be filled shall lie here.
     pub(crate) fn is_due(&self) -> bool {
         self.filled >= FILLED_IN_A_ROW
@@ -40,7 +40,7 @@ impl Desk {
         std::mem::take(&mut self.filled) > 0
     }
 
-    /// Puts a page of any content on the empty desk.
+    /// Puts a page of any content on the empty append buffer.
     pub(crate) fn lay(&mut self, id: PageId, page_size: usize) {
         self.id = id;
         self.bytes.resize(page_size, 0);
@@ -57,7 +57,7 @@ impl Desk {
         (self.id == id && !id.is_none()).then_some(&mut self.bytes[..])
     }
 
-    /// Takes the page off; its bytes come back by [`Desk::give_back`].
+    /// Takes the page off; its bytes come back by [`AppendBuffer::give_back`].
     pub(crate) fn take(&mut self) -> Option<(PageId, Vec<u8>)> {
         let id = std::mem::take(&mut self.id);
         (!id.is_none()).then(|| (id, std::mem::take(&mut self.bytes)))

@@ -1,7 +1,7 @@
 //! Free space in memory: which pages a write transaction may hand out, and what it changed about that.
 //!
-//! Floor: pager. Knows extents (runs of pages), not where they are stored; `txn::free_tree` reads them in from the
-//! persistent free-space tree, piece by piece, and writes back exactly the extents that were touched.
+//! Floor: pager. Knows extents (extents), not where they are stored; `txn::free_tree` reads them in from the
+//! persistent free-space tree, chunk by chunk, and writes back exactly the extents that were touched.
 //!
 //! Words: an extent is *usable* (may be handed out now) or *pending* (freed, but a state that somebody may still need
 //! reaches it). Usable extents are *listed* (the tree has a record of them, or will have) or *unlisted* (only the free
@@ -29,10 +29,10 @@ use crate::page::free_list::FreeItem;
 pub(crate) const BIG_EXTENT_PAGES: u64 = 16;
 
 /// A run this long is worth choosing over a lower address: its pages are flushed as one write.
-const GOOD_RUN_PAGES: u64 = 8;
+const GOOD_EXTENT_PAGES: u64 = 8;
 
 /// How many low extents are looked at for a good run.
-const RUN_CHOICES: usize = 48;
+const EXTENT_CHOICES: usize = 48;
 
 /// Extents: start to length.
 type Extents = BTreeMap<u64, u64>;
@@ -78,14 +78,14 @@ impl FreeSpace {
         let known = |start: &u64| self.unlisted.contains_key(start) || self.listed.contains_key(start);
         let start = match self.current.filter(known) {
             Some(start) => start,
-            None => best_run(&self.unlisted).or_else(|| best_run(&self.listed))?,
+            None => best_extent(&self.unlisted).or_else(|| best_extent(&self.listed))?,
         };
         self.current = (self.take_from(start, 1) > 1).then_some(start + 1);
         Some(PageId(start))
     }
 
     /// Takes `pages` consecutive pages from the smallest extent that holds them.
-    pub(crate) fn take_run(&mut self, pages: u64) -> Option<PageId> {
+    pub(crate) fn take_extent(&mut self, pages: u64) -> Option<PageId> {
         if pages == 1 {
             return self.take_page();
         }
@@ -273,11 +273,11 @@ impl FreeSpace {
 }
 
 /// Of the lowest extents the first good run, else the longest.
-fn best_run(extents: &Extents) -> Option<u64> {
+fn best_extent(extents: &Extents) -> Option<u64> {
     let mut best: Option<(u64, u64)> = None;
-    for (&start, &len) in extents.iter().take(RUN_CHOICES) {
+    for (&start, &len) in extents.iter().take(EXTENT_CHOICES) {
         hooks::count_step();
-        if len >= GOOD_RUN_PAGES {
+        if len >= GOOD_EXTENT_PAGES {
             return Some(start);
         }
         if best.is_none_or(|(_, best_len)| len > best_len) {
@@ -290,14 +290,14 @@ fn best_run(extents: &Extents) -> Option<u64> {
 /// Which states may still be needed, for deciding whether a freed page can be handed out again (rule R5).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LiveStates {
-    /// Sorted, distinct txn ids: snapshots, the durable meta, one in doubt, and published.
+    /// Sorted, distinct txn ids: snapshots, the durable meta page, one in doubt, and published.
     states: Vec<TxnId>,
-    /// All states from this one to the tip are needed, those in between too: a checkpoint may be at any of them (P7).
+    /// All states from this one to the latest state are needed, those in between too: a checkpoint may be at any of them (P7).
     published: TxnId,
 }
 
 impl LiveStates {
-    /// `others` are the snapshots, the durable meta and one in doubt.
+    /// `others` are the snapshots, the durable meta page and one in doubt.
     pub(crate) fn new(mut others: Vec<TxnId>, published: TxnId) -> LiveStates {
         others.push(published);
         others.sort_unstable();
@@ -349,7 +349,7 @@ mod tests {
     fn loading_twice_changes_nothing() {
         let mut free = FreeSpace::default();
         assert!(free.load(PageId(10), 5));
-        assert_eq!(free.take_run(5), Some(PageId(10)));
+        assert_eq!(free.take_extent(5), Some(PageId(10)));
         assert!(free.load(PageId(10), 5));
         assert_eq!(free.usable_pages(), 0);
         assert_eq!(free.take_changes(), [(PageId(10), 5, 0)]);
@@ -361,9 +361,9 @@ mod tests {
         for (start, len) in [(10, 100), (200, 7), (300, 9)] {
             assert!(free.load(PageId(start), len));
         }
-        assert_eq!(free.take_run(8), Some(PageId(300)));
-        assert_eq!(free.take_run(101), None);
-        assert_eq!(free.take_run(100), Some(PageId(10)));
+        assert_eq!(free.take_extent(8), Some(PageId(300)));
+        assert_eq!(free.take_extent(101), None);
+        assert_eq!(free.take_extent(100), Some(PageId(10)));
         assert_eq!(free.longest(), 7);
     }
 
@@ -432,7 +432,7 @@ mod tests {
         assert_eq!(live.all_before(TxnId(21)), Some(&[TxnId(5), TxnId(20)][..]));
         assert_eq!(live.all_before(TxnId(31)), None);
         assert!(live.contains(TxnId(20)) && !live.contains(TxnId(21)));
-        // States between published and tip may be under a checkpoint: what one of them freed or reaches stays.
+        // States between published and latest state may be under a checkpoint: what one of them freed or reaches stays.
         assert!(live.reach(TxnId(31), TxnId(32)));
     }
 }

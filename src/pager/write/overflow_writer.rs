@@ -3,7 +3,7 @@
 //! Floor: pager. A store to a page that is not in the cache yet costs a fault of some microseconds, a call less than half of
 //! it. The run is the transaction's own and kept: nobody borrows it before it is whole, and nothing changes it afterwards.
 //!
-//! Failure: errors of writing as in `outbox`; [`ValueRun::abandon`] gives the pages back.
+//! Failure: errors of writing as in `write_queue`; [`OverflowWriter::abandon`] gives the pages back.
 
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr, TreeId};
@@ -14,14 +14,14 @@ use crate::pager::write::txn_pages::TxnPages;
 use crate::pager::{PageRead as _, PageWrite as _};
 
 /// Bytes that are put together and written at once.
-const PIECE_BYTES: usize = 64 << 10;
+const CHUNK_BYTES: usize = 64 << 10;
 /// Bytes of a run from which on its write-back begins at once: the disk works while the trees are changed and sealed, and
 /// the flush of the commit waits for the rest alone. Shorter runs are left to the flush, which joins neighbours.
 const WRITE_BACK_BYTES: u64 = 64 << 10;
 
 /// A run that is being written, from its first byte to its last.
 #[derive(Debug)]
-pub(crate) struct ValueRun {
+pub(crate) struct OverflowWriter {
     id: PageId,
     pages: u64,
     len: u64,
@@ -32,17 +32,17 @@ pub(crate) struct ValueRun {
     /// The first page, which is written last, when the checksum is known.
     first: Vec<u8>,
     /// What follows the last whole page that was written.
-    piece: Vec<u8>,
-    piece_at: u64,
+    chunk: Vec<u8>,
+    chunk_at: u64,
 }
 
-impl ValueRun {
+impl OverflowWriter {
     /// Takes pages for a value of `len` bytes that is longer than an inline one.
-    pub(crate) fn begin(pages: &mut TxnPages, tree: TreeId, len: u64) -> Result<ValueRun> {
+    pub(crate) fn begin(pages: &mut TxnPages, tree: TreeId, len: u64) -> Result<OverflowWriter> {
         let page_size = pages.page_size();
-        let count = overflow::run_pages(page_size, len);
-        let id = pages.alloc_kept(count)?;
-        Ok(ValueRun {
+        let count = overflow::overflow_pages(page_size, len);
+        let id = pages.alloc_written_through(count)?;
+        Ok(OverflowWriter {
             id,
             pages: count,
             len,
@@ -50,8 +50,8 @@ impl ValueRun {
             running: Running::behind_header(),
             at: OVERFLOW_VALUE as u64,
             first: vec![0; OVERFLOW_VALUE],
-            piece: Vec::new(),
-            piece_at: page_size as u64,
+            chunk: Vec::new(),
+            chunk_at: page_size as u64,
         })
     }
 
@@ -62,12 +62,12 @@ impl ValueRun {
         self.at += bytes.len() as u64;
         let (first, mut rest) = bytes.split_at(bytes.len().min(page_size - self.first.len()));
         self.first.extend_from_slice(first);
-        if !self.piece.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(PIECE_BYTES - self.piece.len()));
-            self.piece.extend_from_slice(now);
+        if !self.chunk.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(CHUNK_BYTES - self.chunk.len()));
+            self.chunk.extend_from_slice(now);
             rest = later;
         }
-        if self.piece.len() == PIECE_BYTES {
+        if self.chunk.len() == CHUNK_BYTES {
             self.send(pages)?;
         }
         // Whole pages need not be put together.
@@ -75,21 +75,21 @@ impl ValueRun {
         if !whole.is_empty() {
             self.write(pages, whole)?;
         }
-        self.piece.extend_from_slice(rest);
+        self.chunk.extend_from_slice(rest);
         Ok(())
     }
 
     fn send(&mut self, pages: &TxnPages) -> Result<()> {
-        let piece = std::mem::take(&mut self.piece);
-        let written = self.write(pages, &piece);
-        self.piece = piece;
-        self.piece.clear();
+        let chunk = std::mem::take(&mut self.chunk);
+        let written = self.write(pages, &chunk);
+        self.chunk = chunk;
+        self.chunk.clear();
         written
     }
 
     fn write(&mut self, pages: &TxnPages, whole: &[u8]) -> Result<()> {
-        pages.write_kept(self.id, self.piece_at, whole)?;
-        self.piece_at += whole.len() as u64;
+        pages.write_through(self.id, self.chunk_at, whole)?;
+        self.chunk_at += whole.len() as u64;
         Ok(())
     }
 
@@ -100,22 +100,22 @@ impl ValueRun {
         debug_assert_eq!(self.at, OVERFLOW_VALUE as u64 + self.len);
         let behind = vec![0; (end - self.at) as usize];
         self.add(pages, &behind)?;
-        if !self.piece.is_empty() {
+        if !self.chunk.is_empty() {
             self.send(pages)?;
         }
         let (header, crc) = overflow::sealed_header(page_size, self.id, self.tree, pages.txn(), self.len, self.running);
         self.first[..OVERFLOW_VALUE].copy_from_slice(&header);
-        pages.write_kept(self.id, 0, &self.first)?;
+        pages.write_through(self.id, 0, &self.first)?;
         if end >= WRITE_BACK_BYTES {
             pages.start_write_back(self.id, end)?;
         }
         let ptr = PagePtr { id: self.id, crc };
-        pages.mark_sealed(ptr);
+        pages.set_verified_sealed(ptr);
         Ok(ptr)
     }
 
     /// Gives the pages back.
     pub(crate) fn abandon(self, pages: &mut TxnPages) {
-        pages.give_back_kept(self.id, self.pages);
+        pages.give_back_written_through(self.id, self.pages);
     }
 }

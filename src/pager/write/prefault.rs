@@ -4,7 +4,7 @@
 //! bulk load. A helper thread takes these faults ahead of the writer. It only asks the system for pages, never reads or
 //! writes one, so it needs no claim; where it lags, the writer takes the faults itself.
 //!
-//! Failure: none. What the thread cannot populate, the writer's own store finds out.
+//! Failure: none. What the thread cannot prefault, the writer's own store finds out.
 
 use std::panic::RefUnwindSafe;
 use std::sync::mpsc::{sync_channel, SyncSender};
@@ -17,11 +17,11 @@ use crate::sys::fork;
 /// Fresh pages in a transaction before a thread is worth its start.
 pub(crate) const THREAD_FROM_PAGES: u64 = 2048;
 
-/// Pages populated ahead at most, and in one request.
+/// Pages prefaulted ahead at most, and in one request.
 const AHEAD_PAGES: u64 = 4096;
 const REQUEST_PAGES: u64 = 512;
 
-/// A thread that populates pages until it is dropped.
+/// A thread that prefaults pages until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Populator {
     requests: Option<SyncSender<(u64, u64)>>,
@@ -39,14 +39,14 @@ impl Populator {
     /// Starts the thread; `None` if the system has none to give.
     pub(crate) fn start(mapping: Arc<Mapping>, page_shift: u32, from: u64) -> Option<Populator> {
         let (requests, work) = sync_channel::<(u64, u64)>(1);
-        let populate = move || {
+        let prefault = move || {
             for (page, pages) in work {
-                if mapping.populate(page << page_shift, pages << page_shift).is_err() {
+                if mapping.prefault(page << page_shift, pages << page_shift).is_err() {
                     return;
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("mapleaf-populate".into()).spawn(populate).ok()?;
+        let thread = std::thread::Builder::new().name("mapleaf-populate".into()).spawn(prefault).ok()?;
         Some(Populator { requests: Some(requests), thread: Some(thread), process: fork::id(), next_page: from })
     }
 
@@ -88,10 +88,10 @@ mod tests {
     #[test]
     fn pages_are_asked_for_once_and_never_beyond_the_limit() {
         let mapping =
-            Mapping::anonymous(MapOptions { page_size: 4096, window_bytes: None, guarded: true, used_bytes: None })
+            Mapping::anonymous(MapOptions { page_size: 4096, window_bytes: None, fault_guard: true, used_bytes: None })
                 .expect("memory");
-        let mut canvas = mapping.canvas().expect("the canvas");
-        mapping.grow(&mut canvas, 4096 * 10_000).expect("room");
+        let mut write_map = mapping.write_map().expect("the writable mapping");
+        mapping.grow(&mut write_map, 4096 * 10_000).expect("room");
         let mut populator = Populator::start(Arc::new(mapping), 12, 100).expect("a thread");
         populator.keep_ahead(100, 400, 10_000);
         assert_eq!(populator.next_page, 100, "a tenth of a request is not worth asking");

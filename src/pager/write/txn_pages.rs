@@ -1,11 +1,11 @@
 //! Pages as the running write transaction sees them: allocate, free, and change its own.
 //!
-//! Floor: pager. [`TxnPages`] owns the canvas (the one writable mapping) and the free space. A page is *dirty* when this
-//! transaction allocated it; only dirty pages can be borrowed mutably, because only those are claimed on the canvas,
+//! Floor: pager. [`TxnPages`] owns the writable mapping (the one writable mapping) and the free space. A page is *dirty* when this
+//! transaction allocated it; only dirty pages can be borrowed mutably, because only those are claimed on the writable mapping,
 //! so a page that any committed state reaches cannot be changed (rule R1).
 //!
 //! Invariants:
-//!   W1  claimed or kept on the canvas == allocated by this transaction and not freed again. Kept pages are written by calls
+//!   W1  claimed or kept on the writable mapping == allocated by this transaction and not freed again. Kept pages are written by calls
 //!       and not dirty: whoever changes one copies it.
 //!   W2  a page handed out is either usable by R5 or beyond every state's page count.
 //!   W3  blocks of a page are reserved before it is handed out.
@@ -19,50 +19,50 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
-use crate::mapping::{Canvas, Mapping, View};
+use crate::mapping::{Mapping, ReadMap, WriteMap};
 use crate::page::checksum;
 use crate::page::free_list::FreeItem;
 use crate::page::overflow;
-use crate::pager::read::snapshot_pages::{beyond_end, mark_of, run_range, verify_first_touch};
+use crate::pager::read::snapshot_pages::{beyond_end, extent_range, verified_byte_of, verify_first_touch};
 use crate::pager::traits::store_value;
-use crate::pager::write::append_buffer::Desk;
+use crate::pager::write::append_buffer::AppendBuffer;
 use crate::pager::write::free_space::FreeSpace;
-use crate::pager::write::overflow_writer::ValueRun;
+use crate::pager::write::overflow_writer::OverflowWriter;
 use crate::pager::write::prefault::{Populator, THREAD_FROM_PAGES};
-use crate::pager::write::write_queue::Outbox;
-use crate::pager::{PageRead, PageWrite, Residence};
+use crate::pager::write::write_queue::WriteQueue;
+use crate::pager::{PageRead, PageWrite, Residency};
 use crate::sys::prefetch;
 
 /// Growth steps: an eighth of the file, within these bounds, in bytes.
 const GROW_MIN_BYTES: u64 = 1 << 20;
 const GROW_MAX_BYTES: u64 = 1 << 30;
 
-/// Fresh pages are populated ahead in runs, because one call for many pages costs a third of as many faults.
+/// Fresh pages are prefaulted ahead in runs, because one call for many pages costs a third of as many faults.
 /// The run grows with the transaction, so that a small one dirties nothing that it does not use.
-const POPULATE_MAX_PAGES: u64 = 256;
-const POPULATE_FROM_PAGES: u64 = 32;
+const PREFAULT_MAX_PAGES: u64 = 256;
+const PREFAULT_FROM_PAGES: u64 = 32;
 
 /// Read and write access to the pages of the running write transaction.
 #[derive(Debug)]
 pub(crate) struct TxnPages {
     mapping: Arc<Mapping>,
-    canvas: Canvas,
-    /// For the verified marks, which belong to the window.
-    view: View,
+    write_map: WriteMap,
+    /// For the verified bytes, which belong to the window.
+    read_map: ReadMap,
     path: Arc<PathBuf>,
     page_shift: u32,
     txn: TxnId,
     page_count: u64,
     fresh_pages: u64,
-    populated_to: u64,
+    prefaulted_to: u64,
     /// Populates on a thread of its own once the transaction is large.
     populator: Option<Populator>,
     /// Pages on their way, between [`TxnPages::begin_writing`] and [`TxnPages::end_writing`]. Locked by who reads alone, since
     /// a page that is read may have to be sent first.
-    outbox: Option<Mutex<Outbox>>,
+    write_queue: Option<Mutex<WriteQueue>>,
     /// The page that is being filled, where many are filled one after the other.
-    desk: Desk,
-    /// Where a page is built before it goes to the outbox.
+    append_buffer: AppendBuffer,
+    /// Where a page is built before it goes to the write queue.
     built: Vec<u8>,
     pub(crate) free: FreeSpace,
 }
@@ -71,27 +71,27 @@ impl TxnPages {
     /// Starts a transaction on a state of `page_count` pages.
     pub(crate) fn new(
         mapping: Arc<Mapping>,
-        canvas: Canvas,
+        write_map: WriteMap,
         path: Arc<PathBuf>,
         page_size: usize,
         free: FreeSpace,
     ) -> TxnPages {
-        let view = mapping.view();
+        let read_map = mapping.read_map();
         let page_shift = page_size.trailing_zeros();
         let txn = TxnId::default();
         TxnPages {
             mapping,
-            canvas,
-            view,
+            write_map,
+            read_map,
             path,
             page_shift,
             txn,
             page_count: 0,
             fresh_pages: 0,
-            populated_to: 0,
+            prefaulted_to: 0,
             populator: None,
-            outbox: None,
-            desk: Desk::default(),
+            write_queue: None,
+            append_buffer: AppendBuffer::default(),
             built: Vec::new(),
             free,
         }
@@ -99,59 +99,59 @@ impl TxnPages {
 
     /// Begins transaction `txn` on a state of `page_count` pages.
     pub(crate) fn begin(&mut self, txn: TxnId, page_count: u64) {
-        debug_assert_eq!(self.canvas.owned_count(), 0);
+        debug_assert_eq!(self.write_map.owned_count(), 0);
         self.txn = txn;
         self.page_count = page_count;
         self.fresh_pages = 0;
-        self.populated_to = 0;
+        self.prefaulted_to = 0;
     }
 
     /// Ends the transaction, whichever way: no page can be changed any more.
     pub(crate) fn end(&mut self) {
         self.populator = None;
-        self.outbox = None;
-        self.desk = Desk::default();
+        self.write_queue = None;
+        self.append_buffer = AppendBuffer::default();
         self.built = Vec::new();
-        self.canvas.release_all();
+        self.write_map.release_all();
     }
 
     /// From now on pages that are built whole ([`PageWrite::write_new`]) are written by calls. Where they are expected to
     /// stay as they are until the commit, their write-back begins early.
     pub(crate) fn begin_writing(&mut self, stays: bool) {
         self.populator = None;
-        let new = || Mutex::new(Outbox::new(Arc::clone(&self.mapping), 1 << self.page_shift, stays));
-        self.outbox.get_or_insert_with(new);
+        let new = || Mutex::new(WriteQueue::new(Arc::clone(&self.mapping), 1 << self.page_shift, stays));
+        self.write_queue.get_or_insert_with(new);
     }
 
     /// Ends that, when all of them are written.
     ///
-    /// An error of the medium may have been told for the only time, so it counts as one of a flush (R9).
+    /// An error of the disk may have been told for the only time, so it counts as one of a flush (R9).
     pub(crate) fn end_writing(&mut self) -> Result<()> {
-        let Some(mut outbox) = self.outbox.take() else { return Ok(()) };
-        unlocked(&mut outbox).finish(&self.view).map_err(|e| self.writing_error(e))
+        let Some(mut write_queue) = self.write_queue.take() else { return Ok(()) };
+        unlocked(&mut write_queue).finish(&self.read_map).map_err(|e| self.writing_error(e))
     }
 
     /// Ends the filling of pages in a row: whatever comes next finds every page in its place. To be called before other
     /// changes, and before pages are sealed.
     #[inline]
     pub(crate) fn end_filling(&mut self) -> Result<()> {
-        match self.desk.interrupt() {
-            true => self.clear_desk(),
+        match self.append_buffer.interrupt() {
+            true => self.clear_append_buffer(),
             false => Ok(()),
         }
     }
 
     #[cold]
-    fn clear_desk(&mut self) -> Result<()> {
+    fn clear_append_buffer(&mut self) -> Result<()> {
         self.put_down()?;
         self.end_writing()
     }
 
-    /// Writes the page on the desk to its place in the mapping. It stays dirty.
+    /// Writes the page on the append buffer to its place in the mapping. It stays dirty.
     fn put_down(&mut self) -> Result<()> {
-        if let Some((id, bytes)) = self.desk.take() {
+        if let Some((id, bytes)) = self.append_buffer.take() {
             self.mapping.write_pages(id.0 << self.page_shift, &bytes).map_err(|e| self.writing_error(e))?;
-            self.desk.give_back(bytes);
+            self.append_buffer.give_back(bytes);
         }
         Ok(())
     }
@@ -170,14 +170,14 @@ impl TxnPages {
     pub(crate) fn claim(&mut self, id: PageId, pages: u64) -> Result<()> {
         self.not_owned(id, pages)?;
         if self.mapping.populates_first() {
-            self.populate(id, pages)?;
+            self.prefault(id, pages)?;
         }
-        self.canvas.claim(id, pages);
+        self.write_map.claim(id, pages);
         Ok(())
     }
 
     fn not_owned(&self, id: PageId, pages: u64) -> Result<()> {
-        match self.canvas.owns_any(id, pages) {
+        match self.write_map.owns_any(id, pages) {
             true => Err(Error::corrupt(id, "the free space names a page twice")),
             false => Ok(()),
         }
@@ -185,24 +185,24 @@ impl TxnPages {
 
     /// Gives up a claim without touching the free space.
     pub(crate) fn unclaim(&mut self, id: PageId, pages: u64) {
-        self.canvas.unclaim(id, pages);
+        self.write_map.unclaim(id, pages);
     }
 
     /// Pages that this transaction has and did not free again.
     #[inline]
     pub(crate) fn owned_count(&self) -> u64 {
-        self.canvas.owned_count()
+        self.write_map.owned_count()
     }
 
     /// Whether the pages of this transaction lie in large folios of the page cache, so that far more would be written.
     #[cold]
     pub(crate) fn are_in_large_folios(&self) -> bool {
-        self.mapping.has_large_folios(&self.canvas.claimed_runs())
+        self.mapping.has_large_folios(&self.write_map.claimed_runs())
     }
 
     /// Whether this transaction allocated every page of a run.
-    pub(crate) fn is_dirty_run(&self, id: PageId, pages: u64) -> bool {
-        self.canvas.is_claimed_run(id, pages)
+    pub(crate) fn is_dirty_extent(&self, id: PageId, pages: u64) -> bool {
+        self.write_map.is_claimed_extent(id, pages)
     }
 
     /// Pages that this transaction lets go of. They are not dirty, so they were written before it, whatever they say; the
@@ -216,25 +216,25 @@ impl TxnPages {
     pub(crate) fn alloc_at_end(&mut self, pages: u64) -> Result<PageId> {
         let start = self.extend(pages)?;
         self.fresh_pages += pages;
-        self.populate_ahead(start, start + pages)?;
-        self.canvas.claim(PageId(start), pages);
+        self.prefault_ahead(start, start + pages)?;
+        self.write_map.claim(PageId(start), pages);
         Ok(PageId(start))
     }
 
     /// Takes pages that are written by calls.
-    pub(crate) fn alloc_kept(&mut self, pages: u64) -> Result<PageId> {
-        let id = match self.free.take_run(pages) {
+    pub(crate) fn alloc_written_through(&mut self, pages: u64) -> Result<PageId> {
+        let id = match self.free.take_extent(pages) {
             Some(id) => id,
             None => PageId(self.extend(pages)?),
         };
         self.not_owned(id, pages)?;
-        self.canvas.keep(id, pages);
+        self.write_map.keep(id, pages);
         Ok(id)
     }
 
     /// Writes whole pages of a kept run, from an offset in it on.
-    pub(crate) fn write_kept(&self, id: PageId, at: u64, bytes: &[u8]) -> Result<()> {
-        debug_assert!(self.canvas.is_kept_run(id, 1));
+    pub(crate) fn write_through(&self, id: PageId, at: u64, bytes: &[u8]) -> Result<()> {
+        debug_assert!(self.write_map.is_written_through_extent(id, 1));
         self.mapping.write_pages((id.0 << self.page_shift) + at, bytes).map_err(|e| self.writing_error(e))
     }
 
@@ -244,8 +244,8 @@ impl TxnPages {
     }
 
     /// Lets kept pages that are not on their way go, to be used again at once.
-    pub(crate) fn give_back_kept(&mut self, id: PageId, pages: u64) {
-        self.canvas.unkeep(id, pages);
+    pub(crate) fn give_back_written_through(&mut self, id: PageId, pages: u64) {
+        self.write_map.unkeep(id, pages);
         self.free.add_unlisted(id, pages);
     }
 
@@ -254,7 +254,7 @@ impl TxnPages {
         let start = self.page_count;
         let end = start.checked_add(pages).filter(|&end| end <= MAX_U48).ok_or_else(|| self.disk_full(pages))?;
         let needed = end << self.page_shift;
-        if needed > self.canvas.len_bytes() {
+        if needed > self.write_map.len_bytes() {
             self.grow(needed)?;
         }
         self.page_count = end;
@@ -262,42 +262,42 @@ impl TxnPages {
     }
 
     fn grow(&mut self, needed: u64) -> Result<()> {
-        let mapped = self.canvas.len_bytes();
+        let mapped = self.write_map.len_bytes();
         let step = (mapped / 8).clamp(GROW_MIN_BYTES, GROW_MAX_BYTES);
         let wanted = needed.max(mapped + step).next_multiple_of(GROW_MIN_BYTES);
         let exact = needed.next_multiple_of(1 << self.page_shift);
-        let result = match self.mapping.grow(&mut self.canvas, wanted) {
+        let result = match self.mapping.grow(&mut self.write_map, wanted) {
             Err(e)
                 if matches!(
                     e.kind(),
                     io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge | io::ErrorKind::OutOfMemory
                 ) && exact < wanted =>
             {
-                self.mapping.grow(&mut self.canvas, exact)
+                self.mapping.grow(&mut self.write_map, exact)
             }
             other => other,
         };
-        if self.view.window_id() != self.mapping.window_id() {
-            self.view = self.mapping.view();
+        if self.read_map.window_id() != self.mapping.window_id() {
+            self.read_map = self.mapping.read_map();
         }
         result.map_err(|e| Error::io("growing the file", &self.path, e).with_wanted(needed - mapped))
     }
 
     /// Sees that storing to pages cannot meet a full disk.
-    fn populate(&self, id: PageId, pages: u64) -> Result<()> {
+    fn prefault(&self, id: PageId, pages: u64) -> Result<()> {
         let wanted = pages << self.page_shift;
-        let backed = self.mapping.back_pages(&self.canvas, id, pages);
+        let backed = self.mapping.back_pages(&self.write_map, id, pages);
         backed.map_err(|e| Error::io("preparing pages for writing", &self.path, e).with_wanted(wanted))
     }
 
-    fn populate_ahead(&mut self, start: u64, end: u64) -> Result<()> {
+    fn prefault_ahead(&mut self, start: u64, end: u64) -> Result<()> {
         // While pages are written by calls, most of what follows is not stored to.
-        let few = self.fresh_pages < POPULATE_FROM_PAGES || self.outbox.is_some();
-        if few && !self.mapping.populates_first() || end <= self.populated_to {
+        let few = self.fresh_pages < PREFAULT_FROM_PAGES || self.write_queue.is_some();
+        if few && !self.mapping.populates_first() || end <= self.prefaulted_to {
             return Ok(());
         }
-        let mapped_pages = self.canvas.len_bytes() >> self.page_shift;
-        // Where a store can meet a full disk, pages are populated before they are used, not beside it.
+        let mapped_pages = self.write_map.len_bytes() >> self.page_shift;
+        // Where a store can meet a full disk, pages are prefaulted before they are used, not beside it.
         if self.fresh_pages >= THREAD_FROM_PAGES && !self.mapping.populates_first() {
             if self.populator.is_none() {
                 self.populator = Populator::start(Arc::clone(&self.mapping), self.page_shift, end);
@@ -307,35 +307,35 @@ impl TxnPages {
                 return Ok(());
             }
         }
-        let ahead = (self.fresh_pages / 4).min(POPULATE_MAX_PAGES);
-        let from = start.max(self.populated_to);
+        let ahead = (self.fresh_pages / 4).min(PREFAULT_MAX_PAGES);
+        let from = start.max(self.prefaulted_to);
         let to = (end + ahead).min(mapped_pages);
-        self.populated_to = to;
-        self.populate(PageId(from), to - from)
+        self.prefaulted_to = to;
+        self.prefault(PageId(from), to - from)
     }
 
-    /// Sends a page or run that is built and sealed.
+    /// Sends a page or extent that is built and sealed.
     fn put(&mut self, id: PageId, sealed: &[u8]) -> Result<()> {
-        let Some(outbox) = &mut self.outbox else { return Ok(()) };
-        unlocked(outbox).put(id, sealed, &self.view).map_err(|e| self.writing_error(e))
+        let Some(write_queue) = &mut self.write_queue else { return Ok(()) };
+        unlocked(write_queue).put(id, sealed, &self.read_map).map_err(|e| self.writing_error(e))
     }
 
-    /// Brings a page or run in that has no mark, and verifies it.
+    /// Brings a page or extent in that has no mark, and verifies it.
     #[cold]
     fn touch(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
         self.await_written(ptr.id)?;
-        self.canvas.probe(ptr.id, pages)?;
-        verify_first_touch(&self.view, ptr, self.mapped(ptr.id, pages)?)
+        self.write_map.probe(ptr.id, pages)?;
+        verify_first_touch(&self.read_map, ptr, self.mapped(ptr.id, pages)?)
     }
 
-    /// Waits until a page that may be on its way is written. Nothing of it is borrowed before (O1 of `outbox`).
+    /// Waits until a page that may be on its way is written. Nothing of it is borrowed before (O1 of `write_queue`).
     fn await_written(&self, id: PageId) -> Result<()> {
-        if self.view.is_inherited() {
-            return Err(self.view.fault());
+        if self.read_map.is_inherited() {
+            return Err(self.read_map.fault());
         }
-        if let Some(outbox) = &self.outbox {
+        if let Some(write_queue) = &self.write_queue {
             // An error stays for those who can tell it.
-            outbox.lock().unwrap_or_else(PoisonError::into_inner).bring(id, &self.view);
+            write_queue.lock().unwrap_or_else(PoisonError::into_inner).bring(id, &self.read_map);
         }
         Ok(())
     }
@@ -343,7 +343,7 @@ impl TxnPages {
     /// The bytes of pages that are not on their way.
     #[inline]
     fn mapped(&self, id: PageId, pages: u64) -> Result<&[u8]> {
-        self.canvas.bytes(id, pages).ok_or_else(|| beyond_end(id, pages, self.page_count))
+        self.write_map.bytes(id, pages).ok_or_else(|| beyond_end(id, pages, self.page_count))
     }
 
     #[cold]
@@ -355,7 +355,7 @@ impl TxnPages {
 /// A value with fewer pages is stored: its pages are often dirty already.
 const CALLS_FROM_PAGES: u64 = 4;
 
-/// Whether tests want checksums that leave the last byte out, which those of runs in pieces do not.
+/// Whether tests want checksums that leave the last byte out, which those of runs in chunks do not.
 fn has_short_checksums() -> bool {
     hooks::is(Mutant::ShortChecksum)
 }
@@ -373,7 +373,7 @@ fn reuses_early() -> bool {
     hooks::is(Mutant::EarlyReuse)
 }
 
-impl Residence for TxnPages {}
+impl Residency for TxnPages {}
 
 impl PageRead for TxnPages {
     #[inline]
@@ -386,19 +386,19 @@ impl PageRead for TxnPages {
         if ptr.id.0 >= self.page_count {
             return Err(beyond_end(ptr.id, 1, self.page_count));
         }
-        if self.canvas.is_claimed(ptr.id) {
-            return self.desk.page(ptr.id).map_or_else(|| self.mapped(ptr.id, 1), Ok);
+        if self.write_map.is_claimed(ptr.id) {
+            return self.append_buffer.page(ptr.id).map_or_else(|| self.mapped(ptr.id, 1), Ok);
         }
-        match self.view.mark(ptr.id) == mark_of(ptr.crc) {
+        match self.read_map.verified_byte(ptr.id) == verified_byte_of(ptr.crc) {
             true => self.mapped(ptr.id, 1),
             false => self.touch(ptr, 1),
         }
     }
 
-    fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
-        run_range(ptr.id, pages, self.page_count, self.page_shift)
+    fn extent(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
+        extent_range(ptr.id, pages, self.page_count, self.page_shift)
             .ok_or_else(|| beyond_end(ptr.id, pages, self.page_count))?;
-        match self.canvas.is_claimed(ptr.id) || self.view.mark(ptr.id) == mark_of(ptr.crc) {
+        match self.write_map.is_claimed(ptr.id) || self.read_map.verified_byte(ptr.id) == verified_byte_of(ptr.crc) {
             true => self.mapped(ptr.id, pages),
             false => self.touch(ptr, pages),
         }
@@ -407,22 +407,22 @@ impl PageRead for TxnPages {
     #[inline]
     fn prefetch(&self, id: PageId, from: usize, bytes: usize) {
         // Of a page without a mark, which may be on its way, nothing is borrowed.
-        if !self.canvas.is_claimed(id) && self.view.mark(id) == 0 {
+        if !self.write_map.is_claimed(id) && self.read_map.verified_byte(id) == 0 {
             return;
         }
-        if let Some(wanted) = self.canvas.bytes(id, 1).and_then(|page| page.get(from..from + bytes)) {
+        if let Some(wanted) = self.write_map.bytes(id, 1).and_then(|page| page.get(from..from + bytes)) {
             prefetch::lines(wanted);
         }
     }
 
     #[inline]
-    fn intact(&self) -> bool {
-        self.view.intact()
+    fn all_served(&self) -> bool {
+        self.read_map.all_served()
     }
 
     #[cold]
     fn fault(&self) -> Error {
-        self.view.fault()
+        self.read_map.fault()
     }
 }
 
@@ -433,19 +433,19 @@ impl PageWrite for TxnPages {
 
     #[inline]
     fn is_dirty(&self, id: PageId) -> bool {
-        self.canvas.is_claimed(id)
+        self.write_map.is_claimed(id)
     }
 
     fn write_new(&mut self, build: impl FnOnce(&mut [u8], PageId) -> Result<()>) -> Result<PagePtr> {
-        if self.outbox.is_none() {
+        if self.write_queue.is_none() {
             let id = self.alloc(1)?;
             let page = self.page_mut(id)?;
             build(page, id)?;
             let ptr = PagePtr { id, crc: checksum::seal(page) };
-            self.mark_sealed(ptr);
+            self.set_verified_sealed(ptr);
             return Ok(ptr);
         }
-        let id = self.alloc_kept(1)?;
+        let id = self.alloc_written_through(1)?;
         let mut page = std::mem::take(&mut self.built);
         page.resize(1 << self.page_shift, 0);
         build(&mut page, id)?;
@@ -456,47 +456,47 @@ impl PageWrite for TxnPages {
     }
 
     fn alloc_to_fill(&mut self) -> Result<PageId> {
-        if !self.desk.is_due() {
+        if !self.append_buffer.is_due() {
             return self.alloc(1);
         }
         // There is one if tables are appended to by turns.
         self.put_down()?;
         self.begin_writing(true);
-        let id = match self.free.take_run(1) {
+        let id = match self.free.take_extent(1) {
             Some(id) => id,
             None => PageId(self.extend(1)?),
         };
         self.not_owned(id, 1)?;
-        self.canvas.claim(id, 1);
-        self.desk.lay(id, 1 << self.page_shift);
+        self.write_map.claim(id, 1);
+        self.append_buffer.lay(id, 1 << self.page_shift);
         Ok(id)
     }
 
     fn settle(&mut self, id: PageId) -> Result<Option<PagePtr>> {
-        if self.desk.page(id).is_none() {
-            self.desk.count_filled();
+        if self.append_buffer.page(id).is_none() {
+            self.append_buffer.count_filled();
             return Ok(None);
         }
-        let Some((_, mut page)) = self.desk.take() else { return Ok(None) };
+        let Some((_, mut page)) = self.append_buffer.take() else { return Ok(None) };
         let crc = checksum::seal(&mut page);
-        self.canvas.unclaim(id, 1);
-        self.canvas.keep(id, 1);
+        self.write_map.unclaim(id, 1);
+        self.write_map.keep(id, 1);
         self.put(id, &page)?;
-        self.desk.give_back(page);
+        self.append_buffer.give_back(page);
         Ok(Some(PagePtr { id, crc }))
     }
 
     fn write_value(&mut self, tree: TreeId, value: &[u8]) -> Result<PagePtr> {
-        if overflow::run_pages(self.page_size(), value.len() as u64) < CALLS_FROM_PAGES || has_short_checksums() {
+        if overflow::overflow_pages(self.page_size(), value.len() as u64) < CALLS_FROM_PAGES || has_short_checksums() {
             return store_value(self, tree, value);
         }
-        let mut run = ValueRun::begin(self, tree, value.len() as u64)?;
-        run.add(self, value)?;
-        run.finish(self)
+        let mut extent = OverflowWriter::begin(self, tree, value.len() as u64)?;
+        extent.add(self, value)?;
+        extent.finish(self)
     }
 
     fn alloc(&mut self, pages: u64) -> Result<PageId> {
-        match self.free.take_run(pages) {
+        match self.free.take_extent(pages) {
             Some(id) => {
                 self.claim(id, pages)?;
                 Ok(id)
@@ -506,18 +506,18 @@ impl PageWrite for TxnPages {
     }
 
     fn free(&mut self, id: PageId, pages: u64, born: TxnId) {
-        if self.is_dirty_run(id, pages) {
-            if self.desk.page(id).is_some() {
-                self.desk.take();
+        if self.is_dirty_extent(id, pages) {
+            if self.append_buffer.page(id).is_some() {
+                self.append_buffer.take();
             }
-            self.canvas.unclaim(id, pages);
+            self.write_map.unclaim(id, pages);
             self.free.give_back_dirty(id, pages);
-        } else if self.canvas.is_kept_run(id, pages) {
-            if let (Some(outbox), 0) = (&mut self.outbox, self.view.mark(id)) {
+        } else if self.write_map.is_written_through_extent(id, pages) {
+            if let (Some(write_queue), 0) = (&mut self.write_queue, self.read_map.verified_byte(id)) {
                 // Still on its way, it would be written over what comes next. An error stays for those who can tell it.
-                drop(unlocked(outbox).finish(&self.view));
+                drop(unlocked(write_queue).finish(&self.read_map));
             }
-            self.give_back_kept(id, pages);
+            self.give_back_written_through(id, pages);
         } else if reuses_early() {
             self.free.add_unlisted(id, pages);
         } else {
@@ -526,24 +526,25 @@ impl PageWrite for TxnPages {
     }
 
     fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]> {
-        self.run_mut(id, 1)
+        self.extent_mut(id, 1)
     }
 
-    fn run_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]> {
-        if !self.canvas.is_claimed_run(id, pages) {
+    fn extent_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]> {
+        if !self.write_map.is_claimed_extent(id, pages) {
             return Err(Error::corrupt(id, "a page is both in use and free"));
         }
-        match self.desk.page_mut(id) {
+        match self.append_buffer.page_mut(id) {
             Some(page) => Ok(page),
-            None => Ok(self.canvas.bytes_mut(id, pages)),
+            None => Ok(self.write_map.bytes_mut(id, pages)),
         }
     }
 
-    fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
-        run_range(id, pages, self.page_count, self.page_shift).ok_or_else(|| beyond_end(id, pages, self.page_count))?;
-        if self.view.mark(id) == 0 && !self.canvas.is_claimed(id) {
+    fn extent_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
+        extent_range(id, pages, self.page_count, self.page_shift)
+            .ok_or_else(|| beyond_end(id, pages, self.page_count))?;
+        if self.read_map.verified_byte(id) == 0 && !self.write_map.is_claimed(id) {
             self.await_written(id)?;
-            if self.canvas.probe(id, 1).is_err() {
+            if self.write_map.probe(id, 1).is_err() {
                 // A value that cannot be read can be let go of all the same.
                 return Ok(TxnId::default());
             }
@@ -553,8 +554,8 @@ impl PageWrite for TxnPages {
         Ok(born.filter(|&born| born < self.txn || self.is_dirty(id)).unwrap_or_default())
     }
 
-    fn mark_sealed(&mut self, ptr: PagePtr) {
-        self.view.set_mark(ptr.id, mark_of(ptr.crc));
+    fn set_verified_sealed(&mut self, ptr: PagePtr) {
+        self.read_map.set_verified(ptr.id, verified_byte_of(ptr.crc));
     }
 }
 
@@ -575,35 +576,35 @@ mod tests {
             let first = (1u64 << 32) + 7;
             let file = tempfile::tempfile_in("/dev/shm").expect("a file on tmpfs");
             file.set_len((first + 600) * page_size as u64).expect("a sparse file");
-            let options = MapOptions { page_size, window_bytes: None, guarded: true, used_bytes: None };
+            let options = MapOptions { page_size, window_bytes: None, fault_guard: true, used_bytes: None };
             let mapping = Arc::new(Mapping::of_file(file, true, options).expect("mapped"));
             mapping.ready_to_write().expect("ready");
-            let canvas = mapping.canvas().expect("the first canvas");
+            let write_map = mapping.write_map().expect("the first writable mapping");
             let path = Arc::new(PathBuf::from("far"));
-            let mut pages = TxnPages::new(Arc::clone(&mapping), canvas, path, page_size, FreeSpace::default());
+            let mut pages = TxnPages::new(Arc::clone(&mapping), write_map, path, page_size, FreeSpace::default());
             pages.begin(TxnId(9), first);
             let mut written = Vec::new();
-            for run in [1u64, 1, 300, 1] {
-                let id = pages.alloc(run).expect("taken");
-                assert_eq!(id.0, first + written.iter().map(|&(_, run, _)| run).sum::<u64>());
-                let bytes = pages.run_mut(id, run).expect("claimed");
+            for extent in [1u64, 1, 300, 1] {
+                let id = pages.alloc(extent).expect("taken");
+                assert_eq!(id.0, first + written.iter().map(|&(_, extent, _)| extent).sum::<u64>());
+                let bytes = pages.extent_mut(id, extent).expect("claimed");
                 bytes.fill(id.0 as u8);
                 bytes[4..12].copy_from_slice(&id.0.to_le_bytes());
                 let crc = checksum::seal(bytes);
-                pages.mark_sealed(PagePtr { id, crc });
-                written.push((id, run, crc));
+                pages.set_verified_sealed(PagePtr { id, crc });
+                written.push((id, extent, crc));
             }
-            assert_eq!(pages.canvas.claimed_count(), 303);
+            assert_eq!(pages.write_map.claimed_count(), 303);
             let far = first * page_size as u64;
             mapping.flush(FlushKind::Tree, far, 303 * page_size as u64).expect("flushed");
             let count = pages.page_count();
             pages.end();
             pages.begin(TxnId(10), count);
-            let snapshot = SnapshotPages::new(mapping.view(), page_size, count);
-            for &(id, run, crc) in &written {
+            let snapshot = SnapshotPages::new(mapping.read_map(), page_size, count);
+            for &(id, extent, crc) in &written {
                 let ptr = PagePtr { id, crc };
-                for bytes in [snapshot.run(ptr, run).expect("read"), pages.run(ptr, run).expect("read")] {
-                    assert_eq!(bytes.len() as u64, run * page_size as u64);
+                for bytes in [snapshot.extent(ptr, extent).expect("read"), pages.extent(ptr, extent).expect("read")] {
+                    assert_eq!(bytes.len() as u64, extent * page_size as u64);
                     assert_eq!(bytes[4..12], id.0.to_le_bytes());
                 }
                 assert!(!pages.is_dirty(id) && snapshot.page(PagePtr { id: PageId(id.0 - (1 << 32)), crc }).is_err());
@@ -626,12 +627,12 @@ mod tests {
         file.set_len(100 * 4096).expect("a sparse file");
         let same = file.try_clone().expect("the same file");
         let blocks = move || same.metadata().expect("metadata").blocks();
-        let options = MapOptions { page_size: 4096, window_bytes: None, guarded: true, used_bytes: None };
+        let options = MapOptions { page_size: 4096, window_bytes: None, fault_guard: true, used_bytes: None };
         let mapping = Arc::new(Mapping::of_file(file, true, options).expect("mapped"));
         mapping.ready_to_write().expect("ready");
-        let canvas = mapping.canvas().expect("the first canvas");
+        let write_map = mapping.write_map().expect("the first writable mapping");
         let path = Arc::new(PathBuf::from("holes"));
-        let mut pages = TxnPages::new(mapping, canvas, path, 4096, FreeSpace::default());
+        let mut pages = TxnPages::new(mapping, write_map, path, 4096, FreeSpace::default());
         pages.begin(TxnId(3), 50);
         // The sentinel, and the last page, which was looked at: on tmpfs a hole that is read through a mapping takes a block.
         let sentinel = blocks();
@@ -646,11 +647,11 @@ mod tests {
 
     /// Pages in memory, and the first transaction on them.
     fn in_memory() -> TxnPages {
-        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 22), guarded: true, used_bytes: None };
+        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 22), fault_guard: true, used_bytes: None };
         let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
-        let canvas = mapping.canvas().expect("the first canvas");
+        let write_map = mapping.write_map().expect("the first writable mapping");
         let path = Arc::new(PathBuf::from("memory"));
-        let mut pages = TxnPages::new(mapping, canvas, path, 4096, FreeSpace::default());
+        let mut pages = TxnPages::new(mapping, write_map, path, 4096, FreeSpace::default());
         pages.begin(TxnId(3), 2);
         pages
     }
@@ -664,31 +665,31 @@ mod tests {
     /// Two numbers for which pages have the same mark.
     fn with_the_same_mark() -> (u32, u32) {
         let mut page = vec![0; 4096];
-        let mut mark = |number| mark_of(filled(&mut page, number));
-        let first = mark(1);
-        (1, (2..).find(|&number| mark(number) == first).expect("there are 255 marks"))
+        let mut verified_byte = |number| verified_byte_of(filled(&mut page, number));
+        let first = verified_byte(1);
+        (1, (2..).find(|&number| verified_byte(number) == first).expect("there are 255 marks"))
     }
 
     #[test]
     fn a_page_that_is_freed_while_it_is_filled_aside_is_a_page_like_any_other() {
         let mut pages = in_memory();
         let mut aside = pages.alloc_to_fill().expect("a page");
-        while !pages.desk.is_due() {
+        while !pages.append_buffer.is_due() {
             assert!(pages.settle(aside).expect("settled").is_none());
             aside = pages.alloc_to_fill().expect("a page");
         }
         pages.settle(aside).expect("settled");
-        let aside = pages.alloc_to_fill().expect("a page on the desk");
+        let aside = pages.alloc_to_fill().expect("a page on the append buffer");
         filled(pages.page_mut(aside).expect("dirty"), 1);
         pages.free(aside, 1, TxnId(3));
         assert_eq!(pages.alloc(1).expect("a page"), aside, "freed last, it comes first");
-        let crc = filled(pages.run_mut(aside, 1).expect("dirty"), 2);
+        let crc = filled(pages.extent_mut(aside, 1).expect("dirty"), 2);
         let ptr = PagePtr { id: aside, crc };
         let number = |bytes: &[u8]| u32::from_le_bytes([bytes[100], bytes[101], bytes[102], bytes[103]]);
-        assert_eq!(number(pages.run(ptr, 1).expect("a run of one page")), 2);
+        assert_eq!(number(pages.extent(ptr, 1).expect("a run of one page")), 2);
         assert_eq!(number(pages.page(ptr).expect("a page")), 2);
         pages.end_filling().expect("ended");
-        assert_eq!(number(pages.run(ptr, 1).expect("a run of one page")), 2, "nothing is put in its place");
+        assert_eq!(number(pages.extent(ptr, 1).expect("a run of one page")), 2, "nothing is put in its place");
         pages.end();
     }
 
@@ -699,9 +700,11 @@ mod tests {
         let mut pages = in_memory();
         let id = pages.alloc(3).expect("pages");
         for page in 0..3 {
-            let crc =
-                filled(pages.run_mut(id, 3).expect("dirty").chunks_exact_mut(4096).nth(page).expect("a page"), before);
-            pages.mark_sealed(PagePtr { id: PageId(id.0 + page as u64), crc });
+            let crc = filled(
+                pages.extent_mut(id, 3).expect("dirty").chunks_exact_mut(4096).nth(page).expect("a page"),
+                before,
+            );
+            pages.set_verified_sealed(PagePtr { id: PageId(id.0 + page as u64), crc });
         }
         let count = pages.page_count();
         pages.end();
@@ -714,14 +717,14 @@ mod tests {
                 Ok(())
             })
             .expect("built");
-        assert_eq!((ptr.id, pages.view.mark(id)), (id, 0));
+        assert_eq!((ptr.id, pages.read_map.verified_byte(id)), (id, 0));
         assert!(pages.page(ptr).expect("read")[8..].chunks_exact(4).all(|word| word == after.to_le_bytes()));
-        assert_eq!(pages.view.mark(id), mark_of(ptr.crc), "written and verified");
+        assert_eq!(pages.read_map.verified_byte(id), verified_byte_of(ptr.crc), "written and verified");
         // All pages of a run.
-        let run = pages.alloc_kept(2).expect("a run");
-        assert_eq!(run.0, id.0 + 1);
-        pages.put(run, &[7; 2 * 4096]).expect("taken");
-        assert_eq!([0, 1].map(|page| pages.view.mark(PageId(run.0 + page))), [0, 0]);
+        let extent = pages.alloc_written_through(2).expect("a run");
+        assert_eq!(extent.0, id.0 + 1);
+        pages.put(extent, &[7; 2 * 4096]).expect("taken");
+        assert_eq!([0, 1].map(|page| pages.read_map.verified_byte(PageId(extent.0 + page))), [0, 0]);
         pages.end_writing().expect("written");
         pages.end();
     }
@@ -732,7 +735,7 @@ mod tests {
         let mut pages = in_memory();
         let id = pages.alloc(1).expect("a page");
         let crc = filled(pages.page_mut(id).expect("dirty"), 1);
-        pages.mark_sealed(PagePtr { id, crc });
+        pages.set_verified_sealed(PagePtr { id, crc });
         let count = pages.page_count();
         pages.end();
         pages.begin(TxnId(4), count);
@@ -754,31 +757,31 @@ mod tests {
 
     #[test]
     fn a_state_never_gets_more_pages_than_pointers_can_name() {
-        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 20), guarded: true, used_bytes: None };
+        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 20), fault_guard: true, used_bytes: None };
         let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
-        let canvas = mapping.canvas().expect("the first canvas");
+        let write_map = mapping.write_map().expect("the first writable mapping");
         let path = Arc::new(PathBuf::from("full"));
-        let mut pages = TxnPages::new(mapping, canvas, path, 4096, FreeSpace::default());
+        let mut pages = TxnPages::new(mapping, write_map, path, 4096, FreeSpace::default());
         for (count, wanted) in [(MAX_U48, 1), (MAX_U48 - 1, 2), (2, MAX_U48), (MAX_U48, u64::MAX)] {
             pages.begin(TxnId(3), count);
             let refused = pages.alloc(wanted).expect_err("too many");
             assert_eq!(refused.kind(), crate::error::ErrorKind::DiskFull, "{refused}");
-            assert_eq!((pages.page_count(), pages.canvas.claimed_count()), (count, 0));
+            assert_eq!((pages.page_count(), pages.write_map.claimed_count()), (count, 0));
         }
     }
 
     /// Two owners of one page would write over each other.
     #[test]
     fn a_page_that_the_free_space_names_again_is_not_handed_out_twice() {
-        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 20), guarded: true, used_bytes: None };
+        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 20), fault_guard: true, used_bytes: None };
         let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
-        let canvas = mapping.canvas().expect("the first canvas");
-        let mut pages = TxnPages::new(mapping, canvas, Arc::new(PathBuf::from("twice")), 4096, FreeSpace::default());
+        let write_map = mapping.write_map().expect("the first writable mapping");
+        let mut pages = TxnPages::new(mapping, write_map, Arc::new(PathBuf::from("twice")), 4096, FreeSpace::default());
         pages.begin(TxnId(3), 2);
         let id = pages.alloc(2).expect("two pages");
-        for (start, run) in [(id, 1), (PageId(id.0 + 1), 1), (id, 2)] {
-            pages.free.add_unlisted(start, run);
-            let refused = pages.alloc(run).expect_err("the transaction has it");
+        for (start, extent) in [(id, 1), (PageId(id.0 + 1), 1), (id, 2)] {
+            pages.free.add_unlisted(start, extent);
+            let refused = pages.alloc(extent).expect_err("the transaction has it");
             assert_eq!(refused.kind(), crate::error::ErrorKind::Corrupt, "{refused}");
         }
         pages.begin_writing(false);

@@ -10,7 +10,7 @@
 //!   O1  a page that is *sent* is borrowed by nobody until it was written: the builder's thread takes its mark away before
 //!       and gives it back after, and whoever looks at a page without a mark waits first.
 //!   O2  each page is written once, with its final bytes.
-//!   O3  the thread ends with the outbox. It reads and stores no page of the mapping and never panics.
+//!   O3  the thread ends with the write queue. It reads and stores no page of the mapping and never panics.
 //!
 //! Failure: the first error of a write stays, and is the answer of every later call. A child after `fork`, which has no such
 //! thread, waits for nothing and writes nothing.
@@ -21,9 +21,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::ids::PageId;
-use crate::mapping::{Mapping, View};
+use crate::mapping::{Mapping, ReadMap};
 use crate::page::checksum;
-use crate::pager::read::snapshot_pages::mark_of;
+use crate::pager::read::snapshot_pages::verified_byte_of;
 use crate::sys::fork;
 
 /// Bytes that are written and put under write-back at once.
@@ -40,8 +40,8 @@ const LARGE_BYTES: u64 = 2 << 20;
 struct Batch {
     first: PageId,
     bytes: Vec<u8>,
-    /// Pages and runs that begin here, and their verified marks.
-    marks: Vec<(PageId, u8)>,
+    /// Pages and runs that begin here, and their verified bytes.
+    verified_bytes: Vec<(PageId, u8)>,
 }
 
 impl Batch {
@@ -84,7 +84,7 @@ impl Shared {
 
 /// Pages on their way into the file.
 #[derive(Debug)]
-pub(crate) struct Outbox {
+pub(crate) struct WriteQueue {
     mapping: Arc<Mapping>,
     page_size: usize,
     shared: Arc<Shared>,
@@ -98,9 +98,9 @@ pub(crate) struct Outbox {
     stays: bool,
 }
 
-impl Outbox {
-    pub(crate) fn new(mapping: Arc<Mapping>, page_size: usize, stays: bool) -> Outbox {
-        Outbox {
+impl WriteQueue {
+    pub(crate) fn new(mapping: Arc<Mapping>, page_size: usize, stays: bool) -> WriteQueue {
+        WriteQueue {
             mapping,
             page_size,
             shared: Arc::default(),
@@ -112,26 +112,26 @@ impl Outbox {
         }
     }
 
-    /// Takes a page or run that is built and sealed. What lay there before is verified no more.
-    pub(crate) fn put(&mut self, id: PageId, sealed: &[u8], view: &View) -> io::Result<()> {
+    /// Takes a page or extent that is built and sealed. What lay there before is verified no more.
+    pub(crate) fn put(&mut self, id: PageId, sealed: &[u8], read_map: &ReadMap) -> io::Result<()> {
         let pages = (sealed.len() / self.page_size) as u64;
         let follows =
             |batch: &Batch| batch.pages(self.page_size).end == id.0 && batch.bytes.len() + sealed.len() <= BATCH_BYTES;
         if !self.batch.as_ref().is_some_and(follows) {
-            self.send(view)?;
+            self.send(read_map)?;
         }
-        (id.0..id.0 + pages).for_each(|page| view.set_mark(PageId(page), 0));
+        (id.0..id.0 + pages).for_each(|page| read_map.set_verified(PageId(page), 0));
         let batch = self.batch.get_or_insert_with(|| {
             let spare = self.shared.lock().spare.pop().unwrap_or_default();
             Batch { first: id, ..spare }
         });
         batch.bytes.extend_from_slice(sealed);
-        batch.marks.push((id, mark_of(checksum::stored(sealed))));
+        batch.verified_bytes.push((id, verified_byte_of(checksum::stored(sealed))));
         Ok(())
     }
 
     /// Sends what was collected.
-    fn send(&mut self, view: &View) -> io::Result<()> {
+    fn send(&mut self, read_map: &ReadMap) -> io::Result<()> {
         if self.is_inherited() {
             // The pages are the parent's, and a thread of the parent may hold the lock.
             return Err(io::Error::other("a child after fork writes no page of its parent"));
@@ -147,7 +147,7 @@ impl Outbox {
             while state.waiting.len() >= BATCHES_WAITING {
                 state = self.shared.sleep(state);
             }
-            mark_written(&mut state, view);
+            set_verified_written(&mut state, read_map);
             state.waiting.push_back(batch);
             drop(state);
             self.shared.changed.notify_all();
@@ -156,7 +156,7 @@ impl Outbox {
             let done = write(&self.mapping, self.page_size, &batch);
             let mut state = self.shared.lock();
             note(&mut state, self.page_size, batch, done);
-            mark_written(&mut state, view);
+            set_verified_written(&mut state, read_map);
         }
         if self.stays && self.sent_bytes >= LARGE_BYTES {
             self.start_write_back()?;
@@ -203,23 +203,23 @@ impl Outbox {
     }
 
     /// Sends the rest and waits until everything is written.
-    pub(crate) fn finish(&mut self, view: &View) -> io::Result<()> {
-        self.send(view)?;
-        self.wait(view);
+    pub(crate) fn finish(&mut self, read_map: &ReadMap) -> io::Result<()> {
+        self.send(read_map)?;
+        self.wait(read_map);
         self.check()
     }
 
     /// Waits until a page can be read, if it was put here. An error stays, and the page is as it was.
-    pub(crate) fn bring(&mut self, id: PageId, view: &View) {
+    pub(crate) fn bring(&mut self, id: PageId, read_map: &ReadMap) {
         if self.batch.as_ref().is_some_and(|batch| batch.pages(self.page_size).contains(&id.0)) {
             // The first error is told again by whoever ends this.
-            let _told_later = self.send(view);
+            let _told_later = self.send(read_map);
         }
-        self.wait(view);
+        self.wait(read_map);
     }
 
     /// Waits until everything that was sent is written, or has failed. What is still collected is not sent.
-    pub(crate) fn wait(&self, view: &View) {
+    pub(crate) fn wait(&self, read_map: &ReadMap) {
         if self.is_inherited() {
             return;
         }
@@ -227,7 +227,7 @@ impl Outbox {
         while self.thread.is_some() && (state.writing > 0 || !state.waiting.is_empty()) {
             state = self.shared.sleep(state);
         }
-        mark_written(&mut state, view);
+        set_verified_written(&mut state, read_map);
     }
 
     /// The first error, if there was one.
@@ -239,7 +239,7 @@ impl Outbox {
     }
 }
 
-impl Drop for Outbox {
+impl Drop for WriteQueue {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         if self.is_inherited() {
@@ -266,7 +266,7 @@ fn write(mapping: &Mapping, page_size: usize, batch: &Batch) -> io::Result<()> {
 fn note(state: &mut State, page_size: usize, mut batch: Batch, done: io::Result<()>) {
     match done {
         Ok(()) => {
-            state.written.append(&mut batch.marks);
+            state.written.append(&mut batch.verified_bytes);
             if batch.bytes.len() >= WRITE_BACK_BYTES {
                 state.to_start.push((batch.first.0 * page_size as u64, batch.bytes.len() as u64));
             }
@@ -279,14 +279,14 @@ fn note(state: &mut State, page_size: usize, mut batch: Batch, done: io::Result<
     // A buffer for a large run is not kept.
     if state.spare.len() < BATCHES_WAITING && batch.bytes.capacity() <= 2 * BATCH_BYTES {
         batch.bytes.clear();
-        batch.marks.clear();
+        batch.verified_bytes.clear();
         state.spare.push(batch);
     }
 }
 
 /// Pages that this process wrote count as verified (O1: by the thread that reads them).
-fn mark_written(state: &mut State, view: &View) {
-    for (id, mark) in state.written.drain(..) {
-        view.set_mark(id, mark);
+fn set_verified_written(state: &mut State, read_map: &ReadMap) {
+    for (id, verified_byte) in state.written.drain(..) {
+        read_map.set_verified(id, verified_byte);
     }
 }

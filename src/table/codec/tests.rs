@@ -167,12 +167,12 @@ proptest! {
     }
 
     #[test]
-    fn pushed_bytes_are_kept_in_order(pieces in vec(vec(any::<u8>(), 0..20), 0..6)) {
+    fn pushed_bytes_are_kept_in_order(chunks in vec(vec(any::<u8>(), 0..20), 0..6)) {
         let mut all = Encoded::new();
-        for piece in &pieces {
-            all.push(piece);
+        for chunk in &chunks {
+            all.push(chunk);
         }
-        prop_assert_eq!(all.to_vec(), pieces.concat());
+        prop_assert_eq!(all.to_vec(), chunks.concat());
     }
 }
 

@@ -46,11 +46,11 @@ fn zero_byte(borrowed: &str, owned: &str) -> Error {
 
 /// Adds a component of any content (T1).
 fn put_escaped(bytes: &[u8], out: &mut Encoded<'_>) {
-    let mut pieces = bytes.split(|&byte| byte == 0);
-    out.push(pieces.next().unwrap_or_default());
-    for piece in pieces {
+    let mut chunks = bytes.split(|&byte| byte == 0);
+    out.push(chunks.next().unwrap_or_default());
+    for chunk in chunks {
         out.push(&ESCAPED_ZERO);
-        out.push(piece);
+        out.push(chunk);
     }
     out.push(&END);
 }

@@ -36,8 +36,8 @@ pub(crate) fn delete<P: PageWrite>(
     make_dirty(pages, root, &mut path)?;
     let leaf = path.leaf();
     LeafMut::open(pages.page_mut(leaf.ptr.id)?, leaf.ptr.id)?.remove(leaf.index())?;
-    if let Some(run) = released {
-        run.free(pages);
+    if let Some(extent) = released {
+        extent.free(pages);
     }
     root.entries = entries;
     after_removal(pages, root, &path).map(|()| true)

@@ -1,4 +1,4 @@
-//! Dropping a whole tree: every page and every overflow run is freed.
+//! Dropping a whole tree: every page and every overflow extent is freed.
 //!
 //! Floor: tree. Depth first with one small frame per level. Leaves must come in ascending order of their keys, so that
 //! a damaged tree whose pointers meet is not walked, or freed, twice.
@@ -11,7 +11,7 @@ use crate::limits::DEPTH_MAX;
 use crate::pager::{PageRead, PageWrite};
 
 use crate::tree::path::{branch_at, free_page, height_of, leaf_at};
-use crate::tree::value::Run;
+use crate::tree::value::OverflowExtent;
 use crate::tree::TreeRoot;
 
 /// A branch on the way down, and the child to free next.
@@ -78,12 +78,12 @@ fn free_values<P: PageWrite>(pages: &mut P, ptr: PagePtr, last_key: &mut Option<
     let kept = last_key.get_or_insert_with(Vec::new);
     kept.clear();
     kept.extend_from_slice(last);
-    let mut runs = Vec::new();
+    let mut extents = Vec::new();
     for at in 0..leaf.count() {
-        runs.extend(Run::of(pages, leaf.value(at)?)?);
+        extents.extend(OverflowExtent::of(pages, leaf.value(at)?)?);
     }
-    for run in runs {
-        run.free(pages);
+    for extent in extents {
+        extent.free(pages);
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::tree::TreeRoot;
 
 /// Puts `fresh`, the right siblings that the page at `depth` of the path has got, into the branches above. Their
 /// separators ascend and lie right of that page. All pages of the path are dirty.
-pub(crate) fn graft<P: PageWrite>(
+pub(crate) fn propagate_split<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
     path: &Path,
@@ -228,7 +228,7 @@ pub(crate) fn move_separator<P: PageWrite>(
     fresh.remove(0);
     match fresh.is_empty() {
         true => Ok(()),
-        false => graft(pages, root, path, depth, fresh, Pattern::Random),
+        false => propagate_split(pages, root, path, depth, fresh, Pattern::Random),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::tree::edit::plan::Pattern;
 use crate::tree::edit::split::{split_leaf, Change};
 use crate::tree::lookup::search::leaf_of;
 use crate::tree::path::{dirty_ptr, fetch_front, leaf_at, make_dirty, Frame, Path};
-use crate::tree::value::{check_sizes, resolve, store, Run};
+use crate::tree::value::{check_sizes, resolve, store, OverflowExtent};
 use crate::tree::TreeRoot;
 
 /// Where the last put of this transaction went, so that sequential puts anywhere in a tree leave full pages behind.
@@ -93,8 +93,8 @@ pub(crate) fn put_stored<'v, P: PageWrite>(
         let pattern = if replace { Pattern::Random } else { hint.pattern(ptr.id, at) };
         *hint = put_along_path(pages, root, ptr.id, &change, pattern)?;
     }
-    if let Some(run) = released {
-        run.free(pages);
+    if let Some(extent) = released {
+        extent.free(pages);
     }
     root.entries = entries;
     Ok(replace)
@@ -122,13 +122,13 @@ pub(crate) fn take_old<P: PageWrite>(
     leaf: &Leaf<'_>,
     at: usize,
     old: Option<&mut Vec<u8>>,
-) -> Result<Option<Run>> {
+) -> Result<Option<OverflowExtent>> {
     let value = leaf.value(at)?;
     if let Some(old) = old {
         old.clear();
         old.extend_from_slice(resolve(pages, value)?);
     }
-    Run::of(pages, value)
+    OverflowExtent::of(pages, value)
 }
 
 /// Tries to store the change at an index of a dirty leaf; `false` if there is no room, and nothing is changed.

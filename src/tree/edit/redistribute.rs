@@ -21,7 +21,7 @@ use crate::tree::TreeRoot;
 
 /// Applies a change that found no room in the dirty leaf of the path, with the help of a neighbour. Gives the page and the
 /// index at which the entry ended up; nothing, if no neighbour has enough room. The path is not that of the leaf any more.
-pub(crate) fn shift<P: PageWrite>(
+pub(crate) fn redistribute<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
     path: &Path,

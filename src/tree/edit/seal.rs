@@ -81,6 +81,6 @@ fn next_dirty<P: PageWrite>(pages: &P, open: &Open, level: usize, count: usize) 
 
 fn seal_page<P: PageWrite>(pages: &mut P, id: PageId) -> Result<PagePtr> {
     let ptr = PagePtr { id, crc: checksum::seal(pages.page_mut(id)?) };
-    pages.mark_sealed(ptr);
+    pages.set_verified_sealed(ptr);
     Ok(ptr)
 }

@@ -1,6 +1,6 @@
 //! Applies split plans to a leaf, and hands the new pages to the branches above.
 //!
-//! Floor: tree. `plan.rs` decides, this file builds; `graft.rs` puts the new pages into the parents.
+//! Floor: tree. `plan.rs` decides, this file builds; `propagate_split.rs` puts the new pages into the parents.
 //!
 //! Failure: entries too large for any plan exist only on damaged pages and give `Error::Corrupt`.
 
@@ -12,8 +12,8 @@ use crate::page::leaf::{self, Leaf, LeafMut, LeafValue};
 use crate::pager::PageWrite;
 
 use crate::tree::edit::plan::{self, Pattern};
-use crate::tree::edit::propagate::graft;
-use crate::tree::edit::redistribute::shift;
+use crate::tree::edit::propagate::propagate_split;
+use crate::tree::edit::redistribute::redistribute;
 use crate::tree::path::{dirty_ptr, leaf_at, Path};
 use crate::tree::TreeRoot;
 
@@ -55,7 +55,7 @@ pub(crate) fn split_leaf<P: PageWrite>(
         return extend_right(pages, root, path, Child { sep, ptr: dirty_ptr(right) }, change);
     }
     if pattern == Pattern::Random {
-        if let Some(place) = shift(pages, root, path, change)? {
+        if let Some(place) = redistribute(pages, root, path, change)? {
             return Ok(place);
         }
     }
@@ -70,7 +70,7 @@ pub(crate) fn split_leaf<P: PageWrite>(
     build_leaf(pages, root.tree, frame.ptr.id, &entries[..cut])?;
     build_leaf(pages, root.tree, right, &entries[cut..])?;
     let sep = plan::separator(entries[cut - 1].0, entries[cut].0).to_vec();
-    graft(pages, root, path, path.len() - 1, vec![Child { sep, ptr: dirty_ptr(right) }], pattern)?;
+    propagate_split(pages, root, path, path.len() - 1, vec![Child { sep, ptr: dirty_ptr(right) }], pattern)?;
     Ok(if at < cut { (frame.ptr.id, at) } else { (right, at - cut) })
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn extend_right<P: PageWrite>(
     let mut leaf = LeafMut::init(pages.page_mut(id)?, id, root.tree, txn);
     let stored = leaf.insert(0, change.key, change.value)?;
     assert!(stored, "an entry within the limits fits into an empty leaf");
-    graft(pages, root, path, path.len() - 1, vec![right], Pattern::Ascending)?;
+    propagate_split(pages, root, path, path.len() - 1, vec![right], Pattern::Ascending)?;
     Ok((id, 0))
 }
 

@@ -14,14 +14,14 @@ use crate::page::leaf::{self, LeafValue, OverflowPtr};
 use crate::pager::{PageRead, PageWrite};
 
 use crate::tree::edit::plan::{self, Pattern};
-use crate::tree::edit::propagate::graft;
+use crate::tree::edit::propagate::propagate_split;
 use crate::tree::edit::put::count_after;
 use crate::tree::edit::split::leaf_capacity;
 use crate::tree::path::{make_branches_dirty, Path};
 use crate::tree::TreeRoot;
 
 /// Leaves that are grafted at once.
-const GRAFT_LEAVES: usize = 64;
+const PROPAGATE_LEAVES: usize = 64;
 
 /// A value that waits for its leaf.
 #[derive(Clone, Copy)]
@@ -159,8 +159,8 @@ impl Bulk {
     ) -> Result<()> {
         if self.stage.is_full_for(leaf::entry_size(key.len(), value), pages.page_size()) {
             self.stage.build_leaf(pages, root.tree)?;
-            if self.stage.built.len() >= GRAFT_LEAVES {
-                self.graft_built(pages, root)?;
+            if self.stage.built.len() >= PROPAGATE_LEAVES {
+                self.propagate_built(pages, root)?;
             }
         }
         self.stage.add(key, value);
@@ -170,11 +170,11 @@ impl Bulk {
     /// Puts everything that was pushed into the tree.
     pub(crate) fn finish<P: PageWrite>(&mut self, pages: &mut P, root: &mut TreeRoot) -> Result<()> {
         self.stage.build_leaf(pages, root.tree)?;
-        self.graft_built(pages, root)
+        self.propagate_built(pages, root)
     }
 
     /// Puts the leaves that are built behind the last one of the tree.
-    fn graft_built<P: PageWrite>(&mut self, pages: &mut P, root: &mut TreeRoot) -> Result<()> {
+    fn propagate_built<P: PageWrite>(&mut self, pages: &mut P, root: &mut TreeRoot) -> Result<()> {
         let mut built = std::mem::take(&mut self.stage.built);
         if built.is_empty() {
             return Ok(());
@@ -188,7 +188,7 @@ impl Bulk {
             let mut path = Path::new();
             path.descend_to_last_branch(pages, root)?;
             make_branches_dirty(pages, root, &mut path)?;
-            graft(pages, root, &path, path.len() - 1, built, Pattern::Ascending)?;
+            propagate_split(pages, root, &path, path.len() - 1, built, Pattern::Ascending)?;
         }
         root.entries = entries;
         Ok(())

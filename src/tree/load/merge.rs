@@ -12,12 +12,12 @@ use crate::page::leaf::{self, Leaf, LeafValue};
 use crate::pager::PageWrite;
 
 use crate::tree::edit::plan::Pattern;
-use crate::tree::edit::propagate::{build_branches, graft};
+use crate::tree::edit::propagate::{build_branches, propagate_split};
 use crate::tree::edit::put::{count_after, put_stored};
 use crate::tree::load::bulk::Stage;
-use crate::tree::load::sorted_run::Run;
+use crate::tree::load::sorted_run::SortedRun;
 use crate::tree::path::{branch_at, free_page, make_branches_dirty, Path};
-use crate::tree::value::free_run;
+use crate::tree::value::free_extent;
 use crate::tree::{PutHint, TreeRoot};
 
 /// Puts all that is left of a sorted run into a tree that is not empty. Before pages are taken, `ready` sees that free ones
@@ -25,7 +25,7 @@ use crate::tree::{PutHint, TreeRoot};
 pub(crate) fn merge<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
-    run: &mut Run,
+    run: &mut SortedRun,
     ready: &mut impl FnMut(&mut P) -> Result<()>,
 ) -> Result<()> {
     let mut hint = PutHint::default();
@@ -65,7 +65,7 @@ fn rebuild<P: PageWrite>(
     path: &mut Path,
     leaves: &[PagePtr],
     bound: Option<&[u8]>,
-    run: &mut Run,
+    run: &mut SortedRun,
     ready: &mut impl FnMut(&mut P) -> Result<()>,
 ) -> Result<()> {
     ready(pages)?;
@@ -84,7 +84,7 @@ fn rebuild<P: PageWrite>(
                     push(&mut stage, pages, root, same, newer, ready)?;
                     run.step();
                     if let LeafValue::Overflow(to) = value {
-                        free_run(pages, to)?;
+                        free_extent(pages, to)?;
                     }
                 }
                 _ => push(&mut stage, pages, root, key, value, ready)?,
@@ -109,7 +109,7 @@ fn stage_below<P: PageWrite>(
     pages: &mut P,
     root: &TreeRoot,
     bound: Option<&[u8]>,
-    run: &mut Run,
+    run: &mut SortedRun,
     ready: &mut impl FnMut(&mut P) -> Result<()>,
 ) -> Result<u64> {
     let mut count = 0;
@@ -154,6 +154,6 @@ fn replace_children<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Pat
     }
     match built.is_empty() {
         true => Ok(()),
-        false => graft(pages, root, path, depth, built, Pattern::Random),
+        false => propagate_split(pages, root, path, depth, built, Pattern::Random),
     }
 }

@@ -31,7 +31,7 @@ struct Item {
 
 /// Entries that wait to be sorted, or are.
 #[derive(Default, Debug)]
-pub(crate) struct Run {
+pub(crate) struct SortedRun {
     scratch: Scratch,
     items: Vec<Item>,
     /// The first key as far as all others share it.
@@ -40,7 +40,7 @@ pub(crate) struct Run {
     next: usize,
 }
 
-impl Run {
+impl SortedRun {
     /// Adds an entry, within the limits.
     pub(crate) fn push(&mut self, key: &[u8], value: LeafValue<'_>) -> Result<()> {
         match self.items.is_empty() {
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    fn drain(run: &mut Run) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fn drain(run: &mut SortedRun) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut all = Vec::new();
         while let Some((key, value)) = run.peek() {
             let LeafValue::Inline(bytes) = value else { panic!("an inline value") };
@@ -224,7 +224,7 @@ mod tests {
             state >> 33
         };
         for shape in 0..6 {
-            let (mut run, mut model) = (Run::default(), BTreeMap::new());
+            let (mut run, mut model) = (SortedRun::default(), BTreeMap::new());
             for number in 0..3000_u32 {
                 let key = match shape {
                     0 => next().to_be_bytes().to_vec(),
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn superseded_runs_are_told() {
         let to = |id: u64| OverflowPtr { ptr: PagePtr { id: PageId(id), crc: id as u32 * 3 }, len: id << 30 };
-        let mut run = Run::default();
+        let mut run = SortedRun::default();
         for id in [5, 6, 7] {
             run.push(b"key", LeafValue::Overflow(to(id))).unwrap();
         }

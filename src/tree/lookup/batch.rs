@@ -11,12 +11,12 @@ use crate::page::leaf::LeafValue;
 use crate::pager::{Around, PageRead};
 
 use crate::tree::path::{branch_at, height_of, leaf_at};
-use crate::tree::value::run_pages;
+use crate::tree::value::overflow_pages;
 use crate::tree::TreeRoot;
 
 /// Keys whose pages are asked for together, and pages of long values among those.
 const KEYS: usize = 512;
-const RUN_PAGES: u64 = 2048;
+const EXTENT_PAGES: u64 = 2048;
 
 /// How far a batch of lookups has asked for its pages.
 pub(crate) struct Batch {
@@ -62,8 +62,8 @@ impl Batch {
         }
         ids.clear();
         for (ptr, key) in at {
-            if let Some((id, count)) = run_of(pages, ptr, key).filter(|(id, _)| wanted(*id)) {
-                if (ids.len() as u64).saturating_add(count) > RUN_PAGES {
+            if let Some((id, count)) = extent_of(pages, ptr, key).filter(|(id, _)| wanted(*id)) {
+                if (ids.len() as u64).saturating_add(count) > EXTENT_PAGES {
                     break;
                 }
                 ids.extend((id.0..id.0.saturating_add(count)).map(PageId));
@@ -79,10 +79,10 @@ fn child<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Opti
 }
 
 /// The run that the value of a key lies in, if it does.
-fn run_of<P: PageRead>(pages: &P, ptr: PagePtr, key: &[u8]) -> Option<(PageId, u64)> {
+fn extent_of<P: PageRead>(pages: &P, ptr: PagePtr, key: &[u8]) -> Option<(PageId, u64)> {
     let leaf = leaf_at(pages, ptr).ok()?;
     match leaf.value(leaf.find(key).ok()??).ok()? {
-        LeafValue::Overflow(run) => Some((run.ptr.id, run_pages(pages.page_size(), &run).ok()?)),
+        LeafValue::Overflow(run) => Some((run.ptr.id, overflow_pages(pages.page_size(), &run).ok()?)),
         LeafValue::Inline(_) => None,
     }
 }

@@ -55,7 +55,7 @@ struct Pages {
 
 /// The pages of one level of a tree, in order.
 #[cfg_attr(test, derive(Default))]
-pub(crate) struct Top {
+pub(crate) struct FlatIndex {
     /// The last heads of all blocks of the next level of hints, and so on; those of the last level, of all `pages`.
     first_hints: Block,
     hints: Vec<Vec<Block>>,
@@ -68,7 +68,7 @@ pub(crate) struct Top {
     columns: Columns,
 }
 
-impl std::fmt::Debug for Top {
+impl std::fmt::Debug for FlatIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Top").field("pages", &self.page_count).field("level", &self.level).finish_non_exhaustive()
     }
@@ -110,9 +110,9 @@ impl Parts {
     }
 }
 
-impl Top {
+impl FlatIndex {
     /// Makes the lowest level flat that has at most `pages_max` pages. `None` if that is the root.
-    pub(crate) fn build<P: PageRead>(pages: &P, root: &TreeRoot, pages_max: usize) -> Result<Option<Top>> {
+    pub(crate) fn build<P: PageRead>(pages: &P, root: &TreeRoot, pages_max: usize) -> Result<Option<FlatIndex>> {
         if root.height == 0 {
             return Ok(None);
         }
@@ -149,7 +149,7 @@ impl Top {
         // The count is one that the file says.
         let entries = (root.entries / page_count as u64).min(LEAF_FRONT_BYTES_MAX as u64) as usize;
         let leaf_front_bytes = (LEAF_HEADS + LEAF_ARRAY_BYTES * entries).min(LEAF_FRONT_BYTES_MAX);
-        Ok(Some(Top { first_hints, hints, pages, page_count, level, leaf_front_bytes, columns }))
+        Ok(Some(FlatIndex { first_hints, hints, pages, page_count, level, leaf_front_bytes, columns }))
     }
 
     /// Level of the pages.
@@ -279,7 +279,7 @@ fn last_of_each(blocks: &[Block]) -> Vec<u64> {
 #[derive(Clone, Copy, Default)]
 struct Columns {
     /// Up to two runs of columns.
-    runs: [Run; 2],
+    runs: [KeyBytes; 2],
     /// What keys have in the other columns, by up to three words that lie at `places`.
     fixed: [u64; 3],
     masks: [u64; 3],
@@ -296,7 +296,7 @@ struct Columns {
 
 /// Neighbouring columns: `(word at place >> shift) & mask`.
 #[derive(Clone, Copy, Default)]
-struct Run {
+struct KeyBytes {
     place: usize,
     shift: u32,
     mask: u64,
@@ -340,7 +340,7 @@ impl Columns {
         let end = spans.last().map_or(0, |(_, end)| *end);
         let mut made = Columns { exact: exact && longest <= end, key_bytes: end.max(WORD), ..Columns::default() };
         for (run, (start, end)) in made.runs.iter_mut().zip(&spans) {
-            *run = Run::of(*start, *end);
+            *run = KeyBytes::of(*start, *end);
         }
         made.has_two_runs = spans.len() == 2;
         made.is_first_word = spans == [(0, WORD)];
@@ -390,10 +390,10 @@ impl Columns {
     }
 }
 
-impl Run {
-    fn of(start: usize, end: usize) -> Run {
+impl KeyBytes {
+    fn of(start: usize, end: usize) -> KeyBytes {
         let bits = 8 * (end - start) as u32;
-        Run {
+        KeyBytes {
             place: end.saturating_sub(WORD),
             shift: 8 * WORD.saturating_sub(end) as u32,
             mask: u64::MAX.checked_shr(64 - bits).unwrap_or(0),

@@ -18,7 +18,7 @@ use crate::page::lookup;
 use crate::pager::PageRead;
 
 use crate::tree::lookup::batch::Batch;
-use crate::tree::lookup::flat_index::{Place, Top};
+use crate::tree::lookup::flat_index::{FlatIndex, Place};
 use crate::tree::lookup::search::{child_at, value_in};
 use crate::tree::path::{fetch_front, height_of};
 use crate::tree::TreeRoot;
@@ -34,7 +34,7 @@ const ENTRY_BYTES: usize = 256;
 pub(crate) fn get_many<'a, P: PageRead>(
     pages: &'a P,
     root: &TreeRoot,
-    top: Option<&Top>,
+    flat_index: Option<&FlatIndex>,
     keys: &[&[u8]],
     mut give: impl FnMut(Option<&'a [u8]>) -> Result<()>,
 ) -> Result<()> {
@@ -45,7 +45,7 @@ pub(crate) fn get_many<'a, P: PageRead>(
     let (mut batch, mut rest) = (Batch::new(pages), keys);
     for group in keys.chunks(GROUP) {
         batch.begin(pages, root, rest);
-        let lookups = Group { pages, root, height, top, keys: group, batch: &mut batch, rest };
+        let lookups = Group { pages, root, height, flat_index, keys: group, batch: &mut batch, rest };
         for value in heads::with_vectors(lookups)?.into_iter().take(group.len()) {
             give(value)?;
         }
@@ -59,7 +59,7 @@ struct Group<'a, 'k, 'b, P> {
     pages: &'a P,
     root: &'k TreeRoot,
     height: usize,
-    top: Option<&'k Top>,
+    flat_index: Option<&'k FlatIndex>,
     keys: &'k [&'k [u8]],
     batch: &'b mut Batch,
     /// These keys, and those behind them.
@@ -71,11 +71,11 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
 
     #[inline(always)]
     fn with<V: Vectors>(self, vectors: V) -> Self::Answer {
-        let Group { pages, root, height, top, keys, batch, rest } = self;
+        let Group { pages, root, height, flat_index, keys, batch, rest } = self;
         let mut at = [root.ptr; GROUP];
         let mut first = height;
-        if let Some(top) = top {
-            first = begin(vectors, pages, top, &mut at, keys).unwrap_or(height);
+        if let Some(flat_index) = flat_index {
+            first = begin(vectors, pages, flat_index, &mut at, keys).unwrap_or(height);
         }
         for level in (1..first).rev() {
             for (ptr, key) in at.iter_mut().zip(keys) {
@@ -119,26 +119,26 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
     }
 }
 
-/// Puts all lookups to the pages that `top` knows, and gives the number of levels from there on. `None`: begin at the root.
+/// Puts all lookups to the pages that `flat_index` knows, and gives the number of levels from there on. `None`: begin at the root.
 #[inline(always)]
 fn begin<V: Vectors, P: PageRead>(
     vectors: V,
     pages: &P,
-    top: &Top,
+    flat_index: &FlatIndex,
     at: &mut [PagePtr; GROUP],
     keys: &[&[u8]],
 ) -> Option<usize> {
     let mut found = *at;
     let mut places = [Place::default(); GROUP];
     for (place, key) in places.iter_mut().zip(keys) {
-        *place = top.begin_ahead(vectors, key, lookup::first_word(key)?)?;
+        *place = flat_index.begin_ahead(vectors, key, lookup::first_word(key)?)?;
     }
     for (ptr, place) in found.iter_mut().zip(places).take(keys.len()) {
-        *ptr = top.page(top.end(vectors, place)?)?;
+        *ptr = flat_index.page(flat_index.end(vectors, place)?)?;
         fetch_front(pages, *ptr);
     }
     *at = found;
-    Some(top.level() + 1)
+    Some(flat_index.level() + 1)
 }
 
 /// The child of a branch whose range holds the key, if the page can be had at once.

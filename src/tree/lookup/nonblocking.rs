@@ -11,11 +11,11 @@ use crate::page::leaf::LeafValue;
 use crate::pager::PageRead;
 
 use crate::tree::path::{branch_at, height_of, leaf_at};
-use crate::tree::value::{resolve, run_pages};
+use crate::tree::value::{overflow_pages, resolve};
 use crate::tree::TreeRoot;
 
 /// The value of a key, if everything on the way to it is in memory, the value itself included.
-pub(crate) fn get_resident<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
+pub(crate) fn get_nonblocking<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
     if root.height == 0 {
         return Ok(None);
     }
@@ -30,7 +30,7 @@ pub(crate) fn get_resident<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: 
     let Some(at) = leaf.find(key)? else { return Ok(None) };
     let value = leaf.value(at)?;
     if let LeafValue::Overflow(pointer) = &value {
-        pages.at_once(pointer.ptr.id, run_pages(pages.page_size(), pointer)?)?;
+        pages.at_once(pointer.ptr.id, overflow_pages(pages.page_size(), pointer)?)?;
     }
     resolve(pages, value).map(Some)
 }

@@ -11,12 +11,12 @@ use crate::page::leaf::Leaf;
 use crate::page::lookup;
 use crate::pager::PageRead;
 
-use crate::tree::lookup::flat_index::Top;
+use crate::tree::lookup::flat_index::FlatIndex;
 use crate::tree::path::{branch_at, height_of, last_index, leaf_at, Side};
 use crate::tree::value::resolve;
 use crate::tree::{Entry, TreeRoot};
 
-/// The value of a key, as it lies in the leaf or in its overflow run.
+/// The value of a key, as it lies in the leaf or in its overflow extent.
 #[inline]
 pub(crate) fn get<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
     match get_at_once(pages, root, None, key) {
@@ -25,16 +25,16 @@ pub(crate) fn get<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) ->
     }
 }
 
-/// The same, where nothing stands against it; else `None`, and [`get_slowly`] has the answer. Begins at the pages that `top`
+/// The same, where nothing stands against it; else `None`, and [`get_slowly`] has the answer. Begins at the pages that `flat_index`
 /// knows, which was made of the same tree.
 #[inline]
 pub(crate) fn get_at_once<'a, P: PageRead>(
     pages: &'a P,
     root: &TreeRoot,
-    top: Option<&Top>,
+    flat_index: Option<&FlatIndex>,
     key: &[u8],
 ) -> Option<Answer<'a>> {
-    heads::with_vectors(Get { pages, root, top, key })
+    heads::with_vectors(Get { pages, root, flat_index, key })
 }
 
 /// A value, or that there is none, in two registers.
@@ -55,7 +55,7 @@ impl<'a> Answer<'a> {
 struct Get<'a, 'k, P> {
     pages: &'a P,
     root: &'k TreeRoot,
-    top: Option<&'k Top>,
+    flat_index: Option<&'k FlatIndex>,
     key: &'k [u8],
 }
 
@@ -64,12 +64,12 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
 
     #[inline(always)]
     fn with<V: Vectors>(self, vectors: V) -> Option<Answer<'a>> {
-        let Get { pages, root, top, key } = self;
+        let Get { pages, root, flat_index, key } = self;
         let (mut ptr, mut level) = (root.ptr, usize::from(root.height));
         let word = lookup::first_word(key)?;
-        if let Some(top) = top {
-            if let Some(page) = top.child(vectors, key, word) {
-                (ptr, level) = (page, top.level() + 1);
+        if let Some(flat_index) = flat_index {
+            if let Some(page) = flat_index.child(vectors, key, word) {
+                (ptr, level) = (page, flat_index.level() + 1);
             }
         } else if level == 0 {
             return Some(Answer(&ABSENT));

@@ -1,7 +1,7 @@
 //! Cursors: a place in a tree that moves in both directions.
 //!
 //! Floor: tree. The current leaf is kept decoded, so a step within it is an index and the decoding of one entry; the
-//! branches are looked at once per leaf. Where the leaves of the tree are flat (see `top`), a cursor is placed without the
+//! branches are looked at once per leaf. Where the leaves of the tree are flat (see `flat_index`), a cursor is placed without the
 //! branches, and goes through them only when it has walked over a few leaves.
 //!
 //! Invariants:
@@ -20,7 +20,7 @@ use crate::page::leaf::Leaf;
 use crate::page::lookup;
 use crate::pager::PageRead;
 
-use crate::tree::lookup::flat_index::Top;
+use crate::tree::lookup::flat_index::FlatIndex;
 use crate::tree::lookup::search::entry_at;
 use crate::tree::path::{fetch_front, leaf_at, Path, Side, NOWHERE};
 use crate::tree::scan::range::fetch_entries_from;
@@ -51,7 +51,7 @@ const FLAT_STEPS: usize = 3;
 
 /// A leaf by its number.
 struct Flat<'a> {
-    top: &'a Top,
+    flat_index: &'a FlatIndex,
     number: usize,
     steps: usize,
     /// The cursor is at this leaf.
@@ -60,13 +60,13 @@ struct Flat<'a> {
 
 impl<'a> Flat<'a> {
     fn leaf<P: PageRead>(&self, pages: &'a P, number: usize) -> Option<Leaf<'a>> {
-        let ptr = self.top.page(number)?;
+        let ptr = self.flat_index.page(number)?;
         Leaf::parse(pages.page_at_once(ptr)?, ptr.id).ok()
     }
 
     /// The number of the leaf that holds `key` or would.
     fn find(&self, key: &[u8]) -> Option<usize> {
-        heads::with_vectors(Find { top: self.top, key })
+        heads::with_vectors(Find { flat_index: self.flat_index, key })
     }
 
     fn neighbour(&self, towards: Side) -> usize {
@@ -78,7 +78,7 @@ impl<'a> Flat<'a> {
 }
 
 struct Find<'a> {
-    top: &'a Top,
+    flat_index: &'a FlatIndex,
     key: &'a [u8],
 }
 
@@ -87,24 +87,24 @@ impl heads::Search for Find<'_> {
 
     #[inline(always)]
     fn with<V: Vectors>(self, vectors: V) -> Option<usize> {
-        self.top.find(vectors, self.key, lookup::first_word(self.key)?)
+        self.flat_index.find(vectors, self.key, lookup::first_word(self.key)?)
     }
 }
 
 impl<'a, P: PageRead> Cursor<'a, P> {
     pub(crate) fn new(pages: &'a P, root: TreeRoot) -> Cursor<'a, P> {
-        Cursor::with_top(pages, root, None)
+        Cursor::with_flat_index(pages, root, None)
     }
 
     /// Finds leaves by the top, which was made of the same tree.
-    pub(crate) fn with_top(pages: &'a P, root: TreeRoot, top: Option<&'a Top>) -> Cursor<'a, P> {
-        let flat = top.filter(|top| top.level() == 0);
-        let flat = flat.map(|top| Flat { top, number: 0, steps: 0, here: false });
+    pub(crate) fn with_flat_index(pages: &'a P, root: TreeRoot, flat_index: Option<&'a FlatIndex>) -> Cursor<'a, P> {
+        let flat = flat_index.filter(|flat_index| flat_index.level() == 0);
+        let flat = flat.map(|flat_index| Flat { flat_index, number: 0, steps: 0, here: false });
         Cursor { pages, root, path: None, flat, leaf: None, stepped: false, count: 0, at: BEFORE, lost: false }
     }
 
     /// Goes through the branches from now on; from the current leaf with the next step.
-    pub(crate) fn forget_top(&mut self) {
+    pub(crate) fn forget_flat_index(&mut self) {
         match &mut self.flat {
             Some(flat) if flat.here => flat.steps = FLAT_STEPS,
             flat => *flat = None,
@@ -233,10 +233,10 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     fn find_flat(&mut self, key: &[u8], towards: Option<Side>) -> Option<Leaf<'a>> {
         let flat = self.flat.as_mut()?;
         flat.number = flat.find(key)?;
-        if let Some(leaf) = flat.top.page(flat.number) {
-            self.pages.prefetch(leaf.id, 0, flat.top.leaf_front_bytes());
+        if let Some(leaf) = flat.flat_index.page(flat.number) {
+            self.pages.prefetch(leaf.id, 0, flat.flat_index.leaf_front_bytes());
         }
-        if let Some(next) = towards.and_then(|towards| flat.top.page(flat.neighbour(towards))) {
+        if let Some(next) = towards.and_then(|towards| flat.flat_index.page(flat.neighbour(towards))) {
             // Before anything waits for the leaf itself: both waits are one.
             fetch_front(self.pages, next);
         }
@@ -331,7 +331,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     /// The leaf that a walk in this direction comes to next, where that is known.
     pub(crate) fn ahead(&self, towards: Side) -> PagePtr {
         match (&self.flat, &self.path) {
-            (Some(flat), _) if flat.here => flat.top.page(flat.neighbour(towards)).unwrap_or(NOWHERE),
+            (Some(flat), _) if flat.here => flat.flat_index.page(flat.neighbour(towards)).unwrap_or(NOWHERE),
             (_, Some(path)) => path.ahead(),
             _ => NOWHERE,
         }

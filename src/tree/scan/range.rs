@@ -19,12 +19,12 @@ use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::PageRead;
 use crate::sys::prefetch::LINE_BYTES;
 
-use crate::tree::lookup::flat_index::Top;
+use crate::tree::lookup::flat_index::FlatIndex;
 use crate::tree::lookup::search::entry_at;
 use crate::tree::path::{fetch_front, Side, NOWHERE};
 use crate::tree::scan::cursor::Cursor;
 use crate::tree::scan::read_ahead::Sweep;
-use crate::tree::value::run_pages;
+use crate::tree::value::overflow_pages;
 use crate::tree::{Entry, TreeRoot};
 
 /// Entries that are fetched before they are given; more if each is short, so that as many lines are on their way.
@@ -154,9 +154,9 @@ fn entry_bytes(leaf: &Leaf<'_>) -> usize {
 }
 
 impl<'a, P: PageRead> End<'a, P> {
-    fn new(pages: &'a P, root: TreeRoot, top: Option<&'a Top>) -> End<'a, P> {
+    fn new(pages: &'a P, root: TreeRoot, flat_index: Option<&'a FlatIndex>) -> End<'a, P> {
         End {
-            cursor: Cursor::with_top(pages, root, top),
+            cursor: Cursor::with_flat_index(pages, root, flat_index),
             ready: 0..0,
             placed: false,
             cut: false,
@@ -201,18 +201,18 @@ impl<'a, P: PageRead> End<'a, P> {
     #[inline(never)]
     fn other_entry(&mut self, at: usize) -> Option<Result<Entry<'a>>> {
         let leaf = self.cursor.leaf()?;
-        if let Some((id, pages)) = run_of(self.cursor.pages(), leaf, at) {
-            self.sweep.reads_run(id, pages);
+        if let Some((id, pages)) = extent_of(self.cursor.pages(), leaf, at) {
+            self.sweep.reads_extent(id, pages);
         }
         Some(entry_at(self.cursor.pages(), leaf, at))
     }
 }
 
 /// The run of the value at an index of a leaf, if it has one.
-fn run_of<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize) -> Option<(PageId, u64)> {
+fn extent_of<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize) -> Option<(PageId, u64)> {
     match leaf.value(at) {
         Ok(LeafValue::Overflow(pointer)) => {
-            run_pages(pages.page_size(), &pointer).ok().map(|pages| (pointer.ptr.id, pages))
+            overflow_pages(pages.page_size(), &pointer).ok().map(|pages| (pointer.ptr.id, pages))
         }
         _ => None,
     }
@@ -230,15 +230,15 @@ pub(crate) struct Range<'a, P> {
 }
 
 impl<'a, P: PageRead> Range<'a, P> {
-    /// The entries between two keys; `top`, if there is one, was made of the same tree.
+    /// The entries between two keys; `flat_index`, if there is one, was made of the same tree.
     pub(crate) fn new(
         pages: &'a P,
         root: TreeRoot,
-        top: Option<&'a Top>,
+        flat_index: Option<&'a FlatIndex>,
         low: Bound<Vec<u8>>,
         high: Bound<Vec<u8>>,
     ) -> Range<'a, P> {
-        let (front, back) = (End::new(pages, root, top), End::new(pages, root, top));
+        let (front, back) = (End::new(pages, root, flat_index), End::new(pages, root, flat_index));
         Range { front, back, low, high, met: false, done: root.height == 0 }
     }
 
@@ -258,7 +258,7 @@ impl<'a, P: PageRead> Range<'a, P> {
         for end in [&mut self.front, &mut self.back] {
             end.sweep.fill_cache(end.cursor.pages(), fill);
             // What is given back is found through the branches.
-            end.cursor.forget_top();
+            end.cursor.forget_flat_index();
         }
     }
 

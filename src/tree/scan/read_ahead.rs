@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 
 use crate::ids::PageId;
 use crate::pager::read::snapshot_pages::SnapshotPages;
-use crate::pager::{Around, PageRead, Residence as _};
+use crate::pager::{Around, PageRead, Residency as _};
 
 use crate::tree::path::{Path, Side};
 
@@ -138,7 +138,7 @@ impl Sweep {
     }
 
     /// A value in a run is about to be read.
-    pub(crate) fn reads_run(&mut self, id: PageId, count: u64) {
+    pub(crate) fn reads_extent(&mut self, id: PageId, count: u64) {
         if let Some(behind) = &mut self.behind {
             if !behind.pages.is_resident(id, count) {
                 behind.leave(id, count);

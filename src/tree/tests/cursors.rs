@@ -96,10 +96,10 @@ fn slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
 }
 
 /// The top of a tree whose leaves are few.
-fn flat_leaves(tree: &Tree) -> Top {
-    let top = Top::build(&tree.pages, &tree.root, PAGES_MAX[1]).unwrap().unwrap();
-    assert_eq!(top.level(), 0);
-    top
+fn flat_leaves(tree: &Tree) -> FlatIndex {
+    let flat_index = FlatIndex::build(&tree.pages, &tree.root, PAGES_MAX[1]).unwrap().unwrap();
+    assert_eq!(flat_index.level(), 0);
+    flat_index
 }
 
 /// What the range should give. `BTreeMap::range` panics on inverted bounds, which here are an empty range.
@@ -111,12 +111,12 @@ fn expected(tree: &Tree, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>) -> Vec<Vec
 #[test]
 fn every_range_forwards_backwards_and_from_both_ends() {
     let tree = even_tree(12);
-    let top = flat_leaves(&tree);
+    let flat_index = flat_leaves(&tree);
     for (low_kind, high_kind) in (0..25).map(|kinds| (kinds / 5, kinds % 5)) {
         for (from, to, flat) in (0..2 * 26 * 26).map(|at| (at / 52, at / 2 % 26, at % 2 == 0)) {
             let (low, high) = (bounds(low_kind, from), bounds(high_kind, to));
-            let top = flat.then_some(&top);
-            let range = || Range::new(&tree.pages, tree.root, top, low.clone(), high.clone());
+            let flat_index = flat.then_some(&flat_index);
+            let range = || Range::new(&tree.pages, tree.root, flat_index, low.clone(), high.clone());
             let expected = expected(&tree, &low, &high);
             let key = |item: crate::error::Result<Entry<'_>>| item.unwrap().0.to_vec();
             assert!(range().map(key).eq(expected.iter().cloned()), "{low:?} {high:?}");
@@ -137,10 +137,10 @@ fn every_range_forwards_backwards_and_from_both_ends() {
 #[test]
 fn a_range_that_stops_filling_the_cache_midway_goes_on() {
     let tree = even_tree(100);
-    let top = flat_leaves(&tree);
+    let flat_index = flat_leaves(&tree);
     for given in 0..20 {
         let low = Bound::Included(long_key(30, 700));
-        let mut range = Range::new(&tree.pages, tree.root, Some(&top), low.clone(), Bound::Unbounded);
+        let mut range = Range::new(&tree.pages, tree.root, Some(&flat_index), low.clone(), Bound::Unbounded);
         let mut keys: Vec<Vec<u8>> = range.by_ref().take(given).map(|item| item.unwrap().0.to_vec()).collect();
         range.fill_cache(false);
         keys.extend(range.map(|item| item.unwrap().0.to_vec()));
@@ -189,8 +189,8 @@ proptest! {
     #[test]
     fn cursors_wander_like_an_index(steps in prop::collection::vec((0..6u8, 0..210u32), 1..300), flat: bool) {
         let tree = even_tree(100);
-        let top = flat_leaves(&tree);
-        let mut cursor = Cursor::with_top(&tree.pages, tree.root, flat.then_some(&top));
+        let flat_index = flat_leaves(&tree);
+        let mut cursor = Cursor::with_flat_index(&tree.pages, tree.root, flat.then_some(&flat_index));
         // Index among the entries plus one; none while the cursor is in no place.
         let mut place: Option<i64> = None;
         for (what, to) in steps {
@@ -221,10 +221,10 @@ proptest! {
         flat: bool,
     ) {
         let tree = even_tree(100);
-        let top = flat_leaves(&tree);
+        let flat_index = flat_leaves(&tree);
         let (low, high) = (bounds(low.0, low.1), bounds(high.0, high.1));
         let mut expected = std::collections::VecDeque::from(expected(&tree, &low, &high));
-        let mut range = Range::new(&tree.pages, tree.root, flat.then_some(&top), low.clone(), high.clone());
+        let mut range = Range::new(&tree.pages, tree.root, flat.then_some(&flat_index), low.clone(), high.clone());
         for front in turns.iter().cycle().take(if turns.is_empty() { 0 } else { 110 }) {
             let (found, expected) = match front {
                 true => (range.next(), expected.pop_front()),
@@ -248,10 +248,10 @@ proptest! {
             let value_bytes = if number % runs_one_of == 0 { 2000 } else { 3 };
             tree.put(&long_key(number * 2, if number % 3 == 0 { 700 } else { 10 }), &vec![number as u8; value_bytes]);
         }
-        let top = flat_leaves(&tree);
+        let flat_index = flat_leaves(&tree);
         let (low, high) = (bounds(low.0, low.1), bounds(high.0, high.1));
         let mut expected = std::collections::VecDeque::from(expected(&tree, &low, &high));
-        let mut range = Range::new(&tree.pages, tree.root, flat.then_some(&top), low.clone(), high.clone());
+        let mut range = Range::new(&tree.pages, tree.root, flat.then_some(&flat_index), low.clone(), high.clone());
         for &(front, at_once) in turns.iter().cycle().take(if turns.is_empty() { 0 } else { 110 }) {
             let given = match (front, at_once) {
                 (true, true) => range.next_at_once(),
@@ -272,6 +272,6 @@ fn a_tree_that_claims_more_entries_than_there_are_gets_a_top() {
     for count in 4..20 {
         let tree = even_tree(count);
         let root = TreeRoot { entries: u64::MAX, ..tree.root };
-        assert!(Top::build(&tree.pages, &root, PAGES_MAX[1]).is_ok());
+        assert!(FlatIndex::build(&tree.pages, &root, PAGES_MAX[1]).is_ok());
     }
 }

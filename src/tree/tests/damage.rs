@@ -232,11 +232,11 @@ fn keys_outside_the_separators_two_levels_above_are_found() {
 #[test]
 fn a_damaged_overflow_run_is_found_with_its_key() {
     let tree = sample();
-    let run = pages_of(&tree, PageKind::Overflow)[3];
+    let extent = pages_of(&tree, PageKind::Overflow)[3];
     let mut tree = Tree { pages: tree.pages.clone().lenient(), ..tree };
-    tree.pages.raw_mut(run)[100] ^= 1;
+    tree.pages.raw_mut(extent)[100] ^= 1;
     let (findings, _, stats) = check_all(&tree.pages, &tree.root);
-    assert_eq!((findings.len(), findings[0].page, stats.entries), (1, run, 120));
+    assert_eq!((findings.len(), findings[0].page, stats.entries), (1, extent, 120));
     let key = findings[0].low.as_ref().unwrap();
     assert!(tree.model.contains_key(key));
     assert!(get(&tree.pages, &tree.root, key).is_err());
@@ -360,8 +360,8 @@ fn a_leaf_with_the_keys_of_another_one_is_damage_and_no_entry_is_passed_over() {
         let mut leaves = ordered.clone();
         leaves[wrong] = keys;
         let tree = two_levels(&ordered, &leaves);
-        let top = Top::build(&tree.pages, &tree.root, PAGES_MAX[1]).unwrap().unwrap();
-        let mut cursor = Cursor::with_top(&tree.pages, tree.root, Some(&top));
+        let flat_index = FlatIndex::build(&tree.pages, &tree.root, PAGES_MAX[1]).unwrap().unwrap();
+        let mut cursor = Cursor::with_flat_index(&tree.pages, tree.root, Some(&flat_index));
         let mut walk = Vec::new();
         let mut next = match wrong {
             3 => cursor.seek(&ordered[0][0].to_be_bytes()),

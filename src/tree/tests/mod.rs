@@ -77,11 +77,11 @@ impl Tree {
     /// Sorts entries and merges them, or builds the tree of them if there is none.
     fn load(&mut self, entries: Vec<(Vec<u8>, Vec<u8>)>) {
         self.append_hint = AppendHint::default();
-        let mut run = Run::default();
+        let mut run = SortedRun::default();
         for (key, value) in &entries {
             run.push(key, store(&mut self.pages, self.root.tree, value).unwrap()).unwrap();
         }
-        run.sort().into_iter().for_each(|gone| free_run(&mut self.pages, gone).unwrap());
+        run.sort().into_iter().for_each(|gone| free_extent(&mut self.pages, gone).unwrap());
         if self.root.height > 0 {
             merge(&mut self.pages, &mut self.root, &mut run, &mut |_| Ok(())).unwrap();
             assert!(run.is_empty());
@@ -94,14 +94,14 @@ impl Tree {
     /// Builds leaves of entries with inline values that ascend, behind all others.
     fn load_behind(&mut self, entries: Vec<(Vec<u8>, Vec<u8>)>) {
         self.append_hint = AppendHint::default();
-        let mut run = Run::default();
+        let mut run = SortedRun::default();
         entries.iter().for_each(|(key, value)| run.push(key, LeafValue::Inline(value)).unwrap());
         self.build(&mut run);
         self.model.extend(entries);
         assert_eq!(self.root.entries, self.model.len() as u64);
     }
 
-    fn build(&mut self, run: &mut Run) {
+    fn build(&mut self, run: &mut SortedRun) {
         let mut bulk = Bulk::begin(&self.pages, &self.root).unwrap();
         while let Some((key, value)) = run.peek() {
             assert!(bulk.last_key().is_none_or(|last| last < key));
@@ -146,10 +146,11 @@ impl Tree {
     fn get_many(&self) {
         let behind: Vec<Vec<u8>> = self.model.keys().rev().map(|key| [key, &[0][..]].concat()).collect();
         let keys: Vec<&[u8]> = self.model.keys().zip(&behind).flat_map(|(key, behind)| [&key[..], behind]).collect();
-        let tops = [2, 9, PAGES_MAX[1]].map(|pages_max| Top::build(&self.pages, &self.root, pages_max).unwrap());
-        for top in tops.iter().map(Option::as_ref).chain([None]) {
+        let flat_indexes =
+            [2, 9, PAGES_MAX[1]].map(|pages_max| FlatIndex::build(&self.pages, &self.root, pages_max).unwrap());
+        for flat_index in flat_indexes.iter().map(Option::as_ref).chain([None]) {
             let mut found = Vec::new();
-            get_many(&self.pages, &self.root, top, &keys, |value| {
+            get_many(&self.pages, &self.root, flat_index, &keys, |value| {
                 found.push(value);
                 Ok(())
             })
@@ -157,7 +158,7 @@ impl Tree {
             assert_eq!(found.len(), keys.len());
             for (key, found) in keys.iter().zip(found) {
                 assert!(found == self.model.get(*key).map(Vec::as_slice), "{key:?} among many");
-                let at_once = get_at_once(&self.pages, &self.root, top, key);
+                let at_once = get_at_once(&self.pages, &self.root, flat_index, key);
                 match at_once {
                     Some(answer) => assert!(answer.value() == found, "{key:?} at once"),
                     // Absent keys with the head of another one, and values in runs, need not be looked up again.

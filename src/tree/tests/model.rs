@@ -17,7 +17,7 @@ enum Op {
     /// Puts as many keys in a row, up or down, from a start.
     Sequence(Vec<u8>, u8, bool),
     /// Deletes as many entries from a fraction of the tree on.
-    DeleteRun(u16, u8),
+    DeleteSpan(u16, u8),
     /// Loads entries, and for each as many that follow it.
     Load(Vec<(Vec<u8>, usize)>, u8),
     Get(Vec<u8>),
@@ -60,7 +60,7 @@ fn op(limit: usize) -> impl Strategy<Value = Op> {
         3 => (any::<u16>(), value_bytes()).prop_map(|(at, value)| Op::Overwrite(at, value)),
         3 => (any::<u8>(), value_bytes()).prop_map(|(step, value)| Op::Append(step, value)),
         2 => (key(limit), any::<u8>(), any::<bool>()).prop_map(|(key, count, up)| Op::Sequence(key, count, up)),
-        1 => (any::<u16>(), any::<u8>()).prop_map(|(at, count)| Op::DeleteRun(at, count)),
+        1 => (any::<u16>(), any::<u8>()).prop_map(|(at, count)| Op::DeleteSpan(at, count)),
         1 => (prop::collection::vec((key(limit), 0..1100usize), 0..16), any::<u8>())
             .prop_map(|(entries, count)| Op::Load(entries, if count % 16 == 0 { count / 4 } else { count / 64 })),
         2 => key(limit).prop_map(Op::Get),
@@ -100,7 +100,7 @@ fn apply(tree: &mut Tree, op: &Op, limit: usize) {
                 tree.put(&key, &value(number as usize % 50));
             }
         }
-        Op::DeleteRun(at, count) => {
+        Op::DeleteSpan(at, count) => {
             let Some(start) = nth_key(tree, *at) else { return };
             let keys: Vec<_> = tree.model.range(start..).take((*count).into()).map(|(key, _)| key.clone()).collect();
             keys.iter().for_each(|key| tree.delete(key));

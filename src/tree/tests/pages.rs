@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TxnId};
 use crate::page::checksum;
 use crate::page::header::page_txn;
-use crate::pager::{PageRead, PageWrite, Residence};
+use crate::pager::{PageRead, PageWrite, Residency};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -157,7 +157,7 @@ impl VecPages {
     }
 }
 
-impl Residence for VecPages {}
+impl Residency for VecPages {}
 
 impl PageRead for VecPages {
     fn page_size(&self) -> usize {
@@ -165,10 +165,10 @@ impl PageRead for VecPages {
     }
 
     fn page(&self, ptr: PagePtr) -> Result<&[u8]> {
-        self.run(ptr, 1)
+        self.extent(ptr, 1)
     }
 
-    fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
+    fn extent(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
         let dirty = self.access(ptr.id, pages)?;
         let bytes = &self.bytes[self.byte_range(ptr.id, pages)];
         if !dirty && !checksum::matches(bytes, ptr.crc) {
@@ -185,7 +185,7 @@ impl PageRead for VecPages {
 }
 
 impl PageWrite for VecPages {
-    fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
+    fn extent_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
         self.access(id, pages)?;
         Ok(crate::page::overflow::born(&self.bytes[self.byte_range(id, 1)], id).unwrap_or_default())
     }
@@ -245,17 +245,17 @@ impl PageWrite for VecPages {
     }
 
     fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]> {
-        self.run_mut(id, 1)
+        self.extent_mut(id, 1)
     }
 
-    fn run_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]> {
+    fn extent_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]> {
         let range = self.byte_range(id, pages);
         let states = &self.states[id.0 as usize..(id.0 + pages) as usize];
         assert!(states.iter().all(|state| *state == State::Dirty), "page {id} is not dirty");
         Ok(&mut self.bytes[range])
     }
 
-    fn mark_sealed(&mut self, ptr: PagePtr) {
+    fn set_verified_sealed(&mut self, ptr: PagePtr) {
         assert!(self.is_dirty(ptr.id));
         assert_eq!(checksum::stored(self.raw(ptr.id)), ptr.crc);
     }

@@ -2,7 +2,7 @@
 //!
 //! Floor: tree. Depth first with an explicit stack. What is checked: every page is reached once, has the kind, level, id
 //! and tree that its place asks for; pointer, header and computed checksum agree; the page is well-formed inside
-//! (`Leaf::verify`, `Branch::verify`); keys and separators lie within the separators above; overflow runs are what their
+//! (`Leaf::verify`, `Branch::verify`); keys and separators lie within the separators above; overflow extents are what their
 //! pointers say; the entry count is the root's.
 //!
 //! The tree must be sealed. Nothing that is read is trusted, and a finding never ends the check: below a branch that is
@@ -20,7 +20,7 @@ use crate::page::leaf::{Leaf, LeafValue, OverflowPtr};
 use crate::page::{checksum, overflow};
 use crate::pager::PageRead;
 
-use crate::tree::value::run_pages;
+use crate::tree::value::overflow_pages;
 use crate::tree::TreeRoot;
 
 /// Something wrong with a tree.
@@ -48,7 +48,7 @@ pub(crate) struct TreeStats {
     pub(crate) leaf_bytes: u64,
     /// Bytes in use in branches, without their headers.
     pub(crate) branch_bytes: u64,
-    /// Bytes of the values in overflow runs.
+    /// Bytes of the values in overflow extents.
     pub(crate) overflow_bytes: u64,
 }
 
@@ -77,7 +77,7 @@ struct Check<'a, 'c, P> {
     stats: TreeStats,
 }
 
-/// Checks a sealed tree. `visit` is told each page or run that is reached, before it is looked at and whether or not it
+/// Checks a sealed tree. `visit` is told each page or extent that is reached, before it is looked at and whether or not it
 /// lies inside the file, and says whether this is the first time.
 pub(crate) fn check<P: PageRead>(
     pages: &P,
@@ -253,32 +253,32 @@ impl<'a, P: PageRead> Check<'a, '_, P> {
         if let LeafValue::Overflow(pointer) = value {
             // The key range of a run is the one key that it belongs to.
             let next = [key, &[0]].concat();
-            self.run(&pointer, &Bounds { low: Some(key.to_vec()), high: Some(next) });
+            self.extent(&pointer, &Bounds { low: Some(key.to_vec()), high: Some(next) });
         }
     }
 
-    fn run(&mut self, pointer: &OverflowPtr, bounds: &Bounds) {
+    fn extent(&mut self, pointer: &OverflowPtr, bounds: &Bounds) {
         let id = pointer.ptr.id;
-        let pages = match run_pages(self.pages.page_size(), pointer) {
+        let pages = match overflow_pages(self.pages.page_size(), pointer) {
             Ok(pages) => pages,
             Err(e) => return self.find_error(id, bounds, e),
         };
         if !(self.visit)(id, pages) {
-            return self.find(id, bounds, "overflow run is reached a second time");
+            return self.find(id, bounds, "overflow extent is reached a second time");
         }
-        let run = match self.pages.run(pointer.ptr, pages) {
-            Ok(run) => run,
+        let extent = match self.pages.extent(pointer.ptr, pages) {
+            Ok(extent) => extent,
             Err(e) => return self.find_error(id, bounds, e),
         };
         self.stats.overflow_pages += pages;
         self.stats.overflow_bytes += pointer.len;
-        if !checksum::matches(run, pointer.ptr.crc) {
-            self.find(id, bounds, "checksum of the overflow run does not match its pointer");
+        if !checksum::matches(extent, pointer.ptr.crc) {
+            self.find(id, bounds, "checksum of the overflow extent does not match its pointer");
         }
-        if let Err(e) = overflow::value(run, id, pointer.len) {
+        if let Err(e) = overflow::value(extent, id, pointer.len) {
             return self.find_decode(id, bounds, e);
         }
-        match Header::read(run, id) {
+        match Header::read(extent, id) {
             Ok(header) => self.owner(&header, bounds),
             Err(e) => self.find_decode(id, bounds, e),
         }

@@ -17,7 +17,7 @@ use crate::page::leaf::{Leaf, LeafValue, OverflowPtr};
 use crate::page::overflow;
 use crate::pager::read::file_pages::FilePages;
 
-use crate::tree::value::run_pages;
+use crate::tree::value::overflow_pages;
 use crate::tree::verify::check::Finding;
 use crate::tree::TreeRoot;
 
@@ -28,7 +28,7 @@ pub(crate) trait Visitor {
         true
     }
 
-    /// A page or run that is reached, before it is read. Says whether this is the first time.
+    /// A page or extent that is reached, before it is read. Says whether this is the first time.
     fn enter(&mut self, id: PageId, pages: u64) -> bool;
 
     /// An entry, in ascending order of keys. The value of a run is empty where values are only verified.
@@ -43,7 +43,7 @@ pub(crate) trait Visitor {
 pub(crate) enum Values {
     /// Read each as a whole.
     Read,
-    /// Verify them piece by piece.
+    /// Verify them chunk by chunk.
     Verify,
 }
 
@@ -162,15 +162,15 @@ impl Walk<'_, '_> {
 
     fn leaf(&mut self, page: &[u8], id: PageId) -> Result<()> {
         let leaf = Leaf::parse(page, id)?;
-        let mut run = Vec::new();
+        let mut extent = Vec::new();
         for at in 0..leaf.count() {
             let (key, value) = leaf.entry(at)?;
             match value {
                 LeafValue::Inline(value) => self.visitor.entry(key, value)?,
-                LeafValue::Overflow(pointer) => match self.value(&pointer, &mut run) {
+                LeafValue::Overflow(pointer) => match self.value(&pointer, &mut extent) {
                     Ok(()) => {
                         let value = match self.values {
-                            Values::Read => overflow::value(&run, pointer.ptr.id, pointer.len)?,
+                            Values::Read => overflow::value(&extent, pointer.ptr.id, pointer.len)?,
                             Values::Verify => &[],
                         };
                         self.visitor.entry(key, value)?;
@@ -187,28 +187,28 @@ impl Walk<'_, '_> {
     }
 
     /// Reads or verifies the run of a value.
-    fn value(&mut self, pointer: &OverflowPtr, run: &mut Vec<u8>) -> Result<()> {
-        let pages = run_pages(self.pages.page_size(), pointer)?;
+    fn value(&mut self, pointer: &OverflowPtr, extent: &mut Vec<u8>) -> Result<()> {
+        let pages = overflow_pages(self.pages.page_size(), pointer)?;
         if !self.visitor.enter(pointer.ptr.id, pages) {
-            return Err(Error::corrupt(pointer.ptr.id, "overflow run is reached a second time"));
+            return Err(Error::corrupt(pointer.ptr.id, "overflow extent is reached a second time"));
         }
         match self.values {
-            Values::Read => read_value(self.pages, pointer, run),
+            Values::Read => read_value(self.pages, pointer, extent),
             Values::Verify => {
-                let header = self.pages.verify_run(pointer.ptr, pages)?;
-                if header.kind == PageKind::Overflow && header.run_pages() == pages {
+                let header = self.pages.verify_extent(pointer.ptr, pages)?;
+                if header.kind == PageKind::Overflow && header.overflow_pages() == pages {
                     return Ok(());
                 }
-                Err(Error::corrupt(pointer.ptr.id, "is not the overflow run that its pointer describes"))
+                Err(Error::corrupt(pointer.ptr.id, "is not the overflow extent that its pointer describes"))
             }
         }
     }
 }
 
 /// Reads the run of a value, and checks that it is one. [`overflow::value`] then gives the value.
-pub(crate) fn read_value(pages: &FilePages<'_>, pointer: &OverflowPtr, run: &mut Vec<u8>) -> Result<()> {
-    pages.run(pointer.ptr, run_pages(pages.page_size(), pointer)?, run)?;
-    overflow::value(run, pointer.ptr.id, pointer.len)?;
+pub(crate) fn read_value(pages: &FilePages<'_>, pointer: &OverflowPtr, extent: &mut Vec<u8>) -> Result<()> {
+    pages.extent(pointer.ptr, overflow_pages(pages.page_size(), pointer)?, extent)?;
+    overflow::value(extent, pointer.ptr.id, pointer.len)?;
     Ok(())
 }
 

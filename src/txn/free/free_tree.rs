@@ -1,4 +1,4 @@
-//! The persistent free space: a B+tree of extents and a short list, read piece by piece and saved by what changed.
+//! The persistent free space: a B+tree of extents and a short list, read chunk by chunk and saved by what changed.
 //!
 //! Floor: txn. Keys of the free-space tree, in this order (all numbers big-endian, so that byte order is number order):
 //!
@@ -9,7 +9,7 @@
 //!                                                              start 6, pages 6, born txn 6 (little-endian)
 //! ```
 //!
-//! Beside the tree there is the *free list*, a run that the meta points at and every commit writes anew. It holds what
+//! Beside the tree there is the *free list*, a run that the meta page points at and every commit writes anew. It holds what
 //! was freed or became usable lately; only when it gets long does it go into the tree. So a small commit, which uses
 //! what the commits before it gave back, writes one page of free space, however much space is free.
 //!
@@ -18,7 +18,7 @@
 //! serve, which changes no extent either.
 //!
 //! Invariants:
-//!   E1  every page is exactly one of: reachable, usable, pending, the free list, a meta.
+//!   E1  every page is exactly one of: reachable, usable, pending, the free list, a meta page.
 //!   E2  a pending extent becomes usable only when no live state reaches it (rule R5).
 //!   E3  the cost of a save follows the extents touched, never how many there are.
 //!
@@ -31,7 +31,7 @@ use crate::page::free_list::{self, FreeItem};
 use crate::page::meta::{RunPtr, TreeRoot};
 use crate::pager::write::free_space::{LiveStates, BIG_EXTENT_PAGES};
 use crate::pager::write::txn_pages::TxnPages;
-use crate::pager::{PageRead, PageWrite, Residence};
+use crate::pager::{PageRead, PageWrite, Residency};
 use crate::tree::{self, Cursor, PutHint};
 use crate::txn::free::free_records::{
     be48, big_key, decode_items, decode_pending_key, decode_usable, encode_items, from_be48, in_file, next_key,
@@ -49,7 +49,7 @@ const RECLAIM_BATCH: usize = 64;
 const LISTED_PENDING_MAX: usize = 80;
 const LISTED_USABLE_MAX: usize = 48;
 
-/// What the writer remembers about the free-space tree between transactions. Dropped when the tip is not the one that
+/// What the writer remembers about the free-space tree between transactions. Dropped when the latest state is not the one that
 /// it belongs to, and on abort.
 #[derive(Debug, Default)]
 pub(crate) struct FreeCache {
@@ -77,11 +77,11 @@ pub(crate) struct FreeCache {
 
 impl FreeCache {
     /// Prepares for the next transaction; `live` are the states that it must not disturb.
-    pub(crate) fn begin(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates) -> Result<()> {
+    pub(crate) fn begin(&mut self, pages: &mut TxnPages, latest: &State, live: &LiveStates) -> Result<()> {
         self.scan_started = false;
         self.scan = None;
         if !self.list_read {
-            self.recent = read_list(pages, &tip.free_list, tip.page_count)?;
+            self.recent = read_list(pages, &latest.free_list, latest.page_count)?;
             self.list_read = true;
         }
         self.recent.iter().for_each(|_| hooks::count_step());
@@ -94,30 +94,43 @@ impl FreeCache {
         Ok(())
     }
 
-    /// Sees that pages for one tree operation are at hand, with a run of `run` pages among them if there is one.
+    /// Sees that pages for one tree operation are at hand, with a run of `extent` pages among them if there is one.
     #[inline]
-    pub(crate) fn ensure(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates, run: u64) -> Result<()> {
-        if enough(pages, run) || tip.free_space.height == 0 {
+    pub(crate) fn ensure(
+        &mut self,
+        pages: &mut TxnPages,
+        latest: &State,
+        live: &LiveStates,
+        extent: u64,
+    ) -> Result<()> {
+        if enough(pages, extent) || latest.free_space.height == 0 {
             return Ok(());
         }
-        self.refill(pages, tip, live, run)
+        self.refill(pages, latest, live, extent)
     }
 
     #[inline(never)]
-    fn refill(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates, run: u64) -> Result<()> {
-        self.reclaim(pages, tip, live, run, RECLAIM_BATCH)?;
+    fn refill(&mut self, pages: &mut TxnPages, latest: &State, live: &LiveStates, extent: u64) -> Result<()> {
+        self.reclaim(pages, latest, live, extent, RECLAIM_BATCH)?;
         if pages.free.usable_pages() < LOW_WATER_PAGES && !self.all_loaded {
-            self.load_batch(pages, tip)?;
+            self.load_batch(pages, latest)?;
         }
-        if run > 1 && pages.free.longest() < run && !self.all_loaded {
-            load_best_fit(pages, tip, run)?;
+        if extent > 1 && pages.free.longest() < extent && !self.all_loaded {
+            load_best_fit(pages, latest, extent)?;
         }
         Ok(())
     }
 
-    /// Makes pending extents of the tree usable that no live state reaches, until pages and a run of `run` pages are at
+    /// Makes pending extents of the tree usable that no live state reaches, until pages and a run of `extent` pages are at
     /// hand; looks at `most` records.
-    fn reclaim(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates, run: u64, most: usize) -> Result<()> {
+    fn reclaim(
+        &mut self,
+        pages: &mut TxnPages,
+        latest: &State,
+        live: &LiveStates,
+        extent: u64,
+        most: usize,
+    ) -> Result<()> {
         if !self.scan_started {
             self.scan_started = true;
             self.unsettle(live);
@@ -125,9 +138,9 @@ impl FreeCache {
         }
         for _ in 0..most {
             hooks::count_step();
-            let Some(from) = self.scan.filter(|_| !enough(pages, run)) else { return Ok(()) };
+            let Some(from) = self.scan.filter(|_| !enough(pages, extent)) else { return Ok(()) };
             self.scan = None;
-            let Some((key, items)) = pending_record(pages, &tip.free_space, from, tip.page_count)? else {
+            let Some((key, items)) = pending_record(pages, &latest.free_space, from, latest.page_count)? else {
                 return Ok(());
             };
             self.scan = Some(next_key(key));
@@ -153,14 +166,14 @@ impl FreeCache {
         }
     }
 
-    fn load_batch(&mut self, pages: &mut TxnPages, tip: &State) -> Result<()> {
+    fn load_batch(&mut self, pages: &mut TxnPages, latest: &State) -> Result<()> {
         let mut found = Vec::with_capacity(LOAD_BATCH);
-        let mut cursor = Cursor::new(&*pages, tip.free_space);
+        let mut cursor = Cursor::new(&*pages, latest.free_space);
         let mut next = cursor.seek(&usable_key(self.loaded_to))?;
         while found.len() < LOAD_BATCH {
             match next {
                 Some((key, value)) if key.first() == Some(&TAG_USABLE) => {
-                    found.push(decode_usable(key, value, tip.page_count)?);
+                    found.push(decode_usable(key, value, latest.page_count)?);
                 }
                 _ => {
                     self.all_loaded = true;
@@ -176,25 +189,30 @@ impl FreeCache {
     }
 
     /// Writes what changed and gives the free-space part of the next state. After this no page may be allocated.
-    pub(crate) fn save(&mut self, pages: &mut TxnPages, tip: &State, live: &LiveStates) -> Result<(TreeRoot, RunPtr)> {
+    pub(crate) fn save(
+        &mut self,
+        pages: &mut TxnPages,
+        latest: &State,
+        live: &LiveStates,
+    ) -> Result<(TreeRoot, RunPtr)> {
         pages.free.settle_hot();
         self.recent.extend(pages.free.drain_freed());
         let move_pending = self.recent.len() > LISTED_PENDING_MAX;
-        if move_pending && tip.free_space.height > 0 {
+        if move_pending && latest.free_space.height > 0 {
             // More records go out than come in. Otherwise a backlog stays for ever: it is looked at only when nothing else
             // is at hand, and pages of a large extent that is too short for a run serve until the next one comes.
             let records = 2 * self.recent.len().div_ceil(ITEMS_PER_RECORD);
-            self.reclaim(pages, tip, live, u64::MAX, records)?;
+            self.reclaim(pages, latest, live, u64::MAX, records)?;
         }
         let move_usable = pages.free.unlisted_count() > LISTED_USABLE_MAX;
-        let mut root = tip.free_space;
+        let mut root = latest.free_space;
         if move_pending || move_usable || !self.examined.is_empty() || pages.free.touched_count() > 0 {
             self.save_tree(pages, &mut root, move_pending, move_usable)?;
         }
         if std::mem::take(&mut self.has_settled) {
             self.settled_for = live.all_before(self.settled.0).unwrap_or_default().to_vec();
         }
-        let list = self.write_list(pages, tip)?;
+        let list = self.write_list(pages, latest)?;
         match pages.free.contradiction() {
             Some((start, len)) => Err(overlap(start, len)),
             None => Ok((root, list)),
@@ -243,33 +261,33 @@ impl FreeCache {
         self.reserve.sort_unstable_by(|a, b| b.cmp(a));
     }
 
-    fn write_list(&mut self, pages: &mut TxnPages, tip: &State) -> Result<RunPtr> {
+    fn write_list(&mut self, pages: &mut TxnPages, latest: &State) -> Result<RunPtr> {
         let txn = pages.txn();
-        if tip.free_list.pages > 0 {
-            let (start, pages) = (tip.free_list.ptr.id, tip.free_list.pages);
-            self.recent.push(FreeItem { start, pages, born: tip.txn, freed: txn });
+        if latest.free_list.pages > 0 {
+            let (start, pages) = (latest.free_list.ptr.id, latest.free_list.pages);
+            self.recent.push(FreeItem { start, pages, born: latest.txn, freed: txn });
         }
         let most = self.recent.len() + self.reserve.len() + pages.free.unlisted_count();
-        let run = free_list::run_pages(pages.page_size(), most);
-        let id = self.take_list_run(pages, run)?;
+        let extent = free_list::overflow_pages(pages.page_size(), most);
+        let id = self.take_list_extent(pages, extent)?;
         let mut items = self.recent.clone();
         items.extend(self.reserve.iter().map(|&id| usable_item(id, 1)));
         items.extend(pages.free.unlisted().map(|(start, len)| usable_item(start, len)));
         let page_size = pages.page_size();
-        let crc = free_list::write(pages.run_mut(id, run)?, page_size, id, txn, &items);
+        let crc = free_list::write(pages.extent_mut(id, extent)?, page_size, id, txn, &items);
         let ptr = PagePtr { id, crc };
-        pages.mark_sealed(ptr);
-        Ok(RunPtr { ptr, pages: run })
+        pages.set_verified_sealed(ptr);
+        Ok(RunPtr { ptr, pages: extent })
     }
 
-    fn take_list_run(&mut self, pages: &mut TxnPages, run: u64) -> Result<PageId> {
-        let reserved = if run == 1 { self.reserve.pop() } else { None };
-        match reserved.or_else(|| pages.free.take_unlisted(run)) {
+    fn take_list_extent(&mut self, pages: &mut TxnPages, extent: u64) -> Result<PageId> {
+        let reserved = if extent == 1 { self.reserve.pop() } else { None };
+        match reserved.or_else(|| pages.free.take_unlisted(extent)) {
             Some(id) => {
-                pages.claim(id, run)?;
+                pages.claim(id, extent)?;
                 Ok(id)
             }
-            None => pages.alloc_at_end(run),
+            None => pages.alloc_at_end(extent),
         }
     }
 }
@@ -279,10 +297,10 @@ fn usable_item(start: PageId, pages: u64) -> FreeItem {
     FreeItem { start, pages, born: TxnId(0), freed: TxnId(0) }
 }
 
-/// Whether pages for one tree operation are at hand, and a run of `run` pages.
+/// Whether pages for one tree operation are at hand, and a run of `extent` pages.
 #[inline]
-fn enough(pages: &TxnPages, run: u64) -> bool {
-    pages.free.usable_pages() >= LOW_WATER_PAGES && (run <= 1 || pages.free.longest() >= run)
+fn enough(pages: &TxnPages, extent: u64) -> bool {
+    pages.free.usable_pages() >= LOW_WATER_PAGES && (extent <= 1 || pages.free.longest() >= extent)
 }
 
 /// Pages of the free-space tree itself: from the reserve, superseded ones into the list.
@@ -332,7 +350,7 @@ impl OwnPages<'_> {
     }
 }
 
-impl Residence for OwnPages<'_> {}
+impl Residency for OwnPages<'_> {}
 
 impl PageRead for OwnPages<'_> {
     fn page_size(&self) -> usize {
@@ -341,8 +359,8 @@ impl PageRead for OwnPages<'_> {
     fn page(&self, ptr: PagePtr) -> Result<&[u8]> {
         self.pages.page(ptr)
     }
-    fn run(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
-        self.pages.run(ptr, pages)
+    fn extent(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
+        self.pages.extent(ptr, pages)
     }
 }
 
@@ -363,7 +381,7 @@ impl PageWrite for OwnPages<'_> {
         }
     }
     fn free(&mut self, id: PageId, pages: u64, born: TxnId) {
-        if self.pages.is_dirty_run(id, pages) {
+        if self.pages.is_dirty_extent(id, pages) {
             self.pages.unclaim(id, pages);
             self.reserve.extend((id.0..id.0 + pages).map(PageId));
         } else {
@@ -373,14 +391,14 @@ impl PageWrite for OwnPages<'_> {
     fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]> {
         self.pages.page_mut(id)
     }
-    fn run_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]> {
-        self.pages.run_mut(id, pages)
+    fn extent_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]> {
+        self.pages.extent_mut(id, pages)
     }
-    fn run_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
-        self.pages.run_born(id, pages)
+    fn extent_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
+        self.pages.extent_born(id, pages)
     }
-    fn mark_sealed(&mut self, ptr: PagePtr) {
-        self.pages.mark_sealed(ptr);
+    fn set_verified_sealed(&mut self, ptr: PagePtr) {
+        self.pages.set_verified_sealed(ptr);
     }
 }
 
@@ -436,7 +454,7 @@ fn read_list<P: PageRead>(pages: &P, list: &RunPtr, page_count: u64) -> Result<V
     if list.pages == 0 {
         return Ok(Vec::new());
     }
-    let items = free_list::read(pages.run(list.ptr, list.pages)?, list.ptr.id)?;
+    let items = free_list::read(pages.extent(list.ptr, list.pages)?, list.ptr.id)?;
     items.iter().try_for_each(|item| in_file(item.start, item.pages, page_count))?;
     let mut extents: Vec<(PageId, u64)> = items.iter().map(|item| (item.start, item.pages)).collect();
     extents.sort_unstable();
@@ -462,21 +480,21 @@ fn pending_record(
     }
 }
 
-fn load_best_fit(pages: &mut TxnPages, tip: &State, run: u64) -> Result<()> {
-    let mut cursor = Cursor::new(&*pages, tip.free_space);
-    let mut next = cursor.seek(&big_key(run, PageId(0)))?;
+fn load_best_fit(pages: &mut TxnPages, latest: &State, extent: u64) -> Result<()> {
+    let mut cursor = Cursor::new(&*pages, latest.free_space);
+    let mut next = cursor.seek(&big_key(extent, PageId(0)))?;
     // An extent that this transaction has used up is still in the tree: look a little further.
     let mut found = Vec::new();
     while let Some((key, _)) = next.filter(|_| found.len() < RECLAIM_BATCH) {
         let Some(rest) = key.strip_prefix(&[TAG_BIG]).filter(|rest| rest.len() == 12) else { break };
         let (len, start) = (from_be48(&rest[..6]), PageId(from_be48(&rest[6..])));
-        in_file(start, len, tip.page_count)?;
+        in_file(start, len, latest.page_count)?;
         found.push((start, len));
         next = cursor.next()?;
     }
     for (start, len) in found {
         load(pages, start, len)?;
-        if pages.free.longest() >= run {
+        if pages.free.longest() >= extent {
             break;
         }
     }
@@ -536,20 +554,21 @@ mod tests {
     #[test]
     fn free_space_that_contradicts_itself_is_not_saved() {
         for (given_back, pages_given, contradicts) in [(20, 1, false), (12, 1, true), (8, 3, true), (14, 3, true)] {
-            let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 22), guarded: true, used_bytes: None };
+            let options =
+                MapOptions { page_size: 4096, window_bytes: Some(1 << 22), fault_guard: true, used_bytes: None };
             let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
-            let mut canvas = mapping.canvas().expect("the first canvas");
-            mapping.grow(&mut canvas, 40 * 4096).expect("grown");
+            let mut write_map = mapping.write_map().expect("the first writable mapping");
+            mapping.grow(&mut write_map, 40 * 4096).expect("grown");
             let path = Arc::new(PathBuf::from("memory"));
-            let mut pages = TxnPages::new(mapping, canvas, path, 4096, FreeSpace::default());
-            let tip = State { txn: TxnId(7), page_count: 40, ..State::default() };
-            let live = LiveStates::new(Vec::new(), tip.txn);
+            let mut pages = TxnPages::new(mapping, write_map, path, 4096, FreeSpace::default());
+            let latest = State { txn: TxnId(7), page_count: 40, ..State::default() };
+            let live = LiveStates::new(Vec::new(), latest.txn);
             let mut cache = FreeCache::default();
-            pages.begin(tip.txn.next(), tip.page_count);
-            cache.begin(&mut pages, &tip, &live).expect("begun");
+            pages.begin(latest.txn.next(), latest.page_count);
+            cache.begin(&mut pages, &latest, &live).expect("begun");
             assert!(pages.free.load(PageId(10), 5), "as the tree lists it");
             pages.free.give_back_dirty(PageId(given_back), pages_given);
-            match cache.save(&mut pages, &tip, &live) {
+            match cache.save(&mut pages, &latest, &live) {
                 Ok(_) => assert!(!contradicts, "{given_back} was saved"),
                 Err(e) => assert!(contradicts && e.kind() == crate::error::ErrorKind::Corrupt, "{given_back}: {e}"),
             }

@@ -1,9 +1,9 @@
 //! How far the page cache can be believed when a file is opened.
 //!
-//! Floor: txn. Nearly always it shows what the medium has. After a flush that failed it may not (rules R9, R10): then the
-//! whole cache of the file is dropped, and what is read comes from the medium. That a flush failed is remembered in this
-//! process and, where the file system can, with the file; and the metas, from which everything follows, are compared with
-//! those of the medium if the file was not closed in order.
+//! Floor: txn. Nearly always it shows what the disk has. After a flush that failed it may not (rules R9, R10): then the
+//! whole cache of the file is dropped, and what is read comes from the disk. That a flush failed is remembered in this
+//! process and, where the file system can, with the file; and the meta pages, from which everything follows, are compared with
+//! those of the disk if the file was not closed in order.
 //!
 //! Failure: [`Error::Busy`] when the cache cannot be dropped because another program has the file mapped; errors of the
 //! system.
@@ -39,7 +39,7 @@ pub(crate) fn remember_failed_flush(file: &File, id: FileId) {
     }
 }
 
-/// The file was recovered: cache and medium are one again.
+/// The file was recovered: cache and disk are one again.
 pub(crate) fn forget_failed_flush(file: &File, id: FileId) {
     direct_io::clear_flush_failed(file);
     flush_failed().retain(|&failed| failed != id);
@@ -50,17 +50,17 @@ pub(crate) fn is_doubted(file: &File, id: FileId) -> bool {
     flush_failed().contains(&id) || direct_io::is_flush_failed(file)
 }
 
-/// Sees that what is read of the file from now on is what the medium has. Whether that was in doubt: a flush has failed, or
-/// the metas in the page cache were not those of the medium. For writing, what a killed process left is flushed first.
+/// Sees that what is read of the file from now on is what the disk has. Whether that was in doubt: a flush has failed, or
+/// the meta pages in the page cache were not those of the disk. For writing, what a killed process left is flushed first.
 pub(crate) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool) -> Result<bool> {
     let mut doubted = is_doubted(file, id);
     let reading = |e| Error::io("reading the meta pages", path, e);
     if read_only {
-        // Whatever a durable meta reaches was flushed before it: if the metas are those of the medium, so is all that is
+        // Whatever a durable meta page reaches was flushed before it: if the meta pages are those of the disk, so is all that is
         // read. The cache of other readers stays.
         doubted = doubted && !metas_are_on_medium(file, true).map_err(reading)?;
     } else {
-        // What a process left that was killed between storing a meta and flushing it: that meta will count as durable,
+        // What a process left that was killed between storing a meta page and flushing it: that meta page will count as durable,
         // so it must be, before pages that only the older one reaches are used again (R5, R10). An error of a flush that
         // nobody has seen yet is told now, and once.
         match files::sync(file) {
@@ -92,8 +92,8 @@ pub(crate) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool)
     }
 }
 
-/// Whether the metas that the page cache shows are those that the medium has. Without a doubt, a file of just the length
-/// that its newest meta asks for is believed, as it was closed in order, and so is one whose medium cannot be asked.
+/// Whether the meta pages that the page cache shows are those that the disk has. Without a doubt, a file of just the length
+/// that its newest meta page asks for is believed, as it was closed in order, and so is one whose disk cannot be asked.
 fn metas_are_on_medium(file: &File, doubted: bool) -> io::Result<bool> {
     let cached = survey::probe(file);
     let page_size = cached.page_size.unwrap_or(limits::PAGE_SIZE_MAX) as u64;

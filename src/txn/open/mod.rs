@@ -2,9 +2,9 @@
 //!
 //! Floor: txn. The same file opened twice in one process is the same environment (found by device and inode), because
 //! two mappings with two writers would destroy it. Among processes a byte-range lock on the data file decides: one
-//! writer alone, or any number of read-only opens. Recovery after any crash is to take the newest valid meta: it was
+//! writer alone, or any number of read-only opens. Recovery after any crash is to take the newest valid meta page: it was
 //! written only when everything it reaches was durable (rule R7). It may be in the page cache alone, so opening for writing
-//! flushes the file, and then reads the metas past the cache: after a flush that failed the cache may show what the medium
+//! flushes the file, and then reads the meta pages past the cache: after a flush that failed the cache may show what the disk
 //! never got (rule R10). A file that was closed in order is only mapped: what a writer needs besides, a flush among it, waits
 //! for the first write transaction (`Env::make_writer`), and an opening that only reads changes nothing of the file.
 //!
@@ -12,7 +12,7 @@
 //!   O1  a file that is refused is not changed, not even by a byte.
 //!   O2  a new file appears under its name only when it is complete and durable (rule R11).
 //!   O3  an environment leaves the registry after its lock was released.
-//!   O4  after a failed flush nothing of the file is believed that is not read from the medium.
+//!   O4  after a failed flush nothing of the file is believed that is not read from the disk.
 //!   O5  behind the pages of the state that is opened for writing, the file has nothing: what a crash left there, extents
 //!       whose first writing failed among it, goes back to the file system.
 //!
@@ -37,7 +37,7 @@ use crate::limits;
 use crate::mapping::file::{self, Created};
 use crate::mapping::{MapOptions, Mapping, ReadAhead};
 use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
-use crate::page::meta::{self, LogDescriptor, Meta, MetaError, Probe, RunPtr, Slot, TreeRoot};
+use crate::page::meta::{self, LogDescriptor, MetaPage, MetaPageError, Probe, RunPtr, Slot, TreeRoot};
 use crate::sys::fork::PerProcess;
 use crate::txn::env::{Env, EnvParts};
 use file_lock::{file_id, lock_file, name_holder, FileId, FileLock};
@@ -64,7 +64,7 @@ pub(crate) struct OpenSpec {
     pub(crate) read_ahead: Option<ReadAhead>,
 }
 
-/// How far a file without metas is searched for pages, to tell a damaged database from something else.
+/// How far a file without meta pages is searched for pages, to tell a damaged database from something else.
 const LOOK_FOR_PAGES_BYTES: u64 = 1 << 20;
 
 /// Databases that are open in this process. A child after `fork` has a registry of its own, so that it opens afresh what its
@@ -157,17 +157,17 @@ pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
         move |e| Error::io(op, &path, e)
     };
     let options =
-        MapOptions { page_size: spec.page_size, window_bytes: spec.window_bytes, guarded: false, used_bytes: None };
+        MapOptions { page_size: spec.page_size, window_bytes: spec.window_bytes, fault_guard: false, used_bytes: None };
     let mapping = Mapping::anonymous(options).map_err(io("mapping memory"))?;
     let first = first_meta(spec.page_size)?;
-    if let Some(mut canvas) = mapping.canvas() {
-        mapping.grow(&mut canvas, 2 * spec.page_size as u64).map_err(io("growing memory"))?;
+    if let Some(mut write_map) = mapping.write_map() {
+        mapping.grow(&mut write_map, 2 * spec.page_size as u64).map_err(io("growing memory"))?;
     }
     let mut page = vec![0; spec.page_size];
     first.encode_slot(&mut page);
-    mapping.store_meta(0, &page);
-    Meta { txn: TxnId(0), ..first }.encode_slot(&mut page);
-    mapping.store_meta(1, &page);
+    mapping.store_meta_page(0, &page);
+    MetaPage { txn: TxnId(0), ..first }.encode_slot(&mut page);
+    mapping.store_meta_page(1, &page);
     Ok(Arc::new(Env::new(EnvParts {
         path,
         meta: first,
@@ -264,14 +264,14 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
     let options = MapOptions {
         page_size: meta.page_size as usize,
         window_bytes: spec.window_bytes,
-        guarded: spec.fault_guard.unwrap_or(true),
+        fault_guard: spec.fault_guard.unwrap_or(true),
         used_bytes: spec.read_only.then_some(needed),
     };
     let mapping =
         Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
     mapping.set_read_ahead(spec.read_ahead.unwrap_or_default());
     if !spec.read_only && !in_order {
-        // A process that was killed may have left its newest meta in the page cache alone. What is shown of it, and what this one
+        // A process that was killed may have left its newest meta page in the page cache alone. What is shown of it, and what this one
         // builds on, is durable first (R7, R10), or a power loss could bring the older state back after its pages were reused.
         mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
         mapping.ready_to_write().map_err(|e| Error::io("mapping the file for writing", path, e))?;
@@ -285,7 +285,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
 
 /// The state that is opened, and how it was found.
 struct Found {
-    meta: Meta,
+    meta: MetaPage,
     slot: usize,
     /// The file was closed in order: what only a writer needs can wait for one.
     in_order: bool,
@@ -323,8 +323,8 @@ fn say_what_is_whole(e: Error, id: FileId) -> Error {
     Error::Truncated { path, needed, found, whole }
 }
 
-/// The newest valid meta and its slot, in a file whose slots do not contradict each other.
-fn newest_meta(path: &Path, file: &File) -> Result<(Meta, usize)> {
+/// The newest valid meta page and its slot, in a file whose slots do not contradict each other.
+fn newest_meta(path: &Path, file: &File) -> Result<(MetaPage, usize)> {
     let (newest, slots) = metas(path, file)?;
     match meta::contradiction(&slots) {
         None => Ok(newest),
@@ -340,8 +340,8 @@ const GO_ON: &str =
     "'kvctl recover FILE' or Options::recover goes on from the newest state that is left and whole, and \
                      'kvctl salvage FILE OUT' copies what can be read";
 
-/// The newest valid meta with its slot, and both slots.
-fn metas(path: &Path, file: &File) -> Result<((Meta, usize), [Slot; 2])> {
+/// The newest valid meta page with its slot, and both slots.
+fn metas(path: &Path, file: &File) -> Result<((MetaPage, usize), [Slot; 2])> {
     let mut unreadable = None;
     let probe = meta::probe(|offset, len| {
         let mut bytes = vec![0; len];
@@ -359,7 +359,7 @@ fn metas(path: &Path, file: &File) -> Result<((Meta, usize), [Slot; 2])> {
     readable_version(path, &probe)?;
     let slots = [probe.slots[0].meta(), probe.slots[1].meta()];
     if let Some(e) = unreadable.filter(|_| slots.iter().any(Result::is_err)) {
-        // The newest state may be the one that the medium does not give, and pages of the older one were used again.
+        // The newest state may be the one that the disk does not give, and pages of the older one were used again.
         return Err(Error::io("reading the meta pages", path, e));
     }
     let newest = match slots {
@@ -374,7 +374,7 @@ fn metas(path: &Path, file: &File) -> Result<((Meta, usize), [Slot; 2])> {
 /// Refuses files of newer releases.
 pub(crate) fn readable_version(path: &Path, probe: &Probe) -> Result<()> {
     for slot in &probe.slots {
-        if let Err(e @ (MetaError::Version(_) | MetaError::RequiredFeature(_))) = slot.meta() {
+        if let Err(e @ (MetaPageError::Version(_) | MetaPageError::RequiredFeature(_))) = slot.meta() {
             return Err(meta_error(path, e));
         }
     }
@@ -391,36 +391,38 @@ fn cut_short(path: &Path, file: &File) -> Option<Error> {
     cut.then(|| Error::Truncated { path: path.to_path_buf(), needed, found, whole: None })
 }
 
-/// Why there is no usable meta at all: something else than a database, or a damaged one.
-fn no_meta(path: &Path, file: &File, probe: &Probe, a: MetaError, b: MetaError) -> Error {
+/// Why there is no usable meta page at all: something else than a database, or a damaged one.
+fn no_meta(path: &Path, file: &File, probe: &Probe, a: MetaPageError, b: MetaPageError) -> Error {
     match (a, b) {
-        (MetaError::NoMagic, MetaError::NoMagic) if survey::find_page_size(file, LOOK_FOR_PAGES_BYTES).is_some() => {
-            meta_error(path, MetaError::NoMagic)
+        (MetaPageError::NoMagic, MetaPageError::NoMagic)
+            if survey::find_page_size(file, LOOK_FOR_PAGES_BYTES).is_some() =>
+        {
+            meta_error(path, MetaPageError::NoMagic)
         }
-        (MetaError::NoMagic, MetaError::NoMagic) if probe.page_size.is_none() => {
+        (MetaPageError::NoMagic, MetaPageError::NoMagic) if probe.page_size.is_none() => {
             Error::NotADatabase { path: path.to_path_buf(), reason: "its first bytes are not those of one".into() }
         }
-        (MetaError::NoMagic, e) | (e, _) => meta_error(path, e),
+        (MetaPageError::NoMagic, e) | (e, _) => meta_error(path, e),
     }
 }
 
-fn meta_error(path: &Path, e: MetaError) -> Error {
+fn meta_error(path: &Path, e: MetaPageError) -> Error {
     let path = path.to_path_buf();
     let damaged = |what: String| Error::Corrupt { path: Some(path.clone()), page: None, table: None, what };
     match e {
-        MetaError::Version(version) => Error::NewerVersion {
+        MetaPageError::Version(version) => Error::NewerVersion {
             path,
             found: format!("format version {version}"),
             supported: format!("version {}", meta::VERSION),
         },
-        MetaError::RequiredFeature(bits) => Error::NewerVersion {
+        MetaPageError::RequiredFeature(bits) => Error::NewerVersion {
             path,
             found: format!("required features {bits:#x}"),
             supported: format!("features {:#x}", meta::KNOWN_REQUIRED),
         },
-        MetaError::Field(field) => damaged(format!("no meta slot is usable: the {field} has an impossible value")),
-        MetaError::Checksum | MetaError::NoMagic => {
-            damaged("both meta slots are damaged; Db::salvage copies what can be read".into())
+        MetaPageError::Field(field) => damaged(format!("no meta page is usable: the {field} has an impossible value")),
+        MetaPageError::Checksum | MetaPageError::NoMagic => {
+            damaged("both meta pages are damaged; Db::salvage copies what can be read".into())
         }
     }
 }
@@ -431,7 +433,7 @@ fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
     let created = file::create_atomic(path, spec.page_size, spec.mode, |out| {
         let mut page = vec![0; spec.page_size];
         for (slot, txn) in [(0u64, first.txn), (1, first.txn.next())] {
-            Meta { txn, ..first }.encode_slot(&mut page);
+            MetaPage { txn, ..first }.encode_slot(&mut page);
             out.write_at(slot * spec.page_size as u64, &page)?;
         }
         Ok(())
@@ -452,13 +454,13 @@ fn target_of_link(path: &Path) -> PathBuf {
     path
 }
 
-/// Makes a database of an existing empty file. The second slot first: a cut in between leaves a whole meta or none.
+/// Makes a database of an existing empty file. The second slot first: a cut in between leaves a whole meta page or none.
 fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
     let first = first_meta(spec.page_size)?;
     file::prepare_empty(file);
     let mut page = vec![0; spec.page_size];
     let mut write = |slot: u64, txn: TxnId| {
-        Meta { txn, ..first }.encode_slot(&mut page);
+        MetaPage { txn, ..first }.encode_slot(&mut page);
         file::write_at(file, &page, slot * spec.page_size as u64)
     };
     write(1, first.txn.next())
@@ -474,8 +476,8 @@ fn is_blank(file: &File, len: u64) -> bool {
 }
 
 /// The state of an empty database.
-fn first_meta(page_size: usize) -> Result<Meta> {
-    Ok(Meta {
+fn first_meta(page_size: usize) -> Result<MetaPage> {
+    Ok(MetaPage {
         page_size: page_size as u32,
         required: 0,
         optional: 0,

@@ -1,12 +1,12 @@
 //! Going back to the newest state that is whole, in a file that is cut or whose newest state is damaged.
 //!
 //! Floor: txn. [`plan`] finds out what can be done and changes nothing; [`carry_out`] does it: everything is flushed, a new
-//! meta with the roots of that state and a number above all others is written over the slot that does not hold the state,
+//! meta page with the roots of that state and a number above all others is written over the slot that does not hold the state,
 //! and flushed; then the file gets the length that the state asks for (pages that are not in use may be missing).
 //!
 //! Invariants:
 //!   B1  the slot of the state that is gone back to is not written before the new one is durable, so whatever of the writing
-//!       survives a crash, that state is found again: by its own meta or by the new one.
+//!       survives a crash, that state is found again: by its own meta page or by the new one.
 //!   B2  no state is gone back to whose pages were not all read and verified just now.
 //!   B3  the file gets longer only when the state that is gone back to is the newest one, durably. Before that, being too
 //!       short is what keeps the damaged state from being opened, and the slot of the whole one from being overwritten.
@@ -20,15 +20,15 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::ids::{TxnId, MAX_U48};
-use crate::mapping::file::{self as files, PieceWriter};
-use crate::page::meta::{self, Meta, Slot};
+use crate::mapping::file::{self as files, ChunkWriter};
+use crate::page::meta::{self, MetaPage, Slot};
 use crate::tree::Finding;
 use crate::txn::open::survey::{self, Candidate};
 
 /// What going back would do.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// The state that the newest meta describes.
+    /// The state that the newest meta page describes.
     pub(crate) newest: Candidate,
     /// What is wrong with it, if it cannot be used.
     pub(crate) damage: Option<Finding>,
@@ -36,7 +36,7 @@ pub(crate) struct Plan {
     pub(crate) target: Candidate,
     /// Why the slots cannot have been left by Mapleaf, if so: then one is written anew even if no state is given up.
     pub(crate) contradiction: Option<String>,
-    /// What the meta slots hold.
+    /// What the meta pages hold.
     pub(crate) slots: [Slot; 2],
     /// Length of the file, in bytes.
     pub(crate) found: u64,
@@ -64,7 +64,7 @@ pub(crate) fn plan(path: &Path, file: &File) -> Result<Plan> {
     let contradiction = meta::contradiction(&probe.slots);
     let candidates = survey::candidates(&probe);
     let Some(&newest) = candidates.first() else {
-        let what = "no meta slot is usable; 'kvctl salvage FILE OUT' copies what can still be read".to_string();
+        let what = "no meta page is usable; 'kvctl salvage FILE OUT' copies what can still be read".to_string();
         return Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what });
     };
     let first = survey::survey(file, found, &newest.meta);
@@ -131,7 +131,7 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Writes the meta that makes the state of the plan the newest, over the slot that does not hold it (B1).
+/// Writes the meta page that makes the state of the plan the newest, over the slot that does not hold it (B1).
 fn give_up(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     let meta = &plan.target.meta;
     let newest = survey::candidates(&survey::probe(file)).iter().map(|found| found.meta.txn.0).max();
@@ -143,11 +143,11 @@ fn give_up(path: &Path, file: &File, plan: &Plan) -> Result<()> {
             "the transaction number is the largest there can be; 'kvctl salvage FILE OUT' makes a new file".into();
         return Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what });
     }
-    write_slot(path, file, &Meta { txn: TxnId(txn), ..*meta }, plan.target.slot ^ 1)
+    write_slot(path, file, &MetaPage { txn: TxnId(txn), ..*meta }, plan.target.slot ^ 1)
 }
 
-/// Writes both copies of a record into a meta slot.
-fn write_slot(path: &Path, file: &File, meta: &Meta, slot: usize) -> Result<()> {
+/// Writes both copies of a record into a meta page.
+fn write_slot(path: &Path, file: &File, meta: &MetaPage, slot: usize) -> Result<()> {
     let mut page = vec![0; meta.page_size as usize];
     meta.encode_slot(&mut page);
     files::write_at(file, &page, (slot * page.len()) as u64).map_err(|e| Error::io("writing the meta page", path, e))
@@ -169,12 +169,12 @@ fn has_room(path: &Path, plan: &Plan, wanted: u64) -> Result<()> {
 /// Gives the file the pages that are missing and not in use, with blocks, so that no store to them meets a full disk.
 fn lengthen(path: &Path, file: &File, plan: &Plan) -> io::Result<()> {
     let (page_size, needed) = (plan.target.meta.page_size as usize, plan.target.needed());
-    let (writer, zeros) = (PieceWriter::new(file, page_size), vec![0; page_size]);
+    let (writer, zeros) = (ChunkWriter::new(file, page_size), vec![0; page_size]);
     let mut at = plan.found;
     while at < needed {
-        let piece = (page_size as u64 - at % page_size as u64).min(needed - at);
-        writer.write_at(at, &zeros[..piece as usize])?;
-        at += piece;
+        let chunk = (page_size as u64 - at % page_size as u64).min(needed - at);
+        writer.write_at(at, &zeros[..chunk as usize])?;
+        at += chunk;
         hooks::recovering(Recovery::Lengthened, path);
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! Which states a file holds, and whether one of them is whole.
 //!
 //! Floor: txn. For files that may be cut or damaged: everything is read with plain reads, nothing is mapped. A state is
-//! whole when every page that its meta reaches lies inside the file, is the one that its pointer means, and is
-//! well-formed: the catalog, all tables with their overflow runs, the free-space tree and the free list.
+//! whole when every page that its meta page reaches lies inside the file, is the one that its pointer means, and is
+//! well-formed: the catalog, all tables with their overflow extents, the free-space tree and the free list.
 //!
 //! Costs one read of every page in use; in memory one bit per page in use, and the records of the tables.
 //!
@@ -18,16 +18,16 @@ use crate::mapping::file as files;
 use crate::page::checksum;
 use crate::page::free_list;
 use crate::page::header::Header;
-use crate::page::meta::{self, Meta, Probe};
+use crate::page::meta::{self, MetaPage, Probe};
 use crate::pager::read::file_pages::FilePages;
 use crate::pager::read::page_map::PageMap;
 use crate::tree::{self, Finding, TreeRoot, Values, Visitor};
 use crate::txn::free::free_tree;
 
-/// A meta and the slot that holds it.
+/// A meta page and the slot that holds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Candidate {
-    pub(crate) meta: Meta,
+    pub(crate) meta: MetaPage,
     pub(crate) slot: usize,
 }
 
@@ -46,13 +46,13 @@ pub(crate) fn probe(file: &File) -> Probe {
     })
 }
 
-/// The page size of a file without metas: the one that a page within its first `len` bytes proves.
+/// The page size of a file without meta pages: the one that a page within its first `len` bytes proves.
 pub(crate) fn find_page_size(file: &File, len: u64) -> Option<usize> {
     let sizes =
         || std::iter::successors(Some(PAGE_SIZE_MIN), |size| Some(size * 2)).take_while(|s| *s <= PAGE_SIZE_MAX);
     let mut page = vec![0; PAGE_SIZE_MAX];
     let smallest = PAGE_SIZE_MIN as u64;
-    // Page by page of the smallest size, so that a file that is intact but for its metas is told at once. Holes have none.
+    // Page by page of the smallest size, so that a file that is intact but for its meta pages is told at once. Holes have none.
     let mut at = 2;
     loop {
         at = at.max(files::next_data(file, at * smallest)? / smallest);
@@ -76,7 +76,7 @@ pub(crate) fn find_page_size(file: &File, len: u64) -> Option<usize> {
     }
 }
 
-/// Every meta that is whole, the newest first. A slot whose copies differ gives both.
+/// Every meta page that is whole, the newest first. A slot whose copies differ gives both.
 pub(crate) fn candidates(probe: &Probe) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
     for (slot, both) in probe.slots.iter().enumerate() {
@@ -104,7 +104,7 @@ pub(crate) struct Survey {
 }
 
 /// Looks at a state until something is wrong with it.
-pub(crate) fn survey(file: &File, len: u64, meta: &Meta) -> Survey {
+pub(crate) fn survey(file: &File, len: u64, meta: &MetaPage) -> Survey {
     let pages = FilePages::new(file, meta.page_size as usize, len);
     let count = meta.page_count.min(pages.page_count());
     let mut surveyor = Surveyor { pages: &pages, meta, map: PageMap::new(count), survey: Survey::default() };
@@ -121,7 +121,7 @@ fn table_counts(records: &[(String, TableRecord)]) -> Vec<(String, u64)> {
 
 struct Surveyor<'s, 'f> {
     pages: &'s FilePages<'f>,
-    meta: &'s Meta,
+    meta: &'s MetaPage,
     map: PageMap,
     survey: Survey,
 }
@@ -160,9 +160,9 @@ impl Surveyor<'_, '_> {
         if self.map.take(list.ptr.id, list.pages).is_some_and(|at| at.0 < self.map.pages) {
             return self.damaged(list.ptr.id, None, "the free list is used twice".into());
         }
-        let mut run = Vec::new();
-        let read = self.pages.run(list.ptr, list.pages, &mut run);
-        match read.and_then(|()| Ok(free_list::read(&run, list.ptr.id)?)) {
+        let mut extent = Vec::new();
+        let read = self.pages.extent(list.ptr, list.pages, &mut extent);
+        match read.and_then(|()| Ok(free_list::read(&extent, list.ptr.id)?)) {
             Ok(_) => Ok(()),
             Err(e) => self.damaged(list.ptr.id, None, format!("the free list: {}", text_of(e))),
         }

@@ -1,4 +1,4 @@
-//! The flat tops of trees that the readers of one open database have made.
+//! The flat indexes of trees that the readers of one open database have made.
 //!
 //! Floor: txn. Each reader slot keeps its tables for itself, but a top may take megabytes, and what is in the cache for one
 //! thread is there for the others: so whoever wants one looks here first. Here nothing is held: a top goes with the last
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, TryLockError, Weak};
 use crate::hooks;
 use crate::ids::TxnId;
 use crate::page::meta::TreeRoot;
-use crate::tree::Top;
+use crate::tree::FlatIndex;
 
 /// What a top was made of: state, root, and pages at most.
 type Of = (TxnId, TreeRoot, usize);
@@ -24,7 +24,7 @@ type Of = (TxnId, TreeRoot, usize);
 /// Tops that were made.
 #[derive(Debug, Default)]
 struct Made {
-    tops: HashMap<Of, Weak<Top>>,
+    flat_indexes: HashMap<Of, Weak<FlatIndex>>,
     /// Those that are gone are forgotten when there are so many.
     forget_at: usize,
 }
@@ -32,14 +32,14 @@ struct Made {
 impl Made {
     /// Forgets the tops that are gone, when that costs no more than making those has.
     fn forget_gone(&mut self) {
-        if self.tops.len() < self.forget_at {
+        if self.flat_indexes.len() < self.forget_at {
             return;
         }
-        self.tops.retain(|_, top| {
+        self.flat_indexes.retain(|_, flat_index| {
             hooks::count_step();
-            top.strong_count() > 0
+            flat_index.strong_count() > 0
         });
-        self.forget_at = (2 * self.tops.len()).max(FORGET_FROM);
+        self.forget_at = (2 * self.flat_indexes.len()).max(FORGET_FROM);
     }
 }
 
@@ -48,9 +48,9 @@ const FORGET_FROM: usize = 32;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Tops(Mutex<Made>);
+pub(crate) struct FlatIndexes(Mutex<Made>);
 
-impl Tops {
+impl FlatIndexes {
     /// The top of at most `pages_max` pages of a tree in the state `txn`, made by `make` if nobody has. `None`: somebody is
     /// making one. `Some(None)`: it is not worth making.
     pub(crate) fn get(
@@ -58,8 +58,8 @@ impl Tops {
         txn: TxnId,
         root: &TreeRoot,
         pages_max: usize,
-        make: impl FnOnce() -> Option<Top>,
-    ) -> Option<Option<Arc<Top>>> {
+        make: impl FnOnce() -> Option<FlatIndex>,
+    ) -> Option<Option<Arc<FlatIndex>>> {
         let mut all = match self.0.try_lock() {
             Ok(all) => all,
             Err(TryLockError::Poisoned(left)) => left.into_inner(),
@@ -67,15 +67,15 @@ impl Tops {
         };
         hooks::count_step();
         let of = (txn, *root, pages_max);
-        if let Some(found) = all.tops.get(&of).and_then(Weak::upgrade) {
+        if let Some(found) = all.flat_indexes.get(&of).and_then(Weak::upgrade) {
             return Some(Some(found));
         }
-        let top = make().map(Arc::new);
-        if let Some(top) = &top {
+        let flat_index = make().map(Arc::new);
+        if let Some(flat_index) = &flat_index {
             all.forget_gone();
-            all.tops.insert(of, Arc::downgrade(top));
+            all.flat_indexes.insert(of, Arc::downgrade(flat_index));
         }
-        Some(top)
+        Some(flat_index)
     }
 }
 
@@ -85,22 +85,22 @@ mod tests {
 
     #[test]
     fn a_top_is_made_once_for_a_state_and_by_one_thread_at_a_time() {
-        let (tops, root) = (Tops::default(), TreeRoot::default());
+        let (flat_indexes, root) = (FlatIndexes::default(), TreeRoot::default());
         let other = TreeRoot { height: 2, ..root };
-        let first = tops.get(TxnId(7), &root, 10, || Some(Top::default())).unwrap().unwrap();
-        let again = tops.get(TxnId(7), &root, 10, || panic!("it is there")).unwrap().unwrap();
+        let first = flat_indexes.get(TxnId(7), &root, 10, || Some(FlatIndex::default())).unwrap().unwrap();
+        let again = flat_indexes.get(TxnId(7), &root, 10, || panic!("it is there")).unwrap().unwrap();
         assert!(Arc::ptr_eq(&first, &again));
         for (txn, root, pages_max) in [(8, &root, 10), (7, &other, 10), (7, &root, 11)] {
-            let made = tops.get(TxnId(txn), root, pages_max, || Some(Top::default())).unwrap().unwrap();
+            let made = flat_indexes.get(TxnId(txn), root, pages_max, || Some(FlatIndex::default())).unwrap().unwrap();
             assert!(!Arc::ptr_eq(&first, &made));
         }
-        tops.get(TxnId(9), &root, 10, || {
-            assert!(tops.get(TxnId(7), &root, 10, || panic!("one at a time")).is_none());
+        flat_indexes.get(TxnId(9), &root, 10, || {
+            assert!(flat_indexes.get(TxnId(7), &root, 10, || panic!("one at a time")).is_none());
             None
         });
         drop((first, again));
         let mut made = false;
-        tops.get(TxnId(7), &root, 10, || {
+        flat_indexes.get(TxnId(7), &root, 10, || {
             made = true;
             None
         });
@@ -110,16 +110,19 @@ mod tests {
     #[test]
     fn a_top_is_found_in_as_many_steps_among_many_as_among_few() {
         let steps_each = |count: u64| {
-            let (tops, before) = (Tops::default(), hooks::steps());
+            let (flat_indexes, before) = (FlatIndexes::default(), hooks::steps());
             let get = |tree| {
-                tops.get(TxnId(tree % 7), &TreeRoot { entries: tree, ..TreeRoot::default() }, 10, || {
-                    Some(Top::default())
+                flat_indexes.get(TxnId(tree % 7), &TreeRoot { entries: tree, ..TreeRoot::default() }, 10, || {
+                    Some(FlatIndex::default())
                 })
             };
             let held: Vec<_> = (0..count).chain(0..count).map(get).collect();
             drop(held);
             (0..count).for_each(|tree| drop(get(tree)));
-            assert!(tops.0.lock().unwrap().tops.len() as u64 <= count, "those that are gone are forgotten");
+            assert!(
+                flat_indexes.0.lock().unwrap().flat_indexes.len() as u64 <= count,
+                "those that are gone are forgotten"
+            );
             (hooks::steps() - before) as f64 / count as f64
         };
         let (few, many) = (steps_each(1000), steps_each(20_000));

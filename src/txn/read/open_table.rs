@@ -3,7 +3,7 @@
 //! Floor: txn. To find a table takes a lookup in the catalog and the comparison of two names of codecs, which is more than a
 //! lookup in the table takes; a reader that begins a transaction for each lookup would pay it each time. So a reader slot keeps
 //! what its transactions found: no other reader touches it, and it is dropped when the slot shows another state. With the
-//! table is kept the flat top of its tree, once that was worth making: a small one soon, and larger ones, down to the leaves
+//! table is kept the flat index of its tree, once that was worth making: a small one soon, and larger ones, down to the leaves
 //! if there are not too many, for a table that is looked up very often.
 //!
 //! Invariants:
@@ -21,8 +21,8 @@ use crate::ids::{TreeId, TxnId};
 use crate::page::meta::TreeRoot;
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
-use crate::tree::{Top, PAGES_MAX};
-use crate::txn::read::flat_indexes::Tops;
+use crate::tree::{FlatIndex, PAGES_MAX};
+use crate::txn::read::flat_indexes::FlatIndexes;
 
 /// Tables that a slot keeps.
 const KEPT_MAX: usize = 8;
@@ -45,14 +45,14 @@ pub(crate) struct OpenTable {
     right: [AtomicUsize; 2],
     /// The top after each step, if any is worth it: the last one is used from then on. Not known before enough keys were looked
     /// up.
-    made: [OnceLock<Option<Arc<Top>>>; STEPS],
-    tops: Arc<Tops>,
+    made: [OnceLock<Option<Arc<FlatIndex>>>; STEPS],
+    flat_indexes: Arc<FlatIndexes>,
     /// Keys that were looked up before the last step. Not exact: threads may count over each other.
     lookups: AtomicU32,
 }
 
 impl OpenTable {
-    fn new(name: &str, txn: TxnId, record: Option<TableRecord>, tops: &Arc<Tops>) -> OpenTable {
+    fn new(name: &str, txn: TxnId, record: Option<TableRecord>, flat_indexes: &Arc<FlatIndexes>) -> OpenTable {
         OpenTable {
             root: record.as_ref().map_or_else(|| TreeRoot::empty(TreeId::FIRST_TABLE), |record| record.root),
             name: name.into(),
@@ -60,7 +60,7 @@ impl OpenTable {
             record,
             right: [AtomicUsize::new(0), AtomicUsize::new(0)],
             made: [const { OnceLock::new() }; STEPS],
-            tops: Arc::clone(tops),
+            flat_indexes: Arc::clone(flat_indexes),
             lookups: AtomicU32::new(0),
         }
     }
@@ -84,7 +84,7 @@ impl OpenTable {
 
     /// The top of the tree, if it was worth making. `keys` are about to be looked up.
     #[inline(always)]
-    pub(crate) fn top(&self, pages: &SnapshotPages, keys: u32) -> Option<&Top> {
+    pub(crate) fn flat_index(&self, pages: &SnapshotPages, keys: u32) -> Option<&FlatIndex> {
         match self.made[STEPS - 1].get() {
             Some(made) => made.as_deref(),
             None => self.count(pages, keys),
@@ -92,7 +92,7 @@ impl OpenTable {
     }
 
     #[inline(never)]
-    fn count(&self, pages: &SnapshotPages, keys: u32) -> Option<&Top> {
+    fn count(&self, pages: &SnapshotPages, keys: u32) -> Option<&FlatIndex> {
         let lookups = self.lookups.load(Ordering::Relaxed).saturating_add(keys);
         self.lookups.store(lookups, Ordering::Relaxed);
         if let Some(step) = self.made.iter().position(|made| made.get().is_none()) {
@@ -107,16 +107,16 @@ impl OpenTable {
     #[cold]
     #[inline(never)]
     fn make(&self, pages: &SnapshotPages, step: usize) {
-        if !pages.intact() {
+        if !pages.all_served() {
             return;
         }
         // Damage is for the lookup to find that comes to it.
-        let build = || Top::build(pages, &self.root, PAGES_MAX[step]).unwrap_or(None);
-        let Some(made) = self.tops.get(self.txn, &self.root, PAGES_MAX[step], build) else { return };
+        let build = || FlatIndex::build(pages, &self.root, PAGES_MAX[step]).unwrap_or(None);
+        let Some(made) = self.flat_indexes.get(self.txn, &self.root, PAGES_MAX[step], build) else { return };
         // A smaller one may be worth using where a larger one is not.
         let made = made.or_else(|| self.made[..step].last()?.get()?.clone());
         // Below the leaves there is nothing more to make flat.
-        let is_last = made.as_ref().is_some_and(|top| top.level() == 0);
+        let is_last = made.as_ref().is_some_and(|flat_index| flat_index.level() == 0);
         for made_then in &self.made[step..=if is_last { STEPS - 1 } else { step }] {
             made_then.get_or_init(|| made.clone());
         }
@@ -133,7 +133,7 @@ impl OpenTables {
         &self,
         name: &str,
         txn: TxnId,
-        tops: &Arc<Tops>,
+        flat_indexes: &Arc<FlatIndexes>,
         find: impl FnOnce() -> Result<Option<TableRecord>>,
     ) -> Result<Arc<OpenTable>> {
         let kept =
@@ -141,7 +141,7 @@ impl OpenTables {
         if let Some(found) = kept {
             return Ok(Arc::clone(found));
         }
-        let table = Arc::new(OpenTable::new(name, txn, find()?, tops));
+        let table = Arc::new(OpenTable::new(name, txn, find()?, flat_indexes));
         for place in &self.0 {
             // Another clone may have found it, or another one, meanwhile.
             let kept = place.get_or_init(|| Arc::clone(&table));

@@ -6,7 +6,7 @@
 //! tables that were found, so that beginning a read touches no shared counter.
 //!
 //! Invariants:
-//!   N1  a slot belongs to at most one read transaction and its clones (`mapping::seat`).
+//!   N1  a slot belongs to at most one read transaction and its clones (`mapping::cell`).
 //!   N2  a slot shows a txn no newer than the oldest state that its transaction may read.
 //!
 //! Failure: `None` when all slots of the last chunk are taken (some four million readers).
@@ -17,21 +17,21 @@ use std::sync::{Arc, OnceLock};
 
 use crate::hooks;
 use crate::ids::TxnId;
-use crate::mapping::View;
+use crate::mapping::ReadMap;
 use crate::pager::read::snapshot_pages::SnapshotPages;
-use crate::sys::slot::{self, Seat, Seated};
+use crate::sys::owned_cell::{self, CellOwner, OwnedCell};
 use crate::txn::read::open_table::OpenTables;
 use crate::txn::state::State;
 
 const FIRST_CHUNK: usize = 32;
 pub(crate) const CHUNKS: usize = 18;
 /// What a slot shows while old pins are dropped from it. No transaction has it: transaction numbers have 48 bits.
-const DROPPING: u64 = slot::FREE - 1;
+const DROPPING: u64 = owned_cell::FREE - 1;
 
 /// One reader slot. Aligned so that neighbours do not share cache lines (nor the pairs that prefetchers fetch).
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct ReaderSlot(pub(crate) Seat<Kept>);
+pub(crate) struct ReaderSlot(pub(crate) OwnedCell<Kept>);
 
 /// What a slot keeps from one transaction to the next: the tables belong to the state, and as long as a transaction has the
 /// slot, the pages do.
@@ -78,16 +78,16 @@ impl Kept {
 
     /// Sees that the pages are those of the state, in the current window.
     #[inline]
-    pub(crate) fn find_pages(&mut self, page_size: usize, window_id: u64, make: impl FnOnce() -> View) {
+    pub(crate) fn find_pages(&mut self, page_size: usize, window_id: u64, make: impl FnOnce() -> ReadMap) {
         let count = self.state.page_count;
         if self.window_id == window_id && self.pages.as_ref().is_some_and(|pages| pages.page_count() == count) {
             return;
         }
-        // A view of the current window has grown with it.
+        // A read-only mapping of the current window has grown with it.
         let kept = self.pages.take().filter(|_| self.window_id == window_id);
-        let view = kept.map_or_else(make, SnapshotPages::into_view);
-        self.window_id = view.window_id();
-        self.pages = Some(SnapshotPages::new(view, page_size, count));
+        let read_map = kept.map_or_else(make, SnapshotPages::into_read_map);
+        self.window_id = read_map.window_id();
+        self.pages = Some(SnapshotPages::new(read_map, page_size, count));
     }
 }
 
@@ -97,7 +97,7 @@ pub(crate) struct Readers {
     chunks: [OnceLock<Box<[Arc<ReaderSlot>]>>; CHUNKS],
     /// The slot after the one that a search found last: those before it were taken.
     next: AtomicUsize,
-    /// Some were taken when old views were dropped the last time.
+    /// Some were taken when old read-only mappings were dropped the last time.
     may_keep_old: AtomicBool,
 }
 
@@ -145,7 +145,8 @@ impl Readers {
     /// The slots of a chunk, made on first use.
     pub(crate) fn chunk(&self, number: usize) -> &[Arc<ReaderSlot>] {
         let len = FIRST_CHUNK << number;
-        self.chunks[number].get_or_init(|| (0..len).map(|_| Arc::new(ReaderSlot(Seat::new(Kept::default())))).collect())
+        self.chunks[number]
+            .get_or_init(|| (0..len).map(|_| Arc::new(ReaderSlot(OwnedCell::new(Kept::default())))).collect())
     }
 
     fn slot(&self, index: usize) -> Option<&Arc<ReaderSlot>> {
@@ -173,7 +174,7 @@ impl Readers {
         self.snapshots().len() as u64
     }
 
-    /// Whether slots may keep views of old windows that nobody lets go of: a reader does so in its end, unless it ends just when
+    /// Whether slots may keep read-only mappings of old windows that nobody lets go of: a reader does so in its end, unless it ends just when
     /// the window changes.
     pub(crate) fn may_keep_old_views(&self) -> bool {
         self.may_keep_old.load(Ordering::Relaxed)
@@ -183,13 +184,13 @@ impl Readers {
     pub(crate) fn drop_old_views(&self, window_id: u64) {
         let mut all_seen = true;
         for slot in self.all() {
-            let Some(mut seat) = Seated::take(slot, |slot| &slot.0, DROPPING) else {
+            let Some(mut cell) = CellOwner::take(slot, |slot| &slot.0, DROPPING) else {
                 all_seen = false;
                 continue;
             };
-            let old = seat.get_mut().leave_old(window_id);
+            let old = cell.get_mut().leave_old(window_id);
             // Unmapping takes time: not while the slot is taken.
-            drop(seat);
+            drop(cell);
             drop(old);
         }
         self.may_keep_old.store(!all_seen, Ordering::Relaxed);
@@ -212,10 +213,10 @@ pub(crate) fn chunk_of(index: usize) -> (usize, usize) {
 mod tests {
     use super::*;
 
-    fn take(readers: &Readers, txn: u64) -> Option<Seated<ReaderSlot, Kept>> {
+    fn take(readers: &Readers, txn: u64) -> Option<CellOwner<ReaderSlot, Kept>> {
         readers.take(|index| {
             let (number, at) = chunk_of(index);
-            Seated::take(&readers.chunk(number)[at], |slot| &slot.0, txn)
+            CellOwner::take(&readers.chunk(number)[at], |slot| &slot.0, txn)
         })
     }
 
@@ -245,19 +246,19 @@ mod tests {
     fn slots_that_are_being_emptied_are_no_readers() {
         let readers = Readers::new();
         drop(take(&readers, 7));
-        let slot = readers.all().find(|slot| slot.0.word() == slot::FREE).expect("all of them");
-        let _emptied = Seated::take(slot, |slot| &slot.0, DROPPING).expect("free");
+        let slot = readers.all().find(|slot| slot.0.word() == owned_cell::FREE).expect("all of them");
+        let _emptied = CellOwner::take(slot, |slot| &slot.0, DROPPING).expect("free");
         assert!(readers.snapshots().is_empty());
     }
 
     #[test]
     fn a_slot_that_was_taken_when_views_were_dropped_is_looked_at_again() {
         use crate::mapping::{MapOptions, Mapping};
-        let options = MapOptions { page_size: 4096, window_bytes: None, guarded: true, used_bytes: None };
+        let options = MapOptions { page_size: 4096, window_bytes: None, fault_guard: true, used_bytes: None };
         let mapping = Mapping::anonymous(options).expect("mapped");
         let readers = Readers::new();
         let mut reader = take(&readers, 7).expect("a slot");
-        reader.get_mut().find_pages(4096, mapping.window_id(), || mapping.view());
+        reader.get_mut().find_pages(4096, mapping.window_id(), || mapping.read_map());
         let other_window = mapping.window_id() + 1;
         readers.drop_old_views(other_window);
         assert!(readers.may_keep_old_views() && reader.pages.is_some());

@@ -17,7 +17,7 @@ use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
-use crate::sys::slot::Seated;
+use crate::sys::owned_cell::CellOwner;
 use crate::tree::{self, Cursor};
 use crate::txn::env::Env;
 use crate::txn::read::open_table::OpenTable;
@@ -54,7 +54,7 @@ impl ReadPool {
         let live = &self.env.live;
         let mut txn = live.published_txn();
         hooks::reach(Moment::ReaderBeginning);
-        let taken = self.env.readers.take(|index| Seated::take(self.pin(index), |pin| &pin.slot.0, txn.0));
+        let taken = self.env.readers.take(|index| CellOwner::take(self.pin(index), |pin| &pin.slot.0, txn.0));
         let mut slot = taken.ok_or_else(|| Error::Busy {
             path: self.env.path().to_path_buf(),
             why: "every reader slot is taken; end read transactions that are no longer needed".into(),
@@ -70,7 +70,7 @@ impl ReadPool {
             slot.show(txn.0);
         }
         let mapping = &self.env.mapping;
-        slot.get_mut().find_pages(self.env.page_size, mapping.window_id(), || mapping.view());
+        slot.get_mut().find_pages(self.env.page_size, mapping.window_id(), || mapping.read_map());
         Ok(ReadTxn(Arc::new(Snapshot(slot))))
     }
 
@@ -93,7 +93,7 @@ impl ReadPool {
 pub struct ReadTxn(Arc<Snapshot>);
 
 /// What the clones of a transaction share: its slot.
-struct Snapshot(Seated<Pin, Kept>);
+struct Snapshot(CellOwner<Pin, Kept>);
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
@@ -136,15 +136,15 @@ impl ReadTxn {
     }
 
     /// The same, if that needs nothing from the disk.
-    pub(crate) fn find_table_resident(&self, name: &str) -> Result<Option<TableRecord>> {
-        let found = tree::get_resident(self.pages(), &self.state().catalog, name.as_bytes());
+    pub(crate) fn find_table_nonblocking(&self, name: &str) -> Result<Option<TableRecord>> {
+        let found = tree::get_nonblocking(self.pages(), &self.state().catalog, name.as_bytes());
         self.table_found(name, found.map_err(|e| e.with_table(name)))
     }
 
     fn table_found(&self, name: &str, found: Result<Option<&[u8]>>) -> Result<Option<TableRecord>> {
         catalog::check_name(name)?;
         let found = found.and_then(|found| found.map(TableRecord::decode).transpose().map_err(|e| e.with_table(name)));
-        let record = self.believe(found)?;
+        let record = self.check_fault(found)?;
         if let Some(record) = &record {
             record.known_flags(name)?;
         }
@@ -154,18 +154,18 @@ impl ReadTxn {
     /// A table, as it is in this state.
     pub(crate) fn open_table(&self, name: &str) -> Result<Arc<OpenTable>> {
         self.check_process()?;
-        self.0 .0.tables.get(name, self.state().txn, &self.env().tops, || self.find_table(name))
+        self.0 .0.tables.get(name, self.state().txn, &self.env().flat_indexes, || self.find_table(name))
     }
 
     /// Names and records of all tables, in the order of names.
     pub(crate) fn table_records(&self) -> Result<Vec<(String, TableRecord)>> {
         self.check_process()?;
-        self.believe(table_records(self.pages(), &self.state().catalog))
+        self.check_fault(table_records(self.pages(), &self.state().catalog))
     }
 
     /// Gives on what was found, unless something on the way to it could not be served; says in which file errors happened.
-    pub(crate) fn believe<T>(&self, found: Result<T>) -> Result<T> {
-        self.pages().believe(found).map_err(|e| self.locate(e))
+    pub(crate) fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
+        self.pages().check_fault(found).map_err(|e| self.locate(e))
     }
 
     /// Says in which file an error happened.

@@ -1,13 +1,13 @@
-//! Checkpoint: making a whole state durable and writing a meta that points at it.
+//! Checkpoint: making a whole state durable and writing a meta page that points at it.
 //!
-//! Floor: txn. Two flushes: first everything that the state reaches, then the other meta slot (rule R7). The meta that is
+//! Floor: txn. Two flushes: first everything that the state reaches, then the other meta page (rule R7). The meta page that is
 //! durable stays valid, with all its pages, until the new one is durable. Several commits that wait at the same time
-//! share one checkpoint: whoever gets the checkpoint lock hardens the newest tip.
+//! share one checkpoint: whoever gets the checkpoint lock hardens the newest latest state.
 //!
 //! Invariants:
-//!   K1  a meta is written only after everything it reaches was flushed without error.
-//!   K2  metas are written in txn order, to the slot that does not hold the durable one.
-//!   K3  no meta is written, and nothing acknowledged, of a file that has lost a part of the state.
+//!   K1  a meta page is written only after everything it reaches was flushed without error.
+//!   K2  meta pages are written in txn order, to the slot that does not hold the durable one.
+//!   K3  no meta page is written, and nothing acknowledged, of a file that has lost a part of the state.
 //!   K4  any failed flush poisons the database before another checkpoint can begin (rule R9).
 //!
 //! Failure: the system's error, or [`Error::Fault`], to the commit that led; [`Error::Poisoned`] to everybody after it.
@@ -22,14 +22,14 @@ use crate::txn::live::DurableMeta;
 use crate::txn::state::State;
 
 impl Env {
-    /// Returns when a meta of `txn` or a later transaction is durable and published.
-    pub(crate) fn harden(&self, txn: TxnId) -> Result<()> {
+    /// Returns when a meta page of `txn` or a later transaction is durable and published.
+    pub(crate) fn make_durable(&self, txn: TxnId) -> Result<()> {
         let _checkpoint = self.lock_checkpoint();
         self.check_poison()?;
         if self.live.durable().txn >= txn {
             return Ok(());
         }
-        let state = self.live.tip();
+        let state = self.live.latest();
         let done = self.write_checkpoint(&state);
         if let Err(e) = &done {
             self.set_poison(e);
@@ -41,9 +41,9 @@ impl Env {
         if !hooks::is(Mutant::NoPageFlush) && !hooks::is(Mutant::MetaFirst) {
             self.flush_pages(state)?;
         }
-        // What was cut off since it was stored is not flushed, and nobody is told: no meta may lead to it.
+        // What was cut off since it was stored is not flushed, and nobody is told: no meta page may lead to it.
         self.check_whole(state)?;
-        self.write_meta(state, self.live.durable().slot ^ usize::from(!hooks::is(Mutant::SameSlot)))?;
+        self.write_meta_page(state, self.live.durable().slot ^ usize::from(!hooks::is(Mutant::SameSlot)))?;
         if hooks::is(Mutant::MetaFirst) {
             self.flush_pages(state)?;
         }
@@ -53,10 +53,10 @@ impl Env {
         Ok(())
     }
 
-    /// Sees that storing a meta will not meet a full disk. Before a transaction ends, so that it can still be aborted.
-    pub(crate) fn back_metas(&self) -> Result<()> {
+    /// Sees that storing a meta page will not meet a full disk. Before a transaction ends, so that it can still be aborted.
+    pub(crate) fn prefault_meta_pages(&self) -> Result<()> {
         let wanted = 2 * self.page_size as u64;
-        let prepared = self.mapping.populate_metas();
+        let prepared = self.mapping.prefault_meta_pages();
         prepared.map_err(|e| Error::io("preparing the meta pages for writing", &self.path, e).with_wanted(wanted))
     }
 
@@ -73,7 +73,7 @@ impl Env {
     pub(crate) fn flush_and_drop_cache(&self) -> Result<()> {
         let _checkpoint = self.lock_checkpoint();
         self.check_poison()?;
-        let flushed = self.flush_pages(&self.live.tip());
+        let flushed = self.flush_pages(&self.live.latest());
         if let Err(e) = &flushed {
             self.set_poison(e);
         }
@@ -92,26 +92,26 @@ impl Env {
         Error::Io { op, path: self.path.to_path_buf(), source }
     }
 
-    /// Writes the meta of a state into a slot and makes it durable.
-    fn write_meta(&self, state: &State, slot: usize) -> Result<()> {
+    /// Writes the meta page of a state into a slot and makes it durable.
+    fn write_meta_page(&self, state: &State, slot: usize) -> Result<()> {
         self.live.set_in_doubt(Some(state.txn));
-        self.store_meta(state, slot)?;
+        self.store_meta_page(state, slot)?;
         self.live.store_durable(DurableMeta { slot, txn: state.txn });
         self.live.set_in_doubt(None);
         Ok(())
     }
 
-    fn store_meta(&self, state: &State, slot: usize) -> Result<()> {
+    fn store_meta_page(&self, state: &State, slot: usize) -> Result<()> {
         let mut page = vec![0; self.page_size];
-        self.meta_of(state).encode_slot(&mut page);
-        // Once more, where the flush of the pages has used up what was there for the metas.
-        self.mapping.populate_metas().map_err(|e| self.flush_error("populating the metas", e))?;
-        self.mapping.store_meta(slot, &page);
+        self.meta_page_of(state).encode_slot(&mut page);
+        // Once more, where the flush of the pages has used up what was there for the meta pages.
+        self.mapping.prefault_meta_pages().map_err(|e| self.flush_error("prefaulting the meta pages", e))?;
+        self.mapping.store_meta_page(slot, &page);
         if hooks::is(Mutant::NoMetaFlush) {
             return Ok(());
         }
         self.mapping
-            .flush(FlushKind::Meta, (slot * self.page_size) as u64, self.page_size as u64)
-            .map_err(|e| self.flush_error("flushing the meta", e))
+            .flush(FlushKind::MetaPage, (slot * self.page_size) as u64, self.page_size as u64)
+            .map_err(|e| self.flush_error("flushing the meta page", e))
     }
 }

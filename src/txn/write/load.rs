@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::ids::PageId;
 use crate::limits;
 use crate::page::leaf::LeafValue;
-use crate::tree::{self, Bulk, Run};
+use crate::tree::{self, Bulk, SortedRun};
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
 /// What the transaction says while a load runs, and afterwards if it did not end.
@@ -28,7 +28,7 @@ pub(crate) struct Load {
     /// Memory that the run may take.
     memory_bytes: usize,
     way: Way,
-    run: Run,
+    run: SortedRun,
     count: u64,
     failed: bool,
 }
@@ -70,7 +70,7 @@ impl WriteTxn {
         };
         self.broken = Some(UNFINISHED.to_string());
         writer_of(&mut self.writer).pages.begin_writing(true);
-        Ok(Load { at, memory_bytes, way, run: Run::default(), count: 0, failed: false })
+        Ok(Load { at, memory_bytes, way, run: SortedRun::default(), count: 0, failed: false })
     }
 
     /// Takes one entry.
@@ -129,19 +129,19 @@ impl WriteTxn {
     fn put_collected(&mut self, load: &mut Load, is_last: bool) -> Result<()> {
         let root = &mut self.tables[load.at].record.root;
         let writer = writer_of(&mut self.writer);
-        let (pages, cache, tip, live) = (&mut writer.pages, &mut writer.cache, &self.tip, &self.live);
+        let (pages, cache, latest, live) = (&mut writer.pages, &mut writer.cache, &self.latest, &self.live);
         // What is on its way is read again.
         pages.end_writing()?;
         pages.begin_writing(is_last);
         for superseded in load.run.sort() {
-            tree::free_run(pages, superseded)?;
+            tree::free_extent(pages, superseded)?;
         }
         if root.height > 0 {
-            tree::merge(pages, root, &mut load.run, &mut |pages| cache.ensure(pages, tip, live, 1))?;
+            tree::merge(pages, root, &mut load.run, &mut |pages| cache.ensure(pages, latest, live, 1))?;
         }
         let mut bulk = Bulk::default();
         while let Some((key, value)) = load.run.peek() {
-            cache.ensure(pages, tip, live, 1)?;
+            cache.ensure(pages, latest, live, 1)?;
             bulk.push(pages, root, key, value)?;
             load.run.step();
         }

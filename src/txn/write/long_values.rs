@@ -17,7 +17,7 @@ use crate::limits;
 use crate::page::layout::OVERFLOW_VALUE;
 use crate::page::leaf::{LeafValue, OverflowPtr};
 use crate::page::{checksum, overflow};
-use crate::pager::write::overflow_writer::ValueRun;
+use crate::pager::write::overflow_writer::OverflowWriter;
 use crate::pager::{PageRead as _, PageWrite as _};
 use crate::tree;
 use crate::txn::write::txn::{writer_of, WriteTxn};
@@ -54,29 +54,29 @@ impl WriteTxn {
         let ensured = self.ensure(len as usize);
         self.note(None, ensured)?;
         let tree = self.root(at).tree;
-        let begun = ValueRun::begin(&mut writer_of(&mut self.writer).pages, tree, len);
-        let mut run = self.note(Some(at), begun)?;
+        let begun = OverflowWriter::begin(&mut writer_of(&mut self.writer).pages, tree, len);
+        let mut extent = self.note(Some(at), begun)?;
         self.broken = Some(UNFINISHED.to_string());
-        let mut piece = vec![0; READ_BYTES.min(len as usize)];
+        let mut chunk = vec![0; READ_BYTES.min(len as usize)];
         let mut left = len;
         while left > 0 {
-            let piece = &mut piece[..READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES))];
-            if let Err(e) = from.read_exact(piece) {
+            let chunk = &mut chunk[..READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES))];
+            if let Err(e) = from.read_exact(chunk) {
                 self.env.check_process()?;
-                run.abandon(&mut writer_of(&mut self.writer).pages);
+                extent.abandon(&mut writer_of(&mut self.writer).pages);
                 self.broken = None;
                 return Err(self.reading_error(e));
             }
             // The reader may have gone on in a child.
             self.env.check_process()?;
-            let added = run.add(&writer_of(&mut self.writer).pages, piece);
+            let added = extent.add(&writer_of(&mut self.writer).pages, chunk);
             self.note(Some(at), added)?;
-            left -= piece.len() as u64;
+            left -= chunk.len() as u64;
         }
-        let ended = run.finish(&mut writer_of(&mut self.writer).pages);
+        let ended = extent.finish(&mut writer_of(&mut self.writer).pages);
         self.broken = None;
         let ptr = self.note(Some(at), ended)?;
-        self.put_run(at, key, OverflowPtr { ptr, len })
+        self.put_extent(at, key, OverflowPtr { ptr, len })
     }
 
     /// Takes a place for a value of `len` bytes, which are zeros.
@@ -89,14 +89,14 @@ impl WriteTxn {
         }
         let ensured = self.ensure(len);
         self.note(None, ensured)?;
-        let (tree, count) = (self.root(at).tree, overflow::run_pages(page_size, len as u64));
+        let (tree, count) = (self.root(at).tree, overflow::overflow_pages(page_size, len as u64));
         let pages = &mut writer_of(&mut self.writer).pages;
         let txn = pages.txn();
         let taken = pages.alloc(count).and_then(|id| {
-            let run = pages.run_mut(id, count)?;
+            let extent = pages.extent_mut(id, count)?;
             // What lay here before is nobody's business.
-            run.fill(0);
-            overflow::begin(run, page_size, id, tree, txn);
+            extent.fill(0);
+            overflow::begin(extent, page_size, id, tree, txn);
             Ok(id)
         });
         let id = self.note(Some(at), taken)?;
@@ -109,8 +109,8 @@ impl WriteTxn {
         match place {
             Place::Short(bytes) => bytes,
             Place::Long { id, pages, len } => {
-                let run = self.pages().run(PagePtr { id: *id, crc: 0 }, *pages);
-                run.ok().and_then(|run| run.get(OVERFLOW_VALUE..OVERFLOW_VALUE + len)).unwrap_or(&[])
+                let extent = self.pages().extent(PagePtr { id: *id, crc: 0 }, *pages);
+                extent.ok().and_then(|extent| extent.get(OVERFLOW_VALUE..OVERFLOW_VALUE + len)).unwrap_or(&[])
             }
         }
     }
@@ -125,8 +125,8 @@ impl WriteTxn {
                 self.reserved_mut(place)
             }
             Place::Long { id, pages, len } => {
-                let run = writer_of(&mut self.writer).pages.run_mut(*id, *pages);
-                run.ok().and_then(|run| run.get_mut(OVERFLOW_VALUE..OVERFLOW_VALUE + *len)).unwrap_or(&mut [])
+                let extent = writer_of(&mut self.writer).pages.extent_mut(*id, *pages);
+                extent.ok().and_then(|extent| extent.get_mut(OVERFLOW_VALUE..OVERFLOW_VALUE + *len)).unwrap_or(&mut [])
             }
         }
     }
@@ -139,11 +139,11 @@ impl WriteTxn {
                 self.env.check_process()?;
                 self.broken = None;
                 let owner = &mut writer_of(&mut self.writer).pages;
-                let sealed = owner.run_mut(id, pages).map(checksum::seal);
+                let sealed = owner.extent_mut(id, pages).map(checksum::seal);
                 let crc = self.note(Some(at), sealed)?;
                 let ptr = PagePtr { id, crc };
-                writer_of(&mut self.writer).pages.mark_sealed(ptr);
-                self.put_run(at, key, OverflowPtr { ptr, len: len as u64 })
+                writer_of(&mut self.writer).pages.set_verified_sealed(ptr);
+                self.put_extent(at, key, OverflowPtr { ptr, len: len as u64 })
             }
         }
     }
@@ -161,7 +161,7 @@ impl WriteTxn {
     }
 
     /// Puts an entry that leads to a run.
-    fn put_run(&mut self, at: usize, key: &[u8], to: OverflowPtr) -> Result<bool> {
+    fn put_extent(&mut self, at: usize, key: &[u8], to: OverflowPtr) -> Result<bool> {
         let ensured = self.ensure(0);
         self.note(None, ensured)?;
         let table = &mut self.tables[at];

@@ -1,13 +1,13 @@
 //! Write transactions: one at a time, aborted on drop, committed by checkpoint.
 //!
-//! Floor: txn. A write transaction changes copies of pages on the canvas, and a commit makes them the next state:
-//! seal the trees of changed tables, put their records into the catalog, save the free space, seal, store the tip, let
+//! Floor: txn. A write transaction changes copies of pages on the writable mapping, and a commit makes them the next state:
+//! seal the trees of changed tables, put their records into the catalog, save the free space, seal, store the latest state, let
 //! the next writer go, and harden. An abort forgets the claimed pages and everything known of the free space.
 //!
 //! Invariants:
 //!   X1  nothing that a committed state reaches changes (rule R1): only pages of this transaction are claimed.
 //!   X2  a transaction in which a tree operation failed half-way cannot be committed.
-//!   X3  the tip is stored only when every page of it is sealed (R2, R12).
+//!   X3  the latest state is stored only when every page of it is sealed (R2, R12).
 //!
 //! Failure: errors of the operation; after one that may have left a tree half-changed, every call answers so.
 
@@ -40,7 +40,7 @@ pub struct WriteTxn {
     window_id: u64,
     /// `None` only while the transaction ends.
     pub(crate) writer: Option<Box<Writer>>,
-    pub(crate) tip: State,
+    pub(crate) latest: State,
     pub(crate) live: LiveStates,
     catalog: TreeRoot,
     next_tree: TreeId,
@@ -51,7 +51,7 @@ pub struct WriteTxn {
     folios: FolioWatch,
 }
 
-/// Whether an error of writing may be one of the medium. It was none if the kernel refused the call, or the process may not
+/// Whether an error of writing may be one of the disk. It was none if the kernel refused the call, or the process may not
 /// make the file so long: nothing was written then.
 fn may_have_lost(source: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, PermissionDenied, Unsupported};
@@ -77,16 +77,16 @@ impl FolioWatch {
 }
 
 impl WriteTxn {
-    /// Begins on the tip; the caller holds the writer lock, which this releases if it fails.
+    /// Begins on the latest state; the caller holds the writer lock, which this releases if it fails.
     pub(crate) fn begin(env: Arc<Env>) -> Result<WriteTxn> {
         match WriteTxn::try_begin(&env) {
-            Ok((writer, tip, live)) => Ok(WriteTxn {
+            Ok((writer, latest, live)) => Ok(WriteTxn {
                 window_id: env.mapping.window_id(),
                 env,
                 writer: Some(writer),
-                catalog: tip.catalog,
-                next_tree: tip.next_tree,
-                tip,
+                catalog: latest.catalog,
+                next_tree: latest.next_tree,
+                latest,
                 live,
                 tables: TableSet::default(),
                 catalog_changed: false,
@@ -103,8 +103,8 @@ impl WriteTxn {
     fn try_begin(env: &Arc<Env>) -> Result<(Box<Writer>, State, LiveStates)> {
         env.check_process()?;
         env.check_poison()?;
-        let tip = env.live.tip();
-        if tip.txn.0 >= MAX_U48 {
+        let latest = env.live.latest();
+        if latest.txn.0 >= MAX_U48 {
             // No program has made so many commits, and pages could not carry the next number.
             let what = "the transaction number is the largest there can be; compact to a new file, which begins again"
                 .to_string();
@@ -114,19 +114,19 @@ impl WriteTxn {
         let live = env.live_states();
         let mut writer =
             env.take_writer().ok_or_else(|| Error::usage("the database was opened read-only; open it for writing"))?;
-        if writer.based_on != tip.txn {
+        if writer.based_on != latest.txn {
             writer.forget();
-            writer.based_on = tip.txn;
+            writer.based_on = latest.txn;
         }
-        writer.pages.begin(tip.txn.next(), tip.page_count);
-        let begun = writer.cache.begin(&mut writer.pages, &tip, &live);
-        let begun = writer.pages.believe(begun);
+        writer.pages.begin(latest.txn.next(), latest.page_count);
+        let begun = writer.cache.begin(&mut writer.pages, &latest, &live);
+        let begun = writer.pages.check_fault(begun);
         if let Err(e) = begun {
             writer.forget();
             env.return_writer(writer);
             return Err(e);
         }
-        Ok((writer, tip, live))
+        Ok((writer, latest, live))
     }
 
     /// Makes everything that this transaction changed durable and visible, or nothing of it.
@@ -144,10 +144,10 @@ impl WriteTxn {
         let env = Arc::clone(&self.env);
         let made = self.make_state();
         // A store that the system could not serve is lost, though everything looks well.
-        let made = self.pages().believe(made).map_err(|e| e.with_path(env.path()))?;
+        let made = self.pages().check_fault(made).map_err(|e| e.with_path(env.path()))?;
         let Some(state) = made else { return Ok(()) };
         self.finish(Some(state));
-        env.harden(state.txn)
+        env.make_durable(state.txn)
     }
 
     /// Ends the transaction without a trace. Dropping it does the same.
@@ -155,7 +155,7 @@ impl WriteTxn {
 
     /// The number that this transaction's state will have.
     pub fn txn_id(&self) -> u64 {
-        self.tip.txn.next().0
+        self.latest.txn.next().0
     }
 
     /// Seals everything and gives the next state; `None` if nothing was changed.
@@ -164,15 +164,15 @@ impl WriteTxn {
             return Ok(None);
         }
         self.env.check_poison()?;
-        self.env.back_metas()?;
+        self.env.prefault_meta_pages()?;
         self.end_filling()?;
         self.save_tables()?;
         let writer = writer_of(&mut self.writer);
         tree::seal(&mut writer.pages, &mut self.catalog)?;
-        let (free_space, free_list) = writer.cache.save(&mut writer.pages, &self.tip, &self.live)?;
+        let (free_space, free_list) = writer.cache.save(&mut writer.pages, &self.latest, &self.live)?;
         self.watch_folios()?;
         let writer = writer_of(&mut self.writer);
-        let txn = self.tip.txn.next();
+        let txn = self.latest.txn.next();
         Ok(Some(State {
             txn,
             page_count: writer.pages.page_count(),
@@ -180,7 +180,7 @@ impl WriteTxn {
             free_space,
             free_list,
             next_tree: self.next_tree,
-            log: self.tip.log,
+            log: self.latest.log,
             floor: txn,
         }))
     }
@@ -202,7 +202,7 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Ends the transaction: with a new tip, or as if it had not been. The next writer may go.
+    /// Ends the transaction: with a new latest state, or as if it had not been. The next writer may go.
     fn finish(&mut self, state: Option<State>) {
         let Some(mut writer) = self.writer.take() else { return };
         if self.env.is_inherited() {
@@ -217,7 +217,7 @@ impl WriteTxn {
         }
         match state {
             Some(state) => {
-                self.env.live.store_tip(&state);
+                self.env.live.store_latest(&state);
                 writer.based_on = state.txn;
             }
             None => writer.forget(),
@@ -241,7 +241,7 @@ impl WriteTxn {
     #[inline]
     pub(crate) fn note<T>(&mut self, at: Option<usize>, result: Result<T>) -> Result<T> {
         match result {
-            Ok(done) if self.pages().intact() => Ok(done),
+            Ok(done) if self.pages().all_served() => Ok(done),
             other => self.note_error(at, other),
         }
     }
@@ -249,7 +249,7 @@ impl WriteTxn {
     #[cold]
     #[inline(never)]
     fn note_error<T>(&mut self, at: Option<usize>, result: Result<T>) -> Result<T> {
-        self.pages().believe(result).map_err(|e| {
+        self.pages().check_fault(result).map_err(|e| {
             let e = e.with_path(self.env.path());
             let e = match at.and_then(|at| self.tables.get(at)) {
                 Some(table) => e.with_table(table.name()),
@@ -274,11 +274,11 @@ impl WriteTxn {
         }
         let writer = writer_of(&mut self.writer);
         let page_size = writer.pages.page_size();
-        let run = match value_bytes > limits::max_inline_value_bytes(page_size) {
-            true => overflow::run_pages(page_size, value_bytes as u64),
+        let extent = match value_bytes > limits::max_inline_value_bytes(page_size) {
+            true => overflow::overflow_pages(page_size, value_bytes as u64),
             false => 1,
         };
-        writer.cache.ensure(&mut writer.pages, &self.tip, &self.live, run)
+        writer.cache.ensure(&mut writer.pages, &self.latest, &self.live, extent)
     }
 
     /// What was appended lies in its place from now on, and pages that come are prepared for stores.
@@ -498,7 +498,7 @@ impl WriteTxn {
 impl fmt::Debug for WriteTxn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("WriteTxn");
-        shown.field("path", &self.env.path).field("based_on", &self.tip.txn.0);
+        shown.field("path", &self.env.path).field("based_on", &self.latest.txn.0);
         shown.field("open_tables", &self.tables.len()).field("failed", &self.broken).finish()
     }
 }

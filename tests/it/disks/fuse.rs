@@ -1,9 +1,9 @@
-//! A small file system in memory that fails when asked: one directory, files with a medium each, a plan of faults.
+//! A small file system in memory that fails when asked: one directory, files with a disk each, a plan of faults.
 //!
 //! The kernel caches pages as for a disk, so that shared mappings work and are written back. The file system is served by
 //! a thread of the test process, so nothing on it may be mapped there: databases are opened in children.
 //!
-//! A medium keeps what a successful flush made durable, and the writes since. A power cut leaves the former and any
+//! A disk keeps what a successful flush made durable, and the writes since. A power cut leaves the former and any
 //! of the latter. A flush that fails loses some of them for good, although the page cache has them and the next
 //! flush succeeds.
 
@@ -40,7 +40,7 @@ pub(crate) struct Plan {
     pub(crate) cuts: Option<Range<u64>>,
 }
 
-/// What a medium was told, in order.
+/// What a disk was told, in order.
 #[derive(Clone, Debug)]
 enum Told {
     Write(u64, Vec<u8>),
@@ -251,7 +251,7 @@ fn empty(reply: ReplyEmpty, result: Result<(), Errno>) {
 
 impl Filesystem for Served {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        // Without it, calls of `write` go to the medium at once; stores to mappings are cached either way.
+        // Without it, calls of `write` go to the disk at once; stores to mappings are cached either way.
         let _unknown_here = config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE);
         Ok(())
     }

@@ -7,7 +7,7 @@
 //! ```text
 //! fuse         a small file system in memory that gives errors for chosen reads, writes and flushes
 //! full         disks that are full at each step of growth, at creation, in a commit, under holes
-//! writeback    pages and flushes that do not reach the medium, then power cuts
+//! writeback    pages and flushes that do not reach the disk, then power cuts
 //! unreadable   pages that cannot be read
 //! mounts       mounts that are read only, and the times of files
 //! ```

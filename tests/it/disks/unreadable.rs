@@ -236,7 +236,7 @@ fn each_of_300_pages() {
     let mut rng = Rng::new(seed("each of 300 pages"));
     let content = database();
     let pages = content.len() as u64 / PAGE_BYTES;
-    // Metas first, then different pages that are chosen, all of them once before any comes again.
+    // Meta pages first, then different pages that are chosen, all of them once before any comes again.
     let mut others: Vec<u64> = (2..pages).collect();
     for at in (1..others.len()).rev() {
         others.swap(at, rng.below(at as u64 + 1) as usize);

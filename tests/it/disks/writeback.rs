@@ -1,4 +1,4 @@
-//! Failed write-back: a page or a flush does not reach the medium. Then a retry, a reopening, and power cuts.
+//! Failed write-back: a page or a flush does not reach the disk. Then a retry, a reopening, and power cuts.
 //!
 //! The commit that met it fails with `Io`; the handle is poisoned; every commit that was acknowledged before, and every one
 //! that is acknowledged after reopening, is there after a power cut.
@@ -243,7 +243,7 @@ fn one_run(setup: &dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally) {
             remote.kill();
             remote = Remote::start(&setup.database(), run_seed);
         }
-        // A medium that stays broken may be refused; whatever it says, nothing may be lost.
+        // A disk that stays broken may be refused; whatever it says, nothing may be lost.
         let opened = remote.ask("open");
         if opened == "ok" {
             tally.reopened += 1;

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use mapleaf::testing::{open_with_hooks, with_mutant, Creation, Hooks, Mutant};
 use mapleaf::{Db, Options};
 
+use super::disk::{Disk, Recorder};
 use super::image::{Choice, Content, Cut, Image, Tally, SECTOR, WORD};
 use super::keep;
-use super::medium::{Medium, Recorder};
 use super::mutants::WITHIN;
 use super::run::{Mode, Setting};
 use crate::support;
@@ -66,7 +66,7 @@ impl Scene<'_> {
         let db = options().open(&path).map_err(|e| format!("open: {e}"))?;
         let mut txn = self.history.judge(&db)?;
         if txn < FIRST_TXN {
-            // Of the two metas of a new file only the first was there; the history begins with the second.
+            // Of the two meta pages of a new file only the first was there; the history begins with the second.
             txn = next_without_change(&db).map_err(|e| format!("commit: {e}"))?;
         }
         if txn < self.acknowledged.unwrap_or(0) {
@@ -104,7 +104,7 @@ fn next_without_change(db: &Db) -> mapleaf::Result<u64> {
     Ok(number)
 }
 
-/// The image with what depends on the uuid taken out of the metas.
+/// The image with what depends on the uuid taken out of the meta pages.
 fn without_uuid(image: &Image) -> Image {
     const UUID: std::ops::Range<usize> = 32..48;
     const CHECKSUM: std::ops::Range<usize> = 252..256;
@@ -124,21 +124,21 @@ fn without_uuid(image: &Image) -> Image {
 /// Makes a database and commits to it; every moment on the way.
 fn moments(setting: &Setting, history: &History, dir: &Path) -> Result<Vec<Moment>, String> {
     let path = dir.join("watched.mapleaf");
-    let recorder = Recorder::new(&path, Medium::empty(setting.page_size), 0);
+    let recorder = Recorder::new(&path, Disk::empty(setting.page_size), 0);
     let hooks = Arc::clone(&recorder) as Arc<dyn Hooks>;
     let options = Options::new().page_size(setting.page_size as u32);
     let opened = with_mutant(setting.mutant, || open_with_hooks(options, &path, hooks));
     let db = opened.map_err(|e| format!("open: {e}"))?;
     let mut named_for_certain = false;
     let mut moments = Vec::new();
-    for (step, medium) in recorder.steps() {
+    for (step, disk) in recorder.steps() {
         let names: &[Option<&str>] = match step {
             Creation::Written | Creation::Flushed => &[None, Some(LEFTOVER)],
             Creation::Renamed => &[None, Some(LEFTOVER), Some(NAME)],
             Creation::DirectoryFlushed => &[Some(NAME)],
         };
         named_for_certain |= step == Creation::DirectoryFlushed;
-        moments.push(Moment { cut: medium.cut(format!("{step:?}"), false), names, acknowledged: None });
+        moments.push(Moment { cut: disk.cut(format!("{step:?}"), false), names, acknowledged: None });
     }
     let names: &[Option<&str>] = if named_for_certain { &[Some(NAME)] } else { &[None, Some(LEFTOVER), Some(NAME)] };
     let mut acknowledged = None;
@@ -281,9 +281,9 @@ fn an_empty_file_becomes_a_database_or_stays_one_that_can() {
         let path = dir.path().join("empty.mapleaf");
         drop(std::fs::File::create(&path).expect("an empty file"));
         drop(Options::new().page_size(page_size as u32).init_empty(true).open(&path).expect("a database"));
-        let mut medium = Medium::empty(page_size);
-        medium.observe(&std::fs::read(&path).expect("the file"));
-        let cut = medium.cut("while an empty file is initialised".into(), false);
+        let mut disk = Disk::empty(page_size);
+        disk.observe(&std::fs::read(&path).expect("the file"));
+        let cut = disk.cut("while an empty file is initialised".into(), false);
         let moments = [Moment { cut, names: &[Some(NAME)], acknowledged: None }];
         let (judged, _, said) = judge(&setting(page_size, SECTOR, None), &history, &moments, true);
         assert!(judged > 8, "{judged}");

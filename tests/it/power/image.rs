@@ -1,4 +1,4 @@
-//! Images: what a medium may hold, chosen page by page from what was stored, and each counted once.
+//! Images: what a disk may hold, chosen page by page from what was stored, and each counted once.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -8,13 +8,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
-use super::medium::Medium;
+use super::disk::Disk;
 use super::run::Mode;
 use crate::workload::Rng;
 
 /// The least that a disk writes whole.
 pub(super) const SECTOR: usize = 512;
-/// What even a medium that is no disk writes whole.
+/// What even a disk that is no disk writes whole.
 pub(super) const WORD: usize = 8;
 /// Up to this many choices, all are tried.
 const ALL_CHOICES_OF: usize = 64;
@@ -64,7 +64,7 @@ impl Content {
     }
 }
 
-/// A file as a medium may hold it.
+/// A file as a disk may hold it.
 #[derive(Clone)]
 pub(super) struct Image {
     pub(super) page_size: usize,
@@ -134,9 +134,9 @@ pub(super) struct Doubt {
 pub(super) enum Fate {
     /// It holds this version.
     Whole(usize),
-    /// In pieces of `grain` bytes it holds one version or the other; `how` says which ones.
+    /// In chunks of `grain` bytes it holds one version or the other; `how` says which ones.
     Torn { old: usize, new: usize, grain: usize, how: u64 },
-    /// Sectors of a meta that was being written hold anything.
+    /// Sectors of a meta page that was being written hold anything.
     Garbage(u64),
 }
 
@@ -158,7 +158,7 @@ pub(super) struct Cut {
     pub(super) lens: Vec<u64>,
     /// The same in order: the durable one first, the current one last.
     pub(super) all_lens: Vec<u64>,
-    /// A meta is being written.
+    /// A meta page is being written.
     pub(super) meta_flush: bool,
 }
 
@@ -172,11 +172,11 @@ impl Cut {
     }
 
     /// What the page cache held at this moment, and what was durable of it.
-    pub(super) fn medium(&self) -> Medium {
-        Medium::in_doubt(self)
+    pub(super) fn disk(&self) -> Disk {
+        Disk::in_doubt(self)
     }
 
-    /// The choices to try: all while few, seeded samples beyond. `grain` is what the medium writes whole.
+    /// The choices to try: all while few, seeded samples beyond. `grain` is what the disk writes whole.
     pub(super) fn choices(&self, samples: usize, grain: usize, rng: &mut Rng) -> Vec<Choice> {
         let options: Vec<Vec<Fate>> = self.doubts.iter().map(Doubt::options).collect();
         let product =
@@ -235,7 +235,7 @@ impl Doubt {
         Fate::Whole(self.versions.len() - 1)
     }
 
-    /// Its versions, and of a meta also the two halves.
+    /// Its versions, and of a meta page also the two halves.
     fn options(&self) -> Vec<Fate> {
         let mut options: Vec<Fate> = Vec::new();
         let mut seen = HashSet::new();
@@ -292,17 +292,17 @@ impl Doubt {
 /// Pieces of one and of the other: the first of the new, the last of the new, or any.
 fn torn(old: &[u8], new: &[u8], grain: usize, how: u64) -> Vec<u8> {
     let mut bytes = old.to_vec();
-    let pieces = old.len() / grain;
+    let chunks = old.len() / grain;
     let mut rng = Rng(how);
-    let (style, edge) = (if pieces == 2 { how % 2 } else { how % 3 }, 1 + rng.below(pieces.max(2) as u64 - 1) as usize);
-    for (at, piece) in bytes.chunks_mut(grain).enumerate() {
+    let (style, edge) = (if chunks == 2 { how % 2 } else { how % 3 }, 1 + rng.below(chunks.max(2) as u64 - 1) as usize);
+    for (at, chunk) in bytes.chunks_mut(grain).enumerate() {
         let takes_new = match style {
             0 => at < edge,
             1 => at >= edge,
             _ => rng.one_in(2),
         };
         if takes_new {
-            piece.copy_from_slice(&new[at * grain..][..grain]);
+            chunk.copy_from_slice(&new[at * grain..][..grain]);
         }
     }
     bytes

@@ -36,7 +36,7 @@ impl<'a> Judge<'a> {
 
     /// After a power cut: a committed state, no older than the acknowledged one, `check` clean, and it goes on.
     pub(super) fn strict(&self, image: &Image, acknowledged: u64) -> Result<(), String> {
-        self.guarded(image, || {
+        self.fault_guard(image, || {
             if image.hash().is_multiple_of(READ_ONLY_ONE_IN) {
                 self.read_only(image)?;
             }
@@ -46,13 +46,13 @@ impl<'a> Judge<'a> {
 
     /// On a lying disk: refused, or the state of a transaction up to `newest`, now and after a further commit.
     pub(super) fn lenient(&self, image: &Image, newest: u64) -> Result<Outcome, String> {
-        self.guarded(image, || {
+        self.fault_guard(image, || {
             let db = match Db::open_existing(&self.path) {
                 Ok(db) => db,
                 Err(_) => return Ok(Outcome::Refused),
             };
             let outcome = self.what_is_there(&db, newest)?;
-            // The history says nothing of a transaction that follows the first of the two metas of a new file.
+            // The history says nothing of a transaction that follows the first of the two meta pages of a new file.
             let goes_on = outcome != Outcome::Whole(FIRST_TXN - 1);
             if goes_on && self.history.commit_next(&db).is_ok() {
                 self.what_is_there(&db, newest + 1).map_err(|e| format!("after a commit: {e}"))?;
@@ -62,7 +62,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Writes the image and runs; a panic is a violation like any other.
-    fn guarded<T>(&self, image: &Image, run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    fn fault_guard<T>(&self, image: &Image, run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         image.write(&self.path);
         let ran = catch_unwind(AssertUnwindSafe(|| with_mutant(self.mutant, run)));
         ran.unwrap_or_else(|panic| {

@@ -42,11 +42,11 @@ pub(super) fn shrink(cut: &Cut, choice: &Choice, violates: impl Fn(&Image) -> Op
             cut.doubts.iter().map(|doubt| if from_newest { doubt.newest() } else { Fate::Whole(0) }).collect();
         let mut best = choice.clone();
         let mut said = None;
-        // Larger pieces first, so that most pages go in few steps.
-        let mut piece = best.fates.len().next_power_of_two();
-        while piece > 0 {
-            for start in (0..best.fates.len()).step_by(piece) {
-                let end = (start + piece).min(best.fates.len());
+        // Larger chunks first, so that most pages go in few steps.
+        let mut chunk = best.fates.len().next_power_of_two();
+        while chunk > 0 {
+            for start in (0..best.fates.len()).step_by(chunk) {
+                let end = (start + chunk).min(best.fates.len());
                 let mut less = best.clone();
                 less.fates[start..end].copy_from_slice(&plain[start..end]);
                 if less != best {
@@ -55,7 +55,7 @@ pub(super) fn shrink(cut: &Cut, choice: &Choice, violates: impl Fn(&Image) -> Op
                     }
                 }
             }
-            piece /= 2;
+            chunk /= 2;
         }
         let differs = best.fates.iter().zip(&plain).zip(&cut.doubts).filter(|((fate, plain), _)| fate != plain);
         let pages = differs.map(|(_, doubt)| doubt.page).collect();

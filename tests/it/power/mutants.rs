@@ -2,8 +2,8 @@
 
 use mapleaf::testing::Mutant;
 
+use super::disk::Recorder;
 use super::image::SECTOR;
-use super::medium::Recorder;
 use super::run::{Mode, Run, Setting, Start};
 use crate::workload::{fast_dir, History};
 
@@ -121,8 +121,8 @@ fn without_a_mutant_nothing_is_caught() {
     assert_eq!(hunt(Setting { overlaps: true, ..setting(Mode::Power, None) }), (WITHIN, None));
 }
 
-/// The meta of the newest state was written and not flushed when the process was killed. The next process sees it in
-/// the page cache. If the power goes while it commits, the medium may hold the older meta: its pages must be whole.
+/// The meta page of the newest state was written and not flushed when the process was killed. The next process sees it in
+/// the page cache. If the power goes while it commits, the disk may hold the older meta page: its pages must be whole.
 #[test]
 fn a_state_found_in_the_page_cache_is_durable_before_it_is_built_on() {
     for seed in 0..6 {
@@ -132,14 +132,14 @@ fn a_state_found_in_the_page_cache_is_durable_before_it_is_built_on() {
         let start = run.start();
         let path = run.path();
         super::image::Image::write(&super::run::fresh(4096), &path);
-        let recorder = Recorder::new(&path, start.medium, 0);
+        let recorder = Recorder::new(&path, start.disk, 0);
         let db = run.open(&path, &recorder).expect("open");
         for _ in 0..12 {
             history.commit_next(&db).expect("commit");
         }
         let acknowledged = history.judge(&db).expect("judge") - 1;
-        let killed = recorder.take_cuts().into_iter().rfind(|cut| cut.meta_flush).expect("a flush of a meta");
-        let start = Start { medium: killed.medium(), acknowledged };
+        let killed = recorder.take_cuts().into_iter().rfind(|cut| cut.meta_flush).expect("a flush of a meta page");
+        let start = Start { disk: killed.disk(), acknowledged };
         run.lineage(start, 3, 0).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
     }
 }

@@ -12,10 +12,10 @@ use std::sync::{Arc, OnceLock};
 use mapleaf::testing::{open_with_hooks, seal_file, with_mutant, Hooks, Mutant};
 use mapleaf::{Db, Options};
 
+use super::disk::{Disk, Overlap, Recorder};
 use super::image::{Choice, Cut, Image, Tally};
 use super::judge::{Judge, Outcome};
 use super::keep;
-use super::medium::{Medium, Overlap, Recorder};
 use crate::workload::{fast_dir, History, Rng};
 
 /// How many crashes deep a run goes: one in what follows a crash, and one in what follows that.
@@ -37,7 +37,7 @@ pub(super) struct Setting {
     pub(super) commits: u64,
     /// Images per cut when there are too many choices to try all.
     pub(super) samples: usize,
-    /// What the medium writes whole.
+    /// What the disk writes whole.
     pub(super) grain: usize,
     pub(super) mode: Mode,
     pub(super) mutant: Option<Mutant>,
@@ -136,7 +136,7 @@ impl Events {
 
 /// Where a lineage begins: the page cache holds the newest contents.
 pub(super) struct Start {
-    pub(super) medium: Medium,
+    pub(super) disk: Disk,
     pub(super) acknowledged: u64,
 }
 
@@ -186,7 +186,7 @@ impl<'a> Run<'a> {
     /// A new database that is durable.
     pub(super) fn start(&self) -> Start {
         let image = fresh(self.setting.page_size);
-        Start { medium: Medium::durable(image.page_size, &image.pages, image.len), acknowledged: 0 }
+        Start { disk: Disk::durable(image.page_size, &image.pages, image.len), acknowledged: 0 }
     }
 
     /// The whole run, with crashes on crashes.
@@ -202,9 +202,9 @@ impl<'a> Run<'a> {
     /// Commits transactions, judges every cut on the way, and goes on from some of them.
     pub(super) fn lineage(&mut self, start: Start, commits: u64, depth: u32) -> Result<(), String> {
         let path = self.path();
-        let (pages, len) = start.medium.current();
+        let (pages, len) = start.disk.current();
         Image::new(self.setting.page_size, pages, len).write(&path);
-        let recorder = Recorder::new(&path, start.medium, self.setting.deaf);
+        let recorder = Recorder::new(&path, start.disk, self.setting.deaf);
         let mut acknowledged = start.acknowledged;
         let mut db = Some(self.open(&path, &recorder)?);
         if self.setting.mode == Mode::Lying {
@@ -325,18 +325,18 @@ impl<'a> Run<'a> {
             let new =
                 self.judge_image(&image, acknowledged).map_err(|e| self.violation(cut, &choice, acknowledged, e))?;
             if new && depth > 0 && self.rng.one_in(120) {
-                let medium = Medium::durable(image.page_size, &image.pages, image.len);
+                let disk = Disk::durable(image.page_size, &image.pages, image.len);
                 let commits = self.rng.below(4);
                 self.events.crashes += 1;
                 self.events.crashes_twice += u64::from(depth < DEPTH);
-                self.lineage(Start { medium, acknowledged }, commits, depth - 1)
+                self.lineage(Start { disk, acknowledged }, commits, depth - 1)
                     .map_err(|e| told(format!("after the power loss: {e}")))?;
             }
         }
         if depth > 0 && self.setting.mode == Mode::Power && self.rng.one_in(8) {
-            let medium = cut.medium();
+            let disk = cut.disk();
             self.events.kills += 1;
-            self.lineage(Start { medium, acknowledged }, 3, depth - 1)
+            self.lineage(Start { disk, acknowledged }, 3, depth - 1)
                 .map_err(|e| format!("{}, killed there: {e}", cut.what))?;
         }
         Ok(())

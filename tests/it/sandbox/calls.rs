@@ -70,7 +70,7 @@ pub(super) const CALLS: &[Call] = &[
     call!("openat", libc::SYS_openat, [], "opens files", NamesIt(&["openat"])),
     call!("openat O_CREAT", libc::SYS_openat, [NEW_FILE], "makes files", NamesIt(&["openat"])),
     call!("openat O_DIRECT", libc::SYS_openat, [argument(2, libc::O_DIRECT as u32, libc::O_DIRECT as u32)],
-        "reads metas past the cache", Works),
+        "reads meta pages past the cache", Works),
     call!("memfd_create", libc::SYS_memfd_create, [], "makes a database in memory", NamesIt(&["memfd_create"])),
     call!("close", libc::SYS_close, [], "closes files", Works),
     call!("statx", libc::SYS_statx, [], "type, length and identity of a file", Works),
@@ -84,7 +84,7 @@ pub(super) const CALLS: &[Call] = &[
     call!("fcntl F_OFD_SETLK", libc::SYS_fcntl, [whole(1, libc::F_OFD_SETLK)], "locks", NamesIt(&["fcntl(F_OFD_SETLK)"])),
     call!("readlink", libc::SYS_readlink, [], "where a new file is to lie", Works),
     call!("read", libc::SYS_read, [], "/dev/urandom, what memory there is and what the process has of it", NamesIt(&["read"])),
-    call!("pread64", libc::SYS_pread64, [], "metas and pages", NamesIt(&["pread"])),
+    call!("pread64", libc::SYS_pread64, [], "meta pages and pages", NamesIt(&["pread"])),
     call!("pwrite64", libc::SYS_pwrite64, [], "long values and pages of a load", NamesIt(&["pwrite"])),
     call!("ftruncate", libc::SYS_ftruncate, [], "length of the file", NamesIt(&["ftruncate"])),
     call!("fallocate", libc::SYS_fallocate, [], "reserves blocks", Works),
@@ -106,7 +106,7 @@ pub(super) const CALLS: &[Call] = &[
     call!("getrandom", libc::SYS_getrandom, [], "seeds of hash maps", Works),
     call!("prlimit64", libc::SYS_prlimit64, [], "limits of the process", Works),
     call!("getrusage", libc::SYS_getrusage, [], "notices large folios", Works),
-    call!("clone3", libc::SYS_clone3, [], "threads that write or populate beside a load", Works),
+    call!("clone3", libc::SYS_clone3, [], "threads that write or prefault beside a load", Works),
     call!("clone", libc::SYS_clone, [], "the same", Works),
 ];
 

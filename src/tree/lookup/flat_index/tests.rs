@@ -44,7 +44,7 @@ fn tree_of(separators: &[Vec<u8>], fan_out: usize) -> (VecPages, TreeRoot) {
     (pages, TreeRoot { ptr: level[0].ptr, height, tree: TreeId(16), ..TreeRoot::default() })
 }
 
-struct Ask<'a>(&'a Top, &'a [u8]);
+struct Ask<'a>(&'a FlatIndex, &'a [u8]);
 
 impl Search for Ask<'_> {
     type Answer = Option<(PagePtr, usize)>;
@@ -55,8 +55,8 @@ impl Search for Ask<'_> {
 }
 
 /// O1 for a key, with vectors of each width; whether there was an answer.
-fn check(pages: &VecPages, root: &TreeRoot, top: &Top, key: &[u8]) -> bool {
-    let answers = with_each_width(|| Ask(top, key));
+fn check(pages: &VecPages, root: &TreeRoot, flat_index: &FlatIndex, key: &[u8]) -> bool {
+    let answers = with_each_width(|| Ask(flat_index, key));
     assert!(answers.iter().all(|answer| *answer == answers[0]), "the width of vectors makes no difference");
     let Some((found, level)) = answers[0] else { return false };
     let mut ptr = root.ptr;
@@ -91,14 +91,14 @@ fn around(keys: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> + '_ {
 /// Checks keys around the separators; how many of the separators' own keys, made long, got an answer.
 fn check_all(separators: &[Vec<u8>], fan_out: usize, pages_max: usize) -> Option<usize> {
     let (pages, root) = tree_of(separators, fan_out);
-    let top = Top::build(&pages, &root, pages_max).unwrap()?;
+    let flat_index = FlatIndex::build(&pages, &root, pages_max).unwrap()?;
     for key in around(separators).chain([vec![], vec![0; 40], vec![0xff; 40]]) {
-        check(&pages, &root, &top, &key);
+        check(&pages, &root, &flat_index, &key);
     }
     // As keys of that kind go on behind a separator.
     let rest: &[u8] = if separators[0].starts_with(b"t0") { b"t000/item/000000000000" } else { &[b'0'; 25] };
     let long = |key: &Vec<u8>| [key, rest.get(key.len()..).unwrap_or(&[])].concat();
-    Some(separators.iter().filter(|key| check(&pages, &root, &top, &long(key))).count())
+    Some(separators.iter().filter(|key| check(&pages, &root, &flat_index, &long(key))).count())
 }
 
 proptest! {
@@ -131,9 +131,9 @@ proptest! {
 fn a_short_key_is_not_its_separator_without_the_zeros() {
     let separators = [&b"aaaa"[..], b"bbbb\0", b"cccc", b"dddd\0\0"].map(<[u8]>::to_vec);
     let (pages, root) = tree_of(&separators, 2);
-    let top = Top::build(&pages, &root, PAGES_MAX[0]).unwrap().expect("worth it");
+    let flat_index = FlatIndex::build(&pages, &root, PAGES_MAX[0]).unwrap().expect("worth it");
     for key in [&b"bbbb"[..], b"bbbb\0", b"cccc", b"dddd", b"dddd\0", b"dddd\0\0"] {
-        check(&pages, &root, &top, key);
+        check(&pages, &root, &flat_index, key);
     }
 }
 
@@ -168,18 +168,18 @@ fn the_lowest_level_with_few_enough_pages_is_made_flat() {
         let separators: Vec<Vec<u8>> = (1..leaves as u32).map(|n| n.to_be_bytes().to_vec()).collect();
         let (tree, root) = tree_of(&separators, 40);
         for pages_max in [small, large, huge, usize::MAX] {
-            let top = Top::build(&tree, &root, pages_max).unwrap().unwrap();
-            assert_eq!(top.level == 0, leaves <= pages_max.min(huge), "{leaves} of {pages_max}");
-            assert!(top.page_count <= pages_max);
+            let flat_index = FlatIndex::build(&tree, &root, pages_max).unwrap().unwrap();
+            assert_eq!(flat_index.level == 0, leaves <= pages_max.min(huge), "{leaves} of {pages_max}");
+            assert!(flat_index.page_count <= pages_max);
             for key in separators.iter().step_by(leaves / 60 + 1).chain(separators.last()) {
                 let key = [key, &b"0000"[..]].concat();
-                assert!(check(&tree, &root, &top, &key), "{leaves} of {pages_max}: {key:?}");
+                assert!(check(&tree, &root, &flat_index, &key), "{leaves} of {pages_max}: {key:?}");
             }
         }
     }
     let (tree, root) = tree_of(&[], 100);
-    assert!(Top::build(&tree, &TreeRoot { height: 1, ..root }, 100).unwrap().is_none(), "one leaf gains nothing");
-    assert!(Top::build(&tree, &TreeRoot::default(), 100).unwrap().is_none());
+    assert!(FlatIndex::build(&tree, &TreeRoot { height: 1, ..root }, 100).unwrap().is_none(), "one leaf gains nothing");
+    assert!(FlatIndex::build(&tree, &TreeRoot::default(), 100).unwrap().is_none());
 }
 
 #[test]

@@ -1,16 +1,16 @@
-//! A seat: something that one owner at a time uses, and a word beside it that everybody may read.
+//! A cell: something that one owner at a time uses, and a word beside it that everybody may read.
 //!
 //! Floor: mapping, for the `unsafe` alone. A reader slot is one. To take it costs a single locked operation, which shows the
 //! owner's word as well, and to leave it a store; a `Mutex` with the word beside it takes three, and each of them waits for
 //! all loads before it, the owner's lookups among them.
 //!
 //! Invariants:
-//!   Q1  what lies in a seat is reached through its [`Seated`] alone, of which there is one at most: whoever changed the word
+//!   Q1  what lies in a cell is reached through its [`CellOwner`] alone, of which there is one at most: whoever changed the word
 //!       from [`FREE`] has it, and its end makes the word [`FREE`] again.
 //!   Q2  taking comes before every later load of the owner that is sequentially consistent, for whoever fences between
 //!       storing what that loads and reading the word.
 //!
-//! Failure: `None` if the seat is taken.
+//! Failure: `None` if the cell is taken.
 #![allow(unsafe_code, reason = "a cell that hands out what it holds by the word beside it")]
 
 use std::cell::UnsafeCell;
@@ -21,25 +21,25 @@ use std::ptr::NonNull;
 use std::sync::atomic::{fence, AtomicU64, Ordering};
 use std::sync::Arc;
 
-/// The word of a seat that nobody has.
+/// The word of a cell that nobody has.
 pub(crate) const FREE: u64 = u64::MAX;
 
 /// See the module.
-pub(crate) struct Seat<T> {
+pub(crate) struct OwnedCell<T> {
     word: AtomicU64,
     value: UnsafeCell<T>,
 }
 
 // SAFETY: the value moves between the threads of its owners, one at a time, and each may share it with others: `T` allows
 // both. Owners follow each other by Release and Acquire of the word (Q1).
-unsafe impl<T: Send + Sync> Sync for Seat<T> {}
+unsafe impl<T: Send + Sync> Sync for OwnedCell<T> {}
 
 // An owner that panics leaves the value as it is, for the next one: that is as good or bad as `T` itself.
-impl<T: RefUnwindSafe> RefUnwindSafe for Seat<T> {}
+impl<T: RefUnwindSafe> RefUnwindSafe for OwnedCell<T> {}
 
-impl<T> Seat<T> {
-    pub(crate) fn new(value: T) -> Seat<T> {
-        Seat { word: AtomicU64::new(FREE), value: UnsafeCell::new(value) }
+impl<T> OwnedCell<T> {
+    pub(crate) fn new(value: T) -> OwnedCell<T> {
+        OwnedCell { word: AtomicU64::new(FREE), value: UnsafeCell::new(value) }
     }
 
     /// The word that the owner shows, or [`FREE`].
@@ -48,54 +48,54 @@ impl<T> Seat<T> {
     }
 }
 
-impl<T> Debug for Seat<T> {
+impl<T> Debug for OwnedCell<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.debug_struct("Seat").field("word", &self.word).finish_non_exhaustive()
     }
 }
 
-/// A seat that was taken; its end frees it. Keeps alive what the seat is part of.
-pub(crate) struct Seated<K, T> {
-    seat: NonNull<Seat<T>>,
+/// A cell that was taken; its end frees it. Keeps alive what the cell is part of.
+pub(crate) struct CellOwner<K, T> {
+    cell: NonNull<OwnedCell<T>>,
     keeper: Arc<K>,
 }
 
 // SAFETY: it gives the value out as its own `&T` and `&mut T` would, and `K` as an `Arc` does.
-unsafe impl<K: Send + Sync, T: Send + Sync> Send for Seated<K, T> {}
+unsafe impl<K: Send + Sync, T: Send + Sync> Send for CellOwner<K, T> {}
 // SAFETY: as above.
-unsafe impl<K: Send + Sync, T: Send + Sync> Sync for Seated<K, T> {}
+unsafe impl<K: Send + Sync, T: Send + Sync> Sync for CellOwner<K, T> {}
 
-impl<K: RefUnwindSafe, T: RefUnwindSafe> RefUnwindSafe for Seated<K, T> {}
-impl<K: RefUnwindSafe, T: RefUnwindSafe> UnwindSafe for Seated<K, T> {}
+impl<K: RefUnwindSafe, T: RefUnwindSafe> RefUnwindSafe for CellOwner<K, T> {}
+impl<K: RefUnwindSafe, T: RefUnwindSafe> UnwindSafe for CellOwner<K, T> {}
 
-impl<K, T: Debug> Debug for Seated<K, T> {
+impl<K, T: Debug> Debug for CellOwner<K, T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seated").field("word", &self.seat().word).field("value", &**self).finish_non_exhaustive()
+        f.debug_struct("Seated").field("word", &self.cell().word).field("value", &**self).finish_non_exhaustive()
     }
 }
 
-impl<K, T> Seated<K, T> {
-    /// Takes the seat that `seat` finds in `keeper`, and shows `word`, which is not [`FREE`]. `None` if somebody has it.
+impl<K, T> CellOwner<K, T> {
+    /// Takes the cell that `cell` finds in `keeper`, and shows `word`, which is not [`FREE`]. `None` if somebody has it.
     #[inline]
     pub(crate) fn take(
         keeper: &Arc<K>,
-        seat: impl for<'a> FnOnce(&'a K) -> &'a Seat<T>,
+        cell: impl for<'a> FnOnce(&'a K) -> &'a OwnedCell<T>,
         word: u64,
-    ) -> Option<Seated<K, T>> {
-        assert!(word != FREE, "that would not take the seat");
-        let seat = seat(keeper);
-        if seat.word.load(Ordering::Relaxed) != FREE {
+    ) -> Option<CellOwner<K, T>> {
+        assert!(word != FREE, "that would not take the cell");
+        let cell = cell(keeper);
+        if cell.word.load(Ordering::Relaxed) != FREE {
             return None;
         }
-        seat.word.compare_exchange(FREE, word, Ordering::SeqCst, Ordering::Relaxed).ok()?;
-        // The seat stays where it is as long as the keeper: it was found through a shared borrow of what is in the `Arc`.
-        Some(Seated { seat: NonNull::from(seat), keeper: Arc::clone(keeper) })
+        cell.word.compare_exchange(FREE, word, Ordering::SeqCst, Ordering::Relaxed).ok()?;
+        // The cell stays where it is as long as the keeper: it was found through a shared borrow of what is in the `Arc`.
+        Some(CellOwner { cell: NonNull::from(cell), keeper: Arc::clone(keeper) })
     }
 
     #[inline]
-    fn seat(&self) -> &Seat<T> {
+    fn cell(&self) -> &OwnedCell<T> {
         // SAFETY: lifetime: part of what `keeper` keeps. Aliasing: a shared reference to atomics and a cell.
-        unsafe { self.seat.as_ref() }
+        unsafe { self.cell.as_ref() }
     }
 
     pub(crate) fn keeper(&self) -> &Arc<K> {
@@ -104,35 +104,35 @@ impl<K, T> Seated<K, T> {
 
     /// Shows another word, which is not [`FREE`], before anything that is loaded later.
     pub(crate) fn show(&mut self, word: u64) {
-        assert!(word != FREE, "a seat is freed by its end alone");
+        assert!(word != FREE, "a cell is freed by its end alone");
         // Released as well: who reads this word knows what the owners before did, of whom this one knows.
-        self.seat().word.store(word, Ordering::Release);
+        self.cell().word.store(word, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self) -> &mut T {
-        // SAFETY: aliasing: this is the only owner (Q1), borrowed exclusively. Lifetime: as in `seat`.
-        unsafe { &mut *self.seat().value.get() }
+        // SAFETY: aliasing: this is the only owner (Q1), borrowed exclusively. Lifetime: as in `cell`.
+        unsafe { &mut *self.cell().value.get() }
     }
 }
 
-impl<K, T> Deref for Seated<K, T> {
+impl<K, T> Deref for CellOwner<K, T> {
     type Target = T;
 
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: aliasing: this is the only owner (Q1), and to change the value it has to be borrowed exclusively.
-        // Lifetime: as in `seat`.
-        unsafe { &*self.seat().value.get() }
+        // Lifetime: as in `cell`.
+        unsafe { &*self.cell().value.get() }
     }
 }
 
-impl<K, T> Drop for Seated<K, T> {
+impl<K, T> Drop for CellOwner<K, T> {
     #[inline]
     fn drop(&mut self) {
         // What this owner did comes before what the next one does.
-        self.seat().word.store(FREE, Ordering::Release);
+        self.cell().word.store(FREE, Ordering::Release);
     }
 }
 
@@ -142,29 +142,29 @@ mod tests {
 
     #[test]
     fn a_seat_has_one_owner_and_shows_its_word_until_that_leaves() {
-        let seat = Arc::new(Seat::new(String::new()));
-        let take = |word| Seated::take(&seat, |seat| seat, word);
+        let cell = Arc::new(OwnedCell::new(String::new()));
+        let take = |word| CellOwner::take(&cell, |cell| cell, word);
         let mut first = take(7).expect("free");
         first.get_mut().push('a');
-        assert_eq!((seat.word(), &**first), (7, "a"));
+        assert_eq!((cell.word(), &**first), (7, "a"));
         assert!(take(8).is_none());
         first.show(9);
-        assert_eq!(seat.word(), 9);
+        assert_eq!(cell.word(), 9);
         drop(first);
-        assert_eq!(seat.word(), FREE);
+        assert_eq!(cell.word(), FREE);
         assert_eq!(&**take(8).expect("free again"), "a", "what the owner before left");
     }
 
     #[test]
     fn owners_follow_each_other_and_lose_nothing() {
         const EACH: u64 = 20_000;
-        let seat = Arc::new(Seat::new(0u64));
+        let cell = Arc::new(OwnedCell::new(0u64));
         std::thread::scope(|scope| {
             for word in 0..4 {
-                let seat = &seat;
+                let cell = &cell;
                 scope.spawn(move || {
                     for _ in 0..EACH {
-                        let mut owner = std::iter::repeat_with(|| Seated::take(seat, |seat| seat, word))
+                        let mut owner = std::iter::repeat_with(|| CellOwner::take(cell, |cell| cell, word))
                             .find_map(|taken| {
                                 if taken.is_none() {
                                     std::thread::yield_now();
@@ -177,6 +177,6 @@ mod tests {
                 });
             }
         });
-        assert_eq!(*Seated::take(&seat, |seat| seat, 1).expect("free"), 4 * EACH);
+        assert_eq!(*CellOwner::take(&cell, |cell| cell, 1).expect("free"), 4 * EACH);
     }
 }

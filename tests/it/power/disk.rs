@@ -1,7 +1,7 @@
 //! What is durable of a file and what is not: pages with all contents that they have had since the last flush.
 //!
 //! A [`Recorder`] is the hooks of an open database. It looks at the whole file before each flush, at each change of length,
-//! when a meta was stored, and whenever the run asks for it in the middle of a transaction. A page has a new version when
+//! when a meta page was stored, and whenever the run asks for it in the middle of a transaction. A page has a new version when
 //! it differs from what it was the last time. A flush that was successful makes the last versions of its range durable,
 //! and the length.
 
@@ -14,7 +14,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use mapleaf::testing::{tip_txn, Creation, FlushEvent, FlushKind, Hooks};
+use mapleaf::testing::{latest_txn, Creation, FlushEvent, FlushKind, Hooks};
 use mapleaf::Db;
 
 use super::image::{Content, Cut, Doubt};
@@ -22,9 +22,9 @@ use super::image::{Content, Cut, Doubt};
 /// How many writes a lying disk may have lost.
 pub(super) const LYING_WRITES: usize = 64;
 
-/// A file on a medium.
+/// A file on a disk.
 #[derive(Clone)]
-pub(super) struct Medium {
+pub(super) struct Disk {
     pub(super) page_size: usize,
     /// Of each page the durable content first and the current one last.
     pages: Vec<Vec<Content>>,
@@ -32,24 +32,24 @@ pub(super) struct Medium {
     lens: Vec<u64>,
 }
 
-impl Medium {
+impl Disk {
     /// All of it durable.
-    pub(super) fn durable(page_size: usize, pages: &[Content], len: u64) -> Medium {
-        Medium { page_size, pages: pages.iter().map(|page| vec![page.clone()]).collect(), lens: vec![len] }
+    pub(super) fn durable(page_size: usize, pages: &[Content], len: u64) -> Disk {
+        Disk { page_size, pages: pages.iter().map(|page| vec![page.clone()]).collect(), lens: vec![len] }
     }
 
     /// As it was at a cut.
-    pub(super) fn in_doubt(cut: &Cut) -> Medium {
+    pub(super) fn in_doubt(cut: &Cut) -> Disk {
         let mut pages: Vec<Vec<Content>> = cut.base.iter().map(|page| vec![page.clone()]).collect();
         for doubt in &cut.doubts {
             pages[doubt.page] = doubt.versions.clone();
         }
-        Medium { page_size: cut.page_size, pages, lens: cut.all_lens.clone() }
+        Disk { page_size: cut.page_size, pages, lens: cut.all_lens.clone() }
     }
 
     /// Nothing yet, durably.
-    pub(super) fn empty(page_size: usize) -> Medium {
-        Medium { page_size, pages: Vec::new(), lens: vec![0] }
+    pub(super) fn empty(page_size: usize) -> Disk {
+        Disk { page_size, pages: Vec::new(), lens: vec![0] }
     }
 
     /// Takes what the file holds now for the current contents.
@@ -116,14 +116,14 @@ struct LyingDisk {
 }
 
 impl LyingDisk {
-    fn new(medium: &Medium) -> LyingDisk {
-        let (pages, len) = medium.current();
-        LyingDisk { page_size: medium.page_size, sent: pages.clone(), base: pages, newest: VecDeque::new(), len }
+    fn new(disk: &Disk) -> LyingDisk {
+        let (pages, len) = disk.current();
+        LyingDisk { page_size: disk.page_size, sent: pages.clone(), base: pages, newest: VecDeque::new(), len }
     }
 
     /// Pages of a range that have changed are sent to the disk.
-    fn send(&mut self, medium: &Medium, offset: u64, len: u64) {
-        let (now, file_len) = medium.current();
+    fn send(&mut self, disk: &Disk, offset: u64, len: u64) {
+        let (now, file_len) = disk.current();
         let zero = Content::zero(self.page_size);
         self.sent.resize(now.len().max(self.sent.len()), zero.clone());
         let (first, end) = (offset as usize / self.page_size, (offset + len).div_ceil(self.page_size as u64) as usize);
@@ -181,7 +181,7 @@ impl Overlap {
     fn happen(self) {
         self.begin.send(()).expect("the other thread waits");
         let since = Instant::now();
-        while tip_txn(&self.db) < self.txn {
+        while latest_txn(&self.db) < self.txn {
             assert!(since.elapsed() < Duration::from_secs(60), "txn {} is not complete after a minute", self.txn);
             std::thread::sleep(Duration::from_micros(20));
         }
@@ -190,22 +190,22 @@ impl Overlap {
 
 struct Recording {
     file: Option<File>,
-    medium: Medium,
+    disk: Disk,
     lying: Option<LyingDisk>,
     cuts: Vec<Cut>,
     flushes: u64,
     /// Takes this many flushes for not done: a mutant of the harness.
     deaf: u64,
     bytes: Vec<u8>,
-    /// The steps of creation that were seen, each with the medium of the temporary file then.
-    steps: Vec<(Creation, Medium)>,
+    /// The steps of creation that were seen, each with the disk of the temporary file then.
+    steps: Vec<(Creation, Disk)>,
 }
 
 impl Recorder {
-    pub(super) fn new(path: &Path, medium: Medium, deaf: u64) -> Arc<Recorder> {
+    pub(super) fn new(path: &Path, disk: Disk, deaf: u64) -> Arc<Recorder> {
         let inner = Recording {
             file: None,
-            medium,
+            disk,
             lying: None,
             cuts: Vec::new(),
             flushes: 0,
@@ -228,7 +228,7 @@ impl Recorder {
     /// From now on the disk lies.
     pub(super) fn lie(&self) {
         let mut inner = self.lock();
-        inner.lying = Some(LyingDisk::new(&inner.medium));
+        inner.lying = Some(LyingDisk::new(&inner.disk));
     }
 
     pub(super) fn take_cuts(&self) -> Vec<Cut> {
@@ -238,7 +238,7 @@ impl Recorder {
     /// What a power cut may leave now, with no flush running.
     pub(super) fn cut_now(&self, what: &str) -> Cut {
         self.look();
-        self.lock().medium.cut(what.to_string(), false)
+        self.lock().disk.cut(what.to_string(), false)
     }
 
     /// What a lying disk may have now.
@@ -246,7 +246,7 @@ impl Recorder {
         self.lock().lying.as_ref().expect("a lying disk").cut(what.to_string())
     }
 
-    pub(super) fn steps(&self) -> Vec<(Creation, Medium)> {
+    pub(super) fn steps(&self) -> Vec<(Creation, Disk)> {
         self.lock().steps.clone()
     }
 
@@ -265,7 +265,7 @@ impl Recording {
         let len = file.metadata().expect("its length").len() as usize;
         self.bytes.resize(len, 0);
         file.read_exact_at(&mut self.bytes, 0).expect("to read the file that is watched");
-        self.medium.observe(&self.bytes);
+        self.disk.observe(&self.bytes);
     }
 }
 
@@ -279,11 +279,11 @@ impl Hooks for Recorder {
         inner.look(&self.path);
         inner.flushes += 1;
         let what = format!("before flush {} ({event:?})", inner.flushes);
-        let cut = inner.medium.cut(what, event.kind == FlushKind::Meta);
+        let cut = inner.disk.cut(what, event.kind == FlushKind::MetaPage);
         inner.cuts.push(cut);
-        let Recording { lying, medium, .. } = &mut *inner;
+        let Recording { lying, disk, .. } = &mut *inner;
         if let Some(lying) = lying {
-            lying.send(medium, event.offset, event.len);
+            lying.send(disk, event.offset, event.len);
         }
         Ok(())
     }
@@ -291,7 +291,7 @@ impl Hooks for Recorder {
     fn after_flush(&self, event: &FlushEvent<'_>) {
         let mut inner = self.lock();
         if inner.flushes > inner.deaf {
-            inner.medium.flushed(event.offset, event.len, event.carries_length);
+            inner.disk.flushed(event.offset, event.len, event.carries_length);
         }
     }
 
@@ -316,11 +316,11 @@ impl Hooks for Recorder {
         let mut inner = self.lock();
         let named = matches!(step, Creation::Renamed | Creation::DirectoryFlushed);
         let bytes = std::fs::read(if named { path } else { temporary }).expect("the new file");
-        inner.medium.observe(&bytes);
+        inner.disk.observe(&bytes);
         if step == Creation::Flushed {
-            inner.medium.flushed(0, bytes.len() as u64, true);
+            inner.disk.flushed(0, bytes.len() as u64, true);
         }
-        let medium = inner.medium.clone();
-        inner.steps.push((step, medium));
+        let disk = inner.disk.clone();
+        inner.steps.push((step, disk));
     }
 }

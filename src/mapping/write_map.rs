@@ -1,4 +1,4 @@
-//! The canvas: the writer's handle to the read-write mapping.
+//! The writable mapping: the writer's handle to the read-write mapping.
 //!
 //! Floor: mapping. One at most exists per mapping, so that a mutable borrow of it is a mutable borrow of every page
 //! that this process can store to.
@@ -8,11 +8,11 @@
 //!       reaches the page.
 //!       Pages that the transaction owns and has written by calls ([`crate::mapping::Mapping::write_pages`]) are *kept*: they
 //!       are not given out mutably any more, so they stay as they were written.
-//!   V2  the meta slots (pages 0 and 1) are never claimed or borrowed; they are stored by copy, and decoding refuses
+//!   V2  the meta pages (pages 0 and 1) are never claimed or borrowed; they are stored by copy, and decoding refuses
 //!       pointers to them.
 //!
 //! Failure: storing to a page without a claim is a bug of ours and panics.
-#![allow(unsafe_code, reason = "slices of the canvas")]
+#![allow(unsafe_code, reason = "slices of the writable mapping")]
 
 use std::io;
 use std::ptr::NonNull;
@@ -25,37 +25,37 @@ use crate::mapping::claims::Claims;
 use crate::mapping::window::{page_range, Window};
 
 /// Exclusive right to store to pages. Given back when it is dropped, together with its claims.
-pub(crate) struct Canvas {
+pub(crate) struct WriteMap {
     base: NonNull<u8>,
     page_shift: u32,
     window: Arc<Window>,
     claims: Claims,
     kept: Claims,
-    /// The mapping's word that a canvas is out.
+    /// The mapping's word that a writable mapping is out.
     pub(super) out: Arc<AtomicBool>,
 }
 
-// SAFETY: `base` leads into the canvas range of `window`, which is kept; the canvas is the only handle to it, and
+// SAFETY: `base` leads into the writable mapping range of `window`, which is kept; the writable mapping is the only handle to it, and
 // whichever thread has it, its borrows are checked as usual.
-unsafe impl Send for Canvas {}
-// SAFETY: `&Canvas` gives shared slices alone.
-unsafe impl Sync for Canvas {}
+unsafe impl Send for WriteMap {}
+// SAFETY: `&WriteMap` gives shared slices alone.
+unsafe impl Sync for WriteMap {}
 
-impl Drop for Canvas {
+impl Drop for WriteMap {
     fn drop(&mut self) {
         self.out.store(false, Ordering::Release);
     }
 }
 
-impl Canvas {
-    /// Takes the right, unless it is taken or the window has no canvas.
-    pub(super) fn take(window: Arc<Window>, out: &Arc<AtomicBool>) -> Option<Canvas> {
-        let base = window.canvas_base()?;
+impl WriteMap {
+    /// Takes the right, unless it is taken or the window has no writable mapping.
+    pub(super) fn take(window: Arc<Window>, out: &Arc<AtomicBool>) -> Option<WriteMap> {
+        let base = window.write_base()?;
         if out.swap(true, Ordering::Acquire) {
             return None;
         }
         let page_shift = window.page_shift();
-        Some(Canvas {
+        Some(WriteMap {
             base,
             page_shift,
             window,
@@ -67,7 +67,7 @@ impl Canvas {
 
     /// Goes over to another window of the same mapping, which has at least the pages of the old one.
     pub(super) fn switch(&mut self, window: Arc<Window>) {
-        if let Some(base) = window.canvas_base() {
+        if let Some(base) = window.write_base() {
             let other = !Arc::ptr_eq(&window, &self.window);
             (self.base, self.window) = (base, window);
             if other {
@@ -76,9 +76,9 @@ impl Canvas {
         }
     }
 
-    /// In a strict canvas, lets the claimed pages be stored to, or forbids it.
+    /// In a strict writable mapping, lets the claimed pages be stored to, or forbids it.
     fn set_claimed_open(&self, open: bool) {
-        for (id, pages) in self.claims.runs() {
+        for (id, pages) in self.claims.extents() {
             self.set_open(id, pages, open);
         }
     }
@@ -90,16 +90,16 @@ impl Canvas {
         }
     }
 
-    /// Bytes of the file that can be used through this canvas.
+    /// Bytes of the file that can be used through this writable mapping.
     #[inline]
     pub(crate) fn len_bytes(&self) -> u64 {
         self.window.mapped()
     }
 
     /// Notes that the running transaction owns these pages and no snapshot reaches them. They are mapped; a claim
-    /// beyond the mapping, of a meta slot or of a claimed page is a bug and panics.
+    /// beyond the mapping, of a meta page or of a claimed page is a bug and panics.
     pub(crate) fn claim(&mut self, id: PageId, pages: u64) {
-        assert!(id.0 >= 2, "a meta slot cannot be claimed");
+        assert!(id.0 >= 2, "a meta page cannot be claimed");
         assert!(self.place(id, pages).is_some(), "pages {id}+{pages} claimed beyond the mapping");
         self.claims.insert(id, pages);
         self.set_open(id, pages, true);
@@ -124,9 +124,9 @@ impl Canvas {
     }
 
     /// Notes that the running transaction owns these pages and writes them by calls, never by stores. Panics like
-    /// [`Canvas::claim`].
+    /// [`WriteMap::claim`].
     pub(crate) fn keep(&mut self, id: PageId, pages: u64) {
-        assert!(id.0 >= 2, "a meta slot cannot be kept");
+        assert!(id.0 >= 2, "a meta page cannot be kept");
         assert!(self.place(id, pages).is_some(), "pages {id}+{pages} kept beyond the mapping");
         assert!(!self.claims.contains_any(id, pages), "pages {id}+{pages} are claimed");
         self.kept.insert(id, pages);
@@ -138,12 +138,12 @@ impl Canvas {
     }
 
     /// Whether every page of a run is kept.
-    pub(crate) fn is_kept_run(&self, id: PageId, pages: u64) -> bool {
+    pub(crate) fn is_written_through_extent(&self, id: PageId, pages: u64) -> bool {
         self.kept.contains_all(id, pages)
     }
 
     /// Whether every page of a run is claimed.
-    pub(crate) fn is_claimed_run(&self, id: PageId, pages: u64) -> bool {
+    pub(crate) fn is_claimed_extent(&self, id: PageId, pages: u64) -> bool {
         self.claims.contains_all(id, pages)
     }
 
@@ -154,7 +154,7 @@ impl Canvas {
 
     /// The claimed pages as runs, ascending, neighbours joined.
     pub(crate) fn claimed_runs(&self) -> Vec<(PageId, u64)> {
-        self.claims.runs()
+        self.claims.extents()
     }
 
     #[cfg(test)]
@@ -193,7 +193,7 @@ impl Canvas {
     pub(crate) fn bytes(&self, id: PageId, pages: u64) -> Option<&[u8]> {
         let (offset, len) = self.place(id, pages)?;
         // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Initialised: file pages always are.
-        // Aliasing: mutable slices of the canvas need `&mut self`, and no pointer to a meta is followed (V2).
+        // Aliasing: mutable slices of the writable mapping need `&mut self`, and no pointer to a meta page is followed (V2).
         Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset), len) })
     }
 
@@ -203,7 +203,7 @@ impl Canvas {
     pub(crate) fn bytes_mut(&mut self, id: PageId, pages: u64) -> &mut [u8] {
         let (offset, len) = self.claimed_place(id, pages);
         // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Aliasing: it also excludes any other
-        // slice of the one canvas, and no snapshot reaches claimed pages (V1). Initialised: file pages always are.
+        // slice of the one writable mapping, and no snapshot reaches claimed pages (V1). Initialised: file pages always are.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
     }
 
@@ -217,15 +217,15 @@ impl Canvas {
 
     /// Makes sure that storing to these pages cannot meet a full disk: `StorageFull` here instead of a signal there.
     /// `Ok(false)`: this kernel cannot say so, or refuses to.
-    pub(super) fn populate(&self, id: PageId, pages: u64) -> io::Result<bool> {
+    pub(super) fn prefault(&self, id: PageId, pages: u64) -> io::Result<bool> {
         match self.place(id, pages) {
-            Some((offset, len)) => self.window.populate(offset as u64, len as u64),
-            None => Err(io::Error::new(io::ErrorKind::InvalidInput, "populating pages beyond the mapping")),
+            Some((offset, len)) => self.window.prefault(offset as u64, len as u64),
+            None => Err(io::Error::new(io::ErrorKind::InvalidInput, "prefaulting pages beyond the mapping")),
         }
     }
 }
 
-impl std::fmt::Debug for Canvas {
+impl std::fmt::Debug for WriteMap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Canvas").finish_non_exhaustive()
     }
