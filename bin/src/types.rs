@@ -4,8 +4,8 @@
 //! its text with the codec of the library itself. What each text is stands in [`HELP`].
 //!
 //! Invariants:
-//!   T1  bytes that decode have a text, from which the same bytes come again.
-//!   T2  text is read strictly: all of it is one item, or it is refused.
+//!   TYPE-1  bytes that decode have a text, from which the same bytes come again.
+//!   TYPE-2  text is read strictly: all of it is one item, or it is refused.
 //!
 //! Failure: a text, or bytes, that are no item of the type; the error says what was expected.
 //!

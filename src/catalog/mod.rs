@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Invariants:
-//!   C1  tree ids are unique and below the state's next tree id.
-//!   C2  flags that this build does not know make the table unusable, with a clear error, and nothing else.
+//!   CATALOG-1  tree ids are unique and below the state's next tree id.
+//!   CATALOG-2  flags that this build does not know make the table unusable, with a clear error, and nothing else.
 //!
 //! Failure: [`Error::Corrupt`] for malformed records, [`Error::Usage`] and [`Error::TooLarge`] for names.
 

@@ -5,9 +5,9 @@
 //! mapping to the other, and the disk begins with them by the batch. One transaction makes it all, so that no page is left free.
 //!
 //! Invariants:
-//!   K1  the new file gets its name only when all tables have as many entries as their records say, and when nothing that
+//!   COMPACT-1  the new file gets its name only when all tables have as many entries as their records say, and when nothing that
 //!       was read failed to be served.
-//!   K2  errors of reading name the database, errors of writing the new file.
+//!   COMPACT-2  errors of reading name the database, errors of writing the new file.
 //!
 //! Failure: damage that is met ends it with `Corrupt`; whatever the error is, no file is left.
 

@@ -6,7 +6,7 @@
 //! the next database too. What a file needs, and an eighth more, it gets beyond the budget, as long as the kernel has it.
 //!
 //! Invariants:
-//!   B1  the account is the sum of the ranges that are reserved: each is added before it is mapped, and taken out after it was
+//!   BUDGET-1  the account is the sum of the ranges that are reserved: each is added before it is mapped, and taken out after it was
 //!       unmapped.
 //!
 //! Failure: none. Where the kernel does not say how much the process uses, that is taken for what is counted here.

@@ -5,8 +5,8 @@
 //! claimed and not what the file measures.
 //!
 //! Invariants:
-//!   C1  a chunk's `count` is the number of its bits that are set.
-//!   C2  `used` lists every chunk with a set bit, each at most once.
+//!   CLAIM-1  a chunk's `count` is the number of its bits that are set.
+//!   CLAIM-2  `used` lists every chunk with a set bit, each at most once.
 //!
 //! Failure: claiming twice or giving back what is not claimed is a bug of ours and panics.
 

@@ -3,9 +3,9 @@
 //! Floor: mapping. Everything is opened by `descriptor`.
 //!
 //! Invariants:
-//!   F1  a file made by [`create_atomic`] appears under its name complete and durable, or not at all, and replaces
+//!   CREATE-1  a file made by [`create_atomic`] appears under its name complete and durable, or not at all, and replaces
 //!       nothing.
-//!   F2  nothing is written in chunks that pass the end of a page: larger ones would bring large folios into the page
+//!   CREATE-2  nothing is written in chunks that pass the end of a page: larger ones would bring large folios into the page
 //!       cache, which later stores write back whole.
 //!
 //! Failure: `io::Error`; the temporary file is removed.
@@ -52,7 +52,7 @@ impl<'a> ChunkWriter<'a> {
         ChunkWriter { file, chunk_bytes: page_size.max(512) }
     }
 
-    /// Writes bytes at an offset, cut at page ends (F2).
+    /// Writes bytes at an offset, cut at page ends (CREATE-2).
     pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         file_calls::within_size_limit(offset + bytes.len() as u64)?;
         let (mut at, mut rest) = (offset, bytes);
@@ -79,13 +79,13 @@ impl ChunkWriter<'_> {
         file_calls::reserve_blocks(self.file, offset, len)
     }
 
-    /// The file itself, to map it or to read back. Writing to it directly would break F2.
+    /// The file itself, to map it or to read back. Writing to it directly would break CREATE-2.
     pub(crate) fn file(&self) -> &File {
         self.file
     }
 }
 
-/// Makes a file in one step (F1): `write` fills a temporary one beside it, which is flushed and renamed. It has its `mode`,
+/// Makes a file in one step (CREATE-1): `write` fills a temporary one beside it, which is flushed and renamed. It has its `mode`,
 /// less the umask, from the beginning. `page_size` is a power of two.
 pub(crate) fn create_atomic(
     path: &Path,

@@ -19,17 +19,17 @@
 //! ```
 //!
 //! Invariants:
-//!   M1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
+//!   MAP-1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
 //!       reserved window; a full window is replaced by a larger one, and stays for those who have pinned it.
-//!   M2  blocks are reserved before the file gets longer, so that a full disk is an error of `grow`. Where the file
+//!   MAP-2  blocks are reserved before the file gets longer, so that a full disk is an error of `grow`. Where the file
 //!       system cannot reserve, the pages are prefaulted instead.
-//!   M3  lengths are published after the range is mapped and the blocks are there; a failed `grow` publishes nothing
+//!   MAP-3  lengths are published after the range is mapped and the blocks are there; a failed `grow` publishes nothing
 //!       and puts the file's length back.
-//!   M4  one writable mapping at most is out.
-//!   M5  from the moment when it can be stored to (`ready`), a file is longer than what can be used, by a page of the system
+//!   MAP-4  one writable mapping at most is out.
+//!   MAP-5  from the moment when it can be stored to (`ready`), a file is longer than what can be used, by a page of the system
 //!       for the sentinel (`window`), unless it may not get longer. So a cut anywhere in what is used is noticed, and a file
 //!       that nobody has open and that is no longer than its newest state was closed in order.
-//!   M6  a mapping in which an access failed is never grown.
+//!   MAP-6  a mapping in which an access failed is never grown.
 //!
 //! Failure: `io::Error`, with the kind `StorageFull` for a full disk. A store to a page without a claim panics. Only a
 //! program outside can make an access fail: by cutting the file, or by a disk that fails. It is recorded, and

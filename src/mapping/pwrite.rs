@@ -5,9 +5,9 @@
 //! only one, with pages that its transaction took and that are not claimed.
 //!
 //! Invariants:
-//!   N1  nothing is written in chunks that pass the end of a page: a larger chunk would bring a larger folio into the page
+//!   PWRITE-1  nothing is written in chunks that pass the end of a page: a larger chunk would bring a larger folio into the page
 //!       cache, which later stores to one of its pages write back whole.
-//!   N2  a file never gets longer by being written to: pages are written below what is mapped alone.
+//!   PWRITE-2  a file never gets longer by being written to: pages are written below what is mapped alone.
 //!
 //! Failure: `io::Error`. An error of write-back may be told here once and by no later flush, so it counts as one of a flush
 //! (R9).

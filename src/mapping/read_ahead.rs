@@ -17,8 +17,8 @@
 //! the file fits in memory.
 //!
 //! Invariants:
-//!   A1  nothing behind the end of a snapshot is asked for, however long the file is.
-//!   A2  a chunk is read ahead once at most; pages of it that went again are read one by one.
+//!   AHEAD-1  nothing behind the end of a snapshot is asked for, however long the file is.
+//!   AHEAD-2  a chunk is read ahead once at most; pages of it that went again are read one by one.
 //!
 //! Failure: none. Advice that the system does not take costs time; a page that cannot be read is an error of its reader.
 

@@ -6,8 +6,8 @@
 //! behind the end, and a look at the blocks of the file.
 //!
 //! Invariants:
-//!   Y1  a file that lost its end since it was mapped is not made longer.
-//!   Y2  the sentinel moves when its new place is marked and the old one was found whole: what was cut before is seen at the old
+//!   READY-1  a file that lost its end since it was mapped is not made longer.
+//!   READY-2  the sentinel moves when its new place is marked and the old one was found whole: what was cut before is seen at the old
 //!       place, what is cut later at the new one. While it moves it has to be there and no more.
 //!
 //! Failure: errors of the system, and the file goes on as it was, but maybe longer.

@@ -4,10 +4,10 @@
 //! and more of it as the file grows; the rest cannot be accessed.
 //!
 //! Invariants:
-//!   N1  what lies in a reservation is unmapped when it is dropped, and watched by the SIGBUS handler until just before.
-//!   N2  a move over the reservation that failed may have unmapped its target. If it did, the target is reserved again; if
+//!   RESERVE-1  what lies in a reservation is unmapped when it is dropped, and watched by the SIGBUS handler until just before.
+//!   RESERVE-2  a move over the reservation that failed may have unmapped its target. If it did, the target is reserved again; if
 //!       somebody else has it by then, the reservation ends before it.
-//!   N3  what is reserved is in the account of the budget (B1).
+//!   RESERVE-3  what is reserved is in the account of the budget (BUDGET-1).
 //!
 //! Failure: errors of the system.
 
@@ -81,7 +81,7 @@ impl Watch {
 /// A range of address space of ours, unmapped on drop.
 pub(super) struct Reservation {
     pub(super) base: NonNull<u8>,
-    /// Bytes that are ours; smaller than reserved only after a failed move (N2).
+    /// Bytes that are ours; smaller than reserved only after a failed move (RESERVE-2).
     len: AtomicU64,
     /// From the start, how many bytes the file is mapped over (system pages, so it may pass `Window::mapped`).
     covered: AtomicU64,
@@ -141,7 +141,7 @@ impl Reservation {
         let placed = match os::map_file(file, from, len, rights) {
             Ok(fresh) => self.move_in(fresh, file, from, len, rights),
             // A file of tens of TiB may have no room beside its own reservations.
-            // SAFETY: the target is reservation after everything published (W1), which nobody uses.
+            // SAFETY: the target is reservation after everything published (WIN-1), which nobody uses.
             Err(e) if from == 0 && e.raw_os_error() == Some(libc::ENOMEM) => unsafe {
                 os::map_file_over(file, from, len, rights, target)
             },
@@ -157,7 +157,7 @@ impl Reservation {
     /// Moves a new mapping of the file over the reservation at `from`, or maps it there where the kernel refuses moves.
     fn move_in(&self, fresh: NonNull<u8>, file: &File, from: u64, len: u64, rights: Rights) -> io::Result<()> {
         let target = self.at(from);
-        // SAFETY: `fresh` is new and ours; the target is the part of the reservation after everything published (W1), which
+        // SAFETY: `fresh` is new and ours; the target is the part of the reservation after everything published (WIN-1), which
         // nobody uses.
         let moved = unsafe { os::move_over(fresh, len, target) }.inspect_err(|_| {
             // SAFETY: the move failed, so the new mapping is where it was, ours and unused.
@@ -170,7 +170,7 @@ impl Reservation {
         }
     }
 
-    /// After a failed move over a part of the reservation (N2). The kernel checks most of what can make a move fail before it
+    /// After a failed move over a part of the reservation (RESERVE-2). The kernel checks most of what can make a move fail before it
     /// unmaps the target. If it did unmap it, another thread may have mapped something there since.
     fn keep_or_cut(&self, target: NonNull<u8>, len: u64) {
         if os::reserve_at(target, len).is_err() && !os::is_reserved(target, len) {
@@ -199,7 +199,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         self.watched = None;
         if self.len() > 0 {
-            // SAFETY: ours, and whoever could use it holds an `Arc` of the window (W3).
+            // SAFETY: ours, and whoever could use it holds an `Arc` of the window (WIN-3).
             unsafe { os::unmap(self.base, self.len()) }
         }
     }

@@ -8,9 +8,9 @@
 //! handlers of the application go on working.
 //!
 //! Invariants:
-//!   G1  the record and the flag of the window are written before the zeros can be seen, by any thread.
-//!   G2  a range is registered while it is reserved and no longer: it never names memory of somebody else.
-//!   G3  the handler calls what a signal handler may call: atomics, `mmap`, `sigaction`, `raise`.
+//!   SIGBUS-1  the record and the flag of the window are written before the zeros can be seen, by any thread.
+//!   SIGBUS-2  a range is registered while it is reserved and no longer: it never names memory of somebody else.
+//!   SIGBUS-3  the handler calls what a signal handler may call: atomics, `mmap`, `sigaction`, `raise`.
 //!
 //! Failure: when not even a page of zeros can be mapped, the signal goes to the handler before, which ends the process.
 
@@ -129,7 +129,7 @@ impl Entry {
     }
 
     /// What the entry says of the range, if it holds the address. An entry that is being changed holds no range that somebody
-    /// uses (G2).
+    /// uses (SIGBUS-2).
     fn holding(&self, address: usize) -> Option<Held> {
         let version = self.version.load(Ordering::Acquire);
         let held = Held {
@@ -277,7 +277,7 @@ fn set_ours(before: &libc::sigaction) -> io::Result<()> {
 /// The code of an access to memory that the hardware has lost.
 const BUS_MCEERR_AR: libc::c_int = 4;
 
-/// The handler. Runs in the thread whose access failed, in the middle of that access (G3).
+/// The handler. Runs in the thread whose access failed, in the middle of that access (SIGBUS-3).
 extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the calling thread's own `errno`, kept over the handler for the code that was interrupted.
     let errno = unsafe { *libc::__errno_location() };
@@ -313,8 +313,8 @@ fn patch(address: usize) -> bool {
 fn zeros_over(start: usize, len: usize, writable: bool) -> bool {
     let rights = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
-    // SAFETY: inside a range that is reserved for a mapping of ours (G2), which goes on being mapped, with zeros: what is
-    // read there from now on is not believed, because the record stands (G1).
+    // SAFETY: inside a range that is reserved for a mapping of ours (SIGBUS-2), which goes on being mapped, with zeros: what is
+    // read there from now on is not believed, because the record stands (SIGBUS-1).
     let at = unsafe { libc::mmap(ptr::without_provenance_mut(start), len, rights, flags, -1, 0) };
     at != libc::MAP_FAILED
 }

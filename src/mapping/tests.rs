@@ -496,7 +496,7 @@ mod seams {
         }
     }
 
-    /// M3: the moves of growth, those into a larger window among them, fail after the file was made longer.
+    /// MAP-3: the moves of growth, those into a larger window among them, fail after the file was made longer.
     #[test]
     fn growth_that_fails_late_leaves_the_file_and_the_mapping_as_they_were() {
         let (mapping, _temp) = in_file(Some(64));
@@ -518,7 +518,7 @@ mod seams {
         hooks::others().into_iter().for_each(|(start, len)| crate::sys::testing::process::unmap_others(start, len));
     }
 
-    /// Y1: a file that is made longer after it was cut has a hole where it lost pages, which reads as zeros.
+    /// READY-1: a file that is made longer after it was cut has a hole where it lost pages, which reads as zeros.
     #[test]
     fn a_file_that_is_cut_just_before_it_is_made_longer_is_not_gone_on_with() {
         let bytes: Vec<u8> = [3; 10 * PAGE as usize].to_vec();

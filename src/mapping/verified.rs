@@ -4,7 +4,7 @@
 //! one byte of the verified bitmap.
 //!
 //! Invariants:
-//!   K1  every page below `pages` was mapped when this was made, and has a mark. What is mapped stays at its address (W2).
+//!   VERIFIED-1  every page below `pages` was mapped when this was made, and has a mark. What is mapped stays at its address (WIN-2).
 //!
 //! Failure: `None` for pages without the mark; accesses that cannot be served are the SIGBUS handler's, as for every read-only mapping.
 #![allow(unsafe_code, reason = "addresses of mappings")]
@@ -50,7 +50,7 @@ impl VerifiedPages {
     #[inline(always)]
     fn start(&self, page: PageId) -> Option<NonNull<u8>> {
         // SAFETY: bounds: below `pages`, so inside the range that was mapped when this was made; it stays at its address while
-        // `read_map` pins the window (W2).
+        // `read_map` pins the window (WIN-2).
         (page.0 < self.pages).then(|| unsafe { self.read_map.base.add((page.0 << self.page_shift) as usize) })
     }
 
@@ -58,7 +58,7 @@ impl VerifiedPages {
     #[inline(always)]
     fn verified_start(&self, page: PageId, verified_byte: u8) -> Option<NonNull<u8>> {
         let start = self.start(page)?;
-        // SAFETY: bounds: inside the table, since `start` found it below `pages` (K1). Lifetime: `read_map` pins the window that
+        // SAFETY: bounds: inside the table, since `start` found it below `pages` (VERIFIED-1). Lifetime: `read_map` pins the window that
         // owns the table. Aliasing: the table is reached through atomics alone.
         let found = unsafe { AtomicU8::from_ptr(self.read_map.verified_bytes.as_ptr().add(page.0 as usize)) }
             .load(Ordering::Relaxed);

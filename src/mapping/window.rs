@@ -11,12 +11,12 @@
 //! end away: see `docs/soundness.md`.)
 //!
 //! Invariants:
-//!   W1  `read_map[..mapped]`, and `write_map[..mapped]` from the moment when it can be stored to (`ready`), are shared mappings of
+//!   WIN-1  `read_map[..mapped]`, and `write_map[..mapped]` from the moment when it can be stored to (`ready`), are shared mappings of
 //!       the file from offset 0.
-//!   W2  A range is published in `mapped` after it was mapped, and stays mapped at its address as long as the window
+//!   WIN-2  A range is published in `mapped` after it was mapped, and stays mapped at its address as long as the window
 //!       lives. `mapped` falls in `unpublish` alone, which is called when nothing above is used any more.
-//!   W3  Reservations are unmapped when the window is dropped, and every read-only mapping and writable mapping holds an `Arc` of it.
-//!   W4  The sentinel is a byte that can be read: in the mapped view behind or inside `mapped`, or one of the program.
+//!   WIN-3  Reservations are unmapped when the window is dropped, and every read-only mapping and writable mapping holds an `Arc` of it.
+//!   WIN-4  The sentinel is a byte that can be read: in the mapped view behind or inside `mapped`, or one of the program.
 //!
 //! Failure: errors of the system; a window whose mapping failed half way stays valid for what was published.
 #![allow(unsafe_code, reason = "addresses of mappings")]
@@ -70,7 +70,7 @@ impl VerifiedBitmap {
 
 impl Drop for VerifiedBitmap {
     fn drop(&mut self) {
-        // SAFETY: ours, and each user of it holds an `Arc` of the window (W3), which is dropped.
+        // SAFETY: ours, and each user of it holds an `Arc` of the window (WIN-3), which is dropped.
         unsafe { os::unmap(self.base, self.len) }
     }
 }
@@ -96,7 +96,7 @@ pub(super) fn sentinel_offset(used: u64) -> u64 {
 pub(super) struct Window {
     /// Bytes of the file that may be used, a multiple of the database's page size. Written by growth alone.
     mapped: AtomicU64,
-    /// The byte whose loss shows that the file was cut (W4).
+    /// The byte whose loss shows that the file was cut (WIN-4).
     sentinel: AtomicPtr<u8>,
     watch: Watch,
     /// Bytes behind the usable ones that are mapped as well, for the sentinel.
@@ -207,7 +207,7 @@ impl Window {
         let _ = (offset, len, open);
     }
 
-    /// Makes `len` bytes usable. They are mapped (W2). The sentinel is the byte behind them that was marked, or else the last
+    /// Makes `len` bytes usable. They are mapped (WIN-2). The sentinel is the byte behind them that was marked, or else the last
     /// of them, of which only is asked that it is there.
     pub(super) fn publish(&self, len: u64, verified: bool) {
         debug_assert!(len <= self.read_map.covered());
@@ -247,7 +247,7 @@ impl Window {
         fence(Ordering::Acquire);
         // Acquire, as the byte was written before its place was stored.
         let sentinel = self.sentinel.load(Ordering::Acquire);
-        // SAFETY: bounds and lifetime: a byte that can be read (W4). Aliasing: an atomic load, as in `is_there`.
+        // SAFETY: bounds and lifetime: a byte that can be read (WIN-4). Aliasing: an atomic load, as in `is_there`.
         let byte = unsafe { AtomicU8::from_ptr(sentinel) }.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
         // The one state that is common: all bits of the sentinel are compared, and nothing has failed. Acquire, as `look_again`
@@ -275,7 +275,7 @@ impl Window {
 
     /// Whether a sentinel is what it has to be, and no access has failed.
     fn is_there(&self, sentinel: *mut u8) -> bool {
-        // SAFETY: bounds and lifetime: a byte that can be read (W4). Aliasing: an atomic load, which may meet the stores of
+        // SAFETY: bounds and lifetime: a byte that can be read (WIN-4). Aliasing: an atomic load, which may meet the stores of
         // the writer after it has published more and taken this page; it does not store, so read-only memory will do.
         let byte = unsafe { AtomicU8::from_ptr(sentinel) }.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
@@ -407,10 +407,10 @@ impl Window {
         while !rest.is_empty() {
             let skip = (at % 8) as usize;
             let take = rest.len().min(8 - skip);
-            // SAFETY: bounds: the word that holds byte `at` lies in the mapped view (whole pages are mapped, W1), aligned
+            // SAFETY: bounds: the word that holds byte `at` lies in the mapped view (whole pages are mapped, WIN-1), aligned
             // since the base is page-aligned. Lifetime: `self` keeps the mapping. Initialised: file pages always are.
             // Aliasing: atomics may meet the atomic stores of `copy_in` and of other processes, and nobody has a
-            // reference to a meta page (V2). A relaxed load of a word does not store, so read-only memory will do.
+            // reference to a meta page (WMAP-2). A relaxed load of a word does not store, so read-only memory will do.
             let word = unsafe { AtomicU64::from_ptr(self.read_map.at(at - skip as u64).as_ptr().cast()) };
             let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
             let (now, later) = rest.split_at_mut(take);
@@ -436,7 +436,7 @@ impl Window {
         for (at, word) in (offset..).step_by(8).zip(from.chunks_exact(8)) {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(word);
-            // SAFETY: bounds: inside the mapped writable mapping (W1), aligned. Lifetime: `self` keeps the mapping. Aliasing: the
+            // SAFETY: bounds: inside the mapped writable mapping (WIN-1), aligned. Lifetime: `self` keeps the mapping. Aliasing: the
             // bytes are those of a meta page, to which nobody has a reference: no pointer to pages 0 and 1 is followed.
             let target = unsafe { AtomicU64::from_ptr(write_map.at(at).as_ptr().cast()) };
             target.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
@@ -503,8 +503,8 @@ impl ReadMap {
         if !inside(self.len_bytes(), offset, len) {
             return None;
         }
-        // SAFETY: bounds: below `mapped`, so mapped and readable (W1), and inside one reservation. Lifetime: the borrow
-        // of `self` holds the pin, which holds the window (W3). Initialised: file pages always are. Aliasing: nobody
+        // SAFETY: bounds: below `mapped`, so mapped and readable (WIN-1), and inside one reservation. Lifetime: the borrow
+        // of `self` holds the pin, which holds the window (WIN-3). Initialised: file pages always are. Aliasing: nobody
         // stores to a page that a reader may reach (see the type).
         Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset as usize), len) })
     }

@@ -4,11 +4,11 @@
 //! that this process can store to.
 //!
 //! Invariants:
-//!   V1  mutable bytes are given out of claimed, mapped pages alone: the claim is the writer's word that no snapshot
+//!   WMAP-1  mutable bytes are given out of claimed, mapped pages alone: the claim is the writer's word that no snapshot
 //!       reaches the page.
 //!       Pages that the transaction owns and has written by calls ([`crate::mapping::Mapping::write_pages`]) are *kept*: they
 //!       are not given out mutably any more, so they stay as they were written.
-//!   V2  the meta pages (pages 0 and 1) are never claimed or borrowed; they are stored by copy, and decoding refuses
+//!   WMAP-2  the meta pages (pages 0 and 1) are never claimed or borrowed; they are stored by copy, and decoding refuses
 //!       pointers to them.
 //!
 //! Failure: storing to a page without a claim is a bug of ours and panics.
@@ -176,7 +176,7 @@ impl WriteMap {
         (offset + len <= self.window.mapped()).then_some((offset as usize, len as usize))
     }
 
-    /// Same, for pages that are also claimed; panics otherwise (V1).
+    /// Same, for pages that are also claimed; panics otherwise (WMAP-1).
     #[inline]
     #[track_caller]
     fn claimed_place(&self, id: PageId, pages: u64) -> (usize, usize) {
@@ -193,7 +193,7 @@ impl WriteMap {
     pub(crate) fn bytes(&self, id: PageId, pages: u64) -> Option<&[u8]> {
         let (offset, len) = self.place(id, pages)?;
         // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Initialised: file pages always are.
-        // Aliasing: mutable slices of the writable mapping need `&mut self`, and no pointer to a meta page is followed (V2).
+        // Aliasing: mutable slices of the writable mapping need `&mut self`, and no pointer to a meta page is followed (WMAP-2).
         Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset), len) })
     }
 
@@ -203,7 +203,7 @@ impl WriteMap {
     pub(crate) fn bytes_mut(&mut self, id: PageId, pages: u64) -> &mut [u8] {
         let (offset, len) = self.claimed_place(id, pages);
         // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Aliasing: it also excludes any other
-        // slice of the one writable mapping, and no snapshot reaches claimed pages (V1). Initialised: file pages always are.
+        // slice of the one writable mapping, and no snapshot reaches claimed pages (WMAP-1). Initialised: file pages always are.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
     }
 

@@ -6,16 +6,16 @@
 //! infinity and is not stored. Others are the prefix, then a tail of which four bytes lie in the head.
 //!
 //! Invariants (`parse` checks the first, [`Branch::verify`] all):
-//!   B1  kind, level above 0, no flags, own id, a child; lower = 128 + 16 * count <= upper; the page holds
+//!   BRANCH-1  kind, level above 0, no flags, own id, a child; lower = 128 + 16 * count <= upper; the page holds
 //!       `upper` and, behind it, a prefix longer than 24 bytes.
-//!   B2  separators ascend strictly.
-//!   B3  head 0 and slot 0 are zero; head i is the head of tail i, zero padded.
-//!   B4  a slot up to 4 is the length of a tail that lies in its head; others lead to the rest of the tail.
-//!   B5  the rests fill the page from `upper` to its end (or the prefix that lies there), without gap or overlap.
-//!   B6  hint k is the last head of block k, or `u32::MAX` where that block is not full.
-//!   B7  children are pages from 2 on.
+//!   BRANCH-2  separators ascend strictly.
+//!   BRANCH-3  head 0 and slot 0 are zero; head i is the head of tail i, zero padded.
+//!   BRANCH-4  a slot up to 4 is the length of a tail that lies in its head; others lead to the rest of the tail.
+//!   BRANCH-5  the rests fill the page from `upper` to its end (or the prefix that lies there), without gap or overlap.
+//!   BRANCH-6  hint k is the last head of block k, or `u32::MAX` where that block is not full.
+//!   BRANCH-7  children are pages from 2 on.
 //!
-//! Failure: as in `leaf`. A page that breaks B2 to B6 gives a wrong child, whose level, id and checksum are
+//! Failure: as in `leaf`. A page that breaks BRANCH-2 to BRANCH-6 gives a wrong child, whose level, id and checksum are
 //! checked in turn.
 
 use std::cmp::Ordering;
@@ -257,7 +257,7 @@ impl<'a> Branch<'a> {
         Ok(())
     }
 
-    /// Checks B2 to B7. For `check`, not for lookups.
+    /// Checks BRANCH-2 to BRANCH-7. For `check`, not for lookups.
     pub(crate) fn verify(&self) -> Result<(), DecodeError> {
         let mut rests = Vec::new();
         let (mut last, mut separator) = (Vec::new(), Vec::new());
@@ -290,7 +290,7 @@ impl<'a> Branch<'a> {
             .map_err(|(found, expected)| bad(self.id, "branch slot (rests are gapless)", found as u64, expected as u64))
     }
 
-    /// Checks B3 for one separator: nothing in the head behind a short tail.
+    /// Checks BRANCH-3 for one separator: nothing in the head behind a short tail.
     fn verify_head(&self, index: usize, separator: &[u8]) -> Result<(), DecodeError> {
         let found = heads::get(self.heads(), index);
         let expected = if index == 0 { 0 } else { head_of(separator.get(self.prefix_bytes..).unwrap_or(&[])) };

@@ -1,6 +1,6 @@
 //! Branch pages, to change: child pointers, insert, remove, and build whole pages.
 //!
-//! Floor: page. Keeps the invariants B1 to B7 of `branch`.
+//! Floor: page. Keeps the invariants BRANCH-1 to BRANCH-7.
 //!
 //! The prefix never changes in place: a separator that does not begin with it does not fit, and the tree builds
 //! the page again from its list of children. That is rare, because separators come from between their

@@ -3,15 +3,15 @@
 //! Floor: page. `leaf_mut` writes what this module reads; the picture is in `layout`.
 //!
 //! Invariants (`parse` checks the first, [`Leaf::verify`] all):
-//!   L1  kind, level 0, no flags, own id; lower = 32 + 6 * count <= upper <= page size.
-//!   L2  keys ascend strictly.
-//!   L3  all keys begin with the same `prefix_bytes` bytes.
-//!   L4  head i is the head of key i behind the prefix.
-//!   L5  the entries fill the page from `upper` to its end without gap or overlap, in any order.
+//!   LEAF-1  kind, level 0, no flags, own id; lower = 32 + 6 * count <= upper <= page size.
+//!   LEAF-2  keys ascend strictly.
+//!   LEAF-3  all keys begin with the same `prefix_bytes` bytes.
+//!   LEAF-4  head i is the head of key i behind the prefix.
+//!   LEAF-5  the entries fill the page from `upper` to its end without gap or overlap, in any order.
 //! Keys are stored whole: the prefix is only skipped by the heads.
 //!
 //! Failure: an offset or length that leaves the page, or a reserved value kind, is a `DecodeError` from the call
-//! that meets it. A page that breaks L2 to L5 gives wrong answers but no panic; its checksum stands against that.
+//! that meets it. A page that breaks LEAF-2 to LEAF-5 gives wrong answers but no panic; its checksum stands against that.
 
 use std::cmp::Ordering;
 
@@ -212,7 +212,7 @@ impl<'a> Leaf<'a> {
         let at = heads::count_less(self.heads(), self.count, head);
         tell(at);
         if self.prefix_bytes > 0 {
-            // All keys have the prefix (L3): it is taken from the one that is likely to be read next.
+            // All keys have the prefix (LEAF-3): it is taken from the one that is likely to be read next.
             match compare_prefix(key, self.prefix_of(at.min(self.count - 1))?) {
                 Ordering::Less => return Ok((0, false)),
                 Ordering::Greater => return Ok((self.count, false)),
@@ -368,7 +368,7 @@ impl<'a> Leaf<'a> {
         self.key(self.count.wrapping_sub(1))
     }
 
-    /// Checks L2 to L5 and that every value can be read. For `check`, not for lookups.
+    /// Checks LEAF-2 to LEAF-5 and that every value can be read. For `check`, not for lookups.
     pub(crate) fn verify(&self) -> Result<(), DecodeError> {
         let mut extents = Vec::with_capacity(self.count);
         let mut last: Option<&[u8]> = None;

@@ -1,6 +1,6 @@
 //! Leaf pages, to change: insert, remove, replace in place, and build whole pages.
 //!
-//! Floor: page. Keeps the invariants L1 to L5 of `leaf`. A page that is built or copied has its entries in
+//! Floor: page. Keeps the invariants LEAF-1 to LEAF-5. A page that is built or copied has its entries in
 //! ascending order of key and address; insertion appends an entry at `upper`, whatever its key.
 //!
 //! The prefix only ever shrinks in place (the first key of an empty leaf is its own prefix); building a page

@@ -10,7 +10,7 @@
 //! and that ends the overlap.
 //!
 //! Invariants:
-//!   K1  an answer that is given is the one that `Branch` or `Leaf` give.
+//!   FIND-1  an answer that is given is the one that `Branch` or `Leaf` give.
 //!
 //! Failure: none; see above.
 

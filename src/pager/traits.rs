@@ -4,10 +4,10 @@
 //! the tree is tested over a `Vec` of pages that implements both.
 //!
 //! Invariants that every implementation keeps and every user relies on:
-//!   P1  the bytes behind a pointer to a page that is not dirty do not change while the store is borrowed (R1).
-//!   P2  a page that is handed out has been verified against the checksum of the pointer that led to it (R2);
+//!   PAGES-1  the bytes behind a pointer to a page that is not dirty do not change while the store is borrowed (R1).
+//!   PAGES-2  a page that is handed out has been verified against the checksum of the pointer that led to it (R2);
 //!       pages of the running transaction are exempt, their pointers are sealed at commit.
-//!   P3  every slice is exactly one page, or exactly one run.
+//!   PAGES-3  every slice is exactly one page, or exactly one run.
 //!
 //! Failure: a pointer outside the store or a checksum that does not match is `Error::Corrupt`; a page that cannot be
 //! brought into memory is `Error::Fault`, and one that cannot be kept there reads as zeros, which whoever answers a

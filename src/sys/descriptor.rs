@@ -7,7 +7,7 @@
 //! print. Where there is no `/dev/null`, the descriptor of the file moves up.
 //!
 //! Invariants:
-//!   D1  a file that is given out has a descriptor above 2, close-on-exec.
+//!   DESCRIPTOR-1  a file that is given out has a descriptor above 2, close-on-exec.
 //!
 //! Failure: `io::Error` of opening, and of a process that may have no more descriptors.
 #![allow(unsafe_code, reason = "raw descriptors")]
@@ -22,7 +22,7 @@ use crate::sys::refused;
 /// The lowest descriptor that is no standard one.
 const LOWEST: libc::c_int = 3;
 
-/// Opens a file as the options say (D1).
+/// Opens a file as the options say (DESCRIPTOR-1).
 pub(crate) fn open(options: &OpenOptions, path: &Path) -> io::Result<File> {
     take_standard();
     at_least(LOWEST, options.open(path)?)

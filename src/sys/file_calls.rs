@@ -3,8 +3,8 @@
 //! Floor: mapping. Each is a thin function like those of `os`, with what is to be done where the kernel refuses the call.
 //!
 //! Invariants:
-//!   C1  no call that may make a file longer, or writes to it, is made beyond what the process may give to a file.
-//!   C2  signals, however often they come, delay no call for ever.
+//!   CALL-1  no call that may make a file longer, or writes to it, is made beyond what the process may give to a file.
+//!   CALL-2  signals, however often they come, delay no call for ever.
 //!
 //! Failure: the error of the call, which names it if the kernel refused it.
 #![allow(unsafe_code, reason = "raw system calls")]

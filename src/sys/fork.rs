@@ -8,9 +8,9 @@
 //! does, and a child would hold it after its parent died.
 //!
 //! Invariants:
-//!   U1  a process has one number, and none of its ancestors had it: what was made under another number was inherited.
-//!   U2  the handler calls what a child may call: `open`, `dup3`, `close`, and stores to memory.
-//!   U3  a place of the list that a child inherited is emptied only by the copy of its owner.
+//!   FORK-1  a process has one number, and none of its ancestors had it: what was made under another number was inherited.
+//!   FORK-2  the handler calls what a child may call: `open`, `dup3`, `close`, and stores to memory.
+//!   FORK-3  a place of the list that a child inherited is emptied only by the copy of its owner.
 //!
 //! Failure: none.
 #![allow(unsafe_code, reason = "memory that children find cleared")]
@@ -73,7 +73,7 @@ static NUMBER: AtomicPtr<OwnWord> = AtomicPtr::new(ptr::null_mut());
 /// The last number that this process or an ancestor of it took. A child has a copy of it.
 static LAST: AtomicU32 = AtomicU32::new(0);
 
-/// The number of this process (U1).
+/// The number of this process (FORK-1).
 #[inline]
 pub(crate) fn id() -> u32 {
     // SAFETY: null, or a word that was leaked on purpose.
@@ -211,7 +211,7 @@ impl Drop for Listed {
 fn install() {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
     if !INSTALLED.swap(true, Ordering::AcqRel) {
-        // SAFETY: the handler lives as long as the program, and calls what a child may call (U2). If there is no memory for it,
+        // SAFETY: the handler lives as long as the program, and calls what a child may call (FORK-2). If there is no memory for it,
         // the kernel's clearing is left.
         unsafe { libc::pthread_atfork(None, None, Some(lose_all)) };
     }

@@ -5,9 +5,9 @@
 //! all loads before it, the owner's lookups among them.
 //!
 //! Invariants:
-//!   Q1  what lies in a cell is reached through its [`CellOwner`] alone, of which there is one at most: whoever changed the word
+//!   CELL-1  what lies in a cell is reached through its [`CellOwner`] alone, of which there is one at most: whoever changed the word
 //!       from [`FREE`] has it, and its end makes the word [`FREE`] again.
-//!   Q2  taking comes before every later load of the owner that is sequentially consistent, for whoever fences between
+//!   CELL-2  taking comes before every later load of the owner that is sequentially consistent, for whoever fences between
 //!       storing what that loads and reading the word.
 //!
 //! Failure: `None` if the cell is taken.
@@ -31,7 +31,7 @@ pub(crate) struct OwnedCell<T> {
 }
 
 // SAFETY: the value moves between the threads of its owners, one at a time, and each may share it with others: `T` allows
-// both. Owners follow each other by Release and Acquire of the word (Q1).
+// both. Owners follow each other by Release and Acquire of the word (CELL-1).
 unsafe impl<T: Send + Sync> Sync for OwnedCell<T> {}
 
 // An owner that panics leaves the value as it is, for the next one: that is as good or bad as `T` itself.
@@ -112,7 +112,7 @@ impl<K, T> CellOwner<K, T> {
 
     #[inline]
     pub(crate) fn get_mut(&mut self) -> &mut T {
-        // SAFETY: aliasing: this is the only owner (Q1), borrowed exclusively. Lifetime: as in `cell`.
+        // SAFETY: aliasing: this is the only owner (CELL-1), borrowed exclusively. Lifetime: as in `cell`.
         unsafe { &mut *self.cell().value.get() }
     }
 }
@@ -122,7 +122,7 @@ impl<K, T> Deref for CellOwner<K, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: aliasing: this is the only owner (Q1), and to change the value it has to be borrowed exclusively.
+        // SAFETY: aliasing: this is the only owner (CELL-1), and to change the value it has to be borrowed exclusively.
         // Lifetime: as in `cell`.
         unsafe { &*self.cell().value.get() }
     }

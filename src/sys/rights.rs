@@ -3,7 +3,7 @@
 //! Floor: mapping. Mode, owner and group; a POSIX access list is not copied, it only makes the copy stricter.
 //!
 //! Invariants:
-//!   G1  a process that may not open the source may not open the copy, except as the copy's owner: where owner or group
+//!   RIGHTS-1  a process that may not open the source may not open the copy, except as the copy's owner: where owner or group
 //!       cannot be kept, or an access list says more than the mode, the bits that could let a stranger in are left out.
 //!
 //! Failure: `io::Error` where the file system does not keep modes and would let more users in.
@@ -36,7 +36,7 @@ impl FileRights {
         Ok(FileRights { mode: found.mode & 0o777, user: found.user, group: found.group, has_list })
     }
 
-    /// Gives these rights to another file, or fewer (G1). Until the last step the file has the rights that it was made
+    /// Gives these rights to another file, or fewer (RIGHTS-1). Until the last step the file has the rights that it was made
     /// with, which let only its owner in.
     pub(crate) fn give_to(self, file: &File) -> io::Result<()> {
         let own = FileRights::of(file)?;
@@ -57,7 +57,7 @@ impl FileRights {
         }
     }
 
-    /// The mode of a copy (G1).
+    /// The mode of a copy (RIGHTS-1).
     fn without_strangers(self, same_group: bool) -> u32 {
         if self.has_list {
             return self.mode & 0o700;

@@ -130,7 +130,7 @@ fn decode_leaf(page: &[u8], leaf: Leaf<'_>, probes: &[Vec<u8>]) {
     }
 }
 
-/// K1 of `page::lookup`: an answer that is given is the one of `Leaf`.
+/// FIND-1: an answer that is given is the one of `Leaf`.
 fn leaf_lookup(page: &[u8], leaf: Leaf<'_>, key: &[u8]) {
     let at = leaf.find(key);
     if let Some(value) = lookup::ask::leaf(page, key) {
@@ -210,7 +210,7 @@ fn decode_branch(page: &[u8], branch: Branch<'_>, probes: &[Vec<u8>]) {
     }
 }
 
-/// K1 of `page::lookup`: an answer that is given is the one of `Branch`.
+/// FIND-1: an answer that is given is the one of `Branch`.
 fn branch_lookup(page: &[u8], branch: Branch<'_>, key: &[u8]) {
     let level = usize::from(branch.level());
     let found = branch.find(key);

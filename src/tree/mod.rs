@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Changes are made by copying: a page of an earlier transaction is never written (R1), but copied, with all its
-//! ancestors, and freed. Pages of the running transaction change in place. Invariants T1 to T3 stand in `path.rs`.
+//! ancestors, and freed. Pages of the running transaction change in place. Invariants TREE-1 to TREE-3 are in `path.rs`.
 //!
 //! Failure: no bytes of the file can make this floor panic or loop (R3); damage is `Error::Corrupt`. An error from a
 //! change, other than one about its arguments, leaves a tree that must be aborted with its transaction.

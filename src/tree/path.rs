@@ -3,10 +3,10 @@
 //! Floor: tree.
 //!
 //! Invariants:
-//!   T1  the level of a page falls by one with each step down, and leaves have level 0; anything else is damage.
+//!   TREE-1  the level of a page falls by one with each step down, and leaves have level 0; anything else is damage.
 //!       So every descent ends after `height` steps, which `DEPTH_MAX` bounds.
-//!   T2  every ancestor of a dirty page is dirty. So a put into a dirty leaf looks at no ancestor.
-//!   T3  a pointer to a dirty page carries no valid checksum until `seal` writes it.
+//!   TREE-2  every ancestor of a dirty page is dirty. So a put into a dirty leaf looks at no ancestor.
+//!   TREE-3  a pointer to a dirty page carries no valid checksum until `seal` writes it.
 //!
 //! Failure: a page that does not decode, or that has the wrong level, is `Error::Corrupt`.
 
@@ -244,7 +244,7 @@ fn beyond(branch: &Branch<'_>, at: usize, towards: Side) -> PagePtr {
     branch.child(beyond).unwrap_or(NOWHERE)
 }
 
-/// The height of a tree that is not empty, within the bound (T1).
+/// The height of a tree that is not empty, within the bound (TREE-1).
 pub(crate) fn height_of(root: &TreeRoot) -> Result<usize> {
     let height = usize::from(root.height);
     if height == 0 || height > DEPTH_MAX {
@@ -253,7 +253,7 @@ pub(crate) fn height_of(root: &TreeRoot) -> Result<usize> {
     Ok(height)
 }
 
-/// The branch behind a pointer, which must have this level (T1).
+/// The branch behind a pointer, which must have this level (TREE-1).
 #[inline]
 pub(crate) fn branch_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize) -> Result<Branch<'_>> {
     let branch = Branch::parse(pages.page(ptr)?, ptr.id)?;
@@ -290,7 +290,7 @@ pub(crate) fn last_index(count: usize, ptr: PagePtr) -> Result<usize> {
     count.checked_sub(1).ok_or_else(|| Error::corrupt(ptr.id, "count is 0, expected at least 1"))
 }
 
-/// A pointer to a page of the running transaction: its checksum is not known before `seal` (T3).
+/// A pointer to a page of the running transaction: its checksum is not known before `seal` (TREE-3).
 pub(crate) fn dirty_ptr(id: PageId) -> PagePtr {
     PagePtr { id, crc: 0 }
 }
@@ -298,7 +298,7 @@ pub(crate) fn dirty_ptr(id: PageId) -> PagePtr {
 /// Makes every page of the path writable: pages that are not dirty are replaced by copies, from the root down.
 pub(crate) fn make_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut Path) -> Result<()> {
     if pages.is_dirty(path.leaf().ptr.id) {
-        return Ok(()); // T2
+        return Ok(()); // TREE-2
     }
     make_dirty_above(pages, root, path, path.len())
 }

@@ -5,9 +5,9 @@
 //! the lock is released.
 //!
 //! Invariants:
-//!   N1  the writer (writable mapping and free space) is made for the first write transaction, and from then on inside `writer` exactly
+//!   ENV-1  the writer (writable mapping and free space) is made for the first write transaction, and from then on inside `writer` exactly
 //!       while none runs.
-//!   N2  once poisoned, nothing is committed or acknowledged (rule R9).
+//!   ENV-2  once poisoned, nothing is committed or acknowledged (rule R9).
 //!
 //! Failure: [`Error::Poisoned`] after a failed flush or a failed access to the mapping, until every handle is closed.
 

@@ -6,8 +6,8 @@
 //! waits for a filler, and a filler that dies half-way does no harm.
 //!
 //! Invariants:
-//!   V1  a record has one filler at a time (the holder of the lock that the protocol names for it).
-//!   V2  published and durable only move forwards.
+//!   LIVE-1  a record has one filler at a time (the holder of the lock that the protocol names for it).
+//!   LIVE-2  published and durable only move forwards.
 //!
 //! Failure: none.
 
@@ -31,7 +31,7 @@ impl<const N: usize> Record<N> {
         }
     }
 
-    /// Stores new content. Only the holder of the record's lock calls this (V1).
+    /// Stores new content. Only the holder of the record's lock calls this (LIVE-1).
     pub(crate) fn store(&self, words: &[u64; N]) {
         let counter = self.counter.load(Ordering::Relaxed);
         let copy = &self.copies[(counter as usize + 1) & 1];
@@ -48,7 +48,7 @@ impl<const N: usize> Record<N> {
     pub(crate) fn load_first<const M: usize>(&self) -> [u64; M] {
         loop {
             // Sequentially consistent for a reader that has just taken its slot: either the writer sees that slot, or this
-            // sees what it published (N2 of `readers`, Q2 of `mapping::cell`).
+            // sees what it published (SLOT-2, CELL-2).
             let counter = self.counter.load(Ordering::SeqCst);
             let copy = &self.copies[counter as usize & 1];
             let mut words = [0; M];
@@ -117,7 +117,7 @@ impl Live {
         TxnId(txn)
     }
 
-    /// Publishes a state, only forwards (V2). Under the flush lock.
+    /// Publishes a state, only forwards (LIVE-2). Under the flush lock.
     pub(crate) fn publish(&self, state: &State) {
         if state.txn > self.published_txn() {
             self.published.store(&state.to_words());

@@ -10,7 +10,7 @@ use crate::page::tests::{any_key, key_set, ptr, ID, TREE, TXN};
 
 const LEVEL: usize = 3;
 
-/// K1 for a branch, with vectors of each width; says which function answered, if one did.
+/// FIND-1 for a branch, with vectors of each width; says which function answered, if one did.
 fn check_branch(page: &[u8], level: usize, key: &[u8]) -> Option<bool> {
     if !is_sound(page, ID) {
         return None;
@@ -26,7 +26,7 @@ fn check_branch(page: &[u8], level: usize, key: &[u8]) -> Option<bool> {
     Some(at_once)
 }
 
-/// K1 for a leaf, with vectors of each width; says whether there was an answer.
+/// FIND-1 for a leaf, with vectors of each width; says whether there was an answer.
 fn check_leaf(page: &[u8], key: &[u8]) -> bool {
     if !is_sound(page, ID) {
         return false;

@@ -4,8 +4,8 @@
 //! not there is an error of the call that asked for it. Nothing is kept, so memory is what the caller holds.
 //!
 //! Invariants:
-//!   D1  the file is never written.
-//!   D2  what [`FilePages::page`] and [`FilePages::extent`] give was verified against its pointer (R2).
+//!   FILE-1  the file is never written.
+//!   FILE-2  what [`FilePages::page`] and [`FilePages::extent`] give was verified against its pointer (R2).
 //!
 //! Failure: [`Error::Corrupt`] that names the page: behind the end of the file, unreadable, or not what its pointer says.
 

@@ -6,8 +6,8 @@
 //! anything. Costs about a fifth of a byte per page.
 //!
 //! Invariants:
-//!   K1  spans do not overlap, and none goes behind the last page.
-//!   K2  pages are never given back, so that a span that is full stays so.
+//!   SPAN-1  spans do not overlap, and none goes behind the last page.
+//!   SPAN-2  pages are never given back, so that a span that is full stays so.
 //!
 //! Failure: none; a page that was met before, or that does not exist, is an answer.
 

@@ -5,7 +5,7 @@
 //! that everything is in memory.
 //!
 //! Invariants:
-//!   D1  nothing at or behind the end of the state is asked for or given back.
+//!   RESIDENCY-1  nothing at or behind the end of the state is asked for or given back.
 //!
 //! Failure: [`Error::Fault`] from [`SnapshotPages::bring`] alone, for a page that cannot be read.
 

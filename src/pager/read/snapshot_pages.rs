@@ -4,9 +4,9 @@
 //! slices of single pages and runs, each checked against the checksum in the pointer that led to it (rule R2).
 //!
 //! Invariants:
-//!   S1  no page at or beyond the state's page count is handed out.
-//!   S2  a page is handed out only if its mark says that this checksum was verified, or after verifying it.
-//!   S3  a page with a mark has a sound header (`lookup::is_sound`), or this process wrote it.
+//!   SNAPSHOT-1  no page at or beyond the state's page count is handed out.
+//!   SNAPSHOT-2  a page is handed out only if its mark says that this checksum was verified, or after verifying it.
+//!   SNAPSHOT-3  a page with a mark has a sound header (`lookup::is_sound`), or this process wrote it.
 //!
 //! Failure: [`Error::Corrupt`] naming the page, [`Error::Fault`] for one that cannot be read.
 

@@ -5,8 +5,8 @@
 //! begins at once.
 //!
 //! Invariants:
-//!   K1  the page on the append buffer is claimed, and its bytes in the mapping say nothing until it is put down.
-//!   K2  the append buffer is in use only after so many pages were filled one after the other that it pays.
+//!   APPEND-1  the page on the append buffer is claimed, and its bytes in the mapping say nothing until it is put down.
+//!   APPEND-2  the append buffer is in use only after so many pages were filled one after the other that it pays.
 //!
 //! Failure: none here.
 

@@ -9,10 +9,10 @@
 //! commits before gave back, and change no record of the tree.
 //!
 //! Invariants:
-//!   F1  usable extents do not overlap; unlisted neighbours are merged.
-//!   F2  `by_size` holds exactly the extents of `listed` and `unlisted`.
-//!   F3  a listed extent whose record in the tree differs from memory is in `touched`.
-//!   F4  a page is in at most one of: listed, unlisted, hot, freed.
+//!   SPACE-1  usable extents do not overlap; unlisted neighbours are merged.
+//!   SPACE-2  `by_size` holds exactly the extents of `listed` and `unlisted`.
+//!   SPACE-3  a listed extent whose record in the tree differs from memory is in `touched`.
+//!   SPACE-4  a page is in at most one of: listed, unlisted, hot, freed.
 //!
 //! Failure: an extent that overlaps another is left out, and noted in `contradiction`: a file that says so contradicts
 //! itself, and nothing of this may be saved. Other damage is found by the reader of the tree.

@@ -5,10 +5,10 @@
 //! so a page that any committed state reaches cannot be changed (rule R1).
 //!
 //! Invariants:
-//!   W1  claimed or kept on the writable mapping == allocated by this transaction and not freed again. Kept pages are written by calls
+//!   ALLOC-1  claimed or kept on the writable mapping == allocated by this transaction and not freed again. Kept pages are written by calls
 //!       and not dirty: whoever changes one copies it.
-//!   W2  a page handed out is either usable by R5 or beyond every state's page count.
-//!   W3  blocks of a page are reserved before it is handed out.
+//!   ALLOC-2  a page handed out is either usable by R5 or beyond every state's page count.
+//!   ALLOC-3  blocks of a page are reserved before it is handed out.
 //!
 //! Failure: [`Error::DiskFull`] when the file cannot grow, [`Error::Corrupt`] on read, I/O errors of growth.
 
@@ -328,7 +328,7 @@ impl TxnPages {
         verify_first_touch(&self.read_map, ptr, self.mapped(ptr.id, pages)?)
     }
 
-    /// Waits until a page that may be on its way is written. Nothing of it is borrowed before (O1 of `write_queue`).
+    /// Waits until a page that may be on its way is written. Nothing of it is borrowed before (QUEUE-1).
     fn await_written(&self, id: PageId) -> Result<()> {
         if self.read_map.is_inherited() {
             return Err(self.read_map.fault());

@@ -7,10 +7,10 @@
 //! one thread at a time write to a file, but write-back beside it.
 //!
 //! Invariants:
-//!   O1  a page that is *sent* is borrowed by nobody until it was written: the builder's thread takes its mark away before
+//!   QUEUE-1  a page that is *sent* is borrowed by nobody until it was written: the builder's thread takes its mark away before
 //!       and gives it back after, and whoever looks at a page without a mark waits first.
-//!   O2  each page is written once, with its final bytes.
-//!   O3  the thread ends with the write queue. It reads and stores no page of the mapping and never panics.
+//!   QUEUE-2  each page is written once, with its final bytes.
+//!   QUEUE-3  the thread ends with the write queue. It reads and stores no page of the mapping and never panics.
 //!
 //! Failure: the first error of a write stays, and is the answer of every later call. A child after `fork`, which has no such
 //! thread, waits for nothing and writes nothing.
@@ -284,7 +284,7 @@ fn note(state: &mut State, page_size: usize, mut batch: Batch, done: io::Result<
     }
 }
 
-/// Pages that this process wrote count as verified (O1: by the thread that reads them).
+/// Pages that this process wrote count as verified (QUEUE-1: by the thread that reads them).
 fn set_verified_written(state: &mut State, read_map: &ReadMap) {
     for (id, verified_byte) in state.written.drain(..) {
         read_map.set_verified(id, verified_byte);

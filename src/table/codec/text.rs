@@ -9,10 +9,10 @@
 //! ```
 //!
 //! Invariants:
-//!   T1  inside a component a zero byte is followed by 0xFF; 00 00 ends it, and nothing else may follow a zero.
-//!   T2  bytewise order is the order of the items: an end (00 00) sorts before an escaped zero (00 FF), and that
+//!   TEXT-1  inside a component a zero byte is followed by 0xFF; 00 00 ends it, and nothing else may follow a zero.
+//!   TEXT-2  bytewise order is the order of the items: an end (00 00) sorts before an escaped zero (00 FF), and that
 //!       before every byte from 1 on.
-//!   T3  a borrowed component has no zero byte, so that its stored bytes are the item.
+//!   TEXT-3  a borrowed component has no zero byte, so that its stored bytes are the item.
 
 use super::{Codec, CodecError, Encoded, KeyCodec, Part, PrefixCodec};
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ fn utf8(bytes: &[u8]) -> Result<&str, CodecError> {
         .map_err(|e| CodecError::new(format!("not text: no valid UTF-8 from byte {}", e.valid_up_to())))
 }
 
-/// Adds a component that holds no zero byte (T3).
+/// Adds a component that holds no zero byte (TEXT-3).
 #[inline]
 fn put_plain(bytes: &[u8], out: &mut Encoded<'_>, borrowed: &str, owned: &str) -> Result<()> {
     if bytes.contains(&0) {
@@ -44,7 +44,7 @@ fn zero_byte(borrowed: &str, owned: &str) -> Error {
     ))
 }
 
-/// Adds a component of any content (T1).
+/// Adds a component of any content (TEXT-1).
 fn put_escaped(bytes: &[u8], out: &mut Encoded<'_>) {
     let mut chunks = bytes.split(|&byte| byte == 0);
     out.push(chunks.next().unwrap_or_default());

@@ -4,9 +4,9 @@
 //! small inputs. `split.rs` and `rebalance.rs` carry the decisions out.
 //!
 //! Invariants of every plan:
-//!   L1  the parts cover the entries in order, none twice, and no part is empty.
-//!   L2  every part fits into its page.
-//!   L3  a branch part has at least two children wherever the whole has four or more.
+//!   PLAN-1  the parts cover the entries in order, none twice, and no part is empty.
+//!   PLAN-2  every part fits into its page.
+//!   PLAN-3  a branch part has at least two children wherever the whole has four or more.
 //!
 //! Failure: entries that no plan fits (which only a damaged page can hold) give `None`.
 

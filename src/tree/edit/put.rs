@@ -1,6 +1,6 @@
 //! Putting one entry.
 //!
-//! Floor: tree. The way down is read-only. If the leaf is dirty already, so are its ancestors (T2) and the entry is
+//! Floor: tree. The way down is read-only. If the leaf is dirty already, so are its ancestors (TREE-2) and the entry is
 //! put in place; otherwise the path is copied first. A leaf without room goes to `split.rs`.
 //!
 //! Failure: `Error::TooLarge` leaves everything as it was. Any other error can leave the tree of this transaction

@@ -1,6 +1,6 @@
 //! Sealing: writes the checksums of dirty pages into the pointers that lead to them (R2).
 //!
-//! Floor: tree. Depth first from the root over dirty pages only (T2: below a page that is not dirty nothing is), with
+//! Floor: tree. Depth first from the root over dirty pages only (TREE-2: below a page that is not dirty nothing is), with
 //! a stack of one small frame per level, so that a transaction of any size needs no memory for it. A page is sealed when
 //! all its children are. Sealing again after further changes is right, and seals every dirty page again.
 //!

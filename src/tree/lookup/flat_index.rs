@@ -9,8 +9,8 @@
 //! The level is the lowest one that has few enough pages: that of the leaves too, where whoever asks allows so many.
 //!
 //! Invariants:
-//!   O1  a child that is given is the one to which the descent through the branches leads.
-//!   O2  `heads` ascend; behind the last one, up to a full block, stands the largest number, at least once.
+//!   FLAT-1  a child that is given is the one to which the descent through the branches leads.
+//!   FLAT-2  `heads` ascend; behind the last one, up to a full block, stands the largest number, at least once.
 //!
 //! Failure: `None` from `build` for trees that gain nothing, an error for damaged pages; `None` from `child` for keys
 //! about which the columns do not tell enough. Both mean: go down through the branches.
@@ -202,7 +202,7 @@ impl FlatIndex {
         let pages = self.pages.get(block)?;
         let below = vectors.below_16_words(&pages.heads.0, word);
         let mut not_above = block * WORDS + below;
-        // By O2 a block that was chosen has a head that is not below.
+        // By FLAT-2 a block that was chosen has a head that is not below.
         if pages.heads.0[below % WORDS] == word {
             if !self.columns.exact {
                 return None;

@@ -6,8 +6,8 @@
 //! prefetching: Chen, Gibbons, Mowry, "Improving index performance through prefetching", 2001; for hash joins, 2004.)
 //!
 //! Invariants:
-//!   N1  each key gets the answer that `get` gives, in the order of the keys.
-//!   N2  a descent has as many steps as the root says (T1), so a group ends together.
+//!   MANY-1  each key gets the answer that `get` gives, in the order of the keys.
+//!   MANY-2  a descent has as many steps as the root says (TREE-1), so a group ends together.
 //!
 //! Failure: the first one that a group meets, with nothing said of the other keys.
 

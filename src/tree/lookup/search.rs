@@ -1,6 +1,6 @@
 //! Point lookups.
 //!
-//! Floor: tree. No stack, no allocation: one page after the other, the level falling by one each step (T1).
+//! Floor: tree. No stack, no allocation: one page after the other, the level falling by one each step (TREE-1).
 //!
 //! Failure: damage on the way is `Error::Corrupt`; the damage of pages beside the way is not seen.
 

@@ -5,9 +5,9 @@
 //! branches, and goes through them only when it has walked over a few leaves.
 //!
 //! Invariants:
-//!   C1  from leaf to leaf keys only ascend (or descend), and within a leaf the first is below the last. So a walk ends,
+//!   CURSOR-1  from leaf to leaf keys only ascend (or descend), and within a leaf the first is below the last. So a walk ends,
 //!       whatever the file says: no leaf can be met twice. The second is asked of a leaf when the cursor leaves it.
-//!   C2  `at` is an index into the leaf, or one off either end: `usize::MAX` before the first entry of the tree,
+//!   CURSOR-2  `at` is an index into the leaf, or one off either end: `usize::MAX` before the first entry of the tree,
 //!       `count` behind the last one.
 //!
 //! Failure: a damaged page is `Error::Corrupt` once; after that the cursor gives nothing until it is placed anew. An entry
@@ -363,7 +363,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     }
 }
 
-/// Refuses a neighbouring leaf whose keys do not all lie on its side (C1). The leaf before has to be in order itself, if the
+/// Refuses a neighbouring leaf whose keys do not all lie on its side (CURSOR-1). The leaf before has to be in order itself, if the
 /// walk has `stepped` to it.
 fn check_order(from: &Leaf<'_>, stepped: bool, to: &Leaf<'_>, towards: Side) -> Result<()> {
     if stepped && from.count() > 1 && from.first_key()? >= from.last_key()? {

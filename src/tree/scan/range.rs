@@ -5,8 +5,8 @@
 //! is inside, and within that part a step compares nothing.
 //!
 //! Invariants:
-//!   G1  all of `ready` of an end lies inside the bounds and has not been given by either end.
-//!   G2  when both ends are in the same leaf, their `ready` parts are equal: that is where they meet.
+//!   RANGE-1  all of `ready` of an end lies inside the bounds and has not been given by either end.
+//!   RANGE-2  when both ends are in the same leaf, their `ready` parts are equal: that is where they meet.
 //!
 //! Failure: a damaged page is given as one `Err`, and then the range is over; a value that cannot be read is an `Err` in
 //! its place, and the entries behind it follow.

@@ -8,8 +8,8 @@
 //! in memory: one that was read may have gone again.
 //!
 //! Invariants:
-//!   H1  nothing of this decides what the walk gives: what cannot be read ahead is met, and reported, by the walk itself.
-//!   H2  no leaf of the walk is given back before the walk has left it.
+//!   SCAN-1  nothing of this decides what the walk gives: what cannot be read ahead is met, and reported, by the walk itself.
+//!   SCAN-2  no leaf of the walk is given back before the walk has left it.
 //!
 //! Failure: none.
 

@@ -18,9 +18,9 @@
 //! serve, which changes no extent either.
 //!
 //! Invariants:
-//!   E1  every page is exactly one of: reachable, usable, pending, the free list, a meta page.
-//!   E2  a pending extent becomes usable only when no live state reaches it (rule R5).
-//!   E3  the cost of a save follows the extents touched, never how many there are.
+//!   FREE-1  every page is exactly one of: reachable, usable, pending, the free list, a meta page.
+//!   FREE-2  a pending extent becomes usable only when no live state reaches it (rule R5).
+//!   FREE-3  the cost of a save follows the extents touched, never how many there are.
 //!
 //! Failure: [`Error::Corrupt`] when records overlap or leave the file.
 

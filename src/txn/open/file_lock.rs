@@ -4,8 +4,8 @@
 //! by whatever path the file was opened, and goes with the process.
 //!
 //! Invariants:
-//!   L1  the descriptor of the lock is opened for it only, and nothing is mapped from it (P1).
-//!   L2  a file that is locked has a name, or was removed later.
+//!   LOCK-1  the descriptor of the lock is opened for it only, and nothing is mapped from it (P1).
+//!   LOCK-2  a file that is locked has a name, or was removed later.
 //!
 //! Failure: [`Error::Locked`] names the process that has the file, where the kernel tells; [`Error::Busy`] for a file that was
 //! replaced or removed while it was opened.

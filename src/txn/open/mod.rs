@@ -9,11 +9,11 @@
 //! for the first write transaction (`Env::make_writer`), and an opening that only reads changes nothing of the file.
 //!
 //! Invariants:
-//!   O1  a file that is refused is not changed, not even by a byte.
-//!   O2  a new file appears under its name only when it is complete and durable (rule R11).
-//!   O3  an environment leaves the registry after its lock was released.
-//!   O4  after a failed flush nothing of the file is believed that is not read from the disk.
-//!   O5  behind the pages of the state that is opened for writing, the file has nothing: what a crash left there, extents
+//!   OPEN-1  a file that is refused is not changed, not even by a byte.
+//!   OPEN-2  a new file appears under its name only when it is complete and durable (rule R11).
+//!   OPEN-3  an environment leaves the registry after its lock was released.
+//!   OPEN-4  after a failed flush nothing of the file is believed that is not read from the disk.
+//!   OPEN-5  behind the pages of the state that is opened for writing, the file has nothing: what a crash left there, extents
 //!       whose first writing failed among it, goes back to the file system.
 //!
 //! Failure: every refusal names the file and the remedy; see the variants of [`Error`].
@@ -76,7 +76,7 @@ fn registry() -> MutexGuard<'static, HashMap<FileId, Weak<Env>>> {
 }
 
 impl FileLock {
-    /// Unlocks, then leaves the registry (O3).
+    /// Unlocks, then leaves the registry (OPEN-3).
     pub(crate) fn release(self) {
         let mut registry = registry();
         let id = self.id();
@@ -296,7 +296,7 @@ struct Found {
 /// Finds the newest state of a file of `len` bytes, or the one that recovery goes back to.
 fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -> Result<Found> {
     if !spec.read_only && !spec.recover && !cache_validation::is_doubted(file, id) {
-        // While a file is written to it is longer than its newest state (M5 of `mapping`), so what has just that length was
+        // While a file is written to it is longer than its newest state (MAP-5), so what has just that length was
         // closed in order, or opened and never written to.
         match newest_meta(path, file) {
             Ok((meta, slot)) if meta.page_count.saturating_mul(meta.page_size.into()) == len => {
@@ -427,7 +427,7 @@ fn meta_error(path: &Path, e: MetaPageError) -> Error {
     }
 }
 
-/// Makes a new database file (O2). If somebody else was first, theirs stands.
+/// Makes a new database file (OPEN-2). If somebody else was first, theirs stands.
 fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
     let first = first_meta(spec.page_size)?;
     let created = file::create_atomic(path, spec.page_size, spec.mode, |out| {

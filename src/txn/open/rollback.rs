@@ -5,10 +5,10 @@
 //! and flushed; then the file gets the length that the state asks for (pages that are not in use may be missing).
 //!
 //! Invariants:
-//!   B1  the slot of the state that is gone back to is not written before the new one is durable, so whatever of the writing
+//!   ROLLBACK-1  the slot of the state that is gone back to is not written before the new one is durable, so whatever of the writing
 //!       survives a crash, that state is found again: by its own meta page or by the new one.
-//!   B2  no state is gone back to whose pages were not all read and verified just now.
-//!   B3  the file gets longer only when the state that is gone back to is the newest one, durably. Before that, being too
+//!   ROLLBACK-2  no state is gone back to whose pages were not all read and verified just now.
+//!   ROLLBACK-3  the file gets longer only when the state that is gone back to is the newest one, durably. Before that, being too
 //!       short is what keeps the damaged state from being opened, and the slot of the whole one from being overwritten.
 //!
 //! Failure: [`Error::Truncated`] or [`Error::Corrupt`] when no state is whole; errors of the system.
@@ -131,7 +131,7 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Writes the meta page that makes the state of the plan the newest, over the slot that does not hold it (B1).
+/// Writes the meta page that makes the state of the plan the newest, over the slot that does not hold it (ROLLBACK-1).
 fn give_up(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     let meta = &plan.target.meta;
     let newest = survey::candidates(&survey::probe(file)).iter().map(|found| found.meta.txn.0).max();

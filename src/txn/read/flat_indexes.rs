@@ -5,8 +5,8 @@
 //! table that uses it.
 //!
 //! Invariants:
-//!   T1  one thread makes a top at a time. The others go on without meanwhile, and ask again.
-//!   T2  a top that is given was made of the same root in the same state.
+//!   SHARE-1  one thread makes a top at a time. The others go on without meanwhile, and ask again.
+//!   SHARE-2  a top that is given was made of the same root in the same state.
 //!
 //! Failure: none. A child after `fork` may find the lock taken for ever, and does without tops.
 

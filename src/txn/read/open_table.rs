@@ -7,7 +7,7 @@
 //! if there are not too many, for a table that is looked up very often.
 //!
 //! Invariants:
-//!   O1  what is kept belongs to the state whose number it has, and states do not change.
+//!   TABLE-1  what is kept belongs to the state whose number it has, and states do not change.
 //!
 //! Failure: errors of the catalog are not kept.
 

@@ -6,8 +6,8 @@
 //! tables that were found, so that beginning a read touches no shared counter.
 //!
 //! Invariants:
-//!   N1  a slot belongs to at most one read transaction and its clones (`mapping::cell`).
-//!   N2  a slot shows a txn no newer than the oldest state that its transaction may read.
+//!   SLOT-1  a slot belongs to at most one read transaction and its clones (`mapping::cell`).
+//!   SLOT-2  a slot shows a txn no newer than the oldest state that its transaction may read.
 //!
 //! Failure: `None` when all slots of the last chunk are taken (some four million readers).
 

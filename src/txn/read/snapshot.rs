@@ -5,7 +5,7 @@
 //! it or to its slot. The slot's pin keeps the environment alive.
 //!
 //! Invariants:
-//!   T1  the slot shows a txn at or before the state that is read, from before the state was chosen.
+//!   READ-1  the slot shows a txn at or before the state that is read, from before the state was chosen.
 //!
 //! Failure: [`Error::Poisoned`], [`Error::Busy`] when every reader slot is taken.
 

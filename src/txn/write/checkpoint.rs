@@ -5,10 +5,10 @@
 //! share one checkpoint: whoever gets the checkpoint lock hardens the newest latest state.
 //!
 //! Invariants:
-//!   K1  a meta page is written only after everything it reaches was flushed without error.
-//!   K2  meta pages are written in txn order, to the slot that does not hold the durable one.
-//!   K3  no meta page is written, and nothing acknowledged, of a file that has lost a part of the state.
-//!   K4  any failed flush poisons the database before another checkpoint can begin (rule R9).
+//!   CHECKPOINT-1  a meta page is written only after everything it reaches was flushed without error.
+//!   CHECKPOINT-2  meta pages are written in txn order, to the slot that does not hold the durable one.
+//!   CHECKPOINT-3  no meta page is written, and nothing acknowledged, of a file that has lost a part of the state.
+//!   CHECKPOINT-4  any failed flush poisons the database before another checkpoint can begin (rule R9).
 //!
 //! Failure: the system's error, or [`Error::Fault`], to the commit that led; [`Error::Poisoned`] to everybody after it.
 

@@ -5,9 +5,9 @@
 //! into the tree leaf by leaf. Pages are written by calls, beside the building, and their write-back begins early.
 //!
 //! Invariants:
-//!   G1  while a load runs the transaction counts as broken: a load that ends without [`WriteTxn::end_load`], for whatever
+//!   LOAD-1  while a load runs the transaction counts as broken: a load that ends without [`WriteTxn::end_load`], for whatever
 //!       reason, cannot be committed.
-//!   G2  a load that has failed takes nothing more and never ends well: what it held may be lost.
+//!   LOAD-2  a load that has failed takes nothing more and never ends well: what it held may be lost.
 //!
 //! Failure: an entry over its limits is refused and changes nothing. Any other error breaks the transaction.
 

@@ -4,7 +4,7 @@
 //! goes wrong before leaves the table as it was, and the pages are given back.
 //!
 //! Invariants:
-//!   H1  while such pages are neither reached nor given back the transaction counts as broken: whoever leaves in the middle,
+//!   LONG-1  while such pages are neither reached nor given back the transaction counts as broken: whoever leaves in the middle,
 //!       by a panic or without dropping, cannot commit pages that nobody knows.
 //!
 //! Failure: what [`WriteTxn::put`] says; errors of the reader are `Io` and break nothing.

@@ -4,8 +4,8 @@
 //! time to open a table does not depend on how many are open.
 //!
 //! Invariants:
-//!   S1  the index has the name of each table, with its number, and no other.
-//!   S2  a number stays right until a table is removed. Handles borrow the transaction, so none is left by then.
+//!   TABLES-1  the index has the name of each table, with its number, and no other.
+//!   TABLES-2  a number stays right until a table is removed. Handles borrow the transaction, so none is left by then.
 //!
 //! Failure: a number that no table has is a bug and panics.
 

@@ -5,9 +5,9 @@
 //! the next writer go, and harden. An abort forgets the claimed pages and everything known of the free space.
 //!
 //! Invariants:
-//!   X1  nothing that a committed state reaches changes (rule R1): only pages of this transaction are claimed.
-//!   X2  a transaction in which a tree operation failed half-way cannot be committed.
-//!   X3  the latest state is stored only when every page of it is sealed (R2, R12).
+//!   WRITE-1  nothing that a committed state reaches changes (rule R1): only pages of this transaction are claimed.
+//!   WRITE-2  a transaction in which a tree operation failed half-way cannot be committed.
+//!   WRITE-3  the latest state is stored only when every page of it is sealed (R2, R12).
 //!
 //! Failure: errors of the operation; after one that may have left a tree half-changed, every call answers so.
 

@@ -54,7 +54,7 @@ impl Search for Ask<'_> {
     }
 }
 
-/// O1 for a key, with vectors of each width; whether there was an answer.
+/// FLAT-1 for a key, with vectors of each width; whether there was an answer.
 fn check(pages: &VecPages, root: &TreeRoot, flat_index: &FlatIndex, key: &[u8]) -> bool {
     let answers = with_each_width(|| Ask(flat_index, key));
     assert!(answers.iter().all(|answer| *answer == answers[0]), "the width of vectors makes no difference");
