@@ -1,11 +1,14 @@
 //! The repository checks itself: floors, where `unsafe` stands, headers, lengths, words, and paths that exist.
 //!
-//! The rules are in `rules.rs`, what they know of Rust in `source.rs`. Every rule is also run on a sample that
+//! The rules are in `rules.rs`, those about words in `wording.rs`, those about invariants in `labels.rs`; `source.rs` reads
+//! Rust. Every rule is also run on a sample that
 //! breaks it, so that a rule that cannot fail is found out.
 
+mod labels;
 mod rules;
 mod samples;
 mod source;
+mod wording;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,6 +52,11 @@ fn none(findings: Vec<String>) {
 }
 
 const RUST: [&str; 6] = ["src", "bin", "tests", "benches", "examples", "fuzz"];
+
+/// What is written for users and contributors.
+fn documents() -> Vec<String> {
+    files(&["docs", "README.md", "CONTRIBUTING.md", "SECURITY.md"], &["md"])
+}
 
 fn rust() -> Vec<String> {
     files(&RUST, &["rs"])
@@ -110,12 +118,34 @@ fn nothing_is_unfinished() {
 
 #[test]
 fn one_word_per_concept() {
-    all_pass(&files(&["src", "bin"], &["rs"]), rules::vocabulary);
+    all_pass(&files(&["src"], &["rs"]), wording::identifiers);
+    all_pass(&files(&RUST, &["rs"]), |path, _| wording::file_name(path));
+    none(wording::defined_terms("docs/glossary.md", &read("docs/glossary.md")));
+}
+
+#[test]
+fn comments_and_documents_are_plain_english() {
+    all_pass(&files(&["src", "bin", "tests/it", "examples", "fuzz"], &["rs"]), wording::phrases_in_comments);
+    all_pass(&documents(), wording::phrases);
+}
+
+#[test]
+fn comments_fit_a_page() {
+    all_pass(&files(&["src", "bin", "tests/it", "examples"], &["rs"]), wording::comment_width);
+}
+
+/// Every invariant has a label of its own, and every label that is cited is defined.
+#[test]
+fn labels_are_unique_and_defined() {
+    let paths = [files(&["src", "bin", "tests/it"], &["rs"]), documents()].concat();
+    let texts: Vec<(String, String)> = paths.into_iter().map(|path| (path.clone(), read(&path))).collect();
+    none(labels::check(&texts));
 }
 
 #[test]
 fn named_paths_exist() {
-    for path in ["README.md", "docs/design.md", "docs/soundness.md", "docs/format.md", "docs/testing.md", ".ci/run"] {
+    for path in documents().into_iter().chain([".ci/run".to_string()]) {
+        let path = path.as_str();
         // Paths lead from the root, or from where the text stands.
         let beside = root().join(path).with_file_name("");
         let exists = |named: &str| root().join(named).exists() || beside.join(named).exists();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::source::{code_only, find_token, functions, is_word, line_of, lines_without_tests, matching, words};
+use super::source::{code_only, find_token, functions, is_word, line_of, lines_without_tests, matching};
 
 /// The floors of the house: a module uses its own floor and lower ones.
 const FLOORS: [&[&str]; 10] = [
@@ -22,10 +22,10 @@ const FLOORS: [&[&str]; 10] = [
 /// Pages and trees are bytes: they know nothing of a mapping, and a mapping nothing of what is in a page.
 const APART: [(&str, &str); 3] = [("page", "mapping"), ("tree", "mapping"), ("mapping", "page")];
 
-const FILE_LINES_MAX: usize = 600;
-const FUNCTION_LINES_MAX: usize = 90;
+const FILE_LINES_MAX: usize = 500;
+const FUNCTION_LINES_MAX: usize = 60;
 
-fn at(path: &str, line: usize, what: impl std::fmt::Display) -> String {
+pub(crate) fn at(path: &str, line: usize, what: impl std::fmt::Display) -> String {
     format!("{path}:{line}: {what}")
 }
 
@@ -227,13 +227,6 @@ pub(crate) fn pictures(path: &str, text: &str) -> Vec<String> {
         after_blank = said.trim().is_empty();
     }
     wrong
-}
-
-/// One word per concept.
-pub(crate) fn vocabulary(path: &str, text: &str) -> Vec<String> {
-    let banned = |word: &str| matches!(word, "node" | "nodes");
-    let found = words(text).into_iter().filter(|(_, word)| banned(word));
-    found.map(|(line, word)| at(path, line, format!("`{word}`: say page, branch or leaf"))).collect()
 }
 
 /// The paths that a text names, with their lines: words with a slash or a source file's extension that lead into this

@@ -127,6 +127,19 @@ pub(crate) fn words(text: &str) -> Vec<(usize, String)> {
     all
 }
 
+/// The comment of a line, or nothing. A `//` in a literal begins none, as long as the literal is on one line.
+pub(crate) fn comment_of(line: &str) -> &str {
+    let code = code_only(line);
+    let comment =
+        line.match_indices("//").find(|&(start, _)| code[start..].trim().is_empty() && !in_literal(line, start));
+    comment.map_or("", |(start, _)| &line[start..])
+}
+
+/// Whether an odd number of quotes stands before this byte.
+fn in_literal(line: &str, start: usize) -> bool {
+    line[..start].replace("\\\"", "").replace("'\"'", "").matches('"').count() % 2 == 1
+}
+
 /// Where the bracket that opens at `open` closes.
 pub(crate) fn matching(code: &str, open: usize) -> Option<usize> {
     let bytes = code.as_bytes();
