@@ -595,7 +595,7 @@ mod seams {
             *lock(&watcher.seen),
             [
                 "resized 16384".to_owned(),
-                format!("flush Meta page 12288+9 of 20480 [{a}, {b}]"),
+                format!("flush MetaPage 12288+9 of 20480 [{a}, {b}]"),
                 "resized 24576".to_owned(),
                 // What is left of the sentinel of the empty file.
                 "flush Tree 0+24576 of 28672 [94, 0]".to_owned(),
