@@ -1,20 +1,21 @@
-//! The page manager: pages by id, allocation, free space.
+//! Pages by id: reading, allocating, freeing, and free space in memory.
 //!
-//! Floor: pager. Outer floors see pages through two small traits: [`PageRead`] can only read, [`PageWrite`] can also
-//! allocate, so that a read path cannot allocate and a tree is tested over a `Vec` of pages.
+//! Floor: pager. The floors above see pages through two small traits: [`PageRead`] can only read,
+//! [`PageWrite`] can also allocate. A read path therefore cannot allocate, and a tree is tested
+//! over a `Vec` of pages.
 //!
 //! ```text
-//! traits          the two traits
-//! snapshot_pages  pages of a committed state, verified on first touch
-//! residence       which pages are in memory, and which are to be
-//! txn_pages       pages of the running write transaction: the writable mapping and its claims
-//! file_pages      pages of a file that nothing is mapped from, for damaged files
-//! page_map        which pages were met
-//! free_space      which pages may be handed out, in memory
-//! prefault        faults of fresh pages, taken ahead of a large transaction
-//! append buffer            a page that is filled by appends, in private memory
-//! write queue          pages that are built in memory and written by calls
-//! value_run       runs of values that are written by calls
+//! traits                  PageRead and PageWrite
+//! read/snapshot_pages     pages of a committed state, verified on first touch
+//! read/residency          which pages are in memory, read-ahead, giving memory back
+//! read/file_pages         pages of a damaged file, read without a mapping
+//! read/page_map           a set of page ids, for walks over a whole state
+//! write/txn_pages         pages of the running write transaction: claim, change, free, seal
+//! write/free_space        usable, pending and freed pages: when a page may be reused (R5)
+//! write/prefault          a thread that faults fresh pages in ahead of the writer
+//! write/append_buffer     a page that appends fill in private memory
+//! write/write_queue       pages built in private memory, written by `pwrite` on a thread
+//! write/overflow_writer   long values, written by `pwrite`
 //! ```
 
 pub(crate) mod read;

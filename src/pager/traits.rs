@@ -1,17 +1,20 @@
-//! How the floors above see pages: two narrow traits, one that can only read and one that can also allocate.
+//! The two traits through which the floors above see pages: one can only read, one can also
+//! allocate.
 //!
-//! Floor: pager. A read path is written against [`PageRead`] and so cannot allocate, free or change a page;
-//! the tree is tested over a `Vec` of pages that implements both.
+//! Floor: pager. A read path is written against [`PageRead`] and so cannot allocate, free or change
+//! a page. Tests run the tree over a `Vec` of pages that implements both traits.
 //!
 //! Invariants that every implementation keeps and every user relies on:
-//!   PAGES-1  the bytes behind a pointer to a page that is not dirty do not change while the store is borrowed (R1).
-//!   PAGES-2  a page that is handed out has been verified against the checksum of the pointer that led to it (R2);
-//!       pages of the running transaction are exempt, their pointers are sealed at commit.
-//!   PAGES-3  every slice is exactly one page, or exactly one run.
+//!   PAGES-1  While the store is borrowed, the bytes of a page that is not dirty do not change
+//!       (R1).
+//!   PAGES-2  A page that is handed out has been verified against the checksum in its pointer (R2).
+//!       Pages of the running transaction are exempt; the commit seals their pointers.
+//!   PAGES-3  Every slice is exactly one page, or exactly one overflow extent.
 //!
-//! Failure: a pointer outside the store or a checksum that does not match is `Error::Corrupt`; a page that cannot be
-//! brought into memory is `Error::Fault`, and one that cannot be kept there reads as zeros, which whoever answers a
-//! caller finds out by `check_fault`; asking for a mutable page that this transaction did not allocate is a bug and panics.
+//! Failure: a pointer outside the store or a checksum mismatch is `Error::Corrupt`. A page that
+//! cannot be read from the disk on first touch is `Error::Fault`. A page that the kernel drops and
+//! cannot read again reads as zeros; [`PageRead::check_fault`] detects this before an answer
+//! reaches the caller. [`PageWrite::page_mut`] of a page that is not dirty is `Error::Corrupt`.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
@@ -24,42 +27,44 @@ pub(crate) trait PageRead: Residency {
     /// The page size in bytes.
     fn page_size(&self) -> usize;
 
-    /// The page behind a pointer: bounds are checked, and the checksum on first touch (not for dirty pages).
+    /// The page that a pointer names. Checks the bounds, and on first touch the checksum (not of
+    /// dirty pages).
     fn page(&self, ptr: PagePtr) -> Result<&[u8]>;
 
-    /// The page, if nothing stands against handing it out at once, and its header is sound (`lookup::is_sound`). Else
-    /// [`PageRead::page`] does, or says what is wrong.
+    /// The page, if it can be returned without work: it is verified and its header is sound
+    /// (`lookup::is_sound`). On `None` the caller uses [`PageRead::page`], which verifies the page
+    /// or returns the error.
     ///
-    /// For lookups: the answer fits two registers.
+    /// For point lookups: the result fits two registers.
     #[inline]
     fn page_at_once(&self, ptr: PagePtr) -> Option<&[u8]> {
         self.page(ptr).ok().filter(|page| lookup::is_sound(page, ptr.id))
     }
 
-    /// The first bytes of [`PageRead::page_at_once`]; fits one register.
+    /// The first bytes of [`PageRead::page_at_once`]. The result fits one register.
     #[inline(always)]
     fn front_at_once(&self, ptr: PagePtr) -> Option<&Front> {
         self.page_at_once(ptr)?.first_chunk()
     }
 
-    /// An overflow extent of this many pages, verified likewise.
+    /// The overflow extent of `pages` pages that a pointer names, checked like a page.
     fn extent(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]>;
 
-    /// Whether everything that was read before this call could be served by the system. If not, what was read may be zeros,
-    /// and [`PageRead::fault`] says what happened.
+    /// Whether the kernel has served every access so far. If not, bytes that were read may be
+    /// zeros, and [`PageRead::fault`] returns the error.
     #[inline]
     fn all_served(&self) -> bool {
         true
     }
 
-    /// The error of what could not be served, after [`PageRead::all_served`] has said no.
+    /// The error of the failed access, after [`PageRead::all_served`] returned false.
     #[cold]
     fn fault(&self) -> Error {
         Error::Fault { path: None, offset: 0, cause: "these pages lie in memory".to_string() }
     }
 
-    /// Gives on what was found, unless something on the way to it could not be served: then nothing is believed, neither
-    /// that it is there nor that it is not, nor that it is damaged.
+    /// Returns `result`, or the error of a failed access. After a failed access no result can be
+    /// trusted: neither "found", nor "absent", nor "damaged".
     #[inline]
     fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
         if self.all_served() {
@@ -69,22 +74,22 @@ pub(crate) trait PageRead: Residency {
         }
     }
 
-    /// Says that bytes of a page will be read soon. A hint that costs little and never faults.
+    /// Prefetches bytes of a page into the processor's cache. A cheap hint that never faults.
     #[inline]
     fn prefetch(&self, _id: PageId, _from: usize, _bytes: usize) {}
 }
 
 /// Pages that can be allocated, changed and freed by one write transaction.
 pub(crate) trait PageWrite: PageRead {
-    /// The running transaction.
+    /// The id of the running transaction.
     fn txn(&self) -> TxnId;
 
-    /// Whether this transaction allocated the page and may change it in place.
+    /// Whether this transaction allocated the page, so that it may change it in place.
     fn is_dirty(&self, id: PageId) -> bool;
 
-    /// Allocates a page, has `build` fill it, whose bytes may be anything before, and seals it. Where
-    /// the store can write such pages more cheaply than dirty ones, the page is not dirty afterwards: whoever changes it
-    /// later copies it.
+    /// Allocates a page, lets `build` fill it, and seals it. `build` gets bytes of any content. The
+    /// page need not be dirty afterwards: an implementation may write it through, and a later
+    /// change then copies it.
     fn write_new(&mut self, build: impl FnOnce(&mut [u8], PageId) -> Result<()>) -> Result<PagePtr> {
         let id = self.alloc(1)?;
         build(self.page_mut(id)?, id)?;
@@ -93,7 +98,8 @@ pub(crate) trait PageWrite: PageRead {
         Ok(ptr)
     }
 
-    /// Allocates the run of a value, writes and seals it. As with [`PageWrite::write_new`] it need not be dirty afterwards.
+    /// Allocates an overflow extent for a value, writes it and seals it. Like after
+    /// [`PageWrite::write_new`], it need not be dirty afterwards.
     fn write_value(&mut self, tree: TreeId, value: &[u8]) -> Result<PagePtr>
     where
         Self: Sized,
@@ -101,13 +107,14 @@ pub(crate) trait PageWrite: PageRead {
         store_value(self, tree, value)
     }
 
-    /// Allocates a page that will be filled without a look at others, and settled then.
+    /// Allocates a dirty page that an append will fill. The caller ends with [`PageWrite::settle`].
     fn alloc_to_fill(&mut self) -> Result<PageId> {
         self.alloc(1)
     }
 
-    /// Takes a dirty page that was filled and is expected to stay as it is. Where the store can write it more cheaply by
-    /// itself, it is sealed, and not dirty afterwards, as after [`PageWrite::write_new`].
+    /// Takes back a page of [`PageWrite::alloc_to_fill`] that is full. An implementation may seal
+    /// it and write it through: then it returns the pointer, and the page is no longer dirty.
+    /// `None`: the page stays dirty.
     fn settle(&mut self, _id: PageId) -> Result<Option<PagePtr>> {
         Ok(None)
     }
@@ -115,26 +122,28 @@ pub(crate) trait PageWrite: PageRead {
     /// Allocates consecutive pages. They are dirty, and the caller initialises all their bytes.
     fn alloc(&mut self, pages: u64) -> Result<PageId>;
 
-    /// Lets go of pages that the transaction `born` wrote. Dirty ones come back at once, others become pending.
+    /// Frees pages that transaction `born` wrote. Dirty pages are usable again at once, others
+    /// become pending.
     fn free(&mut self, id: PageId, pages: u64, born: TxnId);
 
-    /// A dirty page, to be changed. One that is not dirty is refused: only a file that contradicts itself, in which a page
-    /// is both free and in use, makes a caller ask for one.
+    /// The bytes of a dirty page, to be changed. `Corrupt` for a page that is not dirty: callers
+    /// ask for one only if the file contradicts itself and has a page both free and in use.
     fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]>;
 
-    /// A dirty run, to be changed. Refuses like [`PageWrite::page_mut`].
+    /// The bytes of a dirty extent, to be changed. Fails like [`PageWrite::page_mut`].
     fn extent_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]>;
 
-    /// The transaction that wrote a run, or an earlier one. Reads its header alone and verifies nothing, so that a value
-    /// that is damaged can be replaced or removed; what is damaged there can only keep the run from being reused for
-    /// longer, or be noticed by those who could not read it anyway.
+    /// The transaction that wrote an overflow extent, or an earlier one. Reads only the header and
+    /// verifies nothing, so that a damaged value can be replaced or removed. A damaged header can
+    /// only delay the reuse of the extent.
     fn extent_born(&self, id: PageId, pages: u64) -> Result<TxnId>;
 
-    /// Says that a dirty page now has this checksum, so that it counts as verified once it is committed.
+    /// Notes the final checksum of a dirty page, so that the page counts as verified after the
+    /// commit.
     fn set_verified_sealed(&mut self, ptr: PagePtr);
 }
 
-/// Writes the run of a value by stores.
+/// Writes a value into an overflow extent by stores to the mapping.
 pub(crate) fn store_value<P: PageWrite>(pages: &mut P, tree: TreeId, value: &[u8]) -> Result<PagePtr> {
     let (page_size, txn) = (pages.page_size(), pages.txn());
     let count = overflow::overflow_pages(page_size, value.len() as u64);

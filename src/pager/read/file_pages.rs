@@ -1,13 +1,15 @@
-//! Pages of a file that nothing is mapped from: read one at a time, into buffers of the caller.
+//! Pages of a file that is not mapped: each is read into a buffer of the caller.
 //!
-//! Floor: pager. For files that may be cut or unreadable in places, where a mapping would answer with a signal: what is
-//! not there is an error of the call that asked for it. Nothing is kept, so memory is what the caller holds.
+//! Floor: pager. For files that may be cut or unreadable in places. A mapping would raise SIGBUS
+//! there; here a missing page is an error of the call that reads it. Nothing is cached.
 //!
 //! Invariants:
-//!   FILE-1  the file is never written.
-//!   FILE-2  what [`FilePages::page`] and [`FilePages::extent`] give was verified against its pointer (R2).
+//!   FILE-1  The file is never written.
+//!   FILE-2  [`FilePages::page`] and [`FilePages::extent`] return bytes that were verified against
+//!       their pointer (R2).
 //!
-//! Failure: [`Error::Corrupt`] that names the page: behind the end of the file, unreadable, or not what its pointer says.
+//! Failure: [`Error::Corrupt`] with the page: it lies after the end of the file, cannot be read, or
+//! does not match its pointer.
 
 use std::fs::File;
 
@@ -17,10 +19,10 @@ use crate::mapping::file as files;
 use crate::page::checksum::{self, Running};
 use crate::page::header::Header;
 
-/// Bytes that are read at once of a run that is only verified.
+/// Bytes per read while an extent is only verified.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// A run longer than this is verified before memory is asked for.
+/// A longer extent is verified before a buffer is allocated for it.
 const LARGE_EXTENT_BYTES: usize = 64 << 20;
 
 /// The pages of a file.
@@ -41,39 +43,41 @@ impl<'f> FilePages<'f> {
         self.page_size
     }
 
-    /// Pages that lie inside the file as a whole.
+    /// The number of pages that lie inside the file as a whole.
     pub(crate) fn page_count(&self) -> u64 {
         self.len / self.page_size as u64
     }
 
-    /// Reads a page as it lies in the file, unverified. The buffer becomes exactly the page.
+    /// Reads a page without verifying it. The buffer gets exactly the page's length.
     pub(crate) fn raw_page(&self, id: PageId, into: &mut Vec<u8>) -> Result<()> {
         self.inside(id, 1)?;
         into.resize(self.page_size, 0);
         self.read(id, 0, into)
     }
 
-    /// The first page from `id` on that does not lie in a hole as a whole; `None` when there is none.
+    /// The first page from `id` on that contains data, not only a hole; `None` at the end of the
+    /// file.
     pub(crate) fn next_data(&self, id: PageId) -> Option<PageId> {
         let data = files::next_data(self.file, id.0.checked_mul(self.page_size as u64)?)?;
         Some(id.max(PageId(data / self.page_size as u64)))
     }
 
-    /// Pages that the file has on the disk, as far as the system can say.
+    /// The number of pages for which the disk has blocks, as the kernel reports it.
     pub(crate) fn allocated(&self) -> u64 {
         files::allocated_bytes(self.file).map_or(self.page_count(), |bytes| bytes / self.page_size as u64)
     }
 
-    /// Reads the page behind a pointer.
+    /// Reads and verifies the page that a pointer names.
     pub(crate) fn page(&self, ptr: PagePtr, into: &mut Vec<u8>) -> Result<()> {
         self.raw_page(ptr.id, into)?;
         verified(ptr, checksum::stored(into), checksum::compute(into))
     }
 
-    /// Reads a whole run. The buffer becomes exactly the run.
+    /// Reads and verifies an overflow extent. The buffer gets exactly its length.
     pub(crate) fn extent(&self, ptr: PagePtr, pages: u64, into: &mut Vec<u8>) -> Result<()> {
         self.inside(ptr.id, pages)?;
-        // No longer than the file, which `inside` has seen to; but a file with holes may say to be longer than memory.
+        // `inside` has bounded the extent by the file's length, but a file with holes may be longer
+        // than memory.
         let bytes = (pages * self.page_size as u64) as usize;
         if bytes > LARGE_EXTENT_BYTES {
             self.verify_extent(ptr, pages)?;
@@ -85,7 +89,8 @@ impl<'f> FilePages<'f> {
         verified(ptr, checksum::stored(into), checksum::compute(into))
     }
 
-    /// Verifies a run without holding it, and gives its header.
+    /// Verifies an overflow extent in chunks, without a buffer for all of it, and returns its
+    /// header.
     pub(crate) fn verify_extent(&self, ptr: PagePtr, pages: u64) -> Result<Header> {
         self.inside(ptr.id, pages)?;
         let bytes = pages * self.page_size as u64;
@@ -106,7 +111,7 @@ impl<'f> FilePages<'f> {
         header.ok_or_else(|| Error::corrupt(ptr.id, "a run without pages"))
     }
 
-    /// Refuses pages that do not lie inside the file as a whole.
+    /// Checks that pages lie inside the file as a whole.
     fn inside(&self, id: PageId, pages: u64) -> Result<()> {
         let end = id.0.checked_add(pages).filter(|_| pages > 0);
         match end {
@@ -139,7 +144,7 @@ mod tests {
     use crate::page::overflow;
 
     #[test]
-    fn a_run_is_verified_in_pieces_as_in_one() {
+    fn an_overflow_extent_verified_in_chunks_gives_the_same_result_as_at_once() {
         let (page_size, id, len) = (4096, PageId(2), 3 << 20);
         let value: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
         let pages = overflow::overflow_pages(page_size, len as u64);
@@ -165,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_the_file_is_an_error() {
+    fn pages_outside_the_file_are_errors() {
         let file = tempfile::tempfile().unwrap();
         let pages = FilePages::new(&file, 4096, 3 * 4096 + 100);
         let mut page = Vec::new();
         for id in [0, 1, 3, u64::MAX] {
             assert!(pages.raw_page(PageId(id), &mut page).is_err(), "{id}");
         }
-        // Inside by its length, and gone since.
+        // Inside the file's recorded length, but cut off since.
         assert!(pages.raw_page(PageId(2), &mut page).is_err());
     }
 }

@@ -1,35 +1,36 @@
-//! Which pages were met: one bit per page, where any was met.
+//! A set of page ids: one bit for each page that was met.
 //!
-//! Floor: pager. For walks over a whole state, which account for every page. Kept in chunks of [`CHUNK_PAGES`] pages that
-//! are made when a page of them is first met, and of runs that fill whole chunks only the ends are kept: memory and time
-//! follow what was met and not how many pages there are said to be, for a damaged meta page or a file with holes may say
-//! anything. Costs about a fifth of a byte per page.
+//! Floor: pager. For walks over a whole state, which account for every page. The set consists of
+//! chunks of [`CHUNK_PAGES`] pages. A chunk is created when one of its pages is first met; full
+//! chunks that follow each other are stored as a span. Memory and time follow the pages that were
+//! met, not the page count that the file claims, because a damaged meta page or a file with holes
+//! may claim anything. Costs about a fifth of a byte per page.
 //!
 //! Invariants:
-//!   SPAN-1  spans do not overlap, and none goes behind the last page.
-//!   SPAN-2  pages are never given back, so that a span that is full stays so.
+//!   SPAN-1  Spans do not overlap, and none reaches beyond the last page.
+//!   SPAN-2  Pages are never removed, so a full span stays full.
 //!
-//! Failure: none; a page that was met before, or that does not exist, is an answer.
+//! Failure: none. `take` returns a page that was met before or does not exist.
 
 use std::collections::BTreeMap;
 
 use crate::ids::PageId;
 
 const WORDS: usize = 8;
-/// Pages of a chunk.
+/// Pages per chunk.
 const CHUNK_PAGES: u64 = (WORDS * 64) as u64;
 
-/// What is known of one or more chunks.
+/// The taken pages of one or more chunks.
 enum Span {
-    /// Some pages of one chunk: a bit for each that was met.
+    /// Some pages of one chunk: a bit for each page that was taken.
     Some([u64; WORDS]),
-    /// All pages of so many chunks.
+    /// All pages of this many chunks.
     All(u64),
 }
 
-/// One bit per page.
+/// A set of page ids.
 pub(crate) struct PageMap {
-    /// By the number of the first chunk.
+    /// Keyed by the number of the span's first chunk.
     spans: BTreeMap<u64, Span>,
     pub(crate) pages: u64,
     pub(crate) taken: u64,
@@ -40,32 +41,33 @@ impl PageMap {
         PageMap { spans: BTreeMap::new(), pages, taken: 0 }
     }
 
-    /// Takes a run; the first page that was taken before or does not exist, if any.
+    /// Takes an extent. Returns the first page that was taken before or does not exist, if any.
     pub(crate) fn take(&mut self, id: PageId, pages: u64) -> Option<PageId> {
         let end = id.0.saturating_add(pages);
         let inside = end.min(self.pages);
         let (mut wrong, mut at) = (None, id.0);
         while at < inside {
-            let (next, twice) = match at % CHUNK_PAGES == 0 && inside - at >= CHUNK_PAGES {
+            let (next, taken_before) = match at % CHUNK_PAGES == 0 && inside - at >= CHUNK_PAGES {
                 true => self.take_chunks(at / CHUNK_PAGES, inside / CHUNK_PAGES),
                 false => self.take_in_chunk(at, inside.min((at / CHUNK_PAGES + 1) * CHUNK_PAGES)),
             };
-            wrong = wrong.or(twice);
+            wrong = wrong.or(taken_before);
             at = next;
         }
         wrong.or((pages > 0 && inside < end).then(|| PageId(id.0.max(self.pages))))
     }
 
-    /// Takes whole chunks, up to a change of what is known; the page to go on with, and the first that was taken before.
+    /// Takes whole chunks, up to the next chunk that is in the map. Returns the page to go on with,
+    /// and the first page that was taken before.
     fn take_chunks(&mut self, chunk: u64, end: u64) -> (u64, Option<PageId>) {
         if let Some(full_to) = self.full_to(chunk) {
             return (full_to.min(end) * CHUNK_PAGES, Some(PageId(chunk * CHUNK_PAGES)));
         }
         let known = self.spans.range(chunk..end).next().map(|(first, _)| *first);
         if known == Some(chunk) {
-            let (next, twice) = self.take_in_chunk(chunk * CHUNK_PAGES, (chunk + 1) * CHUNK_PAGES);
+            let (next, taken_before) = self.take_in_chunk(chunk * CHUNK_PAGES, (chunk + 1) * CHUNK_PAGES);
             self.spans.insert(chunk, Span::All(1));
-            return (next, twice);
+            return (next, taken_before);
         }
         let to = known.unwrap_or(end);
         self.spans.insert(chunk, Span::All(to - chunk));
@@ -73,7 +75,8 @@ impl PageMap {
         (to * CHUNK_PAGES, None)
     }
 
-    /// Takes pages of one chunk; the page behind them, and the first that was taken before.
+    /// Takes pages of one chunk. Returns the page after them, and the first page that was taken
+    /// before.
     fn take_in_chunk(&mut self, from: u64, to: u64) -> (u64, Option<PageId>) {
         let chunk = from / CHUNK_PAGES;
         if self.full_to(chunk).is_some() {
@@ -82,7 +85,7 @@ impl PageMap {
         let Span::Some(words) = self.spans.entry(chunk).or_insert(Span::Some([0; WORDS])) else {
             return (to, Some(PageId(from)));
         };
-        let (mut twice, mut at) = (None, from);
+        let (mut taken_before, mut at) = (None, from);
         while at < to {
             let first = at % 64;
             let bits = (64 - first).min(to - at);
@@ -90,16 +93,16 @@ impl PageMap {
             let word = &mut words[(at % CHUNK_PAGES / 64) as usize];
             let both = *word & mask;
             if both != 0 {
-                twice = twice.or(Some(PageId(at - first + u64::from(both.trailing_zeros()))));
+                taken_before = taken_before.or(Some(PageId(at - first + u64::from(both.trailing_zeros()))));
             }
             self.taken += u64::from((mask & !*word).count_ones());
             *word |= mask;
             at += bits;
         }
-        (to, twice)
+        (to, taken_before)
     }
 
-    /// Where the full span that a chunk lies in ends.
+    /// The end of the full span that contains a chunk.
     fn full_to(&self, chunk: u64) -> Option<u64> {
         match self.spans.range(..=chunk).next_back() {
             Some((first, Span::All(chunks))) if chunk < first + chunks => Some(first + chunks),
@@ -107,7 +110,7 @@ impl PageMap {
         }
     }
 
-    /// Whether a page was taken. One that does not exist was not.
+    /// Whether a page was taken. False for a page that does not exist.
     pub(crate) fn is_taken(&self, id: PageId) -> bool {
         let chunk = id.0 / CHUNK_PAGES;
         match self.spans.range(..=chunk).next_back() {
@@ -119,11 +122,11 @@ impl PageMap {
         }
     }
 
-    /// The extents that were not taken, ascending, each as long as it can be.
+    /// The extents that were not taken, ascending, each as long as possible.
     pub(crate) fn untaken(&self) -> impl Iterator<Item = (PageId, u64)> + '_ {
-        let behind = std::iter::once((self.pages, self.pages));
+        let end = std::iter::once((self.pages, self.pages));
         let mut done_to = 0;
-        self.spans.iter().flat_map(|(chunk, span)| taken_runs(*chunk, span)).chain(behind).filter_map(
+        self.spans.iter().flat_map(|(chunk, span)| taken_ranges(*chunk, span)).chain(end).filter_map(
             move |(from, to)| {
                 let gap = (PageId(done_to), from - done_to);
                 done_to = to;
@@ -133,8 +136,8 @@ impl PageMap {
     }
 }
 
-/// The pages of a span as runs: from, and up to but without.
-fn taken_runs(chunk: u64, span: &Span) -> Vec<(u64, u64)> {
+/// The taken pages of a span as ranges: first page, and the page after the last.
+fn taken_ranges(chunk: u64, span: &Span) -> Vec<(u64, u64)> {
     let base = chunk * CHUNK_PAGES;
     let words = match span {
         Span::All(chunks) => return vec![(base, base + chunks * CHUNK_PAGES)],
@@ -170,7 +173,7 @@ mod tests {
         assert_eq!(map.untaken().collect::<Vec<_>>(), [(PageId(62), 7)]);
     }
 
-    /// As many pages as a number can say: only what is met costs anything.
+    /// The largest page count: only pages that are met cost memory.
     #[test]
     fn pages_that_are_never_met_cost_nothing() {
         let pages = (1 << 63) + 5;
@@ -193,7 +196,7 @@ mod tests {
         assert_eq!(map.take(PageId(u64::MAX), u64::MAX), Some(PageId(u64::MAX)));
     }
 
-    /// Against a vector of bools, by a fixed random walk of runs that pass over chunks and over the end.
+    /// Against a vector of bools, by a fixed random walk of extents that cross chunks and the end.
     #[test]
     fn agrees_with_a_vector() {
         const PAGES: u64 = 9 * CHUNK_PAGES + 77;

@@ -1,64 +1,67 @@
-//! Pages and memory: which are there, which are asked for before they are needed, and which go again.
+//! Residency: which pages are in memory, which to read ahead, and which to give back to the kernel.
 //!
-//! Floor: pager. [`Residency`] is what trees see of it. All of it is advice: whoever reads a page without it gets the same,
-//! later. Only the pages of a committed state in a file have an answer of their own; to all others the defaults apply, which say
-//! that everything is in memory.
+//! Floor: pager. Trees use the trait [`Residency`]. All of it is advice: a read without it returns
+//! the same bytes, only later. [`SnapshotPages`] of a file implements it; for all other pages the
+//! defaults say that everything is in memory.
 //!
 //! Invariants:
-//!   RESIDENCY-1  nothing at or behind the end of the state is asked for or given back.
+//!   RESIDENCY-1  No page at or after the end of the state is requested or given back.
 //!
-//! Failure: [`Error::Fault`] from [`SnapshotPages::bring`] alone, for a page that cannot be read.
+//! Failure: [`Error::Fault`] from [`SnapshotPages::bring`], for a page that cannot be read.
 
 use crate::error::{Error, Result};
 use crate::ids::PageId;
 use crate::mapping::CHUNK_BYTES;
 use crate::pager::read::snapshot_pages::{extent_range, SnapshotPages};
 
-/// Whether pages are in memory, and how they come there.
+/// Whether pages are in memory, and how to bring them there.
 pub(crate) trait Residency {
-    /// Whether a page was verified by this process, so that it was in memory once. A hint.
+    /// Whether this process has verified the page, so that it was in memory once. A hint.
     #[inline]
     fn is_known(&self, _id: PageId) -> bool {
         true
     }
 
-    /// Whether pages are to be asked for before they are needed.
+    /// Whether pages should be requested before they are needed.
     fn reads_ahead(&self) -> bool {
         false
     }
 
-    /// Whether all of a run is in memory, or on its way there; asks the system. A hint.
+    /// Whether a whole extent is in memory or being read. Costs a system call. A hint.
     fn is_resident(&self, _id: PageId, _pages: u64) -> bool {
         true
     }
 
-    /// Whether what lies in memory of a committed state may have gone since it was read, as the file does not fit.
+    /// Whether the kernel may have dropped verified pages, because the file does not fit in memory.
     fn may_be_gone(&self) -> bool {
         false
     }
 
-    /// [`Error::WouldBlock`] if a run is not in memory; it is asked for then. Asks the system.
+    /// Returns [`Error::WouldBlock`] if an extent is not in memory, and requests it then. May cost
+    /// a system call.
     fn at_once(&self, _id: PageId, _pages: u64) -> Result<()> {
         Ok(())
     }
 
-    /// Asks for pages that will be read soon, together, and waits for none. Sorts them.
+    /// Starts reading several pages that will be needed soon, without waiting. Sorts `ids`.
     fn request(&self, _ids: &mut [PageId], _around: Around) {}
 
-    /// The pages of a committed state, for who gives pages back; `None` where there is nothing to give back to.
+    /// The pages of the committed state, for callers that give memory back; `None` if nothing can
+    /// be given back.
     fn snapshot(&self) -> Option<SnapshotPages> {
         None
     }
 }
 
-/// What [`Residency::request`] also asks for where the whole file fits in memory.
+/// Which neighbours [`Residency::request`] also reads, if the whole file fits in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Around {
-    /// Nothing else.
+    /// No neighbours.
     None,
-    /// Nothing else until so many pages were asked for here and there that the rest of the file is better read in its order.
+    /// None until many random pages were requested; then the neighbourhood of each, because reading
+    /// the rest of the file in order is faster.
     Some,
-    /// What is around each of the pages.
+    /// The neighbourhood of each page.
     Each,
 }
 
@@ -82,7 +85,7 @@ impl Residency for SnapshotPages {
     }
 
     fn at_once(&self, id: PageId, pages: u64) -> Result<()> {
-        // One that leads nowhere is an error of the reading that follows.
+        // A pointer out of bounds is an error of the read that follows.
         let Some((offset, len)) = extent_range(id, pages, self.page_count(), self.page_shift()) else { return Ok(()) };
         if self.read_map().is_at_hand(offset, len as u64) {
             return Ok(());
@@ -120,11 +123,11 @@ impl Residency for SnapshotPages {
 }
 
 impl SnapshotPages {
-    /// Brings a page or a run into memory before it is touched for the first time.
+    /// Brings a page or an extent into memory before its first touch.
     pub(crate) fn bring(&self, id: PageId, len: usize) -> Result<()> {
         let (offset, end, ahead) = (id.0 << self.page_shift(), self.end_bytes(), self.read_map().ahead());
         if len > 1 << self.page_shift() {
-            // All of it is needed: better asked for at once than waited for page by page.
+            // All of the extent is needed: one request is faster than a fault for each page.
             ahead.request(offset, len as u64);
             ahead.touch(offset, end);
         } else if self.read_map().has_fault_guard() && ahead.was_brought(offset, end) {
@@ -139,15 +142,15 @@ impl SnapshotPages {
                 }
             }
         } else {
-            // A page that is asked for comes sooner than one that is waited for while it is prefaulted (60 us and 67 us, virtual
-            // disk).
+            // A page that is requested first arrives sooner than one that `probe` waits for (60 us
+            // against 67 us on a virtual disk).
             ahead.request(offset, len as u64);
         }
         self.read_map().probe(offset, len)
     }
 
-    /// Gives runs that are not needed soon back to the system: they leave memory, unless somebody else holds them there. Sorts
-    /// them.
+    /// Tells the kernel that extents are not needed soon. They leave memory unless another process
+    /// uses them. Sorts `extents`.
     pub(crate) fn give_back(&self, extents: &mut [(PageId, u64)]) {
         extents.sort_unstable();
         joined(extents.iter().copied(), |id, pages| {
@@ -162,18 +165,18 @@ impl SnapshotPages {
     }
 }
 
-/// Joins runs that follow each other, in ascending order.
-fn joined(mut extents: impl Iterator<Item = (PageId, u64)>, mut give: impl FnMut(PageId, u64)) {
+/// Joins extents that touch or overlap, in ascending order.
+fn joined(mut extents: impl Iterator<Item = (PageId, u64)>, mut emit: impl FnMut(PageId, u64)) {
     let Some((mut start, mut pages)) = extents.next() else { return };
     for (id, more) in extents {
         if id.0 <= start.0.saturating_add(pages) {
             pages = pages.max((id.0 - start.0).saturating_add(more));
         } else {
-            give(start, pages);
+            emit(start, pages);
             (start, pages) = (id, more);
         }
     }
-    give(start, pages);
+    emit(start, pages);
 }
 
 #[cfg(test)]
@@ -181,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_that_follow_each_other_are_joined() {
+    fn extents_that_touch_or_overlap_are_joined() {
         let mut given = Vec::new();
         let extents = [(1, 1), (2, 3), (4, 1), (5, 2), (9, 1), (9, 1), (11, 1)].map(|(id, pages)| (PageId(id), pages));
         joined(extents.into_iter(), |id, pages| given.push((id.0, pages)));

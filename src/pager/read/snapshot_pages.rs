@@ -1,14 +1,17 @@
-//! Pages as a snapshot sees them: bounds, and verification on first touch.
+//! Pages as a snapshot sees them: bounds checks, and verification on first touch.
 //!
-//! Floor: pager. A [`SnapshotPages`] is a pin of the read-only mapping plus the page count of one state; it hands out
-//! slices of single pages and runs, each checked against the checksum in the pointer that led to it (rule R2).
+//! Floor: pager. A [`SnapshotPages`] pins the read-only mapping and knows the page count of one
+//! state. It returns slices of single pages and overflow extents, each verified against the
+//! checksum in its pointer (R2).
 //!
 //! Invariants:
-//!   SNAPSHOT-1  no page at or beyond the state's page count is handed out.
-//!   SNAPSHOT-2  a page is handed out only if its mark says that this checksum was verified, or after verifying it.
-//!   SNAPSHOT-3  a page with a mark has a sound header (`lookup::is_sound`), or this process wrote it.
+//!   SNAPSHOT-1  No page at or after the state's page count is handed out.
+//!   SNAPSHOT-2  A page is handed out only if its verified byte matches the pointer's checksum, or
+//!       after verifying it.
+//!   SNAPSHOT-3  A page whose verified byte is not 0 has a sound header (`lookup::is_sound`), or
+//!       this process wrote it.
 //!
-//! Failure: [`Error::Corrupt`] naming the page, [`Error::Fault`] for one that cannot be read.
+//! Failure: [`Error::Corrupt`] with the page, [`Error::Fault`] for a page that cannot be read.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
@@ -48,7 +51,7 @@ impl SnapshotPages {
         self.page_count
     }
 
-    /// Hands out a page or a run that nobody has verified yet.
+    /// Returns a page or an extent that this process has not verified yet.
     #[cold]
     #[inline(never)]
     fn first_touch<'a>(&self, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
@@ -114,13 +117,14 @@ impl PageRead for SnapshotPages {
     }
 }
 
-/// The mark of a page whose verified checksum is `crc`: its low byte, never 0, which means "not verified".
+/// The verified byte of a page with checksum `crc`: its low byte, but never 0, which means "not
+/// verified".
 #[inline]
 pub(crate) fn verified_byte_of(crc: u32) -> u8 {
     (crc as u8).max(1)
 }
 
-/// Byte range of a run inside a state of `page_count` pages.
+/// The byte range of an extent inside a state of `page_count` pages.
 pub(crate) fn extent_range(id: PageId, pages: u64, page_count: u64, page_shift: u32) -> Option<(u64, usize)> {
     let end = id.0.checked_add(pages)?;
     if end > page_count || pages == 0 {
@@ -129,13 +133,13 @@ pub(crate) fn extent_range(id: PageId, pages: u64, page_count: u64, page_shift: 
     Some((id.0 << page_shift, usize::try_from(pages << page_shift).ok()?))
 }
 
-/// Verifies bytes against the pointer that led to them and remembers it. The caller has brought them into memory by a
-/// call, so that a page which cannot be read is an error of whoever needs it, and of nobody else.
+/// Verifies bytes against their pointer and sets the verified byte. The caller has brought them
+/// into memory by a system call, so that only this caller gets the error of an unreadable page.
 #[cold]
 #[inline(never)]
 pub(crate) fn verify_first_touch<'a>(read_map: &ReadMap, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
     if ptr.id.0 < 2 {
-        // Meta pages change in place: nothing of them is borrowed.
+        // Meta pages change in place, so none of their bytes may be borrowed.
         return Err(Error::corrupt(ptr.id, "a pointer leads to a meta page"));
     }
     if !checksum::matches(bytes, ptr.crc) {
@@ -144,7 +148,8 @@ pub(crate) fn verify_first_touch<'a>(read_map: &ReadMap, ptr: PagePtr, bytes: &'
             format!("checksum mismatch: the pointer to the page says {:#010x}", ptr.crc),
         ));
     }
-    // Whoever finds the mark looks at the header no more. A page that lies with the right checksum stays without.
+    // Readers do not check the header of a verified page again. A page with a matching checksum but
+    // an unsound header stays unverified.
     if lookup::is_sound(bytes, ptr.id) {
         read_map.set_verified(ptr.id, verified_byte_of(ptr.crc));
     }
@@ -162,7 +167,7 @@ mod tests {
     use crate::mapping::{MapOptions, Mapping};
 
     #[test]
-    fn no_pointer_leads_to_a_meta_slot() {
+    fn a_pointer_to_a_meta_page_is_refused() {
         let file = tempfile::tempfile().expect("a file");
         let mut page = vec![7; 4096];
         let crc = checksum::seal(&mut page);
@@ -176,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn run_ranges_are_bounded_without_overflow() {
+    fn extent_range_checks_bounds_without_integer_overflow() {
         assert_eq!(extent_range(PageId(2), 3, 5, 12), Some((8192, 12288)));
         assert_eq!(extent_range(PageId(2), 4, 5, 12), None);
         assert_eq!(extent_range(PageId(u64::MAX), 2, 5, 12), None);
@@ -186,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_never_the_mark_of_an_unverified_page() {
+    fn the_byte_of_a_verified_page_is_never_zero() {
         assert!((0..=u16::MAX).all(|crc| verified_byte_of(u32::from(crc) << 3) != 0));
     }
 }
