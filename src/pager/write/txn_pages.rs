@@ -1,16 +1,20 @@
 //! Pages as the running write transaction sees them: allocate, free, and change its own.
 //!
-//! Floor: pager. [`TxnPages`] owns the writable mapping (the one writable mapping) and the free space. A page is *dirty* when this
-//! transaction allocated it; only dirty pages can be borrowed mutably, because only those are claimed on the writable mapping,
-//! so a page that any committed state reaches cannot be changed (rule R1).
+//! Floor: pager. [`TxnPages`] owns the writable mapping and the free space. A page is *dirty* when
+//! this transaction allocated it and may store to it. Only dirty pages can be borrowed mutably,
+//! because only they are claimed on the writable mapping, so a page that a committed state reaches
+//! cannot change (R1). `allocate` says where pages come from.
 //!
 //! Invariants:
-//!   ALLOC-1  claimed or kept on the writable mapping == allocated by this transaction and not freed again. Kept pages are written by calls
-//!       and not dirty: whoever changes one copies it.
-//!   ALLOC-2  a page handed out is either usable by R5 or beyond every state's page count.
-//!   ALLOC-3  blocks of a page are reserved before it is handed out.
+//!   ALLOC-1  Claimed or written through on the writable mapping == allocated by this transaction
+//!       and not freed again. Pages written through are not dirty: a change copies them.
+//!   ALLOC-2  A page handed out is either usable by R5 or beyond every state's page count.
+//!   ALLOC-3  Blocks of a page are reserved before it is handed out.
 //!
-//! Failure: [`Error::DiskFull`] when the file cannot grow, [`Error::Corrupt`] on read, I/O errors of growth.
+//! Failure: [`Error::DiskFull`] when the file cannot grow, [`Error::Corrupt`] on read, I/O errors
+//! of growth and writing.
+
+mod allocate;
 
 use crate::hooks::{self, Mutant};
 use std::io;
@@ -18,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
+use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::mapping::{Mapping, ReadMap, WriteMap};
 use crate::page::checksum;
 use crate::page::free_list::FreeItem;
@@ -28,19 +32,10 @@ use crate::pager::traits::store_value;
 use crate::pager::write::append_buffer::AppendBuffer;
 use crate::pager::write::free_space::FreeSpace;
 use crate::pager::write::overflow_writer::OverflowWriter;
-use crate::pager::write::prefault::{Populator, THREAD_FROM_PAGES};
+use crate::pager::write::prefault::Populator;
 use crate::pager::write::write_queue::WriteQueue;
 use crate::pager::{PageRead, PageWrite, Residency};
 use crate::sys::prefetch;
-
-/// Growth steps: an eighth of the file, within these bounds, in bytes.
-const GROW_MIN_BYTES: u64 = 1 << 20;
-const GROW_MAX_BYTES: u64 = 1 << 30;
-
-/// Fresh pages are prefaulted ahead in runs, because one call for many pages costs a third of as many faults.
-/// The run grows with the transaction, so that a small one dirties nothing that it does not use.
-const PREFAULT_MAX_PAGES: u64 = 256;
-const PREFAULT_FROM_PAGES: u64 = 32;
 
 /// Read and write access to the pages of the running write transaction.
 #[derive(Debug)]
@@ -166,28 +161,6 @@ impl TxnPages {
         self.page_count
     }
 
-    /// Claims pages that the free space gave. A file whose free space names a page twice is damaged.
-    pub(crate) fn claim(&mut self, id: PageId, pages: u64) -> Result<()> {
-        self.not_owned(id, pages)?;
-        if self.mapping.populates_first() {
-            self.prefault(id, pages)?;
-        }
-        self.write_map.claim(id, pages);
-        Ok(())
-    }
-
-    fn not_owned(&self, id: PageId, pages: u64) -> Result<()> {
-        match self.write_map.owns_any(id, pages) {
-            true => Err(Error::corrupt(id, "the free space names a page twice")),
-            false => Ok(()),
-        }
-    }
-
-    /// Gives up a claim without touching the free space.
-    pub(crate) fn unclaim(&mut self, id: PageId, pages: u64) {
-        self.write_map.unclaim(id, pages);
-    }
-
     /// Pages that this transaction has and did not free again.
     #[inline]
     pub(crate) fn owned_count(&self) -> u64 {
@@ -212,26 +185,6 @@ impl TxnPages {
         FreeItem { start: id, pages, born, freed: self.txn }
     }
 
-    /// Takes pages at the end of the file, growing it as needed.
-    pub(crate) fn alloc_at_end(&mut self, pages: u64) -> Result<PageId> {
-        let start = self.extend(pages)?;
-        self.fresh_pages += pages;
-        self.prefault_ahead(start, start + pages)?;
-        self.write_map.claim(PageId(start), pages);
-        Ok(PageId(start))
-    }
-
-    /// Takes pages that are written by calls.
-    pub(crate) fn alloc_written_through(&mut self, pages: u64) -> Result<PageId> {
-        let id = match self.free.take_extent(pages) {
-            Some(id) => id,
-            None => PageId(self.extend(pages)?),
-        };
-        self.not_owned(id, pages)?;
-        self.write_map.keep(id, pages);
-        Ok(id)
-    }
-
     /// Writes whole pages of a kept run, from an offset in it on.
     pub(crate) fn write_through(&self, id: PageId, at: u64, bytes: &[u8]) -> Result<()> {
         debug_assert!(self.write_map.is_written_through_extent(id, 1));
@@ -241,77 +194,6 @@ impl TxnPages {
     /// Begins to write pages to the disk.
     pub(crate) fn start_write_back(&self, id: PageId, len: u64) -> Result<()> {
         self.mapping.start_write_back(id.0 << self.page_shift, len).map_err(|e| self.writing_error(e))
-    }
-
-    /// Lets kept pages that are not on their way go, to be used again at once.
-    pub(crate) fn give_back_written_through(&mut self, id: PageId, pages: u64) {
-        self.write_map.unkeep(id, pages);
-        self.free.add_unlisted(id, pages);
-    }
-
-    /// Adds pages at the end; gives the first one.
-    fn extend(&mut self, pages: u64) -> Result<u64> {
-        let start = self.page_count;
-        let end = start.checked_add(pages).filter(|&end| end <= MAX_U48).ok_or_else(|| self.disk_full(pages))?;
-        let needed = end << self.page_shift;
-        if needed > self.write_map.len_bytes() {
-            self.grow(needed)?;
-        }
-        self.page_count = end;
-        Ok(start)
-    }
-
-    fn grow(&mut self, needed: u64) -> Result<()> {
-        let mapped = self.write_map.len_bytes();
-        let step = (mapped / 8).clamp(GROW_MIN_BYTES, GROW_MAX_BYTES);
-        let wanted = needed.max(mapped + step).next_multiple_of(GROW_MIN_BYTES);
-        let exact = needed.next_multiple_of(1 << self.page_shift);
-        let result = match self.mapping.grow(&mut self.write_map, wanted) {
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge | io::ErrorKind::OutOfMemory
-                ) && exact < wanted =>
-            {
-                self.mapping.grow(&mut self.write_map, exact)
-            }
-            other => other,
-        };
-        if self.read_map.window_id() != self.mapping.window_id() {
-            self.read_map = self.mapping.read_map();
-        }
-        result.map_err(|e| Error::io("growing the file", &self.path, e).with_wanted(needed - mapped))
-    }
-
-    /// Sees that storing to pages cannot meet a full disk.
-    fn prefault(&self, id: PageId, pages: u64) -> Result<()> {
-        let wanted = pages << self.page_shift;
-        let backed = self.mapping.back_pages(&self.write_map, id, pages);
-        backed.map_err(|e| Error::io("preparing pages for writing", &self.path, e).with_wanted(wanted))
-    }
-
-    fn prefault_ahead(&mut self, start: u64, end: u64) -> Result<()> {
-        // While pages are written by calls, most of what follows is not stored to.
-        let few = self.fresh_pages < PREFAULT_FROM_PAGES || self.write_queue.is_some();
-        if few && !self.mapping.populates_first() || end <= self.prefaulted_to {
-            return Ok(());
-        }
-        let mapped_pages = self.write_map.len_bytes() >> self.page_shift;
-        // Where a store can meet a full disk, pages are prefaulted before they are used, not beside it.
-        if self.fresh_pages >= THREAD_FROM_PAGES && !self.mapping.populates_first() {
-            if self.populator.is_none() {
-                self.populator = Populator::start(Arc::clone(&self.mapping), self.page_shift, end);
-            }
-            if let Some(populator) = &mut self.populator {
-                populator.keep_ahead(end, self.fresh_pages, mapped_pages);
-                return Ok(());
-            }
-        }
-        let ahead = (self.fresh_pages / 4).min(PREFAULT_MAX_PAGES);
-        let from = start.max(self.prefaulted_to);
-        let to = (end + ahead).min(mapped_pages);
-        self.prefaulted_to = to;
-        self.prefault(PageId(from), to - from)
     }
 
     /// Sends a page or extent that is built and sealed.
@@ -344,11 +226,6 @@ impl TxnPages {
     #[inline]
     fn mapped(&self, id: PageId, pages: u64) -> Result<&[u8]> {
         self.write_map.bytes(id, pages).ok_or_else(|| beyond_end(id, pages, self.page_count))
-    }
-
-    #[cold]
-    fn disk_full(&self, pages: u64) -> Error {
-        Error::DiskFull { path: self.path.to_path_buf(), wanted: pages << self.page_shift }
     }
 }
 
@@ -560,234 +437,4 @@ impl PageWrite for TxnPages {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hooks::FlushKind;
-    use crate::mapping::MapOptions;
-    use crate::page::checksum;
-    use crate::pager::read::snapshot_pages::SnapshotPages;
-
-    /// Pages with ids beyond 2^32, which lie beyond 16 TiB: taken, stored to, flushed and read through both mappings.
-    /// The file is sparse, on tmpfs, because other file systems do not take one of that length; with larger pages it would
-    /// not fit an address space of 47 bits.
-    #[test]
-    fn pages_beyond_two_to_the_32_are_taken_written_and_read() {
-        for page_size in [4096usize, 8192] {
-            let first = (1u64 << 32) + 7;
-            let file = tempfile::tempfile_in("/dev/shm").expect("a file on tmpfs");
-            file.set_len((first + 600) * page_size as u64).expect("a sparse file");
-            let options = MapOptions { page_size, window_bytes: None, fault_guard: true, used_bytes: None };
-            let mapping = Arc::new(Mapping::of_file(file, true, options).expect("mapped"));
-            mapping.ready_to_write().expect("ready");
-            let write_map = mapping.write_map().expect("the first writable mapping");
-            let path = Arc::new(PathBuf::from("far"));
-            let mut pages = TxnPages::new(Arc::clone(&mapping), write_map, path, page_size, FreeSpace::default());
-            pages.begin(TxnId(9), first);
-            let mut written = Vec::new();
-            for extent in [1u64, 1, 300, 1] {
-                let id = pages.alloc(extent).expect("taken");
-                assert_eq!(id.0, first + written.iter().map(|&(_, extent, _)| extent).sum::<u64>());
-                let bytes = pages.extent_mut(id, extent).expect("claimed");
-                bytes.fill(id.0 as u8);
-                bytes[4..12].copy_from_slice(&id.0.to_le_bytes());
-                let crc = checksum::seal(bytes);
-                pages.set_verified_sealed(PagePtr { id, crc });
-                written.push((id, extent, crc));
-            }
-            assert_eq!(pages.write_map.claimed_count(), 303);
-            let far = first * page_size as u64;
-            mapping.flush(FlushKind::Tree, far, 303 * page_size as u64).expect("flushed");
-            let count = pages.page_count();
-            pages.end();
-            pages.begin(TxnId(10), count);
-            let snapshot = SnapshotPages::new(mapping.read_map(), page_size, count);
-            for &(id, extent, crc) in &written {
-                let ptr = PagePtr { id, crc };
-                for bytes in [snapshot.extent(ptr, extent).expect("read"), pages.extent(ptr, extent).expect("read")] {
-                    assert_eq!(bytes.len() as u64, extent * page_size as u64);
-                    assert_eq!(bytes[4..12], id.0.to_le_bytes());
-                }
-                assert!(!pages.is_dirty(id) && snapshot.page(PagePtr { id: PageId(id.0 - (1 << 32)), crc }).is_err());
-            }
-            // A page that is freed and taken again keeps its id.
-            pages.free(written[0].0, 1, TxnId(9));
-            let freed = pages.free.drain_freed();
-            assert_eq!((freed[0].start, freed[0].pages, freed[0].born), (written[0].0, 1, TxnId(9)));
-            pages.free.add_unlisted(freed[0].start, 1);
-            assert_eq!(pages.alloc(1).expect("taken"), written[0].0);
-            pages.end();
-        }
-    }
-
-    /// A store into a hole takes a block, and on a full disk ends the process: the block is taken before.
-    #[test]
-    fn pages_in_holes_of_a_file_get_their_blocks_before_they_are_stored_to() {
-        use std::os::unix::fs::MetadataExt as _;
-        let file = tempfile::tempfile_in("/dev/shm").expect("a file on tmpfs");
-        file.set_len(100 * 4096).expect("a sparse file");
-        let same = file.try_clone().expect("the same file");
-        let blocks = move || same.metadata().expect("metadata").blocks();
-        let options = MapOptions { page_size: 4096, window_bytes: None, fault_guard: true, used_bytes: None };
-        let mapping = Arc::new(Mapping::of_file(file, true, options).expect("mapped"));
-        mapping.ready_to_write().expect("ready");
-        let write_map = mapping.write_map().expect("the first writable mapping");
-        let path = Arc::new(PathBuf::from("holes"));
-        let mut pages = TxnPages::new(mapping, write_map, path, 4096, FreeSpace::default());
-        pages.begin(TxnId(3), 50);
-        // The sentinel, and the last page, which was looked at: on tmpfs a hole that is read through a mapping takes a block.
-        let sentinel = blocks();
-        assert!(sentinel <= 16, "{sentinel}");
-        pages.alloc(1).expect("a page behind the pages in use");
-        assert_eq!(blocks(), sentinel + 8);
-        pages.free.add_unlisted(PageId(10), 4);
-        pages.alloc(4).expect("free pages");
-        assert_eq!(blocks(), sentinel + 5 * 8);
-        pages.end();
-    }
-
-    /// Pages in memory, and the first transaction on them.
-    fn in_memory() -> TxnPages {
-        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 22), fault_guard: true, used_bytes: None };
-        let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
-        let write_map = mapping.write_map().expect("the first writable mapping");
-        let path = Arc::new(PathBuf::from("memory"));
-        let mut pages = TxnPages::new(mapping, write_map, path, 4096, FreeSpace::default());
-        pages.begin(TxnId(3), 2);
-        pages
-    }
-
-    /// Fills a page with a number and seals it; what the pointer to it says.
-    fn filled(page: &mut [u8], number: u32) -> u32 {
-        page.chunks_exact_mut(4).for_each(|word| word.copy_from_slice(&number.to_le_bytes()));
-        checksum::seal(page)
-    }
-
-    /// Two numbers for which pages have the same mark.
-    fn with_the_same_mark() -> (u32, u32) {
-        let mut page = vec![0; 4096];
-        let mut verified_byte = |number| verified_byte_of(filled(&mut page, number));
-        let first = verified_byte(1);
-        (1, (2..).find(|&number| verified_byte(number) == first).expect("there are 255 marks"))
-    }
-
-    #[test]
-    fn a_page_that_is_freed_while_it_is_filled_aside_is_a_page_like_any_other() {
-        let mut pages = in_memory();
-        let mut aside = pages.alloc_to_fill().expect("a page");
-        while !pages.append_buffer.is_due() {
-            assert!(pages.settle(aside).expect("settled").is_none());
-            aside = pages.alloc_to_fill().expect("a page");
-        }
-        pages.settle(aside).expect("settled");
-        let aside = pages.alloc_to_fill().expect("a page on the append buffer");
-        filled(pages.page_mut(aside).expect("dirty"), 1);
-        pages.free(aside, 1, TxnId(3));
-        assert_eq!(pages.alloc(1).expect("a page"), aside, "freed last, it comes first");
-        let crc = filled(pages.extent_mut(aside, 1).expect("dirty"), 2);
-        let ptr = PagePtr { id: aside, crc };
-        let number = |bytes: &[u8]| u32::from_le_bytes([bytes[100], bytes[101], bytes[102], bytes[103]]);
-        assert_eq!(number(pages.extent(ptr, 1).expect("a run of one page")), 2);
-        assert_eq!(number(pages.page(ptr).expect("a page")), 2);
-        pages.end_filling().expect("ended");
-        assert_eq!(number(pages.extent(ptr, 1).expect("a run of one page")), 2, "nothing is put in its place");
-        pages.end();
-    }
-
-    /// A mark says that the page was verified with this checksum: the page that lay there before was.
-    #[test]
-    fn a_page_on_its_way_has_no_mark_of_the_page_that_lay_there() {
-        let (before, after) = with_the_same_mark();
-        let mut pages = in_memory();
-        let id = pages.alloc(3).expect("pages");
-        for page in 0..3 {
-            let crc = filled(
-                pages.extent_mut(id, 3).expect("dirty").chunks_exact_mut(4096).nth(page).expect("a page"),
-                before,
-            );
-            pages.set_verified_sealed(PagePtr { id: PageId(id.0 + page as u64), crc });
-        }
-        let count = pages.page_count();
-        pages.end();
-        pages.begin(TxnId(4), count);
-        pages.free.add_unlisted(id, 3);
-        pages.begin_writing(true);
-        let ptr = pages
-            .write_new(|page, _| {
-                filled(page, after);
-                Ok(())
-            })
-            .expect("built");
-        assert_eq!((ptr.id, pages.read_map.verified_byte(id)), (id, 0));
-        assert!(pages.page(ptr).expect("read")[8..].chunks_exact(4).all(|word| word == after.to_le_bytes()));
-        assert_eq!(pages.read_map.verified_byte(id), verified_byte_of(ptr.crc), "written and verified");
-        // All pages of a run.
-        let extent = pages.alloc_written_through(2).expect("a run");
-        assert_eq!(extent.0, id.0 + 1);
-        pages.put(extent, &[7; 2 * 4096]).expect("taken");
-        assert_eq!([0, 1].map(|page| pages.read_map.verified_byte(PageId(extent.0 + page))), [0, 0]);
-        pages.end_writing().expect("written");
-        pages.end();
-    }
-
-    /// It would be written over what comes next in its place.
-    #[test]
-    fn a_page_that_is_freed_on_its_way_is_written_before_its_place_is_used_again() {
-        let mut pages = in_memory();
-        let id = pages.alloc(1).expect("a page");
-        let crc = filled(pages.page_mut(id).expect("dirty"), 1);
-        pages.set_verified_sealed(PagePtr { id, crc });
-        let count = pages.page_count();
-        pages.end();
-        pages.begin(TxnId(4), count);
-        pages.free.add_unlisted(id, 1);
-        pages.begin_writing(true);
-        let build = |page: &mut [u8], _| {
-            filled(page, 2);
-            Ok(())
-        };
-        assert_eq!(pages.write_new(build).expect("built").id, id);
-        pages.free(id, 1, TxnId(4));
-        assert_eq!(pages.alloc(1).expect("a page"), id);
-        let crc = filled(pages.page_mut(id).expect("dirty"), 3);
-        pages.end_writing().expect("written");
-        let page = pages.page(PagePtr { id, crc }).expect("read");
-        assert!(page[8..].chunks_exact(4).all(|word| word == 3u32.to_le_bytes()));
-        pages.end();
-    }
-
-    #[test]
-    fn a_state_never_gets_more_pages_than_pointers_can_name() {
-        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 20), fault_guard: true, used_bytes: None };
-        let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
-        let write_map = mapping.write_map().expect("the first writable mapping");
-        let path = Arc::new(PathBuf::from("full"));
-        let mut pages = TxnPages::new(mapping, write_map, path, 4096, FreeSpace::default());
-        for (count, wanted) in [(MAX_U48, 1), (MAX_U48 - 1, 2), (2, MAX_U48), (MAX_U48, u64::MAX)] {
-            pages.begin(TxnId(3), count);
-            let refused = pages.alloc(wanted).expect_err("too many");
-            assert_eq!(refused.kind(), crate::error::ErrorKind::DiskFull, "{refused}");
-            assert_eq!((pages.page_count(), pages.write_map.claimed_count()), (count, 0));
-        }
-    }
-
-    /// Two owners of one page would write over each other.
-    #[test]
-    fn a_page_that_the_free_space_names_again_is_not_handed_out_twice() {
-        let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 20), fault_guard: true, used_bytes: None };
-        let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
-        let write_map = mapping.write_map().expect("the first writable mapping");
-        let mut pages = TxnPages::new(mapping, write_map, Arc::new(PathBuf::from("twice")), 4096, FreeSpace::default());
-        pages.begin(TxnId(3), 2);
-        let id = pages.alloc(2).expect("two pages");
-        for (start, extent) in [(id, 1), (PageId(id.0 + 1), 1), (id, 2)] {
-            pages.free.add_unlisted(start, extent);
-            let refused = pages.alloc(extent).expect_err("the transaction has it");
-            assert_eq!(refused.kind(), crate::error::ErrorKind::Corrupt, "{refused}");
-        }
-        pages.begin_writing(false);
-        pages.free.add_unlisted(id, 1);
-        let refused = pages.write_new(|_, _| Ok(())).expect_err("the transaction has it");
-        assert_eq!(refused.kind(), crate::error::ErrorKind::Corrupt, "{refused}");
-        pages.end();
-    }
-}
+mod tests;

@@ -1,0 +1,145 @@
+//! Where pages of the running transaction come from: free space, else the end of the file, which grows.
+//!
+//! Floor: pager. Part of [`TxnPages`]: allocation, claims, growth, and prefaulting fresh pages.
+//!
+//! Invariants: ALLOC-1 to ALLOC-3 of `txn_pages`.
+//!
+//! Failure: [`Error::DiskFull`] when the file cannot grow, I/O errors of growth, and [`Error::Corrupt`] when the free space
+//! names a page twice.
+
+use std::io;
+use std::sync::Arc;
+
+use super::TxnPages;
+use crate::error::{Error, Result};
+use crate::ids::{PageId, MAX_U48};
+use crate::pager::write::prefault::{Populator, THREAD_FROM_PAGES};
+
+/// Growth steps: an eighth of the file, within these bounds, in bytes.
+const GROW_MIN_BYTES: u64 = 1 << 20;
+const GROW_MAX_BYTES: u64 = 1 << 30;
+
+/// Fresh pages are prefaulted ahead in runs, because one call for many pages costs a third of as many faults.
+/// The run grows with the transaction, so that a small one dirties nothing that it does not use.
+const PREFAULT_MAX_PAGES: u64 = 256;
+const PREFAULT_FROM_PAGES: u64 = 32;
+
+impl TxnPages {
+    /// Claims pages that the free space gave. A file whose free space names a page twice is damaged.
+    pub(crate) fn claim(&mut self, id: PageId, pages: u64) -> Result<()> {
+        self.not_owned(id, pages)?;
+        if self.mapping.populates_first() {
+            self.prefault(id, pages)?;
+        }
+        self.write_map.claim(id, pages);
+        Ok(())
+    }
+
+    pub(super) fn not_owned(&self, id: PageId, pages: u64) -> Result<()> {
+        match self.write_map.owns_any(id, pages) {
+            true => Err(Error::corrupt(id, "the free space names a page twice")),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives up a claim without touching the free space.
+    pub(crate) fn unclaim(&mut self, id: PageId, pages: u64) {
+        self.write_map.unclaim(id, pages);
+    }
+
+    /// Takes pages at the end of the file, growing it as needed.
+    pub(crate) fn alloc_at_end(&mut self, pages: u64) -> Result<PageId> {
+        let start = self.extend(pages)?;
+        self.fresh_pages += pages;
+        self.prefault_ahead(start, start + pages)?;
+        self.write_map.claim(PageId(start), pages);
+        Ok(PageId(start))
+    }
+
+    /// Takes pages that are written by calls.
+    pub(crate) fn alloc_written_through(&mut self, pages: u64) -> Result<PageId> {
+        let id = match self.free.take_extent(pages) {
+            Some(id) => id,
+            None => PageId(self.extend(pages)?),
+        };
+        self.not_owned(id, pages)?;
+        self.write_map.keep(id, pages);
+        Ok(id)
+    }
+
+    /// Lets kept pages that are not on their way go, to be used again at once.
+    pub(crate) fn give_back_written_through(&mut self, id: PageId, pages: u64) {
+        self.write_map.unkeep(id, pages);
+        self.free.add_unlisted(id, pages);
+    }
+
+    /// Adds pages at the end; gives the first one.
+    pub(super) fn extend(&mut self, pages: u64) -> Result<u64> {
+        let start = self.page_count;
+        let end = start.checked_add(pages).filter(|&end| end <= MAX_U48).ok_or_else(|| self.disk_full(pages))?;
+        let needed = end << self.page_shift;
+        if needed > self.write_map.len_bytes() {
+            self.grow(needed)?;
+        }
+        self.page_count = end;
+        Ok(start)
+    }
+
+    fn grow(&mut self, needed: u64) -> Result<()> {
+        let mapped = self.write_map.len_bytes();
+        let step = (mapped / 8).clamp(GROW_MIN_BYTES, GROW_MAX_BYTES);
+        let wanted = needed.max(mapped + step).next_multiple_of(GROW_MIN_BYTES);
+        let exact = needed.next_multiple_of(1 << self.page_shift);
+        let result = match self.mapping.grow(&mut self.write_map, wanted) {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge | io::ErrorKind::OutOfMemory
+                ) && exact < wanted =>
+            {
+                self.mapping.grow(&mut self.write_map, exact)
+            }
+            other => other,
+        };
+        if self.read_map.window_id() != self.mapping.window_id() {
+            self.read_map = self.mapping.read_map();
+        }
+        result.map_err(|e| Error::io("growing the file", &self.path, e).with_wanted(needed - mapped))
+    }
+
+    /// Sees that storing to pages cannot meet a full disk.
+    fn prefault(&self, id: PageId, pages: u64) -> Result<()> {
+        let wanted = pages << self.page_shift;
+        let backed = self.mapping.back_pages(&self.write_map, id, pages);
+        backed.map_err(|e| Error::io("preparing pages for writing", &self.path, e).with_wanted(wanted))
+    }
+
+    fn prefault_ahead(&mut self, start: u64, end: u64) -> Result<()> {
+        // While pages are written by calls, most of what follows is not stored to.
+        let few = self.fresh_pages < PREFAULT_FROM_PAGES || self.write_queue.is_some();
+        if few && !self.mapping.populates_first() || end <= self.prefaulted_to {
+            return Ok(());
+        }
+        let mapped_pages = self.write_map.len_bytes() >> self.page_shift;
+        // Where a store can meet a full disk, pages are prefaulted before they are used, not beside it.
+        if self.fresh_pages >= THREAD_FROM_PAGES && !self.mapping.populates_first() {
+            if self.populator.is_none() {
+                self.populator = Populator::start(Arc::clone(&self.mapping), self.page_shift, end);
+            }
+            if let Some(populator) = &mut self.populator {
+                populator.keep_ahead(end, self.fresh_pages, mapped_pages);
+                return Ok(());
+            }
+        }
+        let ahead = (self.fresh_pages / 4).min(PREFAULT_MAX_PAGES);
+        let from = start.max(self.prefaulted_to);
+        let to = (end + ahead).min(mapped_pages);
+        self.prefaulted_to = to;
+        self.prefault(PageId(from), to - from)
+    }
+
+    #[cold]
+    fn disk_full(&self, pages: u64) -> Error {
+        Error::DiskFull { path: self.path.to_path_buf(), wanted: pages << self.page_shift }
+    }
+}
