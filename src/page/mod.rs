@@ -1,22 +1,25 @@
-//! Pages: what the bytes of the file mean.
+//! Pages: the meaning of the file's bytes.
 //!
-//! Floor: page. Takes `&[u8]` and `&mut [u8]`, knows nothing of files, mappings or transactions, and holds no
-//! unsafe code but for vector instructions (`heads`). `layout` says where every field lies; the other modules give the fields their meaning:
+//! Floor: page. Works on `&[u8]` and `&mut [u8]`, and knows nothing of files, mappings or
+//! transactions. Contains no unsafe code except for vector instructions (`heads`, `heads/x86`).
+//! `layout` defines the offset of every field; the other modules read and write the fields:
 //!
 //! ```text
-//! meta page        the root record of the database, twice in each of pages 0 and 1
-//! header      the 32 bytes that all other pages begin with
+//! layout      offsets and sizes of all fields, each defined once
+//! meta        the root record of the database, twice in each of pages 0 and 1
+//! header      the 32 bytes that begin every other page
 //! leaf        entries; `leaf_mut` changes them
 //! branch      separators and children; `branch_mut` changes them
-//! heads       the search among the first bytes of keys, which both use
-//! lookup      the steps of a point lookup through both, in few instructions
-//! overflow    one large value over consecutive pages
-//! free_list   the spill of the free space's own pages
-//! checksum    sealing and verifying any of them
+//! heads       the search among heads, used by leaf and branch; `heads/x86` has its vector instructions
+//! lookup      the steps of a point lookup through branches and leaf, in few instructions
+//! overflow    one large value in an overflow extent
+//! free_list   the extent with the newest free-space records, written by each commit
+//! checksum    sealing and verifying pages
 //! ```
 //!
-//! Failure: bytes that mean nothing valid are a [`DecodeError`] that names page, field and value. No input can
-//! panic, loop or be read out of bounds (R3); every length is read from the page once and used from the copy.
+//! Failure: invalid bytes are a [`DecodeError`] that names page, field and value. No input can
+//! panic, loop or cause a read out of bounds (R3): every length is read from the page once,
+//! checked, and used from the local copy.
 
 pub(crate) mod branch;
 pub(crate) mod branch_mut;
