@@ -65,7 +65,7 @@
 //! | [`Db`], [`Options`] | open, begin transactions, statistics, check, compact, recover, salvage |
 //! | [`ReadTxn`], [`WriteTxn`] | one state; changes to the newest |
 //! | [`Table`], [`ReadTable`], [`TableMut`] | typed tables: `get`, `insert`, `range`, `prefix`, `append` |
-//! | [`codec`] | what keys and values may be, and how to add types |
+//! | [`codec`] | the types of keys and values, and an example of a [codec of your own](codec#codecs-of-your-own) |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and the remedy |
 //! | [`inspect`] | meta pages and pages as numbers, for tools |
 //!

@@ -77,10 +77,71 @@
 //!
 //! # Codecs of your own
 //!
-//! Implement [`Codec`] for a type of yours, and [`KeyCodec`] if its bytes sort as its items do; its keys are most often
-//! looked up by what they are: `type Key<'a> = Self::Item<'a>`, and `encode_key` calls `encode`. Choose a name with a
-//! prefix of your own, such as `"acme.invoice.v1"`: it is stored with the table and compared when the table is opened.
-//! Such a codec can be the last component of a tuple; with [`Part`] it can be any.
+//! Implement [`Codec`] for your type, and [`KeyCodec`] if its bytes sort as its items do. Choose a name with a prefix of
+//! your own, such as `"acme.invoice.v1"`: the table stores it and compares it at every open. Such a codec can be the last
+//! component of a tuple; with [`Part`] it can be any component.
+//!
+//! A struct as key, ordered by year and then by number:
+//!
+//! ```
+//! use mapleaf::codec::{Codec, CodecError, Encoded, KeyCodec};
+//! use mapleaf::{Db, Table};
+//!
+//! #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+//! struct Invoice {
+//!     year: u16,
+//!     number: u32,
+//! }
+//!
+//! impl Codec for Invoice {
+//!     type Item<'a> = Invoice;
+//!     type Owned = Invoice;
+//!
+//!     fn name() -> String {
+//!         "acme.invoice.v1".to_string()
+//!     }
+//!
+//!     // Big-endian numbers sort bytewise as the numbers do; fields follow in the order of comparison.
+//!     fn encode<'a>(item: &'a Invoice) -> mapleaf::Result<Encoded<'a>> {
+//!         let mut bytes = Encoded::new();
+//!         bytes.push(&item.year.to_be_bytes());
+//!         bytes.push(&item.number.to_be_bytes());
+//!         Ok(bytes)
+//!     }
+//!
+//!     fn decode(bytes: &[u8]) -> Result<Invoice, CodecError> {
+//!         let (year, number) = bytes.split_first_chunk().ok_or(CodecError::new("an invoice has 6 bytes"))?;
+//!         let number = number.try_into().map_err(|_| CodecError::new("an invoice has 6 bytes"))?;
+//!         Ok(Invoice { year: u16::from_be_bytes(*year), number: u32::from_be_bytes(number) })
+//!     }
+//!
+//!     fn to_owned(item: Invoice) -> Invoice {
+//!         item
+//!     }
+//! }
+//!
+//! impl KeyCodec for Invoice {
+//!     type Key<'a> = Invoice;
+//!
+//!     fn encode_key<'a>(key: &'a Invoice) -> mapleaf::Result<Encoded<'a>> {
+//!         Self::encode(key)
+//!     }
+//! }
+//!
+//! const TOTALS: Table<Invoice, u64> = Table::new("totals");
+//!
+//! let db = Db::in_memory()?;
+//! db.write(|txn| {
+//!     let mut totals = txn.table(TOTALS)?;
+//!     totals.insert(Invoice { year: 2024, number: 900 }, 75)?;
+//!     totals.insert(Invoice { year: 2025, number: 1 }, 120)?;
+//!     Ok::<_, mapleaf::Error>(())
+//! })?;
+//! let totals = db.begin_read()?.table(TOTALS)?;
+//! let from_2025 = totals.range(Invoice { year: 2025, number: 0 }..)?.next().transpose()?;
+//! assert_eq!(from_2025, Some((Invoice { year: 2025, number: 1 }, 120)));
+//! # Ok::<(), mapleaf::Error>(())
+//! ```
 
 mod scalars;
 #[cfg(test)]

@@ -1,13 +1,14 @@
-//! Typed tables: what lies between Rust values and the bytes that trees hold.
+//! Typed tables: how Rust values become the bytes that trees store, and the handles that users work
+//! with.
 //!
-//! Floor: table, the highest of the crate. Everything below works on bytes; here they get their types.
+//! Floor: table, the highest of the crate. All floors below work on bytes.
 //!
 //! ```text
-//! codec   how keys and values become bytes
+//! codec   how keys and values become bytes; how to write a codec
 //! read    handles of read transactions
 //! write   handles of write transactions
-//! load    many entries at once
-//! place   values that are written where they will lie
+//! load    bulk load
+//! place   values that the caller writes directly into the file's pages
 //! range   iterators over entries
 //! ```
 
@@ -44,8 +45,9 @@ pub use write::TableMut;
 /// const EDGES: Table<(u64, u64), &[u8]> = Table::new("edges");
 /// ```
 ///
-/// The names of the codecs are stored with the table when a write transaction first opens it, and compared whenever it
-/// is opened later. See [`codec`] for what keys and values may be.
+/// A write transaction that first opens the table stores the names of its codecs. Every later open
+/// compares them. See [`codec`] for the types of keys and values, and for an example of a codec of
+/// your own.
 pub struct Table<K, V> {
     name: Cow<'static, str>,
     types: PhantomData<fn() -> (K, V)>,
@@ -80,7 +82,7 @@ impl<K, V> fmt::Debug for Table<K, V> {
     }
 }
 
-/// What the catalog says of a table, for tools.
+/// What the catalog records about a table, for tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TableInfo {
@@ -90,11 +92,11 @@ pub struct TableInfo {
     pub entries: u64,
     /// Levels of its tree; 0 when it is empty.
     pub height: u8,
-    /// Name of the codec of its keys. Empty if the table was made without types.
+    /// Name of the codec of its keys. Empty if the table was created without types.
     pub key_codec: String,
-    /// Name of the codec of its values. Empty if the table was made without types.
+    /// Name of the codec of its values. Empty if the table was created without types.
     pub value_codec: String,
-    /// The number of its tree, which its pages carry.
+    /// The id of its tree, which is in the header of each of its pages.
     pub tree_id: u32,
 }
 
@@ -111,10 +113,10 @@ impl TableInfo {
     }
 }
 
-/// Bytes of a key that its error shows.
+/// At most this many bytes of a key are in an error message.
 const SHOWN_BYTES: usize = 40;
 
-/// A key as text for people, cut where it is long.
+/// A key as text for messages, cut if it is long.
 fn shown(key: &[u8]) -> String {
     let cut = &key[..key.len().min(SHOWN_BYTES)];
     format!("'{}{}'", cut.escape_ascii(), if cut.len() < key.len() { ".." } else { "" })
@@ -147,13 +149,13 @@ fn decode_key<K: Codec>(key: &[u8]) -> Result<K::Item<'_>> {
     K::decode(key).map_err(|e| undecodable_key::<K>(key, &e))
 }
 
-/// The value of this key.
+/// Decodes the value of `key`.
 #[inline]
 fn decode_value<'a, V: Codec>(key: &[u8], value: &'a [u8]) -> Result<V::Item<'a>> {
     V::decode(value).map_err(|e| undecodable_value::<V>(key, value, &e))
 }
 
-/// The values of many keys of a tree, in the order of the keys.
+/// Looks many keys of a tree up; the values are in the order of the keys.
 fn values_of<'a, K: KeyCodec, V: Codec, P: PageRead>(
     pages: &'a P,
     root: &TreeRoot,
@@ -171,7 +173,7 @@ fn values_of<'a, K: KeyCodec, V: Codec, P: PageRead>(
     Ok(values)
 }
 
-/// A key and its value.
+/// Decodes a key and its value.
 #[inline]
 fn decode_entry<'a, K: Codec, V: Codec>((key, value): (&'a [u8], &'a [u8])) -> Result<(K::Item<'a>, V::Item<'a>)> {
     Ok((decode_key::<K>(key)?, decode_value::<V>(key, value)?))

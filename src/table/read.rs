@@ -1,10 +1,10 @@
 //! Table handles of read transactions.
 //!
-//! Floor: table. A handle holds a clone of its transaction and carries no lifetime; what it returns borrows the handle,
-//! except for the owned forms.
+//! Floor: table. A handle holds a clone of its transaction and has no lifetime. Values that it
+//! returns borrow the handle, except for the owned forms.
 //!
-//! Failure: [`Error::Corrupt`](crate::Error::Corrupt) and [`Error::Decode`](crate::Error::Decode), with path and table, when
-//! pages or items cannot be read.
+//! Failure: [`Error::Corrupt`](crate::Error::Corrupt) and [`Error::Decode`](crate::Error::Decode),
+//! with path and table, for a damaged page or an entry that does not decode.
 
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
@@ -22,17 +22,17 @@ use crate::txn::read::open_table::OpenTable;
 use crate::txn::read::snapshot::ReadTxn;
 
 impl ReadTxn {
-    /// A handle to a table as this transaction sees it. A table that does not exist reads as empty.
+    /// Opens a table as this transaction sees it. A table that does not exist reads as empty.
     ///
     /// # Errors
-    /// `Usage` if the table was made with other codecs, `Corrupt` if the catalog cannot be read.
+    /// `Usage` if the table was created with other codecs, `Corrupt` if the catalog cannot be read.
     pub fn table<K: KeyCodec, V: Codec>(&self, table: Table<K, V>) -> Result<ReadTable<K, V>> {
         let open = self.open_table(table.name())?;
         open.check_codecs(K::name, V::name)?;
         Ok(ReadTable { txn: self.clone(), open, types: PhantomData })
     }
 
-    /// A handle to any table as bytes, whatever its codecs; for tools.
+    /// Opens any table as bytes, whatever its codecs; for tools.
     ///
     /// # Errors
     /// `Corrupt` if the catalog cannot be read.
@@ -40,8 +40,9 @@ impl ReadTxn {
         Ok(ReadTable { txn: self.clone(), open: self.open_table(name)?, types: PhantomData })
     }
 
-    /// The value of a key in a table, if that needs nothing from the disk; else an error of kind
-    /// [`WouldBlock`](crate::ErrorKind::WouldBlock). As [`ReadTable::try_get_resident`], the record of the table included.
+    /// Returns the value of a key without waiting for the disk, or an error of kind
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock). Like [`ReadTable::try_get_resident`], and also
+    /// for the table's record in the catalog.
     ///
     /// # Errors
     /// As [`table`](ReadTxn::table) and [`ReadTable::try_get_resident`].
@@ -58,7 +59,7 @@ impl ReadTxn {
         self.check_fault(found).map_err(|e| e.with_table(table.name()))
     }
 
-    /// What the catalog says of one table; `None` if there is no such table.
+    /// What the catalog records about a table; `None` if there is no such table.
     ///
     /// # Errors
     /// `TooLarge` or `Usage` for its name, `Corrupt` if the catalog cannot be read.
@@ -75,7 +76,7 @@ impl ReadTxn {
     }
 }
 
-/// A table as a read transaction sees it. Holds the transaction; carries no lifetime.
+/// A table as a read transaction sees it. Holds the transaction and has no lifetime.
 ///
 /// ```
 /// # use mapleaf::{Db, Table};
@@ -104,19 +105,22 @@ pub struct ReadTable<K, V> {
 }
 
 impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
-    /// The value of a key. It borrows this handle; see [`get_owned`](ReadTable::get_owned).
+    /// Returns the value of a key. The value borrows this handle; see
+    /// [`get_owned`](ReadTable::get_owned).
     ///
     /// # Errors
-    /// `Corrupt` if a page on the way, or the value, is damaged; `Fault` if the system could not serve one; `Decode` if the
-    /// bytes of the value are no item of its codec. A key over the limit is simply not there.
+    /// `Corrupt` if a page on the path, or the value, is damaged; `Fault` if the kernel could not
+    /// read one; `Decode` if the bytes of the value do not decode. A key that is longer than the
+    /// limit is not in the table, so the result is `None`.
     #[inline(always)]
     pub fn get<'k>(&self, key: K::Key<'k>) -> Result<Option<V::Item<'_>>> {
         let encoded = K::encode_key(&key)?;
         let key: &[u8] = &encoded;
-        // Without the copies that an error on the way would bring.
+        // The fast path returns no `Result`, so errors are not copied on the way up.
         let pages = self.pages();
         if let Some(answer) = tree::get_at_once(pages, &self.open.root, self.open.flat_index(pages, 1), key) {
-            // The value is read by decoding it, and nothing is believed that was read after the question.
+            // Decode first, then check for a fault: the check covers every byte that was read
+            // before it.
             let value = answer.value().map(V::decode);
             if pages.all_served() {
                 match value {
@@ -136,18 +140,23 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         self.check_fault(found.and_then(|found| found.map(|value| decode_value::<V>(key, value)).transpose()))
     }
 
-    /// The value of a key, if that needs nothing from the disk: an error of kind
-    /// [`WouldBlock`](crate::ErrorKind::WouldBlock) where [`get`](ReadTable::get) would wait for a page, or for the value.
+    /// Returns the value of a key without waiting for the disk. If [`get`](ReadTable::get) would
+    /// have to wait for a page or for the value, the error has the kind
+    /// [`WouldBlock`](crate::ErrorKind::WouldBlock).
     ///
-    /// For programs that serve many on few threads, as asynchronous ones do. What was missing has been asked for, and comes
-    /// without anybody waiting: who tries again later gets further by a page at least, of three or four on the way. Or
-    /// who gets the error calls `get` on a thread that may wait. The system is asked about each page on the way, about a
-    /// microsecond each, so a `get` of what is in memory is faster. The answer may be outdated by the time that the page is
-    /// read: under great need of memory a call may wait all the same. So it does for a database that this process could not
-    /// write to, as the system then does not say what is in memory.
+    /// For programs that serve many clients on few threads, as asynchronous programs do. Before it
+    /// returns `WouldBlock`, this call requests the missing page from the disk. Each retry gets at
+    /// least one page further, and a lookup reads three or four pages. Or call `get` on a thread
+    /// that may wait.
+    ///
+    /// The call asks the kernel about each page on the path, about a microsecond each, so `get` is
+    /// faster for pages in memory. The kernel's answer may be outdated when the page is read: if
+    /// memory is very short, the call may wait nevertheless. It may also wait for a database that
+    /// this process cannot write to, because the kernel then does not tell which pages are in
+    /// memory.
     ///
     /// # Errors
-    /// `WouldBlock`, and as [`get`](ReadTable::get).
+    /// `WouldBlock`, and the errors of [`get`](ReadTable::get).
     ///
     /// ```
     /// # use mapleaf::{Db, ErrorKind, ReadTable, Table};
@@ -171,13 +180,14 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         self.check_fault(found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose()))
     }
 
-    /// The values of many keys, in the order of the keys; the same keys may come more than once.
+    /// Returns the values of many keys, in the order of the keys. A key may occur more than once.
     ///
-    /// The lookups go down the tree together, so that their waits for memory overlap: with many keys at once (a hundred,
-    /// say) a lookup takes a fraction of what [`get`](ReadTable::get) takes. Sorting the keys gains nothing.
+    /// The lookups descend the tree together, so that their waits for memory overlap. With a
+    /// hundred keys, say, a lookup takes a fraction of the time of [`get`](ReadTable::get). Sorting
+    /// the keys first gains nothing.
     ///
     /// # Errors
-    /// As [`get`](ReadTable::get), for the first key that meets one.
+    /// The errors of [`get`](ReadTable::get), for the first key that fails.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -195,20 +205,21 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         self.check_fault(values_of::<K, V, _>(self.pages(), &self.open.root, flat_index, &keys))
     }
 
-    /// The value of a key, holding the transaction alive: it may outlive this handle and be sent to other threads.
+    /// Returns the value of a key, with its transaction: it may outlive this handle and move to
+    /// other threads.
     ///
     /// # Errors
     /// As [`get`](ReadTable::get).
     pub fn get_owned<'k>(&self, key: K::Key<'k>) -> Result<Option<OwnedValue<K, V>>> {
         let bytes = K::encode_key(&key)?.to_vec();
-        // Looked up once here, so that getting it later cannot find it missing.
+        // This lookup makes sure that `OwnedValue::get` finds the key.
         Ok(self.get(key)?.is_some().then(|| OwnedValue { table: self.clone(), key: bytes }))
     }
 
-    /// Whether a key is there.
+    /// Whether the table has a key.
     ///
     /// # Errors
-    /// `Corrupt` if a page on the way is damaged.
+    /// `Corrupt` if a page on the path is damaged.
     pub fn contains_key<'k>(&self, key: K::Key<'k>) -> Result<bool> {
         let key = K::encode_key(&key)?;
         match tree::get_at_once(self.pages(), &self.open.root, self.flat_index(1), &key) {
@@ -217,16 +228,16 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         }
     }
 
-    /// The entries of a range of keys, in order.
+    /// Returns the entries of a range of keys, in order.
     ///
     /// # Errors
-    /// `Usage` for a bound that the codec cannot represent; damage is reported by the iterator.
+    /// `Usage` for a bound that the codec cannot represent. The iterator reports damage.
     pub fn range<'k>(&self, range: impl RangeBounds<K::Key<'k>>) -> Result<Range<'_, K, V>> {
         self.txn.check_process()?;
         Ok(Range::of_snapshot(self.byte_range(ByteBounds::of::<K>(&range)?), self.place()))
     }
 
-    /// The entries of a range of keys, as items that own what they are.
+    /// Returns the entries of a range of keys, as items that own their bytes.
     ///
     /// # Errors
     /// As [`range`](ReadTable::range).
@@ -235,12 +246,13 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         Ok(RangeOwned::new(self.clone(), ByteBounds::of::<K>(&range)?))
     }
 
-    /// All entries, in order. Damage is reported by the iterator, and so are entries that do not decode.
+    /// Returns all entries, in order. The iterator reports damage and entries that do not decode.
     pub fn iter(&self) -> Range<'_, K, V> {
         Range::of_snapshot(self.byte_range(ByteBounds::ALL), self.place())
     }
 
-    /// The entries whose keys begin alike; see [`PrefixCodec`] for what a prefix is.
+    /// Returns the entries whose keys begin with a prefix; see [`PrefixCodec`] for the prefixes of
+    /// a type.
     ///
     /// # Errors
     /// As [`range`](ReadTable::range).
@@ -253,7 +265,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         Ok(Range::of_snapshot(self.byte_range(bounds), self.place()))
     }
 
-    /// The entry with the least key.
+    /// Returns the entry with the least key.
     ///
     /// # Errors
     /// As [`get`](ReadTable::get).
@@ -261,7 +273,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         self.typed(tree::first(self.pages(), &self.open.root))
     }
 
-    /// The entry with the greatest key.
+    /// Returns the entry with the greatest key.
     ///
     /// # Errors
     /// As [`get`](ReadTable::get).
@@ -269,7 +281,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         self.typed(tree::last(self.pages(), &self.open.root))
     }
 
-    /// Number of entries; stored with the table, so this costs nothing.
+    /// Number of entries. It is stored with the table, so no page is read.
     pub fn len(&self) -> u64 {
         self.open.root.entries
     }
@@ -299,7 +311,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         &self.open.root
     }
 
-    /// The top of the tree, if it was worth making. `keys` are about to be looked up.
+    /// The flat index of the tree, if it has paid to build one. `keys` lookups are about to follow.
     #[inline(always)]
     fn flat_index(&self, keys: u32) -> Option<&FlatIndex> {
         self.open.flat_index(self.pages(), keys)
@@ -309,7 +321,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         Place { path: self.txn.env().path(), table: self.open.name() }
     }
 
-    /// Gives on what was found, unless something on the way to it could not be served.
+    /// Returns `found`, or the error of an access that the kernel could not serve.
     #[inline]
     fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
         match self.pages().all_served() {
@@ -332,7 +344,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         self.check_fault(entry.and_then(|entry| entry.map(decode_entry::<K, V>).transpose()))
     }
 
-    /// Says in which file and table an error happened.
+    /// Adds the file and the table to an error.
     #[cold]
     pub(crate) fn locate(&self, e: Error) -> Error {
         self.txn.locate(e).with_table(self.open.name())
@@ -351,14 +363,14 @@ impl<K, V> std::fmt::Debug for ReadTable<K, V> {
     }
 }
 
-/// A value that holds its transaction alive, from [`get_owned`](ReadTable::get_owned).
+/// A value that holds its transaction, from [`get_owned`](ReadTable::get_owned).
 pub struct OwnedValue<K, V> {
     table: ReadTable<K, V>,
     key: Vec<u8>,
 }
 
 impl<K: KeyCodec, V: Codec> OwnedValue<K, V> {
-    /// The value; it borrows this.
+    /// The value; it borrows this `OwnedValue`.
     ///
     /// # Errors
     /// `Corrupt` if the file was damaged meanwhile.
