@@ -187,20 +187,20 @@ impl Tails<'_> {
     }
 }
 
-/// What [`find`] found, in one register.
+/// The result of [`find`], in one register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Found(u32);
+pub(crate) struct EntryOffset(u32);
 
-impl Found {
+impl EntryOffset {
     /// Ask [`find_in_any`], and then `Leaf`.
-    pub(crate) const ASK_LEAF: Found = Found(u32::MAX);
+    pub(crate) const ASK_LEAF: EntryOffset = EntryOffset(u32::MAX);
     /// There is no such key.
-    pub(crate) const ABSENT: Found = Found(u32::MAX - 1);
+    pub(crate) const ABSENT: EntryOffset = EntryOffset(u32::MAX - 1);
 
-    /// Where in the page the entry lies, if there may be one.
+    /// The offset of the entry in the page, if there may be one.
     #[inline(always)]
     pub(crate) fn offset(self) -> Option<usize> {
-        (self.0 < Found::ABSENT.0).then_some(self.0 as usize)
+        (self.0 < EntryOffset::ABSENT.0).then_some(self.0 as usize)
     }
 
     /// The value, if it lies in the leaf that was searched and the entry has the key. Else ask `Leaf`.
@@ -223,38 +223,38 @@ impl Found {
 
 /// The only entry of a leaf that can have `key`, if the heads tell.
 #[inline(always)]
-pub(crate) fn find<V: Vectors>(vectors: V, front: &Front, key: &[u8]) -> Found {
+pub(crate) fn find<V: Vectors>(vectors: V, front: &Front, key: &[u8]) -> EntryOffset {
     let fields = get_u64(front, KIND);
     let (count, prefix_bytes) = ((fields >> 16 & 0xffff) as usize, (fields >> 32 & 0xffff) as usize);
-    let Some(rest) = key.get(prefix_bytes..prefix_bytes + HEAD_BYTES) else { return Found::ASK_LEAF };
+    let Some(rest) = key.get(prefix_bytes..prefix_bytes + HEAD_BYTES) else { return EntryOffset::ASK_LEAF };
     if fields & 0xffff != PageKind::Leaf as u64 || count > heads::WIDE {
-        return Found::ASK_LEAF;
+        return EntryOffset::ASK_LEAF;
     }
     let head = head_of(rest);
     let at = vectors.count_less_leaf(front, count, head);
     if (at >= count) | (heads::get(&front[LEAF_HEADS..], at & 0x3f) != head) {
-        return Found::ABSENT;
+        return EntryOffset::ABSENT;
     }
-    Found(u32::from(get_u16(&front[LEAF_HEADS..], HEAD_BYTES * (count & 0x3f) + SLOT_BYTES * (at & 0x3f))))
+    EntryOffset(u32::from(get_u16(&front[LEAF_HEADS..], HEAD_BYTES * (count & 0x3f) + SLOT_BYTES * (at & 0x3f))))
 }
 
 /// Like [`find`], for leaves of many entries and short keys.
 #[cold]
 #[inline(never)]
-pub(crate) fn find_in_any(page: &[u8], key: &[u8]) -> Found {
+pub(crate) fn find_in_any(page: &[u8], key: &[u8]) -> EntryOffset {
     let fields = get_u64(page, KIND);
     let (count, prefix_bytes) = ((fields >> 16 & 0xffff) as usize, (fields >> 32 & 0xffff) as usize);
     if fields & 0xffff != PageKind::Leaf as u64 {
-        return Found::ASK_LEAF;
+        return EntryOffset::ASK_LEAF;
     }
-    let Some(rest) = key.get(prefix_bytes..) else { return Found::ABSENT };
+    let Some(rest) = key.get(prefix_bytes..) else { return EntryOffset::ABSENT };
     let head = head_of(rest);
     let arrays = page.get(LEAF_HEADS..).unwrap_or(&[]);
     let at = heads::count_less(arrays, count, head);
     if at >= count || heads::get(arrays, at) != head {
-        return Found::ABSENT;
+        return EntryOffset::ABSENT;
     }
-    Found(u32::from(get_u16(arrays, HEAD_BYTES * count + SLOT_BYTES * at)))
+    EntryOffset(u32::from(get_u16(arrays, HEAD_BYTES * count + SLOT_BYTES * at)))
 }
 
 /// Whether two keys of one length are equal, and keys. Those of common lengths are compared without a call.

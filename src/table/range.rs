@@ -28,7 +28,7 @@ use crate::tree;
 /// From [`range`](crate::ReadTable::range), [`prefix`](crate::ReadTable::prefix) and [`iter`](crate::ReadTable::iter).
 pub struct Range<'a, K, V> {
     inner: Inner<'a>,
-    place: Place<'a>,
+    place: ErrorContext<'a>,
     /// What was read could not be served: the error was given, and nothing comes after it.
     lost: bool,
     types: PhantomData<fn() -> (K, V)>,
@@ -41,7 +41,7 @@ enum Inner<'a> {
 
 /// Where errors of a range happen.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct ErrorContext<'a> {
     pub(crate) path: &'a Path,
     pub(crate) table: &'a str,
 }
@@ -50,11 +50,11 @@ pub(crate) struct Place<'a> {
 type Typed<'a, K, V> = (<K as Codec>::Item<'a>, <V as Codec>::Item<'a>);
 
 impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
-    pub(crate) fn of_snapshot(range: tree::Range<'a, SnapshotPages>, place: Place<'a>) -> Range<'a, K, V> {
+    pub(crate) fn of_snapshot(range: tree::Range<'a, SnapshotPages>, place: ErrorContext<'a>) -> Range<'a, K, V> {
         Range { inner: Inner::Snapshot(range), place, lost: false, types: PhantomData }
     }
 
-    pub(crate) fn of_txn(range: tree::Range<'a, TxnPages>, place: Place<'a>) -> Range<'a, K, V> {
+    pub(crate) fn of_txn(range: tree::Range<'a, TxnPages>, place: ErrorContext<'a>) -> Range<'a, K, V> {
         Range { inner: Inner::Txn(range), place, lost: false, types: PhantomData }
     }
 

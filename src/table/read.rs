@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
-use crate::table::range::{ByteBounds, Place};
+use crate::table::range::{ByteBounds, ErrorContext};
 use crate::table::{decode_entry, decode_value, values_of, Range, RangeOwned, Table, TableInfo};
 use crate::tree::{self, FlatIndex};
 use crate::txn::read::open_table::OpenTable;
@@ -317,8 +317,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         self.open.flat_index(self.pages(), keys)
     }
 
-    fn place(&self) -> Place<'_> {
-        Place { path: self.txn.env().path(), table: self.open.name() }
+    fn place(&self) -> ErrorContext<'_> {
+        ErrorContext { path: self.txn.env().path(), table: self.open.name() }
     }
 
     /// Returns `found`, or the error of an access that the kernel could not serve.

@@ -15,7 +15,7 @@ use crate::page::meta::TreeRoot;
 use crate::pager::write::txn_pages::TxnPages;
 use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
-use crate::table::range::{ByteBounds, Place};
+use crate::table::range::{ByteBounds, ErrorContext};
 use crate::table::{decode_entry, decode_value, values_of, EntriesOwned, Range, Table, TableInfo};
 use crate::tree;
 use crate::txn::write::txn::WriteTxn;
@@ -310,7 +310,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
 
     fn byte_range(&self, bounds: ByteBounds) -> Range<'_, K, V> {
         let range = tree::Range::new(self.pages(), *self.root(), None, bounds.low, bounds.high);
-        Range::of_txn(range, Place { path: self.txn.env().path(), table: self.name() })
+        Range::of_txn(range, ErrorContext { path: self.txn.env().path(), table: self.name() })
     }
 
     fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {

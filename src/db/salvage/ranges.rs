@@ -106,15 +106,15 @@ mod tests {
                 (usize::from(a)..b).for_each(|key| model[key] = true);
             }
             let (mut narrowed, mut other) = (set.clone(), KeySet::default());
-            let mut kept = [false; 256];
+            let mut in_other = [false; 256];
             for _ in 0..1 + next(4) {
                 let (a, b) = (next(256) as u8, next(257) as usize);
                 other.add(vec![a], (b < 256).then(|| vec![b as u8]));
-                (usize::from(a)..b).for_each(|key| kept[key] = true);
+                (usize::from(a)..b).for_each(|key| in_other[key] = true);
             }
             narrowed.narrow(&other);
             for key in 0..=255u8 {
-                assert_eq!(narrowed.holds(&[key]), model[usize::from(key)] && kept[usize::from(key)], "{key}");
+                assert_eq!(narrowed.holds(&[key]), model[usize::from(key)] && in_other[usize::from(key)], "{key}");
                 assert_eq!(set.holds(&[key]), model[usize::from(key)], "{key} of {set:?}");
                 let high = next(256) as u8;
                 let met = (key..high).any(|key| model[usize::from(key)]);

@@ -32,7 +32,7 @@ const ROOTS_OF_A_TREE: usize = 3;
 
 /// A leaf that the scan found.
 #[derive(Clone, Copy, Debug)]
-struct Found {
+struct FoundLeaf {
     txn: TxnId,
     id: PageId,
     tree: TreeId,
@@ -43,7 +43,7 @@ enum Source {
     /// The root of a table, as some catalog page has it.
     Root(TreeRoot),
     /// A leaf of a table.
-    Leaf(Found),
+    Leaf(FoundLeaf),
 }
 
 /// What the catalogs of older states and catalog pages say of tables.
@@ -99,7 +99,7 @@ impl Rescue<'_> {
     }
 
     /// What is known of tables beside the newest state.
-    fn older_records(&mut self, older: &[Candidate], found: &[Found]) -> Result<Records> {
+    fn older_records(&mut self, older: &[Candidate], found: &[FoundLeaf]) -> Result<Records> {
         let mut all = Vec::new();
         for candidate in older {
             let (records, _) = self.records(&candidate.meta.catalog)?;
@@ -116,7 +116,7 @@ impl Rescue<'_> {
         Ok(records)
     }
 
-    fn find_leaves(&mut self, bound: Option<(TxnId, TreeId)>) -> Result<Vec<Found>> {
+    fn find_leaves(&mut self, bound: Option<(TxnId, TreeId)>) -> Result<Vec<FoundLeaf>> {
         let count = self.pages.page_count();
         let (mut found, mut page) = (Vec::new(), Vec::new());
         let mut reads_left = self.pages.allocated().saturating_mul(RUN_READS).saturating_add(RUN_READS_MORE);
@@ -153,7 +153,7 @@ impl Rescue<'_> {
             let leaf = header.kind == PageKind::Leaf && header.level == 0;
             let known = bound.is_none_or(|(txn, next_tree)| header.txn <= txn && header.tree < next_tree);
             if leaf && known && checksum::compute(&page) == header.checksum {
-                found.push(Found { txn: header.txn, id, tree: header.tree });
+                found.push(FoundLeaf { txn: header.txn, id, tree: header.tree });
             }
         }
         Ok(found)
@@ -179,7 +179,7 @@ impl Rescue<'_> {
         Leaf::parse(page, id).ok().filter(|leaf| leaf.verify().is_ok())
     }
 
-    fn table_leaf(&mut self, found: &Found) -> Result<()> {
+    fn table_leaf(&mut self, found: &FoundLeaf) -> Result<()> {
         self.page_done()?;
         let wanted = match self.known.contains_key(&found.tree) {
             true => self.is_missing(found.tree),

@@ -2,7 +2,7 @@
 //!
 //! Floor: page. Failure: none; widths that disagree panic, as that is a bug.
 
-use super::{child, child_of_any, find, find_in_any, first_word, Found};
+use super::{child, child_of_any, find, find_in_any, first_word, EntryOffset};
 use crate::ids::PagePtr;
 use crate::page::heads::{with_each_width, Search, Vectors};
 
@@ -44,10 +44,10 @@ impl<'a> Search for InLeaf<'a, '_> {
     fn with<V: Vectors>(self, vectors: V) -> Self::Answer {
         let InLeaf(page, key) = self;
         let mut found = find(vectors, page.first_chunk()?, key);
-        if found == Found::ASK_LEAF {
+        if found == EntryOffset::ASK_LEAF {
             found = find_in_any(page, key);
         }
-        if found == Found::ABSENT {
+        if found == EntryOffset::ABSENT {
             return Some(None);
         }
         found.value(page, key).map(Some)

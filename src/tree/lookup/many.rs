@@ -86,14 +86,14 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
                 fetch_front(pages, *ptr);
             }
         }
-        let (mut found, mut cold) = ([lookup::Found::ASK_LEAF; GROUP], false);
+        let (mut found, mut cold) = ([lookup::EntryOffset::ASK_LEAF; GROUP], false);
         for ((found, ptr), key) in found.iter_mut().zip(&at).zip(keys) {
             let Some(front) = pages.front_at_once(*ptr) else {
                 cold = true;
                 continue;
             };
             *found = lookup::find(vectors, front, key);
-            if *found == lookup::Found::ASK_LEAF {
+            if *found == lookup::EntryOffset::ASK_LEAF {
                 *found = lookup::find_in_any(pages.page(*ptr)?, key);
             }
             if let Some(offset) = found.offset() {
@@ -105,7 +105,7 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
         }
         let mut values = [None; GROUP];
         for (((value, found), ptr), key) in values.iter_mut().zip(&found).zip(&at).zip(keys) {
-            if *found == lookup::Found::ABSENT {
+            if *found == lookup::EntryOffset::ABSENT {
                 continue;
             }
             if let Some(page) = pages.page_at_once(*ptr) {

@@ -77,7 +77,7 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
         ptr = leaf_below(vectors, pages, ptr, level, key, word)?;
         let front = pages.front_at_once(ptr)?;
         let found = lookup::find(vectors, front, key);
-        if found == lookup::Found::ABSENT {
+        if found == lookup::EntryOffset::ABSENT {
             return Some(Answer(&ABSENT));
         }
         match found.value(front, key) {
@@ -166,10 +166,15 @@ impl heads::Search for ChildOfAny<'_> {
 /// What [`lookup::find`] leaves: leaves of many entries, those of large pages, keys that share their head with others, and
 /// values in runs.
 #[inline(never)]
-fn value_in_any<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, found: lookup::Found, key: &[u8]) -> Option<Answer<'a>> {
+fn value_in_any<'a, P: PageRead>(
+    pages: &'a P,
+    ptr: PagePtr,
+    found: lookup::EntryOffset,
+    key: &[u8],
+) -> Option<Answer<'a>> {
     let page = pages.page_at_once(ptr)?;
-    let found = if found == lookup::Found::ASK_LEAF { lookup::find_in_any(page, key) } else { found };
-    if found == lookup::Found::ABSENT {
+    let found = if found == lookup::EntryOffset::ASK_LEAF { lookup::find_in_any(page, key) } else { found };
+    if found == lookup::EntryOffset::ABSENT {
         return Some(Answer(&ABSENT));
     }
     if let Some(value) = found.value(page, key) {
