@@ -1,7 +1,7 @@
 //! The catalog: table names and table records, over bytes.
 //!
-//! Floor: catalog. The catalog is a B+tree of its own (tree 0) from table name to [`TableRecord`]. Records are plain
-//! bytes, so that recovery, check and tools need no codec.
+//! Floor: catalog. The catalog is a B+tree of its own (tree 0) from table name to [`TableRecord`].
+//! Records are plain bytes, so that recovery, check and tools need no codec.
 //!
 //! Record, little-endian:
 //!
@@ -12,9 +12,11 @@
 //!
 //! Invariants:
 //!   CATALOG-1  tree ids are unique and below the state's next tree id.
-//!   CATALOG-2  flags that this build does not know make the table unusable, with a clear error, and nothing else.
+//!   CATALOG-2  flags that this build does not know make the table unusable, with a clear error,
+//!              and nothing else.
 //!
-//! Failure: [`Error::Corrupt`] for malformed records, [`Error::Usage`] and [`Error::TooLarge`] for names.
+//! Failure: [`Error::Corrupt`] for malformed records, [`Error::Usage`] and [`Error::TooLarge`] for
+//! names.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId};
@@ -136,7 +138,8 @@ impl TableRecord {
     }
 }
 
-/// What a table is opened as. An empty name of a codec stands for none: a table, or one side of it, made without types.
+/// What a table is opened as. An empty name of a codec stands for none: a table, or one side of it,
+/// made without types.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked<'a> {
     /// Bytes, whatever the types are.

@@ -1,9 +1,11 @@
 //! The check: every page is accounted for, and every page in use is what its pointer says.
 //!
-//! Floor: db. Works on a snapshot, so writers go on meanwhile. It walks the catalog, every table, the free-space tree
-//! and the free list, marks each page it meets in a bitmap, and compares: reachable + free = all, nothing twice.
+//! Floor: db. Works on a snapshot, so writers go on meanwhile. It walks the catalog, every table,
+//! the free-space tree and the free list, marks each page it meets in a bitmap, and compares:
+//! reachable + free = all, nothing twice.
 //!
-//! Failure: damage is a [`Finding`], never an error of the check; it goes on as far as pages can be read.
+//! Failure: damage is a [`Finding`], never an error of the check; it goes on as far as pages can be
+//! read.
 
 use std::collections::HashSet;
 
@@ -51,8 +53,8 @@ pub struct Finding {
     pub page: Option<PageId>,
     /// The table, where the damage is inside one.
     pub table: Option<String>,
-    /// The keys between which entries are affected, as bytes: from, and up to but without. Empty bytes stand for the
-    /// beginning and the end of the table.
+    /// The keys between which entries are affected, as bytes: from, and up to but without. Empty
+    /// bytes stand for the beginning and the end of the table.
     pub key_range: Option<(Vec<u8>, Vec<u8>)>,
     /// What is wrong.
     pub what: String,
@@ -168,7 +170,8 @@ impl Audit<'_> {
         self.report.findings.push(Finding { page, table: table.map(str::to_string), key_range: None, what });
     }
 
-    /// The slots themselves. An interrupted commit may leave one half-written, which is no damage of the state.
+    /// The slots themselves. An interrupted commit may leave one half-written, which is no damage
+    /// of the state.
     fn metas(&mut self, txn: &ReadTxn) {
         let slots = txn.env().meta_slots();
         if let Some(what) = meta::contradiction(&slots) {
@@ -221,7 +224,8 @@ impl Audit<'_> {
         ends
     }
 
-    /// Checks the tables that the catalog names. `damaged_to`: where its damaged ranges end, ascending.
+    /// Checks the tables that the catalog names. `damaged_to`: where its damaged ranges end,
+    /// ascending.
     fn tables(&mut self, txn: &ReadTxn, damaged_to: &[Vec<u8>]) {
         let mut seen = HashSet::new();
         let mut cursor = Cursor::new(txn.pages(), txn.state().catalog);
@@ -236,7 +240,8 @@ impl Audit<'_> {
                     self.named_table(txn, key, value, &mut seen);
                     next = cursor.next();
                 }
-                // What cannot be read was reported by the walk over the catalog's tree; it goes on behind that.
+                // What cannot be read was reported by the walk over the catalog's tree; it goes on
+                // behind that.
                 Err(_) => match ends.find(|end| **end > done_to) {
                     Some(end) => {
                         cursor = Cursor::new(txn.pages(), txn.state().catalog);

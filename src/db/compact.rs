@@ -1,12 +1,13 @@
 //! Compaction: one state of a database, written to a new file with full pages.
 //!
-//! Floor: db. Reads a snapshot in the order of keys and loads a new database ([`Copy`]), so pages are filled one after
-//! the other and lie in the order of their keys. Nothing is held in memory but the list of tables: values go from one
-//! mapping to the other, and the disk begins with them by the batch. One transaction makes it all, so that no page is left free.
+//! Floor: db. Reads a snapshot in the order of keys and loads a new database ([`Copy`]), so pages
+//! are filled one after the other and lie in the order of their keys. Nothing is held in memory but
+//! the list of tables: values go from one mapping to the other, and the disk begins with them by
+//! the batch. One transaction makes it all, so that no page is left free.
 //!
 //! Invariants:
-//!   COMPACT-1  the new file gets its name only when all tables have as many entries as their records say, and when nothing that
-//!       was read failed to be served.
+//!   COMPACT-1  the new file gets its name only when all tables have as many entries as their
+//!       records say, and when nothing that was read failed to be served.
 //!   COMPACT-2  errors of reading name the database, errors of writing the new file.
 //!
 //! Failure: damage that is met ends it with `Corrupt`; whatever the error is, no file is left.
@@ -41,20 +42,23 @@ pub struct CompactReport {
     pub tables: u64,
     /// Entries of all tables.
     pub entries: u64,
-    /// Bytes of the state that was copied, its free pages included: the length of the file if it was closed.
+    /// Bytes of the state that was copied, its free pages included: the length of the file if it
+    /// was closed.
     pub bytes_before: u64,
     /// Bytes of the new file.
     pub bytes_after: u64,
 }
 
 impl Db {
-    /// Writes the newest committed state to a new database at `out`, with full pages in the order of their keys and no free
-    /// ones, so that it is no larger than this one; the file appears whole and durable, or not at all. Page size, tables and
-    /// codecs stay; the new database has an identity of its own. The new file gets the mode of this one's, and owner and group where the system permits;
-    /// it never has more rights.
+    /// Writes the newest committed state to a new database at `out`, with full pages in the order
+    /// of their keys and no free ones, so that it is no larger than this one; the file appears
+    /// whole and durable, or not at all. Page size, tables and codecs stay; the new database has an
+    /// identity of its own. The new file gets the mode of this one's, and owner and group where the
+    /// kernel permits; it never has more rights.
     ///
-    /// The state is that of one read transaction: writers go on meanwhile, and what they commit is not in the new file; pages
-    /// that they free are kept until it is done. Memory does not grow with the database. Values are read and checksums verified as by any other reader.
+    /// The state is that of one read transaction: writers go on meanwhile, and what they commit is
+    /// not in the new file; pages that they free are kept until it is done. Memory does not grow
+    /// with the database. Values are read and checksums verified as by any other reader.
     ///
     /// ```
     /// use mapleaf::{Db, Table};
@@ -77,18 +81,19 @@ impl Db {
     /// ```
     ///
     /// # Errors
-    /// `Usage` if `out` exists or a table is of a kind that this release does not know, `Corrupt` for damage that is met,
-    /// `Fault` if the system could not serve an access, `DiskFull`, `Io`, `Permission` or `NotFound` of writing `out`. No
-    /// file is left after an error.
+    /// `Usage` if `out` exists or a table is of a kind that this release does not know, `Corrupt`
+    /// for damage that is met, `Fault` if the kernel could not serve an access, `DiskFull`, `Io`,
+    /// `Permission` or `NotFound` of writing `out`. No file is left after an error.
     pub fn compact_to(&self, out: impl AsRef<Path>) -> Result<CompactReport> {
         self.compact_to_with(out, |_, _| ControlFlow::Continue(()))
     }
 
-    /// Like [`compact_to`](Db::compact_to), and tells `progress` from time to time how many entries are done, and of how
-    /// many. When that answers `Break`, it stops and leaves no file.
+    /// Like [`compact_to`](Db::compact_to), and tells `progress` from time to time how many entries
+    /// are done, and of how many. When that answers `Break`, it stops and leaves no file.
     ///
     /// # Errors
-    /// As [`compact_to`](Db::compact_to); `Io` with a source of the kind `Interrupted` when it was stopped.
+    /// As [`compact_to`](Db::compact_to); `Io` with a source of the kind `Interrupted` when it was
+    /// stopped.
     pub fn compact_to_with(
         &self,
         out: impl AsRef<Path>,
@@ -106,11 +111,12 @@ type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
 fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<CompactReport> {
     let page_size = txn.env().page_size;
     let tables = txn.table_records()?;
-    // All of them before the first is copied: a table that cannot be taken along is not left behind in silence. As no
-    // flags are known, none have to be copied.
+    // All of them before the first is copied: a table that cannot be taken along is not left behind
+    // in silence. As no flags are known, none have to be copied.
     tables.iter().try_for_each(|(name, record)| record.known_flags(name))?;
     let entries = tables.iter().fold(0u64, |sum, (_, record)| sum.saturating_add(record.root.entries));
-    // Who does without the SIGBUS handler has a handler of its own. A database in memory has none, whatever was asked for.
+    // Who does without the SIGBUS handler has a handler of its own. A database in memory has none,
+    // whatever was asked for.
     let guard = txn.env().mapping.has_fault_guard() || txn.env().lock.is_none();
     let options = Options::new().page_size(page_size as u32).fault_guard(guard);
     let lock = txn.env().lock.as_ref();

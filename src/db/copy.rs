@@ -1,12 +1,14 @@
-//! A new database that is filled from another one, by a salvage or a compaction: made under another name, given its own
-//! when it is complete (rule R11).
+//! A new database that is filled from another one, by a salvage or a compaction: made under another
+//! name, given its own when it is complete (rule R11).
 //!
-//! Floor: db. Entries that come in order are loaded in one transaction, which leaves no free page: every commit but the first
-//! copies the path to the last leaf and frees the old one. Their pages are written while the next ones are built, and the disk
-//! begins with them at each batch, so that little is left to the commit however large the file is. Entries that come in any
-//! order change pages again and again; they are committed in batches.
+//! Floor: db. Entries that come in order are loaded in one transaction, which leaves no free page:
+//! every commit but the first copies the path to the last leaf and frees the old one. Their pages
+//! are written while the next ones are built, and the disk begins with them at each batch, so that
+//! little is left to the commit however large the file is. Entries that come in any order change
+//! pages again and again; they are committed in batches.
 //!
-//! Privacy: the new file is its owner's only while it is filled, and then gets the rights of its source, or fewer.
+//! Privacy: the new file is its owner's only while it is filled, and then gets the rights of its
+//! source, or fewer.
 //!
 //! Failure: errors of writing, which may name the unfinished file; that is removed.
 
@@ -143,7 +145,8 @@ impl Copy {
         }
     }
 
-    /// Stores an entry whose key is greater than all of its table; `Usage` for another. `false`: no table can hold it.
+    /// Stores an entry whose key is greater than all of its table; `Usage` for another. `false`: no
+    /// table can hold it.
     pub(crate) fn append(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
         self.open(target)?;
         let (Some(txn), Some((_, at))) = (&mut self.txn, &self.current) else { return Ok(false) };
@@ -173,7 +176,8 @@ impl Copy {
         }
     }
 
-    /// Tells the disk to begin with the pages that came since it was told last, once they are a batch.
+    /// Tells the disk to begin with the pages that came since it was told last, once they are a
+    /// batch.
     fn begin_write_back(&mut self) -> Result<()> {
         match &self.txn {
             Some(txn) => txn.begin_write_back(&mut self.begun_pages, BATCH_BYTES as u64),

@@ -49,7 +49,8 @@ pub struct PageInfo {
 /// The readable copies of the meta pages, at most four.
 ///
 /// # Errors
-/// None for damage: a copy that cannot be read is left out. `Poisoned` or `Fault` if the system could not serve the file.
+/// None for damage: a copy that cannot be read is left out. `Poisoned` or `Fault` if the kernel
+/// could not serve the file.
 pub fn metas(db: &Db) -> Result<Vec<MetaInfo>> {
     let txn = db.begin_read()?;
     let env = db.env();

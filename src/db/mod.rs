@@ -59,14 +59,15 @@ pub use stats::Stats;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The file is closed when the last handle and the last transaction are gone. Opening the same file again in one
-/// process gives another handle to the same database. Among processes, one may have a database open for writing, alone,
-/// or any number read-only; the others get [`Error::Locked`] at once.
+/// The file is closed when the last handle and the last transaction are gone. Opening the same file
+/// again in one process gives another handle to the same database. Among processes, one may have a
+/// database open for writing, alone, or any number read-only; the others get [`Error::Locked`] at
+/// once.
 ///
 /// A thread that uses a database needs a stack of 64 KiB, besides what codecs of your own take.
 ///
-/// In a child after `fork`, every call through a handle or transaction that it inherited is an [`Error::Inherited`], and dropping
-/// one frees nothing of the parent's.
+/// In a child after `fork`, every call through a handle or transaction that it inherited is an
+/// [`Error::Inherited`], and dropping one frees nothing of the parent's.
 #[derive(Clone)]
 pub struct Db {
     inner: Arc<Inner>,
@@ -78,12 +79,13 @@ struct Inner {
 }
 
 impl Db {
-    /// Opens the database at a path, or makes one where there is no file. A database that was closed in order is not changed
-    /// before the first write transaction.
+    /// Opens the database at a path, or makes one where there is no file. A database that was
+    /// closed in order is not changed before the first write transaction.
     ///
     /// # Errors
-    /// `NotADatabase`, `NewerVersion`, `EmptyFile`, `Truncated` or `Corrupt` for files that cannot be used, `Locked` when
-    /// another process has it open, `Permission`, `DiskFull` or `Io` from the system. A refused file is not changed.
+    /// `NotADatabase`, `NewerVersion`, `EmptyFile`, `Truncated` or `Corrupt` for files that cannot
+    /// be used, `Locked` when another process has it open, `Permission`, `DiskFull` or `Io` from
+    /// the system. A refused file is not changed.
     pub fn open(path: impl AsRef<Path>) -> Result<Db> {
         Options::new().open(path)
     }
@@ -111,20 +113,23 @@ impl Db {
     /// Begins to read the newest committed state. Takes no lock and never waits.
     ///
     /// # Errors
-    /// `Poisoned` after a failed flush, until all handles are closed; `Busy` with some four million read transactions.
+    /// `Poisoned` after a failed flush, until all handles are closed; `Busy` with some four million
+    /// read transactions.
     pub fn begin_read(&self) -> Result<ReadTxn> {
         self.inner.pool.begin()
     }
 
-    /// Begins to write; waits until the transaction before has ended. Those who wait are served in order.
+    /// Begins to write; waits until the transaction before has ended. Those who wait are served in
+    /// order.
     ///
-    /// A thread that already has a write transaction of this database would wait for itself, for ever: end it first, or
-    /// use [`try_begin_write`](Db::try_begin_write).
+    /// A thread that already has a write transaction of this database would wait for itself, for
+    /// ever: end it first, or use [`try_begin_write`](Db::try_begin_write).
     ///
     /// # Errors
-    /// `Usage` for a database that was opened read-only, `Poisoned` after a failed flush, `Corrupt` if the free space is
-    /// damaged. The first one of a database brings what only writing needs: it flushes the file and makes it longer by a page,
-    /// with `Io` where that fails, and `Fault` for a file that was cut since it was opened.
+    /// `Usage` for a database that was opened read-only, `Poisoned` after a failed flush, `Corrupt`
+    /// if the free space is damaged. The first one of a database brings what only writing needs: it
+    /// flushes the file and makes it longer by a page, with `Io` where that fails, and `Fault` for
+    /// a file that was cut since it was opened.
     pub fn begin_write(&self) -> Result<WriteTxn> {
         self.writable()?;
         self.env().writer_lock.acquire(None);
@@ -176,7 +181,8 @@ impl Db {
         read(&self.begin_read()?)
     }
 
-    /// Runs `write` in a write transaction, and commits if it returns `Ok`; otherwise nothing is changed.
+    /// Runs `write` in a write transaction, and commits if it returns `Ok`; otherwise nothing is
+    /// changed.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -192,7 +198,8 @@ impl Db {
     /// ```
     ///
     /// # Errors
-    /// As [`begin_write`](Db::begin_write) and [`WriteTxn::commit`], and what `write` returns. For errors of your own see
+    /// As [`begin_write`](Db::begin_write) and [`WriteTxn::commit`], and what `write` returns. For
+    /// errors of your own see
     /// [`write_with_error`](Db::write_with_error).
     pub fn write<T>(&self, write: impl FnOnce(&mut WriteTxn) -> Result<T>) -> Result<T> {
         self.write_with_error(write)
@@ -222,12 +229,14 @@ impl Db {
         self.inner.read_only
     }
 
-    /// Gives a file that you make from this database, such as an export, the mode of the database's file, and owner and
-    /// group where the system permits. It never gets more rights than the database. Make the file with mode 0600, so that it
-    /// has no more before the call either. For a database in memory, which has no mode, nothing is done.
+    /// Gives a file that you make from this database, such as an export, the mode of the database's
+    /// file, and owner and group where the system permits. It never gets more rights than the
+    /// database. Make the file with mode 0600, so that it has no more before the call either. For a
+    /// database in memory, which has no mode, nothing is done.
     ///
     /// # Errors
-    /// `Io` or `Permission` from the system, also where the file system of `file` keeps no modes and lets more users in.
+    /// `Io` or `Permission` from the system, also where the file system of `file` keeps no modes
+    /// and lets more users in.
     pub fn share_rights_with(&self, file: &File) -> Result<()> {
         self.env().check_process()?;
         let Some(lock) = &self.env().lock else { return Ok(()) };
@@ -238,13 +247,14 @@ impl Db {
     /// Sizes and counts of the newest committed state.
     ///
     /// # Errors
-    /// As [`begin_read`](Db::begin_read), and `Corrupt` when the catalog or the free space cannot be read.
+    /// As [`begin_read`](Db::begin_read), and `Corrupt` when the catalog or the free space cannot
+    /// be read.
     pub fn stats(&self) -> Result<Stats> {
         stats::of(&self.begin_read()?)
     }
 
-    /// What is noted of the meta pages, as in [`CheckReport::remarks`], without the walk of a check. During a commit the
-    /// slot that is written may be noted.
+    /// What is noted of the meta pages, as in [`CheckReport::remarks`], without the walk of a
+    /// check. During a commit the slot that is written may be noted.
     ///
     /// # Errors
     /// As [`begin_read`](Db::begin_read).
@@ -252,8 +262,9 @@ impl Db {
         Ok(Finding::of_flaws(&self.begin_read()?.env().meta_slots()))
     }
 
-    /// Walks everything in the newest committed state: each page is reachable or free, none is both, and each that is
-    /// reachable is in order and verifies against the checksums in itself and in the pointer to it.
+    /// Walks everything in the newest committed state: each page is reachable or free, none is
+    /// both, and each that is reachable is in order and verifies against the checksums in itself
+    /// and in the pointer to it.
     ///
     /// Damage is reported as findings and is no error of the call. Writers go on meanwhile.
     ///
@@ -263,7 +274,8 @@ impl Db {
         self.check_with(|_, _| ())
     }
 
-    /// Like [`check`](Db::check), and tells `progress` from time to time how many pages are done, and of how many.
+    /// Like [`check`](Db::check), and tells `progress` from time to time how many pages are done,
+    /// and of how many.
     ///
     /// # Errors
     /// As [`check`](Db::check).

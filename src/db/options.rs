@@ -64,14 +64,15 @@ impl Options {
         }
     }
 
-    /// Page size of a new database, in bytes: 4096 (the default), 8192, 16384 or 32768. A database that exists keeps
-    /// its own.
+    /// Page size of a new database, in bytes: 4096 (the default), 8192, 16384 or 32768. A database
+    /// that exists keeps its own.
     pub fn page_size(mut self, bytes: u32) -> Options {
         self.spec.page_size = bytes as usize;
         self
     }
 
-    /// Only read: the file is never written, and may be open read-only in any number of processes. Default: false.
+    /// Only read: the file is never written, and may be open read-only in any number of processes.
+    /// Default: false.
     pub fn read_only(mut self, read_only: bool) -> Options {
         self.spec.read_only = read_only;
         self
@@ -83,17 +84,18 @@ impl Options {
         self
     }
 
-    /// Take an existing file of zero bytes for a new database, for files that a temporary-file crate has made. So is one of
-    /// nothing but zeros that is no longer than two pages: a power cut can leave it while an empty file is made a database.
-    /// Default: false, because an empty file is more often one that lost its content.
+    /// Take an existing file of zero bytes for a new database, for files that a temporary-file
+    /// crate has made. So is one of nothing but zeros that is no longer than two pages: a power cut
+    /// can leave it while an empty file is made a database. Default: false, because an empty file
+    /// is more often one that lost its content.
     pub fn init_empty(mut self, init_empty: bool) -> Options {
         self.spec.init_empty = init_empty;
         self
     }
 
-    /// Mode of a new database, with the bits of the umask taken off as for any new file; the file has it from the first
-    /// byte on, under its temporary name too. A file that exists keeps its own. The owner must be able to read and write.
-    /// Default: `0o666`.
+    /// Mode of a new database, with the bits of the umask taken off as for any new file; the file
+    /// has it from the first byte on, under its temporary name too. A file that exists keeps its
+    /// own. The owner must be able to read and write. Default: `0o666`.
     ///
     /// ```
     /// use std::os::unix::fs::PermissionsExt;
@@ -109,36 +111,42 @@ impl Options {
         self
     }
 
-    /// Address space to reserve at first, in bytes, for reading; as much again is reserved for writing. It is no limit: a
-    /// database that outgrows it goes on in a larger window. Reserved address space takes no memory, but it belongs to the whole
-    /// process, so all databases together take at most a half of what the program leaves of it (and of `RLIMIT_AS`, where that
-    /// is set), beyond what their files need. Default: the larger of 64 GiB and 16 times the file, but at most a sixteenth of
-    /// what is left of that half. A size set here may take all of it.
+    /// Address space to reserve at first, in bytes, for reading; as much again is reserved for
+    /// writing. It is no limit: a database that outgrows it goes on in a larger window. Reserved
+    /// address space takes no memory, but it belongs to the whole process, so all databases
+    /// together take at most a half of what the program leaves of it (and of `RLIMIT_AS`, where
+    /// that is set), beyond what their files need. Default: the larger of 64 GiB and 16 times the
+    /// file, but at most a sixteenth of what is left of that half. A size set here may take all of
+    /// it.
     pub fn window_size(mut self, bytes: u64) -> Options {
         self.spec.window_bytes = Some(bytes);
         self
     }
 
-    /// Turn accesses to the file that the system cannot serve, because the file was cut short or the disk fails, into
+    /// Turn accesses to the file that the system cannot serve, because the file was cut short or
+    /// the disk fails, into
     /// [`Error::Fault`](crate::Error::Fault). For that, the first database that is opened so installs a handler for the
-    /// signal SIGBUS; signals that have nothing to do with a database go on to the handler that was there before. Without
-    /// the SIGBUS handler, and in threads that block SIGBUS, such an access ends the process. Default: true.
+    /// signal SIGBUS; signals that have nothing to do with a database go on to the handler that was
+    /// there before. Without the SIGBUS handler, and in threads that block SIGBUS, such an access
+    /// ends the process. Default: true.
     pub fn fault_guard(mut self, fault_guard: bool) -> Options {
         self.spec.fault_guard = Some(fault_guard);
         self
     }
 
-    /// Go back to the newest state that is whole, if the newest one is not: in a file that was cut short, or in which
-    /// pages of the newest state are damaged. [`Db::recover`] says when there is such a state. Commits after it are given up for
-    /// good; [`Db::recover_preview`] says before what would be lost. Nothing is changed in a file whose newest state is whole.
-    /// Reads every page that is in use, so opening takes as long as reading the file. An error if this process has the database
-    /// open already. Default: false.
+    /// Go back to the newest state that is whole, if the newest one is not: in a file that was cut
+    /// short, or in which pages of the newest state are damaged. [`Db::recover`] says when there is
+    /// such a state. Commits after it are given up for good; [`Db::recover_preview`] says before
+    /// what would be lost. Nothing is changed in a file whose newest state is whole. Reads every
+    /// page that is in use, so opening takes as long as reading the file. An error if this process
+    /// has the database open already. Default: false.
     pub fn recover(mut self, recover: bool) -> Options {
         self.spec.recover = recover;
         self
     }
 
-    /// Whether pages that are not in memory are read before they are needed. Default: [`ReadAhead::Auto`].
+    /// Whether pages that are not in memory are read before they are needed. Default:
+    /// [`ReadAhead::Auto`].
     pub fn read_ahead(mut self, read_ahead: ReadAhead) -> Options {
         self.spec.read_ahead = Some(read_ahead);
         self

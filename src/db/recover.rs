@@ -18,23 +18,28 @@ use crate::txn::open::rollback::Plan;
 pub struct RecoverReport {
     /// Transaction of the newest state that the file tells of.
     pub newest_txn: u64,
-    /// Transaction of the newest state that is whole, and that the file is given. The same when nothing is lost.
+    /// Transaction of the newest state that is whole, and that the file is given. The same when
+    /// nothing is lost.
     pub whole_txn: u64,
     /// Bytes that the file had.
     pub file_bytes: u64,
     /// Bytes that its newest state needs.
     pub needed_bytes: u64,
-    /// The first thing that is wrong with the newest state, or with the meta pages together; `None` when all is whole.
+    /// The first thing that is wrong with the newest state, or with the meta pages together; `None`
+    /// when all is whole.
     pub damage: Option<Finding>,
-    /// The meta pages contradict each other, so that a commit newer than all that is left may have been lost before.
+    /// The meta pages contradict each other, so that a commit newer than all that is left may have
+    /// been lost before.
     pub is_newest_doubtful: bool,
-    /// Tables whose number of entries is another one in the state that is whole, or is not known in the newest one.
+    /// Tables whose number of entries is another one in the state that is whole, or is not known in
+    /// the newest one.
     pub tables: Vec<TableLoss>,
     /// Tables of the state that is whole.
     pub whole_tables: u64,
     /// Entries in all of them.
     pub whole_entries: u64,
-    /// What is noted of the meta pages: one that is not whole may have told of newer commits, which are lost with it.
+    /// What is noted of the meta pages: one that is not whole may have told of newer commits, which
+    /// are lost with it.
     pub remarks: Vec<Finding>,
 }
 
@@ -100,23 +105,27 @@ fn table_losses(plan: &Plan) -> Vec<TableLoss> {
 }
 
 impl Db {
-    /// Goes back to the newest state that is whole, in a file that was cut short or whose newest state is damaged. What
-    /// was committed after that state is given up for good. A file whose newest state is whole is not changed.
+    /// Goes back to the newest state that is whole, in a file that was cut short or whose newest
+    /// state is damaged. What was committed after that state is given up for good. A file whose
+    /// newest state is whole is not changed.
     ///
-    /// The state before the newest one is whole as long as no write transaction has changed anything since the newest commit:
-    /// the next transaction uses the pages again that only the older state reaches, at once and also if it is dropped. After that
-    /// the older state may still be whole by chance. States before these two are not kept. Every page of a state is read and
+    /// The state before the newest one is whole as long as no write transaction has changed
+    /// anything since the newest commit: the next transaction uses the pages again that only the
+    /// older state reaches, at once and also if it is dropped. After that the older state may still
+    /// be whole by chance. States before these two are not kept. Every page of a state is read and
     /// verified before the file goes back to it, so that it never goes back to a part of one.
     ///
-    /// Also for a file whose two meta pages hold the same record, because one was copied over the other: it goes on from the
-    /// state that is left, if that is whole.
+    /// Also for a file whose two meta pages hold the same record, because one was copied over the
+    /// other: it goes on from the state that is left, if that is whole.
     ///
-    /// Reads every page that is in use, with plain reads; nothing is mapped. A crash at any moment leaves a file that can
-    /// be recovered to the same state. [`Options::recover`](crate::Options::recover) does the same while opening.
+    /// Reads every page that is in use, with plain reads; nothing is mapped. A crash at any moment
+    /// leaves a file that can be recovered to the same state.
+    /// [`Options::recover`](crate::Options::recover) does the same while opening.
     ///
     /// # Errors
-    /// `Truncated` or `Corrupt` when no state is whole, and then the file is not changed; [`Db::salvage`] copies what can
-    /// be read. `Locked` while a process has the file open, this one included. Else as [`Db::open_existing`].
+    /// `Truncated` or `Corrupt` when no state is whole, and then the file is not changed;
+    /// [`Db::salvage`] copies what can be read. `Locked` while a process has the file open, this
+    /// one included. Else as [`Db::open_existing`].
     pub fn recover(path: impl AsRef<Path>) -> Result<RecoverReport> {
         open::recover(path.as_ref(), true).map(RecoverReport::of)
     }

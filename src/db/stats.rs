@@ -15,10 +15,11 @@ pub struct Stats {
     pub page_size: u32,
     /// Pages of the state, meta pages and free ones included.
     pub page_count: u64,
-    /// Length of the file now, in bytes. While a database is open for writing this runs ahead of the pages in use;
-    /// closing gives the difference back.
+    /// Length of the file now, in bytes. While a database is open for writing this runs ahead of
+    /// the pages in use; closing gives the difference back.
     pub file_bytes: u64,
-    /// Bytes that the file takes on the disk: more than its length while blocks are reserved for growth.
+    /// Bytes that the file takes on the disk: more than its length while blocks are reserved for
+    /// growth.
     pub disk_bytes: u64,
     /// Pages that the next transaction may use.
     pub free_pages: u64,
@@ -34,10 +35,12 @@ pub struct Stats {
     pub readers: u64,
     /// Bytes of the file that the newest state uses: its pages, free ones included.
     pub used_bytes: u64,
-    /// Bytes of the file that are mapped. Like the length of the file, this runs ahead of what is used.
+    /// Bytes of the file that are mapped. Like the length of the file, this runs ahead of what is
+    /// used.
     pub mapped_bytes: u64,
-    /// Address space that is reserved for this database in this process, in bytes: room for the file to grow into, which takes
-    /// no memory. Windows that the file has outgrown count as long as a read transaction needs them. See
+    /// Address space that is reserved for this database in this process, in bytes: room for the
+    /// file to grow into, which takes no memory. Windows that the file has outgrown count as long
+    /// as a read transaction needs them. See
     /// [`Options::window_size`](crate::Options::window_size).
     pub reserved_bytes: u64,
     /// Version of the file's format.

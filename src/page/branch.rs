@@ -2,21 +2,24 @@
 //!
 //! Floor: page. `branch_mut` writes what this module reads; the picture is in `layout`.
 //!
-//! Child i holds the keys from separator i up to, not including, separator i + 1. Separator 0 stands for minus
-//! infinity and is not stored. Others are the prefix, then a tail of which four bytes lie in the head.
+//! Child i holds the keys from separator i up to, not including, separator i + 1. Separator 0
+//! stands for minus infinity and is not stored. Others are the prefix, then a tail of which four
+//! bytes lie in the head.
 //!
 //! Invariants (`parse` checks the first, [`Branch::verify`] all):
-//!   BRANCH-1  kind, level above 0, no flags, own id, a child; lower = 128 + 16 * count <= upper; the page holds
-//!       `upper` and, behind it, a prefix longer than 24 bytes.
+//!   BRANCH-1  kind, level above 0, no flags, own id, a child; lower = 128 + 16 * count <= upper;
+//!       the page holds `upper` and, behind it, a prefix longer than 24 bytes.
 //!   BRANCH-2  separators ascend strictly.
 //!   BRANCH-3  head 0 and slot 0 are zero; head i is the head of tail i, zero padded.
-//!   BRANCH-4  a slot up to 4 is the length of a tail that lies in its head; others lead to the rest of the tail.
-//!   BRANCH-5  the rests fill the page from `upper` to its end (or the prefix that lies there), without gap or overlap.
+//!   BRANCH-4  a slot up to 4 is the length of a tail that lies in its head; others lead to the
+//!             rest of the tail.
+//!   BRANCH-5  the rests fill the page from `upper` to its end (or the prefix that lies there),
+//!             without gap or overlap.
 //!   BRANCH-6  hint k is the last head of block k, or `u32::MAX` where that block is not full.
 //!   BRANCH-7  children are pages from 2 on.
 //!
-//! Failure: as in `leaf`. A page that breaks BRANCH-2 to BRANCH-6 gives a wrong child, whose level, id and checksum are
-//! checked in turn.
+//! Failure: as in `leaf`. A page that breaks BRANCH-2 to BRANCH-6 gives a wrong child, whose level,
+//! id and checksum are checked in turn.
 
 use std::cmp::Ordering;
 
@@ -129,7 +132,8 @@ impl<'a> Branch<'a> {
         self.upper - (BRANCH_HEADS + BRANCH_ARRAY_BYTES * self.count)
     }
 
-    /// Bytes that children, separators and a long prefix take; without the 128 that every branch has.
+    /// Bytes that children, separators and a long prefix take; without the 128 that every branch
+    /// has.
     pub(crate) fn used_bytes(&self) -> usize {
         BRANCH_ARRAY_BYTES * self.count + (self.page.len() - self.upper)
     }
@@ -175,8 +179,8 @@ impl<'a> Branch<'a> {
         }
     }
 
-    /// Counts the separators that are at most the key, given that those before `first` are and that separator
-    /// `first` has the key's head. `key_rest` is the key behind the prefix.
+    /// Counts the separators that are at most the key, given that those before `first` are and that
+    /// separator `first` has the key's head. `key_rest` is the key behind the prefix.
     #[inline(never)]
     fn count_equal_heads(&self, first: usize, head: u32, key_rest: &[u8]) -> Result<usize, DecodeError> {
         if !self.tail_not_above(first, key_rest)? {
@@ -233,7 +237,8 @@ impl<'a> Branch<'a> {
         Ok(ptr)
     }
 
-    /// Puts the whole separator `index` into `into`, in place of what was there. Separator 0 is empty.
+    /// Puts the whole separator `index` into `into`, in place of what was there. Separator 0 is
+    /// empty.
     pub(crate) fn separator_into(&self, index: usize, into: &mut Vec<u8>) -> Result<(), DecodeError> {
         into.clear();
         self.append_separator(index, into)

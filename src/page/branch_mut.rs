@@ -2,12 +2,12 @@
 //!
 //! Floor: page. Keeps the invariants BRANCH-1 to BRANCH-7.
 //!
-//! The prefix never changes in place: a separator that does not begin with it does not fit, and the tree builds
-//! the page again from its list of children. That is rare, because separators come from between their
-//! neighbours, and only those at the edges of the page can leave the prefix.
+//! The prefix never changes in place: a separator that does not begin with it does not fit, and the
+//! tree builds the page again from its list of children. That is rare, because separators come from
+//! between their neighbours, and only those at the edges of the page can leave the prefix.
 //!
-//! Failure: a `false` means that it does not fit, and that the page is untouched. Bytes of a damaged page that
-//! was copied can be wrong in any way: that is a `DecodeError`, never a panic.
+//! Failure: a `false` means that it does not fit, and that the page is untouched. Bytes of a
+//! damaged page that was copied can be wrong in any way: that is a `DecodeError`, never a panic.
 
 use super::branch::{rests_end, Branch};
 use super::header::{self, PageKind};
@@ -109,7 +109,8 @@ impl<'a> BranchMut<'a> {
         put_u32(self.page, place + 6, ptr.crc);
     }
 
-    /// Inserts a separator and the child behind it, so that they become number `at`, which is at least 1.
+    /// Inserts a separator and the child behind it, so that they become number `at`, which is at
+    /// least 1.
     pub(crate) fn insert(&mut self, at: usize, sep: &[u8], ptr: PagePtr) -> Result<bool, DecodeError> {
         self.check_index(at, 1, self.count + 1)?;
         let Some(tail) = sep.strip_prefix(self.as_branch().prefix()) else { return Ok(false) };
@@ -153,7 +154,8 @@ impl<'a> BranchMut<'a> {
         self.remove_parts(at, at)
     }
 
-    /// Removes child 0. Child 1 becomes the first, its separator minus infinity. There must be two children.
+    /// Removes child 0. Child 1 becomes the first, its separator minus infinity. There must be two
+    /// children.
     pub(crate) fn remove_first(&mut self) -> Result<(), DecodeError> {
         self.check_index(1, 1, self.count)?;
         self.remove_parts(1, 0)
@@ -203,14 +205,15 @@ fn built_tail_bytes(items: &[Child], prefix_bytes: usize) -> usize {
     rests + if prefix_bytes > BRANCH_PREFIX_MAX { prefix_bytes } else { 0 }
 }
 
-/// Bytes that a page built of these children would have in use, all told: they fit if that is at most `page_size`.
+/// Bytes that a page built of these children would have in use, all told: they fit if that is at
+/// most `page_size`.
 pub(crate) fn built_bytes(page_size: usize, items: &[Child]) -> usize {
     debug_assert!(page_size_ok(page_size));
     BRANCH_HEADS + BRANCH_ARRAY_BYTES * items.len() + built_tail_bytes(items, shared_prefix(items).len())
 }
 
-/// Writes a whole branch page of these children, at least one, whose separators must ascend. `false`: they do not
-/// fit; the page is untouched.
+/// Writes a whole branch page of these children, at least one, whose separators must ascend.
+/// `false`: they do not fit; the page is untouched.
 pub(crate) fn build(
     page: &mut [u8],
     id: PageId,

@@ -1,8 +1,9 @@
 //! Sealing and verifying: the CRC-32 (IEEE) of a page or extent, in its first four bytes.
 //!
-//! Floor: page. The checksum covers everything behind itself, also the gap, so that a scan can judge a page
-//! without understanding it. The pointer to a page carries the same number (R2): a page that is whole but not
-//! the one that was meant, because a write was lost, differs from its pointer.
+//! Floor: page. The checksum covers everything behind itself, also the gap, so that a scan can
+//! judge a page without understanding it. The pointer to a page carries the same number (R2): a
+//! page that is whole but not the one that was meant, because a write was lost, differs from its
+//! pointer.
 
 use super::layout::{get_u32, put_u32, CHECKED, CHECKSUM};
 use crate::hooks::{self, Mutant};
@@ -28,8 +29,8 @@ pub(crate) fn stored(page: &[u8]) -> u32 {
     get_u32(page, CHECKSUM)
 }
 
-/// Whether the page or extent is the one that its pointer means: the header's copy and the computed checksum are
-/// both `expected`. The cheap comparison comes first.
+/// Whether the page or extent is the one that its pointer means: the header's copy and the computed
+/// checksum are both `expected`. The cheap comparison comes first.
 pub(crate) fn matches(page: &[u8], expected: u32) -> bool {
     if hooks::is(Mutant::PointerUnchecked) {
         return compute(page) == stored(page);

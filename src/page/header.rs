@@ -1,7 +1,8 @@
 //! The page header: the 32 bytes that leaf, branch, overflow extent and free list begin with.
 //!
-//! Floor: page. [`Header::read`] is for those who want all fields (check, salvage, inspect); `leaf` and `branch`
-//! read the few fields of their hot path themselves and come here only to name what is wrong.
+//! Floor: page. [`Header::read`] is for those who want all fields (check, salvage, inspect); `leaf`
+//! and `branch` read the few fields of their hot path themselves and come here only to name what is
+//! wrong.
 //!
 //! Failure: an unknown kind, a reserved flag or another page's id is a `DecodeError`.
 
@@ -42,7 +43,8 @@ pub(crate) struct Header {
     pub(crate) kind: PageKind,
     pub(crate) level: u8,
     pub(crate) count: u16,
-    /// Leaf and branch only, like `lower` and `upper`; see [`Header::overflow_pages`] for the others.
+    /// Leaf and branch only, like `lower` and `upper`; see [`Header::overflow_pages`] for the
+    /// others.
     pub(crate) prefix_bytes: u16,
     pub(crate) lower: u16,
     pub(crate) upper: u16,
@@ -53,7 +55,8 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Reads the header of page `id`. Kind and flags must be ones that this build knows, the id the page's own.
+    /// Reads the header of page `id`. Kind and flags must be ones that this build knows, the id the
+    /// page's own.
     pub(crate) fn read(page: &[u8], id: PageId) -> Result<Header, DecodeError> {
         let Some(bytes) = page.first_chunk::<HEADER_BYTES>() else {
             return Err(bad(id, "page size", page.len() as u64, HEADER_BYTES as u64));

@@ -1,19 +1,22 @@
 //! The search among heads: how many of a sorted array of `u32` are below a probe.
 //!
-//! Floor: page. Knows nothing of pages; leaf and branch hand it the bytes that begin with their heads.
+//! Floor: page. Knows nothing of pages; leaf and branch hand it the bytes that begin with their
+//! heads.
 //!
-//! A lookup is fast when the processor can run ahead into the next page, so no jump here depends on the probe,
-//! only on the number of heads. Sampled heads find the block that holds the answer: in a branch the 16 hints,
-//! which are the last heads of its 16 blocks; in a leaf of more than 32 entries every 32nd head. The block is
-//! then counted, always the same number of lanes, and a mask drops the lanes behind its end (slots follow the
-//! heads in the page, so there are bytes to read). Sums, not selections, carry the result from step to step:
-//! the compiler turns a selection into a jump where it thinks that it knows better.
+//! A lookup is fast when the processor can run ahead into the next page, so no jump here depends on
+//! the probe, only on the number of heads. Sampled heads find the block that holds the answer: in a
+//! branch the 16 hints, which are the last heads of its 16 blocks; in a leaf of more than 32
+//! entries every 32nd head. The block is then counted, always the same number of lanes, and a mask
+//! drops the lanes behind its end (slots follow the heads in the page, so there are bytes to read).
+//! Sums, not selections, carry the result from step to step: the compiler turns a selection into a
+//! jump where it thinks that it knows better.
 //!
-//! Point lookups count with the widest vectors that the processor has. Which these are is asked once per lookup, by
+//! Point lookups count with the widest vectors that the processor has. Which these are is asked
+//! once per lookup, by
 //! [`with_vectors`], not once per page: the whole lookup is compiled once for each width.
 //!
-//! Invariants: the result is at most `count`, whatever the bytes are; on a sorted array it is exact, with vectors of any
-//! width.
+//! Invariants: the result is at most `count`, whatever the bytes are; on a sorted array it is
+//! exact, with vectors of any width.
 //!
 //! Failure: none. An array shorter than it should be is counted as far as it goes.
 #![allow(unsafe_code, reason = "vector instructions that not every processor has")]
@@ -77,7 +80,8 @@ fn count_block<const LANES: usize, const BYTES: usize>(heads: &[u8], base: usize
     }
 }
 
-/// The end of an array that no other bytes follow. Pages end later, so this serves tests and damaged headers.
+/// The end of an array that no other bytes follow. Pages end later, so this serves tests and
+/// damaged headers.
 #[cold]
 #[inline(never)]
 fn count_short(heads: &[u8], base: usize, count: usize, probe: u32) -> usize {
@@ -110,7 +114,8 @@ fn count_range(heads: &[u8], mut base: usize, mut count: usize, probe: u32) -> u
 
 /// How many of the first `count` heads are below `probe`.
 ///
-/// Out of line, like [`count_less_hinted`]: what the compiler makes of the sums would else depend on the caller.
+/// Out of line, like [`count_less_hinted`]: what the compiler makes of the sums would else depend
+/// on the caller.
 #[inline(never)]
 pub(super) fn count_less(heads: &[u8], count: usize, probe: u32) -> usize {
     count_range(heads, 0, count, probe)
@@ -121,7 +126,8 @@ pub(super) fn count_less_or_equal(heads: &[u8], count: usize, probe: u32) -> usi
     probe.checked_add(1).map_or(count, |above| count_less(heads, count, above))
 }
 
-/// Vectors of some width, by which small blocks of heads are counted; a value is the proof that the processor has them.
+/// Vectors of some width, by which small blocks of heads are counted; a value is the proof that the
+/// processor has them.
 pub(crate) trait Vectors: Copy {
     /// How many of the 16 heads are below `probe`.
     fn below_16(self, heads: &[u8; NARROW_BYTES], probe: u32) -> usize;
@@ -132,7 +138,8 @@ pub(crate) trait Vectors: Copy {
     /// How many of 16 words are below `probe`.
     fn below_16_words(self, words: &[u64; WORDS], probe: u64) -> usize;
 
-    /// Whether the key has at least these bytes and begins with the first `bytes`, at most 24, of the prefix.
+    /// Whether the key has at least these bytes and begins with the first `bytes`, at most 24, of
+    /// the prefix.
     #[inline(always)]
     fn begins_with(self, key: &[u8], prefix: &[u8; BRANCH_PREFIX_MAX], bytes: usize) -> bool {
         match (key.get(..bytes), prefix.get(..bytes)) {
@@ -141,10 +148,12 @@ pub(crate) trait Vectors: Copy {
         }
     }
 
-    /// How many of the first `count` heads of a branch are below `probe`; `count` is at most 255. Of a sound branch.
+    /// How many of the first `count` heads of a branch are below `probe`; `count` is at most 255.
+    /// Of a sound branch.
     ///
-    /// No mask is needed: the 16 heads that are counted last are those of the block or, near the end, the last of all;
-    /// those before the block are below the probe, and those behind it are not. Up to 16 heads are their own hints.
+    /// No mask is needed: the 16 heads that are counted last are those of the block or, near the
+    /// end, the last of all; those before the block are below the probe, and those behind it are
+    /// not. Up to 16 heads are their own hints.
     #[inline(always)]
     fn count_less_few(self, page: &Front, count: usize, probe: u32) -> usize {
         let Some(hints) = page[HINTS..].first_chunk::<HINTS_BYTES>() else { return 0 };
@@ -160,7 +169,8 @@ pub(crate) trait Vectors: Copy {
         }
     }
 
-    /// How many of the first `count` heads of a leaf are below `probe`; `count` is at most [`WIDE`].
+    /// How many of the first `count` heads of a leaf are below `probe`; `count` is at most
+    /// [`WIDE`].
     #[inline(always)]
     fn count_less_leaf(self, page: &Front, count: usize, probe: u32) -> usize {
         let Some(heads) = page[LEAF_HEADS..].first_chunk() else { return 0 };
@@ -197,7 +207,8 @@ impl Vectors for Portable {
 pub(crate) trait Search {
     type Answer;
 
-    /// Does it. Must be inlined, together with all that uses `vectors`, or the compiler knows no wide vectors there.
+    /// Does it. Must be inlined, together with all that uses `vectors`, or the compiler knows no
+    /// wide vectors there.
     fn with<V: Vectors>(self, vectors: V) -> Self::Answer;
 }
 
@@ -253,7 +264,8 @@ pub(super) fn count_less_front(page: &Front, count: usize, probe: u32) -> usize 
 #[inline(never)]
 pub(super) fn count_less_hinted(hints: &[u8], heads: &[u8], count: usize, probe: u32) -> usize {
     let block = block_heads(count);
-    // A hint below the probe stands for a block below it. The hints of missing blocks are never below.
+    // A hint below the probe stands for a block below it. The hints of missing blocks are never
+    // below.
     let skipped = match hints.first_chunk::<HINTS_BYTES>() {
         Some(hints) => sum_below(hints, &[block as u32; HINT_COUNT], probe),
         None => count_short(heads, 0, count, probe),
@@ -273,8 +285,8 @@ fn block_heads(count: usize) -> usize {
     count.div_ceil(HINT_COUNT)
 }
 
-/// Hint `index` of a branch with these heads: the last head of its block, or the largest number when the block
-/// is not full, so that the search never goes past it.
+/// Hint `index` of a branch with these heads: the last head of its block, or the largest number
+/// when the block is not full, so that the search never goes past it.
 pub(super) fn hint(heads: &[u8], count: usize, index: usize) -> u32 {
     let last = (index + 1) * block_heads(count);
     match last.checked_sub(1) {

@@ -2,7 +2,8 @@
 //!
 //! Floor: page. All numbers are little-endian. A page is a power of two from 4 KiB to 32 KiB.
 //!
-//! Header, of every page but the meta pages (an overflow extent and a free list have it on their first page):
+//! Header, of every page but the meta pages (an overflow extent and a free list have it on their
+//! first page):
 //!
 //! ```text
 //! 0        4    5     6     8      10    12    14    16    22    28   32
@@ -28,9 +29,9 @@
 //! slot of a branch: 0..=4 is the length of a tail that lies in the head; else the offset of the rest
 //! ```
 //!
-//! Failure: the readers are total: a read past the end of the slice gives zeros, which no length check of the
-//! page layer accepts, so no offset from a page can panic here. Writers past the end are a bug of ours: they
-//! assert in debug builds and write nothing.
+//! Failure: the readers are total: a read past the end of the slice gives zeros, which no length
+//! check of the page layer accepts, so no offset from a page can panic here. Writers past the end
+//! are a bug of ours: they assert in debug builds and write nothing.
 
 /// Bytes of the page header.
 pub(crate) const HEADER_BYTES: usize = 32;
@@ -49,7 +50,8 @@ pub(crate) const ID: usize = 16;
 pub(crate) const TXN: usize = 22;
 pub(crate) const TREE: usize = 28;
 
-/// The part of a page in which the common searches look for its arrays: all of it, at the default size.
+/// The part of a page in which the common searches look for its arrays: all of it, at the default
+/// size.
 pub(crate) type Front = [u8; crate::limits::PAGE_SIZE_MIN];
 
 /// Start of what a page's checksum covers.
@@ -104,8 +106,8 @@ pub(crate) const FREE_ITEM_BYTES: usize = 24;
 
 /// The record of a meta page.
 pub(crate) mod meta {
-    /// First bytes of the file: not ASCII, with both line ends and the end-of-file of DOS, so that a transfer
-    /// in text mode shows.
+    /// First bytes of the file: not ASCII, with both line ends and the end-of-file of DOS, so that
+    /// a transfer in text mode shows.
     pub(crate) const MAGIC_BYTES: [u8; 8] = [0x89, b'M', b'L', b'F', 0x0D, 0x0A, 0x1A, 0x0A];
     pub(crate) const MAGIC: usize = 0;
     pub(crate) const VERSION: usize = 8;
@@ -122,7 +124,8 @@ pub(crate) mod meta {
     pub(crate) const LOG: usize = 136;
     pub(crate) const RESERVED: usize = 176;
     pub(crate) const CHECKSUM: usize = 252;
-    /// Bytes of one copy. The place of magic, version, page size and checksum is the same in every version.
+    /// Bytes of one copy. The place of magic, version, page size and checksum is the same in every
+    /// version.
     pub(crate) const RECORD_BYTES: usize = 256;
 }
 
@@ -135,7 +138,8 @@ const _: () = {
     assert!(BRANCH_PREFIX + BRANCH_PREFIX_MAX == HINTS && HINTS + HINTS_BYTES == BRANCH_HEADS);
     assert!(HINTS.is_multiple_of(64) && HINTS_BYTES == 64);
     assert!(LEAF_ARRAY_BYTES == 6 && BRANCH_ARRAY_BYTES == 16);
-    // In-page offsets, the page's end included, fit 16 bits, and a slot of a branch above 4 is an offset.
+    // In-page offsets, the page's end included, fit 16 bits, and a slot of a branch above 4 is an
+    // offset.
     assert!(crate::limits::PAGE_SIZE_MAX <= u16::MAX as usize && BRANCH_HEADS > HEAD_BYTES);
     assert!(crate::limits::max_key_bytes(crate::limits::PAGE_SIZE_MAX) <= KEY_BYTES_MAX);
     assert!(crate::limits::max_inline_value_bytes(crate::limits::PAGE_SIZE_MAX) <= u16::MAX as usize);
@@ -146,8 +150,8 @@ const _: () = {
     );
     assert!(meta::RECORD_BYTES == meta::CHECKSUM + 4);
     assert!(meta::RECORD_BYTES <= 512, "a copy lies in one sector");
-    // Two entries of the largest key and inline value fit a leaf; three children with the longest separators
-    // fit a branch: a split always succeeds.
+    // Two entries of the largest key and inline value fit a leaf; three children with the longest
+    // separators fit a branch: a split always succeeds.
     assert!(largest_two_fit(crate::limits::PAGE_SIZE_MIN) && largest_two_fit(crate::limits::PAGE_SIZE_MAX));
 };
 
@@ -158,9 +162,11 @@ const fn largest_two_fit(page_size: usize) -> bool {
     HEADER_BYTES + 2 * entry <= page_size && BRANCH_HEADS + 3 * child <= page_size
 }
 
-/// The head of a key: its first four bytes after the page's prefix, zero padded, as a big-endian number.
+/// The head of a key: its first four bytes after the page's prefix, zero padded, as a big-endian
+/// number.
 ///
-/// Heads order like the bytes they come from, but equal heads say nothing: zero padding makes "a" and "a\0" alike.
+/// Heads order like the bytes they come from, but equal heads say nothing: zero padding makes "a"
+/// and "a\0" alike.
 #[inline(always)]
 pub(crate) fn head_of(key_rest: &[u8]) -> u32 {
     if let Some(bytes) = key_rest.first_chunk::<4>() {
@@ -231,7 +237,8 @@ pub(crate) fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
 mod tests {
     use super::*;
 
-    /// The offsets as `docs/format.md` gives them, written out once more: changing one is changing the format.
+    /// The offsets as `docs/format.md` gives them, written out once more: changing one is changing
+    /// the format.
     #[test]
     fn offsets_are_the_documented_ones() {
         let header = [CHECKSUM, KIND, LEVEL, COUNT, PREFIX_BYTES, LOWER, UPPER, FLAGS, ID, TXN, TREE, HEADER_BYTES];

@@ -7,11 +7,12 @@
 //!   LEAF-2  keys ascend strictly.
 //!   LEAF-3  all keys begin with the same `prefix_bytes` bytes.
 //!   LEAF-4  head i is the head of key i behind the prefix.
-//!   LEAF-5  the entries fill the page from `upper` to its end without gap or overlap, in any order.
-//! Keys are stored whole: the prefix is only skipped by the heads.
+//!   LEAF-5  the entries fill the page from `upper` to its end without gap or overlap, in any
+//! order. Keys are stored whole: the prefix is only skipped by the heads.
 //!
-//! Failure: an offset or length that leaves the page, or a reserved value kind, is a `DecodeError` from the call
-//! that meets it. A page that breaks LEAF-2 to LEAF-5 gives wrong answers but no panic; its checksum stands against that.
+//! Failure: an offset or length that leaves the page, or a reserved value kind, is a `DecodeError`
+//! from the call that meets it. A page that breaks LEAF-2 to LEAF-5 gives wrong answers but no
+//! panic; its checksum stands against that.
 
 use std::cmp::Ordering;
 
@@ -158,7 +159,8 @@ impl<'a> Leaf<'a> {
         self.page.get(LEAF_HEADS..).unwrap_or(&[])
     }
 
-    /// Brings the first bytes of entry `index` into the processor's cache; others, if the index is out of range.
+    /// Brings the first bytes of entry `index` into the processor's cache; others, if the index is
+    /// out of range.
     #[inline(always)]
     pub(crate) fn fetch_entry(&self, index: usize, bytes: usize) {
         let Some(entry) = self.page.get(self.slot(index)..) else { return };
@@ -198,7 +200,8 @@ impl<'a> Leaf<'a> {
         self.lower_bound_telling(key, |_| ())
     }
 
-    /// The same. Tells the index to which the heads lead, which is most often that entry, before anything is read of the entries.
+    /// The same. Tells the index to which the heads lead, which is most often that entry, before
+    /// anything is read of the entries.
     #[inline]
     pub(crate) fn lower_bound_telling(
         &self,
@@ -212,7 +215,8 @@ impl<'a> Leaf<'a> {
         let at = heads::count_less(self.heads(), self.count, head);
         tell(at);
         if self.prefix_bytes > 0 {
-            // All keys have the prefix (LEAF-3): it is taken from the one that is likely to be read next.
+            // All keys have the prefix (LEAF-3): it is taken from the one that is likely to be read
+            // next.
             match compare_prefix(key, self.prefix_of(at.min(self.count - 1))?) {
                 Ordering::Less => return Ok((0, false)),
                 Ordering::Greater => return Ok((self.count, false)),
@@ -257,7 +261,8 @@ impl<'a> Leaf<'a> {
             .ok_or_else(|| bad(self.id, "prefix length", self.prefix_bytes as u64, key.len() as u64))
     }
 
-    /// Finds the parts of entry `index`. Each length is read once; what is returned lies inside the page.
+    /// Finds the parts of entry `index`. Each length is read once; what is returned lies inside the
+    /// page.
     #[inline]
     pub(super) fn locate(&self, index: usize) -> Result<EntryAt, DecodeError> {
         if index >= self.count {
@@ -332,8 +337,9 @@ impl<'a> Leaf<'a> {
         Ok((self.key_at(at), self.value_at(at)?))
     }
 
-    /// Key and value of entry `index` if it is well-formed and its value inline; else [`Leaf::entry`] says more. For
-    /// scans: the answer stays in registers, where the larger types of `entry` go through memory.
+    /// Key and value of entry `index` if it is well-formed and its value inline; else
+    /// [`Leaf::entry`] says more. For scans: the answer stays in registers, where the larger types
+    /// of `entry` go through memory.
     #[inline(always)]
     pub(crate) fn inline_entry(&self, index: usize) -> Option<(&'a [u8], &'a [u8])> {
         if index >= self.count {
@@ -373,7 +379,8 @@ impl<'a> Leaf<'a> {
         let mut extents = Vec::with_capacity(self.count);
         let mut last: Option<&[u8]> = None;
         if self.count > 0 && !self.last_key()?.starts_with(self.prefix()?) {
-            // The ends speak for all keys between, if the order holds. Before the heads, which it would spoil.
+            // The ends speak for all keys between, if the order holds. Before the heads, which it
+            // would spoil.
             let shared = common_prefix_bytes(self.first_key()?, self.last_key()?);
             return Err(bad(self.id, "prefix length", self.prefix_bytes as u64, shared as u64));
         }
@@ -398,7 +405,8 @@ impl<'a> Leaf<'a> {
     }
 }
 
-/// Checks that extents fill `[start, end)` without gap or overlap; else gives the offset found and expected.
+/// Checks that extents fill `[start, end)` without gap or overlap; else gives the offset found and
+/// expected.
 pub(super) fn verify_gapless(mut extents: Vec<(usize, usize)>, start: usize, end: usize) -> Result<(), (usize, usize)> {
     extents.sort_unstable();
     let mut expected = start;

@@ -1,13 +1,14 @@
 //! Leaf pages, to change: insert, remove, replace in place, and build whole pages.
 //!
-//! Floor: page. Keeps the invariants LEAF-1 to LEAF-5. A page that is built or copied has its entries in
-//! ascending order of key and address; insertion appends an entry at `upper`, whatever its key.
+//! Floor: page. Keeps the invariants LEAF-1 to LEAF-5. A page that is built or copied has its
+//! entries in ascending order of key and address; insertion appends an entry at `upper`, whatever
+//! its key.
 //!
-//! The prefix only ever shrinks in place (the first key of an empty leaf is its own prefix); building a page
-//! makes it as long as it can be.
+//! The prefix only ever shrinks in place (the first key of an empty leaf is its own prefix);
+//! building a page makes it as long as it can be.
 //!
-//! Failure: a `false` means that there is no room, and that the page is untouched. Bytes of a damaged page that
-//! was copied can be wrong in any way: that is a `DecodeError`, never a panic.
+//! Failure: a `false` means that there is no room, and that the page is untouched. Bytes of a
+//! damaged page that was copied can be wrong in any way: that is a `DecodeError`, never a panic.
 
 use super::header::{self, PageKind};
 use super::layout::{
@@ -211,8 +212,8 @@ impl<'a> LeafMut<'a> {
         Ok(())
     }
 
-    /// Moves the bytes from `upper` to `end` by `distance`, and the slots of the entries up to offset `last`.
-    /// The caller has checked that they have room there.
+    /// Moves the bytes from `upper` to `end` by `distance`, and the slots of the entries up to
+    /// offset `last`. The caller has checked that they have room there.
     fn move_entries(&mut self, end: usize, last: usize, distance: isize) {
         let upper = self.upper.wrapping_add_signed(distance);
         self.page.copy_within(self.upper..end, upper);
@@ -246,7 +247,8 @@ impl<'a> LeafMut<'a> {
     }
 }
 
-/// Writes a whole leaf page of these entries, which must ascend. `false`: they do not fit; the page is untouched.
+/// Writes a whole leaf page of these entries, which must ascend. `false`: they do not fit; the page
+/// is untouched.
 pub(crate) fn build<'b>(
     page: &mut [u8],
     id: PageId,
@@ -306,8 +308,9 @@ impl<'a> Builder<'a> {
         Builder { page, id, head_at: LEAF_HEADS, slot_at, offset, prefix_bytes }
     }
 
-    /// Head, slot and place of the next entry. The place is missing only if the entries are longer now than
-    /// when they were counted, because somebody else writes to the page that they come from.
+    /// Head, slot and place of the next entry. The place is missing only if the entries are longer
+    /// now than when they were counted, because somebody else writes to the page that they come
+    /// from.
     fn next(&mut self, key: &[u8], bytes: usize) -> Result<&mut [u8], DecodeError> {
         let (start, end) = (self.offset, self.offset + bytes);
         let page_bytes = self.page.len();

@@ -1,13 +1,14 @@
 //! The steps of a point lookup, in as few instructions as possible.
 //!
-//! Floor: page. A lookup waits for memory at each page; the processor overlaps the waits of one lookup with those of
-//! the next ones if its reorder buffer holds all the instructions between. So these functions do what `parse`, `find`,
-//! `child` and `value` of `Branch` and `Leaf` do, without the types between: arguments and answers are registers, and
-//! no error is made. Pages that are not as they nearly always are get the answer "ask the others", who find the rare
-//! answer or the exact error.
+//! Floor: page. A lookup waits for memory at each page; the processor overlaps the waits of one
+//! lookup with those of the next ones if its reorder buffer holds all the instructions between. So
+//! these functions do what `parse`, `find`, `child` and `value` of `Branch` and `Leaf` do, without
+//! the types between: arguments and answers are registers, and no error is made. Pages that are not
+//! as they nearly always are get the answer "ask the others", who find the rare answer or the exact
+//! error.
 //!
-//! Nothing is jumped over that depends on a key and is not the same for nearly all keys: such a jump is mispredicted,
-//! and that ends the overlap.
+//! Nothing is jumped over that depends on a key and is not the same for nearly all keys: such a
+//! jump is mispredicted, and that ends the overlap.
 //!
 //! Invariants:
 //!   FIND-1  an answer that is given is the one that `Branch` or `Leaf` give.
@@ -27,9 +28,11 @@ use super::layout::{
 use super::leaf::Leaf;
 use crate::ids::{PageId, PagePtr, MAX_U48};
 
-/// Whether the header of a branch or leaf is one that `parse` accepts. Of other pages nothing is asked.
+/// Whether the header of a branch or leaf is one that `parse` accepts. Of other pages nothing is
+/// asked.
 ///
-/// What this module answers holds for sound pages. Who hands out pages asks once, when it verifies their checksum.
+/// What this module answers holds for sound pages. Who hands out pages asks once, when it verifies
+/// their checksum.
 pub(crate) fn is_sound(page: &[u8], id: PageId) -> bool {
     match page.get(KIND) {
         Some(&kind) if kind == PageKind::Branch as u8 => Branch::parse(page, id).is_ok(),
@@ -38,7 +41,8 @@ pub(crate) fn is_sound(page: &[u8], id: PageId) -> bool {
     }
 }
 
-/// The first eight bytes of a key, zero padded, as a number that orders like them. `None`: the key has less than four.
+/// The first eight bytes of a key, zero padded, as a number that orders like them. `None`: the key
+/// has less than four.
 #[inline(always)]
 pub(crate) fn first_word(key: &[u8]) -> Option<u64> {
     if let Some(bytes) = key.first_chunk() {
@@ -49,16 +53,18 @@ pub(crate) fn first_word(key: &[u8]) -> Option<u64> {
     Some(u64::from(first) << 32 | u64::from(last) << (8 * (8 - key.len())))
 }
 
-/// Bits of the word at [`KIND`] that [`child`] compares at once: kind and level, and of the count those that are zero in
-/// common branches.
+/// Bits of the word at [`KIND`] that [`child`] compares at once: kind and level, and of the count
+/// those that are zero in common branches.
 const COMMON_BRANCH: u64 = 0xff00_ffff;
 /// Longest prefix that shifting the first word of a key skips.
 const SHORT_PREFIX: usize = 3;
 
-/// The pointer to the child of a branch of this level whose range holds the key that begins with `word`. `None`: ask
+/// The pointer to the child of a branch of this level whose range holds the key that begins with
+/// `word`. `None`: ask
 /// [`child_of_any`].
 ///
-/// For branches where no separator has the key's head, and keys that share their prefix, if that is a long one.
+/// For branches where no separator has the key's head, and keys that share their prefix, if that is
+/// a long one.
 #[inline(always)]
 pub(crate) fn child<V: Vectors>(vectors: V, front: &Front, level: usize, key: &[u8], word: u64) -> Option<PagePtr> {
     // Kind, level, count, prefix length, lower.
@@ -75,7 +81,8 @@ pub(crate) fn child<V: Vectors>(vectors: V, front: &Front, level: usize, key: &[
     let (key_prefix, prefix) = (word & in_prefix, get_u64(front, BRANCH_PREFIX).swap_bytes() & in_prefix);
     let head = ((word << prefix_bits) >> 32) as u32;
     let mut not_above = vectors.count_less_few(front, count, head);
-    // Behind the last head lies a slot, which may look like the head: the other function knows better.
+    // Behind the last head lies a slot, which may look like the head: the other function knows
+    // better.
     if (heads::get(&front[BRANCH_HEADS..], not_above & 0x1ff) == head) & (key_prefix == prefix) {
         return None;
     }
@@ -105,7 +112,8 @@ fn child_behind_prefix<V: Vectors>(
     child_before(front, count, not_above)
 }
 
-/// The child before separator `not_above`, which is at most `count`; child 0 if it is 0, as only damaged heads make it.
+/// The child before separator `not_above`, which is at most `count`; child 0 if it is 0, as only
+/// damaged heads make it.
 #[inline(always)]
 fn child_before(front: &Front, count: usize, not_above: usize) -> Option<PagePtr> {
     let at = BRANCH_HEADS - CHILD_BYTES + (HEAD_BYTES + SLOT_BYTES) * count + CHILD_BYTES * not_above.max(1);
@@ -113,7 +121,8 @@ fn child_before(front: &Front, count: usize, not_above: usize) -> Option<PagePtr
     Some(PagePtr { id: PageId(get_u64(child, 0) & MAX_U48), crc: get_u32(child, 6) })
 }
 
-/// Like [`child`], for all keys and prefixes, and for separators that have the key's head. `None`: ask `Branch`.
+/// Like [`child`], for all keys and prefixes, and for separators that have the key's head. `None`:
+/// ask `Branch`.
 #[inline(always)]
 pub(crate) fn child_of_any<V: Vectors>(vectors: V, page: &[u8], level: usize, key: &[u8]) -> Option<PagePtr> {
     let front = page.first_chunk()?;
@@ -155,7 +164,8 @@ struct Tails<'a> {
 }
 
 impl Tails<'_> {
-    /// Counts the tails that are at most `key_rest`: those before `low`, and some of those before `high`.
+    /// Counts the tails that are at most `key_rest`: those before `low`, and some of those before
+    /// `high`.
     #[inline(always)]
     fn not_above(&self, mut low: usize, mut high: usize, key_rest: &[u8]) -> Option<usize> {
         // The first one by itself, as `Branch` does: it decides more often than the middle.
@@ -203,13 +213,15 @@ impl EntryOffset {
         (self.0 < EntryOffset::ABSENT.0).then_some(self.0 as usize)
     }
 
-    /// The value, if it lies in the leaf that was searched and the entry has the key. Else ask `Leaf`.
+    /// The value, if it lies in the leaf that was searched and the entry has the key. Else ask
+    /// `Leaf`.
     #[inline(always)]
     pub(crate) fn value<'a>(self, page: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
         let entry = page.get(self.0 as usize..)?;
         let (header, rest) = entry.split_first_chunk::<ENTRY_HEADER_BYTES>()?;
         let header = u32::from_le_bytes(*header);
-        // With the kind of the value, which is zero if it is inline, or else this is no length of a key.
+        // With the kind of the value, which is zero if it is inline, or else this is no length of a
+        // key.
         let key_bytes = (header & 0xffff) as usize;
         if key_bytes != key.len() {
             return None;
@@ -257,7 +269,8 @@ pub(crate) fn find_in_any(page: &[u8], key: &[u8]) -> EntryOffset {
     EntryOffset(u32::from(get_u16(arrays, HEAD_BYTES * count + SLOT_BYTES * at)))
 }
 
-/// Whether two keys of one length are equal, and keys. Those of common lengths are compared without a call.
+/// Whether two keys of one length are equal, and keys. Those of common lengths are compared without
+/// a call.
 #[inline(always)]
 fn is_equal(a: &[u8], b: &[u8]) -> bool {
     const HALF: usize = 16;

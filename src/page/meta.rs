@@ -1,13 +1,14 @@
 //! Meta pages: the root record of the database.
 //!
-//! Floor: page. Pages 0 and 1 are the two slots. Each holds its record twice, at offset 0 and in the middle of
-//! the page, so in different sectors: a flipped bit damages one copy, an interrupted write both, which tells the
-//! two apart. A slot is bad only if both copies are.
+//! Floor: page. Pages 0 and 1 are the two slots. Each holds its record twice, at offset 0 and in
+//! the middle of the page, so in different sectors: a flipped bit damages one copy, an interrupted
+//! write both, which tells the two apart. A slot is bad only if both copies are.
 //!
-//! The page size stands in the record itself, so [`probe`] looks for copies where each size would put them.
+//! The page size stands in the record itself, so [`probe`] looks for copies where each size would
+//! put them.
 //!
-//! Failure: [`MetaPageError`] says why a copy is not usable. `Version` and `RequiredFeature` come from copies that are
-//! whole and written by a newer release: they must not be taken for damage.
+//! Failure: [`MetaPageError`] says why a copy is not usable. `Version` and `RequiredFeature` come
+//! from copies that are whole and written by a newer release: they must not be taken for damage.
 
 use super::layout::{get_u32, get_u48, get_u64, meta as at, put_u32, put_u48, put_u64, TREE_ROOT_BYTES};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
@@ -45,8 +46,8 @@ impl TreeRoot {
         bytes
     }
 
-    /// Reads a root from its bytes. `None` if it cannot be one: wrong length, more levels than any tree has, or
-    /// a root page without levels or the reverse.
+    /// Reads a root from its bytes. `None` if it cannot be one: wrong length, more levels than any
+    /// tree has, or a root page without levels or the reverse.
     pub(crate) fn decode(bytes: &[u8]) -> Option<TreeRoot> {
         if bytes.len() != TREE_ROOT_BYTES {
             return None;
@@ -248,8 +249,8 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// The meta page of the slot: from either copy, the newer one if both are whole and differ, which an interrupted
-    /// write can leave. A copy of a newer release makes the slot one.
+    /// The meta page of the slot: from either copy, the newer one if both are whole and differ,
+    /// which an interrupted write can leave. A copy of a newer release makes the slot one.
     pub(crate) fn meta(&self) -> Result<MetaPage, MetaPageError> {
         match self.copies {
             [Err(e @ (MetaPageError::Version(_) | MetaPageError::RequiredFeature(_))), _]
@@ -261,7 +262,8 @@ impl Slot {
         }
     }
 
-    /// What is wrong with the slot, for people; nothing when both copies are whole and say the same.
+    /// What is wrong with the slot, for people; nothing when both copies are whole and say the
+    /// same.
     pub(crate) fn flaw(&self) -> Option<String> {
         let state = |copy: &Result<MetaPage, MetaPageError>| match copy {
             Ok(_) => "is whole",
@@ -286,11 +288,12 @@ pub(crate) struct Probe {
     pub(crate) slots: [Slot; 2],
 }
 
-/// Finds the page size and reads both slots. `read` gives the bytes at an offset, or `None` past the file's end.
+/// Finds the page size and reads both slots. `read` gives the bytes at an offset, or `None` past
+/// the file's end.
 ///
-/// Copies are tried from the lowest offset on, and one counts only where its own page size puts it. So the first
-/// that counts is a meta page: below twice the page size there is nothing but the slots, and a value that looks like
-/// a meta page can only lie behind.
+/// Copies are tried from the lowest offset on, and one counts only where its own page size puts it.
+/// So the first that counts is a meta page: below twice the page size there is nothing but the
+/// slots, and a value that looks like a meta page can only lie behind.
 pub(crate) fn probe(mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>) -> Probe {
     let mut offsets: Vec<usize> = page_sizes().flat_map(copy_offsets).collect();
     offsets.sort_unstable();
@@ -312,8 +315,8 @@ pub(crate) fn probe(mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>) -> Prob
     Probe { page_size, slots: [Slot { copies: [a, b] }, Slot { copies: [c, d] }] }
 }
 
-/// Why the two slots of a file, both of which may be whole, cannot have been left by Mapleaf: each record is written with a
-/// number above the one in the other slot, into one slot only.
+/// Why the two slots of a file, both of which may be whole, cannot have been left by Mapleaf: each
+/// record is written with a number above the one in the other slot, into one slot only.
 pub(crate) fn contradiction(slots: &[Slot; 2]) -> Option<String> {
     let [first, second] = slots;
     let mut pairs = first.copies.iter().flatten().flat_map(|a| second.copies.iter().flatten().map(move |b| (a, b)));

@@ -39,14 +39,16 @@ use std::cmp::Ordering;
 use crate::error::DecodeError;
 use crate::ids::PageId;
 
-/// Builds the error of a field that is wrong. Out of line, so that decoding pays one untaken branch for it.
+/// Builds the error of a field that is wrong. Out of line, so that decoding pays one untaken branch
+/// for it.
 #[cold]
 #[inline(never)]
 pub(crate) fn bad(page: PageId, field: &'static str, found: u64, expected: u64) -> DecodeError {
     DecodeError { page, field, found, expected }
 }
 
-/// How a key lies to the keys that begin with `prefix`: below all of them, above all, or among them.
+/// How a key lies to the keys that begin with `prefix`: below all of them, above all, or among
+/// them.
 #[inline]
 fn compare_prefix(key: &[u8], prefix: &[u8]) -> Ordering {
     // A key shorter than the prefix is never equal to it, so the whole key decides.

@@ -1,7 +1,8 @@
 //! Overflow runs: one large value over consecutive pages.
 //!
-//! Floor: page. The run has one header, on its first page; the value lies behind it in one chunk, so that a
-//! reader gets it as one slice. Bytes behind the value are zero. The checksum covers the whole run.
+//! Floor: page. The run has one header, on its first page; the value lies behind it in one chunk,
+//! so that a reader gets it as one slice. Bytes behind the value are zero. The checksum covers the
+//! whole run.
 //!
 //! Failure: a run that is not the one that its pointer describes is a `DecodeError`.
 
@@ -17,7 +18,8 @@ pub(crate) fn overflow_pages(page_size: usize, len: u64) -> u64 {
     len.saturating_add(OVERFLOW_VALUE as u64).div_ceil(page_size as u64)
 }
 
-/// Writes and seals the run of a value; the slice is the whole run. Returns the checksum for the pointer.
+/// Writes and seals the run of a value; the slice is the whole run. Returns the checksum for the
+/// pointer.
 ///
 /// A slice that does not hold the value is a bug of ours.
 pub(crate) fn write(extent: &mut [u8], page_size: usize, id: PageId, tree: TreeId, txn: TxnId, value: &[u8]) -> u32 {
@@ -29,8 +31,8 @@ pub(crate) fn write(extent: &mut [u8], page_size: usize, id: PageId, tree: TreeI
     checksum::seal(extent)
 }
 
-/// The first bytes of the run of a value, header and checksum, for a run that is written chunk by chunk. `value` is
-/// the checksum of the value and the zeros behind it.
+/// The first bytes of the run of a value, header and checksum, for a run that is written chunk by
+/// chunk. `value` is the checksum of the value and the zeros behind it.
 pub(crate) fn sealed_header(
     page_size: usize,
     id: PageId,
@@ -51,7 +53,8 @@ pub(crate) fn sealed_header(
     (header, crc)
 }
 
-/// Writes the header alone, for a value that the caller fills in at [`OVERFLOW_VALUE`] and seals later.
+/// Writes the header alone, for a value that the caller fills in at [`OVERFLOW_VALUE`] and seals
+/// later.
 pub(crate) fn begin(extent: &mut [u8], page_size: usize, id: PageId, tree: TreeId, txn: TxnId) {
     let pages = (extent.len() / page_size) as u64;
     header::init(&mut extent[..OVERFLOW_VALUE], PageKind::Overflow, 0, id, tree, txn);
@@ -66,7 +69,8 @@ pub(crate) fn value(extent: &[u8], id: PageId, len: u64) -> Result<&[u8], Decode
     found.ok_or_else(|| bad(id, "value length", len, (extent.len() - OVERFLOW_VALUE) as u64))
 }
 
-/// The transaction that wrote the run which begins with this page, if it is the beginning of that run.
+/// The transaction that wrote the run which begins with this page, if it is the beginning of that
+/// run.
 pub(crate) fn born(first_page: &[u8], id: PageId) -> Option<TxnId> {
     let header = header::Header::read(first_page, id).ok()?;
     (header.kind == PageKind::Overflow).then_some(header.txn)

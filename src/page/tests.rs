@@ -1,4 +1,5 @@
-//! Tests of several page modules together: golden pages, and hostile bytes given to everything that decodes.
+//! Tests of several page modules together: golden pages, and hostile bytes given to everything that
+//! decodes.
 //!
 //! The oracles of leaf and branch are in `leaf/tests.rs` and `branch/tests.rs`.
 
@@ -286,7 +287,8 @@ fn every_byte_of_the_arrays_can_be_wrong() {
     }
 }
 
-/// Keys of every kind that has made page code wrong: shared and nested prefixes, zero tails, all lengths.
+/// Keys of every kind that has made page code wrong: shared and nested prefixes, zero tails, all
+/// lengths.
 pub(super) fn any_key(max_bytes: usize) -> impl Strategy<Value = Vec<u8>> {
     let tail = prop::collection::vec(prop_oneof![Just(0u8), Just(0xff), Just(b'a'), any::<u8>()], 0..7);
     prop_oneof![

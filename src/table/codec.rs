@@ -1,6 +1,7 @@
 //! Codecs: how keys and values become bytes, and bytes keys and values.
 //!
-//! A table is declared as `Table<K, V>`; `K` and `V` are types that implement [`Codec`], and `K` also
+//! A table is declared as `Table<K, V>`; `K` and `V` are types that implement [`Codec`], and `K`
+//! also
 //! [`KeyCodec`]. Trees compare keys bytewise, so a key codec writes bytes that sort as the items do.
 //!
 //! | types | name | bytes |
@@ -16,13 +17,15 @@
 //! | `()` (values only) | `()` | none |
 //! | tuples of 2 to 6 of these | `(str,u64)` | see [Tuples](#tuples) |
 //!
-//! Types that share a name share their bytes: a table that was written as `Table<String, u64>` may be opened as
-//! `Table<&str, u64>`. `usize` and `isize` have no codec, because their width depends on the machine.
+//! Types that share a name share their bytes: a table that was written as `Table<String, u64>` may
+//! be opened as `Table<&str, u64>`. `usize` and `isize` have no codec, because their width depends
+//! on the machine.
 //!
 //! # Borrowed and owned
 //!
 //! `&str`, `&[u8]` and `&[u8; N]` decode without a copy: what they return borrows the transaction.
-//! `String` and `Vec<u8>` decode to values of their own. A table with such keys is searched by `&str` and `&[u8]`.
+//! `String` and `Vec<u8>` decode to values of their own. A table with such keys is searched by
+//! `&str` and `&[u8]`.
 //!
 //! ```
 //! use mapleaf::codec::Codec;
@@ -36,19 +39,20 @@
 //!
 //! # Alignment
 //!
-//! Borrowed bytes may begin at any address. Only a value of more than a quarter page begins at a multiple of 32. A program
-//! that wants to see bytes as numbers or structs copies them, or casts with a check (as `bytemuck::try_cast_slice` does).
+//! Borrowed bytes may begin at any address. Only a value of more than a quarter page begins at a
+//! multiple of 32. A program that wants to see bytes as numbers or structs copies them, or casts
+//! with a check (as `bytemuck::try_cast_slice` does).
 //!
 //! # Tuples
 //!
-//! A tuple sorts by its first component, then by its second, and so on. Components of fixed length stand one
-//! after the other. A `str` or `bytes` component before the last ends with two zero bytes, and each zero byte
-//! inside it is followed by 0xFF; the last component stands as it is. (The escape is the one of FoundationDB's
-//! tuple layer. Its terminator is a single zero, which works there because a type code follows; here any byte may
-//! follow, so it is two.)
+//! A tuple sorts by its first component, then by its second, and so on. Components of fixed length
+//! stand one after the other. A `str` or `bytes` component before the last ends with two zero
+//! bytes, and each zero byte inside it is followed by 0xFF; the last component stands as it is.
+//! (The escape is the one of FoundationDB's tuple layer. Its terminator is a single zero, which
+//! works there because a type code follows; here any byte may follow, so it is two.)
 //!
-//! Before the last component, `&str` and `&[u8]` refuse an item with a zero byte, because what they return must be
-//! the bytes as they are stored. `String` and `Vec<u8>` take any content.
+//! Before the last component, `&str` and `&[u8]` refuse an item with a zero byte, because what they
+//! return must be the bytes as they are stored. `String` and `Vec<u8>` take any content.
 //!
 //! ```
 //! use mapleaf::codec::Codec;
@@ -61,25 +65,28 @@
 //!
 //! # Bytes and types
 //!
-//! A table has the names of its two codecs, or none: what [`WriteTxn::bytes_table`](crate::WriteTxn::bytes_table) and
-//! `kvctl put` make has no types. Without a type, keys and values are any bytes, and open as text (`&str`, `String`) or
-//! bytes (`&[u8]`, `Vec<u8>`), and as nothing else. A table keeps what it was made with.
+//! A table has the names of its two codecs, or none: what
+//! [`WriteTxn::bytes_table`](crate::WriteTxn::bytes_table) and `kvctl put` make has no types.
+//! Without a type, keys and values are any bytes, and open as text (`&str`, `String`) or bytes
+//! (`&[u8]`, `Vec<u8>`), and as nothing else. A table keeps what it was made with.
 //!
-//! A program that writes through bytes can store what a codec does not decode. Reading such an entry is an error of kind
+//! A program that writes through bytes can store what a codec does not decode. Reading such an
+//! entry is an error of kind
 //! [`Decode`](crate::ErrorKind::Decode) in its place, and no other entry is affected; iterators go on.
 //! [`insert`](crate::TableMut::insert) and [`put`](crate::TableMut::put) replace such a value, and
 //! [`remove`](crate::TableMut::remove) takes the entry away. An entry whose key does not decode is reached through bytes.
 //!
 //! # Limits
 //!
-//! A key, encoded, may have a quarter of a page less 24 bytes (1,000 bytes with pages of 4 KiB); a value 2^40 bytes.
-//! Going over is an error of kind `TooLarge` from the call that writes.
+//! A key, encoded, may have a quarter of a page less 24 bytes (1,000 bytes with pages of 4 KiB); a
+//! value 2^40 bytes. Going over is an error of kind `TooLarge` from the call that writes.
 //!
 //! # Codecs of your own
 //!
-//! Implement [`Codec`] for your type, and [`KeyCodec`] if its bytes sort as its items do. Choose a name with a prefix of
-//! your own, such as `"acme.invoice.v1"`: the table stores it and compares it at every open. Such a codec can be the last
-//! component of a tuple; with [`Part`] it can be any component.
+//! Implement [`Codec`] for your type, and [`KeyCodec`] if its bytes sort as its items do. Choose a
+//! name with a prefix of your own, such as `"acme.invoice.v1"`: the table stores it and compares it
+//! at every open. Such a codec can be the last component of a tuple; with [`Part`] it can be any
+//! component.
 //!
 //! A struct as key, ordered by year and then by number:
 //!
@@ -159,14 +166,15 @@ use crate::error::{Error, Result};
 ///
 /// Implemented for a marker type, which for the built-in codecs is the item type itself.
 pub trait Codec {
-    /// What is written and read. For `&str` it is `&'a str`, which borrows the bytes that were read.
+    /// What is written and read. For `&str` it is `&'a str`, which borrows the bytes that were
+    /// read.
     type Item<'a>;
 
     /// An item that borrows nothing: `String` for `&str`.
     type Owned: 'static;
 
-    /// The name that is stored with a table and compared when the table is opened. It must not change once files
-    /// exist, and codecs that write different bytes must have different names.
+    /// The name that is stored with a table and compared when the table is opened. It must not
+    /// change once files exist, and codecs that write different bytes must have different names.
     fn name() -> String;
 
     /// The bytes of an item.
@@ -187,17 +195,19 @@ pub trait Codec {
 
 /// A codec whose bytes sort as its items do, so that ranges of keys are ranges of items.
 ///
-/// For all items `a` and `b`: `a < b` exactly if `encode(a) < encode(b)`, compared bytewise, and equal items have equal
-/// bytes.
+/// For all items `a` and `b`: `a < b` exactly if `encode(a) < encode(b)`, compared bytewise, and
+/// equal items have equal bytes.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the key of a table",
     note = "keys may be strings, bytes, integers, floats, bool, char, `[u8; N]` and tuples of 2 to 6 of these"
 )]
 pub trait KeyCodec: Codec {
-    /// What a key is looked up by: the borrowed form of a `String` or a `Vec<u8>`, and the item itself of all others.
+    /// What a key is looked up by: the borrowed form of a `String` or a `Vec<u8>`, and the item
+    /// itself of all others.
     type Key<'a>;
 
-    /// The bytes of a key that is looked up: those that [`encode`](Codec::encode) gives for the item.
+    /// The bytes of a key that is looked up: those that [`encode`](Codec::encode) gives for the
+    /// item.
     ///
     /// # Errors
     /// Kind `Usage` for a key that the codec cannot represent.
@@ -206,8 +216,9 @@ pub trait KeyCodec: Codec {
 
 /// A key codec that knows which keys begin alike.
 ///
-/// For text and bytes a prefix is the beginning of the key. For a tuple it is the whole first component: the prefix
-/// `"t017"` of a `(&str, u64)` table selects the keys whose first component is exactly `"t017"`.
+/// For text and bytes a prefix is the beginning of the key. For a tuple it is the whole first
+/// component: the prefix `"t017"` of a `(&str, u64)` table selects the keys whose first component
+/// is exactly `"t017"`.
 pub trait PrefixCodec: KeyCodec {
     /// What all selected keys begin with.
     type Prefix<'a>;
@@ -219,10 +230,11 @@ pub trait PrefixCodec: KeyCodec {
     fn encode_prefix<'a>(prefix: &'a Self::Prefix<'_>) -> Result<Encoded<'a>>;
 }
 
-/// A codec that can stand before the last component of a tuple, because its bytes tell where they end.
+/// A codec that can stand before the last component of a tuple, because its bytes tell where they
+/// end.
 ///
-/// No encoded item may be the beginning of another one's bytes, and the bytes must sort as the items do where the codec
-/// is a [`KeyCodec`].
+/// No encoded item may be the beginning of another one's bytes, and the bytes must sort as the
+/// items do where the codec is a [`KeyCodec`].
 pub trait Part: Codec {
     /// Adds the item and whatever marks its end to `out`.
     ///
@@ -239,7 +251,8 @@ pub trait Part: Codec {
 
 /// Encoded bytes: borrowed from the item, or short and held here, or on the heap.
 ///
-/// Dereferences to `[u8]`. Text, bytes, integers and short tuples of integers are encoded without an allocation.
+/// Dereferences to `[u8]`. Text, bytes, integers and short tuples of integers are encoded without
+/// an allocation.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Encoded<'a> {
@@ -254,7 +267,8 @@ pub enum Encoded<'a> {
 /// Room for the widest integer, and for `(u64, u64)`.
 const INLINE_BYTES: usize = 16;
 
-/// Capacity that bytes get when they outgrow the inline form; the usual tuple key fits and moves once.
+/// Capacity that bytes get when they outgrow the inline form; the usual tuple key fits and moves
+/// once.
 const HEAP_START_BYTES: usize = 64;
 
 impl Encoded<'_> {

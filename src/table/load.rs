@@ -2,8 +2,8 @@
 //!
 //! Floor: table.
 //!
-//! Failure: an entry that is refused changes nothing. After any other error, or if a load is not finished, the transaction has
-//! to be aborted, and says so.
+//! Failure: an entry that is refused changes nothing. After any other error, or if a load is not
+//! finished, the transaction has to be aborted, and says so.
 
 use std::marker::PhantomData;
 
@@ -17,12 +17,14 @@ use crate::txn::write::txn::WriteTxn;
 const MEMORY_BYTES: usize = 256 << 20;
 
 impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
-    /// Stores many entries, in any order: the fastest way to fill a table, and the one that leaves pages full. Of entries with
-    /// the same key the last one stays, also over one that the table had before. Returns how many were taken.
+    /// Stores many entries, in any order: the fastest way to fill a table, and the one that leaves
+    /// pages full. Of entries with the same key the last one stays, also over one that the table
+    /// had before. Returns how many were taken.
     ///
-    /// Entries in ascending order of their keys, behind the last one of the table, take no memory. From the first one on that
-    /// is out of order they are sorted in memory, of which up to 256 MiB are taken; [`Loader::memory`] changes that. More
-    /// memory means fewer passes over the table: there is one for each time that it is full.
+    /// Entries in ascending order of their keys, behind the last one of the table, take no memory.
+    /// From the first one on that is out of order they are sorted in memory, of which up to 256 MiB
+    /// are taken; [`Loader::memory`] changes that. More memory means fewer passes over the table:
+    /// there is one for each time that it is full.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -38,8 +40,9 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// ```
     ///
     /// # Errors
-    /// `TooLarge` or `Usage` for an entry as [`insert`](TableMut::insert) has them, `DiskFull`, `Io`, `Corrupt`: abort the
-    /// transaction. To go on after an entry that is refused, use a [`Loader`].
+    /// `TooLarge` or `Usage` for an entry as [`insert`](TableMut::insert) has them, `DiskFull`,
+    /// `Io`, `Corrupt`: abort the transaction. To go on after an entry that is refused, use a
+    /// [`Loader`].
     pub fn load<'k, 'v>(&mut self, entries: impl IntoIterator<Item = (K::Item<'k>, V::Item<'v>)>) -> Result<u64> {
         let mut loader = self.loader()?;
         for (key, value) in entries {
@@ -60,8 +63,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
 
 /// A load that takes its entries one at a time: [`TableMut::load`] has the rest.
 ///
-/// The entries are in the table when [`Loader::finish`] has returned. A loader that is dropped before leaves a transaction
-/// that can only be aborted.
+/// The entries are in the table when [`Loader::finish`] has returned. A loader that is dropped
+/// before leaves a transaction that can only be aborted.
 ///
 /// ```
 /// # use mapleaf::{Db, Table};
@@ -87,7 +90,8 @@ pub struct Loader<'t, K, V> {
 }
 
 impl<K: KeyCodec, V: Codec> Loader<'_, K, V> {
-    /// Sets how many bytes of memory sorting may take; at least room for one entry is taken. Entries in order take none.
+    /// Sets how many bytes of memory sorting may take; at least room for one entry is taken.
+    /// Entries in order take none.
     pub fn memory(mut self, bytes: usize) -> Self {
         self.load.set_memory(bytes);
         self
@@ -96,8 +100,8 @@ impl<K: KeyCodec, V: Codec> Loader<'_, K, V> {
     /// Takes an entry.
     ///
     /// # Errors
-    /// `TooLarge` or `Usage` as [`insert`](TableMut::insert): this entry was not taken, and the load can go on. `DiskFull`,
-    /// `Io`, `Corrupt`: abort the transaction.
+    /// `TooLarge` or `Usage` as [`insert`](TableMut::insert): this entry was not taken, and the
+    /// load can go on. `DiskFull`, `Io`, `Corrupt`: abort the transaction.
     #[inline]
     pub fn push<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<()> {
         self.txn.load(&mut self.load, &K::encode(&key)?, &V::encode(&value)?)

@@ -1,4 +1,5 @@
-//! Values of bytes that are written where they will lie: reserved and filled in, or read from somewhere.
+//! Values of bytes that are written where they will lie: reserved and filled in, or read from
+//! somewhere.
 //!
 //! Floor: table.
 //!
@@ -14,8 +15,8 @@ use crate::txn::write::long_values::Place;
 use crate::txn::write::txn::WriteTxn;
 
 impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
-    /// Stores the next `len` bytes of a reader as the value of a key, without having all of them in memory. Whether the key
-    /// was there.
+    /// Stores the next `len` bytes of a reader as the value of a key, without having all of them in
+    /// memory. Whether the key was there.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -31,14 +32,16 @@ impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
     /// ```
     ///
     /// # Errors
-    /// `Io` if the reader fails or ends early, `TooLarge` or `Usage` as [`insert`](TableMut::insert): nothing was changed, and
-    /// the transaction goes on. `DiskFull`, `Io` of the file, `Corrupt`: abort the transaction.
+    /// `Io` if the reader fails or ends early, `TooLarge` or `Usage` as
+    /// [`insert`](TableMut::insert): nothing was changed, and the transaction goes on. `DiskFull`,
+    /// `Io` of the file, `Corrupt`: abort the transaction.
     pub fn insert_reader<'k>(&mut self, key: K::Item<'k>, len: u64, mut from: impl Read) -> Result<bool> {
         self.txn.put_from(self.at, &K::encode(&key)?, len, &mut from)
     }
 
-    /// Reserves the place of a value of `len` bytes, to be filled in there: long values are not copied once more. The bytes
-    /// are zeros at first. The entry is stored by [`Reserved::finish`]; if that is not called, nothing changes.
+    /// Reserves the place of a value of `len` bytes, to be filled in there: long values are not
+    /// copied once more. The bytes are zeros at first. The entry is stored by [`Reserved::finish`];
+    /// if that is not called, nothing changes.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -55,8 +58,8 @@ impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
     /// ```
     ///
     /// # Errors
-    /// `TooLarge` or `Usage` as [`insert`](TableMut::insert): nothing was changed. `DiskFull`, `Io`, `Corrupt`: abort the
-    /// transaction.
+    /// `TooLarge` or `Usage` as [`insert`](TableMut::insert): nothing was changed. `DiskFull`,
+    /// `Io`, `Corrupt`: abort the transaction.
     pub fn reserve<'k>(&mut self, key: K::Item<'k>, len: usize) -> Result<Reserved<'_>> {
         let key = K::encode(&key)?.to_vec();
         let place = self.txn.reserve(self.at, &key, len)?;

@@ -1,12 +1,13 @@
 //! Iterators over entries, in both directions.
 //!
-//! Floor: table. [`Range`] borrows the table handle, and what it yields borrows the transaction. [`RangeOwned`] holds
-//! the transaction itself and yields items that own what they are.
+//! Floor: table. [`Range`] borrows the table handle, and what it yields borrows the transaction.
+//! [`RangeOwned`] holds the transaction itself and yields items that own what they are.
 //!
-//! Failure: an entry that does not decode, or in a [`Range`] one that cannot be read, is an error in its place, and the
-//! entries behind it follow. A damaged page, and an access that could not be served, are an error once, and end the iteration;
-//! so does a value that a [`RangeOwned`] cannot read. An entry whose codec panics is left out if the caller catches the panic, and
-//! the entries after it follow.
+//! Failure: an entry that does not decode, or in a [`Range`] one that cannot be read, is an error
+//! in its place, and the entries behind it follow. A damaged page, and an access that could not be
+//! served, are an error once, and end the iteration; so does a value that a [`RangeOwned`] cannot
+//! read. An entry whose codec panics is left out if the caller catches the panic, and the entries
+//! after it follow.
 
 use std::collections::VecDeque;
 use std::iter::FusedIterator;
@@ -25,7 +26,8 @@ use crate::tree;
 
 /// The entries of a range of keys, in ascending order; [`rev`](Iterator::rev) for descending order.
 ///
-/// From [`range`](crate::ReadTable::range), [`prefix`](crate::ReadTable::prefix) and [`iter`](crate::ReadTable::iter).
+/// From [`range`](crate::ReadTable::range), [`prefix`](crate::ReadTable::prefix) and
+/// [`iter`](crate::ReadTable::iter).
 pub struct Range<'a, K, V> {
     inner: Inner<'a>,
     place: ErrorContext<'a>,
@@ -58,10 +60,10 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
         Range { inner: Inner::Txn(range), place, lost: false, types: PhantomData }
     }
 
-    /// Whether pages that this range has to read from the disk stay in memory behind it. With `false` they go again soon after
-    /// the range has passed them, so that a scan of more than fits in memory does not drive out what others use; what was in
-    /// memory before the range came to it stays. Has no effect in write transactions and for databases in memory.
-    /// Default: true.
+    /// Whether pages that this range has to read from the disk stay in memory behind it. With
+    /// `false` they go again soon after the range has passed them, so that a scan of more than fits
+    /// in memory does not drive out what others use; what was in memory before the range came to it
+    /// stays. Has no effect in write transactions and for databases in memory. Default: true.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -84,7 +86,8 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
     /// Gives an entry on that the tree gave at once.
     #[inline(always)]
     fn give(&mut self, (key, value): tree::Entry<'a>) -> Option<Result<Typed<'a, K, V>>> {
-        // The entry is read by decoding it, and nothing is believed that was read after the question.
+        // The entry is read by decoding it, and nothing is believed that was read after the
+        // question.
         match (K::decode(key), V::decode(value)) {
             (Ok(key), Ok(value)) if self.all_served() => Some(Ok((key, value))),
             _ => self.check_fault(Some(Ok((key, value)))),
@@ -186,7 +189,8 @@ impl<K, V> std::fmt::Debug for Range<'_, K, V> {
     }
 }
 
-/// Entries of a table of a write transaction that own what they are, from [`range_owned`](crate::TableMut::range_owned).
+/// Entries of a table of a write transaction that own what they are, from
+/// [`range_owned`](crate::TableMut::range_owned).
 #[derive(Debug)]
 pub struct EntriesOwned<'a, K, V> {
     range: Range<'a, K, V>,
@@ -268,8 +272,8 @@ fn encoded<K: KeyCodec>(bound: Bound<&K::Key<'_>>) -> Result<Bound<Vec<u8>>> {
 
 /// Entries of a range that own what they are, from [`range_owned`](crate::ReadTable::range_owned).
 ///
-/// Holds the transaction, borrows nothing, and may be kept in a struct or sent to another thread. Entries are copied
-/// out some at a time.
+/// Holds the transaction, borrows nothing, and may be kept in a struct or sent to another thread.
+/// Entries are copied out some at a time.
 pub struct RangeOwned<K: KeyCodec, V: Codec> {
     table: ReadTable<K, V>,
     bounds: ByteBounds,
@@ -292,8 +296,8 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
         RangeOwned { table, bounds, front: Default::default(), back: Default::default(), failed: None, ended: false }
     }
 
-    /// Copies some entries out, from one end. The bound moves past every entry whose codecs ran, also if one of them panicked:
-    /// the entry that did is left out, and all others come once.
+    /// Copies some entries out, from one end. The bound moves past every entry whose codecs ran,
+    /// also if one of them panicked: the entry that did is left out, and all others come once.
     fn fill(&mut self, from_back: bool) {
         let (mut seen, mut count): (Option<&[u8]>, usize) = (None, 0);
         let (table, front, back) = (&self.table, &mut self.front, &mut self.back);
@@ -331,7 +335,8 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
         }
     }
 
-    /// Gives on how the copying went. If an access has failed, what was copied may be made of zeros: it is forgotten.
+    /// Gives on how the copying went. If an access has failed, what was copied may be made of
+    /// zeros: it is forgotten.
     fn check_fault(&mut self, copied: Result<bool>, from_back: bool) -> Result<bool> {
         if self.table.pages().all_served() {
             return copied;
@@ -343,7 +348,8 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
         Err(self.table.pages().fault())
     }
 
-    /// In a child after `fork`, also what was copied before is refused, and the iteration ends with that.
+    /// In a child after `fork`, also what was copied before is refused, and the iteration ends with
+    /// that.
     fn check_process(&mut self) {
         if let Err(e) = self.table.txn().check_process() {
             let told = std::mem::replace(&mut self.ended, true) && self.front.is_empty() && self.back.is_empty();

@@ -1,10 +1,10 @@
 //! Table handles of write transactions.
 //!
-//! Floor: table. A handle borrows its transaction mutably; what it returns borrows the handle, so nothing that was
-//! read can be changed while it is looked at.
+//! Floor: table. A handle borrows its transaction mutably; what it returns borrows the handle, so
+//! nothing that was read can be changed while it is looked at.
 //!
-//! Failure: [`Error::TooLarge`](crate::Error::TooLarge) and usage errors change nothing; after any other error the
-//! transaction has to be aborted, and says so.
+//! Failure: [`Error::TooLarge`](crate::Error::TooLarge) and usage errors change nothing; after any
+//! other error the transaction has to be aborted, and says so.
 
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
@@ -21,17 +21,20 @@ use crate::tree;
 use crate::txn::write::txn::WriteTxn;
 
 impl WriteTxn {
-    /// A handle to a table, which is made if it does not exist. It borrows the transaction, so one table is open at a time.
+    /// A handle to a table, which is made if it does not exist. It borrows the transaction, so one
+    /// table is open at a time.
     ///
     /// # Errors
-    /// `Usage` if the table was made with other codecs, `TooLarge` for its name, `Corrupt` if the catalog cannot be read.
+    /// `Usage` if the table was made with other codecs, `TooLarge` for its name, `Corrupt` if the
+    /// catalog cannot be read.
     pub fn table<K: KeyCodec, V: Codec>(&mut self, table: Table<K, V>) -> Result<TableMut<'_, K, V>> {
         let at = self.open_table(table.name(), Asked::Types(&K::name(), &V::name()))?;
         Ok(TableMut { txn: self, at, types: PhantomData })
     }
 
-    /// A handle to any table as bytes, whatever its codecs; for tools. Bytes that its codecs do not decode are not refused:
-    /// see [`codec`](crate::codec#bytes-and-types). A table that does not exist is made without types.
+    /// A handle to any table as bytes, whatever its codecs; for tools. Bytes that its codecs do not
+    /// decode are not refused: see [`codec`](crate::codec#bytes-and-types). A table that does not
+    /// exist is made without types.
     ///
     /// # Errors
     /// `TooLarge` for its name, `Corrupt` if the catalog cannot be read.
@@ -40,7 +43,8 @@ impl WriteTxn {
         Ok(TableMut { txn: self, at, types: PhantomData })
     }
 
-    /// Makes a table whose codecs have these names, for tools that know types by name only, and gives it as bytes as
+    /// Makes a table whose codecs have these names, for tools that know types by name only, and
+    /// gives it as bytes as
     /// [`bytes_table`](WriteTxn::bytes_table) does. An empty name stands for no type. A table that has just these codecs
     /// stays as it is.
     ///
@@ -57,8 +61,8 @@ impl WriteTxn {
     /// ```
     ///
     /// # Errors
-    /// `Usage` if the table has other codecs, or their names are too long; `TooLarge` for its name, `Corrupt` if the catalog
-    /// cannot be read.
+    /// `Usage` if the table has other codecs, or their names are too long; `TooLarge` for its name,
+    /// `Corrupt` if the catalog cannot be read.
     pub fn create_table(
         &mut self,
         name: &str,
@@ -69,7 +73,8 @@ impl WriteTxn {
         Ok(TableMut { txn: self, at, types: PhantomData })
     }
 
-    /// What is known of one table as this transaction sees it; `None` if there is no such table. Makes none.
+    /// What is known of one table as this transaction sees it; `None` if there is no such table.
+    /// Makes none.
     ///
     /// # Errors
     /// `TooLarge` or `Usage` for its name, `Corrupt` if the catalog cannot be read.
@@ -109,13 +114,13 @@ pub struct TableMut<'t, K, V> {
 }
 
 impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
-    /// Stores an entry and returns the value that was there. A value that does not decode is replaced, and counts as none
-    /// here; [`put`](TableMut::put) says whether the key was there.
+    /// Stores an entry and returns the value that was there. A value that does not decode is
+    /// replaced, and counts as none here; [`put`](TableMut::put) says whether the key was there.
     ///
     /// # Errors
-    /// `TooLarge` for a key over a quarter page less 24 bytes (1,000 bytes with pages of 4 KiB) or a value over 2^40
-    /// bytes, `Usage` for an item that the codec cannot represent: nothing was changed. `DiskFull`, `Io`, `Corrupt`: abort
-    /// the transaction.
+    /// `TooLarge` for a key over a quarter page less 24 bytes (1,000 bytes with pages of 4 KiB) or
+    /// a value over 2^40 bytes, `Usage` for an item that the codec cannot represent: nothing was
+    /// changed. `DiskFull`, `Io`, `Corrupt`: abort the transaction.
     pub fn insert<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<Option<V::Owned>> {
         let (key, value) = (K::encode(&key)?, V::encode(&value)?);
         let mut old = Vec::new();
@@ -123,8 +128,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         Ok(if existed { owned_value::<V>(&old) } else { None })
     }
 
-    /// Stores an entry; whether the key was there. The value that was there is neither read nor copied, which makes this the
-    /// cheaper one for long values.
+    /// Stores an entry; whether the key was there. The value that was there is neither read nor
+    /// copied, which makes this the cheaper one for long values.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -145,7 +150,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         self.txn.put(self.at, &key, &value, None)
     }
 
-    /// Removes an entry and returns its value. A value that does not decode goes too, and counts as none here;
+    /// Removes an entry and returns its value. A value that does not decode goes too, and counts as
+    /// none here;
     /// [`delete`](TableMut::delete) says whether the key was there.
     ///
     /// # Errors
@@ -157,8 +163,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         Ok(if existed { owned_value::<V>(&old) } else { None })
     }
 
-    /// Removes an entry; whether the key was there. The value is neither read nor copied, and may be one that does not
-    /// decode.
+    /// Removes an entry; whether the key was there. The value is neither read nor copied, and may
+    /// be one that does not decode.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -180,12 +186,12 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         self.txn.delete(self.at, &K::encode_key(&key)?, None)
     }
 
-    /// Stores an entry whose key is greater than all others: the fastest way to load sorted entries, and the one that
-    /// leaves pages full.
+    /// Stores an entry whose key is greater than all others: the fastest way to load sorted
+    /// entries, and the one that leaves pages full.
     ///
     /// # Errors
-    /// `Usage` if the key is not the greatest, `TooLarge` as [`insert`](TableMut::insert): nothing was changed. `DiskFull`,
-    /// `Io`, `Corrupt`: abort the transaction.
+    /// `Usage` if the key is not the greatest, `TooLarge` as [`insert`](TableMut::insert): nothing
+    /// was changed. `DiskFull`, `Io`, `Corrupt`: abort the transaction.
     pub fn append<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<()> {
         let (key, value) = (K::encode(&key)?, V::encode(&value)?);
         self.txn.append(self.at, &key, &value)
@@ -194,7 +200,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// The value of a key.
     ///
     /// # Errors
-    /// `Corrupt` if a page on the way, or the value, is damaged; `Decode` if the bytes of the value are no item of its codec.
+    /// `Corrupt` if a page on the way, or the value, is damaged; `Decode` if the bytes of the value
+    /// are no item of its codec.
     pub fn get<'k>(&self, key: K::Key<'k>) -> Result<Option<V::Item<'_>>> {
         let key = K::encode_key(&key)?;
         let found = tree::get(self.pages(), self.root(), &key);
@@ -229,7 +236,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         Ok(self.byte_range(ByteBounds::of::<K>(&range)?))
     }
 
-    /// The entries of a range of keys, as items that own what they are, so that they can be kept while the table is changed.
+    /// The entries of a range of keys, as items that own what they are, so that they can be kept
+    /// while the table is changed.
     ///
     /// ```
     /// # use mapleaf::{Db, Result, Table};

@@ -1,16 +1,17 @@
 //! Salvage: every entry of a damaged file that can be read goes to a new database.
 //!
-//! Floor: db. First a walk from the roots of the newest meta page (`rescue`): what it finds is the newest state. Then, only if
-//! something was lost, two more sources (`scan`): the roots that older meta pages and catalog pages name, and leaves that
-//! nothing leads to, known by what they say of themselves. They are taken in the order of their transactions, the newest
-//! first, and add only keys that lie in ranges which are lost and that no newer source speaks for. What they add may be
+//! Floor: db. First a walk from the roots of the newest meta page (`rescue`): what it finds is the
+//! newest state. Then, only if something was lost, two more sources (`scan`): the roots that older
+//! meta pages and catalog pages name, and leaves that nothing leads to, known by what they say of
+//! themselves. They are taken in the order of their transactions, the newest first, and add only
+//! keys that lie in ranges which are lost and that no newer source speaks for. What they add may be
 //! stale: an older value, or an entry that was deleted since.
 //!
-//! The damaged file is opened read-only and read with plain reads. Memory: one bit per page that is met, some 24 bytes per leaf
-//! found by the scan, the list of what was lost, and the longest value.
+//! The damaged file is opened read-only and read with plain reads. Memory: one bit per page that is
+//! met, some 24 bytes per leaf found by the scan, the list of what was lost, and the longest value.
 //!
-//! Failure: what cannot be read is part of the report. Errors are those of opening the file and of writing the new one,
-//! and `NotADatabase` or `Corrupt` when there is nothing at all to copy.
+//! Failure: what cannot be read is part of the report. Errors are those of opening the file and of
+//! writing the new one, and `NotADatabase` or `Corrupt` when there is nothing at all to copy.
 
 mod ranges;
 mod rescue;
@@ -41,8 +42,8 @@ pub struct SalvageReport {
     pub file_bytes: u64,
     /// Bytes that its newest state needs; 0 when no meta page could be read.
     pub needed_bytes: u64,
-    /// Everything that could not be read, with page, table and key range as far as they are known. Of a range, part may
-    /// have been found elsewhere: see [`SalvagedTable::maybe_stale`].
+    /// Everything that could not be read, with page, table and key range as far as they are known.
+    /// Of a range, part may have been found elsewhere: see [`SalvagedTable::maybe_stale`].
     pub lost: Vec<Finding>,
     /// The tables of the new database, by name.
     pub tables: Vec<SalvagedTable>,
@@ -52,12 +53,13 @@ pub struct SalvageReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SalvagedTable {
-    /// The table. A name such as `lost-16` stands for a table whose record was lost, and which has no types then.
+    /// The table. A name such as `lost-16` stands for a table whose record was lost, and which has
+    /// no types then.
     pub name: String,
     /// Entries of the newest state, as far as it is known.
     pub entries: u64,
-    /// Entries that were found in lost key ranges, on pages that may be older than the newest state: the value may be an
-    /// earlier one, and the entry may have been deleted since.
+    /// Entries that were found in lost key ranges, on pages that may be older than the newest
+    /// state: the value may be an earlier one, and the entry may have been deleted since.
     pub maybe_stale: u64,
     /// Entries that the table has in the newest state, where its record could be read.
     pub expected: Option<u64>,
@@ -88,27 +90,30 @@ impl SalvageReport {
 }
 
 impl Db {
-    /// Copies every entry of a damaged file that can be read to a new database `out`, which appears whole or not at all.
-    /// The damaged file is never written. Tables keep their names and codecs. The new file gets the mode of the damaged one,
-    /// and owner and group where the system permits; it never has more rights.
+    /// Copies every entry of a damaged file that can be read to a new database `out`, which appears
+    /// whole or not at all. The damaged file is never written. Tables keep their names and codecs.
+    /// The new file gets the mode of the damaged one, and owner and group where the kernel permits;
+    /// it never has more rights.
     ///
-    /// Entries come from the newest state as far as its pages can be reached. Key ranges that are lost are filled from
-    /// older states and from pages that nothing leads to any more; such entries may be stale, and the report counts them
-    /// by table. Also works when both meta pages are lost, and when only a part of the file is there.
+    /// Entries come from the newest state as far as its pages can be reached. Key ranges that are
+    /// lost are filled from older states and from pages that nothing leads to any more; such
+    /// entries may be stale, and the report counts them by table. Also works when both meta pages
+    /// are lost, and when only a part of the file is there.
     ///
     /// # Errors
-    /// `NotADatabase` for a file without a single page of a database, `Corrupt` when there is nothing to copy, `Usage` if
-    /// `out` exists, `Locked` while somebody has the file open, `DiskFull`, `Io`, `Permission` or `NotFound` from the
-    /// system.
+    /// `NotADatabase` for a file without a single page of a database, `Corrupt` when there is
+    /// nothing to copy, `Usage` if `out` exists, `Locked` while somebody has the file open,
+    /// `DiskFull`, `Io`, `Permission` or `NotFound` from the system.
     pub fn salvage(path: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<SalvageReport> {
         Db::salvage_with(path, out, |_, _| ControlFlow::Continue(()))
     }
 
-    /// Like [`salvage`](Db::salvage), and tells `progress` from time to time how many pages are done, and of how many. When
-    /// that answers `Break`, salvage stops and leaves no file.
+    /// Like [`salvage`](Db::salvage), and tells `progress` from time to time how many pages are
+    /// done, and of how many. When that answers `Break`, salvage stops and leaves no file.
     ///
     /// # Errors
-    /// As [`salvage`](Db::salvage); `Io` with a source of the kind `Interrupted` when it was stopped.
+    /// As [`salvage`](Db::salvage); `Io` with a source of the kind `Interrupted` when it was
+    /// stopped.
     pub fn salvage_with(
         path: impl AsRef<Path>,
         out: impl AsRef<Path>,
@@ -136,7 +141,8 @@ fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<Salva
     };
     let metas = survey::candidates(&probe);
     let lost_slots: Vec<u64> = (0..2).filter(|slot| probe.slots[*slot as usize].meta().is_err()).collect();
-    // Damage of the file that is read is no error: these are of what is written, under a name that nobody knows.
+    // Damage of the file that is read is no error: these are of what is written, under a name that
+    // nobody knows.
     let of_out = |e: Error| e.of_file(out);
     let rights = FileRights::of(&file).map_err(|e| Error::io("reading the mode", path, e))?;
     let copy = Copy::begin(out, Options::new().page_size(page_size as u32), Some(rights)).map_err(of_out)?;

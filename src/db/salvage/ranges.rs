@@ -1,6 +1,7 @@
 //! Sets of keys: what was lost of a table, and what a newer page has spoken for.
 //!
-//! Floor: db. Intervals of keys that are merged as they come, so that a set is as small as the damage is scattered.
+//! Floor: db. Intervals of keys that are merged as they come, so that a set is as small as the
+//! damage is scattered.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +45,8 @@ impl KeySet {
         }
         let (mut low, mut high) = (low, high);
         loop {
-            // An interval that begins at or before the end of the new one, and does not end before its beginning.
+            // An interval that begins at or before the end of the new one, and does not end before
+            // its beginning.
             let last = match &high {
                 Some(high) => self.intervals.range(..=high.clone()).next_back(),
                 None => self.intervals.iter().next_back(),

@@ -1,7 +1,7 @@
 //! The passes of a salvage that follow pointers, and what they know of tables.
 //!
-//! Floor: db. A table is known by its tree id, which stands on each of its pages. For each one it is noted which keys the
-//! newest state has lost; only there anything else is added.
+//! Floor: db. A table is known by its tree id, which stands on each of its pages. For each one it
+//! is noted which keys the newest state has lost; only there anything else is added.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;

@@ -1,9 +1,11 @@
-//! The pass of a salvage that fills what the newest state has lost: older roots, and leaves that nothing leads to.
+//! The pass of a salvage that fills what the newest state has lost: older roots, and leaves that
+//! nothing leads to.
 //!
-//! Floor: db. A page identifies itself when its header's id is its place in the file and its checksum is right. Leaves
-//! and older roots are taken in the order of the transactions that wrote them, the newest first; what a leaf holds
-//! between its first and its last key it speaks for, so that an older leaf adds nothing there: an entry that the newer leaf has not was deleted
-//! when that was written.
+//! Floor: db. A page identifies itself when its header's id is its place in the file and its
+//! checksum is right. Leaves and older roots are taken in the order of the transactions that wrote
+//! them, the newest first; what a leaf holds between its first and its last key it speaks for, so
+//! that an older leaf adds nothing there: an entry that the newer leaf has not was deleted when
+//! that was written.
 //!
 //! Pages inside overflow extents are data of users and are left out, where the run can be told.
 
@@ -22,8 +24,8 @@ use crate::txn::open::survey::Candidate;
 
 use super::rescue::{record_of, Rescue, Row};
 
-/// How many times what the file takes on the disk may be read to verify runs that nothing points at, and how many pages
-/// besides, for runs with holes.
+/// How many times what the file takes on the disk may be read to verify runs that nothing points
+/// at, and how many pages besides, for runs with holes.
 const RUN_READS: u64 = 4;
 const RUN_READS_MORE: u64 = 1 << 18;
 
@@ -68,8 +70,8 @@ impl Records {
 }
 
 impl Rescue<'_> {
-    /// Adds what older states and single leaves hold, in the order of their age, the newest first. `bound`: the newest
-    /// transaction and the next tree id, where known.
+    /// Adds what older states and single leaves hold, in the order of their age, the newest first.
+    /// `bound`: the newest transaction and the next tree id, where known.
     pub(super) fn scan(&mut self, older: &[Candidate], bound: Option<(TxnId, TreeId)>) -> Result<()> {
         let found = self.find_leaves(bound)?;
         let mut records = self.older_records(older, &found)?;

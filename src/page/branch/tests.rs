@@ -182,7 +182,8 @@ fn separators_of_two_children_and_bad_pointers() {
 #[test]
 fn verify_names_what_is_wrong() {
     use crate::page::layout::put_u16;
-    // A tail that lies in its head, and two with rests. Heads are numbers, so that their last byte comes first.
+    // A tail that lies in its head, and two with rests. Heads are numbers, so that their last byte
+    // comes first.
     let seps: [&[u8]; 3] = [b"key-a", b"key-bb-long-one", b"key-cc-long-two"];
     let model = model_of(seps.iter().map(|sep| sep.to_vec()).collect());
     let mut good = vec![0; 4096];

@@ -1,6 +1,7 @@
 //! Counting heads with AVX2 and AVX-512, and which of them the processor has.
 //!
-//! Floor: page. Part of `heads`. The functions are compiled for vector instructions that not every processor has;
+//! Floor: page. Part of `heads`. The functions are compiled for vector instructions that not every
+//! processor has;
 //! [`widest`] asks the processor once.
 //!
 //! Failure: none.
@@ -74,7 +75,8 @@ pub(super) fn with_avx2<S: Search>(search: S) -> S::Answer {
 #[inline]
 #[target_feature(enable = "avx512f,popcnt")]
 unsafe fn below_512(heads: *const u8, probe: u32) -> u32 {
-    // SAFETY: as the caller promises, for the length of the call; it only reads, and needs no alignment.
+    // SAFETY: as the caller promises, for the length of the call; it only reads, and needs no
+    // alignment.
     let lanes = unsafe { _mm512_loadu_si512(heads.cast()) };
     u32::from(_mm512_cmplt_epu32_mask(lanes, _mm512_set1_epi32(probe.cast_signed())))
 }
@@ -82,8 +84,8 @@ unsafe fn below_512(heads: *const u8, probe: u32) -> u32 {
 /// Whether the bytes that `mask` has bits for are equal.
 ///
 /// # Safety
-/// The processor has AVX-512 BW and VL, and the bytes that the mask has bits for can be read on both sides: no others
-/// are.
+/// The processor has AVX-512 BW and VL, and the bytes that the mask has bits for can be read on
+/// both sides: no others are.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn equal_first(a: *const u8, b: *const u8, mask: u32) -> bool {
@@ -99,7 +101,8 @@ unsafe fn equal_first(a: *const u8, b: *const u8, mask: u32) -> bool {
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn below_256(heads: *const u8, probe: u32) -> u32 {
-    // SAFETY: as the caller promises, for the length of the call; it only reads, and needs no alignment.
+    // SAFETY: as the caller promises, for the length of the call; it only reads, and needs no
+    // alignment.
     let lanes = unsafe { _mm256_loadu_si256(heads.cast()) };
     // Only signed numbers can be compared: both sides are moved by half of the range.
     let half = _mm256_set1_epi32(i32::MIN);
@@ -115,7 +118,8 @@ unsafe fn below_256(heads: *const u8, probe: u32) -> u32 {
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn words_below_512(words: *const u64, probe: u64) -> u32 {
-    // SAFETY: as the caller promises, for the length of the call; it only reads, and needs no alignment.
+    // SAFETY: as the caller promises, for the length of the call; it only reads, and needs no
+    // alignment.
     let lanes = unsafe { _mm512_loadu_si512(words.cast()) };
     u32::from(_mm512_cmplt_epu64_mask(lanes, _mm512_set1_epi64(probe.cast_signed())))
 }
@@ -127,7 +131,8 @@ unsafe fn words_below_512(words: *const u64, probe: u64) -> u32 {
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn words_below_256(words: *const u64, probe: u64) -> u32 {
-    // SAFETY: as the caller promises, for the length of the call; it only reads, and needs no alignment.
+    // SAFETY: as the caller promises, for the length of the call; it only reads, and needs no
+    // alignment.
     let lanes = unsafe { _mm256_loadu_si256(words.cast()) };
     let half = _mm256_set1_epi64x(i64::MIN);
     let probes = _mm256_xor_si256(_mm256_set1_epi64x(probe.cast_signed()), half);
@@ -147,8 +152,9 @@ impl Vectors for Avx512 {
         if bytes > key.len() || bytes > BRANCH_PREFIX_MAX {
             return false;
         }
-        // SAFETY: `self` says that the processor has it. Bounds: the mask has as many bits as bytes that both were just
-        // found to have. Lifetime: both are borrowed. Aliasing: they are only read.
+        // SAFETY: `self` says that the processor has it. Bounds: the mask has as many bits as bytes
+        // that both were just found to have. Lifetime: both are borrowed. Aliasing: they are only
+        // read.
         unsafe { equal_first(key.as_ptr(), prefix.as_ptr(), (1 << bytes) - 1) }
     }
 

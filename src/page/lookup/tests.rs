@@ -201,7 +201,8 @@ fn every_count_of_children() {
 
 #[test]
 fn a_value_that_looks_like_an_entry_is_none() {
-    // A value that holds another entry, and bytes behind the slots that lead there and look like its head.
+    // A value that holds another entry, and bytes behind the slots that lead there and look like
+    // its head.
     let inner = [&[3, 0, 1, 0][..], b"zzz", b"!"].concat();
     let mut page = vec![0; 4096];
     let entries = [(&b"aaa"[..], LeafValue::Inline(b"")), (b"bbb", LeafValue::Inline(&inner))];

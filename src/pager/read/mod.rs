@@ -1,4 +1,5 @@
-//! Reading pages: by id out of a mapping, verified on first touch, or out of a file that nothing is mapped from.
+//! Reading pages: by id out of a mapping, verified on first touch, or out of a file that nothing is
+//! mapped from.
 //!
 //! Floor: pager. Nothing here can allocate or change a page.
 //!
@@ -9,7 +10,8 @@
 //! page_map        a set of page ids
 //! ```
 //!
-//! Failure: `Corrupt` with the page, `Fault` where the kernel cannot serve an access, `Io` from plain reads.
+//! Failure: `Corrupt` with the page, `Fault` where the kernel cannot serve an access, `Io` from
+//! plain reads.
 
 pub(crate) mod file_pages;
 pub(crate) mod page_map;

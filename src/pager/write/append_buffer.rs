@@ -1,18 +1,21 @@
 //! The append buffer: a page that is filled entry by entry in private memory, and leaves it full.
 //!
-//! Floor: pager. A transaction that appends fills one page after the other and comes back to none. Filled in the mapping, each
-//! costs the faults of a new page; filled here, it is written by a call (`write_queue`), which costs less, and its write-back
-//! begins at once.
+//! Floor: pager. A transaction that appends fills one page after the other and comes back to none.
+//! Filled in the mapping, each costs the faults of a new page; filled here, it is written by a call
+//! (`write_queue`), which costs less, and its write-back begins at once.
 //!
 //! Invariants:
-//!   APPEND-1  the page on the append buffer is claimed, and its bytes in the mapping say nothing until it is put down.
-//!   APPEND-2  the append buffer is in use only after so many pages were filled one after the other that it pays.
+//!   APPEND-1  the page on the append buffer is claimed, and its bytes in the mapping say nothing
+//!             until it is put down.
+//!   APPEND-2  the append buffer is in use only after so many pages were filled one after the other
+//!             that it pays.
 //!
 //! Failure: none here.
 
 use crate::ids::PageId;
 
-/// Pages that are filled in a row before the append buffer is used: other changes between them would write it out each time.
+/// Pages that are filled in a row before the append buffer is used: other changes between them
+/// would write it out each time.
 const FILLED_IN_A_ROW: u32 = 64;
 
 /// See the module.

@@ -1,12 +1,15 @@
-//! Free space in memory: which pages a write transaction may hand out, and what it changed about that.
+//! Free space in memory: which pages a write transaction may hand out, and what it changed about
+//! that.
 //!
-//! Floor: pager. Knows extents (extents), not where they are stored; `txn::free_tree` reads them in from the
-//! persistent free-space tree, chunk by chunk, and writes back exactly the extents that were touched.
+//! Floor: pager. Knows extents (extents), not where they are stored; `txn::free_tree` reads them in
+//! from the persistent free-space tree, chunk by chunk, and writes back exactly the extents that
+//! were touched.
 //!
-//! Words: an extent is *usable* (may be handed out now) or *pending* (freed, but a state that somebody may still need
-//! reaches it). Usable extents are *listed* (the tree has a record of them, or will have) or *unlisted* (only the free
-//! list has). Unlisted ones are handed out first and never merged with listed ones: so most commits give out what the
-//! commits before gave back, and change no record of the tree.
+//! Words: an extent is *usable* (may be handed out now) or *pending* (freed, but a state that
+//! somebody may still need reaches it). Usable extents are *listed* (the tree has a record of them,
+//! or will have) or *unlisted* (only the free list has). Unlisted ones are handed out first and
+//! never merged with listed ones: so most commits give out what the commits before gave back, and
+//! change no record of the tree.
 //!
 //! Invariants:
 //!   SPACE-1  usable extents do not overlap; unlisted neighbours are merged.
@@ -14,8 +17,9 @@
 //!   SPACE-3  a listed extent whose record in the tree differs from memory is in `touched`.
 //!   SPACE-4  a page is in at most one of: listed, unlisted, hot, freed.
 //!
-//! Failure: an extent that overlaps another is left out, and noted in `contradiction`: a file that says so contradicts
-//! itself, and nothing of this may be saved. Other damage is found by the reader of the tree.
+//! Failure: an extent that overlaps another is left out, and noted in `contradiction`: a file that
+//! says so contradicts itself, and nothing of this may be saved. Other damage is found by the
+//! reader of the tree.
 //!
 //! Tests: unit below; `tests/it/model`; the whole is judged by `check` (reachable + free = all).
 
@@ -25,7 +29,8 @@ use crate::hooks;
 use crate::ids::{PageId, TxnId};
 use crate::page::free_list::FreeItem;
 
-/// Extents of at least this many pages are indexed by size in the tree, so that a large run is found at once.
+/// Extents of at least this many pages are indexed by size in the tree, so that a large run is
+/// found at once.
 pub(crate) const BIG_EXTENT_PAGES: u64 = 16;
 
 /// A run this long is worth choosing over a lower address: its pages are flushed as one write.
@@ -48,9 +53,11 @@ pub(crate) struct FreeSpace {
     persisted: Extents,
     /// Starts whose record may differ from the tree's.
     touched: BTreeSet<u64>,
-    /// Single pages that this transaction wrote and freed again: dirty already, so handed out first.
+    /// Single pages that this transaction wrote and freed again: dirty already, so handed out
+    /// first.
     hot: Vec<u64>,
-    /// Extent that single pages are taken from at the moment, so that a transaction gets neighbours.
+    /// Extent that single pages are taken from at the moment, so that a transaction gets
+    /// neighbours.
     current: Option<u64>,
     /// Pages freed by this transaction that older states still reach.
     freed: Vec<FreeItem>,
@@ -70,7 +77,8 @@ impl FreeSpace {
         self.by_size.last().map_or(0, |&(len, _)| len)
     }
 
-    /// Takes one page: a dirty one first, else from the current extent, else from the best of the low extents.
+    /// Takes one page: a dirty one first, else from the current extent, else from the best of the
+    /// low extents.
     pub(crate) fn take_page(&mut self) -> Option<PageId> {
         if let Some(id) = self.hot.pop() {
             return Some(PageId(id));
@@ -126,7 +134,8 @@ impl FreeSpace {
         std::mem::take(&mut self.freed)
     }
 
-    /// Makes an extent usable of which the tree has no record: it was pending, or it was taken and given back.
+    /// Makes an extent usable of which the tree has no record: it was pending, or it was taken and
+    /// given back.
     pub(crate) fn add_unlisted(&mut self, id: PageId, pages: u64) {
         if self.overlaps(id, pages) {
             self.contradiction = Some((id, pages));
@@ -166,7 +175,8 @@ impl FreeSpace {
         true
     }
 
-    /// Puts the dirty pages that were freed again among the usable extents; called once, before saving.
+    /// Puts the dirty pages that were freed again among the usable extents; called once, before
+    /// saving.
     pub(crate) fn settle_hot(&mut self) {
         let mut hot = std::mem::take(&mut self.hot);
         hot.sort_unstable();
@@ -185,7 +195,8 @@ impl FreeSpace {
         self.unlisted.len()
     }
 
-    /// Lists all unlisted extents, merged with their listed neighbours, so that the next save puts them into the tree.
+    /// Lists all unlisted extents, merged with their listed neighbours, so that the next save puts
+    /// them into the tree.
     pub(crate) fn list_all(&mut self) {
         for (start, len) in std::mem::take(&mut self.unlisted) {
             self.by_size.remove(&(len, start));
@@ -200,8 +211,8 @@ impl FreeSpace {
         self.touched.len()
     }
 
-    /// What differs from the tree: `(start, length in the tree, length now)`, zero for "no such extent".
-    /// Afterwards memory counts as saved.
+    /// What differs from the tree: `(start, length in the tree, length now)`, zero for "no such
+    /// extent". Afterwards memory counts as saved.
     pub(crate) fn take_changes(&mut self) -> Vec<(PageId, u64, u64)> {
         debug_assert!(self.hot.is_empty());
         let mut changes = Vec::new();
@@ -287,12 +298,14 @@ fn best_extent(extents: &Extents) -> Option<u64> {
     best.map(|(start, _)| start)
 }
 
-/// Which states may still be needed, for deciding whether a freed page can be handed out again (rule R5).
+/// Which states may still be needed, for deciding whether a freed page can be handed out again
+/// (rule R5).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LiveStates {
     /// Sorted, distinct txn ids: snapshots, the durable meta page, one in doubt, and published.
     states: Vec<TxnId>,
-    /// All states from this one to the latest state are needed, those in between too: a checkpoint may be at any of them (P7).
+    /// All states from this one to the latest state are needed, those in between too: a checkpoint
+    /// may be at any of them (P7).
     published: TxnId,
 }
 
@@ -305,7 +318,8 @@ impl LiveStates {
         LiveStates { states: others, published }
     }
 
-    /// Whether some state reaches a page written by `born` and freed by `freed`: `born <= state < freed`.
+    /// Whether some state reaches a page written by `born` and freed by `freed`: `born <= state <
+    /// freed`.
     pub(crate) fn reach(&self, born: TxnId, freed: TxnId) -> bool {
         let first = self.states.partition_point(|&state| state < born);
         freed > self.published || self.states.get(first).is_some_and(|&state| state < freed)
@@ -316,7 +330,8 @@ impl LiveStates {
         self.states.binary_search(&state).is_ok()
     }
 
-    /// The states before `freed`, ascending; `None` while states may yet appear there, or go unseen (P7).
+    /// The states before `freed`, ascending; `None` while states may yet appear there, or go unseen
+    /// (P7).
     pub(crate) fn all_before(&self, freed: TxnId) -> Option<&[TxnId]> {
         let before = self.states.partition_point(|&state| state < freed);
         (freed <= self.published).then(|| &self.states[..before])
@@ -432,7 +447,8 @@ mod tests {
         assert_eq!(live.all_before(TxnId(21)), Some(&[TxnId(5), TxnId(20)][..]));
         assert_eq!(live.all_before(TxnId(31)), None);
         assert!(live.contains(TxnId(20)) && !live.contains(TxnId(21)));
-        // States between published and latest state may be under a checkpoint: what one of them freed or reaches stays.
+        // States between published and latest state may be under a checkpoint: what one of them
+        // freed or reaches stays.
         assert!(live.reach(TxnId(31), TxnId(32)));
     }
 }

@@ -1,4 +1,5 @@
-//! Changing pages: what the running write transaction owns, allocates and frees, and how pages reach the file.
+//! Changing pages: what the running write transaction owns, allocates and frees, and how pages
+//! reach the file.
 //!
 //! Floor: pager. One writer at a time.
 //!

@@ -1,9 +1,11 @@
-//! Runs of values that are written by calls: for long values, given whole or read from somewhere.
+//! Overflow extents that are written by `pwrite`: for long values, given whole or in parts.
 //!
-//! Floor: pager. A store to a page that is not in the cache yet costs a fault of some microseconds, a call less than half of
-//! it. The run is the transaction's own and kept: nobody borrows it before it is whole, and nothing changes it afterwards.
+//! Floor: pager. A store to a page that is not in the page cache costs a fault of some
+//! microseconds, a `pwrite` less than half of it. The transaction owns the extent as written
+//! through: no reader borrows it before it is complete, and nothing changes it afterwards.
 //!
-//! Failure: errors of writing as in `write_queue`; [`OverflowWriter::abandon`] gives the pages back.
+//! Failure: errors of writing as in `write_queue`; [`OverflowWriter::abandon`] gives the pages
+//! back.
 
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr, TreeId};
@@ -15,8 +17,9 @@ use crate::pager::{PageRead as _, PageWrite as _};
 
 /// Bytes that are put together and written at once.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Bytes of a run from which on its write-back begins at once: the disk works while the trees are changed and sealed, and
-/// the flush of the commit waits for the rest alone. Shorter runs are left to the flush, which joins neighbours.
+/// Bytes of a run from which on its write-back begins at once: the disk works while the trees are
+/// changed and sealed, and the flush of the commit waits for the rest alone. Shorter runs are left
+/// to the flush, which joins neighbours.
 const WRITE_BACK_BYTES: u64 = 64 << 10;
 
 /// A run that is being written, from its first byte to its last.

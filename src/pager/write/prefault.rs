@@ -1,8 +1,9 @@
 //! Populating fresh pages ahead of a large transaction, on a thread of its own.
 //!
-//! Floor: pager. The first store to a page that the file has just got costs a fault of some microseconds, most of a
-//! bulk load. A helper thread takes these faults ahead of the writer. It only asks the system for pages, never reads or
-//! writes one, so it needs no claim; where it lags, the writer takes the faults itself.
+//! Floor: pager. The first store to a page that the file has just got costs a fault of some
+//! microseconds, most of a bulk load. A helper thread takes these faults ahead of the writer. It
+//! only asks the kernel for pages, never reads or writes one, so it needs no claim; where it lags,
+//! the writer takes the faults itself.
 //!
 //! Failure: none. What the thread cannot prefault, the writer's own store finds out.
 
@@ -36,7 +37,7 @@ pub(crate) struct Populator {
 impl RefUnwindSafe for Populator {}
 
 impl Populator {
-    /// Starts the thread; `None` if the system has none to give.
+    /// Starts the thread; `None` if the kernel has none to give.
     pub(crate) fn start(mapping: Arc<Mapping>, page_shift: u32, from: u64) -> Option<Populator> {
         let (requests, work) = sync_channel::<(u64, u64)>(1);
         let prefault = move || {
@@ -50,7 +51,8 @@ impl Populator {
         Some(Populator { requests: Some(requests), thread: Some(thread), process: fork::id(), next_page: from })
     }
 
-    /// Asks for pages ahead of `end`, of which `fresh` are new in this transaction, up to page `limit`.
+    /// Asks for pages ahead of `end`, of which `fresh` are new in this transaction, up to page
+    /// `limit`.
     pub(crate) fn keep_ahead(&mut self, end: u64, fresh: u64, limit: u64) {
         let from = self.next_page.max(end);
         let to = (end + (fresh / 4).min(AHEAD_PAGES)).min(limit).min(from + REQUEST_PAGES);
@@ -74,7 +76,8 @@ impl Drop for Populator {
         }
         self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // It has at most two requests left. A panic in it would be a bug that costs speed alone.
+            // It has at most two requests left. A panic in it would be a bug that costs speed
+            // alone.
             drop(thread.join());
         }
     }

@@ -52,8 +52,8 @@ pub(crate) struct TxnPages {
     prefaulted_to: u64,
     /// Populates on a thread of its own once the transaction is large.
     populator: Option<Populator>,
-    /// Pages on their way, between [`TxnPages::begin_writing`] and [`TxnPages::end_writing`]. Locked by who reads alone, since
-    /// a page that is read may have to be sent first.
+    /// Pages on their way, between [`TxnPages::begin_writing`] and [`TxnPages::end_writing`].
+    /// Locked by who reads alone, since a page that is read may have to be sent first.
     write_queue: Option<Mutex<WriteQueue>>,
     /// The page that is being filled, where many are filled one after the other.
     append_buffer: AppendBuffer,
@@ -110,8 +110,8 @@ impl TxnPages {
         self.write_map.release_all();
     }
 
-    /// From now on pages that are built whole ([`PageWrite::write_new`]) are written by calls. Where they are expected to
-    /// stay as they are until the commit, their write-back begins early.
+    /// From now on pages that are built whole ([`PageWrite::write_new`]) are written by `pwrite`.
+    /// Where they are expected to stay as they are until the commit, their write-back begins early.
     pub(crate) fn begin_writing(&mut self, stays: bool) {
         self.populator = None;
         let new = || Mutex::new(WriteQueue::new(Arc::clone(&self.mapping), 1 << self.page_shift, stays));
@@ -120,14 +120,15 @@ impl TxnPages {
 
     /// Ends that, when all of them are written.
     ///
-    /// An error of the disk may have been told for the only time, so it counts as one of a flush (R9).
+    /// An error of the disk may have been told for the only time, so it counts as one of a flush
+    /// (R9).
     pub(crate) fn end_writing(&mut self) -> Result<()> {
         let Some(mut write_queue) = self.write_queue.take() else { return Ok(()) };
         unlocked(&mut write_queue).finish(&self.read_map).map_err(|e| self.writing_error(e))
     }
 
-    /// Ends the filling of pages in a row: whatever comes next finds every page in its place. To be called before other
-    /// changes, and before pages are sealed.
+    /// Ends the filling of pages in a row: whatever comes next finds every page in its place. To be
+    /// called before other changes, and before pages are sealed.
     #[inline]
     pub(crate) fn end_filling(&mut self) -> Result<()> {
         match self.append_buffer.interrupt() {
@@ -167,7 +168,8 @@ impl TxnPages {
         self.write_map.owned_count()
     }
 
-    /// Whether the pages of this transaction lie in large folios of the page cache, so that far more would be written.
+    /// Whether the pages of this transaction lie in large folios of the page cache, so that far
+    /// more would be written.
     #[cold]
     pub(crate) fn are_in_large_folios(&self) -> bool {
         self.mapping.has_large_folios(&self.write_map.claimed_runs())
@@ -178,8 +180,8 @@ impl TxnPages {
         self.write_map.is_claimed_extent(id, pages)
     }
 
-    /// Pages that this transaction lets go of. They are not dirty, so they were written before it, whatever they say; the
-    /// oldest birth pins them for the longest.
+    /// Pages that this transaction lets go of. They are not dirty, so they were written before it,
+    /// whatever they say; the oldest birth pins them for the longest.
     pub(crate) fn freed_item(&self, id: PageId, pages: u64, born: TxnId) -> FreeItem {
         let born = if born < self.txn { born } else { TxnId::default() };
         FreeItem { start: id, pages, born, freed: self.txn }
@@ -210,7 +212,8 @@ impl TxnPages {
         verify_first_touch(&self.read_map, ptr, self.mapped(ptr.id, pages)?)
     }
 
-    /// Waits until a page that may be on its way is written. Nothing of it is borrowed before (QUEUE-1).
+    /// Waits until a page that may be on its way is written. Nothing of it is borrowed before
+    /// (QUEUE-1).
     fn await_written(&self, id: PageId) -> Result<()> {
         if self.read_map.is_inherited() {
             return Err(self.read_map.fault());
@@ -237,7 +240,7 @@ fn has_short_checksums() -> bool {
     hooks::is(Mutant::ShortChecksum)
 }
 
-/// What an error of writing pages by calls says that was done.
+/// What an error of writing pages by `pwrite` says that was done.
 pub(crate) const WRITING: &str = "writing pages";
 
 /// What a mutex holds, for who has it alone.
@@ -391,7 +394,8 @@ impl PageWrite for TxnPages {
             self.free.give_back_dirty(id, pages);
         } else if self.write_map.is_written_through_extent(id, pages) {
             if let (Some(write_queue), 0) = (&mut self.write_queue, self.read_map.verified_byte(id)) {
-                // Still on its way, it would be written over what comes next. An error stays for those who can tell it.
+                // Still on its way, it would be written over what comes next. An error stays for
+                // those who can tell it.
                 drop(unlocked(write_queue).finish(&self.read_map));
             }
             self.give_back_written_through(id, pages);

@@ -1,19 +1,23 @@
-//! Pages that are built in memory and written by calls, by a thread of its own beside the builder once there are many.
+//! Pages that are built in private memory and written by `pwrite`, on a thread of its own once
+//! there are many.
 //!
-//! Floor: pager. For pages that are known whole before they go into the file, as a bulk load makes them: a call costs no
-//! fault and no second copy through the cache of the processor, and write-back begins while the next pages are built, so
-//! that the flush of the commit finds little left to do. The system takes some microseconds for each page that is new in
-//! its cache, as long as building one takes, so a second thread writes. The builder starts the write-back: the system lets
-//! one thread at a time write to a file, but write-back beside it.
+//! Floor: pager. For pages whose final bytes are known before they go into the file, as in a bulk
+//! load. A `pwrite` costs no page fault and no second copy through the processor's cache, and
+//! write-back begins while the next pages are built, so the flush of the commit finds little left
+//! to do. The kernel needs some microseconds for each page that is new in its cache, as long as
+//! building one takes, so a second thread writes. The builder starts the write-back: the kernel
+//! lets one thread at a time write to a file, but runs write-back at the same time.
 //!
 //! Invariants:
-//!   QUEUE-1  a page that is *sent* is borrowed by nobody until it was written: the builder's thread takes its mark away before
-//!       and gives it back after, and whoever looks at a page without a mark waits first.
-//!   QUEUE-2  each page is written once, with its final bytes.
-//!   QUEUE-3  the thread ends with the write queue. It reads and stores no page of the mapping and never panics.
+//!   QUEUE-1  Nothing borrows a page between sending and writing. The builder's thread clears its
+//!       verified byte before and sets it after, and a reader of a page without a verified byte
+//!       waits first.
+//!   QUEUE-2  Each page is written once, with its final bytes.
+//!   QUEUE-3  The thread ends with the write queue. It reads and stores no page of the mapping and
+//!       never panics.
 //!
-//! Failure: the first error of a write stays, and is the answer of every later call. A child after `fork`, which has no such
-//! thread, waits for nothing and writes nothing.
+//! Failure: the first error of a write is stored, and every later call returns it. A child after
+//! `fork` has no such thread: it waits for nothing and writes nothing.
 
 use std::collections::VecDeque;
 use std::io;
@@ -178,7 +182,7 @@ impl WriteQueue {
         self.process != fork::id()
     }
 
-    /// Without a thread, which the system may refuse, the builder writes all.
+    /// Without a thread, which the kernel may refuse, the builder writes all.
     fn start_thread(&mut self) {
         let (mapping, shared, page_size) = (Arc::clone(&self.mapping), Arc::clone(&self.shared), self.page_size);
         let work = move || {
@@ -209,7 +213,8 @@ impl WriteQueue {
         self.check()
     }
 
-    /// Waits until a page can be read, if it was put here. An error stays, and the page is as it was.
+    /// Waits until a page can be read, if it was put here. An error stays, and the page is as it
+    /// was.
     pub(crate) fn bring(&mut self, id: PageId, read_map: &ReadMap) {
         if self.batch.as_ref().is_some_and(|batch| batch.pages(self.page_size).contains(&id.0)) {
             // The first error is told again by whoever ends this.
@@ -218,7 +223,8 @@ impl WriteQueue {
         self.wait(read_map);
     }
 
-    /// Waits until everything that was sent is written, or has failed. What is still collected is not sent.
+    /// Waits until everything that was sent is written, or has failed. What is still collected is
+    /// not sent.
     pub(crate) fn wait(&self, read_map: &ReadMap) {
         if self.is_inherited() {
             return;

@@ -1,7 +1,7 @@
 //! Codecs of fixed length: integers, floats, `bool`, `char`, byte arrays and the unit.
 //!
-//! Floor 8. Big-endian, so that bytes sort as the numbers do; the sign bit of signed numbers is flipped, so that
-//! negative ones sort first.
+//! Floor 8. Big-endian, so that bytes sort as the numbers do; the sign bit of signed numbers is
+//! flipped, so that negative ones sort first.
 
 use super::{Codec, CodecError, Encoded, KeyCodec, Part, PrefixCodec};
 use crate::error::Result;
@@ -25,7 +25,8 @@ fn split<'a, const N: usize>(bytes: &mut &'a [u8], name: &str) -> Result<&'a [u8
     Ok(first)
 }
 
-/// A codec whose items are copied out, from two expressions: item to array, and array to item or error.
+/// A codec whose items are copied out, from two expressions: item to array, and array to item or
+/// error.
 macro_rules! fixed {
     ($type:ty, $bytes:expr, |$item:ident| $to:expr, |$array:ident| $from:expr) => {
         impl Codec for $type {
@@ -99,7 +100,8 @@ macro_rules! signed {
     )* };
 }
 
-/// Floats in the order of `total_cmp`: negative ones with all bits flipped, the others with the sign bit flipped.
+/// Floats in the order of `total_cmp`: negative ones with all bits flipped, the others with the
+/// sign bit flipped.
 macro_rules! float {
     ($($type:ty, $bits:ty, $sign:expr;)*) => { $(
         fixed!(

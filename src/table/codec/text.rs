@@ -1,7 +1,7 @@
 //! Codecs of any length: text and bytes, borrowed and owned.
 //!
-//! Floor 8. On their own and as the last component of a tuple they are the bytes as they are. Before the last
-//! component (see `Part`):
+//! Floor 8. On their own and as the last component of a tuple they are the bytes as they are.
+//! Before the last component (see `Part`):
 //!
 //! ```text
 //! "ab"   and u16 7     61 62 00 00       | 00 07
@@ -9,9 +9,10 @@
 //! ```
 //!
 //! Invariants:
-//!   TEXT-1  inside a component a zero byte is followed by 0xFF; 00 00 ends it, and nothing else may follow a zero.
-//!   TEXT-2  bytewise order is the order of the items: an end (00 00) sorts before an escaped zero (00 FF), and that
-//!       before every byte from 1 on.
+//!   TEXT-1  inside a component a zero byte is followed by 0xFF; 00 00 ends it, and nothing else
+//!           may follow a zero.
+//!   TEXT-2  bytewise order is the order of the items: an end (00 00) sorts before an escaped zero
+//!       (00 FF), and that before every byte from 1 on.
 //!   TEXT-3  a borrowed component has no zero byte, so that its stored bytes are the item.
 
 use super::{Codec, CodecError, Encoded, KeyCodec, Part, PrefixCodec};

@@ -1,8 +1,8 @@
 //! Tuples of 2 to 6 components, as keys and as values.
 //!
-//! Floor 8. Every component but the last is written as a `Part`, which tells where it ends; the last one is written as
-//! it stands and reads all that is left. Sorted by the first component, then the second, and so on, because no part is
-//! the beginning of another.
+//! Floor 8. Every component but the last is written as a `Part`, which tells where it ends; the
+//! last one is written as it stands and reads all that is left. Sorted by the first component, then
+//! the second, and so on, because no part is the beginning of another.
 
 use super::{Codec, CodecError, Encoded, KeyCodec, Part, PrefixCodec};
 use crate::error::Result;

@@ -1,11 +1,12 @@
-//! Where pages of the running transaction come from: free space, else the end of the file, which grows.
+//! Where pages of the running transaction come from: free space, else the end of the file, which
+//! grows.
 //!
 //! Floor: pager. Part of [`TxnPages`]: allocation, claims, growth, and prefaulting fresh pages.
 //!
 //! Invariants: ALLOC-1 to ALLOC-3 of `txn_pages`.
 //!
-//! Failure: [`Error::DiskFull`] when the file cannot grow, I/O errors of growth, and [`Error::Corrupt`] when the free space
-//! names a page twice.
+//! Failure: [`Error::DiskFull`] when the file cannot grow, I/O errors of growth, and
+//! [`Error::Corrupt`] when the free space names a page twice.
 
 use std::io;
 use std::sync::Arc;
@@ -19,13 +20,15 @@ use crate::pager::write::prefault::{Populator, THREAD_FROM_PAGES};
 const GROW_MIN_BYTES: u64 = 1 << 20;
 const GROW_MAX_BYTES: u64 = 1 << 30;
 
-/// Fresh pages are prefaulted ahead in runs, because one call for many pages costs a third of as many faults.
-/// The run grows with the transaction, so that a small one dirties nothing that it does not use.
+/// Fresh pages are prefaulted ahead in runs, because one call for many pages costs a third of as
+/// many faults. The run grows with the transaction, so that a small one dirties nothing that it
+/// does not use.
 const PREFAULT_MAX_PAGES: u64 = 256;
 const PREFAULT_FROM_PAGES: u64 = 32;
 
 impl TxnPages {
-    /// Claims pages that the free space gave. A file whose free space names a page twice is damaged.
+    /// Claims pages that the free space gave. A file whose free space names a page twice is
+    /// damaged.
     pub(crate) fn claim(&mut self, id: PageId, pages: u64) -> Result<()> {
         self.not_owned(id, pages)?;
         if self.mapping.populates_first() {
@@ -56,7 +59,7 @@ impl TxnPages {
         Ok(PageId(start))
     }
 
-    /// Takes pages that are written by calls.
+    /// Takes pages that are written by `pwrite`.
     pub(crate) fn alloc_written_through(&mut self, pages: u64) -> Result<PageId> {
         let id = match self.free.take_extent(pages) {
             Some(id) => id,
@@ -115,13 +118,14 @@ impl TxnPages {
     }
 
     fn prefault_ahead(&mut self, start: u64, end: u64) -> Result<()> {
-        // While pages are written by calls, most of what follows is not stored to.
+        // While pages are written by `pwrite`, most of what follows is not stored to.
         let few = self.fresh_pages < PREFAULT_FROM_PAGES || self.write_queue.is_some();
         if few && !self.mapping.populates_first() || end <= self.prefaulted_to {
             return Ok(());
         }
         let mapped_pages = self.write_map.len_bytes() >> self.page_shift;
-        // Where a store can meet a full disk, pages are prefaulted before they are used, not beside it.
+        // Where a store can meet a full disk, pages are prefaulted before they are used, not beside
+        // it.
         if self.fresh_pages >= THREAD_FROM_PAGES && !self.mapping.populates_first() {
             if self.populator.is_none() {
                 self.populator = Populator::start(Arc::clone(&self.mapping), self.page_shift, end);

@@ -7,9 +7,9 @@ use crate::mapping::MapOptions;
 use crate::page::checksum;
 use crate::pager::read::snapshot_pages::SnapshotPages;
 
-/// Pages with ids beyond 2^32, which lie beyond 16 TiB: taken, stored to, flushed and read through both mappings.
-/// The file is sparse, on tmpfs, because other file systems do not take one of that length; with larger pages it would
-/// not fit an address space of 47 bits.
+/// Pages with ids beyond 2^32, which lie beyond 16 TiB: taken, stored to, flushed and read through
+/// both mappings. The file is sparse, on tmpfs, because other file systems do not take one of that
+/// length; with larger pages it would not fit an address space of 47 bits.
 #[test]
 fn pages_beyond_two_to_the_32_are_taken_written_and_read() {
     for page_size in [4096usize, 8192] {
@@ -59,7 +59,8 @@ fn pages_beyond_two_to_the_32_are_taken_written_and_read() {
     }
 }
 
-/// A store into a hole takes a block, and on a full disk ends the process: the block is taken before.
+/// A store into a hole takes a block, and on a full disk ends the process: the block is taken
+/// before.
 #[test]
 fn pages_in_holes_of_a_file_get_their_blocks_before_they_are_stored_to() {
     use std::os::unix::fs::MetadataExt as _;
@@ -74,7 +75,8 @@ fn pages_in_holes_of_a_file_get_their_blocks_before_they_are_stored_to() {
     let path = Arc::new(PathBuf::from("holes"));
     let mut pages = TxnPages::new(mapping, write_map, path, 4096, FreeSpace::default());
     pages.begin(TxnId(3), 50);
-    // The sentinel, and the last page, which was looked at: on tmpfs a hole that is read through a mapping takes a block.
+    // The sentinel, and the last page, which was looked at: on tmpfs a hole that is read through a
+    // mapping takes a block.
     let sentinel = blocks();
     assert!(sentinel <= 16, "{sentinel}");
     pages.alloc(1).expect("a page behind the pages in use");
