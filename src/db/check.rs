@@ -241,7 +241,7 @@ impl Audit<'_> {
                     next = cursor.next();
                 }
                 // What cannot be read was reported by the walk over the catalog's tree; it goes on
-                // behind that.
+                // after that.
                 Err(_) => match ends.find(|end| **end > done_to) {
                     Some(end) => {
                         cursor = Cursor::new(txn.pages(), txn.state().catalog);

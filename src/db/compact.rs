@@ -111,7 +111,7 @@ type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
 fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<CompactReport> {
     let page_size = txn.env().page_size;
     let tables = txn.table_records()?;
-    // All of them before the first is copied: a table that cannot be taken along is not left behind
+    // All tables are checked before the first is copied: the copy never lacks one silently
     // in silence. As no flags are known, none have to be copied.
     tables.iter().try_for_each(|(name, record)| record.known_flags(name))?;
     let entries = tables.iter().fold(0u64, |sum, (_, record)| sum.saturating_add(record.root.entries));

@@ -85,7 +85,7 @@ impl Db {
     /// # Errors
     /// `NotADatabase`, `NewerVersion`, `EmptyFile`, `Truncated` or `Corrupt` for files that cannot
     /// be used, `Locked` when another process has it open, `Permission`, `DiskFull` or `Io` from
-    /// the system. A refused file is not changed.
+    /// the kernel. A refused file is not changed.
     pub fn open(path: impl AsRef<Path>) -> Result<Db> {
         Options::new().open(path)
     }
@@ -101,7 +101,7 @@ impl Db {
     /// Makes a database in memory. It behaves like one in a file and is gone with its last handle.
     ///
     /// # Errors
-    /// `Io` when the system gives no memory.
+    /// `Io` when the kernel gives no memory.
     pub fn in_memory() -> Result<Db> {
         Options::new().in_memory()
     }
@@ -230,12 +230,12 @@ impl Db {
     }
 
     /// Gives a file that you make from this database, such as an export, the mode of the database's
-    /// file, and owner and group where the system permits. It never gets more rights than the
+    /// file, and owner and group where the kernel permits. It never gets more rights than the
     /// database. Make the file with mode 0600, so that it has no more before the call either. For a
     /// database in memory, which has no mode, nothing is done.
     ///
     /// # Errors
-    /// `Io` or `Permission` from the system, also where the file system of `file` keeps no modes
+    /// `Io` or `Permission` from the kernel, also where the file system of `file` keeps no modes
     /// and lets more users in.
     pub fn share_rights_with(&self, file: &File) -> Result<()> {
         self.env().check_process()?;

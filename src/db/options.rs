@@ -123,7 +123,7 @@ impl Options {
         self
     }
 
-    /// Turn accesses to the file that the system cannot serve, because the file was cut short or
+    /// Turn accesses to the file that the kernel cannot serve, because the file was cut short or
     /// the disk fails, into
     /// [`Error::Fault`](crate::Error::Fault). For that, the first database that is opened so installs a handler for the
     /// signal SIGBUS; signals that have nothing to do with a database go on to the handler that was

@@ -8,7 +8,7 @@
 //!
 //! Invariants (`parse` checks the first, [`Branch::verify`] all):
 //!   BRANCH-1  kind, level above 0, no flags, own id, a child; lower = 128 + 16 * count <= upper;
-//!       the page holds `upper` and, behind it, a prefix longer than 24 bytes.
+//!       the page holds `upper` and, after it, a prefix longer than 24 bytes.
 //!   BRANCH-2  separators ascend strictly.
 //!   BRANCH-3  head 0 and slot 0 are zero; head i is the head of tail i, zero padded.
 //!   BRANCH-4  a slot up to 4 is the length of a tail that lies in its head; others lead to the
@@ -180,7 +180,7 @@ impl<'a> Branch<'a> {
     }
 
     /// Counts the separators that are at most the key, given that those before `first` are and that
-    /// separator `first` has the key's head. `key_rest` is the key behind the prefix.
+    /// separator `first` has the key's head. `key_rest` is the key after the prefix.
     #[inline(never)]
     fn count_equal_heads(&self, first: usize, head: u32, key_rest: &[u8]) -> Result<usize, DecodeError> {
         if !self.tail_not_above(first, key_rest)? {
@@ -244,7 +244,7 @@ impl<'a> Branch<'a> {
         self.append_separator(index, into)
     }
 
-    /// Puts the whole separator `index` behind what `into` has.
+    /// Puts the whole separator `index` after what `into` has.
     pub(crate) fn append_separator(&self, index: usize, into: &mut Vec<u8>) -> Result<(), DecodeError> {
         if index >= self.count {
             return Err(bad(self.id, "separator index", index as u64, self.count as u64));
@@ -295,7 +295,7 @@ impl<'a> Branch<'a> {
             .map_err(|(found, expected)| bad(self.id, "branch slot (rests are gapless)", found as u64, expected as u64))
     }
 
-    /// Checks BRANCH-3 for one separator: nothing in the head behind a short tail.
+    /// Checks BRANCH-3 for one separator: nothing in the head after a short tail.
     fn verify_head(&self, index: usize, separator: &[u8]) -> Result<(), DecodeError> {
         let found = heads::get(self.heads(), index);
         let expected = if index == 0 { 0 } else { head_of(separator.get(self.prefix_bytes..).unwrap_or(&[])) };

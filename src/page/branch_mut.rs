@@ -109,7 +109,7 @@ impl<'a> BranchMut<'a> {
         put_u32(self.page, place + 6, ptr.crc);
     }
 
-    /// Inserts a separator and the child behind it, so that they become number `at`, which is at
+    /// Inserts a separator and the child after it, so that they become number `at`, which is at
     /// least 1.
     pub(crate) fn insert(&mut self, at: usize, sep: &[u8], ptr: PagePtr) -> Result<bool, DecodeError> {
         self.check_index(at, 1, self.count + 1)?;
@@ -148,7 +148,7 @@ impl<'a> BranchMut<'a> {
         put_u16(self.page, slot_at, self.upper as u16);
     }
 
-    /// Removes separator `at`, which is at least 1, and the child behind it.
+    /// Removes separator `at`, which is at least 1, and the child after it.
     pub(crate) fn remove(&mut self, at: usize) -> Result<(), DecodeError> {
         self.check_index(at, 1, self.count)?;
         self.remove_parts(at, at)

@@ -1,6 +1,6 @@
 //! Sealing and verifying: the CRC-32 (IEEE) of a page or extent, in its first four bytes.
 //!
-//! Floor: page. The checksum covers everything behind itself, also the gap, so that a scan can
+//! Floor: page. The checksum covers everything after itself, also the gap, so that a scan can
 //! judge a page without understanding it. The pointer to a page carries the same number (R2): a
 //! page that is whole but not the one that was meant, because a write was lost, differs from its
 //! pointer.
@@ -52,7 +52,7 @@ impl Running {
         self.hasher.update(chunk.get(from..).unwrap_or(&[]));
     }
 
-    /// One for the bytes behind the header alone.
+    /// A running checksum of only the bytes after the header.
     pub(crate) fn behind_header() -> Running {
         Running { begun: true, ..Running::default() }
     }

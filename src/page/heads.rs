@@ -7,7 +7,7 @@
 //! the probe, only on the number of heads. Sampled heads find the block that holds the answer: in a
 //! branch the 16 hints, which are the last heads of its 16 blocks; in a leaf of more than 32
 //! entries every 32nd head. The block is then counted, always the same number of lanes, and a mask
-//! drops the lanes behind its end (slots follow the heads in the page, so there are bytes to read).
+//! drops the lanes after its end (slots follow the heads in the page, so there are bytes to read).
 //! Sums, not selections, carry the result from step to step: the compiler turns a selection into a
 //! jump where it thinks that it knows better.
 //!
@@ -152,7 +152,7 @@ pub(crate) trait Vectors: Copy {
     /// Of a sound branch.
     ///
     /// No mask is needed: the 16 heads that are counted last are those of the block or, near the
-    /// end, the last of all; those before the block are below the probe, and those behind it are
+    /// end, the last of all; those before the block are below the probe, and those after it are
     /// not. Up to 16 heads are their own hints.
     #[inline(always)]
     fn count_less_few(self, page: &Front, count: usize, probe: u32) -> usize {

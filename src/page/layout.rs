@@ -25,7 +25,7 @@
 //! ```text
 //! | header 32 | zero 8 | prefix 24 | hint u32 [16] | head [count] | slot [count] | child [count] | gap | rests |
 //! 32          40       64         128                                                         ^lower ^upper
-//! child: | page u48 | crc u32 |      rest: | length u16 | bytes of the separator behind prefix and head |
+//! child: | page u48 | crc u32 |      rest: | length u16 | bytes of the separator after prefix and head |
 //! slot of a branch: 0..=4 is the length of a tail that lies in the head; else the offset of the rest
 //! ```
 //!

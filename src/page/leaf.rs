@@ -6,7 +6,7 @@
 //!   LEAF-1  kind, level 0, no flags, own id; lower = 32 + 6 * count <= upper <= page size.
 //!   LEAF-2  keys ascend strictly.
 //!   LEAF-3  all keys begin with the same `prefix_bytes` bytes.
-//!   LEAF-4  head i is the head of key i behind the prefix.
+//!   LEAF-4  head i is the head of key i after the prefix.
 //!   LEAF-5  the entries fill the page from `upper` to its end without gap or overlap, in any
 //! order. Keys are stored whole: the prefix is only skipped by the heads.
 //!
@@ -70,7 +70,7 @@ pub(super) struct EntryAt {
 }
 
 impl EntryAt {
-    /// Bytes of the entry behind `offset`.
+    /// Bytes of the entry after `offset`.
     pub(super) fn bytes(&self) -> usize {
         ENTRY_HEADER_BYTES + self.key_bytes + self.value_bytes
     }

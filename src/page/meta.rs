@@ -293,7 +293,7 @@ pub(crate) struct Probe {
 ///
 /// Copies are tried from the lowest offset on, and one counts only where its own page size puts it.
 /// So the first that counts is a meta page: below twice the page size there is nothing but the
-/// slots, and a value that looks like a meta page can only lie behind.
+/// slots, and a value that looks like a meta page can only lie after.
 pub(crate) fn probe(mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>) -> Probe {
     let mut offsets: Vec<usize> = page_sizes().flat_map(copy_offsets).collect();
     offsets.sort_unstable();

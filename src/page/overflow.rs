@@ -1,7 +1,7 @@
 //! Overflow runs: one large value over consecutive pages.
 //!
-//! Floor: page. The run has one header, on its first page; the value lies behind it in one chunk,
-//! so that a reader gets it as one slice. Bytes behind the value are zero. The checksum covers the
+//! Floor: page. The run has one header, on its first page; the value lies after it in one chunk,
+//! so that a reader gets it as one slice. Bytes after the value are zero. The checksum covers the
 //! whole run.
 //!
 //! Failure: a run that is not the one that its pointer describes is a `DecodeError`.
@@ -32,7 +32,7 @@ pub(crate) fn write(extent: &mut [u8], page_size: usize, id: PageId, tree: TreeI
 }
 
 /// The first bytes of the run of a value, header and checksum, for a run that is written chunk by
-/// chunk. `value` is the checksum of the value and the zeros behind it.
+/// chunk. `value` is the checksum of the value and the zeros after it.
 pub(crate) fn sealed_header(
     page_size: usize,
     id: PageId,

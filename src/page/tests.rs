@@ -244,7 +244,7 @@ proptest! {
         count in 0u16..700,
         prefix in prop_oneof![0u16..40, any::<u16>()],
     ) {
-        // A header that passes, so that the random bytes behind it are reached.
+        // A header that passes, so that the random bytes after it are reached.
         let mut page: Vec<u8> = seed.iter().cycle().take(4096).copied().collect();
         let lower = if kind == 2 { 128 + 16 * count } else { 32 + 6 * count };
         let upper = if lower <= 4096 { lower.max(4000) } else { 4096 };

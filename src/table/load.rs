@@ -21,7 +21,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// pages full. Of entries with the same key the last one stays, also over one that the table
     /// had before. Returns how many were taken.
     ///
-    /// Entries in ascending order of their keys, behind the last one of the table, take no memory.
+    /// Entries in ascending order of their keys, after the last one of the table, take no memory.
     /// From the first one on that is out of order they are sorted in memory, of which up to 256 MiB
     /// are taken; [`Loader::memory`] changes that. More memory means fewer passes over the table:
     /// there is one for each time that it is full.

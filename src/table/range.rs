@@ -4,7 +4,7 @@
 //! [`RangeOwned`] holds the transaction itself and yields items that own what they are.
 //!
 //! Failure: an entry that does not decode, or in a [`Range`] one that cannot be read, is an error
-//! in its place, and the entries behind it follow. A damaged page, and an access that could not be
+//! in its place, and the entries after it follow. A damaged page, and an access that could not be
 //! served, are an error once, and end the iteration; so does a value that a [`RangeOwned`] cannot
 //! read. An entry whose codec panics is left out if the caller catches the panic, and the entries
 //! after it follow.
@@ -60,7 +60,7 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
         Range { inner: Inner::Txn(range), place, lost: false, types: PhantomData }
     }
 
-    /// Whether pages that this range has to read from the disk stay in memory behind it. With
+    /// Whether pages that this range has to read from the disk stay in memory after it. With
     /// `false` they go again soon after the range has passed them, so that a scan of more than fits
     /// in memory does not drive out what others use; what was in memory before the range came to it
     /// stays. Has no effect in write transactions and for databases in memory. Default: true.
@@ -280,7 +280,7 @@ pub struct RangeOwned<K: KeyCodec, V: Codec> {
     /// Entries, and errors in the places of those that do not decode.
     front: VecDeque<Result<OwnedEntry<K, V>>>,
     back: VecDeque<Result<OwnedEntry<K, V>>>,
-    /// What stopped the copying, given behind the entries that were copied before it.
+    /// What stopped the copying, given after the entries that were copied before it.
     failed: Option<Error>,
     ended: bool,
 }

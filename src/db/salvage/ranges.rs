@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// A set of keys as disjoint intervals.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeySet {
-    /// From a key, to the first key behind; `None` is the end of all keys.
+    /// From a key, to the first key after; `None` is the end of all keys.
     intervals: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 

@@ -96,7 +96,7 @@ impl<'r> Rescue<'r> {
         if complete {
             return Ok(());
         }
-        // What lies behind the newest state was never committed, if that is known to be the newest.
+        // What lies after the newest state was never committed, if that is known to be the newest.
         let bound = metas.first().filter(|_| lost_slots.is_empty()).map(|newest| newest.meta);
         self.scan(metas.get(1..).unwrap_or(&[]), bound.map(|meta| (meta.txn, meta.next_tree)))
     }

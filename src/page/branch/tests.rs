@@ -150,7 +150,7 @@ fn every_count_finds_every_child() {
 
 #[test]
 fn tails_around_the_head() {
-    // Tails of 0 to 6 bytes that all have the same head, behind a short and a long prefix.
+    // Tails of 0 to 6 bytes that all have the same head, after a short and a long prefix.
     for prefix in [0, 3, 24, 25, 300] {
         let keys: Vec<Vec<u8>> =
             (0..7).map(|zeros| [vec![b'p'; prefix], vec![b'x'], vec![0; zeros]].concat()).collect();

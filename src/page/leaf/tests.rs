@@ -165,7 +165,7 @@ proptest! {
 
 #[test]
 fn zero_tails_and_equal_heads() {
-    // All heads are equal behind the prefix, so only whole keys tell them apart.
+    // All heads are equal after the prefix, so only whole keys tell them apart.
     let keys: Vec<Vec<u8>> = (0..30).map(|zeros| [b"a".to_vec(), vec![0; zeros]].concat()).collect();
     for skipped in [0, 1, 2, 7] {
         let model: Model =

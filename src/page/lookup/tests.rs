@@ -116,7 +116,7 @@ proptest! {
         for branch in [false, true] {
             let mut page = if branch { branch_of(4096, &keys).0 } else { leaf_of(4096, &keys, b"value").0 };
             if let Some(fill) = &fill {
-                // The header holds, and nothing behind it does.
+                // The header holds, and nothing after it does.
                 page[32..].iter_mut().zip(fill.iter().cycle()).for_each(|(byte, noise)| *byte = *noise);
             }
             if let Some(prefix) = prefix {
@@ -201,7 +201,7 @@ fn every_count_of_children() {
 
 #[test]
 fn a_value_that_looks_like_an_entry_is_none() {
-    // A value that holds another entry, and bytes behind the slots that lead there and look like
+    // A value that holds another entry, and bytes after the slots that lead there and look like
     // its head.
     let inner = [&[3, 0, 1, 0][..], b"zzz", b"!"].concat();
     let mut page = vec![0; 4096];
@@ -209,7 +209,7 @@ fn a_value_that_looks_like_an_entry_is_none() {
     leaf::build(&mut page, ID, TREE, TXN, entries.into_iter()).unwrap();
     let offset = (4096 - inner.len()) as u16;
     assert_eq!(page[6..8], [2, 0]);
-    // Slot 2 would lie behind the slots 0 and 1.
+    // Slot 2 would lie after the slots 0 and 1.
     put_u16(&mut page, 32 + 8 + 4, offset);
     for key in [&b"zzz"[..], b"zzzz", b"zzzzzzzz"] {
         assert!(ask::leaf(&page, key).is_none_or(|answer| answer.is_none()), "{key:?}");

@@ -156,7 +156,7 @@ impl WriteQueue {
             drop(state);
             self.shared.changed.notify_all();
         } else {
-            // The system had no thread to give, or there is not much yet.
+            // The kernel had no thread to give, or there is not much yet.
             let done = write(&self.mapping, self.page_size, &batch);
             let mut state = self.shared.lock();
             note(&mut state, self.page_size, batch, done);

@@ -56,7 +56,7 @@ fn put_escaped(bytes: &[u8], out: &mut Encoded<'_>) {
     out.push(&END);
 }
 
-/// The next zero byte of `bytes`, and the byte behind it.
+/// The next zero byte of `bytes`, and the byte after it.
 #[inline]
 fn next_zero(bytes: &[u8]) -> Result<(usize, u8), CodecError> {
     let at = bytes.iter().position(|&byte| byte == 0).ok_or_else(no_end)?;
