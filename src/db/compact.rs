@@ -111,8 +111,8 @@ type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
 fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<CompactReport> {
     let page_size = txn.env().page_size;
     let tables = txn.table_records()?;
-    // All tables are checked before the first is copied: the copy never lacks one silently
-    // in silence. As no flags are known, none have to be copied.
+    // All tables are checked before the first is copied: the copy never silently lacks
+    // a table. No flags are known yet, so none are copied.
     tables.iter().try_for_each(|(name, record)| record.known_flags(name))?;
     let entries = tables.iter().fold(0u64, |sum, (_, record)| sum.saturating_add(record.root.entries));
     // Who does without the SIGBUS handler has a handler of its own. A database in memory has none,
