@@ -55,7 +55,7 @@ const RUST: [&str; 6] = ["src", "bin", "tests", "benches", "examples", "fuzz"];
 
 /// What is written for users and contributors.
 fn documents() -> Vec<String> {
-    files(&["docs", "README.md", "CONTRIBUTING.md", "SECURITY.md"], &["md"])
+    files(&["docs", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"], &["md"])
 }
 
 fn rust() -> Vec<String> {
