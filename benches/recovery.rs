@@ -1,4 +1,4 @@
-//! How long opening takes after a writer was killed: the figure of `docs/testing.md`.
+//! How long opening takes after a writer was killed: the figure of `docs/performance.md`.
 //!
 //! ```sh
 //! cargo bench --bench recovery                # a database of 1 GiB, 9 kills; half a minute

@@ -28,18 +28,12 @@ fn table(figures: &[&Figure]) -> String {
     let others = engines.iter().filter(|name| **name != BASELINE && **name != OWN);
     let order: Vec<&str> =
         [BASELINE, OWN].into_iter().filter(|name| engines.contains(name)).chain(others.copied()).collect();
-    let mut text = format!("| figure | keys | ratio to | goal | {} |\n", order.join(" | "));
-    text += &format!("|---|---|---|---|{}\n", "---|".repeat(order.len()));
+    let mut text = format!("| figure | keys | ratio to | {} |\n", order.join(" | "));
+    text += &format!("|---|---|---|{}\n", "---|".repeat(order.len()));
     for figure in figures {
         let bare = figure.title.split(" (keys").next().unwrap_or_default();
-        let own = figure.rows.iter().find_map(|row| figure.verdict(row));
-        let goal = match (figure.goal, own) {
-            (Some(goal), Some(verdict)) => format!("{}: {verdict}", goal.text(&figure.unit)),
-            (Some(goal), None) => goal.text(&figure.unit),
-            _ => "-".into(),
-        };
         let cells: Vec<String> = order.iter().map(|engine| cell(figure, engine)).collect();
-        let _ = writeln!(text, "| {bare} | {} | {} | {goal} | {} |", figure.keys, figure.versus, cells.join(" | "));
+        let _ = writeln!(text, "| {bare} | {} | {} | {} |", figure.keys, figure.versus, cells.join(" | "));
     }
     text
 }

@@ -1,24 +1,29 @@
-//! Figures as SVG: a file per group and number of entries, in it a chart of bars per figure and kind of keys.
+//! Figures as SVG: a file per group and number of entries, with a chart of bars per figure and kind of keys.
 //!
-//! A bar is the median; behind it stand the median and the ratio. A chart whose values differ more than thirtyfold has a
-//! logarithmic scale and says so, with a line per power of ten. Where the goal is a ratio to LMDB, or a value, a dashed
-//! line shows where Mapleaf wants to be.
+//! A bar is the median; the median and the ratio to LMDB are written after it. A chart whose values differ more than
+//! thirtyfold has a logarithmic scale and says so, with a line per power of ten. A plot has two columns, so that it can be
+//! read at the width of a page; titles that are too long for their column are wrapped.
 
 use crate::engine::BASELINE;
 use crate::groups;
-use crate::report::{median, short, Better, Figure, Goal, Row, OWN};
+use crate::report::{median, short, Better, Figure, Row, OWN};
 use crate::Res;
 use std::fmt::Write as _;
 use std::path::Path;
 
-const CHART_WIDTH: f64 = 560.0;
-/// Room for the engines' names, and for what is written behind the bars.
-const NAMES: f64 = 118.0;
-const BEHIND: f64 = 130.0;
+const COLUMNS: usize = 2;
+const CHART_WIDTH: f64 = 440.0;
+/// Room for the engines' names, and for the values after the bars.
+const NAMES: f64 = 108.0;
+const AFTER_BARS: f64 = 124.0;
+/// A heading of one line with the line below it; each further line of the heading.
 const HEAD: f64 = 48.0;
+const HEAD_LINE: f64 = 15.0;
 const BAR: f64 = 20.0;
 const GAP: f64 = 18.0;
-const TITLE: f64 = 54.0;
+const PAGE_WIDTH: f64 = GAP + COLUMNS as f64 * (CHART_WIDTH + GAP);
+/// Width of a character that is wider than most, as a share of the font's size.
+const CHARACTER: f64 = 0.6;
 /// Values that differ more than this are drawn on a logarithmic scale.
 const LINEAR_MAX: f64 = 30.0;
 
@@ -33,35 +38,61 @@ pub(crate) fn write_all(folder: &Path, conditions: &[(String, String)], figures:
     Ok(())
 }
 
-/// Charts side by side for the kinds of keys of one figure, one figure below the other; where there is one kind of keys
-/// alone, two figures side by side.
+/// Charts in two columns: the kinds of keys of one figure, then the next figure. Where each figure has one kind of keys,
+/// two figures side by side.
 fn page(title: &str, below: &str, figures: &[&Figure]) -> String {
-    let kinds = figures.chunk_by(|a, b| a.id == b.id).map(<[_]>::len).max().unwrap_or(1);
-    let lines: Vec<&[&Figure]> =
-        if kinds == 1 { figures.chunks(2).collect() } else { figures.chunk_by(|a, b| a.id == b.id).collect() };
-    let columns = lines.iter().map(|line| line.len()).max().unwrap_or(1);
-    let mut charts = String::new();
-    let mut y = TITLE;
+    let is_one_kind = figures.chunk_by(|a, b| a.id == b.id).all(|kinds| kinds.len() == 1);
+    let lines: Vec<&[&Figure]> = if is_one_kind {
+        figures.chunks(COLUMNS).collect()
+    } else {
+        figures.chunk_by(|a, b| a.id == b.id).flat_map(|kinds| kinds.chunks(COLUMNS)).collect()
+    };
+    let mut text = String::new();
+    let mut y = 24.0;
+    text += &line_of_text(GAP, y, "font-size=\"17\" font-weight=\"bold\"", title);
+    for line in wrapped(below, PAGE_WIDTH - 2.0 * GAP, 11.0) {
+        y += HEAD_LINE;
+        text += &line_of_text(GAP, y, "fill=\"#666666\" font-size=\"11\"", &line);
+    }
+    y += GAP;
     for line in lines {
         let height = line.iter().map(|figure| height(figure)).fold(0.0, f64::max);
         for (column, figure) in line.iter().enumerate() {
-            charts += &chart(figure, GAP + column as f64 * (CHART_WIDTH + GAP), y);
+            text += &chart(figure, GAP + column as f64 * (CHART_WIDTH + GAP), y);
         }
         y += height + GAP;
     }
-    let (width, height) = (GAP + columns as f64 * (CHART_WIDTH + GAP), y + 6.0);
+    let (width, height) = (PAGE_WIDTH, y + 6.0);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
          viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
-         {}{}{charts}</svg>\n",
-        line_of_text(GAP, 24.0, "font-size=\"17\" font-weight=\"bold\"", title),
-        line_of_text(GAP, 42.0, "fill=\"#666666\" font-size=\"11\"", below),
+         <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n{text}</svg>\n"
     )
 }
 
+fn head(figure: &Figure) -> f64 {
+    HEAD + HEAD_LINE * (heading(figure).len() - 1) as f64
+}
+
 fn height(figure: &Figure) -> f64 {
-    HEAD + BAR * figure.rows.len() as f64
+    head(figure) + BAR * figure.rows.len() as f64
+}
+
+/// A text in lines that are not wider than this; a longer word has a line of its own.
+fn wrapped(text: &str, width: f64, font_size: f64) -> Vec<String> {
+    let length_max = (width / (CHARACTER * font_size)) as usize;
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.len() + 1 + word.len() <= length_max => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
 }
 
 fn line_of_text(x: f64, y: f64, style: &str, text: &str) -> String {
@@ -96,78 +127,54 @@ impl Scale {
     }
 }
 
-/// Where the goal lies on the axis of the values.
-fn goal_value(figure: &Figure) -> Option<f64> {
-    let base = figure.rows.iter().find(|row| row.engine == BASELINE).map(|row| median(&row.values));
-    match figure.goal? {
-        Goal::ValueAtMost(bar) => Some(bar),
-        Goal::RatioAtLeast(bar) | Goal::RatioAtMost(bar) if figure.versus == BASELINE => Some(bar * base?),
-        _ => None,
-    }
-}
-
 fn chart(figure: &Figure, x: f64, y: f64) -> String {
-    let goal = goal_value(figure);
     let values = figure.rows.iter().map(|row| median(&row.values)).filter(|value| value.is_finite());
-    let scale = Scale::new(&values.chain(goal).collect::<Vec<f64>>());
-    let (left, width) = (x + NAMES, CHART_WIDTH - NAMES - BEHIND);
-    let (top, bottom) = (y + HEAD - 6.0, y + height(figure));
-    let mut text = line_of_text(x, y + 16.0, "font-weight=\"bold\"", &heading(figure));
-    text += &line_of_text(x, y + 32.0, "fill=\"#666666\" font-size=\"11\"", &subtitle(figure, &scale));
+    let scale = Scale::new(&values.collect::<Vec<f64>>());
+    let (left, width) = (x + NAMES, CHART_WIDTH - NAMES - AFTER_BARS);
+    let head = head(figure);
+    let (top, bottom) = (y + head - 6.0, y + height(figure));
+    let mut text = String::new();
+    let mut baseline = y + 16.0;
+    for line in heading(figure) {
+        text += &line_of_text(x, baseline, "font-weight=\"bold\"", &line);
+        baseline += HEAD_LINE;
+    }
+    text += &line_of_text(x, baseline, "fill=\"#666666\" font-size=\"11\"", &subtitle(figure, &scale));
     if let Some((first, count)) = scale.powers {
         for power in 0..=count as u32 {
             let at = left + width * scale.place(10f64.powf(first + f64::from(power)));
             text += &vertical(at, top, bottom, "stroke=\"#dddddd\"");
         }
     }
-    let mut labels = String::new();
     for (i, row) in figure.rows.iter().enumerate() {
-        let (bar, label) = bar(figure, row, &scale, (left, width), y + HEAD + BAR * i as f64);
-        text += &bar;
-        labels += &label;
+        text += &bar(figure, row, &scale, (left, width), y + head + BAR * i as f64);
     }
-    if let Some(goal) = goal {
-        let at = left + width * scale.place(goal);
-        text += &vertical(at, top, bottom, "stroke=\"#c0392b\" stroke-width=\"1.5\" stroke-dasharray=\"4 3\"");
-    }
-    // Over the line of the goal, so that it stays readable.
-    text + &labels
+    text
 }
 
-fn heading(figure: &Figure) -> String {
+/// The title and the keys, in lines that fit above a chart.
+fn heading(figure: &Figure) -> Vec<String> {
     let (bare, counts) = figure.title.split_once(" (keys").unwrap_or((&figure.title, ""));
     let after = counts.split_once(')').map_or("", |(_, after)| after);
-    const LENGTH_MAX: usize = 68;
-    let mut words = format!("{bare}{after}");
-    if words.len() > LENGTH_MAX {
-        words.truncate(LENGTH_MAX - 2);
-        words += "..";
-    }
-    format!("{words}, keys {}", figure.keys)
+    // Bold characters are wider.
+    wrapped(&format!("{bare}{after}, keys {}", figure.keys), CHART_WIDTH, 13.0)
 }
 
 fn subtitle(figure: &Figure, scale: &Scale) -> String {
     let better = if figure.better == Better::Higher { "longer is better" } else { "shorter is better" };
-    let mut text = format!("{}, {better}", figure.unit);
-    if scale.powers.is_some() {
-        text += ", logarithmic";
-    }
-    if let Some(goal) = figure.goal {
-        let verdict = figure.rows.iter().find_map(|row| figure.verdict(row)).unwrap_or("-");
-        let _ = write!(text, "; goal: {} ({verdict})", goal.text(&figure.unit));
-    }
-    text
+    let logarithmic = if scale.powers.is_some() { ", logarithmic" } else { "" };
+    format!("{}, {better}{logarithmic}", figure.unit)
 }
 
 fn vertical(x: f64, top: f64, bottom: f64, style: &str) -> String {
     format!("<line x1=\"{x:.1}\" y1=\"{top:.1}\" x2=\"{x:.1}\" y2=\"{bottom:.1}\" {style}/>\n")
 }
 
-/// The bar, and what is written before and behind it.
-fn bar(figure: &Figure, row: &Row, scale: &Scale, (left, width): (f64, f64), y: f64) -> (String, String) {
+/// The name of the engine, its bar, and the median with the ratio after the bar.
+fn bar(figure: &Figure, row: &Row, scale: &Scale, (left, width): (f64, f64), y: f64) -> String {
     let name = line_of_text(left - 6.0, y + 14.0, "text-anchor=\"end\"", &row.engine);
     if row.values.is_empty() {
-        return (String::new(), name + &line_of_text(left + 6.0, y + 14.0, "fill=\"#666666\"", "-"));
+        return name + &line_of_text(left + 6.0, y + 14.0, "fill=\"#666666\"", "-");
     }
     let value = median(&row.values);
     let length = (width * scale.place(value)).max(1.0);
@@ -182,12 +189,12 @@ fn bar(figure: &Figure, row: &Row, scale: &Scale, (left, width): (f64, f64), y: 
         "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{length:.1}\" height=\"{height:.1}\" fill=\"{colour}\"/>\n"
     );
     let ratio = median(&row.ratios);
-    let mut behind = short(value);
+    let mut label = short(value);
     if ratio.is_finite() && figure.versus != row.engine {
-        let _ = write!(behind, "  ({ratio:.2} x)");
+        let _ = write!(label, "  ({ratio:.2} x)");
     }
     let halo = "xml:space=\"preserve\" stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\"";
-    (bar, name + &line_of_text(left + length + 6.0, y + 14.0, halo, &behind))
+    name + &bar + &line_of_text(left + length + 6.0, y + 14.0, halo, &label)
 }
 
 #[cfg(test)]
@@ -206,5 +213,57 @@ mod tests {
     #[test]
     fn text_is_escaped() {
         assert_eq!(escaped("a < b & c"), "a &lt; b &amp; c");
+    }
+
+    fn figure(title: &str, keys: &str) -> Figure {
+        let row = |engine: &str, value| Row {
+            engine: engine.into(),
+            values: vec![value],
+            ratios: vec![12.345],
+            note: String::new(),
+        };
+        Figure {
+            id: "test".into(),
+            title: title.into(),
+            keys: keys.into(),
+            entries: 1_000_000,
+            unit: "lookups/s".into(),
+            better: Better::Higher,
+            versus: BASELINE.into(),
+            goal: None,
+            rows: vec![row(BASELINE, 664_123.0), row("lmdb-nordahead", 664_123.0), row(OWN, 1_750_000.0)],
+        }
+    }
+
+    /// The number of an attribute.
+    fn number(tag: &str, name: &str) -> f64 {
+        let value = tag.split_once(&format!(" {name}=\"")).and_then(|(_, rest)| rest.split_once('"'));
+        value.and_then(|(value, _)| value.parse().ok()).expect(name)
+    }
+
+    #[test]
+    fn no_text_is_cut_off_or_leaves_the_plot() {
+        let long =
+            "random point reads of entries whose keys are not in the table, each in a read transaction of its own, \
+                    by two threads (keys of 24 bytes) after the load";
+        let figures: Vec<Figure> = ["R", "R16", "S1", "S2", "N"].map(|keys| figure(long, keys)).into();
+        let below =
+            "commit 0123456789ab, 2026-11-27 08:15 UTC, ".to_string() + &"a machine with a long name ".repeat(8);
+        let page = page("Reads, warm, 1000000 entries", &below, &figures.iter().collect::<Vec<_>>());
+        let width = number(page.lines().next().expect("a tag"), "width");
+        assert!(width < 1_000.0, "{width} is wider than a page");
+        let mut words = String::new();
+        for line in page.lines().filter(|line| line.starts_with("<text")) {
+            let (tag, rest) = line.split_once('>').expect("a tag");
+            let text = rest.split('<').next().expect("a text");
+            let font_size = if tag.contains("font-size") { number(tag, "font-size") } else { 12.0 };
+            let (x, room) = (number(tag, "x"), text.len() as f64 * CHARACTER * font_size);
+            let (start, end) = if tag.contains("anchor") { (x - room, x) } else { (x, x + room) };
+            assert!(start >= 0.0 && end <= width, "from {start} to {end}: {text}");
+            words += text;
+            words += " ";
+        }
+        let whole = "in a read transaction of its own, by two threads after the load, keys S2";
+        assert!(words.contains(whole) && words.matches("a machine with").count() == 8, "{words}");
     }
 }
