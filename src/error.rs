@@ -1,8 +1,8 @@
 //! Every error that Mapleaf returns, and the small ones that inner floors use.
 //!
-//! Floor 0. Two kinds of failure exist. What the world can do (files, disks, damage, limits, other processes)
-//! is a value: [`Error`]. What only a bug of ours can do is an assertion. Decoding reports a [`DecodeError`],
-//! which holds no strings; the transaction layer adds path and table.
+//! Floor 0. Two kinds of failure exist. What the world can do (files, disks, damage, limits, other
+//! processes) is a value: [`Error`]. What only a bug of ours can do is an assertion. Decoding
+//! reports a [`DecodeError`], which holds no strings; the transaction layer adds path and table.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use crate::ids::PageId;
 /// Result of a Mapleaf operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of failure an [`Error`] is, for callers that decide by it (and for the exit codes of `kvctl`).
+/// What kind of failure an [`Error`] is, for callers that decide by it (and for the exit codes of
+/// `kvctl`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -62,9 +63,10 @@ pub enum Error {
         /// What does not fit, and what would.
         what: String,
     },
-    /// A child after `fork` used what its parent opened: the parent goes on writing to the pages, so nothing that the child would
-    /// read of them is sure. Open the database again in the child, once the parent has closed it or if both only read; what was
-    /// inherited need not be dropped for that. Its kind is [`ErrorKind::Usage`].
+    /// A child after `fork` used what its parent opened: the parent goes on writing to the pages,
+    /// so nothing that the child would read of them is sure. Open the database again in the child,
+    /// once the parent has closed it or if both only read; what was inherited need not be dropped
+    /// for that. Its kind is [`ErrorKind::Usage`].
     #[error("{}opened by the parent of this process, and of no use in a child after fork; open the database again here", at_path(.path))]
     Inherited {
         /// The file, where known.
@@ -90,7 +92,8 @@ pub enum Error {
         /// What was found instead.
         reason: String,
     },
-    /// The file needs a newer Mapleaf. It was not touched; open it with the release that wrote it, or later.
+    /// The file needs a newer Mapleaf. It was not touched; open it with the release that wrote it,
+    /// or later.
     #[error("{}: needs a newer release of Mapleaf: {found} (this build reads {supported})", .path.display())]
     NewerVersion {
         /// The file.
@@ -107,8 +110,9 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// The file is shorter than its newest state needs. It was read, to find out what is whole, and not touched. If an older
-    /// state is whole, [`Options::recover`](crate::Options::recover) goes back to it; else
+    /// The file is shorter than its newest state needs. It was read, to find out what is whole, and
+    /// not touched. If an older state is whole, [`Options::recover`](crate::Options::recover) goes
+    /// back to it; else
     /// [`Db::salvage`](crate::Db::salvage) copies what can be read.
     #[error("{}: the file has {found} bytes and its newest state needs {needed}: {} bytes are missing; {}", .path.display(), .needed.saturating_sub(*.found), way_out(*.whole))]
     Truncated {
@@ -118,7 +122,8 @@ pub enum Error {
         needed: u64,
         /// Bytes that the file has.
         found: u64,
-        /// Transaction of the newest state all of whose pages lie inside the file and verify, if there is one.
+        /// Transaction of the newest state all of whose pages lie inside the file and verify, if
+        /// there is one.
         whole: Option<u64>,
     },
     /// Bytes of the file are damaged. `check` lists all damage.
@@ -133,8 +138,9 @@ pub enum Error {
         /// What is wrong: the field, what was found, what was expected.
         what: String,
     },
-    /// The bytes of a key or value are whole, and no item of its codec: a program wrote them that did not use this codec. The
-    /// other entries are not affected, and a transaction goes on. [`insert`](crate::TableMut::insert) and
+    /// The bytes of a key or value are whole, and no item of its codec: a program wrote them that
+    /// did not use this codec. The other entries are not affected, and a transaction goes on.
+    /// [`insert`](crate::TableMut::insert) and
     /// [`put`](crate::TableMut::put) replace such a value, [`remove`](crate::TableMut::remove) takes the entry away, and
     /// [`bytes_table`](crate::WriteTxn::bytes_table) gives its bytes.
     #[error("{}{}{what}", at_path(.path), at_table(.table))]
@@ -146,8 +152,9 @@ pub enum Error {
         /// Which key or value, its length, the codec, what was found and expected, and the remedy.
         what: String,
     },
-    /// The system could not serve an access to the mapping (a truncated file, a bad disk block, a full disk). What the call
-    /// was to return is not known. Put right what the cause names, close every handle and open again.
+    /// The system could not serve an access to the mapping (a truncated file, a bad disk block, a
+    /// full disk). What the call was to return is not known. Put right what the cause names, close
+    /// every handle and open again.
     #[error("{}the system could not serve an access at byte {offset}: {cause}", at_path(.path))]
     Fault {
         /// The file, where known.
@@ -173,8 +180,8 @@ pub enum Error {
         /// What is going on.
         why: String,
     },
-    /// A lookup that may not wait came to a page that is not in memory. The page has been asked for: try again later, or call
-    /// the lookup that waits, on a thread that may.
+    /// A lookup that may not wait came to a page that is not in memory. The page has been asked
+    /// for: try again later, or call the lookup that waits, on a thread that may.
     #[error("{}page {page}{} is not in memory: it has been asked for; try again, or read on a thread that may wait", at_path(.path), in_table(.table))]
     WouldBlock {
         /// The file, where known.
@@ -184,8 +191,8 @@ pub enum Error {
         /// The page, or the first of a value.
         page: PageId,
     },
-    /// A flush has failed, or an access to the file, so that what the file holds is not known. Close every handle and open
-    /// again.
+    /// A flush has failed, or an access to the file, so that what the file holds is not known.
+    /// Close every handle and open again.
     #[error("{}: an earlier failure: {cause}; close all handles and open the database again", .path.display())]
     Poisoned {
         /// The file.
@@ -198,7 +205,8 @@ pub enum Error {
     NotFound {
         /// The path that was asked for.
         path: PathBuf,
-        /// The first folder on this path that does not exist; `None` where only the file is missing.
+        /// The first folder on this path that does not exist; `None` where only the file is
+        /// missing.
         folder: Option<PathBuf>,
     },
     /// The system reported an error.
@@ -211,7 +219,8 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
-    /// The disk has no room. The transaction can be aborted, reads go on, and writes work again once there is room.
+    /// The disk has no room. The transaction can be aborted, reads go on, and writes work again
+    /// once there is room.
     #[error("{}: the disk is full{}; make room and try again", .path.display(), wanted_bytes(*.wanted))]
     DiskFull {
         /// The file.
@@ -219,7 +228,8 @@ pub enum Error {
         /// Bytes that were wanted; 0 where that is not known.
         wanted: u64,
     },
-    /// The system denied access: to the file or its folder, or it refused a call, as a sandbox does.
+    /// The system denied access: to the file or its folder, or it refused a call, as a sandbox
+    /// does.
     #[error("{}: {op}: {}", .path.display(), denial(.source))]
     Permission {
         /// The operation.
@@ -258,7 +268,8 @@ fn at_file(path: &Path) -> String {
     }
 }
 
-/// By what access was denied: the owner and mode of a file (`EACCES`), or something that only the call and its number tell.
+/// By what access was denied: the owner and mode of a file (`EACCES`), or something that only the
+/// call and its number tell.
 fn denial(source: &io::Error) -> String {
     match source.raw_os_error() {
         Some(libc::EPERM) => format!("{source}; sandbox, or a file that may not be changed (chattr)?"),
@@ -301,7 +312,8 @@ fn at_path(path: &Option<PathBuf>) -> String {
     path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default()
 }
 
-// No call changes an error, so that none can be left half-changed; the source that it may have is only shown.
+// No call changes an error, so that none can be left half-changed; the source that it may have is
+// only shown.
 impl std::panic::UnwindSafe for Error {}
 impl std::panic::RefUnwindSafe for Error {}
 
@@ -416,7 +428,8 @@ impl Error {
     }
 }
 
-/// A page whose bytes do not mean anything valid. `Copy` and free of strings, so that decoding stays cheap.
+/// A page whose bytes do not mean anything valid. `Copy` and free of strings, so that decoding
+/// stays cheap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct DecodeError {
     pub(crate) page: PageId,

@@ -48,7 +48,8 @@ impl fmt::Display for TxnId {
     }
 }
 
-/// The number of a tree; every page of a table names its tree, so that a page can be told on its own.
+/// The number of a tree; every page of a table names its tree, so that a page can be told on its
+/// own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub(crate) struct TreeId(pub(crate) u32);
 
@@ -71,6 +72,7 @@ impl fmt::Display for TreeId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct PagePtr {
     pub(crate) id: PageId,
-    /// CRC-32 (IEEE) that the header of the page also carries. Stale while the page is dirty; sealed at commit.
+    /// CRC-32 (IEEE) that the header of the page also carries. Stale while the page is dirty;
+    /// sealed at commit.
     pub(crate) crc: u32,
 }

@@ -1,7 +1,9 @@
-//! Mapleaf is an embedded, persistent, ordered key-value store: one file, mapped into memory, with a B+tree in it.
+//! Mapleaf is an embedded, persistent, ordered key-value store: one file, mapped into memory, with
+//! a B+tree in it.
 //!
-//! Readers get `&[u8]` and `&str` straight out of the mapping, in any number of threads, and never wait; one writer at a
-//! time changes copies of pages, and a commit makes them durable. There is no map size to choose.
+//! Readers get `&[u8]` and `&str` straight out of the mapping, in any number of threads, and never
+//! wait; one writer at a time changes copies of pages, and a commit makes them durable. There is no
+//! map size to choose.
 //!
 //! ```
 //! use mapleaf::{Db, Table};
@@ -28,34 +30,45 @@
 //!
 //! # Promises
 //!
-//! - When [`WriteTxn::commit`] returns `Ok`, the transaction survives a power loss. A crash at any moment leaves the
-//!   state of some commit, none older than the last one acknowledged.
-//! - A [`ReadTxn`] sees one state for as long as it lives, and neither waits for the writer nor makes it wait.
-//! - Damage is an [`Error`] that names the page, never a panic: every page has a checksum, and so has every pointer to it.
-//! - A full disk is an error of the call that needed room ([`ErrorKind::DiskFull`]); the database goes on.
-//! - Using it needs no `unsafe`. Why `open` may be a safe function is argued in `docs/soundness.md`.
+//! - When [`WriteTxn::commit`] returns `Ok`, the transaction survives a power loss. A crash at any
+//!   moment leaves the state of some commit, none older than the last one acknowledged.
+//! - A [`ReadTxn`] sees one state for as long as it lives, and neither waits for the writer nor
+//!   makes it wait.
+//! - Damage is an [`Error`] that names the page, never a panic: every page has a checksum, and so
+//!   has every pointer to it.
+//! - A full disk is an error of the call that needed room ([`ErrorKind::DiskFull`]); the database
+//!   goes on.
+//! - Using it needs no `unsafe`. Why `open` may be a safe function is argued in
+//!   `docs/soundness.md`.
 //!
 //! # When a file is damaged
 //!
-//! A file that was cut short is refused with [`ErrorKind::Truncated`], which says how many bytes are missing and whether
-//! an older state is whole; damage that is met while reading is [`ErrorKind::Corrupt`]. [`Db::check`] lists what is
-//! wrong. [`Db::recover`] (or [`Options::recover`]) goes back to the newest state that is whole, and
+//! A file that was cut short is refused with [`ErrorKind::Truncated`], which says how many bytes
+//! are missing and whether an older state is whole; damage that is met while reading is
+//! [`ErrorKind::Corrupt`]. [`Db::check`] lists what is wrong. [`Db::recover`] (or
+//! [`Options::recover`]) goes back to the newest state that is whole, and
 //! [`Db::recover_preview`] says before what that gives up. Where no state is whole, [`Db::salvage`] copies every entry that
 //! can be read to a new file, and reports what is lost.
 //!
 //! # Caveats
 //!
-//! - **One process** may have a file open for writing, alone, or any number may have it open read-only; the others get
+//! - **One process** may have a file open for writing, alone, or any number may have it open
+//!   read-only; the others get
 //!   [`ErrorKind::Locked`] at once. Opening the same file again in one process gives the same database.
-//! - **Read transactions that never end** keep the pages that they see, and the file grows meanwhile.
-//! - **One write transaction at a time.** A thread that begins a second one while it has the first waits for itself.
+//! - **Read transactions that never end** keep the pages that they see, and the file grows
+//!   meanwhile.
+//! - **One write transaction at a time.** A thread that begins a second one while it has the first
+//!   waits for itself.
 //! - **Each commit flushes twice.** Put what belongs together into one transaction.
-//! - **Programs that do not use Mapleaf** and overwrite the file while it is open can change a value that you have
-//!   borrowed. One that cuts the file short makes calls answer with [`ErrorKind::Fault`], and what you have borrowed read
-//!   as zeros ([`Options::fault_guard`]).
-//! - **Not after `fork`**: in a child, every call through what it inherited is an error. It opens its databases afresh.
-//! - **Stacks**: a thread that uses a database needs 64 KiB, besides what codecs of your own and progress callbacks take.
-//! - **Local file systems** only, on **64-bit Linux** only: growing under readers needs its `mremap`.
+//! - **Programs that do not use Mapleaf** and overwrite the file while it is open can change a
+//!   value that you have borrowed. One that cuts the file short makes calls answer with
+//!   [`ErrorKind::Fault`], and what you have borrowed read as zeros ([`Options::fault_guard`]).
+//! - **Not after `fork`**: in a child, every call through what it inherited is an error. It opens
+//!   its databases afresh.
+//! - **Stacks**: a thread that uses a database needs 64 KiB, besides what codecs of your own and
+//!   progress callbacks take.
+//! - **Local file systems** only, on **64-bit Linux** only: growing under readers needs its
+//!   `mremap`.
 //! - Keys have at most a quarter of a page less 24 bytes: 1,000 bytes with pages of 4 KiB.
 //!
 //! # Where to go on
@@ -69,8 +82,9 @@
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and the remedy |
 //! | [`inspect`] | meta pages and pages as numbers, for tools |
 //!
-//! In the repository: `docs/design.md` says how it works and which rules hold, `docs/format.md` what the bytes of the
-//! file are, `docs/soundness.md` why it is sound. The command line tool is `kvctl`, in `bin/`.
+//! In the repository: `docs/design.md` says how it works and which rules hold, `docs/format.md`
+//! what the bytes of the file are, `docs/soundness.md` why it is sound. The command line tool is
+//! `kvctl`, in `bin/`.
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!(

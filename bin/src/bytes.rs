@@ -1,6 +1,8 @@
-//! Keys and values on the command line and in answers: text as it stands, or `--hex`, or `--base64`.
+//! Keys and values on the command line and in answers: text as it stands, or `--hex`, or
+//! `--base64`.
 //!
-//! Failure: an argument that is not what its option says is a usage error that names the first bad place.
+//! Failure: an argument that is not what its option says is a usage error that names the first bad
+//! place.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -53,7 +55,8 @@ impl Encoding {
         }
     }
 
-    /// The bytes that a VALUE argument stands for: `-` is standard input, `@path` a file, both as they are.
+    /// The bytes that a VALUE argument stands for: `-` is standard input, `@path` a file, both as
+    /// they are.
     pub(crate) fn decode_value(self, argument: &OsStr) -> Result<Vec<u8>, Failure> {
         match argument.as_encoded_bytes() {
             b"-" => input::refuse_closed_stdin().and_then(|()| read_all("standard input", io::stdin().lock())),

@@ -1,4 +1,5 @@
-//! The command line: `kvctl VERB FILE [ARGS]`. One variant for each verb; its arguments stand with the verb.
+//! The command line: `kvctl VERB FILE [ARGS]`. One variant for each verb; its arguments stand with
+//! the verb.
 
 use clap::{Parser, Subcommand};
 

@@ -1,9 +1,10 @@
-//! The keys and the values of a table, each with its type: arguments and rows to stored bytes, and stored bytes to text.
+//! The keys and the values of a table, each with its type: arguments and rows to stored bytes, and
+//! stored bytes to text.
 //!
 //! A table that does not exist has the types of one that is made without them.
 //!
-//! Failure: a text that is no item of its type, and bytes that the codec does not decode, are usage errors that name table,
-//! type and text. Stored bytes that do not decode are an error of the file.
+//! Failure: a text that is no item of its type, and bytes that the codec does not decode, are usage
+//! errors that name table, type and text. Stored bytes that do not decode are an error of the file.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;

@@ -1,7 +1,8 @@
 //! Exit codes, and the failures that carry them.
 //!
-//! One table holds for all verbs; `--help` prints it from here. [`Failure`] is what a verb ends with when it cannot
-//! answer: the code, and one line of text that names the remedy. Text of the library that names none gets it here.
+//! One table holds for all verbs; `--help` prints it from here. [`Failure`] is what a verb ends
+//! with when it cannot answer: the code, and one line of text that names the remedy. Text of the
+//! library that names none gets it here.
 
 use std::fmt::Write as _;
 use std::io;
@@ -175,7 +176,8 @@ fn in_verbs(text: &str) -> String {
     VERBS.iter().fold(text.to_string(), |text, (call, verb)| text.replace(call, verb))
 }
 
-/// Whether the kernel refused a call, whatever the file's owner and mode are: the text says what it can.
+/// Whether the kernel refused a call, whatever the file's owner and mode are: the text says what it
+/// can.
 fn is_refused(error: &Error) -> bool {
     error.kind() == ErrorKind::Permission && !error.to_string().ends_with(": permission denied")
 }

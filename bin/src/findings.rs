@@ -1,4 +1,5 @@
-//! Damage as the verbs `check`, `recover` and `salvage` show it: one line of text, or a JSON object.
+//! Damage as the verbs `check`, `recover` and `salvage` show it: one line of text, or a JSON
+//! object.
 
 use mapleaf::Finding;
 use serde_json::{json, Value};
@@ -17,8 +18,8 @@ pub(crate) fn notes(remarks: &[Finding]) -> String {
     remarks.iter().map(|remark| format!("note: {}\n", output::one_line(&remark.to_string()))).collect()
 }
 
-/// A finding as an object. Keys that are affected go from `first_key` up to, but without, `end_key`; empty ones stand for
-/// the beginning and the end of the table.
+/// A finding as an object. Keys that are affected go from `first_key` up to, but without,
+/// `end_key`; empty ones stand for the beginning and the end of the table.
 pub(crate) fn json_of(finding: &Finding) -> Value {
     let mut fields = json!({ "page": finding.page.map(|page| page.0), "table": finding.table });
     if let (Some(fields), Some((first, end))) = (fields.as_object_mut(), &finding.key_range) {

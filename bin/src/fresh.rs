@@ -62,7 +62,8 @@ impl Drop for Opened {
     fn drop(&mut self) {
         let Some(fresh) = self.fresh.take() else { return };
         interrupt::remove_at_end(None);
-        // The lock keeps other processes out until the handle goes, so that nobody else has written to it.
+        // The lock keeps other processes out until the handle goes, so that nobody else has written
+        // to it.
         if self.db.stats().is_ok_and(|stats| stats.txn == fresh.txn && stats.tables == 0) {
             fs::remove_file(&fresh.path).ok();
         }

@@ -48,7 +48,8 @@ pub(crate) struct Row<'a> {
     pub(crate) value: Given<'a>,
 }
 
-/// A table that the input declares: its types, and that the rows after it go there unless they name another.
+/// A table that the input declares: its types, and that the rows after it go there unless they name
+/// another.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Declared {
     pub(crate) table: String,
@@ -78,8 +79,9 @@ impl RowError {
     }
 }
 
-/// Lines of a stream, one at a time, in a buffer that is used again. A line over the limit is not held: an input without
-/// line ends would take all memory. A byte order mark before the first line is skipped.
+/// Lines of a stream, one at a time, in a buffer that is used again. A line over the limit is not
+/// held: an input without line ends would take all memory. A byte order mark before the first line
+/// is skipped.
 pub(crate) struct Lines<R> {
     input: R,
     line: Vec<u8>,
@@ -198,7 +200,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Opens a file, or standard input for none and for `-`. Standard input is TSV unless something else was asked.
+    /// Opens a file, or standard input for none and for `-`. Standard input is TSV unless something
+    /// else was asked.
     pub(crate) fn open(path: Option<&Path>, asked: Option<Format>) -> Result<Source, Failure> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
             let format = asked.unwrap_or(Format::Tsv);
@@ -235,8 +238,9 @@ fn directory(name: &str) -> Failure {
     Failure::usage(format!("{name}: is a folder; name a file in it"))
 }
 
-/// Refuses a standard input that was closed (`<&-`), so that its absence is not taken for an empty value or no rows. The
-/// standard library puts the null device in its place, open for reading and writing; `</dev/null` opens it for reading.
+/// Refuses a standard input that was closed (`<&-`), so that its absence is not taken for an empty
+/// value or no rows. The standard library puts the null device in its place, open for reading and
+/// writing; `</dev/null` opens it for reading.
 pub(crate) fn refuse_closed_stdin() -> Result<(), Failure> {
     let stdin = io::stdin().as_fd().try_clone_to_owned().and_then(|stdin| File::from(stdin).metadata());
     let null = fs::metadata("/dev/null");

@@ -1,11 +1,12 @@
 //! SIGINT for verbs that write: they end at the next batch, and what was committed stays.
 //!
-//! The handler runs on a thread of its own and only sets a flag, which the verb looks at between batches. A verb that
-//! waits for input that does not come never reaches that point; when it still reads after [`GRACE`], the handler ends
-//! the process itself. Nothing is lost by that: the batch at hand was not committed.
+//! The handler runs on a thread of its own and only sets a flag, which the verb looks at between
+//! batches. A verb that waits for input that does not come never reaches that point; when it still
+//! reads after [`GRACE`], the handler ends the process itself. Nothing is lost by that: the batch
+//! at hand was not committed.
 //!
-//! Invariant: the process is ended only while [`STATE`] is locked and says `reading`, and the verb cannot leave
-//! the read meanwhile, so that what the last line says about rows is true.
+//! Invariant: the process is ended only while [`STATE`] is locked and says `reading`, and the verb
+//! cannot leave the read meanwhile, so that what the last line says about rows is true.
 
 use std::io::{self, Read};
 use std::path::PathBuf;

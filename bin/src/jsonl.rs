@@ -1,11 +1,11 @@
 //! JSON lines: `{"key": "..", "value": ".."}`, one row on each line, written and read.
 //!
-//! Texts that are not UTF-8, and bytes that have no text, stand as base64 of the stored bytes in `"key_b64"` and
-//! `"value_b64"`; `"table"` names the table of the row. A line with `"table"`, `"key_codec"` and `"value_codec"` declares a
-//! table and its types. Empty lines are skipped.
+//! Texts that are not UTF-8, and bytes that have no text, stand as base64 of the stored bytes in
+//! `"key_b64"` and `"value_b64"`; `"table"` names the table of the row. A line with `"table"`,
+//! `"key_codec"` and `"value_codec"` declares a table and its types. Empty lines are skipped.
 //!
-//! Failure: what is not JSON, a field that is missing, double or unknown is a [`RowError::Malformed`] with the line's
-//! number.
+//! Failure: what is not JSON, a field that is missing, double or unknown is a
+//! [`RowError::Malformed`] with the line's number.
 //!
 //! Tests: random bytes both ways, each kind of malformed line, below.
 
@@ -62,7 +62,8 @@ fn write_field(name: &str, field: Given<'_>, line: &mut Vec<u8>) -> io::Result<(
     Ok(())
 }
 
-/// Bytes as a field of a JSON object: text where they are UTF-8, else base64 under the name with `_b64`.
+/// Bytes as a field of a JSON object: text where they are UTF-8, else base64 under the name with
+/// `_b64`.
 pub(crate) fn named_bytes(name: &str, bytes: &[u8]) -> (String, Value) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (name.to_string(), Value::from(text)),

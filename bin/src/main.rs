@@ -1,14 +1,15 @@
 //! `kvctl`: looks into Mapleaf databases and changes them.
 //!
-//! A crate of its own that sees only the public API of `mapleaf`. One file for each verb stands in `cmd`: an `Args`
-//! that clap fills, then runs. What the verbs share: exit codes and failures (`exit`), bytes on the command line
-//! (`bytes`), texts of the built-in codecs (`types`, and `columns` of a table), the two row formats (`tsv`, `jsonl`, chosen
-//! in `input`), writing (`output`), opening (`store`), SIGINT (`interrupt`), what a terminal shows (`terminal`, `progress`),
-//! bad command lines (`refusal`, `numbers`), databases that a failed verb must not leave (`fresh`). What `torture` and
-//! `bench` are made of stands in folders of their own.
+//! A crate of its own that sees only the public API of `mapleaf`. One file for each verb stands in
+//! `cmd`: an `Args` that clap fills, then runs. What the verbs share: exit codes and failures
+//! (`exit`), bytes on the command line (`bytes`), texts of the built-in codecs (`types`, and
+//! `columns` of a table), the two row formats (`tsv`, `jsonl`, chosen in `input`), writing
+//! (`output`), opening (`store`), SIGINT (`interrupt`), what a terminal shows (`terminal`,
+//! `progress`), bad command lines (`refusal`, `numbers`), databases that a failed verb must not
+//! leave (`fresh`). What `torture` and `bench` are made of stands in folders of their own.
 //!
-//! Failure: one line on standard error that starts with `kvctl: `, and the exit code of the table in `exit`. A closed
-//! pipe is success.
+//! Failure: one line on standard error that starts with `kvctl: `, and the exit code of the table
+//! in `exit`. A closed pipe is success.
 
 mod bench;
 mod bytes;

@@ -1,9 +1,11 @@
-//! What `kvctl` writes: rows and answers to standard output or a file, notes and complaints to standard error.
+//! What `kvctl` writes: rows and answers to standard output or a file, notes and complaints to
+//! standard error.
 //!
-//! A terminal gets no control bytes (`terminal`), a pipe or a file gets the bytes as they are. A file that is made from a
-//! database never has more rights than that. Nothing here panics when the other end is closed, as `println!` would. Output to a file is complete or absent: it
-//! goes to a temporary file beside it, which takes its name when all is written (devices and pipes are written
-//! directly).
+//! A terminal gets no control bytes (`terminal`), a pipe or a file gets the bytes as they are. A
+//! file that is made from a database never has more rights than that. Nothing here panics when the
+//! other end is closed, as `println!` would. Output to a file is complete or absent: it goes to a
+//! temporary file beside it, which takes its name when all is written (devices and pipes are
+//! written directly).
 
 use std::borrow::Cow;
 use std::fs::{self, File, Permissions};
@@ -21,8 +23,9 @@ use crate::terminal::visible;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Makes a write past the limit on the size of files (`ulimit -f`) an error: the signal that would end the process is
-/// blocked. To be called before there is a second thread, so that all of them inherit it.
+/// Makes a write past the limit on the size of files (`ulimit -f`) an error: the signal that would
+/// end the process is blocked. To be called before there is a second thread, so that all of them
+/// inherit it.
 pub(crate) fn take_size_limit_as_error() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGXFSZ);
@@ -36,7 +39,8 @@ pub(crate) fn complain(text: &str) {
     note(&format!("kvctl: {text}"));
 }
 
-/// Writes one line that is no complaint to standard error: in one chunk, as other processes may write there too.
+/// Writes one line that is no complaint to standard error: in one chunk, as other processes may
+/// write there too.
 pub(crate) fn note(text: &str) {
     let mut line = one_line(text);
     line.push('\n');
@@ -62,7 +66,8 @@ struct Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // Gone already when it got its name; otherwise nothing is left of an output that was not completed.
+        // Gone already when it got its name; otherwise nothing is left of an output that was not
+        // completed.
         fs::remove_file(&self.temporary).ok();
     }
 }
@@ -74,7 +79,8 @@ impl Output {
         Output::to(Box::new(io::stdout().lock()), "standard output", to_terminal, None)
     }
 
-    /// A file with the rights of the database that it is made from, or fewer; replaced when it exists.
+    /// A file with the rights of the database that it is made from, or fewer; replaced when it
+    /// exists.
     pub(crate) fn file(target: &Path, source: &Db) -> Result<Output, Failure> {
         let name = target.display().to_string();
         let failed = |error: io::Error| Failure::making(&name, target, &error);
@@ -123,7 +129,8 @@ impl Output {
         self.sink.flush().map_err(|error| Failure::writing(&self.name, &error))
     }
 
-    /// Writes what is still buffered and gives a file its name. Without this call a file does not come to be.
+    /// Writes what is still buffered and gives a file its name. Without this call a file does not
+    /// come to be.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         let name = self.name;
         let failed = |error: io::Error| Failure::writing(&name, &error);

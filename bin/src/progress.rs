@@ -1,7 +1,8 @@
 //! Progress on standard error: one line that is drawn again in place, and only on a terminal.
 //!
-//! The line never fills the terminal's width, so that it never wraps and one erasure removes it. Everything else that this
-//! process writes to the terminal erases it first ([`clear`]); after a complaint nothing is drawn any more ([`end`]).
+//! The line never fills the terminal's width, so that it never wraps and one erasure removes it.
+//! Everything else that this process writes to the terminal erases it first ([`clear`]); after a
+//! complaint nothing is drawn any more ([`end`]).
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::ops::ControlFlow;
@@ -125,7 +126,8 @@ fn draw(text: &str) {
 }
 
 impl State {
-    /// What fits a terminal of so many columns: the most telling first, a bar where there is room left. ASCII only.
+    /// What fits a terminal of so many columns: the most telling first, a bar where there is room
+    /// left. ASCII only.
     fn text(&self, columns: usize, elapsed: Duration) -> String {
         let room = columns.saturating_sub(1);
         let mut text = String::new();

@@ -1,14 +1,16 @@
-//! What is wrong with a command line, in one line, as every other failure says it: which argument, why, and what fits.
+//! What is wrong with a command line, in one line, as every other failure says it: which argument,
+//! why, and what fits.
 //!
-//! clap finds it out; its texts ("unexpected argument found", tips that lead nowhere, types of Rust) stay inside. The
-//! usage of the verb follows on a line of its own.
+//! clap finds it out; its texts ("unexpected argument found", tips that lead nowhere, types of
+//! Rust) stay inside. The usage of the verb follows on a line of its own.
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use crate::exit::Exit;
 use crate::output;
 
-/// Ends a run whose command line clap did not take: help and version go to standard output, the rest is a usage error.
+/// Ends a run whose command line clap did not take: help and version go to standard output, the
+/// rest is a usage error.
 pub(crate) fn report(error: &Error) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {

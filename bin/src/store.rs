@@ -1,7 +1,7 @@
 //! Opening databases the way that each verb may.
 //!
-//! Verbs that read open an existing file read-only, so that it stays byte-identical; verbs that write make the file
-//! where there is none.
+//! Verbs that read open an existing file read-only, so that it stays byte-identical; verbs that
+//! write make the file where there is none.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -30,7 +30,8 @@ pub(crate) fn open_to_read(path: &Path) -> Result<Db, Failure> {
     options.open(path).map_err(|error| Failure::of_database(error, path))
 }
 
-/// Opens a database for writing; makes it where there is none. What was made goes again if nothing is committed to it.
+/// Opens a database for writing; makes it where there is none. What was made goes again if nothing
+/// is committed to it.
 pub(crate) fn open_to_write(path: &Path) -> Result<Opened, Failure> {
     Opened::open_or_make(path)
 }
@@ -74,7 +75,8 @@ fn missing(name: &str) -> String {
     format!("no table '{name}'; 'kvctl tables' lists them")
 }
 
-/// Says on standard error that a table reads as empty because it is not there: most often its name is misspelt.
+/// Says on standard error that a table reads as empty because it is not there: most often its name
+/// is misspelt.
 pub(crate) fn note_missing_table(txn: &ReadTxn, name: &str, path: &Path) -> Result<(), Failure> {
     if !has_table(txn, name)? {
         output::note(&format!("kvctl: note: {}: {}", path.display(), missing(name)));

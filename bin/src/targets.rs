@@ -1,9 +1,11 @@
-//! Where the rows of a load go: the tables that the input declares, the ones that rows name, and the one of `-t`.
+//! Where the rows of a load go: the tables that the input declares, the ones that rows name, and
+//! the one of `-t`.
 //!
-//! Declarations before the first row are checked and made in the first transaction, before any row is stored, so that a
-//! dump of other types than the database has changes nothing.
+//! Declarations before the first row are checked and made in the first transaction, before any row
+//! is stored, so that a dump of other types than the database has changes nothing.
 //!
-//! Failure: a declaration of other types than a table has, or of a second table where `-t` names one, is a usage error.
+//! Failure: a declaration of other types than a table has, or of a second table where `-t` names
+//! one, is a usage error.
 
 use mapleaf::WriteTxn;
 

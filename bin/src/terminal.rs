@@ -1,8 +1,10 @@
-//! Bytes as a terminal may get them: text as it is, and everything that could control the terminal as `\xNN`.
+//! Bytes as a terminal may get them: text as it is, and everything that could control the terminal
+//! as `\xNN`.
 //!
-//! Data of others may hold escape sequences that move the cursor, change colours, set titles, or send input. On a terminal
-//! each byte of a control character (C0, DEL, C1) and each byte that is no UTF-8 is shown as `\xNN`; line feeds and tabs
-//! stay, because they only place text. Pipes and files get the bytes.
+//! Data of others may hold escape sequences that move the cursor, change colours, set titles, or
+//! send input. On a terminal each byte of a control character (C0, DEL, C1) and each byte that is
+//! no UTF-8 is shown as `\xNN`; line feeds and tabs stay, because they only place text. Pipes and
+//! files get the bytes.
 
 use std::borrow::Cow;
 

@@ -1,16 +1,19 @@
 //! TSV rows: `key TAB value LF`, any bytes, written and read.
 //!
-//! Escapes are `\t \n \r \\ \xNN`. A line that starts with `#` and an empty line are skipped; one CR before the LF is
-//! dropped. The key ends at the first tab; what follows is the value. The writer escapes every tab, LF, CR and
-//! backslash, and a `#` or a byte order mark that would start the line, so that whatever was written reads back the same.
+//! Escapes are `\t \n \r \\ \xNN`. A line that starts with `#` and an empty line are skipped; one
+//! CR before the LF is dropped. The key ends at the first tab; what follows is the value. The
+//! writer escapes every tab, LF, CR and backslash, and a `#` or a byte order mark that would start
+//! the line, so that whatever was written reads back the same.
 //!
-//! A field that starts with `\!` holds bytes as they are stored, and no text of a type. A line `# mapleaf-table`, with name,
-//! key codec and value codec behind tabs, declares a table and its types; to other readers it is a comment.
+//! A field that starts with `\!` holds bytes as they are stored, and no text of a type. A line `#
+//! mapleaf-table`, with name, key codec and value codec behind tabs, declares a table and its
+//! types; to other readers it is a comment.
 //!
-//! The reader streams: it holds one line, in which it undoes the escapes in place (an escape is never shorter than
-//! what it stands for).
+//! The reader streams: it holds one line, in which it undoes the escapes in place (an escape is
+//! never shorter than what it stands for).
 //!
-//! Failure: no tab, or an escape that is none of the above, is a [`RowError::Malformed`] with the line's number.
+//! Failure: no tab, or an escape that is none of the above, is a [`RowError::Malformed`] with the
+//! line's number.
 //!
 //! Tests: every byte alone and in company, every escape, random pairs both ways, below.
 
@@ -45,7 +48,8 @@ pub(crate) fn escape(bytes: &[u8], line: &mut Vec<u8>) {
     line.extend_from_slice(&bytes[plain_from..]);
 }
 
-/// Appends a key that starts a line: a `#` in front would make it a comment, and the reader takes a byte order mark away.
+/// Appends a key that starts a line: a `#` in front would make it a comment, and the reader takes a
+/// byte order mark away.
 pub(crate) fn escape_key(key: &[u8], line: &mut Vec<u8>) {
     match key {
         [b'#', rest @ ..] => {

@@ -1,7 +1,8 @@
 //! The built-in codecs by name: the text of their items, and their items of text.
 //!
-//! A table stores the names of its codecs. [`Type::of`] reads such a name, and converts between the bytes of an item and
-//! its text with the codec of the library itself. What each text is stands in [`HELP`].
+//! A table stores the names of its codecs. [`Type::of`] reads such a name, and converts between the
+//! bytes of an item and its text with the codec of the library itself. What each text is stands in
+//! [`HELP`].
 //!
 //! Invariants:
 //!   TYPE-1  bytes that decode have a text, from which the same bytes come again.
@@ -60,7 +61,8 @@ pub(crate) const KNOWN: &str =
 
 const TUPLE_MAX: usize = 6;
 
-/// Tuples in tuples that have a text. The name comes from the file, and each level takes some of the stack.
+/// Tuples in tuples that have a text. The name comes from the file, and each level takes some of
+/// the stack.
 const NESTED_MAX: usize = 32;
 
 impl Type {
@@ -116,7 +118,8 @@ impl Type {
         }
     }
 
-    /// Whether no text of it ends in a line feed, so that one at the end of a file is no part of it.
+    /// Whether no text of it ends in a line feed, so that one at the end of a file is no part of
+    /// it.
     pub(crate) fn is_one_line(&self) -> bool {
         match &self.kind {
             Kind::Bytes | Kind::Str | Kind::Unknown => false,

@@ -20,7 +20,8 @@ pub struct FlushEvent<'a> {
     pub offset: u64,
     /// Bytes of the range.
     pub len: u64,
-    /// Whether the flush makes the length of the file durable too, as a flush of data does that lies behind the old end.
+    /// Whether the flush makes the length of the file durable too, as a flush of data does that
+    /// lies behind the old end.
     pub carries_length: bool,
     /// Length of the file now.
     pub file_len: u64,
@@ -30,7 +31,8 @@ pub struct FlushEvent<'a> {
 }
 
 impl FlushEvent<'_> {
-    /// Copies the current contents of the mapping; `false`, and nothing copied, when not all of it is mapped.
+    /// Copies the current contents of the mapping; `false`, and nothing copied, when not all of it
+    /// is mapped.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> bool {
         self.mapped.copy_out(offset, into)
     }
@@ -62,7 +64,8 @@ pub trait Hooks: Send + Sync {
     /// After a step of going back to a whole state while opening.
     fn recovering(&self, _step: Recovery, _path: &Path) {}
 
-    /// Before pages are written by a call; an error is what writing returns, and nothing is written.
+    /// Before pages are written by a call; an error is what writing returns, and nothing is
+    /// written.
     fn writing(&self, _offset: u64, _len: u64) -> io::Result<()> {
         Ok(())
     }
@@ -85,7 +88,8 @@ thread_local! {
     static NEXT: RefCell<Option<Arc<dyn Hooks>>> = const { RefCell::new(None) };
 }
 
-/// Sets the hooks of the next mapping that this thread makes, and of the steps in which its file is made or repaired.
+/// Sets the hooks of the next mapping that this thread makes, and of the steps in which its file is
+/// made or repaired.
 pub fn set_next_hooks(hooks: Option<Arc<dyn Hooks>>) {
     NEXT.set(hooks);
 }
@@ -223,8 +227,8 @@ thread_local! {
     static OTHERS: RefCell<Vec<(usize, usize)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Of the moves of mappings that this thread makes next, `work` work and then `fail` fail late: the kernel has unmapped their
-/// target by then, and memory of somebody else lies there at once.
+/// Of the moves of mappings that this thread makes next, `work` work and then `fail` fail late: the
+/// kernel has unmapped their target by then, and memory of somebody else lies there at once.
 #[cfg(test)]
 pub(crate) fn fail_moves(work: u32, fail: u32) {
     MOVES.set((work, fail));
@@ -255,7 +259,8 @@ thread_local! {
     static STRICT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether mappings that this thread makes from now on let nothing be stored to but claimed pages, by the processor.
+/// Whether mappings that this thread makes from now on let nothing be stored to but claimed pages,
+/// by the processor.
 pub fn strict_claims(strict: bool) {
     STRICT.set(strict);
 }
@@ -287,7 +292,8 @@ thread_local! {
     static STEPS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Counts one look at something that a transaction or the database holds: an open table, a reader slot, a free extent.
+/// Counts one look at something that a transaction or the database holds: an open table, a reader
+/// slot, a free extent.
 #[inline(always)]
 pub(crate) fn count_step() {
     STEPS.set(STEPS.get() + 1);

@@ -1,7 +1,8 @@
 //! Test hooks: where tests watch, stop and falsify what Mapleaf does.
 //!
-//! Floor: hooks, below everything. The events are always compiled. The functions are in `active` with the feature
-//! `testing`; without it they are those of `empty`, which do nothing and cost nothing.
+//! Floor: hooks, below everything. The events are always compiled. The functions are in `active`
+//! with the feature `testing`; without it they are those of `empty`, which do nothing and cost
+//! nothing.
 //!
 //! ```text
 //! reach, at_moments     a thread comes to a moment between two steps, and a test has others act there
@@ -12,9 +13,11 @@
 //! move_fails            the next move of a mapping fails
 //! ```
 //!
-//! Hooks, mutants and counts belong to a thread, so that tests that run beside each other do not meet.
+//! Hooks, mutants and counts belong to a thread, so that tests that run beside each other do not
+//! meet.
 //!
-//! Failure: none of its own; a hook may return an error that the caller treats as one of the kernel.
+//! Failure: none of its own; a hook may return an error that the caller treats as one of the
+//! kernel.
 #![allow(unreachable_pub, reason = "public for the integration tests, through the crate root")]
 #![cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only `active` reads what the hooks are given"))]
 
@@ -58,9 +61,11 @@ pub enum Mutant {
     MetaFirst,
     /// The meta page is written over the durable one.
     SameSlot,
-    /// A page that a transaction frees is used again by the same transaction, when the durable state still needs it.
+    /// A page that a transaction frees is used again by the same transaction, when the durable
+    /// state still needs it.
     EarlyReuse,
-    /// The newest state counts as durable while it is being flushed: what it no longer needs is used again.
+    /// The newest state counts as durable while it is being flushed: what it no longer needs is
+    /// used again.
     EarlyReclaim,
     /// Checksums leave out the last byte of a page, in sealing and in verifying.
     ShortChecksum,
@@ -98,7 +103,8 @@ pub enum Recovery {
     Lengthened,
 }
 
-/// A moment between two steps of a thread. Tests let others act there, so that an order of steps is forced and not hoped for.
+/// A moment between two steps of a thread. Tests let others act there, so that an order of steps is
+/// forced and not hoped for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moment {
     /// The writer has read which state is published, and has not looked at the reader slots.

@@ -8,7 +8,8 @@ use std::io;
 
 use crate::ids::PageId;
 
-/// Whether `offset..offset + len` lies in the first `mapped` bytes, without overflow for any values.
+/// Whether `offset..offset + len` lies in the first `mapped` bytes, without overflow for any
+/// values.
 #[inline]
 pub(super) fn inside(mapped: u64, offset: u64, len: usize) -> bool {
     offset <= mapped && len as u64 <= mapped - offset
@@ -22,7 +23,8 @@ pub(super) fn round_up(value: u64, unit: u64) -> io::Result<u64> {
     }
 }
 
-/// The byte offset and length of a range of pages, if they fit 63 bits (offsets of files are signed).
+/// The byte offset and length of a range of pages, if they fit 63 bits (offsets of files are
+/// signed).
 #[inline]
 pub(super) fn page_range(id: PageId, pages: u64, page_shift: u32) -> Option<(u64, u64)> {
     let limit = (i64::MAX as u64) >> page_shift;

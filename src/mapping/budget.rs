@@ -1,15 +1,18 @@
 //! The budget: how much address space the databases of this process take together.
 //!
-//! Floor: mapping. Address space belongs to the whole process. Every range that is reserved for a window is counted here until
-//! it is unmapped. The databases together may take a half of what the rest of the program leaves of the address space, or of
-//! `RLIMIT_AS` where that is less. One window takes at most a sixteenth of what is left of that half, so that there is some for
-//! the next database too. What a file needs, and an eighth more, it gets beyond the budget, as long as the kernel has it.
+//! Floor: mapping. Address space belongs to the whole process. Every range that is reserved for a
+//! window is counted here until it is unmapped. The databases together may take a half of what the
+//! rest of the program leaves of the address space, or of `RLIMIT_AS` where that is less. One
+//! window takes at most a sixteenth of what is left of that half, so that there is some for the
+//! next database too. What a file needs, and an eighth more, it gets beyond the budget, as long as
+//! the kernel has it.
 //!
 //! Invariants:
-//!   BUDGET-1  the account is the sum of the ranges that are reserved: each is added before it is mapped, and taken out after it was
-//!       unmapped.
+//!   BUDGET-1  the account is the sum of the ranges that are reserved: each is added before it is
+//!       mapped, and taken out after it was unmapped.
 //!
-//! Failure: none. Where the kernel does not say how much the process uses, that is taken for what is counted here.
+//! Failure: none. Where the kernel does not say how much the process uses, that is taken for what
+//! is counted here.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -23,7 +26,8 @@ use crate::sys::{descriptor, os};
 const PROGRAM_PARTS: u64 = 2;
 /// One window takes at most one part of so many that are left of the budget.
 const WINDOW_PARTS: u64 = 16;
-/// A process this close to the limit on its memory areas has met it: some calls need several at once.
+/// A process this close to the limit on its memory areas has met it: some calls need several at
+/// once.
 const AREAS_SPARE: u64 = 16;
 
 /// Address space that a window gets at least, if the budget has it.
@@ -92,8 +96,9 @@ pub(super) fn larger_window(room: u64, len: u64, writable: bool) -> u64 {
     within_budget(room.saturating_mul(2).max(len.saturating_mul(WINDOW_PER_FILE)), len, writable)
 }
 
-/// Address space for a window over a file of `len` bytes: what is wanted, as far as the budget has it, or some room for growth
-/// beyond the file. A database that gets little moves to a larger window as it grows.
+/// Address space for a window over a file of `len` bytes: what is wanted, as far as the budget has
+/// it, or some room for growth beyond the file. A database that gets little moves to a larger
+/// window as it grows.
 fn within_budget(wanted: u64, len: u64, writable: bool) -> u64 {
     let left = left() / ranges(writable);
     let spare = (len / 2).max(WINDOW_SPARE_BYTES).min((left / 2).max(len / 8));
@@ -111,7 +116,8 @@ fn budget(all: u64, of_program: u64) -> u64 {
     all.saturating_sub(of_program) / PROGRAM_PARTS
 }
 
-/// An error that says which limit was met, where the kernel refused `wanted` bytes of address space. Others stay.
+/// An error that says which limit was met, where the kernel refused `wanted` bytes of address
+/// space. Others stay.
 #[cold]
 pub(super) fn explain(cause: io::Error, wanted: u64) -> io::Error {
     let what = match cause.raw_os_error() {

@@ -1,8 +1,8 @@
 //! The set of claimed pages: those that the running write transaction may store to.
 //!
-//! Floor: mapping. Two levels: a vector of chunks of [`CHUNK_PAGES`] pages, one bit per page, made when a page of the
-//! chunk is first claimed. Asking is two loads; the chunks in use are listed, so that releasing all costs what was
-//! claimed and not what the file measures.
+//! Floor: mapping. Two levels: a vector of chunks of [`CHUNK_PAGES`] pages, one bit per page, made
+//! when a page of the chunk is first claimed. Asking is two loads; the chunks in use are listed, so
+//! that releasing all costs what was claimed and not what the file measures.
 //!
 //! Invariants:
 //!   CLAIM-1  a chunk's `count` is the number of its bits that are set.

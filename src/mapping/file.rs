@@ -3,10 +3,10 @@
 //! Floor: mapping. Everything is opened by `descriptor`.
 //!
 //! Invariants:
-//!   CREATE-1  a file made by [`create_atomic`] appears under its name complete and durable, or not at all, and replaces
-//!       nothing.
-//!   CREATE-2  nothing is written in chunks that pass the end of a page: larger ones would bring large folios into the page
-//!       cache, which later stores write back whole.
+//!   CREATE-1  a file made by [`create_atomic`] appears under its name complete and durable, or not
+//!       at all, and replaces nothing.
+//!   CREATE-2  nothing is written in chunks that pass the end of a page: larger ones would bring
+//!       large folios into the page cache, which later stores write back whole.
 //!
 //! Failure: `io::Error`; the temporary file is removed.
 
@@ -22,7 +22,8 @@ use crate::hooks::{self, Creation, Mutant};
 pub(crate) use crate::sys::file_calls::Status;
 use crate::sys::{descriptor, extents, file_calls, os, refused};
 
-/// Opens a file that exists. What is no file is opened too, or refused, but never waited for: a FIFO has two ends.
+/// Opens a file that exists. What is no file is opened too, or refused, but never waited for: a
+/// FIFO has two ends.
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = descriptor::open(OpenOptions::new().read(true).write(writable).custom_flags(flags), path);
@@ -85,8 +86,9 @@ impl ChunkWriter<'_> {
     }
 }
 
-/// Makes a file in one step (CREATE-1): `write` fills a temporary one beside it, which is flushed and renamed. It has its `mode`,
-/// less the umask, from the beginning. `page_size` is a power of two.
+/// Makes a file in one step (CREATE-1): `write` fills a temporary one beside it, which is flushed
+/// and renamed. It has its `mode`, less the umask, from the beginning. `page_size` is a power of
+/// two.
 pub(crate) fn create_atomic(
     path: &Path,
     page_size: usize,
@@ -123,7 +125,8 @@ pub(crate) fn prepare_empty(file: &File) {
     extents::avoid_copy_on_write(file);
 }
 
-/// Makes a complete file durable and gives it its name, durably. `Ok(false)`, and no name given, when it is taken.
+/// Makes a complete file durable and gives it its name, durably. `Ok(false)`, and no name given,
+/// when it is taken.
 pub(crate) fn rename_new(file: &File, from: &Path, to: &Path) -> io::Result<bool> {
     let renamed = os::rename_new(from, to)?;
     if renamed {
@@ -142,9 +145,9 @@ fn flush_new(file: &File, temporary: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the name of an open file durable, by its directory. One that this user may write to and not read (mode 0333) cannot
-/// be opened: then by all of the file system; and by the file, the least that file systems with a journal need, where the
-/// kernel refuses that too.
+/// Makes the name of an open file durable, by its directory. One that this user may write to and
+/// not read (mode 0333) cannot be opened: then by all of the file system; and by the file, the
+/// least that file systems with a journal need, where the kernel refuses that too.
 fn sync_name(path: &Path, file: &File) -> io::Result<()> {
     let synced = descriptor::open(OpenOptions::new().read(true), directory_of(path))
         .and_then(|directory| file_calls::sync_file(&directory));
@@ -194,12 +197,14 @@ pub(crate) fn sync(file: &File) -> io::Result<()> {
     file_calls::sync_file(file)
 }
 
-/// Reads bytes that a file has. An error that says that the kernel refuses reads says nothing of the file.
+/// Reads bytes that a file has. An error that says that the kernel refuses reads says nothing of
+/// the file.
 pub(crate) fn read_at(file: &File, into: &mut [u8], at: u64) -> io::Result<()> {
     file.read_exact_at(into, at).map_err(refused::by("pread"))
 }
 
-/// An error if the kernel refuses to read a file at all. Those of the disk are found out page by page.
+/// An error if the kernel refuses to read a file at all. Those of the disk are found out page by
+/// page.
 pub(crate) fn can_be_read(file: &File) -> io::Result<()> {
     match read_at(file, &mut [0], 0) {
         Err(error) if refused::is(&error) => Err(error),
@@ -217,8 +222,8 @@ pub(crate) fn set_length(file: &File, len: u64) -> io::Result<()> {
     file_calls::set_len(file, len)
 }
 
-/// Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist yet; where the kernel
-/// refuses to say, any number.
+/// Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist
+/// yet; where the kernel refuses to say, any number.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     match fs2::available_space(if path.exists() { path } else { directory_of(path) }) {
         Err(error) if refused::is(&error) => Ok(u64::MAX),
@@ -231,13 +236,14 @@ pub(crate) fn may_have_length(len: u64) -> io::Result<()> {
     file_calls::within_size_limit(len)
 }
 
-/// The first byte at `offset` or behind it that is not in a hole; `None` when there is none. Where the file system
-/// cannot say, `offset` itself.
+/// The first byte at `offset` or behind it that is not in a hole; `None` when there is none. Where
+/// the file system cannot say, `offset` itself.
 pub(crate) fn next_data(file: &File, offset: u64) -> Option<u64> {
     os::seek_data(file, offset).unwrap_or(Some(offset))
 }
 
-/// Bytes that a file takes on the disk; less than its length when it has holes, more when blocks are reserved.
+/// Bytes that a file takes on the disk; less than its length when it has holes, more when blocks
+/// are reserved.
 pub(crate) fn allocated_bytes(file: &File) -> io::Result<u64> {
     file_calls::status(file).map(|found| found.allocated)
 }

@@ -1,4 +1,5 @@
-//! The mapping: a file, or memory without a file, as bytes at addresses that never move while somebody uses them.
+//! The mapping: a file, or memory without a file, as bytes at addresses that never move while
+//! somebody uses them.
 //!
 //! Floor: mapping. Knows pages by number and size alone, nothing of what is in them.
 //!
@@ -19,20 +20,23 @@
 //! ```
 //!
 //! Invariants:
-//!   MAP-1  growing never waits for a reader and never moves memory that a reader holds: the file is mapped into a
-//!       reserved window; a full window is replaced by a larger one, and stays for those who have pinned it.
-//!   MAP-2  blocks are reserved before the file gets longer, so that a full disk is an error of `grow`. Where the file
-//!       system cannot reserve, the pages are prefaulted instead.
-//!   MAP-3  lengths are published after the range is mapped and the blocks are there; a failed `grow` publishes nothing
-//!       and puts the file's length back.
+//!   MAP-1  growing never waits for a reader and never moves memory that a reader holds: the file
+//!       is mapped into a reserved window; a full window is replaced by a larger one, and stays for
+//!       those who have pinned it.
+//!   MAP-2  blocks are reserved before the file gets longer, so that a full disk is an error of
+//!       `grow`. Where the file system cannot reserve, the pages are prefaulted instead.
+//!   MAP-3  lengths are published after the range is mapped and the blocks are there; a failed
+//!       `grow` publishes nothing and puts the file's length back.
 //!   MAP-4  one writable mapping at most is out.
-//!   MAP-5  from the moment when it can be stored to (`ready`), a file is longer than what can be used, by a page of the system
-//!       for the sentinel (`window`), unless it may not get longer. So a cut anywhere in what is used is noticed, and a file
-//!       that nobody has open and that is no longer than its newest state was closed in order.
+//!   MAP-5  from the moment when it can be stored to (`ready`), a file is longer than what can be
+//!       used, by a page of the system for the sentinel (`window`), unless it may not get longer.
+//!       So a cut anywhere in what is used is noticed, and a file that nobody has open and that is
+//!       no longer than its newest state was closed in order.
 //!   MAP-6  a mapping in which an access failed is never grown.
 //!
-//! Failure: `io::Error`, with the kind `StorageFull` for a full disk. A store to a page without a claim panics. Only a
-//! program outside can make an access fail: by cutting the file, or by a disk that fails. It is recorded, and
+//! Failure: `io::Error`, with the kind `StorageFull` for a full disk. A store to a page without a
+//! claim panics. Only a program outside can make an access fail: by cutting the file, or by a disk
+//! that fails. It is recorded, and
 //! [`ReadMap::all_served`] and [`Mapping::fault`] say so.
 
 mod bounds;
@@ -83,7 +87,8 @@ pub(crate) use write_map::WriteMap;
 pub(crate) struct MapOptions {
     /// Page size of the database: lengths are multiples of it.
     pub(crate) page_size: usize,
-    /// Address space of the first window; otherwise the larger of 64 GiB and 16 x the file, or what the budget has.
+    /// Address space of the first window; otherwise the larger of 64 GiB and 16 x the file, or what
+    /// the budget has.
     pub(crate) window_bytes: Option<u64>,
     /// Whether accesses that cannot be served are recorded; else they end the process.
     pub(crate) fault_guard: bool,
@@ -105,8 +110,8 @@ pub(crate) struct Mapping {
     write_map_out: Arc<AtomicBool>,
     /// Stores can meet a full disk although `grow` succeeded: pages are to be prefaulted first.
     prefault_first: AtomicBool,
-    /// The file lacked blocks of its own when it was mapped, as copies do that leave zeros out or share blocks: a store
-    /// there takes a block.
+    /// The file lacked blocks of its own when it was mapped, as copies do that leave zeros out or
+    /// share blocks: a store there takes a block.
     lacks_blocks: AtomicBool,
     /// What only writing needs is there (`ready`).
     ready: AtomicBool,
@@ -117,13 +122,15 @@ pub(crate) struct Mapping {
     hooks: hooks::Watch,
 }
 
-/// A lock whose holder panicked is taken all the same: what these locks protect is whole between any two steps.
+/// A lock whose holder panicked is taken all the same: what these locks protect is whole between
+/// any two steps.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Mapping {
-    /// Maps a file as long as it is now, rounded down to whole pages; none is allowed. A writable one can be stored to when
+    /// Maps a file as long as it is now, rounded down to whole pages; none is allowed. A writable
+    /// one can be stored to when
     /// [`Mapping::ready_to_write`] has been called.
     pub(crate) fn of_file(file: File, writable: bool, options: MapOptions) -> io::Result<Mapping> {
         Mapping::new(file, writable, false, options)
@@ -180,8 +187,9 @@ impl Mapping {
         self.watch.ahead.set(read_ahead);
     }
 
-    /// Reads bytes of the file by a call and not through the mapping, for looking at pages that the writer may be
-    /// storing to: the copy is the system's, so it may be torn, but is no access of ours to claimed pages.
+    /// Reads bytes of the file by a call and not through the mapping, for looking at pages that the
+    /// writer may be storing to: the copy is the system's, so it may be torn, but is no access of
+    /// ours to claimed pages.
     pub(crate) fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(into, offset).map_err(refused::by("pread"))
     }
@@ -195,12 +203,14 @@ impl Mapping {
         Arc::clone(&lock(&self.current))
     }
 
-    /// Pins the current window. Readers keep their read-only mapping and ask for another when [`Mapping::window_id`] has changed.
+    /// Pins the current window. Readers keep their read-only mapping and ask for another when
+    /// [`Mapping::window_id`] has changed.
     pub(crate) fn read_map(&self) -> ReadMap {
         ReadMap::new(self.window())
     }
 
-    /// Names the current window. After a new one was made, everything new is reached through a read-only mapping of it.
+    /// Names the current window. After a new one was made, everything new is reached through a
+    /// read-only mapping of it.
     #[inline]
     pub(crate) fn window_id(&self) -> u64 {
         self.window_id.load(Ordering::Acquire)
@@ -211,14 +221,16 @@ impl Mapping {
         self.is_ready_to_write().then(|| WriteMap::take(self.window(), &self.write_map_out)).flatten()
     }
 
-    /// Whether pages are to be prefaulted ([`WriteMap::prefault`]) before they are stored to, as the file system may
-    /// run out of space at a store (it cannot reserve blocks, or writes every change to new ones, or the file lacks some).
+    /// Whether pages are to be prefaulted ([`WriteMap::prefault`]) before they are stored to, as
+    /// the file system may run out of space at a store (it cannot reserve blocks, or writes every
+    /// change to new ones, or the file lacks some).
     #[inline]
     pub(crate) fn populates_first(&self) -> bool {
         self.lacks_blocks.load(Ordering::Relaxed) || self.prefault_first.load(Ordering::Relaxed)
     }
 
-    /// Address space that is reserved for the file: its windows, those that only readers still have included.
+    /// Address space that is reserved for the file: its windows, those that only readers still have
+    /// included.
     pub(crate) fn reserved_bytes(&self) -> u64 {
         self.watch.reserved.load(Ordering::Relaxed)
     }
@@ -228,15 +240,15 @@ impl Mapping {
         file::allocated_bytes(&self.file)
     }
 
-    /// Faults in a range of the file for writing, as far as it is mapped, from any thread. Changes nothing. `Ok(false)`: this
-    /// kernel cannot, or refuses to.
+    /// Faults in a range of the file for writing, as far as it is mapped, from any thread. Changes
+    /// nothing. `Ok(false)`: this kernel cannot, or refuses to.
     pub(crate) fn prefault(&self, offset: u64, len: u64) -> io::Result<bool> {
         self.window().prefault(offset, len)
     }
 
-    /// Makes the file at least `new_len` bytes long (rounded up to whole pages), with blocks behind them, and maps
-    /// it. The writable mapping has the new pages afterwards; read-only mappings of a window that was full do not. An error leaves all as it
-    /// was.
+    /// Makes the file at least `new_len` bytes long (rounded up to whole pages), with blocks behind
+    /// them, and maps it. The writable mapping has the new pages afterwards; read-only mappings of
+    /// a window that was full do not. An error leaves all as it was.
     pub(crate) fn grow(&self, write_map: &mut WriteMap, new_len: u64) -> io::Result<()> {
         assert!(Arc::ptr_eq(&write_map.out, &self.write_map_out), "grown with the writable mapping of another mapping");
         let new_len = window::round_up(new_len, self.page_size as u64)?;
@@ -259,7 +271,8 @@ impl Mapping {
         let grown = self.map_up_to(&window, new_len).and_then(|next| {
             self.lengthen(old_len.min(window.mapped()), old_len, file_len)?;
             ready::write_sentinel(&self.file, new_len)?;
-            // Cut since its length was looked at, it was just made long enough again, with a hole in it.
+            // Cut since its length was looked at, it was just made long enough again, with a hole
+            // in it.
             if !window.all_served() {
                 return Err(io::Error::other("the file was cut while it grew"));
             }
@@ -280,8 +293,8 @@ impl Mapping {
                 Ok(())
             }
             Err(error) => {
-                // Also gives back blocks that were reserved. If this fails too, the file stays too long, no more; but it is not
-                // made longer, which would hide that it was cut.
+                // Also gives back blocks that were reserved. If this fails too, the file stays too
+                // long, no more; but it is not made longer, which would hide that it was cut.
                 if self.file_len().is_ok_and(|now| now >= old_len) {
                     drop(file_calls::set_len(&self.file, old_len));
                 }
@@ -290,7 +303,8 @@ impl Mapping {
         }
     }
 
-    /// Reserves blocks for what is used of the file from `used` on, then makes it longer. A file that is long enough stays.
+    /// Reserves blocks for what is used of the file from `used` on, then makes it longer. A file
+    /// that is long enough stays.
     fn lengthen(&self, used: u64, old_len: u64, new_len: u64) -> io::Result<()> {
         if new_len <= old_len {
             return Ok(());
@@ -302,7 +316,8 @@ impl Mapping {
         file_calls::set_len(&self.file, new_len)
     }
 
-    /// Maps the file up to `new_len`: in the window if it has room, else in a new and larger one. Publishes nothing.
+    /// Maps the file up to `new_len`: in the window if it has room, else in a new and larger one.
+    /// Publishes nothing.
     fn map_up_to(&self, window: &Arc<Window>, new_len: u64) -> io::Result<Arc<Window>> {
         let mapped_to = if self.writable { with_sentinel(new_len)? } else { new_len };
         if new_len <= window.room() {
@@ -336,8 +351,8 @@ impl Mapping {
         drop(old);
     }
 
-    /// Maps what another process has added to the file; returns the bytes that can be used now. A writable mapping that is out
-    /// goes on with what it had, until it grows.
+    /// Maps what another process has added to the file; returns the bytes that can be used now. A
+    /// writable mapping that is out goes on with what it had, until it grows.
     #[cfg_attr(not(test), expect(dead_code, reason = "reserved for several processes at one file"))]
     pub(crate) fn follow(&self) -> io::Result<u64> {
         let _resizing = lock(&self.resizing);
@@ -350,8 +365,9 @@ impl Mapping {
         Ok(self.window().mapped())
     }
 
-    /// Cuts the file to `new_len` bytes, or gives back the blocks behind its end if it is no longer than that.
-    /// For closing: nothing above `new_len` is read through any read-only mapping, in any process, from now on.
+    /// Cuts the file to `new_len` bytes, or gives back the blocks behind its end if it is no longer
+    /// than that. For closing: nothing above `new_len` is read through any read-only mapping, in
+    /// any process, from now on.
     pub(crate) fn shrink(&self, new_len: u64) -> io::Result<()> {
         let _resizing = lock(&self.resizing);
         let new_len = new_len.min(self.file_len()?);
@@ -361,8 +377,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// Whether the page cache holds pages of these runs, which were stored to, in large folios: many more bytes are dirty
-    /// around them than were stored.
+    /// Whether the page cache holds pages of these runs, which were stored to, in large folios:
+    /// many more bytes are dirty around them than were stored.
     pub(crate) fn has_large_folios(&self, stored: &[(PageId, u64)]) -> bool {
         const LOOKED_AT: usize = 32;
         let page_size = self.page_size as u64;
@@ -375,8 +391,8 @@ impl Mapping {
         !self.anonymous && sample.any(|at| folios::are_large(&self.file, at, around(at)))
     }
 
-    /// Drops the page cache of the file, as far as it is clean and nobody else has it mapped; it comes back by the page.
-    /// Readers go on meanwhile.
+    /// Drops the page cache of the file, as far as it is clean and nobody else has it mapped; it
+    /// comes back by the page. Readers go on meanwhile.
     pub(crate) fn drop_cache(&self) {
         if self.is_faulted() {
             return;
@@ -401,8 +417,8 @@ impl Mapping {
         self.watch.error()
     }
 
-    /// Whether nothing of the first `needed` bytes was lost: no access failed, and the file still has them. A file that is
-    /// too short is recorded like an access that failed.
+    /// Whether nothing of the first `needed` bytes was lost: no access failed, and the file still
+    /// has them. A file that is too short is recorded like an access that failed.
     pub(crate) fn has_whole(&self, needed: u64) -> io::Result<bool> {
         let len = self.file_len()?;
         if len < needed {
@@ -411,7 +427,8 @@ impl Mapping {
         Ok(self.window().all_served() && !self.is_faulted())
     }
 
-    /// Makes a range of the file durable, whichever mapping or call stored to it, and waits. From any thread.
+    /// Makes a range of the file durable, whichever mapping or call stored to it, and waits. From
+    /// any thread.
     pub(crate) fn flush(&self, kind: FlushKind, offset: u64, len: u64) -> io::Result<()> {
         if !self.writable {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "flush of a read-only mapping"));
@@ -424,14 +441,16 @@ impl Mapping {
         self.hooks.after_flush(&*window, kind, offset, len)
     }
 
-    /// Stores a whole meta page. Meta pages are read by copy alone ([`Mapping::read_copy`]), as they change in place. A
-    /// wrong size or slot, a read-only mapping and a file without the slot are bugs and panic.
+    /// Stores a whole meta page. Meta pages are read by copy alone ([`Mapping::read_copy`]), as
+    /// they change in place. A wrong size or slot, a read-only mapping and a file without the slot
+    /// are bugs and panic.
     pub(crate) fn store_meta_page(&self, slot: usize, page: &[u8]) {
         assert!(slot < 2 && page.len() == self.page_size, "meta page {slot} with {} bytes", page.len());
         let _storing = lock(&self.storing_meta_page);
         let stored = self.window().copy_in((slot * self.page_size) as u64, page);
         assert!(stored, "meta page {slot} is not mapped for writing");
-        // A file system with a disk notes the time itself, with the fault of the first store after a flush.
+        // A file system with a disk notes the time itself, with the fault of the first store after
+        // a flush.
         if !self.anonymous && !self.watch.ahead.has_disk() {
             file_calls::note_change(&self.file);
         }
@@ -447,7 +466,8 @@ impl Mapping {
         bytes
     }
 
-    /// Copies bytes out, also while somebody stores to them; `false`, and nothing copied, if not all are mapped.
+    /// Copies bytes out, also while somebody stores to them; `false`, and nothing copied, if not
+    /// all are mapped.
     pub(crate) fn read_copy(&self, offset: u64, into: &mut [u8]) -> bool {
         self.window().copy_out(offset, into)
     }

@@ -1,16 +1,20 @@
-//! Writing pages by calls, beside the stores through the writable mapping, and starting write-back early.
+//! Writing pages by calls, beside the stores through the writable mapping, and starting write-back
+//! early.
 //!
-//! Floor: mapping. The page cache is one for mappings and calls, so what is written here is seen through every read-only mapping as soon
-//! as the call has returned. Whoever writes sees to it that nobody borrows these bytes meanwhile: `pager::write_queue` is the
-//! only one, with pages that its transaction took and that are not claimed.
+//! Floor: mapping. The page cache is one for mappings and calls, so what is written here is seen
+//! through every read-only mapping as soon as the call has returned. Whoever writes sees to it that
+//! nobody borrows these bytes meanwhile: `pager::write_queue` is the only one, with pages that its
+//! transaction took and that are not claimed.
 //!
 //! Invariants:
-//!   PWRITE-1  nothing is written in chunks that pass the end of a page: a larger chunk would bring a larger folio into the page
-//!       cache, which later stores to one of its pages write back whole.
-//!   PWRITE-2  a file never gets longer by being written to: pages are written below what is mapped alone.
+//!   PWRITE-1  nothing is written in chunks that pass the end of a page: a larger chunk would bring
+//!       a larger folio into the page cache, which later stores to one of its pages write back
+//!       whole.
+//!   PWRITE-2  a file never gets longer by being written to: pages are written below what is mapped
+//!             alone.
 //!
-//! Failure: `io::Error`. An error of write-back may be told here once and by no later flush, so it counts as one of a flush
-//! (R9).
+//! Failure: `io::Error`. An error of write-back may be told here once and by no later flush, so it
+//! counts as one of a flush (R9).
 
 use std::io;
 
@@ -58,7 +62,8 @@ impl Mapping {
             .try_for_each(|(meta, at)| file_calls::write_at(&self.file, meta, at))
     }
 
-    /// Sees that storing to pages that the caller owns, and of which it keeps nothing, cannot meet a full disk.
+    /// Sees that storing to pages that the caller owns, and of which it keeps nothing, cannot meet
+    /// a full disk.
     pub(crate) fn back_pages(&self, write_map: &WriteMap, id: PageId, pages: u64) -> io::Result<()> {
         if write_map.prefault(id, pages)? || !self.populates_first() {
             return Ok(());
@@ -67,8 +72,8 @@ impl Mapping {
         self.write_zeros(id.0 * page_size, pages * page_size, 0)
     }
 
-    /// Writes zeros over a range that nobody reads or stores to, so that it has blocks; but where the sentinel lies, if it lies
-    /// in there one byte before `sentinel_end`.
+    /// Writes zeros over a range that nobody reads or stores to, so that it has blocks; but where
+    /// the sentinel lies, if it lies in there one byte before `sentinel_end`.
     pub(super) fn write_zeros(&self, offset: u64, len: u64, sentinel_end: u64) -> io::Result<()> {
         let (mut at, end, mut page) = (offset, offset.saturating_add(len), vec![0; self.page_size]);
         file_calls::within_size_limit(end)?;

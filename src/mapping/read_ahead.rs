@@ -1,26 +1,29 @@
 //! Read-ahead: pages that are asked of the disk before somebody waits for them.
 //!
-//! Floor: mapping. The mappings of a file and its descriptors are advised to be read at random, so that its page cache stays
-//! in single pages (a store to a larger folio would be written back whole), and the system reads nothing ahead by itself.
-//! What it is asked for by advice (`POSIX_FADV_WILLNEED`), it starts to read at once, many requests at a time, waits for
-//! none, and keeps in single pages. On a disk where one page takes 60 us, a hundred asked for together take 1.3 ms, and a
-//! file in its order comes as fast as the disk gives.
+//! Floor: mapping. The mappings of a file and its descriptors are advised to be read at random, so
+//! that its page cache stays in single pages (a store to a larger folio would be written back
+//! whole), and the system reads nothing ahead by itself. What it is asked for by advice
+//! (`POSIX_FADV_WILLNEED`), it starts to read at once, many requests at a time, waits for none, and
+//! keeps in single pages. On a disk where one page takes 60 us, a hundred asked for together take
+//! 1.3 ms, and a file in its order comes as fast as the disk gives.
 //!
-//! The first touch of a page is where it can be noticed that the page is cold. The file is looked at in *chunks* of
-//! 64 KiB, each once. If a chunk is not all in memory, and the whole file would fit, more than the page is asked for: at
-//! first the chunk, then, the more often that happens, larger blocks around it, up to 2 MiB. So who looks up a few keys reads little,
-//! and who reads many soon has the disk read at full speed. Where the file does not fit, a page that is read ahead drives
-//! out one that is used: there nothing is read that nobody asked for.
+//! The first touch of a page is where it can be noticed that the page is cold. The file is looked
+//! at in *chunks* of 64 KiB, each once. If a chunk is not all in memory, and the whole file would
+//! fit, more than the page is asked for: at first the chunk, then, the more often that happens,
+//! larger blocks around it, up to 2 MiB. So who looks up a few keys reads little, and who reads
+//! many soon has the disk read at full speed. Where the file does not fit, a page that is read
+//! ahead drives out one that is used: there nothing is read that nobody asked for.
 //!
-//! To ask the system for each page, so that one which cannot be read is an error and no signal, costs more than to verify it. So
-//! who touches many pages has whole chunks brought in, and nothing is asked for the other pages of such a chunk, as long as
-//! the file fits in memory.
+//! To ask the system for each page, so that one which cannot be read is an error and no signal,
+//! costs more than to verify it. So who touches many pages has whole chunks brought in, and nothing
+//! is asked for the other pages of such a chunk, as long as the file fits in memory.
 //!
 //! Invariants:
 //!   AHEAD-1  nothing behind the end of a snapshot is asked for, however long the file is.
 //!   AHEAD-2  a chunk is read ahead once at most; pages of it that went again are read one by one.
 //!
-//! Failure: none. Advice that the system does not take costs time; a page that cannot be read is an error of its reader.
+//! Failure: none. Advice that the system does not take costs time; a page that cannot be read is an
+//! error of its reader.
 
 use std::fs::File;
 use std::io;
@@ -34,9 +37,9 @@ use crate::sys::{memory, os};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum ReadAhead {
-    /// Scans read the leaves that come next; and as long as the whole file fits in memory (beside other programs, within
-    /// the limits of the process's control groups), lookups read what is around a page that was not in memory: 64 KiB at
-    /// first, up to 2 MiB when many pages were not.
+    /// Scans read the leaves that come next; and as long as the whole file fits in memory (beside
+    /// other programs, within the limits of the process's control groups), lookups read what is
+    /// around a page that was not in memory: 64 KiB at first, up to 2 MiB when many pages were not.
     #[default]
     Auto,
     /// Each page is read when it is needed.
@@ -49,14 +52,16 @@ pub(crate) const CHUNK_BYTES: u64 = 64 << 10;
 const BLOCK_BYTES_MAX: u64 = 2 << 20;
 /// Pieces found cold for each further chunk in a block.
 const MISSES_PER_CHUNK: u64 = 8;
-/// The part of a file's pages that is asked for here and there before what is around them is asked for too. One such page of
-/// many takes as long as 3.4 pages in order (12.6 us and 3.7 us, virtual disk): so a quarter is worth it always, and who has
-/// asked for half of the pages will most likely want the rest.
+/// The part of a file's pages that is asked for here and there before what is around them is asked
+/// for too. One such page of many takes as long as 3.4 pages in order (12.6 us and 3.7 us, virtual
+/// disk): so a quarter is worth it always, and who has asked for half of the pages will most likely
+/// want the rest.
 const HERE_AND_THERE_ONE_OF: u64 = 2;
-/// What is asked for in one call. The system cuts longer wishes to what it reads ahead by itself, 128 KiB if nobody changed it.
+/// What is asked for in one call. The system cuts longer wishes to what it reads ahead by itself,
+/// 128 KiB if nobody changed it.
 const CALL_BYTES: u64 = 128 << 10;
-/// Bits for chunks: twice as many as the file has, within these bounds (256 MiB and 64 GiB of file). Pieces further on share
-/// bits with these.
+/// Bits for chunks: twice as many as the file has, within these bounds (256 MiB and 64 GiB of
+/// file). Pieces further on share bits with these.
 const CHUNKS_MIN: u64 = 1 << 12;
 const CHUNKS_MAX: u64 = 1 << 20;
 /// First touches before it is worth asking how much memory there is.
@@ -140,7 +145,8 @@ impl Ahead {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// Whether what is around a page is read too: the whole file, of which `end` bytes are in use, fits in memory.
+    /// Whether what is around a page is read too: the whole file, of which `end` bytes are in use,
+    /// fits in memory.
     pub(crate) fn reads_around(&self, end: u64) -> bool {
         self.reads() && self.room.has(end)
     }
@@ -149,8 +155,8 @@ impl Ahead {
         self.has_disk
     }
 
-    /// Counts pages that are asked for here and there; whether they were so many of `page_count` that the rest is better read
-    /// in order.
+    /// Counts pages that are asked for here and there; whether they were so many of `page_count`
+    /// that the rest is better read in order.
     pub(crate) fn is_read_here_and_there(&self, more: u64, page_count: u64) -> bool {
         let asked = self.here_and_there.fetch_add(more, Ordering::Relaxed);
         asked.saturating_mul(HERE_AND_THERE_ONE_OF) > page_count
@@ -168,11 +174,12 @@ impl Ahead {
         !self.has_disk || os::cached_pages(&self.file, offset, len).map_or(true, |cached| cached >= pages)
     }
 
-    /// A page at this offset is about to be touched for the first time; the state that it belongs to ends at `end`. If it
-    /// is cold, asks for it, and for what is around it if there is room. Whether it is there now, or on its way; it may also
-    /// have been, and gone again.
+    /// A page at this offset is about to be touched for the first time; the state that it belongs
+    /// to ends at `end`. If it is cold, asks for it, and for what is around it if there is room.
+    /// Whether it is there now, or on its way; it may also have been, and gone again.
     ///
-    /// How much room there is takes reading some twenty files of the system, so nobody asks for the sake of a page that is there.
+    /// How much room there is takes reading some twenty files of the system, so nobody asks for the
+    /// sake of a page that is there.
     pub(crate) fn touch(&self, offset: u64, end: u64) -> bool {
         if !self.reads() || self.room.lately_lacked(end) {
             return false;
@@ -180,13 +187,15 @@ impl Ahead {
         self.is_looked_at(offset / CHUNK_BYTES) || self.look_at(offset, end)
     }
 
-    /// Whether the page at this offset was read with all of its chunk, and has hardly left memory since.
+    /// Whether the page at this offset was read with all of its chunk, and has hardly left memory
+    /// since.
     pub(crate) fn was_brought(&self, offset: u64, end: u64) -> bool {
         let brought = self.brought_bit(offset / CHUNK_BYTES);
         brought.is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0) && self.room.has(end)
     }
 
-    /// Where the chunk of a page begins, all of which is in memory or on its way there, if it is worth to have it brought in.
+    /// Where the chunk of a page begins, all of which is in memory or on its way there, if it is
+    /// worth to have it brought in.
     pub(crate) fn chunk_to_bring(&self, offset: u64, end: u64) -> Option<u64> {
         let touches = self.touches.load(Ordering::Relaxed);
         self.touches.store(touches.saturating_add(1), Ordering::Relaxed);
@@ -197,8 +206,9 @@ impl Ahead {
         (worth && whole && self.is_looked_at(chunk) && self.room.has(end)).then_some(chunk * CHUNK_BYTES)
     }
 
-    /// Every page of the chunk at this offset was read, or one of them cannot be. Then others are brought in one by one for a
-    /// while, or all of the chunk would be tried again for each of its pages.
+    /// Every page of the chunk at this offset was read, or one of them cannot be. Then others are
+    /// brought in one by one for a while, or all of the chunk would be tried again for each of its
+    /// pages.
     pub(crate) fn note_brought(&self, offset: u64, all: bool) {
         match self.brought_bit(offset / CHUNK_BYTES) {
             Some((word, bit)) if all => {
@@ -213,7 +223,8 @@ impl Ahead {
         self.brought.iter().for_each(|word| word.store(0, Ordering::Relaxed));
     }
 
-    /// The bit of a chunk, if it has one for itself: chunks far in the file share the others with these.
+    /// The bit of a chunk, if it has one for itself: chunks far in the file share the others with
+    /// these.
     fn brought_bit(&self, chunk: u64) -> Option<(&AtomicU64, u64)> {
         (chunk < self.brought.len() as u64 * 64).then(|| cell(&self.brought, chunk))
     }
@@ -317,7 +328,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// A file of which nothing is in memory, read ahead as if so many bytes fitted; `None` where files live in memory.
+    /// A file of which nothing is in memory, read ahead as if so many bytes fitted; `None` where
+    /// files live in memory.
     fn cold(len: u64, room: u64) -> Option<(Ahead, Arc<File>)> {
         let file = Arc::new(tempfile::tempfile().unwrap());
         os::advise_random(&file);

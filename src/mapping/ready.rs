@@ -1,14 +1,17 @@
-//! What a mapping needs for stores alone, made before the first of them; and the byte that shows that a file was cut.
+//! What a mapping needs for stores alone, made before the first of them; and the byte that shows
+//! that a file was cut.
 //!
-//! Floor: mapping. Most openings for writing are soon followed by a read, and many by nothing else. So a file is mapped as if it
-//! was only read: its last byte that is not zero is the sentinel (`window`), its length stays, and of the writable mapping there is
-//! address space alone. What stores need besides comes with [`Mapping::ready_to_write`]: the writable mapping, the page of the sentinel
-//! behind the end, and a look at the blocks of the file.
+//! Floor: mapping. Most openings for writing are soon followed by a read, and many by nothing else.
+//! So a file is mapped as if it was only read: its last byte that is not zero is the sentinel
+//! (`window`), its length stays, and of the writable mapping there is address space alone. What
+//! stores need besides comes with [`Mapping::ready_to_write`]: the writable mapping, the page of
+//! the sentinel behind the end, and a look at the blocks of the file.
 //!
 //! Invariants:
 //!   READY-1  a file that lost its end since it was mapped is not made longer.
-//!   READY-2  the sentinel moves when its new place is marked and the old one was found whole: what was cut before is seen at the old
-//!       place, what is cut later at the new one. While it moves it has to be there and no more.
+//!   READY-2  the sentinel moves when its new place is marked and the old one was found whole: what
+//!       was cut before is seen at the old place, what is cut later at the new one. While it moves
+//!       it has to be there and no more.
 //!
 //! Failure: errors of the system, and the file goes on as it was, but maybe longer.
 
@@ -79,9 +82,9 @@ pub(super) fn write_sentinel(file: &File, used: u64) -> io::Result<()> {
     file_calls::write_at(file, &[window::SENTINEL], window::sentinel_offset(used))
 }
 
-/// Makes a file long enough for the sentinel and stores it. `false` where that cannot be, for want of room: what is used goes
-/// on without. The file gets longer all the same if it may: that takes no room, and whoever opens it next sees that it was
-/// not closed in order.
+/// Makes a file long enough for the sentinel and stores it. `false` where that cannot be, for want
+/// of room: what is used goes on without. The file gets longer all the same if it may: that takes
+/// no room, and whoever opens it next sees that it was not closed in order.
 fn lengthen_for_sentinel(file: &File, used: u64) -> io::Result<bool> {
     hooks::reach(Moment::Lengthening);
     let (len, wanted) = (file_calls::end_of(file)?, with_sentinel(used)?);
@@ -100,8 +103,9 @@ fn lengthen_for_sentinel(file: &File, used: u64) -> io::Result<bool> {
 /// Zeros at the end of a file that are looked through for a byte to watch.
 const ZEROS_MAX_BYTES: u64 = 1 << 20;
 
-/// Makes the last byte that is not zero the sentinel of a file that is only read so far: if the file is cut behind it, zeros are
-/// lost, which reading shows all the same. Looks through the last MiB; where that is all zeros, being there is what counts.
+/// Makes the last byte that is not zero the sentinel of a file that is only read so far: if the
+/// file is cut behind it, zeros are lost, which reading shows all the same. Looks through the last
+/// MiB; where that is all zeros, being there is what counts.
 pub(super) fn watch_last_byte(file: &File, window: &Window, used: u64) -> io::Result<()> {
     let mut end = used;
     let least = used.saturating_sub(ZEROS_MAX_BYTES);

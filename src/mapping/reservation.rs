@@ -1,12 +1,15 @@
 //! Reservations: address space that a file is mapped over from its start, and who watches it.
 //!
-//! Floor: mapping. A window has one for the read-only mapping and one for the writable mapping. The file covers the beginning of a reservation,
-//! and more of it as the file grows; the rest cannot be accessed.
+//! Floor: mapping. A window has one for the read-only mapping and one for the writable mapping. The
+//! file covers the beginning of a reservation, and more of it as the file grows; the rest cannot be
+//! accessed.
 //!
 //! Invariants:
-//!   RESERVE-1  what lies in a reservation is unmapped when it is dropped, and watched by the SIGBUS handler until just before.
-//!   RESERVE-2  a move over the reservation that failed may have unmapped its target. If it did, the target is reserved again; if
-//!       somebody else has it by then, the reservation ends before it.
+//!   RESERVE-1  what lies in a reservation is unmapped when it is dropped, and watched by the
+//!              SIGBUS handler until just before.
+//!   RESERVE-2  a move over the reservation that failed may have unmapped its target. If it did,
+//!       the target is reserved again; if somebody else has it by then, the reservation ends before
+//!       it.
 //!   RESERVE-3  what is reserved is in the account of the budget (BUDGET-1).
 //!
 //! Failure: errors of the system.
@@ -28,8 +31,8 @@ use crate::mapping::sigbus::{FaultRecord, Watched};
 use crate::sys::os::{self, Rights};
 use crate::sys::{file_calls, refused};
 
-/// What all windows of a file share: where faults in its mappings are recorded, and whether the fault guard is to record them;
-/// and what is read ahead.
+/// What all windows of a file share: where faults in its mappings are recorded, and whether the
+/// fault guard is to record them; and what is read ahead.
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     pub(super) record: Arc<FaultRecord>,
@@ -44,8 +47,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// The error of an access at this offset that the kernel could not serve, with its number where there is one. A signal
-    /// does not say why: the file does.
+    /// The error of an access at this offset that the kernel could not serve, with its number where
+    /// there is one. A signal does not say why: the file does.
     #[cold]
     pub(super) fn error_at(&self, offset: u64, error: Option<&io::Error>) -> Error {
         let cause = match (file_calls::end_of(&self.file), self.file.read_exact_at(&mut [0], offset)) {
@@ -60,8 +63,9 @@ impl Watch {
         Error::Fault { path: None, offset, cause }
     }
 
-    /// Reads a byte of each page of a range, which the file had, and so brings them into memory: the error of the first one
-    /// that was cut off, or that the disk does not give. A read that the kernel refuses says nothing of the page.
+    /// Reads a byte of each page of a range, which the file had, and so brings them into memory:
+    /// the error of the first one that was cut off, or that the disk does not give. A read that the
+    /// kernel refuses says nothing of the page.
     #[cold]
     pub(super) fn read_through(&self, range: Range<u64>) -> Option<Error> {
         let step = os::page_bytes();
@@ -83,7 +87,8 @@ pub(super) struct Reservation {
     pub(super) base: NonNull<u8>,
     /// Bytes that are ours; smaller than reserved only after a failed move (RESERVE-2).
     len: AtomicU64,
-    /// From the start, how many bytes the file is mapped over (system pages, so it may pass `Window::mapped`).
+    /// From the start, how many bytes the file is mapped over (system pages, so it may pass
+    /// `Window::mapped`).
     covered: AtomicU64,
     /// `None` without the fault guard.
     watched: Option<Watched>,
@@ -124,7 +129,8 @@ impl Reservation {
     /// The address at an offset.
     pub(super) fn at(&self, offset: u64) -> NonNull<u8> {
         assert!(offset <= self.len(), "offset {offset} outside the window");
-        // SAFETY: inside one reservation or at its end, so inside one allocation; it fits `usize` as its length did.
+        // SAFETY: inside one reservation or at its end, so inside one allocation; it fits `usize`
+        // as its length did.
         unsafe { self.base.add(offset as usize) }
     }
 
@@ -141,7 +147,8 @@ impl Reservation {
         let placed = match os::map_file(file, from, len, rights) {
             Ok(fresh) => self.move_in(fresh, file, from, len, rights),
             // A file of tens of TiB may have no room beside its own reservations.
-            // SAFETY: the target is reservation after everything published (WIN-1), which nobody uses.
+            // SAFETY: the target is reservation after everything published (WIN-1), which nobody
+            // uses.
             Err(e) if from == 0 && e.raw_os_error() == Some(libc::ENOMEM) => unsafe {
                 os::map_file_over(file, from, len, rights, target)
             },
@@ -154,11 +161,12 @@ impl Reservation {
         placed
     }
 
-    /// Moves a new mapping of the file over the reservation at `from`, or maps it there where the kernel refuses moves.
+    /// Moves a new mapping of the file over the reservation at `from`, or maps it there where the
+    /// kernel refuses moves.
     fn move_in(&self, fresh: NonNull<u8>, file: &File, from: u64, len: u64, rights: Rights) -> io::Result<()> {
         let target = self.at(from);
-        // SAFETY: `fresh` is new and ours; the target is the part of the reservation after everything published (WIN-1), which
-        // nobody uses.
+        // SAFETY: `fresh` is new and ours; the target is the part of the reservation after
+        // everything published (WIN-1), which nobody uses.
         let moved = unsafe { os::move_over(fresh, len, target) }.inspect_err(|_| {
             // SAFETY: the move failed, so the new mapping is where it was, ours and unused.
             unsafe { os::unmap(fresh, len) }
@@ -170,16 +178,17 @@ impl Reservation {
         }
     }
 
-    /// After a failed move over a part of the reservation (RESERVE-2). The kernel checks most of what can make a move fail before it
-    /// unmaps the target. If it did unmap it, another thread may have mapped something there since.
+    /// After a failed move over a part of the reservation (RESERVE-2). The kernel checks most of
+    /// what can make a move fail before it unmaps the target. If it did unmap it, another thread
+    /// may have mapped something there since.
     fn keep_or_cut(&self, target: NonNull<u8>, len: u64) {
         if os::reserve_at(target, len).is_err() && !os::is_reserved(target, len) {
             self.cut(self.covered() + len);
         }
     }
 
-    /// Gives up the reservation from `covered` on: what lies between there and `failed_to` is somebody else's. The rest after
-    /// it goes back.
+    /// Gives up the reservation from `covered` on: what lies between there and `failed_to` is
+    /// somebody else's. The rest after it goes back.
     fn cut(&self, failed_to: u64) {
         let old = self.len();
         let keep = self.covered();

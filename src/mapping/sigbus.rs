@@ -1,18 +1,24 @@
-//! The fault guard: an access to a mapping that the system cannot serve is recorded, and the process lives.
+//! The fault guard: an access to a mapping that the system cannot serve is recorded, and the
+//! process lives.
 //!
-//! Floor: mapping. A shared mapping brings the signal SIGBUS when its file was cut below the address, when the disk
-//! cannot be read, or when a store meets a full disk. One handler for the process looks whether the address lies in a
-//! range that is registered here. If so, it notes the offset in the record of that mapping, puts a page of zeros under the
-//! address, and returns: the access goes on and finds zeros, and whoever made it looks at the flag of the window before
-//! believing them. Every other fault goes to the handler that was there before, so that Rust's report of a stack overflow and the
-//! handlers of the application go on working.
+//! Floor: mapping. A shared mapping brings the signal SIGBUS when its file was cut below the
+//! address, when the disk cannot be read, or when a store meets a full disk. One handler for the
+//! process looks whether the address lies in a range that is registered here. If so, it notes the
+//! offset in the record of that mapping, puts a page of zeros under the address, and returns: the
+//! access goes on and finds zeros, and whoever made it looks at the flag of the window before
+//! believing them. Every other fault goes to the handler that was there before, so that Rust's
+//! report of a stack overflow and the handlers of the application go on working.
 //!
 //! Invariants:
-//!   SIGBUS-1  the record and the flag of the window are written before the zeros can be seen, by any thread.
-//!   SIGBUS-2  a range is registered while it is reserved and no longer: it never names memory of somebody else.
-//!   SIGBUS-3  the handler calls what a signal handler may call: atomics, `mmap`, `sigaction`, `raise`.
+//!   SIGBUS-1  the record and the flag of the window are written before the zeros can be seen, by
+//!             any thread.
+//!   SIGBUS-2  a range is registered while it is reserved and no longer: it never names memory of
+//!             somebody else.
+//!   SIGBUS-3  the handler calls what a signal handler may call: atomics, `mmap`, `sigaction`,
+//!             `raise`.
 //!
-//! Failure: when not even a page of zeros can be mapped, the signal goes to the handler before, which ends the process.
+//! Failure: when not even a page of zeros can be mapped, the signal goes to the handler before,
+//! which ends the process.
 
 #![allow(unsafe_code, reason = "a signal handler")]
 
@@ -68,7 +74,8 @@ struct Entry {
 
 const CHUNK_ENTRIES: usize = 64;
 
-/// Entries, and where there are more. Chunks are added and never removed, so that the handler walks them without a lock.
+/// Entries, and where there are more. Chunks are added and never removed, so that the handler walks
+/// them without a lock.
 struct Chunk {
     entries: [Entry; CHUNK_ENTRIES],
     next: AtomicPtr<Chunk>,
@@ -86,7 +93,8 @@ impl Chunk {
 }
 
 static FIRST_CHUNK: Chunk = Chunk::new();
-/// Held by those who change entries; the handler never takes it. A child has its own: a thread of its parent may hold the other.
+/// Held by those who change entries; the handler never takes it. A child has its own: a thread of
+/// its parent may hold the other.
 static CHANGING: PerProcess<Mutex<()>> = PerProcess::new();
 
 fn changing() -> MutexGuard<'static, ()> {
@@ -118,7 +126,8 @@ impl Entry {
         }
     }
 
-    /// Changes the fields, so that the handler takes all of them or none. Under the lock `CHANGING`.
+    /// Changes the fields, so that the handler takes all of them or none. Under the lock
+    /// `CHANGING`.
     fn change(&self, change: impl FnOnce(&Entry)) {
         // Odd already in a child whose parent was changing it in another thread.
         let odd = self.version.load(Ordering::Relaxed) | 1;
@@ -128,8 +137,8 @@ impl Entry {
         self.version.store(odd + 1, Ordering::Release);
     }
 
-    /// What the entry says of the range, if it holds the address. An entry that is being changed holds no range that somebody
-    /// uses (SIGBUS-2).
+    /// What the entry says of the range, if it holds the address. An entry that is being changed
+    /// holds no range that somebody uses (SIGBUS-2).
     fn holding(&self, address: usize) -> Option<Held> {
         let version = self.version.load(Ordering::Acquire);
         let held = Held {
@@ -153,8 +162,8 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Watches `len` bytes from `start` on, which are reserved for a mapping of a file from its offset 0. Installs the
-    /// handler of the process if nobody has.
+    /// Watches `len` bytes from `start` on, which are reserved for a mapping of a file from its
+    /// offset 0. Installs the handler of the process if nobody has.
     pub(super) fn new(start: usize, len: usize, writable: bool, record: &Arc<FaultRecord>) -> io::Result<Watched> {
         let _changing = changing();
         install()?;
@@ -169,7 +178,8 @@ impl Watched {
         Ok(Watched { entry, _record: Arc::clone(record) })
     }
 
-    /// From now on a fault in the range also sets [`FAULTED`] in `flag`, which lives as long as this.
+    /// From now on a fault in the range also sets [`FAULTED`] in `flag`, which lives as long as
+    /// this.
     pub(super) fn set_flag(&self, flag: &AtomicU32) {
         self.entry.flag.store(ptr::from_ref(flag).cast_mut(), Ordering::Release);
     }
@@ -178,7 +188,8 @@ impl Watched {
     pub(super) fn cut(&self, len: usize) {
         let _changing = changing();
         let start = self.entry.start.load(Ordering::Relaxed);
-        // One field, and no change of the version: somebody may be using what stays of the range just now.
+        // One field, and no change of the version: somebody may be using what stays of the range
+        // just now.
         self.entry.end.store(start.saturating_add(len), Ordering::Release);
     }
 }
@@ -211,12 +222,14 @@ fn free_entry() -> &'static Entry {
 /// The action for SIGBUS that was there before ours.
 struct Previous(UnsafeCell<Option<libc::sigaction>>);
 
-// SAFETY: written once, before our handler is installed (`install`), and only read by the handler afterwards.
+// SAFETY: written once, before our handler is installed (`install`), and only read by the handler
+// afterwards.
 unsafe impl Sync for Previous {}
 
 static PREVIOUS: Previous = Previous(UnsafeCell::new(None));
-/// The handler before ours has taken itself away, as that of Rust's runtime does with the first signal that is no stack
-/// overflow, or asked to be called once: from then on the default action stands in its place.
+/// The handler before ours has taken itself away, as that of Rust's runtime does with the first
+/// signal that is no stack overflow, or asked to be called once: from then on the default action
+/// stands in its place.
 static PREVIOUS_GONE: AtomicBool = AtomicBool::new(false);
 static SYSTEM_PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
 
@@ -256,8 +269,8 @@ fn installed() -> io::Result<libc::sigaction> {
     }
 }
 
-/// Makes our handler the one of the process, with the mask that the one before asked for: the kernel blocks these signals while
-/// either runs. Also called in the handler.
+/// Makes our handler the one of the process, with the mask that the one before asked for: the
+/// kernel blocks these signals while either runs. Also called in the handler.
 fn set_ours(before: &libc::sigaction) -> io::Result<()> {
     let has_handler = !matches!(before.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
     let flags = if has_handler { before.sa_flags & (libc::SA_NODEFER | libc::SA_RESTART) } else { libc::SA_RESTART };
@@ -267,7 +280,8 @@ fn set_ours(before: &libc::sigaction) -> io::Result<()> {
         sa_flags: libc::SA_SIGINFO | libc::SA_ONSTACK | flags,
         ..*before
     };
-    // SAFETY: `ours` names a handler of the form that `SA_SIGINFO` asks for, which lives as long as the program.
+    // SAFETY: `ours` names a handler of the form that `SA_SIGINFO` asks for, which lives as long as
+    // the program.
     match unsafe { libc::sigaction(libc::SIGBUS, &ours, ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -279,12 +293,13 @@ const BUS_MCEERR_AR: libc::c_int = 4;
 
 /// The handler. Runs in the thread whose access failed, in the middle of that access (SIGBUS-3).
 extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the calling thread's own `errno`, kept over the handler for the code that was interrupted.
+    // SAFETY: the calling thread's own `errno`, kept over the handler for the code that was
+    // interrupted.
     let errno = unsafe { *libc::__errno_location() };
     // SAFETY: the system gives a valid record to a handler with `SA_SIGINFO`.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
-    // Of other codes, those of 0 and below are signals that a process sent, and that of a memory error found elsewhere says
-    // nothing about this thread.
+    // Of other codes, those of 0 and below are signals that a process sent, and that of a memory
+    // error found elsewhere says nothing about this thread.
     let is_access = code == libc::BUS_ADRERR || code == BUS_MCEERR_AR;
     if !is_access || !patch(address) {
         // SAFETY: the arguments are those that this handler got.
@@ -298,7 +313,8 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, cont
 fn patch(address: usize) -> bool {
     let found = chunks().flat_map(|chunk| &chunk.entries).find_map(|entry| entry.holding(address));
     let Some(Held { start, end, writable, record, flag }) = found else { return false };
-    // SAFETY: the range is in use by this very thread, so it is registered, and its `Watched` keeps the record.
+    // SAFETY: the range is in use by this very thread, so it is registered, and its `Watched` keeps
+    // the record.
     unsafe { &*record }.set((address - start) as u64);
     // SAFETY: null, or a flag that lives as long as the range is registered.
     if let Some(flag) = unsafe { flag.as_ref() } {
@@ -306,15 +322,17 @@ fn patch(address: usize) -> bool {
     }
     let page_bytes = SYSTEM_PAGE_BYTES.load(Ordering::Relaxed);
     let page = address & !(page_bytes - 1);
-    // The page alone; and when the process has too many areas for that, the whole range, which leaves fewer.
+    // The page alone; and when the process has too many areas for that, the whole range, which
+    // leaves fewer.
     zeros_over(page, page_bytes, writable) || zeros_over(start, end - start, writable)
 }
 
 fn zeros_over(start: usize, len: usize, writable: bool) -> bool {
     let rights = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
-    // SAFETY: inside a range that is reserved for a mapping of ours (SIGBUS-2), which goes on being mapped, with zeros: what is
-    // read there from now on is not believed, because the record stands (SIGBUS-1).
+    // SAFETY: inside a range that is reserved for a mapping of ours (SIGBUS-2), which goes on being
+    // mapped, with zeros: what is read there from now on is not believed, because the record stands
+    // (SIGBUS-1).
     let at = unsafe { libc::mmap(ptr::without_provenance_mut(start), len, rights, flags, -1, 0) };
     at != libc::MAP_FAILED
 }
@@ -326,14 +344,16 @@ fn zeros_over(start: usize, len: usize, writable: bool) -> bool {
 unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void, sent: bool) {
     // SAFETY: written before the handler was installed, and never again.
     let Some(before) = (unsafe { &*PREVIOUS.0.get() }) else { return };
-    // It asked to be called once (`SA_RESETHAND`): the default action takes its place before it runs.
+    // It asked to be called once (`SA_RESETHAND`): the default action takes its place before it
+    // runs.
     let once = before.sa_flags & libc::SA_RESETHAND != 0;
     let gone = if once { PREVIOUS_GONE.swap(true, Ordering::Relaxed) } else { PREVIOUS_GONE.load(Ordering::Relaxed) };
     match if gone { libc::SIG_DFL } else { before.sa_sigaction } {
         libc::SIG_IGN if sent => {}
         libc::SIG_DFL | libc::SIG_IGN => {
-            // SAFETY: zero is a value of `sigaction`, and `SIG_DFL` with no flags is one too. The access that failed is
-            // tried again when the handler returns, and ends the process; a signal that was sent has to be sent again.
+            // SAFETY: zero is a value of `sigaction`, and `SIG_DFL` with no flags is one too. The
+            // access that failed is tried again when the handler returns, and ends the process; a
+            // signal that was sent has to be sent again.
             unsafe {
                 let default: libc::sigaction = std::mem::zeroed();
                 libc::sigaction(signal, &default, ptr::null_mut());
@@ -359,8 +379,9 @@ unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut
     }
 }
 
-/// After a signal that was sent: a handler before ours that took itself away took ours away, which goes back. (After a fault
-/// it must not: the access is tried again, and the default action is what ends the process.)
+/// After a signal that was sent: a handler before ours that took itself away took ours away, which
+/// goes back. (After a fault it must not: the access is tried again, and the default action is what
+/// ends the process.)
 fn stay_installed(called_once: bool) {
     let Ok(now) = installed() else { return };
     if now.sa_sigaction == libc::SIG_DFL && (!PREVIOUS_GONE.swap(true, Ordering::Relaxed) || called_once) {

@@ -444,7 +444,8 @@ mod seams {
         assert!((0..12).all(|page| !can_store(base + page * PAGE)));
     }
 
-    /// A reader that looks between the two stores sees the new place and the old value. That is no cut.
+    /// A reader that looks between the two stores sees the new place and the old value. That is no
+    /// cut.
     #[test]
     fn readers_see_no_cut_while_the_sentinel_moves_to_its_place_for_writing() {
         let temp = tempfile::NamedTempFile::new().unwrap();
@@ -465,11 +466,13 @@ mod seams {
         assert!(!mapping.read_map().all_served(), "and the sentinel is watched at its new place");
     }
 
-    /// A move that fails late has unmapped its target, where memory of somebody else may lie by then: growth goes on
-    /// elsewhere, and nothing there is mapped over, unmapped or taken for a part of the file.
+    /// A move that fails late has unmapped its target, where memory of somebody else may lie by
+    /// then: growth goes on elsewhere, and nothing there is mapped over, unmapped or taken for a
+    /// part of the file.
     #[test]
     fn what_a_failed_move_unmapped_is_not_ours_any_more() {
-        // The first move of growth fails (the read-only mapping), the second (the writable mapping), and the one that makes an alias.
+        // The first move of growth fails (the read-only mapping), the second (the writable
+        // mapping), and the one that makes an alias.
         for (window_pages, works) in [(64, 0), (64, 1), (4, 0), (4, 1)] {
             let (mapping, _temp) = in_file(Some(window_pages));
             let mut write_map = mapping.write_map().unwrap();
@@ -496,7 +499,8 @@ mod seams {
         }
     }
 
-    /// MAP-3: the moves of growth, those into a larger window among them, fail after the file was made longer.
+    /// MAP-3: the moves of growth, those into a larger window among them, fail after the file was
+    /// made longer.
     #[test]
     fn growth_that_fails_late_leaves_the_file_and_the_mapping_as_they_were() {
         let (mapping, _temp) = in_file(Some(64));
@@ -518,7 +522,8 @@ mod seams {
         hooks::others().into_iter().for_each(|(start, len)| crate::sys::testing::process::unmap_others(start, len));
     }
 
-    /// READY-1: a file that is made longer after it was cut has a hole where it lost pages, which reads as zeros.
+    /// READY-1: a file that is made longer after it was cut has a hole where it lost pages, which
+    /// reads as zeros.
     #[test]
     fn a_file_that_is_cut_just_before_it_is_made_longer_is_not_gone_on_with() {
         let bytes: Vec<u8> = [3; 10 * PAGE as usize].to_vec();
@@ -664,7 +669,8 @@ mod faults {
         assert!(mapping.grow(&mut write_map, 20 * PAGE).is_err());
     }
 
-    /// The old place of the sentinel is a page like any other after growth: whoever looks at it late is not misled.
+    /// The old place of the sentinel is a page like any other after growth: whoever looks at it
+    /// late is not misled.
     #[test]
     fn a_sentinel_that_has_moved_is_not_lost() {
         let (mapping, mut write_map, _temp) = filled(3);

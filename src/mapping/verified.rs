@@ -1,12 +1,14 @@
 //! Pages with a verified byte, for lookups: found in few steps.
 //!
-//! Floor: mapping. Bounds are taken once, when a snapshot begins, so that a lookup compares a page with one number and reads
-//! one byte of the verified bitmap.
+//! Floor: mapping. Bounds are taken once, when a snapshot begins, so that a lookup compares a page
+//! with one number and reads one byte of the verified bitmap.
 //!
 //! Invariants:
-//!   VERIFIED-1  every page below `pages` was mapped when this was made, and has a mark. What is mapped stays at its address (WIN-2).
+//!   VERIFIED-1  every page below `pages` was mapped when this was made, and has a mark. What is
+//!               mapped stays at its address (WIN-2).
 //!
-//! Failure: `None` for pages without the mark; accesses that cannot be served are the SIGBUS handler's, as for every read-only mapping.
+//! Failure: `None` for pages without the mark; accesses that cannot be served are the SIGBUS
+//! handler's, as for every read-only mapping.
 #![allow(unsafe_code, reason = "addresses of mappings")]
 
 use std::ptr::NonNull;
@@ -49,8 +51,8 @@ impl VerifiedPages {
     /// Where a page begins, which is mapped.
     #[inline(always)]
     fn start(&self, page: PageId) -> Option<NonNull<u8>> {
-        // SAFETY: bounds: below `pages`, so inside the range that was mapped when this was made; it stays at its address while
-        // `read_map` pins the window (WIN-2).
+        // SAFETY: bounds: below `pages`, so inside the range that was mapped when this was made; it
+        // stays at its address while `read_map` pins the window (WIN-2).
         (page.0 < self.pages).then(|| unsafe { self.read_map.base.add((page.0 << self.page_shift) as usize) })
     }
 
@@ -58,8 +60,9 @@ impl VerifiedPages {
     #[inline(always)]
     fn verified_start(&self, page: PageId, verified_byte: u8) -> Option<NonNull<u8>> {
         let start = self.start(page)?;
-        // SAFETY: bounds: inside the table, since `start` found it below `pages` (VERIFIED-1). Lifetime: `read_map` pins the window that
-        // owns the table. Aliasing: the table is reached through atomics alone.
+        // SAFETY: bounds: inside the table, since `start` found it below `pages` (VERIFIED-1).
+        // Lifetime: `read_map` pins the window that owns the table. Aliasing: the table is reached
+        // through atomics alone.
         let found = unsafe { AtomicU8::from_ptr(self.read_map.verified_bytes.as_ptr().add(page.0 as usize)) }
             .load(Ordering::Relaxed);
         (found == verified_byte).then_some(start)
@@ -69,8 +72,9 @@ impl VerifiedPages {
     #[inline(always)]
     pub(crate) fn verified(&self, page: PageId, verified_byte: u8) -> Option<&[u8]> {
         let start = self.verified_start(page, verified_byte)?;
-        // SAFETY: bounds: all of a mapped page. Lifetime: the borrow of `self` holds the pin. Initialised: file pages always
-        // are. Aliasing: nobody stores to a page that a reader may reach (see `ReadMap`).
+        // SAFETY: bounds: all of a mapped page. Lifetime: the borrow of `self` holds the pin.
+        // Initialised: file pages always are. Aliasing: nobody stores to a page that a reader may
+        // reach (see `ReadMap`).
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), 1 << self.page_shift) })
     }
 

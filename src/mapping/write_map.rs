@@ -1,15 +1,15 @@
 //! The writable mapping: the writer's handle to the read-write mapping.
 //!
-//! Floor: mapping. One at most exists per mapping, so that a mutable borrow of it is a mutable borrow of every page
-//! that this process can store to.
+//! Floor: mapping. One at most exists per mapping, so that a mutable borrow of it is a mutable
+//! borrow of every page that this process can store to.
 //!
 //! Invariants:
-//!   WMAP-1  mutable bytes are given out of claimed, mapped pages alone: the claim is the writer's word that no snapshot
-//!       reaches the page.
-//!       Pages that the transaction owns and has written by calls ([`crate::mapping::Mapping::write_pages`]) are *kept*: they
-//!       are not given out mutably any more, so they stay as they were written.
-//!   WMAP-2  the meta pages (pages 0 and 1) are never claimed or borrowed; they are stored by copy, and decoding refuses
-//!       pointers to them.
+//!   WMAP-1  mutable bytes are given out of claimed, mapped pages alone: the claim is the writer's
+//!       word that no snapshot reaches the page. Pages that the transaction owns and has written by
+//!       calls ([`crate::mapping::Mapping::write_pages`]) are *kept*: they are not given out
+//!       mutably any more, so they stay as they were written.
+//!   WMAP-2  the meta pages (pages 0 and 1) are never claimed or borrowed; they are stored by copy,
+//!       and decoding refuses pointers to them.
 //!
 //! Failure: storing to a page without a claim is a bug of ours and panics.
 #![allow(unsafe_code, reason = "slices of the writable mapping")]
@@ -35,8 +35,8 @@ pub(crate) struct WriteMap {
     pub(super) out: Arc<AtomicBool>,
 }
 
-// SAFETY: `base` leads into the writable mapping range of `window`, which is kept; the writable mapping is the only handle to it, and
-// whichever thread has it, its borrows are checked as usual.
+// SAFETY: `base` leads into the writable mapping range of `window`, which is kept; the writable
+// mapping is the only handle to it, and whichever thread has it, its borrows are checked as usual.
 unsafe impl Send for WriteMap {}
 // SAFETY: `&WriteMap` gives shared slices alone.
 unsafe impl Sync for WriteMap {}
@@ -65,7 +65,8 @@ impl WriteMap {
         })
     }
 
-    /// Goes over to another window of the same mapping, which has at least the pages of the old one.
+    /// Goes over to another window of the same mapping, which has at least the pages of the old
+    /// one.
     pub(super) fn switch(&mut self, window: Arc<Window>) {
         if let Some(base) = window.write_base() {
             let other = !Arc::ptr_eq(&window, &self.window);
@@ -96,8 +97,8 @@ impl WriteMap {
         self.window.mapped()
     }
 
-    /// Notes that the running transaction owns these pages and no snapshot reaches them. They are mapped; a claim
-    /// beyond the mapping, of a meta page or of a claimed page is a bug and panics.
+    /// Notes that the running transaction owns these pages and no snapshot reaches them. They are
+    /// mapped; a claim beyond the mapping, of a meta page or of a claimed page is a bug and panics.
     pub(crate) fn claim(&mut self, id: PageId, pages: u64) {
         assert!(id.0 >= 2, "a meta page cannot be claimed");
         assert!(self.place(id, pages).is_some(), "pages {id}+{pages} claimed beyond the mapping");
@@ -123,7 +124,8 @@ impl WriteMap {
         self.kept.clear();
     }
 
-    /// Notes that the running transaction owns these pages and writes them by calls, never by stores. Panics like
+    /// Notes that the running transaction owns these pages and writes them by calls, never by
+    /// stores. Panics like
     /// [`WriteMap::claim`].
     pub(crate) fn keep(&mut self, id: PageId, pages: u64) {
         assert!(id.0 >= 2, "a meta page cannot be kept");
@@ -192,22 +194,26 @@ impl WriteMap {
     #[inline]
     pub(crate) fn bytes(&self, id: PageId, pages: u64) -> Option<&[u8]> {
         let (offset, len) = self.place(id, pages)?;
-        // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Initialised: file pages always are.
-        // Aliasing: mutable slices of the writable mapping need `&mut self`, and no pointer to a meta page is followed (WMAP-2).
+        // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Initialised:
+        // file pages always are. Aliasing: mutable slices of the writable mapping need `&mut self`,
+        // and no pointer to a meta page is followed (WMAP-2).
         Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset), len) })
     }
 
-    /// The bytes of claimed pages, to store to. Pages without a claim or beyond the mapping are a bug and panic.
+    /// The bytes of claimed pages, to store to. Pages without a claim or beyond the mapping are a
+    /// bug and panic.
     #[inline]
     #[track_caller]
     pub(crate) fn bytes_mut(&mut self, id: PageId, pages: u64) -> &mut [u8] {
         let (offset, len) = self.claimed_place(id, pages);
-        // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Aliasing: it also excludes any other
-        // slice of the one writable mapping, and no snapshot reaches claimed pages (WMAP-1). Initialised: file pages always are.
+        // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Aliasing: it
+        // also excludes any other slice of the one writable mapping, and no snapshot reaches
+        // claimed pages (WMAP-1). Initialised: file pages always are.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
     }
 
-    /// Brings pages into memory: [`Error::Fault`](crate::error::Error::Fault) here, where an access would bring a signal.
+    /// Brings pages into memory: [`Error::Fault`](crate::error::Error::Fault) here, where an access
+    /// would bring a signal.
     pub(crate) fn probe(&self, id: PageId, pages: u64) -> Result<()> {
         match self.place(id, pages) {
             Some((offset, len)) => self.window.probe(offset as u64, len as u64, true),
@@ -215,8 +221,8 @@ impl WriteMap {
         }
     }
 
-    /// Makes sure that storing to these pages cannot meet a full disk: `StorageFull` here instead of a signal there.
-    /// `Ok(false)`: this kernel cannot say so, or refuses to.
+    /// Makes sure that storing to these pages cannot meet a full disk: `StorageFull` here instead
+    /// of a signal there. `Ok(false)`: this kernel cannot say so, or refuses to.
     pub(super) fn prefault(&self, id: PageId, pages: u64) -> io::Result<bool> {
         match self.place(id, pages) {
             Some((offset, len)) => self.window.prefault(offset as u64, len as u64),

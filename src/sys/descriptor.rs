@@ -1,10 +1,12 @@
 //! Descriptors above 2: no print of the program can reach a file of ours.
 //!
-//! Floor: mapping. Every file that Mapleaf opens is opened here, which `tests/tidy/` checks. The kernel gives the lowest number
-//! that is free. In a daemon that closed its standard descriptors that would be 0, 1 or 2, and whatever the program prints later
-//! would go over the database. So before a file is opened, `/dev/null` takes the standard descriptors that are closed, and keeps
-//! them, as it does at the start of every Rust program: between opening a file and moving its descriptor another thread could
-//! print. Where there is no `/dev/null`, the descriptor of the file moves up.
+//! Floor: mapping. Every file that Mapleaf opens is opened here, which `tests/tidy/` checks. The
+//! kernel gives the lowest number that is free. In a daemon that closed its standard descriptors
+//! that would be 0, 1 or 2, and whatever the program prints later would go over the database. So
+//! before a file is opened, `/dev/null` takes the standard descriptors that are closed, and keeps
+//! them, as it does at the start of every Rust program: between opening a file and moving its
+//! descriptor another thread could print. Where there is no `/dev/null`, the descriptor of the file
+//! moves up.
 //!
 //! Invariants:
 //!   DESCRIPTOR-1  a file that is given out has a descriptor above 2, close-on-exec.

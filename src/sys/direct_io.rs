@@ -1,10 +1,12 @@
 //! The disk behind a file: what is really there, where the page cache may show something else.
 //!
-//! Floor: mapping. After a flush that failed, the system may keep showing pages that never reached the disk, call them
-//! clean, and report success the next time (Rebello and others, "Can Applications Recover from fsync Failures?", 2020).
-//! So recovery reads what decides past the cache, and after such a failure lets go of the whole cache of the file before
-//! it believes anything. That a flush failed is remembered in an extended attribute of the file, where the file system
-//! has those: it outlives the process, goes with the file when that is renamed, and does not go with copies.
+//! Floor: mapping. After a flush that failed, the system may keep showing pages that never reached
+//! the disk, call them clean, and report success the next time (Rebello and others, "Can
+//! Applications Recover from fsync Failures?", 2020). So recovery reads what decides past the
+//! cache, and after such a failure lets go of the whole cache of the file before it believes
+//! anything. That a flush failed is remembered in an extended attribute of the file, where the file
+//! system has those: it outlives the process, goes with the file when that is renamed, and does not
+//! go with copies.
 //!
 //! Failure: `io::Error`. `Ok(None)` and `Ok(false)` where the system cannot do what was asked.
 
@@ -21,14 +23,15 @@ use crate::sys::{file_calls, os, refused};
 const ALIGNED_BYTES: u64 = 4096;
 /// Bytes of the file whose pages are looked at in one call.
 const LOOK_BYTES: u64 = 1 << 30;
-/// How often pages that do not go are asked to, with a pause between: a page that is being written out goes a little later.
+/// How often pages that do not go are asked to, with a pause between: a page that is being written
+/// out goes a little later.
 const ATTEMPTS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(5);
 /// The attribute of a file whose flush has failed.
 const MARK: &std::ffi::CStr = c"user.mapleaf.flush-failed";
 
-/// The first `len` bytes of a file, or as many as it has, read from the disk. What cannot be read is zeros. `None`: the
-/// file system reads through its cache alone.
+/// The first `len` bytes of a file, or as many as it has, read from the disk. What cannot be read
+/// is zeros. `None`: the file system reads through its cache alone.
 pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<Vec<u8>>> {
     let Ok(direct) = os::reopen_direct(file) else { return Ok(None) };
     let len = len.min(file_calls::end_of(file)?);
@@ -49,8 +52,9 @@ pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<
     Ok(Some(read))
 }
 
-/// Lets go of all pages of a file that the system keeps in memory, and proves that they went: what is read afterwards comes
-/// from the disk. `false`: some stay, because another program has them mapped or they cannot be written out.
+/// Lets go of all pages of a file that the system keeps in memory, and proves that they went: what
+/// is read afterwards comes from the disk. `false`: some stay, because another program has them
+/// mapped or they cannot be written out.
 pub(crate) fn forget_cache(file: &File) -> io::Result<bool> {
     if file_calls::lives_in_memory(file) {
         return Ok(true);

@@ -1,8 +1,8 @@
 //! Whether storing to a file takes blocks that it does not have yet.
 //!
-//! Floor: mapping. A store to a mapping whose block must first be found meets a full disk as a signal. That is so
-//! for holes, for blocks that a file shares with a copy of it (`cp --reflink`, snapshots), and on file systems that write
-//! every change to new blocks.
+//! Floor: mapping. A store to a mapping whose block must first be found meets a full disk as a
+//! signal. That is so for holes, for blocks that a file shares with a copy of it (`cp --reflink`,
+//! snapshots), and on file systems that write every change to new blocks.
 //!
 //! Failure: none. Where the system cannot say, the answer is the one that costs speed and no more.
 #![allow(unsafe_code, reason = "raw system calls")]
@@ -20,8 +20,9 @@ const NO_COPY_ON_WRITE: libc::c_int = 0x0080_0000;
 const GET_EXTENTS: libc::Ioctl = libc::_IOWR::<ExtentsHeader>(b'f' as u32, 11);
 const LAST_EXTENT: u32 = 0x1;
 const SHARED_EXTENT: u32 = 0x2000;
-/// Extents that are asked for at a time, and such requests for one file. A file in more chunks is taken for one that
-/// lacks blocks, so that opening does not take long. Few at a time, as they lie on the stack.
+/// Extents that are asked for at a time, and such requests for one file. A file in more chunks is
+/// taken for one that lacks blocks, so that opening does not take long. Few at a time, as they lie
+/// on the stack.
 const EXTENTS: usize = 32;
 const REQUESTS: usize = 1024;
 
@@ -61,8 +62,8 @@ pub(crate) fn has_all_blocks(file: &File, len: u64) -> io::Result<bool> {
     Ok(counted && own_extents_reach(file, len).unwrap_or(true))
 }
 
-/// The same, where the file system tells extents; `None` where it does not. Where the kernel refuses to be asked, they may
-/// be anyhow.
+/// The same, where the file system tells extents; `None` where it does not. Where the kernel
+/// refuses to be asked, they may be anyhow.
 fn own_extents_reach(file: &File, len: u64) -> Option<bool> {
     let mut reached = 0;
     for _ in 0..REQUESTS {
@@ -71,8 +72,8 @@ fn own_extents_reach(file: &File, len: u64) -> Option<bool> {
         }
         let header = ExtentsHeader { start: reached, len: len - reached, room: EXTENTS as u32, ..Default::default() };
         let mut answer = Extents { header, extents: [Extent::default(); EXTENTS] };
-        // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call, to a header
-        // and as many extents as it says.
+        // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through
+        // the call, to a header and as many extents as it says.
         if unsafe { libc::ioctl(file.as_raw_fd(), GET_EXTENTS, &mut answer) } != 0 {
             return refused::is(&io::Error::last_os_error()).then_some(false);
         }
@@ -93,16 +94,16 @@ fn own_extents_reach(file: &File, len: u64) -> Option<bool> {
 
 fn attributes(file: &File) -> io::Result<libc::c_int> {
     let mut found: libc::c_int = 0;
-    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call; the kernel
-    // stores an `int`, although the name of the request is made with `long`.
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the
+    // call; the kernel stores an `int`, although the name of the request is made with `long`.
     match unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, &mut found) } {
         0 => Ok(found),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Whether the file system writes every change of the file to new blocks, so that reserved ones do not help; also where the
-/// kernel refuses to say.
+/// Whether the file system writes every change of the file to new blocks, so that reserved ones do
+/// not help; also where the kernel refuses to say.
 pub(crate) fn is_copy_on_write(file: &File) -> bool {
     let copies = match file_calls::file_system(file) {
         Ok(kind) => kind == i128::from(libc::BTRFS_SUPER_MAGIC),
@@ -111,16 +112,17 @@ pub(crate) fn is_copy_on_write(file: &File) -> bool {
     copies && !attributes(file).is_ok_and(|attributes| attributes & NO_COPY_ON_WRITE != 0)
 }
 
-/// Asks for changes of a file to go to the same blocks, where the file system would take new ones, so that reserved
-/// blocks can be stored to. Works as long as the file is empty. Best effort: errors do not matter.
+/// Asks for changes of a file to go to the same blocks, where the file system would take new ones,
+/// so that reserved blocks can be stored to. Works as long as the file is empty. Best effort:
+/// errors do not matter.
 pub(crate) fn avoid_copy_on_write(file: &File) {
     if !is_copy_on_write(file) {
         return;
     }
     if let Ok(found) = attributes(file) {
         let wanted = found | NO_COPY_ON_WRITE;
-        // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call; the kernel
-        // reads an `int`.
+        // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through
+        // the call; the kernel reads an `int`.
         unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &wanted) };
     }
 }

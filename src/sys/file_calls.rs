@@ -1,9 +1,12 @@
-//! Calls on open files: what makes them longer, writes to them and makes them durable, and what the kernel says of them.
+//! Calls on open files: what makes them longer, writes to them and makes them durable, and what the
+//! kernel says of them.
 //!
-//! Floor: mapping. Each is a thin function like those of `os`, with what is to be done where the kernel refuses the call.
+//! Floor: mapping. Each is a thin function like those of `os`, with what is to be done where the
+//! kernel refuses the call.
 //!
 //! Invariants:
-//!   CALL-1  no call that may make a file longer, or writes to it, is made beyond what the process may give to a file.
+//!   CALL-1  no call that may make a file longer, or writes to it, is made beyond what the process
+//!           may give to a file.
 //!   CALL-2  signals, however often they come, delay no call for ever.
 //!
 //! Failure: the error of the call, which names it if the kernel refused it.
@@ -18,8 +21,9 @@ use std::ptr;
 use crate::sys::os::{offset, page_bytes, retry, soft_limit};
 use crate::sys::refused;
 
-/// Refuses a length that the process may not give to a file (`ulimit -f`): trying would bring the signal SIGXFSZ, which
-/// ends it. So every call that may make a file longer, or writes to it, asks here first.
+/// Refuses a length that the process may not give to a file (`ulimit -f`): trying would bring the
+/// signal SIGXFSZ, which ends it. So every call that may make a file longer, or writes to it, asks
+/// here first.
 pub(crate) fn within_size_limit(len: u64) -> io::Result<()> {
     match soft_limit(libc::RLIMIT_FSIZE as libc::c_int) {
         Some(limit) if len > limit => {
@@ -51,8 +55,9 @@ pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
     file.set_len(len).map_err(refused::by("ftruncate"))
 }
 
-/// The length of a file. By a seek and not by `stat`: once somebody has asked for the times of a file, the kernel writes
-/// them anew with the next change, two blocks more for each commit. Nobody uses the position.
+/// The length of a file. By a seek and not by `stat`: once somebody has asked for the times of a
+/// file, the kernel writes them anew with the next change, two blocks more for each commit. Nobody
+/// uses the position.
 pub(crate) fn end_of(file: &File) -> io::Result<u64> {
     match (&*file).seek(io::SeekFrom::End(0)) {
         Err(error) if refused::is(&error) => status(file).map(|found| found.len),
@@ -91,7 +96,8 @@ pub(crate) fn status(file: &File) -> io::Result<Status> {
     };
     // SAFETY: `stat` is plain integers, for which zero is a value.
     let mut found: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the
+    // call.
     retry(|| unsafe { libc::fstat(file.as_raw_fd(), &mut found) })
         .map_err(|_| refused::by("statx and fstat")(error))?;
     let bytes = |count: i64| u64::try_from(count).unwrap_or(0);
@@ -103,8 +109,8 @@ pub(crate) fn status(file: &File) -> io::Result<Status> {
     Ok(Status { len, allocated, device, inode, mode, user, group, links })
 }
 
-/// Reserves blocks for a range of a file without changing its length. `Ok(false)`: the file system cannot, or the kernel
-/// refuses it, and some of the range may have blocks.
+/// Reserves blocks for a range of a file without changing its length. `Ok(false)`: the file system
+/// cannot, or the kernel refuses it, and some of the range may have blocks.
 pub(crate) fn reserve_blocks(file: &File, at: u64, len: u64) -> io::Result<bool> {
     within_size_limit(at.saturating_add(len))?;
     let reserve = |at, len| {
@@ -122,8 +128,9 @@ pub(crate) fn reserve_blocks(file: &File, at: u64, len: u64) -> io::Result<bool>
     }
 }
 
-/// Does something with a range: whole at first, and in halves of it each time that a signal interrupts, which undoes what
-/// the interrupted call did. So signals at any interval let it get further.
+/// Does something with a range: whole at first, and in halves of it each time that a signal
+/// interrupts, which undoes what the interrupted call did. So signals at any interval let it get
+/// further.
 fn in_chunks(at: u64, len: u64, mut call: impl FnMut(u64, u64) -> io::Result<()>) -> io::Result<()> {
     let (mut from, end, mut chunk) = (at, at.saturating_add(len), len);
     while from < end {
@@ -153,14 +160,15 @@ pub(crate) fn sync_file_system(file: &File) -> io::Result<()> {
     retry(|| unsafe { libc::syncfs(file.as_raw_fd()) }).map_err(refused::by("syncfs"))
 }
 
-/// Gives a file the time of its change, for file systems on which stores through a mapping leave no trace. A time that cannot
-/// be given is as old as before.
+/// Gives a file the time of its change, for file systems on which stores through a mapping leave no
+/// trace. A time that cannot be given is as old as before.
 pub(crate) fn note_change(file: &File) {
     let at = |tv_nsec| libc::timespec { tv_sec: 0, tv_nsec };
     let times = [at(libc::UTIME_OMIT), at(libc::UTIME_NOW)];
     // SAFETY: a call on a descriptor that `file` keeps open, with two records that live through it.
     if unsafe { libc::futimens(file.as_raw_fd(), times.as_ptr()) } != 0 {
-        // To leave out a time is the owner's right; to set both to now, that of each user who may write.
+        // To leave out a time is the owner's right; to set both to now, that of each user who may
+        // write.
         // SAFETY: as above, without records.
         unsafe { libc::futimens(file.as_raw_fd(), ptr::null()) };
     }
@@ -170,7 +178,8 @@ pub(crate) fn note_change(file: &File) {
 pub(crate) fn file_system(file: &File) -> io::Result<i128> {
     // SAFETY: `statfs` is plain integers, for which zero is a value.
     let mut found: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the
+    // call.
     retry(|| unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) }).map(|()| i128::from(found.f_type))
 }
 

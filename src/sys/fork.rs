@@ -1,15 +1,20 @@
-//! Which process this is, to tell a child after `fork`, which has copies of all that its parent had (P22).
+//! Which process this is, to tell a child after `fork`, which has copies of all that its parent had
+//! (P22).
 //!
-//! Floor: mapping. A child goes on with copies of the parent's memory, with the parent's shared mappings, and with descriptors
-//! that share the parent's locks, but without the parent's threads. It must not use any of that. To find that out costs a load
-//! and no system call: the number of the process, and a word of each window, stand in memory that is zeros in every child.
-//! The kernel clears it (`MADV_WIPEONFORK`), and so does a handler of `pthread_atfork`, for kernels and sandboxes that refuse.
-//! The handler also takes the locks of the parent from the child (P1): a lock lives as long as a descriptor of its open file
-//! does, and a child would hold it after its parent died.
+//! Floor: mapping. A child goes on with copies of the parent's memory, with the parent's shared
+//! mappings, and with descriptors that share the parent's locks, but without the parent's threads.
+//! It must not use any of that. To find that out costs a load and no system call: the number of the
+//! process, and a word of each window, stand in memory that is zeros in every child. The kernel
+//! clears it (`MADV_WIPEONFORK`), and so does a handler of `pthread_atfork`, for kernels and
+//! sandboxes that refuse. The handler also takes the locks of the parent from the child (P1): a
+//! lock lives as long as a descriptor of its open file does, and a child would hold it after its
+//! parent died.
 //!
 //! Invariants:
-//!   FORK-1  a process has one number, and none of its ancestors had it: what was made under another number was inherited.
-//!   FORK-2  the handler calls what a child may call: `open`, `dup3`, `close`, and stores to memory.
+//!   FORK-1  a process has one number, and none of its ancestors had it: what was made under
+//!           another number was inherited.
+//!   FORK-2  the handler calls what a child may call: `open`, `dup3`, `close`, and stores to
+//!           memory.
 //!   FORK-3  a place of the list that a child inherited is emptied only by the copy of its owner.
 //!
 //! Failure: none.
@@ -31,7 +36,8 @@ pub(crate) struct OwnWord {
     word: NonNull<AtomicU32>,
     // Declared before the places: from the list first.
     _listed: Listed,
-    /// A page of its own, which the kernel clears; or, where there is none, memory that only the handler clears.
+    /// A page of its own, which the kernel clears; or, where there is none, memory that only the
+    /// handler clears.
     _place: (Option<MmapRaw>, Option<Arc<AtomicU32>>),
 }
 
@@ -61,9 +67,10 @@ impl Deref for OwnWord {
 
     #[inline]
     fn deref(&self) -> &AtomicU32 {
-        // SAFETY: bounds: the start of a page, so aligned and large enough, or an atomic. Lifetime: `_place` keeps it. Initialised:
-        // anonymous memory is zeros. Aliasing: it is reached through this atomic only, and by the kernel and the handler in a child that
-        // has no other thread yet.
+        // SAFETY: bounds: the start of a page, so aligned and large enough, or an atomic. Lifetime:
+        // `_place` keeps it. Initialised: anonymous memory is zeros. Aliasing: it is reached
+        // through this atomic only, and by the kernel and the handler in a child that has no other
+        // thread yet.
         unsafe { self.word.as_ref() }
     }
 }
@@ -106,7 +113,8 @@ fn first_id() -> u32 {
     id()
 }
 
-/// A value of its own for each process: a child begins with a new one, and waits for no lock that a thread of its parent held.
+/// A value of its own for each process: a child begins with a new one, and waits for no lock that a
+/// thread of its parent held.
 pub(crate) struct PerProcess<T>(AtomicPtr<Numbered<T>>);
 
 struct Numbered<T> {
@@ -141,8 +149,8 @@ impl<T: Default + Send + Sync> PerProcess<T> {
 
 const CHUNK_PLACES: usize = 128;
 
-/// What the handler takes from a child: the address of a word to clear, or twice a descriptor and one; 0: free. Chunks are
-/// added and never removed, so that the handler walks them without a lock.
+/// What the handler takes from a child: the address of a word to clear, or twice a descriptor and
+/// one; 0: free. Chunks are added and never removed, so that the handler walks them without a lock.
 struct Chunk {
     places: [AtomicUsize; CHUNK_PLACES],
     next: AtomicPtr<Chunk>,
@@ -211,14 +219,14 @@ impl Drop for Listed {
 fn install() {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
     if !INSTALLED.swap(true, Ordering::AcqRel) {
-        // SAFETY: the handler lives as long as the program, and calls what a child may call (FORK-2). If there is no memory for it,
-        // the kernel's clearing is left.
+        // SAFETY: the handler lives as long as the program, and calls what a child may call
+        // (FORK-2). If there is no memory for it, the kernel's clearing is left.
         unsafe { libc::pthread_atfork(None, None, Some(lose_all)) };
     }
 }
 
-/// In a child, before `fork` returns: clears the words, and puts `/dev/null` over descriptors with locks, so that their numbers
-/// stay taken and the locks are those of the parent only.
+/// In a child, before `fork` returns: clears the words, and puts `/dev/null` over descriptors with
+/// locks, so that their numbers stay taken and the locks are those of the parent only.
 unsafe extern "C" fn lose_all() {
     let null = descriptor::null(libc::O_CLOEXEC);
     for chunk in std::iter::successors(Some(&FIRST_CHUNK), |chunk| chunk.next()) {
@@ -231,7 +239,8 @@ unsafe extern "C" fn lose_all() {
                 },
                 descriptor => {
                     let descriptor = (descriptor / 2) as libc::c_int;
-                    // SAFETY: a descriptor that the owner of the place keeps open and that no copy of the owner closes.
+                    // SAFETY: a descriptor that the owner of the place keeps open and that no copy
+                    // of the owner closes.
                     unsafe {
                         match null >= 0 {
                             true => libc::dup3(null, descriptor, libc::O_CLOEXEC),

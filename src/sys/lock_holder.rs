@@ -1,9 +1,10 @@
 //! Which process holds the lock of a file that is taken, for the text of an error.
 //!
-//! Floor: mapping. The kernel names no process for a lock of an open file (`F_OFD_GETLK` and `/proc/locks` say -1), but
-//! `/proc/PID/fdinfo` lists such locks with each descriptor. So this looks through the descriptors of all processes that
-//! this one may look into: its own user's, or every one for the superuser. That costs a few system calls for each
-//! descriptor on the machine; only a refusal does it.
+//! Floor: mapping. The kernel names no process for a lock of an open file (`F_OFD_GETLK` and
+//! `/proc/locks` say -1), but `/proc/PID/fdinfo` lists such locks with each descriptor. So this
+//! looks through the descriptors of all processes that this one may look into: its own user's, or
+//! every one for the superuser. That costs a few system calls for each descriptor on the machine;
+//! only a refusal does it.
 //!
 //! Failure: `None` where the system does not tell, or when the holder has gone meanwhile.
 
@@ -41,14 +42,15 @@ fn lock_in(process: u32, id: (u64, u64), lock: u64) -> Option<bool> {
     descriptors.flatten().find_map(|descriptor| {
         let info = Path::new("/proc").join(process.to_string()).join("fdinfo").join(descriptor.file_name());
         let kind = descriptor::read_text(&info).ok()?.lines().find_map(|line| kind_of(line, lock))?;
-        // Only of a file with such a lock: to ask for any other could wait for a file system that does not answer.
+        // Only of a file with such a lock: to ask for any other could wait for a file system that
+        // does not answer.
         let file = fs::metadata(descriptor.path()).ok().filter(|file| (file.dev(), file.ino()) == id);
         file.map(|_| kind)
     })
 }
 
-/// Whether a line of `fdinfo` is a lock that begins at this byte, and an exclusive one. Such a line reads
-/// `lock: 1: OFDLCK ADVISORY WRITE -1 fd:01:4711 FIRST LAST`.
+/// Whether a line of `fdinfo` is a lock that begins at this byte, and an exclusive one. Such a line
+/// reads `lock: 1: OFDLCK ADVISORY WRITE -1 fd:01:4711 FIRST LAST`.
 fn kind_of(line: &str, lock: u64) -> Option<bool> {
     let mut words = line.strip_prefix("lock:")?.split_whitespace().skip_while(|word| *word != "OFDLCK").skip(2);
     let kind = words.next()?;

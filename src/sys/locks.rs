@@ -1,9 +1,11 @@
 //! Locks of byte ranges that belong to an open file, not to a process (OFD locks).
 //!
-//! Floor: mapping. Two files opened apart conflict even in one process; a lock goes when its file is closed, so a dead
-//! process holds none. A duplicate of a descriptor shares its locks. The offsets lie far past the end of any file.
+//! Floor: mapping. Two files opened apart conflict even in one process; a lock goes when its file
+//! is closed, so a dead process holds none. A duplicate of a descriptor shares its locks. The
+//! offsets lie far past the end of any file.
 //!
-//! Failure: `Ok(false)` when somebody else holds a conflicting lock; errors of the system otherwise.
+//! Failure: `Ok(false)` when somebody else holds a conflicting lock; errors of the system
+//! otherwise.
 
 use std::fs::File;
 use std::io;
@@ -52,12 +54,14 @@ impl LockKind {
     }
 }
 
-/// Tries to lock `len` bytes from `offset` on, or to change the kind of the own lock there. `Ok(false)`: taken.
+/// Tries to lock `len` bytes from `offset` on, or to change the kind of the own lock there.
+/// `Ok(false)`: taken.
 pub(crate) fn try_lock(file: &File, offset: u64, len: u64, kind: LockKind) -> io::Result<bool> {
     os::set_lock(file, kind.code(), offset, len, false)
 }
 
-/// Locks `len` bytes from `offset` on, waiting as long as somebody else holds a lock that conflicts.
+/// Locks `len` bytes from `offset` on, waiting as long as somebody else holds a lock that
+/// conflicts.
 #[cfg_attr(not(test), expect(dead_code, reason = "reserved for several processes at one file"))]
 pub(crate) fn lock(file: &File, offset: u64, len: u64, kind: LockKind) -> io::Result<()> {
     os::set_lock(file, kind.code(), offset, len, true).map(|_| ())

@@ -1,7 +1,8 @@
-//! How much memory a page cache can take: what the system has to spare, and what the control groups of this process leave.
+//! How much memory a page cache can take: what the system has to spare, and what the control groups
+//! of this process leave.
 //!
-//! Floor: mapping. Page cache that is there already counts as room, as it makes way: what is asked is whether a file fits,
-//! not whether the rest of it does.
+//! Floor: mapping. Page cache that is there already counts as room, as it makes way: what is asked
+//! is whether a file fits, not whether the rest of it does.
 //!
 //! Failure: `None` where the system does not say.
 
@@ -42,7 +43,8 @@ fn field(text: &str, name: &str) -> Option<u64> {
     lines.find_map(|mut words| (words.next() == Some(name)).then(|| words.next()?.parse().ok()).flatten())
 }
 
-/// The least that any of the groups leaves: those that `/proc/self/cgroup` names, and all above them.
+/// The least that any of the groups leaves: those that `/proc/self/cgroup` names, and all above
+/// them.
 fn left_by_groups(mounted: &Path, groups: &str) -> Option<u64> {
     let of_line = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -53,7 +55,8 @@ fn left_by_groups(mounted: &Path, groups: &str) -> Option<u64> {
             false if controllers.split(',').any(|name| name == "memory") => (mounted.join("memory"), VERSION_1),
             false => return None,
         };
-        // In a container the path may be that of the machine, which is not there: what is left is the root as it is seen.
+        // In a container the path may be that of the machine, which is not there: what is left is
+        // the root as it is seen.
         let group = root.join(path.trim_start_matches('/'));
         let above = group.ancestors().take_while(|group| group.starts_with(&root));
         above.filter_map(|group| left_by_group(group, &kind)).min()

@@ -1,4 +1,5 @@
-//! The operating system and the processor: one thin wrapper for each thing that Mapleaf asks of them.
+//! The operating system and the processor: one thin wrapper for each thing that Mapleaf asks of
+//! them.
 //!
 //! Floor: sys. Knows files, addresses and memory, nothing of pages or databases.
 //!

@@ -1,10 +1,11 @@
 //! The system calls of the mapping, each as a thin function with an `io::Result`.
 //!
-//! Floor: mapping. Nothing here knows of pages or windows; what must hold for a call to be harmless stands at
-//! each function and is argued by its caller.
+//! Floor: mapping. Nothing here knows of pages or windows; what must hold for a call to be harmless
+//! stands at each function and is argued by its caller.
 //!
-//! Failure: the error of the call, which names it if the kernel refused it (`refused`). `EINTR` is retried; `EFAULT` of
-//! prefaulting and `EDQUOT`/`ENOSPC` of reserving blocks come out as [`io::ErrorKind::StorageFull`] or `QuotaExceeded`.
+//! Failure: the error of the call, which names it if the kernel refused it (`refused`). `EINTR` is
+//! retried; `EFAULT` of prefaulting and `EDQUOT`/`ENOSPC` of reserving blocks come out as
+//! [`io::ErrorKind::StorageFull`] or `QuotaExceeded`.
 #![allow(unsafe_code, reason = "raw system calls")]
 
 use crate::hooks;
@@ -67,9 +68,10 @@ pub(crate) fn page_bytes() -> u64 {
     u64::try_from(found).ok().filter(|n| n.is_power_of_two()).unwrap_or(4096)
 }
 
-/// Maps `len` bytes, at least a page of the system, at an address of the kernel's choice. In a program that locks whatever it
-/// maps (`mlockall`) they are not locked, nor read in: only the first page is, for a moment, and the rest is added to it then.
-/// Where the kernel refuses `mremap`, the whole range is locked for a moment.
+/// Maps `len` bytes, at least a page of the system, at an address of the kernel's choice. In a
+/// program that locks whatever it maps (`mlockall`) they are not locked, nor read in: only the
+/// first page is, for a moment, and the rest is added to it then. Where the kernel refuses
+/// `mremap`, the whole range is locked for a moment.
 fn map_unlocked(
     len: u64,
     prot: libc::c_int,
@@ -84,7 +86,8 @@ fn map_unlocked(
     let map = |len: usize| {
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
         let base = mapped("mmap", unsafe { libc::mmap(ptr::null_mut(), len, prot, flags, fd, at) })?;
-        // SAFETY: the range just mapped, whose contents stay. Refused, it stays locked, which costs memory and no more.
+        // SAFETY: the range just mapped, whose contents stay. Refused, it stays locked, which costs
+        // memory and no more.
         unsafe { libc::munlock(base.as_ptr().cast(), len) };
         Ok(base)
     };
@@ -92,7 +95,8 @@ fn map_unlocked(
     if len == first {
         return Ok(base);
     }
-    // SAFETY: the page just mapped, which nobody uses, becomes longer, wherever the kernel has room.
+    // SAFETY: the page just mapped, which nobody uses, becomes longer, wherever the kernel has
+    // room.
     let longer = unsafe { libc::mremap(base.as_ptr().cast(), first, len, libc::MREMAP_MAYMOVE) };
     mapped("mremap", longer).or_else(|error| {
         // SAFETY: it was not moved: the page is where it was, ours, and nobody uses it.
@@ -122,7 +126,8 @@ pub(crate) fn reserve(len: u64) -> io::Result<NonNull<u8>> {
     Ok(base)
 }
 
-/// Private memory of zeros, of which a page costs something when it is stored to, and which stays out of core dumps.
+/// Private memory of zeros, of which a page costs something when it is stored to, and which stays
+/// out of core dumps.
 pub(crate) fn zeroed(len: u64) -> io::Result<NonNull<u8>> {
     let base = map_unlocked(len, protection(Rights::ReadWrite), PRIVATE, None)?;
     advise(base, len, libc::MADV_DONTDUMP);
@@ -137,7 +142,8 @@ pub(crate) fn reserve_at(base: NonNull<u8>, len: u64) -> io::Result<()> {
     // SAFETY: replaces no mapping that exists.
     let got = mapped("mmap", unsafe { libc::mmap(base.as_ptr().cast(), bytes, libc::PROT_NONE, flags, -1, 0) })?;
     if got != base {
-        // SAFETY: an older kernel took the address for a wish; what it mapped instead is ours, and nobody uses it.
+        // SAFETY: an older kernel took the address for a wish; what it mapped instead is ours, and
+        // nobody uses it.
         unsafe { unmap(got, len) };
         return Err(io::ErrorKind::AlreadyExists.into());
     }
@@ -168,8 +174,8 @@ fn protection(rights: Rights) -> libc::c_int {
     }
 }
 
-/// Maps a range of a file at an address of the kernel's choice, with the advice that keeps folios small, before anything
-/// faults a page in.
+/// Maps a range of a file at an address of the kernel's choice, with the advice that keeps folios
+/// small, before anything faults a page in.
 pub(crate) fn map_file(file: &File, at: u64, len: u64, rights: Rights) -> io::Result<NonNull<u8>> {
     let base = map_unlocked(len, protection(rights), libc::MAP_SHARED, Some((file, at)))?;
     advise_file_range(base, len);
@@ -181,8 +187,8 @@ fn advise_file_range(base: NonNull<u8>, len: u64) {
     advise(base, len, libc::MADV_DONTDUMP);
 }
 
-/// Maps a range of a file over `to..to+len`, for kernels that refuse to move a mapping there. Until the advice is given the
-/// caller lets nobody touch it.
+/// Maps a range of a file over `to..to+len`, for kernels that refuse to move a mapping there. Until
+/// the advice is given the caller lets nobody touch it.
 ///
 /// # Safety
 /// The caller owns `to..to+len`, and nobody uses it. After an error it may be unmapped.
@@ -204,8 +210,8 @@ fn mapped(call: &'static str, base: *mut libc::c_void) -> io::Result<NonNull<u8>
 /// Moves the mapping `from..from+len` over `to..to+len` in one step.
 ///
 /// # Safety
-/// The caller owns both ranges, nothing reads or writes either during the call, and they do not overlap. `from` is
-/// no mapping of the caller afterwards. After an error, `to` may be unmapped.
+/// The caller owns both ranges, nothing reads or writes either during the call, and they do not
+/// overlap. `from` is no mapping of the caller afterwards. After an error, `to` may be unmapped.
 pub(crate) unsafe fn move_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> io::Result<()> {
     let len = size(len)?;
     if hooks::move_fails() {
@@ -218,7 +224,8 @@ pub(crate) unsafe fn move_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> 
     mapped("mremap", got).map(|_| ())
 }
 
-/// A move that fails when the kernel has unmapped the target, where memory of somebody else lies at once.
+/// A move that fails when the kernel has unmapped the target, where memory of somebody else lies at
+/// once.
 ///
 /// # Safety
 /// The caller owns the target, and gives it up.
@@ -242,7 +249,8 @@ pub(crate) unsafe fn protect(base: NonNull<u8>, len: u64, rights: Rights) -> io:
     retry(|| unsafe { libc::mprotect(base.as_ptr().cast(), len, prot) })
 }
 
-/// Unmaps a range. An error would mean that the arguments are wrong, and leaks address space at worst.
+/// Unmaps a range. An error would mean that the arguments are wrong, and leaks address space at
+/// worst.
 ///
 /// # Safety
 /// The caller owns the range and nothing uses it any more.
@@ -265,8 +273,8 @@ pub(crate) unsafe fn zero_again(base: NonNull<u8>, len: u64) -> io::Result<()> {
     retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTNEED) })
 }
 
-/// Faults pages in for writing, so that a full disk is an error here and not a signal at the first store.
-/// `Ok(false)`: this kernel has no such advice, or refuses it.
+/// Faults pages in for writing, so that a full disk is an error here and not a signal at the first
+/// store. `Ok(false)`: this kernel has no such advice, or refuses it.
 ///
 /// # Safety
 /// The range lies in a writable mapping of the caller.
@@ -283,8 +291,9 @@ pub(crate) unsafe fn prefault_write(base: NonNull<u8>, len: u64) -> io::Result<b
     }
 }
 
-/// Faults pages in for reading, so that a page that cannot be read is an error here and not a signal at the first load:
-/// `EFAULT`, `EIO` or `EHWPOISON`. `Ok(false)`: this kernel has no such advice, refuses it, or has no memory for it now.
+/// Faults pages in for reading, so that a page that cannot be read is an error here and not a
+/// signal at the first load: `EFAULT`, `EIO` or `EHWPOISON`. `Ok(false)`: this kernel has no such
+/// advice, refuses it, or has no memory for it now.
 ///
 /// # Safety
 /// The range lies in a readable mapping of the caller.
@@ -298,7 +307,8 @@ pub(crate) unsafe fn prefault_read(base: NonNull<u8>, len: u64) -> io::Result<bo
     }
 }
 
-/// Whether an error says that the file cannot give or take what was asked for: it was cut there, or the disk fails.
+/// Whether an error says that the file cannot give or take what was asked for: it was cut there, or
+/// the disk fails.
 pub(crate) fn is_unserved(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EFAULT | libc::EIO | libc::EHWPOISON))
 }
@@ -317,12 +327,12 @@ pub(crate) unsafe fn sync_range(base: NonNull<u8>, len: u64, file: &File) -> io:
     }
 }
 
-/// Starts to write a range of a file to the disk and does not wait. Where the file system cannot, or the kernel refuses,
-/// nothing is done: the flush does it all.
+/// Starts to write a range of a file to the disk and does not wait. Where the file system cannot,
+/// or the kernel refuses, nothing is done: the flush does it all.
 pub(crate) fn start_write_back(file: &File, at: u64, len: u64) -> io::Result<()> {
     let (at, len) = (offset(at)?, offset(len)?);
-    // SAFETY: a call on a descriptor that `file` keeps open, without pointers. It does not ask for errors of earlier
-    // write-back, which the next flush tells.
+    // SAFETY: a call on a descriptor that `file` keeps open, without pointers. It does not ask for
+    // errors of earlier write-back, which the next flush tells.
     match retry(|| unsafe { libc::sync_file_range(file.as_raw_fd(), at, len, libc::SYNC_FILE_RANGE_WRITE) }) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ESPIPE)) || refused::is(&error) => {
             Ok(())
@@ -331,10 +341,12 @@ pub(crate) fn start_write_back(file: &File, at: u64, len: u64) -> io::Result<()>
     }
 }
 
-/// A soft limit of this process; `None`: unlimited. Each C library has a type of its own for the number of a limit.
+/// A soft limit of this process; `None`: unlimited. Each C library has a type of its own for the
+/// number of a limit.
 pub(crate) fn soft_limit(resource: libc::c_int) -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the call stores into a value that lives through it. If it fails, the value says "unlimited".
+    // SAFETY: the call stores into a value that lives through it. If it fails, the value says
+    // "unlimited".
     unsafe { libc::getrlimit(resource as _, &mut limit) };
     (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
@@ -361,7 +373,8 @@ pub(crate) fn process_bytes() -> Option<u64> {
     pages.checked_mul(page_bytes())
 }
 
-/// Addresses that a process has on this machine: the kernel puts the first stack near the end of them.
+/// Addresses that a process has on this machine: the kernel puts the first stack near the end of
+/// them.
 pub(crate) fn address_space_bytes() -> u64 {
     const USUAL: u64 = 1 << 47;
     // SAFETY: a query without pointers. It gives the address of bytes on the first stack, or 0.
@@ -371,8 +384,8 @@ pub(crate) fn address_space_bytes() -> u64 {
     }
 }
 
-/// The first byte at `at` or behind it that is not in a hole of the file; `None` when there is none. Moves the position of
-/// the descriptor, which reads and writes at offsets do not use.
+/// The first byte at `at` or behind it that is not in a hole of the file; `None` when there is
+/// none. Moves the position of the descriptor, which reads and writes at offsets do not use.
 pub(crate) fn seek_data(file: &File, at: u64) -> io::Result<Option<u64>> {
     let at = offset(at)?;
     // SAFETY: a call on a descriptor that `file` keeps open, without pointers.
@@ -386,28 +399,30 @@ pub(crate) fn seek_data(file: &File, at: u64) -> io::Result<Option<u64>> {
     }
 }
 
-/// Tells the kernel that a descriptor is read here and there, so that read-ahead brings no large folios in. Advice:
-/// errors do not matter.
+/// Tells the kernel that a descriptor is read here and there, so that read-ahead brings no large
+/// folios in. Advice: errors do not matter.
 pub(crate) fn advise_random(file: &File) {
     // SAFETY: a call on a descriptor that `file` keeps open.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
 }
 
-/// A page of memory, of zeros, that is zeros again in every child after `fork` where the kernel can see to that.
+/// A page of memory, of zeros, that is zeros again in every child after `fork` where the kernel can
+/// see to that.
 pub(crate) fn cleared_in_children() -> io::Result<memmap2::MmapRaw> {
     let page = memmap2::MmapMut::map_anon(size(page_bytes())?)?;
-    // SAFETY: a mapping of ours, private and anonymous, of whose content nobody knows yet. If the kernel refuses, the handler of
-    // `process` clears it.
+    // SAFETY: a mapping of ours, private and anonymous, of whose content nobody knows yet. If the
+    // kernel refuses, the handler of `process` clears it.
     unsafe { libc::madvise(page.as_ptr().cast_mut().cast(), page.len(), libc::MADV_WIPEONFORK) };
     Ok(page.into())
 }
 
-/// Takes or drops (`F_UNLCK`) a lock of the open file description on a byte range. `Ok(false)`: somebody else holds
-/// one that conflicts, which cannot be when the call waits.
+/// Takes or drops (`F_UNLCK`) a lock of the open file description on a byte range. `Ok(false)`:
+/// somebody else holds one that conflicts, which cannot be when the call waits.
 pub(crate) fn set_lock(file: &File, kind: libc::c_int, start: u64, len: u64, wait: bool) -> io::Result<bool> {
     let lock = lock_of(kind, start, len)?;
     let command = if wait { libc::F_OFD_SETLKW } else { libc::F_OFD_SETLK };
-    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the
+    // call.
     match retry(|| unsafe { libc::fcntl(file.as_raw_fd(), command, &lock) }) {
         Ok(()) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
@@ -418,7 +433,8 @@ pub(crate) fn set_lock(file: &File, kind: libc::c_int, start: u64, len: u64, wai
 /// Whether another open file description holds a lock that would conflict.
 pub(crate) fn test_lock(file: &File, kind: libc::c_int, start: u64, len: u64) -> io::Result<bool> {
     let mut lock = lock_of(kind, start, len)?;
-    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the call.
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the
+    // call.
     retry(|| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) })?;
     Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
 }
@@ -449,7 +465,8 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
     }
 }
 
-/// The same for file systems and kernels that cannot rename without replacing: a second name, then the first one goes.
+/// The same for file systems and kernels that cannot rename without replacing: a second name, then
+/// the first one goes.
 fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
     match std::fs::hard_link(from, to) {
         Ok(()) => {
@@ -462,14 +479,16 @@ fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
     }
 }
 
-/// The same file once more, for reading past the page cache. An error where the file system has no such reads.
+/// The same file once more, for reading past the page cache. An error where the file system has no
+/// such reads.
 pub(crate) fn reopen_direct(file: &File) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     descriptor::open(File::options().read(true).custom_flags(libc::O_DIRECT), Path::new(&path))
 }
 
-/// Asks the system to let go of the pages of a range that are clean and that nobody has mapped; a length of 0: to the end.
+/// Asks the system to let go of the pages of a range that are clean and that nobody has mapped; a
+/// length of 0: to the end.
 pub(crate) fn drop_cache(file: &File, start: u64, len: u64) -> io::Result<()> {
     let (start, len) = (offset(start)?, offset(len)?);
     // SAFETY: a call on a descriptor that `file` keeps open.
@@ -512,13 +531,15 @@ pub(crate) unsafe fn all_resident(base: NonNull<u8>, len: u64) -> io::Result<boo
 
 /// Gives a file an extended attribute without content.
 pub(crate) fn set_attribute(file: &File, name: &CStr) -> io::Result<()> {
-    // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name and a value of no bytes.
+    // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name and a value of
+    // no bytes.
     retry(|| unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), c"".as_ptr().cast(), 0, 0) })
 }
 
 /// Whether a file has an extended attribute.
 pub(crate) fn has_attribute(file: &File, name: &CStr) -> bool {
-    // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name; asks for the length alone.
+    // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name; asks for the
+    // length alone.
     unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), ptr::null_mut(), 0) >= 0 }
 }
 
@@ -528,7 +549,8 @@ pub(crate) fn remove_attribute(file: &File, name: &CStr) -> io::Result<()> {
     retry(|| unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) })
 }
 
-/// Bytes that this thread's stores and writes have dirtied in the page cache, counted in units of 512.
+/// Bytes that this thread's stores and writes have dirtied in the page cache, counted in units of
+/// 512.
 pub(crate) fn thread_dirtied_bytes() -> u64 {
     // SAFETY: `rusage` is plain integers, for which zero is a value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -542,7 +564,8 @@ pub(crate) fn dirty_pages(file: &File, start: u64, len: u64) -> io::Result<u64> 
     cache_state(file, start, len).map(|found| found[1] + found[2])
 }
 
-/// Pages of the system that the page cache has of a range of a file, or is reading. An error where the system cannot say.
+/// Pages of the system that the page cache has of a range of a file, or is reading. An error where
+/// the system cannot say.
 pub(crate) fn cached_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
     cache_state(file, start, len).map(|found| found[0])
 }
@@ -553,7 +576,8 @@ fn cache_state(file: &File, start: u64, len: u64) -> io::Result<[u64; 5]> {
     const CACHESTAT: libc::c_long = 451;
     let range = [start, len];
     let mut found = [0u64; 5];
-    // SAFETY: a call on a descriptor that `file` keeps open, with two records of the form that it asks for.
+    // SAFETY: a call on a descriptor that `file` keeps open, with two records of the form that it
+    // asks for.
     let result = unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), range.as_ptr(), found.as_mut_ptr(), 0) };
     match result {
         0 => Ok(found),
@@ -569,13 +593,14 @@ pub(crate) fn will_need(file: &File, start: u64, len: u64) {
     }
 }
 
-/// Lets go of the page table entries of a shared file mapping: the next access finds the page again, in the page cache or
-/// in the file.
+/// Lets go of the page table entries of a shared file mapping: the next access finds the page
+/// again, in the page cache or in the file.
 ///
 /// # Safety
 /// The range lies in a shared mapping of a file that the caller keeps.
 pub(crate) unsafe fn let_go(base: NonNull<u8>, len: u64) -> io::Result<()> {
     let len = size(len)?;
-    // SAFETY: of a shared file mapping nothing is lost; whoever reads or stores meanwhile faults the page in again.
+    // SAFETY: of a shared file mapping nothing is lost; whoever reads or stores meanwhile faults
+    // the page in again.
     retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTNEED) })
 }

@@ -1,14 +1,16 @@
 //! A cell: something that one owner at a time uses, and a word beside it that everybody may read.
 //!
-//! Floor: mapping, for the `unsafe` alone. A reader slot is one. To take it costs a single locked operation, which shows the
-//! owner's word as well, and to leave it a store; a `Mutex` with the word beside it takes three, and each of them waits for
-//! all loads before it, the owner's lookups among them.
+//! Floor: mapping, for the `unsafe` alone. A reader slot is one. To take it costs a single locked
+//! operation, which shows the owner's word as well, and to leave it a store; a `Mutex` with the
+//! word beside it takes three, and each of them waits for all loads before it, the owner's lookups
+//! among them.
 //!
 //! Invariants:
-//!   CELL-1  what lies in a cell is reached through its [`CellOwner`] alone, of which there is one at most: whoever changed the word
-//!       from [`FREE`] has it, and its end makes the word [`FREE`] again.
-//!   CELL-2  taking comes before every later load of the owner that is sequentially consistent, for whoever fences between
-//!       storing what that loads and reading the word.
+//!   CELL-1  what lies in a cell is reached through its [`CellOwner`] alone, of which there is one
+//!       at most: whoever changed the word from [`FREE`] has it, and its end makes the word
+//!       [`FREE`] again.
+//!   CELL-2  taking comes before every later load of the owner that is sequentially consistent, for
+//!       whoever fences between storing what that loads and reading the word.
 //!
 //! Failure: `None` if the cell is taken.
 #![allow(unsafe_code, reason = "a cell that hands out what it holds by the word beside it")]
@@ -30,11 +32,13 @@ pub(crate) struct OwnedCell<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value moves between the threads of its owners, one at a time, and each may share it with others: `T` allows
-// both. Owners follow each other by Release and Acquire of the word (CELL-1).
+// SAFETY: the value moves between the threads of its owners, one at a time, and each may share it
+// with others: `T` allows both. Owners follow each other by Release and Acquire of the word
+// (CELL-1).
 unsafe impl<T: Send + Sync> Sync for OwnedCell<T> {}
 
-// An owner that panics leaves the value as it is, for the next one: that is as good or bad as `T` itself.
+// An owner that panics leaves the value as it is, for the next one: that is as good or bad as `T`
+// itself.
 impl<T: RefUnwindSafe> RefUnwindSafe for OwnedCell<T> {}
 
 impl<T> OwnedCell<T> {
@@ -75,7 +79,8 @@ impl<K, T: Debug> Debug for CellOwner<K, T> {
 }
 
 impl<K, T> CellOwner<K, T> {
-    /// Takes the cell that `cell` finds in `keeper`, and shows `word`, which is not [`FREE`]. `None` if somebody has it.
+    /// Takes the cell that `cell` finds in `keeper`, and shows `word`, which is not [`FREE`].
+    /// `None` if somebody has it.
     #[inline]
     pub(crate) fn take(
         keeper: &Arc<K>,
@@ -88,13 +93,15 @@ impl<K, T> CellOwner<K, T> {
             return None;
         }
         cell.word.compare_exchange(FREE, word, Ordering::SeqCst, Ordering::Relaxed).ok()?;
-        // The cell stays where it is as long as the keeper: it was found through a shared borrow of what is in the `Arc`.
+        // The cell stays where it is as long as the keeper: it was found through a shared borrow of
+        // what is in the `Arc`.
         Some(CellOwner { cell: NonNull::from(cell), keeper: Arc::clone(keeper) })
     }
 
     #[inline]
     fn cell(&self) -> &OwnedCell<T> {
-        // SAFETY: lifetime: part of what `keeper` keeps. Aliasing: a shared reference to atomics and a cell.
+        // SAFETY: lifetime: part of what `keeper` keeps. Aliasing: a shared reference to atomics
+        // and a cell.
         unsafe { self.cell.as_ref() }
     }
 
@@ -105,14 +112,16 @@ impl<K, T> CellOwner<K, T> {
     /// Shows another word, which is not [`FREE`], before anything that is loaded later.
     pub(crate) fn show(&mut self, word: u64) {
         assert!(word != FREE, "a cell is freed by its end alone");
-        // Released as well: who reads this word knows what the owners before did, of whom this one knows.
+        // Released as well: who reads this word knows what the owners before did, of whom this one
+        // knows.
         self.cell().word.store(word, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self) -> &mut T {
-        // SAFETY: aliasing: this is the only owner (CELL-1), borrowed exclusively. Lifetime: as in `cell`.
+        // SAFETY: aliasing: this is the only owner (CELL-1), borrowed exclusively. Lifetime: as in
+        // `cell`.
         unsafe { &mut *self.cell().value.get() }
     }
 }
@@ -122,8 +131,8 @@ impl<K, T> Deref for CellOwner<K, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: aliasing: this is the only owner (CELL-1), and to change the value it has to be borrowed exclusively.
-        // Lifetime: as in `cell`.
+        // SAFETY: aliasing: this is the only owner (CELL-1), and to change the value it has to be
+        // borrowed exclusively. Lifetime: as in `cell`.
         unsafe { &*self.cell().value.get() }
     }
 }

@@ -1,7 +1,7 @@
 //! Asking the processor for memory before it is needed.
 //!
-//! Floor: mapping. A prefetch is a hint: it changes nothing that a program sees, and never faults, whatever is behind the
-//! address. Pages that are not in memory stay where they are.
+//! Floor: mapping. A prefetch is a hint: it changes nothing that a program sees, and never faults,
+//! whatever is behind the address. Pages that are not in memory stay where they are.
 //!
 //! Failure: none. Where there is no stable instruction for it, nothing happens.
 #![allow(unsafe_code, reason = "the instruction")]
@@ -20,8 +20,8 @@ pub(crate) fn lines(bytes: &[u8]) {
 pub(crate) fn value<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     for offset in (0..size_of::<T>()).step_by(LINE_BYTES) {
-        // SAFETY: bounds: the offset lies inside of the value, which is borrowed for the call. A prefetch is a hint: it reads
-        // nothing that the program sees, and it does not fault.
+        // SAFETY: bounds: the offset lies inside of the value, which is borrowed for the call. A
+        // prefetch is a hint: it reads nothing that the program sees, and it does not fault.
         unsafe {
             use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
             _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast::<i8>().add(offset));

@@ -1,10 +1,12 @@
 //! The rights of a file, read from one file and given to another that is made from it.
 //!
-//! Floor: mapping. Mode, owner and group; a POSIX access list is not copied, it only makes the copy stricter.
+//! Floor: mapping. Mode, owner and group; a POSIX access list is not copied, it only makes the copy
+//! stricter.
 //!
 //! Invariants:
-//!   RIGHTS-1  a process that may not open the source may not open the copy, except as the copy's owner: where owner or group
-//!       cannot be kept, or an access list says more than the mode, the bits that could let a stranger in are left out.
+//!   RIGHTS-1  a process that may not open the source may not open the copy, except as the copy's
+//!       owner: where owner or group cannot be kept, or an access list says more than the mode, the
+//!       bits that could let a stranger in are left out.
 //!
 //! Failure: `io::Error` where the file system does not keep modes and would let more users in.
 
@@ -36,8 +38,8 @@ impl FileRights {
         Ok(FileRights { mode: found.mode & 0o777, user: found.user, group: found.group, has_list })
     }
 
-    /// Gives these rights to another file, or fewer (RIGHTS-1). Until the last step the file has the rights that it was made
-    /// with, which let only its owner in.
+    /// Gives these rights to another file, or fewer (RIGHTS-1). Until the last step the file has
+    /// the rights that it was made with, which let only its owner in.
     pub(crate) fn give_to(self, file: &File) -> io::Result<()> {
         let own = FileRights::of(file)?;
         if own.user != self.user {
@@ -65,7 +67,8 @@ impl FileRights {
         if same_group {
             return self.mode;
         }
-        // Members of the lost group count as others now, and those of the new group counted as others before.
+        // Members of the lost group count as others now, and those of the new group counted as
+        // others before.
         let both = (self.mode >> 3) & self.mode & 0o7;
         self.mode & 0o700 | both << 3 | both
     }

@@ -1,6 +1,8 @@
-//! Memory for data that waits to be sorted: in large chunks, in large pages where the system has them.
+//! Memory for data that waits to be sorted: in large chunks, in large pages where the system has
+//! them.
 //!
-//! Floor: mapping. Nothing of it belongs to a file. Pieces come as they are needed, so a small load takes little.
+//! Floor: mapping. Nothing of it belongs to a file. Pieces come as they are needed, so a small load
+//! takes little.
 //!
 //! Failure: `io::Error` when there is no memory.
 

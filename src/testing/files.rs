@@ -1,5 +1,6 @@
-//! Any bytes as a database file: opened, read whole, written to. Nothing panics, dies or goes on for ever; a file that
-//! is refused does not change; and a file that `check` calls clean behaves like one.
+//! Any bytes as a database file: opened, read whole, written to. Nothing panics, dies or goes on
+//! for ever; a file that is refused does not change; and a file that `check` calls clean behaves
+//! like one.
 //!
 //! Floor: testing. The checksums are set right after the change, so that the change gets past them.
 
@@ -21,7 +22,8 @@ use crate::txn::write::txn::WriteTxn;
 const ENTRIES_MAX: usize = 10_000;
 const GETS_MAX: usize = 64;
 
-/// Opens bytes as a database file and uses it. Bytes that begin like a database are the file; others say which of the
+/// Opens bytes as a database file and uses it. Bytes that begin like a database are the file;
+/// others say which of the
 /// [`sample_files`] to change, and how.
 pub fn fuzz_open(data: &[u8]) {
     let (mut file, sealed) = if data.starts_with(&at::MAGIC_BYTES[..1]) {
@@ -48,14 +50,16 @@ pub fn fuzz_open(data: &[u8]) {
     }
 }
 
-/// Asks what going back to a whole state would do, and salvages: what comes of it is whole, and of a clean file all of it.
+/// Asks what going back to a whole state would do, and salvages: what comes of it is whole, and of
+/// a clean file all of it.
 fn repair(path: &Path, clean: bool) {
     let preview = Db::recover_preview(path);
     assert!(!clean || preview.as_ref().is_ok_and(|report| !report.is_loss()), "a clean file: {preview:?}");
     let out = Place::new();
     match Db::salvage(path, &out.0) {
         Ok(report) => {
-            // A slot that cannot be read may have held a newer state; everything of the one that is clean is there.
+            // A slot that cannot be read may have held a newer state; everything of the one that is
+            // clean is there.
             let beside = |finding: &Finding| finding.page.is_some_and(|page| page.0 < 2);
             assert!(!clean || report.lost.iter().all(beside), "of a clean file all is there: {report:?}");
             let saved = Db::open_existing(&out.0).and_then(|db| db.check());
@@ -101,7 +105,8 @@ fn changed_sample(input: &mut Input<'_>) -> (Vec<u8>, bool) {
     (file, first & 0x78 != 0x78)
 }
 
-/// One change: a byte anywhere, a number in a header or an array, a meta page's field, a page elsewhere, another length.
+/// One change: a byte anywhere, a number in a header or an array, a meta page's field, a page
+/// elsewhere, another length.
 fn change(file: &mut Vec<u8>, input: &mut Input<'_>) {
     let pages = (file.len() / PAGE_SIZE_MIN).max(1);
     let page = |input: &mut Input<'_>| input.u16() % pages * PAGE_SIZE_MIN;
@@ -141,13 +146,15 @@ fn put(file: &mut [u8], place: usize, bytes: &[u8]) {
     }
 }
 
-/// Reads everything that a file opened read-only gives; whether `check` called it clean, if it opened.
+/// Reads everything that a file opened read-only gives; whether `check` called it clean, if it
+/// opened.
 fn use_read_only(path: &Path) -> Option<bool> {
     let db = Options::new().read_only(true).create(false).open(path).ok()?;
     Some(read_all(&db))
 }
 
-/// Reads everything; whether `check` calls it clean. Then nothing may be an error, and each way of reading says the same.
+/// Reads everything; whether `check` calls it clean. Then nothing may be an error, and each way of
+/// reading says the same.
 fn read_all(db: &Db) -> bool {
     let clean = db.check().is_ok_and(|report| report.is_clean());
     let stats = db.stats();
@@ -184,7 +191,8 @@ fn read_table(txn: &ReadTxn, name: &str, clean: bool) -> Result<()> {
     Ok(())
 }
 
-/// Reads, then changes what is there in every way. Of a clean file, what was committed is clean again.
+/// Reads, then changes what is there in every way. Of a clean file, what was committed is clean
+/// again.
 fn use_for_writing(db: &Db, clean: bool, file: &[u8]) {
     assert_eq!(read_all(db), clean, "opened for writing it is what it was read-only");
     let seed = file.iter().fold(0u8, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte));
@@ -230,8 +238,8 @@ fn some_keys<'a>(entries: impl Iterator<Item = Result<(&'a [u8], &'a [u8])>>) ->
     entries.take(200).map_while(|item| Some(item.ok()?.0.to_vec())).step_by(3).collect()
 }
 
-/// Small databases that together have everything that a file can have: several tables, trees of one to three levels,
-/// long keys, overflow extents, a free list, a free-space tree.
+/// Small databases that together have everything that a file can have: several tables, trees of one
+/// to three levels, long keys, overflow extents, a free list, a free-space tree.
 pub fn sample_files() -> &'static [Vec<u8>] {
     static SAMPLES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     SAMPLES.get_or_init(|| {
@@ -282,7 +290,8 @@ fn of_free_space(db: &Db) -> Result<()> {
         txn.bytes_table("holes")?.insert(&key(number), &filled(1, 900))?;
     }
     txn.commit()?;
-    // A reader holds what is given up, so that it stays pending; the holes lie apart, so that no two are one extent.
+    // A reader holds what is given up, so that it stays pending; the holes lie apart, so that no
+    // two are one extent.
     let reader = db.begin_read()?;
     for round in 0..6 {
         let mut txn = db.begin_write()?;

@@ -1,6 +1,8 @@
-//! What a fuzzer's bytes mean: numbers, keys and values, read from the front until there are none left.
+//! What a fuzzer's bytes mean: numbers, keys and values, read from the front until there are none
+//! left.
 //!
-//! Floor: testing. Total: after the last byte everything is zero, so that each prefix of an input means something.
+//! Floor: testing. Total: after the last byte everything is zero, so that each prefix of an input
+//! means something.
 
 /// Bytes that are used up from the front.
 pub(super) struct Input<'a> {
@@ -35,8 +37,8 @@ impl<'a> Input<'a> {
         taken
     }
 
-    /// A key of at most `max` bytes, of the kinds that have made page code wrong: short ones that meet often, shared
-    /// prefixes, zero tails, long ones.
+    /// A key of at most `max` bytes, of the kinds that have made page code wrong: short ones that
+    /// meet often, shared prefixes, zero tails, long ones.
     pub(super) fn key(&mut self, max: usize) -> Vec<u8> {
         let kind = self.byte();
         let mut key = match kind % 8 {

@@ -1,6 +1,8 @@
-//! Hooks that only tests need: the test hooks, fuzz entry points, counters. Not part of the public interface.
+//! Hooks that only tests need: the test hooks, fuzz entry points, counters. Not part of the public
+//! interface.
 //!
-//! Floor: testing, above all others. Behind the feature `testing`, hidden from the documentation, and free to change.
+//! Floor: testing, above all others. Behind the feature `testing`, hidden from the documentation,
+//! and free to change.
 //!
 //! ```text
 //! pages   any bytes as a page, and pages of any entries      }
@@ -49,12 +51,14 @@ pub use crate::sys::testing::process::{
     print_to_standard_descriptors,
 };
 
-/// Sets the hooks of a database: they see each flush and each growth before it happens, and may make it fail.
+/// Sets the hooks of a database: they see each flush and each growth before it happens, and may
+/// make it fail.
 pub fn set_hooks(db: &Db, hooks: Arc<dyn Hooks>) {
     db.env().mapping.set_hooks(hooks);
 }
 
-/// Opens a database with hooks from the first flush on, those of opening and the steps of creation included.
+/// Opens a database with hooks from the first flush on, those of opening and the steps of creation
+/// included.
 pub fn open_with_hooks(options: Options, path: impl AsRef<Path>, hooks: Arc<dyn Hooks>) -> Result<Db> {
     set_next_hooks(Some(hooks));
     let opened = options.open(path);
@@ -75,7 +79,8 @@ pub fn with_mutant<T>(mutant: Option<Mutant>, run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// Steps that this thread has taken so far: looks at what transactions and the database hold besides trees.
+/// Steps that this thread has taken so far: looks at what transactions and the database hold
+/// besides trees.
 pub fn steps() -> u64 {
     crate::hooks::steps()
 }
@@ -90,12 +95,14 @@ pub fn window_id(db: &Db) -> u64 {
     db.env().mapping.window_id()
 }
 
-/// Drops the page cache of a file that is flushed and that nobody has mapped; whether all of it went.
+/// Drops the page cache of a file that is flushed and that nobody has mapped; whether all of it
+/// went.
 pub fn drop_page_cache(file: &File) -> io::Result<bool> {
     direct_io::forget_cache(file)
 }
 
-/// Drops the page cache of a database that is open, as far as it is clean, as the system does when it needs the memory.
+/// Drops the page cache of a database that is open, as far as it is clean, as the system does when
+/// it needs the memory.
 pub fn evict(db: &Db) {
     db.env().mapping.drop_cache();
 }
@@ -120,8 +127,9 @@ pub fn latest_txn(db: &Db) -> u64 {
     db.env().live.latest().txn.0
 }
 
-/// Makes the newest state of a closed file claim so many pages, and the file `spare` pages longer than that, so that the
-/// next transactions use page ids from there on. The pages between are lost; `check` would say so.
+/// Makes the newest state of a closed file claim so many pages, and the file `spare` pages longer
+/// than that, so that the next transactions use page ids from there on. The pages between are lost;
+/// `check` would say so.
 pub fn raise_page_count(path: &std::path::Path, pages: u64, spare: u64) -> std::io::Result<()> {
     use std::os::unix::fs::FileExt;
     let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;

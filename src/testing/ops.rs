@@ -1,8 +1,8 @@
 //! Any bytes as operations on a database, compared with maps after each of them.
 //!
-//! Floor: testing. Several tables, values from nothing to many pages, aborts, dropped and renamed tables, snapshots that
-//! stay open and are compared with the maps as they were, reopening of the file, and `check` at the end. Does not cover
-//! several threads, crashes, a full disk, damage.
+//! Floor: testing. Several tables, values from nothing to many pages, aborts, dropped and renamed
+//! tables, snapshots that stay open and are compared with the maps as they were, reopening of the
+//! file, and `check` at the end. Does not cover several threads, crashes, a full disk, damage.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,8 @@ const TABLES: [&str; 3] = ["apples", "birches", "cedars"];
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 type Model = BTreeMap<&'static str, Entries>;
 
-/// Carries out what the bytes say. The first byte chooses the page size, and a database in memory or in a file.
+/// Carries out what the bytes say. The first byte chooses the page size, and a database in memory
+/// or in a file.
 pub fn fuzz_ops(data: &[u8]) {
     let mut input = Input::new(data);
     let first = input.byte();
@@ -72,7 +73,8 @@ impl Run {
         self.db.as_ref().expect("open between transactions")
     }
 
-    /// Carries out operations until one ends the transaction; all that were not committed are dropped.
+    /// Carries out operations until one ends the transaction; all that were not committed are
+    /// dropped.
     fn transaction(&mut self, input: &mut Input<'_>) -> Result<()> {
         let mut txn = self.db().begin_write()?;
         let mut model = self.committed.clone();

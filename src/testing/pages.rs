@@ -1,5 +1,5 @@
-//! Any bytes as a page, and pages of any entries: nothing panics, what decodes encodes to the same, and each search
-//! agrees with looking at all entries.
+//! Any bytes as a page, and pages of any entries: nothing panics, what decodes encodes to the same,
+//! and each search agrees with looking at all entries.
 //!
 //! Floor: testing. The first byte says which; see [`fuzz_page`].
 
@@ -22,8 +22,8 @@ const TXN: TxnId = TxnId(9);
 
 /// The first byte chooses: the two lowest bits the page size, the next two the kind of test.
 ///
-/// 0: bytes as they are; 1: the same, with the fields set right that would only make the page be refused; 2: a leaf,
-/// 3: a branch, built and changed by what the bytes say.
+/// 0: bytes as they are; 1: the same, with the fields set right that would only make the page be
+/// refused; 2: a leaf, 3: a branch, built and changed by what the bytes say.
 pub fn fuzz_page(data: &[u8]) {
     let mut input = Input::new(data);
     let what = input.byte();
@@ -41,7 +41,8 @@ pub fn fuzz_page(data: &[u8]) {
     }
 }
 
-/// A page that begins with some of the bytes and ends with others, as the two ends are where the content lies.
+/// A page that begins with some of the bytes and ends with others, as the two ends are where the
+/// content lies.
 fn raw_page(input: &mut Input<'_>, page_size: usize) -> Vec<u8> {
     let mut page = vec![0; page_size];
     let front_bytes = input.u16() % (page_size + 1);
@@ -53,7 +54,8 @@ fn raw_page(input: &mut Input<'_>, page_size: usize) -> Vec<u8> {
     page
 }
 
-/// Sets what is certain about a page: its id, no flags, the end of the arrays; for a meta page magic, version and checksum.
+/// Sets what is certain about a page: its id, no flags, the end of the arrays; for a meta page
+/// magic, version and checksum.
 fn straighten(page: &mut [u8]) {
     if page[layout::KIND] > 4 {
         page[..8].copy_from_slice(&at::MAGIC_BYTES);
@@ -258,7 +260,8 @@ impl Owned {
     }
 }
 
-/// A leaf that is changed entry by entry, and then built in one chunk: both hold what they were given.
+/// A leaf that is changed entry by entry, and then built in one chunk: both hold what they were
+/// given.
 fn leaf_of_entries(input: &mut Input<'_>, page_size: usize) {
     let prefix = input.prefix();
     let mut page = vec![0xee; page_size];

@@ -1,14 +1,15 @@
 //! Sets the checksums of a changed file right, so that the change gets past them.
 //!
-//! Floor: testing. Follows the pointers of any bytes as far as they can be made out; what does not look like a page
-//! stays as it is.
+//! Floor: testing. Follows the pointers of any bytes as far as they can be made out; what does not
+//! look like a page stays as it is.
 
 use std::collections::HashMap;
 
 use crate::limits;
 use crate::page::layout::{self, meta as at};
 
-/// Sets the checksums of a file right, from the leaves up to the meta pages, as far as it can be made out.
+/// Sets the checksums of a file right, from the leaves up to the meta pages, as far as it can be
+/// made out.
 pub fn seal_file(data: &mut [u8]) {
     let page_size = match layout::get_u32(data, at::PAGE_SIZE) as usize {
         size if limits::page_size_ok(size) => size,

@@ -1,7 +1,8 @@
 //! The B+tree: ordered entries over pages.
 //!
-//! Floor: tree. Everything works on the two traits of the pager: reads need `PageRead`, changes `PageWrite`. A tree is
-//! a [`TreeRoot`], which the caller keeps; functions that change the tree change the root that they are given.
+//! Floor: tree. Everything works on the two traits of the pager: reads need `PageRead`, changes
+//! `PageWrite`. A tree is a [`TreeRoot`], which the caller keeps; functions that change the tree
+//! change the root that they are given.
 //!
 //! ```text
 //! search     point lookups             cursor, range   walks in both directions
@@ -17,11 +18,13 @@
 //! plan       where to cut and join, pure               split, shift, graft, rebalance   carry the plans out
 //! ```
 //!
-//! Changes are made by copying: a page of an earlier transaction is never written (R1), but copied, with all its
-//! ancestors, and freed. Pages of the running transaction change in place. Invariants TREE-1 to TREE-3 are in `path.rs`.
+//! Changes are made by copying: a page of an earlier transaction is never written (R1), but copied,
+//! with all its ancestors, and freed. Pages of the running transaction change in place. Invariants
+//! TREE-1 to TREE-3 are in `path.rs`.
 //!
-//! Failure: no bytes of the file can make this floor panic or loop (R3); damage is `Error::Corrupt`. An error from a
-//! change, other than one about its arguments, leaves a tree that must be aborted with its transaction.
+//! Failure: no bytes of the file can make this floor panic or loop (R3); damage is
+//! `Error::Corrupt`. An error from a change, other than one about its arguments, leaves a tree that
+//! must be aborted with its transaction.
 
 mod path;
 mod value;

@@ -3,9 +3,11 @@
 //! Floor: tree.
 //!
 //! Invariants:
-//!   TREE-1  the level of a page falls by one with each step down, and leaves have level 0; anything else is damage.
-//!       So every descent ends after `height` steps, which `DEPTH_MAX` bounds.
-//!   TREE-2  every ancestor of a dirty page is dirty. So a put into a dirty leaf looks at no ancestor.
+//!   TREE-1  the level of a page falls by one with each step down, and leaves have level 0;
+//!       anything else is damage. So every descent ends after `height` steps, which `DEPTH_MAX`
+//!       bounds.
+//!   TREE-2  every ancestor of a dirty page is dirty. So a put into a dirty leaf looks at no
+//!           ancestor.
 //!   TREE-3  a pointer to a dirty page carries no valid checksum until `seal` writes it.
 //!
 //! Failure: a page that does not decode, or that has the wrong level, is `Error::Corrupt`.
@@ -38,7 +40,8 @@ impl Frame {
 pub(crate) struct Path {
     frames: [Frame; DEPTH_MAX],
     len: usize,
-    /// After a step: the leaf that the next step in this direction leads to, if it has the same parent.
+    /// After a step: the leaf that the next step in this direction leads to, if it has the same
+    /// parent.
     ahead: PagePtr,
 }
 
@@ -79,7 +82,8 @@ impl Path {
         self.frames[depth].ptr = ptr;
     }
 
-    /// Goes down to the leaf that holds `key` or would; says whether it does. The tree is not empty.
+    /// Goes down to the leaf that holds `key` or would; says whether it does. The tree is not
+    /// empty.
     pub(crate) fn descend<P: PageRead>(&mut self, pages: &P, root: &TreeRoot, key: &[u8]) -> Result<bool> {
         self.len = height_of(root)?;
         let mut ptr = root.ptr;
@@ -106,8 +110,8 @@ impl Path {
         self.descend_from(pages, 0, root.ptr, side)
     }
 
-    /// Goes to the last branch of the lowest level, and reads no leaf: the last frame of the path leads to nothing. The tree
-    /// is not empty.
+    /// Goes to the last branch of the lowest level, and reads no leaf: the last frame of the path
+    /// leads to nothing. The tree is not empty.
     pub(crate) fn descend_to_last_branch<P: PageRead>(&mut self, pages: &P, root: &TreeRoot) -> Result<()> {
         self.len = height_of(root)?;
         let mut ptr = root.ptr;
@@ -121,8 +125,9 @@ impl Path {
         Ok(())
     }
 
-    /// Goes to the branch of the lowest level that `key` belongs to, and reads no leaf. Gives the lower bound of the keys
-    /// behind that branch; nothing if it is the last. The tree is not empty.
+    /// Goes to the branch of the lowest level that `key` belongs to, and reads no leaf. Gives the
+    /// lower bound of the keys behind that branch; nothing if it is the last. The tree is not
+    /// empty.
     pub(crate) fn descend_to_branch<P: PageRead>(
         &mut self,
         pages: &P,
@@ -189,8 +194,8 @@ impl Path {
 }
 
 impl Path {
-    /// Moves to the neighbouring leaf on that side without reading it, if there is one. When that leads into another branch,
-    /// gives the one beyond it too, if the branch above knows it.
+    /// Moves to the neighbouring leaf on that side without reading it, if there is one. When that
+    /// leads into another branch, gives the one beyond it too, if the branch above knows it.
     pub(crate) fn skip<P: PageRead>(&mut self, pages: &P, towards: Side) -> Result<Option<(PagePtr, PageId)>> {
         let (bottom, mut depth, mut branch_beyond) = (self.len - 1, self.len - 1, PageId::NONE);
         while depth > 0 {
@@ -234,7 +239,8 @@ impl Path {
     }
 }
 
-/// The leaf that a walk will come to after the one at index `at` of a branch, if the branch knows it.
+/// The leaf that a walk will come to after the one at index `at` of a branch, if the branch knows
+/// it.
 #[inline]
 fn beyond(branch: &Branch<'_>, at: usize, towards: Side) -> PagePtr {
     let beyond = if towards == Side::Last { at + 1 } else { at.wrapping_sub(1) };
@@ -274,7 +280,8 @@ pub(crate) fn leaf_at<P: PageRead>(pages: &P, ptr: PagePtr) -> Result<Leaf<'_>> 
     Ok(Leaf::parse(pages.page(ptr)?, ptr.id)?)
 }
 
-/// What is fetched of a page first: of a leaf header, heads and slots of some twenty entries, of a branch the first heads.
+/// What is fetched of a page first: of a leaf header, heads and slots of some twenty entries, of a
+/// branch the first heads.
 const FRONT_BYTES: usize = 192;
 
 /// Brings the front of a page that comes soon into the processor's cache.
@@ -290,12 +297,14 @@ pub(crate) fn last_index(count: usize, ptr: PagePtr) -> Result<usize> {
     count.checked_sub(1).ok_or_else(|| Error::corrupt(ptr.id, "count is 0, expected at least 1"))
 }
 
-/// A pointer to a page of the running transaction: its checksum is not known before `seal` (TREE-3).
+/// A pointer to a page of the running transaction: its checksum is not known before `seal`
+/// (TREE-3).
 pub(crate) fn dirty_ptr(id: PageId) -> PagePtr {
     PagePtr { id, crc: 0 }
 }
 
-/// Makes every page of the path writable: pages that are not dirty are replaced by copies, from the root down.
+/// Makes every page of the path writable: pages that are not dirty are replaced by copies, from the
+/// root down.
 pub(crate) fn make_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut Path) -> Result<()> {
     if pages.is_dirty(path.leaf().ptr.id) {
         return Ok(()); // TREE-2
@@ -319,7 +328,8 @@ fn make_dirty_above<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut
     Ok(())
 }
 
-/// Lets the parent of the page at `depth`, or the root, point at `ptr` instead. The parent is dirty.
+/// Lets the parent of the page at `depth`, or the root, point at `ptr` instead. The parent is
+/// dirty.
 pub(crate) fn point_at<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,

@@ -1,9 +1,10 @@
 //! Values: inline in the leaf, or in an overflow extent that the leaf points at.
 //!
-//! Floor: tree. The checksum of a run is known as soon as it is written, so a pointer to a run is valid at once
-//! and `seal` has nothing to do with it. Runs are written whole and never changed.
+//! Floor: tree. The checksum of a run is known as soon as it is written, so a pointer to a run is
+//! valid at once and `seal` has nothing to do with it. Runs are written whole and never changed.
 //!
-//! Failure: lengths above the limits are `Error::TooLarge`; a run that does not fit its pointer is `Error::Corrupt`.
+//! Failure: lengths above the limits are `Error::TooLarge`; a run that does not fit its pointer is
+//! `Error::Corrupt`.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId, TxnId};

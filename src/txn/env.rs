@@ -1,15 +1,16 @@
 //! The environment: one open database file in this process, shared by every handle and transaction.
 //!
-//! Floor: txn. Holds the mapping, the live records, the reader slots, the writer with its writable mapping, and the file lock.
-//! Dropped when the last handle and the last transaction are gone: then the file is cut back to the pages in use and
-//! the lock is released.
+//! Floor: txn. Holds the mapping, the live records, the reader slots, the writer with its writable
+//! mapping, and the file lock. Dropped when the last handle and the last transaction are gone: then
+//! the file is cut back to the pages in use and the lock is released.
 //!
 //! Invariants:
-//!   ENV-1  the writer (writable mapping and free space) is made for the first write transaction, and from then on inside `writer` exactly
-//!       while none runs.
+//!   ENV-1  the writer (writable mapping and free space) is made for the first write transaction,
+//!       and from then on inside `writer` exactly while none runs.
 //!   ENV-2  once poisoned, nothing is committed or acknowledged (rule R9).
 //!
-//! Failure: [`Error::Poisoned`] after a failed flush or a failed access to the mapping, until every handle is closed.
+//! Failure: [`Error::Poisoned`] after a failed flush or a failed access to the mapping, until every
+//! handle is closed.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -143,10 +144,12 @@ impl Env {
         .slots
     }
 
-    /// Makes the writer, and what only writing needs, before the first write transaction; the caller holds the writer lock.
+    /// Makes the writer, and what only writing needs, before the first write transaction; the
+    /// caller holds the writer lock.
     ///
-    /// A process that was killed may have left what this one goes on from in the page cache alone. It is durable before anything
-    /// is built on it (R7, R10), or a power loss could bring an older state back after its pages were reused.
+    /// A process that was killed may have left what this one goes on from in the page cache alone.
+    /// It is durable before anything is built on it (R7, R10), or a power loss could bring an older
+    /// state back after its pages were reused.
     pub(crate) fn make_writer(&self) -> Result<()> {
         if self.read_only || self.has_writer.load(Ordering::Relaxed) {
             return Ok(());
@@ -155,7 +158,8 @@ impl Env {
             let used = self.live.latest().page_count * self.page_size as u64;
             let flushed = self.mapping.flush(FlushKind::Tree, 0, used);
             if let Err(e) = flushed {
-                // Nothing was stored yet: a flush that the kernel refuses to begin has lost nothing.
+                // Nothing was stored yet: a flush that the kernel refuses to begin has lost
+                // nothing.
                 let refused = refused::is(&e);
                 let e = self.flush_error("flushing the file", e);
                 if !refused {
@@ -199,11 +203,12 @@ impl Env {
         self.checkpoint_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes further commits impossible (R9). The first cause stays. That a flush has failed is remembered for the next
-    /// opening.
+    /// Makes further commits impossible (R9). The first cause stays. That a flush has failed is
+    /// remembered for the next opening.
     pub(crate) fn set_poison(&self, cause: &Error) {
         let _first = self.poison.set(cause.to_string());
-        // The kernel keeps the pages of a flush that it refused to begin: only this handle cannot make them durable.
+        // The kernel keeps the pages of a flush that it refused to begin: only this handle cannot
+        // make them durable.
         if let (Some(lock), Error::Io { source, .. }) = (&self.lock, cause) {
             if !refused::is(source) {
                 lock.remember_failed_flush();
@@ -227,7 +232,8 @@ impl Env {
         Error::Poisoned { path: self.path.to_path_buf(), cause }
     }
 
-    /// Whether this is a copy that a child got by `fork` (P22). Its parent goes on with the file and the lock.
+    /// Whether this is a copy that a child got by `fork` (P22). Its parent goes on with the file
+    /// and the lock.
     #[inline]
     pub(crate) fn is_inherited(&self) -> bool {
         self.process != fork::id()
@@ -264,7 +270,8 @@ impl Env {
         self.mapping.fault().unwrap_or_else(unknown).with_path(self.path())
     }
 
-    /// The states that must stay whole, for a writer that is about to reuse pages (protocol: Reclaim).
+    /// The states that must stay whole, for a writer that is about to reuse pages (protocol:
+    /// Reclaim).
     pub(crate) fn live_states(&self) -> LiveStates {
         if hooks::is(Mutant::EarlyReclaim) {
             return LiveStates::new(self.readers.snapshots(), self.live.latest().txn);
@@ -283,7 +290,8 @@ impl Env {
 }
 
 impl Env {
-    /// What `{:?}` of a public handle shows: path, state, sizes, and a failure. A few loads, which wait for nothing.
+    /// What `{:?}` of a public handle shows: path, state, sizes, and a failure. A few loads, which
+    /// wait for nothing.
     pub(crate) fn describe(&self, shown: &mut fmt::DebugStruct<'_, '_>) {
         let state = self.live.published();
         shown.field("path", &self.path).field("txn", &state.txn.0);
@@ -308,12 +316,14 @@ impl Drop for Env {
             // Cutting would cut the file under the parent, and the registry is that of the child.
             return;
         }
-        // Who opens the file next takes one that has nothing behind its newest state for closed in order: whatever was stored is
-        // durable. It has nothing there as long as nobody wrote, and is not touched then.
+        // Who opens the file next takes one that has nothing behind its newest state for closed in
+        // order: whatever was stored is durable. It has nothing there as long as nobody wrote, and
+        // is not touched then.
         let durable = self.live.durable().txn == self.live.latest().txn && self.live.in_doubt().is_none();
         let cut = durable && self.mapping.is_ready_to_write() && self.lock.is_some() && self.check_poison().is_ok();
         if cut {
-            // Space beyond the pages in use goes back to the file system. Failing leaves a longer file, nothing worse.
+            // Space beyond the pages in use goes back to the file system. Failing leaves a longer
+            // file, nothing worse.
             let len = self.live.latest().page_count * self.page_size as u64;
             let _longer = self.mapping.shrink(len);
         }

@@ -1,12 +1,14 @@
 //! Live records: the state between readers and the writer while a database is open.
 //!
-//! Floor: txn. The records of the protocol, in private memory: latest state, published, durable meta page, in doubt. Each is kept
-//! twice with a counter that only grows; its parity selects the copy that holds. The filler writes the other copy, then
-//! steps the counter; a reader copies and takes the copy only if the counter has not moved (P5). So a reader never
-//! waits for a filler, and a filler that dies half-way does no harm.
+//! Floor: txn. The records of the protocol, in private memory: latest state, published, durable
+//! meta page, in doubt. Each is kept twice with a counter that only grows; its parity selects the
+//! copy that holds. The filler writes the other copy, then steps the counter; a reader copies and
+//! takes the copy only if the counter has not moved (P5). So a reader never waits for a filler, and
+//! a filler that dies half-way does no harm.
 //!
 //! Invariants:
-//!   LIVE-1  a record has one filler at a time (the holder of the lock that the protocol names for it).
+//!   LIVE-1  a record has one filler at a time (the holder of the lock that the protocol names for
+//!           it).
 //!   LIVE-2  published and durable only move forwards.
 //!
 //! Failure: none.
@@ -35,7 +37,8 @@ impl<const N: usize> Record<N> {
     pub(crate) fn store(&self, words: &[u64; N]) {
         let counter = self.counter.load(Ordering::Relaxed);
         let copy = &self.copies[(counter as usize + 1) & 1];
-        // Orders the stores below after the counter step of the previous fill, for a reader that sees any of them.
+        // Orders the stores below after the counter step of the previous fill, for a reader that
+        // sees any of them.
         fence(Ordering::Release);
         for (slot, &word) in copy.iter().zip(words) {
             slot.store(word, Ordering::Relaxed);
@@ -47,8 +50,8 @@ impl<const N: usize> Record<N> {
     #[inline]
     pub(crate) fn load_first<const M: usize>(&self) -> [u64; M] {
         loop {
-            // Sequentially consistent for a reader that has just taken its slot: either the writer sees that slot, or this
-            // sees what it published (SLOT-2, CELL-2).
+            // Sequentially consistent for a reader that has just taken its slot: either the writer
+            // sees that slot, or this sees what it published (SLOT-2, CELL-2).
             let counter = self.counter.load(Ordering::SeqCst);
             let copy = &self.copies[counter as usize & 1];
             let mut words = [0; M];
@@ -81,7 +84,8 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Records of a database that was just opened: one state is latest state, published and durable.
+    /// Records of a database that was just opened: one state is latest state, published and
+    /// durable.
     pub(crate) fn new(state: State, slot: usize) -> Live {
         let live = Live {
             latest: Record::new(),

@@ -1,6 +1,7 @@
 //! Transactions: snapshots, the writer, commit, checkpoint and recovery.
 //!
-//! Floor: txn. The only floor that knows time and other actors: which states are alive, who may write, what is durable.
+//! Floor: txn. The only floor that knows time and other actors: which states are alive, who may
+//! write, what is durable.
 //!
 //! ```text
 //! open         files, the newest valid meta page, creation

@@ -1,7 +1,9 @@
-//! The state that a commit leaves: everything that the next transaction or a reader needs to go on from it (rule R12).
+//! The state that a commit leaves: everything that the next transaction or a reader needs to go on
+//! from it (rule R12).
 //!
-//! Floor: txn. A [`State`] is what latest state, published and durable records hold, and what a meta page stores. It converts to
-//! and from a fixed number of words, because the live records are arrays of atomic words.
+//! Floor: txn. A [`State`] is what latest state, published and durable records hold, and what a
+//! meta page stores. It converts to and from a fixed number of words, because the live records are
+//! arrays of atomic words.
 //!
 //! Failure: none; words come from this process, meta pages are checked by `page::meta`.
 
@@ -22,7 +24,8 @@ pub(crate) struct State {
     pub(crate) free_list: RunPtr,
     pub(crate) next_tree: TreeId,
     pub(crate) log: LogDescriptor,
-    /// Nothing from this transaction on may be acknowledged before a meta page of it or a later one is durable (P10, P13).
+    /// Nothing from this transaction on may be acknowledged before a meta page of it or a later one
+    /// is durable (P10, P13).
     pub(crate) floor: TxnId,
 }
 

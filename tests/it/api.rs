@@ -439,8 +439,8 @@ impl<const LETTERS: usize> Codec for Named<LETTERS> {
     }
 }
 
-/// The record of a table lies in a leaf of the catalog, whose values have at most 1,000 bytes with pages of 4 KiB; 32 of
-/// them are not for names.
+/// The record of a table lies in a leaf of the catalog, whose values have at most 1,000 bytes with
+/// pages of 4 KiB; 32 of them are not for names.
 #[test]
 fn codec_names_that_do_not_fit_the_record_of_a_table_are_refused() {
     let db = TestDb::file(Options::new());
@@ -551,7 +551,8 @@ fn values_of_every_length_around_the_thresholds_come_back() {
             let mut txn = db.begin_write().expect("begins");
             let mut table = txn.table(BYTES).expect("table");
             for at in 0..lengths.len() {
-                // Each key gets another length in each turn, so that runs become inline values and back.
+                // Each key gets another length in each turn, so that runs become inline values and
+                // back.
                 let len = lengths[(at + turn * 7) % lengths.len()];
                 for long in [false, true] {
                     let old = table.insert(&key(at, long), &bytes(len as u64, len)).expect("insert");

@@ -1,4 +1,5 @@
-//! Files that are not what they should be, and opens that cannot be: each refused by its kind, none changed by it.
+//! Files that are not what they should be, and opens that cannot be: each refused by its kind, none
+//! changed by it.
 
 use std::os::unix::process::CommandExt;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -18,7 +19,8 @@ fn ways() -> [Options; 4] {
     [new(), new().create(false), new().read_only(true), new().init_empty(true).page_size(8192)]
 }
 
-/// Expects that every way of opening fails with this kind and changes nothing; the error of the last.
+/// Expects that every way of opening fails with this kind and changes nothing; the error of the
+/// last.
 fn refused(path: &Path, kind: ErrorKind) -> Error {
     let before = std::fs::read(path).expect("the file");
     let mut last = None;
@@ -92,8 +94,8 @@ fn what_is_no_database_is_refused() {
     refused_bytes(&text, ErrorKind::NotADatabase);
 }
 
-/// A power cut while an empty file is made a database can leave the length and none of the bytes. Who may initialise an
-/// empty file may do so with that one, and nobody else.
+/// A power cut while an empty file is made a database can leave the length and none of the bytes.
+/// Who may initialise an empty file may do so with that one, and nobody else.
 #[test]
 fn a_short_file_of_zeros_is_refused_unless_it_may_be_initialised() {
     let dir = fast_dir();
@@ -466,7 +468,8 @@ fn no_permission_is_an_error_of_its_own() {
     assert_eq!(kinds(&said), ["Permission"; 4], "{said:?}");
 }
 
-/// In a directory of mode 0333 a file can be made, and the directory cannot be opened to make its name durable.
+/// In a directory of mode 0333 a file can be made, and the directory cannot be opened to make its
+/// name durable.
 #[test]
 fn a_directory_that_takes_new_files_and_cannot_be_read_gets_a_database() {
     let dir = fast_dir();
@@ -576,8 +579,9 @@ fn one_process_shares_a_database_but_does_not_turn_reading_into_writing() {
     history.judge(&reader).expect("sees the commit");
 }
 
-/// Opens damaged bytes, reads and checks everything, and writes. Damage may be told at any point, by a typed error or a
-/// finding; what is read without an error must be right, if there is a history to say so.
+/// Opens damaged bytes, reads and checks everything, and writes. Damage may be told at any point,
+/// by a typed error or a finding; what is read without an error must be right, if there is a
+/// history to say so.
 fn judge_damaged(bytes: &[u8], history: Option<&History>) -> Result<(), String> {
     let dir = fast_dir();
     let path = dir.path().join("damaged");
@@ -812,8 +816,8 @@ fn a_page_that_is_free_twice_is_damage_and_not_a_panic() {
     assert_eq!(db.begin_read().expect("read").bytes_table("log").expect("table").get(b"k").expect("get"), None);
 }
 
-/// The free list says of pages that tables and catalog use that they are free. What is written then may be lost with the
-/// file that was lying; what must not happen is a panic.
+/// The free list says of pages that tables and catalog use that they are free. What is written then
+/// may be lost with the file that was lying; what must not happen is a panic.
 #[test]
 fn pages_that_are_in_use_and_free_are_damage_and_not_a_panic() {
     let (bytes, _) = small();

@@ -27,8 +27,9 @@ fn assert_levels_off(pages: &[u64]) {
     assert!(pages[7] <= pages[3] + pages[3] / 2, "the file goes on growing: {pages:?}");
 }
 
-/// One large value is replaced by each commit, beside many small ones: their freed pages stayed pending, more with every
-/// commit, because what was left of large extents that did not suffice served the small ones.
+/// One large value is replaced by each commit, beside many small ones: their freed pages stayed
+/// pending, more with every commit, because what was left of large extents that did not suffice
+/// served the small ones.
 #[test]
 fn large_values_beside_many_small_ones_do_not_grow_the_file_for_ever() {
     let db = TestDb::memory(Options::new());
@@ -51,8 +52,9 @@ fn large_values_beside_many_small_ones_do_not_grow_the_file_for_ever() {
     assert_levels_off(&pages);
 }
 
-/// Free extents that become neighbours in the free-space tree have to become one, though they were freed apart and the
-/// writer has forgotten the first when it lists the second: or long runs are soon found at the end of the file alone.
+/// Free extents that become neighbours in the free-space tree have to become one, though they were
+/// freed apart and the writer has forgotten the first when it lists the second: or long runs are
+/// soon found at the end of the file alone.
 #[test]
 fn free_neighbours_are_joined_whenever_they_were_freed() {
     const COUNT: u64 = 6000;

@@ -1,4 +1,5 @@
-//! Files of which nothing, or not all, is in memory: reading ahead changes what is in memory and never what is read.
+//! Files of which nothing, or not all, is in memory: reading ahead changes what is in memory and
+//! never what is read.
 //!
 //! On file systems that live in memory nothing is ever cold: tests say so and end.
 
@@ -92,7 +93,8 @@ fn files() -> (tempfile::TempDir, [PathBuf; 2]) {
     (dir, paths)
 }
 
-/// Reads a cold file in many ways, one after the other, under every setting; each is compared with a map.
+/// Reads a cold file in many ways, one after the other, under every setting; each is compared with
+/// a map.
 #[test]
 fn cold_reads_give_what_is_there() {
     let (_dir, paths) = files();

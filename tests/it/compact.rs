@@ -1,4 +1,5 @@
-//! Compaction: the new file has what the snapshot had, in as few pages as can be, and after an error there is no file.
+//! Compaction: the new file has what the snapshot had, in as few pages as can be, and after an
+//! error there is no file.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -14,7 +15,8 @@ use crate::workload::{fast_dir, History, Rng};
 
 const PAGE: usize = 4096;
 
-/// Pages of a new file that are neither leaf nor branch of a table: the meta pages, the catalog and the free list.
+/// Pages of a new file that are neither leaf nor branch of a table: the meta pages, the catalog and
+/// the free list.
 const OTHER_PAGES: u64 = 4;
 
 fn names(dir: &TempDir) -> Vec<String> {
@@ -64,8 +66,8 @@ fn the_copy_of_a_long_history_holds_its_newest_state() {
     }
 }
 
-/// Leaves are filled to the last byte that an entry fits into, branches nearly so; a commit in between leaves nothing
-/// behind.
+/// Leaves are filled to the last byte that an entry fits into, branches nearly so; a commit in
+/// between leaves nothing behind.
 #[test]
 fn pages_are_as_full_as_can_be() {
     const ENTRIES: u64 = 250_000;
@@ -239,7 +241,8 @@ fn a_name_that_is_taken_is_refused_and_stays() {
     assert_clean(&db);
 }
 
-/// Damage anywhere in what is reached is an error of the kind that any reader gets, and leaves no file.
+/// Damage anywhere in what is reached is an error of the kind that any reader gets, and leaves no
+/// file.
 #[test]
 fn damage_ends_it_and_leaves_nothing() {
     let seed = seed("compact_damage");
@@ -277,7 +280,8 @@ fn damage_ends_it_and_leaves_nothing() {
     assert!(refused > 10 && copied > 0);
 }
 
-/// Bytes are changed anywhere and checksums set right again: no panic, an end, and a whole database if any.
+/// Bytes are changed anywhere and checksums set right again: no panic, an end, and a whole database
+/// if any.
 #[test]
 fn hostile_files_do_no_harm() {
     let seed = seed("compact_hostile");
@@ -375,7 +379,8 @@ fn a_compaction_that_is_stopped_leaves_nothing() {
     }
 }
 
-/// The database is cut while it is copied: what is lost reads as zeros, which must not get into a file of its own.
+/// The database is cut while it is copied: what is lost reads as zeros, which must not get into a
+/// file of its own.
 #[test]
 fn cut_child() {
     let Some(arguments) = reexec::arguments() else { return };

@@ -1,6 +1,7 @@
 //! Costs that must not grow with what is already there, counted in steps and not in time.
 //!
-//! A step is one look at something that a transaction or the database holds besides trees (`testing::steps`).
+//! A step is one look at something that a transaction or the database holds besides trees
+//! (`testing::steps`).
 
 use mapleaf::testing::steps;
 use mapleaf::{Db, Options, Table};

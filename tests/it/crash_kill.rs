@@ -1,8 +1,10 @@
-//! Processes that are killed: a real file, a child that commits without end, SIGKILL, and what is left.
+//! Processes that are killed: a real file, a child that commits without end, SIGKILL, and what is
+//! left.
 //!
-//! Half of the children are killed at a random moment; the other half inside a commit, a growth or a close: the hooks of
-//! the child stops for ever at its k-th event and tells the parent, which kills it right there. All rounds are on the
-//! same few files, so that each recovery is on top of the ones before. The child says each commit after it returned.
+//! Half of the children are killed at a random moment; the other half inside a commit, a growth or
+//! a close: the hooks of the child stops for ever at its k-th event and tells the parent, which
+//! kills it right there. All rounds are on the same few files, so that each recovery is on top of
+//! the ones before. The child says each commit after it returned.
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -51,7 +51,8 @@ fn threads_that_create_the_same_file_share_it() {
     }
 }
 
-/// Threads that open and close at the same time meet databases that are just being closed or created.
+/// Threads that open and close at the same time meet databases that are just being closed or
+/// created.
 #[test]
 fn threads_that_open_and_close_at_once_never_fail() {
     let dir = fast_dir();
@@ -95,7 +96,8 @@ fn a_file_appears_complete() {
             drop(db);
             let whole = 2 * page_size as usize;
             assert_eq!(seen[..whole], std::fs::read(&path).expect("the file"));
-            // An open database has a page more, in which nothing lies but one byte that shows whether it is cut.
+            // An open database has a page more, in which nothing lies but one byte that shows
+            // whether it is cut.
             assert!(seen.len() <= whole + 4096 && seen[whole..].iter().skip(1).all(|&byte| byte == 0));
         });
     }
@@ -190,8 +192,8 @@ fn creation_that_is_killed_leaves_no_file_or_a_whole_one() {
     println!("seed 0x51: {absent} times no file, {leftovers} temporary files left over");
 }
 
-/// A file system without room for the second page: the writer dies or fails between the two slots of an empty file. What
-/// is left must be empty still, or a whole database.
+/// A file system without room for the second page: the writer dies or fails between the two slots
+/// of an empty file. What is left must be empty still, or a whole database.
 #[test]
 fn an_empty_file_whose_initialisation_is_cut_short_can_be_initialised_again() {
     let dir = fast_dir();
@@ -257,7 +259,8 @@ fn long_and_unusual_names_are_created() {
     }
 }
 
-/// A process that is being started has copies of all descriptors of its parent for a moment, those that hold locks too.
+/// A process that is being started has copies of all descriptors of its parent for a moment, those
+/// that hold locks too.
 #[test]
 fn a_closed_database_opens_again_while_other_threads_start_processes() {
     let dir = fast_dir();

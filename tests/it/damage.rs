@@ -64,7 +64,8 @@ fn a_damaged_value_can_be_removed_with_its_table() {
     assert!(report.is_clean(), "{:?}", report.findings);
 }
 
-/// Storing over it returns what was there, which cannot be read: the error says so, and nothing is changed.
+/// Storing over it returns what was there, which cannot be read: the error says so, and nothing is
+/// changed.
 #[test]
 fn a_damaged_value_is_not_silently_replaced_by_calls_that_return_it() {
     let (_dir, db) = with_damaged_value();
@@ -80,8 +81,8 @@ fn flip(path: &std::path::Path, page: u64) {
     std::fs::write(path, bytes).expect("damaged");
 }
 
-/// The walk over the tables ended at the first catalog page that could not be read, and every page of the tables behind
-/// was reported as lost.
+/// The walk over the tables ended at the first catalog page that could not be read, and every page
+/// of the tables behind was reported as lost.
 #[test]
 fn check_goes_on_behind_a_damaged_catalog_page() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -156,8 +157,8 @@ fn check_tells_how_far_it_is() {
     assert!(told.iter().all(|(done, all)| *done <= *all && *all == report.pages_checked), "{told:?}");
 }
 
-/// Both copies of the newer meta page are damaged. An interrupted commit can leave that, so the older state opens; but the check
-/// and a salvage tell that there may have been a newer one.
+/// Both copies of the newer meta page are damaged. An interrupted commit can leave that, so the
+/// older state opens; but the check and a salvage tell that there may have been a newer one.
 #[test]
 fn a_lost_meta_is_told_by_the_check_and_by_a_salvage() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,5 @@
-//! A program that closed its standard descriptors, as daemons do, prints all the same: never into a file of Mapleaf.
+//! A program that closed its standard descriptors, as daemons do, prints all the same: never into a
+//! file of Mapleaf.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,8 @@ fn value(n: u32) -> Vec<u8> {
     vec![n as u8; if n.is_multiple_of(10) { 50_000 } else { 100 }]
 }
 
-/// Does something with the standard descriptors closed, then prints. What is still open has none of them.
+/// Does something with the standard descriptors closed, then prints. What is still open has none of
+/// them.
 fn while_closed<T>(dir: &Path, run: impl FnOnce() -> mapleaf::Result<T>) -> T {
     close_standard_descriptors();
     let done = run().expect("it works with closed descriptors");

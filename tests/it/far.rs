@@ -1,4 +1,5 @@
-//! Page ids beyond 2^32 and offsets beyond 16 TiB through the whole store, in a sparse file on tmpfs.
+//! Page ids beyond 2^32 and offsets beyond 16 TiB through the whole store, in a sparse file on
+//! tmpfs.
 
 use mapleaf::testing::raise_page_count;
 use mapleaf::{inspect, Db, Options, PageId, Table};
@@ -21,8 +22,8 @@ fn put(db: &Db, keys: impl Iterator<Item = u64>, version: u64) {
     txn.commit().expect("commit");
 }
 
-/// The pages below are lost, so no check: every entry is compared instead, also after reopening, when no page counts as
-/// verified.
+/// The pages below are lost, so no check: every entry is compared instead, also after reopening,
+/// when no page counts as verified.
 #[test]
 fn trees_runs_and_free_space_beyond_two_to_the_32_pages() {
     for page_size in [4096u32, 8192] {

@@ -1,7 +1,9 @@
-//! Files that are cut while they are open: the process lives, nothing wrong is read, nothing is acknowledged that is lost.
+//! Files that are cut while they are open: the process lives, nothing wrong is read, nothing is
+//! acknowledged that is lost.
 //!
-//! Each part runs in a child, so that a death is seen as one. A child goes through the lengths it is given: it opens a
-//! fresh copy of a database, cuts the file under it, and goes on reading or writing.
+//! Each part runs in a child, so that a death is seen as one. A child goes through the lengths it
+//! is given: it opens a fresh copy of a database, cuts the file under it, and goes on reading or
+//! writing.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -120,7 +122,8 @@ fn read_all(at: &str, data: &ReadTable<u64, &'static [u8]>, numbers: &ReadTable<
     );
 }
 
-/// A copy of a borrowed value counts only if the next call of the transaction succeeds: the slice itself shows zeros.
+/// A copy of a borrowed value counts only if the next call of the transaction succeeds: the slice
+/// itself shows zeros.
 fn after<T>(data: &ReadTable<u64, &'static [u8]>, copy: T) -> Result<T> {
     data.get(u64::MAX)?;
     Ok(copy)
@@ -206,7 +209,8 @@ fn writing_child() {
     reexec::answer(&format!("{} 0 0", lengths.len()));
 }
 
-/// Runs a child over all lengths; what it counted. A death, a panic or a wrong answer fails the test.
+/// Runs a child over all lengths; what it counted. A death, a panic or a wrong answer fails the
+/// test.
 fn run(child: &str, name: &str) -> String {
     let dir = fast_dir();
     let base = base(dir.path());
@@ -327,7 +331,8 @@ fn overflow(depth: u64) -> u64 {
 
 #[test]
 fn faults_elsewhere_and_signals_that_are_sent_end_the_process_as_before() {
-    // The first signal that is sent takes away the handler of Rust's runtime, no more; so it is without a database too.
+    // The first signal that is sent takes away the handler of Rust's runtime, no more; so it is
+    // without a database too.
     let cases = [("sent", None), ("sent twice", Some(7)), ("sent, then cut", None), ("foreign", Some(7))];
     for (how, signal) in cases.into_iter().chain([("unguarded", Some(7)), ("overflow", Some(6))]) {
         let mut command = reexec::command("faults::foreign_child", &[&how]);
@@ -502,7 +507,8 @@ fn a_commit_whose_file_is_cut_behind_the_meta_is_not_said_to_be_nothing() {
     assert_eq!(found.expect("opens"), Some(42), "it stands");
 }
 
-/// A value in a run that was verified reads as zeros after the file was cut and made longer again by somebody else.
+/// A value in a run that was verified reads as zeros after the file was cut and made longer again
+/// by somebody else.
 #[test]
 fn a_file_cut_and_made_longer_again_is_an_error() {
     let dir = fast_dir();
@@ -655,7 +661,8 @@ fn take_all_areas(dir: &Path) -> Vec<memmap2::MmapRaw> {
     areas
 }
 
-/// The page at fault cannot be replaced by itself then: that would take more areas. The whole mapping can.
+/// The page at fault cannot be replaced by itself then: that would take more areas. The whole
+/// mapping can.
 #[test]
 fn a_cut_is_an_error_also_in_a_process_that_has_all_the_areas_it_may_have() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -708,8 +715,8 @@ impl Hooks for CutBefore {
     }
 }
 
-/// A flush says nothing of pages that a cut has removed. No meta page may lead to them, and once one does, its commit is not
-/// acknowledged.
+/// A flush says nothing of pages that a cut has removed. No meta page may lead to them, and once
+/// one does, its commit is not acknowledged.
 #[test]
 fn a_commit_whose_file_is_cut_while_it_is_flushed_is_not_acknowledged() {
     for kind in [FlushKind::Tree, FlushKind::MetaPage] {

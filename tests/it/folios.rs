@@ -1,5 +1,6 @@
-//! Large folios in the page cache, in which a store dirties up to 2 MiB: where another program has brought them in, that is
-//! noticed and mended, and reading ahead brings none in, so that commits go on writing what they changed.
+//! Large folios in the page cache, in which a store dirties up to 2 MiB: where another program has
+//! brought them in, that is noticed and mended, and reading ahead brings none in, so that commits
+//! go on writing what they changed.
 
 use std::path::Path;
 use std::process::Command;
@@ -52,7 +53,8 @@ fn read_cold(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// In a process of its own, for its counters. Says bytes that commits dirtied, and pages that they wrote.
+/// In a process of its own, for its counters. Says bytes that commits dirtied, and pages that they
+/// wrote.
 #[test]
 fn child() {
     let Some(arguments) = reexec::arguments() else { return };

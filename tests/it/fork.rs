@@ -50,7 +50,8 @@ fn forking_child() {
     reexec::answer("done");
 }
 
-/// Whatever a child does with transactions of its parent, it is refused, and the parent's file and pages stay as they are.
+/// Whatever a child does with transactions of its parent, it is refused, and the parent's file and
+/// pages stay as they are.
 fn a_transaction_is_of_no_use_in_a_child(db: &Db, path: &std::path::Path) {
     assert!(in_forked_child(|| refused(db.begin_read().map(drop))));
     let mut txn = db.begin_write().expect("begins");
@@ -95,7 +96,8 @@ fn refused(told: mapleaf::Result<()>) {
     assert_eq!(told.expect_err("a child").kind(), ErrorKind::Usage);
 }
 
-/// A child drops a transaction that has a thread of its own in the parent, and does not wait for it. The parent goes on.
+/// A child drops a transaction that has a thread of its own in the parent, and does not wait for
+/// it. The parent goes on.
 fn drop_in_child(db: &Db, fill: impl FnOnce(&mut mapleaf::WriteTxn)) {
     let mut txn = db.begin_write().expect("begins");
     fill(&mut txn);

@@ -1,4 +1,5 @@
-//! Forms in which users write what they want: each must compile as it stands here, and do what it says.
+//! Forms in which users write what they want: each must compile as it stands here, and do what it
+//! says.
 
 use std::iter::FusedIterator;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -196,8 +197,8 @@ fn iterators_stay_ended_after_a_fault() {
     assert_eq!(found.last().and_then(|entry| entry.as_ref().err()).map(Error::kind), Some(ErrorKind::Fault));
 }
 
-/// What may be carried through `catch_unwind` without a wrapper. A write transaction may not: a panic inside a change of a
-/// tree could leave it half done.
+/// What may be carried through `catch_unwind` without a wrapper. A write transaction may not: a
+/// panic inside a change of a tree could leave it half done.
 #[test]
 fn what_is_only_read_is_unwind_safe() {
     fn safe<T: UnwindSafe + RefUnwindSafe>() {}

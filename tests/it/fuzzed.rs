@@ -1,4 +1,5 @@
-//! The functions of the fuzz targets, on bounded random input: what `fuzz/` searches for hours, each test run samples.
+//! The functions of the fuzz targets, on bounded random input: what `fuzz/` searches for hours,
+//! each test run samples.
 //!
 //! A finding of either becomes a test by name here, with the bytes that found it.
 
@@ -72,15 +73,16 @@ proptest! {
     }
 }
 
-/// A meta page that names a low tree id was whole for `check`, and the next new table got an id that is not for tables.
+/// A meta page that names a low tree id was whole for `check`, and the next new table got an id
+/// that is not for tables.
 #[test]
 fn the_next_tree_id_is_one_for_tables() {
     // The empty sample, in whose meta pages the next tree id, at byte 128, is 3.
     fuzz_open(&[3, 28, 128, 3, 0, 0, 0]);
 }
 
-/// A meta page whose root names another tree than the catalog's or that of the free space opened and was called clean, while
-/// recovery called it damaged.
+/// A meta page whose root names another tree than the catalog's or that of the free space opened
+/// and was called clean, while recovery called it damaged.
 #[test]
 fn roots_of_a_meta_are_those_of_its_trees() {
     for sample in 0..8 {
@@ -91,8 +93,9 @@ fn roots_of_a_meta_are_those_of_its_trees() {
     }
 }
 
-/// A changed record of the free-space tree covered a page that the transaction had in use. When the page came back, an
-/// assertion failed; without assertions the extents were saved one over the other.
+/// A changed record of the free-space tree covered a page that the transaction had in use. When the
+/// page came back, an assertion failed; without assertions the extents were saved one over the
+/// other.
 #[test]
 fn a_page_that_is_free_twice_is_damage_when_it_comes_back() {
     fuzz_open(&[2, 0xbf, 0x5d, 0x04, 0x5d, 0x04, 0x1a, 0x19]);

@@ -1,5 +1,6 @@
-//! Growth under readers: the file grows by the page, through windows that fill up, while other threads hold slices of
-//! it (rule R4); and one writer beside readers that verify whole snapshots (rules R1, R5, R6).
+//! Growth under readers: the file grows by the page, through windows that fill up, while other
+//! threads hold slices of it (rule R4); and one writer beside readers that verify whole snapshots
+//! (rules R1, R5, R6).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
@@ -77,7 +78,8 @@ fn grow_under_readers(db: &Db, pages: u64, page_size: u64) {
                 entries.store(next, Ordering::Release);
                 if windows.last() != Some(&window_id(db)) {
                     windows.push(window_id(db));
-                    // What was held before the switch reads the same, in place and through the new window.
+                    // What was held before the switch reads the same, in place and through the new
+                    // window.
                     let newest = db.begin_read().expect("begins").table(DATA).expect("table");
                     for (&key, &slice) in keys.iter().zip(&held) {
                         let aliased = newest.get(key).expect("get").expect("there");
@@ -189,7 +191,8 @@ fn weight(key: u64, version: u64) -> u64 {
     mix(mix(key).wrapping_add(version))
 }
 
-/// Verifies a snapshot whole: each value is what its key and version say, and all together are what the commit said.
+/// Verifies a snapshot whole: each value is what its key and version say, and all together are what
+/// the commit said.
 fn verify_snapshot(db: &Db, last_seen: u64, again: bool) -> u64 {
     let txn = db.begin_read().expect("begins");
     let state = txn.table(STATE).expect("table");
@@ -289,7 +292,8 @@ fn four_readers_verify_whole_snapshots_beside_a_writer_in_a_file() {
     stress(&db, 4, seed("stress in a file"));
 }
 
-/// The same with a writable mapping in which the processor forbids every store but to the transaction's own pages.
+/// The same with a writable mapping in which the processor forbids every store but to the
+/// transaction's own pages.
 #[test]
 fn growth_and_readers_beside_a_writer_that_can_store_to_its_own_pages_alone() {
     mapleaf::testing::strict_claims(true);

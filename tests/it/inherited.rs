@@ -1,4 +1,5 @@
-//! What a child after `fork` has of its parent's databases: every call is refused, ends free nothing, and the child opens afresh.
+//! What a child after `fork` has of its parent's databases: every call is refused, ends free
+//! nothing, and the child opens afresh.
 
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -172,7 +173,8 @@ fn writing_child() {
     let db = Db::open(&path).expect("open");
     fill(&db, 1);
     let mut txn = db.begin_write().expect("begins");
-    // Pages that are filled in a row are collected, and the thread that reads one of them writes all.
+    // Pages that are filled in a row are collected, and the thread that reads one of them writes
+    // all.
     let mut table = txn.table(TEXTS).expect("table");
     (0..40_000).for_each(|n| table.append(&format!("long {n:06}"), &[2; 100]).expect("appended"));
     let before = std::fs::read(&path).expect("the file");
@@ -198,7 +200,8 @@ fn writing_child() {
         refused(txn.tables());
     }));
     let mut inherited = Some(txn);
-    // A thread of the parent may be about to wait for the writer lock: the child's copy of that is not touched.
+    // A thread of the parent may be about to wait for the writer lock: the child's copy of that is
+    // not touched.
     assert!(in_forked_child(|| drop(inherited.take())));
     assert!(in_forked_child(|| refused(inherited.take().expect("the copy").commit())));
     inherited.expect("the parent's own").commit().expect("committed");
@@ -350,7 +353,8 @@ fn a_child_without_descriptors_to_spare_child() {
     testing::set_process_limit(testing::ProcessLimit::OpenFiles, Some(64)).expect("a limit");
     let held: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
     assert!(!held.is_empty() && !arguments.is_empty());
-    // The handler can open nothing, so the number of the lock's descriptor is free in the child, which takes it.
+    // The handler can open nothing, so the number of the lock's descriptor is free in the child,
+    // which takes it.
     let in_order = in_forked_child(|| {
         let own = std::fs::File::open("/proc/self/stat").expect("a descriptor is free");
         drop(db);

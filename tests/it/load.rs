@@ -1,4 +1,5 @@
-//! Loading many entries at once, against a map: any order, any content before, any memory, with refusals and failures.
+//! Loading many entries at once, against a map: any order, any content before, any memory, with
+//! refusals and failures.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +15,8 @@ use crate::support::{bytes, long, seed, Rng, TestDb, BYTES};
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Keys of a shape: random bytes, text with a long common part, few that come again and again, numbers in a small range.
+/// Keys of a shape: random bytes, text with a long common part, few that come again and again,
+/// numbers in a small range.
 fn key(shape: u64, rng: &mut Rng) -> Vec<u8> {
     match shape {
         0 => bytes(rng.next(), 24),
@@ -99,7 +101,8 @@ fn loads_agree_with_a_map() {
                 }
                 assert_eq!(loader.finish().expect("finished"), count);
                 model.extend(entries);
-                // What else may be done in the same transaction, with pages that a load has written.
+                // What else may be done in the same transaction, with pages that a load has
+                // written.
                 for _ in 0..rng.below(30) {
                     let (key, value) = (key(shape, &mut rng), value(&mut rng));
                     if rng.below(2) == 0 {
@@ -120,7 +123,8 @@ fn loads_agree_with_a_map() {
     }
 }
 
-/// Enough for the thread that writes, in one pass and in several, over content that stays, is replaced, and is gone.
+/// Enough for the thread that writes, in one pass and in several, over content that stays, is
+/// replaced, and is gone.
 #[test]
 fn large_loads_agree_with_a_map() {
     let mut rng = Rng::new(seed("large_loads_agree_with_a_map"));
@@ -335,8 +339,8 @@ fn assert_opens_with(path: &Path, count: u64) {
     crate::support::assert_clean(&db);
 }
 
-/// A write that meets a full disk aborts the transaction; one that fails otherwise may have been told of for the only time,
-/// so nothing is acknowledged afterwards (R9).
+/// A write that meets a full disk aborts the transaction; one that fails otherwise may have been
+/// told of for the only time, so nothing is acknowledged afterwards (R9).
 #[test]
 fn a_write_that_fails_is_an_error_of_the_load() {
     for (full, write_back, sorted, fails_at) in [
@@ -360,8 +364,8 @@ fn a_write_that_fails_is_an_error_of_the_load() {
     }
 }
 
-/// Long series of appends, written page by page, with reads of what has just been appended, and every other kind of change
-/// between them.
+/// Long series of appends, written page by page, with reads of what has just been appended, and
+/// every other kind of change between them.
 #[test]
 fn appends_among_other_changes_agree_with_maps() {
     let mut rng = Rng::new(seed("appends_among_other_changes_agree_with_maps"));
@@ -496,7 +500,8 @@ impl Hooks for Full {
     }
 }
 
-/// Whoever goes on after an error, with the next entry or the end, gets no transaction that lacks the entries before it.
+/// Whoever goes on after an error, with the next entry or the end, gets no transaction that lacks
+/// the entries before it.
 #[test]
 fn a_load_that_has_failed_stays_failed() {
     for sorted in [true, false] {

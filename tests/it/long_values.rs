@@ -29,7 +29,8 @@ impl Read for Drip<'_> {
     }
 }
 
-/// Lengths around every edge: of inline values, pages, chunks, and runs that are stored and not written.
+/// Lengths around every edge: of inline values, pages, chunks, and runs that are stored and not
+/// written.
 fn lengths(page_size: usize, rng: &mut Rng) -> Vec<usize> {
     let mut edges = vec![0, 1, page_size / 4 - 24];
     edges.extend([1, 2, 3, 4, 5, 16, 17, 33].map(|pages| pages * page_size - 32));
@@ -190,7 +191,8 @@ fn watched(dir: &tempfile::TempDir, fails_at: Option<usize>) -> (Db, Arc<WriteBa
     (db, hooks)
 }
 
-/// Each long value is on its way to the disk, all of it and once, before the commit; shorter ones are left to the flush.
+/// Each long value is on its way to the disk, all of it and once, before the commit; shorter ones
+/// are left to the flush.
 #[test]
 fn write_back_of_a_long_value_begins_before_the_commit() {
     let dir = tempfile::tempdir().expect("a directory");

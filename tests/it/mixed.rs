@@ -1,4 +1,5 @@
-//! All ways to write in one transaction, over several tables, against maps; and readers beside a writer that loads.
+//! All ways to write in one transaction, over several tables, against maps; and readers beside a
+//! writer that loads.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -210,7 +211,8 @@ fn read_versions(db: &Db, rng: &mut Rng, keys: u64) -> u64 {
     commit
 }
 
-/// Pages are written by calls, by a thread of their own, while others read, and are used again and again.
+/// Pages are written by calls, by a thread of their own, while others read, and are used again and
+/// again.
 #[test]
 fn readers_beside_a_writer_that_loads_see_one_commit_each() {
     const KEYS: u64 = 20_000;
@@ -256,8 +258,8 @@ fn readers_beside_a_writer_that_loads_see_one_commit_each() {
     });
 }
 
-/// Pages that an append fills lie aside until they are full. A table that is dropped meanwhile gives such a page back, which
-/// is then one like any other.
+/// Pages that an append fills lie aside until they are full. A table that is dropped meanwhile
+/// gives such a page back, which is then one like any other.
 #[test]
 fn a_table_that_is_dropped_while_it_is_appended_to_leaves_nothing_in_its_pages() {
     const DROPPED: Table<u64, &[u8]> = Table::new("dropped");

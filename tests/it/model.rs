@@ -1,8 +1,9 @@
-//! The database against a `BTreeMap`: random transactions over several tables, aborts, reopens, and snapshots that are
-//! held over many commits and compared whole, each with the map as it was when the snapshot began.
+//! The database against a `BTreeMap`: random transactions over several tables, aborts, reopens, and
+//! snapshots that are held over many commits and compared whole, each with the map as it was when
+//! the snapshot began.
 //!
-//! A case that fails is made smaller and kept in `tests/proptest-regressions`, to be run first ever after. The seed is
-//! printed; see `support::seed`.
+//! A case that fails is made smaller and kept in `tests/proptest-regressions`, to be run first ever
+//! after. The seed is printed; see `support::seed`.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -480,7 +481,8 @@ fn any_sequence_of_transactions_behaves_like_a_map() {
     any_sequence(96);
 }
 
-/// The same with a writable mapping in which the processor forbids every store but to the transaction's own pages.
+/// The same with a writable mapping in which the processor forbids every store but to the
+/// transaction's own pages.
 #[test]
 fn any_sequence_of_transactions_stores_to_its_own_pages_alone() {
     mapleaf::testing::strict_claims(true);

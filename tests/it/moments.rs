@@ -1,4 +1,5 @@
-//! Orders of steps of several threads, forced: at a moment between two steps of one thread (`testing::Moment`) others act.
+//! Orders of steps of several threads, forced: at a moment between two steps of one thread
+//! (`testing::Moment`) others act.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -42,8 +43,9 @@ fn store(db: &Db, version: u64) -> Result<()> {
     })
 }
 
-/// A reader shows what it reads in its slot, and sees then whether that is still the newest. So a writer has to look at what is
-/// published first: a reader that it misses in the slots began after that, on that state or a newer one.
+/// A reader shows what it reads in its slot, and sees then whether that is still the newest. So a
+/// writer has to look at what is published first: a reader that it misses in the slots began after
+/// that, on that state or a newer one.
 #[test]
 fn a_reader_that_begins_while_a_writer_looks_for_readers_keeps_its_state() {
     let db = TestDb::file(Options::new());
@@ -59,7 +61,8 @@ fn a_reader_that_begins_while_a_writer_looks_for_readers_keeps_its_state() {
             ended.send(()).expect("a test that waits");
         });
         is_reached.recv_timeout(LONG).expect("the newest state is being flushed");
-        // The first version is published. A reader begins on it, then the second is published and durable.
+        // The first version is published. A reader begins on it, then the second is published and
+        // durable.
         let reader = Rc::new(RefCell::new(None));
         let (begun, db_of_reader) = (Rc::clone(&reader), Db::clone(&db));
         let act = move |moment| {
@@ -81,8 +84,8 @@ fn a_reader_that_begins_while_a_writer_looks_for_readers_keeps_its_state() {
     });
 }
 
-/// Until its slot shows a state, a reader protects none: what is published is asked again, also for the state that the slot was
-/// left with.
+/// Until its slot shows a state, a reader protects none: what is published is asked again, also for
+/// the state that the slot was left with.
 #[test]
 fn a_reader_that_shows_its_state_too_late_reads_a_newer_one_and_keeps_that() {
     let db = TestDb::file(Options::new());
@@ -122,7 +125,8 @@ fn grow(db: &Db, commits: bool) {
     assert_ne!(window_id(db), before, "it goes on in another window");
 }
 
-/// Ends a read transaction so that `meanwhile` happens when it knows the current window and still has its slot.
+/// Ends a read transaction so that `meanwhile` happens when it knows the current window and still
+/// has its slot.
 fn end_while(db: &Db, meanwhile: impl Fn() + 'static) {
     let reader = db.begin_read().expect("begins");
     let first = Cell::new(true);
@@ -157,7 +161,8 @@ fn a_reader_begins_in_the_current_window_whatever_its_slot_kept() {
     }
 }
 
-/// A slot keeps its pages for the next transaction. The writer takes them away when the file goes on elsewhere.
+/// A slot keeps its pages for the next transaction. The writer takes them away when the file goes
+/// on elsewhere.
 #[test]
 fn slots_that_nobody_uses_do_not_keep_a_window_that_the_file_has_outgrown() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,5 @@
-//! A compaction never writes a file that is larger than its source, whatever the source looks like and how it came to be.
+//! A compaction never writes a file that is larger than its source, whatever the source looks like
+//! and how it came to be.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +9,8 @@ use mapleaf::{Db, Options, WriteTxn};
 use crate::support::{assert_clean, bytes, long, seed};
 use crate::workload::{fast_dir, Rng};
 
-/// Lengths of the files after all handles are closed: the source, what a compaction makes of it, and of that in turn.
+/// Lengths of the files after all handles are closed: the source, what a compaction makes of it,
+/// and of that in turn.
 #[track_caller]
 fn assert_never_larger(source: &Path, what: &str) -> (u64, u64) {
     let (once, twice) = (source.with_extension("once"), source.with_extension("twice"));

@@ -1,4 +1,5 @@
-//! Opening for writing: what only a writer needs comes with the first write transaction, and not before.
+//! Opening for writing: what only a writer needs comes with the first write transaction, and not
+//! before.
 
 use std::io;
 use std::path::Path;
@@ -101,7 +102,8 @@ fn the_first_write_transaction_flushes_and_makes_the_file_longer_and_closing_cut
     assert!(db.check().expect("checks").is_clean());
 }
 
-/// What a killed process left in the page cache must be durable before it is built on, and before it is shown.
+/// What a killed process left in the page cache must be durable before it is built on, and before
+/// it is shown.
 #[test]
 fn what_was_not_closed_in_order_is_flushed_by_opening() {
     let dir = fast_dir();
@@ -179,7 +181,8 @@ fn a_file_that_is_cut_while_it_is_only_read_is_noticed() {
     assert_eq!(e.kind(), ErrorKind::Fault, "{e}");
 }
 
-/// The writer comes while others read: they are not misled by the end of the file, which is looked at elsewhere from then on.
+/// The writer comes while others read: they are not misled by the end of the file, which is looked
+/// at elsewhere from then on.
 #[test]
 fn readers_go_on_while_the_first_write_begins() {
     let dir = fast_dir();
@@ -226,8 +229,8 @@ fn locked_for_writing_whether_or_not_anything_was_written() {
     }
 }
 
-/// A file that was cut and lengthened again while it was only read is full of zeros where it was cut. That is noticed by a byte
-/// near its end, wherever the last one lies that is not zero.
+/// A file that was cut and lengthened again while it was only read is full of zeros where it was
+/// cut. That is noticed by a byte near its end, wherever the last one lies that is not zero.
 #[test]
 fn a_cut_is_noticed_when_the_last_pages_are_zeros() {
     let dir = fast_dir();
@@ -259,8 +262,8 @@ fn a_cut_is_noticed_when_the_last_pages_are_zeros() {
     }
 }
 
-/// After the newest state, a killed process leaves what belongs to no state: reserved blocks, pages of a transaction that did
-/// not commit, and pages that a failed flush may have lost.
+/// After the newest state, a killed process leaves what belongs to no state: reserved blocks, pages
+/// of a transaction that did not commit, and pages that a failed flush may have lost.
 #[test]
 fn what_lies_after_the_newest_state_is_cut_off_when_a_file_is_opened_for_writing() {
     use std::os::unix::fs::MetadataExt as _;

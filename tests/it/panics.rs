@@ -1,5 +1,6 @@
-//! Code of the caller that panics inside a call: codecs, iterators, readers, closures. The panic is caught, and what the call
-//! was working on is right afterwards, or refuses what cannot be right any more.
+//! Code of the caller that panics inside a call: codecs, iterators, readers, closures. The panic is
+//! caught, and what the call was working on is right afterwards, or refuses what cannot be right
+//! any more.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -74,7 +75,8 @@ fn rows(db: &Db) -> BTreeMap<u64, u64> {
     rows.iter().map(|row| row.expect("a row")).collect()
 }
 
-/// Takes all entries of an iterator, from the ends that `back` names in turn, and goes on after a panic; how many there were.
+/// Takes all entries of an iterator, from the ends that `back` names in turn, and goes on after a
+/// panic; how many there were.
 fn take_all(
     mut entries: impl DoubleEndedIterator<Item = Result<(u64, u64)>>,
     back: &[bool],
@@ -209,7 +211,8 @@ fn a_value_whose_reader_or_filler_panics_is_not_stored() {
     blobs.insert(3, &[3; 5000]).expect("goes on");
     txn.commit().expect("committed");
     db.assert_clean();
-    // In the middle of a long value: the transaction has pages that nothing leads to, and can only be aborted.
+    // In the middle of a long value: the transaction has pages that nothing leads to, and can only
+    // be aborted.
     let mut txn = db.begin_write().expect("begins");
     let mut blobs = txn.table(BLOBS).expect("table");
     assert!(panics(|| blobs.insert_reader(4, 1 << 20, Panicking(300_000))));

@@ -1,4 +1,5 @@
-//! What a database gives away: the rights of files that are made from it, and what its handles show of themselves.
+//! What a database gives away: the rights of files that are made from it, and what its handles show
+//! of themselves.
 
 use std::fs::{self, Permissions};
 use std::ops::ControlFlow;

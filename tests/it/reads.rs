@@ -1,5 +1,5 @@
-//! All ways to read, against a map and each other: keys that are hard to tell apart, trees of every form, and lookups that
-//! begin at the flat index of a tree.
+//! All ways to read, against a map and each other: keys that are hard to tell apart, trees of every
+//! form, and lookups that begin at the flat index of a tree.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -221,7 +221,8 @@ fn all_reads_agree_on_keys_that_are_hard_to_tell_apart() {
     }
 }
 
-/// Whatever byte of the file is wrong, and whichever way is read: the right answer, or an error that says so.
+/// Whatever byte of the file is wrong, and whichever way is read: the right answer, or an error
+/// that says so.
 #[test]
 fn no_way_to_read_gives_a_wrong_answer_of_a_damaged_file() {
     let mut rng = Rng::new(seed("no_way_to_read_gives_a_wrong_answer_of_a_damaged_file"));

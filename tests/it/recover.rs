@@ -1,4 +1,5 @@
-//! Going back to a whole state: files cut at every page, damaged newest states, and crashes of the recovery itself.
+//! Going back to a whole state: files cut at every page, damaged newest states, and crashes of the
+//! recovery itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -46,8 +47,9 @@ impl Sample {
         usize::from(txn(1) > txn(0))
     }
 
-    /// Which transaction's state is whole in the file cut to `len`, found without the code under test: each meta page in turn
-    /// is left alone in a file that zeros make long enough, and `check` has to find every page of it.
+    /// Which transaction's state is whole in the file cut to `len`, found without the code under
+    /// test: each meta page in turn is left alone in a file that zeros make long enough, and
+    /// `check` has to find every page of it.
     fn whole(&self, bytes: &[u8]) -> Option<u64> {
         [self.newest_slot(), self.newest_slot() ^ 1].into_iter().find_map(|slot| {
             if bytes.len() < (slot + 1) * PAGE {
@@ -86,7 +88,8 @@ impl Sample {
 }
 
 impl Sample {
-    /// Opens a file as every program does: it is the whole state, or an error that says where to go back to.
+    /// Opens a file as every program does: it is the whole state, or an error that says where to go
+    /// back to.
     #[track_caller]
     fn opens_or_offers(&self, path: &Path, whole: u64, context: &str) {
         match Options::new().read_only(true).open(path) {
@@ -101,7 +104,8 @@ impl Sample {
         }
     }
 
-    /// The newest whole state of the file without its last pages, where it is an older one that needs some of them.
+    /// The newest whole state of the file without its last pages, where it is an older one that
+    /// needs some of them.
     fn cut_below_the_older_state(&self) -> Option<(&[u8], u64)> {
         let older = self.newest_slot() ^ 1;
         let needed = u64_at(&self.bytes, older * PAGE + 56) as usize * PAGE;
@@ -127,8 +131,8 @@ impl Hooks for Copies {
     }
 }
 
-/// Had the file its length before the meta page, a crash in between would leave the damaged newest state to be opened, and the
-/// next commit would overwrite the slot of the whole one.
+/// Had the file its length before the meta page, a crash in between would leave the damaged newest
+/// state to be opened, and the next commit would overwrite the slot of the whole one.
 #[test]
 fn going_back_gives_the_file_its_length_last() {
     let seed = seed("going_back_gives_the_file_its_length_last");
@@ -258,8 +262,8 @@ fn recovery_leaves_a_whole_file_alone() {
     assert_eq!(e.kind(), ErrorKind::Usage);
 }
 
-/// The recovery writes one slot, flushes, and writes zeros at the end of the file. Whatever part of these writes a crash
-/// leaves, recovering again ends in the same state, and never does worse.
+/// The recovery writes one slot, flushes, and writes zeros at the end of the file. Whatever part of
+/// these writes a crash leaves, recovering again ends in the same state, and never does worse.
 #[test]
 fn a_crash_of_the_recovery_is_recovered_from() {
     let seed = seed("a_crash_of_the_recovery");
@@ -282,7 +286,8 @@ fn a_crash_of_the_recovery_is_recovered_from() {
         let all = (1u32 << changed.len()) - 1;
         for len in (before.len()..=after.len()).step_by(PAGE / 2) {
             for subset in 0..=all {
-                // Behind the flush all of the slot is written: a file that is longer has the new one.
+                // Behind the flush all of the slot is written: a file that is longer has the new
+                // one.
                 if len > before.len() && subset != all {
                     continue;
                 }
@@ -307,7 +312,8 @@ fn a_crash_of_the_recovery_is_recovered_from() {
     assert!(samples >= 3, "{samples} samples");
 }
 
-/// A record of one slot over that of the other: the file may have lost a commit, and no release of Mapleaf leaves it so.
+/// A record of one slot over that of the other: the file may have lost a commit, and no release of
+/// Mapleaf leaves it so.
 #[test]
 fn both_slots_with_one_record_are_reported_and_recovery_goes_on_from_it() {
     for commits in [6, 1] {

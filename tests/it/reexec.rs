@@ -1,7 +1,7 @@
 //! Children: this test binary, started again to run one test that does nothing otherwise.
 //!
-//! The parent tells the child what to do through the environment; the child answers with lines that begin with `@`, so
-//! that what the test harness prints does not disturb.
+//! The parent tells the child what to do through the environment; the child answers with lines that
+//! begin with `@`, so that what the test harness prints does not disturb.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -186,7 +186,8 @@ fn pages_that_the_file_has_already_have_blocks_before_they_are_stored_to() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("db");
     drop(Db::open(&path).expect("open"));
-    // A file that a killed process left longer than its state, copied by a program that keeps holes.
+    // A file that a killed process left longer than its state, copied by a program that keeps
+    // holes.
     let len = 8 << 20;
     std::fs::File::options().write(true).open(&path).and_then(|file| file.set_len(len)).expect("longer");
     let db = Db::open(&path).expect("open");

@@ -1,4 +1,5 @@
-//! Salvage: what can be read comes back, what never existed does not, and the damaged file stays as it is.
+//! Salvage: what can be read comes back, what never existed does not, and the damaged file stays as
+//! it is.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -55,8 +56,8 @@ impl Sample {
         self.dir.path().join(name)
     }
 
-    /// Salvages damaged bytes and compares the result with what can be read, which is found out through the mapping, in a
-    /// file that zeros make long enough.
+    /// Salvages damaged bytes and compares the result with what can be read, which is found out
+    /// through the mapping, in a file that zeros make long enough.
     #[track_caller]
     fn salvages(&self, damaged: &[u8], context: &str) -> Option<SalvageReport> {
         let (path, out) = (self.path("damaged.mapleaf"), self.path("out.mapleaf"));
@@ -232,8 +233,8 @@ fn damaged_pages_cost_only_what_lay_on_them() {
     }
 }
 
-/// The root page of the catalog is lost: the older meta page knows the tables, and all that the newest state still has of them
-/// is found on pages that say themselves what they are.
+/// The root page of the catalog is lost: the older meta page knows the tables, and all that the
+/// newest state still has of them is found on pages that say themselves what they are.
 #[test]
 fn a_lost_catalog_is_made_up_for() {
     let sample = Sample::new(seed("a_lost_catalog"), 60);
@@ -269,7 +270,8 @@ fn without_metas_pages_say_what_they_are() {
     assert!(report.maybe_stale() > 100, "{report:?}");
 }
 
-/// With nothing but roots lost, nearly every entry of the newest state is found, with its newest value.
+/// With nothing but roots lost, nearly every entry of the newest state is found, with its newest
+/// value.
 #[track_caller]
 fn all_but_few(sample: &Sample) {
     let db = Options::new().create(false).open(sample.path("out.mapleaf")).expect("opens");
@@ -318,7 +320,8 @@ fn what_is_no_database_is_refused() {
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 
-/// Older versions of a leaf lie on pages that are free by now. What a newer one no longer has was deleted.
+/// Older versions of a leaf lie on pages that are free by now. What a newer one no longer has was
+/// deleted.
 #[test]
 fn deleted_entries_do_not_come_back_from_older_leaves() {
     let dir = fast_dir();
@@ -358,8 +361,8 @@ fn deleted_entries_do_not_come_back_from_older_leaves() {
     assert!([10, 11, 12].iter().all(|n| table.get(&key(*n)).expect("read").is_none()));
 }
 
-/// Bytes are changed anywhere and checksums set right again, so that the changes are believed: no panic, an end, and
-/// whatever comes out is a whole database.
+/// Bytes are changed anywhere and checksums set right again, so that the changes are believed: no
+/// panic, an end, and whatever comes out is a whole database.
 #[test]
 fn hostile_files_do_no_harm() {
     let seed = seed("hostile_files");
@@ -410,7 +413,8 @@ fn a_place_that_does_not_exist_is_an_error_that_names_it() {
     assert!(e.kind() == ErrorKind::NotFound && e.to_string().contains("out.mapleaf: "), "{e}");
 }
 
-/// Makes a file so long that nothing can be done for each of its pages; `false` where the file system has no such files.
+/// Makes a file so long that nothing can be done for each of its pages; `false` where the file
+/// system has no such files.
 fn lengthened(path: &Path, len: u64) -> bool {
     let file = std::fs::File::options().write(true).open(path).expect("opened");
     let done = file.set_len(len);

@@ -1,4 +1,5 @@
-//! Free space: what is freed comes back, in time, once, and at a cost that follows what a commit touched (rule R5).
+//! Free space: what is freed comes back, in time, once, and at a cost that follows what a commit
+//! touched (rule R5).
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,7 +97,8 @@ fn a_stuck_reader_pins_what_it_sees_and_no_later_garbage() {
     assert_eq!(fingerprint(&stuck), seen);
 }
 
-/// With one entry per commit, so that each commit may look at few of the many records of what is pinned.
+/// With one entry per commit, so that each commit may look at few of the many records of what is
+/// pinned.
 #[test]
 fn two_stuck_readers_pin_what_they_see_and_no_later_garbage() {
     let mut rng = Rng::new(seed("two_stuck_readers"));
@@ -121,7 +123,8 @@ fn readers_that_come_and_go_beside_a_stuck_one_do_not_grow_the_file() {
     let base = page_count(&db);
     let stuck = db.begin_read().expect("begins");
     let seen = fingerprint(&stuck);
-    // One reader at a time beside it: at most the stuck one's pages, its own, the newest, and as many again on the way.
+    // One reader at a time beside it: at most the stuck one's pages, its own, the newest, and as
+    // many again on the way.
     for _ in 0..80 {
         let passing = db.begin_read().expect("begins");
         let seen = fingerprint(&passing);
@@ -263,7 +266,8 @@ fn an_abort_gives_everything_back() {
     }
 }
 
-/// Fills a table in random order with values of a page each, so that its pages in key order are scattered.
+/// Fills a table in random order with values of a page each, so that its pages in key order are
+/// scattered.
 fn scattered(db: &Db, count: u64) {
     put_all(db, (0..count).map(mix), ONE_PAGE, 0);
 }

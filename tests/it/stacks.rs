@@ -1,5 +1,5 @@
-//! Threads with small stacks, as servers with many threads and other languages' coroutines have them. `MAPLEAF_STACK` (bytes) tries
-//! another size.
+//! Threads with small stacks, as servers with many threads and other languages' coroutines have
+//! them. `MAPLEAF_STACK` (bytes) tries another size.
 
 use std::path::Path;
 
@@ -15,7 +15,8 @@ const STACK_BYTES: usize = 64 << 10;
 const NAMED: Table<&str, u64> = Table::new("named");
 const BYTES: Table<&[u8], &[u8]> = Table::new("bytes");
 
-/// Runs something on a thread with a stack of its own size. A stack that overflows ends the process, so the step is said first.
+/// Runs something on a thread with a stack of its own size. A stack that overflows ends the
+/// process, so the step is said first.
 fn on<T: Send>(bytes: usize, step: &str, run: impl FnOnce() -> mapleaf::Result<T> + Send) -> T {
     reexec::answer(step);
     std::thread::scope(|scope| {

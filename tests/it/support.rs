@@ -1,4 +1,5 @@
-//! What the integration tests share: databases that are checked at their end, and random numbers with a printed seed.
+//! What the integration tests share: databases that are checked at their end, and random numbers
+//! with a printed seed.
 
 use std::io;
 use std::ops::Deref;
@@ -13,8 +14,8 @@ use tempfile::TempDir;
 /// Raw bytes, the table most tests use.
 pub(crate) const BYTES: Table<&[u8], &[u8]> = Table::new("bytes");
 
-/// A database of one test. Goes with a check of everything in it; a file is opened afresh for a second one, in which
-/// no page counts as verified already.
+/// A database of one test. Goes with a check of everything in it; a file is opened afresh for a
+/// second one, in which no page counts as verified already.
 #[derive(Debug)]
 pub(crate) struct TestDb {
     db: Option<Db>,
@@ -99,15 +100,16 @@ pub(crate) fn assert_clean(db: &Db) {
     assert_eq!(report.entries, stats.entries, "entries found and entries counted");
 }
 
-/// Pages whose header says that this transaction wrote them (the inner pages of overflow extents have none).
+/// Pages whose header says that this transaction wrote them (the inner pages of overflow extents
+/// have none).
 pub(crate) fn pages_written_by(db: &Db, txn: u64) -> u64 {
     let count = db.stats().expect("stats").page_count;
     let by = |id| inspect::page(db, PageId(id)).is_ok_and(|page| page.txn == txn);
     (2..count).filter(|&id| by(id)).count() as u64
 }
 
-/// Lets the file grow only by what is needed: a step that is meant as a reserve meets a full disk, and the writer falls
-/// back to the page that it needs. So a few MiB take hundreds of steps.
+/// Lets the file grow only by what is needed: a step that is meant as a reserve meets a full disk,
+/// and the writer falls back to the page that it needs. So a few MiB take hundreds of steps.
 #[derive(Default)]
 pub(crate) struct SmallSteps {
     pub(crate) len: AtomicU64,

@@ -1,6 +1,8 @@
-//! A seeded run whose every state is known: what transaction t does follows from the seed and t alone.
+//! A seeded run whose every state is known: what transaction t does follows from the seed and t
+//! alone.
 //!
-//! So any process, after any crash, can say what a database at transaction t must hold, and go on from there.
+//! So any process, after any crash, can say what a database at transaction t must hold, and go on
+//! from there.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -91,7 +93,8 @@ enum Kind {
     Wide,
     /// Values are short and transactions alike.
     Small,
-    /// Few keys and few operations, with all kinds of change soon: many databases are judged in a short time.
+    /// Few keys and few operations, with all kinds of change soon: many databases are judged in a
+    /// short time.
     Power,
     /// Like these, and many operations are loads.
     Loads,
@@ -259,7 +262,8 @@ impl History {
         Ok(number)
     }
 
-    /// Compares everything that a database holds with what its transaction left, and checks it. Returns the transaction.
+    /// Compares everything that a database holds with what its transaction left, and checks it.
+    /// Returns the transaction.
     pub(crate) fn judge(&self, db: &Db) -> Result<u64, String> {
         let number = self.compare(db)?;
         let report = db.check().map_err(|e| format!("check: {e}"))?;
@@ -274,7 +278,8 @@ impl History {
         self.holds(db, number)
     }
 
-    /// Compares everything that a database holds with what transaction `number` left, whatever number it has now.
+    /// Compares everything that a database holds with what transaction `number` left, whatever
+    /// number it has now.
     pub(crate) fn holds(&self, db: &Db, number: u64) -> Result<u64, String> {
         let txn = db.begin_read().map_err(|e| format!("begin_read: {e}"))?;
         let state = self.state(number);
@@ -338,7 +343,8 @@ fn value(rng: &mut Rng, small: bool) -> Value {
     Value { seed: rng.next(), len: len as usize, tail: false }
 }
 
-/// Inline values, runs of one page and of several, and runs whose last byte alone says that all of them was written.
+/// Inline values, runs of one page and of several, and runs whose last byte alone says that all of
+/// them was written.
 fn power_value(rng: &mut Rng) -> Value {
     const EXTENT_HEADER: usize = 32;
     let (len, tail) = match rng.below(100) {

@@ -1,7 +1,9 @@
-//! Keys and values: each follows from the number of its entry, and a value tells by itself whether it is right.
+//! Keys and values: each follows from the number of its entry, and a value tells by itself whether
+//! it is right.
 //!
-//! A key begins with eight bytes that no other has: the number itself, or, in random order, the number scattered. The
-//! rest follows from these. A value begins with its version; the rest follows from that, the key and the seed.
+//! A key begins with eight bytes that no other has: the number itself, or, in random order, the
+//! number scattered. The rest follows from these. A value begins with its version; the rest follows
+//! from that, the key and the seed.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +28,8 @@ fn word(bytes: &[u8]) -> u64 {
     bytes.first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
 }
 
-/// Fills bytes with what follows from a number: cheap to make and to compare, and not to be compressed.
+/// Fills bytes with what follows from a number: cheap to make and to compare, and not to be
+/// compressed.
 fn fill(bytes: &mut [u8], from: u64) {
     let mut next = from;
     for chunk in bytes.chunks_mut(WORD_BYTES) {

@@ -1,5 +1,5 @@
-//! The database that is measured. A new one goes at the end unless it is to be kept; one that exists is used only if an
-//! earlier `bench` has made it, which a table of it says, and stays.
+//! The database that is measured. A new one goes at the end unless it is to be kept; one that
+//! exists is used only if an earlier `bench` has made it, which a table of it says, and stays.
 
 use std::fs;
 use std::io;
@@ -37,7 +37,8 @@ pub(crate) struct Opened {
 }
 
 impl BenchFile {
-    /// Finds out what a target is: a directory to make a file in, a new file, or one of an earlier run.
+    /// Finds out what a target is: a directory to make a file in, a new file, or one of an earlier
+    /// run.
     pub(crate) fn at(target: &Path, keep: bool) -> Result<BenchFile, Failure> {
         let mut path = target.to_path_buf();
         match fs::metadata(target) {

@@ -1,7 +1,9 @@
-//! Latencies, counted in buckets whose width grows with what they hold (as in HdrHistogram), so that a percentile is never
-//! too small and at most 1.6 % too large, over the whole range from a nanosecond on, in 30 KB.
+//! Latencies, counted in buckets whose width grows with what they hold (as in HdrHistogram), so
+//! that a percentile is never too small and at most 1.6 % too large, over the whole range from a
+//! nanosecond on, in 30 KB.
 //!
-//! Below 128 ns each bucket holds one value; above, each power of two has 64 buckets of the same width.
+//! Below 128 ns each bucket holds one value; above, each power of two has 64 buckets of the same
+//! width.
 
 /// Buckets of a power of two, as a power of two.
 const SUB_BITS: u32 = 6;

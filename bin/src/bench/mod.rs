@@ -1,7 +1,7 @@
 //! `bench`: how fast a database is on the user's own disk, in figures that can be had again.
 //!
-//! Everything that is read is verified: a value follows from its key, a version that stands in it, and the seed. What
-//! each thread does follows from the seed alone.
+//! Everything that is read is verified: a value follows from its key, a version that stands in it,
+//! and the seed. What each thread does follows from the seed alone.
 //!
 //! ```text
 //! data       keys and values, and whether a value is right

@@ -1,4 +1,5 @@
-//! The operations. Each body of a thread repeats them until its lap is over, and verifies whatever it reads.
+//! The operations. Each body of a thread repeats them until its lap is over, and verifies whatever
+//! it reads.
 //!
 //! Failure: an entry that is missing or wrong is a failure with the exit code of a damaged file.
 
@@ -172,7 +173,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Does operations of a mix, each in a transaction of its own. `entries` are there from the beginning.
+    /// Does operations of a mix, each in a transaction of its own. `entries` are there from the
+    /// beginning.
     pub(crate) fn mixed(&self, lap: &mut Lap<'_>, mix: &Mix, zipf: &Zipf, entries: u64) -> Result<(), Failure> {
         let mut buffers = Buffers::default();
         let choose = |lap: &mut Lap<'_>, now: u64| match mix.choice {
@@ -213,7 +215,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Gives an entry a new version; the one before is verified. With `read`, it is looked up first.
+    /// Gives an entry a new version; the one before is verified. With `read`, it is looked up
+    /// first.
     fn update(&self, lap: &mut Lap<'_>, buffers: &mut Buffers, read: bool) -> Result<(), Failure> {
         let failed = |error| self.failed(error);
         self.data().value(&buffers.key, lap.rng.next(), &mut buffers.value);

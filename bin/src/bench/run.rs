@@ -1,7 +1,8 @@
 //! Threads, time, and when to stop.
 //!
-//! A closed loop: each thread begins its next operation when the one before has ended. The time of an operation is that
-//! from the end of the one before to its own end, so it includes choosing a key, making it, and verifying what was read.
+//! A closed loop: each thread begins its next operation when the one before has ended. The time of
+//! an operation is that from the end of the one before to its own end, so it includes choosing a
+//! key, making it, and verifying what was read.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

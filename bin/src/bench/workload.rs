@@ -55,7 +55,8 @@ impl Workload {
         matches!(self, FillSeq | Fill)
     }
 
-    /// The operations of a workload that is mixed. `reads` is the share of gets of `mixed`, in percent.
+    /// The operations of a workload that is mixed. `reads` is the share of gets of `mixed`, in
+    /// percent.
     pub(crate) fn mix(self, reads: u64) -> Option<Mix> {
         let none = Mix { gets: 0, updates: 0, inserts: 0, scans: 0, modifies: 0, choice: Choice::Zipf };
         Some(match self {

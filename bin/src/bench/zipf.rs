@@ -1,6 +1,7 @@
-//! Zipf's distribution: the entry of rank r is asked for in proportion to 1 / r^0.99, as in the Yahoo! cloud serving
-//! benchmark (Cooper et al., SoCC 2010), by the method of Gray et al. ("Quickly generating billion-record synthetic
-//! databases", SIGMOD 1994). Popular ranks are scattered over all entries.
+//! Zipf's distribution: the entry of rank r is asked for in proportion to 1 / r^0.99, as in the
+//! Yahoo! cloud serving benchmark (Cooper et al., SoCC 2010), by the method of Gray et al.
+//! ("Quickly generating billion-record synthetic databases", SIGMOD 1994). Popular ranks are
+//! scattered over all entries.
 
 use crate::random::Rng;
 

@@ -65,7 +65,8 @@ pub(crate) struct Args {
     /// Share of gets in 'mixed', in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 95, allow_negative_numbers = true, value_parser = numbers::bounded::<0, 100>)]
     reads: u64,
-    /// Most threads; 'read' and 'multi' run with 1, 2, 4 and so on up to it [default: as many as processors]
+    /// Most threads; 'read' and 'multi' run with 1, 2, 4 and so on up to it [default: as many as
+    /// processors]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::bounded::<1, 1024>)]
     threads: Option<u64>,
     /// How long a workload runs; a fill runs to its end

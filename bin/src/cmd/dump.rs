@@ -63,7 +63,8 @@ impl Args {
         Ok(Exit::Done)
     }
 
-    /// What to write. A table that is not there is refused: a dump of nothing would look like a copy.
+    /// What to write. A table that is not there is refused: a dump of nothing would look like a
+    /// copy.
     fn tables(&self, txn: &ReadTxn) -> Result<Vec<TableInfo>, Failure> {
         let failed = |error| Failure::of_database(error, &self.file);
         if self.all {
@@ -97,7 +98,8 @@ impl Args {
             return Err(Failure::usage(format!("{}: is the database itself; give another OUT", target.display())));
         }
         let output = Output::file(target, db)?;
-        // A SIGINT has to remove what was written so far. A pipe or device has nothing to remove, and may block.
+        // A SIGINT has to remove what was written so far. A pipe or device has nothing to remove,
+        // and may block.
         if output.is_unfinished_file() {
             interrupt::watch()?;
         }

@@ -32,7 +32,8 @@ pub(crate) struct Args {
     table: TableName,
     #[command(flatten)]
     encoding: Encoding,
-    /// Print the stored bytes of the value alone: no text of its type, no line feed, and no digits whatever the key is
+    /// Print the stored bytes of the value alone: no text of its type, no line feed, and no digits
+    /// whatever the key is
     #[arg(long)]
     raw: bool,
 }

@@ -1,9 +1,10 @@
 //! `load`: rows from a file or standard input, in batches of which each is a transaction.
 //!
-//! Rows go into the transaction as they are read; memory holds one line, whatever the size of a batch. A batch that
-//! cannot be completed is dropped whole, and the failure says how many rows of the batches before it stay, and how to go
-//! on after them. A full batch is committed before the next line is asked for, so that rows of a slow sender do not wait
-//! for each other. The first row is read before the database is made, so that an input without one makes no file.
+//! Rows go into the transaction as they are read; memory holds one line, whatever the size of a
+//! batch. A batch that cannot be completed is dropped whole, and the failure says how many rows of
+//! the batches before it stay, and how to go on after them. A full batch is committed before the
+//! next line is asked for, so that rows of a slow sender do not wait for each other. The first row
+//! is read before the database is made, so that an input without one makes no file.
 
 use std::borrow::Cow;
 use std::io::BufRead;
@@ -198,7 +199,8 @@ impl<R: BufRead> Load<'_, R> {
         self.advance()
     }
 
-    /// Inserts the current row, and the rows after it that go into the same table and the same batch.
+    /// Inserts the current row, and the rows after it that go into the same table and the same
+    /// batch.
     fn fill(&mut self, txn: &mut WriteTxn, batch: &mut Batch) -> Result<Until, Failure> {
         let name = self.targets.of_row(self.rows.row().table).to_string();
         let columns = Columns::of_write(txn, &name).map_err(|error| self.at_line(error))?;
@@ -259,7 +261,8 @@ impl<R: BufRead> Load<'_, R> {
         Failure::of_database(error, &self.args.file)
     }
 
-    /// A failure to store the current row. Only where the row is to blame does its line stand before the text.
+    /// A failure to store the current row. Only where the row is to blame does its line stand
+    /// before the text.
     fn at_line(&self, error: mapleaf::Error) -> Failure {
         let failure = self.failed(error);
         match failure.exit {

@@ -69,7 +69,8 @@ impl Args {
         Ok(txn.commit()?)
     }
 
-    /// The value without the line feed that ends a file or what a command prints, where no text of the type has one.
+    /// The value without the line feed that ends a file or what a command prints, where no text of
+    /// the type has one.
     fn without_line_feed<'v>(&self, value: &'v [u8], column: &Column) -> &'v [u8] {
         let is_stream = matches!(self.value.as_encoded_bytes(), b"-" | [b'@', ..]);
         match value.strip_suffix(b"\n") {

@@ -42,14 +42,15 @@ pub(crate) struct Args {
     /// Seed of transactions and choices [default: from the clock]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::whole)]
     seed: Option<u64>,
-    /// Also cut a copy of the file short in each cycle: opening it is an error, or reads are right; what can go back to
-    /// an older state does
+    /// Also cut a copy of the file short in each cycle: opening it is an error, or reads are right;
+    /// what can go back to an older state does
     #[arg(long)]
     truncate: bool,
     /// Also change random bytes of a copy in each cycle: each read is right or an error
     #[arg(long)]
     flip: bool,
-    /// Bytes that the file stays below, about: 64M unless given, at least 1M; K, M and G count 1024s
+    /// Bytes that the file stays below, about: 64M unless given, at least 1M; K, M and G count
+    /// 1024s
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = numbers::size::<{ 1 << 20 }>)]
     max_size: u64,
     /// Leave FILE where it is at the end

@@ -1,8 +1,9 @@
 //! The child that judges: is the database exactly a state of its plan?
 //!
-//! Of a file that only met kills everything must be there: opens, counter, tables, entries, `check`. Of a damaged copy
-//! each answer must be right or a typed error. The verdict goes to standard output as one JSON object; the exit code
-//! says only whether there is one. That the judge lives and answers in time is the parent's to see.
+//! Of a file that only met kills everything must be there: opens, counter, tables, entries,
+//! `check`. Of a damaged copy each answer must be right or a typed error. The verdict goes to
+//! standard output as one JSON object; the exit code says only whether there is one. That the judge
+//! lives and answers in time is the parent's to see.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,9 +24,11 @@ pub(crate) enum Verdict {
     Nothing,
     /// Not opened, by an error of the kinds for damaged files.
     Refused(String),
-    /// A cut copy that went back to the older state that was said to be whole: exactly that after this transaction.
+    /// A cut copy that went back to the older state that was said to be whole: exactly that after
+    /// this transaction.
     Recovered { number: u64, seed: u64 },
-    /// Opened; each answer was right or an error of the kinds for damaged files, and there was at least one of these.
+    /// Opened; each answer was right or an error of the kinds for damaged files, and there was at
+    /// least one of these.
     Errors(String),
     /// A database of somebody else, or no database at all.
     Foreign(String),
@@ -162,7 +165,8 @@ fn whole(db: &Db, how: How) -> Verdict {
     });
     match judged {
         Ok(Some((plan, number))) => match unclean(db) {
-            // A flipped bit in what no read needs (a half of a meta page, a free page) is for `check` alone to find.
+            // A flipped bit in what no read needs (a half of a meta page, a free page) is for
+            // `check` alone to find.
             Ok(Some(finding)) if how.damaged => Verdict::Errors(finding),
             Ok(Some(finding)) => Verdict::Violation(format!("check: {finding}")),
             Ok(None) => Verdict::State { number, seed: plan.seed },
@@ -189,7 +193,8 @@ fn writes(db: &Db) -> mapleaf::Result<()> {
 /// A table that only the judge of a damaged copy makes.
 const PROBE: &str = "probe";
 
-/// The plan and the number of the newest transaction, as the database says. `None`: it has no tables.
+/// The plan and the number of the newest transaction, as the database says. `None`: it has no
+/// tables.
 pub(crate) fn counters(db: &Db) -> mapleaf::Result<Option<(Plan, u64)>> {
     let txn = db.begin_read()?;
     if txn.tables()?.is_empty() {
@@ -210,7 +215,8 @@ fn read_counter(txn: &ReadTxn, name: &str) -> mapleaf::Result<Option<u64>> {
     Ok(number)
 }
 
-/// Compares; a typed error that a read met is put into `met` when the copy is damaged, and reading goes on.
+/// Compares; a typed error that a read met is put into `met` when the copy is damaged, and reading
+/// goes on.
 fn compare(txn: &ReadTxn, how: How, met: &mut Option<Error>) -> Result<Option<(Plan, u64)>, Wrong> {
     let mut names: Vec<String> = txn.tables()?.into_iter().map(|table| table.name).collect();
     if names.is_empty() {
@@ -371,7 +377,8 @@ mod tests {
         let db = Db::open(&path).unwrap();
         db.write(|txn| writer::begin(txn, PLAN)).unwrap();
         let mut numbers = 1..=200;
-        // Until a commit makes the file so much longer that the state before needs nothing of its end.
+        // Until a commit makes the file so much longer that the state before needs nothing of its
+        // end.
         let (number, cut) = loop {
             let number = numbers.next().expect("a commit that appends");
             db.write(|txn| writer::carry_out(txn, PLAN, number)).unwrap();

@@ -1,8 +1,9 @@
 //! One kill: a writer is started, let go on for a while, and ended by SIGKILL.
 //!
-//! Half of the kills are aimed at commits: the parent waits for the writer to begin its k-th commit and then for a
-//! random part of what commits took lately. The other half come some time after the start or after a commit, so that
-//! they also meet creation, recovery, the changes before a commit, and closing.
+//! Half of the kills are aimed at commits: the parent waits for the writer to begin its k-th commit
+//! and then for a random part of what commits took lately. The other half come some time after the
+//! start or after a commit, so that they also meet creation, recovery, the changes before a commit,
+//! and closing.
 
 use std::ffi::OsStr;
 use std::path::Path;

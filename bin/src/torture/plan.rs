@@ -1,8 +1,8 @@
 //! What transaction n does, and what the tables hold after it.
 //!
-//! Everything follows from the seed, the number of keys and n, so that any process can say after any crash what a
-//! database whose counter says n must hold. The number of keys is fixed when the database is made; it keeps the state,
-//! and so the file, within bounds.
+//! Everything follows from the seed, the number of keys and n, so that any process can say after
+//! any crash what a database whose counter says n must hold. The number of keys is fixed when the
+//! database is made; it keeps the state, and so the file, within bounds.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,8 @@ const TABLES: [&str; 4] = ["apples", "birches", "cedars", "dates"];
 
 /// Longest value, unless the file is to be small.
 const VALUE_BYTES_MAX: u64 = 100 * 1024;
-/// What one key takes of the file, as a rule of thumb: values, pages that are half full, states that are still needed.
+/// What one key takes of the file, as a rule of thumb: values, pages that are half full, states
+/// that are still needed.
 const BYTES_PER_KEY: u64 = 16 * 1024;
 
 /// A seeded course of transactions.
@@ -74,7 +75,8 @@ impl Plan {
 
     fn step(&self, rng: &mut Rng) -> Step {
         let table = TABLES[rng.below(TABLES.len() as u64) as usize];
-        // Rare enough that tables grow large between, seldom enough per step that each run has some.
+        // Rare enough that tables grow large between, seldom enough per step that each run has
+        // some.
         if rng.one_in(400) {
             return Step::Drop(table);
         }

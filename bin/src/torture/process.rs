@@ -1,7 +1,7 @@
 //! Children as the parent sees them: this program, started again under a hidden verb.
 //!
-//! A thread reads what the child says, so that waiting has a limit and SIGINT is noticed meanwhile. Children have a
-//! process group of their own: SIGINT of the terminal goes to the parent alone.
+//! A thread reads what the child says, so that waiting has a limit and SIGINT is noticed meanwhile.
+//! Children have a process group of their own: SIGINT of the terminal goes to the parent alone.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -96,7 +96,8 @@ impl Process {
         (rest, status.ok().filter(|_| !killed).map(|status| ending(status).unwrap_or_else(|| "it ended".to_string())))
     }
 
-    /// Waits for the end of a child that has closed its standard output; how it ended, `None` for success.
+    /// Waits for the end of a child that has closed its standard output; how it ended, `None` for
+    /// success.
     pub(crate) fn finish(mut self) -> Option<String> {
         self.child.wait().ok().and_then(ending)
     }

@@ -1,7 +1,9 @@
-//! The cycles: kill, judge, damage copies, count; until all are done, something is violated, or SIGINT comes.
+//! The cycles: kill, judge, damage copies, count; until all are done, something is violated, or
+//! SIGINT comes.
 //!
-//! The parent keeps three numbers: the newest transaction that was acknowledged, the newest that was begun, and the
-//! state that was seen last. What is seen next lies between the first two and not before the third.
+//! The parent keeps three numbers: the newest transaction that was acknowledged, the newest that
+//! was begun, and the state that was seen last. What is seen next lies between the first two and
+//! not before the third.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -162,7 +164,8 @@ impl Run {
         End::Violation(format!("the writer: {how}"))
     }
 
-    /// Read-only, then, every second time, opened for writing and judged again; else the next writer recovers.
+    /// Read-only, then, every second time, opened for writing and judged again; else the next
+    /// writer recovers.
     fn judge_file(&mut self, cycle: u64) -> Result<(), End> {
         let seen = self.state(judge(&self.wanted.path, false, Some(self.begun))?)?;
         if seen > self.acknowledged {

@@ -1,7 +1,8 @@
 //! The child that writes: transactions of the plan without end, until somebody kills it.
 //!
-//! Before each commit it says `begin N` on its standard output and `done N` after it returned, each line in one write,
-//! so that the parent knows what must be there afterwards. It ends by itself only when nobody listens any more.
+//! Before each commit it says `begin N` on its standard output and `done N` after it returned, each
+//! line in one write, so that the parent knows what must be there afterwards. It ends by itself
+//! only when nobody listens any more.
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -1,10 +1,12 @@
 //! Tuples as JSON arrays.
 //!
-//! Numbers, `true` and `false` stand as they do outside of a tuple. Text, characters and the hexadecimal digits of byte
-//! arrays are JSON strings; so are `inf`, `-inf` and `NaN`, which JSON has no numbers for. Bytes are a JSON string if they
-//! are text, and `{"b64": ".."}` otherwise. A tuple in a tuple is an array, and `()` is `null`.
+//! Numbers, `true` and `false` stand as they do outside of a tuple. Text, characters and the
+//! hexadecimal digits of byte arrays are JSON strings; so are `inf`, `-inf` and `NaN`, which JSON
+//! has no numbers for. Bytes are a JSON string if they are text, and `{"b64": ".."}` otherwise. A
+//! tuple in a tuple is an array, and `()` is `null`.
 //!
-//! Where each item ends in the stored bytes is known to the library: [`Part`] takes it off, and puts it on.
+//! Where each item ends in the stored bytes is known to the library: [`Part`] takes it off, and
+//! puts it on.
 
 use std::borrow::Cow;
 

@@ -29,7 +29,8 @@ fn a_limit_on_the_size_of_files_is_an_error_and_no_signal() {
     assert!(matches!(code, Some(0 | 74)), "{code:?} {err}");
 }
 
-/// A reservation as large as the limit left no address space to map the file from, or to allocate memory.
+/// A reservation as large as the limit left no address space to map the file from, or to allocate
+/// memory.
 #[test]
 fn a_limit_on_address_space_leaves_room_for_the_file_and_the_program() {
     let folder = tempfile::tempdir().unwrap();
@@ -64,7 +65,8 @@ fn a_salvage_that_cannot_write_names_the_file_that_was_asked_for() {
     }
 }
 
-/// The signal that a limit on the size of files brings would have ended it between two of its steps.
+/// The signal that a limit on the size of files brings would have ended it between two of its
+/// steps.
 #[test]
 fn a_recovery_that_may_not_lengthen_the_file_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -75,7 +77,8 @@ fn a_recovery_that_may_not_lengthen_the_file_changes_nothing() {
     db.write(|txn| txn.drop_table("main").map(drop)).unwrap();
     drop(db);
     let file = std::fs::File::options().write(true).open(&path).unwrap();
-    // Until the state before is cut too: then nothing but free pages may be missing of the newest one.
+    // Until the state before is cut too: then nothing but free pages may be missing of the newest
+    // one.
     let missing = std::iter::repeat_with(|| {
         file.set_len(file.metadata().unwrap().len() - 4096).unwrap();
         mapleaf::Db::recover_preview(&path).unwrap()

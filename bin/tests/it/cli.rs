@@ -1,7 +1,8 @@
 //! `kvctl` as users meet it: standard output, standard error and exit code of every verb.
 //!
-//! Every database that a test made is checked when the test ends, with `kvctl check`, unless its name ends in
-//! `.broken`. Exit codes that no verb can reach yet are covered by the table's unit test.
+//! Every database that a test made is checked when the test ends, with `kvctl check`, unless its
+//! name ends in `.broken`. Exit codes that no verb can reach yet are covered by the table's unit
+//! test.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -82,7 +83,8 @@ impl Ran {
         assert_eq!((self.code, self.out().as_str(), self.err.as_str()), (0, out, ""));
     }
 
-    /// Ended with this code, nothing on standard output, and one line that holds all of these on standard error.
+    /// Ended with this code, nothing on standard output, and one line that holds all of these on
+    /// standard error.
     #[track_caller]
     fn fails(&self, code: i32, parts: &[&str]) {
         assert_eq!((self.code, self.out().as_str()), (code, ""), "{}", self.err);
@@ -510,7 +512,8 @@ fn a_file_that_may_not_be_read_is_a_matter_of_permission() {
     mode(&db, 0);
     let mut get = command(&["get", &db, "U+1F980"]);
     if fs::metadata(&db).unwrap().uid() == 0 {
-        // The superuser may read anything: run as nobody, who has to reach the program and the file.
+        // The superuser may read anything: run as nobody, who has to reach the program and the
+        // file.
         mode(folder.0.path().to_str().unwrap(), 0o755);
         let program = folder.path("kvctl");
         fs::copy(assert_cmd::cargo::cargo_bin!("kvctl"), &program).unwrap();

@@ -1,4 +1,5 @@
-//! Damaged files as users of `kvctl` meet them: what is said, what comes back, and with which exit code.
+//! Damaged files as users of `kvctl` meet them: what is said, what comes back, and with which exit
+//! code.
 
 use std::fs;
 

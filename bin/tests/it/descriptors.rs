@@ -1,4 +1,5 @@
-//! `kvctl` started with its standard descriptors closed: what it says goes nowhere, and into no file.
+//! `kvctl` started with its standard descriptors closed: what it says goes nowhere, and into no
+//! file.
 
 use std::fs;
 use std::process::Command;

@@ -1,4 +1,5 @@
-//! What a verb that fails leaves: no new file, and rows only of whole batches, after which a load can go on.
+//! What a verb that fails leaves: no new file, and rows only of whole batches, after which a load
+//! can go on.
 
 use std::fs;
 use std::io::Write as _;

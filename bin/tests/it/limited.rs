@@ -63,7 +63,8 @@ fn standard_output_past_the_limit_on_the_size_of_files_is_an_error() {
     }
 }
 
-/// A folder that is mounted once more, read-only; unmounted when it goes. Nothing where that is not permitted.
+/// A folder that is mounted once more, read-only; unmounted when it goes. Nothing where that is not
+/// permitted.
 struct ReadOnly<'f>(&'f str);
 
 impl ReadOnly<'_> {

@@ -1,4 +1,5 @@
-//! Every text that a user of `kvctl` may meet says what failed, where, and what to do: pinned here, by exit code.
+//! Every text that a user of `kvctl` may meet says what failed, where, and what to do: pinned here,
+//! by exit code.
 
 use std::fs;
 use std::process::{Command, Stdio};

@@ -1,4 +1,5 @@
-//! `kvctl` on a terminal: a pseudo-terminal that `script` makes, and a small screen that obeys what is written to it.
+//! `kvctl` on a terminal: a pseudo-terminal that `script` makes, and a small screen that obeys what
+//! is written to it.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -7,7 +8,8 @@ use mapleaf::Db;
 
 use crate::support::{kvctl, Folder};
 
-/// What a terminal of so many columns shows in the end of what a shell command wrote to it, line by line.
+/// What a terminal of so many columns shows in the end of what a shell command wrote to it, line by
+/// line.
 fn screen(columns: usize, command: &str) -> Vec<String> {
     let raw = raw(columns, command);
     let (mut lines, mut column) = (vec![Vec::new()], 0);

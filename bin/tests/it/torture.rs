@@ -1,4 +1,5 @@
-//! `kvctl torture` as users meet it: it kills, finds nothing on a whole disk, finds what was changed, and cleans up.
+//! `kvctl torture` as users meet it: it kills, finds nothing on a whole disk, finds what was
+//! changed, and cleans up.
 
 use std::fs;
 use std::path::Path;

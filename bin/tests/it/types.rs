@@ -1,4 +1,5 @@
-//! Types of tables as users and programs meet them: text of built-in codecs, tables without types, dumps that carry types.
+//! Types of tables as users and programs meet them: text of built-in codecs, tables without types,
+//! dumps that carry types.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,8 @@
-//! What tests do to a process of their own, for good: refuse its system calls, limit it, interrupt it.
+//! What tests do to a process of their own, for good: refuse its system calls, limit it, interrupt
+//! it.
 //!
-//! Floor: mapping. Present with the feature `testing` alone. For children that a test starts, as nothing here can be undone.
+//! Floor: mapping. Present with the feature `testing` alone. For children that a test starts, as
+//! nothing here can be undone.
 //!
 //! Failure: errors of the system.
 #![allow(unsafe_code, unreachable_pub, reason = "raw system calls, public for the integration tests")]
@@ -59,15 +61,16 @@ fn unless(value: u32, past: usize) -> libc::sock_filter {
     step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, [0, past as u8], value)
 }
 
-/// From now on the kernel gives `answer` to calls of this thread, and of those that it starts, that match any of `calls`, and
-/// `otherwise` to all others.
+/// From now on the kernel gives `answer` to calls of this thread, and of those that it starts, that
+/// match any of `calls`, and `otherwise` to all others.
 pub fn answer_calls(calls: &[Matching<'_>], answer: Answer, otherwise: Answer) -> io::Result<()> {
     let load = |at| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, [0, 0], at);
     let mut program = Vec::new();
     for call in calls {
         program.extend([load(0), unless(call.number as u32, 3 * call.arguments.len() + 1)]);
         for (at, argument) in call.arguments.iter().enumerate() {
-            // The record of a call has its arguments, 8 bytes each, from byte 16 on. The lower half comes first.
+            // The record of a call has its arguments, 8 bytes each, from byte 16 on. The lower half
+            // comes first.
             program.push(load(16 + 8 * argument.index));
             program.push(step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, [0, 0], argument.mask));
             program.push(unless(argument.value, 3 * (call.arguments.len() - at - 1) + 1));
@@ -80,7 +83,8 @@ pub fn answer_calls(calls: &[Matching<'_>], answer: Answer, otherwise: Answer) -
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel copies the program, which lives through the call and is as long as it says.
+    // SAFETY: the kernel copies the program, which lives through the call and is as long as it
+    // says.
     match unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -114,8 +118,8 @@ extern "C" fn count_interruption(_signal: libc::c_int) {
     }
 }
 
-/// From now on a signal interrupts the process at this interval, and the calls that it can interrupt end with `EINTR`. More
-/// than `most` signals end the process.
+/// From now on a signal interrupts the process at this interval, and the calls that it can
+/// interrupt end with `EINTR`. More than `most` signals end the process.
 pub fn interrupt_every(microseconds: i64, most: u64) -> io::Result<()> {
     INTERRUPTIONS_MAX.store(most, Ordering::Relaxed);
     // SAFETY: `sigaction` is integers, pointers and a bit set, for all of which zero is a value.

@@ -1,7 +1,7 @@
 //! Limits of the process, set by tests, and what its databases have reserved.
 //!
-//! Floor: mapping. Present with the feature `testing` alone. A limit holds for the whole process, so only a test that runs in
-//! a child of its own sets one.
+//! Floor: mapping. Present with the feature `testing` alone. A limit holds for the whole process,
+//! so only a test that runs in a child of its own sets one.
 #![allow(unsafe_code, reason = "raw system calls")]
 #![allow(unreachable_pub, reason = "public for the integration tests, through the crate root")]
 
@@ -51,7 +51,8 @@ pub fn become_nobody() -> io::Result<()> {
     os::checked(unsafe { libc::setuid(NOBODY) })
 }
 
-/// Splits memory of the caller into as many areas as it has pages: every other page becomes read-only.
+/// Splits memory of the caller into as many areas as it has pages: every other page becomes
+/// read-only.
 pub fn split_into_areas(memory: &mut [u8]) -> io::Result<()> {
     let page = os::page_bytes() as usize;
     let start = memory.as_mut_ptr().align_offset(page);

@@ -20,7 +20,8 @@ pub(crate) fn unmap_others(start: usize, len: usize) {
     unsafe { crate::sys::os::unmap(start, len as u64) };
 }
 
-/// Makes a file, maps it as any program may, cuts it, and reads what was cut: a fault that is not Mapleaf's.
+/// Makes a file, maps it as any program may, cuts it, and reads what was cut: a fault that is not
+/// Mapleaf's.
 pub fn foreign_fault(path: &Path) -> io::Result<u8> {
     let file = descriptor::open(std::fs::File::options().read(true).write(true).create(true).truncate(true), path)?;
     file.write_all_at(&[1; 8192], 0)?;
@@ -41,16 +42,18 @@ pub fn close_standard_descriptors() {
 /// Writes to whatever the standard descriptors are.
 pub fn print_to_standard_descriptors(text: &str) {
     for fd in 0..3 {
-        // SAFETY: bytes that live through the call. That it may fail, or reach a file, is what tests ask.
+        // SAFETY: bytes that live through the call. That it may fail, or reach a file, is what
+        // tests ask.
         unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
     }
 }
 
-/// Installs a handler for SIGBUS that asks to be called once, with SIGUSR1 blocked meanwhile, and says to standard output that
-/// it was called so. For a process of its own.
+/// Installs a handler for SIGBUS that asks to be called once, with SIGUSR1 blocked meanwhile, and
+/// says to standard output that it was called so. For a process of its own.
 pub fn handle_one_bus_error() {
     extern "C" fn say(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
-        // SAFETY: zero is a value of a set of signals, and the calls fill and ask it, and write bytes that live.
+        // SAFETY: zero is a value of a set of signals, and the calls fill and ask it, and write
+        // bytes that live.
         unsafe {
             let mut blocked: libc::sigset_t = std::mem::zeroed();
             libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut blocked);
@@ -61,7 +64,8 @@ pub fn handle_one_bus_error() {
             libc::write(1, said.as_ptr().cast(), said.len());
         }
     }
-    // SAFETY: zero is a value of `sigaction`; the handler is of the form that `SA_SIGINFO` asks for.
+    // SAFETY: zero is a value of `sigaction`; the handler is of the form that `SA_SIGINFO` asks
+    // for.
     unsafe {
         let mut once: libc::sigaction = std::mem::zeroed();
         once.sa_sigaction = say as extern "C" fn(_, _, _) as usize;
@@ -71,8 +75,8 @@ pub fn handle_one_bus_error() {
     }
 }
 
-/// Forks: `None` in the child, which goes on from here and ends by [`end_child`]. For a process without other threads that hold
-/// locks.
+/// Forks: `None` in the child, which goes on from here and ends by [`end_child`]. For a process
+/// without other threads that hold locks.
 pub fn fork() -> Option<i32> {
     // SAFETY: the caller's process has no other thread that could leave a lock held in the child.
     let child = unsafe { libc::fork() };

@@ -1,10 +1,11 @@
 //! Appending entries in ascending order.
 //!
-//! Floor: tree. The rightmost leaf stays at hand, so an entry costs a comparison and a copy. A full leaf is left behind
-//! full, and so are the branches; pages are allocated in the order of their keys.
+//! Floor: tree. The rightmost leaf stays at hand, so an entry costs a comparison and a copy. A full
+//! leaf is left behind full, and so are the branches; pages are allocated in the order of their
+//! keys.
 //!
-//! Failure: a key that is not above the last one is `Error::Usage`, and nothing is changed. Any other error means as in
-//! `put.rs` that the transaction must be aborted.
+//! Failure: a key that is not above the last one is `Error::Usage`, and nothing is changed. Any
+//! other error means as in `put.rs` that the transaction must be aborted.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
@@ -20,8 +21,8 @@ use crate::tree::path::{branch_mut, dirty_ptr, leaf_at, make_dirty, Path, Side};
 use crate::tree::value::{check_sizes, store};
 use crate::tree::TreeRoot;
 
-/// The rightmost leaf, as the last append left it. Whoever changes the tree in any other way starts with a fresh hint;
-/// root and entry count are compared to notice where that was forgotten.
+/// The rightmost leaf, as the last append left it. Whoever changes the tree in any other way starts
+/// with a fresh hint; root and entry count are compared to notice where that was forgotten.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct AppendHint {
     leaf: PagePtr,
@@ -70,8 +71,8 @@ pub(crate) fn append<P: PageWrite>(
     Ok(())
 }
 
-/// Appends an entry if its key is greater than all in the tree and the last leaf has room for it. `false`: nothing was
-/// changed. The tree is not empty, and the entry within the limits.
+/// Appends an entry if its key is greater than all in the tree and the last leaf has room for it.
+/// `false`: nothing was changed. The tree is not empty, and the entry within the limits.
 pub(crate) fn append_in_place<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,

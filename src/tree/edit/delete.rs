@@ -1,9 +1,10 @@
 //! Deleting one entry.
 //!
-//! Floor: tree. The way down is read-only, so a key that is not there changes nothing; else the path is made dirty, the
-//! entry removed, and `rebalance.rs` restores the shape.
+//! Floor: tree. The way down is read-only, so a key that is not there changes nothing; else the
+//! path is made dirty, the entry removed, and `rebalance.rs` restores the shape.
 //!
-//! Failure: any error can leave the tree of this transaction half changed, so the transaction must be aborted.
+//! Failure: any error can leave the tree of this transaction half changed, so the transaction must
+//! be aborted.
 
 use crate::error::{Error, Result};
 use crate::page::leaf::LeafMut;

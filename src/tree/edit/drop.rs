@@ -1,9 +1,10 @@
 //! Dropping a whole tree: every page and every overflow extent is freed.
 //!
-//! Floor: tree. Depth first with one small frame per level. Leaves must come in ascending order of their keys, so that
-//! a damaged tree whose pointers meet is not walked, or freed, twice.
+//! Floor: tree. Depth first with one small frame per level. Leaves must come in ascending order of
+//! their keys, so that a damaged tree whose pointers meet is not walked, or freed, twice.
 //!
-//! Failure: damage stops the walk with `Error::Corrupt`; what was freed before is undone by aborting the transaction.
+//! Failure: damage stops the walk with `Error::Corrupt`; what was freed before is undone by
+//! aborting the transaction.
 
 use crate::error::{Error, Result};
 use crate::ids::PagePtr;
@@ -67,7 +68,8 @@ fn next_child<P: PageRead>(pages: &P, open: &mut Open, level: usize) -> Result<O
     Ok(Some(branch.child(open.next - 1)?))
 }
 
-/// Frees the runs that a leaf points at, after making sure that all its keys lie above those before.
+/// Frees the runs that a leaf points at, after making sure that all its keys lie above those
+/// before.
 fn free_values<P: PageWrite>(pages: &mut P, ptr: PagePtr, last_key: &mut Option<Vec<u8>>) -> Result<()> {
     let leaf = leaf_at(pages, ptr)?;
     let (first, last) = (leaf.first_key()?, leaf.last_key()?);

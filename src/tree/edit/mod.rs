@@ -12,8 +12,8 @@
 //! seal                  checksums into pointers, bottom-up
 //! ```
 //!
-//! Failure: a key or value over its limit changes nothing; any other error may leave the tree half-changed, and the
-//! transaction must end.
+//! Failure: a key or value over its limit changes nothing; any other error may leave the tree
+//! half-changed, and the transaction must end.
 
 pub(crate) mod append;
 pub(crate) mod delete;

@@ -1,7 +1,7 @@
 //! Decides where pages are split and joined, from sizes alone.
 //!
-//! Floor: tree. Pure functions: no page is read or written here, so that every decision can be tested over all
-//! small inputs. `split.rs` and `rebalance.rs` carry the decisions out.
+//! Floor: tree. Pure functions: no page is read or written here, so that every decision can be
+//! tested over all small inputs. `split.rs` and `rebalance.rs` carry the decisions out.
 //!
 //! Invariants of every plan:
 //!   PLAN-1  the parts cover the entries in order, none twice, and no part is empty.
@@ -24,8 +24,8 @@ pub(crate) enum Pattern {
     Descending,
 }
 
-/// The cut that keeps a run of sequential puts from leaving half-empty pages behind: of `count` entries, the new
-/// one among them at `at`, the first part takes as many as returned.
+/// The cut that keeps a run of sequential puts from leaving half-empty pages behind: of `count`
+/// entries, the new one among them at `at`, the first part takes as many as returned.
 pub(crate) fn preferred_cut(pattern: Pattern, at: usize, count: usize) -> Option<usize> {
     match pattern {
         Pattern::Random => None,
@@ -34,7 +34,8 @@ pub(crate) fn preferred_cut(pattern: Pattern, at: usize, count: usize) -> Option
     }
 }
 
-/// Cuts the entries of an overfull leaf in two: at the preferred place if both parts fit, else balanced by bytes.
+/// Cuts the entries of an overfull leaf in two: at the preferred place if both parts fit, else
+/// balanced by bytes.
 pub(crate) fn leaf_cut(sizes: &[usize], capacity: usize, preferred: Option<usize>) -> Option<usize> {
     if let Some(cut) = preferred {
         let inside = cut > 0 && cut < sizes.len();
@@ -66,8 +67,9 @@ fn balanced_cut(sizes: &[usize], capacity: usize) -> Option<usize> {
     best
 }
 
-/// Whether a leaf with this much in use should take entries of a full neighbour: below four sevenths. With a
-/// higher limit leaves get fuller (two thirds: 78 % of a page instead of 73 %), but are rebuilt more often for it.
+/// Whether a leaf with this much in use should take entries of a full neighbour: below four
+/// sevenths. With a higher limit leaves get fuller (two thirds: 78 % of a page instead of 73 %),
+/// but are rebuilt more often for it.
 pub(crate) fn has_room_to_share(used_bytes: usize, capacity: usize) -> bool {
     used_bytes * 7 < capacity * 4
 }
@@ -93,7 +95,8 @@ fn merge_bytes(capacity: usize) -> usize {
     capacity / 4 * 3
 }
 
-/// Joins two neighbouring leaves: `sizes` of the entries of both in order, the second beginning at `hooks`.
+/// Joins two neighbouring leaves: `sizes` of the entries of both in order, the second beginning at
+/// `hooks`.
 pub(crate) fn join_leaves(sizes: &[usize], hooks: usize, capacity: usize) -> Join {
     let total: usize = sizes.iter().sum();
     if total <= merge_bytes(capacity) {
@@ -110,8 +113,8 @@ pub(crate) fn join_leaves(sizes: &[usize], hooks: usize, capacity: usize) -> Joi
     }
 }
 
-/// Joins two neighbouring branches. `weights` are the bytes of each child without regard to prefixes;
-/// `built_bytes` tells what a range of the children takes as a page of its own.
+/// Joins two neighbouring branches. `weights` are the bytes of each child without regard to
+/// prefixes; `built_bytes` tells what a range of the children takes as a page of its own.
 pub(crate) fn join_branches(
     weights: &[usize],
     hooks: usize,
@@ -131,7 +134,8 @@ pub(crate) fn join_branches(
         if both_fit(cut) {
             return Join::Move(cut);
         }
-        // The middle can be too much, since prefixes get lost. One child across the hooks always fits.
+        // The middle can be too much, since prefixes get lost. One child across the hooks always
+        // fits.
         cut = if cut > hooks { hooks + (cut - hooks) / 2 } else { hooks - (hooks - cut) / 2 };
     }
     if all <= capacity {
@@ -141,9 +145,9 @@ pub(crate) fn join_branches(
     }
 }
 
-/// Divides the children of a branch into groups that fit, as few as halving gives: one if all fit, two at the
-/// preferred cut if both fit, else halves of halves. More than two can be needed, because a separator that does
-/// not share the common prefix makes every other one longer.
+/// Divides the children of a branch into groups that fit, as few as halving gives: one if all fit,
+/// two at the preferred cut if both fit, else halves of halves. More than two can be needed,
+/// because a separator that does not share the common prefix makes every other one longer.
 pub(crate) fn group_children(
     weights: &[usize],
     preferred: Option<usize>,
@@ -165,8 +169,8 @@ pub(crate) fn group_children(
     halve(weights, all, fits)
 }
 
-/// Divides children that came in order among branches: each takes as many as fit, so that only the last one has room, and
-/// leaves it at least two.
+/// Divides children that came in order among branches: each takes as many as fit, so that only the
+/// last one has room, and leaves it at least two.
 pub(crate) fn fill_groups(count: usize, fits: impl Fn(Range<usize>) -> bool) -> Option<Vec<Range<usize>>> {
     let (mut groups, mut start) = (Vec::new(), 0);
     while start < count {
@@ -186,7 +190,8 @@ pub(crate) fn fill_groups(count: usize, fits: impl Fn(Range<usize>) -> bool) -> 
     Some(groups)
 }
 
-/// Halves ranges until each fits. The stack holds at most one range per halving, and ranges only get shorter.
+/// Halves ranges until each fits. The stack holds at most one range per halving, and ranges only
+/// get shorter.
 fn halve(weights: &[usize], all: Range<usize>, fits: impl Fn(Range<usize>) -> bool) -> Option<Vec<Range<usize>>> {
     let mut groups = Vec::new();
     let mut open = vec![all];
@@ -202,7 +207,8 @@ fn halve(weights: &[usize], all: Range<usize>, fits: impl Fn(Range<usize>) -> bo
     Some(groups)
 }
 
-/// The cut that halves the weight of a range; each side keeps two children where there are four or more.
+/// The cut that halves the weight of a range; each side keeps two children where there are four or
+/// more.
 fn middle(weights: &[usize], range: Range<usize>) -> Option<usize> {
     if range.len() < 2 {
         return None;

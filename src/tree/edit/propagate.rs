@@ -1,10 +1,13 @@
-//! Changes branches: puts new children beside a split page, takes merged ones out, moves separators.
+//! Changes branches: puts new children beside a split page, takes merged ones out, moves
+//! separators.
 //!
-//! Floor: tree. The common case changes the branch in place. The slow path takes the branch apart into children with
-//! whole separators, changes the list, and builds as many pages as it needs; their separators go up in turn. One pass
-//! upwards, no recursion; a root that splits gets a new root.
+//! Floor: tree. The common case changes the branch in place. The slow path takes the branch apart
+//! into children with whole separators, changes the list, and builds as many pages as it needs;
+//! their separators go up in turn. One pass upwards, no recursion; a root that splits gets a new
+//! root.
 //!
-//! Failure: separators too large for any plan exist only on damaged pages and give `Error::Corrupt`.
+//! Failure: separators too large for any plan exist only on damaged pages and give
+//! `Error::Corrupt`.
 
 use std::ops::Range;
 
@@ -18,8 +21,8 @@ use crate::tree::edit::plan::{self, Pattern};
 use crate::tree::path::{branch_at, branch_mut, dirty_ptr, Path};
 use crate::tree::TreeRoot;
 
-/// Puts `fresh`, the right siblings that the page at `depth` of the path has got, into the branches above. Their
-/// separators ascend and lie right of that page. All pages of the path are dirty.
+/// Puts `fresh`, the right siblings that the page at `depth` of the path has got, into the branches
+/// above. Their separators ascend and lie right of that page. All pages of the path are dirty.
 pub(crate) fn propagate_split<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
@@ -66,8 +69,9 @@ fn insert_in_place<P: PageWrite>(pages: &mut P, id: PageId, at: usize, fresh: &[
     Ok(fresh.len())
 }
 
-/// Builds a branch that takes no more as it is anew, with as many more children behind its own as fit. Gives the rest: none,
-/// or enough for another branch. Not all that fits can be inserted: what the children have in common may have to shrink.
+/// Builds a branch that takes no more as it is anew, with as many more children behind its own as
+/// fit. Gives the rest: none, or enough for another branch. Not all that fits can be inserted: what
+/// the children have in common may have to shrink.
 fn fill_branch<P: PageWrite>(
     pages: &mut P,
     tree: TreeId,
@@ -117,8 +121,8 @@ fn grow_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, fresh: Vec<Child>
     Ok(())
 }
 
-/// Builds branches that hold these children, the first one in the page `reuse` if there is one. Gives a child for
-/// each page; the separator of the first is what the first child's was.
+/// Builds branches that hold these children, the first one in the page `reuse` if there is one.
+/// Gives a child for each page; the separator of the first is what the first child's was.
 pub(crate) fn build_branches<P: PageWrite>(
     pages: &mut P,
     tree: TreeId,
@@ -205,7 +209,8 @@ pub(crate) fn children_of(branch: &Branch<'_>) -> Result<Vec<Child>> {
     Ok(children)
 }
 
-/// Gives the child at `depth` + 1 with index `at` another separator; the branch at `depth` may split over it.
+/// Gives the child at `depth` + 1 with index `at` another separator; the branch at `depth` may
+/// split over it.
 pub(crate) fn move_separator<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,

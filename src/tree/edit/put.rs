@@ -1,10 +1,12 @@
 //! Putting one entry.
 //!
-//! Floor: tree. The way down is read-only. If the leaf is dirty already, so are its ancestors (TREE-2) and the entry is
-//! put in place; otherwise the path is copied first. A leaf without room goes to `split.rs`.
+//! Floor: tree. The way down is read-only. If the leaf is dirty already, so are its ancestors
+//! (TREE-2) and the entry is put in place; otherwise the path is copied first. A leaf without room
+//! goes to `split.rs`.
 //!
-//! Failure: `Error::TooLarge` leaves everything as it was. Any other error can leave the tree of this transaction
-//! half changed, so the transaction must be aborted; what is committed is untouched in any case (R1).
+//! Failure: `Error::TooLarge` leaves everything as it was. Any other error can leave the tree of
+//! this transaction half changed, so the transaction must be aborted; what is committed is
+//! untouched in any case (R1).
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
@@ -18,8 +20,9 @@ use crate::tree::path::{dirty_ptr, fetch_front, leaf_at, make_dirty, Frame, Path
 use crate::tree::value::{check_sizes, resolve, store, OverflowExtent};
 use crate::tree::TreeRoot;
 
-/// Where the last put of this transaction went, so that sequential puts anywhere in a tree leave full pages behind.
-/// Only ever a hint: a stale one changes where a page is split, never what is stored.
+/// Where the last put of this transaction went, so that sequential puts anywhere in a tree leave
+/// full pages behind. Only ever a hint: a stale one changes where a page is split, never what is
+/// stored.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct PutHint {
     leaf: PageId,
@@ -131,7 +134,8 @@ pub(crate) fn take_old<P: PageWrite>(
     OverflowExtent::of(pages, value)
 }
 
-/// Tries to store the change at an index of a dirty leaf; `false` if there is no room, and nothing is changed.
+/// Tries to store the change at an index of a dirty leaf; `false` if there is no room, and nothing
+/// is changed.
 fn store_in_place<P: PageWrite>(pages: &mut P, leaf: PageId, at: usize, change: &Change<'_>) -> Result<bool> {
     let mut leaf = LeafMut::open(pages.page_mut(leaf)?, leaf)?;
     let done = match change.replace {
@@ -141,7 +145,8 @@ fn store_in_place<P: PageWrite>(pages: &mut P, leaf: PageId, at: usize, change: 
     Ok(done)
 }
 
-/// Puts an entry into a leaf that is not dirty or has no room: what is above it changes too. Gives where it ended up.
+/// Puts an entry into a leaf that is not dirty or has no room: what is above it changes too. Gives
+/// where it ended up.
 #[inline(never)]
 fn put_along_path<P: PageWrite>(
     pages: &mut P,

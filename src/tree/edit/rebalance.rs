@@ -1,7 +1,9 @@
-//! Joins pages that have few entries left with a neighbour, removes empty ones, and lowers the root.
+//! Joins pages that have few entries left with a neighbour, removes empty ones, and lowers the
+//! root.
 //!
-//! Floor: tree. `plan.rs` decides; this file walks up the path from the leaf that lost an entry. Every page of the
-//! path is dirty. A merge keeps the dirty page and frees the neighbour unchanged, so the neighbour is not copied.
+//! Floor: tree. `plan.rs` decides; this file walks up the path from the leaf that lost an entry.
+//! Every page of the path is dirty. A merge keeps the dirty page and frees the neighbour unchanged,
+//! so the neighbour is not copied.
 //!
 //! Failure: neighbours that do not decode are `Error::Corrupt`.
 
@@ -122,7 +124,8 @@ fn join<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Path, depth: us
     }
 }
 
-/// The page at `depth` and the neighbour that has less in use; nothing if its parent has no other child.
+/// The page at `depth` and the neighbour that has less in use; nothing if its parent has no other
+/// child.
 pub(crate) fn choose_pair<P: PageRead>(
     pages: &P,
     path: &Path,
@@ -227,7 +230,8 @@ fn build_pair<P: PageWrite>(
     build_branch(pages, root.tree, level, pair.right.id, &children[cut..])
 }
 
-/// Frees the neighbour, whose entries the page of the path has taken over, and takes it out of the parent.
+/// Frees the neighbour, whose entries the page of the path has taken over, and takes it out of the
+/// parent.
 fn drop_neighbour<P: PageWrite>(pages: &mut P, path: &Path, depth: usize, pair: &Pair) -> Result<Joined> {
     let parent = path.frame(depth - 1).ptr.id;
     free_page(pages, pair.neighbour())?;

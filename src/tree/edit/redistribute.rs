@@ -1,9 +1,9 @@
 //! Moving entries of a full leaf to a neighbour with much room, so that no page is added.
 //!
-//! Floor: tree. Splitting alone leaves leaves that are filled at random 69 % full; sharing with neighbours that are hardly
-//! more than half full raises that a little for the price of a split (the idea of B*-trees: Bayer, McCreight,
-//! "Organization and maintenance of large ordered indices", 1972). Only dirty neighbours take part, so no more pages are
-//! written.
+//! Floor: tree. Splitting alone leaves leaves that are filled at random 69 % full; sharing with
+//! neighbours that are hardly more than half full raises that a little for the price of a split
+//! (the idea of B*-trees: Bayer, McCreight, "Organization and maintenance of large ordered
+//! indices", 1972). Only dirty neighbours take part, so no more pages are written.
 //!
 //! Failure: as in `rebalance.rs`.
 
@@ -19,8 +19,9 @@ use crate::tree::edit::split::{build_leaf, entries_of, leaf_capacity, sizes_of, 
 use crate::tree::path::{leaf_at, Path};
 use crate::tree::TreeRoot;
 
-/// Applies a change that found no room in the dirty leaf of the path, with the help of a neighbour. Gives the page and the
-/// index at which the entry ended up; nothing, if no neighbour has enough room. The path is not that of the leaf any more.
+/// Applies a change that found no room in the dirty leaf of the path, with the help of a neighbour.
+/// Gives the page and the index at which the entry ended up; nothing, if no neighbour has enough
+/// room. The path is not that of the leaf any more.
 pub(crate) fn redistribute<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,

@@ -1,10 +1,12 @@
 //! Sealing: writes the checksums of dirty pages into the pointers that lead to them (R2).
 //!
-//! Floor: tree. Depth first from the root over dirty pages only (TREE-2: below a page that is not dirty nothing is), with
-//! a stack of one small frame per level, so that a transaction of any size needs no memory for it. A page is sealed when
-//! all its children are. Sealing again after further changes is right, and seals every dirty page again.
+//! Floor: tree. Depth first from the root over dirty pages only (TREE-2: below a page that is not
+//! dirty nothing is), with a stack of one small frame per level, so that a transaction of any size
+//! needs no memory for it. A page is sealed when all its children are. Sealing again after further
+//! changes is right, and seals every dirty page again.
 //!
-//! Failure: a dirty branch that does not decode is `Error::Corrupt`: it was copied from a damaged page.
+//! Failure: a dirty branch that does not decode is `Error::Corrupt`: it was copied from a damaged
+//! page.
 
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr};
@@ -52,7 +54,8 @@ pub(crate) fn seal<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<(
     }
 }
 
-/// Seals the dirty leaves among the children of a branch of level 1; above, gives its next dirty child.
+/// Seals the dirty leaves among the children of a branch of level 1; above, gives its next dirty
+/// child.
 fn next_dirty_branch<P: PageWrite>(pages: &mut P, open: &mut Open, level: usize) -> Result<Option<PagePtr>> {
     let count = branch_at(pages, open.ptr, level)?.count();
     while open.next < count {

@@ -1,6 +1,7 @@
 //! Applies split plans to a leaf, and hands the new pages to the branches above.
 //!
-//! Floor: tree. `plan.rs` decides, this file builds; `propagate_split.rs` puts the new pages into the parents.
+//! Floor: tree. `plan.rs` decides, this file builds; `propagate_split.rs` puts the new pages into
+//! the parents.
 //!
 //! Failure: entries too large for any plan exist only on damaged pages and give `Error::Corrupt`.
 
@@ -37,8 +38,8 @@ impl<'b> Change<'b> {
     }
 }
 
-/// Splits the dirty leaf of the path while applying a change that found no room in it. Gives the page and the index
-/// at which the entry ended up.
+/// Splits the dirty leaf of the path while applying a change that found no room in it. Gives the
+/// page and the index at which the entry ended up.
 pub(crate) fn split_leaf<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
@@ -74,7 +75,8 @@ pub(crate) fn split_leaf<P: PageWrite>(
     Ok(if at < cut { (frame.ptr.id, at) } else { (right, at - cut) })
 }
 
-/// Leaves the leaf as it is, full, and puts the entry, which is greater than all in it, into `right`, a new page beside it.
+/// Leaves the leaf as it is, full, and puts the entry, which is greater than all in it, into
+/// `right`, a new page beside it.
 pub(crate) fn extend_right<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,

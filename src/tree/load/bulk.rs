@@ -1,9 +1,10 @@
 //! Building full leaves from ascending entries, and putting them behind the last leaf.
 //!
-//! Floor: tree. Entries are staged until a leaf is full, the leaf is built whole and never looked at again, and a batch of
-//! leaves is grafted onto the right edge of the tree at once. Between two batches the tree is whole, without what is
-//! staged or waits for its batch. Leaves are full, their entries ascend in address, and they lie in the file in the order of
-//! their keys as far as the free space allows.
+//! Floor: tree. Entries are staged until a leaf is full, the leaf is built whole and never looked
+//! at again, and a batch of leaves is grafted onto the right edge of the tree at once. Between two
+//! batches the tree is whole, without what is staged or waits for its batch. Leaves are full, their
+//! entries ascend in address, and they lie in the file in the order of their keys as far as the
+//! free space allows.
 //!
 //! Failure: an error leaves a tree that must be aborted with its transaction.
 

@@ -1,8 +1,8 @@
 //! Putting a sorted run of entries among those of a tree.
 //!
-//! Floor: tree. The run is divided by the branches of the lowest level. Where it has at least one entry for each leaf of a
-//! branch, these leaves are built anew, full, from both; where it has fewer, its entries are put one by one. Either way a
-//! leaf is met once, in order.
+//! Floor: tree. The run is divided by the branches of the lowest level. Where it has at least one
+//! entry for each leaf of a branch, these leaves are built anew, full, from both; where it has
+//! fewer, its entries are put one by one. Either way a leaf is met once, in order.
 //!
 //! Failure: an error leaves a tree that must be aborted with its transaction.
 
@@ -20,8 +20,8 @@ use crate::tree::path::{branch_at, free_page, make_branches_dirty, Path};
 use crate::tree::value::free_extent;
 use crate::tree::{PutHint, TreeRoot};
 
-/// Puts all that is left of a sorted run into a tree that is not empty. Before pages are taken, `ready` sees that free ones
-/// are at hand.
+/// Puts all that is left of a sorted run into a tree that is not empty. Before pages are taken,
+/// `ready` sees that free ones are at hand.
 pub(crate) fn merge<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,
@@ -140,7 +140,8 @@ fn push<P: PageWrite>(
     Ok(())
 }
 
-/// Lets the tree have the leaves that were built in place of those of the lowest branch of the path.
+/// Lets the tree have the leaves that were built in place of those of the lowest branch of the
+/// path.
 fn replace_children<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Path, stage: Stage) -> Result<()> {
     let mut built = stage.built;
     let mut depth = path.len() - 1;

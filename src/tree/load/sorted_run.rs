@@ -1,7 +1,8 @@
-//! Entries in any order, collected in memory and then sorted, so that they can be put into a tree leaf by leaf.
+//! Entries in any order, collected in memory and then sorted, so that they can be put into a tree
+//! leaf by leaf.
 //!
-//! Floor: tree. Sorting compares numbers: the first eight bytes of each key behind what all keys share. Only among equal
-//! ones are keys compared. Of entries with the same key the last one stays.
+//! Floor: tree. Sorting compares numbers: the first eight bytes of each key behind what all keys
+//! share. Only among equal ones are keys compared. Of entries with the same key the last one stays.
 //!
 //! Failure: `Error::Io` when there is no memory.
 
@@ -14,7 +15,8 @@ use crate::sys::scratch::Scratch;
 
 /// Records that are asked for ahead of the one that is looked at.
 const PREFETCH_AHEAD: usize = 8;
-/// Bytes of a record that are asked for: entries are seldom longer, and the processor goes on by itself.
+/// Bytes of a record that are asked for: entries are seldom longer, and the processor goes on by
+/// itself.
 const PREFETCH_BYTES: usize = 192;
 
 /// Lengths of key and value before each record.

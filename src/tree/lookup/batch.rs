@@ -1,8 +1,9 @@
 //! What many lookups ask of the disk together.
 //!
-//! Floor: tree. Pages that this process has not seen yet may not be in memory, nor may those of a file that is larger than
-//! memory. A batch of lookups that comes to such pages goes down once for many of its keys, level by level, and asks for all
-//! pages of a level before it waits for one: a disk serves many requests in hardly more time than one.
+//! Floor: tree. Pages that this process has not seen yet may not be in memory, nor may those of a
+//! file that is larger than memory. A batch of lookups that comes to such pages goes down once for
+//! many of its keys, level by level, and asks for all pages of a level before it waits for one: a
+//! disk serves many requests in hardly more time than one.
 //!
 //! Failure: none. What cannot be read is met, and reported, by the lookups themselves.
 
@@ -49,7 +50,8 @@ impl Batch {
         }
     }
 
-    /// Asks for the pages on the way to some keys, those of their values included, and waits for those above the last.
+    /// Asks for the pages on the way to some keys, those of their values included, and waits for
+    /// those above the last.
     fn ask<P: PageRead>(&self, pages: &P, root: &TreeRoot, keys: &[&[u8]]) {
         let wanted = |id: PageId| self.gone || !pages.is_known(id);
         let mut at: Vec<(PagePtr, &[u8])> = keys.iter().map(|key| (root.ptr, *key)).collect();

@@ -1,19 +1,24 @@
-//! The top of a tree, flat: the pages of one level in an array, found by one search instead of a descent to them.
+//! The top of a tree, flat: the pages of one level in an array, found by one search instead of a
+//! descent to them.
 //!
-//! Floor: tree. A lookup waits for memory in the lowest two or three pages. How much of these waits the processor overlaps
-//! with those of the next lookup is a question of how few instructions lie between, so the levels above, which are in the
-//! cache anyway, are worth cutting short. Whoever looks a table up often makes its top once; the tree of a snapshot does not
-//! change. Separators are compared by one word each: of all bytes only the columns that differ among them are taken (the bytes
-//! that all have in common would say nothing), from up to two places.
+//! Floor: tree. A lookup waits for memory in the lowest two or three pages. How much of these waits
+//! the processor overlaps with those of the next lookup is a question of how few instructions lie
+//! between, so the levels above, which are in the cache anyway, are worth cutting short. Whoever
+//! looks a table up often makes its top once; the tree of a snapshot does not change. Separators
+//! are compared by one word each: of all bytes only the columns that differ among them are taken
+//! (the bytes that all have in common would say nothing), from up to two places.
 //!
-//! The level is the lowest one that has few enough pages: that of the leaves too, where whoever asks allows so many.
+//! The level is the lowest one that has few enough pages: that of the leaves too, where whoever
+//! asks allows so many.
 //!
 //! Invariants:
 //!   FLAT-1  a child that is given is the one to which the descent through the branches leads.
-//!   FLAT-2  `heads` ascend; behind the last one, up to a full block, stands the largest number, at least once.
+//!   FLAT-2  `heads` ascend; behind the last one, up to a full block, stands the largest number, at
+//!           least once.
 //!
-//! Failure: `None` from `build` for trees that gain nothing, an error for damaged pages; `None` from `child` for keys
-//! about which the columns do not tell enough. Both mean: go down through the branches.
+//! Failure: `None` from `build` for trees that gain nothing, an error for damaged pages; `None`
+//! from `child` for keys about which the columns do not tell enough. Both mean: go down through the
+//! branches.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -27,7 +32,8 @@ use crate::sys::prefetch;
 use crate::tree::path::{branch_at, height_of};
 use crate::tree::TreeRoot;
 
-/// Pages of a level that is made flat: in little time; so that heads and pointers fit the second cache of a core; at all.
+/// Pages of a level that is made flat: in little time; so that heads and pointers fit the second
+/// cache of a core; at all.
 pub(crate) const PAGES_MAX: [usize; 3] =
     [WORDS * WORDS * WORDS - 1, WORDS * WORDS * WORDS * WORDS - 1, WORDS * WORDS * WORDS * WORDS * WORDS - 1];
 /// Columns are looked for in the first bytes of separators.
@@ -56,7 +62,8 @@ struct Pages {
 /// The pages of one level of a tree, in order.
 #[cfg_attr(test, derive(Default))]
 pub(crate) struct FlatIndex {
-    /// The last heads of all blocks of the next level of hints, and so on; those of the last level, of all `pages`.
+    /// The last heads of all blocks of the next level of hints, and so on; those of the last level,
+    /// of all `pages`.
     first_hints: Block,
     hints: Vec<Vec<Block>>,
     pages: Vec<Pages>,
@@ -173,7 +180,8 @@ impl FlatIndex {
         self.end(vectors, place)
     }
 
-    /// The first part of the search, and asks for what the second part needs: for those who have other keys to begin meanwhile.
+    /// The first part of the search, and asks for what the second part needs: for those who have
+    /// other keys to begin meanwhile.
     #[inline(always)]
     pub(crate) fn begin_ahead<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<Place> {
         let place = self.begin(vectors, key, first)?;
@@ -183,7 +191,8 @@ impl FlatIndex {
 
     #[inline(always)]
     fn begin<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<Place> {
-        // The first word of a shorter key is padded, and equal to that of a separator which ends with zeros.
+        // The first word of a shorter key is padded, and equal to that of a separator which ends
+        // with zeros.
         if key.len() < self.columns.key_bytes {
             return None;
         }
@@ -369,7 +378,8 @@ impl Columns {
         first.checked_shl(self.runs[1].bits).unwrap_or(0) | second
     }
 
-    /// The word of a key of at least `key_bytes`. `None`: it has something else than the separators have in common.
+    /// The word of a key of at least `key_bytes`. `None`: it has something else than the separators
+    /// have in common.
     #[inline(always)]
     fn word(&self, key: &[u8]) -> Option<u64> {
         if self.has_fixed {

@@ -1,9 +1,11 @@
 //! Many point lookups at once.
 //!
-//! Floor: tree. One lookup waits for memory once per level. Here a group of lookups goes down together, level by level: each
-//! step asks for the lines that its lookup needs next, and by the time that its turn comes again they are there. So the waits
-//! of a group overlap, which one lookup after the other allows only as far as the processor's reorder buffer goes. (Group
-//! prefetching: Chen, Gibbons, Mowry, "Improving index performance through prefetching", 2001; for hash joins, 2004.)
+//! Floor: tree. One lookup waits for memory once per level. Here a group of lookups goes down
+//! together, level by level: each step asks for the lines that its lookup needs next, and by the
+//! time that its turn comes again they are there. So the waits of a group overlap, which one lookup
+//! after the other allows only as far as the processor's reorder buffer goes. (Group prefetching:
+//! Chen, Gibbons, Mowry, "Improving index performance through prefetching", 2001; for hash joins,
+//! 2004.)
 //!
 //! Invariants:
 //!   MANY-1  each key gets the answer that `get` gives, in the order of the keys.
@@ -23,8 +25,8 @@ use crate::tree::lookup::search::{child_at, value_in};
 use crate::tree::path::{fetch_front, height_of};
 use crate::tree::TreeRoot;
 
-/// Lookups that go down together: enough for all requests that a core can have in flight. More would only push each other
-/// out of the cache.
+/// Lookups that go down together: enough for all requests that a core can have in flight. More
+/// would only push each other out of the cache.
 pub(crate) const GROUP: usize = 16;
 
 /// What is asked for of an entry: all of it if it is short.
@@ -119,7 +121,8 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
     }
 }
 
-/// Puts all lookups to the pages that `flat_index` knows, and gives the number of levels from there on. `None`: begin at the root.
+/// Puts all lookups to the pages that `flat_index` knows, and gives the number of levels from there
+/// on. `None`: begin at the root.
 #[inline(always)]
 fn begin<V: Vectors, P: PageRead>(
     vectors: V,

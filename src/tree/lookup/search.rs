@@ -1,6 +1,7 @@
 //! Point lookups.
 //!
-//! Floor: tree. No stack, no allocation: one page after the other, the level falling by one each step (TREE-1).
+//! Floor: tree. No stack, no allocation: one page after the other, the level falling by one each
+//! step (TREE-1).
 //!
 //! Failure: damage on the way is `Error::Corrupt`; the damage of pages beside the way is not seen.
 
@@ -25,8 +26,8 @@ pub(crate) fn get<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) ->
     }
 }
 
-/// The same, where nothing stands against it; else `None`, and [`get_slowly`] has the answer. Begins at the pages that `flat_index`
-/// knows, which was made of the same tree.
+/// The same, where nothing stands against it; else `None`, and [`get_slowly`] has the answer.
+/// Begins at the pages that `flat_index` knows, which was made of the same tree.
 #[inline]
 pub(crate) fn get_at_once<'a, P: PageRead>(
     pages: &'a P,
@@ -163,8 +164,8 @@ impl heads::Search for ChildOfAny<'_> {
     }
 }
 
-/// What [`lookup::find`] leaves: leaves of many entries, those of large pages, keys that share their head with others, and
-/// values in runs.
+/// What [`lookup::find`] leaves: leaves of many entries, those of large pages, keys that share
+/// their head with others, and values in runs.
 #[inline(never)]
 fn value_in_any<'a, P: PageRead>(
     pages: &'a P,

@@ -1,17 +1,20 @@
 //! Cursors: a place in a tree that moves in both directions.
 //!
-//! Floor: tree. The current leaf is kept decoded, so a step within it is an index and the decoding of one entry; the
-//! branches are looked at once per leaf. Where the leaves of the tree are flat (see `flat_index`), a cursor is placed without the
-//! branches, and goes through them only when it has walked over a few leaves.
+//! Floor: tree. The current leaf is kept decoded, so a step within it is an index and the decoding
+//! of one entry; the branches are looked at once per leaf. Where the leaves of the tree are flat
+//! (see `flat_index`), a cursor is placed without the branches, and goes through them only when it
+//! has walked over a few leaves.
 //!
 //! Invariants:
-//!   CURSOR-1  from leaf to leaf keys only ascend (or descend), and within a leaf the first is below the last. So a walk ends,
-//!       whatever the file says: no leaf can be met twice. The second is asked of a leaf when the cursor leaves it.
-//!   CURSOR-2  `at` is an index into the leaf, or one off either end: `usize::MAX` before the first entry of the tree,
-//!       `count` behind the last one.
+//!   CURSOR-1  from leaf to leaf keys only ascend (or descend), and within a leaf the first is
+//!       below the last. So a walk ends, whatever the file says: no leaf can be met twice. The
+//!       second is asked of a leaf when the cursor leaves it.
+//!   CURSOR-2  `at` is an index into the leaf, or one off either end: `usize::MAX` before the first
+//!       entry of the tree, `count` behind the last one.
 //!
-//! Failure: a damaged page is `Error::Corrupt` once; after that the cursor gives nothing until it is placed anew. An entry
-//! that cannot be read is an error in its place, and the cursor can go on from it.
+//! Failure: a damaged page is `Error::Corrupt` once; after that the cursor gives nothing until it
+//! is placed anew. An entry that cannot be read is an error in its place, and the cursor can go on
+//! from it.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
@@ -189,8 +192,8 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         self.current()
     }
 
-    /// Puts the cursor at the first entry of its leaf at or above the key, or behind the leaf's last; says whether that entry
-    /// has the key.
+    /// Puts the cursor at the first entry of its leaf at or above the key, or behind the leaf's
+    /// last; says whether that entry has the key.
     pub(crate) fn place_towards(&mut self, key: &[u8], towards: Side) -> Result<bool> {
         let found = self.place_in(key, Some(towards))?;
         if !self.flat.as_ref().is_some_and(|flat| flat.here) {
@@ -205,7 +208,8 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         self.place_in(key, None)
     }
 
-    /// Puts the cursor at the first entry of its leaf at or above the key, from where it will walk `towards` that side.
+    /// Puts the cursor at the first entry of its leaf at or above the key, from where it will walk
+    /// `towards` that side.
     fn place_in(&mut self, key: &[u8], towards: Option<Side>) -> Result<bool> {
         self.reset();
         if self.root.height == 0 {
@@ -363,8 +367,8 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     }
 }
 
-/// Refuses a neighbouring leaf whose keys do not all lie on its side (CURSOR-1). The leaf before has to be in order itself, if the
-/// walk has `stepped` to it.
+/// Refuses a neighbouring leaf whose keys do not all lie on its side (CURSOR-1). The leaf before
+/// has to be in order itself, if the walk has `stepped` to it.
 fn check_order(from: &Leaf<'_>, stepped: bool, to: &Leaf<'_>, towards: Side) -> Result<()> {
     if stepped && from.count() > 1 && from.first_key()? >= from.last_key()? {
         return Err(out_of_order(from.id()));

@@ -1,15 +1,17 @@
 //! Ranges: the entries between two bounds, from both ends.
 //!
-//! Floor: tree. Each end has a cursor that is placed when the first entry is taken from that end, so a range that is read
-//! forwards never touches the pages of its end. The bound is compared once per leaf: it gives the part of the leaf that
-//! is inside, and within that part a step compares nothing.
+//! Floor: tree. Each end has a cursor that is placed when the first entry is taken from that end,
+//! so a range that is read forwards never touches the pages of its end. The bound is compared once
+//! per leaf: it gives the part of the leaf that is inside, and within that part a step compares
+//! nothing.
 //!
 //! Invariants:
 //!   RANGE-1  all of `ready` of an end lies inside the bounds and has not been given by either end.
-//!   RANGE-2  when both ends are in the same leaf, their `ready` parts are equal: that is where they meet.
+//!   RANGE-2  when both ends are in the same leaf, their `ready` parts are equal: that is where
+//!            they meet.
 //!
-//! Failure: a damaged page is given as one `Err`, and then the range is over; a value that cannot be read is an `Err` in
-//! its place, and the entries behind it follow.
+//! Failure: a damaged page is given as one `Err`, and then the range is over; a value that cannot
+//! be read is an `Err` in its place, and the entries behind it follow.
 
 use std::ops::{Bound, Range as Indexes};
 
@@ -27,7 +29,8 @@ use crate::tree::scan::read_ahead::Sweep;
 use crate::tree::value::overflow_pages;
 use crate::tree::{Entry, TreeRoot};
 
-/// Entries that are fetched before they are given; more if each is short, so that as many lines are on their way.
+/// Entries that are fetched before they are given; more if each is short, so that as many lines are
+/// on their way.
 const DISTANCE: usize = 4;
 const DISTANCE_OF_SHORT: usize = 8;
 /// What is fetched of an entry at most: the processor itself goes on where it sees a row of lines.
@@ -48,7 +51,8 @@ struct End<'a, P> {
     /// Entries of the cursor's leaf that can be given.
     ready: Indexes<usize>,
     placed: bool,
-    /// The cursor was placed by the bound of this end and has not moved since; what lies outside is cut off by that.
+    /// The cursor was placed by the bound of this end and has not moved since; what lies outside is
+    /// cut off by that.
     cut: bool,
     /// No leaf beyond this one has anything for the range.
     last_leaf: bool,
@@ -58,9 +62,10 @@ struct End<'a, P> {
     sweep: Sweep,
 }
 
-/// Brings entries into the processor's cache before they are given: entries lie anywhere in their leaf, so the processor
-/// cannot guess which. At first those that come next are asked for one by one, also in the leaf behind; a walk that goes on
-/// asks for the whole leaf behind, some lines with each entry that it gives.
+/// Brings entries into the processor's cache before they are given: entries lie anywhere in their
+/// leaf, so the processor cannot guess which. At first those that come next are asked for one by
+/// one, also in the leaf behind; a walk that goes on asks for the whole leaf behind, some lines
+/// with each entry that it gives.
 struct Ahead<'a> {
     /// The leaf that comes next, whose front is on its way.
     next: PagePtr,
@@ -127,7 +132,8 @@ impl<'a> Ahead<'a> {
     }
 }
 
-/// Asks for the first entries that a walk from `at` on gives; `at` itself is the first one, or the one behind it.
+/// Asks for the first entries that a walk from `at` on gives; `at` itself is the first one, or the
+/// one behind it.
 pub(crate) fn fetch_entries_from(leaf: &Leaf<'_>, at: usize, towards: Side) {
     let entry_bytes = entry_bytes(leaf);
     let distance = distance(entry_bytes);
@@ -167,8 +173,8 @@ impl<'a, P: PageRead> End<'a, P> {
         }
     }
 
-    /// Asks for the first entries of a leaf that the end has come to, unless that was done from the leaf before, and sees to it
-    /// that the leaves behind are in memory.
+    /// Asks for the first entries of a leaf that the end has come to, unless that was done from the
+    /// leaf before, and sees to it that the leaves behind are in memory.
     fn look_ahead(&mut self, towards: Side) {
         let pages = self.cursor.pages();
         if let Some(path) = self.cursor.path() {
@@ -262,8 +268,8 @@ impl<'a, P: PageRead> Range<'a, P> {
         }
     }
 
-    /// What [`next`](Iterator::next) gives, where that is an entry of the same leaf with its value beside it. Else nothing is
-    /// changed.
+    /// What [`next`](Iterator::next) gives, where that is an entry of the same leaf with its value
+    /// beside it. Else nothing is changed.
     #[inline(always)]
     pub(crate) fn next_at_once(&mut self) -> Option<Entry<'a>> {
         let at = self.front.ready.start;
@@ -295,7 +301,8 @@ impl<'a, P: PageRead> Range<'a, P> {
         Some(entry)
     }
 
-    /// Moves the end of that side to its next leaf until it has entries ready; ends the range if there are none.
+    /// Moves the end of that side to its next leaf until it has entries ready; ends the range if
+    /// there are none.
     #[cold]
     fn refill(&mut self, side: Side) -> Result<()> {
         while !self.done {
@@ -368,7 +375,8 @@ impl<'a, P: PageRead> Range<'a, P> {
             end.ahead = Ahead::default();
             return Ok(());
         }
-        // One bound is known from placing the end, or lies behind it: keys ascend from leaf to leaf.
+        // One bound is known from placing the end, or lies behind it: keys ascend from leaf to
+        // leaf.
         let (start, stop) = match (side, end.cut) {
             (Side::First, true) => (end.ready.start, end_inside(leaf, &self.high)?),
             (Side::First, false) => (0, end_inside(leaf, &self.high)?),

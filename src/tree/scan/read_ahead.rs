@@ -1,14 +1,16 @@
 //! What a walk over leaves reads ahead.
 //!
-//! Floor: tree. The branches know which leaves come next, wherever they lie in the file. A walk that comes to leaves nobody
-//! has read yet sends a second place ahead, which reads branches alone and asks for the leaves below them: a few at first,
-//! more the longer the walk goes on. The branch after the one that it is in is asked for too, so that it does not wait.
+//! Floor: tree. The branches know which leaves come next, wherever they lie in the file. A walk
+//! that comes to leaves nobody has read yet sends a second place ahead, which reads branches alone
+//! and asks for the leaves below them: a few at first, more the longer the walk goes on. The branch
+//! after the one that it is in is asked for too, so that it does not wait.
 //!
-//! A walk over leaves that are known costs a look at one mark per leaf, and now and then a question whether a leaf is still
-//! in memory: one that was read may have gone again.
+//! A walk over leaves that are known costs a look at one mark per leaf, and now and then a question
+//! whether a leaf is still in memory: one that was read may have gone again.
 //!
 //! Invariants:
-//!   SCAN-1  nothing of this decides what the walk gives: what cannot be read ahead is met, and reported, by the walk itself.
+//!   SCAN-1  nothing of this decides what the walk gives: what cannot be read ahead is met, and
+//!           reported, by the walk itself.
 //!   SCAN-2  no leaf of the walk is given back before the walk has left it.
 //!
 //! Failure: none.
@@ -47,12 +49,14 @@ pub(crate) struct Sweep {
     behind: Option<Box<Behind>>,
 }
 
-/// Pages that were not in memory before the walk came. They go with it, when it is dropped early too.
+/// Pages that were not in memory before the walk came. They go with it, when it is dropped early
+/// too.
 struct Behind {
     pages: SnapshotPages,
     /// The leaf that the walk is at.
     now: PageId,
-    /// Those that the walk has still to come to, in its order; the leaves between them were in memory.
+    /// Those that the walk has still to come to, in its order; the leaves between them were in
+    /// memory.
     to_come: VecDeque<PageId>,
     /// Those that it has left, as runs.
     left: Vec<(PageId, u64)>,

@@ -102,7 +102,8 @@ fn flat_leaves(tree: &Tree) -> FlatIndex {
     flat_index
 }
 
-/// What the range should give. `BTreeMap::range` panics on inverted bounds, which here are an empty range.
+/// What the range should give. `BTreeMap::range` panics on inverted bounds, which here are an empty
+/// range.
 fn expected(tree: &Tree, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>) -> Vec<Vec<u8>> {
     let inside = (slice(low), slice(high));
     tree.model.keys().filter(|key| std::ops::RangeBounds::<[u8]>::contains(&inside, key.as_slice())).cloned().collect()
@@ -148,7 +149,8 @@ fn a_range_that_stops_filling_the_cache_midway_goes_on() {
     }
 }
 
-/// A walk that goes on asks for all of the leaf that comes next; one that is in its first leaf, for no more than the front.
+/// A walk that goes on asks for all of the leaf that comes next; one that is in its first leaf, for
+/// no more than the front.
 #[test]
 fn a_walk_asks_ahead_for_the_whole_next_leaf_once_it_has_come_from_another() {
     let mut tree = Tree::new(4096);

@@ -156,8 +156,8 @@ fn every_kind_of_damage_is_found_and_named() {
     assert_eq!(wrong_count[0].what, "entry count of the tree is 5, found 120");
 }
 
-/// A page that is sound by itself, on a level where it does not belong. Lookups count levels themselves, so that only a
-/// look at the header tells.
+/// A page that is sound by itself, on a level where it does not belong. Lookups count levels
+/// themselves, so that only a look at the header tells.
 #[test]
 fn a_branch_of_another_level_is_found_and_named() {
     use crate::page::layout::LEVEL;
@@ -262,7 +262,8 @@ fn branches_that_point_in_circles_end() {
     }
 }
 
-/// Thirty-two levels whose branches all point at the same child many times over: a walk of all ways would not end.
+/// Thirty-two levels whose branches all point at the same child many times over: a walk of all ways
+/// would not end.
 #[test]
 fn a_tree_of_shared_children_is_walked_once() {
     let mut pages = VecPages::new(4096).lenient();
@@ -294,8 +295,8 @@ fn a_tree_of_shared_children_is_walked_once() {
     assert!(pages.reads() < 10_000);
 }
 
-/// A tree of two levels with these keys in its leaves, which need not be in order. The separators are the first keys of
-/// `ordered`, in which leaves stand as they should.
+/// A tree of two levels with these keys in its leaves, which need not be in order. The separators
+/// are the first keys of `ordered`, in which leaves stand as they should.
 fn two_levels(ordered: &[[u64; 2]], leaves: &[[u64; 2]]) -> Tree {
     let mut tree = Tree { pages: VecPages::new(4096).lenient(), ..Tree::new(4096) };
     let (pages, id_of_tree) = (&mut tree.pages, tree.root.tree);
@@ -327,7 +328,8 @@ fn number_of(entry: Entry<'_>) -> u64 {
     u64::from_be_bytes(entry.0.try_into().unwrap())
 }
 
-/// Neighbours are compared at their near ends, which a leaf that is not in order can satisfy for ever.
+/// Neighbours are compared at their near ends, which a leaf that is not in order can satisfy for
+/// ever.
 #[test]
 fn a_walk_over_a_leaf_that_is_not_in_order_ends_there() {
     let ordered = ordered_leaves(100);
@@ -351,11 +353,13 @@ fn a_walk_over_a_leaf_that_is_not_in_order_ends_there() {
     assert!(range().count() <= 5 && range().rev().count() <= 5);
 }
 
-/// Where a cursor stands is found again by a key of its leaf. If that key belongs elsewhere, so would the next leaf.
+/// Where a cursor stands is found again by a key of its leaf. If that key belongs elsewhere, so
+/// would the next leaf.
 #[test]
 fn a_leaf_with_the_keys_of_another_one_is_damage_and_no_entry_is_passed_over() {
     let ordered = ordered_leaves(12);
-    // As many leaves as a walk takes without the branches lie between it and the end that the walk begins at.
+    // As many leaves as a walk takes without the branches lie between it and the end that the walk
+    // begins at.
     for (wrong, keys) in [(3, [6100, 6200]), (8, [5600, 5700])] {
         let mut leaves = ordered.clone();
         leaves[wrong] = keys;
@@ -419,7 +423,8 @@ fn a_range_that_met_damage_is_over_at_both_ends() {
     let bounds = [Vec::new(), tree.model.keys().next_back().unwrap().clone()].map(Bound::Included);
     for id in pages_of(&tree, PageKind::Leaf) {
         let count = Leaf::parse(tree.pages.raw(id), id).unwrap().count();
-        // The leaf itself, and the slot of the entry by which the far end of the range is found in it.
+        // The leaf itself, and the slot of the entry by which the far end of the range is found in
+        // it.
         let (first_slot, last_slot) = (32 + 4 * count, 32 + 4 * count + 2 * (count - 1));
         for (at, forwards) in [(4, true), (4, false), (last_slot, true), (first_slot, false)] {
             let damaged = damaged(&tree, |pages| pages.raw_mut(id)[at..at + 2].fill(0xff));
@@ -447,7 +452,8 @@ proptest! {
             let damaged = damaged(tree, |pages| {
                 for (page, at, value) in flips {
                     let id = ids[usize::from(page) % ids.len()];
-                    // Headers and arrays, where most of the meaning is, are hit as often as all the rest.
+                    // Headers and arrays, where most of the meaning is, are hit as often as all the
+                    // rest.
                     pages.raw_mut(id)[if low { at % 300 } else { at }] = value;
                 }
             });

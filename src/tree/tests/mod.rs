@@ -161,7 +161,8 @@ impl Tree {
                 let at_once = get_at_once(&self.pages, &self.root, flat_index, key);
                 match at_once {
                     Some(answer) => assert!(answer.value() == found, "{key:?} at once"),
-                    // Absent keys with the head of another one, and values in runs, need not be looked up again.
+                    // Absent keys with the head of another one, and values in runs, need not be
+                    // looked up again.
                     None => assert!(key.len() < 4 || self.pages.page_size() > 4096, "{key:?} is not found at once"),
                 }
                 assert!(get_slowly(&self.pages, &self.root, key).unwrap() == found);

@@ -1,5 +1,6 @@
-//! Pages in a `Vec`, as strict as possible: freed pages are poisoned and must not be read, committed pages must never
-//! change (R1), checksums are verified at every read, and what is freed must be freed with the right birth.
+//! Pages in a `Vec`, as strict as possible: freed pages are poisoned and must not be read,
+//! committed pages must never change (R1), checksums are verified at every read, and what is freed
+//! must be freed with the right birth.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;

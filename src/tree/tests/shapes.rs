@@ -1,4 +1,5 @@
-//! The shapes that trees take: exhaustive small sequences, sequential puts, prefixes that get lost, fan-out.
+//! The shapes that trees take: exhaustive small sequences, sequential puts, prefixes that get lost,
+//! fan-out.
 
 use super::*;
 use crate::ids::PagePtr;
@@ -8,11 +9,12 @@ use crate::page::layout::HEADER_BYTES;
 use crate::page::leaf::Leaf;
 use crate::pager::PageRead;
 
-/// Entries of this size fill a 4 KiB leaf four to a page, and a branch five or so: a few keys make a deep tree.
+/// Entries of this size fill a 4 KiB leaf four to a page, and a branch five or so: a few keys make
+/// a deep tree.
 const LONG: usize = 1000;
 
-/// A long key whose neighbours share its beginning but for every sixteenth: separators are long, and branches of them
-/// have little in common, so a few leaves make a deep tree.
+/// A long key whose neighbours share its beginning but for every sixteenth: separators are long,
+/// and branches of them have little in common, so a few leaves make a deep tree.
 fn deep_key(number: u32) -> Vec<u8> {
     let mut key = (number >> 4).to_be_bytes().to_vec();
     key.resize(LONG - 4, b'k');
@@ -27,7 +29,8 @@ fn scrambled(number: u32) -> u64 {
     mixed ^ mixed >> 27
 }
 
-/// Every order of putting `count` long keys, each followed by deleting them in every order of a few kinds.
+/// Every order of putting `count` long keys, each followed by deleting them in every order of a few
+/// kinds.
 #[test]
 fn every_order_of_puts_then_deletes() {
     let mut orders = Vec::new();
@@ -62,8 +65,8 @@ fn permute(items: &mut Vec<u32>, at: usize, orders: &mut Vec<Vec<u32>>) {
     }
 }
 
-/// All sequences of seven operations on few large entries: put small, put large, delete, for three keys between
-/// entries that are there, with a commit in between or not.
+/// All sequences of seven operations on few large entries: put small, put large, delete, for three
+/// keys between entries that are there, with a commit in between or not.
 #[test]
 fn every_short_sequence() {
     let mut base = Tree::new(4096);
@@ -136,12 +139,14 @@ fn long_separators_make_deep_trees() {
     }
 }
 
-/// A branch whose separators share 500 bytes loses the prefix by one separator that does not: one page becomes many.
+/// A branch whose separators share 500 bytes loses the prefix by one separator that does not: one
+/// page becomes many.
 #[test]
 fn one_separator_can_inflate_all_others() {
     for odd in [&b"a"[..], b"pp", b"q"] {
         let mut tree = Tree::new(4096);
-        // Pairs of a large entry and a small one, so that separators keep all bytes and there is one per leaf.
+        // Pairs of a large entry and a small one, so that separators keep all bytes and there is
+        // one per leaf.
         let key = |number: u32| [vec![b'p'; 500], number.to_be_bytes().to_vec()].concat();
         for number in 0..400 {
             tree.append(&key(number), &[0; 900]);
@@ -183,7 +188,8 @@ fn sequential_puts_fill_their_leaves_anywhere() {
             }
         }
         let stats = tree.verify();
-        // Downwards, a short separator sends what is below it to the next leaf before this one is full.
+        // Downwards, a short separator sends what is below it to the next leaf before this one is
+        // full.
         assert!(leaf_fill(&stats, 4096) >= if up { 95 } else { 70 }, "up {up}: {stats:?}");
     }
 }
@@ -199,7 +205,8 @@ fn random_puts_leave_leaves_fuller_than_splits_alone() {
     assert!((72..=85).contains(&leaf_fill(&stats, 4096)), "{}", leaf_fill(&stats, 4096));
 }
 
-/// Two leaves, the left or the right one full to the last entry, the other one half full; the numbers that the full one is for.
+/// Two leaves, the left or the right one full to the last entry, the other one half full; the
+/// numbers that the full one is for.
 fn two_leaves(left_is_full: bool) -> (Tree, std::ops::Range<u32>) {
     let mut tree = Tree::new(4096);
     // Twenty entries fill a leaf.
@@ -288,7 +295,8 @@ fn appended_pages_are_full_and_ascend() {
     }
 }
 
-/// A branch whose children have more in common than those to come has to be built anew before it is full.
+/// A branch whose children have more in common than those to come has to be built anew before it is
+/// full.
 #[test]
 fn loaded_branches_are_as_full_as_appended_ones() {
     let text = |number: u32| format!("user:{number:08}:name").into_bytes();

@@ -1,15 +1,16 @@
 //! Checks everything about a tree that can be checked.
 //!
-//! Floor: tree. Depth first with an explicit stack. What is checked: every page is reached once, has the kind, level, id
-//! and tree that its place asks for; pointer, header and computed checksum agree; the page is well-formed inside
-//! (`Leaf::verify`, `Branch::verify`); keys and separators lie within the separators above; overflow extents are what their
-//! pointers say; the entry count is the root's.
+//! Floor: tree. Depth first with an explicit stack. What is checked: every page is reached once,
+//! has the kind, level, id and tree that its place asks for; pointer, header and computed checksum
+//! agree; the page is well-formed inside (`Leaf::verify`, `Branch::verify`); keys and separators
+//! lie within the separators above; overflow extents are what their pointers say; the entry count
+//! is the root's.
 //!
-//! The tree must be sealed. Nothing that is read is trusted, and a finding never ends the check: below a branch that is
-//! not well-formed, the bounds of the branch itself hold for its children.
+//! The tree must be sealed. Nothing that is read is trusted, and a finding never ends the check:
+//! below a branch that is not well-formed, the bounds of the branch itself hold for its children.
 //!
-//! Failure: none. Findings are reported, not returned. The walk ends because no page is entered twice, which `visit`
-//! decides.
+//! Failure: none. Findings are reported, not returned. The walk ends because no page is entered
+//! twice, which `visit` decides.
 
 use crate::error::{DecodeError, Error};
 use crate::ids::{PageId, PagePtr, TreeId};
@@ -77,8 +78,8 @@ struct Check<'a, 'c, P> {
     stats: TreeStats,
 }
 
-/// Checks a sealed tree. `visit` is told each page or extent that is reached, before it is looked at and whether or not it
-/// lies inside the file, and says whether this is the first time.
+/// Checks a sealed tree. `visit` is told each page or extent that is reached, before it is looked
+/// at and whether or not it lies inside the file, and says whether this is the first time.
 pub(crate) fn check<P: PageRead>(
     pages: &P,
     root: &TreeRoot,
@@ -161,7 +162,8 @@ impl<'a, P: PageRead> Check<'a, '_, P> {
         None
     }
 
-    /// Checks checksum and header; says whether the page is of the kind and level that its place asks for.
+    /// Checks checksum and header; says whether the page is of the kind and level that its place
+    /// asks for.
     fn header(&mut self, page: &[u8], ptr: PagePtr, level: usize, bounds: &Bounds) -> bool {
         if !checksum::matches(page, ptr.crc) {
             let (stored, computed) = (checksum::stored(page), checksum::compute(page));

@@ -1,12 +1,13 @@
 //! Walks a tree of a file that may be damaged or cut, reading one page at a time.
 //!
-//! Floor: tree. Like `check`, but over a file that nothing is mapped from, and it hands out what it finds. Depth first
-//! with an explicit stack of copied branches, so memory is one page per level, and the longest value where values are
-//! wanted. A page counts only if its checksum is the one of its pointer, its kind, level and tree are those that its
-//! place asks for, it is well-formed inside, and its keys lie within the separators above.
+//! Floor: tree. Like `check`, but over a file that nothing is mapped from, and it hands out what it
+//! finds. Depth first with an explicit stack of copied branches, so memory is one page per level,
+//! and the longest value where values are wanted. A page counts only if its checksum is the one of
+//! its pointer, its kind, level and tree are those that its place asks for, it is well-formed
+//! inside, and its keys lie within the separators above.
 //!
-//! Failure: damage is told to the [`Visitor`], with the keys that it concerns; the walk goes on beside it. Errors of the
-//! visitor end the walk.
+//! Failure: damage is told to the [`Visitor`], with the keys that it concerns; the walk goes on
+//! beside it. Errors of the visitor end the walk.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId};
@@ -31,7 +32,8 @@ pub(crate) trait Visitor {
     /// A page or extent that is reached, before it is read. Says whether this is the first time.
     fn enter(&mut self, id: PageId, pages: u64) -> bool;
 
-    /// An entry, in ascending order of keys. The value of a run is empty where values are only verified.
+    /// An entry, in ascending order of keys. The value of a run is empty where values are only
+    /// verified.
     fn entry(&mut self, key: &[u8], value: &[u8]) -> Result<()>;
 
     /// Something that cannot be read, and the keys that it was responsible for.
@@ -139,7 +141,8 @@ impl Walk<'_, '_> {
         Ok(None)
     }
 
-    /// Checks that a page is what its place asks for and well-formed, and that its keys lie where they belong.
+    /// Checks that a page is what its place asks for and well-formed, and that its keys lie where
+    /// they belong.
     fn verify(&self, page: &[u8], id: PageId, level: usize, bounds: &Bounds) -> Result<()> {
         let header = Header::read(page, id)?;
         let kind = if level == 0 { PageKind::Leaf } else { PageKind::Branch };
@@ -212,7 +215,8 @@ pub(crate) fn read_value(pages: &FilePages<'_>, pointer: &OverflowPtr, extent: &
     Ok(())
 }
 
-/// The next child of a branch and the keys that it is responsible for. The branch was verified when it was entered.
+/// The next child of a branch and the keys that it is responsible for. The branch was verified when
+/// it was entered.
 fn next_child(open: &mut Open) -> Result<Option<(PagePtr, Bounds)>> {
     let branch = Branch::parse(&open.page, open.id)?;
     let at = open.next;

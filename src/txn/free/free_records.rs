@@ -13,7 +13,8 @@ pub(crate) const TAG_USABLE: u8 = 0;
 pub(crate) const TAG_BIG: u8 = 1;
 pub(crate) const TAG_PENDING: u8 = 2;
 
-/// Bytes of a pending item in a record, and items per record (within the inline limit of the smallest page).
+/// Bytes of a pending item in a record, and items per record (within the inline limit of the
+/// smallest page).
 pub(crate) const ITEM_BYTES: usize = 18;
 pub(crate) const ITEMS_PER_RECORD: usize = 50;
 

@@ -1,6 +1,8 @@
-//! The persistent free space: a B+tree of extents and a short list, read chunk by chunk and saved by what changed.
+//! The persistent free space: a B+tree of extents and a short list, read chunk by chunk and saved
+//! by what changed.
 //!
-//! Floor: txn. Keys of the free-space tree, in this order (all numbers big-endian, so that byte order is number order):
+//! Floor: txn. Keys of the free-space tree, in this order (all numbers big-endian, so that byte
+//! order is number order):
 //!
 //! ```text
 //!     [0][start: 6]                            -> [pages: 6]   a usable extent
@@ -9,13 +11,14 @@
 //!                                                              start 6, pages 6, born txn 6 (little-endian)
 //! ```
 //!
-//! Beside the tree there is the *free list*, a run that the meta page points at and every commit writes anew. It holds what
-//! was freed or became usable lately; only when it gets long does it go into the tree. So a small commit, which uses
-//! what the commits before it gave back, writes one page of free space, however much space is free.
+//! Beside the tree there is the *free list*, a run that the meta page points at and every commit
+//! writes anew. It holds what was freed or became usable lately; only when it gets long does it go
+//! into the tree. So a small commit, which uses what the commits before it gave back, writes one
+//! page of free space, however much space is free.
 //!
-//! Saving must end although it changes what it saves. The pages of the tree therefore come from a *reserve*, taken
-//! before, and those that it supersedes go into the list. If the reserve is too small, pages at the end of the file
-//! serve, which changes no extent either.
+//! Saving must end although it changes what it saves. The pages of the tree therefore come from a
+//! *reserve*, taken before, and those that it supersedes go into the list. If the reserve is too
+//! small, pages at the end of the file serve, which changes no extent either.
 //!
 //! Invariants:
 //!   FREE-1  every page is exactly one of: reachable, usable, pending, the free list, a meta page.
@@ -39,18 +42,21 @@ use crate::txn::free::free_records::{
 };
 use crate::txn::state::State;
 
-/// Pages that should be at hand before an operation on a tree; more may be taken, at the end of the file.
+/// Pages that should be at hand before an operation on a tree; more may be taken, at the end of the
+/// file.
 const LOW_WATER_PAGES: u64 = 24;
 /// Records of usable extents read in at a time.
 const LOAD_BATCH: usize = 64;
-/// Pending records looked at for one operation at most, so that a large free does not stall a small commit.
+/// Pending records looked at for one operation at most, so that a large free does not stall a small
+/// commit.
 const RECLAIM_BATCH: usize = 64;
-/// Items that the free list keeps before they go into the tree; together with the reserve they fit the smallest page.
+/// Items that the free list keeps before they go into the tree; together with the reserve they fit
+/// the smallest page.
 const LISTED_PENDING_MAX: usize = 80;
 const LISTED_USABLE_MAX: usize = 48;
 
-/// What the writer remembers about the free-space tree between transactions. Dropped when the latest state is not the one that
-/// it belongs to, and on abort.
+/// What the writer remembers about the free-space tree between transactions. Dropped when the
+/// latest state is not the one that it belongs to, and on abort.
 #[derive(Debug, Default)]
 pub(crate) struct FreeCache {
     /// Usable extents with a start below this were read in.
@@ -61,17 +67,20 @@ pub(crate) struct FreeCache {
     recent: Vec<FreeItem>,
     /// Usable pages that were set apart for the tree and not needed.
     reserve: Vec<PageId>,
-    /// Next pending record to look at in this transaction; `None` when there is none left that may be reclaimed.
+    /// Next pending record to look at in this transaction; `None` when there is none left that may
+    /// be reclaimed.
     scan: Option<PendingKey>,
     scan_started: bool,
-    /// What is left of the records up to here is pinned by the states in `settled_for` (ascending), all of them older
-    /// than the last of these records. As long as all are live, looking again would find nothing: a record that is moved
-    /// from the list in among these is pinned by one of them too, because no state that old begins to be read.
+    /// What is left of the records up to here is pinned by the states in `settled_for` (ascending),
+    /// all of them older than the last of these records. As long as all are live, looking again
+    /// would find nothing: a record that is moved from the list in among these is pinned by one of
+    /// them too, because no state that old begins to be read.
     settled: PendingKey,
     settled_for: Vec<TxnId>,
     /// This transaction has moved `settled`; saving notes for which states.
     has_settled: bool,
-    /// Changes to pending records, applied when saving: what is left of a record (nothing: delete it).
+    /// Changes to pending records, applied when saving: what is left of a record (nothing: delete
+    /// it).
     examined: Vec<(PendingKey, Vec<FreeItem>)>,
 }
 
@@ -85,7 +94,8 @@ impl FreeCache {
             self.list_read = true;
         }
         self.recent.iter().for_each(|_| hooks::count_step());
-        // What is usable already stands in the list as freed by no transaction, which no state reaches.
+        // What is usable already stands in the list as freed by no transaction, which no state
+        // reaches.
         let (still, usable): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.recent).into_iter().partition(|item| live.reach(item.born, item.freed));
         self.recent = still;
@@ -94,7 +104,8 @@ impl FreeCache {
         Ok(())
     }
 
-    /// Sees that pages for one tree operation are at hand, with a run of `extent` pages among them if there is one.
+    /// Sees that pages for one tree operation are at hand, with a run of `extent` pages among them
+    /// if there is one.
     #[inline]
     pub(crate) fn ensure(
         &mut self,
@@ -121,8 +132,8 @@ impl FreeCache {
         Ok(())
     }
 
-    /// Makes pending extents of the tree usable that no live state reaches, until pages and a run of `extent` pages are at
-    /// hand; looks at `most` records.
+    /// Makes pending extents of the tree usable that no live state reaches, until pages and a run
+    /// of `extent` pages are at hand; looks at `most` records.
     fn reclaim(
         &mut self,
         pages: &mut TxnPages,
@@ -158,7 +169,8 @@ impl FreeCache {
         Ok(())
     }
 
-    /// Goes back to the first record that a state which is gone may have pinned: the ones freed after that state.
+    /// Goes back to the first record that a state which is gone may have pinned: the ones freed
+    /// after that state.
     fn unsettle(&mut self, live: &LiveStates) {
         if let Some(gone) = self.settled_for.iter().position(|&state| !live.contains(state)) {
             self.settled = self.settled.min((self.settled_for[gone], TxnId(u64::MAX), u32::MAX));
@@ -188,7 +200,8 @@ impl FreeCache {
         found.into_iter().try_for_each(|(start, len)| load(pages, start, len))
     }
 
-    /// Writes what changed and gives the free-space part of the next state. After this no page may be allocated.
+    /// Writes what changed and gives the free-space part of the next state. After this no page may
+    /// be allocated.
     pub(crate) fn save(
         &mut self,
         pages: &mut TxnPages,
@@ -199,8 +212,9 @@ impl FreeCache {
         self.recent.extend(pages.free.drain_freed());
         let move_pending = self.recent.len() > LISTED_PENDING_MAX;
         if move_pending && latest.free_space.height > 0 {
-            // More records go out than come in. Otherwise a backlog stays for ever: it is looked at only when nothing else
-            // is at hand, and pages of a large extent that is too short for a run serve until the next one comes.
+            // More records go out than come in. Otherwise a backlog stays for ever: it is looked at
+            // only when nothing else is at hand, and pages of a large extent that is too short for
+            // a run serve until the next one comes.
             let records = 2 * self.recent.len().div_ceil(ITEMS_PER_RECORD);
             self.reclaim(pages, latest, live, u64::MAX, records)?;
         }
@@ -257,7 +271,8 @@ impl FreeCache {
             let Some(id) = pages.free.take_page() else { break };
             self.reserve.push(id);
         }
-        // Handed out from the end: lowest addresses first, so that the pages of a commit are neighbours.
+        // Handed out from the end: lowest addresses first, so that the pages of a commit are
+        // neighbours.
         self.reserve.sort_unstable_by(|a, b| b.cmp(a));
     }
 
@@ -311,7 +326,8 @@ struct OwnPages<'a> {
 }
 
 impl OwnPages<'_> {
-    /// Moves extents of the free list into records, one record or more for each transaction that freed some.
+    /// Moves extents of the free list into records, one record or more for each transaction that
+    /// freed some.
     fn move_pending(&mut self, root: &mut TreeRoot, mut items: Vec<FreeItem>) -> Result<()> {
         items.sort_unstable_by_key(|item| (item.freed, item.start));
         let saved = self.txn();
@@ -501,15 +517,17 @@ fn load_best_fit(pages: &mut TxnPages, latest: &State, extent: u64) -> Result<()
     Ok(())
 }
 
-/// Reads in what the tree lists right before and right behind the unlisted extents, so that listing them joins them with
-/// it. Without this, extents that were freed apart would stay apart, and no long run would ever come of short ones.
+/// Reads in what the tree lists right before and right behind the unlisted extents, so that listing
+/// them joins them with it. Without this, extents that were freed apart would stay apart, and no
+/// long run would ever come of short ones.
 fn load_neighbours(pages: &mut TxnPages, root: &TreeRoot) -> Result<()> {
     let unlisted: Vec<(PageId, u64)> = pages.free.unlisted().collect();
     let page_count = pages.page_count();
     let mut found = Vec::new();
     let mut cursor = Cursor::new(&*pages, *root);
     for (start, len) in unlisted {
-        // Nothing listed begins inside an unlisted extent but what memory knows already, which is left alone.
+        // Nothing listed begins inside an unlisted extent but what memory knows already, which is
+        // left alone.
         let end = PageId(start.0 + len);
         for entry in [cursor.seek_before(&usable_key(start))?, cursor.seek(&usable_key(end))?] {
             let usable = entry.filter(|(key, _)| key.first() == Some(&TAG_USABLE));

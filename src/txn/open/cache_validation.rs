@@ -1,12 +1,13 @@
 //! How far the page cache can be believed when a file is opened.
 //!
-//! Floor: txn. Nearly always it shows what the disk has. After a flush that failed it may not (rules R9, R10): then the
-//! whole cache of the file is dropped, and what is read comes from the disk. That a flush failed is remembered in this
-//! process and, where the file system can, with the file; and the meta pages, from which everything follows, are compared with
-//! those of the disk if the file was not closed in order.
+//! Floor: txn. Nearly always it shows what the disk has. After a flush that failed it may not
+//! (rules R9, R10): then the whole cache of the file is dropped, and what is read comes from the
+//! disk. That a flush failed is remembered in this process and, where the file system can, with the
+//! file; and the meta pages, from which everything follows, are compared with those of the disk if
+//! the file was not closed in order.
 //!
-//! Failure: [`Error::Busy`] when the cache cannot be dropped because another program has the file mapped; errors of the
-//! system.
+//! Failure: [`Error::Busy`] when the cache cannot be dropped because another program has the file
+//! mapped; errors of the system.
 
 use std::fs::File;
 use std::io;
@@ -22,7 +23,8 @@ use crate::sys::{direct_io, refused};
 use crate::txn::open::file_lock::FileId;
 use crate::txn::open::survey;
 
-/// Files whose flush has failed in this process, for file systems that cannot remember it themselves.
+/// Files whose flush has failed in this process, for file systems that cannot remember it
+/// themselves.
 static FLUSH_FAILED: PerProcess<Mutex<Vec<FileId>>> = PerProcess::new();
 
 fn flush_failed() -> MutexGuard<'static, Vec<FileId>> {
@@ -50,19 +52,21 @@ pub(crate) fn is_doubted(file: &File, id: FileId) -> bool {
     flush_failed().contains(&id) || direct_io::is_flush_failed(file)
 }
 
-/// Sees that what is read of the file from now on is what the disk has. Whether that was in doubt: a flush has failed, or
-/// the meta pages in the page cache were not those of the disk. For writing, what a killed process left is flushed first.
+/// Sees that what is read of the file from now on is what the disk has. Whether that was in doubt:
+/// a flush has failed, or the meta pages in the page cache were not those of the disk. For writing,
+/// what a killed process left is flushed first.
 pub(crate) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool) -> Result<bool> {
     let mut doubted = is_doubted(file, id);
     let reading = |e| Error::io("reading the meta pages", path, e);
     if read_only {
-        // Whatever a durable meta page reaches was flushed before it: if the meta pages are those of the disk, so is all that is
-        // read. The cache of other readers stays.
+        // Whatever a durable meta page reaches was flushed before it: if the meta pages are those
+        // of the disk, so is all that is read. The cache of other readers stays.
         doubted = doubted && !metas_are_on_medium(file, true).map_err(reading)?;
     } else {
-        // What a process left that was killed between storing a meta page and flushing it: that meta page will count as durable,
-        // so it must be, before pages that only the older one reaches are used again (R5, R10). An error of a flush that
-        // nobody has seen yet is told now, and once.
+        // What a process left that was killed between storing a meta page and flushing it: that
+        // meta page will count as durable, so it must be, before pages that only the older one
+        // reaches are used again (R5, R10). An error of a flush that nobody has seen yet is told
+        // now, and once.
         match files::sync(file) {
             Ok(()) => {}
             // Refused before it began, it says nothing of the pages.
@@ -92,8 +96,9 @@ pub(crate) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool)
     }
 }
 
-/// Whether the meta pages that the page cache shows are those that the disk has. Without a doubt, a file of just the length
-/// that its newest meta page asks for is believed, as it was closed in order, and so is one whose disk cannot be asked.
+/// Whether the meta pages that the page cache shows are those that the disk has. Without a doubt, a
+/// file of just the length that its newest meta page asks for is believed, as it was closed in
+/// order, and so is one whose disk cannot be asked.
 fn metas_are_on_medium(file: &File, doubted: bool) -> io::Result<bool> {
     let cached = survey::probe(file);
     let page_size = cached.page_size.unwrap_or(limits::PAGE_SIZE_MAX) as u64;

@@ -1,14 +1,14 @@
 //! The lock on a database file: one process writes, or any number read.
 //!
-//! Floor: txn. A range of bytes past the end of the file itself, locked for an open file and not for a process, so that it holds
-//! by whatever path the file was opened, and goes with the process.
+//! Floor: txn. A range of bytes past the end of the file itself, locked for an open file and not
+//! for a process, so that it holds by whatever path the file was opened, and goes with the process.
 //!
 //! Invariants:
 //!   LOCK-1  the descriptor of the lock is opened for it only, and nothing is mapped from it (P1).
 //!   LOCK-2  a file that is locked has a name, or was removed later.
 //!
-//! Failure: [`Error::Locked`] names the process that has the file, where the kernel tells; [`Error::Busy`] for a file that was
-//! replaced or removed while it was opened.
+//! Failure: [`Error::Locked`] names the process that has the file, where the kernel tells;
+//! [`Error::Busy`] for a file that was replaced or removed while it was opened.
 
 use std::fs::File;
 use std::io;
@@ -31,7 +31,8 @@ pub(crate) type FileId = (u64, u64);
 pub(crate) struct FileLock {
     // Declared before the file: from the list first.
     _lost_in_children: Listed,
-    /// `None` only while it is dropped. A child does not close it: it has lost it, and its number may be another file's.
+    /// `None` only while it is dropped. A child does not close it: it has lost it, and its number
+    /// may be another file's.
     file: Option<File>,
     id: FileId,
     process: u32,
@@ -64,12 +65,14 @@ impl FileLock {
 impl Drop for FileLock {
     fn drop(&mut self) {
         if self.process != fork::id() {
-            // The copy of a child after `fork`: the lock is the parent's, and unlocking would unlock for both.
+            // The copy of a child after `fork`: the lock is the parent's, and unlocking would
+            // unlock for both.
             std::mem::forget(self.file.take());
             return;
         }
-        // Closing the file would do, were it not for processes that another thread is starting: until they execute
-        // their program they hold copies of the descriptor, and with it the lock. If it fails, closing is what is left.
+        // Closing the file would do, were it not for processes that another thread is starting:
+        // until they execute their program they hold copies of the descriptor, and with it the
+        // lock. If it fails, closing is what is left.
         let _by_closing = locks::unlock(self.file(), locks::WRITER, 1);
     }
 }
@@ -104,8 +107,8 @@ pub(crate) fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<File
     }
 }
 
-/// Names the process that has the file in the refusal of a locked one, where the system tells. That looks through all
-/// processes, so it is found out without the registry.
+/// Names the process that has the file in the refusal of a locked one, where the system tells. That
+/// looks through all processes, so it is found out without the registry.
 pub(crate) fn name_holder(e: Error, id: FileId) -> Error {
     let Error::Locked { path, by } = e else { return e };
     let Some(holder) = lock_holder::of_lock(id, locks::WRITER) else { return Error::Locked { path, by } };

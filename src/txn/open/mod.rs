@@ -1,20 +1,23 @@
 //! Opening and creating databases: which file, which lock, which state.
 //!
-//! Floor: txn. The same file opened twice in one process is the same environment (found by device and inode), because
-//! two mappings with two writers would destroy it. Among processes a byte-range lock on the data file decides: one
-//! writer alone, or any number of read-only opens. Recovery after any crash is to take the newest valid meta page: it was
-//! written only when everything it reaches was durable (rule R7). It may be in the page cache alone, so opening for writing
-//! flushes the file, and then reads the meta pages past the cache: after a flush that failed the cache may show what the disk
-//! never got (rule R10). A file that was closed in order is only mapped: what a writer needs besides, a flush among it, waits
-//! for the first write transaction (`Env::make_writer`), and an opening that only reads changes nothing of the file.
+//! Floor: txn. The same file opened twice in one process is the same environment (found by device
+//! and inode), because two mappings with two writers would destroy it. Among processes a byte-range
+//! lock on the data file decides: one writer alone, or any number of read-only opens. Recovery
+//! after any crash is to take the newest valid meta page: it was written only when everything it
+//! reaches was durable (rule R7). It may be in the page cache alone, so opening for writing flushes
+//! the file, and then reads the meta pages past the cache: after a flush that failed the cache may
+//! show what the disk never got (rule R10). A file that was closed in order is only mapped: what a
+//! writer needs besides, a flush among it, waits for the first write transaction
+//! (`Env::make_writer`), and an opening that only reads changes nothing of the file.
 //!
 //! Invariants:
 //!   OPEN-1  a file that is refused is not changed, not even by a byte.
 //!   OPEN-2  a new file appears under its name only when it is complete and durable (rule R11).
 //!   OPEN-3  an environment leaves the registry after its lock was released.
 //!   OPEN-4  after a failed flush nothing of the file is believed that is not read from the disk.
-//!   OPEN-5  behind the pages of the state that is opened for writing, the file has nothing: what a crash left there, extents
-//!       whose first writing failed among it, goes back to the file system.
+//!   OPEN-5  behind the pages of the state that is opened for writing, the file has nothing: what a
+//!       crash left there, extents whose first writing failed among it, goes back to the file
+//!       system.
 //!
 //! Failure: every refusal names the file and the remedy; see the variants of [`Error`].
 
@@ -64,11 +67,12 @@ pub(crate) struct OpenSpec {
     pub(crate) read_ahead: Option<ReadAhead>,
 }
 
-/// How far a file without meta pages is searched for pages, to tell a damaged database from something else.
+/// How far a file without meta pages is searched for pages, to tell a damaged database from
+/// something else.
 const LOOK_FOR_PAGES_BYTES: u64 = 1 << 20;
 
-/// Databases that are open in this process. A child after `fork` has a registry of its own, so that it opens afresh what its
-/// parent has open.
+/// Databases that are open in this process. A child after `fork` has a registry of its own, so that
+/// it opens afresh what its parent has open.
 static REGISTRY: PerProcess<Mutex<HashMap<FileId, Weak<Env>>>> = PerProcess::new();
 
 fn registry() -> MutexGuard<'static, HashMap<FileId, Weak<Env>>> {
@@ -108,7 +112,8 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
         let mut registry = registry();
         match registry.get(&id).map(Weak::upgrade) {
             Some(Some(env)) => {
-                // If this refuses, `env` may be the last handle by now, whose end needs the registry.
+                // If this refuses, `env` may be the last handle by now, whose end needs the
+                // registry.
                 drop(registry);
                 return share(env, spec);
             }
@@ -198,7 +203,8 @@ fn share(env: Arc<Env>, spec: &OpenSpec) -> Result<Arc<Env>> {
     Ok(env)
 }
 
-/// Refuses an option that was given and cannot hold, because the database is open with another value.
+/// Refuses an option that was given and cannot hold, because the database is open with another
+/// value.
 fn agree<T: PartialEq + std::fmt::Debug>(env: &Env, option: &str, asked: Option<T>, is: T) -> Result<()> {
     match asked {
         Some(asked) if asked != is => Err(Error::usage(format!(
@@ -210,7 +216,8 @@ fn agree<T: PartialEq + std::fmt::Debug>(env: &Env, option: &str, asked: Option<
     }
 }
 
-/// Opens a file to be read with plain reads alone, locked against writers; whatever is wrong with it.
+/// Opens a file to be read with plain reads alone, locked against writers; whatever is wrong with
+/// it.
 pub(crate) fn to_salvage(path: &Path) -> Result<(File, FileLock)> {
     let file = file::open(path, false).map_err(|e| open_error(path, e))?;
     check_type(path, &file)?;
@@ -248,7 +255,8 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         }
         initialise(path, &file, spec)?;
     } else if spec.init_empty && !spec.read_only && len <= 2 * limits::PAGE_SIZE_MAX as u64 && is_blank(&file, len) {
-        // A power cut while an empty file was initialised can leave its new length and none of its bytes.
+        // A power cut while an empty file was initialised can leave its new length and none of its
+        // bytes.
         initialise(path, &file, spec)?;
     }
     let Found { meta, slot, in_order, doubted } = find_state(path, &file, id, spec, len)?;
@@ -271,8 +279,9 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
     mapping.set_read_ahead(spec.read_ahead.unwrap_or_default());
     if !spec.read_only && !in_order {
-        // A process that was killed may have left its newest meta page in the page cache alone. What is shown of it, and what this one
-        // builds on, is durable first (R7, R10), or a power loss could bring the older state back after its pages were reused.
+        // A process that was killed may have left its newest meta page in the page cache alone.
+        // What is shown of it, and what this one builds on, is durable first (R7, R10), or a power
+        // loss could bring the older state back after its pages were reused.
         mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
         mapping.ready_to_write().map_err(|e| Error::io("mapping the file for writing", path, e))?;
         if doubted {
@@ -296,8 +305,8 @@ struct Found {
 /// Finds the newest state of a file of `len` bytes, or the one that recovery goes back to.
 fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -> Result<Found> {
     if !spec.read_only && !spec.recover && !cache_validation::is_doubted(file, id) {
-        // While a file is written to it is longer than its newest state (MAP-5), so what has just that length was
-        // closed in order, or opened and never written to.
+        // While a file is written to it is longer than its newest state (MAP-5), so what has just
+        // that length was closed in order, or opened and never written to.
         match newest_meta(path, file) {
             Ok((meta, slot)) if meta.page_count.saturating_mul(meta.page_size.into()) == len => {
                 return Ok(Found { meta, slot, in_order: true, doubted: false });
@@ -314,8 +323,8 @@ fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -
     Ok(Found { meta, slot, in_order: false, doubted })
 }
 
-/// Adds to the refusal of a cut file which state is whole, if one is. That reads every page in use, so it is found out
-/// without the registry: other databases are opened and closed meanwhile.
+/// Adds to the refusal of a cut file which state is whole, if one is. That reads every page in use,
+/// so it is found out without the registry: other databases are opened and closed meanwhile.
 fn say_what_is_whole(e: Error, id: FileId) -> Error {
     let Error::Truncated { path, needed, found, whole: None } = e else { return e };
     // Whoever has the file now changes it: what is whole is for them to say.
@@ -359,7 +368,8 @@ fn metas(path: &Path, file: &File) -> Result<((MetaPage, usize), [Slot; 2])> {
     readable_version(path, &probe)?;
     let slots = [probe.slots[0].meta(), probe.slots[1].meta()];
     if let Some(e) = unreadable.filter(|_| slots.iter().any(Result::is_err)) {
-        // The newest state may be the one that the disk does not give, and pages of the older one were used again.
+        // The newest state may be the one that the disk does not give, and pages of the older one
+        // were used again.
         return Err(Error::io("reading the meta pages", path, e));
     }
     let newest = match slots {
@@ -381,7 +391,8 @@ pub(crate) fn readable_version(path: &Path, probe: &Probe) -> Result<()> {
     Ok(())
 }
 
-/// A file that begins like a database and ends within its first record. No state needs less than the two slots.
+/// A file that begins like a database and ends within its first record. No state needs less than
+/// the two slots.
 fn cut_short(path: &Path, file: &File) -> Option<Error> {
     let found = file::length(file).ok()?;
     let mut begin = vec![0; (found as usize).min(MAGIC_BYTES.len())];
@@ -444,7 +455,8 @@ fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
     }
 }
 
-/// The file that a path leads to which does not exist: a link may name it. As many links as the kernel follows.
+/// The file that a path leads to which does not exist: a link may name it. As many links as the
+/// kernel follows.
 fn target_of_link(path: &Path) -> PathBuf {
     let mut path = path.to_path_buf();
     for _ in 0..40 {
@@ -454,7 +466,8 @@ fn target_of_link(path: &Path) -> PathBuf {
     path
 }
 
-/// Makes a database of an existing empty file. The second slot first: a cut in between leaves a whole meta page or none.
+/// Makes a database of an existing empty file. The second slot first: a cut in between leaves a
+/// whole meta page or none.
 fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
     let first = first_meta(spec.page_size)?;
     file::prepare_empty(file);

@@ -1,17 +1,22 @@
-//! Going back to the newest state that is whole, in a file that is cut or whose newest state is damaged.
+//! Going back to the newest state that is whole, in a file that is cut or whose newest state is
+//! damaged.
 //!
-//! Floor: txn. [`plan`] finds out what can be done and changes nothing; [`carry_out`] does it: everything is flushed, a new
-//! meta page with the roots of that state and a number above all others is written over the slot that does not hold the state,
-//! and flushed; then the file gets the length that the state asks for (pages that are not in use may be missing).
+//! Floor: txn. [`plan`] finds out what can be done and changes nothing; [`carry_out`] does it:
+//! everything is flushed, a new meta page with the roots of that state and a number above all
+//! others is written over the slot that does not hold the state, and flushed; then the file gets
+//! the length that the state asks for (pages that are not in use may be missing).
 //!
 //! Invariants:
-//!   ROLLBACK-1  the slot of the state that is gone back to is not written before the new one is durable, so whatever of the writing
-//!       survives a crash, that state is found again: by its own meta page or by the new one.
+//!   ROLLBACK-1  the slot of the state that is gone back to is not written before the new one is
+//!       durable, so whatever of the writing survives a crash, that state is found again: by its
+//!       own meta page or by the new one.
 //!   ROLLBACK-2  no state is gone back to whose pages were not all read and verified just now.
-//!   ROLLBACK-3  the file gets longer only when the state that is gone back to is the newest one, durably. Before that, being too
-//!       short is what keeps the damaged state from being opened, and the slot of the whole one from being overwritten.
+//!   ROLLBACK-3  the file gets longer only when the state that is gone back to is the newest one,
+//!       durably. Before that, being too short is what keeps the damaged state from being opened,
+//!       and the slot of the whole one from being overwritten.
 //!
-//! Failure: [`Error::Truncated`] or [`Error::Corrupt`] when no state is whole; errors of the system.
+//! Failure: [`Error::Truncated`] or [`Error::Corrupt`] when no state is whole; errors of the
+//! system.
 
 use crate::hooks::{self, Recovery};
 use std::fs::File;
@@ -34,13 +39,15 @@ pub(crate) struct Plan {
     pub(crate) damage: Option<Finding>,
     /// The newest state that is whole.
     pub(crate) target: Candidate,
-    /// Why the slots cannot have been left by Mapleaf, if so: then one is written anew even if no state is given up.
+    /// Why the slots cannot have been left by Mapleaf, if so: then one is written anew even if no
+    /// state is given up.
     pub(crate) contradiction: Option<String>,
     /// What the meta pages hold.
     pub(crate) slots: [Slot; 2],
     /// Length of the file, in bytes.
     pub(crate) found: u64,
-    /// Tables and numbers of entries of the newest state, as far as they can be read, and of the target.
+    /// Tables and numbers of entries of the newest state, as far as they can be read, and of the
+    /// target.
     pub(crate) before: Vec<(String, u64)>,
     pub(crate) after: Vec<(String, u64)>,
 }
@@ -95,14 +102,15 @@ fn nothing_whole(path: &Path, newest: &Candidate, found: u64, damage: Option<Fin
     }
 }
 
-/// The transaction whose state is whole, in a file of `found` bytes that is shorter than its newest state needs. The
-/// caller holds the lock.
+/// The transaction whose state is whole, in a file of `found` bytes that is shorter than its newest
+/// state needs. The caller holds the lock.
 pub(crate) fn whole_of(path: &Path, file: &File, found: u64) -> Option<u64> {
     let plan = plan(path, file).ok().filter(|plan| plan.found == found)?;
     Some(plan.target.meta.txn.0)
 }
 
-/// Makes the state of the plan the one that the file opens with. The caller holds the exclusive lock since the plan.
+/// Makes the state of the plan the one that the file opens with. The caller holds the exclusive
+/// lock since the plan.
 pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     if plan.is_nothing() {
         return Ok(());
@@ -120,7 +128,8 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
         hooks::recovering(Recovery::MetaFlushed, path);
     }
     if plan.contradiction.is_some() {
-        // Copies of one slot may differ too. The state has two whole records now, so its first one may be written again.
+        // Copies of one slot may differ too. The state has two whole records now, so its first one
+        // may be written again.
         write_slot(path, file, &plan.target.meta, plan.target.slot)?;
         flush()?;
     }
@@ -131,7 +140,8 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Writes the meta page that makes the state of the plan the newest, over the slot that does not hold it (ROLLBACK-1).
+/// Writes the meta page that makes the state of the plan the newest, over the slot that does not
+/// hold it (ROLLBACK-1).
 fn give_up(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     let meta = &plan.target.meta;
     let newest = survey::candidates(&survey::probe(file)).iter().map(|found| found.meta.txn.0).max();
@@ -153,7 +163,8 @@ fn write_slot(path: &Path, file: &File, meta: &MetaPage, slot: usize) -> Result<
     files::write_at(file, &page, (slot * page.len()) as u64).map_err(|e| Error::io("writing the meta page", path, e))
 }
 
-/// Whether the file may get as long as the state asks for: by the limits of the process, and by the disk.
+/// Whether the file may get as long as the state asks for: by the limits of the process, and by the
+/// disk.
 fn has_room(path: &Path, plan: &Plan, wanted: u64) -> Result<()> {
     if wanted == 0 {
         return Ok(());
@@ -166,7 +177,8 @@ fn has_room(path: &Path, plan: &Plan, wanted: u64) -> Result<()> {
     }
 }
 
-/// Gives the file the pages that are missing and not in use, with blocks, so that no store to them meets a full disk.
+/// Gives the file the pages that are missing and not in use, with blocks, so that no store to them
+/// meets a full disk.
 fn lengthen(path: &Path, file: &File, plan: &Plan) -> io::Result<()> {
     let (page_size, needed) = (plan.target.meta.page_size as usize, plan.target.needed());
     let (writer, zeros) = (ChunkWriter::new(file, page_size), vec![0; page_size]);

@@ -1,10 +1,12 @@
 //! Which states a file holds, and whether one of them is whole.
 //!
-//! Floor: txn. For files that may be cut or damaged: everything is read with plain reads, nothing is mapped. A state is
-//! whole when every page that its meta page reaches lies inside the file, is the one that its pointer means, and is
-//! well-formed: the catalog, all tables with their overflow extents, the free-space tree and the free list.
+//! Floor: txn. For files that may be cut or damaged: everything is read with plain reads, nothing
+//! is mapped. A state is whole when every page that its meta page reaches lies inside the file, is
+//! the one that its pointer means, and is well-formed: the catalog, all tables with their overflow
+//! extents, the free-space tree and the free list.
 //!
-//! Costs one read of every page in use; in memory one bit per page in use, and the records of the tables.
+//! Costs one read of every page in use; in memory one bit per page in use, and the records of the
+//! tables.
 //!
 //! Failure: damage is part of the [`Survey`]; errors are those of finding out the length.
 
@@ -46,13 +48,15 @@ pub(crate) fn probe(file: &File) -> Probe {
     })
 }
 
-/// The page size of a file without meta pages: the one that a page within its first `len` bytes proves.
+/// The page size of a file without meta pages: the one that a page within its first `len` bytes
+/// proves.
 pub(crate) fn find_page_size(file: &File, len: u64) -> Option<usize> {
     let sizes =
         || std::iter::successors(Some(PAGE_SIZE_MIN), |size| Some(size * 2)).take_while(|s| *s <= PAGE_SIZE_MAX);
     let mut page = vec![0; PAGE_SIZE_MAX];
     let smallest = PAGE_SIZE_MIN as u64;
-    // Page by page of the smallest size, so that a file that is intact but for its meta pages is told at once. Holes have none.
+    // Page by page of the smallest size, so that a file that is intact but for its meta pages is
+    // told at once. Holes have none.
     let mut at = 2;
     loop {
         at = at.max(files::next_data(file, at * smallest)? / smallest);
@@ -137,7 +141,8 @@ impl Surveyor<'_, '_> {
         self.survey.tables = table_counts(&tables);
         listed?;
         for (name, record) in &tables {
-            // Of a kind that this build does not read: the others can be used, and it is left alone.
+            // Of a kind that this build does not read: the others can be used, and it is left
+            // alone.
             if record.known_flags(name).is_ok() {
                 if record.root.tree >= next_tree {
                     let what = format!("tree id {} of table '{name}' was never given", record.root.tree);

@@ -1,8 +1,8 @@
 //! The flat indexes of trees that the readers of one open database have made.
 //!
-//! Floor: txn. Each reader slot keeps its tables for itself, but a top may take megabytes, and what is in the cache for one
-//! thread is there for the others: so whoever wants one looks here first. Here nothing is held: a top goes with the last
-//! table that uses it.
+//! Floor: txn. Each reader slot keeps its tables for itself, but a top may take megabytes, and what
+//! is in the cache for one thread is there for the others: so whoever wants one looks here first.
+//! Here nothing is held: a top goes with the last table that uses it.
 //!
 //! Invariants:
 //!   SHARE-1  one thread makes a top at a time. The others go on without meanwhile, and ask again.
@@ -51,8 +51,8 @@ const FORGET_FROM: usize = 32;
 pub(crate) struct FlatIndexes(Mutex<Made>);
 
 impl FlatIndexes {
-    /// The top of at most `pages_max` pages of a tree in the state `txn`, made by `make` if nobody has. `None`: somebody is
-    /// making one. `Some(None)`: it is not worth making.
+    /// The top of at most `pages_max` pages of a tree in the state `txn`, made by `make` if nobody
+    /// has. `None`: somebody is making one. `Some(None)`: it is not worth making.
     pub(crate) fn get(
         &self,
         txn: TxnId,

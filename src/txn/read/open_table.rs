@@ -1,10 +1,12 @@
-//! Tables as a read transaction has found them, kept for the next transactions that read the same state.
+//! Tables as a read transaction has found them, kept for the next transactions that read the same
+//! state.
 //!
-//! Floor: txn. To find a table takes a lookup in the catalog and the comparison of two names of codecs, which is more than a
-//! lookup in the table takes; a reader that begins a transaction for each lookup would pay it each time. So a reader slot keeps
-//! what its transactions found: no other reader touches it, and it is dropped when the slot shows another state. With the
-//! table is kept the flat index of its tree, once that was worth making: a small one soon, and larger ones, down to the leaves
-//! if there are not too many, for a table that is looked up very often.
+//! Floor: txn. To find a table takes a lookup in the catalog and the comparison of two names of
+//! codecs, which is more than a lookup in the table takes; a reader that begins a transaction for
+//! each lookup would pay it each time. So a reader slot keeps what its transactions found: no other
+//! reader touches it, and it is dropped when the slot shows another state. With the table is kept
+//! the flat index of its tree, once that was worth making: a small one soon, and larger ones, down
+//! to the leaves if there are not too many, for a table that is looked up very often.
 //!
 //! Invariants:
 //!   TABLE-1  what is kept belongs to the state whose number it has, and states do not change.
@@ -27,7 +29,8 @@ use crate::txn::read::flat_indexes::FlatIndexes;
 /// Tables that a slot keeps.
 const KEPT_MAX: usize = 8;
 
-/// Lookups after which a top is made of as many pages as `PAGES_MAX` says: their descents took longer than making it does.
+/// Lookups after which a top is made of as many pages as `PAGES_MAX` says: their descents took
+/// longer than making it does.
 const LOOKUPS_BEFORE: [u32; STEPS] = [1 << 12, 1 << 16, 1 << 18];
 const STEPS: usize = PAGES_MAX.len();
 
@@ -43,8 +46,8 @@ pub(crate) struct OpenTable {
     record: Option<TableRecord>,
     /// Functions whose names were found right, of a key codec and of a value codec.
     right: [AtomicUsize; 2],
-    /// The top after each step, if any is worth it: the last one is used from then on. Not known before enough keys were looked
-    /// up.
+    /// The top after each step, if any is worth it: the last one is used from then on. Not known
+    /// before enough keys were looked up.
     made: [OnceLock<Option<Arc<FlatIndex>>>; STEPS],
     flat_indexes: Arc<FlatIndexes>,
     /// Keys that were looked up before the last step. Not exact: threads may count over each other.
@@ -128,7 +131,8 @@ impl OpenTable {
 pub(crate) struct OpenTables([OnceLock<Arc<OpenTable>>; KEPT_MAX]);
 
 impl OpenTables {
-    /// A table of the state `txn`, whose tables these are: the one that is kept, or what `find` says of it.
+    /// A table of the state `txn`, whose tables these are: the one that is kept, or what `find`
+    /// says of it.
     pub(crate) fn get(
         &self,
         name: &str,

@@ -1,9 +1,11 @@
-//! Reader slots: who reads which state, without a lock and without a cache line that two readers write.
+//! Reader slots: who reads which state, without a lock and without a cache line that two readers
+//! write.
 //!
-//! Floor: txn. A read transaction owns one slot, and shows the txn of its snapshot there. The writer, before it hands
-//! out a freed page, looks at all slots (rule R5). Slots live in chunks that are added on demand and never removed, so
-//! a reader finds its slot without a lock. Each slot sits on cache lines of its own. It keeps a pin of the mapping and the
-//! tables that were found, so that beginning a read touches no shared counter.
+//! Floor: txn. A read transaction owns one slot, and shows the txn of its snapshot there. The
+//! writer, before it hands out a freed page, looks at all slots (rule R5). Slots live in chunks
+//! that are added on demand and never removed, so a reader finds its slot without a lock. Each slot
+//! sits on cache lines of its own. It keeps a pin of the mapping and the tables that were found, so
+//! that beginning a read touches no shared counter.
 //!
 //! Invariants:
 //!   SLOT-1  a slot belongs to at most one read transaction and its clones (`mapping::cell`).
@@ -25,16 +27,18 @@ use crate::txn::state::State;
 
 const FIRST_CHUNK: usize = 32;
 pub(crate) const CHUNKS: usize = 18;
-/// What a slot shows while old pins are dropped from it. No transaction has it: transaction numbers have 48 bits.
+/// What a slot shows while old pins are dropped from it. No transaction has it: transaction numbers
+/// have 48 bits.
 const DROPPING: u64 = owned_cell::FREE - 1;
 
-/// One reader slot. Aligned so that neighbours do not share cache lines (nor the pairs that prefetchers fetch).
+/// One reader slot. Aligned so that neighbours do not share cache lines (nor the pairs that
+/// prefetchers fetch).
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct ReaderSlot(pub(crate) OwnedCell<Kept>);
 
-/// What a slot keeps from one transaction to the next: the tables belong to the state, and as long as a transaction has the
-/// slot, the pages do.
+/// What a slot keeps from one transaction to the next: the tables belong to the state, and as long
+/// as a transaction has the slot, the pages do.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     /// None before the first transaction, and after the mapping has moved.
@@ -158,7 +162,8 @@ impl Readers {
         self.chunks.iter().map_while(|chunk| chunk.get()).flat_map(|slots| slots.iter())
     }
 
-    /// Txns of all live snapshots. The caller has read the published record before (protocol: Reclaim).
+    /// Txns of all live snapshots. The caller has read the published record before (protocol:
+    /// Reclaim).
     pub(crate) fn snapshots(&self) -> Vec<TxnId> {
         fence(Ordering::SeqCst);
         self.all()
@@ -174,13 +179,14 @@ impl Readers {
         self.snapshots().len() as u64
     }
 
-    /// Whether slots may keep read-only mappings of old windows that nobody lets go of: a reader does so in its end, unless it ends just when
-    /// the window changes.
+    /// Whether slots may keep read-only mappings of old windows that nobody lets go of: a reader
+    /// does so in its end, unless it ends just when the window changes.
     pub(crate) fn may_keep_old_views(&self) -> bool {
         self.may_keep_old.load(Ordering::Relaxed)
     }
 
-    /// Lets go of what idle slots keep of windows other than this one, so that those can be unmapped. By the writer.
+    /// Lets go of what idle slots keep of windows other than this one, so that those can be
+    /// unmapped. By the writer.
     pub(crate) fn drop_old_views(&self, window_id: u64) {
         let mut all_seen = true;
         for slot in self.all() {

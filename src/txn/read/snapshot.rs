@@ -1,11 +1,13 @@
 //! Read transactions: one state of the database, held until the last clone is gone.
 //!
-//! Floor: txn. Beginning takes a reader slot, shows the published txn in it, and looks again whether that is still the
-//! newest; no lock, no system call, and no cache line that two readers write: what a transaction counts up belongs to
-//! it or to its slot. The slot's pin keeps the environment alive.
+//! Floor: txn. Beginning takes a reader slot, shows the published txn in it, and looks again
+//! whether that is still the newest; no lock, no system call, and no cache line that two readers
+//! write: what a transaction counts up belongs to it or to its slot. The slot's pin keeps the
+//! environment alive.
 //!
 //! Invariants:
-//!   READ-1  the slot shows a txn at or before the state that is read, from before the state was chosen.
+//!   READ-1  the slot shows a txn at or before the state that is read, from before the state was
+//!           chosen.
 //!
 //! Failure: [`Error::Poisoned`], [`Error::Busy`] when every reader slot is taken.
 
@@ -86,9 +88,10 @@ impl ReadPool {
 
 /// A read transaction: one unchanging state of the database.
 ///
-/// `Clone`, `Send` and `Sync`, and without a lifetime: it may be kept in a struct, sent to other threads, and used by
-/// many at once. Clones share the state; pages that it reaches are kept until the last clone is gone, so a
-/// transaction that is held for long makes the file larger. Beginning one takes no lock, and no reader ever waits.
+/// `Clone`, `Send` and `Sync`, and without a lifetime: it may be kept in a struct, sent to other
+/// threads, and used by many at once. Clones share the state; pages that it reaches are kept until
+/// the last clone is gone, so a transaction that is held for long makes the file larger. Beginning
+/// one takes no lock, and no reader ever waits.
 #[derive(Clone)]
 pub struct ReadTxn(Arc<Snapshot>);
 
@@ -124,7 +127,8 @@ impl ReadTxn {
         &self.0 .0.keeper().env
     }
 
-    /// An error in a child that got the transaction by `fork`: its parent ends it without the child's knowing (P22).
+    /// An error in a child that got the transaction by `fork`: its parent ends it without the
+    /// child's knowing (P22).
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
         self.env().check_process()
@@ -163,7 +167,8 @@ impl ReadTxn {
         self.check_fault(table_records(self.pages(), &self.state().catalog))
     }
 
-    /// Gives on what was found, unless something on the way to it could not be served; says in which file errors happened.
+    /// Gives on what was found, unless something on the way to it could not be served; says in
+    /// which file errors happened.
     pub(crate) fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
         self.pages().check_fault(found).map_err(|e| self.locate(e))
     }

@@ -1,16 +1,22 @@
 //! Checkpoint: making a whole state durable and writing a meta page that points at it.
 //!
-//! Floor: txn. Two flushes: first everything that the state reaches, then the other meta page (rule R7). The meta page that is
-//! durable stays valid, with all its pages, until the new one is durable. Several commits that wait at the same time
-//! share one checkpoint: whoever gets the checkpoint lock hardens the newest latest state.
+//! Floor: txn. Two flushes: first everything that the state reaches, then the other meta page (rule
+//! R7). The meta page that is durable stays valid, with all its pages, until the new one is
+//! durable. Several commits that wait at the same time share one checkpoint: whoever gets the
+//! checkpoint lock hardens the newest latest state.
 //!
 //! Invariants:
-//!   CHECKPOINT-1  a meta page is written only after everything it reaches was flushed without error.
-//!   CHECKPOINT-2  meta pages are written in txn order, to the slot that does not hold the durable one.
-//!   CHECKPOINT-3  no meta page is written, and nothing acknowledged, of a file that has lost a part of the state.
-//!   CHECKPOINT-4  any failed flush poisons the database before another checkpoint can begin (rule R9).
+//!   CHECKPOINT-1  a meta page is written only after everything it reaches was flushed without
+//!                 error.
+//!   CHECKPOINT-2  meta pages are written in txn order, to the slot that does not hold the durable
+//!                 one.
+//!   CHECKPOINT-3  no meta page is written, and nothing acknowledged, of a file that has lost a
+//!                 part of the state.
+//!   CHECKPOINT-4  any failed flush poisons the database before another checkpoint can begin (rule
+//!                 R9).
 //!
-//! Failure: the system's error, or [`Error::Fault`], to the commit that led; [`Error::Poisoned`] to everybody after it.
+//! Failure: the system's error, or [`Error::Fault`], to the commit that led; [`Error::Poisoned`] to
+//! everybody after it.
 
 use std::io;
 
@@ -41,7 +47,8 @@ impl Env {
         if !hooks::is(Mutant::NoPageFlush) && !hooks::is(Mutant::MetaFirst) {
             self.flush_pages(state)?;
         }
-        // What was cut off since it was stored is not flushed, and nobody is told: no meta page may lead to it.
+        // What was cut off since it was stored is not flushed, and nobody is told: no meta page may
+        // lead to it.
         self.check_whole(state)?;
         self.write_meta_page(state, self.live.durable().slot ^ usize::from(!hooks::is(Mutant::SameSlot)))?;
         if hooks::is(Mutant::MetaFirst) {
@@ -53,7 +60,8 @@ impl Env {
         Ok(())
     }
 
-    /// Sees that storing a meta page will not meet a full disk. Before a transaction ends, so that it can still be aborted.
+    /// Sees that storing a meta page will not meet a full disk. Before a transaction ends, so that
+    /// it can still be aborted.
     pub(crate) fn prefault_meta_pages(&self) -> Result<()> {
         let wanted = 2 * self.page_size as u64;
         let prepared = self.mapping.prefault_meta_pages();
@@ -68,8 +76,8 @@ impl Env {
             .map_err(|e| self.flush_error("flushing pages", e))
     }
 
-    /// Flushes what is dirty, pages of the running transaction among it (which nothing reaches yet), and drops the page
-    /// cache. A failure poisons like that of a commit (R9).
+    /// Flushes what is dirty, pages of the running transaction among it (which nothing reaches
+    /// yet), and drops the page cache. A failure poisons like that of a commit (R9).
     pub(crate) fn flush_and_drop_cache(&self) -> Result<()> {
         let _checkpoint = self.lock_checkpoint();
         self.check_poison()?;
@@ -87,7 +95,8 @@ impl Env {
         Error::Poisoned { path: self.path.to_path_buf(), cause: cause.to_string() }
     }
 
-    /// A failed flush is always `Io`: `DiskFull` would say that the transaction was aborted and the database goes on (R9).
+    /// A failed flush is always `Io`: `DiskFull` would say that the transaction was aborted and the
+    /// database goes on (R9).
     pub(crate) fn flush_error(&self, op: &'static str, source: io::Error) -> Error {
         Error::Io { op, path: self.path.to_path_buf(), source }
     }

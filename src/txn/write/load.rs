@@ -1,15 +1,18 @@
 //! Loading many entries into a table of a write transaction.
 //!
-//! Floor: txn. Entries that come in order, behind the last one of the table, are built into full leaves at once and take no
-//! memory. From the first one on that is out of order, entries are collected in memory, sorted when there are enough, and put
-//! into the tree leaf by leaf. Pages are written by calls, beside the building, and their write-back begins early.
+//! Floor: txn. Entries that come in order, behind the last one of the table, are built into full
+//! leaves at once and take no memory. From the first one on that is out of order, entries are
+//! collected in memory, sorted when there are enough, and put into the tree leaf by leaf. Pages are
+//! written by calls, beside the building, and their write-back begins early.
 //!
 //! Invariants:
-//!   LOAD-1  while a load runs the transaction counts as broken: a load that ends without [`WriteTxn::end_load`], for whatever
-//!       reason, cannot be committed.
-//!   LOAD-2  a load that has failed takes nothing more and never ends well: what it held may be lost.
+//!   LOAD-1  while a load runs the transaction counts as broken: a load that ends without
+//!       [`WriteTxn::end_load`], for whatever reason, cannot be committed.
+//!   LOAD-2  a load that has failed takes nothing more and never ends well: what it held may be
+//!           lost.
 //!
-//! Failure: an entry over its limits is refused and changes nothing. Any other error breaks the transaction.
+//! Failure: an entry over its limits is refused and changes nothing. Any other error breaks the
+//! transaction.
 
 use crate::error::Result;
 use crate::ids::PageId;
@@ -60,7 +63,8 @@ impl Load {
 }
 
 impl WriteTxn {
-    /// Begins a load into an open table. Sorting takes `memory_bytes` at most, but enough for some entries.
+    /// Begins a load into an open table. Sorting takes `memory_bytes` at most, but enough for some
+    /// entries.
     pub(crate) fn begin_load(&mut self, at: usize, memory_bytes: usize) -> Result<Load> {
         self.usable()?;
         self.end_filling()?;
@@ -117,8 +121,8 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Puts an entry behind the last one of the table if its leaf has room. `false`: it has not, or the entry belongs
-    /// elsewhere.
+    /// Puts an entry behind the last one of the table if its leaf has room. `false`: it has not, or
+    /// the entry belongs elsewhere.
     fn fill_last_leaf(&mut self, at: usize, key: &[u8], value: &[u8]) -> Result<bool> {
         let table = &mut self.tables[at];
         let pages = &mut writer_of(&mut self.writer).pages;
@@ -177,8 +181,9 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Begins the write-back of the pages from `begun` on, if they have `batch_bytes` or more, and moves `begun` past them. Values
-    /// of few pages are stored and not written by `pwrite`, so that nothing else begins theirs.
+    /// Begins the write-back of the pages from `begun` on, if they have `batch_bytes` or more, and
+    /// moves `begun` past them. Values of few pages are stored and not written by `pwrite`, so that
+    /// nothing else begins theirs.
     #[inline]
     pub(crate) fn begin_write_back(&self, begun: &mut u64, batch_bytes: u64) -> Result<()> {
         let (pages, end) = (self.pages(), self.pages().page_count());
@@ -202,7 +207,8 @@ impl WriteTxn {
         drop(self.note(None, written));
     }
 
-    /// Gives on how a step ended. What is broken by it says so from now on, and not that a load was left.
+    /// Gives on how a step ended. What is broken by it says so from now on, and not that a load was
+    /// left.
     #[cold]
     fn note_load(&mut self, load: &mut Load, done: Result<()>) -> Result<()> {
         if let Err(e) = &done {

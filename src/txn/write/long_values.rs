@@ -1,11 +1,13 @@
 //! Values that are written where they will lie: from a reader, or by whoever reserved the place.
 //!
-//! Floor: txn. The value is written into pages that nothing reaches yet, then an entry is put that leads there. So whatever
-//! goes wrong before leaves the table as it was, and the pages are given back.
+//! Floor: txn. The value is written into pages that nothing reaches yet, then an entry is put that
+//! leads there. So whatever goes wrong before leaves the table as it was, and the pages are given
+//! back.
 //!
 //! Invariants:
-//!   LONG-1  while such pages are neither reached nor given back the transaction counts as broken: whoever leaves in the middle,
-//!       by a panic or without dropping, cannot commit pages that nobody knows.
+//!   LONG-1  while such pages are neither reached nor given back the transaction counts as broken:
+//!       whoever leaves in the middle, by a panic or without dropping, cannot commit pages that
+//!       nobody knows.
 //!
 //! Failure: what [`WriteTxn::put`] says; errors of the reader are `Io` and break nothing.
 
@@ -120,7 +122,8 @@ impl WriteTxn {
         match place {
             Place::Short(bytes) => bytes,
             Place::Long { len, .. } if self.env.is_inherited() => {
-                // In a child after `fork` the pages are the parent's: what is stored here goes nowhere.
+                // In a child after `fork` the pages are the parent's: what is stored here goes
+                // nowhere.
                 *place = Place::Short(vec![0; *len]);
                 self.reserved_mut(place)
             }
@@ -131,7 +134,8 @@ impl WriteTxn {
         }
     }
 
-    /// Puts the entry whose value was stored to a reserved place; whether there was one of that key.
+    /// Puts the entry whose value was stored to a reserved place; whether there was one of that
+    /// key.
     pub(crate) fn put_reserved(&mut self, at: usize, key: &[u8], place: Place) -> Result<bool> {
         match place {
             Place::Short(bytes) => self.put(at, key, &bytes, None),

@@ -10,7 +10,8 @@
 //! writer_lock  takes turns in the order of arrival
 //! ```
 //!
-//! Failure: a transaction that may be half-changed answers every call with the first error and cannot be committed.
+//! Failure: a transaction that may be half-changed answers every call with the first error and
+//! cannot be committed.
 
 pub(crate) mod checkpoint;
 pub(crate) mod load;

@@ -1,11 +1,12 @@
 //! The tables that a write transaction has opened.
 //!
-//! Floor: txn. A table has a number, by which its handles reach it, and is found by its name through an index, so that the
-//! time to open a table does not depend on how many are open.
+//! Floor: txn. A table has a number, by which its handles reach it, and is found by its name
+//! through an index, so that the time to open a table does not depend on how many are open.
 //!
 //! Invariants:
 //!   TABLES-1  the index has the name of each table, with its number, and no other.
-//!   TABLES-2  a number stays right until a table is removed. Handles borrow the transaction, so none is left by then.
+//!   TABLES-2  a number stays right until a table is removed. Handles borrow the transaction, so
+//!             none is left by then.
 //!
 //! Failure: a number that no table has is a bug and panics.
 

@@ -1,15 +1,18 @@
 //! Write transactions: one at a time, aborted on drop, committed by checkpoint.
 //!
-//! Floor: txn. A write transaction changes copies of pages on the writable mapping, and a commit makes them the next state:
-//! seal the trees of changed tables, put their records into the catalog, save the free space, seal, store the latest state, let
-//! the next writer go, and harden. An abort forgets the claimed pages and everything known of the free space.
+//! Floor: txn. A write transaction changes copies of pages on the writable mapping, and a commit
+//! makes them the next state: seal the trees of changed tables, put their records into the catalog,
+//! save the free space, seal, store the latest state, let the next writer go, and harden. An abort
+//! forgets the claimed pages and everything known of the free space.
 //!
 //! Invariants:
-//!   WRITE-1  nothing that a committed state reaches changes (rule R1): only pages of this transaction are claimed.
+//!   WRITE-1  nothing that a committed state reaches changes (rule R1): only pages of this
+//!            transaction are claimed.
 //!   WRITE-2  a transaction in which a tree operation failed half-way cannot be committed.
 //!   WRITE-3  the latest state is stored only when every page of it is sealed (R2, R12).
 //!
-//! Failure: errors of the operation; after one that may have left a tree half-changed, every call answers so.
+//! Failure: errors of the operation; after one that may have left a tree half-changed, every call
+//! answers so.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,7 +35,8 @@ use crate::txn::read::snapshot;
 use crate::txn::state::State;
 use crate::txn::write::table_set::TableSet;
 
-/// A write transaction. There is one at a time; readers go on undisturbed and see nothing of it before
+/// A write transaction. There is one at a time; readers go on undisturbed and see nothing of it
+/// before
 /// [`commit`](WriteTxn::commit). Dropping it aborts. `Send`: it may move to another thread.
 pub struct WriteTxn {
     pub(crate) env: Arc<Env>,
@@ -51,14 +55,15 @@ pub struct WriteTxn {
     folios: FolioWatch,
 }
 
-/// Whether an error of writing may be one of the disk. It was none if the kernel refused the call, or the process may not
-/// make the file so long: nothing was written then.
+/// Whether an error of writing may be one of the disk. It was none if the kernel refused the call,
+/// or the process may not make the file so long: nothing was written then.
 fn may_have_lost(source: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, PermissionDenied, Unsupported};
     !matches!(source.kind(), FileTooLarge | PermissionDenied | Unsupported)
 }
 
-/// When the page cache is looked at next, to see whether it makes stores dirty more than they should.
+/// When the page cache is looked at next, to see whether it makes stores dirty more than they
+/// should.
 #[derive(Debug)]
 struct FolioWatch {
     since: Dirtied,
@@ -77,7 +82,8 @@ impl FolioWatch {
 }
 
 impl WriteTxn {
-    /// Begins on the latest state; the caller holds the writer lock, which this releases if it fails.
+    /// Begins on the latest state; the caller holds the writer lock, which this releases if it
+    /// fails.
     pub(crate) fn begin(env: Arc<Env>) -> Result<WriteTxn> {
         match WriteTxn::try_begin(&env) {
             Ok((writer, latest, live)) => Ok(WriteTxn {
@@ -131,14 +137,15 @@ impl WriteTxn {
 
     /// Makes everything that this transaction changed durable and visible, or nothing of it.
     ///
-    /// Returns when it survives a power loss. Transactions that commit at the same time share their flushes.
+    /// Returns when it survives a power loss. Transactions that commit at the same time share their
+    /// flushes.
     ///
     /// # Errors
-    /// `DiskFull`, or `Io` of growing the file: the transaction is aborted and the database goes on.
-    /// `Fault` when the file was cut or could not be read or stored to: nothing was committed, and the database has to be
-    /// opened again.
-    /// `Poisoned` (also when the file is cut in the last moment), or `Io` of a flush, of whatever cause: whether this
-    /// transaction survives is not known until the database is opened again, and no later one will be acknowledged before.
+    /// `DiskFull`, or `Io` of growing the file: the transaction is aborted and the database goes
+    /// on. `Fault` when the file was cut or could not be read or stored to: nothing was committed,
+    /// and the database has to be opened again. `Poisoned` (also when the file is cut in the last
+    /// moment), or `Io` of a flush, of whatever cause: whether this transaction survives is not
+    /// known until the database is opened again, and no later one will be acknowledged before.
     pub fn commit(mut self) -> Result<()> {
         self.usable()?;
         let env = Arc::clone(&self.env);
@@ -202,11 +209,13 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Ends the transaction: with a new latest state, or as if it had not been. The next writer may go.
+    /// Ends the transaction: with a new latest state, or as if it had not been. The next writer may
+    /// go.
     fn finish(&mut self, state: Option<State>) {
         let Some(mut writer) = self.writer.take() else { return };
         if self.env.is_inherited() {
-            // A child frees nothing, and waits for no lock that a thread of its parent may hold (P22).
+            // A child frees nothing, and waits for no lock that a thread of its parent may hold
+            // (P22).
             std::mem::forget(writer);
             return;
         }
@@ -281,15 +290,16 @@ impl WriteTxn {
         writer.cache.ensure(&mut writer.pages, &self.latest, &self.live, extent)
     }
 
-    /// What was appended lies in its place from now on, and pages that come are prepared for stores.
+    /// What was appended lies in its place from now on, and pages that come are prepared for
+    /// stores.
     #[inline]
     pub(crate) fn end_filling(&mut self) -> Result<()> {
         let ended = writer_of(&mut self.writer).pages.end_filling();
         self.note(None, ended)
     }
 
-    /// Drops the page cache if another program has filled it with large folios: from then on a store dirties its own page
-    /// alone. What was dirtied by then is flushed, or it would stay.
+    /// Drops the page cache if another program has filled it with large folios: from then on a
+    /// store dirties its own page alone. What was dirtied by then is flushed, or it would stay.
     #[cold]
     fn watch_folios(&mut self) -> Result<()> {
         let pages = self.pages();
@@ -313,7 +323,8 @@ impl WriteTxn {
         }
     }
 
-    /// Opens a table by name, if `asked` fits the codecs that it has; makes it with those if there is none.
+    /// Opens a table by name, if `asked` fits the codecs that it has; makes it with those if there
+    /// is none.
     pub(crate) fn open_table(&mut self, name: &str, asked: Asked<'_>) -> Result<usize> {
         self.usable()?;
         if let Some(at) = self.tables.find(name) {
@@ -471,7 +482,8 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Takes a table out of the catalog and out of the open ones; its root if there was such a table.
+    /// Takes a table out of the catalog and out of the open ones; its root if there was such a
+    /// table.
     fn detach(&mut self, name: &str) -> Result<Option<TreeRoot>> {
         let found = self.find_record(name)?;
         let open = self.tables.find(name);

@@ -1,7 +1,8 @@
 //! The writer lock inside a process: one writer at a time, served in the order of arrival.
 //!
-//! Floor: txn. Belongs to the database handle and not to a thread, so that a write transaction can move between threads.
-//! Whoever waits with a time limit leaves the queue without disturbing the others.
+//! Floor: txn. Belongs to the database handle and not to a thread, so that a write transaction can
+//! move between threads. Whoever waits with a time limit leaves the queue without disturbing the
+//! others.
 //!
 //! Failure: none; giving up in time is an answer, not an error.
 
@@ -16,7 +17,8 @@ struct Queue {
     next_ticket: u64,
 }
 
-/// A fair lock whose guard is no borrow: [`acquire`](WriterLock::acquire) and [`release`](WriterLock::release).
+/// A fair lock whose guard is no borrow: [`acquire`](WriterLock::acquire) and
+/// [`release`](WriterLock::release).
 #[derive(Debug, Default)]
 pub(crate) struct WriterLock {
     queue: Mutex<Queue>,
@@ -24,7 +26,8 @@ pub(crate) struct WriterLock {
 }
 
 impl WriterLock {
-    /// Waits for the lock, at most until `limit` has passed where one is given. Whether it was acquired.
+    /// Waits for the lock, at most until `limit` has passed where one is given. Whether it was
+    /// acquired.
     pub(crate) fn acquire(&self, limit: Option<Duration>) -> bool {
         // A limit that no clock can reach is none.
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));

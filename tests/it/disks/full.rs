@@ -1,8 +1,9 @@
-//! Full disks: at each step of growth, at creation, in a commit, in a compaction, in a large value, and under the holes of
-//! a copy.
+//! Full disks: at each step of growth, at creation, in a commit, in a compaction, in a large value,
+//! and under the holes of a copy.
 //!
-//! The call that meets the full disk says so with the path and the bytes that it wanted; the transaction is aborted on the
-//! full disk, reads go on, all that was committed is there, and once there is room the same handle writes again.
+//! The call that meets the full disk says so with the path and the bytes that it wanted; the
+//! transaction is aborted on the full disk, reads go on, all that was committed is there, and once
+//! there is room the same handle writes again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -170,7 +171,8 @@ fn fail_each_step(disk: &Path) {
     ));
 }
 
-/// Files cannot be made on a full disk, and nothing is left of the attempt; or they can, and are whole.
+/// Files cannot be made on a full disk, and nothing is left of the attempt; or they can, and are
+/// whole.
 fn create_on_full(disk: &Path) {
     let ballast = Ballast::on(disk);
     let (mut refused, mut made) = (0, 0);
@@ -206,7 +208,8 @@ fn create_on_full(disk: &Path) {
     reexec::answer(&format!("{refused} creations refused, {made} made"));
 }
 
-/// Transactions with less and less room: the full disk is met by an operation or by the commit itself.
+/// Transactions with less and less room: the full disk is met by an operation or by the commit
+/// itself.
 fn commit_on_full(disk: &Path) {
     let mut filled = Filled::new(disk);
     filled.commit(1, 600).expect("room");
@@ -311,7 +314,8 @@ fn load_on_full(disk: &Path) {
     reexec::answer(&format!("{refused} loads refused"));
 }
 
-/// A compaction that finds no room says so of the new file, and leaves none; with room, it is whole.
+/// A compaction that finds no room says so of the new file, and leaves none; with room, it is
+/// whole.
 fn compact_on_full(disk: &Path) {
     let mut filled = Filled::new(disk);
     filled.commit(1, 600).expect("room");
@@ -353,7 +357,8 @@ fn compact_on_full(disk: &Path) {
     reexec::answer(&format!("{refused} compactions refused, {done} done"));
 }
 
-/// What a copy lacks takes a block when it is stored to, on a full disk: holes where zeros were, or blocks of its own.
+/// What a copy lacks takes a block when it is stored to, on a full disk: holes where zeros were, or
+/// blocks of its own.
 fn copy_on_full(disk: &Path, how: &[&str]) {
     let mut filled = Filled::new(disk);
     filled.commit(1, 300).expect("room");

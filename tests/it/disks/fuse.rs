@@ -1,11 +1,13 @@
-//! A small file system in memory that fails when asked: one directory, files with a disk each, a plan of faults.
+//! A small file system in memory that fails when asked: one directory, files with a disk each, a
+//! plan of faults.
 //!
-//! The kernel caches pages as for a disk, so that shared mappings work and are written back. The file system is served by
-//! a thread of the test process, so nothing on it may be mapped there: databases are opened in children.
+//! The kernel caches pages as for a disk, so that shared mappings work and are written back. The
+//! file system is served by a thread of the test process, so nothing on it may be mapped there:
+//! databases are opened in children.
 //!
-//! A disk keeps what a successful flush made durable, and the writes since. A power cut leaves the former and any
-//! of the latter. A flush that fails loses some of them for good, although the page cache has them and the next
-//! flush succeeds.
+//! A disk keeps what a successful flush made durable, and the writes since. A power cut leaves the
+//! former and any of the latter. A flush that fails loses some of them for good, although the page
+//! cache has them and the next flush succeeds.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -251,7 +253,8 @@ fn empty(reply: ReplyEmpty, result: Result<(), Errno>) {
 
 impl Filesystem for Served {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        // Without it, calls of `write` go to the disk at once; stores to mappings are cached either way.
+        // Without it, calls of `write` go to the disk at once; stores to mappings are cached either
+        // way.
         let _unknown_here = config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE);
         Ok(())
     }
@@ -396,7 +399,8 @@ impl Filesystem for Served {
 
     fn fallocate(&self, _: &Request, ino: INodeNo, _: FileHandle, at: u64, len: u64, mode: i32, reply: ReplyEmpty) {
         let mut state = self.state();
-        // Reserving behind the end (1, keep the size) does nothing, without it the file gets longer; no other kind.
+        // Reserving behind the end (1, keep the size) does nothing, without it the file gets
+        // longer; no other kind.
         let done = state.medium(ino).and_then(|medium| match mode {
             1 => Ok(()),
             0 if at + len > medium.current.len() as u64 => {

@@ -1,4 +1,5 @@
-//! What depends on the mount and the kind of file system: mounts that are read only, and the times of files.
+//! What depends on the mount and the kind of file system: mounts that are read only, and the times
+//! of files.
 
 use std::fs::File;
 use std::path::Path;

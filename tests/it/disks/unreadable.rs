@@ -1,6 +1,8 @@
-//! Pages that cannot be read: 300 of them, one at a time and all at once, under every read there is.
+//! Pages that cannot be read: 300 of them, one at a time and all at once, under every read there
+//! is.
 //!
-//! Whatever needs such a page fails with an error that says so; whatever does not need it is read as it is.
+//! Whatever needs such a page fails with an error that says so; whatever does not need it is read
+//! as it is.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -154,7 +156,8 @@ fn child() {
     while let Some(command) = reexec::listen() {
         let number: u64 = command.parse().expect("a number");
         let mut round = Round::default();
-        // Each kind of reading meets the page first in its turn, in a database that was opened for it.
+        // Each kind of reading meets the page first in its turn, in a database that was opened for
+        // it.
         match number % 5 {
             0 => {
                 if let Some(db) = open(path, true, &mut round) {
@@ -190,7 +193,8 @@ fn child() {
     }
 }
 
-/// Runs rounds of reads in children, with these pages unreadable in each; counts what they say and when they die.
+/// Runs rounds of reads in children, with these pages unreadable in each; counts what they say and
+/// when they die.
 fn rounds(what: &str, content: Vec<u8>, pages_of: impl Fn(u64) -> Vec<u64>, count: u64) {
     let faulty = match Faulty::new(1, &[(NAME, content)]) {
         Ok(faulty) => faulty,
@@ -236,7 +240,8 @@ fn each_of_300_pages() {
     let mut rng = Rng::new(seed("each of 300 pages"));
     let content = database();
     let pages = content.len() as u64 / PAGE_BYTES;
-    // Meta pages first, then different pages that are chosen, all of them once before any comes again.
+    // Meta pages first, then different pages that are chosen, all of them once before any comes
+    // again.
     let mut others: Vec<u64> = (2..pages).collect();
     for at in (1..others.len()).rev() {
         others.swap(at, rng.below(at as u64 + 1) as usize);
@@ -259,7 +264,8 @@ fn three_hundred_pages_at_once() {
     rounds("300 pages at once", content, chosen, 12);
 }
 
-/// A slot that cannot be read may hold the newest state: the older one, whose pages were used again, is not opened instead.
+/// A slot that cannot be read may hold the newest state: the older one, whose pages were used
+/// again, is not opened instead.
 #[test]
 fn a_meta_that_cannot_be_read_brings_no_older_state() {
     rounds("metas", database(), |number| vec![number / 4], 8);

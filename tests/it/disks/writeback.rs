@@ -1,7 +1,9 @@
-//! Failed write-back: a page or a flush does not reach the disk. Then a retry, a reopening, and power cuts.
+//! Failed write-back: a page or a flush does not reach the disk. Then a retry, a reopening, and
+//! power cuts.
 //!
-//! The commit that met it fails with `Io`; the handle is poisoned; every commit that was acknowledged before, and every one
-//! that is acknowledged after reopening, is there after a power cut.
+//! The commit that met it fails with `Io`; the handle is poisoned; every commit that was
+//! acknowledged before, and every one that is acknowledged after reopening, is there after a power
+//! cut.
 
 use std::path::{Path, PathBuf};
 
@@ -65,8 +67,9 @@ trait Setup {
     /// What fails from now on.
     fn arm(&self, fault: Fault, rng: &mut Rng);
     fn disarm(&self);
-    /// Whether pages that cannot be written are gone for the running transaction too. FUSE lets go of all pages when the
-    /// length changes, those too that it has just failed to write: they read as they were before.
+    /// Whether pages that cannot be written are gone for the running transaction too. FUSE lets go
+    /// of all pages when the length changes, those too that it has just failed to write: they read
+    /// as they were before.
     fn forgets_unwritten(&self) -> bool;
     /// Power could be cut at some of the next requests.
     fn plan_cuts(&self, rng: &mut Rng);
@@ -208,7 +211,8 @@ fn number(answer: &str) -> u64 {
     answer.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("answer {answer}"))
 }
 
-/// One failure, and what follows. The last acknowledged commit grows along; anything else is told to the tally.
+/// One failure, and what follows. The last acknowledged commit grows along; anything else is told
+/// to the tally.
 fn one_run(setup: &dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally) {
     let mut rng = Rng::new(run_seed);
     let history = History::small(run_seed);
@@ -336,8 +340,9 @@ fn every_nth_flush_of_ext4_fails() {
     on_ext4("every n-th flush of ext4 fails", Fault::Flush, 45);
 }
 
-/// On a file system that lets go of pages which it could not write, a transaction may find what was there before its own
-/// store, or the sentinel gone: it is refused, and its flush would have failed anyway.
+/// On a file system that lets go of pages which it could not write, a transaction may find what was
+/// there before its own store, or the sentinel gone: it is refused, and its flush would have failed
+/// anyway.
 fn is_forgotten(said: &str) -> bool {
     said.starts_with("failed Corrupt") || said.starts_with("failed Fault")
 }

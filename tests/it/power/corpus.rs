@@ -13,7 +13,8 @@ fn corpus() -> Vec<PathBuf> {
     paths
 }
 
-/// Each image shows what it showed, to the code that was wrong then; and today's code does what is right.
+/// Each image shows what it showed, to the code that was wrong then; and today's code does what is
+/// right.
 #[test]
 fn kept_images_are_judged_as_ever() {
     let paths = corpus();

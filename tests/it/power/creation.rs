@@ -1,9 +1,11 @@
-//! Creation: what a directory may hold when the power goes while a database is made, or before its first commit.
+//! Creation: what a directory may hold when the power goes while a database is made, or before its
+//! first commit.
 //!
-//! The steps are: the temporary file is written, flushed, renamed, and the directory is flushed. Until the directory is
-//! flushed, each of its changes may be durable or not: there may be no file, a temporary one, or the file. What is in a file
-//! is as durable as its own flushes made it. Opening must then make a new database or find a whole one, whatever lies
-//! beside; and once a commit was acknowledged, its file is there.
+//! The steps are: the temporary file is written, flushed, renamed, and the directory is flushed.
+//! Until the directory is flushed, each of its changes may be durable or not: there may be no file,
+//! a temporary one, or the file. What is in a file is as durable as its own flushes made it.
+//! Opening must then make a new database or find a whole one, whatever lies beside; and once a
+//! commit was acknowledged, its file is there.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -66,7 +68,8 @@ impl Scene<'_> {
         let db = options().open(&path).map_err(|e| format!("open: {e}"))?;
         let mut txn = self.history.judge(&db)?;
         if txn < FIRST_TXN {
-            // Of the two meta pages of a new file only the first was there; the history begins with the second.
+            // Of the two meta pages of a new file only the first was there; the history begins with
+            // the second.
             txn = next_without_change(&db).map_err(|e| format!("commit: {e}"))?;
         }
         if txn < self.acknowledged.unwrap_or(0) {
@@ -157,7 +160,8 @@ fn moments(setting: &Setting, history: &History, dir: &Path) -> Result<Vec<Momen
     Ok(moments)
 }
 
-/// Judges every scene of some moments; how many there were, how many of them new, and what was found.
+/// Judges every scene of some moments; how many there were, how many of them new, and what was
+/// found.
 fn judge(setting: &Setting, history: &History, moments: &[Moment], init_empty: bool) -> (u64, u64, Option<String>) {
     let dir = fast_dir();
     let mut rng = Rng(history.seed());
@@ -272,7 +276,8 @@ fn without_a_mutant_creation_is_right() {
     assert!(images >= WITHIN && said.is_none(), "after {images} images: {said:?}");
 }
 
-/// A file that was there and empty is made a database in place: its name is there before, and its pages may be lost.
+/// A file that was there and empty is made a database in place: its name is there before, and its
+/// pages may be lost.
 #[test]
 fn an_empty_file_becomes_a_database_or_stays_one_that_can() {
     for (seed, page_size) in [4096, 8192, 16384, 32768].into_iter().enumerate() {

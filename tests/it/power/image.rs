@@ -88,7 +88,8 @@ impl Image {
         Image { missing: true, ..Image::new(page_size, Vec::new(), 0) }
     }
 
-    /// Tells it from other images. Zeros count for nothing, so only the length tells how many there are.
+    /// Tells it from other images. Zeros count for nothing, so only the length tells how many there
+    /// are.
     pub(super) fn hash(&self) -> u64 {
         if self.missing {
             return 0;
@@ -176,7 +177,8 @@ impl Cut {
         Disk::in_doubt(self)
     }
 
-    /// The choices to try: all while few, seeded samples beyond. `grain` is what the disk writes whole.
+    /// The choices to try: all while few, seeded samples beyond. `grain` is what the disk writes
+    /// whole.
     pub(super) fn choices(&self, samples: usize, grain: usize, rng: &mut Rng) -> Vec<Choice> {
         let options: Vec<Vec<Fate>> = self.doubts.iter().map(Doubt::options).collect();
         let product =

@@ -1,4 +1,5 @@
-//! Judging an image: what a database must be after a power cut, and what it may be on a disk that lies.
+//! Judging an image: what a database must be after a power cut, and what it may be on a disk that
+//! lies.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -34,7 +35,8 @@ impl<'a> Judge<'a> {
         Judge { history, path: dir.join("image.mapleaf"), mutant }
     }
 
-    /// After a power cut: a committed state, no older than the acknowledged one, `check` clean, and it goes on.
+    /// After a power cut: a committed state, no older than the acknowledged one, `check` clean, and
+    /// it goes on.
     pub(super) fn strict(&self, image: &Image, acknowledged: u64) -> Result<(), String> {
         self.fault_guard(image, || {
             if image.hash().is_multiple_of(READ_ONLY_ONE_IN) {
@@ -44,7 +46,8 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// On a lying disk: refused, or the state of a transaction up to `newest`, now and after a further commit.
+    /// On a lying disk: refused, or the state of a transaction up to `newest`, now and after a
+    /// further commit.
     pub(super) fn lenient(&self, image: &Image, newest: u64) -> Result<Outcome, String> {
         self.fault_guard(image, || {
             let db = match Db::open_existing(&self.path) {
@@ -52,7 +55,8 @@ impl<'a> Judge<'a> {
                 Err(_) => return Ok(Outcome::Refused),
             };
             let outcome = self.what_is_there(&db, newest)?;
-            // The history says nothing of a transaction that follows the first of the two meta pages of a new file.
+            // The history says nothing of a transaction that follows the first of the two meta
+            // pages of a new file.
             let goes_on = outcome != Outcome::Whole(FIRST_TXN - 1);
             if goes_on && self.history.commit_next(&db).is_ok() {
                 self.what_is_there(&db, newest + 1).map_err(|e| format!("after a commit: {e}"))?;
@@ -109,7 +113,8 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Whether everything could be read. What could be read is what the state has, or it is a violation.
+/// Whether everything could be read. What could be read is what the state has, or it is a
+/// violation.
 fn all_right(txn: &ReadTxn, state: &State) -> Result<bool, String> {
     let mut whole = true;
     match txn.tables() {

@@ -1,8 +1,9 @@
 //! Keeping images that violate: shrunk to few pages, in a file that can be judged again.
 //!
-//! The file begins with lines of text, `name: value`, up to an empty line; then follow the bytes of the image that are not
-//! zero, each run with its offset (8 bytes) and length (4 bytes). [`replay`] judges it: the code that it was found with must
-//! find it again (so the image shows what it says), and the right code must do what the file says that it does.
+//! The file begins with lines of text, `name: value`, up to an empty line; then follow the bytes of
+//! the image that are not zero, each run with its offset (8 bytes) and length (4 bytes). [`replay`]
+//! judges it: the code that it was found with must find it again (so the image shows what it says),
+//! and the right code must do what the file says that it does.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,8 @@ impl Shrunk {
     }
 }
 
-/// Takes pages out of a violation as long as it stays one: once towards what was durable, once towards the newest.
+/// Takes pages out of a violation as long as it stays one: once towards what was durable, once
+/// towards the newest.
 pub(super) fn shrink(cut: &Cut, choice: &Choice, violates: impl Fn(&Image) -> Option<String>) -> Shrunk {
     let towards = |from_newest: bool| {
         let plain: Vec<Fate> =
@@ -92,7 +94,8 @@ impl Kept {
     }
 }
 
-/// Writes a violation to `MAPLEAF_KEEP` or among the build's temporary files; where it is and how to judge it again.
+/// Writes a violation to `MAPLEAF_KEEP` or among the build's temporary files; where it is and how
+/// to judge it again.
 pub(super) fn keep(kept: &Kept) -> String {
     let dir =
         std::env::var_os("MAPLEAF_KEEP").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);

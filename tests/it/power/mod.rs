@@ -1,10 +1,12 @@
 //! Power cuts: every image that the disk may hold when the power goes, as far as seeded runs reach.
 //!
-//! What is durable is what was flushed; every page that was stored to since may hold, after the cut, any content that it
-//! had since, whole or torn (`disk`, `image`). Each image is opened and judged (`judge`). Runs go through creation, growth,
-//! large values, table drops, reuse, aborts, reopening, and crashes in the middle of recovery (`run`, `creation`); a disk may
-//! also lie. `mutants` makes the database wrong on purpose, and each of these mistakes must be found. A violation is
-//! shrunk and kept (`keep`), and what was found once is judged for ever (`corpus`). `docs/testing.md` has the commands.
+//! What is durable is what was flushed; every page that was stored to since may hold, after the
+//! cut, any content that it had since, whole or torn (`disk`, `image`). Each image is opened and
+//! judged (`judge`). Runs go through creation, growth, large values, table drops, reuse, aborts,
+//! reopening, and crashes in the middle of recovery (`run`, `creation`); a disk may also lie.
+//! `mutants` makes the database wrong on purpose, and each of these mistakes must be found. A
+//! violation is shrunk and kept (`keep`), and what was found once is judged for ever (`corpus`).
+//! `docs/testing.md` has the commands.
 
 mod corpus;
 mod creation;
@@ -91,7 +93,8 @@ fn every_cut_of_large_transactions_leaves_a_committed_state() {
     runs("every_cut_large", setting, 3000, History::new);
 }
 
-/// A transaction ends while the one before is flushed, so that its pages reach the disk at any time.
+/// A transaction ends while the one before is flushed, so that its pages reach the disk at any
+/// time.
 #[test]
 fn every_cut_of_commits_that_overlap_leaves_a_committed_state() {
     let setting = Setting { overlaps: true, ..Setting::power(4096) };

@@ -1,4 +1,5 @@
-//! The suite is judged itself: runs with something wrong must be found, within few images, and right ones must not.
+//! The suite is judged itself: runs with something wrong must be found, within few images, and
+//! right ones must not.
 
 use mapleaf::testing::Mutant;
 
@@ -45,8 +46,8 @@ fn found_with(setting: Setting) -> String {
     said
 }
 
-/// Where pages are not flushed, their length is not either, and is missed first: here it is there, so that the pages
-/// have to be missed.
+/// Where pages are not flushed, their length is not either, and is missed first: here it is there,
+/// so that the pages have to be missed.
 fn by_pages(mutant: Mutant) -> Setting {
     Setting { keeps_length: true, ..setting(Mode::Power, Some(mutant)) }
 }
@@ -98,7 +99,8 @@ fn a_checksum_one_byte_short_is_caught_on_a_lying_disk() {
     found(Mode::Lying, Mutant::ShortChecksum);
 }
 
-/// No power cut on an honest disk leaves an older page where a newer one was flushed: a lying one does.
+/// No power cut on an honest disk leaves an older page where a newer one was flushed: a lying one
+/// does.
 #[test]
 fn an_unchecked_pointer_is_caught_on_a_lying_disk() {
     found(Mode::Lying, Mutant::PointerUnchecked);
@@ -121,8 +123,9 @@ fn without_a_mutant_nothing_is_caught() {
     assert_eq!(hunt(Setting { overlaps: true, ..setting(Mode::Power, None) }), (WITHIN, None));
 }
 
-/// The meta page of the newest state was written and not flushed when the process was killed. The next process sees it in
-/// the page cache. If the power goes while it commits, the disk may hold the older meta page: its pages must be whole.
+/// The meta page of the newest state was written and not flushed when the process was killed. The
+/// next process sees it in the page cache. If the power goes while it commits, the disk may hold
+/// the older meta page: its pages must be whole.
 #[test]
 fn a_state_found_in_the_page_cache_is_durable_before_it_is_built_on() {
     for seed in 0..6 {

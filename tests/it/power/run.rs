@@ -1,8 +1,8 @@
 //! Seeded runs: transactions, reopening and crashes on crashes, with every cut on the way judged.
 //!
-//! A *lineage* goes on from a crash: with an image as the file (power loss; also one that a power cut in the middle of
-//! an earlier recovery left), or with all that the page cache held while less is durable (the process was killed, and
-//! power may be lost later).
+//! A *lineage* goes on from a crash: with an image as the file (power loss; also one that a power
+//! cut in the middle of an earlier recovery left), or with all that the page cache held while less
+//! is durable (the process was killed, and power may be lost later).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -233,8 +233,8 @@ impl<'a> Run<'a> {
             };
             self.judge_cuts(begun, acknowledged, depth)?;
             let mut cuts = recorder.take_cuts();
-            // Cuts of this commit are judged against what was acknowledged before it. Of two, the first was
-            // acknowledged when its two flushes were done.
+            // Cuts of this commit are judged against what was acknowledged before it. Of two, the
+            // first was acknowledged when its two flushes were done.
             let second = if overlaps { cuts.split_off(cuts.len().min(2)) } else { Vec::new() };
             self.judge_cuts(cuts, acknowledged, depth)?;
             self.judge_cuts(second, committed - 1, depth)?;
@@ -280,8 +280,9 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Commits a transaction, and another one while the pages of the first are flushed; the number of the second, and the cuts
-    /// before the flushes of the first, as the first write transaction of an opened file flushes when it begins.
+    /// Commits a transaction, and another one while the pages of the first are flushed; the number
+    /// of the second, and the cuts before the flushes of the first, as the first write transaction
+    /// of an opened file flushes when it begins.
     fn two_at_once(&mut self, db: &Db, recorder: &Recorder) -> mapleaf::Result<(u64, Vec<Cut>)> {
         self.events.overlaps += 1;
         let mut txn = db.begin_write()?;

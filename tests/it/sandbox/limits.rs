@@ -1,4 +1,5 @@
-//! Limits and signals: files that may not get longer (`ulimit -f`), and a timer that interrupts every call.
+//! Limits and signals: files that may not get longer (`ulimit -f`), and a timer that interrupts
+//! every call.
 
 use std::path::Path;
 
@@ -63,7 +64,8 @@ fn limited_child() {
     }
 }
 
-/// Expects that a child that tries this with this limit lives, and gets an error that names the limit.
+/// Expects that a child that tries this with this limit lives, and gets an error that names the
+/// limit.
 #[track_caller]
 fn is_an_error(what: &str, path: &Path, limit: u64) {
     let limit = limit.to_string();

@@ -1,9 +1,10 @@
-//! Sandboxes and old kernels: each system call that Mapleaf makes is refused with EPERM and with ENOSYS, and each operation
-//! works or names the call. Never is a file called damaged for it, and no process dies.
+//! Sandboxes and old kernels: each system call that Mapleaf makes is refused with EPERM and with
+//! ENOSYS, and each operation works or names the call. Never is a file called damaged for it, and
+//! no process dies.
 //!
-//! A child refuses the call to itself (seccomp), before it opens anything (*cold*: nothing of the files is in memory) or with
-//! every database open and used (*warm*); then it tries all operations, each on a file of its own. The parent looks at the
-//! files afterwards.
+//! A child refuses the call to itself (seccomp), before it opens anything (*cold*: nothing of the
+//! files is in memory) or with every database open and used (*warm*); then it tries all operations,
+//! each on a file of its own. The parent looks at the files afterwards.
 //!
 //! ```text
 //! calls   the list, with the numbers of x86_64
@@ -40,14 +41,15 @@ fn make_template(dir: &Path) {
     .expect("a template");
 }
 
-/// Whether Mapleaf works without a call, also if all others of that kind are refused too: of calls that replace each other one
-/// of each is left.
+/// Whether Mapleaf works without a call, also if all others of that kind are refused too: of calls
+/// that replace each other one of each is left.
 fn is_done_without(call: &Call) -> bool {
     const LEFT: [&str; 5] = ["fdatasync", "newfstatat", "fstat", "linkat", "unlink"];
     call.without == Without::Works && !LEFT.contains(&call.name)
 }
 
-/// The child: directory, how it is confined (`list`, `together` or the index of a call), errno, cold or warm.
+/// The child: directory, how it is confined (`list`, `together` or the index of a call), errno,
+/// cold or warm.
 #[test]
 fn confined_child() {
     let Some(arguments) = reexec::arguments() else { return };
@@ -78,7 +80,8 @@ fn confined_child() {
     }
 }
 
-/// What a child says of each operation, after its files were looked at; `None` where processes cannot be confined.
+/// What a child says of each operation, after its files were looked at; `None` where processes
+/// cannot be confined.
 fn tried(which: &str, errno: i32, state: &str) -> Vec<(String, String)> {
     let dir = tempfile::tempdir().expect("a directory");
     make_template(dir.path());

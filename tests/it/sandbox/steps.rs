@@ -1,4 +1,5 @@
-//! What a child of the matrix does: each operation on a file of its own, with a process that is confined before or after.
+//! What a child of the matrix does: each operation on a file of its own, with a process that is
+//! confined before or after.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -10,7 +11,8 @@ use crate::support::bytes;
 
 pub(super) const NAMES: Table<u64, &[u8]> = Table::new("names");
 
-/// Entries that each file begins with, and the length of the value of every tenth: more than four pages.
+/// Entries that each file begins with, and the length of the value of every tenth: more than four
+/// pages.
 pub(super) const ENTRIES: u64 = 400;
 const LONG_BYTES: usize = 20_000;
 /// Entries that `load` adds: enough for a thread that writes and for early write-back.

@@ -12,7 +12,8 @@ use crate::tree::lookup::flat_index::*;
 use crate::tree::lookup::search::child_at;
 use crate::tree::tests::pages::VecPages;
 
-/// A tree of branches alone, as many levels as the separators need; its leaves are numbers of pages that nobody reads.
+/// A tree of branches alone, as many levels as the separators need; its leaves are numbers of pages
+/// that nobody reads.
 fn tree_of(separators: &[Vec<u8>], fan_out: usize) -> (VecPages, TreeRoot) {
     let mut pages = VecPages::new(4096);
     let mut level: Vec<Child> = std::iter::once(&Vec::new())
@@ -88,7 +89,8 @@ fn around(keys: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> + '_ {
     })
 }
 
-/// Checks keys around the separators; how many of the separators' own keys, made long, got an answer.
+/// Checks keys around the separators; how many of the separators' own keys, made long, got an
+/// answer.
 fn check_all(separators: &[Vec<u8>], fan_out: usize, pages_max: usize) -> Option<usize> {
     let (pages, root) = tree_of(separators, fan_out);
     let flat_index = FlatIndex::build(&pages, &root, pages_max).unwrap()?;
