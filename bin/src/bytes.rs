@@ -13,7 +13,7 @@ use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeCo
 use base64::DecodeError;
 
 use crate::exit::Failure;
-use crate::input;
+use crate::files;
 
 /// Written with padding, read with or without.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -59,14 +59,14 @@ impl Encoding {
     /// they are.
     pub(crate) fn decode_value(self, argument: &OsStr) -> Result<Vec<u8>, Failure> {
         match argument.as_encoded_bytes() {
-            b"-" => input::refuse_closed_stdin().and_then(|()| read_all("standard input", io::stdin().lock())),
+            b"-" => files::refuse_closed_stdin().and_then(|()| read_all("standard input", io::stdin().lock())),
             b"@" => Err(Failure::usage(
                 "'@' needs the path of a file after it; the value '@' itself goes through standard input, as '-'",
             )),
             [b'@', ..] => {
                 let path = after_at(argument);
                 let name = path.display().to_string();
-                read_all(&name, input::open_file(&path)?)
+                read_all(&name, files::open_file(&path)?)
             }
             _ => self.decode(argument),
         }

@@ -10,8 +10,6 @@ use std::path::Path;
 
 use mapleaf::{Error, ErrorKind};
 
-use crate::fresh;
-
 /// How a run of `kvctl` ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -85,7 +83,7 @@ impl Failure {
 
     /// A system error while making a file: its folder may be what is missing.
     pub(crate) fn making(name: &str, path: &Path, error: &io::Error) -> Failure {
-        match fresh::missing_folder(path, error) {
+        match missing_folder(path, error) {
             Some(text) => Failure::new(Exit::Io, format!("{name}: {text}")),
             None => Failure::writing(name, error),
         }
@@ -142,6 +140,14 @@ impl Failure {
             _ => self,
         }
     }
+}
+
+/// The text for a file that cannot be made because a folder on the way to it does not exist.
+fn missing_folder(path: &Path, error: &io::Error) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    let missing = folder.ancestors().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()).last()?;
+    let text = format!("the folder '{}' does not exist; make it first, or choose another path", missing.display());
+    (error.kind() == io::ErrorKind::NotFound).then_some(text)
 }
 
 fn denied(name: &str) -> String {

@@ -1,14 +1,16 @@
-//! Databases that a verb may have to make: one that fails before its first commit leaves no file.
+//! Files that a verb makes: a database that fails before its first commit leaves no file, and a verb
+//! that writes a new file shows its progress and ends at SIGINT.
 
 use std::fs;
 use std::io;
-use std::ops::Deref;
+use std::ops::{ControlFlow, Deref};
 use std::path::{Path, PathBuf};
 
 use mapleaf::{Db, Error, ErrorKind};
 
 use crate::exit::{Exit, Failure};
 use crate::interrupt;
+use crate::progress::{self, Progress, Unit};
 
 /// An open database, and whether this run has made it.
 pub(crate) struct Opened {
@@ -80,10 +82,28 @@ pub(crate) fn not_made(path: &Path, error: Error) -> Failure {
     failure
 }
 
-/// The text for a file that cannot be made because a folder on the way to it does not exist.
-pub(crate) fn missing_folder(path: &Path, error: &io::Error) -> Option<String> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
-    let missing = folder.ancestors().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()).last()?;
-    let text = format!("the folder '{}' does not exist; make it first, or choose another path", missing.display());
-    (error.kind() == io::ErrorKind::NotFound).then_some(text)
+/// Is told how many things are done, and of how many; says whether to go on.
+type Tell<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
+
+/// Runs what writes a new file, or nothing at all, and counts things of this name. SIGINT ends it.
+pub(crate) fn write_new_file<T>(
+    what: &'static str,
+    run: impl FnOnce(&mut Tell<'_>) -> mapleaf::Result<T>,
+) -> Result<T, Failure> {
+    interrupt::keep("nothing was written".to_string());
+    interrupt::watch()?;
+    let progress = Progress::of(Unit::Things(what), None);
+    let done = run(&mut |done, all| {
+        progress.show(done, all);
+        match interrupt::asked() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    progress::clear();
+    done.map_err(|error| match &error {
+        Error::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted => interrupt::failure(),
+        // It names the file that it is about: that which is read, or that which is written.
+        _ => Failure::from(error),
+    })
 }

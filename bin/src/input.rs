@@ -1,19 +1,15 @@
-//! Rows that come in: the format of a file, its lines, and what can be wrong with them.
+//! The input of `load`: its format, and rows of either format.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use crate::columns::Given;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
+use crate::files::{self, open_file, refuse_closed_stdin};
+use crate::rows::{Declared, Row, RowError};
 use crate::{jsonl, tsv};
 
 const BUFFER_BYTES: usize = 256 * 1024;
-/// What some programs put before UTF-8 text.
-pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
 /// How rows are written.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Format {
@@ -36,109 +32,6 @@ impl Format {
                 file.display()
             ))),
         }
-    }
-}
-
-/// One row of the input.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Row<'a> {
-    /// The table that the row names itself.
-    pub(crate) table: Option<&'a str>,
-    pub(crate) key: Given<'a>,
-    pub(crate) value: Given<'a>,
-}
-
-/// A table that the input declares: its types, and that the rows after it go there unless they name
-/// another.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Declared {
-    pub(crate) table: String,
-    /// Names of codecs; empty for none.
-    pub(crate) key: String,
-    pub(crate) value: String,
-}
-
-/// Why there is no next row.
-#[derive(Debug)]
-pub(crate) enum RowError {
-    /// A line that is no row.
-    Malformed { line: u64, what: String },
-    /// The input could not be read.
-    Read(io::Error),
-}
-
-impl RowError {
-    /// The failure, for the input of this name.
-    pub(crate) fn of_input(self, name: &str) -> Failure {
-        match self {
-            RowError::Malformed { line, what } => {
-                Failure::new(Exit::Input, format!("{name}: line {line}: {what}; mend the line and load again"))
-            }
-            RowError::Read(error) => Failure::reading(name, &error),
-        }
-    }
-}
-
-/// Lines of a stream, one at a time, in a buffer that is used again. A line over the limit is not
-/// held: an input without line ends would take all memory. A byte order mark before the first line
-/// is skipped.
-pub(crate) struct Lines<R> {
-    input: R,
-    line: Vec<u8>,
-    number: u64,
-    limit: u64,
-}
-
-impl<R: BufRead> Lines<R> {
-    /// Lines of at most `limit` bytes, their ends not counted.
-    pub(crate) fn new(input: R, limit: u64) -> Lines<R> {
-        Lines { input, line: Vec::new(), number: 0, limit }
-    }
-
-    /// Goes to the next line; false at the end.
-    pub(crate) fn advance(&mut self) -> Result<bool, RowError> {
-        self.line.clear();
-        // The byte after the longest line has to be its end.
-        let mut input = self.input.by_ref().take(self.limit.saturating_add(1));
-        if input.read_until(b'\n', &mut self.line).map_err(RowError::Read)? == 0 {
-            return Ok(false);
-        }
-        self.number += 1;
-        if self.line.last() != Some(&b'\n') && self.line.len() as u64 > self.limit {
-            let limit = self.limit;
-            return Err(
-                self.malformed(format!("the line has more than {limit} bytes; if that is right, raise --max-line"))
-            );
-        }
-        if self.number == 1 && self.line.starts_with(BYTE_ORDER_MARK) {
-            self.line.drain(..BYTE_ORDER_MARK.len());
-        }
-        if self.line.last() == Some(&b'\n') {
-            self.line.pop();
-            if self.line.last() == Some(&b'\r') {
-                self.line.pop();
-            }
-        }
-        Ok(true)
-    }
-
-    /// The current line without its end.
-    pub(crate) fn line(&self) -> &[u8] {
-        &self.line
-    }
-
-    pub(crate) fn line_mut(&mut self) -> &mut [u8] {
-        &mut self.line
-    }
-
-    /// The number of the current line, from 1.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Says that the current line is no row.
-    pub(crate) fn malformed(&self, what: impl Into<String>) -> RowError {
-        RowError::Malformed { line: self.number, what: what.into() }
     }
 }
 
@@ -211,7 +104,7 @@ impl Source {
         };
         let name = path.display().to_string();
         if path.is_dir() {
-            return Err(directory(&name));
+            return Err(files::directory(&name));
         }
         let kind = fs::metadata(path).map_err(|error| Failure::reading(&name, &error))?.file_type();
         let format = match Format::choose(asked, path) {
@@ -225,34 +118,6 @@ impl Source {
     }
 }
 
-/// Opens an input file.
-pub(crate) fn open_file(path: &Path) -> Result<File, Failure> {
-    let name = path.display().to_string();
-    if path.is_dir() {
-        return Err(directory(&name));
-    }
-    File::open(path).map_err(|error| Failure::reading(&name, &error))
-}
-
-fn directory(name: &str) -> Failure {
-    Failure::usage(format!("{name}: is a folder; name a file in it"))
-}
-
-/// Refuses a standard input that was closed (`<&-`), so that its absence is not taken for an empty
-/// value or no rows. The standard library puts the null device in its place, open for reading and
-/// writing; `</dev/null` opens it for reading.
-pub(crate) fn refuse_closed_stdin() -> Result<(), Failure> {
-    let stdin = io::stdin().as_fd().try_clone_to_owned().and_then(|stdin| File::from(stdin).metadata());
-    let null = fs::metadata("/dev/null");
-    let is_null = matches!((stdin, null), (Ok(stdin), Ok(null)) if stdin.file_type().is_char_device() && stdin.rdev() == null.rdev());
-    let info = fs::read_to_string("/proc/self/fdinfo/0").unwrap_or_default();
-    let flags = info.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
-    match is_null && flags.is_some_and(|flags| flags & 3 == 2) {
-        true => Err(Failure::usage("standard input is closed; open it, or use </dev/null for an empty one")),
-        false => Ok(()),
-    }
-}
-
 /// A buffer for input, large enough that reading is rarely asked of the system.
 pub(crate) fn buffered<R: Read>(input: R) -> BufReader<R> {
     BufReader::with_capacity(BUFFER_BYTES, input)
@@ -261,6 +126,7 @@ pub(crate) fn buffered<R: Read>(input: R) -> BufReader<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Exit;
 
     #[test]
     fn the_format_is_asked_for_or_in_the_name() {

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::bytes::{not_base64, BASE64};
 use crate::columns::Given;
-use crate::input::{Declared, Lines, Row, RowError};
+use crate::rows::{Declared, Lines, Row, RowError};
 
 /// Appends a whole row.
 pub(crate) fn write_row(table: Option<&str>, key: Given<'_>, value: Given<'_>, line: &mut Vec<u8>) -> io::Result<()> {

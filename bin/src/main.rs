@@ -1,12 +1,20 @@
 //! `kvctl`: looks into Mapleaf databases and changes them.
 //!
-//! A crate of its own that sees only the public API of `mapleaf`. One file for each verb stands in
-//! `cmd`: an `Args` that clap fills, then runs. What the verbs share: exit codes and failures
-//! (`exit`), bytes on the command line (`bytes`), texts of the built-in codecs (`types`, and
-//! `columns` of a table), the two row formats (`tsv`, `jsonl`, chosen in `input`), writing
-//! (`output`), opening (`store`), SIGINT (`interrupt`), what a terminal shows (`terminal`,
-//! `progress`), bad command lines (`refusal`, `numbers`), databases that a failed verb must not
-//! leave (`fresh`). What `torture` and `bench` are made of stands in folders of their own.
+//! A crate of its own that sees only the public API of `mapleaf`. A module uses only modules of
+//! lower lines of this table, so that there is no cycle:
+//!
+//! ```text
+//! cli, cmd/                one file for each verb: clap fills its `Args`, then it runs
+//! bench/, torture/         what these two verbs are made of
+//! input, tsv, jsonl, rows  rows of the two formats, in and out
+//! columns, types           texts of keys and values by the table's codecs
+//! targets, store, fresh    tables and databases that a verb opens or makes
+//! bytes, files, numbers    arguments: bytes, --hex, --base64, @file, sizes
+//! interrupt                SIGINT
+//! output, progress         standard output, files, standard error
+//! terminal                 what a terminal may get
+//! exit, refusal, findings  exit codes, failures, bad command lines, reports of damage
+//! ```
 //!
 //! Failure: one line on standard error that starts with `kvctl: `, and the exit code of the table
 //! in `exit`. A closed pipe is success.
@@ -17,6 +25,7 @@ mod cli;
 mod cmd;
 mod columns;
 mod exit;
+mod files;
 mod findings;
 mod fresh;
 mod input;
@@ -27,6 +36,7 @@ mod output;
 mod progress;
 mod random;
 mod refusal;
+mod rows;
 mod store;
 mod targets;
 mod terminal;

@@ -5,14 +5,8 @@
 //! complaint nothing is drawn any more ([`end`]).
 
 use std::io::{self, IsTerminal, Read, Write};
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use mapleaf::Error;
-
-use crate::exit::Failure;
-use crate::interrupt;
 
 /// How long a drawn line stays at least.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -186,32 +180,6 @@ impl<R: Read> Read for Counted<R> {
         self.1.add(bytes as u64);
         Ok(bytes)
     }
-}
-
-/// Is told how many things are done, and of how many; says whether to go on.
-type Tell<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
-
-/// Runs what writes a new file, or nothing at all, and counts things of this name. SIGINT ends it.
-pub(crate) fn of_new_file<T>(
-    what: &'static str,
-    run: impl FnOnce(&mut Tell<'_>) -> mapleaf::Result<T>,
-) -> Result<T, Failure> {
-    interrupt::keep("nothing was written".to_string());
-    interrupt::watch()?;
-    let progress = Progress::of(Unit::Things(what), None);
-    let done = run(&mut |done, all| {
-        progress.show(done, all);
-        match interrupt::asked() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    });
-    clear();
-    done.map_err(|error| match &error {
-        Error::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted => interrupt::failure(),
-        // It names the file that it is about: that which is read, or that which is written.
-        _ => Failure::from(error),
-    })
 }
 
 #[cfg(test)]

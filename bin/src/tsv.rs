@@ -22,7 +22,7 @@ use std::ops::Range;
 
 use crate::bytes::hex_digit;
 use crate::columns::Given;
-use crate::input::{Declared, Lines, Row, RowError, BYTE_ORDER_MARK};
+use crate::rows::{Declared, Lines, Row, RowError, BYTE_ORDER_MARK};
 
 /// Stands before a field of stored bytes.
 const BYTES_MARK: &[u8] = b"\\!";

@@ -17,6 +17,7 @@
 pub(crate) mod data;
 pub(crate) mod file;
 pub(crate) mod histogram;
+pub(crate) mod kind;
 pub(crate) mod operate;
 pub(crate) mod report;
 pub(crate) mod run;

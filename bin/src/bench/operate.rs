@@ -10,42 +10,11 @@ use mapleaf::{Error, ReadTxn};
 
 use super::data::Data;
 use super::file::{Opened, ENTRIES};
+use super::kind::Kind;
 use super::run::Lap;
 use super::workload::{Choice, Mix};
 use super::zipf::Zipf;
 use crate::exit::{Exit, Failure};
-
-/// Kinds of operations.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
-    Commit,
-    Get,
-    MultiGet,
-    Scan,
-    Update,
-    Insert,
-    Modify,
-}
-
-/// How many there are.
-pub(crate) const KINDS: usize = Kind::ALL.len();
-
-impl Kind {
-    pub(crate) const ALL: [Kind; 7] =
-        [Kind::Commit, Kind::Get, Kind::MultiGet, Kind::Scan, Kind::Update, Kind::Insert, Kind::Modify];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Kind::Commit => "commit",
-            Kind::Get => "get",
-            Kind::MultiGet => "multi_get",
-            Kind::Scan => "scan",
-            Kind::Update => "update",
-            Kind::Insert => "insert",
-            Kind::Modify => "read-update",
-        }
-    }
-}
 
 /// Entries of a whole scan whose time is taken together.
 pub(crate) const SCAN_ENTRIES: u64 = 100;

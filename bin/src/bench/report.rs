@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{json, Value};
 
 use super::histogram::Histogram;
-use super::operate::Kind;
+use super::kind::Kind;
 use super::run::Tally;
 
 /// Percentiles that are shown, with their names.

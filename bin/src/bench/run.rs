@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
-use super::operate::{Kind, KINDS};
+use super::kind::{Kind, KINDS};
 use crate::exit::{Exit, Failure};
 use crate::interrupt;
 use crate::random::Rng;

@@ -8,7 +8,7 @@ use serde_json::{json, Value};
 use crate::exit::{Exit, Outcome};
 use crate::numbers::count;
 use crate::output::{self, Output};
-use crate::{progress, store};
+use crate::{fresh, store};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,7 +34,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Outcome {
         let db = store::open_to_read(&self.file)?;
-        let report = progress::of_new_file("entries", |tell| db.compact_to_with(&self.out, tell))?;
+        let report = fresh::write_new_file("entries", |tell| db.compact_to_with(&self.out, tell))?;
         let mut output = Output::stdout();
         let text = if self.json { format!("{}\n", json_of(&report)) } else { summary(&self.out, &report) };
         output.write(text.as_bytes())?;

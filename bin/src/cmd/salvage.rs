@@ -8,7 +8,7 @@ use serde_json::{json, Value};
 use crate::exit::{Exit, Outcome};
 use crate::numbers::count;
 use crate::output::{self, Output};
-use crate::{findings, progress};
+use crate::{findings, fresh};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,7 +35,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let report = progress::of_new_file("pages", |tell| Db::salvage_with(&self.file, &self.out, tell))?;
+        let report = fresh::write_new_file("pages", |tell| Db::salvage_with(&self.file, &self.out, tell))?;
         let mut output = Output::stdout();
         if self.json {
             output.write(format!("{}\n", json_of(&report)).as_bytes())?;

@@ -1,0 +1,113 @@
+//! Rows as both formats give them: a row, a declaration of a table, the lines of a stream, and the
+//! errors of a line.
+
+use std::io::{self, BufRead, Read};
+
+use crate::columns::Given;
+use crate::exit::{Exit, Failure};
+
+/// What some programs put before UTF-8 text.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// One row of the input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Row<'a> {
+    /// The table that the row names itself.
+    pub(crate) table: Option<&'a str>,
+    pub(crate) key: Given<'a>,
+    pub(crate) value: Given<'a>,
+}
+
+/// A table that the input declares: its types, and that the rows after it go there unless they name
+/// another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Declared {
+    pub(crate) table: String,
+    /// Names of codecs; empty for none.
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+/// Why there is no next row.
+#[derive(Debug)]
+pub(crate) enum RowError {
+    /// A line that is no row.
+    Malformed { line: u64, what: String },
+    /// The input could not be read.
+    Read(io::Error),
+}
+
+impl RowError {
+    /// The failure, for the input of this name.
+    pub(crate) fn of_input(self, name: &str) -> Failure {
+        match self {
+            RowError::Malformed { line, what } => {
+                Failure::new(Exit::Input, format!("{name}: line {line}: {what}; mend the line and load again"))
+            }
+            RowError::Read(error) => Failure::reading(name, &error),
+        }
+    }
+}
+
+/// Lines of a stream, one at a time, in a buffer that is used again. A line over the limit is not
+/// held: an input without line ends would take all memory. A byte order mark before the first line
+/// is skipped.
+pub(crate) struct Lines<R> {
+    input: R,
+    line: Vec<u8>,
+    number: u64,
+    limit: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// Lines of at most `limit` bytes, their ends not counted.
+    pub(crate) fn new(input: R, limit: u64) -> Lines<R> {
+        Lines { input, line: Vec::new(), number: 0, limit }
+    }
+
+    /// Goes to the next line; false at the end.
+    pub(crate) fn advance(&mut self) -> Result<bool, RowError> {
+        self.line.clear();
+        // The byte after the longest line has to be its end.
+        let mut input = self.input.by_ref().take(self.limit.saturating_add(1));
+        if input.read_until(b'\n', &mut self.line).map_err(RowError::Read)? == 0 {
+            return Ok(false);
+        }
+        self.number += 1;
+        if self.line.last() != Some(&b'\n') && self.line.len() as u64 > self.limit {
+            let limit = self.limit;
+            return Err(
+                self.malformed(format!("the line has more than {limit} bytes; if that is right, raise --max-line"))
+            );
+        }
+        if self.number == 1 && self.line.starts_with(BYTE_ORDER_MARK) {
+            self.line.drain(..BYTE_ORDER_MARK.len());
+        }
+        if self.line.last() == Some(&b'\n') {
+            self.line.pop();
+            if self.line.last() == Some(&b'\r') {
+                self.line.pop();
+            }
+        }
+        Ok(true)
+    }
+
+    /// The current line without its end.
+    pub(crate) fn line(&self) -> &[u8] {
+        &self.line
+    }
+
+    pub(crate) fn line_mut(&mut self) -> &mut [u8] {
+        &mut self.line
+    }
+
+    /// The number of the current line, from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Says that the current line is no row.
+    pub(crate) fn malformed(&self, what: impl Into<String>) -> RowError {
+        RowError::Malformed { line: self.number, what: what.into() }
+    }
+}
