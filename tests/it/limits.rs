@@ -1,7 +1,7 @@
 //! Limits of the process: address space, memory areas, locked memory. Each test sets its limit in a
 //! child process.
 //!
-//! What the limits of others of the kind do is in `bin/tests/it/broken.rs` (the size of a file) and
+//! What the limits of others of the kind do is in `bin/tests/it/refused_writes.rs` (the size of a file) and
 //! `disks` (full disks).
 
 use mapleaf::testing::{

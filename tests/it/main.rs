@@ -5,31 +5,31 @@
 //! number) makes runs that many times longer and seeds them from the clock.
 
 mod api;
+mod api_forms;
 mod bad_input;
-mod broken;
 mod cold;
 mod compact;
+mod contradictory_files;
 mod costs;
 mod crash_kill;
 mod creation;
 mod damage;
 mod descriptors;
 mod disks;
-mod far;
 mod faults;
 mod folios;
+mod forced_orders;
 mod fork;
-mod forms;
 mod fuzzed;
 mod golden;
 mod growth;
 mod inherited;
+mod large_page_ids;
 mod limits;
 mod load;
 mod long_values;
 mod mixed;
 mod model;
-mod moments;
 mod never_larger;
 mod opening;
 mod panics;
@@ -38,11 +38,11 @@ mod privacy;
 mod reads;
 mod recover;
 mod reexec;
-mod review;
 mod salvage;
 #[cfg(target_arch = "x86_64")]
 mod sandbox;
 mod space;
+mod space_reuse;
 mod stacks;
 mod support;
 mod types;

@@ -2,15 +2,15 @@
 #![cfg(unix)]
 
 mod bench;
-mod broken;
 mod cli;
 mod compact;
 mod damaged;
 mod descriptors;
-mod effects;
+mod failed_verbs;
 mod limited;
 mod messages;
 mod privacy;
+mod refused_writes;
 mod support;
 mod terminal;
 mod torture;

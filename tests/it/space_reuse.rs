@@ -1,4 +1,4 @@
-//! What a hostile tester broke: each test failed before the change that came with it.
+//! Free space is used again: under steady work the file stops growing.
 
 use mapleaf::{Db, Options, Table, TableMut};
 

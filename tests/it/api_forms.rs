@@ -1,5 +1,5 @@
-//! Forms in which users write what they want: each must compile as it stands here, and do what it
-//! says.
+//! The ways in which programs write calls of the API: each compiles as it stands here and does what
+//! it says.
 
 use std::iter::FusedIterator;
 use std::panic::{RefUnwindSafe, UnwindSafe};

@@ -1,4 +1,5 @@
-//! What a hostile tester broke in `kvctl`: each test failed before the change that came with it.
+//! `kvctl` under limits and refusals of the kernel: the error names the cause, and nothing is left
+//! half-done.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,4 +1,5 @@
-//! What a hostile reading of the source found: each test by the name of what must hold.
+//! Files whose pages are whole, with right checksums, but contradict each other: damage is an error
+//! or a finding, never a panic, and never makes more damage. And errors of flushes and blocks.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
