@@ -121,7 +121,7 @@ impl Failure {
         self
     }
 
-    /// Puts more behind the text.
+    /// Appends more to the text.
     pub(crate) fn also(mut self, more: &str) -> Failure {
         self.text = self.text.map(|text| format!("{text}; {more}"));
         self

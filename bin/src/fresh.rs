@@ -1,5 +1,5 @@
-//! Files that a verb makes: a database that fails before its first commit leaves no file, and a verb
-//! that writes a new file shows its progress and ends at SIGINT.
+//! Files that a verb makes: a database that fails before its first commit leaves no file, and a
+//! verb that writes a new file shows its progress and ends at SIGINT.
 
 use std::fs;
 use std::io;

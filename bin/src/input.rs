@@ -108,7 +108,7 @@ impl Source {
         }
         let kind = fs::metadata(path).map_err(|error| Failure::reading(&name, &error))?.file_type();
         let format = match Format::choose(asked, path) {
-            // It has no name that somebody chose.
+            // The user chose no name for it.
             Err(_) if !kind.is_file() || path == Path::new("/dev/stdin") => Format::Tsv,
             chosen => chosen?,
         };
@@ -118,7 +118,7 @@ impl Source {
     }
 }
 
-/// A buffer for input, large enough that reading is rarely asked of the system.
+/// A buffer for input, large enough that few system calls are made.
 pub(crate) fn buffered<R: Read>(input: R) -> BufReader<R> {
     BufReader::with_capacity(BUFFER_BYTES, input)
 }

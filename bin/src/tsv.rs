@@ -6,7 +6,7 @@
 //! the line, so that whatever was written reads back the same.
 //!
 //! A field that starts with `\!` holds bytes as they are stored, and no text of a type. A line `#
-//! mapleaf-table`, with name, key codec and value codec behind tabs, declares a table and its
+//! mapleaf-table`, with name, key codec and value codec after tabs, declares a table and its
 //! types; to other readers it is a comment.
 //!
 //! The reader streams: it holds one line, in which it undoes the escapes in place (an escape is
@@ -15,7 +15,7 @@
 //! Failure: no tab, or an escape that is none of the above, is a [`RowError::Malformed`] with the
 //! line's number.
 //!
-//! Tests: every byte alone and in company, every escape, random pairs both ways, below.
+//! Tests: every byte by itself and among others, every escape, random pairs both ways, below.
 
 use std::io::BufRead;
 use std::ops::Range;
@@ -188,7 +188,7 @@ fn read_field(line: &mut [u8], mut at: Range<usize>) -> Result<Place, String> {
     Ok(Place { at, is_bytes })
 }
 
-/// A declaration, of what stands behind its mark.
+/// A declaration, from the text after its prefix.
 fn declared_of(fields: &[u8]) -> Result<Declared, String> {
     let text = |field: &[u8]| {
         let mut field = field.to_vec();
@@ -199,7 +199,7 @@ fn declared_of(fields: &[u8]) -> Result<Declared, String> {
     let fields: Result<Vec<String>, String> = fields.split(|&byte| byte == b'\t').map(text).collect();
     match fields.map(<[String; 3]>::try_from) {
         Ok(Ok([table, key, value])) => Ok(Declared { table, key, value }),
-        Ok(Err(_)) => Err("a '# mapleaf-table' line needs a name and two codecs, behind tabs".to_string()),
+        Ok(Err(_)) => Err("a '# mapleaf-table' line needs a name and two codecs, after tabs".to_string()),
         Err(what) => Err(format!("{what} in a '# mapleaf-table' line")),
     }
 }
@@ -363,7 +363,7 @@ mod tests {
             (b"a\tb\\x4", 1, "bad escape '\\x4' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
             (b"a\tb\\xg0c", 1, "bad escape '\\xg0' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
             (b"a\tb\\!", 1, "bad escape '\\!' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
-            (b"# mapleaf-table\tt", 1, "a '# mapleaf-table' line needs a name and two codecs, behind tabs"),
+            (b"# mapleaf-table\tt", 1, "a '# mapleaf-table' line needs a name and two codecs, after tabs"),
             (b"# mapleaf-table\t\xff\t\t", 1, "no UTF-8 in a '# mapleaf-table' line"),
             (b"a\tb\\X41", 1, "bad escape '\\X' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
         ] {

@@ -14,7 +14,7 @@ fn main() -> io::Result<()> {
     let files = folder("open_file")?;
     let pages = folder("page_decode")?;
     for (index, file) in mapleaf::testing::sample_files().iter().enumerate() {
-        // Larger ones are reached as changes to samples alone: libFuzzer is slow with long inputs.
+        // Larger ones are reached only as changes to samples: libFuzzer is slow with long inputs.
         if file.len() <= 128 * 1024 {
             fs::write(files.join(format!("sample-{index}")), file)?;
         }

@@ -24,7 +24,7 @@ use crate::txn::read::snapshot::ReadTxn;
 pub struct CheckReport {
     /// Everything that is wrong; empty for a database that is whole.
     pub findings: Vec<Finding>,
-    /// What is no damage of the state and may matter all the same: meta pages that are not whole.
+    /// Remarks that are no damage of the state: meta pages that are not whole.
     pub remarks: Vec<Finding>,
     /// Pages of the state.
     pub pages_checked: u64,

@@ -61,7 +61,7 @@ pub use stats::Stats;
 ///
 /// The file is closed when the last handle and the last transaction are gone. Opening the same file
 /// again in one process gives another handle to the same database. Among processes, one may have a
-/// database open for writing, alone, or any number read-only; the others get [`Error::Locked`] at
+/// database open for writing, or any number read-only; the others get [`Error::Locked`] at
 /// once.
 ///
 /// A thread that uses a database needs a stack of 64 KiB, besides what codecs of your own take.

@@ -23,7 +23,7 @@ pub struct Stats {
     pub disk_bytes: u64,
     /// Pages that the next transaction may use.
     pub free_pages: u64,
-    /// Pages that were freed and are kept for a state that somebody may still need.
+    /// Pages that were freed, but that a snapshot or the durable state may still need.
     pub pending_pages: u64,
     /// Number of the transaction that made this state.
     pub txn: u64,

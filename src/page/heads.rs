@@ -230,7 +230,7 @@ pub(crate) fn with_vectors<S: Search>(search: S) -> S::Answer {
     with_portable(search)
 }
 
-/// Out of line, as the others are: whoever looks something up is to stay small.
+/// Out of line, as the others are, so that the lookup that calls it stays small.
 #[inline(never)]
 fn with_portable<S: Search>(search: S) -> S::Answer {
     search.with(Portable)

@@ -309,7 +309,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Head, slot and place of the next entry. The place is missing only if the entries are longer
-    /// now than when they were counted, because somebody else writes to the page that they come
+    /// now than when they were counted, because another program writes to the page that they come
     /// from.
     fn next(&mut self, key: &[u8], bytes: usize) -> Result<&mut [u8], DecodeError> {
         let (start, end) = (self.offset, self.offset + bytes);

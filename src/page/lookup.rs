@@ -81,7 +81,7 @@ pub(crate) fn child<V: Vectors>(vectors: V, front: &Front, level: usize, key: &[
     let (key_prefix, prefix) = (word & in_prefix, get_u64(front, BRANCH_PREFIX).swap_bytes() & in_prefix);
     let head = ((word << prefix_bits) >> 32) as u32;
     let mut not_above = vectors.count_less_few(front, count, head);
-    // Behind the last head lies a slot, which may look like the head: the other function knows
+    // After the last head lies a slot, which may look like the head: the other function knows
     // better.
     if (heads::get(&front[BRANCH_HEADS..], not_above & 0x1ff) == head) & (key_prefix == prefix) {
         return None;

@@ -53,7 +53,7 @@ pub(crate) fn sealed_header(
     (header, crc)
 }
 
-/// Writes the header alone, for a value that the caller fills in at [`OVERFLOW_VALUE`] and seals
+/// Writes only the header, for a value that the caller fills in at [`OVERFLOW_VALUE`] and seals
 /// later.
 pub(crate) fn begin(extent: &mut [u8], page_size: usize, id: PageId, tree: TreeId, txn: TxnId) {
     let pages = (extent.len() / page_size) as u64;

@@ -158,7 +158,7 @@ fn a_newer_version_is_refused() {
             let e = refused_bytes(&newer, ErrorKind::NewerVersion);
             assert!(e.to_string().contains(&version.to_string()), "{e}: names the version");
         }
-        // One slot alone is enough: the file was written by a newer release.
+        // One slot is enough: the file was written by a newer release.
         for slot in 0..2 {
             let mut one = bytes.clone();
             let newer = with_metas(&bytes, page_size, |record| record[8] = 9);
@@ -754,7 +754,7 @@ fn pages_in_wrong_places_are_found() {
     }
 }
 
-/// Damage that somebody made on purpose: every checksum is right.
+/// Damage made on purpose: every checksum is right.
 #[test]
 fn pages_that_lie_are_errors_or_answers_and_never_panics() {
     let (bytes, _) = small();
@@ -800,7 +800,7 @@ fn a_page_that_is_free_twice_is_damage_and_not_a_panic() {
     let count = u32::from_le_bytes(bytes[list + 32..list + 36].try_into().expect("4 bytes")) as usize;
     let mut damaged = bytes.clone();
     assert!(count > 0, "there is a free list");
-    // Every item once more, behind the others.
+    // Every item once more, after the others.
     let items = list + 40;
     damaged.copy_within(items..items + count * 24, items + count * 24);
     damaged[list + 32..list + 36].copy_from_slice(&(2 * count as u32).to_le_bytes());

@@ -246,7 +246,7 @@ fn lookups_that_may_not_wait_say_so_and_succeed_later() {
             assert!(found == expected, "{key}");
             assert!(rows.try_get_resident(key).expect("in memory by now") == expected.as_deref());
         }
-        // What this process has verified goes from memory all the same, and is seen to have gone.
+        // What this process has verified leaves memory too, and the process sees that it has left.
         evict(&db);
         assert_eq!(rows.try_get_resident(1).expect_err("evicted").kind(), ErrorKind::WouldBlock);
         assert_eq!(txn.try_get_resident(DATA, 1).expect_err("evicted").kind(), ErrorKind::WouldBlock);

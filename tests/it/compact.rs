@@ -67,7 +67,7 @@ fn the_copy_of_a_long_history_holds_its_newest_state() {
 }
 
 /// Leaves are filled to the last byte that an entry fits into, branches nearly so; a commit in
-/// between leaves nothing behind.
+/// between leaves nothing.
 #[test]
 fn pages_are_as_full_as_can_be() {
     const ENTRIES: u64 = 250_000;

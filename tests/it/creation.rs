@@ -1,4 +1,5 @@
-//! Creation: whole or not at all, whoever comes at the same time, and whenever it is killed.
+//! Creation: a file is whole or absent, with others creating at the same time, and after a kill at
+//! any step.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,7 +75,7 @@ fn threads_that_open_and_close_at_once_never_fail() {
     assert!(db.check().expect("check").is_clean());
 }
 
-/// Whoever looks at the name at any moment sees no file or a whole one.
+/// A process that looks at the name at any moment sees no file or a whole one.
 #[test]
 fn a_file_appears_complete() {
     let dir = fast_dir();

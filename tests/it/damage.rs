@@ -82,7 +82,7 @@ fn flip(path: &std::path::Path, page: u64) {
 }
 
 /// The walk over the tables ended at the first catalog page that could not be read, and every page
-/// of the tables behind was reported as lost.
+/// of the tables after it was reported as lost.
 #[test]
 fn check_goes_on_behind_a_damaged_catalog_page() {
     let dir = tempfile::tempdir().expect("a directory");

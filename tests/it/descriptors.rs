@@ -1,4 +1,4 @@
-//! A program that closed its standard descriptors, as daemons do, prints all the same: never into a
+//! A program that closed its standard descriptors, as daemons do, may still print: never into a
 //! file of Mapleaf.
 
 use std::path::{Path, PathBuf};

@@ -508,7 +508,7 @@ fn a_commit_whose_file_is_cut_behind_the_meta_is_not_said_to_be_nothing() {
 }
 
 /// A value in a run that was verified reads as zeros after the file was cut and made longer again
-/// by somebody else.
+/// by another program.
 #[test]
 fn a_file_cut_and_made_longer_again_is_an_error() {
     let dir = fast_dir();

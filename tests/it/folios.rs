@@ -65,7 +65,7 @@ fn child() {
     }
     let db = Db::open(path).expect("open");
     if !arguments[1].is_empty() {
-        // Somebody copies it while it is open, and nothing of it was in memory.
+        // Another program copies it while it is open, and nothing of it was in memory.
         make_cold(path);
         assert!(Command::new("cp").args([&arguments[0], &arguments[1]]).status().expect("cp").success());
     }

@@ -1,8 +1,8 @@
 //! Limits of the process: address space, memory areas, locked memory. Each test sets its limit in a
 //! child process.
 //!
-//! What the limits of others of the kind do is in `bin/tests/it/refused_writes.rs` (the size of a file) and
-//! `disks` (full disks).
+//! What the limits of others of the kind do is in `bin/tests/it/refused_writes.rs` (the size of a
+//! file) and `disks` (full disks).
 
 use mapleaf::testing::{
     become_nobody, lock_process_memory, reserved_bytes, set_process_limit, split_into_areas, window_id, ProcessLimit,
@@ -84,7 +84,7 @@ fn three_thousand_databases_child() {
     };
     let open: Vec<Db> = (0..3000).map(open).collect();
     the_program_allocates(1 << 40, 64 << 20);
-    // A late one grows all the same.
+    // A database that is opened late still grows.
     let last = &open[2999];
     put_mib(last, 0, 40).expect("grows");
     read_mib(last, 40);

@@ -227,7 +227,7 @@ fn an_unfinished_load_breaks_its_transaction() {
         assert!(told.kind() == ErrorKind::Usage && told.to_string().contains("load"), "{told}");
         assert_eq!(txn.commit().expect_err("broken").kind(), ErrorKind::Usage);
     }
-    // Also when whoever gives the entries panics.
+    // Also when the source of the entries panics.
     let mut txn = db.begin_write().expect("begins");
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let entries = (0..100_000_u64).map(|n| match n {
@@ -263,7 +263,7 @@ fn what_was_read_before_a_load_stays() {
     assert!(held.len() == 2000 && held.iter().all(|(_, value)| *value == [1; 100]));
 }
 
-/// Makes writes by calls fail, or early write-back, from a number on.
+/// Makes `pwrite` fail, or early write-back, from a number on.
 #[derive(Default)]
 struct Failing {
     writes: AtomicU64,
@@ -500,8 +500,8 @@ impl Hooks for Full {
     }
 }
 
-/// Whoever goes on after an error, with the next entry or the end, gets no transaction that lacks
-/// the entries before it.
+/// A caller that goes on after an error, with the next entry or the end, gets no transaction that
+/// lacks the entries before it.
 #[test]
 fn a_load_that_has_failed_stays_failed() {
     for sorted in [true, false] {

@@ -223,7 +223,7 @@ fn write_back_of_a_long_value_begins_before_the_commit() {
     assert_clean(&db);
 }
 
-/// The system tells an error of write-back once: nothing is acknowledged afterwards (R9).
+/// The kernel reports an error of write-back once: nothing is acknowledged afterwards (R9).
 #[test]
 fn a_write_back_of_a_long_value_that_fails_poisons() {
     for fails_at in [0, 3] {

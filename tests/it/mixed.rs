@@ -32,7 +32,7 @@ fn value(rng: &mut Rng) -> Vec<u8> {
     bytes(rng.next(), len as usize)
 }
 
-/// Gives its bytes in small chunks, and fails behind them.
+/// Gives its bytes in small chunks, and fails after them.
 struct Fails<'a>(&'a [u8]);
 
 impl io::Read for Fails<'_> {
@@ -211,8 +211,8 @@ fn read_versions(db: &Db, rng: &mut Rng, keys: u64) -> u64 {
     commit
 }
 
-/// Pages are written by calls, by a thread of their own, while others read, and are used again and
-/// again.
+/// Pages are written by `pwrite`, in a thread of their own, while others read, and are used again
+/// and again.
 #[test]
 fn readers_beside_a_writer_that_loads_see_one_commit_each() {
     const KEYS: u64 = 20_000;

@@ -114,7 +114,7 @@ enum Op {
     PutMany(u8, u16, u16, u16, LenOf),
     /// Deletes so many entries from this key on.
     DeleteRange(u8, KeyOf, u16),
-    /// Appends so many entries behind the last key.
+    /// Appends so many entries after the last key.
     Append(u8, u16, LenOf),
     Large(u8, KeyOf, u32),
     Drop(u8),

@@ -24,7 +24,7 @@ fn extreme(rng: &mut Rng) -> u8 {
 fn key(family: u64, limit: usize, rng: &mut Rng) -> Vec<u8> {
     let extremes = |rng: &mut Rng, len: u64| (0..len).map(|_| extreme(rng)).collect::<Vec<u8>>();
     match family {
-        // Up to the width of a word, of zeros and ones alone.
+        // Up to the width of a word, of only zeros and ones.
         0 => {
             let len = rng.below(9);
             (0..len).map(|_| [0, 0xff][rng.below(2) as usize]).collect()

@@ -48,7 +48,7 @@ impl Sample {
     }
 
     /// Which transaction's state is whole in the file cut to `len`, found without the code under
-    /// test: each meta page in turn is left alone in a file that zeros make long enough, and
+    /// test: each meta page in turn is the only one left in a file that zeros make long enough, and
     /// `check` has to find every page of it.
     fn whole(&self, bytes: &[u8]) -> Option<u64> {
         [self.newest_slot(), self.newest_slot() ^ 1].into_iter().find_map(|slot| {
@@ -286,7 +286,7 @@ fn a_crash_of_the_recovery_is_recovered_from() {
         let all = (1u32 << changed.len()) - 1;
         for len in (before.len()..=after.len()).step_by(PAGE / 2) {
             for subset in 0..=all {
-                // Behind the flush all of the slot is written: a file that is longer has the new
+                // After the flush all of the slot is written: a file that is longer has the new
                 // one.
                 if len > before.len() && subset != all {
                     continue;

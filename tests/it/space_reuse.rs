@@ -54,7 +54,7 @@ fn large_values_beside_many_small_ones_do_not_grow_the_file_for_ever() {
 
 /// Free extents that become neighbours in the free-space tree have to become one, though they were
 /// freed apart and the writer has forgotten the first when it lists the second: or long runs are
-/// soon found at the end of the file alone.
+/// soon found only at the end of the file.
 #[test]
 fn free_neighbours_are_joined_whenever_they_were_freed() {
     const COUNT: u64 = 6000;

@@ -1,5 +1,4 @@
-//! A seeded run whose every state is known: what transaction t does follows from the seed and t
-//! alone.
+//! A seeded run whose every state is known: the seed and t determine transaction t.
 //!
 //! So any process, after any crash, can say what a database at transaction t must hold, and go on
 //! from there.
@@ -37,7 +36,7 @@ pub(crate) fn long() -> bool {
     crate::support::long() > 1
 }
 
-/// A directory in memory if the system has one: most tests here judge files, not disks.
+/// A directory in memory if there is one: most tests here judge files, not disks.
 pub(crate) fn fast_dir() -> tempfile::TempDir {
     let shm = std::path::Path::new("/dev/shm");
     let made = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
@@ -343,8 +342,8 @@ fn value(rng: &mut Rng, small: bool) -> Value {
     Value { seed: rng.next(), len: len as usize, tail: false }
 }
 
-/// Inline values, runs of one page and of several, and runs whose last byte alone says that all of
-/// them was written.
+/// Inline values, runs of one page and of several, and runs where only the last byte says that all
+/// of them was written.
 fn power_value(rng: &mut Rng) -> Value {
     const EXTENT_HEADER: usize = 32;
     let (len, tail) = match rng.below(100) {

@@ -112,7 +112,7 @@ mod tests {
             data.value(&key, 77, &mut value);
             assert!(data.is_right(&key, &value));
             assert!(!data.is_right(&key, &value[..value_bytes - 1]));
-            // With the version alone there is nothing to compare.
+            // A value that holds only the version has nothing else to compare.
             if value_bytes < 16 {
                 continue;
             }

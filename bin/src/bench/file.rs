@@ -93,7 +93,7 @@ impl BenchFile {
         }
         let db = Db::open(&self.path).map_err(|error| fresh::not_made(&self.path, error))?;
         if !db.begin_read().and_then(|txn| txn.tables()).map_err(failed)?.is_empty() {
-            // Whoever was quicker to make a file of this name keeps it.
+            // If another process made a file of this name first, its file stays.
             return Err(Failure::usage(format!(
                 "{}: another process has just made this file; choose another name",
                 self.path.display()

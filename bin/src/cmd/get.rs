@@ -32,7 +32,7 @@ pub(crate) struct Args {
     table: TableName,
     #[command(flatten)]
     encoding: Encoding,
-    /// Print the stored bytes of the value alone: no text of its type, no line feed, and no digits
+    /// Print only the stored bytes of the value: no text of its type, no line feed, and no digits
     /// whatever the key is
     #[arg(long)]
     raw: bool,

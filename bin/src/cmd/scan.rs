@@ -165,7 +165,7 @@ impl Span {
     }
 }
 
-/// The first key behind all keys with this prefix; none when nothing is behind them.
+/// The first key after all keys with this prefix; `None` if no key can follow them.
 fn behind_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|&byte| byte != u8::MAX)?;
     let mut behind = prefix[..=last].to_vec();

@@ -30,9 +30,9 @@ pub(crate) enum Verdict {
     /// Opened; each answer was right or an error of the kinds for damaged files, and there was at
     /// least one of these.
     Errors(String),
-    /// A database of somebody else, or no database at all.
+    /// A database of another program, or no database at all.
     Foreign(String),
-    /// The system did not let it look.
+    /// The kernel refused to open or read the file.
     Cannot(String),
     /// A promise was broken.
     Violation(String),
@@ -131,7 +131,7 @@ fn of_error(error: &Error, how: How) -> Verdict {
     }
 }
 
-/// Kinds that may answer for bytes that were changed behind the back of the database.
+/// Kinds that may answer for bytes that another program changed while the database was closed.
 fn says_damage(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -166,7 +166,7 @@ fn whole(db: &Db, how: How) -> Verdict {
     match judged {
         Ok(Some((plan, number))) => match unclean(db) {
             // A flipped bit in what no read needs (a half of a meta page, a free page) is for
-            // `check` alone to find.
+            // only for `check` to find.
             Ok(Some(finding)) if how.damaged => Verdict::Errors(finding),
             Ok(Some(finding)) => Verdict::Violation(format!("check: {finding}")),
             Ok(None) => Verdict::State { number, seed: plan.seed },

@@ -43,7 +43,7 @@ impl Pace {
     }
 }
 
-/// What one kill left behind, as far as the writer said.
+/// What one kill left, as far as the writer reported it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Killed {
     /// The last transaction that was begun, and the last one that was acknowledged.

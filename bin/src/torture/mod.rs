@@ -3,7 +3,7 @@
 //! The parent (`run`) starts children, kills them and counts; it never opens the database itself,
 //! so that a death while reading is a finding and not the end of the run. Children are this program
 //! under the verb `torture-child`: a writer (`writer`) carries out the transactions of a `plan`, in
-//! which number n follows from seed and n alone; a judge (`judge`) computes what the database must
+//! where seed and n determine transaction n; a judge (`judge`) computes what the database must
 //! hold and compares.
 //!
 //! ```text

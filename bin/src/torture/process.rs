@@ -1,7 +1,7 @@
 //! Children as the parent sees them: this program, started again under a hidden verb.
 //!
 //! A thread reads what the child says, so that waiting has a limit and SIGINT is noticed meanwhile.
-//! Children have a process group of their own: SIGINT of the terminal goes to the parent alone.
+//! Children have a process group of their own: SIGINT of the terminal goes only to the parent.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -50,7 +50,7 @@ fn failed(what: &str, error: &std::io::Error) -> Failure {
 }
 
 impl Process {
-    /// Starts a child with these arguments behind the hidden verb.
+    /// Starts a child with these arguments after the hidden verb.
     pub(crate) fn start(arguments: &[&OsStr]) -> Result<Process, Failure> {
         let program = std::env::current_exe().map_err(|error| failed("this program is not found", &error))?;
         let mut command = Command::new(program);

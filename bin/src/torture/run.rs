@@ -153,7 +153,7 @@ impl Run {
 
     /// A writer goes on for ever; when it ended, it said why on standard error.
     fn writer_ended(&self, how: &str) -> End {
-        // The system's doing, not the database's: a full disk, a lock that somebody else holds.
+        // Not a fault of the database: a full disk, or a lock that another process holds.
         for exit in [Exit::Io, Exit::Permission, Exit::Held, Exit::NotFound] {
             if how.ends_with(&format!("exit code {}", exit.code())) {
                 // A writer makes its file, so that a folder is what is missing.

@@ -1,4 +1,4 @@
-//! The child that writes: transactions of the plan without end, until somebody kills it.
+//! The child that writes: transactions of the plan without end, until it is killed.
 //!
 //! Before each commit it says `begin N` on its standard output and `done N` after it returned, each
 //! line in one write, so that the parent knows what must be there afterwards. It ends by itself

@@ -1,4 +1,4 @@
-//! `kvctl` where the system lets it write only so much, or nothing at all.
+//! `kvctl` where the kernel limits how much it may write, or nothing at all.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;

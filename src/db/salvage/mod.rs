@@ -102,7 +102,7 @@ impl Db {
     ///
     /// # Errors
     /// `NotADatabase` for a file without a single page of a database, `Corrupt` when there is
-    /// nothing to copy, `Usage` if `out` exists, `Locked` while somebody has the file open,
+    /// nothing to copy, `Usage` if `out` exists, `Locked` while another process has the file open,
     /// `DiskFull`, `Io`, `Permission` or `NotFound` from the kernel.
     pub fn salvage(path: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<SalvageReport> {
         Db::salvage_with(path, out, |_, _| ControlFlow::Continue(()))

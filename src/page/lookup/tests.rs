@@ -178,7 +178,7 @@ fn ordinary_pages_are_answered_at_once() {
                 assert_eq!(check_leaf(&page, key), at % 7 != 6, "key {at} of {count}");
             }
             let absent = scattered(count + 50).into_iter().filter(|key| !keys.contains(key));
-            // One key alone is all prefix, and nothing is left for its head to tell.
+            // A single key is all prefix, and nothing is left for its head to tell.
             assert!(count == 1 || absent.into_iter().all(|key| check_leaf(&page, &key)));
         }
     }

@@ -127,7 +127,7 @@ fn probe_finds_each_page_size_from_any_single_copy() {
     for page_size in [4096u32, 8192, 16384, 32768] {
         let size = page_size as usize;
         let metas = [meta(page_size, 8), meta(page_size, 9)];
-        // Behind the slots lies what looks like meta pages of every other page size.
+        // After the slots lies what looks like meta pages of every other page size.
         let behind: Vec<u8> = [4096, 8192, 16384, 32768].iter().flat_map(|other| slot_of(&meta(*other, 99))).collect();
         let file = [slot_of(&metas[0]), slot_of(&metas[1]), behind].concat();
         assert_eq!(probe_file(&file).slots.map(|slot| slot.meta()), [Ok(metas[0]), Ok(metas[1])]);

@@ -5,11 +5,11 @@
 //! from the persistent free-space tree, chunk by chunk, and writes back exactly the extents that
 //! were touched.
 //!
-//! Words: an extent is *usable* (may be handed out now) or *pending* (freed, but a state that
-//! somebody may still need reaches it). Usable extents are *listed* (the tree has a record of them,
-//! or will have) or *unlisted* (only the free list has). Unlisted ones are handed out first and
-//! never merged with listed ones: so most commits give out what the commits before gave back, and
-//! change no record of the tree.
+//! Words: an extent is *usable* (may be handed out now) or *pending* (freed, but a state that a
+//! reader or the durable state may still need reaches it). Usable extents are *listed* (the tree
+//! has a record of them, or will have) or *unlisted* (only the free list has). Unlisted ones are
+//! handed out first and never merged with listed ones: so most commits give out what the commits
+//! before gave back, and change no record of the tree.
 //!
 //! Invariants:
 //!   SPACE-1  usable extents do not overlap; unlisted neighbours are merged.
@@ -159,7 +159,7 @@ impl FreeSpace {
         overlap(&self.listed) || overlap(&self.unlisted)
     }
 
-    /// Reads in an extent as the tree lists it. An extent that is known already is left alone.
+    /// Reads in an extent as the tree lists it. An extent that is known already stays as it is.
     /// False if it overlaps another.
     #[must_use]
     pub(crate) fn load(&mut self, id: PageId, pages: u64) -> bool {

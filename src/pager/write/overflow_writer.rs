@@ -18,7 +18,7 @@ use crate::pager::{PageRead as _, PageWrite as _};
 /// Bytes that are put together and written at once.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Bytes of a run from which on its write-back begins at once: the disk works while the trees are
-/// changed and sealed, and the flush of the commit waits for the rest alone. Shorter runs are left
+/// changed and sealed, and the flush of the commit waits only for the rest. Shorter runs are left
 /// to the flush, which joins neighbours.
 const WRITE_BACK_BYTES: u64 = 64 << 10;
 

@@ -76,8 +76,8 @@ impl Drop for Populator {
         }
         self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // It has at most two requests left. A panic in it would be a bug that costs speed
-            // alone.
+            // It has at most two requests left. A panic in it would be a bug that costs
+            // only speed.
             drop(thread.join());
         }
     }

@@ -53,7 +53,7 @@ pub(crate) struct TxnPages {
     /// Populates on a thread of its own once the transaction is large.
     populator: Option<Populator>,
     /// Pages on their way, between [`TxnPages::begin_writing`] and [`TxnPages::end_writing`].
-    /// Locked by who reads alone, since a page that is read may have to be sent first.
+    /// A lock, because a page that is read may have to be sent first.
     write_queue: Option<Mutex<WriteQueue>>,
     /// The page that is being filled, where many are filled one after the other.
     append_buffer: AppendBuffer,
@@ -243,7 +243,7 @@ fn has_short_checksums() -> bool {
 /// What an error of writing pages by `pwrite` says that was done.
 pub(crate) const WRITING: &str = "writing pages";
 
-/// What a mutex holds, for who has it alone.
+/// The value in a mutex, for its only owner.
 fn unlocked<T>(mutex: &mut Mutex<T>) -> &mut T {
     mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
@@ -426,7 +426,7 @@ impl PageWrite for TxnPages {
         if self.read_map.verified_byte(id) == 0 && !self.write_map.is_claimed(id) {
             self.await_written(id)?;
             if self.write_map.probe(id, 1).is_err() {
-                // A value that cannot be read can be let go of all the same.
+                // A value that cannot be read can still be freed.
                 return Ok(TxnId::default());
             }
         }

@@ -217,7 +217,7 @@ impl WriteQueue {
     /// was.
     pub(crate) fn bring(&mut self, id: PageId, read_map: &ReadMap) {
         if self.batch.as_ref().is_some_and(|batch| batch.pages(self.page_size).contains(&id.0)) {
-            // The first error is told again by whoever ends this.
+            // `finish` reports the first error again.
             let _told_later = self.send(read_map);
         }
         self.wait(read_map);
@@ -255,7 +255,7 @@ impl Drop for WriteQueue {
         }
         let mut state = self.shared.lock();
         state.closed = true;
-        // Whoever ends without `finish` needs nothing of it.
+        // Without `finish`, the transaction aborts and needs none of these pages.
         state.waiting.clear();
         drop(state);
         self.shared.changed.notify_all();

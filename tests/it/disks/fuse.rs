@@ -399,7 +399,7 @@ impl Filesystem for Served {
 
     fn fallocate(&self, _: &Request, ino: INodeNo, _: FileHandle, at: u64, len: u64, mode: i32, reply: ReplyEmpty) {
         let mut state = self.state();
-        // Reserving behind the end (1, keep the size) does nothing, without it the file gets
+        // Reserving after the end (1, keep the size) does nothing, without it the file gets
         // longer; no other kind.
         let done = state.medium(ino).and_then(|medium| match mode {
             1 => Ok(()),

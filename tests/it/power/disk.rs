@@ -78,7 +78,7 @@ impl Disk {
         }
         if carries_length {
             self.lens.drain(..self.lens.len() - 1);
-            // What lay behind the new end is gone for good.
+            // What lay after the new end is gone for good.
             let kept = self.lens[0].div_ceil(self.page_size as u64) as usize;
             for versions in self.pages.iter_mut().skip(kept) {
                 versions.drain(..versions.len() - 1);

@@ -23,7 +23,7 @@ const ALL_CHOICES_OF: usize = 64;
 #[derive(Clone)]
 pub(super) struct Content {
     bytes: Arc<[u8]>,
-    /// 0 for zeros alone.
+    /// 0 for only zeros.
     pub(super) hash: u64,
 }
 
@@ -57,7 +57,7 @@ impl Content {
         &self.bytes
     }
 
-    /// Whether it is these bytes with zeros behind.
+    /// Whether it is these bytes followed by zeros.
     pub(super) fn holds(&self, bytes: &[u8]) -> bool {
         let (begin, rest) = self.bytes.split_at(bytes.len());
         begin == bytes && rest.iter().all(|&byte| byte == 0)

@@ -101,7 +101,8 @@ fn every_cut_of_commits_that_overlap_leaves_a_committed_state() {
     runs("every_cut_overlapping", setting, 2000, History::power);
 }
 
-/// Tables are loaded: pages are built in memory and written by calls, in one pass and in several.
+/// Tables are loaded: pages are built in memory and written by `pwrite`, in one pass and in
+/// several.
 #[test]
 fn every_cut_of_loads_leaves_a_committed_state() {
     runs("every_cut_loads", Setting::power(4096), 2500, History::loads);

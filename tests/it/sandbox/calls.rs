@@ -1,4 +1,4 @@
-//! The system calls that Mapleaf makes, with what each is for, and what it does without them.
+//! Every system call that Mapleaf makes, with what each is for, and what it does without them.
 //!
 //! Found with `strace -f` on the operations of `steps` and the verbs of `kvctl`;
 //! `every_call_is_in_the_list` keeps the list complete.
