@@ -140,8 +140,8 @@ pub enum Error {
     },
     /// The bytes of a key or value are whole, and no item of its codec: a program wrote them that
     /// did not use this codec. The other entries are not affected, and a transaction goes on.
-    /// [`insert`](crate::TableMut::insert) and
-    /// [`put`](crate::TableMut::put) replace such a value, [`remove`](crate::TableMut::remove) takes the entry away, and
+    /// [`insert`](crate::TableMut::insert) and [`put`](crate::TableMut::put) replace such a value,
+    /// [`remove`](crate::TableMut::remove) takes the entry away, and
     /// [`bytes_table`](crate::WriteTxn::bytes_table) gives its bytes.
     #[error("{}{}{what}", at_path(.path), at_table(.table))]
     Decode {

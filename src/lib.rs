@@ -46,15 +46,15 @@
 //! A file that was cut short is refused with [`ErrorKind::Truncated`], which says how many bytes
 //! are missing and whether an older state is whole; damage that is met while reading is
 //! [`ErrorKind::Corrupt`]. [`Db::check`] lists what is wrong. [`Db::recover`] (or
-//! [`Options::recover`]) goes back to the newest state that is whole, and
-//! [`Db::recover_preview`] says before what that gives up. Where no state is whole, [`Db::salvage`] copies every entry that
+//! [`Options::recover`]) goes back to the newest state that is whole, and [`Db::recover_preview`]
+//! says before what that gives up. Where no state is whole, [`Db::salvage`] copies every entry that
 //! can be read to a new file, and reports what is lost.
 //!
 //! # Caveats
 //!
 //! - **One process** may have a file open for writing, alone, or any number may have it open
-//!   read-only; the others get
-//!   [`ErrorKind::Locked`] at once. Opening the same file again in one process gives the same database.
+//!   read-only; the others get [`ErrorKind::Locked`] at once. Opening the same file again in one
+//!   process gives the same database.
 //! - **Read transactions that never end** keep the pages that they see, and the file grows
 //!   meanwhile.
 //! - **One write transaction at a time.** A thread that begins a second one while it has the first

@@ -124,11 +124,10 @@ impl Options {
     }
 
     /// Turn accesses to the file that the kernel cannot serve, because the file was cut short or
-    /// the disk fails, into
-    /// [`Error::Fault`](crate::Error::Fault). For that, the first database that is opened so installs a handler for the
-    /// signal SIGBUS; signals that have nothing to do with a database go on to the handler that was
-    /// there before. Without the SIGBUS handler, and in threads that block SIGBUS, such an access
-    /// ends the process. Default: true.
+    /// the disk fails, into [`Error::Fault`](crate::Error::Fault). For that, the first database
+    /// that is opened so installs a handler for the signal SIGBUS; signals that have nothing to do
+    /// with a database go on to the handler that was there before. Without the SIGBUS handler, and
+    /// in threads that block SIGBUS, such an access ends the process. Default: true.
     pub fn fault_guard(mut self, fault_guard: bool) -> Options {
         self.spec.fault_guard = Some(fault_guard);
         self

@@ -225,7 +225,7 @@ impl Mapping {
     /// the file system may run out of space at a store (it cannot reserve blocks, or writes every
     /// change to new ones, or the file lacks some).
     #[inline]
-    pub(crate) fn populates_first(&self) -> bool {
+    pub(crate) fn must_prefault(&self) -> bool {
         self.lacks_blocks.load(Ordering::Relaxed) || self.prefault_first.load(Ordering::Relaxed)
     }
 

@@ -49,7 +49,7 @@ impl Mapping {
     /// Sees that storing a meta page cannot meet a full disk, where the file system lets it.
     pub(crate) fn prefault_meta_pages(&self) -> io::Result<()> {
         let len = 2 * self.page_size;
-        if !self.populates_first() || self.prefault(0, len as u64)? {
+        if !self.must_prefault() || self.prefault(0, len as u64)? {
             return Ok(());
         }
         let mut metas = vec![0; len];
@@ -65,7 +65,7 @@ impl Mapping {
     /// Sees that storing to pages that the caller owns, and of which it keeps nothing, cannot meet
     /// a full disk.
     pub(crate) fn back_pages(&self, write_map: &WriteMap, id: PageId, pages: u64) -> io::Result<()> {
-        if write_map.prefault(id, pages)? || !self.populates_first() {
+        if write_map.prefault(id, pages)? || !self.must_prefault() {
             return Ok(());
         }
         let page_size = self.page_size as u64;

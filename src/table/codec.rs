@@ -1,8 +1,8 @@
 //! Codecs: how keys and values become bytes, and bytes keys and values.
 //!
 //! A table is declared as `Table<K, V>`; `K` and `V` are types that implement [`Codec`], and `K`
-//! also
-//! [`KeyCodec`]. Trees compare keys bytewise, so a key codec writes bytes that sort as the items do.
+//! also [`KeyCodec`]. Trees compare keys bytewise, so a key codec writes bytes that sort as the
+//! items do.
 //!
 //! | types | name | bytes |
 //! |---|---|---|
@@ -71,10 +71,10 @@
 //! (`&[u8]`, `Vec<u8>`), and as nothing else. A table keeps what it was made with.
 //!
 //! A program that writes through bytes can store what a codec does not decode. Reading such an
-//! entry is an error of kind
-//! [`Decode`](crate::ErrorKind::Decode) in its place, and no other entry is affected; iterators go on.
-//! [`insert`](crate::TableMut::insert) and [`put`](crate::TableMut::put) replace such a value, and
-//! [`remove`](crate::TableMut::remove) takes the entry away. An entry whose key does not decode is reached through bytes.
+//! entry is an error of kind [`Decode`](crate::ErrorKind::Decode) in its place, and no other entry
+//! is affected; iterators go on. [`insert`](crate::TableMut::insert) and
+//! [`put`](crate::TableMut::put) replace such a value, and [`remove`](crate::TableMut::remove)
+//! takes the entry away. An entry whose key does not decode is reached through bytes.
 //!
 //! # Limits
 //!

@@ -44,9 +44,8 @@ impl WriteTxn {
     }
 
     /// Makes a table whose codecs have these names, for tools that know types by name only, and
-    /// gives it as bytes as
-    /// [`bytes_table`](WriteTxn::bytes_table) does. An empty name stands for no type. A table that has just these codecs
-    /// stays as it is.
+    /// gives it as bytes as [`bytes_table`](WriteTxn::bytes_table) does. An empty name stands for
+    /// no type. A table that has just these codecs stays as it is.
     ///
     /// ```
     /// # use mapleaf::codec::Codec;

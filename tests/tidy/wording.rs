@@ -133,11 +133,21 @@ fn phrases_of<'a>(path: &str, lines: impl Iterator<Item = &'a str>) -> Vec<Strin
 
 const COMMENT_COLUMNS_MAX: usize = 100;
 
-/// Comment lines within 100 columns. Code may be wider.
+/// Comment lines within 100 columns. Code may be wider, and so may pictures, examples and rows of tables, which cannot
+/// be wrapped.
 pub(crate) fn comment_width(path: &str, text: &str) -> Vec<String> {
-    let wide = |(_, line): &(usize, &str)| line.trim_start().starts_with("//") && line.len() > COMMENT_COLUMNS_MAX;
-    let found = text.lines().enumerate().filter(wide);
-    found
-        .map(|(index, line)| at(path, index + 1, format!("{} columns, at most {COMMENT_COLUMNS_MAX}", line.len())))
-        .collect()
+    let mut wrong = Vec::new();
+    let mut fenced = false;
+    for (index, line) in text.lines().enumerate() {
+        let Some(comment) = line.trim_start().strip_prefix("//") else {
+            fenced = false;
+            continue;
+        };
+        let said = comment.trim_start_matches(['/', '!']).trim_start();
+        fenced ^= said.starts_with("```");
+        if line.len() > COMMENT_COLUMNS_MAX && !fenced && !said.starts_with('|') {
+            wrong.push(at(path, index + 1, format!("{} columns, at most {COMMENT_COLUMNS_MAX}", line.len())));
+        }
+    }
+    wrong
 }

@@ -131,17 +131,17 @@ fn probe_finds_each_page_size_from_any_single_copy() {
         let behind: Vec<u8> = [4096, 8192, 16384, 32768].iter().flat_map(|other| slot_of(&meta(*other, 99))).collect();
         let file = [slot_of(&metas[0]), slot_of(&metas[1]), behind].concat();
         assert_eq!(probe_file(&file).slots.map(|slot| slot.meta()), [Ok(metas[0]), Ok(metas[1])]);
-        for kept in 0..4 {
+        for whole in 0..4 {
             let mut damaged = file.clone();
             for (copy, at) in copy_offsets(size).into_iter().enumerate() {
-                if copy != kept {
+                if copy != whole {
                     damaged[at + 100] ^= 1;
                 }
             }
             let found = probe_file(&damaged);
-            assert_eq!(found.page_size, Some(size), "copy {kept}");
-            assert_eq!(found.slots[kept / 2].meta(), Ok(metas[kept / 2]));
-            assert_eq!(found.slots[1 - kept / 2].meta(), Err(MetaPageError::Checksum));
+            assert_eq!(found.page_size, Some(size), "copy {whole}");
+            assert_eq!(found.slots[whole / 2].meta(), Ok(metas[whole / 2]));
+            assert_eq!(found.slots[1 - whole / 2].meta(), Err(MetaPageError::Checksum));
         }
     }
 }

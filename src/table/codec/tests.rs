@@ -167,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn pushed_bytes_are_kept_in_order(chunks in vec(vec(any::<u8>(), 0..20), 0..6)) {
+    fn pushed_bytes_come_out_in_order(chunks in vec(vec(any::<u8>(), 0..20), 0..6)) {
         let mut all = Encoded::new();
         for chunk in &chunks {
             all.push(chunk);

@@ -110,7 +110,7 @@ macro_rules! variable {
         $type:ty, item $item:ty, owned $owned:ty, name $name:literal, prefix $prefix:ty,
         bytes |$given:ident| $bytes:expr,
         decode |$found:ident| $decode:expr,
-        to_owned |$kept:ident| $to_owned:expr,
+        to_owned |$borrowed:ident| $to_owned:expr,
         put |$putted:ident, $out:ident| $put:expr,
         take |$from:ident| $take:expr
     ) => {
@@ -133,7 +133,7 @@ macro_rules! variable {
             }
 
             #[inline]
-            fn to_owned($kept: Self::Item<'_>) -> $owned {
+            fn to_owned($borrowed: Self::Item<'_>) -> $owned {
                 $to_owned
             }
         }

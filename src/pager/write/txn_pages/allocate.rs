@@ -31,7 +31,7 @@ impl TxnPages {
     /// damaged.
     pub(crate) fn claim(&mut self, id: PageId, pages: u64) -> Result<()> {
         self.not_owned(id, pages)?;
-        if self.mapping.populates_first() {
+        if self.mapping.must_prefault() {
             self.prefault(id, pages)?;
         }
         self.write_map.claim(id, pages);
@@ -120,13 +120,13 @@ impl TxnPages {
     fn prefault_ahead(&mut self, start: u64, end: u64) -> Result<()> {
         // While pages are written by `pwrite`, most of what follows is not stored to.
         let few = self.fresh_pages < PREFAULT_FROM_PAGES || self.write_queue.is_some();
-        if few && !self.mapping.populates_first() || end <= self.prefaulted_to {
+        if few && !self.mapping.must_prefault() || end <= self.prefaulted_to {
             return Ok(());
         }
         let mapped_pages = self.write_map.len_bytes() >> self.page_shift;
         // Where a store can meet a full disk, pages are prefaulted before they are used, not beside
         // it.
-        if self.fresh_pages >= THREAD_FROM_PAGES && !self.mapping.populates_first() {
+        if self.fresh_pages >= THREAD_FROM_PAGES && !self.mapping.must_prefault() {
             if self.populator.is_none() {
                 self.populator = Populator::start(Arc::clone(&self.mapping), self.page_shift, end);
             }
