@@ -12,6 +12,10 @@ use crate::ids::PageId;
 /// Result of a Mapleaf operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Drops the result of a step that may fail without harm. The caller says in a comment why that is
+/// so.
+pub(crate) fn best_effort<T, E>(_: std::result::Result<T, E>) {}
+
 /// What kind of failure an [`Error`] is, for callers that decide by it (and for the exit codes of
 /// `kvctl`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -112,8 +116,7 @@ pub enum Error {
     },
     /// The file is shorter than its newest state needs. It was read, to find out what is whole, and
     /// not touched. If an older state is whole, [`Options::recover`](crate::Options::recover) goes
-    /// back to it; else
-    /// [`Db::salvage`](crate::Db::salvage) copies what can be read.
+    /// back to it; else [`Db::salvage`](crate::Db::salvage) copies what can be read.
     #[error("{}: the file has {found} bytes and its newest state needs {needed}: {} bytes are missing; {}", .path.display(), .needed.saturating_sub(*.found), way_out(*.whole))]
     Truncated {
         /// The file.

@@ -114,15 +114,15 @@ pub(crate) fn recovering(step: Recovery, path: &Path) {
 
 /// The hooks of one mapping.
 #[derive(Default)]
-pub(crate) struct Watch {
+pub(crate) struct MappingHooks {
     hooks: Mutex<Option<Arc<dyn Hooks>>>,
     flushes: AtomicU64,
 }
 
-impl Watch {
+impl MappingHooks {
     /// The hooks that were set for the next mapping of this thread.
-    pub(crate) fn take_next() -> Watch {
-        Watch { hooks: Mutex::new(NEXT.take()), flushes: AtomicU64::new(0) }
+    pub(crate) fn take_next() -> MappingHooks {
+        MappingHooks { hooks: Mutex::new(NEXT.take()), flushes: AtomicU64::new(0) }
     }
 
     pub(crate) fn set(&self, hooks: Arc<dyn Hooks>) {

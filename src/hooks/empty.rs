@@ -10,11 +10,11 @@ use super::{Creation, FlushKind, Mapped, Moment, Mutant, Recovery};
 
 /// The hooks of one mapping: none.
 #[derive(Default)]
-pub(crate) struct Watch;
+pub(crate) struct MappingHooks;
 
 #[rustfmt::skip]
-impl Watch {
-    pub(crate) fn take_next() -> Watch { Watch }
+impl MappingHooks {
+    pub(crate) fn take_next() -> MappingHooks { MappingHooks }
     pub(crate) fn is_set(&self) -> bool { false }
     pub(crate) fn growing(&self, _new_len: u64) -> io::Result<()> { Ok(()) }
     pub(crate) fn resized(&self, _new_len: u64) {}

@@ -8,7 +8,7 @@
 //! reach, at_moments     a thread comes to a moment between two steps, and a test has others act there
 //! is, set_mutant        a step of the protocol is done wrong on purpose, so that a test proves that it would see it
 //! count_step            counts looks at what a transaction holds, so that tests compare costs without a clock
-//! Watch, Hooks          a test sees flushes, growth and writes of a mapping, and makes them fail
+//! MappingHooks, Hooks   a test sees flushes, growth and writes of a mapping, and makes them fail
 //! creating, recovering  a test sees the steps of making and of repairing a file
 //! move_fails            the next move of a mapping fails
 //! ```

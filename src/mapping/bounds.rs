@@ -1,8 +1,10 @@
-//! Ranges of a file and of its windows: sums that do not overflow, whatever a file says.
+//! Ranges of a file and of its windows: sums that do not overflow, whatever numbers a file
+//! contains.
 //!
 //! Floor: mapping.
 //!
-//! Failure: `None` or `false` for a range outside; `io::Error` for a length that cannot be counted.
+//! Failure: `None` or `false` for a range outside; `io::Error` for a length that does not fit 64
+//! bits.
 
 use std::io;
 

@@ -38,7 +38,7 @@ const WINDOW_PER_FILE: u64 = 16;
 const WINDOW_SPARE_BYTES: u64 = 16 << 20;
 
 /// Bytes that all databases of this process have reserved.
-static RESERVED: AtomicU64 = AtomicU64::new(0);
+pub(super) static RESERVED: AtomicU64 = AtomicU64::new(0);
 
 /// Bytes of address space in the account, until this is dropped.
 #[derive(Debug)]
@@ -67,12 +67,6 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.shrink_to(0);
     }
-}
-
-/// Bytes that all databases of this process have reserved.
-#[cfg(feature = "testing")]
-pub fn reserved() -> u64 {
-    RESERVED.load(Ordering::Relaxed)
 }
 
 /// Bytes that windows may still take.

@@ -68,24 +68,6 @@ impl<'a> ChunkWriter<'a> {
     }
 }
 
-#[expect(dead_code, reason = "reserved for making the lock file")]
-impl ChunkWriter<'_> {
-    /// Sets the length; what was not written reads as zeros.
-    pub(crate) fn set_len(&self, len: u64) -> io::Result<()> {
-        file_calls::set_len(self.file, len)
-    }
-
-    /// Reserves blocks, so that a full disk shows here. `Ok(false)`: the file system cannot.
-    pub(crate) fn reserve_blocks(&self, offset: u64, len: u64) -> io::Result<bool> {
-        file_calls::reserve_blocks(self.file, offset, len)
-    }
-
-    /// The file itself, to map it or to read back. Writing to it directly would break CREATE-2.
-    pub(crate) fn file(&self) -> &File {
-        self.file
-    }
-}
-
 /// Makes a file in one step (CREATE-1): `write` fills a temporary one beside it, which is flushed
 /// and renamed. It has its `mode`, less the umask, from the beginning. `page_size` is a power of
 /// two.

@@ -84,15 +84,15 @@ pub(crate) struct Ahead {
     misses: AtomicU64,
     /// Pages that were asked for in batches, one here and one there.
     here_and_there: AtomicU64,
-    room: Room,
+    pub(super) room: Room,
 }
 
 /// The memory that a page cache can take, looked at from time to time.
-struct Room {
+pub(super) struct Room {
     since: Instant,
     /// When to look again, in milliseconds.
-    until: AtomicU64,
-    bytes: AtomicU64,
+    pub(super) until: AtomicU64,
+    pub(super) bytes: AtomicU64,
 }
 
 impl Room {
@@ -305,22 +305,13 @@ fn cell(bits: &[AtomicU64], chunk: u64) -> (&AtomicU64, u64) {
     (&bits[(bit / 64) as usize], 1 << (bit % 64))
 }
 
-#[cfg(feature = "testing")]
-impl Ahead {
-    /// From now on so many bytes of page cache fit in memory.
-    pub(crate) fn set_room(&self, bytes: u64) {
-        self.room.until.store(u64::MAX, Ordering::Relaxed);
-        self.room.bytes.store(bytes, Ordering::Relaxed);
-    }
-}
-
 impl std::fmt::Debug for Ahead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ahead").field("reads", &self.reads()).finish_non_exhaustive()
     }
 }
 
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::direct_io;

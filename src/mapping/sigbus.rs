@@ -155,16 +155,16 @@ impl Entry {
 }
 
 /// A range of a mapping that is watched; not any more when this is dropped.
-pub(super) struct Watched {
+pub(super) struct Registration {
     entry: &'static Entry,
     /// What the entry points at.
     _record: Arc<FaultRecord>,
 }
 
-impl Watched {
+impl Registration {
     /// Watches `len` bytes from `start` on, which are reserved for a mapping of a file from its
     /// offset 0. Installs the handler of the process if nobody has.
-    pub(super) fn new(start: usize, len: usize, writable: bool, record: &Arc<FaultRecord>) -> io::Result<Watched> {
+    pub(super) fn new(start: usize, len: usize, writable: bool, record: &Arc<FaultRecord>) -> io::Result<Registration> {
         let _changing = changing();
         install()?;
         let entry = free_entry();
@@ -175,7 +175,7 @@ impl Watched {
             entry.record.store(Arc::as_ptr(record).cast_mut(), Ordering::Relaxed);
             entry.flag.store(ptr::null_mut(), Ordering::Relaxed);
         });
-        Ok(Watched { entry, _record: Arc::clone(record) })
+        Ok(Registration { entry, _record: Arc::clone(record) })
     }
 
     /// From now on a fault in the range also sets [`FAULTED`] in `flag`, which lives as long as
@@ -194,7 +194,7 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for Registration {
     fn drop(&mut self) {
         let _changing = changing();
         self.entry.change(|entry| {
@@ -313,8 +313,8 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, cont
 fn patch(address: usize) -> bool {
     let found = chunks().flat_map(|chunk| &chunk.entries).find_map(|entry| entry.holding(address));
     let Some(Held { start, end, writable, record, flag }) = found else { return false };
-    // SAFETY: the range is in use by this very thread, so it is registered, and its `Watched` keeps
-    // the record.
+    // SAFETY: the range is in use by this very thread, so it is registered, and its `Registration`
+    // keeps the record.
     unsafe { &*record }.set((address - start) as u64);
     // SAFETY: null, or a flag that lives as long as the range is registered.
     if let Some(flag) = unsafe { flag.as_ref() } {
@@ -398,8 +398,8 @@ mod tests {
     fn ranges_are_found_while_they_are_watched() {
         let record = Arc::new(FaultRecord::default());
         let base = 1 << 60;
-        let watched: Vec<Watched> =
-            (0..200).map(|n| Watched::new(base + n * 100, 50, n % 2 == 0, &record).unwrap()).collect();
+        let watched: Vec<Registration> =
+            (0..200).map(|n| Registration::new(base + n * 100, 50, n % 2 == 0, &record).unwrap()).collect();
         let holding = |address| chunks().flat_map(|chunk| &chunk.entries).find_map(|entry| entry.holding(address));
         for n in [0, 63, 64, 199] {
             let start = base + n * 100;

@@ -188,11 +188,11 @@ fn growth_merges_into_one_area_with_all_advice() {
     for pages in [10, 11, 30, 500, 1000, 1001, 1500] {
         mapping.grow(&mut write_map, pages * PAGE).unwrap();
         let window = mapping.window();
-        for base in [window.read_base(), window.write_base().unwrap()] {
+        for base in [window.read_range().base, window.write_base().unwrap()] {
             let found = areas(base.as_ptr() as u64, pages * PAGE);
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].2.contains(" rr") && found[0].2.contains(" dd"), "{found:?}");
-            let behind = areas(base.as_ptr() as u64, window.room());
+            let behind = areas(base.as_ptr() as u64, window.capacity());
             assert!(behind.len() <= 2 && behind.last().unwrap().2.contains(" dd"), "{behind:?}");
         }
     }
@@ -203,7 +203,7 @@ fn where_blocks_cannot_be_reserved_pages_are_populated() {
     let (mapping, temp) = in_file(None);
     mapping.prefault_first.store(true, Ordering::Relaxed);
     mapping.grow(&mut mapping.write_map().unwrap(), 100 * PAGE).unwrap();
-    assert!(mapping.must_prefault());
+    assert!(mapping.prefaults_first());
     assert!(file::allocated_bytes(temp.as_file()).unwrap() >= 100 * PAGE);
 }
 
@@ -325,8 +325,9 @@ fn a_read_only_mapping_sees_what_others_store() {
     mapping.grow(&mut write_map, 9 * PAGE).unwrap();
     fill(&mut write_map, 8);
     assert!(read_map.bytes(8 * PAGE, 1).is_none());
-    assert_eq!(reader.follow().unwrap(), 10 * PAGE, "the page of the sentinel too");
-    expect(reader.read_map().bytes(8 * PAGE, PAGE as usize).unwrap(), 8);
+    let later = Mapping::of_file(file::open(temp.path(), false).unwrap(), false, options(Some(4))).unwrap();
+    assert_eq!(later.read_map().len_bytes(), 10 * PAGE, "the page of the sentinel too");
+    expect(later.read_map().bytes(8 * PAGE, PAGE as usize).unwrap(), 8);
     assert!(reader.flush(FlushKind::Tree, 0, PAGE).is_err());
 }
 
@@ -381,23 +382,22 @@ fn shrinking_cuts_the_file_and_gives_blocks_back() {
 
 #[test]
 fn offsets_beyond_sixteen_tebibytes() {
-    let page = |id, pages| window::page_range(PageId(id), pages, 12);
+    let page = |id, pages| bounds::page_range(PageId(id), pages, 12);
     assert_eq!(page(1 << 33, 2), Some((1 << 45, 8192)));
     assert_eq!(page((1 << 48) - 1, 1), Some((((1 << 48) - 1) << 12, 4096)));
     assert_eq!(page((1 << 51) - 2, 1), Some(((1 << 63) - 8192, 4096)));
     assert_eq!(page((1 << 51) - 1, 1), None, "the end would not fit a signed offset");
     assert_eq!(page(u64::MAX, 1), None);
     assert_eq!(page(2, u64::MAX), None);
-    assert!(window::inside(1 << 45, (1 << 45) - 1, 1) && !window::inside(1 << 45, 1 << 45, 1));
-    assert!(window::round_up(u64::MAX - 1, 4096).is_err());
+    assert!(bounds::inside(1 << 45, (1 << 45) - 1, 1) && !bounds::inside(1 << 45, 1 << 45, 1));
+    assert!(bounds::round_up(u64::MAX - 1, 4096).is_err());
 }
 
-#[cfg(feature = "testing")]
 mod seams {
     use std::cell::Cell;
 
     use super::*;
-    use crate::hooks::{at_moments, strict_claims, FlushEvent, Hooks};
+    use crate::hooks::{at_moments, strict_claims, FlushEvent, Hooks, Moment};
 
     /// The rights of the mapping at an address, as `/proc/self/maps` shows them.
     fn rights_at(address: u64) -> Option<String> {

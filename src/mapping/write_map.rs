@@ -1,14 +1,14 @@
-//! The writable mapping: the writer's handle to the read-write mapping.
+//! The writable mapping: the writer's handle to the pages that it may store to.
 //!
-//! Floor: mapping. One at most exists per mapping, so that a mutable borrow of it is a mutable
-//! borrow of every page that this process can store to.
+//! Floor: mapping. At most one exists per mapping. So a mutable borrow of it is a mutable borrow of
+//! every page that this process can store to.
 //!
 //! Invariants:
-//!   WMAP-1  mutable bytes are given out of claimed, mapped pages alone: the claim is the writer's
-//!       word that no snapshot reaches the page. Pages that the transaction owns and has written by
-//!       calls ([`crate::mapping::Mapping::write_pages`]) are *kept*: they are not given out
-//!       mutably any more, so they stay as they were written.
-//!   WMAP-2  the meta pages (pages 0 and 1) are never claimed or borrowed; they are stored by copy,
+//!   WMAP-1  only claimed, mapped pages are given out mutably. With a claim the writer promises
+//!       that no snapshot reaches the page. Pages that the transaction has written by `pwrite`
+//!       ([`crate::mapping::Mapping::write_pages`]) are recorded as written through: they are not
+//!       given out mutably, so they stay as they were written.
+//!   WMAP-2  the meta pages (pages 0 and 1) are never claimed or borrowed. They are stored by copy,
 //!       and decoding refuses pointers to them.
 //!
 //! Failure: storing to a page without a claim is a bug of ours and panics.
@@ -19,39 +19,43 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
+use super::bounds::page_range;
+use super::claims::Claims;
+use super::window::Window;
+use super::Mapping;
 use crate::error::Result;
 use crate::ids::PageId;
-use crate::mapping::claims::Claims;
-use crate::mapping::window::{page_range, Window};
 
-/// Exclusive right to store to pages. Given back when it is dropped, together with its claims.
+/// The exclusive right to store to pages. Given back when it is dropped, together with its claims.
 pub(crate) struct WriteMap {
     base: NonNull<u8>,
     page_shift: u32,
     window: Arc<Window>,
+    /// Pages that may be stored to.
     claims: Claims,
-    kept: Claims,
-    /// The mapping's word that a writable mapping is out.
-    pub(super) out: Arc<AtomicBool>,
+    /// Pages that the transaction owns and writes by `pwrite`.
+    written_through: Claims,
+    /// The flag of the mapping that its `WriteMap` exists.
+    taken: Arc<AtomicBool>,
 }
 
-// SAFETY: `base` leads into the writable mapping range of `window`, which is kept; the writable
-// mapping is the only handle to it, and whichever thread has it, its borrows are checked as usual.
+// SAFETY: `base` leads into the writable range of `window`, which is kept. The `WriteMap` is the
+// only handle to it, and the compiler checks its borrows in whichever thread has it.
 unsafe impl Send for WriteMap {}
-// SAFETY: `&WriteMap` gives shared slices alone.
+// SAFETY: `&WriteMap` gives out only shared slices.
 unsafe impl Sync for WriteMap {}
 
 impl Drop for WriteMap {
     fn drop(&mut self) {
-        self.out.store(false, Ordering::Release);
+        self.taken.store(false, Ordering::Release);
     }
 }
 
 impl WriteMap {
     /// Takes the right, unless it is taken or the window has no writable mapping.
-    pub(super) fn take(window: Arc<Window>, out: &Arc<AtomicBool>) -> Option<WriteMap> {
+    pub(super) fn take(window: Arc<Window>, taken: &Arc<AtomicBool>) -> Option<WriteMap> {
         let base = window.write_base()?;
-        if out.swap(true, Ordering::Acquire) {
+        if taken.swap(true, Ordering::Acquire) {
             return None;
         }
         let page_shift = window.page_shift();
@@ -60,34 +64,38 @@ impl WriteMap {
             page_shift,
             window,
             claims: Claims::default(),
-            kept: Claims::default(),
-            out: Arc::clone(out),
+            written_through: Claims::default(),
+            taken: Arc::clone(taken),
         })
     }
 
-    /// Goes over to another window of the same mapping, which has at least the pages of the old
-    /// one.
+    /// Whether this is the `WriteMap` of a mapping.
+    pub(super) fn belongs_to(&self, mapping: &Mapping) -> bool {
+        Arc::ptr_eq(&self.taken, &mapping.write_map_taken)
+    }
+
+    /// Changes to another window of the same mapping, which has at least the pages of the old one.
     pub(super) fn switch(&mut self, window: Arc<Window>) {
         if let Some(base) = window.write_base() {
-            let other = !Arc::ptr_eq(&window, &self.window);
+            let is_other = !Arc::ptr_eq(&window, &self.window);
             (self.base, self.window) = (base, window);
-            if other {
-                self.set_claimed_open(true);
+            if is_other {
+                self.allow_claimed_stores(true);
             }
         }
     }
 
-    /// In a strict writable mapping, lets the claimed pages be stored to, or forbids it.
-    fn set_claimed_open(&self, open: bool) {
+    /// In a strict mapping, lets the writer store to the claimed pages, or forbids it.
+    fn allow_claimed_stores(&self, allowed: bool) {
         for (id, pages) in self.claims.extents() {
-            self.set_open(id, pages, open);
+            self.allow_stores(id, pages, allowed);
         }
     }
 
     #[inline]
-    fn set_open(&self, id: PageId, pages: u64, open: bool) {
-        if let Some((offset, len)) = self.place(id, pages) {
-            self.window.set_open(offset as u64, len as u64, open);
+    fn allow_stores(&self, id: PageId, pages: u64, allowed: bool) {
+        if let Some((offset, len)) = self.mapped_range(id, pages) {
+            self.window.allow_stores(offset as u64, len as u64, allowed);
         }
     }
 
@@ -97,19 +105,19 @@ impl WriteMap {
         self.window.mapped()
     }
 
-    /// Notes that the running transaction owns these pages and no snapshot reaches them. They are
-    /// mapped; a claim beyond the mapping, of a meta page or of a claimed page is a bug and panics.
+    /// Records that the running transaction owns these pages and that no snapshot reaches them. A
+    /// claim beyond the mapping, of a meta page or of a claimed page is a bug and panics.
     pub(crate) fn claim(&mut self, id: PageId, pages: u64) {
         assert!(id.0 >= 2, "a meta page cannot be claimed");
-        assert!(self.place(id, pages).is_some(), "pages {id}+{pages} claimed beyond the mapping");
+        assert!(self.mapped_range(id, pages).is_some(), "pages {id}+{pages} claimed beyond the mapping");
         self.claims.insert(id, pages);
-        self.set_open(id, pages, true);
+        self.allow_stores(id, pages, true);
     }
 
     /// Takes a claim back. Pages without a claim are a bug and panic.
     pub(crate) fn unclaim(&mut self, id: PageId, pages: u64) {
         self.claims.remove(id, pages);
-        self.set_open(id, pages, false);
+        self.allow_stores(id, pages, false);
     }
 
     #[inline]
@@ -119,43 +127,42 @@ impl WriteMap {
 
     /// Takes all claims back: the transaction has ended.
     pub(crate) fn release_all(&mut self) {
-        self.set_claimed_open(false);
+        self.allow_claimed_stores(false);
         self.claims.clear();
-        self.kept.clear();
+        self.written_through.clear();
     }
 
-    /// Notes that the running transaction owns these pages and writes them by calls, never by
-    /// stores. Panics like
-    /// [`WriteMap::claim`].
-    pub(crate) fn keep(&mut self, id: PageId, pages: u64) {
-        assert!(id.0 >= 2, "a meta page cannot be kept");
-        assert!(self.place(id, pages).is_some(), "pages {id}+{pages} kept beyond the mapping");
+    /// Records that the running transaction owns these pages and writes them by `pwrite`, never by
+    /// stores. Panics like [`WriteMap::claim`].
+    pub(crate) fn add_written_through(&mut self, id: PageId, pages: u64) {
+        assert!(id.0 >= 2, "a meta page cannot be written through");
+        assert!(self.mapped_range(id, pages).is_some(), "pages {id}+{pages} written through beyond the mapping");
         assert!(!self.claims.contains_any(id, pages), "pages {id}+{pages} are claimed");
-        self.kept.insert(id, pages);
+        self.written_through.insert(id, pages);
     }
 
-    /// Lets kept pages go. Others are a bug and panic.
-    pub(crate) fn unkeep(&mut self, id: PageId, pages: u64) {
-        self.kept.remove(id, pages);
+    /// Forgets pages that were written through. Other pages are a bug and panic.
+    pub(crate) fn remove_written_through(&mut self, id: PageId, pages: u64) {
+        self.written_through.remove(id, pages);
     }
 
-    /// Whether every page of a run is kept.
+    /// Whether every page of an extent is written through.
     pub(crate) fn is_written_through_extent(&self, id: PageId, pages: u64) -> bool {
-        self.kept.contains_all(id, pages)
+        self.written_through.contains_all(id, pages)
     }
 
-    /// Whether every page of a run is claimed.
+    /// Whether every page of an extent is claimed.
     pub(crate) fn is_claimed_extent(&self, id: PageId, pages: u64) -> bool {
         self.claims.contains_all(id, pages)
     }
 
-    /// Whether the running transaction owns any page of a run.
+    /// Whether the running transaction owns any page of an extent.
     pub(crate) fn owns_any(&self, id: PageId, pages: u64) -> bool {
-        self.claims.contains_any(id, pages) || self.kept.contains_any(id, pages)
+        self.claims.contains_any(id, pages) || self.written_through.contains_any(id, pages)
     }
 
-    /// The claimed pages as runs, ascending, neighbours joined.
-    pub(crate) fn claimed_runs(&self) -> Vec<(PageId, u64)> {
+    /// The claimed pages as extents, ascending, neighbours joined.
+    pub(crate) fn claimed_extents(&self) -> Vec<(PageId, u64)> {
         self.claims.extents()
     }
 
@@ -164,39 +171,40 @@ impl WriteMap {
         self.claims.count()
     }
 
-    /// Pages that the running transaction owns, claimed or kept.
+    /// Pages that the running transaction owns, claimed or written through.
     #[inline]
     pub(crate) fn owned_count(&self) -> u64 {
-        self.claims.count() + self.kept.count()
+        self.claims.count() + self.written_through.count()
     }
 
-    /// The offset and length in bytes of pages that are mapped.
+    /// The offset and length in bytes of an extent, if it is mapped.
     #[inline]
-    fn place(&self, id: PageId, pages: u64) -> Option<(usize, usize)> {
+    fn mapped_range(&self, id: PageId, pages: u64) -> Option<(usize, usize)> {
         let (offset, len) = page_range(id, pages, self.page_shift)?;
-        // The sum fits (`page_range`), and what lies in the window fits `usize` as the window does.
+        // The sum fits (`page_range`), and a range inside the window fits `usize` because the
+        // window does.
         (offset + len <= self.window.mapped()).then_some((offset as usize, len as usize))
     }
 
-    /// Same, for pages that are also claimed; panics otherwise (WMAP-1).
+    /// The same for an extent that is also claimed; panics otherwise (WMAP-1).
     #[inline]
     #[track_caller]
-    fn claimed_place(&self, id: PageId, pages: u64) -> (usize, usize) {
-        let place = self.place(id, pages);
-        match place {
-            Some(place) if self.claims.contains_all(id, pages) => place,
+    fn claimed_range(&self, id: PageId, pages: u64) -> (usize, usize) {
+        let range = self.mapped_range(id, pages);
+        match range {
+            Some(range) if self.claims.contains_all(id, pages) => range,
             Some(_) => panic!("store to pages {id}+{pages} without a claim"),
             None => panic!("store to pages {id}+{pages} beyond the mapping"),
         }
     }
 
-    /// The bytes of any mapped pages.
+    /// The bytes of an extent, if it is mapped.
     #[inline]
     pub(crate) fn bytes(&self, id: PageId, pages: u64) -> Option<&[u8]> {
-        let (offset, len) = self.place(id, pages)?;
+        let (offset, len) = self.mapped_range(id, pages)?;
         // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Initialised:
-        // file pages always are. Aliasing: mutable slices of the writable mapping need `&mut self`,
-        // and no pointer to a meta page is followed (WMAP-2).
+        // file pages always are. Aliasing: mutable slices need `&mut self`, and no pointer to a
+        // meta page is followed (WMAP-2).
         Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset), len) })
     }
 
@@ -205,26 +213,26 @@ impl WriteMap {
     #[inline]
     #[track_caller]
     pub(crate) fn bytes_mut(&mut self, id: PageId, pages: u64) -> &mut [u8] {
-        let (offset, len) = self.claimed_place(id, pages);
-        // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Aliasing: it
-        // also excludes any other slice of the one writable mapping, and no snapshot reaches
-        // claimed pages (WMAP-1). Initialised: file pages always are.
+        let (offset, len) = self.claimed_range(id, pages);
+        // SAFETY: bounds: mapped. Lifetime: the borrow of `self` keeps the window. Aliasing: that
+        // borrow also excludes every other slice of the one writable mapping, and no snapshot
+        // reaches claimed pages (WMAP-1). Initialised: file pages always are.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
     }
 
-    /// Brings pages into memory: [`Error::Fault`](crate::error::Error::Fault) here, where an access
-    /// would bring a signal.
+    /// Brings pages into memory. An access that the kernel cannot serve is
+    /// [`Error::Fault`](crate::error::Error::Fault) here instead of a signal.
     pub(crate) fn probe(&self, id: PageId, pages: u64) -> Result<()> {
-        match self.place(id, pages) {
+        match self.mapped_range(id, pages) {
             Some((offset, len)) => self.window.probe(offset as u64, len as u64, true),
             None => Ok(()),
         }
     }
 
-    /// Makes sure that storing to these pages cannot meet a full disk: `StorageFull` here instead
-    /// of a signal there. `Ok(false)`: this kernel cannot say so, or refuses to.
+    /// Ensures that storing to these pages cannot meet a full disk: `StorageFull` here instead of a
+    /// signal there. `Ok(false)`: the kernel cannot do that, or refuses to.
     pub(super) fn prefault(&self, id: PageId, pages: u64) -> io::Result<bool> {
-        match self.place(id, pages) {
+        match self.mapped_range(id, pages) {
             Some((offset, len)) => self.window.prefault(offset as u64, len as u64),
             None => Err(io::Error::new(io::ErrorKind::InvalidInput, "prefaulting pages beyond the mapping")),
         }
@@ -233,6 +241,6 @@ impl WriteMap {
 
 impl std::fmt::Debug for WriteMap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Canvas").finish_non_exhaustive()
+        f.debug_struct("WriteMap").finish_non_exhaustive()
     }
 }

@@ -19,9 +19,9 @@ use std::ptr::{self, NonNull};
 
 use crate::sys::{descriptor, refused};
 
-/// Which rights a mapped file range has.
+/// Which access a mapped file range has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Rights {
+pub(crate) enum Access {
     Read,
     ReadWrite,
 }
@@ -129,7 +129,7 @@ pub(crate) fn reserve(len: u64) -> io::Result<NonNull<u8>> {
 /// Private memory of zeros, of which a page costs something when it is stored to, and which stays
 /// out of core dumps.
 pub(crate) fn zeroed(len: u64) -> io::Result<NonNull<u8>> {
-    let base = map_unlocked(len, protection(Rights::ReadWrite), PRIVATE, None)?;
+    let base = map_unlocked(len, protection(Access::ReadWrite), PRIVATE, None)?;
     advise(base, len, libc::MADV_DONTDUMP);
     Ok(base)
 }
@@ -167,17 +167,17 @@ pub(crate) fn is_reserved(base: NonNull<u8>, len: u64) -> bool {
     lines.any(|line| holds(&line) == Some(true))
 }
 
-fn protection(rights: Rights) -> libc::c_int {
-    match rights {
-        Rights::Read => libc::PROT_READ,
-        Rights::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+fn protection(access: Access) -> libc::c_int {
+    match access {
+        Access::Read => libc::PROT_READ,
+        Access::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
     }
 }
 
 /// Maps a range of a file at an address of the kernel's choice, with the advice that keeps folios
 /// small, before anything faults a page in.
-pub(crate) fn map_file(file: &File, at: u64, len: u64, rights: Rights) -> io::Result<NonNull<u8>> {
-    let base = map_unlocked(len, protection(rights), libc::MAP_SHARED, Some((file, at)))?;
+pub(crate) fn map_file(file: &File, at: u64, len: u64, access: Access) -> io::Result<NonNull<u8>> {
+    let base = map_unlocked(len, protection(access), libc::MAP_SHARED, Some((file, at)))?;
     advise_file_range(base, len);
     Ok(base)
 }
@@ -192,9 +192,9 @@ fn advise_file_range(base: NonNull<u8>, len: u64) {
 ///
 /// # Safety
 /// The caller owns `to..to+len`, and nobody uses it. After an error it may be unmapped.
-pub(crate) unsafe fn map_file_over(file: &File, at: u64, len: u64, rights: Rights, to: NonNull<u8>) -> io::Result<()> {
+pub(crate) unsafe fn map_file_over(file: &File, at: u64, len: u64, access: Access, to: NonNull<u8>) -> io::Result<()> {
     let (bytes, at) = (size(len)?, offset(at)?);
-    let (prot, flags) = (protection(rights), libc::MAP_SHARED | libc::MAP_FIXED);
+    let (prot, flags) = (protection(access), libc::MAP_SHARED | libc::MAP_FIXED);
     // SAFETY: the caller owns the range, and nobody uses it.
     let base = unsafe { libc::mmap(to.as_ptr().cast(), bytes, prot, flags, file.as_raw_fd(), at) };
     mapped("mmap", base).map(|base| advise_file_range(base, len))
@@ -230,10 +230,10 @@ pub(crate) unsafe fn move_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> 
 /// # Safety
 /// The caller owns the target, and gives it up.
 unsafe fn fail_late(to: NonNull<u8>, len: usize) -> io::Error {
-    let (rights, flags) =
+    let (access, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED);
     // SAFETY: the caller owns the target and gives it up.
-    let others = unsafe { libc::mmap(to.as_ptr().cast(), len, rights, flags, -1, 0) };
+    let others = unsafe { libc::mmap(to.as_ptr().cast(), len, access, flags, -1, 0) };
     assert!(others != libc::MAP_FAILED, "memory of somebody else");
     hooks::note_others(others as usize, len);
     io::Error::from_raw_os_error(libc::ENOMEM)
@@ -243,8 +243,8 @@ unsafe fn fail_late(to: NonNull<u8>, len: usize) -> io::Error {
 ///
 /// # Safety
 /// The range lies in a mapping of the caller, and nobody stores to it who must not get a signal.
-pub(crate) unsafe fn protect(base: NonNull<u8>, len: u64, rights: Rights) -> io::Result<()> {
-    let (len, prot) = (size(len)?, protection(rights));
+pub(crate) unsafe fn protect(base: NonNull<u8>, len: u64, access: Access) -> io::Result<()> {
+    let (len, prot) = (size(len)?, protection(access));
     // SAFETY: a range of the caller, whose contents stay.
     retry(|| unsafe { libc::mprotect(base.as_ptr().cast(), len, prot) })
 }
@@ -598,7 +598,7 @@ pub(crate) fn will_need(file: &File, start: u64, len: u64) {
 ///
 /// # Safety
 /// The range lies in a shared mapping of a file that the caller keeps.
-pub(crate) unsafe fn let_go(base: NonNull<u8>, len: u64) -> io::Result<()> {
+pub(crate) unsafe fn release_pages(base: NonNull<u8>, len: u64) -> io::Result<()> {
     let len = size(len)?;
     // SAFETY: of a shared file mapping nothing is lost; whoever reads or stores meanwhile faults
     // the page in again.

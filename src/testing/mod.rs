@@ -38,7 +38,7 @@ pub use pages::fuzz_page;
 pub use seal::seal_file;
 
 pub use crate::hooks::{at_moments, strict_claims, Creation, FlushEvent, FlushKind, Hooks, Moment, Mutant, Recovery};
-pub use crate::mapping::budget::reserved as reserved_bytes;
+pub use crate::mapping::testing::reserved as reserved_bytes;
 pub use crate::sys::testing::confine::{
     answer_calls, die_after, interrupt_every, interruptions, limit_file_size, Answer, Argument, Matching,
 };

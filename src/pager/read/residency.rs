@@ -87,7 +87,7 @@ impl Residency for SnapshotPages {
     fn at_once(&self, id: PageId, pages: u64) -> Result<()> {
         // A pointer out of bounds is an error of the read that follows.
         let Some((offset, len)) = extent_range(id, pages, self.page_count(), self.page_shift()) else { return Ok(()) };
-        if self.read_map().is_at_hand(offset, len as u64) {
+        if self.read_map().is_in_memory(offset, len as u64) {
             return Ok(());
         }
         self.read_map().ahead().request(offset, len as u64);
@@ -155,7 +155,7 @@ impl SnapshotPages {
         extents.sort_unstable();
         joined(extents.iter().copied(), |id, pages| {
             if let Some((offset, len)) = extent_range(id, pages, self.page_count(), self.page_shift()) {
-                self.read_map().give_back(offset, len as u64);
+                self.read_map().release(offset, len as u64);
             }
         });
     }

@@ -172,7 +172,7 @@ impl TxnPages {
     /// more would be written.
     #[cold]
     pub(crate) fn are_in_large_folios(&self) -> bool {
-        self.mapping.has_large_folios(&self.write_map.claimed_runs())
+        self.mapping.has_large_folios(&self.write_map.claimed_extents())
     }
 
     /// Whether this transaction allocated every page of a run.
@@ -360,7 +360,7 @@ impl PageWrite for TxnPages {
         let Some((_, mut page)) = self.append_buffer.take() else { return Ok(None) };
         let crc = checksum::seal(&mut page);
         self.write_map.unclaim(id, 1);
-        self.write_map.keep(id, 1);
+        self.write_map.add_written_through(id, 1);
         self.put(id, &page)?;
         self.append_buffer.give_back(page);
         Ok(Some(PagePtr { id, crc }))

@@ -31,7 +31,7 @@ impl TxnPages {
     /// damaged.
     pub(crate) fn claim(&mut self, id: PageId, pages: u64) -> Result<()> {
         self.not_owned(id, pages)?;
-        if self.mapping.must_prefault() {
+        if self.mapping.prefaults_first() {
             self.prefault(id, pages)?;
         }
         self.write_map.claim(id, pages);
@@ -66,13 +66,13 @@ impl TxnPages {
             None => PageId(self.extend(pages)?),
         };
         self.not_owned(id, pages)?;
-        self.write_map.keep(id, pages);
+        self.write_map.add_written_through(id, pages);
         Ok(id)
     }
 
     /// Lets kept pages that are not on their way go, to be used again at once.
     pub(crate) fn give_back_written_through(&mut self, id: PageId, pages: u64) {
-        self.write_map.unkeep(id, pages);
+        self.write_map.remove_written_through(id, pages);
         self.free.add_unlisted(id, pages);
     }
 
@@ -120,13 +120,13 @@ impl TxnPages {
     fn prefault_ahead(&mut self, start: u64, end: u64) -> Result<()> {
         // While pages are written by `pwrite`, most of what follows is not stored to.
         let few = self.fresh_pages < PREFAULT_FROM_PAGES || self.write_queue.is_some();
-        if few && !self.mapping.must_prefault() || end <= self.prefaulted_to {
+        if few && !self.mapping.prefaults_first() || end <= self.prefaulted_to {
             return Ok(());
         }
         let mapped_pages = self.write_map.len_bytes() >> self.page_shift;
         // Where a store can meet a full disk, pages are prefaulted before they are used, not beside
         // it.
-        if self.fresh_pages >= THREAD_FROM_PAGES && !self.mapping.must_prefault() {
+        if self.fresh_pages >= THREAD_FROM_PAGES && !self.mapping.prefaults_first() {
             if self.populator.is_none() {
                 self.populator = Populator::start(Arc::clone(&self.mapping), self.page_shift, end);
             }
