@@ -15,7 +15,7 @@ use crate::ids::{PageId, TreeId};
 use crate::page::meta::{self, Slot, TreeRoot};
 use crate::pager::read::page_map::PageMap;
 use crate::tree::{self, Cursor};
-use crate::txn::free::free_tree::{self, FreeRecord};
+use crate::txn::free::free_extents::{self, FreeRecord};
 use crate::txn::read::snapshot::ReadTxn;
 
 /// The result of [`Db::check`](crate::Db::check).
@@ -280,7 +280,7 @@ impl Audit<'_> {
 
     fn free_space(&mut self, txn: &ReadTxn) {
         let state = txn.state();
-        let walked = free_tree::walk(txn.pages(), state, &mut |record| {
+        let walked = free_extents::walk(txn.pages(), state, &mut |record| {
             match record {
                 FreeRecord::Usable { start, pages } => self.take(start, pages, "a free extent"),
                 FreeRecord::Pending(item) => {

@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 use crate::page::meta;
-use crate::txn::free::free_tree::{self, FreeRecord};
+use crate::txn::free::free_extents::{self, FreeRecord};
 use crate::txn::read::snapshot::ReadTxn;
 
 /// Sizes and counts of the newest committed state, from [`Db::stats`](crate::Db::stats).
@@ -52,7 +52,7 @@ pub struct Stats {
 pub(crate) fn of(txn: &ReadTxn) -> Result<Stats> {
     let (env, state) = (txn.env(), txn.state());
     let (mut free_pages, mut pending_pages) = (0, 0);
-    let walked = free_tree::walk(txn.pages(), state, &mut |record| {
+    let walked = free_extents::walk(txn.pages(), state, &mut |record| {
         match record {
             FreeRecord::Usable { pages, .. } => free_pages += pages,
             FreeRecord::Pending(item) => pending_pages += item.pages,

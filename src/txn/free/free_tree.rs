@@ -32,14 +32,16 @@ use crate::hooks;
 use crate::ids::{PageId, PagePtr, TxnId};
 use crate::page::free_list::{self, FreeItem};
 use crate::page::meta::{RunPtr, TreeRoot};
-use crate::pager::write::free_space::{LiveStates, BIG_EXTENT_PAGES};
+use crate::pager::write::free_space::LiveStates;
 use crate::pager::write::txn_pages::TxnPages;
-use crate::pager::{PageRead, PageWrite, Residency};
-use crate::tree::{self, Cursor, PutHint};
+use crate::pager::{PageRead, PageWrite};
+use crate::tree::{self, Cursor};
+use crate::txn::free::free_extents::read_list;
 use crate::txn::free::free_records::{
-    be48, big_key, decode_items, decode_pending_key, decode_usable, encode_items, from_be48, in_file, next_key,
-    pending_key, usable_key, PendingKey, ITEMS_PER_RECORD, TAG_BIG, TAG_USABLE,
+    big_key, decode_items, decode_pending_key, decode_usable, from_be48, in_file, next_key, pending_key, usable_key,
+    PendingKey, ITEMS_PER_RECORD, TAG_BIG, TAG_USABLE,
 };
+use crate::txn::free::save_pages::SavePages;
 use crate::txn::state::State;
 
 /// Pages that should be at hand before an operation on a tree; more may be taken, at the end of the
@@ -252,7 +254,7 @@ impl FreeCache {
             pages.free.list_all();
         }
         let changes = pages.free.take_changes();
-        let mut own = OwnPages { pages, reserve: &mut self.reserve, superseded: &mut self.recent };
+        let mut own = SavePages { pages, reserve: &mut self.reserve, superseded: &mut self.recent };
         for (key, left) in self.examined.drain(..) {
             own.put_pending(root, key, &left)?;
         }
@@ -316,168 +318,6 @@ fn usable_item(start: PageId, pages: u64) -> FreeItem {
 #[inline]
 fn enough(pages: &TxnPages, extent: u64) -> bool {
     pages.free.usable_pages() >= LOW_WATER_PAGES && (extent <= 1 || pages.free.longest() >= extent)
-}
-
-/// Pages of the free-space tree itself: from the reserve, superseded ones into the list.
-struct OwnPages<'a> {
-    pages: &'a mut TxnPages,
-    reserve: &'a mut Vec<PageId>,
-    superseded: &'a mut Vec<FreeItem>,
-}
-
-impl OwnPages<'_> {
-    /// Moves extents of the free list into records, one record or more for each transaction that
-    /// freed some.
-    fn move_pending(&mut self, root: &mut TreeRoot, mut items: Vec<FreeItem>) -> Result<()> {
-        items.sort_unstable_by_key(|item| (item.freed, item.start));
-        let saved = self.txn();
-        for group in items.chunk_by(|a, b| a.freed == b.freed) {
-            for (part, items) in group.chunks(ITEMS_PER_RECORD).enumerate() {
-                self.put_pending(root, (items[0].freed, saved, part as u32), items)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn put_pending(&mut self, root: &mut TreeRoot, key: PendingKey, items: &[FreeItem]) -> Result<()> {
-        let encoded = pending_key(key);
-        if items.is_empty() {
-            tree::delete(self, root, &encoded, None)?;
-        } else {
-            tree::put(self, root, &encoded, &encode_items(items), &mut PutHint::default(), None)?;
-        }
-        Ok(())
-    }
-
-    fn put_usable(&mut self, root: &mut TreeRoot, start: PageId, old: u64, new: u64) -> Result<()> {
-        let mut hint = PutHint::default();
-        if new == 0 {
-            tree::delete(self, root, &usable_key(start), None)?;
-        } else {
-            tree::put(self, root, &usable_key(start), &be48(new), &mut hint, None)?;
-        }
-        if old >= BIG_EXTENT_PAGES {
-            tree::delete(self, root, &big_key(old, start), None)?;
-        }
-        if new >= BIG_EXTENT_PAGES {
-            tree::put(self, root, &big_key(new, start), &[], &mut hint, None)?;
-        }
-        Ok(())
-    }
-}
-
-impl Residency for OwnPages<'_> {}
-
-impl PageRead for OwnPages<'_> {
-    fn page_size(&self) -> usize {
-        self.pages.page_size()
-    }
-    fn page(&self, ptr: PagePtr) -> Result<&[u8]> {
-        self.pages.page(ptr)
-    }
-    fn extent(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
-        self.pages.extent(ptr, pages)
-    }
-}
-
-impl PageWrite for OwnPages<'_> {
-    fn txn(&self) -> TxnId {
-        self.pages.txn()
-    }
-    fn is_dirty(&self, id: PageId) -> bool {
-        self.pages.is_dirty(id)
-    }
-    fn alloc(&mut self, pages: u64) -> Result<PageId> {
-        match if pages == 1 { self.reserve.pop() } else { None } {
-            Some(id) => {
-                self.pages.claim(id, 1)?;
-                Ok(id)
-            }
-            None => self.pages.alloc_at_end(pages),
-        }
-    }
-    fn free(&mut self, id: PageId, pages: u64, born: TxnId) {
-        if self.pages.is_dirty_extent(id, pages) {
-            self.pages.unclaim(id, pages);
-            self.reserve.extend((id.0..id.0 + pages).map(PageId));
-        } else {
-            self.superseded.push(self.pages.freed_item(id, pages, born));
-        }
-    }
-    fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]> {
-        self.pages.page_mut(id)
-    }
-    fn extent_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]> {
-        self.pages.extent_mut(id, pages)
-    }
-    fn extent_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
-        self.pages.extent_born(id, pages)
-    }
-    fn set_verified_sealed(&mut self, ptr: PagePtr) {
-        self.pages.set_verified_sealed(ptr);
-    }
-}
-
-/// One record of the free space of a state, for `check` and statistics.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum FreeRecord {
-    Usable { start: PageId, pages: u64 },
-    Pending(FreeItem),
-}
-
-/// Calls `visit` with every free extent of a state: of the tree and of the free list.
-pub(crate) fn walk<P: PageRead>(
-    pages: &P,
-    state: &State,
-    visit: &mut dyn FnMut(FreeRecord) -> Result<()>,
-) -> Result<()> {
-    let mut cursor = Cursor::new(pages, state.free_space);
-    let mut next = cursor.seek_first()?;
-    while let Some((key, value)) = next {
-        records_in(key, value, state.page_count, visit)?;
-        next = cursor.next()?;
-    }
-    for item in read_list(pages, &state.free_list, state.page_count)? {
-        visit(match item.freed {
-            TxnId(0) => FreeRecord::Usable { start: item.start, pages: item.pages },
-            _ => FreeRecord::Pending(item),
-        })?;
-    }
-    Ok(())
-}
-
-/// The extents that one record of the tree stands for.
-pub(crate) fn records_in(
-    key: &[u8],
-    value: &[u8],
-    page_count: u64,
-    visit: &mut dyn FnMut(FreeRecord) -> Result<()>,
-) -> Result<()> {
-    match key.first() {
-        Some(&TAG_USABLE) => {
-            let (start, len) = decode_usable(key, value, page_count)?;
-            visit(FreeRecord::Usable { start, pages: len })
-        }
-        Some(&TAG_BIG) => Ok(()),
-        _ => {
-            let items = decode_items(decode_pending_key(key)?, value, page_count)?;
-            items.into_iter().try_for_each(|item| visit(FreeRecord::Pending(item)))
-        }
-    }
-}
-
-fn read_list<P: PageRead>(pages: &P, list: &RunPtr, page_count: u64) -> Result<Vec<FreeItem>> {
-    if list.pages == 0 {
-        return Ok(Vec::new());
-    }
-    let items = free_list::read(pages.extent(list.ptr, list.pages)?, list.ptr.id)?;
-    items.iter().try_for_each(|item| in_file(item.start, item.pages, page_count))?;
-    let mut extents: Vec<(PageId, u64)> = items.iter().map(|item| (item.start, item.pages)).collect();
-    extents.sort_unstable();
-    match extents.windows(2).find(|pair| pair[0].0 .0 + pair[0].1 > pair[1].0 .0) {
-        None => Ok(items),
-        Some(pair) => Err(overlap(pair[1].0, pair[1].1)),
-    }
 }
 
 fn pending_record(
@@ -555,7 +395,7 @@ fn add_usable(pages: &mut TxnPages, start: PageId, len: u64) -> Result<()> {
 }
 
 #[cold]
-fn overlap(start: PageId, len: u64) -> Error {
+pub(super) fn overlap(start: PageId, len: u64) -> Error {
     Error::corrupt(start, format!("the free extent of {len} pages overlaps another free extent"))
 }
 

@@ -22,28 +22,33 @@
 //! Failure: every refusal names the file and the remedy; see the variants of [`Error`].
 
 pub(crate) mod cache_validation;
+mod create;
 pub(crate) mod file_lock;
+mod newest_meta;
 pub(crate) mod rollback;
 pub(crate) mod survey;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::hooks::FlushKind;
-use crate::ids::{TreeId, TxnId};
 use crate::limits;
-use crate::mapping::file::{self, Created};
+use crate::mapping::file;
 use crate::mapping::{MapOptions, Mapping, ReadAhead};
-use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
-use crate::page::meta::{self, LogDescriptor, MetaPage, MetaPageError, Probe, RunPtr, Slot, TreeRoot};
+use crate::page::meta::MetaPage;
 use crate::sys::fork::PerProcess;
 use crate::txn::env::{Env, EnvParts};
+pub(crate) use create::in_memory;
+use create::{create, initialise, is_blank, target_of_link};
 use file_lock::{file_id, lock_file, name_holder, FileId, FileLock};
+pub(crate) use newest_meta::readable_version;
+use newest_meta::{metas, newest_meta};
 
 /// How to open; what [`Options`](crate::Options) collects.
 #[derive(Clone, Debug)]
@@ -66,10 +71,6 @@ pub(crate) struct OpenSpec {
     /// `None`: not said, which is the default.
     pub(crate) read_ahead: Option<ReadAhead>,
 }
-
-/// How far a file without meta pages is searched for pages, to tell a damaged database from
-/// something else.
-const LOOK_FOR_PAGES_BYTES: u64 = 1 << 20;
 
 /// Databases that are open in this process. A child after `fork` has a registry of its own, so that
 /// it opens afresh what its parent has open.
@@ -151,37 +152,6 @@ fn check_mode(spec: &OpenSpec) -> Result<()> {
     let what =
         "is not possible: the owner has to read and write, and only permission bits count; choose one such as 0o600";
     Err(Error::usage(format!("mode {:#o} {what}", spec.mode)))
-}
-
-/// A database in memory, which behaves like one in a file and is gone at the end.
-pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
-    check_page_size(spec)?;
-    let path = PathBuf::from("(memory)");
-    let io = |op| {
-        let path = path.clone();
-        move |e| Error::io(op, &path, e)
-    };
-    let options =
-        MapOptions { page_size: spec.page_size, window_bytes: spec.window_bytes, fault_guard: false, used_bytes: None };
-    let mapping = Mapping::anonymous(options).map_err(io("mapping memory"))?;
-    let first = first_meta(spec.page_size)?;
-    if let Some(mut write_map) = mapping.write_map() {
-        mapping.grow(&mut write_map, 2 * spec.page_size as u64).map_err(io("growing memory"))?;
-    }
-    let mut page = vec![0; spec.page_size];
-    first.encode_slot(&mut page);
-    mapping.store_meta_page(0, &page);
-    MetaPage { txn: TxnId(0), ..first }.encode_slot(&mut page);
-    mapping.store_meta_page(1, &page);
-    Ok(Arc::new(Env::new(EnvParts {
-        path,
-        meta: first,
-        slot: 0,
-        read_only: false,
-        opened: spec.clone(),
-        mapping,
-        lock: None,
-    })))
 }
 
 /// Another handle to a database that this process has open.
@@ -330,188 +300,6 @@ fn say_what_is_whole(e: Error, id: FileId) -> Error {
     // Whoever has the file now changes it: what is whole is for them to say.
     let whole = lock_file(&path, id, true).ok().and_then(|lock| rollback::whole_of(&path, lock.file(), found));
     Error::Truncated { path, needed, found, whole }
-}
-
-/// The newest valid meta page and its slot, in a file whose slots do not contradict each other.
-fn newest_meta(path: &Path, file: &File) -> Result<(MetaPage, usize)> {
-    let (newest, slots) = metas(path, file)?;
-    match meta::contradiction(&slots) {
-        None => Ok(newest),
-        Some(what) => {
-            let what = format!("{what}, so the newest commit may be gone; {GO_ON}");
-            Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what })
-        }
-    }
-}
-
-/// The remedy for slots that contradict each other.
-const GO_ON: &str =
-    "'kvctl recover FILE' or Options::recover goes on from the newest state that is left and whole, and \
-                     'kvctl salvage FILE OUT' copies what can be read";
-
-/// The newest valid meta page with its slot, and both slots.
-fn metas(path: &Path, file: &File) -> Result<((MetaPage, usize), [Slot; 2])> {
-    let mut unreadable = None;
-    let probe = meta::probe(|offset, len| {
-        let mut bytes = vec![0; len];
-        let read = file::read_at(file, &mut bytes, offset);
-        match read {
-            Ok(()) => Some(bytes),
-            Err(e) => {
-                if e.kind() != io::ErrorKind::UnexpectedEof {
-                    unreadable = Some(e);
-                }
-                None
-            }
-        }
-    });
-    readable_version(path, &probe)?;
-    let slots = [probe.slots[0].meta(), probe.slots[1].meta()];
-    if let Some(e) = unreadable.filter(|_| slots.iter().any(Result::is_err)) {
-        // The newest state may be the one that the disk does not give, and pages of the older one
-        // were used again.
-        return Err(Error::io("reading the meta pages", path, e));
-    }
-    let newest = match slots {
-        [Ok(a), Ok(b)] if b.txn > a.txn => (b, 1),
-        [Ok(a), _] => (a, 0),
-        [_, Ok(b)] => (b, 1),
-        [Err(a), Err(b)] => return Err(cut_short(path, file).unwrap_or_else(|| no_meta(path, file, &probe, a, b))),
-    };
-    Ok((newest, probe.slots))
-}
-
-/// Refuses files of newer releases.
-pub(crate) fn readable_version(path: &Path, probe: &Probe) -> Result<()> {
-    for slot in &probe.slots {
-        if let Err(e @ (MetaPageError::Version(_) | MetaPageError::RequiredFeature(_))) = slot.meta() {
-            return Err(meta_error(path, e));
-        }
-    }
-    Ok(())
-}
-
-/// A file that begins like a database and ends within its first record. No state needs less than
-/// the two slots.
-fn cut_short(path: &Path, file: &File) -> Option<Error> {
-    let found = file::length(file).ok()?;
-    let mut begin = vec![0; (found as usize).min(MAGIC_BYTES.len())];
-    file::read_at(file, &mut begin, 0).ok()?;
-    let cut = (4..RECORD_BYTES as u64).contains(&found) && MAGIC_BYTES.starts_with(&begin);
-    let needed = 2 * limits::PAGE_SIZE_MIN as u64;
-    cut.then(|| Error::Truncated { path: path.to_path_buf(), needed, found, whole: None })
-}
-
-/// Why there is no usable meta page at all: something else than a database, or a damaged one.
-fn no_meta(path: &Path, file: &File, probe: &Probe, a: MetaPageError, b: MetaPageError) -> Error {
-    match (a, b) {
-        (MetaPageError::NoMagic, MetaPageError::NoMagic)
-            if survey::find_page_size(file, LOOK_FOR_PAGES_BYTES).is_some() =>
-        {
-            meta_error(path, MetaPageError::NoMagic)
-        }
-        (MetaPageError::NoMagic, MetaPageError::NoMagic) if probe.page_size.is_none() => {
-            Error::NotADatabase { path: path.to_path_buf(), reason: "its first bytes are not those of one".into() }
-        }
-        (MetaPageError::NoMagic, e) | (e, _) => meta_error(path, e),
-    }
-}
-
-fn meta_error(path: &Path, e: MetaPageError) -> Error {
-    let path = path.to_path_buf();
-    let damaged = |what: String| Error::Corrupt { path: Some(path.clone()), page: None, table: None, what };
-    match e {
-        MetaPageError::Version(version) => Error::NewerVersion {
-            path,
-            found: format!("format version {version}"),
-            supported: format!("version {}", meta::VERSION),
-        },
-        MetaPageError::RequiredFeature(bits) => Error::NewerVersion {
-            path,
-            found: format!("required features {bits:#x}"),
-            supported: format!("features {:#x}", meta::KNOWN_REQUIRED),
-        },
-        MetaPageError::Field(field) => damaged(format!("no meta page is usable: the {field} has an impossible value")),
-        MetaPageError::Checksum | MetaPageError::NoMagic => {
-            damaged("both meta pages are damaged; Db::salvage copies what can be read".into())
-        }
-    }
-}
-
-/// Makes a new database file (OPEN-2). If somebody else was first, theirs stands.
-fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
-    let first = first_meta(spec.page_size)?;
-    let created = file::create_atomic(path, spec.page_size, spec.mode, |out| {
-        let mut page = vec![0; spec.page_size];
-        for (slot, txn) in [(0u64, first.txn), (1, first.txn.next())] {
-            MetaPage { txn, ..first }.encode_slot(&mut page);
-            out.write_at(slot * spec.page_size as u64, &page)?;
-        }
-        Ok(())
-    });
-    match created {
-        Ok(Created::New | Created::Existed) => Ok(()),
-        Err(e) => Err(Error::io("creating the file", path, e).with_wanted(2 * spec.page_size as u64)),
-    }
-}
-
-/// The file that a path leads to which does not exist: a link may name it. As many links as the
-/// kernel follows.
-fn target_of_link(path: &Path) -> PathBuf {
-    let mut path = path.to_path_buf();
-    for _ in 0..40 {
-        let Ok(target) = std::fs::read_link(&path) else { break };
-        path = path.parent().map(|parent| parent.join(&target)).unwrap_or(target);
-    }
-    path
-}
-
-/// Makes a database of an existing empty file. The second slot first: a cut in between leaves a
-/// whole meta page or none.
-fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
-    let first = first_meta(spec.page_size)?;
-    file::prepare_empty(file);
-    let mut page = vec![0; spec.page_size];
-    let mut write = |slot: u64, txn: TxnId| {
-        MetaPage { txn, ..first }.encode_slot(&mut page);
-        file::write_at(file, &page, slot * spec.page_size as u64)
-    };
-    write(1, first.txn.next())
-        .and_then(|()| write(0, first.txn))
-        .and_then(|()| file::sync(file))
-        .map_err(|e| Error::io("initialising the file", path, e))
-}
-
-/// Whether all bytes of a short file can be read and are zeros.
-fn is_blank(file: &File, len: u64) -> bool {
-    let mut bytes = vec![0; len as usize];
-    file::read_at(file, &mut bytes, 0).is_ok() && bytes.iter().all(|&byte| byte == 0)
-}
-
-/// The state of an empty database.
-fn first_meta(page_size: usize) -> Result<MetaPage> {
-    Ok(MetaPage {
-        page_size: page_size as u32,
-        required: 0,
-        optional: 0,
-        uuid: random_uuid().map_err(|e| Error::io("reading random numbers", Path::new("/dev/urandom"), e))?,
-        txn: TxnId(1),
-        page_count: 2,
-        catalog: TreeRoot::empty(TreeId::CATALOG),
-        free_space: TreeRoot::empty(TreeId::FREE_SPACE),
-        spill: RunPtr::default(),
-        next_tree: TreeId::FIRST_TABLE,
-        log: LogDescriptor::default(),
-    })
-}
-
-/// A random uuid (version 4, RFC 9562).
-fn random_uuid() -> io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    file::random(&mut bytes)?;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    Ok(bytes)
 }
 
 /// What cannot even be opened may be no file at all (a directory, a socket).

@@ -24,7 +24,7 @@ use crate::page::meta::{self, MetaPage, Probe};
 use crate::pager::read::file_pages::FilePages;
 use crate::pager::read::page_map::PageMap;
 use crate::tree::{self, Finding, TreeRoot, Values, Visitor};
-use crate::txn::free::free_tree;
+use crate::txn::free::free_extents;
 
 /// A meta page and the slot that holds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,7 +152,7 @@ impl Surveyor<'_, '_> {
             }
         }
         self.tree(&self.meta.free_space, None, &mut |key, value| {
-            free_tree::records_in(key, value, page_count, &mut |_| Ok(()))
+            free_extents::records_in(key, value, page_count, &mut |_| Ok(()))
         })?;
         self.free_list()
     }

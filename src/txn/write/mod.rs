@@ -1,21 +1,28 @@
 //! Write transactions and commits.
 //!
-//! Floor: txn. One at a time.
+//! Floor: txn. One write transaction runs at a time.
 //!
 //! ```text
-//! txn          the transaction: tables, changes, commit, abort
-//! load         many entries into a table
+//! txn          the transaction: begin, put, delete, append, errors on the way
+//! tables       its tables: open, list, drop, rename
+//! table_set    the tables that it has open, found by name or number
+//! load         many entries into one table
 //! long_values  values that are written in place, reserved or from a reader
-//! checkpoint   makes a state durable: flush, meta page, flush
+//! commit       commit and abort: seals the trees, makes the next state
+//! checkpoint   makes a state durable: flush the pages, store the meta page, flush it
 //! writer_lock  takes turns in the order of arrival
 //! ```
+//!
+//! The order of the flushes of a commit stands in `checkpoint`, function `write_checkpoint`.
 //!
 //! Failure: a transaction that may be half-changed answers every call with the first error and
 //! cannot be committed.
 
 pub(crate) mod checkpoint;
+mod commit;
 pub(crate) mod load;
 pub(crate) mod long_values;
 pub(crate) mod table_set;
+mod tables;
 pub(crate) mod txn;
 pub(crate) mod writer_lock;

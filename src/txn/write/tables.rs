@@ -1,0 +1,153 @@
+//! The tables of a write transaction: open, list, drop and rename.
+//!
+//! Floor: txn. An open table is found in the table set of the transaction, any other in the
+//! catalog. The records of changed tables go into the catalog at the commit; a drop and a rename
+//! change the catalog at once.
+//!
+//! Failure: `Usage` for a name or codec that does not fit; errors of the catalog's tree.
+
+use std::collections::BTreeMap;
+
+use crate::catalog::{self, Asked, TableRecord};
+use crate::error::{Error, Result};
+use crate::ids::TreeId;
+use crate::limits;
+use crate::page::meta::TreeRoot;
+use crate::tree;
+use crate::txn::read::snapshot;
+use crate::txn::write::txn::{writer_of, WriteTxn};
+
+impl WriteTxn {
+    /// Opens a table by name, if `asked` fits the codecs that it has; makes it with those if there
+    /// is none.
+    pub(crate) fn open_table(&mut self, name: &str, asked: Asked<'_>) -> Result<usize> {
+        self.usable()?;
+        if let Some(at) = self.tables.find(name) {
+            self.tables[at].record.check_codecs(name, asked)?;
+            return Ok(at);
+        }
+        let found = self.find_record(name)?;
+        let changed = found.is_none();
+        let record = match found {
+            Some(record) => {
+                record.check_codecs(name, asked)?;
+                record
+            }
+            None => self.new_record(asked.codecs_of_new())?,
+        };
+        Ok(self.tables.add(name, record, changed))
+    }
+
+    /// The record of a table as this transaction sees it.
+    pub(crate) fn record_of(&mut self, name: &str) -> Result<Option<TableRecord>> {
+        self.usable()?;
+        match self.tables.find(name) {
+            Some(at) => Ok(Some(self.tables[at].record.clone())),
+            None => self.find_record(name),
+        }
+    }
+
+    fn find_record(&mut self, name: &str) -> Result<Option<TableRecord>> {
+        catalog::check_name(name)?;
+        let found = tree::get(self.pages(), &self.catalog, name.as_bytes())
+            .and_then(|bytes| bytes.map(TableRecord::decode).transpose());
+        let record = self.note(None, found)?;
+        if let Some(record) = &record {
+            record.known_flags(name)?;
+        }
+        Ok(record)
+    }
+
+    fn new_record(&mut self, (key_codec, value_codec): (&str, &str)) -> Result<TableRecord> {
+        let record = TableRecord {
+            flags: 0,
+            root: TreeRoot::empty(self.next_tree),
+            key_codec: key_codec.to_string(),
+            value_codec: value_codec.to_string(),
+        };
+        let (names, size) = (key_codec.len() + value_codec.len(), record.encode().len());
+        let limit = limits::max_inline_value_bytes(self.env.page_size) - (size - names);
+        if names > limit {
+            return Err(Error::usage(format!(
+                "the names of a table's codecs have {names} bytes together, and the limit is {limit}; give shorter ones"
+            )));
+        }
+        let next = self.next_tree.0.checked_add(1).ok_or_else(|| {
+            Error::usage("2^32 tables were made in this file, which is the limit; compact it to a new file")
+        })?;
+        self.next_tree = TreeId(next);
+        Ok(record)
+    }
+
+    /// Names and records of all tables as this transaction sees them.
+    pub(crate) fn table_records(&mut self) -> Result<Vec<(String, TableRecord)>> {
+        self.usable()?;
+        let listed = snapshot::table_records(self.pages(), &self.catalog);
+        let mut tables: BTreeMap<String, TableRecord> = self.note(None, listed)?.into_iter().collect();
+        tables.extend(self.tables.iter().map(|open| (open.name().to_string(), open.record.clone())));
+        Ok(tables.into_iter().collect())
+    }
+
+    /// Removes a table with all its entries. Whether there was one.
+    ///
+    /// # Errors
+    /// `Corrupt`, `DiskFull` or `Io`; the transaction then has to be aborted.
+    pub fn drop_table(&mut self, name: &str) -> Result<bool> {
+        self.usable()?;
+        let Some(mut root) = self.detach(name)? else { return Ok(false) };
+        let pages = &mut writer_of(&mut self.writer).pages;
+        let dropped = tree::drop_tree(pages, &mut root);
+        self.note(None, dropped)?;
+        self.catalog_changed = true;
+        Ok(true)
+    }
+
+    /// Gives a table another name.
+    ///
+    /// # Errors
+    /// `Usage` if there is no such table, or the new name is taken.
+    pub fn rename_table(&mut self, from: &str, to: &str) -> Result<()> {
+        self.usable()?;
+        catalog::check_name(to)?;
+        let taken = self.tables.find(to).is_some() || self.find_record(to)?.is_some();
+        if taken && from != to {
+            return Err(Error::usage(format!("there is already a table '{to}'; drop it or choose another name")));
+        }
+        let open = self.tables.find(from).is_some();
+        if !open && self.find_record(from)?.is_none() {
+            return Err(Error::usage(format!("there is no table '{from}'")));
+        }
+        if from == to {
+            return Ok(());
+        }
+        let at = self.open_table(from, Asked::Bytes)?;
+        self.remove_from_catalog(from)?;
+        self.tables.rename(at, to);
+        self.tables[at].changed = true;
+        Ok(())
+    }
+
+    /// Takes a table out of the catalog and out of the open ones; its root if there was such a
+    /// table.
+    fn detach(&mut self, name: &str) -> Result<Option<TreeRoot>> {
+        let found = self.find_record(name)?;
+        let open = self.tables.find(name);
+        if found.is_some() {
+            self.remove_from_catalog(name)?;
+        }
+        let root = match open {
+            Some(at) => Some(self.tables.remove(at).record.root),
+            None => found.map(|record| record.root),
+        };
+        Ok(root)
+    }
+
+    fn remove_from_catalog(&mut self, name: &str) -> Result<()> {
+        let ensured = self.ensure(0);
+        self.note(None, ensured)?;
+        let pages = &mut writer_of(&mut self.writer).pages;
+        let deleted = tree::delete(pages, &mut self.catalog, name.as_bytes(), None);
+        self.catalog_changed |= self.note(None, deleted)?;
+        Ok(())
+    }
+}
