@@ -37,14 +37,14 @@ pub(crate) trait PageRead: Residency {
     ///
     /// For point lookups: the result fits two registers.
     #[inline]
-    fn page_at_once(&self, ptr: PagePtr) -> Option<&[u8]> {
+    fn page_fast(&self, ptr: PagePtr) -> Option<&[u8]> {
         self.page(ptr).ok().filter(|page| lookup::is_sound(page, ptr.id))
     }
 
-    /// The first bytes of [`PageRead::page_at_once`]. The result fits one register.
+    /// The first bytes of [`PageRead::page_fast`]. The result fits one register.
     #[inline(always)]
-    fn front_at_once(&self, ptr: PagePtr) -> Option<&Front> {
-        self.page_at_once(ptr)?.first_chunk()
+    fn front_fast(&self, ptr: PagePtr) -> Option<&Front> {
+        self.page_fast(ptr)?.first_chunk()
     }
 
     /// The overflow extent of `pages` pages that a pointer names, checked like a page.

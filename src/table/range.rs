@@ -114,7 +114,7 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
     }
 
     #[inline(never)]
-    fn next_slowly(&mut self) -> Option<Result<Typed<'a, K, V>>> {
+    fn next_checked(&mut self) -> Option<Result<Typed<'a, K, V>>> {
         let entry = match &mut self.inner {
             Inner::Snapshot(range) => range.next(),
             Inner::Txn(range) => range.next(),
@@ -123,7 +123,7 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
     }
 
     #[inline(never)]
-    fn next_back_slowly(&mut self) -> Option<Result<Typed<'a, K, V>>> {
+    fn next_back_checked(&mut self) -> Option<Result<Typed<'a, K, V>>> {
         let entry = match &mut self.inner {
             Inner::Snapshot(range) => range.next_back(),
             Inner::Txn(range) => range.next_back(),
@@ -157,12 +157,12 @@ impl<'a, K: KeyCodec, V: Codec> Iterator for Range<'a, K, V> {
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         let entry = match &mut self.inner {
-            Inner::Snapshot(range) => range.next_at_once(),
+            Inner::Snapshot(range) => range.next_fast(),
             Inner::Txn(_) => None,
         };
         match entry {
             Some(entry) => self.give(entry),
-            None => self.next_slowly(),
+            None => self.next_checked(),
         }
     }
 }
@@ -171,12 +171,12 @@ impl<K: KeyCodec, V: Codec> DoubleEndedIterator for Range<'_, K, V> {
     #[inline(always)]
     fn next_back(&mut self) -> Option<Self::Item> {
         let entry = match &mut self.inner {
-            Inner::Snapshot(range) => range.next_back_at_once(),
+            Inner::Snapshot(range) => range.next_back_fast(),
             Inner::Txn(_) => None,
         };
         match entry {
             Some(entry) => self.give(entry),
-            None => self.next_back_slowly(),
+            None => self.next_back_checked(),
         }
     }
 }

@@ -118,7 +118,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         let key: &[u8] = &encoded;
         // The fast path returns no `Result`, so errors are not copied on the way up.
         let pages = self.pages();
-        if let Some(answer) = tree::get_at_once(pages, &self.open.root, self.open.flat_index(pages, 1), key) {
+        if let Some(answer) = tree::get_fast(pages, &self.open.root, self.open.flat_index(pages, 1), key) {
             // Decode first, then check for a fault: the check covers every byte that was read
             // before it.
             let value = answer.value().map(V::decode);
@@ -130,13 +130,13 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
                 }
             }
         }
-        self.get_slowly(key)
+        self.get_checked(key)
     }
 
     #[cold]
     #[inline(never)]
-    fn get_slowly(&self, key: &[u8]) -> Result<Option<V::Item<'_>>> {
-        let found = tree::get_slowly(self.pages(), &self.open.root, key);
+    fn get_checked(&self, key: &[u8]) -> Result<Option<V::Item<'_>>> {
+        let found = tree::get_checked(self.pages(), &self.open.root, key);
         self.check_fault(found.and_then(|found| found.map(|value| decode_value::<V>(key, value)).transpose()))
     }
 
@@ -222,9 +222,9 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// `Corrupt` if a page on the path is damaged.
     pub fn contains_key<'k>(&self, key: K::Key<'k>) -> Result<bool> {
         let key = K::encode_key(&key)?;
-        match tree::get_at_once(self.pages(), &self.open.root, self.flat_index(1), &key) {
+        match tree::get_fast(self.pages(), &self.open.root, self.flat_index(1), &key) {
             Some(answer) if self.pages().all_served() => Ok(answer.value().is_some()),
-            _ => self.check_fault(tree::get_slowly(self.pages(), &self.open.root, &key).map(|found| found.is_some())),
+            _ => self.check_fault(tree::get_checked(self.pages(), &self.open.root, &key).map(|found| found.is_some())),
         }
     }
 

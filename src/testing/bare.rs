@@ -36,12 +36,12 @@ impl PageRead for BarePages {
     }
 
     #[inline(always)]
-    fn page_at_once(&self, ptr: PagePtr) -> Option<&[u8]> {
+    fn page_fast(&self, ptr: PagePtr) -> Option<&[u8]> {
         self.0.any(ptr.id)
     }
 
     #[inline(always)]
-    fn front_at_once(&self, ptr: PagePtr) -> Option<&Front> {
+    fn front_fast(&self, ptr: PagePtr) -> Option<&Front> {
         self.0.any_front(ptr.id)
     }
 
@@ -74,19 +74,19 @@ impl BareTable {
         let encoded = <&[u8]>::encode(&key)?;
         let key: &[u8] = &encoded;
         let flat_index = self.flat_index.get().and_then(|made| made.as_deref());
-        if let Some(answer) = tree::get_at_once(&self.pages, &self.root, flat_index, key) {
+        if let Some(answer) = tree::get_fast(&self.pages, &self.root, flat_index, key) {
             match answer.value().map(<&[u8]>::decode) {
                 None => return Ok(None),
                 Some(Ok(value)) => return Ok(Some(value)),
                 Some(Err(_)) => {}
             }
         }
-        self.get_slowly(key)
+        self.get_checked(key)
     }
 
     #[cold]
     #[inline(never)]
-    fn get_slowly(&self, key: &[u8]) -> Result<Option<&[u8]>> {
-        tree::get_slowly(&self.pages, &self.root, key)
+    fn get_checked(&self, key: &[u8]) -> Result<Option<&[u8]>> {
+        tree::get_checked(&self.pages, &self.root, key)
     }
 }

@@ -5,17 +5,13 @@
 //! change the root that they are given.
 //!
 //! ```text
-//! search     point lookups             cursor, range   walks in both directions
-//! multi      many lookups at once      top             the upper levels, flat
-//! resident   lookups that do not wait  ahead, batch    what walks and lookups ask of the disk beforehand
-//! put        one entry in              delete          one entry out
-//! append     ascending entries         drop            the whole tree
-//! bulk       many ascending entries    merge           many sorted entries among others
-//! seal       checksums at commit       check           everything that can be wrong
-//! walk       entries of damaged files
-//!
-//! path       root to leaf, copy on write               value        inline values and overflow extents
-//! plan       where to cut and join, pure               split, shift, graft, rebalance   carry the plans out
+//! lookup/  one key or many, with or without waiting for the disk; the flat index
+//! scan/    cursors and ranges, in both directions, with read-ahead
+//! edit/    put, append, delete, drop; splitting, joining; checksums at commit (seal)
+//! load/    many entries: sorted runs, full leaves, merging
+//! verify/  proving a tree of an open database, and reading one of a damaged file
+//! path     the way from root to leaf, and copy on write
+//! value    values in leaves and in overflow extents
 //! ```
 //!
 //! Changes are made by copying: a page of an earlier transaction is never written (R1), but copied,
@@ -41,7 +37,7 @@ pub(crate) use load::sorted_run::SortedRun;
 pub(crate) use lookup::flat_index::{FlatIndex, PAGES_MAX};
 pub(crate) use lookup::many::get_many;
 pub(crate) use lookup::nonblocking::get_nonblocking;
-pub(crate) use lookup::search::{first, get, get_at_once, get_slowly, last};
+pub(crate) use lookup::search::{first, get, get_checked, get_fast, last};
 pub(crate) use scan::cursor::Cursor;
 pub(crate) use scan::range::Range;
 pub(crate) use value::{check_sizes, free_extent, store};

@@ -126,7 +126,7 @@ impl Path {
     }
 
     /// Goes to the branch of the lowest level that `key` belongs to, and reads no leaf. Gives the
-    /// lower bound of the keys behind that branch; nothing if it is the last. The tree is not
+    /// lower bound of the keys after that branch; nothing if it is the last. The tree is not
     /// empty.
     pub(crate) fn descend_to_branch<P: PageRead>(
         &mut self,
@@ -259,7 +259,7 @@ pub(crate) fn height_of(root: &TreeRoot) -> Result<usize> {
     Ok(height)
 }
 
-/// The branch behind a pointer, which must have this level (TREE-1).
+/// The branch that a pointer names, which must have this level (TREE-1).
 #[inline]
 pub(crate) fn branch_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize) -> Result<Branch<'_>> {
     let branch = Branch::parse(pages.page(ptr)?, ptr.id)?;
@@ -274,7 +274,7 @@ fn wrong_level(page: PageId, found: usize, expected: usize) -> Error {
     Error::corrupt(page, format!("level is {found}, expected {expected}"))
 }
 
-/// The leaf behind a pointer.
+/// The leaf that a pointer names.
 #[inline]
 pub(crate) fn leaf_at<P: PageRead>(pages: &P, ptr: PagePtr) -> Result<Leaf<'_>> {
     Ok(Leaf::parse(pages.page(ptr)?, ptr.id)?)
@@ -312,7 +312,7 @@ pub(crate) fn make_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path:
     make_dirty_above(pages, root, path, path.len())
 }
 
-/// The same for the branches of the path alone.
+/// The same for only the branches of the path.
 pub(crate) fn make_branches_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut Path) -> Result<()> {
     make_dirty_above(pages, root, path, path.len() - 1)
 }

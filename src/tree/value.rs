@@ -25,7 +25,7 @@ pub(crate) fn resolve<'a, P: PageRead>(pages: &'a P, value: LeafValue<'a>) -> Re
     }
 }
 
-/// The length of the run behind a pointer, refusing lengths that no value has.
+/// The length of the overflow extent that a pointer names, refusing lengths that no value has.
 pub(crate) fn overflow_pages(page_size: usize, pointer: &OverflowPtr) -> Result<u64> {
     if pointer.len > MAX_VALUE_BYTES {
         let what = format!("value length is {}, expected at most {MAX_VALUE_BYTES}", pointer.len);
@@ -85,7 +85,7 @@ impl OverflowExtent {
     }
 }
 
-/// Frees the run behind a pointer that no entry holds any more.
+/// Frees the overflow extent of a pointer that no entry holds any more.
 pub(crate) fn free_extent<P: PageWrite>(pages: &mut P, to: OverflowPtr) -> Result<()> {
     if let Some(extent) = OverflowExtent::of(pages, LeafValue::Overflow(to))? {
         extent.free(pages);

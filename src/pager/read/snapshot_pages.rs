@@ -80,12 +80,12 @@ impl PageRead for SnapshotPages {
     }
 
     #[inline(always)]
-    fn front_at_once(&self, ptr: PagePtr) -> Option<&Front> {
+    fn front_fast(&self, ptr: PagePtr) -> Option<&Front> {
         self.pages.verified_front(ptr.id, verified_byte_of(ptr.crc))
     }
 
     #[inline(always)]
-    fn page_at_once(&self, ptr: PagePtr) -> Option<&[u8]> {
+    fn page_fast(&self, ptr: PagePtr) -> Option<&[u8]> {
         self.pages.verified(ptr.id, verified_byte_of(ptr.crc))
     }
 

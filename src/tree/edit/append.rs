@@ -1,7 +1,7 @@
 //! Appending entries in ascending order.
 //!
 //! Floor: tree. The rightmost leaf stays at hand, so an entry costs a comparison and a copy. A full
-//! leaf is left behind full, and so are the branches; pages are allocated in the order of their
+//! leaf is left full, and so are the branches; pages are allocated in the order of their
 //! keys.
 //!
 //! Failure: a key that is not above the last one is `Error::Usage`, and nothing is changed. Any
@@ -21,8 +21,8 @@ use crate::tree::path::{branch_mut, dirty_ptr, leaf_at, make_dirty, Path, Side};
 use crate::tree::value::{check_sizes, store};
 use crate::tree::TreeRoot;
 
-/// The rightmost leaf, as the last append left it. Whoever changes the tree in any other way starts
-/// with a fresh hint; root and entry count are compared to notice where that was forgotten.
+/// The rightmost leaf, as the last append left it. A caller that changes the tree in any other way
+/// starts with a fresh hint; root and entry count are compared to notice where that was forgotten.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct AppendHint {
     leaf: PagePtr,
@@ -115,7 +115,7 @@ fn check_order(leaf: &Leaf<'_>, key: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Puts the entry behind the last one; gives the leaf that it went to.
+/// Puts the entry after the last one; gives the leaf that it went to.
 fn append_to<P: PageWrite>(
     pages: &mut P,
     root: &mut TreeRoot,

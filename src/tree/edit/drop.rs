@@ -77,9 +77,9 @@ fn free_values<P: PageWrite>(pages: &mut P, ptr: PagePtr, last_key: &mut Option<
     if !above || (leaf.count() > 1 && first >= last) {
         return Err(Error::corrupt(ptr.id, "keys are not in ascending order"));
     }
-    let kept = last_key.get_or_insert_with(Vec::new);
-    kept.clear();
-    kept.extend_from_slice(last);
+    let copied = last_key.get_or_insert_with(Vec::new);
+    copied.clear();
+    copied.extend_from_slice(last);
     let mut extents = Vec::new();
     for at in 0..leaf.count() {
         extents.extend(OverflowExtent::of(pages, leaf.value(at)?)?);

@@ -1,4 +1,4 @@
-//! Decides where pages are split and joined, from sizes alone.
+//! Decides where pages are split and joined, from sizes only.
 //!
 //! Floor: tree. Pure functions: no page is read or written here, so that every decision can be
 //! tested over all small inputs. `split.rs` and `rebalance.rs` carry the decisions out.
@@ -18,13 +18,13 @@ pub(crate) enum Pattern {
     /// No relation.
     #[default]
     Random,
-    /// Directly behind the entry put before.
+    /// Directly after the entry put before.
     Ascending,
     /// Directly before the entry put before.
     Descending,
 }
 
-/// The cut that keeps a run of sequential puts from leaving half-empty pages behind: of `count`
+/// The cut that keeps a run of sequential puts from leaving half-empty pages: of `count`
 /// entries, the new one among them at `at`, the first part takes as many as returned.
 pub(crate) fn preferred_cut(pattern: Pattern, at: usize, count: usize) -> Option<usize> {
     match pattern {

@@ -69,7 +69,7 @@ fn insert_in_place<P: PageWrite>(pages: &mut P, id: PageId, at: usize, fresh: &[
     Ok(fresh.len())
 }
 
-/// Builds a branch that takes no more as it is anew, with as many more children behind its own as
+/// Builds a branch that takes no more as it is anew, with as many more children after its own as
 /// fit. Gives the rest: none, or enough for another branch. Not all that fits can be inserted: what
 /// the children have in common may have to shrink.
 fn fill_branch<P: PageWrite>(
@@ -99,24 +99,24 @@ fn fill_branch<P: PageWrite>(
     Ok(rest)
 }
 
-/// Puts new levels on top until one page holds all children of the top level.
+/// Adds levels until one page holds all children of the highest level.
 fn grow_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, fresh: Vec<Child>, pattern: Pattern) -> Result<()> {
-    let mut top = vec![Child { sep: Vec::new(), ptr: root.ptr }];
-    top.extend(fresh);
-    while top.len() > 1 {
+    let mut children = vec![Child { sep: Vec::new(), ptr: root.ptr }];
+    children.extend(fresh);
+    while children.len() > 1 {
         let level = usize::from(root.height);
         if level >= DEPTH_MAX {
             return Err(Error::corrupt(root.ptr.id, format!("tree height is over {DEPTH_MAX}")));
         }
-        top = match pattern {
-            Pattern::Ascending => build_full_branches(pages, root.tree, level, top)?,
+        children = match pattern {
+            Pattern::Ascending => build_full_branches(pages, root.tree, level, children)?,
             _ => {
-                let preferred = plan::preferred_cut(pattern, top.len() - 1, top.len());
-                build_branches(pages, root.tree, level, None, top, preferred)?
+                let preferred = plan::preferred_cut(pattern, children.len() - 1, children.len());
+                build_branches(pages, root.tree, level, None, children, preferred)?
             }
         };
         root.height += 1;
-        root.ptr = top[0].ptr;
+        root.ptr = children[0].ptr;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::tree::value::{check_sizes, resolve, store, OverflowExtent};
 use crate::tree::TreeRoot;
 
 /// Where the last put of this transaction went, so that sequential puts anywhere in a tree leave
-/// full pages behind. Only ever a hint: a stale one changes where a page is split, never what is
+/// full pages. Only ever a hint: a stale one changes where a page is split, never what is
 /// stored.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct PutHint {
@@ -158,7 +158,7 @@ fn put_along_path<P: PageWrite>(
     let mut path = Path::new();
     let found = path.descend(pages, root, change.key)?;
     if path.leaf().ptr.id != leaf || found != change.replace {
-        // Two searches of sound pages agree. What was found of the key holds for that leaf alone.
+        // Two searches of sound pages agree. What was found of the key holds only for that leaf.
         return Err(Error::corrupt(leaf, "two ways to a key lead to different leaves"));
     }
     make_dirty(pages, root, &mut path)?;

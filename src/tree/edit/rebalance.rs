@@ -26,7 +26,7 @@ enum Joined {
     /// The parent has one child less.
     Merged,
     /// The parent has as many as before.
-    Kept,
+    Unchanged,
 }
 
 /// Restores the shape of the tree after an entry was removed from the leaf of the path.
@@ -40,7 +40,7 @@ pub(crate) fn after_removal<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, pa
             if !empty {
                 remove_child(pages, parent.ptr.id, parent.index())?;
             }
-        } else if !underfull(pages, path, depth)? || join(pages, root, path, depth)? == Joined::Kept {
+        } else if !underfull(pages, path, depth)? || join(pages, root, path, depth)? == Joined::Unchanged {
             return Ok(());
         }
     }
@@ -117,7 +117,7 @@ impl Pair {
 
 /// Joins the page at `depth` with the neighbour that has less in use.
 fn join<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Path, depth: usize) -> Result<Joined> {
-    let Some(pair) = choose_pair(pages, path, depth, |_| true)? else { return Ok(Joined::Kept) };
+    let Some(pair) = choose_pair(pages, path, depth, |_| true)? else { return Ok(Joined::Unchanged) };
     match path.len() - 1 - depth {
         0 => join_leaves(pages, root, path, depth, pair),
         _ => join_branches(pages, root, path, depth, pair),
@@ -170,7 +170,7 @@ fn join_leaves<P: PageWrite>(
     let hooks = entries.len();
     entries.extend(entries_of(&Leaf::parse(&right, pair.right.id)?)?);
     match plan::join_leaves(&sizes_of(&entries), hooks, leaf_capacity(pages.page_size())) {
-        Join::Leave => Ok(Joined::Kept),
+        Join::Leave => Ok(Joined::Unchanged),
         Join::Merge => {
             build_leaf(pages, root.tree, pair.own().id, &entries)?;
             drop_neighbour(pages, path, depth, &pair)
@@ -181,7 +181,7 @@ fn join_leaves<P: PageWrite>(
             build_leaf(pages, root.tree, pair.right.id, &entries[cut..])?;
             let sep = plan::separator(entries[cut - 1].0, entries[cut].0);
             move_separator(pages, root, path, depth - 1, pair.left_at + 1, sep)?;
-            Ok(Joined::Kept)
+            Ok(Joined::Unchanged)
         }
     }
 }
@@ -204,7 +204,7 @@ fn join_branches<P: PageWrite>(
     let plan =
         plan::join_branches(&weights, hooks, page_size, |range| branch::built_bytes(page_size, &children[range]));
     match plan {
-        Join::Leave => Ok(Joined::Kept),
+        Join::Leave => Ok(Joined::Unchanged),
         Join::Merge => {
             build_branch(pages, root.tree, level, pair.own().id, &children)?;
             drop_neighbour(pages, path, depth, &pair)
@@ -213,7 +213,7 @@ fn join_branches<P: PageWrite>(
             let pair = make_pair_dirty(pages, path, depth, pair)?;
             build_pair(pages, root, level, &pair, &children, cut)?;
             move_separator(pages, root, path, depth - 1, pair.left_at + 1, &children[cut].sep)?;
-            Ok(Joined::Kept)
+            Ok(Joined::Unchanged)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Moving entries of a full leaf to a neighbour with much room, so that no page is added.
 //!
-//! Floor: tree. Splitting alone leaves leaves that are filled at random 69 % full; sharing with
+//! Floor: tree. With splits only, leaves that are filled at random are 69 % full; sharing with
 //! neighbours that are hardly more than half full raises that a little for the price of a split
 //! (the idea of B*-trees: Bayer, McCreight, "Organization and maintenance of large ordered
 //! indices", 1972). Only dirty neighbours take part, so no more pages are written.

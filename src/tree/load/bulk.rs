@@ -1,4 +1,4 @@
-//! Building full leaves from ascending entries, and putting them behind the last leaf.
+//! Building full leaves from ascending entries, and putting them after the last leaf.
 //!
 //! Floor: tree. Entries are staged until a leaf is full, the leaf is built whole and never looked
 //! at again, and a batch of leaves is grafted onto the right edge of the tree at once. Between two
@@ -27,7 +27,7 @@ const PROPAGATE_LEAVES: usize = 64;
 /// A value that waits for its leaf.
 #[derive(Clone, Copy)]
 enum StagedValue {
-    /// It lies behind its key.
+    /// It lies after its key.
     Inline(usize),
     Overflow(OverflowPtr),
 }
@@ -49,7 +49,7 @@ pub(crate) struct Stage {
     used: usize,
     /// The last key before the staged ones; nothing where there is none.
     last_key: Option<Vec<u8>>,
-    /// The leaves. The separator of one behind nothing is empty.
+    /// The leaves. The separator of one after nothing is empty.
     pub(crate) built: Vec<Child>,
     entries: u64,
 }
@@ -101,7 +101,7 @@ impl Stage {
         let txn = pages.txn();
         let entries = now.iter().map(|staged| entry_of(&self.bytes, staged));
         let ptr = pages.write_new(|page, id| {
-            // More than fits comes from a damaged page alone.
+            // Only a damaged page gives more than fits.
             match leaf::build(page, id, tree, txn, entries)? {
                 true => Ok(()),
                 false => Err(Error::corrupt(id, "an entry that was to be moved here is larger than the limit")),
@@ -123,7 +123,7 @@ impl Stage {
     }
 }
 
-/// Entries that go behind the last one of a tree.
+/// Entries that go after the last one of a tree.
 #[derive(Default)]
 pub(crate) struct Bulk {
     stage: Stage,
@@ -136,7 +136,7 @@ impl std::fmt::Debug for Bulk {
 }
 
 impl Bulk {
-    /// Begins behind the last entry of a tree.
+    /// Begins after the last entry of a tree.
     pub(crate) fn begin<P: PageRead>(pages: &P, root: &TreeRoot) -> Result<Bulk> {
         let last = crate::tree::last(pages, root)?;
         let last_key = last.map(|(key, _)| key.to_vec());
@@ -174,7 +174,7 @@ impl Bulk {
         self.propagate_built(pages, root)
     }
 
-    /// Puts the leaves that are built behind the last one of the tree.
+    /// Puts the leaves that are built after the last one of the tree.
     fn propagate_built<P: PageWrite>(&mut self, pages: &mut P, root: &mut TreeRoot) -> Result<()> {
         let mut built = std::mem::take(&mut self.stage.built);
         if built.is_empty() {

@@ -97,7 +97,7 @@ fn rebuild<P: PageWrite>(
         true => stage.build_two_leaves(pages, root.tree)?,
         false => stage.build_leaf(pages, root.tree)?,
     }
-    // All at once, so that whoever takes them gets neighbours.
+    // All at once, so that the tree that gets them next has neighbouring pages.
     leaves.iter().try_for_each(|&ptr| free_page(pages, ptr))?;
     root.entries = count_after(root, added)?;
     replace_children(pages, root, path, stage)

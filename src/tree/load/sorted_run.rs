@@ -1,7 +1,7 @@
 //! Entries in any order, collected in memory and then sorted, so that they can be put into a tree
 //! leaf by leaf.
 //!
-//! Floor: tree. Sorting compares numbers: the first eight bytes of each key behind what all keys
+//! Floor: tree. Sorting compares numbers: the first eight bytes of each key after what all keys
 //! share. Only among equal ones are keys compared. Of entries with the same key the last one stays.
 //!
 //! Failure: `Error::Io` when there is no memory.
@@ -102,7 +102,7 @@ impl SortedRun {
         self.items.sort_unstable_by_key(|item| (item.head, item.place));
         let mut items = std::mem::take(&mut self.items);
         let mut superseded = Vec::new();
-        let (mut kept, mut from) = (0, 0);
+        let (mut count, mut from) = (0, 0);
         while from < items.len() {
             let head = items[from].head;
             let equal = items[from..].iter().take_while(|item| item.head == head).count();
@@ -113,15 +113,15 @@ impl SortedRun {
                 let item = items[at];
                 let again = at + 1 < from + equal && self.key_of(item.place) == self.key_of(items[at + 1].place);
                 if !again {
-                    items[kept] = item;
-                    kept += 1;
+                    items[count] = item;
+                    count += 1;
                 } else if let LeafValue::Overflow(to) = self.value_of(item.place) {
                     superseded.push(to);
                 }
             }
             from += equal;
         }
-        items.truncate(kept);
+        items.truncate(count);
         self.items = items;
         superseded
     }

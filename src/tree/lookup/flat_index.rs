@@ -1,19 +1,20 @@
-//! The top of a tree, flat: the pages of one level in an array, found by one search instead of a
-//! descent to them.
+//! The flat index: the pages of one level of a tree as an array, which one search finds instead of
+//! a descent.
 //!
-//! Floor: tree. A lookup waits for memory in the lowest two or three pages. How much of these waits
-//! the processor overlaps with those of the next lookup is a question of how few instructions lie
-//! between, so the levels above, which are in the cache anyway, are worth cutting short. Whoever
-//! looks a table up often makes its top once; the tree of a snapshot does not change. Separators
-//! are compared by one word each: of all bytes only the columns that differ among them are taken
-//! (the bytes that all have in common would say nothing), from up to two places.
+//! Floor: tree. A lookup waits for memory in its lowest two or three pages. The processor overlaps
+//! these waits with those of the next lookup only if few instructions lie between them. So a flat
+//! index replaces the levels above, although they are in the cache. It is made once for a table
+//! that is looked up often; the tree of a snapshot does not change.
 //!
-//! The level is the lowest one that has few enough pages: that of the leaves too, where whoever
-//! asks allows so many.
+//! Separators are compared by one word each. The word holds the bytes of the columns in which the
+//! separators differ, from up to two runs of columns; bytes that all separators share are left out.
+//!
+//! The level is the lowest one with few enough pages. If the caller allows enough of them, that is
+//! the level of the leaves.
 //!
 //! Invariants:
 //!   FLAT-1  a child that is given is the one to which the descent through the branches leads.
-//!   FLAT-2  `heads` ascend; behind the last one, up to a full block, stands the largest number, at
+//!   FLAT-2  `heads` ascend; after the last one, up to a full block, stands the largest number, at
 //!           least once.
 //!
 //! Failure: `None` from `build` for trees that gain nothing, an error for damaged pages; `None`
@@ -51,7 +52,7 @@ const _: () = assert!(COLUMNS_MAX <= 3 * WORD);
 #[repr(C, align(64))]
 struct Block([u64; WORDS]);
 
-/// Separators of neighbouring pages and, behind them, pointers to the pages as branches store them.
+/// Separators of neighbouring pages and, after them, pointers to the pages as branches store them.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Pages {
@@ -83,7 +84,7 @@ impl std::fmt::Debug for FlatIndex {
 
 /// A search that has come to its block.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Place {
+pub(crate) struct SearchState {
     block: usize,
     word: u64,
 }
@@ -183,14 +184,14 @@ impl FlatIndex {
     /// The first part of the search, and asks for what the second part needs: for those who have
     /// other keys to begin meanwhile.
     #[inline(always)]
-    pub(crate) fn begin_ahead<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<Place> {
+    pub(crate) fn begin_ahead<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<SearchState> {
         let place = self.begin(vectors, key, first)?;
         prefetch::value(self.pages.get(place.block)?);
         Some(place)
     }
 
     #[inline(always)]
-    fn begin<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<Place> {
+    fn begin<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<SearchState> {
         // The first word of a shorter key is padded, and equal to that of a separator which ends
         // with zeros.
         if key.len() < self.columns.key_bytes {
@@ -201,13 +202,13 @@ impl FlatIndex {
         for hints in &self.hints {
             at = at * WORDS + vectors.below_16_words(&hints.get(at)?.0, word);
         }
-        Some(Place { block: at, word })
+        Some(SearchState { block: at, word })
     }
 
     /// The second part: the number of the page.
     #[inline(always)]
-    pub(crate) fn end<V: Vectors>(&self, vectors: V, place: Place) -> Option<usize> {
-        let Place { block, word } = place;
+    pub(crate) fn end<V: Vectors>(&self, vectors: V, place: SearchState) -> Option<usize> {
+        let SearchState { block, word } = place;
         let pages = self.pages.get(block)?;
         let below = vectors.below_16_words(&pages.heads.0, word);
         let mut not_above = block * WORDS + below;
@@ -271,7 +272,7 @@ fn children<P: PageRead>(pages: &P, parts: &Parts, level: usize, pages_max: usiz
     Ok(Some(below))
 }
 
-/// Divides into blocks, with the largest number behind the last one.
+/// Divides into blocks, with the largest number after the last one.
 fn blocks(heads: &[u64]) -> Vec<Block> {
     let mut padded = heads.to_vec();
     padded.resize((heads.len() + 1).next_multiple_of(WORDS), u64::MAX);
@@ -337,7 +338,7 @@ impl Columns {
             taken = (taken + 1).min(WORD);
         }
         if let Some((_, end)) = spans.last_mut() {
-            // Bytes behind the last column decide where all columns are equal.
+            // Bytes after the last column decide where all columns are equal.
             if longest <= COLUMNS_MAX && longest - *end <= WORD - taken {
                 *end = longest;
             }

@@ -20,7 +20,7 @@ use crate::page::lookup;
 use crate::pager::PageRead;
 
 use crate::tree::lookup::batch::Batch;
-use crate::tree::lookup::flat_index::{FlatIndex, Place};
+use crate::tree::lookup::flat_index::{FlatIndex, SearchState};
 use crate::tree::lookup::search::{child_at, value_in};
 use crate::tree::path::{fetch_front, height_of};
 use crate::tree::TreeRoot;
@@ -64,7 +64,7 @@ struct Group<'a, 'k, 'b, P> {
     flat_index: Option<&'k FlatIndex>,
     keys: &'k [&'k [u8]],
     batch: &'b mut Batch,
-    /// These keys, and those behind them.
+    /// These keys, and those after them.
     rest: &'k [&'k [u8]],
 }
 
@@ -90,7 +90,7 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
         }
         let (mut found, mut cold) = ([lookup::EntryOffset::ASK_LEAF; GROUP], false);
         for ((found, ptr), key) in found.iter_mut().zip(&at).zip(keys) {
-            let Some(front) = pages.front_at_once(*ptr) else {
+            let Some(front) = pages.front_fast(*ptr) else {
                 cold = true;
                 continue;
             };
@@ -110,7 +110,7 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
             if *found == lookup::EntryOffset::ABSENT {
                 continue;
             }
-            if let Some(page) = pages.page_at_once(*ptr) {
+            if let Some(page) = pages.page_fast(*ptr) {
                 *value = found.value(page, key);
             }
             if value.is_none() {
@@ -132,7 +132,7 @@ fn begin<V: Vectors, P: PageRead>(
     keys: &[&[u8]],
 ) -> Option<usize> {
     let mut found = *at;
-    let mut places = [Place::default(); GROUP];
+    let mut places = [SearchState::default(); GROUP];
     for (place, key) in places.iter_mut().zip(keys) {
         *place = flat_index.begin_ahead(vectors, key, lookup::first_word(key)?)?;
     }
@@ -148,10 +148,10 @@ fn begin<V: Vectors, P: PageRead>(
 #[inline(always)]
 fn child_of<V: Vectors, P: PageRead>(vectors: V, pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Option<PagePtr> {
     if let Some(word) = lookup::first_word(key) {
-        let child = lookup::child(vectors, pages.front_at_once(ptr)?, level, key, word);
+        let child = lookup::child(vectors, pages.front_fast(ptr)?, level, key, word);
         if child.is_some() {
             return child;
         }
     }
-    lookup::child_of_any(vectors, pages.page_at_once(ptr)?, level, key)
+    lookup::child_of_any(vectors, pages.page_fast(ptr)?, level, key)
 }

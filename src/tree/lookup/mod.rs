@@ -10,6 +10,16 @@
 //! flat_index   one level of a tree as an array, searched instead of descending
 //! ```
 //!
+//! A search has up to three forms, because a lookup in memory costs little more than the cache
+//! misses of two or three pages:
+//!
+//! ```text
+//! _fast     answers from pages that this process has verified, with vector instructions and without
+//!           an error type; `None` means that the checked form has to decide
+//! _any      the same for a page whose layout the fast form does not cover (long prefix, many heads)
+//! _checked  verifies, decodes any layout, waits for the disk and reports damage
+//! ```
+//!
 //! Failure: `Corrupt` with the page; damage never becomes an answer.
 
 pub(crate) mod batch;

@@ -2,7 +2,7 @@
 //!
 //! Floor: tree. Each page on the way is asked for by a call before it is read: marks say that a
 //! page was verified once, not that it is still in memory. Between the answer and the access the
-//! system may take the page away all the same; then the lookup waits for it like any other.
+//! kernel may still take the page away; then the lookup waits for it like any other.
 //!
 //! Failure: [`Error::WouldBlock`](crate::Error::WouldBlock) at the first page that is not in
 //! memory, which is asked for.

@@ -20,16 +20,17 @@ use crate::tree::{Entry, TreeRoot};
 /// The value of a key, as it lies in the leaf or in its overflow extent.
 #[inline]
 pub(crate) fn get<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
-    match get_at_once(pages, root, None, key) {
+    match get_fast(pages, root, None, key) {
         Some(answer) => Ok(answer.value()),
-        None => get_slowly(pages, root, key),
+        None => get_checked(pages, root, key),
     }
 }
 
-/// The same, where nothing stands against it; else `None`, and [`get_slowly`] has the answer.
+/// The same, without verifying or decoding more than the search needs; `None`: [`get_checked`] has
+/// the answer.
 /// Begins at the pages that `flat_index` knows, which was made of the same tree.
 #[inline]
-pub(crate) fn get_at_once<'a, P: PageRead>(
+pub(crate) fn get_fast<'a, P: PageRead>(
     pages: &'a P,
     root: &TreeRoot,
     flat_index: Option<&FlatIndex>,
@@ -76,7 +77,7 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
             return Some(Answer(&ABSENT));
         }
         ptr = leaf_below(vectors, pages, ptr, level, key, word)?;
-        let front = pages.front_at_once(ptr)?;
+        let front = pages.front_fast(ptr)?;
         let found = lookup::find(vectors, front, key);
         if found == lookup::EntryOffset::ABSENT {
             return Some(Answer(&ABSENT));
@@ -93,7 +94,7 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
 pub(crate) fn leaf_of<P: PageRead>(pages: &P, root: &TreeRoot, key: &[u8]) -> Result<PagePtr> {
     match heads::with_vectors(LeafOf { pages, root, key }) {
         Some(leaf) => Ok(leaf),
-        None => leaf_of_slowly(pages, root, key),
+        None => leaf_of_checked(pages, root, key),
     }
 }
 
@@ -124,7 +125,7 @@ fn leaf_below<V: Vectors, P: PageRead>(
     word: u64,
 ) -> Option<PagePtr> {
     for level in (1..levels).rev() {
-        ptr = match lookup::child(vectors, pages.front_at_once(ptr)?, level, key, word) {
+        ptr = match lookup::child(vectors, pages.front_fast(ptr)?, level, key, word) {
             Some(child) => child,
             None => child_of_any(pages, ptr, level, key)?,
         };
@@ -135,7 +136,7 @@ fn leaf_below<V: Vectors, P: PageRead>(
 /// The same with every check.
 #[cold]
 #[inline(never)]
-fn leaf_of_slowly<P: PageRead>(pages: &P, root: &TreeRoot, key: &[u8]) -> Result<PagePtr> {
+fn leaf_of_checked<P: PageRead>(pages: &P, root: &TreeRoot, key: &[u8]) -> Result<PagePtr> {
     let mut ptr = root.ptr;
     for level in (1..height_of(root)?).rev() {
         ptr = child_at(pages, ptr, level, key)?;
@@ -146,7 +147,7 @@ fn leaf_of_slowly<P: PageRead>(pages: &P, root: &TreeRoot, key: &[u8]) -> Result
 /// What [`lookup::child`] leaves.
 #[inline(never)]
 fn child_of_any<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Option<PagePtr> {
-    heads::with_vectors(ChildOfAny { page: pages.page_at_once(ptr)?, level, key })
+    heads::with_vectors(ChildOfAny { page: pages.page_fast(ptr)?, level, key })
 }
 
 struct ChildOfAny<'a> {
@@ -173,7 +174,7 @@ fn value_in_any<'a, P: PageRead>(
     found: lookup::EntryOffset,
     key: &[u8],
 ) -> Option<Answer<'a>> {
-    let page = pages.page_at_once(ptr)?;
+    let page = pages.page_fast(ptr)?;
     let found = if found == lookup::EntryOffset::ASK_LEAF { lookup::find_in_any(page, key) } else { found };
     if found == lookup::EntryOffset::ABSENT {
         return Some(Answer(&ABSENT));
@@ -181,7 +182,7 @@ fn value_in_any<'a, P: PageRead>(
     if let Some(value) = found.value(page, key) {
         return Some(Answer(value));
     }
-    // What is an error here is one for `get_slowly` too, which knows how to say it.
+    // What is an error here is one for `get_checked` too, which knows how to say it.
     let found = value_in(pages, ptr, key).ok()?;
     Some(found.map_or(Answer(&ABSENT), Answer))
 }
@@ -189,11 +190,11 @@ fn value_in_any<'a, P: PageRead>(
 /// Looks a key up with every check, in trees and pages of any form.
 #[cold]
 #[inline(never)]
-pub(crate) fn get_slowly<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
+pub(crate) fn get_checked<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
     if root.height == 0 {
         return Ok(None);
     }
-    value_in(pages, leaf_of_slowly(pages, root, key)?, key)
+    value_in(pages, leaf_of_checked(pages, root, key)?, key)
 }
 
 /// The child of a branch whose range holds the key.

@@ -10,7 +10,7 @@
 //!       below the last. So a walk ends, whatever the file says: no leaf can be met twice. The
 //!       second is asked of a leaf when the cursor leaves it.
 //!   CURSOR-2  `at` is an index into the leaf, or one off either end: `usize::MAX` before the first
-//!       entry of the tree, `count` behind the last one.
+//!       entry of the tree, `count` after the last one.
 //!
 //! Failure: a damaged page is `Error::Corrupt` once; after that the cursor gives nothing until it
 //! is placed anew. An entry that cannot be read is an error in its place, and the cursor can go on
@@ -29,7 +29,7 @@ use crate::tree::path::{fetch_front, leaf_at, Path, Side, NOWHERE};
 use crate::tree::scan::range::fetch_entries_from;
 use crate::tree::{Entry, TreeRoot};
 
-/// Index before the first entry; the entry behind it is number 0.
+/// Index before the first entry; the entry after it is number 0.
 const BEFORE: usize = usize::MAX;
 
 /// A place in a tree. A new one is in no place: `next` gives the first entry and `prev` the last.
@@ -64,7 +64,7 @@ struct Flat<'a> {
 impl<'a> Flat<'a> {
     fn leaf<P: PageRead>(&self, pages: &'a P, number: usize) -> Option<Leaf<'a>> {
         let ptr = self.flat_index.page(number)?;
-        Leaf::parse(pages.page_at_once(ptr)?, ptr.id).ok()
+        Leaf::parse(pages.page_fast(ptr)?, ptr.id).ok()
     }
 
     /// The number of the leaf that holds `key` or would.
@@ -150,7 +150,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         }
     }
 
-    /// Moves to the next entry. Behind the last one, stays there.
+    /// Moves to the next entry. After the last one, stays there.
     #[inline]
     #[allow(clippy::should_implement_trait)]
     pub(crate) fn next(&mut self) -> Result<Option<Entry<'a>>> {
@@ -192,7 +192,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         self.current()
     }
 
-    /// Puts the cursor at the first entry of its leaf at or above the key, or behind the leaf's
+    /// Puts the cursor at the first entry of its leaf at or above the key, or after the leaf's
     /// last; says whether that entry has the key.
     pub(crate) fn place_towards(&mut self, key: &[u8], towards: Side) -> Result<bool> {
         let found = self.place_in(key, Some(towards))?;

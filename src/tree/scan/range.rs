@@ -11,7 +11,7 @@
 //!            they meet.
 //!
 //! Failure: a damaged page is given as one `Err`, and then the range is over; a value that cannot
-//! be read is an `Err` in its place, and the entries behind it follow.
+//! be read is an `Err` in its place, and the entries after it follow.
 
 use std::ops::{Bound, Range as Indexes};
 
@@ -64,7 +64,7 @@ struct End<'a, P> {
 
 /// Brings entries into the processor's cache before they are given: entries lie anywhere in their
 /// leaf, so the processor cannot guess which. At first those that come next are asked for one by
-/// one, also in the leaf behind; a walk that goes on asks for the whole leaf behind, some lines
+/// one, also in the leaf after; a walk that goes on asks for the whole leaf after, some lines
 /// with each entry that it gives.
 struct Ahead<'a> {
     /// The leaf that comes next, whose front is on its way.
@@ -90,7 +90,7 @@ impl Default for Ahead<'_> {
 }
 
 impl<'a> Ahead<'a> {
-    /// An entry is about to be given; behind it `ready` are left.
+    /// An entry is about to be given; after it `ready` are left.
     #[inline(always)]
     fn fetch<P: PageRead>(&mut self, pages: &'a P, leaf: &Leaf<'_>, ready: &Indexes<usize>, towards: Side) {
         if !self.lines_of.is_none() {
@@ -120,7 +120,7 @@ impl<'a> Ahead<'a> {
     #[inline(never)]
     fn fetch_next<P: PageRead>(&mut self, pages: &'a P, nth: usize, towards: Side) {
         if self.leaf.is_none() && !self.next.id.is_none() {
-            let page = pages.page_at_once(self.next);
+            let page = pages.page_fast(self.next);
             self.leaf = page.and_then(|page| Leaf::parse(page, self.next.id).ok());
             self.next = NOWHERE;
         }
@@ -133,7 +133,7 @@ impl<'a> Ahead<'a> {
 }
 
 /// Asks for the first entries that a walk from `at` on gives; `at` itself is the first one, or the
-/// one behind it.
+/// one after it.
 pub(crate) fn fetch_entries_from(leaf: &Leaf<'_>, at: usize, towards: Side) {
     let entry_bytes = entry_bytes(leaf);
     let distance = distance(entry_bytes);
@@ -174,7 +174,7 @@ impl<'a, P: PageRead> End<'a, P> {
     }
 
     /// Asks for the first entries of a leaf that the end has come to, unless that was done from the
-    /// leaf before, and sees to it that the leaves behind are in memory.
+    /// leaf before, and sees to it that the leaves after are in memory.
     fn look_ahead(&mut self, towards: Side) {
         let pages = self.cursor.pages();
         if let Some(path) = self.cursor.path() {
@@ -259,7 +259,7 @@ impl<'a, P: PageRead> Range<'a, P> {
         self.front.cursor.pages()
     }
 
-    /// Whether pages that the range brings into memory stay there, behind it.
+    /// Whether pages that the range brings into memory stay there after it has passed.
     pub(crate) fn fill_cache(&mut self, fill: bool) {
         for end in [&mut self.front, &mut self.back] {
             end.sweep.fill_cache(end.cursor.pages(), fill);
@@ -271,7 +271,7 @@ impl<'a, P: PageRead> Range<'a, P> {
     /// What [`next`](Iterator::next) gives, where that is an entry of the same leaf with its value
     /// beside it. Else nothing is changed.
     #[inline(always)]
-    pub(crate) fn next_at_once(&mut self) -> Option<Entry<'a>> {
+    pub(crate) fn next_fast(&mut self) -> Option<Entry<'a>> {
         let at = self.front.ready.start;
         if at >= self.front.ready.end {
             return None;
@@ -287,7 +287,7 @@ impl<'a, P: PageRead> Range<'a, P> {
 
     /// The same for [`next_back`](DoubleEndedIterator::next_back).
     #[inline(always)]
-    pub(crate) fn next_back_at_once(&mut self) -> Option<Entry<'a>> {
+    pub(crate) fn next_back_fast(&mut self) -> Option<Entry<'a>> {
         let end = self.back.ready.end;
         if end <= self.back.ready.start {
             return None;
@@ -338,7 +338,7 @@ impl<'a, P: PageRead> Range<'a, P> {
             Side::Last => (&mut self.back, &self.high),
         };
         (end.placed, end.cut) = (true, true);
-        // The entry that has the key of the bound is before the cut, or behind it.
+        // The entry that has the key of the bound is before the cut, or after it.
         let before = match (bound, side) {
             (Bound::Unbounded, _) => {
                 end.cursor.enter(side)?;
@@ -375,7 +375,7 @@ impl<'a, P: PageRead> Range<'a, P> {
             end.ahead = Ahead::default();
             return Ok(());
         }
-        // One bound is known from placing the end, or lies behind it: keys ascend from leaf to
+        // One bound is known from placing the end, or lies after it: keys ascend from leaf to
         // leaf.
         let (start, stop) = match (side, end.cut) {
             (Side::First, true) => (end.ready.start, end_inside(leaf, &self.high)?),
@@ -426,7 +426,7 @@ impl<'a, P: PageRead> Iterator for Range<'a, P> {
                 return Some(Err(self.end_with(e)));
             }
         }
-        if let Some(entry) = self.next_at_once() {
+        if let Some(entry) = self.next_fast() {
             return Some(Ok(entry));
         }
         let at = self.front.ready.next()?;
@@ -444,7 +444,7 @@ impl<P: PageRead> DoubleEndedIterator for Range<'_, P> {
                 return Some(Err(self.end_with(e)));
             }
         }
-        if let Some(entry) = self.next_back_at_once() {
+        if let Some(entry) = self.next_back_fast() {
             return Some(Ok(entry));
         }
         let at = self.back.ready.next_back()?;

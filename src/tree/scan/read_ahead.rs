@@ -1,9 +1,9 @@
 //! What a walk over leaves reads ahead.
 //!
 //! Floor: tree. The branches know which leaves come next, wherever they lie in the file. A walk
-//! that comes to leaves nobody has read yet sends a second place ahead, which reads branches alone
-//! and asks for the leaves below them: a few at first, more the longer the walk goes on. The branch
-//! after the one that it is in is asked for too, so that it does not wait.
+//! that comes to leaves that this process has not read yet sends a second place ahead, which reads
+//! only branches and asks for the leaves below them: a few at first, more the longer the walk goes
+//! on. The branch after the one that it is in is asked for too, so that it does not wait.
 //!
 //! A walk over leaves that are known costs a look at one mark per leaf, and now and then a question
 //! whether a leaf is still in memory: one that was read may have gone again.
@@ -31,7 +31,7 @@ const ASKED_ONE_OF: usize = 64;
 /// Pages that are given back together, at least.
 const GIVEN_BACK: u64 = 256;
 
-/// What one walk in one direction reads ahead, and leaves behind.
+/// What one walk in one direction reads ahead, and what it gives back after it.
 #[derive(Default)]
 pub(crate) struct Sweep {
     /// The place ahead of the walk.
@@ -40,7 +40,7 @@ pub(crate) struct Sweep {
     between: usize,
     /// How many there are to be.
     window: usize,
-    /// Nothing comes behind the place, or it could not be read.
+    /// Nothing comes after the place, or it could not be read.
     ended: bool,
     /// Leaves that are known have gone from memory.
     gone: bool,

@@ -256,8 +256,8 @@ proptest! {
         let mut range = Range::new(&tree.pages, tree.root, flat.then_some(&flat_index), low.clone(), high.clone());
         for &(front, at_once) in turns.iter().cycle().take(if turns.is_empty() { 0 } else { 110 }) {
             let given = match (front, at_once) {
-                (true, true) => range.next_at_once(),
-                (false, true) => range.next_back_at_once(),
+                (true, true) => range.next_fast(),
+                (false, true) => range.next_back_fast(),
                 _ => None,
             };
             let (found, expected) = match front {
@@ -270,7 +270,7 @@ proptest! {
 }
 
 #[test]
-fn a_tree_that_claims_more_entries_than_there_are_gets_a_top() {
+fn a_tree_that_claims_more_entries_than_it_has_gets_a_flat_index() {
     for count in 4..20 {
         let tree = even_tree(count);
         let root = TreeRoot { entries: u64::MAX, ..tree.root };

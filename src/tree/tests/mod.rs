@@ -91,7 +91,7 @@ impl Tree {
         assert_eq!(self.root.entries, self.model.len() as u64);
     }
 
-    /// Builds leaves of entries with inline values that ascend, behind all others.
+    /// Builds leaves of entries with inline values that ascend, after all others.
     fn load_behind(&mut self, entries: Vec<(Vec<u8>, Vec<u8>)>) {
         self.append_hint = AppendHint::default();
         let mut run = SortedRun::default();
@@ -158,14 +158,14 @@ impl Tree {
             assert_eq!(found.len(), keys.len());
             for (key, found) in keys.iter().zip(found) {
                 assert!(found == self.model.get(*key).map(Vec::as_slice), "{key:?} among many");
-                let at_once = get_at_once(&self.pages, &self.root, flat_index, key);
+                let at_once = get_fast(&self.pages, &self.root, flat_index, key);
                 match at_once {
                     Some(answer) => assert!(answer.value() == found, "{key:?} at once"),
                     // Absent keys with the head of another one, and values in runs, need not be
                     // looked up again.
                     None => assert!(key.len() < 4 || self.pages.page_size() > 4096, "{key:?} is not found at once"),
                 }
-                assert!(get_slowly(&self.pages, &self.root, key).unwrap() == found);
+                assert!(get_checked(&self.pages, &self.root, key).unwrap() == found);
             }
         }
     }

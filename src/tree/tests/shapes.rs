@@ -201,7 +201,7 @@ fn random_puts_leave_leaves_fuller_than_splits_alone() {
         tree.put(&scrambled(number).to_be_bytes(), &[0; 30]);
     }
     let stats = tree.verify();
-    // By splits alone it is ln 2 of a page.
+    // With splits only it is ln 2 of a page.
     assert!((72..=85).contains(&leaf_fill(&stats, 4096)), "{}", leaf_fill(&stats, 4096));
 }
 

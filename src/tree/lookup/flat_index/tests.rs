@@ -12,7 +12,7 @@ use crate::tree::lookup::flat_index::*;
 use crate::tree::lookup::search::child_at;
 use crate::tree::tests::pages::VecPages;
 
-/// A tree of branches alone, as many levels as the separators need; its leaves are numbers of pages
+/// A tree of only branches, as many levels as the separators need; its leaves are numbers of pages
 /// that nobody reads.
 fn tree_of(separators: &[Vec<u8>], fan_out: usize) -> (VecPages, TreeRoot) {
     let mut pages = VecPages::new(4096);
@@ -97,7 +97,7 @@ fn check_all(separators: &[Vec<u8>], fan_out: usize, pages_max: usize) -> Option
     for key in around(separators).chain([vec![], vec![0; 40], vec![0xff; 40]]) {
         check(&pages, &root, &flat_index, &key);
     }
-    // As keys of that kind go on behind a separator.
+    // As keys of that kind go on after a separator.
     let rest: &[u8] = if separators[0].starts_with(b"t0") { b"t000/item/000000000000" } else { &[b'0'; 25] };
     let long = |key: &Vec<u8>| [key, rest.get(key.len()..).unwrap_or(&[])].concat();
     Some(separators.iter().filter(|key| check(&pages, &root, &flat_index, &long(key))).count())
