@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cmd;
 use crate::exit::{self, Outcome};
-use crate::types;
+use crate::format::types;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,61 +1,44 @@
-//! `kvctl`: looks into Mapleaf databases and changes them.
+//! `kvctl`: shows and changes Mapleaf databases.
 //!
-//! A crate of its own that sees only the public API of `mapleaf`. A module uses only modules of
-//! lower lines of this table, so that there is no cycle:
+//! This crate sees only the public API of `mapleaf`. Each line uses only itself and lower lines:
 //!
 //! ```text
-//! cli, cmd/                one file for each verb: clap fills its `Args`, then it runs
-//! bench/, torture/         what these two verbs are made of
-//! input, tsv, jsonl, rows  rows of the two formats, in and out
-//! columns, types           texts of keys and values by the table's codecs
-//! targets, store, fresh    tables and databases that a verb opens or makes
-//! bytes, files, numbers    arguments: bytes, --hex, --base64, @file, sizes
-//! interrupt                SIGINT
-//! output, progress         standard output, files, standard error
-//! terminal                 what a terminal may get
-//! exit, refusal, findings  exit codes, failures, bad command lines, reports of damage
+//! cli, usage             the command line, and what is wrong with one
+//! cmd/                   one file for each verb: clap fills its `Args`, then `Args::run`
+//! bench/, torture/       the parts of these two verbs
+//! database/              opens databases; target tables of a load; findings of damage
+//! terminal/              output to files and standard output, messages, progress, SIGINT
+//! format/                text and rows to stored bytes, and back (TSV, JSON lines, codecs)
+//! exit, numbers, random  exit codes and failures; numbers as arguments; seeded random numbers
 //! ```
 //!
 //! Failure: one line on standard error that starts with `kvctl: `, and the exit code of the table
 //! in `exit`. A closed pipe is success.
 
 mod bench;
-mod bytes;
 mod cli;
 mod cmd;
-mod columns;
+mod database;
 mod exit;
-mod files;
-mod findings;
-mod fresh;
-mod input;
-mod interrupt;
-mod jsonl;
+mod format;
 mod numbers;
-mod output;
-mod progress;
 mod random;
-mod refusal;
-mod rows;
-mod store;
-mod targets;
 mod terminal;
 mod torture;
-mod tsv;
-mod types;
+mod usage;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
-    output::take_size_limit_as_error();
+    terminal::output::take_size_limit_as_error();
     let exit = match cli::Cli::try_parse() {
-        Err(error) => refusal::report(&error),
+        Err(error) => usage::report(&error),
         Ok(cli) => cli.run().unwrap_or_else(|failure| {
-            progress::end();
+            terminal::progress::end();
             if let Some(text) = &failure.text {
-                output::complain(text);
+                terminal::output::complain(text);
             }
             failure.exit
         }),

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use mapleaf::{Db, Options, ReadTxn, Table};
 
 use super::data::Data;
+use crate::database::new_file;
 use crate::exit::{Exit, Failure};
-use crate::fresh;
 
 /// The entries.
 pub(crate) const ENTRIES: Table<&[u8], &[u8]> = Table::new("entries");
@@ -91,7 +91,7 @@ impl BenchFile {
             fs::remove_file(&self.path).map_err(|error| Failure::writing(&self.path.display().to_string(), &error))?;
             self.made = false;
         }
-        let db = Db::open(&self.path).map_err(|error| fresh::not_made(&self.path, error))?;
+        let db = Db::open(&self.path).map_err(|error| new_file::not_made(&self.path, error))?;
         if !db.begin_read().and_then(|txn| txn.tables()).map_err(failed)?.is_empty() {
             // If another process made a file of this name first, its file stays.
             return Err(Failure::usage(format!(

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::histogram::Histogram;
 use super::kind::{Kind, KINDS};
 use crate::exit::{Exit, Failure};
-use crate::interrupt;
 use crate::random::Rng;
+use crate::terminal::interrupt;
 
 /// When a run ends.
 #[derive(Clone, Copy, Debug, Default)]

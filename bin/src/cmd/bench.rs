@@ -13,10 +13,10 @@ use crate::bench::run::{self, Pace, Tally};
 use crate::bench::workload::{self, Workload};
 use crate::bench::zipf::Zipf;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::interrupt;
 use crate::numbers;
-use crate::output::{self, Output};
-use crate::progress::{self, Progress, Unit};
+use crate::terminal::interrupt;
+use crate::terminal::output::{self, Output};
+use crate::terminal::progress::{self, Progress, Unit};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use mapleaf::CheckReport;
 use serde_json::{json, Value};
 
+use crate::database::findings;
+use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::numbers::count;
-use crate::output::{self, Output};
-use crate::progress::{self, Progress, Unit};
-use crate::{findings, store};
+use crate::terminal::output::{self, Output};
+use crate::terminal::progress::{self, Progress, Unit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,7 +32,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let db = store::open_to_read(&self.file)?;
+        let db = open::read_only(&self.file)?;
         let shown = Progress::of(Unit::Things("pages"), None);
         let checked = db.check_with(|done, all| shown.show(done, all));
         progress::clear();

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use mapleaf::CompactReport;
 use serde_json::{json, Value};
 
+use crate::database::new_file;
+use crate::database::open;
 use crate::exit::{Exit, Outcome};
 use crate::numbers::count;
-use crate::output::{self, Output};
-use crate::{fresh, store};
+use crate::terminal::output::{self, Output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,8 +34,8 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let db = store::open_to_read(&self.file)?;
-        let report = fresh::write_new_file("entries", |tell| db.compact_to_with(&self.out, tell))?;
+        let db = open::read_only(&self.file)?;
+        let report = new_file::write("entries", |tell| db.compact_to_with(&self.out, tell))?;
         let mut output = Output::stdout();
         let text = if self.json { format!("{}\n", json_of(&report)) } else { summary(&self.out, &report) };
         output.write(text.as_bytes())?;

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use mapleaf::Db;
 
-use crate::bytes::Encoding;
-use crate::columns::Columns;
+use crate::database::open::{self, TableName};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output;
-use crate::store::{self, TableName};
+use crate::format::bytes::Encoding;
+use crate::format::columns::Columns;
+use crate::terminal::output;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,7 +35,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let Some(db) = store::open_to_change(&self.file)? else {
+        let Some(db) = open::if_exists(&self.file)? else {
             let path = self.file.display();
             output::complain(&format!("{path}: no such key, because there is no such file; check the path"));
             return Ok(Exit::No);

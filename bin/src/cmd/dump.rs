@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use mapleaf::{Db, ReadTxn, TableInfo};
 
-use crate::columns::{Columns, Fields};
+use crate::database::open::{self, TableName};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::input::Format;
-use crate::output::{self, Output};
-use crate::store::{self, TableName};
-use crate::{interrupt, jsonl, tsv};
+use crate::format::columns::{Columns, Fields};
+use crate::format::input::Format;
+use crate::format::jsonl;
+use crate::format::tsv;
+use crate::terminal::interrupt;
+use crate::terminal::output::{self, Output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,7 +48,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Outcome {
         let format = self.choose_format()?;
-        let db = store::open_to_read(&self.file)?;
+        let db = open::read_only(&self.file)?;
         let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file))?;
         let tables = self.tables(&txn)?;
         let mut output = self.open_output(&db)?;
@@ -73,7 +75,7 @@ impl Args {
         let name = &self.table.table;
         match txn.table_info(name).map_err(failed)? {
             Some(table) => Ok(vec![table]),
-            None => Err(store::no_table(name, &self.file)),
+            None => Err(open::no_table(name, &self.file)),
         }
     }
 
@@ -91,7 +93,7 @@ impl Args {
     fn open_output(&self, db: &Db) -> Result<Output, Failure> {
         let Some(target) = self.target() else { return Ok(Output::stdout()) };
         let same = match (fs::metadata(target), fs::metadata(&self.file)) {
-            (Ok(target), Ok(file)) => store::is_same_file(&target, &file),
+            (Ok(target), Ok(file)) => open::is_same_file(&target, &file),
             _ => false,
         };
         if same {

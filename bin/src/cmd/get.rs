@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::bytes::Encoding;
-use crate::columns::{Column, Columns};
+use crate::database::open::{self, TableName};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::{self, Output};
-use crate::store::{self, TableName};
+use crate::format::bytes::Encoding;
+use crate::format::columns::{Column, Columns};
+use crate::terminal::output::{self, Output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,7 +40,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let db = store::open_to_read(&self.file)?;
+        let db = open::read_only(&self.file)?;
         let failed = |error| Failure::of_database(error, &self.file);
         let txn = db.begin_read().map_err(failed)?;
         let columns = Columns::of_read(&txn, &self.table.table).map_err(failed)?;
@@ -48,7 +48,7 @@ impl Args {
         let table = txn.bytes_table(&self.table.table).map_err(failed)?;
         let Some(value) = table.get(key.as_slice()).map_err(failed)? else {
             let name = &self.table.table;
-            let why = match store::has_table(&txn, name)? {
+            let why = match open::has_table(&txn, name)? {
                 true => format!("no such key in table '{name}'"),
                 false => format!("no table '{name}'; 'kvctl tables' lists them"),
             };

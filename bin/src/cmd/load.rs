@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 
 use mapleaf::WriteTxn;
 
-use crate::columns::{Column, Columns, Given};
+use crate::database::open;
+use crate::database::targets::Targets;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::input::{self, Format, Rows, Source};
-use crate::interrupt::{self, Watched};
+use crate::format::columns::{Column, Columns, Given};
+use crate::format::input::{self, Format, Rows, Source};
 use crate::numbers;
-use crate::output;
-use crate::progress::{self, Counted, Progress, Unit};
-use crate::store;
-use crate::targets::Targets;
+use crate::terminal::interrupt::{self, Watched};
+use crate::terminal::output;
+use crate::terminal::progress::{self, Counted, Progress, Unit};
 
 /// Bytes of keys and values after which a batch is committed.
 const BATCH_BYTES: u64 = 256 << 20;
@@ -158,7 +158,7 @@ impl<R: BufRead> Load<'_, R> {
     fn batches(&mut self) -> Result<(), Failure> {
         interrupt::keep(self.kept());
         let mut more = self.first()?;
-        let mut db = store::open_to_write(&self.args.file)?;
+        let mut db = open::or_make(&self.args.file)?;
         while more || self.targets.has_pending() {
             let mut txn = db.begin_write().map_err(|error| self.failed(error))?;
             let mut batch = Batch { rows: 0, bytes: 0, rows_max: self.args.batch.unwrap_or(u64::MAX) };

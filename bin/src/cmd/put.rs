@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use mapleaf::Db;
 
-use crate::bytes::Encoding;
-use crate::columns::{Column, Columns, Given};
+use crate::database::open::{self, TableName};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::store::{self, TableName};
+use crate::format::bytes::Encoding;
+use crate::format::columns::{Column, Columns, Given};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,7 +50,7 @@ impl Args {
         let key = self.encoding.decode(&self.key)?;
         let encoding = if self.raw { Encoding::default() } else { self.encoding };
         let value = encoding.decode_value(&self.value)?;
-        let db = store::open_to_write(&self.file)?;
+        let db = open::or_make(&self.file)?;
         self.put(&db, &key, &value).map_err(|failure| failure.of_file(&self.file))?;
         Ok(Exit::Done)
     }

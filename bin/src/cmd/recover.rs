@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use mapleaf::{Db, RecoverReport};
 use serde_json::{json, Value};
 
+use crate::database::findings;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::findings;
 use crate::numbers::count;
-use crate::output::{self, Output};
+use crate::terminal::output::{self, Output};
 
 const EXAMPLES: &str = "\
 Examples:

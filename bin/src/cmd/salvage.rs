@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use mapleaf::{Db, SalvageReport, SalvagedTable};
 use serde_json::{json, Value};
 
+use crate::database::findings;
+use crate::database::new_file;
 use crate::exit::{Exit, Outcome};
 use crate::numbers::count;
-use crate::output::{self, Output};
-use crate::{findings, fresh};
+use crate::terminal::output::{self, Output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,7 +36,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let report = fresh::write_new_file("pages", |tell| Db::salvage_with(&self.file, &self.out, tell))?;
+        let report = new_file::write("pages", |tell| Db::salvage_with(&self.file, &self.out, tell))?;
         let mut output = Output::stdout();
         if self.json {
             output.write(format!("{}\n", json_of(&report)).as_bytes())?;

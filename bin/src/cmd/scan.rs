@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 use mapleaf::ReadTxn;
 
-use crate::bytes::Encoding;
-use crate::columns::{Column, Columns, Fields};
+use crate::database::open::{self, TableName};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::format::bytes::Encoding;
+use crate::format::columns::{Column, Columns, Fields};
+use crate::format::tsv;
 use crate::numbers;
-use crate::output::Output;
-use crate::store::{self, TableName};
-use crate::tsv;
+use crate::terminal::output::Output;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,12 +61,12 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let db = store::open_to_read(&self.file)?;
+        let db = open::read_only(&self.file)?;
         let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file))?;
         let columns =
             Columns::of_read(&txn, &self.table.table).map_err(|error| Failure::of_database(error, &self.file))?;
         let span = self.span(&columns.key).map_err(|failure| failure.of_file(&self.file))?;
-        store::note_missing_table(&txn, &self.table.table, &self.file)?;
+        open::note_missing_table(&txn, &self.table.table, &self.file)?;
         let mut fields = Fields::new(&columns);
         let mut output = Output::stdout();
         let count = self.scan(&txn, &span, &mut fields, &mut output)?;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use mapleaf::Stats;
 use serde_json::{json, Value};
 
+use crate::database::findings;
+use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::Output;
-use crate::{findings, store};
+use crate::terminal::output::Output;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,7 +28,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let db = store::open_to_read(&self.file)?;
+        let db = open::read_only(&self.file)?;
         let stats = db.stats().map_err(|error| Failure::of_database(error, &self.file))?;
         let remarks = db.slot_remarks().map_err(|error| Failure::of_database(error, &self.file))?;
         let mut figures = vec![("file", json!(self.file.to_string_lossy()))];

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use mapleaf::{Db, TableInfo};
 use serde_json::{json, Value};
 
+use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::Output;
-use crate::types::{self, Type};
-use crate::{store, tsv};
+use crate::format::tsv;
+use crate::format::types::{self, Type};
+use crate::terminal::output::Output;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -91,7 +92,7 @@ impl Args {
 
 impl Create {
     fn run(self) -> Outcome {
-        let db = store::open_to_write(&self.file)?;
+        let db = open::or_make(&self.file)?;
         self.refuse_long_keys(&db)?;
         let name = |of: &Option<Type>| of.as_ref().map_or_else(String::new, |of| of.name().to_string());
         let create = || -> mapleaf::Result<()> {
@@ -122,7 +123,7 @@ impl Create {
 }
 
 fn list(file: &Path, json: bool) -> Outcome {
-    let db = store::open_to_read(file)?;
+    let db = open::read_only(file)?;
     let failed = |error| Failure::of_database(error, file);
     let tables = db.begin_read().map_err(failed)?.tables().map_err(failed)?;
     let mut output = Output::stdout();

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::exit::{Exit, Failure, Outcome};
-use crate::interrupt;
 use crate::numbers;
-use crate::output::Output;
-use crate::progress::{self, Progress, Unit};
+use crate::terminal::interrupt;
+use crate::terminal::output::Output;
+use crate::terminal::progress::{self, Progress, Unit};
 use crate::torture::judge::{self, How};
 use crate::torture::plan::Plan;
 use crate::torture::report::Report;

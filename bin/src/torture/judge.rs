@@ -12,7 +12,7 @@ use mapleaf::{Db, Error, ErrorKind, Options, ReadTable, ReadTxn};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Outcome};
-use crate::output::Output;
+use crate::terminal::output::Output;
 use crate::torture::plan::{Plan, State, Value, COUNTERS};
 
 /// What a judge found.

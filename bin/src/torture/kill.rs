@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::exit::Failure;
-use crate::interrupt;
 use crate::random::Rng;
+use crate::terminal::interrupt;
 use crate::torture::plan::Plan;
 use crate::torture::process::{Heard, Process};
 

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, Failure};
-use crate::interrupt;
+use crate::terminal::interrupt;
 
 /// How often a wait looks whether SIGINT came.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);

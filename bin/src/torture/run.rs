@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, Failure};
-use crate::interrupt;
-use crate::progress::Progress;
 use crate::random::Rng;
+use crate::terminal::interrupt;
+use crate::terminal::progress::Progress;
 use crate::torture::copies::{Copy, Damage};
 use crate::torture::judge::Verdict;
 use crate::torture::kill::{self, Killed, Pace};

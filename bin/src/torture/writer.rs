@@ -9,8 +9,8 @@ use std::path::Path;
 
 use mapleaf::{Db, WriteTxn};
 
+use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::store;
 use crate::torture::judge;
 use crate::torture::plan::{Plan, Step, COUNTERS};
 
@@ -21,7 +21,7 @@ const COMMITS_PER_OPENING: u64 = 16;
 pub(crate) fn run(path: &Path, plan: Plan) -> Outcome {
     let failed = |error| Failure::of_database(error, path);
     loop {
-        let db = store::open_to_write(path)?;
+        let db = open::or_make(path)?;
         let (plan, mut number) = match judge::counters(&db).map_err(failed)? {
             Some((plan, number)) => (plan, number),
             None => {

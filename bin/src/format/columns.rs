@@ -11,9 +11,9 @@ use std::ffi::OsStr;
 
 use mapleaf::{ReadTxn, TableInfo, WriteTxn};
 
-use crate::bytes::Encoding;
 use crate::exit::{Exit, Failure};
-use crate::types::Type;
+use crate::format::bytes::Encoding;
+use crate::format::types::Type;
 
 /// Bytes of a text that an error shows.
 const SHOWN_BYTES: usize = 60;

@@ -10,7 +10,7 @@
 use mapleaf::WriteTxn;
 
 use crate::exit::Failure;
-use crate::rows::Declared;
+use crate::format::rows::Declared;
 
 /// The table of rows that name none, where nothing else says so.
 pub(crate) const DEFAULT: &str = "main";

@@ -17,7 +17,7 @@ mod numbers;
 mod tests;
 mod tuples;
 
-use crate::bytes;
+use crate::format::bytes;
 use numbers::{Scalar, SCALARS};
 
 /// How items of each type are written, for `kvctl help`.

@@ -11,9 +11,9 @@ use std::path::Path;
 
 use mapleaf::{Db, ErrorKind, Options, ReadTxn};
 
+use crate::database::new_file::Opened;
 use crate::exit::{Exit, Failure};
-use crate::fresh::Opened;
-use crate::output;
+use crate::terminal::output;
 
 /// The table that a verb works on.
 #[derive(clap::Args, Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct TableName {
 }
 
 /// Opens an existing database for reading only.
-pub(crate) fn open_to_read(path: &Path) -> Result<Db, Failure> {
+pub(crate) fn read_only(path: &Path) -> Result<Db, Failure> {
     refuse_own_output(path)?;
     let options = Options::new().read_only(true).create(false);
     options.open(path).map_err(|error| Failure::of_database(error, path))
@@ -32,12 +32,12 @@ pub(crate) fn open_to_read(path: &Path) -> Result<Db, Failure> {
 
 /// Opens a database for writing; makes it where there is none. What was made goes again if nothing
 /// is committed to it.
-pub(crate) fn open_to_write(path: &Path) -> Result<Opened, Failure> {
+pub(crate) fn or_make(path: &Path) -> Result<Opened, Failure> {
     Opened::open_or_make(path)
 }
 
 /// Opens a database for writing; `None` where there is none.
-pub(crate) fn open_to_change(path: &Path) -> Result<Option<Db>, Failure> {
+pub(crate) fn if_exists(path: &Path) -> Result<Option<Db>, Failure> {
     match Db::open_existing(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         opened => opened.map(Some).map_err(|error| Failure::of_database(error, path)),

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use crate::bytes::HEX_DIGITS;
+use crate::format::bytes::HEX_DIGITS;
 
 /// Bytes with what a terminal would obey, or cannot show, as `\xNN`.
 pub(crate) fn visible(bytes: &[u8]) -> Cow<'_, [u8]> {

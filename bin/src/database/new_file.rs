@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use mapleaf::{Db, Error, ErrorKind};
 
 use crate::exit::{Exit, Failure};
-use crate::interrupt;
-use crate::progress::{self, Progress, Unit};
+use crate::terminal::interrupt;
+use crate::terminal::progress::{self, Progress, Unit};
 
 /// An open database, and whether this run has made it.
 pub(crate) struct Opened {
@@ -86,7 +86,7 @@ pub(crate) fn not_made(path: &Path, error: Error) -> Failure {
 type Tell<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
 
 /// Runs what writes a new file, or nothing at all, and counts things of this name. SIGINT ends it.
-pub(crate) fn write_new_file<T>(
+pub(crate) fn write<T>(
     what: &'static str,
     run: impl FnOnce(&mut Tell<'_>) -> mapleaf::Result<T>,
 ) -> Result<T, Failure> {

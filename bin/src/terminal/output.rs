@@ -17,9 +17,9 @@ use mapleaf::Db;
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::exit::Failure;
-use crate::progress;
-pub(crate) use crate::terminal::one_line;
-use crate::terminal::visible;
+pub(crate) use crate::terminal::escape::one_line;
+use crate::terminal::escape::visible;
+use crate::terminal::progress;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 

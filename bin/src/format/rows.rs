@@ -3,8 +3,8 @@
 
 use std::io::{self, BufRead, Read};
 
-use crate::columns::Given;
 use crate::exit::{Exit, Failure};
+use crate::format::columns::Given;
 
 /// What some programs put before UTF-8 text.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

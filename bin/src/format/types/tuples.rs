@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Kind, Type};
-use crate::bytes::BASE64;
+use crate::format::bytes::BASE64;
 
 /// Bytes that are no text.
 #[derive(Deserialize)]

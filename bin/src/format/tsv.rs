@@ -20,9 +20,9 @@
 use std::io::BufRead;
 use std::ops::Range;
 
-use crate::bytes::hex_digit;
-use crate::columns::Given;
-use crate::rows::{Declared, Lines, Row, RowError, BYTE_ORDER_MARK};
+use crate::format::bytes::hex_digit;
+use crate::format::columns::Given;
+use crate::format::rows::{Declared, Lines, Row, RowError, BYTE_ORDER_MARK};
 
 /// Stands before a field of stored bytes.
 const BYTES_MARK: &[u8] = b"\\!";

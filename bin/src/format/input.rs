@@ -5,9 +5,10 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::exit::Failure;
-use crate::files::{self, open_file, refuse_closed_stdin};
-use crate::rows::{Declared, Row, RowError};
-use crate::{jsonl, tsv};
+use crate::format::files::{self, open_file, refuse_closed_stdin};
+use crate::format::jsonl;
+use crate::format::rows::{Declared, Row, RowError};
+use crate::format::tsv;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 /// How rows are written.

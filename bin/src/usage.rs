@@ -7,7 +7,7 @@
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use crate::exit::Exit;
-use crate::output;
+use crate::terminal::output;
 
 /// Ends a run whose command line clap did not take: help and version go to standard output, the
 /// rest is a usage error.

@@ -15,9 +15,9 @@ use base64::Engine;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::bytes::{not_base64, BASE64};
-use crate::columns::Given;
-use crate::rows::{Declared, Lines, Row, RowError};
+use crate::format::bytes::{not_base64, BASE64};
+use crate::format::columns::Given;
+use crate::format::rows::{Declared, Lines, Row, RowError};
 
 /// Appends a whole row.
 pub(crate) fn write_row(table: Option<&str>, key: Given<'_>, value: Given<'_>, line: &mut Vec<u8>) -> io::Result<()> {

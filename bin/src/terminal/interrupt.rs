@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::exit::{Exit, Failure};
-use crate::output;
+use crate::terminal::output;
 
 /// How long a verb may take to reach the end of its batch before the batch is dropped.
 const GRACE: Duration = Duration::from_millis(500);

@@ -5,8 +5,8 @@ use mapleaf::Finding;
 use serde_json::{json, Value};
 
 use crate::exit::Failure;
-use crate::jsonl;
-use crate::output::{self, Output};
+use crate::format::jsonl;
+use crate::terminal::output::{self, Output};
 
 /// Writes each finding on a line of its own.
 pub(crate) fn write(findings: &[Finding], output: &mut Output) -> Result<(), Failure> {

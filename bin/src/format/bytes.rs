@@ -13,7 +13,7 @@ use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeCo
 use base64::DecodeError;
 
 use crate::exit::Failure;
-use crate::files;
+use crate::format::files;
 
 /// Written with padding, read with or without.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(

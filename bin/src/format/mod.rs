@@ -1,0 +1,22 @@
+//! Keys and values as text: arguments of the command line, and rows that `load` reads and `dump`
+//! writes.
+//!
+//! ```text
+//! input    chooses the format of an input and opens it
+//! tsv      rows as TSV
+//! jsonl    rows as JSON lines
+//! rows     the parts of both formats: a row, a declared table, lines, errors of a line
+//! columns  the keys and the values of a table: text to stored bytes and back
+//! types    the text of each built-in codec
+//! bytes    --hex, --base64, `-` and `@PATH`
+//! files    opens the files and the standard input that these read
+//! ```
+
+pub(crate) mod bytes;
+pub(crate) mod columns;
+pub(crate) mod files;
+pub(crate) mod input;
+pub(crate) mod jsonl;
+pub(crate) mod rows;
+pub(crate) mod tsv;
+pub(crate) mod types;
