@@ -37,7 +37,7 @@ pub enum ErrorKind {
     Corrupt,
     /// The bytes of an entry are whole, and no item of the codec that its table was opened with.
     Decode,
-    /// The system could not serve an access to the mapping.
+    /// The kernel could not serve an access to the mapping.
     Fault,
     /// Another process or handle holds a lock.
     Locked,
@@ -49,11 +49,11 @@ pub enum ErrorKind {
     Poisoned,
     /// No such file.
     NotFound,
-    /// The system reported an error for an operation.
+    /// The kernel reported an error for an operation.
     Io,
     /// The disk has no room for what was asked.
     DiskFull,
-    /// The system denied access.
+    /// The kernel denied access.
     Permission,
 }
 
@@ -155,7 +155,7 @@ pub enum Error {
         /// Which key or value, its length, the codec, what was found and expected, and the remedy.
         what: String,
     },
-    /// The system could not serve an access to the mapping (a truncated file, a bad disk block, a
+    /// The kernel could not serve an access to the mapping (a truncated file, a bad disk block, a
     /// full disk). What the call was to return is not known. Put right what the cause names, close
     /// every handle and open again.
     #[error("{}the system could not serve an access at byte {offset}: {cause}", at_path(.path))]
@@ -167,7 +167,7 @@ pub enum Error {
         /// What made the access fail, as far as known.
         cause: String,
     },
-    /// Somebody else holds the database or the writer. Wait, or close the other.
+    /// Another process or thread holds the database or the writer. Wait, or close the other.
     #[error("{}: locked: {by}", .path.display())]
     Locked {
         /// The file.
@@ -212,14 +212,14 @@ pub enum Error {
         /// missing.
         folder: Option<PathBuf>,
     },
-    /// The system reported an error.
+    /// The kernel reported an error.
     #[error("{}{op} failed: {source}{}", at_file(.path), read_only_way(.source))]
     Io {
         /// The operation.
         op: &'static str,
         /// The file.
         path: PathBuf,
-        /// The system's error.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The disk has no room. The transaction can be aborted, reads go on, and writes work again
@@ -231,7 +231,7 @@ pub enum Error {
         /// Bytes that were wanted; 0 where that is not known.
         wanted: u64,
     },
-    /// The system denied access: to the file or its folder, or it refused a call, as a sandbox
+    /// The kernel denied access: to the file or its folder, or it refused a call, as a sandbox
     /// does.
     #[error("{}: {op}: {}", .path.display(), denial(.source))]
     Permission {
@@ -239,7 +239,7 @@ pub enum Error {
         op: &'static str,
         /// The file.
         path: PathBuf,
-        /// The system's error.
+        /// The kernel's error.
         source: io::Error,
     },
 }

@@ -52,7 +52,7 @@
 //!
 //! # Caveats
 //!
-//! - **One process** may have a file open for writing, alone, or any number may have it open
+//! - **One process** may have a file open for writing, or any number may have it open
 //!   read-only; the others get [`ErrorKind::Locked`] at once. Opening the same file again in one
 //!   process gives the same database.
 //! - **Read transactions that never end** keep the pages that they see, and the file grows

@@ -21,7 +21,7 @@ pub struct FlushEvent<'a> {
     /// Bytes of the range.
     pub len: u64,
     /// Whether the flush makes the length of the file durable too, as a flush of data does that
-    /// lies behind the old end.
+    /// lies after the old end.
     pub carries_length: bool,
     /// Length of the file now.
     pub file_len: u64,
@@ -228,13 +228,13 @@ thread_local! {
 }
 
 /// Of the moves of mappings that this thread makes next, `work` work and then `fail` fail late: the
-/// kernel has unmapped their target by then, and memory of somebody else lies there at once.
+/// kernel has unmapped their target by then, and another mapping lies there at once.
 #[cfg(test)]
 pub(crate) fn fail_moves(work: u32, fail: u32) {
     MOVES.set((work, fail));
 }
 
-/// Where memory of somebody else lies, as pairs of address and length.
+/// Where such other mappings lie, as pairs of address and length.
 #[cfg(test)]
 pub(crate) fn others() -> Vec<(usize, usize)> {
     OTHERS.take()
@@ -250,7 +250,7 @@ pub(crate) fn move_fails() -> bool {
     work == 0 && fail > 0
 }
 
-/// Notes where memory of somebody else lies.
+/// Notes where another mapping lies.
 pub(crate) fn note_others(start: usize, len: usize) {
     OTHERS.with_borrow_mut(|others| others.push((start, len)));
 }

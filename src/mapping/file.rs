@@ -37,7 +37,7 @@ pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
 pub(crate) enum Created {
     /// The file is there, as written.
     New,
-    /// Somebody else's file had the name first; ours is gone.
+    /// Another file had the name first; the new one was removed.
     Existed,
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn create_atomic(
             return Ok(created);
         }
     }
-    // Also when somebody else was first: the name is to be durable before anything is built on it.
+    // Also when another process was first: the name is to be durable before anything is built on it.
     sync_name(path, &file)?;
     hooks::creating(Creation::DirectoryFlushed, &temporary, path);
     Ok(created)
@@ -218,7 +218,7 @@ pub(crate) fn may_have_length(len: u64) -> io::Result<()> {
     file_calls::within_size_limit(len)
 }
 
-/// The first byte at `offset` or behind it that is not in a hole; `None` when there is none. Where
+/// The first byte at `offset` or after it that is not in a hole; `None` when there is none. Where
 /// the file system cannot say, `offset` itself.
 pub(crate) fn next_data(file: &File, offset: u64) -> Option<u64> {
     os::seek_data(file, offset).unwrap_or(Some(offset))

@@ -1,8 +1,8 @@
-//! Read-ahead: pages that are asked of the disk before somebody waits for them.
+//! Read-ahead: pages that are read from the disk before a reader waits for them.
 //!
 //! Floor: mapping. The mappings of a file and its descriptors are advised to be read at random, so
 //! that its page cache stays in single pages (a store to a larger folio would be written back
-//! whole), and the system reads nothing ahead by itself. What it is asked for by advice
+//! whole), and the kernel reads nothing ahead by itself. What it is asked for by advice
 //! (`POSIX_FADV_WILLNEED`), it starts to read at once, many requests at a time, waits for none, and
 //! keeps in single pages. On a disk where one page takes 60 us, a hundred asked for together take
 //! 1.3 ms, and a file in its order comes as fast as the disk gives.
@@ -14,15 +14,15 @@
 //! many soon has the disk read at full speed. Where the file does not fit, a page that is read
 //! ahead drives out one that is used: there nothing is read that nobody asked for.
 //!
-//! To ask the system for each page, so that one which cannot be read is an error and no signal,
+//! To ask the kernel for each page, so that one which cannot be read is an error and no signal,
 //! costs more than to verify it. So who touches many pages has whole chunks brought in, and nothing
 //! is asked for the other pages of such a chunk, as long as the file fits in memory.
 //!
 //! Invariants:
-//!   AHEAD-1  nothing behind the end of a snapshot is asked for, however long the file is.
+//!   AHEAD-1  nothing after the end of a snapshot is asked for, however long the file is.
 //!   AHEAD-2  a chunk is read ahead once at most; pages of it that went again are read one by one.
 //!
-//! Failure: none. Advice that the system does not take costs time; a page that cannot be read is an
+//! Failure: none. Advice that the kernel does not take costs time; a page that cannot be read is an
 //! error of its reader.
 
 use std::fs::File;
@@ -57,7 +57,7 @@ const MISSES_PER_CHUNK: u64 = 8;
 /// disk): so a quarter is worth it always, and who has asked for half of the pages will most likely
 /// want the rest.
 const HERE_AND_THERE_ONE_OF: u64 = 2;
-/// What is asked for in one call. The system cuts longer wishes to what it reads ahead by itself,
+/// What is asked for in one call. The kernel cuts longer wishes to what it reads ahead by itself,
 /// 128 KiB if nobody changed it.
 const CALL_BYTES: u64 = 128 << 10;
 /// Bits for chunks: twice as many as the file has, within these bounds (256 MiB and 64 GiB of
@@ -72,7 +72,7 @@ const LOOK_MILLIS: u64 = 1000;
 /// What is known of a file for reading ahead; shared by all its windows.
 pub(crate) struct Ahead {
     file: Arc<File>,
-    /// Whether there is a disk behind the file at all.
+    /// Whether the file lies on a disk at all.
     has_disk: bool,
     reads: AtomicBool,
     /// Pieces that were looked at: they were in memory, or were asked for.
@@ -119,7 +119,7 @@ impl Room {
 }
 
 impl Ahead {
-    /// For a file of `len` bytes, with a disk behind it or none.
+    /// For a file of `len` bytes, on a disk or not.
     pub(super) fn new(file: &Arc<File>, len: u64, has_disk: bool) -> Ahead {
         let chunks = (len / CHUNK_BYTES * 2).next_power_of_two().clamp(CHUNKS_MIN, CHUNKS_MAX);
         let bits = || (0..chunks / 64).map(|_| AtomicU64::new(0)).collect();
@@ -167,7 +167,7 @@ impl Ahead {
         self.is_looked_at(offset / CHUNK_BYTES)
     }
 
-    /// Whether a range is in memory or on its way there; where the system cannot say, it is.
+    /// Whether a range is in memory or on its way there; where the kernel cannot say, it is.
     pub(crate) fn is_resident(&self, offset: u64, len: u64) -> bool {
         let system = os::page_bytes();
         let pages = offset.saturating_add(len).div_ceil(system) - offset / system;
@@ -178,7 +178,7 @@ impl Ahead {
     /// to ends at `end`. If it is cold, asks for it, and for what is around it if there is room.
     /// Whether it is there now, or on its way; it may also have been, and gone again.
     ///
-    /// How much room there is takes reading some twenty files of the system, so nobody asks for the
+    /// How much room there is takes reading some twenty files of the kernel, so it is not asked for the
     /// sake of a page that is there.
     pub(crate) fn touch(&self, offset: u64, end: u64) -> bool {
         if !self.reads() || self.room.lately_lacked(end) {
@@ -259,7 +259,7 @@ impl Ahead {
             return true;
         }
         let misses = self.misses.fetch_add(1, Ordering::Relaxed);
-        // Who waits for the page waits for its chunk alone.
+        // A reader that waits for the page waits only for its chunk.
         self.request(from, to - from);
         let block_chunks = (1 + misses / MISSES_PER_CHUNK).min(BLOCK_BYTES_MAX / CHUNK_BYTES);
         let block_chunks = 1 << block_chunks.ilog2();
@@ -289,7 +289,7 @@ impl Ahead {
         os::drop_cache(&self.file, offset, len)
     }
 
-    /// Asks for a range of the file, of which somebody will soon need all, and waits for nothing.
+    /// Asks for a range of the file, of which a reader will soon need all, and waits for nothing.
     pub(crate) fn request(&self, offset: u64, len: u64) {
         if self.has_disk {
             for from in (offset..offset.saturating_add(len)).step_by(CALL_BYTES as usize) {
@@ -349,7 +349,7 @@ mod tests {
             (end / 4096, end / 4096),
             "all of the state, and nothing else"
         );
-        // Nothing more is asked for when pages go, and offsets behind everything are no matter.
+        // Nothing more is asked for when pages go, and offsets after everything are no matter.
         // Reading waits for what is on its way.
         std::os::unix::fs::FileExt::read_exact_at(&*file, &mut vec![0; end as usize], 0).unwrap();
         assert!(direct_io::forget_cache(&file).unwrap());
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_pieces_are_brought_after_many_touches_and_where_the_file_fits() {
+    fn whole_chunks_are_read_after_many_touches_and_where_the_file_fits() {
         let Some((ahead, _file)) = cold(4 * MIB, 100 * MIB) else { return };
         let end = MIB + 3 * 4096;
         for _ in 0..TOUCHES_BEFORE_CHUNKS {
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_that_the_state_ends_in_is_not_brought_as_a_whole() {
+    fn a_chunk_that_the_state_ends_in_is_not_read_as_a_whole() {
         let Some((ahead, _file)) = cold(4 * MIB, 100 * MIB) else { return };
         let end = MIB + 3 * 4096;
         ahead.touch(MIB, end);
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_that_share_bits_are_not_taken_for_each_other() {
+    fn chunks_that_share_bits_are_not_taken_for_each_other() {
         let Some((ahead, _file)) = cold(4 * MIB, 1 << 40) else { return };
         ahead.note_brought(0, true);
         let far = CHUNKS_MIN * CHUNK_BYTES;

@@ -1,11 +1,11 @@
-//! The fault guard: an access to a mapping that the system cannot serve is recorded, and the
+//! The fault guard: an access to a mapping that the kernel cannot serve is recorded, and the
 //! process lives.
 //!
 //! Floor: mapping. A shared mapping brings the signal SIGBUS when its file was cut below the
 //! address, when the disk cannot be read, or when a store meets a full disk. One handler for the
 //! process looks whether the address lies in a range that is registered here. If so, it notes the
 //! offset in the record of that mapping, puts a page of zeros under the address, and returns: the
-//! access goes on and finds zeros, and whoever made it looks at the flag of the window before
+//! access goes on and finds zeros, and the reader that made it looks at the flag of the window before
 //! believing them. Every other fault goes to the handler that was there before, so that Rust's
 //! report of a stack overflow and the handlers of the application go on working.
 //!
@@ -13,7 +13,7 @@
 //!   SIGBUS-1  the record and the flag of the window are written before the zeros can be seen, by
 //!             any thread.
 //!   SIGBUS-2  a range is registered while it is reserved and no longer: it never names memory of
-//!             somebody else.
+//!             another owner.
 //!   SIGBUS-3  the handler calls what a signal handler may call: atomics, `mmap`, `sigaction`,
 //!             `raise`.
 //!
@@ -68,7 +68,7 @@ struct Entry {
     end: AtomicUsize,
     writable: AtomicBool,
     record: AtomicPtr<FaultRecord>,
-    /// Where readers of the range look; null until somebody may read.
+    /// Where readers of the range look; null until the range may be read.
     flag: AtomicPtr<AtomicU32>,
 }
 
@@ -138,7 +138,7 @@ impl Entry {
     }
 
     /// What the entry says of the range, if it holds the address. An entry that is being changed
-    /// holds no range that somebody uses (SIGBUS-2).
+    /// holds no range in use (SIGBUS-2).
     fn holding(&self, address: usize) -> Option<Held> {
         let version = self.version.load(Ordering::Acquire);
         let held = Held {
@@ -184,11 +184,11 @@ impl Registration {
         self.entry.flag.store(ptr::from_ref(flag).cast_mut(), Ordering::Release);
     }
 
-    /// The range now ends `len` bytes behind its start: what lies behind is not ours any more.
+    /// The range now ends `len` bytes after its start: the rest is not part of it any more.
     pub(super) fn cut(&self, len: usize) {
         let _changing = changing();
         let start = self.entry.start.load(Ordering::Relaxed);
-        // One field, and no change of the version: somebody may be using what stays of the range
+        // One field, and no change of the version: a reader may be using the rest of the range
         // just now.
         self.entry.end.store(start.saturating_add(len), Ordering::Release);
     }
@@ -296,7 +296,7 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, cont
     // SAFETY: the calling thread's own `errno`, kept over the handler for the code that was
     // interrupted.
     let errno = unsafe { *libc::__errno_location() };
-    // SAFETY: the system gives a valid record to a handler with `SA_SIGINFO`.
+    // SAFETY: the kernel gives a valid record to a handler with `SA_SIGINFO`.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
     // Of other codes, those of 0 and below are signals that a process sent, and that of a memory
     // error found elsewhere says nothing about this thread.
@@ -322,7 +322,7 @@ fn patch(address: usize) -> bool {
     }
     let page_bytes = SYSTEM_PAGE_BYTES.load(Ordering::Relaxed);
     let page = address & !(page_bytes - 1);
-    // The page alone; and when the process has too many areas for that, the whole range, which
+    // Only the page; and when the process has too many areas for that, the whole range, which
     // leaves fewer.
     zeros_over(page, page_bytes, writable) || zeros_over(start, end - start, writable)
 }
@@ -363,7 +363,7 @@ unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut
             }
         }
         handler if before.sa_flags & libc::SA_SIGINFO != 0 => {
-            // SAFETY: whoever installed it said by `SA_SIGINFO` that it is a handler of this form.
+            // SAFETY: the program that installed it declared by `SA_SIGINFO` that it is a handler of this form.
             let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
                 unsafe { std::mem::transmute::<usize, _>(handler) };
             handler(signal, info, context);

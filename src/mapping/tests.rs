@@ -199,7 +199,7 @@ fn growth_merges_into_one_area_with_all_advice() {
 }
 
 #[test]
-fn where_blocks_cannot_be_reserved_pages_are_populated() {
+fn where_blocks_cannot_be_reserved_pages_are_prefaulted() {
     let (mapping, temp) = in_file(None);
     mapping.prefault_first.store(true, Ordering::Relaxed);
     mapping.grow(&mut mapping.write_map().unwrap(), 100 * PAGE).unwrap();
@@ -257,7 +257,7 @@ fn marks_beyond_the_window_read_as_zero() {
 }
 
 #[test]
-fn one_canvas_at_a_time() {
+fn one_writable_mapping_at_a_time() {
     let (mapping, temp) = in_file(None);
     let write_map = mapping.write_map().unwrap();
     assert!(mapping.write_map().is_none());
@@ -267,7 +267,7 @@ fn one_canvas_at_a_time() {
     assert!(reader.write_map().is_none(), "a read-only mapping has none");
 }
 
-fn canvas_of_ten() -> (Mapping, WriteMap) {
+fn mapping_of_ten() -> (Mapping, WriteMap) {
     let mapping = Mapping::anonymous(options(None)).unwrap();
     let mut write_map = mapping.write_map().unwrap();
     mapping.grow(&mut write_map, 10 * PAGE).unwrap();
@@ -277,7 +277,7 @@ fn canvas_of_ten() -> (Mapping, WriteMap) {
 #[test]
 #[should_panic(expected = "without a claim")]
 fn a_store_without_a_claim_panics() {
-    let (_mapping, mut write_map) = canvas_of_ten();
+    let (_mapping, mut write_map) = mapping_of_ten();
     write_map.claim(PageId(2), 1);
     write_map.bytes_mut(PageId(2), 2);
 }
@@ -285,19 +285,19 @@ fn a_store_without_a_claim_panics() {
 #[test]
 #[should_panic(expected = "beyond the mapping")]
 fn a_store_beyond_the_mapping_panics() {
-    let (_mapping, mut write_map) = canvas_of_ten();
+    let (_mapping, mut write_map) = mapping_of_ten();
     write_map.bytes_mut(PageId(10), 1);
 }
 
 #[test]
 #[should_panic(expected = "meta page")]
 fn a_claim_of_a_meta_panics() {
-    canvas_of_ten().1.claim(PageId(1), 1);
+    mapping_of_ten().1.claim(PageId(1), 1);
 }
 
 #[test]
 fn claims_open_pages_and_close_them() {
-    let (_mapping, mut write_map) = canvas_of_ten();
+    let (_mapping, mut write_map) = mapping_of_ten();
     write_map.claim(PageId(4), 3);
     assert_eq!(write_map.claimed_count(), 3);
     write_map.bytes_mut(PageId(4), 3).fill(5);
@@ -422,7 +422,7 @@ mod seams {
     }
 
     #[test]
-    fn in_a_strict_canvas_claimed_pages_alone_can_be_stored_to() {
+    fn with_strict_claims_only_claimed_pages_can_be_stored_to() {
         strict_claims(true);
         let (mapping, _temp) = in_file(Some(8));
         strict_claims(false);
@@ -466,7 +466,7 @@ mod seams {
         assert!(!mapping.read_map().all_served(), "and the sentinel is watched at its new place");
     }
 
-    /// A move that fails late has unmapped its target, where memory of somebody else may lie by
+    /// A move that fails late has unmapped its target, where another mapping may lie by
     /// then: growth goes on elsewhere, and nothing there is mapped over, unmapped or taken for a
     /// part of the file.
     #[test]
@@ -609,7 +609,7 @@ mod seams {
     }
 }
 
-/// What happens when the system cannot serve an access.
+/// What happens when the kernel cannot serve an access.
 mod faults {
     use super::*;
 
@@ -628,7 +628,7 @@ mod faults {
 
     #[test]
     fn a_load_beyond_the_end_reads_zeros_and_is_recorded() {
-        let (mapping, _canvas, temp) = filled(10);
+        let (mapping, _write_map, temp) = filled(10);
         let read_map = mapping.read_map();
         assert!(read_map.all_served());
         cut(&temp, 5 * PAGE);
@@ -643,7 +643,7 @@ mod faults {
     #[test]
     fn a_cut_inside_a_page_is_noticed_without_any_fault() {
         for len in [10 * PAGE - 1, 9 * PAGE + 1, 5 * PAGE + 100, 2 * PAGE] {
-            let (mapping, _canvas, temp) = filled(10);
+            let (mapping, _write_map, temp) = filled(10);
             let read_map = mapping.read_map();
             expect(read_map.bytes(2 * PAGE, PAGE as usize).unwrap(), 2);
             cut(&temp, len);
@@ -653,7 +653,7 @@ mod faults {
 
     #[test]
     fn a_cut_of_what_is_not_used_is_not_noticed() {
-        let (mapping, _canvas, temp) = filled(10);
+        let (mapping, _write_map, temp) = filled(10);
         cut(&temp, 10 * PAGE + 1);
         assert!(mapping.read_map().all_served());
     }
@@ -669,7 +669,7 @@ mod faults {
         assert!(mapping.grow(&mut write_map, 20 * PAGE).is_err());
     }
 
-    /// The old place of the sentinel is a page like any other after growth: whoever looks at it
+    /// The old place of the sentinel is a page like any other after growth: a reader that looks at it
     /// late is not misled.
     #[test]
     fn a_sentinel_that_has_moved_is_not_lost() {
@@ -747,7 +747,7 @@ mod faults {
 
     #[test]
     fn pages_are_not_written_past_the_end_of_a_file_that_was_cut() {
-        let (mapping, _canvas, temp) = filled(10);
+        let (mapping, _write_map, temp) = filled(10);
         cut(&temp, 8 * PAGE + 5);
         assert!(mapping.write_pages(7 * PAGE, &[1; 2 * PAGE as usize]).is_err());
         assert!(mapping.is_faulted());
@@ -756,7 +756,7 @@ mod faults {
 
     #[test]
     fn many_threads_in_the_middle_of_large_copies_live_on() {
-        let (mapping, _canvas, temp) = filled(4000);
+        let (mapping, _write_map, temp) = filled(4000);
         let start = Barrier::new(9);
         std::thread::scope(|scope| {
             for thread in 0..8u64 {
@@ -782,8 +782,8 @@ mod faults {
 
     #[test]
     fn other_mappings_go_on_and_a_new_one_heals() {
-        let (mapping, _canvas, temp) = filled(10);
-        let (other, _other_canvas, _other_temp) = filled(10);
+        let (mapping, _write_map, temp) = filled(10);
+        let (other, _other_write_map, _other_temp) = filled(10);
         let bytes = std::fs::read(temp.path()).unwrap();
         cut(&temp, PAGE);
         assert!(!mapping.read_map().all_served());
@@ -798,7 +798,7 @@ mod faults {
 
     #[test]
     fn probing_says_what_an_access_would_not_survive() {
-        let (mapping, _canvas, temp) = filled(10);
+        let (mapping, _write_map, temp) = filled(10);
         let read_map = mapping.read_map();
         read_map.probe(9 * PAGE, PAGE as usize).unwrap();
         cut(&temp, 5 * PAGE);

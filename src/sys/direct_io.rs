@@ -1,6 +1,6 @@
-//! The disk behind a file: what is really there, where the page cache may show something else.
+//! The disk under a file: its real contents, where the page cache may show something else.
 //!
-//! Floor: mapping. After a flush that failed, the system may keep showing pages that never reached
+//! Floor: mapping. After a flush that failed, the kernel may keep showing pages that never reached
 //! the disk, call them clean, and report success the next time (Rebello and others, "Can
 //! Applications Recover from fsync Failures?", 2020). So recovery reads what decides past the
 //! cache, and after such a failure lets go of the whole cache of the file before it believes
@@ -8,7 +8,7 @@
 //! system has those: it outlives the process, goes with the file when that is renamed, and does not
 //! go with copies.
 //!
-//! Failure: `io::Error`. `Ok(None)` and `Ok(false)` where the system cannot do what was asked.
+//! Failure: `io::Error`. `Ok(None)` and `Ok(false)` where the kernel cannot do what was asked.
 
 use std::fs::File;
 use std::io;
@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const MARK: &std::ffi::CStr = c"user.mapleaf.flush-failed";
 
 /// The first `len` bytes of a file, or as many as it has, read from the disk. What cannot be read
-/// is zeros. `None`: the file system reads through its cache alone.
+/// is zeros. `None`: the file system reads only through its cache.
 pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<Vec<u8>>> {
     let Ok(direct) = os::reopen_direct(file) else { return Ok(None) };
     let len = len.min(file_calls::end_of(file)?);
@@ -52,7 +52,7 @@ pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<
     Ok(Some(read))
 }
 
-/// Lets go of all pages of a file that the system keeps in memory, and proves that they went: what
+/// Lets go of all pages of a file that the kernel keeps in memory, and proves that they went: what
 /// is read afterwards comes from the disk. `false`: some stay, because another program has them
 /// mapped or they cannot be written out.
 pub(crate) fn forget_cache(file: &File) -> io::Result<bool> {
@@ -72,7 +72,7 @@ pub(crate) fn forget_cache(file: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Pages of a file that are in memory, whoever brought them there.
+/// Pages of a file that are in memory, by this or any other process.
 pub(crate) fn cached_pages(file: &File) -> io::Result<u64> {
     let (len, mut cached) = (file_calls::end_of(file)?, 0);
     for offset in (0..len).step_by(LOOK_BYTES as usize) {
@@ -91,7 +91,7 @@ pub(crate) fn mark_flush_failed(file: &File) -> bool {
     os::set_attribute(file, MARK).is_ok()
 }
 
-/// Whether a flush of the file has failed since somebody last recovered it.
+/// Whether a flush of the file has failed since its last recovery.
 pub(crate) fn is_flush_failed(file: &File) -> bool {
     os::has_attribute(file, MARK)
 }
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cache_goes_and_the_medium_shows() {
+    fn after_the_cache_is_dropped_reads_show_the_disk() {
         let temp = tempfile::NamedTempFile::new().unwrap();
         let bytes: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
         std::fs::write(temp.path(), &bytes).unwrap();

@@ -4,7 +4,7 @@
 //! signal. That is so for holes, for blocks that a file shares with a copy of it (`cp --reflink`,
 //! snapshots), and on file systems that write every change to new blocks.
 //!
-//! Failure: none. Where the system cannot say, the answer is the one that costs speed and no more.
+//! Failure: none. Where the kernel cannot say, the answer is the one that costs speed and no more.
 #![allow(unsafe_code, reason = "raw system calls")]
 
 use std::fs::File;
@@ -56,7 +56,7 @@ struct Extents {
     extents: [Extent; EXTENTS],
 }
 
-/// Whether every byte below `len` has a block that is this file's alone.
+/// Whether every byte below `len` has a block that only this file uses.
 pub(crate) fn has_all_blocks(file: &File, len: u64) -> io::Result<bool> {
     let counted = file_calls::status(file)?.allocated >= len;
     Ok(counted && own_extents_reach(file, len).unwrap_or(true))

@@ -55,7 +55,7 @@ pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
     file.set_len(len).map_err(refused::by("ftruncate"))
 }
 
-/// The length of a file. By a seek and not by `stat`: once somebody has asked for the times of a
+/// The length of a file. By a seek and not by `stat`: once a program has asked for the times of a
 /// file, the kernel writes them anew with the next change, two blocks more for each commit. Nobody
 /// uses the position.
 pub(crate) fn end_of(file: &File) -> io::Result<u64> {
@@ -183,7 +183,7 @@ pub(crate) fn file_system(file: &File) -> io::Result<i128> {
     retry(|| unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) }).map(|()| i128::from(found.f_type))
 }
 
-/// Whether the page cache is all there is of the file: nothing is behind it.
+/// Whether the file exists only in the page cache, without a disk.
 pub(crate) fn lives_in_memory(file: &File) -> bool {
     const RAMFS_MAGIC: i128 = 0x8584_58f6;
     matches!(file_system(file), Ok(kind) if kind == i128::from(libc::TMPFS_MAGIC) || kind == RAMFS_MAGIC)

@@ -4,7 +4,7 @@
 //! dirties its whole folio, and the next flush writes all of it. Mapleaf's own mappings and
 //! descriptors ask for single pages, but another program that reads the file from end to end (a
 //! backup, `cp`) brings the parts that were not cached in large folios. That is noticed where it
-//! costs: the system counts, for each thread, the bytes that its stores dirtied. If they are out of
+//! costs: the kernel counts, for each thread, the bytes that its stores dirtied. If they are out of
 //! proportion to the pages that a transaction took, and the file has indeed more dirty pages there,
 //! its cache is dropped once it is clean, and comes back in single pages.
 //!

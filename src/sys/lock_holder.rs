@@ -6,7 +6,7 @@
 //! every one for the superuser. That costs a few system calls for each descriptor on the machine;
 //! only a refusal does it.
 //!
-//! Failure: `None` where the system does not tell, or when the holder has gone meanwhile.
+//! Failure: `None` where the kernel does not tell, or when the holder has gone meanwhile.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

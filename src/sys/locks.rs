@@ -4,7 +4,7 @@
 //! is closed, so a dead process holds none. A duplicate of a descriptor shares its locks. The
 //! offsets lie far past the end of any file.
 //!
-//! Failure: `Ok(false)` when somebody else holds a conflicting lock; errors of the system
+//! Failure: `Ok(false)` when another open file holds a conflicting lock; errors of the kernel
 //! otherwise.
 
 use std::fs::File;
@@ -60,7 +60,7 @@ pub(crate) fn try_lock(file: &File, offset: u64, len: u64, kind: LockKind) -> io
     os::set_lock(file, kind.code(), offset, len, false)
 }
 
-/// Locks `len` bytes from `offset` on, waiting as long as somebody else holds a lock that
+/// Locks `len` bytes from `offset` on, waiting as long as another open file holds a lock that
 /// conflicts.
 #[cfg_attr(not(test), expect(dead_code, reason = "reserved for several processes at one file"))]
 pub(crate) fn lock(file: &File, offset: u64, len: u64, kind: LockKind) -> io::Result<()> {

@@ -1,10 +1,10 @@
-//! How much memory a page cache can take: what the system has to spare, and what the control groups
+//! How much memory a page cache can take: what the kernel has to spare, and what the control groups
 //! of this process leave.
 //!
 //! Floor: mapping. Page cache that is there already counts as room, as it makes way: what is asked
 //! is whether a file fits, not whether the rest of it does.
 //!
-//! Failure: `None` where the system does not say.
+//! Failure: `None` where the kernel does not say.
 
 use std::path::Path;
 
@@ -37,7 +37,7 @@ pub(crate) fn available_bytes() -> Option<u64> {
     }
 }
 
-/// The number behind a name at the start of a line.
+/// The number after a name at the start of a line.
 fn field(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().map(str::split_ascii_whitespace);
     lines.find_map(|mut words| (words.next() == Some(name)).then(|| words.next()?.parse().ok()).flatten())

@@ -61,14 +61,14 @@ pub(crate) fn checked(result: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// The page size of the system, which mappings are aligned to (not that of the database).
+/// The page size of the kernel, which mappings are aligned to (not that of the database).
 pub(crate) fn page_bytes() -> u64 {
     // SAFETY: a query without pointers.
     let found = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     u64::try_from(found).ok().filter(|n| n.is_power_of_two()).unwrap_or(4096)
 }
 
-/// Maps `len` bytes, at least a page of the system, at an address of the kernel's choice. In a
+/// Maps `len` bytes, at least a kernel page, at an address of the kernel's choice. In a
 /// program that locks whatever it maps (`mlockall`) they are not locked, nor read in: only the
 /// first page is, for a moment, and the rest is added to it then. Where the kernel refuses
 /// `mremap`, the whole range is locked for a moment.
@@ -224,7 +224,7 @@ pub(crate) unsafe fn move_over(from: NonNull<u8>, len: u64, to: NonNull<u8>) -> 
     mapped("mremap", got).map(|_| ())
 }
 
-/// A move that fails when the kernel has unmapped the target, where memory of somebody else lies at
+/// A move that fails when the kernel has unmapped the target, where another mapping lies at
 /// once.
 ///
 /// # Safety
@@ -266,7 +266,7 @@ pub(crate) unsafe fn unmap(base: NonNull<u8>, len: u64) {
 /// Makes private anonymous memory read as zeros again.
 ///
 /// # Safety
-/// The range is private anonymous memory of the caller, accessed through atomics alone.
+/// The range is private anonymous memory of the caller, accessed only through atomics.
 pub(crate) unsafe fn zero_again(base: NonNull<u8>, len: u64) -> io::Result<()> {
     let len = size(len)?;
     // SAFETY: private anonymous memory of the caller; atomics may see any value at any time.
@@ -319,7 +319,7 @@ pub(crate) fn is_unserved(error: &io::Error) -> bool {
 /// The range lies in a mapping that the caller keeps for the duration of the call.
 pub(crate) unsafe fn sync_range(base: NonNull<u8>, len: u64, file: &File) -> io::Result<()> {
     let len = size(len)?;
-    // SAFETY: flushing reads the range alone, and the caller keeps it mapped.
+    // SAFETY: flushing only reads the range, and the caller keeps it mapped.
     match retry(|| unsafe { libc::msync(base.as_ptr().cast(), len, libc::MS_SYNC) }) {
         // What is flushed is the file, through whichever call.
         Err(error) if refused::is(&error) => file.sync_data().map_err(refused::by("msync, and fdatasync after it")),
@@ -384,7 +384,7 @@ pub(crate) fn address_space_bytes() -> u64 {
     }
 }
 
-/// The first byte at `at` or behind it that is not in a hole of the file; `None` when there is
+/// The first byte at `at` or after it that is not in a hole of the file; `None` when there is
 /// none. Moves the position of the descriptor, which reads and writes at offsets do not use.
 pub(crate) fn seek_data(file: &File, at: u64) -> io::Result<Option<u64>> {
     let at = offset(at)?;
@@ -417,7 +417,7 @@ pub(crate) fn cleared_in_children() -> io::Result<memmap2::MmapRaw> {
 }
 
 /// Takes or drops (`F_UNLCK`) a lock of the open file description on a byte range. `Ok(false)`:
-/// somebody else holds one that conflicts, which cannot be when the call waits.
+/// another open file holds one that conflicts, which cannot be when the call waits.
 pub(crate) fn set_lock(file: &File, kind: libc::c_int, start: u64, len: u64, wait: bool) -> io::Result<bool> {
     let lock = lock_of(kind, start, len)?;
     let command = if wait { libc::F_OFD_SETLKW } else { libc::F_OFD_SETLK };
@@ -487,7 +487,7 @@ pub(crate) fn reopen_direct(file: &File) -> io::Result<File> {
     descriptor::open(File::options().read(true).custom_flags(libc::O_DIRECT), Path::new(&path))
 }
 
-/// Asks the system to let go of the pages of a range that are clean and that nobody has mapped; a
+/// Asks the kernel to let go of the pages of a range that are clean and that nobody has mapped; a
 /// length of 0: to the end.
 pub(crate) fn drop_cache(file: &File, start: u64, len: u64) -> io::Result<()> {
     let (start, len) = (offset(start)?, offset(len)?);
@@ -498,7 +498,7 @@ pub(crate) fn drop_cache(file: &File, start: u64, len: u64) -> io::Result<()> {
     }
 }
 
-/// Pages of a mapping that are in memory, whoever brought them there.
+/// Pages of a mapping that are in memory, by this or any other process.
 pub(crate) fn resident_pages(map: &memmap2::MmapRaw) -> io::Result<u64> {
     let mut resident = vec![0u8; map.len().div_ceil(page_bytes() as usize)];
     // SAFETY: the mapping lives through the call, which stores a byte for each of its pages.
@@ -538,8 +538,8 @@ pub(crate) fn set_attribute(file: &File, name: &CStr) -> io::Result<()> {
 
 /// Whether a file has an extended attribute.
 pub(crate) fn has_attribute(file: &File, name: &CStr) -> bool {
-    // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name; asks for the
-    // length alone.
+    // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name; asks only for
+    // the length.
     unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), ptr::null_mut(), 0) >= 0 }
 }
 
@@ -559,13 +559,13 @@ pub(crate) fn thread_dirtied_bytes() -> u64 {
     u64::try_from(usage.ru_oublock).unwrap_or(0) * 512
 }
 
-/// Pages of the system that are dirty in a range of a file. An error where the system cannot say.
+/// Kernel pages that are dirty in a range of a file. An error where the kernel cannot say.
 pub(crate) fn dirty_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
     cache_state(file, start, len).map(|found| found[1] + found[2])
 }
 
-/// Pages of the system that the page cache has of a range of a file, or is reading. An error where
-/// the system cannot say.
+/// Kernel pages that the page cache has of a range of a file, or is reading. An error where
+/// the kernel cannot say.
 pub(crate) fn cached_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
     cache_state(file, start, len).map(|found| found[0])
 }
@@ -585,7 +585,7 @@ fn cache_state(file: &File, start: u64, len: u64) -> io::Result<[u64; 5]> {
     }
 }
 
-/// Asks the system to read a range of a file soon; waits for nothing. Advice: errors do not matter.
+/// Asks the kernel to read a range of a file soon; waits for nothing. Advice: errors do not matter.
 pub(crate) fn will_need(file: &File, start: u64, len: u64) {
     if let (Ok(start), Ok(len)) = (offset(start), offset(len)) {
         // SAFETY: a call on a descriptor that `file` keeps open.
@@ -600,7 +600,7 @@ pub(crate) fn will_need(file: &File, start: u64, len: u64) {
 /// The range lies in a shared mapping of a file that the caller keeps.
 pub(crate) unsafe fn release_pages(base: NonNull<u8>, len: u64) -> io::Result<()> {
     let len = size(len)?;
-    // SAFETY: of a shared file mapping nothing is lost; whoever reads or stores meanwhile faults
+    // SAFETY: a shared file mapping loses nothing; a thread that reads or stores meanwhile faults
     // the page in again.
     retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTNEED) })
 }

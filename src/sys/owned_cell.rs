@@ -1,18 +1,17 @@
-//! A cell: something that one owner at a time uses, and a word beside it that everybody may read.
+//! A cell that one owner at a time uses, with a word beside it that every thread may read.
 //!
-//! Floor: mapping, for the `unsafe` alone. A reader slot is one. To take it costs a single locked
-//! operation, which shows the owner's word as well, and to leave it a store; a `Mutex` with the
-//! word beside it takes three, and each of them waits for all loads before it, the owner's lookups
-//! among them.
+//! Floor: sys, because of its `unsafe`. A reader slot is such a cell. Taking it costs one locked
+//! operation, which shows the owner's word at the same time; leaving it costs a store. A `Mutex` with
+//! the word beside it would take three locked operations, and each of them would wait for all
+//! earlier loads, the owner's lookups among them.
 //!
 //! Invariants:
-//!   CELL-1  what lies in a cell is reached through its [`CellOwner`] alone, of which there is one
-//!       at most: whoever changed the word from [`FREE`] has it, and its end makes the word
-//!       [`FREE`] again.
-//!   CELL-2  taking comes before every later load of the owner that is sequentially consistent, for
-//!       whoever fences between storing what that loads and reading the word.
+//!   CELL-1  the value is reached only through a [`CellOwner`], and there is at most one: the thread
+//!           that changed the word from [`FREE`] has it, and dropping it stores [`FREE`] again.
+//!   CELL-2  taking the cell comes before every later sequentially consistent load of the owner, as
+//!           seen by a thread that stores the loaded value, fences, and then reads the word.
 //!
-//! Failure: `None` if the cell is taken.
+//! Failure: `None` if the cell has an owner.
 #![allow(unsafe_code, reason = "a cell that hands out what it holds by the word beside it")]
 
 use std::cell::UnsafeCell;
@@ -80,7 +79,7 @@ impl<K, T: Debug> Debug for CellOwner<K, T> {
 
 impl<K, T> CellOwner<K, T> {
     /// Takes the cell that `cell` finds in `keeper`, and shows `word`, which is not [`FREE`].
-    /// `None` if somebody has it.
+    /// `None` if it has an owner.
     #[inline]
     pub(crate) fn take(
         keeper: &Arc<K>,
@@ -150,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seat_has_one_owner_and_shows_its_word_until_that_leaves() {
+    fn a_cell_has_one_owner_and_shows_its_word_until_the_owner_leaves() {
         let cell = Arc::new(OwnedCell::new(String::new()));
         let take = |word| CellOwner::take(&cell, |cell| cell, word);
         let mut first = take(7).expect("free");

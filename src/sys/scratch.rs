@@ -1,4 +1,4 @@
-//! Memory for data that waits to be sorted: in large chunks, in large pages where the system has
+//! Memory for data that waits to be sorted: in large chunks, in large pages where the kernel has
 //! them.
 //!
 //! Floor: mapping. Nothing of it belongs to a file. Pieces come as they are needed, so a small load

@@ -1,7 +1,7 @@
 //! Lookups without anything that protects them, to measure what the protection costs.
 //!
 //! Floor: testing. The pages of a snapshot as they lie in the mapping: no marks, no checksums, and
-//! nobody asks whether the system could serve what was read. All else is as in [`ReadTable::get`],
+//! nobody asks whether the kernel could serve what was read. All else is as in [`ReadTable::get`],
 //! step by step.
 
 use std::sync::OnceLock;

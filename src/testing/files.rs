@@ -34,7 +34,7 @@ pub fn fuzz_open(data: &[u8]) {
     if sealed {
         seal_file(&mut file);
     }
-    let place = Place::new();
+    let place = TempPath::new();
     if fs::write(&place.0, &file).is_err() {
         return;
     }
@@ -55,7 +55,7 @@ pub fn fuzz_open(data: &[u8]) {
 fn repair(path: &Path, clean: bool) {
     let preview = Db::recover_preview(path);
     assert!(!clean || preview.as_ref().is_ok_and(|report| !report.is_loss()), "a clean file: {preview:?}");
-    let out = Place::new();
+    let out = TempPath::new();
     match Db::salvage(path, &out.0) {
         Ok(report) => {
             // A slot that cannot be read may have held a newer state; everything of the one that is
@@ -73,20 +73,20 @@ fn repair(path: &Path, clean: bool) {
     }
 }
 
-/// The path of one run, in memory where the system has such a place; the file goes with it.
-struct Place(PathBuf);
+/// The path of one run, in memory where the kernel has such a place; the file goes with it.
+struct TempPath(PathBuf);
 
-impl Place {
-    fn new() -> Place {
+impl TempPath {
+    fn new() -> TempPath {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let shm = Path::new("/dev/shm");
         let dir = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };
-        Place(dir.join(format!("mapleaf-fuzz-{}-{number}", std::process::id())))
+        TempPath(dir.join(format!("mapleaf-fuzz-{}-{number}", std::process::id())))
     }
 }
 
-impl Drop for Place {
+impl Drop for TempPath {
     fn drop(&mut self) {
         // Not there if it could not be written.
         drop(fs::remove_file(&self.0));
@@ -249,7 +249,7 @@ pub fn sample_files() -> &'static [Vec<u8>] {
 }
 
 fn sample(fill: fn(&Db) -> Result<()>) -> Result<Vec<u8>> {
-    let place = Place::new();
+    let place = TempPath::new();
     let db = Options::new().open(&place.0)?;
     fill(&db)?;
     drop(db);

@@ -1,7 +1,7 @@
 //! Hooks that only tests need: the test hooks, fuzz entry points, counters. Not part of the public
 //! interface.
 //!
-//! Floor: testing, above all others. Behind the feature `testing`, hidden from the documentation,
+//! Floor: testing, above all others. Only with the feature `testing`, hidden from the documentation,
 //! and free to change.
 //!
 //! ```text
@@ -101,7 +101,7 @@ pub fn drop_page_cache(file: &File) -> io::Result<bool> {
     direct_io::forget_cache(file)
 }
 
-/// Drops the page cache of a database that is open, as far as it is clean, as the system does when
+/// Drops the page cache of a database that is open, as far as it is clean, as the kernel does when
 /// it needs the memory.
 pub fn evict(db: &Db) {
     db.env().mapping.drop_cache();
@@ -112,7 +112,7 @@ pub fn set_available_memory(db: &Db, bytes: u64) {
     db.env().mapping.set_room(bytes);
 }
 
-/// Pages of the system that the page cache holds of a file.
+/// Kernel pages that the page cache holds of a file.
 pub fn cached_pages(file: &File) -> io::Result<u64> {
     direct_io::cached_pages(file)
 }

@@ -29,14 +29,14 @@ type Model = BTreeMap<&'static str, Entries>;
 pub fn fuzz_ops(data: &[u8]) {
     let mut input = Input::new(data);
     let first = input.byte();
-    let mut run = Run::new(4096 << (first & 1), first & 6 == 0).expect("a new database");
+    let mut run = Trial::new(4096 << (first & 1), first & 6 == 0).expect("a new database");
     while !input.is_empty() {
         run.transaction(&mut input).expect("operations within the limits succeed");
     }
     run.finish().expect("a whole database");
 }
 
-struct Run {
+struct Trial {
     db: Option<Db>,
     page_size: u32,
     file: Option<File>,
@@ -53,8 +53,8 @@ impl Drop for File {
     }
 }
 
-impl Run {
-    fn new(page_size: u32, in_file: bool) -> Result<Run> {
+impl Trial {
+    fn new(page_size: u32, in_file: bool) -> Result<Trial> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let options = Options::new().page_size(page_size);
         let (db, file) = if in_file {
@@ -66,7 +66,7 @@ impl Run {
         } else {
             (options.in_memory()?, None)
         };
-        Ok(Run { db: Some(db), page_size, file, committed: Model::new(), snapshots: Vec::new() })
+        Ok(Trial { db: Some(db), page_size, file, committed: Model::new(), snapshots: Vec::new() })
     }
 
     fn db(&self) -> &Db {

@@ -38,12 +38,12 @@ struct Sealer<'a> {
 
 impl Sealer<'_> {
     /// Seals what the pointer at an offset leads to, and puts the checksum into the pointer.
-    fn pointer(&mut self, offset: usize, kept: u32, depth: usize) {
+    fn pointer(&mut self, offset: usize, old_crc: u32, depth: usize) {
         if offset + layout::CHILD_BYTES > self.data.len() {
             return;
         }
         let id = layout::get_u48(self.data, offset);
-        let crc = self.page(id, depth).unwrap_or(kept);
+        let crc = self.page(id, depth).unwrap_or(old_crc);
         layout::put_u32(self.data, offset + 6, crc);
     }
 

@@ -1,10 +1,10 @@
 //! What tests do to a process of their own, for good: refuse its system calls, limit it, interrupt
 //! it.
 //!
-//! Floor: mapping. Present with the feature `testing` alone. For children that a test starts, as
+//! Floor: sys. Present only with the feature `testing`. For children that a test starts, as
 //! nothing here can be undone.
 //!
-//! Failure: errors of the system.
+//! Failure: errors of the kernel.
 #![allow(unsafe_code, unreachable_pub, reason = "raw system calls, public for the integration tests")]
 
 use std::io;

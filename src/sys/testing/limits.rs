@@ -1,6 +1,6 @@
 //! Limits of the process, set by tests, and what its databases have reserved.
 //!
-//! Floor: mapping. Present with the feature `testing` alone. A limit holds for the whole process,
+//! Floor: sys. Present only with the feature `testing`. A limit holds for the whole process,
 //! so only a test that runs in a child of its own sets one.
 #![allow(unsafe_code, reason = "raw system calls")]
 #![allow(unreachable_pub, reason = "public for the integration tests, through the crate root")]

@@ -34,7 +34,7 @@ pub fn foreign_fault(path: &Path) -> io::Result<u8> {
 /// Closes the standard descriptors, as some daemons do. For a process of its own.
 pub fn close_standard_descriptors() {
     for fd in 0..3 {
-        // SAFETY: Rust's streams have these by number alone, and every use of them is checked.
+        // SAFETY: Rust's streams have these only by number, and every use of them is checked.
         unsafe { libc::close(fd) };
     }
 }
