@@ -20,7 +20,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use crate::sys::{descriptor, os};
+use crate::sys::process_limits;
+use crate::sys::descriptor;
 
 /// The databases take one part of so many that the rest of the program leaves.
 const PROGRAM_PARTS: u64 = 2;
@@ -72,8 +73,8 @@ impl Drop for Counted {
 /// Bytes that windows may still take.
 fn left() -> u64 {
     let ours = RESERVED.load(Ordering::Relaxed);
-    let of_program = os::process_bytes().unwrap_or(ours).saturating_sub(ours);
-    let all = os::address_space_limit().unwrap_or(u64::MAX).min(os::address_space_bytes());
+    let of_program = process_limits::process_bytes().unwrap_or(ours).saturating_sub(ours);
+    let all = process_limits::address_space_limit().unwrap_or(u64::MAX).min(process_limits::address_space_bytes());
     budget(all, of_program).saturating_sub(ours)
 }
 
@@ -118,7 +119,7 @@ pub(super) fn explain(cause: io::Error, wanted: u64) -> io::Error {
         Some(libc::ENOMEM) => no_space_left(),
         Some(libc::EAGAIN) => format!(
             "it locks its memory (mlockall), and RLIMIT_MEMLOCK (ulimit -l) permits {}; raise that",
-            bytes_or_any(os::locked_memory_limit())
+            bytes_or_any(process_limits::locked_memory_limit())
         ),
         _ => return cause,
     };
@@ -131,16 +132,16 @@ pub(super) fn explain(cause: io::Error, wanted: u64) -> io::Error {
 /// Why there is no more address space, and the remedy.
 fn no_space_left() -> String {
     const REMEDY: &str = "close databases, or open them with a smaller Options::window_size";
-    if let (Some(areas), Some(permitted)) = (areas(), os::areas_limit()) {
+    if let (Some(areas), Some(permitted)) = (areas(), process_limits::areas_limit()) {
         if areas.saturating_add(AREAS_SPARE) >= permitted {
             return format!(
                 "it has {areas} memory areas, and vm.max_map_count permits {permitted}; raise that, or close databases"
             );
         }
     }
-    match os::address_space_limit() {
+    match process_limits::address_space_limit() {
         Some(limit) => {
-            let used = bytes_or_any(os::process_bytes());
+            let used = bytes_or_any(process_limits::process_bytes());
             format!("it uses {used}, and RLIMIT_AS (ulimit -v) permits {limit} bytes; raise that, {REMEDY}")
         }
         None => REMEDY.to_string(),

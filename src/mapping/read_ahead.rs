@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::sys::page_cache;
 use crate::sys::{memory, os};
 
 /// Whether pages are read before they are needed.
@@ -171,7 +172,7 @@ impl Ahead {
     pub(crate) fn is_resident(&self, offset: u64, len: u64) -> bool {
         let system = os::page_bytes();
         let pages = offset.saturating_add(len).div_ceil(system) - offset / system;
-        !self.has_disk || os::cached_pages(&self.file, offset, len).map_or(true, |cached| cached >= pages)
+        !self.has_disk || page_cache::cached_pages(&self.file, offset, len).map_or(true, |cached| cached >= pages)
     }
 
     /// A page at this offset is about to be touched for the first time; the state that it belongs
@@ -286,14 +287,14 @@ impl Ahead {
     /// Drops clean pages of a range that nobody has mapped.
     pub(super) fn drop_cache(&self, offset: u64, len: u64) -> io::Result<()> {
         self.forget_brought();
-        os::drop_cache(&self.file, offset, len)
+        page_cache::drop_cache(&self.file, offset, len)
     }
 
     /// Asks for a range of the file, of which a reader will soon need all, and waits for nothing.
     pub(crate) fn request(&self, offset: u64, len: u64) {
         if self.has_disk {
             for from in (offset..offset.saturating_add(len)).step_by(CALL_BYTES as usize) {
-                os::will_need(&self.file, from, CALL_BYTES.min(offset + len - from));
+                page_cache::will_need(&self.file, from, CALL_BYTES.min(offset + len - from));
             }
         }
     }
@@ -337,7 +338,7 @@ mod tests {
     #[test]
     fn what_is_around_a_cold_page_is_asked_for_up_to_the_end_of_the_state() {
         let Some((ahead, file)) = cold(4 * MIB, 100 * MIB) else { return };
-        let cached = |from, len| os::cached_pages(&file, from, len).unwrap();
+        let cached = |from, len| page_cache::cached_pages(&file, from, len).unwrap();
         let end = MIB + 3 * 4096;
         ahead.touch(MIB + 4096, end);
         assert_eq!((cached(MIB, 3 * 4096), cached(0, 4 * MIB)), (3, 3), "a chunk, cut at the end of the state");
@@ -365,7 +366,7 @@ mod tests {
         let mut last = 0;
         for n in 0..64 {
             ahead.touch(n * MIB, 64 * MIB);
-            let cached = os::cached_pages(&file, n * MIB, MIB).unwrap() * 4096;
+            let cached = page_cache::cached_pages(&file, n * MIB, MIB).unwrap() * 4096;
             assert!(cached >= last && cached >= CHUNK_BYTES, "{n}: {cached} after {last}");
             last = cached;
         }
@@ -375,7 +376,7 @@ mod tests {
     #[test]
     fn nothing_is_read_ahead_where_it_does_not_fit_or_is_not_wanted() {
         let Some((ahead, file)) = cold(4 * MIB, 4 * MIB) else { return };
-        let cached = || os::cached_pages(&file, 0, 4 * MIB).unwrap();
+        let cached = || page_cache::cached_pages(&file, 0, 4 * MIB).unwrap();
         ahead.touch(0, 4 * MIB);
         assert_eq!(cached(), 0, "three quarters of the room are less than the file");
         ahead.set_room(100 * MIB);

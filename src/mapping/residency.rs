@@ -9,6 +9,7 @@
 use super::ReadMap;
 use crate::error::best_effort;
 use crate::sys::os;
+use crate::sys::page_cache;
 
 impl ReadMap {
     /// Whether a range of the file can be read without waiting for the disk. The kernel answers yes
@@ -18,7 +19,7 @@ impl ReadMap {
         let start = offset & !(os::page_bytes() - 1);
         let end = offset.saturating_add(len).min(range.covered());
         // SAFETY: bounds: inside the mapped part of the range, which the pin keeps.
-        start >= end || unsafe { os::all_resident(range.at(start), end - start) }.unwrap_or(true)
+        start >= end || unsafe { page_cache::all_resident(range.at(start), end - start) }.unwrap_or(true)
     }
 
     /// Releases a range of the file: its pages leave memory, unless another program has them mapped
@@ -30,7 +31,7 @@ impl ReadMap {
         if start < end && self.ahead().has_disk() {
             // SAFETY: bounds: inside the mapped part of the range, a shared mapping of the file
             // that the pin keeps.
-            let released = unsafe { os::release_pages(range.at(start), end - start) };
+            let released = unsafe { page_cache::release_pages(range.at(start), end - start) };
             // Both calls are advice.
             best_effort(released.and_then(|()| self.ahead().drop_cache(start, end - start)));
         }

@@ -41,6 +41,7 @@ use crate::error::Result;
 use crate::hooks;
 use crate::sys::file_calls;
 use crate::sys::os::{self, Access};
+use crate::sys::page_cache;
 
 /// No kernel gives a process more address space than this, so a larger reservation would only fail.
 const WINDOW_BYTES_MAX: u64 = 1 << 47;
@@ -261,7 +262,7 @@ impl Window {
             let covered = range.covered();
             if covered > 0 {
                 // SAFETY: bounds: a shared mapping of the file, which `self` keeps.
-                unsafe { os::release_pages(range.base, covered) }?;
+                unsafe { page_cache::release_pages(range.base, covered) }?;
             }
         }
         Ok(())

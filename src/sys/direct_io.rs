@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use memmap2::{MmapMut, MmapOptions};
 
+use crate::sys::page_cache;
 use crate::sys::{file_calls, os, refused};
 
 /// Alignment of direct reads: no file system of today asks for more.
@@ -64,7 +65,7 @@ pub(crate) fn forget_cache(file: &File) -> io::Result<bool> {
             // `sleep` would panic where the kernel refuses its call.
             std::thread::park_timeout(PAUSE);
         }
-        os::drop_cache(file, 0, 0)?;
+        page_cache::drop_cache(file, 0, 0)?;
         if cached_pages(file)? == 0 {
             return Ok(true);
         }
@@ -78,8 +79,10 @@ pub(crate) fn cached_pages(file: &File) -> io::Result<u64> {
     for offset in (0..len).step_by(LOOK_BYTES as usize) {
         let size = (len - offset).min(LOOK_BYTES) as usize;
         let map = MmapOptions::new().offset(offset).len(size).map_raw_read_only(file).map_err(refused::by("mmap"))?;
-        cached += match os::resident_pages(&map) {
-            Err(error) if refused::is(&error) => os::cached_pages(file, offset, size as u64).map_err(|_| error)?,
+        cached += match page_cache::resident_pages(&map) {
+            Err(error) if refused::is(&error) => {
+                page_cache::cached_pages(file, offset, size as u64).map_err(|_| error)?
+            }
             found => found?,
         };
     }

@@ -18,7 +18,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::ptr;
 
-use crate::sys::os::{offset, page_bytes, retry, soft_limit};
+use crate::sys::os::{offset, page_bytes, retry};
+use crate::sys::process_limits::soft_limit;
 use crate::sys::refused;
 
 /// Refuses a length that the process may not give to a file (`ulimit -f`): trying would bring the

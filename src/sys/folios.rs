@@ -13,6 +13,7 @@
 use std::fs::File;
 
 use crate::sys::os;
+use crate::sys::page_cache;
 
 /// Bytes that a transaction may dirty per page that it takes before the cache is looked at, and in
 /// all.
@@ -28,13 +29,13 @@ pub(crate) struct Dirtied(u64);
 impl Dirtied {
     /// What this thread has dirtied until now.
     pub(crate) fn until_now() -> Dirtied {
-        Dirtied(os::thread_dirtied_bytes())
+        Dirtied(page_cache::thread_dirtied_bytes())
     }
 
     /// Whether what was dirtied since is out of proportion to this many bytes that were meant to
     /// be.
     pub(crate) fn is_suspicious_for(self, bytes: u64) -> bool {
-        let dirtied = os::thread_dirtied_bytes().saturating_sub(self.0);
+        let dirtied = page_cache::thread_dirtied_bytes().saturating_sub(self.0);
         dirtied > SUSPICIOUS_BYTES && dirtied / SUSPICIOUS_FACTOR > bytes
     }
 }
@@ -49,5 +50,6 @@ pub(crate) fn are_neighbours(a: u64, b: u64) -> bool {
 /// large folios on most file systems.
 pub(crate) fn are_large(file: &File, offset: u64, bytes: u64) -> bool {
     let start = offset & !(FOLIO_BYTES - 1);
-    os::dirty_pages(file, start, FOLIO_BYTES).is_ok_and(|pages| pages * os::page_bytes() > SUSPICIOUS_FACTOR * bytes)
+    page_cache::dirty_pages(file, start, FOLIO_BYTES)
+        .is_ok_and(|pages| pages * os::page_bytes() > SUSPICIOUS_FACTOR * bytes)
 }

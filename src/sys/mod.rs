@@ -5,6 +5,8 @@
 //!
 //! ```text
 //! os           system calls on memory: map, move, protect, advise, flush
+//! page_cache   which pages of a file are in memory; asking for some, letting some go
+//! process_limits  address space, locked memory, memory areas
 //! file_calls   system calls on files: lengths, blocks, status
 //! refused      whether an error says that a call is not permitted or not known here
 //! descriptor   opens files, always above the standard descriptors
@@ -35,7 +37,9 @@ pub(crate) mod locks;
 pub(crate) mod memory;
 pub(crate) mod os;
 pub(crate) mod owned_cell;
+pub(crate) mod page_cache;
 pub(crate) mod prefetch;
+pub(crate) mod process_limits;
 pub(crate) mod refused;
 pub(crate) mod rights;
 pub(crate) mod scratch;

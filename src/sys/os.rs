@@ -1,14 +1,13 @@
 //! The system calls of the mapping, each as a thin function with an `io::Result`.
 //!
-//! Floor: mapping. Nothing here knows of pages or windows; what must hold for a call to be harmless
-//! stands at each function and is argued by its caller.
+//! Floor: sys. Nothing here knows of pages or windows; what must hold for a call to be harmless
+//! is documented at each function, and its caller gives the argument.
 //!
 //! Failure: the error of the call, which names it if the kernel refused it (`refused`). `EINTR` is
 //! retried; `EFAULT` of prefaulting and `EDQUOT`/`ENOSPC` of reserving blocks come out as
 //! [`io::ErrorKind::StorageFull`] or `QuotaExceeded`.
 #![allow(unsafe_code, reason = "raw system calls")]
 
-use crate::hooks;
 use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _};
@@ -17,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
+use crate::hooks;
 use crate::sys::{descriptor, refused};
 
 /// Which access a mapped file range has.
@@ -30,7 +30,7 @@ fn too_large() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "offset or length beyond what this system can address")
 }
 
-fn size(len: u64) -> io::Result<usize> {
+pub(crate) fn size(len: u64) -> io::Result<usize> {
     usize::try_from(len).map_err(|_| too_large())
 }
 
@@ -341,49 +341,6 @@ pub(crate) fn start_write_back(file: &File, at: u64, len: u64) -> io::Result<()>
     }
 }
 
-/// A soft limit of this process; `None`: unlimited. Each C library has a type of its own for the
-/// number of a limit.
-pub(crate) fn soft_limit(resource: libc::c_int) -> Option<u64> {
-    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the call stores into a value that lives through it. If it fails, the value says
-    // "unlimited".
-    unsafe { libc::getrlimit(resource as _, &mut limit) };
-    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
-}
-
-/// Address space that this process may have (`ulimit -v`), if that is limited.
-pub(crate) fn address_space_limit() -> Option<u64> {
-    soft_limit(libc::RLIMIT_AS as libc::c_int)
-}
-
-/// Memory that this process may lock (`ulimit -l`), if that is limited.
-pub(crate) fn locked_memory_limit() -> Option<u64> {
-    soft_limit(libc::RLIMIT_MEMLOCK as libc::c_int)
-}
-
-/// Memory areas that a process may have.
-pub(crate) fn areas_limit() -> Option<u64> {
-    descriptor::read_text(Path::new("/proc/sys/vm/max_map_count")).ok()?.trim().parse().ok()
-}
-
-/// Address space that this process uses, reserved ranges included.
-pub(crate) fn process_bytes() -> Option<u64> {
-    let text = descriptor::read_text(Path::new("/proc/self/statm")).ok()?;
-    let pages: u64 = text.split_ascii_whitespace().next()?.parse().ok()?;
-    pages.checked_mul(page_bytes())
-}
-
-/// Addresses that a process has on this machine: the kernel puts the first stack near the end of
-/// them.
-pub(crate) fn address_space_bytes() -> u64 {
-    const USUAL: u64 = 1 << 47;
-    // SAFETY: a query without pointers. It gives the address of bytes on the first stack, or 0.
-    match unsafe { libc::getauxval(libc::AT_RANDOM) } {
-        0 => USUAL,
-        address => address.checked_next_power_of_two().unwrap_or(USUAL),
-    }
-}
-
 /// The first byte at `at` or after it that is not in a hole of the file; `None` when there is
 /// none. Moves the position of the descriptor, which reads and writes at offsets do not use.
 pub(crate) fn seek_data(file: &File, at: u64) -> io::Result<Option<u64>> {
@@ -487,48 +444,6 @@ pub(crate) fn reopen_direct(file: &File) -> io::Result<File> {
     descriptor::open(File::options().read(true).custom_flags(libc::O_DIRECT), Path::new(&path))
 }
 
-/// Asks the kernel to let go of the pages of a range that are clean and that nobody has mapped; a
-/// length of 0: to the end.
-pub(crate) fn drop_cache(file: &File, start: u64, len: u64) -> io::Result<()> {
-    let (start, len) = (offset(start)?, offset(len)?);
-    // SAFETY: a call on a descriptor that `file` keeps open.
-    match unsafe { libc::posix_fadvise(file.as_raw_fd(), start, len, libc::POSIX_FADV_DONTNEED) } {
-        0 => Ok(()),
-        code => Err(refused::by("fadvise64")(io::Error::from_raw_os_error(code))),
-    }
-}
-
-/// Pages of a mapping that are in memory, by this or any other process.
-pub(crate) fn resident_pages(map: &memmap2::MmapRaw) -> io::Result<u64> {
-    let mut resident = vec![0u8; map.len().div_ceil(page_bytes() as usize)];
-    // SAFETY: the mapping lives through the call, which stores a byte for each of its pages.
-    retry(|| unsafe { libc::mincore(map.as_mut_ptr().cast(), map.len(), resident.as_mut_ptr().cast()) })
-        .map_err(refused::by("mincore"))?;
-    Ok(resident.iter().filter(|page| **page & 1 == 1).count() as u64)
-}
-
-/// Whether all pages of a range are in memory and read from the disk.
-///
-/// # Safety
-/// The range lies in a mapping that the caller keeps.
-pub(crate) unsafe fn all_resident(base: NonNull<u8>, len: u64) -> io::Result<bool> {
-    const PAGES: usize = 256;
-    let mut resident = [0u8; PAGES];
-    let chunk = PAGES as u64 * page_bytes();
-    for from in (0..len).step_by(chunk as usize) {
-        let now = size(chunk.min(len - from))?;
-        // SAFETY: inside the caller's range.
-        let at = unsafe { base.add(size(from)?) };
-        // SAFETY: a range of the caller, and room for a byte for each of its pages.
-        retry(|| unsafe { libc::mincore(at.as_ptr().cast(), now, resident.as_mut_ptr().cast()) })?;
-        let pages = now.div_ceil(page_bytes() as usize);
-        if resident[..pages].iter().any(|page| page & 1 == 0) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 /// Gives a file an extended attribute without content.
 pub(crate) fn set_attribute(file: &File, name: &CStr) -> io::Result<()> {
     // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name and a value of
@@ -547,60 +462,4 @@ pub(crate) fn has_attribute(file: &File, name: &CStr) -> bool {
 pub(crate) fn remove_attribute(file: &File, name: &CStr) -> io::Result<()> {
     // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name.
     retry(|| unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) })
-}
-
-/// Bytes that this thread's stores and writes have dirtied in the page cache, counted in units of
-/// 512.
-pub(crate) fn thread_dirtied_bytes() -> u64 {
-    // SAFETY: `rusage` is plain integers, for which zero is a value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the call stores into a value that lives through it. If it fails, nothing was counted.
-    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
-    u64::try_from(usage.ru_oublock).unwrap_or(0) * 512
-}
-
-/// Kernel pages that are dirty in a range of a file. An error where the kernel cannot say.
-pub(crate) fn dirty_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
-    cache_state(file, start, len).map(|found| found[1] + found[2])
-}
-
-/// Kernel pages that the page cache has of a range of a file, or is reading. An error where
-/// the kernel cannot say.
-pub(crate) fn cached_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
-    cache_state(file, start, len).map(|found| found[0])
-}
-
-/// How many pages are cached, dirty, in write-back, evicted, recently evicted.
-fn cache_state(file: &File, start: u64, len: u64) -> io::Result<[u64; 5]> {
-    /// The number of `cachestat`, the same on all architectures.
-    const CACHESTAT: libc::c_long = 451;
-    let range = [start, len];
-    let mut found = [0u64; 5];
-    // SAFETY: a call on a descriptor that `file` keeps open, with two records of the form that it
-    // asks for.
-    let result = unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), range.as_ptr(), found.as_mut_ptr(), 0) };
-    match result {
-        0 => Ok(found),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Asks the kernel to read a range of a file soon; waits for nothing. Advice: errors do not matter.
-pub(crate) fn will_need(file: &File, start: u64, len: u64) {
-    if let (Ok(start), Ok(len)) = (offset(start), offset(len)) {
-        // SAFETY: a call on a descriptor that `file` keeps open.
-        unsafe { libc::posix_fadvise(file.as_raw_fd(), start, len, libc::POSIX_FADV_WILLNEED) };
-    }
-}
-
-/// Lets go of the page table entries of a shared file mapping: the next access finds the page
-/// again, in the page cache or in the file.
-///
-/// # Safety
-/// The range lies in a shared mapping of a file that the caller keeps.
-pub(crate) unsafe fn release_pages(base: NonNull<u8>, len: u64) -> io::Result<()> {
-    let len = size(len)?;
-    // SAFETY: a shared file mapping loses nothing; a thread that reads or stores meanwhile faults
-    // the page in again.
-    retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTNEED) })
 }

@@ -1,28 +1,31 @@
 //! Transactions: snapshots, the writer, commit, checkpoint and recovery.
 //!
-//! Floor: txn. The only floor that knows time and other actors: which states are alive, who may
-//! write, what is durable.
+//! Floor: txn. The only floor that knows time and other actors: which states are alive, which
+//! thread may write, what is durable.
 //!
 //! ```text
-//! open         files, the newest valid meta page, creation
-//! file_lock    one process writes, or any number read
-//! trust        how far the page cache can be believed at that
-//! survey       which states a file holds, and which are whole
-//! rollback     going back to the newest that is whole
-//! env          one open database, shared by all handles
-//! state        what a commit leaves
-//! live         the records between readers and the writer
-//! readers      reader slots
-//! open_table   tables that a slot has found
-//! tops         flat indexes of trees, made once for all readers
-//! snapshot     read transactions
-//! writer_lock  one writer at a time, in order
-//! write        write transactions
-//! table_set    the tables that one has opened
-//! free_tree    the persistent free space
-//! free_records  keys and values of its tree
-//! checkpoint   two flushes, and what their failure means
+//! open   opens and creates files: locks, the newest valid meta page, recovery
+//! read   read transactions, reader slots, and what these keep between transactions
+//! write  write transactions, the writer lock, commit and checkpoint
+//! free   the persistent free space, and which of its pages may be used again
+//! env    one open database, which all its handles share; makes the writer, poisons
+//! live   latest, published, durable, in doubt: the records between readers and the writer
+//! state  one state of the database: what a meta page says of it
 //! ```
+//!
+//! Where to find what:
+//!
+//! ```text
+//! how a read begins                  ReadPool::begin      read/snapshot.rs
+//! how a write begins                 WriteTxn::try_begin  write/txn.rs
+//! the steps of a commit              WriteTxn::commit     write/commit.rs
+//! the order of its flushes           write_checkpoint     write/checkpoint.rs
+//! which states must stay readable    Env::live_states     env.rs
+//! when a page may be used again      begin, reclaim       free/free_tree.rs
+//! which state a file is opened with  find_state           open/mod.rs
+//! ```
+//!
+//! `docs/concurrency.md` has the argument why these steps are safe beside each other.
 
 pub(crate) mod env;
 pub(crate) mod free;

@@ -1,22 +1,33 @@
-//! Opening and creating databases: which file, which lock, which state.
+//! Opening databases: which file, which lock, which state.
 //!
-//! Floor: txn. The same file opened twice in one process is the same environment (found by device
-//! and inode), because two mappings with two writers would destroy it. Among processes a byte-range
-//! lock on the data file decides: one writer alone, or any number of read-only opens. Recovery
-//! after any crash is to take the newest valid meta page: it was written only when everything it
-//! reaches was durable (rule R7). It may be in the page cache alone, so opening for writing flushes
-//! the file, and then reads the meta pages past the cache: after a flush that failed the cache may
-//! show what the disk never got (rule R10). A file that was closed in order is only mapped: what a
-//! writer needs besides, a flush among it, waits for the first write transaction
-//! (`Env::make_writer`), and an opening that only reads changes nothing of the file.
+//! Floor: txn. The same file opened twice in one process is the same environment, found by device
+//! and inode: two mappings with two writers would destroy the file. Among processes a byte-range
+//! lock on the data file decides: one process may open it for writing, or any number read-only.
+//!
+//! Recovery after any crash takes the newest valid meta page: that page was written only after
+//! everything it reaches was durable (rule R7). The page itself may be only in the page cache.
+//! Therefore an open for writing flushes the file, then reads the meta pages past the cache: after
+//! a failed flush the cache may show what the disk never got (rule R10). A file that was closed in
+//! order is only mapped. What a writer needs besides, a flush included, waits for the first write
+//! transaction (`Env::make_writer`). An open that only reads changes nothing of the file.
+//!
+//! ```text
+//! mod               the registry of open files; `open`, `open_file`, `find_state`
+//! create            makes new databases, in files and in memory
+//! file_lock         one process writes, or any number read
+//! newest_meta       reads both meta pages and chooses the newer valid one
+//! cache_validation  checks that the page cache shows what the disk has
+//! survey            which states a file holds, and which of them are whole
+//! rollback          goes back to the newest whole state
+//! ```
 //!
 //! Invariants:
 //!   OPEN-1  a file that is refused is not changed, not even by a byte.
 //!   OPEN-2  a new file appears under its name only when it is complete and durable (rule R11).
 //!   OPEN-3  an environment leaves the registry after its lock was released.
-//!   OPEN-4  after a failed flush nothing of the file is believed that is not read from the disk.
-//!   OPEN-5  behind the pages of the state that is opened for writing, the file has nothing: what a
-//!       crash left there, extents whose first writing failed among it, goes back to the file
+//!   OPEN-4  after a failed flush only those bytes of the file count that were read from the disk.
+//!   OPEN-5  a file that was opened for writing ends with the last page of its state. What a crash
+//!       left after that page, extents whose first writing failed included, goes back to the file
 //!       system.
 //!
 //! Failure: every refusal names the file and the remedy; see the variants of [`Error`].
