@@ -20,8 +20,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use crate::sys::process_limits;
 use crate::sys::descriptor;
+use crate::sys::process_limits;
 
 /// The databases take one part of so many that the rest of the program leaves.
 const PROGRAM_PARTS: u64 = 2;

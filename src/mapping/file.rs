@@ -96,7 +96,8 @@ pub(crate) fn create_atomic(
             return Ok(created);
         }
     }
-    // Also when another process was first: the name is to be durable before anything is built on it.
+    // Also when another process was first: the name is to be durable before anything is built on
+    // it.
     sync_name(path, &file)?;
     hooks::creating(Creation::DirectoryFlushed, &temporary, path);
     Ok(created)

@@ -179,8 +179,8 @@ impl Ahead {
     /// to ends at `end`. If it is cold, asks for it, and for what is around it if there is room.
     /// Whether it is there now, or on its way; it may also have been, and gone again.
     ///
-    /// How much room there is takes reading some twenty files of the kernel, so it is not asked for the
-    /// sake of a page that is there.
+    /// How much room there is takes reading some twenty files of the kernel, so it is not asked for
+    /// the sake of a page that is there.
     pub(crate) fn touch(&self, offset: u64, end: u64) -> bool {
         if !self.reads() || self.room.lately_lacked(end) {
             return false;

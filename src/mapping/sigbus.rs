@@ -5,9 +5,9 @@
 //! address, when the disk cannot be read, or when a store meets a full disk. One handler for the
 //! process looks whether the address lies in a range that is registered here. If so, it notes the
 //! offset in the record of that mapping, puts a page of zeros under the address, and returns: the
-//! access goes on and finds zeros, and the reader that made it looks at the flag of the window before
-//! believing them. Every other fault goes to the handler that was there before, so that Rust's
-//! report of a stack overflow and the handlers of the application go on working.
+//! access goes on and finds zeros, and the reader that made it looks at the flag of the window
+//! before believing them. Every other fault goes to the handler that was there before, so that
+//! Rust's report of a stack overflow and the handlers of the application go on working.
 //!
 //! Invariants:
 //!   SIGBUS-1  the record and the flag of the window are written before the zeros can be seen, by
@@ -28,6 +28,7 @@ use std::ptr;
 use std::sync::atomic::{fence, AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::error::best_effort;
 use crate::sys::fork::PerProcess;
 use crate::sys::{os, refused};
 
@@ -363,7 +364,8 @@ unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut
             }
         }
         handler if before.sa_flags & libc::SA_SIGINFO != 0 => {
-            // SAFETY: the program that installed it declared by `SA_SIGINFO` that it is a handler of this form.
+            // SAFETY: the program that installed it declared by `SA_SIGINFO` that it is a handler
+            // of this form.
             let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
                 unsafe { std::mem::transmute::<usize, _>(handler) };
             handler(signal, info, context);
@@ -386,7 +388,7 @@ fn stay_installed(called_once: bool) {
     let Ok(now) = installed() else { return };
     if now.sa_sigaction == libc::SIG_DFL && (!PREVIOUS_GONE.swap(true, Ordering::Relaxed) || called_once) {
         // If it fails, the SIGBUS handler is gone, and a fault ends the process.
-        let _stays = set_ours(&now);
+        best_effort(set_ours(&now));
     }
 }
 

@@ -669,8 +669,8 @@ mod faults {
         assert!(mapping.grow(&mut write_map, 20 * PAGE).is_err());
     }
 
-    /// The old place of the sentinel is a page like any other after growth: a reader that looks at it
-    /// late is not misled.
+    /// The old place of the sentinel is a page like any other after growth: a reader that looks at
+    /// it late is not misled.
     #[test]
     fn a_sentinel_that_has_moved_is_not_lost() {
         let (mapping, mut write_map, _temp) = filled(3);

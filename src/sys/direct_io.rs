@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use memmap2::{MmapMut, MmapOptions};
 
+use crate::error::best_effort;
 use crate::sys::page_cache;
 use crate::sys::{file_calls, os, refused};
 
@@ -102,7 +103,7 @@ pub(crate) fn is_flush_failed(file: &File) -> bool {
 /// Forgets that a flush has failed: what is in the cache is what the disk has.
 pub(crate) fn clear_flush_failed(file: &File) {
     // Where it cannot be removed, the next opening drops the cache once more, and that is all.
-    let _stays = os::remove_attribute(file, MARK);
+    best_effort(os::remove_attribute(file, MARK));
 }
 
 #[cfg(test)]

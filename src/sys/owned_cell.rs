@@ -1,13 +1,14 @@
 //! A cell that one owner at a time uses, with a word beside it that every thread may read.
 //!
 //! Floor: sys, because of its `unsafe`. A reader slot is such a cell. Taking it costs one locked
-//! operation, which shows the owner's word at the same time; leaving it costs a store. A `Mutex` with
-//! the word beside it would take three locked operations, and each of them would wait for all
+//! operation, which shows the owner's word at the same time; leaving it costs a store. A `Mutex`
+//! with the word beside it would take three locked operations, and each of them would wait for all
 //! earlier loads, the owner's lookups among them.
 //!
 //! Invariants:
-//!   CELL-1  the value is reached only through a [`CellOwner`], and there is at most one: the thread
-//!           that changed the word from [`FREE`] has it, and dropping it stores [`FREE`] again.
+//!   CELL-1  the value is reached only through a [`CellOwner`], and there is at most one: the
+//!           thread that changed the word from [`FREE`] has it, and dropping it stores [`FREE`]
+//!           again.
 //!   CELL-2  taking the cell comes before every later sequentially consistent load of the owner, as
 //!           seen by a thread that stores the loaded value, fences, and then reads the word.
 //!

@@ -11,7 +11,7 @@ use std::ops::{Deref, DerefMut};
 use crate::error::Result;
 use crate::table::codec::KeyCodec;
 use crate::table::TableMut;
-use crate::txn::write::long_values::Place;
+use crate::txn::write::long_values::ReservedValue;
 use crate::txn::write::txn::WriteTxn;
 
 impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
@@ -74,7 +74,7 @@ pub struct Reserved<'t> {
     at: usize,
     key: Vec<u8>,
     /// `None` only when it has been finished.
-    place: Option<Place>,
+    place: Option<ReservedValue>,
 }
 
 impl Reserved<'_> {

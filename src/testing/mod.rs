@@ -1,8 +1,8 @@
 //! Hooks that only tests need: the test hooks, fuzz entry points, counters. Not part of the public
 //! interface.
 //!
-//! Floor: testing, above all others. Only with the feature `testing`, hidden from the documentation,
-//! and free to change.
+//! Floor: testing, above all others. Only with the feature `testing`, hidden from the
+//! documentation, and free to change.
 //!
 //! ```text
 //! pages   any bytes as a page, and pages of any entries      }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::error::{Error, Result};
+use crate::error::{best_effort, Error, Result};
 use crate::hooks::{self, FlushKind, Moment, Mutant};
 use crate::ids::TxnId;
 use crate::mapping::Mapping;
@@ -75,7 +75,7 @@ pub(crate) struct Env {
     has_writer: AtomicBool,
     pub(crate) checkpoint_lock: Mutex<()>,
     poison: OnceLock<String>,
-    /// Kept for its lock; `None` in memory.
+    /// SlotCache for its lock; `None` in memory.
     pub(crate) lock: Option<FileLock>,
 }
 
@@ -147,9 +147,9 @@ impl Env {
     /// Makes the writer, and what only writing needs, before the first write transaction; the
     /// caller holds the writer lock.
     ///
-    /// A process that was killed may have left what this one goes on from in the page cache alone.
-    /// It is durable before anything is built on it (R7, R10), or a power loss could bring an older
-    /// state back after its pages were reused.
+    /// A process that was killed may have left the state that this process opens only in the page
+    /// cache. It is durable before anything is built on it (R7, R10), or a power loss could bring
+    /// an older state back after its pages were reused.
     pub(crate) fn make_writer(&self) -> Result<()> {
         if self.read_only || self.has_writer.load(Ordering::Relaxed) {
             return Ok(());
@@ -206,7 +206,7 @@ impl Env {
     /// Makes further commits impossible (R9). The first cause stays. That a flush has failed is
     /// remembered for the next opening.
     pub(crate) fn set_poison(&self, cause: &Error) {
-        let _first = self.poison.set(cause.to_string());
+        best_effort(self.poison.set(cause.to_string()));
         // The kernel keeps the pages of a flush that it refused to begin: only this handle cannot
         // make them durable.
         if let (Some(lock), Error::Io { source, .. }) = (&self.lock, cause) {
@@ -316,16 +316,16 @@ impl Drop for Env {
             // Cutting would cut the file under the parent, and the registry is that of the child.
             return;
         }
-        // Who opens the file next takes one that has nothing behind its newest state for closed in
-        // order: whatever was stored is durable. It has nothing there as long as nobody wrote, and
-        // is not touched then.
+        // The next process to open the file takes one with nothing after its newest state for
+        // closed in order: whatever was stored is durable. It has nothing there as long as nobody
+        // wrote, and is not touched then.
         let durable = self.live.durable().txn == self.live.latest().txn && self.live.in_doubt().is_none();
         let cut = durable && self.mapping.is_ready_to_write() && self.lock.is_some() && self.check_poison().is_ok();
         if cut {
             // Space beyond the pages in use goes back to the file system. Failing leaves a longer
             // file, nothing worse.
             let len = self.live.latest().page_count * self.page_size as u64;
-            let _longer = self.mapping.shrink(len);
+            best_effort(self.mapping.shrink(len));
         }
         if let Some(lock) = self.lock.take() {
             lock.release();

@@ -245,7 +245,7 @@ pub(crate) fn paths_named(text: &str) -> Vec<(usize, String)> {
         for word in line.split(breaks).map(|word| word.trim_end_matches(['.', ':', '-'])) {
             let file = [".rs", ".md", ".toml", ".tsv", ".lock"].iter().any(|extension| word.ends_with(extension));
             let local = !word.starts_with(['/', '.', '~', '-']) || word.starts_with(".ci/");
-            if (word.contains('/') || file) && local && !word.contains(['$', '*', ':', '{', '~']) {
+            if (word.contains('/') || file) && word != "I/O" && local && !word.contains(['$', '*', ':', '{', '~']) {
                 all.push((index + 1, word.to_string()));
             }
         }

@@ -357,7 +357,7 @@ fn load_best_fit(pages: &mut TxnPages, latest: &State, extent: u64) -> Result<()
     Ok(())
 }
 
-/// Reads in what the tree lists right before and right behind the unlisted extents, so that listing
+/// Reads in what the tree lists right before and right after the unlisted extents, so that listing
 /// them joins them with it. Without this, extents that were freed apart would stay apart, and no
 /// long run would ever come of short ones.
 fn load_neighbours(pages: &mut TxnPages, root: &TreeRoot) -> Result<()> {
@@ -366,8 +366,8 @@ fn load_neighbours(pages: &mut TxnPages, root: &TreeRoot) -> Result<()> {
     let mut found = Vec::new();
     let mut cursor = Cursor::new(&*pages, *root);
     for (start, len) in unlisted {
-        // Nothing listed begins inside an unlisted extent but what memory knows already, which is
-        // left alone.
+        // A listed extent that begins inside an unlisted one is in memory already, and stays as it
+        // is.
         let end = PageId(start.0 + len);
         for entry in [cursor.seek_before(&usable_key(start))?, cursor.seek(&usable_key(end))?] {
             let usable = entry.filter(|(key, _)| key.first() == Some(&TAG_USABLE));

@@ -7,7 +7,7 @@
 //! the file was not closed in order.
 //!
 //! Failure: [`Error::Busy`] when the cache cannot be dropped because another program has the file
-//! mapped; errors of the system.
+//! mapped; errors of the kernel.
 
 use std::fs::File;
 use std::io;
@@ -31,10 +31,11 @@ fn flush_failed() -> MutexGuard<'static, Vec<FileId>> {
     FLUSH_FAILED.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Remembers that a flush of a file has failed, until somebody has opened it for writing since.
+/// Remembers that a flush of a file has failed, until the file has been opened for writing again.
 pub(crate) fn remember_failed_flush(file: &File, id: FileId) {
     // Other processes learn of it if the file system can keep it.
-    let _kept = direct_io::mark_flush_failed(file);
+    // Where the file system has no attributes, the list of this process remembers it.
+    let _has_attribute = direct_io::mark_flush_failed(file);
     let mut failed = flush_failed();
     if !failed.contains(&id) {
         failed.push(id);
@@ -47,7 +48,7 @@ pub(crate) fn forget_failed_flush(file: &File, id: FileId) {
     flush_failed().retain(|&failed| failed != id);
 }
 
-/// Whether a flush of the file is known to have failed since somebody last recovered it.
+/// Whether a flush of the file is known to have failed since its last recovery.
 pub(crate) fn is_doubted(file: &File, id: FileId) -> bool {
     flush_failed().contains(&id) || direct_io::is_flush_failed(file)
 }
@@ -55,13 +56,13 @@ pub(crate) fn is_doubted(file: &File, id: FileId) -> bool {
 /// Sees that what is read of the file from now on is what the disk has. Whether that was in doubt:
 /// a flush has failed, or the meta pages in the page cache were not those of the disk. For writing,
 /// what a killed process left is flushed first.
-pub(crate) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool) -> Result<bool> {
+pub(crate) fn validate(path: &Path, file: &File, id: FileId, read_only: bool) -> Result<bool> {
     let mut doubted = is_doubted(file, id);
     let reading = |e| Error::io("reading the meta pages", path, e);
     if read_only {
         // Whatever a durable meta page reaches was flushed before it: if the meta pages are those
         // of the disk, so is all that is read. The cache of other readers stays.
-        doubted = doubted && !metas_are_on_medium(file, true).map_err(reading)?;
+        doubted = doubted && !meta_pages_are_on_disk(file, true).map_err(reading)?;
     } else {
         // What a process left that was killed between storing a meta page and flushing it: that
         // meta page will count as durable, so it must be, before pages that only the older one
@@ -76,7 +77,7 @@ pub(crate) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool)
                 doubted = true;
             }
         }
-        doubted = doubted || !metas_are_on_medium(file, false).map_err(reading)?;
+        doubted = doubted || !meta_pages_are_on_disk(file, false).map_err(reading)?;
     }
     if !doubted {
         return Ok(false);
@@ -99,7 +100,7 @@ pub(crate) fn sees_medium(path: &Path, file: &File, id: FileId, read_only: bool)
 /// Whether the meta pages that the page cache shows are those that the disk has. Without a doubt, a
 /// file of just the length that its newest meta page asks for is believed, as it was closed in
 /// order, and so is one whose disk cannot be asked.
-fn metas_are_on_medium(file: &File, doubted: bool) -> io::Result<bool> {
+fn meta_pages_are_on_disk(file: &File, doubted: bool) -> io::Result<bool> {
     let cached = survey::probe(file);
     let page_size = cached.page_size.unwrap_or(limits::PAGE_SIZE_MAX) as u64;
     let newest = cached.slots.iter().filter_map(|slot| slot.meta().ok()).max_by_key(|meta| meta.txn);
@@ -107,12 +108,12 @@ fn metas_are_on_medium(file: &File, doubted: bool) -> io::Result<bool> {
     if !doubted && needed.is_some() && files::length(file).ok() == needed {
         return Ok(true);
     }
-    let Some(on_medium) = direct_io::read_start_past_cache(file, 2 * page_size)? else {
+    let Some(on_disk) = direct_io::read_start_past_cache(file, 2 * page_size)? else {
         return Ok(!doubted);
     };
     let found = meta::probe(|offset, len| {
         let start = usize::try_from(offset).ok()?;
-        on_medium.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
+        on_disk.get(start..start.checked_add(len)?).map(<[u8]>::to_vec)
     });
     Ok(cached == found)
 }

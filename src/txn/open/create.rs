@@ -18,7 +18,7 @@ use crate::page::meta::{LogDescriptor, MetaPage, RunPtr, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
 use crate::txn::open::{check_page_size, OpenSpec};
 
-/// Makes a new database file (OPEN-2). If somebody else was first, theirs stands.
+/// Makes a new database file (OPEN-2). If another process was first, its file stays.
 pub(super) fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
     let first = first_meta(spec.page_size)?;
     let created = file::create_atomic(path, spec.page_size, spec.mode, |out| {

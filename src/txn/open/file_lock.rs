@@ -107,7 +107,7 @@ pub(crate) fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<File
     }
 }
 
-/// Names the process that has the file in the refusal of a locked one, where the system tells. That
+/// Names the process that has the file in the refusal of a locked one, where the kernel tells. That
 /// looks through all processes, so it is found out without the registry.
 pub(crate) fn name_holder(e: Error, id: FileId) -> Error {
     let Error::Locked { path, by } = e else { return e };

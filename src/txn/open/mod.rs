@@ -74,7 +74,7 @@ pub(crate) struct OpenSpec {
     /// Mode of a new file, of which the umask is taken off.
     pub(crate) mode: u32,
     pub(crate) window_bytes: Option<u64>,
-    /// Turn accesses that the system cannot serve into errors.
+    /// Turn accesses that the kernel cannot serve into errors.
     /// `None`: not said, which is `true`.
     pub(crate) fault_guard: Option<bool>,
     /// Go back to the newest state that is whole.
@@ -197,7 +197,7 @@ fn agree<T: PartialEq + std::fmt::Debug>(env: &Env, option: &str, asked: Option<
     }
 }
 
-/// Opens a file to be read with plain reads alone, locked against writers; whatever is wrong with
+/// Opens a file to be read only with plain reads, locked against writers; whatever is wrong with
 /// it.
 pub(crate) fn to_salvage(path: &Path) -> Result<(File, FileLock)> {
     let file = file::open(path, false).map_err(|e| open_error(path, e))?;
@@ -218,7 +218,7 @@ pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
     if len == 0 {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
     }
-    cache_validation::sees_medium(path, &file, id, !carry_out)?;
+    cache_validation::validate(path, &file, id, !carry_out)?;
     metas(path, &file)?;
     let plan = rollback::plan(path, &file)?;
     if carry_out {
@@ -240,7 +240,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         // bytes.
         initialise(path, &file, spec)?;
     }
-    let Found { meta, slot, in_order, doubted } = find_state(path, &file, id, spec, len)?;
+    let NewestState { meta, slot, in_order, doubted } = find_state(path, &file, id, spec, len)?;
     let page_size = u64::from(meta.page_size);
     let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
     let needed = meta.page_count.saturating_mul(page_size);
@@ -260,7 +260,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
     mapping.set_read_ahead(spec.read_ahead.unwrap_or_default());
     if !spec.read_only && !in_order {
-        // A process that was killed may have left its newest meta page in the page cache alone.
+        // A process that was killed may have left its newest meta page only in the page cache.
         // What is shown of it, and what this one builds on, is durable first (R7, R10), or a power
         // loss could bring the older state back after its pages were reused.
         mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
@@ -274,7 +274,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
 }
 
 /// The state that is opened, and how it was found.
-struct Found {
+struct NewestState {
     meta: MetaPage,
     slot: usize,
     /// The file was closed in order: what only a writer needs can wait for one.
@@ -284,31 +284,32 @@ struct Found {
 }
 
 /// Finds the newest state of a file of `len` bytes, or the one that recovery goes back to.
-fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -> Result<Found> {
+fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -> Result<NewestState> {
     if !spec.read_only && !spec.recover && !cache_validation::is_doubted(file, id) {
         // While a file is written to it is longer than its newest state (MAP-5), so what has just
         // that length was closed in order, or opened and never written to.
         match newest_meta(path, file) {
             Ok((meta, slot)) if meta.page_count.saturating_mul(meta.page_size.into()) == len => {
-                return Ok(Found { meta, slot, in_order: true, doubted: false });
+                return Ok(NewestState { meta, slot, in_order: true, doubted: false });
             }
             _ => {}
         }
     }
-    let doubted = cache_validation::sees_medium(path, file, id, spec.read_only)?;
+    let doubted = cache_validation::validate(path, file, id, spec.read_only)?;
     if spec.recover {
         metas(path, file)?;
         rollback::carry_out(path, file, &rollback::plan(path, file)?)?;
     }
     let (meta, slot) = newest_meta(path, file)?;
-    Ok(Found { meta, slot, in_order: false, doubted })
+    Ok(NewestState { meta, slot, in_order: false, doubted })
 }
 
 /// Adds to the refusal of a cut file which state is whole, if one is. That reads every page in use,
 /// so it is found out without the registry: other databases are opened and closed meanwhile.
 fn say_what_is_whole(e: Error, id: FileId) -> Error {
     let Error::Truncated { path, needed, found, whole: None } = e else { return e };
-    // Whoever has the file now changes it: what is whole is for them to say.
+    // Another process has the file open and changes it: only that process knows which state is
+    // whole.
     let whole = lock_file(&path, id, true).ok().and_then(|lock| rollback::whole_of(&path, lock.file(), found));
     Error::Truncated { path, needed, found, whole }
 }

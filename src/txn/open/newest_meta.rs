@@ -1,8 +1,8 @@
 //! Finding the newest valid meta page of a file, and saying what is wrong where there is none.
 //!
 //! Floor: txn. Reads both meta pages with `pread`. The state with the greater transaction number is
-//! the newest one (rule R7). An unreadable slot is never taken for an old one: the slot may hold the
-//! newest state, whose commit has given pages of the older state back to use.
+//! the newest one (rule R7). An unreadable slot is never taken for an old one: the slot may hold
+//! the newest state, whose commit has given pages of the older state back to use.
 //!
 //! Failure: `NotADatabase`, `NewerVersion`, `Truncated`, `Corrupt`, `Io`; each names the file.
 

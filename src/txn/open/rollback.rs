@@ -119,7 +119,7 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     let wanted = plan.target.needed().saturating_sub(plan.found);
     has_room(path, plan, wanted)?;
     let flush = || files::sync(file).map_err(|e| Error::io("flushing the file", path, e));
-    // The state may have been read from the page cache alone.
+    // The state may have been read only from the page cache.
     flush()?;
     if plan.loses() || plan.contradiction.is_some() {
         give_up(path, file, plan)?;

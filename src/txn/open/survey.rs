@@ -141,8 +141,8 @@ impl Surveyor<'_, '_> {
         self.survey.tables = table_counts(&tables);
         listed?;
         for (name, record) in &tables {
-            // Of a kind that this build does not read: the others can be used, and it is left
-            // alone.
+            // Of a kind that this build does not read: the other tables can be used, and this one
+            // is not looked at.
             if record.known_flags(name).is_ok() {
                 if record.root.tree >= next_tree {
                     let what = format!("tree id {} of table '{name}' was never given", record.root.tree);
@@ -231,7 +231,7 @@ struct Looking<'l> {
 
 impl Visitor for Looking<'_> {
     fn enter(&mut self, id: PageId, pages: u64) -> bool {
-        // What lies behind the end is found out by reading it, and said better then.
+        // Reading finds pages after the end, with a better message.
         self.map.take(id, pages).is_none_or(|at| at.0 >= self.map.pages)
     }
 

@@ -1,8 +1,8 @@
 //! The flat indexes of trees that the readers of one open database have made.
 //!
 //! Floor: txn. Each reader slot keeps its tables for itself, but a top may take megabytes, and what
-//! is in the cache for one thread is there for the others: so whoever wants one looks here first.
-//! Here nothing is held: a top goes with the last table that uses it.
+//! is in the cache for one thread is there for the others: so a transaction that wants one looks
+//! here first. Here nothing is held: a top goes with the last table that uses it.
 //!
 //! Invariants:
 //!   SHARE-1  one thread makes a top at a time. The others go on without meanwhile, and ask again.
@@ -52,7 +52,7 @@ pub(crate) struct FlatIndexes(Mutex<Made>);
 
 impl FlatIndexes {
     /// The top of at most `pages_max` pages of a tree in the state `txn`, made by `make` if nobody
-    /// has. `None`: somebody is making one. `Some(None)`: it is not worth making.
+    /// has. `None`: another thread is making one. `Some(None)`: it is not worth making.
     pub(crate) fn get(
         &self,
         txn: TxnId,
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_top_is_made_once_for_a_state_and_by_one_thread_at_a_time() {
+    fn a_flat_index_is_made_once_for_a_state_and_by_one_thread_at_a_time() {
         let (flat_indexes, root) = (FlatIndexes::default(), TreeRoot::default());
         let other = TreeRoot { height: 2, ..root };
         let first = flat_indexes.get(TxnId(7), &root, 10, || Some(FlatIndex::default())).unwrap().unwrap();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_top_is_found_in_as_many_steps_among_many_as_among_few() {
+    fn a_flat_index_is_found_in_as_many_steps_among_many_as_among_few() {
         let steps_each = |count: u64| {
             let (flat_indexes, before) = (FlatIndexes::default(), hooks::steps());
             let get = |tree| {

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! `ReadPool::begin` takes a free slot by one compare-and-swap, which stores the published txn in
-//! its word, and gets a `CellOwner`. That owns the `SlotCache` until the last clone of the `ReadTxn`
-//! is dropped. Mostly the cache is already of this state, and nothing else is to be done.
+//! its word, and gets a `CellOwner`. That owns the `SlotCache` until the last clone of the
+//! `ReadTxn` is dropped. Mostly the cache is already of this state, and nothing else is to be done.
 //!
 //! ```text
 //! snapshot      ReadPool, ReadTxn: one state, held until the last clone is gone

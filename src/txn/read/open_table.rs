@@ -27,7 +27,7 @@ use crate::tree::{FlatIndex, PAGES_MAX};
 use crate::txn::read::flat_indexes::FlatIndexes;
 
 /// Tables that a slot keeps.
-const KEPT_MAX: usize = 8;
+const TABLES_MAX: usize = 8;
 
 /// Lookups after which a top is made of as many pages as `PAGES_MAX` says: their descents took
 /// longer than making it does.
@@ -128,7 +128,7 @@ impl OpenTable {
 
 /// The tables of one state, found by the clones of a transaction and by those after it.
 #[derive(Debug, Default)]
-pub(crate) struct OpenTables([OnceLock<Arc<OpenTable>>; KEPT_MAX]);
+pub(crate) struct OpenTables([OnceLock<Arc<OpenTable>>; TABLES_MAX]);
 
 impl OpenTables {
     /// A table of the state `txn`, whose tables these are: the one that is kept, or what `find`
@@ -140,17 +140,17 @@ impl OpenTables {
         flat_indexes: &Arc<FlatIndexes>,
         find: impl FnOnce() -> Result<Option<TableRecord>>,
     ) -> Result<Arc<OpenTable>> {
-        let kept =
+        let cached =
             self.0.iter().map_while(OnceLock::get).inspect(|_| hooks::count_step()).find(|table| *table.name == *name);
-        if let Some(found) = kept {
+        if let Some(found) = cached {
             return Ok(Arc::clone(found));
         }
         let table = Arc::new(OpenTable::new(name, txn, find()?, flat_indexes));
         for place in &self.0 {
             // Another clone may have found it, or another one, meanwhile.
-            let kept = place.get_or_init(|| Arc::clone(&table));
-            if *kept.name == *name {
-                return Ok(Arc::clone(kept));
+            let cached = place.get_or_init(|| Arc::clone(&table));
+            if *cached.name == *name {
+                return Ok(Arc::clone(cached));
             }
         }
         Ok(table)

@@ -35,12 +35,12 @@ const DROPPING: u64 = owned_cell::FREE - 1;
 /// prefetchers fetch).
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct ReaderSlot(pub(crate) OwnedCell<Kept>);
+pub(crate) struct ReaderSlot(pub(crate) OwnedCell<SlotCache>);
 
 /// What a slot keeps from one transaction to the next: the tables belong to the state, and as long
 /// as a transaction has the slot, the pages do.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct SlotCache {
     /// None before the first transaction, and after the mapping has moved.
     pages: Option<SnapshotPages>,
     /// The window that they are seen through.
@@ -49,7 +49,7 @@ pub(crate) struct Kept {
     pub(crate) tables: OpenTables,
 }
 
-impl Kept {
+impl SlotCache {
     /// Whether this is of the state with this number.
     #[inline]
     pub(crate) fn is_of(&self, txn: TxnId) -> bool {
@@ -57,7 +57,7 @@ impl Kept {
     }
 
     /// What this keeps of a window other than the current one, which could be unmapped without it.
-    pub(crate) fn leave_old(&mut self, window_id: u64) -> Option<Kept> {
+    pub(crate) fn leave_old(&mut self, window_id: u64) -> Option<SlotCache> {
         (self.window_id != window_id && self.pages.is_some()).then(|| std::mem::take(self))
     }
 
@@ -88,8 +88,8 @@ impl Kept {
             return;
         }
         // A read-only mapping of the current window has grown with it.
-        let kept = self.pages.take().filter(|_| self.window_id == window_id);
-        let read_map = kept.map_or_else(make, SnapshotPages::into_read_map);
+        let cached = self.pages.take().filter(|_| self.window_id == window_id);
+        let read_map = cached.map_or_else(make, SnapshotPages::into_read_map);
         self.window_id = read_map.window_id();
         self.pages = Some(SnapshotPages::new(read_map, page_size, count));
     }
@@ -150,7 +150,7 @@ impl Readers {
     pub(crate) fn chunk(&self, number: usize) -> &[Arc<ReaderSlot>] {
         let len = FIRST_CHUNK << number;
         self.chunks[number]
-            .get_or_init(|| (0..len).map(|_| Arc::new(ReaderSlot(OwnedCell::new(Kept::default())))).collect())
+            .get_or_init(|| (0..len).map(|_| Arc::new(ReaderSlot(OwnedCell::new(SlotCache::default())))).collect())
     }
 
     fn slot(&self, index: usize) -> Option<&Arc<ReaderSlot>> {
@@ -219,7 +219,7 @@ pub(crate) fn chunk_of(index: usize) -> (usize, usize) {
 mod tests {
     use super::*;
 
-    fn take(readers: &Readers, txn: u64) -> Option<CellOwner<ReaderSlot, Kept>> {
+    fn take(readers: &Readers, txn: u64) -> Option<CellOwner<ReaderSlot, SlotCache>> {
         readers.take(|index| {
             let (number, at) = chunk_of(index);
             CellOwner::take(&readers.chunk(number)[at], |slot| &slot.0, txn)
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_new_slot_is_of_no_state() {
         // A file can say that its state has the number 0.
-        assert!(!Kept::default().is_of(TxnId(0)));
+        assert!(!SlotCache::default().is_of(TxnId(0)));
     }
 
     #[test]

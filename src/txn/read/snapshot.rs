@@ -23,7 +23,7 @@ use crate::sys::owned_cell::CellOwner;
 use crate::tree::{self, Cursor};
 use crate::txn::env::Env;
 use crate::txn::read::open_table::OpenTable;
-use crate::txn::read::readers::{chunk_of, Kept, ReaderSlot, CHUNKS};
+use crate::txn::read::readers::{chunk_of, ReaderSlot, SlotCache, CHUNKS};
 use crate::txn::state::State;
 
 /// A slot together with the environment it belongs to.
@@ -96,7 +96,7 @@ impl ReadPool {
 pub struct ReadTxn(Arc<Snapshot>);
 
 /// What the clones of a transaction share: its slot.
-struct Snapshot(CellOwner<Pin, Kept>);
+struct Snapshot(CellOwner<Pin, SlotCache>);
 
 impl Drop for Snapshot {
     fn drop(&mut self) {

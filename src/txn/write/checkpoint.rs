@@ -2,8 +2,8 @@
 //!
 //! Floor: txn. Two flushes: first everything that the state reaches, then the other meta page (rule
 //! R7). The meta page that is durable stays valid, with all its pages, until the new one is
-//! durable. Several commits that wait at the same time share one checkpoint: whoever gets the
-//! checkpoint lock hardens the newest latest state.
+//! durable. Several commits that wait at the same time share one checkpoint: the thread that gets
+//! the checkpoint lock hardens the newest latest state.
 //!
 //! Invariants:
 //!   CHECKPOINT-1  a meta page is written only after everything it reaches was flushed without
@@ -15,7 +15,7 @@
 //!   CHECKPOINT-4  any failed flush poisons the database before another checkpoint can begin (rule
 //!                 R9).
 //!
-//! Failure: the system's error, or [`Error::Fault`], to the commit that led; [`Error::Poisoned`] to
+//! Failure: the kernel's error, or [`Error::Fault`], to the commit that led; [`Error::Poisoned`] to
 //! everybody after it.
 
 use std::io;

@@ -34,7 +34,7 @@ impl WriteTxn {
         self.usable()?;
         let env = Arc::clone(&self.env);
         let made = self.make_state();
-        // A store that the system could not serve is lost, though everything looks well.
+        // A store that the kernel could not serve is lost, although nothing shows it here.
         let made = self.pages().check_fault(made).map_err(|e| e.with_path(env.path()))?;
         let Some(state) = made else { return Ok(()) };
         self.finish(Some(state));

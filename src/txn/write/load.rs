@@ -1,9 +1,9 @@
 //! Loading many entries into a table of a write transaction.
 //!
-//! Floor: txn. Entries that come in order, behind the last one of the table, are built into full
+//! Floor: txn. Entries that come in order, after the last one of the table, are built into full
 //! leaves at once and take no memory. From the first one on that is out of order, entries are
 //! collected in memory, sorted when there are enough, and put into the tree leaf by leaf. Pages are
-//! written by calls, beside the building, and their write-back begins early.
+//! written by `pwrite`, while others are built, and their write-back begins early.
 //!
 //! Invariants:
 //!   LOAD-1  while a load runs the transaction counts as broken: a load that ends without
@@ -52,7 +52,7 @@ impl Load {
         self.count
     }
 
-    /// Whether all entries came in order, behind the last one of the table.
+    /// Whether all entries came in order, after the last one of the table.
     pub(crate) fn is_in_order(&self) -> bool {
         !matches!(self.way, Way::Collecting)
     }
@@ -121,7 +121,7 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Puts an entry behind the last one of the table if its leaf has room. `false`: it has not, or
+    /// Puts an entry after the last one of the table if its leaf has room. `false`: it has not, or
     /// the entry belongs elsewhere.
     fn fill_last_leaf(&mut self, at: usize, key: &[u8], value: &[u8]) -> Result<bool> {
         let table = &mut self.tables[at];

@@ -1,4 +1,5 @@
-//! Values that are written where they will lie: from a reader, or by whoever reserved the place.
+//! Values that are written where they will lie: from a reader, or by the caller that reserved the
+//! space.
 //!
 //! Floor: txn. The value is written into pages that nothing reaches yet, then an entry is put that
 //! leads there. So whatever goes wrong before leaves the table as it was, and the pages are given
@@ -6,8 +7,8 @@
 //!
 //! Invariants:
 //!   LONG-1  while such pages are neither reached nor given back the transaction counts as broken:
-//!       whoever leaves in the middle, by a panic or without dropping, cannot commit pages that
-//!       nobody knows.
+//!       a caller that leaves in the middle, by a panic or without dropping, cannot commit pages
+//!       that nobody knows.
 //!
 //! Failure: what [`WriteTxn::put`] says; errors of the reader are `Io` and break nothing.
 
@@ -32,7 +33,7 @@ const UNFINISHED: &str = "a value was begun and not finished";
 
 /// A place for a value that is not in its table yet.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum ReservedValue {
     /// A short value lies in memory, and goes into a leaf.
     Short(Vec<u8>),
     Long {
@@ -82,12 +83,12 @@ impl WriteTxn {
     }
 
     /// Takes a place for a value of `len` bytes, which are zeros.
-    pub(crate) fn reserve(&mut self, at: usize, key: &[u8], len: usize) -> Result<Place> {
+    pub(crate) fn reserve(&mut self, at: usize, key: &[u8], len: usize) -> Result<ReservedValue> {
         self.usable()?;
         let page_size = self.env().page_size;
         tree::check_sizes(page_size, key, len)?;
         if len <= limits::max_inline_value_bytes(page_size) {
-            return Ok(Place::Short(vec![0; len]));
+            return Ok(ReservedValue::Short(vec![0; len]));
         }
         let ensured = self.ensure(len);
         self.note(None, ensured)?;
@@ -103,14 +104,14 @@ impl WriteTxn {
         });
         let id = self.note(Some(at), taken)?;
         self.broken = Some(UNFINISHED.to_string());
-        Ok(Place::Long { id, pages: count, len })
+        Ok(ReservedValue::Long { id, pages: count, len })
     }
 
     /// The bytes of a reserved place.
-    pub(crate) fn reserved<'a>(&'a self, place: &'a Place) -> &'a [u8] {
+    pub(crate) fn reserved<'a>(&'a self, place: &'a ReservedValue) -> &'a [u8] {
         match place {
-            Place::Short(bytes) => bytes,
-            Place::Long { id, pages, len } => {
+            ReservedValue::Short(bytes) => bytes,
+            ReservedValue::Long { id, pages, len } => {
                 let extent = self.pages().extent(PagePtr { id: *id, crc: 0 }, *pages);
                 extent.ok().and_then(|extent| extent.get(OVERFLOW_VALUE..OVERFLOW_VALUE + len)).unwrap_or(&[])
             }
@@ -118,16 +119,16 @@ impl WriteTxn {
     }
 
     /// The same, to store to.
-    pub(crate) fn reserved_mut<'a>(&'a mut self, place: &'a mut Place) -> &'a mut [u8] {
+    pub(crate) fn reserved_mut<'a>(&'a mut self, place: &'a mut ReservedValue) -> &'a mut [u8] {
         match place {
-            Place::Short(bytes) => bytes,
-            Place::Long { len, .. } if self.env.is_inherited() => {
+            ReservedValue::Short(bytes) => bytes,
+            ReservedValue::Long { len, .. } if self.env.is_inherited() => {
                 // In a child after `fork` the pages are the parent's: what is stored here goes
                 // nowhere.
-                *place = Place::Short(vec![0; *len]);
+                *place = ReservedValue::Short(vec![0; *len]);
                 self.reserved_mut(place)
             }
-            Place::Long { id, pages, len } => {
+            ReservedValue::Long { id, pages, len } => {
                 let extent = writer_of(&mut self.writer).pages.extent_mut(*id, *pages);
                 extent.ok().and_then(|extent| extent.get_mut(OVERFLOW_VALUE..OVERFLOW_VALUE + *len)).unwrap_or(&mut [])
             }
@@ -136,10 +137,10 @@ impl WriteTxn {
 
     /// Puts the entry whose value was stored to a reserved place; whether there was one of that
     /// key.
-    pub(crate) fn put_reserved(&mut self, at: usize, key: &[u8], place: Place) -> Result<bool> {
+    pub(crate) fn put_reserved(&mut self, at: usize, key: &[u8], place: ReservedValue) -> Result<bool> {
         match place {
-            Place::Short(bytes) => self.put(at, key, &bytes, None),
-            Place::Long { id, pages, len } => {
+            ReservedValue::Short(bytes) => self.put(at, key, &bytes, None),
+            ReservedValue::Long { id, pages, len } => {
                 self.env.check_process()?;
                 self.broken = None;
                 let owner = &mut writer_of(&mut self.writer).pages;
@@ -153,11 +154,11 @@ impl WriteTxn {
     }
 
     /// Gives a reserved place back.
-    pub(crate) fn give_back(&mut self, place: &Place) {
+    pub(crate) fn give_back(&mut self, place: &ReservedValue) {
         if self.env.is_inherited() {
             return;
         }
-        if let (Place::Long { id, pages, .. }, Some(writer)) = (place, &mut self.writer) {
+        if let (ReservedValue::Long { id, pages, .. }, Some(writer)) = (place, &mut self.writer) {
             let txn = writer.pages.txn();
             writer.pages.free(*id, *pages, txn);
             self.broken = None;

@@ -196,7 +196,7 @@ impl WriteTxn {
     }
 
     /// Drops the page cache if another program has filled it with large folios: from then on a
-    /// store dirties its own page alone. What was dirtied by then is flushed, or it would stay.
+    /// store dirties only its own page. What was dirtied by then is flushed, or it would stay.
     #[cold]
     pub(super) fn watch_folios(&mut self) -> Result<()> {
         let pages = self.pages();

@@ -1,8 +1,8 @@
 //! The writer lock inside a process: one writer at a time, served in the order of arrival.
 //!
 //! Floor: txn. Belongs to the database handle and not to a thread, so that a write transaction can
-//! move between threads. Whoever waits with a time limit leaves the queue without disturbing the
-//! others.
+//! move between threads. A thread that waits with a time limit leaves the queue without disturbing
+//! the others.
 //!
 //! Failure: none; giving up in time is an answer, not an error.
 
