@@ -3,9 +3,12 @@
 
 mod bench;
 mod cli;
+#[path = "../../../tests/it/commands.rs"]
+mod commands;
 mod compact;
 mod damaged;
 mod descriptors;
+mod documents;
 mod failed_verbs;
 mod limited;
 mod messages;
