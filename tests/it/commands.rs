@@ -58,7 +58,8 @@ fn is_assignment(word: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 
-/// The commands of a shell line: words without quotes, cut at `|`, `&&` and `;`. A comment ends the line.
+/// The commands of a shell line: words without quotes, cut at `|`, `&&` and `;`. A comment ends the
+/// line.
 fn parts(line: &str) -> Vec<Vec<String>> {
     let mut parts = vec![Vec::new()];
     let mut word = String::new();

@@ -1,7 +1,8 @@
-//! The documents name what exists: packages, targets and features of `cargo` commands, tests, and functions.
+//! The documents name what exists: packages, targets and features of `cargo` commands, tests, and
+//! functions.
 //!
-//! Paths are checked by the tidy test, commands of `kvctl` by its own tests. Each rule is also run on a sample that
-//! breaks it.
+//! Paths are checked by the tidy test, commands of `kvctl` by its own tests. Each rule is also run
+//! on a sample that breaks it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -126,9 +127,8 @@ fn cargo(words: &[String], packages: &[Package], tests: &str) -> Vec<String> {
         let is_filter = subcommand == "test" && !word.starts_with('-') && !is_placeholder(word);
         match word {
             _ if is_after_dashes => {
-                if is_filter && !is_test(word, tests) {
-                    wrong.push(format!("no test matches `{word}`"));
-                }
+                let is_unknown = is_filter && !is_test(word, tests);
+                wrong.extend(is_unknown.then(|| format!("no test matches `{word}`")));
             }
             "--" => is_after_dashes = true,
             "-p" | "--package" => {
@@ -170,7 +170,8 @@ fn cargo(words: &[String], packages: &[Package], tests: &str) -> Vec<String> {
     wrong
 }
 
-/// Whether each part of a filter such as `power::` is a module or a part of a function of the sources.
+/// Whether each part of a filter such as `power::` is a module or a part of a function of the
+/// sources.
 fn is_test(filter: &str, sources: &str) -> bool {
     let mut parts = filter.split("::").filter(|part| !part.is_empty());
     parts.all(|part| {
