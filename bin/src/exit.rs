@@ -116,13 +116,13 @@ impl Failure {
     }
 
     /// Puts where it happened before the text.
-    pub(crate) fn at(mut self, place: &str) -> Failure {
+    pub(crate) fn prepend(mut self, place: &str) -> Failure {
         self.text = self.text.map(|text| format!("{place}: {text}"));
         self
     }
 
     /// Appends more to the text.
-    pub(crate) fn also(mut self, more: &str) -> Failure {
+    pub(crate) fn append(mut self, more: &str) -> Failure {
         self.text = self.text.map(|text| format!("{text}; {more}"));
         self
     }
@@ -136,7 +136,7 @@ impl Failure {
     pub(crate) fn of_file(self, path: &Path) -> Failure {
         let shown = path.display().to_string();
         match &self.text {
-            Some(text) if !text.contains(&shown) => self.at(&shown),
+            Some(text) if !text.contains(&shown) => self.prepend(&shown),
             _ => self,
         }
     }
@@ -162,7 +162,9 @@ impl From<Error> for Failure {
         let remedy = if has_no_meta { Some(SALVAGE) } else { remedy(error.kind()) };
         match remedy.filter(|_| !is_refused(&error)) {
             // A text that names a verb has its remedy.
-            Some(remedy) if failure.text.as_ref().is_none_or(|text| !text.contains("'kvctl ")) => failure.also(remedy),
+            Some(remedy) if failure.text.as_ref().is_none_or(|text| !text.contains("'kvctl ")) => {
+                failure.append(remedy)
+            }
             _ => failure,
         }
     }

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli.run().unwrap_or_else(|failure| {
             terminal::progress::end();
             if let Some(text) = &failure.text {
-                terminal::output::complain(text);
+                terminal::output::error(text);
             }
             failure.exit
         }),

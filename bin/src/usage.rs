@@ -29,9 +29,9 @@ pub(crate) fn report(error: &Error) -> Exit {
         crate::cli::Cli::command().print_help().ok();
         return Exit::Done;
     }
-    output::complain(&text(error, verb().as_deref()));
+    output::error(&text(error, verb().as_deref()));
     if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
-        usage.to_string().lines().for_each(|line| output::note(line.trim_end()));
+        usage.to_string().lines().for_each(|line| output::message(line.trim_end()));
     }
     Exit::Usage
 }

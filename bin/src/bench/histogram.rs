@@ -23,7 +23,7 @@ impl Default for Histogram {
     }
 }
 
-/// How far a value is shifted to leave its seven highest bits.
+/// Mode far a value is shifted to leave its seven highest bits.
 fn shift(value: u64) -> u32 {
     (u64::BITS - value.leading_zeros()).saturating_sub(SUB_BITS + 1)
 }
@@ -64,11 +64,11 @@ impl Histogram {
 
     /// The latency that this share of all, in percent, did not exceed; 0 without any.
     pub(crate) fn percentile(&self, percent: f64) -> u64 {
-        let wanted = ((self.count as f64 * percent / 100.0).ceil() as u64).clamp(1, self.count.max(1));
+        let rank = ((self.count as f64 * percent / 100.0).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
         let found = self.counts.iter().position(|count| {
             seen += count;
-            seen >= wanted
+            seen >= rank
         });
         found.map_or(0, |bucket| largest(bucket).min(self.max))
     }

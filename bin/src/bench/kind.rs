@@ -12,7 +12,7 @@ pub(crate) enum Kind {
     Modify,
 }
 
-/// How many there are.
+/// Mode many there are.
 pub(crate) const KINDS: usize = Kind::ALL.len();
 
 impl Kind {

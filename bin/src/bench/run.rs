@@ -63,7 +63,7 @@ impl Lap<'_> {
         };
         let over = self.pace.operations.is_some_and(|all| self.done >= all)
             || self.pace.time.is_some_and(|time| self.last - started >= time);
-        !over && !interrupt::asked() && !self.stop.load(Ordering::Relaxed)
+        !over && !interrupt::requested() && !self.stop.load(Ordering::Relaxed)
     }
 
     /// Notes that an operation has ended, and how many entries it was about.

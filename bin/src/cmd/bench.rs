@@ -72,7 +72,7 @@ pub(crate) struct Args {
     /// How long a workload runs; a fill runs to its end
     #[arg(long, value_name = "S", default_value_t = 5.0, allow_negative_numbers = true, value_parser = seconds)]
     seconds: f64,
-    /// How many operations a workload does, all threads together, instead of --seconds
+    /// Mode many operations a workload does, all threads together, instead of --seconds
     #[arg(long, value_name = "N", conflicts_with = "seconds", allow_negative_numbers = true, value_parser = numbers::positive)]
     ops: Option<u64>,
     /// Seed of entries and operations
@@ -96,7 +96,7 @@ impl Args {
         let mut file = BenchFile::at(&self.target, self.keep)?;
         let workloads = workload::expand(&self.workloads, file.is_ours());
         self.refuse_what_does_not_fit(&file, &workloads)?;
-        interrupt::watch()?;
+        interrupt::handle_sigint()?;
         let progress = Progress::of(Unit::Things(""), None);
         let mut output = Output::stdout();
         let mut rows = Vec::new();
@@ -111,7 +111,7 @@ impl Args {
             Ok(())
         });
         progress::clear();
-        let interrupted = interrupt::asked();
+        let interrupted = interrupt::requested();
         if let Err(failure) = &ended {
             if failure.exit == Exit::File {
                 file.keep();
@@ -124,10 +124,10 @@ impl Args {
         output.finish()?;
         let kept = if file.stays() { "the file stays" } else { "the file was removed" };
         match ended {
-            Err(failure) if failure.exit == Exit::File => Err(failure.also(kept)),
+            Err(failure) if failure.exit == Exit::File => Err(failure.append(kept)),
             Err(failure) => Err(failure),
             Ok(()) if interrupted => {
-                interrupt::keep(format!("these are the figures so far, {kept}"));
+                interrupt::say_what_stays(format!("these are the figures so far, {kept}"));
                 Err(interrupt::failure())
             }
             Ok(()) => Ok(Exit::Done),
@@ -162,7 +162,7 @@ impl Args {
                 progress.say(format!("{}, {threads} threads", workload.name()));
                 let tally = self.one(workload, threads, file)?;
                 tell(report::rows_of(&workload.name(), threads, &tally))?;
-                if interrupt::asked() {
+                if interrupt::requested() {
                     return Ok(());
                 }
             }

@@ -49,7 +49,7 @@ impl Args {
         if report.is_clean() {
             return Ok(Exit::Done);
         }
-        output::complain(&format!(
+        output::error(&format!(
             "{}: damaged, findings: {}; 'kvctl recover FILE' goes back to an older state if that is whole, \
              'kvctl salvage FILE OUT' copies what can be read",
             self.file.display(),

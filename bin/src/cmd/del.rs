@@ -37,19 +37,19 @@ impl Args {
     pub(crate) fn run(self) -> Outcome {
         let Some(db) = open::if_exists(&self.file)? else {
             let path = self.file.display();
-            output::complain(&format!("{path}: no such key, because there is no such file; check the path"));
+            output::error(&format!("{path}: no such key, because there is no such file; check the path"));
             return Ok(Exit::No);
         };
         if self.delete(&db).map_err(|failure| failure.of_file(&self.file))? {
             return Ok(Exit::Done);
         }
-        output::complain(&format!("{}: no such key in table '{}'", self.file.display(), self.table.table));
+        output::error(&format!("{}: no such key in table '{}'", self.file.display(), self.table.table));
         Ok(Exit::No)
     }
 
     fn delete(&self, db: &Db) -> Result<bool, Failure> {
         let mut txn = db.begin_write()?;
-        let key = Columns::of_write(&mut txn, &self.table.table)?.key.sought(self.encoding, &self.key)?;
+        let key = Columns::of_write(&mut txn, &self.table.table)?.key.to_compare(self.encoding, &self.key)?;
         let was_there = txn.bytes_table(&self.table.table)?.delete(key.as_slice())?;
         // Without a commit a table that was not there is not made either.
         if was_there {

@@ -7,7 +7,7 @@ use mapleaf::{Db, ReadTxn, TableInfo};
 
 use crate::database::open::{self, TableName};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::format::columns::{Columns, Fields};
+use crate::format::columns::{Columns, RowText};
 use crate::format::input::Format;
 use crate::format::jsonl;
 use crate::format::tsv;
@@ -53,11 +53,11 @@ impl Args {
         let tables = self.tables(&txn)?;
         let mut output = self.open_output(&db)?;
         for table in &tables {
-            write_declared(table, format, &mut output)?;
+            write_declaration(table, format, &mut output)?;
         }
         for table in &tables {
             if tables.len() > 1 && table.entries > 0 && format == Format::Tsv {
-                write_declared(table, format, &mut output)?;
+                write_declaration(table, format, &mut output)?;
             }
             self.dump(&txn, table, format, &mut output)?;
         }
@@ -103,7 +103,7 @@ impl Args {
         // A SIGINT has to remove what was written so far. A pipe or device has nothing to remove,
         // and may block.
         if output.is_unfinished_file() {
-            interrupt::watch()?;
+            interrupt::handle_sigint()?;
         }
         Ok(output)
     }
@@ -112,12 +112,12 @@ impl Args {
         let failed = |error| Failure::of_database(error, &self.file);
         let table = txn.bytes_table(&info.name).map_err(failed)?;
         let columns = Columns::new(&info.name, Some(info));
-        let mut fields = Fields::new(&columns);
+        let mut row_text = RowText::new(&columns);
         let named = self.all.then_some(&*info.name);
         let mut line = Vec::new();
         for entry in table.range(..).map_err(failed)? {
             let (key, value) = entry.map_err(failed)?;
-            let (key, value) = fields.both(key, value);
+            let (key, value) = row_text.both(key, value);
             line.clear();
             match format {
                 Format::Tsv => tsv::write_row(key, value, &mut line),
@@ -126,13 +126,13 @@ impl Args {
                 }
             }
             output.write(&line)?;
-            if interrupt::asked() {
+            if interrupt::requested() {
                 return Err(interrupt::failure());
             }
         }
-        if let Some(text) = fields.undecodable().and_then(|failure| failure.text) {
+        if let Some(text) = row_text.undecodable().and_then(|failure| failure.text) {
             let path = self.file.display();
-            output::note(&format!(
+            output::message(&format!(
                 "kvctl: note: {path}: {text}; written as bytes, which 'kvctl load --unchecked' takes"
             ));
         }
@@ -141,11 +141,11 @@ impl Args {
 }
 
 /// Writes which types a table has.
-fn write_declared(table: &TableInfo, format: Format, output: &mut Output) -> Result<(), Failure> {
+fn write_declaration(table: &TableInfo, format: Format, output: &mut Output) -> Result<(), Failure> {
     let mut line = Vec::new();
     let write = match format {
-        Format::Tsv => tsv::write_declared,
-        Format::Jsonl => jsonl::write_declared,
+        Format::Tsv => tsv::write_declaration,
+        Format::Jsonl => jsonl::write_declaration,
     };
     write(&table.name, &table.key_codec, &table.value_codec, &mut line);
     output.write(&line)

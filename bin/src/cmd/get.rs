@@ -44,7 +44,7 @@ impl Args {
         let failed = |error| Failure::of_database(error, &self.file);
         let txn = db.begin_read().map_err(failed)?;
         let columns = Columns::of_read(&txn, &self.table.table).map_err(failed)?;
-        let key = columns.key.sought(self.encoding, &self.key).map_err(|failure| failure.of_file(&self.file))?;
+        let key = columns.key.to_compare(self.encoding, &self.key).map_err(|failure| failure.of_file(&self.file))?;
         let table = txn.bytes_table(&self.table.table).map_err(failed)?;
         let Some(value) = table.get(key.as_slice()).map_err(failed)? else {
             let name = &self.table.table;
@@ -52,7 +52,7 @@ impl Args {
                 true => format!("no such key in table '{name}'"),
                 false => format!("no table '{name}'; 'kvctl tables' lists them"),
             };
-            output::complain(&format!("{}: {why}", self.file.display()));
+            output::error(&format!("{}: {why}", self.file.display()));
             return Ok(Exit::No);
         };
         self.print(value, &columns.value).map_err(|failure| failure.of_file(&self.file))?;

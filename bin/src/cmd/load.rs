@@ -16,12 +16,12 @@ use mapleaf::WriteTxn;
 use crate::database::open;
 use crate::database::targets::Targets;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::format::columns::{Column, Columns, Given};
+use crate::format::columns::{Column, Columns, Field};
 use crate::format::input::{self, Format, Rows, Source};
 use crate::numbers;
-use crate::terminal::interrupt::{self, Watched};
+use crate::terminal::interrupt::{self, InterruptibleReader};
 use crate::terminal::output;
-use crate::terminal::progress::{self, Counted, Progress, Unit};
+use crate::terminal::progress::{self, CountingReader, Progress, Unit};
 
 /// Bytes of keys and values after which a batch is committed.
 const BATCH_BYTES: u64 = 256 << 20;
@@ -77,10 +77,10 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Outcome {
         let source = Source::open(self.input.as_deref(), self.format)?;
-        interrupt::watch()?;
+        interrupt::handle_sigint()?;
         let started = Instant::now();
         let progress = Progress::of(Unit::Bytes, source.bytes);
-        let input = input::buffered(Counted(Watched(source.input), progress.clone()));
+        let input = input::buffered(CountingReader(InterruptibleReader(source.input), progress.clone()));
         let rows = Rows::new(source.format, input, self.max_line);
         let targets = Targets::new(self.table.clone());
         let mut load = Load { args: &self, rows, input_name: source.name, targets, progress, committed: 0 };
@@ -97,7 +97,7 @@ impl Args {
         let rate = rows as f64 / seconds.max(1e-6);
         let size =
             std::fs::metadata(&self.file).map_or_else(|_| "size unknown".to_string(), |meta| bytes_text(meta.len()));
-        output::note(&format!(
+        output::message(&format!(
             "loaded {} in {seconds:.2} s ({rate:.0} entries/s); {}: {size}",
             numbers::count(rows, "row"),
             self.file.display()
@@ -150,13 +150,13 @@ impl<R: BufRead> Load<'_, R> {
             if failure.exit == Exit::Interrupted {
                 failure
             } else {
-                failure.also(&self.kept())
+                failure.append(&self.kept())
             }
         })
     }
 
     fn batches(&mut self) -> Result<(), Failure> {
-        interrupt::keep(self.kept());
+        interrupt::say_what_stays(self.kept());
         let mut more = self.first()?;
         let mut db = open::or_make(&self.args.file)?;
         while more || self.targets.has_pending() {
@@ -177,10 +177,10 @@ impl<R: BufRead> Load<'_, R> {
             db.keep();
             self.committed += batch.rows;
             self.progress.say(format!("{} rows", self.committed));
-            interrupt::keep(self.kept());
+            interrupt::say_what_stays(self.kept());
             more = match until {
                 Until::InputEnds => false,
-                _ if interrupt::asked() => return Err(interrupt::failure()),
+                _ if interrupt::requested() => return Err(interrupt::failure()),
                 _ => self.advance()?,
             };
         }
@@ -223,22 +223,22 @@ impl<R: BufRead> Load<'_, R> {
     }
 
     /// The bytes of a field of the current row.
-    fn stored<'r>(&self, column: &Column, field: Given<'r>) -> Result<Cow<'r, [u8]>, Failure> {
+    fn stored<'r>(&self, column: &Column, field: Field<'r>) -> Result<Cow<'r, [u8]>, Failure> {
         let field = match field {
-            Given::Text(bytes) if self.args.raw => Given::Bytes(bytes),
+            Field::Text(bytes) if self.args.raw => Field::Stored(bytes),
             field => field,
         };
         match (field, column.stored(field)) {
             (_, Ok(stored)) => Ok(stored),
-            (Given::Bytes(bytes), Err(_)) if self.args.unchecked => Ok(Cow::Borrowed(bytes)),
-            (_, Err(failure)) if !column.of().is_known() => Err(failure.at(&self.line())),
+            (Field::Stored(bytes), Err(_)) if self.args.unchecked => Ok(Cow::Borrowed(bytes)),
+            (_, Err(failure)) if !column.of().is_known() => Err(failure.prepend(&self.line())),
             (given, Err(failure)) => {
                 let failure = Failure { exit: Exit::Input, ..failure };
                 let failure = match given {
-                    Given::Bytes(_) => failure.also("--unchecked stores it all the same"),
-                    Given::Text(_) => failure,
+                    Field::Stored(_) => failure.append("--unchecked stores it all the same"),
+                    Field::Text(_) => failure,
                 };
-                Err(failure.at(&self.line()))
+                Err(failure.prepend(&self.line()))
             }
         }
     }
@@ -252,7 +252,7 @@ impl<R: BufRead> Load<'_, R> {
     fn advance(&mut self) -> Result<bool, Failure> {
         while self.rows.advance().map_err(|error| error.of_input(&self.input_name))? {
             let Some(declared) = self.rows.declared() else { return Ok(true) };
-            self.targets.declare(declared).map_err(|failure| failure.at(&self.line()))?;
+            self.targets.declare(declared).map_err(|failure| failure.prepend(&self.line()))?;
         }
         Ok(false)
     }
@@ -266,7 +266,7 @@ impl<R: BufRead> Load<'_, R> {
     fn at_line(&self, error: mapleaf::Error) -> Failure {
         let failure = self.failed(error);
         match failure.exit {
-            Exit::Usage | Exit::Input => failure.at(&self.line()),
+            Exit::Usage | Exit::Input => failure.prepend(&self.line()),
             _ => failure,
         }
     }

@@ -8,7 +8,7 @@ use mapleaf::Db;
 use crate::database::open::{self, TableName};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::bytes::Encoding;
-use crate::format::columns::{Column, Columns, Given};
+use crate::format::columns::{Column, Columns, Field};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,10 +59,10 @@ impl Args {
         let mut txn = db.begin_write()?;
         let columns = Columns::of_write(&mut txn, &self.table.table)?;
         let is_bytes = self.encoding.is_digits();
-        let key = columns.key.stored(if is_bytes { Given::Bytes(key) } else { Given::Text(key) })?;
+        let key = columns.key.stored(if is_bytes { Field::Stored(key) } else { Field::Text(key) })?;
         let value = match is_bytes || self.raw {
-            true => Given::Bytes(value),
-            false => Given::Text(self.without_line_feed(value, &columns.value)),
+            true => Field::Stored(value),
+            false => Field::Text(self.without_line_feed(value, &columns.value)),
         };
         let value = columns.value.stored(value)?;
         txn.bytes_table(&self.table.table)?.put(&key, &value)?;

@@ -61,10 +61,10 @@ impl Args {
     /// Says what would be lost and goes on only if the user wants that.
     fn ask(&self, preview: &RecoverReport) -> Result<(), Failure> {
         for remark in &preview.remarks {
-            output::note(&format!("note: {remark}"));
+            output::message(&format!("note: {remark}"));
         }
         for line in losses(preview) {
-            output::note(&line);
+            output::message(&line);
         }
         let unchanged = format!("{}: not changed", self.file.display());
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {

@@ -9,7 +9,7 @@ use mapleaf::ReadTxn;
 use crate::database::open::{self, TableName};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::bytes::Encoding;
-use crate::format::columns::{Column, Columns, Fields};
+use crate::format::columns::{Column, Columns, RowText};
 use crate::format::tsv;
 use crate::numbers;
 use crate::terminal::output::Output;
@@ -67,14 +67,14 @@ impl Args {
             Columns::of_read(&txn, &self.table.table).map_err(|error| Failure::of_database(error, &self.file))?;
         let span = self.span(&columns.key).map_err(|failure| failure.of_file(&self.file))?;
         open::note_missing_table(&txn, &self.table.table, &self.file)?;
-        let mut fields = Fields::new(&columns);
+        let mut row_text = RowText::new(&columns);
         let mut output = Output::stdout();
-        let count = self.scan(&txn, &span, &mut fields, &mut output)?;
+        let count = self.scan(&txn, &span, &mut row_text, &mut output)?;
         if self.count {
             output.write(format!("{count}\n").as_bytes())?;
         }
         output.finish()?;
-        match fields.undecodable() {
+        match row_text.undecodable() {
             Some(failure) => Err(failure.of_file(&self.file)),
             None => Ok(Exit::Done),
         }
@@ -82,14 +82,20 @@ impl Args {
 
     fn span(&self, column: &Column) -> Result<Span, Failure> {
         let bound = |argument: &Option<OsString>| {
-            argument.as_deref().map(|argument| column.sought(self.encoding, argument)).transpose()
+            argument.as_deref().map(|argument| column.to_compare(self.encoding, argument)).transpose()
         };
         let prefix = self.prefix.as_deref().map(|argument| column.prefix(self.encoding, argument)).transpose()?;
         Ok(Span::new(prefix, bound(&self.from)?, bound(&self.to)?))
     }
 
     /// Prints the entries, unless only their number was asked for, and returns the number.
-    fn scan(&self, txn: &ReadTxn, span: &Span, fields: &mut Fields<'_>, output: &mut Output) -> Result<u64, Failure> {
+    fn scan(
+        &self,
+        txn: &ReadTxn,
+        span: &Span,
+        row_text: &mut RowText<'_>,
+        output: &mut Output,
+    ) -> Result<u64, Failure> {
         let failed = |error| Failure::of_database(error, &self.file);
         let limit = self.limit.unwrap_or(u64::MAX);
         let table = txn.bytes_table(&self.table.table).map_err(failed)?;
@@ -109,25 +115,25 @@ impl Args {
             count += 1;
             if !self.count {
                 line.clear();
-                self.write_line(key, value, fields, &mut line);
+                self.write_line(key, value, row_text, &mut line);
                 output.write(&line)?;
             }
         }
         Ok(count)
     }
 
-    fn write_line(&self, key: &[u8], value: &[u8], fields: &mut Fields<'_>, line: &mut Vec<u8>) {
+    fn write_line(&self, key: &[u8], value: &[u8], row_text: &mut RowText<'_>, line: &mut Vec<u8>) {
         if self.encoding.is_digits() {
             self.encoding.write_bare(key, line);
         } else {
-            tsv::write_key(fields.key(key), line);
+            tsv::write_key(row_text.key(key), line);
         }
         if !self.keys {
             line.push(b'\t');
             if self.encoding.is_digits() {
                 self.encoding.write_bare(value, line);
             } else {
-                tsv::write_field(fields.value(value), line);
+                tsv::write_field(row_text.value(value), line);
             }
         }
         line.push(b'\n');

@@ -9,10 +9,10 @@ use crate::numbers;
 use crate::terminal::interrupt;
 use crate::terminal::output::Output;
 use crate::terminal::progress::{self, Progress, Unit};
-use crate::torture::judge::{self, How};
+use crate::torture::judge::{self, Mode};
 use crate::torture::plan::Plan;
 use crate::torture::report::Report;
-use crate::torture::run::{End, Run, Wanted};
+use crate::torture::run::{End, Run, Settings};
 use crate::torture::writer;
 
 const EXAMPLES: &str = "\
@@ -63,10 +63,10 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        interrupt::watch()?;
+        interrupt::handle_sigint()?;
         let seed = self.seed.unwrap_or_else(clock_seed);
         let existed = fs::symlink_metadata(&self.file).is_ok();
-        let wanted = Wanted {
+        let settings = Settings {
             path: self.file.clone(),
             cycles: self.cycles,
             seed,
@@ -74,7 +74,7 @@ impl Args {
             truncate: self.truncate,
             flip: self.flip,
         };
-        let mut run = match Run::start(wanted, self.seed.is_some()) {
+        let mut run = match Run::start(settings, self.seed.is_some()) {
             Ok(run) => run,
             Err(end) => return Err(self.failure(end, seed, true)),
         };
@@ -118,7 +118,7 @@ impl Args {
                     if self.flip { " --flip" } else { "" },
                 ),
             ),
-            End::FoundSo(text) => Failure::new(
+            End::ViolatedBefore(text) => Failure::new(
                 Exit::File,
                 format!("{}: VIOLATION, before any kill: {text}; the file stays as it was found", self.file.display()),
             ),
@@ -126,7 +126,7 @@ impl Args {
             End::Interrupted => {
                 let failure = interrupt::failure();
                 if stays {
-                    failure.also(&format!("{} stays", self.file.display()))
+                    failure.append(&format!("{} stays", self.file.display()))
                 } else {
                     failure
                 }
@@ -192,7 +192,7 @@ impl ChildArgs {
         progress::expect_line_of_parent();
         match self.part {
             Part::Write { file, seed, keys } => writer::run(&file, Plan { seed, keys }),
-            Part::Judge { file, newest, writes, damaged } => judge::run(&file, How { writes, damaged, newest }),
+            Part::Judge { file, newest, writes, damaged } => judge::run(&file, Mode { writes, damaged, newest }),
         }
     }
 }

@@ -40,7 +40,7 @@ impl Opened {
         // By a link, the file that was made is another one than the link.
         let fresh = fs::canonicalize(path).ok().map(|path| Fresh { path, txn });
         if let Some(fresh) = &fresh {
-            interrupt::remove_at_end(Some(fresh.path.clone()));
+            interrupt::remove_on_exit(Some(fresh.path.clone()));
         }
         Ok(Opened { db, fresh })
     }
@@ -48,7 +48,7 @@ impl Opened {
     /// The file stays, whatever happens from here on.
     pub(crate) fn keep(&mut self) {
         self.fresh = None;
-        interrupt::remove_at_end(None);
+        interrupt::remove_on_exit(None);
     }
 }
 
@@ -63,7 +63,7 @@ impl Deref for Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         let Some(fresh) = self.fresh.take() else { return };
-        interrupt::remove_at_end(None);
+        interrupt::remove_on_exit(None);
         // The lock keeps other processes out until the handle goes, so that nobody else has written
         // to it.
         if self.db.stats().is_ok_and(|stats| stats.txn == fresh.txn && stats.tables == 0) {
@@ -83,19 +83,19 @@ pub(crate) fn not_made(path: &Path, error: Error) -> Failure {
 }
 
 /// Is told how many things are done, and of how many; says whether to go on.
-type Tell<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
+type ReportProgress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
 
 /// Runs what writes a new file, or nothing at all, and counts things of this name. SIGINT ends it.
 pub(crate) fn write<T>(
     what: &'static str,
-    run: impl FnOnce(&mut Tell<'_>) -> mapleaf::Result<T>,
+    run: impl FnOnce(&mut ReportProgress<'_>) -> mapleaf::Result<T>,
 ) -> Result<T, Failure> {
-    interrupt::keep("nothing was written".to_string());
-    interrupt::watch()?;
+    interrupt::say_what_stays("nothing was written".to_string());
+    interrupt::handle_sigint()?;
     let progress = Progress::of(Unit::Things(what), None);
     let done = run(&mut |done, all| {
         progress.show(done, all);
-        match interrupt::asked() {
+        match interrupt::requested() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }

@@ -79,7 +79,7 @@ fn missing(name: &str) -> String {
 /// is misspelt.
 pub(crate) fn note_missing_table(txn: &ReadTxn, name: &str, path: &Path) -> Result<(), Failure> {
     if !has_table(txn, name)? {
-        output::note(&format!("kvctl: note: {}: {}", path.display(), missing(name)));
+        output::message(&format!("kvctl: note: {}: {}", path.display(), missing(name)));
     }
     Ok(())
 }

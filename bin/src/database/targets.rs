@@ -10,7 +10,7 @@
 use mapleaf::WriteTxn;
 
 use crate::exit::Failure;
-use crate::format::rows::Declared;
+use crate::format::rows::TableDeclaration;
 
 /// The table of rows that name none, where nothing else says so.
 pub(crate) const DEFAULT: &str = "main";
@@ -25,7 +25,7 @@ pub(crate) struct Targets {
     /// The table of the last one, where rows go that name none.
     current: Option<String>,
     /// Tables that are not made yet.
-    pending: Vec<Declared>,
+    pending: Vec<TableDeclaration>,
 }
 
 impl Targets {
@@ -34,7 +34,7 @@ impl Targets {
     }
 
     /// Takes a declaration; the rows after it go into its table.
-    pub(crate) fn declare(&mut self, declared: &Declared) -> Result<(), Failure> {
+    pub(crate) fn declare(&mut self, declared: &TableDeclaration) -> Result<(), Failure> {
         let first = self.first.get_or_insert_with(|| declared.table.clone());
         if let Some(asked) = self.asked.as_ref().filter(|_| *first != declared.table) {
             return Err(Failure::usage(format!(
@@ -44,7 +44,7 @@ impl Targets {
         }
         let table = self.asked.as_ref().unwrap_or(&declared.table).clone();
         self.current = Some(table.clone());
-        self.pending.push(Declared { table, ..declared.clone() });
+        self.pending.push(TableDeclaration { table, ..declared.clone() });
         Ok(())
     }
 
@@ -76,8 +76,8 @@ impl Targets {
 mod tests {
     use super::*;
 
-    fn declared(table: &str) -> Declared {
-        Declared { table: table.into(), key: "str".into(), value: String::new() }
+    fn declared(table: &str) -> TableDeclaration {
+        TableDeclaration { table: table.into(), key: "str".into(), value: String::new() }
     }
 
     #[test]

@@ -36,16 +36,16 @@ pub(crate) struct Column {
 
 /// What an argument, or a field of a row, gives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Given<'a> {
+pub(crate) enum Field<'a> {
     /// The text of an item.
     Text(&'a [u8]),
     /// The bytes of an item, as they are stored.
-    Bytes(&'a [u8]),
+    Stored(&'a [u8]),
 }
 
 /// Entries as fields of rows: text, or bytes where there is none. Counts the latter.
 #[derive(Debug)]
-pub(crate) struct Fields<'c> {
+pub(crate) struct RowText<'c> {
     columns: &'c Columns,
     key: Vec<u8>,
     value: Vec<u8>,
@@ -53,33 +53,33 @@ pub(crate) struct Fields<'c> {
     first: Option<Failure>,
 }
 
-impl<'c> Fields<'c> {
-    pub(crate) fn new(columns: &'c Columns) -> Fields<'c> {
-        Fields { columns, key: Vec::new(), value: Vec::new(), undecodable: 0, first: None }
+impl<'c> RowText<'c> {
+    pub(crate) fn new(columns: &'c Columns) -> RowText<'c> {
+        RowText { columns, key: Vec::new(), value: Vec::new(), undecodable: 0, first: None }
     }
 
     /// A key as a field.
-    pub(crate) fn key<'f>(&'f mut self, stored: &'f [u8]) -> Given<'f> {
+    pub(crate) fn key<'f>(&'f mut self, stored: &'f [u8]) -> Field<'f> {
         match self.has_text(true, stored) {
-            true => Given::Text(&self.key),
-            false => Given::Bytes(stored),
+            true => Field::Text(&self.key),
+            false => Field::Stored(stored),
         }
     }
 
     /// A value as a field.
-    pub(crate) fn value<'f>(&'f mut self, stored: &'f [u8]) -> Given<'f> {
+    pub(crate) fn value<'f>(&'f mut self, stored: &'f [u8]) -> Field<'f> {
         match self.has_text(false, stored) {
-            true => Given::Text(&self.value),
-            false => Given::Bytes(stored),
+            true => Field::Text(&self.value),
+            false => Field::Stored(stored),
         }
     }
 
     /// An entry as two fields.
-    pub(crate) fn both<'f>(&'f mut self, key: &'f [u8], value: &'f [u8]) -> (Given<'f>, Given<'f>) {
+    pub(crate) fn both<'f>(&'f mut self, key: &'f [u8], value: &'f [u8]) -> (Field<'f>, Field<'f>) {
         let (key_has_text, value_has_text) = (self.has_text(true, key), self.has_text(false, value));
         (
-            if key_has_text { Given::Text(&self.key) } else { Given::Bytes(key) },
-            if value_has_text { Given::Text(&self.value) } else { Given::Bytes(value) },
+            if key_has_text { Field::Text(&self.key) } else { Field::Stored(key) },
+            if value_has_text { Field::Text(&self.value) } else { Field::Stored(value) },
         )
     }
 
@@ -105,7 +105,7 @@ impl<'c> Fields<'c> {
         let first = self.first.take()?;
         Some(match self.undecodable {
             1 => first,
-            count => first.at(&format!("{count} keys and values do not decode; the first")),
+            count => first.prepend(&format!("{count} keys and values do not decode; the first")),
         })
     }
 }
@@ -142,11 +142,11 @@ impl Column {
     }
 
     /// The bytes that an argument stands for where it is only compared: bytes may be any.
-    pub(crate) fn sought(&self, encoding: Encoding, argument: &OsStr) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn to_compare(&self, encoding: Encoding, argument: &OsStr) -> Result<Vec<u8>, Failure> {
         let given = encoding.decode(argument)?;
         match encoding.is_digits() {
             true => Ok(given),
-            false => self.stored(Given::Text(&given)).map(Cow::into_owned),
+            false => self.stored(Field::Text(&given)).map(Cow::into_owned),
         }
     }
 
@@ -168,13 +168,13 @@ impl Column {
     }
 
     /// The bytes to store.
-    pub(crate) fn stored<'g>(&self, given: Given<'g>) -> Result<Cow<'g, [u8]>, Failure> {
+    pub(crate) fn stored<'g>(&self, given: Field<'g>) -> Result<Cow<'g, [u8]>, Failure> {
         match given {
-            Given::Text(_) if !self.of.is_known() => Err(self.unknown()),
-            Given::Text(text) if !self.of.is_verbatim() => {
+            Field::Text(_) if !self.of.is_known() => Err(self.unknown()),
+            Field::Text(text) if !self.of.is_verbatim() => {
                 self.of.read(text).map(Cow::Owned).map_err(|what| self.refused(text, &what))
             }
-            Given::Text(bytes) | Given::Bytes(bytes) => match self.of.check(bytes) {
+            Field::Text(bytes) | Field::Stored(bytes) => match self.of.check(bytes) {
                 Ok(()) => Ok(Cow::Borrowed(bytes)),
                 Err(what) => Err(self.refused(bytes, &what)),
             },
@@ -238,16 +238,16 @@ mod tests {
         let column = |codec: &str| Column { table: "born".into(), side: "value", of: Type::of(codec) };
         let text = |failure: Failure| (failure.exit.code(), failure.text.unwrap());
         assert_eq!(
-            text(column("u8").stored(Given::Text(b"300")).unwrap_err()),
+            text(column("u8").stored(Field::Text(b"300")).unwrap_err()),
             (2, "table 'born' has values of type u8, and '300' is none: expected a whole number from 0 to 255".into())
         );
         assert_eq!(
-            text(column("u8").stored(Given::Bytes(b"\x01\xff")).unwrap_err()),
+            text(column("u8").stored(Field::Stored(b"\x01\xff")).unwrap_err()),
             (2, "table 'born' has values of type u8, and '\x01\\xff' is none: 2 bytes where u8 has 1".into())
         );
-        let (code, unknown) = text(column("acme.v1").stored(Given::Text(b"x")).unwrap_err());
+        let (code, unknown) = text(column("acme.v1").stored(Field::Text(b"x")).unwrap_err());
         assert!(code == 2 && unknown.contains("'acme.v1'") && unknown.contains("--hex"), "{unknown}");
-        assert_eq!(column("acme.v1").stored(Given::Bytes(b"x")).unwrap(), &b"x"[..]);
+        assert_eq!(column("acme.v1").stored(Field::Stored(b"x")).unwrap(), &b"x"[..]);
         let (code, whole) = text(column("u64").show(b"x", &mut Vec::new()).unwrap_err());
         assert!(code == 3 && whole.contains("1 bytes") && whole.contains("'born'"), "{whole}");
         assert!(whole.contains("'kvctl put' replaces it"), "{whole}");

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::exit::Failure;
 use crate::format::files::{self, open_file, refuse_closed_stdin};
 use crate::format::jsonl;
-use crate::format::rows::{Declared, Row, RowError};
+use crate::format::rows::{Row, RowError, TableDeclaration};
 use crate::format::tsv;
 
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -59,7 +59,7 @@ impl<R: BufRead> Rows<R> {
     }
 
     /// The declaration that [`Rows::advance`] went to, unless it was a row.
-    pub(crate) fn declared(&self) -> Option<&Declared> {
+    pub(crate) fn declared(&self) -> Option<&TableDeclaration> {
         match self {
             Rows::Tsv(reader) => reader.declared(),
             Rows::Jsonl(reader) => reader.declared(),

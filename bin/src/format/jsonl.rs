@@ -16,11 +16,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::format::bytes::{not_base64, BASE64};
-use crate::format::columns::Given;
-use crate::format::rows::{Declared, Lines, Row, RowError};
+use crate::format::columns::Field;
+use crate::format::rows::{Lines, Row, RowError, TableDeclaration};
 
 /// Appends a whole row.
-pub(crate) fn write_row(table: Option<&str>, key: Given<'_>, value: Given<'_>, line: &mut Vec<u8>) -> io::Result<()> {
+pub(crate) fn write_row(table: Option<&str>, key: Field<'_>, value: Field<'_>, line: &mut Vec<u8>) -> io::Result<()> {
     line.push(b'{');
     if let Some(table) = table {
         line.extend_from_slice(b"\"table\": ");
@@ -35,25 +35,25 @@ pub(crate) fn write_row(table: Option<&str>, key: Given<'_>, value: Given<'_>, l
 }
 
 /// Appends the declaration of a table.
-pub(crate) fn write_declared(table: &str, key: &str, value: &str, line: &mut Vec<u8>) {
+pub(crate) fn write_declaration(table: &str, key: &str, value: &str, line: &mut Vec<u8>) {
     let declared = [("table", table), ("key_codec", key), ("value_codec", value)];
     let fields = declared.map(|(name, text)| format!("\"{name}\": {}", Value::from(text)));
     line.extend(format!("{{{}}}\n", fields.join(", ")).into_bytes());
 }
 
-fn write_field(name: &str, field: Given<'_>, line: &mut Vec<u8>) -> io::Result<()> {
+fn write_field(name: &str, field: Field<'_>, line: &mut Vec<u8>) -> io::Result<()> {
     line.push(b'"');
     line.extend_from_slice(name.as_bytes());
     let text = match field {
-        Given::Text(text) => std::str::from_utf8(text).ok(),
-        Given::Bytes(_) => None,
+        Field::Text(text) => std::str::from_utf8(text).ok(),
+        Field::Stored(_) => None,
     };
     match (text, field) {
         (Some(text), _) => {
             line.extend_from_slice(b"\": ");
             serde_json::to_writer(line, text)?;
         }
-        (None, Given::Text(bytes) | Given::Bytes(bytes)) => {
+        (None, Field::Text(bytes) | Field::Stored(bytes)) => {
             line.extend_from_slice(b"_b64\": \"");
             line.extend(BASE64.encode(bytes).into_bytes());
             line.push(b'"');
@@ -88,23 +88,23 @@ struct Record {
 pub(crate) struct Reader<R> {
     lines: Lines<R>,
     table: Option<String>,
-    key: Field,
-    value: Field,
-    declared: Option<Declared>,
+    key: OwnedField,
+    value: OwnedField,
+    declared: Option<TableDeclaration>,
 }
 
 /// A field of a row.
 #[derive(Debug, Default)]
-struct Field {
+struct OwnedField {
     bytes: Vec<u8>,
     is_bytes: bool,
 }
 
-impl Field {
-    fn given(&self) -> Given<'_> {
+impl OwnedField {
+    fn borrowed(&self) -> Field<'_> {
         match self.is_bytes {
-            true => Given::Bytes(&self.bytes),
-            false => Given::Text(&self.bytes),
+            true => Field::Stored(&self.bytes),
+            false => Field::Text(&self.bytes),
         }
     }
 }
@@ -112,7 +112,7 @@ impl Field {
 impl<R: BufRead> Reader<R> {
     pub(crate) fn new(input: R, line_limit: u64) -> Reader<R> {
         let lines = Lines::new(input, line_limit);
-        Reader { lines, table: None, key: Field::default(), value: Field::default(), declared: None }
+        Reader { lines, table: None, key: OwnedField::default(), value: OwnedField::default(), declared: None }
     }
 
     /// Goes to the next row or declaration; false at the end.
@@ -130,11 +130,11 @@ impl<R: BufRead> Reader<R> {
 
     /// The row that [`Reader::advance`] went to.
     pub(crate) fn row(&self) -> Row<'_> {
-        Row { table: self.table.as_deref(), key: self.key.given(), value: self.value.given() }
+        Row { table: self.table.as_deref(), key: self.key.borrowed(), value: self.value.borrowed() }
     }
 
     /// The declaration that [`Reader::advance`] went to, unless it was a row.
-    pub(crate) fn declared(&self) -> Option<&Declared> {
+    pub(crate) fn declared(&self) -> Option<&TableDeclaration> {
         self.declared.as_ref()
     }
 
@@ -146,7 +146,7 @@ impl<R: BufRead> Reader<R> {
     fn parse(&mut self) -> Result<(), String> {
         let record: Record = serde_json::from_slice(self.lines.line()).map_err(|error| json_error(&error))?;
         if record.key_codec.is_some() || record.value_codec.is_some() {
-            self.declared = Some(declared_of(record)?);
+            self.declared = Some(parse_declaration(record)?);
             return Ok(());
         }
         self.declared = None;
@@ -157,21 +157,21 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-fn declared_of(record: Record) -> Result<Declared, String> {
+fn parse_declaration(record: Record) -> Result<TableDeclaration, String> {
     let Record { table: Some(table), key_codec: Some(key), value_codec: Some(value), .. } = record else {
         return Err("the declaration of a table needs \"table\", \"key_codec\" and \"value_codec\"".to_string());
     };
     if record.key.is_some() || record.key_b64.is_some() || record.value.is_some() || record.value_b64.is_some() {
         return Err("both the declaration of a table and a row".to_string());
     }
-    Ok(Declared { table, key, value })
+    Ok(TableDeclaration { table, key, value })
 }
 
-fn field(name: &str, text: Option<String>, base64: Option<String>) -> Result<Field, String> {
+fn field(name: &str, text: Option<String>, base64: Option<String>) -> Result<OwnedField, String> {
     match (text, base64) {
-        (Some(text), None) => Ok(Field { bytes: text.into_bytes(), is_bytes: false }),
+        (Some(text), None) => Ok(OwnedField { bytes: text.into_bytes(), is_bytes: false }),
         (None, Some(digits)) => match BASE64.decode(digits) {
-            Ok(bytes) => Ok(Field { bytes, is_bytes: true }),
+            Ok(bytes) => Ok(OwnedField { bytes, is_bytes: true }),
             Err(error) => Err(format!("\"{name}_b64\" is not base64: {}", not_base64(&error))),
         },
         (Some(_), Some(_)) => Err(format!("both \"{name}\" and \"{name}_b64\"")),
@@ -209,16 +209,16 @@ mod tests {
         Ok(rows)
     }
 
-    fn plain(field: Given<'_>) -> Vec<u8> {
+    fn plain(field: Field<'_>) -> Vec<u8> {
         match field {
-            Given::Text(bytes) | Given::Bytes(bytes) => bytes.to_vec(),
+            Field::Text(bytes) | Field::Stored(bytes) => bytes.to_vec(),
         }
     }
 
     fn written(rows: &[Owned]) -> Vec<u8> {
         let mut text = Vec::new();
         for (table, key, value) in rows {
-            write_row(table.as_deref(), Given::Text(key), Given::Text(value), &mut text).unwrap();
+            write_row(table.as_deref(), Field::Text(key), Field::Text(value), &mut text).unwrap();
         }
         text
     }
@@ -238,17 +238,17 @@ mod tests {
     #[test]
     fn declarations_and_stored_bytes_read_back() {
         let mut text = Vec::new();
-        write_declared("t \"", "str", "(u8,str)", &mut text);
-        write_row(None, Given::Bytes(b"k"), Given::Text(b"v"), &mut text).unwrap();
+        write_declaration("t \"", "str", "(u8,str)", &mut text);
+        write_row(None, Field::Stored(b"k"), Field::Text(b"v"), &mut text).unwrap();
         let expected = "{\"table\": \"t \\\"\", \"key_codec\": \"str\", \"value_codec\": \"(u8,str)\"}\n\
                         {\"key_b64\": \"aw==\", \"value\": \"v\"}\n";
         assert_eq!(std::str::from_utf8(&text).unwrap(), expected);
         let mut reader = Reader::new(&text[..], 1 << 20);
         assert!(reader.advance().unwrap());
-        let declared = Declared { table: "t \"".into(), key: "str".into(), value: "(u8,str)".into() };
+        let declared = TableDeclaration { table: "t \"".into(), key: "str".into(), value: "(u8,str)".into() };
         assert_eq!(reader.declared(), Some(&declared));
         assert!(reader.advance().unwrap() && reader.declared().is_none());
-        assert_eq!(reader.row(), Row { table: None, key: Given::Bytes(b"k"), value: Given::Text(b"v") });
+        assert_eq!(reader.row(), Row { table: None, key: Field::Stored(b"k"), value: Field::Text(b"v") });
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, Read};
 
 use crate::exit::{Exit, Failure};
-use crate::format::columns::Given;
+use crate::format::columns::Field;
 
 /// What some programs put before UTF-8 text.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -14,14 +14,14 @@ pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub(crate) struct Row<'a> {
     /// The table that the row names itself.
     pub(crate) table: Option<&'a str>,
-    pub(crate) key: Given<'a>,
-    pub(crate) value: Given<'a>,
+    pub(crate) key: Field<'a>,
+    pub(crate) value: Field<'a>,
 }
 
 /// A table that the input declares: its types, and that the rows after it go there unless they name
 /// another.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Declared {
+pub(crate) struct TableDeclaration {
     pub(crate) table: String,
     /// Names of codecs; empty for none.
     pub(crate) key: String,

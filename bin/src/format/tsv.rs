@@ -21,14 +21,14 @@ use std::io::BufRead;
 use std::ops::Range;
 
 use crate::format::bytes::hex_digit;
-use crate::format::columns::Given;
-use crate::format::rows::{Declared, Lines, Row, RowError, BYTE_ORDER_MARK};
+use crate::format::columns::Field;
+use crate::format::rows::{Lines, Row, RowError, TableDeclaration, BYTE_ORDER_MARK};
 
 /// Stands before a field of stored bytes.
 const BYTES_MARK: &[u8] = b"\\!";
 
 /// Stands before the declaration of a table.
-const DECLARES: &[u8] = b"# mapleaf-table\t";
+const DECLARATION_MARK: &[u8] = b"# mapleaf-table\t";
 
 /// Appends bytes with what TSV cannot hold escaped.
 pub(crate) fn escape(bytes: &[u8], line: &mut Vec<u8>) {
@@ -65,18 +65,18 @@ pub(crate) fn escape_key(key: &[u8], line: &mut Vec<u8>) {
 }
 
 /// Appends a key as a field that starts a line.
-pub(crate) fn write_key(key: Given<'_>, line: &mut Vec<u8>) {
+pub(crate) fn write_key(key: Field<'_>, line: &mut Vec<u8>) {
     match key {
-        Given::Text(text) => escape_key(text, line),
-        Given::Bytes(_) => write_field(key, line),
+        Field::Text(text) => escape_key(text, line),
+        Field::Stored(_) => write_field(key, line),
     }
 }
 
 /// Appends a field.
-pub(crate) fn write_field(field: Given<'_>, line: &mut Vec<u8>) {
+pub(crate) fn write_field(field: Field<'_>, line: &mut Vec<u8>) {
     match field {
-        Given::Text(text) => escape(text, line),
-        Given::Bytes(bytes) => {
+        Field::Text(text) => escape(text, line),
+        Field::Stored(bytes) => {
             line.extend_from_slice(BYTES_MARK);
             escape(bytes, line);
         }
@@ -84,7 +84,7 @@ pub(crate) fn write_field(field: Given<'_>, line: &mut Vec<u8>) {
 }
 
 /// Appends a whole row.
-pub(crate) fn write_row(key: Given<'_>, value: Given<'_>, line: &mut Vec<u8>) {
+pub(crate) fn write_row(key: Field<'_>, value: Field<'_>, line: &mut Vec<u8>) {
     write_key(key, line);
     line.push(b'\t');
     write_field(value, line);
@@ -92,8 +92,8 @@ pub(crate) fn write_row(key: Given<'_>, value: Given<'_>, line: &mut Vec<u8>) {
 }
 
 /// Appends the declaration of a table.
-pub(crate) fn write_declared(table: &str, key: &str, value: &str, line: &mut Vec<u8>) {
-    line.extend_from_slice(DECLARES);
+pub(crate) fn write_declaration(table: &str, key: &str, value: &str, line: &mut Vec<u8>) {
+    line.extend_from_slice(DECLARATION_MARK);
     for (field, end) in [(table, b'\t'), (key, b'\t'), (value, b'\n')] {
         escape(field.as_bytes(), line);
         line.push(end);
@@ -103,23 +103,23 @@ pub(crate) fn write_declared(table: &str, key: &str, value: &str, line: &mut Vec
 /// Reads rows from a stream.
 pub(crate) struct Reader<R> {
     lines: Lines<R>,
-    key: Place,
-    value: Place,
-    declared: Option<Declared>,
+    key: FieldRange,
+    value: FieldRange,
+    declared: Option<TableDeclaration>,
 }
 
 /// Where a field stands in its line.
 #[derive(Debug, Default)]
-struct Place {
-    at: Range<usize>,
+struct FieldRange {
+    range: Range<usize>,
     is_bytes: bool,
 }
 
-impl Place {
-    fn given<'a>(&self, line: &'a [u8]) -> Given<'a> {
+impl FieldRange {
+    fn borrow_from<'a>(&self, line: &'a [u8]) -> Field<'a> {
         match self.is_bytes {
-            true => Given::Bytes(&line[self.at.clone()]),
-            false => Given::Text(&line[self.at.clone()]),
+            true => Field::Stored(&line[self.range.clone()]),
+            false => Field::Text(&line[self.range.clone()]),
         }
     }
 }
@@ -127,7 +127,7 @@ impl Place {
 impl<R: BufRead> Reader<R> {
     pub(crate) fn new(input: R, line_limit: u64) -> Reader<R> {
         let lines = Lines::new(input, line_limit);
-        Reader { lines, key: Place::default(), value: Place::default(), declared: None }
+        Reader { lines, key: FieldRange::default(), value: FieldRange::default(), declared: None }
     }
 
     /// Goes to the next row or declaration; false at the end.
@@ -136,8 +136,8 @@ impl<R: BufRead> Reader<R> {
             if !self.lines.advance()? {
                 return Ok(false);
             }
-            if self.lines.line().starts_with(DECLARES) {
-                let declared = declared_of(&self.lines.line()[DECLARES.len()..]);
+            if self.lines.line().starts_with(DECLARATION_MARK) {
+                let declared = parse_declaration(&self.lines.line()[DECLARATION_MARK.len()..]);
                 self.declared = Some(declared.map_err(|what| self.lines.malformed(what))?);
                 return Ok(true);
             }
@@ -152,11 +152,11 @@ impl<R: BufRead> Reader<R> {
     /// The row that [`Reader::advance`] went to.
     pub(crate) fn row(&self) -> Row<'_> {
         let line = self.lines.line();
-        Row { table: None, key: self.key.given(line), value: self.value.given(line) }
+        Row { table: None, key: self.key.borrow_from(line), value: self.value.borrow_from(line) }
     }
 
     /// The declaration that [`Reader::advance`] went to, unless it was a row.
-    pub(crate) fn declared(&self) -> Option<&Declared> {
+    pub(crate) fn declared(&self) -> Option<&TableDeclaration> {
         self.declared.as_ref()
     }
 
@@ -179,17 +179,17 @@ impl<R: BufRead> Reader<R> {
 }
 
 /// Undoes the escapes of a field.
-fn read_field(line: &mut [u8], mut at: Range<usize>) -> Result<Place, String> {
-    let is_bytes = line[at.clone()].starts_with(BYTES_MARK);
+fn read_field(line: &mut [u8], mut range: Range<usize>) -> Result<FieldRange, String> {
+    let is_bytes = line[range.clone()].starts_with(BYTES_MARK);
     if is_bytes {
-        at.start += BYTES_MARK.len();
+        range.start += BYTES_MARK.len();
     }
-    at.end = at.start + unescape(&mut line[at.clone()])?;
-    Ok(Place { at, is_bytes })
+    range.end = range.start + unescape(&mut line[range.clone()])?;
+    Ok(FieldRange { range, is_bytes })
 }
 
 /// A declaration, from the text after its prefix.
-fn declared_of(fields: &[u8]) -> Result<Declared, String> {
+fn parse_declaration(fields: &[u8]) -> Result<TableDeclaration, String> {
     let text = |field: &[u8]| {
         let mut field = field.to_vec();
         let length = unescape(&mut field)?;
@@ -198,7 +198,7 @@ fn declared_of(fields: &[u8]) -> Result<Declared, String> {
     };
     let fields: Result<Vec<String>, String> = fields.split(|&byte| byte == b'\t').map(text).collect();
     match fields.map(<[String; 3]>::try_from) {
-        Ok(Ok([table, key, value])) => Ok(Declared { table, key, value }),
+        Ok(Ok([table, key, value])) => Ok(TableDeclaration { table, key, value }),
         Ok(Err(_)) => Err("a '# mapleaf-table' line needs a name and two codecs, after tabs".to_string()),
         Err(what) => Err(format!("{what} in a '# mapleaf-table' line")),
     }
@@ -254,7 +254,7 @@ mod tests {
         let mut rows = Vec::new();
         while reader.advance()? {
             match (reader.row().key, reader.row().value) {
-                (Given::Text(key), Given::Text(value)) => rows.push((key.to_vec(), value.to_vec())),
+                (Field::Text(key), Field::Text(value)) => rows.push((key.to_vec(), value.to_vec())),
                 marked => panic!("{marked:?}"),
             }
         }
@@ -264,7 +264,7 @@ mod tests {
     fn written(rows: &[Pair]) -> Vec<u8> {
         let mut text = Vec::new();
         for (key, value) in rows {
-            write_row(Given::Text(key), Given::Text(value), &mut text);
+            write_row(Field::Text(key), Field::Text(value), &mut text);
         }
         text
     }
@@ -305,15 +305,15 @@ mod tests {
     #[test]
     fn declarations_and_stored_bytes_read_back() {
         let mut text = b"# mapleaf-tables are tables\n".to_vec();
-        write_declared("a\tb\n", "", "(u8,str)", &mut text);
-        write_row(Given::Bytes(b"#\t!"), Given::Text(b"!"), &mut text);
+        write_declaration("a\tb\n", "", "(u8,str)", &mut text);
+        write_row(Field::Stored(b"#\t!"), Field::Text(b"!"), &mut text);
         assert_eq!(text, b"# mapleaf-tables are tables\n# mapleaf-table\ta\\tb\\n\t\t(u8,str)\n\\!#\\t!\t!\n");
         let mut reader = Reader::new(&text[..], 1 << 20);
         assert!(reader.advance().unwrap());
-        let declared = Declared { table: "a\tb\n".into(), key: String::new(), value: "(u8,str)".into() };
+        let declared = TableDeclaration { table: "a\tb\n".into(), key: String::new(), value: "(u8,str)".into() };
         assert_eq!(reader.declared(), Some(&declared));
         assert!(reader.advance().unwrap() && reader.declared().is_none());
-        assert_eq!(reader.row(), Row { table: None, key: Given::Bytes(b"#\t!"), value: Given::Text(b"!") });
+        assert_eq!(reader.row(), Row { table: None, key: Field::Stored(b"#\t!"), value: Field::Text(b"!") });
         assert!(!reader.advance().unwrap());
     }
 

@@ -20,16 +20,16 @@ use crate::terminal::output;
 /// How long a verb may take to reach the end of its batch before the batch is dropped.
 const GRACE: Duration = Duration::from_millis(500);
 /// How often the handler looks again whether the verb waits for input.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-static ASKED: AtomicBool = AtomicBool::new(false);
-static STATE: Mutex<State> = Mutex::new(State { reading: false, kept: String::new(), remove: None });
+static REQUESTED: AtomicBool = AtomicBool::new(false);
+static STATE: Mutex<State> = Mutex::new(State { reading: false, stays: String::new(), remove: None });
 
 struct State {
     /// The verb is inside a read of its input.
     reading: bool,
     /// What stays if the process ends now, in words.
-    kept: String,
+    stays: String,
     /// A file that goes if the process ends now: nothing was committed to it.
     remove: Option<PathBuf>,
 }
@@ -39,12 +39,12 @@ fn state() -> MutexGuard<'static, State> {
 }
 
 /// From here on SIGINT asks, and does not kill.
-pub(crate) fn watch() -> Result<(), Failure> {
+pub(crate) fn handle_sigint() -> Result<(), Failure> {
     ctrlc::set_handler(on_signal).map_err(|error| Failure::new(Exit::Io, format!("SIGINT cannot be handled: {error}")))
 }
 
 fn on_signal() {
-    ASKED.store(true, Ordering::SeqCst);
+    REQUESTED.store(true, Ordering::SeqCst);
     std::thread::sleep(GRACE);
     loop {
         let state = state();
@@ -52,46 +52,46 @@ fn on_signal() {
             if let Some(path) = &state.remove {
                 std::fs::remove_file(path).ok();
             }
-            output::complain(&text(&state.kept));
+            output::error(&text(&state.stays));
             std::process::exit(i32::from(Exit::Interrupted.code()));
         }
         drop(state);
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
 /// Whether the user wants the verb to end.
-pub(crate) fn asked() -> bool {
-    ASKED.load(Ordering::SeqCst)
+pub(crate) fn requested() -> bool {
+    REQUESTED.load(Ordering::SeqCst)
 }
 
 /// Notes what stays if the process ends now.
-pub(crate) fn keep(kept: String) {
-    state().kept = kept;
+pub(crate) fn say_what_stays(stays: String) {
+    state().stays = stays;
 }
 
 /// Notes which file goes if the process ends now.
-pub(crate) fn remove_at_end(path: Option<PathBuf>) {
+pub(crate) fn remove_on_exit(path: Option<PathBuf>) {
     state().remove = path;
 }
 
-/// The failure that a verb ends with when [`asked`].
+/// The failure that a verb ends with when [`requested`].
 pub(crate) fn failure() -> Failure {
-    Failure::new(Exit::Interrupted, text(&state().kept))
+    Failure::new(Exit::Interrupted, text(&state().stays))
 }
 
-fn text(kept: &str) -> String {
-    if kept.is_empty() {
+fn text(stays: &str) -> String {
+    if stays.is_empty() {
         "interrupted".to_string()
     } else {
-        format!("interrupted; {kept}")
+        format!("interrupted; {stays}")
     }
 }
 
 /// A reader that lets the handler know when it waits.
-pub(crate) struct Watched<R>(pub(crate) R);
+pub(crate) struct InterruptibleReader<R>(pub(crate) R);
 
-impl<R: Read> Read for Watched<R> {
+impl<R: Read> Read for InterruptibleReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         state().reading = true;
         let result = self.0.read(buffer);

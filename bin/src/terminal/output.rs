@@ -34,14 +34,14 @@ pub(crate) fn take_size_limit_as_error() {
 }
 
 /// Writes one line of complaint to standard error, in the place of progress.
-pub(crate) fn complain(text: &str) {
+pub(crate) fn error(text: &str) {
     progress::end();
-    note(&format!("kvctl: {text}"));
+    message(&format!("kvctl: {text}"));
 }
 
 /// Writes one line that is no complaint to standard error: in one chunk, as other processes may
 /// write there too.
-pub(crate) fn note(text: &str) {
+pub(crate) fn message(text: &str) {
     let mut line = one_line(text);
     line.push('\n');
     progress::clear();

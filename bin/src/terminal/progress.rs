@@ -172,9 +172,9 @@ fn mebibytes(bytes: f64) -> String {
 }
 
 /// A reader that counts what it reads.
-pub(crate) struct Counted<R>(pub(crate) R, pub(crate) Progress);
+pub(crate) struct CountingReader<R>(pub(crate) R, pub(crate) Progress);
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = self.0.read(buffer)?;
         self.1.add(bytes as u64);

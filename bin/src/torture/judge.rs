@@ -40,7 +40,7 @@ pub(crate) enum Verdict {
 
 /// How a file is judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct How {
+pub(crate) struct Mode {
     /// Opened for writing, so that it is recovered; else read-only.
     pub(crate) writes: bool,
     /// A damaged copy: errors of the kinds for damaged files are right answers.
@@ -50,8 +50,8 @@ pub(crate) struct How {
 }
 
 /// Judges a file and prints the verdict.
-pub(crate) fn run(path: &Path, how: How) -> Outcome {
-    let verdict = judge(path, how);
+pub(crate) fn run(path: &Path, mode: Mode) -> Outcome {
+    let verdict = judge(path, mode);
     let mut output = Output::stdout();
     let text = serde_json::to_string(&verdict).unwrap_or_default();
     output.write(format!("{text}\n").as_bytes())?;
@@ -77,53 +77,53 @@ fn violation(text: impl Into<String>) -> Wrong {
 }
 
 /// Judges a file.
-pub(crate) fn judge(path: &Path, how: How) -> Verdict {
-    let db = match Options::new().read_only(!how.writes).create(false).open(path) {
+pub(crate) fn judge(path: &Path, mode: Mode) -> Verdict {
+    let db = match Options::new().read_only(!mode.writes).create(false).open(path) {
         Ok(db) => db,
-        Err(Error::Truncated { whole: Some(_), .. }) if how.writes && how.damaged => return recovered(path, how),
-        Err(error) => return not_opened(&error, how),
+        Err(Error::Truncated { whole: Some(_), .. }) if mode.writes && mode.damaged => return recovered(path, mode),
+        Err(error) => return not_opened(&error, mode),
     };
-    let first = whole(&db, how);
-    if how.writes && how.damaged {
+    let first = compare_all(&db, mode);
+    if mode.writes && mode.damaged {
         // A copy may be written to as far as it can be; what is right stays right.
-        return match writes(&db) {
-            Ok(()) => worse(first, whole(&db, how)),
-            Err(error) => worse(first, of_error(&error, how)),
+        return match write_probe(&db) {
+            Ok(()) => more_telling(first, compare_all(&db, mode)),
+            Err(error) => more_telling(first, verdict_of_error(&error, mode)),
         };
     }
     first
 }
 
 /// Goes back to the state that is said to be whole: then it has to be, and can be written to.
-fn recovered(path: &Path, how: How) -> Verdict {
-    let exact = How { damaged: false, ..how };
+fn recovered(path: &Path, mode: Mode) -> Verdict {
+    let exact = Mode { damaged: false, ..mode };
     let db = match Options::new().recover(true).create(false).open(path) {
         Ok(db) => db,
-        Err(error) => return of_error(&error, exact),
+        Err(error) => return verdict_of_error(&error, exact),
     };
-    match whole(&db, exact) {
-        Verdict::State { number, seed } => match writes(&db).and_then(|()| unclean(&db)) {
+    match compare_all(&db, exact) {
+        Verdict::State { number, seed } => match write_probe(&db).and_then(|()| first_finding(&db)) {
             Ok(None) => Verdict::Recovered { number, seed },
             Ok(Some(finding)) => Verdict::Violation(format!("check after a recovery: {finding}")),
-            Err(error) => of_error(&error, exact),
+            Err(error) => verdict_of_error(&error, exact),
         },
         other => other,
     }
 }
 
-fn not_opened(error: &Error, how: How) -> Verdict {
+fn not_opened(error: &Error, mode: Mode) -> Verdict {
     match error.kind() {
         ErrorKind::NotFound => Verdict::Nothing,
-        kind if how.damaged && says_damage(kind) => Verdict::Refused(error.to_string()),
+        kind if mode.damaged && says_damage(kind) => Verdict::Refused(error.to_string()),
         ErrorKind::NotADatabase => Verdict::Foreign(error.to_string()),
-        _ => of_error(error, how),
+        _ => verdict_of_error(error, mode),
     }
 }
 
 /// The verdict over an error of a call.
-fn of_error(error: &Error, how: How) -> Verdict {
+fn verdict_of_error(error: &Error, mode: Mode) -> Verdict {
     match error.kind() {
-        kind if how.damaged && says_damage(kind) => Verdict::Errors(error.to_string()),
+        kind if mode.damaged && says_damage(kind) => Verdict::Errors(error.to_string()),
         ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::Permission | ErrorKind::Locked | ErrorKind::Busy => {
             Verdict::Cannot(error.to_string())
         }
@@ -146,7 +146,7 @@ fn says_damage(kind: ErrorKind) -> bool {
 }
 
 /// Of two verdicts over one damaged copy the one that says more.
-fn worse(first: Verdict, second: Verdict) -> Verdict {
+fn more_telling(first: Verdict, second: Verdict) -> Verdict {
     match (&first, &second) {
         (Verdict::Violation(_) | Verdict::Cannot(_), _) | (_, Verdict::State { .. } | Verdict::Nothing) => first,
         _ => second,
@@ -154,37 +154,37 @@ fn worse(first: Verdict, second: Verdict) -> Verdict {
 }
 
 /// Compares everything in an open database with its plan.
-fn whole(db: &Db, how: How) -> Verdict {
+fn compare_all(db: &Db, mode: Mode) -> Verdict {
     let judged = db.begin_read().map_err(Wrong::from).and_then(|txn| {
-        let mut met = None;
-        let found = compare(&txn, how, &mut met)?;
-        match met {
+        let mut first_error = None;
+        let found = compare(&txn, mode, &mut first_error)?;
+        match first_error {
             Some(error) => Err(Wrong::Error(error)),
             None => Ok(found),
         }
     });
     match judged {
-        Ok(Some((plan, number))) => match unclean(db) {
+        Ok(Some((plan, number))) => match first_finding(db) {
             // A flipped bit in what no read needs (a half of a meta page, a free page) is for
             // only for `check` to find.
-            Ok(Some(finding)) if how.damaged => Verdict::Errors(finding),
+            Ok(Some(finding)) if mode.damaged => Verdict::Errors(finding),
             Ok(Some(finding)) => Verdict::Violation(format!("check: {finding}")),
             Ok(None) => Verdict::State { number, seed: plan.seed },
-            Err(error) => of_error(&error, how),
+            Err(error) => verdict_of_error(&error, mode),
         },
         Ok(None) => Verdict::Nothing,
         Err(Wrong::Foreign(text)) => Verdict::Foreign(text),
         Err(Wrong::Violation(text)) => Verdict::Violation(text),
-        Err(Wrong::Error(error)) => of_error(&error, how),
+        Err(Wrong::Error(error)) => verdict_of_error(&error, mode),
     }
 }
 
-fn unclean(db: &Db) -> mapleaf::Result<Option<String>> {
+fn first_finding(db: &Db) -> mapleaf::Result<Option<String>> {
     Ok(db.check()?.findings.first().map(ToString::to_string))
 }
 
 /// A small change, as any program would make it.
-fn writes(db: &Db) -> mapleaf::Result<()> {
+fn write_probe(db: &Db) -> mapleaf::Result<()> {
     let mut txn = db.begin_write()?;
     txn.bytes_table(PROBE)?.insert(b"key", &[7; 5000])?;
     txn.commit()
@@ -215,21 +215,21 @@ fn read_counter(txn: &ReadTxn, name: &str) -> mapleaf::Result<Option<u64>> {
     Ok(number)
 }
 
-/// Compares; a typed error that a read met is put into `met` when the copy is damaged, and reading
+/// Compares; the first typed error is put into `first_error` when the copy is damaged, and reading
 /// goes on.
-fn compare(txn: &ReadTxn, how: How, met: &mut Option<Error>) -> Result<Option<(Plan, u64)>, Wrong> {
+fn compare(txn: &ReadTxn, mode: Mode, first_error: &mut Option<Error>) -> Result<Option<(Plan, u64)>, Wrong> {
     let mut names: Vec<String> = txn.tables()?.into_iter().map(|table| table.name).collect();
     if names.is_empty() {
         return Ok(None);
     }
-    names.retain(|name| name != PROBE || !how.damaged);
+    names.retain(|name| name != PROBE || !mode.damaged);
     let (Some(seed), Some(keys), Some(number)) =
         (read_counter(txn, "seed")?, read_counter(txn, "keys")?, read_counter(txn, "transaction")?)
     else {
         return Err(Wrong::Foreign(FOREIGN.to_string()));
     };
-    if number > how.newest {
-        return Err(violation(format!("transaction {number} was never begun, the newest is {}", how.newest)));
+    if number > mode.newest {
+        return Err(violation(format!("transaction {number} was never begun, the newest is {}", mode.newest)));
     }
     let plan = Plan { seed, keys };
     let state = plan.state(number);
@@ -240,25 +240,25 @@ fn compare(txn: &ReadTxn, how: How, met: &mut Option<Error>) -> Result<Option<(P
             "after transaction {number} of seed {seed}: tables {names:?}, expected {expected:?}"
         )));
     }
-    compare_tables(txn, &state, how, met).map_err(|wrong| match wrong {
+    compare_tables(txn, &state, mode, first_error).map_err(|wrong| match wrong {
         Wrong::Violation(text) => violation(format!("after transaction {number} of seed {seed}: {text}")),
         other => other,
     })?;
     Ok(Some((plan, number)))
 }
 
-fn compare_tables(txn: &ReadTxn, state: &State, how: How, met: &mut Option<Error>) -> Result<(), Wrong> {
+fn compare_tables(txn: &ReadTxn, state: &State, mode: Mode, first_error: &mut Option<Error>) -> Result<(), Wrong> {
     for (name, entries) in state {
         let table = txn.bytes_table(name)?;
         if table.len() != entries.len() as u64 {
             return Err(violation(format!("table {name}: {} entries, expected {}", table.len(), entries.len())));
         }
-        in_order(&table, entries.iter(), table.iter(), met)?;
-        if how.damaged {
-            in_order(&table, entries.iter().rev(), table.iter().rev(), met)?;
-            each(&table, entries, met)?;
+        compare_in_order(&table, entries.iter(), table.iter(), first_error)?;
+        if mode.damaged {
+            compare_in_order(&table, entries.iter().rev(), table.iter().rev(), first_error)?;
+            compare_each_key(&table, entries, first_error)?;
         }
-        if let (false, Some(error)) = (how.damaged, met.take()) {
+        if let (false, Some(error)) = (mode.damaged, first_error.take()) {
             return Err(violation(error.to_string()));
         }
     }
@@ -269,21 +269,21 @@ type Bytes = ReadTable<&'static [u8], &'static [u8]>;
 type Entries = BTreeMap<Vec<u8>, Value>;
 
 /// What an iteration gives, up to the first error, beside what it should.
-fn in_order<'t>(
+fn compare_in_order<'t>(
     table: &Bytes,
     mut expected: impl Iterator<Item = (&'t Vec<u8>, &'t Value)>,
     found: impl Iterator<Item = mapleaf::Result<(&'t [u8], &'t [u8])>>,
-    met: &mut Option<Error>,
+    first_error: &mut Option<Error>,
 ) -> Result<(), Wrong> {
     for item in found {
         let (key, value) = match item {
             Ok(item) => item,
             Err(error) => {
-                met.get_or_insert(error);
+                first_error.get_or_insert(error);
                 return Ok(());
             }
         };
-        same(table, expected.next(), key, value)?;
+        compare_entry(table, expected.next(), key, value)?;
     }
     match expected.next() {
         Some((key, _)) => Err(violation(format!("table {}: {} is missing", table.name(), shown(key)))),
@@ -291,7 +291,7 @@ fn in_order<'t>(
     }
 }
 
-fn same(table: &Bytes, expected: Option<(&Vec<u8>, &Value)>, key: &[u8], value: &[u8]) -> Result<(), Wrong> {
+fn compare_entry(table: &Bytes, expected: Option<(&Vec<u8>, &Value)>, key: &[u8], value: &[u8]) -> Result<(), Wrong> {
     let Some((expected_key, expected_value)) = expected.filter(|(expected, _)| expected.as_slice() == key) else {
         return Err(violation(format!("table {}: {} does not belong here", table.name(), shown(key))));
     };
@@ -302,12 +302,12 @@ fn same(table: &Bytes, expected: Option<(&Vec<u8>, &Value)>, key: &[u8], value: 
 }
 
 /// Each key by itself: an error in one page does not excuse the others.
-fn each(table: &Bytes, entries: &Entries, met: &mut Option<Error>) -> Result<(), Wrong> {
+fn compare_each_key(table: &Bytes, entries: &Entries, first_error: &mut Option<Error>) -> Result<(), Wrong> {
     for (key, value) in entries {
         match table.get(key) {
-            Ok(Some(found)) => same(table, Some((key, value)), key, found)?,
+            Ok(Some(found)) => compare_entry(table, Some((key, value)), key, found)?,
             Ok(None) => return Err(violation(format!("table {}: {} is not found", table.name(), shown(key)))),
-            Err(error) => drop(met.get_or_insert(error)),
+            Err(error) => drop(first_error.get_or_insert(error)),
         }
     }
     Ok(())
@@ -322,7 +322,7 @@ mod tests {
     use super::*;
     use crate::torture::writer;
 
-    const EXACT: How = How { writes: false, damaged: false, newest: 5 };
+    const EXACT: Mode = Mode { writes: false, damaged: false, newest: 5 };
     const PLAN: Plan = Plan { seed: 3, keys: 64 };
 
     /// A database of the plan, after five transactions and what `spoil` does.
@@ -391,9 +391,9 @@ mod tests {
                 break (number, cut);
             }
         };
-        let damaged = How { damaged: true, newest: number, ..EXACT };
+        let damaged = Mode { damaged: true, newest: number, ..EXACT };
         assert!(matches!(judge(&cut, damaged), Verdict::Refused(_)), "reading changes nothing");
-        let verdict = judge(&cut, How { writes: true, ..damaged });
+        let verdict = judge(&cut, Mode { writes: true, ..damaged });
         assert_eq!(verdict, Verdict::Recovered { number: number - 1, seed: PLAN.seed });
     }
 

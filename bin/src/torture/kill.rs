@@ -14,7 +14,7 @@ use crate::exit::Failure;
 use crate::random::Rng;
 use crate::terminal::interrupt;
 use crate::torture::plan::Plan;
-use crate::torture::process::{Heard, Process};
+use crate::torture::process::{Event, Process};
 
 /// A writer that says nothing for so long hangs.
 const HANGS: Duration = Duration::from_secs(120);
@@ -121,13 +121,13 @@ fn wait(child: &mut Process, moment: Moment, started: Instant, pace: &mut Pace, 
     }
     loop {
         let (line, at) = match child.line(HANGS) {
-            Heard::Line(line, at) => (line, at),
-            Heard::End => return Duration::ZERO,
-            Heard::Silence => {
+            Event::Line(line, at) => (line, at),
+            Event::End => return Duration::ZERO,
+            Event::Timeout => {
                 killed.ended = Some("it hangs".to_string());
                 return Duration::ZERO;
             }
-            Heard::Interrupted => {
+            Event::Interrupted => {
                 killed.interrupted = true;
                 return Duration::ZERO;
             }
@@ -151,7 +151,7 @@ fn wait(child: &mut Process, moment: Moment, started: Instant, pace: &mut Pace, 
             }
             _ => {}
         }
-        if interrupt::asked() {
+        if interrupt::requested() {
             killed.interrupted = true;
             return Duration::ZERO;
         }

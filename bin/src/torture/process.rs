@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::terminal::interrupt;
 
 /// How often a wait looks whether SIGINT came.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A child whose standard output is a pipe. Killed when dropped.
 pub(crate) struct Process {
@@ -24,12 +24,12 @@ pub(crate) struct Process {
 }
 
 /// What a wait for a line ended with.
-pub(crate) enum Heard {
+pub(crate) enum Event {
     Line(String, Instant),
     /// The child closed its standard output: it has ended.
     End,
     /// It said nothing for too long.
-    Silence,
+    Timeout,
     /// The user wants to end.
     Interrupted,
 }
@@ -74,14 +74,14 @@ impl Process {
     }
 
     /// Waits for the next line, for at most `limit`.
-    pub(crate) fn line(&mut self, limit: Duration) -> Heard {
+    pub(crate) fn line(&mut self, limit: Duration) -> Event {
         let until = Instant::now() + limit;
         loop {
-            match self.lines.recv_timeout(LOOK_AGAIN) {
-                Ok((line, at)) => return Heard::Line(line, at),
-                Err(RecvTimeoutError::Disconnected) => return Heard::End,
-                Err(RecvTimeoutError::Timeout) if interrupt::asked() => return Heard::Interrupted,
-                Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return Heard::Silence,
+            match self.lines.recv_timeout(POLL_INTERVAL) {
+                Ok((line, at)) => return Event::Line(line, at),
+                Err(RecvTimeoutError::Disconnected) => return Event::End,
+                Err(RecvTimeoutError::Timeout) if interrupt::requested() => return Event::Interrupted,
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return Event::Timeout,
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }

@@ -18,14 +18,14 @@ use crate::torture::copies::{Copy, Damage};
 use crate::torture::judge::Verdict;
 use crate::torture::kill::{self, Killed, Pace};
 use crate::torture::plan::Plan;
-use crate::torture::process::{Heard, Process};
+use crate::torture::process::{Event, Process};
 use crate::torture::report::Report;
 
 /// A judge that does not answer for so long hangs.
 const HANGS: Duration = Duration::from_secs(300);
 
 /// What the user asked for.
-pub(crate) struct Wanted {
+pub(crate) struct Settings {
     pub(crate) path: PathBuf,
     pub(crate) cycles: u64,
     pub(crate) seed: u64,
@@ -39,7 +39,7 @@ pub(crate) enum End {
     /// Something that must not be.
     Violation(String),
     /// The file violated before anything was done to it.
-    FoundSo(String),
+    ViolatedBefore(String),
     Failure(Failure),
     Interrupted,
 }
@@ -52,7 +52,7 @@ impl From<Failure> for End {
 
 /// A run under way.
 pub(crate) struct Run {
-    wanted: Wanted,
+    settings: Settings,
     plan: Plan,
     pace: Pace,
     /// Newest transaction acknowledged or seen; `None`: not even the first.
@@ -63,21 +63,21 @@ pub(crate) struct Run {
 
 impl Run {
     /// Looks at what there is: nothing, or a database that an earlier run left.
-    pub(crate) fn start(wanted: Wanted, seed_given: bool) -> Result<Run, End> {
-        let file = wanted.path.display().to_string();
+    pub(crate) fn start(settings: Settings, seed_given: bool) -> Result<Run, End> {
+        let file = settings.path.display().to_string();
         let mut run = Run {
-            plan: Plan::new(wanted.seed, wanted.max_bytes),
+            plan: Plan::new(settings.seed, settings.max_bytes),
             pace: Pace::new(),
             acknowledged: None,
             begun: 0,
-            report: Report { file: file.clone(), seed: wanted.seed, ..Report::default() },
-            wanted,
+            report: Report { file: file.clone(), seed: settings.seed, ..Report::default() },
+            settings,
         };
-        if fs::symlink_metadata(&run.wanted.path).is_err() {
+        if fs::symlink_metadata(&run.settings.path).is_err() {
             return Ok(run);
         }
         let usage = |text: &str| End::Failure(Failure::usage(format!("{file}: {text}")));
-        match judge(&run.wanted.path, false, None)? {
+        match judge(&run.settings.path, false, None)? {
             Verdict::State { number, seed } => {
                 if seed_given && seed != run.plan.seed {
                     return Err(usage(&format!("was made with seed {seed}; leave out --seed, or give another path")));
@@ -86,7 +86,7 @@ impl Run {
                 (run.acknowledged, run.begun) = (Some(number), number);
                 Ok(run)
             }
-            Verdict::Violation(text) => Err(End::FoundSo(text)),
+            Verdict::Violation(text) => Err(End::ViolatedBefore(text)),
             Verdict::Cannot(text) => Err(End::Failure(Failure::new(Exit::Io, format!("{text}; nothing was done")))),
             _ => Err(usage("exists and is no database of 'kvctl torture'; give a path where there is no file")),
         }
@@ -96,7 +96,7 @@ impl Run {
     pub(crate) fn cycles(&mut self, progress: &Progress) -> Result<(), End> {
         let started = Instant::now();
         let mut result = Ok(());
-        for cycle in 1..=self.wanted.cycles {
+        for cycle in 1..=self.settings.cycles {
             result = self.cycle(cycle);
             self.report.seconds = started.elapsed().as_secs_f64();
             if result.is_err() {
@@ -104,9 +104,9 @@ impl Run {
             }
             self.report.cycles = cycle;
             progress.say(format!("{} transactions", self.report.transactions));
-            progress.show(cycle, self.wanted.cycles);
-            interrupt::keep(format!("{cycle} of {} cycles were done, violations: 0", self.wanted.cycles));
-            if interrupt::asked() {
+            progress.show(cycle, self.settings.cycles);
+            interrupt::say_what_stays(format!("{cycle} of {} cycles were done, violations: 0", self.settings.cycles));
+            if interrupt::requested() {
                 return Err(End::Interrupted);
             }
         }
@@ -121,7 +121,7 @@ impl Run {
 
     fn cycle(&mut self, cycle: u64) -> Result<(), End> {
         let mut rng = Rng::of(self.plan.seed ^ 0x6b69_6c6c, cycle);
-        let killed = kill::kill(&self.wanted.path, self.plan, &mut rng, cycle % 2 == 1, &mut self.pace)?;
+        let killed = kill::kill(&self.settings.path, self.plan, &mut rng, cycle % 2 == 1, &mut self.pace)?;
         if killed.interrupted {
             return Err(End::Interrupted);
         }
@@ -130,10 +130,10 @@ impl Run {
             return Err(self.writer_ended(&how));
         }
         self.judge_file(cycle)?;
-        if self.wanted.truncate {
+        if self.settings.truncate {
             self.judge_copy(Damage::Cut, cycle, &mut rng)?;
         }
-        if self.wanted.flip {
+        if self.settings.flip {
             self.judge_copy(Damage::Flips, cycle, &mut rng)?;
         }
         Ok(())
@@ -147,7 +147,7 @@ impl Run {
             true => self.report.kills_in_commit += 1,
             false => self.report.kills_elsewhere += 1,
         }
-        let bytes = fs::metadata(&self.wanted.path).map_or(0, |meta| meta.len());
+        let bytes = fs::metadata(&self.settings.path).map_or(0, |meta| meta.len());
         self.report.largest_bytes = self.report.largest_bytes.max(bytes);
     }
 
@@ -167,13 +167,13 @@ impl Run {
     /// Read-only, then, every second time, opened for writing and judged again; else the next
     /// writer recovers.
     fn judge_file(&mut self, cycle: u64) -> Result<(), End> {
-        let seen = self.state(judge(&self.wanted.path, false, Some(self.begun))?)?;
+        let seen = self.state(judge(&self.settings.path, false, Some(self.begun))?)?;
         if seen > self.acknowledged {
             self.report.newer_than_acknowledged += 1;
         }
         self.acknowledged = seen;
         if cycle % 4 < 2 && seen.is_some() {
-            let recovered = self.state(judge(&self.wanted.path, true, Some(self.begun))?)?;
+            let recovered = self.state(judge(&self.settings.path, true, Some(self.begun))?)?;
             if recovered != seen {
                 return Err(End::Violation(format!("read-only {seen:?}, for writing {recovered:?}")));
             }
@@ -208,7 +208,7 @@ impl Run {
         }
         let failed = |error| End::Failure(Failure::writing("a copy of the database", &error));
         for writes in [false, true] {
-            let (copy, done) = Copy::make(&self.wanted.path, damage, cycle, rng).map_err(failed)?;
+            let (copy, done) = Copy::make(&self.settings.path, damage, cycle, rng).map_err(failed)?;
             let verdict = judge_damaged(copy.path(), writes, self.begun)?;
             let report = &mut self.report;
             let (refused, right, errors) = match damage {
@@ -256,10 +256,10 @@ fn ask(path: &Path, writes: bool, damaged: bool, newest: Option<u64>) -> Result<
     let mut verdict = None;
     loop {
         match child.line(HANGS) {
-            Heard::Line(line, _) => verdict = serde_json::from_str(&line).ok(),
-            Heard::End => break,
-            Heard::Silence => return Ok(Verdict::Violation("reading it does not end".to_string())),
-            Heard::Interrupted => return Err(End::Interrupted),
+            Event::Line(line, _) => verdict = serde_json::from_str(&line).ok(),
+            Event::End => break,
+            Event::Timeout => return Ok(Verdict::Violation("reading it does not end".to_string())),
+            Event::Interrupted => return Err(End::Interrupted),
         }
     }
     let ended = child.finish();

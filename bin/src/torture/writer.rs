@@ -45,12 +45,12 @@ pub(crate) fn run(path: &Path, plan: Plan) -> Outcome {
 fn commit(db: &Db, number: u64, fill: impl FnOnce(&mut WriteTxn) -> mapleaf::Result<()>) -> mapleaf::Result<bool> {
     let mut txn = db.begin_write()?;
     fill(&mut txn)?;
-    let begun = say(&format!("begin {number}\n"));
+    let begun = print_line(&format!("begin {number}\n"));
     txn.commit()?;
-    Ok(begun && say(&format!("done {number}\n")))
+    Ok(begun && print_line(&format!("done {number}\n")))
 }
 
-fn say(line: &str) -> bool {
+fn print_line(line: &str) -> bool {
     let mut out = io::stdout().lock();
     out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok()
 }

@@ -196,10 +196,10 @@ fn utf8(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|error| format!("no valid UTF-8 from byte {}", error.valid_up_to()))
 }
 
-fn of_length(bytes: &[u8], wanted: usize) -> Result<&[u8], String> {
-    match bytes.len() == wanted {
+fn of_length(bytes: &[u8], length: usize) -> Result<&[u8], String> {
+    match bytes.len() == length {
         true => Ok(bytes),
-        false => Err(format!("{} bytes, expected {wanted}", bytes.len())),
+        false => Err(format!("{} bytes, expected {length}", bytes.len())),
     }
 }
 
