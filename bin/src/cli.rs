@@ -1,5 +1,4 @@
-//! The command line: `kvctl VERB FILE [ARGS]`. One variant for each verb; its arguments stand with
-//! the verb.
+//! The command line: `kvctl VERB FILE [ARGS]`. Each verb is a variant; `cmd` defines its arguments.
 
 use clap::{Parser, Subcommand};
 
@@ -15,12 +14,11 @@ Examples:
   kvctl scan names.mapleaf --prefix U+1F98 --limit 3
   kvctl dump names.mapleaf -o names.tsv
 
-Keys and values on the command line are text of the types of their table, or bytes with --hex or --base64. Verbs that
-write make the file where there is none; verbs that read leave it byte-identical. 'kvctl help VERB' tells more about a
-verb.
+Keys and values on the command line are text of the types of their table; with --hex or --base64 they are bytes. Verbs
+that write create a missing file; verbs that read never change it. 'kvctl help VERB' explains a verb.
 ";
 
-/// Look into Mapleaf databases, and change them
+/// Show and change Mapleaf databases
 #[derive(Parser, Debug)]
 #[command(name = "kvctl", version, after_help = format!("{EXAMPLES}\n{}\n{}", types::HELP, exit::help()))]
 pub(crate) struct Cli {
@@ -30,33 +28,33 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// Put a value under a key
+    /// Store a value under a key
     Put(cmd::put::Args),
     /// Print the value of a key
     Get(cmd::get::Args),
     /// Delete a key
     Del(cmd::del::Args),
-    /// Print entries in order of their keys
+    /// Print entries in key order
     Scan(cmd::scan::Args),
     /// Load rows from a file or standard input
     Load(cmd::load::Args),
     /// Write all entries as rows that load reads
     Dump(cmd::dump::Args),
-    /// Print figures about the database
+    /// Print statistics of the database
     Stat(cmd::stat::Args),
     /// Check the whole structure of the file
     Check(cmd::check::Args),
-    /// Write the newest state to a new file with full pages
+    /// Copy the newest state to a new file with full pages
     Compact(cmd::compact::Args),
-    /// Go back to the newest whole state of a file that was cut or damaged
+    /// Return a cut or damaged file to its newest undamaged state
     Recover(cmd::recover::Args),
-    /// Copy what can be read of a damaged file to a new one
+    /// Copy every readable entry of a damaged file to a new file
     Salvage(cmd::salvage::Args),
-    /// List the tables with their types, and make tables
+    /// List the tables with their types, or create a table
     Tables(cmd::tables::Args),
-    /// Measure how fast a database is on a disk
+    /// Measure the speed of a database on a disk
     Bench(cmd::bench::Args),
-    /// Kill processes that write, and prove that nothing was lost
+    /// Kill writing processes and check that no acknowledged commit is lost
     Torture(cmd::torture::Args),
     #[command(hide = true)]
     TortureChild(cmd::torture::ChildArgs),

@@ -1,8 +1,8 @@
 //! Exit codes, and the failures that carry them.
 //!
-//! One table holds for all verbs; `--help` prints it from here. [`Failure`] is what a verb ends
-//! with when it cannot answer: the code, and one line of text that names the remedy. Text of the
-//! library that names none gets it here.
+//! All verbs share one table of exit codes; `--help` prints it. A verb that fails returns a
+//! [`Failure`]: the exit code, and one line of text that names the remedy. This module adds the
+//! remedy to errors of the library that name none.
 
 use std::fmt::Write as _;
 use std::io;
@@ -29,20 +29,20 @@ pub(crate) enum Exit {
 
 /// Every exit code with its meaning, in the order of `--help`.
 const TABLE: [(Exit, &str); 11] = [
-    (Exit::Done, "done (also when the reader of a pipe went away)"),
+    (Exit::Done, "done (also if the reader of a pipe closed it)"),
     (Exit::No, "the answer is no: the key is absent, or check found damage"),
-    (Exit::Usage, "arguments do not fit, or a key or value is over its limit"),
+    (Exit::Usage, "wrong arguments, or a key or value over its limit"),
     (
         Exit::File,
-        "the file: no Mapleaf database, newer version, empty, cut, damaged, undecodable entry; torture: a violation",
+        "the file is no Mapleaf database, newer, empty, cut or damaged; an entry does not decode; torture: a violation",
     ),
-    (Exit::Loss, "recover or salvage succeeded, with a loss that was reported"),
+    (Exit::Loss, "recover or salvage succeeded, and reported a loss"),
     (Exit::Held, "another process holds the database"),
     (Exit::Input, "malformed line in the input of load"),
     (Exit::NotFound, "no such file, for verbs that only read, and for input files"),
-    (Exit::Io, "the system reported an error, or the disk is full"),
+    (Exit::Io, "the kernel reported an error, or the disk is full"),
     (Exit::Permission, "permission denied"),
-    (Exit::Interrupted, "interrupted; what was committed stays"),
+    (Exit::Interrupted, "interrupted; committed transactions stay"),
 ];
 
 impl Exit {
@@ -65,7 +65,7 @@ pub(crate) fn help() -> String {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
-    /// One line for standard error; nothing is said without it.
+    /// One line for standard error; `None` prints nothing.
     pub(crate) text: Option<String>,
 }
 
@@ -81,7 +81,7 @@ impl Failure {
         Failure::new(Exit::Usage, text)
     }
 
-    /// A system error while making a file: its folder may be what is missing.
+    /// The kernel's error for creating a file; names the folder if that is missing.
     pub(crate) fn making(name: &str, path: &Path, error: &io::Error) -> Failure {
         match missing_folder(path, error) {
             Some(text) => Failure::new(Exit::Io, format!("{name}: {text}")),
@@ -89,7 +89,7 @@ impl Failure {
         }
     }
 
-    /// A system error while reading a file of the user's that is not a database.
+    /// The kernel's error for reading an input file, which is not a database.
     pub(crate) fn reading(name: &str, error: &io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::NotFound => Failure::new(Exit::NotFound, format!("{name}: no such file; check the path")),
@@ -98,7 +98,7 @@ impl Failure {
         }
     }
 
-    /// A system error while writing output. That the reader of a pipe went away is success.
+    /// The kernel's error for writing output. A pipe that its reader closed is success.
     pub(crate) fn writing(name: &str, error: &io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure { exit: Exit::Done, text: None },
@@ -115,7 +115,7 @@ impl Failure {
         }
     }
 
-    /// Puts where it happened before the text.
+    /// Puts the place of the failure before the text.
     pub(crate) fn prepend(mut self, place: &str) -> Failure {
         self.text = self.text.map(|text| format!("{place}: {text}"));
         self
@@ -127,7 +127,7 @@ impl Failure {
         self
     }
 
-    /// Adds the path to errors that may come without one.
+    /// The failure of an error of the library; adds the path if the error does not name it.
     pub(crate) fn of_database(error: Error, path: &Path) -> Failure {
         Failure::from(error).of_file(path)
     }
@@ -161,7 +161,7 @@ impl From<Error> for Failure {
         let failure = Failure::new(exit_of(error.kind()), text);
         let remedy = if has_no_meta { Some(SALVAGE) } else { remedy(error.kind()) };
         match remedy.filter(|_| !is_refused(&error)) {
-            // A text that names a verb has its remedy.
+            // A text that names a verb has a remedy already.
             Some(remedy) if failure.text.as_ref().is_none_or(|text| !text.contains("'kvctl ")) => {
                 failure.append(remedy)
             }
@@ -170,10 +170,10 @@ impl From<Error> for Failure {
     }
 }
 
-/// All that is left where neither `check` nor `recover` finds a state to begin with.
+/// The only remedy if neither `check` nor `recover` finds a state.
 const SALVAGE: &str = "'kvctl salvage FILE OUT' copies what can be read";
 
-/// A text of the library with verbs in the place of calls that a program would make.
+/// A text of the library, with verbs of `kvctl` instead of functions of the library.
 fn in_verbs(text: &str) -> String {
     const VERBS: [(&str, &str); 4] = [
         (" or Options::recover", ""),
@@ -184,8 +184,8 @@ fn in_verbs(text: &str) -> String {
     VERBS.iter().fold(text.to_string(), |text, (call, verb)| text.replace(call, verb))
 }
 
-/// Whether the kernel refused a call, whatever the file's owner and mode are: the text says what it
-/// can.
+/// Whether the kernel refused a call for another reason than owner and mode. The error's text tells
+/// the reason.
 fn is_refused(error: &Error) -> bool {
     error.kind() == ErrorKind::Permission && !error.to_string().ends_with(": permission denied")
 }
@@ -208,7 +208,7 @@ fn exit_of(kind: ErrorKind) -> Exit {
     }
 }
 
-/// What to do, for the kinds whose text in the library does not end with it.
+/// The remedy, for the kinds whose text in the library does not end with one.
 fn remedy(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::TooLarge => Some("shorten it"),

@@ -1,4 +1,4 @@
-//! Numbers on the command line, with errors that say what fits.
+//! Numbers as arguments of the command line. Errors name the allowed range.
 
 use std::ops::RangeInclusive;
 
@@ -44,7 +44,7 @@ pub(crate) fn size<const LEAST: u64>(text: &str) -> Result<u64, String> {
     bytes.filter(|&bytes| bytes >= LEAST).ok_or_else(|| format!("give a size of at least {least}, as in 64M"))
 }
 
-/// A number with what it counts: `1 row`, `2 rows`.
+/// A number with its noun: `1 row`, `2 rows`.
 pub(crate) fn count(number: u64, one: &str) -> String {
     match (number, one.strip_suffix('y')) {
         (1, _) => format!("1 {one}"),

@@ -1,4 +1,4 @@
-//! Random numbers with a seed, for `torture` and `bench`: what they do can be done again.
+//! Seeded random numbers, so that `torture` and `bench` can repeat a run.
 
 /// Random numbers (SplitMix64): small, seeded, the same everywhere.
 #[derive(Clone, Debug)]
@@ -10,7 +10,7 @@ impl Rng {
         Rng(seed)
     }
 
-    /// The stream that belongs to a seed and a number.
+    /// The stream of a seed and a number.
     pub(crate) fn of(seed: u64, number: u64) -> Rng {
         let mut rng = Rng(seed);
         Rng(rng.next() ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93))
@@ -31,7 +31,7 @@ impl Rng {
     }
 }
 
-/// A number that looks random and follows from another; no two have the same.
+/// Mixes the bits of a number. Different numbers have different results.
 pub(crate) fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

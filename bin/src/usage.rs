@@ -1,20 +1,20 @@
-//! What is wrong with a command line, in one line, as every other failure says it: which argument,
-//! why, and what fits.
+//! Errors of the command line as one line, like all other failures: the argument, the reason, and
+//! the allowed values.
 //!
-//! clap finds it out; its texts ("unexpected argument found", tips that lead nowhere, types of
-//! Rust) stay inside. The usage of the verb follows on a line of its own.
+//! clap detects the errors. This module replaces clap's texts, which name types of Rust and give
+//! misleading tips. The usage of the verb follows on a second line.
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use crate::exit::Exit;
 use crate::terminal::output;
 
-/// Ends a run whose command line clap did not take: help and version go to standard output, the
-/// rest is a usage error.
+/// Reports what clap returned instead of arguments. Help and version go to standard output; all
+/// else is a usage error.
 pub(crate) fn report(error: &Error) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A closed pipe is success, and nothing else can be said about a full disk here.
+            // A closed pipe is success. Other errors of standard output cannot be reported here.
             error.print().ok();
             return Exit::Done;
         }
@@ -36,13 +36,13 @@ pub(crate) fn report(error: &Error) -> Exit {
     Exit::Usage
 }
 
-/// `kvctl help --help`, which clap takes for the help of a verb of this name.
+/// Whether the command is `kvctl help --help`: clap looks for a verb called `--help` then.
 fn is_help_of_help() -> bool {
     let given: Vec<_> = std::env::args_os().skip(1).collect();
     matches!(given.as_slice(), [help, asked] if help == "help" && (asked == "--help" || asked == "-h"))
 }
 
-/// The verb that was given, if it is one.
+/// The verb of the command line, if there is such a verb.
 fn verb() -> Option<String> {
     use clap::CommandFactory as _;
     let given = std::env::args().nth(1)?;
@@ -70,7 +70,7 @@ fn text(error: &Error, verb: Option<&str>) -> String {
             let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             format!("{argument}: '{value}' does not fit; {why}")
         }
-        // A word in front of FILE that is no action, or an action after FILE.
+        // A word before FILE that is no action, or an action after FILE.
         ErrorKind::ArgumentConflict if argument.is_empty() || verb == Some("tables") && !argument.starts_with('-') => {
             let given: Vec<String> = std::env::args().skip(2).collect();
             let name = verb.unwrap_or_default();

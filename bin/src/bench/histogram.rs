@@ -23,7 +23,7 @@ impl Default for Histogram {
     }
 }
 
-/// Mode far a value is shifted to leave its seven highest bits.
+/// How far a value is shifted to leave its seven highest bits.
 fn shift(value: u64) -> u32 {
     (u64::BITS - value.leading_zeros()).saturating_sub(SUB_BITS + 1)
 }

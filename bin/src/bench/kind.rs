@@ -12,7 +12,7 @@ pub(crate) enum Kind {
     Modify,
 }
 
-/// Mode many there are.
+/// How many there are.
 pub(crate) const KINDS: usize = Kind::ALL.len();
 
 impl Kind {

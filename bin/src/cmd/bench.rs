@@ -1,4 +1,4 @@
-//! `bench`: how fast a database is on this disk.
+//! `bench`: measures the speed of a database on the user's disk.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,18 +25,18 @@ Examples:
   kvctl bench bench.mapleaf --keep --workloads fill,ycsb --threads 8
   kvctl bench bench.mapleaf --workloads read,scan --ops 1000000 --json
 
-TARGET is a folder, in which a file is made and removed again; or a new file, which --keep leaves there; or a file that an
-earlier run has left, whose entries are used as they are. No other file is ever touched. Commits are durable, and all that
-is read is verified: a wrong or missing entry ends the run with 3 and keeps the file.
+TARGET is a folder (bench creates a file in it and removes it at the end), a new file (--keep keeps it), or a file of an
+earlier run (bench uses its entries). bench touches no other file. Commits are durable, and bench verifies every entry that
+it reads: a wrong or missing entry ends the run with 3 and keeps the file.
 
-Times are those of a closed loop: a thread begins an operation when its last one has ended. So a stall counts as one slow
-operation, although operations that arrive at a steady rate would all have waited for it (coordinated omission): the
-percentiles say what an operation takes once it begins, and not what a queue of them would. p99 is what 99 of 100
-operations did not exceed; percentiles are at most 1.6 % too large and never too small. A time includes making the key,
-and verifying what was read.
+Latencies come from a closed loop: a thread begins an operation when its previous one has ended. So a stall counts as one
+slow operation, although operations that arrive at a steady rate would all have waited for it (coordinated omission). The
+percentiles tell how long an operation takes once it begins, not how long a queue of them would. 99 of 100 operations took
+at most p99; percentiles are at most 1.6 % too large and never too small. A latency includes making the key and verifying
+the value.
 
-The seed determines entries and operations. With --ops, a run of one thread repeats exactly. Reads are those of a file
-in the page cache, as far as it fits there; what comes first also finds each page for the first time, and verifies it.
+The seed determines the entries and the operations. With --ops, a run with one thread repeats exactly. Reads are served
+from the page cache if the file fits into it; the first workload also reads and verifies each page for the first time.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -44,7 +44,8 @@ in the page cache, as far as it fits there; what comes first also finds each pag
 pub(crate) struct Args {
     /// Folder, new file, or file of an earlier run
     target: PathBuf,
-    /// What to measure, in this order [default: fill-seq,fill,read,multi,scan,scan-reverse,mixed]
+    /// Workloads to measure, in this order [default:
+    /// fill-seq,fill,read,multi,scan,scan-reverse,mixed]
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
     workloads: Vec<Workload>,
     /// Entries of a new file [default: 1000000]
@@ -59,7 +60,7 @@ pub(crate) struct Args {
     /// Entries in a commit of a fill
     #[arg(long, value_name = "N", default_value_t = 1000, allow_negative_numbers = true, value_parser = numbers::positive)]
     batch: u64,
-    /// Keys that 'multi' asks for at a time
+    /// Keys in one call of 'multi'
     #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true, value_parser = numbers::bounded::<1, { 1 << 20 }>)]
     multi: u64,
     /// Share of gets in 'mixed', in percent
@@ -69,16 +70,16 @@ pub(crate) struct Args {
     /// processors]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::bounded::<1, 1024>)]
     threads: Option<u64>,
-    /// How long a workload runs; a fill runs to its end
+    /// Duration of a workload; a fill runs to its end
     #[arg(long, value_name = "S", default_value_t = 5.0, allow_negative_numbers = true, value_parser = seconds)]
     seconds: f64,
-    /// Mode many operations a workload does, all threads together, instead of --seconds
+    /// Operations of a workload, of all threads together, instead of --seconds
     #[arg(long, value_name = "N", conflicts_with = "seconds", allow_negative_numbers = true, value_parser = numbers::positive)]
     ops: Option<u64>,
     /// Seed of entries and operations
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = numbers::whole)]
     seed: u64,
-    /// Leave a new file where it is
+    /// Keep a new file
     #[arg(long)]
     keep: bool,
     /// Print one JSON object
@@ -134,7 +135,7 @@ impl Args {
         }
     }
 
-    /// What the file has already, it has.
+    /// Refuses options that need a new file when the file exists.
     fn refuse_what_does_not_fit(&self, file: &BenchFile, workloads: &[Workload]) -> Result<(), Failure> {
         if file.is_ours() {
             return Ok(());
@@ -149,7 +150,7 @@ impl Args {
         Ok(())
     }
 
-    /// Runs all workloads, and tells of each what was measured.
+    /// Runs all workloads and passes the rows of each one to `tell`.
     fn all(
         &self,
         workloads: &[Workload],
@@ -170,7 +171,7 @@ impl Args {
         Ok(())
     }
 
-    /// Numbers of threads that a workload runs with, one after the other.
+    /// The thread counts that a workload runs with, one after the other.
     fn threads_of(&self, workload: Workload) -> Vec<u64> {
         let most = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64));
         match workload {

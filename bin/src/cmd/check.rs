@@ -1,4 +1,4 @@
-//! `check`: proves that the structure of a file is whole, or lists what is not.
+//! `check`: verifies the structure of a file and lists all damage.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ Examples:
   kvctl check names.mapleaf
   kvctl check names.mapleaf --json
 
-Reads every page. Exits with 1 when it found damage, one line for each finding.
+Reads every page. Prints one line for each finding, and exits with 1 if there is damage.
 ";
 
 #[derive(clap::Args, Debug)]

@@ -1,4 +1,4 @@
-//! `compact`: the newest state of a database, written to a new file with full pages.
+//! `compact`: copies the newest state of a database to a new file with full pages.
 
 use std::path::{Path, PathBuf};
 
@@ -16,8 +16,8 @@ Examples:
   kvctl compact app.mapleaf small.mapleaf
   kvctl compact app.mapleaf small.mapleaf --json
 
-Only reads FILE. OUT must not exist, and appears when it is complete and on the disk: all tables in the order of their
-keys, pages full, next to no free ones. It needs room for both files.
+Only reads FILE. OUT must not exist; it appears when it is complete and durable. It holds all tables in key order, with
+full pages and almost no free ones. The disk must have room for both files.
 ";
 
 #[derive(clap::Args, Debug)]

@@ -1,4 +1,4 @@
-//! `del`: takes one key away, in a transaction of its own.
+//! `del`: deletes one key, in one transaction.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ Examples:
   kvctl del app.mapleaf ada
   kvctl del app.mapleaf --hex 00ff -t blobs
 
-Exits with 1 when the key is absent; nothing is changed then, and no file is made.
+Exits with 1 if the key is absent; then it changes nothing and creates no file.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -51,7 +51,7 @@ impl Args {
         let mut txn = db.begin_write()?;
         let key = Columns::of_write(&mut txn, &self.table.table)?.key.to_compare(self.encoding, &self.key)?;
         let was_there = txn.bytes_table(&self.table.table)?.delete(key.as_slice())?;
-        // Without a commit a table that was not there is not made either.
+        // Without the commit, a missing table is not created either.
         if was_there {
             txn.commit()?;
         }

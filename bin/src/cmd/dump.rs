@@ -1,4 +1,4 @@
-//! `dump`: all entries as rows that `load` reads, so that load(dump(x)) is x for any bytes.
+//! `dump`: writes all entries as rows that `load` reads. load(dump(x)) equals x for any bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,11 +20,12 @@ Examples:
   kvctl dump names.mapleaf -o names.jsonl
   kvctl dump app.mapleaf --all -o app.jsonl
 
-Writes TSV to standard output unless --format or the name of OUT (.tsv, .jsonl) says otherwise: keys and values as text of
-their types, after a line for each table with its name and codecs. In TSV such a line, '# mapleaf-table', stands once more
-before the rows of each table; JSON lines name their table with --all. Bytes without a text stand after \\! or as
-\"key_b64\", \"value_b64\". 'kvctl load' makes the same tables of it, also those without entries. OUT is complete or not there,
-and never has more rights than the database. Exits with 1, without OUT, when the table does not exist.
+Writes TSV to standard output unless --format or the extension of OUT (.tsv, .jsonl) says otherwise. The first lines declare
+each table with its name and codecs; then come the rows, with keys and values as text of their types. In TSV of several
+tables, the declaration ('# mapleaf-table') is repeated before the rows of each table; in JSON lines of --all, each row
+names its table. Keys and values that have no text follow \\! as bytes, or are \"key_b64\", \"value_b64\". 'kvctl load'
+creates the same tables, also empty ones. OUT appears only when it is complete, and never has more permissions than the
+database. Exits with 1, without OUT, if the table does not exist.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -34,7 +35,7 @@ pub(crate) struct Args {
     file: PathBuf,
     #[command(flatten)]
     table: TableName,
-    /// All tables
+    /// Dump all tables
     #[arg(long, conflicts_with = "table")]
     all: bool,
     /// Format of the rows
@@ -65,8 +66,7 @@ impl Args {
         Ok(Exit::Done)
     }
 
-    /// What to write. A table that is not there is refused: a dump of nothing would look like a
-    /// copy.
+    /// The tables to dump. A missing table is an error: an empty dump would look like a copy.
     fn tables(&self, txn: &ReadTxn) -> Result<Vec<TableInfo>, Failure> {
         let failed = |error| Failure::of_database(error, &self.file);
         if self.all {
@@ -140,7 +140,7 @@ impl Args {
     }
 }
 
-/// Writes which types a table has.
+/// Writes the declaration of a table: its name and codecs.
 fn write_declaration(table: &TableInfo, format: Format, output: &mut Output) -> Result<(), Failure> {
     let mut line = Vec::new();
     let write = match format {

@@ -16,8 +16,8 @@ Examples:
   kvctl get app.mapleaf --hex 00ff
 
 Prints the value as text of its type, and a line feed; 'kvctl help' shows the text of each type. With --hex or --base64,
-keys and values are bytes as they are stored. Exits with 1 when the key is absent, with 3 when the type of the table does
-not decode the value.
+the key and the value are the stored bytes. Exits with 1 if the key is absent, and with 3 if the table's codec cannot
+decode the value.
 ";
 
 #[derive(clap::Args, Debug)]

@@ -1,4 +1,4 @@
-//! `load`: rows from a file or standard input, in batches of which each is a transaction.
+//! `load`: stores rows from a file or standard input, in batches. Each batch is one transaction.
 //!
 //! Rows go into the transaction as they are read; memory holds one line, whatever the size of a
 //! batch. A batch that cannot be completed is dropped whole, and the failure says how many rows of
@@ -32,44 +32,46 @@ Examples:
   kvctl load app.mapleaf app.jsonl --batch 1000
   sort rows | kvctl load app.mapleaf -t rows
 
-Keys and values are text of the types of their table, or bytes after \\! and in \"key_b64\", \"value_b64\"; a text that is no
-item of its type makes a line malformed. A dump makes its tables with their types; if the database has one with other
-types, nothing is loaded. Tables that nothing declares are made without types.
+Keys and values are text of the types of their table; after \\! and in \"key_b64\", \"value_b64\" they are bytes. A line whose
+text does not fit its type is malformed. A dump creates its tables with their types; if the database has one of them with
+other types, nothing is loaded. Tables that the input does not declare are created without types.
 
 INPUT is TSV (key, tab, value; escapes \\t \\n \\r \\\\ \\xNN; lines that start with # are skipped) or JSON lines
 ({\"key\": \"..\", \"value\": \"..\"}; \"table\" for another table than -t), by its extension or --format; standard input is
-TSV, and so are /dev/stdin and pipes without one of these extensions. A byte order mark before the first line is skipped. A batch is applied whole or not at all: 256 MiB of keys and
-values, or --batch rows where that is less. A malformed line ends the load with 65: its batch is not applied, batches
-before it stay. An interrupted load says how many rows stay, and goes on after them with --skip; it may as well begin
-again, because rows that are there already are stored again as they are.
+TSV, and so are /dev/stdin and pipes without one of these extensions. A byte order mark before the first line is skipped.
+
+A batch is applied completely or not at all. It holds 256 MiB of keys and values, or --batch rows if that is less. A
+malformed line ends the load with 65: its batch is dropped, earlier batches stay. An interrupted load prints how many rows
+are stored; --skip continues after them. Loading everything again is right too: it stores the same rows once more.
 ";
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database; made where there is none
+    /// Database; created if missing
     file: PathBuf,
-    /// Rows to load; standard input for none and for '-'
+    /// File with the rows; standard input if missing or '-'
     input: Option<PathBuf>,
-    /// Table of rows that name none, and the name to load a dump of one table under [default: main]
+    /// Table for rows that name none, and new name for the table of a dump of one table [default:
+    /// main]
     #[arg(short = 't', long = "table", value_name = "NAME")]
     table: Option<String>,
-    /// Rows have the bytes to store, and no text of types, as dumps without lines about tables have
+    /// Store the bytes of the rows unchanged, without reading them as text of their types
     #[arg(long)]
     raw: bool,
-    /// Store bytes that the codec of their table does not decode
+    /// Also store bytes that the table's codec cannot decode
     #[arg(long)]
     unchecked: bool,
     /// Format of the rows
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Rows in a transaction, at most [default: as many as have 256 MiB]
+    /// Most rows in a transaction [default: as many as fit into 256 MiB]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::positive)]
     batch: Option<u64>,
-    /// Rows at the beginning of the input to leave out, because an earlier load has stored them
+    /// Skip the first N rows, which an earlier load has stored
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = numbers::whole)]
     skip: u64,
-    /// Bytes that a line may have; K, M and G count 1024s
+    /// Longest line; K, M and G are powers of 1024
     #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = numbers::size::<1>)]
     max_line: u64,
 }
@@ -109,14 +111,14 @@ fn bytes_text(bytes: u64) -> String {
     format!("{} ({:.1} MiB)", numbers::count(bytes, "byte"), bytes as f64 / f64::from(1 << 20))
 }
 
-/// Why no more rows go into the same table of the same batch.
+/// Why `fill` stopped.
 enum Until {
     BatchIsFull,
     OtherTable,
     InputEnds,
 }
 
-/// What a batch holds, and what it may hold.
+/// The size of a batch, and its limit.
 struct Batch {
     rows: u64,
     bytes: u64,
@@ -139,14 +141,14 @@ struct Load<'a, R> {
     input_name: String,
     targets: Targets,
     progress: Progress,
-    /// Rows that were committed.
+    /// Number of committed rows.
     committed: u64,
 }
 
 impl<R: BufRead> Load<'_, R> {
     fn run(&mut self) -> Result<(), Failure> {
         self.batches().map_err(|failure| {
-            // What interrupted it says so itself.
+            // The text of an interrupt already says how many rows stay.
             if failure.exit == Exit::Interrupted {
                 failure
             } else {
@@ -188,7 +190,7 @@ impl<R: BufRead> Load<'_, R> {
         Ok(())
     }
 
-    /// Goes to the first row that is to be stored; false when there is none.
+    /// Moves to the first row after those that `--skip` leaves out; false if there is none.
     fn first(&mut self) -> Result<bool, Failure> {
         for skipped in 0..self.args.skip {
             if !self.advance()? {
@@ -235,7 +237,7 @@ impl<R: BufRead> Load<'_, R> {
             (given, Err(failure)) => {
                 let failure = Failure { exit: Exit::Input, ..failure };
                 let failure = match given {
-                    Field::Stored(_) => failure.append("--unchecked stores it all the same"),
+                    Field::Stored(_) => failure.append("--unchecked stores it anyway"),
                     Field::Text(_) => failure,
                 };
                 Err(failure.prepend(&self.line()))
@@ -261,8 +263,7 @@ impl<R: BufRead> Load<'_, R> {
         Failure::of_database(error, &self.args.file)
     }
 
-    /// A failure to store the current row. Only where the row is to blame does its line stand
-    /// before the text.
+    /// A failure to store the current row. The text names the line only if the row is the cause.
     fn at_line(&self, error: mapleaf::Error) -> Failure {
         let failure = self.failed(error);
         match failure.exit {

@@ -1,4 +1,4 @@
-//! One file for each verb: an `Args` that clap fills, then runs.
+//! One file for each verb. clap fills the verb's `Args`; `Args::run` does the work.
 
 pub(crate) mod bench;
 pub(crate) mod check;

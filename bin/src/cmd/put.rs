@@ -1,4 +1,4 @@
-//! `put`: one value under one key, in a transaction of its own.
+//! `put`: stores one value under one key, in one transaction.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,17 +18,17 @@ Examples:
   kvctl put app.mapleaf -t born grace 1906
   kvctl put app.mapleaf --hex 00ff c0ffee
 
-KEY and VALUE are text of the types of the table, which 'kvctl tables' shows and 'kvctl help' describes; a table that
-does not exist is made without types. What the codec of the table does not decode is refused, also with --hex, --base64
-and --raw. What comes from standard input or a file is taken as it is; of numbers and other types of one line, a final line
-feed is left out. A value that is itself '-' or
-starts with '@' goes through standard input. What else starts with '-' goes behind '--'.
+KEY and VALUE are text of the types of the table: 'kvctl tables' shows these types, 'kvctl help' describes their text. A
+missing table is created without types. Bytes that the table's codec cannot decode are refused, also with --hex, --base64
+and --raw. Standard input and files are stored unchanged, except that a final line feed is dropped for numbers and other
+one-line types. To store a value that is '-' or starts with '@', send it through standard input. Put '--' before other
+arguments that start with '-'.
 ";
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database; made where there is none
+    /// Database; created if missing
     file: PathBuf,
     /// Key
     #[arg(allow_negative_numbers = true)]
@@ -40,7 +40,8 @@ pub(crate) struct Args {
     table: TableName,
     #[command(flatten)]
     encoding: Encoding,
-    /// VALUE is the bytes to store: no text of its type, and no digits whatever the key is
+    /// Store the bytes of VALUE unchanged: VALUE is neither text of its type nor --hex or --base64
+    /// digits
     #[arg(long)]
     raw: bool,
 }
@@ -69,8 +70,8 @@ impl Args {
         Ok(txn.commit()?)
     }
 
-    /// The value without the line feed that ends a file or what a command prints, where no text of
-    /// the type has one.
+    /// Removes the line feed at the end of a file or of a command's output, if no text of the type
+    /// can end in one.
     fn without_line_feed<'v>(&self, value: &'v [u8], column: &Column) -> &'v [u8] {
         let is_stream = matches!(self.value.as_encoded_bytes(), b"-" | [b'@', ..]);
         match value.strip_suffix(b"\n") {

@@ -1,4 +1,5 @@
-//! `recover`: goes back to the newest state that is whole, after saying what that gives up.
+//! `recover`: returns a file to its newest undamaged state, after listing the changes that this
+//! loses.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -17,11 +18,11 @@ Examples:
   kvctl recover names.mapleaf --yes
   kvctl recover names.mapleaf --yes --json
 
-For a file that was cut short, or whose newest state is damaged. The state before is whole if nothing was
-written after the last commit, not even by a transaction that was dropped; otherwise it is by chance. Says what would be lost, and asks; where there is
-nobody to ask it needs --yes, and without it exits with 2 and changes nothing. Reads every page that is in use. Exits
-with 0 when nothing is lost, with 4 when it went back to an older state, with 3 when no state is whole: then
-'kvctl salvage' copies what can be read.
+For a file that was cut short, or whose newest state is damaged. The previous state is certainly whole only if nothing was
+written after the last commit, not even by a dropped transaction. Prints the loss and asks before it changes the file;
+without a terminal it needs --yes, or else exits with 2 and changes nothing. Reads every page in use. Exits with 0 if
+nothing is lost, with 4 if it returned to an older state, and with 3 if no state is whole: then 'kvctl salvage' copies
+every readable entry.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -29,7 +30,7 @@ with 0 when nothing is lost, with 4 when it went back to an older state, with 3 
 pub(crate) struct Args {
     /// Database
     file: PathBuf,
-    /// Give up what has to be given up without asking
+    /// Accept the loss without asking
     #[arg(long)]
     yes: bool,
     /// Print one JSON object
@@ -58,7 +59,7 @@ impl Args {
         Ok(if report.is_loss() { Exit::Loss } else { Exit::Done })
     }
 
-    /// Says what would be lost and goes on only if the user wants that.
+    /// Prints the loss, and fails unless the user accepts it.
     fn ask(&self, preview: &RecoverReport) -> Result<(), Failure> {
         for remark in &preview.remarks {
             output::message(&format!("note: {remark}"));
@@ -104,7 +105,7 @@ impl Args {
     }
 }
 
-/// What going back gives up, line by line.
+/// The loss, one fact a line.
 fn losses(report: &RecoverReport) -> Vec<String> {
     let mut lines = Vec::new();
     if report.bytes_missing() > 0 {

@@ -1,4 +1,4 @@
-//! `salvage`: copies what can be read of a damaged file to a new one.
+//! `salvage`: copies every readable entry of a damaged file to a new file.
 
 use std::path::PathBuf;
 
@@ -16,10 +16,10 @@ Examples:
   kvctl salvage damaged.mapleaf saved.mapleaf
   kvctl salvage damaged.mapleaf saved.mapleaf --json
 
-Never writes to FILE; OUT must not exist, and appears when it is complete. Lists what could not be read, with page, table
-and keys as far as they are known. Key ranges that are lost are filled from older pages where there are any; such entries
-may be stale (an older value, or an entry that was deleted since), and are counted by table. A table whose name is lost
-is called lost-16 or the like. Exits with 4 when anything was lost, with 3 when there is nothing to copy.
+Never writes to FILE. OUT must not exist; it appears when it is complete. Lists everything that cannot be read, with page,
+table and keys as far as they are known. Lost key ranges are filled from older pages if there are any; such entries may be
+stale (an older value, or an entry that was deleted later) and are counted for each table. A table whose name is lost is
+called lost-16 or similar. Exits with 4 if anything is lost, and with 3 if there is nothing to copy.
 ";
 
 #[derive(clap::Args, Debug)]

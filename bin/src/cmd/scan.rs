@@ -1,4 +1,4 @@
-//! `scan`: entries in order of their keys, from either end, within bounds.
+//! `scan`: prints the entries within bounds in key order, from either end.
 
 use std::ffi::OsString;
 use std::ops::Bound;
@@ -21,10 +21,10 @@ Examples:
   kvctl scan names.mapleaf --reverse --limit 1 --keys
   kvctl scan names.mapleaf --prefix U+1F --count
 
-Prints TSV: the key, a tab, the value, as text of their types, with \\t \\n \\r \\\\ for what would break the line. --prefix,
---from and --to hold together, and are text of keys; --prefix is the first items of a tuple. Bytes that their type does
-not decode, or of a codec that is not built in, stand after \\!; the former make it exit with 3 in the end. A table that
-does not exist reads as empty.
+Prints TSV: the key, a tab, the value, as text of their types; \\t \\n \\r \\\\ stand for tabs, line ends and backslashes.
+--prefix, --from and --to are text of keys, and an entry must satisfy all that are given; for tuples, --prefix holds the
+first items. Keys and values that have no text follow \\! as bytes: those of a codec that is not built in, and those that
+their codec cannot decode. The latter make scan exit with 3 at the end. A missing table reads as empty.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -41,13 +41,13 @@ pub(crate) struct Args {
     /// Only keys before this one
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
     to: Option<OsString>,
-    /// From the last key to the first
+    /// Print from the last key to the first
     #[arg(long)]
     reverse: bool,
-    /// At most so many entries
+    /// Print at most N entries
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::whole)]
     limit: Option<u64>,
-    /// Print only how many entries there are
+    /// Print only the number of entries
     #[arg(long, conflicts_with = "keys")]
     count: bool,
     /// Print only keys
@@ -88,7 +88,7 @@ impl Args {
         Ok(Span::new(prefix, bound(&self.from)?, bound(&self.to)?))
     }
 
-    /// Prints the entries, unless only their number was asked for, and returns the number.
+    /// Prints the entries, unless `--count` is given, and returns their number.
     fn scan(
         &self,
         txn: &ReadTxn,

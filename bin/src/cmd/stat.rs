@@ -1,4 +1,4 @@
-//! `stat`: figures about a database.
+//! `stat`: prints statistics of a database.
 
 use std::path::PathBuf;
 

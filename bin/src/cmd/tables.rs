@@ -1,4 +1,4 @@
-//! `tables`: the tables of a database with their types, and `tables create`, which makes one.
+//! `tables`: lists the tables of a database with their types; `tables create` creates one.
 
 use std::path::{Path, PathBuf};
 
@@ -17,8 +17,8 @@ Examples:
   kvctl tables names.mapleaf --json
   kvctl tables create app.mapleaf born --key str --value u64
 
-Prints TSV: name, entries, height of the tree, codec of the keys, codec of the values. A table without types has no names of
-codecs: keys and values are any bytes, and programs open them as text or bytes.
+Prints TSV: name, entries, height of the tree, codec of the keys, codec of the values. The codecs of a table without types
+are empty: its keys and values are any bytes, and programs open it as text or bytes.
 ";
 
 const CREATE_EXAMPLES: &str = "\
@@ -27,7 +27,8 @@ Examples:
   kvctl tables create app.mapleaf edges --key '(u64,u64)' --value '()'
 
 TYPE is a built-in codec: str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], tuples such as (str,u64), and ()
-for values. A side that is left out has no type. A table that has these types stays as it is; one with others is an error.
+for values. Without --key or --value, that side has no type. An existing table with the same types is left unchanged; one
+with other types is an error.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -45,14 +46,14 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum Action {
-    /// Make a table with types
+    /// Create a table with types
     Create(Create),
 }
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = CREATE_EXAMPLES)]
 struct Create {
-    /// Database; made where there is none
+    /// Database; created if missing
     file: PathBuf,
     /// Name of the table
     name: String,
@@ -104,11 +105,11 @@ impl Create {
         Ok(Exit::Done)
     }
 
-    /// Refuses keys of which none would fit into the pages of the database.
+    /// Refuses a key type whose shortest key is too long for the pages of the database.
     fn refuse_long_keys(&self, db: &Db) -> Result<(), Failure> {
         let Some(key) = &self.key else { return Ok(()) };
         let page_size = db.stats().map_err(|error| Failure::of_database(error, &self.file))?.page_size;
-        // A quarter of a page, less what a page keeps of each.
+        // The key limit of the library: a quarter of a page, less the overhead of an entry.
         let limit = page_size as u64 / 4 - 24;
         match key.least_bytes() > limit {
             true => Err(Failure::usage(format!(

@@ -1,4 +1,4 @@
-//! `torture`: kills processes that write to a database, and proves that nothing was lost.
+//! `torture`: kills writing processes and checks that no acknowledged commit is lost.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,39 +21,38 @@ Examples:
   kvctl torture torture.mapleaf --cycles 1000 --truncate --flip
   kvctl torture torture.mapleaf --seed 7 --keep --json
 
-Each cycle starts a process that commits verifiable transactions to FILE and kills it with SIGKILL, every second time
-inside a commit; then everything in FILE is compared with what the transactions make it: exactly the state of one of
-them, none older than the last that was acknowledged. FILE must not exist, or come from an earlier run with --keep, on
-top of which this one goes on. It is removed at the end, unless something is violated. Exits with 3 at the first
-violation and keeps what violated. The seed repeats the transactions and the choices, not the exact moments of the kills.
+Each cycle starts a process that commits verifiable transactions to FILE, and kills it with SIGKILL; every second kill hits
+a commit. Then torture compares all of FILE with the expected contents: FILE must hold exactly the state after one
+transaction, which is not older than the last acknowledged one. FILE must not exist, or must come from an earlier run with
+--keep, which this run continues. FILE is removed at the end, unless a check fails: the first violation ends the run with 3
+and keeps the file. A seed repeats the transactions and the choices, but not the exact moments of the kills.
 
-A kill is not a power loss: what a process wrote, the system still writes out. To prove the disk too, run it with --keep,
-cut the power, and run it again on the same FILE.
+A kill is not a power loss: the kernel still writes out the pages of a killed process. To test the disk too, run torture
+with --keep, cut the power, and run it again on the same FILE.
 ";
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database to make on the disk that is to be tried
+    /// Database to create on the disk that you want to test
     file: PathBuf,
-    /// Processes to kill
+    /// Number of processes to kill
     #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true, value_parser = numbers::positive)]
     cycles: u64,
     /// Seed of transactions and choices [default: from the clock]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::whole)]
     seed: Option<u64>,
-    /// Also cut a copy of the file short in each cycle: opening it is an error, or reads are right;
-    /// what can go back to an older state does
+    /// Also cut a copy of the file short in each cycle: opening it must fail or return right data,
+    /// and recovery must reach an older state if one is whole
     #[arg(long)]
     truncate: bool,
-    /// Also change random bytes of a copy in each cycle: each read is right or an error
+    /// Also change random bytes of a copy in each cycle: each read must be right or an error
     #[arg(long)]
     flip: bool,
-    /// Bytes that the file stays below, about: 64M unless given, at least 1M; K, M and G count
-    /// 1024s
+    /// Approximate size limit of the file, at least 1M; K, M and G are powers of 1024
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = numbers::size::<{ 1 << 20 }>)]
     max_size: u64,
-    /// Leave FILE where it is at the end
+    /// Keep FILE at the end
     #[arg(long)]
     keep: bool,
     /// Print the summary as one JSON object
@@ -135,7 +134,7 @@ impl Args {
     }
 }
 
-/// Removes the database, its lock file, and what creations left that were killed.
+/// Removes the database and the temporary files of creations that were killed.
 fn remove(file: &std::path::Path) {
     fs::remove_file(file).ok();
     let Some(name) = file.file_name().map(|name| name.to_string_lossy().into_owned()) else { return };
@@ -157,7 +156,7 @@ const CHILD_HELP: &str = "\
 Part of 'kvctl torture', which starts it: kvctl torture-child judge FILE --newest 7
 ";
 
-/// What the children of `torture` do.
+/// The part that a child of `torture` runs.
 #[derive(clap::Args, Debug)]
 #[command(after_help = CHILD_HELP)]
 pub(crate) struct ChildArgs {
@@ -175,7 +174,7 @@ enum Part {
         #[arg(long)]
         keys: u64,
     },
-    /// Says what state a file is in
+    /// Prints the state of a file
     Judge {
         file: PathBuf,
         #[arg(long)]

@@ -13,13 +13,13 @@ pub(crate) fn write(findings: &[Finding], output: &mut Output) -> Result<(), Fai
     findings.iter().try_for_each(|it| output.write(format!("{}\n", output::one_line(&it.to_string())).as_bytes()))
 }
 
-/// Notes of what is no damage, line by line.
+/// Remarks, which are no damage, as one line each.
 pub(crate) fn notes(remarks: &[Finding]) -> String {
     remarks.iter().map(|remark| format!("note: {}\n", output::one_line(&remark.to_string()))).collect()
 }
 
-/// A finding as an object. Keys that are affected go from `first_key` up to, but without,
-/// `end_key`; empty ones stand for the beginning and the end of the table.
+/// A finding as an object. The affected keys are those from `first_key` to before `end_key`; empty
+/// keys stand for the beginning and the end of the table.
 pub(crate) fn json_of(finding: &Finding) -> Value {
     let mut fields = json!({ "page": finding.page.map(|page| page.0), "table": finding.table });
     if let (Some(fields), Some((first, end))) = (fields.as_object_mut(), &finding.key_range) {

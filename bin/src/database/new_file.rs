@@ -1,5 +1,7 @@
-//! Files that a verb makes: a database that fails before its first commit leaves no file, and a
-//! verb that writes a new file shows its progress and ends at SIGINT.
+//! Files that a verb creates.
+//!
+//! A verb that fails before its first commit removes the database that it created. A verb that
+//! writes a copy (`compact`, `salvage`) shows its progress and stops at SIGINT.
 
 use std::fs;
 use std::io;
@@ -12,20 +14,20 @@ use crate::exit::{Exit, Failure};
 use crate::terminal::interrupt;
 use crate::terminal::progress::{self, Progress, Unit};
 
-/// An open database, and whether this run has made it.
+/// An open database that is removed at the end if this run created it and committed nothing to it.
 pub(crate) struct Opened {
     db: Db,
     fresh: Option<Fresh>,
 }
 
-/// A file that nothing was committed to when it was made.
+/// A database that this run created, with its first transaction number.
 struct Fresh {
     path: PathBuf,
     txn: u64,
 }
 
 impl Opened {
-    /// Opens a database for writing; makes it where there is none.
+    /// Opens a database for writing; creates it if missing.
     pub(crate) fn open_or_make(path: &Path) -> Result<Opened, Failure> {
         match Db::open_existing(path) {
             Ok(db) => Ok(Opened { db, fresh: None }),
@@ -37,7 +39,7 @@ impl Opened {
     fn make(path: &Path) -> Result<Opened, Failure> {
         let db = Db::open(path).map_err(|error| not_made(path, error))?;
         let txn = db.stats().map_err(|error| Failure::of_database(error, path))?.txn;
-        // By a link, the file that was made is another one than the link.
+        // `path` may be a link; the file to remove is the one that it leads to.
         let fresh = fs::canonicalize(path).ok().map(|path| Fresh { path, txn });
         if let Some(fresh) = &fresh {
             interrupt::remove_on_exit(Some(fresh.path.clone()));
@@ -45,7 +47,7 @@ impl Opened {
         Ok(Opened { db, fresh })
     }
 
-    /// The file stays, whatever happens from here on.
+    /// Keeps the file, whatever happens from here on.
     pub(crate) fn keep(&mut self) {
         self.fresh = None;
         interrupt::remove_on_exit(None);
@@ -64,15 +66,16 @@ impl Drop for Opened {
     fn drop(&mut self) {
         let Some(fresh) = self.fresh.take() else { return };
         interrupt::remove_on_exit(None);
-        // The lock keeps other processes out until the handle goes, so that nobody else has written
-        // to it.
+        // The lock keeps other processes out until the handle is closed, so no other process has
+        // written to it.
         if self.db.stats().is_ok_and(|stats| stats.txn == fresh.txn && stats.tables == 0) {
             fs::remove_file(&fresh.path).ok();
         }
     }
 }
 
-/// The failure to make a file: a verb that writes does not miss the file, but its folder.
+/// The failure to create a database. "Not found" means its folder then, which is an I/O error and
+/// not a missing input.
 pub(crate) fn not_made(path: &Path, error: Error) -> Failure {
     let kind = error.kind();
     let mut failure = Failure::of_database(error, path);
@@ -82,10 +85,11 @@ pub(crate) fn not_made(path: &Path, error: Error) -> Failure {
     failure
 }
 
-/// Is told how many things are done, and of how many; says whether to go on.
+/// Takes the count of finished items and of all items; returns whether to continue.
 type ReportProgress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
 
-/// Runs what writes a new file, or nothing at all, and counts things of this name. SIGINT ends it.
+/// Runs a call that writes a complete new file or none, and shows its progress in `what`. SIGINT
+/// stops it.
 pub(crate) fn write<T>(
     what: &'static str,
     run: impl FnOnce(&mut ReportProgress<'_>) -> mapleaf::Result<T>,

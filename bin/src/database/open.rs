@@ -1,7 +1,7 @@
-//! Opening databases the way that each verb may.
+//! Opens databases as each verb needs them.
 //!
-//! Verbs that read open an existing file read-only, so that it stays byte-identical; verbs that
-//! write make the file where there is none.
+//! Verbs that read open an existing file read-only, so that it stays byte-identical. Verbs that
+//! write create a missing file.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -15,7 +15,7 @@ use crate::database::new_file::Opened;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output;
 
-/// The table that a verb works on.
+/// `-t NAME`: the table of a verb.
 #[derive(clap::Args, Debug)]
 pub(crate) struct TableName {
     /// Table to work on
@@ -30,13 +30,13 @@ pub(crate) fn read_only(path: &Path) -> Result<Db, Failure> {
     options.open(path).map_err(|error| Failure::of_database(error, path))
 }
 
-/// Opens a database for writing; makes it where there is none. What was made goes again if nothing
-/// is committed to it.
+/// Opens a database for writing; creates it if missing. A file that it created is removed if
+/// nothing is committed to it.
 pub(crate) fn or_make(path: &Path) -> Result<Opened, Failure> {
     Opened::open_or_make(path)
 }
 
-/// Opens a database for writing; `None` where there is none.
+/// Opens a database for writing; `None` if the file does not exist.
 pub(crate) fn if_exists(path: &Path) -> Result<Option<Db>, Failure> {
     match Db::open_existing(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -44,12 +44,12 @@ pub(crate) fn if_exists(path: &Path) -> Result<Option<Db>, Failure> {
     }
 }
 
-/// Whether both lead to the same file, by whatever names.
+/// Whether both belong to the same file, whatever its names.
 pub(crate) fn is_same_file(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// Refuses standard output that was redirected into the database.
+/// Refuses standard output that is redirected into the database.
 fn refuse_own_output(path: &Path) -> Result<(), Failure> {
     let output = io::stdout().as_fd().try_clone_to_owned().and_then(|output| File::from(output).metadata());
     match (output, fs::metadata(path)) {
@@ -61,12 +61,12 @@ fn refuse_own_output(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Whether the database has a table of this name. One that it has not reads as empty.
+/// Whether the database has a table of this name. (A missing table reads as empty.)
 pub(crate) fn has_table(txn: &ReadTxn, name: &str) -> Result<bool, Failure> {
     Ok(txn.tables()?.iter().any(|table| table.name == name))
 }
 
-/// The failure of a verb that needs a table which is not there.
+/// The failure of a verb that needs a missing table.
 pub(crate) fn no_table(name: &str, path: &Path) -> Failure {
     Failure::new(Exit::No, format!("{}: {}", path.display(), missing(name)))
 }
@@ -75,8 +75,7 @@ fn missing(name: &str) -> String {
     format!("no table '{name}'; 'kvctl tables' lists them")
 }
 
-/// Says on standard error that a table reads as empty because it is not there: most often its name
-/// is misspelt.
+/// Tells the user that a missing table reads as empty: most often its name is misspelt.
 pub(crate) fn note_missing_table(txn: &ReadTxn, name: &str, path: &Path) -> Result<(), Failure> {
     if !has_table(txn, name)? {
         output::message(&format!("kvctl: note: {}: {}", path.display(), missing(name)));

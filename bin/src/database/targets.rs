@@ -1,30 +1,30 @@
-//! Where the rows of a load go: the tables that the input declares, the ones that rows name, and
-//! the one of `-t`.
+//! Chooses the table of each row of a load, from the row, the declarations of the input and `-t`.
 //!
-//! Declarations before the first row are checked and made in the first transaction, before any row
-//! is stored, so that a dump of other types than the database has changes nothing.
+//! The first transaction creates the tables that are declared before the first row, and stores rows
+//! only then. So a dump whose types differ from the database changes nothing.
 //!
-//! Failure: a declaration of other types than a table has, or of a second table where `-t` names
-//! one, is a usage error.
+//! Failure: a declaration with other types than the existing table, or of a second table while `-t`
+//! names one, is a usage error.
 
 use mapleaf::WriteTxn;
 
 use crate::exit::Failure;
 use crate::format::rows::TableDeclaration;
 
-/// The table of rows that name none, where nothing else says so.
+/// The table of rows that name none, without `-t` and without a declaration.
 pub(crate) const DEFAULT: &str = "main";
 
-/// Where rows go.
+/// The tables that rows go into.
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
-    /// The table that was asked for. A dump of one table is loaded into it, whatever its name was.
+    /// The table of `-t`. A dump of one table is loaded into it, whatever the dump's table is
+    /// called.
     asked: Option<String>,
     /// The table of the first declaration.
     first: Option<String>,
-    /// The table of the last one, where rows go that name none.
+    /// The table of the last declaration; rows that name no table go into it.
     current: Option<String>,
-    /// Tables that are not made yet.
+    /// Declared tables that are not created yet.
     pending: Vec<TableDeclaration>,
 }
 
@@ -33,7 +33,7 @@ impl Targets {
         Targets { asked, ..Targets::default() }
     }
 
-    /// Takes a declaration; the rows after it go into its table.
+    /// Accepts a declaration; later rows that name no table go into its table.
     pub(crate) fn declare(&mut self, declared: &TableDeclaration) -> Result<(), Failure> {
         let first = self.first.get_or_insert_with(|| declared.table.clone());
         if let Some(asked) = self.asked.as_ref().filter(|_| *first != declared.table) {
@@ -48,12 +48,12 @@ impl Targets {
         Ok(())
     }
 
-    /// Whether there are declarations of which nothing was made yet.
+    /// Whether a declared table is not created yet.
     pub(crate) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// Makes the tables that were declared; `Usage` if one has other types.
+    /// Creates the declared tables; `Usage` if one exists with other types.
     pub(crate) fn make(&mut self, txn: &mut WriteTxn) -> mapleaf::Result<()> {
         for declared in self.pending.drain(..) {
             txn.create_table(&declared.table, &declared.key, &declared.value)?;
@@ -61,7 +61,7 @@ impl Targets {
         Ok(())
     }
 
-    /// The table of a row that names this one, or none.
+    /// The table that a row goes into. `named` is the table that the row itself names.
     pub(crate) fn of_row<'t>(&'t self, named: Option<&'t str>) -> &'t str {
         match (&self.asked, named) {
             (Some(asked), Some(named)) if self.first.as_deref() == Some(named) => asked,

@@ -1,8 +1,8 @@
-//! Keys and values on the command line and in answers: text as it stands, or `--hex`, or
-//! `--base64`.
+//! Keys and values as arguments and answers: plain text, `--hex` or `--base64`; `-` and `@PATH` for
+//! values.
 //!
-//! Failure: an argument that is not what its option says is a usage error that names the first bad
-//! place.
+//! Failure: an argument that is not valid hex or base64 is a usage error that names the first wrong
+//! position.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -23,7 +23,7 @@ pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 pub(crate) const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// How keys and values stand on the command line and in the answer.
+/// `--hex` and `--base64`: the notation of keys and values in arguments and answers.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub(crate) struct Encoding {
     /// Keys and values are hexadecimal, in arguments and in the answer
@@ -36,12 +36,12 @@ pub(crate) struct Encoding {
 }
 
 impl Encoding {
-    /// Whether arguments and answers are digits, which stand for bytes, and no text.
+    /// Whether arguments and answers are digits of stored bytes, and not text of a type.
     pub(crate) fn is_digits(self) -> bool {
         self.hex || self.base64
     }
 
-    /// The bytes that an argument stands for.
+    /// The bytes of an argument.
     pub(crate) fn decode(self, argument: &OsStr) -> Result<Vec<u8>, Failure> {
         let bytes = argument.as_encoded_bytes();
         if self.hex {
@@ -55,8 +55,8 @@ impl Encoding {
         }
     }
 
-    /// The bytes that a VALUE argument stands for: `-` is standard input, `@path` a file, both as
-    /// they are.
+    /// The bytes of a VALUE argument. `-` reads standard input and `@path` a file, both without
+    /// decoding.
     pub(crate) fn decode_value(self, argument: &OsStr) -> Result<Vec<u8>, Failure> {
         match argument.as_encoded_bytes() {
             b"-" => files::refuse_closed_stdin().and_then(|()| read_all("standard input", io::stdin().lock())),
@@ -72,7 +72,7 @@ impl Encoding {
         }
     }
 
-    /// Appends bytes as an answer of their own: as they are, or digits.
+    /// Appends bytes to an answer: unchanged, or as digits.
     pub(crate) fn write_bare(self, bytes: &[u8], line: &mut Vec<u8>) {
         if self.hex {
             write_hex(bytes, line);
@@ -84,7 +84,7 @@ impl Encoding {
     }
 }
 
-/// Why digits are no base64. Positions count from 1.
+/// The text of a base64 error. Positions count from 1.
 pub(crate) fn not_base64(error: &DecodeError) -> String {
     match *error {
         DecodeError::InvalidByte(at, byte) => {

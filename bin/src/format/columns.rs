@@ -1,9 +1,9 @@
-//! The keys and the values of a table, each with its type: arguments and rows to stored bytes, and
-//! stored bytes to text.
+//! Converts the keys and the values of a table: arguments and rows to stored bytes, and stored
+//! bytes to text.
 //!
-//! A table that does not exist has the types of one that is made without them.
+//! A missing table counts as a table without types.
 //!
-//! Failure: a text that is no item of its type, and bytes that the codec does not decode, are usage
+//! Failure: text that does not fit its type, and bytes that the codec cannot decode, are usage
 //! errors that name table, type and text. Stored bytes that do not decode are an error of the file.
 
 use std::borrow::Cow;
@@ -15,10 +15,10 @@ use crate::exit::{Exit, Failure};
 use crate::format::bytes::Encoding;
 use crate::format::types::Type;
 
-/// Bytes of a text that an error shows.
+/// Most bytes of a text that an error shows.
 const SHOWN_BYTES: usize = 60;
 
-/// Both sides of a table.
+/// The keys and the values of a table.
 #[derive(Debug)]
 pub(crate) struct Columns {
     pub(crate) key: Column,
@@ -34,16 +34,17 @@ pub(crate) struct Column {
     of: Type,
 }
 
-/// What an argument, or a field of a row, gives.
+/// A key or value of an argument or a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Field<'a> {
-    /// The text of an item.
+    /// Text of the column's type.
     Text(&'a [u8]),
-    /// The bytes of an item, as they are stored.
+    /// Stored bytes.
     Stored(&'a [u8]),
 }
 
-/// Entries as fields of rows: text, or bytes where there is none. Counts the latter.
+/// Converts stored keys and values to fields of rows: text, or bytes if they have no text. Counts
+/// those that do not decode.
 #[derive(Debug)]
 pub(crate) struct RowText<'c> {
     columns: &'c Columns,
@@ -83,14 +84,14 @@ impl<'c> RowText<'c> {
         )
     }
 
-    /// Makes the text of a key or value, if there is one.
+    /// Writes the text of a key or value to its buffer; false if it has no text.
     fn has_text(&mut self, is_key: bool, stored: &[u8]) -> bool {
         let (column, text) = match is_key {
             true => (&self.columns.key, &mut self.key),
             false => (&self.columns.value, &mut self.value),
         };
         text.clear();
-        // A codec that is not built in may have any bytes.
+        // A codec that is not built in allows any bytes.
         if !column.of.is_known() {
             return false;
         }
@@ -100,7 +101,7 @@ impl<'c> RowText<'c> {
         false
     }
 
-    /// What to say of the keys and values that did not decode, if there were any.
+    /// The failure for the keys and values that did not decode, if there were any.
     pub(crate) fn undecodable(&mut self) -> Option<Failure> {
         let first = self.first.take()?;
         Some(match self.undecodable {
@@ -111,17 +112,17 @@ impl<'c> RowText<'c> {
 }
 
 impl Columns {
-    /// Those of a table of a snapshot.
+    /// The columns of a table in a read transaction.
     pub(crate) fn of_read(txn: &ReadTxn, table: &str) -> mapleaf::Result<Columns> {
         Ok(Columns::new(table, txn.table_info(table)?.as_ref()))
     }
 
-    /// Those of a table of a write transaction.
+    /// The columns of a table in a write transaction.
     pub(crate) fn of_write(txn: &mut WriteTxn, table: &str) -> mapleaf::Result<Columns> {
         Ok(Columns::new(table, txn.table_info(table)?.as_ref()))
     }
 
-    /// Those of a table of which this is known.
+    /// The columns of a table; `None` for a missing one.
     pub(crate) fn new(table: &str, info: Option<&TableInfo>) -> Columns {
         let column = |side, codec: Option<&String>| Column {
             table: table.to_string(),
@@ -141,7 +142,8 @@ impl Column {
         &self.of
     }
 
-    /// The bytes that an argument stands for where it is only compared: bytes may be any.
+    /// The stored bytes of an argument that is only compared with keys. `--hex` and `--base64` may
+    /// give any bytes.
     pub(crate) fn to_compare(&self, encoding: Encoding, argument: &OsStr) -> Result<Vec<u8>, Failure> {
         let given = encoding.decode(argument)?;
         match encoding.is_digits() {
@@ -150,7 +152,7 @@ impl Column {
         }
     }
 
-    /// The bytes that all keys begin with which begin with an argument.
+    /// The stored bytes that all keys with the prefix `argument` begin with.
     pub(crate) fn prefix(&self, encoding: Encoding, argument: &OsStr) -> Result<Vec<u8>, Failure> {
         let given = encoding.decode(argument)?;
         match encoding.is_digits() {
@@ -190,7 +192,7 @@ impl Column {
         ))
     }
 
-    /// No text can be given or shown.
+    /// The failure for text of a codec that is not built in.
     pub(crate) fn unknown(&self) -> Failure {
         let Column { table, side, of } = self;
         Failure::usage(format!(
@@ -219,7 +221,7 @@ impl Column {
     }
 }
 
-/// Text for people, cut where it is long.
+/// Text for an error, shortened if it is long.
 fn shown(given: &[u8]) -> String {
     let cut = &given[..given.len().min(SHOWN_BYTES)];
     format!("{}{}", cut.utf8_chunks().map(escaped).collect::<String>(), if cut.len() < given.len() { ".." } else { "" })

@@ -1,6 +1,6 @@
 //! Files and standard input that the user names, opened for reading.
 //!
-//! Failure: a folder, a missing file and a closed standard input are errors that name the remedy.
+//! Failure: a folder, a missing file and a closed standard input are errors that name their remedy.
 
 use std::fs::{self, File};
 use std::io;
@@ -24,9 +24,9 @@ pub(crate) fn directory(name: &str) -> Failure {
     Failure::usage(format!("{name}: is a folder; name a file in it"))
 }
 
-/// Refuses a standard input that was closed (`<&-`), so that its absence is not taken for an empty
-/// value or no rows. The standard library puts the null device in its place, open for reading and
-/// writing; `</dev/null` opens it for reading.
+/// Refuses a closed standard input (`<&-`), which would otherwise count as an empty value or as no
+/// rows. The standard library replaces it by the null device, opened for reading and writing;
+/// `</dev/null` is opened for reading only.
 pub(crate) fn refuse_closed_stdin() -> Result<(), Failure> {
     let stdin = io::stdin().as_fd().try_clone_to_owned().and_then(|stdin| File::from(stdin).metadata());
     let null = fs::metadata("/dev/null");

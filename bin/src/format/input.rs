@@ -11,7 +11,7 @@ use crate::format::rows::{Row, RowError, TableDeclaration};
 use crate::format::tsv;
 
 const BUFFER_BYTES: usize = 256 * 1024;
-/// How rows are written.
+/// The format of rows.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Format {
     /// key TAB value LF
@@ -21,7 +21,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format that was asked for, else the one that the name of the file says, else none.
+    /// The format of `--format`, or else that of the file's extension.
     pub(crate) fn choose(asked: Option<Format>, file: &Path) -> Result<Format, Failure> {
         let extension = file.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
         match (asked, extension.as_deref()) {
@@ -58,7 +58,7 @@ impl<R: BufRead> Rows<R> {
         }
     }
 
-    /// The declaration that [`Rows::advance`] went to, unless it was a row.
+    /// The current declaration, if [`Rows::advance`] moved to one.
     pub(crate) fn declared(&self) -> Option<&TableDeclaration> {
         match self {
             Rows::Tsv(reader) => reader.declared(),
@@ -66,7 +66,7 @@ impl<R: BufRead> Rows<R> {
         }
     }
 
-    /// The row that [`Rows::advance`] went to.
+    /// The current row, to which [`Rows::advance`] moved.
     pub(crate) fn row(&self) -> Row<'_> {
         match self {
             Rows::Tsv(reader) => reader.row(),
@@ -94,8 +94,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Opens a file, or standard input for none and for `-`. Standard input is TSV unless something
-    /// else was asked.
+    /// Opens a file; `None` and `-` are standard input. Standard input is TSV unless `--format` is
+    /// given.
     pub(crate) fn open(path: Option<&Path>, asked: Option<Format>) -> Result<Source, Failure> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
             let format = asked.unwrap_or(Format::Tsv);
@@ -109,7 +109,7 @@ impl Source {
         }
         let kind = fs::metadata(path).map_err(|error| Failure::reading(&name, &error))?.file_type();
         let format = match Format::choose(asked, path) {
-            // The user chose no name for it.
+            // Pipes and /dev/stdin have no extension that tells the format.
             Err(_) if !kind.is_file() || path == Path::new("/dev/stdin") => Format::Tsv,
             chosen => chosen?,
         };
@@ -119,7 +119,7 @@ impl Source {
     }
 }
 
-/// A buffer for input, large enough that few system calls are made.
+/// Buffers an input. A large buffer saves system calls.
 pub(crate) fn buffered<R: Read>(input: R) -> BufReader<R> {
     BufReader::with_capacity(BUFFER_BYTES, input)
 }

@@ -1,10 +1,10 @@
-//! JSON lines: `{"key": "..", "value": ".."}`, one row on each line, written and read.
+//! Writes and reads JSON lines: `{"key": "..", "value": ".."}`, one row a line.
 //!
 //! Texts that are not UTF-8, and bytes that have no text, stand as base64 of the stored bytes in
 //! `"key_b64"` and `"value_b64"`; `"table"` names the table of the row. A line with `"table"`,
 //! `"key_codec"` and `"value_codec"` declares a table and its types. Empty lines are skipped.
 //!
-//! Failure: what is not JSON, a field that is missing, double or unknown is a
+//! Failure: a line that is not JSON, or has a missing, repeated or unknown field, is a
 //! [`RowError::Malformed`] with the line's number.
 //!
 //! Tests: random bytes both ways, each kind of malformed line, below.
@@ -19,7 +19,7 @@ use crate::format::bytes::{not_base64, BASE64};
 use crate::format::columns::Field;
 use crate::format::rows::{Lines, Row, RowError, TableDeclaration};
 
-/// Appends a whole row.
+/// Appends a row.
 pub(crate) fn write_row(table: Option<&str>, key: Field<'_>, value: Field<'_>, line: &mut Vec<u8>) -> io::Result<()> {
     line.push(b'{');
     if let Some(table) = table {
@@ -71,7 +71,7 @@ pub(crate) fn named_bytes(name: &str, bytes: &[u8]) -> (String, Value) {
     }
 }
 
-/// A line as it is written.
+/// The fields that a line may have.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
@@ -115,7 +115,7 @@ impl<R: BufRead> Reader<R> {
         Reader { lines, table: None, key: OwnedField::default(), value: OwnedField::default(), declared: None }
     }
 
-    /// Goes to the next row or declaration; false at the end.
+    /// Moves to the next row or declaration; false at the end.
     pub(crate) fn advance(&mut self) -> Result<bool, RowError> {
         loop {
             if !self.lines.advance()? {
@@ -128,12 +128,12 @@ impl<R: BufRead> Reader<R> {
         self.parse().map(|()| true).map_err(|what| self.lines.malformed(what))
     }
 
-    /// The row that [`Reader::advance`] went to.
+    /// The current row, to which [`Reader::advance`] moved.
     pub(crate) fn row(&self) -> Row<'_> {
         Row { table: self.table.as_deref(), key: self.key.borrowed(), value: self.value.borrowed() }
     }
 
-    /// The declaration that [`Reader::advance`] went to, unless it was a row.
+    /// The current declaration, if [`Reader::advance`] moved to one.
     pub(crate) fn declared(&self) -> Option<&TableDeclaration> {
         self.declared.as_ref()
     }
@@ -179,7 +179,7 @@ fn field(name: &str, text: Option<String>, base64: Option<String>) -> Result<Own
     }
 }
 
-/// The parser counts lines within what it was given, which is always one.
+/// The text of a JSON error, without its line: the parser always sees one line.
 fn json_error(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let is_bare = ["integer", "floating point", "number", "boolean"]

@@ -1,4 +1,4 @@
-//! Rows as both formats give them: a row, a declaration of a table, the lines of a stream, and the
+//! The parts that both row formats share: a row, the declaration of a table, lines of a stream,
 //! errors of a line.
 
 use std::io::{self, BufRead, Read};
@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read};
 use crate::exit::{Exit, Failure};
 use crate::format::columns::Field;
 
-/// What some programs put before UTF-8 text.
+/// Some programs write these bytes before UTF-8 text.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// One row of the input.
@@ -18,8 +18,8 @@ pub(crate) struct Row<'a> {
     pub(crate) value: Field<'a>,
 }
 
-/// A table that the input declares: its types, and that the rows after it go there unless they name
-/// another.
+/// A table that the input declares with its types. The rows after it go into this table unless they
+/// name another.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct TableDeclaration {
     pub(crate) table: String,
@@ -28,17 +28,17 @@ pub(crate) struct TableDeclaration {
     pub(crate) value: String,
 }
 
-/// Why there is no next row.
+/// Why the next row cannot be read.
 #[derive(Debug)]
 pub(crate) enum RowError {
-    /// A line that is no row.
+    /// A line that is neither a row nor a declaration.
     Malformed { line: u64, what: String },
     /// The input could not be read.
     Read(io::Error),
 }
 
 impl RowError {
-    /// The failure, for the input of this name.
+    /// The failure, with the name of the input.
     pub(crate) fn of_input(self, name: &str) -> Failure {
         match self {
             RowError::Malformed { line, what } => {
@@ -49,9 +49,9 @@ impl RowError {
     }
 }
 
-/// Lines of a stream, one at a time, in a buffer that is used again. A line over the limit is not
-/// held: an input without line ends would take all memory. A byte order mark before the first line
-/// is skipped.
+/// Lines of a stream, one at a time, in one buffer. A line over the limit is an error and is not
+/// kept in memory: an input without line ends would fill the memory. A byte order mark before the
+/// first line is skipped.
 pub(crate) struct Lines<R> {
     input: R,
     line: Vec<u8>,
@@ -65,10 +65,11 @@ impl<R: BufRead> Lines<R> {
         Lines { input, line: Vec::new(), number: 0, limit }
     }
 
-    /// Goes to the next line; false at the end.
+    /// Reads the next line; false at the end.
     pub(crate) fn advance(&mut self) -> Result<bool, RowError> {
         self.line.clear();
-        // The byte after the longest line has to be its end.
+        // One byte more than the limit: the byte after the longest allowed line must be its line
+        // feed.
         let mut input = self.input.by_ref().take(self.limit.saturating_add(1));
         if input.read_until(b'\n', &mut self.line).map_err(RowError::Read)? == 0 {
             return Ok(false);
@@ -106,7 +107,7 @@ impl<R: BufRead> Lines<R> {
         self.number
     }
 
-    /// Says that the current line is no row.
+    /// The error of the current line.
     pub(crate) fn malformed(&self, what: impl Into<String>) -> RowError {
         RowError::Malformed { line: self.number, what: what.into() }
     }

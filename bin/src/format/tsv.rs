@@ -1,13 +1,13 @@
-//! TSV rows: `key TAB value LF`, any bytes, written and read.
+//! Writes and reads TSV rows: `key TAB value LF`, with any bytes.
 //!
 //! Escapes are `\t \n \r \\ \xNN`. A line that starts with `#` and an empty line are skipped; one
 //! CR before the LF is dropped. The key ends at the first tab; what follows is the value. The
 //! writer escapes every tab, LF, CR and backslash, and a `#` or a byte order mark that would start
 //! the line, so that whatever was written reads back the same.
 //!
-//! A field that starts with `\!` holds bytes as they are stored, and no text of a type. A line `#
-//! mapleaf-table`, with name, key codec and value codec after tabs, declares a table and its
-//! types; to other readers it is a comment.
+//! A field that starts with `\!` holds stored bytes, not text of a type. A line that starts with
+//! `# mapleaf-table`, followed by name, key codec and value codec, each after a tab, declares a table
+//! and its types; other readers take it for a comment.
 //!
 //! The reader streams: it holds one line, in which it undoes the escapes in place (an escape is
 //! never shorter than what it stands for).
@@ -30,7 +30,7 @@ const BYTES_MARK: &[u8] = b"\\!";
 /// Stands before the declaration of a table.
 const DECLARATION_MARK: &[u8] = b"# mapleaf-table\t";
 
-/// Appends bytes with what TSV cannot hold escaped.
+/// Appends bytes, with tabs, line ends and backslashes escaped.
 pub(crate) fn escape(bytes: &[u8], line: &mut Vec<u8>) {
     let mut plain_from = 0;
     for (i, byte) in bytes.iter().enumerate() {
@@ -48,8 +48,8 @@ pub(crate) fn escape(bytes: &[u8], line: &mut Vec<u8>) {
     line.extend_from_slice(&bytes[plain_from..]);
 }
 
-/// Appends a key that starts a line: a `#` in front would make it a comment, and the reader takes a
-/// byte order mark away.
+/// Appends a key at the start of a line. Escapes a leading `#`, which would make the line a
+/// comment, and a leading byte order mark, which the reader would drop.
 pub(crate) fn escape_key(key: &[u8], line: &mut Vec<u8>) {
     match key {
         [b'#', rest @ ..] => {
@@ -64,7 +64,7 @@ pub(crate) fn escape_key(key: &[u8], line: &mut Vec<u8>) {
     }
 }
 
-/// Appends a key as a field that starts a line.
+/// Appends a key as the first field of a line.
 pub(crate) fn write_key(key: Field<'_>, line: &mut Vec<u8>) {
     match key {
         Field::Text(text) => escape_key(text, line),
@@ -83,7 +83,7 @@ pub(crate) fn write_field(field: Field<'_>, line: &mut Vec<u8>) {
     }
 }
 
-/// Appends a whole row.
+/// Appends a row.
 pub(crate) fn write_row(key: Field<'_>, value: Field<'_>, line: &mut Vec<u8>) {
     write_key(key, line);
     line.push(b'\t');
@@ -130,7 +130,7 @@ impl<R: BufRead> Reader<R> {
         Reader { lines, key: FieldRange::default(), value: FieldRange::default(), declared: None }
     }
 
-    /// Goes to the next row or declaration; false at the end.
+    /// Moves to the next row or declaration; false at the end.
     pub(crate) fn advance(&mut self) -> Result<bool, RowError> {
         loop {
             if !self.lines.advance()? {
@@ -149,13 +149,13 @@ impl<R: BufRead> Reader<R> {
         self.split().map(|()| true).map_err(|what| self.lines.malformed(what))
     }
 
-    /// The row that [`Reader::advance`] went to.
+    /// The current row, to which [`Reader::advance`] moved.
     pub(crate) fn row(&self) -> Row<'_> {
         let line = self.lines.line();
         Row { table: None, key: self.key.borrow_from(line), value: self.value.borrow_from(line) }
     }
 
-    /// The declaration that [`Reader::advance`] went to, unless it was a row.
+    /// The current declaration, if [`Reader::advance`] moved to one.
     pub(crate) fn declared(&self) -> Option<&TableDeclaration> {
         self.declared.as_ref()
     }
@@ -178,7 +178,7 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-/// Undoes the escapes of a field.
+/// Unescapes a field in place.
 fn read_field(line: &mut [u8], mut range: Range<usize>) -> Result<FieldRange, String> {
     let is_bytes = line[range.clone()].starts_with(BYTES_MARK);
     if is_bytes {
@@ -199,12 +199,12 @@ fn parse_declaration(fields: &[u8]) -> Result<TableDeclaration, String> {
     let fields: Result<Vec<String>, String> = fields.split(|&byte| byte == b'\t').map(text).collect();
     match fields.map(<[String; 3]>::try_from) {
         Ok(Ok([table, key, value])) => Ok(TableDeclaration { table, key, value }),
-        Ok(Err(_)) => Err("a '# mapleaf-table' line needs a name and two codecs, after tabs".to_string()),
+        Ok(Err(_)) => Err("a '# mapleaf-table' line needs a name and two codecs, each after a tab".to_string()),
         Err(what) => Err(format!("{what} in a '# mapleaf-table' line")),
     }
 }
 
-/// Undoes the escapes in place and returns the length of what remains.
+/// Unescapes a field in place and returns its new length.
 fn unescape(field: &mut [u8]) -> Result<usize, String> {
     if !field.contains(&b'\\') {
         return Ok(field.len());
@@ -222,7 +222,7 @@ fn unescape(field: &mut [u8]) -> Result<usize, String> {
     Ok(to)
 }
 
-/// The byte that the escape at the start stands for, and the length of the escape.
+/// Decodes the escape at the start: its byte, and the length of the escape.
 fn decode_escape(escape: &[u8]) -> Result<(u8, usize), String> {
     let bad = |bytes: usize| {
         let shown = String::from_utf8_lossy(&escape[..bytes.min(escape.len())]).into_owned();
@@ -363,7 +363,7 @@ mod tests {
             (b"a\tb\\x4", 1, "bad escape '\\x4' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
             (b"a\tb\\xg0c", 1, "bad escape '\\xg0' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
             (b"a\tb\\!", 1, "bad escape '\\!' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
-            (b"# mapleaf-table\tt", 1, "a '# mapleaf-table' line needs a name and two codecs, after tabs"),
+            (b"# mapleaf-table\tt", 1, "a '# mapleaf-table' line needs a name and two codecs, each after a tab"),
             (b"# mapleaf-table\t\xff\t\t", 1, "no UTF-8 in a '# mapleaf-table' line"),
             (b"a\tb\\X41", 1, "bad escape '\\X' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
         ] {

@@ -1,16 +1,15 @@
-//! Bytes as a terminal may get them: text as it is, and everything that could control the terminal
-//! as `\xNN`.
+//! Escapes bytes that would control the terminal, as `\xNN`.
 //!
-//! Data of others may hold escape sequences that move the cursor, change colours, set titles, or
-//! send input. On a terminal each byte of a control character (C0, DEL, C1) and each byte that is
-//! no UTF-8 is shown as `\xNN`; line feeds and tabs stay, because they only place text. Pipes and
-//! files get the bytes.
+//! Stored keys and values may hold escape sequences that move the cursor, change colours, set
+//! titles, or send input. On a terminal, `kvctl` prints each byte of a control character (C0, DEL,
+//! C1) and each byte that is not UTF-8 as `\xNN`. Line feeds and tabs stay. Pipes and files get the
+//! unchanged bytes.
 
 use std::borrow::Cow;
 
 use crate::format::bytes::HEX_DIGITS;
 
-/// Bytes with what a terminal would obey, or cannot show, as `\xNN`.
+/// Replaces control characters and bytes that are not UTF-8 by `\xNN`.
 pub(crate) fn visible(bytes: &[u8]) -> Cow<'_, [u8]> {
     let controls = |text: &str| text.chars().any(obeys);
     if std::str::from_utf8(bytes).is_ok_and(|text| !controls(text)) {
@@ -35,7 +34,7 @@ fn obeys(c: char) -> bool {
     c.is_control() && !matches!(c, '\n' | '\t')
 }
 
-/// Text on one line: what is a control character is shown as `\n`, `\r`, `\t` or `\xNN`.
+/// Text on one line: control characters become `\n`, `\r`, `\t` or `\xNN`.
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {

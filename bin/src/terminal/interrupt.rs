@@ -1,12 +1,11 @@
-//! SIGINT for verbs that write: they end at the next batch, and what was committed stays.
+//! SIGINT for verbs that write: the verb ends after its current batch, and committed batches stay.
 //!
-//! The handler runs on a thread of its own and only sets a flag, which the verb looks at between
-//! batches. A verb that waits for input that does not come never reaches that point; when it still
-//! reads after [`GRACE`], the handler ends the process itself. Nothing is lost by that: the batch
-//! at hand was not committed.
+//! The handler runs on its own thread and sets a flag, which the verb checks between batches. A
+//! verb that waits for input may never get there: if it is still inside a read after [`GRACE`], the
+//! handler ends the process. This loses no commit, because the current batch was not committed.
 //!
-//! Invariant: the process is ended only while [`STATE`] is locked and says `reading`, and the verb
-//! cannot leave the read meanwhile, so that what the last line says about rows is true.
+//! Invariant: the handler ends the process only while it holds the lock of [`STATE`] and `reading`
+//! is set. The verb cannot leave the read meanwhile, so the printed number of rows is right.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -17,9 +16,9 @@ use std::time::Duration;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output;
 
-/// How long a verb may take to reach the end of its batch before the batch is dropped.
+/// Time for the verb to finish its batch before the handler may drop it.
 const GRACE: Duration = Duration::from_millis(500);
-/// How often the handler looks again whether the verb waits for input.
+/// Pause before the handler checks again whether the verb waits for input.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
@@ -28,9 +27,9 @@ static STATE: Mutex<State> = Mutex::new(State { reading: false, stays: String::n
 struct State {
     /// The verb is inside a read of its input.
     reading: bool,
-    /// What stays if the process ends now, in words.
+    /// Text for the user: what the verb has committed so far.
     stays: String,
-    /// A file that goes if the process ends now: nothing was committed to it.
+    /// A file to remove if the process ends now, because nothing is committed to it.
     remove: Option<PathBuf>,
 }
 
@@ -38,7 +37,7 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From here on SIGINT asks, and does not kill.
+/// From here on, SIGINT sets a flag and does not kill the process.
 pub(crate) fn handle_sigint() -> Result<(), Failure> {
     ctrlc::set_handler(on_signal).map_err(|error| Failure::new(Exit::Io, format!("SIGINT cannot be handled: {error}")))
 }
@@ -60,22 +59,22 @@ fn on_signal() {
     }
 }
 
-/// Whether the user wants the verb to end.
+/// Whether SIGINT came: the verb should end.
 pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
-/// Notes what stays if the process ends now.
+/// Sets the text that tells the user what is committed if the process ends now.
 pub(crate) fn say_what_stays(stays: String) {
     state().stays = stays;
 }
 
-/// Notes which file goes if the process ends now.
+/// Sets the file to remove if the process ends now.
 pub(crate) fn remove_on_exit(path: Option<PathBuf>) {
     state().remove = path;
 }
 
-/// The failure that a verb ends with when [`requested`].
+/// The failure of a verb that ends because of SIGINT.
 pub(crate) fn failure() -> Failure {
     Failure::new(Exit::Interrupted, text(&state().stays))
 }
@@ -88,7 +87,7 @@ fn text(stays: &str) -> String {
     }
 }
 
-/// A reader that lets the handler know when it waits.
+/// A reader that tells the handler while it waits for input.
 pub(crate) struct InterruptibleReader<R>(pub(crate) R);
 
 impl<R: Read> Read for InterruptibleReader<R> {

@@ -1,11 +1,11 @@
-//! What `kvctl` writes: rows and answers to standard output or a file, notes and complaints to
-//! standard error.
+//! The output of `kvctl`: rows and answers to standard output or a file, messages to standard
+//! error.
 //!
-//! A terminal gets no control bytes (`terminal`), a pipe or a file gets the bytes as they are. A
-//! file that is made from a database never has more rights than that. Nothing here panics when the
-//! other end is closed, as `println!` would. Output to a file is complete or absent: it goes to a
-//! temporary file beside it, which takes its name when all is written (devices and pipes are
-//! written directly).
+//! - A terminal gets no control bytes (see `escape`); a pipe or a file gets the unchanged bytes.
+//! - A file made from a database never has more permissions than the database.
+//! - Unlike `println!`, nothing here panics when the reader of a pipe has closed it.
+//! - A file is complete or absent: `Output` writes a temporary file in the same folder and renames
+//!   it at the end. It writes to devices and pipes directly.
 
 use std::borrow::Cow;
 use std::fs::{self, File, Permissions};
@@ -23,24 +23,22 @@ use crate::terminal::progress;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Makes a write past the limit on the size of files (`ulimit -f`) an error: the signal that would
-/// end the process is blocked. To be called before there is a second thread, so that all of them
-/// inherit it.
+/// Blocks SIGXFSZ, so that a write past the limit on the size of files (`ulimit -f`) is an error
+/// and does not end the process. Call it before the first thread starts, so that all threads
+/// inherit the mask.
 pub(crate) fn take_size_limit_as_error() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGXFSZ);
-    // Without it, such a write ends the process.
     signals.thread_block().ok();
 }
 
-/// Writes one line of complaint to standard error, in the place of progress.
+/// Prints an error to standard error, and ends the progress line.
 pub(crate) fn error(text: &str) {
     progress::end();
     message(&format!("kvctl: {text}"));
 }
 
-/// Writes one line that is no complaint to standard error: in one chunk, as other processes may
-/// write there too.
+/// Prints a line to standard error, in one write, because other processes may write there too.
 pub(crate) fn message(text: &str) {
     let mut line = one_line(text);
     line.push('\n');
@@ -48,14 +46,14 @@ pub(crate) fn message(text: &str) {
     io::stderr().lock().write_all(line.as_bytes()).ok();
 }
 
-/// Where rows and answers go.
+/// The destination of rows and answers.
 pub(crate) struct Output {
     sink: BufWriter<Box<dyn Write>>,
     /// For error texts.
     name: String,
-    /// What would control a terminal is shown instead.
+    /// Bytes that would control a terminal are escaped.
     to_terminal: bool,
-    /// A temporary file that takes the name of the target at the end.
+    /// The temporary file, until it is renamed.
     unfinished: Option<Unfinished>,
 }
 
@@ -66,8 +64,8 @@ struct Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // Gone already when it got its name; otherwise nothing is left of an output that was not
-        // completed.
+        // After the rename there is nothing to remove; otherwise this removes the incomplete
+        // output.
         fs::remove_file(&self.temporary).ok();
     }
 }
@@ -79,12 +77,12 @@ impl Output {
         Output::to(Box::new(io::stdout().lock()), "standard output", to_terminal, None)
     }
 
-    /// A file with the rights of the database that it is made from, or fewer; replaced when it
-    /// exists.
+    /// A file with the permissions of the database that it is made from, or fewer. Replaces an
+    /// existing file.
     pub(crate) fn file(target: &Path, source: &Db) -> Result<Output, Failure> {
         let name = target.display().to_string();
         let failed = |error: io::Error| Failure::making(&name, target, &error);
-        // A link is followed, so that it stays a link.
+        // Follows a link, so that the rename replaces the link's target and not the link.
         let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
         let before = fs::metadata(&target).ok();
         if before.as_ref().is_some_and(|before| !before.is_file()) {
@@ -96,7 +94,7 @@ impl Output {
         let unfinished = Unfinished { temporary, target };
         source.share_rights_with(&file)?;
         if let Some(before) = before {
-            // What was kept from other users under this name stays kept from them.
+            // Users who could not read the replaced file cannot read the new one.
             let mode = file.metadata().map_err(failed)?.mode() & before.mode();
             file.set_permissions(Permissions::from_mode(mode & 0o777)).map_err(failed)?;
         }
@@ -107,7 +105,7 @@ impl Output {
         Output { sink: BufWriter::with_capacity(BUFFER_BYTES, sink), name: name.to_string(), to_terminal, unfinished }
     }
 
-    /// Whether this is a file that does not have its name yet.
+    /// Whether this is a temporary file that is not renamed yet.
     pub(crate) fn is_unfinished_file(&self) -> bool {
         self.unfinished.is_some()
     }
@@ -124,13 +122,13 @@ impl Output {
         self.sink.write_all(&bytes).map_err(|error| Failure::writing(&self.name, &error))
     }
 
-    /// Writes what is still buffered.
+    /// Writes the buffered bytes.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.sink.flush().map_err(|error| Failure::writing(&self.name, &error))
     }
 
-    /// Writes what is still buffered and gives a file its name. Without this call a file does not
-    /// come to be.
+    /// Writes the buffered bytes and renames the temporary file. Without this call, no file
+    /// appears.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         let name = self.name;
         let failed = |error: io::Error| Failure::writing(&name, &error);
@@ -142,11 +140,11 @@ impl Output {
     }
 }
 
-/// Makes a file that only its owner may open, under a name that no file has.
+/// Creates a file that only its owner may open, under an unused name in the target's folder.
 fn temporary_beside(target: &Path) -> io::Result<(PathBuf, File)> {
     let mut count = 0;
     loop {
-        // The name of the target may be as long as names can be, so it is no part of this one.
+        // The target's name may have the maximum length, so the temporary name does not contain it.
         let temporary = target.with_file_name(format!(".kvctl-{}-{count}.partial", std::process::id()));
         match File::options().write(true).create_new(true).mode(0o600).open(&temporary) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => count += 1,

@@ -1,26 +1,26 @@
-//! Progress on standard error: one line that is drawn again in place, and only on a terminal.
+//! The progress line on standard error, redrawn in place, and only on a terminal.
 //!
-//! The line never fills the terminal's width, so that it never wraps and one erasure removes it.
-//! Everything else that this process writes to the terminal erases it first ([`clear`]); after a
-//! complaint nothing is drawn any more ([`end`]).
+//! The line is always shorter than the terminal's width, so that it never wraps and one erase
+//! sequence removes it. All other output to the terminal erases it first ([`clear`]). After an
+//! error, no line is drawn ([`end`]).
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a drawn line stays at least.
+/// Minimum time between two drawings.
 const REDRAW: Duration = Duration::from_millis(100);
-/// Columns of the bar, brackets included, at most and at least.
+/// Widest and narrowest bar, in columns, including its brackets.
 const BAR_COLUMNS: usize = 30;
 const LEAST_BAR_COLUMNS: usize = 10;
 
 static LINE: Mutex<Line> = Mutex::new(Line { drawn: false, ended: false });
 
-/// What the terminal shows.
+/// The state of the terminal's last line.
 struct Line {
-    /// A line of progress stands where the cursor is.
+    /// The cursor's line shows progress.
     drawn: bool,
-    /// No more lines of progress.
+    /// No progress is drawn any more.
     ended: bool,
 }
 
@@ -36,19 +36,20 @@ impl Line {
     }
 }
 
-/// Erases the line of progress, if there is one: something else is written next.
+/// Erases the progress line, before other output.
 pub(crate) fn clear() {
     line().clear();
 }
 
-/// The same, and nothing is drawn from here on.
+/// Erases the progress line and draws none from here on.
 pub(crate) fn end() {
     let mut line = line();
     line.clear();
     line.ended = true;
 }
 
-/// Says that another process, the parent, may have drawn a line where this one writes.
+/// Assumes that the parent process has drawn a progress line on the same terminal, so that the
+/// first output erases it.
 pub(crate) fn expect_line_of_parent() {
     line().drawn = is_shown();
 }
@@ -57,14 +58,14 @@ fn is_shown() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|name| name != "dumb")
 }
 
-/// What is counted.
+/// The unit of the counts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unit {
     Bytes,
     Things(&'static str),
 }
 
-/// Progress of one verb. Clones show the same.
+/// Progress of one verb. Clones share the counts.
 #[derive(Clone)]
 pub(crate) struct Progress(Arc<Mutex<State>>);
 
@@ -79,7 +80,7 @@ struct State {
 }
 
 impl Progress {
-    /// Counts up to `all`, where that is known already.
+    /// Progress towards `all`, if that is known already.
     pub(crate) fn of(unit: Unit, all: Option<u64>) -> Progress {
         let (started, note) = (Instant::now(), String::new());
         Progress(Arc::new(Mutex::new(State { unit, done: 0, all, note, started, drawn: None, shown: is_shown() })))
@@ -95,17 +96,17 @@ impl Progress {
         }
     }
 
-    /// So many are done, and of how many.
+    /// Sets the finished count and the total.
     pub(crate) fn show(&self, done: u64, all: u64) {
         self.change(|state| (state.done, state.all) = (done, Some(all)));
     }
 
-    /// So many more are done.
+    /// Adds to the finished count.
     pub(crate) fn add(&self, done: u64) {
         self.change(|state| state.done += done);
     }
 
-    /// Says something beside the figures.
+    /// Sets a note that is shown after the counts.
     pub(crate) fn say(&self, note: String) {
         self.change(|state| state.note = note);
     }
@@ -120,8 +121,8 @@ fn draw(text: &str) {
 }
 
 impl State {
-    /// What fits a terminal of so many columns: the most telling first, a bar where there is room
-    /// left. ASCII only.
+    /// The line for a terminal of this width: the most important parts that fit, and a bar if there
+    /// is room. ASCII only.
     fn text(&self, columns: usize, elapsed: Duration) -> String {
         let room = columns.saturating_sub(1);
         let mut text = String::new();
@@ -171,7 +172,7 @@ fn mebibytes(bytes: f64) -> String {
     format!("{:.1} MiB", bytes / f64::from(1 << 20))
 }
 
-/// A reader that counts what it reads.
+/// A reader that adds the bytes it reads to the progress.
 pub(crate) struct CountingReader<R>(pub(crate) R, pub(crate) Progress);
 
 impl<R: Read> Read for CountingReader<R> {

@@ -1,14 +1,14 @@
-//! The built-in codecs by name: the text of their items, and their items of text.
+//! The text of keys and values of the built-in codecs.
 //!
-//! A table stores the names of its codecs. [`Type::of`] reads such a name, and converts between the
-//! bytes of an item and its text with the codec of the library itself. What each text is stands in
-//! [`HELP`].
+//! A table stores the names of its codecs. [`Type::of`] parses such a name. A [`Type`] converts
+//! between stored bytes and text with the library's own codec. [`HELP`] describes the text of each
+//! type.
 //!
 //! Invariants:
-//!   TYPE-1  bytes that decode have a text, from which the same bytes come again.
-//!   TYPE-2  text is read strictly: all of it is one item, or it is refused.
+//!   TYPE-1  bytes that decode have a text, and parsing that text returns the same bytes.
+//!   TYPE-2  text is parsed strictly: the whole text is one item, or it is refused.
 //!
-//! Failure: a text, or bytes, that are no item of the type; the error says what was expected.
+//! Failure: text or bytes that do not fit the type; the error names what was expected.
 //!
 //! Tests: every type both ways with random items, each kind of text that is refused, in `tests.rs`.
 
@@ -20,21 +20,21 @@ mod tuples;
 use crate::format::bytes;
 use numbers::{Scalar, SCALARS};
 
-/// How items of each type are written, for `kvctl help`.
+/// The text of each type, for `kvctl help`.
 pub(crate) const HELP: &str = "\
 Text of the types of keys and values:
-  str, bytes         as it stands (bytes may be any)
+  str, bytes         the text itself (bytes may be any)
   u8 .. u128, i8 ..  decimal digits, with - in front of negative numbers
   f32, f64           1.5, -2e300, inf, -inf, NaN
   bool, char         true or false; one character
   [u8;4]             hexadecimal digits, two for each byte
-  (str,u64)          a JSON array: [\"a\", 7]; bytes that are no text are {\"b64\": \"/w==\"}
+  (str,u64)          a JSON array: [\"a\", 7]; bytes that are not UTF-8 are {\"b64\": \"/w==\"}
   ()                 nothing
-Keys and values of a table without types are as they stand. Those of a codec that is not built in, and bytes that
-their codec does not decode, are shown and taken as bytes only: with --hex or --base64, or after \\! in rows.
+Keys and values of a table without types are the text itself. Those of a codec that is not built in, and bytes that their
+codec cannot decode, have no text: use --hex or --base64; in rows they follow \\! as bytes.
 ";
 
-/// A type as tables name it.
+/// The type of a table's keys or values, by the name of its codec.
 #[derive(Clone, Debug)]
 pub(crate) struct Type {
     name: String,
@@ -43,30 +43,30 @@ pub(crate) struct Type {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    /// Any bytes: a table without types, or one of bytes.
+    /// Any bytes: the codec `bytes`, or a table without types.
     Bytes,
     Str,
     Unit,
     Scalar(&'static Scalar),
-    /// So many bytes.
+    /// An array of this many bytes.
     Array(usize),
     Tuple(Vec<Type>),
-    /// A codec of which nothing is known.
+    /// A codec that is not built in.
     Unknown,
 }
 
-/// The names that [`Type::of`] knows, for people.
+/// The names that [`Type::of`] knows, for error texts.
 pub(crate) const KNOWN: &str =
     "str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], () for values, and tuples such as (str,u64)";
 
 const TUPLE_MAX: usize = 6;
 
-/// Tuples in tuples that have a text. The name comes from the file, and each level takes some of
-/// the stack.
+/// Deepest nesting of tuples that has a text. The name comes from the file, and each level uses
+/// stack.
 const NESTED_MAX: usize = 32;
 
 impl Type {
-    /// The type of a codec's name. An empty name is that of no type.
+    /// The type of a codec's name. The empty name means no type.
     pub(crate) fn of(name: &str) -> Type {
         let kind = match name {
             "" | "bytes" => Kind::Bytes,
@@ -78,28 +78,28 @@ impl Type {
         Type { name: name.to_string(), kind }
     }
 
-    /// The type that a user named, who may put spaces between its parts.
+    /// The type of a name that the user gave; spaces are ignored. `None` for unknown names.
     pub(crate) fn named(name: &str) -> Option<Type> {
         let found = Type::of(&name.split_ascii_whitespace().collect::<String>());
         (found.is_known() && !found.name.is_empty()).then_some(found)
     }
 
-    /// The name; empty for no type.
+    /// The name of the codec; empty for no type.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it has a text.
+    /// Whether the codec is built in, so that its items have a text.
     pub(crate) fn is_known(&self) -> bool {
         !matches!(self.kind, Kind::Unknown)
     }
 
-    /// Whether the text of an item is the bytes that are stored.
+    /// Whether the text of an item equals its stored bytes.
     pub(crate) fn is_verbatim(&self) -> bool {
         matches!(self.kind, Kind::Bytes | Kind::Str)
     }
 
-    /// Whether it may be the key of a table.
+    /// Whether keys may have this type.
     pub(crate) fn is_of_keys(&self) -> bool {
         match &self.kind {
             Kind::Unit => false,
@@ -108,7 +108,7 @@ impl Type {
         }
     }
 
-    /// Bytes that every item has at least.
+    /// Length of the shortest item, in bytes.
     pub(crate) fn least_bytes(&self) -> u64 {
         match &self.kind {
             Kind::Bytes | Kind::Str | Kind::Unit | Kind::Unknown => 0,
@@ -118,8 +118,8 @@ impl Type {
         }
     }
 
-    /// Whether no text of it ends in a line feed, so that one at the end of a file is no part of
-    /// it.
+    /// Whether no text of this type ends in a line feed. If so, a line feed at the end of a file
+    /// does not belong to the text.
     pub(crate) fn is_one_line(&self) -> bool {
         match &self.kind {
             Kind::Bytes | Kind::Str | Kind::Unknown => false,
@@ -128,7 +128,7 @@ impl Type {
         }
     }
 
-    /// What a text of it looks like.
+    /// Describes the text of the type, for errors.
     pub(crate) fn expected(&self) -> String {
         match &self.kind {
             Kind::Bytes => "any bytes".to_string(),
@@ -141,7 +141,7 @@ impl Type {
         }
     }
 
-    /// Appends the text of an item, which was stored as these bytes.
+    /// Appends the text of stored bytes.
     pub(crate) fn show(&self, stored: &[u8], text: &mut Vec<u8>) -> Result<(), String> {
         match &self.kind {
             Kind::Bytes => text.extend_from_slice(stored),
@@ -155,7 +155,7 @@ impl Type {
         Ok(())
     }
 
-    /// The bytes that the item of a text is stored as.
+    /// Parses a text and returns the bytes to store.
     pub(crate) fn read(&self, text: &[u8]) -> Result<Vec<u8>, String> {
         let read = match &self.kind {
             Kind::Bytes => Some(text.to_vec()),
@@ -169,7 +169,7 @@ impl Type {
         read.ok_or_else(|| format!("expected {}", self.expected()))
     }
 
-    /// Says whether these bytes are an item. Of a codec that is not built in any bytes may be.
+    /// Checks that stored bytes decode. A codec that is not built in accepts any bytes.
     pub(crate) fn check(&self, stored: &[u8]) -> Result<(), String> {
         match &self.kind {
             Kind::Bytes | Kind::Unknown => Ok(()),
@@ -178,7 +178,8 @@ impl Type {
         }
     }
 
-    /// The bytes that all keys begin with which begin with this text; of a tuple with these items.
+    /// Parses the beginning of a text (for tuples, the first items) and returns the bytes that all
+    /// such keys begin with.
     pub(crate) fn read_prefix(&self, text: &[u8]) -> Result<Vec<u8>, String> {
         match &self.kind {
             Kind::Bytes | Kind::Str => self.read(text),
@@ -210,7 +211,7 @@ fn scalar(name: &str) -> Option<Kind> {
 fn array(name: &str) -> Option<Kind> {
     let digits = name.strip_prefix("[u8;")?.strip_suffix(']')?;
     let count: u32 = digits.parse().ok()?;
-    // The name of the codec has no other digits.
+    // The codec's name writes the number without leading zeros or a sign.
     (count.to_string() == digits).then_some(Kind::Array(count as usize))
 }
 
@@ -227,7 +228,7 @@ fn tuple(name: &str) -> Option<Kind> {
     fits.then_some(Kind::Tuple(parts))
 }
 
-/// The parts between commas that stand in no brackets.
+/// Splits at the commas that are outside all brackets.
 fn split_top_level(text: &str) -> Option<Vec<&str>> {
     let (mut depth, mut from, mut parts) = (0usize, 0, Vec::new());
     for (at, c) in text.char_indices() {

@@ -1,6 +1,6 @@
-//! Types of one item of fixed length: integers, floats, `bool` and `char`.
+//! Scalar types of fixed length: integers, floats, `bool` and `char`.
 //!
-//! Each is a row of [`SCALARS`]: its texts, on top of the codec of the library.
+//! [`SCALARS`] lists them. Each uses the library's codec for bytes and adds the text.
 
 use mapleaf::codec::Codec;
 
@@ -8,19 +8,19 @@ use mapleaf::codec::Codec;
 #[derive(Debug)]
 pub(super) struct Scalar {
     pub(super) name: &'static str,
-    /// Bytes of an item.
+    /// Length of an item, in bytes.
     pub(super) bytes: usize,
-    /// What a text of it looks like.
+    /// Describes the text, for errors.
     pub(super) expected: fn() -> String,
-    /// Its items are text, and stand in quotes inside a JSON array.
+    /// Inside a JSON array, items are quoted strings.
     pub(super) is_quoted: bool,
-    /// The text of an item.
+    /// Stored bytes to text.
     pub(super) show: fn(&[u8]) -> Result<String, String>,
-    /// The bytes of the item of a text.
+    /// Text to stored bytes.
     pub(super) read: fn(&str) -> Option<Vec<u8>>,
 }
 
-/// The stored bytes of an item that has been read.
+/// The stored bytes of a parsed item.
 macro_rules! stored {
     ($type:ty, $item:expr) => {
         <$type>::encode(&$item).ok().map(|bytes| bytes.to_vec())
@@ -53,13 +53,13 @@ macro_rules! integer {
             false,
             format!("a whole number from {} to {}", <$type>::MIN, <$type>::MAX),
             |item| item.to_string(),
-            // `parse` would take a sign in front of positive numbers too.
+            // `parse` also accepts a plus sign, which no text of ours has.
             |text| if text.starts_with('+') { None } else { text.parse().ok() }
         )
     };
 }
 
-/// A NaN of other bits than the usual one shows them, so that its bytes come back.
+/// A NaN with unusual bits has them in its text, so that the same bytes are stored again.
 macro_rules! float {
     ($type:ty, $bits:ty) => {
         scalar!(
@@ -85,13 +85,13 @@ macro_rules! float {
     };
 }
 
-/// A text that begins as numbers do; `parse` knows more words than those above.
+/// The text, if it begins like a number: `parse` accepts more words than `inf` and `NaN`.
 fn finite(text: &str) -> Option<&str> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     digits.starts_with(|c: char| c.is_ascii_digit() || c == '.').then_some(text)
 }
 
-/// All of them.
+/// All scalar types.
 pub(super) static SCALARS: [Scalar; 14] = [
     integer!(u8),
     integer!(u16),

@@ -5,8 +5,7 @@
 //! has no numbers for. Bytes are a JSON string if they are text, and `{"b64": ".."}` otherwise. A
 //! tuple in a tuple is an array, and `()` is `null`.
 //!
-//! Where each item ends in the stored bytes is known to the library: [`Part`] takes it off, and
-//! puts it on.
+//! The library's [`Part`] finds the end of each item in the stored bytes and marks it when writing.
 
 use std::borrow::Cow;
 
@@ -18,14 +17,14 @@ use serde_json::value::RawValue;
 use super::{Kind, Type};
 use crate::format::bytes::BASE64;
 
-/// Bytes that are no text.
+/// Bytes that are not UTF-8.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Base64 {
     b64: String,
 }
 
-/// Appends the array of a tuple that was stored as these bytes.
+/// Appends a stored tuple as a JSON array.
 pub(super) fn show(parts: &[Type], stored: &[u8], text: &mut Vec<u8>) -> Result<(), String> {
     let mut rest = stored;
     for (at, part) in parts.iter().enumerate() {
@@ -40,7 +39,7 @@ pub(super) fn show(parts: &[Type], stored: &[u8], text: &mut Vec<u8>) -> Result<
     Ok(())
 }
 
-/// The bytes of the tuple that an array stands for.
+/// Parses a JSON array and returns the bytes of the tuple.
 pub(super) fn read(parts: &[Type], text: &[u8]) -> Result<Vec<u8>, String> {
     let items = array(text)?;
     if items.len() != parts.len() {
@@ -49,7 +48,7 @@ pub(super) fn read(parts: &[Type], text: &[u8]) -> Result<Vec<u8>, String> {
     read_items(parts, &items)
 }
 
-/// The bytes that all tuples begin with which have these items first.
+/// Parses a JSON array of the first items and returns the bytes that all such tuples begin with.
 pub(super) fn read_prefix(parts: &[Type], text: &[u8]) -> Result<Vec<u8>, String> {
     let items = array(text)?;
     if items.len() >= parts.len() {
@@ -62,7 +61,7 @@ fn array(text: &[u8]) -> Result<Vec<&RawValue>, String> {
     serde_json::from_slice(text).map_err(|_| "expected a JSON array".to_string())
 }
 
-/// Puts items one after the other; only the last of all parts stands as it is.
+/// Encodes the items one after the other. The last part of the tuple has no end mark.
 fn read_items(parts: &[Type], items: &[&RawValue]) -> Result<Vec<u8>, String> {
     let mut stored = Encoded::new();
     for (at, (part, item)) in parts.iter().zip(items).enumerate() {
@@ -75,7 +74,7 @@ fn read_items(parts: &[Type], items: &[&RawValue]) -> Result<Vec<u8>, String> {
     Ok(stored.to_vec())
 }
 
-/// Takes the bytes of an item off the front.
+/// Removes an item's bytes from the front of `rest`.
 fn take<'a>(part: &Type, rest: &mut &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
     let fixed = match &part.kind {
         Kind::Scalar(scalar) => scalar.bytes,
@@ -87,14 +86,14 @@ fn take<'a>(part: &Type, rest: &mut &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
     Ok(Cow::Borrowed(taken))
 }
 
-/// Puts the bytes of an item, and what marks its end.
+/// Appends an item's bytes and, for items of variable length, the end mark.
 fn put(part: &Type, bytes: Vec<u8>, stored: &mut Encoded<'_>) -> Result<(), String> {
     match &part.kind {
         Kind::Scalar(_) | Kind::Array(_) => {
             stored.push(&bytes);
             Ok(())
         }
-        // Text escapes its zero bytes as bytes do.
+        // Text and bytes escape zero bytes in the same way.
         _ => <Vec<u8>>::put(&bytes, stored).map_err(|error| error.to_string()),
     }
 }
@@ -119,7 +118,7 @@ fn show_item(part: &Type, stored: &[u8], text: &mut Vec<u8>) -> Result<(), Strin
     Ok(())
 }
 
-/// Whether the text of a number is one in JSON.
+/// Whether the text of a number is valid JSON.
 fn is_json(plain: &[u8]) -> bool {
     serde_json::from_slice::<&RawValue>(plain).is_ok()
 }
@@ -135,7 +134,7 @@ fn read_item(part: &Type, json: &str) -> Result<Vec<u8>, String> {
             return bytes.ok_or_else(|| "expected a JSON string, or {\"b64\": \"..\"} with base64".to_string());
         }
         Kind::Scalar(scalar) if !scalar.is_quoted && !is_string => Ok(json.as_bytes().to_vec()),
-        // Of the numbers only those that JSON does not have stand in quotes.
+        // Only numbers that JSON does not have (inf, NaN) are quoted.
         Kind::Scalar(scalar) if !scalar.is_quoted => {
             string().map(|text| if is_json(&text) { Vec::new() } else { text })
         }
