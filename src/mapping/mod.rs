@@ -16,7 +16,7 @@
 //! ready          what is done before the first store
 //! grow           the file gets longer (or shorter, when it is closed)
 //! pwrite         pages written by `pwrite` instead of stores
-//! sigbus         the SIGBUS handler: an access that the kernel cannot serve reads zeros and is recorded
+//! sigbus         the SIGBUS handler: an access that fails reads zeros and is recorded
 //! sentinel       the byte at the end that reveals that another program cut the file
 //! shared         what the windows of a file share; the error of a failed access
 //! read_ahead, residency    reads pages before they are needed; asks which are in memory

@@ -1,25 +1,30 @@
-//! The fault guard: an access to a mapping that the kernel cannot serve is recorded, and the
-//! process lives.
+//! The SIGBUS handler: an access that the kernel cannot serve reads zeros and is recorded, instead
+//! of ending the process.
 //!
-//! Floor: mapping. A shared mapping brings the signal SIGBUS when its file was cut below the
-//! address, when the disk cannot be read, or when a store meets a full disk. One handler for the
-//! process looks whether the address lies in a range that is registered here. If so, it notes the
-//! offset in the record of that mapping, puts a page of zeros under the address, and returns: the
-//! access goes on and finds zeros, and the reader that made it looks at the flag of the window
-//! before believing them. Every other fault goes to the handler that was there before, so that
-//! Rust's report of a stack overflow and the handlers of the application go on working.
+//! Floor: mapping. A load or store in a shared mapping raises SIGBUS when the file was cut below
+//! the address, when the disk cannot deliver the page, or when a store meets a full disk.
+//!
+//! ```text
+//! access -> SIGBUS -> on_bus_error
+//!             address in a registered range:  record the offset, set the fault flag of the window,
+//!                                             map a page of zeros there, return; the access reads zeros
+//!             any other address or signal:    call the handler that was installed before
+//! ```
+//!
+//! The reader checks the fault flag after its reads and before it uses them
+//! (`ReadMap::all_served`). Because other faults are passed on, Rust's report of a stack overflow
+//! and the handlers of the application go on working.
 //!
 //! Invariants:
-//!   SIGBUS-1  the record and the flag of the window are written before the zeros can be seen, by
-//!             any thread.
-//!   SIGBUS-2  a range is registered while it is reserved and no longer: it never names memory of
-//!             another owner.
-//!   SIGBUS-3  the handler calls what a signal handler may call: atomics, `mmap`, `sigaction`,
-//!             `raise`.
+//!   SIGBUS-1  the record and the flag of the window are written before any thread can see the
+//!             zeros.
+//!   SIGBUS-2  a range is registered only while it is reserved: it never names memory of another
+//!             owner.
+//!   SIGBUS-3  the handler calls only what a signal handler may call: atomics, `mmap`, `sigaction`,
+//!       `raise`.
 //!
-//! Failure: when not even a page of zeros can be mapped, the signal goes to the handler before,
+//! Failure: if not even a page of zeros can be mapped, the signal goes to the previous handler,
 //! which ends the process.
-
 #![allow(unsafe_code, reason = "a signal handler")]
 
 use std::cell::UnsafeCell;
@@ -32,7 +37,7 @@ use crate::error::best_effort;
 use crate::sys::fork::PerProcess;
 use crate::sys::{os, refused};
 
-/// What could not be served in the mappings of one file.
+/// The first access that failed in the mappings of one file.
 #[derive(Debug, Default)]
 pub(super) struct FaultRecord {
     /// Offset in the file of the first access that failed, plus one; 0 while none has.
@@ -51,63 +56,64 @@ impl FaultRecord {
         self.first.load(Ordering::Acquire).checked_sub(1)
     }
 
-    /// Notes that an access failed; the first one stays.
+    /// Records that an access failed. The first record stays.
     pub(super) fn set(&self, offset: u64) {
-        // Whether or not this is the first one: the record stands when the call returns.
-        let _earlier = self.first.compare_exchange(0, offset.saturating_add(1), Ordering::AcqRel, Ordering::Acquire);
+        // If this fails, an earlier access is recorded.
+        best_effort(self.first.compare_exchange(0, offset.saturating_add(1), Ordering::AcqRel, Ordering::Acquire));
     }
 }
 
-/// The bit of a flag that says that an access to its range has failed.
+/// The bit of a fault flag: an access to its range has failed.
 pub(super) const FAULTED: u32 = 1 << 16;
 
-/// A registered range. The fields hold while `version` is even and unchanged.
-struct Entry {
+/// A registered range. A reader of the fields uses them only if `version` was even before and is
+/// unchanged after (a sequence lock).
+struct RangeEntry {
     version: AtomicU64,
     start: AtomicUsize,
     /// 0: the entry is free.
     end: AtomicUsize,
     writable: AtomicBool,
     record: AtomicPtr<FaultRecord>,
-    /// Where readers of the range look; null until the range may be read.
+    /// The fault flag of the window; null until readers may use the range.
     flag: AtomicPtr<AtomicU32>,
 }
 
-const CHUNK_ENTRIES: usize = 64;
+const SEGMENT_ENTRIES: usize = 64;
 
-/// Entries, and where there are more. Chunks are added and never removed, so that the handler walks
-/// them without a lock.
-struct Chunk {
-    entries: [Entry; CHUNK_ENTRIES],
-    next: AtomicPtr<Chunk>,
+/// A part of the table of ranges, and a pointer to the next part. Segments are added and never
+/// removed, so that the handler walks them without a lock.
+struct Segment {
+    entries: [RangeEntry; SEGMENT_ENTRIES],
+    next: AtomicPtr<Segment>,
 }
 
-impl Chunk {
-    const fn new() -> Chunk {
-        Chunk { entries: [const { Entry::free() }; CHUNK_ENTRIES], next: AtomicPtr::new(ptr::null_mut()) }
+impl Segment {
+    const fn new() -> Segment {
+        Segment { entries: [const { RangeEntry::free() }; SEGMENT_ENTRIES], next: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    fn next(&self) -> Option<&'static Chunk> {
-        // SAFETY: null, or a chunk that was leaked on purpose.
+    fn next(&self) -> Option<&'static Segment> {
+        // SAFETY: null, or a segment that was leaked on purpose.
         unsafe { self.next.load(Ordering::Acquire).as_ref() }
     }
 }
 
-static FIRST_CHUNK: Chunk = Chunk::new();
-/// Held by those who change entries; the handler never takes it. A child has its own: a thread of
-/// its parent may hold the other.
+static FIRST_SEGMENT: Segment = Segment::new();
+/// Held by a thread that changes entries. The handler never takes it. A child after `fork` has its
+/// own, because a thread of its parent may hold the parent's.
 static CHANGING: PerProcess<Mutex<()>> = PerProcess::new();
 
 fn changing() -> MutexGuard<'static, ()> {
     CHANGING.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn chunks() -> impl Iterator<Item = &'static Chunk> {
-    std::iter::successors(Some(&FIRST_CHUNK), |chunk| chunk.next())
+fn segments() -> impl Iterator<Item = &'static Segment> {
+    std::iter::successors(Some(&FIRST_SEGMENT), |segment| segment.next())
 }
 
-/// The fields of an entry, as the handler needs them.
-struct Held {
+/// A consistent copy of the fields of an entry.
+struct RangeFields {
     start: usize,
     end: usize,
     writable: bool,
@@ -115,9 +121,9 @@ struct Held {
     flag: *mut AtomicU32,
 }
 
-impl Entry {
-    const fn free() -> Entry {
-        Entry {
+impl RangeEntry {
+    const fn free() -> RangeEntry {
+        RangeEntry {
             version: AtomicU64::new(0),
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
@@ -127,10 +133,9 @@ impl Entry {
         }
     }
 
-    /// Changes the fields, so that the handler takes all of them or none. Under the lock
-    /// `CHANGING`.
-    fn change(&self, change: impl FnOnce(&Entry)) {
-        // Odd already in a child whose parent was changing it in another thread.
+    /// Changes the fields, so that the handler sees all changes or none. Under the lock `CHANGING`.
+    fn change(&self, change: impl FnOnce(&RangeEntry)) {
+        // Already odd in a child if a thread of its parent was changing the entry during the fork.
         let odd = self.version.load(Ordering::Relaxed) | 1;
         self.version.store(odd, Ordering::Relaxed);
         fence(Ordering::Release);
@@ -138,11 +143,11 @@ impl Entry {
         self.version.store(odd + 1, Ordering::Release);
     }
 
-    /// What the entry says of the range, if it holds the address. An entry that is being changed
-    /// holds no range in use (SIGBUS-2).
-    fn holding(&self, address: usize) -> Option<Held> {
+    /// The fields of the entry, if its range contains the address. An entry that is being changed
+    /// has no range in use (SIGBUS-2).
+    fn holding(&self, address: usize) -> Option<RangeFields> {
         let version = self.version.load(Ordering::Acquire);
-        let held = Held {
+        let held = RangeFields {
             start: self.start.load(Ordering::Relaxed),
             end: self.end.load(Ordering::Relaxed),
             writable: self.writable.load(Ordering::Relaxed),
@@ -155,16 +160,17 @@ impl Entry {
     }
 }
 
-/// A range of a mapping that is watched; not any more when this is dropped.
+/// A range that is registered with the SIGBUS handler until this is dropped.
 pub(super) struct Registration {
-    entry: &'static Entry,
-    /// What the entry points at.
+    entry: &'static RangeEntry,
+    /// The entry points to it.
     _record: Arc<FaultRecord>,
 }
 
 impl Registration {
-    /// Watches `len` bytes from `start` on, which are reserved for a mapping of a file from its
-    /// offset 0. Installs the handler of the process if nobody has.
+    /// Registers `len` bytes from `start` on, which are reserved for a mapping of a file from its
+    /// offset
+    /// 0. Installs the handler of the process if it is not installed.
     pub(super) fn new(start: usize, len: usize, writable: bool, record: &Arc<FaultRecord>) -> io::Result<Registration> {
         let _changing = changing();
         install()?;
@@ -179,18 +185,17 @@ impl Registration {
         Ok(Registration { entry, _record: Arc::clone(record) })
     }
 
-    /// From now on a fault in the range also sets [`FAULTED`] in `flag`, which lives as long as
-    /// this.
+    /// From now on a fault in the range also sets [`FAULTED`] in `flag`, which outlives the
+    /// registration.
     pub(super) fn set_flag(&self, flag: &AtomicU32) {
         self.entry.flag.store(ptr::from_ref(flag).cast_mut(), Ordering::Release);
     }
 
-    /// The range now ends `len` bytes after its start: the rest is not part of it any more.
+    /// Shortens the range to `len` bytes: the rest belongs to another owner.
     pub(super) fn cut(&self, len: usize) {
         let _changing = changing();
         let start = self.entry.start.load(Ordering::Relaxed);
-        // One field, and no change of the version: a reader may be using the rest of the range
-        // just now.
+        // Only one field changes, so `version` stays: a reader may be using the range right now.
         self.entry.end.store(start.saturating_add(len), Ordering::Release);
     }
 }
@@ -206,21 +211,21 @@ impl Drop for Registration {
     }
 }
 
-/// An entry that nobody has. Under the lock `CHANGING`.
-fn free_entry() -> &'static Entry {
-    let mut last = &FIRST_CHUNK;
-    for chunk in chunks() {
-        if let Some(entry) = chunk.entries.iter().find(|entry| entry.end.load(Ordering::Relaxed) == 0) {
+/// A free entry. Under the lock `CHANGING`.
+fn free_entry() -> &'static RangeEntry {
+    let mut last = &FIRST_SEGMENT;
+    for segment in segments() {
+        if let Some(entry) = segment.entries.iter().find(|entry| entry.end.load(Ordering::Relaxed) == 0) {
             return entry;
         }
-        last = chunk;
+        last = segment;
     }
-    let added: &'static Chunk = Box::leak(Box::new(Chunk::new()));
+    let added: &'static Segment = Box::leak(Box::new(Segment::new()));
     last.next.store(ptr::from_ref(added).cast_mut(), Ordering::Release);
     &added.entries[0]
 }
 
-/// The action for SIGBUS that was there before ours.
+/// The action for SIGBUS that was installed before ours.
 struct Previous(UnsafeCell<Option<libc::sigaction>>);
 
 // SAFETY: written once, before our handler is installed (`install`), and only read by the handler
@@ -228,9 +233,9 @@ struct Previous(UnsafeCell<Option<libc::sigaction>>);
 unsafe impl Sync for Previous {}
 
 static PREVIOUS: Previous = Previous(UnsafeCell::new(None));
-/// The handler before ours has taken itself away, as that of Rust's runtime does with the first
-/// signal that is no stack overflow, or asked to be called once: from then on the default action
-/// stands in its place.
+/// The previous handler is gone, and the default action is in its place. Either it removed itself,
+/// as that of Rust's runtime does at the first signal that is not a stack overflow, or it asked to
+/// be called once.
 static PREVIOUS_GONE: AtomicBool = AtomicBool::new(false);
 static SYSTEM_PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
 
@@ -251,15 +256,15 @@ fn install() -> io::Result<()> {
 fn install_handler() -> io::Result<()> {
     let before = installed()?;
     if before.sa_sigaction == on_bus_error as *const () as usize {
-        // In a child whose parent was just here in another thread.
+        // A child, in which a thread of the parent had installed it but not yet set `INSTALLED`.
         return Ok(());
     }
-    // SAFETY: the handler that reads it is not installed yet, and the lock lets one thread in here.
+    // SAFETY: the handler that reads it is not installed yet, and the lock admits one thread here.
     unsafe { *PREVIOUS.0.get() = Some(before) };
-    set_ours(&before)
+    install_with_mask_of(&before)
 }
 
-/// The action for SIGBUS that stands.
+/// The present action for SIGBUS.
 fn installed() -> io::Result<libc::sigaction> {
     // SAFETY: `sigaction` is integers, pointers and a bit set, for all of which zero is a value.
     let mut found: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -270,9 +275,9 @@ fn installed() -> io::Result<libc::sigaction> {
     }
 }
 
-/// Makes our handler the one of the process, with the mask that the one before asked for: the
-/// kernel blocks these signals while either runs. Also called in the handler.
-fn set_ours(before: &libc::sigaction) -> io::Result<()> {
+/// Installs our handler with the signal mask of the previous one: the kernel blocks these signals
+/// while either runs. Also called in the handler.
+fn install_with_mask_of(before: &libc::sigaction) -> io::Result<()> {
     let has_handler = !matches!(before.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
     let flags = if has_handler { before.sa_flags & (libc::SA_NODEFER | libc::SA_RESTART) } else { libc::SA_RESTART };
     let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_bus_error;
@@ -294,28 +299,28 @@ const BUS_MCEERR_AR: libc::c_int = 4;
 
 /// The handler. Runs in the thread whose access failed, in the middle of that access (SIGBUS-3).
 extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the calling thread's own `errno`, kept over the handler for the code that was
-    // interrupted.
+    // SAFETY: the `errno` of this thread, which the interrupted code expects unchanged.
     let errno = unsafe { *libc::__errno_location() };
     // SAFETY: the kernel gives a valid record to a handler with `SA_SIGINFO`.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
-    // Of other codes, those of 0 and below are signals that a process sent, and that of a memory
-    // error found elsewhere says nothing about this thread.
+    // Codes of 0 and below are signals that a process sent. The code of a memory error found
+    // elsewhere says nothing about this thread.
     let is_access = code == libc::BUS_ADRERR || code == BUS_MCEERR_AR;
     if !is_access || !patch(address) {
-        // SAFETY: the arguments are those that this handler got.
+        // SAFETY: the arguments are those of this handler.
         unsafe { pass_on(signal, info, context, !is_access && code != libc::BUS_ADRALN) };
     }
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// Records the fault and puts zeros under the address, if it lies in a range of ours.
+/// Records the fault and maps zeros at the address. `false`: no registered range contains it, or
+/// zeros could not be mapped.
 fn patch(address: usize) -> bool {
-    let found = chunks().flat_map(|chunk| &chunk.entries).find_map(|entry| entry.holding(address));
-    let Some(Held { start, end, writable, record, flag }) = found else { return false };
-    // SAFETY: the range is in use by this very thread, so it is registered, and its `Registration`
-    // keeps the record.
+    let found = segments().flat_map(|segment| &segment.entries).find_map(|entry| entry.holding(address));
+    let Some(RangeFields { start, end, writable, record, flag }) = found else { return false };
+    // SAFETY: this thread uses the range, so it is registered, and its `Registration` keeps the
+    // record.
     unsafe { &*record }.set((address - start) as u64);
     // SAFETY: null, or a flag that lives as long as the range is registered.
     if let Some(flag) = unsafe { flag.as_ref() } {
@@ -323,38 +328,38 @@ fn patch(address: usize) -> bool {
     }
     let page_bytes = SYSTEM_PAGE_BYTES.load(Ordering::Relaxed);
     let page = address & !(page_bytes - 1);
-    // Only the page; and when the process has too many areas for that, the whole range, which
-    // leaves fewer.
+    // Only the page. If the process has too many memory areas for that, the whole range, which
+    // takes fewer.
     zeros_over(page, page_bytes, writable) || zeros_over(start, end - start, writable)
 }
 
 fn zeros_over(start: usize, len: usize, writable: bool) -> bool {
     let rights = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
-    // SAFETY: inside a range that is reserved for a mapping of ours (SIGBUS-2), which goes on being
-    // mapped, with zeros: what is read there from now on is not believed, because the record stands
+    // SAFETY: inside a range that is reserved for a mapping of ours (SIGBUS-2). The range stays
+    // mapped, with zeros. No reader uses what it reads there, because the fault was recorded first
     // (SIGBUS-1).
     let at = unsafe { libc::mmap(ptr::without_provenance_mut(start), len, rights, flags, -1, 0) };
     at != libc::MAP_FAILED
 }
 
-/// Does what would have happened without our handler.
+/// Does what would happen without our handler: calls the previous one, or takes the default action.
 ///
 /// # Safety
-/// Called in the handler with its arguments.
+/// Called only in the handler, with its arguments.
 unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void, sent: bool) {
     // SAFETY: written before the handler was installed, and never again.
     let Some(before) = (unsafe { &*PREVIOUS.0.get() }) else { return };
-    // It asked to be called once (`SA_RESETHAND`): the default action takes its place before it
+    // If it asked to be called once (`SA_RESETHAND`), the default action takes its place before it
     // runs.
     let once = before.sa_flags & libc::SA_RESETHAND != 0;
     let gone = if once { PREVIOUS_GONE.swap(true, Ordering::Relaxed) } else { PREVIOUS_GONE.load(Ordering::Relaxed) };
     match if gone { libc::SIG_DFL } else { before.sa_sigaction } {
         libc::SIG_IGN if sent => {}
         libc::SIG_DFL | libc::SIG_IGN => {
-            // SAFETY: zero is a value of `sigaction`, and `SIG_DFL` with no flags is one too. The
-            // access that failed is tried again when the handler returns, and ends the process; a
-            // signal that was sent has to be sent again.
+            // SAFETY: zero is a valid `sigaction`: `SIG_DFL` without flags. When the handler
+            // returns, the processor repeats the access that failed, which ends the process. A
+            // signal that was sent must be sent again.
             unsafe {
                 let default: libc::sigaction = std::mem::zeroed();
                 libc::sigaction(signal, &default, ptr::null_mut());
@@ -364,14 +369,13 @@ unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut
             }
         }
         handler if before.sa_flags & libc::SA_SIGINFO != 0 => {
-            // SAFETY: the program that installed it declared by `SA_SIGINFO` that it is a handler
-            // of this form.
+            // SAFETY: the program that installed it declared this signature by `SA_SIGINFO`.
             let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
                 unsafe { std::mem::transmute::<usize, _>(handler) };
             handler(signal, info, context);
         }
         handler => {
-            // SAFETY: a handler without `SA_SIGINFO` is of this form.
+            // SAFETY: a handler without `SA_SIGINFO` has this signature.
             let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute::<usize, _>(handler) };
             handler(signal);
         }
@@ -381,14 +385,14 @@ unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut
     }
 }
 
-/// After a signal that was sent: a handler before ours that took itself away took ours away, which
-/// goes back. (After a fault it must not: the access is tried again, and the default action is what
-/// ends the process.)
+/// Installs our handler again after a signal that was sent, if the previous handler removed itself
+/// and so also ours. (After a fault it must stay removed: the processor repeats the access, and the
+/// default action ends the process.)
 fn stay_installed(called_once: bool) {
     let Ok(now) = installed() else { return };
     if now.sa_sigaction == libc::SIG_DFL && (!PREVIOUS_GONE.swap(true, Ordering::Relaxed) || called_once) {
-        // If it fails, the SIGBUS handler is gone, and a fault ends the process.
-        best_effort(set_ours(&now));
+        // If this fails, our handler stays removed, and a fault ends the process.
+        best_effort(install_with_mask_of(&now));
     }
 }
 
@@ -402,7 +406,8 @@ mod tests {
         let base = 1 << 60;
         let watched: Vec<Registration> =
             (0..200).map(|n| Registration::new(base + n * 100, 50, n % 2 == 0, &record).unwrap()).collect();
-        let holding = |address| chunks().flat_map(|chunk| &chunk.entries).find_map(|entry| entry.holding(address));
+        let holding =
+            |address| segments().flat_map(|segment| &segment.entries).find_map(|entry| entry.holding(address));
         for n in [0, 63, 64, 199] {
             let start = base + n * 100;
             let held = holding(start + 49).unwrap();

@@ -100,15 +100,14 @@ impl Residency for SnapshotPages {
         let end = self.end_bytes();
         let fits = around != Around::None && self.read_map().ahead().reads_around(end);
         if fits
-            && (around == Around::Each
-                || self.read_map().ahead().is_read_here_and_there(ids.len() as u64, self.page_count()))
+            && (around == Around::Each || self.read_map().ahead().counts_as_scan(ids.len() as u64, self.page_count()))
         {
             for id in ids.iter().filter(|id| id.0 < self.page_count()) {
                 self.read_map().ahead().touch(id.0 << self.page_shift(), end);
             }
             return;
         }
-        let asked = |id: &&PageId| fits && self.read_map().ahead().was_looked_at(id.0 << self.page_shift());
+        let asked = |id: &&PageId| fits && self.read_map().ahead().was_examined(id.0 << self.page_shift());
         let extents = ids.iter().filter(|id| !asked(id)).map(|&id| (id, 1));
         joined(extents, |id, pages| {
             if let Some((offset, len)) = extent_range(id, pages, self.page_count(), self.page_shift()) {
@@ -130,13 +129,13 @@ impl SnapshotPages {
             // All of the extent is needed: one request is faster than a fault for each page.
             ahead.request(offset, len as u64);
             ahead.touch(offset, end);
-        } else if self.read_map().has_fault_guard() && ahead.was_brought(offset, end) {
+        } else if self.read_map().has_fault_guard() && ahead.was_loaded(offset, end) {
             return Ok(());
         } else if ahead.touch(offset, end) {
-            let chunk = ahead.chunk_to_bring(offset, end).filter(|_| self.read_map().has_fault_guard());
+            let chunk = ahead.chunk_to_load(offset, end).filter(|_| self.read_map().has_fault_guard());
             if let Some(from) = chunk {
                 let all = self.read_map().probe(from, CHUNK_BYTES as usize).is_ok();
-                ahead.note_brought(offset, all);
+                ahead.note_loaded(offset, all);
                 if all {
                     return Ok(());
                 }
