@@ -5,8 +5,8 @@
 //! writer escapes every tab, LF, CR and backslash, and a `#` or a byte order mark that would start
 //! the line, so that whatever was written reads back the same.
 //!
-//! A field that starts with `\!` holds stored bytes, not text of a type. A line that starts with
-//! `# mapleaf-table`, followed by name, key codec and value codec, each after a tab, declares a table
+//! A field that starts with `\!` holds stored bytes, not text of a type. A line that starts with `#
+//! mapleaf-table`, followed by name, key codec and value codec, each after a tab, declares a table
 //! and its types; other readers take it for a comment.
 //!
 //! The reader streams: it holds one line, in which it undoes the escapes in place (an escape is
