@@ -1,26 +1,25 @@
-//! Keys and values: each follows from the number of its entry, and a value tells by itself whether
-//! it is right.
+//! Keys and values. The number of an entry determines its key; key, version and seed determine its
+//! value, so that `bench` can verify any value.
 //!
-//! A key begins with eight bytes that no other has: the number itself, or, in random order, the
-//! number scattered. The rest follows from these. A value begins with its version; the rest follows
-//! from that, the key and the seed.
+//! A key begins with eight bytes that are unique: the entry's number or, for random order, its
+//! mixed bits. They determine the rest of the key. A value begins with its version.
 
 use serde::{Deserialize, Serialize};
 
 use crate::random::mix;
 
-/// Bytes of a key that make it the only one; and of a version.
+/// Bytes of a key that make it unique, and bytes of a version.
 pub(crate) const WORD_BYTES: usize = 8;
 
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What is stored, but for the number of entries.
+/// The shape of the entries, without their number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Data {
     pub(crate) seed: u64,
     pub(crate) key_bytes: usize,
     pub(crate) value_bytes: usize,
-    /// Keys ascend with their numbers.
+    /// Keys ascend with the numbers of their entries.
     pub(crate) sequential: bool,
 }
 
@@ -28,8 +27,8 @@ fn word(bytes: &[u8]) -> u64 {
     bytes.first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
 }
 
-/// Fills bytes with what follows from a number: cheap to make and to compare, and not to be
-/// compressed.
+/// Fills bytes with a sequence that starts at a number. It is cheap to generate and compare, and
+/// does not compress.
 fn fill(bytes: &mut [u8], from: u64) {
     let mut next = from;
     for chunk in bytes.chunks_mut(WORD_BYTES) {
@@ -66,7 +65,7 @@ impl Data {
         fill(&mut value[WORD_BYTES..], self.beginning(key, version));
     }
 
-    /// Whether this is a value of the key, of whatever version. Looks at every byte.
+    /// Whether this is a value of the key, of any version. Compares every byte.
     pub(crate) fn is_right(&self, key: &[u8], value: &[u8]) -> bool {
         value.len() == self.value_bytes && is_filled(&value[WORD_BYTES..], self.beginning(key, word(value)))
     }

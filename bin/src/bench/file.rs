@@ -1,5 +1,5 @@
-//! The database that is measured. A new one goes at the end unless it is to be kept; one that
-//! exists is used only if an earlier `bench` has made it, which a table of it says, and stays.
+//! The measured database. A new one is removed at the end, unless `--keep` is given. An existing
+//! one is used only if its mark table shows that an earlier `bench` created it; it is kept.
 
 use std::fs;
 use std::io;
@@ -11,20 +11,20 @@ use super::data::Data;
 use crate::database::new_file;
 use crate::exit::{Exit, Failure};
 
-/// The entries.
+/// The table of the measured entries.
 pub(crate) const ENTRIES: Table<&[u8], &[u8]> = Table::new("entries");
-/// Says that `bench` has made the database, and what its entries are.
+/// Marks a database of `bench`, and holds the shape of its entries.
 const MARK: Table<&str, &str> = Table::new("kvctl-bench");
 const DATA: &str = "data";
 
-/// The database, and what becomes of it.
+/// The database file, and whether it is removed at the end.
 #[derive(Debug)]
 pub(crate) struct BenchFile {
     pub(crate) path: PathBuf,
     /// `None` before the first fill.
     open: Option<Opened>,
     is_ours: bool,
-    /// There is a file, and this run has made it.
+    /// This run has created the file.
     made: bool,
     keep: bool,
 }
@@ -37,8 +37,7 @@ pub(crate) struct Opened {
 }
 
 impl BenchFile {
-    /// Finds out what a target is: a directory to make a file in, a new file, or one of an earlier
-    /// run.
+    /// Examines TARGET: a folder for a new file, a new file, or a file of an earlier run.
     pub(crate) fn at(target: &Path, keep: bool) -> Result<BenchFile, Failure> {
         let mut path = target.to_path_buf();
         match fs::metadata(target) {
@@ -68,7 +67,7 @@ impl BenchFile {
         self.open.as_ref()
     }
 
-    /// Whether this run may make the file anew.
+    /// Whether this run creates the file.
     pub(crate) fn is_ours(&self) -> bool {
         self.is_ours
     }
@@ -78,12 +77,12 @@ impl BenchFile {
         self.keep
     }
 
-    /// Leaves the file where it is, to be examined.
+    /// Keeps the file, so that the user can examine it.
     pub(crate) fn keep(&mut self) {
         self.keep = true;
     }
 
-    /// A new database without entries, in place of the one that this run made before.
+    /// Creates an empty database. Replaces the one that this run created before.
     pub(crate) fn renew(&mut self, data: Data) -> Result<Opened, Failure> {
         let failed = |error| Failure::of_database(error, &self.path);
         self.open = None;
@@ -93,7 +92,7 @@ impl BenchFile {
         }
         let db = Db::open(&self.path).map_err(|error| new_file::not_made(&self.path, error))?;
         if !db.begin_read().and_then(|txn| txn.tables()).map_err(failed)?.is_empty() {
-            // If another process made a file of this name first, its file stays.
+            // Another process created a file of this name first; its file stays.
             return Err(Failure::usage(format!(
                 "{}: another process has just made this file; choose another name",
                 self.path.display()
@@ -119,7 +118,7 @@ impl Drop for BenchFile {
     }
 }
 
-/// A link that leads nowhere is no free name.
+/// Refuses a path that exists as a link, even to a missing file.
 fn refuse_link(path: &Path) -> Result<(), Failure> {
     match fs::symlink_metadata(path) {
         Ok(_) => Err(Failure::usage(format!("{}: exists; choose another name", path.display()))),
@@ -127,7 +126,8 @@ fn refuse_link(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// What the entries of an existing database are, if an earlier run has made it. Only reads it.
+/// The shape of the entries of an existing database, if an earlier run created it. Only reads the
+/// file.
 fn recognise(path: &Path) -> Result<Data, Failure> {
     let failed = |error| Failure::of_database(error, path);
     let db = Options::new().read_only(true).create(false).open(path).map_err(failed)?;

@@ -1,11 +1,10 @@
-//! Latencies, counted in buckets whose width grows with what they hold (as in HdrHistogram), so
-//! that a percentile is never too small and at most 1.6 % too large, over the whole range from a
-//! nanosecond on, in 30 KB.
+//! A histogram of latencies. The width of its buckets grows with the latency (as in HdrHistogram).
+//! So a percentile is never too small and at most 1.6 % too large, from a nanosecond up, in 30 KB.
 //!
-//! Below 128 ns each bucket holds one value; above, each power of two has 64 buckets of the same
+//! Below 128 ns each bucket holds one value; above, each power of two has 64 buckets of equal
 //! width.
 
-/// Buckets of a power of two, as a power of two.
+/// Base-2 logarithm of the number of buckets of a power of two.
 const SUB_BITS: u32 = 6;
 const BUCKETS: usize = ((63 - SUB_BITS as usize) << SUB_BITS) + (2 << SUB_BITS);
 
@@ -23,7 +22,7 @@ impl Default for Histogram {
     }
 }
 
-/// How far a value is shifted to leave its seven highest bits.
+/// Right shift that leaves a value's seven highest bits.
 fn shift(value: u64) -> u32 {
     (u64::BITS - value.leading_zeros()).saturating_sub(SUB_BITS + 1)
 }
@@ -47,7 +46,7 @@ impl Histogram {
         self.max = self.max.max(nanoseconds);
     }
 
-    /// Adds what another one has counted.
+    /// Adds the counts of another histogram.
     pub(crate) fn add(&mut self, other: &Histogram) {
         self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
         self.count += other.count;
@@ -62,7 +61,7 @@ impl Histogram {
         self.max
     }
 
-    /// The latency that this share of all, in percent, did not exceed; 0 without any.
+    /// The latency that `percent` of all operations did not exceed; 0 if there are none.
     pub(crate) fn percentile(&self, percent: f64) -> u64 {
         let rank = ((self.count as f64 * percent / 100.0).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;

@@ -1,6 +1,6 @@
-//! Kinds of operations that a benchmark counts.
+//! The kinds of operations that a benchmark counts separately.
 
-/// Kinds of operations.
+/// A kind of operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     Commit,
@@ -12,7 +12,7 @@ pub(crate) enum Kind {
     Modify,
 }
 
-/// How many there are.
+/// Number of kinds.
 pub(crate) const KINDS: usize = Kind::ALL.len();
 
 impl Kind {

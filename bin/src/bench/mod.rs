@@ -1,17 +1,18 @@
-//! `bench`: how fast a database is on the user's own disk, in figures that can be had again.
+//! `bench`: measures the speed of a database on the user's disk, repeatably.
 //!
-//! Everything that is read is verified: a value follows from its key, a version that stands in it,
-//! and the seed. The seed determines what each thread does.
+//! Every read value is verified: its key, the version in it and the seed determine its bytes. The
+//! seed also determines the operations of each thread.
 //!
 //! ```text
-//! data       keys and values, and whether a value is right
-//! zipf       which entries are popular
+//! data       generates keys and values, verifies values
+//! zipf       chooses popular entries
 //! histogram  latencies and their percentiles
-//! file       the database: made, or one that an earlier run has left; never a file of another program
-//! workload   what there is to measure, and of which operations it is mixed
-//! operate    the operations
-//! run        threads, time, and when to stop
-//! report     what is printed
+//! file       the database: a new one, or one of an earlier run
+//! workload   the workloads and their mixes of operations
+//! kind       the kinds of operations that are counted
+//! operate    executes the operations
+//! run        threads, time limits, counts
+//! report     the table and the JSON object
 //! ```
 
 pub(crate) mod data;

@@ -1,7 +1,7 @@
-//! The operations. Each body of a thread repeats them until its lap is over, and verifies whatever
-//! it reads.
+//! Executes the operations. A thread repeats them until its lap is over, and verifies every value
+//! that it reads.
 //!
-//! Failure: an entry that is missing or wrong is a failure with the exit code of a damaged file.
+//! Failure: a missing or wrong entry has the exit code of a damaged file.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -16,19 +16,19 @@ use super::workload::{Choice, Mix};
 use super::zipf::Zipf;
 use crate::exit::{Exit, Failure};
 
-/// Entries of a whole scan whose time is taken together.
+/// Entries of a full scan that count as one operation.
 pub(crate) const SCAN_ENTRIES: u64 = 100;
 /// Longest scan of YCSB E.
 const SHORT_SCAN_ENTRIES: u64 = 100;
 
-/// A database to operate on.
+/// The database that the operations use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bench<'b> {
     pub(crate) opened: &'b Opened,
     pub(crate) path: &'b Path,
 }
 
-/// What a thread uses again and again.
+/// Buffers that a thread reuses.
 #[derive(Default)]
 struct Buffers {
     key: Vec<u8>,
@@ -68,7 +68,7 @@ impl Bench<'_> {
         Failure::new(Exit::File, format!("{}: the entry of key {key} {what}", self.path.display()))
     }
 
-    /// Inserts entries from the first number on, so many in a durable commit.
+    /// Inserts entries in the order of their numbers, `batch` in each durable commit.
     pub(crate) fn fill(&self, lap: &mut Lap<'_>, entries: u64, batch: u64) -> Result<(), Failure> {
         let mut buffers = Buffers::default();
         let mut number = 0;
@@ -103,7 +103,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Gets random entries, so many at a time, in one read transaction.
+    /// Gets random entries in one read transaction, `batch` in each call.
     pub(crate) fn multi(&self, lap: &mut Lap<'_>, entries: u64, batch: u64) -> Result<(), Failure> {
         let table = self.begin_read()?.table(ENTRIES).map_err(|error| self.failed(error))?;
         let mut keys = vec![Vec::new(); batch as usize];
@@ -118,7 +118,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Reads everything from one end to the other, again and again.
+    /// Reads all entries from one end to the other, repeatedly.
     pub(crate) fn scan(&self, lap: &mut Lap<'_>, reverse: bool) -> Result<(), Failure> {
         let table = self.begin_read()?.table(ENTRIES).map_err(|error| self.failed(error))?;
         let mut range = table.iter();
@@ -142,8 +142,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Does operations of a mix, each in a transaction of its own. `entries` are there from the
-    /// beginning.
+    /// Executes a mix of operations, each in its own transaction. `entries` is the number of
+    /// entries at the start.
     pub(crate) fn mixed(&self, lap: &mut Lap<'_>, mix: &Mix, zipf: &Zipf, entries: u64) -> Result<(), Failure> {
         let mut buffers = Buffers::default();
         let choose = |lap: &mut Lap<'_>, now: u64| match mix.choice {
@@ -184,7 +184,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Gives an entry a new version; the one before is verified. With `read`, it is looked up
+    /// Gives an entry a new version, and verifies the old one. With `read`, looks the entry up
     /// first.
     fn update(&self, lap: &mut Lap<'_>, buffers: &mut Buffers, read: bool) -> Result<(), Failure> {
         let failed = |error| self.failed(error);
@@ -199,7 +199,7 @@ impl Bench<'_> {
         txn.commit().map_err(failed)
     }
 
-    /// Adds the entry of the next number.
+    /// Inserts the entry with the next number.
     fn insert(&self, buffers: &mut Buffers) -> Result<(), Failure> {
         let failed = |error| self.failed(error);
         let mut txn = self.opened.db.begin_write().map_err(failed)?;
@@ -207,12 +207,12 @@ impl Bench<'_> {
         self.data().key(table.len(), &mut buffers.key);
         self.data().value(&buffers.key, 0, &mut buffers.value);
         if table.insert(&buffers.key, &buffers.value).map_err(failed)?.is_some() {
-            return Err(self.violation(&buffers.key, "is there before it was inserted"));
+            return Err(self.violation(&buffers.key, "exists before it was inserted"));
         }
         txn.commit().map_err(failed)
     }
 
-    /// Reads at most so many entries from a key on, which is there; how many there were.
+    /// Reads at most `limit` entries, starting at an existing key, and returns their number.
     fn short_scan(&self, key: &[u8], limit: u64) -> Result<u64, Failure> {
         let failed = |error| self.failed(error);
         let table = self.begin_read()?.table(ENTRIES).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! What was measured, as a table for people and as JSON.
+//! The results as a table and as JSON.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::histogram::Histogram;
 use super::kind::Kind;
 use super::run::Tally;
 
-/// Percentiles that are shown, with their names.
+/// The printed percentiles, with their names.
 const PERCENTILES: [(f64, &str); 4] = [(50.0, "p50"), (90.0, "p90"), (99.0, "p99"), (99.9, "p99.9")];
 
 /// One kind of operation of one workload.
@@ -22,7 +22,7 @@ pub(crate) struct Row {
     latencies: Histogram,
 }
 
-/// The rows of a run: one for each kind of operation that there was.
+/// The rows of a run: one for each kind of operation that was executed.
 pub(crate) fn rows_of(workload: &str, threads: u64, tally: &Tally) -> Vec<Row> {
     let of_kind = |kind: Kind| {
         let latencies = &tally.latencies[kind as usize];

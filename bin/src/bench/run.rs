@@ -1,8 +1,8 @@
-//! Threads, time, and when to stop.
+//! Runs a workload on several threads, counts its operations and ends it in time.
 //!
-//! A closed loop: each thread begins its next operation when the one before has ended. The time of
-//! an operation is that from the end of the one before to its own end, so it includes choosing a
-//! key, making it, and verifying what was read.
+//! The loop is closed: a thread begins its next operation when the previous one has ended. The
+//! latency of an operation runs from the end of the previous one to its own end, so it includes
+//! choosing and making the key and verifying the value.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::random::Rng;
 use crate::terminal::interrupt;
 
-/// When a run ends.
+/// The limits of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace {
     pub(crate) time: Option<Duration>,
@@ -23,19 +23,19 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// What one of the threads has to do.
+    /// The limits of one thread.
     fn share(self, thread: u64, threads: u64) -> Pace {
         let share = |all: u64| all / threads + u64::from(thread < all % threads);
         Pace { operations: self.operations.map(share), ..self }
     }
 }
 
-/// What was measured.
+/// The counts of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) latencies: [Histogram; KINDS],
     pub(crate) entries: [u64; KINDS],
-    /// From the first beginning to the last end.
+    /// From the first thread's start to the last thread's end.
     pub(crate) time: Duration,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Lap<'r> {
 }
 
 impl Lap<'_> {
-    /// Whether there is another operation to do. The clock starts with the first call.
+    /// Whether the thread shall execute another operation. The first call starts the clock.
     pub(crate) fn goes_on(&mut self) -> bool {
         let started = match self.started {
             Some(started) => started,
@@ -66,7 +66,7 @@ impl Lap<'_> {
         !over && !interrupt::requested() && !self.stop.load(Ordering::Relaxed)
     }
 
-    /// Notes that an operation has ended, and how many entries it was about.
+    /// Counts an operation that has ended, and its entries.
     pub(crate) fn record(&mut self, kind: Kind, entries: u64) {
         let now = Instant::now();
         let latency = u64::try_from((now - self.last).as_nanos()).unwrap_or(u64::MAX);
@@ -77,7 +77,7 @@ impl Lap<'_> {
     }
 }
 
-/// Runs a body on so many threads. The first failure ends all of them.
+/// Runs a body on this many threads. The first failure ends all of them.
 pub(crate) fn run(
     threads: u64,
     pace: Pace,

@@ -1,8 +1,8 @@
-//! What there is to measure, and of which operations it is mixed.
+//! The workloads, and their mixes of operations.
 
 use clap::ValueEnum;
 
-/// A workload by the name on the command line.
+/// A workload, by its name on the command line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Workload {
     /// Insert all entries into a new file, keys ascending
@@ -11,13 +11,13 @@ pub(crate) enum Workload {
     Fill,
     /// Get random entries; each thread in one read transaction
     Read,
-    /// Get random entries many at a time; each thread in one read transaction
+    /// Get many random entries in each call; each thread in one read transaction
     Multi,
     /// Read all entries in order
     Scan,
     /// Read all entries from the last to the first
     ScanReverse,
-    /// Get and update random entries, each in a transaction of its own
+    /// Get and update random entries, each in its own transaction
     Mixed,
     /// YCSB A: 50 % get, 50 % update, Zipfian
     YcsbA,
@@ -33,7 +33,7 @@ pub(crate) enum Workload {
     YcsbF,
     /// YCSB A, B, C, F, D, E
     Ycsb,
-    /// Every one of the above
+    /// All of the above
     All,
 }
 
@@ -41,7 +41,7 @@ use Workload::{
     All, Fill, FillSeq, Mixed, Multi, Read, Scan, ScanReverse, Ycsb, YcsbA, YcsbB, YcsbC, YcsbD, YcsbE, YcsbF,
 };
 
-/// What runs on a new file if nothing is said. What runs on one of an earlier run lacks the fills.
+/// The default for a new file. The default for an existing file lacks the fills.
 const USUAL: [Workload; 7] = [FillSeq, Fill, Read, Multi, Scan, ScanReverse, Mixed];
 /// In the order that its authors advise: workloads that insert come last.
 const YCSB: [Workload; 6] = [YcsbA, YcsbB, YcsbC, YcsbF, YcsbD, YcsbE];
@@ -55,8 +55,7 @@ impl Workload {
         matches!(self, FillSeq | Fill)
     }
 
-    /// The operations of a workload that is mixed. `reads` is the share of gets of `mixed`, in
-    /// percent.
+    /// The mix of a mixed workload. `reads` is the share of gets in `mixed`, in percent.
     pub(crate) fn mix(self, reads: u64) -> Option<Mix> {
         let none = Mix { gets: 0, updates: 0, inserts: 0, scans: 0, modifies: 0, choice: Choice::Zipf };
         Some(match self {
@@ -72,7 +71,7 @@ impl Workload {
     }
 }
 
-/// The workloads that were asked for, one by one, in their order.
+/// The requested workloads in their order, with `ycsb` and `all` expanded.
 pub(crate) fn expand(asked: &[Workload], on_new_file: bool) -> Vec<Workload> {
     // An existing file is filled already.
     let usual = || USUAL.into_iter().filter(|workload| on_new_file || !workload.is_fill());
@@ -103,14 +102,14 @@ pub(crate) struct Mix {
     pub(crate) choice: Choice,
 }
 
-/// Which entries operations are about.
+/// The distribution of the entries that operations use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Choice {
-    /// Each as likely as another.
+    /// All entries equally often.
     Uniform,
-    /// Some much more than others, scattered.
+    /// A few popular entries much more often; they are scattered over all keys.
     Zipf,
-    /// Those that were inserted last, most of all.
+    /// The latest entries most often.
     Latest,
 }
 

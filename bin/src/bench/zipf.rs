@@ -1,4 +1,4 @@
-//! Zipf's distribution: the entry of rank r is asked for in proportion to 1 / r^0.99, as in the
+//! Zipf's distribution: the entry of rank r is chosen in proportion to 1 / r^0.99, as in the
 //! Yahoo! cloud serving benchmark (Cooper et al., SoCC 2010), by the method of Gray et al.
 //! ("Quickly generating billion-record synthetic databases", SIGMOD 1994). Popular ranks are
 //! scattered over all entries.
@@ -7,9 +7,9 @@ use crate::random::Rng;
 
 /// The exponent.
 const THETA: f64 = 0.99;
-/// Terms of the sum that are added one by one; the rest is an integral.
+/// Terms of the sum that are added one by one; an integral approximates the others.
 const EXACT_TERMS: u64 = 100_000;
-/// A prime, so that multiplying by it scatters the numbers below any smaller count, none twice.
+/// A prime. Multiplying by it, modulo any smaller count, permutes the numbers below the count.
 const SCATTER: u128 = 2_654_435_761;
 
 /// Ranks below a count.
@@ -26,7 +26,7 @@ fn zeta(count: u64) -> f64 {
     let exact = count.min(EXACT_TERMS);
     let sum: f64 = (1..=exact).map(|rank| (rank as f64).powf(-THETA)).sum();
     let (from, to) = (exact as f64, count as f64);
-    // Euler and Maclaurin: what is left out is below 1e-10 here.
+    // Euler-Maclaurin formula: the neglected terms are below 1e-10 here.
     sum + (to.powf(1.0 - THETA) - from.powf(1.0 - THETA)) / (1.0 - THETA) + (to.powf(-THETA) - from.powf(-THETA)) / 2.0
 }
 
@@ -51,7 +51,7 @@ impl Zipf {
         rank.min(self.count - 1)
     }
 
-    /// The number of an entry, popular by its rank, and scattered.
+    /// The number of an entry. Popular entries are scattered over all numbers.
     pub(crate) fn scattered(&self, rng: &mut Rng) -> u64 {
         (u128::from(self.rank(rng)) * SCATTER % u128::from(self.count)) as u64
     }

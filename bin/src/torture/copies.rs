@@ -1,4 +1,4 @@
-//! Damaged copies: cut short, or with flipped bits.
+//! Makes damaged copies of the database: cut short, or with changed bytes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::random::Rng;
 
-/// What is done to a copy.
+/// The kind of damage to a copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Damage {
     Cut,
@@ -15,7 +15,7 @@ pub(crate) enum Damage {
 }
 
 impl Damage {
-    /// As it stands in the names of copies.
+    /// Part of the copy's file name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Damage::Cut => "cut",
@@ -24,14 +24,14 @@ impl Damage {
     }
 }
 
-/// A copy beside the database, removed when it goes unless it is kept.
+/// A copy in the database's folder. Drop removes it, unless `keep` was called.
 pub(crate) struct Copy {
     path: PathBuf,
     kept: bool,
 }
 
 impl Copy {
-    /// Copies the database and damages the copy; says what was done.
+    /// Copies the database and damages the copy. Also returns a description of the damage.
     pub(crate) fn make(of: &Path, damage: Damage, cycle: u64, rng: &mut Rng) -> io::Result<(Copy, String)> {
         let mut name = of.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".{}-{cycle}", damage.name()));
@@ -49,7 +49,7 @@ impl Copy {
         &self.path
     }
 
-    /// Leaves the copy where it is; its path.
+    /// Keeps the copy, and returns its path.
     pub(crate) fn keep(mut self) -> PathBuf {
         self.kept = true;
         self.path.clone()
@@ -81,7 +81,7 @@ fn flip(file: &File, rng: &mut Rng) -> io::Result<String> {
     let count = if rng.one_in(2) { 1 } else { 1 + rng.below(64) };
     let mut places = Vec::new();
     for _ in 0..count {
-        // Every eighth in the meta pages, which few random places would meet.
+        // Every eighth change hits the meta pages, which few random offsets would hit.
         let within = if rng.one_in(8) { len.min(8192) } else { len };
         let at = rng.below(within);
         let mut byte = [0];

@@ -1,9 +1,9 @@
-//! The child that judges: is the database exactly a state of its plan?
+//! The judging child: compares a database with its plan.
 //!
-//! Of a file that only met kills everything must be there: opens, counter, tables, entries,
-//! `check`. Of a damaged copy each answer must be right or a typed error. The verdict goes to
-//! standard output as one JSON object; the exit code says only whether there is one. That the judge
-//! lives and answers in time is the parent's to see.
+//! After kills only, the file must open, and counter, tables, entries and `check` must match one
+//! state of the plan exactly. In a damaged copy, each answer must be right or a typed error. The
+//! judge prints its verdict as one JSON object; its exit code tells only whether it printed one.
+//! The parent checks that the judge answers in time and does not die.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,37 +15,37 @@ use crate::exit::{Exit, Outcome};
 use crate::terminal::output::Output;
 use crate::torture::plan::{Plan, State, Value, COUNTERS};
 
-/// What a judge found.
+/// The result of a judge.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Verdict {
-    /// Exactly the state after this transaction of this plan.
+    /// The file holds exactly the state after this transaction of this plan.
     State { number: u64, seed: u64 },
-    /// There is no file, or one without tables: nothing was committed yet.
+    /// The file does not exist or has no tables: nothing was committed yet.
     Nothing,
-    /// Not opened, by an error of the kinds for damaged files.
+    /// Opening failed with an error for damaged files.
     Refused(String),
-    /// A cut copy that went back to the older state that was said to be whole: exactly that after
-    /// this transaction.
+    /// A cut copy was recovered to the older state that the error named. It holds exactly the state
+    /// after this transaction.
     Recovered { number: u64, seed: u64 },
-    /// Opened; each answer was right or an error of the kinds for damaged files, and there was at
-    /// least one of these.
+    /// The copy opened; at least one answer was an error for damaged files, and all others were
+    /// right.
     Errors(String),
     /// A database of another program, or no database at all.
     Foreign(String),
     /// The kernel refused to open or read the file.
     Cannot(String),
-    /// A promise was broken.
+    /// Data is lost or wrong.
     Violation(String),
 }
 
-/// How a file is judged.
+/// The checks that a file must pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Mode {
-    /// Opened for writing, so that it is recovered; else read-only.
+    /// Open it for writing, which recovers it; otherwise read-only.
     pub(crate) writes: bool,
-    /// A damaged copy: errors of the kinds for damaged files are right answers.
+    /// It is a damaged copy: errors for damaged files are right answers.
     pub(crate) damaged: bool,
-    /// No transaction with a higher number was begun.
+    /// The newest transaction that was begun.
     pub(crate) newest: u64,
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn run(path: &Path, mode: Mode) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// Why the answers are not simply right.
+/// Why a database does not match its plan.
 enum Wrong {
     Foreign(String),
     Violation(String),
@@ -85,7 +85,7 @@ pub(crate) fn judge(path: &Path, mode: Mode) -> Verdict {
     };
     let first = compare_all(&db, mode);
     if mode.writes && mode.damaged {
-        // A copy may be written to as far as it can be; what is right stays right.
+        // Writing to a damaged copy may fail. Entries that were right stay right.
         return match write_probe(&db) {
             Ok(()) => more_telling(first, compare_all(&db, mode)),
             Err(error) => more_telling(first, verdict_of_error(&error, mode)),
@@ -94,7 +94,8 @@ pub(crate) fn judge(path: &Path, mode: Mode) -> Verdict {
     first
 }
 
-/// Goes back to the state that is said to be whole: then it has to be, and can be written to.
+/// Recovers a cut copy to the state that the error named. That state must be exact, clean and
+/// writable.
 fn recovered(path: &Path, mode: Mode) -> Verdict {
     let exact = Mode { damaged: false, ..mode };
     let db = match Options::new().recover(true).create(false).open(path) {
@@ -120,7 +121,7 @@ fn not_opened(error: &Error, mode: Mode) -> Verdict {
     }
 }
 
-/// The verdict over an error of a call.
+/// The verdict for an error of the library.
 fn verdict_of_error(error: &Error, mode: Mode) -> Verdict {
     match error.kind() {
         kind if mode.damaged && says_damage(kind) => Verdict::Errors(error.to_string()),
@@ -131,7 +132,7 @@ fn verdict_of_error(error: &Error, mode: Mode) -> Verdict {
     }
 }
 
-/// Kinds that may answer for bytes that another program changed while the database was closed.
+/// Whether an error of this kind is a right answer for a damaged copy.
 fn says_damage(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -145,7 +146,7 @@ fn says_damage(kind: ErrorKind) -> bool {
     )
 }
 
-/// Of two verdicts over one damaged copy the one that says more.
+/// The graver of two verdicts on one damaged copy.
 fn more_telling(first: Verdict, second: Verdict) -> Verdict {
     match (&first, &second) {
         (Verdict::Violation(_) | Verdict::Cannot(_), _) | (_, Verdict::State { .. } | Verdict::Nothing) => first,
@@ -165,8 +166,8 @@ fn compare_all(db: &Db, mode: Mode) -> Verdict {
     });
     match judged {
         Ok(Some((plan, number))) => match first_finding(db) {
-            // A flipped bit in what no read needs (a half of a meta page, a free page) is for
-            // only for `check` to find.
+            // Only `check` finds a flipped bit that no read needs (in one copy of a meta record, or
+            // in a free page).
             Ok(Some(finding)) if mode.damaged => Verdict::Errors(finding),
             Ok(Some(finding)) => Verdict::Violation(format!("check: {finding}")),
             Ok(None) => Verdict::State { number, seed: plan.seed },
@@ -183,7 +184,7 @@ fn first_finding(db: &Db) -> mapleaf::Result<Option<String>> {
     Ok(db.check()?.findings.first().map(ToString::to_string))
 }
 
-/// A small change, as any program would make it.
+/// Commits a small change, as any program would.
 fn write_probe(db: &Db) -> mapleaf::Result<()> {
     let mut txn = db.begin_write()?;
     txn.bytes_table(PROBE)?.insert(b"key", &[7; 5000])?;
@@ -193,8 +194,7 @@ fn write_probe(db: &Db) -> mapleaf::Result<()> {
 /// A table that only the judge of a damaged copy makes.
 const PROBE: &str = "probe";
 
-/// The plan and the number of the newest transaction, as the database says. `None`: it has no
-/// tables.
+/// The plan and the number of the newest transaction, from the database. `None`: it has no tables.
 pub(crate) fn counters(db: &Db) -> mapleaf::Result<Option<(Plan, u64)>> {
     let txn = db.begin_read()?;
     if txn.tables()?.is_empty() {
@@ -215,8 +215,8 @@ fn read_counter(txn: &ReadTxn, name: &str) -> mapleaf::Result<Option<u64>> {
     Ok(number)
 }
 
-/// Compares; the first typed error is put into `first_error` when the copy is damaged, and reading
-/// goes on.
+/// Compares the database with its plan. In a damaged copy, reading goes on after an error;
+/// `first_error` gets the first one.
 fn compare(txn: &ReadTxn, mode: Mode, first_error: &mut Option<Error>) -> Result<Option<(Plan, u64)>, Wrong> {
     let mut names: Vec<String> = txn.tables()?.into_iter().map(|table| table.name).collect();
     if names.is_empty() {
@@ -268,7 +268,7 @@ fn compare_tables(txn: &ReadTxn, state: &State, mode: Mode, first_error: &mut Op
 type Bytes = ReadTable<&'static [u8], &'static [u8]>;
 type Entries = BTreeMap<Vec<u8>, Value>;
 
-/// What an iteration gives, up to the first error, beside what it should.
+/// Compares the entries of an iteration, up to the first error, with the expected ones.
 fn compare_in_order<'t>(
     table: &Bytes,
     mut expected: impl Iterator<Item = (&'t Vec<u8>, &'t Value)>,
@@ -301,7 +301,7 @@ fn compare_entry(table: &Bytes, expected: Option<(&Vec<u8>, &Value)>, key: &[u8]
     Ok(())
 }
 
-/// Each key by itself: an error in one page does not excuse the others.
+/// Looks up each key: an error in one page does not excuse entries in others.
 fn compare_each_key(table: &Bytes, entries: &Entries, first_error: &mut Option<Error>) -> Result<(), Wrong> {
     for (key, value) in entries {
         match table.get(key) {
@@ -377,7 +377,7 @@ mod tests {
         let db = Db::open(&path).unwrap();
         db.write(|txn| writer::begin(txn, PLAN)).unwrap();
         let mut numbers = 1..=200;
-        // Until a commit makes the file so much longer that the state before needs nothing of its
+        // Commits until one makes the file so much longer that the previous state does not need its
         // end.
         let (number, cut) = loop {
             let number = numbers.next().expect("a commit that appends");

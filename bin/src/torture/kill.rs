@@ -1,8 +1,8 @@
-//! One kill: a writer is started, let go on for a while, and ended by SIGKILL.
+//! One kill: starts a writer, lets it run for a while, and ends it by SIGKILL.
 //!
-//! Half of the kills are aimed at commits: the parent waits for the writer to begin its k-th commit
-//! and then for a random part of what commits took lately. The other half come some time after the
-//! start or after a commit, so that they also meet creation, recovery, the changes before a commit,
+//! Half of the kills aim at commits: the parent waits until the writer begins its k-th commit, and
+//! then for a random part of the time that recent commits took. The others come some time after the
+//! start or after a commit, so that they also hit creation, recovery, the changes before a commit,
 //! and closing.
 
 use std::ffi::OsStr;
@@ -16,21 +16,21 @@ use crate::terminal::interrupt;
 use crate::torture::plan::Plan;
 use crate::torture::process::{Event, Process};
 
-/// A writer that says nothing for so long hangs.
+/// A writer that prints nothing for this long hangs.
 const HANGS: Duration = Duration::from_secs(120);
-/// Commits that a writer is let do at most before it is killed.
+/// Most commits of a writer before it is killed.
 const COMMITS_MAX: u64 = 24;
 
 /// When the writer is killed.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// This part of a commit after it began, in 1/1024.
+    /// After this part of a commit, in 1/1024, since commit number `commits` began.
     InCommit { commits: u64, part: u64 },
-    /// So long after it started, or after so many commits returned.
+    /// Some time after the start, or after `commits` commits returned.
     Anywhere { commits: u64, part: u64 },
 }
 
-/// What commits and openings took lately; it makes the delays.
+/// Recent durations of commits and openings, from which delays are computed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     commit: Duration,
@@ -43,19 +43,19 @@ impl Pace {
     }
 }
 
-/// What one kill left, as far as the writer reported it.
+/// What the writer reported before its kill.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Killed {
     /// The last transaction that was begun, and the last one that was acknowledged.
     pub(crate) begun: Option<u64>,
     pub(crate) done: Option<u64>,
-    /// Commits that returned.
+    /// Number of commits that returned.
     pub(crate) commits: u64,
     /// The writer was inside a commit.
     pub(crate) in_commit: bool,
     /// The writer ended before it was killed.
     pub(crate) ended: Option<String>,
-    /// The user wants to end.
+    /// SIGINT came.
     pub(crate) interrupted: bool,
 }
 
@@ -77,7 +77,7 @@ fn moment(rng: &mut Rng, in_commit: bool) -> Moment {
     let (commits, part) = (rng.below(COMMITS_MAX), rng.below(1024));
     match in_commit {
         true => Moment::InCommit { commits: 1 + commits, part },
-        // Every fourth before the first commit returned.
+        // Every fourth kill comes before the first commit returns.
         false => Moment::Anywhere { commits: if rng.one_in(4) { 0 } else { 1 + commits }, part },
     }
 }
@@ -112,7 +112,7 @@ pub(crate) fn kill(
     Ok(killed)
 }
 
-/// Waits until the moment is near; the time that is left until the kill.
+/// Follows the writer's output until the kill is due, and returns the remaining delay.
 fn wait(child: &mut Process, moment: Moment, started: Instant, pace: &mut Pace, killed: &mut Killed) -> Duration {
     let (mut begun, mut began_at) = (0, started);
     let part_of = |time: Duration, part: u64| time.mul_f64(part as f64 / 1024.0);

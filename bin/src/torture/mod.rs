@@ -1,19 +1,19 @@
-//! `torture`: processes that are killed while they write, and the proof that nothing was lost.
+//! `torture`: kills processes while they write, and checks that no acknowledged commit is lost.
 //!
-//! The parent (`run`) starts children, kills them and counts; it never opens the database itself,
-//! so that a death while reading is a finding and not the end of the run. Children are this program
-//! under the verb `torture-child`: a writer (`writer`) carries out the transactions of a `plan`, in
-//! where seed and n determine transaction n; a judge (`judge`) computes what the database must
-//! hold and compares.
+//! The parent (`run`) starts children, kills them and counts. It never opens the database itself,
+//! so that a crash while reading is a finding and does not end the run. A child is this program
+//! with the verb `torture-child`. A writer (`writer`) executes the transactions of a `plan`; seed
+//! and n determine transaction n. A judge (`judge`) computes the expected contents of the database
+//! and compares.
 //!
 //! ```text
-//! plan     what transaction n does, and what the tables hold after it
-//! writer   child: transactions without end, each announced and confirmed on its standard output
-//! judge    child: exactly a state of the plan? of a damaged copy: right or an error?
-//! process  children as the parent sees them
-//! kill     one cycle's kill
-//! copies   copies that are cut short or get flipped bits
-//! run      the cycles
+//! plan     the steps of transaction n, and the contents of the tables after it
+//! writer   child: commits until it is killed, and prints before and after each commit
+//! judge    child: compares a database, or a damaged copy, with the plan
+//! process  starts a child, reads its output, ends it
+//! kill     one kill: when, and what the writer reported before
+//! copies   copies that are cut short or have changed bytes
+//! run      the cycles: kill, judge, damage copies
 //! report   the summary
 //! ```
 

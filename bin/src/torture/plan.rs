@@ -1,25 +1,25 @@
-//! What transaction n does, and what the tables hold after it.
+//! The plan: the steps of transaction n, and the contents of the tables after it.
 //!
-//! Everything follows from the seed, the number of keys and n, so that any process can say after
-//! any crash what a database whose counter says n must hold. The number of keys is fixed when the
-//! database is made; it keeps the state, and so the file, within bounds.
+//! Seed, number of keys and n determine both. So after any crash, each process can compute the
+//! contents of a database from the transaction number in it. The number of keys is fixed at
+//! creation and bounds the size of the file.
 
 use std::collections::BTreeMap;
 
 use crate::random::Rng;
 
-/// The table that says whose database this is, and how far it got.
+/// The table that marks a database of `torture` and holds its transaction number.
 pub(crate) const COUNTERS: &str = "kvctl torture";
 
 const TABLES: [&str; 4] = ["apples", "birches", "cedars", "dates"];
 
-/// Longest value, unless the file is to be small.
+/// Longest value; small files have shorter ones.
 const VALUE_BYTES_MAX: u64 = 100 * 1024;
-/// What one key takes of the file, as a rule of thumb: values, pages that are half full, states
-/// that are still needed.
+/// Rough estimate of the file space per key: values, half-full pages, older states that are still
+/// needed.
 const BYTES_PER_KEY: u64 = 16 * 1024;
 
-/// A seeded course of transactions.
+/// A seeded sequence of transactions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Plan {
     pub(crate) keys: u64,
 }
 
-/// A value, by what it is made from.
+/// A value, as the seed and length that generate it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Value {
     seed: u64,
@@ -54,11 +54,11 @@ pub(crate) enum Step {
     Drop(&'static str),
 }
 
-/// What the tables hold. A table that was only deleted from exists, and is empty.
+/// The contents of the tables. A table whose only steps were deletions exists and is empty.
 pub(crate) type State = BTreeMap<&'static str, BTreeMap<Vec<u8>, Value>>;
 
 impl Plan {
-    /// The plan of a new database that is to stay below so many bytes, about.
+    /// The plan of a new database that stays below about `max_bytes`.
     pub(crate) fn new(seed: u64, max_bytes: u64) -> Plan {
         Plan { seed, keys: (max_bytes / BYTES_PER_KEY).clamp(64, 1 << 20) }
     }
@@ -75,7 +75,7 @@ impl Plan {
 
     fn step(&self, rng: &mut Rng) -> Step {
         let table = TABLES[rng.below(TABLES.len() as u64) as usize];
-        // Rare enough that tables grow large between, seldom enough per step that each run has
+        // Rare enough that tables grow large in between, and frequent enough that each run drops
         // some.
         if rng.one_in(400) {
             return Step::Drop(table);
@@ -97,7 +97,7 @@ impl Plan {
         }
     }
 
-    /// What the tables hold after transaction `number`.
+    /// The contents of the tables after transaction `number`.
     pub(crate) fn state(&self, number: u64) -> State {
         let mut state = State::new();
         for step in (1..=number).flat_map(|number| self.steps(number)) {
@@ -111,7 +111,7 @@ impl Plan {
     }
 }
 
-/// Key `index` of a table: most are short, some nearly as long as keys may be.
+/// Key `index` of a table: most keys are short, some nearly as long as allowed.
 fn key(index: u64) -> Vec<u8> {
     let mut bytes = format!("key {index:06}").into_bytes();
     let mut rng = Rng::of(0, index);

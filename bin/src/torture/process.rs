@@ -1,7 +1,7 @@
-//! Children as the parent sees them: this program, started again under a hidden verb.
+//! Starts a child (this program with a hidden verb), reads its output and ends it.
 //!
-//! A thread reads what the child says, so that waiting has a limit and SIGINT is noticed meanwhile.
-//! Children have a process group of their own: SIGINT of the terminal goes only to the parent.
+//! A thread reads the child's output, so that the parent waits with a limit and notices SIGINT
+//! meanwhile. A child has its own process group: SIGINT of the terminal goes only to the parent.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::exit::{Exit, Failure};
 use crate::terminal::interrupt;
 
-/// How often a wait looks whether SIGINT came.
+/// Pause between two checks for SIGINT during a wait.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A child whose standard output is a pipe. Killed when dropped.
@@ -23,25 +23,25 @@ pub(crate) struct Process {
     lines: Receiver<(String, Instant)>,
 }
 
-/// What a wait for a line ended with.
+/// The result of waiting for a line.
 pub(crate) enum Event {
     Line(String, Instant),
     /// The child closed its standard output: it has ended.
     End,
-    /// It said nothing for too long.
+    /// The child printed nothing for too long.
     Timeout,
-    /// The user wants to end.
+    /// SIGINT came.
     Interrupted,
 }
 
-/// How a child ended, in words; `None` for success.
+/// Describes how a child ended; `None` for success.
 pub(crate) fn ending(status: std::process::ExitStatus) -> Option<String> {
     match (status.code(), status.signal()) {
         (Some(0), _) => None,
         (Some(101), _) => Some("it panicked".to_string()),
         (Some(code), _) => Some(format!("it ended with exit code {code}")),
         (None, Some(signal)) => Some(format!("it died of signal {signal}")),
-        (None, None) => Some("it ended, nobody knows how".to_string()),
+        (None, None) => Some("it ended in an unknown way".to_string()),
     }
 }
 
@@ -87,7 +87,7 @@ impl Process {
         }
     }
 
-    /// SIGKILL; what it said that was not heard yet, and how it ended if that was before.
+    /// Kills the child. Returns its remaining lines, and how it ended if it did so before the kill.
     pub(crate) fn kill(mut self) -> (Vec<String>, Option<String>) {
         self.child.kill().ok();
         let status = self.child.wait();
@@ -96,7 +96,7 @@ impl Process {
         (rest, status.ok().filter(|_| !killed).map(|status| ending(status).unwrap_or_else(|| "it ended".to_string())))
     }
 
-    /// Waits for the end of a child that has closed its standard output; how it ended, `None` for
+    /// Waits until a child that has closed its standard output ends. Describes how; `None` for
     /// success.
     pub(crate) fn finish(mut self) -> Option<String> {
         self.child.wait().ok().and_then(ending)
@@ -105,7 +105,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Gone already, most often.
+        // Most often, the child has ended already.
         self.child.kill().ok();
         self.child.wait().ok();
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{json, Map, Value};
 
-/// What was done and seen.
+/// The counts of a run.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Report {
     pub(crate) file: String,
@@ -11,12 +11,12 @@ pub(crate) struct Report {
     pub(crate) kills_in_commit: u64,
     pub(crate) kills_elsewhere: u64,
     pub(crate) transactions: u64,
-    /// States that were newer than the last acknowledged one: durable, and not yet said to be.
+    /// States newer than the last acknowledged one: durable, but killed before the acknowledgement.
     pub(crate) newer_than_acknowledged: u64,
     pub(crate) recoveries: u64,
     pub(crate) cut_refused: u64,
     pub(crate) cut_right: u64,
-    /// Went back to an older state that was whole.
+    /// Cut copies that were recovered to an older, undamaged state.
     pub(crate) cut_recovered: u64,
     pub(crate) cut_errors: u64,
     pub(crate) flipped_refused: u64,

@@ -1,9 +1,8 @@
-//! The cycles: kill, judge, damage copies, count; until all are done, something is violated, or
-//! SIGINT comes.
+//! The cycles: kill, judge, damage copies, count; until all are done, a check fails, or SIGINT
+//! comes.
 //!
-//! The parent keeps three numbers: the newest transaction that was acknowledged, the newest that
-//! was begun, and the state that was seen last. What is seen next lies between the first two and
-//! not before the third.
+//! The parent keeps two numbers: the newest transaction that was begun, and the newest that was
+//! acknowledged or seen in the file. The state that the next judge finds must lie between them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -21,10 +20,10 @@ use crate::torture::plan::Plan;
 use crate::torture::process::{Event, Process};
 use crate::torture::report::Report;
 
-/// A judge that does not answer for so long hangs.
+/// A judge that prints nothing for this long hangs.
 const HANGS: Duration = Duration::from_secs(300);
 
-/// What the user asked for.
+/// The options of a run.
 pub(crate) struct Settings {
     pub(crate) path: PathBuf,
     pub(crate) cycles: u64,
@@ -36,9 +35,9 @@ pub(crate) struct Settings {
 
 /// Why the cycles end early.
 pub(crate) enum End {
-    /// Something that must not be.
+    /// Data is lost or wrong.
     Violation(String),
-    /// The file violated before anything was done to it.
+    /// The file was wrong before the first kill.
     ViolatedBefore(String),
     Failure(Failure),
     Interrupted,
@@ -50,19 +49,19 @@ impl From<Failure> for End {
     }
 }
 
-/// A run under way.
+/// A run in progress.
 pub(crate) struct Run {
     settings: Settings,
     plan: Plan,
     pace: Pace,
-    /// Newest transaction acknowledged or seen; `None`: not even the first.
+    /// Newest transaction that was acknowledged or seen; `None` before the first.
     acknowledged: Option<u64>,
     begun: u64,
     pub(crate) report: Report,
 }
 
 impl Run {
-    /// Looks at what there is: nothing, or a database that an earlier run left.
+    /// Starts with a missing file, or with the database of an earlier run.
     pub(crate) fn start(settings: Settings, seed_given: bool) -> Result<Run, End> {
         let file = settings.path.display().to_string();
         let mut run = Run {
@@ -92,7 +91,7 @@ impl Run {
         }
     }
 
-    /// All cycles.
+    /// Runs all cycles.
     pub(crate) fn cycles(&mut self, progress: &Progress) -> Result<(), End> {
         let started = Instant::now();
         let mut result = Ok(());
@@ -151,12 +150,13 @@ impl Run {
         self.report.largest_bytes = self.report.largest_bytes.max(bytes);
     }
 
-    /// A writer goes on for ever; when it ended, it said why on standard error.
+    /// The result if a writer ended by itself, which it never should. It has printed the reason to
+    /// standard error.
     fn writer_ended(&self, how: &str) -> End {
         // Not a fault of the database: a full disk, or a lock that another process holds.
         for exit in [Exit::Io, Exit::Permission, Exit::Held, Exit::NotFound] {
             if how.ends_with(&format!("exit code {}", exit.code())) {
-                // A writer makes its file, so that a folder is what is missing.
+                // A writer creates its file, so its folder is missing.
                 let exit = if exit == Exit::NotFound { Exit::Io } else { exit };
                 return End::Failure(Failure::new(exit, format!("{}: the writer: {how}", self.report.file)));
             }
@@ -164,8 +164,8 @@ impl Run {
         End::Violation(format!("the writer: {how}"))
     }
 
-    /// Read-only, then, every second time, opened for writing and judged again; else the next
-    /// writer recovers.
+    /// Judges the file read-only and, in half of the cycles, again after opening it for writing. In
+    /// the others, the next writer recovers it.
     fn judge_file(&mut self, cycle: u64) -> Result<(), End> {
         let seen = self.state(judge(&self.settings.path, false, Some(self.begun))?)?;
         if seen > self.acknowledged {
@@ -182,7 +182,7 @@ impl Run {
         Ok(())
     }
 
-    /// The transaction that a whole file is at.
+    /// The transaction number of a file that must be whole.
     fn state(&self, verdict: Verdict) -> Result<Option<u64>, End> {
         let seen = match verdict {
             Verdict::State { number, seed } if seed == self.plan.seed => Some(number),
@@ -237,7 +237,7 @@ fn violating(copy: Copy, done: &str, text: &str) -> End {
     End::Violation(format!("a copy with {done}: {text}; it stays as {}", copy.keep().display()))
 }
 
-/// What a judge says of a file that met only kills.
+/// Judges a file after kills only.
 fn judge(path: &Path, writes: bool, newest: Option<u64>) -> Result<Verdict, End> {
     ask(path, writes, false, newest)
 }
@@ -246,7 +246,7 @@ fn judge_damaged(path: &Path, writes: bool, newest: u64) -> Result<Verdict, End>
     ask(path, writes, true, Some(newest))
 }
 
-/// Starts a judge. That it dies, panics or hangs is a violation.
+/// Starts a judge and returns its verdict. A judge that dies, panics or hangs is a violation.
 fn ask(path: &Path, writes: bool, damaged: bool, newest: Option<u64>) -> Result<Verdict, End> {
     let newest = newest.unwrap_or(u64::MAX).to_string();
     let mut arguments = vec![OsStr::new("judge"), path.as_os_str(), OsStr::new("--newest"), OsStr::new(&newest)];

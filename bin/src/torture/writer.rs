@@ -1,8 +1,8 @@
-//! The child that writes: transactions of the plan without end, until it is killed.
+//! The writing child: executes transactions of the plan until it is killed.
 //!
-//! Before each commit it says `begin N` on its standard output and `done N` after it returned, each
-//! line in one write, so that the parent knows what must be there afterwards. It ends by itself
-//! only when nobody listens any more.
+//! It prints `begin N` before commit N and `done N` after it returned, each line in one write, so
+//! that the parent knows which transactions the file must hold. It ends by itself only if the
+//! parent has closed the pipe.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,7 +14,8 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::torture::judge;
 use crate::torture::plan::{Plan, Step, COUNTERS};
 
-/// Commits between two openings of the file, so that some kills meet opening and closing.
+/// Commits before the writer closes and reopens the file, so that some kills hit opening and
+/// closing.
 const COMMITS_PER_OPENING: u64 = 16;
 
 /// Writes until it is killed.
@@ -31,7 +32,7 @@ pub(crate) fn run(path: &Path, plan: Plan) -> Outcome {
         };
         for _ in 0..COMMITS_PER_OPENING {
             number += 1;
-            // Some states stay in use for a while, so that pages wait for their readers.
+            // Some transactions run beside a reader, so that freed pages stay pending.
             let _held = (number % 5 == 0).then(|| db.begin_read()).transpose().map_err(failed)?;
             let goes_on = commit(&db, number, |txn| carry_out(txn, plan, number)).map_err(failed)?;
             if !goes_on {
@@ -41,7 +42,7 @@ pub(crate) fn run(path: &Path, plan: Plan) -> Outcome {
     }
 }
 
-/// Carries out one transaction and says so. False when nobody listens.
+/// Executes one transaction and prints its begin and end. False if the parent has closed the pipe.
 fn commit(db: &Db, number: u64, fill: impl FnOnce(&mut WriteTxn) -> mapleaf::Result<()>) -> mapleaf::Result<bool> {
     let mut txn = db.begin_write()?;
     fill(&mut txn)?;
@@ -55,7 +56,7 @@ fn print_line(line: &str) -> bool {
     out.write_all(line.as_bytes()).and_then(|()| out.flush()).is_ok()
 }
 
-/// The entries that make a database one of torture's.
+/// Stores the entries that mark a database of `torture`.
 pub(crate) fn begin(txn: &mut WriteTxn, plan: Plan) -> mapleaf::Result<()> {
     let mut counters = txn.bytes_table(COUNTERS)?;
     counters.insert(b"seed", &plan.seed.to_be_bytes())?;
@@ -64,7 +65,7 @@ pub(crate) fn begin(txn: &mut WriteTxn, plan: Plan) -> mapleaf::Result<()> {
     Ok(())
 }
 
-/// What transaction `number` does.
+/// Executes the steps of transaction `number`.
 pub(crate) fn carry_out(txn: &mut WriteTxn, plan: Plan, number: u64) -> mapleaf::Result<()> {
     for step in plan.steps(number) {
         match step {
