@@ -1,4 +1,4 @@
-//! The interface as its users see it: transactions, handles, tables, limits, ranges and errors.
+//! The public API: transactions, handles, tables, limits, ranges and errors.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{self, Excluded, Included, Unbounded};

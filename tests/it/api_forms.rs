@@ -1,5 +1,4 @@
-//! The ways in which programs write calls of the API: each compiles as it stands here and does what
-//! it says.
+//! Forms of API calls that programs use: each must compile as written here, and work.
 
 use std::iter::FusedIterator;
 use std::panic::{RefUnwindSafe, UnwindSafe};

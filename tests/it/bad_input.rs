@@ -1,5 +1,5 @@
-//! Files that are not what they should be, and opens that cannot be: each refused by its kind, none
-//! changed by it.
+//! Wrong files and impossible openings: each is refused with its error kind, and no file is
+//! changed.
 
 use std::os::unix::process::CommandExt;
 use std::panic::{catch_unwind, AssertUnwindSafe};

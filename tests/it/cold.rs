@@ -1,7 +1,8 @@
-//! Files of which nothing, or not all, is in memory: reading ahead changes what is in memory and
-//! never what is read.
+//! Files that are not, or not completely, in the page cache: read-ahead changes the cache and never
+//! the results.
 //!
-//! On file systems that live in memory nothing is ever cold: tests say so and end.
+//! On file systems that live in memory, every page is always cached: there, these tests print that
+//! they are skipped.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Compaction: the new file has what the snapshot had, in as few pages as can be, and after an
+//! Compaction: the new file has the contents of the snapshot in as few pages as possible; after an
 //! error there is no file.
 
 use std::collections::HashMap;

@@ -1,5 +1,5 @@
-//! Files whose pages are whole, with right checksums, but contradict each other: damage is an error
-//! or a finding, never a panic, and never makes more damage. And errors of flushes and blocks.
+//! Files whose pages have right checksums but contradict each other: this is an error or a finding,
+//! never a panic, and writing never adds damage. Also errors of flushes and block allocation.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;

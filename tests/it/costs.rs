@@ -1,6 +1,7 @@
-//! Costs that must not grow with what is already there, counted in steps and not in time.
+//! Costs that must not grow with the number of tables, readers or extents, counted in steps and not
+//! in time.
 //!
-//! A step is one look at something that a transaction or the database holds besides trees
+//! A step is one visit of an item that a transaction or the database holds outside of trees
 //! (`testing::steps`).
 
 use mapleaf::testing::steps;

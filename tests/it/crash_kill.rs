@@ -1,10 +1,10 @@
-//! Processes that are killed: a real file, a child that commits without end, SIGKILL, and what is
-//! left.
+//! Killed processes: a child commits to a real file until SIGKILL ends it; then the parent compares
+//! the file.
 //!
-//! Half of the children are killed at a random moment; the other half inside a commit, a growth or
-//! a close: the hooks of the child stops for ever at its k-th event and tells the parent, which
-//! kills it right there. All rounds are on the same few files, so that each recovery is on top of
-//! the ones before. The child says each commit after it returned.
+//! Half of the children are killed at a random moment. The others are killed inside a commit, a
+//! growth or a close: the child's hooks block at the k-th event and tell the parent, which kills
+//! the child there. All rounds use the same few files, so each recovery builds on the ones before.
+//! The child prints each commit after it returned.
 
 use std::io::{self, Write};
 use std::path::Path;

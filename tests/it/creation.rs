@@ -1,5 +1,5 @@
-//! Creation: a file is whole or absent, with others creating at the same time, and after a kill at
-//! any step.
+//! Creation: a file is complete or absent, also if several processes create it at once, and after a
+//! kill at any step.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

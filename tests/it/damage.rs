@@ -1,4 +1,4 @@
-//! What still works when bytes of the file are damaged.
+//! Damaged files: an error names the damage, and everything else still works.
 
 use mapleaf::{Db, ErrorKind, Options, Table};
 

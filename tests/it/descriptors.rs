@@ -1,5 +1,5 @@
-//! A program that closed its standard descriptors, as daemons do, may still print: never into a
-//! file of Mapleaf.
+//! A program that has closed its standard descriptors, as daemons do, and still prints never writes
+//! into a file of Mapleaf.
 
 use std::path::{Path, PathBuf};
 

@@ -1,9 +1,8 @@
-//! Files that are cut while they are open: the process lives, nothing wrong is read, nothing is
-//! acknowledged that is lost.
+//! Files that are cut while they are open: the process survives, reads return right data or an
+//! error, and no acknowledged commit is lost.
 //!
-//! Each part runs in a child, so that a death is seen as one. A child goes through the lengths it
-//! is given: it opens a fresh copy of a database, cuts the file under it, and goes on reading or
-//! writing.
+//! Each part runs in a child process, so that the test notices a crash. For each given length, the
+//! child opens a fresh copy of a database, cuts the file, and continues to read or write.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};

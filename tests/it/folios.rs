@@ -1,6 +1,6 @@
-//! Large folios in the page cache, in which a store dirties up to 2 MiB: where another program has
-//! brought them in, that is noticed and mended, and reading ahead brings none in, so that commits
-//! go on writing what they changed.
+//! Large folios in the page cache, in which one store dirties up to 2 MiB. Mapleaf detects and
+//! replaces those that another program has caused, and its own read-ahead causes none. So a commit
+//! writes only the pages that it changed.
 
 use std::path::Path;
 use std::process::Command;

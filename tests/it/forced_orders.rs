@@ -1,5 +1,5 @@
-//! Orders of the steps of several threads, forced: at a moment between two steps of one thread
-//! (`testing::Moment`), the test runs steps of another.
+//! Forced interleavings: between two given steps of one thread (`testing::Moment`), the test runs
+//! steps of another thread.
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -1,4 +1,4 @@
-//! A child after `fork` has copies of its parent's databases, with a lock that is the parent's.
+//! A child after `fork` has copies of its parent's handles; the lock stays with the parent.
 
 use mapleaf::testing::in_forked_child;
 use mapleaf::{Db, ErrorKind, Table};

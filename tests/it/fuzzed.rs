@@ -1,7 +1,6 @@
-//! The functions of the fuzz targets, on bounded random input: what `fuzz/` searches for hours,
-//! each test run samples.
+//! Runs the functions of the fuzz targets on a small random sample; `fuzz/` runs them for hours.
 //!
-//! A finding of either becomes a test by name here, with the bytes that found it.
+//! Each finding becomes a named test here, with the bytes that caused it.
 
 use mapleaf::testing::{fuzz_open, fuzz_ops, fuzz_page, sample_files};
 use proptest::prelude::*;

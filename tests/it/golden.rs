@@ -1,8 +1,8 @@
 //! Golden files: databases of format version 1 that every later release opens, reads and writes.
 //!
-//! `generate` made them. It runs in every test and has to make the same content still; what it
-//! makes is written to tests/golden/ only where a file is missing and MAPLEAF_GOLDEN=1 asks for it.
-//! A golden file is never replaced.
+//! `generate` created them. Each test run calls it and compares its result with the golden files.
+//! It writes a file to tests/golden/ only if the file is missing and MAPLEAF_GOLDEN=1 is set. A
+//! golden file is never replaced.
 
 use std::path::{Path, PathBuf};
 

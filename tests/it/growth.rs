@@ -1,6 +1,6 @@
-//! Growth under readers: the file grows by the page, through windows that fill up, while other
-//! threads hold slices of it (rule R4); and one writer beside readers that verify whole snapshots
-//! (rules R1, R5, R6).
+//! Growth beside readers: the file grows page by page through several windows while other threads
+//! hold slices of it (rule R4); and one writer beside readers that verify whole snapshots (rules
+//! R1, R5, R6).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;

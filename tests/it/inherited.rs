@@ -1,5 +1,5 @@
-//! What a child after `fork` has of its parent's databases: every call is refused, ends free
-//! nothing, and the child opens afresh.
+//! Handles that a child inherits by `fork`: every call is refused, drops free nothing, and the
+//! child can open the files itself.
 
 use std::io::Read;
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! Page ids beyond 2^32 and offsets beyond 16 TiB through the whole store, in a sparse file on
+//! Page ids beyond 2^32 and offsets beyond 16 TiB in all parts of the database, in a sparse file on
 //! tmpfs.
 
 use mapleaf::testing::raise_page_count;

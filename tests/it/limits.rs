@@ -1,8 +1,8 @@
 //! Limits of the process: address space, memory areas, locked memory. Each test sets its limit in a
 //! child process.
 //!
-//! What the limits of others of the kind do is in `bin/tests/it/refused_writes.rs` (the size of a
-//! file) and `disks` (full disks).
+//! Other limits are tested in `bin/tests/it/refused_writes.rs` (size of files) and `disks` (full
+//! disks).
 
 use mapleaf::testing::{
     become_nobody, lock_process_memory, reserved_bytes, set_process_limit, split_into_areas, window_id, ProcessLimit,

@@ -1,5 +1,5 @@
-//! Loading many entries at once, against a map: any order, any content before, any memory, with
-//! refusals and failures.
+//! Bulk loads compared with a map: any order, any previous contents, any memory budget, with
+//! refused entries and failures.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,5 @@
-//! Values that are reserved and filled in, or read from somewhere, against those that are inserted.
+//! Long values that are reserved and filled in, or read from a stream, compared with values that
+//! are inserted.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,8 @@
-//! Integration tests: the database as its users see it, one binary with a module per subject.
+//! Integration tests of the public API: one binary, with a module per subject.
 //!
-//! Every test database is a `support::TestDb`, which is checked when it goes. What is random takes
-//! its seed from `support::seed`, which prints it: `MAPLEAF_SEED` repeats a run, `MAPLEAF_LONG` (a
-//! number) makes runs that many times longer and seeds them from the clock.
+//! Every test database is a `support::TestDb`; its drop runs `check`. Random tests take their seed
+//! from `support::seed`, which prints it. `MAPLEAF_SEED` repeats a run; `MAPLEAF_LONG=n` makes runs
+//! n times as long and seeds them from the clock.
 
 mod api;
 mod api_forms;

@@ -1,5 +1,5 @@
-//! All ways to write in one transaction, over several tables, against maps; and readers beside a
-//! writer that loads.
+//! All ways to write, in one transaction over several tables, compared with maps; and readers
+//! beside a loading writer.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,9 +1,9 @@
-//! The database against a `BTreeMap`: random transactions over several tables, aborts, reopens, and
-//! snapshots that are held over many commits and compared whole, each with the map as it was when
-//! the snapshot began.
+//! The database compared with a `BTreeMap`: random transactions over several tables, aborts,
+//! reopening, and snapshots that are held over many commits. Each snapshot is compared completely
+//! with the map at the time when it began.
 //!
-//! A case that fails is made smaller and kept in `tests/proptest-regressions`, to be run first ever
-//! after. The seed is printed; see `support::seed`.
+//! proptest shrinks a failing case and keeps it in `tests/proptest-regressions`; each later run
+//! tries it first. The seed is printed; see `support::seed`.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,5 +1,5 @@
-//! A compaction never writes a file that is larger than its source, whatever the source looks like
-//! and how it came to be.
+//! A compaction never writes a file that is larger than its source, whatever the contents and
+//! history of the source.
 
 use std::collections::BTreeMap;
 use std::path::Path;

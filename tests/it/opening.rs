@@ -1,5 +1,5 @@
-//! Opening for writing: what only a writer needs comes with the first write transaction, and not
-//! before.
+//! Opening for writing: the first write transaction, and not the opening, prepares the file for
+//! writing.
 
 use std::io;
 use std::path::Path;

@@ -1,6 +1,5 @@
-//! Code of the caller that panics inside a call: codecs, iterators, readers, closures. The panic is
-//! caught, and what the call was working on is right afterwards, or refuses what cannot be right
-//! any more.
+//! Code of the caller that panics inside a call: codecs, iterators, readers, closures. After the
+//! program catches the panic, the transaction or table still works, or refuses further calls.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -1,5 +1,4 @@
-//! What a database gives away: the rights of files that are made from it, and what its handles show
-//! of themselves.
+//! Permissions of files that are made from a database, and the `Debug` output of handles.
 
 use std::fs::{self, Permissions};
 use std::ops::ControlFlow;

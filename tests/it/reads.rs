@@ -1,5 +1,5 @@
-//! All ways to read, against a map and each other: keys that are hard to tell apart, trees of every
-//! form, and lookups that begin at the flat index of a tree.
+//! All ways to read, compared with a map and each other: keys that are hard to tell apart, trees of
+//! every shape, and lookups through a flat index.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -1,5 +1,5 @@
-//! Going back to a whole state: files cut at every page, damaged newest states, and crashes of the
-//! recovery itself.
+//! Recovery to an undamaged state: files cut at every page, damaged newest states, and crashes
+//! during the recovery.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

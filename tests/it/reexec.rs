@@ -1,7 +1,8 @@
-//! Children: this test binary, started again to run one test that does nothing otherwise.
+//! Child processes: the test binary starts itself to run one test, which does nothing when it runs
+//! otherwise.
 //!
-//! The parent tells the child what to do through the environment; the child answers with lines that
-//! begin with `@`, so that what the test harness prints does not disturb.
+//! The parent passes instructions in the environment. The child answers with lines that begin with
+//! `@`, to tell them from the output of the test harness.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,5 +1,5 @@
-//! Salvage: what can be read comes back, what never existed does not, and the damaged file stays as
-//! it is.
+//! Salvage: it returns every readable entry and none that never existed, and does not change the
+//! damaged file.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;

@@ -1,5 +1,5 @@
-//! Free space: what is freed comes back, in time, once, and at a cost that follows what a commit
-//! touched (rule R5).
+//! Free space: freed pages are reused soon and once, at a cost that depends only on the pages that
+//! a commit touched (rule R5).
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

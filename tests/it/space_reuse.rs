@@ -1,4 +1,4 @@
-//! Free space is used again: under steady work the file stops growing.
+//! Reuse of free space: under a steady workload the file stops growing.
 
 use mapleaf::{Db, Options, Table, TableMut};
 

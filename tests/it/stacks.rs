@@ -1,5 +1,5 @@
-//! Threads with small stacks, as servers with many threads and other languages' coroutines have
-//! them. `MAPLEAF_STACK` (bytes) tries another size.
+//! Threads with small stacks, as in servers with many threads and in coroutines of other languages.
+//! `MAPLEAF_STACK` (bytes) sets another size.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! What the integration tests share: databases that are checked at their end, and random numbers
-//! with a printed seed.
+//! Shared parts of the integration tests: databases that are checked when they are dropped, and
+//! random numbers with a printed seed.
 
 use std::io;
 use std::ops::Deref;

@@ -1,5 +1,5 @@
-//! The types of tables: tables without types, tables that tools make by the names of types, and
-//! what a codec cannot decode.
+//! Types of tables: tables without types, tables that tools create by codec names, and bytes that a
+//! codec cannot decode.
 
 use mapleaf::codec::Codec;
 use mapleaf::{Db, ErrorKind, Options, Result, Table, TableInfo};

@@ -1,7 +1,7 @@
-//! A seeded run whose every state is known: the seed and t determine transaction t.
+//! A seeded workload: the seed and t determine transaction t.
 //!
-//! So any process, after any crash, can say what a database at transaction t must hold, and go on
-//! from there.
+//! So after any crash, any process can compute the contents of a database at transaction t and
+//! continue from there.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! `kvctl bench` as users meet it: what it prints, what it leaves, and what it never touches.
+//! `kvctl bench`: its output, the files that it leaves, and the files that it must not touch.
 
 use std::collections::BTreeMap;
 use std::fs;

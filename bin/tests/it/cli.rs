@@ -1,8 +1,7 @@
-//! `kvctl` as users meet it: standard output, standard error and exit code of every verb.
+//! Standard output, standard error and exit code of every verb of `kvctl`.
 //!
-//! Every database that a test made is checked when the test ends, with `kvctl check`, unless its
-//! name ends in `.broken`. Exit codes that no verb can reach yet are covered by the table's unit
-//! test.
+//! At the end of a test, `kvctl check` checks every database that the test created, unless its name
+//! ends in `.broken`. A unit test covers the exit codes that no verb can reach yet.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! `kvctl compact` as users meet it.
+//! `kvctl compact`: output, exit codes, interruption.
 
 use std::fs;
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! Damaged files as users of `kvctl` meet them: what is said, what comes back, and with which exit
-//! code.
+//! Damaged files: the messages and exit codes of `check`, `recover` and `salvage`, and the entries
+//! that come back.
 
 use std::fs;
 

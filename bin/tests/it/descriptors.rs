@@ -1,5 +1,4 @@
-//! `kvctl` started with its standard descriptors closed: what it says goes nowhere, and into no
-//! file.
+//! `kvctl` started with closed standard descriptors: its output is dropped and goes into no file.
 
 use std::fs;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! Every `kvctl` command in the documents is one that `kvctl` takes: its verb, and its flags by the
-//! help of the verb.
+//! Every `kvctl` command in the documents is valid: its verb exists, and the verb's help lists its
+//! flags.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! What a verb that fails leaves: no new file, and rows only of whole batches, after which a load
-//! can go on.
+//! The result of a verb that fails: no new file, and only rows of complete batches, after which a
+//! load can continue.
 
 use std::fs;
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! `kvctl` where the kernel limits how much it may write, or nothing at all.
+//! `kvctl` with a limit on the size of files, and on a read-only mount.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;

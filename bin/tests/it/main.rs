@@ -1,4 +1,4 @@
-//! `kvctl` as its users meet it, one binary with a module per subject.
+//! Tests of the `kvctl` program: one binary, with a module per subject.
 #![cfg(unix)]
 
 mod bench;

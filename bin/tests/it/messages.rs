@@ -1,5 +1,5 @@
-//! Every text that a user of `kvctl` may meet says what failed, where, and what to do: pinned here,
-//! by exit code.
+//! The messages of `kvctl`: each names the failure, its place and a remedy, and has the right exit
+//! code.
 
 use std::fs;
 use std::process::{Command, Stdio};

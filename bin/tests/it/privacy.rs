@@ -1,4 +1,5 @@
-//! What `kvctl` makes of a database: never with more rights than it, and never over it.
+//! Files that `kvctl` makes from a database never have more permissions than the database, and
+//! never replace it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{symlink, MetadataExt as _, PermissionsExt as _};

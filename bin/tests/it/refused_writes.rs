@@ -1,5 +1,5 @@
-//! `kvctl` under limits and refusals of the kernel: the error names the cause, and nothing is left
-//! half-done.
+//! `kvctl` under limits and refusals of the kernel: the error names the cause, and no incomplete
+//! file stays.
 
 use std::path::Path;
 use std::process::{Command, Output};

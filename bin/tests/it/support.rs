@@ -1,4 +1,4 @@
-//! What the tests share: running `kvctl`, and folders.
+//! Shared parts of the tests: running `kvctl`, and temporary folders.
 
 use std::fs;
 use std::process::{Command, Output, Stdio};

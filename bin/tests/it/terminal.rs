@@ -1,5 +1,5 @@
-//! `kvctl` on a terminal: a pseudo-terminal that `script` makes, and a small screen that obeys what
-//! is written to it.
+//! `kvctl` on a pseudo-terminal made by `script`, and a small screen emulator that interprets its
+//! output.
 
 use std::fs;
 use std::process::{Command, Stdio};

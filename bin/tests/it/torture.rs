@@ -1,5 +1,4 @@
-//! `kvctl torture` as users meet it: it kills, finds nothing on a whole disk, finds what was
-//! changed, and cleans up.
+//! `kvctl torture`: it finds nothing on a working disk, finds changed bytes, and removes its files.
 
 use std::fs;
 use std::path::Path;

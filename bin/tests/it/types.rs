@@ -1,5 +1,4 @@
-//! Types of tables as users and programs meet them: text of built-in codecs, tables without types,
-//! dumps that carry types.
+//! Types of tables: text of built-in codecs, tables without types, dumps with types.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,8 +1,8 @@
 //! Full disks: at each step of growth, at creation, in a commit, in a compaction, in a large value,
 //! and under the holes of a copy.
 //!
-//! The call that meets the full disk says so with the path and the bytes that it wanted; the
-//! transaction is aborted on the full disk, reads go on, all that was committed is there, and once
+//! The failing call returns an error with the path and the number of bytes that it needed. The
+//! transaction can be aborted on the full disk, reads still work, every commit is there, and once
 //! there is room the same handle writes again.
 
 use std::collections::BTreeMap;

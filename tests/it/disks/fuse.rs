@@ -1,13 +1,13 @@
-//! A small file system in memory that fails when asked: one directory, files with a disk each, a
-//! plan of faults.
+//! A small file system in memory that injects faults: one directory, a simulated disk per file, a
+//! list of faults.
 //!
 //! The kernel caches pages as for a disk, so that shared mappings work and are written back. The
 //! file system is served by a thread of the test process, so nothing on it may be mapped there:
 //! databases are opened in children.
 //!
-//! A disk keeps what a successful flush made durable, and the writes since. A power cut leaves the
-//! former and any of the latter. A flush that fails loses some of them for good, although the page
-//! cache has them and the next flush succeeds.
+//! A disk keeps the data that a successful flush made durable, and the writes since then. A power
+//! cut keeps the durable data and any subset of these writes. A failed flush loses some of them for
+//! ever, although the page cache has them and the next flush succeeds.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

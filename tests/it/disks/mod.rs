@@ -1,9 +1,9 @@
-//! Real file systems with real faults: disks of a chosen size that run full, and a file system that
-//! fails when asked.
+//! Real file systems with real faults: small disks that run full, and a file system that injects
+//! faults.
 //!
-//! A [`Disk`] is mounted where the tests run as root and the tools are there; elsewhere its tests
-//! say that they were skipped, and pass. Databases on such disks are opened in children (`reexec`),
-//! so that a death is counted and fails a test instead of ending all of them.
+//! A [`Disk`] is mounted if the tests run as root and the tools are installed; otherwise its tests
+//! print that they are skipped, and pass. Databases on such disks are opened in child processes
+//! (`reexec`), so that a crash fails one test and does not end all of them.
 //!
 //! ```text
 //! fuse         a small file system in memory that gives errors for chosen reads, writes and flushes

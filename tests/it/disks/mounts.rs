@@ -1,5 +1,4 @@
-//! What depends on the mount and the kind of file system: mounts that are read only, and the times
-//! of files.
+//! Properties of mounts and file systems: read-only mounts, and the times of files.
 
 use std::fs::File;
 use std::path::Path;

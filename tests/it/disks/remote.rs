@@ -1,4 +1,5 @@
-//! A database that is used in a child, a command at a time, so that its death is an answer too.
+//! Drives a database in a child process, one command at a time, so that a crash of the child is a
+//! result too.
 //!
 //! ```text
 //! open          opens the database           ok

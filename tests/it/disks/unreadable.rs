@@ -1,8 +1,7 @@
-//! Pages that cannot be read: 300 of them, one at a time and all at once, under every read there
-//! is.
+//! Pages that cannot be read: 300 of them, one at a time and all at once, with every kind of read.
 //!
-//! Whatever needs such a page fails with an error that says so; whatever does not need it is read
-//! as it is.
+//! A read that needs such a page fails with an error that names the page; all other reads return
+//! right data.
 
 use std::collections::BTreeMap;
 use std::path::Path;

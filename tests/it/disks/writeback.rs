@@ -1,9 +1,8 @@
 //! Failed write-back: a page or a flush does not reach the disk. Then a retry, a reopening, and
 //! power cuts.
 //!
-//! The commit that met it fails with `Io`; the handle is poisoned; every commit that was
-//! acknowledged before, and every one that is acknowledged after reopening, is there after a power
-//! cut.
+//! The affected commit fails with `Io` and the handle is poisoned. After a power cut, the file has
+//! every commit that was acknowledged before, and every one that was acknowledged after reopening.
 
 use std::path::{Path, PathBuf};
 

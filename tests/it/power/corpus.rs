@@ -1,4 +1,4 @@
-//! Images that showed something once, in `tests/corpus/`, judged again.
+//! Judges the kept images in `tests/corpus/` again. Each once showed a violation.
 
 use std::path::{Path, PathBuf};
 

@@ -1,11 +1,11 @@
-//! Creation: what a directory may hold when the power goes while a database is made, or before its
+//! Creation: every directory that a power cut may leave while a database is created, or before its
 //! first commit.
 //!
-//! The steps are: the temporary file is written, flushed, renamed, and the directory is flushed.
-//! Until the directory is flushed, each of its changes may be durable or not: there may be no file,
-//! a temporary one, or the file. What is in a file is as durable as its own flushes made it.
-//! Opening must then make a new database or find a whole one, whatever lies beside; and once a
-//! commit was acknowledged, its file is there.
+//! Mapleaf writes the temporary file, flushes it, renames it, and flushes the directory. Until the
+//! directory is flushed, each of its changes may be durable or not: there may be no file, a
+//! temporary one, or the file. A file's contents are as durable as its own flushes made them.
+//! Opening must then create a new database or find a complete one, whatever other files there are.
+//! After an acknowledged commit, the file exists.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -1,10 +1,10 @@
-//! What is durable of a file and what is not: pages with all contents that they have had since the
+//! Models the disk: the durable contents of each page, and all contents that it has had since the
 //! last flush.
 //!
-//! A [`Recorder`] is the hooks of an open database. It looks at the whole file before each flush,
-//! at each change of length, when a meta page was stored, and whenever the run asks for it in the
-//! middle of a transaction. A page has a new version when it differs from what it was the last
-//! time. A flush that was successful makes the last versions of its range durable, and the length.
+//! A [`Recorder`] implements the hooks of an open database. It reads the whole file before each
+//! flush, at each change of length, after a meta page is stored, and when the run asks for it in
+//! the middle of a transaction. A page whose contents have changed since the last look gets a new
+//! version. A successful flush makes the last versions of its range durable, and the length.
 
 use std::collections::VecDeque;
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! Images: what a disk may hold, chosen page by page from what was stored, and each counted once.
+//! Images: the possible contents of the disk after a power cut, chosen page by page from the stored
+//! versions. Equal images are counted once.
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! Judging an image: what a database must be after a power cut, and what it may be on a disk that
-//! lies.
+//! Judges an image: the state that a database must have after a power cut, and those that it may
+//! have on a lying disk.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};

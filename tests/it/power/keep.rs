@@ -1,9 +1,10 @@
-//! Keeping images that violate: shrunk to few pages, in a file that can be judged again.
+//! Keeps an image with a violation: shrinks it to few pages and writes it to a file that can be
+//! judged again.
 //!
-//! The file begins with lines of text, `name: value`, up to an empty line; then follow the bytes of
-//! the image that are not zero, each run with its offset (8 bytes) and length (4 bytes). [`replay`]
-//! judges it: the code that it was found with must find it again (so the image shows what it says),
-//! and the right code must do what the file says that it does.
+//! The file begins with lines of text, `name: value`, up to an empty line. Then follow the bytes of
+//! the image that are not zero, as ranges with offset (8 bytes) and length (4 bytes). [`replay`]
+//! judges the file: the mutant with which it was found must show the violation again, and the real
+//! code must behave as the file says.
 
 use std::path::{Path, PathBuf};
 

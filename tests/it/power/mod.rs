@@ -1,11 +1,11 @@
-//! Power cuts: every image that the disk may hold when the power goes, as far as seeded runs reach.
+//! Power cuts: opens and judges the images that a disk may hold after a power cut, for seeded runs.
 //!
-//! What is durable is what was flushed; every page that was stored to since may hold, after the
-//! cut, any content that it had since, whole or torn (`disk`, `image`). Each image is opened and
-//! judged (`judge`). Runs go through creation, growth, large values, table drops, reuse, aborts,
-//! reopening, and crashes in the middle of recovery (`run`, `creation`); a disk may also lie.
-//! `mutants` makes the database wrong on purpose, and each of these mistakes must be found. A
-//! violation is shrunk and kept (`keep`), and what was found once is judged for ever (`corpus`).
+//! Only flushed data is durable. Every page that was stored to since its last flush may hold any
+//! content that it had since, whole or torn (`disk`, `image`). Each image is opened and judged
+//! (`judge`). Runs contain creation, growth, large values, table drops, reuse of pages, aborts,
+//! reopening, and crashes during recovery (`run`, `creation`); a disk may also lie about flushes.
+//! `mutants` makes the database wrong on purpose; each of these mistakes must be found. An image
+//! with a violation is shrunk and kept (`keep`), and each later run judges it again (`corpus`).
 //! `docs/testing.md` has the commands.
 
 mod corpus;

@@ -1,5 +1,5 @@
-//! The suite is judged itself: runs with something wrong must be found, within few images, and
-//! right ones must not.
+//! Tests the power cut tests: they must find each deliberate mistake within few images, and nothing
+//! without a mistake.
 
 use mapleaf::testing::Mutant;
 

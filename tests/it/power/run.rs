@@ -1,8 +1,8 @@
-//! Seeded runs: transactions, reopening and crashes on crashes, with every cut on the way judged.
+//! Seeded runs: transactions, reopening and repeated crashes; every power cut on the way is judged.
 //!
-//! A *lineage* goes on from a crash: with an image as the file (power loss; also one that a power
-//! cut in the middle of an earlier recovery left), or with all that the page cache held while less
-//! is durable (the process was killed, and power may be lost later).
+//! A *lineage* continues after a crash. After a power cut, its file is an image, possibly from a
+//! cut during an earlier recovery. After a kill, its file has everything that the page cache held,
+//! while less is durable.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

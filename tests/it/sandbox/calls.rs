@@ -1,6 +1,7 @@
-//! Every system call that Mapleaf makes, with what each is for, and what it does without them.
+//! The list of all system calls of Mapleaf, with the purpose of each, and the effect if the kernel
+//! refuses it.
 //!
-//! Found with `strace -f` on the operations of `steps` and the verbs of `kvctl`;
+//! `strace -f` found them, on the operations of `steps` and the verbs of `kvctl`; the test
 //! `every_call_is_in_the_list` keeps the list complete.
 
 use mapleaf::testing::Argument;

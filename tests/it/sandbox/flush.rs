@@ -1,4 +1,4 @@
-//! A kernel that refuses every kind of flush: writing is impossible, and nothing is lost by that.
+//! A kernel that refuses every kind of flush: writing is impossible, and no data is lost.
 
 use mapleaf::testing::{answer_calls, Answer, Matching};
 use mapleaf::{Db, Table};

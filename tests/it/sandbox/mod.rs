@@ -1,10 +1,9 @@
-//! Sandboxes and old kernels: each system call that Mapleaf makes is refused with EPERM and with
-//! ENOSYS, and each operation works or names the call. Never is a file called damaged for it, and
-//! no process dies.
+//! Sandboxes and old kernels: with each system call refused (EPERM and ENOSYS), each operation
+//! works or its error names the call. No error reports damage, and no process dies.
 //!
-//! A child refuses the call to itself (seccomp), before it opens anything (*cold*: nothing of the
-//! files is in memory) or with every database open and used (*warm*); then it tries all operations,
-//! each on a file of its own. The parent looks at the files afterwards.
+//! A child process forbids the call to itself (seccomp), either before it opens a file (*cold*: the
+//! page cache has nothing of the files) or with every database open and used (*warm*). Then it
+//! tries all operations, each on its own file. The parent checks the files afterwards.
 //!
 //! ```text
 //! calls   the list, with the numbers of x86_64

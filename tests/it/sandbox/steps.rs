@@ -1,5 +1,4 @@
-//! What a child of the matrix does: each operation on a file of its own, with a process that is
-//! confined before or after.
+//! The operations that a child tries, each on its own file, before and after it confines itself.
 
 use std::ops::ControlFlow;
 use std::path::Path;
