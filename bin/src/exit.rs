@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn system_errors_of_input_and_output_have_their_codes() {
+    fn io_errors_have_their_exit_codes() {
         use io::ErrorKind as K;
         let reading = |kind| Failure::reading("x", &io::Error::from(kind)).exit;
         assert_eq!(reading(K::NotFound), Exit::NotFound);

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_outside_their_bounds_say_what_fits() {
+    fn numbers_out_of_range_are_errors_that_name_the_range() {
         assert_eq!((whole("0"), positive("7"), bounded::<8, 9>("9")), (Ok(0), Ok(7), Ok(9)));
         for wrong in ["-1", "", "x", "1.5", "99999999999999999999"] {
             assert_eq!(whole(wrong), Err("give a whole number, 0 or more".to_string()));
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_have_units_and_a_least() {
+    fn sizes_have_units_and_a_minimum() {
         assert_eq!(size::<{ 1 << 20 }>("1M"), Ok(1 << 20));
         assert_eq!(size::<{ 1 << 20 }>("2g"), Ok(2 << 30));
         assert_eq!(size::<{ 1 << 20 }>("2048k"), Ok(2 << 20));

@@ -589,7 +589,7 @@ fn page_sizes_that_are_not_possible_are_refused_everywhere() {
 }
 
 #[test]
-fn windows_of_any_size_work() {
+fn windows_of_every_size_work() {
     for window in [0, 1, 4095, 4096, 8192, 10_000, 1 << 20, 1 << 46, u64::MAX] {
         for db in TestDb::both(&Options::new().window_size(window)) {
             let mut txn = db.begin_write().expect("begins");

@@ -70,7 +70,7 @@ fn owned_keys_are_looked_up_by_what_they_borrow() {
 }
 
 #[test]
-fn a_write_transaction_answers_many_keys_and_gives_entries_to_keep() {
+fn a_write_transaction_has_multi_get_and_owned_entries() {
     const COUNT: u64 = 5000;
     const SQUARES: Table<u64, u64> = Table::new("squares");
     let db = TestDb::file(Options::new());
@@ -199,7 +199,7 @@ fn iterators_stay_ended_after_a_fault() {
 /// What may be carried through `catch_unwind` without a wrapper. A write transaction may not: a
 /// panic inside a change of a tree could leave it half done.
 #[test]
-fn what_is_only_read_is_unwind_safe() {
+fn read_only_types_are_unwind_safe() {
     fn safe<T: UnwindSafe + RefUnwindSafe>() {}
     safe::<Db>();
     safe::<Options>();
@@ -227,7 +227,7 @@ fn what_is_only_read_is_unwind_safe() {
 }
 
 #[test]
-fn an_option_that_a_second_opening_cannot_have_is_an_error_that_names_it() {
+fn an_option_that_conflicts_with_the_open_database_is_an_error_that_names_it() {
     let db = TestDb::file(Options::new().fault_guard(false).window_size(1 << 30));
     let again = |options: Options| options.open(db.path());
     let refused = |options: Options| {

@@ -78,7 +78,7 @@ fn txn_of(bytes: &[u8], at: usize) -> u64 {
 }
 
 #[test]
-fn what_is_no_database_is_refused() {
+fn files_that_are_no_database_are_refused() {
     let mut rng = Rng(0x61);
     refused_bytes(b"{\"name\": \"settings\"}\n", ErrorKind::NotADatabase);
     refused_bytes(b"x", ErrorKind::NotADatabase);
@@ -228,7 +228,7 @@ fn impossible_fields_of_a_meta_are_refused_or_read_as_damage() {
 }
 
 #[test]
-fn both_slots_damaged_is_refused() {
+fn a_file_with_both_meta_slots_damaged_is_refused() {
     for page_size in [4096usize, 16384] {
         let (mut bytes, _) = database(page_size, 3);
         for at in [0, page_size / 2, page_size, page_size + page_size / 2] {
@@ -240,7 +240,7 @@ fn both_slots_damaged_is_refused() {
 }
 
 #[test]
-fn one_copy_damaged_opens_the_newest_state_is_told_and_mended_by_commits() {
+fn a_damaged_meta_copy_is_reported_and_repaired_by_the_next_commits() {
     for page_size in [4096usize, 8192, 16384, 32768] {
         let (whole, history) = database(page_size, 4);
         let newest = txn_of(&whole, 0).max(txn_of(&whole, page_size));
@@ -275,7 +275,7 @@ fn one_copy_damaged_opens_the_newest_state_is_told_and_mended_by_commits() {
 }
 
 #[test]
-fn one_slot_damaged_opens_the_other() {
+fn a_damaged_meta_slot_opens_the_state_of_the_other() {
     for page_size in [4096usize, 32768] {
         let (whole, history) = database(page_size, 4);
         for slot in 0..2 {
@@ -367,7 +367,7 @@ fn refusing_child() {
 }
 
 #[test]
-fn a_fifo_is_refused_and_nobody_waits_for_its_other_end() {
+fn a_fifo_is_refused_without_waiting_for_its_other_end() {
     let dir = fast_dir();
     let path = dir.path().join("fifo");
     let made = Command::new("mkfifo").arg(&path).status();
@@ -438,7 +438,7 @@ fn kinds(lines: &[String]) -> Vec<&str> {
 }
 
 #[test]
-fn no_permission_is_an_error_of_its_own() {
+fn a_file_without_permission_has_its_own_error_kind() {
     let dir = fast_dir();
     set_mode(dir.path(), 0o755);
     let inner = dir.path().join("files");
@@ -533,7 +533,7 @@ fn holding_child() {
 }
 
 #[test]
-fn processes_share_a_file_for_reading_and_nothing_else() {
+fn processes_can_share_a_file_only_for_reading() {
     let (bytes, history) = database(4096, 3);
     let dir = fast_dir();
     let path = dir.path().join("shared");
@@ -563,7 +563,7 @@ fn processes_share_a_file_for_reading_and_nothing_else() {
 }
 
 #[test]
-fn one_process_shares_a_database_but_does_not_turn_reading_into_writing() {
+fn in_one_process_a_read_only_database_cannot_be_reopened_for_writing() {
     let (bytes, history) = database(4096, 3);
     let dir = fast_dir();
     let path = dir.path().join("shared");
@@ -756,7 +756,7 @@ fn pages_in_wrong_places_are_found() {
 
 /// Damage made on purpose: every checksum is right.
 #[test]
-fn pages_that_lie_are_errors_or_answers_and_never_panics() {
+fn crafted_pages_give_errors_or_answers_and_never_panic() {
     let (bytes, _) = small();
     let mut sealed = bytes.clone();
     mapleaf::testing::seal_file(&mut sealed);

@@ -97,7 +97,7 @@ fn files() -> (tempfile::TempDir, [PathBuf; 2]) {
 /// Reads a cold file in many ways, one after the other, under every setting; each is compared with
 /// a map.
 #[test]
-fn cold_reads_give_what_is_there() {
+fn cold_reads_return_the_stored_entries() {
     let (_dir, paths) = files();
     let model: BTreeMap<u64, Vec<u8>> = (0..KEYS).map(|key| (key, value_of(key))).collect();
     let mut rng = Rng::new(seed("cold reads"));
@@ -160,7 +160,7 @@ fn cold_reads_give_what_is_there() {
 }
 
 #[test]
-fn more_than_was_asked_for_comes_only_where_the_file_fits() {
+fn read_ahead_reads_more_than_requested_only_if_the_file_fits_in_memory() {
     let (_dir, paths) = files();
     let path = &paths[1];
     let gets = |read_ahead, room, count| {
@@ -229,7 +229,7 @@ fn retried<T>(mut call: impl FnMut() -> Result<T>) -> (T, u32) {
 }
 
 #[test]
-fn lookups_that_may_not_wait_say_so_and_succeed_later() {
+fn lookups_that_may_not_block_return_would_block_and_succeed_later() {
     let (_dir, paths) = files();
     for (path, read_ahead) in [(&paths[0], ReadAhead::Auto), (&paths[1], ReadAhead::Off)] {
         if !make_cold(path) {
@@ -261,7 +261,7 @@ fn lookups_that_may_not_wait_say_so_and_succeed_later() {
 }
 
 #[test]
-fn what_lives_in_memory_never_blocks() {
+fn reads_of_a_database_in_memory_never_block() {
     let db = Db::in_memory().expect("a database");
     db.write(|txn| (0..200).try_for_each(|key| txn.table(DATA)?.insert(key, &value_of(key)).map(drop)))
         .expect("written");
@@ -337,7 +337,7 @@ fn child() {
 }
 
 #[test]
-fn a_file_that_is_cut_while_it_is_read_cold_is_an_error_and_no_death() {
+fn a_cut_during_cold_reads_is_an_error_and_no_crash() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("cut.mapleaf");
     make(&path, false);

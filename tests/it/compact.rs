@@ -41,7 +41,7 @@ fn contents(txn: &ReadTxn) -> HashMap<String, Entries> {
 }
 
 #[test]
-fn the_copy_of_a_long_history_holds_its_newest_state() {
+fn the_copy_after_many_transactions_holds_the_newest_state() {
     let seed = seed("compact_history");
     let dir = fast_dir();
     let out = dir.path().join("out.mapleaf");
@@ -69,7 +69,7 @@ fn the_copy_of_a_long_history_holds_its_newest_state() {
 /// Leaves are filled to the last byte that an entry fits into, branches nearly so; a commit in
 /// between leaves nothing.
 #[test]
-fn pages_are_as_full_as_can_be() {
+fn the_pages_of_the_copy_are_full() {
     const ENTRIES: u64 = 250_000;
     let entry_bytes = 6 + 4 + 24 + 150;
     let dir = fast_dir();
@@ -104,7 +104,7 @@ fn pages_are_as_full_as_can_be() {
 }
 
 #[test]
-fn every_page_size_and_large_values() {
+fn large_values_are_copied_with_every_page_size() {
     for page_size in [4096, 8192, 16384, 32768] {
         let dir = fast_dir();
         let out = dir.path().join("out.mapleaf");
@@ -156,7 +156,7 @@ fn codecs_and_empty_tables_are_kept() {
 }
 
 #[test]
-fn many_small_tables() {
+fn many_small_tables_are_copied() {
     let dir = fast_dir();
     let out = dir.path().join("out.mapleaf");
     let db = Db::open(dir.path().join("made.mapleaf")).expect("made");
@@ -177,7 +177,7 @@ fn many_small_tables() {
 }
 
 #[test]
-fn writers_go_on_and_the_copy_is_one_state() {
+fn writers_continue_and_the_copy_is_one_state() {
     let seed = seed("compact_live");
     let dir = fast_dir();
     let history = History::new(seed);
@@ -209,7 +209,7 @@ fn writers_go_on_and_the_copy_is_one_state() {
 }
 
 #[test]
-fn a_name_that_is_taken_is_refused_and_stays() {
+fn an_existing_target_is_refused_and_unchanged() {
     let dir = fast_dir();
     let path = dir.path().join("made.mapleaf");
     let db = Db::open(&path).expect("made");
@@ -244,7 +244,7 @@ fn a_name_that_is_taken_is_refused_and_stays() {
 /// Damage anywhere in what is reached is an error of the kind that any reader gets, and leaves no
 /// file.
 #[test]
-fn damage_ends_it_and_leaves_nothing() {
+fn damage_ends_the_compaction_and_leaves_no_file() {
     let seed = seed("compact_damage");
     let dir = fast_dir();
     let (path, out) = (dir.path().join("made.mapleaf"), dir.path().join("out.mapleaf"));
@@ -283,7 +283,7 @@ fn damage_ends_it_and_leaves_nothing() {
 /// Bytes are changed anywhere and checksums set right again: no panic, an end, and a whole database
 /// if any.
 #[test]
-fn hostile_files_do_no_harm() {
+fn crafted_files_never_panic_or_give_wrong_entries() {
     let seed = seed("compact_hostile");
     let dir = fast_dir();
     let (path, out) = (dir.path().join("made.mapleaf"), dir.path().join("out.mapleaf"));
@@ -325,7 +325,7 @@ fn hostile_files_do_no_harm() {
 
 /// A table of a kind that this release does not know is not left out of the copy in silence.
 #[test]
-fn a_table_of_an_unknown_kind_refuses_the_whole() {
+fn a_table_of_an_unknown_kind_refuses_the_compaction() {
     let dir = fast_dir();
     let (path, out) = (dir.path().join("made.mapleaf"), dir.path().join("out.mapleaf"));
     let db = Db::open(&path).expect("made");
@@ -348,7 +348,7 @@ fn a_table_of_an_unknown_kind_refuses_the_whole() {
 }
 
 #[test]
-fn a_compaction_that_is_stopped_leaves_nothing() {
+fn a_stopped_compaction_leaves_no_file() {
     let dir = fast_dir();
     let (path, out) = (dir.path().join("made.mapleaf"), dir.path().join("out.mapleaf"));
     let db = Db::open(&path).expect("made");
@@ -406,7 +406,7 @@ fn cut_child() {
 }
 
 #[test]
-fn a_file_cut_meanwhile_is_an_error_and_never_a_copy_with_zeros() {
+fn a_cut_during_a_compaction_is_an_error_and_never_a_copy_with_zeros() {
     let dir = fast_dir();
     let (path, out) = (dir.path().join("made.mapleaf"), dir.path().join("out.mapleaf"));
     let db = Db::open(&path).expect("made");

@@ -83,7 +83,7 @@ fn small_leaf(path: &Path) -> u64 {
 }
 
 #[test]
-fn a_page_in_use_that_the_free_space_names_is_damage_and_stays_as_it_is() {
+fn a_used_page_that_free_space_lists_is_damage_and_is_not_overwritten() {
     let mut bytes = database();
     let dir = fast_dir();
     let path = dir.path().join("db");
@@ -108,7 +108,7 @@ fn a_page_in_use_that_the_free_space_names_is_damage_and_stays_as_it_is() {
 }
 
 #[test]
-fn after_the_last_transaction_number_nothing_is_written_and_nothing_lost() {
+fn at_the_last_transaction_number_writes_are_refused_and_no_data_is_lost() {
     let dir = fast_dir();
     let path = dir.path().join("db");
     let mut bytes = database();
@@ -127,7 +127,7 @@ fn after_the_last_transaction_number_nothing_is_written_and_nothing_lost() {
 }
 
 #[test]
-fn an_entry_count_that_cannot_be_is_damage_and_not_an_overflow() {
+fn an_impossible_entry_count_is_damage_and_not_an_overflow() {
     let dir = fast_dir();
     let path = dir.path().join("db");
     let mut bytes = database();
@@ -171,7 +171,7 @@ impl Hooks for FullDisk {
 }
 
 #[test]
-fn a_flush_that_fails_on_a_full_disk_is_not_the_error_of_an_aborted_transaction() {
+fn a_flush_that_fails_on_a_full_disk_poisons_and_is_not_reported_as_disk_full() {
     for kind in [FlushKind::Tree, FlushKind::MetaPage] {
         let db = Db::open(fast_dir().path().join("db")).expect("open");
         testing::set_hooks(&db, Arc::new(FullDisk(kind)));
@@ -183,7 +183,7 @@ fn a_flush_that_fails_on_a_full_disk_is_not_the_error_of_an_aborted_transaction(
 }
 
 #[test]
-fn pages_that_the_file_has_already_have_blocks_before_they_are_stored_to() {
+fn holes_get_blocks_before_pages_are_stored_to_them() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("db");
     drop(Db::open(&path).expect("open"));
@@ -198,7 +198,7 @@ fn pages_that_the_file_has_already_have_blocks_before_they_are_stored_to() {
 }
 
 #[test]
-fn owned_ranges_give_what_lies_before_damage_as_ranges_do() {
+fn owned_ranges_return_the_entries_before_damage_as_ranges_do() {
     const TEXT: Table<u32, &str> = Table::new("text");
     let db = Db::in_memory().expect("open");
     db.write(|txn| {
@@ -283,7 +283,7 @@ fn damage(bytes: &mut [u8], rng: &mut Rng) {
 }
 
 #[test]
-fn writing_to_files_that_lie_never_panics() {
+fn writing_to_contradictory_files_never_panics() {
     let bytes = database();
     let dir = fast_dir();
     let path = dir.path().join("db");

@@ -128,7 +128,7 @@ fn open_child() {
 }
 
 #[test]
-fn of_processes_that_create_the_same_file_one_has_it_and_the_others_are_locked_out() {
+fn one_of_several_creating_processes_gets_the_file_and_the_others_find_it_locked() {
     let dir = fast_dir();
     let path = dir.path().join("shared.mapleaf");
     let mut openers: Vec<Process> = (0..4).map(|_| opener(&path)).collect();
@@ -196,7 +196,7 @@ fn creation_that_is_killed_leaves_no_file_or_a_whole_one() {
 /// A file system without room for the second page: the writer dies or fails between the two slots
 /// of an empty file. What is left must be empty still, or a whole database.
 #[test]
-fn an_empty_file_whose_initialisation_is_cut_short_can_be_initialised_again() {
+fn an_interrupted_initialisation_of_an_empty_file_can_be_repeated() {
     let dir = fast_dir();
     let path = dir.path().join("empty.mapleaf");
     for limit_kib in [0, 4, 8] {
@@ -221,7 +221,7 @@ fn init_child() {
 }
 
 #[test]
-fn a_name_that_leads_to_a_missing_file_creates_that_file() {
+fn opening_a_link_to_a_missing_file_creates_that_file() {
     let dir = fast_dir();
     std::fs::create_dir(dir.path().join("real")).expect("a directory");
     let link = dir.path().join("link.mapleaf");
@@ -236,7 +236,7 @@ fn a_name_that_leads_to_a_missing_file_creates_that_file() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_refused() {
+fn links_into_missing_folders_and_circular_links_are_refused() {
     let dir = fast_dir();
     let link = dir.path().join("link.mapleaf");
     std::os::unix::fs::symlink("missing/data.mapleaf", &link).expect("a link");

@@ -24,7 +24,7 @@ fn with_damaged_value() -> (tempfile::TempDir, Db) {
 }
 
 #[test]
-fn a_damaged_value_is_named_and_others_are_read() {
+fn a_damaged_value_is_an_error_with_its_page_and_others_are_read() {
     let (_dir, db) = with_damaged_value();
     let blobs = db.begin_read().and_then(|txn| txn.table(BLOBS)).expect("the table");
     let error = blobs.get(1).expect_err("damaged");
@@ -34,7 +34,7 @@ fn a_damaged_value_is_named_and_others_are_read() {
 }
 
 #[test]
-fn what_does_not_decode_is_told_with_its_table_and_others_are_read() {
+fn an_undecodable_entry_is_an_error_with_its_table_and_others_are_read() {
     const NAMES: Table<u32, &str> = Table::new("names");
     let db = Db::in_memory().expect("made");
     db.write(|txn| {
@@ -84,7 +84,7 @@ fn flip(path: &std::path::Path, page: u64) {
 /// The walk over the tables ended at the first catalog page that could not be read, and every page
 /// of the tables after it was reported as lost.
 #[test]
-fn check_goes_on_behind_a_damaged_catalog_page() {
+fn check_continues_after_a_damaged_catalog_page() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("db.mapleaf");
     let name = |n: u32| format!("table {n:03} {}", "x".repeat(200));
@@ -144,7 +144,7 @@ fn every_finding_of_damage_names_its_page() {
 }
 
 #[test]
-fn check_tells_how_far_it_is() {
+fn check_reports_its_progress() {
     let db = Db::in_memory().expect("made");
     db.write(|txn| {
         let mut table = txn.table(BLOBS)?;
@@ -160,7 +160,7 @@ fn check_tells_how_far_it_is() {
 /// Both copies of the newer meta page are damaged. An interrupted commit can leave that, so the
 /// older state opens; but the check and a salvage tell that there may have been a newer one.
 #[test]
-fn a_lost_meta_is_told_by_the_check_and_by_a_salvage() {
+fn check_and_salvage_report_a_lost_meta_page() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("db.mapleaf");
     let db = Db::open(&path).expect("made");

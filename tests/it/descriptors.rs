@@ -73,7 +73,7 @@ fn daemon() {
 }
 
 #[test]
-fn no_file_of_ours_is_a_standard_descriptor_that_the_program_prints_to() {
+fn no_database_file_gets_a_standard_descriptor() {
     let dir = tempfile::tempdir().expect("a directory");
     reexec::start(reexec::command("descriptors::daemon", &[&dir.path()])).finish();
     for name in ["db", "compacted", "saved", "empty"] {

@@ -279,7 +279,7 @@ fn threads_child() {
 }
 
 #[test]
-fn threads_all_get_the_error_and_other_databases_go_on() {
+fn all_threads_get_the_error_of_a_cut_and_other_databases_still_work() {
     assert_eq!(run("faults::threads_child", "threads"), "done");
 }
 
@@ -329,7 +329,7 @@ fn overflow(depth: u64) -> u64 {
 }
 
 #[test]
-fn faults_elsewhere_and_signals_that_are_sent_end_the_process_as_before() {
+fn faults_outside_of_mapleaf_and_sent_signals_still_end_the_process() {
     // The first signal that is sent takes away the handler of Rust's runtime, no more; so it is
     // without a database too.
     let cases = [("sent", None), ("sent twice", Some(7)), ("sent, then cut", None), ("foreign", Some(7))];
@@ -357,7 +357,7 @@ fn called_once_child() {
 }
 
 #[test]
-fn a_handler_before_ours_that_asked_to_be_called_once_is_called_once_with_its_mask() {
+fn an_earlier_one_shot_handler_is_called_once_with_its_signal_mask() {
     let mut child = reexec::start(reexec::command("faults::called_once_child", &[&"go"]));
     assert_eq!(child.line().as_deref(), Some("called, SIGUSR1 blocked"));
     // The access is tried again, and the default action ends the process.
@@ -470,7 +470,7 @@ fn read_damaged(path: &Path, at: u64) -> Result<bool, String> {
 }
 
 #[test]
-fn five_thousand_flipped_bytes_are_found_or_do_no_harm() {
+fn five_thousand_flipped_bytes_are_detected_or_harmless() {
     let said = run("faults::flipping_child", "flipped_bytes");
     println!("flipped bytes: flips, all read right, errors: {said}; wrong answers 0, panics 0, hangs 0");
 }
@@ -493,7 +493,7 @@ impl mapleaf::testing::Hooks for CutBehindMeta {
 
 /// `Fault` would say that nothing was committed.
 #[test]
-fn a_commit_whose_file_is_cut_behind_the_meta_is_not_said_to_be_nothing() {
+fn a_commit_whose_file_is_cut_after_the_meta_page_is_an_error() {
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");
     drop(Db::open(&path).expect("made"));
@@ -663,7 +663,7 @@ fn take_all_areas(dir: &Path) -> Vec<memmap2::MmapRaw> {
 /// The page at fault cannot be replaced by itself then: that would take more areas. The whole
 /// mapping can.
 #[test]
-fn a_cut_is_an_error_also_in_a_process_that_has_all_the_areas_it_may_have() {
+fn a_cut_is_an_error_even_if_the_process_has_no_free_memory_area() {
     let dir = tempfile::tempdir().expect("a folder");
     reexec::start(reexec::command("faults::child_with_all_areas", &[&dir.path()])).finish();
 }

@@ -87,7 +87,7 @@ fn a_reader_that_begins_while_a_writer_looks_for_readers_keeps_its_state() {
 /// Until its slot shows a state, a reader protects none: what is published is asked again, also for
 /// the state that the slot was left with.
 #[test]
-fn a_reader_that_shows_its_state_too_late_reads_a_newer_one_and_keeps_that() {
+fn a_reader_whose_slot_is_written_too_late_reads_a_newer_state_and_keeps_it() {
     let db = TestDb::file(Options::new());
     store(&db, 1).expect("stored");
     drop(db.begin_read().expect("begins"));
@@ -164,7 +164,7 @@ fn a_reader_begins_in_the_current_window_whatever_its_slot_kept() {
 /// A slot keeps its pages for the next transaction. The writer takes them away when the file goes
 /// on elsewhere.
 #[test]
-fn slots_that_nobody_uses_do_not_keep_a_window_that_the_file_has_outgrown() {
+fn idle_reader_slots_do_not_keep_an_outgrown_window_mapped() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("data.mapleaf");
     let db = small_window(&path);
@@ -184,7 +184,7 @@ fn slots_that_nobody_uses_do_not_keep_a_window_that_the_file_has_outgrown() {
 }
 
 #[test]
-fn a_window_that_a_reader_left_too_late_goes_with_the_next_write_transaction() {
+fn an_old_window_left_in_a_slot_is_unmapped_by_the_next_write_transaction() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("data.mapleaf");
     let db = small_window(&path);

@@ -107,7 +107,7 @@ fn drop_in_child(db: &Db, fill: impl FnOnce(&mut mapleaf::WriteTxn)) {
 }
 
 #[test]
-fn a_child_that_drops_its_copy_takes_nothing_from_its_parent() {
+fn a_child_that_drops_an_inherited_handle_does_not_affect_its_parent() {
     let mut child = reexec::start(reexec::command("fork::forking_child", &[&"go"]));
     assert_eq!(child.line().as_deref(), Some("done"));
     child.finish();

@@ -24,17 +24,17 @@ proptest! {
     #![proptest_config(cases(1000))]
 
     #[test]
-    fn leaves_hold_what_they_are_given(data in input(0b1000, 0b1100, 1500)) {
+    fn fuzzed_leaves_return_the_stored_entries(data in input(0b1000, 0b1100, 1500)) {
         fuzz_page(&data);
     }
 
     #[test]
-    fn branches_hold_what_they_are_given(data in input(0b1100, 0b1100, 1500)) {
+    fn fuzzed_branches_return_the_stored_entries(data in input(0b1100, 0b1100, 1500)) {
         fuzz_page(&data);
     }
 
     #[test]
-    fn any_bytes_as_a_page(mut data in input(0, 0b1000, 300), kind in 0u8..6) {
+    fn random_bytes_as_a_page_are_an_error_or_safe(mut data in input(0, 0b1000, 300), kind in 0u8..6) {
         // Bytes 3 to 8 are checksum, kind and level of the page.
         if let Some(place) = data.get_mut(7) {
             *place = kind;
@@ -47,7 +47,7 @@ proptest! {
     #![proptest_config(cases(400))]
 
     #[test]
-    fn changed_pages_of_samples(
+    fn changed_sample_pages_are_an_error_or_safe(
         sample: prop::sample::Index,
         page: prop::sample::Index,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
@@ -62,12 +62,12 @@ proptest! {
     }
 
     #[test]
-    fn changed_files(data in input(0, 0x80, 40)) {
+    fn changed_files_are_an_error_or_safe(data in input(0, 0x80, 40)) {
         fuzz_open(&data);
     }
 
     #[test]
-    fn any_operations(data in prop::collection::vec(any::<u8>(), 0..1500)) {
+    fn fuzzed_operations_agree_with_a_map(data in prop::collection::vec(any::<u8>(), 0..1500)) {
         fuzz_ops(&data);
     }
 }
@@ -75,7 +75,7 @@ proptest! {
 /// A meta page that names a low tree id was whole for `check`, and the next new table got an id
 /// that is not for tables.
 #[test]
-fn the_next_tree_id_is_one_for_tables() {
+fn a_meta_page_with_a_low_next_tree_id_is_damage() {
     // The empty sample, in whose meta pages the next tree id, at byte 128, is 3.
     fuzz_open(&[3, 28, 128, 3, 0, 0, 0]);
 }
@@ -83,7 +83,7 @@ fn the_next_tree_id_is_one_for_tables() {
 /// A meta page whose root names another tree than the catalog's or that of the free space opened
 /// and was called clean, while recovery called it damaged.
 #[test]
-fn roots_of_a_meta_are_those_of_its_trees() {
+fn a_meta_page_with_roots_of_other_trees_is_damage() {
     for sample in 0..8 {
         // The number of the catalog's tree, and that of the free-space tree.
         for at in [84, 108] {

@@ -151,7 +151,7 @@ fn one_transaction_outgrows_several_windows() {
 }
 
 #[test]
-fn an_abort_after_growth_leaves_a_database_that_goes_on_in_the_new_window() {
+fn after_growth_and_an_abort_the_database_continues_in_the_new_window() {
     let mut db = TestDb::file(Options::new().window_size(0));
     let held = db.begin_read().expect("begins");
     for round in 0..6u64 {
@@ -295,7 +295,7 @@ fn four_readers_verify_whole_snapshots_beside_a_writer_in_a_file() {
 /// The same with a writable mapping in which the processor forbids every store but to the
 /// transaction's own pages.
 #[test]
-fn growth_and_readers_beside_a_writer_that_can_store_to_its_own_pages_alone() {
+fn growth_beside_readers_works_while_only_claimed_pages_are_writable() {
     mapleaf::testing::strict_claims(true);
     grow_under_readers(&TestDb::file(Options::new().window_size(1 << 20)), 6000, 4096);
     stress(&TestDb::file(Options::new().window_size(0)), 4, seed("stress in a strict writable mapping"));
@@ -314,7 +314,7 @@ pub(crate) fn mapped(path: &std::path::Path) -> (usize, u64) {
 }
 
 #[test]
-fn an_old_window_goes_with_its_last_reader() {
+fn an_old_window_is_unmapped_with_its_last_reader() {
     const BLOBS: Table<u64, &[u8]> = Table::new("blobs");
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("blobs.mapleaf");

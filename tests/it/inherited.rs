@@ -139,7 +139,7 @@ fn reading_child() {
 }
 
 #[test]
-fn every_read_through_what_a_child_inherited_is_refused_and_its_ends_free_nothing() {
+fn every_read_through_an_inherited_handle_is_refused_and_drops_free_nothing() {
     in_own_process("inherited::reading_child");
 }
 
@@ -260,7 +260,7 @@ fn a_child_in_the_middle_of_a_call(db: &Db, path: &Path) {
 }
 
 #[test]
-fn every_change_through_what_a_child_inherited_is_refused_and_touches_no_page() {
+fn every_write_through_an_inherited_handle_is_refused_and_changes_no_page() {
     in_own_process("inherited::writing_child");
 }
 
@@ -287,7 +287,7 @@ fn surviving_child() {
 }
 
 #[test]
-fn a_child_opens_afresh_what_its_parent_has_closed_and_holds_no_lock_of_it() {
+fn a_child_holds_no_lock_and_can_open_the_file_after_its_parent_has_closed_it() {
     let dir = fast_dir();
     let path = dir.path().join("db");
     let mut child = reexec::start(reexec::command("inherited::surviving_child", &[&path]));
@@ -340,7 +340,7 @@ fn opening_child() {
 }
 
 #[test]
-fn a_child_opens_databases_whatever_threads_of_its_parent_were_doing() {
+fn a_child_opens_databases_although_parent_threads_held_locks_at_the_fork() {
     in_own_process("inherited::opening_child");
 }
 
@@ -367,6 +367,6 @@ fn a_child_without_descriptors_to_spare_child() {
 }
 
 #[test]
-fn the_end_of_an_inherited_handle_closes_no_file_of_the_child() {
+fn dropping_an_inherited_handle_closes_no_file_of_the_child() {
     in_own_process("inherited::a_child_without_descriptors_to_spare_child");
 }

@@ -25,7 +25,7 @@ fn put(db: &Db, keys: impl Iterator<Item = u64>, version: u64) {
 /// The pages below are lost, so no check: every entry is compared instead, also after reopening,
 /// when no page counts as verified.
 #[test]
-fn trees_runs_and_free_space_beyond_two_to_the_32_pages() {
+fn trees_extents_and_free_space_work_beyond_two_to_the_32_pages() {
     for page_size in [4096u32, 8192] {
         let dir = tempfile::tempdir_in("/dev/shm").expect("a directory on tmpfs");
         let path = dir.path().join("far.mapleaf");

@@ -195,7 +195,7 @@ fn an_aborted_load_leaves_no_trace() {
 }
 
 #[test]
-fn what_is_refused_is_not_taken_and_the_load_goes_on() {
+fn refused_entries_are_not_stored_and_the_load_continues() {
     let db = TestDb::file(Options::new());
     let mut txn = db.begin_write().expect("begins");
     let mut table = txn.table(BYTES).expect("table");
@@ -242,7 +242,7 @@ fn an_unfinished_load_breaks_its_transaction() {
 }
 
 #[test]
-fn what_was_read_before_a_load_stays() {
+fn values_read_before_a_load_stay_valid() {
     let db = TestDb::file(Options::new());
     db.write(|txn| {
         let mut table = txn.table(BYTES)?;
@@ -503,7 +503,7 @@ impl Hooks for Full {
 /// A caller that goes on after an error, with the next entry or the end, gets no transaction that
 /// lacks the entries before it.
 #[test]
-fn a_load_that_has_failed_stays_failed() {
+fn a_failed_load_stays_failed() {
     for sorted in [true, false] {
         for long in [false, true] {
             let dir = tempfile::tempdir().expect("a directory");
@@ -543,7 +543,7 @@ fn a_load_that_has_failed_stays_failed() {
 
 /// What a load had put into the table before it was left is read as it is, and is no damage.
 #[test]
-fn a_table_whose_load_was_left_is_not_said_to_be_damaged() {
+fn a_table_with_an_abandoned_load_is_not_reported_as_damaged() {
     let db = TestDb::file(Options::new());
     db.write(|txn| txn.table(BYTES)?.insert(b"", b"before all others").map(drop)).expect("committed");
     for (count, sorted) in [(3_u64, true), (1000, true), (40_000, true), (40_000, false)] {

@@ -107,7 +107,7 @@ fn a_reader_that_ends_early_or_fails_changes_nothing() {
 }
 
 #[test]
-fn a_place_that_is_dropped_changes_nothing_and_one_that_is_forgotten_is_not_committed() {
+fn a_dropped_reserved_value_changes_nothing_and_a_forgotten_one_is_not_committed() {
     let db = TestDb::file(Options::new());
     let mut txn = db.begin_write().expect("begins");
     let mut table = txn.table(BYTES).expect("table");

@@ -484,7 +484,7 @@ fn any_sequence_of_transactions_behaves_like_a_map() {
 /// The same with a writable mapping in which the processor forbids every store but to the
 /// transaction's own pages.
 #[test]
-fn any_sequence_of_transactions_stores_to_its_own_pages_alone() {
+fn any_sequence_of_transactions_stores_only_to_its_own_pages() {
     mapleaf::testing::strict_claims(true);
     any_sequence(48);
 }

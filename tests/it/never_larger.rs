@@ -110,7 +110,7 @@ impl Shape {
 }
 
 #[test]
-fn a_small_file_of_any_shape() {
+fn the_copy_of_a_small_file_of_any_shape_is_never_larger() {
     let seed = seed("never_larger");
     let dir = fast_dir();
     let source = dir.path().join("made.mapleaf");
@@ -131,7 +131,7 @@ fn a_small_file_of_any_shape() {
 
 /// One transaction that loads in order leaves no page free and fills every leaf. Some 40 MB each.
 #[test]
-fn a_large_file_that_one_load_filled() {
+fn the_copy_of_a_large_loaded_file_is_never_larger() {
     let dir = fast_dir();
     let source = dir.path().join("made.mapleaf");
     for (page_size, count, len) in [

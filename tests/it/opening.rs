@@ -54,7 +54,7 @@ impl Hooks for Flushes {
 }
 
 #[test]
-fn opening_for_writing_and_only_reading_changes_nothing_of_the_file() {
+fn opening_for_writing_without_a_write_transaction_does_not_change_the_file() {
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");
     closed(&path, 1000);
@@ -76,7 +76,7 @@ fn opening_for_writing_and_only_reading_changes_nothing_of_the_file() {
 }
 
 #[test]
-fn the_first_write_transaction_flushes_and_makes_the_file_longer_and_closing_cuts_it() {
+fn the_first_write_transaction_flushes_and_lengthens_the_file_and_closing_cuts_it() {
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");
     closed(&path, 1000);
@@ -105,7 +105,7 @@ fn the_first_write_transaction_flushes_and_makes_the_file_longer_and_closing_cut
 /// What a killed process left in the page cache must be durable before it is built on, and before
 /// it is shown.
 #[test]
-fn what_was_not_closed_in_order_is_flushed_by_opening() {
+fn opening_flushes_a_file_that_was_not_closed_cleanly() {
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");
     closed(&path, 1000);
@@ -149,7 +149,7 @@ fn a_failed_flush_before_the_first_write_poisons_like_any_other() {
 
 /// A file is never made longer to fit, and what it lost is not built on.
 #[test]
-fn a_file_that_is_cut_before_the_first_write_is_not_made_longer() {
+fn a_file_cut_before_the_first_write_transaction_is_not_lengthened() {
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");
     for by in [1, 4096, 3 * 4096 + 5] {
@@ -167,7 +167,7 @@ fn a_file_that_is_cut_before_the_first_write_is_not_made_longer() {
 }
 
 #[test]
-fn a_file_that_is_cut_while_it_is_only_read_is_noticed() {
+fn a_cut_is_noticed_by_a_handle_that_only_reads() {
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");
     closed(&path, 100_000);
@@ -209,7 +209,7 @@ fn readers_go_on_while_the_first_write_begins() {
 }
 
 #[test]
-fn locked_for_writing_whether_or_not_anything_was_written() {
+fn a_handle_for_writing_locks_the_file_before_and_after_the_first_write() {
     if let Some(arguments) = reexec::arguments() {
         let refused = |options: Options| options.open(&arguments[0]).map(drop).expect_err("held").kind();
         let found = (refused(Options::new()), refused(Options::new().read_only(true)));
@@ -221,7 +221,7 @@ fn locked_for_writing_whether_or_not_anything_was_written() {
     closed(&path, 10);
     let db = Db::open(&path).expect("opens");
     for _ in 0..2 {
-        let name = "opening::locked_for_writing_whether_or_not_anything_was_written";
+        let name = "opening::a_handle_for_writing_locks_the_file_before_and_after_the_first_write";
         let mut other = reexec::start(reexec::command(name, &[&path]));
         assert_eq!(other.line().as_deref(), Some("(Locked, Locked)"));
         other.finish();
@@ -265,7 +265,7 @@ fn a_cut_is_noticed_when_the_last_pages_are_zeros() {
 /// After the newest state, a killed process leaves what belongs to no state: reserved blocks, pages
 /// of a transaction that did not commit, and pages that a failed flush may have lost.
 #[test]
-fn what_lies_after_the_newest_state_is_cut_off_when_a_file_is_opened_for_writing() {
+fn opening_for_writing_cuts_off_everything_after_the_newest_state() {
     use std::os::unix::fs::MetadataExt as _;
     let dir = fast_dir();
     let (path, killed) = (dir.path().join("db.mapleaf"), dir.path().join("killed.mapleaf"));

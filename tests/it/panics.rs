@@ -134,7 +134,7 @@ fn a_lookup_whose_codec_panics_leaves_the_table_as_it_was() {
 }
 
 #[test]
-fn a_store_whose_codec_panics_is_done_or_not_and_the_transaction_goes_on() {
+fn a_put_whose_codec_panics_is_complete_or_absent_and_the_transaction_continues() {
     let db = filled();
     let mut txn = db.begin_write().expect("begins");
     let mut table = txn.table(ROWS).expect("table");
@@ -158,7 +158,7 @@ fn a_store_whose_codec_panics_is_done_or_not_and_the_transaction_goes_on() {
 }
 
 #[test]
-fn a_load_whose_entries_panic_is_refused_and_one_whose_codec_panics_goes_on() {
+fn a_load_whose_iterator_panics_is_refused_and_one_whose_codec_panics_continues() {
     let db = filled();
     for key_of in [|n: u64| 1000 + n, |n: u64| 5000 - n] {
         let mut txn = db.begin_write().expect("begins");
@@ -197,7 +197,7 @@ impl Read for Panicking {
 }
 
 #[test]
-fn a_value_whose_reader_or_filler_panics_is_not_stored() {
+fn a_value_whose_reader_or_fill_closure_panics_is_not_stored() {
     const BLOBS: Table<u64, &[u8]> = Table::new("blobs");
     let db = filled();
     let mut txn = db.begin_write().expect("begins");

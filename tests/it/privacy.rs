@@ -137,7 +137,7 @@ fn a_copy_never_replaces_its_source_by_whatever_name() {
 }
 
 #[test]
-fn handles_show_path_state_and_sizes_and_no_more() {
+fn debug_output_of_handles_shows_only_path_state_and_sizes() {
     let (_dir, path) = database(0o600);
     let db = Db::open(&path).unwrap();
     let read = db.begin_read().unwrap();

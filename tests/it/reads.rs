@@ -224,7 +224,7 @@ fn all_reads_agree_on_keys_that_are_hard_to_tell_apart() {
 /// Whatever byte of the file is wrong, and whichever way is read: the right answer, or an error
 /// that says so.
 #[test]
-fn no_way_to_read_gives_a_wrong_answer_of_a_damaged_file() {
+fn no_way_to_read_returns_wrong_data_of_a_damaged_file() {
     let mut rng = Rng::new(seed("no_way_to_read_gives_a_wrong_answer_of_a_damaged_file"));
     let dir = fast_dir();
     let path = dir.path().join("made.mapleaf");

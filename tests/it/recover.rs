@@ -134,7 +134,7 @@ impl Hooks for Copies {
 /// Had the file its length before the meta page, a crash in between would leave the damaged newest
 /// state to be opened, and the next commit would overwrite the slot of the whole one.
 #[test]
-fn going_back_gives_the_file_its_length_last() {
+fn recovery_sets_the_length_of_the_file_last() {
     let seed = seed("going_back_gives_the_file_its_length_last");
     let (mut samples, mut crashes) = (0, 0);
     for n in 0..400 {
@@ -171,7 +171,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 #[test]
-fn a_file_cut_anywhere_is_recovered_or_says_that_it_cannot_be() {
+fn a_file_cut_at_any_page_is_recovered_or_refused_with_the_reason() {
     let seed = seed("a_file_cut_anywhere");
     let mut rng = Rng(seed);
     // One whose last commit made the file longer, so that the state before lies in a part of it.
@@ -216,7 +216,7 @@ fn a_file_cut_anywhere_is_recovered_or_says_that_it_cannot_be() {
 
 /// Pages that only the newest state reaches are damaged one by one: the state before is whole.
 #[test]
-fn a_damaged_newest_state_is_given_up_for_the_one_before() {
+fn recovery_returns_to_the_state_before_a_damaged_newest_one() {
     let seed = seed("a_damaged_newest_state");
     let sample = Sample::new(seed, 40);
     let (mut back, mut none) = (0, 0);
@@ -248,7 +248,7 @@ fn a_damaged_newest_state_is_given_up_for_the_one_before() {
 }
 
 #[test]
-fn recovery_leaves_a_whole_file_alone() {
+fn recovery_does_not_change_an_undamaged_file() {
     let sample = Sample::new(5, 10);
     let path = sample.file(&sample.bytes);
     let report = Db::recover(&path).expect("nothing to do");
@@ -265,7 +265,7 @@ fn recovery_leaves_a_whole_file_alone() {
 /// The recovery writes one slot, flushes, and writes zeros at the end of the file. Whatever part of
 /// these writes a crash leaves, recovering again ends in the same state, and never does worse.
 #[test]
-fn a_crash_of_the_recovery_is_recovered_from() {
+fn recovery_works_after_a_crash_during_recovery() {
     let seed = seed("a_crash_of_the_recovery");
     let (mut images, mut samples) = (0, 0);
     for commits in 10..60 {
@@ -315,7 +315,7 @@ fn a_crash_of_the_recovery_is_recovered_from() {
 /// A record of one slot over that of the other: the file may have lost a commit, and no release of
 /// Mapleaf leaves it so.
 #[test]
-fn both_slots_with_one_record_are_reported_and_recovery_goes_on_from_it() {
+fn both_meta_slots_with_the_same_record_are_reported_and_recovered() {
     for commits in [6, 1] {
         let sample = Sample::new(seed("one record twice"), commits);
         for lost in [sample.newest_slot(), sample.newest_slot() ^ 1] {
@@ -385,7 +385,7 @@ fn recovery_from_one_foreign_copy_leaves_a_file_that_opens() {
 }
 
 #[test]
-fn a_record_over_the_other_in_an_open_file_is_a_finding_of_check() {
+fn check_finds_a_meta_record_copied_over_the_other_in_an_open_file() {
     use std::os::unix::fs::FileExt as _;
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");

@@ -209,7 +209,7 @@ fn a_file_cut_at_every_page_gives_what_is_left() {
 }
 
 #[test]
-fn damaged_pages_cost_only_what_lay_on_them() {
+fn damaged_pages_lose_only_their_own_entries() {
     let seed = seed("damaged_pages");
     let sample = Sample::new(seed, 60);
     let mut rng = Rng(seed);
@@ -236,7 +236,7 @@ fn damaged_pages_cost_only_what_lay_on_them() {
 /// The root page of the catalog is lost: the older meta page knows the tables, and all that the
 /// newest state still has of them is found on pages that say themselves what they are.
 #[test]
-fn a_lost_catalog_is_made_up_for() {
+fn tables_are_found_without_the_catalog() {
     let sample = Sample::new(seed("a_lost_catalog"), 60);
     let mut bytes = sample.bytes.clone();
     let catalog = u48_at(&bytes, sample.newest_slot() * PAGE + 64);
@@ -252,7 +252,7 @@ fn a_lost_catalog_is_made_up_for() {
 }
 
 #[test]
-fn without_metas_pages_say_what_they_are() {
+fn pages_are_recognised_without_meta_pages() {
     let sample = Sample::new(seed("without_metas"), 60);
     let report = sample.salvages(&sample.without_metas(), "no meta pages").expect("a copy");
     assert_eq!((report.txn, report.page_size), (None, PAGE as u32));
@@ -285,7 +285,7 @@ fn all_but_few(sample: &Sample) {
 }
 
 #[test]
-fn other_page_sizes_are_found_out() {
+fn salvage_detects_the_page_size() {
     for page_size in [8192, 16384, 32768] {
         let dir = fast_dir();
         let (path, out) = (dir.path().join("a.mapleaf"), dir.path().join("b.mapleaf"));
@@ -305,7 +305,7 @@ fn other_page_sizes_are_found_out() {
 }
 
 #[test]
-fn what_is_no_database_is_refused() {
+fn files_that_are_no_database_are_refused() {
     let dir = fast_dir();
     let refused = |name: &str, bytes: &[u8], kind| {
         let (path, out) = (dir.path().join(name), dir.path().join("out"));
@@ -364,7 +364,7 @@ fn deleted_entries_do_not_come_back_from_older_leaves() {
 /// Bytes are changed anywhere and checksums set right again, so that the changes are believed: no
 /// panic, an end, and whatever comes out is a whole database.
 #[test]
-fn hostile_files_do_no_harm() {
+fn crafted_files_never_panic_or_give_wrong_entries() {
     let seed = seed("hostile_files");
     let dir = fast_dir();
     let path = dir.path().join("made.mapleaf");
@@ -406,7 +406,7 @@ fn hostile_files_do_no_harm() {
 }
 
 #[test]
-fn a_place_that_does_not_exist_is_an_error_that_names_it() {
+fn a_missing_target_folder_is_an_error_that_names_it() {
     let sample = Sample::new(1, 3);
     let out = sample.path("no/such/out.mapleaf");
     let e = Db::salvage(sample.path("made.mapleaf"), &out).expect_err("no directory");
@@ -425,7 +425,7 @@ fn lengthened(path: &Path, len: u64) -> bool {
 }
 
 #[test]
-fn holes_cost_nothing() {
+fn holes_in_a_file_cost_no_time() {
     let sample = Sample::new(seed("holes_cost_nothing"), 40);
     let root = u48_at(&sample.bytes, sample.newest_slot() * PAGE + 64);
     let mut damaged = sample.bytes.clone();
@@ -463,7 +463,7 @@ fn holes_cost_nothing() {
 
 /// A meta page may say anything of how many pages there are.
 #[test]
-fn pages_that_a_meta_only_speaks_of_cost_nothing() {
+fn an_absurd_page_count_in_a_meta_page_costs_no_time() {
     let sample = Sample::new(seed("pages_that_a_meta"), 20);
     let (path, out) = (sample.path("said.mapleaf"), sample.path("out.mapleaf"));
     for pages in [1u64 << 30, 1 << 46] {
@@ -492,7 +492,7 @@ fn pages_that_a_meta_only_speaks_of_cost_nothing() {
 }
 
 #[test]
-fn a_salvage_that_is_stopped_leaves_nothing() {
+fn a_stopped_salvage_leaves_no_file() {
     let dir = fast_dir();
     let (path, out) = (dir.path().join("damaged.mapleaf"), dir.path().join("out.mapleaf"));
     let db = Db::open(&path).expect("made");

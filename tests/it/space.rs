@@ -83,7 +83,7 @@ fn overwriting_everything_needs_twice_the_space_and_no_more() {
 }
 
 #[test]
-fn a_stuck_reader_pins_what_it_sees_and_no_later_garbage() {
+fn a_long_reader_pins_only_its_own_snapshot() {
     let mut rng = Rng::new(seed("a_stuck_reader"));
     let db = TestDb::memory(Options::new());
     put_all(&db, 0..5000, 150, 0);
@@ -100,7 +100,7 @@ fn a_stuck_reader_pins_what_it_sees_and_no_later_garbage() {
 /// With one entry per commit, so that each commit may look at few of the many records of what is
 /// pinned.
 #[test]
-fn two_stuck_readers_pin_what_they_see_and_no_later_garbage() {
+fn two_long_readers_pin_only_their_own_snapshots() {
     let mut rng = Rng::new(seed("two_stuck_readers"));
     let db = TestDb::memory(Options::new());
     put_all(&db, 0..20_000, 150, 0);
@@ -170,7 +170,7 @@ fn the_clone_of_a_transaction_keeps_its_pages() {
 }
 
 #[test]
-fn large_runs_are_reused() {
+fn large_extents_are_reused() {
     for db in TestDb::both(&Options::new()) {
         for version in 0..4 {
             put_all(&db, 0..4, 1 << 20, version);
@@ -190,7 +190,7 @@ fn large_runs_are_reused() {
 }
 
 #[test]
-fn one_transaction_reuses_many_runs_of_a_fragmented_file() {
+fn one_transaction_reuses_many_extents_of_a_fragmented_file() {
     let db = TestDb::memory(Options::new());
     // Runs of 25 pages and single pages in turn, each kept apart from the next by one that stays.
     let many = 400;
@@ -235,7 +235,7 @@ fn the_free_space_survives_reopening() {
 }
 
 #[test]
-fn an_abort_gives_everything_back() {
+fn an_abort_returns_all_its_pages() {
     for db in TestDb::both(&Options::new()) {
         put_all(&db, 0..2000, 150, 0);
         put_all(&db, 0..2000, 150, 1);

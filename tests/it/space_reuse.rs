@@ -31,7 +31,7 @@ fn assert_levels_off(pages: &[u64]) {
 /// pending, more with every commit, because what was left of large extents that did not suffice
 /// served the small ones.
 #[test]
-fn large_values_beside_many_small_ones_do_not_grow_the_file_for_ever() {
+fn large_values_among_small_ones_do_not_grow_the_file_for_ever() {
     let db = TestDb::memory(Options::new());
     let mut rng = Rng::new(seed("large_values_beside_many_small_ones"));
     let pages = growth(&db, 160, |db| {
@@ -56,7 +56,7 @@ fn large_values_beside_many_small_ones_do_not_grow_the_file_for_ever() {
 /// freed apart and the writer has forgotten the first when it lists the second: or long runs are
 /// soon found only at the end of the file.
 #[test]
-fn free_neighbours_are_joined_whenever_they_were_freed() {
+fn adjacent_free_extents_are_merged_whatever_transactions_freed_them() {
     const COUNT: u64 = 6000;
     let db = TestDb::memory(Options::new());
     type Small<'t> = TableMut<'t, u64, &'static [u8]>;

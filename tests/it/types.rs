@@ -156,7 +156,7 @@ fn born_of(db: &Db) -> mapleaf::ReadTable<&'static str, u64> {
 }
 
 #[test]
-fn insert_and_put_replace_what_a_codec_cannot_decode_and_remove_takes_it_away() {
+fn undecodable_values_can_be_replaced_and_removed() {
     type Change = fn(&mut mapleaf::TableMut<'_, &str, u64>) -> Result<()>;
     let changes: [(Change, Option<u64>); 4] = [
         (|born| born.insert("bob", 1901).map(|old| assert_eq!(old, None)), Some(1901)),

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn every_entry_has_a_key_of_its_own() {
+    fn every_entry_has_a_unique_key() {
         for sequential in [false, true] {
             let data = data(20, 8, sequential);
             let keys: Vec<Vec<u8>> = (0..5000)
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_right_only_as_it_was_made() {
+    fn a_changed_value_is_not_accepted() {
         for value_bytes in [8, 9, 15, 16, 17, 150, 1001] {
             let data = data(9, value_bytes, false);
             let (mut key, mut other, mut value) = (Vec::new(), Vec::new(), Vec::new());

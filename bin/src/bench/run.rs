@@ -125,7 +125,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     #[test]
-    fn operations_are_shared_out_and_the_same_each_time() {
+    fn operations_are_divided_among_threads_and_repeatable() {
         let sum = |seed| {
             let drawn = AtomicU64::new(0);
             let pace = Pace { operations: Some(1003), time: None };

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_add_up() {
+    fn the_shares_of_each_mix_add_up_to_100() {
         let mixed: Vec<Mix> = [&USUAL[..], &YCSB].concat().into_iter().filter_map(|it| it.mix(70)).collect();
         assert_eq!(mixed.len(), 7);
         for mix in mixed {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_taken_one_by_one() {
+    fn requested_workloads_are_expanded_in_order() {
         assert_eq!(expand(&[], true), USUAL);
         assert_eq!(expand(&[Ycsb], true), [Fill, YcsbA, YcsbB, YcsbC, YcsbF, YcsbD, YcsbE]);
         assert_eq!(expand(&[], false), [Read, Multi, Scan, ScanReverse, Mixed]);

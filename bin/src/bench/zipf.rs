@@ -62,14 +62,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sum_is_right_where_it_is_an_integral() {
+    fn the_approximated_sum_is_close_to_the_exact_one() {
         let exact: f64 = (1..=3_000_000u64).map(|rank| (rank as f64).powf(-THETA)).sum();
         assert!((zeta(3_000_000) / exact - 1.0).abs() < 1e-9, "{} {exact}", zeta(3_000_000));
         assert_eq!(zeta(1), 1.0);
     }
 
     #[test]
-    fn ranks_are_as_frequent_as_they_should_be() {
+    fn ranks_have_the_expected_frequency() {
         const DRAWS: u32 = 400_000;
         for count in [2u64, 10, 1000, 1_000_000] {
             let (zipf, mut rng) = (Zipf::new(count), Rng::of(7, count));

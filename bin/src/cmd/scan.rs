@@ -150,9 +150,9 @@ struct Span {
 impl Span {
     fn new(prefix: Option<Vec<u8>>, from: Option<Vec<u8>>, to: Option<Vec<u8>>) -> Span {
         let prefix = prefix.unwrap_or_default();
-        let to = match (to, behind_prefix(&prefix)) {
-            (Some(to), Some(behind)) => Some(to.min(behind)),
-            (to, behind) => to.or(behind),
+        let to = match (to, after_prefix(&prefix)) {
+            (Some(to), Some(after)) => Some(to.min(after)),
+            (to, after) => to.or(after),
         };
         Span { from: from.unwrap_or_default().max(prefix), to }
     }
@@ -172,11 +172,11 @@ impl Span {
 }
 
 /// The first key after all keys with this prefix; `None` if no key can follow them.
-fn behind_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|&byte| byte != u8::MAX)?;
-    let mut behind = prefix[..=last].to_vec();
-    behind[last] += 1;
-    Some(behind)
+    let mut after = prefix[..=last].to_vec();
+    after[last] += 1;
+    Some(after)
 }
 
 #[cfg(test)]
@@ -184,20 +184,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn behind_a_prefix() {
-        for (prefix, behind) in [
+    fn the_end_of_a_prefix_is_the_next_key_after_it() {
+        for (prefix, after) in [
             (&b"a"[..], Some(&b"b"[..])),
             (b"a\xff\xff", Some(b"b")),
             (b"ab", Some(b"ac")),
             (b"\xff", None),
             (b"", None),
         ] {
-            assert_eq!(behind_prefix(prefix).as_deref(), behind);
+            assert_eq!(after_prefix(prefix).as_deref(), after);
         }
     }
 
     #[test]
-    fn bounds_hold_together() {
+    fn prefix_and_bounds_are_intersected() {
         let span = |prefix: &str, from: &str, to: &str| {
             let some = |text: &str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
             Span::new(some(prefix), some(from), some(to))

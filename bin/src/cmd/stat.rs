@@ -85,7 +85,7 @@ fn uuid_text(uuid: &[u8; 16]) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn uuids_look_like_uuids() {
+    fn uuids_are_printed_in_groups() {
         let uuid = std::array::from_fn(|i| u8::try_from(i * 17).unwrap());
         assert_eq!(super::uuid_text(&uuid), "00112233-4455-6677-8899-aabbccddeeff");
     }

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_go_where_they_or_the_last_declaration_or_the_user_say() {
+    fn rows_go_into_the_table_of_the_row_the_declaration_or_the_user() {
         let mut targets = Targets::new(None);
         assert_eq!((targets.of_row(None), targets.of_row(Some("x"))), ("main", "x"));
         targets.declare(&declared("a")).unwrap();

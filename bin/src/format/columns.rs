@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_name_table_type_and_text() {
+    fn errors_name_table_type_and_text() {
         let column = |codec: &str| Column { table: "born".into(), side: "value", of: Type::of(codec) };
         let text = |failure: Failure| (failure.exit.code(), failure.text.unwrap());
         assert_eq!(
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_cut() {
+    fn long_texts_are_shortened_in_errors() {
         assert_eq!(shown(&[b'x'; 100]), format!("{}..", "x".repeat(60)));
     }
 }

@@ -130,7 +130,7 @@ mod tests {
     use crate::exit::Exit;
 
     #[test]
-    fn the_format_is_asked_for_or_in_the_name() {
+    fn the_format_comes_from_the_option_or_the_extension() {
         for (asked, file, format) in [
             (None, "a.tsv", Format::Tsv),
             (None, "a.JSONL", Format::Jsonl),

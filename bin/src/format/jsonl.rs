@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn order_space_and_empty_lines_do_not_matter() {
+    fn field_order_spaces_and_empty_lines_do_not_matter() {
         let rows = read(b"\xef\xbb\xbf\n  \r\n { \"value\":\"v\" ,\"key_b64\":\"aw\"}\r\n\n").unwrap();
         assert_eq!(rows, [(None, b"k".to_vec(), b"v".to_vec())]);
     }

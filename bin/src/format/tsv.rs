@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_reads_back_in_every_place() {
+    fn every_byte_reads_back_at_every_position() {
         for byte in 0..=255u8 {
             let rows: Vec<Pair> =
                 [vec![byte], vec![byte, b'a'], vec![b'a', byte], vec![b'a', byte, b'b'], vec![byte; 3]]
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_writer_escapes_just_what_it_must() {
+    fn the_writer_escapes_only_special_bytes() {
         assert_eq!(written(&[pair(b"#a#\t", b"#b\n\r\\")]), b"\\x23a#\\t\t#b\\n\\r\\\\\n");
         assert_eq!(written(&[pair(b"", b"")]), b"\t\n");
         assert_eq!(written(&[pair(b"\0\xff", "\u{e4}".as_bytes())]), b"\0\xff\t\xc3\xa4\n");
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_empty_lines_and_carriage_returns() {
+    fn comments_empty_lines_and_carriage_returns_are_skipped() {
         let text = b"# comment\n\n\r\nk\tv\r\nl\tw\r\r\n#m\tx\n \t#\na\tb\tc\nlast\tline";
         let rows =
             [pair(b"k", b"v"), pair(b"l", b"w\r"), pair(b" ", b"#"), pair(b"a", b"b\tc"), pair(b"last", b"line")];

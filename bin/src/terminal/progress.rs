@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out_least_telling_first() {
+    fn a_narrow_line_leaves_out_the_least_important_parts() {
         let (unit, all, started) = (Unit::Bytes, Some(4 << 20), Instant::now());
         let state = State { unit, done: 1 << 20, all, note: "9 rows".to_string(), started, drawn: None, shown: true };
         let bar = format!("[{}{}]", "=".repeat(7), " ".repeat(21));

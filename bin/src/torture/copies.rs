@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copies_are_damaged_and_go_away() {
+    fn copies_are_damaged_and_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         fs::write(&path, vec![0; 10_000]).unwrap();

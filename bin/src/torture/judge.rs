@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_differs_is_a_violation() {
+    fn any_difference_from_the_plan_is_a_violation() {
         let (table, key) = a_key();
         let violates = |spoil: &dyn Fn(&mut mapleaf::WriteTxn)| {
             let verdict = judged(|txn| spoil(txn));
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_copy_goes_back_to_a_state_of_the_plan() {
+    fn a_cut_copy_recovers_to_a_state_of_the_plan() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         let db = Db::open(&path).unwrap();
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn databases_of_others_are_foreign() {
+    fn other_databases_are_foreign() {
         let verdict = judged(|txn| assert!(txn.drop_table(COUNTERS).unwrap()));
         assert!(matches!(verdict, Verdict::Foreign(_)), "{verdict:?}");
         let folder = tempfile::tempdir().unwrap();

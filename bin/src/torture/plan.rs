@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_has_everything_and_stays_small() {
+    fn a_run_has_all_kinds_of_steps_and_stays_small() {
         let plan = Plan::new(1, 4 << 20);
         let steps: Vec<Step> = (1..=400).flat_map(|number| plan.steps(number)).collect();
         let count = |what: fn(&Step) -> bool| steps.iter().filter(|step| what(step)).count();

@@ -66,7 +66,7 @@ fn every_workload_runs_in_a_folder_and_leaves_nothing() {
 }
 
 #[test]
-fn a_new_file_goes_unless_it_is_kept_and_is_used_again() {
+fn a_new_file_is_removed_unless_kept_and_a_kept_one_is_reused() {
     let folder = Folder::new();
     let path = folder.path("a.mapleaf");
     let ran = bench(&path, &["--entries", "500", "--seconds", "0.02", "--workloads", "fill-seq,scan"]);
@@ -89,7 +89,7 @@ fn a_new_file_goes_unless_it_is_kept_and_is_used_again() {
 }
 
 #[test]
-fn what_bench_did_not_make_is_left_alone() {
+fn bench_does_not_touch_other_files() {
     let folder = Folder::new();
     let mine = folder.path("mine.mapleaf");
     Db::open(&mine).unwrap().write(|txn| txn.bytes_table("entries")?.insert(b"k", b"v").map(drop)).unwrap();
@@ -124,7 +124,7 @@ fn what_bench_did_not_make_is_left_alone() {
 }
 
 #[test]
-fn a_wrong_and_a_missing_entry_are_found() {
+fn bench_detects_a_wrong_and_a_missing_entry() {
     let folder = Folder::new();
     for (name, verb) in [("wrong.mapleaf", "put"), ("missing.mapleaf", "del")] {
         let path = kept(&folder, name, "20");
@@ -143,7 +143,7 @@ fn a_wrong_and_a_missing_entry_are_found() {
 }
 
 #[test]
-fn the_same_seed_does_the_same() {
+fn the_same_seed_repeats_the_run() {
     let folder = Folder::new();
     let run = |name: &str, seed: &str| {
         let path = folder.path(name);
@@ -158,7 +158,7 @@ fn the_same_seed_does_the_same() {
 }
 
 #[test]
-fn an_interrupted_run_prints_what_it_has() {
+fn an_interrupted_run_prints_its_results_so_far() {
     let folder = Folder::new();
     for json in [false, true] {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));

@@ -119,7 +119,7 @@ fn with_table(path: &str, table: &str, entries: &[(&[u8], &[u8])]) {
 }
 
 #[test]
-fn put_get_del() {
+fn put_get_and_del_work() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     kvctl(&["put", &db, "ada", "Ada Lovelace"]).prints("");
@@ -149,7 +149,7 @@ fn del_makes_no_table() {
 }
 
 #[test]
-fn tables_are_apart() {
+fn tables_do_not_share_keys() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     kvctl(&["put", &db, "k", "1", "-t", "one"]).prints("");
@@ -168,7 +168,7 @@ fn tables_are_apart() {
 }
 
 #[test]
-fn values_from_standard_input_and_files() {
+fn put_reads_values_from_standard_input_and_files() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     assert_eq!(kvctl_with(&["put", &db, "in", "-"], b"\0\xff\n").code, 0);
@@ -181,7 +181,7 @@ fn values_from_standard_input_and_files() {
 }
 
 #[test]
-fn bytes_on_the_command_line() {
+fn hex_and_base64_arguments_are_bytes() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     kvctl(&["put", &db, "--hex", "00FF", "c0ffee"]).prints("");
@@ -198,7 +198,7 @@ fn bytes_on_the_command_line() {
 }
 
 #[test]
-fn scan_within_bounds() {
+fn scan_prints_the_entries_within_bounds() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     with_table(&db, "main", &[(b"a", b"1"), (b"b", b"2"), (b"ba", b"3"), (b"bb", b"4"), (b"c", b"5")]);
@@ -310,7 +310,7 @@ fn load_of_dump_is_the_same_for_any_bytes() {
 }
 
 #[test]
-fn dump_of_all_tables() {
+fn dump_writes_all_tables() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     with_table(&db, "one", &[(b"k", b"1"), (b"l", b"\xff")]);
@@ -364,7 +364,7 @@ fn dump_never_leaves_half_a_file() {
 }
 
 #[test]
-fn stat_and_check() {
+fn stat_and_check_print_their_figures() {
     let folder = Folder::new();
     let db = folder.names("names.mapleaf");
     let stat = kvctl(&["stat", &db]);
@@ -386,7 +386,7 @@ fn stat_and_check() {
 }
 
 #[test]
-fn check_says_no_to_damage() {
+fn check_exits_with_1_for_damage() {
     let folder = Folder::new();
     let db = folder.names("names.broken");
     let mut bytes = fs::read(&db).unwrap();
@@ -476,7 +476,7 @@ fn files_that_are_no_database_are_refused_and_kept() {
 }
 
 #[test]
-fn a_database_that_somebody_holds_is_locked() {
+fn a_database_that_another_process_holds_is_locked() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     with_table(&db, "main", &[(b"U+1F980", b"v")]);
@@ -502,7 +502,7 @@ fn keys_over_the_limit_are_refused() {
 }
 
 #[test]
-fn a_file_that_may_not_be_read_is_a_matter_of_permission() {
+fn a_file_without_read_permission_has_the_exit_code_for_permission() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::CommandExt;
     let mode = |path: &str, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

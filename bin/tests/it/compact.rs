@@ -47,7 +47,7 @@ fn a_compacted_file_is_smaller_and_dumps_the_same() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_with_its_exit_code() {
+fn a_compaction_that_fails_names_the_cause_with_its_exit_code() {
     let folder = folder();
     let (a, b) = (folder.path("a.mapleaf"), folder.path("b.mapleaf"));
     fs::write(&b, b"mine").unwrap();
@@ -80,7 +80,7 @@ fn what_cannot_be_done_is_said_with_its_exit_code() {
 }
 
 #[test]
-fn an_interrupted_compaction_leaves_nothing() {
+fn an_interrupted_compaction_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (folder.path().join("a.mapleaf"), folder.path().join("b.mapleaf"));
     let db = Db::open(&a).unwrap();

@@ -34,7 +34,7 @@ fn cut(folder: &Folder, pages: usize) -> (String, Vec<u8>) {
 }
 
 #[test]
-fn a_cut_file_says_what_is_missing_and_is_recovered() {
+fn errors_of_a_cut_file_name_the_missing_bytes_and_it_is_recovered() {
     let folder = folder();
     let (path, bytes) = cut(&folder, 3);
     let missing = format!("{} bytes are missing", 3 * PAGE);
@@ -95,7 +95,7 @@ fn a_meta_slot_that_is_not_whole_is_noted_by_recover_stat_and_check() {
 }
 
 #[test]
-fn recover_as_json_has_the_figures() {
+fn recover_prints_json() {
     let folder = folder();
     let (path, bytes) = cut(&folder, 1);
     let ran = kvctl(&["recover", &path, "--yes", "--json"]);
@@ -108,7 +108,7 @@ fn recover_as_json_has_the_figures() {
 }
 
 #[test]
-fn what_cannot_be_recovered_is_salvaged() {
+fn a_file_that_cannot_be_recovered_is_salvaged() {
     let folder = folder();
     let (path, bytes) = cut(&folder, 140);
     let out = folder.path("b.mapleaf");
@@ -166,7 +166,7 @@ fn salvage_of_a_whole_file_loses_nothing_and_of_no_database_is_refused() {
 }
 
 #[test]
-fn a_file_without_metas_is_told_from_one_that_is_no_database() {
+fn a_file_without_meta_pages_is_distinguished_from_no_database() {
     let folder = folder();
     let path = folder.path("a.mapleaf");
     let mut bytes = fs::read(&path).unwrap();
@@ -182,7 +182,7 @@ fn a_file_without_metas_is_told_from_one_that_is_no_database() {
 }
 
 #[test]
-fn check_names_the_way_out_of_damage() {
+fn check_names_the_remedies_for_damage() {
     let folder = folder();
     let path = folder.path("a.mapleaf");
     let mut bytes = fs::read(&path).unwrap();

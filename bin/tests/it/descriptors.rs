@@ -13,7 +13,7 @@ fn closed(args: &[&str]) -> i32 {
 }
 
 #[test]
-fn closed_standard_descriptors_cost_no_file_a_byte() {
+fn closed_standard_descriptors_do_not_corrupt_files() {
     let folder = Folder::new();
     let [db, tsv, dump, compacted, saved] =
         ["a.mapleaf", "a.tsv", "dump.tsv", "compacted.mapleaf", "saved.mapleaf"].map(|name| folder.path(name));

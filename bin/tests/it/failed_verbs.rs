@@ -133,7 +133,7 @@ fn a_byte_order_mark_is_no_part_of_the_first_key() {
 }
 
 #[test]
-fn a_load_that_ended_early_goes_on_where_it_says() {
+fn a_load_continues_with_the_skip_that_it_printed() {
     let folder = Folder::new();
     let (db, whole) = (folder.path("a.mapleaf"), folder.path("b.mapleaf"));
     let mut rows: Vec<String> = (0..95).map(|n| format!("k{:02}\t{n}\n", n * 7 % 50)).collect();

@@ -83,7 +83,7 @@ fn bad_command_lines_say_which_argument_and_what_fits() {
 }
 
 #[test]
-fn arguments_that_are_no_bytes_say_where() {
+fn wrong_hex_and_base64_arguments_name_the_position() {
     let folder = folder();
     for (args, text) in [
         (
@@ -153,7 +153,7 @@ fn missing_files_and_folders_are_named_where_they_are_missing() {
 }
 
 #[test]
-fn answers_that_are_no_say_so() {
+fn negative_answers_have_a_message() {
     let folder = folder();
     assert_eq!(kvctl(&["tables", "create", &folder.path("other"), "t"]).code, 0);
     for (args, text) in [
@@ -170,7 +170,7 @@ fn answers_that_are_no_say_so() {
 }
 
 #[test]
-fn one_of_a_thing_is_singular() {
+fn counts_of_one_use_the_singular() {
     let folder = Folder::new();
     let [db, saved, rows] = ["a.mapleaf", "b.mapleaf", "rows.tsv"].map(|name| folder.path(name));
     fs::write(&rows, "k\tv\n").unwrap();
@@ -190,14 +190,14 @@ fn the_longest_keys_of_a_fixed_length_fit() {
 }
 
 #[test]
-fn help_has_help() {
+fn help_of_help_is_shown() {
     let help = kvctl(&["--help"]);
     let of_help = kvctl(&["help", "--help"]);
     assert_eq!((of_help.code, of_help.err.as_str(), &of_help.out), (0, "", &help.out));
 }
 
 #[test]
-fn usage_of_more_forms_has_a_line_for_each() {
+fn usage_lists_each_form_on_its_own_line() {
     let folder = folder();
     let err = kvctl(&["tables", "frob", &folder.path("db")]).err;
     assert!(!err.contains("\\n") && err.lines().count() > 2, "{err}");
@@ -225,7 +225,7 @@ fn without_a_meta_page_only_salvage_is_advised() {
 }
 
 #[test]
-fn damage_of_a_whole_table_is_said_of_all_keys() {
+fn damage_to_a_whole_table_names_all_keys() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     let rows: String = (0..2000).map(|n| format!("{n:09}\tvalue\n")).collect();

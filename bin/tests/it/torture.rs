@@ -25,7 +25,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn kills_find_nothing_and_leave_nothing() {
+fn kills_find_no_violation_and_leave_no_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.mapleaf");
     let path = path.to_str().unwrap();
@@ -46,7 +46,7 @@ fn kills_find_nothing_and_leave_nothing() {
 }
 
 #[test]
-fn a_kept_file_goes_on_and_a_changed_one_is_a_violation() {
+fn a_kept_file_is_continued_and_a_changed_one_is_a_violation() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.mapleaf");
     let path = path.to_str().unwrap();
@@ -73,7 +73,7 @@ fn a_kept_file_goes_on_and_a_changed_one_is_a_violation() {
 }
 
 #[test]
-fn files_of_others_are_not_touched() {
+fn torture_does_not_touch_other_files() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("app.mapleaf");
     assert!(kvctl(&["put", database.to_str().unwrap(), "key", "value"]).status.success());
@@ -92,7 +92,7 @@ fn files_of_others_are_not_touched() {
 }
 
 #[test]
-fn sigint_ends_it_cleanly() {
+fn sigint_ends_torture_and_removes_its_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.mapleaf");
     let mut torture = command(&["torture", path.to_str().unwrap(), "--cycles", "1000000"]);

@@ -86,7 +86,7 @@ fn values_of_typed_tables_are_printed_and_parsed_as_text() {
 }
 
 #[test]
-fn what_the_codec_cannot_hold_is_refused_and_changes_nothing() {
+fn text_that_does_not_fit_the_type_is_refused_and_changes_nothing() {
     let folder = Folder::new();
     let db = people(&folder);
     let before = fs::read(&db).unwrap();
@@ -120,7 +120,7 @@ fn a_table_that_kvctl_makes_opens_as_text_and_as_bytes() {
 }
 
 #[test]
-fn the_names_of_the_readme_open_as_text() {
+fn the_database_of_the_readme_opens_as_text() {
     const NAMES: Table<&str, &str> = Table::new("main");
     let folder = Folder::new();
     let (db, rows) = (folder.path("names.mapleaf"), folder.path("names.tsv"));
@@ -346,7 +346,7 @@ fn bytes_that_do_not_decode_are_shown_as_bytes_and_can_be_replaced_and_deleted()
 }
 
 #[test]
-fn values_of_a_codec_that_is_not_built_in_are_bytes_only_where_that_is_said() {
+fn values_of_an_unknown_codec_need_an_option_for_bytes() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     let make = |txn: &mut mapleaf::WriteTxn| txn.create_table("t", "str", "acme.v1")?.insert(b"k", b"\x01v").map(drop);
@@ -364,7 +364,7 @@ fn values_of_a_codec_that_is_not_built_in_are_bytes_only_where_that_is_said() {
 }
 
 #[test]
-fn a_table_of_bytes_stays_one() {
+fn a_table_of_bytes_keeps_its_type() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     Db::open(&db).unwrap().write(|txn| txn.create_table("main", "bytes", "bytes").map(drop)).unwrap();

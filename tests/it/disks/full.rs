@@ -475,26 +475,26 @@ fn a_full_btrfs_at_each_of_200_steps() {
 }
 
 #[test]
-fn a_full_tmpfs_in_every_place() {
+fn a_full_tmpfs_is_an_error_of_every_operation_that_writes() {
     scenarios(Kind::Tmpfs);
 }
 
 #[test]
-fn a_full_ext4_in_every_place() {
+fn a_full_ext4_is_an_error_of_every_operation_that_writes() {
     scenarios(Kind::Ext4);
 }
 
 #[test]
-fn a_full_xfs_in_every_place() {
+fn a_full_xfs_is_an_error_of_every_operation_that_writes() {
     scenarios(Kind::Xfs);
 }
 
 #[test]
-fn a_clone_that_shares_blocks_on_a_full_xfs() {
+fn writing_a_clone_with_shared_blocks_on_a_full_xfs_is_an_error() {
     on_disk(Kind::Xfs, "clone");
 }
 
 #[test]
-fn a_full_btrfs_in_every_place() {
+fn a_full_btrfs_is_an_error_of_every_operation_that_writes() {
     scenarios(Kind::Btrfs);
 }

@@ -235,7 +235,7 @@ fn rounds(what: &str, content: Vec<u8>, pages_of: impl Fn(u64) -> Vec<u64>, coun
 }
 
 #[test]
-fn each_of_300_pages() {
+fn reads_around_each_of_300_unreadable_pages_are_right_or_errors() {
     let mut rng = Rng::new(seed("each of 300 pages"));
     let content = database();
     let pages = content.len() as u64 / PAGE_BYTES;
@@ -252,7 +252,7 @@ fn each_of_300_pages() {
 }
 
 #[test]
-fn three_hundred_pages_at_once() {
+fn reads_around_300_unreadable_pages_at_once_are_right_or_errors() {
     let seed = seed("300 pages at once");
     let content = database();
     let pages = content.len() as u64 / PAGE_BYTES;
@@ -266,6 +266,6 @@ fn three_hundred_pages_at_once() {
 /// A slot that cannot be read may hold the newest state: the older one, whose pages were used
 /// again, is not opened instead.
 #[test]
-fn a_meta_that_cannot_be_read_brings_no_older_state() {
+fn an_unreadable_meta_page_does_not_bring_back_an_older_state() {
     rounds("metas", database(), |number| vec![number / 4], 8);
 }

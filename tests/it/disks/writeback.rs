@@ -315,27 +315,27 @@ fn on_ext4(what: &str, fault: Fault, count: u64) {
 }
 
 #[test]
-fn a_write_that_fails_once() {
+fn commits_survive_a_write_that_fails_once() {
     direct("a write that fails once", Fault::Write, 50);
 }
 
 #[test]
-fn a_block_that_cannot_be_written() {
+fn commits_survive_a_block_that_cannot_be_written() {
     direct("a block that cannot be written", Fault::Block, 60);
 }
 
 #[test]
-fn every_nth_flush_fails() {
+fn commits_survive_when_every_nth_flush_fails() {
     direct("every n-th flush fails", Fault::Flush, 45);
 }
 
 #[test]
-fn a_block_that_ext4_cannot_write() {
+fn commits_on_ext4_survive_a_block_that_cannot_be_written() {
     on_ext4("a block that ext4 cannot write", Fault::Block, 60);
 }
 
 #[test]
-fn every_nth_flush_of_ext4_fails() {
+fn commits_on_ext4_survive_when_every_nth_flush_fails() {
     on_ext4("every n-th flush of ext4 fails", Fault::Flush, 45);
 }
 

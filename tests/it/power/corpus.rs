@@ -16,7 +16,7 @@ fn corpus() -> Vec<PathBuf> {
 /// Each image shows what it showed, to the code that was wrong then; and today's code does what is
 /// right.
 #[test]
-fn kept_images_are_judged_as_ever() {
+fn kept_images_still_show_their_violations() {
     let paths = corpus();
     assert!(paths.len() >= 12, "the corpus is there");
     for path in paths {

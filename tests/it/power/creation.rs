@@ -279,7 +279,7 @@ fn without_a_mutant_creation_is_right() {
 /// A file that was there and empty is made a database in place: its name is there before, and its
 /// pages may be lost.
 #[test]
-fn an_empty_file_becomes_a_database_or_stays_one_that_can() {
+fn an_empty_file_becomes_a_database_or_can_still_be_initialised() {
     for (seed, page_size) in [4096, 8192, 16384, 32768].into_iter().enumerate() {
         let history = History::power(seed as u64);
         let dir = fast_dir();

@@ -240,7 +240,7 @@ pub(super) fn replay(path: &Path) -> Replayed {
 
 /// What is kept is what is read, whatever is in it.
 #[test]
-fn an_image_that_is_kept_comes_back() {
+fn a_kept_image_is_read_back_unchanged() {
     let mut bytes = vec![0; 5 * 4096];
     for at in [0, 4095, 4096, 3 * 4096 + 100, 5 * 4096 - 1] {
         bytes[at] = at as u8 | 1;

@@ -89,7 +89,7 @@ fn a_page_reused_while_the_state_that_freed_it_is_flushed_is_caught() {
 }
 
 #[test]
-fn a_flush_that_leaves_the_length_is_caught() {
+fn a_flush_without_the_length_is_caught() {
     found(Mode::Power, Mutant::NoLengthFlush);
 }
 
@@ -127,7 +127,7 @@ fn without_a_mutant_nothing_is_caught() {
 /// next process sees it in the page cache. If the power goes while it commits, the disk may hold
 /// the older meta page: its pages must be whole.
 #[test]
-fn a_state_found_in_the_page_cache_is_durable_before_it_is_built_on() {
+fn opening_makes_a_state_durable_before_commits_build_on_it() {
     for seed in 0..6 {
         let dir = fast_dir();
         let history = History::power(seed);

@@ -95,7 +95,7 @@ fn assert_clean(path: &Path) -> Db {
 }
 
 #[test]
-fn values_stored_beyond_the_limit_on_the_size_of_files_are_an_error_and_the_database_goes_on() {
+fn values_over_the_limit_on_file_sizes_are_an_error_and_the_database_still_works() {
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");
     let len = database(&path);
@@ -121,7 +121,7 @@ fn values_stored_beyond_the_limit_on_the_size_of_files_are_an_error_and_the_data
 }
 
 #[test]
-fn files_that_may_not_be_made_so_long_are_an_error_and_nothing_is_left() {
+fn creation_over_the_limit_on_file_sizes_is_an_error_and_leaves_no_file() {
     let dir = fast_dir();
     let at = |name: &str| dir.path().join(name);
     for limit in [0, 100, 4096, 5000] {
@@ -139,7 +139,7 @@ fn files_that_may_not_be_made_so_long_are_an_error_and_nothing_is_left() {
 }
 
 #[test]
-fn a_meta_that_recovery_may_not_write_is_an_error_and_nothing_is_changed() {
+fn recovery_that_may_not_write_its_meta_page_is_an_error_and_changes_nothing() {
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");
     database(&path);
@@ -177,7 +177,7 @@ fn interrupted_child() {
 }
 
 #[test]
-fn signals_that_interrupt_every_long_call_do_not_keep_a_file_from_growing() {
+fn a_file_grows_although_signals_interrupt_every_long_call() {
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");
     let mut child = reexec::start(reexec::command("sandbox::limits::interrupted_child", &[&path]));

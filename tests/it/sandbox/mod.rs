@@ -121,7 +121,7 @@ fn can_confine() -> bool {
 
 /// Refuses each call in the list; prints the table of docs/testing.md.
 #[test]
-fn a_refused_call_is_done_without_or_named_and_is_never_damage_or_a_death() {
+fn without_a_refused_call_operations_work_or_name_it_and_never_report_damage_or_crash() {
     if !can_confine() {
         return;
     }
@@ -161,7 +161,7 @@ fn refuse(which: usize) -> (String, Vec<String>) {
 }
 
 #[test]
-fn all_calls_that_are_done_without_can_be_refused_together() {
+fn all_optional_calls_can_be_refused_together() {
     if !can_confine() {
         return;
     }

@@ -80,7 +80,7 @@ fn texts() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn items_go_to_text_and_back(
+    fn items_survive_a_round_trip_through_text(
         whole in any::<(u8, u16, u32, u64, u128)>(),
         signed in any::<(i8, i16, i32, i64, i128)>(),
         other in any::<(bool, char, String, [u8; 5])>(),
@@ -114,13 +114,13 @@ proptest! {
     }
 
     #[test]
-    fn bytes_that_decode_come_back_from_their_text(stored in bytes()) {
+    fn bytes_that_decode_survive_a_round_trip_through_text(stored in bytes()) {
         all!(any_bytes, &stored; () u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64 bool char String Vec<u8>);
         all!(any_bytes, &stored; [u8; 0] [u8; 3] (u8, u8) (String, Vec<u8>) (Vec<u8>, String, u8) (String, ()) Deep Wide);
     }
 
     #[test]
-    fn what_is_read_of_a_text_is_an_item(text in texts()) {
+    fn parsed_text_is_a_valid_item(text in texts()) {
         all!(any_text, &text; () u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64 bool char String Vec<u8>);
         all!(any_text, &text; [u8; 0] [u8; 3] (u8, u8) (String, Vec<u8>) (Vec<u8>, String, u8) (String, ()) Deep Wide);
     }
@@ -153,7 +153,7 @@ fn texts_look_as_documented() {
 }
 
 #[test]
-fn what_is_no_item_is_refused_with_what_was_expected() {
+fn wrong_text_is_refused_with_the_expected_form() {
     for (name, text, what) in [
         ("u64", "x", "expected a whole number from 0 to 18446744073709551615"),
         ("u8", "256", "expected a whole number from 0 to 255"),
@@ -227,7 +227,7 @@ fn names_that_are_no_built_in_codec_are_unknown() {
 }
 
 #[test]
-fn tuples_that_nest_without_end_are_unknown_and_others_have_a_text() {
+fn tuples_nested_too_deeply_are_unknown() {
     let nested = |depth: usize| format!("{}u8{}", "(u8,".repeat(depth), ")".repeat(depth));
     let stored: Vec<u8> = (0..=32).collect();
     let text = text_of(&nested(32), &stored).unwrap();
