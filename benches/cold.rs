@@ -1,14 +1,16 @@
-//! Reads from a file of which nothing is in the page cache.
+//! Measures reads from a file that has no page in the page cache.
+//!
 //!
 //! ```sh
 //! cargo bench --bench cold                          # 1,000,000 entries, 3 rounds
-//! cargo bench --bench cold -- 200000 5 scattered    # entries, rounds, only what was loaded in random order
+//! cargo bench --bench cold -- 200000 5 scattered    # entries, rounds, only this layout
 //! ```
 //!
-//! The files lie in the folder for temporary files (`TMPDIR`), which must be on a disk. Before each measure the database is
-//! closed, flushed and dropped from the page cache, and `mincore` must say that no page of it is left; what the disk keeps
-//! is out of reach. Opening is outside the clock. Two layouts: `scattered` was loaded in random order by one transaction,
-//! `in order` in the order of its keys.
+//! The files are in the folder for temporary files (`TMPDIR`), which must be on a disk. Before each
+//! measurement the benchmark closes and flushes the database, drops it from the page cache, and
+//! checks with `mincore` that no page is left. It cannot empty the disk's own cache. Opening is not
+//! timed. There are two layouts: one transaction loads the entries in random order (`scattered`) or
+//! in key order (`in order`).
 
 mod entries;
 
@@ -23,7 +25,7 @@ use mapleaf::{Db, ReadTable, Table};
 const TABLE: Table<&[u8], &[u8]> = Table::new("bench");
 const BATCH: usize = 100;
 const FIRST_GETS: usize = 1000;
-/// One entry of so many is looked up.
+/// One of this many entries is looked up.
 const READ_ONE_OF: u64 = 50;
 
 type Rows = ReadTable<&'static [u8], &'static [u8]>;
@@ -41,7 +43,7 @@ fn load(path: &Path, entries: u64, in_order: bool) {
     .expect("loaded");
 }
 
-/// Nothing of the file is in memory when this returns.
+/// Drops all pages of the file from the page cache.
 fn drop_cache(path: &Path) {
     let file = File::options().read(true).write(true).open(path).expect("the file");
     file.sync_all().expect("flushed");
@@ -49,7 +51,7 @@ fn drop_cache(path: &Path) {
     assert_eq!(cached_pages(&file).expect("looked at"), 0, "pages of the file stay in memory; is it on a disk?");
 }
 
-/// Runs `read` with a table of a cold file; seconds.
+/// Runs `read` with a table of a cold file.
 fn cold<T>(path: &Path, read: impl FnOnce(&Rows) -> T) -> T {
     drop_cache(path);
     with_table(path, read)
@@ -120,7 +122,8 @@ fn main() {
             let batches = cold(&path, |table| timed(|| get_batches(table, &numbers)));
             let forward = cold(&path, |table| timed(|| assert_eq!(scan(table, false), entries)));
             let backward = cold(&path, |table| timed(|| assert_eq!(scan(table, true), entries)));
-            // In memory by now, but not yet seen by the process that opens it: what first touches cost without a disk.
+            // The file is in memory now, but the new mapping is not: this measures page faults and
+            // checksums without the disk.
             let opened = with_table(&path, |table| timed(|| scan(table, false)));
             let again = with_table(&path, |table| {
                 scan(table, false);

@@ -1,12 +1,13 @@
-//! What checksums and the fault guard cost cached random reads: the public `get` beside the same lookup without them.
+//! Measures the cost of checksums and the fault guard for cached random reads: the public `get`,
+//! and the same lookup without them.
 //!
 //! ```sh
-//! cargo bench --bench guard                   # 1,000,000 entries, 11 rounds, interleaved; median of the ratios
+//! cargo bench --bench guard      # 1,000,000 entries, 11 rounds, interleaved; median of the ratios
 //! ```
 //!
-//! Both sides read the same keys in the same order out of the same mapping, and each value is compared in full. The side
-//! without protection goes the same steps, but does not look at the marks of verified pages, and asks neither the sentinel
-//! nor the record of faults.
+//! Both sides read the same keys in the same order from the same mapping, and compare each value
+//! completely. The unprotected side does the same steps, but does not check the verified bytes of
+//! pages, the sentinel and the record of faults.
 
 mod entries;
 
@@ -21,7 +22,7 @@ const READS: u64 = 1_000_000;
 const ROUNDS: usize = 11;
 const TABLE: Table<&[u8], &[u8]> = Table::new("bench");
 
-/// A million lookups of random keys; nanoseconds for each.
+/// Looks up a million random keys; nanoseconds per lookup.
 fn time<'a>(probes: &[(u64, [u8; 24])], get: impl Fn(&[u8]) -> Option<&'a [u8]>) -> f64 {
     let start = Instant::now();
     let mut sum = 0u64;
@@ -57,7 +58,7 @@ fn main() {
         let probes: Vec<(u64, [u8; 24])> = (0..READS).map(probe).map(|number| (number, key(number))).collect();
         let protected = || time(&probes, |key| table.get(key).expect("get"));
         let unprotected = || time(&probes, |key| bare.get(key).expect("get"));
-        // Which side goes first changes from round to round.
+        // The sides take turns in going first.
         let (with, without) = match round % 2 {
             0 => (protected(), unprotected()),
             _ => {

@@ -1,13 +1,13 @@
-//! Micro benchmarks of Mapleaf alone: what one call costs.
+//! Micro benchmarks: the cost of single calls of Mapleaf.
 //!
 //! ```sh
 //! cargo bench --bench micro                   # all of them, some seconds
 //! cargo bench --bench micro -- get            # those with `get` in their name
 //! ```
 //!
-//! Keys are those of `benches/peers/`: R is random, S1 and S2 are text with constant parts. Databases are real files
-//! below the folder for temporary files; put that on a disk (TMPDIR) before judging commits. Every value that is read
-//! is compared with what was stored.
+//! Keys are those of `benches/peers/`: R is random, S1 and S2 are text with constant parts.
+//! Databases are real files in the folder for temporary files; to measure commits, put it on a disk
+//! (TMPDIR). Every read value is compared with the stored one.
 
 use std::hint::black_box;
 
@@ -24,7 +24,7 @@ fn main() {
     Divan::from_args().main();
 }
 
-/// The order of keys and what they look like.
+/// The form of the keys.
 #[derive(Clone, Copy, Debug)]
 enum Keys {
     R,
@@ -53,7 +53,7 @@ fn value(number: u64) -> Vec<u8> {
     (0..VALUE_BYTES as u64).map(|at| mix(number ^ at << 32) as u8).collect()
 }
 
-/// A database in a folder that goes with it.
+/// A database in a temporary folder.
 struct Bench {
     db: Db,
     _folder: TempDir,
@@ -71,7 +71,8 @@ impl Bench {
             Ok(())
         })
         .expect("the entries go in");
-        // Pages of a process's own commit count as verified; a scan brings them into the read-only mapping.
+        // Pages of a process's own commit count as verified; a scan brings them into the read-only
+        // mapping.
         let read = |txn: &ReadTxn| -> mapleaf::Result<_> { Ok(txn.table(TABLE)?.iter().count() as u64) };
         assert_eq!(db.read(read).expect("reads"), ENTRIES);
         Bench { db, _folder: folder }
@@ -91,12 +92,12 @@ fn probes() -> impl FnMut() -> u64 {
     }
 }
 
-/// Every key and value, so that making them is not part of what is measured.
+/// All keys and values, generated before the measurement.
 fn entries(keys: Keys) -> Vec<(Vec<u8>, Vec<u8>)> {
     (0..ENTRIES).map(|number| (key(keys, number), value(number))).collect()
 }
 
-/// A point read in a table that is open.
+/// One lookup in an open table.
 #[divan::bench(args = ALL_KEYS, sample_count = 200, sample_size = 2_000)]
 fn get(bencher: Bencher, keys: Keys) {
     let (bench, entries, mut next) = (Bench::new(keys), entries(keys), probes());
@@ -108,7 +109,7 @@ fn get(bencher: Bencher, keys: Keys) {
     });
 }
 
-/// Beginning a read transaction, opening the table, one point read, and ending it.
+/// Begins a read transaction, opens the table, looks up one key, and ends the transaction.
 #[divan::bench(sample_count = 200, sample_size = 2_000)]
 fn begin_read_and_get(bencher: Bencher) {
     let (bench, entries, mut next) = (Bench::new(Keys::R), entries(Keys::R), probes());
@@ -120,7 +121,7 @@ fn begin_read_and_get(bencher: Bencher) {
     });
 }
 
-/// All entries in order, each value looked at.
+/// Reads all entries in order, and a byte of each value.
 #[divan::bench(args = [false, true], sample_count = 30)]
 fn scan(bencher: Bencher, reverse: bool) {
     let bench = Bench::new(Keys::R);
@@ -132,7 +133,7 @@ fn scan(bencher: Bencher, reverse: bool) {
     bencher.counter(ItemsCount::new(ENTRIES)).bench_local(|| assert_eq!(scan(), expected));
 }
 
-/// Overwriting one entry in a write transaction that goes on.
+/// Overwrites one entry in an open write transaction.
 #[divan::bench(args = ALL_KEYS, sample_count = 200, sample_size = 2_000)]
 fn put(bencher: Bencher, keys: Keys) {
     let (bench, entries, mut next) = (Bench::new(keys), entries(keys), probes());
@@ -144,7 +145,7 @@ fn put(bencher: Bencher, keys: Keys) {
     });
 }
 
-/// A durable transaction that overwrites entries in random places: two flushes.
+/// Overwrites random entries in a durable transaction, which has two flushes.
 #[divan::bench(args = [1, 100], sample_count = 20, sample_size = 1)]
 fn commit(bencher: Bencher, puts: u64) {
     let (bench, entries, mut next) = (Bench::new(Keys::R), entries(Keys::R), probes());

@@ -1,12 +1,13 @@
-//! How long opening takes after a writer was killed: the figure of `docs/performance.md`.
+//! Measures the time of opening after a kill of the writer; `docs/performance.md` has the figure.
 //!
 //! ```sh
 //! cargo bench --bench recovery                # a database of 1 GiB, 9 kills; half a minute
 //! ```
 //!
-//! The file lies below the folder for temporary files and is warm, as the killed process leaves it. A child commits small
-//! transactions without end and is killed at a random moment; then opening for writing and a first get are timed. The
-//! page faults of opening are counted: recovery does not walk the file.
+//! The file is in the folder for temporary files, and in the page cache, as the killed process left
+//! it. A child commits small transactions and is killed at a random moment; then the benchmark
+//! times opening for writing and a first get. It counts the page faults of opening, which show that
+//! recovery does not read the whole file.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -30,7 +31,7 @@ fn value(number: u64) -> [u8; 150] {
     std::array::from_fn(|at| mix(number ^ (at as u64) << 32) as u8)
 }
 
-/// Entries of a file of a GiB: each takes its key, its value and some ten bytes more.
+/// Number of entries in a file of a GiB: each takes its key, its value and about ten more bytes.
 fn entries() -> u64 {
     BYTES / 170
 }
@@ -62,9 +63,9 @@ fn write_on(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Page faults of this process that needed no disk.
+/// Minor page faults of this process.
 fn faults() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("the system counts");
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("readable");
     let fields = stat.rsplit_once(')').expect("a name").1;
     fields.split_whitespace().nth(7).and_then(|field| field.parse().ok()).expect("a number")
 }
@@ -72,7 +73,7 @@ fn faults() -> u64 {
 fn kill_a_writer(path: &Path, round: u64) {
     let program = std::env::current_exe().expect("this program");
     let mut child = Command::new(program).env(CHILD, path).stdout(Stdio::piped()).spawn().expect("a child");
-    // Kept until the child is gone: a closed pipe would end it in another way.
+    // The pipe stays open until the child has died: a closed pipe would end it too early.
     let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
     assert_eq!(lines.by_ref().take(200).filter(|line| line.is_ok()).count(), 200, "a child that commits");
     std::thread::sleep(Duration::from_micros(mix(round) % 2000));

@@ -1,4 +1,4 @@
-//! Entries that follow from their numbers: keys of 24 bytes and values of 150, that look random.
+//! Entries generated from their numbers: random-looking keys of 24 bytes and values of 150.
 
 pub(crate) fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! Writes inputs to start from into `fuzz/corpus/`: small databases, changes to them, pages, operations.
+//! Writes a start corpus into `fuzz/corpus/`: small databases, changes to them, pages, operations.
 
 use std::fs;
 use std::io;
@@ -42,7 +42,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// A page as `page_decode` takes it: what it is, then its front and its back.
+/// A page as input of `page_decode`: its kind, its front and its back.
 fn page_input(page: &[u8]) -> Vec<u8> {
     let gap = page.windows(2).rposition(|pair| pair == [0, 0]).unwrap_or(page.len() / 2);
     let (front, back) = (gap.min(1024), page.len() - gap);

@@ -1,6 +1,7 @@
-//! Any bytes as a file, or as changes to a small database: opening, checking, reading and writing it gives values or
-//! errors, and a file that was refused is not changed. The checksums are set right first, so that changes get past
-//! them. The function stands in `src/testing/files.rs`; the tests call the same one.
+//! Uses any bytes as a file, or as changes to a small database. Opening, checking, reading and
+//! writing it must give values or errors, and must not change a refused file. The function
+//! recomputes the checksums first, so that they do not hide the changes. It is in
+//! `src/testing/files.rs`; the tests call it too.
 
 #![no_main]
 

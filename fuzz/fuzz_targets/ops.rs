@@ -1,5 +1,6 @@
-//! Sequences of operations through the public API, compared with maps: tables, values of all sizes, aborts, snapshots,
-//! reopening. What the bytes mean stands in `src/testing/ops.rs`; the tests call the same function.
+//! Executes sequences of operations of the public API and compares with maps: tables, values of all
+//! sizes, aborts, snapshots, reopening. `src/testing/ops.rs` defines the meaning of the bytes; the
+//! tests call the same function.
 
 #![no_main]
 

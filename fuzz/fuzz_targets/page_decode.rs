@@ -1,5 +1,6 @@
-//! Any bytes as a page, and pages of any entries: no panic, what decodes encodes to the same, each search agrees with a
-//! look at all entries. The function stands in `src/testing/pages.rs`; the tests call the same one.
+//! Uses any bytes as a page, and builds pages of any entries. Nothing may panic, a decoded page
+//! must encode to the same bytes, and each search must agree with a linear search. The function is
+//! in `src/testing/pages.rs`; the tests call it too.
 
 #![no_main]
 
