@@ -1,6 +1,5 @@
 //! Measures reads from a file that has no page in the page cache.
 //!
-//!
 //! ```sh
 //! cargo bench --bench cold                          # 1,000,000 entries, 3 rounds
 //! cargo bench --bench cold -- 200000 5 scattered    # entries, rounds, only this layout

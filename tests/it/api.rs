@@ -325,7 +325,7 @@ fn the_same_file_opened_twice_is_one_database() {
     }
 }
 
-/// A handle may be the last one at the very moment when another open is refused.
+/// The last handle may be dropped at the moment when another open is refused.
 #[test]
 fn opening_and_refusing_race_with_closing_without_a_deadlock() {
     let dir = tempfile::tempdir().expect("directory");
@@ -415,7 +415,7 @@ fn table_names_have_limits_and_an_order() {
     assert_eq!(read.table(named("")).map(|_| ()).expect_err("empty").kind(), ErrorKind::Usage);
 }
 
-/// Bytes, by a codec whose name has so many letters.
+/// A codec of bytes whose name has this many letters.
 struct Named<const LETTERS: usize>;
 
 impl<const LETTERS: usize> Codec for Named<LETTERS> {
@@ -551,8 +551,8 @@ fn values_of_every_length_around_the_thresholds_come_back() {
             let mut txn = db.begin_write().expect("begins");
             let mut table = txn.table(BYTES).expect("table");
             for at in 0..lengths.len() {
-                // Each key gets another length in each turn, so that runs become inline values and
-                // back.
+                // Each key gets another length in each round, so that overflow extents become
+                // inline values and back.
                 let len = lengths[(at + turn * 7) % lengths.len()];
                 for long in [false, true] {
                     let old = table.insert(&key(at, long), &bytes(len as u64, len)).expect("insert");
@@ -614,7 +614,7 @@ fn append_takes_ascending_keys_only_and_a_refusal_changes_nothing() {
             let refused = table.append(&key.to_be_bytes(), b"x").expect_err("equal");
             assert!(refused.to_string().contains("ascending"), "{refused}");
             assert_eq!(table.append(&[], b"x").expect_err("below").kind(), ErrorKind::Usage);
-            // Other changes in between do not disturb it.
+            // Other changes in between have no effect on appends.
             table.insert(&key.to_be_bytes(), b"changed").expect("insert");
             assert!(table.remove(&(key / 2).to_be_bytes()).expect("remove").is_some() || key < 97 * 2);
             table.insert(&(key / 2).to_be_bytes(), b"back").expect("insert");

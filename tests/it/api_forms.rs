@@ -98,7 +98,7 @@ fn a_write_transaction_has_multi_get_and_owned_entries() {
     txn.commit().expect("commits");
 }
 
-/// After its end, whichever way that came, an iterator gives nothing for ever.
+/// An iterator that has ended for any reason returns `None` for ever.
 fn stays_ended<T>(mut entries: impl DoubleEndedIterator<Item = Result<T>> + FusedIterator) -> Vec<Result<T>> {
     let found: Vec<_> = entries.by_ref().collect();
     for _ in 0..3 {
@@ -107,7 +107,7 @@ fn stays_ended<T>(mut entries: impl DoubleEndedIterator<Item = Result<T>> + Fuse
     found
 }
 
-/// The same, taken from the other end.
+/// The same from the other end.
 fn stays_ended_behind<T>(mut entries: impl DoubleEndedIterator<Item = Result<T>> + FusedIterator) -> Vec<Result<T>> {
     let mut found = Vec::new();
     while let Some(entry) = entries.next_back() {
@@ -130,7 +130,7 @@ fn all_ends<K: mapleaf::codec::KeyCodec, V: mapleaf::codec::Codec>(table: &ReadT
 #[test]
 fn iterators_stay_ended_after_their_end() {
     let db = TestDb::memory(Options::new());
-    // None, a few, exactly as many as are copied out at a time, and several leaves.
+    // No entries, a few, exactly one batch of owned entries, and several leaves.
     for count in [0, 3, 64, 128, 5000] {
         let table = Table::<u64, u64>::named(format!("of {count}"));
         db.write(|txn| {
@@ -196,8 +196,8 @@ fn iterators_stay_ended_after_a_fault() {
     assert_eq!(found.last().and_then(|entry| entry.as_ref().err()).map(Error::kind), Some(ErrorKind::Fault));
 }
 
-/// What may be carried through `catch_unwind` without a wrapper. A write transaction may not: a
-/// panic inside a change of a tree could leave it half done.
+/// Types that are `UnwindSafe`. A write transaction is not: a panic inside a change could leave a
+/// tree incomplete.
 #[test]
 fn read_only_types_are_unwind_safe() {
     fn safe<T: UnwindSafe + RefUnwindSafe>() {}
@@ -239,7 +239,7 @@ fn an_option_that_conflicts_with_the_open_database_is_an_error_that_names_it() {
     assert!(e.contains("fault_guard false") && e.contains("true"), "{e}");
     let e = refused(Options::new().read_ahead(ReadAhead::Off));
     assert!(e.contains("read_ahead Auto") && e.contains("Off"), "{e}");
-    // The same value, none at all, and options that say how a file is made or first mapped.
+    // The same value, no value, and options that only matter for creating or first mapping a file.
     for options in [
         Options::new(),
         Options::new().fault_guard(false).read_ahead(ReadAhead::Auto),

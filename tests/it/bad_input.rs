@@ -13,7 +13,7 @@ use crate::workload::{fast_dir, long, History, Rng};
 
 const T: Table<&[u8], &[u8]> = Table::new("t");
 
-/// Every way of opening that may meet the file.
+/// All ways to open a file.
 fn ways() -> [Options; 4] {
     let new = Options::new;
     [new(), new().create(false), new().read_only(true), new().init_empty(true).page_size(8192)]
@@ -44,7 +44,7 @@ fn refused_bytes(bytes: &[u8], kind: ErrorKind) -> Error {
     e
 }
 
-/// A closed database, as bytes, with so many transactions of a seeded run.
+/// The bytes of a closed database with this many transactions of a seeded run.
 fn database(page_size: usize, commits: u64) -> (Vec<u8>, History) {
     database_of(History::new(7), page_size, commits)
 }
@@ -61,7 +61,7 @@ fn database_of(history: History, page_size: usize, commits: u64) -> (Vec<u8>, Hi
     (std::fs::read(&path).expect("the file"), history)
 }
 
-/// Changes every copy of the meta pages, and sets their checksums right (docs/format.md).
+/// Changes every copy of the meta pages and recomputes their checksums (docs/format.md).
 fn with_metas(bytes: &[u8], page_size: usize, change: impl Fn(&mut [u8])) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for at in [0, page_size / 2, page_size, page_size + page_size / 2] {
@@ -88,14 +88,14 @@ fn files_that_are_no_database_are_refused() {
         let bytes: Vec<u8> = (0..len).map(|_| rng.next() as u8).collect();
         refused_bytes(&bytes, ErrorKind::NotADatabase);
     }
-    // The magic, as a transfer in text mode leaves it.
+    // The magic after a transfer in text mode.
     let (bytes, _) = database(4096, 1);
     let text: Vec<u8> = bytes.iter().copied().filter(|&byte| byte != b'\r').collect();
     refused_bytes(&text, ErrorKind::NotADatabase);
 }
 
-/// A power cut while an empty file is made a database can leave the length and none of the bytes.
-/// Who may initialise an empty file may do so with that one, and nobody else.
+/// A power cut during the initialisation of an empty file can leave its length and no bytes. Only
+/// `init_empty` may initialise such a file.
 #[test]
 fn a_short_file_of_zeros_is_refused_unless_it_may_be_initialised() {
     let dir = fast_dir();
@@ -301,19 +301,19 @@ fn a_truncated_file_is_refused_with_what_it_needs() {
         let mut rng = Rng(0x63);
         let lens = (1..bytes.len() / page_size).map(|page| page * page_size);
         let random: Vec<usize> = (0..60).map(|_| 4 + rng.below(bytes.len() as u64 - 4) as usize).collect();
-        // Less than the magic's first four bytes says nothing.
+        // Fewer than the first four bytes of the magic identify no database.
         refused_bytes(&bytes[..3], ErrorKind::NotADatabase);
         for len in lens.chain(random).chain([4, 8, 9, 100, 255, 256, 257, bytes.len() - 1]) {
             let e = refused_bytes(&bytes[..len], ErrorKind::Truncated);
             let Error::Truncated { needed, found, .. } = e else { unreachable!("the kind is Truncated") };
             assert_eq!(found, len as u64);
-            // With one slot cut off, what the other needs is known.
+            // With one slot cut off, the other still tells the needed length.
             assert!(needed > found && needed <= bytes.len() as u64, "{len}: {needed} are needed");
             if len >= 2 * page_size {
                 assert_eq!(needed, bytes.len() as u64);
             }
         }
-        // A file that is too long loses nothing.
+        // A longer file is no damage.
         for more in [1, 511, page_size - 1, page_size, 10 * page_size + 7] {
             let mut long = bytes.clone();
             long.resize(bytes.len() + more, 0xee);
@@ -348,13 +348,13 @@ fn a_device_is_refused() {
         }
         for options in ways() {
             let e = options.open(device).expect_err("refused");
-            // A terminal that is not there cannot even be opened.
+            // A missing terminal cannot be opened at all.
             assert!(e.kind() == ErrorKind::NotADatabase || device == Path::new("/dev/tty"), "{e}");
         }
     }
 }
 
-/// In a child, so that a call that waits is found out by its parent.
+/// Runs in a child, so that the parent notices a call that blocks.
 #[test]
 fn refusing_child() {
     let Some(arguments) = reexec::arguments() else { return };
@@ -381,10 +381,10 @@ fn a_fifo_is_refused_without_waiting_for_its_other_end() {
         drop(sender.send(lines));
         child
     });
-    // Far longer than four refusals take; the bound is there so that the test ends.
+    // Far longer than four refusals take; the limit only makes the test end.
     let lines = receiver.recv_timeout(std::time::Duration::from_secs(20)).unwrap_or_default();
     if lines.is_empty() {
-        // Gives the child the other end, so that it and the listener end too.
+        // Opens the other end of the fifo, so that the child and the listener end too.
         drop(std::fs::OpenOptions::new().read(true).write(true).open(&path));
     }
     assert_eq!(lines.len(), 4, "opening a FIFO waits for its other end");
@@ -403,10 +403,10 @@ fn a_socket_is_refused() {
     }
 }
 
-/// What an ordinary user is told about a path.
+/// The error that an ordinary user gets for a path.
 fn as_nobody(path: &Path) -> Option<Vec<String>> {
     let (nobody, mut command) = (65534, reexec::command("bad_input::refusing_child", &[&path]));
-    // The test binary may lie where nobody else may look: a copy of it can be run.
+    // Other users may not be able to reach the test binary, so this runs a copy of it.
     let copy = path.parent().expect("a directory").with_extension("bin");
     std::fs::create_dir_all(&copy).ok()?;
     let binary = copy.join("it");
@@ -579,9 +579,9 @@ fn in_one_process_a_read_only_database_cannot_be_reopened_for_writing() {
     history.judge(&reader).expect("sees the commit");
 }
 
-/// Opens damaged bytes, reads and checks everything, and writes. Damage may be told at any point,
-/// by a typed error or a finding; what is read without an error must be right, if there is a
-/// history to say so.
+/// Opens damaged bytes, reads and checks everything, and writes. Any step may report damage by a
+/// typed error or a finding. Everything that is read without an error must match the history, if
+/// there is one.
 fn judge_damaged(bytes: &[u8], history: Option<&History>) -> Result<(), String> {
     let dir = fast_dir();
     let path = dir.path().join("damaged");
@@ -627,7 +627,7 @@ fn judge_file(path: &Path, write: bool, history: Option<&History>) -> Result<boo
     Ok(true)
 }
 
-/// Reads every entry forwards, backwards and by its key; what differs from the history is an error.
+/// Reads every entry forwards, backwards and by its key; a difference from the history is an error.
 fn read_all(db: &Db, clean: bool, history: Option<&History>) -> Result<(), String> {
     let txn = db.begin_read().map_err(|e| e.to_string())?;
     let expected = history.map(|history| history.state(txn.txn_id()));
@@ -735,7 +735,7 @@ fn a_flipped_byte_does_no_harm_to_a_writer() {
     }
 }
 
-/// A page that was lost, doubled, or written to the wrong place: each is whole in itself.
+/// Pages that were lost, doubled or written to the wrong place, each with a right checksum.
 #[test]
 fn pages_in_wrong_places_are_found() {
     let (bytes, history) = small();
@@ -754,7 +754,7 @@ fn pages_in_wrong_places_are_found() {
     }
 }
 
-/// Damage made on purpose: every checksum is right.
+/// Crafted damage with right checksums.
 #[test]
 fn crafted_pages_give_errors_or_answers_and_never_panic() {
     let (bytes, _) = small();
@@ -816,8 +816,8 @@ fn a_page_that_is_free_twice_is_damage_and_not_a_panic() {
     assert_eq!(db.begin_read().expect("read").bytes_table("log").expect("table").get(b"k").expect("get"), None);
 }
 
-/// The free list says of pages that tables and catalog use that they are free. What is written then
-/// may be lost with the file that was lying; what must not happen is a panic.
+/// The free list contains pages that tables and catalog use. New writes to such a file may be lost,
+/// but nothing may panic.
 #[test]
 fn pages_that_are_in_use_and_free_are_damage_and_not_a_panic() {
     let (bytes, _) = small();

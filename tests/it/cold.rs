@@ -27,7 +27,7 @@ fn value_of(key: u64) -> Vec<u8> {
     bytes(key, len as usize).into_iter().map(|byte| byte.max(1)).collect()
 }
 
-/// A database whose leaves lie in the order of the keys or here and there. Closed.
+/// A closed database whose leaves are stored in key order or scattered.
 fn make(path: &Path, in_order: bool) {
     let mut keys: Vec<u64> = (0..KEYS).collect();
     if !in_order {
@@ -40,11 +40,11 @@ fn make(path: &Path, in_order: bool) {
         .expect("loaded");
 }
 
-/// Drops a closed file from memory. `false`, and said so, where that cannot be.
+/// Drops a closed file from the page cache. If that is impossible, prints it and returns `false`.
 fn make_cold(path: &Path) -> bool {
     let mut file = File::options().read(true).write(true).open(path).expect("the file");
     file.sync_all().expect("flushed");
-    // What is on its way comes first, and then goes too.
+    // Pages that are being read arrive first, and are dropped after that.
     std::io::copy(&mut file, &mut std::io::sink()).expect("read");
     let cold = drop_page_cache(&file).expect("asked") && cached_pages(&file).expect("counted") == 0;
     if !cold {
@@ -57,7 +57,7 @@ fn in_memory(path: &Path) -> u64 {
     File::open(path).and_then(|file| cached_pages(&file)).expect("counted")
 }
 
-/// Waits until reads that nobody waits for have come.
+/// Waits until read-ahead has finished.
 fn settled(path: &Path) -> u64 {
     let mut before = in_memory(path);
     loop {
@@ -94,8 +94,7 @@ fn files() -> (tempfile::TempDir, [PathBuf; 2]) {
     (dir, paths)
 }
 
-/// Reads a cold file in many ways, one after the other, under every setting; each is compared with
-/// a map.
+/// Reads a cold file in many ways, with every setting, and compares all results with a map.
 #[test]
 fn cold_reads_return_the_stored_entries() {
     let (_dir, paths) = files();
@@ -181,7 +180,7 @@ fn read_ahead_reads_more_than_requested_only_if_the_file_fits_in_memory() {
     assert!(many > pages * 9 / 10, "{many} of {pages} pages with 300 gets");
     for (read_ahead, room) in [(ReadAhead::Off, ALL), (ReadAhead::Auto, 1 << 20)] {
         let few = gets(read_ahead, room, 20).expect("cold");
-        // Root, branches, leaf, and now and then a value of up to nine pages.
+        // Root, branches, leaf, and sometimes a value of up to nine pages.
         assert!(few <= 20 * 4, "{few} pages with 20 gets");
     }
 }
@@ -194,7 +193,7 @@ fn a_scan_that_does_not_fill_the_cache_leaves_it_as_it_was() {
             return;
         }
         let db = Options::new().open(path).expect("open");
-        // Some of it is in use: it stays.
+        // Pages that other readers use stay in the cache.
         set_available_memory(&db, 0);
         let rows = table(&db);
         assert!((0..KEYS).step_by(40).all(|key| rows.get(key).expect("get").is_some()));
@@ -202,7 +201,7 @@ fn a_scan_that_does_not_fill_the_cache_leaves_it_as_it_was() {
         assert_eq!(scan(&rows, backward, false), KEYS);
         let after = settled(path);
         assert!(after >= before && after < before + 20, "{before} pages before, {after} after");
-        // Also what lies ahead of one that ends early.
+        // Also the pages read ahead for a scan that ends early.
         let mut entries = rows.iter().fill_cache(false);
         assert!((0..KEYS / 2).all(|_| entries.next().is_some_and(|entry| entry.is_ok())));
         assert!(in_memory(path) > after);
@@ -213,7 +212,7 @@ fn a_scan_that_does_not_fill_the_cache_leaves_it_as_it_was() {
     }
 }
 
-/// Retries as a program would, waiting a little; the answer, and how often it was not there.
+/// Retries with short pauses, as a program would. Returns the answer and the number of retries.
 fn retried<T>(mut call: impl FnMut() -> Result<T>) -> (T, u32) {
     for tries in 0.. {
         match call() {
@@ -240,14 +239,14 @@ fn lookups_that_may_not_block_return_would_block_and_succeed_later() {
         let (_, tries) = retried(|| txn.try_get_resident(DATA, 1).map(drop));
         assert!(tries >= 1, "nothing was in memory");
         let rows = txn.table(DATA).expect("the table");
-        // Leaves, one that is absent, and values in extents.
+        // Entries in leaves, an absent key, and values in overflow extents.
         for key in (0..KEYS).step_by(501).chain([KEYS, 7, 307]) {
             let expected = (key < KEYS).then(|| value_of(key));
             let (found, _) = retried(|| rows.try_get_resident(key).map(|value| value.map(<[u8]>::to_vec)));
             assert!(found == expected, "{key}");
             assert!(rows.try_get_resident(key).expect("in memory by now") == expected.as_deref());
         }
-        // What this process has verified leaves memory too, and the process sees that it has left.
+        // Verified pages leave memory too, and the process must notice that.
         evict(&db);
         assert_eq!(rows.try_get_resident(1).expect_err("evicted").kind(), ErrorKind::WouldBlock);
         assert_eq!(txn.try_get_resident(DATA, 1).expect_err("evicted").kind(), ErrorKind::WouldBlock);
@@ -272,7 +271,7 @@ fn reads_of_a_database_in_memory_never_block() {
     assert!(rows.iter().fill_cache(false).count() == 200);
 }
 
-/// In a process of its own: reads a cold file that is cut in the middle of it.
+/// The child: reads a cold file that is cut meanwhile.
 #[test]
 fn child() {
     let Some(arguments) = reexec::arguments() else { return };

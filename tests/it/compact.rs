@@ -66,8 +66,8 @@ fn the_copy_after_many_transactions_holds_the_newest_state() {
     }
 }
 
-/// Leaves are filled to the last byte that an entry fits into, branches nearly so; a commit in
-/// between leaves nothing.
+/// Leaves are filled until the next entry does not fit, branches nearly so. A commit in between
+/// leaves no unused page.
 #[test]
 fn the_pages_of_the_copy_are_full() {
     const ENTRIES: u64 = 250_000;
@@ -241,8 +241,7 @@ fn an_existing_target_is_refused_and_unchanged() {
     assert_clean(&db);
 }
 
-/// Damage anywhere in what is reached is an error of the kind that any reader gets, and leaves no
-/// file.
+/// Damage in any reachable page is an error of the same kind as for a reader, and leaves no file.
 #[test]
 fn damage_ends_the_compaction_and_leaves_no_file() {
     let seed = seed("compact_damage");
@@ -280,8 +279,8 @@ fn damage_ends_the_compaction_and_leaves_no_file() {
     assert!(refused > 10 && copied > 0);
 }
 
-/// Bytes are changed anywhere and checksums set right again: no panic, an end, and a whole database
-/// if any.
+/// Bytes are changed anywhere and checksums recomputed: the compaction must not panic or hang, and
+/// a copy must be whole.
 #[test]
 fn crafted_files_never_panic_or_give_wrong_entries() {
     let seed = seed("compact_hostile");
@@ -323,7 +322,7 @@ fn crafted_files_never_panic_or_give_wrong_entries() {
     assert!(copies > 30 && refused > 30);
 }
 
-/// A table of a kind that this release does not know is not left out of the copy in silence.
+/// A table of an unknown kind is an error; the copy never silently omits it.
 #[test]
 fn a_table_of_an_unknown_kind_refuses_the_compaction() {
     let dir = fast_dir();
@@ -379,8 +378,7 @@ fn a_stopped_compaction_leaves_no_file() {
     }
 }
 
-/// The database is cut while it is copied: what is lost reads as zeros, which must not get into a
-/// file of its own.
+/// The database is cut during the copy. Lost pages read as zeros, which must not get into the copy.
 #[test]
 fn cut_child() {
     let Some(arguments) = reexec::arguments() else { return };

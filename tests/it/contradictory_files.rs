@@ -31,13 +31,13 @@ fn newest(bytes: &[u8]) -> usize {
     }
 }
 
-/// A directory in memory, where there is one.
+/// A directory in memory, if there is one.
 fn fast_dir() -> tempfile::TempDir {
     let shm = Path::new("/dev/shm");
     if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.expect("a directory")
 }
 
-/// Some tables, one of a single leaf, values in runs, a free list and free extents.
+/// Some tables, one with a single leaf; values in overflow extents; a free list and free extents.
 fn database() -> Vec<u8> {
     let dir = fast_dir();
     let path = dir.path().join("db");
@@ -101,7 +101,7 @@ fn a_used_page_that_free_space_lists_is_damage_and_is_not_overwritten() {
     assert!(!db.check().expect("check").is_clean(), "check finds it");
     let e = db.write(|txn| txn.bytes_table("small")?.insert(b"k", b"v").map(drop)).expect_err("refused");
     assert_eq!(e.kind(), ErrorKind::Corrupt, "{e}");
-    // The page that the committed state reaches was not stored to (R1).
+    // No store may hit a page that the committed state reaches (R1).
     drop(db);
     let page = leaf as usize * PAGE..(leaf as usize + 1) * PAGE;
     assert!(std::fs::read(&path).expect("to read it")[page.clone()] == bytes[page], "page {leaf} changed");
@@ -217,7 +217,7 @@ fn owned_ranges_return_the_entries_before_damage_as_ranges_do() {
     assert_eq!(behind, 99);
 }
 
-/// Reads and writes as much as it can; errors are answers.
+/// Reads and writes as much as possible; errors are allowed.
 fn work(path: &Path, rng: &mut Rng) {
     let Ok(db) = Db::open(path) else { return };
     let _report = db.check();
@@ -256,7 +256,7 @@ fn work(path: &Path, rng: &mut Rng) {
     let _report = db.check();
 }
 
-/// Puts another page's number, or a small one, where a number of a page may stand.
+/// Replaces a number that may be a page id by another page id, or by a small number.
 fn damage(bytes: &mut [u8], rng: &mut Rng) {
     let pages = bytes.len() as u64 / PAGE as u64;
     let list = u32_at(bytes, newest(bytes) + 112);

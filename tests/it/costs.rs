@@ -23,7 +23,7 @@ fn steps_each(count: u64, run: impl FnOnce()) -> f64 {
     (steps() - before) as f64 / count as f64
 }
 
-/// Steps for each table of one kind of work after the other, in a database of so many tables.
+/// Steps per table for several kinds of work, in a database with this many tables.
 fn work(db: &Db, count: u64) -> Vec<(&'static str, f64)> {
     let written = |name, write: &dyn Fn(&mut mapleaf::WriteTxn)| {
         let mut txn = db.begin_write().expect("begins");

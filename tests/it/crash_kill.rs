@@ -18,7 +18,7 @@ use mapleaf::{Db, Options};
 use crate::reexec;
 use crate::workload::{long, History, Rng, FIRST_TXN};
 
-/// Stops for ever at one event.
+/// Hooks that block for ever at one event.
 struct StopAt {
     left: AtomicU64,
 }
@@ -72,13 +72,14 @@ fn child() {
 /// How a child is killed.
 #[derive(Clone, Copy)]
 enum Kill {
-    /// After it said some commits, and some microseconds.
+    /// Some microseconds after it has printed some commits.
     Random { commits: u64, micros: u64 },
     /// At an event of its hooks.
     At(u64),
 }
 
-/// Kills one child; the last commit that it said and where it stopped, if it did.
+/// Kills one child. Returns the last commit that it printed and the event at which it blocked, if
+/// any.
 fn kill_one(path: &Path, seed: u64, kill: Kill) -> (Option<u64>, Option<String>) {
     let stop_at = match kill {
         Kill::Random { .. } => 0,
@@ -117,7 +118,7 @@ fn kill_one(path: &Path, seed: u64, kill: Kill) -> (Option<u64>, Option<String>)
     (said, stopped)
 }
 
-/// Kills children on one file, and judges what each leaves.
+/// Kills children on one file, and judges the file after each kill.
 fn rounds(seed: u64, page_size: u32, kills: u64) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("killed.mapleaf");
@@ -150,7 +151,7 @@ fn rounds(seed: u64, page_size: u32, kills: u64) {
         }
     }
     assert!(in_commit * 2 >= kills, "{in_commit} of {kills} kills at an event");
-    // Past the harness, so that the figure stands in every log.
+    // Written directly, because the harness would capture it.
     writeln!(io::stdout(), "\nSIGKILL: {kills} cycles, violations 0 (pages of {page_size} bytes)").ok();
 }
 

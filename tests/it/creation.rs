@@ -52,7 +52,7 @@ fn threads_that_create_the_same_file_share_it() {
     }
 }
 
-/// Threads that open and close at the same time meet databases that are just being closed or
+/// Threads open and close the same files, so they hit databases that are just being closed or
 /// created.
 #[test]
 fn threads_that_open_and_close_at_once_never_fail() {
@@ -75,7 +75,7 @@ fn threads_that_open_and_close_at_once_never_fail() {
     assert!(db.check().expect("check").is_clean());
 }
 
-/// A process that looks at the name at any moment sees no file or a whole one.
+/// At any moment, another process sees no file under the name, or a complete one.
 #[test]
 fn a_file_appears_complete() {
     let dir = fast_dir();
@@ -97,8 +97,7 @@ fn a_file_appears_complete() {
             drop(db);
             let whole = 2 * page_size as usize;
             assert_eq!(seen[..whole], std::fs::read(&path).expect("the file"));
-            // An open database has a page more, in which nothing lies but one byte that shows
-            // whether it is cut.
+            // An open database has one more page, which holds only the sentinel.
             assert!(seen.len() <= whole + 4096 && seen[whole..].iter().skip(1).all(|&byte| byte == 0));
         });
     }
@@ -185,7 +184,7 @@ fn creation_that_is_killed_leaves_no_file_or_a_whole_one() {
             uuid(&Db::open_existing(dir.path().join(name)).unwrap_or_else(|e| panic!("{name} of {left:?}: {e}")));
         }
         assert!((0..=made).all(|n| path(n).exists()), "{made} were acknowledged, {left:?} are there");
-        // Whatever was left over does no harm.
+        // Left-over temporary files are harmless.
         let db = Db::open(path(made + 1)).expect("to create it again");
         db.write(|txn| txn.bytes_table("t")?.insert(b"k", b"v").map(drop)).expect("write");
         assert!(db.check().expect("check").is_clean());
@@ -193,8 +192,8 @@ fn creation_that_is_killed_leaves_no_file_or_a_whole_one() {
     println!("seed 0x51: {absent} times no file, {leftovers} temporary files left over");
 }
 
-/// A file system without room for the second page: the writer dies or fails between the two slots
-/// of an empty file. What is left must be empty still, or a whole database.
+/// The file system has no room for the second page: the writer dies or fails between the two slots
+/// of an empty file. The file must still count as empty, or be a whole database.
 #[test]
 fn an_interrupted_initialisation_of_an_empty_file_can_be_repeated() {
     let dir = fast_dir();
@@ -247,7 +246,7 @@ fn links_into_missing_folders_and_circular_links_are_refused() {
     assert_eq!(names(dir.path()), ["circle", "link.mapleaf"]);
 }
 
-/// The longest name that a file system takes leaves no room for what a temporary name adds.
+/// A name of the maximum length leaves no room for the suffix of a temporary name.
 #[test]
 fn long_and_unusual_names_are_created() {
     use std::os::unix::ffi::OsStrExt;
@@ -260,8 +259,8 @@ fn long_and_unusual_names_are_created() {
     }
 }
 
-/// A process that is being started has copies of all descriptors of its parent for a moment, those
-/// that hold locks too.
+/// A starting process has copies of all descriptors of its parent for a moment, also of those that
+/// hold locks.
 #[test]
 fn a_closed_database_opens_again_while_other_threads_start_processes() {
     let dir = fast_dir();

@@ -64,8 +64,8 @@ fn a_damaged_value_can_be_removed_with_its_table() {
     assert!(report.is_clean(), "{:?}", report.findings);
 }
 
-/// Storing over it returns what was there, which cannot be read: the error says so, and nothing is
-/// changed.
+/// Replacing the value would return the old one, which cannot be read: the call fails and changes
+/// nothing.
 #[test]
 fn a_damaged_value_is_not_silently_replaced_by_calls_that_return_it() {
     let (_dir, db) = with_damaged_value();
@@ -81,8 +81,8 @@ fn flip(path: &std::path::Path, page: u64) {
     std::fs::write(path, bytes).expect("damaged");
 }
 
-/// The walk over the tables ended at the first catalog page that could not be read, and every page
-/// of the tables after it was reported as lost.
+/// `check` once ended at the first unreadable catalog page, and reported every page of later tables
+/// as lost.
 #[test]
 fn check_continues_after_a_damaged_catalog_page() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -157,8 +157,8 @@ fn check_reports_its_progress() {
     assert!(told.iter().all(|(done, all)| *done <= *all && *all == report.pages_checked), "{told:?}");
 }
 
-/// Both copies of the newer meta page are damaged. An interrupted commit can leave that, so the
-/// older state opens; but the check and a salvage tell that there may have been a newer one.
+/// Both copies of the newer meta page are damaged. An interrupted commit can cause that, so the
+/// older state opens. But check and salvage report that there may have been a newer state.
 #[test]
 fn check_and_salvage_report_a_lost_meta_page() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -9,15 +9,15 @@ use mapleaf::{Db, Options, ReadAhead};
 use crate::reexec;
 use crate::support::{assert_clean, BYTES};
 
-/// Entries, of which the values take runs.
+/// Entries whose values are in overflow extents.
 const ENTRIES: u32 = 300;
 
 fn value(n: u32) -> Vec<u8> {
     vec![n as u8; if n.is_multiple_of(10) { 50_000 } else { 100 }]
 }
 
-/// Does something with the standard descriptors closed, then prints. What is still open has none of
-/// them.
+/// Runs a call with closed standard descriptors, then prints. No open file of Mapleaf may have one
+/// of them.
 fn while_closed<T>(dir: &Path, run: impl FnOnce() -> mapleaf::Result<T>) -> T {
     close_standard_descriptors();
     let done = run().expect("it works with closed descriptors");
@@ -46,7 +46,7 @@ fn assert_whole(db: &Db) {
     assert_eq!(table.len(), u64::from(ENTRIES));
 }
 
-/// In a process of its own, whose descriptors nobody else needs.
+/// The child, in which nothing else needs the descriptors.
 #[test]
 fn daemon() {
     let Some(arguments) = reexec::arguments() else { return };

@@ -21,10 +21,10 @@ use crate::workload::fast_dir;
 const DATA: Table<u64, &[u8]> = Table::new("data");
 const NUMBERS: Table<u64, u64> = Table::new("numbers");
 const PAGE: u64 = 4096;
-/// Lengths besides the page boundaries.
+/// Number of lengths that are not page boundaries.
 const OTHER_LENGTHS: u64 = 500;
 
-/// The value of a key: most are small, some lie in extents.
+/// The value of a key: most are small, some are in overflow extents.
 fn value_of(key: u64) -> &'static [u8] {
     static VALUES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     &VALUES.get_or_init(|| (0..KEYS + 100).map(make_value).collect())[key as usize]
@@ -67,7 +67,7 @@ fn lengths(file_len: u64, rng: &mut Rng) -> Vec<u64> {
     boundaries.chain((0..OTHER_LENGTHS * u64::from(long())).map(|_| rng.below(file_len))).collect()
 }
 
-/// What a child has counted.
+/// The counts of a child.
 #[derive(Default)]
 struct Counts {
     right: u64,
@@ -75,7 +75,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// Counts an answer: right, or an error that says that the file was cut.
+    /// Counts an answer: right, or the error for a cut file.
     fn answer<T: PartialEq + std::fmt::Debug>(&mut self, at: &str, found: Result<T>, expected: &T) {
         match found {
             Ok(found) => {
@@ -148,7 +148,7 @@ fn reading_child() {
         }
         let held = data.get(40).expect("get").expect("there");
         std::fs::File::options().write(true).open(&path).and_then(|file| file.set_len(len)).expect("cut");
-        // A slice that is held may show zeros, and does not end the process.
+        // A held slice may show zeros, and reading it does not end the process.
         let _zeros = held.iter().filter(|&&byte| byte == 0).count();
         read_all(&at, &data, &numbers, &mut counts);
         assert!(counts.refused > noticed, "{at}: nobody noticed");
@@ -167,7 +167,7 @@ fn reading_child() {
     reexec::answer(&format!("{} {} {}", lengths.len(), counts.right, counts.refused));
 }
 
-/// Writes until the cut is noticed: at the latest the commit does.
+/// Writes until a call notices the cut; the commit must, if no earlier call does.
 fn write_on(db: &Db, cut: impl FnOnce(), first: u64) -> Result<()> {
     let mut txn = db.begin_write()?;
     let mut table = txn.table(DATA)?;
@@ -208,8 +208,8 @@ fn writing_child() {
     reexec::answer(&format!("{} 0 0", lengths.len()));
 }
 
-/// Runs a child over all lengths; what it counted. A death, a panic or a wrong answer fails the
-/// test.
+/// Runs a child over all lengths and returns its counts. A crash, a panic or a wrong answer fails
+/// the test.
 fn run(child: &str, name: &str) -> String {
     let dir = fast_dir();
     let base = base(dir.path());
@@ -269,7 +269,7 @@ fn threads_child() {
             begun.wait();
             std::thread::sleep(std::time::Duration::from_micros(rng.below(3000)));
             std::fs::File::options().write(true).open(&path).and_then(|file| file.set_len(len)).expect("cut");
-            // Each thread ends with the error: nothing tells it otherwise before.
+            // Each thread runs until it gets the error.
         });
         assert_eq!(faults.load(Ordering::Relaxed), 4);
         stop.store(true, Ordering::Release);
@@ -283,7 +283,7 @@ fn all_threads_get_the_error_of_a_cut_and_other_databases_still_work() {
     assert_eq!(run("faults::threads_child", "threads"), "done");
 }
 
-/// Accesses that are none of ours end the process as they did without us.
+/// Faults outside of our mappings end the process as they do without Mapleaf.
 #[test]
 fn foreign_child() {
     let Some(arguments) = reexec::arguments() else { return };
@@ -330,8 +330,8 @@ fn overflow(depth: u64) -> u64 {
 
 #[test]
 fn faults_outside_of_mapleaf_and_sent_signals_still_end_the_process() {
-    // The first signal that is sent takes away the handler of Rust's runtime, no more; so it is
-    // without a database too.
+    // The first sent signal only removes the handler of Rust's runtime, as it does without a
+    // database.
     let cases = [("sent", None), ("sent twice", Some(7)), ("sent, then cut", None), ("foreign", Some(7))];
     for (how, signal) in cases.into_iter().chain([("unguarded", Some(7)), ("overflow", Some(6))]) {
         let mut command = reexec::command("faults::foreign_child", &[&how]);
@@ -344,7 +344,8 @@ fn faults_outside_of_mapleaf_and_sent_signals_still_end_the_process() {
     }
 }
 
-/// A handler that asks to be called once, before ours and after it.
+/// A one-shot handler (SA_RESETHAND) that is installed before ours, and one that is installed after
+/// it.
 #[test]
 fn called_once_child() {
     if reexec::arguments().is_none() {
@@ -360,12 +361,13 @@ fn called_once_child() {
 fn an_earlier_one_shot_handler_is_called_once_with_its_signal_mask() {
     let mut child = reexec::start(reexec::command("faults::called_once_child", &[&"go"]));
     assert_eq!(child.line().as_deref(), Some("called, SIGUSR1 blocked"));
-    // The access is tried again, and the default action ends the process.
+    // The access is repeated, and the default action ends the process.
     assert_eq!(child.line(), None);
     assert_eq!(child.end().signal(), Some(7));
 }
 
-/// Files that were cut while they were closed: refused as such, or what is read of them is right.
+/// Files that were cut while they were closed: opening is refused as truncated, or all reads are
+/// right.
 #[test]
 fn closed_child() {
     let Some(arguments) = reexec::arguments() else { return };
@@ -387,7 +389,7 @@ fn closed_child() {
             }
             Err(e) => {
                 let cut = matches!(e.kind(), ErrorKind::Truncated | ErrorKind::EmptyFile | ErrorKind::NotADatabase);
-                // Nothing is left of the meta pages: then nothing says that it was longer.
+                // Without meta pages, nothing tells that the file was longer.
                 assert!(cut && (e.kind() == ErrorKind::Truncated || len < 256), "{at}: {e}");
                 refused += 1;
             }
@@ -403,7 +405,7 @@ fn a_file_cut_while_it_was_closed_is_refused() {
     println!("cut while closed: lengths, refused: {said}; deaths 0, wrong answers 0");
 }
 
-/// Flipped bytes of a database of some MiB: what is read is right, or an error says what is wrong.
+/// Flipped bytes of a database of some MiB: every read is right or an error.
 #[test]
 fn flipping_child() {
     let Some(arguments) = reexec::arguments() else { return };
@@ -428,7 +430,8 @@ fn flipping_child() {
 
 const FLIPS: u64 = 5000;
 
-/// Reads what the page of a flipped byte may bear on, and some more. Whether all was there.
+/// Reads all entries that the flipped page may affect, and some more. Returns whether all were
+/// right.
 fn read_damaged(path: &Path, at: u64) -> Result<bool, String> {
     let typed = |e: Error| match e.kind() {
         ErrorKind::Corrupt => Ok(false),
@@ -461,7 +464,7 @@ fn read_damaged(path: &Path, at: u64) -> Result<bool, String> {
             }
         }
     }
-    // What reading did not meet, the check does, or it is in no use.
+    // If no read has found the damage, `check` finds it, or the page is unused.
     let report = db.check().map_err(|e| e.to_string())?;
     if !all && report.is_clean() {
         return Err(format!("the check does not find what reading does, at byte {at}"));
@@ -475,7 +478,7 @@ fn five_thousand_flipped_bytes_are_detected_or_harmless() {
     println!("flipped bytes: flips, all read right, errors: {said}; wrong answers 0, panics 0, hangs 0");
 }
 
-/// Cuts the file when the meta page of a commit has just been flushed.
+/// Cuts the file just after the meta page of a commit was flushed.
 struct CutBehindMeta(PathBuf);
 
 impl mapleaf::testing::Hooks for CutBehindMeta {
@@ -491,7 +494,7 @@ impl mapleaf::testing::Hooks for CutBehindMeta {
     }
 }
 
-/// `Fault` would say that nothing was committed.
+/// The kind `Fault` would mean that nothing was committed.
 #[test]
 fn a_commit_whose_file_is_cut_after_the_meta_page_is_an_error() {
     let dir = fast_dir();
@@ -506,8 +509,8 @@ fn a_commit_whose_file_is_cut_after_the_meta_page_is_an_error() {
     assert_eq!(found.expect("opens"), Some(42), "it stands");
 }
 
-/// A value in a run that was verified reads as zeros after the file was cut and made longer again
-/// by another program.
+/// A verified value in an overflow extent reads as zeros after another program has cut and
+/// lengthened the file.
 #[test]
 fn a_file_cut_and_made_longer_again_is_an_error() {
     let dir = fast_dir();
@@ -523,7 +526,7 @@ fn a_file_cut_and_made_longer_again_is_an_error() {
     assert_eq!(e.kind(), ErrorKind::Poisoned, "{e}");
 }
 
-/// A value whose decoding finds the file cut: between the way to it and the look at its bytes.
+/// The file is cut while a value is decoded, after the lookup has found it.
 struct Cut;
 
 thread_local! {
@@ -555,7 +558,7 @@ impl Codec for Cut {
     }
 }
 
-/// What is decoded counts as read: the question whether all could be served comes after it.
+/// Decoding reads the value too, so `check_fault` must come after it.
 #[test]
 fn a_file_that_is_cut_while_a_value_is_decoded_is_an_error() {
     const VALUES: Table<u32, Cut> = Table::new("values");
@@ -621,7 +624,7 @@ impl Codec for CutInCopy {
     }
 }
 
-/// The copy is a read too, and may be of zeros.
+/// Copying reads the value too, and may copy zeros.
 #[test]
 fn a_file_that_is_cut_while_an_owned_entry_is_copied_is_an_error() {
     const VALUES: Table<u32, CutInCopy> = Table::new("values");
@@ -646,12 +649,12 @@ fn a_file_that_is_cut_while_an_owned_entry_is_copied_is_an_error() {
     }
 }
 
-/// Areas of memory until the kernel gives no more, but for one.
+/// Maps memory areas until the kernel allows only one more.
 fn take_all_areas(dir: &Path) -> Vec<memmap2::MmapRaw> {
     let path = dir.join("one-page");
     std::fs::write(&path, [1; 4096]).expect("written");
     let file = std::fs::File::open(&path).expect("opened");
-    // The same page over and over, which the kernel does not join.
+    // The same page repeatedly: the kernel does not merge such areas.
     let area = || memmap2::MmapOptions::new().len(4096).map_raw_read_only(&file).ok();
     let mut areas = Vec::with_capacity(1 << 20);
     areas.extend(std::iter::from_fn(area).take(1 << 20));
@@ -660,8 +663,8 @@ fn take_all_areas(dir: &Path) -> Vec<memmap2::MmapRaw> {
     areas
 }
 
-/// The page at fault cannot be replaced by itself then: that would take more areas. The whole
-/// mapping can.
+/// Then the handler cannot replace only the faulting page, which would need more areas. It can
+/// replace the whole mapping.
 #[test]
 fn a_cut_is_an_error_even_if_the_process_has_no_free_memory_area() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -683,7 +686,7 @@ fn child_with_all_areas() {
     let file = std::fs::File::options().write(true).open(&path).expect("opened");
     let areas = take_all_areas(dir);
     file.set_len(PAGE).expect("cut");
-    // The thread's `errno` is that of its own last call, whatever the handler did in between.
+    // The handler must restore the thread's `errno`.
     let missing = std::fs::File::open("/proc/self/there-is-none");
     let byte = std::hint::black_box(value)[5000];
     let errno = std::io::Error::last_os_error().kind();
@@ -714,8 +717,8 @@ impl Hooks for CutBefore {
     }
 }
 
-/// A flush says nothing of pages that a cut has removed. No meta page may lead to them, and once
-/// one does, its commit is not acknowledged.
+/// A flush succeeds although a cut has removed pages. No meta page may reach them; if one does, its
+/// commit is not acknowledged.
 #[test]
 fn a_commit_whose_file_is_cut_while_it_is_flushed_is_not_acknowledged() {
     for kind in [FlushKind::Tree, FlushKind::MetaPage] {

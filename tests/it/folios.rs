@@ -14,7 +14,7 @@ const DATA: Table<u64, &[u8]> = Table::new("data");
 const KEYS: u64 = 30_000;
 const COMMITS: u64 = 400;
 
-/// Bytes that this process has dirtied in page caches. A folio counts as a whole.
+/// Bytes that this process has dirtied in the page cache. The kernel counts a whole folio.
 fn dirtied_bytes() -> u64 {
     let io = std::fs::read_to_string("/proc/self/io").expect("the system counts");
     let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
@@ -31,14 +31,14 @@ fn insert(db: &Db, keys: impl IntoIterator<Item = u64>, version: u64) -> Result<
     Ok(id)
 }
 
-/// As after a restart: nothing of the file is in memory.
+/// Drops the file from the page cache, as a restart does.
 fn make_cold(path: &Path) {
     let nocache =
         [&format!("of={}", path.display()), "oflag=nocache", "conv=notrunc,fdatasync", "count=0", "status=none"];
     assert!(Command::new("dd").args(nocache).status().expect("dd").success());
 }
 
-/// Reads everything in each of the ways that read ahead.
+/// Reads everything in each way that uses read-ahead.
 fn read_cold(path: &Path) -> Result<()> {
     for kind in 0..4 {
         make_cold(path);
@@ -53,8 +53,8 @@ fn read_cold(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// In a process of its own, for its counters. Says bytes that commits dirtied, and pages that they
-/// wrote.
+/// The child, which has its own counters. Prints the bytes that commits dirtied and the pages that
+/// they wrote.
 #[test]
 fn child() {
     let Some(arguments) = reexec::arguments() else { return };
@@ -65,7 +65,7 @@ fn child() {
     }
     let db = Db::open(path).expect("open");
     if !arguments[1].is_empty() {
-        // Another program copies it while it is open, and nothing of it was in memory.
+        // Another program copies the open file, no page of which was in memory.
         make_cold(path);
         assert!(Command::new("cp").args([&arguments[0], &arguments[1]]).status().expect("cp").success());
     }
@@ -74,7 +74,7 @@ fn child() {
     for version in 1..=COMMITS {
         let id = insert(&db, (0..5).map(|_| rng.below(KEYS)), version).expect("commit");
         if version % 100 == 1 {
-            // Each page that the transaction wrote, and the meta page.
+            // The pages of the transaction, and the meta page.
             pages += 100 * (pages_written_by(&db, id) + 1);
         }
     }

@@ -16,10 +16,10 @@ use crate::growth::mapped;
 use crate::support::{bytes, TestDb};
 
 const DATA: Table<u64, &[u8]> = Table::new("data");
-/// No step takes that long: a test that waits for something that does not come fails.
+/// No step takes this long; a test that waits longer fails.
 const LONG: Duration = Duration::from_secs(120);
 
-/// Holds the first flush until told to go on.
+/// Blocks the first flush until it is released.
 struct Gate {
     reached: Mutex<Option<Sender<()>>>,
     go_on: Mutex<Receiver<()>>,
@@ -36,16 +36,16 @@ impl Hooks for Gate {
     }
 }
 
-/// Stores a version of all entries; each lies in a leaf with few others.
+/// Stores a version of all entries; each leaf holds only a few.
 fn store(db: &Db, version: u64) -> Result<()> {
     db.write(|txn| {
         (0..400).try_for_each(|key| txn.table(DATA)?.insert(key, &bytes(key ^ version << 32, 300)).map(drop))
     })
 }
 
-/// A reader shows what it reads in its slot, and sees then whether that is still the newest. So a
-/// writer has to look at what is published first: a reader that it misses in the slots began after
-/// that, on that state or a newer one.
+/// A reader writes its state into its slot and then checks that it is still the newest. So a writer
+/// must read the published state before the slots: a reader whose slot it misses began later, on
+/// that state or a newer one.
 #[test]
 fn a_reader_that_begins_while_a_writer_looks_for_readers_keeps_its_state() {
     let db = TestDb::file(Options::new());
@@ -84,8 +84,8 @@ fn a_reader_that_begins_while_a_writer_looks_for_readers_keeps_its_state() {
     });
 }
 
-/// Until its slot shows a state, a reader protects none: what is published is asked again, also for
-/// the state that the slot was left with.
+/// A reader protects its state only after its slot shows it, so it must load the published state
+/// again, also if the slot still has that state from before.
 #[test]
 fn a_reader_whose_slot_is_written_too_late_reads_a_newer_state_and_keeps_it() {
     let db = TestDb::file(Options::new());
@@ -94,7 +94,7 @@ fn a_reader_whose_slot_is_written_too_late_reads_a_newer_state_and_keeps_it() {
     let (first, writer) = (Cell::new(true), Db::clone(&db));
     let act = move |moment| {
         if moment == Moment::ReaderBeginning && first.replace(false) {
-            // The third version takes the pages of the first.
+            // The third version reuses the pages of the first.
             store(&writer, 2).and_then(|()| store(&writer, 3)).expect("stored");
         }
     };
@@ -105,7 +105,7 @@ fn a_reader_whose_slot_is_written_too_late_reads_a_newer_state_and_keeps_it() {
     assert!(is_third(), "its pages were used again");
 }
 
-/// A database that goes on in another window when `grow` was called.
+/// A database that moves to a new window when `grow` is called.
 fn small_window(path: &Path) -> Db {
     let db = Options::new().window_size(0).open(path).expect("made");
     db.write(|txn| txn.table(DATA)?.insert(0, &[1; 100]).map(drop)).expect("stored");
@@ -125,8 +125,8 @@ fn grow(db: &Db, commits: bool) {
     assert_ne!(window_id(db), before, "it goes on in another window");
 }
 
-/// Ends a read transaction so that `meanwhile` happens when it knows the current window and still
-/// has its slot.
+/// Ends a read transaction. Runs `meanwhile` when it has loaded the current window and still owns
+/// its slot.
 fn end_while(db: &Db, meanwhile: impl Fn() + 'static) {
     let reader = db.begin_read().expect("begins");
     let first = Cell::new(true);
@@ -138,7 +138,7 @@ fn end_while(db: &Db, meanwhile: impl Fn() + 'static) {
     at_moments(act, || drop(reader));
 }
 
-/// Areas of the read-only mapping and the writable mapping of one window.
+/// Memory areas of one window: the read-only and the writable mapping.
 const ONE_WINDOW: usize = 2;
 
 #[test]
@@ -161,8 +161,8 @@ fn a_reader_begins_in_the_current_window_whatever_its_slot_kept() {
     }
 }
 
-/// A slot keeps its pages for the next transaction. The writer takes them away when the file goes
-/// on elsewhere.
+/// A slot keeps its mapping for the next transaction. The writer drops it when the file moves to a
+/// new window.
 #[test]
 fn idle_reader_slots_do_not_keep_an_outgrown_window_mapped() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -9,7 +9,7 @@ use crate::workload::fast_dir;
 const NUMBERS: Table<u64, u64> = Table::new("numbers");
 const BYTES: Table<&[u8], &[u8]> = Table::new("bytes");
 
-/// In a process of its own, which has no other threads to speak of.
+/// The child, which has no other threads.
 #[test]
 fn forking_child() {
     if reexec::arguments().is_none() {
@@ -27,7 +27,7 @@ fn forking_child() {
         let db = inherited.take().expect("the copy");
         assert_eq!(put(&db, 2).expect_err("a child").kind(), ErrorKind::Usage);
         drop(db);
-        // The parent has it: the lock was not given up by the copy that went.
+        // The parent still has the lock: dropping the copy did not release it.
         assert_eq!(Db::open(&path).map(drop).expect_err("held by the parent").kind(), ErrorKind::Locked);
     }));
     let db = inherited.expect("the parent's own");
@@ -50,8 +50,8 @@ fn forking_child() {
     reexec::answer("done");
 }
 
-/// Whatever a child does with transactions of its parent, it is refused, and the parent's file and
-/// pages stay as they are.
+/// Every use of the parent's transactions in a child is refused, and the parent's file and pages do
+/// not change.
 fn a_transaction_is_of_no_use_in_a_child(db: &Db, path: &std::path::Path) {
     assert!(in_forked_child(|| refused(db.begin_read().map(drop))));
     let mut txn = db.begin_write().expect("begins");
@@ -75,7 +75,7 @@ fn a_transaction_is_of_no_use_in_a_child(db: &Db, path: &std::path::Path) {
     assert_eq!(table.get(&200_000_u64.to_be_bytes()).expect("get"), Some(&[7; 100][..]));
 }
 
-/// Some pages of the load are collected and not written: the child must not write them.
+/// The load has pages in the write queue: the child must not write them.
 fn an_inherited_load_is_left_alone(txn: &mut mapleaf::WriteTxn, path: &std::path::Path) {
     let mut table = txn.table(BYTES).expect("table");
     let mut loader = table.loader().expect("a loader");
@@ -96,8 +96,8 @@ fn refused(told: mapleaf::Result<()>) {
     assert_eq!(told.expect_err("a child").kind(), ErrorKind::Usage);
 }
 
-/// A child drops a transaction that has a thread of its own in the parent, and does not wait for
-/// it. The parent goes on.
+/// A child drops a transaction whose writing thread exists only in the parent, and does not wait
+/// for it. The parent continues.
 fn drop_in_child(db: &Db, fill: impl FnOnce(&mut mapleaf::WriteTxn)) {
     let mut txn = db.begin_write().expect("begins");
     fill(&mut txn);

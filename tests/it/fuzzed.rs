@@ -12,7 +12,8 @@ fn cases(usual: u32) -> ProptestConfig {
     ProptestConfig { cases, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// Bytes of which the first has this value in the bits of the mask: it says what the rest means.
+/// Input whose first byte has `value` in the bits of `mask`; the first byte selects the meaning of
+/// the rest.
 fn input(first: u8, mask: u8, len: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 1..len).prop_map(move |mut bytes| {
         bytes[0] = bytes[0] & !mask | first;
@@ -57,7 +58,7 @@ proptest! {
         for (at, byte) in changes {
             page[at.index(4096)] = byte;
         }
-        // As it is, all of it in front.
+        // Unchanged, all in the front part.
         fuzz_page(&[&[0b0100, 0x10, 0x00], page.as_slice(), &[0, 0]].concat());
     }
 
@@ -72,16 +73,16 @@ proptest! {
     }
 }
 
-/// A meta page that names a low tree id was whole for `check`, and the next new table got an id
-/// that is not for tables.
+/// `check` once accepted a meta page with a low next tree id, and the next new table got a reserved
+/// id.
 #[test]
 fn a_meta_page_with_a_low_next_tree_id_is_damage() {
     // The empty sample, in whose meta pages the next tree id, at byte 128, is 3.
     fuzz_open(&[3, 28, 128, 3, 0, 0, 0]);
 }
 
-/// A meta page whose root names another tree than the catalog's or that of the free space opened
-/// and was called clean, while recovery called it damaged.
+/// A meta page whose roots had other tree ids than those of catalog and free space once opened and
+/// passed `check`, while recovery reported damage.
 #[test]
 fn a_meta_page_with_roots_of_other_trees_is_damage() {
     for sample in 0..8 {
@@ -92,9 +93,9 @@ fn a_meta_page_with_roots_of_other_trees_is_damage() {
     }
 }
 
-/// A changed record of the free-space tree covered a page that the transaction had in use. When the
-/// page came back, an assertion failed; without assertions the extents were saved one over the
-/// other.
+/// A changed record of the free-space tree covered a page that the transaction used. When the
+/// transaction freed the page, an assertion failed; without assertions, overlapping extents were
+/// saved.
 #[test]
 fn a_page_that_is_free_twice_is_damage_when_it_comes_back() {
     fuzz_open(&[2, 0xbf, 0x5d, 0x04, 0x5d, 0x04, 0x1a, 0x19]);

@@ -80,7 +80,7 @@ fn content(db: &Db) -> Result<Content> {
     Ok(lines)
 }
 
-/// What the typed tables say, so that codecs are golden too.
+/// The entries of the typed tables, so that the codecs are covered too.
 fn typed(db: &Db) -> Result<()> {
     let txn = db.begin_read()?;
     let names = txn.table(NAMES)?;

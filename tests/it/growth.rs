@@ -14,7 +14,7 @@ use crate::support::{bytes, long, mix, seed, Rng, SmallSteps, TestDb};
 const DATA: Table<u64, &[u8]> = Table::new("data");
 const STATE: Table<&str, u64> = Table::new("state");
 
-/// The value of a key: of a length and content that follow from it, from nothing to some pages.
+/// The value of a key. The key determines its length (0 to some pages) and its bytes.
 fn value_of(key: u64) -> Vec<u8> {
     let len = match key % 7 {
         0 => 20_000 + key % 9000,
@@ -25,7 +25,7 @@ fn value_of(key: u64) -> Vec<u8> {
     bytes(key, len as usize)
 }
 
-/// Compares the values of keys byte by byte, twice: the slices are held all the while.
+/// Compares the values of keys byte by byte, twice, and holds the slices in between.
 fn compare_held(table: &ReadTable<u64, &'static [u8]>, keys: &[u64], between: impl FnOnce()) {
     let held: Vec<(u64, &[u8])> = keys.iter().map(|&key| (key, table.get(key).expect("get").expect("there"))).collect();
     for (key, slice) in &held {
@@ -78,7 +78,7 @@ fn grow_under_readers(db: &Db, pages: u64, page_size: u64) {
                 entries.store(next, Ordering::Release);
                 if windows.last() != Some(&window_id(db)) {
                     windows.push(window_id(db));
-                    // What was held before the switch reads the same, in place and through the new
+                    // Slices from before the switch read the same, and so do reads through the new
                     // window.
                     let newest = db.begin_read().expect("begins").table(DATA).expect("table");
                     for (&key, &slice) in keys.iter().zip(&held) {
@@ -117,7 +117,7 @@ fn memory_grows_by_hundreds_of_steps_under_readers_that_hold_slices() {
     }
 }
 
-/// One transaction that grows through several windows reads and changes its own pages all along.
+/// One transaction grows through several windows, and reads and changes its own pages meanwhile.
 #[test]
 fn one_transaction_outgrows_several_windows() {
     for db in TestDb::both(&Options::new().window_size(0)) {
@@ -173,7 +173,7 @@ fn after_growth_and_an_abort_the_database_continues_in_the_new_window() {
     }
 }
 
-/// The value of a key in a version of it: it begins with both, and the rest follows from them.
+/// The value of a key in a version. It begins with both, which determine the rest.
 fn versioned(key: u64, version: u64) -> Vec<u8> {
     let random = mix(key ^ mix(version));
     let len = match random % 40 {
@@ -186,13 +186,13 @@ fn versioned(key: u64, version: u64) -> Vec<u8> {
     value
 }
 
-/// What an entry adds to the sum of its snapshot.
+/// The contribution of an entry to the sum of its snapshot.
 fn weight(key: u64, version: u64) -> u64 {
     mix(mix(key).wrapping_add(version))
 }
 
-/// Verifies a snapshot whole: each value is what its key and version say, and all together are what
-/// the commit said.
+/// Verifies a whole snapshot: key and version determine each value, and the sum matches the one
+/// that the commit stored.
 fn verify_snapshot(db: &Db, last_seen: u64, again: bool) -> u64 {
     let txn = db.begin_read().expect("begins");
     let state = txn.table(STATE).expect("table");
@@ -301,7 +301,7 @@ fn growth_beside_readers_works_while_only_claimed_pages_are_writable() {
     stress(&TestDb::file(Options::new().window_size(0)), 4, seed("stress in a strict writable mapping"));
 }
 
-/// How often this process has a file mapped, and bytes of it.
+/// The number of mappings of a file in this process, and their bytes.
 pub(crate) fn mapped(path: &std::path::Path) -> (usize, u64) {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("the mappings of this process");
     let path = path.to_str().expect("a name");

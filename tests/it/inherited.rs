@@ -19,7 +19,7 @@ fn key(n: u32) -> String {
     format!("key {n:05}")
 }
 
-/// Every tenth takes a run.
+/// Every tenth value is in an overflow extent.
 fn value(n: u32, round: u8) -> Vec<u8> {
     vec![round; if n.is_multiple_of(10) { 20_000 } else { 100 }]
 }
@@ -45,7 +45,7 @@ fn ends_refused<T>(mut entries: impl Iterator<Item = Result<T>>) {
     assert!(entries.next().is_none());
 }
 
-/// A test that is a process of its own.
+/// Runs a test in a child process.
 fn in_own_process(name: &str) {
     let mut child = reexec::start(reexec::command(name, &[&"go"]));
     assert_eq!(child.line().as_deref(), Some("done"));
@@ -72,7 +72,7 @@ fn every_read_is_refused(txn: &mapleaf::ReadTxn, table: &ReadTable<&'static str,
     refused(table.last());
     ends_refused(table.iter());
     ends_refused(table.iter().rev());
-    // Often enough for what is made for tables that are looked up often.
+    // Enough lookups to build a flat index.
     (0..5_000).for_each(|_| refused(table.get("key 00001")));
 }
 
@@ -110,7 +110,7 @@ fn reading_child() {
             Some(owned)
         };
         let (mut owned, mut owned_back) = (owned(), owned());
-        // Held by the parent, as it may be by any of its threads.
+        // The parent holds the writer lock, as any of its threads may.
         let write = db.begin_write().expect("begins");
         assert!(in_forked_child(|| {
             every_read_is_refused(&txn, &table);
@@ -126,7 +126,7 @@ fn reading_child() {
         let mut inherited = Some((db, txn, table.clone()));
         assert!(in_forked_child(|| drop(inherited.take())));
         let (db, ..) = inherited.as_ref().expect("the parent's own");
-        // The snapshot, which a child ended, is still the parent's: its pages are not used again.
+        // The child's drop does not end the parent's snapshot: its pages are not reused.
         (2..6).for_each(|round| fill(db, round));
         assert_eq!(db.stats().expect("stats").readers, 1);
         for n in 0..ENTRIES {
@@ -143,7 +143,7 @@ fn every_read_through_an_inherited_handle_is_refused_and_drops_free_nothing() {
     in_own_process("inherited::reading_child");
 }
 
-/// A reader that forks after a while; parent and child go on.
+/// A reader that forks after some bytes; parent and child both continue.
 struct Forks {
     left: usize,
     child: Option<i32>,
@@ -173,8 +173,7 @@ fn writing_child() {
     let db = Db::open(&path).expect("open");
     fill(&db, 1);
     let mut txn = db.begin_write().expect("begins");
-    // Pages that are filled in a row are collected, and the thread that reads one of them writes
-    // all.
+    // Filled pages wait in the write queue, and a thread that reads one of them writes all.
     let mut table = txn.table(TEXTS).expect("table");
     (0..40_000).for_each(|n| table.append(&format!("long {n:06}"), &[2; 100]).expect("appended"));
     let before = std::fs::read(&path).expect("the file");
@@ -200,8 +199,8 @@ fn writing_child() {
         refused(txn.tables());
     }));
     let mut inherited = Some(txn);
-    // A thread of the parent may be about to wait for the writer lock: the child's copy of that is
-    // not touched.
+    // A thread of the parent may be waiting for the writer lock: the child must not touch its copy
+    // of the lock.
     assert!(in_forked_child(|| drop(inherited.take())));
     assert!(in_forked_child(|| refused(inherited.take().expect("the copy").commit())));
     inherited.expect("the parent's own").commit().expect("committed");
@@ -227,7 +226,7 @@ fn places_are_of_the_parent(table: &mut TableMut<'_, &'static str, &'static [u8]
     written.finish().expect("finished");
 }
 
-/// Code of the program that runs inside a call of ours may fork: the child gets no further in it.
+/// Code of the program may fork inside a call of Mapleaf: the call fails in the child.
 fn a_child_in_the_middle_of_a_call(db: &Db, path: &Path) {
     let (out, mut told, mut in_child) = (path.with_file_name("out"), 0, false);
     let compacted = db.compact_to_with(&out, |_, _| {
@@ -242,7 +241,7 @@ fn a_child_in_the_middle_of_a_call(db: &Db, path: &Path) {
         }
     });
     if in_child {
-        // On its way out it dropped a copy of the new file, which is its parent's.
+        // The child dropped its copy of the new file, which belongs to the parent.
         end_child(compacted.is_err());
     }
     assert_eq!(compacted.expect("compacted").entries, u64::from(ENTRIES) + 40_001);
@@ -264,7 +263,7 @@ fn every_write_through_an_inherited_handle_is_refused_and_changes_no_page() {
     in_own_process("inherited::writing_child");
 }
 
-/// The parent is killed while its child goes on with all that it inherited.
+/// The parent is killed while its child holds all inherited handles.
 #[test]
 fn surviving_child() {
     let Some(arguments) = reexec::arguments() else { return };
@@ -293,7 +292,7 @@ fn a_child_holds_no_lock_and_can_open_the_file_after_its_parent_has_closed_it() 
     let mut child = reexec::start(reexec::command("inherited::surviving_child", &[&path]));
     assert_eq!(child.line().as_deref(), Some("forked"));
     child.kill();
-    // The child lives and has the descriptors; the lock was the parent's only.
+    // The child lives and has the descriptors, but the lock belonged to the parent only.
     drop(Db::open(&path).expect("nobody has it"));
     child.say("killed");
     assert_eq!(child.line().as_deref(), Some("wrote"));
@@ -313,13 +312,14 @@ fn opening_child() {
     fill(&Db::open(&path).expect("made"), 1);
     let open = || Options::new().read_only(true).open(&path);
     let _parent = open().expect("read-only");
-    // Read-only in both: the child has a database of its own, and needs to drop nothing first.
+    // Read-only in both processes: the child can open the database again without dropping the
+    // inherited handle.
     assert!(in_forked_child(|| {
         let db = open().expect("opens beside its parent");
         let table = db.begin_read().and_then(|txn| txn.table(TEXTS)).expect("table");
         assert_eq!(table.get("key 00001").expect("get"), Some(&*value(1, 1)));
     }));
-    // Other threads open and close databases, and hold locks of ours whenever the process forks.
+    // Other threads open and close databases, and hold internal locks at the moment of the fork.
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         for thread in 0..2 {
@@ -353,8 +353,8 @@ fn a_child_without_descriptors_to_spare_child() {
     testing::set_process_limit(testing::ProcessLimit::OpenFiles, Some(64)).expect("a limit");
     let held: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
     assert!(!held.is_empty() && !arguments.is_empty());
-    // The handler can open nothing, so the number of the lock's descriptor is free in the child,
-    // which takes it.
+    // The fork handler can open nothing, so the lock's descriptor number is free in the child,
+    // which then uses it.
     let in_order = in_forked_child(|| {
         let own = std::fs::File::open("/proc/self/stat").expect("a descriptor is free");
         drop(db);

@@ -22,8 +22,8 @@ fn put(db: &Db, keys: impl Iterator<Item = u64>, version: u64) {
     txn.commit().expect("commit");
 }
 
-/// The pages below are lost, so no check: every entry is compared instead, also after reopening,
-/// when no page counts as verified.
+/// `check` would report the lower pages as lost. So the test compares every entry instead, also
+/// after reopening, when no page counts as verified.
 #[test]
 fn trees_extents_and_free_space_work_beyond_two_to_the_32_pages() {
     for page_size in [4096u32, 8192] {

@@ -16,7 +16,7 @@ const VALUES: Table<u64, &[u8]> = Table::new("values");
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Runs the child `test` of this module and expects that it comes to its end.
+/// Runs the child `test` of this module and expects success.
 fn in_child(test: &str) {
     let mut child = reexec::start(reexec::command(&format!("limits::{test}"), &[]));
     assert_eq!(child.line().as_deref(), Some("done"), "{test}");
@@ -53,7 +53,7 @@ fn read_mib(db: &Db, mib: u64) {
     }
 }
 
-/// The program allocates: memory that it never touches, and memory that it does.
+/// Allocates for the program: memory that it never touches, and memory that it does.
 fn the_program_allocates(reserved: u64, touched: usize) {
     let len = usize::try_from(reserved).expect("64 bits");
     drop(memmap2::MmapOptions::new().len(len).no_reserve_swap().map_anon().expect("address space for the program"));
@@ -84,7 +84,7 @@ fn three_thousand_databases_child() {
     };
     let open: Vec<Db> = (0..3000).map(open).collect();
     the_program_allocates(1 << 40, 64 << 20);
-    // A database that is opened late still grows.
+    // A database opened last can still grow.
     let last = &open[2999];
     put_mib(last, 0, 40).expect("grows");
     read_mib(last, 40);
@@ -137,11 +137,11 @@ fn many_small_databases_child() {
     let dir = fast_dir();
     let path = |n: u64| dir.path().join(format!("{n}.mapleaf"));
     let open: Vec<Db> = (0..40).map(|n| Db::open(path(n)).unwrap_or_else(|e| panic!("database {n}: {e}"))).collect();
-    // And what empty files need: a few pages each, in two mappings and a table.
+    // Empty files need a few pages each, for two mappings and the verified bytes.
     let half = (LIMIT - program) / 2 + 40 * 64 * 1024;
     assert!(reserved_bytes() <= half, "{} of {half} bytes for empty files", reserved_bytes());
     open.iter().take(8).for_each(|db| put_mib(db, 0, 4).expect("grows and commits"));
-    // What the eight files need, in two mappings each, with an eighth and a step of growth.
+    // The eight files need two mappings each, plus an eighth and one step of growth.
     let needed = 8 * 2 * 8 * MIB;
     assert!(reserved_bytes() <= half + needed, "{} of {half} and {needed} bytes", reserved_bytes());
     the_program_allocates(100 * MIB, 50 << 20);
@@ -154,7 +154,7 @@ fn a_growth_without_address_space_is_an_error_and_the_handle_goes_on() {
     in_child("growth_without_address_space_child");
 }
 
-/// Lowers the limit so that `db` cannot grow, and gives what it says then.
+/// Lowers the limit so that `db` cannot grow, and returns its error.
 fn grow_without_room(db: &Db, from: u64) -> String {
     limit_address_space(Some(status_bytes("VmSize") + 8 * MIB));
     let refused = put_mib(db, from, 400).expect_err("no room");
@@ -183,7 +183,7 @@ fn growth_without_address_space_child() {
     let db = Options::new().window_size(MIB).open(&path).expect("opens again");
     read_mib(&db, 4);
     grow_without_room(&db, 4);
-    // And the same one, when there is room.
+    // And the same handle, when there is room.
     limit_address_space(None);
     put_mib(&db, 4, 60).expect("grows when there is room");
     read_mib(&db, 64);
@@ -236,7 +236,7 @@ fn locked_memory_child() {
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");
     put_mib(&Db::open(&path).expect("opens"), 0, 80).expect("grows");
-    // Privileged, so that no limit holds.
+    // Privileged processes have no limit.
     lock_process_memory(true).expect("locked");
     let (locked, resident) = (status_bytes("VmLck"), status_bytes("VmRSS"));
     let db = Db::open(&path).expect("opens");
@@ -245,7 +245,7 @@ fn locked_memory_child() {
     let more = |field, before| status_bytes(field).saturating_sub(before);
     assert!(more("VmLck", locked) < 8 * MIB, "{} bytes more are locked", more("VmLck", locked));
     assert!(more("VmRSS", resident) < 16 * MIB, "{} bytes more are in memory", more("VmRSS", resident));
-    // Also what it grows into, and a larger window.
+    // Also the pages that it grows by, and a larger window.
     put_mib(&db, 80, 20).expect("grows");
     read_mib(&db, 100);
     assert_eq!(window_id(&db), first);
@@ -295,6 +295,6 @@ fn stats_tell_apart_what_is_used_mapped_and_reserved() {
     let stats = db.stats().expect("stats");
     assert_eq!(stats.used_bytes, stats.page_count * u64::from(stats.page_size));
     assert!(stats.used_bytes <= stats.mapped_bytes && stats.mapped_bytes <= stats.file_bytes, "{stats:?}");
-    // For reading and for writing, and the marks.
+    // The read-only mapping, the writable one, and the verified bytes.
     assert!((128 * MIB..129 * MIB).contains(&stats.reserved_bytes), "{stats:?}");
 }

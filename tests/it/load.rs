@@ -15,8 +15,8 @@ use crate::support::{bytes, long, seed, Rng, TestDb, BYTES};
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Keys of a shape: random bytes, text with a long common part, few that come again and again,
-/// numbers in a small range.
+/// Keys of several shapes: random bytes, text with a long common part, a few repeated keys, numbers
+/// in a small range.
 fn key(shape: u64, rng: &mut Rng) -> Vec<u8> {
     match shape {
         0 => bytes(rng.next(), 24),
@@ -44,7 +44,7 @@ fn entries(shape: u64, count: u64, rng: &mut Rng) -> Entries {
     (0..count).map(|_| (key(shape, rng), value(rng))).collect()
 }
 
-/// Ascending, descending, mostly ascending, or as they came.
+/// Ascending, descending, mostly ascending, or unsorted.
 fn arrange(entries: &mut Entries, order: u64, rng: &mut Rng) {
     if order < 3 {
         entries.sort_by(|a, b| a.0.cmp(&b.0));
@@ -101,8 +101,7 @@ fn loads_agree_with_a_map() {
                 }
                 assert_eq!(loader.finish().expect("finished"), count);
                 model.extend(entries);
-                // What else may be done in the same transaction, with pages that a load has
-                // written.
+                // Other changes in the same transaction, to pages that the load has written.
                 for _ in 0..rng.below(30) {
                     let (key, value) = (key(shape, &mut rng), value(&mut rng));
                     if rng.below(2) == 0 {
@@ -123,8 +122,8 @@ fn loads_agree_with_a_map() {
     }
 }
 
-/// Enough for the thread that writes, in one pass and in several, over content that stays, is
-/// replaced, and is gone.
+/// Enough entries for the writing thread, in one pass and in several, into tables whose old entries
+/// stay, are replaced or were removed.
 #[test]
 fn large_loads_agree_with_a_map() {
     let mut rng = Rng::new(seed("large_loads_agree_with_a_map"));
@@ -161,7 +160,7 @@ fn large_loads_agree_with_a_map() {
     }
 }
 
-/// A load leaves full pages, whatever the order of what it was given.
+/// A load leaves full pages, whatever the order of its entries.
 #[test]
 fn loaded_pages_are_full() {
     let mut sizes = Vec::new();
@@ -319,13 +318,13 @@ fn load_some(db: &Db, sorted: bool) -> Result<(), Error> {
     }
 }
 
-/// What a write says that failed.
+/// The kind of error of a failed write.
 fn assert_failed(told: &Error, full: bool) {
     assert_eq!(told.kind(), if full { ErrorKind::DiskFull } else { ErrorKind::Io }, "{told}");
     assert!(told.to_string().contains("test.mapleaf"), "{told}");
 }
 
-/// What the same says once more: a full disk has room again, anything else poisons.
+/// The kind of the next error: a full disk has room again, other errors have poisoned the handle.
 fn assert_goes_on_if_full(next: Result<(), Error>, full: bool) {
     match full {
         true => next.expect("there is room again"),
@@ -339,8 +338,8 @@ fn assert_opens_with(path: &Path, count: u64) {
     crate::support::assert_clean(&db);
 }
 
-/// A write that meets a full disk aborts the transaction; one that fails otherwise may have been
-/// told of for the only time, so nothing is acknowledged afterwards (R9).
+/// A full disk aborts the transaction. Any other write error may be reported only once, so nothing
+/// is acknowledged after it (R9).
 #[test]
 fn a_write_that_fails_is_an_error_of_the_load() {
     for (full, write_back, sorted, fails_at) in [
@@ -450,7 +449,7 @@ fn append_some(db: &Db) -> Result<(), Error> {
     }
 }
 
-/// As for a load, whichever call the error comes out of: that of an append or the commit.
+/// The same for appends; an append or the commit may return the error.
 #[test]
 fn a_write_that_fails_is_an_error_of_the_append_or_the_commit() {
     for (full, write_back, fails_at) in [
@@ -481,7 +480,7 @@ fn a_write_that_fails_is_an_error_of_the_append_or_the_commit() {
     }
 }
 
-/// Lets the file not grow while `full` says so.
+/// Fails growth while `full` is set.
 #[derive(Default)]
 struct Full {
     full: AtomicBool,
@@ -500,8 +499,7 @@ impl Hooks for Full {
     }
 }
 
-/// A caller that goes on after an error, with the next entry or the end, gets no transaction that
-/// lacks the entries before it.
+/// If the caller continues after an error, no transaction commits without the failed entries.
 #[test]
 fn a_failed_load_stays_failed() {
     for sorted in [true, false] {
@@ -541,7 +539,7 @@ fn a_failed_load_stays_failed() {
     }
 }
 
-/// What a load had put into the table before it was left is read as it is, and is no damage.
+/// The entries that an abandoned load has stored already are readable, and are no damage.
 #[test]
 fn a_table_with_an_abandoned_load_is_not_reported_as_damaged() {
     let db = TestDb::file(Options::new());

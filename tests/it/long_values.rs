@@ -10,7 +10,7 @@ use mapleaf::{Db, ErrorKind, Options, Table};
 
 use crate::support::{assert_clean, bytes, seed, Rng, TestDb, BYTES};
 
-/// Gives its bytes in chunks of odd sizes, and fails or ends after some.
+/// A reader that returns chunks of odd sizes, and fails or ends after some bytes.
 struct Drip<'a> {
     bytes: &'a [u8],
     step: usize,
@@ -30,8 +30,8 @@ impl Read for Drip<'_> {
     }
 }
 
-/// Lengths around every edge: of inline values, pages, chunks, and runs that are stored and not
-/// written.
+/// Lengths around every threshold: of inline values, pages, chunks, and of extents that are stored
+/// and not written by `pwrite`.
 fn lengths(page_size: usize, rng: &mut Rng) -> Vec<usize> {
     let mut edges = vec![0, 1, page_size / 4 - 24];
     edges.extend([1, 2, 3, 4, 5, 16, 17, 33].map(|pages| pages * page_size - 32));
@@ -158,7 +158,7 @@ fn tables_with_other_keys_take_long_values_too() {
     assert_eq!(files.get(("a", 2)).expect("get"), Some(&b"abc"[..]));
 }
 
-/// Notes where write-back is started early, and makes the start with a number fail.
+/// Records the ranges whose write-back is started early, and fails the start with a given number.
 #[derive(Default)]
 struct WriteBack {
     started: Mutex<Vec<(u64, u64)>>,
@@ -192,8 +192,8 @@ fn watched(dir: &tempfile::TempDir, fails_at: Option<usize>) -> (Db, Arc<WriteBa
     (db, hooks)
 }
 
-/// Each long value is on its way to the disk, all of it and once, before the commit; shorter ones
-/// are left to the flush.
+/// Write-back of each long value is started before the commit, for all of it and once. Shorter
+/// values are left to the flush.
 #[test]
 fn write_back_of_a_long_value_begins_before_the_commit() {
     let dir = tempfile::tempdir().expect("a directory");

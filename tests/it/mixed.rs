@@ -32,7 +32,7 @@ fn value(rng: &mut Rng) -> Vec<u8> {
     bytes(rng.next(), len as usize)
 }
 
-/// Gives its bytes in small chunks, and fails after them.
+/// A reader that returns its bytes in small chunks and then fails.
 struct Fails<'a>(&'a [u8]);
 
 impl io::Read for Fails<'_> {
@@ -45,7 +45,7 @@ impl io::Read for Fails<'_> {
     }
 }
 
-/// Does one thing to a table in the transaction and in the map.
+/// Makes one change to a table in the transaction and in the map.
 fn change(txn: &mut WriteTxn, tables: &mut Tables, rng: &mut Rng) {
     let name = NAMES[rng.below(4) as usize];
     match rng.below(40) {
@@ -176,7 +176,7 @@ fn all_ways_to_write_in_one_transaction_agree_with_maps() {
     }
 }
 
-/// A value that says which commit stored it.
+/// A value with the number of its commit.
 fn version(commit: u64, key: u64) -> Vec<u8> {
     let mut value = vec![commit as u8; 40 + (mix(key) % 200) as usize];
     value[..8].copy_from_slice(&commit.to_le_bytes());
@@ -211,8 +211,7 @@ fn read_versions(db: &Db, rng: &mut Rng, keys: u64) -> u64 {
     commit
 }
 
-/// Pages are written by `pwrite`, in a thread of their own, while others read, and are used again
-/// and again.
+/// A thread writes pages by `pwrite` while others read, and the pages are reused many times.
 #[test]
 fn readers_beside_a_writer_that_loads_see_one_commit_each() {
     const KEYS: u64 = 20_000;
@@ -258,14 +257,14 @@ fn readers_beside_a_writer_that_loads_see_one_commit_each() {
     });
 }
 
-/// Pages that an append fills lie aside until they are full. A table that is dropped meanwhile
-/// gives such a page back, which is then one like any other.
+/// An append fills pages in the append buffer. A table that is dropped meanwhile frees such a page,
+/// which must leave the buffer.
 #[test]
 fn a_table_that_is_dropped_while_it_is_appended_to_leaves_nothing_in_its_pages() {
     const DROPPED: Table<u64, &[u8]> = Table::new("dropped");
     const KEPT: Table<u64, &[u8]> = Table::new("kept");
     let mut db = TestDb::file(Options::new());
-    // Of a page, and of many: they take the pages that came back.
+    // Values of one page and of many; they use the freed pages.
     let value = |key: u64| bytes(key, if key.is_multiple_of(2) { 2500 } else { 40_000 });
     let mut txn = db.begin_write().expect("begins");
     txn.table(KEPT).expect("table").insert(0, &value(0)).expect("stored");

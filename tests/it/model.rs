@@ -73,13 +73,13 @@ fn any_key() -> impl Strategy<Value = KeyOf> {
     ]
 }
 
-/// Length of a value: counted from a threshold that the page size gives.
+/// Length of a value, relative to a threshold that depends on the page size.
 #[derive(Clone, Debug)]
 enum LenOf {
     Bytes(u32),
-    /// A quarter of a page less 24, which is the longest inline value, and a little.
+    /// The longest inline value (a quarter of a page less 24), plus a little.
     Inline(i8),
-    /// So many whole pages, less a header, and a little.
+    /// This many whole pages, less a header, plus a little.
     Pages(u8, i8),
 }
 
@@ -106,15 +106,15 @@ fn any_len() -> impl Strategy<Value = LenOf> {
 enum Op {
     Put(u8, KeyOf, LenOf),
     Delete(u8, KeyOf),
-    /// Deletes the entry that stands at this place of the table.
+    /// Deletes the entry with this index in the table.
     DeleteAt(u8, u16),
-    /// Overwrites the entry that stands at this place of the table.
+    /// Overwrites the entry with this index in the table.
     Overwrite(u8, u16, LenOf),
     /// Puts many: first number, step, count, length of the values.
     PutMany(u8, u16, u16, u16, LenOf),
-    /// Deletes so many entries from this key on.
+    /// Deletes this many entries from this key on.
     DeleteRange(u8, KeyOf, u16),
-    /// Appends so many entries after the last key.
+    /// Appends this many entries after the last key.
     Append(u8, u16, LenOf),
     Large(u8, KeyOf, u32),
     Drop(u8),
@@ -172,16 +172,16 @@ fn any_case() -> impl Strategy<Value = Case> {
     })
 }
 
-/// A case as it runs.
+/// The state of a running case.
 struct Run {
     db: TestDb,
     page_size: usize,
     txn: Option<WriteTxn>,
-    /// What is committed, and what the running transaction has made of it.
+    /// The committed entries, and those of the running transaction.
     committed: Tables,
     pending: Tables,
     snapshots: Vec<(ReadTxn, Tables)>,
-    /// Makes every value another one.
+    /// Counter that makes every value different.
     version: u64,
 }
 
@@ -206,7 +206,7 @@ impl Run {
         Arc::new(bytes(self.version, len.bytes(self.page_size)))
     }
 
-    /// Does something to a table of the running transaction and to its model.
+    /// Applies a change to a table of the running transaction and to its model.
     fn change<T>(
         &mut self,
         t: u8,
@@ -222,7 +222,7 @@ impl Run {
 
     fn put(&mut self, t: u8, key: Key, value: Arc<Vec<u8>>) {
         self.change(t, |handle, model| {
-            // Both ways to store, by what is stored.
+            // Uses both ways to store, depending on the value.
             if value.len().is_multiple_of(2) {
                 let existed = handle.put(&key, &value).expect("put");
                 assert_eq!(existed, model.insert(key, value).is_some(), "the key was there");
@@ -445,7 +445,7 @@ fn compare_table(found: &ReadTable<&'static [u8], &'static [u8]>, model: &Entrie
         let values = found.multi_get(batch.iter().map(|key| key.as_slice())).expect("multi_get");
         assert!(values.iter().map(|value| value.expect("there")).eq(batch.iter().map(|key| model[*key].as_slice())));
     }
-    // Keys that are there, and neighbours that mostly are not.
+    // Existing keys, and neighbours that mostly do not exist.
     let mut rng = Rng::new(mix(model.len() as u64));
     let keys: Vec<&Key> = model.keys().collect();
     for _ in 0..keys.len().min(60) {

@@ -9,8 +9,7 @@ use mapleaf::{Db, Options, WriteTxn};
 use crate::support::{assert_clean, bytes, long, seed};
 use crate::workload::{fast_dir, Rng};
 
-/// Lengths of the files after all handles are closed: the source, what a compaction makes of it,
-/// and of that in turn.
+/// Lengths of the closed files: the source, its compacted copy, and the copy of the copy.
 #[track_caller]
 fn assert_never_larger(source: &Path, what: &str) -> (u64, u64) {
     let (once, twice) = (source.with_extension("once"), source.with_extension("twice"));
@@ -34,19 +33,19 @@ fn assert_never_larger(source: &Path, what: &str) -> (u64, u64) {
     lens
 }
 
-/// How entries come into a table.
+/// How the entries are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
     Loaded,
     InAnyOrder,
     Ascending,
-    /// Or descending, if there is more than one transaction.
+    /// In descending order, if there is more than one transaction.
     Appended,
     /// Some are removed again.
     Thinned,
 }
 
-/// What a database is made of.
+/// The contents and history of a database.
 #[derive(Debug)]
 struct Shape {
     page_size: u32,
@@ -54,7 +53,7 @@ struct Shape {
     entries: u64,
     key_bytes: u64,
     value_bytes: u64,
-    /// What all names and all keys begin with.
+    /// Common prefix of all names and keys.
     prefix_bytes: usize,
     transactions: u64,
     way: Way,
@@ -83,7 +82,7 @@ impl Shape {
     }
 
     fn write_table(&self, txn: &mut WriteTxn, number: u64, rng: &mut Rng) -> mapleaf::Result<()> {
-        // Names come up, down, or in any order.
+        // Names ascend, descend or are shuffled.
         let number = [number, self.tables - number, number * 7919 % 1009][self.way as usize % 3];
         let prefix = "x".repeat(self.prefix_bytes);
         let mut table = txn.bytes_table(&format!("{prefix}{number}"))?;

@@ -22,7 +22,7 @@ fn get(db: &Db, key: u64) -> mapleaf::Result<Option<u64>> {
     db.begin_read()?.table(NUMBERS)?.get(key)
 }
 
-/// A database that was closed in order, with the first `count` numbers.
+/// A cleanly closed database with the first `count` numbers.
 fn closed(path: &Path, count: u64) {
     let db = Db::open(path).expect("made");
     db.write(|txn| {
@@ -36,7 +36,7 @@ fn len(path: &Path) -> u64 {
     std::fs::metadata(path).expect("the file").len()
 }
 
-/// Counts flushes, and fails them while told to.
+/// Counts flushes, and fails them while a flag is set.
 #[derive(Default)]
 struct Flushes {
     count: AtomicU64,
@@ -102,8 +102,8 @@ fn the_first_write_transaction_flushes_and_lengthens_the_file_and_closing_cuts_i
     assert!(db.check().expect("checks").is_clean());
 }
 
-/// What a killed process left in the page cache must be durable before it is built on, and before
-/// it is shown.
+/// Data that a killed process left only in the page cache must be made durable before readers see
+/// it or commits build on it.
 #[test]
 fn opening_flushes_a_file_that_was_not_closed_cleanly() {
     let dir = fast_dir();
@@ -147,7 +147,7 @@ fn a_failed_flush_before_the_first_write_poisons_like_any_other() {
     assert_eq!(get(&db, 5000).expect("reads"), Some(5000));
 }
 
-/// A file is never made longer to fit, and what it lost is not built on.
+/// A truncated file is never lengthened to fit, and no commit builds on it.
 #[test]
 fn a_file_cut_before_the_first_write_transaction_is_not_lengthened() {
     let dir = fast_dir();
@@ -181,8 +181,8 @@ fn a_cut_is_noticed_by_a_handle_that_only_reads() {
     assert_eq!(e.kind(), ErrorKind::Fault, "{e}");
 }
 
-/// The writer comes while others read: they are not misled by the end of the file, which is looked
-/// at elsewhere from then on.
+/// The first write transaction moves the sentinel while others read. They must not take that for a
+/// cut.
 #[test]
 fn readers_go_on_while_the_first_write_begins() {
     let dir = fast_dir();
@@ -229,8 +229,8 @@ fn a_handle_for_writing_locks_the_file_before_and_after_the_first_write() {
     }
 }
 
-/// A file that was cut and lengthened again while it was only read is full of zeros where it was
-/// cut. That is noticed by a byte near its end, wherever the last one lies that is not zero.
+/// A file that was cut and lengthened again has zeros at its end. A handle that only reads notices
+/// this by the last byte that was not zero, wherever it is.
 #[test]
 fn a_cut_is_noticed_when_the_last_pages_are_zeros() {
     let dir = fast_dir();
@@ -262,8 +262,8 @@ fn a_cut_is_noticed_when_the_last_pages_are_zeros() {
     }
 }
 
-/// After the newest state, a killed process leaves what belongs to no state: reserved blocks, pages
-/// of a transaction that did not commit, and pages that a failed flush may have lost.
+/// After its newest state, the file of a killed process may hold reserved blocks, pages of an
+/// uncommitted transaction, and pages that a failed flush may have lost.
 #[test]
 fn opening_for_writing_cuts_off_everything_after_the_newest_state() {
     use std::os::unix::fs::MetadataExt as _;
@@ -273,7 +273,7 @@ fn opening_for_writing_cuts_off_everything_after_the_newest_state() {
     let db = Db::open(&path).expect("opens");
     put(&db, 1000).expect("stored");
     let used = db.stats().expect("stats").page_count * 4096;
-    // As a killed process leaves it: longer than what is used, with anything in it.
+    // As after a kill: longer than the used part, with any contents.
     let mut bytes = std::fs::read(&path).expect("read");
     assert!(bytes.len() as u64 > used);
     bytes.truncate(used as usize);
@@ -284,7 +284,7 @@ fn opening_for_writing_cuts_off_everything_after_the_newest_state() {
     assert!((4096..=65536).contains(&page) && page.is_power_of_two(), "{page} bytes lie after the state: the sentinel");
     let blocks = std::fs::metadata(&killed).expect("the file").blocks() * 512;
     assert!(blocks <= used + (100 << 10), "the blocks went too: {blocks} for {used}");
-    // New pages are not those that lay there.
+    // New pages do not show the old contents.
     put(&db, 1001).expect("stored");
     let count = db.stats().expect("stats").page_count;
     drop(db);
@@ -294,7 +294,7 @@ fn opening_for_writing_cuts_off_everything_after_the_newest_state() {
     assert!(db.check().expect("a check").is_clean());
 }
 
-/// What is committed to a file without a name is gone with its last handle.
+/// A commit to an unlinked file would be lost with its last handle.
 #[test]
 fn a_file_that_was_removed_while_it_was_opened_is_busy() {
     use std::os::fd::AsRawFd as _;

@@ -15,7 +15,7 @@ use crate::support::{TestDb, BYTES};
 const ROWS: Table<u64, Fragile> = Table::new("rows");
 const COUNT: u64 = 200;
 
-/// A number. The codec panics once when it comes to the one that was set.
+/// A number, by a codec that panics once at the number in `PANICS_AT`.
 struct Fragile;
 
 thread_local! {
@@ -54,7 +54,7 @@ impl Codec for Fragile {
     }
 }
 
-/// Runs what panics; whether it did.
+/// Runs a closure and returns whether it panicked.
 fn panics<T>(run: impl FnOnce() -> T) -> bool {
     catch_unwind(AssertUnwindSafe(run)).is_err()
 }
@@ -74,8 +74,8 @@ fn rows(db: &Db) -> BTreeMap<u64, u64> {
     rows.iter().map(|row| row.expect("a row")).collect()
 }
 
-/// Takes all entries of an iterator, from the ends that `back` names in turn, and goes on after a
-/// panic; how many there were.
+/// Takes all entries of an iterator, from the ends that `back` gives in turn, and continues after a
+/// panic. Returns their number.
 fn take_all(
     mut entries: impl DoubleEndedIterator<Item = Result<(u64, u64)>>,
     back: &[bool],
@@ -144,7 +144,7 @@ fn a_put_whose_codec_panics_is_complete_or_absent_and_the_transaction_continues(
     PANICS_AT.set(Some(1000));
     assert!(panics(|| table.append(2000, 1000)));
     assert_eq!(table.get(7).expect("read"), Some(7));
-    // The value that was there, when the new one is stored.
+    // The old value, when the new one is stored.
     PANICS_AT.set(Some(8));
     assert!(panics(|| table.insert(8, 80)));
     PANICS_AT.set(Some(9));
@@ -210,8 +210,7 @@ fn a_value_whose_reader_or_fill_closure_panics_is_not_stored() {
     blobs.insert(3, &[3; 5000]).expect("goes on");
     txn.commit().expect("committed");
     db.assert_clean();
-    // In the middle of a long value: the transaction has pages that nothing leads to, and can only
-    // be aborted.
+    // In the middle of a long value: the transaction has unreachable pages and can only be aborted.
     let mut txn = db.begin_write().expect("begins");
     let mut blobs = txn.table(BLOBS).expect("table");
     assert!(panics(|| blobs.insert_reader(4, 1 << 20, Panicking(300_000))));

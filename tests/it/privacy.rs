@@ -28,7 +28,7 @@ fn database(bits: u32) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-/// The largest mode of a file in the folder besides the database, which is being made from it.
+/// The widest mode of the file in the folder that is being made from the database.
 fn most_rights(dir: &Path, database: &Path) -> u32 {
     let others = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path != database);
     others.map(|path| mode(&path)).fold(0, |all, one| all | one)

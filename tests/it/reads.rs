@@ -12,15 +12,15 @@ use crate::workload::fast_dir;
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 type Rows = ReadTable<&'static [u8], &'static [u8]>;
 
-/// Lookups after which a table surely has its top.
+/// Lookups after which a table surely has a flat index.
 const LOOKUPS: usize = 5000;
 
-/// Bytes at the ends of what a byte can be, and some between.
+/// The lowest and highest bytes, and some in between.
 fn extreme(rng: &mut Rng) -> u8 {
     [0, 0, 1, 0x7f, 0x80, 0xfe, 0xff, 0xff][rng.below(8) as usize]
 }
 
-/// A key of a family in which keys are hard to tell apart.
+/// A key of a family whose keys are hard to tell apart.
 fn key(family: u64, limit: usize, rng: &mut Rng) -> Vec<u8> {
     let extremes = |rng: &mut Rng, len: u64| (0..len).map(|_| extreme(rng)).collect::<Vec<u8>>();
     match family {
@@ -144,7 +144,7 @@ fn ranges_agree(rows: &Rows, model: &Model, probes: &[Vec<u8>], rng: &mut Rng) {
     assert_eq!((rows.first().expect("first"), rows.last().expect("last")), (first, last));
 }
 
-/// Stores entries in one of the ways that there are.
+/// Stores entries in one of several ways.
 fn store(db: &Db, entries: &[(Vec<u8>, Vec<u8>)], way: u64) {
     db.write(|txn| {
         let mut table = txn.table(BYTES)?;
@@ -221,8 +221,7 @@ fn all_reads_agree_on_keys_that_are_hard_to_tell_apart() {
     }
 }
 
-/// Whatever byte of the file is wrong, and whichever way is read: the right answer, or an error
-/// that says so.
+/// For any wrong byte of the file and any way to read, the answer is right or an error.
 #[test]
 fn no_way_to_read_returns_wrong_data_of_a_damaged_file() {
     let mut rng = Rng::new(seed("no_way_to_read_gives_a_wrong_answer_of_a_damaged_file"));
@@ -257,7 +256,7 @@ fn no_way_to_read_returns_wrong_data_of_a_damaged_file() {
                 refused += 1;
             }
         };
-        // Twice, for the second time begins at the top of the tree.
+        // Twice: the second lookup uses the flat index.
         for _ in 0..2 {
             for (key, value) in entries.iter().step_by(1 + rng.below(30) as usize) {
                 judge(rows.get(key).map(|found| found == Some(value)));
