@@ -172,7 +172,7 @@ pub enum Error {
     Locked {
         /// The file.
         path: PathBuf,
-        /// Who holds it, as far as known, and the remedy.
+        /// The process or thread that holds it, as far as known, and the remedy.
         by: String,
     },
     /// The database is in a passing state in which it cannot be used. Try again.

@@ -115,8 +115,8 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
     // a table. No flags are known yet, so none are copied.
     tables.iter().try_for_each(|(name, record)| record.known_flags(name))?;
     let entries = tables.iter().fold(0u64, |sum, (_, record)| sum.saturating_add(record.root.entries));
-    // Who does without the SIGBUS handler has a handler of its own. A database in memory has none,
-    // whatever was asked for.
+    // A program that opens the source without the SIGBUS handler has a handler of its own, so the
+    // copy goes without it too. A database in memory never uses the handler.
     let guard = txn.env().mapping.has_fault_guard() || txn.env().lock.is_none();
     let options = Options::new().page_size(page_size as u32).fault_guard(guard);
     let lock = txn.env().lock.as_ref();

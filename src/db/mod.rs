@@ -119,8 +119,8 @@ impl Db {
         self.inner.pool.begin()
     }
 
-    /// Begins to write; waits until the transaction before has ended. Those who wait are served in
-    /// order.
+    /// Begins to write; waits until the transaction before has ended. Waiting callers are
+    /// served in order.
     ///
     /// A thread that already has a write transaction of this database would wait for itself, for
     /// ever: end it first, or use [`try_begin_write`](Db::try_begin_write).

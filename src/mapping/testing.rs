@@ -49,7 +49,8 @@ impl VerifiedPages {
     #[inline(always)]
     pub(crate) fn any(&self, page: PageId) -> Option<&[u8]> {
         let start = self.start(page)?;
-        // SAFETY: as in `verified`.
+        // SAFETY: bounds: `start` found one mapped page. Lifetime: the borrow of `self` keeps the
+        // pin. Aliasing: no thread stores to a page that a reader may reach (see `ReadMap`).
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), 1 << self.page_shift()) })
     }
 
@@ -58,7 +59,7 @@ impl VerifiedPages {
     pub(crate) fn any_front<const N: usize>(&self, page: PageId) -> Option<&[u8; N]> {
         const { assert!(N <= PAGE_SIZE_MIN) };
         let start = self.start(page)?;
-        // SAFETY: as in `verified_front`.
+        // SAFETY: bounds: no page is shorter than `N` bytes. Lifetime and aliasing: as in `any`.
         Some(unsafe { start.cast().as_ref() })
     }
 }

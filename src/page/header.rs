@@ -1,6 +1,6 @@
 //! The page header: the 32 bytes that leaf, branch, overflow extent and free list begin with.
 //!
-//! Floor: page. [`Header::read`] is for those who want all fields (check, salvage, inspect); `leaf`
+//! Floor: page. [`Header::read`] decodes all fields, for check, salvage and inspect; `leaf`
 //! and `branch` read the few fields of their hot path themselves and come here only to name what is
 //! wrong.
 //!

@@ -3,8 +3,8 @@
 //! Floor: page. A lookup waits for memory at each page; the processor overlaps the waits of one
 //! lookup with those of the next ones if its reorder buffer holds all the instructions between. So
 //! these functions do what `parse`, `find`, `child` and `value` of `Branch` and `Leaf` do, without
-//! the types between: arguments and answers are registers, and no error is made. Pages that are not
-//! as they nearly always are get the answer "ask the others", who find the rare answer or the exact
+//! the types between: arguments and answers are registers, and no error is made. For a page of a
+//! rare layout they answer "ask the others": `Branch` or `Leaf` then find the answer or the exact
 //! error.
 //!
 //! Nothing is jumped over that depends on a key and is not the same for nearly all keys: such a
@@ -31,8 +31,8 @@ use crate::ids::{PageId, PagePtr, MAX_U48};
 /// Whether the header of a branch or leaf is one that `parse` accepts. Of other pages nothing is
 /// asked.
 ///
-/// What this module answers holds for sound pages. Who hands out pages asks once, when it verifies
-/// their checksum.
+/// What this module answers holds for sound pages. The pager calls this once per page, when it
+/// verifies the checksum.
 pub(crate) fn is_sound(page: &[u8], id: PageId) -> bool {
     match page.get(KIND) {
         Some(&kind) if kind == PageKind::Branch as u8 => Branch::parse(page, id).is_ok(),

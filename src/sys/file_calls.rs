@@ -168,8 +168,8 @@ pub(crate) fn note_change(file: &File) {
     let times = [at(libc::UTIME_OMIT), at(libc::UTIME_NOW)];
     // SAFETY: a call on a descriptor that `file` keeps open, with two records that live through it.
     if unsafe { libc::futimens(file.as_raw_fd(), times.as_ptr()) } != 0 {
-        // To leave out a time is the owner's right; to set both to now, that of each user who may
-        // write.
+        // Only the owner may leave out a time. Every user with write permission may set both to
+        // now.
         // SAFETY: as above, without records.
         unsafe { libc::futimens(file.as_raw_fd(), ptr::null()) };
     }

@@ -14,7 +14,8 @@ use crate::sys::os;
 
 /// Start of the bytes that stand for locks.
 const BASE: u64 = 1 << 61;
-/// Held from testing who is alive until the own byte is taken or released, by openers and closers.
+/// An opener or closer holds it from testing which processes are alive until it has taken or
+/// released its own byte.
 #[cfg_attr(not(test), expect(dead_code, reason = "reserved for several processes at one file"))]
 pub(crate) const GATE: u64 = BASE;
 /// Held by the writer.

@@ -242,7 +242,7 @@ unsafe fn fail_late(to: NonNull<u8>, len: usize) -> io::Error {
 /// Takes the right to store from a mapped range, or gives it.
 ///
 /// # Safety
-/// The range lies in a mapping of the caller, and nobody stores to it who must not get a signal.
+/// The range lies in a mapping of the caller, and every thread that stores to it may get a signal.
 pub(crate) unsafe fn protect(base: NonNull<u8>, len: u64, access: Access) -> io::Result<()> {
     let (len, prot) = (size(len)?, protection(access));
     // SAFETY: a range of the caller, whose contents stay.

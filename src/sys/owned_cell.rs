@@ -111,9 +111,9 @@ impl<K, T> CellOwner<K, T> {
 
     /// Shows another word, which is not [`FREE`], before anything that is loaded later.
     pub(crate) fn show(&mut self, word: u64) {
-        assert!(word != FREE, "a cell is freed by its end alone");
-        // Released as well: who reads this word knows what the owners before did, of whom this one
-        // knows.
+        assert!(word != FREE, "only dropping the owner frees a cell");
+        // Release: a thread that reads this word also sees what this owner and the owners before
+        // it have stored.
         self.cell().word.store(word, Ordering::Release);
         fence(Ordering::SeqCst);
     }

@@ -112,7 +112,7 @@ impl Sample {
         assert!(certain == all || report.is_loss(), "{context}: a loss is reported");
     }
 
-    /// The entries of the newest state that can be read by those who open the file.
+    /// The entries of the newest state that a program can read when it opens the file.
     fn readable(&self, damaged: &[u8]) -> HashMap<(String, Bytes), Bytes> {
         let path = self.path("readable.mapleaf");
         let mut bytes = damaged.to_vec();

@@ -27,6 +27,11 @@ fn floors() {
     assert_eq!(lines(rules::floors, "src/page/leaf.rs", up), [3]);
     assert_eq!(lines(rules::floors, "src/tree/scan/cursor.rs", up), []);
     assert_eq!(lines(rules::floors, "src/lib.rs", up), []);
+    let mapping = "use crate::mapping::Mapping;";
+    assert_eq!(lines(rules::floors, "src/page/leaf.rs", mapping), [1]);
+    assert_eq!(lines(rules::floors, "src/tree/path.rs", mapping), [1]);
+    assert_eq!(lines(rules::floors, "src/pager/traits.rs", mapping), []);
+    assert_eq!(lines(rules::floors, "src/mapping/mod.rs", "use crate::page::leaf::Leaf;"), [1]);
     let group = "use crate::{error::Error, db::{Db, Options}, ids};\nfn f() { crate::txn::begin() }";
     assert_eq!(lines(rules::floors, "src/error.rs", group), [1, 2]);
     assert_eq!(lines(rules::floors, "src/txn/mod.rs", group), [1]);

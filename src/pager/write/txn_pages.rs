@@ -219,7 +219,7 @@ impl TxnPages {
             return Err(self.read_map.fault());
         }
         if let Some(write_queue) = &self.write_queue {
-            // An error stays for those who can tell it.
+            // The queue keeps an error until `finish` reports it.
             write_queue.lock().unwrap_or_else(PoisonError::into_inner).bring(id, &self.read_map);
         }
         Ok(())
@@ -394,8 +394,8 @@ impl PageWrite for TxnPages {
             self.free.give_back_dirty(id, pages);
         } else if self.write_map.is_written_through_extent(id, pages) {
             if let (Some(write_queue), 0) = (&mut self.write_queue, self.read_map.verified_byte(id)) {
-                // Still on its way, it would be written over what comes next. An error stays for
-                // those who can tell it.
+                // Still on its way, it would be written over what comes next. The queue
+                // keeps an error until the commit reports it.
                 drop(unlocked(write_queue).finish(&self.read_map));
             }
             self.give_back_written_through(id, pages);

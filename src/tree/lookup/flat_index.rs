@@ -181,8 +181,8 @@ impl FlatIndex {
         self.end(vectors, place)
     }
 
-    /// The first part of the search, and asks for what the second part needs: for those who have
-    /// other keys to begin meanwhile.
+    /// The first part of the search. It prefetches what the second part needs, so that the caller
+    /// can begin other keys meanwhile.
     #[inline(always)]
     pub(crate) fn begin_ahead<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<SearchState> {
         let place = self.begin(vectors, key, first)?;

@@ -22,7 +22,7 @@ use crate::tree::value::overflow_pages;
 use crate::tree::verify::check::Finding;
 use crate::tree::TreeRoot;
 
-/// Who is told what a walk finds.
+/// Receives what a walk finds.
 pub(crate) trait Visitor {
     /// Whether keys from `low` on and below `high` are of interest. What is not is left out.
     fn wants(&mut self, _low: Option<&[u8]>, _high: Option<&[u8]>) -> bool {

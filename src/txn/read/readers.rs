@@ -1,5 +1,5 @@
-//! Reader slots: who reads which state, without a lock and without a cache line that two readers
-//! write.
+//! Reader slots: each shows the writer which state a read transaction uses, without a lock and
+//! without a cache line that two readers write.
 //!
 //! Floor: txn. A read transaction owns one slot, and shows the txn of its snapshot there. The
 //! writer, before it hands out a freed page, looks at all slots (rule R5). Slots live in chunks
@@ -8,7 +8,7 @@
 //! that beginning a read touches no shared counter.
 //!
 //! Invariants:
-//!   SLOT-1  a slot belongs to at most one read transaction and its clones (`mapping::cell`).
+//!   SLOT-1  a slot belongs to at most one read transaction and its clones (CELL-1).
 //!   SLOT-2  a slot shows a txn no newer than the oldest state that its transaction may read.
 //!
 //! Failure: `None` when all slots of the last chunk are taken (some four million readers).
