@@ -47,9 +47,9 @@ impl Sample {
         usize::from(txn(1) > txn(0))
     }
 
-    /// Which transaction's state is whole in the file cut to `len`, found without the code under
-    /// test: each meta page in turn is the only one left in a file that zeros make long enough, and
-    /// `check` has to find every page of it.
+    /// The transaction whose state is whole in the file cut to `len`, without the code under test:
+    /// for each meta page, makes a file with only this one, extended by zeros, in which `check`
+    /// must find every page.
     fn whole(&self, bytes: &[u8]) -> Option<u64> {
         [self.newest_slot(), self.newest_slot() ^ 1].into_iter().find_map(|slot| {
             if bytes.len() < (slot + 1) * PAGE {
@@ -71,11 +71,11 @@ impl Sample {
         })
     }
 
-    /// Recovers a file and compares it with the state that it must have gone back to.
+    /// Recovers a file and compares it with the expected state.
     #[track_caller]
     fn recovers_to(&self, path: &Path, whole: u64, context: &str) {
         let report = Db::recover(path).unwrap_or_else(|e| panic!("{context}: {e}"));
-        // Its own number, or the one that an earlier recovery gave it.
+        // The state's own number, or the one that an earlier recovery gave it.
         let again = !report.is_loss() && report.newest_txn == self.newest + 1;
         assert!(report.whole_txn == whole || again, "{context}: {report:?}");
         assert!(Db::recover(path).expect("again").is_nothing(), "{context}: the second time has nothing to do");
@@ -88,8 +88,8 @@ impl Sample {
 }
 
 impl Sample {
-    /// Opens a file as every program does: it is the whole state, or an error that says where to go
-    /// back to.
+    /// Opens a file as a program does: it has the whole state, or the error names the state to
+    /// recover.
     #[track_caller]
     fn opens_or_offers(&self, path: &Path, whole: u64, context: &str) {
         match Options::new().read_only(true).open(path) {
@@ -104,8 +104,7 @@ impl Sample {
         }
     }
 
-    /// The newest whole state of the file without its last pages, where it is an older one that
-    /// needs some of them.
+    /// The file cut below the page count of its older state, with that state, if it is still whole.
     fn cut_below_the_older_state(&self) -> Option<(&[u8], u64)> {
         let older = self.newest_slot() ^ 1;
         let needed = u64_at(&self.bytes, older * PAGE + 56) as usize * PAGE;
@@ -117,7 +116,7 @@ impl Sample {
     }
 }
 
-/// Copies the file at each step of going back, as a crash would leave it.
+/// Copies the file at each step of the recovery, as a crash would leave it.
 #[derive(Default)]
 struct Copies(Mutex<Vec<(Recovery, Vec<u8>)>>);
 
@@ -131,8 +130,9 @@ impl Hooks for Copies {
     }
 }
 
-/// Had the file its length before the meta page, a crash in between would leave the damaged newest
-/// state to be opened, and the next commit would overwrite the slot of the whole one.
+/// If recovery lengthened the file before it writes the meta page, a crash in between would leave a
+/// file that opens with the damaged newest state, and the next commit would overwrite the slot of
+/// the whole one.
 #[test]
 fn recovery_sets_the_length_of_the_file_last() {
     let seed = seed("going_back_gives_the_file_its_length_last");
@@ -174,7 +174,8 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 fn a_file_cut_at_any_page_is_recovered_or_refused_with_the_reason() {
     let seed = seed("a_file_cut_anywhere");
     let mut rng = Rng(seed);
-    // One whose last commit made the file longer, so that the state before lies in a part of it.
+    // A database whose last commit lengthened the file, so that the older state needs only its
+    // first part.
     let grown = |sample: &Sample| sample.whole(&sample.bytes[..sample.bytes.len() - PAGE]).is_some();
     let sample = (60..90).map(|commits| Sample::new(seed, commits)).find(grown).expect("one of thirty");
     let pages = sample.bytes.len() / PAGE;
@@ -262,8 +263,8 @@ fn recovery_does_not_change_an_undamaged_file() {
     assert_eq!(e.kind(), ErrorKind::Usage);
 }
 
-/// The recovery writes one slot, flushes, and writes zeros at the end of the file. Whatever part of
-/// these writes a crash leaves, recovering again ends in the same state, and never does worse.
+/// The recovery writes one slot, flushes, and writes zeros at the end of the file. After a crash
+/// with any part of these writes, recovering again reaches the same state.
 #[test]
 fn recovery_works_after_a_crash_during_recovery() {
     let seed = seed("a_crash_of_the_recovery");
@@ -286,8 +287,7 @@ fn recovery_works_after_a_crash_during_recovery() {
         let all = (1u32 << changed.len()) - 1;
         for len in (before.len()..=after.len()).step_by(PAGE / 2) {
             for subset in 0..=all {
-                // After the flush all of the slot is written: a file that is longer has the new
-                // one.
+                // After the flush the slot is complete: a lengthened file has the new slot.
                 if len > before.len() && subset != all {
                     continue;
                 }
@@ -312,8 +312,8 @@ fn recovery_works_after_a_crash_during_recovery() {
     assert!(samples >= 3, "{samples} samples");
 }
 
-/// A record of one slot over that of the other: the file may have lost a commit, and no release of
-/// Mapleaf leaves it so.
+/// One slot's record was copied over the other. The file may have lost a commit, and no release of
+/// Mapleaf writes such a file.
 #[test]
 fn both_meta_slots_with_the_same_record_are_reported_and_recovered() {
     for commits in [6, 1] {
@@ -333,12 +333,12 @@ fn both_meta_slots_with_the_same_record_are_reported_and_recovered() {
             assert!(std::fs::read(&path).expect("the file") == bytes, "a refused file was changed");
             let preview = Db::recover_preview(&path).expect("looked at");
             assert!(preview.damage.is_some() && !preview.is_nothing() && preview.is_loss(), "{preview:?}");
-            // One that has nothing to copy says that too.
+            // A salvage that finds nothing to copy reports it too.
             if let Ok(salvaged) = Db::salvage(&path, path.with_extension("saved")) {
                 assert!(salvaged.is_loss() && salvaged.lost[0].to_string().contains("both meta pages"), "{salvaged:?}");
                 std::fs::remove_file(path.with_extension("saved")).expect("removed");
             }
-            // Either way, and the second time there is nothing to do.
+            // In both cases a second recovery has nothing to do.
             let db = Options::new().recover(true).open(&path).expect("recovered while opening");
             assert_clean(&db);
             drop(db);
@@ -400,7 +400,7 @@ fn check_finds_a_meta_record_copied_over_the_other_in_an_open_file() {
     assert!(findings.iter().any(|finding| finding.to_string().contains("both meta pages")), "{findings:?}");
 }
 
-/// It would have no effect, which is not what was asked for.
+/// Recovery of an open database would have no effect, so it is an error.
 #[test]
 fn recovery_of_a_database_that_is_open_already_is_an_error() {
     let dir = fast_dir();

@@ -17,7 +17,8 @@ pub(crate) struct Process {
     stdout: BufReader<ChildStdout>,
 }
 
-/// The command that runs the child `test` with arguments, to be changed before it is started.
+/// The command that runs the child `test` with arguments. The caller may change it before the
+/// start.
 pub(crate) fn command(test: &str, arguments: &[&dyn AsRef<OsStr>]) -> Command {
     let mut joined = std::ffi::OsString::new();
     for argument in arguments {
@@ -37,44 +38,44 @@ pub(crate) fn start(mut command: Command) -> Process {
 }
 
 impl Process {
-    /// The number of the process.
+    /// The process id.
     pub(crate) fn number(&self) -> u32 {
         self.child.id()
     }
 
-    /// The next line that the child said; `None` when it has ended.
+    /// The next line of the child; `None` when it has ended.
     pub(crate) fn line(&mut self) -> Option<String> {
         loop {
             let mut line = String::new();
             if self.stdout.read_line(&mut line).ok().filter(|&read| read > 0).is_none() || !line.ends_with('\n') {
                 return None;
             }
-            // The harness prints the name of the test in front of what it says first.
+            // The harness prints the name of the test before the child's first output.
             if let Some(at) = line.find('@') {
                 return Some(line[at + 1..].trim_end().to_string());
             }
         }
     }
 
-    /// Says a line to the child.
+    /// Sends a line to the child.
     pub(crate) fn say(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("not closed");
         writeln!(stdin, "{line}").and_then(|()| stdin.flush()).expect("a child that listens");
     }
 
-    /// SIGKILL, and waits until the child is gone.
+    /// Sends SIGKILL and waits until the child has died.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("to kill the child");
         self.child.wait().expect("a child that ends");
     }
 
-    /// Waits until the child has ended, whichever way.
+    /// Waits until the child has ended in any way.
     pub(crate) fn end(mut self) -> ExitStatus {
         drop(self.stdin.take());
         self.child.wait().expect("a child that ends")
     }
 
-    /// Lets the child go on to its end and expects that it passes.
+    /// Waits for the end of the child and asserts that its test passes.
     pub(crate) fn finish(mut self) {
         drop(self.stdin.take());
         while self.line().is_some() {}
@@ -84,19 +85,19 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Gone already, most often.
+        // Most often, the child has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// In the child: the arguments. `None` when nobody started this as a child.
+/// In the child: the arguments. `None` if this process is not a child.
 pub(crate) fn arguments() -> Option<Vec<String>> {
     let joined = std::env::var(ARGUMENTS).ok()?;
     Some(joined.lines().map(str::to_string).collect())
 }
 
-/// In the child: says a line to the parent.
+/// In the child: sends a line to the parent.
 pub(crate) fn answer(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "@{line}").and_then(|()| out.flush()).expect("a parent that listens");

@@ -15,7 +15,7 @@ const PAGE: usize = 4096;
 
 type Bytes = Vec<u8>;
 
-/// A closed database of known history, and everything that ever stood in it.
+/// A closed database of known history, with all entries that it ever had.
 struct Sample {
     newest: u64,
     history: History,
@@ -56,8 +56,8 @@ impl Sample {
         self.dir.path().join(name)
     }
 
-    /// Salvages damaged bytes and compares the result with what can be read, which is found out
-    /// through the mapping, in a file that zeros make long enough.
+    /// Salvages damaged bytes and compares the result with the readable entries. Those are read
+    /// through the mapping, from the file extended by zeros.
     #[track_caller]
     fn salvages(&self, damaged: &[u8], context: &str) -> Option<SalvageReport> {
         let (path, out) = (self.path("damaged.mapleaf"), self.path("out.mapleaf"));
@@ -233,8 +233,8 @@ fn damaged_pages_lose_only_their_own_entries() {
     }
 }
 
-/// The root page of the catalog is lost: the older meta page knows the tables, and all that the
-/// newest state still has of them is found on pages that say themselves what they are.
+/// The root page of the catalog is lost. The older meta page leads to the tables, and salvage finds
+/// the pages of the newest state by their own headers.
 #[test]
 fn tables_are_found_without_the_catalog() {
     let sample = Sample::new(seed("a_lost_catalog"), 60);
@@ -270,8 +270,8 @@ fn pages_are_recognised_without_meta_pages() {
     assert!(report.maybe_stale() > 100, "{report:?}");
 }
 
-/// With nothing but roots lost, nearly every entry of the newest state is found, with its newest
-/// value.
+/// If only root pages are lost, salvage finds nearly every entry of the newest state, with its
+/// newest value.
 #[track_caller]
 fn all_but_few(sample: &Sample) {
     let db = Options::new().create(false).open(sample.path("out.mapleaf")).expect("opens");
@@ -320,8 +320,7 @@ fn files_that_are_no_database_are_refused() {
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 
-/// Older versions of a leaf lie on pages that are free by now. What a newer one no longer has was
-/// deleted.
+/// Free pages hold older versions of a leaf. An entry that a newer version lacks was deleted.
 #[test]
 fn deleted_entries_do_not_come_back_from_older_leaves() {
     let dir = fast_dir();
@@ -330,7 +329,7 @@ fn deleted_entries_do_not_come_back_from_older_leaves() {
     let key = |n: u8| [b'k', n];
     db.write(|txn| (0..20).try_for_each(|n| txn.bytes_table("t")?.insert(&key(n), &[n; 50]).map(drop)))
         .expect("written");
-    // A reader keeps the pages of its state from being used again.
+    // A reader keeps the pages of its state from being reused.
     let reader = db.begin_read().expect("reads");
     for n in [10, 11, 12] {
         db.write(|txn| txn.bytes_table("t")?.remove(&key(n)).map(drop)).expect("removed");
@@ -361,8 +360,8 @@ fn deleted_entries_do_not_come_back_from_older_leaves() {
     assert!([10, 11, 12].iter().all(|n| table.get(&key(*n)).expect("read").is_none()));
 }
 
-/// Bytes are changed anywhere and checksums set right again, so that the changes are believed: no
-/// panic, an end, and whatever comes out is a whole database.
+/// Bytes are changed anywhere and checksums recomputed. Salvage must not panic or hang, and its
+/// output must be a whole database.
 #[test]
 fn crafted_files_never_panic_or_give_wrong_entries() {
     let seed = seed("hostile_files");
@@ -380,7 +379,7 @@ fn crafted_files_never_panic_or_give_wrong_entries() {
         let mut bytes = whole.clone();
         for _ in 0..1 + rng.below(6) {
             let (at, byte) = (rng.below(bytes.len() as u64) as usize, rng.next() as u8);
-            // Headers and arrays have most of the meaning.
+            // Changes in headers and arrays have the most effect.
             let at = if rng.one_in(2) { at / PAGE * PAGE + at % 160 } else { at };
             bytes[at] = if rng.one_in(2) { byte } else { bytes[at] ^ 1 << (byte % 8) };
         }
@@ -413,8 +412,8 @@ fn a_missing_target_folder_is_an_error_that_names_it() {
     assert!(e.kind() == ErrorKind::NotFound && e.to_string().contains("out.mapleaf: "), "{e}");
 }
 
-/// Makes a file so long that nothing can be done for each of its pages; `false` where the file
-/// system has no such files.
+/// Lengthens a file so much that no code can visit each of its pages; `false` if the file system
+/// does not support it.
 fn lengthened(path: &Path, len: u64) -> bool {
     let file = std::fs::File::options().write(true).open(path).expect("opened");
     let done = file.set_len(len);
@@ -451,7 +450,7 @@ fn holes_in_a_file_cost_no_time() {
                 assert!(Db::recover_preview(&path).expect("a state").is_nothing());
             }
         }
-        // Nothing but a hole.
+        // Only a hole.
         let (path, out) = (sample.path("hole"), sample.path("none.mapleaf"));
         std::fs::write(&path, b"").expect("written");
         if lengthened(&path, len) {
@@ -461,7 +460,7 @@ fn holes_in_a_file_cost_no_time() {
     }
 }
 
-/// A meta page may say anything of how many pages there are.
+/// A meta page may hold any page count.
 #[test]
 fn an_absurd_page_count_in_a_meta_page_costs_no_time() {
     let sample = Sample::new(seed("pages_that_a_meta"), 20);

@@ -47,7 +47,7 @@ fn churn(db: &Db, rng: &mut Rng, commits: u64, each: u64, among: u64) {
     }
 }
 
-/// Everything in the table, as one number.
+/// A hash of all entries of the table.
 fn fingerprint(txn: &ReadTxn) -> u64 {
     let data = txn.table(DATA).expect("table");
     let entry = |item: mapleaf::Result<(u64, &[u8])>| {
@@ -97,8 +97,7 @@ fn a_long_reader_pins_only_its_own_snapshot() {
     assert_eq!(fingerprint(&stuck), seen);
 }
 
-/// With one entry per commit, so that each commit may look at few of the many records of what is
-/// pinned.
+/// One entry per commit: each commit may visit only a few of the many records of pinned pages.
 #[test]
 fn two_long_readers_pin_only_their_own_snapshots() {
     let mut rng = Rng::new(seed("two_stuck_readers"));
@@ -123,8 +122,8 @@ fn readers_that_come_and_go_beside_a_stuck_one_do_not_grow_the_file() {
     let base = page_count(&db);
     let stuck = db.begin_read().expect("begins");
     let seen = fingerprint(&stuck);
-    // One reader at a time beside it: at most the stuck one's pages, its own, the newest, and as
-    // many again on the way.
+    // One other reader at a time: at most the pages of the long reader, of the other one, and of
+    // the newest state, and as many again pending.
     for _ in 0..80 {
         let passing = db.begin_read().expect("begins");
         let seen = fingerprint(&passing);
@@ -192,7 +191,7 @@ fn large_extents_are_reused() {
 #[test]
 fn one_transaction_reuses_many_extents_of_a_fragmented_file() {
     let db = TestDb::memory(Options::new());
-    // Runs of 25 pages and single pages in turn, each kept apart from the next by one that stays.
+    // Extents of 25 pages and single pages in turn; a page in use separates each from the next.
     let many = 400;
     for key in 0..many {
         put_all(&db, [4 * key], 100_000, 0);
@@ -309,9 +308,9 @@ fn the_cost_of_a_commit_does_not_grow_with_the_number_of_free_extents() {
     let cost = |extents: u64| {
         let db = TestDb::memory(Options::new());
         put_all(&db, 0..2 * extents, ONE_PAGE, 0);
-        // Every second page stays, so that what is free cannot merge.
+        // Every second page stays in use, so that free extents cannot merge.
         remove_all(&db, (0..extents).map(|key| 2 * key));
-        // Takes in what was freed, so that it stands in the tree as usable extents.
+        // Moves the freed pages into the free-space tree as usable extents.
         for round in 0..extents / 2000 + 40 {
             put_all(&db, [1 << 40], 150, round);
         }
@@ -330,7 +329,7 @@ fn the_cost_of_a_commit_does_not_grow_with_the_number_of_free_extents() {
     assert!(many <= few * 2.0 + 8.0, "{few} pages per commit became {many}");
 }
 
-/// Fails growth while it is told to, as a full disk would.
+/// Fails growth while a flag is set, as a full disk would.
 #[derive(Default)]
 struct FullDisk(AtomicBool);
 
@@ -372,7 +371,7 @@ fn a_full_disk_is_an_error_and_the_database_goes_on() {
         let after = db.stats().expect("stats");
         assert_eq!((after.page_count, after.txn), (before.page_count, before.txn));
         assert_eq!(fingerprint(&db.begin_read().expect("begins")), seen);
-        // Free pages inside are enough for this.
+        // The file has enough free pages for this.
         put_all(&db, 0..20, 150, 2);
         disk.0.store(false, Ordering::Relaxed);
         put_all(&db, [1 << 41], 9 << 20, 3);

@@ -11,7 +11,7 @@ fn page_count(db: &Db) -> u64 {
     db.stats().expect("stats").page_count
 }
 
-/// Pages of the file after each of eight equal parts of the work.
+/// Length of the file in pages after each eighth of the work.
 fn growth(db: &Db, commits: u64, mut commit: impl FnMut(&Db)) -> Vec<u64> {
     (0..8)
         .map(|_| {
@@ -21,15 +21,15 @@ fn growth(db: &Db, commits: u64, mut commit: impl FnMut(&Db)) -> Vec<u64> {
         .collect()
 }
 
-/// Asserts that the second half of the work added little to what the first needed.
+/// Asserts that the second half of the work added few pages to those of the first.
 #[track_caller]
 fn assert_levels_off(pages: &[u64]) {
     assert!(pages[7] <= pages[3] + pages[3] / 2, "the file goes on growing: {pages:?}");
 }
 
-/// One large value is replaced by each commit, beside many small ones: their freed pages stayed
-/// pending, more with every commit, because what was left of large extents that did not suffice
-/// served the small ones.
+/// Each commit replaces one large value and many small ones. The file once grew with every commit:
+/// the small values used up parts of freed large extents, and the rest was too short for the next
+/// large value.
 #[test]
 fn large_values_among_small_ones_do_not_grow_the_file_for_ever() {
     let db = TestDb::memory(Options::new());
@@ -52,9 +52,9 @@ fn large_values_among_small_ones_do_not_grow_the_file_for_ever() {
     assert_levels_off(&pages);
 }
 
-/// Free extents that become neighbours in the free-space tree have to become one, though they were
-/// freed apart and the writer has forgotten the first when it lists the second: or long runs are
-/// soon found only at the end of the file.
+/// Adjacent extents in the free-space tree must be merged, although they were freed at different
+/// times and the writer's cache no longer has the first when it adds the second. Otherwise long
+/// extents are soon found only at the end of the file.
 #[test]
 fn adjacent_free_extents_are_merged_whatever_transactions_freed_them() {
     const COUNT: u64 = 6000;
@@ -74,7 +74,7 @@ fn adjacent_free_extents_are_merged_whatever_transactions_freed_them() {
                 assert!(table.remove(key).expect("remove").is_some());
             }
         });
-        // Makes usable what was freed, and lists it.
+        // Makes the freed pages usable and lists them.
         put_large(COUNT + rest);
         db.begin_write().expect("begins").abort();
     };

@@ -9,14 +9,14 @@ use crate::reexec;
 use crate::support::assert_clean;
 use crate::workload::{fast_dir, Rng};
 
-/// What `Db` says that a thread needs.
+/// The stack size that the documentation of `Db` promises to suffice.
 const STACK_BYTES: usize = 64 << 10;
 
 const NAMED: Table<&str, u64> = Table::new("named");
 const BYTES: Table<&[u8], &[u8]> = Table::new("bytes");
 
-/// Runs something on a thread with a stack of its own size. A stack that overflows ends the
-/// process, so the step is said first.
+/// Runs a step on a thread with a small stack. A stack overflow ends the process, so the name of
+/// the step is printed first.
 fn on<T: Send>(bytes: usize, step: &str, run: impl FnOnce() -> mapleaf::Result<T> + Send) -> T {
     reexec::answer(step);
     std::thread::scope(|scope| {
@@ -25,7 +25,7 @@ fn on<T: Send>(bytes: usize, step: &str, run: impl FnOnce() -> mapleaf::Result<T
     })
 }
 
-/// Long keys, which make a high tree, some with values that take runs.
+/// Long keys, which make a high tree; some values are in overflow extents.
 fn entries(count: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut rng = Rng(7);
     let mut key = move || (0..110).flat_map(|_| rng.next().to_be_bytes()).collect::<Vec<u8>>();
@@ -99,7 +99,7 @@ fn every_operation(dir: &Path, bytes: usize) {
     });
     let file = std::fs::File::options().write(true).open(&path).expect("the file");
     let len = file.metadata().expect("metadata").len();
-    // As a killed process leaves it, and then as a truncated one is.
+    // First as a killed process leaves the file, then truncated.
     file.set_len(len + 4096).expect("longer");
     drop(on(bytes, "open", || Db::open(&path)));
     let db = on(bytes, "open read-only", || Options::new().read_only(true).open(&path));

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 /// Raw bytes, the table most tests use.
 pub(crate) const BYTES: Table<&[u8], &[u8]> = Table::new("bytes");
 
-/// A database of one test. Goes with a check of everything in it; a file is opened afresh for a
-/// second one, in which no page counts as verified already.
+/// A database of one test. Its drop runs `check`; a file is then opened again for a second `check`,
+/// in which no page counts as verified.
 #[derive(Debug)]
 pub(crate) struct TestDb {
     db: Option<Db>,
@@ -24,25 +24,25 @@ pub(crate) struct TestDb {
 }
 
 impl TestDb {
-    /// In memory, with these options.
+    /// A database in memory, with these options.
     pub(crate) fn memory(options: Options) -> TestDb {
         let db = options.clone().in_memory().expect("a database in memory");
         TestDb { db: Some(db), options, dir: None }
     }
 
-    /// In a file of its own, with these options.
+    /// A database in a new file, with these options.
     pub(crate) fn file(options: Options) -> TestDb {
         let dir = tempfile::tempdir().expect("a directory");
         let db = options.clone().open(dir.path().join("test.mapleaf")).expect("a database in a file");
         TestDb { db: Some(db), options, dir: Some(dir) }
     }
 
-    /// Both kinds, for tests that hold for either.
+    /// One of each kind, for tests of both.
     pub(crate) fn both(options: &Options) -> [TestDb; 2] {
         [TestDb::memory(options.clone()), TestDb::file(options.clone())]
     }
 
-    /// The file; only for databases that have one.
+    /// The path of the file; panics for a database in memory.
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.as_ref().expect("a database in a file").path().join("test.mapleaf")
     }
@@ -55,7 +55,7 @@ impl TestDb {
         }
     }
 
-    /// Asserts that nothing is wrong now.
+    /// Asserts that `check` finds nothing now.
     #[track_caller]
     pub(crate) fn assert_clean(&self) {
         assert_clean(self);
@@ -100,16 +100,16 @@ pub(crate) fn assert_clean(db: &Db) {
     assert_eq!(report.entries, stats.entries, "entries found and entries counted");
 }
 
-/// Pages whose header says that this transaction wrote them (the inner pages of overflow extents
-/// have none).
+/// The pages that this transaction wrote, by their headers (inner pages of overflow extents have
+/// none).
 pub(crate) fn pages_written_by(db: &Db, txn: u64) -> u64 {
     let count = db.stats().expect("stats").page_count;
     let by = |id| inspect::page(db, PageId(id)).is_ok_and(|page| page.txn == txn);
     (2..count).filter(|&id| by(id)).count() as u64
 }
 
-/// Lets the file grow only by what is needed: a step that is meant as a reserve meets a full disk,
-/// and the writer falls back to the page that it needs. So a few MiB take hundreds of steps.
+/// Hooks that let the file grow only by the needed pages: growth for a reserve fails with a full
+/// disk, and the writer falls back to the page that it needs. So a few MiB take hundreds of steps.
 #[derive(Default)]
 pub(crate) struct SmallSteps {
     pub(crate) len: AtomicU64,
@@ -134,7 +134,7 @@ impl Hooks for SmallSteps {
     }
 }
 
-/// How many times longer than usual: `MAPLEAF_LONG`, else 1.
+/// Factor for the length of runs: `MAPLEAF_LONG`, else 1.
 pub(crate) fn long() -> u32 {
     std::env::var("MAPLEAF_LONG").ok().map_or(1, |value| value.parse().expect("MAPLEAF_LONG is a number")).max(1)
 }
@@ -170,14 +170,14 @@ impl Rng {
     }
 }
 
-/// A number that looks random and follows from another.
+/// Mixes the bits of a number.
 pub(crate) fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
 }
 
-/// Bytes that look random and follow from a seed.
+/// Random-looking bytes generated from a seed.
 pub(crate) fn bytes(seed: u64, len: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(len + 8);
     let mut rng = Rng::new(seed);

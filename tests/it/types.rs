@@ -112,7 +112,7 @@ fn with_undecodable_value(db: &Db) {
 
 const BORN: Table<&str, u64> = Table::new("born");
 
-/// What an iterator gives: years, and the errors in the places of others.
+/// The items of an iterator: years, and errors.
 fn years<K>(entries: impl Iterator<Item = Result<(K, u64)>>) -> Vec<Result<u64, ErrorKind>> {
     entries.map(|entry| entry.map(|(_, year)| year).map_err(|e| e.kind())).collect()
 }
@@ -150,7 +150,7 @@ fn bytes_that_a_codec_cannot_decode_are_no_damage_and_concern_their_entry_only()
     drop((write, read));
 }
 
-/// The table in a transaction of its own.
+/// The table, in a new read transaction.
 fn born_of(db: &Db) -> mapleaf::ReadTable<&'static str, u64> {
     db.begin_read().and_then(|txn| txn.table(BORN)).expect("opened")
 }

@@ -31,19 +31,19 @@ impl Rng {
     }
 }
 
-/// Whether long runs are asked for.
+/// Whether `MAPLEAF_LONG` asks for long runs.
 pub(crate) fn long() -> bool {
     crate::support::long() > 1
 }
 
-/// A directory in memory if there is one: most tests here judge files, not disks.
+/// A directory in memory, if there is one: most tests judge files, not disks.
 pub(crate) fn fast_dir() -> tempfile::TempDir {
     let shm = std::path::Path::new("/dev/shm");
     let made = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
     made.or_else(|_| tempfile::tempdir()).expect("a directory")
 }
 
-/// A value, by what it is made from.
+/// A value, as the seed and length that generate it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Value {
     seed: u64,
@@ -82,24 +82,24 @@ pub(crate) type State = BTreeMap<&'static str, BTreeMap<Vec<u8>, Value>>;
 
 const TABLES: [&str; 3] = ["apples", "birches", "cedars"];
 
-/// Transaction of a new database: two meta pages are written, 1 and 2.
+/// The transaction number of a new database: creation writes two meta pages, 1 and 2.
 pub(crate) const FIRST_TXN: u64 = 2;
 
-/// What the transactions of a run are like.
+/// The kind of transactions of a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     /// Few and many operations, values of all sizes.
     Wide,
     /// Values are short and transactions alike.
     Small,
-    /// Few keys and few operations, with all kinds of change soon: many databases are judged in a
-    /// short time.
+    /// Few keys and few operations, with all kinds of changes early: many databases can be judged
+    /// in a short time.
     Power,
-    /// Like these, and many operations are loads.
+    /// The same, but many operations are loads.
     Loads,
 }
 
-/// The whole course of a seeded run, computed as far as asked for.
+/// All states of a seeded run, computed on demand.
 pub(crate) struct History {
     seed: u64,
     kind: Kind,
@@ -111,22 +111,22 @@ impl History {
         History { seed, kind: Kind::Wide, states: Mutex::new(vec![Arc::default(); FIRST_TXN as usize + 1]) }
     }
 
-    /// One whose databases stay small.
+    /// A history with small databases.
     pub(crate) fn small(seed: u64) -> History {
         History { kind: Kind::Small, ..History::new(seed) }
     }
 
-    /// One for crash images.
+    /// A history for crash images.
     pub(crate) fn power(seed: u64) -> History {
         History { kind: Kind::Power, ..History::new(seed) }
     }
 
-    /// One for crash images in which tables are loaded.
+    /// A history for crash images, with loads.
     pub(crate) fn loads(seed: u64) -> History {
         History { kind: Kind::Loads, ..History::new(seed) }
     }
 
-    /// One of a kind that [`History::kind_name`] gave.
+    /// A history of the kind that [`History::kind_name`] returned.
     pub(crate) fn named(kind: &str, seed: u64) -> History {
         match kind {
             "power" => History::power(seed),
@@ -143,7 +143,7 @@ impl History {
         }
     }
 
-    /// The seed that it was made with.
+    /// The seed of the history.
     pub(crate) fn seed(&self) -> u64 {
         self.seed
     }
@@ -168,7 +168,7 @@ impl History {
 
     fn ops(&self, txn: u64) -> Vec<Op> {
         let mut rng = Rng(self.seed ^ txn.wrapping_mul(0x0000_0100_0000_01b3));
-        // Changes something in every transaction, so that each has a number of its own.
+        // Every transaction changes an entry, so that each gets its own number.
         let mut ops =
             vec![Op::Put("log", (txn % 50).to_be_bytes().to_vec(), Value { seed: txn, len: 20, tail: false })];
         let count = match self.kind {
@@ -223,7 +223,7 @@ impl History {
         value(rng, self.kind == Kind::Small)
     }
 
-    /// Does what the next transaction has to do, without committing.
+    /// Executes the next transaction, without committing it.
     pub(crate) fn perform(&self, txn: &mut WriteTxn) -> Result<()> {
         self.perform_watched(txn, &mut || {})
     }
@@ -261,7 +261,7 @@ impl History {
         Ok(number)
     }
 
-    /// Compares everything that a database holds with what its transaction left, and checks it.
+    /// Compares the whole database with the expected state of its transaction, and runs `check`.
     /// Returns the transaction.
     pub(crate) fn judge(&self, db: &Db) -> Result<u64, String> {
         let number = self.compare(db)?;
@@ -277,8 +277,8 @@ impl History {
         self.holds(db, number)
     }
 
-    /// Compares everything that a database holds with what transaction `number` left, whatever
-    /// number it has now.
+    /// Compares the whole database with the expected state of transaction `number`, whatever its
+    /// own number is now.
     pub(crate) fn holds(&self, db: &Db, number: u64) -> Result<u64, String> {
         let txn = db.begin_read().map_err(|e| format!("begin_read: {e}"))?;
         let state = self.state(number);
@@ -310,7 +310,7 @@ impl History {
 fn apply(state: &mut State, op: Op) {
     match op {
         Op::Put(table, key, value) => drop(state.entry(table).or_default().insert(key, value)),
-        // Opening a table in a write transaction makes it.
+        // Opening a table in a write transaction creates it.
         Op::Delete(table, key) => drop(state.entry(table).or_default().remove(&key)),
         Op::Drop(table) => drop(state.remove(table)),
         Op::Load(table, entries, _) => state.entry(table).or_default().extend(entries),
@@ -342,8 +342,8 @@ fn value(rng: &mut Rng, small: bool) -> Value {
     Value { seed: rng.next(), len: len as usize, tail: false }
 }
 
-/// Inline values, runs of one page and of several, and runs where only the last byte says that all
-/// of them was written.
+/// Inline values, overflow extents of one page and of several, and extents whose only nonzero byte
+/// is the last.
 fn power_value(rng: &mut Rng) -> Value {
     const EXTENT_HEADER: usize = 32;
     let (len, tail) = match rng.below(100) {

@@ -76,14 +76,14 @@ impl Ran {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// Done, with this on standard output and nothing on standard error.
+    /// Asserts success, with this on standard output and nothing on standard error.
     #[track_caller]
     fn prints(&self, out: &str) {
         assert_eq!((self.code, self.out().as_str(), self.err.as_str()), (0, out, ""));
     }
 
-    /// Ended with this code, nothing on standard output, and one line that holds all of these on
-    /// standard error.
+    /// Asserts this exit code, an empty standard output, and one line on standard error that
+    /// contains all of these texts.
     #[track_caller]
     fn fails(&self, code: i32, parts: &[&str]) {
         assert_eq!((self.code, self.out().as_str()), (code, ""), "{}", self.err);
@@ -335,7 +335,7 @@ fn dump_writes_all_tables() {
     let again = folder.path("again.mapleaf");
     assert_eq!(kvctl_with(&["load", &again, "--format", "jsonl", "--batch", "2"], rows.as_bytes()).code, 0);
     dump(&again, &json).prints(rows);
-    // As dumps were before they declared tables.
+    // A dump of a release before declarations of tables.
     let old: Vec<&str> = rows.lines().skip(2).collect();
     let older = folder.path("older.mapleaf");
     assert_eq!(kvctl_with(&["load", &older, "--format", "jsonl"], old.join("\n").as_bytes()).code, 0);
@@ -511,8 +511,8 @@ fn a_file_without_read_permission_has_the_exit_code_for_permission() {
     mode(&db, 0);
     let mut get = command(&["get", &db, "U+1F980"]);
     if fs::metadata(&db).unwrap().uid() == 0 {
-        // The superuser may read anything: run as nobody, who has to reach the program and the
-        // file.
+        // The superuser may read anything, so this runs as the user nobody, who must be able to
+        // reach the program and the file.
         mode(folder.0.path().to_str().unwrap(), 0o755);
         let program = folder.path("kvctl");
         fs::copy(assert_cmd::cargo::cargo_bin!("kvctl"), &program).unwrap();
@@ -548,7 +548,7 @@ fn interrupt(child: &Child) {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
 }
 
-/// Rows of whole batches that an interrupted load kept, of which it spoke.
+/// The number of rows that an interrupted load printed as stored.
 fn kept(child: Child, db: &str) -> usize {
     let ran = Ran::from(child.wait_with_output().unwrap());
     ran.fails(130, &["interrupted; ", " rows of whole batches stay"]);

@@ -92,7 +92,7 @@ fn an_interrupted_compaction_leaves_no_file() {
         .unwrap();
     }
     drop(db);
-    // Each time somewhere between the first page of the unfinished file and its last: 140 MB.
+    // Each time at another point between the first and the last page of the new file of 140 MB.
     let interrupted = (0..10).any(|_| {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));
         let child = command.arg("compact").args([&a, &b]).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -105,7 +105,7 @@ fn an_interrupted_compaction_leaves_no_file() {
         let ran = child.wait_with_output().unwrap();
         let err = String::from_utf8(ran.stderr).unwrap();
         if ran.status.code() == Some(0) {
-            // Complete before the signal came.
+            // The compaction was complete before the signal came.
             fs::remove_file(&b).unwrap();
             return false;
         }

@@ -119,7 +119,7 @@ fn a_file_that_cannot_be_recovered_is_salvaged() {
     let salvaged = kvctl(&["salvage", &path, &out]);
     assert_eq!((salvaged.code, salvaged.err.as_str()), (4, ""), "{}", salvaged.out);
     assert!(salvaged.out.contains(&format!("{} bytes of the file are missing", 140 * PAGE)), "{}", salvaged.out);
-    // Both catalogs were in the part that is gone: the table has lost its name.
+    // Both catalogs were in the lost part, so the table has lost its name.
     assert!(salvaged.out.lines().any(|line| line.starts_with("table 'lost-16': ")), "{}", salvaged.out);
     assert!(salvaged.out.lines().last().unwrap().starts_with("salvaged with loss: "), "{}", salvaged.out);
     assert_eq!(fs::read(&path).unwrap(), bytes, "the damaged file is only read");

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::support::{kvctl, Folder};
 
-/// Runs `kvctl` with the three descriptors closed; its exit code.
+/// Runs `kvctl` with the three descriptors closed, and returns its exit code.
 fn closed(args: &[&str]) -> i32 {
     let program = assert_cmd::cargo::cargo_bin!("kvctl");
     let script = "exec \"$0\" \"$@\" <&- >&- 2>&-";
@@ -32,7 +32,7 @@ fn closed_standard_descriptors_do_not_corrupt_files() {
     ] {
         assert_eq!(closed(args), 0, "{args:?}");
     }
-    // What it complains of goes nowhere either.
+    // Error messages are dropped too.
     assert_eq!(closed(&["get", &db, "none"]), 1);
     assert_ne!(closed(&["load", &db, &folder.path("none.tsv")]), 0);
     let dumped = fs::read_to_string(&dump).unwrap();

@@ -13,7 +13,7 @@ fn shell(command: &str) -> Output {
     Command::new("sh").args(["-c", &command]).output().unwrap()
 }
 
-/// Asserts the exit code, and what standard error says; gives that.
+/// Asserts the exit code and that standard error contains these texts; returns standard error.
 #[track_caller]
 fn assert_fails(command: &str, code: i32, says: &[&str]) -> String {
     let ran = shell(command);
@@ -23,7 +23,7 @@ fn assert_fails(command: &str, code: i32, says: &[&str]) -> String {
     err
 }
 
-/// A database of 600 kB, of which every copy and dump is over a limit of 100 blocks of 512 bytes.
+/// A database of 600 kB: every copy and dump of it exceeds a limit of 100 blocks of 512 bytes.
 fn database(folder: &Folder) -> String {
     let db = folder.path("a.mapleaf");
     let rows: String = (0..3000).map(|n| format!("{n:09}\t{}\n", "v".repeat(100))).collect();
@@ -63,8 +63,7 @@ fn standard_output_past_the_limit_on_the_size_of_files_is_an_error() {
     }
 }
 
-/// A folder that is mounted once more, read-only; unmounted when it goes. Nothing where that is not
-/// permitted.
+/// A read-only bind mount of a folder; drop unmounts it. `None` if mounting is not permitted.
 struct ReadOnly<'f>(&'f str);
 
 impl ReadOnly<'_> {

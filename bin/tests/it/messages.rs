@@ -207,7 +207,7 @@ fn usage_lists_each_form_on_its_own_line() {
 fn without_a_meta_page_only_salvage_is_advised() {
     let folder = folder();
     let mut bytes = fs::read(folder.path("db")).unwrap();
-    // What makes it a Mapleaf database stays.
+    // The magic stays.
     for page in bytes.chunks_mut(4096).take(2) {
         page[32..].fill(0x5a);
     }

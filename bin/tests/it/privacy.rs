@@ -61,7 +61,7 @@ fn a_dump_never_follows_a_link_under_its_temporary_name() {
     let db = database(&folder, 0o600);
     let (victim, out) = (folder.path("victim"), folder.path("d.tsv"));
     fs::write(&victim, "before").unwrap();
-    // The process that dumps has the number of the shell.
+    // `exec` gives the dumping process the id of the shell.
     let dir = folder.0.path().display();
     let program = assert_cmd::cargo::cargo_bin!("kvctl").display();
     let (code, err) = shell(&format!(

@@ -30,7 +30,7 @@ fn a_limit_on_the_size_of_files_is_an_error_and_no_signal() {
     assert!(matches!(code, Some(0 | 74)), "{code:?} {err}");
 }
 
-/// A reservation as large as the limit left no address space to map the file from, or to allocate
+/// A reservation as large as the limit once left no address space to map the file or to allocate
 /// memory.
 #[test]
 fn a_limit_on_address_space_leaves_room_for_the_file_and_the_program() {
@@ -52,7 +52,7 @@ fn dump_writes_a_file_whose_name_is_as_long_as_names_can_be() {
     assert_eq!(std::fs::read(folder.path().join(name)).unwrap(), b"# mapleaf-table\tmain\t\t\nkey\tvalue\n");
 }
 
-/// The name of the file that is written meanwhile is nobody's business.
+/// The error must name the requested file and not the temporary one.
 #[test]
 fn a_salvage_that_cannot_write_names_the_file_that_was_asked_for() {
     let folder = tempfile::tempdir().unwrap();
@@ -66,7 +66,7 @@ fn a_salvage_that_cannot_write_names_the_file_that_was_asked_for() {
     }
 }
 
-/// The signal that a limit on the size of files brings would have ended it between two of its
+/// SIGXFSZ, the signal of a limit on the size of files, once ended the recovery between two of its
 /// steps.
 #[test]
 fn a_recovery_that_may_not_lengthen_the_file_changes_nothing() {
@@ -78,8 +78,7 @@ fn a_recovery_that_may_not_lengthen_the_file_changes_nothing() {
     db.write(|txn| txn.drop_table("main").map(drop)).unwrap();
     drop(db);
     let file = std::fs::File::options().write(true).open(&path).unwrap();
-    // Until the state before is cut too: then nothing but free pages may be missing of the newest
-    // one.
+    // Cuts until the older state is cut too: then the newest state may lack only free pages.
     let missing = std::iter::repeat_with(|| {
         file.set_len(file.metadata().unwrap().len() - 4096).unwrap();
         mapleaf::Db::recover_preview(&path).unwrap()

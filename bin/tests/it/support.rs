@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-/// What a run said, and its exit code.
+/// The output of a run, and its exit code.
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) out: String,
@@ -29,7 +29,7 @@ impl From<Output> for Ran {
     }
 }
 
-/// A folder that goes with its test.
+/// A temporary folder of a test.
 pub(crate) struct Folder(pub(crate) tempfile::TempDir);
 
 impl Folder {

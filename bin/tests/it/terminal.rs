@@ -8,8 +8,7 @@ use mapleaf::Db;
 
 use crate::support::{kvctl, Folder};
 
-/// What a terminal of so many columns shows in the end of what a shell command wrote to it, line by
-/// line.
+/// The lines that a terminal of this width shows after a shell command.
 fn screen(columns: usize, command: &str) -> Vec<String> {
     let raw = raw(columns, command);
     let (mut lines, mut column) = (vec![Vec::new()], 0);
@@ -38,7 +37,7 @@ fn screen(columns: usize, command: &str) -> Vec<String> {
     lines.iter().map(|line| line.iter().collect::<String>().trim_end().to_string()).collect()
 }
 
-/// The bytes that a shell command wrote to a terminal of so many columns.
+/// The bytes that a shell command writes to a terminal of this width.
 fn raw(columns: usize, command: &str) -> String {
     let program = assert_cmd::cargo::cargo_bin!("kvctl");
     let command = format!("stty cols {columns} rows 20; kvctl() {{ {} \"$@\"; }}; {command}", program.display());

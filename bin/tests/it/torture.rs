@@ -37,7 +37,7 @@ fn kills_find_no_violation_and_leave_no_files() {
     assert_eq!((number("cycles"), number("violations"), number("seed")), (12, 0, 5));
     assert_eq!(number("kills_in_commit") + number("kills_elsewhere"), 12);
     assert!(number("transactions") >= 6, "{json}");
-    // The first cycles may meet a file that is not there yet, of which there is no copy.
+    // In the first cycles the file may not exist yet, and then there is no copy.
     let cut = ["refused", "right", "recovered", "errors"].map(|how| number(&format!("cut_copies_{how}")));
     let cut: u64 = cut.iter().sum();
     let flipped = number("flipped_copies_refused") + number("flipped_copies_right") + number("flipped_copies_errors");

@@ -12,14 +12,14 @@ use crate::support::{kvctl, kvctl_with, Folder, Ran};
 
 const BORN: Table<&str, u64> = Table::new("born");
 
-/// Ends well, with this on standard output.
+/// Asserts success with this on standard output.
 #[track_caller]
 fn prints(args: &[&str], out: &str) {
     let ran = kvctl(args);
     assert_eq!((ran.code, &*ran.out, &*ran.err), (0, out, ""));
 }
 
-/// Ends with this code and one line that holds all of these.
+/// Asserts this exit code and one line that contains all of these texts.
 #[track_caller]
 fn fails(ran: &Ran, code: i32, parts: &[&str]) {
     assert_eq!((ran.code, ran.err.lines().count()), (code, 1), "{}", ran.err);
@@ -40,7 +40,7 @@ fn people(folder: &Folder) -> String {
     path
 }
 
-/// What the program finds: everything decodes.
+/// The entries that the program reads; all must decode.
 #[track_caller]
 fn years(path: &str) -> Vec<(String, u64)> {
     let db = Options::new().read_only(true).open(path).unwrap();
@@ -234,7 +234,7 @@ fn load_of_dump_of_all_tables_opens_with_the_types_of_the_program() {
         prints(&["dump", "--all", &db, "-o", &dump], "");
         assert_eq!(kvctl(&["load", &again, &dump, "--batch", "2"]).code, 0, "{name}");
         assert_eq!(content(&again), content(&db), "{name}");
-        // Once more, over itself.
+        // Again, into the same database.
         assert_eq!(kvctl(&["load", &again, &dump]).code, 0, "{name}");
         assert_eq!(content(&again), content(&db), "{name}");
     }
@@ -295,7 +295,7 @@ fn rows_without_declarations_are_text_of_the_tables_types() {
     let ran = kvctl_with(&["load", &db, "--format", "jsonl"], rows);
     fails(&ran, 65, &["line 1", "integer `1815`", "written in quotes"]);
     fails(&kvctl_with(&["load", &db], rows), 65, &["line 1", "no tab", "--format jsonl"]);
-    // As dumps were before they had declarations.
+    // A dump of a release before declarations of tables.
     let old = [b"old\t".as_slice(), &[0, 0, 0, 0, 0, 0, 7, b'l'], b"\n"].concat();
     fails(&kvctl_with(&["load", &db, "-t", "born"], &old), 65, &["line 1", "'born'"]);
     fails(

@@ -20,10 +20,10 @@ use crate::support::{assert_clean, bytes, long, Rng, SmallSteps};
 
 const DATA: Table<u64, &[u8]> = Table::new("data");
 
-/// Steps of growth that meet a full disk, each once.
+/// Number of growth steps that hit a full disk, each once.
 const STEPS: u64 = 200;
 
-/// A database on a disk, with what is committed in it.
+/// A database on a disk, with its committed entries.
 struct Filled {
     path: PathBuf,
     db: Option<Db>,
@@ -57,7 +57,7 @@ impl Filled {
         self.db.as_ref().expect("open")
     }
 
-    /// Everything that was committed is there, and nothing else.
+    /// Asserts that the database holds exactly the committed entries.
     fn assert_whole(&self) {
         let table = self.db().begin_read().expect("begins").table(DATA).expect("table");
         assert_eq!(table.len(), self.model.len() as u64);
@@ -94,7 +94,7 @@ impl Filled {
         Ok(())
     }
 
-    /// Leaves some 500 free pages in the file, which were filled with a byte.
+    /// Leaves about 500 free pages in the file, which were filled with a byte.
     fn free_pages(&mut self, byte: u8) {
         let value = vec![byte; 400_000];
         let mut txn = self.db().begin_write().expect("begins");
@@ -125,7 +125,7 @@ impl Filled {
     }
 }
 
-/// The error says that the disk is full, which file, and how much was wanted.
+/// Asserts that the error names the full disk, the file and the needed bytes.
 #[track_caller]
 fn assert_full(error: &Error, at: &Path) {
     match error {
@@ -134,7 +134,7 @@ fn assert_full(error: &Error, at: &Path) {
     }
 }
 
-/// Each of so many steps of growth fails once, on a full disk, and then goes through.
+/// Each of this many growth steps fails once on a full disk and then succeeds.
 fn fail_each_step(disk: &Path) {
     let mut filled = Filled::new(disk);
     let mut failed = 0;
@@ -147,7 +147,7 @@ fn fail_each_step(disk: &Path) {
             phase => filled.assert_some(phase as usize),
         }
         if failed % 20 == 0 {
-            // On the full disk, it can also be closed and opened.
+            // Closing and opening also work on the full disk.
             filled.open();
             filled.assert_whole();
             assert_clean(filled.db());
@@ -171,8 +171,7 @@ fn fail_each_step(disk: &Path) {
     ));
 }
 
-/// Files cannot be made on a full disk, and nothing is left of the attempt; or they can, and are
-/// whole.
+/// Creating a file on a full disk fails and leaves no file, or succeeds and the file is whole.
 fn create_on_full(disk: &Path) {
     let ballast = Ballast::on(disk);
     let (mut refused, mut made) = (0, 0);
@@ -208,15 +207,14 @@ fn create_on_full(disk: &Path) {
     reexec::answer(&format!("{refused} creations refused, {made} made"));
 }
 
-/// Transactions with less and less room: the full disk is met by an operation or by the commit
-/// itself.
+/// Transactions with less and less room: an operation or the commit itself hits the full disk.
 fn commit_on_full(disk: &Path) {
     let mut filled = Filled::new(disk);
     filled.commit(1, 600).expect("room");
     let (mut by_operation, mut by_commit, mut done) = (0, 0, 0);
     for round in 0..60u64 {
         filled.ballast.leave(round % 20 * 4096);
-        // Leaves pages to reuse, so that the list of free pages changes most.
+        // Leaves pages to reuse, so that mostly the free list changes.
         let mut txn = filled.db().begin_write().expect("begins");
         let stored = (0..12 + round % 3).try_for_each(|at| {
             let key = (round * 37 + at * 11) % 400;
@@ -255,7 +253,7 @@ fn commit_on_full(disk: &Path) {
     reexec::answer(&format!("full for an operation {by_operation}, for a commit {by_commit}, done {done}"));
 }
 
-/// A value that is larger than what is free.
+/// A value that is larger than the free space.
 fn large_value_on_full(disk: &Path) {
     let mut filled = Filled::new(disk);
     filled.commit(1, 100).expect("room");
@@ -276,7 +274,7 @@ fn large_value_on_full(disk: &Path) {
     reexec::answer("8 large values refused");
 }
 
-/// Loads, sorted and not, with memory for all and for little, meet a full disk at many places.
+/// Sorted and unsorted loads, with much and little memory, hit a full disk at many points.
 fn load_on_full(disk: &Path) {
     let mut filled = Filled::new(disk);
     filled.commit(1, 100).expect("room");
@@ -303,7 +301,7 @@ fn load_on_full(disk: &Path) {
         load(&mut txn).expect("room again");
         txn.abort();
         filled.commit(round, 5).expect("room again");
-        // Gives back what the file has grown by.
+        // Shrinks the file to its old length.
         filled.open();
     }
     assert!(refused >= 20, "{refused}");
@@ -314,8 +312,8 @@ fn load_on_full(disk: &Path) {
     reexec::answer(&format!("{refused} loads refused"));
 }
 
-/// A compaction that finds no room says so of the new file, and leaves none; with room, it is
-/// whole.
+/// A compaction without room fails with an error that names the new file, and leaves no file. With
+/// room, the copy is whole.
 fn compact_on_full(disk: &Path) {
     let mut filled = Filled::new(disk);
     filled.commit(1, 600).expect("room");
@@ -357,8 +355,7 @@ fn compact_on_full(disk: &Path) {
     reexec::answer(&format!("{refused} compactions refused, {done} done"));
 }
 
-/// What a copy lacks takes a block when it is stored to, on a full disk: holes where zeros were, or
-/// blocks of its own.
+/// Storing to holes or shared blocks of a copied file needs new blocks, here on a full disk.
 fn copy_on_full(disk: &Path, how: &[&str]) {
     let mut filled = Filled::new(disk);
     filled.commit(1, 300).expect("room");
@@ -370,7 +367,7 @@ fn copy_on_full(disk: &Path, how: &[&str]) {
         return reexec::answer(&format!("no such copy here ({why})"));
     }
     if how.contains(&"--sparse=always") {
-        // Removing a file gives its blocks back later on some file systems.
+        // Some file systems free the blocks of a removed file later.
         fs::File::options().write(true).open(&original).and_then(|file| file.set_len(0)).expect("an empty file");
     }
     filled.ballast.leave(0);
@@ -395,7 +392,7 @@ fn copy_on_full(disk: &Path, how: &[&str]) {
     reexec::answer(&format!("{full} commits into a copy refused, {done} done"));
 }
 
-/// All pages that there is room for are stored to and flushed, three times, without a byte free.
+/// Fills the disk to the last byte, then stores to all pages and flushes, three times.
 fn store_everything(disk: &Path) {
     let mut filled = Filled::new(disk);
     filled.commit(1, 900).expect("room");
@@ -428,7 +425,7 @@ fn child() {
     reexec::answer("whole");
 }
 
-/// Runs a scenario in a child on a disk of its own.
+/// Runs a scenario in a child on a new disk.
 fn on_disk(kind: Kind, scenario: &str) {
     let disk = match Disk::new(kind) {
         Ok(disk) => disk,

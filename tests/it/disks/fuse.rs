@@ -27,22 +27,22 @@ use tempfile::TempDir;
 use crate::support::Rng;
 use crate::workload::fast_dir;
 
-/// What shall fail, on every file.
+/// The faults to inject, on every file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     /// Reads that touch one of these ranges fail.
     pub(crate) unreadable: Vec<Range<u64>>,
     /// Writes that touch one of these ranges fail, and store nothing.
     pub(crate) unwritable: Vec<Range<u64>>,
-    /// So many writes go through, then one fails, then all go through.
+    /// This many writes succeed, then one fails, then all succeed.
     pub(crate) write_after: Option<u64>,
     /// Every n-th flush fails.
     pub(crate) flush_every: Option<u64>,
-    /// So many writes and flushes go by, then power could have been cut at each of so many.
+    /// The range of writes and flushes at each of which a power cut is recorded.
     pub(crate) cuts: Option<Range<u64>>,
 }
 
-/// What a disk was told, in order.
+/// The requests that a disk got, in order.
 #[derive(Clone, Debug)]
 enum Told {
     Write(u64, Vec<u8>),
@@ -64,12 +64,12 @@ impl Told {
     }
 }
 
-/// A file's content, as durable as it is.
+/// A file: its durable content, and the writes since the last flush.
 #[derive(Clone, Debug, Default)]
 struct Medium {
     durable: Vec<u8>,
     since: Vec<Told>,
-    /// Both together: what is read.
+    /// The current content: both together.
     current: Vec<u8>,
     attributes: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -88,13 +88,13 @@ impl Medium {
         self.since.drain(..).for_each(|told| told.apply(&mut self.durable));
     }
 
-    /// Loses about half of what was written since the last flush.
+    /// Loses about half of the writes since the last flush.
     fn fail_to_flush(&mut self, rng: &mut Rng) {
         self.since.retain(|told| matches!(told, Told::Len(_)) || rng.below(2) == 0);
         self.current = self.image(|_| true);
     }
 
-    /// The durable content with some of the writes since.
+    /// The durable content with some of the later writes.
     fn image(&self, mut kept: impl FnMut(&Told) -> bool) -> Vec<u8> {
         let mut image = self.durable.clone();
         self.since.iter().filter(|told| kept(told)).for_each(|told| told.apply(&mut image));
@@ -112,12 +112,12 @@ struct State {
     failures: u64,
     /// Writes and flushes under this plan.
     requests: u64,
-    /// What power cuts in the middle would have left.
+    /// The contents after each recorded power cut.
     cut: Vec<Vec<u8>>,
 }
 
 impl State {
-    /// Keeps what a power cut just now would leave, if the plan says so.
+    /// Records the result of a power cut at this moment, if the plan asks for one.
     fn may_cut(&mut self, ino: INodeNo) {
         if self.plan.cuts.as_ref().is_some_and(|cuts| cuts.contains(&self.requests)) {
             let images = self.images(ino.0);
@@ -126,7 +126,7 @@ impl State {
         self.requests += 1;
     }
 
-    /// What a power cut can leave of a file: nothing since the last flush, all, or some of it.
+    /// The possible results of a power cut: none of the writes since the last flush, all, or some.
     fn images(&mut self, ino: u64) -> Vec<Vec<u8>> {
         let mut rng = self.rng.clone();
         self.rng.next();
@@ -243,7 +243,7 @@ impl Served {
     }
 }
 
-/// Replies with nothing but success or an error.
+/// Replies with success or an error, without data.
 fn empty(reply: ReplyEmpty, result: Result<(), Errno>) {
     match result {
         Ok(()) => reply.ok(),
@@ -253,8 +253,8 @@ fn empty(reply: ReplyEmpty, result: Result<(), Errno>) {
 
 impl Filesystem for Served {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        // Without it, calls of `write` go to the disk at once; stores to mappings are cached either
-        // way.
+        // Without it, `write` goes to the disk at once; stores to mappings are cached in both
+        // cases.
         let _unknown_here = config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE);
         Ok(())
     }
@@ -399,8 +399,8 @@ impl Filesystem for Served {
 
     fn fallocate(&self, _: &Request, ino: INodeNo, _: FileHandle, at: u64, len: u64, mode: i32, reply: ReplyEmpty) {
         let mut state = self.state();
-        // Reserving after the end (1, keep the size) does nothing, without it the file gets
-        // longer; no other kind.
+        // Mode 1 (keep the size) changes nothing after the end; mode 0 lengthens the file. Other
+        // modes are refused.
         let done = state.medium(ino).and_then(|medium| match mode {
             1 => Ok(()),
             0 if at + len > medium.current.len() as u64 => {
@@ -447,16 +447,16 @@ impl Filesystem for Served {
     }
 }
 
-/// A mounted file system with faults; unmounted when it goes.
+/// A mounted file system with faults; drop unmounts it.
 pub(crate) struct Faulty {
-    // In this order they are dropped.
+    // Dropped in this order.
     session: Option<BackgroundSession>,
     state: Arc<Mutex<State>>,
     dir: TempDir,
 }
 
 impl Faulty {
-    /// Mounts one with these files; why that is not possible here.
+    /// Mounts one with these files, or returns why that is impossible here.
     pub(crate) fn new(seed: u64, files: &[(&str, Vec<u8>)]) -> Result<Faulty, String> {
         let mut state = State {
             names: BTreeMap::new(),
@@ -483,12 +483,12 @@ impl Faulty {
         self.state.lock().expect("the state of the file system")
     }
 
-    /// Where a file is.
+    /// The path of a file.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Sets what fails from now on.
+    /// Sets the faults from now on.
     pub(crate) fn plan(&self, plan: Plan) {
         let mut state = self.state();
         (state.plan, state.flushes, state.requests) = (plan, 0, 0);
@@ -499,21 +499,21 @@ impl Faulty {
         self.state().failures
     }
 
-    /// Makes the kernel forget what it has read of a file.
+    /// Makes the kernel drop the cached pages of a file.
     pub(crate) fn drop_cache(&self, name: &str) {
         let ino = self.state().find(OsStr::new(name)).expect("a file");
         let notifier = self.session.as_ref().expect("mounted").notifier();
         notifier.inval_inode(INodeNo(ino), 0, 0).expect("to drop the cache");
     }
 
-    /// What power cuts at this moment can leave of a file.
+    /// The possible results of a power cut at this moment.
     pub(crate) fn power_cuts(&self, name: &str) -> Vec<Vec<u8>> {
         let mut state = self.state();
         let ino = state.find(OsStr::new(name)).expect("a file");
         state.images(ino)
     }
 
-    /// What the power cuts of the plan would have left so far; they are given once.
+    /// The results of the recorded power cuts so far; each is returned once.
     pub(crate) fn planned_cuts(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.state().cut)
     }

@@ -39,7 +39,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// MiB of a small disk; what the file system needs at least, for some.
+    /// MiB of a small disk; for some file systems, their minimum.
     fn mib(self) -> u64 {
         match self {
             Kind::Tmpfs => 24,
@@ -60,7 +60,7 @@ impl Kind {
     }
 }
 
-/// Runs a command to its end; what it said when it failed or is not there.
+/// Runs a command to its end. Returns its output if it failed or is missing.
 pub(crate) fn run(command: &[&str], paths: &[&Path]) -> Result<String, String> {
     let output = Command::new(command[0]).args(&command[1..]).args(paths).output();
     let output = output.map_err(|e| format!("{}: {e}", command[0]))?;
@@ -70,12 +70,12 @@ pub(crate) fn run(command: &[&str], paths: &[&Path]) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Says that a test was skipped.
+/// Prints that a test is skipped.
 pub(crate) fn skipped(test: &str, why: &str) {
     println!("skipped: {test}: {why}");
 }
 
-/// A mounted directory; unmounted when it goes.
+/// A mounted directory; drop unmounts it.
 #[derive(Debug)]
 pub(crate) struct Mount {
     at: PathBuf,
@@ -91,7 +91,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // A file that is still open keeps it busy: then it goes when that is closed.
+        // An open file keeps the mount busy; a lazy unmount ends it when the file is closed.
         if run(&["umount"], &[&self.at]).is_err() {
             if let Err(why) = run(&["umount", "-l"], &[&self.at]) {
                 println!("not unmounted: {why}");
@@ -100,16 +100,16 @@ impl Drop for Mount {
     }
 }
 
-/// An empty file system of its own. Goes with all that is in it.
+/// A new, empty file system. Drop removes it with its contents.
 #[derive(Debug)]
 pub(crate) struct Disk {
-    // In this order they are dropped.
+    // Dropped in this order.
     _mount: Mount,
     dir: TempDir,
 }
 
 impl Disk {
-    /// Makes and mounts one; why that is not possible here.
+    /// Creates and mounts one, or returns why that is impossible here.
     pub(crate) fn new(kind: Kind) -> Result<Disk, String> {
         let dir = fast_dir();
         let at = dir.path().join("mounted");
@@ -120,7 +120,7 @@ impl Disk {
             let image = dir.path().join("image");
             File::create(&image).and_then(|file| file.set_len(kind.mib() << 20)).map_err(|e| e.to_string())?;
             run(kind.maker(), &[&image])?;
-            // Unmounting lets go of the loop device.
+            // Unmounting also frees the loop device.
             Mount::new(&["-o", "loop"], &image, &at)?
         };
         Ok(Disk { _mount: mount, dir })
@@ -132,7 +132,7 @@ impl Disk {
     }
 }
 
-/// Files that take room on a disk until there is none.
+/// Files that fill a disk.
 #[derive(Debug)]
 pub(crate) struct Ballast {
     dir: PathBuf,
@@ -150,10 +150,10 @@ impl Ballast {
         File::options().create(true).truncate(false).write(true).open(self.dir.join(number.to_string()))
     }
 
-    /// Takes all room but so many bytes, to the block where that is 0.
+    /// Fills the disk except for `left` bytes; with 0, to the last block.
     pub(crate) fn leave(&self, free: u64) {
         let (mut number, mut step) = (0, 64 << 20);
-        // One file per step: xfs asks for the room of what a file has already once more.
+        // One file per step: xfs requests the space of a file's existing blocks again.
         while step >= 4096 {
             match self.file(number).and_then(|file| file.allocate(step)) {
                 Ok(()) => number += 1,
@@ -169,7 +169,8 @@ impl Ballast {
         }
     }
 
-    /// Gives everything back. The files stay, as some file systems remove them later.
+    /// Frees all space. The files stay, because some file systems free the blocks of removed files
+    /// later.
     pub(crate) fn remove(&self) {
         for entry in fs::read_dir(&self.dir).expect("the ballast") {
             let file = File::options().write(true).open(entry.expect("an entry").path()).expect("a ballast file");

@@ -38,7 +38,7 @@ fn on_a_read_only_mount_the_error_says_how_to_read() {
     assert_eq!(db.begin_read().and_then(|txn| txn.table(NUMBERS)?.get(7)).expect("reads"), Some(7));
 }
 
-/// Gives the file an old time, and says whether it still has it.
+/// Sets an old time on the file. The returned closure tells whether the file still has it.
 fn forget_change(path: &Path) -> impl Fn() -> bool + '_ {
     let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     File::options().write(true).open(path).and_then(|file| file.set_modified(old)).expect("an old time");

@@ -15,7 +15,7 @@ use mapleaf::{Db, Options};
 use crate::reexec;
 use crate::workload::History;
 
-/// The child's end; one with a seed for its history.
+/// A database in a child process.
 pub(crate) struct Remote {
     child: reexec::Process,
 }
@@ -25,7 +25,7 @@ impl Remote {
         Remote { child: reexec::start(reexec::command("disks::remote::child", &[&path, &seed.to_string()])) }
     }
 
-    /// Says a command and waits for the answer; `died` where there is none.
+    /// Sends a command and waits for the answer; `died` if there is none.
     pub(crate) fn ask(&mut self, command: &str) -> String {
         self.child.say(command);
         self.child.line().unwrap_or_else(|| "died".into())
@@ -36,7 +36,7 @@ impl Remote {
     }
 }
 
-/// Commits so many transactions; the last one, or what failed and the last one before it.
+/// Commits this many transactions. Returns the last one, or the failure and the last one before it.
 fn commit(db: &Db, history: &History, count: u64) -> String {
     let mut last = db.begin_read().map_or(0, |txn| txn.txn_id());
     for _ in 0..count {

@@ -23,7 +23,7 @@ fn value_of(key: u64) -> Vec<u8> {
     bytes(key, if key.is_multiple_of(50) { 20_000 } else { 200 + (key % 9 * 150) as usize })
 }
 
-/// A database with pages of every kind, free ones too; its bytes.
+/// The bytes of a database with pages of every kind, also free ones.
 fn database() -> Vec<u8> {
     let dir = fast_dir();
     let path = dir.path().join(NAME);
@@ -44,7 +44,7 @@ fn database() -> Vec<u8> {
     std::fs::read(&path).expect("its bytes")
 }
 
-/// What one round of reads came to.
+/// The counts of one round of reads.
 #[derive(Default)]
 struct Round {
     read: u64,
@@ -53,7 +53,7 @@ struct Round {
 }
 
 impl Round {
-    /// An error has to be one that says what happened.
+    /// Asserts that an error names the unreadable page.
     fn refused(&mut self, call: &str, error: &Error) {
         let typed = matches!(error.kind(), ErrorKind::Fault | ErrorKind::Io | ErrorKind::Poisoned);
         if !typed {
@@ -71,7 +71,7 @@ impl Round {
         }
     }
 
-    /// Batches: an error, or all that was asked for.
+    /// Batches of lookups: an error, or all values.
     fn batches(&mut self, db: &Db) {
         let table = match db.begin_read().and_then(|txn| txn.table(DATA)) {
             Ok(table) => table,
@@ -93,7 +93,7 @@ impl Round {
         }
     }
 
-    /// Entries in order up to the first error: none is left out before it.
+    /// Entries in order up to the first error: none is missing before it.
     fn scan(&mut self, db: &Db, backward: bool) {
         let table = match db.begin_read().and_then(|txn| txn.table(DATA)) {
             Ok(table) => table,
@@ -125,7 +125,7 @@ impl Round {
         }
     }
 
-    /// Changes that are given up: the free pages that they take may be unreadable too.
+    /// Changes that are aborted: the free pages that they use may be unreadable too.
     fn write(&mut self, db: &Db, seed: u64) {
         let mut txn = match db.begin_write() {
             Ok(txn) => txn,
@@ -155,8 +155,8 @@ fn child() {
     while let Some(command) = reexec::listen() {
         let number: u64 = command.parse().expect("a number");
         let mut round = Round::default();
-        // Each kind of reading meets the page first in its turn, in a database that was opened for
-        // it.
+        // Each kind of read takes its turn to be the first to use the page, in a newly opened
+        // database.
         match number % 5 {
             0 => {
                 if let Some(db) = open(path, true, &mut round) {
@@ -192,8 +192,8 @@ fn child() {
     }
 }
 
-/// Runs rounds of reads in children, with these pages unreadable in each; counts what they say and
-/// when they die.
+/// Runs rounds of reads in children, each with these pages unreadable. Counts the answers and the
+/// crashes.
 fn rounds(what: &str, content: Vec<u8>, pages_of: impl Fn(u64) -> Vec<u64>, count: u64) {
     let faulty = match Faulty::new(1, &[(NAME, content)]) {
         Ok(faulty) => faulty,
@@ -239,8 +239,7 @@ fn reads_around_each_of_300_unreadable_pages_are_right_or_errors() {
     let mut rng = Rng::new(seed("each of 300 pages"));
     let content = database();
     let pages = content.len() as u64 / PAGE_BYTES;
-    // Meta pages first, then different pages that are chosen, all of them once before any comes
-    // again.
+    // The meta pages first, then randomly chosen pages; no page repeats before all were used.
     let mut others: Vec<u64> = (2..pages).collect();
     for at in (1..others.len()).rev() {
         others.swap(at, rng.below(at as u64 + 1) as usize);
@@ -263,8 +262,8 @@ fn reads_around_300_unreadable_pages_at_once_are_right_or_errors() {
     rounds("300 pages at once", content, chosen, 12);
 }
 
-/// A slot that cannot be read may hold the newest state: the older one, whose pages were used
-/// again, is not opened instead.
+/// An unreadable slot may hold the newest state. Then the older one, whose pages may be reused,
+/// must not open instead.
 #[test]
 fn an_unreadable_meta_page_does_not_bring_back_an_older_state() {
     rounds("metas", database(), |number| vec![number / 4], 8);

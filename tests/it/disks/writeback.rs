@@ -12,7 +12,7 @@ use super::{run, skipped, Mount};
 use crate::support::{long, seed, Rng};
 use crate::workload::{fast_dir, History};
 
-/// What fails.
+/// The fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
     /// One write of some pages, once.
@@ -23,7 +23,7 @@ enum Fault {
     Flush,
 }
 
-/// What came of all runs.
+/// The counts of all runs.
 #[derive(Debug, Default)]
 struct Tally {
     runs: u64,
@@ -60,23 +60,23 @@ impl Tally {
     }
 }
 
-/// A database on something that can fail, and lose power.
+/// A database on a disk that can fail and lose power.
 trait Setup {
     fn database(&self) -> PathBuf;
-    /// What fails from now on.
+    /// Sets the fault from now on.
     fn arm(&self, fault: Fault, rng: &mut Rng);
     fn disarm(&self);
-    /// Whether pages that cannot be written are gone for the running transaction too. FUSE lets go
-    /// of all pages when the length changes, those too that it has just failed to write: they read
-    /// as they were before.
+    /// Whether the running transaction loses pages that cannot be written. FUSE drops all cached
+    /// pages when the length changes, also those that it has just failed to write; they then read
+    /// as before.
     fn forgets_unwritten(&self) -> bool;
-    /// Power could be cut at some of the next requests.
+    /// Plans power cuts at some of the next requests.
     fn plan_cuts(&self, rng: &mut Rng);
-    /// Databases as power cuts leave them: those that were planned, and with `now`, at this moment.
+    /// Databases after the planned power cuts and, with `now`, after one at this moment.
     fn power_cuts(&self, now: bool, judge: &mut dyn FnMut(&Path));
 }
 
-/// On the file system that fails itself.
+/// A database directly on the failing file system.
 struct Direct(Faulty);
 
 const NAME: &str = "test.mapleaf";
@@ -115,9 +115,9 @@ impl Setup for Direct {
     }
 }
 
-/// On ext4, whose disk lies on the file system that fails.
+/// A database on ext4, whose disk image is on the failing file system.
 struct OnExt4 {
-    // In this order they are dropped.
+    // Dropped in this order.
     _mount: Mount,
     faulty: Faulty,
     dir: tempfile::TempDir,
@@ -140,7 +140,7 @@ impl OnExt4 {
         Ok(OnExt4 { _mount: mount?, faulty, dir })
     }
 
-    /// Where the blocks of the database are on the disk.
+    /// The ranges of the database's blocks on the disk.
     fn extents(&self) -> Vec<std::ops::Range<u64>> {
         let listed = run(&["filefrag", "-b4096", "-v"], &[&self.database()]).unwrap_or_default();
         let number = |field: &str| field.trim().trim_end_matches(['.', ':']).parse::<u64>().ok();
@@ -192,7 +192,7 @@ impl Setup for OnExt4 {
     }
 }
 
-/// A plan for a fault somewhere in these ranges.
+/// The faults for a failure somewhere in these ranges.
 fn plan(fault: Fault, rng: &mut Rng, ranges: impl Iterator<Item = std::ops::Range<u64>>) -> Plan {
     let blocks: Vec<u64> = ranges.flat_map(|range| range.step_by(4096)).collect();
     match fault {
@@ -210,8 +210,7 @@ fn number(answer: &str) -> u64 {
     answer.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("answer {answer}"))
 }
 
-/// One failure, and what follows. The last acknowledged commit grows along; anything else is told
-/// to the tally.
+/// One failure and the steps after it. Updates the last acknowledged commit and the counts.
 fn one_run(setup: &dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally) {
     let mut rng = Rng::new(run_seed);
     let history = History::small(run_seed);
@@ -246,7 +245,7 @@ fn one_run(setup: &dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally) {
             remote.kill();
             remote = Remote::start(&setup.database(), run_seed);
         }
-        // A disk that stays broken may be refused; whatever it says, nothing may be lost.
+        // A database on a broken disk may refuse to open; but no commit may be lost.
         let opened = remote.ask("open");
         if opened == "ok" {
             tally.reopened += 1;
@@ -268,19 +267,19 @@ fn one_run(setup: &dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally) {
             judge_cuts(setup, false, before, &history, run_seed, tally);
         } else {
             tally.refused += 1;
-            // A file system that lost a flush of its own goes on read-only.
+            // A file system that lost a flush of its own becomes read-only.
             if opened == "died" || fault != Fault::Block && !opened.contains("Read-only file system") {
                 tally.wrong(run_seed, format!("reopening ({what_then}): {opened}"));
             }
         }
     }
-    // The child holds still; power goes.
+    // The child waits; the power is cut.
     setup.disarm();
     judge_cuts(setup, true, acknowledged, &history, run_seed, tally);
     remote.kill();
 }
 
-/// Each power cut leaves a database that opens, is clean, and has all that was acknowledged.
+/// Each power cut leaves a database that opens, is clean, and has all acknowledged commits.
 fn judge_cuts(setup: &dyn Setup, now: bool, acknowledged: u64, history: &History, run: u64, tally: &mut Tally) {
     setup.power_cuts(now, &mut |path| {
         tally.cuts += 1;
@@ -339,9 +338,9 @@ fn commits_on_ext4_survive_when_every_nth_flush_fails() {
     on_ext4("every n-th flush of ext4 fails", Fault::Flush, 45);
 }
 
-/// On a file system that lets go of pages which it could not write, a transaction may find what was
-/// there before its own store, or the sentinel gone: it is refused, and its flush would have failed
-/// anyway.
+/// On a file system that drops pages which it could not write, a transaction may read the old
+/// contents of a page that it stored to, or miss the sentinel. It is refused then; its flush would
+/// have failed anyway.
 fn is_forgotten(said: &str) -> bool {
     said.starts_with("failed Corrupt") || said.starts_with("failed Fault")
 }

@@ -13,8 +13,7 @@ fn corpus() -> Vec<PathBuf> {
     paths
 }
 
-/// Each image shows what it showed, to the code that was wrong then; and today's code does what is
-/// right.
+/// Each image still shows its violation to the mutant, and the real code behaves as the file says.
 #[test]
 fn kept_images_still_show_their_violations() {
     let paths = corpus();

@@ -25,26 +25,26 @@ use crate::workload::{fast_dir, History, Rng, FIRST_TXN};
 const NAME: &str = "made.mapleaf";
 const LEFTOVER: &str = ".made.mapleaf.1-2-3.new";
 
-/// A moment at which the power may go.
+/// A moment of a possible power cut.
 struct Moment {
     cut: Cut,
-    /// Names that the file may have then; none: it is lost.
+    /// Names that the file may have then; `None` means that it is lost.
     names: &'static [Option<&'static str>],
     acknowledged: Option<u64>,
 }
 
-/// What the directory holds after a cut.
+/// The contents of the directory after a cut.
 struct Scene<'a> {
     file: Option<(&'static str, Image)>,
     page_size: usize,
     acknowledged: Option<u64>,
     history: &'a History,
-    /// Options that create may take a file that is there and empty.
+    /// Whether the options initialise an existing empty file.
     init_empty: bool,
 }
 
 impl Scene<'_> {
-    /// Tells it from others, whatever uuid its database got.
+    /// A hash that does not depend on the uuid of the database.
     fn hash(&self) -> u64 {
         match &self.file {
             None => 0,
@@ -68,7 +68,7 @@ impl Scene<'_> {
         let db = options().open(&path).map_err(|e| format!("open: {e}"))?;
         let mut txn = self.history.judge(&db)?;
         if txn < FIRST_TXN {
-            // Of the two meta pages of a new file only the first was there; the history begins with
+            // Only the first of the two meta pages of a new file exists; the history begins with
             // the second.
             txn = next_without_change(&db).map_err(|e| format!("commit: {e}"))?;
         }
@@ -84,7 +84,7 @@ impl Scene<'_> {
         self.leftover_stays(dir)
     }
 
-    /// A leftover does no harm and is not touched.
+    /// A left-over temporary file is harmless and is not touched.
     fn leftover_stays(&self, dir: &Path) -> Result<(), String> {
         let names = std::fs::read_dir(dir).expect("the directory").count();
         match &self.file {
@@ -97,7 +97,7 @@ impl Scene<'_> {
     }
 }
 
-/// Commits a transaction that leaves all as it was; its number.
+/// Commits a transaction that changes no entry, and returns its number.
 fn next_without_change(db: &Db) -> mapleaf::Result<u64> {
     let mut txn = db.begin_write()?;
     let number = txn.txn_id();
@@ -107,7 +107,7 @@ fn next_without_change(db: &Db) -> mapleaf::Result<u64> {
     Ok(number)
 }
 
-/// The image with what depends on the uuid taken out of the meta pages.
+/// The image without the parts of the meta pages that depend on the uuid.
 fn without_uuid(image: &Image) -> Image {
     const UUID: std::ops::Range<usize> = 32..48;
     const CHECKSUM: std::ops::Range<usize> = 252..256;
@@ -124,7 +124,7 @@ fn without_uuid(image: &Image) -> Image {
     image
 }
 
-/// Makes a database and commits to it; every moment on the way.
+/// Creates a database and commits to it. Returns every moment of a possible power cut.
 fn moments(setting: &Setting, history: &History, dir: &Path) -> Result<Vec<Moment>, String> {
     let path = dir.join("watched.mapleaf");
     let recorder = Recorder::new(&path, Disk::empty(setting.page_size), 0);
@@ -160,8 +160,8 @@ fn moments(setting: &Setting, history: &History, dir: &Path) -> Result<Vec<Momen
     Ok(moments)
 }
 
-/// Judges every scene of some moments; how many there were, how many of them new, and what was
-/// found.
+/// Judges every scene of some moments. Returns their number, the number of new ones, and a
+/// violation.
 fn judge(setting: &Setting, history: &History, moments: &[Moment], init_empty: bool) -> (u64, u64, Option<String>) {
     let dir = fast_dir();
     let mut rng = Rng(history.seed());
@@ -196,7 +196,7 @@ fn judge(setting: &Setting, history: &History, moments: &[Moment], init_empty: b
     (judged, distinct, None)
 }
 
-/// Shrinks and keeps the image of a violation, or that there is no file.
+/// Shrinks and keeps the image of a violation; the image may be a missing file.
 fn violation(
     setting: &Setting,
     moment: &Moment,
@@ -218,7 +218,7 @@ fn setting(page_size: usize, grain: usize, mutant: Option<Mutant>) -> Setting {
     Setting { grain, mutant, samples: 64, ..Setting::power(page_size) }
 }
 
-/// Runs with a mutant until it is found; after how many images, and what.
+/// Runs with a mutant until it is found. Returns the number of images and the violation.
 fn hunt(mutant: Option<Mutant>) -> (u64, Option<String>) {
     let mut images = 0;
     for seed in 0.. {
@@ -269,15 +269,15 @@ fn a_new_file_that_is_not_flushed_is_caught() {
     assert!(said.expect("found").contains("open: "));
 }
 
-/// The control for both.
+/// The control for both mutants.
 #[test]
 fn without_a_mutant_creation_is_right() {
     let (images, said) = hunt(None);
     assert!(images >= WITHIN && said.is_none(), "after {images} images: {said:?}");
 }
 
-/// A file that was there and empty is made a database in place: its name is there before, and its
-/// pages may be lost.
+/// An existing empty file is initialised in place: its name is durable already, and its pages may
+/// be lost.
 #[test]
 fn an_empty_file_becomes_a_database_or_can_still_be_initialised() {
     for (seed, page_size) in [4096, 8192, 16384, 32768].into_iter().enumerate() {

@@ -20,26 +20,26 @@ use mapleaf::Db;
 
 use super::image::{Content, Cut, Doubt};
 
-/// How many writes a lying disk may have lost.
+/// Most writes that a lying disk may have lost.
 pub(super) const LYING_WRITES: usize = 64;
 
 /// A file on a disk.
 #[derive(Clone)]
 pub(super) struct Disk {
     pub(super) page_size: usize,
-    /// Of each page the durable content first and the current one last.
+    /// The contents of each page: the durable one first, the current one last.
     pages: Vec<Vec<Content>>,
     /// The durable length first and the current one last.
     lens: Vec<u64>,
 }
 
 impl Disk {
-    /// All of it durable.
+    /// A disk on which all data is durable.
     pub(super) fn durable(page_size: usize, pages: &[Content], len: u64) -> Disk {
         Disk { page_size, pages: pages.iter().map(|page| vec![page.clone()]).collect(), lens: vec![len] }
     }
 
-    /// As it was at a cut.
+    /// The disk at a cut.
     pub(super) fn in_doubt(cut: &Cut) -> Disk {
         let mut pages: Vec<Vec<Content>> = cut.base.iter().map(|page| vec![page.clone()]).collect();
         for doubt in &cut.doubts {
@@ -48,12 +48,12 @@ impl Disk {
         Disk { page_size: cut.page_size, pages, lens: cut.all_lens.clone() }
     }
 
-    /// Nothing yet, durably.
+    /// An empty, durable file.
     pub(super) fn empty(page_size: usize) -> Disk {
         Disk { page_size, pages: Vec::new(), lens: vec![0] }
     }
 
-    /// Takes what the file holds now for the current contents.
+    /// Records the current contents of the file.
     pub(super) fn observe(&mut self, bytes: &[u8]) {
         if self.lens.last() != Some(&(bytes.len() as u64)) {
             self.lens.push(bytes.len() as u64);
@@ -70,7 +70,7 @@ impl Disk {
         }
     }
 
-    /// Makes a range durable as it was when it was observed last.
+    /// Makes a range durable, with the contents that were recorded last.
     fn flushed(&mut self, offset: u64, len: u64, carries_length: bool) {
         let (first, end) = (offset as usize / self.page_size, (offset + len).div_ceil(self.page_size as u64) as usize);
         for versions in self.pages.iter_mut().take(end).skip(first) {
@@ -78,7 +78,7 @@ impl Disk {
         }
         if carries_length {
             self.lens.drain(..self.lens.len() - 1);
-            // What lay after the new end is gone for good.
+            // The pages after the new end are lost for ever.
             let kept = self.lens[0].div_ceil(self.page_size as u64) as usize;
             for versions in self.pages.iter_mut().skip(kept) {
                 versions.drain(..versions.len() - 1);
@@ -91,7 +91,7 @@ impl Disk {
         (pages, self.lens[self.lens.len() - 1])
     }
 
-    /// What a power cut may leave now.
+    /// The images that a power cut may leave now.
     pub(super) fn cut(&self, what: String, meta_flush: bool) -> Cut {
         let base = self.pages.iter().map(|versions| versions[0].clone()).collect();
         let in_doubt = |(page, versions): (usize, &Vec<Content>)| {
@@ -106,7 +106,7 @@ impl Disk {
     }
 }
 
-/// A disk that says that it has flushed, and has not: the newest page writes may be missing.
+/// A disk that reports flushes that it did not make: the newest page writes may be missing.
 #[derive(Clone)]
 struct LyingDisk {
     page_size: usize,
@@ -162,14 +162,14 @@ impl LyingDisk {
     }
 }
 
-/// Watches one file.
+/// Records the versions of one file.
 pub(super) struct Recorder {
     path: PathBuf,
     inner: Mutex<Recording>,
     overlap: Mutex<Option<Overlap>>,
 }
 
-/// Holds the next flush until another thread has completed a transaction.
+/// Blocks the next flush until another thread has completed a transaction.
 pub(super) struct Overlap {
     pub(super) db: Db,
     /// Tells the other thread to begin.
@@ -195,10 +195,10 @@ struct Recording {
     lying: Option<LyingDisk>,
     cuts: Vec<Cut>,
     flushes: u64,
-    /// Takes this many flushes for not done: a mutant of the harness.
+    /// Ignores this many flushes: a mutant of the test itself.
     deaf: u64,
     bytes: Vec<u8>,
-    /// The steps of creation that were seen, each with the disk of the temporary file then.
+    /// The steps of creation, each with the disk of the temporary file at that time.
     steps: Vec<(Creation, Disk)>,
 }
 
@@ -236,13 +236,13 @@ impl Recorder {
         std::mem::take(&mut self.lock().cuts)
     }
 
-    /// What a power cut may leave now, with no flush running.
+    /// The images that a power cut may leave now, while no flush runs.
     pub(super) fn cut_now(&self, what: &str) -> Cut {
         self.look();
         self.lock().disk.cut(what.to_string(), false)
     }
 
-    /// What a lying disk may have now.
+    /// The images that a lying disk may hold now.
     pub(super) fn lying_cut(&self, what: &str) -> Cut {
         self.lock().lying.as_ref().expect("a lying disk").cut(what.to_string())
     }
@@ -251,7 +251,7 @@ impl Recorder {
         self.lock().steps.clone()
     }
 
-    /// Looks at the file, in the middle of whatever is going on.
+    /// Records the file, at any moment.
     pub(super) fn look(&self) {
         self.lock().look(&self.path);
     }

@@ -13,14 +13,14 @@ use super::disk::Disk;
 use super::run::Mode;
 use crate::workload::Rng;
 
-/// The least that a disk writes whole.
+/// The smallest unit that a disk writes atomically.
 pub(super) const SECTOR: usize = 512;
-/// What even a disk that is no disk writes whole.
+/// The smallest atomic unit of any storage, such as persistent memory.
 pub(super) const WORD: usize = 8;
 /// Up to this many choices, all are tried.
 const ALL_CHOICES_OF: usize = 64;
 
-/// Bytes of a page, and a number that tells them from others.
+/// Bytes of a page, and their hash.
 #[derive(Clone)]
 pub(super) struct Content {
     bytes: Arc<[u8]>,
@@ -29,7 +29,7 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// A page that begins with these bytes; the rest is zeros.
+    /// A page of these bytes followed by zeros.
     pub(super) fn new(bytes: &[u8], page_size: usize) -> Content {
         let mut page = vec![0; page_size];
         page[..bytes.len()].copy_from_slice(bytes);
@@ -65,7 +65,7 @@ impl Content {
     }
 }
 
-/// A file as a disk may hold it.
+/// The possible contents of a file on the disk.
 #[derive(Clone)]
 pub(super) struct Image {
     pub(super) page_size: usize,
@@ -89,8 +89,7 @@ impl Image {
         Image { missing: true, ..Image::new(page_size, Vec::new(), 0) }
     }
 
-    /// Tells it from other images. Zeros count for nothing, so only the length tells how many there
-    /// are.
+    /// A hash of the image. Zero pages do not count; the length does.
     pub(super) fn hash(&self) -> u64 {
         if self.missing {
             return 0;
@@ -100,7 +99,7 @@ impl Image {
         pages.fold(Rng(self.len).next(), |sum, (at, page)| sum ^ Rng(page.hash ^ (at as u64) << 40).next())
     }
 
-    /// Makes the file be this image. Zeros become holes.
+    /// Writes the image to the file. Zeros become holes.
     pub(super) fn write(&self, path: &Path) {
         if self.missing {
             drop(std::fs::remove_file(path));
@@ -131,7 +130,7 @@ pub(super) struct Doubt {
     pub(super) versions: Vec<Content>,
 }
 
-/// What happens to a page in doubt.
+/// The contents that a choice gives to a page in doubt.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Fate {
     /// It holds this version.
@@ -149,7 +148,7 @@ pub(super) struct Choice {
     pub(super) len: u64,
 }
 
-/// A moment at which the power may go.
+/// A moment of a possible power cut.
 #[derive(Clone)]
 pub(super) struct Cut {
     pub(super) what: String,
@@ -158,7 +157,7 @@ pub(super) struct Cut {
     pub(super) doubts: Vec<Doubt>,
     /// Lengths that the file may have.
     pub(super) lens: Vec<u64>,
-    /// The same in order: the durable one first, the current one last.
+    /// The lengths in order: the durable one first, the current one last.
     pub(super) all_lens: Vec<u64>,
     /// A meta page is being written.
     pub(super) meta_flush: bool,
@@ -173,13 +172,13 @@ impl Cut {
         Image::new(self.page_size, pages, choice.len)
     }
 
-    /// What the page cache held at this moment, and what was durable of it.
+    /// The disk after a kill at this moment: the page cache has all contents, and some are durable.
     pub(super) fn disk(&self) -> Disk {
         Disk::in_doubt(self)
     }
 
-    /// The choices to try: all while few, seeded samples beyond. `grain` is what the disk writes
-    /// whole.
+    /// The choices to try: all if they are few, otherwise seeded samples. `grain` is the disk's
+    /// atomic unit.
     pub(super) fn choices(&self, samples: usize, grain: usize, rng: &mut Rng) -> Vec<Choice> {
         let options: Vec<Vec<Fate>> = self.doubts.iter().map(Doubt::options).collect();
         let product =
@@ -238,7 +237,7 @@ impl Doubt {
         Fate::Whole(self.versions.len() - 1)
     }
 
-    /// Its versions, and of a meta page also the two halves.
+    /// The versions of a page, and for a meta page also mixtures of its two halves.
     fn options(&self) -> Vec<Fate> {
         let mut options: Vec<Fate> = Vec::new();
         let mut seen = HashSet::new();
@@ -292,7 +291,7 @@ impl Doubt {
     }
 }
 
-/// Pieces of one and of the other: the first of the new, the last of the new, or any.
+/// A torn page: the first chunks are new, the last are, or any.
 fn torn(old: &[u8], new: &[u8], grain: usize, how: u64) -> Vec<u8> {
     let mut bytes = old.to_vec();
     let chunks = old.len() / grain;
@@ -325,13 +324,13 @@ impl Tally {
         &TALLIES[mode as usize]
     }
 
-    /// Counts an image that is opened; whether no test of this process had it before.
+    /// Counts an opened image. Returns whether it is the first of its kind in this process.
     pub(super) fn count(&self, image: u64) -> bool {
         self.opened.fetch_add(1, Ordering::Relaxed);
         self.distinct.lock().expect("the images").insert(image)
     }
 
-    /// Distinct images, and how many were opened.
+    /// The number of distinct images, and of opened ones.
     pub(super) fn totals(&self) -> (u64, u64) {
         (self.distinct.lock().expect("the images").len() as u64, self.opened.load(Ordering::Relaxed))
     }

@@ -10,15 +10,15 @@ use mapleaf::{Db, Options, ReadTxn};
 use super::image::Image;
 use crate::workload::{History, State, FIRST_TXN};
 
-/// One image in so many is also opened read-only.
+/// One of this many images is also opened read-only.
 const READ_ONLY_ONE_IN: u64 = 16;
 
-/// What a database on a lying disk turned out to be.
+/// The result of judging a database on a lying disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Outcome {
-    /// Opening, or reading something, was refused.
+    /// Opening or a read failed.
     Refused,
-    /// All that this transaction left is there.
+    /// The database holds exactly the state after this transaction.
     Whole(u64),
 }
 
@@ -26,7 +26,7 @@ pub(super) enum Outcome {
 pub(super) struct Judge<'a> {
     pub(super) history: &'a History,
     path: PathBuf,
-    /// What is wrong in the code that opens: for mistakes that seal and verify make together.
+    /// The mutant that also opens: for mistakes that affect both sealing and verifying.
     mutant: Option<Mutant>,
 }
 
@@ -35,8 +35,8 @@ impl<'a> Judge<'a> {
         Judge { history, path: dir.join("image.mapleaf"), mutant }
     }
 
-    /// After a power cut: a committed state, no older than the acknowledged one, `check` clean, and
-    /// it goes on.
+    /// After a power cut: a committed state, no older than the acknowledged one, with a clean
+    /// `check`, that accepts commits.
     pub(super) fn strict(&self, image: &Image, acknowledged: u64) -> Result<(), String> {
         self.fault_guard(image, || {
             if image.hash().is_multiple_of(READ_ONLY_ONE_IN) {
@@ -46,7 +46,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// On a lying disk: refused, or the state of a transaction up to `newest`, now and after a
+    /// On a lying disk: an error, or the state of a transaction up to `newest`, now and after a
     /// further commit.
     pub(super) fn lenient(&self, image: &Image, newest: u64) -> Result<Outcome, String> {
         self.fault_guard(image, || {
@@ -55,8 +55,8 @@ impl<'a> Judge<'a> {
                 Err(_) => return Ok(Outcome::Refused),
             };
             let outcome = self.what_is_there(&db, newest)?;
-            // The history says nothing of a transaction that follows the first of the two meta
-            // pages of a new file.
+            // The history has no transaction that follows the first of the two meta pages of a new
+            // file.
             let goes_on = outcome != Outcome::Whole(FIRST_TXN - 1);
             if goes_on && self.history.commit_next(&db).is_ok() {
                 self.what_is_there(&db, newest + 1).map_err(|e| format!("after a commit: {e}"))?;
@@ -99,7 +99,7 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// Reads all that can be read; what can be read must be right.
+    /// Reads everything that is readable; it must be right.
     fn what_is_there(&self, db: &Db, newest: u64) -> Result<Outcome, String> {
         let Ok(txn) = db.begin_read() else { return Ok(Outcome::Refused) };
         let number = txn.txn_id();
@@ -113,8 +113,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Whether everything could be read. What could be read is what the state has, or it is a
-/// violation.
+/// Whether everything was readable. A read entry that differs from the state is a violation.
 fn all_right(txn: &ReadTxn, state: &State) -> Result<bool, String> {
     let mut whole = true;
     match txn.tables() {

@@ -16,28 +16,28 @@ use super::run::{Mode, Setting};
 use crate::workload::{fast_dir, History};
 
 const MAGIC: &str = "mapleaf power image 1";
-/// Zeros of this many bytes at an aligned place are not stored.
+/// Aligned blocks of this many zero bytes are not stored.
 const CHUNK: usize = 32;
 
-/// A violation with as few pages as it takes.
+/// A violation with as few pages as possible.
 pub(super) struct Shrunk {
     pub(super) image: Image,
-    /// What the judge says of it.
+    /// The judge's text.
     pub(super) said: String,
-    /// The pages that differ from what was durable, or from the newest contents.
+    /// The pages that differ from the durable or from the newest contents.
     pub(super) pages: Vec<usize>,
     pub(super) from_newest: bool,
 }
 
 impl Shrunk {
-    /// There is no file, and there should be one.
+    /// The file is missing although it should exist.
     pub(super) fn missing(page_size: usize, acknowledged: u64) -> Shrunk {
         let said = format!("txn {acknowledged} was acknowledged and there is no file");
         Shrunk { image: Image::missing(page_size), said, pages: Vec::new(), from_newest: false }
     }
 }
 
-/// Takes pages out of a violation as long as it stays one: once towards what was durable, once
+/// Removes pages from a violation as long as it stays one: once towards the durable contents, once
 /// towards the newest.
 pub(super) fn shrink(cut: &Cut, choice: &Choice, violates: impl Fn(&Image) -> Option<String>) -> Shrunk {
     let towards = |from_newest: bool| {
@@ -45,7 +45,7 @@ pub(super) fn shrink(cut: &Cut, choice: &Choice, violates: impl Fn(&Image) -> Op
             cut.doubts.iter().map(|doubt| if from_newest { doubt.newest() } else { Fate::Whole(0) }).collect();
         let mut best = choice.clone();
         let mut said = None;
-        // Larger chunks first, so that most pages go in few steps.
+        // Larger chunks first, so that few steps remove most pages.
         let mut chunk = best.fates.len().next_power_of_two();
         while chunk > 0 {
             for start in (0..best.fates.len()).step_by(chunk) {
@@ -74,14 +74,14 @@ pub(super) fn shrink(cut: &Cut, choice: &Choice, violates: impl Fn(&Image) -> Op
     }
 }
 
-/// A violation, as it is kept.
+/// A kept violation.
 pub(super) struct Kept {
     pub(super) showed: String,
     pub(super) setting: Setting,
     /// The kind of the history, and its seed.
     pub(super) history: (&'static str, u64),
     pub(super) acknowledged: u64,
-    /// What the right code makes of it.
+    /// The result of the real code.
     pub(super) outcome: Result<Outcome, String>,
     pub(super) image: Image,
 }
@@ -95,8 +95,8 @@ impl Kept {
     }
 }
 
-/// Writes a violation to `MAPLEAF_KEEP` or among the build's temporary files; where it is and how
-/// to judge it again.
+/// Writes a violation to `MAPLEAF_KEEP` or the build's temporary files. Returns its path and the
+/// command that judges it again.
 pub(super) fn keep(kept: &Kept) -> String {
     let dir =
         std::env::var_os("MAPLEAF_KEEP").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
@@ -119,7 +119,7 @@ fn outcome_text(outcome: &Result<Outcome, String>) -> String {
     }
 }
 
-/// Without the directory that an image lay in, and in one line.
+/// The text in one line, without the directory of the image.
 fn one_line(text: &str) -> String {
     let words = text.split_whitespace().filter(|word| !word.starts_with('/'));
     words.collect::<Vec<_>>().join(" ")
@@ -202,12 +202,12 @@ impl Read {
     }
 }
 
-/// What became of a kept image.
+/// The result of judging a kept image again.
 pub(super) struct Replayed {
     pub(super) showed: String,
-    /// The judge with the mistake that the image was found with: a violation, still.
+    /// The violation of the mutant.
     pub(super) again: Result<(), String>,
-    /// What today's code makes of it, and what the file says of that.
+    /// The result of today's code, and the one that the file expects.
     pub(super) right: String,
     pub(super) right_expected: String,
 }
@@ -238,7 +238,7 @@ pub(super) fn replay(path: &Path) -> Replayed {
     }
 }
 
-/// What is kept is what is read, whatever is in it.
+/// A kept image reads back unchanged, whatever its contents.
 #[test]
 fn a_kept_image_is_read_back_unchanged() {
     let mut bytes = vec![0; 5 * 4096];

@@ -23,7 +23,7 @@ use run::{Events, Mode, Run, Setting};
 use crate::support;
 use crate::workload::{fast_dir, History};
 
-/// Runs with seeds from `MAPLEAF_SEED` on until there are so many images, times `MAPLEAF_LONG`.
+/// Runs with seeds from `MAPLEAF_SEED` on until there are this many images, times `MAPLEAF_LONG`.
 fn runs(test: &str, setting: Setting, images: u64, history: fn(u64) -> History) {
     let images = images * u64::from(support::long());
     let (mut seed, mut distinct, mut opened) = (support::seed(test), 0, 0);
@@ -51,7 +51,7 @@ fn runs(test: &str, setting: Setting, images: u64, history: fn(u64) -> History) 
     told(test, setting.mode, distinct, opened);
 }
 
-/// One line per test, which also says what all tests of the process have together by then.
+/// Prints one line per test, with the counts of all tests of the process so far.
 fn told(test: &str, mode: Mode, distinct: u64, opened: u64) {
     let what = if mode == Mode::Power { "power cut" } else { "lying disk" };
     let (all, all_opened) = Tally::of(mode).totals();

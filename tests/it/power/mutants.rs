@@ -8,10 +8,10 @@ use super::image::SECTOR;
 use super::run::{Mode, Run, Setting, Start};
 use crate::workload::{fast_dir, History};
 
-/// A mutant must be found within so many images.
+/// A mutant must be found within this many images.
 pub(super) const WITHIN: u64 = 2000;
 
-/// Runs with a setting until something is found; after how many images, and what.
+/// Runs with a setting until there is a violation. Returns the number of images and the violation.
 fn hunt(setting: Setting) -> (u64, Option<String>) {
     let mut images = 0;
     for seed in 0.. {
@@ -32,7 +32,7 @@ fn setting(mode: Mode, mutant: Option<Mutant>) -> Setting {
     Setting { mode, mutant, ..Setting::power(4096) }
 }
 
-/// Finds a mutant. What is found is told, for it has to be the mistake and nothing else.
+/// Finds a mutant. Prints the violation, which must be due to the mutant.
 fn found(mode: Mode, mutant: Mutant) -> String {
     found_with(setting(mode, Some(mutant)))
 }
@@ -46,8 +46,8 @@ fn found_with(setting: Setting) -> String {
     said
 }
 
-/// Where pages are not flushed, their length is not either, and is missed first: here it is there,
-/// so that the pages have to be missed.
+/// Without the flush of pages, the length is not durable either, and the test would notice that
+/// first. Here the length is always durable, so that the test must notice the pages.
 fn by_pages(mutant: Mutant) -> Setting {
     Setting { keeps_length: true, ..setting(Mode::Power, Some(mutant)) }
 }
@@ -81,7 +81,7 @@ fn a_page_reused_one_transaction_early_is_caught() {
     assert!(said.contains("checksum mismatch"), "{said}");
 }
 
-/// While a state is flushed, the durable one still needs what the new one does not.
+/// While a state is flushed, the durable one still needs pages that the new one does not.
 #[test]
 fn a_page_reused_while_the_state_that_freed_it_is_flushed_is_caught() {
     let said = found_with(Setting { overlaps: true, ..setting(Mode::Power, Some(Mutant::EarlyReclaim)) });
@@ -93,20 +93,21 @@ fn a_flush_without_the_length_is_caught() {
     found(Mode::Power, Mutant::NoLengthFlush);
 }
 
-/// Whole states have whole pages, so no power cut on an honest disk shows it: a lying one does.
+/// Every page of a durable state is whole, so a power cut on an honest disk cannot show this
+/// mistake. A lying disk can.
 #[test]
 fn a_checksum_one_byte_short_is_caught_on_a_lying_disk() {
     found(Mode::Lying, Mutant::ShortChecksum);
 }
 
-/// No power cut on an honest disk leaves an older page where a newer one was flushed: a lying one
-/// does.
+/// A power cut on an honest disk never leaves an older page where a newer one was flushed. A lying
+/// disk does.
 #[test]
 fn an_unchecked_pointer_is_caught_on_a_lying_disk() {
     found(Mode::Lying, Mutant::PointerUnchecked);
 }
 
-/// What a killed process left in the page cache has to be durable before anything is built on it.
+/// Data that a killed process left in the page cache must be durable before a commit builds on it.
 #[test]
 fn an_opening_without_a_flush_is_caught() {
     let (images, said) = hunt(Setting { deaf: 1, ..setting(Mode::Power, None) });

@@ -18,34 +18,34 @@ use super::judge::{Judge, Outcome};
 use super::keep;
 use crate::workload::{fast_dir, History, Rng};
 
-/// How many crashes deep a run goes: one in what follows a crash, and one in what follows that.
+/// Depth of crashes: a crash during the run after a crash, and one during the run after that.
 const DEPTH: u32 = 2;
 
-/// What is believed of the disk.
+/// How the disk behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
-    /// It holds what was flushed.
+    /// It keeps flushed data.
     Power,
     /// The newest writes may be missing, flushed or not.
     Lying,
 }
 
-/// What a run is like.
+/// The parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setting {
     pub(super) page_size: usize,
     pub(super) commits: u64,
     /// Images per cut when there are too many choices to try all.
     pub(super) samples: usize,
-    /// What the disk writes whole.
+    /// The disk's atomic unit.
     pub(super) grain: usize,
     pub(super) mode: Mode,
     pub(super) mutant: Option<Mutant>,
-    /// Flushes that the recorder takes for not done.
+    /// Flushes that the recorder ignores.
     pub(super) deaf: u64,
-    /// The length of the file never goes back.
+    /// The length of the file is always durable.
     pub(super) keeps_length: bool,
-    /// Every third commit has another one begin and end while its pages are flushed.
+    /// During every third commit, another one begins and ends while the first flushes its pages.
     pub(super) overlaps: bool,
 }
 
@@ -65,32 +65,32 @@ impl Setting {
         }
     }
 
-    /// What is wrong in the code that judges too.
+    /// The mutant, if it also affects the judge.
     pub(super) fn judges_with(&self) -> Option<Mutant> {
         self.mutant.filter(|mutant| matches!(mutant, Mutant::ShortChecksum | Mutant::PointerUnchecked))
     }
 }
 
-/// A run and all that is judged of it.
+/// A run, with the counts of its images.
 pub(super) struct Run<'a> {
     pub(super) setting: Setting,
     history: &'a History,
     judge: Judge<'a>,
     dir: &'a Path,
     rng: Rng,
-    /// Images by what was acknowledged when they were judged.
+    /// Images by the acknowledged transaction at their judgement.
     seen: HashMap<u64, u64>,
     /// Images that were judged.
     pub(super) opened: u64,
     /// Images of these that no other run of this process had.
     pub(super) distinct: u64,
     pub(super) events: Events,
-    /// Stops when so many were judged.
+    /// Stops after this many judged images.
     pub(super) limit: u64,
     files: u64,
 }
 
-/// What happened in runs.
+/// Counts of the events in runs.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Events {
     pub(super) commits: u64,
@@ -103,13 +103,13 @@ pub(super) struct Events {
     pub(super) cuts_of_length: u64,
     /// Cuts at which some page had more than one content since the flush.
     pub(super) cuts_of_versions: u64,
-    /// Runs that went on from an image of a power cut.
+    /// Runs that continued from an image of a power cut.
     pub(super) crashes: u64,
-    /// Such runs from an image that was made in a run from a crash.
+    /// Such runs from an image of a run that itself followed a crash.
     pub(super) crashes_twice: u64,
-    /// Runs that went on from what a killed process left.
+    /// Runs that continued from the page cache of a killed process.
     pub(super) kills: u64,
-    /// Images of a lying disk that were refused, or in which something could not be read.
+    /// Images of a lying disk that did not open completely.
     pub(super) refused: u64,
     /// Images of a lying disk that were the state of the newest commit, and of older ones.
     pub(super) newest: u64,
@@ -134,7 +134,7 @@ impl Events {
     }
 }
 
-/// Where a lineage begins: the page cache holds the newest contents.
+/// The start of a lineage. The page cache holds the newest contents.
 pub(super) struct Start {
     pub(super) disk: Disk,
     pub(super) acknowledged: u64,
@@ -199,7 +199,7 @@ impl<'a> Run<'a> {
         self.opened >= self.limit
     }
 
-    /// Commits transactions, judges every cut on the way, and goes on from some of them.
+    /// Commits transactions, judges every cut on the way, and continues from some of them.
     pub(super) fn lineage(&mut self, start: Start, commits: u64, depth: u32) -> Result<(), String> {
         let path = self.path();
         let (pages, len) = start.disk.current();
@@ -259,7 +259,7 @@ impl<'a> Run<'a> {
         opened.map_err(|e| format!("open: {e}"))
     }
 
-    /// The next transaction, with looks at the file in between; its number.
+    /// Executes the next transaction, and records the file in between. Returns its number.
     fn transaction(&mut self, db: &Db, recorder: &Recorder, commits: bool) -> mapleaf::Result<u64> {
         let rng = &mut self.rng;
         with_mutant(self.setting.mutant, || {
@@ -280,9 +280,9 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Commits a transaction, and another one while the pages of the first are flushed; the number
-    /// of the second, and the cuts before the flushes of the first, as the first write transaction
-    /// of an opened file flushes when it begins.
+    /// Commits a transaction, and another one while the first flushes its pages. Returns the number
+    /// of the second, and the cuts before the flushes of the first: the first write transaction
+    /// after opening also flushes when it begins.
     fn two_at_once(&mut self, db: &Db, recorder: &Recorder) -> mapleaf::Result<(u64, Vec<Cut>)> {
         self.events.overlaps += 1;
         let mut txn = db.begin_write()?;
@@ -364,7 +364,7 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    /// Judges an image; what was found on a lying disk.
+    /// Judges an image, and returns the result for a lying disk.
     fn verdict(&self, image: &Image, acknowledged: u64) -> Result<Option<Outcome>, String> {
         match self.setting.mode {
             Mode::Power => self.judge.strict(image, acknowledged).map(|()| None),
@@ -372,7 +372,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Shrinks a violation to few pages and keeps it; what to tell.
+    /// Shrinks a violation to few pages and keeps it. Returns the text to print.
     fn violation(&self, cut: &Cut, choice: &Choice, acknowledged: u64, said: String) -> String {
         let violates = |image: &Image| self.verdict(image, acknowledged).err();
         let shrunk = keep::shrink(cut, choice, violates);

@@ -6,10 +6,10 @@
 
 use mapleaf::testing::Argument;
 
-/// What Mapleaf does where the kernel refuses a call.
+/// The effect of a refused call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Without {
-    /// Every operation works: the call is a hint, or another one does the same.
+    /// Every operation works: the call is a hint, or another call replaces it.
     Works,
     /// Operations that need it end with an error that names one of these, the errno, and a sandbox.
     NamesIt(&'static [&'static str]),

@@ -17,14 +17,14 @@ fn insert(db: &Db, key: u64, len: usize) -> mapleaf::Result<()> {
     db.write(|txn| txn.table(NAMES)?.insert(key, &vec![7; len]).map(drop))
 }
 
-/// Each with the bytes that the process may give to a file. An error is what the parent looks at.
+/// Each operation, with the limit on file sizes. The parent checks the error.
 fn attempt(what: &str, path: &Path) -> mapleaf::Result<()> {
     let out = path.with_extension("out");
     match what {
         "long values" => {
             let db = Db::open(path)?;
             let failed = (0..1000).find_map(|key| insert(&db, 1000 + key, LONG).err());
-            // The transaction is gone, and the database is not.
+            // The transaction is aborted, and the database still works.
             insert(&db, 5, 10)?;
             assert_eq!(db.begin_read()?.table(NAMES)?.get(5)?, Some(&[7; 10][..]));
             drop(db);
@@ -64,7 +64,7 @@ fn limited_child() {
     }
 }
 
-/// Expects that a child that tries this with this limit lives, and gets an error that names the
+/// Asserts that a child survives this operation with this limit, and gets an error that names the
 /// limit.
 #[track_caller]
 fn is_an_error(what: &str, path: &Path, limit: u64) {
@@ -158,7 +158,7 @@ fn recovery_that_may_not_write_its_meta_page_is_an_error_and_changes_nothing() {
     assert_clean(&path);
 }
 
-/// Interrupted so often that the reservation of one long range never ends.
+/// The timer interrupts so often that the reservation of one long range can never end.
 #[test]
 fn interrupted_child() {
     let Some(arguments) = reexec::arguments() else { return };
@@ -172,7 +172,7 @@ fn interrupted_child() {
     });
     taken.expect("grows");
     reexec::answer(&interruptions().to_string());
-    // No signal comes any more where the harness waits.
+    // Stops the signals before the harness waits.
     interrupt_every(0, u64::MAX).expect("left alone");
 }
 

@@ -26,7 +26,7 @@ use crate::reexec;
 use calls::{Call, Without, CALLS, LEFT_OUT};
 use steps::{Start, ENTRIES, NAMES, OPERATIONS};
 
-/// Seconds after which a child that hangs is ended.
+/// Seconds after which a hanging child is killed.
 const HANGS_AFTER: u32 = 600;
 
 const REFUSALS: [(&str, i32); 2] = [("EPERM", libc::EPERM), ("ENOSYS", libc::ENOSYS)];
@@ -40,8 +40,8 @@ fn make_template(dir: &Path) {
     .expect("a template");
 }
 
-/// Whether Mapleaf works without a call, also if all others of that kind are refused too: of calls
-/// that replace each other one of each is left.
+/// Whether the call belongs to the optional ones that can be refused together. Of calls that
+/// replace each other, one must stay.
 fn is_done_without(call: &Call) -> bool {
     const LEFT: [&str; 5] = ["fdatasync", "newfstatat", "fstat", "linkat", "unlink"];
     call.without == Without::Works && !LEFT.contains(&call.name)
@@ -79,8 +79,8 @@ fn confined_child() {
     }
 }
 
-/// What a child says of each operation, after its files were looked at; `None` where processes
-/// cannot be confined.
+/// The child's answer for each operation, after the parent has checked the files; `None` if the
+/// kernel cannot confine processes.
 fn tried(which: &str, errno: i32, state: &str) -> Vec<(String, String)> {
     let dir = tempfile::tempdir().expect("a directory");
     make_template(dir.path());
@@ -98,7 +98,7 @@ fn tried(which: &str, errno: i32, state: &str) -> Vec<(String, String)> {
     said
 }
 
-/// What is wrong with an answer.
+/// Why an answer is wrong, if it is.
 fn judge(call: &Call, errno: i32, answer: &str) -> Option<String> {
     if answer == "works" {
         return None;
@@ -138,7 +138,7 @@ fn without_a_refused_call_operations_work_or_name_it_and_never_report_damage_or_
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Refuses a call of the list in each way: its row of the table, and what is wrong.
+/// Refuses a call of the list in each way. Returns its row of the table, and the wrong answers.
 fn refuse(which: usize) -> (String, Vec<String>) {
     let call = &CALLS[which];
     let (mut named, mut wrong) = (Vec::new(), Vec::new());

@@ -29,14 +29,14 @@ pub(super) const OPERATIONS: [&str; 12] =
 /// How an operation ended: `Err` holds the error's text, `Ok(false)` means wrong data.
 type Done = Result<bool, Error>;
 
-/// What is there when an operation begins: nothing, or an open database that was used.
+/// The situation when an operation begins: no open file, or an open database that was used.
 pub(super) struct Start<'p> {
     pub(super) path: &'p Path,
     open: Option<Db>,
 }
 
 impl<'p> Start<'p> {
-    /// Opens and uses a database, if the operation is to find it so.
+    /// Opens and uses a database, for the warm operations.
     pub(super) fn new(path: &'p Path, operation: &str, warm: bool) -> Start<'p> {
         if operation == "create" {
             return Start { path, open: None };
@@ -60,7 +60,7 @@ impl<'p> Start<'p> {
         self.open.take().map_or_else(|| Db::open(self.path), Ok)
     }
 
-    /// Does the operation.
+    /// Executes the operation.
     pub(super) fn run(mut self, operation: &str) -> Done {
         match operation {
             "get" => get_all(&self.db()?, 1),
@@ -158,7 +158,7 @@ fn salvage(path: &Path) -> Done {
     Ok(whole && get_all(&Options::new().read_only(true).open(&out)?, 1)?)
 }
 
-/// Asserts, without a sandbox, that a file holds what it began with, whatever was tried on it.
+/// Asserts, without a sandbox, that a file holds all entries that it began with.
 #[track_caller]
 pub(super) fn assert_whole(path: &Path, operation: &str, context: &str) {
     if operation == "create" && !path.exists() {
