@@ -1,18 +1,23 @@
-//! The budget: how much address space the databases of this process take together.
+//! The budget: how much address space the databases of this process reserve together.
 //!
-//! Floor: mapping. Address space belongs to the whole process. Every range that is reserved for a
-//! window is counted here until it is unmapped. The databases together may take a half of what the
-//! rest of the program leaves of the address space, or of `RLIMIT_AS` where that is less. One
-//! window takes at most a sixteenth of what is left of that half, so that there is some for the
-//! next database too. What a file needs, and an eighth more, it gets beyond the budget, as long as
-//! the kernel has it.
+//! Floor: mapping. Address space belongs to the whole process, so every range that is reserved for
+//! a window is counted here until it is unmapped.
+//!
+//! ```text
+//! address space of the process, or RLIMIT_AS if that is less
+//! | rest of the program | half of the remainder: all databases | the other half: unused |
+//!                       | one window takes at most 1/16 of what is left of this half
+//! ```
+//!
+//! A file always gets a window for its own length and an eighth more, even beyond the budget, as
+//! long as the kernel has address space.
 //!
 //! Invariants:
-//!   BUDGET-1  the account is the sum of the ranges that are reserved: each is added before it is
-//!       mapped, and taken out after it was unmapped.
+//!   BUDGET-1  the account is the sum of the reserved ranges: each is added before it is mapped,
+//!       and subtracted after it was unmapped.
 //!
-//! Failure: none. Where the kernel does not say how much the process uses, that is taken for what
-//! is counted here.
+//! Failure: none. If the kernel does not tell how much address space the process uses, the account
+//! is taken for it.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -23,12 +28,12 @@ use std::sync::Arc;
 use crate::sys::descriptor;
 use crate::sys::process_limits;
 
-/// The databases take one part of so many that the rest of the program leaves.
+/// The databases take one part in so many of the address space that the rest of the program leaves.
 const PROGRAM_PARTS: u64 = 2;
-/// One window takes at most one part of so many that are left of the budget.
+/// One window takes at most one part in so many of what is left of the budget.
 const WINDOW_PARTS: u64 = 16;
-/// A process this close to the limit on its memory areas has met it: some calls need several at
-/// once.
+/// A process this close to the limit on its memory areas counts as having reached it, because some
+/// calls need several areas at once.
 const AREAS_SPARE: u64 = 16;
 
 /// Address space that a window gets at least, if the budget has it.
@@ -41,30 +46,31 @@ const WINDOW_SPARE_BYTES: u64 = 16 << 20;
 /// Bytes that all databases of this process have reserved.
 pub(super) static RESERVED: AtomicU64 = AtomicU64::new(0);
 
-/// Bytes of address space in the account, until this is dropped.
+/// Bytes of address space that are in the account until this is dropped.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(super) struct BudgetShare {
     bytes: AtomicU64,
     of_file: Arc<AtomicU64>,
 }
 
-impl Counted {
-    /// Counts bytes that are reserved next, for the process and for one file.
-    pub(super) fn new(bytes: u64, of_file: &Arc<AtomicU64>) -> Counted {
+impl BudgetShare {
+    /// Adds bytes that are about to be reserved, to the account of the process and to that of a
+    /// file.
+    pub(super) fn new(bytes: u64, of_file: &Arc<AtomicU64>) -> BudgetShare {
         RESERVED.fetch_add(bytes, Ordering::Relaxed);
         of_file.fetch_add(bytes, Ordering::Relaxed);
-        Counted { bytes: AtomicU64::new(bytes), of_file: Arc::clone(of_file) }
+        BudgetShare { bytes: AtomicU64::new(bytes), of_file: Arc::clone(of_file) }
     }
 
-    /// Keeps at most so many of them.
+    /// Subtracts all but `bytes` of them.
     pub(super) fn shrink_to(&self, bytes: u64) {
-        let gone = self.bytes.fetch_min(bytes, Ordering::Relaxed).saturating_sub(bytes);
-        RESERVED.fetch_sub(gone, Ordering::Relaxed);
-        self.of_file.fetch_sub(gone, Ordering::Relaxed);
+        let removed = self.bytes.fetch_min(bytes, Ordering::Relaxed).saturating_sub(bytes);
+        RESERVED.fetch_sub(removed, Ordering::Relaxed);
+        self.of_file.fetch_sub(removed, Ordering::Relaxed);
     }
 }
 
-impl Drop for Counted {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         self.shrink_to(0);
     }
@@ -72,13 +78,14 @@ impl Drop for Counted {
 
 /// Bytes that windows may still take.
 fn left() -> u64 {
-    let ours = RESERVED.load(Ordering::Relaxed);
-    let of_program = process_limits::process_bytes().unwrap_or(ours).saturating_sub(ours);
+    let reserved = RESERVED.load(Ordering::Relaxed);
+    let of_program = process_limits::process_bytes().unwrap_or(reserved).saturating_sub(reserved);
     let all = process_limits::address_space_limit().unwrap_or(u64::MAX).min(process_limits::address_space_bytes());
-    budget(all, of_program).saturating_sub(ours)
+    budget(all, of_program).saturating_sub(reserved)
 }
 
-/// Address space for the first window over a file of `len` bytes, or what the caller asked for.
+/// Address space for the first window over a file of `len` bytes: the size that the caller asked
+/// for, or the default.
 pub(super) fn first_window(asked: Option<u64>, len: u64, writable: bool) -> u64 {
     match asked {
         Some(bytes) => bytes.min(left() / ranges(writable)),
@@ -91,9 +98,8 @@ pub(super) fn larger_window(room: u64, len: u64, writable: bool) -> u64 {
     within_budget(room.saturating_mul(2).max(len.saturating_mul(WINDOW_PER_FILE)), len, writable)
 }
 
-/// Address space for a window over a file of `len` bytes: what is wanted, as far as the budget has
-/// it, or some room for growth beyond the file. A database that gets little moves to a larger
-/// window as it grows.
+/// Address space for a window over a file of `len` bytes: `wanted`, if the budget has it, else the
+/// file and some room for growth. A database that gets little moves to a larger window as it grows.
 fn within_budget(wanted: u64, len: u64, writable: bool) -> u64 {
     let left = left() / ranges(writable);
     let spare = (len / 2).max(WINDOW_SPARE_BYTES).min((left / 2).max(len / 8));
@@ -106,13 +112,14 @@ fn ranges(writable: bool) -> u64 {
     1 + u64::from(writable)
 }
 
-/// What the databases may take of an address space in which the rest of the program has some.
+/// How much of an address space of `all` bytes the databases may take, if the rest of the program
+/// uses `of_program` bytes.
 fn budget(all: u64, of_program: u64) -> u64 {
     all.saturating_sub(of_program) / PROGRAM_PARTS
 }
 
-/// An error that says which limit was met, where the kernel refused `wanted` bytes of address
-/// space. Others stay.
+/// Makes an error say which limit was reached, if the kernel refused `wanted` bytes of address
+/// space. Returns other errors unchanged.
 #[cold]
 pub(super) fn explain(cause: io::Error, wanted: u64) -> io::Error {
     let what = match cause.raw_os_error() {
@@ -129,7 +136,7 @@ pub(super) fn explain(cause: io::Error, wanted: u64) -> io::Error {
     )
 }
 
-/// Why there is no more address space, and the remedy.
+/// The limit that was reached, and the remedy.
 fn no_space_left() -> String {
     const REMEDY: &str = "close databases, or open them with a smaller Options::window_size";
     if let (Some(areas), Some(permitted)) = (areas(), process_limits::areas_limit()) {
@@ -152,7 +159,7 @@ fn bytes_or_any(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "an unknown number of bytes".to_string(), |bytes| format!("{bytes} bytes"))
 }
 
-/// Memory areas of this process. Takes little memory itself, as there may be little.
+/// Memory areas of this process. Uses a small buffer, because there may be little memory.
 fn areas() -> Option<u64> {
     let mut file = descriptor::open(OpenOptions::new().read(true), Path::new("/proc/self/maps")).ok()?;
     let (mut chunk, mut lines) = ([0; 4096], 0);
@@ -176,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_gets_what_its_file_needs_and_no_more_than_was_wanted() {
+    fn a_window_fits_its_file_and_is_not_larger_than_wanted() {
         let beyond = within_budget(u64::MAX, 1 << 62, true) - (1 << 62);
         assert_eq!(beyond, 1 << 59, "what a file needs goes beyond the budget, with an eighth to grow into");
         assert_eq!(within_budget(1 << 30, 4096, true), 1 << 30);
@@ -184,9 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_is_taken_out_again_once() {
+    fn a_share_is_subtracted_once() {
         let of_file = Arc::new(AtomicU64::new(0));
-        let counted = [Counted::new(1000, &of_file), Counted::new(500, &of_file)];
+        let counted = [BudgetShare::new(1000, &of_file), BudgetShare::new(500, &of_file)];
         assert_eq!(of_file.load(Ordering::Relaxed), 1500);
         counted[0].shrink_to(300);
         counted[0].shrink_to(700);
@@ -196,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_limit_that_was_met() {
+    fn an_error_names_the_limit_that_was_reached() {
         let explained = |code| explain(io::Error::from_raw_os_error(code), 4096);
         assert!(explained(libc::ENOMEM).to_string().contains("Options::window_size"));
         assert_eq!(explained(libc::ENOMEM).kind(), io::ErrorKind::OutOfMemory);

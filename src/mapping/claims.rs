@@ -1,48 +1,54 @@
 //! The set of claimed pages: those that the running write transaction may store to.
 //!
-//! Floor: mapping. Two levels: a vector of chunks of [`CHUNK_PAGES`] pages, one bit per page, made
-//! when a page of the chunk is first claimed. Asking is two loads; the chunks in use are listed, so
-//! that releasing all costs what was claimed and not what the file measures.
+//! Floor: mapping. A vector of segments, one for [`SEGMENT_PAGES`] pages, with one bit per page. A
+//! segment is made when a page of it is first claimed. Asking for a page is two loads. The set
+//! lists the segments in use, so that releasing all claims costs time for those and not for the
+//! whole file.
 //!
 //! Invariants:
-//!   CLAIM-1  a chunk's `count` is the number of its bits that are set.
-//!   CLAIM-2  `used` lists every chunk with a set bit, each at most once.
+//!   CLAIM-1  the `count` of a segment is the number of its bits that are set.
+//!   CLAIM-2  `used` lists every segment with a set bit, each at most once.
 //!
-//! Failure: claiming twice or giving back what is not claimed is a bug of ours and panics.
+//! Failure: claiming a page twice, or releasing one that is not claimed, is a bug of ours and
+//! panics.
 
 use crate::ids::PageId;
 
 const WORDS: usize = 128;
-/// Pages of a chunk: 1 KiB of bits.
-const CHUNK_PAGES: u64 = (WORDS * 64) as u64;
+/// Pages of a segment, which takes 1 KiB of bits.
+const SEGMENT_PAGES: u64 = (WORDS * 64) as u64;
 
-struct Chunk {
+struct Segment {
     words: [u64; WORDS],
     count: u32,
+    /// Whether `Claims::used` lists it.
     listed: bool,
 }
 
+/// A set of pages, fast to ask and to clear.
 #[derive(Default)]
 pub(super) struct Claims {
-    chunks: Vec<Option<Box<Chunk>>>,
+    segments: Vec<Option<Box<Segment>>>,
+    /// Indexes of the segments in use (CLAIM-2).
     used: Vec<usize>,
     count: u64,
 }
 
-/// The words that a range of pages touches: chunk, word, and the bits in it.
+/// The words that hold the bits of a range of pages: index of the segment, index of the word, and a
+/// mask of the bits.
 fn words(id: PageId, pages: u64) -> impl Iterator<Item = (usize, usize, u64)> {
     let end = id.0 + pages;
-    let mut at = id.0;
+    let mut page = id.0;
     std::iter::from_fn(move || {
-        if at >= end {
+        if page >= end {
             return None;
         }
-        let first = at % 64;
-        let bits = (64 - first).min(end - at);
+        let first = page % 64;
+        let bits = (64 - first).min(end - page);
         let mask = (u64::MAX >> (64 - bits)) << first;
-        let found = ((at / CHUNK_PAGES) as usize, (at % CHUNK_PAGES / 64) as usize, mask);
-        at += bits;
-        Some(found)
+        let word = ((page / SEGMENT_PAGES) as usize, (page % SEGMENT_PAGES / 64) as usize, mask);
+        page += bits;
+        Some(word)
     })
 }
 
@@ -50,8 +56,8 @@ impl Claims {
     /// Whether a page is claimed.
     #[inline]
     pub(super) fn contains(&self, id: PageId) -> bool {
-        match self.chunks.get((id.0 / CHUNK_PAGES) as usize) {
-            Some(Some(chunk)) => chunk.words[(id.0 % CHUNK_PAGES / 64) as usize] >> (id.0 % 64) & 1 == 1,
+        match self.segments.get((id.0 / SEGMENT_PAGES) as usize) {
+            Some(Some(segment)) => segment.words[(id.0 % SEGMENT_PAGES / 64) as usize] >> (id.0 % 64) & 1 == 1,
             _ => false,
         }
     }
@@ -62,32 +68,32 @@ impl Claims {
         if pages == 1 {
             return self.contains(id);
         }
-        words(id, pages).all(|(chunk, word, mask)| match self.chunks.get(chunk) {
-            Some(Some(chunk)) => chunk.words[word] & mask == mask,
+        words(id, pages).all(|(segment, word, mask)| match self.segments.get(segment) {
+            Some(Some(segment)) => segment.words[word] & mask == mask,
             _ => false,
         })
     }
 
     /// Whether any page of a range is claimed.
     pub(super) fn contains_any(&self, id: PageId, pages: u64) -> bool {
-        words(id, pages).any(|(chunk, word, mask)| match self.chunks.get(chunk) {
-            Some(Some(chunk)) => chunk.words[word] & mask != 0,
+        words(id, pages).any(|(segment, word, mask)| match self.segments.get(segment) {
+            Some(Some(segment)) => segment.words[word] & mask != 0,
             _ => false,
         })
     }
 
     pub(super) fn insert(&mut self, id: PageId, pages: u64) {
         for (index, word, mask) in words(id, pages) {
-            if index >= self.chunks.len() {
-                self.chunks.resize_with(index + 1, || None);
+            if index >= self.segments.len() {
+                self.segments.resize_with(index + 1, || None);
             }
-            let chunk = self.chunks[index]
-                .get_or_insert_with(|| Box::new(Chunk { words: [0; WORDS], count: 0, listed: false }));
-            assert!(chunk.words[word] & mask == 0, "pages {id}+{pages} claimed twice");
-            chunk.words[word] |= mask;
-            chunk.count += mask.count_ones();
-            if !chunk.listed {
-                chunk.listed = true;
+            let segment = self.segments[index]
+                .get_or_insert_with(|| Box::new(Segment { words: [0; WORDS], count: 0, listed: false }));
+            assert!(segment.words[word] & mask == 0, "pages {id}+{pages} claimed twice");
+            segment.words[word] |= mask;
+            segment.count += mask.count_ones();
+            if !segment.listed {
+                segment.listed = true;
                 self.used.push(index);
             }
         }
@@ -97,9 +103,9 @@ impl Claims {
     pub(super) fn remove(&mut self, id: PageId, pages: u64) {
         assert!(self.contains_all(id, pages), "pages {id}+{pages} given back without a claim");
         for (index, word, mask) in words(id, pages) {
-            if let Some(Some(chunk)) = self.chunks.get_mut(index) {
-                chunk.words[word] &= !mask;
-                chunk.count -= mask.count_ones();
+            if let Some(Some(segment)) = self.segments.get_mut(index) {
+                segment.words[word] &= !mask;
+                segment.count -= mask.count_ones();
             }
         }
         self.count -= pages;
@@ -107,12 +113,12 @@ impl Claims {
 
     pub(super) fn clear(&mut self) {
         for index in self.used.drain(..) {
-            if let Some(Some(chunk)) = self.chunks.get_mut(index) {
-                if chunk.count > 0 {
-                    chunk.words.fill(0);
+            if let Some(Some(segment)) = self.segments.get_mut(index) {
+                if segment.count > 0 {
+                    segment.words.fill(0);
                 }
-                chunk.count = 0;
-                chunk.listed = false;
+                segment.count = 0;
+                segment.listed = false;
             }
         }
         self.count = 0;
@@ -122,34 +128,34 @@ impl Claims {
         self.count
     }
 
-    /// The claimed pages as runs, ascending, neighbours joined.
+    /// The claimed pages as extents, ascending, neighbours joined.
     pub(super) fn extents(&self) -> Vec<(PageId, u64)> {
         let mut used = self.used.clone();
         used.sort_unstable();
         let mut extents: Vec<(PageId, u64)> = Vec::new();
         for index in used {
-            let Some(Some(chunk)) = self.chunks.get(index) else { continue };
-            for (word, &bits) in chunk.words.iter().enumerate() {
-                push_word(&mut extents, index as u64 * CHUNK_PAGES + word as u64 * 64, bits);
+            let Some(Some(segment)) = self.segments.get(index) else { continue };
+            for (word, &bits) in segment.words.iter().enumerate() {
+                push_word(&mut extents, index as u64 * SEGMENT_PAGES + word as u64 * 64, bits);
             }
         }
         extents
     }
 }
 
-/// Adds the set bits of one word, the first of which stands for page `base`.
+/// Adds the set bits of one word as extents. Bit 0 is page `base`.
 fn push_word(extents: &mut Vec<(PageId, u64)>, base: u64, mut bits: u64) {
-    let mut at = base;
+    let mut page = base;
     while bits != 0 {
         let gap = bits.trailing_zeros();
         bits >>= gap;
-        at += u64::from(gap);
+        page += u64::from(gap);
         let set = bits.trailing_ones();
         match extents.last_mut() {
-            Some((first, pages)) if first.0 + *pages == at => *pages += u64::from(set),
-            _ => extents.push((PageId(at), u64::from(set))),
+            Some((first, pages)) if first.0 + *pages == page => *pages += u64::from(set),
+            _ => extents.push((PageId(page), u64::from(set))),
         }
-        at += u64::from(set);
+        page += u64::from(set);
         bits = bits.checked_shr(set).unwrap_or(0);
     }
 }
@@ -159,18 +165,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_join_over_words_and_chunks() {
+    fn extents_join_over_words_and_chunks() {
         let mut claims = Claims::default();
-        claims.insert(PageId(CHUNK_PAGES * 5 + 3), 2);
+        claims.insert(PageId(SEGMENT_PAGES * 5 + 3), 2);
         claims.insert(PageId(60), 10);
-        claims.insert(PageId(CHUNK_PAGES - 1), 130);
+        claims.insert(PageId(SEGMENT_PAGES - 1), 130);
         assert_eq!(
             claims.extents(),
-            vec![(PageId(60), 10), (PageId(CHUNK_PAGES - 1), 130), (PageId(CHUNK_PAGES * 5 + 3), 2)]
+            vec![(PageId(60), 10), (PageId(SEGMENT_PAGES - 1), 130), (PageId(SEGMENT_PAGES * 5 + 3), 2)]
         );
         assert_eq!(claims.count(), 142);
-        assert!(claims.contains_all(PageId(CHUNK_PAGES - 1), 130));
-        assert!(!claims.contains_all(PageId(CHUNK_PAGES - 1), 131));
+        assert!(claims.contains_all(PageId(SEGMENT_PAGES - 1), 130));
+        assert!(!claims.contains_all(PageId(SEGMENT_PAGES - 1), 131));
         claims.remove(PageId(64), 2);
         assert_eq!(claims.extents()[..2], [(PageId(60), 4), (PageId(66), 4)]);
         assert!(!claims.contains(PageId(64)) && claims.contains(PageId(63)));
@@ -211,7 +217,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "without a claim")]
-    fn giving_back_a_stranger_panics() {
+    fn removing_a_page_without_a_claim_panics() {
         Claims::default().remove(PageId(7), 1);
     }
 }

@@ -1,12 +1,12 @@
-//! Files as the floors above need them: opened, made whole in one step, measured.
+//! Files as the upper floors need them: open, create in one step, measure, read and write.
 //!
-//! Floor: mapping. Everything is opened by `descriptor`.
+//! Floor: mapping. Every file is opened by `sys::descriptor`.
 //!
 //! Invariants:
 //!   CREATE-1  a file made by [`create_atomic`] appears under its name complete and durable, or not
 //!       at all, and replaces nothing.
-//!   CREATE-2  nothing is written in chunks that pass the end of a page: larger ones would bring
-//!       large folios into the page cache, which later stores write back whole.
+//!   CREATE-2  no chunk that is written crosses the end of a page: a larger one would bring a large
+//!       folio into the page cache, and a later store would write back all of it.
 //!
 //! Failure: `io::Error`; the temporary file is removed.
 
@@ -18,12 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::error::best_effort;
 use crate::hooks::{self, Creation, Mutant};
-pub(crate) use crate::sys::file_calls::Status;
+use crate::sys::file_calls::FileStatus;
 use crate::sys::{descriptor, extents, file_calls, os, refused};
 
-/// Opens a file that exists. What is no file is opened too, or refused, but never waited for: a
-/// FIFO has two ends.
+/// Opens a file that exists. A FIFO or a device is opened too, or refused, but the call never waits
+/// for it. (Opening a FIFO otherwise waits for its other end.)
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = descriptor::open(OpenOptions::new().read(true).write(writable).custom_flags(flags), path);
@@ -41,7 +42,7 @@ pub(crate) enum Created {
     Existed,
 }
 
-/// Writes a file in chunks of a page at most.
+/// Writes a file in chunks of at most a page.
 pub(crate) struct ChunkWriter<'a> {
     file: &'a File,
     chunk_bytes: usize,
@@ -53,24 +54,24 @@ impl<'a> ChunkWriter<'a> {
         ChunkWriter { file, chunk_bytes: page_size.max(512) }
     }
 
-    /// Writes bytes at an offset, cut at page ends (CREATE-2).
+    /// Writes bytes at an offset, in chunks that end where pages end (CREATE-2).
     pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         file_calls::within_size_limit(offset + bytes.len() as u64)?;
-        let (mut at, mut rest) = (offset, bytes);
+        let (mut offset, mut rest) = (offset, bytes);
         while !rest.is_empty() {
-            let room = self.chunk_bytes - (at % self.chunk_bytes as u64) as usize;
-            let (now, later) = rest.split_at(room.min(rest.len()));
-            file_calls::write_within(self.file, now, at)?;
-            at += now.len() as u64;
+            let room = self.chunk_bytes - (offset % self.chunk_bytes as u64) as usize;
+            let (chunk, later) = rest.split_at(room.min(rest.len()));
+            file_calls::write_within(self.file, chunk, offset)?;
+            offset += chunk.len() as u64;
             rest = later;
         }
         Ok(())
     }
 }
 
-/// Makes a file in one step (CREATE-1): `write` fills a temporary one beside it, which is flushed
-/// and renamed. It has its `mode`, less the umask, from the beginning. `page_size` is a power of
-/// two.
+/// Creates a file in one step (CREATE-1): `write` fills a temporary file beside it, which is then
+/// flushed and renamed. The file has its `mode`, less the umask, from the beginning. `page_size` is
+/// a power of two.
 pub(crate) fn create_atomic(
     path: &Path,
     page_size: usize,
@@ -86,8 +87,8 @@ pub(crate) fn create_atomic(
         .and_then(|()| flush_new(&file, &temporary, path))
         .and_then(|()| os::rename_new(&temporary, path));
     if !matches!(renamed, Ok(true)) {
-        // A leftover costs space and no more, and the first error is the one to tell.
-        drop(std::fs::remove_file(&temporary));
+        // If this fails, the file only costs space. The first error is the one to return.
+        best_effort(std::fs::remove_file(&temporary));
     }
     let created = if renamed? { Created::New } else { Created::Existed };
     if created == Created::New {
@@ -96,20 +97,19 @@ pub(crate) fn create_atomic(
             return Ok(created);
         }
     }
-    // Also when another process was first: the name is to be durable before anything is built on
-    // it.
+    // Also if another process was first: the name must be durable before the database is used.
     sync_name(path, &file)?;
     hooks::creating(Creation::DirectoryFlushed, &temporary, path);
     Ok(created)
 }
 
-/// Asks the file system to write changes of a file in place; only as long as it is empty.
+/// Asks the file system to write changes of a file in place. Works only while the file is empty.
 pub(crate) fn prepare_empty(file: &File) {
     extents::avoid_copy_on_write(file);
 }
 
-/// Makes a complete file durable and gives it its name, durably. `Ok(false)`, and no name given,
-/// when it is taken.
+/// Renames a file whose bytes are durable, and makes the file and its new name durable.
+/// `Ok(false)`: the name is taken, and nothing was renamed.
 pub(crate) fn rename_new(file: &File, from: &Path, to: &Path) -> io::Result<bool> {
     let renamed = os::rename_new(from, to)?;
     if renamed {
@@ -118,7 +118,7 @@ pub(crate) fn rename_new(file: &File, from: &Path, to: &Path) -> io::Result<bool
     Ok(renamed)
 }
 
-/// Makes a file durable that gets its name next.
+/// Makes a new file durable before it gets its name.
 fn flush_new(file: &File, temporary: &Path, path: &Path) -> io::Result<()> {
     hooks::creating(Creation::Written, temporary, path);
     if !hooks::is(Mutant::NoCreationFlush) {
@@ -128,9 +128,10 @@ fn flush_new(file: &File, temporary: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the name of an open file durable, by its directory. One that this user may write to and
-/// not read (mode 0333) cannot be opened: then by all of the file system; and by the file, the
-/// least that file systems with a journal need, where the kernel refuses that too.
+/// Makes the name of an open file durable, by a flush of its directory. A directory that this user
+/// may write but not read (mode 0333) cannot be opened; then the whole file system is flushed. If
+/// the kernel refuses that too, only the file is flushed, which is enough on file systems with a
+/// journal.
 fn sync_name(path: &Path, file: &File) -> io::Result<()> {
     let synced = descriptor::open(OpenOptions::new().read(true), directory_of(path))
         .and_then(|directory| file_calls::sync_file(&directory));
@@ -158,12 +159,12 @@ pub(crate) fn length(file: &File) -> io::Result<u64> {
     file_calls::end_of(file)
 }
 
-/// What the kernel says of an open file.
-pub(crate) fn status(file: &File) -> io::Result<Status> {
+/// The status of an open file, as the kernel gives it.
+pub(crate) fn status(file: &File) -> io::Result<FileStatus> {
     file_calls::status(file)
 }
 
-/// What something is that is not a file, by its mode.
+/// What a path leads to if it is not a regular file, by its mode.
 pub(crate) fn other_kind(mode: u32) -> Option<&'static str> {
     match mode & libc::S_IFMT {
         libc::S_IFREG => None,
@@ -175,19 +176,18 @@ pub(crate) fn other_kind(mode: u32) -> Option<&'static str> {
     }
 }
 
-/// Makes all of a file durable.
+/// Makes a whole file durable.
 pub(crate) fn sync(file: &File) -> io::Result<()> {
     file_calls::sync_file(file)
 }
 
-/// Reads bytes that a file has. An error that says that the kernel refuses reads says nothing of
-/// the file.
-pub(crate) fn read_at(file: &File, into: &mut [u8], at: u64) -> io::Result<()> {
-    file.read_exact_at(into, at).map_err(refused::by("pread"))
+/// Reads bytes of a file. If the kernel refuses the call itself, the error names the call.
+pub(crate) fn read_at(file: &File, into: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(into, offset).map_err(refused::by("pread"))
 }
 
-/// An error if the kernel refuses to read a file at all. Those of the disk are found out page by
-/// page.
+/// An error if the kernel refuses to read files at all. Errors of the disk are detected later, page
+/// by page.
 pub(crate) fn can_be_read(file: &File) -> io::Result<()> {
     match read_at(file, &mut [0], 0) {
         Err(error) if refused::is(&error) => Err(error),
@@ -195,18 +195,19 @@ pub(crate) fn can_be_read(file: &File) -> io::Result<()> {
     }
 }
 
-/// Writes bytes at an offset, if the process may make the file as long as that.
-pub(crate) fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-    file_calls::write_at(file, bytes, at)
+/// Writes bytes at an offset. An error if the size limit of the process forbids a file of that
+/// length.
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    file_calls::write_at(file, bytes, offset)
 }
 
-/// Makes a file longer, if the process may, or shorter.
+/// Changes the length of a file. An error if the size limit of the process forbids it.
 pub(crate) fn set_length(file: &File, len: u64) -> io::Result<()> {
     file_calls::set_len(file, len)
 }
 
-/// Bytes that an ordinary user can still write on the disk that holds `path`, which need not exist
-/// yet; where the kernel refuses to say, any number.
+/// Bytes that an ordinary user can still write on the disk of `path`, which need not exist yet. If
+/// the kernel refuses to tell, `u64::MAX`.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     match fs2::available_space(if path.exists() { path } else { directory_of(path) }) {
         Err(error) if refused::is(&error) => Ok(u64::MAX),
@@ -214,7 +215,7 @@ pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     }
 }
 
-/// Refuses a length that this process may not give to a file.
+/// An error if the size limit of the process forbids a file of this length.
 pub(crate) fn may_have_length(len: u64) -> io::Result<()> {
     file_calls::within_size_limit(len)
 }
@@ -225,10 +226,10 @@ pub(crate) fn next_data(file: &File, offset: u64) -> Option<u64> {
     os::seek_data(file, offset).unwrap_or(Some(offset))
 }
 
-/// Bytes that a file takes on the disk; less than its length when it has holes, more when blocks
-/// are reserved.
+/// Bytes that a file takes on the disk: less than its length if it has holes, more if blocks are
+/// reserved.
 pub(crate) fn allocated_bytes(file: &File) -> io::Result<u64> {
-    file_calls::status(file).map(|found| found.allocated)
+    file_calls::status(file).map(|status| status.allocated)
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -238,7 +239,7 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// A name beside `path` that nobody else has: process, time and a counter are in it.
+/// A path beside `path` that no other file has: it contains the process, the time and a counter.
 pub(crate) fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let Some(name) = path.file_name() else {
@@ -247,7 +248,7 @@ pub(crate) fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     let mut temporary = OsString::from(".");
-    // A name may be as long as the file system allows: part of it is enough here.
+    // The name of `path` may be as long as the file system allows, so only a part of it is used.
     temporary.push(name.to_string_lossy().chars().take(40).collect::<String>());
     temporary.push(format!(".{}-{nanos}-{count}.new", std::process::id()));
     Ok(directory_of(path).join(temporary))

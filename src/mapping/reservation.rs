@@ -23,7 +23,7 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::budget::Counted;
+use super::budget::BudgetShare;
 use super::shared::Shared;
 use super::sigbus::Registration;
 use crate::sys::os::{self, Access};
@@ -39,17 +39,17 @@ pub(super) struct Reservation {
     covered: AtomicU64,
     /// `None` without the fault guard.
     registration: Option<Registration>,
-    counted: Counted,
+    budget_share: BudgetShare,
 }
 
 impl Reservation {
     /// Reserves `len` bytes for a mapping of the file. Registers them with the SIGBUS handler if
     /// the mapping has a fault guard.
     pub(super) fn new(len: u64, access: Access, shared: &Shared) -> io::Result<Reservation> {
-        let counted = Counted::new(len, &shared.reserved);
+        let budget_share = BudgetShare::new(len, &shared.reserved);
         let base = os::reserve(len)?;
         let (len_now, covered) = (AtomicU64::new(len), AtomicU64::new(0));
-        let mut reservation = Reservation { base, len: len_now, covered, registration: None, counted };
+        let mut reservation = Reservation { base, len: len_now, covered, registration: None, budget_share };
         if shared.fault_guard {
             let start = base.as_ptr() as usize;
             let registration = Registration::new(start, len as usize, access == Access::ReadWrite, &shared.record)?;
@@ -150,7 +150,7 @@ impl Reservation {
             unsafe { os::unmap(self.at(failed_to), old - failed_to) };
         }
         self.len.store(new, Ordering::Relaxed);
-        self.counted.shrink_to(new);
+        self.budget_share.shrink_to(new);
     }
 }
 

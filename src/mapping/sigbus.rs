@@ -6,9 +6,9 @@
 //!
 //! ```text
 //! access -> SIGBUS -> on_bus_error
-//!             address in a registered range:  record the offset, set the fault flag of the window,
-//!                                             map a page of zeros there, return; the access reads zeros
-//!             any other address or signal:    call the handler that was installed before
+//!     address in a registered range: record the offset, set the fault flag of the window,
+//!         map a page of zeros there, return; the access reads zeros
+//!     any other address or signal: call the handler that was installed before
 //! ```
 //!
 //! The reader checks the fault flag after its reads and before it uses them

@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::bounds::round_up;
-use super::budget::Counted;
+use super::budget::BudgetShare;
 use super::shared::Shared;
 use crate::ids::PageId;
 use crate::sys::os;
@@ -22,14 +22,14 @@ use crate::sys::os;
 pub(super) struct VerifiedBitmap {
     base: NonNull<u8>,
     len: u64,
-    _counted: Counted,
+    _budget_share: BudgetShare,
 }
 
 impl VerifiedBitmap {
     pub(super) fn new(pages: u64, shared: &Shared) -> io::Result<VerifiedBitmap> {
         let len = round_up(pages.max(1), os::page_bytes())?;
-        let counted = Counted::new(len, &shared.reserved);
-        Ok(VerifiedBitmap { base: os::zeroed(len)?, len, _counted: counted })
+        let budget_share = BudgetShare::new(len, &shared.reserved);
+        Ok(VerifiedBitmap { base: os::zeroed(len)?, len, _budget_share: budget_share })
     }
 
     pub(super) fn base(&self) -> NonNull<u8> {

@@ -1,6 +1,6 @@
 //! Descriptors above 2: no print of the program can reach a file of ours.
 //!
-//! Floor: mapping. Every file that Mapleaf opens is opened here, which `tests/tidy/` checks. The
+//! Floor: sys. Every file that Mapleaf opens is opened here, which `tests/tidy/` checks. The
 //! kernel gives the lowest number that is free. In a daemon that closed its standard descriptors
 //! that would be 0, 1 or 2, and whatever the program prints later would go over the database. So
 //! before a file is opened, `/dev/null` takes the standard descriptors that are closed, and keeps

@@ -1,14 +1,14 @@
-//! The disk under a file: its real contents, where the page cache may show something else.
+//! Direct I/O and the page cache: reading what the disk really holds.
 //!
-//! Floor: mapping. After a flush that failed, the kernel may keep showing pages that never reached
-//! the disk, call them clean, and report success the next time (Rebello and others, "Can
-//! Applications Recover from fsync Failures?", 2020). So recovery reads what decides past the
-//! cache, and after such a failure lets go of the whole cache of the file before it believes
-//! anything. That a flush failed is remembered in an extended attribute of the file, where the file
-//! system has those: it outlives the process, goes with the file when that is renamed, and does not
-//! go with copies.
+//! Floor: sys. After a failed flush, the page cache may hold pages that never reached the disk. The
+//! kernel may call them clean, and report success at the next flush (Rebello and others, "Can
+//! Applications Recover from fsync Failures?", 2020). So recovery reads the meta pages by direct
+//! I/O, past the cache. After a failed flush it drops the whole cache of the file before it uses
+//! any page. An extended attribute of the file, where the file system has those, records that a
+//! flush failed. The attribute outlives the process and stays with a renamed file; copies do not
+//! get it.
 //!
-//! Failure: `io::Error`. `Ok(None)` and `Ok(false)` where the kernel cannot do what was asked.
+//! Failure: `io::Error`. `Ok(None)` and `Ok(false)` if the kernel cannot do it.
 
 use std::fs::File;
 use std::io;
@@ -21,30 +21,30 @@ use crate::error::best_effort;
 use crate::sys::page_cache;
 use crate::sys::{file_calls, os, refused};
 
-/// Alignment of direct reads: no file system of today asks for more.
+/// Alignment of direct reads. No file system of today needs more.
 const ALIGNED_BYTES: u64 = 4096;
-/// Bytes of the file whose pages are looked at in one call.
-const LOOK_BYTES: u64 = 1 << 30;
-/// How often pages that do not go are asked to, with a pause between: a page that is being written
-/// out goes a little later.
+/// Bytes of the file whose residency is found in one call.
+const STEP_BYTES: u64 = 1 << 30;
+/// How often dropping the cache is tried, with a pause between: a page that is being written back
+/// can be dropped a little later.
 const ATTEMPTS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(5);
-/// The attribute of a file whose flush has failed.
-const MARK: &std::ffi::CStr = c"user.mapleaf.flush-failed";
+/// The attribute of a file of which a flush failed.
+const FLUSH_FAILED: &std::ffi::CStr = c"user.mapleaf.flush-failed";
 
-/// The first `len` bytes of a file, or as many as it has, read from the disk. What cannot be read
-/// is zeros. `None`: the file system reads only through its cache.
+/// The first `len` bytes of a file, or as many as it has, read from the disk. Bytes that cannot be
+/// read are zeros. `None`: the file system reads only through its cache.
 pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<Vec<u8>>> {
     let Ok(direct) = os::reopen_direct(file) else { return Ok(None) };
     let len = len.min(file_calls::end_of(file)?);
     let mut read = Vec::with_capacity(len as usize);
-    // Anonymous memory, because it is aligned.
+    // A mapping, because direct I/O needs aligned memory.
     let mut chunk = MmapMut::map_anon(ALIGNED_BYTES as usize)?;
     for offset in (0..len).step_by(ALIGNED_BYTES as usize) {
         chunk.fill(0);
         match direct.read_at(&mut chunk, offset) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
-            // Of a chunk that cannot be read nothing is believed.
+            // The read may have stored a part of the chunk.
             Err(_) => chunk.fill(0),
             Ok(_) => {}
         }
@@ -54,16 +54,16 @@ pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<
     Ok(Some(read))
 }
 
-/// Lets go of all pages of a file that the kernel keeps in memory, and proves that they went: what
-/// is read afterwards comes from the disk. `false`: some stay, because another program has them
-/// mapped or they cannot be written out.
+/// Drops all pages of a file from the page cache, and checks that they are gone, so that later
+/// reads come from the disk. `false`: some stay, because a program has them mapped or they cannot
+/// be written back.
 pub(crate) fn forget_cache(file: &File) -> io::Result<bool> {
     if file_calls::lives_in_memory(file) {
         return Ok(true);
     }
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
-            // `sleep` would panic where the kernel refuses its call.
+            // `sleep` would panic if the kernel refuses its call.
             std::thread::park_timeout(PAUSE);
         }
         page_cache::drop_cache(file, 0, 0)?;
@@ -74,11 +74,11 @@ pub(crate) fn forget_cache(file: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Pages of a file that are in memory, by this or any other process.
+/// Pages of a file that are in memory, brought there by any process.
 pub(crate) fn cached_pages(file: &File) -> io::Result<u64> {
     let (len, mut cached) = (file_calls::end_of(file)?, 0);
-    for offset in (0..len).step_by(LOOK_BYTES as usize) {
-        let size = (len - offset).min(LOOK_BYTES) as usize;
+    for offset in (0..len).step_by(STEP_BYTES as usize) {
+        let size = (len - offset).min(STEP_BYTES) as usize;
         let map = MmapOptions::new().offset(offset).len(size).map_raw_read_only(file).map_err(refused::by("mmap"))?;
         cached += match page_cache::resident_pages(&map) {
             Err(error) if refused::is(&error) => {
@@ -90,20 +90,20 @@ pub(crate) fn cached_pages(file: &File) -> io::Result<u64> {
     Ok(cached)
 }
 
-/// Remembers that a flush of the file has failed; whether that could be done.
+/// Records that a flush of the file failed. Returns whether that worked.
 pub(crate) fn mark_flush_failed(file: &File) -> bool {
-    os::set_attribute(file, MARK).is_ok()
+    os::set_attribute(file, FLUSH_FAILED).is_ok()
 }
 
-/// Whether a flush of the file has failed since its last recovery.
+/// Whether a flush of the file failed since its last recovery.
 pub(crate) fn is_flush_failed(file: &File) -> bool {
-    os::has_attribute(file, MARK)
+    os::has_attribute(file, FLUSH_FAILED)
 }
 
-/// Forgets that a flush has failed: what is in the cache is what the disk has.
+/// Removes the record of a failed flush: the cache and the disk agree.
 pub(crate) fn clear_flush_failed(file: &File) {
     // Where it cannot be removed, the next opening drops the cache once more, and that is all.
-    best_effort(os::remove_attribute(file, MARK));
+    best_effort(os::remove_attribute(file, FLUSH_FAILED));
 }
 
 #[cfg(test)]

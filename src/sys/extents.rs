@@ -1,10 +1,10 @@
-//! Whether storing to a file takes blocks that it does not have yet.
+//! Whether a store to a file needs a new block on the disk.
 //!
-//! Floor: mapping. A store to a mapping whose block must first be found meets a full disk as a
-//! signal. That is so for holes, for blocks that a file shares with a copy of it (`cp --reflink`,
-//! snapshots), and on file systems that write every change to new blocks.
+//! Floor: sys. If the disk is full, a store to a mapping that needs a new block raises a signal. A
+//! store needs one in a hole, in a block that the file shares with a copy of it (`cp --reflink`,
+//! snapshots), and everywhere on file systems that write every change to new blocks.
 //!
-//! Failure: none. Where the kernel cannot say, the answer is the one that costs speed and no more.
+//! Failure: none. If the kernel cannot tell, the answer is the one that costs only speed.
 #![allow(unsafe_code, reason = "raw system calls")]
 
 use std::fs::File;
@@ -13,16 +13,15 @@ use std::os::fd::AsRawFd;
 
 use crate::sys::{file_calls, refused};
 
-/// The attribute "changes go to the same blocks".
+/// The attribute of a file whose changes go to the same blocks.
 const NO_COPY_ON_WRITE: libc::c_int = 0x0080_0000;
 
-/// The request for the extents of a file, `FS_IOC_FIEMAP`, and what the flags of an extent can say.
+/// The request for the extents of a file, `FS_IOC_FIEMAP`, and flags of an extent.
 const GET_EXTENTS: libc::Ioctl = libc::_IOWR::<ExtentsHeader>(b'f' as u32, 11);
 const LAST_EXTENT: u32 = 0x1;
 const SHARED_EXTENT: u32 = 0x2000;
-/// Extents that are asked for at a time, and such requests for one file. A file in more chunks is
-/// taken for one that lacks blocks, so that opening does not take long. Few at a time, as they lie
-/// on the stack.
+/// Extents per request, few because they are on the stack, and requests per file. A file in more
+/// extents counts as one that lacks blocks, so that opening does not take long.
 const EXTENTS: usize = 32;
 const REQUESTS: usize = 1024;
 
@@ -56,14 +55,14 @@ struct Extents {
     extents: [Extent; EXTENTS],
 }
 
-/// Whether every byte below `len` has a block that only this file uses.
+/// Whether every byte below `len` has a block of its own, which no copy shares.
 pub(crate) fn has_all_blocks(file: &File, len: u64) -> io::Result<bool> {
     let counted = file_calls::status(file)?.allocated >= len;
     Ok(counted && own_extents_reach(file, len).unwrap_or(true))
 }
 
-/// The same, where the file system tells extents; `None` where it does not. Where the kernel
-/// refuses to be asked, they may be anyhow.
+/// The same, by the extents that the file system lists. `None` if it lists none. `Some(false)` if
+/// the kernel refuses the request, because the extents are unknown then.
 fn own_extents_reach(file: &File, len: u64) -> Option<bool> {
     let mut reached = 0;
     for _ in 0..REQUESTS {
@@ -102,8 +101,8 @@ fn attributes(file: &File) -> io::Result<libc::c_int> {
     }
 }
 
-/// Whether the file system writes every change of the file to new blocks, so that reserved ones do
-/// not help; also where the kernel refuses to say.
+/// Whether the file system writes every change of the file to new blocks, so that reserved blocks
+/// do not help. True if the kernel refuses to tell.
 pub(crate) fn is_copy_on_write(file: &File) -> bool {
     let copies = match file_calls::file_system(file) {
         Ok(kind) => kind == i128::from(libc::BTRFS_SUPER_MAGIC),
@@ -112,9 +111,9 @@ pub(crate) fn is_copy_on_write(file: &File) -> bool {
     copies && !attributes(file).is_ok_and(|attributes| attributes & NO_COPY_ON_WRITE != 0)
 }
 
-/// Asks for changes of a file to go to the same blocks, where the file system would take new ones,
-/// so that reserved blocks can be stored to. Works as long as the file is empty. Best effort:
-/// errors do not matter.
+/// Makes changes of a file go to the same blocks, on a file system that would take new ones, so
+/// that reserved blocks are used. Works only while the file is empty. Best effort: errors do not
+/// matter.
 pub(crate) fn avoid_copy_on_write(file: &File) {
     if !is_copy_on_write(file) {
         return;

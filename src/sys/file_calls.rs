@@ -1,13 +1,12 @@
-//! Calls on open files: what makes them longer, writes to them and makes them durable, and what the
-//! kernel says of them.
+//! System calls on open files: length, blocks, writes, flushes, status.
 //!
-//! Floor: mapping. Each is a thin function like those of `os`, with what is to be done where the
-//! kernel refuses the call.
+//! Floor: sys. Each is a thin function, which also does what is needed if the kernel refuses the
+//! call.
 //!
 //! Invariants:
-//!   CALL-1  no call that may make a file longer, or writes to it, is made beyond what the process
-//!           may give to a file.
-//!   CALL-2  signals, however often they come, delay no call for ever.
+//!   CALL-1  before a call that writes to a file or may make it longer, the size limit of the
+//!       process is checked (`within_size_limit`).
+//!   CALL-2  a call ends at some time, however often signals interrupt it.
 //!
 //! Failure: the error of the call, which names it if the kernel refused it.
 #![allow(unsafe_code, reason = "raw system calls")]
@@ -22,9 +21,9 @@ use crate::sys::os::{offset, page_bytes, retry};
 use crate::sys::process_limits::soft_limit;
 use crate::sys::refused;
 
-/// Refuses a length that the process may not give to a file (`ulimit -f`): trying would bring the
-/// signal SIGXFSZ, which ends it. So every call that may make a file longer, or writes to it, asks
-/// here first.
+/// Refuses a length above the size limit of the process (`ulimit -f`): a call that exceeds it
+/// raises the signal SIGXFSZ, which ends the process. So every call that writes to a file, or may
+/// make it longer, checks here first.
 pub(crate) fn within_size_limit(len: u64) -> io::Result<()> {
     match soft_limit(libc::RLIMIT_FSIZE as libc::c_int) {
         Some(limit) if len > limit => {
@@ -36,29 +35,30 @@ pub(crate) fn within_size_limit(len: u64) -> io::Result<()> {
     }
 }
 
-/// Writes bytes at an offset of a file, if the process may.
+/// Writes bytes at an offset of a file. Checks the size limit.
 pub(crate) fn write_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
     within_size_limit(at.saturating_add(bytes.len() as u64))?;
     write_within(file, bytes, at)
 }
 
-/// Writes bytes of which the caller has asked whether the process may.
+/// Writes bytes at an offset of a file, after the caller has checked the size limit.
 pub(crate) fn write_within(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
     file.write_all_at(bytes, at).map_err(refused::by("pwrite"))
 }
 
-/// Makes a file longer, if the process may, or shorter.
+/// Changes the length of a file. Checks the size limit.
 pub(crate) fn set_len(file: &File, len: u64) -> io::Result<()> {
-    // Only a file that gets longer meets the limit; a length that cannot be found out says nothing.
+    // Only a file that gets longer can exceed the limit. If its present length is unknown, the call
+    // decides.
     if end_of(file).is_ok_and(|now| len > now) {
         within_size_limit(len)?;
     }
     file.set_len(len).map_err(refused::by("ftruncate"))
 }
 
-/// The length of a file. By a seek and not by `stat`: once a program has asked for the times of a
-/// file, the kernel writes them anew with the next change, two blocks more for each commit. Nobody
-/// uses the position.
+/// The length of a file, found by a seek and not by `stat`: after a program has read the times of a
+/// file by `stat`, the kernel writes them again at the next change, which costs each commit two
+/// more blocks. Mapleaf never uses the position that the seek moves.
 pub(crate) fn end_of(file: &File) -> io::Result<u64> {
     match (&*file).seek(io::SeekFrom::End(0)) {
         Err(error) if refused::is(&error) => status(file).map(|found| found.len),
@@ -66,9 +66,9 @@ pub(crate) fn end_of(file: &File) -> io::Result<u64> {
     }
 }
 
-/// What the kernel says of an open file.
+/// The status of an open file, as the kernel gives it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Status {
+pub(crate) struct FileStatus {
     pub(crate) len: u64,
     /// Bytes that it takes on the disk.
     pub(crate) allocated: u64,
@@ -78,19 +78,19 @@ pub(crate) struct Status {
     pub(crate) mode: u32,
     pub(crate) user: u32,
     pub(crate) group: u32,
-    /// Names that lead to it; 0 for one that was removed.
+    /// Names of the file; 0 if all were removed.
     pub(crate) links: u64,
 }
 
-/// What the kernel says of an open file, by either of its two calls.
-pub(crate) fn status(file: &File) -> io::Result<Status> {
+/// The status of an open file, by `statx`, or by `fstat` if the kernel refuses that.
+pub(crate) fn status(file: &File) -> io::Result<FileStatus> {
     /// The unit that the kernel counts blocks in, whatever the file system's own is.
     const BLOCK_BYTES: u64 = 512;
     let error = match file.metadata() {
         Ok(found) => {
             let (len, allocated, mode) = (found.len(), found.blocks() * BLOCK_BYTES, found.mode());
             let (device, inode, user, group) = (found.dev(), found.ino(), found.uid(), found.gid());
-            return Ok(Status { len, allocated, device, inode, mode, user, group, links: found.nlink() });
+            return Ok(FileStatus { len, allocated, device, inode, mode, user, group, links: found.nlink() });
         }
         Err(error) if refused::is(&error) => error,
         other => return other.map(|_| unreachable!("an error")),
@@ -107,11 +107,11 @@ pub(crate) fn status(file: &File) -> io::Result<Status> {
     let (user, group) = (found.st_uid, found.st_gid);
     #[allow(clippy::useless_conversion, reason = "a narrower number on other processors")]
     let links = found.st_nlink.into();
-    Ok(Status { len, allocated, device, inode, mode, user, group, links })
+    Ok(FileStatus { len, allocated, device, inode, mode, user, group, links })
 }
 
 /// Reserves blocks for a range of a file without changing its length. `Ok(false)`: the file system
-/// cannot, or the kernel refuses it, and some of the range may have blocks.
+/// cannot do that, or the kernel refuses. Some of the range may have blocks then.
 pub(crate) fn reserve_blocks(file: &File, at: u64, len: u64) -> io::Result<bool> {
     within_size_limit(at.saturating_add(len))?;
     let reserve = |at, len| {
@@ -129,9 +129,9 @@ pub(crate) fn reserve_blocks(file: &File, at: u64, len: u64) -> io::Result<bool>
     }
 }
 
-/// Does something with a range: whole at first, and in halves of it each time that a signal
-/// interrupts, which undoes what the interrupted call did. So signals at any interval let it get
-/// further.
+/// Calls `call` for a range: for the whole range first. If a signal interrupts a call, the kernel
+/// has undone it, and the next call takes half as much. So the range is completed whatever the
+/// interval of signals is.
 fn in_chunks(at: u64, len: u64, mut call: impl FnMut(u64, u64) -> io::Result<()>) -> io::Result<()> {
     let (mut from, end, mut chunk) = (at, at.saturating_add(len), len);
     while from < end {
@@ -147,7 +147,7 @@ fn in_chunks(at: u64, len: u64, mut call: impl FnMut(u64, u64) -> io::Result<()>
     Ok(())
 }
 
-/// Makes all of a file durable, its length included, and waits.
+/// Makes a whole file durable, its length included, and waits.
 pub(crate) fn sync_file(file: &File) -> io::Result<()> {
     match file.sync_all() {
         Err(error) if refused::is(&error) => file.sync_data().map_err(refused::by("fsync, and fdatasync after it")),
@@ -155,14 +155,14 @@ pub(crate) fn sync_file(file: &File) -> io::Result<()> {
     }
 }
 
-/// Makes all of the file system durable that a file lies on, and waits.
+/// Makes the whole file system of a file durable, and waits.
 pub(crate) fn sync_file_system(file: &File) -> io::Result<()> {
     // SAFETY: a call on a descriptor that `file` keeps open.
     retry(|| unsafe { libc::syncfs(file.as_raw_fd()) }).map_err(refused::by("syncfs"))
 }
 
-/// Gives a file the time of its change, for file systems on which stores through a mapping leave no
-/// trace. A time that cannot be given is as old as before.
+/// Sets the modification time of a file to now, for file systems that do not note stores through a
+/// mapping. If that fails, the file keeps its old time.
 pub(crate) fn note_change(file: &File) {
     let at = |tv_nsec| libc::timespec { tv_sec: 0, tv_nsec };
     let times = [at(libc::UTIME_OMIT), at(libc::UTIME_NOW)];
@@ -175,7 +175,7 @@ pub(crate) fn note_change(file: &File) {
     }
 }
 
-/// The kind of file system that a file lies on, as `statfs` tells it.
+/// The type of the file system of a file, as `statfs` gives it.
 pub(crate) fn file_system(file: &File) -> io::Result<i128> {
     // SAFETY: `statfs` is plain integers, for which zero is a value.
     let mut found: libc::statfs = unsafe { std::mem::zeroed() };
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signals_at_any_interval_let_a_reservation_get_further() {
+    fn a_reservation_is_completed_whatever_the_interval_of_signals() {
         for (len, longest) in [(1 << 30, 1 << 20), (1 << 30, 4096), (12_288, 4096), (5000, 4096)] {
             let (mut done, mut calls) = (0, 0);
             let call = |at: u64, len: u64| {

@@ -1,6 +1,6 @@
 //! Large folios: a page cache in which a store of one page is written back as hundreds.
 //!
-//! Floor: mapping. Where the page cache keeps a file in folios of up to 2 MiB, a store to one page
+//! Floor: sys. Where the page cache keeps a file in folios of up to 2 MiB, a store to one page
 //! dirties its whole folio, and the next flush writes all of it. Mapleaf's own mappings and
 //! descriptors ask for single pages, but another program that reads the file from end to end (a
 //! backup, `cp`) brings the parts that were not cached in large folios. That is noticed where it

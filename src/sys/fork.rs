@@ -1,21 +1,25 @@
-//! Which process this is, to tell a child after `fork`, which has copies of all that its parent had
-//! (P22).
+//! Detects a child after `fork`, which has copies of everything that its parent had (P22).
 //!
-//! Floor: mapping. A child goes on with copies of the parent's memory, with the parent's shared
-//! mappings, and with descriptors that share the parent's locks, but without the parent's threads.
-//! It must not use any of that. To find that out costs a load and no system call: the number of the
-//! process, and a word of each window, stand in memory that is zeros in every child. The kernel
-//! clears it (`MADV_WIPEONFORK`), and so does a handler of `pthread_atfork`, for kernels and
-//! sandboxes that refuse. The handler also takes the locks of the parent from the child (P1): a
-//! lock lives as long as a descriptor of its open file does, and a child would hold it after its
-//! parent died.
+//! Floor: sys. A child has copies of the parent's memory, shares the parent's shared mappings, and
+//! has descriptors that share the parent's locks, but it has none of the parent's threads. It must
+//! not use any of these. Detection costs a load and no system call: the number of the process, and
+//! a word of each window, are in memory that is zeros in every child.
+//!
+//! ```text
+//! words in a child are cleared by    the kernel (MADV_WIPEONFORK), and
+//!                                    the handler of pthread_atfork, for kernels that refuse
+//! locks of the parent are dropped by the same handler: /dev/null replaces their descriptors (P1)
+//! ```
+//!
+//! A lock lives as long as a descriptor of its open file. Without the handler, a child would still
+//! hold it after its parent died.
 //!
 //! Invariants:
-//!   FORK-1  a process has one number, and none of its ancestors had it: what was made under
-//!           another number was inherited.
-//!   FORK-2  the handler calls what a child may call: `open`, `dup3`, `close`, and stores to
+//!   FORK-1  a process has one number, and none of its ancestors had it. So anything that was made
+//!       under another number was inherited.
+//!   FORK-2  the handler calls only what a child may call: `open`, `dup3`, `close`, and stores to
 //!           memory.
-//!   FORK-3  a place of the list that a child inherited is emptied only by the copy of its owner.
+//!   FORK-3  only the copy of its owner empties an entry of the list that a child inherited.
 //!
 //! Failure: none.
 #![allow(unsafe_code, reason = "memory that children find cleared")]
@@ -34,21 +38,21 @@ use crate::sys::{descriptor, os};
 /// A word that is 0 in every child.
 pub(crate) struct OwnWord {
     word: NonNull<AtomicU32>,
-    // Declared before the places: from the list first.
-    _listed: Listed,
-    /// A page of its own, which the kernel clears; or, where there is none, memory that only the
+    // Declared before the memory, so that the handler forgets the word first.
+    _entry: ForkEntry,
+    /// A page that the kernel clears, or, if the kernel has none to give, memory that only the
     /// handler clears.
-    _place: (Option<MmapRaw>, Option<Arc<AtomicU32>>),
+    _memory: (Option<MmapRaw>, Option<Arc<AtomicU32>>),
 }
 
-// SAFETY: the pointer leads to an atomic in the place that is kept.
+// SAFETY: the pointer leads to an atomic in the memory that `_memory` keeps.
 unsafe impl Send for OwnWord {}
 // SAFETY: as above.
 unsafe impl Sync for OwnWord {}
 
 impl OwnWord {
     pub(crate) fn new(value: u32) -> OwnWord {
-        let (word, place) = match os::cleared_in_children() {
+        let (word, memory) = match os::cleared_in_children() {
             Ok(page) => (page.as_mut_ptr().cast::<AtomicU32>(), (Some(page), None)),
             Err(_) => {
                 let word = Arc::new(AtomicU32::new(0));
@@ -56,7 +60,7 @@ impl OwnWord {
             }
         };
         let word = NonNull::new(word).unwrap_or_else(|| unreachable!("memory at address zero"));
-        let own = OwnWord { word, _listed: Listed::new(word.as_ptr() as usize), _place: place };
+        let own = OwnWord { word, _entry: ForkEntry::new(word.as_ptr() as usize), _memory: memory };
         own.store(value, Ordering::Release);
         own
     }
@@ -68,14 +72,14 @@ impl Deref for OwnWord {
     #[inline]
     fn deref(&self) -> &AtomicU32 {
         // SAFETY: bounds: the start of a page, so aligned and large enough, or an atomic. Lifetime:
-        // `_place` keeps it. Initialised: anonymous memory is zeros. Aliasing: it is reached
-        // through this atomic only, and by the kernel and the handler in a child that has no other
+        // `_memory` keeps it. Initialised: anonymous memory is zeros. Aliasing: it is accessed only
+        // through this atomic, and by the kernel and the handler in a child that has no other
         // thread yet.
         unsafe { self.word.as_ref() }
     }
 }
 
-/// The number of this process; null before the first question.
+/// The number of this process; null before the first call of [`id`].
 static NUMBER: AtomicPtr<OwnWord> = AtomicPtr::new(ptr::null_mut());
 /// The last number that this process or an ancestor of it took. A child has a copy of it.
 static LAST: AtomicU32 = AtomicU32::new(0);
@@ -93,7 +97,7 @@ pub(crate) fn id() -> u32 {
     }
 }
 
-/// Takes a number: nobody has asked in this process.
+/// Takes a number: the first call in this process.
 #[cold]
 fn take_number(number: &AtomicU32) -> u32 {
     let new = LAST.fetch_add(1, Ordering::Relaxed) + 1;
@@ -113,11 +117,11 @@ fn first_id() -> u32 {
     id()
 }
 
-/// A value of its own for each process: a child begins with a new one, and waits for no lock that a
-/// thread of its parent held.
-pub(crate) struct PerProcess<T>(AtomicPtr<Numbered<T>>);
+/// A value that each process has of its own: a child begins with a new one. So a child waits for no
+/// lock that a thread of its parent held.
+pub(crate) struct PerProcess<T>(AtomicPtr<PerProcessValue<T>>);
 
-struct Numbered<T> {
+struct PerProcessValue<T> {
     process: u32,
     value: T,
 }
@@ -137,8 +141,8 @@ impl<T: Default + Send + Sync> PerProcess<T> {
                 Some(found) if found.process == process => return &found.value,
                 _ => {}
             }
-            // What the parent had is not freed: a lock in it may be held.
-            let made = Box::into_raw(Box::new(Numbered { process, value: T::default() }));
+            // The value of the parent is not freed: a lock in it may be held.
+            let made = Box::into_raw(Box::new(PerProcessValue { process, value: T::default() }));
             if self.0.compare_exchange(found, made, Ordering::AcqRel, Ordering::Acquire).is_err() {
                 // SAFETY: just made, and nobody else's.
                 drop(unsafe { Box::from_raw(made) });
@@ -147,31 +151,32 @@ impl<T: Default + Send + Sync> PerProcess<T> {
     }
 }
 
-const CHUNK_PLACES: usize = 128;
+const SEGMENT_ENTRIES: usize = 128;
 
-/// What the handler takes from a child: the address of a word to clear, or twice a descriptor and
-/// one; 0: free. Chunks are added and never removed, so that the handler walks them without a lock.
-struct Chunk {
-    places: [AtomicUsize; CHUNK_PLACES],
-    next: AtomicPtr<Chunk>,
+/// A part of the list of what the handler takes from a child, and a pointer to the next part. An
+/// entry is 0 if it is free, the address of a word to clear (even), or twice a descriptor plus one
+/// (odd). Segments are added and never removed, so that the handler walks them without a lock.
+struct Segment {
+    entries: [AtomicUsize; SEGMENT_ENTRIES],
+    next: AtomicPtr<Segment>,
 }
 
-impl Chunk {
-    const fn new() -> Chunk {
-        Chunk { places: [const { AtomicUsize::new(0) }; CHUNK_PLACES], next: AtomicPtr::new(ptr::null_mut()) }
+impl Segment {
+    const fn new() -> Segment {
+        Segment { entries: [const { AtomicUsize::new(0) }; SEGMENT_ENTRIES], next: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    fn next(&self) -> Option<&'static Chunk> {
-        // SAFETY: null, or a chunk that was leaked on purpose.
+    fn next(&self) -> Option<&'static Segment> {
+        // SAFETY: null, or a segment that was leaked on purpose.
         unsafe { self.next.load(Ordering::Acquire).as_ref() }
     }
 
-    /// The chunk after this one, made where there is none.
-    fn next_or_new(&self) -> &'static Chunk {
+    /// The segment after this one, which is made if there is none.
+    fn next_or_new(&self) -> &'static Segment {
         if let Some(next) = self.next() {
             return next;
         }
-        let made = Box::into_raw(Box::new(Chunk::new()));
+        let made = Box::into_raw(Box::new(Segment::new()));
         if self.next.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // SAFETY: just made, and nobody else's.
             drop(unsafe { Box::from_raw(made) });
@@ -181,35 +186,35 @@ impl Chunk {
     }
 }
 
-static FIRST_CHUNK: Chunk = Chunk::new();
+static FIRST_SEGMENT: Segment = Segment::new();
 
-/// Something that children lose, until this is dropped.
+/// An entry of the list: something that the handler takes from every child, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Listed(&'static AtomicUsize);
+pub(crate) struct ForkEntry(&'static AtomicUsize);
 
-impl Listed {
-    /// Lists a descriptor with locks: in a child it leads to `/dev/null`.
-    pub(crate) fn descriptor(file: &File) -> Listed {
-        Listed::new(file.as_raw_fd() as usize * 2 + 1)
+impl ForkEntry {
+    /// Adds a descriptor with locks: in a child it leads to `/dev/null`.
+    pub(crate) fn descriptor(file: &File) -> ForkEntry {
+        ForkEntry::new(file.as_raw_fd() as usize * 2 + 1)
     }
 
-    fn new(what: usize) -> Listed {
+    fn new(what: usize) -> ForkEntry {
         install();
-        let mut chunk = &FIRST_CHUNK;
+        let mut segment = &FIRST_SEGMENT;
         loop {
-            let take = |place: &&AtomicUsize| {
-                place.load(Ordering::Relaxed) == 0
-                    && place.compare_exchange(0, what, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            let take = |entry: &&AtomicUsize| {
+                entry.load(Ordering::Relaxed) == 0
+                    && entry.compare_exchange(0, what, Ordering::AcqRel, Ordering::Relaxed).is_ok()
             };
-            match chunk.places.iter().find(take) {
-                Some(place) => return Listed(place),
-                None => chunk = chunk.next_or_new(),
+            match segment.entries.iter().find(take) {
+                Some(entry) => return ForkEntry(entry),
+                None => segment = segment.next_or_new(),
             }
         }
     }
 }
 
-impl Drop for Listed {
+impl Drop for ForkEntry {
     fn drop(&mut self) {
         self.0.store(0, Ordering::Release);
     }
@@ -219,28 +224,28 @@ impl Drop for Listed {
 fn install() {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
     if !INSTALLED.swap(true, Ordering::AcqRel) {
-        // SAFETY: the handler lives as long as the program, and calls what a child may call
-        // (FORK-2). If there is no memory for it, the kernel's clearing is left.
+        // SAFETY: the handler lives as long as the program, and calls only what a child may call
+        // (FORK-2). If there is no memory to register it, the kernel still clears the words.
         unsafe { libc::pthread_atfork(None, None, Some(lose_all)) };
     }
 }
 
-/// In a child, before `fork` returns: clears the words, and puts `/dev/null` over descriptors with
-/// locks, so that their numbers stay taken and the locks are those of the parent only.
+/// Runs in a child before `fork` returns. Clears the words, and puts `/dev/null` over descriptors
+/// with locks, so that their numbers stay taken and only the parent has the locks.
 unsafe extern "C" fn lose_all() {
     let null = descriptor::null(libc::O_CLOEXEC);
-    for chunk in std::iter::successors(Some(&FIRST_CHUNK), |chunk| chunk.next()) {
-        for place in &chunk.places {
-            match place.load(Ordering::Acquire) {
+    for segment in std::iter::successors(Some(&FIRST_SEGMENT), |segment| segment.next()) {
+        for entry in &segment.entries {
+            match entry.load(Ordering::Acquire) {
                 0 => {}
-                // SAFETY: the address of a word that is mapped as long as it is listed.
+                // SAFETY: the address of a word that is mapped as long as it is in the list.
                 word if word.is_multiple_of(2) => unsafe {
                     (*ptr::with_exposed_provenance::<AtomicU32>(word)).store(0, Ordering::Release);
                 },
                 descriptor => {
                     let descriptor = (descriptor / 2) as libc::c_int;
-                    // SAFETY: a descriptor that the owner of the place keeps open and that no copy
-                    // of the owner closes.
+                    // SAFETY: the owner of the entry keeps the descriptor open, and no copy of the
+                    // owner closes it.
                     unsafe {
                         match null >= 0 {
                             true => libc::dup3(null, descriptor, libc::O_CLOEXEC),
@@ -270,9 +275,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_has_a_place_of_its_own() {
+    fn each_listed_descriptor_has_an_entry_of_its_own() {
         let files: Vec<File> = (0..300).map(|_| tempfile::tempfile().unwrap()).collect();
-        let listed: Vec<Listed> = files.iter().map(Listed::descriptor).collect();
+        let listed: Vec<ForkEntry> = files.iter().map(ForkEntry::descriptor).collect();
         for (file, listed) in files.iter().zip(&listed) {
             assert_eq!(listed.0.load(Ordering::Relaxed), file.as_raw_fd() as usize * 2 + 1);
         }

@@ -1,6 +1,6 @@
 //! Which process holds the lock of a file that is taken, for the text of an error.
 //!
-//! Floor: mapping. The kernel names no process for a lock of an open file (`F_OFD_GETLK` and
+//! Floor: sys. The kernel names no process for a lock of an open file (`F_OFD_GETLK` and
 //! `/proc/locks` say -1), but `/proc/PID/fdinfo` lists such locks with each descriptor. So this
 //! looks through the descriptors of all processes that this one may look into: its own user's, or
 //! every one for the superuser. That costs a few system calls for each descriptor on the machine;

@@ -1,6 +1,6 @@
 //! Locks of byte ranges that belong to an open file, not to a process (OFD locks).
 //!
-//! Floor: mapping. Two files opened apart conflict even in one process; a lock goes when its file
+//! Floor: sys. Two files opened apart conflict even in one process; a lock goes when its file
 //! is closed, so a dead process holds none. A duplicate of a descriptor shares its locks. The
 //! offsets lie far past the end of any file.
 //!

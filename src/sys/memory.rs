@@ -1,7 +1,7 @@
 //! How much memory a page cache can take: what the kernel has to spare, and what the control groups
 //! of this process leave.
 //!
-//! Floor: mapping. Page cache that is there already counts as room, as it makes way: what is asked
+//! Floor: sys. Page cache that is there already counts as room, as it makes way: what is asked
 //! is whether a file fits, not whether the rest of it does.
 //!
 //! Failure: `None` where the kernel does not say.

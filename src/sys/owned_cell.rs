@@ -1,16 +1,23 @@
-//! A cell that one owner at a time uses, with a word beside it that every thread may read.
+//! A cell: a value that has one owner at a time, and beside it a word that every thread may read.
+//! Floor: sys, because of its `unsafe`. A reader slot is a cell: the word shows the snapshot of the
+//! owner, the value is what the next read transaction can use again.
 //!
-//! Floor: sys, because of its `unsafe`. A reader slot is such a cell. Taking it costs one locked
-//! operation, which shows the owner's word at the same time; leaving it costs a store. A `Mutex`
-//! with the word beside it would take three locked operations, and each of them would wait for all
-//! earlier loads, the owner's lookups among them.
+//! ```text
+//!            take: compare FREE, exchange for the owner's word
+//!   FREE  ------------------------------------------------------>  word of the owner, shown to all
+//!         <------------------------------------------------------
+//!            drop of the `CellOwner`: store FREE
+//! ```
+//!
+//! Taking a cell costs one locked instruction, which also shows the owner's word. Leaving it costs
+//! a store. A `Mutex` and a word beside it would take three locked instructions, and each would
+//! wait for all earlier loads, also those of the owner's lookups.
 //!
 //! Invariants:
-//!   CELL-1  the value is reached only through a [`CellOwner`], and there is at most one: the
-//!           thread that changed the word from [`FREE`] has it, and dropping it stores [`FREE`]
-//!           again.
-//!   CELL-2  taking the cell comes before every later sequentially consistent load of the owner, as
-//!           seen by a thread that stores the loaded value, fences, and then reads the word.
+//!   CELL-1  the value is reached only through a [`CellOwner`]. There is at most one: only the
+//!       thread that changed the word from [`FREE`] gets it, and dropping it stores [`FREE`] again.
+//!   CELL-2  if a thread stores X, fences, and then reads the word as [`FREE`], then the next owner
+//!       sees X in its sequentially consistent loads.
 //!
 //! Failure: `None` if the cell has an owner.
 #![allow(unsafe_code, reason = "a cell that hands out what it holds by the word beside it")]
@@ -23,22 +30,21 @@ use std::ptr::NonNull;
 use std::sync::atomic::{fence, AtomicU64, Ordering};
 use std::sync::Arc;
 
-/// The word of a cell that nobody has.
+/// The word of a cell without an owner.
 pub(crate) const FREE: u64 = u64::MAX;
 
-/// See the module.
+/// A value that has one owner at a time, and the word that the owner shows.
 pub(crate) struct OwnedCell<T> {
     word: AtomicU64,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value moves between the threads of its owners, one at a time, and each may share it
-// with others: `T` allows both. Owners follow each other by Release and Acquire of the word
-// (CELL-1).
+// SAFETY: the owners, one after the other, may be different threads, and each may share the value
+// with other threads: `T: Send + Sync` allows both. Release and Acquire of the word order the
+// owners (CELL-1).
 unsafe impl<T: Send + Sync> Sync for OwnedCell<T> {}
 
-// An owner that panics leaves the value as it is, for the next one: that is as good or bad as `T`
-// itself.
+// An owner that panics leaves the value to the next owner, as unwind-safe as `T` itself.
 impl<T: RefUnwindSafe> RefUnwindSafe for OwnedCell<T> {}
 
 impl<T> OwnedCell<T> {
@@ -54,17 +60,17 @@ impl<T> OwnedCell<T> {
 
 impl<T> Debug for OwnedCell<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seat").field("word", &self.word).finish_non_exhaustive()
+        f.debug_struct("OwnedCell").field("word", &self.word).finish_non_exhaustive()
     }
 }
 
-/// A cell that was taken; its end frees it. Keeps alive what the cell is part of.
+/// The owner of a cell. Dropping it frees the cell. `keeper` is the `Arc` that contains the cell.
 pub(crate) struct CellOwner<K, T> {
     cell: NonNull<OwnedCell<T>>,
     keeper: Arc<K>,
 }
 
-// SAFETY: it gives the value out as its own `&T` and `&mut T` would, and `K` as an `Arc` does.
+// SAFETY: it gives access to the value like an owned `T`, and to `K` like an `Arc`.
 unsafe impl<K: Send + Sync, T: Send + Sync> Send for CellOwner<K, T> {}
 // SAFETY: as above.
 unsafe impl<K: Send + Sync, T: Send + Sync> Sync for CellOwner<K, T> {}
@@ -74,34 +80,34 @@ impl<K: RefUnwindSafe, T: RefUnwindSafe> UnwindSafe for CellOwner<K, T> {}
 
 impl<K, T: Debug> Debug for CellOwner<K, T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seated").field("word", &self.cell().word).field("value", &**self).finish_non_exhaustive()
+        f.debug_struct("CellOwner").field("word", &self.cell().word).field("value", &**self).finish_non_exhaustive()
     }
 }
 
 impl<K, T> CellOwner<K, T> {
-    /// Takes the cell that `cell` finds in `keeper`, and shows `word`, which is not [`FREE`].
-    /// `None` if it has an owner.
+    /// Takes the cell that `cell` returns from `keeper`, and shows `word`, which is not [`FREE`].
+    /// `None` if the cell has an owner.
     #[inline]
     pub(crate) fn take(
         keeper: &Arc<K>,
         cell: impl for<'a> FnOnce(&'a K) -> &'a OwnedCell<T>,
         word: u64,
     ) -> Option<CellOwner<K, T>> {
-        assert!(word != FREE, "that would not take the cell");
+        assert!(word != FREE, "FREE would not take the cell");
         let cell = cell(keeper);
         if cell.word.load(Ordering::Relaxed) != FREE {
             return None;
         }
         cell.word.compare_exchange(FREE, word, Ordering::SeqCst, Ordering::Relaxed).ok()?;
-        // The cell stays where it is as long as the keeper: it was found through a shared borrow of
-        // what is in the `Arc`.
+        // The cell was borrowed from the contents of the `Arc`, so it stays at its address as long
+        // as the `Arc`.
         Some(CellOwner { cell: NonNull::from(cell), keeper: Arc::clone(keeper) })
     }
 
     #[inline]
     fn cell(&self) -> &OwnedCell<T> {
-        // SAFETY: lifetime: part of what `keeper` keeps. Aliasing: a shared reference to atomics
-        // and a cell.
+        // SAFETY: lifetime: `keeper` keeps it. Aliasing: a shared reference to an atomic and an
+        // `UnsafeCell`.
         unsafe { self.cell.as_ref() }
     }
 
@@ -109,7 +115,7 @@ impl<K, T> CellOwner<K, T> {
         &self.keeper
     }
 
-    /// Shows another word, which is not [`FREE`], before anything that is loaded later.
+    /// Shows another word, which is not [`FREE`], before any later load of the owner.
     pub(crate) fn show(&mut self, word: u64) {
         assert!(word != FREE, "only dropping the owner frees a cell");
         // Release: a thread that reads this word also sees what this owner and the owners before
@@ -120,8 +126,8 @@ impl<K, T> CellOwner<K, T> {
 
     #[inline]
     pub(crate) fn get_mut(&mut self) -> &mut T {
-        // SAFETY: aliasing: this is the only owner (CELL-1), borrowed exclusively. Lifetime: as in
-        // `cell`.
+        // SAFETY: aliasing: this is the only owner (CELL-1), and it is borrowed exclusively.
+        // Lifetime: as in `cell`.
         unsafe { &mut *self.cell().value.get() }
     }
 }
@@ -131,8 +137,8 @@ impl<K, T> Deref for CellOwner<K, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: aliasing: this is the only owner (CELL-1), and to change the value it has to be
-        // borrowed exclusively. Lifetime: as in `cell`.
+        // SAFETY: aliasing: this is the only owner (CELL-1), and a change of the value needs an
+        // exclusive borrow. Lifetime: as in `cell`.
         unsafe { &*self.cell().value.get() }
     }
 }
@@ -140,7 +146,7 @@ impl<K, T> Deref for CellOwner<K, T> {
 impl<K, T> Drop for CellOwner<K, T> {
     #[inline]
     fn drop(&mut self) {
-        // What this owner did comes before what the next one does.
+        // Release: the next owner sees what this one did.
         self.cell().word.store(FREE, Ordering::Release);
     }
 }
@@ -161,7 +167,7 @@ mod tests {
         assert_eq!(cell.word(), 9);
         drop(first);
         assert_eq!(cell.word(), FREE);
-        assert_eq!(&**take(8).expect("free again"), "a", "what the owner before left");
+        assert_eq!(&**take(8).expect("free again"), "a", "the value of the owner before");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Asking the processor for memory before it is needed.
 //!
-//! Floor: mapping. A prefetch is a hint: it changes nothing that a program sees, and never faults,
+//! Floor: sys. A prefetch is a hint: it changes nothing that a program sees, and never faults,
 //! whatever lies at the address. Pages that are not in memory stay where they are.
 //!
 //! Failure: none. Where there is no stable instruction for it, nothing happens.

@@ -1,7 +1,7 @@
 //! System calls that the kernel refuses: in a sandbox (seccomp, gVisor), or because it does not
 //! know them.
 //!
-//! Floor: mapping. A refused hint is left out, and a refused call with an equivalent is replaced by
+//! Floor: sys. A refused hint is left out, and a refused call with an equivalent is replaced by
 //! it, where the call is made. What is left is an error that names the call, since the operation
 //! ("growing the file") does not say which one it was.
 //!

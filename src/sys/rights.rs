@@ -1,6 +1,6 @@
 //! The rights of a file, read from one file and given to another that is made from it.
 //!
-//! Floor: mapping. Mode, owner and group; a POSIX access list is not copied, it only makes the copy
+//! Floor: sys. Mode, owner and group; a POSIX access list is not copied, it only makes the copy
 //! stricter.
 //!
 //! Invariants:

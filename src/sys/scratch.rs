@@ -1,7 +1,7 @@
 //! Memory for data that waits to be sorted: in large chunks, in large pages where the kernel has
 //! them.
 //!
-//! Floor: mapping. Nothing of it belongs to a file. Pieces come as they are needed, so a small load
+//! Floor: sys. Nothing of it belongs to a file. Pieces come as they are needed, so a small load
 //! takes little.
 //!
 //! Failure: `io::Error` when there is no memory.

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::mapping::file;
-use crate::sys::fork::{self, Listed};
+use crate::sys::fork::{self, ForkEntry};
 use crate::sys::lock_holder;
 use crate::sys::locks::{self, LockKind};
 use crate::sys::rights::FileRights;
@@ -30,7 +30,7 @@ pub(crate) type FileId = (u64, u64);
 #[derive(Debug)]
 pub(crate) struct FileLock {
     // Declared before the file: from the list first.
-    _lost_in_children: Listed,
+    _lost_in_children: ForkEntry,
     /// `None` only while it is dropped. A child does not close it: it has lost it, and its number
     /// may be another file's.
     file: Option<File>,
@@ -85,7 +85,7 @@ pub(crate) fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<File
         return Err(Error::Busy { path: path.to_path_buf(), why: "the file was replaced while it was opened".into() });
     }
     let kind = if read_only { LockKind::Shared } else { LockKind::Exclusive };
-    let listed = Listed::descriptor(&file);
+    let listed = ForkEntry::descriptor(&file);
     match locks::try_lock(&file, locks::WRITER, 1, kind) {
         Ok(true) => {
             let found = file::status(&file).map_err(|e| Error::io("reading the number of its names", path, e))?;
