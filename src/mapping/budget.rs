@@ -25,8 +25,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use crate::sys::descriptor;
-use crate::sys::process_limits;
+use crate::sys::{descriptor, process_limits};
 
 /// The databases take one part in so many of the address space that the rest of the program leaves.
 const PROGRAM_PARTS: u64 = 2;

@@ -20,8 +20,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::best_effort;
 use crate::hooks::{self, Creation, Mutant};
-use crate::sys::file_calls::FileStatus;
-use crate::sys::{descriptor, extents, file_calls, os, refused};
+use crate::sys::file_calls::{self, FileStatus};
+use crate::sys::{descriptor, extents, page_cache, refused};
 
 /// Opens a file that exists. A FIFO or a device is opened too, or refused, but the call never waits
 /// for it. (Opening a FIFO otherwise waits for its other end.)
@@ -29,7 +29,7 @@ pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = descriptor::open(OpenOptions::new().read(true).write(writable).custom_flags(flags), path);
     let file = file.map_err(refused::by("openat"))?;
-    os::advise_random(&file);
+    page_cache::advise_random(&file);
     Ok(file)
 }
 
@@ -81,11 +81,11 @@ pub(crate) fn create_atomic(
     let temporary = temporary_name(path)?;
     let file = descriptor::open(OpenOptions::new().read(true).write(true).create_new(true).mode(mode), &temporary)
         .map_err(refused::by("openat"))?;
-    os::advise_random(&file);
+    page_cache::advise_random(&file);
     prepare_empty(&file);
     let renamed = write(&ChunkWriter::new(&file, page_size))
         .and_then(|()| flush_new(&file, &temporary, path))
-        .and_then(|()| os::rename_new(&temporary, path));
+        .and_then(|()| file_calls::rename_new(&temporary, path));
     if !matches!(renamed, Ok(true)) {
         // If this fails, the file only costs space. The first error is the one to return.
         best_effort(std::fs::remove_file(&temporary));
@@ -111,7 +111,7 @@ pub(crate) fn prepare_empty(file: &File) {
 /// Renames a file whose bytes are durable, and makes the file and its new name durable.
 /// `Ok(false)`: the name is taken, and nothing was renamed.
 pub(crate) fn rename_new(file: &File, from: &Path, to: &Path) -> io::Result<bool> {
-    let renamed = os::rename_new(from, to)?;
+    let renamed = file_calls::rename_new(from, to)?;
     if renamed {
         sync_name(to, file)?;
     }
@@ -223,7 +223,7 @@ pub(crate) fn may_have_length(len: u64) -> io::Result<()> {
 /// The first byte at `offset` or after it that is not in a hole; `None` when there is none. Where
 /// the file system cannot say, `offset` itself.
 pub(crate) fn next_data(file: &File, offset: u64) -> Option<u64> {
-    os::seek_data(file, offset).unwrap_or(Some(offset))
+    file_calls::seek_data(file, offset).unwrap_or(Some(offset))
 }
 
 /// Bytes that a file takes on the disk: less than its length if it has holes, more if blocks are

@@ -77,7 +77,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::{best_effort, Error};
 use crate::hooks::{FlushKind, MappingHooks};
 use crate::ids::PageId;
-use crate::sys::{descriptor, file_calls, folios, os, refused};
+use crate::sys::{descriptor, file_calls, folios, page_cache, refused};
 use crate::{hooks, limits};
 #[allow(unreachable_pub, reason = "an option of the crate's users")]
 pub use read_ahead::ReadAhead;
@@ -155,7 +155,7 @@ impl Mapping {
     fn new(file: File, writable: bool, anonymous: bool, options: MapOptions) -> io::Result<Mapping> {
         let page_size = options.page_size;
         assert!(limits::page_size_ok(page_size), "page size {page_size} is not allowed");
-        os::advise_random(&file);
+        page_cache::advise_random(&file);
         let len = file_calls::end_of(&file)?.min(options.used_bytes.unwrap_or(u64::MAX)) & !(page_size as u64 - 1);
         let wanted = budget::first_window(options.window_bytes, len, writable);
         let file = Arc::new(file);

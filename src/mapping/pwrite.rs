@@ -18,7 +18,7 @@ use std::io;
 
 use super::{sentinel, Mapping, WriteMap};
 use crate::ids::PageId;
-use crate::sys::{file_calls, os};
+use crate::sys::{file_calls, page_cache};
 
 impl Mapping {
     /// Writes whole pages of the database, at the offset of a page.
@@ -79,7 +79,7 @@ impl Mapping {
         self.hooks.writing_back(offset, len)?;
         match self.anonymous {
             true => Ok(()),
-            false => os::start_write_back(&self.file, offset, len),
+            false => page_cache::start_write_back(&self.file, offset, len),
         }
     }
 }

@@ -34,8 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::sys::page_cache;
-use crate::sys::{memory, os};
+use crate::sys::{available_memory, call, page_cache};
 
 /// Whether pages are read before they are needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -105,7 +104,7 @@ impl Room {
         let now = self.since.elapsed().as_millis() as u64;
         if now >= self.until.load(Ordering::Relaxed) {
             self.until.store(now + REFRESH_MILLIS, Ordering::Relaxed);
-            self.bytes.store(memory::available_bytes().unwrap_or(0), Ordering::Relaxed);
+            self.bytes.store(available_memory::available_bytes().unwrap_or(0), Ordering::Relaxed);
         }
         self.had(bytes)
     }
@@ -173,7 +172,7 @@ impl Ahead {
 
     /// Whether a range is in memory or being read. True if the kernel cannot tell.
     pub(crate) fn is_resident(&self, offset: u64, len: u64) -> bool {
-        let system = os::page_bytes();
+        let system = call::page_bytes();
         let pages = offset.saturating_add(len).div_ceil(system) - offset / system;
         !self.has_disk || page_cache::cached_pages(&self.file, offset, len).map_or(true, |cached| cached >= pages)
     }
@@ -335,7 +334,7 @@ mod tests {
     /// disk.
     fn cold(len: u64, room: u64) -> Option<(Ahead, Arc<File>)> {
         let file = Arc::new(tempfile::tempfile().unwrap());
-        os::advise_random(&file);
+        page_cache::advise_random(&file);
         std::io::Write::write_all(&mut &*file, &vec![7; len as usize]).unwrap();
         file.sync_all().unwrap();
         if file_calls::lives_in_memory(&file) || !direct_io::forget_cache(&file).unwrap() {
@@ -396,7 +395,7 @@ mod tests {
         assert_eq!(cached(), 0);
         ahead.set(ReadAhead::Auto);
         ahead.touch(0, 4 * MIB);
-        assert_eq!(cached() * os::page_bytes(), CHUNK_BYTES);
+        assert_eq!(cached() * call::page_bytes(), CHUNK_BYTES);
     }
 
     #[test]

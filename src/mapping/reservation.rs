@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::budget::BudgetShare;
 use super::shared::Shared;
 use super::sigbus::Registration;
-use crate::sys::os::{self, Access};
+use crate::sys::memory_calls::{self, Access};
 use crate::sys::refused;
 
 /// A range of address space that this process owns, unmapped on drop.
@@ -47,7 +47,7 @@ impl Reservation {
     /// the mapping has a fault guard.
     pub(super) fn new(len: u64, access: Access, shared: &Shared) -> io::Result<Reservation> {
         let budget_share = BudgetShare::new(len, &shared.reserved);
-        let base = os::reserve(len)?;
+        let base = memory_calls::reserve(len)?;
         let (len_now, covered) = (AtomicU64::new(len), AtomicU64::new(0));
         let mut reservation = Reservation { base, len: len_now, covered, registration: None, budget_share };
         if shared.fault_guard {
@@ -93,14 +93,14 @@ impl Reservation {
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the window is full"));
         }
         let (target, len) = (self.at(from), to - from);
-        let placed = match os::map_file(file, from, len, access) {
+        let placed = match memory_calls::map_file(file, from, len, access) {
             Ok(fresh) => self.move_in(fresh, file, from, len, access),
             // A file of tens of TiB may not fit the address space a second time, beside its own
             // reservations.
             // SAFETY: the target is the part of the reservation after everything published (WIN-1).
             // No thread uses it.
             Err(e) if from == 0 && e.raw_os_error() == Some(libc::ENOMEM) => unsafe {
-                os::map_file_over(file, from, len, access, target)
+                memory_calls::map_file_over(file, from, len, access, target)
             },
             Err(e) => return Err(e),
         };
@@ -117,13 +117,15 @@ impl Reservation {
         let target = self.at(from);
         // SAFETY: `fresh` is new and ours. The target is the part of the reservation after
         // everything published (WIN-1). No thread uses either.
-        let moved = unsafe { os::move_over(fresh, len, target) }.inspect_err(|_| {
+        let moved = unsafe { memory_calls::move_over(fresh, len, target) }.inspect_err(|_| {
             // SAFETY: the move failed, so the new mapping is still there, ours and unused.
-            unsafe { os::unmap(fresh, len) }
+            unsafe { memory_calls::unmap(fresh, len) }
         });
         match moved {
             // SAFETY: the target as above. A move that was refused has not changed it.
-            Err(error) if refused::is(&error) => unsafe { os::map_file_over(file, from, len, access, target) },
+            Err(error) if refused::is(&error) => unsafe {
+                memory_calls::map_file_over(file, from, len, access, target)
+            },
             moved => moved,
         }
     }
@@ -132,7 +134,7 @@ impl Reservation {
     /// it unmaps the target. If it did unmap it, another thread may have mapped something there
     /// since.
     fn reserve_again_or_cut(&self, target: NonNull<u8>, len: u64) {
-        if os::reserve_at(target, len).is_err() && !os::is_reserved(target, len) {
+        if memory_calls::reserve_at(target, len).is_err() && !memory_calls::is_reserved(target, len) {
             self.cut(self.covered() + len);
         }
     }
@@ -147,7 +149,7 @@ impl Reservation {
         }
         if failed_to < old {
             // SAFETY: the tail of our reservation, over which nothing was ever mapped.
-            unsafe { os::unmap(self.at(failed_to), old - failed_to) };
+            unsafe { memory_calls::unmap(self.at(failed_to), old - failed_to) };
         }
         self.len.store(new, Ordering::Relaxed);
         self.budget_share.shrink_to(new);
@@ -161,7 +163,7 @@ impl Drop for Reservation {
         self.registration = None;
         if self.len() > 0 {
             // SAFETY: the range is ours, and all its users hold an `Arc` of the window (WIN-3).
-            unsafe { os::unmap(self.base, self.len()) }
+            unsafe { memory_calls::unmap(self.base, self.len()) }
         }
     }
 }

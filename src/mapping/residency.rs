@@ -8,15 +8,14 @@
 
 use super::ReadMap;
 use crate::error::best_effort;
-use crate::sys::os;
-use crate::sys::page_cache;
+use crate::sys::{call, page_cache};
 
 impl ReadMap {
     /// Whether a range of the file can be read without waiting for the disk. The kernel answers yes
     /// to a process that could not write to the file.
     pub(crate) fn is_in_memory(&self, offset: u64, len: u64) -> bool {
         let range = self.window().read_range();
-        let start = offset & !(os::page_bytes() - 1);
+        let start = offset & !(call::page_bytes() - 1);
         let end = offset.saturating_add(len).min(range.covered());
         // SAFETY: bounds: inside the mapped part of the range, which the pin keeps.
         start >= end || unsafe { page_cache::all_resident(range.at(start), end - start) }.unwrap_or(true)
@@ -25,7 +24,7 @@ impl ReadMap {
     /// Releases a range of the file: its pages leave memory, unless another program has them mapped
     /// or they are dirty. They can be read as before.
     pub(crate) fn release(&self, offset: u64, len: u64) {
-        let (range, system) = (self.window().read_range(), os::page_bytes());
+        let (range, system) = (self.window().read_range(), call::page_bytes());
         let start = offset.next_multiple_of(system);
         let end = offset.saturating_add(len).min(range.covered()) & !(system - 1);
         if start < end && self.ahead().has_disk() {

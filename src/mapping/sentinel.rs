@@ -41,7 +41,7 @@ use super::sigbus::FAULTED;
 use super::window::Window;
 use crate::hooks::{self, Moment};
 use crate::sys::fork::OwnWord;
-use crate::sys::{file_calls, os, refused};
+use crate::sys::{call, file_calls, refused};
 
 /// The sentinel that Mapleaf writes after the bytes in use. Not zero, since a hole reads as zeros.
 pub(super) const VALUE: u8 = 0x5e;
@@ -212,12 +212,12 @@ impl Window {
 /// The offset of the sentinel that follows `used` bytes: the next kernel page, which holds no byte
 /// in use.
 pub(super) fn offset_after(used: u64) -> u64 {
-    used.next_multiple_of(os::page_bytes())
+    used.next_multiple_of(call::page_bytes())
 }
 
 /// The length of a file of which `used` bytes are in use, with a page for the sentinel.
 pub(super) fn file_len_for(used: u64) -> io::Result<u64> {
-    let page_bytes = os::page_bytes();
+    let page_bytes = call::page_bytes();
     round_up(used, page_bytes)?.checked_add(page_bytes).ok_or_else(|| io::ErrorKind::FileTooLarge.into())
 }
 
@@ -252,7 +252,7 @@ fn last_byte_not_zero(file: &File, used: u64) -> io::Result<Option<(u64, u8)>> {
     let mut end = used;
     let least = used.saturating_sub(ZEROS_MAX_BYTES);
     while end > least {
-        let start = (end - 1) & !(os::page_bytes() - 1);
+        let start = (end - 1) & !(call::page_bytes() - 1);
         let mut bytes = vec![0; (end - start) as usize];
         match file.read_exact_at(&mut bytes, start) {
             Err(error) if refused::is(&error) => return Err(refused::by("pread")(error)),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::read_ahead::Ahead;
 use super::sigbus::FaultRecord;
 use crate::error::Error;
-use crate::sys::{file_calls, os};
+use crate::sys::{call, file_calls, memory_calls};
 
 /// What a mapping and its windows share. A clone shares it too.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl Shared {
     pub(super) fn error_at(&self, offset: u64, error: Option<&io::Error>) -> Error {
         let cause = match (file_calls::end_of(&self.file), self.file.read_exact_at(&mut [0], offset)) {
             (Ok(len), _) if offset >= len => format!("the file was cut to {len} bytes while it was open"),
-            (_, Err(e)) if os::is_unserved(&e) => format!("reading it failed: {e}"),
+            (_, Err(e)) if memory_calls::is_unserved(&e) => format!("reading it failed: {e}"),
             _ => {
                 let number = error.map(|e| format!(" ({e})")).unwrap_or_default();
                 let what = "the file was cut and made longer again, or the disk had no room for a change or failed for a moment";
@@ -55,10 +55,10 @@ impl Shared {
     /// refuses the call itself, that says nothing about the page and is no error.
     #[cold]
     pub(super) fn read_through(&self, range: Range<u64>) -> Option<Error> {
-        let step = os::page_bytes();
+        let step = call::page_bytes();
         (range.start..range.end).step_by(step as usize).find_map(|offset| match self.file.read_at(&mut [0], offset) {
             Ok(0) => Some(self.error_at(offset, None)),
-            Err(e) if os::is_unserved(&e) => Some(self.error_at(offset, Some(&e))),
+            Err(e) if memory_calls::is_unserved(&e) => Some(self.error_at(offset, Some(&e))),
             _ => None,
         })
     }

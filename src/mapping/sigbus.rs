@@ -35,7 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::best_effort;
 use crate::sys::fork::PerProcess;
-use crate::sys::{os, refused};
+use crate::sys::{call, refused};
 
 /// The first access that failed in the mappings of one file.
 #[derive(Debug, Default)]
@@ -243,7 +243,7 @@ static SYSTEM_PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
 fn install() -> io::Result<()> {
     static INSTALLED: AtomicBool = AtomicBool::new(false);
     if !INSTALLED.load(Ordering::Relaxed) {
-        SYSTEM_PAGE_BYTES.store(os::page_bytes() as usize, Ordering::Relaxed);
+        SYSTEM_PAGE_BYTES.store(call::page_bytes() as usize, Ordering::Relaxed);
         install_handler().map_err(|error| {
             let what = "SIGBUS cannot be handled, and Options::fault_guard(false) does without";
             io::Error::new(error.kind(), format!("{what}: {}", refused::by("rt_sigaction")(error)))

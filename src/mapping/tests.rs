@@ -5,6 +5,7 @@ use std::sync::Barrier;
 
 use super::*;
 use crate::ids::PageId;
+use crate::sys::call;
 
 const PAGE: u64 = 4096;
 
@@ -250,7 +251,7 @@ fn marks_beyond_the_window_read_as_zero() {
         read_map.set_verified(PageId(page), 3);
         assert_eq!(read_map.clone().verified_byte(PageId(page)), 3);
     }
-    for page in [os::page_bytes(), 1 << 47, u64::MAX] {
+    for page in [call::page_bytes(), 1 << 47, u64::MAX] {
         read_map.set_verified(PageId(page), 1);
         assert_eq!(read_map.verified_byte(PageId(page)), 0);
     }

@@ -16,7 +16,7 @@ use super::bounds::round_up;
 use super::budget::BudgetShare;
 use super::shared::Shared;
 use crate::ids::PageId;
-use crate::sys::os;
+use crate::sys::{call, memory_calls};
 
 /// One byte for each page that a window has room for.
 pub(super) struct VerifiedBitmap {
@@ -27,9 +27,9 @@ pub(super) struct VerifiedBitmap {
 
 impl VerifiedBitmap {
     pub(super) fn new(pages: u64, shared: &Shared) -> io::Result<VerifiedBitmap> {
-        let len = round_up(pages.max(1), os::page_bytes())?;
+        let len = round_up(pages.max(1), call::page_bytes())?;
         let budget_share = BudgetShare::new(len, &shared.reserved);
-        Ok(VerifiedBitmap { base: os::zeroed(len)?, len, _budget_share: budget_share })
+        Ok(VerifiedBitmap { base: memory_calls::zeroed(len)?, len, _budget_share: budget_share })
     }
 
     pub(super) fn base(&self) -> NonNull<u8> {
@@ -44,7 +44,7 @@ impl VerifiedBitmap {
     pub(super) fn clear(&self) {
         // SAFETY: the bitmap is private anonymous memory, which threads access only through
         // atomics.
-        if unsafe { os::zero_again(self.base, self.len) }.is_err() {
+        if unsafe { memory_calls::zero_again(self.base, self.len) }.is_err() {
             for page in 0..self.len {
                 // SAFETY: the bitmap is mapped memory of `len` bytes, accessed only through
                 // atomics, and the reference ends before `self` does.
@@ -60,7 +60,7 @@ impl Drop for VerifiedBitmap {
     fn drop(&mut self) {
         // SAFETY: the range is ours. All its users hold an `Arc` of the window (WIN-3), which is
         // dropped.
-        unsafe { os::unmap(self.base, self.len) }
+        unsafe { memory_calls::unmap(self.base, self.len) }
     }
 }
 

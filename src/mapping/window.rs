@@ -39,9 +39,8 @@ use super::shared::Shared;
 use super::verified_bitmap::VerifiedBitmap;
 use crate::error::Result;
 use crate::hooks;
-use crate::sys::file_calls;
-use crate::sys::os::{self, Access};
-use crate::sys::page_cache;
+use crate::sys::memory_calls::{self, Access};
+use crate::sys::{call, file_calls, page_cache};
 
 /// No kernel gives a process more address space than this, so a larger reservation would only fail.
 const WINDOW_BYTES_MAX: u64 = 1 << 47;
@@ -86,7 +85,7 @@ impl Window {
         shared: &Shared,
         map: impl Fn(&Window) -> io::Result<()>,
     ) -> io::Result<Window> {
-        let system = os::page_bytes();
+        let system = call::page_bytes();
         let least = round_up(least.max(1), system)?;
         let mut len = round_up(wanted.min(WINDOW_BYTES_MAX).max(least), system)?;
         loop {
@@ -100,7 +99,7 @@ impl Window {
 
     fn reserve_exactly(len: u64, page_size: usize, writable: bool, shared: &Shared) -> io::Result<Window> {
         let pages = len.div_ceil(page_size as u64);
-        let sentinel_bytes = if writable { os::page_bytes() } else { 0 };
+        let sentinel_bytes = if writable { call::page_bytes() } else { 0 };
         let reserve = |access| Reservation::new(len + sentinel_bytes, access, shared);
         Ok(Window {
             mapped: AtomicU64::new(0),
@@ -140,13 +139,13 @@ impl Window {
 
     /// Maps the file up to `len` for readers. This is also enough for flushing.
     pub(super) fn extend_read_range(&self, file: &File, len: u64) -> io::Result<()> {
-        self.read_range.extend(file, round_up(len, os::page_bytes())?, Access::Read)
+        self.read_range.extend(file, round_up(len, call::page_bytes())?, Access::Read)
     }
 
     /// Maps the file up to `len` in both ranges; publishes nothing. One caller at a time.
     pub(super) fn extend(&self, file: &File, len: u64) -> io::Result<()> {
         self.extend_read_range(file, len)?;
-        let to = round_up(len, os::page_bytes())?;
+        let to = round_up(len, call::page_bytes())?;
         match &self.write_range {
             Some(write_range) if self.shared.strict => write_range.extend(file, to, Access::Read),
             Some(write_range) => write_range.extend(file, to, Access::ReadWrite),
@@ -161,7 +160,7 @@ impl Window {
             let access = if allowed { Access::ReadWrite } else { Access::Read };
             // SAFETY: bounds: the range is mapped in `write_range`. A store to pages that are not
             // allowed is a bug, and is meant to get a signal.
-            unsafe { os::protect(write_range.at(offset), len, access) }
+            unsafe { memory_calls::protect(write_range.at(offset), len, access) }
                 .expect("the rights of the writable mapping change");
         }
     }
@@ -200,14 +199,14 @@ impl Window {
     /// the same places.
     pub(super) fn probe(&self, offset: u64, len: u64, for_writer: bool) -> Result<()> {
         let range = self.write_range.as_ref().filter(|_| for_writer).unwrap_or(&self.read_range);
-        let system = os::page_bytes();
+        let system = call::page_bytes();
         let start = offset & !(system - 1);
         let end = (offset.saturating_add(len).saturating_add(system - 1) & !(system - 1)).min(range.covered());
         if start >= end {
             return Ok(());
         }
         // SAFETY: bounds: inside the mapped part of the range, which `self` keeps.
-        let prefaulted = unsafe { os::prefault_read(range.at(start), end - start) };
+        let prefaulted = unsafe { memory_calls::prefault_read(range.at(start), end - start) };
         let shared = &self.shared;
         match prefaulted {
             Ok(true) => Ok(()),
@@ -245,14 +244,14 @@ impl Window {
     /// kernel cannot do that, or refuses to.
     pub(super) fn prefault(&self, offset: u64, len: u64) -> io::Result<bool> {
         let Some(write_range) = &self.write_range else { return Ok(true) };
-        let system = os::page_bytes();
+        let system = call::page_bytes();
         let start = offset & !(system - 1);
         let end = round_up(offset.saturating_add(len), system)?.min(write_range.covered());
         if start >= end {
             return Ok(true);
         }
         // SAFETY: bounds: inside the mapped part of the writable mapping, which `self` keeps.
-        unsafe { os::prefault_write(write_range.at(start), end - start) }
+        unsafe { memory_calls::prefault_write(write_range.at(start), end - start) }
     }
 
     /// Removes all pages of the file from the page tables of this window, so that the kernel can
@@ -272,7 +271,7 @@ impl Window {
     /// mapping or call wrote there: both mappings belong to the same open file, and the kernel
     /// flushes the file.
     pub(super) fn sync(&self, offset: u64, len: u64, file: &File) -> io::Result<()> {
-        let system = os::page_bytes();
+        let system = call::page_bytes();
         let start = offset & !(system - 1);
         let end = round_up(offset.saturating_add(len), system)?;
         if len == 0 {
@@ -282,7 +281,7 @@ impl Window {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "flush beyond the mapped part of the file"));
         }
         // SAFETY: bounds: inside the mapped part of the read-only mapping, which `self` keeps.
-        unsafe { os::sync_range(self.read_range.at(start), end - start, file) }
+        unsafe { memory_calls::sync_range(self.read_range.at(start), end - start, file) }
     }
 }
 

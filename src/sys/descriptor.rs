@@ -1,17 +1,18 @@
-//! Descriptors above 2: no print of the program can reach a file of ours.
+//! Opens files, always with a descriptor above 2, so that no print of the program reaches a file of
+//! ours.
 //!
-//! Floor: sys. Every file that Mapleaf opens is opened here, which `tests/tidy/` checks. The
-//! kernel gives the lowest number that is free. In a daemon that closed its standard descriptors
-//! that would be 0, 1 or 2, and whatever the program prints later would go over the database. So
-//! before a file is opened, `/dev/null` takes the standard descriptors that are closed, and keeps
-//! them, as it does at the start of every Rust program: between opening a file and moving its
-//! descriptor another thread could print. Where there is no `/dev/null`, the descriptor of the file
-//! moves up.
+//! Floor: sys. Every file that Mapleaf opens is opened here, which `tests/tidy/` checks. The kernel
+//! gives a new file the lowest free number. In a daemon that closed its standard descriptors this
+//! would be 0, 1 or 2, and later prints of the program would overwrite the database. So before a
+//! file is opened, each standard descriptor that is closed is opened on `/dev/null`, and stays so,
+//! as at the start of every Rust program. (Moving the descriptor afterwards is not enough: another
+//! thread could print before.) Only if there is no `/dev/null`, the descriptor of the file is
+//! moved.
 //!
 //! Invariants:
-//!   DESCRIPTOR-1  a file that is given out has a descriptor above 2, close-on-exec.
+//!   DESCRIPTOR-1  a file that is returned has a descriptor above 2, close-on-exec.
 //!
-//! Failure: `io::Error` of opening, and of a process that may have no more descriptors.
+//! Failure: `io::Error` of opening, also if the process may have no more descriptors.
 #![allow(unsafe_code, reason = "raw descriptors")]
 
 use std::fs::{File, OpenOptions};
@@ -21,16 +22,16 @@ use std::path::Path;
 
 use crate::sys::refused;
 
-/// The lowest descriptor that is no standard one.
+/// The lowest descriptor after the standard ones.
 const LOWEST: libc::c_int = 3;
 
-/// Opens a file as the options say (DESCRIPTOR-1).
+/// Opens a file with these options (DESCRIPTOR-1).
 pub(crate) fn open(options: &OpenOptions, path: &Path) -> io::Result<File> {
     take_standard();
     at_least(LOWEST, options.open(path)?)
 }
 
-/// The text of a small file, as those of `/proc` are.
+/// The text of a small file, such as those in `/proc`.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     open(OpenOptions::new().read(true), path)?.read_to_string(&mut text)?;
@@ -64,7 +65,7 @@ pub(crate) fn null(flags: libc::c_int) -> libc::c_int {
     unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | flags) }
 }
 
-/// The same open file under a descriptor of this number or above.
+/// The same open file, under a descriptor of at least `lowest`.
 fn at_least(lowest: libc::c_int, file: File) -> io::Result<File> {
     if file.as_raw_fd() >= lowest {
         return Ok(file);
@@ -73,12 +74,12 @@ fn at_least(lowest: libc::c_int, file: File) -> io::Result<File> {
     owned(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) })
 }
 
-/// The file of a descriptor that a call has just made, or the call's error.
+/// The file of a descriptor that a call has just returned, or the error of the call.
 fn owned(new: libc::c_int) -> io::Result<File> {
     if new < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is new, and nobody else has it.
+    // SAFETY: the descriptor is new, and no other `File` owns it.
     Ok(unsafe { File::from_raw_fd(new) })
 }
 

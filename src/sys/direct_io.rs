@@ -12,14 +12,15 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
 use std::time::Duration;
 
 use memmap2::{MmapMut, MmapOptions};
 
 use crate::error::best_effort;
-use crate::sys::page_cache;
-use crate::sys::{file_calls, os, refused};
+use crate::sys::{attributes, descriptor, file_calls, page_cache, refused};
 
 /// Alignment of direct reads. No file system of today needs more.
 const ALIGNED_BYTES: u64 = 4096;
@@ -35,7 +36,7 @@ const FLUSH_FAILED: &std::ffi::CStr = c"user.mapleaf.flush-failed";
 /// The first `len` bytes of a file, or as many as it has, read from the disk. Bytes that cannot be
 /// read are zeros. `None`: the file system reads only through its cache.
 pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<Vec<u8>>> {
-    let Ok(direct) = os::reopen_direct(file) else { return Ok(None) };
+    let Ok(direct) = reopen_direct(file) else { return Ok(None) };
     let len = len.min(file_calls::end_of(file)?);
     let mut read = Vec::with_capacity(len as usize);
     // A mapping, because direct I/O needs aligned memory.
@@ -52,6 +53,12 @@ pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<
         read.extend_from_slice(&chunk[..wanted]);
     }
     Ok(Some(read))
+}
+
+/// Opens the same file once more for direct I/O. An error if the file system has none.
+fn reopen_direct(file: &File) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    descriptor::open(File::options().read(true).custom_flags(libc::O_DIRECT), Path::new(&path))
 }
 
 /// Drops all pages of a file from the page cache, and checks that they are gone, so that later
@@ -92,18 +99,18 @@ pub(crate) fn cached_pages(file: &File) -> io::Result<u64> {
 
 /// Records that a flush of the file failed. Returns whether that worked.
 pub(crate) fn mark_flush_failed(file: &File) -> bool {
-    os::set_attribute(file, FLUSH_FAILED).is_ok()
+    attributes::set(file, FLUSH_FAILED).is_ok()
 }
 
 /// Whether a flush of the file failed since its last recovery.
 pub(crate) fn is_flush_failed(file: &File) -> bool {
-    os::has_attribute(file, FLUSH_FAILED)
+    attributes::has(file, FLUSH_FAILED)
 }
 
 /// Removes the record of a failed flush: the cache and the disk agree.
 pub(crate) fn clear_flush_failed(file: &File) {
     // Where it cannot be removed, the next opening drops the cache once more, and that is all.
-    best_effort(os::remove_attribute(file, FLUSH_FAILED));
+    best_effort(attributes::remove(file, FLUSH_FAILED));
 }
 
 #[cfg(test)]

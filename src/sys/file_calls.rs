@@ -11,13 +11,17 @@
 //! Failure: the error of the call, which names it if the kernel refused it.
 #![allow(unsafe_code, reason = "raw system calls")]
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Seek as _};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
 use std::ptr;
 
-use crate::sys::os::{offset, page_bytes, retry};
+use crate::error::best_effort;
+use crate::sys::call::{offset, page_bytes, retry};
 use crate::sys::process_limits::soft_limit;
 use crate::sys::refused;
 
@@ -188,6 +192,52 @@ pub(crate) fn file_system(file: &File) -> io::Result<i128> {
 pub(crate) fn lives_in_memory(file: &File) -> bool {
     const RAMFS_MAGIC: i128 = 0x8584_58f6;
     matches!(file_system(file), Ok(kind) if kind == i128::from(libc::TMPFS_MAGIC) || kind == RAMFS_MAGIC)
+}
+
+/// The first byte at `at` or after it that is not in a hole of the file; `None` if there is none.
+/// Moves the position of the descriptor, which no other call uses.
+pub(crate) fn seek_data(file: &File, at: u64) -> io::Result<Option<u64>> {
+    let at = offset(at)?;
+    // SAFETY: a call on a descriptor that `file` keeps open, without pointers.
+    let found = unsafe { libc::lseek(file.as_raw_fd(), at, libc::SEEK_DATA) };
+    match u64::try_from(found) {
+        Ok(found) => Ok(Some(found)),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
+/// Renames without replacing. `Ok(false)`: the new name exists.
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<bool> {
+    let (old, new) = (CString::new(from.as_os_str().as_bytes())?, CString::new(to.as_os_str().as_bytes())?);
+    // By its number, because musl has no function for it.
+    let (call, here, flags) = (libc::SYS_renameat2, libc::AT_FDCWD, libc::RENAME_NOREPLACE);
+    // SAFETY: both names are strings with their terminating zero that live through the call.
+    let renamed =
+        retry(|| unsafe { libc::syscall(call, here, old.as_ptr(), here, new.as_ptr(), flags) } as libc::c_int);
+    match renamed {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) || refused::is(&error) => link_new(from, to),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same for file systems and kernels that cannot rename without replacing: makes a second name,
+/// then removes the first.
+fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
+    match std::fs::hard_link(from, to) {
+        Ok(()) => {
+            // The file has its new name. If the old one cannot be removed, it only leads to the
+            // same file.
+            best_effort(std::fs::remove_file(from));
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(refused::by("renameat2, and linkat after it")(error)),
+    }
 }
 
 #[cfg(test)]

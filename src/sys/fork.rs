@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use memmap2::MmapRaw;
 
-use crate::sys::{descriptor, os};
+use crate::sys::{descriptor, memory_calls};
 
 /// A word that is 0 in every child.
 pub(crate) struct OwnWord {
@@ -52,7 +52,7 @@ unsafe impl Sync for OwnWord {}
 
 impl OwnWord {
     pub(crate) fn new(value: u32) -> OwnWord {
-        let (word, memory) = match os::cleared_in_children() {
+        let (word, memory) = match memory_calls::cleared_in_children() {
             Ok(page) => (page.as_mut_ptr().cast::<AtomicU32>(), (Some(page), None)),
             Err(_) => {
                 let word = Arc::new(AtomicU32::new(0));

@@ -1,12 +1,12 @@
-//! Which process holds the lock of a file that is taken, for the text of an error.
+//! Finds the process that holds a lock of a file, for the text of an error.
 //!
 //! Floor: sys. The kernel names no process for a lock of an open file (`F_OFD_GETLK` and
-//! `/proc/locks` say -1), but `/proc/PID/fdinfo` lists such locks with each descriptor. So this
-//! looks through the descriptors of all processes that this one may look into: its own user's, or
-//! every one for the superuser. That costs a few system calls for each descriptor on the machine;
-//! only a refusal does it.
+//! `/proc/locks` give -1), but `/proc/PID/fdinfo` lists such locks for each descriptor. So this
+//! module reads the descriptors of all processes that it may read: those of the same user, or all
+//! for the superuser. That costs a few system calls for each descriptor on the machine, and is done
+//! only when a lock was refused.
 //!
-//! Failure: `None` where the kernel does not tell, or when the holder has gone meanwhile.
+//! Failure: `None` if the kernel does not tell, or if the holder has ended meanwhile.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -20,11 +20,11 @@ pub(crate) struct Holder {
     pub(crate) process: u32,
     /// The name of its program, without control characters.
     pub(crate) command: String,
-    /// The lock keeps all others out, and not only writers.
+    /// Whether the lock is exclusive.
     pub(crate) writes: bool,
 }
 
-/// Finds a process with a lock that begins at byte `lock` of the file with this device and inode.
+/// Finds a process that holds a lock from byte `lock` on, of the file with this device and inode.
 pub(crate) fn of_lock(id: (u64, u64), lock: u64) -> Option<Holder> {
     let processes = fs::read_dir("/proc").ok()?;
     let numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -36,21 +36,21 @@ pub(crate) fn of_lock(id: (u64, u64), lock: u64) -> Option<Holder> {
     })
 }
 
-/// Whether a process holds the lock, and whether exclusively.
+/// `Some` if a process holds the lock: whether it is exclusive.
 fn lock_in(process: u32, id: (u64, u64), lock: u64) -> Option<bool> {
     let descriptors = fs::read_dir(format!("/proc/{process}/fd")).ok()?;
     descriptors.flatten().find_map(|descriptor| {
         let info = Path::new("/proc").join(process.to_string()).join("fdinfo").join(descriptor.file_name());
         let kind = descriptor::read_text(&info).ok()?.lines().find_map(|line| kind_of(line, lock))?;
-        // Only of a file with such a lock: to ask for any other could wait for a file system that
-        // does not answer.
+        // Only for a file with such a lock: for any other file, the call could wait for a file
+        // system that does not answer.
         let file = fs::metadata(descriptor.path()).ok().filter(|file| (file.dev(), file.ino()) == id);
         file.map(|_| kind)
     })
 }
 
-/// Whether a line of `fdinfo` is a lock that begins at this byte, and an exclusive one. Such a line
-/// reads `lock: 1: OFDLCK ADVISORY WRITE -1 fd:01:4711 FIRST LAST`.
+/// `Some` if a line of `fdinfo` is a lock that begins at this byte: whether it is exclusive. Such a
+/// line reads `lock: 1: OFDLCK ADVISORY WRITE -1 fd:01:4711 FIRST LAST`.
 fn kind_of(line: &str, lock: u64) -> Option<bool> {
     let mut words = line.strip_prefix("lock:")?.split_whitespace().skip_while(|word| *word != "OFDLCK").skip(2);
     let kind = words.next()?;

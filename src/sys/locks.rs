@@ -1,48 +1,39 @@
 //! Locks of byte ranges that belong to an open file, not to a process (OFD locks).
 //!
-//! Floor: sys. Two files opened apart conflict even in one process; a lock goes when its file
-//! is closed, so a dead process holds none. A duplicate of a descriptor shares its locks. The
-//! offsets lie far past the end of any file.
+//! Floor: sys. Two openings of a file conflict even in one process. A lock ends when its file is
+//! closed, so a dead process holds none. A duplicate of a descriptor shares the locks. The bytes
+//! that are locked lie far after the end of any file.
 //!
-//! Failure: `Ok(false)` when another open file holds a conflicting lock; errors of the kernel
-//! otherwise.
+//! Failure: `Ok(false)` if another open file holds a conflicting lock; otherwise errors of the
+//! kernel.
+#![allow(unsafe_code, reason = "raw system calls")]
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd as _;
 
-use crate::sys::os;
+use crate::sys::call::{offset, retry};
+use crate::sys::refused;
 
-/// Start of the bytes that stand for locks.
+/// The first byte that stands for a lock.
 const BASE: u64 = 1 << 61;
-/// An opener or closer holds it from testing which processes are alive until it has taken or
-/// released its own byte.
-#[cfg_attr(not(test), expect(dead_code, reason = "reserved for several processes at one file"))]
-pub(crate) const GATE: u64 = BASE;
-/// Held by the writer.
+/// Locked by the writer.
 pub(crate) const WRITER: u64 = BASE + 1;
-/// Held while a checkpoint is made.
-#[expect(dead_code, reason = "reserved for several processes at one file")]
-pub(crate) const CHECKPOINT: u64 = BASE + 2;
-/// Held while records are made durable and published.
-#[expect(dead_code, reason = "reserved for several processes at one file")]
-pub(crate) const FLUSH: u64 = BASE + 3;
-/// The byte of process slot n is `PROCESSES + n`.
-#[expect(dead_code, reason = "reserved for several processes at one file")]
-pub(crate) const PROCESSES: u64 = BASE + (1 << 32);
-/// The bytes that bind data file and lock file: `BINDINGS` plus a hash below [`BINDINGS_COUNT`].
+/// The bytes that bind a data file to its lock file: `BINDINGS` plus a hash below
+/// [`BINDINGS_COUNT`].
 pub(crate) const BINDINGS: u64 = BASE + (1 << 60);
 /// How many values the hash of a binding may take.
 pub(crate) const BINDINGS_COUNT: u64 = 1 << 59;
 
-// Every range ends below 2^63, the end of what offsets can name.
+// Every range ends below 2^63, because offsets are signed.
 const _: () = assert!(BINDINGS + BINDINGS_COUNT < 1 << 63);
 
 /// How a range is locked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LockKind {
-    /// Any number may hold it; the file must be open for reading.
+    /// Any number of open files may hold it. The file must be open for reading.
     Shared,
-    /// One may hold it; the file must be open for writing.
+    /// Only one open file may hold it. The file must be open for writing.
     Exclusive,
 }
 
@@ -55,33 +46,60 @@ impl LockKind {
     }
 }
 
-/// Tries to lock `len` bytes from `offset` on, or to change the kind of the own lock there.
-/// `Ok(false)`: taken.
-pub(crate) fn try_lock(file: &File, offset: u64, len: u64, kind: LockKind) -> io::Result<bool> {
-    os::set_lock(file, kind.code(), offset, len, false)
+/// Tries to lock `len` bytes from `start` on, or to change the kind of the lock that this file
+/// holds there. `Ok(false)`: another open file holds a conflicting lock.
+pub(crate) fn try_lock(file: &File, start: u64, len: u64, kind: LockKind) -> io::Result<bool> {
+    set_lock(file, libc::F_OFD_SETLK, kind.code(), start, len)
 }
 
-/// Locks `len` bytes from `offset` on, waiting as long as another open file holds a lock that
-/// conflicts.
-#[cfg_attr(not(test), expect(dead_code, reason = "reserved for several processes at one file"))]
-pub(crate) fn lock(file: &File, offset: u64, len: u64, kind: LockKind) -> io::Result<()> {
-    os::set_lock(file, kind.code(), offset, len, true).map(|_| ())
+/// Drops the lock of this file on a range, if it holds one.
+pub(crate) fn unlock(file: &File, start: u64, len: u64) -> io::Result<()> {
+    set_lock(file, libc::F_OFD_SETLK, libc::F_UNLCK, start, len).map(|_| ())
 }
 
-/// Whether anybody else holds a lock in the range; the own one does not count. Takes nothing.
-#[cfg_attr(not(test), expect(dead_code, reason = "reserved for several processes at one file"))]
-pub(crate) fn is_locked(file: &File, offset: u64, len: u64) -> io::Result<bool> {
-    os::test_lock(file, LockKind::Exclusive.code(), offset, len)
+/// Takes, changes or drops (`F_UNLCK`) a lock. `Ok(false)`: another open file holds a conflicting
+/// lock.
+fn set_lock(file: &File, command: libc::c_int, kind: libc::c_int, start: u64, len: u64) -> io::Result<bool> {
+    let lock = lock_of(kind, start, len)?;
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the
+    // call.
+    match retry(|| unsafe { libc::fcntl(file.as_raw_fd(), command, &lock) }) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(error) => Err(refused::by("fcntl(F_OFD_SETLK)")(error)),
+    }
 }
 
-/// Gives up the own lock on a range, if there is one.
-pub(crate) fn unlock(file: &File, offset: u64, len: u64) -> io::Result<()> {
-    os::set_lock(file, libc::F_UNLCK, offset, len, false).map(|_| ())
+fn lock_of(kind: libc::c_int, start: u64, len: u64) -> io::Result<libc::flock> {
+    // SAFETY: `flock` is plain integers, for which zero is a value.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = offset(start)?;
+    lock.l_len = offset(len)?;
+    Ok(lock)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A byte beside [`WRITER`].
+    const NEIGHBOUR: u64 = BASE;
+
+    /// Locks a range, and waits while another open file holds a conflicting lock.
+    fn lock(file: &File, start: u64, len: u64, kind: LockKind) -> io::Result<()> {
+        set_lock(file, libc::F_OFD_SETLKW, kind.code(), start, len).map(|_| ())
+    }
+
+    /// Whether another open file holds a lock in the range.
+    fn is_locked(file: &File, start: u64, len: u64) -> io::Result<bool> {
+        let mut lock = lock_of(libc::F_WRLCK, start, len)?;
+        // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through
+        // the call.
+        retry(|| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) })?;
+        Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+    }
 
     #[test]
     fn two_opens_in_one_process_conflict() {
@@ -89,11 +107,11 @@ mod tests {
         let open = || File::options().read(true).write(true).open(file.path()).unwrap();
         let (a, b) = (open(), open());
         assert!(try_lock(&a, WRITER, 1, LockKind::Exclusive).unwrap());
-        assert!(is_locked(&b, GATE, 100).unwrap() && !is_locked(&b, GATE, 1).unwrap());
-        assert!(!is_locked(&a, GATE, 100).unwrap(), "the own lock does not count");
+        assert!(is_locked(&b, NEIGHBOUR, 100).unwrap() && !is_locked(&b, NEIGHBOUR, 1).unwrap());
+        assert!(!is_locked(&a, NEIGHBOUR, 100).unwrap(), "the own lock does not count");
         assert!(!try_lock(&b, WRITER, 1, LockKind::Exclusive).unwrap());
         assert!(!try_lock(&b, WRITER, 1, LockKind::Shared).unwrap());
-        assert!(try_lock(&b, GATE, 1, LockKind::Exclusive).unwrap(), "neighbours do not conflict");
+        assert!(try_lock(&b, NEIGHBOUR, 1, LockKind::Exclusive).unwrap(), "neighbours do not conflict");
         assert!(try_lock(&a, WRITER, 1, LockKind::Shared).unwrap(), "the own lock changes its kind");
         assert!(try_lock(&b, WRITER, 1, LockKind::Shared).unwrap());
         unlock(&a, WRITER, 1).unwrap();
@@ -106,7 +124,7 @@ mod tests {
             waiter.join().unwrap().unwrap();
         });
         drop(b);
-        assert!(try_lock(&a, GATE, 4, LockKind::Exclusive).unwrap(), "closing gives locks back");
+        assert!(try_lock(&a, NEIGHBOUR, 4, LockKind::Exclusive).unwrap(), "closing gives locks back");
         assert!(try_lock(&a, BINDINGS + BINDINGS_COUNT - 1, 1, LockKind::Shared).unwrap());
         assert_eq!(file.as_file().metadata().unwrap().len(), 0);
     }

@@ -4,28 +4,33 @@
 //! Floor: sys. Knows files, addresses and memory, nothing of pages or databases.
 //!
 //! ```text
-//! os           system calls on memory: map, move, protect, advise, flush
-//! page_cache   which pages of a file are in memory; asking for some, letting some go
-//! process_limits  address space, locked memory, memory areas
-//! file_calls   system calls on files: lengths, blocks, status
-//! refused      whether an error says that a call is not permitted or not known here
-//! descriptor   opens files, always above the standard descriptors
-//! rights       the mode that a new file gets
-//! locks        byte-range locks that belong to an open file
-//! lock_holder  which process holds such a lock
-//! fork         detects use in a child after `fork`
-//! direct_io    reads past the page cache, drops cached pages, remembers a failed flush
-//! extents      whether a store to a file takes blocks that it does not have
-//! folios       whether the page cache holds a file in large folios
-//! memory       how much memory the page cache can take
-//! prefetch     asks the processor for memory before it is needed
-//! scratch      large private memory for sorting
-//! owned_cell   a cell with one owner at a time, and a word that every thread may read
-//! testing      what tests do to a process of their own
+//! call              what the wrappers share: retries, conversions, the kernel's page size
+//! refused           recognises an error that means "the kernel does not permit this call"
+//! memory_calls      on memory: reserve, map, move, protect, flush, unmap
+//! file_calls        on files: length, blocks, writes, flushes, status, renames
+//! page_cache        which pages of a file are in memory; requests some, drops some
+//! attributes        extended attributes
+//! descriptor        opens files, always above the standard descriptors
+//! rights            copies mode, owner and group of a file to another one
+//! locks             byte-range locks that belong to an open file
+//! lock_holder       finds the process that holds such a lock
+//! fork              detects a child after `fork`
+//! direct_io         reads past the page cache; records a failed flush
+//! extents           whether a store to a file needs a new block
+//! folios            whether the page cache holds a file in large folios
+//! available_memory  how much memory the page cache can take
+//! process_limits    limits on address space, locked memory, memory areas
+//! prefetch          brings memory into the processor's cache
+//! scratch           large private memory for sorting
+//! owned_cell        a value with one owner at a time, and a word that every thread may read
+//! testing           what tests do to a process of their own
 //! ```
 //!
-//! Failure: `io::Error` as the kernel gave it; hints fail without effect.
+//! Failure: `io::Error` as the kernel gave it. Hints fail without effect.
 
+mod attributes;
+pub(crate) mod available_memory;
+pub(crate) mod call;
 pub(crate) mod descriptor;
 pub(crate) mod direct_io;
 pub(crate) mod extents;
@@ -34,8 +39,7 @@ pub(crate) mod folios;
 pub(crate) mod fork;
 pub(crate) mod lock_holder;
 pub(crate) mod locks;
-pub(crate) mod memory;
-pub(crate) mod os;
+pub(crate) mod memory_calls;
 pub(crate) mod owned_cell;
 pub(crate) mod page_cache;
 pub(crate) mod prefetch;

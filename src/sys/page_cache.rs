@@ -1,4 +1,4 @@
-//! The page cache: which pages of a file it holds, asking it to read some, and letting some go.
+//! The page cache: which pages of a file it holds, requests to read some, and to drop some.
 //!
 //! Floor: sys.
 //!
@@ -10,11 +10,11 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
-use crate::sys::os::{offset, page_bytes, retry, size};
+use crate::sys::call::{offset, page_bytes, retry, size};
 use crate::sys::refused;
 
-/// Asks the kernel to let go of the pages of a range that are clean and that nobody has mapped; a
-/// length of 0: to the end.
+/// Drops the clean pages of a range that no program has mapped. A length of 0 means to the end of
+/// the file.
 pub(crate) fn drop_cache(file: &File, start: u64, len: u64) -> io::Result<()> {
     let (start, len) = (offset(start)?, offset(len)?);
     // SAFETY: a call on a descriptor that `file` keeps open.
@@ -24,7 +24,7 @@ pub(crate) fn drop_cache(file: &File, start: u64, len: u64) -> io::Result<()> {
     }
 }
 
-/// Pages of a mapping that are in memory, by this or any other process.
+/// Pages of a mapping that are in memory, brought there by any process.
 pub(crate) fn resident_pages(map: &memmap2::MmapRaw) -> io::Result<u64> {
     let mut resident = vec![0u8; map.len().div_ceil(page_bytes() as usize)];
     // SAFETY: the mapping lives through the call, which stores a byte for each of its pages.
@@ -65,13 +65,13 @@ pub(crate) fn thread_dirtied_bytes() -> u64 {
     u64::try_from(usage.ru_oublock).unwrap_or(0) * 512
 }
 
-/// Kernel pages that are dirty in a range of a file. An error where the kernel cannot say.
+/// Kernel pages that are dirty in a range of a file. An error if the kernel cannot tell.
 pub(crate) fn dirty_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
     cache_state(file, start, len).map(|found| found[1] + found[2])
 }
 
-/// Kernel pages that the page cache has of a range of a file, or is reading. An error where
-/// the kernel cannot say.
+/// Kernel pages of a range of a file that are cached or being read. An error if the kernel cannot
+/// tell.
 pub(crate) fn cached_pages(file: &File, start: u64, len: u64) -> io::Result<u64> {
     cache_state(file, start, len).map(|found| found[0])
 }
@@ -91,7 +91,7 @@ fn cache_state(file: &File, start: u64, len: u64) -> io::Result<[u64; 5]> {
     }
 }
 
-/// Asks the kernel to read a range of a file soon; waits for nothing. Advice: errors do not matter.
+/// Requests that the kernel reads a range of a file soon. Does not wait. Errors do not matter.
 pub(crate) fn will_need(file: &File, start: u64, len: u64) {
     if let (Ok(start), Ok(len)) = (offset(start), offset(len)) {
         // SAFETY: a call on a descriptor that `file` keeps open.
@@ -99,14 +99,35 @@ pub(crate) fn will_need(file: &File, start: u64, len: u64) {
     }
 }
 
-/// Lets go of the page table entries of a shared file mapping: the next access finds the page
+/// Removes a range of a shared file mapping from the page tables. The next access finds the page
 /// again, in the page cache or in the file.
 ///
 /// # Safety
 /// The range lies in a shared mapping of a file that the caller keeps.
 pub(crate) unsafe fn release_pages(base: NonNull<u8>, len: u64) -> io::Result<()> {
     let len = size(len)?;
-    // SAFETY: a shared file mapping loses nothing; a thread that reads or stores meanwhile faults
-    // the page in again.
+    // SAFETY: a shared file mapping loses no bytes. A thread that uses the page meanwhile faults it
+    // in again.
     retry(|| unsafe { libc::madvise(base.as_ptr().cast(), len, libc::MADV_DONTNEED) })
+}
+
+/// Tells the kernel that a file is read at random, so that its read-ahead brings no large folios
+/// into the page cache. Errors do not matter.
+pub(crate) fn advise_random(file: &File) {
+    // SAFETY: a call on a descriptor that `file` keeps open.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+}
+
+/// Starts to write a range of a file to the disk and does not wait. If the file system cannot do
+/// that, or the kernel refuses, the next flush writes everything.
+pub(crate) fn start_write_back(file: &File, at: u64, len: u64) -> io::Result<()> {
+    let (at, len) = (offset(at)?, offset(len)?);
+    // SAFETY: a call on a descriptor that `file` keeps open, without pointers. It does not report
+    // errors of earlier write-back; the next flush does.
+    match retry(|| unsafe { libc::sync_file_range(file.as_raw_fd(), at, len, libc::SYNC_FILE_RANGE_WRITE) }) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ESPIPE)) || refused::is(&error) => {
+            Ok(())
+        }
+        other => other,
+    }
 }

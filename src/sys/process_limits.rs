@@ -1,16 +1,16 @@
-//! Limits of the process: address space, locked memory, memory areas.
+//! What limits the memory of the process: address space, locked memory, memory areas.
 //!
 //! Floor: sys.
 //!
-//! Failure: none; `None` where a limit is unlimited or the kernel does not tell it.
+//! Failure: `None` if there is no limit, or if the kernel does not tell it.
 #![allow(unsafe_code, reason = "raw system calls")]
 
 use std::path::Path;
 
+use crate::sys::call::page_bytes;
 use crate::sys::descriptor;
-use crate::sys::os::page_bytes;
 
-/// A soft limit of this process; `None`: unlimited. Each C library has a type of its own for the
+/// A soft limit of this process; `None` if unlimited. Each C library has its own type for the
 /// number of a limit.
 pub(crate) fn soft_limit(resource: libc::c_int) -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
@@ -42,8 +42,8 @@ pub(crate) fn process_bytes() -> Option<u64> {
     pages.checked_mul(page_bytes())
 }
 
-/// Addresses that a process has on this machine: the kernel puts the first stack near the end of
-/// them.
+/// The size of the address space of a process on this machine, rounded up from the address of its
+/// first stack, which the kernel puts near the end.
 pub(crate) fn address_space_bytes() -> u64 {
     const USUAL: u64 = 1 << 47;
     // SAFETY: a query without pointers. It gives the address of bytes on the first stack, or 0.

@@ -1,16 +1,16 @@
-//! System calls that the kernel refuses: in a sandbox (seccomp, gVisor), or because it does not
-//! know them.
+//! Recognises system calls that the kernel refuses: in a sandbox (seccomp, gVisor), or because it
+//! does not know them.
 //!
-//! Floor: sys. A refused hint is left out, and a refused call with an equivalent is replaced by
-//! it, where the call is made. What is left is an error that names the call, since the operation
-//! ("growing the file") does not say which one it was.
+//! Floor: sys. The wrapper of a call omits a refused hint, and replaces a refused call by an
+//! equivalent one if there is one. Otherwise the error names the call, because the name of the
+//! operation ("growing the file") does not tell it.
 //!
 //! Failure: none of its own.
 
 use std::fmt;
 use std::io;
 
-/// Why a call was refused: the source of an `io::Error` of the kind that its number has.
+/// A refused call: the source of an `io::Error` whose kind belongs to the number of the error.
 #[derive(Debug)]
 struct Refused {
     call: &'static str,
@@ -29,13 +29,14 @@ impl std::error::Error for Refused {
     }
 }
 
-/// Whether an error says that the kernel refused a call, whatever its arguments were.
+/// Whether an error means that the kernel refuses a call, whatever its arguments are.
 pub(crate) fn is(error: &io::Error) -> bool {
     let named = || error.get_ref().is_some_and(|inner| inner.is::<Refused>());
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) || named()
 }
 
-/// For `map_err`: names the call in an error that says that it was refused; other errors stay.
+/// For `map_err`: adds the name of the call to an error that means a refusal. Other errors stay as
+/// they are.
 pub(crate) fn by(call: &'static str) -> impl Fn(io::Error) -> io::Error {
     move |error| match is(&error) && error.raw_os_error().is_some() {
         true => io::Error::new(error.kind(), Refused { call, error }),

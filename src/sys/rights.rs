@@ -1,21 +1,22 @@
-//! The rights of a file, read from one file and given to another that is made from it.
+//! The rights of a file, copied to another file that is made from it.
 //!
-//! Floor: sys. Mode, owner and group; a POSIX access list is not copied, it only makes the copy
-//! stricter.
+//! Floor: sys. Rights are mode, owner and group. A POSIX access list is not copied; it only makes
+//! the copy stricter.
 //!
 //! Invariants:
-//!   RIGHTS-1  a process that may not open the source may not open the copy, except as the copy's
-//!       owner: where owner or group cannot be kept, or an access list says more than the mode, the
-//!       bits that could let a stranger in are left out.
+//!   RIGHTS-1  a process that may not open the source may not open the copy, unless it is the owner
+//!       of the copy. If owner or group cannot be copied, or an access list exists, the copy gets
+//!       no mode bit that could admit another user.
 //!
-//! Failure: `io::Error` where the file system does not keep modes and would let more users in.
+//! Failure: `io::Error` if the file system does not keep modes and would admit more users.
 
 use std::ffi::CStr;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::{fchown, PermissionsExt as _};
 
-use crate::sys::{file_calls, os};
+use crate::error::best_effort;
+use crate::sys::{attributes, file_calls};
 
 /// The attribute that holds a POSIX access list.
 const ACCESS_LIST: &CStr = c"system.posix_acl_access";
@@ -26,49 +27,49 @@ pub(crate) struct FileRights {
     mode: u32,
     user: u32,
     group: u32,
-    /// An access list says more than the mode.
+    /// The file has an access list, which may say more than the mode.
     has_list: bool,
 }
 
 impl FileRights {
     /// The rights of an open file.
     pub(crate) fn of(file: &File) -> io::Result<FileRights> {
-        let found = file_calls::status(file)?;
-        let has_list = os::has_attribute(file, ACCESS_LIST);
-        Ok(FileRights { mode: found.mode & 0o777, user: found.user, group: found.group, has_list })
+        let status = file_calls::status(file)?;
+        let has_list = attributes::has(file, ACCESS_LIST);
+        Ok(FileRights { mode: status.mode & 0o777, user: status.user, group: status.group, has_list })
     }
 
     /// Gives these rights to another file, or fewer (RIGHTS-1). Until the last step the file has
-    /// the rights that it was made with, which let only its owner in.
+    /// the rights with which it was made, which admit only its owner.
     pub(crate) fn give_to(self, file: &File) -> io::Result<()> {
         let own = FileRights::of(file)?;
         if own.user != self.user {
-            // Only the superuser may give a file away; another user's copy stays that user's.
-            fchown(file, Some(self.user), None).ok();
+            // Only the superuser may change the owner. The copy of another user stays that user's.
+            best_effort(fchown(file, Some(self.user), None));
         }
         let same_group = own.group == self.group || fchown(file, None, Some(self.group)).is_ok();
         if own.has_list {
-            // The folder's default list, not the database's.
-            os::remove_attribute(file, ACCESS_LIST)?;
+            // It comes from the directory, not from the database.
+            attributes::remove(file, ACCESS_LIST)?;
         }
-        let wanted = self.without_strangers(same_group);
+        let wanted = self.mode_of_copy(same_group);
         match file.set_permissions(Permissions::from_mode(wanted)) {
-            // FAT and the like have one mode for all files.
+            // FAT and similar file systems have one mode for all files.
             Err(_) if file_calls::status(file)?.mode & 0o666 & !wanted == 0 => Ok(()),
             set => set,
         }
     }
 
     /// The mode of a copy (RIGHTS-1).
-    fn without_strangers(self, same_group: bool) -> u32 {
+    fn mode_of_copy(self, same_group: bool) -> u32 {
         if self.has_list {
             return self.mode & 0o700;
         }
         if same_group {
             return self.mode;
         }
-        // Members of the lost group count as others now, and those of the new group counted as
-        // others before.
+        // Members of the old group count as others now, and those of the new group counted as
+        // others before. So both get only the rights that the old group and others both had.
         let both = (self.mode >> 3) & self.mode & 0o7;
         self.mode & 0o700 | both << 3 | both
     }
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_without_the_group_lets_no_stranger_in() {
+    fn a_copy_without_the_group_admits_no_other_user() {
         for (mode, same, other) in [
             (0o600, 0o600, 0o600),
             (0o640, 0o640, 0o600),
@@ -93,9 +94,9 @@ mod tests {
             (0o666, 0o666, 0o666),
             (0o400, 0o400, 0o400),
         ] {
-            assert_eq!(rights(mode, false).without_strangers(true), same, "{mode:o}");
-            assert_eq!(rights(mode, false).without_strangers(false), other, "{mode:o}");
-            assert_eq!(rights(mode, true).without_strangers(true), mode & 0o700, "{mode:o}");
+            assert_eq!(rights(mode, false).mode_of_copy(true), same, "{mode:o}");
+            assert_eq!(rights(mode, false).mode_of_copy(false), other, "{mode:o}");
+            assert_eq!(rights(mode, true).mode_of_copy(true), mode & 0o700, "{mode:o}");
         }
     }
 

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use crate::sys::os;
+use crate::sys::call;
 
 /// A limit that the kernel keeps for a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,37 +29,37 @@ pub fn set_process_limit(limit: ProcessLimit, value: Option<u64>) -> io::Result<
     };
     let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the call stores into a value that lives through it.
-    os::checked(unsafe { libc::getrlimit(resource, &mut now) })?;
+    super::checked(unsafe { libc::getrlimit(resource, &mut now) })?;
     now.rlim_cur = value.unwrap_or(now.rlim_max);
     // SAFETY: the call reads a value that lives through it.
-    os::checked(unsafe { libc::setrlimit(resource, &now) })
+    super::checked(unsafe { libc::setrlimit(resource, &now) })
 }
 
 /// `mlockall`: locks what is mapped from now on, and with `current` also what is mapped now.
 pub fn lock_process_memory(current: bool) -> io::Result<()> {
     let flags = if current { libc::MCL_CURRENT | libc::MCL_FUTURE } else { libc::MCL_FUTURE };
     // SAFETY: changes no contents.
-    os::checked(unsafe { libc::mlockall(flags) })
+    super::checked(unsafe { libc::mlockall(flags) })
 }
 
 /// Makes the process one of the user `nobody`, without any privilege.
 pub fn become_nobody() -> io::Result<()> {
     const NOBODY: libc::uid_t = 65534;
     // SAFETY: calls without pointers.
-    os::checked(unsafe { libc::setgid(NOBODY) })?;
+    super::checked(unsafe { libc::setgid(NOBODY) })?;
     // SAFETY: as above.
-    os::checked(unsafe { libc::setuid(NOBODY) })
+    super::checked(unsafe { libc::setuid(NOBODY) })
 }
 
 /// Splits memory of the caller into as many areas as it has pages: every other page becomes
 /// read-only.
 pub fn split_into_areas(memory: &mut [u8]) -> io::Result<()> {
-    let page = os::page_bytes() as usize;
+    let page = call::page_bytes() as usize;
     let start = memory.as_mut_ptr().align_offset(page);
     let pages = memory.get_mut(start..).unwrap_or_default().chunks_exact_mut(page);
     for page in pages.step_by(2) {
         // SAFETY: a whole page that the caller lends mutably; it stays readable.
-        os::checked(unsafe { libc::mprotect(page.as_mut_ptr().cast(), page.len(), libc::PROT_READ) })?;
+        super::checked(unsafe { libc::mprotect(page.as_mut_ptr().cast(), page.len(), libc::PROT_READ) })?;
     }
     Ok(())
 }

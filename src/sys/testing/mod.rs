@@ -13,3 +13,14 @@
 pub(crate) mod confine;
 pub(crate) mod limits;
 pub(crate) mod process;
+
+use std::io;
+
+/// The result of a call that returns 0, or -1 and an error.
+fn checked(result: libc::c_int) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -17,7 +17,7 @@ use crate::sys::descriptor;
 pub(crate) fn unmap_others(start: usize, len: usize) {
     let start = std::ptr::NonNull::new(std::ptr::without_provenance_mut(start)).expect("an address");
     // SAFETY: private memory that `fail_late` mapped and nobody uses.
-    unsafe { crate::sys::os::unmap(start, len as u64) };
+    unsafe { crate::sys::memory_calls::unmap(start, len as u64) };
 }
 
 /// Makes a file, maps it as any program may, cuts it, and reads what was cut: a fault that is not

@@ -1,31 +1,32 @@
-//! How much memory a page cache can take: what the kernel has to spare, and what the control groups
-//! of this process leave.
+//! How much memory the page cache can take: what the machine has available, and what the control
+//! groups of this process permit.
 //!
-//! Floor: sys. Page cache that is there already counts as room, as it makes way: what is asked
-//! is whether a file fits, not whether the rest of it does.
+//! Floor: sys. Pages that the page cache holds now count as available, because the kernel can drop
+//! them. So the answer is whether a whole file fits, not whether the rest of it does.
 //!
-//! Failure: `None` where the kernel does not say.
+//! Failure: `None` if the kernel does not tell.
 
 use std::path::Path;
 
 use crate::sys::descriptor::read_text;
 
 /// Names of the files of one kind of control group.
-struct Kind {
+struct GroupFiles {
     limit: &'static str,
     usage: &'static str,
     /// Page cache in the group, in `memory.stat`.
     cache: [&'static str; 2],
 }
 
-const VERSION_1: Kind = Kind {
+const VERSION_1: GroupFiles = GroupFiles {
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
     cache: ["total_inactive_file", "total_active_file"],
 };
-const VERSION_2: Kind = Kind { limit: "memory.max", usage: "memory.current", cache: ["inactive_file", "active_file"] };
+const VERSION_2: GroupFiles =
+    GroupFiles { limit: "memory.max", usage: "memory.current", cache: ["inactive_file", "active_file"] };
 
-/// Bytes that a page cache can take.
+/// Bytes that the page cache can take.
 pub(crate) fn available_bytes() -> Option<u64> {
     let system = read_text(Path::new("/proc/meminfo")).ok().and_then(|text| field(&text, "MemAvailable:"));
     let system = system.map(|kib| kib.saturating_mul(1024));
@@ -43,8 +44,8 @@ fn field(text: &str, name: &str) -> Option<u64> {
     lines.find_map(|mut words| (words.next() == Some(name)).then(|| words.next()?.parse().ok()).flatten())
 }
 
-/// The least that any of the groups leaves: those that `/proc/self/cgroup` names, and all above
-/// them.
+/// The smallest remainder of all control groups of the process: those that `/proc/self/cgroup`
+/// names, and all their parents.
 fn left_by_groups(mounted: &Path, groups: &str) -> Option<u64> {
     let of_line = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -55,8 +56,8 @@ fn left_by_groups(mounted: &Path, groups: &str) -> Option<u64> {
             false if controllers.split(',').any(|name| name == "memory") => (mounted.join("memory"), VERSION_1),
             false => return None,
         };
-        // In a container the path may be that of the machine, which is not there: what is left is
-        // the root as it is seen.
+        // In a container the path may be that of the machine, which is not visible. Its visible
+        // parents count.
         let group = root.join(path.trim_start_matches('/'));
         let above = group.ancestors().take_while(|group| group.starts_with(&root));
         above.filter_map(|group| left_by_group(group, &kind)).min()
@@ -64,8 +65,8 @@ fn left_by_groups(mounted: &Path, groups: &str) -> Option<u64> {
     groups.lines().filter_map(of_line).min()
 }
 
-/// What is left to one group below its limit, if it has one.
-fn left_by_group(group: &Path, kind: &Kind) -> Option<u64> {
+/// What one group may still use below its limit, if it has one.
+fn left_by_group(group: &Path, kind: &GroupFiles) -> Option<u64> {
     let number = |name| read_text(&group.join(name)).ok()?.trim().parse::<u64>().ok();
     let (limit, usage) = (number(kind.limit)?, number(kind.usage)?);
     let stat = read_text(&group.join("memory.stat")).unwrap_or_default();
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_group_counts_and_page_cache_is_room() {
+    fn the_tightest_group_counts_and_page_cache_is_available() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         group(root, "", &[("memory.max", "max\n"), ("memory.current", "7\n")]);
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn this_system_says_something() {
+    fn this_machine_tells_its_memory() {
         assert!(available_bytes().is_some_and(|bytes| bytes > 0));
         assert_eq!(field("MemTotal: 5 kB\nMemAvailable:   77 kB\n", "MemAvailable:"), Some(77));
         assert_eq!(field("MemAvailable: much\n", "MemAvailable:"), None);
