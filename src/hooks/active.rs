@@ -1,4 +1,5 @@
-//! The hooks, with the feature `testing`.
+//! The hooks with the feature `testing`: each thread has its own, and a mapping takes those that
+//! were set for the next mapping of its thread.
 //!
 //! Floor: hooks.
 
@@ -20,8 +21,8 @@ pub struct FlushEvent<'a> {
     pub offset: u64,
     /// Bytes of the range.
     pub len: u64,
-    /// Whether the flush makes the length of the file durable too, as a flush of data does that
-    /// lies after the old end.
+    /// Whether the flush also makes the length of the file durable, like a flush of data after the
+    /// old end.
     pub carries_length: bool,
     /// Length of the file now.
     pub file_len: u64,
@@ -31,8 +32,8 @@ pub struct FlushEvent<'a> {
 }
 
 impl FlushEvent<'_> {
-    /// Copies the current contents of the mapping; `false`, and nothing copied, when not all of it
-    /// is mapped.
+    /// Copies the present bytes of the mapping. `false`, and nothing copied, if not all of them are
+    /// mapped.
     pub fn read(&self, offset: u64, into: &mut [u8]) -> bool {
         self.mapped.copy_out(offset, into)
     }
@@ -46,39 +47,39 @@ impl fmt::Debug for FlushEvent<'_> {
 
 /// What a test does at the events of one mapping.
 pub trait Hooks: Send + Sync {
-    /// Before a flush; an error is what the flush returns, and nothing is flushed.
+    /// Before a flush. If this returns an error, so does the flush, and flushes nothing.
     fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()>;
 
     /// After a flush that succeeded.
     fn after_flush(&self, _event: &FlushEvent<'_>) {}
 
-    /// After the file was given a new length.
+    /// After the length of the file was changed.
     fn resized(&self, _new_len: u64) {}
 
     /// After a meta page was stored, before it is flushed.
     fn stored_meta(&self, _slot: usize) {}
 
-    /// After a step of making the file.
+    /// After a step of creating the file.
     fn creating(&self, _step: Creation, _temporary: &Path, _path: &Path) {}
 
     /// After a step of going back to a whole state while opening.
     fn recovering(&self, _step: Recovery, _path: &Path) {}
 
-    /// Before pages are written by a call; an error is what writing returns, and nothing is
-    /// written.
+    /// Before pages are written by `pwrite`. If this returns an error, so does the write, and
+    /// writes nothing.
     fn writing(&self, _offset: u64, _len: u64) -> io::Result<()> {
         Ok(())
     }
 
-    /// After pages were written by a call.
+    /// After pages were written by `pwrite`.
     fn wrote(&self, _offset: u64, _len: u64) {}
 
-    /// Before write-back is started early; an error is what starting it returns.
+    /// Before write-back is started early. If this returns an error, so does the start.
     fn writing_back(&self, _offset: u64, _len: u64) -> io::Result<()> {
         Ok(())
     }
 
-    /// Before anything is done to grow the file; an error is what growing returns.
+    /// Before the file grows. If this returns an error, so does growth, and changes nothing.
     fn growing(&self, _new_len: u64) -> io::Result<()> {
         Ok(())
     }
@@ -88,8 +89,8 @@ thread_local! {
     static NEXT: RefCell<Option<Arc<dyn Hooks>>> = const { RefCell::new(None) };
 }
 
-/// Sets the hooks of the next mapping that this thread makes, and of the steps in which its file is
-/// made or repaired.
+/// Sets the hooks of the next mapping that this thread makes, and of the steps that create or
+/// repair its file.
 pub fn set_next_hooks(hooks: Option<Arc<dyn Hooks>>) {
     NEXT.set(hooks);
 }
@@ -98,14 +99,14 @@ fn next() -> Option<Arc<dyn Hooks>> {
     NEXT.with_borrow(Clone::clone)
 }
 
-/// A step of making a file is done.
+/// Reports a completed step of creating a file.
 pub(crate) fn creating(step: Creation, temporary: &Path, path: &Path) {
     if let Some(hooks) = next() {
         hooks.creating(step, temporary, path);
     }
 }
 
-/// A step of going back to a whole state is done.
+/// Reports a completed step of going back to a whole state.
 pub(crate) fn recovering(step: Recovery, path: &Path) {
     if let Some(hooks) = next() {
         hooks.recovering(step, path);
@@ -201,7 +202,7 @@ thread_local! {
     static ACT: RefCell<Option<Act>> = const { RefCell::new(None) };
 }
 
-/// Has `act` run at every moment that this thread comes to while `run` runs.
+/// Runs `run`, and calls `act` at every moment that this thread reaches meanwhile.
 pub fn at_moments<T>(act: impl Fn(Moment) + 'static, run: impl FnOnce() -> T) -> T {
     struct Restore(Option<Act>);
     impl Drop for Restore {
@@ -213,7 +214,7 @@ pub fn at_moments<T>(act: impl Fn(Moment) + 'static, run: impl FnOnce() -> T) ->
     run()
 }
 
-/// This thread has come to a moment.
+/// This thread has reached a moment.
 pub(crate) fn reach(moment: Moment) {
     // A thread that ends may have dropped its `ACT`.
     if let Ok(Some(act)) = ACT.try_with(|act| act.borrow().clone()) {
@@ -222,25 +223,25 @@ pub(crate) fn reach(moment: Moment) {
 }
 
 thread_local! {
-    /// How many moves work, and how many fail after that.
+    /// How many moves succeed next, and how many fail after those.
     static MOVES: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
     static OTHERS: RefCell<Vec<(usize, usize)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Of the moves of mappings that this thread makes next, `work` work and then `fail` fail late: the
-/// kernel has unmapped their target by then, and another mapping lies there at once.
+/// Of the next moves of mappings by this thread, `work` succeed and then `fail` fail late: after
+/// the kernel has unmapped their target, and another mapping has taken its place.
 #[cfg(test)]
 pub(crate) fn fail_moves(work: u32, fail: u32) {
     MOVES.set((work, fail));
 }
 
-/// Where such other mappings lie, as pairs of address and length.
+/// The other mappings, as pairs of address and length.
 #[cfg(test)]
 pub(crate) fn others() -> Vec<(usize, usize)> {
     OTHERS.take()
 }
 
-/// Whether the next move is one that fails.
+/// Whether the next move fails. Counts it.
 pub(crate) fn move_fails() -> bool {
     let (work, fail) = MOVES.get();
     match work.checked_sub(1) {
@@ -250,7 +251,7 @@ pub(crate) fn move_fails() -> bool {
     work == 0 && fail > 0
 }
 
-/// Notes where another mapping lies.
+/// Records the place of another mapping.
 pub(crate) fn note_others(start: usize, len: usize) {
     OTHERS.with_borrow_mut(|others| others.push((start, len)));
 }
@@ -259,8 +260,8 @@ thread_local! {
     static STRICT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether mappings that this thread makes from now on let nothing be stored to but claimed pages,
-/// by the processor.
+/// Sets whether the processor permits stores only to claimed pages, in mappings that this thread
+/// makes from now on.
 pub fn strict_claims(strict: bool) {
     STRICT.set(strict);
 }
@@ -273,7 +274,7 @@ thread_local! {
     static MUTANT: Cell<Option<Mutant>> = const { Cell::new(None) };
 }
 
-/// Makes what this thread does wrong in one way from now on, or right again.
+/// Sets the step that this thread does wrong from now on, or none.
 pub fn set_mutant(mutant: Option<Mutant>) {
     MUTANT.set(mutant);
 }
@@ -292,8 +293,7 @@ thread_local! {
     static STEPS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Counts one look at something that a transaction or the database holds: an open table, a reader
-/// slot, a free extent.
+/// Counts a step: one access to an open table, a reader slot or a free extent.
 #[inline(always)]
 pub(crate) fn count_step() {
     STEPS.set(STEPS.get() + 1);

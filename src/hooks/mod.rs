@@ -1,22 +1,23 @@
-//! Test hooks: where tests watch, stop and falsify what Mapleaf does.
+//! Test hooks: how tests observe, stop and falsify what Mapleaf does.
 //!
-//! Floor: hooks, below everything. The events are always compiled. The functions are in `active`
-//! with the feature `testing`; without it they are those of `empty`, which do nothing and cost
-//! nothing.
+//! Floor: hooks, below everything. The types of events are always compiled. The functions are those
+//! of `active` with the feature `testing`. Without it they are those of `empty`, which do nothing
+//! and cost nothing.
 //!
 //! ```text
-//! reach, at_moments     a thread comes to a moment between two steps, and a test has others act there
-//! is, set_mutant        a step of the protocol is done wrong on purpose, so that a test proves that it would see it
-//! count_step            counts looks at what a transaction holds, so that tests compare costs without a clock
-//! MappingHooks, Hooks   a test sees flushes, growth and writes of a mapping, and makes them fail
-//! creating, recovering  a test sees the steps of making and of repairing a file
-//! move_fails            the next move of a mapping fails
+//! reach, at_moments      a thread reaches a moment between two steps; a test lets others act there
+//! is, set_mutant         a step of a protocol is done wrong on purpose, to prove that a test fails
+//! count_step             counts steps, so that a test compares costs without a clock
+//! MappingHooks, Hooks    a test sees flushes, growth and writes of a mapping, and makes them fail
+//! creating, recovering   a test sees the steps of creating and of repairing a file
+//! move_fails             the next move of a mapping fails
+//! is_strict              the processor forbids stores to pages that are not claimed
 //! ```
 //!
-//! Hooks, mutants and counts belong to a thread, so that tests that run beside each other do not
-//! meet.
+//! Moments, mutants and counts belong to a thread, so that tests which run at the same time do not
+//! affect each other.
 //!
-//! Failure: none of its own; a hook may return an error that the caller treats as one of the
+//! Failure: none of its own. A hook may return an error, which the caller treats like one of the
 //! kernel.
 #![allow(unreachable_pub, reason = "public for the integration tests, through the crate root")]
 #![cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only `active` reads what the hooks are given"))]
@@ -31,17 +32,17 @@ pub use active::*;
 #[cfg(not(feature = "testing"))]
 pub(crate) use empty::*;
 
-/// The mapped bytes of a file, as a hook sees them at a flush.
+/// The mapped bytes of a file, for the hook of a flush.
 pub(crate) trait Mapped {
     /// Length of the file now, in bytes.
     fn file_len(&self) -> std::io::Result<u64>;
     /// Bytes of the file that can be read.
     fn mapped_len(&self) -> u64;
-    /// Copies bytes out; `false`, and nothing copied, when not all of them are mapped.
+    /// Copies bytes. `false`, and nothing copied, if not all of them are mapped.
     fn copy_out(&self, offset: u64, into: &mut [u8]) -> bool;
 }
 
-/// The part of a file that a flush makes durable. Does not change how it is flushed.
+/// What a flush makes durable. The kind does not change how it is flushed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FlushKind {
     /// Pages of trees.
@@ -50,7 +51,7 @@ pub enum FlushKind {
     MetaPage,
 }
 
-/// What is done wrong.
+/// A step that is done wrong on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutant {
     /// The pages are not flushed.
@@ -61,17 +62,17 @@ pub enum Mutant {
     MetaFirst,
     /// The meta page is written over the durable one.
     SameSlot,
-    /// A page that a transaction frees is used again by the same transaction, when the durable
+    /// A page that a transaction frees is used again by the same transaction, although the durable
     /// state still needs it.
     EarlyReuse,
-    /// The newest state counts as durable while it is being flushed: what it no longer needs is
-    /// used again.
+    /// The latest state counts as durable while it is being flushed: pages that it does not need
+    /// are used again.
     EarlyReclaim,
-    /// Checksums leave out the last byte of a page, in sealing and in verifying.
+    /// Checksums omit the last byte of a page, in sealing and in verifying.
     ShortChecksum,
-    /// A page is believed when its own checksum is right, whatever the pointer to it says.
+    /// A page is accepted if its own checksum is right, whatever checksum the pointer to it has.
     PointerUnchecked,
-    /// The directory is not flushed after a file was made.
+    /// The directory is not flushed after a file was created.
     NoDirectoryFlush,
     /// A new file is not flushed before it gets its name.
     NoCreationFlush,
@@ -79,7 +80,7 @@ pub enum Mutant {
     NoLengthFlush,
 }
 
-/// A step of making a file, when it has been done.
+/// A step of creating a file that has been completed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Creation {
     /// All bytes are in the temporary file.
@@ -92,29 +93,29 @@ pub enum Creation {
     DirectoryFlushed,
 }
 
-/// A step of going back to a whole state, when it has been done.
+/// A step of going back to a whole state that has been completed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Recovery {
-    /// The meta page of the state that is gone back to is written.
+    /// The meta page of that state was written.
     MetaWritten,
     /// The meta page was flushed.
     MetaFlushed,
-    /// The file is longer by a page.
+    /// The file was made longer by a page.
     Lengthened,
 }
 
-/// A moment between two steps of a thread. Tests let others act there, so that an order of steps is
-/// forced and not hoped for.
+/// A moment between two steps of a thread. A test lets others act at this moment, which forces an
+/// order of steps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moment {
-    /// The writer has read which state is published, and has not looked at the reader slots.
+    /// The writer has read the published state, and has not yet read the reader slots.
     Reclaiming,
-    /// A read transaction that begins knows which state is published, and has no slot.
+    /// A read transaction that begins has read the published state, and has no slot yet.
     ReaderBeginning,
-    /// A read transaction that ends knows which window is current, and still has its slot.
+    /// A read transaction that ends has read the id of the current window, and still has its slot.
     ReaderLeaving,
-    /// The sentinel is at its new place, and what it has to be there is not known.
+    /// The address of the sentinel has changed, and its expected value has not (SENT-1).
     SentinelMoving,
-    /// The file was found as long as it should be, and is about to be made longer.
+    /// The length of the file was checked, and the file is about to be made longer.
     Lengthening,
 }

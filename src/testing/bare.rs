@@ -1,8 +1,7 @@
-//! Lookups without anything that protects them, to measure what the protection costs.
+//! Lookups without any protection, to measure what the protection costs.
 //!
-//! Floor: testing. The pages of a snapshot as they lie in the mapping: no marks, no checksums, and
-//! nobody asks whether the kernel could serve what was read. All else is as in [`ReadTable::get`],
-//! step by step.
+//! Floor: testing. Reads the pages of a snapshot in the mapping without verified bytes, checksums
+//! and [`PageRead::all_served`]. All other steps are those of [`ReadTable::get`].
 
 use std::sync::OnceLock;
 
@@ -51,7 +50,7 @@ impl PageRead for BarePages {
     }
 }
 
-/// A table that believes everything.
+/// A table whose lookups check nothing.
 pub struct BareTable {
     pages: BarePages,
     root: TreeRoot,
@@ -59,7 +58,8 @@ pub struct BareTable {
 }
 
 impl BareTable {
-    /// The same entries as `table`, which has to live as long: nothing else keeps its snapshot.
+    /// A table with the entries of `table`, which must live as long, because nothing else keeps its
+    /// snapshot.
     pub fn of(table: &ReadTable<&'static [u8], &'static [u8]>) -> BareTable {
         let (env, state) = (table.txn().env(), table.txn().state());
         let pages = VerifiedPages::new(env.mapping.read_map(), env.page_size.trailing_zeros(), state.page_count);

@@ -1,12 +1,12 @@
-//! Any bytes as a database file: opened, read whole, written to. Nothing panics, dies or goes on
-//! for ever; a file that is refused does not change; and a file that `check` calls clean behaves
-//! like one.
+//! Fuzzing of files: takes any bytes as a database file, opens it, reads all of it and writes to
+//! it.
 //!
-//! Floor: testing. The checksums are set right after the change, so that the change gets past them.
+//! Floor: testing. No file may cause a panic, a signal or an endless loop. Opening must not change
+//! a file that it refuses. A file that `check` calls clean must behave like one. The checksums of a
+//! changed file are corrected, so that they do not hide the change.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::db::{Db, Finding, Options};
@@ -15,16 +15,16 @@ use crate::limits::PAGE_SIZE_MIN;
 use crate::page::layout::meta as at;
 use crate::testing::input::{filled, Input};
 use crate::testing::seal::seal_file;
+use crate::testing::temp_path::TempPath;
 use crate::txn::read::snapshot::ReadTxn;
 use crate::txn::write::txn::WriteTxn;
 
-/// Entries of a table that are looked at, and those that are looked up by themselves.
+/// Entries of a table that are read, and those of them that are also looked up.
 const ENTRIES_MAX: usize = 10_000;
 const GETS_MAX: usize = 64;
 
-/// Opens bytes as a database file and uses it. Bytes that begin like a database are the file;
-/// others say which of the
-/// [`sample_files`] to change, and how.
+/// Opens bytes as a database file and uses it. Bytes that begin like a database are the file. Other
+/// bytes say which of the [`sample_files`] to change, and how.
 pub fn fuzz_open(data: &[u8]) {
     let (mut file, sealed) = if data.starts_with(&at::MAGIC_BYTES[..1]) {
         (data.to_vec(), true)
@@ -34,32 +34,32 @@ pub fn fuzz_open(data: &[u8]) {
     if sealed {
         seal_file(&mut file);
     }
-    let place = TempPath::new();
-    if fs::write(&place.0, &file).is_err() {
+    let path = TempPath::new();
+    if fs::write(&path.0, &file).is_err() {
         return;
     }
-    let clean = use_read_only(&place.0);
-    repair(&place.0, clean == Some(true));
-    assert!(fs::read(&place.0).is_ok_and(|after| after == file), "reading changed the file");
-    match Options::new().create(false).open(&place.0) {
+    let clean = use_read_only(&path.0);
+    repair(&path.0, clean == Some(true));
+    assert!(fs::read(&path.0).is_ok_and(|after| after == file), "reading changed the file");
+    match Options::new().create(false).open(&path.0) {
         Ok(db) => use_for_writing(&db, clean == Some(true), &file),
         Err(_) => {
-            assert!(fs::read(&place.0).is_ok_and(|after| after == file), "a refused file changed");
+            assert!(fs::read(&path.0).is_ok_and(|after| after == file), "a refused file changed");
             assert_ne!(clean, Some(true), "a clean file opens for writing");
         }
     }
 }
 
-/// Asks what going back to a whole state would do, and salvages: what comes of it is whole, and of
-/// a clean file all of it.
+/// Previews a recovery, and salvages the file. The salvaged database must be whole. From a clean
+/// file, nothing may be lost.
 fn repair(path: &Path, clean: bool) {
     let preview = Db::recover_preview(path);
     assert!(!clean || preview.as_ref().is_ok_and(|report| !report.is_loss()), "a clean file: {preview:?}");
     let out = TempPath::new();
     match Db::salvage(path, &out.0) {
         Ok(report) => {
-            // A slot that cannot be read may have held a newer state; everything of the one that is
-            // clean is there.
+            // A meta slot that cannot be read may have held a newer state. Nothing else of a clean
+            // file may be lost.
             let beside = |finding: &Finding| finding.page.is_some_and(|page| page.0 < 2);
             assert!(!clean || report.lost.iter().all(beside), "of a clean file all is there: {report:?}");
             let saved = Db::open_existing(&out.0).and_then(|db| db.check());
@@ -73,27 +73,7 @@ fn repair(path: &Path, clean: bool) {
     }
 }
 
-/// The path of one run, in memory where the kernel has such a place; the file goes with it.
-struct TempPath(PathBuf);
-
-impl TempPath {
-    fn new() -> TempPath {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let shm = Path::new("/dev/shm");
-        let dir = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };
-        TempPath(dir.join(format!("mapleaf-fuzz-{}-{number}", std::process::id())))
-    }
-}
-
-impl Drop for TempPath {
-    fn drop(&mut self) {
-        // Not there if it could not be written.
-        drop(fs::remove_file(&self.0));
-    }
-}
-
-/// A sample with changes, and whether its checksums are to be set right.
+/// A sample with changes, and whether its checksums are to be corrected.
 fn changed_sample(input: &mut Input<'_>) -> (Vec<u8>, bool) {
     let first = input.byte();
     let samples = sample_files();
@@ -101,7 +81,7 @@ fn changed_sample(input: &mut Input<'_>) -> (Vec<u8>, bool) {
     while !input.is_empty() {
         change(&mut file, input);
     }
-    // Few runs test the checksums themselves: other tests flip each byte.
+    // Only few runs keep the wrong checksums: other tests flip each byte.
     (file, first & 0x78 != 0x78)
 }
 
@@ -111,13 +91,13 @@ fn change(file: &mut Vec<u8>, input: &mut Input<'_>) {
     let pages = (file.len() / PAGE_SIZE_MIN).max(1);
     let page = |input: &mut Input<'_>| input.u16() % pages * PAGE_SIZE_MIN;
     let what = input.byte();
-    let (place, bytes) = match what % 8 {
+    let (offset, bytes) = match what % 8 {
         0 => (input.u32() % file.len().max(1), input.take(1)),
         1 => (page(input) + usize::from(input.byte() % 32), input.take(1)),
         2 => (page(input) + 2 * usize::from(input.byte()), input.take(2)),
         3 => (page(input) + input.u16() % PAGE_SIZE_MIN, input.take(2)),
         4 => {
-            // Both copies in both slots say the same.
+            // All four copies of the meta page get the same bytes.
             let (offset, bytes) = (usize::from(input.byte()), input.take(usize::from(what >> 3) % 8 + 1));
             for copy in 0..3 {
                 put(file, copy * PAGE_SIZE_MIN / 2 + offset, bytes);
@@ -137,24 +117,24 @@ fn change(file: &mut Vec<u8>, input: &mut Input<'_>) {
         }
         _ => (page(input) + input.u16() % PAGE_SIZE_MIN, input.take(usize::from(what >> 3) + 1)),
     };
-    put(file, place, bytes);
+    put(file, offset, bytes);
 }
 
-fn put(file: &mut [u8], place: usize, bytes: &[u8]) {
-    if let Some(there) = file.get_mut(place..place + bytes.len()) {
-        there.copy_from_slice(bytes);
+fn put(file: &mut [u8], offset: usize, bytes: &[u8]) {
+    if let Some(target) = file.get_mut(offset..offset + bytes.len()) {
+        target.copy_from_slice(bytes);
     }
 }
 
-/// Reads everything that a file opened read-only gives; whether `check` called it clean, if it
-/// opened.
+/// Opens a file read-only and reads everything. `Some` if it opened: whether `check` calls it
+/// clean.
 fn use_read_only(path: &Path) -> Option<bool> {
     let db = Options::new().read_only(true).create(false).open(path).ok()?;
     Some(read_all(&db))
 }
 
-/// Reads everything; whether `check` calls it clean. Then nothing may be an error, and each way of
-/// reading says the same.
+/// Reads everything. Returns whether `check` calls the file clean. If so, nothing may be an error,
+/// and all ways of reading must agree.
 fn read_all(db: &Db) -> bool {
     let clean = db.check().is_ok_and(|report| report.is_clean());
     let stats = db.stats();
@@ -191,8 +171,8 @@ fn read_table(txn: &ReadTxn, name: &str, clean: bool) -> Result<()> {
     Ok(())
 }
 
-/// Reads, then changes what is there in every way. Of a clean file, what was committed is clean
-/// again.
+/// Reads everything, then changes entries in every way. If the file was clean, it must be clean
+/// after each commit.
 fn use_for_writing(db: &Db, clean: bool, file: &[u8]) {
     assert_eq!(read_all(db), clean, "opened for writing it is what it was read-only");
     let seed = file.iter().fold(0u8, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte));
@@ -238,8 +218,8 @@ fn some_keys<'a>(entries: impl Iterator<Item = Result<(&'a [u8], &'a [u8])>>) ->
     entries.take(200).map_while(|item| Some(item.ok()?.0.to_vec())).step_by(3).collect()
 }
 
-/// Small databases that together have everything that a file can have: several tables, trees of one
-/// to three levels, long keys, overflow extents, a free list, a free-space tree.
+/// Small databases that together contain everything that a file can contain: several tables, trees
+/// of one to three levels, long keys, overflow extents, a free list, a free-space tree.
 pub fn sample_files() -> &'static [Vec<u8>] {
     static SAMPLES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     SAMPLES.get_or_init(|| {
@@ -249,11 +229,11 @@ pub fn sample_files() -> &'static [Vec<u8>] {
 }
 
 fn sample(fill: fn(&Db) -> Result<()>) -> Result<Vec<u8>> {
-    let place = TempPath::new();
-    let db = Options::new().open(&place.0)?;
+    let path = TempPath::new();
+    let db = Options::new().open(&path.0)?;
     fill(&db)?;
     drop(db);
-    Ok(fs::read(&place.0).unwrap_or_default())
+    Ok(fs::read(&path.0).unwrap_or_default())
 }
 
 fn of_everything(db: &Db) -> Result<()> {
@@ -290,8 +270,8 @@ fn of_free_space(db: &Db) -> Result<()> {
         txn.bytes_table("holes")?.insert(&key(number), &filled(1, 900))?;
     }
     txn.commit()?;
-    // A reader holds what is given up, so that it stays pending; the holes lie apart, so that no
-    // two are one extent.
+    // A reader needs the freed pages, so they stay pending. They are not neighbours, so each is an
+    // extent of its own.
     let reader = db.begin_read()?;
     for round in 0..6 {
         let mut txn = db.begin_write()?;

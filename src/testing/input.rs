@@ -1,10 +1,7 @@
-//! What a fuzzer's bytes mean: numbers, keys and values, read from the front until there are none
-//! left.
-//!
-//! Floor: testing. Total: after the last byte everything is zero, so that each prefix of an input
-//! means something.
+//! Reads numbers, keys and values from the bytes of a fuzzer, from the front. Floor: testing. After
+//! the last byte all reads return zero, so that each prefix of an input has a meaning.
 
-/// Bytes that are used up from the front.
+/// The bytes that were not read yet.
 pub(super) struct Input<'a> {
     bytes: &'a [u8],
 }
@@ -30,15 +27,15 @@ impl<'a> Input<'a> {
         self.u16() << 16 | self.u16()
     }
 
-    /// At most so many bytes.
+    /// Takes at most `len` bytes.
     pub(super) fn take(&mut self, len: usize) -> &'a [u8] {
         let (taken, rest) = self.bytes.split_at(len.min(self.bytes.len()));
         self.bytes = rest;
         taken
     }
 
-    /// A key of at most `max` bytes, of the kinds that have made page code wrong: short ones that
-    /// meet often, shared prefixes, zero tails, long ones.
+    /// A key of at most `max` bytes, of kinds that found bugs in page code: short keys that often
+    /// collide, shared prefixes, tails of zeros, long keys.
     pub(super) fn key(&mut self, max: usize) -> Vec<u8> {
         let kind = self.byte();
         let mut key = match kind % 8 {
@@ -61,7 +58,7 @@ impl<'a> Input<'a> {
         key
     }
 
-    /// What all keys of a page are to begin with: often nothing, else short or long.
+    /// The common prefix of all keys of a page: often empty, otherwise short or long.
     pub(super) fn prefix(&mut self) -> Vec<u8> {
         let kind = self.byte();
         match kind % 4 {
@@ -84,7 +81,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// A value that its length and one byte tell apart from others.
+/// A value that is determined by one byte and its length.
 pub(super) fn filled(byte: u8, len: usize) -> Vec<u8> {
     (0..len).map(|at| byte.wrapping_add((at >> 6) as u8)).collect()
 }

@@ -1,17 +1,20 @@
-//! Hooks that only tests need: the test hooks, fuzz entry points, counters. Not part of the public
+//! What only tests and benchmarks need: test hooks, fuzz targets, counters. Not part of the public
 //! interface.
 //!
-//! Floor: testing, above all others. Only with the feature `testing`, hidden from the
+//! Floor: testing, above all others. Present only with the feature `testing`, hidden from the
 //! documentation, and free to change.
 //!
 //! ```text
-//! pages   any bytes as a page, and pages of any entries      }
-//! files   any bytes as a file, opened and used               } what the targets in `fuzz/` call, and the tests
-//! ops     any bytes as operations, compared with a model     }
-//! input   how these take numbers and keys from bytes
-//! seal    sets the checksums of a changed file right
-//! bare    lookups without marks, checksums and fault guard, to measure what these cost
+//! pages      fuzzing of pages: any bytes as a page, and pages built from any entries
+//! files      fuzzing of files: any bytes as a file, which is opened and used
+//! ops        fuzzing of operations, compared with a model
+//! input      how these read numbers, keys and values from bytes
+//! temp_path  paths of their files
+//! seal       corrects the checksums of a changed file
+//! bare       lookups without verified bytes, checksums and fault guard, to measure their cost
 //! ```
+//!
+//! The targets in `fuzz/` and tests of this crate call the first three.
 
 mod bare;
 mod files;
@@ -19,6 +22,7 @@ mod input;
 mod ops;
 mod pages;
 mod seal;
+mod temp_path;
 
 use std::fs::File;
 use std::io;
@@ -51,14 +55,13 @@ pub use crate::sys::testing::process::{
     print_to_standard_descriptors,
 };
 
-/// Sets the hooks of a database: they see each flush and each growth before it happens, and may
+/// Sets the hooks of a database. They see each flush and each growth before it happens, and can
 /// make it fail.
 pub fn set_hooks(db: &Db, hooks: Arc<dyn Hooks>) {
     db.env().mapping.set_hooks(hooks);
 }
 
-/// Opens a database with hooks from the first flush on, those of opening and the steps of creation
-/// included.
+/// Opens a database with hooks that also see the flushes of opening and the steps of creation.
 pub fn open_with_hooks(options: Options, path: impl AsRef<Path>, hooks: Arc<dyn Hooks>) -> Result<Db> {
     set_next_hooks(Some(hooks));
     let opened = options.open(path);
@@ -66,7 +69,7 @@ pub fn open_with_hooks(options: Options, path: impl AsRef<Path>, hooks: Arc<dyn 
     opened
 }
 
-/// Does something wrong on this thread while `run` runs, to prove that a test would see it.
+/// Runs `run` while this thread does a step wrong, to prove that a test fails then.
 pub fn with_mutant<T>(mutant: Option<Mutant>, run: impl FnOnce() -> T) -> T {
     struct Restore(Option<Mutant>);
     impl Drop for Restore {
@@ -79,8 +82,8 @@ pub fn with_mutant<T>(mutant: Option<Mutant>, run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// Steps that this thread has taken so far: looks at what transactions and the database hold
-/// besides trees.
+/// Steps that this thread has counted so far: accesses to open tables, reader slots and free
+/// extents.
 pub fn steps() -> u64 {
     crate::hooks::steps()
 }
@@ -90,29 +93,30 @@ pub fn flush_count(db: &Db) -> u64 {
     db.env().mapping.flush_count()
 }
 
-/// Changes whenever the database outgrows its address space and goes on in a larger window.
+/// The id of the current window. It changes when the database outgrows its window and moves to a
+/// larger one.
 pub fn window_id(db: &Db) -> u64 {
     db.env().mapping.window_id()
 }
 
-/// Drops the page cache of a file that is flushed and that nobody has mapped; whether all of it
-/// went.
+/// Drops a file from the page cache. The file was flushed, and no program has it mapped. Returns
+/// whether all of it was dropped.
 pub fn drop_page_cache(file: &File) -> io::Result<bool> {
     direct_io::forget_cache(file)
 }
 
-/// Drops the page cache of a database that is open, as far as it is clean, as the kernel does when
-/// it needs the memory.
+/// Drops the clean pages of an open database from the page cache, as the kernel does when it needs
+/// memory.
 pub fn evict(db: &Db) {
     db.env().mapping.drop_cache();
 }
 
-/// Says how many bytes of page cache fit in memory, from now on.
+/// Sets how many bytes of page cache fit in memory, from now on.
 pub fn set_available_memory(db: &Db, bytes: u64) {
     db.env().mapping.set_room(bytes);
 }
 
-/// Kernel pages that the page cache holds of a file.
+/// Kernel pages of a file that the page cache holds.
 pub fn cached_pages(file: &File) -> io::Result<u64> {
     direct_io::cached_pages(file)
 }
@@ -122,14 +126,14 @@ pub fn durable_txn(db: &Db) -> u64 {
     db.env().live.durable().txn.0
 }
 
-/// Number of the newest transaction whose state is complete, durable or not.
+/// Number of the newest committed transaction, durable or not.
 pub fn latest_txn(db: &Db) -> u64 {
     db.env().live.latest().txn.0
 }
 
-/// Makes the newest state of a closed file claim so many pages, and the file `spare` pages longer
-/// than that, so that the next transactions use page ids from there on. The pages between are lost;
-/// `check` would say so.
+/// Sets the page count of the newest state of a closed file, and makes the file `spare` pages
+/// longer than that. The next transactions use page ids from `pages` on. The pages between are
+/// lost, and `check` would report them.
 pub fn raise_page_count(path: &std::path::Path, pages: u64, spare: u64) -> std::io::Result<()> {
     use std::os::unix::fs::FileExt;
     let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
@@ -138,13 +142,13 @@ pub fn raise_page_count(path: &std::path::Path, pages: u64, spare: u64) -> std::
     let first = MetaPage::decode_copy(&record).map_err(|e| std::io::Error::other(format!("{e:?}")))?;
     let page_size = u64::from(first.page_size);
     file.read_exact_at(&mut record, page_size)?;
-    let (at, mut meta) = match MetaPage::decode_copy(&record) {
+    let (offset, mut meta) = match MetaPage::decode_copy(&record) {
         Ok(second) if second.txn > first.txn => (page_size, second),
         _ => (0, first),
     };
     meta.page_count = pages;
     let mut slot = vec![0; page_size as usize];
     meta.encode_slot(&mut slot);
-    file.write_all_at(&slot, at)?;
+    file.write_all_at(&slot, offset)?;
     file.set_len((pages + spare) * page_size)
 }

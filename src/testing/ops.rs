@@ -1,31 +1,30 @@
-//! Any bytes as operations on a database, compared with maps after each of them.
+//! Fuzzing of operations: takes any bytes as operations on a database, and compares the results
+//! with a model of maps.
 //!
 //! Floor: testing. Several tables, values from nothing to many pages, aborts, dropped and renamed
 //! tables, snapshots that stay open and are compared with the maps as they were, reopening of the
 //! file, and `check` at the end. Does not cover several threads, crashes, a full disk, damage.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::db::{Db, Options};
 use crate::error::Result;
 use crate::limits::max_key_bytes;
 use crate::testing::input::{filled, Input};
+use crate::testing::temp_path::TempPath;
 use crate::txn::read::snapshot::ReadTxn;
 use crate::txn::write::txn::WriteTxn;
 
-/// Open snapshots at a time; the oldest goes first.
+/// Open snapshots at a time. The oldest ends first.
 const SNAPSHOTS_MAX: usize = 4;
 const TABLES: [&str; 3] = ["apples", "birches", "cedars"];
 
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 type Model = BTreeMap<&'static str, Entries>;
 
-/// Carries out what the bytes say. The first byte chooses the page size, and a database in memory
-/// or in a file.
+/// Executes the operations. The first byte chooses the page size, and a database in memory or in a
+/// file.
 pub fn fuzz_ops(data: &[u8]) {
     let mut input = Input::new(data);
     let first = input.byte();
@@ -36,32 +35,20 @@ pub fn fuzz_ops(data: &[u8]) {
     run.finish().expect("a whole database");
 }
 
+/// A database, and the model that it must agree with.
 struct Trial {
     db: Option<Db>,
     page_size: u32,
-    file: Option<File>,
+    file: Option<TempPath>,
     committed: Model,
     snapshots: Vec<(ReadTxn, Model)>,
 }
 
-/// A path that goes with its file.
-struct File(PathBuf);
-
-impl Drop for File {
-    fn drop(&mut self) {
-        drop(fs::remove_file(&self.0));
-    }
-}
-
 impl Trial {
     fn new(page_size: u32, in_file: bool) -> Result<Trial> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
         let options = Options::new().page_size(page_size);
         let (db, file) = if in_file {
-            let shm = Path::new("/dev/shm");
-            let dir = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };
-            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let file = File(dir.join(format!("mapleaf-fuzz-ops-{}-{number}", std::process::id())));
+            let file = TempPath::new();
             (options.open(&file.0)?, Some(file))
         } else {
             (options.in_memory()?, None)
@@ -73,8 +60,7 @@ impl Trial {
         self.db.as_ref().expect("open between transactions")
     }
 
-    /// Carries out operations until one ends the transaction; all that were not committed are
-    /// dropped.
+    /// Executes operations until one ends the transaction.
     fn transaction(&mut self, input: &mut Input<'_>) -> Result<()> {
         let mut txn = self.db().begin_write()?;
         let mut model = self.committed.clone();
@@ -119,7 +105,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Closes and opens again, now and then read-only in between.
+    /// Closes the database, opens it read-only, and opens it for writing again.
     fn reopen(&mut self) -> Result<()> {
         for (txn, model) in std::mem::take(&mut self.snapshots) {
             compare(&txn, &model)?;
@@ -148,7 +134,7 @@ fn table(input: &mut Input<'_>) -> &'static str {
     TABLES[usize::from(input.byte()) % TABLES.len()]
 }
 
-/// Most values are small; some are just around what fits a leaf, some take many pages.
+/// A value. Most are small, some are near the limit of a leaf, some take many pages.
 fn value(input: &mut Input<'_>) -> Vec<u8> {
     let kind = input.byte();
     let len = match kind % 8 {
@@ -168,7 +154,7 @@ fn change(txn: &mut WriteTxn, model: &mut Model, input: &mut Input<'_>, what: u8
     match what % 32 {
         12 | 13 => assert_eq!(table.get(&key)?, entries.get(&key).map(Vec::as_slice)),
         14..=18 => assert_eq!(table.remove(&key)?, entries.remove(&key)),
-        // Many at a time, so that trees get levels: few bytes of input would make few pages.
+        // Many entries for few bytes of input, so that trees get several levels.
         19 => {
             let (from, count, value) = (input.u16(), usize::from(input.byte()), value(input));
             for number in from..from + count {
@@ -249,7 +235,7 @@ fn range(txn: &mut WriteTxn, model: &mut Model, input: &mut Input<'_>, key_max: 
     Ok(())
 }
 
-/// Everything that a transaction sees against the maps.
+/// Compares everything that a transaction sees with the model.
 fn compare(txn: &ReadTxn, model: &Model) -> Result<()> {
     let names: Vec<String> = txn.tables()?.into_iter().map(|table| table.name).collect();
     assert_eq!(names, model.keys().copied().collect::<Vec<_>>());

@@ -1,7 +1,8 @@
-//! Any bytes as a page, and pages of any entries: nothing panics, what decodes encodes to the same,
-//! and each search agrees with looking at all entries.
+//! Fuzzing of pages: takes any bytes as a page, and builds pages from any entries. Nothing may
+//! panic, a decoded page must encode to the same entries, and each search must agree with a scan of
+//! all entries.
 //!
-//! Floor: testing. The first byte says which; see [`fuzz_page`].
+//! Floor: testing. The first byte chooses the kind of test; see [`fuzz_page`].
 
 use std::collections::BTreeMap;
 
@@ -20,10 +21,9 @@ const ID: PageId = PageId(7);
 const TREE: TreeId = TreeId(5);
 const TXN: TxnId = TxnId(9);
 
-/// The first byte chooses: the two lowest bits the page size, the next two the kind of test.
-///
-/// 0: bytes as they are; 1: the same, with the fields set right that would only make the page be
-/// refused; 2: a leaf, 3: a branch, built and changed by what the bytes say.
+/// The first byte chooses: the two lowest bits the page size, the next two the kind of test. 0:
+/// bytes as they are; 1: the same, after fields were corrected because of which the page would only
+/// be refused; 2: a leaf, 3: a branch, built and changed as the bytes say.
 pub fn fuzz_page(data: &[u8]) {
     let mut input = Input::new(data);
     let what = input.byte();
@@ -32,7 +32,7 @@ pub fn fuzz_page(data: &[u8]) {
         0 => decode(&raw_page(&mut input, page_size), &[]),
         1 => {
             let mut page = raw_page(&mut input, page_size);
-            straighten(&mut page);
+            correct_fields(&mut page);
             let probes: Vec<Vec<u8>> = (0..4).map(|_| input.key(max_key_bytes(page_size))).collect();
             decode(&page, &probes);
         }
@@ -41,8 +41,8 @@ pub fn fuzz_page(data: &[u8]) {
     }
 }
 
-/// A page that begins with some of the bytes and ends with others, as the two ends are where the
-/// content lies.
+/// A page that begins with some of the bytes and ends with others, because a page has its content
+/// at both ends.
 fn raw_page(input: &mut Input<'_>, page_size: usize) -> Vec<u8> {
     let mut page = vec![0; page_size];
     let front_bytes = input.u16() % (page_size + 1);
@@ -54,9 +54,9 @@ fn raw_page(input: &mut Input<'_>, page_size: usize) -> Vec<u8> {
     page
 }
 
-/// Sets what is certain about a page: its id, no flags, the end of the arrays; for a meta page
+/// Corrects the fields that follow from others: id, flags and the end of the arrays; in a meta page
 /// magic, version and checksum.
-fn straighten(page: &mut [u8]) {
+fn correct_fields(page: &mut [u8]) {
     if page[layout::KIND] > 4 {
         page[..8].copy_from_slice(&at::MAGIC_BYTES);
         layout::put_u32(page, at::VERSION, 1);
@@ -76,7 +76,7 @@ fn straighten(page: &mut [u8]) {
     layout::put_u16(page, layout::LOWER, lower as u16);
 }
 
-/// Reads a page as every kind; of what verifies, the bytes written anew mean the same.
+/// Decodes a page as every kind. A page that verifies must mean the same after it is encoded again.
 fn decode(page: &[u8], probes: &[Vec<u8>]) {
     let id = PageId(layout::get_u48(page, layout::ID));
     let _header = Header::read(page, id);
@@ -132,7 +132,7 @@ fn decode_leaf(page: &[u8], leaf: Leaf<'_>, probes: &[Vec<u8>]) {
     }
 }
 
-/// FIND-1: an answer that is given is the one of `Leaf`.
+/// FIND-1: if the fast lookup answers, its answer is that of `Leaf`.
 fn leaf_lookup(page: &[u8], leaf: Leaf<'_>, key: &[u8]) {
     let at = leaf.find(key);
     if let Some(value) = lookup::ask::leaf(page, key) {
@@ -141,7 +141,8 @@ fn leaf_lookup(page: &[u8], leaf: Leaf<'_>, key: &[u8]) {
     }
 }
 
-/// Keys around the given ones: themselves, a byte more, a byte less, their last byte changed.
+/// Keys near the given ones: the keys, with a byte more, with a byte less, with the last byte
+/// changed.
 fn around<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
     let mut probes = vec![vec![], vec![0xff; 40]];
     for key in keys {
@@ -157,7 +158,7 @@ fn around<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
     probes
 }
 
-/// Each search in a sound leaf against a look at all entries.
+/// Compares each search in a sound leaf with a scan of all entries.
 fn search_leaf(page: &[u8], leaf: Leaf<'_>, entries: &[Entry<'_>], probes: &[Vec<u8>]) {
     let some = entries.iter().step_by(1 + entries.len() / 32).map(|entry| entry.0);
     for key in around(some).iter().chain(probes) {
@@ -212,7 +213,7 @@ fn decode_branch(page: &[u8], branch: Branch<'_>, probes: &[Vec<u8>]) {
     }
 }
 
-/// FIND-1: an answer that is given is the one of `Branch`.
+/// FIND-1: if the fast lookup answers, its answer is that of `Branch`.
 fn branch_lookup(page: &[u8], branch: Branch<'_>, key: &[u8]) {
     let level = usize::from(branch.level());
     let found = branch.find(key);
@@ -222,7 +223,7 @@ fn branch_lookup(page: &[u8], branch: Branch<'_>, key: &[u8]) {
     }
 }
 
-/// Each search in a sound branch against a look at all separators.
+/// Compares each search in a sound branch with a scan of all separators.
 fn search_branch(page: &[u8], branch: Branch<'_>, children: &[Child], probes: &[Vec<u8>]) {
     let some = children.iter().step_by(1 + children.len() / 32).map(|child| child.sep.as_slice());
     for key in around(some).iter().chain(probes) {
@@ -260,8 +261,8 @@ impl Owned {
     }
 }
 
-/// A leaf that is changed entry by entry, and then built in one chunk: both hold what they were
-/// given.
+/// Changes a leaf entry by entry, and builds another one from all entries. Both must hold the
+/// entries.
 fn leaf_of_entries(input: &mut Input<'_>, page_size: usize) {
     let prefix = input.prefix();
     let mut page = vec![0xee; page_size];
@@ -300,7 +301,7 @@ fn leaf_of_entries(input: &mut Input<'_>, page_size: usize) {
     }
 }
 
-/// A branch that is built, and then changed child by child: it holds what it was given.
+/// Builds a branch, and changes it child by child. It must hold the children.
 fn branch_of_children(input: &mut Input<'_>, page_size: usize) {
     let level = 1 + input.byte() % 31;
     let prefix = input.prefix();

@@ -1,15 +1,15 @@
-//! Sets the checksums of a changed file right, so that the change gets past them.
+//! Corrects the checksums of a changed file, so that they do not hide the change.
 //!
-//! Floor: testing. Follows the pointers of any bytes as far as they can be made out; what does not
-//! look like a page stays as it is.
+//! Floor: testing. Follows the pointers in any bytes as far as they lead to pages. Bytes that do
+//! not look like a page stay as they are.
 
 use std::collections::HashMap;
 
 use crate::limits;
 use crate::page::layout::{self, meta as at};
 
-/// Sets the checksums of a file right, from the leaves up to the meta pages, as far as it can be
-/// made out.
+/// Corrects the checksums of a file, from the leaves up to the meta pages, as far as its pointers
+/// lead to pages.
 pub fn seal_file(data: &mut [u8]) {
     let page_size = match layout::get_u32(data, at::PAGE_SIZE) as usize {
         size if limits::page_size_ok(size) => size,
@@ -37,7 +37,8 @@ struct Sealer<'a> {
 }
 
 impl Sealer<'_> {
-    /// Seals what the pointer at an offset leads to, and puts the checksum into the pointer.
+    /// Seals the page to which the pointer at an offset leads, and stores its checksum in the
+    /// pointer. If there is no such page, stores `old_crc`.
     fn pointer(&mut self, offset: usize, old_crc: u32, depth: usize) {
         if offset + layout::CHILD_BYTES > self.data.len() {
             return;
@@ -89,7 +90,7 @@ impl Sealer<'_> {
         Some(crc)
     }
 
-    /// What an entry of a leaf points at: an overflow extent, or the tree of a table.
+    /// Seals what an entry of a leaf points to: an overflow extent, or the tree of a table.
     fn entry(&mut self, entry: usize, end: usize, depth: usize) {
         let word = layout::get_u16(self.data, entry);
         let key_bytes = usize::from(word) & layout::KEY_BYTES_MAX;
