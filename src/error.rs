@@ -1,7 +1,7 @@
-//! Every error that Mapleaf returns, and the small ones that inner floors use.
+//! Every error that Mapleaf returns, and the decoding error that inner floors use.
 //!
-//! Floor 0. Two kinds of failure exist. What the world can do (files, disks, damage, limits, other
-//! processes) is a value: [`Error`]. What only a bug of ours can do is an assertion. Decoding
+//! Floor 0. Failures that a correct program can meet (I/O errors, damage, limits, other processes)
+//! are values of [`Error`]. Failures that only a bug in Mapleaf can cause are assertions. Decoding
 //! reports a [`DecodeError`], which holds no strings; the transaction layer adds path and table.
 
 use std::io;
@@ -12,30 +12,29 @@ use crate::ids::PageId;
 /// Result of a Mapleaf operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Drops the result of a step that may fail without harm. The caller says in a comment why that is
-/// so.
+/// Drops the result of a step that may fail without harm. Each caller explains in a comment why the
+/// failure is harmless.
 pub(crate) fn best_effort<T, E>(_: std::result::Result<T, E>) {}
 
-/// What kind of failure an [`Error`] is, for callers that decide by it (and for the exit codes of
-/// `kvctl`).
+/// Kind of an [`Error`], for callers that branch on it. `kvctl` maps each kind to an exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// An argument, option or codec does not fit.
+    /// An argument, option or codec is invalid here.
     Usage,
-    /// A key, value or name is over its limit.
+    /// A key, value or name is longer than its limit.
     TooLarge,
     /// The file is not a Mapleaf database.
     NotADatabase,
-    /// The file was written by a newer format than this build reads.
+    /// The file has a newer format than this build reads.
     NewerVersion,
-    /// The file exists and has no bytes.
+    /// The file exists but is empty.
     EmptyFile,
     /// The file is shorter than its newest state needs.
     Truncated,
     /// Bytes of the file are damaged.
     Corrupt,
-    /// The bytes of an entry are whole, and no item of the codec that its table was opened with.
+    /// An entry is undamaged, but the codec of its table cannot decode it.
     Decode,
     /// The kernel could not serve an access to the mapping.
     Fault,
@@ -43,7 +42,7 @@ pub enum ErrorKind {
     Locked,
     /// The database is being recovered or closed by another process.
     Busy,
-    /// An answer would have to wait for the disk.
+    /// The call would have to wait for the disk.
     WouldBlock,
     /// An earlier failure made further commits unsafe.
     Poisoned,
@@ -51,7 +50,7 @@ pub enum ErrorKind {
     NotFound,
     /// The kernel reported an error for an operation.
     Io,
-    /// The disk has no room for what was asked.
+    /// The disk is full.
     DiskFull,
     /// The kernel denied access.
     Permission,
@@ -61,17 +60,17 @@ pub enum ErrorKind {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument, option, codec or call does not fit. Change the call; nothing was changed.
+    /// An argument, option, codec or call is invalid. Nothing was changed; correct the call.
     #[error("{what}")]
     Usage {
-        /// What does not fit, and what would.
+        /// What is invalid, and what is allowed.
         what: String,
     },
-    /// A child after `fork` used what its parent opened: the parent goes on writing to the pages,
-    /// so nothing that the child would read of them is sure. Open the database again in the child,
-    /// once the parent has closed it or if both only read; what was inherited need not be dropped
-    /// for that. Its kind is [`ErrorKind::Usage`].
-    #[error("{}opened by the parent of this process, and of no use in a child after fork; open the database again here", at_path(.path))]
+    /// A child process used a handle that it inherited through `fork`. The parent goes on writing
+    /// to the pages, so the child cannot trust what it would read. Open the database again in the
+    /// child, after the parent has closed it or if both only read; inherited handles need not be
+    /// dropped first. Its kind is [`ErrorKind::Usage`].
+    #[error("{}this handle was inherited through fork and cannot be used in the child; open the database again in this process", at_path(.path))]
     Inherited {
         /// The file, where known.
         path: Option<PathBuf>,
@@ -88,7 +87,7 @@ pub enum Error {
         /// The table, where there is one.
         table: Option<String>,
     },
-    /// The file is something else. It was not touched; check the path.
+    /// The file is not a Mapleaf database. It was not changed; check the path.
     #[error("{}: not a Mapleaf database: {reason}", .path.display())]
     NotADatabase {
         /// The file.
@@ -96,27 +95,28 @@ pub enum Error {
         /// What was found instead.
         reason: String,
     },
-    /// The file needs a newer Mapleaf. It was not touched; open it with the release that wrote it,
-    /// or later.
+    /// The file needs a newer release of Mapleaf. It was not changed; open it with the release that
+    /// wrote it, or a later one.
     #[error("{}: needs a newer release of Mapleaf: {found} (this build reads {supported})", .path.display())]
     NewerVersion {
         /// The file.
         path: PathBuf,
-        /// The version or feature that is not known.
+        /// The version or feature that this build does not know.
         found: String,
-        /// What this build knows.
+        /// The versions or features that this build knows.
         supported: String,
     },
-    /// The file exists and has zero bytes. It was not touched; remove it, or open with
+    /// The file exists but is empty. It was not changed; remove it, or open it with
     /// [`Options::init_empty`](crate::Options::init_empty).
     #[error("{}: the file is empty; remove it, or let an application open it with Options::init_empty", .path.display())]
     EmptyFile {
         /// The file.
         path: PathBuf,
     },
-    /// The file is shorter than its newest state needs. It was read, to find out what is whole, and
-    /// not touched. If an older state is whole, [`Options::recover`](crate::Options::recover) goes
-    /// back to it; else [`Db::salvage`](crate::Db::salvage) copies what can be read.
+    /// The file is shorter than its newest state needs. It was read to find a whole state, and not
+    /// changed. If an older state is whole, [`Options::recover`](crate::Options::recover) goes back
+    /// to it; otherwise [`Db::salvage`](crate::Db::salvage) copies the entries that can still be
+    /// read.
     #[error("{}: the file has {found} bytes and its newest state needs {needed}: {} bytes are missing; {}", .path.display(), .needed.saturating_sub(*.found), way_out(*.whole))]
     Truncated {
         /// The file.
@@ -125,11 +125,11 @@ pub enum Error {
         needed: u64,
         /// Bytes that the file has.
         found: u64,
-        /// Transaction of the newest state all of whose pages lie inside the file and verify, if
-        /// there is one.
+        /// Transaction of the newest state whose pages all lie inside the file and verify, if there
+        /// is one.
         whole: Option<u64>,
     },
-    /// Bytes of the file are damaged. `check` lists all damage.
+    /// Bytes of the file are damaged. [`Db::check`](crate::Db::check) lists all damage.
     #[error("{}damage{}{}: {what}", at_path(.path), on_page(.page), in_table(.table))]
     Corrupt {
         /// The file, where known.
@@ -141,33 +141,34 @@ pub enum Error {
         /// What is wrong: the field, what was found, what was expected.
         what: String,
     },
-    /// The bytes of a key or value are whole, and no item of its codec: a program wrote them that
-    /// did not use this codec. The other entries are not affected, and a transaction goes on.
+    /// A key or value is undamaged, but its codec cannot decode it: a program wrote it with another
+    /// codec. Other entries are not affected, and the transaction can go on.
     /// [`insert`](crate::TableMut::insert) and [`put`](crate::TableMut::put) replace such a value,
-    /// [`remove`](crate::TableMut::remove) takes the entry away, and
-    /// [`bytes_table`](crate::WriteTxn::bytes_table) gives its bytes.
+    /// [`remove`](crate::TableMut::remove) deletes the entry, and
+    /// [`bytes_table`](crate::WriteTxn::bytes_table) reads its bytes.
     #[error("{}{}{what}", at_path(.path), at_table(.table))]
     Decode {
         /// The file, where known.
         path: Option<PathBuf>,
         /// The table, where known.
         table: Option<String>,
-        /// Which key or value, its length, the codec, what was found and expected, and the remedy.
+        /// Which key or value, its length, the codec, the bytes found and expected, and the remedy.
         what: String,
     },
-    /// The kernel could not serve an access to the mapping (a truncated file, a bad disk block, a
-    /// full disk). What the call was to return is not known. Put right what the cause names, close
-    /// every handle and open again.
-    #[error("{}the system could not serve an access at byte {offset}: {cause}", at_path(.path))]
+    /// The kernel could not serve an access to the mapping (truncated file, bad disk block, full
+    /// disk). The call has no valid result. Fix what `cause` names, close every handle and open the
+    /// database again.
+    #[error("{}the kernel could not serve an access at byte {offset}: {cause}", at_path(.path))]
     Fault {
         /// The file, where known.
         path: Option<PathBuf>,
         /// Offset in the file, in bytes.
         offset: u64,
-        /// What made the access fail, as far as known.
+        /// Why the access failed, as far as known.
         cause: String,
     },
-    /// Another process or thread holds the database or the writer. Wait, or close the other.
+    /// Another process has the database open, or another thread has the write transaction. Wait, or
+    /// close the other.
     #[error("{}: locked: {by}", .path.display())]
     Locked {
         /// The file.
@@ -175,27 +176,27 @@ pub enum Error {
         /// The process or thread that holds it, as far as known, and the remedy.
         by: String,
     },
-    /// The database is in a passing state in which it cannot be used. Try again.
+    /// The database cannot be used for a moment. Try again.
     #[error("{}: busy: {why}", .path.display())]
     Busy {
         /// The file.
         path: PathBuf,
-        /// What is going on.
+        /// Why it cannot be used now.
         why: String,
     },
-    /// A lookup that may not wait came to a page that is not in memory. The page has been asked
-    /// for: try again later, or call the lookup that waits, on a thread that may.
+    /// A non-blocking lookup needs a page that is not in memory. The lookup has requested the page:
+    /// try again later, or use a blocking lookup on a thread that may wait.
     #[error("{}page {page}{} is not in memory: it has been asked for; try again, or read on a thread that may wait", at_path(.path), in_table(.table))]
     WouldBlock {
         /// The file, where known.
         path: Option<PathBuf>,
         /// The table, where known.
         table: Option<String>,
-        /// The page, or the first of a value.
+        /// The page, or the first page of an overflow extent.
         page: PageId,
     },
-    /// A flush has failed, or an access to the file, so that what the file holds is not known.
-    /// Close every handle and open again.
+    /// A flush or an access to the file has failed, so the contents of the file are uncertain.
+    /// Close every handle and open the database again.
     #[error("{}: an earlier failure: {cause}; close all handles and open the database again", .path.display())]
     Poisoned {
         /// The file.
@@ -203,10 +204,10 @@ pub enum Error {
         /// The failure that came first.
         cause: String,
     },
-    /// No such file. Check the path, or make the folder that is missing.
+    /// No such file. Check the path, or create the missing folder.
     #[error("{}: no such file{}", .path.display(), in_folder(.folder))]
     NotFound {
-        /// The path that was asked for.
+        /// The path that the caller gave.
         path: PathBuf,
         /// The first folder on this path that does not exist; `None` where only the file is
         /// missing.
@@ -222,17 +223,16 @@ pub enum Error {
         /// The kernel's error.
         source: io::Error,
     },
-    /// The disk has no room. The transaction can be aborted, reads go on, and writes work again
-    /// once there is room.
+    /// The disk is full. The transaction can be aborted, reads go on, and writes work again once
+    /// there is room.
     #[error("{}: the disk is full{}; make room and try again", .path.display(), wanted_bytes(*.wanted))]
     DiskFull {
         /// The file.
         path: PathBuf,
-        /// Bytes that were wanted; 0 where that is not known.
+        /// Bytes that did not fit; 0 if unknown.
         wanted: u64,
     },
-    /// The kernel denied access: to the file or its folder, or it refused a call, as a sandbox
-    /// does.
+    /// The kernel denied access to the file or its folder, or refused a call (as in a sandbox).
     #[error("{}: {op}: {}", .path.display(), denial(.source))]
     Permission {
         /// The operation.
@@ -253,7 +253,7 @@ fn way_out(whole: Option<u64>) -> String {
     }
 }
 
-/// The first folder on the way to a file that does not exist.
+/// The topmost folder of this path that does not exist.
 fn missing_folder(path: &Path) -> Option<PathBuf> {
     let folders = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
     folders.take_while(|folder| !folder.exists()).last().map(Path::to_path_buf)
@@ -263,7 +263,7 @@ fn in_folder(folder: &Option<PathBuf>) -> String {
     folder.as_ref().map(|folder| format!(": the folder '{}' does not exist", folder.display())).unwrap_or_default()
 }
 
-/// The name of a file before what is said of it; nothing where memory is meant.
+/// The path as the start of a message; empty for a database in memory, which has an empty path.
 fn at_file(path: &Path) -> String {
     match path.as_os_str().is_empty() {
         true => String::new(),
@@ -271,8 +271,8 @@ fn at_file(path: &Path) -> String {
     }
 }
 
-/// By what access was denied: the owner and mode of a file (`EACCES`), or something that only the
-/// call and its number tell.
+/// Why access was denied: the owner and mode of a file (`EACCES`), or another reason that the
+/// message of the error gives.
 fn denial(source: &io::Error) -> String {
     match source.raw_os_error() {
         Some(libc::EPERM) => format!("{source}; sandbox, or a file that may not be changed (chattr)?"),
@@ -281,7 +281,7 @@ fn denial(source: &io::Error) -> String {
     }
 }
 
-/// What is to be done where a file system is mounted to be read only.
+/// The remedy if the file system is mounted read-only.
 fn read_only_way(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::ReadOnlyFilesystem => {
@@ -315,13 +315,13 @@ fn at_path(path: &Option<PathBuf>) -> String {
     path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default()
 }
 
-// No call changes an error, so that none can be left half-changed; the source that it may have is
-// only shown.
+// An `Error` is immutable after it was built, so a panic cannot leave it half-changed; its `source`
+// is only displayed.
 impl std::panic::UnwindSafe for Error {}
 impl std::panic::RefUnwindSafe for Error {}
 
 impl Error {
-    /// The kind, for callers that decide by it.
+    /// The kind, for callers that branch on it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Usage { .. } | Error::Inherited { .. } => ErrorKind::Usage,
@@ -349,12 +349,12 @@ impl Error {
         Error::Usage { what: what.into() }
     }
 
-    /// Damage on a page; path and table are added by outer floors.
+    /// Damage on a page; outer floors add path and table.
     pub(crate) fn corrupt(page: PageId, what: impl Into<String>) -> Error {
         Error::Corrupt { path: None, page: Some(page), table: None, what: what.into() }
     }
 
-    /// Turns a system error into the variant that says most about it.
+    /// Turns an I/O error into the most specific variant.
     pub(crate) fn io(op: &'static str, path: &Path, source: io::Error) -> Error {
         let path = path.to_path_buf();
         match source.kind() {
@@ -365,7 +365,7 @@ impl Error {
         }
     }
 
-    /// Adds the path to errors of inner floors, which know no files.
+    /// Adds the path to errors of inner floors, which do not know it.
     pub(crate) fn with_path(mut self, at: &Path) -> Error {
         let (Error::Corrupt { path, .. }
         | Error::Decode { path, .. }
@@ -379,7 +379,8 @@ impl Error {
         self
     }
 
-    /// Names the file that was asked for, where an error names one that was made in its place.
+    /// Replaces the path in an error by `named`. For errors about a temporary file: the caller
+    /// knows only the final name.
     pub(crate) fn of_file(mut self, named: &Path) -> Error {
         match &mut self {
             Error::Corrupt { path: Some(path), .. }
@@ -409,7 +410,7 @@ impl Error {
         self
     }
 
-    /// Says how many bytes did not fit, where the error is that the disk is full.
+    /// Adds the number of bytes that did not fit to a [`Error::DiskFull`].
     pub(crate) fn with_wanted(mut self, bytes: u64) -> Error {
         if let Error::DiskFull { wanted, .. } = &mut self {
             *wanted = bytes;
@@ -417,7 +418,7 @@ impl Error {
         self
     }
 
-    /// Adds the table's name to errors of inner floors, which know no tables.
+    /// Adds the table's name to errors of inner floors, which do not know it.
     pub(crate) fn with_table(mut self, name: &str) -> Error {
         let (Error::Corrupt { table, .. }
         | Error::Decode { table, .. }
@@ -431,8 +432,8 @@ impl Error {
     }
 }
 
-/// A page whose bytes do not mean anything valid. `Copy` and free of strings, so that decoding
-/// stays cheap.
+/// A field of a page has an invalid value. `Copy` and free of strings, so that decoding stays
+/// cheap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct DecodeError {
     pub(crate) page: PageId,

@@ -1,8 +1,8 @@
-//! Names of things in the file: pages, transactions, trees.
+//! Numbers of pages, transactions and trees.
 //!
-//! Floor 0. Newtypes, so that a page id is never passed where a transaction id belongs.
-//! A page id has 48 bits in the file (16 TiB of 4 KiB pages is only 2^32 of them), a transaction
-//! id 48 bits in page headers.
+//! Floor 0. Newtypes, so that a page id is never passed where a transaction id belongs. Page ids
+//! have 48 bits in the file (16 TiB of 4 KiB pages need only 32), transaction ids 48 bits in page
+//! headers.
 
 use std::fmt;
 
@@ -48,8 +48,8 @@ impl fmt::Display for TxnId {
     }
 }
 
-/// The number of a tree; every page of a table names its tree, so that a page can be told on its
-/// own.
+/// The number of a tree. Every page of a tree holds it, so that a page can be assigned to its table
+/// without following pointers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub(crate) struct TreeId(pub(crate) u32);
 
@@ -58,7 +58,7 @@ impl TreeId {
     pub(crate) const CATALOG: TreeId = TreeId(0);
     /// The tree of free and pending extents.
     pub(crate) const FREE_SPACE: TreeId = TreeId(1);
-    /// The first number that a table gets.
+    /// The first number that a table can get.
     pub(crate) const FIRST_TABLE: TreeId = TreeId(16);
 }
 
@@ -68,11 +68,11 @@ impl fmt::Display for TreeId {
     }
 }
 
-/// A pointer in the file: a page (or the first page of a run) and the checksum that it must have.
+/// A pointer in the file: a page (or the first page of an extent) and its checksum.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct PagePtr {
     pub(crate) id: PageId,
-    /// CRC-32 (IEEE) that the header of the page also carries. Stale while the page is dirty;
-    /// sealed at commit.
+    /// CRC-32 (IEEE), equal to the checksum in the header of the page. Stale while the page is
+    /// dirty; set when the page is sealed at commit.
     pub(crate) crc: u32,
 }

@@ -2,8 +2,8 @@
 //! a B+tree in it.
 //!
 //! Readers get `&[u8]` and `&str` straight out of the mapping, in any number of threads, and never
-//! wait; one writer at a time changes copies of pages, and a commit makes them durable. There is no
-//! map size to choose.
+//! wait; one writer at a time changes copies of pages, and a commit makes them durable. No map size
+//! needs to be chosen.
 //!
 //! ```
 //! use mapleaf::{Db, Table};
@@ -11,14 +11,14 @@
 //! const USERS: Table<&str, u64> = Table::new("users");
 //!
 //! let dir = tempfile::tempdir()?;
-//! let db = Db::open(dir.path().join("app.mapleaf"))?; // opens, or makes the file where there is none
+//! let db = Db::open(dir.path().join("app.mapleaf"))?; // opens the file, or creates it
 //!
 //! let mut txn = db.begin_write()?;
 //! txn.table(USERS)?.insert("ada", 1)?;
 //! txn.table(USERS)?.insert("grace", 2)?;
 //! txn.commit()?; // durable when it returns; dropping the transaction instead changes nothing
 //!
-//! let txn = db.begin_read()?; // an unchanging state: Clone, Send, Sync, no lifetime
+//! let txn = db.begin_read()?; // a snapshot: Clone, Send, Sync, no lifetime
 //! let users = txn.table(USERS)?;
 //! assert_eq!(users.get("ada")?, Some(1));
 //! for item in users.range("a".."h")? {
@@ -31,64 +31,64 @@
 //! # Promises
 //!
 //! - When [`WriteTxn::commit`] returns `Ok`, the transaction survives a power loss. A crash at any
-//!   moment leaves the state of some commit, none older than the last one acknowledged.
-//! - A [`ReadTxn`] sees one state for as long as it lives, and neither waits for the writer nor
-//!   makes it wait.
-//! - Damage is an [`Error`] that names the page, never a panic: every page has a checksum, and so
-//!   has every pointer to it.
-//! - A full disk is an error of the call that needed room ([`ErrorKind::DiskFull`]); the database
-//!   goes on.
+//!   moment leaves the state of a commit that is not older than the last one acknowledged.
+//! - A [`ReadTxn`] sees one state for as long as it lives. Readers never wait for the writer, nor
+//!   the writer for readers.
+//! - Damage is an [`Error`] that names the page, never a panic: every page has a checksum, and
+//!   every pointer to a page repeats it.
+//! - When the disk is full, the call that needed room fails with [`ErrorKind::DiskFull`]; the
+//!   database stays usable.
 //! - Using it needs no `unsafe`. Why `open` may be a safe function is argued in
 //!   `docs/soundness.md`.
 //!
 //! # When a file is damaged
 //!
-//! A file that was cut short is refused with [`ErrorKind::Truncated`], which says how many bytes
-//! are missing and whether an older state is whole; damage that is met while reading is
-//! [`ErrorKind::Corrupt`]. [`Db::check`] lists what is wrong. [`Db::recover`] (or
-//! [`Options::recover`]) goes back to the newest state that is whole, and [`Db::recover_preview`]
-//! says before what that gives up. Where no state is whole, [`Db::salvage`] copies every entry that
-//! can be read to a new file, and reports what is lost.
+//! Opening a file that was cut short fails with [`ErrorKind::Truncated`], which says how many bytes
+//! are missing and whether an older state is whole; reading damaged pages fails with
+//! [`ErrorKind::Corrupt`]. [`Db::check`] lists all damage. [`Db::recover`] (or
+//! [`Options::recover`]) goes back to the newest state that is whole; [`Db::recover_preview`] shows
+//! in advance what would be lost. If no state is whole, [`Db::salvage`] copies every readable entry
+//! to a new file and reports what is lost.
 //!
 //! # Caveats
 //!
-//! - **One process** may have a file open for writing, or any number may have it open
-//!   read-only; the others get [`ErrorKind::Locked`] at once. Opening the same file again in one
-//!   process gives the same database.
-//! - **Read transactions that never end** keep the pages that they see, and the file grows
-//!   meanwhile.
-//! - **One write transaction at a time.** A thread that begins a second one while it has the first
-//!   waits for itself.
-//! - **Each commit flushes twice.** Put what belongs together into one transaction.
+//! - **One process** may have a file open for writing, or any number may have it open read-only;
+//!   others get [`ErrorKind::Locked`] at once. Opening the same file again in one process gives the
+//!   same database.
+//! - **Read transactions that never end** keep all pages of their state from being reused, so the
+//!   file grows.
+//! - **One write transaction at a time.** A thread that begins a second one before it ends the
+//!   first deadlocks.
+//! - **Each commit flushes twice.** Batch related changes in one transaction.
 //! - **Programs that do not use Mapleaf** and overwrite the file while it is open can change a
-//!   value that you have borrowed. One that cuts the file short makes calls answer with
-//!   [`ErrorKind::Fault`], and what you have borrowed read as zeros ([`Options::fault_guard`]).
-//! - **Not after `fork`**: in a child, every call through what it inherited is an error. It opens
-//!   its databases afresh.
-//! - **Stacks**: a thread that uses a database needs 64 KiB, besides what codecs of your own and
-//!   progress callbacks take.
+//!   value that you have borrowed. If one truncates the file, calls return [`ErrorKind::Fault`],
+//!   and borrowed values read as zeros ([`Options::fault_guard`]).
+//! - **Not after `fork`**: in a child process, every call through an inherited handle is an error.
+//!   The child must open its databases again.
+//! - **Stacks**: a thread that uses a database needs 64 KiB of stack, besides what your own codecs
+//!   and progress callbacks use.
 //! - **Local file systems** only, on **64-bit Linux** only: growing under readers needs its
 //!   `mremap`.
-//! - Keys have at most a quarter of a page less 24 bytes: 1,000 bytes with pages of 4 KiB.
+//! - Keys have at most a quarter page minus 24 bytes: 1,000 bytes with pages of 4 KiB.
 //!
 //! # Where to go on
 //!
 //! | | |
 //! |---|---|
 //! | [`Db`], [`Options`] | open, begin transactions, statistics, check, compact, recover, salvage |
-//! | [`ReadTxn`], [`WriteTxn`] | one state; changes to the newest |
+//! | [`ReadTxn`], [`WriteTxn`] | a snapshot; changes to the latest state |
 //! | [`Table`], [`ReadTable`], [`TableMut`] | typed tables: `get`, `insert`, `range`, `prefix`, `append` |
 //! | [`codec`] | the types of keys and values, and an example of a [codec of your own](codec#codecs-of-your-own) |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and the remedy |
-//! | [`inspect`] | meta pages and pages as numbers, for tools |
+//! | [`inspect`] | decoded meta pages and page headers, for tools |
 //!
-//! In the repository: `docs/design.md` says how it works and which rules hold, `docs/format.md`
-//! what the bytes of the file are, `docs/soundness.md` why it is sound. The command line tool is
-//! `kvctl`, in `bin/`.
+//! In the repository: `docs/design.md` explains the design and its rules, `docs/format.md` the file
+//! format, `docs/soundness.md` why the unsafe code is sound. The command line tool is `kvctl`, in
+//! `bin/`.
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!(
-    "Mapleaf runs on 64-bit Linux alone: files grow by mremap over reserved address space, which takes Linux, and the \
+    "Mapleaf runs only on 64-bit Linux: files grow by mremap over reserved address space, which takes Linux, and the \
      reservation is larger than 32 bits can address"
 );
 
@@ -123,7 +123,7 @@ pub use table::{
     codec, EntriesOwned, Loader, OwnedValue, Range, RangeOwned, ReadTable, Reserved, Table, TableInfo, TableMut,
 };
 
-/// The example of the README is compiled where it stands, and run in a directory of its own.
+/// Compiles the example of the README, and runs it in a temporary directory.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 #[doc = "```"]

@@ -1,19 +1,19 @@
 //! Limits of the format, each with its reason.
 //!
-//! Floor 0. Everything that is refused for its size is refused against a constant or function here.
+//! Floor 0. Every size check compares with a constant or function of this module.
 
-/// Smallest page: below it a branch of long separators has too little fan-out.
+/// Smallest page: in a smaller one a branch with long separators has too few children.
 pub(crate) const PAGE_SIZE_MIN: usize = 4096;
-/// Largest page: in-page offsets are 16-bit, and an entry count must fit beside them.
+/// Largest page: offsets within a page, its end included, fit 16 bits.
 pub(crate) const PAGE_SIZE_MAX: usize = 32768;
 /// Page size of a new database unless the caller says otherwise.
 pub(crate) const PAGE_SIZE_DEFAULT: usize = 4096;
 
-/// Bytes of a page that entry overheads may take from each quarter, so that two entries of the
-/// largest key and the largest inline value always fit into one leaf.
+/// Bytes of each quarter page that are left for the overhead of entries, so that two entries with
+/// the largest key and the largest inline value always fit one leaf.
 const QUARTER_OVERHEAD: usize = 24;
 
-/// Longest key, in bytes: a quarter page less overhead (1,000 at 4 KiB).
+/// Longest key, in bytes: a quarter page minus overhead (1,000 for pages of 4 KiB).
 pub(crate) const fn max_key_bytes(page_size: usize) -> usize {
     page_size / 4 - QUARTER_OVERHEAD
 }
@@ -23,15 +23,14 @@ pub(crate) const fn max_inline_value_bytes(page_size: usize) -> usize {
     page_size / 4 - QUARTER_OVERHEAD
 }
 
-/// Longest value at all: 2^40 bytes. Far above what a file system of today takes in one chunk, and
-/// far below what could overflow page arithmetic.
+/// Longest value: 2^40 bytes. Far more than file systems can allocate as one extent today, and far
+/// less than what could overflow page arithmetic.
 pub(crate) const MAX_VALUE_BYTES: u64 = 1 << 40;
 
 /// Longest table name, in bytes. Fits the key limit of every page size.
 pub(crate) const MAX_TABLE_NAME_BYTES: usize = 255;
 
-/// Bound of every descent: 2^48 pages with a fan-out of 4 need 24 levels, and a level above the
-/// bound is damage.
+/// Most levels of a tree: 2^48 pages with a fan-out of 4 need 24, so a greater level is damage.
 pub(crate) const DEPTH_MAX: usize = 32;
 
 /// Whether a page size is one that the format allows: a power of two from 4 KiB to 32 KiB.
