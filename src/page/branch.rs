@@ -1,29 +1,30 @@
-//! Branch pages: separators and child pointers, to read.
+//! Reading branch pages: separators and child pointers.
 //!
-//! Floor: page. `branch_mut` writes what this module reads; the picture is in `layout`.
+//! Floor: page. `branch_mut` writes what this module reads; `layout` shows the layout.
 //!
-//! Child i holds the keys from separator i up to, not including, separator i + 1. Separator 0
-//! stands for minus infinity and is not stored. Others are the prefix, then a tail of which four
-//! bytes lie in the head.
+//! Child i holds the keys from separator i (included) to separator i + 1 (excluded). Separator 0
+//! stands for minus infinity and is not stored. Every other separator is the common prefix of the
+//! page followed by a *tail*. The first four bytes of the tail are the head; the bytes after those
+//! are the *rest*.
 //!
-//! Invariants (`parse` checks the first, [`Branch::verify`] all):
-//!   BRANCH-1  kind, level above 0, no flags, own id, a child; lower = 128 + 16 * count <= upper;
-//!       the page holds `upper` and, after it, a prefix longer than 24 bytes.
+//! Invariants ([`Branch::parse`] checks BRANCH-1, [`Branch::verify`] the others):
+//!   BRANCH-1  kind, level > 0, flags 0, own id, count > 0; lower = 128 + 16 * count <= upper;
+//!       `upper` is in the page, and before the prefix if that lies at the end of the page.
 //!   BRANCH-2  separators ascend strictly.
 //!   BRANCH-3  head 0 and slot 0 are zero; head i is the head of tail i, zero padded.
-//!   BRANCH-4  a slot up to 4 is the length of a tail that lies in its head; others lead to the
+//!   BRANCH-4  a slot up to 4 is the length of a tail that fits its head; others are the offset of the
 //!             rest of the tail.
 //!   BRANCH-5  the rests fill the page from `upper` to its end (or the prefix that lies there),
 //!             without gap or overlap.
-//!   BRANCH-6  hint k is the last head of block k, or `u32::MAX` where that block is not full.
-//!   BRANCH-7  children are pages from 2 on.
+//!   BRANCH-6  hint k is the last head of block k, or `u32::MAX` if that block is not full.
+//!   BRANCH-7  children have page ids of at least 2.
 //!
-//! Failure: as in `leaf`. A page that breaks BRANCH-2 to BRANCH-6 gives a wrong child, whose level,
-//! id and checksum are checked in turn.
+//! Failure: as in `leaf`. A page that breaks BRANCH-2 to BRANCH-6 can lead to a wrong child, but
+//! never to a panic; the caller checks level, id and checksum of the child.
 
 use std::cmp::Ordering;
 
-#[allow(unused_imports, reason = "one path to both halves, whichever of it is needed")]
+#[allow(unused_imports, reason = "callers find reading and writing under one path")]
 pub(crate) use super::branch_mut::{build, built_bytes, BranchMut, Child};
 
 use super::header::{self, PageKind};
@@ -37,7 +38,7 @@ use super::{bad, compare_prefix, heads};
 use crate::error::DecodeError;
 use crate::ids::{PageId, PagePtr};
 
-/// A branch, to read.
+/// A parsed branch page, read-only.
 #[derive(Clone, Copy)]
 pub(crate) struct Branch<'a> {
     page: &'a [u8],
@@ -47,7 +48,7 @@ pub(crate) struct Branch<'a> {
     upper: usize,
 }
 
-/// Where a prefix of this length ends the space of the rests.
+/// End of the rests: the end of the page, or the start of a prefix that lies there.
 #[inline]
 pub(super) fn rests_end(page_size: usize, prefix_bytes: usize) -> usize {
     if prefix_bytes > BRANCH_PREFIX_MAX {
@@ -67,7 +68,7 @@ impl<'a> Branch<'a> {
         let prefix_bytes = usize::from(get_u16(bytes, PREFIX_BYTES));
         let lower = usize::from(get_u16(bytes, LOWER));
         let upper = usize::from(get_u16(bytes, UPPER));
-        // One branch for all checks: each of them is almost always good.
+        // One conditional jump for all checks, since they almost never fail.
         let good = (bytes[KIND] == PageKind::Branch as u8)
             & (bytes[LEVEL] > 0)
             & (get_u16(bytes, FLAGS) == 0)
@@ -82,7 +83,7 @@ impl<'a> Branch<'a> {
         Ok(Branch { page, id, count, prefix_bytes, upper })
     }
 
-    /// For `BranchMut`, which parsed the page before and keeps the fields true.
+    /// For `BranchMut`, which has parsed the page and keeps these fields up to date.
     #[inline]
     pub(super) fn trusted(page: &'a [u8], id: PageId, count: usize, prefix_bytes: usize, upper: usize) -> Branch<'a> {
         Branch { page, id, count, prefix_bytes, upper }
@@ -118,7 +119,7 @@ impl<'a> Branch<'a> {
         self.upper
     }
 
-    /// What all separators begin with.
+    /// The prefix that all separators share.
     #[inline]
     pub(crate) fn prefix(&self) -> &'a [u8] {
         let start =
@@ -132,25 +133,25 @@ impl<'a> Branch<'a> {
         self.upper - (BRANCH_HEADS + BRANCH_ARRAY_BYTES * self.count)
     }
 
-    /// Bytes that children, separators and a long prefix take; without the 128 that every branch
+    /// Bytes of children, separators and a long prefix, without the 128 bytes that every branch
     /// has.
     pub(crate) fn used_bytes(&self) -> usize {
         BRANCH_ARRAY_BYTES * self.count + (self.page.len() - self.upper)
     }
 
-    /// The page from its first head on: heads, slots, children, and what follows.
+    /// The page from its first head on: heads, slots, children, and all bytes after them.
     #[inline]
     fn heads(&self) -> &'a [u8] {
         self.page.get(BRANCH_HEADS..).unwrap_or(&[])
     }
 
-    /// Slot `index`; any number, if the index is out of range.
+    /// Slot `index`; an arbitrary number if the index is out of range.
     #[inline]
     pub(super) fn slot(&self, index: usize) -> usize {
         usize::from(get_u16(self.page, BRANCH_HEADS + HEAD_BYTES * self.count + SLOT_BYTES * index))
     }
 
-    /// The child whose range holds `key`.
+    /// Index of the child whose range contains `key`.
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> Result<usize, DecodeError> {
         let mut rest = key;
@@ -166,11 +167,11 @@ impl<'a> Branch<'a> {
         if not_above < self.count && heads::get(self.heads(), not_above) == head {
             not_above = self.count_equal_heads(not_above, head, rest)?;
         }
-        // Separator 0 is never above; only damaged heads can say so.
+        // Separator 0 is minus infinity, so the count is at least 1 unless the heads are damaged.
         Ok(not_above.saturating_sub(1))
     }
 
-    /// How many heads are below `probe`.
+    /// Number of heads below `probe`.
     #[inline]
     fn count_less(&self, probe: u32) -> usize {
         match self.page.first_chunk() {
@@ -179,8 +180,9 @@ impl<'a> Branch<'a> {
         }
     }
 
-    /// Counts the separators that are at most the key, given that those before `first` are and that
-    /// separator `first` has the key's head. `key_rest` is the key after the prefix.
+    /// Counts the separators that are at most the key. Those before `first` are known to be below
+    /// it, and separator `first` has the same head as the key. `key_rest` is the key after the
+    /// prefix.
     #[inline(never)]
     fn count_equal_heads(&self, first: usize, head: u32, key_rest: &[u8]) -> Result<usize, DecodeError> {
         if !self.tail_not_above(first, key_rest)? {
@@ -202,14 +204,15 @@ impl<'a> Branch<'a> {
     fn tail_not_above(&self, index: usize, key_rest: &[u8]) -> Result<bool, DecodeError> {
         let slot = self.slot(index);
         if slot <= HEAD_BYTES {
-            // The padded heads are equal, so the shorter one is the prefix of the other, and lower.
+            // The heads are equal, zero padding included, so of tail and key the shorter one is
+            // lower.
             return Ok(slot <= key_rest.len());
         }
         let (_, rest) = self.rest(slot)?;
-        Ok(key_rest.get(HEAD_BYTES..).is_some_and(|behind_head| rest <= behind_head))
+        Ok(key_rest.get(HEAD_BYTES..).is_some_and(|after_head| rest <= after_head))
     }
 
-    /// The bytes of a rest, header included, and without it.
+    /// Length of a rest with its header, and the bytes of the rest.
     pub(super) fn rest(&self, offset: usize) -> Result<(usize, &'a [u8]), DecodeError> {
         let end = rests_end(self.page.len(), self.prefix_bytes);
         if offset < self.upper || offset + REST_HEADER_BYTES > end {
@@ -237,14 +240,13 @@ impl<'a> Branch<'a> {
         Ok(ptr)
     }
 
-    /// Puts the whole separator `index` into `into`, in place of what was there. Separator 0 is
-    /// empty.
+    /// Replaces the contents of `into` by separator `index`. Separator 0 is empty.
     pub(crate) fn separator_into(&self, index: usize, into: &mut Vec<u8>) -> Result<(), DecodeError> {
         into.clear();
         self.append_separator(index, into)
     }
 
-    /// Puts the whole separator `index` after what `into` has.
+    /// Appends separator `index` to `into`.
     pub(crate) fn append_separator(&self, index: usize, into: &mut Vec<u8>) -> Result<(), DecodeError> {
         if index >= self.count {
             return Err(bad(self.id, "separator index", index as u64, self.count as u64));
@@ -262,7 +264,7 @@ impl<'a> Branch<'a> {
         Ok(())
     }
 
-    /// Checks BRANCH-2 to BRANCH-7. For `check`, not for lookups.
+    /// Checks BRANCH-2 to BRANCH-7, for `check`.
     pub(crate) fn verify(&self) -> Result<(), DecodeError> {
         let mut rests = Vec::new();
         let (mut last, mut separator) = (Vec::new(), Vec::new());
@@ -295,7 +297,7 @@ impl<'a> Branch<'a> {
             .map_err(|(found, expected)| bad(self.id, "branch slot (rests are gapless)", found as u64, expected as u64))
     }
 
-    /// Checks BRANCH-3 for one separator: nothing in the head after a short tail.
+    /// Checks BRANCH-3 for one separator: a head is zero padded after a short tail.
     fn verify_head(&self, index: usize, separator: &[u8]) -> Result<(), DecodeError> {
         let found = heads::get(self.heads(), index);
         let expected = if index == 0 { 0 } else { head_of(separator.get(self.prefix_bytes..).unwrap_or(&[])) };

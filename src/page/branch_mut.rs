@@ -1,13 +1,13 @@
-//! Branch pages, to change: child pointers, insert, remove, and build whole pages.
+//! Changing branch pages: child pointers, insert, remove, and building whole pages.
 //!
 //! Floor: page. Keeps the invariants BRANCH-1 to BRANCH-7.
 //!
-//! The prefix never changes in place: a separator that does not begin with it does not fit, and the
-//! tree builds the page again from its list of children. That is rare, because separators come from
-//! between their neighbours, and only those at the edges of the page can leave the prefix.
+//! The prefix of a page never changes in place. A separator without it does not fit, and the tree
+//! rebuilds the page from its list of children. That is rare: a new separator lies between its
+//! neighbours, so it lacks the prefix only at the edges of the page.
 //!
-//! Failure: a `false` means that it does not fit, and that the page is untouched. Bytes of a
-//! damaged page that was copied can be wrong in any way: that is a `DecodeError`, never a panic.
+//! Failure: `false` means that the change does not fit and that the page is untouched. A copied
+//! page may be damaged in any way: that is a `DecodeError`, never a panic.
 
 use super::branch::{rests_end, Branch};
 use super::header::{self, PageKind};
@@ -20,7 +20,7 @@ use crate::error::DecodeError;
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::limits::page_size_ok;
 
-/// A child and the separator before it, to build branches from.
+/// A child and the separator before it: input to [`build`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Child {
     /// Lower bound of the child's keys; ignored for the first child of a page.
@@ -28,7 +28,7 @@ pub(crate) struct Child {
     pub(crate) ptr: PagePtr,
 }
 
-/// A branch, to change.
+/// A parsed branch page that can be changed.
 pub(crate) struct BranchMut<'a> {
     page: &'a mut [u8],
     id: PageId,
@@ -37,7 +37,7 @@ pub(crate) struct BranchMut<'a> {
     upper: usize,
 }
 
-/// Bytes that a tail takes outside its head.
+/// Bytes of the rest of a tail, with its header; 0 if the tail fits its head.
 fn rest_bytes(tail_bytes: usize) -> usize {
     if tail_bytes <= HEAD_BYTES {
         0
@@ -47,14 +47,14 @@ fn rest_bytes(tail_bytes: usize) -> usize {
 }
 
 impl<'a> BranchMut<'a> {
-    /// Reads page `id` as a branch to change.
+    /// Parses page `id` as a branch.
     pub(crate) fn open(page: &'a mut [u8], id: PageId) -> Result<BranchMut<'a>, DecodeError> {
         let branch = Branch::parse(page, id)?;
         let (count, prefix_bytes, upper) = (branch.count(), branch.prefix_bytes(), branch.upper());
         Ok(BranchMut { page, id, count, prefix_bytes, upper })
     }
 
-    /// The same branch, to read.
+    /// A read-only view of the branch.
     #[inline]
     pub(crate) fn as_branch(&self) -> Branch<'_> {
         Branch::trusted(self.page, self.id, self.count, self.prefix_bytes, self.upper)
@@ -76,7 +76,7 @@ impl<'a> BranchMut<'a> {
         BRANCH_HEADS + BRANCH_ARRAY_BYTES * self.count
     }
 
-    /// Writes the header's fields and the hints, after the arrays have changed.
+    /// Updates header fields and hints after the arrays have changed.
     fn finish(&mut self) {
         let lower = self.lower();
         put_u16(self.page, COUNT, self.count as u16);
@@ -89,53 +89,52 @@ impl<'a> BranchMut<'a> {
         }
     }
 
-    fn check_index(&self, at: usize, least: usize, bound: usize) -> Result<(), DecodeError> {
-        if least <= at && at < bound {
+    fn check_index(&self, index: usize, least: usize, bound: usize) -> Result<(), DecodeError> {
+        if least <= index && index < bound {
             return Ok(());
         }
-        Err(bad(self.id, "child index", at as u64, bound as u64))
+        Err(bad(self.id, "child index", index as u64, bound as u64))
     }
 
-    /// Points child `at` to another page, or to another checksum.
-    pub(crate) fn set_child(&mut self, at: usize, ptr: PagePtr) -> Result<(), DecodeError> {
-        self.check_index(at, 0, self.count)?;
-        self.write_child(at, ptr);
+    /// Replaces the pointer to child `index`.
+    pub(crate) fn set_child(&mut self, index: usize, ptr: PagePtr) -> Result<(), DecodeError> {
+        self.check_index(index, 0, self.count)?;
+        self.write_child(index, ptr);
         Ok(())
     }
 
-    fn write_child(&mut self, at: usize, ptr: PagePtr) {
-        let place = self.child_at(at);
-        put_u48(self.page, place, ptr.id.0);
-        put_u32(self.page, place + 6, ptr.crc);
+    fn write_child(&mut self, index: usize, ptr: PagePtr) {
+        let offset = self.child_at(index);
+        put_u48(self.page, offset, ptr.id.0);
+        put_u32(self.page, offset + 6, ptr.crc);
     }
 
-    /// Inserts a separator and the child after it, so that they become number `at`, which is at
-    /// least 1.
-    pub(crate) fn insert(&mut self, at: usize, sep: &[u8], ptr: PagePtr) -> Result<bool, DecodeError> {
-        self.check_index(at, 1, self.count + 1)?;
+    /// Inserts a separator and the child after it at `index`, which is at least 1.
+    pub(crate) fn insert(&mut self, index: usize, sep: &[u8], ptr: PagePtr) -> Result<bool, DecodeError> {
+        self.check_index(index, 1, self.count + 1)?;
         let Some(tail) = sep.strip_prefix(self.as_branch().prefix()) else { return Ok(false) };
         if BRANCH_ARRAY_BYTES + rest_bytes(tail.len()) > self.upper - self.lower() {
             return Ok(false);
         }
-        self.open_arrays(at);
+        self.open_arrays(index);
         self.count += 1;
-        self.write_tail(at, tail);
-        self.write_child(at, ptr);
+        self.write_tail(index, tail);
+        self.write_child(index, ptr);
         self.finish();
         Ok(true)
     }
 
-    /// Makes room for number `at` in the three arrays, the highest first.
-    fn open_arrays(&mut self, at: usize) {
-        let (head, slot, child, lower) = (self.head_at(at), self.slot_at(at), self.child_at(at), self.lower());
+    /// Makes room at `index` in the three arrays, moving the highest bytes first.
+    fn open_arrays(&mut self, index: usize) {
+        let (head, slot, child, lower) = (self.head_at(index), self.slot_at(index), self.child_at(index), self.lower());
         self.page.copy_within(child..lower, child + BRANCH_ARRAY_BYTES);
         self.page.copy_within(slot..child, slot + HEAD_BYTES + SLOT_BYTES);
         self.page.copy_within(head..slot, head + HEAD_BYTES);
     }
 
-    /// Writes head, slot and rest of a separator; the rest goes below the others.
-    fn write_tail(&mut self, at: usize, tail: &[u8]) {
-        let (head_at, slot_at) = (self.head_at(at), self.slot_at(at));
+    /// Writes head, slot and rest of a separator; the rest goes below the other rests.
+    fn write_tail(&mut self, index: usize, tail: &[u8]) {
+        let (head_at, slot_at) = (self.head_at(index), self.slot_at(index));
         put_u32(self.page, head_at, head_of(tail));
         let Some(rest) = tail.get(HEAD_BYTES..).filter(|rest| !rest.is_empty()) else {
             put_u16(self.page, slot_at, tail.len() as u16);
@@ -148,14 +147,14 @@ impl<'a> BranchMut<'a> {
         put_u16(self.page, slot_at, self.upper as u16);
     }
 
-    /// Removes separator `at`, which is at least 1, and the child after it.
-    pub(crate) fn remove(&mut self, at: usize) -> Result<(), DecodeError> {
-        self.check_index(at, 1, self.count)?;
-        self.remove_parts(at, at)
+    /// Removes separator `index`, which is at least 1, and the child after it.
+    pub(crate) fn remove(&mut self, index: usize) -> Result<(), DecodeError> {
+        self.check_index(index, 1, self.count)?;
+        self.remove_parts(index, index)
     }
 
-    /// Removes child 0. Child 1 becomes the first, its separator minus infinity. There must be two
-    /// children.
+    /// Removes child 0, so that child 1 becomes the first and its separator minus infinity. There
+    /// must be at least two children.
     pub(crate) fn remove_first(&mut self) -> Result<(), DecodeError> {
         self.check_index(1, 1, self.count)?;
         self.remove_parts(1, 0)
@@ -177,21 +176,21 @@ impl<'a> BranchMut<'a> {
         Ok(())
     }
 
-    /// Closes the gap of a rest; the slots of the rests below it follow.
+    /// Removes a rest: moves the rests below it up and adjusts their slots.
     fn remove_rest(&mut self, offset: usize, bytes: usize) {
         self.page.copy_within(self.upper..offset, self.upper + bytes);
         self.upper += bytes;
         let (slots, children) = (self.slot_at(0), self.child_at(0));
         for slot in self.page[slots..children].chunks_exact_mut(SLOT_BYTES) {
-            let at = usize::from(get_u16(slot, 0));
-            if at > HEAD_BYTES && at < offset {
-                put_u16(slot, 0, (at + bytes) as u16);
+            let rest = usize::from(get_u16(slot, 0));
+            if rest > HEAD_BYTES && rest < offset {
+                put_u16(slot, 0, (rest + bytes) as u16);
             }
         }
     }
 }
 
-/// What all separators but the first, which stands for minus infinity, begin with.
+/// The prefix that all separators share, except the first, which stands for minus infinity.
 fn shared_prefix(items: &[Child]) -> &[u8] {
     let mut separators = items.iter().skip(1).map(|child| child.sep.as_slice());
     let first = separators.next().unwrap_or(&[]);
@@ -199,21 +198,20 @@ fn shared_prefix(items: &[Child]) -> &[u8] {
     &first[..shared]
 }
 
-/// Bytes of rests and of a prefix that does not lie in the header's place.
+/// Bytes of the rests, and of the prefix if it is too long for its place after the header.
 fn built_tail_bytes(items: &[Child], prefix_bytes: usize) -> usize {
     let rests: usize = items.iter().skip(1).map(|child| rest_bytes(child.sep.len() - prefix_bytes)).sum();
     rests + if prefix_bytes > BRANCH_PREFIX_MAX { prefix_bytes } else { 0 }
 }
 
-/// Bytes that a page built of these children would have in use, all told: they fit if that is at
-/// most `page_size`.
+/// Bytes of a page built from these children: they fit if that is at most `page_size`.
 pub(crate) fn built_bytes(page_size: usize, items: &[Child]) -> usize {
     debug_assert!(page_size_ok(page_size));
     BRANCH_HEADS + BRANCH_ARRAY_BYTES * items.len() + built_tail_bytes(items, shared_prefix(items).len())
 }
 
-/// Writes a whole branch page of these children, at least one, whose separators must ascend.
-/// `false`: they do not fit; the page is untouched.
+/// Writes a branch page with these children, at least one, whose separators must ascend. `false`:
+/// they do not fit, and the page is untouched.
 pub(crate) fn build(
     page: &mut [u8],
     id: PageId,
@@ -237,7 +235,7 @@ pub(crate) fn build(
     let prefix_at = if prefix.len() > BRANCH_PREFIX_MAX { end } else { BRANCH_PREFIX };
     page[prefix_at..prefix_at + prefix.len()].copy_from_slice(prefix);
     let mut branch = BranchMut { page, id, count: items.len(), prefix_bytes: prefix.len(), upper: end };
-    // From the last on, because rests are written downwards: the page ends up in ascending order.
+    // In reverse, because rests are written downwards: this leaves them in ascending order.
     for (index, child) in items.iter().enumerate().rev() {
         branch.write_child(index, child.ptr);
         if index > 0 {

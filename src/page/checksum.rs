@@ -1,14 +1,14 @@
-//! Sealing and verifying: the CRC-32 (IEEE) of a page or extent, in its first four bytes.
+//! Sealing and verifying pages and extents with a CRC-32 (IEEE) in their first four bytes.
 //!
-//! Floor: page. The checksum covers everything after itself, also the gap, so that a scan can
-//! judge a page without understanding it. The pointer to a page carries the same number (R2): a
-//! page that is whole but not the one that was meant, because a write was lost, differs from its
+//! Floor: page. The checksum covers everything after itself, unused bytes too, so that it can be
+//! verified without decoding the page. The pointer to a page carries the same number (R2). So a
+//! lost write is noticed too: the old page is intact, but its checksum differs from the one in the
 //! pointer.
 
 use super::layout::{get_u32, put_u32, CHECKED, CHECKSUM};
 use crate::hooks::{self, Mutant};
 
-/// The checksum of these bytes of a page or extent, without looking at the one that it holds.
+/// Computes the checksum of a page or extent; ignores the stored one.
 pub(crate) fn compute(page: &[u8]) -> u32 {
     if hooks::is(Mutant::ShortChecksum) {
         return crc32fast::hash(page.get(CHECKED..page.len().saturating_sub(1)).unwrap_or(&[]));
@@ -23,14 +23,14 @@ pub(crate) fn seal(page: &mut [u8]) -> u32 {
     crc
 }
 
-/// The checksum that the header holds.
+/// The checksum in the header.
 #[inline]
 pub(crate) fn stored(page: &[u8]) -> u32 {
     get_u32(page, CHECKSUM)
 }
 
-/// Whether the page or extent is the one that its pointer means: the header's copy and the computed
-/// checksum are both `expected`. The cheap comparison comes first.
+/// Whether a page or extent is the one that its pointer refers to: stored and computed checksum are
+/// both `expected`. The cheap comparison comes first.
 pub(crate) fn matches(page: &[u8], expected: u32) -> bool {
     if hooks::is(Mutant::PointerUnchecked) {
         return compute(page) == stored(page);
@@ -38,7 +38,7 @@ pub(crate) fn matches(page: &[u8], expected: u32) -> bool {
     stored(page) == expected && compute(page) == expected
 }
 
-/// The checksum of a run that is read in chunks, the first of which has the header.
+/// The checksum of an extent that is read in chunks, from its header on.
 #[derive(Default, Debug)]
 pub(crate) struct Running {
     hasher: crc32fast::Hasher,
@@ -52,14 +52,14 @@ impl Running {
         self.hasher.update(chunk.get(from..).unwrap_or(&[]));
     }
 
-    /// A running checksum of only the bytes after the header.
-    pub(crate) fn behind_header() -> Running {
+    /// Starts after the header: all bytes that are added count.
+    pub(crate) fn after_header() -> Running {
         Running { begun: true, ..Running::default() }
     }
 
-    /// Adds all bytes that another one has seen.
-    pub(crate) fn append(&mut self, behind: Running) {
-        self.hasher.combine(&behind.hasher);
+    /// Appends the bytes that were added to `rest`.
+    pub(crate) fn append(&mut self, rest: Running) {
+        self.hasher.combine(&rest.hasher);
     }
 
     pub(crate) fn finish(self) -> u32 {

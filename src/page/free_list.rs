@@ -1,12 +1,12 @@
-//! The free list: extents that the free-space tree could not take up in its own commit.
+//! The free list: an extent with the free extents that are not in the free-space tree yet.
 //!
-//! Floor: page. A run like an overflow extent: header with run length, then
+//! Floor: page. The header, with the number of pages, is that of an overflow extent; then
 //!
 //! ```text
 //! 32 item count u32 | 36 zero u32 | 40 items, 24 bytes each: start u48, pages u48, born u48, freed u48
 //! ```
 //!
-//! Failure: a count that the run cannot hold, or an item that names no pages, is a `DecodeError`.
+//! Failure: a count too large for the extent, or an item with invalid pages, is a `DecodeError`.
 
 use super::header::{self, PageKind};
 use super::layout::{get_u32, get_u48, put_u32, put_u48, FREE_ITEM_BYTES, FREE_LIST_COUNT, FREE_LIST_ITEMS};
@@ -14,7 +14,8 @@ use super::{bad, checksum};
 use crate::error::DecodeError;
 use crate::ids::{PageId, TreeId, TxnId, MAX_U48};
 
-/// An extent: pages from `start`, written by transaction `born`, given up by `freed`.
+/// A free extent: `pages` pages from `start`, written by transaction `born` and freed by
+/// transaction `freed`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FreeItem {
     pub(crate) start: PageId,
@@ -23,14 +24,14 @@ pub(crate) struct FreeItem {
     pub(crate) freed: TxnId,
 }
 
-/// Pages that a list of `items` takes.
+/// Pages that a list of `items` items takes.
 pub(crate) fn overflow_pages(page_size: usize, items: usize) -> u64 {
     (items * FREE_ITEM_BYTES + FREE_LIST_ITEMS).div_ceil(page_size) as u64
 }
 
-/// Writes and seals a list; the slice is the whole run. Returns the checksum for the pointer.
+/// Writes and seals a list; `extent` is the whole extent. Returns the checksum for the pointer.
 ///
-/// A slice that does not hold the items is a bug of ours.
+/// Panics if the items do not fit: that is a bug in the caller.
 pub(crate) fn write(extent: &mut [u8], page_size: usize, id: PageId, txn: TxnId, items: &[FreeItem]) -> u32 {
     assert!(
         extent.len().is_multiple_of(page_size)
@@ -49,7 +50,7 @@ pub(crate) fn write(extent: &mut [u8], page_size: usize, id: PageId, txn: TxnId,
     checksum::seal(extent)
 }
 
-/// Reads the list that begins with page `id`; the slice is the whole run.
+/// Reads the list that begins at page `id`; `extent` is the whole extent.
 pub(crate) fn read(extent: &[u8], id: PageId) -> Result<Vec<FreeItem>, DecodeError> {
     header::read_extent(extent, id, PageKind::FreeList)?;
     let count = get_u32(extent, FREE_LIST_COUNT) as usize;

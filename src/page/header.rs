@@ -1,8 +1,8 @@
-//! The page header: the 32 bytes that leaf, branch, overflow extent and free list begin with.
+//! The page header: the first 32 bytes of leaves, branches, overflow extents and free lists.
 //!
-//! Floor: page. [`Header::read`] decodes all fields, for check, salvage and inspect; `leaf`
-//! and `branch` read the few fields of their hot path themselves and come here only to name what is
-//! wrong.
+//! Floor: page. [`Header::read`] decodes all fields, for check, salvage and inspect; `leaf` and
+//! `branch` read the few fields of their hot path themselves and use this module only to name an
+//! invalid field.
 //!
 //! Failure: an unknown kind, a reserved flag or another page's id is a `DecodeError`.
 
@@ -14,7 +14,7 @@ use super::layout::{
 use crate::error::DecodeError;
 use crate::ids::{PageId, TreeId, TxnId};
 
-/// What a page is.
+/// The kind of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum PageKind {
@@ -43,8 +43,8 @@ pub(crate) struct Header {
     pub(crate) kind: PageKind,
     pub(crate) level: u8,
     pub(crate) count: u16,
-    /// Leaf and branch only, like `lower` and `upper`; see [`Header::overflow_pages`] for the
-    /// others.
+    /// Leaf and branch only, like `lower` and `upper`; other kinds store the length of the extent
+    /// in these bytes, see [`Header::overflow_pages`].
     pub(crate) prefix_bytes: u16,
     pub(crate) lower: u16,
     pub(crate) upper: u16,
@@ -55,8 +55,8 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Reads the header of page `id`. Kind and flags must be ones that this build knows, the id the
-    /// page's own.
+    /// Reads the header of page `id`. Rejects unknown kinds and flags, and the header of another
+    /// page.
     pub(crate) fn read(page: &[u8], id: PageId) -> Result<Header, DecodeError> {
         let Some(bytes) = page.first_chunk::<HEADER_BYTES>() else {
             return Err(bad(id, "page size", page.len() as u64, HEADER_BYTES as u64));
@@ -83,7 +83,7 @@ impl Header {
         Ok(header)
     }
 
-    /// Pages of the run that an overflow extent's or free list's header tells; 1 for other kinds.
+    /// Pages of the extent, for overflow extents and free lists; 1 for other kinds.
     pub(crate) fn overflow_pages(&self) -> u64 {
         match self.kind {
             PageKind::Leaf | PageKind::Branch => 1,
@@ -129,13 +129,13 @@ pub(super) fn stamp(page: &mut [u8], kind: PageKind, level: u8, id: PageId, tree
     put_u32(page, TREE, tree.0);
 }
 
-/// Makes a copied page the one that transaction `txn` wrote as page `id`.
+/// Sets page id and transaction in the header of a copied page.
 pub(crate) fn restamp(page: &mut [u8], id: PageId, txn: TxnId) {
     put_u48(page, ID, id.0);
     put_u48(page, TXN, txn.0);
 }
 
-/// Names what is wrong with a leaf or branch whose cheap check failed.
+/// Names the invalid field of a leaf or branch that failed the combined check of `parse`.
 #[cold]
 #[inline(never)]
 pub(super) fn reject(page: &[u8], id: PageId, kind: PageKind, arrays: usize, array_bytes: usize) -> DecodeError {
@@ -163,12 +163,13 @@ pub(super) fn reject(page: &[u8], id: PageId, kind: PageKind, arrays: usize, arr
     }
 }
 
-/// Writes the run length of an overflow extent or free list.
+/// Writes the number of pages of an overflow extent or free list.
 pub(super) fn put_extent_pages(page: &mut [u8], pages: u64) {
     put_u48(page, EXTENT_PAGES, pages);
 }
 
-/// Checks the header of a run of `kind`: the slice is exactly the run that the header tells.
+/// Checks the header of an extent of `kind`, and that `extent` has as many pages as the header
+/// says.
 pub(super) fn read_extent(extent: &[u8], id: PageId, kind: PageKind) -> Result<Header, DecodeError> {
     let header = Header::read(extent, id)?;
     if header.kind != kind {

@@ -1,24 +1,22 @@
-//! The search among heads: how many of a sorted array of `u32` are below a probe.
+//! Searching heads: how many numbers of a sorted array of `u32` are below a probe.
 //!
-//! Floor: page. Knows nothing of pages; leaf and branch hand it the bytes that begin with their
-//! heads.
+//! Floor: page. Knows nothing of pages; leaf and branch pass their bytes from the first head on.
 //!
-//! A lookup is fast when the processor can run ahead into the next page, so no jump here depends on
-//! the probe, only on the number of heads. Sampled heads find the block that holds the answer: in a
-//! branch the 16 hints, which are the last heads of its 16 blocks; in a leaf of more than 32
-//! entries every 32nd head. The block is then counted, always the same number of lanes, and a mask
-//! drops the lanes after its end (slots follow the heads in the page, so there are bytes to read).
-//! Sums, not selections, carry the result from step to step: the compiler turns a selection into a
-//! jump where it thinks that it knows better.
+//! No conditional jump here depends on the probe, only on the number of heads: there is no
+//! misprediction, and the processor can already work on the next page. Sampled heads find the block
+//! of heads that contains the answer: in a branch the 16 hints, the last heads of its 16 blocks; in
+//! a leaf of more than 32 entries every 32nd head. Then a fixed number of lanes is counted from the
+//! start of the block, and a mask drops the lanes after its end (slots follow the heads in the
+//! page, so the bytes can be read). The code adds comparison results instead of selecting between
+//! values, because the compiler may turn a selection into a jump.
 //!
-//! Point lookups count with the widest vectors that the processor has. Which these are is asked
-//! once per lookup, by
-//! [`with_vectors`], not once per page: the whole lookup is compiled once for each width.
+//! Point lookups use the widest vectors that the processor has. [`with_vectors`] chooses them once
+//! per lookup, not once per page: the whole lookup is compiled once for each width.
 //!
-//! Invariants: the result is at most `count`, whatever the bytes are; on a sorted array it is
-//! exact, with vectors of any width.
+//! Invariants: the result is at most `count` for any bytes; for a sorted array it is exact, with
+//! vectors of any width.
 //!
-//! Failure: none. An array shorter than it should be is counted as far as it goes.
+//! Failure: none. If the slice is shorter than `count` heads, only the heads in it are counted.
 #![allow(unsafe_code, reason = "vector instructions that not every processor has")]
 
 #[cfg(target_arch = "x86_64")]
@@ -30,17 +28,18 @@ use super::layout::{
 };
 use crate::limits::PAGE_SIZE_MIN;
 
-/// Lanes counted at the end of a leaf's search.
+/// Lanes of the last step of a search in a leaf.
 pub(super) const WIDE: usize = 32;
 const WIDE_BYTES: usize = WIDE * HEAD_BYTES;
-/// Lanes counted in a block of a branch, where that suffices: it does at 4 KiB.
+/// Lanes of the last step of a search in a branch with at most [`FEW`] children, as all branches of
+/// 4 KiB have.
 const NARROW: usize = 16;
 const NARROW_BYTES: usize = NARROW * HEAD_BYTES;
 
-/// Heads that the hints divide into narrow blocks. At 4 KiB no branch has more.
+/// Most heads of a branch whose blocks have at most [`NARROW`] heads. No branch of 4 KiB has more.
 pub(super) const FEW: usize = (PAGE_SIZE_MIN - BRANCH_HEADS) / BRANCH_ARRAY_BYTES;
 
-/// Ones, then zeros: read from `WIDE - n` on, it keeps the first n lanes.
+/// `WIDE` ones, then `WIDE` zeros: the slice from `WIDE - n` on is a mask for the first n lanes.
 static MASKS: [u32; 2 * WIDE] = {
     let mut masks = [0; 2 * WIDE];
     let mut lane = 0;
@@ -60,7 +59,7 @@ pub(super) fn get(heads: &[u8], index: usize) -> u32 {
 /// Sums the weights of the heads below `probe`.
 #[inline(always)]
 fn sum_below<const LANES: usize, const BYTES: usize>(bytes: &[u8; BYTES], weights: &[u32; LANES], probe: u32) -> usize {
-    // In two steps, because this is the form that the compiler makes a few vector operations of.
+    // In two steps: the compiler vectorizes this form.
     let mut lanes = [0u32; LANES];
     for (lane, head) in lanes.iter_mut().zip(bytes.chunks_exact(HEAD_BYTES)) {
         *lane = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
@@ -68,7 +67,7 @@ fn sum_below<const LANES: usize, const BYTES: usize>(bytes: &[u8; BYTES], weight
     lanes.iter().zip(weights).map(|(head, weight)| if *head < probe { *weight } else { 0 }).sum::<u32>() as usize
 }
 
-/// Counts the heads below `probe` within `[base, base + count)`, which is at most `LANES` long.
+/// Counts the heads below `probe` in `[base, base + count)`, at most `LANES` of them.
 #[inline]
 fn count_block<const LANES: usize, const BYTES: usize>(heads: &[u8], base: usize, count: usize, probe: u32) -> usize {
     match heads.get(base * HEAD_BYTES..).and_then(|block| block.first_chunk::<BYTES>()) {
@@ -80,8 +79,8 @@ fn count_block<const LANES: usize, const BYTES: usize>(heads: &[u8], base: usize
     }
 }
 
-/// The end of an array that no other bytes follow. Pages end later, so this serves tests and
-/// damaged headers.
+/// Counts heads near the end of the slice, where a full block cannot be read. In a sound page other
+/// bytes follow the heads, so only tests and damaged pages get here.
 #[cold]
 #[inline(never)]
 fn count_short(heads: &[u8], base: usize, count: usize, probe: u32) -> usize {
@@ -89,7 +88,7 @@ fn count_short(heads: &[u8], base: usize, count: usize, probe: u32) -> usize {
     block.chunks_exact(HEAD_BYTES).take(count).filter(|head| get_u32(head, 0) < probe).count()
 }
 
-/// Narrows `[base, base + count)` to the `stride` heads, or fewer, that hold the answer.
+/// Narrows `[base, base + count)` to at most `stride` heads that contain the answer.
 #[inline]
 fn narrow(heads: &[u8], base: usize, count: usize, stride: usize, probe: u32) -> (usize, usize) {
     let block = heads.get(base * HEAD_BYTES..(base + count) * HEAD_BYTES).unwrap_or(&[]);
@@ -99,11 +98,12 @@ fn narrow(heads: &[u8], base: usize, count: usize, stride: usize, probe: u32) ->
     (base + skipped, (count - skipped).min(stride))
 }
 
-/// Counts within `[base, base + count)`, of any length.
+/// Counts the heads below `probe` in `[base, base + count)`, of any length.
 #[inline]
 fn count_range(heads: &[u8], mut base: usize, mut count: usize, probe: u32) -> usize {
     if count > WIDE {
-        // A first step of a wide stride bounds the samples on large pages of tiny entries.
+        // For large pages with tiny entries: a first step with a wide stride limits the number of
+        // samples.
         if count > WIDE * NARROW {
             (base, count) = narrow(heads, base, count, WIDE * NARROW, probe);
         }
@@ -112,34 +112,33 @@ fn count_range(heads: &[u8], mut base: usize, mut count: usize, probe: u32) -> u
     base + count_block::<WIDE, WIDE_BYTES>(heads, base, count, probe)
 }
 
-/// How many of the first `count` heads are below `probe`.
+/// Number of heads below `probe` among the first `count`.
 ///
-/// Out of line, like [`count_less_hinted`]: what the compiler makes of the sums would else depend
-/// on the caller.
+/// Out of line, like [`count_less_hinted`]: otherwise it would depend on the caller whether the
+/// compiler vectorizes the sums.
 #[inline(never)]
 pub(super) fn count_less(heads: &[u8], count: usize, probe: u32) -> usize {
     count_range(heads, 0, count, probe)
 }
 
-/// How many of the first `count` heads are at most `probe`.
+/// Number of heads that are at most `probe` among the first `count`.
 pub(super) fn count_less_or_equal(heads: &[u8], count: usize, probe: u32) -> usize {
     probe.checked_add(1).map_or(count, |above| count_less(heads, count, above))
 }
 
-/// Vectors of some width, by which small blocks of heads are counted; a value is the proof that the
-/// processor has them.
+/// Vectors of one width, which count small blocks of heads. A value of the type proves that the
+/// processor supports them.
 pub(crate) trait Vectors: Copy {
-    /// How many of the 16 heads are below `probe`.
+    /// Number of heads below `probe`, of 16.
     fn below_16(self, heads: &[u8; NARROW_BYTES], probe: u32) -> usize;
 
-    /// How many of the first `count` of the 32 heads are below `probe`.
+    /// Number of heads below `probe` among the first `count` of 32.
     fn below_32(self, heads: &[u8; WIDE_BYTES], count: usize, probe: u32) -> usize;
 
-    /// How many of 16 words are below `probe`.
+    /// Number of words below `probe`, of 16.
     fn below_16_words(self, words: &[u64; WORDS], probe: u64) -> usize;
 
-    /// Whether the key has at least these bytes and begins with the first `bytes`, at most 24, of
-    /// the prefix.
+    /// Whether the key begins with the first `bytes` bytes, at most 24, of the prefix.
     #[inline(always)]
     fn begins_with(self, key: &[u8], prefix: &[u8; BRANCH_PREFIX_MAX], bytes: usize) -> bool {
         match (key.get(..bytes), prefix.get(..bytes)) {
@@ -148,12 +147,12 @@ pub(crate) trait Vectors: Copy {
         }
     }
 
-    /// How many of the first `count` heads of a branch are below `probe`; `count` is at most 255.
-    /// Of a sound branch.
+    /// Number of heads below `probe` among the first `count` of a sound branch; `count` is at most
+    /// 255.
     ///
-    /// No mask is needed: the 16 heads that are counted last are those of the block or, near the
-    /// end, the last of all; those before the block are below the probe, and those after it are
-    /// not. Up to 16 heads are their own hints.
+    /// No mask is needed. The last step counts the 16 heads from the start of the block, or the
+    /// last 16 of the page if fewer follow: heads before the block are below the probe, and heads
+    /// after it are not. With up to 16 heads, the hints are the heads.
     #[inline(always)]
     fn count_less_few(self, page: &Front, count: usize, probe: u32) -> usize {
         let Some(hints) = page[HINTS..].first_chunk::<HINTS_BYTES>() else { return 0 };
@@ -169,7 +168,7 @@ pub(crate) trait Vectors: Copy {
         }
     }
 
-    /// How many of the first `count` heads of a leaf are below `probe`; `count` is at most
+    /// Number of heads below `probe` among the first `count` of a leaf; `count` is at most
     /// [`WIDE`].
     #[inline(always)]
     fn count_less_leaf(self, page: &Front, count: usize, probe: u32) -> usize {
@@ -178,10 +177,10 @@ pub(crate) trait Vectors: Copy {
     }
 }
 
-/// Words that are counted together.
+/// Words that [`Vectors::below_16_words`] counts.
 pub(crate) const WORDS: usize = 16;
 
-/// What every processor can do.
+/// Code for any processor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Portable;
 
@@ -203,51 +202,51 @@ impl Vectors for Portable {
     }
 }
 
-/// A search that is compiled for each width of vectors.
+/// A search that is compiled once for each width of vectors.
 pub(crate) trait Search {
     type Answer;
 
-    /// Does it. Must be inlined, together with all that uses `vectors`, or the compiler knows no
-    /// wide vectors there.
+    /// Runs the search. It must be inlined, with all code that uses `vectors`; otherwise the
+    /// compiler does not use wide vectors there.
     fn with<V: Vectors>(self, vectors: V) -> Self::Answer;
 }
 
-/// Does a search with the widest vectors that there are.
+/// Runs a search with the widest vectors that the processor has.
 #[inline]
 pub(crate) fn with_vectors<S: Search>(search: S) -> S::Answer {
     #[cfg(target_arch = "x86_64")]
     {
         let widest = x86::widest();
         if widest == x86::AVX512 {
-            // SAFETY: `ask` found every feature that the function enables; it takes no pointers.
+            // SAFETY: `detect` found every feature that the function enables; it takes no pointers.
             return unsafe { x86::with_avx512(search) };
         }
         if widest == x86::AVX2 {
-            // SAFETY: `ask` found every feature that the function enables; it takes no pointers.
+            // SAFETY: `detect` found every feature that the function enables; it takes no pointers.
             return unsafe { x86::with_avx2(search) };
         }
     }
     with_portable(search)
 }
 
-/// Out of line, as the others are, so that the lookup that calls it stays small.
+/// Out of line, like the vector versions, so that the calling lookup stays small.
 #[inline(never)]
 fn with_portable<S: Search>(search: S) -> S::Answer {
     search.with(Portable)
 }
 
-/// Does a search with vectors of each width that the processor has, the portable ones first.
+/// For tests: runs a search with every width that the processor has, the portable code first.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn with_each_width<S: Search>(search: impl Fn() -> S) -> Vec<S::Answer> {
     let mut answers = vec![search().with(Portable)];
     #[cfg(target_arch = "x86_64")]
     {
         if x86::widest() >= x86::AVX2 {
-            // SAFETY: `ask` found every feature that the function enables; it takes no pointers.
+            // SAFETY: `detect` found every feature that the function enables; it takes no pointers.
             answers.push(unsafe { x86::with_avx2(search()) });
         }
         if x86::widest() >= x86::AVX512 {
-            // SAFETY: `ask` found every feature that the function enables; it takes no pointers.
+            // SAFETY: `detect` found every feature that the function enables; it takes no pointers.
             answers.push(unsafe { x86::with_avx512(search()) });
         }
     }
@@ -264,8 +263,8 @@ pub(super) fn count_less_front(page: &Front, count: usize, probe: u32) -> usize 
 #[inline(never)]
 pub(super) fn count_less_hinted(hints: &[u8], heads: &[u8], count: usize, probe: u32) -> usize {
     let block = block_heads(count);
-    // A hint below the probe stands for a block below it. The hints of missing blocks are never
-    // below.
+    // If a hint is below the probe, so is its whole block. The hints of blocks that are not full
+    // are never below.
     let skipped = match hints.first_chunk::<HINTS_BYTES>() {
         Some(hints) => sum_below(hints, &[block as u32; HINT_COUNT], probe),
         None => count_short(heads, 0, count, probe),
@@ -279,14 +278,14 @@ pub(super) fn count_less_hinted(hints: &[u8], heads: &[u8], count: usize, probe:
     }
 }
 
-/// Heads in one block, of which each hint is the last.
+/// Number of heads in one block.
 #[inline]
 fn block_heads(count: usize) -> usize {
     count.div_ceil(HINT_COUNT)
 }
 
-/// Hint `index` of a branch with these heads: the last head of its block, or the largest number
-/// when the block is not full, so that the search never goes past it.
+/// Hint `index` of a branch with these heads: the last head of its block, or `u32::MAX` if the
+/// block is not full, so that the search never skips it.
 pub(super) fn hint(heads: &[u8], count: usize, index: usize) -> u32 {
     let last = (index + 1) * block_heads(count);
     match last.checked_sub(1) {
@@ -315,10 +314,10 @@ mod tests {
         let less = heads.iter().filter(|head| **head < probe).count();
         let not_above = heads.iter().filter(|head| **head <= probe).count();
         let bare = bytes_of(heads);
-        // What follows the heads must not count, be it low or high.
-        for behind in [0x00, 0xff] {
+        // Bytes after the heads must not count, whether low or high.
+        for padding in [0x00, 0xff] {
             let mut bytes = bare.clone();
-            bytes.resize(bare.len() + 256, behind);
+            bytes.resize(bare.len() + 256, padding);
             assert_eq!(count_less(&bytes, heads.len(), probe), less, "{} heads, probe {probe}", heads.len());
             assert_eq!(count_less_or_equal(&bytes, heads.len(), probe), not_above);
             let hints = hints_of(&bytes, heads.len());

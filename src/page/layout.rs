@@ -1,26 +1,26 @@
-//! Where every field of a page lies: the only place that knows offsets.
+//! Offsets and sizes of all fields of a page. No other module has literal offsets.
 //!
 //! Floor: page. All numbers are little-endian. A page is a power of two from 4 KiB to 32 KiB.
 //!
-//! Header, of every page but the meta pages (an overflow extent and a free list have it on their
-//! first page):
+//! Header of every page except the meta pages (overflow extents and free lists have it on their
+//! first page only):
 //!
 //! ```text
 //! 0        4    5     6     8      10    12    14    16    22    28   32
 //! | crc32  |kind|level|count|prefix|lower|upper|flags| id  | txn |tree|
-//!                           |  run pages (u48) |                        overflow extent, free list
+//!                           |   pages (u48)    |                        overflow extent, free list
 //! ```
 //!
-//! Leaf: the arrays grow up from 32, the entries grow down from the page's end.
+//! Leaf: the arrays grow up from offset 32, the entries grow down from the end of the page.
 //!
 //! ```text
 //! | header 32 | head u32 [count] | slot u16 [count] | gap | entries |
 //!                                                   ^lower ^upper
 //! entry: | klen bits 0-13, value kind bits 14-15 | vlen u16 | key | value part |
-//! value part: the value, or { first page u48, crc of the run u32, value length u64 }
+//! value part: the value, or { first page u48, crc of the extent u32, value length u64 }
 //! ```
 //!
-//! Branch: rests grow down from the page's end, or from the prefix when that lies there.
+//! Branch: rests grow down from the end of the page, or from the prefix if that lies there.
 //!
 //! ```text
 //! | header 32 | zero 8 | prefix 24 | hint u32 [16] | head [count] | slot [count] | child [count] | gap | rests |
@@ -29,9 +29,10 @@
 //! slot of a branch: 0..=4 is the length of a tail that lies in the head; else the offset of the rest
 //! ```
 //!
-//! Failure: the readers are total: a read past the end of the slice gives zeros, which no length
-//! check of the page layer accepts, so no offset from a page can panic here. Writers past the end
-//! are a bug of ours: they assert in debug builds and write nothing.
+//! Failure: `get_*` accept any offset: past the end of the slice they return zeros, which no length
+//! check of the page layer accepts, so no offset read from a page can cause a panic here. `put_*`
+//! past the end is a bug in the caller: they assert in debug builds, and write nothing in release
+//! builds.
 
 /// Bytes of the page header.
 pub(crate) const HEADER_BYTES: usize = 32;
@@ -41,7 +42,8 @@ pub(crate) const KIND: usize = 4;
 pub(crate) const LEVEL: usize = 5;
 pub(crate) const COUNT: usize = 6;
 pub(crate) const PREFIX_BYTES: usize = 8;
-/// Overflow runs and free lists: pages of the run, u48, in place of prefix length, lower and upper.
+/// Overflow extents and free lists: number of pages, u48, instead of prefix length, lower and
+/// upper.
 pub(crate) const EXTENT_PAGES: usize = 8;
 pub(crate) const LOWER: usize = 10;
 pub(crate) const UPPER: usize = 12;
@@ -50,11 +52,11 @@ pub(crate) const ID: usize = 16;
 pub(crate) const TXN: usize = 22;
 pub(crate) const TREE: usize = 28;
 
-/// The part of a page in which the common searches look for its arrays: all of it, at the default
-/// size.
+/// The first [`PAGE_SIZE_MIN`](crate::limits::PAGE_SIZE_MIN) bytes of a page, which the fast
+/// searches use: the whole page at the default page size.
 pub(crate) type Front = [u8; crate::limits::PAGE_SIZE_MIN];
 
-/// Start of what a page's checksum covers.
+/// First byte that the checksum of a page covers.
 pub(crate) const CHECKED: usize = 4;
 
 /// Bytes of one head.
@@ -64,7 +66,7 @@ pub(crate) const SLOT_BYTES: usize = 2;
 
 /// First head of a leaf.
 pub(crate) const LEAF_HEADS: usize = HEADER_BYTES;
-/// What an entry takes in the arrays of a leaf.
+/// Bytes of an entry in the arrays of a leaf: head and slot.
 pub(crate) const LEAF_ARRAY_BYTES: usize = HEAD_BYTES + SLOT_BYTES;
 /// Bytes of an entry before its key.
 pub(crate) const ENTRY_HEADER_BYTES: usize = 4;
@@ -75,7 +77,7 @@ pub(crate) const KEY_BYTES_MAX: usize = (1 << KEY_BYTES_BITS) - 1;
 /// Bytes of the value part that points at an overflow extent.
 pub(crate) const OVERFLOW_PTR_BYTES: usize = 18;
 
-/// Where a short prefix of a branch lies.
+/// Offset of the prefix of a branch, if it has at most [`BRANCH_PREFIX_MAX`] bytes.
 pub(crate) const BRANCH_PREFIX: usize = 40;
 /// Longest prefix that lies at [`BRANCH_PREFIX`]; a longer one lies at the end of the page.
 pub(crate) const BRANCH_PREFIX_MAX: usize = 24;
@@ -89,9 +91,9 @@ pub(crate) const HINTS_BYTES: usize = HINT_COUNT * HEAD_BYTES;
 pub(crate) const BRANCH_HEADS: usize = 128;
 /// Bytes of a child pointer.
 pub(crate) const CHILD_BYTES: usize = 10;
-/// What a child takes in the arrays of a branch.
+/// Bytes of a child in the arrays of a branch: head, slot and pointer.
 pub(crate) const BRANCH_ARRAY_BYTES: usize = HEAD_BYTES + SLOT_BYTES + CHILD_BYTES;
-/// Bytes of a rest before its bytes.
+/// Bytes of a rest before the separator's bytes: its length.
 pub(crate) const REST_HEADER_BYTES: usize = 2;
 
 /// First value byte of an overflow extent.
@@ -106,8 +108,8 @@ pub(crate) const FREE_ITEM_BYTES: usize = 24;
 
 /// The record of a meta page.
 pub(crate) mod meta {
-    /// First bytes of the file: not ASCII, with both line ends and the end-of-file of DOS, so that
-    /// a transfer in text mode shows.
+    /// First bytes of the file: a non-ASCII byte, both kinds of line end, and the DOS end-of-file
+    /// character, so that a transfer in text mode damages them.
     pub(crate) const MAGIC_BYTES: [u8; 8] = [0x89, b'M', b'L', b'F', 0x0D, 0x0A, 0x1A, 0x0A];
     pub(crate) const MAGIC: usize = 0;
     pub(crate) const VERSION: usize = 8;
@@ -124,7 +126,7 @@ pub(crate) mod meta {
     pub(crate) const LOG: usize = 136;
     pub(crate) const RESERVED: usize = 176;
     pub(crate) const CHECKSUM: usize = 252;
-    /// Bytes of one copy. The place of magic, version, page size and checksum is the same in every
+    /// Bytes of one copy. Magic, version, page size and checksum have the same offsets in every
     /// version.
     pub(crate) const RECORD_BYTES: usize = 256;
 }
@@ -138,8 +140,8 @@ const _: () = {
     assert!(BRANCH_PREFIX + BRANCH_PREFIX_MAX == HINTS && HINTS + HINTS_BYTES == BRANCH_HEADS);
     assert!(HINTS.is_multiple_of(64) && HINTS_BYTES == 64);
     assert!(LEAF_ARRAY_BYTES == 6 && BRANCH_ARRAY_BYTES == 16);
-    // In-page offsets, the page's end included, fit 16 bits, and a slot of a branch above 4 is an
-    // offset.
+    // Offsets within a page, its end included, fit 16 bits. A slot of a branch above 4 can only be
+    // an offset.
     assert!(crate::limits::PAGE_SIZE_MAX <= u16::MAX as usize && BRANCH_HEADS > HEAD_BYTES);
     assert!(crate::limits::max_key_bytes(crate::limits::PAGE_SIZE_MAX) <= KEY_BYTES_MAX);
     assert!(crate::limits::max_inline_value_bytes(crate::limits::PAGE_SIZE_MAX) <= u16::MAX as usize);
@@ -149,9 +151,9 @@ const _: () = {
         meta::NEXT_TREE == meta::SPILL + 16 && meta::LOG == meta::NEXT_TREE + 8 && meta::RESERVED == meta::LOG + 40
     );
     assert!(meta::RECORD_BYTES == meta::CHECKSUM + 4);
-    assert!(meta::RECORD_BYTES <= 512, "a copy lies in one sector");
+    assert!(meta::RECORD_BYTES <= 512, "a copy fits one sector");
     // Two entries of the largest key and inline value fit a leaf; three children with the longest
-    // separators fit a branch: a split always succeeds.
+    // separators fit a branch. So a split always succeeds.
     assert!(largest_two_fit(crate::limits::PAGE_SIZE_MIN) && largest_two_fit(crate::limits::PAGE_SIZE_MAX));
 };
 
@@ -165,8 +167,8 @@ const fn largest_two_fit(page_size: usize) -> bool {
 /// The head of a key: its first four bytes after the page's prefix, zero padded, as a big-endian
 /// number.
 ///
-/// Heads order like the bytes they come from, but equal heads say nothing: zero padding makes "a"
-/// and "a\0" alike.
+/// Heads sort like the keys, but keys with equal heads may differ: zero padding gives "a" and "a\0"
+/// the same head.
 #[inline(always)]
 pub(crate) fn head_of(key_rest: &[u8]) -> u32 {
     if let Some(bytes) = key_rest.first_chunk::<4>() {
@@ -220,7 +222,7 @@ pub(crate) fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
     put(bytes, at, value.to_le_bytes());
 }
 
-/// Writes the low 48 bits; a page id or transaction id above them is a bug of ours.
+/// Writes the low 48 bits; a larger page id or transaction id is a bug in the caller.
 #[inline]
 pub(crate) fn put_u48(bytes: &mut [u8], at: usize, value: u64) {
     debug_assert!(value <= crate::ids::MAX_U48);
@@ -237,8 +239,7 @@ pub(crate) fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
 mod tests {
     use super::*;
 
-    /// The offsets as `docs/format.md` gives them, written out once more: changing one is changing
-    /// the format.
+    /// The offsets of `docs/format.md`, as literals: changing one changes the format.
     #[test]
     fn offsets_are_the_documented_ones() {
         let header = [CHECKSUM, KIND, LEVEL, COUNT, PREFIX_BYTES, LOWER, UPPER, FLAGS, ID, TXN, TREE, HEADER_BYTES];

@@ -1,18 +1,18 @@
-//! Leaf pages: sorted entries of key and value in one page, to read.
+//! Reading leaf pages: sorted entries of key and value.
 //!
-//! Floor: page. `leaf_mut` writes what this module reads; the picture is in `layout`.
+//! Floor: page. `leaf_mut` writes what this module reads; `layout` shows the layout.
 //!
-//! Invariants (`parse` checks the first, [`Leaf::verify`] all):
-//!   LEAF-1  kind, level 0, no flags, own id; lower = 32 + 6 * count <= upper <= page size.
+//! Invariants ([`Leaf::parse`] checks LEAF-1, [`Leaf::verify`] the others):
+//!   LEAF-1  kind, level 0, flags 0, own id; lower = 32 + 6 * count <= upper <= page size.
 //!   LEAF-2  keys ascend strictly.
 //!   LEAF-3  all keys begin with the same `prefix_bytes` bytes.
 //!   LEAF-4  head i is the head of key i after the prefix.
 //!   LEAF-5  the entries fill the page from `upper` to its end without gap or overlap, in any
-//! order. Keys are stored whole: the prefix is only skipped by the heads.
+//!       order. Keys are stored whole; only heads leave out the prefix.
 //!
 //! Failure: an offset or length that leaves the page, or a reserved value kind, is a `DecodeError`
-//! from the call that meets it. A page that breaks LEAF-2 to LEAF-5 gives wrong answers but no
-//! panic; its checksum stands against that.
+//! of the call that reads it. A page that breaks LEAF-2 to LEAF-5 gives wrong answers but no panic;
+//! its checksum protects against that.
 
 use std::cmp::Ordering;
 
@@ -30,16 +30,16 @@ use crate::ids::{PageId, PagePtr};
 use crate::limits::MAX_VALUE_BYTES;
 use crate::sys::prefetch;
 
-/// A pointer to a value that lies in an overflow extent.
+/// A pointer to a value in an overflow extent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct OverflowPtr {
-    /// First page and checksum of the run.
+    /// First page and checksum of the extent.
     pub(crate) ptr: PagePtr,
     /// Length of the value in bytes.
     pub(crate) len: u64,
 }
 
-/// What a leaf stores for a key.
+/// The value of an entry: in the leaf, or in an overflow extent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LeafValue<'a> {
     Inline(&'a [u8]),
@@ -50,7 +50,7 @@ pub(crate) enum LeafValue<'a> {
 pub(super) const INLINE: u16 = 0;
 pub(super) const OVERFLOW: u16 = 1;
 
-/// A leaf, to read.
+/// A parsed leaf page, read-only.
 #[derive(Clone, Copy)]
 pub(crate) struct Leaf<'a> {
     page: &'a [u8],
@@ -60,7 +60,7 @@ pub(crate) struct Leaf<'a> {
     upper: usize,
 }
 
-/// Where the parts of an entry lie, checked to lie inside the page.
+/// Offset and lengths of an entry that was checked to lie inside the page.
 #[derive(Clone, Copy)]
 pub(super) struct EntryAt {
     pub(super) offset: usize,
@@ -70,7 +70,7 @@ pub(super) struct EntryAt {
 }
 
 impl EntryAt {
-    /// Bytes of the entry after `offset`.
+    /// Bytes of the entry from `offset` on.
     pub(super) fn bytes(&self) -> usize {
         ENTRY_HEADER_BYTES + self.key_bytes + self.value_bytes
     }
@@ -86,7 +86,7 @@ impl<'a> Leaf<'a> {
         let count = usize::from(get_u16(bytes, COUNT));
         let lower = usize::from(get_u16(bytes, LOWER));
         let upper = usize::from(get_u16(bytes, UPPER));
-        // One branch for all checks: each of them is almost always good.
+        // One conditional jump for all checks, since they almost never fail.
         let good = (get_u16(bytes, KIND) == LEAF_LEVEL_0)
             & (get_u16(bytes, FLAGS) == 0)
             & (get_u48(bytes, ID) == id.0)
@@ -99,7 +99,7 @@ impl<'a> Leaf<'a> {
         Ok(Leaf { page, id, count, prefix_bytes: usize::from(get_u16(bytes, PREFIX_BYTES)), upper })
     }
 
-    /// For `LeafMut`, which parsed the page before and keeps the fields true.
+    /// For `LeafMut`, which has parsed the page and keeps these fields up to date.
     #[inline]
     pub(super) fn trusted(page: &'a [u8], id: PageId, count: usize, prefix_bytes: usize, upper: usize) -> Leaf<'a> {
         Leaf { page, id, count, prefix_bytes, upper }
@@ -124,7 +124,7 @@ impl<'a> Leaf<'a> {
         self.id
     }
 
-    /// Length of what all keys begin with and heads skip.
+    /// Length of the prefix that all keys share and heads leave out.
     #[inline]
     pub(crate) fn prefix_bytes(&self) -> usize {
         self.prefix_bytes
@@ -142,25 +142,25 @@ impl<'a> Leaf<'a> {
         self.upper - (LEAF_HEADS + LEAF_ARRAY_BYTES * self.count)
     }
 
-    /// Bytes that an entry takes on the average.
+    /// Average bytes of an entry.
     #[inline]
     pub(crate) fn mean_entry_bytes(&self) -> usize {
         (self.page.len() - self.upper) / self.count.max(1)
     }
 
-    /// Bytes that the entries take, with their heads and slots.
+    /// Bytes of all entries with their heads and slots.
     pub(crate) fn used_bytes(&self) -> usize {
         LEAF_ARRAY_BYTES * self.count + (self.page.len() - self.upper)
     }
 
-    /// The page from its first head on: heads, slots, and what follows.
+    /// The page from its first head on: heads, slots, and all bytes after them.
     #[inline]
     fn heads(&self) -> &'a [u8] {
         self.page.get(LEAF_HEADS..).unwrap_or(&[])
     }
 
-    /// Brings the first bytes of entry `index` into the processor's cache; others, if the index is
-    /// out of range.
+    /// Prefetches the first bytes of entry `index` into the CPU cache; arbitrary bytes if the index
+    /// is out of range.
     #[inline(always)]
     pub(crate) fn fetch_entry(&self, index: usize, bytes: usize) {
         let Some(entry) = self.page.get(self.slot(index)..) else { return };
@@ -171,37 +171,37 @@ impl<'a> Leaf<'a> {
         }
     }
 
-    /// Offset of entry `index`; any number, if the index is out of range.
+    /// Offset of entry `index`; an arbitrary number if the index is out of range.
     #[inline]
     pub(super) fn slot(&self, index: usize) -> usize {
         usize::from(get_u16(self.page, LEAF_HEADS + HEAD_BYTES * self.count + SLOT_BYTES * index))
     }
 
-    /// The entry of `key`, if the leaf has it.
+    /// Index of the entry of `key`, if the leaf has it.
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> Result<Option<usize>, DecodeError> {
-        // A key that does not share the prefix fails the comparison of whole keys below.
+        // If the key lacks the prefix, the comparison of whole keys below fails.
         let Some(rest) = key.get(self.prefix_bytes..) else { return Ok(None) };
         let head = head_of(rest);
-        let at = heads::count_less(self.heads(), self.count, head);
-        if at >= self.count || heads::get(self.heads(), at) != head {
+        let index = heads::count_less(self.heads(), self.count, head);
+        if index >= self.count || heads::get(self.heads(), index) != head {
             return Ok(None);
         }
-        if self.key(at)? == key {
-            return Ok(Some(at));
+        if self.key(index)? == key {
+            return Ok(Some(index));
         }
-        let (at, found) = self.search_equal_heads(at, head, key)?;
-        Ok(found.then_some(at))
+        let (index, found) = self.search_equal_heads(index, head, key)?;
+        Ok(found.then_some(index))
     }
 
-    /// The first entry whose key is at least `key`, and whether it is equal.
+    /// Index of the first entry whose key is at least `key`, and whether that key is equal.
     #[inline]
     pub(crate) fn lower_bound(&self, key: &[u8]) -> Result<(usize, bool), DecodeError> {
         self.lower_bound_telling(key, |_| ())
     }
 
-    /// The same. Tells the index to which the heads lead, which is most often that entry, before
-    /// anything is read of the entries.
+    /// Like [`Leaf::lower_bound`]. Before any entry is read, calls `tell` with the index that the
+    /// heads give, which is nearly always the result.
     #[inline]
     pub(crate) fn lower_bound_telling(
         &self,
@@ -212,24 +212,24 @@ impl<'a> Leaf<'a> {
             return Ok((0, false));
         }
         let head = head_of(key.get(self.prefix_bytes..).unwrap_or(&[]));
-        let at = heads::count_less(self.heads(), self.count, head);
-        tell(at);
+        let index = heads::count_less(self.heads(), self.count, head);
+        tell(index);
         if self.prefix_bytes > 0 {
-            // All keys have the prefix (LEAF-3): it is taken from the one that is likely to be read
+            // All keys have the prefix (LEAF-3): read it from the entry that is likely to be read
             // next.
-            match compare_prefix(key, self.prefix_of(at.min(self.count - 1))?) {
+            match compare_prefix(key, self.prefix_of(index.min(self.count - 1))?) {
                 Ordering::Less => return Ok((0, false)),
                 Ordering::Greater => return Ok((self.count, false)),
                 Ordering::Equal => {}
             }
         }
-        if at >= self.count || heads::get(self.heads(), at) != head {
-            return Ok((at, false));
+        if index >= self.count || heads::get(self.heads(), index) != head {
+            return Ok((index, false));
         }
-        self.search_equal_heads(at, head, key)
+        self.search_equal_heads(index, head, key)
     }
 
-    /// Lower bound of `key` among the entries from `first` on that have its head.
+    /// Lower bound of `key` among the entries from `first` on that have the head of `key`.
     #[inline(never)]
     fn search_equal_heads(&self, first: usize, head: u32, key: &[u8]) -> Result<(usize, bool), DecodeError> {
         match self.key(first)?.cmp(key) {
@@ -249,20 +249,19 @@ impl<'a> Leaf<'a> {
         Ok((low, false))
     }
 
-    /// What all keys begin with. The leaf must have an entry.
+    /// The prefix that all keys share. The leaf must have an entry.
     pub(super) fn prefix(&self) -> Result<&'a [u8], DecodeError> {
         self.prefix_of(0)
     }
 
-    /// What the key of entry `index` begins with, as all others do.
+    /// The prefix, read from the key of entry `index`.
     fn prefix_of(&self, index: usize) -> Result<&'a [u8], DecodeError> {
         let key = self.key(index)?;
         key.get(..self.prefix_bytes)
             .ok_or_else(|| bad(self.id, "prefix length", self.prefix_bytes as u64, key.len() as u64))
     }
 
-    /// Finds the parts of entry `index`. Each length is read once; what is returned lies inside the
-    /// page.
+    /// Finds the parts of entry `index`. Each length is read once; the result lies inside the page.
     #[inline]
     pub(super) fn locate(&self, index: usize) -> Result<EntryAt, DecodeError> {
         if index >= self.count {
@@ -275,29 +274,29 @@ impl<'a> Leaf<'a> {
             return Err(bad(self.id, "leaf slot", offset as u64, self.page.len() as u64));
         };
         let word = u16::from_le_bytes([k0, k1]);
-        let at = EntryAt {
+        let entry = EntryAt {
             offset,
             key_bytes: usize::from(word) & KEY_BYTES_MAX,
             value_bytes: usize::from(u16::from_le_bytes([v0, v1])),
             kind: word >> KEY_BYTES_BITS,
         };
-        if offset + at.bytes() > self.page.len() {
-            return Err(bad(self.id, "entry length", at.bytes() as u64, (self.page.len() - offset) as u64));
+        if offset + entry.bytes() > self.page.len() {
+            return Err(bad(self.id, "entry length", entry.bytes() as u64, (self.page.len() - offset) as u64));
         }
-        Ok(at)
+        Ok(entry)
     }
 
     #[inline]
-    fn key_at(&self, at: EntryAt) -> &'a [u8] {
-        let start = at.offset + ENTRY_HEADER_BYTES;
-        self.page.get(start..start + at.key_bytes).unwrap_or(&[])
+    fn key_at(&self, entry: EntryAt) -> &'a [u8] {
+        let start = entry.offset + ENTRY_HEADER_BYTES;
+        self.page.get(start..start + entry.key_bytes).unwrap_or(&[])
     }
 
     #[inline]
-    fn value_at(&self, at: EntryAt) -> Result<LeafValue<'a>, DecodeError> {
-        let start = at.offset + ENTRY_HEADER_BYTES + at.key_bytes;
-        let part = self.page.get(start..start + at.value_bytes).unwrap_or(&[]);
-        match at.kind {
+    fn value_at(&self, entry: EntryAt) -> Result<LeafValue<'a>, DecodeError> {
+        let start = entry.offset + ENTRY_HEADER_BYTES + entry.key_bytes;
+        let part = self.page.get(start..start + entry.value_bytes).unwrap_or(&[]);
+        match entry.kind {
             INLINE => Ok(LeafValue::Inline(part)),
             OVERFLOW => self.overflow_ptr(part).map(LeafValue::Overflow),
             other => Err(bad(self.id, "value kind (one that this build does not read)", other.into(), OVERFLOW.into())),
@@ -321,25 +320,25 @@ impl<'a> Leaf<'a> {
     /// The key of entry `index`.
     #[inline]
     pub(crate) fn key(&self, index: usize) -> Result<&'a [u8], DecodeError> {
-        self.locate(index).map(|at| self.key_at(at))
+        self.locate(index).map(|entry| self.key_at(entry))
     }
 
     /// The value of entry `index`.
     #[inline]
     pub(crate) fn value(&self, index: usize) -> Result<LeafValue<'a>, DecodeError> {
-        self.locate(index).and_then(|at| self.value_at(at))
+        self.locate(index).and_then(|entry| self.value_at(entry))
     }
 
     /// Key and value of entry `index`.
     #[inline]
     pub(crate) fn entry(&self, index: usize) -> Result<(&'a [u8], LeafValue<'a>), DecodeError> {
-        let at = self.locate(index)?;
-        Ok((self.key_at(at), self.value_at(at)?))
+        let entry = self.locate(index)?;
+        Ok((self.key_at(entry), self.value_at(entry)?))
     }
 
-    /// Key and value of entry `index` if it is well-formed and its value inline; else
-    /// [`Leaf::entry`] says more. For scans: the answer stays in registers, where the larger types
-    /// of `entry` go through memory.
+    /// Key and value of entry `index` if it is well-formed and its value inline; otherwise use
+    /// [`Leaf::entry`]. For scans: this result is returned in registers, the larger one of `entry`
+    /// through memory.
     #[inline(always)]
     pub(crate) fn inline_entry(&self, index: usize) -> Option<(&'a [u8], &'a [u8])> {
         if index >= self.count {
@@ -358,10 +357,10 @@ impl<'a> Leaf<'a> {
         Some((key.get(ENTRY_HEADER_BYTES..)?, value))
     }
 
-    /// Bytes that entry `index` takes, with its head and slot.
+    /// Bytes of entry `index` with its head and slot.
     #[cfg(test)]
     pub(crate) fn entry_bytes(&self, index: usize) -> Result<usize, DecodeError> {
-        self.locate(index).map(|at| LEAF_ARRAY_BYTES + at.bytes())
+        self.locate(index).map(|entry| LEAF_ARRAY_BYTES + entry.bytes())
     }
 
     /// The lowest key; an error if the leaf is empty.
@@ -374,29 +373,29 @@ impl<'a> Leaf<'a> {
         self.key(self.count.wrapping_sub(1))
     }
 
-    /// Checks LEAF-2 to LEAF-5 and that every value can be read. For `check`, not for lookups.
+    /// Checks LEAF-2 to LEAF-5 and that every value can be decoded, for `check`.
     pub(crate) fn verify(&self) -> Result<(), DecodeError> {
         let mut extents = Vec::with_capacity(self.count);
         let mut last: Option<&[u8]> = None;
         if self.count > 0 && !self.last_key()?.starts_with(self.prefix()?) {
-            // The ends speak for all keys between, if the order holds. Before the heads, which it
-            // would spoil.
+            // If first and last key share the prefix, so do all between them, given LEAF-2. Checked
+            // before the heads, because a wrong prefix length makes all heads look wrong.
             let shared = common_prefix_bytes(self.first_key()?, self.last_key()?);
             return Err(bad(self.id, "prefix length", self.prefix_bytes as u64, shared as u64));
         }
         for index in 0..self.count {
-            let at = self.locate(index)?;
-            let key = self.key_at(at);
-            self.value_at(at)?;
+            let entry = self.locate(index)?;
+            let key = self.key_at(entry);
+            self.value_at(entry)?;
             if last.is_some_and(|last| last >= key) {
-                return Err(bad(self.id, "order of keys at entry", index as u64, index as u64));
+                return Err(bad(self.id, "order of keys entry entry", index as u64, index as u64));
             }
             let (head, expected) =
                 (heads::get(self.heads(), index), head_of(key.get(self.prefix_bytes..).unwrap_or(&[])));
             if head != expected {
                 return Err(bad(self.id, "head", head.into(), expected.into()));
             }
-            extents.push((at.offset, at.bytes()));
+            extents.push((entry.offset, entry.bytes()));
             last = Some(key);
         }
         verify_gapless(extents, self.upper, self.page.len()).map_err(|(found, expected)| {
@@ -405,8 +404,8 @@ impl<'a> Leaf<'a> {
     }
 }
 
-/// Checks that extents fill `[start, end)` without gap or overlap; else gives the offset found and
-/// expected.
+/// Checks that extents fill `[start, end)` without gap or overlap. An error holds the offset found
+/// and the one expected.
 pub(super) fn verify_gapless(mut extents: Vec<(usize, usize)>, start: usize, end: usize) -> Result<(), (usize, usize)> {
     extents.sort_unstable();
     let mut expected = start;

@@ -1,14 +1,14 @@
-//! Leaf pages, to change: insert, remove, replace in place, and build whole pages.
+//! Changing leaf pages: insert, remove, replace in place, and building whole pages.
 //!
-//! Floor: page. Keeps the invariants LEAF-1 to LEAF-5. A page that is built or copied has its
-//! entries in ascending order of key and address; insertion appends an entry at `upper`, whatever
-//! its key.
+//! Floor: page. Keeps the invariants LEAF-1 to LEAF-5. A newly built or copied page has its entries
+//! in ascending order of key and offset; an insertion puts the entry below all others, whatever its
+//! key.
 //!
-//! The prefix only ever shrinks in place (the first key of an empty leaf is its own prefix);
-//! building a page makes it as long as it can be.
+//! In place, the prefix only gets shorter (the first entry of an empty leaf makes its whole key the
+//! prefix); building a page makes it as long as possible.
 //!
-//! Failure: a `false` means that there is no room, and that the page is untouched. Bytes of a
-//! damaged page that was copied can be wrong in any way: that is a `DecodeError`, never a panic.
+//! Failure: `false` means that there is no room and that the page is untouched. A copied page may
+//! be damaged in any way: that is a `DecodeError`, never a panic.
 
 use super::header::{self, PageKind};
 use super::layout::{
@@ -22,7 +22,7 @@ use crate::error::DecodeError;
 use crate::ids::{PageId, TreeId, TxnId};
 use crate::limits::page_size_ok;
 
-/// A leaf, to change.
+/// A parsed leaf page that can be changed.
 pub(crate) struct LeafMut<'a> {
     page: &'a mut [u8],
     id: PageId,
@@ -31,7 +31,7 @@ pub(crate) struct LeafMut<'a> {
     upper: usize,
 }
 
-/// Bytes of the value part that is stored for a value.
+/// Bytes of the value part of an entry.
 fn stored_bytes(value: LeafValue<'_>) -> usize {
     match value {
         LeafValue::Inline(bytes) => bytes.len(),
@@ -39,13 +39,13 @@ fn stored_bytes(value: LeafValue<'_>) -> usize {
     }
 }
 
-/// Bytes that an entry takes in a leaf, with its head and slot.
+/// Bytes of an entry in a leaf, with its head and slot.
 #[inline]
 pub(crate) fn entry_size(key_len: usize, value: LeafValue<'_>) -> usize {
     LEAF_ARRAY_BYTES + ENTRY_HEADER_BYTES + key_len + stored_bytes(value)
 }
 
-/// Whether the lengths of an entry can be written at all.
+/// Whether the lengths fit the header of an entry.
 fn describable(key: &[u8], value: LeafValue<'_>) -> bool {
     key.len() <= KEY_BYTES_MAX && stored_bytes(value) <= usize::from(u16::MAX)
 }
@@ -81,7 +81,7 @@ fn write_entry(entry: &mut [u8], key: &[u8], value: LeafValue<'_>) {
 }
 
 impl<'a> LeafMut<'a> {
-    /// Makes the page an empty leaf. All its bytes are written.
+    /// Makes the page an empty leaf, writing all its bytes.
     pub(crate) fn init(page: &'a mut [u8], id: PageId, tree: TreeId, txn: TxnId) -> LeafMut<'a> {
         header::init(page, PageKind::Leaf, 0, id, tree, txn);
         let upper = page.len();
@@ -90,14 +90,14 @@ impl<'a> LeafMut<'a> {
         leaf
     }
 
-    /// Reads page `id` as a leaf to change.
+    /// Parses page `id` as a leaf.
     pub(crate) fn open(page: &'a mut [u8], id: PageId) -> Result<LeafMut<'a>, DecodeError> {
         let leaf = Leaf::parse(page, id)?;
         let (count, prefix_bytes, upper) = (leaf.count(), leaf.prefix_bytes(), leaf.upper());
         Ok(LeafMut { page, id, count, prefix_bytes, upper })
     }
 
-    /// The same leaf, to read.
+    /// A read-only view of the leaf.
     #[inline]
     pub(crate) fn as_leaf(&self) -> Leaf<'_> {
         Leaf::trusted(self.page, self.id, self.count, self.prefix_bytes, self.upper)
@@ -119,42 +119,42 @@ impl<'a> LeafMut<'a> {
         put_u16(self.page, UPPER, self.upper as u16);
     }
 
-    fn check_index(&self, at: usize, bound: usize) -> Result<(), DecodeError> {
-        if at < bound {
+    fn check_index(&self, index: usize, bound: usize) -> Result<(), DecodeError> {
+        if index < bound {
             return Ok(());
         }
-        Err(bad(self.id, "entry index", at as u64, bound as u64))
+        Err(bad(self.id, "entry index", index as u64, bound as u64))
     }
 
-    /// Inserts an entry so that it becomes number `at`; its key must lie between its neighbours.
-    pub(crate) fn insert(&mut self, at: usize, key: &[u8], value: LeafValue<'_>) -> Result<bool, DecodeError> {
-        self.check_index(at, self.count + 1)?;
+    /// Inserts an entry at `index`; its key must lie between its neighbours.
+    pub(crate) fn insert(&mut self, index: usize, key: &[u8], value: LeafValue<'_>) -> Result<bool, DecodeError> {
+        self.check_index(index, self.count + 1)?;
         let size = entry_size(key.len(), value);
         if size > self.upper - self.lower() || !describable(key, value) {
             return Ok(false);
         }
-        self.share_prefix(at, key)?;
-        self.open_slot(at);
+        self.share_prefix(index, key)?;
+        self.open_slot(index);
         self.upper -= size - LEAF_ARRAY_BYTES;
         self.count += 1;
         let (offset, slots) = (self.upper, self.slots());
         write_entry(&mut self.page[offset..offset + size - LEAF_ARRAY_BYTES], key, value);
-        put_u32(self.page, LEAF_HEADS + HEAD_BYTES * at, head_of(&key[self.prefix_bytes..]));
-        put_u16(self.page, slots + SLOT_BYTES * at, offset as u16);
+        put_u32(self.page, LEAF_HEADS + HEAD_BYTES * index, head_of(&key[self.prefix_bytes..]));
+        put_u16(self.page, slots + SLOT_BYTES * index, offset as u16);
         self.write_header();
         Ok(true)
     }
 
-    /// Makes room for head and slot number `at`.
-    fn open_slot(&mut self, at: usize) {
+    /// Makes room for a head and a slot at `index`.
+    fn open_slot(&mut self, index: usize) {
         let (slots, lower) = (self.slots(), self.lower());
-        let (head_at, slot_at) = (LEAF_HEADS + HEAD_BYTES * at, slots + SLOT_BYTES * at);
+        let (head_at, slot_at) = (LEAF_HEADS + HEAD_BYTES * index, slots + SLOT_BYTES * index);
         self.page.copy_within(slot_at..lower, slot_at + LEAF_ARRAY_BYTES);
         self.page.copy_within(head_at..slot_at, head_at + HEAD_BYTES);
     }
 
-    /// Shortens the prefix to what `key`, about to become entry `at`, shares.
-    fn share_prefix(&mut self, at: usize, key: &[u8]) -> Result<(), DecodeError> {
+    /// Shortens the prefix so that `key`, which is about to become entry `index`, begins with it.
+    fn share_prefix(&mut self, index: usize, key: &[u8]) -> Result<(), DecodeError> {
         if self.count == 0 {
             self.prefix_bytes = key.len();
             return Ok(());
@@ -163,7 +163,7 @@ impl<'a> LeafMut<'a> {
             return Ok(());
         }
         // The neighbour's bytes are in the cache: the search has just compared them.
-        let neighbour = self.as_leaf().key(at.min(self.count - 1))?;
+        let neighbour = self.as_leaf().key(index.min(self.count - 1))?;
         let Some(prefix) = neighbour.get(..self.prefix_bytes) else {
             return Err(bad(self.id, "prefix length", self.prefix_bytes as u64, neighbour.len() as u64));
         };
@@ -174,7 +174,7 @@ impl<'a> LeafMut<'a> {
         self.shorten_prefix(shared)
     }
 
-    /// Sets a shorter prefix and computes all heads again.
+    /// Sets a shorter prefix and recomputes all heads.
     #[cold]
     fn shorten_prefix(&mut self, prefix_bytes: usize) -> Result<(), DecodeError> {
         for index in 0..self.count {
@@ -187,21 +187,21 @@ impl<'a> LeafMut<'a> {
         Ok(())
     }
 
-    /// Locates an entry and checks that it lies where entries lie: what moves bytes relies on it.
-    fn locate_entry(&self, at: usize) -> Result<EntryAt, DecodeError> {
-        let entry = self.as_leaf().locate(at)?;
+    /// Locates an entry and checks that it is not below `upper`; `move_entries` relies on that.
+    fn locate_entry(&self, index: usize) -> Result<EntryAt, DecodeError> {
+        let entry = self.as_leaf().locate(index)?;
         if entry.offset < self.upper {
             return Err(bad(self.id, "leaf slot", entry.offset as u64, self.upper as u64));
         }
         Ok(entry)
     }
 
-    /// Removes entry `at`.
-    pub(crate) fn remove(&mut self, at: usize) -> Result<(), DecodeError> {
-        let entry = self.locate_entry(at)?;
+    /// Removes entry `index`.
+    pub(crate) fn remove(&mut self, index: usize) -> Result<(), DecodeError> {
+        let entry = self.locate_entry(index)?;
         self.move_entries(entry.offset, entry.offset, entry.bytes() as isize);
         let (slots, lower) = (self.slots(), self.lower());
-        let (head_at, slot_at) = (LEAF_HEADS + HEAD_BYTES * at, slots + SLOT_BYTES * at);
+        let (head_at, slot_at) = (LEAF_HEADS + HEAD_BYTES * index, slots + SLOT_BYTES * index);
         self.page.copy_within(head_at + HEAD_BYTES..slot_at, head_at);
         self.page.copy_within(slot_at + SLOT_BYTES..lower, slot_at - HEAD_BYTES);
         self.count -= 1;
@@ -212,8 +212,8 @@ impl<'a> LeafMut<'a> {
         Ok(())
     }
 
-    /// Moves the bytes from `upper` to `end` by `distance`, and the slots of the entries up to
-    /// offset `last`. The caller has checked that they have room there.
+    /// Moves the bytes from `upper` to `end` by `distance`, and adjusts the slots of the entries at
+    /// offsets up to `last`. The caller has checked that there is room.
     fn move_entries(&mut self, end: usize, last: usize, distance: isize) {
         let upper = self.upper.wrapping_add_signed(distance);
         self.page.copy_within(self.upper..end, upper);
@@ -226,9 +226,10 @@ impl<'a> LeafMut<'a> {
         }
     }
 
-    /// Gives entry `at` another value: in place, the entries below it moving if the length differs.
-    pub(crate) fn replace(&mut self, at: usize, value: LeafValue<'_>) -> Result<bool, DecodeError> {
-        let entry = self.locate_entry(at)?;
+    /// Replaces the value of entry `index` in place; moves the entries below it if the length
+    /// differs.
+    pub(crate) fn replace(&mut self, index: usize, value: LeafValue<'_>) -> Result<bool, DecodeError> {
+        let entry = self.locate_entry(index)?;
         let value_bytes = stored_bytes(value);
         if value_bytes > entry.value_bytes + (self.upper - self.lower()) || value_bytes > usize::from(u16::MAX) {
             return Ok(false);
@@ -247,7 +248,7 @@ impl<'a> LeafMut<'a> {
     }
 }
 
-/// Writes a whole leaf page of these entries, which must ascend. `false`: they do not fit; the page
+/// Writes a leaf page with these entries, which must ascend. `false`: they do not fit, and the page
 /// is untouched.
 pub(crate) fn build<'b>(
     page: &mut [u8],
@@ -278,7 +279,7 @@ pub(crate) fn build<'b>(
     Ok(true)
 }
 
-/// Writes entries in ascending order of key and address into a page whose header is already final.
+/// Writes entries in ascending order of key and offset into a page whose header is already final.
 struct Builder<'a> {
     page: &'a mut [u8],
     id: PageId,
@@ -289,7 +290,7 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// `bytes` is what all entries take, with heads and slots.
+    /// `bytes` is the size of all entries with heads and slots.
     fn begin(
         page: &'a mut [u8],
         id: PageId,
@@ -308,9 +309,9 @@ impl<'a> Builder<'a> {
         Builder { page, id, head_at: LEAF_HEADS, slot_at, offset, prefix_bytes }
     }
 
-    /// Head, slot and place of the next entry. The place is missing only if the entries are longer
-    /// now than when they were counted, because another program writes to the page that they come
-    /// from.
+    /// Writes head and slot of the next entry and returns its bytes. Fails only if the entries have
+    /// become longer since they were counted, because another program writes to the page that they
+    /// come from.
     fn next(&mut self, key: &[u8], bytes: usize) -> Result<&mut [u8], DecodeError> {
         let (start, end) = (self.offset, self.offset + bytes);
         let page_bytes = self.page.len();

@@ -1,19 +1,19 @@
-//! The steps of a point lookup, in as few instructions as possible.
+//! The fast path of point lookups: one page per call, in as few instructions as possible.
 //!
-//! Floor: page. A lookup waits for memory at each page; the processor overlaps the waits of one
-//! lookup with those of the next ones if its reorder buffer holds all the instructions between. So
-//! these functions do what `parse`, `find`, `child` and `value` of `Branch` and `Leaf` do, without
-//! the types between: arguments and answers are registers, and no error is made. For a page of a
-//! rare layout they answer "ask the others": `Branch` or `Leaf` then find the answer or the exact
-//! error.
+//! Floor: page. A lookup waits for memory at each page. The processor overlaps the waits of
+//! consecutive lookups only if its reorder buffer holds all instructions between them. So these
+//! functions do the work of `parse`, `find`, `child` and `value` of `Branch` and `Leaf` without the
+//! intermediate types: arguments and results stay in registers, and no error values are built. For
+//! a page with a rare layout they return "not answered"; the caller then uses `Branch` or `Leaf`,
+//! which find the answer or the exact error.
 //!
-//! Nothing is jumped over that depends on a key and is not the same for nearly all keys: such a
-//! jump is mispredicted, and that ends the overlap.
+//! Jumps depend on the key only where nearly all keys take the same way: a mispredicted jump would
+//! end the overlap.
 //!
 //! Invariants:
-//!   FIND-1  an answer that is given is the one that `Branch` or `Leaf` give.
+//!   FIND-1  an answer is always the one that `Branch` or `Leaf` would give.
 //!
-//! Failure: none; see above.
+//! Failure: none; damaged pages get "not answered" or a wrong answer, never a panic.
 
 use std::cmp::Ordering;
 
@@ -28,11 +28,10 @@ use super::layout::{
 use super::leaf::Leaf;
 use crate::ids::{PageId, PagePtr, MAX_U48};
 
-/// Whether the header of a branch or leaf is one that `parse` accepts. Of other pages nothing is
-/// asked.
+/// Whether `parse` accepts the header of a branch or leaf. True for pages of other kinds.
 ///
-/// What this module answers holds for sound pages. The pager calls this once per page, when it
-/// verifies the checksum.
+/// The functions below rely on this. The pager calls it once per page, when it verifies the
+/// checksum.
 pub(crate) fn is_sound(page: &[u8], id: PageId) -> bool {
     match page.get(KIND) {
         Some(&kind) if kind == PageKind::Branch as u8 => Branch::parse(page, id).is_ok(),
@@ -41,30 +40,29 @@ pub(crate) fn is_sound(page: &[u8], id: PageId) -> bool {
     }
 }
 
-/// The first eight bytes of a key, zero padded, as a number that orders like them. `None`: the key
-/// has less than four.
+/// The first eight bytes of a key, zero padded, as a number with the same order. `None`: the key
+/// has less than four bytes.
 #[inline(always)]
 pub(crate) fn first_word(key: &[u8]) -> Option<u64> {
     if let Some(bytes) = key.first_chunk() {
         return Some(u64::from_be_bytes(*bytes));
     }
     let (first, last) = (u32::from_be_bytes(*key.first_chunk()?), u32::from_be_bytes(*key.last_chunk()?));
-    // The last four overlap with the first; what they have in common is or-ed with itself.
+    // The last four bytes overlap with the first four; or-ing equal bytes does not change them.
     Some(u64::from(first) << 32 | u64::from(last) << (8 * (8 - key.len())))
 }
 
-/// Bits of the word at [`KIND`] that [`child`] compares at once: kind and level, and of the count
-/// those that are zero in common branches.
+/// Bits of the word at [`KIND`] that [`child`] compares with one instruction: kind, level, and the
+/// high byte of the count, which is zero in a branch of 4 KiB.
 const COMMON_BRANCH: u64 = 0xff00_ffff;
-/// Longest prefix that shifting the first word of a key skips.
+/// Longest prefix that [`child`] skips by shifting the first word of the key.
 const SHORT_PREFIX: usize = 3;
 
-/// The pointer to the child of a branch of this level whose range holds the key that begins with
-/// `word`. `None`: ask
-/// [`child_of_any`].
+/// The child of a branch of this level whose range contains `key`, which begins with `word`.
+/// `None`: use [`child_of_any`].
 ///
-/// For branches where no separator has the key's head, and keys that share their prefix, if that is
-/// a long one.
+/// Answers if no separator has the head of the key. A prefix of more than [`SHORT_PREFIX`] bytes
+/// must be shared by the key.
 #[inline(always)]
 pub(crate) fn child<V: Vectors>(vectors: V, front: &Front, level: usize, key: &[u8], word: u64) -> Option<PagePtr> {
     // Kind, level, count, prefix length, lower.
@@ -74,26 +72,26 @@ pub(crate) fn child<V: Vectors>(vectors: V, front: &Front, level: usize, key: &[
     }
     let (count, prefix_bytes) = ((fields >> 16 & 0xff) as usize, (fields >> 32 & 0xffff) as usize);
     if prefix_bytes > SHORT_PREFIX {
-        return child_behind_prefix(vectors, front, count, prefix_bytes, key);
+        return child_after_prefix(vectors, front, count, prefix_bytes, key);
     }
     let prefix_bits = (prefix_bytes * 8) & 0x18;
     let in_prefix = !(u64::MAX >> prefix_bits);
     let (key_prefix, prefix) = (word & in_prefix, get_u64(front, BRANCH_PREFIX).swap_bytes() & in_prefix);
     let head = ((word << prefix_bits) >> 32) as u32;
     let mut not_above = vectors.count_less_few(front, count, head);
-    // After the last head lies a slot, which may look like the head: the other function knows
-    // better.
+    // After the last head comes a slot, whose bytes may equal the head by chance: `child_of_any`
+    // then decides.
     if (heads::get(&front[BRANCH_HEADS..], not_above & 0x1ff) == head) & (key_prefix == prefix) {
         return None;
     }
-    // Keys outside of the prefix are common where there are few children.
+    // Keys without the prefix are common in branches with few children, so no jump here.
     not_above = if key_prefix < prefix { 1 } else { not_above };
     not_above = if key_prefix > prefix { count } else { not_above };
     child_before(front, count, not_above)
 }
 
 #[inline(always)]
-fn child_behind_prefix<V: Vectors>(
+fn child_after_prefix<V: Vectors>(
     vectors: V,
     front: &Front,
     count: usize,
@@ -112,17 +110,17 @@ fn child_behind_prefix<V: Vectors>(
     child_before(front, count, not_above)
 }
 
-/// The child before separator `not_above`, which is at most `count`; child 0 if it is 0, as only
-/// damaged heads make it.
+/// The last child whose separator is not above the key, given the number of such separators, at
+/// most `count`. Child 0 if the number is 0, which only damaged heads give.
 #[inline(always)]
 fn child_before(front: &Front, count: usize, not_above: usize) -> Option<PagePtr> {
-    let at = BRANCH_HEADS - CHILD_BYTES + (HEAD_BYTES + SLOT_BYTES) * count + CHILD_BYTES * not_above.max(1);
-    let child = front.get(at..at + CHILD_BYTES)?;
+    let offset = BRANCH_HEADS - CHILD_BYTES + (HEAD_BYTES + SLOT_BYTES) * count + CHILD_BYTES * not_above.max(1);
+    let child = front.get(offset..offset + CHILD_BYTES)?;
     Some(PagePtr { id: PageId(get_u64(child, 0) & MAX_U48), crc: get_u32(child, 6) })
 }
 
-/// Like [`child`], for all keys and prefixes, and for separators that have the key's head. `None`:
-/// ask `Branch`.
+/// Like [`child`], for all keys and prefixes, also if separators have the head of the key. `None`:
+/// use `Branch`.
 #[inline(always)]
 pub(crate) fn child_of_any<V: Vectors>(vectors: V, page: &[u8], level: usize, key: &[u8]) -> Option<PagePtr> {
     let front = page.first_chunk()?;
@@ -155,20 +153,20 @@ pub(crate) fn child_of_any<V: Vectors>(vectors: V, page: &[u8], level: usize, ke
     child_before(front, count, not_above)
 }
 
-/// The tails of a branch, for a search among those that have one head.
+/// The tails of a branch, for a search among those with equal heads.
 struct Tails<'a> {
-    /// The page without a prefix at its end.
+    /// The page without the prefix at its end, if there is one.
     rests: &'a [u8],
     upper: usize,
     count: usize,
 }
 
 impl Tails<'_> {
-    /// Counts the tails that are at most `key_rest`: those before `low`, and some of those before
-    /// `high`.
+    /// Counts the tails that are at most `key_rest`. Those before `low` are known to be, those from
+    /// `high` on are known not to be.
     #[inline(always)]
     fn not_above(&self, mut low: usize, mut high: usize, key_rest: &[u8]) -> Option<usize> {
-        // The first one by itself, as `Branch` does: it decides more often than the middle.
+        // Compare the first tail first, as `Branch` does: it decides more often than the middle.
         let mut middle = low;
         while low < high {
             if self.is_not_above(middle, key_rest)? {
@@ -181,7 +179,7 @@ impl Tails<'_> {
         Some(low)
     }
 
-    /// Whether tail `index` is at most `key_rest`, whose head it has. `None`: it is damaged.
+    /// Whether tail `index` is at most `key_rest`, given equal heads. `None`: the tail is damaged.
     #[inline(always)]
     fn is_not_above(&self, index: usize, key_rest: &[u8]) -> Option<bool> {
         let slot = usize::from(get_u16(self.rests, BRANCH_HEADS + HEAD_BYTES * self.count + SLOT_BYTES * index));
@@ -193,35 +191,34 @@ impl Tails<'_> {
         }
         let (bytes, rest) = self.rests.get(slot..)?.split_first_chunk::<REST_HEADER_BYTES>()?;
         let rest = rest.get(..usize::from(u16::from_le_bytes(*bytes)))?;
-        Some(key_rest.get(HEAD_BYTES..).is_some_and(|behind_head| rest <= behind_head))
+        Some(key_rest.get(HEAD_BYTES..).is_some_and(|after_head| rest <= after_head))
     }
 }
 
-/// The result of [`find`], in one register.
+/// The result of [`find`], packed into one register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct EntryOffset(u32);
 
 impl EntryOffset {
-    /// Ask [`find_in_any`], and then `Leaf`.
+    /// Not answered: use [`find_in_any`], then `Leaf`.
     pub(crate) const ASK_LEAF: EntryOffset = EntryOffset(u32::MAX);
-    /// There is no such key.
+    /// The leaf does not have the key.
     pub(crate) const ABSENT: EntryOffset = EntryOffset(u32::MAX - 1);
 
-    /// The offset of the entry in the page, if there may be one.
+    /// The offset of the entry in the page, unless absent or not answered.
     #[inline(always)]
     pub(crate) fn offset(self) -> Option<usize> {
         (self.0 < EntryOffset::ABSENT.0).then_some(self.0 as usize)
     }
 
-    /// The value, if it lies in the leaf that was searched and the entry has the key. Else ask
-    /// `Leaf`.
+    /// The value, if the entry has the key and an inline value. `None`: use `Leaf`.
     #[inline(always)]
     pub(crate) fn value<'a>(self, page: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
         let entry = page.get(self.0 as usize..)?;
         let (header, rest) = entry.split_first_chunk::<ENTRY_HEADER_BYTES>()?;
         let header = u32::from_le_bytes(*header);
-        // With the kind of the value, which is zero if it is inline, or else this is no length of a
-        // key.
+        // The low 16 bits hold key length and value kind. Inline is kind 0; for other kinds the
+        // number is larger than any key length.
         let key_bytes = (header & 0xffff) as usize;
         if key_bytes != key.len() {
             return None;
@@ -233,7 +230,8 @@ impl EntryOffset {
     }
 }
 
-/// The only entry of a leaf that can have `key`, if the heads tell.
+/// The first entry of a leaf whose head equals that of `key`. [`EntryOffset::value`] compares the
+/// whole key.
 #[inline(always)]
 pub(crate) fn find<V: Vectors>(vectors: V, front: &Front, key: &[u8]) -> EntryOffset {
     let fields = get_u64(front, KIND);
@@ -243,14 +241,14 @@ pub(crate) fn find<V: Vectors>(vectors: V, front: &Front, key: &[u8]) -> EntryOf
         return EntryOffset::ASK_LEAF;
     }
     let head = head_of(rest);
-    let at = vectors.count_less_leaf(front, count, head);
-    if (at >= count) | (heads::get(&front[LEAF_HEADS..], at & 0x3f) != head) {
+    let index = vectors.count_less_leaf(front, count, head);
+    if (index >= count) | (heads::get(&front[LEAF_HEADS..], index & 0x3f) != head) {
         return EntryOffset::ABSENT;
     }
-    EntryOffset(u32::from(get_u16(&front[LEAF_HEADS..], HEAD_BYTES * (count & 0x3f) + SLOT_BYTES * (at & 0x3f))))
+    EntryOffset(u32::from(get_u16(&front[LEAF_HEADS..], HEAD_BYTES * (count & 0x3f) + SLOT_BYTES * (index & 0x3f))))
 }
 
-/// Like [`find`], for leaves of many entries and short keys.
+/// Like [`find`], for leaves with many entries and for short keys.
 #[cold]
 #[inline(never)]
 pub(crate) fn find_in_any(page: &[u8], key: &[u8]) -> EntryOffset {
@@ -262,15 +260,15 @@ pub(crate) fn find_in_any(page: &[u8], key: &[u8]) -> EntryOffset {
     let Some(rest) = key.get(prefix_bytes..) else { return EntryOffset::ABSENT };
     let head = head_of(rest);
     let arrays = page.get(LEAF_HEADS..).unwrap_or(&[]);
-    let at = heads::count_less(arrays, count, head);
-    if at >= count || heads::get(arrays, at) != head {
+    let index = heads::count_less(arrays, count, head);
+    if index >= count || heads::get(arrays, index) != head {
         return EntryOffset::ABSENT;
     }
-    EntryOffset(u32::from(get_u16(arrays, HEAD_BYTES * count + SLOT_BYTES * at)))
+    EntryOffset(u32::from(get_u16(arrays, HEAD_BYTES * count + SLOT_BYTES * index)))
 }
 
-/// Whether two keys of one length are equal, and keys. Those of common lengths are compared without
-/// a call.
+/// Whether two byte strings of equal length are equal, and short enough for a key. Keys of 16 to 32
+/// bytes are compared without a call.
 #[inline(always)]
 fn is_equal(a: &[u8], b: &[u8]) -> bool {
     const HALF: usize = 16;

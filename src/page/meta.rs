@@ -1,14 +1,14 @@
 //! Meta pages: the root record of the database.
 //!
-//! Floor: page. Pages 0 and 1 are the two slots. Each holds its record twice, at offset 0 and in
+//! Floor: page. Pages 0 and 1 are the two slots. Each holds its record twice, at the start and in
 //! the middle of the page, so in different sectors: a flipped bit damages one copy, an interrupted
-//! write both, which tells the two apart. A slot is bad only if both copies are.
+//! write may damage both, so the two can be told apart. A slot is bad only if both copies are.
 //!
-//! The page size stands in the record itself, so [`probe`] looks for copies where each size would
-//! put them.
+//! The page size is a field of the record, so [`probe`] looks for copies at the offsets of every
+//! page size.
 //!
-//! Failure: [`MetaPageError`] says why a copy is not usable. `Version` and `RequiredFeature` come
-//! from copies that are whole and written by a newer release: they must not be taken for damage.
+//! Failure: [`MetaPageError`] says why a copy is not usable. `Version` and `RequiredFeature` mean
+//! an intact copy of a newer release, which must not be reported as damage.
 
 use super::layout::{get_u32, get_u48, get_u64, meta as at, put_u32, put_u48, put_u64, TREE_ROOT_BYTES};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
@@ -16,13 +16,13 @@ use crate::limits::{page_size_ok, DEPTH_MAX, PAGE_SIZE_MAX, PAGE_SIZE_MIN};
 
 /// The format version that this build reads and writes.
 pub(crate) const VERSION: u32 = 1;
-/// Required feature bits that this build knows. A file with another one is refused.
+/// Required feature bits that this build knows. A file with other bits is refused.
 pub(crate) const KNOWN_REQUIRED: u64 = 0;
 
-/// Where a tree begins.
+/// The root of a tree.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct TreeRoot {
-    /// The root page; none when the tree is empty.
+    /// The root page; [`PageId::NONE`] if the tree is empty.
     pub(crate) ptr: PagePtr,
     /// Levels: 0 for an empty tree, 1 for a single leaf.
     pub(crate) height: u8,
@@ -36,7 +36,7 @@ impl TreeRoot {
         TreeRoot { tree, ..TreeRoot::default() }
     }
 
-    /// The root as the file holds it.
+    /// The root as bytes of the file.
     pub(crate) fn encode(&self) -> [u8; TREE_ROOT_BYTES] {
         let mut bytes = [0; TREE_ROOT_BYTES];
         put_ptr(&mut bytes, 0, self.ptr);
@@ -46,8 +46,8 @@ impl TreeRoot {
         bytes
     }
 
-    /// Reads a root from its bytes. `None` if it cannot be one: wrong length, more levels than any
-    /// tree has, or a root page without levels or the reverse.
+    /// Decodes a root. `None` if it is invalid: wrong length, too many levels, a root page without
+    /// levels, or levels without a root page.
     pub(crate) fn decode(bytes: &[u8]) -> Option<TreeRoot> {
         if bytes.len() != TREE_ROOT_BYTES {
             return None;
@@ -75,23 +75,24 @@ fn get_ptr(bytes: &[u8], at: usize) -> PagePtr {
     PagePtr { id: PageId(get_u48(bytes, at)), crc: get_u32(bytes, at + 6) }
 }
 
-/// A pointer to a run; none when `pages` is 0.
+/// A pointer to an extent; `pages` is 0 if there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct RunPtr {
     pub(crate) ptr: PagePtr,
     pub(crate) pages: u64,
 }
 
-/// The commit log as of a checkpoint: where it lies and where replay starts.
+/// The commit log at a checkpoint: its extent, and the place where replay starts. No release writes
+/// a log yet; the fields are kept as read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct LogDescriptor {
-    /// First page of the run; none when there is no log.
+    /// First page of the extent; [`PageId::NONE`] if there is no log.
     pub(crate) first: PageId,
     pub(crate) pages: u64,
     pub(crate) epoch: u64,
-    /// Offset in the run, in bytes, of the first record that the meta page does not contain.
+    /// Offset in the extent, in bytes, of the first record that the meta page does not include.
     pub(crate) start: u64,
-    /// Checksum that the record at `start` chains on.
+    /// Checksum that the record at `start` continues.
     pub(crate) chain: u32,
 }
 
@@ -100,7 +101,7 @@ pub(crate) struct LogDescriptor {
 pub(crate) struct MetaPage {
     pub(crate) page_size: u32,
     pub(crate) required: u64,
-    /// Kept as read: a build that does not know a bit carries it on.
+    /// Bits that this build does not know are kept.
     pub(crate) optional: u64,
     pub(crate) uuid: [u8; 16],
     pub(crate) txn: TxnId,
@@ -108,7 +109,7 @@ pub(crate) struct MetaPage {
     pub(crate) page_count: u64,
     pub(crate) catalog: TreeRoot,
     pub(crate) free_space: TreeRoot,
-    /// The free list that the free-space tree did not take up.
+    /// The free list.
     pub(crate) spill: RunPtr,
     pub(crate) next_tree: TreeId,
     pub(crate) log: LogDescriptor,
@@ -117,15 +118,15 @@ pub(crate) struct MetaPage {
 /// Why a copy of a meta page is not usable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum MetaPageError {
-    /// It does not begin like a meta page, or is not there.
+    /// The magic bytes are missing, or the file ends before the copy.
     NoMagic,
-    /// It begins like one, and its checksum does not match.
+    /// The magic bytes are right, but the checksum does not match.
     Checksum,
-    /// It is whole, of a version that this build does not read.
+    /// An intact copy of a version that this build does not read.
     Version(u32),
-    /// It is whole, and needs features that this build does not know: these bits.
+    /// An intact copy that needs features unknown to this build: these bits.
     RequiredFeature(u64),
-    /// It is whole, and a field has a value that it cannot have.
+    /// An intact copy with an invalid field.
     Field(&'static str),
 }
 
@@ -155,7 +156,7 @@ impl MetaPage {
         record
     }
 
-    /// Writes the whole slot: both copies, zeros elsewhere. The slice is a page.
+    /// Writes a whole slot: both copies, and zeros elsewhere.
     pub(crate) fn encode_slot(&self, slot_page: &mut [u8]) {
         assert!(slot_page.len() == self.page_size as usize && page_size_ok(slot_page.len()));
         let record = self.encode();
@@ -165,7 +166,7 @@ impl MetaPage {
         slot_page[middle..middle + record.len()].copy_from_slice(&record);
     }
 
-    /// Reads one copy from the bytes that begin with it.
+    /// Decodes the copy at the start of `bytes`.
     pub(crate) fn decode_copy(bytes: &[u8]) -> Result<MetaPage, MetaPageError> {
         let Some(record) = bytes.first_chunk::<{ at::RECORD_BYTES }>() else { return Err(MetaPageError::NoMagic) };
         if record[at::MAGIC..at::VERSION] != at::MAGIC_BYTES {
@@ -212,13 +213,13 @@ impl MetaPage {
         })
     }
 
-    /// Refuses fields that no release writes, so that nobody computes with them.
+    /// Refuses fields that no release writes, so that no code computes with them.
     fn checked(self) -> Result<MetaPage, MetaPageError> {
         let extent_ok = |first: PageId, pages: u64| {
             (pages == 0 && first.is_none())
                 || (pages > 0 && first.0 >= 2 && first.0.checked_add(pages).is_some_and(|end| end <= self.page_count))
         };
-        // The meta pages change in place: no pointer may lead to them.
+        // No pointer may lead to a meta page, because they are overwritten in place.
         let root_ok = |root: &TreeRoot, tree: TreeId| {
             root.tree == tree && (root.height == 0 || (2..self.page_count).contains(&root.ptr.id.0))
         };
@@ -232,7 +233,7 @@ impl MetaPage {
             (extent_ok(self.spill.ptr.id, self.spill.pages), "free list"),
             (extent_ok(self.log.first, self.log.pages), "commit log run"),
             (self.log.start <= log_bytes, "commit log start"),
-            // Lower ones are those of the catalog and of the free-space tree.
+            // Lower ids belong to the catalog and the free-space tree, or are reserved.
             (self.next_tree >= TreeId::FIRST_TABLE, "next tree id"),
         ];
         match checks.iter().find(|(good, _)| !good) {
@@ -242,32 +243,31 @@ impl MetaPage {
     }
 }
 
-/// What one slot holds.
+/// Both copies of one slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Slot {
     pub(crate) copies: [Result<MetaPage, MetaPageError>; 2],
 }
 
 impl Slot {
-    /// The meta page of the slot: from either copy, the newer one if both are whole and differ,
-    /// which an interrupted write can leave. A copy of a newer release makes the slot one.
+    /// The meta page of the slot. If both copies are intact and differ, after an interrupted write,
+    /// it is the newer one. If one copy is of a newer release, so is the slot.
     pub(crate) fn meta(&self) -> Result<MetaPage, MetaPageError> {
         match self.copies {
             [Err(e @ (MetaPageError::Version(_) | MetaPageError::RequiredFeature(_))), _]
             | [_, Err(e @ (MetaPageError::Version(_) | MetaPageError::RequiredFeature(_)))] => Err(e),
             [Ok(a), Ok(b)] => Ok(if b.txn > a.txn { b } else { a }),
             [Ok(meta), Err(_)] | [Err(_), Ok(meta)] => Ok(meta),
-            // What begins like a meta page says more than what does not.
+            // Prefer the error of a copy that has the magic bytes.
             [Err(MetaPageError::NoMagic), Err(e)] | [Err(e), Err(_)] => Err(e),
         }
     }
 
-    /// What is wrong with the slot, for people; nothing when both copies are whole and say the
-    /// same.
+    /// Describes what is wrong with the slot; `None` if both copies are intact and equal.
     pub(crate) fn flaw(&self) -> Option<String> {
         let state = |copy: &Result<MetaPage, MetaPageError>| match copy {
             Ok(_) => "is whole",
-            Err(MetaPageError::NoMagic) => "is none",
+            Err(MetaPageError::NoMagic) => "has no magic bytes",
             Err(MetaPageError::Checksum) => "does not match its checksum",
             Err(MetaPageError::Version(_) | MetaPageError::RequiredFeature(_)) => "is of a newer release",
             Err(MetaPageError::Field(_)) => "has an impossible field",
@@ -283,17 +283,17 @@ impl Slot {
 /// Both slots of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Probe {
-    /// In bytes; known if a copy that is whole says so.
+    /// In bytes; `None` if no copy is intact.
     pub(crate) page_size: Option<usize>,
     pub(crate) slots: [Slot; 2],
 }
 
-/// Finds the page size and reads both slots. `read` gives the bytes at an offset, or `None` past
-/// the file's end.
+/// Finds the page size and reads both slots. `read` returns the bytes at an offset, or `None` past
+/// the end of the file.
 ///
-/// Copies are tried from the lowest offset on, and one counts only where its own page size puts it.
-/// So the first that counts is a meta page: below twice the page size there is nothing but the
-/// slots, and a value that looks like a meta page can only lie after.
+/// Copies are tried in order of offset, and a copy counts only if its own page size puts a copy at
+/// this offset. So the first that counts belongs to a meta page: up to twice the page size the file
+/// has nothing but the slots, and a value that looks like a meta page can only come later.
 pub(crate) fn probe(mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>) -> Probe {
     let mut offsets: Vec<usize> = page_sizes().flat_map(copy_offsets).collect();
     offsets.sort_unstable();
@@ -315,8 +315,8 @@ pub(crate) fn probe(mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>) -> Prob
     Probe { page_size, slots: [Slot { copies: [a, b] }, Slot { copies: [c, d] }] }
 }
 
-/// Why the two slots of a file, both of which may be whole, cannot have been left by Mapleaf: each
-/// record is written with a number above the one in the other slot, into one slot only.
+/// Why Mapleaf cannot have written the two slots of a file, even if both are intact: each record
+/// goes to only one slot, with a number above the one in the other slot.
 pub(crate) fn contradiction(slots: &[Slot; 2]) -> Option<String> {
     let [first, second] = slots;
     let mut pairs = first.copies.iter().flatten().flat_map(|a| second.copies.iter().flatten().map(move |b| (a, b)));
@@ -331,12 +331,12 @@ fn page_sizes() -> impl Iterator<Item = usize> {
     std::iter::successors(Some(PAGE_SIZE_MIN), |size| Some(size * 2)).take_while(|size| *size <= PAGE_SIZE_MAX)
 }
 
-/// Where the copies lie: two in slot 0, two in slot 1.
+/// Offsets of the copies: two in slot 0, two in slot 1.
 fn copy_offsets(page_size: usize) -> [usize; 4] {
     [0, page_size / 2, page_size, page_size + page_size / 2]
 }
 
-/// The page size of a copy that is whole, of whatever version.
+/// The page size of an intact copy of any version.
 fn claimed_page_size(bytes: &[u8]) -> Option<usize> {
     match MetaPage::decode_copy(bytes) {
         Err(MetaPageError::NoMagic | MetaPageError::Checksum) => None,

@@ -1,4 +1,4 @@
-//! Pages: the meaning of the file's bytes.
+//! Pages: encoding and decoding of everything in the file.
 //!
 //! Floor: page. Works on `&[u8]` and `&mut [u8]`, and knows nothing of files, mappings or
 //! transactions. Contains no unsafe code except for vector instructions (`heads`, `heads/x86`).
@@ -7,12 +7,12 @@
 //! ```text
 //! layout      offsets and sizes of all fields, each defined once
 //! meta        the root record of the database, twice in each of pages 0 and 1
-//! header      the 32 bytes that begin every other page
+//! header      the first 32 bytes of every other page
 //! leaf        entries; `leaf_mut` changes them
 //! branch      separators and children; `branch_mut` changes them
-//! heads       the search among heads, used by leaf and branch; `heads/x86` has its vector instructions
-//! lookup      the steps of a point lookup through branches and leaf, in few instructions
-//! overflow    one large value in an overflow extent
+//! heads       searches the heads of a leaf or branch; `heads/x86` has the vector instructions
+//! lookup      fast path of point lookups: the child in a branch, the entry in a leaf
+//! overflow    the extent that holds one large value
 //! free_list   the extent with the newest free-space records, written by each commit
 //! checksum    sealing and verifying pages
 //! ```
@@ -39,7 +39,7 @@ use std::cmp::Ordering;
 use crate::error::DecodeError;
 use crate::ids::PageId;
 
-/// Builds the error of a field that is wrong. Out of line, so that decoding pays one untaken branch
+/// Builds the error for an invalid field. Out of line, so that decoding pays only an untaken branch
 /// for it.
 #[cold]
 #[inline(never)]
@@ -47,11 +47,11 @@ pub(crate) fn bad(page: PageId, field: &'static str, found: u64, expected: u64) 
     DecodeError { page, field, found, expected }
 }
 
-/// How a key lies to the keys that begin with `prefix`: below all of them, above all, or among
-/// them.
+/// Where a key sorts relative to all keys that begin with `prefix`: below them, above them, or
+/// among them.
 #[inline]
 fn compare_prefix(key: &[u8], prefix: &[u8]) -> Ordering {
-    // A key shorter than the prefix is never equal to it, so the whole key decides.
+    // A key shorter than the prefix never equals it, so comparing the whole key decides.
     key.get(..prefix.len()).unwrap_or(key).cmp(prefix)
 }
 

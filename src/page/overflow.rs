@@ -1,10 +1,9 @@
-//! Overflow runs: one large value over consecutive pages.
+//! Overflow extents: one large value in consecutive pages.
 //!
-//! Floor: page. The run has one header, on its first page; the value lies after it in one chunk,
-//! so that a reader gets it as one slice. Bytes after the value are zero. The checksum covers the
-//! whole run.
+//! Floor: page. The extent has one header, at its start; the value follows it without gaps, so that
+//! a reader gets one slice. Bytes after the value are zero. The checksum covers the whole extent.
 //!
-//! Failure: a run that is not the one that its pointer describes is a `DecodeError`.
+//! Failure: an extent that does not match its pointer is a `DecodeError`.
 
 use super::checksum::Running;
 use super::header::{self, PageKind};
@@ -13,26 +12,26 @@ use super::{bad, checksum};
 use crate::error::DecodeError;
 use crate::ids::{PageId, TreeId, TxnId};
 
-/// Pages that a value of `len` bytes takes.
+/// Pages of the extent for a value of `len` bytes.
 pub(crate) fn overflow_pages(page_size: usize, len: u64) -> u64 {
     len.saturating_add(OVERFLOW_VALUE as u64).div_ceil(page_size as u64)
 }
 
-/// Writes and seals the run of a value; the slice is the whole run. Returns the checksum for the
-/// pointer.
+/// Writes and seals the extent of a value; `extent` is the whole extent. Returns the checksum for
+/// the pointer.
 ///
-/// A slice that does not hold the value is a bug of ours.
+/// Panics if the lengths do not match: that is a bug in the caller.
 pub(crate) fn write(extent: &mut [u8], page_size: usize, id: PageId, tree: TreeId, txn: TxnId, value: &[u8]) -> u32 {
     assert!(overflow_pages(page_size, value.len() as u64) * page_size as u64 == extent.len() as u64);
     begin(extent, page_size, id, tree, txn);
-    let (place, behind) = extent[OVERFLOW_VALUE..].split_at_mut(value.len());
+    let (place, padding) = extent[OVERFLOW_VALUE..].split_at_mut(value.len());
     place.copy_from_slice(value);
-    behind.fill(0);
+    padding.fill(0);
     checksum::seal(extent)
 }
 
-/// The first bytes of the run of a value, header and checksum, for a run that is written chunk by
-/// chunk. `value` is the checksum of the value and the zeros after it.
+/// The header of an extent with its checksum, for an extent that is written in chunks. `value` is
+/// the checksum of the value and the zeros after it. Returns the checksum too.
 pub(crate) fn sealed_header(
     page_size: usize,
     id: PageId,
@@ -53,15 +52,14 @@ pub(crate) fn sealed_header(
     (header, crc)
 }
 
-/// Writes only the header, for a value that the caller fills in at [`OVERFLOW_VALUE`] and seals
-/// later.
+/// Writes only the header; the caller writes the value at [`OVERFLOW_VALUE`] and seals later.
 pub(crate) fn begin(extent: &mut [u8], page_size: usize, id: PageId, tree: TreeId, txn: TxnId) {
     let pages = (extent.len() / page_size) as u64;
     header::init(&mut extent[..OVERFLOW_VALUE], PageKind::Overflow, 0, id, tree, txn);
     header::put_extent_pages(extent, pages);
 }
 
-/// The value of `len` bytes in the run that begins with page `id`; the slice is the whole run.
+/// The value of `len` bytes in the extent that starts at page `id`; `extent` is the whole extent.
 pub(crate) fn value(extent: &[u8], id: PageId, len: u64) -> Result<&[u8], DecodeError> {
     header::read_extent(extent, id, PageKind::Overflow)?;
     let end = usize::try_from(len).ok().and_then(|len| len.checked_add(OVERFLOW_VALUE));
@@ -69,8 +67,8 @@ pub(crate) fn value(extent: &[u8], id: PageId, len: u64) -> Result<&[u8], Decode
     found.ok_or_else(|| bad(id, "value length", len, (extent.len() - OVERFLOW_VALUE) as u64))
 }
 
-/// The transaction that wrote the run which begins with this page, if it is the beginning of that
-/// run.
+/// The transaction that wrote the overflow extent that starts with this page; `None` if the page
+/// does not start one.
 pub(crate) fn born(first_page: &[u8], id: PageId) -> Option<TxnId> {
     let header = header::Header::read(first_page, id).ok()?;
     (header.kind == PageKind::Overflow).then_some(header.txn)

@@ -31,7 +31,7 @@ fn check(branch: Branch<'_>, model: &Model, probes: &[Vec<u8>]) {
     }
 }
 
-/// Every separator, and keys just below and above it.
+/// Keys just below and above every separator.
 fn neighbours(model: &Model) -> Vec<Vec<u8>> {
     let mut probes = vec![vec![], vec![0], vec![0xff; 1100]];
     for (sep, _) in model.iter().skip(1) {
@@ -61,7 +61,7 @@ fn insert(branch: &mut BranchMut<'_>, model: &mut Model, key: Vec<u8>, to: PageP
     if shares && fits {
         model.insert(at, (key, to));
     } else {
-        assert_eq!(branch.as_branch().page(), before, "a refusal leaves the page alone");
+        assert_eq!(branch.as_branch().page(), before, "a refused change leaves the page untouched");
     }
 }
 
@@ -70,7 +70,7 @@ fn apply(page_size: usize, keys: Vec<Vec<u8>>, ops: Vec<(Vec<u8>, u8)>, probes: 
     let mut page = vec![0xee; page_size];
     while build(&mut page, ID, TREE, TXN, 3, &children(&model)) == Ok(false) {
         assert!(built_bytes(page_size, &children(&model)) > page_size);
-        assert!(page.iter().all(|byte| *byte == 0xee), "a refusal leaves the page alone");
+        assert!(page.iter().all(|byte| *byte == 0xee), "a refused change leaves the page untouched");
         model.truncate(model.len() / 2);
     }
     let built = Branch::parse(&page, ID).unwrap();
@@ -182,8 +182,8 @@ fn separators_of_two_children_and_bad_pointers() {
 #[test]
 fn verify_names_what_is_wrong() {
     use crate::page::layout::put_u16;
-    // A tail that lies in its head, and two with rests. Heads are numbers, so that their last byte
-    // comes first.
+    // A tail that fits its head, and two with rests. Heads are little-endian numbers, so the last
+    // byte of a head is its first on the page.
     let seps: [&[u8]; 3] = [b"key-a", b"key-bb-long-one", b"key-cc-long-two"];
     let model = model_of(seps.iter().map(|sep| sep.to_vec()).collect());
     let mut good = vec![0; 4096];
@@ -217,7 +217,7 @@ fn verify_names_what_is_wrong() {
 }
 
 #[test]
-fn a_page_whose_header_is_wrong_is_no_branch() {
+fn parse_names_the_wrong_header_field() {
     let model = model_of(vec![b"b".to_vec(), b"c".to_vec()]);
     let mut page = vec![0; 4096];
     assert_eq!(build(&mut page, ID, TREE, TXN, 3, &children(&model)), Ok(true));

@@ -1,8 +1,7 @@
-//! Counting heads with AVX2 and AVX-512, and which of them the processor has.
+//! Counting heads with AVX2 and AVX-512, and detecting which of them the processor has.
 //!
-//! Floor: page. Part of `heads`. The functions are compiled for vector instructions that not every
-//! processor has;
-//! [`widest`] asks the processor once.
+//! Floor: page. Part of `heads`. The functions use vector instructions that not every processor
+//! has; [`widest`] detects them once.
 //!
 //! Failure: none.
 #![allow(unsafe_code, reason = "vector instructions that not every processor has")]
@@ -12,38 +11,39 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::{Search, Vectors, BRANCH_PREFIX_MAX, NARROW_BYTES, WIDE_BYTES, WORDS};
 
-/// The processor has AVX-512 F, BW and VL, AVX2, BMI and POPCNT, because [`with_avx512`] runs.
+/// Proof that the processor has AVX-512 F, BW and VL, AVX2, BMI and POPCNT: only [`with_avx512`]
+/// makes one.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(());
 
-/// The processor has AVX2 and POPCNT, because [`with_avx2`] runs.
+/// Proof that the processor has AVX2 and POPCNT: only [`with_avx2`] makes one.
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(());
 
-/// Nobody has asked yet.
+/// Not detected yet.
 const UNKNOWN: u8 = 0;
 const PORTABLE: u8 = 1;
 pub(super) const AVX2: u8 = 2;
 pub(super) const AVX512: u8 = 3;
 static WIDEST: AtomicU8 = AtomicU8::new(UNKNOWN);
 
-/// The widest vectors of this processor: one of the numbers above.
+/// The widest vectors of this processor: one of the constants above.
 #[inline(always)]
 pub(super) fn widest() -> u8 {
     let widest = WIDEST.load(Ordering::Relaxed);
     if widest == AVX512 {
-        // First, so that it costs one comparison.
+        // Compared first, so that this case costs one comparison.
         return AVX512;
     }
     if widest == UNKNOWN {
-        return ask();
+        return detect();
     }
     widest
 }
 
 #[cold]
 #[inline(never)]
-fn ask() -> u8 {
+fn detect() -> u8 {
     let widest = if !is_x86_feature_detected!("popcnt") || !is_x86_feature_detected!("avx2") {
         PORTABLE
     } else if !is_x86_feature_detected!("avx512f")
@@ -81,11 +81,11 @@ unsafe fn below_512(heads: *const u8, probe: u32) -> u32 {
     u32::from(_mm512_cmplt_epu32_mask(lanes, _mm512_set1_epi32(probe.cast_signed())))
 }
 
-/// Whether the bytes that `mask` has bits for are equal.
+/// Whether the bytes at the set bits of `mask` are equal.
 ///
 /// # Safety
-/// The processor has AVX-512 BW and VL, and the bytes that the mask has bits for can be read on
-/// both sides: no others are.
+/// The processor has AVX-512 BW and VL, and the bytes at the set bits of the mask can be read on
+/// both sides; no others are read.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn equal_first(a: *const u8, b: *const u8, mask: u32) -> bool {
@@ -94,7 +94,7 @@ unsafe fn equal_first(a: *const u8, b: *const u8, mask: u32) -> bool {
     _mm256_cmpneq_epi8_mask(a, b) == 0
 }
 
-/// One bit for each of eight heads that is below.
+/// A mask with a bit for each of eight heads that is below the probe.
 ///
 /// # Safety
 /// The processor has AVX2, and 32 bytes can be read.
@@ -104,14 +104,14 @@ unsafe fn below_256(heads: *const u8, probe: u32) -> u32 {
     // SAFETY: as the caller promises, for the length of the call; it only reads, and needs no
     // alignment.
     let lanes = unsafe { _mm256_loadu_si256(heads.cast()) };
-    // Only signed numbers can be compared: both sides are moved by half of the range.
+    // AVX2 compares only signed numbers: flip the top bit of both sides.
     let half = _mm256_set1_epi32(i32::MIN);
     let probes = _mm256_xor_si256(_mm256_set1_epi32(probe.cast_signed()), half);
     let below = _mm256_cmpgt_epi32(probes, _mm256_xor_si256(lanes, half));
     _mm256_movemask_ps(_mm256_castsi256_ps(below)).cast_unsigned()
 }
 
-/// One bit for each of eight words that is below.
+/// A mask with a bit for each of eight words that is below the probe.
 ///
 /// # Safety
 /// The processor has AVX-512 F, and 64 bytes can be read.
@@ -124,7 +124,7 @@ unsafe fn words_below_512(words: *const u64, probe: u64) -> u32 {
     u32::from(_mm512_cmplt_epu64_mask(lanes, _mm512_set1_epi64(probe.cast_signed())))
 }
 
-/// One bit for each of four words that is below.
+/// A mask with a bit for each of four words that is below the probe.
 ///
 /// # Safety
 /// The processor has AVX2, and 32 bytes can be read.
@@ -140,7 +140,7 @@ unsafe fn words_below_256(words: *const u64, probe: u64) -> u32 {
     _mm256_movemask_pd(_mm256_castsi256_pd(below)).cast_unsigned()
 }
 
-/// The first `count` bits, of at most 32.
+/// Keeps the lowest `count` bits, at most 32.
 #[inline(always)]
 fn first(bits: u32, count: usize) -> u32 {
     bits & ((1u64 << count.min(32)) - 1) as u32
@@ -152,21 +152,21 @@ impl Vectors for Avx512 {
         if bytes > key.len() || bytes > BRANCH_PREFIX_MAX {
             return false;
         }
-        // SAFETY: `self` says that the processor has it. Bounds: the mask has as many bits as bytes
-        // that both were just found to have. Lifetime: both are borrowed. Aliasing: they are only
-        // read.
+        // SAFETY: `self` proves that the processor has AVX-512. Bounds: the mask has `bytes` bits,
+        // and the check above found that key and prefix have as many bytes. Lifetime: both are
+        // borrowed. Aliasing: they are only read.
         unsafe { equal_first(key.as_ptr(), prefix.as_ptr(), (1 << bytes) - 1) }
     }
 
     #[inline(always)]
     fn below_16(self, heads: &[u8; NARROW_BYTES], probe: u32) -> usize {
-        // SAFETY: `self` says that the processor has it; 64 bytes.
+        // SAFETY: `self` proves that the processor has it; 64 bytes.
         unsafe { below_512(heads.as_ptr(), probe) }.count_ones() as usize
     }
 
     #[inline(always)]
     fn below_32(self, heads: &[u8; WIDE_BYTES], count: usize, probe: u32) -> usize {
-        // SAFETY: `self` says that the processor has it; the first 64 of 128 bytes.
+        // SAFETY: `self` proves that the processor has it; the first 64 of 128 bytes.
         let low = unsafe { below_512(heads.as_ptr(), probe) };
         // SAFETY: the last 64 of 128 bytes.
         let high = unsafe { below_512(heads.as_ptr().add(64), probe) };
@@ -175,7 +175,7 @@ impl Vectors for Avx512 {
 
     #[inline(always)]
     fn below_16_words(self, words: &[u64; WORDS], probe: u64) -> usize {
-        // SAFETY: `self` says that the processor has it; the first 8 of 16 words.
+        // SAFETY: `self` proves that the processor has it; the first 8 of 16 words.
         let low = unsafe { words_below_512(words.as_ptr(), probe) };
         // SAFETY: the last 8 of 16 words.
         let high = unsafe { words_below_512(words.as_ptr().add(8), probe) };
@@ -186,7 +186,7 @@ impl Vectors for Avx512 {
 impl Vectors for Avx2 {
     #[inline(always)]
     fn below_16(self, heads: &[u8; NARROW_BYTES], probe: u32) -> usize {
-        // SAFETY: `self` says that the processor has it; the first 32 of 64 bytes.
+        // SAFETY: `self` proves that the processor has it; the first 32 of 64 bytes.
         let low = unsafe { below_256(heads.as_ptr(), probe) };
         // SAFETY: the last 32 of 64 bytes.
         let high = unsafe { below_256(heads.as_ptr().add(32), probe) };
@@ -197,7 +197,7 @@ impl Vectors for Avx2 {
     fn below_32(self, heads: &[u8; WIDE_BYTES], count: usize, probe: u32) -> usize {
         let mut bits = 0;
         for part in 0..4 {
-            // SAFETY: `self` says that the processor has it; 32 of 128 bytes each.
+            // SAFETY: `self` proves that the processor has it; 32 of 128 bytes each.
             bits |= unsafe { below_256(heads.as_ptr().add(32 * part), probe) } << (8 * part);
         }
         first(bits, count).count_ones() as usize
@@ -207,7 +207,7 @@ impl Vectors for Avx2 {
     fn below_16_words(self, words: &[u64; WORDS], probe: u64) -> usize {
         let mut bits = 0;
         for part in 0..4 {
-            // SAFETY: `self` says that the processor has it; 4 of 16 words each.
+            // SAFETY: `self` proves that the processor has it; 4 of 16 words each.
             bits |= unsafe { words_below_256(words.as_ptr().add(4 * part), probe) } << (4 * part);
         }
         bits.count_ones() as usize

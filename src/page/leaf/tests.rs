@@ -37,7 +37,8 @@ fn model_bytes(model: &Model) -> usize {
     model.iter().map(|(key, value)| entry_size(key.len(), value.stored())).sum()
 }
 
-/// The page is sound and holds exactly the model's entries; every probe finds what the model finds.
+/// Checks that the page is sound and has exactly the entries of the model, and that searches find
+/// what the model finds.
 fn check(leaf: Leaf<'_>, model: &Model, probes: &[Vec<u8>]) {
     assert_eq!(leaf.verify(), Ok(()));
     assert_eq!((leaf.count(), leaf.used_bytes()), (model.len(), model_bytes(model)));
@@ -60,13 +61,13 @@ fn ascending_addresses(leaf: Leaf<'_>) -> bool {
     (1..leaf.count()).all(|index| leaf.slot(index - 1) < leaf.slot(index))
 }
 
-/// Longest common prefix of all keys, the slow way.
+/// Longest common prefix of all keys, by brute force.
 fn shared(model: &Model) -> usize {
     let first = model.first().map_or(&[][..], |(key, _)| key);
     (0..=first.len()).rev().find(|len| model.iter().all(|(key, _)| key.starts_with(&first[..*len]))).unwrap_or(0)
 }
 
-/// Inserts or replaces; the page must refuse exactly when the entry has no room.
+/// Inserts or replaces; the page must refuse exactly if there is no room.
 fn put(leaf: &mut LeafMut<'_>, model: &mut Model, key: Vec<u8>, value: Value) {
     let room = leaf.as_leaf().page().len() - 32 - model_bytes(model);
     let before = leaf.as_leaf().page().to_vec();
@@ -89,7 +90,7 @@ fn put(leaf: &mut LeafMut<'_>, model: &mut Model, key: Vec<u8>, value: Value) {
             fits
         }
     };
-    assert!(fitted || leaf.as_leaf().page() == before, "a refusal leaves the page alone");
+    assert!(fitted || leaf.as_leaf().page() == before, "a refused change leaves the page untouched");
 }
 
 fn apply(page_size: usize, ops: Vec<(Vec<u8>, Option<Value>)>, probes: &[Vec<u8>], cut: prop::sample::Index) {
@@ -111,7 +112,7 @@ fn apply(page_size: usize, ops: Vec<(Vec<u8>, Option<Value>)>, probes: &[Vec<u8>
         }
     }
     check(leaf.as_leaf(), &model, probes);
-    // What the header says, not what the writer remembers.
+    // Parse again: check the header, not the fields of `LeafMut`.
     let reread = Leaf::parse(&page, ID).unwrap();
     check(reread, &model, probes);
 
@@ -158,7 +159,7 @@ proptest! {
         if fits {
             check(Leaf::parse(&page, ID).unwrap(), &model, &probes);
         } else {
-            prop_assert!(page.iter().all(|byte| *byte == 0xee), "a refusal leaves the page alone");
+            prop_assert!(page.iter().all(|byte| *byte == 0xee), "a refused change leaves the page untouched");
         }
     }
 }

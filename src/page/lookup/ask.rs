@@ -1,23 +1,23 @@
-//! What a lookup does in one page, with vectors of each width that the processor has; for tests.
+//! For tests: the lookup functions, run on one page with vectors of every width.
 //!
-//! Floor: page. Failure: none; widths that disagree panic, as that is a bug.
+//! Floor: page. Failure: a panic if two widths disagree.
 
 use super::{child, child_of_any, find, find_in_any, first_word, EntryOffset};
 use crate::ids::PagePtr;
 use crate::page::heads::{with_each_width, Search, Vectors};
 
-/// The child of a branch, and whether the first function gave it.
+/// The child of a branch, and whether [`child`] answered.
 pub(crate) fn branch(page: &[u8], level: usize, key: &[u8]) -> Option<(PagePtr, bool)> {
     agreed(&with_each_width(|| InBranch(page, level, key)))
 }
 
-/// The value in a leaf, or that there is none.
+/// The value in a leaf, or `Some(None)` if the key is absent.
 pub(crate) fn leaf<'a>(page: &'a [u8], key: &[u8]) -> Option<Option<&'a [u8]>> {
     agreed(&with_each_width(|| InLeaf(page, key)))
 }
 
 fn agreed<T: Copy + PartialEq>(answers: &[Option<T>]) -> Option<T> {
-    assert!(answers.iter().all(|answer| *answer == answers[0]), "the width of vectors makes no difference");
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "every width of vectors gives the same answer");
     answers[0]
 }
 

@@ -1,4 +1,4 @@
-//! The lookups against `Branch` and `Leaf`, on sound pages and on damaged ones.
+//! Compares the lookup functions with `Branch` and `Leaf`, on sound and damaged pages.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,8 @@ use crate::page::tests::{any_key, key_set, ptr, ID, TREE, TXN};
 
 const LEVEL: usize = 3;
 
-/// FIND-1 for a branch, with vectors of each width; says which function answered, if one did.
+/// Checks FIND-1 for a branch, with vectors of every width. Returns whether [`child`] answered;
+/// `None` without an answer.
 fn check_branch(page: &[u8], level: usize, key: &[u8]) -> Option<bool> {
     if !is_sound(page, ID) {
         return None;
@@ -26,7 +27,7 @@ fn check_branch(page: &[u8], level: usize, key: &[u8]) -> Option<bool> {
     Some(at_once)
 }
 
-/// FIND-1 for a leaf, with vectors of each width; says whether there was an answer.
+/// Checks FIND-1 for a leaf, with vectors of every width. Returns whether there was an answer.
 fn check_leaf(page: &[u8], key: &[u8]) -> bool {
     if !is_sound(page, ID) {
         return false;
@@ -38,7 +39,7 @@ fn check_leaf(page: &[u8], key: &[u8]) -> bool {
     true
 }
 
-/// A branch of these separators, or of as many of them as fit.
+/// A branch with these separators, or as many of them as fit.
 fn branch_of(page_size: usize, keys: &[Vec<u8>]) -> (Vec<u8>, usize) {
     let mut children = vec![Child { sep: vec![], ptr: ptr(1 << 40) }];
     let separators = keys.iter().filter(|key| !key.is_empty());
@@ -50,12 +51,12 @@ fn branch_of(page_size: usize, keys: &[Vec<u8>]) -> (Vec<u8>, usize) {
     (page, children.len())
 }
 
-/// A leaf of these keys, every seventh with a value elsewhere, or of as many of them as fit.
+/// A leaf with these keys, or as many of them as fit; every seventh has an overflow value.
 fn leaf_of(page_size: usize, mut keys: &[Vec<u8>], value: &[u8]) -> (Vec<u8>, usize) {
     let mut page = vec![0; page_size];
     let entry = |(at, key)| -> (&[u8], LeafValue<'_>) {
-        let elsewhere = LeafValue::Overflow(OverflowPtr { ptr: ptr(9), len: 5000 });
-        (Vec::as_slice(key), if at % 7 == 6 { elsewhere } else { LeafValue::Inline(value) })
+        let overflow = LeafValue::Overflow(OverflowPtr { ptr: ptr(9), len: 5000 });
+        (Vec::as_slice(key), if at % 7 == 6 { overflow } else { LeafValue::Inline(value) })
     };
     while leaf::build(&mut page, ID, TREE, TXN, keys.iter().enumerate().map(entry)) == Ok(false) {
         keys = &keys[..keys.len() / 2];
@@ -83,7 +84,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn sound_pages_get_the_answers_of_the_others(
+    fn answers_on_sound_pages_equal_those_of_branch_and_leaf(
         keys in key_set(1000, 300),
         probes in prop::collection::vec(any_key(1000), 0..30),
         large: bool,
@@ -104,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_pages_get_the_answers_of_the_others(
+    fn answers_on_damaged_pages_equal_those_of_branch_and_leaf(
         keys in key_set(200, 200),
         probes in prop::collection::vec(any_key(1000), 1..20),
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
@@ -116,7 +117,7 @@ proptest! {
         for branch in [false, true] {
             let mut page = if branch { branch_of(4096, &keys).0 } else { leaf_of(4096, &keys, b"value").0 };
             if let Some(fill) = &fill {
-                // The header holds, and nothing after it does.
+                // The header stays valid, everything after it is noise.
                 page[32..].iter_mut().zip(fill.iter().cycle()).for_each(|(byte, noise)| *byte = *noise);
             }
             if let Some(prefix) = prefix {
@@ -133,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_get_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), level in 0usize..300, times in 1usize..40) {
+    fn no_bytes_cause_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), level in 0usize..300, times in 1usize..40) {
         let page = bytes.repeat(times);
         for key in [&b""[..], b"k", b"key-0005", &bytes] {
             check_leaf(&page, key);
@@ -156,17 +157,17 @@ fn scattered(count: u64) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn ordinary_pages_are_answered_at_once() {
+fn common_pages_take_the_fast_path() {
     let (all, ascending) = (scattered(1500), (0..1500u64).map(|n| (n << 30).to_be_bytes().to_vec()).collect());
     for keys in [all, ascending] {
         for stride in [6, 50, 100, 700, 1000] {
-            // Separators as short as splits make them for keys that are far apart.
+            // Short separators, as splits make them for keys that are far apart.
             let separators: Vec<Vec<u8>> = keys.iter().skip(1).step_by(stride).map(|key| key[..6].to_vec()).collect();
             let (page, children) = branch_of(4096, &separators);
             assert!(children == separators.len() + 1 || stride == 6);
             let probes = keys.iter().filter(|key| !separators.iter().any(|sep| sep[..4] == key[..4]));
             let slow = probes.clone().filter(|key| check_branch(&page, LEVEL, key) != Some(true)).count();
-            // The least key of all has the head of separator 0, which is stored as zero.
+            // Only the lowest key may be slow: its head equals that of separator 0, which is 0.
             assert!(probes.count() > 300 && slow <= 1, "{slow}, stride {stride}");
         }
     }
@@ -178,7 +179,7 @@ fn ordinary_pages_are_answered_at_once() {
                 assert_eq!(check_leaf(&page, key), at % 7 != 6, "key {at} of {count}");
             }
             let absent = scattered(count + 50).into_iter().filter(|key| !keys.contains(key));
-            // A single key is all prefix, and nothing is left for its head to tell.
+            // With one entry the whole key is the prefix, so the head does not distinguish keys.
             assert!(count == 1 || absent.into_iter().all(|key| check_leaf(&page, &key)));
         }
     }
@@ -200,16 +201,16 @@ fn every_count_of_children() {
 }
 
 #[test]
-fn a_value_that_looks_like_an_entry_is_none() {
-    // A value that holds another entry, and bytes after the slots that lead there and look like
-    // its head.
+fn a_value_that_looks_like_an_entry_is_not_found() {
+    // A value that contains the bytes of an entry, and bytes after the slots that look like a slot
+    // for it.
     let inner = [&[3, 0, 1, 0][..], b"zzz", b"!"].concat();
     let mut page = vec![0; 4096];
     let entries = [(&b"aaa"[..], LeafValue::Inline(b"")), (b"bbb", LeafValue::Inline(&inner))];
     leaf::build(&mut page, ID, TREE, TXN, entries.into_iter()).unwrap();
     let offset = (4096 - inner.len()) as u16;
     assert_eq!(page[6..8], [2, 0]);
-    // Slot 2 would lie after the slots 0 and 1.
+    // The place where slot 2 would be.
     put_u16(&mut page, 32 + 8 + 4, offset);
     for key in [&b"zzz"[..], b"zzzz", b"zzzzzzzz"] {
         assert!(ask::leaf(&page, key).is_none_or(|answer| answer.is_none()), "{key:?}");

@@ -34,7 +34,7 @@ fn probe_file(file: &[u8]) -> Probe {
     probe(|offset, len| file.get(offset as usize..offset as usize + len).map(<[u8]>::to_vec))
 }
 
-/// Gives a record a field and a checksum that matches again.
+/// Overwrites bytes of a record and updates its checksum.
 fn resealed(mut record: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     record[at..at + bytes.len()].copy_from_slice(bytes);
     let crc = crc32fast::hash(&record[..252]);
@@ -127,9 +127,9 @@ fn probe_finds_each_page_size_from_any_single_copy() {
     for page_size in [4096u32, 8192, 16384, 32768] {
         let size = page_size as usize;
         let metas = [meta(page_size, 8), meta(page_size, 9)];
-        // After the slots lies what looks like meta pages of every other page size.
-        let behind: Vec<u8> = [4096, 8192, 16384, 32768].iter().flat_map(|other| slot_of(&meta(*other, 99))).collect();
-        let file = [slot_of(&metas[0]), slot_of(&metas[1]), behind].concat();
+        // After the slots come bytes that look like meta pages of every other page size.
+        let decoys: Vec<u8> = [4096, 8192, 16384, 32768].iter().flat_map(|other| slot_of(&meta(*other, 99))).collect();
+        let file = [slot_of(&metas[0]), slot_of(&metas[1]), decoys].concat();
         assert_eq!(probe_file(&file).slots.map(|slot| slot.meta()), [Ok(metas[0]), Ok(metas[1])]);
         for whole in 0..4 {
             let mut damaged = file.clone();
@@ -148,7 +148,7 @@ fn probe_finds_each_page_size_from_any_single_copy() {
 
 #[test]
 fn interrupted_writes_and_strange_files() {
-    // The first copy was written, the second is still that of the transaction two before.
+    // The first copy is new, the second still has the record of the transaction two before.
     let page = [slot_of(&meta(4096, 12))[..2048].to_vec(), slot_of(&meta(4096, 10))[2048..].to_vec()].concat();
     assert_eq!(probe_file(&page).slots[0].meta().map(|meta| meta.txn), Ok(TxnId(12)));
     for file in [vec![], vec![0; 100], vec![0xff; 100_000], b"SQLite format 3\0".repeat(1000)] {
@@ -156,7 +156,7 @@ fn interrupted_writes_and_strange_files() {
         assert_eq!((found.page_size, found.slots[0].meta()), (None, Err(MetaPageError::NoMagic)));
     }
     let torn = [b"\x89MLF\r\n\x1a\n".to_vec(), vec![7; 9000]].concat();
-    assert_eq!(probe_file(&torn).slots[0].meta(), Err(MetaPageError::Checksum), "ours, and damaged");
+    assert_eq!(probe_file(&torn).slots[0].meta(), Err(MetaPageError::Checksum), "a damaged database");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn roots_round_trip_and_refuse_nonsense() {
     assert_eq!(TreeRoot::decode(&root.encode()[1..]), None);
 }
 
-/// An interrupted write leaves a whole copy of each record.
+/// An interrupted write can leave an intact copy of each record.
 #[test]
 fn a_slot_whose_copies_differ_is_the_newer_and_says_so() {
     let (older, newer) = (meta(4096, 6), meta(4096, 8));

@@ -50,7 +50,7 @@ impl OverflowWriter {
             pages: count,
             len,
             tree,
-            running: Running::behind_header(),
+            running: Running::after_header(),
             at: OVERFLOW_VALUE as u64,
             first: vec![0; OVERFLOW_VALUE],
             chunk: Vec::new(),
