@@ -1,7 +1,7 @@
 //! Reading all free extents of a state, for `check`, statistics and salvage.
 //!
-//! Floor: txn. The free space of a state is its free-space tree and its free list; the writer reads
-//! the list by the same function.
+//! Floor: txn. The free space of a state is its free-space tree plus its free list. The writer
+//! reads the list with [`read_list`] too.
 //!
 //! Failure: `Corrupt` when records overlap or leave the file.
 
@@ -22,7 +22,7 @@ pub(crate) enum FreeRecord {
     Pending(FreeItem),
 }
 
-/// Calls `visit` with every free extent of a state: of the tree and of the free list.
+/// Calls `visit` for every free extent of a state, of the tree and of the free list.
 pub(crate) fn walk<P: PageRead>(
     pages: &P,
     state: &State,
@@ -43,7 +43,8 @@ pub(crate) fn walk<P: PageRead>(
     Ok(())
 }
 
-/// The extents that one record of the tree stands for.
+/// Calls `visit` for the extents of one record of the tree. A record of `TAG_BIG` repeats a usable
+/// extent and is skipped.
 pub(crate) fn records_in(
     key: &[u8],
     value: &[u8],

@@ -1,8 +1,8 @@
 //! Records of the free-space tree: keys and values as bytes.
 //!
-//! Floor: txn. The layout stands in `free_tree.rs` and in `docs/format.md`.
+//! Floor: txn. `free_tree.rs` and `docs/format.md` show the layout.
 //!
-//! Failure: [`Error::Corrupt`] for records of another shape, and for extents that leave the file.
+//! Failure: [`Error::Corrupt`] for malformed records and for extents that leave the file.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId, TxnId};
@@ -13,12 +13,13 @@ pub(crate) const TAG_USABLE: u8 = 0;
 pub(crate) const TAG_BIG: u8 = 1;
 pub(crate) const TAG_PENDING: u8 = 2;
 
-/// Bytes of a pending item in a record, and items per record (within the inline limit of the
-/// smallest page).
+/// Bytes of a pending item in a record. [`ITEMS_PER_RECORD`] of them fit an inline value of the
+/// smallest page.
 pub(crate) const ITEM_BYTES: usize = 18;
 pub(crate) const ITEMS_PER_RECORD: usize = 50;
 
-/// Key of a pending record: freed by, saved by, part.
+/// Key of a pending record: the transaction that freed its extents, the transaction that saved it,
+/// and a counter for several records with both in common.
 pub(crate) type PendingKey = (TxnId, TxnId, u32);
 
 pub(crate) fn in_file(start: PageId, len: u64, page_count: u64) -> Result<()> {

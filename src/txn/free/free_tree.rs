@@ -1,5 +1,5 @@
-//! The persistent free space: a B+tree of extents and a short list, read chunk by chunk and saved
-//! by what changed.
+//! The persistent free space, a B+tree of extents and a short list. The writer reads it in chunks
+//! and saves only what a transaction changed.
 //!
 //! Floor: txn. Keys of the free-space tree, in this order (all numbers big-endian, so that byte
 //! order is number order):
@@ -11,19 +11,20 @@
 //!                                                              start 6, pages 6, born txn 6 (little-endian)
 //! ```
 //!
-//! Beside the tree there is the *free list*, a run that the meta page points at and every commit
-//! writes anew. It holds what was freed or became usable lately; only when it gets long does it go
-//! into the tree. So a small commit, which uses what the commits before it gave back, writes one
-//! page of free space, however much space is free.
+//! Besides the tree there is the *free list*, an extent that the meta page points at and that every
+//! commit writes anew. It holds extents that were freed or became usable recently. When the list
+//! gets long, its items move into the tree. So a small commit, which uses pages that recent commits
+//! freed, writes only one page of free space, no matter how much space is free.
 //!
-//! Saving must end although it changes what it saves. The pages of the tree therefore come from a
-//! *reserve*, taken before, and those that it supersedes go into the list. If the reserve is too
-//! small, pages at the end of the file serve, which changes no extent either.
+//! Saving changes the tree that it saves, and must still end. So the tree takes its own pages from
+//! a *reserve*, set apart beforehand, and the pages that it supersedes go into the list. If the
+//! reserve is too small, it takes pages at the end of the file, which changes no free extent
+//! either.
 //!
 //! Invariants:
 //!   FREE-1  every page is exactly one of: reachable, usable, pending, the free list, a meta page.
 //!   FREE-2  a pending extent becomes usable only when no live state reaches it (rule R5).
-//!   FREE-3  the cost of a save follows the extents touched, never how many there are.
+//!   FREE-3  the cost of a save depends on the extents touched, not on the number of free extents.
 //!
 //! Failure: [`Error::Corrupt`] when records overlap or leave the file.
 
@@ -44,50 +45,50 @@ use crate::txn::free::free_records::{
 use crate::txn::free::save_pages::SavePages;
 use crate::txn::state::State;
 
-/// Pages that should be at hand before an operation on a tree; more may be taken, at the end of the
-/// file.
+/// Usable pages that [`FreeCache::ensure`] provides before an operation on a tree. An operation
+/// that needs more takes them at the end of the file.
 const LOW_WATER_PAGES: u64 = 24;
-/// Records of usable extents read in at a time.
+/// Records of usable extents to read from the tree at a time.
 const LOAD_BATCH: usize = 64;
-/// Pending records looked at for one operation at most, so that a large free does not stall a small
-/// commit.
+/// Most pending records to examine for one operation, so that a large backlog of pending extents
+/// does not stall a small commit.
 const RECLAIM_BATCH: usize = 64;
-/// Items that the free list keeps before they go into the tree; together with the reserve they fit
-/// the smallest page.
+/// Most items of the free list before a save moves them into the tree. Together with the reserve
+/// they fit the smallest page.
 const LISTED_PENDING_MAX: usize = 80;
 const LISTED_USABLE_MAX: usize = 48;
 
-/// What the writer remembers about the free-space tree between transactions. Dropped when the
-/// latest state is not the one that it belongs to, and on abort.
+/// What the writer caches of the free-space tree between transactions. Discarded on abort, and when
+/// the latest state is not the one that it belongs to.
 #[derive(Debug, Default)]
 pub(crate) struct FreeCache {
-    /// Usable extents with a start below this were read in.
+    /// All usable extents of the tree that start before this page are loaded.
     loaded_to: PageId,
     all_loaded: bool,
     list_read: bool,
-    /// Pending extents that are not in the tree but in the free list.
+    /// Pending extents of the free list; the tree does not have them.
     recent: Vec<FreeItem>,
-    /// Usable pages that were set apart for the tree and not needed.
+    /// Usable pages set apart for the pages of the tree itself, and not used yet.
     reserve: Vec<PageId>,
-    /// Next pending record to look at in this transaction; `None` when there is none left that may
-    /// be reclaimed.
+    /// Next pending record to examine in this transaction; `None` if no record is left.
     scan: Option<PendingKey>,
     scan_started: bool,
-    /// What is left of the records up to here is pinned by the states in `settled_for` (ascending),
-    /// all of them older than the last of these records. As long as all are live, looking again
-    /// would find nothing: a record that is moved from the list in among these is pinned by one of
-    /// them too, because no state that old begins to be read.
+    /// All records up to this key are settled: every extent left in them is pinned by a state of
+    /// `settled_for` (ascending, all older than the transaction that freed the last record). While
+    /// all these states are live, examining the records again would find nothing. That holds too
+    /// for a record that moves from the list to a place among them: no new reader can start at a
+    /// state that old, so one of these states pins it.
     settled: PendingKey,
     settled_for: Vec<TxnId>,
-    /// This transaction has moved `settled`; saving notes for which states.
+    /// This transaction has moved `settled`; the save then fills `settled_for`.
     has_settled: bool,
-    /// Changes to pending records, applied when saving: what is left of a record (nothing: delete
-    /// it).
+    /// Pending records that changed, with the items that are left; a save applies them, and deletes
+    /// records without items.
     examined: Vec<(PendingKey, Vec<FreeItem>)>,
 }
 
 impl FreeCache {
-    /// Prepares for the next transaction; `live` are the states that it must not disturb.
+    /// Prepares for the next transaction, which must not reuse pages of the states in `live`.
     pub(crate) fn begin(&mut self, pages: &mut TxnPages, latest: &State, live: &LiveStates) -> Result<()> {
         self.scan_started = false;
         self.scan = None;
@@ -96,8 +97,7 @@ impl FreeCache {
             self.list_read = true;
         }
         self.recent.iter().for_each(|_| hooks::count_step());
-        // What is usable already stands in the list as freed by no transaction, which no state
-        // reaches.
+        // Usable extents are in the list with `freed` = 0, which no state reaches.
         let (still, usable): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.recent).into_iter().partition(|item| live.reach(item.born, item.freed));
         self.recent = still;
@@ -106,8 +106,8 @@ impl FreeCache {
         Ok(())
     }
 
-    /// Sees that pages for one tree operation are at hand, with a run of `extent` pages among them
-    /// if there is one.
+    /// Makes enough pages usable for one tree operation, with a run of `extent` pages among them if
+    /// there is one.
     #[inline]
     pub(crate) fn ensure(
         &mut self,
@@ -134,8 +134,8 @@ impl FreeCache {
         Ok(())
     }
 
-    /// Makes pending extents of the tree usable that no live state reaches, until pages and a run
-    /// of `extent` pages are at hand; looks at `most` records.
+    /// Makes pending extents of the tree usable if no live state reaches them. Ends when there are
+    /// enough usable pages, with a run of `extent` pages, or after `most` records.
     fn reclaim(
         &mut self,
         pages: &mut TxnPages,
@@ -171,8 +171,8 @@ impl FreeCache {
         Ok(())
     }
 
-    /// Goes back to the first record that a state which is gone may have pinned: the ones freed
-    /// after that state.
+    /// If a state of `settled_for` has ended, makes the records unsettled that it may have pinned:
+    /// those freed after that state.
     fn unsettle(&mut self, live: &LiveStates) {
         if let Some(gone) = self.settled_for.iter().position(|&state| !live.contains(state)) {
             self.settled = self.settled.min((self.settled_for[gone], TxnId(u64::MAX), u32::MAX));
@@ -202,8 +202,8 @@ impl FreeCache {
         found.into_iter().try_for_each(|(start, len)| load(pages, start, len))
     }
 
-    /// Writes what changed and gives the free-space part of the next state. After this no page may
-    /// be allocated.
+    /// Saves the changes and returns the free-space tree and the free list of the next state. After
+    /// this no page may be allocated.
     pub(crate) fn save(
         &mut self,
         pages: &mut TxnPages,
@@ -214,9 +214,9 @@ impl FreeCache {
         self.recent.extend(pages.free.drain_freed());
         let move_pending = self.recent.len() > LISTED_PENDING_MAX;
         if move_pending && latest.free_space.height > 0 {
-            // More records go out than come in. Otherwise a backlog stays for ever: it is looked at
-            // only when nothing else is at hand, and pages of a large extent that is too short for
-            // a run serve until the next one comes.
+            // Examine twice as many records as this save adds. Otherwise a backlog of pending
+            // records would stay for ever: without this, records are examined only when usable
+            // pages run out, and the remains of large extents, too short for a run, put that off.
             let records = 2 * self.recent.len().div_ceil(ITEMS_PER_RECORD);
             self.reclaim(pages, latest, live, u64::MAX, records)?;
         }
@@ -246,7 +246,7 @@ impl FreeCache {
         if move_usable {
             load_neighbours(pages, root)?;
         }
-        // An extent that is joined with both its neighbours changes three records.
+        // An extent that merges with both its neighbours changes three records.
         let listed = if move_usable { 3 * pages.free.unlisted_count() } else { 0 };
         let records = self.examined.len() + moved.len().div_ceil(ITEMS_PER_RECORD) + 1;
         self.take_reserve(pages, root, pages.free.touched_count() + listed + records);
@@ -265,7 +265,7 @@ impl FreeCache {
         tree::seal(&mut own, root)
     }
 
-    /// Sets pages apart for so many changes of the tree.
+    /// Fills the reserve with the pages that `changes` changes of the tree may need.
     fn take_reserve(&mut self, pages: &mut TxnPages, root: &TreeRoot, changes: usize) {
         let leaves = root.entries as usize / 40 + changes / 40 + 2;
         let needed = changes.min(leaves) + 2 * usize::from(root.height) + 2;
@@ -273,8 +273,8 @@ impl FreeCache {
             let Some(id) = pages.free.take_page() else { break };
             self.reserve.push(id);
         }
-        // Handed out from the end: lowest addresses first, so that the pages of a commit are
-        // neighbours.
+        // `SavePages` pops from the end, so the lowest page ids go first and the pages of a commit
+        // are neighbours.
         self.reserve.sort_unstable_by(|a, b| b.cmp(a));
     }
 
@@ -314,7 +314,7 @@ fn usable_item(start: PageId, pages: u64) -> FreeItem {
     FreeItem { start, pages, born: TxnId(0), freed: TxnId(0) }
 }
 
-/// Whether pages for one tree operation are at hand, and a run of `extent` pages.
+/// Whether enough pages for one tree operation are usable, with a run of `extent` pages among them.
 #[inline]
 fn enough(pages: &TxnPages, extent: u64) -> bool {
     pages.free.usable_pages() >= LOW_WATER_PAGES && (extent <= 1 || pages.free.longest() >= extent)
@@ -339,7 +339,7 @@ fn pending_record(
 fn load_best_fit(pages: &mut TxnPages, latest: &State, extent: u64) -> Result<()> {
     let mut cursor = Cursor::new(&*pages, latest.free_space);
     let mut next = cursor.seek(&big_key(extent, PageId(0)))?;
-    // An extent that this transaction has used up is still in the tree: look a little further.
+    // Load several candidates: the tree still lists extents that this transaction has used up.
     let mut found = Vec::new();
     while let Some((key, _)) = next.filter(|_| found.len() < RECLAIM_BATCH) {
         let Some(rest) = key.strip_prefix(&[TAG_BIG]).filter(|rest| rest.len() == 12) else { break };
@@ -357,17 +357,16 @@ fn load_best_fit(pages: &mut TxnPages, latest: &State, extent: u64) -> Result<()
     Ok(())
 }
 
-/// Reads in what the tree lists right before and right after the unlisted extents, so that listing
-/// them joins them with it. Without this, extents that were freed apart would stay apart, and no
-/// long run would ever come of short ones.
+/// Loads the extents that the tree lists directly before and after each unlisted extent, so that
+/// listing merges them. Without this, neighbours that were freed by different transactions would
+/// stay separate, and short extents would never become a long run.
 fn load_neighbours(pages: &mut TxnPages, root: &TreeRoot) -> Result<()> {
     let unlisted: Vec<(PageId, u64)> = pages.free.unlisted().collect();
     let page_count = pages.page_count();
     let mut found = Vec::new();
     let mut cursor = Cursor::new(&*pages, *root);
     for (start, len) in unlisted {
-        // A listed extent that begins inside an unlisted one is in memory already, and stays as it
-        // is.
+        // An extent in the tree that starts inside an unlisted one is loaded already.
         let end = PageId(start.0 + len);
         for entry in [cursor.seek_before(&usable_key(start))?, cursor.seek(&usable_key(end))?] {
             let usable = entry.filter(|(key, _)| key.first() == Some(&TAG_USABLE));
@@ -408,7 +407,8 @@ mod tests {
     use crate::mapping::{MapOptions, Mapping};
     use crate::pager::write::free_space::FreeSpace;
 
-    /// A file whose free space names a page that the transaction got from elsewhere, and gave back.
+    /// The tree lists pages 10 to 14 as usable, and the transaction frees a page that overlaps
+    /// them.
     #[test]
     fn free_space_that_contradicts_itself_is_not_saved() {
         for (given_back, pages_given, contradicts) in [(20, 1, false), (12, 1, true), (8, 3, true), (14, 3, true)] {

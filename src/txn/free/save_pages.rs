@@ -1,11 +1,11 @@
 //! The pages that the free-space tree itself takes and frees while it is saved.
 //!
 //! Floor: txn. Saving the free space changes the tree of free extents, and each changed page of
-//! that tree needs a free page. To end, a save never takes pages from the extents that it saves:
-//! [`SavePages`] takes them from the reserve, which was set apart before, and then from the end of
-//! the file. Superseded pages of the tree go into the free list, which is written last.
+//! that tree needs a free page. So that a save ends, it never takes pages from the extents that it
+//! saves: [`SavePages`] takes them from the reserve, then from the end of the file. Superseded
+//! pages of the tree go into the free list, which is written last.
 //!
-//! Failure: those of the tree and of growing the file.
+//! Failure: errors of the tree and of growing the file.
 
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr, TxnId};
@@ -19,7 +19,8 @@ use crate::txn::free::free_records::{
     be48, big_key, encode_items, pending_key, usable_key, PendingKey, ITEMS_PER_RECORD,
 };
 
-/// Pages of the free-space tree itself: from the reserve, superseded ones into the list.
+/// Allocates pages of the free-space tree itself from the reserve, and collects superseded ones for
+/// the free list.
 pub(super) struct SavePages<'a> {
     pub(super) pages: &'a mut TxnPages,
     pub(super) reserve: &'a mut Vec<PageId>,
@@ -27,8 +28,8 @@ pub(super) struct SavePages<'a> {
 }
 
 impl SavePages<'_> {
-    /// Moves extents of the free list into records, one record or more for each transaction that
-    /// freed some.
+    /// Moves pending extents of the free list into records of the tree, at least one record for
+    /// each transaction that freed some.
     pub(super) fn move_pending(&mut self, root: &mut TreeRoot, mut items: Vec<FreeItem>) -> Result<()> {
         items.sort_unstable_by_key(|item| (item.freed, item.start));
         let saved = self.txn();
