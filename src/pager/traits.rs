@@ -1,19 +1,19 @@
-//! The two traits through which the floors above see pages: one can only read, one can also
-//! allocate.
+//! The two traits through which the floors above access pages: one only reads, the other also
+//! allocates.
 //!
-//! Floor: pager. A read path is written against [`PageRead`] and so cannot allocate, free or change
-//! a page. Tests run the tree over a `Vec` of pages that implements both traits.
+//! Floor: pager. A read path uses only [`PageRead`] and so cannot allocate, free or change a page.
+//! Tests run the tree over a `Vec` of pages that implements both traits.
 //!
-//! Invariants that every implementation keeps and every user relies on:
+//! Invariants of every implementation:
 //!   PAGES-1  While the store is borrowed, the bytes of a page that is not dirty do not change
 //!       (R1).
-//!   PAGES-2  A page that is handed out has been verified against the checksum in its pointer (R2).
+//!   PAGES-2  A page that is returned has been verified against the checksum in its pointer (R2).
 //!       Pages of the running transaction are exempt; the commit seals their pointers.
 //!   PAGES-3  Every slice is exactly one page, or exactly one overflow extent.
 //!
 //! Failure: a pointer outside the store or a checksum mismatch is `Error::Corrupt`. A page that
-//! cannot be read from the disk on first touch is `Error::Fault`. A page that the kernel drops and
-//! cannot read again reads as zeros; [`PageRead::check_fault`] detects this before an answer
+//! cannot be read from the disk on first touch is `Error::Fault`. If the kernel drops a page and
+//! cannot read it again, it reads as zeros; [`PageRead::check_fault`] detects this before a result
 //! reaches the caller. [`PageWrite::page_mut`] of a page that is not dirty is `Error::Corrupt`.
 
 use crate::error::{Error, Result};
@@ -27,13 +27,12 @@ pub(crate) trait PageRead: Residency {
     /// The page size in bytes.
     fn page_size(&self) -> usize;
 
-    /// The page that a pointer names. Checks the bounds, and on first touch the checksum (not of
+    /// The page that `ptr` refers to. Checks the bounds, and the checksum on first touch (not of
     /// dirty pages).
     fn page(&self, ptr: PagePtr) -> Result<&[u8]>;
 
-    /// The page, if it can be returned without work: it is verified and its header is sound
-    /// (`lookup::is_sound`). On `None` the caller uses [`PageRead::page`], which verifies the page
-    /// or returns the error.
+    /// The page, if it is already verified and its header is sound (`lookup::is_sound`). On `None`
+    /// the caller uses [`PageRead::page`], which verifies the page or returns the error.
     ///
     /// For point lookups: the result fits two registers.
     #[inline]
@@ -47,7 +46,7 @@ pub(crate) trait PageRead: Residency {
         self.page_fast(ptr)?.first_chunk()
     }
 
-    /// The overflow extent of `pages` pages that a pointer names, checked like a page.
+    /// The overflow extent of `pages` pages that `ptr` refers to, checked like a page.
     fn extent(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]>;
 
     /// Whether the kernel has served every access so far. If not, bytes that were read may be
@@ -60,21 +59,21 @@ pub(crate) trait PageRead: Residency {
     /// The error of the failed access, after [`PageRead::all_served`] returned false.
     #[cold]
     fn fault(&self) -> Error {
-        Error::Fault { path: None, offset: 0, cause: "these pages lie in memory".to_string() }
+        Error::Fault { path: None, offset: 0, cause: "these pages are in memory".to_string() }
     }
 
     /// Returns `result`, or the error of a failed access. After a failed access no result can be
     /// trusted: neither "found", nor "absent", nor "damaged".
     #[inline]
-    fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
+    fn check_fault<T>(&self, result: Result<T>) -> Result<T> {
         if self.all_served() {
-            found
+            result
         } else {
             Err(self.fault())
         }
     }
 
-    /// Prefetches bytes of a page into the processor's cache. A cheap hint that never faults.
+    /// Prefetches bytes of a page into the CPU cache. A cheap hint that never faults.
     #[inline]
     fn prefetch(&self, _id: PageId, _from: usize, _bytes: usize) {}
 }
@@ -87,9 +86,9 @@ pub(crate) trait PageWrite: PageRead {
     /// Whether this transaction allocated the page, so that it may change it in place.
     fn is_dirty(&self, id: PageId) -> bool;
 
-    /// Allocates a page, lets `build` fill it, and seals it. `build` gets bytes of any content. The
-    /// page need not be dirty afterwards: an implementation may write it through, and a later
-    /// change then copies it.
+    /// Allocates a page, lets `build` fill it, and seals it. `build` gets a page with arbitrary
+    /// contents and must write all of it. An implementation may write the page through: then it is
+    /// not dirty afterwards, and a later change copies it.
     fn write_new(&mut self, build: impl FnOnce(&mut [u8], PageId) -> Result<()>) -> Result<PagePtr> {
         let id = self.alloc(1)?;
         build(self.page_mut(id)?, id)?;
@@ -98,8 +97,8 @@ pub(crate) trait PageWrite: PageRead {
         Ok(ptr)
     }
 
-    /// Allocates an overflow extent for a value, writes it and seals it. Like after
-    /// [`PageWrite::write_new`], it need not be dirty afterwards.
+    /// Allocates an overflow extent, writes a value to it and seals it. As with
+    /// [`PageWrite::write_new`], it may not be dirty afterwards.
     fn write_value(&mut self, tree: TreeId, value: &[u8]) -> Result<PagePtr>
     where
         Self: Sized,
@@ -107,14 +106,15 @@ pub(crate) trait PageWrite: PageRead {
         store_value(self, tree, value)
     }
 
-    /// Allocates a dirty page that an append will fill. The caller ends with [`PageWrite::settle`].
+    /// Allocates a dirty page that appends will fill. When it is full, the caller calls
+    /// [`PageWrite::settle`].
     fn alloc_to_fill(&mut self) -> Result<PageId> {
         self.alloc(1)
     }
 
-    /// Takes back a page of [`PageWrite::alloc_to_fill`] that is full. An implementation may seal
-    /// it and write it through: then it returns the pointer, and the page is no longer dirty.
-    /// `None`: the page stays dirty.
+    /// Ends the filling of a page of [`PageWrite::alloc_to_fill`]. An implementation may seal it
+    /// and write it through: then it returns the pointer, and the page is no longer dirty. `None`:
+    /// the page stays dirty.
     fn settle(&mut self, _id: PageId) -> Result<Option<PagePtr>> {
         Ok(None)
     }
@@ -122,15 +122,15 @@ pub(crate) trait PageWrite: PageRead {
     /// Allocates consecutive pages. They are dirty, and the caller initialises all their bytes.
     fn alloc(&mut self, pages: u64) -> Result<PageId>;
 
-    /// Frees pages that transaction `born` wrote. Dirty pages are usable again at once, others
+    /// Frees pages that transaction `born` wrote. Dirty pages are usable again at once; others
     /// become pending.
     fn free(&mut self, id: PageId, pages: u64, born: TxnId);
 
-    /// The bytes of a dirty page, to be changed. `Corrupt` for a page that is not dirty: callers
-    /// ask for one only if the file contradicts itself and has a page both free and in use.
+    /// Mutable access to a dirty page. `Corrupt` if the page is not dirty: callers ask for such a
+    /// page only if the file lists a page as free that is in use.
     fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]>;
 
-    /// The bytes of a dirty extent, to be changed. Fails like [`PageWrite::page_mut`].
+    /// Mutable access to a dirty extent. Fails like [`PageWrite::page_mut`].
     fn extent_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]>;
 
     /// The transaction that wrote an overflow extent, or an earlier one. Reads only the header and
@@ -138,7 +138,7 @@ pub(crate) trait PageWrite: PageRead {
     /// only delay the reuse of the extent.
     fn extent_born(&self, id: PageId, pages: u64) -> Result<TxnId>;
 
-    /// Notes the final checksum of a dirty page, so that the page counts as verified after the
+    /// Records the final checksum of a dirty page, so that readers need not verify it after the
     /// commit.
     fn set_verified_sealed(&mut self, ptr: PagePtr);
 }

@@ -1,4 +1,4 @@
-//! Pages of a file that is not mapped: each is read into a buffer of the caller.
+//! Pages of a file that is not mapped. Each is read into a buffer of the caller.
 //!
 //! Floor: pager. For files that may be cut or unreadable in places. A mapping would raise SIGBUS
 //! there; here a missing page is an error of the call that reads it. Nothing is cached.
@@ -8,7 +8,7 @@
 //!   FILE-2  [`FilePages::page`] and [`FilePages::extent`] return bytes that were verified against
 //!       their pointer (R2).
 //!
-//! Failure: [`Error::Corrupt`] with the page: it lies after the end of the file, cannot be read, or
+//! Failure: [`Error::Corrupt`] with the page: it is past the end of the file, cannot be read, or
 //! does not match its pointer.
 
 use std::fs::File;
@@ -22,7 +22,8 @@ use crate::page::header::Header;
 /// Bytes per read while an extent is only verified.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// A longer extent is verified before a buffer is allocated for it.
+/// An extent longer than this is verified in chunks before a buffer is allocated for it: a damaged
+/// length must not cost memory.
 const LARGE_EXTENT_BYTES: usize = 64 << 20;
 
 /// The pages of a file.
@@ -43,7 +44,7 @@ impl<'f> FilePages<'f> {
         self.page_size
     }
 
-    /// The number of pages that lie inside the file as a whole.
+    /// Number of pages that lie completely inside the file.
     pub(crate) fn page_count(&self) -> u64 {
         self.len / self.page_size as u64
     }
@@ -62,12 +63,12 @@ impl<'f> FilePages<'f> {
         Some(id.max(PageId(data / self.page_size as u64)))
     }
 
-    /// The number of pages for which the disk has blocks, as the kernel reports it.
+    /// Number of pages for which the disk has allocated blocks, as reported by the kernel.
     pub(crate) fn allocated(&self) -> u64 {
         files::allocated_bytes(self.file).map_or(self.page_count(), |bytes| bytes / self.page_size as u64)
     }
 
-    /// Reads and verifies the page that a pointer names.
+    /// Reads and verifies the page that `ptr` refers to.
     pub(crate) fn page(&self, ptr: PagePtr, into: &mut Vec<u8>) -> Result<()> {
         self.raw_page(ptr.id, into)?;
         verified(ptr, checksum::stored(into), checksum::compute(into))
@@ -108,16 +109,16 @@ impl<'f> FilePages<'f> {
             at += now as u64;
         }
         verified(ptr, stored, running.finish())?;
-        header.ok_or_else(|| Error::corrupt(ptr.id, "a run without pages"))
+        header.ok_or_else(|| Error::corrupt(ptr.id, "an extent without pages"))
     }
 
-    /// Checks that pages lie inside the file as a whole.
+    /// Checks that pages lie completely inside the file.
     fn inside(&self, id: PageId, pages: u64) -> Result<()> {
         let end = id.0.checked_add(pages).filter(|_| pages > 0);
         match end {
             Some(end) if id.0 >= 2 && end <= self.page_count() => Ok(()),
             _ if id.0 < 2 => Err(Error::corrupt(id, "a pointer leads to a meta page")),
-            _ => Err(Error::corrupt(id, format!("lies behind the end of the file, which has {} bytes", self.len))),
+            _ => Err(Error::corrupt(id, format!("lies past the end of the file, which has {} bytes", self.len))),
         }
     }
 

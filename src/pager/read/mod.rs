@@ -1,11 +1,10 @@
-//! Reading pages: by id out of a mapping, verified on first touch, or out of a file that nothing is
-//! mapped from.
+//! Reading pages: from a mapping, verified on first touch, or from a file that is not mapped.
 //!
 //! Floor: pager. Nothing here can allocate or change a page.
 //!
 //! ```text
 //! snapshot_pages  pages as a snapshot sees them: bounds, verification
-//! residency       which pages are in memory, which to ask for, which to give back
+//! residency       which pages are in memory, which to read ahead, which to release
 //! file_pages      pages of a file that is not mapped, read one at a time
 //! page_map        a set of page ids
 //! ```

@@ -1,16 +1,16 @@
-//! A set of page ids: one bit for each page that was met.
+//! A set of page ids, with a bit for each page.
 //!
-//! Floor: pager. For walks over a whole state, which account for every page. The set consists of
-//! chunks of [`CHUNK_PAGES`] pages. A chunk is created when one of its pages is first met; full
-//! chunks that follow each other are stored as a span. Memory and time follow the pages that were
-//! met, not the page count that the file claims, because a damaged meta page or a file with holes
-//! may claim anything. Costs about a fifth of a byte per page.
+//! Floor: pager. For walks over a whole state that account for every page. The set consists of
+//! chunks of [`CHUNK_PAGES`] pages. A chunk is created when the first of its pages is added;
+//! consecutive full chunks are stored as one span. Memory and time depend on the pages added, not
+//! on the page count that the file claims, because a damaged meta page or a file with holes may
+//! claim any count. Costs about a fifth of a byte per page.
 //!
 //! Invariants:
 //!   SPAN-1  Spans do not overlap, and none reaches beyond the last page.
 //!   SPAN-2  Pages are never removed, so a full span stays full.
 //!
-//! Failure: none. `take` returns a page that was met before or does not exist.
+//! Failure: none. `take` returns a page that was taken before or does not exist.
 
 use std::collections::BTreeMap;
 
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_map_finds_doubles_strays_and_lost_pages() {
+    fn finds_pages_taken_twice_out_of_range_or_never() {
         let mut map = PageMap::new(70);
         assert_eq!(map.take(PageId(0), 60), None);
         assert_eq!(map.take(PageId(59), 3), Some(PageId(59)));
@@ -173,9 +173,9 @@ mod tests {
         assert_eq!(map.untaken().collect::<Vec<_>>(), [(PageId(62), 7)]);
     }
 
-    /// The largest page count: only pages that are met cost memory.
+    /// A huge page count: only pages that are taken cost memory.
     #[test]
-    fn pages_that_are_never_met_cost_nothing() {
+    fn pages_that_are_never_taken_cost_nothing() {
         let pages = (1 << 63) + 5;
         let mut map = PageMap::new(pages);
         assert_eq!(map.take(PageId(3), 1), None);
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(map.take(PageId(u64::MAX), u64::MAX), Some(PageId(u64::MAX)));
     }
 
-    /// Against a vector of bools, by a fixed random walk of extents that cross chunks and the end.
+    /// Compares with a vector of bools, for pseudo-random extents that cross chunks and the end.
     #[test]
     fn agrees_with_a_vector() {
         const PAGES: u64 = 9 * CHUNK_PAGES + 77;
@@ -211,14 +211,14 @@ mod tests {
                 let longest = [3, 80, 4 * CHUNK_PAGES][next(3) as usize];
                 let step = [1, 64, CHUNK_PAGES][next(3) as usize];
                 let (id, pages) = (next(PAGES + 10) / step * step, next(longest) / step * step);
-                let wrong = (id..id + pages).find(|page| model.get(*page as usize).is_none_or(|met| *met));
+                let wrong = (id..id + pages).find(|page| model.get(*page as usize).is_none_or(|taken| *taken));
                 assert_eq!(map.take(PageId(id), pages), wrong.map(PageId), "{id}+{pages}");
                 (id..(id + pages).min(PAGES)).for_each(|page| model[page as usize] = true);
             }
-            assert_eq!(map.taken, model.iter().filter(|met| **met).count() as u64);
+            assert_eq!(map.taken, model.iter().filter(|taken| **taken).count() as u64);
             (0..PAGES + 10).for_each(|page| {
-                let met = model.get(page as usize).is_some_and(|met| *met);
-                assert_eq!(map.is_taken(PageId(page)), met, "{page}");
+                let taken = model.get(page as usize).is_some_and(|taken| *taken);
+                assert_eq!(map.is_taken(PageId(page)), taken, "{page}");
             });
             let extents: Vec<(PageId, u64)> = map.untaken().collect();
             assert!(extents.windows(2).all(|two| two[0].0 .0 + two[0].1 < two[1].0 .0), "{extents:?}");

@@ -1,11 +1,11 @@
-//! Residency: which pages are in memory, which to read ahead, and which to give back to the kernel.
+//! Residency: which pages are in memory, which to read ahead, and which to release.
 //!
-//! Floor: pager. Trees use the trait [`Residency`]. All of it is advice: a read without it returns
-//! the same bytes, only later. [`SnapshotPages`] of a file implements it; for all other pages the
-//! defaults say that everything is in memory.
+//! Floor: pager. Trees use the trait [`Residency`]. Everything here is a hint: a read without it
+//! returns the same bytes, only later. [`SnapshotPages`] implements it for files; the default
+//! methods, for all other pages, say that everything is in memory.
 //!
 //! Invariants:
-//!   RESIDENCY-1  No page at or after the end of the state is requested or given back.
+//!   RESIDENCY-1  No page at or past the end of the state is requested or released.
 //!
 //! Failure: [`Error::Fault`] from [`SnapshotPages::bring`], for a page that cannot be read.
 
@@ -16,7 +16,7 @@ use crate::pager::read::snapshot_pages::{extent_range, SnapshotPages};
 
 /// Whether pages are in memory, and how to bring them there.
 pub(crate) trait Residency {
-    /// Whether this process has verified the page, so that it was in memory once. A hint.
+    /// Whether this process has verified the page before, so that it was in memory then. A hint.
     #[inline]
     fn is_known(&self, _id: PageId) -> bool {
         true
@@ -46,8 +46,8 @@ pub(crate) trait Residency {
     /// Starts reading several pages that will be needed soon, without waiting. Sorts `ids`.
     fn request(&self, _ids: &mut [PageId], _around: Around) {}
 
-    /// The pages of the committed state, for callers that give memory back; `None` if nothing can
-    /// be given back.
+    /// The pages of the committed state, for callers that release memory; `None` if no memory can
+    /// be released.
     fn snapshot(&self) -> Option<SnapshotPages> {
         None
     }
@@ -58,10 +58,10 @@ pub(crate) trait Residency {
 pub(crate) enum Around {
     /// No neighbours.
     None,
-    /// None until many random pages were requested; then the neighbourhood of each, because reading
-    /// the rest of the file in order is faster.
+    /// No neighbours until many random pages were requested, then those of each page: from there
+    /// on, reading the rest of the file sequentially is faster.
     Some,
-    /// The neighbourhood of each page.
+    /// The neighbours of each page.
     Each,
 }
 
@@ -141,15 +141,15 @@ impl SnapshotPages {
                 }
             }
         } else {
-            // A page that is requested first arrives sooner than one that `probe` waits for (60 us
-            // against 67 us on a virtual disk).
+            // A page that is requested first arrives sooner than one that only `probe` reads (60 us
+            // instead of 67 us on a virtual disk).
             ahead.request(offset, len as u64);
         }
         self.read_map().probe(offset, len)
     }
 
-    /// Tells the kernel that extents are not needed soon. They leave memory unless another process
-    /// uses them. Sorts `extents`.
+    /// Tells the kernel that extents are not needed soon. It drops them from memory unless another
+    /// process uses them. Sorts `extents`.
     pub(crate) fn give_back(&self, extents: &mut [(PageId, u64)]) {
         extents.sort_unstable();
         joined(extents.iter().copied(), |id, pages| {

@@ -1,12 +1,12 @@
-//! Pages as a snapshot sees them: bounds checks, and verification on first touch.
+//! Pages of a committed state: bounds checks, and verification on first touch.
 //!
 //! Floor: pager. A [`SnapshotPages`] pins the read-only mapping and knows the page count of one
 //! state. It returns slices of single pages and overflow extents, each verified against the
 //! checksum in its pointer (R2).
 //!
 //! Invariants:
-//!   SNAPSHOT-1  No page at or after the state's page count is handed out.
-//!   SNAPSHOT-2  A page is handed out only if its verified byte matches the pointer's checksum, or
+//!   SNAPSHOT-1  No page at or past the state's page count is returned.
+//!   SNAPSHOT-2  A page is returned only if its verified byte matches the checksum of the pointer, or
 //!       after verifying it.
 //!   SNAPSHOT-3  A page whose verified byte is not 0 has a sound header (`lookup::is_sound`), or
 //!       this process wrote it.
@@ -134,12 +134,13 @@ pub(crate) fn extent_range(id: PageId, pages: u64, page_count: u64, page_shift: 
 }
 
 /// Verifies bytes against their pointer and sets the verified byte. The caller has brought them
-/// into memory by a system call, so that only this caller gets the error of an unreadable page.
+/// into memory with a system call, so that an unreadable page is an error of this call and not a
+/// SIGBUS.
 #[cold]
 #[inline(never)]
 pub(crate) fn verify_first_touch<'a>(read_map: &ReadMap, ptr: PagePtr, bytes: &'a [u8]) -> Result<&'a [u8]> {
     if ptr.id.0 < 2 {
-        // Meta pages change in place, so none of their bytes may be borrowed.
+        // Meta pages are overwritten in place, so their bytes must not be borrowed.
         return Err(Error::corrupt(ptr.id, "a pointer leads to a meta page"));
     }
     if !checksum::matches(bytes, ptr.crc) {

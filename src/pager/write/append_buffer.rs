@@ -1,34 +1,34 @@
-//! The append buffer: a page that is filled entry by entry in private memory, and leaves it full.
+//! The append buffer: private memory in which appends fill one page, entry by entry.
 //!
-//! Floor: pager. A transaction that appends fills one page after the other and comes back to none.
-//! Filled in the mapping, each costs the faults of a new page; filled here, it is written by a call
-//! (`write_queue`), which costs less, and its write-back begins at once.
+//! Floor: pager. A transaction that appends fills one page after the other and does not return to
+//! earlier ones. Filling a new page in the mapping costs page faults. Filling it here and writing
+//! it with `pwrite` (`write_queue`) costs less, and its write-back begins at once.
 //!
 //! Invariants:
-//!   APPEND-1  the page on the append buffer is claimed, and its bytes in the mapping say nothing
-//!             until it is put down.
-//!   APPEND-2  the append buffer is in use only after so many pages were filled one after the other
-//!             that it pays.
+//!   APPEND-1  the page in the append buffer is claimed; its bytes in the mapping are undefined until
+//!             it is written there.
+//!   APPEND-2  the append buffer is used only after [`FILLED_IN_A_ROW`] pages were filled without
+//!             another change between them.
 //!
 //! Failure: none here.
 
 use crate::ids::PageId;
 
-/// Pages that are filled in a row before the append buffer is used: other changes between them
-/// would write it out each time.
+/// Pages that are filled in a row before the append buffer is used. Another change in between
+/// writes the buffer to the mapping, so its use pays only for long runs of appends.
 const FILLED_IN_A_ROW: u32 = 64;
 
-/// See the module.
+/// The page being filled, and the count that decides when to use the buffer.
 #[derive(Default, Debug)]
 pub(crate) struct AppendBuffer {
-    /// None: the append buffer is empty.
+    /// [`PageId::NONE`] if the buffer is empty.
     id: PageId,
     bytes: Vec<u8>,
     filled: u32,
 }
 
 impl AppendBuffer {
-    /// Whether the next page that is to be filled shall lie here.
+    /// Whether the next page to fill belongs in the buffer.
     pub(crate) fn is_due(&self) -> bool {
         self.filled >= FILLED_IN_A_ROW
     }
@@ -38,18 +38,18 @@ impl AppendBuffer {
         self.filled += 1;
     }
 
-    /// Forgets how many pages were filled in a row; says whether there were any.
+    /// Resets the count of pages filled in a row; returns whether it was above 0.
     pub(crate) fn interrupt(&mut self) -> bool {
         std::mem::take(&mut self.filled) > 0
     }
 
-    /// Puts a page of any content on the empty append buffer.
+    /// Makes the empty buffer hold page `id`, with arbitrary contents.
     pub(crate) fn lay(&mut self, id: PageId, page_size: usize) {
         self.id = id;
         self.bytes.resize(page_size, 0);
     }
 
-    /// The page, if it is this one.
+    /// The bytes of page `id`, if the buffer holds it.
     #[inline]
     pub(crate) fn page(&self, id: PageId) -> Option<&[u8]> {
         (self.id == id && !id.is_none()).then_some(&self.bytes[..])
@@ -60,7 +60,8 @@ impl AppendBuffer {
         (self.id == id && !id.is_none()).then_some(&mut self.bytes[..])
     }
 
-    /// Takes the page off; its bytes come back by [`AppendBuffer::give_back`].
+    /// Takes the page out of the buffer; the caller returns the memory with
+    /// [`AppendBuffer::give_back`].
     pub(crate) fn take(&mut self) -> Option<(PageId, Vec<u8>)> {
         let id = std::mem::take(&mut self.id);
         (!id.is_none()).then(|| (id, std::mem::take(&mut self.bytes)))

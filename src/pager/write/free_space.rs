@@ -1,27 +1,26 @@
-//! Free space in memory: which pages a write transaction may hand out, and what it changed about
-//! that.
+//! Free space in memory: which pages a write transaction may allocate, and what it changed.
 //!
-//! Floor: pager. Knows extents (extents), not where they are stored; `txn::free_tree` reads them in
-//! from the persistent free-space tree, chunk by chunk, and writes back exactly the extents that
-//! were touched.
+//! Floor: pager. Knows extents, not how they are stored: `txn::free_tree` loads them from the
+//! persistent free-space tree, in chunks, and saves only the extents that changed.
 //!
-//! Words: an extent is *usable* (may be handed out now) or *pending* (freed, but a state that a
-//! reader or the durable state may still need reaches it). Usable extents are *listed* (the tree
-//! has a record of them, or will have) or *unlisted* (only the free list has). Unlisted ones are
-//! handed out first and never merged with listed ones: so most commits give out what the commits
-//! before gave back, and change no record of the tree.
+//! Terms: an extent is *usable* (may be allocated now) or *pending* (freed, but a snapshot or the
+//! durable state may still reach it). A usable extent is *listed* (the tree has a record of it, or
+//! will get one) or *unlisted* (only the free list has it). Unlisted extents are allocated first
+//! and never merged with listed ones, so most commits use pages that recent commits freed, and
+//! change no record of the tree.
 //!
 //! Invariants:
 //!   SPACE-1  usable extents do not overlap; unlisted neighbours are merged.
-//!   SPACE-2  `by_size` holds exactly the extents of `listed` and `unlisted`.
+//!   SPACE-2  `by_size` has exactly the extents of `listed` and `unlisted`.
 //!   SPACE-3  a listed extent whose record in the tree differs from memory is in `touched`.
 //!   SPACE-4  a page is in at most one of: listed, unlisted, hot, freed.
 //!
-//! Failure: an extent that overlaps another is left out, and noted in `contradiction`: a file that
-//! says so contradicts itself, and nothing of this may be saved. Other damage is found by the
-//! reader of the tree.
+//! Failure: an extent that overlaps another is left out and recorded in `contradiction`. The free
+//! space of such a file contradicts itself, so the commit must not save it. `free_tree` finds other
+//! damage when it decodes records.
 //!
-//! Tests: unit below; `tests/it/model`; the whole is judged by `check` (reachable + free = all).
+//! Tests: unit below; `tests/it/model`; `check` verifies that every page is either reachable or
+//! free.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,17 +28,17 @@ use crate::hooks;
 use crate::ids::{PageId, TxnId};
 use crate::page::free_list::FreeItem;
 
-/// Extents of at least this many pages are indexed by size in the tree, so that a large run is
-/// found at once.
+/// The tree indexes extents of at least this many pages by size, to find a long extent with one
+/// lookup.
 pub(crate) const BIG_EXTENT_PAGES: u64 = 16;
 
-/// A run this long is worth choosing over a lower address: its pages are flushed as one write.
+/// Prefer an extent of at least this many pages to a lower one: its pages are flushed as one write.
 const GOOD_EXTENT_PAGES: u64 = 8;
 
-/// How many low extents are looked at for a good run.
+/// How many of the lowest extents to examine for one of [`GOOD_EXTENT_PAGES`].
 const EXTENT_CHOICES: usize = 48;
 
-/// Extents: start to length.
+/// Maps the start of each extent to its length, in pages.
 type Extents = BTreeMap<u64, u64>;
 
 /// The free space that the running write transaction works with.
@@ -49,24 +48,24 @@ pub(crate) struct FreeSpace {
     unlisted: Extents,
     by_size: BTreeSet<(u64, u64)>,
     usable_pages: u64,
-    /// What the tree says, for every extent that was read in.
+    /// The records of the tree, for every extent that was loaded.
     persisted: Extents,
-    /// Starts whose record may differ from the tree's.
+    /// Starts of listed extents that may differ from the record in the tree.
     touched: BTreeSet<u64>,
-    /// Single pages that this transaction wrote and freed again: dirty already, so handed out
-    /// first.
+    /// Single pages that this transaction wrote and freed again. They are in memory, so they are
+    /// allocated first.
     hot: Vec<u64>,
-    /// Extent that single pages are taken from at the moment, so that a transaction gets
+    /// The extent from which single pages are being taken, so that the pages of a transaction are
     /// neighbours.
     current: Option<u64>,
     /// Pages freed by this transaction that older states still reach.
     freed: Vec<FreeItem>,
-    /// An extent that came back and overlaps a usable one: the file had it in use and free at once.
+    /// A freed extent that overlaps a usable one: the file listed it as free while it was in use.
     contradiction: Option<(PageId, u64)>,
 }
 
 impl FreeSpace {
-    /// Pages that can be handed out without reading more in.
+    /// Pages that can be allocated without loading more extents.
     #[inline]
     pub(crate) fn usable_pages(&self) -> u64 {
         self.usable_pages + self.hot.len() as u64
@@ -77,8 +76,8 @@ impl FreeSpace {
         self.by_size.last().map_or(0, |&(len, _)| len)
     }
 
-    /// Takes one page: a dirty one first, else from the current extent, else from the best of the
-    /// low extents.
+    /// Takes one page: a hot page first, then one of the current extent, then one of the best low
+    /// extent.
     pub(crate) fn take_page(&mut self) -> Option<PageId> {
         if let Some(id) = self.hot.pop() {
             return Some(PageId(id));
@@ -92,7 +91,7 @@ impl FreeSpace {
         Some(PageId(start))
     }
 
-    /// Takes `pages` consecutive pages from the smallest extent that holds them.
+    /// Takes `pages` consecutive pages from the smallest extent that is long enough.
     pub(crate) fn take_extent(&mut self, pages: u64) -> Option<PageId> {
         if pages == 1 {
             return self.take_page();
@@ -102,14 +101,14 @@ impl FreeSpace {
         Some(PageId(start))
     }
 
-    /// Takes consecutive pages of which the tree has no record.
+    /// Takes consecutive pages from an unlisted extent.
     pub(crate) fn take_unlisted(&mut self, pages: u64) -> Option<PageId> {
         let (&start, _) = self.unlisted.iter().inspect(|_| hooks::count_step()).find(|(_, &len)| len >= pages)?;
         self.take_from(start, pages);
         Some(PageId(start))
     }
 
-    /// Gives back pages that this transaction had taken and written.
+    /// Makes pages usable again that this transaction allocated.
     pub(crate) fn give_back_dirty(&mut self, id: PageId, pages: u64) {
         if pages == 1 {
             self.hot.push(id.0);
@@ -118,7 +117,7 @@ impl FreeSpace {
         }
     }
 
-    /// Notes pages that this transaction no longer needs and older states still reach.
+    /// Records pages that this transaction freed and that older states still reach.
     pub(crate) fn add_freed(&mut self, item: FreeItem) {
         if let Some(last) = self.freed.last_mut() {
             if last.born == item.born && last.freed == item.freed && last.start.0 + last.pages == item.start.0 {
@@ -129,13 +128,12 @@ impl FreeSpace {
         self.freed.push(item);
     }
 
-    /// The freed pages, for saving; empties the list.
+    /// Takes the freed pages, for saving.
     pub(crate) fn drain_freed(&mut self) -> Vec<FreeItem> {
         std::mem::take(&mut self.freed)
     }
 
-    /// Makes an extent usable of which the tree has no record: it was pending, or it was taken and
-    /// given back.
+    /// Makes an unlisted extent usable: it was pending, or it was allocated and freed again.
     pub(crate) fn add_unlisted(&mut self, id: PageId, pages: u64) {
         if self.overlaps(id, pages) {
             self.contradiction = Some((id, pages));
@@ -145,12 +143,14 @@ impl FreeSpace {
         self.put(start, len, false);
     }
 
-    /// An extent that came back although it was free already. Then nothing of this may be saved.
+    /// An extent that was freed although it was free already. If there is one, the free space must
+    /// not be saved.
     pub(crate) fn contradiction(&self) -> Option<(PageId, u64)> {
         self.contradiction
     }
 
-    /// Whether an extent overlaps a usable one: the free space on disk contradicts itself.
+    /// Whether an extent overlaps a usable one. If so, the free space in the file contradicts
+    /// itself.
     pub(crate) fn overlaps(&self, id: PageId, pages: u64) -> bool {
         let end = id.0.saturating_add(pages);
         let overlap = |extents: &Extents| {
@@ -159,8 +159,8 @@ impl FreeSpace {
         overlap(&self.listed) || overlap(&self.unlisted)
     }
 
-    /// Reads in an extent as the tree lists it. An extent that is known already stays as it is.
-    /// False if it overlaps another.
+    /// Adds an extent that was read from the tree. Ignores an extent that was loaded before. False
+    /// if it overlaps another.
     #[must_use]
     pub(crate) fn load(&mut self, id: PageId, pages: u64) -> bool {
         if self.persisted.contains_key(&id.0) {
@@ -175,8 +175,7 @@ impl FreeSpace {
         true
     }
 
-    /// Puts the dirty pages that were freed again among the usable extents; called once, before
-    /// saving.
+    /// Makes the hot pages ordinary unlisted extents; called once, before saving.
     pub(crate) fn settle_hot(&mut self) {
         let mut hot = std::mem::take(&mut self.hot);
         hot.sort_unstable();
@@ -185,18 +184,18 @@ impl FreeSpace {
         }
     }
 
-    /// Extents of which the tree has no record, for the free list.
+    /// The unlisted extents, for the free list.
     pub(crate) fn unlisted(&self) -> impl Iterator<Item = (PageId, u64)> + '_ {
         self.unlisted.iter().map(|(&start, &len)| (PageId(start), len))
     }
 
-    /// How many extents the tree has no record of.
+    /// Number of unlisted extents.
     pub(crate) fn unlisted_count(&self) -> usize {
         self.unlisted.len()
     }
 
-    /// Lists all unlisted extents, merged with their listed neighbours, so that the next save puts
-    /// them into the tree.
+    /// Makes all unlisted extents listed and merges them with their listed neighbours, so that the
+    /// next save writes them to the tree.
     pub(crate) fn list_all(&mut self) {
         for (start, len) in std::mem::take(&mut self.unlisted) {
             self.by_size.remove(&(len, start));
@@ -206,13 +205,13 @@ impl FreeSpace {
         }
     }
 
-    /// How many records of the tree may have to be written.
+    /// Most records of the tree that the next save has to write.
     pub(crate) fn touched_count(&self) -> usize {
         self.touched.len()
     }
 
-    /// What differs from the tree: `(start, length in the tree, length now)`, zero for "no such
-    /// extent". Afterwards memory counts as saved.
+    /// Takes the differences from the tree: `(start, length in the tree, length now)`, with length
+    /// 0 for "no record". Afterwards they count as saved.
     pub(crate) fn take_changes(&mut self) -> Vec<(PageId, u64, u64)> {
         debug_assert!(self.hot.is_empty());
         let mut changes = Vec::new();
@@ -232,7 +231,7 @@ impl FreeSpace {
         changes
     }
 
-    /// Takes the neighbours of an extent out, for the merged extent to be put.
+    /// Removes the neighbours of an extent and returns the merged extent, for [`FreeSpace::put`].
     fn merge(&mut self, mut start: u64, mut len: u64, listed: bool) -> (u64, u64) {
         let extents = if listed { &self.listed } else { &self.unlisted };
         let left = extents.range(..start).next_back().filter(|(&left, &left_len)| left + left_len == start);
@@ -248,7 +247,7 @@ impl FreeSpace {
         (start, len)
     }
 
-    /// Takes pages from the front of an extent; how many it had.
+    /// Takes pages from the front of an extent; returns how many it had.
     fn take_from(&mut self, start: u64, pages: u64) -> u64 {
         let listed = self.listed.contains_key(&start);
         let len = self.cut(start);
@@ -283,7 +282,8 @@ impl FreeSpace {
     }
 }
 
-/// Of the lowest extents the first good run, else the longest.
+/// Of the lowest [`EXTENT_CHOICES`] extents, the first of at least [`GOOD_EXTENT_PAGES`], otherwise
+/// the longest.
 fn best_extent(extents: &Extents) -> Option<u64> {
     let mut best: Option<(u64, u64)> = None;
     for (&start, &len) in extents.iter().take(EXTENT_CHOICES) {
@@ -298,19 +298,20 @@ fn best_extent(extents: &Extents) -> Option<u64> {
     best.map(|(start, _)| start)
 }
 
-/// Which states may still be needed, for deciding whether a freed page can be handed out again
+/// The states that may still be needed. They decide whether a freed page may be allocated again
 /// (rule R5).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LiveStates {
-    /// Sorted, distinct txn ids: snapshots, the durable meta page, one in doubt, and published.
+    /// Sorted, distinct txn ids of the snapshots, the durable state, a state in doubt, and the
+    /// published state.
     states: Vec<TxnId>,
-    /// All states from this one to the latest state are needed, those in between too: a checkpoint
-    /// may be at any of them (P7).
+    /// All states from the published one to the latest one are needed, because a checkpoint may be
+    /// writing any of them (P7).
     published: TxnId,
 }
 
 impl LiveStates {
-    /// `others` are the snapshots, the durable meta page and one in doubt.
+    /// `others` are the snapshots, the durable state and a state in doubt.
     pub(crate) fn new(mut others: Vec<TxnId>, published: TxnId) -> LiveStates {
         others.push(published);
         others.sort_unstable();
@@ -318,20 +319,20 @@ impl LiveStates {
         LiveStates { states: others, published }
     }
 
-    /// Whether some state reaches a page written by `born` and freed by `freed`: `born <= state <
-    /// freed`.
+    /// Whether a state reaches a page written by `born` and freed by `freed`, that is, `born <=
+    /// state < freed`.
     pub(crate) fn reach(&self, born: TxnId, freed: TxnId) -> bool {
         let first = self.states.partition_point(|&state| state < born);
         freed > self.published || self.states.get(first).is_some_and(|&state| state < freed)
     }
 
-    /// Whether this state is one of those that were given.
+    /// Whether `state` is live.
     pub(crate) fn contains(&self, state: TxnId) -> bool {
         self.states.binary_search(&state).is_ok()
     }
 
-    /// The states before `freed`, ascending; `None` while states may yet appear there, or go unseen
-    /// (P7).
+    /// The live states before `freed`, ascending. `None` if `freed` is after the published state:
+    /// then new states before it may still become live (P7).
     pub(crate) fn all_before(&self, freed: TxnId) -> Option<&[TxnId]> {
         let before = self.states.partition_point(|&state| state < freed);
         (freed <= self.published).then(|| &self.states[..before])
@@ -353,7 +354,7 @@ mod tests {
         assert!(free.load(PageId(30), 2));
         assert!(free.take_changes().is_empty());
         free.add_unlisted(PageId(15), 1);
-        assert!(free.take_changes().is_empty(), "what the tree does not list changes no record");
+        assert!(free.take_changes().is_empty(), "an unlisted extent changes no record");
         assert_eq!(free.take_page(), Some(PageId(15)));
         assert_eq!(free.take_page(), Some(PageId(10)));
         assert_eq!(free.take_changes(), [(PageId(10), 5, 0), (PageId(11), 0, 4)]);
@@ -447,8 +448,8 @@ mod tests {
         assert_eq!(live.all_before(TxnId(21)), Some(&[TxnId(5), TxnId(20)][..]));
         assert_eq!(live.all_before(TxnId(31)), None);
         assert!(live.contains(TxnId(20)) && !live.contains(TxnId(21)));
-        // States between published and latest state may be under a checkpoint: what one of them
-        // freed or reaches stays.
+        // A checkpoint may be writing any state between the published and the latest one, so pages
+        // that they reach stay pending.
         assert!(live.reach(TxnId(31), TxnId(32)));
     }
 }

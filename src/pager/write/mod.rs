@@ -1,15 +1,14 @@
-//! Changing pages: what the running write transaction owns, allocates and frees, and how pages
-//! reach the file.
+//! Changing pages: the pages that the running write transaction owns, and how they reach the file.
 //!
 //! Floor: pager. One writer at a time.
 //!
 //! ```text
-//! txn_pages        pages as the running transaction sees them: allocate, free, change its own
-//! free_space       which pages may be handed out
-//! prefault         fresh pages are brought into memory before they are stored to
-//! write_queue      pages built in private memory, which a thread writes
-//! append_buffer    the page that an append fills
-//! overflow_writer  long values, written extent by extent
+//! txn_pages        pages of the running transaction: allocate, change, free
+//! free_space       which pages may be allocated
+//! prefault         brings fresh pages into memory before the writer stores to them
+//! write_queue      pages built in private memory and written by a thread
+//! append_buffer    the page that appends fill, in private memory
+//! overflow_writer  long values, written by `pwrite`
 //! ```
 //!
 //! Failure: `DiskFull` or `Io` of growing and writing; a store without a claim is a bug and panics.

@@ -1,8 +1,8 @@
-//! Overflow extents that are written by `pwrite`: for long values, given whole or in parts.
+//! Writing overflow extents with `pwrite`, for long values that are given whole or in parts.
 //!
-//! Floor: pager. A store to a page that is not in the page cache costs a fault of some
-//! microseconds, a `pwrite` less than half of it. The transaction owns the extent as written
-//! through: no reader borrows it before it is complete, and nothing changes it afterwards.
+//! Floor: pager. A store to a page that is not in the page cache costs a page fault of some
+//! microseconds; a `pwrite` costs less than half of that. The extent is written through: no reader
+//! borrows it before it is complete, and nothing changes it afterwards.
 //!
 //! Failure: errors of writing as in `write_queue`; [`OverflowWriter::abandon`] gives the pages
 //! back.
@@ -15,14 +15,14 @@ use crate::page::overflow;
 use crate::pager::write::txn_pages::TxnPages;
 use crate::pager::{PageRead as _, PageWrite as _};
 
-/// Bytes that are put together and written at once.
+/// Bytes that are collected for one `pwrite`.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Bytes of a run from which on its write-back begins at once: the disk works while the trees are
-/// changed and sealed, and the flush of the commit waits only for the rest. Shorter runs are left
-/// to the flush, which joins neighbours.
+/// Shortest extent, in bytes, whose write-back begins at once. The disk then works while the
+/// transaction goes on, and the flush of the commit waits only for the rest. Shorter extents are
+/// left to the flush, which merges neighbours.
 const WRITE_BACK_BYTES: u64 = 64 << 10;
 
-/// A run that is being written, from its first byte to its last.
+/// An overflow extent that is being written sequentially.
 #[derive(Debug)]
 pub(crate) struct OverflowWriter {
     id: PageId,
@@ -30,17 +30,17 @@ pub(crate) struct OverflowWriter {
     len: u64,
     tree: TreeId,
     running: Running,
-    /// Bytes of the run that were given, with the header.
+    /// Bytes of the extent so far, header included.
     at: u64,
-    /// The first page, which is written last, when the checksum is known.
+    /// The first page. It is written last, when the checksum is known.
     first: Vec<u8>,
-    /// What follows the last whole page that was written.
+    /// Bytes after the last page that was written.
     chunk: Vec<u8>,
     chunk_at: u64,
 }
 
 impl OverflowWriter {
-    /// Takes pages for a value of `len` bytes that is longer than an inline one.
+    /// Allocates the extent for a value of `len` bytes, which is too long to be inline.
     pub(crate) fn begin(pages: &mut TxnPages, tree: TreeId, len: u64) -> Result<OverflowWriter> {
         let page_size = pages.page_size();
         let count = overflow::overflow_pages(page_size, len);
@@ -58,7 +58,7 @@ impl OverflowWriter {
         })
     }
 
-    /// Adds bytes of the value, no more than its length.
+    /// Appends bytes of the value. The caller appends `len` bytes in all.
     pub(crate) fn add(&mut self, pages: &TxnPages, bytes: &[u8]) -> Result<()> {
         let page_size = pages.page_size();
         self.running.add(bytes);
@@ -73,7 +73,7 @@ impl OverflowWriter {
         if self.chunk.len() == CHUNK_BYTES {
             self.send(pages)?;
         }
-        // Whole pages need not be put together.
+        // Write whole pages directly, without the buffer.
         let (whole, rest) = rest.split_at(rest.len() / page_size * page_size);
         if !whole.is_empty() {
             self.write(pages, whole)?;
@@ -96,13 +96,13 @@ impl OverflowWriter {
         Ok(())
     }
 
-    /// Ends the run, all bytes of which were given.
+    /// Completes the extent after all bytes of the value were appended.
     pub(crate) fn finish(mut self, pages: &mut TxnPages) -> Result<PagePtr> {
         let page_size = pages.page_size();
         let end = self.pages * page_size as u64;
         debug_assert_eq!(self.at, OVERFLOW_VALUE as u64 + self.len);
-        let behind = vec![0; (end - self.at) as usize];
-        self.add(pages, &behind)?;
+        let padding = vec![0; (end - self.at) as usize];
+        self.add(pages, &padding)?;
         if !self.chunk.is_empty() {
             self.send(pages)?;
         }
@@ -117,7 +117,7 @@ impl OverflowWriter {
         Ok(ptr)
     }
 
-    /// Gives the pages back.
+    /// Frees the pages of an extent that will not be completed.
     pub(crate) fn abandon(self, pages: &mut TxnPages) {
         pages.give_back_written_through(self.id, self.pages);
     }

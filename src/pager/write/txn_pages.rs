@@ -1,15 +1,16 @@
-//! Pages as the running write transaction sees them: allocate, free, and change its own.
+//! Pages of the running write transaction: allocate, change, free.
 //!
-//! Floor: pager. [`TxnPages`] owns the writable mapping and the free space. A page is *dirty* when
+//! Floor: pager. [`TxnPages`] owns the writable mapping and the free space. A page is *dirty* if
 //! this transaction allocated it and may store to it. Only dirty pages can be borrowed mutably,
-//! because only they are claimed on the writable mapping, so a page that a committed state reaches
-//! cannot change (R1). `allocate` says where pages come from.
+//! because only they are claimed on the writable mapping; so a page that a committed state reaches
+//! cannot change (R1). The submodule `allocate` decides where new pages come from.
 //!
 //! Invariants:
-//!   ALLOC-1  Claimed or written through on the writable mapping == allocated by this transaction
-//!       and not freed again. Pages written through are not dirty: a change copies them.
-//!   ALLOC-2  A page handed out is either usable by R5 or beyond every state's page count.
-//!   ALLOC-3  Blocks of a page are reserved before it is handed out.
+//!   ALLOC-1  A page is claimed or written through on the writable mapping if and only if this
+//!       transaction allocated it and has not freed it. Pages written through are not dirty: a
+//!       change copies them.
+//!   ALLOC-2  An allocated page was usable by R5, or is past the page count of every state.
+//!   ALLOC-3  The file system has allocated the blocks of a page before the page is allocated here.
 //!
 //! Failure: [`Error::DiskFull`] when the file cannot grow, [`Error::Corrupt`] on read, I/O errors
 //! of growth and writing.
@@ -21,7 +22,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Error, Result};
+use crate::error::{best_effort, Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::mapping::{Mapping, ReadMap, WriteMap};
 use crate::page::checksum;
@@ -42,7 +43,7 @@ use crate::sys::prefetch;
 pub(crate) struct TxnPages {
     mapping: Arc<Mapping>,
     write_map: WriteMap,
-    /// For the verified bytes, which belong to the window.
+    /// For the verified bytes, which are part of the window.
     read_map: ReadMap,
     path: Arc<PathBuf>,
     page_shift: u32,
@@ -50,20 +51,21 @@ pub(crate) struct TxnPages {
     page_count: u64,
     fresh_pages: u64,
     prefaulted_to: u64,
-    /// Populates on a thread of its own once the transaction is large.
+    /// Prefaults pages on a thread once the transaction is large.
     populator: Option<Populator>,
-    /// Pages on their way, between [`TxnPages::begin_writing`] and [`TxnPages::end_writing`].
-    /// A lock, because a page that is read may have to be sent first.
+    /// Pages that wait to be written, between [`TxnPages::begin_writing`] and
+    /// [`TxnPages::end_writing`]. A mutex, because reading a page (`&self`) may have to write it
+    /// first.
     write_queue: Option<Mutex<WriteQueue>>,
-    /// The page that is being filled, where many are filled one after the other.
+    /// The page that appends are filling, once many were filled in a row.
     append_buffer: AppendBuffer,
-    /// Where a page is built before it goes to the write queue.
+    /// Buffer in which a page is built before it goes to the write queue.
     built: Vec<u8>,
     pub(crate) free: FreeSpace,
 }
 
 impl TxnPages {
-    /// Starts a transaction on a state of `page_count` pages.
+    /// Pages without a transaction; [`TxnPages::begin`] starts one.
     pub(crate) fn new(
         mapping: Arc<Mapping>,
         write_map: WriteMap,
@@ -101,7 +103,7 @@ impl TxnPages {
         self.prefaulted_to = 0;
     }
 
-    /// Ends the transaction, whichever way: no page can be changed any more.
+    /// Ends the transaction after commit or abort: no page can be changed any more.
     pub(crate) fn end(&mut self) {
         self.populator = None;
         self.write_queue = None;
@@ -110,25 +112,24 @@ impl TxnPages {
         self.write_map.release_all();
     }
 
-    /// From now on pages that are built whole ([`PageWrite::write_new`]) are written by `pwrite`.
-    /// Where they are expected to stay as they are until the commit, their write-back begins early.
+    /// From now on [`PageWrite::write_new`] writes pages with `pwrite`. `stays`: most of them will
+    /// not change again before the commit, so their write-back begins early.
     pub(crate) fn begin_writing(&mut self, stays: bool) {
         self.populator = None;
         let new = || Mutex::new(WriteQueue::new(Arc::clone(&self.mapping), 1 << self.page_shift, stays));
         self.write_queue.get_or_insert_with(new);
     }
 
-    /// Ends that, when all of them are written.
+    /// Ends [`TxnPages::begin_writing`] after all pages are written.
     ///
-    /// An error of the disk may have been told for the only time, so it counts as one of a flush
-    /// (R9).
+    /// The kernel may report a disk error only once, so the error counts as a failed flush (R9).
     pub(crate) fn end_writing(&mut self) -> Result<()> {
         let Some(mut write_queue) = self.write_queue.take() else { return Ok(()) };
         unlocked(&mut write_queue).finish(&self.read_map).map_err(|e| self.writing_error(e))
     }
 
-    /// Ends the filling of pages in a row: whatever comes next finds every page in its place. To be
-    /// called before other changes, and before pages are sealed.
+    /// Ends a row of appends: moves the page from the append buffer to the mapping and waits for
+    /// the write queue. To be called before other changes, and before pages are sealed.
     #[inline]
     pub(crate) fn end_filling(&mut self) -> Result<()> {
         match self.append_buffer.interrupt() {
@@ -143,7 +144,7 @@ impl TxnPages {
         self.end_writing()
     }
 
-    /// Writes the page on the append buffer to its place in the mapping. It stays dirty.
+    /// Writes the page in the append buffer to the file. It stays dirty.
     fn put_down(&mut self) -> Result<()> {
         if let Some((id, bytes)) = self.append_buffer.take() {
             self.mapping.write_pages(id.0 << self.page_shift, &bytes).map_err(|e| self.writing_error(e))?;
@@ -157,54 +158,55 @@ impl TxnPages {
         Error::io(WRITING, &self.path, e)
     }
 
-    /// Pages of the state that this transaction makes.
+    /// Page count of the state that this transaction makes.
     pub(crate) fn page_count(&self) -> u64 {
         self.page_count
     }
 
-    /// Pages that this transaction has and did not free again.
+    /// Number of pages that this transaction allocated and has not freed.
     #[inline]
     pub(crate) fn owned_count(&self) -> u64 {
         self.write_map.owned_count()
     }
 
-    /// Whether the pages of this transaction lie in large folios of the page cache, so that far
-    /// more would be written.
+    /// Whether the pages of this transaction are in large folios of the page cache. Then a flush
+    /// would write far more than the changed pages.
     #[cold]
     pub(crate) fn are_in_large_folios(&self) -> bool {
         self.mapping.has_large_folios(&self.write_map.claimed_extents())
     }
 
-    /// Whether this transaction allocated every page of a run.
+    /// Whether every page of an extent is dirty.
     pub(crate) fn is_dirty_extent(&self, id: PageId, pages: u64) -> bool {
         self.write_map.is_claimed_extent(id, pages)
     }
 
-    /// Pages that this transaction lets go of. They are not dirty, so they were written before it,
-    /// whatever they say; the oldest birth pins them for the longest.
+    /// A record of pages that this transaction frees and that are not dirty, so an earlier
+    /// transaction wrote them. If `born` contradicts that, the page is damaged; 0 is then used,
+    /// which keeps the pages pending longest.
     pub(crate) fn freed_item(&self, id: PageId, pages: u64, born: TxnId) -> FreeItem {
         let born = if born < self.txn { born } else { TxnId::default() };
         FreeItem { start: id, pages, born, freed: self.txn }
     }
 
-    /// Writes whole pages of a kept run, from an offset in it on.
+    /// Writes whole pages of an extent that is written through, at byte `at` of the extent.
     pub(crate) fn write_through(&self, id: PageId, at: u64, bytes: &[u8]) -> Result<()> {
         debug_assert!(self.write_map.is_written_through_extent(id, 1));
         self.mapping.write_pages((id.0 << self.page_shift) + at, bytes).map_err(|e| self.writing_error(e))
     }
 
-    /// Begins to write pages to the disk.
+    /// Starts the write-back of pages to the disk.
     pub(crate) fn start_write_back(&self, id: PageId, len: u64) -> Result<()> {
         self.mapping.start_write_back(id.0 << self.page_shift, len).map_err(|e| self.writing_error(e))
     }
 
-    /// Sends a page or extent that is built and sealed.
+    /// Passes a built and sealed page or extent to the write queue.
     fn put(&mut self, id: PageId, sealed: &[u8]) -> Result<()> {
         let Some(write_queue) = &mut self.write_queue else { return Ok(()) };
         unlocked(write_queue).put(id, sealed, &self.read_map).map_err(|e| self.writing_error(e))
     }
 
-    /// Brings a page or extent in that has no mark, and verifies it.
+    /// Reads a page or extent without a verified byte into memory, and verifies it.
     #[cold]
     fn touch(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
         self.await_written(ptr.id)?;
@@ -212,43 +214,45 @@ impl TxnPages {
         verify_first_touch(&self.read_map, ptr, self.mapped(ptr.id, pages)?)
     }
 
-    /// Waits until a page that may be on its way is written. Nothing of it is borrowed before
-    /// (QUEUE-1).
+    /// Waits until a page that may be in the write queue is written. It must not be borrowed
+    /// earlier (QUEUE-1).
     fn await_written(&self, id: PageId) -> Result<()> {
         if self.read_map.is_inherited() {
             return Err(self.read_map.fault());
         }
         if let Some(write_queue) = &self.write_queue {
-            // The queue keeps an error until `finish` reports it.
+            // The queue stores an error until `finish` returns it.
             write_queue.lock().unwrap_or_else(PoisonError::into_inner).bring(id, &self.read_map);
         }
         Ok(())
     }
 
-    /// The bytes of pages that are not on their way.
+    /// The bytes of pages that are not in the write queue.
     #[inline]
     fn mapped(&self, id: PageId, pages: u64) -> Result<&[u8]> {
         self.write_map.bytes(id, pages).ok_or_else(|| beyond_end(id, pages, self.page_count))
     }
 }
 
-/// A value with fewer pages is stored: its pages are often dirty already.
-const CALLS_FROM_PAGES: u64 = 4;
+/// Pages of a value from which on it is written with `pwrite`. A shorter one is stored to the
+/// mapping, because free pages are often in memory already.
+const PWRITE_FROM_PAGES: u64 = 4;
 
-/// Whether tests want checksums that leave the last byte out, which those of runs in chunks do not.
+/// Test hook: whether checksums leave out the last byte. Checksums of extents that are computed in
+/// chunks do not support that.
 fn has_short_checksums() -> bool {
     hooks::is(Mutant::ShortChecksum)
 }
 
-/// What an error of writing pages by `pwrite` says that was done.
+/// The operation that errors of writing pages name.
 pub(crate) const WRITING: &str = "writing pages";
 
-/// The value in a mutex, for its only owner.
+/// The value in a mutex that this thread has exclusive access to.
 fn unlocked<T>(mutex: &mut Mutex<T>) -> &mut T {
     mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether tests want pages to be handed out while the durable state still needs them.
+/// Test hook: whether freed pages are usable at once, while the durable state still needs them.
 fn reuses_early() -> bool {
     hooks::is(Mutant::EarlyReuse)
 }
@@ -286,7 +290,8 @@ impl PageRead for TxnPages {
 
     #[inline]
     fn prefetch(&self, id: PageId, from: usize, bytes: usize) {
-        // Of a page without a mark, which may be on its way, nothing is borrowed.
+        // A page without a verified byte may be in the write queue and must not be borrowed
+        // (QUEUE-1).
         if !self.write_map.is_claimed(id) && self.read_map.verified_byte(id) == 0 {
             return;
         }
@@ -339,7 +344,7 @@ impl PageWrite for TxnPages {
         if !self.append_buffer.is_due() {
             return self.alloc(1);
         }
-        // There is one if tables are appended to by turns.
+        // The buffer is not empty if appends alternate between tables.
         self.put_down()?;
         self.begin_writing(true);
         let id = match self.free.take_extent(1) {
@@ -367,7 +372,7 @@ impl PageWrite for TxnPages {
     }
 
     fn write_value(&mut self, tree: TreeId, value: &[u8]) -> Result<PagePtr> {
-        if overflow::overflow_pages(self.page_size(), value.len() as u64) < CALLS_FROM_PAGES || has_short_checksums() {
+        if overflow::overflow_pages(self.page_size(), value.len() as u64) < PWRITE_FROM_PAGES || has_short_checksums() {
             return store_value(self, tree, value);
         }
         let mut extent = OverflowWriter::begin(self, tree, value.len() as u64)?;
@@ -394,9 +399,9 @@ impl PageWrite for TxnPages {
             self.free.give_back_dirty(id, pages);
         } else if self.write_map.is_written_through_extent(id, pages) {
             if let (Some(write_queue), 0) = (&mut self.write_queue, self.read_map.verified_byte(id)) {
-                // Still on its way, it would be written over what comes next. The queue
-                // keeps an error until the commit reports it.
-                drop(unlocked(write_queue).finish(&self.read_map));
+                // The page is still in the write queue: write it now, or it would overwrite the
+                // next user of the page. The queue stores an error until the commit reports it.
+                best_effort(unlocked(write_queue).finish(&self.read_map));
             }
             self.give_back_written_through(id, pages);
         } else if reuses_early() {
@@ -431,7 +436,7 @@ impl PageWrite for TxnPages {
             }
         }
         let born = overflow::born(self.mapped(id, 1)?, id);
-        // A page that is not dirty was written before this transaction, whatever it says.
+        // A page that is not dirty was written before this transaction; a later number is damage.
         Ok(born.filter(|&born| born < self.txn || self.is_dirty(id)).unwrap_or_default())
     }
 

@@ -1,50 +1,52 @@
-//! Pages that are built in private memory and written by `pwrite`, on a thread of its own once
-//! there are many.
+//! Pages that are built in private memory and written with `pwrite`, by a thread once there are
+//! many.
 //!
 //! Floor: pager. For pages whose final bytes are known before they go into the file, as in a bulk
-//! load. A `pwrite` costs no page fault and no second copy through the processor's cache, and
-//! write-back begins while the next pages are built, so the flush of the commit finds little left
-//! to do. The kernel needs some microseconds for each page that is new in its cache, as long as
-//! building one takes, so a second thread writes. The builder starts the write-back: the kernel
-//! lets one thread at a time write to a file, but runs write-back at the same time.
+//! load. A `pwrite` costs no page fault, and write-back begins while the next pages are built, so
+//! little is left for the flush of the commit. The kernel needs some microseconds for each page
+//! that is new in the page cache, about as long as building a page takes, so a second thread
+//! writes. The building thread starts the write-back: the kernel lets only one thread write to a
+//! file at a time, but runs write-back concurrently.
 //!
 //! Invariants:
-//!   QUEUE-1  Nothing borrows a page between sending and writing. The builder's thread clears its
+//!   QUEUE-1  Nothing borrows a page between `put` and the write. The building thread clears its
 //!       verified byte before and sets it after, and a reader of a page without a verified byte
 //!       waits first.
 //!   QUEUE-2  Each page is written once, with its final bytes.
-//!   QUEUE-3  The thread ends with the write queue. It reads and stores no page of the mapping and
+//!   QUEUE-3  The thread ends with the write queue. It accesses no page of the mapping and
 //!       never panics.
 //!
-//! Failure: the first error of a write is stored, and every later call returns it. A child after
-//! `fork` has no such thread: it waits for nothing and writes nothing.
+//! Failure: the queue stores the first write error, and every later call returns it. A child after
+//! `fork` has no such thread: in it, the queue neither waits nor writes.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::error::best_effort;
 use crate::ids::PageId;
 use crate::mapping::{Mapping, ReadMap};
 use crate::page::checksum;
 use crate::pager::read::snapshot_pages::verified_byte_of;
 use crate::sys::fork;
 
-/// Bytes that are written and put under write-back at once.
+/// Most bytes of one batch, unless a single extent is longer.
 const BATCH_BYTES: usize = 256 << 10;
-/// Scattered pages are left to the flush: one call for each would cost more than it saves.
+/// Shortest batch whose write-back is started. Shorter ones are left to the flush: the calls would
+/// cost more than they save.
 const WRITE_BACK_BYTES: usize = 64 << 10;
-/// Batches that wait for the thread at most.
+/// Most batches that wait for the thread.
 const BATCHES_WAITING: usize = 32;
-/// Bytes sent before write-back is started early and a thread is worth its start.
+/// Bytes sent from which on write-back starts early and a thread is worth its start.
 const LARGE_BYTES: u64 = 2 << 20;
 
-/// Consecutive pages on their way.
+/// Consecutive pages that wait to be written.
 #[derive(Default, Debug)]
 struct Batch {
     first: PageId,
     bytes: Vec<u8>,
-    /// Pages and runs that begin here, and their verified bytes.
+    /// Pages and extents that start in this batch, and their future verified bytes.
     verified_bytes: Vec<(PageId, u8)>,
 }
 
@@ -54,17 +56,18 @@ impl Batch {
     }
 }
 
-/// What builder and thread share.
+/// State shared by the building thread and the writing thread.
 #[derive(Default, Debug)]
 struct State {
     waiting: VecDeque<Batch>,
-    /// Batches that the thread writes at the moment.
+    /// Batches that the thread is writing now.
     writing: usize,
-    /// Ranges of the file that are written, and whose write-back was not started.
+    /// Ranges of the file that are written but whose write-back was not started: offset and length,
+    /// in bytes.
     to_start: Vec<(u64, u64)>,
-    /// Buffers to be used again.
+    /// Buffers to reuse.
     spare: Vec<Batch>,
-    /// What is written and has no mark yet.
+    /// Pages that are written but whose verified byte is not set yet.
     written: Vec<(PageId, u8)>,
     failed: Option<(io::ErrorKind, String)>,
     closed: bool,
@@ -86,19 +89,19 @@ impl Shared {
     }
 }
 
-/// Pages on their way into the file.
+/// A queue of built pages that are written to the file.
 #[derive(Debug)]
 pub(crate) struct WriteQueue {
     mapping: Arc<Mapping>,
     page_size: usize,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    /// The process that the thread lives in.
+    /// The process that has the thread.
     process: u32,
-    /// Pages that are collected: they follow each other.
+    /// The batch that is being collected.
     batch: Option<Batch>,
     sent_bytes: u64,
-    /// Whether write-back is to begin early: what is written now is expected to stay.
+    /// Whether to start write-back early, because the pages will probably not change again.
     stays: bool,
 }
 
@@ -116,7 +119,8 @@ impl WriteQueue {
         }
     }
 
-    /// Takes a page or extent that is built and sealed. What lay there before is verified no more.
+    /// Adds a built and sealed page or extent. Clears the verified bytes of its pages, which
+    /// belonged to their old contents.
     pub(crate) fn put(&mut self, id: PageId, sealed: &[u8], read_map: &ReadMap) -> io::Result<()> {
         let pages = (sealed.len() / self.page_size) as u64;
         let follows =
@@ -134,11 +138,11 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Sends what was collected.
+    /// Sends the collected batch to the thread, or writes it if there is none.
     fn send(&mut self, read_map: &ReadMap) -> io::Result<()> {
         if self.is_inherited() {
-            // The pages are the parent's, and a thread of the parent may hold the lock.
-            return Err(io::Error::other("a child after fork writes no page of its parent"));
+            // The pages belong to the parent, and a thread of the parent may hold the lock.
+            return Err(io::Error::other("a child process after fork must not write pages of its parent"));
         }
         self.check()?;
         let Some(batch) = self.batch.take() else { return Ok(()) };
@@ -156,7 +160,7 @@ impl WriteQueue {
             drop(state);
             self.shared.changed.notify_all();
         } else {
-            // The kernel had no thread to give, or there is not much yet.
+            // Few pages so far, or the kernel refused a thread.
             let done = write(&self.mapping, self.page_size, &batch);
             let mut state = self.shared.lock();
             note(&mut state, self.page_size, batch, done);
@@ -168,7 +172,7 @@ impl WriteQueue {
         self.check()
     }
 
-    /// Starts the write-back of what is written.
+    /// Starts the write-back of the ranges that are written.
     fn start_write_back(&self) -> io::Result<()> {
         let ranges = std::mem::take(&mut self.shared.lock().to_start);
         for (offset, len) in ranges {
@@ -177,12 +181,12 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Whether this is a copy that a child got by `fork`, without the thread.
+    /// Whether this process is a child that inherited the queue through `fork`, without the thread.
     fn is_inherited(&self) -> bool {
         self.process != fork::id()
     }
 
-    /// Without a thread, which the kernel may refuse, the builder writes all.
+    /// Starts the writing thread. If the kernel refuses one, the building thread goes on writing.
     fn start_thread(&mut self) {
         let (mapping, shared, page_size) = (Arc::clone(&self.mapping), Arc::clone(&self.shared), self.page_size);
         let work = move || {
@@ -213,18 +217,18 @@ impl WriteQueue {
         self.check()
     }
 
-    /// Waits until a page can be read, if it was put here. An error stays, and the page is as it
-    /// was.
+    /// Waits until page `id` is written, if it is in the queue. On an error, which is stored, the
+    /// page keeps its old contents.
     pub(crate) fn bring(&mut self, id: PageId, read_map: &ReadMap) {
         if self.batch.as_ref().is_some_and(|batch| batch.pages(self.page_size).contains(&id.0)) {
-            // `finish` reports the first error again.
-            let _told_later = self.send(read_map);
+            // `finish` returns the first error again.
+            best_effort(self.send(read_map));
         }
         self.wait(read_map);
     }
 
-    /// Waits until everything that was sent is written, or has failed. What is still collected is
-    /// not sent.
+    /// Waits until everything that was sent is written or has failed. Does not send the batch that
+    /// is being collected.
     pub(crate) fn wait(&self, read_map: &ReadMap) {
         if self.is_inherited() {
             return;
@@ -249,17 +253,18 @@ impl Drop for WriteQueue {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         if self.is_inherited() {
-            // A child after `fork`: the thread is its parent's.
+            // In a child after `fork`: the thread is the parent's.
             std::mem::forget(thread);
             return;
         }
         let mut state = self.shared.lock();
         state.closed = true;
-        // Without `finish`, the transaction aborts and needs none of these pages.
+        // Waiting batches mean that `finish` was not called: the transaction aborts and needs none
+        // of the pages.
         state.waiting.clear();
         drop(state);
         self.shared.changed.notify_all();
-        drop(thread.join());
+        best_effort(thread.join());
     }
 }
 
@@ -268,7 +273,7 @@ fn write(mapping: &Mapping, page_size: usize, batch: &Batch) -> io::Result<()> {
     mapping.write_pages(batch.first.0 * page_size as u64, &batch.bytes)
 }
 
-/// Notes what was written, or the first error, and takes the buffer back.
+/// Records the result of a write and keeps the buffer for reuse.
 fn note(state: &mut State, page_size: usize, mut batch: Batch, done: io::Result<()>) {
     match done {
         Ok(()) => {
@@ -282,7 +287,7 @@ fn note(state: &mut State, page_size: usize, mut batch: Batch, done: io::Result<
             state.waiting.clear();
         }
     }
-    // A buffer for a large run is not kept.
+    // Do not keep the buffer of a large extent.
     if state.spare.len() < BATCHES_WAITING && batch.bytes.capacity() <= 2 * BATCH_BYTES {
         batch.bytes.clear();
         batch.verified_bytes.clear();
@@ -290,7 +295,7 @@ fn note(state: &mut State, page_size: usize, mut batch: Batch, done: io::Result<
     }
 }
 
-/// Pages that this process wrote count as verified (QUEUE-1: by the thread that reads them).
+/// Sets the verified bytes of pages that are written. Called by the building thread (QUEUE-1).
 fn set_verified_written(state: &mut State, read_map: &ReadMap) {
     for (id, verified_byte) in state.written.drain(..) {
         read_map.set_verified(id, verified_byte);

@@ -1,5 +1,5 @@
-//! Where pages of the running transaction come from: free space, else the end of the file, which
-//! grows.
+//! Allocating pages for the running transaction: from free space, otherwise at the end of the file,
+//! which grows.
 //!
 //! Floor: pager. Part of [`TxnPages`]: allocation, claims, growth, and prefaulting fresh pages.
 //!
@@ -16,19 +16,19 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, MAX_U48};
 use crate::pager::write::prefault::{Populator, THREAD_FROM_PAGES};
 
-/// Growth steps: an eighth of the file, within these bounds, in bytes.
+/// The file grows by an eighth, within these bounds, in bytes.
 const GROW_MIN_BYTES: u64 = 1 << 20;
 const GROW_MAX_BYTES: u64 = 1 << 30;
 
-/// Fresh pages are prefaulted ahead in runs, because one call for many pages costs a third of as
-/// many faults. The run grows with the transaction, so that a small one dirties nothing that it
-/// does not use.
+/// Fresh pages are prefaulted in runs ahead of their use, because one call for many pages costs a
+/// third of the time of single faults. The run grows with the transaction, so that a small
+/// transaction does not dirty pages that it does not use.
 const PREFAULT_MAX_PAGES: u64 = 256;
 const PREFAULT_FROM_PAGES: u64 = 32;
 
 impl TxnPages {
-    /// Claims pages that the free space gave. A file whose free space names a page twice is
-    /// damaged.
+    /// Claims pages taken from the free space. If the transaction has one of them already, the file
+    /// is damaged.
     pub(crate) fn claim(&mut self, id: PageId, pages: u64) -> Result<()> {
         self.not_owned(id, pages)?;
         if self.mapping.prefaults_first() {
@@ -45,12 +45,12 @@ impl TxnPages {
         }
     }
 
-    /// Gives up a claim without touching the free space.
+    /// Removes a claim without changing the free space.
     pub(crate) fn unclaim(&mut self, id: PageId, pages: u64) {
         self.write_map.unclaim(id, pages);
     }
 
-    /// Takes pages at the end of the file, growing it as needed.
+    /// Allocates pages at the end of the file, which grows if needed.
     pub(crate) fn alloc_at_end(&mut self, pages: u64) -> Result<PageId> {
         let start = self.extend(pages)?;
         self.fresh_pages += pages;
@@ -59,7 +59,7 @@ impl TxnPages {
         Ok(PageId(start))
     }
 
-    /// Takes pages that are written by `pwrite`.
+    /// Allocates pages that will be written with `pwrite`.
     pub(crate) fn alloc_written_through(&mut self, pages: u64) -> Result<PageId> {
         let id = match self.free.take_extent(pages) {
             Some(id) => id,
@@ -70,13 +70,13 @@ impl TxnPages {
         Ok(id)
     }
 
-    /// Lets kept pages that are not on their way go, to be used again at once.
+    /// Frees pages written through that are not in the write queue; they are usable again at once.
     pub(crate) fn give_back_written_through(&mut self, id: PageId, pages: u64) {
         self.write_map.remove_written_through(id, pages);
         self.free.add_unlisted(id, pages);
     }
 
-    /// Adds pages at the end; gives the first one.
+    /// Adds pages at the end of the file and returns the first one.
     pub(super) fn extend(&mut self, pages: u64) -> Result<u64> {
         let start = self.page_count;
         let end = start.checked_add(pages).filter(|&end| end <= MAX_U48).ok_or_else(|| self.disk_full(pages))?;
@@ -110,7 +110,7 @@ impl TxnPages {
         result.map_err(|e| Error::io("growing the file", &self.path, e).with_wanted(needed - mapped))
     }
 
-    /// Sees that storing to pages cannot meet a full disk.
+    /// Makes the file system allocate blocks for the pages, so that a store cannot hit a full disk.
     fn prefault(&self, id: PageId, pages: u64) -> Result<()> {
         let wanted = pages << self.page_shift;
         let backed = self.mapping.back_pages(&self.write_map, id, pages);
@@ -118,14 +118,13 @@ impl TxnPages {
     }
 
     fn prefault_ahead(&mut self, start: u64, end: u64) -> Result<()> {
-        // While pages are written by `pwrite`, most of what follows is not stored to.
+        // While the write queue is in use, most new pages are not stored to.
         let few = self.fresh_pages < PREFAULT_FROM_PAGES || self.write_queue.is_some();
         if few && !self.mapping.prefaults_first() || end <= self.prefaulted_to {
             return Ok(());
         }
         let mapped_pages = self.write_map.len_bytes() >> self.page_shift;
-        // Where a store can meet a full disk, pages are prefaulted before they are used, not beside
-        // it.
+        // If a store can hit a full disk, prefault before the pages are used, not concurrently.
         if self.fresh_pages >= THREAD_FROM_PAGES && !self.mapping.prefaults_first() {
             if self.populator.is_none() {
                 self.populator = Populator::start(Arc::clone(&self.mapping), self.page_shift, end);

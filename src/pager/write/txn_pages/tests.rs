@@ -7,11 +7,11 @@ use crate::mapping::MapOptions;
 use crate::page::checksum;
 use crate::pager::read::snapshot_pages::SnapshotPages;
 
-/// Pages with ids beyond 2^32, which lie beyond 16 TiB: taken, stored to, flushed and read through
-/// both mappings. The file is sparse, on tmpfs, because other file systems do not take one of that
+/// Pages with ids above 2^32, so past 16 TiB, are allocated, stored to, flushed and read through
+/// both mappings. The file is sparse and on tmpfs, because other file systems do not allow this
 /// length; with larger pages it would not fit an address space of 47 bits.
 #[test]
-fn pages_beyond_two_to_the_32_are_taken_written_and_read() {
+fn pages_with_ids_above_two_to_the_32_are_allocated_written_and_read() {
     for page_size in [4096usize, 8192] {
         let first = (1u64 << 32) + 7;
         let file = tempfile::tempfile_in("/dev/shm").expect("a file on tmpfs");
@@ -49,7 +49,7 @@ fn pages_beyond_two_to_the_32_are_taken_written_and_read() {
             }
             assert!(!pages.is_dirty(id) && snapshot.page(PagePtr { id: PageId(id.0 - (1 << 32)), crc }).is_err());
         }
-        // A page that is freed and taken again keeps its id.
+        // A page that is freed and allocated again keeps its id.
         pages.free(written[0].0, 1, TxnId(9));
         let freed = pages.free.drain_freed();
         assert_eq!((freed[0].start, freed[0].pages, freed[0].born), (written[0].0, 1, TxnId(9)));
@@ -59,10 +59,10 @@ fn pages_beyond_two_to_the_32_are_taken_written_and_read() {
     }
 }
 
-/// A store into a hole takes a block, and on a full disk ends the process: the block is taken
-/// before.
+/// A store into a hole allocates a block, and on a full disk kills the process. So the block must
+/// be allocated before.
 #[test]
-fn pages_in_holes_of_a_file_get_their_blocks_before_they_are_stored_to() {
+fn pages_in_holes_get_blocks_before_they_are_stored_to() {
     use std::os::unix::fs::MetadataExt as _;
     let file = tempfile::tempfile_in("/dev/shm").expect("a file on tmpfs");
     file.set_len(100 * 4096).expect("a sparse file");
@@ -75,11 +75,11 @@ fn pages_in_holes_of_a_file_get_their_blocks_before_they_are_stored_to() {
     let path = Arc::new(PathBuf::from("holes"));
     let mut pages = TxnPages::new(mapping, write_map, path, 4096, FreeSpace::default());
     pages.begin(TxnId(3), 50);
-    // The sentinel, and the last page, which was looked at: on tmpfs a hole that is read through a
-    // mapping takes a block.
+    // Blocks of the sentinel, and of the last page, which was read: on tmpfs, reading a hole
+    // through a mapping allocates a block.
     let sentinel = blocks();
     assert!(sentinel <= 16, "{sentinel}");
-    pages.alloc(1).expect("a page behind the pages in use");
+    pages.alloc(1).expect("a page after the pages in use");
     assert_eq!(blocks(), sentinel + 8);
     pages.free.add_unlisted(PageId(10), 4);
     pages.alloc(4).expect("free pages");
@@ -87,7 +87,7 @@ fn pages_in_holes_of_a_file_get_their_blocks_before_they_are_stored_to() {
     pages.end();
 }
 
-/// Pages in memory, and the first transaction on them.
+/// Pages in memory, with their first transaction begun.
 fn in_memory() -> TxnPages {
     let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 22), fault_guard: true, used_bytes: None };
     let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
@@ -98,47 +98,51 @@ fn in_memory() -> TxnPages {
     pages
 }
 
-/// Fills a page with a number and seals it; what the pointer to it says.
+/// Fills a page with a number and seals it; returns the checksum for its pointer.
 fn filled(page: &mut [u8], number: u32) -> u32 {
     page.chunks_exact_mut(4).for_each(|word| word.copy_from_slice(&number.to_le_bytes()));
     checksum::seal(page)
 }
 
-/// Two numbers for which pages have the same mark.
-fn with_the_same_mark() -> (u32, u32) {
+/// Two numbers for which [`filled`] pages have the same verified byte.
+fn with_the_same_verified_byte() -> (u32, u32) {
     let mut page = vec![0; 4096];
     let mut verified_byte = |number| verified_byte_of(filled(&mut page, number));
     let first = verified_byte(1);
-    (1, (2..).find(|&number| verified_byte(number) == first).expect("there are 255 marks"))
+    (1, (2..).find(|&number| verified_byte(number) == first).expect("there are only 255 verified bytes"))
 }
 
 #[test]
-fn a_page_that_is_freed_while_it_is_filled_aside_is_a_page_like_any_other() {
+fn a_page_freed_while_in_the_append_buffer_can_be_allocated_again() {
     let mut pages = in_memory();
-    let mut aside = pages.alloc_to_fill().expect("a page");
+    let mut filling = pages.alloc_to_fill().expect("a page");
     while !pages.append_buffer.is_due() {
-        assert!(pages.settle(aside).expect("settled").is_none());
-        aside = pages.alloc_to_fill().expect("a page");
+        assert!(pages.settle(filling).expect("settled").is_none());
+        filling = pages.alloc_to_fill().expect("a page");
     }
-    pages.settle(aside).expect("settled");
-    let aside = pages.alloc_to_fill().expect("a page on the append buffer");
-    filled(pages.page_mut(aside).expect("dirty"), 1);
-    pages.free(aside, 1, TxnId(3));
-    assert_eq!(pages.alloc(1).expect("a page"), aside, "freed last, it comes first");
-    let crc = filled(pages.extent_mut(aside, 1).expect("dirty"), 2);
-    let ptr = PagePtr { id: aside, crc };
+    pages.settle(filling).expect("settled");
+    let filling = pages.alloc_to_fill().expect("a page in the append buffer");
+    filled(pages.page_mut(filling).expect("dirty"), 1);
+    pages.free(filling, 1, TxnId(3));
+    assert_eq!(pages.alloc(1).expect("a page"), filling, "the page freed last is allocated first");
+    let crc = filled(pages.extent_mut(filling, 1).expect("dirty"), 2);
+    let ptr = PagePtr { id: filling, crc };
     let number = |bytes: &[u8]| u32::from_le_bytes([bytes[100], bytes[101], bytes[102], bytes[103]]);
-    assert_eq!(number(pages.extent(ptr, 1).expect("a run of one page")), 2);
+    assert_eq!(number(pages.extent(ptr, 1).expect("an extent of one page")), 2);
     assert_eq!(number(pages.page(ptr).expect("a page")), 2);
     pages.end_filling().expect("ended");
-    assert_eq!(number(pages.extent(ptr, 1).expect("a run of one page")), 2, "nothing is put in its place");
+    assert_eq!(
+        number(pages.extent(ptr, 1).expect("an extent of one page")),
+        2,
+        "the append buffer is not written over it"
+    );
     pages.end();
 }
 
-/// A mark says that the page was verified with this checksum: the page that lay there before was.
+/// A verified byte must not outlive the page that it was set for.
 #[test]
-fn a_page_on_its_way_has_no_mark_of_the_page_that_lay_there() {
-    let (before, after) = with_the_same_mark();
+fn a_page_in_the_write_queue_has_no_verified_byte_of_the_old_page() {
+    let (before, after) = with_the_same_verified_byte();
     let mut pages = in_memory();
     let id = pages.alloc(3).expect("pages");
     for page in 0..3 {
@@ -160,8 +164,8 @@ fn a_page_on_its_way_has_no_mark_of_the_page_that_lay_there() {
     assert_eq!((ptr.id, pages.read_map.verified_byte(id)), (id, 0));
     assert!(pages.page(ptr).expect("read")[8..].chunks_exact(4).all(|word| word == after.to_le_bytes()));
     assert_eq!(pages.read_map.verified_byte(id), verified_byte_of(ptr.crc), "written and verified");
-    // All pages of a run.
-    let extent = pages.alloc_written_through(2).expect("a run");
+    // All pages of an extent.
+    let extent = pages.alloc_written_through(2).expect("an extent");
     assert_eq!(extent.0, id.0 + 1);
     pages.put(extent, &[7; 2 * 4096]).expect("taken");
     assert_eq!([0, 1].map(|page| pages.read_map.verified_byte(PageId(extent.0 + page))), [0, 0]);
@@ -169,9 +173,9 @@ fn a_page_on_its_way_has_no_mark_of_the_page_that_lay_there() {
     pages.end();
 }
 
-/// It would be written over what comes next in its place.
+/// Otherwise the queue would overwrite the next user of the page.
 #[test]
-fn a_page_that_is_freed_on_its_way_is_written_before_its_place_is_used_again() {
+fn a_page_freed_in_the_write_queue_is_written_before_it_is_allocated_again() {
     let mut pages = in_memory();
     let id = pages.alloc(1).expect("a page");
     let crc = filled(pages.page_mut(id).expect("dirty"), 1);
@@ -196,7 +200,7 @@ fn a_page_that_is_freed_on_its_way_is_written_before_its_place_is_used_again() {
 }
 
 #[test]
-fn a_state_never_gets_more_pages_than_pointers_can_name() {
+fn a_state_never_gets_more_pages_than_page_ids() {
     let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 20), fault_guard: true, used_bytes: None };
     let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
     let write_map = mapping.write_map().expect("the first writable mapping");
@@ -210,9 +214,9 @@ fn a_state_never_gets_more_pages_than_pointers_can_name() {
     }
 }
 
-/// Two owners of one page would write over each other.
+/// Two users of one page would overwrite each other.
 #[test]
-fn a_page_that_the_free_space_names_again_is_not_handed_out_twice() {
+fn a_page_that_the_free_space_lists_twice_is_not_allocated_twice() {
     let options = MapOptions { page_size: 4096, window_bytes: Some(1 << 20), fault_guard: true, used_bytes: None };
     let mapping = Arc::new(Mapping::anonymous(options).expect("mapped"));
     let write_map = mapping.write_map().expect("the first writable mapping");
