@@ -1,9 +1,10 @@
-//! Creating databases: a new file, an existing empty file, memory.
+//! Creating databases: in a new file, in an existing empty file, in memory.
 //!
-//! Floor: txn. A new file is written under a temporary name, flushed, and linked to its own name
-//! (OPEN-2). All three kinds begin with the same two meta pages: an empty catalog, no free space.
+//! Floor: txn. A new file is written under a temporary name, flushed and renamed (OPEN-2). All
+//! three start with two meta pages of an empty state: no tables, no free space.
 //!
-//! Failure: `Io` or `DiskFull` of the file; a file that another process created first stays.
+//! Failure: `Io` or `DiskFull` of writing the file. A file that another process created first is
+//! kept.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +19,7 @@ use crate::page::meta::{LogDescriptor, MetaPage, RunPtr, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
 use crate::txn::open::{check_page_size, OpenSpec};
 
-/// Makes a new database file (OPEN-2). If another process was first, its file stays.
+/// Creates a new database file (OPEN-2). If another process was first, its file is kept.
 pub(super) fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
     let first = first_meta(spec.page_size)?;
     let created = file::create_atomic(path, spec.page_size, spec.mode, |out| {
@@ -35,8 +36,8 @@ pub(super) fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
     }
 }
 
-/// The file that a path leads to which does not exist: a link may name it. As many links as the
-/// kernel follows.
+/// The path of the file to create: follows symbolic links, which may end at a file that does not
+/// exist. Follows at most 40 links, like the kernel.
 pub(super) fn target_of_link(path: &Path) -> PathBuf {
     let mut path = path.to_path_buf();
     for _ in 0..40 {
@@ -46,8 +47,8 @@ pub(super) fn target_of_link(path: &Path) -> PathBuf {
     path
 }
 
-/// Makes a database of an existing empty file. The second slot first: a cut in between leaves a
-/// whole meta page or none.
+/// Makes an existing empty file a database. Writes the second slot first: the file has its full
+/// length then, and an interruption leaves either one valid meta page or none.
 pub(super) fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
     let first = first_meta(spec.page_size)?;
     file::prepare_empty(file);
@@ -62,7 +63,7 @@ pub(super) fn initialise(path: &Path, file: &File, spec: &OpenSpec) -> Result<()
         .map_err(|e| Error::io("initialising the file", path, e))
 }
 
-/// Whether all bytes of a short file can be read and are zeros.
+/// Whether all `len` bytes of a file are readable and zero.
 pub(super) fn is_blank(file: &File, len: u64) -> bool {
     let mut bytes = vec![0; len as usize];
     file::read_at(file, &mut bytes, 0).is_ok() && bytes.iter().all(|&byte| byte == 0)
@@ -94,7 +95,7 @@ fn random_uuid() -> io::Result<[u8; 16]> {
     Ok(bytes)
 }
 
-/// A database in memory, which behaves like one in a file and is gone at the end.
+/// Creates a database in memory. It behaves like one in a file, and is lost with its last handle.
 pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
     check_page_size(spec)?;
     let path = PathBuf::from("(memory)");

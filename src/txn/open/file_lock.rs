@@ -1,20 +1,21 @@
 //! The lock on a database file: one process writes, or any number read.
 //!
-//! Floor: txn. A range of bytes past the end of the file itself, locked for an open file and not
-//! for a process, so that it holds by whatever path the file was opened, and goes with the process.
+//! Floor: txn. An open file description lock (`F_OFD_SETLK`) on a byte range of the data file, past
+//! its end. Such a lock belongs to the open file description, not to the process: it works for any
+//! path to the file, and ends with the process.
 //!
 //! Invariants:
-//!   LOCK-1  the descriptor of the lock is opened for it only, and nothing is mapped from it (P1).
-//!   LOCK-2  a file that is locked has a name, or was removed later.
+//!   LOCK-1  the file is opened a second time for the lock only, and nothing is mapped from it (P1).
+//!   LOCK-2  a file is locked only if it still has a name; it may be removed later.
 //!
-//! Failure: [`Error::Locked`] names the process that has the file, where the kernel tells;
+//! Failure: [`Error::Locked`] names the process that has the file, if the kernel tells;
 //! [`Error::Busy`] for a file that was replaced or removed while it was opened.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{best_effort, Error, Result};
 use crate::mapping::file;
 use crate::sys::fork::{self, ForkEntry};
 use crate::sys::lock_holder;
@@ -26,13 +27,13 @@ use crate::txn::open::open_error;
 /// Device and inode of an open database.
 pub(crate) type FileId = (u64, u64);
 
-/// The lock on an open database, and its place in the registry.
+/// The lock on an open database.
 #[derive(Debug)]
 pub(crate) struct FileLock {
-    // Declared before the file: from the list first.
+    // Declared before `file`, so that it is dropped, and leaves the list, before the file is closed.
     _lost_in_children: ForkEntry,
-    /// `None` only while it is dropped. A child does not close it: it has lost it, and its number
-    /// may be another file's.
+    /// `None` only during drop. A child after `fork` does not close the file: the fork handler has
+    /// replaced or closed its descriptor, and the number may belong to another file by now.
     file: Option<File>,
     id: FileId,
     process: u32,
@@ -47,16 +48,16 @@ impl FileLock {
     pub(crate) fn file(&self) -> &File {
         match &self.file {
             Some(file) => file,
-            None => unreachable!("the file goes with the lock"),
+            None => unreachable!("the lock keeps its file open"),
         }
     }
 
-    /// Remembers for the next opening that a flush of this file has failed.
+    /// Remembers for the next open that a flush of this file has failed.
     pub(crate) fn remember_failed_flush(&self) {
         cache_validation::remember_failed_flush(self.file(), self.id);
     }
 
-    /// The rights of the database's file, for what is made from it.
+    /// The rights of the database file, to give to files made from it.
     pub(crate) fn rights(&self) -> io::Result<FileRights> {
         FileRights::of(self.file())
     }
@@ -65,21 +66,21 @@ impl FileLock {
 impl Drop for FileLock {
     fn drop(&mut self) {
         if self.process != fork::id() {
-            // The copy of a child after `fork`: the lock is the parent's, and unlocking would
-            // unlock for both.
+            // In a child after `fork`: the lock is the parent's, and unlocking would release it for
+            // both.
             std::mem::forget(self.file.take());
             return;
         }
-        // Closing the file would do, were it not for processes that another thread is starting:
-        // until they execute their program they hold copies of the descriptor, and with it the
-        // lock. If it fails, closing is what is left.
-        let _by_closing = locks::unlock(self.file(), locks::WRITER, 1);
+        // Closing the file is not enough: a process that another thread is starting has copies of
+        // the descriptor, and with them the lock, until it calls `exec`. If unlocking fails,
+        // closing the file is all that can be done.
+        best_effort(locks::unlock(self.file(), locks::WRITER, 1));
     }
 }
 
-/// Takes the lock that keeps other processes out: exclusive to write, shared to read.
+/// Locks the file against other processes: exclusive to write, shared to read.
 pub(crate) fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
-    // A description of its own, from which nothing is ever mapped (P1).
+    // An open file description of its own, from which nothing is mapped (P1).
     let file = file::open(path, !read_only).map_err(|e| open_error(path, e))?;
     if file_id(path, &file)? != id {
         return Err(Error::Busy { path: path.to_path_buf(), why: "the file was replaced while it was opened".into() });
@@ -88,9 +89,9 @@ pub(crate) fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<File
     let listed = ForkEntry::descriptor(&file);
     match locks::try_lock(&file, locks::WRITER, 1, kind) {
         Ok(true) => {
-            let found = file::status(&file).map_err(|e| Error::io("reading the number of its names", path, e))?;
+            let found = file::status(&file).map_err(|e| Error::io("reading the link count of the file", path, e))?;
             if found.links == 0 {
-                // What is committed to it would be gone with its last handle.
+                // Commits to a file without a name would be lost with its last handle.
                 let why = "the file was removed while it was opened; open it again".into();
                 return Err(Error::Busy { path: path.to_path_buf(), why });
             }
@@ -107,8 +108,8 @@ pub(crate) fn lock_file(path: &Path, id: FileId, read_only: bool) -> Result<File
     }
 }
 
-/// Names the process that has the file in the refusal of a locked one, where the kernel tells. That
-/// looks through all processes, so it is found out without the registry.
+/// Adds to a `Locked` error the process that has the file, if the kernel tells. That searches all
+/// processes, so it runs without the lock on the registry.
 pub(crate) fn name_holder(e: Error, id: FileId) -> Error {
     let Error::Locked { path, by } = e else { return e };
     let Some(holder) = lock_holder::of_lock(id, locks::WRITER) else { return Error::Locked { path, by } };

@@ -1,36 +1,36 @@
 //! Opening databases: which file, which lock, which state.
 //!
-//! Floor: txn. The same file opened twice in one process is the same environment, found by device
-//! and inode: two mappings with two writers would destroy the file. Among processes a byte-range
+//! Floor: txn. Opening a file twice in one process gives the same environment, found by device and
+//! inode: two mappings with two writers would destroy the file. Between processes, a byte-range
 //! lock on the data file decides: one process may open it for writing, or any number read-only.
 //!
-//! Recovery after any crash takes the newest valid meta page: that page was written only after
-//! everything it reaches was durable (rule R7). The page itself may be only in the page cache.
-//! Therefore an open for writing flushes the file, then reads the meta pages past the cache: after
-//! a failed flush the cache may show what the disk never got (rule R10). A file that was closed in
-//! order is only mapped. What a writer needs besides, a flush included, waits for the first write
-//! transaction (`Env::make_writer`). An open that only reads changes nothing of the file.
+//! Recovery after a crash takes the newest valid meta page: the writer wrote it only after
+//! everything that it reaches was durable (rule R7). The meta page itself may be only in the page
+//! cache. So an open for writing flushes the file and then reads the meta pages past the page
+//! cache: after a failed flush the cache may show bytes that the disk never got (rule R10). A file
+//! that was closed cleanly is only mapped; all other work for a writer, the flush included, waits
+//! for the first write transaction (`Env::make_writer`). A read-only open changes nothing in the
+//! file.
 //!
 //! ```text
 //! mod               the registry of open files; `open`, `open_file`, `find_state`
 //! create            makes new databases, in files and in memory
 //! file_lock         one process writes, or any number read
-//! newest_meta       reads both meta pages and chooses the newer valid one
+//! newest_meta       reads both meta pages and chooses the newest valid one
 //! cache_validation  checks that the page cache shows what the disk has
 //! survey            which states a file holds, and which of them are whole
 //! rollback          goes back to the newest whole state
 //! ```
 //!
 //! Invariants:
-//!   OPEN-1  a file that is refused is not changed, not even by a byte.
+//!   OPEN-1  a file that is refused is not changed.
 //!   OPEN-2  a new file appears under its name only when it is complete and durable (rule R11).
-//!   OPEN-3  an environment leaves the registry after its lock was released.
-//!   OPEN-4  after a failed flush only those bytes of the file count that were read from the disk.
-//!   OPEN-5  a file that was opened for writing ends with the last page of its state. What a crash
-//!       left after that page, extents whose first writing failed included, goes back to the file
-//!       system.
+//!   OPEN-3  an environment leaves the registry only after its lock was released.
+//!   OPEN-4  after a failed flush, only bytes read from the disk count, not those of the page cache.
+//!   OPEN-5  a file that was opened for writing ends with the last page of its state. Pages that a
+//!       crash left after it are cut off.
 //!
-//! Failure: every refusal names the file and the remedy; see the variants of [`Error`].
+//! Failure: every error names the file and the remedy; see the variants of [`Error`].
 
 pub(crate) mod cache_validation;
 mod create;
@@ -61,30 +61,30 @@ use file_lock::{file_id, lock_file, name_holder, FileId, FileLock};
 pub(crate) use newest_meta::readable_version;
 use newest_meta::{metas, newest_meta};
 
-/// How to open; what [`Options`](crate::Options) collects.
+/// How to open a database: the values of [`Options`](crate::Options).
 #[derive(Clone, Debug)]
 pub(crate) struct OpenSpec {
     /// Page size of a new database, in bytes.
     pub(crate) page_size: usize,
     pub(crate) read_only: bool,
-    /// Make the file if there is none.
+    /// Create the file if it does not exist.
     pub(crate) create: bool,
-    /// Take an existing file of zero bytes for a new database.
+    /// Make an existing empty file a database.
     pub(crate) init_empty: bool,
-    /// Mode of a new file, of which the umask is taken off.
+    /// Mode of a new file, before the umask.
     pub(crate) mode: u32,
     pub(crate) window_bytes: Option<u64>,
-    /// Turn accesses that the kernel cannot serve into errors.
-    /// `None`: not said, which is `true`.
+    /// Turn accesses that the kernel cannot serve into errors. `None`: not given, the default is
+    /// `true`.
     pub(crate) fault_guard: Option<bool>,
-    /// Go back to the newest state that is whole.
+    /// Go back to the newest whole state before opening.
     pub(crate) recover: bool,
-    /// `None`: not said, which is the default.
+    /// `None`: not given, the default is [`ReadAhead::Auto`].
     pub(crate) read_ahead: Option<ReadAhead>,
 }
 
-/// Databases that are open in this process. A child after `fork` has a registry of its own, so that
-/// it opens afresh what its parent has open.
+/// Databases that are open in this process. A child after `fork` gets an empty registry, so that it
+/// opens again what its parent has open.
 static REGISTRY: PerProcess<Mutex<HashMap<FileId, Weak<Env>>>> = PerProcess::new();
 
 fn registry() -> MutexGuard<'static, HashMap<FileId, Weak<Env>>> {
@@ -92,7 +92,7 @@ fn registry() -> MutexGuard<'static, HashMap<FileId, Weak<Env>>> {
 }
 
 impl FileLock {
-    /// Unlocks, then leaves the registry (OPEN-3).
+    /// Releases the lock, then removes the environment from the registry (OPEN-3).
     pub(crate) fn release(self) {
         let mut registry = registry();
         let id = self.id();
@@ -101,7 +101,7 @@ impl FileLock {
     }
 }
 
-/// Opens the database at a path, or makes it.
+/// Opens the database at a path, or creates it.
 pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
     check_page_size(spec)?;
     check_mode(spec)?;
@@ -124,15 +124,15 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
         let mut registry = registry();
         match registry.get(&id).map(Weak::upgrade) {
             Some(Some(env)) => {
-                // If this refuses, `env` may be the last handle by now, whose end needs the
+                // If `share` fails, `env` may be the last handle by now, and dropping it locks the
                 // registry.
                 drop(registry);
                 return share(env, spec);
             }
             Some(None) => {
-                // The last handle is closing it just now.
+                // Another thread is dropping the last handle. Try again when it has finished.
                 drop(registry);
-                // `sleep` would panic where the kernel refuses its call.
+                // Not `sleep`, which panics if a sandbox refuses its system call.
                 std::thread::park_timeout(Duration::from_millis(1));
             }
             None => {
@@ -155,17 +155,18 @@ fn check_page_size(spec: &OpenSpec) -> Result<()> {
     Err(Error::usage(what))
 }
 
-/// Refuses modes with which the file could not be opened again.
+/// Refuses a mode with which the owner could not open the file again.
 fn check_mode(spec: &OpenSpec) -> Result<()> {
     if spec.mode & !0o777 == 0 && spec.mode & 0o600 == 0o600 {
         return Ok(());
     }
     let what =
-        "is not possible: the owner has to read and write, and only permission bits count; choose one such as 0o600";
+        "is not possible: it may have permission bits only, and the owner must be able to read and write; choose one such \
+         as 0o600";
     Err(Error::usage(format!("mode {:#o} {what}", spec.mode)))
 }
 
-/// Another handle to a database that this process has open.
+/// Returns another handle to a database that this process has open.
 fn share(env: Arc<Env>, spec: &OpenSpec) -> Result<Arc<Env>> {
     if env.read_only && !spec.read_only {
         return Err(Error::Locked {
@@ -174,8 +175,8 @@ fn share(env: Arc<Env>, spec: &OpenSpec) -> Result<Arc<Env>> {
         });
     }
     if spec.recover {
-        let what = "recovery goes back before a database is opened, and this process has it open already";
-        let remedy = "end all its handles and transactions first, or open it without recovery";
+        let what = "recovery works only on a closed database, and this process has it open";
+        let remedy = "drop all its handles and transactions first, or open it without recovery";
         return Err(Error::usage(format!("{}: {what}; {remedy}", env.path().display())));
     }
     agree(&env, "fault_guard", spec.fault_guard, env.opened.fault_guard.unwrap_or(true))?;
@@ -184,8 +185,7 @@ fn share(env: Arc<Env>, spec: &OpenSpec) -> Result<Arc<Env>> {
     Ok(env)
 }
 
-/// Refuses an option that was given and cannot hold, because the database is open with another
-/// value.
+/// Refuses an option whose value differs from the one that the database is open with.
 fn agree<T: PartialEq + std::fmt::Debug>(env: &Env, option: &str, asked: Option<T>, is: T) -> Result<()> {
     match asked {
         Some(asked) if asked != is => Err(Error::usage(format!(
@@ -197,8 +197,8 @@ fn agree<T: PartialEq + std::fmt::Debug>(env: &Env, option: &str, asked: Option<
     }
 }
 
-/// Opens a file to be read only with plain reads, locked against writers; whatever is wrong with
-/// it.
+/// Opens and locks a file for salvage, however damaged it is. It is read only with `pread`; the
+/// lock keeps writers out.
 pub(crate) fn to_salvage(path: &Path) -> Result<(File, FileLock)> {
     let file = file::open(path, false).map_err(|e| open_error(path, e))?;
     check_type(path, &file)?;
@@ -208,7 +208,7 @@ pub(crate) fn to_salvage(path: &Path) -> Result<(File, FileLock)> {
     Ok((file, lock))
 }
 
-/// Finds out what going back to a whole state would do, and does it if asked to.
+/// Plans going back to a whole state, and does it if `carry_out` is true.
 pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
     let file = file::open(path, carry_out).map_err(|e| open_error(path, e))?;
     check_type(path, &file)?;
@@ -236,7 +236,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         }
         initialise(path, &file, spec)?;
     } else if spec.init_empty && !spec.read_only && len <= 2 * limits::PAGE_SIZE_MAX as u64 && is_blank(&file, len) {
-        // A power cut while an empty file was initialised can leave its new length and none of its
+        // A power loss while an empty file was initialised can leave the new length without the
         // bytes.
         initialise(path, &file, spec)?;
     }
@@ -260,9 +260,9 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
         Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
     mapping.set_read_ahead(spec.read_ahead.unwrap_or_default());
     if !spec.read_only && !in_order {
-        // A process that was killed may have left its newest meta page only in the page cache.
-        // What is shown of it, and what this one builds on, is durable first (R7, R10), or a power
-        // loss could bring the older state back after its pages were reused.
+        // A killed process may have left its newest meta page only in the page cache. Flush it
+        // before readers see its state or a commit builds on it (R7, R10); otherwise a power loss
+        // could bring back the older state after its pages were reused.
         mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
         mapping.ready_to_write().map_err(|e| Error::io("mapping the file for writing", path, e))?;
         if doubted {
@@ -273,21 +273,21 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
     Ok(Env::new(EnvParts { path, meta, slot, read_only, opened: spec.clone(), mapping, lock }))
 }
 
-/// The state that is opened, and how it was found.
+/// The state that a file is opened with, and how it was found.
 struct NewestState {
     meta: MetaPage,
     slot: usize,
-    /// The file was closed in order: what only a writer needs can wait for one.
+    /// The file was closed cleanly, so the work for a writer can wait until there is one.
     in_order: bool,
-    /// What the page cache showed was in doubt.
+    /// The page cache may have shown bytes that the disk does not have.
     doubted: bool,
 }
 
 /// Finds the newest state of a file of `len` bytes, or the one that recovery goes back to.
 fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -> Result<NewestState> {
     if !spec.read_only && !spec.recover && !cache_validation::is_doubted(file, id) {
-        // While a file is written to it is longer than its newest state (MAP-5), so what has just
-        // that length was closed in order, or opened and never written to.
+        // A file that is being written is longer than its newest state (MAP-5). So if the lengths
+        // are equal, the file was closed cleanly, or opened and never written to.
         match newest_meta(path, file) {
             Ok((meta, slot)) if meta.page_count.saturating_mul(meta.page_size.into()) == len => {
                 return Ok(NewestState { meta, slot, in_order: true, doubted: false });
@@ -304,17 +304,18 @@ fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -
     Ok(NewestState { meta, slot, in_order: false, doubted })
 }
 
-/// Adds to the refusal of a cut file which state is whole, if one is. That reads every page in use,
-/// so it is found out without the registry: other databases are opened and closed meanwhile.
+/// Adds to a `Truncated` error which older state is whole, if one is. That reads every page in use,
+/// so it runs without the lock on the registry: other databases can be opened and closed meanwhile.
 fn say_what_is_whole(e: Error, id: FileId) -> Error {
     let Error::Truncated { path, needed, found, whole: None } = e else { return e };
-    // Another process has the file open and changes it: only that process knows which state is
-    // whole.
+    // Without the lock another process has the file open and changes it, and only that process
+    // knows which state is whole.
     let whole = lock_file(&path, id, true).ok().and_then(|lock| rollback::whole_of(&path, lock.file(), found));
     Error::Truncated { path, needed, found, whole }
 }
 
-/// What cannot even be opened may be no file at all (a directory, a socket).
+/// The error of a failed open. It says so if the path is not a regular file (a directory, a
+/// socket).
 pub(crate) fn open_error(path: &Path, e: io::Error) -> Error {
     let found = std::fs::metadata(path).ok().and_then(|metadata| file::other_kind(metadata.mode()));
     match found {

@@ -1,8 +1,8 @@
-//! Finding the newest valid meta page of a file, and saying what is wrong where there is none.
+//! Finding the newest valid meta page of a file, or the reason why there is none.
 //!
 //! Floor: txn. Reads both meta pages with `pread`. The state with the greater transaction number is
-//! the newest one (rule R7). An unreadable slot is never taken for an old one: the slot may hold
-//! the newest state, whose commit has given pages of the older state back to use.
+//! the newest one (rule R7). A slot that cannot be read is never ignored: it may hold the newest
+//! state, whose transaction reused pages of the older one.
 //!
 //! Failure: `NotADatabase`, `NewerVersion`, `Truncated`, `Corrupt`, `Io`; each names the file.
 
@@ -17,11 +17,11 @@ use crate::page::layout::meta::{MAGIC_BYTES, RECORD_BYTES};
 use crate::page::meta::{self, MetaPage, MetaPageError, Probe, Slot};
 use crate::txn::open::survey;
 
-/// How far a file without meta pages is searched for pages, to tell a damaged database from
-/// something else.
+/// How many bytes of a file without meta pages are searched for pages, to tell a damaged database
+/// from another file.
 const LOOK_FOR_PAGES_BYTES: u64 = 1 << 20;
 
-/// The newest valid meta page and its slot, in a file whose slots do not contradict each other.
+/// The newest valid meta page and its slot. An error if the slots contradict each other.
 pub(super) fn newest_meta(path: &Path, file: &File) -> Result<(MetaPage, usize)> {
     let (newest, slots) = metas(path, file)?;
     match meta::contradiction(&slots) {
@@ -57,8 +57,7 @@ pub(super) fn metas(path: &Path, file: &File) -> Result<((MetaPage, usize), [Slo
     readable_version(path, &probe)?;
     let slots = [probe.slots[0].meta(), probe.slots[1].meta()];
     if let Some(e) = unreadable.filter(|_| slots.iter().any(Result::is_err)) {
-        // The newest state may be the one that the disk does not give, and pages of the older one
-        // were used again.
+        // The unreadable slot may hold the newest state, and pages of the older one were reused.
         return Err(Error::io("reading the meta pages", path, e));
     }
     let newest = match slots {
@@ -70,7 +69,7 @@ pub(super) fn metas(path: &Path, file: &File) -> Result<((MetaPage, usize), [Slo
     Ok((newest, probe.slots))
 }
 
-/// Refuses files of newer releases.
+/// Refuses files that need a newer release.
 pub(crate) fn readable_version(path: &Path, probe: &Probe) -> Result<()> {
     for slot in &probe.slots {
         if let Err(e @ (MetaPageError::Version(_) | MetaPageError::RequiredFeature(_))) = slot.meta() {
@@ -80,8 +79,8 @@ pub(crate) fn readable_version(path: &Path, probe: &Probe) -> Result<()> {
     Ok(())
 }
 
-/// A file that begins like a database and ends within its first record. No state needs less than
-/// the two slots.
+/// The error for a file that begins like a database but ends within its first record. Every state
+/// needs at least the two slots.
 fn cut_short(path: &Path, file: &File) -> Option<Error> {
     let found = file::length(file).ok()?;
     let mut begin = vec![0; (found as usize).min(MAGIC_BYTES.len())];
@@ -91,7 +90,7 @@ fn cut_short(path: &Path, file: &File) -> Option<Error> {
     cut.then(|| Error::Truncated { path: path.to_path_buf(), needed, found, whole: None })
 }
 
-/// Why there is no usable meta page at all: something else than a database, or a damaged one.
+/// Why there is no usable meta page: the file is not a database, or it is damaged.
 fn no_meta(path: &Path, file: &File, probe: &Probe, a: MetaPageError, b: MetaPageError) -> Error {
     match (a, b) {
         (MetaPageError::NoMagic, MetaPageError::NoMagic)

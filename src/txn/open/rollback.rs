@@ -1,22 +1,20 @@
-//! Going back to the newest state that is whole, in a file that is cut or whose newest state is
-//! damaged.
+//! Going back to the newest whole state, in a file that was cut or whose newest state is damaged.
 //!
-//! Floor: txn. [`plan`] finds out what can be done and changes nothing; [`carry_out`] does it:
-//! everything is flushed, a new meta page with the roots of that state and a number above all
-//! others is written over the slot that does not hold the state, and flushed; then the file gets
-//! the length that the state asks for (pages that are not in use may be missing).
+//! Floor: txn. [`plan`] finds the state to go back to and changes nothing. [`carry_out`] goes back:
+//! it flushes the file, writes a new meta page with the roots of that state and a number above all
+//! others over the slot that does not hold the state, and flushes it. Then it extends the file to
+//! the length that the state needs (pages that are not in use may be missing).
 //!
 //! Invariants:
-//!   ROLLBACK-1  the slot of the state that is gone back to is not written before the new one is
-//!       durable, so whatever of the writing survives a crash, that state is found again: by its
-//!       own meta page or by the new one.
-//!   ROLLBACK-2  no state is gone back to whose pages were not all read and verified just now.
-//!   ROLLBACK-3  the file gets longer only when the state that is gone back to is the newest one,
-//!       durably. Before that, being too short is what keeps the damaged state from being opened,
-//!       and the slot of the whole one from being overwritten.
+//!   ROLLBACK-1  the slot of the target state is not written before the new meta page is durable. So
+//!       after a crash at any moment the target state is found again, by its own meta page or by
+//!       the new one.
+//!   ROLLBACK-2  every page of the target state was read and verified just before.
+//!   ROLLBACK-3  the file is extended only after the new meta page is durable. Until then a file that
+//!       is too short cannot be opened with the damaged state, so the slot of the target state is
+//!       not overwritten.
 //!
-//! Failure: [`Error::Truncated`] or [`Error::Corrupt`] when no state is whole; errors of the
-//! system.
+//! Failure: [`Error::Truncated`] or [`Error::Corrupt`] if no state is whole; errors of the kernel.
 
 use crate::hooks::{self, Recovery};
 use std::fs::File;
@@ -30,41 +28,41 @@ use crate::page::meta::{self, MetaPage, Slot};
 use crate::tree::Finding;
 use crate::txn::open::survey::{self, Candidate};
 
-/// What going back would do.
+/// The result of [`plan`]: the newest state, and the target state to go back to.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// The state that the newest meta page describes.
     pub(crate) newest: Candidate,
-    /// What is wrong with it, if it cannot be used.
+    /// Damage of the newest state, if there is any.
     pub(crate) damage: Option<Finding>,
-    /// The newest state that is whole.
+    /// The target: the newest whole state.
     pub(crate) target: Candidate,
-    /// Why the slots cannot have been left by Mapleaf, if so: then one is written anew even if no
-    /// state is given up.
+    /// Why Mapleaf cannot have written the slots like this, if so. Then a slot is rewritten even if
+    /// no state is given up.
     pub(crate) contradiction: Option<String>,
-    /// What the meta pages hold.
+    /// The contents of the meta pages.
     pub(crate) slots: [Slot; 2],
     /// Length of the file, in bytes.
     pub(crate) found: u64,
-    /// Tables and numbers of entries of the newest state, as far as they can be read, and of the
-    /// target.
+    /// Tables of the newest state with their entry counts, as far as they can be read.
     pub(crate) before: Vec<(String, u64)>,
+    /// Tables of the target with their entry counts.
     pub(crate) after: Vec<(String, u64)>,
 }
 
 impl Plan {
-    /// Whether a commit is given up.
+    /// Whether going back gives up a commit.
     pub(crate) fn loses(&self) -> bool {
         self.newest != self.target
     }
 
-    /// Whether the file can be used as it is.
+    /// Whether there is nothing to do.
     pub(crate) fn is_nothing(&self) -> bool {
         !self.loses() && self.contradiction.is_none() && self.target.needed() <= self.found
     }
 }
 
-/// Reads every page in use to find the newest state that is whole. The caller holds the lock.
+/// Reads every page in use to find the newest whole state. The caller holds the lock.
 pub(crate) fn plan(path: &Path, file: &File) -> Result<Plan> {
     let found = files::length(file).map_err(|e| Error::io("reading the length", path, e))?;
     let probe = survey::probe(file);
@@ -102,24 +100,24 @@ fn nothing_whole(path: &Path, newest: &Candidate, found: u64, damage: Option<Fin
     }
 }
 
-/// The transaction whose state is whole, in a file of `found` bytes that is shorter than its newest
-/// state needs. The caller holds the lock.
+/// The transaction of the newest whole state, in a file of `found` bytes that is shorter than its
+/// newest state needs. The caller holds the lock.
 pub(crate) fn whole_of(path: &Path, file: &File, found: u64) -> Option<u64> {
     let plan = plan(path, file).ok().filter(|plan| plan.found == found)?;
     Some(plan.target.meta.txn.0)
 }
 
-/// Makes the state of the plan the one that the file opens with. The caller holds the exclusive
-/// lock since the plan.
+/// Makes the target state the one that the file opens with. The caller has held the exclusive lock
+/// since the plan was made.
 pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     if plan.is_nothing() {
         return Ok(());
     }
-    // What cannot be completed is not begun.
+    // Check first whether the last step can succeed: the file must not be left half-way.
     let wanted = plan.target.needed().saturating_sub(plan.found);
     has_room(path, plan, wanted)?;
     let flush = || files::sync(file).map_err(|e| Error::io("flushing the file", path, e));
-    // The state may have been read only from the page cache.
+    // Pages of the target state may be only in the page cache.
     flush()?;
     if plan.loses() || plan.contradiction.is_some() {
         give_up(path, file, plan)?;
@@ -128,8 +126,8 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
         hooks::recovering(Recovery::MetaFlushed, path);
     }
     if plan.contradiction.is_some() {
-        // Copies of one slot may differ too. The state has two whole records now, so its first one
-        // may be written again.
+        // The copies of one slot may differ too. The new meta page is durable, so the target's own
+        // slot may be rewritten now.
         write_slot(path, file, &plan.target.meta, plan.target.slot)?;
         flush()?;
     }
@@ -140,45 +138,44 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Writes the meta page that makes the state of the plan the newest, over the slot that does not
-/// hold it (ROLLBACK-1).
+/// Writes a meta page that makes the target state the newest, over the slot that does not hold it
+/// (ROLLBACK-1).
 fn give_up(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     let meta = &plan.target.meta;
     let newest = survey::candidates(&survey::probe(file)).iter().map(|found| found.meta.txn.0).max();
-    // A record that was written over may have had the next number, which pages of its state carry.
+    // A record that was overwritten may have had the next number, and pages of its state carry it.
     let lost = u64::from(plan.contradiction.is_some());
     let txn = newest.unwrap_or(0).max(plan.newest.meta.txn.0) + 1 + lost;
     if txn > MAX_U48 {
-        let what =
-            "the transaction number is the largest there can be; 'kvctl salvage FILE OUT' makes a new file".into();
+        let what = "the transaction number has reached its maximum; 'kvctl salvage FILE OUT' makes a new file".into();
         return Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what });
     }
     write_slot(path, file, &MetaPage { txn: TxnId(txn), ..*meta }, plan.target.slot ^ 1)
 }
 
-/// Writes both copies of a record into a meta page.
+/// Writes both copies of a record into a slot.
 fn write_slot(path: &Path, file: &File, meta: &MetaPage, slot: usize) -> Result<()> {
     let mut page = vec![0; meta.page_size as usize];
     meta.encode_slot(&mut page);
     files::write_at(file, &page, (slot * page.len()) as u64).map_err(|e| Error::io("writing the meta page", path, e))
 }
 
-/// Whether the file may get as long as the state asks for: by the limits of the process, and by the
-/// disk.
+/// An error if the file cannot be extended by `wanted` bytes: the size limit of the process, or a
+/// full disk.
 fn has_room(path: &Path, plan: &Plan, wanted: u64) -> Result<()> {
     if wanted == 0 {
         return Ok(());
     }
     files::may_have_length(plan.target.needed()).map_err(|e| Error::io("making the file longer", path, e))?;
-    let room = files::free_bytes(path).map_err(|e| Error::io("asking for the free space of the disk", path, e))?;
+    let room = files::free_bytes(path).map_err(|e| Error::io("reading the free space of the disk", path, e))?;
     match room < wanted {
         true => Err(Error::DiskFull { path: path.to_path_buf(), wanted }),
         false => Ok(()),
     }
 }
 
-/// Gives the file the pages that are missing and not in use, with blocks, so that no store to them
-/// meets a full disk.
+/// Extends the file by the missing pages, none of which is in use. Writes zeros, so that they have
+/// blocks and a later store cannot hit a full disk.
 fn lengthen(path: &Path, file: &File, plan: &Plan) -> io::Result<()> {
     let (page_size, needed) = (plan.target.meta.page_size as usize, plan.target.needed());
     let (writer, zeros) = (ChunkWriter::new(file, page_size), vec![0; page_size]);

@@ -1,19 +1,19 @@
-//! Which states a file holds, and whether one of them is whole.
+//! Which states a file has, and which of them are whole.
 //!
-//! Floor: txn. For files that may be cut or damaged: everything is read with plain reads, nothing
-//! is mapped. A state is whole when every page that its meta page reaches lies inside the file, is
-//! the one that its pointer means, and is well-formed: the catalog, all tables with their overflow
+//! Floor: txn. For files that may be cut or damaged: pages are read with `pread`, and nothing is
+//! mapped. A state is whole if every page that its meta page reaches is inside the file, matches
+//! its pointer, and is well-formed. That includes the catalog, all tables with their overflow
 //! extents, the free-space tree and the free list.
 //!
-//! Costs one read of every page in use; in memory one bit per page in use, and the records of the
+//! Costs one read of every page in use; in memory, one bit per page in use and the records of all
 //! tables.
 //!
-//! Failure: damage is part of the [`Survey`]; errors are those of finding out the length.
+//! Failure: none; damage is part of the [`Survey`].
 
 use std::fs::File;
 
 use crate::catalog::{self, TableRecord};
-use crate::error::{Error, Result};
+use crate::error::{best_effort, Error, Result};
 use crate::ids::{PageId, TreeId};
 use crate::limits::{PAGE_SIZE_MAX, PAGE_SIZE_MIN};
 use crate::mapping::file as files;
@@ -34,13 +34,13 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// Bytes that a file with this state has.
+    /// Bytes that a file needs for this state.
     pub(crate) fn needed(&self) -> u64 {
         self.meta.page_count.saturating_mul(self.meta.page_size.into())
     }
 }
 
-/// Reads both slots with all copies.
+/// Reads all copies of both slots.
 pub(crate) fn probe(file: &File) -> Probe {
     meta::probe(|offset, len| {
         let mut bytes = vec![0; len];
@@ -48,15 +48,15 @@ pub(crate) fn probe(file: &File) -> Probe {
     })
 }
 
-/// The page size of a file without meta pages: the one that a page within its first `len` bytes
-/// proves.
+/// Finds the page size of a file without meta pages: a size for which one of the first `len` bytes'
+/// pages has a valid header and checksum.
 pub(crate) fn find_page_size(file: &File, len: u64) -> Option<usize> {
     let sizes =
         || std::iter::successors(Some(PAGE_SIZE_MIN), |size| Some(size * 2)).take_while(|s| *s <= PAGE_SIZE_MAX);
     let mut page = vec![0; PAGE_SIZE_MAX];
     let smallest = PAGE_SIZE_MIN as u64;
-    // Page by page of the smallest size, so that a file that is intact but for its meta pages is
-    // told at once. Holes have none.
+    // Try every size at each offset, so that a file with only its meta pages damaged is recognised
+    // at its first page. Skip holes, which have no pages.
     let mut at = 2;
     loop {
         at = at.max(files::next_data(file, at * smallest)? / smallest);
@@ -80,7 +80,7 @@ pub(crate) fn find_page_size(file: &File, len: u64) -> Option<usize> {
     }
 }
 
-/// Every meta page that is whole, the newest first. A slot whose copies differ gives both.
+/// Every intact meta page, the newest first. A slot whose copies differ gives two.
 pub(crate) fn candidates(probe: &Probe) -> Vec<Candidate> {
     let mut found: Vec<Candidate> = Vec::new();
     for (slot, both) in probe.slots.iter().enumerate() {
@@ -95,30 +95,30 @@ pub(crate) fn candidates(probe: &Probe) -> Vec<Candidate> {
     found
 }
 
-/// What is done with each entry of a tree.
+/// Callback for each entry of a tree.
 type OnEntry<'e> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'e;
 
-/// What is known of one state.
+/// What the survey found out about one state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Survey {
-    /// The first thing that is wrong; `None` for a state that is whole.
+    /// The first damage; `None` for a whole state.
     pub(crate) damage: Option<Finding>,
-    /// Tables whose records were read, with their numbers of entries.
+    /// Tables whose records could be read, with their entry counts.
     pub(crate) tables: Vec<(String, u64)>,
 }
 
-/// Looks at a state until something is wrong with it.
+/// Verifies a state, up to the first damage.
 pub(crate) fn survey(file: &File, len: u64, meta: &MetaPage) -> Survey {
     let pages = FilePages::new(file, meta.page_size as usize, len);
     let count = meta.page_count.min(pages.page_count());
     let mut surveyor = Surveyor { pages: &pages, meta, map: PageMap::new(count), survey: Survey::default() };
     surveyor.map.take(PageId(0), 2);
-    // It has ended early when there is damage; that is noted.
-    let _ended = surveyor.look();
+    // An error means damage, which `survey.damage` records.
+    best_effort(surveyor.look());
     surveyor.survey
 }
 
-/// The tables that a state's catalog still tells of.
+/// Table names with their entry counts.
 fn table_counts(records: &[(String, TableRecord)]) -> Vec<(String, u64)> {
     records.iter().map(|(name, record)| (name.clone(), record.root.entries)).collect()
 }
@@ -141,11 +141,10 @@ impl Surveyor<'_, '_> {
         self.survey.tables = table_counts(&tables);
         listed?;
         for (name, record) in &tables {
-            // Of a kind that this build does not read: the other tables can be used, and this one
-            // is not looked at.
+            // Skip a table of a kind that this build cannot read: the other tables are usable.
             if record.known_flags(name).is_ok() {
                 if record.root.tree >= next_tree {
-                    let what = format!("tree id {} of table '{name}' was never given", record.root.tree);
+                    let what = format!("tree id {} of table '{name}' was never assigned", record.root.tree);
                     return self.damaged(PageId::NONE, Some(name), what);
                 }
                 self.tree(&record.root, Some(name), &mut |_, _| Ok(()))?;
@@ -173,7 +172,8 @@ impl Surveyor<'_, '_> {
         }
     }
 
-    /// Walks one tree; the error of a walk that met damage, which is noted, says nothing.
+    /// Walks one tree. If the visitor recorded damage, the error of the walk is [`stop`] and is
+    /// ignored.
     fn tree(&mut self, root: &TreeRoot, table: Option<&str>, entry: &mut OnEntry<'_>) -> Result<()> {
         let mut visitor = Looking { map: &mut self.map, entry, damage: None };
         let walked = tree::walk(self.pages, root, Values::Verify, &mut visitor);
@@ -201,7 +201,7 @@ impl Surveyor<'_, '_> {
     }
 }
 
-/// Which tree it is, where no table says so.
+/// Names the tree in a message, if it is not a table.
 fn place(root: &TreeRoot, table: Option<&str>) -> &'static str {
     match table {
         Some(_) => "",
@@ -210,7 +210,7 @@ fn place(root: &TreeRoot, table: Option<&str>) -> &'static str {
     }
 }
 
-/// Ends a walk at the first damage, which is noted elsewhere.
+/// Ends a walk at the first damage, which is recorded elsewhere.
 #[cold]
 fn stop() -> Error {
     Error::corrupt(PageId::NONE, "the state is not whole")
@@ -231,7 +231,7 @@ struct Looking<'l> {
 
 impl Visitor for Looking<'_> {
     fn enter(&mut self, id: PageId, pages: u64) -> bool {
-        // Reading finds pages after the end, with a better message.
+        // For a page past the end, the read that follows gives a better message.
         self.map.take(id, pages).is_none_or(|at| at.0 >= self.map.pages)
     }
 
