@@ -1,4 +1,4 @@
-//! The catalog: table names and table records, over bytes.
+//! The catalog: the tree of table names and table records.
 //!
 //! Floor: catalog. The catalog is a B+tree of its own (tree 0) from table name to [`TableRecord`].
 //! Records are plain bytes, so that recovery, check and tools need no codec.
@@ -12,11 +12,10 @@
 //!
 //! Invariants:
 //!   CATALOG-1  tree ids are unique and below the state's next tree id.
-//!   CATALOG-2  flags that this build does not know make the table unusable, with a clear error,
-//!              and nothing else.
+//!   CATALOG-2  unknown flags make only this table unusable, with an error that says so.
 //!
 //! Failure: [`Error::Corrupt`] for malformed records, [`Error::Usage`] and [`Error::TooLarge`] for
-//! names.
+//! invalid names.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId};
@@ -27,17 +26,17 @@ use crate::page::meta::TreeRoot;
 const RECORD_VERSION: u8 = 1;
 const FIXED_BYTES: usize = 28;
 
-/// Flag bits of a table record. None is set by this build; a table that has one is refused.
+/// Flag bits of a table record. This build sets none, and refuses a table with any.
 pub(crate) mod flags {
     /// Reserved: sorted duplicate values per key.
     pub(crate) const MULTIMAP: u32 = 1;
     /// Reserved: two bits for the key order (0 bytewise, 1 reversed bytes, 2 native integer).
     pub(crate) const KEY_ORDER: u32 = 0b110;
-    /// What this build understands.
+    /// Flags that this build supports.
     pub(crate) const KNOWN: u32 = 0;
 }
 
-/// What the catalog says of a table.
+/// The value of a table in the catalog.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct TableRecord {
     pub(crate) flags: u32,
@@ -80,18 +79,18 @@ impl TableRecord {
             tree: TreeId(get_u32(bytes, 5)),
         };
         if root.height > 0 && root.ptr.id.0 < 2 {
-            // The meta pages change in place: no pointer may lead to them.
+            // No pointer may lead to a meta page, because they are overwritten in place.
             return Err(bad("its root is a meta page"));
         }
         let (key_codec, rest) = take_name(&bytes[FIXED_BYTES..]).ok_or_else(|| bad("malformed codec name"))?;
         let (value_codec, rest) = take_name(rest).ok_or_else(|| bad("malformed codec name"))?;
         if !rest.is_empty() {
-            return Err(bad("bytes behind its end"));
+            return Err(bad("bytes after its end"));
         }
         Ok(TableRecord { flags: get_u32(bytes, 1), root, key_codec, value_codec })
     }
 
-    /// Refuses what does not fit the codecs of the table.
+    /// An error if the table cannot be opened as `asked`.
     pub(crate) fn check_codecs(&self, name: &str, asked: Asked<'_>) -> Result<()> {
         let fits = |stored: &str, asked: &str| stored == asked || (stored.is_empty() && OF_NO_TYPE.contains(&asked));
         let is_right = match asked {
@@ -124,7 +123,7 @@ impl TableRecord {
         Error::usage(format!("table '{name}' was made {stored} and {refused} {asked_for}; {remedy}"))
     }
 
-    /// Refuses tables of kinds that this build does not know.
+    /// An error if this build cannot read this kind of table.
     pub(crate) fn known_flags(&self, name: &str) -> Result<()> {
         if self.flags & !flags::KNOWN == 0 {
             return Ok(());
@@ -138,20 +137,20 @@ impl TableRecord {
     }
 }
 
-/// What a table is opened as. An empty name of a codec stands for none: a table, or one side of it,
-/// made without types.
+/// How a table is opened. An empty codec name means no type: the table, or one side of it, was
+/// created without types.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked<'a> {
-    /// Bytes, whatever the types are.
+    /// As bytes, whatever its types are.
     Bytes,
-    /// Items of these codecs of keys and values.
+    /// With these codecs for keys and values.
     Types(&'a str, &'a str),
-    /// A table that was made with just these codecs.
+    /// As a table that was created with exactly these codecs.
     Made(&'a str, &'a str),
 }
 
 impl<'a> Asked<'a> {
-    /// The codecs of keys and values of a table that is made because there is none.
+    /// The key and value codec for a table that is created because it does not exist.
     pub(crate) fn codecs_of_new(self) -> (&'a str, &'a str) {
         match self {
             Asked::Bytes => ("", ""),
@@ -160,10 +159,11 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// What a side without a type may be opened as: any bytes are one of these, or do not decode.
+/// Codecs that a side without a type may be opened with: `bytes` accepts any bytes, and `str`
+/// reports those that are not UTF-8.
 const OF_NO_TYPE: [&str; 2] = ["str", "bytes"];
 
-/// Two codecs as error texts name them.
+/// Two codecs, for error messages.
 fn types_text(key: &str, value: &str) -> String {
     let shown = |codec: &str| if codec.is_empty() { "no type" } else { codec }.to_string();
     match (key, value) {
@@ -178,7 +178,7 @@ fn take_name(bytes: &[u8]) -> Option<(String, &[u8])> {
     Some((name.to_string(), &bytes[2 + len..]))
 }
 
-/// Refuses names that cannot be a table's.
+/// An error if a table cannot have this name.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::usage("a table name must not be empty; give at least one character"));
@@ -194,7 +194,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The name of a table as the catalog's key; names are UTF-8.
+/// The table name in a key of the catalog. Names are UTF-8.
 pub(crate) fn name_of(key: &[u8]) -> Result<String> {
     match std::str::from_utf8(key) {
         Ok(name) if check_name(name).is_ok() => Ok(name.to_string()),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_type_opens_as_text_or_bytes_only() {
+    fn a_side_without_a_type_opens_as_text_or_bytes_only() {
         let record =
             |key: &str, value: &str| TableRecord { key_codec: key.into(), value_codec: value.into(), ..record() };
         let opens = |record: &TableRecord, asked| record.check_codecs("t", asked).is_ok();
@@ -250,7 +250,7 @@ mod tests {
         }
         assert!(opens(&record("u64", ""), Asked::Types("u64", "str")));
         assert!(!opens(&record("u64", ""), Asked::Types("str", "str")));
-        // With types, a table is of these only; bytes are not text.
+        // A table with types opens only with these: `bytes` is not `str`.
         assert!(!opens(&record("bytes", "bytes"), Asked::Types("str", "bytes")));
         assert!(!opens(&record("", ""), Asked::Made("str", "str")));
         assert!(opens(&record("", ""), Asked::Made("", "")));

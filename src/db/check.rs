@@ -1,11 +1,10 @@
-//! The check: every page is accounted for, and every page in use is what its pointer says.
+//! The check: every page is in use or free, and every page in use matches the pointer to it.
 //!
-//! Floor: db. Works on a snapshot, so writers go on meanwhile. It walks the catalog, every table,
-//! the free-space tree and the free list, marks each page it meets in a bitmap, and compares:
-//! reachable + free = all, nothing twice.
+//! Floor: db. Works on a snapshot, so writers are not blocked. Walks the catalog, every table, the
+//! free-space tree and the free list, records each page in a bitmap, and compares: reachable + free
+//! = all, and no page twice.
 //!
-//! Failure: damage is a [`Finding`], never an error of the check; it goes on as far as pages can be
-//! read.
+//! Failure: damage is a [`Finding`], not an error; the check goes on as far as pages can be read.
 
 use std::collections::HashSet;
 
@@ -22,15 +21,15 @@ use crate::txn::read::snapshot::ReadTxn;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckReport {
-    /// Everything that is wrong; empty for a database that is whole.
+    /// All damage; empty for an intact database.
     pub findings: Vec<Finding>,
-    /// Remarks that are no damage of the state: meta pages that are not whole.
+    /// Remarks that are not damage of the state: damaged or half-written meta pages.
     pub remarks: Vec<Finding>,
     /// Pages of the state.
     pub pages_checked: u64,
     /// Pages in use by tables, catalog, free space and meta pages.
     pub reachable_pages: u64,
-    /// Pages that are free, or kept for an older state.
+    /// Pages that are free, or pending because an older state may need them.
     pub free_pages: u64,
     /// Tables.
     pub tables: u64,
@@ -45,16 +44,16 @@ impl CheckReport {
     }
 }
 
-/// One thing that is wrong.
+/// One piece of damage, or one remark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The page, where there is one.
+    /// The page, if one is affected.
     pub page: Option<PageId>,
-    /// The table, where the damage is inside one.
+    /// The table, if the damage is in a table.
     pub table: Option<String>,
-    /// The keys between which entries are affected, as bytes: from, and up to but without. Empty
-    /// bytes stand for the beginning and the end of the table.
+    /// The range of affected keys, as bytes: first key (included) and end (excluded). Empty bytes
+    /// mean the start and the end of the table.
     pub key_range: Option<(Vec<u8>, Vec<u8>)>,
     /// What is wrong.
     pub what: String,
@@ -77,7 +76,7 @@ impl Finding {
         Finding { page: None, table: None, key_range: None, what }
     }
 
-    /// Of each slot that is not whole, which is no damage of the state.
+    /// A remark for each slot with a damaged copy.
     pub(crate) fn of_flaws(slots: &[Slot; 2]) -> Vec<Finding> {
         let of_flaw = |(slot, flaw): (u64, String)| {
             let what = "a commit was interrupted there, or it is damaged, and a newer state may be lost with it";
@@ -110,10 +109,10 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// How many extents that are neither used nor free are listed one by one.
+/// Most extents that are neither in use nor free to list one by one.
 const LOST_LISTED: usize = 100;
 
-/// How often progress is told, in pages.
+/// Pages between two calls of the progress callback.
 const PROGRESS_PAGES: u64 = 256;
 
 pub(crate) fn check(txn: &ReadTxn, progress: &mut dyn FnMut(u64, u64)) -> CheckReport {
@@ -143,11 +142,12 @@ struct Audit<'p> {
     report: CheckReport,
     progress: &'p mut dyn FnMut(u64, u64),
     page_size: u64,
-    /// Pages that were done when progress was told last.
+    /// Pages that were done at the last call of the progress callback.
     told: u64,
 }
 
-/// Tells progress now and then. A free function, so that fields of the audit stay borrowable.
+/// Calls the progress callback from time to time. A free function, so that other fields of the
+/// audit can be borrowed.
 fn tell(map: &PageMap, told: &mut u64, progress: &mut dyn FnMut(u64, u64)) {
     if map.taken >= *told + PROGRESS_PAGES {
         *told = map.taken;
@@ -170,8 +170,8 @@ impl Audit<'_> {
         self.report.findings.push(Finding { page, table: table.map(str::to_string), key_range: None, what });
     }
 
-    /// The slots themselves. An interrupted commit may leave one half-written, which is no damage
-    /// of the state.
+    /// Checks the slots. An interrupted commit may leave one half-written, which is a remark, not
+    /// damage.
     fn metas(&mut self, txn: &ReadTxn) {
         let slots = txn.env().meta_slots();
         if let Some(what) = meta::contradiction(&slots) {
@@ -180,7 +180,7 @@ impl Audit<'_> {
         self.report.remarks.extend(Finding::of_flaws(&slots));
     }
 
-    /// Notes that pages are used, and by whom.
+    /// Records that `whose` uses an extent.
     fn take(&mut self, id: PageId, pages: u64, whose: &str) {
         if let Some(at) = self.map.take(id, pages) {
             self.add(Some(at), used_twice(whose));
@@ -188,7 +188,7 @@ impl Audit<'_> {
         tell(&self.map, &mut self.told, self.progress);
     }
 
-    /// Checks a tree. Gives the keys at which ranges end that something is wrong with.
+    /// Checks a tree. Returns the ends of the damaged key ranges.
     fn tree(&mut self, txn: &ReadTxn, root: &TreeRoot, table: Option<&str>) -> Vec<Vec<u8>> {
         let whose = match table {
             Some(name) => format!("table '{name}'"),
@@ -224,8 +224,8 @@ impl Audit<'_> {
         ends
     }
 
-    /// Checks the tables that the catalog names. `damaged_to`: where its damaged ranges end,
-    /// ascending.
+    /// Checks the tables of the catalog. `damaged_to`: ends of the damaged key ranges of the
+    /// catalog, ascending.
     fn tables(&mut self, txn: &ReadTxn, damaged_to: &[Vec<u8>]) {
         let mut seen = HashSet::new();
         let mut cursor = Cursor::new(txn.pages(), txn.state().catalog);
@@ -240,8 +240,7 @@ impl Audit<'_> {
                     self.named_table(txn, key, value, &mut seen);
                     next = cursor.next();
                 }
-                // What cannot be read was reported by the walk over the catalog's tree; it goes on
-                // after that.
+                // The walk over the catalog's tree has reported this damage. Go on after it.
                 Err(_) => match ends.find(|end| **end > done_to) {
                     Some(end) => {
                         cursor = Cursor::new(txn.pages(), txn.state().catalog);
@@ -269,7 +268,10 @@ impl Audit<'_> {
         self.report.tables += 1;
         let tree = record.root.tree;
         if tree < TreeId::FIRST_TABLE || tree >= txn.state().next_tree || !seen.insert(tree) {
-            let (table, what) = (Some(name.to_string()), format!("has tree id {tree}, which is not its own"));
+            let (table, what) = (
+                Some(name.to_string()),
+                format!("has tree id {tree}, which is reserved, unassigned or used by another table"),
+            );
             self.report.findings.push(Finding { page: Some(record.root.ptr.id), table, key_range: None, what });
         }
         if let Err(e) = record.known_flags(name) {
@@ -285,7 +287,13 @@ impl Audit<'_> {
                 FreeRecord::Usable { start, pages } => self.take(start, pages, "a free extent"),
                 FreeRecord::Pending(item) => {
                     if item.freed > state.txn || item.born >= item.freed {
-                        self.add(Some(item.start), format!("pending since {} and born {}", item.freed, item.born));
+                        self.add(
+                            Some(item.start),
+                            format!(
+                                "pending since transaction {}, but written by transaction {}",
+                                item.freed, item.born
+                            ),
+                        );
                     }
                     self.take(item.start, item.pages, "a pending extent");
                 }
@@ -315,7 +323,7 @@ impl Audit<'_> {
 }
 
 fn used_twice(whose: &str) -> String {
-    format!("used twice, or outside of the state: by {whose} among others")
+    format!("used twice, or outside the state; one user is {whose}")
 }
 
 fn named_record(key: &[u8], value: &[u8]) -> Result<(String, TableRecord)> {

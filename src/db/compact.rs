@@ -1,16 +1,16 @@
-//! Compaction: one state of a database, written to a new file with full pages.
+//! Compaction: writes one state of a database to a new file with full pages.
 //!
-//! Floor: db. Reads a snapshot in the order of keys and loads a new database ([`Copy`]), so pages
-//! are filled one after the other and lie in the order of their keys. Nothing is held in memory but
-//! the list of tables: values go from one mapping to the other, and the disk begins with them by
-//! the batch. One transaction makes it all, so that no page is left free.
+//! Floor: db. Reads a snapshot in key order and loads a new database ([`Copy`]), so pages are
+//! filled one after the other and are in key order. Only the list of tables is held in memory:
+//! values are copied from one mapping to the other, and write-back starts after each batch. One
+//! transaction writes everything, so that no free page is left.
 //!
 //! Invariants:
-//!   COMPACT-1  the new file gets its name only when all tables have as many entries as their
-//!       records say, and when nothing that was read failed to be served.
+//!   COMPACT-1  the new file gets its name only if all tables have as many entries as their records
+//!       say, and if the kernel served every read.
 //!   COMPACT-2  errors of reading name the database, errors of writing the new file.
 //!
-//! Failure: damage that is met ends it with `Corrupt`; whatever the error is, no file is left.
+//! Failure: damage in the source ends it with `Corrupt`. No file is left after any error.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -25,12 +25,12 @@ use crate::mapping::file;
 use crate::tree;
 use crate::txn::read::snapshot::ReadTxn;
 
-/// How much is copied, in bytes, before progress is told again.
+/// Bytes copied between two calls of the progress callback.
 const PROGRESS_BYTES: usize = 1 << 20;
-/// What an entry counts besides its bytes.
+/// Bytes that an entry counts in addition to key and value.
 const ENTRY_BYTES: usize = 64;
 
-/// What [`Db::compact_to`] did.
+/// The result of [`Db::compact_to`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CompactReport {
@@ -42,23 +42,24 @@ pub struct CompactReport {
     pub tables: u64,
     /// Entries of all tables.
     pub entries: u64,
-    /// Bytes of the state that was copied, its free pages included: the length of the file if it
-    /// was closed.
+    /// Bytes of the state that was copied, free pages included: the length that the file has when
+    /// closed.
     pub bytes_before: u64,
     /// Bytes of the new file.
     pub bytes_after: u64,
 }
 
 impl Db {
-    /// Writes the newest committed state to a new database at `out`, with full pages in the order
-    /// of their keys and no free ones, so that it is no larger than this one; the file appears
-    /// whole and durable, or not at all. Page size, tables and codecs stay; the new database has an
-    /// identity of its own. The new file gets the mode of this one's, and owner and group where the
-    /// kernel permits; it never has more rights.
+    /// Writes the newest committed state to a new database at `out`, with full pages in key order
+    /// and no free pages, so that it is not larger than this one. The file appears complete and
+    /// durable, or not at all. Page size, tables and codecs are kept; the new database has a UUID
+    /// of its own. The new file gets the mode of this one's, and owner and group too if the kernel
+    /// permits it; it never has more rights.
     ///
-    /// The state is that of one read transaction: writers go on meanwhile, and what they commit is
-    /// not in the new file; pages that they free are kept until it is done. Memory does not grow
-    /// with the database. Values are read and checksums verified as by any other reader.
+    /// Compaction uses one read transaction. Writers are not blocked; what they commit meanwhile is
+    /// not in the new file, and pages that they free stay pending until it is done. Memory use does
+    /// not depend on the size of the database. All values are read, and all checksums verified, as
+    /// by any other reader.
     ///
     /// ```
     /// use mapleaf::{Db, Table};
@@ -82,18 +83,19 @@ impl Db {
     ///
     /// # Errors
     /// `Usage` if `out` exists or a table is of a kind that this release does not know, `Corrupt`
-    /// for damage that is met, `Fault` if the kernel could not serve an access, `DiskFull`, `Io`,
-    /// `Permission` or `NotFound` of writing `out`. No file is left after an error.
+    /// for damage, `Fault` if the kernel could not serve an access, `DiskFull`, `Io`, `Permission`
+    /// or `NotFound` of writing `out`. No file is left after an error.
     pub fn compact_to(&self, out: impl AsRef<Path>) -> Result<CompactReport> {
         self.compact_to_with(out, |_, _| ControlFlow::Continue(()))
     }
 
-    /// Like [`compact_to`](Db::compact_to), and tells `progress` from time to time how many entries
-    /// are done, and of how many. When that answers `Break`, it stops and leaves no file.
+    /// Like [`compact_to`](Db::compact_to), and from time to time calls `progress` with the number
+    /// of entries done and of all entries. If it returns `Break`, compaction stops and leaves no
+    /// file.
     ///
     /// # Errors
-    /// As [`compact_to`](Db::compact_to); `Io` with a source of the kind `Interrupted` when it was
-    /// stopped.
+    /// As [`compact_to`](Db::compact_to); `Io` with a source of kind `Interrupted` if `progress`
+    /// stopped it.
     pub fn compact_to_with(
         &self,
         out: impl AsRef<Path>,
@@ -105,7 +107,7 @@ impl Db {
     }
 }
 
-/// Is told how many entries are done, and of how many; says whether to go on.
+/// Callback with the number of entries done and of all entries; decides whether to go on.
 type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
 
 fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<CompactReport> {
@@ -128,7 +130,7 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
         compaction.table(name, record)?;
     }
     compaction.tell()?;
-    // The last values were copied after the last question.
+    // The last values were copied after the last check.
     txn.check_fault(Ok(()))?;
     compaction.copy.finish().map_err(|e| e.of_file(out))?;
     let bytes_after = file::open(out, false)
@@ -144,7 +146,7 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
     })
 }
 
-/// A compaction under way.
+/// A running compaction.
 struct Compaction<'c> {
     txn: &'c ReadTxn,
     out: &'c Path,
@@ -152,13 +154,14 @@ struct Compaction<'c> {
     progress: &'c mut Progress<'c>,
     done: u64,
     all: u64,
-    /// Bytes copied since progress was told.
+    /// Bytes copied since the last call of the progress callback.
     untold_bytes: usize,
 }
 
 impl Compaction<'_> {
     fn table(&mut self, name: &str, record: &TableRecord) -> Result<()> {
-        // What could not be served reads as zeros, which look like damage.
+        // An access that the kernel could not serve reads zeros, which look like damage: report the
+        // fault instead.
         let damaged = |e: Error| self.txn.check_fault(Err(e)).map_err(|e| e.with_table(name));
         let target = Target {
             name: name.to_string(),
@@ -172,7 +175,7 @@ impl Compaction<'_> {
             match self.copy.append(&target, key, value) {
                 Ok(true) => {}
                 Ok(false) => return damaged(Error::corrupt(PageId::NONE, "an entry is larger than the limit")),
-                // The only use of it that can be wrong.
+                // The only wrong use that can occur here.
                 Err(Error::Usage { .. }) => {
                     return damaged(Error::corrupt(PageId::NONE, "keys are not in ascending order"));
                 }
@@ -187,7 +190,7 @@ impl Compaction<'_> {
         }
         let expected = record.root.entries;
         if copied != expected {
-            let what = format!("the table has {copied} entries, and {expected} by its record");
+            let what = format!("the table has {copied} entries, but its record says {expected}");
             return damaged(Error::corrupt(record.root.ptr.id, what));
         }
         Ok(())

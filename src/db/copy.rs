@@ -1,23 +1,23 @@
-//! A new database that is filled from another one, by a salvage or a compaction: made under another
-//! name, given its own when it is complete (rule R11).
+//! A new database that salvage or compaction fills. It is written under a temporary name and
+//! renamed when it is complete (rule R11).
 //!
-//! Floor: db. Entries that come in order are loaded in one transaction, which leaves no free page:
-//! every commit but the first copies the path to the last leaf and frees the old one. Their pages
-//! are written while the next ones are built, and the disk begins with them at each batch, so that
-//! little is left to the commit however large the file is. Entries that come in any order change
-//! pages again and again; they are committed in batches.
+//! Floor: db. Entries in key order are loaded in one transaction, which leaves no free page: each
+//! further commit would copy the path to the last leaf and free the old pages. Pages are written
+//! while the next ones are built, and write-back starts after each batch, so that little is left
+//! for the commit. Entries in any other order change the same pages again and again; they are
+//! committed in batches.
 //!
-//! Privacy: the new file is its owner's only while it is filled, and then gets the rights of its
-//! source, or fewer.
+//! Privacy: while the new file is being filled, only its owner can access it. Then it gets the
+//! rights of its source, or fewer.
 //!
-//! Failure: errors of writing, which may name the unfinished file; that is removed.
+//! Failure: errors of writing, which may name the temporary file. That file is removed.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::catalog::Asked;
 use crate::db::{Db, Options};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{best_effort, Error, ErrorKind, Result};
 use crate::mapping::file;
 use crate::sys::fork;
 use crate::sys::rights::FileRights;
@@ -25,7 +25,7 @@ use crate::tree;
 use crate::txn::write::load::Load;
 use crate::txn::write::txn::WriteTxn;
 
-/// What a batch holds at most, before one more entry or page.
+/// Most bytes and entries of a batch, before its last entry.
 const BATCH_BYTES: usize = 32 << 20;
 const BATCH_ENTRIES: usize = 100_000;
 
@@ -39,31 +39,32 @@ pub(crate) struct Target {
 
 /// A database that is being filled.
 pub(crate) struct Copy {
-    // Declared before what removes the file.
+    // Declared before `unfinished`, so that the database is closed before the file is removed.
     txn: Option<WriteTxn>,
     db: Db,
     unfinished: Unfinished,
     out: PathBuf,
     /// Rights of the source; `None` for a database in memory, which has none.
     rights: Option<FileRights>,
-    /// The table that was written to last, by its place in the transaction.
+    /// The last table written to: its name, and its index in the transaction.
     current: Option<(String, usize)>,
-    /// The load into that table, while entries come in order.
+    /// The load into that table, while entries come in key order.
     load: Option<Load>,
     batch_bytes: usize,
     batch_entries: usize,
-    /// Pages of the new file that the disk was told to begin with.
+    /// Pages of the new file whose write-back was started.
     begun_pages: u64,
 }
 
-/// A file that goes unless it got its name, and the process that makes it.
+/// A temporary file, removed on drop, and the process that made it.
 struct Unfinished(PathBuf, u32);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // Renamed already, or worth nothing. The copy of a child after `fork` is its parent's file.
+        // The file is renamed by now, or incomplete. In a child after `fork` it is the parent's
+        // file. If removing fails, it only costs space.
         if self.1 == fork::id() {
-            drop(std::fs::remove_file(&self.0));
+            best_effort(std::fs::remove_file(&self.0));
         }
     }
 }
@@ -72,14 +73,14 @@ fn exists(out: &Path) -> Error {
     Error::usage(format!("{}: exists and stays as it is; choose another name for the new file", out.display()))
 }
 
-/// Whether both names lead to the same file.
+/// Whether both paths lead to the same file.
 fn is_same_file(source: &Path, out: &Path) -> bool {
     let id = |path: &Path| std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
     id(out).is_some_and(|out| id(source) == Some(out))
 }
 
 impl Copy {
-    /// Begins a new database beside `out`, which must not exist.
+    /// Creates a new database in the directory of `out`, which must not exist.
     pub(crate) fn begin(out: &Path, options: Options, rights: Option<FileRights>) -> Result<Copy> {
         let temporary = file::temporary_name(out).map_err(|e| Error::io("finding a temporary name", out, e))?;
         let unfinished = Unfinished(temporary, fork::id());
@@ -100,7 +101,7 @@ impl Copy {
         })
     }
 
-    /// Refuses a name that is taken, also by a link that leads nowhere.
+    /// An error if `out` exists, even as a dangling link.
     pub(crate) fn refuse_existing(source: Option<&Path>, out: &Path) -> Result<()> {
         if source.is_some_and(|source| is_same_file(source, out)) {
             let what = format!("{}: is the database itself; choose another name for the new file", out.display());
@@ -132,12 +133,12 @@ impl Copy {
         Ok((txn, at))
     }
 
-    /// Makes a table, if it is not there yet.
+    /// Creates a table if it does not exist yet.
     pub(crate) fn make_table(&mut self, target: &Target) -> Result<()> {
         self.open(target).map(drop)
     }
 
-    /// Puts into the table what was loaded.
+    /// Completes the running load: its entries become part of the table.
     fn end_load(&mut self) -> Result<()> {
         match (self.load.take(), &mut self.txn) {
             (Some(mut load), Some(txn)) => txn.end_load(&mut load),
@@ -145,8 +146,8 @@ impl Copy {
         }
     }
 
-    /// Stores an entry whose key is greater than all of its table; `Usage` for another. `false`: no
-    /// table can hold it.
+    /// Stores an entry with a key above all others of its table; `Usage` if it is not. `false`: the
+    /// entry is too large for any table.
     pub(crate) fn append(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
         self.open(target)?;
         let (Some(txn), Some((_, at))) = (&mut self.txn, &self.current) else { return Ok(false) };
@@ -162,7 +163,7 @@ impl Copy {
         }
     }
 
-    /// Stores an entry whose key the table does not have. Whether it did.
+    /// Stores an entry unless the table has its key. Returns whether it was stored.
     pub(crate) fn add(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
         self.end_load()?;
         let (txn, at) = self.open(target)?;
@@ -176,8 +177,7 @@ impl Copy {
         }
     }
 
-    /// Tells the disk to begin with the pages that came since it was told last, once they are a
-    /// batch.
+    /// Starts the write-back of the pages written since the last time, once they are a batch.
     fn begin_write_back(&mut self) -> Result<()> {
         match &self.txn {
             Some(txn) => txn.begin_write_back(&mut self.begun_pages, BATCH_BYTES as u64),
@@ -185,7 +185,7 @@ impl Copy {
         }
     }
 
-    /// Counts an entry that came in no order, and commits when a batch is full.
+    /// Counts an entry stored by [`Copy::add`], and commits when the batch is full.
     fn count(&mut self, bytes: usize) -> Result<()> {
         self.batch_bytes += bytes;
         self.batch_entries += 1;
@@ -201,7 +201,7 @@ impl Copy {
         self.txn.take().map_or(Ok(()), WriteTxn::commit)
     }
 
-    /// Commits the rest, closes the file, and gives it its name.
+    /// Commits the rest, closes the file, and renames it to its final name.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.commit()?;
         let Copy { txn, db, unfinished, out, rights, .. } = self;

@@ -1,4 +1,4 @@
-//! What tools look at: meta pages and pages, as numbers.
+//! Decoded meta pages and page headers, for tools.
 //!
 //! Floor: db. Read-only; nothing here is needed to use a database.
 
@@ -8,7 +8,7 @@ use crate::ids::PageId;
 use crate::page::header::{Header, PageKind};
 use crate::page::meta::MetaPage;
 
-/// What a meta copy says.
+/// The contents of one copy of a meta page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MetaInfo {
@@ -20,13 +20,13 @@ pub struct MetaInfo {
     pub txn: u64,
     /// Pages of that state.
     pub page_count: u64,
-    /// Root page of the catalog; 0 when there are no tables.
+    /// Root page of the catalog; 0 if there are no tables.
     pub catalog_root: u64,
-    /// Root page of the free-space tree; 0 when it is empty.
+    /// Root page of the free-space tree; 0 if it is empty.
     pub free_space_root: u64,
 }
 
-/// What the header of a page says.
+/// The header of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PageInfo {
@@ -34,7 +34,7 @@ pub struct PageInfo {
     pub id: PageId,
     /// `leaf`, `branch`, `overflow` or `free list`.
     pub kind: &'static str,
-    /// Distance from the leaves.
+    /// Levels above the leaves.
     pub level: u8,
     /// Entries of a leaf, children of a branch.
     pub count: u16,
@@ -42,7 +42,7 @@ pub struct PageInfo {
     pub txn: u64,
     /// Tree that the page belongs to.
     pub tree_id: u32,
-    /// Checksum that the header holds.
+    /// Checksum in the header.
     pub checksum: u32,
 }
 
@@ -78,11 +78,14 @@ pub fn metas(db: &Db) -> Result<Vec<MetaInfo>> {
 /// The header of a page of the newest state.
 ///
 /// # Errors
-/// `Usage` for a page outside of the state or a meta page, `Corrupt` if the header means nothing.
+/// `Usage` for a meta page or a page outside the state, `Corrupt` if the header is invalid.
 pub fn page(db: &Db, id: PageId) -> Result<PageInfo> {
     let txn = db.begin_read()?;
     if id.0 < 2 || id.0 >= txn.state().page_count {
-        return Err(Error::usage(format!("page {id} is not one of pages 2 to {}", txn.state().page_count - 1)));
+        return Err(Error::usage(format!(
+            "page {id} has no header or does not exist; give a page from 2 to {}",
+            txn.state().page_count - 1
+        )));
     }
     let env = db.env();
     let mut bytes = vec![0; env.page_size];

@@ -1,16 +1,16 @@
-//! The database handle, its options, and what tools look at.
+//! The database handle, its options, and functions for tools.
 //!
-//! Floor: db. Thin: everything that needs care is a floor below.
+//! Floor: db. Thin: the floors below do the work.
 //!
 //! ```text
-//! options   how to open
+//! options   options for opening
 //! stats     sizes and counts
-//! check     every page accounted for and verified
-//! compact   a new file with full pages
-//! recover   going back to a whole state
-//! salvage   copying what can be read
-//! copy      the new file that compact and salvage fill
-//! inspect   pages and meta pages as text and numbers, for tools
+//! check     verifies every page, and that each is in use or free
+//! compact   copies a state to a new file with full pages
+//! recover   goes back to a whole state
+//! salvage   copies all readable entries of a damaged file
+//! copy      the new file that `compact` and `salvage` fill
+//! inspect   decoded meta pages and page headers, for tools
 //! ```
 
 pub(crate) mod check;
@@ -59,15 +59,15 @@ pub use stats::Stats;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The file is closed when the last handle and the last transaction are gone. Opening the same file
-/// again in one process gives another handle to the same database. Among processes, one may have a
-/// database open for writing, or any number read-only; the others get [`Error::Locked`] at
-/// once.
+/// The file is closed when the last handle and the last transaction are dropped. Opening the same
+/// file again in one process gives another handle to the same database. One process may have a
+/// database open for writing, or any number may have it open read-only; others get
+/// [`Error::Locked`] at once.
 ///
-/// A thread that uses a database needs a stack of 64 KiB, besides what codecs of your own take.
+/// A thread that uses a database needs 64 KiB of stack, besides what your own codecs use.
 ///
-/// In a child after `fork`, every call through a handle or transaction that it inherited is an
-/// [`Error::Inherited`], and dropping one frees nothing of the parent's.
+/// In a child process after `fork`, every call through an inherited handle or transaction is an
+/// [`Error::Inherited`], and dropping one does not affect the parent.
 #[derive(Clone)]
 pub struct Db {
     inner: Arc<Inner>,
@@ -79,29 +79,30 @@ struct Inner {
 }
 
 impl Db {
-    /// Opens the database at a path, or makes one where there is no file. A database that was
-    /// closed in order is not changed before the first write transaction.
+    /// Opens the database at a path, or creates one if the file does not exist. A file that was
+    /// closed cleanly is not changed before the first write transaction.
     ///
     /// # Errors
     /// `NotADatabase`, `NewerVersion`, `EmptyFile`, `Truncated` or `Corrupt` for files that cannot
-    /// be used, `Locked` when another process has it open, `Permission`, `DiskFull` or `Io` from
-    /// the kernel. A refused file is not changed.
+    /// be used, `Locked` if another process has it open, `Permission`, `DiskFull` or `Io` from the
+    /// kernel. A refused file is not changed.
     pub fn open(path: impl AsRef<Path>) -> Result<Db> {
         Options::new().open(path)
     }
 
-    /// Opens a database that exists.
+    /// Opens an existing database.
     ///
     /// # Errors
-    /// As [`open`](Db::open), and `NotFound` where there is no file.
+    /// As [`open`](Db::open), and `NotFound` if the file does not exist.
     pub fn open_existing(path: impl AsRef<Path>) -> Result<Db> {
         Options::new().create(false).open(path)
     }
 
-    /// Makes a database in memory. It behaves like one in a file and is gone with its last handle.
+    /// Creates a database in memory. It behaves like one in a file, and is lost with its last
+    /// handle.
     ///
     /// # Errors
-    /// `Io` when the kernel gives no memory.
+    /// `Io` if the kernel refuses memory.
     pub fn in_memory() -> Result<Db> {
         Options::new().in_memory()
     }
@@ -110,33 +111,33 @@ impl Db {
         Db { inner: Arc::new(Inner { pool: ReadPool::new(env), read_only }) }
     }
 
-    /// Begins to read the newest committed state. Takes no lock and never waits.
+    /// Begins a read transaction on the newest committed state. Takes no lock and never waits.
     ///
     /// # Errors
-    /// `Poisoned` after a failed flush, until all handles are closed; `Busy` with some four million
-    /// read transactions.
+    /// `Poisoned` after a failed flush, until all handles are closed; `Busy` if there are some four
+    /// million read transactions.
     pub fn begin_read(&self) -> Result<ReadTxn> {
         self.inner.pool.begin()
     }
 
-    /// Begins to write; waits until the transaction before has ended. Waiting callers are
+    /// Begins a write transaction; waits until the previous one has ended. Waiting callers are
     /// served in order.
     ///
-    /// A thread that already has a write transaction of this database would wait for itself, for
-    /// ever: end it first, or use [`try_begin_write`](Db::try_begin_write).
+    /// A thread that already has a write transaction on this database would wait for itself
+    /// forever: end that transaction first, or use [`try_begin_write`](Db::try_begin_write).
     ///
     /// # Errors
     /// `Usage` for a database that was opened read-only, `Poisoned` after a failed flush, `Corrupt`
-    /// if the free space is damaged. The first one of a database brings what only writing needs: it
-    /// flushes the file and makes it longer by a page, with `Io` where that fails, and `Fault` for
-    /// a file that was cut since it was opened.
+    /// if the free space is damaged. The first write transaction prepares the file for writing: it
+    /// flushes the file and extends it by a page, which can fail with `Io`, or with `Fault` if the
+    /// file was truncated since it was opened.
     pub fn begin_write(&self) -> Result<WriteTxn> {
         self.writable()?;
         self.env().writer_lock.acquire(None);
         WriteTxn::begin(Arc::clone(self.env()))
     }
 
-    /// Begins to write if nobody else does; `None` otherwise.
+    /// Begins a write transaction if no other is running; otherwise returns `None`.
     ///
     /// # Errors
     /// As [`begin_write`](Db::begin_write).
@@ -144,7 +145,7 @@ impl Db {
         self.begin_write_timeout(Duration::ZERO)
     }
 
-    /// Begins to write; waits for at most `limit`. `None` when that was not enough.
+    /// Begins a write transaction; waits for at most `limit` and then returns `None`.
     ///
     /// # Errors
     /// As [`begin_write`](Db::begin_write).
@@ -181,8 +182,8 @@ impl Db {
         read(&self.begin_read()?)
     }
 
-    /// Runs `write` in a write transaction, and commits if it returns `Ok`; otherwise nothing is
-    /// changed.
+    /// Runs `write` in a write transaction and commits if it returns `Ok`; otherwise changes
+    /// nothing.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -219,7 +220,7 @@ impl Db {
         Ok(done)
     }
 
-    /// The path that the database was opened with; `None` in memory.
+    /// The path that the database was opened with; `None` for a database in memory.
     pub fn path(&self) -> Option<&Path> {
         self.env().lock.as_ref().map(|_| self.env().path())
     }
@@ -229,14 +230,14 @@ impl Db {
         self.inner.read_only
     }
 
-    /// Gives a file that you make from this database, such as an export, the mode of the database's
-    /// file, and owner and group where the kernel permits. It never gets more rights than the
-    /// database. Make the file with mode 0600, so that it has no more before the call either. For a
-    /// database in memory, which has no mode, nothing is done.
+    /// Sets the mode of a file that you make from this database, such as an export, to that of the
+    /// database file, and owner and group too if the kernel permits it. The file never gets more
+    /// rights than the database. Create it with mode 0600, so that it has no more rights before the
+    /// call either. Does nothing for a database in memory.
     ///
     /// # Errors
-    /// `Io` or `Permission` from the kernel, also where the file system of `file` keeps no modes
-    /// and lets more users in.
+    /// `Io` or `Permission` from the kernel, also if the file system of `file` has no modes and
+    /// gives access to more users.
     pub fn share_rights_with(&self, file: &File) -> Result<()> {
         self.env().check_process()?;
         let Some(lock) = &self.env().lock else { return Ok(()) };
@@ -247,14 +248,14 @@ impl Db {
     /// Sizes and counts of the newest committed state.
     ///
     /// # Errors
-    /// As [`begin_read`](Db::begin_read), and `Corrupt` when the catalog or the free space cannot
-    /// be read.
+    /// As [`begin_read`](Db::begin_read), and `Corrupt` if the catalog or the free space cannot be
+    /// read.
     pub fn stats(&self) -> Result<Stats> {
         stats::of(&self.begin_read()?)
     }
 
-    /// What is noted of the meta pages, as in [`CheckReport::remarks`], without the walk of a
-    /// check. During a commit the slot that is written may be noted.
+    /// Remarks about the meta pages, as in [`CheckReport::remarks`], without a whole check. During
+    /// a commit there may be one about the slot that is being written.
     ///
     /// # Errors
     /// As [`begin_read`](Db::begin_read).
@@ -262,11 +263,11 @@ impl Db {
         Ok(Finding::of_flaws(&self.begin_read()?.env().meta_slots()))
     }
 
-    /// Walks everything in the newest committed state: each page is reachable or free, none is
-    /// both, and each that is reachable is in order and verifies against the checksums in itself
-    /// and in the pointer to it.
+    /// Verifies the newest committed state: each page is either reachable or free, and each
+    /// reachable page is well-formed and matches the checksums in its header and in the pointer to
+    /// it.
     ///
-    /// Damage is reported as findings and is no error of the call. Writers go on meanwhile.
+    /// Damage is reported as findings, not as an error of the call. Writers are not blocked.
     ///
     /// # Errors
     /// As [`begin_read`](Db::begin_read).
@@ -274,8 +275,8 @@ impl Db {
         self.check_with(|_, _| ())
     }
 
-    /// Like [`check`](Db::check), and tells `progress` from time to time how many pages are done,
-    /// and of how many.
+    /// Like [`check`](Db::check), and from time to time calls `progress` with the number of pages
+    /// checked and of all pages.
     ///
     /// # Errors
     /// As [`check`](Db::check).
@@ -289,7 +290,8 @@ impl Db {
     }
 
     fn writable(&self) -> Result<()> {
-        // Before the writer lock, which a thread of the parent may hold for ever in a child's copy.
+        // Checked before the writer lock: in a child after `fork`, the lock may be held forever by
+        // a thread that exists only in the parent.
         self.env().check_process()?;
         if self.inner.read_only {
             return Err(Error::usage(format!(
@@ -309,7 +311,7 @@ impl fmt::Debug for Db {
     }
 }
 
-/// Opens a file with what [`Options`] collected.
+/// Opens a file with these options.
 fn open_with(path: &Path, spec: &open::OpenSpec) -> Result<Db> {
     let env = open::open(path, spec)?;
     Ok(Db::of(env, spec.read_only))

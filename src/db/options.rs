@@ -1,6 +1,6 @@
-//! How to open a database.
+//! Options for opening a database.
 //!
-//! Floor: db. One builder; every option is a method with a value.
+//! Floor: db. A builder with one method per option.
 
 use std::path::Path;
 
@@ -26,15 +26,16 @@ use crate::txn::open::{self, OpenSpec};
 ///
 /// # A database that this process has open
 ///
-/// To open it again gives another handle to the same database, which stays as it was opened first:
+/// Opening it again gives another handle to the same database, which keeps the options of the first
+/// open:
 ///
-/// | option | at the second opening |
+/// | option | when opened again |
 /// |---|---|
-/// | [`read_only`](Options::read_only) | holds for the new handle; without it, `Locked` if the database is open read-only |
-/// | [`fault_guard`](Options::fault_guard), [`read_ahead`](Options::read_ahead) | another value than the one in force is an error of kind `Usage`; not given, nothing changes |
+/// | [`read_only`](Options::read_only) | applies to the new handle; without it, `Locked` if the database is open read-only |
+/// | [`fault_guard`](Options::fault_guard), [`read_ahead`](Options::read_ahead) | a value that differs from the current one is an error of kind `Usage` |
 /// | [`recover`](Options::recover) | an error of kind `Usage` |
-/// | [`window_size`](Options::window_size) | has no effect: the window is there |
-/// | [`page_size`](Options::page_size), [`create`](Options::create), [`init_empty`](Options::init_empty), [`mode`](Options::mode) | have no effect, as for any file that is a database |
+/// | [`window_size`](Options::window_size) | has no effect: the window exists |
+/// | [`page_size`](Options::page_size), [`create`](Options::create), [`init_empty`](Options::init_empty), [`mode`](Options::mode) | have no effect, as for any existing database |
 #[derive(Clone, Debug)]
 pub struct Options {
     spec: OpenSpec,
@@ -64,38 +65,38 @@ impl Options {
         }
     }
 
-    /// Page size of a new database, in bytes: 4096 (the default), 8192, 16384 or 32768. A database
-    /// that exists keeps its own.
+    /// Page size of a new database, in bytes: 4096 (the default), 8192, 16384 or 32768. An existing
+    /// database keeps its own.
     pub fn page_size(mut self, bytes: u32) -> Options {
         self.spec.page_size = bytes as usize;
         self
     }
 
-    /// Only read: the file is never written, and may be open read-only in any number of processes.
-    /// Default: false.
+    /// Open read-only: the file is never written, and any number of processes may have it open
+    /// read-only. Default: false.
     pub fn read_only(mut self, read_only: bool) -> Options {
         self.spec.read_only = read_only;
         self
     }
 
-    /// Make the file where there is none. Default: true (and never when read-only).
+    /// Create the file if it does not exist. Default: true (but a read-only open never creates it).
     pub fn create(mut self, create: bool) -> Options {
         self.spec.create = create;
         self
     }
 
-    /// Take an existing file of zero bytes for a new database, for files that a temporary-file
-    /// crate has made. So is one of nothing but zeros that is no longer than two pages: a power cut
-    /// can leave it while an empty file is made a database. Default: false, because an empty file
-    /// is more often one that lost its content.
+    /// Make an existing empty file a new database, for files made by a temporary-file crate. The
+    /// same goes for a file of at most two pages that has only zeros: a power loss can leave one
+    /// while an empty file is initialised. Default: false, because an empty file is more often one
+    /// that lost its contents.
     pub fn init_empty(mut self, init_empty: bool) -> Options {
         self.spec.init_empty = init_empty;
         self
     }
 
-    /// Mode of a new database, with the bits of the umask taken off as for any new file; the file
-    /// has it from the first byte on, under its temporary name too. A file that exists keeps its
-    /// own. The owner must be able to read and write. Default: `0o666`.
+    /// Mode of a new database file, minus the umask as for any new file. The file has it from the
+    /// start, under its temporary name too. An existing file keeps its own. The owner must be able
+    /// to read and write. Default: `0o666`.
     ///
     /// ```
     /// use std::os::unix::fs::PermissionsExt;
@@ -111,13 +112,13 @@ impl Options {
         self
     }
 
-    /// Address space to reserve at first, in bytes, for reading; as much again is reserved for
-    /// writing. It is no limit: a database that outgrows it goes on in a larger window. Reserved
-    /// address space takes no memory, but it belongs to the whole process, so all databases
-    /// together take at most a half of what the program leaves of it (and of `RLIMIT_AS`, where
-    /// that is set), beyond what their files need. Default: the larger of 64 GiB and 16 times the
-    /// file, but at most a sixteenth of what is left of that half. A size set here may take all of
-    /// it.
+    /// Address space to reserve when opening, in bytes, for reading; the same amount is reserved
+    /// for writing. This is not a limit: a database that outgrows it moves to a larger window.
+    /// Reserved address space takes no memory, but the whole process shares it. So all databases
+    /// together reserve at most half of the address space (or `RLIMIT_AS`, if set) that the rest of
+    /// the program leaves, unless their files need more. Default: the larger of 64 GiB and 16 times
+    /// the file, but at most a sixteenth of what is left of that half. A size set here may take all
+    /// that is left.
     pub fn window_size(mut self, bytes: u64) -> Options {
         self.spec.window_bytes = Some(bytes);
         self
@@ -125,20 +126,20 @@ impl Options {
 
     /// Turn accesses to the file that the kernel cannot serve, because the file was cut short or
     /// the disk fails, into [`Error::Fault`](crate::Error::Fault). For that, the first database
-    /// that is opened so installs a handler for the signal SIGBUS; signals that have nothing to do
-    /// with a database go on to the handler that was there before. Without the SIGBUS handler, and
-    /// in threads that block SIGBUS, such an access ends the process. Default: true.
+    /// opened with this option installs a handler for the signal SIGBUS; it passes signals that do
+    /// not concern a database to the previous handler. Without the SIGBUS handler, and in threads
+    /// that block SIGBUS, such an access kills the process. Default: true.
     pub fn fault_guard(mut self, fault_guard: bool) -> Options {
         self.spec.fault_guard = Some(fault_guard);
         self
     }
 
-    /// Go back to the newest state that is whole, if the newest one is not: in a file that was cut
-    /// short, or in which pages of the newest state are damaged. [`Db::recover`] says when there is
-    /// such a state. Commits after it are given up for good; [`Db::recover_preview`] says before
-    /// what would be lost. Nothing is changed in a file whose newest state is whole. Reads every
-    /// page that is in use, so opening takes as long as reading the file. An error if this process
-    /// has the database open already. Default: false.
+    /// If the newest state is not whole, because the file was cut short or its pages are damaged,
+    /// go back to the newest state that is. [`Db::recover`] explains when there is one. Later
+    /// commits are lost for good; [`Db::recover_preview`] shows in advance what would be lost. A
+    /// file whose newest state is whole is not changed. Reads every page in use, so opening takes
+    /// as long as reading the file. An error if this process has the database open already.
+    /// Default: false.
     pub fn recover(mut self, recover: bool) -> Options {
         self.spec.recover = recover;
         self
@@ -154,15 +155,15 @@ impl Options {
     /// Opens the database at a path.
     ///
     /// # Errors
-    /// As [`Db::open`]; `Usage` for a page size or a mode that is not possible.
+    /// As [`Db::open`]; `Usage` for an invalid page size or mode.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Db> {
         open_with(path.as_ref(), &self.spec)
     }
 
-    /// Makes a database in memory.
+    /// Creates a database in memory.
     ///
     /// # Errors
-    /// As [`Db::in_memory`]; `Usage` for a page size that is not possible.
+    /// As [`Db::in_memory`]; `Usage` for an invalid page size.
     pub fn in_memory(self) -> Result<Db> {
         Ok(Db::of(open::in_memory(&self.spec)?, false))
     }

@@ -1,8 +1,9 @@
-//! Recovery of a file whose newest state is cut or damaged: what would be lost, and going back.
+//! Recovery of a file whose newest state is cut or damaged: previews the loss, and goes back to a
+//! whole state.
 //!
-//! Floor: db. Reports of what `txn::rollback` plans and does.
+//! Floor: db. Makes reports of the plans of `txn::open::rollback`.
 //!
-//! Failure: the errors of opening; `Truncated` or `Corrupt` when no state is whole.
+//! Failure: errors of opening; `Truncated` or `Corrupt` if no state is whole.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,34 +13,33 @@ use crate::error::Result;
 use crate::txn::open;
 use crate::txn::open::rollback::Plan;
 
-/// What [`Db::recover`] did, or would do.
+/// The result of [`Db::recover`], or of its preview.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecoverReport {
-    /// Transaction of the newest state that the file tells of.
+    /// Transaction of the newest meta page in the file.
     pub newest_txn: u64,
-    /// Transaction of the newest state that is whole, and that the file is given. The same when
+    /// Transaction of the newest whole state, to which the file goes back. Equal to `newest_txn` if
     /// nothing is lost.
     pub whole_txn: u64,
-    /// Bytes that the file had.
+    /// Length of the file before the recovery, in bytes.
     pub file_bytes: u64,
     /// Bytes that its newest state needs.
     pub needed_bytes: u64,
-    /// The first thing that is wrong with the newest state, or with the meta pages together; `None`
-    /// when all is whole.
+    /// The first damage of the newest state, or a contradiction between the meta pages; `None` if
+    /// there is none.
     pub damage: Option<Finding>,
-    /// The meta pages contradict each other, so that a commit newer than all that is left may have
-    /// been lost before.
+    /// The meta pages contradict each other, so a commit newer than all remaining states may have
+    /// been lost earlier.
     pub is_newest_doubtful: bool,
-    /// Tables whose number of entries is another one in the state that is whole, or is not known in
-    /// the newest one.
+    /// Tables whose entry count differs in the whole state, or is unknown in the newest one.
     pub tables: Vec<TableLoss>,
-    /// Tables of the state that is whole.
+    /// Number of tables in the whole state.
     pub whole_tables: u64,
-    /// Entries in all of them.
+    /// Entries of all tables in the whole state.
     pub whole_entries: u64,
-    /// What is noted of the meta pages: one that is not whole may have told of newer commits, which
-    /// are lost with it.
+    /// Remarks about the meta pages. A damaged one may have described newer commits, which are lost
+    /// with it.
     pub remarks: Vec<Finding>,
 }
 
@@ -49,14 +49,15 @@ pub struct RecoverReport {
 pub struct TableLoss {
     /// The table.
     pub name: String,
-    /// Entries in the newest state; `None` where the table, or the record of it, is not there.
+    /// Entries in the newest state; `None` if the table does not exist there or its record cannot
+    /// be read.
     pub entries_before: Option<u64>,
-    /// Entries in the state that is whole; `None` where the table is not there.
+    /// Entries in the whole state; `None` if the table does not exist there.
     pub entries_after: Option<u64>,
 }
 
 impl RecoverReport {
-    /// Whether commits are given up, or may have been lost before.
+    /// Whether commits are lost, or may have been lost earlier.
     pub fn is_loss(&self) -> bool {
         self.newest_txn != self.whole_txn || self.is_newest_doubtful
     }
@@ -66,7 +67,7 @@ impl RecoverReport {
         !self.is_loss() && self.bytes_missing() == 0 && self.damage.is_none()
     }
 
-    /// Bytes that the newest state needs and the file did not have.
+    /// Bytes that the newest state needs but the file did not have.
     pub fn bytes_missing(&self) -> u64 {
         self.needed_bytes.saturating_sub(self.file_bytes)
     }
@@ -105,32 +106,31 @@ fn table_losses(plan: &Plan) -> Vec<TableLoss> {
 }
 
 impl Db {
-    /// Goes back to the newest state that is whole, in a file that was cut short or whose newest
-    /// state is damaged. What was committed after that state is given up for good. A file whose
-    /// newest state is whole is not changed.
+    /// Goes back to the newest whole state, in a file that was cut short or whose newest state is
+    /// damaged. Later commits are lost for good. A file whose newest state is whole is not changed.
     ///
-    /// The state before the newest one is whole as long as no write transaction has changed
-    /// anything since the newest commit: the next transaction uses the pages again that only the
-    /// older state reaches, at once and also if it is dropped. After that the older state may still
-    /// be whole by chance. States before these two are not kept. Every page of a state is read and
-    /// verified before the file goes back to it, so that it never goes back to a part of one.
+    /// The state before the newest one stays whole until a write transaction after the newest
+    /// commit changes anything: that transaction may reuse pages that only the older state reaches,
+    /// even if it is dropped. Afterwards the older state may still be whole by chance. Earlier
+    /// states are not kept. Recovery reads and verifies every page of a state before it goes back
+    /// to it, so it never goes back to a partial state.
     ///
-    /// Also for a file whose two meta pages hold the same record, because one was copied over the
-    /// other: it goes on from the state that is left, if that is whole.
+    /// Also repairs a file whose two meta pages hold the same record, because one was copied over
+    /// the other: it goes on with the remaining state, if that is whole.
     ///
-    /// Reads every page that is in use, with plain reads; nothing is mapped. A crash at any moment
-    /// leaves a file that can be recovered to the same state.
-    /// [`Options::recover`](crate::Options::recover) does the same while opening.
+    /// Reads every page in use with `pread`; nothing is mapped. A crash at any moment leaves a file
+    /// that can be recovered to the same state. [`Options::recover`](crate::Options::recover) does
+    /// the same while opening.
     ///
     /// # Errors
-    /// `Truncated` or `Corrupt` when no state is whole, and then the file is not changed;
-    /// [`Db::salvage`] copies what can be read. `Locked` while a process has the file open, this
-    /// one included. Else as [`Db::open_existing`].
+    /// `Truncated` or `Corrupt` if no state is whole; the file is not changed then, and
+    /// [`Db::salvage`] copies what can be read. `Locked` while a process, this one included, has
+    /// the file open. Otherwise as [`Db::open_existing`].
     pub fn recover(path: impl AsRef<Path>) -> Result<RecoverReport> {
         open::recover(path.as_ref(), true).map(RecoverReport::of)
     }
 
-    /// What [`Db::recover`] would do, without doing it.
+    /// Returns what [`Db::recover`] would do, without changing the file.
     ///
     /// # Errors
     /// As [`Db::recover`].

@@ -1,6 +1,6 @@
 //! Sizes and counts of a state.
 //!
-//! Floor: db. Costs a walk over the catalog and the free-space tree, nothing over tables.
+//! Floor: db. Costs a walk over the catalog and the free-space tree; tables are not read.
 
 use crate::error::{Error, Result};
 use crate::page::meta;
@@ -15,11 +15,11 @@ pub struct Stats {
     pub page_size: u32,
     /// Pages of the state, meta pages and free ones included.
     pub page_count: u64,
-    /// Length of the file now, in bytes. While a database is open for writing this runs ahead of
-    /// the pages in use; closing gives the difference back.
+    /// Length of the file now, in bytes. While a database is open for writing, the file is longer
+    /// than its pages in use; closing cuts it.
     pub file_bytes: u64,
-    /// Bytes that the file takes on the disk: more than its length while blocks are reserved for
-    /// growth.
+    /// Bytes that the file takes on the disk: more than the pages in use while blocks are reserved
+    /// for growth.
     pub disk_bytes: u64,
     /// Pages that the next transaction may use.
     pub free_pages: u64,
@@ -31,21 +31,20 @@ pub struct Stats {
     pub tables: u64,
     /// Entries of all tables.
     pub entries: u64,
-    /// Live read transactions of this process, the one of this call not counted.
+    /// Live read transactions of this process, not counting the one of this call.
     pub readers: u64,
     /// Bytes of the file that the newest state uses: its pages, free ones included.
     pub used_bytes: u64,
-    /// Bytes of the file that are mapped. Like the length of the file, this runs ahead of what is
-    /// used.
+    /// Bytes of the file that are mapped. Like the file itself, the mapping is longer than the
+    /// pages in use.
     pub mapped_bytes: u64,
-    /// Address space that is reserved for this database in this process, in bytes: room for the
-    /// file to grow into, which takes no memory. Windows that the file has outgrown count as long
-    /// as a read transaction needs them. See
-    /// [`Options::window_size`](crate::Options::window_size).
+    /// Address space reserved for this database in this process, in bytes: room for the file to
+    /// grow, which takes no memory. Includes windows that the file has outgrown but a read
+    /// transaction still uses. See [`Options::window_size`](crate::Options::window_size).
     pub reserved_bytes: u64,
-    /// Version of the file's format.
+    /// Version of the file format.
     pub format_version: u32,
-    /// Identity of the database, made with it.
+    /// UUID of the database, generated when it was created.
     pub uuid: [u8; 16],
 }
 

@@ -1,17 +1,17 @@
-//! Salvage: every entry of a damaged file that can be read goes to a new database.
+//! Salvage: copies every readable entry of a damaged file to a new database.
 //!
-//! Floor: db. First a walk from the roots of the newest meta page (`rescue`): what it finds is the
-//! newest state. Then, only if something was lost, two more sources (`scan`): the roots that older
-//! meta pages and catalog pages name, and leaves that nothing leads to, known by what they say of
-//! themselves. They are taken in the order of their transactions, the newest first, and add only
-//! keys that lie in ranges which are lost and that no newer source speaks for. What they add may be
-//! stale: an older value, or an entry that was deleted since.
+//! Floor: db. The first pass walks the trees of the newest meta page (`rescue`): the entries that
+//! it finds are those of the newest state. Only if something was lost, a second pass (`scan`) uses
+//! two more sources: roots in older meta pages and catalog pages, and leaves that no pointer leads
+//! to, identified by their headers. It takes them in the order of their transactions, the newest
+//! first, and adds only keys in lost ranges that no newer source covers. These entries may be
+//! stale: an older value, or an entry that was deleted later.
 //!
-//! The damaged file is opened read-only and read with plain reads. Memory: one bit per page that is
-//! met, some 24 bytes per leaf found by the scan, the list of what was lost, and the longest value.
+//! The damaged file is opened read-only and read with `pread`. Memory: one bit per page visited,
+//! some 24 bytes per leaf found by the scan, the list of losses, and the longest value.
 //!
-//! Failure: what cannot be read is part of the report. Errors are those of opening the file and of
-//! writing the new one, and `NotADatabase` or `Corrupt` when there is nothing at all to copy.
+//! Failure: losses are part of the report. Errors are those of opening the file and of writing the
+//! new one, and `NotADatabase` or `Corrupt` if there is nothing to copy.
 
 mod ranges;
 mod rescue;
@@ -30,22 +30,22 @@ use crate::txn::open::{self, survey};
 
 use rescue::Rescue;
 
-/// What [`Db::salvage`] copied, and what it could not.
+/// The result of [`Db::salvage`]: what was copied, and what was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SalvageReport {
     /// Bytes per page, of both files.
     pub page_size: u32,
-    /// Transaction of the newest meta page; `None` when no meta page could be read.
+    /// Transaction of the newest meta page; `None` if no meta page could be read.
     pub txn: Option<u64>,
-    /// Bytes that the damaged file has.
+    /// Length of the damaged file, in bytes.
     pub file_bytes: u64,
-    /// Bytes that its newest state needs; 0 when no meta page could be read.
+    /// Bytes that its newest state needs; 0 if no meta page could be read.
     pub needed_bytes: u64,
-    /// Everything that could not be read, with page, table and key range as far as they are known.
-    /// Of a range, part may have been found elsewhere: see [`SalvagedTable::maybe_stale`].
+    /// Everything that could not be read, with page, table and key range as far as known. Part of a
+    /// key range may have been found elsewhere: see [`SalvagedTable::maybe_stale`].
     pub lost: Vec<Finding>,
-    /// The tables of the new database, by name.
+    /// The tables of the new database, sorted by name.
     pub tables: Vec<SalvagedTable>,
 }
 
@@ -53,27 +53,27 @@ pub struct SalvageReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SalvagedTable {
-    /// The table. A name such as `lost-16` stands for a table whose record was lost, and which has
-    /// no types then.
+    /// The name. A name such as `lost-16` means that the record of the table was lost; the table
+    /// then has no types.
     pub name: String,
-    /// Entries of the newest state, as far as it is known.
+    /// Entries copied from the newest state.
     pub entries: u64,
-    /// Entries that were found in lost key ranges, on pages that may be older than the newest
-    /// state: the value may be an earlier one, and the entry may have been deleted since.
+    /// Entries found for lost key ranges on pages that may be older than the newest state: the
+    /// value may be outdated, or the entry may have been deleted later.
     pub maybe_stale: u64,
-    /// Entries that the table has in the newest state, where its record could be read.
+    /// Entries that the table has in the newest state, if its record could be read.
     pub expected: Option<u64>,
     /// Whether the catalog of the newest state has the table.
     pub is_certain: bool,
 }
 
 impl SalvageReport {
-    /// Whether anything could not be read.
+    /// Whether anything was lost.
     pub fn is_loss(&self) -> bool {
         !self.lost.is_empty()
     }
 
-    /// Entries that were copied, those that may be stale among them.
+    /// All copied entries, including those that may be stale.
     pub fn entries(&self) -> u64 {
         self.tables.iter().map(|table| table.entries + table.maybe_stale).sum()
     }
@@ -83,37 +83,37 @@ impl SalvageReport {
         self.tables.iter().map(|table| table.maybe_stale).sum()
     }
 
-    /// Bytes that the newest state needs and the file does not have.
+    /// Bytes that the newest state needs but the file does not have.
     pub fn bytes_missing(&self) -> u64 {
         self.needed_bytes.saturating_sub(self.file_bytes)
     }
 }
 
 impl Db {
-    /// Copies every entry of a damaged file that can be read to a new database `out`, which appears
-    /// whole or not at all. The damaged file is never written. Tables keep their names and codecs.
-    /// The new file gets the mode of the damaged one, and owner and group where the kernel permits;
-    /// it never has more rights.
+    /// Copies every readable entry of a damaged file to a new database `out`, which appears
+    /// complete or not at all. The damaged file is never written. Tables keep their names and
+    /// codecs. The new file gets the mode of the damaged one, and owner and group too if the kernel
+    /// permits it; it never has more rights.
     ///
-    /// Entries come from the newest state as far as its pages can be reached. Key ranges that are
-    /// lost are filled from older states and from pages that nothing leads to any more; such
-    /// entries may be stale, and the report counts them by table. Also works when both meta pages
-    /// are lost, and when only a part of the file is there.
+    /// Entries come from the newest state as far as its pages can be reached. Lost key ranges are
+    /// filled from older states and from pages that no pointer leads to; such entries may be stale,
+    /// and the report counts them by table. Salvage also works if both meta pages are lost or only
+    /// part of the file exists.
     ///
     /// # Errors
-    /// `NotADatabase` for a file without a single page of a database, `Corrupt` when there is
-    /// nothing to copy, `Usage` if `out` exists, `Locked` while another process has the file open,
+    /// `NotADatabase` for a file without a single page of a database, `Corrupt` if there is nothing
+    /// to copy, `Usage` if `out` exists, `Locked` while another process has the file open,
     /// `DiskFull`, `Io`, `Permission` or `NotFound` from the kernel.
     pub fn salvage(path: impl AsRef<Path>, out: impl AsRef<Path>) -> Result<SalvageReport> {
         Db::salvage_with(path, out, |_, _| ControlFlow::Continue(()))
     }
 
-    /// Like [`salvage`](Db::salvage), and tells `progress` from time to time how many pages are
-    /// done, and of how many. When that answers `Break`, salvage stops and leaves no file.
+    /// Like [`salvage`](Db::salvage), and from time to time calls `progress` with the number of
+    /// pages done and of all pages. If it returns `Break`, salvage stops and leaves no file.
     ///
     /// # Errors
-    /// As [`salvage`](Db::salvage); `Io` with a source of the kind `Interrupted` when it was
-    /// stopped.
+    /// As [`salvage`](Db::salvage); `Io` with a source of kind `Interrupted` if `progress` stopped
+    /// it.
     pub fn salvage_with(
         path: impl AsRef<Path>,
         out: impl AsRef<Path>,
@@ -123,7 +123,7 @@ impl Db {
     }
 }
 
-/// Is told how many pages are done, and of how many; says whether to go on.
+/// Callback with the number of pages done and of all pages; decides whether to go on.
 type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
 
 fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<SalvageReport> {
@@ -141,8 +141,8 @@ fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<Salva
     };
     let metas = survey::candidates(&probe);
     let lost_slots: Vec<u64> = (0..2).filter(|slot| probe.slots[*slot as usize].meta().is_err()).collect();
-    // Damage of the file that is read is no error: these are of what is written, under a name that
-    // nobody knows.
+    // Errors from here on are about the new file (damage of the source is not an error). They name
+    // its temporary path, so replace that by `out`.
     let of_out = |e: Error| e.of_file(out);
     let rights = FileRights::of(&file).map_err(|e| Error::io("reading the mode", path, e))?;
     let copy = Copy::begin(out, Options::new().page_size(page_size as u32), Some(rights)).map_err(of_out)?;
@@ -156,7 +156,7 @@ fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<Salva
     report.txn = metas.first().map(|newest| newest.meta.txn.0);
     report.needed_bytes = metas.first().map_or(0, |newest| newest.needed());
     if report.entries() == 0 && report.is_loss() {
-        let what = "there is not a single entry left that can be read; nothing was salvaged".to_string();
+        let what = "no entry can be read; nothing was salvaged".to_string();
         return Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what });
     }
     copy.finish().map_err(of_out)?;

@@ -1,14 +1,14 @@
-//! Sets of keys: what was lost of a table, and what a newer page has spoken for.
+//! Sets of keys: the lost keys of a table, and the keys that newer pages cover.
 //!
-//! Floor: db. Intervals of keys that are merged as they come, so that a set is as small as the
-//! damage is scattered.
+//! Floor: db. A set is a list of disjoint intervals. Adding merges intervals, so the size of a set
+//! depends on how scattered the damage is, not on the number of keys.
 
 use std::collections::BTreeMap;
 
 /// A set of keys as disjoint intervals.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeySet {
-    /// From a key, to the first key after; `None` is the end of all keys.
+    /// Start (included) to end (excluded); `None` means no end.
     intervals: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
@@ -28,25 +28,25 @@ impl KeySet {
         at_or_before.next_back().is_some_and(|(_, end)| end.as_deref().is_none_or(|end| key < end))
     }
 
-    /// Whether a key from `low` on and below `high` is in the set.
+    /// Whether the set has a key in `low..high`.
     pub(super) fn meets(&self, low: Option<&[u8]>, high: Option<&[u8]>) -> bool {
         let low = low.unwrap_or_default();
         if self.holds(low) {
             return true;
         }
-        let mut behind = self.intervals.range::<[u8], _>((std::ops::Bound::Excluded(low), std::ops::Bound::Unbounded));
-        behind.next().is_some_and(|(start, _)| high.is_none_or(|high| start.as_slice() < high))
+        let mut after = self.intervals.range::<[u8], _>((std::ops::Bound::Excluded(low), std::ops::Bound::Unbounded));
+        after.next().is_some_and(|(start, _)| high.is_none_or(|high| start.as_slice() < high))
     }
 
-    /// Adds the keys from `low` on and below `high`.
+    /// Adds the keys `low..high`.
     pub(super) fn add(&mut self, low: Vec<u8>, high: Option<Vec<u8>>) {
         if high.as_ref().is_some_and(|high| *high <= low) {
             return;
         }
         let (mut low, mut high) = (low, high);
         loop {
-            // An interval that begins at or before the end of the new one, and does not end before
-            // its beginning.
+            // The last interval that starts at or before the end of the new one; if it ends before
+            // the start of the new one, no interval is left to merge.
             let last = match &high {
                 Some(high) => self.intervals.range(..=high.clone()).next_back(),
                 None => self.intervals.iter().next_back(),
@@ -62,7 +62,7 @@ impl KeySet {
         self.intervals.insert(low, high);
     }
 
-    /// Keeps only what is in the other set too.
+    /// Keeps only keys that are in `other` too.
     pub(super) fn narrow(&mut self, other: &KeySet) {
         let mut both = BTreeMap::new();
         let (mut ours, mut theirs) = (self.intervals.iter().peekable(), other.intervals.iter().peekable());
@@ -75,9 +75,9 @@ impl KeySet {
             if to.is_none_or(|to| from < to) {
                 both.insert(from.clone(), to.cloned());
             }
-            // The one that ends first meets nothing that is still to come.
+            // The interval that ends first overlaps no later one.
             let ours_ends = end.as_ref().is_some_and(|end| high.as_ref().is_none_or(|high| end <= high));
-            let _ended = if ours_ends { ours.next() } else { theirs.next() };
+            _ = if ours_ends { ours.next() } else { theirs.next() };
         }
         self.intervals = both;
     }
@@ -92,7 +92,7 @@ impl KeySet {
 mod tests {
     use super::*;
 
-    /// Against a set of the 256 keys of one byte, by a fixed random walk.
+    /// Compares with a set of the 256 one-byte keys, for pseudo-random intervals.
     #[test]
     fn a_set_of_intervals_is_a_set_of_keys() {
         let mut state = 7u64;
@@ -128,7 +128,7 @@ mod tests {
         assert!(KeySet::all().holds(b"") && KeySet::all().meets(None, None) && !KeySet::default().meets(None, None));
     }
 
-    /// Two sets that interleave, so that each interval of one is met by two of the other.
+    /// Two sets that interleave: each interval of one overlaps two of the other.
     #[test]
     fn large_sets_are_narrowed() {
         let key = |n: u32| n.to_be_bytes().to_vec();
@@ -140,7 +140,7 @@ mod tests {
         }
         other.add(key(count * 10 - 3), None);
         set.narrow(&other);
-        // From 4 to 6 of each ten, and from 0 to 2 of each but the first.
+        // The intersection has 4 and 5 of each ten, and 0 and 1 of each ten except the first.
         assert_eq!(set.intervals.len(), 2 * count as usize - 1);
         for n in [1, 2, count / 2, count - 1] {
             let held = |digit: u32| set.holds(&key(n * 10 + digit));

@@ -1,7 +1,8 @@
-//! The passes of a salvage that follow pointers, and what they know of tables.
+//! The passes of salvage that follow pointers, and the tables found so far.
 //!
-//! Floor: db. A table is known by its tree id, which stands on each of its pages. For each one it
-//! is noted which keys the newest state has lost; only there anything else is added.
+//! Floor: db. Tables are identified by their tree id, which every page has in its header. For each
+//! table the lost keys of the newest state are recorded; older sources add entries only for these
+//! keys.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -23,36 +24,36 @@ use crate::txn::open::survey::Candidate;
 use super::ranges::KeySet;
 use super::Progress;
 
-/// How often progress is told, in pages.
+/// Pages between two calls of the progress callback.
 const PROGRESS_PAGES: u64 = 256;
 
-/// A row of a catalog: the name of a table and its record.
+/// An entry of a catalog: the name of a table and its record.
 pub(super) type Row = (String, TableRecord);
 
 /// A table of the new database.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) target: Target,
-    /// Keys that could not be read so far.
+    /// Keys that were not found yet.
     pub(super) missing: KeySet,
-    /// Keys that a page of the scan has spoken for.
+    /// Keys that leaves of the scan cover: older leaves add nothing there.
     pub(super) covered: KeySet,
-    /// Whether a root of it was found.
+    /// Whether a root of the table was walked.
     walked: bool,
     counts: SalvagedTable,
 }
 
-/// A salvage under way.
+/// A running salvage.
 pub(super) struct Rescue<'r> {
     pub(super) pages: FilePages<'r>,
     pub(super) copy: Copy,
     progress: &'r mut Progress<'r>,
     done: u64,
-    /// Pages of the newest state, and of others that were walked: the scan leaves them out.
+    /// Pages that a walk has visited, of the newest or an older state: the scan skips them.
     pub(super) walked: PageMap,
     pub(super) known: BTreeMap<TreeId, Known>,
     names: HashSet<String>,
-    /// Names whose records the newest state has lost.
+    /// Table names whose records are lost in the newest state.
     missing_names: KeySet,
     lost: Vec<Finding>,
 }
@@ -82,7 +83,7 @@ impl<'r> Rescue<'r> {
         rescue
     }
 
-    /// All passes. `metas` are those that are whole, the newest first.
+    /// Runs all passes. `metas` are the intact meta pages, the newest first.
     pub(super) fn run(&mut self, metas: &[Candidate], lost_slots: &[u64]) -> Result<()> {
         for &slot in lost_slots {
             let what = "a meta page cannot be read; if it was the newer one, its commit is lost".to_string();
@@ -96,12 +97,13 @@ impl<'r> Rescue<'r> {
         if complete {
             return Ok(());
         }
-        // What lies after the newest state was never committed, if that is known to be the newest.
+        // If the newest meta page is surely the newest, pages with later transactions were never
+        // committed.
         let bound = metas.first().filter(|_| lost_slots.is_empty()).map(|newest| newest.meta);
         self.scan(metas.get(1..).unwrap_or(&[]), bound.map(|meta| (meta.txn, meta.next_tree)))
     }
 
-    /// The new database and what to say of it.
+    /// Returns the new database and the report.
     pub(super) fn end(self) -> (Copy, SalvageReport) {
         let mut tables: Vec<SalvagedTable> = self.known.into_values().map(|known| known.counts).collect();
         tables.sort_by(|a, b| a.name.cmp(&b.name));
@@ -109,7 +111,7 @@ impl<'r> Rescue<'r> {
         (self.copy, SalvageReport { page_size, lost: self.lost, tables, ..SalvageReport::default() })
     }
 
-    /// Everything that the newest state reaches.
+    /// Copies everything that the newest state reaches.
     fn newest(&mut self, newest: &Candidate) -> Result<()> {
         let (records, lost) = self.records(&newest.meta.catalog)?;
         for finding in lost {
@@ -135,17 +137,17 @@ impl<'r> Rescue<'r> {
         Ok(())
     }
 
-    /// Whether anything of a table is still to be found.
+    /// Whether keys of a table are still missing.
     pub(super) fn is_missing(&self, tree: TreeId) -> bool {
         self.known.get(&tree).is_some_and(|known| !known.missing.is_empty())
     }
 
-    /// Whether a record may name a table that the newest state has lost.
+    /// Whether a record found elsewhere may be that of a table lost in the newest state.
     pub(super) fn may_adopt(&self, name: &str) -> bool {
         self.missing_names.holds(name.as_bytes()) && !self.names.contains(name)
     }
 
-    /// Adds what an older root of a table leads to, where something is missing.
+    /// Adds missing entries of a table from an older root.
     pub(super) fn older_root(&mut self, root: &TreeRoot) -> Result<()> {
         if self.is_missing(root.tree) {
             self.walk(root, Pass::Older)?;
@@ -153,7 +155,7 @@ impl<'r> Rescue<'r> {
         Ok(())
     }
 
-    /// Makes a table for a tree. `false` if the tree has one.
+    /// Creates a table for a tree. `false` if the tree has one already, or is no table.
     pub(super) fn adopt(
         &mut self,
         tree: TreeId,
@@ -164,7 +166,7 @@ impl<'r> Rescue<'r> {
         if tree < TreeId::FIRST_TABLE || self.known.contains_key(&tree) {
             return Ok(false);
         }
-        // Codec names that no table can have, in a record that no release wrote, are left out.
+        // Leave out codec names that are too long for a record: a damaged record may have them.
         let limit = max_inline_value_bytes(self.pages.page_size());
         let record = record.filter(|record| record.encode().len() <= limit);
         let codec = |of: fn(&TableRecord) -> &String| record.map_or_else(String::new, |it| of(it).clone());
@@ -181,25 +183,26 @@ impl<'r> Rescue<'r> {
             is_certain,
             ..SalvagedTable::default()
         };
-        // Of a table that is adopted everything is to be found.
+        // A table that is not in the newest catalog has no entries yet, so all its keys are
+        // missing.
         let missing = if is_certain { KeySet::default() } else { KeySet::all() };
         self.known.insert(tree, Known { target, missing, covered: KeySet::default(), walked: false, counts });
         Ok(true)
     }
 
-    /// Whether the newest state may have had tables that are not known.
+    /// Whether the newest state may have had tables that were not found.
     pub(super) fn names_are_missing(&self) -> bool {
         !self.missing_names.is_empty()
     }
 
-    /// A name for a table whose record is lost, that no other table has.
+    /// An unused name for a table whose record is lost.
     pub(super) fn free_name(&self, tree: TreeId) -> String {
         let name = format!("lost-{tree}");
         let numbered = (2..).map(|n| format!("{name}-{n}"));
         std::iter::once(name.clone()).chain(numbered).find(|name| !self.names.contains(name)).unwrap_or(name)
     }
 
-    /// The table records of a catalog, and what could not be read of it.
+    /// The readable table records of a catalog, and the damage found.
     pub(super) fn records(&self, catalog: &TreeRoot) -> Result<(Vec<Row>, Vec<tree::Finding>)> {
         let mut map = PageMap::new(self.pages.page_count());
         let mut reading = Reading { map: &mut map, records: Vec::new(), lost: Vec::new() };
@@ -210,7 +213,7 @@ impl<'r> Rescue<'r> {
 
     fn walk(&mut self, root: &TreeRoot, pass: Pass) -> Result<()> {
         let Some(known) = self.known.get_mut(&root.tree) else { return Ok(()) };
-        // Pages that two states share are met in both.
+        // A page map per walk, because states share pages.
         let mut own = PageMap::new(self.pages.page_count());
         let mut walking = Walking {
             pass,
@@ -227,7 +230,8 @@ impl<'r> Rescue<'r> {
         let lost = walking.lost;
         let mut missing = KeySet::default();
         lost.iter().for_each(|it| missing.add(it.low.clone().unwrap_or_default(), it.high.clone()));
-        // A table that no walk was made of yet has nothing else that tells what it lost.
+        // Report the damage of the newest walk, or of the first walk of a table that the newest
+        // state lacks.
         let first = pass == Pass::Newest || (!known.counts.is_certain && !std::mem::replace(&mut known.walked, true));
         match pass {
             Pass::Newest => known.missing = missing,
@@ -239,7 +243,7 @@ impl<'r> Rescue<'r> {
         Ok(())
     }
 
-    /// Adds an entry that may be stale, if nothing better is known of its key.
+    /// Adds an entry that may be stale, if its key is missing and no newer leaf covers it.
     pub(super) fn add_stale(&mut self, tree: TreeId, key: &[u8], value: &[u8]) -> Result<()> {
         let Some(known) = self.known.get_mut(&tree) else { return Ok(()) };
         if known.missing.holds(key) && !known.covered.holds(key) && self.copy.add(&known.target, key, value)? {
@@ -256,7 +260,7 @@ impl<'r> Rescue<'r> {
     }
 }
 
-/// Tells progress now and then, and whether to go on.
+/// Calls the progress callback from time to time, and returns its decision.
 fn tell(done: &mut u64, progress: &mut Progress<'_>, all: u64) -> ControlFlow<()> {
     *done += 1;
     match *done % PROGRESS_PAGES {
@@ -265,23 +269,23 @@ fn tell(done: &mut u64, progress: &mut Progress<'_>, all: u64) -> ControlFlow<()
     }
 }
 
-/// The caller wants no more of it.
+/// The error after the progress callback returned `Break`.
 #[cold]
 fn stopped() -> Error {
     let source = io::Error::new(io::ErrorKind::Interrupted, "stopped by the caller");
     Error::Io { op: "salvage", path: PathBuf::new(), source }
 }
 
-/// Which pass walks a table.
+/// The pass that walks a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Pass {
-    /// The newest state: all that is found is true.
+    /// The newest state: every entry found is current.
     Newest,
-    /// An older state: only what is missing.
+    /// An older state: adds only missing entries.
     Older,
 }
 
-/// Reads a row of a catalog.
+/// Decodes an entry of a catalog.
 pub(super) fn record_of(key: &[u8], value: &[u8]) -> Result<Row> {
     Ok((catalog::name_of(key)?, TableRecord::decode(value)?))
 }
@@ -331,7 +335,7 @@ struct Walking<'w> {
     lost: Vec<tree::Finding>,
     done: &'w mut u64,
     progress: &'w mut Progress<'w>,
-    /// The caller wants no more of it: the walk ends at what it tells of next.
+    /// The progress callback returned `Break`. The walk ends at its next call of `lost`.
     stopped: bool,
 }
 
@@ -357,7 +361,7 @@ impl Visitor for Walking<'_> {
                 return Ok(());
             }
             let (low, high) = (Some(key.to_vec()), Some([key, &[0]].concat()));
-            let what = "the key is longer than keys can be".to_string();
+            let what = "the key is longer than the limit".to_string();
             return self.lost(tree::Finding { page: PageId::NONE, table: None, low, high, what });
         }
         let open = self.known.missing.holds(key) && !self.known.covered.holds(key);

@@ -1,13 +1,12 @@
-//! The pass of a salvage that fills what the newest state has lost: older roots, and leaves that
-//! nothing leads to.
+//! The pass of salvage that fills lost key ranges: from older roots, and from leaves that no
+//! pointer leads to.
 //!
-//! Floor: db. A page identifies itself when its header's id is its place in the file and its
-//! checksum is right. Leaves and older roots are taken in the order of the transactions that wrote
-//! them, the newest first; what a leaf holds between its first and its last key it speaks for, so
-//! that an older leaf adds nothing there: an entry that the newer leaf has not was deleted when
-//! that was written.
+//! Floor: db. A page counts if its header has its own page id and its checksum is right. Leaves and
+//! older roots are taken in the order of the transactions that wrote them, the newest first. A leaf
+//! covers all keys from its first to its last, so an older leaf adds nothing in that range: an
+//! entry that is missing in the newer leaf was deleted before that leaf was written.
 //!
-//! Pages inside overflow extents are data of users and are left out, where the run can be told.
+//! Pages inside an overflow extent are user data and are skipped, if the extent can be verified.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -24,12 +23,13 @@ use crate::txn::open::survey::Candidate;
 
 use super::rescue::{record_of, Rescue, Row};
 
-/// How many times what the file takes on the disk may be read to verify runs that nothing points
-/// at, and how many pages besides, for runs with holes.
+/// Limit on pages read to verify overflow extents that no pointer leads to: this many times the
+/// allocated pages of the file, plus a constant for extents with holes. Without a limit,
+/// overlapping false headers could make the scan quadratic.
 const RUN_READS: u64 = 4;
 const RUN_READS_MORE: u64 = 1 << 18;
 
-/// How many roots of one tree are tried.
+/// Most roots of one tree to try.
 const ROOTS_OF_A_TREE: usize = 3;
 
 /// A leaf that the scan found.
@@ -40,15 +40,15 @@ struct FoundLeaf {
     tree: TreeId,
 }
 
-/// Something that entries can be taken from.
+/// A source of entries.
 enum Source {
-    /// The root of a table, as some catalog page has it.
+    /// The root of a table, from a catalog page.
     Root(TreeRoot),
     /// A leaf of a table.
     Leaf(FoundLeaf),
 }
 
-/// What the catalogs of older states and catalog pages say of tables.
+/// Table records from the catalogs of older states and from single catalog pages.
 #[derive(Default)]
 struct Records {
     /// For each tree, the newest record first.
@@ -56,7 +56,7 @@ struct Records {
 }
 
 impl Records {
-    /// Takes a record; those of one tree come the newest first.
+    /// Adds a record. The caller adds those of one tree in order, the newest first.
     fn add(&mut self, txn: TxnId, (name, record): Row) {
         if record.root.tree < TreeId::FIRST_TABLE || record.known_flags(&name).is_err() {
             return;
@@ -70,12 +70,13 @@ impl Records {
 }
 
 impl Rescue<'_> {
-    /// Adds what older states and single leaves hold, in the order of their age, the newest first.
-    /// `bound`: the newest transaction and the next tree id, where known.
+    /// Adds entries of older states and single leaves, the newest first. `bound`: the newest
+    /// transaction and the next tree id, if known; pages beyond them are ignored.
     pub(super) fn scan(&mut self, older: &[Candidate], bound: Option<(TxnId, TreeId)>) -> Result<()> {
         let found = self.find_leaves(bound)?;
         let mut records = self.older_records(older, &found)?;
-        // Of two trees of one name the later one has it: the other one's table was dropped.
+        // If two trees have the same name, the one with the greater id gets it: the other table was
+        // dropped.
         for (tree, of_tree) in records.by_tree.iter().rev() {
             let named = of_tree.iter().find(|(_, name, _)| self.may_adopt(name)).cloned();
             if let Some((_, name, record)) = named {
@@ -87,12 +88,12 @@ impl Rescue<'_> {
             roots.map(|(txn, _, record)| (txn, Source::Root(record.root))).collect();
         let leaves = found.into_iter().filter(|leaf| leaf.tree >= TreeId::FIRST_TABLE);
         sources.extend(leaves.map(|leaf| (leaf.txn, Source::Leaf(leaf))));
-        // Stable: of one age, a root comes before leaves.
+        // A stable sort: a root comes before leaves of the same transaction.
         sources.sort_by_key(|(txn, _)| Reverse(*txn));
         for (_, source) in &sources {
             match source {
                 Source::Root(root) => self.older_root(root)?,
-                // The walk from a root may have met it since.
+                // Unless a walk from a root has visited it meanwhile.
                 Source::Leaf(leaf) if !self.walked.is_taken(leaf.id) => self.table_leaf(leaf)?,
                 Source::Leaf(_) => {}
             }
@@ -100,7 +101,7 @@ impl Rescue<'_> {
         Ok(())
     }
 
-    /// What is known of tables beside the newest state.
+    /// Collects the table records outside the newest state.
     fn older_records(&mut self, older: &[Candidate], found: &[FoundLeaf]) -> Result<Records> {
         let mut all = Vec::new();
         for candidate in older {
@@ -134,7 +135,7 @@ impl Rescue<'_> {
                 continue;
             }
             if page.iter().all(|&byte| byte == 0) {
-                // A hole, perhaps, which may be longer than can be read.
+                // This may be a hole that is too long to read page by page: skip it.
                 match self.pages.next_data(PageId(next)) {
                     Some(data) => next = data.0,
                     None => break,
@@ -161,7 +162,7 @@ impl Rescue<'_> {
         Ok(found)
     }
 
-    /// Table records of a catalog page that nothing leads to.
+    /// Table records of a catalog page that no pointer leads to.
     fn catalog_leaf(&self, id: PageId) -> Vec<Row> {
         let mut page = Vec::new();
         let Some(leaf) = self.verified_leaf(id, &mut page) else { return Vec::new() };
@@ -172,7 +173,7 @@ impl Rescue<'_> {
         (0..leaf.count()).filter_map(record).collect()
     }
 
-    /// Reads a leaf again that was found whole.
+    /// Reads and verifies a leaf that the scan found earlier.
     fn verified_leaf<'p>(&self, id: PageId, page: &'p mut Vec<u8>) -> Option<Leaf<'p>> {
         self.pages.raw_page(id, page).ok()?;
         if checksum::compute(page) != checksum::stored(page) {
