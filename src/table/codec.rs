@@ -1,4 +1,4 @@
-//! Codecs: how keys and values become bytes, and bytes keys and values.
+//! Codecs: how keys and values are encoded as bytes, and decoded.
 //!
 //! A table is declared as `Table<K, V>`; `K` and `V` are types that implement [`Codec`], and `K`
 //! also [`KeyCodec`]. Trees compare keys bytewise, so a key codec writes bytes that sort as the
@@ -23,9 +23,9 @@
 //!
 //! # Borrowed and owned
 //!
-//! `&str`, `&[u8]` and `&[u8; N]` decode without a copy: what they return borrows the transaction.
-//! `String` and `Vec<u8>` decode to values of their own. A table with such keys is searched by
-//! `&str` and `&[u8]`.
+//! `&str`, `&[u8]` and `&[u8; N]` decode without a copy: the result borrows the transaction.
+//! `String` and `Vec<u8>` decode to owned values. Lookups in a table with such keys take `&str` and
+//! `&[u8]`.
 //!
 //! ```
 //! use mapleaf::codec::Codec;
@@ -39,20 +39,20 @@
 //!
 //! # Alignment
 //!
-//! Borrowed bytes may begin at any address. Only a value of more than a quarter page begins at a
-//! multiple of 32. A program that wants to see bytes as numbers or structs copies them, or casts
-//! with a check (as `bytemuck::try_cast_slice` does).
+//! Borrowed bytes may start at any address. Only a value of more than a quarter page starts at a
+//! multiple of 32. To view bytes as numbers or structs, copy them, or use a checked cast (such as
+//! `bytemuck::try_cast_slice`).
 //!
 //! # Tuples
 //!
 //! A tuple sorts by its first component, then by its second, and so on. Components of fixed length
-//! stand one after the other. A `str` or `bytes` component before the last ends with two zero
-//! bytes, and each zero byte inside it is followed by 0xFF; the last component stands as it is.
-//! (The escape is the one of FoundationDB's tuple layer. Its terminator is a single zero, which
-//! works there because a type code follows; here any byte may follow, so it is two.)
+//! are stored one after the other. A `str` or `bytes` component before the last ends with two zero
+//! bytes, and each zero byte in it is followed by 0xFF; the last component is stored unchanged.
+//! (This is the escape of FoundationDB's tuple layer, which ends a component with a single zero
+//! because a type code follows; here any byte may follow, so there are two.)
 //!
-//! Before the last component, `&str` and `&[u8]` refuse an item with a zero byte, because what they
-//! return must be the bytes as they are stored. `String` and `Vec<u8>` take any content.
+//! Before the last component, `&str` and `&[u8]` refuse an item with a zero byte, because they must
+//! return the stored bytes unchanged. `String` and `Vec<u8>` take any content.
 //!
 //! ```
 //! use mapleaf::codec::Codec;
@@ -65,27 +65,27 @@
 //!
 //! # Bytes and types
 //!
-//! A table has the names of its two codecs, or none: what
-//! [`WriteTxn::bytes_table`](crate::WriteTxn::bytes_table) and `kvctl put` make has no types.
-//! Without a type, keys and values are any bytes, and open as text (`&str`, `String`) or bytes
-//! (`&[u8]`, `Vec<u8>`), and as nothing else. A table keeps what it was made with.
+//! A table stores the names of its two codecs, or none: a table created by
+//! [`WriteTxn::bytes_table`](crate::WriteTxn::bytes_table) or `kvctl put` has no types. Keys and
+//! values without a type are arbitrary bytes, and can be opened only as text (`&str`, `String`) or
+//! bytes (`&[u8]`, `Vec<u8>`). The types of a table never change.
 //!
-//! A program that writes through bytes can store what a codec does not decode. Reading such an
-//! entry is an error of kind [`Decode`](crate::ErrorKind::Decode) in its place, and no other entry
-//! is affected; iterators go on. [`insert`](crate::TableMut::insert) and
+//! A program that writes raw bytes can store entries that the codecs cannot decode. Reading such an
+//! entry is an error of kind [`Decode`](crate::ErrorKind::Decode); other entries are not affected,
+//! and iterators go on after it. [`insert`](crate::TableMut::insert) and
 //! [`put`](crate::TableMut::put) replace such a value, and [`remove`](crate::TableMut::remove)
-//! takes the entry away. An entry whose key does not decode is reached through bytes.
+//! deletes the entry. To reach an entry whose key does not decode, open the table as bytes.
 //!
 //! # Limits
 //!
-//! A key, encoded, may have a quarter of a page less 24 bytes (1,000 bytes with pages of 4 KiB); a
-//! value 2^40 bytes. Going over is an error of kind `TooLarge` from the call that writes.
+//! An encoded key may have a quarter page minus 24 bytes (1,000 bytes with pages of 4 KiB), an
+//! encoded value 2^40 bytes. Writing a longer one is an error of kind `TooLarge`.
 //!
 //! # Codecs of your own
 //!
-//! Implement [`Codec`] for your type, and [`KeyCodec`] if its bytes sort as its items do. Choose a
-//! name with a prefix of your own, such as `"acme.invoice.v1"`: the table stores it and compares it
-//! at every open. Such a codec can be the last component of a tuple; with [`Part`] it can be any
+//! Implement [`Codec`] for your type, and [`KeyCodec`] if its bytes sort like its items. Choose a
+//! name with your own prefix, such as `"acme.invoice.v1"`: the table stores it and compares it at
+//! every open. Such a codec can be the last component of a tuple; with [`Part`] it can be any
 //! component.
 //!
 //! A struct as key, ordered by year and then by number:
@@ -108,7 +108,7 @@
 //!         "acme.invoice.v1".to_string()
 //!     }
 //!
-//!     // Big-endian numbers sort bytewise as the numbers do; fields follow in the order of comparison.
+//!     // Big-endian numbers sort bytewise like the numbers; fields are in the order of comparison.
 //!     fn encode<'a>(item: &'a Invoice) -> mapleaf::Result<Encoded<'a>> {
 //!         let mut bytes = Encoded::new();
 //!         bytes.push(&item.year.to_be_bytes());
@@ -162,123 +162,123 @@ use std::ops::Deref;
 
 use crate::error::{Error, Result};
 
-/// A way to write items as bytes and to read them back.
+/// Encodes items as bytes and decodes them.
 ///
 /// Implemented for a marker type, which for the built-in codecs is the item type itself.
 pub trait Codec {
-    /// What is written and read. For `&str` it is `&'a str`, which borrows the bytes that were
-    /// read.
+    /// The type that is written and read. For `&str` it is `&'a str`, which borrows the stored
+    /// bytes.
     type Item<'a>;
 
-    /// An item that borrows nothing: `String` for `&str`.
+    /// An owned item: `String` for `&str`.
     type Owned: 'static;
 
     /// The name that is stored with a table and compared when the table is opened. It must not
-    /// change once files exist, and codecs that write different bytes must have different names.
+    /// change once files with it exist, and codecs that write different bytes must have different
+    /// names.
     fn name() -> String;
 
-    /// The bytes of an item.
+    /// Encodes an item.
     ///
     /// # Errors
     /// Kind `Usage` for an item that the codec cannot represent.
     fn encode<'a>(item: &'a Self::Item<'_>) -> Result<Encoded<'a>>;
 
-    /// The item of these bytes.
+    /// Decodes an item.
     ///
     /// # Errors
-    /// Any bytes that `encode` does not write. Must not panic: the bytes come from a file.
+    /// For any bytes that `encode` does not write. Must not panic: the bytes come from a file.
     fn decode(bytes: &[u8]) -> Result<Self::Item<'_>, CodecError>;
 
-    /// The item as a value of its own.
+    /// Makes an owned value of an item.
     fn to_owned(item: Self::Item<'_>) -> Self::Owned;
 }
 
-/// A codec whose bytes sort as its items do, so that ranges of keys are ranges of items.
+/// A codec whose bytes sort like its items, so that ranges of keys are ranges of items.
 ///
-/// For all items `a` and `b`: `a < b` exactly if `encode(a) < encode(b)`, compared bytewise, and
+/// For all items `a` and `b`: `a < b` if and only if `encode(a) < encode(b)`, compared bytewise;
 /// equal items have equal bytes.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the key of a table",
     note = "keys may be strings, bytes, integers, floats, bool, char, `[u8; N]` and tuples of 2 to 6 of these"
 )]
 pub trait KeyCodec: Codec {
-    /// What a key is looked up by: the borrowed form of a `String` or a `Vec<u8>`, and the item
-    /// itself of all others.
+    /// The type that lookups take: the borrowed form for `String` and `Vec<u8>`, the item itself
+    /// for all others.
     type Key<'a>;
 
-    /// The bytes of a key that is looked up: those that [`encode`](Codec::encode) gives for the
-    /// item.
+    /// Encodes a key for a lookup, to the same bytes as [`encode`](Codec::encode) for the item.
     ///
     /// # Errors
     /// Kind `Usage` for a key that the codec cannot represent.
     fn encode_key<'a>(key: &'a Self::Key<'_>) -> Result<Encoded<'a>>;
 }
 
-/// A key codec that knows which keys begin alike.
+/// A key codec that supports prefixes.
 ///
 /// For text and bytes a prefix is the beginning of the key. For a tuple it is the whole first
 /// component: the prefix `"t017"` of a `(&str, u64)` table selects the keys whose first component
 /// is exactly `"t017"`.
 pub trait PrefixCodec: KeyCodec {
-    /// What all selected keys begin with.
+    /// The type of a prefix.
     type Prefix<'a>;
 
-    /// The bytes that all selected keys begin with, and no others do.
+    /// Encodes a prefix: all selected keys begin with these bytes, and no others do.
     ///
     /// # Errors
     /// Kind `Usage` for a prefix that the codec cannot represent.
     fn encode_prefix<'a>(prefix: &'a Self::Prefix<'_>) -> Result<Encoded<'a>>;
 }
 
-/// A codec that can stand before the last component of a tuple, because its bytes tell where they
-/// end.
+/// A codec that can be used before the last component of a tuple, because its bytes show where an
+/// item ends.
 ///
-/// No encoded item may be the beginning of another one's bytes, and the bytes must sort as the
-/// items do where the codec is a [`KeyCodec`].
+/// No encoded item may be a prefix of another one. If the codec is a [`KeyCodec`], the bytes must
+/// sort like the items.
 pub trait Part: Codec {
-    /// Adds the item and whatever marks its end to `out`.
+    /// Appends the item, and a terminator if it needs one, to `out`.
     ///
     /// # Errors
-    /// Kind `Usage` for an item that cannot be represented at this place.
+    /// Kind `Usage` for an item that cannot be represented before the last component.
     fn put(item: &Self::Item<'_>, out: &mut Encoded<'_>) -> Result<()>;
 
-    /// Takes one item off the front of `bytes`.
+    /// Decodes one item at the start of `bytes` and removes it from `bytes`.
     ///
     /// # Errors
-    /// Any bytes that `put` does not write. Must not panic: the bytes come from a file.
+    /// For any bytes that `put` does not write. Must not panic: the bytes come from a file.
     fn take<'a>(bytes: &mut &'a [u8]) -> Result<Self::Item<'a>, CodecError>;
 }
 
-/// Encoded bytes: borrowed from the item, or short and held here, or on the heap.
+/// Encoded bytes: borrowed from the item, stored inline if short, or on the heap.
 ///
-/// Dereferences to `[u8]`. Text, bytes, integers and short tuples of integers are encoded without
-/// an allocation.
+/// Dereferences to `[u8]`. Encoding text, bytes, integers and short tuples of integers does not
+/// allocate.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Encoded<'a> {
     /// The item's own bytes.
     Borrowed(&'a [u8]),
-    /// Up to 16 bytes, and how many of them count.
+    /// Up to 16 bytes, and the number of bytes in use.
     Inline([u8; INLINE_BYTES], u8),
-    /// Anything else.
+    /// All others.
     Heap(Vec<u8>),
 }
 
 /// Room for the widest integer, and for `(u64, u64)`.
 const INLINE_BYTES: usize = 16;
 
-/// Capacity that bytes get when they outgrow the inline form; the usual tuple key fits and moves
-/// once.
+/// First capacity on the heap, for bytes that outgrow the inline form. Typical tuple keys fit, so
+/// they move only once.
 const HEAP_START_BYTES: usize = 64;
 
 impl Encoded<'_> {
-    /// No bytes yet, to be filled by [`Encoded::push`].
+    /// Empty, to be filled with [`Encoded::push`].
     #[inline]
     pub const fn new() -> Encoded<'static> {
         Encoded::Inline([0; INLINE_BYTES], 0)
     }
 
-    /// Short bytes, copied inline; longer ones go to the heap.
+    /// A copy of the bytes, inline if they are short.
     #[inline]
     pub fn copied(bytes: &[u8]) -> Encoded<'static> {
         let mut out = Encoded::new();
@@ -286,7 +286,7 @@ impl Encoded<'_> {
         out
     }
 
-    /// Adds bytes at the end.
+    /// Appends bytes.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) {
         match self {
@@ -304,7 +304,7 @@ impl Encoded<'_> {
         self.spill(bytes);
     }
 
-    /// Moves to the heap, with `more` at the end.
+    /// Moves to the heap and appends `more`.
     #[cold]
     fn spill(&mut self, more: &[u8]) {
         let mut all = Vec::with_capacity(HEAP_START_BYTES.max(self.len() + more.len()));
@@ -327,7 +327,7 @@ impl Deref for Encoded<'_> {
     fn deref(&self) -> &[u8] {
         match self {
             Encoded::Borrowed(bytes) => bytes,
-            // The minimum keeps a length that a caller made up from panicking.
+            // The variant is public, so the length may be invalid: `min` avoids a panic.
             Encoded::Inline(bytes, len) => &bytes[..usize::from(*len).min(INLINE_BYTES)],
             Encoded::Heap(bytes) => bytes,
         }
@@ -340,20 +340,20 @@ impl AsRef<[u8]> for Encoded<'_> {
     }
 }
 
-/// Bytes that are not what a codec writes.
+/// The error for bytes that a codec cannot decode.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CodecError {
     what: Cow<'static, str>,
 }
 
 impl CodecError {
-    /// An error with this text: what was found and what was expected.
+    /// An error with this text, which says what was found and what was expected.
     #[cold]
     pub fn new(what: impl Into<Cow<'static, str>>) -> CodecError {
         CodecError { what: what.into() }
     }
 
-    /// Says in which component of a tuple it happened; components count from 1.
+    /// Adds the component of a tuple, counted from 1.
     #[cold]
     fn in_component(self, number: usize, tuple: &str) -> CodecError {
         CodecError::new(format!("component {number} of {tuple}: {}", self.what))

@@ -1,9 +1,9 @@
-//! Loading many entries at once.
+//! Bulk load: many entries at once.
 //!
 //! Floor: table.
 //!
-//! Failure: an entry that is refused changes nothing. After any other error, or if a load is not
-//! finished, the transaction has to be aborted, and says so.
+//! Failure: a refused entry changes nothing. After any other error, or if a load is not finished,
+//! the transaction can only be aborted, and its calls return an error that says so.
 
 use std::marker::PhantomData;
 
@@ -13,18 +13,18 @@ use crate::table::TableMut;
 use crate::txn::write::load::Load;
 use crate::txn::write::txn::WriteTxn;
 
-/// Memory that sorting may take if nobody says otherwise: 256 MiB.
+/// Default memory for sorting: 256 MiB.
 const MEMORY_BYTES: usize = 256 << 20;
 
 impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
-    /// Stores many entries, in any order: the fastest way to fill a table, and the one that leaves
-    /// pages full. Of entries with the same key the last one stays, also over one that the table
-    /// had before. Returns how many were taken.
+    /// Stores many entries, in any order. This is the fastest way to fill a table, and leaves full
+    /// pages. Of entries with the same key the last one is kept; it also replaces an entry of the
+    /// table. Returns the number of entries that were given.
     ///
-    /// Entries in ascending order of their keys, after the last one of the table, take no memory.
-    /// From the first one on that is out of order they are sorted in memory, of which up to 256 MiB
-    /// are taken; [`Loader::memory`] changes that. More memory means fewer passes over the table:
-    /// there is one for each time that it is full.
+    /// Entries in ascending key order, after the last key of the table, take no memory. From the
+    /// first entry out of order on, entries are sorted in memory, up to 256 MiB; [`Loader::memory`]
+    /// changes that. Each time the memory is full, its entries are merged with the table in one
+    /// pass, so more memory means fewer passes.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -40,9 +40,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// ```
     ///
     /// # Errors
-    /// `TooLarge` or `Usage` for an entry as [`insert`](TableMut::insert) has them, `DiskFull`,
-    /// `Io`, `Corrupt`: abort the transaction. To go on after an entry that is refused, use a
-    /// [`Loader`].
+    /// `TooLarge` or `Usage` for an entry, as from [`insert`](TableMut::insert), `DiskFull`, `Io`,
+    /// `Corrupt`: abort the transaction. To go on after a refused entry, use a [`Loader`].
     pub fn load<'k, 'v>(&mut self, entries: impl IntoIterator<Item = (K::Item<'k>, V::Item<'v>)>) -> Result<u64> {
         let mut loader = self.loader()?;
         for (key, value) in entries {
@@ -51,20 +50,21 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         loader.finish()
     }
 
-    /// The same one entry at a time, for entries that no iterator can lend.
+    /// Like [`load`](TableMut::load), one entry at a time, for entries that an iterator cannot
+    /// provide.
     ///
     /// # Errors
-    /// `Usage` if the transaction has to be aborted after an earlier error.
+    /// `Usage` if the transaction can only be aborted after an earlier error.
     pub fn loader(&mut self) -> Result<Loader<'_, K, V>> {
         let load = self.txn.begin_load(self.at, MEMORY_BYTES)?;
         Ok(Loader { txn: self.txn, load, types: PhantomData })
     }
 }
 
-/// A load that takes its entries one at a time: [`TableMut::load`] has the rest.
+/// A bulk load that takes entries one at a time; see [`TableMut::load`].
 ///
-/// The entries are in the table when [`Loader::finish`] has returned. A loader that is dropped
-/// before leaves a transaction that can only be aborted.
+/// The entries are in the table after [`Loader::finish`] has returned. If a loader is dropped
+/// before that, the transaction can only be aborted.
 ///
 /// ```
 /// # use mapleaf::{Db, Table};
@@ -82,7 +82,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
 /// txn.commit()?;
 /// # Ok::<(), mapleaf::Error>(())
 /// ```
-#[must_use = "entries are in the table when `finish` has returned"]
+#[must_use = "entries are in the table only after `finish` has returned"]
 pub struct Loader<'t, K, V> {
     txn: &'t mut WriteTxn,
     load: Load,
@@ -90,24 +90,24 @@ pub struct Loader<'t, K, V> {
 }
 
 impl<K: KeyCodec, V: Codec> Loader<'_, K, V> {
-    /// Sets how many bytes of memory sorting may take; at least room for one entry is taken.
+    /// Sets how many bytes of memory sorting may take; it takes at least enough for one entry.
     /// Entries in order take none.
     pub fn memory(mut self, bytes: usize) -> Self {
         self.load.set_memory(bytes);
         self
     }
 
-    /// Takes an entry.
+    /// Adds an entry.
     ///
     /// # Errors
-    /// `TooLarge` or `Usage` as [`insert`](TableMut::insert): this entry was not taken, and the
+    /// `TooLarge` or `Usage` as [`insert`](TableMut::insert): this entry was not added, and the
     /// load can go on. `DiskFull`, `Io`, `Corrupt`: abort the transaction.
     #[inline]
     pub fn push<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<()> {
         self.txn.load(&mut self.load, &K::encode(&key)?, &V::encode(&value)?)
     }
 
-    /// Puts all entries into the table; says how many were taken.
+    /// Stores all entries in the table and returns how many were added.
     ///
     /// # Errors
     /// `DiskFull`, `Io`, `Corrupt`: abort the transaction.

@@ -8,7 +8,7 @@
 //! read    handles of read transactions
 //! write   handles of write transactions
 //! load    bulk load
-//! place   values that the caller writes directly into the file's pages
+//! place   values that the caller writes directly into pages of the file
 //! range   iterators over entries
 //! ```
 
@@ -113,7 +113,7 @@ impl TableInfo {
     }
 }
 
-/// At most this many bytes of a key are in an error message.
+/// Most bytes of a key to show in an error message.
 const SHOWN_BYTES: usize = 40;
 
 /// A key as text for messages, cut if it is long.
@@ -155,7 +155,7 @@ fn decode_value<'a, V: Codec>(key: &[u8], value: &'a [u8]) -> Result<V::Item<'a>
     V::decode(value).map_err(|e| undecodable_value::<V>(key, value, &e))
 }
 
-/// Looks many keys of a tree up; the values are in the order of the keys.
+/// Looks up many keys of a tree; the values are in the order of the keys.
 fn values_of<'a, K: KeyCodec, V: Codec, P: PageRead>(
     pages: &'a P,
     root: &TreeRoot,

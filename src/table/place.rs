@@ -1,9 +1,9 @@
-//! Values of bytes that are written where they will lie: reserved and filled in, or read from
-//! somewhere.
+//! Byte values that are written directly to their final place: reserved and filled in, or read from
+//! a reader.
 //!
 //! Floor: table.
 //!
-//! Failure: until the value is complete the table stays as it was.
+//! Failure: the table does not change before the value is complete.
 
 use std::io::Read;
 use std::ops::{Deref, DerefMut};
@@ -15,8 +15,8 @@ use crate::txn::write::long_values::ReservedValue;
 use crate::txn::write::txn::WriteTxn;
 
 impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
-    /// Stores the next `len` bytes of a reader as the value of a key, without having all of them in
-    /// memory. Whether the key was there.
+    /// Stores the next `len` bytes of a reader as the value of a key, without holding all of them
+    /// in memory. Returns whether the key existed.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -33,15 +33,15 @@ impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
     ///
     /// # Errors
     /// `Io` if the reader fails or ends early, `TooLarge` or `Usage` as
-    /// [`insert`](TableMut::insert): nothing was changed, and the transaction goes on. `DiskFull`,
-    /// `Io` of the file, `Corrupt`: abort the transaction.
+    /// [`insert`](TableMut::insert): nothing was changed, and the transaction can go on.
+    /// `DiskFull`, `Io` of the file, `Corrupt`: abort the transaction.
     pub fn insert_reader<'k>(&mut self, key: K::Item<'k>, len: u64, mut from: impl Read) -> Result<bool> {
         self.txn.put_from(self.at, &K::encode(&key)?, len, &mut from)
     }
 
-    /// Reserves the place of a value of `len` bytes, to be filled in there: long values are not
-    /// copied once more. The bytes are zeros at first. The entry is stored by [`Reserved::finish`];
-    /// if that is not called, nothing changes.
+    /// Reserves space for a value of `len` bytes that the caller then fills in, which saves a copy
+    /// of a long value. The bytes are zeros at first. [`Reserved::finish`] stores the entry;
+    /// without it nothing changes.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -67,18 +67,18 @@ impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
     }
 }
 
-/// The place of a value that is being filled in; [`TableMut::reserve`] makes it.
+/// Space for a value that is being filled in, from [`TableMut::reserve`].
 #[must_use = "the entry is stored when `finish` is called"]
 pub struct Reserved<'t> {
     txn: &'t mut WriteTxn,
     at: usize,
     key: Vec<u8>,
-    /// `None` only when it has been finished.
+    /// `None` only after `finish`.
     place: Option<ReservedValue>,
 }
 
 impl Reserved<'_> {
-    /// Stores the entry; whether the key was there.
+    /// Stores the entry. Returns whether the key existed.
     ///
     /// # Errors
     /// `DiskFull`, `Io`, `Corrupt`: abort the transaction.

@@ -1,13 +1,13 @@
 //! Iterators over entries, in both directions.
 //!
-//! Floor: table. [`Range`] borrows the table handle, and what it yields borrows the transaction.
-//! [`RangeOwned`] holds the transaction itself and yields items that own what they are.
+//! Floor: table. [`Range`] borrows the table handle, and its items borrow the transaction.
+//! [`RangeOwned`] holds the transaction itself and yields owned items.
 //!
-//! Failure: an entry that does not decode, or in a [`Range`] one that cannot be read, is an error
-//! in its place, and the entries after it follow. A damaged page, and an access that could not be
-//! served, are an error once, and end the iteration; so does a value that a [`RangeOwned`] cannot
-//! read. An entry whose codec panics is left out if the caller catches the panic, and the entries
-//! after it follow.
+//! Failure: an entry that does not decode is an error in its place, and the entries after it
+//! follow. The same holds in a [`Range`] for a value that cannot be read; in a [`RangeOwned`] such
+//! a value ends the iteration. A damaged page or a failed access is one error, and ends the
+//! iteration. An entry whose codec panics is skipped if the caller catches the panic, and the
+//! entries after it follow.
 
 use std::collections::VecDeque;
 use std::iter::FusedIterator;
@@ -31,7 +31,7 @@ use crate::tree;
 pub struct Range<'a, K, V> {
     inner: Inner<'a>,
     place: ErrorContext<'a>,
-    /// What was read could not be served: the error was given, and nothing comes after it.
+    /// The kernel could not serve an access: the error was returned, and the iteration has ended.
     lost: bool,
     types: PhantomData<fn() -> (K, V)>,
 }
@@ -41,14 +41,14 @@ enum Inner<'a> {
     Txn(tree::Range<'a, TxnPages>),
 }
 
-/// Where errors of a range happen.
+/// File and table, for the errors of a range.
 #[derive(Clone, Copy)]
 pub(crate) struct ErrorContext<'a> {
     pub(crate) path: &'a Path,
     pub(crate) table: &'a str,
 }
 
-/// An entry as its codecs give it.
+/// A decoded entry.
 type Typed<'a, K, V> = (<K as Codec>::Item<'a>, <V as Codec>::Item<'a>);
 
 impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
@@ -60,10 +60,10 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
         Range { inner: Inner::Txn(range), place, lost: false, types: PhantomData }
     }
 
-    /// Whether pages that this range has to read from the disk stay in memory after it. With
-    /// `false` they go again soon after the range has passed them, so that a scan of more than fits
-    /// in memory does not drive out what others use; what was in memory before the range came to it
-    /// stays. Has no effect in write transactions and for databases in memory. Default: true.
+    /// Whether pages that this range reads from the disk stay in memory. With `false` they are
+    /// dropped soon after the range has passed them, so that a scan of more data than memory does
+    /// not evict pages that others use. Pages that were in memory before stay. Has no effect in
+    /// write transactions and for databases in memory. Default: true.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -83,11 +83,11 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
         self
     }
 
-    /// Gives an entry on that the tree gave at once.
+    /// Decodes an entry from the fast path.
     #[inline(always)]
     fn give(&mut self, (key, value): tree::Entry<'a>) -> Option<Result<Typed<'a, K, V>>> {
-        // The entry is read by decoding it, and nothing is believed that was read after the
-        // question.
+        // Decode first, then check for a fault: the check covers every byte that was read before
+        // it.
         match (K::decode(key), V::decode(value)) {
             (Ok(key), Ok(value)) if self.all_served() => Some(Ok((key, value))),
             _ => self.check_fault(Some(Ok((key, value)))),
@@ -102,7 +102,7 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
         }
     }
 
-    /// Gives on what the tree gave, unless something on the way could not be served.
+    /// Decodes an entry, or returns the error of a failed access.
     #[inline(never)]
     fn check_fault(&mut self, entry: Option<Result<tree::Entry<'a>>>) -> Option<Result<Typed<'a, K, V>>> {
         let found = entry.map(typed::<K, V>);
@@ -189,7 +189,7 @@ impl<K, V> std::fmt::Debug for Range<'_, K, V> {
     }
 }
 
-/// Entries of a table of a write transaction that own what they are, from
+/// Owned entries of a table of a write transaction, from
 /// [`range_owned`](crate::TableMut::range_owned).
 #[derive(Debug)]
 pub struct EntriesOwned<'a, K, V> {
@@ -201,7 +201,7 @@ impl<'a, K: KeyCodec, V: Codec> EntriesOwned<'a, K, V> {
         EntriesOwned { range }
     }
 
-    /// Makes an entry own what it is, unless what was copied could not be served.
+    /// Copies an entry, or returns the error of a failed access while copying.
     fn give(&mut self, entry: Option<Result<Typed<'a, K, V>>>) -> Option<Result<OwnedEntry<K, V>>> {
         let own = |(key, value)| (K::to_owned(key), V::to_owned(value));
         let owned = entry?.map(own);
@@ -270,25 +270,25 @@ fn encoded<K: KeyCodec>(bound: Bound<&K::Key<'_>>) -> Result<Bound<Vec<u8>>> {
     })
 }
 
-/// Entries of a range that own what they are, from [`range_owned`](crate::ReadTable::range_owned).
+/// Owned entries of a range, from [`range_owned`](crate::ReadTable::range_owned).
 ///
-/// Holds the transaction, borrows nothing, and may be kept in a struct or sent to another thread.
-/// Entries are copied out some at a time.
+/// Holds the transaction and borrows nothing, so it can be stored in a struct or sent to another
+/// thread. Copies entries in batches.
 pub struct RangeOwned<K: KeyCodec, V: Codec> {
     table: ReadTable<K, V>,
     bounds: ByteBounds,
-    /// Entries, and errors in the places of those that do not decode.
+    /// Copied entries, with an error in the place of each that does not decode.
     front: VecDeque<Result<OwnedEntry<K, V>>>,
     back: VecDeque<Result<OwnedEntry<K, V>>>,
-    /// What stopped the copying, given after the entries that were copied before it.
+    /// The error that stopped the copying; returned after the entries copied before it.
     failed: Option<Error>,
     ended: bool,
 }
 
-/// Entries that are copied out at a time.
+/// Entries that are copied at a time.
 const OWNED_BATCH: usize = 64;
 
-/// An entry that owns what it is.
+/// An owned entry.
 type OwnedEntry<K, V> = (<K as Codec>::Owned, <V as Codec>::Owned);
 
 impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
@@ -296,8 +296,8 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
         RangeOwned { table, bounds, front: Default::default(), back: Default::default(), failed: None, ended: false }
     }
 
-    /// Copies some entries out, from one end. The bound moves past every entry whose codecs ran,
-    /// also if one of them panicked: the entry that did is left out, and all others come once.
+    /// Copies a batch of entries from one end. The bound moves past every entry that was decoded,
+    /// even if its codec panicked: that entry is skipped, and all others are yielded once.
     fn fill(&mut self, from_back: bool) {
         let (mut seen, mut count): (Option<&[u8]>, usize) = (None, 0);
         let (table, front, back) = (&self.table, &mut self.front, &mut self.back);
@@ -335,8 +335,8 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
         }
     }
 
-    /// Gives on how the copying went. If an access has failed, what was copied may be made of
-    /// zeros: it is forgotten.
+    /// Returns the result of the copying. After a failed access the copied entries may be made of
+    /// zeros, so they are dropped.
     fn check_fault(&mut self, copied: Result<bool>, from_back: bool) -> Result<bool> {
         if self.table.pages().all_served() {
             return copied;
@@ -348,18 +348,17 @@ impl<K: KeyCodec, V: Codec> RangeOwned<K, V> {
         Err(self.table.pages().fault())
     }
 
-    /// In a child after `fork`, also what was copied before is refused, and the iteration ends with
-    /// that.
+    /// In a child after `fork`, drops the copied entries too and ends the iteration with an error.
     fn check_process(&mut self) {
         if let Err(e) = self.table.txn().check_process() {
-            let told = std::mem::replace(&mut self.ended, true) && self.front.is_empty() && self.back.is_empty();
+            let reported = std::mem::replace(&mut self.ended, true) && self.front.is_empty() && self.back.is_empty();
             self.front.clear();
             self.back.clear();
-            self.failed = self.failed.take().or_else(|| (!told).then_some(e));
+            self.failed = self.failed.take().or_else(|| (!reported).then_some(e));
         }
     }
 
-    /// Gives the error that stopped the copying, if there is one, and ends the iteration with it.
+    /// Returns the error that stopped the copying, if there is one, and ends the iteration.
     fn failure(&mut self) -> Option<Result<OwnedEntry<K, V>>> {
         let e = self.failed.take()?;
         self.front.clear();
@@ -384,7 +383,7 @@ impl<K: KeyCodec, V: Codec> Iterator for RangeOwned<K, V> {
         if let Some(entry) = self.front.pop_front() {
             return Some(entry);
         }
-        // Everything between the two ends was yielded: what the other end copied out comes last.
+        // All entries between the two ends were yielded; those copied from the other end come last.
         self.failure().or_else(|| self.back.pop_front())
     }
 }

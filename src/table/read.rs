@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::catalog::Asked;
 use crate::error::{Error, Result};
+use crate::page::meta::TreeRoot;
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
@@ -270,7 +271,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// As [`get`](ReadTable::get).
     pub fn first(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
-        self.typed(tree::first(self.pages(), &self.open.root))
+        self.typed(tree::first(self.pages(), self.root()))
     }
 
     /// Returns the entry with the greatest key.
@@ -278,17 +279,17 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// As [`get`](ReadTable::get).
     pub fn last(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
-        self.typed(tree::last(self.pages(), &self.open.root))
+        self.typed(tree::last(self.pages(), self.root()))
     }
 
     /// Number of entries. It is stored with the table, so no page is read.
     pub fn len(&self) -> u64 {
-        self.open.root.entries
+        self.root().entries
     }
 
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
-        self.open.root.entries == 0
+        self.root().entries == 0
     }
 
     /// The table's name.
@@ -306,8 +307,8 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         self.txn.pages()
     }
 
-    #[cfg(feature = "testing")]
-    pub(crate) fn root(&self) -> &crate::page::meta::TreeRoot {
+    #[inline]
+    pub(crate) fn root(&self) -> &TreeRoot {
         &self.open.root
     }
 
@@ -375,7 +376,7 @@ impl<K: KeyCodec, V: Codec> OwnedValue<K, V> {
     /// # Errors
     /// `Corrupt` if the file was damaged meanwhile.
     pub fn get(&self) -> Result<V::Item<'_>> {
-        let gone = || Error::corrupt(self.table.open.root.ptr.id, "a value is gone");
+        let gone = || Error::corrupt(self.table.open.root.ptr.id, "the value was found before and is missing now");
         let found = tree::get(self.table.pages(), &self.table.open.root, &self.key);
         self.table.check_fault(found.and_then(|found| decode_value::<V>(&self.key, found.ok_or_else(gone)?)))
     }

@@ -1,10 +1,10 @@
 //! Table handles of write transactions.
 //!
-//! Floor: table. A handle borrows its transaction mutably; what it returns borrows the handle, so
-//! nothing that was read can be changed while it is looked at.
+//! Floor: table. A handle borrows its transaction mutably, and values that it returns borrow the
+//! handle. So a value cannot be changed while it is borrowed.
 //!
-//! Failure: [`Error::TooLarge`](crate::Error::TooLarge) and usage errors change nothing; after any
-//! other error the transaction has to be aborted, and says so.
+//! Failure: [`Error::TooLarge`](crate::Error::TooLarge) and usage errors change nothing. After any
+//! other error the transaction can only be aborted, and its calls return an error that says so.
 
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
@@ -21,20 +21,20 @@ use crate::tree;
 use crate::txn::write::txn::WriteTxn;
 
 impl WriteTxn {
-    /// A handle to a table, which is made if it does not exist. It borrows the transaction, so one
-    /// table is open at a time.
+    /// Opens a table, or creates it if it does not exist. The handle borrows the transaction, so
+    /// only one table is open at a time.
     ///
     /// # Errors
-    /// `Usage` if the table was made with other codecs, `TooLarge` for its name, `Corrupt` if the
-    /// catalog cannot be read.
+    /// `Usage` if the table was created with other codecs, `TooLarge` for its name, `Corrupt` if
+    /// the catalog cannot be read.
     pub fn table<K: KeyCodec, V: Codec>(&mut self, table: Table<K, V>) -> Result<TableMut<'_, K, V>> {
         let at = self.open_table(table.name(), Asked::Types(&K::name(), &V::name()))?;
         Ok(TableMut { txn: self, at, types: PhantomData })
     }
 
-    /// A handle to any table as bytes, whatever its codecs; for tools. Bytes that its codecs do not
-    /// decode are not refused: see [`codec`](crate::codec#bytes-and-types). A table that does not
-    /// exist is made without types.
+    /// Opens any table as bytes, whatever its codecs; for tools. Writes are not checked against its
+    /// codecs: see [`codec`](crate::codec#bytes-and-types). A table that does not exist is created
+    /// without types.
     ///
     /// # Errors
     /// `TooLarge` for its name, `Corrupt` if the catalog cannot be read.
@@ -43,9 +43,9 @@ impl WriteTxn {
         Ok(TableMut { txn: self, at, types: PhantomData })
     }
 
-    /// Makes a table whose codecs have these names, for tools that know types by name only, and
-    /// gives it as bytes as [`bytes_table`](WriteTxn::bytes_table) does. An empty name stands for
-    /// no type. A table that has just these codecs stays as it is.
+    /// Creates a table with codecs of these names, for tools that know types only by name, and
+    /// opens it as bytes like [`bytes_table`](WriteTxn::bytes_table). An empty name means no type.
+    /// A table that exists with exactly these codecs is opened.
     ///
     /// ```
     /// # use mapleaf::codec::Codec;
@@ -72,8 +72,8 @@ impl WriteTxn {
         Ok(TableMut { txn: self, at, types: PhantomData })
     }
 
-    /// What is known of one table as this transaction sees it; `None` if there is no such table.
-    /// Makes none.
+    /// What the catalog records about a table, as this transaction sees it; `None` if there is no
+    /// such table. Does not create it.
     ///
     /// # Errors
     /// `TooLarge` or `Usage` for its name, `Corrupt` if the catalog cannot be read.
@@ -113,13 +113,13 @@ pub struct TableMut<'t, K, V> {
 }
 
 impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
-    /// Stores an entry and returns the value that was there. A value that does not decode is
-    /// replaced, and counts as none here; [`put`](TableMut::put) says whether the key was there.
+    /// Stores an entry and returns the old value. An old value that does not decode is replaced
+    /// too, but returned as `None`; [`put`](TableMut::put) tells whether the key existed.
     ///
     /// # Errors
-    /// `TooLarge` for a key over a quarter page less 24 bytes (1,000 bytes with pages of 4 KiB) or
-    /// a value over 2^40 bytes, `Usage` for an item that the codec cannot represent: nothing was
-    /// changed. `DiskFull`, `Io`, `Corrupt`: abort the transaction.
+    /// `TooLarge` for a key of more than a quarter page minus 24 bytes (1,000 bytes with pages of 4
+    /// KiB) or a value of more than 2^40 bytes, `Usage` for an item that the codec cannot
+    /// represent: nothing was changed. `DiskFull`, `Io`, `Corrupt`: abort the transaction.
     pub fn insert<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<Option<V::Owned>> {
         let (key, value) = (K::encode(&key)?, V::encode(&value)?);
         let mut old = Vec::new();
@@ -127,8 +127,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         Ok(if existed { owned_value::<V>(&old) } else { None })
     }
 
-    /// Stores an entry; whether the key was there. The value that was there is neither read nor
-    /// copied, which makes this the cheaper one for long values.
+    /// Stores an entry and returns whether the key existed. Does not read or copy the old value, so
+    /// it is cheaper than [`insert`](TableMut::insert) for long values.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -149,9 +149,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         self.txn.put(self.at, &key, &value, None)
     }
 
-    /// Removes an entry and returns its value. A value that does not decode goes too, and counts as
-    /// none here;
-    /// [`delete`](TableMut::delete) says whether the key was there.
+    /// Removes an entry and returns its value. A value that does not decode is removed too, but
+    /// returned as `None`; [`delete`](TableMut::delete) tells whether the key existed.
     ///
     /// # Errors
     /// `DiskFull`, `Io`, `Corrupt`: abort the transaction.
@@ -162,8 +161,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         Ok(if existed { owned_value::<V>(&old) } else { None })
     }
 
-    /// Removes an entry; whether the key was there. The value is neither read nor copied, and may
-    /// be one that does not decode.
+    /// Removes an entry and returns whether the key existed. Does not read or copy the value, which
+    /// need not decode.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -185,8 +184,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         self.txn.delete(self.at, &K::encode_key(&key)?, None)
     }
 
-    /// Stores an entry whose key is greater than all others: the fastest way to load sorted
-    /// entries, and the one that leaves pages full.
+    /// Stores an entry whose key is greater than all others. This is the fastest way to store
+    /// sorted entries, and leaves full pages.
     ///
     /// # Errors
     /// `Usage` if the key is not the greatest, `TooLarge` as [`insert`](TableMut::insert): nothing
@@ -196,47 +195,47 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         self.txn.append(self.at, &key, &value)
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     ///
     /// # Errors
-    /// `Corrupt` if a page on the way, or the value, is damaged; `Decode` if the bytes of the value
-    /// are no item of its codec.
+    /// `Corrupt` if a page on the path, or the value, is damaged; `Decode` if the value does not
+    /// decode.
     pub fn get<'k>(&self, key: K::Key<'k>) -> Result<Option<V::Item<'_>>> {
         let key = K::encode_key(&key)?;
         let found = tree::get(self.pages(), self.root(), &key);
         self.check_fault(found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose()))
     }
 
-    /// The values of many keys, in the order of the keys; the same keys may come more than once. As
-    /// [`ReadTable::multi_get`](crate::ReadTable::multi_get).
+    /// Returns the values of many keys, in the order of the keys. A key may occur more than once.
+    /// See [`ReadTable::multi_get`](crate::ReadTable::multi_get).
     ///
     /// # Errors
-    /// As [`get`](TableMut::get), for the first key that meets one.
+    /// The errors of [`get`](TableMut::get), for the first key that fails.
     pub fn multi_get<'k>(&self, keys: impl IntoIterator<Item = K::Key<'k>>) -> Result<Vec<Option<V::Item<'_>>>> {
         let keys: Vec<K::Key<'k>> = keys.into_iter().collect();
         self.check_fault(values_of::<K, V, _>(self.pages(), self.root(), None, &keys))
     }
 
-    /// Whether a key is there.
+    /// Whether the table has a key.
     ///
     /// # Errors
-    /// `Corrupt` if a page on the way is damaged.
+    /// `Corrupt` if a page on the path is damaged.
     pub fn contains_key<'k>(&self, key: K::Key<'k>) -> Result<bool> {
         let key = K::encode_key(&key)?;
         self.check_fault(tree::get(self.pages(), self.root(), &key).map(|found| found.is_some()))
     }
 
-    /// The entries of a range of keys, in order.
+    /// Returns the entries of a range of keys, in order.
     ///
     /// # Errors
-    /// `Usage` for a bound that the codec cannot represent; damage is reported by the iterator.
+    /// `Usage` for a bound that the codec cannot represent. The iterator reports damage.
     pub fn range<'k>(&self, range: impl RangeBounds<K::Key<'k>>) -> Result<Range<'_, K, V>> {
         self.txn.env().check_process()?;
         Ok(self.byte_range(ByteBounds::of::<K>(&range)?))
     }
 
-    /// The entries of a range of keys, as items that own what they are, so that they can be kept
-    /// while the table is changed.
+    /// Returns the entries of a range of keys as owned items. Collect them to keep them while the
+    /// table is changed.
     ///
     /// ```
     /// # use mapleaf::{Db, Result, Table};
@@ -259,12 +258,13 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         Ok(EntriesOwned::new(self.range(range)?))
     }
 
-    /// All entries, in order. Damage is reported by the iterator.
+    /// Returns all entries, in order. The iterator reports damage and entries that do not decode.
     pub fn iter(&self) -> Range<'_, K, V> {
         self.byte_range(ByteBounds::ALL)
     }
 
-    /// The entries whose keys begin alike; see [`PrefixCodec`] for what a prefix is.
+    /// Returns the entries whose keys begin with a prefix; see [`PrefixCodec`] for the prefixes of
+    /// a type.
     ///
     /// # Errors
     /// As [`range`](TableMut::range).
@@ -276,7 +276,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         Ok(self.byte_range(ByteBounds::prefix(&K::encode_prefix(&prefix)?)))
     }
 
-    /// The entry with the least key.
+    /// Returns the entry with the least key.
     ///
     /// # Errors
     /// As [`get`](TableMut::get).
@@ -284,7 +284,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         self.typed(tree::first(self.pages(), self.root()))
     }
 
-    /// The entry with the greatest key.
+    /// Returns the entry with the greatest key.
     ///
     /// # Errors
     /// As [`get`](TableMut::get).
@@ -292,7 +292,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         self.typed(tree::last(self.pages(), self.root()))
     }
 
-    /// Number of entries; kept with the table, so this costs nothing.
+    /// Number of entries. It is stored with the table, so no page is read.
     pub fn len(&self) -> u64 {
         self.root().entries
     }
@@ -324,7 +324,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         self.check_fault(entry.and_then(|entry| entry.map(decode_entry::<K, V>).transpose()))
     }
 
-    /// Gives on what was found, unless something on the way to it could not be served.
+    /// Returns `found`, or the error of an access that the kernel could not serve.
     fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
         self.pages().check_fault(found).map_err(|e| self.locate(e))
     }
@@ -335,7 +335,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     }
 }
 
-/// The value that an entry had, unless its bytes are no item of the codec.
+/// The old value, if it decodes.
 fn owned_value<V: Codec>(bytes: &[u8]) -> Option<V::Owned> {
     V::decode(bytes).ok().map(V::to_owned)
 }

@@ -1,12 +1,12 @@
 //! Codecs of fixed length: integers, floats, `bool`, `char`, byte arrays and the unit.
 //!
-//! Floor 8. Big-endian, so that bytes sort as the numbers do; the sign bit of signed numbers is
-//! flipped, so that negative ones sort first.
+//! Floor: table. Big-endian, so that bytes sort like the numbers. The sign bit of signed numbers is
+//! flipped, so that negative numbers sort first.
 
 use super::{Codec, CodecError, Encoded, KeyCodec, Part, PrefixCodec};
 use crate::error::Result;
 
-/// The bytes as an array, or an error that gives both lengths.
+/// The bytes as an array, or an error with both lengths.
 #[inline]
 fn exactly<const N: usize>(bytes: &[u8], name: &str) -> Result<[u8; N], CodecError> {
     bytes.try_into().map_err(|_| wrong_length(bytes.len(), N, name))
@@ -17,7 +17,7 @@ fn wrong_length(found: usize, wanted: usize, name: &str) -> CodecError {
     CodecError::new(format!("{found} bytes where {name} has {wanted}"))
 }
 
-/// Takes `N` bytes off the front.
+/// Removes `N` bytes from the front and returns them.
 #[inline]
 fn split<'a, const N: usize>(bytes: &mut &'a [u8], name: &str) -> Result<&'a [u8; N], CodecError> {
     let (first, rest) = bytes.split_first_chunk().ok_or_else(|| wrong_length(bytes.len(), N, name))?;
@@ -25,7 +25,7 @@ fn split<'a, const N: usize>(bytes: &mut &'a [u8], name: &str) -> Result<&'a [u8
     Ok(first)
 }
 
-/// A codec whose items are copied out, from two expressions: item to array, and array to item or
+/// Implements a codec of fixed length from two expressions: item to array, and array to item or
 /// error.
 macro_rules! fixed {
     ($type:ty, $bytes:expr, |$item:ident| $to:expr, |$array:ident| $from:expr) => {
@@ -100,8 +100,8 @@ macro_rules! signed {
     )* };
 }
 
-/// Floats in the order of `total_cmp`: negative ones with all bits flipped, the others with the
-/// sign bit flipped.
+/// Floats in the order of `total_cmp`: negative ones have all bits flipped, others only the sign
+/// bit.
 macro_rules! float {
     ($($type:ty, $bits:ty, $sign:expr;)*) => { $(
         fixed!(
@@ -129,19 +129,19 @@ float! {
 fixed!(bool, 1, |item| [u8::from(item)], |bytes| match bytes[0] {
     0 => Ok(false),
     1 => Ok(true),
-    other => Err(CodecError::new(format!("{other} is no bool"))),
+    other => Err(CodecError::new(format!("{other} is not a bool (0 or 1)"))),
 });
 
 fixed!(char, 4, |item| u32::from(item).to_be_bytes(), |bytes| {
     let code = u32::from_be_bytes(bytes);
-    char::from_u32(code).ok_or_else(|| CodecError::new(format!("{code:#x} is no char")))
+    char::from_u32(code).ok_or_else(|| CodecError::new(format!("{code:#x} is not a char")))
 });
 
 fn array_name<const N: usize>() -> String {
     format!("[u8;{N}]")
 }
 
-/// `[u8; N]` and `&[u8; N]` differ in whether the array is copied out.
+/// Implements `[u8; N]`, which copies the array when decoding, and `&[u8; N]`, which borrows it.
 macro_rules! byte_array {
     ($type:ty, item $item_type:ty, |$found:ident| $from:expr, |$item:ident| $owned:expr) => {
         impl<const N: usize> Codec for $type {

@@ -258,8 +258,8 @@ fn other_bytes_are_refused_with_a_reason() {
     assert_eq!(refusal::<[u8; 4]>(b"ada"), "3 bytes where [u8;4] has 4");
     assert_eq!(refusal::<&[u8; 2]>(b"ada"), "3 bytes where [u8;2] has 2");
     assert_eq!(refusal::<()>(b"a"), "1 bytes where () has 0");
-    assert_eq!(refusal::<bool>(&[2]), "2 is no bool");
-    assert_eq!(refusal::<char>(&[0, 0, 0xD8, 0]), "0xd800 is no char");
+    assert_eq!(refusal::<bool>(&[2]), "2 is not a bool (0 or 1)");
+    assert_eq!(refusal::<char>(&[0, 0, 0xD8, 0]), "0xd800 is not a char");
     assert_eq!(refusal::<&str>(b"ab\xFF"), "not text: no valid UTF-8 from byte 2");
     assert_eq!(refusal::<(&str, u8)>(b"ab"), "component 1 of (str,u8): the component does not end");
     assert_eq!(refusal::<(&str, u8)>(b"ab\0"), "component 1 of (str,u8): the component does not end");

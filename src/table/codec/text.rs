@@ -1,7 +1,7 @@
-//! Codecs of any length: text and bytes, borrowed and owned.
+//! Codecs of variable length: text and bytes, borrowed and owned.
 //!
-//! Floor 8. On their own and as the last component of a tuple they are the bytes as they are.
-//! Before the last component (see `Part`):
+//! Floor: table. Alone and as the last component of a tuple, the bytes are stored unchanged. Before
+//! the last component (see `Part`):
 //!
 //! ```text
 //! "ab"   and u16 7     61 62 00 00       | 00 07
@@ -9,11 +9,11 @@
 //! ```
 //!
 //! Invariants:
-//!   TEXT-1  inside a component a zero byte is followed by 0xFF; 00 00 ends it, and nothing else
+//!   TEXT-1  in a component a zero byte is followed by 0xFF; 00 00 ends the component; nothing else
 //!           may follow a zero.
-//!   TEXT-2  bytewise order is the order of the items: an end (00 00) sorts before an escaped zero
+//!   TEXT-2  bytewise order is the order of items: the end (00 00) sorts before an escaped zero
 //!       (00 FF), and that before every byte from 1 on.
-//!   TEXT-3  a borrowed component has no zero byte, so that its stored bytes are the item.
+//!   TEXT-3  a borrowed component has no zero byte, so its stored bytes are the item.
 
 use super::{Codec, CodecError, Encoded, KeyCodec, Part, PrefixCodec};
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ fn utf8(bytes: &[u8]) -> Result<&str, CodecError> {
         .map_err(|e| CodecError::new(format!("not text: no valid UTF-8 from byte {}", e.valid_up_to())))
 }
 
-/// Adds a component that holds no zero byte (TEXT-3).
+/// Appends a component without zero bytes (TEXT-3).
 #[inline]
 fn put_plain(bytes: &[u8], out: &mut Encoded<'_>, borrowed: &str, owned: &str) -> Result<()> {
     if bytes.contains(&0) {
@@ -45,7 +45,7 @@ fn zero_byte(borrowed: &str, owned: &str) -> Error {
     ))
 }
 
-/// Adds a component of any content (TEXT-1).
+/// Appends a component with any content (TEXT-1).
 fn put_escaped(bytes: &[u8], out: &mut Encoded<'_>) {
     let mut chunks = bytes.split(|&byte| byte == 0);
     out.push(chunks.next().unwrap_or_default());
@@ -56,7 +56,7 @@ fn put_escaped(bytes: &[u8], out: &mut Encoded<'_>) {
     out.push(&END);
 }
 
-/// The next zero byte of `bytes`, and the byte after it.
+/// Index of the next zero byte, and the byte after it.
 #[inline]
 fn next_zero(bytes: &[u8]) -> Result<(usize, u8), CodecError> {
     let at = bytes.iter().position(|&byte| byte == 0).ok_or_else(no_end)?;
@@ -74,7 +74,7 @@ fn bad_mark(mark: u8) -> CodecError {
     CodecError::new(format!("a zero byte is followed by {mark:#04x}, expected 0x00 or 0xff"))
 }
 
-/// Takes a component without zero bytes off the front.
+/// Removes a component without zero bytes from the front and returns it.
 #[inline]
 fn take_plain<'a>(bytes: &mut &'a [u8], owned: &str) -> Result<&'a [u8], CodecError> {
     let (at, mark) = next_zero(bytes)?;
@@ -89,7 +89,7 @@ fn take_plain<'a>(bytes: &mut &'a [u8], owned: &str) -> Result<&'a [u8], CodecEr
     }
 }
 
-/// Takes a component of any content off the front.
+/// Removes a component with any content from the front and returns it.
 fn take_escaped(bytes: &mut &[u8]) -> Result<Vec<u8>, CodecError> {
     let mut item = Vec::new();
     loop {
@@ -104,7 +104,7 @@ fn take_escaped(bytes: &mut &[u8]) -> Result<Vec<u8>, CodecError> {
     }
 }
 
-/// A codec over text or bytes, from what differs between the four types.
+/// Implements the codecs of the four text and bytes types from their differences.
 macro_rules! variable {
     (
         $type:ty, item $item:ty, owned $owned:ty, name $name:literal, prefix $prefix:ty,

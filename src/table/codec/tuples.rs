@@ -1,13 +1,13 @@
 //! Tuples of 2 to 6 components, as keys and as values.
 //!
-//! Floor 8. Every component but the last is written as a `Part`, which tells where it ends; the
-//! last one is written as it stands and reads all that is left. Sorted by the first component, then
-//! the second, and so on, because no part is the beginning of another.
+//! Floor: table. Every component except the last is written as a `Part`, whose bytes show where it
+//! ends; the last one takes the remaining bytes. Tuples sort by the first component, then the
+//! second, and so on, because no encoded part is a prefix of another.
 
 use super::{Codec, CodecError, Encoded, KeyCodec, Part, PrefixCodec};
 use crate::error::Result;
 
-/// One arity: the first component, the ones between, the last.
+/// Implements tuples of one length: first component, middle components, last component.
 macro_rules! tuple {
     ($first:ident $first_item:ident, $($part:ident $item:ident $number:literal,)* ; $last:ident $last_item:ident $count:literal) => {
         impl<$first: Part, $($part: Part,)* $last: Codec> Codec for ($first, $($part,)* $last) {
