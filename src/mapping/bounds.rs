@@ -1,4 +1,4 @@
-//! Ranges of a file and of its windows: sums that do not overflow, whatever numbers a file
+//! Checked arithmetic for ranges of a file and of its windows: no overflow, whatever numbers a file
 //! contains.
 //!
 //! Floor: mapping.
@@ -10,8 +10,7 @@ use std::io;
 
 use crate::ids::PageId;
 
-/// Whether `offset..offset + len` lies in the first `mapped` bytes, without overflow for any
-/// values.
+/// Whether `offset..offset + len` is inside the first `mapped` bytes. Cannot overflow.
 #[inline]
 pub(super) fn inside(mapped: u64, offset: u64, len: usize) -> bool {
     offset <= mapped && len as u64 <= mapped - offset

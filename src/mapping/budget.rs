@@ -16,8 +16,8 @@
 //!   BUDGET-1  the account is the sum of the reserved ranges: each is added before it is mapped,
 //!       and subtracted after it was unmapped.
 //!
-//! Failure: none. If the kernel does not tell how much address space the process uses, the account
-//! is taken for it.
+//! Failure: none. If the kernel does not tell how much address space the process uses, only the
+//! databases are counted.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -27,25 +27,26 @@ use std::sync::Arc;
 
 use crate::sys::{descriptor, process_limits};
 
-/// The databases take one part in so many of the address space that the rest of the program leaves.
+/// The databases may reserve one part in this many of the address space that the rest of the
+/// program leaves.
 const PROGRAM_PARTS: u64 = 2;
-/// One window takes at most one part in so many of what is left of the budget.
+/// One window takes at most one part in this many of the remaining budget.
 const WINDOW_PARTS: u64 = 16;
 /// A process this close to the limit on its memory areas counts as having reached it, because some
 /// calls need several areas at once.
 const AREAS_SPARE: u64 = 16;
 
-/// Address space that a window gets at least, if the budget has it.
+/// Least address space of a window, if the budget allows it.
 const WINDOW_BYTES_MIN: u64 = 64 << 30;
-/// Address space that a window gets per byte of the file, if the budget has it.
+/// Address space of a window per byte of the file, if the budget allows it.
 const WINDOW_PER_FILE: u64 = 16;
-/// Room for growth that a window gets as long as the budget has twice as much.
+/// Room for growth that a window gets while the budget has twice as much left.
 const WINDOW_SPARE_BYTES: u64 = 16 << 20;
 
 /// Bytes that all databases of this process have reserved.
 pub(super) static RESERVED: AtomicU64 = AtomicU64::new(0);
 
-/// Bytes of address space that are in the account until this is dropped.
+/// Bytes of address space that are counted in the budget until this is dropped.
 #[derive(Debug)]
 pub(super) struct BudgetShare {
     bytes: AtomicU64,
@@ -61,7 +62,7 @@ impl BudgetShare {
         BudgetShare { bytes: AtomicU64::new(bytes), of_file: Arc::clone(of_file) }
     }
 
-    /// Subtracts all but `bytes` of them.
+    /// Subtracts all but `bytes` bytes.
     pub(super) fn shrink_to(&self, bytes: u64) {
         let removed = self.bytes.fetch_min(bytes, Ordering::Relaxed).saturating_sub(bytes);
         RESERVED.fetch_sub(removed, Ordering::Relaxed);
@@ -75,7 +76,7 @@ impl Drop for BudgetShare {
     }
 }
 
-/// Bytes that windows may still take.
+/// Bytes that windows may still reserve.
 fn left() -> u64 {
     let reserved = RESERVED.load(Ordering::Relaxed);
     let of_program = process_limits::process_bytes().unwrap_or(reserved).saturating_sub(reserved);
@@ -184,9 +185,9 @@ mod tests {
     #[test]
     fn a_window_fits_its_file_and_is_not_larger_than_wanted() {
         let beyond = within_budget(u64::MAX, 1 << 62, true) - (1 << 62);
-        assert_eq!(beyond, 1 << 59, "what a file needs goes beyond the budget, with an eighth to grow into");
+        assert_eq!(beyond, 1 << 59, "a file gets its own length and an eighth more, even beyond the budget");
         assert_eq!(within_budget(1 << 30, 4096, true), 1 << 30);
-        assert_eq!(within_budget(8192, 4096, true), 8192, "nobody gets more than was wanted");
+        assert_eq!(within_budget(8192, 4096, true), 8192, "no window is larger than wanted");
     }
 
     #[test]

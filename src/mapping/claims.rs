@@ -1,15 +1,14 @@
 //! The set of claimed pages: those that the running write transaction may store to.
 //!
 //! Floor: mapping. A vector of segments, one for [`SEGMENT_PAGES`] pages, with one bit per page. A
-//! segment is made when a page of it is first claimed. Asking for a page is two loads. The set
-//! lists the segments in use, so that releasing all claims costs time for those and not for the
-//! whole file.
+//! segment is allocated when one of its pages is first claimed. Looking up a page takes two loads.
+//! The set lists the segments in use, so that releasing all claims takes time only for those.
 //!
 //! Invariants:
 //!   CLAIM-1  the `count` of a segment is the number of its bits that are set.
 //!   CLAIM-2  `used` lists every segment with a set bit, each at most once.
 //!
-//! Failure: claiming a page twice, or releasing one that is not claimed, is a bug of ours and
+//! Failure: claiming a page twice, or releasing one that is not claimed, is a bug in the caller and
 //! panics.
 
 use crate::ids::PageId;
@@ -25,7 +24,7 @@ struct Segment {
     listed: bool,
 }
 
-/// A set of pages, fast to ask and to clear.
+/// A set of pages with fast lookup and clearing.
 #[derive(Default)]
 pub(super) struct Claims {
     segments: Vec<Option<Box<Segment>>>,
@@ -101,7 +100,7 @@ impl Claims {
     }
 
     pub(super) fn remove(&mut self, id: PageId, pages: u64) {
-        assert!(self.contains_all(id, pages), "pages {id}+{pages} given back without a claim");
+        assert!(self.contains_all(id, pages), "pages {id}+{pages} released without a claim");
         for (index, word, mask) in words(id, pages) {
             if let Some(Some(segment)) = self.segments.get_mut(index) {
                 segment.words[word] &= !mask;

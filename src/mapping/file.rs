@@ -1,11 +1,11 @@
-//! Files as the upper floors need them: open, create in one step, measure, read and write.
+//! File operations for the upper floors: open, create atomically, measure, read and write.
 //!
 //! Floor: mapping. Every file is opened by `sys::descriptor`.
 //!
 //! Invariants:
 //!   CREATE-1  a file made by [`create_atomic`] appears under its name complete and durable, or not
 //!       at all, and replaces nothing.
-//!   CREATE-2  no chunk that is written crosses the end of a page: a larger one would bring a large
+//!   CREATE-2  no write crosses the end of a page: a larger one would bring a large
 //!       folio into the page cache, and a later store would write back all of it.
 //!
 //! Failure: `io::Error`; the temporary file is removed.
@@ -23,8 +23,8 @@ use crate::hooks::{self, Creation, Mutant};
 use crate::sys::file_calls::{self, FileStatus};
 use crate::sys::{descriptor, extents, page_cache, refused};
 
-/// Opens a file that exists. A FIFO or a device is opened too, or refused, but the call never waits
-/// for it. (Opening a FIFO otherwise waits for its other end.)
+/// Opens an existing file. Opening a FIFO or device succeeds or fails, but never blocks. (By
+/// default, opening a FIFO waits for its other end.)
 pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = descriptor::open(OpenOptions::new().read(true).write(writable).custom_flags(flags), path);
@@ -36,7 +36,7 @@ pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
 /// How [`create_atomic`] ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Created {
-    /// The file is there, as written.
+    /// The file was created.
     New,
     /// Another file had the name first; the new one was removed.
     Existed,
@@ -54,7 +54,7 @@ impl<'a> ChunkWriter<'a> {
         ChunkWriter { file, chunk_bytes: page_size.max(512) }
     }
 
-    /// Writes bytes at an offset, in chunks that end where pages end (CREATE-2).
+    /// Writes bytes at an offset, in chunks that end at page boundaries (CREATE-2).
     pub(crate) fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         file_calls::within_size_limit(offset + bytes.len() as u64)?;
         let (mut offset, mut rest) = (offset, bytes);
@@ -69,9 +69,9 @@ impl<'a> ChunkWriter<'a> {
     }
 }
 
-/// Creates a file in one step (CREATE-1): `write` fills a temporary file beside it, which is then
-/// flushed and renamed. The file has its `mode`, less the umask, from the beginning. `page_size` is
-/// a power of two.
+/// Creates a file atomically (CREATE-1): `write` fills a temporary file in the same directory,
+/// which is then flushed and renamed. The file has its `mode`, minus the umask, from the start.
+/// `page_size` is a power of two.
 pub(crate) fn create_atomic(
     path: &Path,
     page_size: usize,
@@ -97,19 +97,19 @@ pub(crate) fn create_atomic(
             return Ok(created);
         }
     }
-    // Also if another process was first: the name must be durable before the database is used.
+    // Also if another process was first: its name must be durable before the database is used.
     sync_name(path, &file)?;
     hooks::creating(Creation::DirectoryFlushed, &temporary, path);
     Ok(created)
 }
 
-/// Asks the file system to write changes of a file in place. Works only while the file is empty.
+/// Asks the file system to turn off copy-on-write for a file. Works only while the file is empty.
 pub(crate) fn prepare_empty(file: &File) {
     extents::avoid_copy_on_write(file);
 }
 
 /// Renames a file whose bytes are durable, and makes the file and its new name durable.
-/// `Ok(false)`: the name is taken, and nothing was renamed.
+/// `Ok(false)`: the name exists, and nothing was renamed.
 pub(crate) fn rename_new(file: &File, from: &Path, to: &Path) -> io::Result<bool> {
     let renamed = file_calls::rename_new(from, to)?;
     if renamed {
@@ -128,9 +128,9 @@ fn flush_new(file: &File, temporary: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the name of an open file durable, by a flush of its directory. A directory that this user
-/// may write but not read (mode 0333) cannot be opened; then the whole file system is flushed. If
-/// the kernel refuses that too, only the file is flushed, which is enough on file systems with a
+/// Makes the name of an open file durable by flushing its directory. A directory that this user may
+/// write but not read (mode 0333) cannot be opened; then the whole file system is flushed. If the
+/// kernel refuses that too, only the file is flushed, which is enough on file systems with a
 /// journal.
 fn sync_name(path: &Path, file: &File) -> io::Result<()> {
     let synced = descriptor::open(OpenOptions::new().read(true), directory_of(path))
@@ -164,7 +164,7 @@ pub(crate) fn status(file: &File) -> io::Result<FileStatus> {
     file_calls::status(file)
 }
 
-/// What a path leads to if it is not a regular file, by its mode.
+/// The type of a file that is not a regular file, from its mode.
 pub(crate) fn other_kind(mode: u32) -> Option<&'static str> {
     match mode & libc::S_IFMT {
         libc::S_IFREG => None,
@@ -186,8 +186,8 @@ pub(crate) fn read_at(file: &File, into: &mut [u8], offset: u64) -> io::Result<(
     file.read_exact_at(into, offset).map_err(refused::by("pread"))
 }
 
-/// An error if the kernel refuses to read files at all. Errors of the disk are detected later, page
-/// by page.
+/// An error if the kernel refuses to read the file at all. Disk errors are detected later, page by
+/// page.
 pub(crate) fn can_be_read(file: &File) -> io::Result<()> {
     match read_at(file, &mut [0], 0) {
         Err(error) if refused::is(&error) => Err(error),
@@ -195,19 +195,18 @@ pub(crate) fn can_be_read(file: &File) -> io::Result<()> {
     }
 }
 
-/// Writes bytes at an offset. An error if the size limit of the process forbids a file of that
-/// length.
+/// Writes bytes at an offset. An error if the size limit of the process does not allow that length.
 pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     file_calls::write_at(file, bytes, offset)
 }
 
-/// Changes the length of a file. An error if the size limit of the process forbids it.
+/// Changes the length of a file. An error if the size limit of the process does not allow it.
 pub(crate) fn set_length(file: &File, len: u64) -> io::Result<()> {
     file_calls::set_len(file, len)
 }
 
-/// Bytes that an ordinary user can still write on the disk of `path`, which need not exist yet. If
-/// the kernel refuses to tell, `u64::MAX`.
+/// Bytes that an ordinary user can still write on the disk of `path`, which need not exist yet.
+/// `u64::MAX` if the kernel refuses the call.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     match fs2::available_space(if path.exists() { path } else { directory_of(path) }) {
         Err(error) if refused::is(&error) => Ok(u64::MAX),
@@ -215,13 +214,13 @@ pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     }
 }
 
-/// An error if the size limit of the process forbids a file of this length.
+/// An error if the size limit of the process does not allow a file of this length.
 pub(crate) fn may_have_length(len: u64) -> io::Result<()> {
     file_calls::within_size_limit(len)
 }
 
-/// The first byte at `offset` or after it that is not in a hole; `None` when there is none. Where
-/// the file system cannot say, `offset` itself.
+/// The first byte at or after `offset` that is not in a hole; `None` if there is none. If the file
+/// system does not know, `offset` itself.
 pub(crate) fn next_data(file: &File, offset: u64) -> Option<u64> {
     file_calls::seek_data(file, offset).unwrap_or(Some(offset))
 }
@@ -239,11 +238,11 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// A path beside `path` that no other file has: it contains the process, the time and a counter.
+/// A unique path in the directory of `path`: it contains the process id, the time and a counter.
 pub(crate) fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let Some(name) = path.file_name() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"));
     };
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -303,7 +302,7 @@ mod tests {
         let file = tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile()).unwrap();
         file.set_len(1 << 40).unwrap();
         file.write_all_at(&[1; 100], 1 << 30).unwrap();
-        // A file system that knows no holes gives what was asked.
+        // A file system without holes returns the offset that was asked for.
         let data = next_data(&file, 5).unwrap();
         assert!(data == 5 || ((1 << 30) - (1 << 20)..=1 << 30).contains(&data), "{data}");
         assert_eq!(next_data(&file, (1 << 30) + 50), Some((1 << 30) + 50));

@@ -1,10 +1,10 @@
-//! Growth: makes the file longer and maps the new part, while readers go on.
+//! Growth: extends the file and maps the new part, without blocking readers.
 //!
 //! Floor: mapping. One thread at a time changes the length or the mapping.
 //!
 //! ```text
-//! 1  reserve address space   in the window if it has room, else in a new and larger window
-//! 2  map the new part        both mappings; nobody can use it yet
+//! 1  reserve address space   in the window if it has room, otherwise in a new, larger window
+//! 2  map the new part        in both mappings; no thread can use it yet
 //! 3  reserve blocks          so that a full disk is an error here and not a signal at a store
 //! 4  make the file longer
 //! 5  write the sentinel      after the new end
@@ -12,7 +12,7 @@
 //! 7  publish                 the sentinel, then the length, then the window
 //! ```
 //!
-//! Failure: `io::Error`. Nothing is published then, and the file gets its old length back.
+//! Failure: `io::Error`. Then nothing is published, and the file gets its old length back.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -28,10 +28,9 @@ use crate::sys::file_calls;
 impl Mapping {
     /// Makes the file at least `new_len` bytes long (rounded up to whole pages), reserves its
     /// blocks and maps it. Afterwards `write_map` reaches the new pages. So do read-only mappings,
-    /// unless the window was full: those stay in the old window. After an error everything is as
-    /// before.
+    /// unless the window was full: then they stay in the old window. An error changes nothing.
     pub(crate) fn grow(&self, write_map: &mut WriteMap, new_len: u64) -> io::Result<()> {
-        assert!(write_map.belongs_to(self), "grown with the writable mapping of another mapping");
+        assert!(write_map.belongs_to(self), "`write_map` belongs to another mapping");
         let new_len = round_up(new_len, self.page_size as u64)?;
         let _resizing = lock(&self.resizing);
         let window = self.window();
@@ -55,8 +54,9 @@ impl Mapping {
                 Ok(())
             }
             Err(error) => {
-                // Also gives back the reserved blocks. If this fails, the file only stays too long.
-                // A file that is shorter now was cut, and making it longer would hide that.
+                // Also frees the reserved blocks. If this fails, the file only stays too long. A
+                // file that is shorter now was cut by another program, and extending it would hide
+                // that.
                 if self.file_len().is_ok_and(|len| len >= old_len) {
                     best_effort(file_calls::set_len(&self.file, old_len));
                 }
@@ -65,16 +65,16 @@ impl Mapping {
         }
     }
 
-    /// Maps and lengthens the file, publishes nothing. Returns the window to publish.
+    /// Maps and extends the file without publishing anything. Returns the window to publish.
     fn extend_file(&self, window: &Arc<Window>, old_len: u64, new_len: u64) -> io::Result<Arc<Window>> {
         let file_len = sentinel::file_len_for(new_len)?;
-        // Address space first: a refusal has changed nothing yet, and the caller may try a smaller
-        // step.
+        // Address space first: if the kernel refuses it, nothing has changed yet, and the caller
+        // may try a smaller step.
         let next = self.map_up_to(window, new_len)?;
         self.lengthen(old_len.min(window.mapped()), old_len, file_len)?;
         sentinel::write(&self.file, new_len)?;
-        // If the file was cut after `old_len` was read, it was just made longer again, with a hole
-        // in it.
+        // If another program cut the file after `old_len` was read, the file was just extended
+        // again, with a hole in it.
         if !window.all_served() {
             return Err(io::Error::other("the file was cut while it grew"));
         }
@@ -122,8 +122,8 @@ impl Mapping {
         Ok(next)
     }
 
-    /// Makes `len` bytes of a window usable and the window the current one. The sentinel after them
-    /// was written.
+    /// Makes `len` bytes of a window usable, and the window the current one. The sentinel after
+    /// them is written.
     fn publish(&self, window: Arc<Window>, len: u64) {
         window.watch_written_sentinel(len);
         window.publish(len);
@@ -139,8 +139,8 @@ impl Mapping {
     }
 
     /// Cuts the file to `new_len` bytes. If the file is not longer than that, gives back the blocks
-    /// after its end. Only for closing: no process reads above `new_len` through any mapping from
-    /// now on.
+    /// after its end. Only for closing: from now on no process reads past `new_len` through any
+    /// mapping.
     pub(crate) fn shrink(&self, new_len: u64) -> io::Result<()> {
         let _resizing = lock(&self.resizing);
         let new_len = new_len.min(self.file_len()?);

@@ -1,8 +1,8 @@
-//! Meta pages as the mapping sees them: pages 0 and 1, the only ones that change in place.
+//! Access to the meta pages: pages 0 and 1, the only pages that are overwritten in place.
 //!
-//! Floor: mapping. Knows that there are two, not what is in them. A meta page is stored and read by
-//! copy, in atomic words, because readers of this process and of others may read it meanwhile. A
-//! copy may be torn; the checksum in the page tells.
+//! Floor: mapping. Knows that there are two, not their contents. A meta page is stored and read by
+//! copy, in atomic words, because threads of this and other processes may read it at the same time.
+//! A copy may be torn; the checksum in the page detects that.
 //!
 //! Failure: a store to a meta page that is not mapped for writing is a bug and panics.
 #![allow(unsafe_code, reason = "atomic words of the mapping")]
@@ -16,8 +16,8 @@ use super::{lock, Mapping};
 use crate::sys::file_calls;
 
 impl Mapping {
-    /// Stores a whole meta page. A wrong size or slot, a read-only mapping and a file without the
-    /// slot are bugs and panic.
+    /// Stores a whole meta page. Panics for a wrong size or slot, a read-only mapping, or a file
+    /// without the slot: these are bugs in the caller.
     pub(crate) fn store_meta_page(&self, slot: usize, page: &[u8]) {
         assert!(slot < 2 && page.len() == self.page_size, "meta page {slot} with {} bytes", page.len());
         let _storing = lock(&self.storing_meta_page);
@@ -36,17 +36,17 @@ impl Mapping {
         let _storing = lock(&self.storing_meta_page);
         let mut bytes = vec![0; 2 * self.page_size];
         let read = self.read_copy(0, &mut bytes);
-        assert!(read, "a database has two meta pages");
+        assert!(read, "both meta pages are mapped");
         bytes
     }
 
-    /// Copies bytes of meta pages, also while another thread or process stores to them. `false`,
-    /// and nothing copied, if not all bytes are mapped.
+    /// Copies bytes of meta pages, even while another thread or process stores to them. `false`,
+    /// with nothing copied, if not all bytes are mapped.
     pub(crate) fn read_copy(&self, offset: u64, into: &mut [u8]) -> bool {
         self.window().copy_out(offset, into)
     }
 
-    /// Ensures that storing a meta page cannot meet a full disk, where the file system allows that.
+    /// Ensures that storing a meta page cannot hit a full disk, if the file system supports that.
     pub(crate) fn prefault_meta_pages(&self) -> io::Result<()> {
         let len = 2 * self.page_size;
         if !self.prefaults_first() || self.prefault(0, len as u64)? {
@@ -91,7 +91,7 @@ impl Window {
         true
     }
 
-    /// Copies whole words into the writable mapping, at an offset that is a multiple of 8. `false`:
+    /// Copies whole words into the writable mapping; offset and length are multiples of 8. `false`:
     /// not mapped, or read-only.
     fn copy_in(&self, offset: u64, from: &[u8]) -> bool {
         assert!(

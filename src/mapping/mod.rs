@@ -1,28 +1,28 @@
-//! The mapping: the file (or memory without a file) at addresses that do not move while a reader or
-//! the writer uses them.
+//! The mapping: the file, or anonymous memory, at addresses that do not move while a reader or the
+//! writer uses them.
 //!
-//! Floor: mapping. Knows pages by number and size, and nothing of what is in them.
+//! Floor: mapping. Knows the numbers and sizes of pages, not their contents.
 //!
 //! ```text
-//! mod            `Mapping`: opens, flushes, answers whether an access failed
-//! window         reserved address space with the file mapped in it; replaced when it is full
+//! mod            `Mapping`: opens, flushes, reports failed accesses
+//! window         reserved address space with the file mapped into it; replaced when it is full
 //! reservation    one range of a window: reserve, map the file into it, unmap
 //! budget         how much address space all databases of the process may reserve
 //! read_map       `ReadMap`: what readers hold; pins a window
 //! write_map      `WriteMap`: what the writer holds; gives out mutable bytes of claimed pages only
 //! claims         the set of claimed pages
 //! meta_pages     pages 0 and 1, stored and read by copy
-//! verified_bitmap, verified_pages    which pages were verified; the fast way to those
-//! ready          what is done before the first store
+//! verified_bitmap, verified_pages    which pages were verified; fast access to these
+//! ready          prepares a mapping for its first store
 //! grow           the file gets longer (or shorter, when it is closed)
 //! pwrite         pages written by `pwrite` instead of stores
 //! sigbus         the SIGBUS handler: an access that fails reads zeros and is recorded
 //! sentinel       the byte at the end that reveals that another program cut the file
-//! shared         what the windows of a file share; the error of a failed access
-//! read_ahead, residency    reads pages before they are needed; asks which are in memory
+//! shared         state that all windows of a file share; the error of a failed access
+//! read_ahead, residency    reads pages before they are needed; tells which are in memory
 //! file           creates, opens and measures files
 //! bounds         sums of offsets that do not overflow
-//! testing        what only tests need
+//! testing        functions for tests
 //! ```
 //!
 //! Invariants:
@@ -31,7 +31,7 @@
 //!       for the readers that have pinned it.
 //!   MAP-2  blocks are reserved before the file gets longer, so that a full disk is an error of
 //!       `grow`. Where the file system cannot reserve, the pages are prefaulted instead.
-//!   MAP-3  a length is published after the range is mapped and has blocks. A failed `grow`
+//!   MAP-3  a length is published only after the range is mapped and has blocks. A failed `grow`
 //!       publishes nothing and restores the file's length.
 //!   MAP-4  at most one `WriteMap` exists.
 //!   MAP-5  once it is ready for stores, a file is longer than its part in use, by a kernel page
@@ -99,7 +99,7 @@ pub(crate) struct MapOptions {
     /// Address space of the first window. By default the larger of 64 GiB and 16 times the file, or
     /// what the budget has left.
     pub(crate) window_bytes: Option<u64>,
-    /// Whether an access that the kernel cannot serve is recorded. Otherwise it ends the process.
+    /// Whether an access that the kernel cannot serve is recorded. Otherwise it kills the process.
     pub(crate) fault_guard: bool,
     /// At most this many bytes of the file are used, even if it is longer.
     pub(crate) used_bytes: Option<u64>,
@@ -111,19 +111,19 @@ pub(crate) struct Mapping {
     shared: Shared,
     page_size: usize,
     writable: bool,
-    /// A file in memory: there is nothing to flush, and blocks are not reserved.
+    /// Anonymous memory: nothing is flushed, and blocks are not reserved.
     anonymous: bool,
     current: Mutex<Arc<Window>>,
     /// The id of `current`, to read without the lock.
     window_id: AtomicU64,
     /// Whether a `WriteMap` exists.
     write_map_taken: Arc<AtomicBool>,
-    /// A store can meet a full disk although `grow` succeeded, so pages are prefaulted first.
+    /// A store can hit a full disk although `grow` succeeded, so pages are prefaulted first.
     prefault_first: AtomicBool,
     /// The file lacked blocks of its own when it was mapped, so a store may take a block. Copies
     /// that leave out zeros or share blocks are such files.
     lacks_blocks: AtomicBool,
-    /// Everything that stores need is there (`ready`).
+    /// The mapping is ready for stores (`ready`).
     ready: AtomicBool,
     /// Held while the length or the mapped part changes.
     resizing: Mutex<()>,
@@ -132,8 +132,8 @@ pub(crate) struct Mapping {
     hooks: MappingHooks,
 }
 
-/// Takes a lock even if a thread panicked while it held it: what these locks protect is whole
-/// between any two steps.
+/// Locks a mutex even if a thread panicked while holding it: the protected data is consistent at
+/// every point where a panic can occur.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -145,7 +145,7 @@ impl Mapping {
         Mapping::new(file, writable, false, options)
     }
 
-    /// Maps memory that has no file. It behaves like a file that is lost at the end.
+    /// Maps anonymous memory. It behaves like a file that is lost when the mapping is dropped.
     pub(crate) fn anonymous(options: MapOptions) -> io::Result<Mapping> {
         let mapping = Mapping::new(descriptor::memory_file()?, true, true, options)?;
         mapping.ready_to_write()?;
@@ -203,7 +203,7 @@ impl Mapping {
         self.file.read_exact_at(into, offset).map_err(refused::by("pread"))
     }
 
-    /// The length of the file now, whichever process changed it.
+    /// The current length of the file, which another process may have changed.
     pub(crate) fn file_len(&self) -> io::Result<u64> {
         file_calls::end_of(&self.file)
     }
@@ -212,7 +212,7 @@ impl Mapping {
         Arc::clone(&lock(&self.current))
     }
 
-    /// Pins the current window. A reader keeps its `ReadMap` and asks for another one after
+    /// Pins the current window. A reader keeps its `ReadMap` and gets a new one after
     /// [`Mapping::window_id`] has changed.
     pub(crate) fn read_map(&self) -> ReadMap {
         ReadMap::new(self.window())
@@ -244,13 +244,13 @@ impl Mapping {
         self.shared.reserved.load(Ordering::Relaxed)
     }
 
-    /// Bytes that the file takes on the disk (or in memory, if it has no disk).
+    /// Bytes that the file takes on the disk, or in memory.
     pub(crate) fn disk_bytes(&self) -> io::Result<u64> {
         file::allocated_bytes(&self.file)
     }
 
     /// Faults in the mapped part of a range for writing, from any thread. Changes no bytes.
-    /// `Ok(false)`: the kernel cannot do that, or refuses to.
+    /// `Ok(false)`: the kernel does not support or permit that.
     pub(crate) fn prefault(&self, offset: u64, len: u64) -> io::Result<bool> {
         self.window().prefault(offset, len)
     }
@@ -275,11 +275,11 @@ impl Mapping {
         if self.is_faulted() {
             return;
         }
-        // Both calls are advice. Pages that they do not drop stay.
+        // Both calls are advice; pages that they do not drop stay.
         best_effort(self.window().release_pages().and_then(|()| self.shared.ahead.drop_cache(0, 0)));
     }
 
-    /// Whether an access that the kernel cannot serve becomes an error. Otherwise it ends the
+    /// Whether an access that the kernel cannot serve becomes an error. Otherwise it kills the
     /// process.
     pub(crate) fn has_fault_guard(&self) -> bool {
         self.shared.fault_guard
@@ -296,8 +296,8 @@ impl Mapping {
         self.shared.error()
     }
 
-    /// Whether the first `needed` bytes are whole: no access failed, and the file still has them. A
-    /// file that is too short is recorded like an access that failed.
+    /// Whether the first `needed` bytes are intact: no access failed, and the file still has them.
+    /// A file that is too short is recorded like a failed access.
     pub(crate) fn has_whole(&self, needed: u64) -> io::Result<bool> {
         let len = self.file_len()?;
         if len < needed {
@@ -306,8 +306,8 @@ impl Mapping {
         Ok(self.window().all_served() && !self.is_faulted())
     }
 
-    /// Makes a range of the file durable, by whichever mapping or call it was written, and waits.
-    /// From any thread.
+    /// Makes a range of the file durable, no matter whether it was written by stores or `pwrite`,
+    /// and waits. From any thread.
     pub(crate) fn flush(&self, kind: FlushKind, offset: u64, len: u64) -> io::Result<()> {
         if !self.writable {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "flush of a read-only mapping"));
@@ -320,7 +320,7 @@ impl Mapping {
         self.hooks.after_flush(&*window, kind, offset, len)
     }
 
-    /// Whether test hooks see each step. Then the steps must come one after the other.
+    /// Whether test hooks observe each step. Then steps must not run concurrently.
     pub(crate) fn is_watched(&self) -> bool {
         self.hooks.is_set()
     }

@@ -1,18 +1,18 @@
-//! Pages written by `pwrite`, beside the stores through the writable mapping, and early write-back.
+//! Writing pages with `pwrite` instead of stores to the writable mapping, and starting write-back.
 //!
-//! Floor: mapping. Mappings and calls use the same page cache, so every read-only mapping sees the
-//! bytes as soon as the call has returned. The caller ensures that no thread borrows these bytes
-//! meanwhile. The only caller is `pager::write_queue`, with pages that its transaction allocated
-//! and did not claim.
+//! Floor: mapping. Mappings and `pwrite` use the same page cache, so every read-only mapping sees
+//! the bytes when the call has returned. The caller ensures that no thread borrows these bytes
+//! during the call. The only caller is `pager::write_queue`, with pages that its transaction
+//! allocated and did not claim.
 //!
 //! Invariants:
-//!   PWRITE-1  no chunk that is written crosses the end of a page. A larger chunk would bring a
+//!   PWRITE-1  no write crosses the end of a page. A larger write would bring a
 //!       larger folio into the page cache, and a later store to one of its pages would write back
 //!       all of it.
 //!   PWRITE-2  a write never makes the file longer: pages are written only below `mapped`.
 //!
-//! Failure: `io::Error`. The kernel may report an error of write-back here, once, and not at a
-//! later flush. So it counts as an error of a flush (R9).
+//! Failure: `io::Error`. The kernel may report a write-back error here and then not at a later
+//! flush. So it counts as a failed flush (R9).
 
 use std::io;
 
@@ -44,8 +44,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// Ensures that storing to pages that the caller owns cannot meet a full disk. May set the
-    /// pages to zeros.
+    /// Ensures that storing to pages that the caller owns cannot hit a full disk. May set the pages
+    /// to zeros.
     pub(crate) fn back_pages(&self, write_map: &WriteMap, id: PageId, pages: u64) -> io::Result<()> {
         if write_map.prefault(id, pages)? || !self.prefaults_first() {
             return Ok(());
@@ -54,8 +54,8 @@ impl Mapping {
         self.write_zeros(id.0 * page_size, pages * page_size, None)
     }
 
-    /// Writes zeros over a range that no thread reads or stores to, so that it gets blocks. If the
-    /// sentinel lies in the range, it stays.
+    /// Writes zeros over a range that no thread uses, so that it gets blocks. If the sentinel is in
+    /// the range, it stays.
     pub(super) fn write_zeros(&self, offset: u64, len: u64, sentinel_offset: Option<u64>) -> io::Result<()> {
         let (mut from, end, mut page) = (offset, offset.saturating_add(len), vec![0; self.page_size]);
         file_calls::within_size_limit(end)?;
@@ -74,7 +74,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Starts to write a range to the disk and does not wait. Makes nothing durable.
+    /// Starts the write-back of a range to the disk, without waiting. Makes nothing durable.
     pub(crate) fn start_write_back(&self, offset: u64, len: u64) -> io::Result<()> {
         self.hooks.writing_back(offset, len)?;
         match self.anonymous {

@@ -1,4 +1,4 @@
-//! Read-ahead: pages that are read from the disk before a reader waits for them.
+//! Read-ahead: reads pages from the disk before a reader has to wait for them.
 //!
 //! Floor: mapping. The mappings and descriptors of a file are advised to be read at random, for two
 //! reasons: its page cache stays in single pages (a store to a larger folio would write back all of
@@ -10,22 +10,22 @@
 //! **Around cold pages.** The first touch of a page shows whether it is cold. The file is examined
 //! in *chunks* of 64 KiB, each once. If a chunk is not all in memory, and the whole file would fit
 //! in memory, more than the page is requested: at first the chunk, then, as more cold chunks are
-//! found, larger blocks around it, up to 2 MiB. So a reader of a few keys reads little, and a
-//! reader of many soon has the disk read at full speed. If the file does not fit, a page that is
-//! read ahead evicts a page in use. Then only pages that a reader needs are read.
+//! found, larger blocks around it, up to 2 MiB. So a reader of a few keys reads little, and for a
+//! reader of many keys the disk is soon read at full speed. If the file does not fit in memory, a
+//! page that is read ahead would evict a page in use; then only pages that a reader needs are read.
 //!
-//! **Loading chunks.** Before a page is touched, a call brings it into memory, so that a page which
-//! cannot be read is an error and no signal. That call costs more than verifying the page. So after
-//! many touches, whole chunks are loaded by one call, and their other pages need no call as long as
-//! the file fits.
+//! **Loading chunks.** Before the first touch of a page, a system call brings it into memory, so
+//! that an unreadable page is an error and not a signal. That call costs more than verifying the
+//! page. So after many touches, one call loads a whole chunk, and its other pages need no call as
+//! long as the file fits in memory.
 //!
 //! Invariants:
-//!   AHEAD-1  nothing after the end of a snapshot is requested, however long the file is.
+//!   AHEAD-1  nothing past the end of a snapshot's state is requested, however long the file is.
 //!   AHEAD-2  a chunk is read ahead at most once. Pages of it that were evicted are read one by
 //!            one.
 //!
-//! Failure: none. Advice that the kernel refuses costs time. A page that cannot be read is an error
-//! of its reader.
+//! Failure: none. If the kernel ignores the advice, reads only take longer. An unreadable page is
+//! an error of its reader.
 
 use std::fs::File;
 use std::io;
@@ -40,9 +40,10 @@ use crate::sys::{available_memory, call, page_cache};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum ReadAhead {
-    /// Scans read the leaves that come next; and as long as the whole file fits in memory (beside
-    /// other programs, within the limits of the process's control groups), lookups read what is
-    /// around a page that was not in memory: 64 KiB at first, up to 2 MiB when many pages were not.
+    /// Scans read the next leaves ahead. As long as the whole file fits in memory (next to other
+    /// programs, and within the limits of the process's control groups), lookups also read the
+    /// surroundings of a page that was not in memory: 64 KiB at first, up to 2 MiB after many such
+    /// pages.
     #[default]
     Auto,
     /// Each page is read when it is needed.
@@ -53,29 +54,29 @@ pub enum ReadAhead {
 pub(crate) const CHUNK_BYTES: u64 = 64 << 10;
 /// The largest block that is read around a page.
 const BLOCK_BYTES_MAX: u64 = 2 << 20;
-/// Cold chunks found per further chunk in a block.
+/// The block around a cold page grows by one chunk after this many cold chunks.
 const MISSES_PER_CHUNK: u64 = 8;
-/// After one page in so many of the file was requested at random, the rest is better read in order.
-/// A random page of many takes as long as 3.4 pages in order (12.6 us and 3.7 us, virtual disk). So
-/// reading all is faster from a quarter of the pages on, and a reader that has requested half of
-/// the pages will most likely want the rest.
+/// When one page in this many of the file was requested at random, reading the rest sequentially is
+/// better. A random page takes as long as 3.4 sequential ones (12.6 us and 3.7 us, virtual disk),
+/// so reading everything is faster from a quarter of the pages on; and a reader that has requested
+/// half of the pages probably wants the rest.
 const SCAN_ONE_OF: u64 = 2;
-/// Bytes per request. The kernel cuts a longer request to its own read-ahead size, by default 128
-/// KiB.
+/// Bytes per request. The kernel shortens longer requests to its own read-ahead size, by default
+/// 128 KiB.
 const CALL_BYTES: u64 = 128 << 10;
-/// Bits for chunks: twice as many as the file has chunks, within these bounds (256 MiB and 64 GiB
-/// of file). Later chunks share bits with these.
+/// Number of bits for chunks: twice the chunks of the file, within these bounds (256 MiB and 64 GiB
+/// of file). Chunks beyond them share bits with others.
 const CHUNKS_MIN: u64 = 1 << 12;
 const CHUNKS_MAX: u64 = 1 << 20;
 /// First touches of pages before whole chunks are loaded.
 const TOUCHES_BEFORE_CHUNKS: u64 = 1024;
-/// How long the figure of available memory is used before it is read again.
+/// How long the amount of available memory is cached.
 const REFRESH_MILLIS: u64 = 1000;
 
 /// The read-ahead of one file, shared by all its windows.
 pub(crate) struct Ahead {
     file: Arc<File>,
-    /// Whether the file lies on a disk at all.
+    /// Whether the file is on a disk, not in memory.
     has_disk: bool,
     reads: AtomicBool,
     /// Chunks that were examined: they were in memory, or were requested.
@@ -90,7 +91,7 @@ pub(crate) struct Ahead {
     pub(super) room: Room,
 }
 
-/// The memory that the page cache can take, read again from time to time.
+/// The memory available for the page cache, refreshed from time to time.
 pub(super) struct Room {
     since: Instant,
     /// When to read it again, in milliseconds after `since`.
@@ -99,7 +100,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Whether a file of `bytes` fits in memory and leaves some.
+    /// Whether a file of `bytes` fits in three quarters of the available memory.
     fn has(&self, bytes: u64) -> bool {
         let now = self.since.elapsed().as_millis() as u64;
         if now >= self.until.load(Ordering::Relaxed) {
@@ -109,12 +110,12 @@ impl Room {
         self.had(bytes)
     }
 
-    /// The answer of `has` by the figure that was last read.
+    /// Like `has`, with the cached amount.
     fn had(&self, bytes: u64) -> bool {
         bytes <= self.bytes.load(Ordering::Relaxed) / 4 * 3
     }
 
-    /// Whether the last figure is fresh and says that a file of `bytes` does not fit.
+    /// Whether the cached amount is fresh and a file of `bytes` does not fit.
     fn known_to_lack(&self, bytes: u64) -> bool {
         let now = self.since.elapsed().as_millis() as u64;
         now < self.until.load(Ordering::Relaxed) && !self.had(bytes)
@@ -159,13 +160,13 @@ impl Ahead {
     }
 
     /// Counts `more` pages that are requested at random. Returns whether so many of `page_count`
-    /// pages were requested that the rest is better read in order.
+    /// pages were requested that reading the rest sequentially is better.
     pub(crate) fn counts_as_scan(&self, more: u64, page_count: u64) -> bool {
         let asked = self.random_requests.fetch_add(more, Ordering::Relaxed);
         asked.saturating_mul(SCAN_ONE_OF) > page_count
     }
 
-    /// Whether the chunk at this offset was found in memory or requested.
+    /// Whether the chunk at this offset was in memory or requested at some time.
     pub(crate) fn was_examined(&self, offset: u64) -> bool {
         self.is_examined(offset / CHUNK_BYTES)
     }
@@ -182,8 +183,8 @@ impl Ahead {
     /// around it. Returns whether the page was in memory or requested at some time; it may have
     /// been evicted since.
     ///
-    /// Finding out how much memory is available reads some twenty files of the kernel, so this is
-    /// not done for a page that is in memory.
+    /// Reading the amount of available memory opens some twenty files of the kernel, so this is not
+    /// done for a page in memory.
     pub(crate) fn touch(&self, offset: u64, end: u64) -> bool {
         if !self.reads() || self.room.known_to_lack(end) {
             return false;
@@ -191,8 +192,8 @@ impl Ahead {
         self.is_examined(offset / CHUNK_BYTES) || self.examine(offset, end)
     }
 
-    /// Whether the page at this offset was loaded with its whole chunk, and the file fits in
-    /// memory, so that the page was hardly evicted since.
+    /// Whether the page at this offset was loaded with its whole chunk and the file fits in memory,
+    /// so that the page was probably not evicted since.
     pub(crate) fn was_loaded(&self, offset: u64, end: u64) -> bool {
         let loaded = self.loaded_bit(offset / CHUNK_BYTES);
         loaded.is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0) && self.room.has(end)
@@ -205,14 +206,14 @@ impl Ahead {
         self.touches.store(touches.saturating_add(1), Ordering::Relaxed);
         let chunk = offset / CHUNK_BYTES;
         let worth = touches >= TOUCHES_BEFORE_CHUNKS && self.loaded_bit(chunk).is_some();
-        // A chunk in which the state ends would be longer in the next state.
+        // Not for the chunk in which the state ends: in the next state it has more pages.
         let whole = chunk * CHUNK_BYTES + CHUNK_BYTES <= end;
         (worth && whole && self.is_examined(chunk) && self.room.has(end)).then_some(chunk * CHUNK_BYTES)
     }
 
     /// Records whether loading the chunk at this offset read all of its pages. If a page could not
-    /// be read, pages are read one by one for a while. Otherwise the whole chunk would be tried
-    /// again for each of its pages.
+    /// be read, pages are read one by one for a while; otherwise each page of the chunk would try
+    /// to load the whole chunk again.
     pub(crate) fn note_loaded(&self, offset: u64, all: bool) {
         match self.loaded_bit(offset / CHUNK_BYTES) {
             Some((word, bit)) if all => {
@@ -360,8 +361,8 @@ mod tests {
             (end / 4096, end / 4096),
             "all of the state, and nothing else"
         );
-        // Nothing more is asked for when pages go, and offsets after everything are no matter.
-        // Reading waits for what is on its way.
+        // Evicted pages are not requested again, and offsets past the end are ignored. Wait first
+        // for reads in progress.
         std::os::unix::fs::FileExt::read_exact_at(&*file, &mut vec![0; end as usize], 0).unwrap();
         assert!(direct_io::forget_cache(&file).unwrap());
         ahead.touch(0, end);

@@ -1,4 +1,4 @@
-//! The readers' handle: bytes of the file through the read-only mapping, and a pin that keeps the
+//! The handle of readers: bytes of the file through the read-only mapping, and a pin that keeps the
 //! window mapped.
 //!
 //! Floor: mapping. A snapshot holds a `ReadMap`, and everything that it returns borrows from it.
@@ -24,21 +24,21 @@ struct Pin {
     window: Arc<Window>,
 }
 
-/// A pin of the window that was current when it was made: all bytes that it returns stay mapped
+/// Pins the window that was current when the handle was made: all bytes that it returns stay mapped
 /// while it lives.
 ///
-/// A clone increments only the counter of the pin that it comes from. So readers that hold pins of
-/// their own share no cache line that is written.
+/// A clone increments only the counter of the pin that it comes from. So readers with pins of their
+/// own do not write to a shared cache line.
 ///
 /// Only pages that no writer changes during the borrow may be borrowed through it. The pager
 /// ensures this: a page that a snapshot reaches is not claimed before the snapshot ends. Meta
-/// pages, which change in place, are copied instead.
+/// pages, which are overwritten in place, are copied instead.
 #[derive(Clone)]
 pub(crate) struct ReadMap {
     pub(super) base: NonNull<u8>,
     /// The window that `pin` keeps.
     window: NonNull<Window>,
-    /// The verified bitmap of that window, and its length.
+    /// The verified bitmap of that window, and its length in bytes.
     pub(super) verified_bitmap: NonNull<u8>,
     pub(super) verified_len: u64,
     pin: Arc<Pin>,
@@ -75,7 +75,7 @@ impl ReadMap {
         Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset as usize), len) })
     }
 
-    /// Asks the processor to bring bytes into its cache. Does not bring pages into memory.
+    /// Prefetches bytes into the CPU cache. Does not bring pages into memory.
     #[inline]
     pub(crate) fn prefetch(&self, offset: u64, len: usize) {
         if let Some(bytes) = self.bytes(offset, len) {
@@ -96,9 +96,8 @@ impl ReadMap {
         unsafe { self.window.as_ref() }
     }
 
-    /// Whether everything that was read through this mapping before this call was served. If not,
-    /// bytes that were read may be zeros instead of the file's, and the mapping must not be used
-    /// any more.
+    /// Whether the kernel served every read through this mapping before this call. If not, bytes
+    /// that were read may be zeros, and the mapping must not be used any more.
     #[inline]
     pub(crate) fn all_served(&self) -> bool {
         self.window().all_served()
@@ -120,12 +119,12 @@ impl ReadMap {
         self.window().probe(offset, len as u64, false)
     }
 
-    /// Whether a child got this mapping from its parent by `fork`.
+    /// Whether this process inherited the mapping from its parent through `fork`.
     pub(crate) fn is_inherited(&self) -> bool {
         self.window().is_inherited()
     }
 
-    /// Whether an access that the kernel cannot serve becomes an error. Otherwise it ends the
+    /// Whether an access that the kernel cannot serve becomes an error. Otherwise it kills the
     /// process.
     #[inline]
     pub(crate) fn has_fault_guard(&self) -> bool {

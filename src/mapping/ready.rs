@@ -1,18 +1,19 @@
-//! Makes a mapping ready for stores: everything that only a writer needs, before its first store.
+//! Makes a mapping ready for stores: the preparations that only a writer needs, before its first
+//! store.
 //!
 //! Floor: mapping. Most programs that open a file for writing read first, and many only read. So
-//! opening maps the file as if it was only read: its length stays, nothing is written, and the
+//! opening maps the file as for reading only: its length stays, nothing is written, and the
 //! writable mapping is only reserved address space. [`Mapping::ready_to_write`] does the rest: it
 //! maps the file for writing, writes the sentinel in a page after the end, and finds out whether
 //! the file has all its blocks.
 //!
 //! Invariants:
-//!   READY-1  a file that lost its end since it was mapped is not made longer.
-//!   READY-2  the sentinel moves after its new place was written and the old one was found
+//!   READY-1  a file that was cut since it was mapped is not extended.
+//!   READY-2  the sentinel moves after its new place was written and the old place was found
 //!       unchanged. The old place shows a cut that came before, the new place one that comes after.
 //!       During the move the byte must only be served.
 //!
-//! Failure: errors of the kernel. The file can be used as before, but may be longer.
+//! Failure: errors of the kernel. The file can still be used as before, but may be longer.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -26,7 +27,7 @@ impl Mapping {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Makes a writable mapping ready for stores. Readers go on meanwhile.
+    /// Makes a writable mapping ready for stores, without blocking readers.
     pub(crate) fn ready_to_write(&self) -> io::Result<()> {
         assert!(self.writable, "stores to a read-only mapping");
         let _resizing = lock(&self.resizing);
@@ -53,7 +54,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Finds out whether a store can meet a full disk.
+    /// Finds out whether a store can hit a full disk.
     fn examine_blocks(&self, used: u64) -> io::Result<()> {
         if self.anonymous {
             return Ok(());

@@ -1,11 +1,11 @@
 //! Reservations: ranges of address space that a file is mapped into, from its start.
 //!
-//! Floor: mapping. A window has one for readers and one for the writer. The file covers the
-//! beginning of a reservation, and more of it as the file grows. The rest cannot be accessed.
+//! Floor: mapping. A window has one for readers and one for the writer. The file is mapped over the
+//! start of a reservation, and over more of it as the file grows. The rest cannot be accessed.
 //!
 //! New parts of the file are first mapped elsewhere, with their advice, and then moved into the
 //! reservation in one step. So no page is faulted in before the advice is given, and the kernel
-//! joins the part with the one before.
+//! merges the part with the previous one.
 //!
 //! Invariants:
 //!   RESERVE-1  everything in a reservation is unmapped when it is dropped, and is registered with
@@ -32,7 +32,8 @@ use crate::sys::refused;
 /// A range of address space that this process owns, unmapped on drop.
 pub(super) struct Reservation {
     pub(super) base: NonNull<u8>,
-    /// Bytes that are ours. Less than was reserved only after a failed move (RESERVE-2).
+    /// Bytes that this reservation owns. Less than was reserved only after a failed move
+    /// (RESERVE-2).
     len: AtomicU64,
     /// Bytes from the start over which the file is mapped. Whole kernel pages, so possibly more
     /// than `Window::mapped`.
@@ -65,7 +66,7 @@ impl Reservation {
         }
     }
 
-    /// Bytes that are ours.
+    /// Bytes that this reservation owns.
     pub(super) fn len(&self) -> u64 {
         self.len.load(Ordering::Relaxed)
     }

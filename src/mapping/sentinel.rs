@@ -131,7 +131,7 @@ impl Sentinel {
         (u32::from(byte) ^ expected) & (expected >> 8) & 0xff | expected & FAULTED == 0
     }
 
-    /// Whether a child got this window from its parent by `fork`.
+    /// Whether this process inherited the window from its parent through `fork`.
     pub(super) fn is_inherited(&self) -> bool {
         self.expected.load(Ordering::Relaxed) & OWN == 0
     }
@@ -226,9 +226,9 @@ pub(super) fn write(file: &File, used: u64) -> io::Result<()> {
     file_calls::write_at(file, &[VALUE], offset_after(used))
 }
 
-/// Makes a file long enough for the sentinel and writes it. `false` if the disk or the size limit
-/// has no room for it: the file is used without. Even then the file gets longer if it can, which
-/// takes no block, so that the next opening sees that the file was not closed in order.
+/// Extends a file for the sentinel and writes it. `false` if the disk or the size limit has no
+/// room: the file is then used without a sentinel. Even then the file is extended if possible,
+/// which takes no block, so that the next open sees that the file was not closed cleanly.
 pub(super) fn lengthen_and_write(file: &File, used: u64) -> io::Result<bool> {
     hooks::reach(Moment::Lengthening);
     let (len, wanted) = (file_calls::end_of(file)?, file_len_for(used)?);
@@ -244,7 +244,7 @@ pub(super) fn lengthen_and_write(file: &File, used: u64) -> io::Result<bool> {
     Ok(write(file, used).is_ok())
 }
 
-/// Zeros at the end of a file that are searched for the last byte that is not zero.
+/// How many bytes at the end of a file are searched for the last byte that is not zero.
 const ZEROS_MAX_BYTES: u64 = 1 << 20;
 
 /// The last byte that is not zero, with its offset, in the last MiB of the bytes in use.
@@ -256,7 +256,7 @@ fn last_byte_not_zero(file: &File, used: u64) -> io::Result<Option<(u64, u8)>> {
         let mut bytes = vec![0; (end - start) as usize];
         match file.read_exact_at(&mut bytes, start) {
             Err(error) if refused::is(&error) => return Err(refused::by("pread")(error)),
-            // The disk cannot read this page. That is an error of the readers that need the page.
+            // The disk cannot read this page. Readers that need the page get the error.
             Err(_) => return Ok(None),
             Ok(()) => {}
         }

@@ -1,7 +1,7 @@
-//! What all windows of one mapping share: the file, its record of faults, its read-ahead.
+//! State that all windows of one mapping share: the file, its fault record, its read-ahead.
 //!
-//! Floor: mapping. A signal does not say why an access failed. This module asks the file, and makes
-//! the error of it.
+//! Floor: mapping. A signal does not tell why an access failed. This module examines the file and
+//! builds the error.
 //!
 //! Failure: none of its own.
 
@@ -17,7 +17,7 @@ use super::sigbus::FaultRecord;
 use crate::error::Error;
 use crate::sys::{call, file_calls, memory_calls};
 
-/// What a mapping and its windows share. A clone shares it too.
+/// State shared by a mapping and its windows. A clone shares the same state.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     /// Where the SIGBUS handler records faults.

@@ -1,8 +1,8 @@
 //! The SIGBUS handler: an access that the kernel cannot serve reads zeros and is recorded, instead
-//! of ending the process.
+//! of killing the process.
 //!
 //! Floor: mapping. A load or store in a shared mapping raises SIGBUS when the file was cut below
-//! the address, when the disk cannot deliver the page, or when a store meets a full disk.
+//! the address, when the disk cannot read the page, or when a store hits a full disk.
 //!
 //! ```text
 //! access -> SIGBUS -> on_bus_error
@@ -12,13 +12,13 @@
 //! ```
 //!
 //! The reader checks the fault flag after its reads and before it uses them
-//! (`ReadMap::all_served`). Because other faults are passed on, Rust's report of a stack overflow
-//! and the handlers of the application go on working.
+//! (`ReadMap::all_served`). Because other signals are passed on, Rust's report of a stack overflow
+//! and the handlers of the application still work.
 //!
 //! Invariants:
 //!   SIGBUS-1  the record and the flag of the window are written before any thread can see the
 //!             zeros.
-//!   SIGBUS-2  a range is registered only while it is reserved: it never names memory of another
+//!   SIGBUS-2  a range is registered only while it is reserved: it never contains memory of another
 //!             owner.
 //!   SIGBUS-3  the handler calls only what a signal handler may call: atomics, `mmap`, `sigaction`,
 //!       `raise`.
@@ -169,7 +169,7 @@ pub(super) struct Registration {
 
 impl Registration {
     /// Registers `len` bytes from `start` on, which are reserved for a mapping of a file from its
-    /// offset
+    /// offset 0. Installs the handler of the process if it is not installed.
     /// 0. Installs the handler of the process if it is not installed.
     pub(super) fn new(start: usize, len: usize, writable: bool, record: &Arc<FaultRecord>) -> io::Result<Registration> {
         let _changing = changing();
@@ -245,7 +245,7 @@ fn install() -> io::Result<()> {
     if !INSTALLED.load(Ordering::Relaxed) {
         SYSTEM_PAGE_BYTES.store(call::page_bytes() as usize, Ordering::Relaxed);
         install_handler().map_err(|error| {
-            let what = "SIGBUS cannot be handled, and Options::fault_guard(false) does without";
+            let what = "the handler for SIGBUS cannot be installed; Options::fault_guard(false) works without it";
             io::Error::new(error.kind(), format!("{what}: {}", refused::by("rt_sigaction")(error)))
         })?;
         INSTALLED.store(true, Ordering::Relaxed);
@@ -328,8 +328,8 @@ fn patch(address: usize) -> bool {
     }
     let page_bytes = SYSTEM_PAGE_BYTES.load(Ordering::Relaxed);
     let page = address & !(page_bytes - 1);
-    // Only the page. If the process has too many memory areas for that, the whole range, which
-    // takes fewer.
+    // Replace only the page. If the process has too many memory areas for that, replace the whole
+    // range, which takes fewer.
     zeros_over(page, page_bytes, writable) || zeros_over(start, end - start, writable)
 }
 

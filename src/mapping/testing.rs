@@ -1,4 +1,4 @@
-//! What only tests and benchmarks need of the mapping.
+//! Functions of the mapping for tests and benchmarks only.
 //!
 //! Floor: mapping. Present only with the feature `testing`.
 #![allow(unsafe_code, reason = "addresses of mappings")]
@@ -19,7 +19,7 @@ pub fn reserved() -> u64 {
 }
 
 impl Mapping {
-    /// From now on read-ahead takes `bytes` for the page cache that fits in memory.
+    /// Makes read-ahead assume that `bytes` of memory are available.
     pub(crate) fn set_room(&self, bytes: u64) {
         self.shared.ahead.set_room(bytes);
     }
@@ -29,21 +29,21 @@ impl Mapping {
         self.hooks.set(hooks);
     }
 
-    /// Flushes that succeeded.
+    /// Number of successful flushes.
     pub(crate) fn flush_count(&self) -> u64 {
         self.hooks.flush_count()
     }
 }
 
 impl Ahead {
-    /// From now on takes `bytes` for the page cache that fits in memory.
+    /// Makes read-ahead assume that `bytes` of memory are available.
     pub(super) fn set_room(&self, bytes: u64) {
         self.room.until.store(u64::MAX, Ordering::Relaxed);
         self.room.bytes.store(bytes, Ordering::Relaxed);
     }
 }
 
-/// Pages without a look at their verified bytes, to measure what that costs.
+/// Access to pages without checking their verified bytes, to measure the cost of the check.
 impl VerifiedPages {
     /// The bytes of a page.
     #[inline(always)]

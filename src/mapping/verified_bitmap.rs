@@ -1,9 +1,9 @@
 //! The verified bitmap of a window: which pages this process has verified, one byte each.
 //!
 //! Floor: mapping. The byte of a page is 0 until a reader or the writer has computed the page's
-//! checksum. Then it is derived from the checksum (see the pager), so that a page which was
-//! replaced does not count as verified. The bitmap is private memory of zeros. It takes memory only
-//! for the parts that were stored to.
+//! checksum. Then it is derived from the checksum (see the pager), so that the byte of an old page
+//! does not match its replacement. The bitmap is private memory of zeros. Only the parts that were
+//! stored to take memory.
 //!
 //! Failure: `io::Error` if there is no address space for it.
 #![allow(unsafe_code, reason = "addresses of mappings")]

@@ -1,7 +1,7 @@
-//! Verified pages: how a lookup gets the bytes of a page in a few instructions.
+//! Verified pages: access to the bytes of a page in a few instructions, for lookups.
 //!
-//! Floor: mapping. Bounds are taken once, when a snapshot begins. A lookup then compares the page
-//! id with one number and loads one byte of the verified bitmap.
+//! Floor: mapping. Bounds are computed once, when a snapshot begins. A lookup then compares the
+//! page id with one bound and loads one byte of the verified bitmap.
 //!
 //! Invariants:
 //!   VERIFIED-1  every page below `pages` was mapped when this was made, and has a byte in the

@@ -42,13 +42,13 @@ use crate::hooks;
 use crate::sys::memory_calls::{self, Access};
 use crate::sys::{call, file_calls, page_cache};
 
-/// No kernel gives a process more address space than this, so a larger reservation would only fail.
+/// No process has more address space than this, so a larger reservation would only fail.
 const WINDOW_BYTES_MAX: u64 = 1 << 47;
 
 static NEXT_WINDOW: AtomicU64 = AtomicU64::new(1);
 
-/// A window: reserved address space, and the file that is mapped in it. On cache lines of its own,
-/// apart from the counters of its `Arc`.
+/// A window: reserved address space, and the file that is mapped in it. Aligned to its own cache
+/// lines, apart from the counters of its `Arc`.
 #[repr(align(128))]
 pub(super) struct Window {
     /// Bytes of the file that may be used, a multiple of the database's page size. Only growth
@@ -76,8 +76,8 @@ unsafe impl Sync for Window {}
 
 impl Window {
     /// Makes a window for `wanted` usable bytes, and maps the file in it with `map`. If that fails,
-    /// tries again with half the room beyond `least`, and so on down to `least`. The kernel's error
-    /// does not matter: a smaller window takes less of whatever resource is limited.
+    /// tries again with half the room beyond `least`, and so on down to `least`. It tries again
+    /// after any error: a smaller window takes less of every limited resource.
     pub(super) fn reserve(
         (wanted, least): (u64, u64),
         page_size: usize,
@@ -153,7 +153,7 @@ impl Window {
         }
     }
 
-    /// In a strict mapping, lets the writer store to a range, or forbids it.
+    /// In a strict mapping, allows or forbids the writer to store to a range.
     #[inline]
     pub(super) fn allow_stores(&self, offset: u64, len: u64, allowed: bool) {
         if let (Some(write_range), true) = (&self.write_range, self.shared.strict) {
@@ -172,8 +172,8 @@ impl Window {
         self.mapped.store(len, Ordering::Release);
     }
 
-    /// Makes everything from `len` on unusable, and forgets which pages were verified. Nothing
-    /// above `len` is used any more.
+    /// Makes everything from `len` on unusable and clears the verified bytes. No thread uses pages
+    /// above `len` any more.
     pub(super) fn unpublish(&self, len: u64) {
         self.sentinel.remove();
         if len < self.mapped() {
@@ -188,7 +188,7 @@ impl Window {
         self.ranges().for_each(|range| range.set_flag(self.sentinel.fault_flag()));
     }
 
-    /// Whether a child got this window from its parent by `fork`.
+    /// Whether this process inherited the window from its parent through `fork`.
     pub(super) fn is_inherited(&self) -> bool {
         self.sentinel.is_inherited()
     }
@@ -241,7 +241,7 @@ impl Window {
     }
 
     /// Faults in `offset..offset + len` of the writable mapping for writing. `Ok(false)`: the
-    /// kernel cannot do that, or refuses to.
+    /// kernel does not support or permit that.
     pub(super) fn prefault(&self, offset: u64, len: u64) -> io::Result<bool> {
         let Some(write_range) = &self.write_range else { return Ok(true) };
         let system = call::page_bytes();
@@ -267,9 +267,8 @@ impl Window {
         Ok(())
     }
 
-    /// Flushes `offset..offset + len` of a file that is open for writing. It does not matter which
-    /// mapping or call wrote there: both mappings belong to the same open file, and the kernel
-    /// flushes the file.
+    /// Flushes `offset..offset + len` of a file that is open for writing. It does not matter
+    /// whether stores or `pwrite` wrote there: the kernel flushes the file, not a mapping.
     pub(super) fn sync(&self, offset: u64, len: u64, file: &File) -> io::Result<()> {
         let system = call::page_bytes();
         let start = offset & !(system - 1);

@@ -4,14 +4,14 @@
 //! every page that this process can store to.
 //!
 //! Invariants:
-//!   WMAP-1  only claimed, mapped pages are given out mutably. With a claim the writer promises
+//!   WMAP-1  only claimed, mapped pages are borrowed mutably. With a claim the writer promises
 //!       that no snapshot reaches the page. Pages that the transaction has written by `pwrite`
 //!       ([`crate::mapping::Mapping::write_pages`]) are recorded as written through: they are not
-//!       given out mutably, so they stay as they were written.
+//!       borrowed mutably, so they do not change after that.
 //!   WMAP-2  the meta pages (pages 0 and 1) are never claimed or borrowed. They are stored by copy,
 //!       and decoding refuses pointers to them.
 //!
-//! Failure: storing to a page without a claim is a bug of ours and panics.
+//! Failure: storing to a page without a claim is a bug in the caller and panics.
 #![allow(unsafe_code, reason = "slices of the writable mapping")]
 
 use std::io;
@@ -26,7 +26,7 @@ use super::Mapping;
 use crate::error::Result;
 use crate::ids::PageId;
 
-/// The exclusive right to store to pages. Given back when it is dropped, together with its claims.
+/// The exclusive right to store to pages. Dropping it releases the right and all claims.
 pub(crate) struct WriteMap {
     base: NonNull<u8>,
     page_shift: u32,
@@ -52,7 +52,7 @@ impl Drop for WriteMap {
 }
 
 impl WriteMap {
-    /// Takes the right, unless it is taken or the window has no writable mapping.
+    /// Takes the right; `None` if it is taken or the window has no writable mapping.
     pub(super) fn take(window: Arc<Window>, taken: &Arc<AtomicBool>) -> Option<WriteMap> {
         let base = window.write_base()?;
         if taken.swap(true, Ordering::Acquire) {
@@ -85,7 +85,7 @@ impl WriteMap {
         }
     }
 
-    /// In a strict mapping, lets the writer store to the claimed pages, or forbids it.
+    /// In a strict mapping, allows or forbids the writer to store to the claimed pages.
     fn allow_claimed_stores(&self, allowed: bool) {
         for (id, pages) in self.claims.extents() {
             self.allow_stores(id, pages, allowed);
@@ -114,7 +114,7 @@ impl WriteMap {
         self.allow_stores(id, pages, true);
     }
 
-    /// Takes a claim back. Pages without a claim are a bug and panic.
+    /// Removes a claim. Panics if there is none.
     pub(crate) fn unclaim(&mut self, id: PageId, pages: u64) {
         self.claims.remove(id, pages);
         self.allow_stores(id, pages, false);
@@ -125,7 +125,7 @@ impl WriteMap {
         self.claims.contains(id)
     }
 
-    /// Takes all claims back: the transaction has ended.
+    /// Removes all claims at the end of the transaction.
     pub(crate) fn release_all(&mut self) {
         self.allow_claimed_stores(false);
         self.claims.clear();
@@ -141,7 +141,7 @@ impl WriteMap {
         self.written_through.insert(id, pages);
     }
 
-    /// Forgets pages that were written through. Other pages are a bug and panic.
+    /// Removes pages from those written through. Panics for other pages.
     pub(crate) fn remove_written_through(&mut self, id: PageId, pages: u64) {
         self.written_through.remove(id, pages);
     }
@@ -186,7 +186,7 @@ impl WriteMap {
         (offset + len <= self.window.mapped()).then_some((offset as usize, len as usize))
     }
 
-    /// The same for an extent that is also claimed; panics otherwise (WMAP-1).
+    /// Like `mapped_range`, for an extent that must be claimed; panics otherwise (WMAP-1).
     #[inline]
     #[track_caller]
     fn claimed_range(&self, id: PageId, pages: u64) -> (usize, usize) {
@@ -208,8 +208,8 @@ impl WriteMap {
         Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset), len) })
     }
 
-    /// The bytes of claimed pages, to store to. Pages without a claim or beyond the mapping are a
-    /// bug and panic.
+    /// The bytes of claimed pages, to store to. Panics for pages without a claim or beyond the
+    /// mapping.
     #[inline]
     #[track_caller]
     pub(crate) fn bytes_mut(&mut self, id: PageId, pages: u64) -> &mut [u8] {
@@ -229,8 +229,8 @@ impl WriteMap {
         }
     }
 
-    /// Ensures that storing to these pages cannot meet a full disk: `StorageFull` here instead of a
-    /// signal there. `Ok(false)`: the kernel cannot do that, or refuses to.
+    /// Ensures that storing to these pages cannot hit a full disk: returns `StorageFull` instead of
+    /// a signal at the store. `Ok(false)`: the kernel does not support or permit that.
     pub(super) fn prefault(&self, id: PageId, pages: u64) -> io::Result<bool> {
         match self.mapped_range(id, pages) {
             Some((offset, len)) => self.window.prefault(offset as u64, len as u64),
