@@ -283,6 +283,6 @@ fn is_equal(a: &[u8], b: &[u8]) -> bool {
 }
 
 #[cfg(any(test, feature = "testing"))]
-pub(crate) mod ask;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

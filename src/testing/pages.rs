@@ -135,7 +135,7 @@ fn decode_leaf(page: &[u8], leaf: Leaf<'_>, probes: &[Vec<u8>]) {
 /// FIND-1: if the fast lookup answers, its answer is that of `Leaf`.
 fn leaf_lookup(page: &[u8], leaf: Leaf<'_>, key: &[u8]) {
     let at = leaf.find(key);
-    if let Some(value) = lookup::ask::leaf(page, key) {
+    if let Some(value) = lookup::testing::leaf(page, key) {
         let at = at.expect("answered, so it finds");
         assert_eq!(at.map(|at| leaf.value(at)), value.map(|value| Ok(LeafValue::Inline(value))), "{key:?}");
     }
@@ -218,7 +218,7 @@ fn branch_lookup(page: &[u8], branch: Branch<'_>, key: &[u8]) {
     let level = usize::from(branch.level());
     let found = branch.find(key);
     // Pointers to the meta pages are for others to refuse.
-    if let Some((answer, _)) = lookup::ask::branch(page, level, key).filter(|(answer, _)| answer.id.0 >= 2) {
+    if let Some((answer, _)) = lookup::testing::branch(page, level, key).filter(|(answer, _)| answer.id.0 >= 2) {
         assert_eq!(branch.child(found.expect("answered, so it finds")), Ok(answer), "{key:?}");
     }
 }

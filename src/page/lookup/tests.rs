@@ -16,7 +16,7 @@ fn check_branch(page: &[u8], level: usize, key: &[u8]) -> Option<bool> {
     if !is_sound(page, ID) {
         return None;
     }
-    let (answer, at_once) = ask::branch(page, level, key)?;
+    let (answer, at_once) = testing::branch(page, level, key)?;
     if answer.id.0 < 2 {
         return None;
     }
@@ -32,7 +32,7 @@ fn check_leaf(page: &[u8], key: &[u8]) -> bool {
     if !is_sound(page, ID) {
         return false;
     }
-    let Some(answer) = ask::leaf(page, key) else { return false };
+    let Some(answer) = testing::leaf(page, key) else { return false };
     let leaf = Leaf::parse(page, ID).expect("answered, so it parses");
     let at = leaf.find(key).expect("answered, so it finds");
     assert_eq!(at.map(|at| leaf.value(at)), answer.map(|value| Ok(LeafValue::Inline(value))), "{key:?}");
@@ -213,7 +213,7 @@ fn a_value_that_looks_like_an_entry_is_not_found() {
     // The place where slot 2 would be.
     put_u16(&mut page, 32 + 8 + 4, offset);
     for key in [&b"zzz"[..], b"zzzz", b"zzzzzzzz"] {
-        assert!(ask::leaf(&page, key).is_none_or(|answer| answer.is_none()), "{key:?}");
+        assert!(testing::leaf(&page, key).is_none_or(|answer| answer.is_none()), "{key:?}");
     }
     assert!(check_leaf(&page, b"aaa"));
 }
