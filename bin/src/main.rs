@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! cli, usage             the command line, and what is wrong with one
-//! cmd/                   one file for each verb: clap fills its `Args`, then `Args::run`
+//! cmd/                   one file for each verb: clap fills its `Args`, then `Args::run`; the arguments
+//!                        that verbs share are in `cmd/args.rs`
 //! bench/, torture/       the parts of these two verbs
 //! database/              opens databases; target tables of a load; findings of damage
 //! terminal/              output to files and standard output, messages, progress, SIGINT

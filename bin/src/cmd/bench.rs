@@ -12,6 +12,7 @@ use crate::bench::report::{self, Row};
 use crate::bench::run::{self, Pace, Tally};
 use crate::bench::workload::{self, Workload};
 use crate::bench::zipf::Zipf;
+use crate::cmd::args::{Answer, KeepFile};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::numbers;
 use crate::terminal::interrupt;
@@ -79,12 +80,10 @@ pub(crate) struct Args {
     /// Seed of entries and operations
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = numbers::whole)]
     seed: u64,
-    /// Keep a new file
-    #[arg(long)]
-    keep: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    at_end: KeepFile,
+    #[command(flatten)]
+    answer: Answer,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -94,7 +93,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let mut file = BenchFile::at(&self.target, self.keep)?;
+        let mut file = BenchFile::at(&self.target, self.at_end.keep)?;
         let workloads = workload::expand(&self.workloads, file.is_ours());
         self.refuse_what_does_not_fit(&file, &workloads)?;
         interrupt::handle_sigint()?;
@@ -102,7 +101,7 @@ impl Args {
         let mut output = Output::stdout();
         let mut rows = Vec::new();
         let ended = self.all(&workloads, &mut file, &progress, |new| {
-            if !self.json {
+            if !self.answer.json {
                 let header = if rows.is_empty() { report::header() } else { String::new() };
                 let lines: String = new.iter().map(Row::line).collect();
                 progress::clear();
@@ -119,7 +118,7 @@ impl Args {
             }
         }
         if ended.is_ok() {
-            let text = if self.json { self.json_of(&file, &rows, interrupted) } else { self.summary(&file) };
+            let text = if self.answer.json { self.json_of(&file, &rows, interrupted) } else { self.summary(&file) };
             output.write(text.as_bytes())?;
         }
         output.finish()?;

@@ -1,10 +1,9 @@
 //! `check`: verifies the structure of a file and lists all damage.
 
-use std::path::PathBuf;
-
 use mapleaf::CheckReport;
 use serde_json::{json, Value};
 
+use crate::cmd::args::{Answer, ExistingFile};
 use crate::database::findings;
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
@@ -23,22 +22,21 @@ Reads every page. Prints one line for each finding, and exits with 1 if there is
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database
-    file: PathBuf,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    file: ExistingFile,
+    #[command(flatten)]
+    answer: Answer,
 }
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let db = open::read_only(&self.file)?;
+        let db = open::read_only(&self.file.path)?;
         let shown = Progress::of(Unit::Things("pages"), None);
         let checked = db.check_with(|done, all| shown.show(done, all));
         progress::clear();
-        let report = checked.map_err(|error| Failure::of_database(error, &self.file))?;
+        let report = checked.map_err(|error| Failure::of_database(error, &self.file.path))?;
         let mut output = Output::stdout();
-        if self.json {
+        if self.answer.json {
             output.write(format!("{}\n", json_of(&report)).as_bytes())?;
         } else {
             findings::write(&report.findings, &mut output)?;
@@ -52,7 +50,7 @@ impl Args {
         output::error(&format!(
             "{}: damaged, findings: {}; 'kvctl recover FILE' goes back to an older state if that is whole, \
              'kvctl salvage FILE OUT' copies what can be read",
-            self.file.display(),
+            self.file.path.display(),
             report.findings.len()
         ));
         Ok(Exit::No)

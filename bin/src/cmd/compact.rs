@@ -1,10 +1,11 @@
 //! `compact`: copies the newest state of a database to a new file with full pages.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mapleaf::CompactReport;
 use serde_json::{json, Value};
 
+use crate::cmd::args::{Answer, ExistingFile, NewFile};
 use crate::database::new_file;
 use crate::database::open;
 use crate::exit::{Exit, Outcome};
@@ -23,21 +24,20 @@ full pages and almost no free ones. The disk must have room for both files.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database; only read
-    file: PathBuf,
-    /// New database
-    out: PathBuf,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    file: ExistingFile,
+    #[command(flatten)]
+    out: NewFile,
+    #[command(flatten)]
+    answer: Answer,
 }
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let db = open::read_only(&self.file)?;
-        let report = new_file::write("entries", |tell| db.compact_to_with(&self.out, tell))?;
+        let db = open::read_only(&self.file.path)?;
+        let report = new_file::write("entries", |tell| db.compact_to_with(&self.out.path, tell))?;
         let mut output = Output::stdout();
-        let text = if self.json { format!("{}\n", json_of(&report)) } else { summary(&self.out, &report) };
+        let text = if self.answer.json { format!("{}\n", json_of(&report)) } else { summary(&self.out.path, &report) };
         output.write(text.as_bytes())?;
         output.finish()?;
         Ok(Exit::Done)

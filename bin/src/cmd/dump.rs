@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use mapleaf::{Db, ReadTxn, TableInfo};
 
-use crate::database::open::{self, TableName};
+use crate::cmd::args::{ExistingFile, RowFormat, TableName};
+use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::columns::{Columns, RowText};
 use crate::format::input::Format;
@@ -31,16 +32,15 @@ database. Exits with 1, without OUT, if the table does not exist.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database
-    file: PathBuf,
+    #[command(flatten)]
+    file: ExistingFile,
     #[command(flatten)]
     table: TableName,
     /// Dump all tables
     #[arg(long, conflicts_with = "table")]
     all: bool,
-    /// Format of the rows
-    #[arg(long, value_enum)]
-    format: Option<Format>,
+    #[command(flatten)]
+    rows: RowFormat,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
@@ -49,8 +49,8 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Outcome {
         let format = self.choose_format()?;
-        let db = open::read_only(&self.file)?;
-        let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file))?;
+        let db = open::read_only(&self.file.path)?;
+        let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file.path))?;
         let tables = self.tables(&txn)?;
         let mut output = self.open_output(&db)?;
         for table in &tables {
@@ -68,19 +68,19 @@ impl Args {
 
     /// The tables to dump. A missing table is an error: an empty dump would look like a copy.
     fn tables(&self, txn: &ReadTxn) -> Result<Vec<TableInfo>, Failure> {
-        let failed = |error| Failure::of_database(error, &self.file);
+        let failed = |error| Failure::of_database(error, &self.file.path);
         if self.all {
             return txn.tables().map_err(failed);
         }
-        let name = &self.table.table;
+        let name = &self.table.name;
         match txn.table_info(name).map_err(failed)? {
             Some(table) => Ok(vec![table]),
-            None => Err(open::no_table(name, &self.file)),
+            None => Err(open::no_table(name, &self.file.path)),
         }
     }
 
     fn choose_format(&self) -> Result<Format, Failure> {
-        match (self.target(), self.format) {
+        match (self.target(), self.rows.format) {
             (Some(target), asked) => Format::choose(asked, target),
             (None, asked) => Ok(asked.unwrap_or(Format::Tsv)),
         }
@@ -92,7 +92,7 @@ impl Args {
 
     fn open_output(&self, db: &Db) -> Result<Output, Failure> {
         let Some(target) = self.target() else { return Ok(Output::stdout()) };
-        let same = match (fs::metadata(target), fs::metadata(&self.file)) {
+        let same = match (fs::metadata(target), fs::metadata(&self.file.path)) {
             (Ok(target), Ok(file)) => open::is_same_file(&target, &file),
             _ => false,
         };
@@ -109,7 +109,7 @@ impl Args {
     }
 
     fn dump(&self, txn: &ReadTxn, info: &TableInfo, format: Format, output: &mut Output) -> Result<(), Failure> {
-        let failed = |error| Failure::of_database(error, &self.file);
+        let failed = |error| Failure::of_database(error, &self.file.path);
         let table = txn.bytes_table(&info.name).map_err(failed)?;
         let columns = Columns::new(&info.name, Some(info));
         let mut row_text = RowText::new(&columns);
@@ -131,7 +131,7 @@ impl Args {
             }
         }
         if let Some(text) = row_text.undecodable().and_then(|failure| failure.text) {
-            let path = self.file.display();
+            let path = self.file.path.display();
             output::message(&format!(
                 "kvctl: note: {path}: {text}; written as bytes, which 'kvctl load --unchecked' takes"
             ));

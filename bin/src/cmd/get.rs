@@ -1,11 +1,8 @@
 //! `get`: the value of one key.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-
-use crate::database::open::{self, TableName};
+use crate::cmd::args::{Encoding, ExistingFile, Key, TableName};
+use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::format::bytes::Encoding;
 use crate::format::columns::{Column, Columns};
 use crate::terminal::output::{self, Output};
 
@@ -23,11 +20,10 @@ decode the value.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database
-    file: PathBuf,
-    /// Key
-    #[arg(allow_negative_numbers = true)]
-    key: OsString,
+    #[command(flatten)]
+    file: ExistingFile,
+    #[command(flatten)]
+    key: Key,
     #[command(flatten)]
     table: TableName,
     #[command(flatten)]
@@ -40,22 +36,25 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let db = open::read_only(&self.file)?;
-        let failed = |error| Failure::of_database(error, &self.file);
+        let db = open::read_only(&self.file.path)?;
+        let failed = |error| Failure::of_database(error, &self.file.path);
         let txn = db.begin_read().map_err(failed)?;
-        let columns = Columns::of_read(&txn, &self.table.table).map_err(failed)?;
-        let key = columns.key.to_compare(self.encoding, &self.key).map_err(|failure| failure.of_file(&self.file))?;
-        let table = txn.bytes_table(&self.table.table).map_err(failed)?;
+        let columns = Columns::of_read(&txn, &self.table.name).map_err(failed)?;
+        let key = columns
+            .key
+            .to_compare(self.encoding, &self.key.text)
+            .map_err(|failure| failure.of_file(&self.file.path))?;
+        let table = txn.bytes_table(&self.table.name).map_err(failed)?;
         let Some(value) = table.get(key.as_slice()).map_err(failed)? else {
-            let name = &self.table.table;
+            let name = &self.table.name;
             let why = match open::has_table(&txn, name)? {
                 true => format!("no such key in table '{name}'"),
                 false => format!("no table '{name}'; 'kvctl tables' lists them"),
             };
-            output::error(&format!("{}: {why}", self.file.display()));
+            output::error(&format!("{}: {why}", self.file.path.display()));
             return Ok(Exit::No);
         };
-        self.print(value, &columns.value).map_err(|failure| failure.of_file(&self.file))?;
+        self.print(value, &columns.value).map_err(|failure| failure.of_file(&self.file.path))?;
         Ok(Exit::Done)
     }
 

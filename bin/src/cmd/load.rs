@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use mapleaf::WriteTxn;
 
+use crate::cmd::args::{CreatedFile, RowFormat};
 use crate::database::open;
 use crate::database::targets::Targets;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::columns::{Column, Columns, Field};
-use crate::format::input::{self, Format, Rows, Source};
+use crate::format::input::{self, Rows, Source};
 use crate::numbers;
 use crate::terminal::interrupt::{self, InterruptibleReader};
 use crate::terminal::output;
@@ -48,8 +49,8 @@ are stored; --skip continues after them. Loading everything again is right too: 
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database; created if missing
-    file: PathBuf,
+    #[command(flatten)]
+    file: CreatedFile,
     /// File with the rows; standard input if missing or '-'
     input: Option<PathBuf>,
     /// Table for rows that name none, and new name for the table of a dump of one table [default:
@@ -62,9 +63,8 @@ pub(crate) struct Args {
     /// Also store bytes that the table's codec cannot decode
     #[arg(long)]
     unchecked: bool,
-    /// Format of the rows
-    #[arg(long, value_enum)]
-    format: Option<Format>,
+    #[command(flatten)]
+    rows: RowFormat,
     /// Most rows in a transaction [default: as many as fit into 256 MiB]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::positive)]
     batch: Option<u64>,
@@ -78,7 +78,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let source = Source::open(self.input.as_deref(), self.format)?;
+        let source = Source::open(self.input.as_deref(), self.rows.format)?;
         interrupt::handle_sigint()?;
         let started = Instant::now();
         let progress = Progress::of(Unit::Bytes, source.bytes);
@@ -97,12 +97,12 @@ impl Args {
     fn report(&self, rows: u64, elapsed: Duration) {
         let seconds = elapsed.as_secs_f64();
         let rate = rows as f64 / seconds.max(1e-6);
-        let size =
-            std::fs::metadata(&self.file).map_or_else(|_| "size unknown".to_string(), |meta| bytes_text(meta.len()));
+        let size = std::fs::metadata(&self.file.path)
+            .map_or_else(|_| "size unknown".to_string(), |meta| bytes_text(meta.len()));
         output::message(&format!(
             "loaded {} in {seconds:.2} s ({rate:.0} entries/s); {}: {size}",
             numbers::count(rows, "row"),
-            self.file.display()
+            self.file.path.display()
         ));
     }
 }
@@ -160,7 +160,7 @@ impl<R: BufRead> Load<'_, R> {
     fn batches(&mut self) -> Result<(), Failure> {
         interrupt::say_what_stays(self.kept());
         let mut more = self.first()?;
-        let mut db = open::or_make(&self.args.file)?;
+        let mut db = open::or_make(&self.args.file.path)?;
         while more || self.targets.has_pending() {
             let mut txn = db.begin_write().map_err(|error| self.failed(error))?;
             let mut batch = Batch { rows: 0, bytes: 0, rows_max: self.args.batch.unwrap_or(u64::MAX) };
@@ -260,7 +260,7 @@ impl<R: BufRead> Load<'_, R> {
     }
 
     fn failed(&self, error: mapleaf::Error) -> Failure {
-        Failure::of_database(error, &self.args.file)
+        Failure::of_database(error, &self.args.file.path)
     }
 
     /// A failure to store the current row. The text names the line only if the row is the cause.

@@ -1,5 +1,7 @@
-//! One file for each verb. clap fills the verb's `Args`; `Args::run` does the work.
+//! One file for each verb. clap fills the verb's `Args`; `Args::run` does the work. The arguments
+//! that several verbs share are in `args`.
 
+pub(crate) mod args;
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod compact;

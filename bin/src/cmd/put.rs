@@ -1,13 +1,12 @@
 //! `put`: stores one value under one key, in one transaction.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use mapleaf::Db;
 
-use crate::database::open::{self, TableName};
+use crate::cmd::args::{CreatedFile, Encoding, Key, TableName};
+use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::format::bytes::Encoding;
 use crate::format::columns::{Column, Columns, Field};
 
 const EXAMPLES: &str = "\
@@ -28,11 +27,10 @@ arguments that start with '-'.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database; created if missing
-    file: PathBuf,
-    /// Key
-    #[arg(allow_negative_numbers = true)]
-    key: OsString,
+    #[command(flatten)]
+    file: CreatedFile,
+    #[command(flatten)]
+    key: Key,
     /// Value, '-' for standard input, or '@PATH' for the content of a file
     #[arg(allow_negative_numbers = true)]
     value: OsString,
@@ -48,17 +46,17 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let key = self.encoding.decode(&self.key)?;
+        let key = self.encoding.decode(&self.key.text)?;
         let encoding = if self.raw { Encoding::default() } else { self.encoding };
         let value = encoding.decode_value(&self.value)?;
-        let db = open::or_make(&self.file)?;
-        self.put(&db, &key, &value).map_err(|failure| failure.of_file(&self.file))?;
+        let db = open::or_make(&self.file.path)?;
+        self.put(&db, &key, &value).map_err(|failure| failure.of_file(&self.file.path))?;
         Ok(Exit::Done)
     }
 
     fn put(&self, db: &Db, key: &[u8], value: &[u8]) -> Result<(), Failure> {
         let mut txn = db.begin_write()?;
-        let columns = Columns::of_write(&mut txn, &self.table.table)?;
+        let columns = Columns::of_write(&mut txn, &self.table.name)?;
         let is_bytes = self.encoding.is_digits();
         let key = columns.key.stored(if is_bytes { Field::Stored(key) } else { Field::Text(key) })?;
         let value = match is_bytes || self.raw {
@@ -66,7 +64,7 @@ impl Args {
             false => Field::Text(self.without_line_feed(value, &columns.value)),
         };
         let value = columns.value.stored(value)?;
-        txn.bytes_table(&self.table.table)?.put(&key, &value)?;
+        txn.bytes_table(&self.table.name)?.put(&key, &value)?;
         Ok(txn.commit()?)
     }
 

@@ -2,11 +2,11 @@
 //! loses.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
 
 use mapleaf::{Db, RecoverReport};
 use serde_json::{json, Value};
 
+use crate::cmd::args::{Answer, ExistingFile};
 use crate::database::findings;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::numbers::count;
@@ -28,29 +28,28 @@ every readable entry.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database
-    file: PathBuf,
+    #[command(flatten)]
+    file: ExistingFile,
     /// Accept the loss without asking
     #[arg(long)]
     yes: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    answer: Answer,
 }
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let failed = |error| Failure::of_database(error, &self.file);
-        let preview = Db::recover_preview(&self.file).map_err(failed)?;
+        let failed = |error| Failure::of_database(error, &self.file.path);
+        let preview = Db::recover_preview(&self.file.path).map_err(failed)?;
         if preview.is_loss() && !self.yes {
             self.ask(&preview)?;
         }
         let report = match preview.is_nothing() {
             true => preview,
-            false => Db::recover(&self.file).map_err(failed)?,
+            false => Db::recover(&self.file.path).map_err(failed)?,
         };
         let mut output = Output::stdout();
-        let text = match self.json {
+        let text = match self.answer.json {
             true => format!("{}\n", json_of(&report)),
             false => findings::notes(&report.remarks) + &self.text(&report),
         };
@@ -67,7 +66,7 @@ impl Args {
         for line in losses(preview) {
             output::message(&line);
         }
-        let unchanged = format!("{}: not changed", self.file.display());
+        let unchanged = format!("{}: not changed", self.file.path.display());
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Err(Failure::usage(format!("{unchanged}; --yes gives up what is lost and goes back")));
         }

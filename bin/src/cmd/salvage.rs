@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use mapleaf::{Db, SalvageReport, SalvagedTable};
 use serde_json::{json, Value};
 
+use crate::cmd::args::{Answer, NewFile};
 use crate::database::findings;
 use crate::database::new_file;
 use crate::exit::{Exit, Outcome};
@@ -25,20 +26,20 @@ called lost-16 or similar. Exits with 4 if anything is lost, and with 3 if there
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
+    // Its own description: salvage reads a file that is no intact database.
     /// Damaged database; only read
     file: PathBuf,
-    /// New database
-    out: PathBuf,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    out: NewFile,
+    #[command(flatten)]
+    answer: Answer,
 }
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let report = new_file::write("pages", |tell| Db::salvage_with(&self.file, &self.out, tell))?;
+        let report = new_file::write("pages", |tell| Db::salvage_with(&self.file, &self.out.path, tell))?;
         let mut output = Output::stdout();
-        if self.json {
+        if self.answer.json {
             output.write(format!("{}\n", json_of(&report)).as_bytes())?;
         } else {
             findings::write(&report.lost, &mut output)?;
@@ -62,7 +63,7 @@ impl Args {
         }
         let (entries, stale) = (report.entries(), report.maybe_stale());
         let how = if report.is_loss() { "salvaged with loss" } else { "salvaged without loss" };
-        let out = output::one_line(&self.out.display().to_string());
+        let out = output::one_line(&self.out.path.display().to_string());
         text.push_str(&format!("{how}: {} copied to {out}, {stale} of them may be stale\n", count(entries, "entry")));
         text
     }

@@ -2,13 +2,12 @@
 
 use std::ffi::OsString;
 use std::ops::Bound;
-use std::path::PathBuf;
 
 use mapleaf::ReadTxn;
 
-use crate::database::open::{self, TableName};
+use crate::cmd::args::{Encoding, ExistingFile, TableName};
+use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::format::bytes::Encoding;
 use crate::format::columns::{Column, Columns, RowText};
 use crate::format::tsv;
 use crate::numbers;
@@ -30,8 +29,8 @@ their codec cannot decode. The latter make scan exit with 3 at the end. A missin
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database
-    file: PathBuf,
+    #[command(flatten)]
+    file: ExistingFile,
     /// Only keys that start with this
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     prefix: Option<OsString>,
@@ -61,12 +60,12 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let db = open::read_only(&self.file)?;
-        let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file))?;
+        let db = open::read_only(&self.file.path)?;
+        let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file.path))?;
         let columns =
-            Columns::of_read(&txn, &self.table.table).map_err(|error| Failure::of_database(error, &self.file))?;
-        let span = self.span(&columns.key).map_err(|failure| failure.of_file(&self.file))?;
-        open::note_missing_table(&txn, &self.table.table, &self.file)?;
+            Columns::of_read(&txn, &self.table.name).map_err(|error| Failure::of_database(error, &self.file.path))?;
+        let span = self.span(&columns.key).map_err(|failure| failure.of_file(&self.file.path))?;
+        open::note_missing_table(&txn, &self.table.name, &self.file.path)?;
         let mut row_text = RowText::new(&columns);
         let mut output = Output::stdout();
         let count = self.scan(&txn, &span, &mut row_text, &mut output)?;
@@ -75,7 +74,7 @@ impl Args {
         }
         output.finish()?;
         match row_text.undecodable() {
-            Some(failure) => Err(failure.of_file(&self.file)),
+            Some(failure) => Err(failure.of_file(&self.file.path)),
             None => Ok(Exit::Done),
         }
     }
@@ -96,9 +95,9 @@ impl Args {
         row_text: &mut RowText<'_>,
         output: &mut Output,
     ) -> Result<u64, Failure> {
-        let failed = |error| Failure::of_database(error, &self.file);
+        let failed = |error| Failure::of_database(error, &self.file.path);
         let limit = self.limit.unwrap_or(u64::MAX);
-        let table = txn.bytes_table(&self.table.table).map_err(failed)?;
+        let table = txn.bytes_table(&self.table.name).map_err(failed)?;
         if self.count && span.is_all() {
             return Ok(table.len().min(limit));
         }

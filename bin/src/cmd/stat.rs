@@ -1,10 +1,9 @@
 //! `stat`: prints statistics of a database.
 
-use std::path::PathBuf;
-
 use mapleaf::Stats;
 use serde_json::{json, Value};
 
+use crate::cmd::args::{Answer, ExistingFile};
 use crate::database::findings;
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
@@ -19,22 +18,21 @@ Examples:
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database
-    file: PathBuf,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    file: ExistingFile,
+    #[command(flatten)]
+    answer: Answer,
 }
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let db = open::read_only(&self.file)?;
-        let stats = db.stats().map_err(|error| Failure::of_database(error, &self.file))?;
-        let remarks = db.slot_remarks().map_err(|error| Failure::of_database(error, &self.file))?;
-        let mut figures = vec![("file", json!(self.file.to_string_lossy()))];
+        let db = open::read_only(&self.file.path)?;
+        let stats = db.stats().map_err(|error| Failure::of_database(error, &self.file.path))?;
+        let remarks = db.slot_remarks().map_err(|error| Failure::of_database(error, &self.file.path))?;
+        let mut figures = vec![("file", json!(self.file.path.to_string_lossy()))];
         figures.extend(figures_of(&stats));
         let mut output = Output::stdout();
-        if self.json {
+        if self.answer.json {
             figures.push(("remarks", findings::json_of_all(&remarks)));
             let object: serde_json::Map<String, Value> =
                 figures.into_iter().map(|(name, value)| (name.to_string(), value)).collect();

@@ -1,10 +1,11 @@
 //! `tables`: lists the tables of a database with their types; `tables create` creates one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mapleaf::{Db, TableInfo};
 use serde_json::{json, Value};
 
+use crate::cmd::args::{Answer, CreatedFile, ExistingFile};
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::tsv;
@@ -33,15 +34,14 @@ with other types is an error.
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(mut_arg("json", |json| json.help("Print a JSON array of objects")))]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
-    /// Database
-    #[arg(required = true)]
-    file: Option<PathBuf>,
-    /// Print a JSON array of objects
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    file: Option<ExistingFile>,
+    #[command(flatten)]
+    answer: Answer,
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -53,8 +53,8 @@ enum Action {
 #[derive(clap::Args, Debug)]
 #[command(after_help = CREATE_EXAMPLES)]
 struct Create {
-    /// Database; created if missing
-    file: PathBuf,
+    #[command(flatten)]
+    file: CreatedFile,
     /// Name of the table
     name: String,
     /// Type of the keys
@@ -85,7 +85,7 @@ impl Args {
     pub(crate) fn run(self) -> Outcome {
         match (self.action, self.file) {
             (Some(Action::Create(create)), _) => create.run(),
-            (None, Some(file)) => list(&file, self.json),
+            (None, Some(file)) => list(&file.path, self.answer.json),
             (None, None) => Err(Failure::usage("tables: FILE is missing")),
         }
     }
@@ -93,7 +93,7 @@ impl Args {
 
 impl Create {
     fn run(self) -> Outcome {
-        let db = open::or_make(&self.file)?;
+        let db = open::or_make(&self.file.path)?;
         self.refuse_long_keys(&db)?;
         let name = |of: &Option<Type>| of.as_ref().map_or_else(String::new, |of| of.name().to_string());
         let create = || -> mapleaf::Result<()> {
@@ -101,20 +101,20 @@ impl Create {
             txn.create_table(&self.name, &name(&self.key), &name(&self.value))?;
             txn.commit()
         };
-        create().map_err(|error| Failure::of_database(error, &self.file))?;
+        create().map_err(|error| Failure::of_database(error, &self.file.path))?;
         Ok(Exit::Done)
     }
 
     /// Refuses a key type whose shortest key is too long for the pages of the database.
     fn refuse_long_keys(&self, db: &Db) -> Result<(), Failure> {
         let Some(key) = &self.key else { return Ok(()) };
-        let page_size = db.stats().map_err(|error| Failure::of_database(error, &self.file))?.page_size;
+        let page_size = db.stats().map_err(|error| Failure::of_database(error, &self.file.path))?.page_size;
         // The key limit of the library: a quarter of a page, less the overhead of an entry.
         let limit = page_size as u64 / 4 - 24;
         match key.least_bytes() > limit {
             true => Err(Failure::usage(format!(
                 "{}: --key: keys of type {} have {} bytes or more, and a key may have {limit}",
-                self.file.display(),
+                self.file.path.display(),
                 key.name(),
                 key.least_bytes()
             ))),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::cmd::args::{Answer, KeepFile};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::numbers;
 use crate::terminal::interrupt;
@@ -52,12 +53,10 @@ pub(crate) struct Args {
     /// Approximate size limit of the file, at least 1M; K, M and G are powers of 1024
     #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = numbers::size::<{ 1 << 20 }>)]
     max_size: u64,
-    /// Keep FILE at the end
-    #[arg(long)]
-    keep: bool,
-    /// Print the summary as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    at_end: KeepFile,
+    #[command(flatten)]
+    answer: Answer,
 }
 
 impl Args {
@@ -79,7 +78,7 @@ impl Args {
         };
         let ended = run.cycles(&Progress::of(Unit::Things("cycles"), Some(self.cycles)));
         progress::clear();
-        let stays = existed || self.keep || matches!(ended, Err(End::Violation(_)));
+        let stays = existed || self.at_end.keep || matches!(ended, Err(End::Violation(_)));
         if !stays {
             remove(&self.file);
         }
@@ -99,7 +98,7 @@ impl Args {
 
     fn print(&self, report: &Report) -> Result<(), Failure> {
         let mut output = Output::stdout();
-        let text = if self.json { report.json() } else { report.text() };
+        let text = if self.answer.json { report.json() } else { report.text() };
         output.write(text.as_bytes())?;
         output.finish()
     }

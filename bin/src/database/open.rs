@@ -15,14 +15,6 @@ use crate::database::new_file::Opened;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output;
 
-/// `-t NAME`: the table of a verb.
-#[derive(clap::Args, Debug)]
-pub(crate) struct TableName {
-    /// Table to work on
-    #[arg(short = 't', long = "table", value_name = "NAME", default_value = "main")]
-    pub(crate) table: String,
-}
-
 /// Opens an existing database for reading only.
 pub(crate) fn read_only(path: &Path) -> Result<Db, Failure> {
     refuse_own_output(path)?;
