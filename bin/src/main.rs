@@ -1,11 +1,12 @@
 //! `kvctl`: shows and changes Mapleaf databases.
 //!
-//! This crate sees only the public API of `mapleaf`. Each line uses only itself and lower lines:
+//! This crate sees only the public API of `mapleaf`. Each line uses only itself and lower lines;
+//! `bench` and `torture` share nothing, and no two files use each other:
 //!
 //! ```text
 //! cli, usage             the command line, and what is wrong with one
-//! cmd/                   one file for each verb: clap fills its `Args`, then `Args::run`; the arguments
-//!                        that verbs share are in `cmd/args.rs`
+//! cmd/                   one file for each verb: clap fills its `Args`, then `Args::run`;
+//!                        `cmd/args.rs` has the arguments that verbs share
 //! bench/, torture/       the parts of these two verbs
 //! database/              opens databases; target tables of a load; findings of damage
 //! terminal/              output to files and standard output, messages, progress, SIGINT

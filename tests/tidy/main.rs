@@ -1,9 +1,10 @@
 //! The repository checks itself: floors, where `unsafe` stands, headers, lengths, words, and paths that exist.
 //!
-//! The rules are in `rules.rs`, those about words in `wording.rs`, those about invariants in `labels.rs`; `source.rs` reads
-//! Rust. Every rule is also run on a sample that
-//! breaks it, so that a rule that cannot fail is found out.
+//! The rules are in `rules.rs`, those about words in `wording.rs`, about invariants in `labels.rs`, about circles of files
+//! in `circles.rs`; `source.rs` reads Rust. Every rule is also run on a sample that breaks it, so that a rule that cannot
+//! fail is found out.
 
+mod circles;
 mod labels;
 mod rules;
 mod samples;
@@ -58,13 +59,23 @@ fn documents() -> Vec<String> {
     files(&["docs", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"], &["md"])
 }
 
+/// Paths with the texts of their files.
+fn texts(paths: Vec<String>) -> Vec<(String, String)> {
+    paths.into_iter().map(|path| (path.clone(), read(&path))).collect()
+}
+
 fn rust() -> Vec<String> {
     files(&RUST, &["rs"])
 }
 
 #[test]
 fn floors_are_kept() {
-    all_pass(&files(&["src"], &["rs"]), rules::floors);
+    all_pass(&files(&["src", "bin/src"], &["rs"]), rules::floors);
+}
+
+#[test]
+fn files_of_kvctl_use_each_other_in_one_direction() {
+    none(circles::check(&texts(files(&["bin/src"], &["rs"]))));
 }
 
 #[test]
@@ -138,8 +149,7 @@ fn comments_fit_a_page() {
 #[test]
 fn labels_are_unique_and_defined() {
     let paths = [files(&["src", "bin", "tests/it"], &["rs"]), documents()].concat();
-    let texts: Vec<(String, String)> = paths.into_iter().map(|path| (path.clone(), read(&path))).collect();
-    none(labels::check(&texts));
+    none(labels::check(&texts(paths)));
 }
 
 #[test]

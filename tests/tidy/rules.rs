@@ -4,23 +4,51 @@ use std::collections::BTreeMap;
 
 use super::source::{code_only, find_token, functions, is_word, line_of, lines_without_tests, matching};
 
-/// The floors of the house: a module uses its own floor and lower ones.
-const FLOORS: [&[&str]; 10] = [
-    &["ids", "limits", "error", "hooks"],
-    &["sys"],
-    &["mapping", "page"],
-    &["pager"],
-    &["tree"],
-    &["catalog"],
-    &["txn"],
-    &["db", "inspect"],
-    &["table"],
-    // What only tests need; nothing else may use it.
-    &["testing"],
-];
+/// The modules of a crate, by floors: a module uses its own floor and lower ones.
+struct CrateFloors {
+    source: &'static str,
+    root: &'static str,
+    floors: &'static [&'static [&'static str]],
+    /// The first of a pair uses nothing of the second, although the floors would allow it.
+    apart: &'static [(&'static str, &'static str)],
+}
 
-/// Pages and trees are bytes: they know nothing of a mapping, and a mapping nothing of what is in a page.
-const APART: [(&str, &str); 3] = [("page", "mapping"), ("tree", "mapping"), ("mapping", "page")];
+const LIBRARY: CrateFloors = CrateFloors {
+    source: "src/",
+    root: "lib",
+    floors: &[
+        &["ids", "limits", "error", "hooks"],
+        &["sys"],
+        &["mapping", "page"],
+        &["pager"],
+        &["tree"],
+        &["catalog"],
+        &["txn"],
+        &["db", "inspect"],
+        &["table"],
+        // What only tests need; nothing else may use it.
+        &["testing"],
+    ],
+    // Pages and trees are bytes: they know nothing of a mapping, and a mapping nothing of what is in a page.
+    apart: &[("page", "mapping"), ("tree", "mapping"), ("mapping", "page")],
+};
+
+/// The floors of `kvctl`, as the header of bin/src/main.rs shows them.
+const KVCTL: CrateFloors = CrateFloors {
+    source: "bin/src/",
+    root: "main",
+    floors: &[
+        &["exit", "numbers", "random"],
+        &["format"],
+        &["terminal"],
+        &["database"],
+        &["bench", "torture"],
+        &["cmd"],
+        &["cli", "usage"],
+    ],
+    // The two verbs with parts of their own share nothing, and the command line does not know how its errors are shown.
+    apart: &[("bench", "torture"), ("torture", "bench"), ("cli", "usage")],
+};
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 60;
@@ -29,26 +57,34 @@ pub(crate) fn at(path: &str, line: usize, what: impl std::fmt::Display) -> Strin
     format!("{path}:{line}: {what}")
 }
 
-fn floor_of(module: &str) -> Option<usize> {
-    FLOORS.iter().position(|floor| floor.contains(&module))
+impl CrateFloors {
+    fn floor_of(&self, module: &str) -> Option<usize> {
+        self.floors.iter().position(|floor| floor.contains(&module))
+    }
 }
 
-/// `src/page/leaf.rs` and `src/page.rs` belong to `page`; `src/lib.rs` to none.
+/// The crate and the module of a file. `src/page/leaf.rs` and `src/page.rs` belong to `page`; `src/lib.rs` to no module.
+fn home_of(path: &str) -> Option<(&'static CrateFloors, &str)> {
+    let (owner, rest) =
+        [&LIBRARY, &KVCTL].into_iter().find_map(|owner| Some((owner, path.strip_prefix(owner.source)?)))?;
+    let module = rest.split('/').next()?.trim_end_matches(".rs");
+    (module != owner.root).then_some((owner, module))
+}
+
 pub(crate) fn module_of(path: &str) -> Option<&str> {
-    let module = path.strip_prefix("src/")?.split('/').next()?.trim_end_matches(".rs");
-    (module != "lib").then_some(module)
+    home_of(path).map(|(_, module)| module)
 }
 
 /// Floors: a file uses `crate::<module>` only of its own floor and lower ones, and by the module's name.
 pub(crate) fn floors(path: &str, text: &str) -> Vec<String> {
-    let Some(module) = module_of(path) else { return Vec::new() };
-    let Some(own) = floor_of(module) else { return vec![at(path, 1, format!("module `{module}` has no floor"))] };
+    let Some((owner, module)) = home_of(path) else { return Vec::new() };
+    let Some(own) = owner.floor_of(module) else { return vec![at(path, 1, format!("module `{module}` has no floor"))] };
     let code = code_only(text);
     let mut wrong = Vec::new();
     for (line, start) in find_token(&code, "crate") {
         for used in first_names(&code[start + "crate".len()..]) {
-            match floor_of(&used) {
-                Some(_) if APART.contains(&(module, used.as_str())) => {
+            match owner.floor_of(&used) {
+                Some(_) if owner.apart.contains(&(module, used.as_str())) => {
                     wrong.push(at(path, line, format!("`{module}` uses `{used}`, of which it knows nothing")));
                 }
                 Some(floor) if floor <= own => {}
@@ -61,28 +97,47 @@ pub(crate) fn floors(path: &str, text: &str) -> Vec<String> {
     wrong
 }
 
-/// The names right behind `crate`: one, or several in a group.
+/// The names right after `crate`: one, or several in a group.
 fn first_names(after: &str) -> Vec<String> {
     let Some(path) = after.strip_prefix("::") else { return Vec::new() };
-    if !path.starts_with('{') {
-        return vec![name_at(path)];
+    let mut names: Vec<String> = paths_of(path).into_iter().filter_map(|path| path.into_iter().next()).collect();
+    names.dedup();
+    names
+}
+
+/// The paths at the start of `text`, by their names: `a::b` is one, `a::{b, c::d}` are two.
+pub(crate) fn paths_of(text: &str) -> Vec<Vec<String>> {
+    if text.starts_with('{') {
+        let group = &text[1..matching(text, 0).unwrap_or(text.len())];
+        return items_of(group).into_iter().flat_map(|item| paths_of(item.trim())).collect();
     }
-    let group = &path[1..matching(path, 0).unwrap_or(path.len())];
-    let mut depth = 0;
-    let mut items = vec![String::new()];
-    for c in group.chars() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                items.push(String::new());
-                continue;
+    let name = name_at(text);
+    if name.is_empty() {
+        return Vec::new();
+    }
+    let further = text[name.len()..].strip_prefix("::").map(paths_of).unwrap_or_default();
+    match further.is_empty() {
+        true => vec![vec![name]],
+        false => further.into_iter().map(|path| [vec![name.clone()], path].concat()).collect(),
+    }
+}
+
+/// The items of a group, which commas separate.
+fn items_of(group: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut items) = (0, 0, Vec::new());
+    for (index, byte) in group.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            b',' if depth == 0 => {
+                items.push(&group[start..index]);
+                start = index + 1;
             }
             _ => {}
         }
-        items.last_mut().expect("never empty").push(c);
     }
-    items.iter().map(|item| name_at(item.trim())).filter(|name| !name.is_empty()).collect()
+    items.push(&group[start..]);
+    items
 }
 
 fn name_at(text: &str) -> String {
@@ -91,7 +146,7 @@ fn name_at(text: &str) -> String {
 
 /// `super::super` that leads out of the module would get past the floors.
 fn climbing(path: &str, code: &str) -> Vec<String> {
-    let inner = path.trim_end_matches(".rs").trim_end_matches("/mod");
+    let inner = path.trim_start_matches("bin/").trim_end_matches(".rs").trim_end_matches("/mod");
     let depth = inner.matches('/').count();
     let climb = "super::".repeat(depth);
     find_token(code, climb.trim_end_matches("::"))
@@ -160,7 +215,7 @@ pub(crate) fn file_length(path: &str, text: &str) -> Vec<String> {
     vec![at(path, lines, format!("{lines} lines without tests, at most {FILE_LINES_MAX}"))]
 }
 
-fn is_test(path: &str) -> bool {
+pub(crate) fn is_test(path: &str) -> bool {
     path.ends_with("/tests.rs") || path.contains("/tests/") || path.starts_with("tests/")
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::source::{code_only, comment_of, functions, lines_without_tests, words};
-use super::{labels, rules, wording};
+use super::{circles, labels, rules, wording};
 
 /// A rule on one sample: on which lines it finds something.
 fn lines(rule: impl Fn(&str, &str) -> Vec<String>, path: &str, text: &str) -> Vec<usize> {
@@ -42,6 +42,49 @@ fn floors() {
     assert_eq!(lines(rules::floors, "src/page/leaf.rs", "use super::super::tree::Cursor;"), [1]);
     assert_eq!(lines(rules::floors, "src/page/leaf.rs", "use super::header::Header;"), []);
     assert_eq!(lines(rules::floors, "src/page/leaf/tests.rs", "use super::super::header::Header;"), []);
+}
+
+#[test]
+fn floors_of_kvctl() {
+    let up = "//! Opens.\nuse crate::exit::Exit;\nuse crate::cmd::args::Answer;\n";
+    assert_eq!(lines(rules::floors, "bin/src/database/open.rs", up), [3]);
+    assert_eq!(lines(rules::floors, "bin/src/cmd/get.rs", up), []);
+    assert_eq!(lines(rules::floors, "bin/src/main.rs", up), []);
+    let group = "use crate::{exit, terminal::{escape, output}};\nfn f() { crate::cli::Cli::command() }";
+    assert_eq!(lines(rules::floors, "bin/src/format/tsv.rs", group), [1, 2]);
+    assert_eq!(lines(rules::floors, "bin/src/usage.rs", group), []);
+    assert_eq!(lines(rules::floors, "bin/src/torture/run.rs", "use crate::bench::run::Pace;"), [1]);
+    assert_eq!(lines(rules::floors, "bin/src/bench/run.rs", "use crate::torture::run::Run;"), [1]);
+    assert_eq!(lines(rules::floors, "bin/src/cli.rs", "use crate::usage;"), [1]);
+    assert_eq!(lines(rules::floors, "bin/src/random.rs", "use crate::format::bytes;"), [1]);
+    assert_eq!(lines(rules::floors, "bin/src/exit.rs", "use crate::page::leaf;"), [1]);
+    assert_eq!(lines(rules::floors, "bin/src/attic.rs", "//! Old things."), [1]);
+    assert_eq!(lines(rules::floors, "bin/src/format/types/mod.rs", "use super::super::cmd::get;"), [1]);
+    assert_eq!(lines(rules::floors, "bin/src/format/types/tuples.rs", "use super::super::bytes;"), []);
+    assert_eq!(lines(rules::floors, "bin/src/bench/run.rs", "use super::super::cmd::get;"), [1]);
+}
+
+#[test]
+fn circles_of_files() {
+    let check = |files: &[(&str, &str)]| {
+        let texts: Vec<(String, String)> =
+            files.iter().map(|(path, text)| (format!("bin/src/{path}"), text.to_string())).collect();
+        let wrong = circles::check(&texts);
+        wrong.iter().map(|finding| finding.split(": ").next().unwrap_or_default().to_string()).collect::<Vec<_>>()
+    };
+    let (bytes, tests) = ("use crate::exit::Exit;\n", "#[cfg(test)]\nmod tests {\n    use crate::format::tsv;\n}\n");
+    let tsv = ("format/tsv.rs", "//! TSV.\nuse crate::format::bytes;\n");
+    assert_eq!(check(&[tsv, ("format/bytes.rs", bytes), ("exit.rs", "")]), [""; 0]);
+    assert_eq!(check(&[tsv, ("format/bytes.rs", &format!("{bytes}{tests}"))]), [""; 0]);
+    let back = ("format/bytes.rs", "use super::{jsonl, tsv::write_row};\n");
+    assert_eq!(check(&[tsv, back]), ["bin/src/format/bytes.rs:1", "bin/src/format/tsv.rs:2"]);
+    let (there, long) = (("exit.rs", "fn f() {\n    crate::format::tsv::f()\n}\n"), ("format/bytes.rs", bytes));
+    assert_eq!(check(&[tsv, long, there]).len(), 3);
+    assert_eq!(check(&[("format/mod.rs", "use tsv::Row;\n"), ("format/tsv.rs", "use super::Kind;\n")]), [""; 0]);
+    assert_eq!(check(&[("format/mod.rs", "use super::exit;\n"), ("exit.rs", "use crate::format;\n")]).len(), 2);
+    assert_eq!(check(&[("main.rs", "use crate::cli;\n"), ("cli.rs", "use super::*;\nuse crate::cli;\n")]), [""; 0]);
+    let paths = rules::paths_of("a::{b, c::{self, D}};");
+    assert_eq!(paths.iter().map(|path| path.join("::")).collect::<Vec<_>>(), ["a::b", "a::c::self", "a::c::D"]);
 }
 
 #[test]
