@@ -15,7 +15,7 @@ Examples:
   kvctl dump names.mapleaf -o names.tsv
 
 Keys and values on the command line are text of the types of their table; with --hex or --base64 they are bytes. Verbs
-that write create a missing file; verbs that read never change it. 'kvctl help VERB' explains a verb.
+that write create a missing file; verbs that read never change a file. 'kvctl help VERB' explains a verb.
 ";
 
 /// Show and change Mapleaf databases

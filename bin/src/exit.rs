@@ -1,14 +1,17 @@
 //! Exit codes, and the failures that carry them.
 //!
 //! All verbs share one table of exit codes; `--help` prints it. A verb that fails returns a
-//! [`Failure`]: the exit code, and one line of text that names the remedy. This module adds the
-//! remedy to errors of the library that name none.
+//! [`Failure`]: the exit code, and one line of text that names the remedy. Not every error of the
+//! library names a remedy; this module adds it.
 
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
 use mapleaf::{Error, ErrorKind};
+
+/// Ignores a result: nothing depends on this call, and the user need not know that it failed.
+pub(crate) fn best_effort<T, E>(_: Result<T, E>) {}
 
 /// How a run of `kvctl` ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +37,8 @@ const TABLE: [(Exit, &str); 11] = [
     (Exit::Usage, "wrong arguments, or a key or value over its limit"),
     (
         Exit::File,
-        "the file is no Mapleaf database, newer, empty, cut or damaged; an entry does not decode; torture: a violation",
+        "the file is not a Mapleaf database, or is newer, empty, cut or damaged; an entry does not decode; torture found a \
+         violation",
     ),
     (Exit::Loss, "recover or salvage succeeded, and reported a loss"),
     (Exit::Held, "another process holds the database"),
@@ -56,12 +60,12 @@ impl Exit {
 pub(crate) fn help() -> String {
     let mut text = String::from("Exit codes:\n");
     for (exit, meaning) in TABLE {
-        writeln!(text, "  {:>3}  {meaning}", exit.code()).ok();
+        best_effort(writeln!(text, "  {:>3}  {meaning}", exit.code()));
     }
     text
 }
 
-/// Why a verb could not do what was asked.
+/// The failure of a verb.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
@@ -81,15 +85,15 @@ impl Failure {
         Failure::new(Exit::Usage, text)
     }
 
-    /// The kernel's error for creating a file; names the folder if that is missing.
-    pub(crate) fn making(name: &str, path: &Path, error: &io::Error) -> Failure {
+    /// The kernel's error for creating a file. The text names a missing folder.
+    pub(crate) fn creating(name: &str, path: &Path, error: &io::Error) -> Failure {
         match missing_folder(path, error) {
             Some(text) => Failure::new(Exit::Io, format!("{name}: {text}")),
             None => Failure::writing(name, error),
         }
     }
 
-    /// The kernel's error for reading an input file, which is not a database.
+    /// The kernel's error for reading an input file (not a database).
     pub(crate) fn reading(name: &str, error: &io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::NotFound => Failure::new(Exit::NotFound, format!("{name}: no such file; check the path")),
@@ -98,7 +102,7 @@ impl Failure {
         }
     }
 
-    /// The kernel's error for writing output. A pipe that its reader closed is success.
+    /// The kernel's error for writing output. It is success if the reader of a pipe closed it.
     pub(crate) fn writing(name: &str, error: &io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure { exit: Exit::Done, text: None },
@@ -127,12 +131,12 @@ impl Failure {
         self
     }
 
-    /// The failure of an error of the library; adds the path if the error does not name it.
+    /// The failure for an error of the library; adds the path if the error does not name it.
     pub(crate) fn of_database(error: Error, path: &Path) -> Failure {
         Failure::from(error).of_file(path)
     }
 
-    /// Puts the path before a text that does not name it.
+    /// Puts the path of a file before a text that does not name it.
     pub(crate) fn of_file(self, path: &Path) -> Failure {
         let shown = path.display().to_string();
         match &self.text {
@@ -142,11 +146,11 @@ impl Failure {
     }
 }
 
-/// The text for a file that cannot be made because a folder on the way to it does not exist.
+/// The text for a file that cannot be created because a folder of its path does not exist.
 fn missing_folder(path: &Path, error: &io::Error) -> Option<String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
     let missing = folder.ancestors().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()).last()?;
-    let text = format!("the folder '{}' does not exist; make it first, or choose another path", missing.display());
+    let text = format!("the folder '{}' does not exist; create it first, or choose another path", missing.display());
     (error.kind() == io::ErrorKind::NotFound).then_some(text)
 }
 
@@ -156,12 +160,12 @@ fn denied(name: &str) -> String {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        let text = in_verbs(&error.to_string());
+        let text = with_verbs(&error.to_string());
         let has_no_meta = error.kind() == ErrorKind::Corrupt && text.contains("no meta page is usable");
         let failure = Failure::new(exit_of(error.kind()), text);
         let remedy = if has_no_meta { Some(SALVAGE) } else { remedy(error.kind()) };
         match remedy.filter(|_| !is_refused(&error)) {
-            // A text that names a verb has a remedy already.
+            // A text that names a verb already has a remedy.
             Some(remedy) if failure.text.as_ref().is_none_or(|text| !text.contains("'kvctl ")) => {
                 failure.append(remedy)
             }
@@ -170,26 +174,27 @@ impl From<Error> for Failure {
     }
 }
 
-/// The only remedy if neither `check` nor `recover` finds a state.
+/// The only remedy if no meta page is usable: `check` and `recover` find no state then.
 const SALVAGE: &str = "'kvctl salvage FILE OUT' copies what can be read";
 
-/// A text of the library, with verbs of `kvctl` instead of functions of the library.
-fn in_verbs(text: &str) -> String {
-    const VERBS: [(&str, &str); 4] = [
+/// Replaces the functions of the library in its texts by verbs of `kvctl`.
+fn with_verbs(text: &str) -> String {
+    const REPLACEMENTS: [(&str, &str); 4] = [
         (" or Options::recover", ""),
         (" or Db::salvage", ""),
         ("Options::read_only(true) or ", ""),
         ("Db::salvage copies", "'kvctl salvage FILE OUT' copies"),
     ];
-    VERBS.iter().fold(text.to_string(), |text, (call, verb)| text.replace(call, verb))
+    REPLACEMENTS.iter().fold(text.to_string(), |text, (function, verb)| text.replace(function, verb))
 }
 
-/// Whether the kernel refused a call for another reason than owner and mode. The error's text tells
+/// Whether the kernel refused a call for a reason other than owner and mode. The error's text names
 /// the reason.
 fn is_refused(error: &Error) -> bool {
     error.kind() == ErrorKind::Permission && !error.to_string().ends_with(": permission denied")
 }
 
+/// The exit code for a kind of error of the library.
 fn exit_of(kind: ErrorKind) -> Exit {
     match kind {
         ErrorKind::Usage | ErrorKind::TooLarge => Exit::Usage,

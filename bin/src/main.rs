@@ -1,10 +1,10 @@
 //! `kvctl`: shows and changes Mapleaf databases.
 //!
-//! This crate sees only the public API of `mapleaf`. Each line uses only itself and lower lines;
-//! `bench` and `torture` share nothing, and no two files use each other:
+//! This crate uses only the public API of `mapleaf`. Each line uses only itself and lower lines;
+//! `bench` and `torture` share nothing, and no files use each other in a circle:
 //!
 //! ```text
-//! cli, usage             the command line, and what is wrong with one
+//! cli, usage             the command line, and the errors in it
 //! cmd/                   one file for each verb: clap fills its `Args`, then `Args::run`;
 //!                        `cmd/args.rs` has the arguments that verbs share
 //! bench/, torture/       the parts of these two verbs
@@ -14,8 +14,8 @@
 //! exit, numbers, random  exit codes and failures; numbers as arguments; seeded random numbers
 //! ```
 //!
-//! Failure: one line on standard error that starts with `kvctl: `, and the exit code of the table
-//! in `exit`. A closed pipe is success.
+//! Failure: one line on standard error that starts with `kvctl: `, and an exit code from the table
+//! in `exit`. If the reader of a pipe closes it, the verb succeeds.
 
 mod bench;
 mod cli;
@@ -34,7 +34,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    terminal::output::take_size_limit_as_error();
+    terminal::output::block_size_limit_signal();
     let exit = match cli::Cli::try_parse() {
         Err(error) => usage::report(&error),
         Ok(cli) => cli.run().unwrap_or_else(|failure| {

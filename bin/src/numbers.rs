@@ -1,8 +1,9 @@
-//! Numbers as arguments of the command line. Errors name the allowed range.
+//! Parses numbers in arguments of the command line, and writes counts with their noun. Errors name
+//! the allowed range.
 
 use std::ops::RangeInclusive;
 
-/// A whole number within bounds.
+/// Parses a whole number within bounds.
 fn within(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
     let (least, most) = (*range.start(), *range.end());
     let number = text.parse::<u64>().ok().filter(|number| range.contains(number));
@@ -13,27 +14,27 @@ fn within(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
     })
 }
 
-/// 0 or more.
+/// Parses a whole number, 0 or more.
 pub(crate) fn whole(text: &str) -> Result<u64, String> {
     within(text, 0..=u64::MAX)
 }
 
-/// 1 or more.
+/// Parses a whole number, 1 or more.
 pub(crate) fn positive(text: &str) -> Result<u64, String> {
     within(text, 1..=u64::MAX)
 }
 
-/// Within these bounds.
+/// Parses a whole number from `LEAST` to `MOST`.
 pub(crate) fn bounded<const LEAST: u64, const MOST: u64>(text: &str) -> Result<u64, String> {
     within(text, LEAST..=MOST)
 }
 
-/// A size of at least `LEAST` bytes; K, M and G count 1024s.
+/// Parses a size of at least `LEAST` bytes. The suffixes K, M and G are powers of 1024.
 pub(crate) fn size<const LEAST: u64>(text: &str) -> Result<u64, String> {
     let (digits, factor) = match text.char_indices().last() {
-        Some((at, 'K' | 'k')) => (&text[..at], 1 << 10),
-        Some((at, 'M' | 'm')) => (&text[..at], 1 << 20),
-        Some((at, 'G' | 'g')) => (&text[..at], 1 << 30),
+        Some((index, 'K' | 'k')) => (&text[..index], 1 << 10),
+        Some((index, 'M' | 'm')) => (&text[..index], 1 << 20),
+        Some((index, 'G' | 'g')) => (&text[..index], 1 << 30),
         _ => (text, 1),
     };
     let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
@@ -44,12 +45,12 @@ pub(crate) fn size<const LEAST: u64>(text: &str) -> Result<u64, String> {
     bytes.filter(|&bytes| bytes >= LEAST).ok_or_else(|| format!("give a size of at least {least}, as in 64M"))
 }
 
-/// A number with its noun: `1 row`, `2 rows`.
-pub(crate) fn count(number: u64, one: &str) -> String {
-    match (number, one.strip_suffix('y')) {
-        (1, _) => format!("1 {one}"),
+/// A number with its noun in the right form: `1 row`, `2 rows`, `2 entries`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    match (number, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
         (_, Some(stem)) => format!("{number} {stem}ies"),
-        (_, None) => format!("{number} {one}s"),
+        (_, None) => format!("{number} {noun}s"),
     }
 }
 

@@ -1,32 +1,32 @@
-//! Errors of the command line as one line, like all other failures: the argument, the reason, and
-//! the allowed values.
+//! Reports errors of the command line like all other failures, on one line: the argument, the
+//! reason, and the allowed values. The usage of the verb follows.
 //!
 //! clap detects the errors. This module replaces clap's texts, which name types of Rust and give
-//! misleading tips. The usage of the verb follows on a second line.
+//! misleading tips.
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
-use crate::exit::Exit;
+use crate::exit::{best_effort, Exit};
 use crate::terminal::output;
 
-/// Reports what clap returned instead of arguments. Help and version go to standard output; all
-/// else is a usage error.
+/// Prints the help or version that the user asked for to standard output, or a usage error to
+/// standard error. clap returns all of them as errors.
 pub(crate) fn report(error: &Error) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // A closed pipe is success. Other errors of standard output cannot be reported here.
-            error.print().ok();
+            best_effort(error.print());
             return Exit::Done;
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            error.print().ok();
+            best_effort(error.print());
             return Exit::Usage;
         }
         _ => {}
     }
     if is_help_of_help() {
         use clap::CommandFactory as _;
-        crate::cli::Cli::command().print_help().ok();
+        best_effort(crate::cli::Cli::command().print_help());
         return Exit::Done;
     }
     output::error(&text(error, verb().as_deref()));
@@ -36,117 +36,114 @@ pub(crate) fn report(error: &Error) -> Exit {
     Exit::Usage
 }
 
-/// Whether the command is `kvctl help --help`: clap looks for a verb called `--help` then.
+/// Whether the command is `kvctl help --help`, for which clap looks up a verb named `--help`.
 fn is_help_of_help() -> bool {
-    let given: Vec<_> = std::env::args_os().skip(1).collect();
-    matches!(given.as_slice(), [help, asked] if help == "help" && (asked == "--help" || asked == "-h"))
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    matches!(arguments.as_slice(), [verb, option] if verb == "help" && (option == "--help" || option == "-h"))
 }
 
-/// The verb of the command line, if there is such a verb.
+/// The verb of the command line, if kvctl has it.
 fn verb() -> Option<String> {
     use clap::CommandFactory as _;
-    let given = std::env::args().nth(1)?;
-    crate::cli::Cli::command().find_subcommand(&given).map(|verb| verb.get_name().to_string())
+    let name = std::env::args().nth(1)?;
+    crate::cli::Cli::command().find_subcommand(&name).map(|verb| verb.get_name().to_string())
 }
 
+/// The text of a usage error.
 fn text(error: &Error, verb: Option<&str>) -> String {
-    let argument = argument(error, ContextKind::InvalidArg);
-    let value = first(error, ContextKind::InvalidValue);
+    let argument = argument_of(&first_value(error, ContextKind::InvalidArg));
+    let value = first_value(error, ContextKind::InvalidValue);
     let command = verb.map_or("kvctl".to_string(), |verb| format!("kvctl {verb}"));
     match error.kind() {
         ErrorKind::UnknownArgument => unknown(error, &argument, &command, verb),
         ErrorKind::InvalidSubcommand => {
-            let given = first(error, ContextKind::InvalidSubcommand);
-            let near = first(error, ContextKind::SuggestedSubcommand);
-            format!("'{given}' is no verb of kvctl; {}'kvctl --help' lists the verbs", did_you_mean(&near))
+            let name = first_value(error, ContextKind::InvalidSubcommand);
+            let similar = first_value(error, ContextKind::SuggestedSubcommand);
+            format!("'{name}' is not a verb of kvctl; {}'kvctl --help' lists the verbs", did_you_mean(&similar))
         }
         ErrorKind::InvalidValue if value.is_empty() => {
-            format!("{argument} needs a value{}", one_of(&all(error, ContextKind::ValidValue)))
+            format!("{argument} needs a value{}", one_of(&values(error, ContextKind::ValidValue)))
         }
         ErrorKind::InvalidValue => {
-            format!("{argument}: '{value}' does not fit{}", one_of(&all(error, ContextKind::ValidValue)))
+            format!("{argument}: '{value}' is not valid{}", one_of(&values(error, ContextKind::ValidValue)))
         }
         ErrorKind::ValueValidation => {
-            let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-            format!("{argument}: '{value}' does not fit; {why}")
+            let reason = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            format!("{argument}: '{value}' is not valid; {reason}")
         }
-        // A word before FILE that is no action, or an action after FILE.
+        // `tables` with an unknown action before FILE, or with an action after FILE.
         ErrorKind::ArgumentConflict if argument.is_empty() || verb == Some("tables") && !argument.starts_with('-') => {
-            let given: Vec<String> = std::env::args().skip(2).collect();
+            let arguments: Vec<String> = std::env::args().skip(2).collect();
             let name = verb.unwrap_or_default();
-            format!("'{}' does not fit; there are '{command} FILE' and '{command} create FILE NAME'; 'kvctl help {name}' tells more", given.join(" "))
+            format!(
+                "'{}' is not valid; the forms are '{command} FILE' and '{command} create FILE NAME'; see 'kvctl help {name}'",
+                arguments.join(" ")
+            )
         }
         ErrorKind::ArgumentConflict => {
-            let others: Vec<String> = all(error, ContextKind::PriorArg).iter().map(|other| plain(other)).collect();
+            let others: Vec<String> =
+                values(error, ContextKind::PriorArg).iter().map(|other| argument_of(other)).collect();
             match others.iter().all(|other| *other == argument) {
                 true => format!("{argument} was given twice; give it once"),
-                false => format!("{argument} and {} do not go together; leave one of them out", others.join(", ")),
+                false => format!("{argument} and {} cannot be used together; leave one of them out", others.join(", ")),
             }
         }
         ErrorKind::MissingRequiredArgument => {
-            let missing: Vec<String> = all(error, ContextKind::InvalidArg).iter().map(|name| plain(name)).collect();
+            let missing: Vec<String> =
+                values(error, ContextKind::InvalidArg).iter().map(|name| argument_of(name)).collect();
             format!("{} {} missing", missing.join(" and "), if missing.len() == 1 { "is" } else { "are" })
         }
         ErrorKind::InvalidUtf8 => "an argument is not UTF-8; give such bytes with --hex or --base64".to_string(),
         _ => {
-            let said = error.to_string();
-            said.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string()
+            let text = error.to_string();
+            text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string()
         }
     }
 }
 
+/// The text for an argument that the verb does not take.
 fn unknown(error: &Error, argument: &str, command: &str, verb: Option<&str>) -> String {
     if !argument.starts_with('-') {
-        return format!("'{argument}' is an argument too many for '{command}'; quote a key or value that has spaces");
+        return format!("'{argument}' is one argument too many for '{command}'; quote a key or value that has spaces");
     }
-    let near = argument_of(&first(error, ContextKind::SuggestedArg));
+    let similar = argument_of(&first_value(error, ContextKind::SuggestedArg));
     let help = verb.map_or("kvctl --help".to_string(), |verb| format!("kvctl help {verb}"));
-    let text = format!("'{argument}' is no option of '{command}'; {}'{help}' lists them", did_you_mean(&near));
+    let text = format!("'{argument}' is not an option of '{command}'; {}'{help}' lists them", did_you_mean(&similar));
     match verb {
         Some("put" | "get" | "del") => format!("{text}; a key or value that starts with '-' goes after '--'"),
         _ => text,
     }
 }
 
-fn did_you_mean(near: &str) -> String {
-    if near.is_empty() {
+fn did_you_mean(similar: &str) -> String {
+    if similar.is_empty() {
         return String::new();
     }
-    format!("did you mean '{near}'? ")
+    format!("did you mean '{similar}'? ")
 }
 
 fn one_of(values: &[String]) -> String {
     let values: Vec<&str> = values.iter().map(String::as_str).filter(|value| !value.is_empty()).collect();
     match values.is_empty() {
         true => String::new(),
-        false => format!("; it is one of: {}", values.join(", ")),
+        false => format!("; give one of: {}", values.join(", ")),
     }
 }
 
-fn argument(error: &Error, kind: ContextKind) -> String {
-    argument_of(&first(error, kind))
-}
-
-/// `--limit` for `--limit <N>`, `FILE` for `<FILE>`.
+/// The name of an argument without clap's notation: `--limit` of `--limit <N>`, `FILE` of `<FILE>`.
 fn argument_of(shown: &str) -> String {
     match shown.starts_with("--") {
         true => shown.split([' ', '=']).next().unwrap_or_default().to_string(),
-        false => plain(shown),
-    }
-}
-
-fn plain(shown: &str) -> String {
-    match shown.starts_with("--") {
-        true => argument_of(shown),
         false => shown.trim_start_matches(['<', '[']).trim_end_matches(['>', ']', '.']).to_string(),
     }
 }
 
-fn first(error: &Error, kind: ContextKind) -> String {
-    all(error, kind).into_iter().next().unwrap_or_default()
+fn first_value(error: &Error, kind: ContextKind) -> String {
+    values(error, kind).into_iter().next().unwrap_or_default()
 }
 
-fn all(error: &Error, kind: ContextKind) -> Vec<String> {
+/// The values that clap attached to an error.
+fn values(error: &Error, kind: ContextKind) -> Vec<String> {
     match error.get(kind) {
         Some(ContextValue::String(text)) => vec![text.clone()],
         Some(ContextValue::Strings(texts)) => texts.clone(),

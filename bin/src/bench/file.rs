@@ -90,7 +90,7 @@ impl BenchFile {
             fs::remove_file(&self.path).map_err(|error| Failure::writing(&self.path.display().to_string(), &error))?;
             self.made = false;
         }
-        let db = Db::open(&self.path).map_err(|error| new_file::not_made(&self.path, error))?;
+        let db = Db::open(&self.path).map_err(|error| new_file::not_created(&self.path, error))?;
         if !db.begin_read().and_then(|txn| txn.tables()).map_err(failed)?.is_empty() {
             // Another process created a file of this name first; its file stays.
             return Err(Failure::usage(format!(

@@ -97,7 +97,7 @@ impl Args {
         let workloads = workload::expand(&self.workloads, file.is_ours());
         self.refuse_what_does_not_fit(&file, &workloads)?;
         interrupt::handle_sigint()?;
-        let progress = Progress::of(Unit::Things(""), None);
+        let progress = Progress::new(Unit::Items(""), None);
         let mut output = Output::stdout();
         let mut rows = Vec::new();
         let ended = self.all(&workloads, &mut file, &progress, |new| {
@@ -127,7 +127,7 @@ impl Args {
             Err(failure) if failure.exit == Exit::File => Err(failure.append(kept)),
             Err(failure) => Err(failure),
             Ok(()) if interrupted => {
-                interrupt::say_what_stays(format!("these are the figures so far, {kept}"));
+                interrupt::set_summary(format!("these are the figures so far, {kept}"));
                 Err(interrupt::failure())
             }
             Ok(()) => Ok(Exit::Done),
@@ -159,7 +159,7 @@ impl Args {
     ) -> Result<(), Failure> {
         for &workload in workloads {
             for threads in self.threads_of(workload) {
-                progress.say(format!("{}, {threads} threads", workload.name()));
+                progress.set_note(format!("{}, {threads} threads", workload.name()));
                 let tally = self.one(workload, threads, file)?;
                 tell(report::rows_of(&workload.name(), threads, &tally))?;
                 if interrupt::requested() {

@@ -81,7 +81,7 @@ impl Args {
         let source = Source::open(self.input.as_deref(), self.rows.format)?;
         interrupt::handle_sigint()?;
         let started = Instant::now();
-        let progress = Progress::of(Unit::Bytes, source.bytes);
+        let progress = Progress::new(Unit::Bytes, source.bytes);
         let input = input::buffered(CountingReader(InterruptibleReader(source.input), progress.clone()));
         let rows = Rows::new(source.format, input, self.max_line);
         let targets = Targets::new(self.table.clone());
@@ -158,9 +158,9 @@ impl<R: BufRead> Load<'_, R> {
     }
 
     fn batches(&mut self) -> Result<(), Failure> {
-        interrupt::say_what_stays(self.kept());
+        interrupt::set_summary(self.kept());
         let mut more = self.first()?;
-        let mut db = open::or_make(&self.args.file.path)?;
+        let mut db = open::or_create(&self.args.file.path)?;
         while more || self.targets.has_pending() {
             let mut txn = db.begin_write().map_err(|error| self.failed(error))?;
             let mut batch = Batch { rows: 0, bytes: 0, rows_max: self.args.batch.unwrap_or(u64::MAX) };
@@ -178,8 +178,8 @@ impl<R: BufRead> Load<'_, R> {
             txn.commit().map_err(|error| self.failed(error))?;
             db.keep();
             self.committed += batch.rows;
-            self.progress.say(format!("{} rows", self.committed));
-            interrupt::say_what_stays(self.kept());
+            self.progress.set_note(format!("{} rows", self.committed));
+            interrupt::set_summary(self.kept());
             more = match until {
                 Until::InputEnds => false,
                 _ if interrupt::requested() => return Err(interrupt::failure()),
@@ -246,7 +246,7 @@ impl<R: BufRead> Load<'_, R> {
     }
 
     fn make_tables(&mut self, txn: &mut WriteTxn) -> Result<(), Failure> {
-        let made = self.targets.make(txn);
+        let made = self.targets.create(txn);
         made.map_err(|error| self.at_line(error))
     }
 

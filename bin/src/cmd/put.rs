@@ -49,7 +49,7 @@ impl Args {
         let key = self.encoding.decode(&self.key.text)?;
         let encoding = if self.raw { Encoding::default() } else { self.encoding };
         let value = encoding.decode_value(&self.value)?;
-        let db = open::or_make(&self.file.path)?;
+        let db = open::or_create(&self.file.path)?;
         self.put(&db, &key, &value).map_err(|failure| failure.of_file(&self.file.path))?;
         Ok(Exit::Done)
     }

@@ -70,14 +70,14 @@ fn value_type(name: &str) -> Result<Type, String> {
         true => {
             format!("a tuple has 2 to 6 items, of which only the last may be a tuple or (); items are {}", types::KNOWN)
         }
-        false => format!("no such type; there are {}", types::KNOWN),
+        false => format!("no such type; the types are {}", types::KNOWN),
     })
 }
 
 fn key_type(name: &str) -> Result<Type, String> {
     match value_type(name)? {
         found if found.is_of_keys() => Ok(found),
-        found => Err(format!("{} is no type of keys", found.name())),
+        found => Err(format!("keys cannot have the type {}", found.name())),
     }
 }
 
@@ -93,7 +93,7 @@ impl Args {
 
 impl Create {
     fn run(self) -> Outcome {
-        let db = open::or_make(&self.file.path)?;
+        let db = open::or_create(&self.file.path)?;
         self.refuse_long_keys(&db)?;
         let name = |of: &Option<Type>| of.as_ref().map_or_else(String::new, |of| of.name().to_string());
         let create = || -> mapleaf::Result<()> {

@@ -76,7 +76,7 @@ impl Args {
             Ok(run) => run,
             Err(end) => return Err(self.failure(end, seed, true)),
         };
-        let ended = run.cycles(&Progress::of(Unit::Things("cycles"), Some(self.cycles)));
+        let ended = run.cycles(&Progress::new(Unit::Items("cycles"), Some(self.cycles)));
         progress::clear();
         let stays = existed || self.at_end.keep || matches!(ended, Err(End::Violation(_)));
         if !stays {

@@ -1,5 +1,4 @@
-//! Damage as the verbs `check`, `recover` and `salvage` show it: one line of text, or a JSON
-//! object.
+//! Prints damage for the verbs `check`, `recover` and `salvage`: one line of text, or JSON.
 
 use mapleaf::Finding;
 use serde_json::{json, Value};
@@ -10,16 +9,18 @@ use crate::terminal::output::{self, Output};
 
 /// Writes each finding on a line of its own.
 pub(crate) fn write(findings: &[Finding], output: &mut Output) -> Result<(), Failure> {
-    findings.iter().try_for_each(|it| output.write(format!("{}\n", output::one_line(&it.to_string())).as_bytes()))
+    findings
+        .iter()
+        .try_for_each(|finding| output.write(format!("{}\n", output::one_line(&finding.to_string())).as_bytes()))
 }
 
-/// Remarks, which are no damage, as one line each.
+/// Remarks as one line each. A remark is not damage.
 pub(crate) fn notes(remarks: &[Finding]) -> String {
     remarks.iter().map(|remark| format!("note: {}\n", output::one_line(&remark.to_string()))).collect()
 }
 
-/// A finding as an object. The affected keys are those from `first_key` to before `end_key`; empty
-/// keys stand for the beginning and the end of the table.
+/// A finding as an object. The affected keys begin with `first_key` and end before `end_key`; an
+/// empty key stands for the beginning or the end of the table.
 pub(crate) fn json_of(finding: &Finding) -> Value {
     let mut fields = json!({ "page": finding.page.map(|page| page.0), "table": finding.table });
     if let (Some(fields), Some((first, end))) = (fields.as_object_mut(), &finding.key_range) {

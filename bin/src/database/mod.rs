@@ -1,10 +1,10 @@
-//! What verbs share about databases: opening them, the tables that rows go into, and damage.
+//! The code for databases that several verbs share.
 //!
 //! ```text
 //! open      opens a database as the verb needs it: read-only, or for writing
-//! new_file  removes a file that a failed verb has made; progress of verbs that write a new file
-//! targets   the table of each row of a load
-//! findings  damage as text and as JSON
+//! new_file  removes a database that a failed verb created; progress of verbs that write a copy
+//! targets   chooses the table of each row of a load
+//! findings  prints damage as text and as JSON
 //! ```
 
 pub(crate) mod findings;

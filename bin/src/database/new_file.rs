@@ -1,7 +1,7 @@
-//! Files that a verb creates.
+//! Databases that a verb creates.
 //!
 //! A verb that fails before its first commit removes the database that it created. A verb that
-//! writes a copy (`compact`, `salvage`) shows its progress and stops at SIGINT.
+//! writes a copy of a database (`compact`, `salvage`) shows its progress and stops at SIGINT.
 
 use std::fs;
 use std::io;
@@ -10,51 +10,52 @@ use std::path::{Path, PathBuf};
 
 use mapleaf::{Db, Error, ErrorKind};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{best_effort, Exit, Failure};
 use crate::terminal::interrupt;
 use crate::terminal::progress::{self, Progress, Unit};
 
-/// An open database that is removed at the end if this run created it and committed nothing to it.
-pub(crate) struct Opened {
+/// A database that is open for writing. Drop removes the file if this run created it and committed
+/// nothing to it.
+pub(crate) struct WritableDb {
     db: Db,
-    fresh: Option<Fresh>,
+    created: Option<CreatedDb>,
 }
 
-/// A database that this run created, with its first transaction number.
-struct Fresh {
+/// A database that this run created, with the number of its first transaction.
+struct CreatedDb {
     path: PathBuf,
     txn: u64,
 }
 
-impl Opened {
+impl WritableDb {
     /// Opens a database for writing; creates it if missing.
-    pub(crate) fn open_or_make(path: &Path) -> Result<Opened, Failure> {
+    pub(crate) fn open_or_create(path: &Path) -> Result<WritableDb, Failure> {
         match Db::open_existing(path) {
-            Ok(db) => Ok(Opened { db, fresh: None }),
-            Err(error) if error.kind() == ErrorKind::NotFound => Opened::make(path),
+            Ok(db) => Ok(WritableDb { db, created: None }),
+            Err(error) if error.kind() == ErrorKind::NotFound => WritableDb::create(path),
             Err(error) => Err(Failure::of_database(error, path)),
         }
     }
 
-    fn make(path: &Path) -> Result<Opened, Failure> {
-        let db = Db::open(path).map_err(|error| not_made(path, error))?;
+    fn create(path: &Path) -> Result<WritableDb, Failure> {
+        let db = Db::open(path).map_err(|error| not_created(path, error))?;
         let txn = db.stats().map_err(|error| Failure::of_database(error, path))?.txn;
-        // `path` may be a link; the file to remove is the one that it leads to.
-        let fresh = fs::canonicalize(path).ok().map(|path| Fresh { path, txn });
-        if let Some(fresh) = &fresh {
-            interrupt::remove_on_exit(Some(fresh.path.clone()));
+        // If `path` is a link, the file that it leads to is removed, and not the link.
+        let created = fs::canonicalize(path).ok().map(|path| CreatedDb { path, txn });
+        if let Some(created) = &created {
+            interrupt::remove_on_exit(Some(created.path.clone()));
         }
-        Ok(Opened { db, fresh })
+        Ok(WritableDb { db, created })
     }
 
-    /// Keeps the file, whatever happens from here on.
+    /// Keeps the file, even if the verb fails later.
     pub(crate) fn keep(&mut self) {
-        self.fresh = None;
+        self.created = None;
         interrupt::remove_on_exit(None);
     }
 }
 
-impl Deref for Opened {
+impl Deref for WritableDb {
     type Target = Db;
 
     fn deref(&self) -> &Db {
@@ -62,21 +63,21 @@ impl Deref for Opened {
     }
 }
 
-impl Drop for Opened {
+impl Drop for WritableDb {
     fn drop(&mut self) {
-        let Some(fresh) = self.fresh.take() else { return };
+        let Some(created) = self.created.take() else { return };
         interrupt::remove_on_exit(None);
-        // The lock keeps other processes out until the handle is closed, so no other process has
-        // written to it.
-        if self.db.stats().is_ok_and(|stats| stats.txn == fresh.txn && stats.tables == 0) {
-            fs::remove_file(&fresh.path).ok();
+        // The lock of the open handle keeps other processes out, so none of them has written to the
+        // file.
+        if self.db.stats().is_ok_and(|stats| stats.txn == created.txn && stats.tables == 0) {
+            best_effort(fs::remove_file(&created.path));
         }
     }
 }
 
-/// The failure to create a database. "Not found" means its folder then, which is an I/O error and
-/// not a missing input.
-pub(crate) fn not_made(path: &Path, error: Error) -> Failure {
+/// The failure to create a database. "Not found" means that the folder is missing, which is an I/O
+/// error and not a missing input.
+pub(crate) fn not_created(path: &Path, error: Error) -> Failure {
     let kind = error.kind();
     let mut failure = Failure::of_database(error, path);
     if kind == ErrorKind::NotFound {
@@ -85,29 +86,29 @@ pub(crate) fn not_made(path: &Path, error: Error) -> Failure {
     failure
 }
 
-/// Takes the count of finished items and of all items; returns whether to continue.
+/// A callback that takes the count of finished items and of all items, and says whether to go on.
 type ReportProgress<'a> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'a;
 
-/// Runs a call that writes a complete new file or none, and shows its progress in `what`. SIGINT
-/// stops it.
+/// Runs a call that writes a complete new file or none, and shows its progress. `items` names the
+/// counted items. SIGINT stops the call.
 pub(crate) fn write<T>(
-    what: &'static str,
+    items: &'static str,
     run: impl FnOnce(&mut ReportProgress<'_>) -> mapleaf::Result<T>,
 ) -> Result<T, Failure> {
-    interrupt::say_what_stays("nothing was written".to_string());
+    interrupt::set_summary("nothing was written".to_string());
     interrupt::handle_sigint()?;
-    let progress = Progress::of(Unit::Things(what), None);
-    let done = run(&mut |done, all| {
-        progress.show(done, all);
+    let progress = Progress::new(Unit::Items(items), None);
+    let result = run(&mut |done, all| {
+        progress.set(done, all);
         match interrupt::requested() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
     });
     progress::clear();
-    done.map_err(|error| match &error {
+    result.map_err(|error| match &error {
         Error::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted => interrupt::failure(),
-        // It names the file that it is about: that which is read, or that which is written.
+        // The text of the error names the file: the database that is read, or its copy.
         _ => Failure::from(error),
     })
 }

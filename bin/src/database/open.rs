@@ -11,7 +11,7 @@ use std::path::Path;
 
 use mapleaf::{Db, ErrorKind, Options, ReadTxn};
 
-use crate::database::new_file::Opened;
+use crate::database::new_file::WritableDb;
 use crate::exit::{Exit, Failure};
 use crate::terminal::output;
 
@@ -24,8 +24,8 @@ pub(crate) fn read_only(path: &Path) -> Result<Db, Failure> {
 
 /// Opens a database for writing; creates it if missing. A file that it created is removed if
 /// nothing is committed to it.
-pub(crate) fn or_make(path: &Path) -> Result<Opened, Failure> {
-    Opened::open_or_make(path)
+pub(crate) fn or_create(path: &Path) -> Result<WritableDb, Failure> {
+    WritableDb::open_or_create(path)
 }
 
 /// Opens a database for writing; `None` if the file does not exist.
@@ -36,16 +36,16 @@ pub(crate) fn if_exists(path: &Path) -> Result<Option<Db>, Failure> {
     }
 }
 
-/// Whether both belong to the same file, whatever its names.
+/// Whether both belong to the same file, which may have several names.
 pub(crate) fn is_same_file(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// Refuses standard output that is redirected into the database.
+/// Refuses to run if standard output is redirected into the database.
 fn refuse_own_output(path: &Path) -> Result<(), Failure> {
-    let output = io::stdout().as_fd().try_clone_to_owned().and_then(|output| File::from(output).metadata());
-    match (output, fs::metadata(path)) {
-        (Ok(output), Ok(file)) if is_same_file(&output, &file) => Err(Failure::usage(format!(
+    let stdout = io::stdout().as_fd().try_clone_to_owned().and_then(|stdout| File::from(stdout).metadata());
+    match (stdout, fs::metadata(path)) {
+        (Ok(stdout), Ok(file)) if is_same_file(&stdout, &file) => Err(Failure::usage(format!(
             "{}: standard output is the database itself; send it elsewhere",
             path.display()
         ))),
@@ -53,7 +53,7 @@ fn refuse_own_output(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Whether the database has a table of this name. (A missing table reads as empty.)
+/// Whether the database has a table of this name. (Reading a missing table finds no entries.)
 pub(crate) fn has_table(txn: &ReadTxn, name: &str) -> Result<bool, Failure> {
     Ok(txn.tables()?.iter().any(|table| table.name == name))
 }
@@ -67,7 +67,7 @@ fn missing(name: &str) -> String {
     format!("no table '{name}'; 'kvctl tables' lists them")
 }
 
-/// Tells the user that a missing table reads as empty: most often its name is misspelt.
+/// Tells the user if the table is missing. It reads as empty, but most often its name is misspelt.
 pub(crate) fn note_missing_table(txn: &ReadTxn, name: &str, path: &Path) -> Result<(), Failure> {
     if !has_table(txn, name)? {
         output::message(&format!("kvctl: note: {}: {}", path.display(), missing(name)));

@@ -1,25 +1,25 @@
 //! Chooses the table of each row of a load, from the row, the declarations of the input and `-t`.
 //!
 //! The first transaction creates the tables that are declared before the first row, and stores rows
-//! only then. So a dump whose types differ from the database changes nothing.
+//! after that. So a dump whose types differ from those of the database changes nothing.
 //!
-//! Failure: a declaration with other types than the existing table, or of a second table while `-t`
-//! names one, is a usage error.
+//! Failure: usage errors, if a declaration has other types than the existing table, or if the input
+//! declares a second table and `-t` is given.
 
 use mapleaf::WriteTxn;
 
 use crate::exit::Failure;
 use crate::format::rows::TableDeclaration;
 
-/// The table of rows that name none, without `-t` and without a declaration.
+/// The table of rows if neither the row nor a declaration nor `-t` names one.
 pub(crate) const DEFAULT: &str = "main";
 
 /// The tables that rows go into.
 #[derive(Debug, Default)]
 pub(crate) struct Targets {
-    /// The table of `-t`. A dump of one table is loaded into it, whatever the dump's table is
-    /// called.
-    asked: Option<String>,
+    /// The table of `-t`. A dump of one table is loaded into it, even if the dump declares another
+    /// name.
+    requested: Option<String>,
     /// The table of the first declaration.
     first: Option<String>,
     /// The table of the last declaration; rows that name no table go into it.
@@ -29,20 +29,20 @@ pub(crate) struct Targets {
 }
 
 impl Targets {
-    pub(crate) fn new(asked: Option<String>) -> Targets {
-        Targets { asked, ..Targets::default() }
+    pub(crate) fn new(requested: Option<String>) -> Targets {
+        Targets { requested, ..Targets::default() }
     }
 
     /// Accepts a declaration; later rows that name no table go into its table.
     pub(crate) fn declare(&mut self, declared: &TableDeclaration) -> Result<(), Failure> {
         let first = self.first.get_or_insert_with(|| declared.table.clone());
-        if let Some(asked) = self.asked.as_ref().filter(|_| *first != declared.table) {
+        if let Some(requested) = self.requested.as_ref().filter(|_| *first != declared.table) {
             return Err(Failure::usage(format!(
-                "the input has the tables '{first}' and '{}', and -t {asked} names one; leave -t out",
+                "the input has the tables '{first}' and '{}', and -t {requested} names one; leave -t out",
                 declared.table
             )));
         }
-        let table = self.asked.as_ref().unwrap_or(&declared.table).clone();
+        let table = self.requested.as_ref().unwrap_or(&declared.table).clone();
         self.current = Some(table.clone());
         self.pending.push(TableDeclaration { table, ..declared.clone() });
         Ok(())
@@ -53,8 +53,8 @@ impl Targets {
         !self.pending.is_empty()
     }
 
-    /// Creates the declared tables; `Usage` if one exists with other types.
-    pub(crate) fn make(&mut self, txn: &mut WriteTxn) -> mapleaf::Result<()> {
+    /// Creates the declared tables. Fails with `Usage` if one of them exists with other types.
+    pub(crate) fn create(&mut self, txn: &mut WriteTxn) -> mapleaf::Result<()> {
         for declared in self.pending.drain(..) {
             txn.create_table(&declared.table, &declared.key, &declared.value)?;
         }
@@ -63,10 +63,10 @@ impl Targets {
 
     /// The table that a row goes into. `named` is the table that the row itself names.
     pub(crate) fn of_row<'t>(&'t self, named: Option<&'t str>) -> &'t str {
-        match (&self.asked, named) {
-            (Some(asked), Some(named)) if self.first.as_deref() == Some(named) => asked,
+        match (&self.requested, named) {
+            (Some(requested), Some(named)) if self.first.as_deref() == Some(named) => requested,
             (_, Some(named)) => named,
-            (Some(asked), None) => asked,
+            (Some(requested), None) => requested,
             (None, None) => self.current.as_deref().unwrap_or(DEFAULT),
         }
     }

@@ -88,15 +88,15 @@ impl Encoding {
 pub(crate) fn not_base64(error: &DecodeError) -> String {
     match *error {
         DecodeError::InvalidByte(at, byte) => {
-            format!("'{}' at position {} is no base64 digit (A-Z a-z 0-9 + /)", byte.escape_ascii(), at + 1)
+            format!("'{}' at position {} is not a base64 digit (A-Z a-z 0-9 + /)", byte.escape_ascii(), at + 1)
         }
-        DecodeError::InvalidLength(digits) => format!("{digits} digits make no whole bytes; is the end missing?"),
+        DecodeError::InvalidLength(digits) => format!("{digits} digits are not whole bytes; is the end missing?"),
         DecodeError::InvalidLastSymbol(at, byte) => format!(
             "the last digit '{}' at position {} has bits that belong to no byte; is the end missing?",
             byte.escape_ascii(),
             at + 1
         ),
-        DecodeError::InvalidPadding => "'=' may only fill the last four digits up".to_string(),
+        DecodeError::InvalidPadding => "'=' may only pad the last four digits".to_string(),
     }
 }
 
@@ -129,12 +129,12 @@ pub(crate) fn write_hex(bytes: &[u8], line: &mut Vec<u8>) {
 /// The bytes of hexadecimal digits.
 pub(crate) fn from_hex(digits: &[u8]) -> Result<Vec<u8>, String> {
     if !digits.len().is_multiple_of(2) {
-        return Err("an odd number of digits, but two make a byte".to_string());
+        return Err("an odd number of digits, but each byte has two".to_string());
     }
     let mut bytes = Vec::with_capacity(digits.len() / 2);
     for (i, pair) in digits.chunks_exact(2).enumerate() {
         let (Some(high), Some(low)) = (hex_digit(pair[0]), hex_digit(pair[1])) else {
-            return Err(format!("no two hexadecimal digits at position {}", 2 * i + 1));
+            return Err(format!("expected two hexadecimal digits at position {}", 2 * i + 1));
         };
         bytes.push(high << 4 | low);
     }
@@ -185,16 +185,16 @@ mod tests {
         assert_eq!(HEX.decode(OsStr::new("C0ffee")).unwrap(), b"\xc0\xff\xee");
         assert_eq!(B64.decode(OsStr::new("YQ")).unwrap(), b"a");
         for (encoding, argument, what) in [
-            (HEX, "abc", "--hex: 'abc': an odd number of digits, but two make a byte"),
-            (HEX, "00g0", "--hex: '00g0': no two hexadecimal digits at position 3"),
-            (B64, "a*==", "--base64: 'a*==': '*' at position 2 is no base64 digit (A-Z a-z 0-9 + /)"),
-            (B64, "aaaaa", "--base64: 'aaaaa': 5 digits make no whole bytes; is the end missing?"),
+            (HEX, "abc", "--hex: 'abc': an odd number of digits, but each byte has two"),
+            (HEX, "00g0", "--hex: '00g0': expected two hexadecimal digits at position 3"),
+            (B64, "a*==", "--base64: 'a*==': '*' at position 2 is not a base64 digit (A-Z a-z 0-9 + /)"),
+            (B64, "aaaaa", "--base64: 'aaaaa': 5 digits are not whole bytes; is the end missing?"),
             (
                 B64,
                 "aa",
                 "--base64: 'aa': the last digit 'a' at position 2 has bits that belong to no byte; is the end missing?",
             ),
-            (B64, "YQ==YQ==", "--base64: 'YQ==YQ==': '=' at position 3 is no base64 digit (A-Z a-z 0-9 + /)"),
+            (B64, "YQ==YQ==", "--base64: 'YQ==YQ==': '=' at position 3 is not a base64 digit (A-Z a-z 0-9 + /)"),
         ] {
             let failure = encoding.decode(OsStr::new(argument)).unwrap_err();
             assert_eq!((failure.exit.code(), failure.text.as_deref()), (2, Some(what)));

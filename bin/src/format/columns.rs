@@ -160,7 +160,7 @@ impl Column {
             false if !self.of.is_known() => Err(self.unknown()),
             false => self.of.read_prefix(&given).map_err(|what| {
                 Failure::usage(format!(
-                    "table '{}': '{}' is no prefix of {} keys: {what}",
+                    "table '{}': '{}' is not a prefix of {} keys: {what}",
                     self.table,
                     shown(&given),
                     self.of.name()
@@ -186,7 +186,7 @@ impl Column {
     fn refused(&self, given: &[u8], what: &str) -> Failure {
         let Column { table, side, of } = self;
         Failure::usage(format!(
-            "table '{table}' has {side}s of type {}, and '{}' is none: {what}",
+            "table '{table}' has {side}s of type {}, and '{}' is not one: {what}",
             of.name(),
             shown(given)
         ))
@@ -196,8 +196,8 @@ impl Column {
     pub(crate) fn unknown(&self) -> Failure {
         let Column { table, side, of } = self;
         Failure::usage(format!(
-            "table '{table}' has {side}s of the codec '{}', which is not built in and has no text here; give and read its \
-             bytes with --hex or --base64",
+            "table '{table}' has {side}s of the codec '{}', which is not built in, so its items have no text; use \
+             --hex or --base64 for their bytes",
             of.name()
         ))
     }
@@ -209,7 +209,7 @@ impl Column {
         }
         let Column { table, side, of } = self;
         of.show(stored, text).map_err(|what| {
-            let way_out = if *side == "key" { "'kvctl del --hex' takes it away" } else { "'kvctl put' replaces it" };
+            let way_out = if *side == "key" { "'kvctl del --hex' deletes it" } else { "'kvctl put' replaces it" };
             let text = format!(
                 "table '{table}' has {side}s of type {}, and the {} bytes of this one do not decode: {what}; --hex or \
                  --base64 shows it, {way_out}",
@@ -241,11 +241,15 @@ mod tests {
         let text = |failure: Failure| (failure.exit.code(), failure.text.unwrap());
         assert_eq!(
             text(column("u8").stored(Field::Text(b"300")).unwrap_err()),
-            (2, "table 'born' has values of type u8, and '300' is none: expected a whole number from 0 to 255".into())
+            (
+                2,
+                "table 'born' has values of type u8, and '300' is not one: expected a whole number from 0 to 255"
+                    .into()
+            )
         );
         assert_eq!(
             text(column("u8").stored(Field::Stored(b"\x01\xff")).unwrap_err()),
-            (2, "table 'born' has values of type u8, and '\x01\\xff' is none: 2 bytes where u8 has 1".into())
+            (2, "table 'born' has values of type u8, and '\x01\\xff' is not one: 2 bytes where u8 has 1".into())
         );
         let (code, unknown) = text(column("acme.v1").stored(Field::Text(b"x")).unwrap_err());
         assert!(code == 2 && unknown.contains("'acme.v1'") && unknown.contains("--hex"), "{unknown}");
@@ -255,7 +259,7 @@ mod tests {
         assert!(whole.contains("'kvctl put' replaces it"), "{whole}");
         let key = Column { side: "key", ..column("str") };
         let (_, whole) = text(key.show(b"\xff", &mut Vec::new()).unwrap_err());
-        assert!(whole.contains("'kvctl del --hex' takes it away"), "{whole}");
+        assert!(whole.contains("'kvctl del --hex' deletes it"), "{whole}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl RowError {
     pub(crate) fn of_input(self, name: &str) -> Failure {
         match self {
             RowError::Malformed { line, what } => {
-                Failure::new(Exit::Input, format!("{name}: line {line}: {what}; mend the line and load again"))
+                Failure::new(Exit::Input, format!("{name}: line {line}: {what}; correct the line and load again"))
             }
             RowError::Read(error) => Failure::reading(name, &error),
         }

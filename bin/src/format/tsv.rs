@@ -194,7 +194,7 @@ fn parse_declaration(fields: &[u8]) -> Result<TableDeclaration, String> {
         let mut field = field.to_vec();
         let length = unescape(&mut field)?;
         field.truncate(length);
-        String::from_utf8(field).map_err(|_| "no UTF-8".to_string())
+        String::from_utf8(field).map_err(|_| "text that is not UTF-8".to_string())
     };
     let fields: Result<Vec<String>, String> = fields.split(|&byte| byte == b'\t').map(text).collect();
     match fields.map(<[String; 3]>::try_from) {
@@ -226,7 +226,7 @@ fn unescape(field: &mut [u8]) -> Result<usize, String> {
 fn decode_escape(escape: &[u8]) -> Result<(u8, usize), String> {
     let bad = |bytes: usize| {
         let shown = String::from_utf8_lossy(&escape[..bytes.min(escape.len())]).into_owned();
-        format!("bad escape '{shown}' (there are \\t \\n \\r \\\\ and \\xNN)")
+        format!("bad escape '{shown}' (escapes are \\t \\n \\r \\\\ and \\xNN)")
     };
     match escape.get(1) {
         Some(b't') => Ok((b'\t', 2)),
@@ -358,14 +358,14 @@ mod tests {
         for (text, number, what) in [
             (&b"a\tb\nno tab\n"[..], 2, "no tab between key and value"),
             (b"# c\n\nx", 3, "no tab between key and value"),
-            (b"a\\\tb", 1, "bad escape '\\' (there are \\t \\n \\r \\\\ and \\xNN) in the key"),
-            (b"a\tb\\q", 1, "bad escape '\\q' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
-            (b"a\tb\\x4", 1, "bad escape '\\x4' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
-            (b"a\tb\\xg0c", 1, "bad escape '\\xg0' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
-            (b"a\tb\\!", 1, "bad escape '\\!' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
+            (b"a\\\tb", 1, "bad escape '\\' (escapes are \\t \\n \\r \\\\ and \\xNN) in the key"),
+            (b"a\tb\\q", 1, "bad escape '\\q' (escapes are \\t \\n \\r \\\\ and \\xNN) in the value"),
+            (b"a\tb\\x4", 1, "bad escape '\\x4' (escapes are \\t \\n \\r \\\\ and \\xNN) in the value"),
+            (b"a\tb\\xg0c", 1, "bad escape '\\xg0' (escapes are \\t \\n \\r \\\\ and \\xNN) in the value"),
+            (b"a\tb\\!", 1, "bad escape '\\!' (escapes are \\t \\n \\r \\\\ and \\xNN) in the value"),
             (b"# mapleaf-table\tt", 1, "a '# mapleaf-table' line needs a name and two codecs, each after a tab"),
-            (b"# mapleaf-table\t\xff\t\t", 1, "no UTF-8 in a '# mapleaf-table' line"),
-            (b"a\tb\\X41", 1, "bad escape '\\X' (there are \\t \\n \\r \\\\ and \\xNN) in the value"),
+            (b"# mapleaf-table\t\xff\t\t", 1, "text that is not UTF-8 in a '# mapleaf-table' line"),
+            (b"a\tb\\X41", 1, "bad escape '\\X' (escapes are \\t \\n \\r \\\\ and \\xNN) in the value"),
         ] {
             match read(text) {
                 Err(RowError::Malformed { line, what: found }) => assert_eq!((line, found.as_str()), (number, what)),

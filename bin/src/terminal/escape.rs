@@ -11,8 +11,7 @@ use crate::format::bytes::HEX_DIGITS;
 
 /// Replaces control characters and bytes that are not UTF-8 by `\xNN`.
 pub(crate) fn visible(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let controls = |text: &str| text.chars().any(obeys);
-    if std::str::from_utf8(bytes).is_ok_and(|text| !controls(text)) {
+    if std::str::from_utf8(bytes).is_ok_and(|text| !text.chars().any(is_escaped)) {
         return Cow::Borrowed(bytes);
     }
     let mut shown = Vec::with_capacity(bytes.len() + 16);
@@ -20,7 +19,7 @@ pub(crate) fn visible(bytes: &[u8]) -> Cow<'_, [u8]> {
         for c in chunk.valid().chars() {
             let mut buffer = [0; 4];
             let encoded = c.encode_utf8(&mut buffer).as_bytes();
-            match obeys(c) {
+            match is_escaped(c) {
                 true => escape(encoded, &mut shown),
                 false => shown.extend_from_slice(encoded),
             }
@@ -30,11 +29,11 @@ pub(crate) fn visible(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(shown)
 }
 
-fn obeys(c: char) -> bool {
+fn is_escaped(c: char) -> bool {
     c.is_control() && !matches!(c, '\n' | '\t')
 }
 
-/// Text on one line: control characters become `\n`, `\r`, `\t` or `\xNN`.
+/// Puts a text on one line: control characters become `\n`, `\r`, `\t` or `\xNN`.
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -51,6 +50,7 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
+/// Appends `\xNN` for each byte.
 fn escape(bytes: &[u8], shown: &mut Vec<u8>) {
     for byte in bytes {
         shown.extend([b'\\', b'x', HEX_DIGITS[usize::from(byte >> 4)], HEX_DIGITS[usize::from(byte & 15)]]);

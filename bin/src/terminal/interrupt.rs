@@ -1,11 +1,14 @@
-//! SIGINT for verbs that write: the verb ends after its current batch, and committed batches stay.
+//! Handles SIGINT for verbs that write: the verb ends after its current batch, and keeps all batches
+//! that are committed.
 //!
 //! The handler runs on its own thread and sets a flag, which the verb checks between batches. A
-//! verb that waits for input may never get there: if it is still inside a read after [`GRACE`], the
-//! handler ends the process. This loses no commit, because the current batch was not committed.
+//! verb that waits for input may never reach the check: if it is still inside a read after
+//! [`GRACE`], the handler ends the process. No commit is lost, because the batch was not committed.
 //!
-//! Invariant: the handler ends the process only while it holds the lock of [`STATE`] and `reading`
-//! is set. The verb cannot leave the read meanwhile, so the printed number of rows is right.
+//! Invariants:
+//!   SIGINT-1  the handler ends the process only while it holds the lock of [`STATE`] and `reading`
+//!             is set. The verb cannot leave the read meanwhile, so the printed number of rows is
+//!             right.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -13,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{best_effort, Exit, Failure};
 use crate::terminal::output;
 
 /// Time for the verb to finish its batch before the handler may drop it.
@@ -22,18 +25,19 @@ const GRACE: Duration = Duration::from_millis(500);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
-static STATE: Mutex<State> = Mutex::new(State { reading: false, stays: String::new(), remove: None });
+static STATE: Mutex<HandlerState> = Mutex::new(HandlerState { reading: false, summary: String::new(), remove: None });
 
-struct State {
+/// The data that the verb and the handler share.
+struct HandlerState {
     /// The verb is inside a read of its input.
     reading: bool,
-    /// Text for the user: what the verb has committed so far.
-    stays: String,
-    /// A file to remove if the process ends now, because nothing is committed to it.
+    /// Tells the user how much the verb has committed so far.
+    summary: String,
+    /// The file to remove if the process ends now, because nothing is committed to it.
     remove: Option<PathBuf>,
 }
 
-fn state() -> MutexGuard<'static, State> {
+fn state() -> MutexGuard<'static, HandlerState> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -47,11 +51,12 @@ fn on_signal() {
     std::thread::sleep(GRACE);
     loop {
         let state = state();
+        // SIGINT-1: this thread holds the lock, so the verb stays in its read.
         if state.reading {
             if let Some(path) = &state.remove {
-                std::fs::remove_file(path).ok();
+                best_effort(std::fs::remove_file(path));
             }
-            output::error(&text(&state.stays));
+            output::error(&text(&state.summary));
             std::process::exit(i32::from(Exit::Interrupted.code()));
         }
         drop(state);
@@ -64,9 +69,9 @@ pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
-/// Sets the text that tells the user what is committed if the process ends now.
-pub(crate) fn say_what_stays(stays: String) {
-    state().stays = stays;
+/// Sets the text that tells the user how much is committed if the process ends now.
+pub(crate) fn set_summary(summary: String) {
+    state().summary = summary;
 }
 
 /// Sets the file to remove if the process ends now.
@@ -76,18 +81,18 @@ pub(crate) fn remove_on_exit(path: Option<PathBuf>) {
 
 /// The failure of a verb that ends because of SIGINT.
 pub(crate) fn failure() -> Failure {
-    Failure::new(Exit::Interrupted, text(&state().stays))
+    Failure::new(Exit::Interrupted, text(&state().summary))
 }
 
-fn text(stays: &str) -> String {
-    if stays.is_empty() {
+fn text(summary: &str) -> String {
+    if summary.is_empty() {
         "interrupted".to_string()
     } else {
-        format!("interrupted; {stays}")
+        format!("interrupted; {summary}")
     }
 }
 
-/// A reader that tells the handler while it waits for input.
+/// A reader that sets `reading` while it waits for input.
 pub(crate) struct InterruptibleReader<R>(pub(crate) R);
 
 impl<R: Read> Read for InterruptibleReader<R> {

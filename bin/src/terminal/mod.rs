@@ -1,8 +1,8 @@
-//! Everything that `kvctl` writes to the user, and the SIGINT that it gets from there.
+//! Writes to the user: answers, messages and progress; receives SIGINT.
 //!
 //! ```text
-//! output     standard output, files made by a verb, messages on standard error
-//! progress   the line of progress on standard error
+//! output     standard output, files that a verb writes, messages on standard error
+//! progress   the progress line on standard error
 //! escape     replaces bytes that would control the terminal
 //! interrupt  SIGINT: a verb ends after its current batch
 //! ```

@@ -1,8 +1,7 @@
-//! The output of `kvctl`: rows and answers to standard output or a file, messages to standard
-//! error.
+//! Writes rows and answers to standard output or a file, and messages to standard error.
 //!
 //! - A terminal gets no control bytes (see `escape`); a pipe or a file gets the unchanged bytes.
-//! - A file made from a database never has more permissions than the database.
+//! - A file with the contents of a database never has more permissions than the database.
 //! - Unlike `println!`, nothing here panics when the reader of a pipe has closed it.
 //! - A file is complete or absent: `Output` writes a temporary file in the same folder and renames
 //!   it at the end. It writes to devices and pipes directly.
@@ -16,20 +15,20 @@ use std::path::{Path, PathBuf};
 use mapleaf::Db;
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::exit::Failure;
+use crate::exit::{best_effort, Failure};
 pub(crate) use crate::terminal::escape::one_line;
 use crate::terminal::escape::visible;
 use crate::terminal::progress;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Blocks SIGXFSZ, so that a write past the limit on the size of files (`ulimit -f`) is an error
-/// and does not end the process. Call it before the first thread starts, so that all threads
+/// Blocks SIGXFSZ, so that a write past the limit on the size of files (`ulimit -f`) returns an
+/// error and does not end the process. Call it before the first thread starts, so that all threads
 /// inherit the mask.
-pub(crate) fn take_size_limit_as_error() {
+pub(crate) fn block_size_limit_signal() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGXFSZ);
-    signals.thread_block().ok();
+    best_effort(signals.thread_block());
 }
 
 /// Prints an error to standard error, and ends the progress line.
@@ -38,12 +37,12 @@ pub(crate) fn error(text: &str) {
     message(&format!("kvctl: {text}"));
 }
 
-/// Prints a line to standard error, in one write, because other processes may write there too.
+/// Prints a line to standard error. One write, because other processes may print there too.
 pub(crate) fn message(text: &str) {
     let mut line = one_line(text);
     line.push('\n');
     progress::clear();
-    io::stderr().lock().write_all(line.as_bytes()).ok();
+    best_effort(io::stderr().lock().write_all(line.as_bytes()));
 }
 
 /// The destination of rows and answers.
@@ -51,7 +50,7 @@ pub(crate) struct Output {
     sink: BufWriter<Box<dyn Write>>,
     /// For error texts.
     name: String,
-    /// Bytes that would control a terminal are escaped.
+    /// Whether to escape bytes that would control a terminal.
     to_terminal: bool,
     /// The temporary file, until it is renamed.
     unfinished: Option<Unfinished>,
@@ -64,9 +63,8 @@ struct Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // After the rename there is nothing to remove; otherwise this removes the incomplete
-        // output.
-        fs::remove_file(&self.temporary).ok();
+        // After the rename, the temporary name does not exist. Before it, the file is incomplete.
+        best_effort(fs::remove_file(&self.temporary));
     }
 }
 
@@ -77,15 +75,14 @@ impl Output {
         Output::to(Box::new(io::stdout().lock()), "standard output", to_terminal, None)
     }
 
-    /// A file with the permissions of the database that it is made from, or fewer. Replaces an
-    /// existing file.
+    /// A file with the permissions of the database `source`, or fewer. Replaces an existing file.
     pub(crate) fn file(target: &Path, source: &Db) -> Result<Output, Failure> {
         let name = target.display().to_string();
-        let failed = |error: io::Error| Failure::making(&name, target, &error);
-        // Follows a link, so that the rename replaces the link's target and not the link.
+        let failed = |error: io::Error| Failure::creating(&name, target, &error);
+        // If the target is a link, the rename replaces the file that it leads to, and not the link.
         let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
-        let before = fs::metadata(&target).ok();
-        if before.as_ref().is_some_and(|before| !before.is_file()) {
+        let replaced = fs::metadata(&target).ok();
+        if replaced.as_ref().is_some_and(|replaced| !replaced.is_file()) {
             let file = File::options().write(true).open(&target).map_err(failed)?;
             let to_terminal = file.is_terminal();
             return Ok(Output::to(Box::new(file), &name, to_terminal, None));
@@ -93,9 +90,9 @@ impl Output {
         let (temporary, file) = temporary_beside(&target).map_err(failed)?;
         let unfinished = Unfinished { temporary, target };
         source.share_rights_with(&file)?;
-        if let Some(before) = before {
-            // Users who could not read the replaced file cannot read the new one.
-            let mode = file.metadata().map_err(failed)?.mode() & before.mode();
+        if let Some(replaced) = replaced {
+            // A user without permission to read the replaced file gets none for the new one.
+            let mode = file.metadata().map_err(failed)?.mode() & replaced.mode();
             file.set_permissions(Permissions::from_mode(mode & 0o777)).map_err(failed)?;
         }
         Ok(Output::to(Box::new(file), &name, false, Some(unfinished)))
@@ -105,7 +102,7 @@ impl Output {
         Output { sink: BufWriter::with_capacity(BUFFER_BYTES, sink), name: name.to_string(), to_terminal, unfinished }
     }
 
-    /// Whether this is a temporary file that is not renamed yet.
+    /// Whether the output goes to a temporary file that is not renamed yet.
     pub(crate) fn is_unfinished_file(&self) -> bool {
         self.unfinished.is_some()
     }
@@ -127,8 +124,8 @@ impl Output {
         self.sink.flush().map_err(|error| Failure::writing(&self.name, &error))
     }
 
-    /// Writes the buffered bytes and renames the temporary file. Without this call, no file
-    /// appears.
+    /// Writes the buffered bytes and renames the temporary file. Without this call, the file does
+    /// not appear.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         let name = self.name;
         let failed = |error: io::Error| Failure::writing(&name, &error);
@@ -148,7 +145,7 @@ fn temporary_beside(target: &Path) -> io::Result<(PathBuf, File)> {
         let temporary = target.with_file_name(format!(".kvctl-{}-{count}.partial", std::process::id()));
         match File::options().write(true).create_new(true).mode(0o600).open(&temporary) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => count += 1,
-            made => return made.map(|file| (temporary, file)),
+            result => return result.map(|file| (temporary, file)),
         }
     }
 }

@@ -1,26 +1,28 @@
-//! The progress line on standard error, redrawn in place, and only on a terminal.
+//! Draws the progress line on standard error, in place, and only on a terminal.
 //!
-//! The line is always shorter than the terminal's width, so that it never wraps and one erase
-//! sequence removes it. All other output to the terminal erases it first ([`clear`]). After an
-//! error, no line is drawn ([`end`]).
+//! The line is always shorter than the terminal's width: it never wraps, so one erase sequence
+//! removes it. All other output to the terminal erases it first ([`clear`]). After an error, no
+//! line is drawn ([`end`]).
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::exit::best_effort;
+
 /// Minimum time between two drawings.
 const REDRAW: Duration = Duration::from_millis(100);
 /// Widest and narrowest bar, in columns, including its brackets.
-const BAR_COLUMNS: usize = 30;
-const LEAST_BAR_COLUMNS: usize = 10;
+const BAR_COLUMNS_MAX: usize = 30;
+const BAR_COLUMNS_MIN: usize = 10;
 
 static LINE: Mutex<Line> = Mutex::new(Line { drawn: false, ended: false });
 
 /// The state of the terminal's last line.
 struct Line {
-    /// The cursor's line shows progress.
+    /// The line of the cursor shows progress.
     drawn: bool,
-    /// No progress is drawn any more.
+    /// Progress is no longer drawn.
     ended: bool,
 }
 
@@ -31,7 +33,7 @@ fn line() -> MutexGuard<'static, Line> {
 impl Line {
     fn clear(&mut self) {
         if std::mem::take(&mut self.drawn) {
-            io::stderr().lock().write_all(b"\r\x1b[K").ok();
+            best_effort(io::stderr().lock().write_all(b"\r\x1b[K"));
         }
     }
 }
@@ -48,8 +50,8 @@ pub(crate) fn end() {
     line.ended = true;
 }
 
-/// Assumes that the parent process has drawn a progress line on the same terminal, so that the
-/// first output erases it.
+/// Makes the first output erase a progress line that the parent process may have drawn on the same
+/// terminal.
 pub(crate) fn expect_line_of_parent() {
     line().drawn = is_shown();
 }
@@ -62,31 +64,35 @@ fn is_shown() -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unit {
     Bytes,
-    Things(&'static str),
+    Items(&'static str),
 }
 
 /// Progress of one verb. Clones share the counts.
 #[derive(Clone)]
-pub(crate) struct Progress(Arc<Mutex<State>>);
+pub(crate) struct Progress(Arc<Mutex<Counts>>);
 
-struct State {
+/// The counts of a verb, and the state of its drawing.
+struct Counts {
     unit: Unit,
     done: u64,
     all: Option<u64>,
+    /// Shown after the counts.
     note: String,
     started: Instant,
+    /// The time of the last drawing.
     drawn: Option<Instant>,
+    /// Whether standard error is a terminal that can show the line.
     shown: bool,
 }
 
 impl Progress {
-    /// Progress towards `all`, if that is known already.
-    pub(crate) fn of(unit: Unit, all: Option<u64>) -> Progress {
+    /// Progress from 0 to `all`, if the total is known already.
+    pub(crate) fn new(unit: Unit, all: Option<u64>) -> Progress {
         let (started, note) = (Instant::now(), String::new());
-        Progress(Arc::new(Mutex::new(State { unit, done: 0, all, note, started, drawn: None, shown: is_shown() })))
+        Progress(Arc::new(Mutex::new(Counts { unit, done: 0, all, note, started, drawn: None, shown: is_shown() })))
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut Counts)) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
         let due = state.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW);
@@ -97,7 +103,7 @@ impl Progress {
     }
 
     /// Sets the finished count and the total.
-    pub(crate) fn show(&self, done: u64, all: u64) {
+    pub(crate) fn set(&self, done: u64, all: u64) {
         self.change(|state| (state.done, state.all) = (done, Some(all)));
     }
 
@@ -106,8 +112,8 @@ impl Progress {
         self.change(|state| state.done += done);
     }
 
-    /// Sets a note that is shown after the counts.
-    pub(crate) fn say(&self, note: String) {
+    /// Sets the note that is shown after the counts.
+    pub(crate) fn set_note(&self, note: String) {
         self.change(|state| state.note = note);
     }
 }
@@ -116,26 +122,26 @@ fn draw(text: &str) {
     let mut line = line();
     if !line.ended {
         line.drawn = true;
-        io::stderr().lock().write_all(format!("\r{text}\x1b[K").as_bytes()).ok();
+        best_effort(io::stderr().lock().write_all(format!("\r{text}\x1b[K").as_bytes()));
     }
 }
 
-impl State {
+impl Counts {
     /// The line for a terminal of this width: the most important parts that fit, and a bar if there
     /// is room. ASCII only.
     fn text(&self, columns: usize, elapsed: Duration) -> String {
         let room = columns.saturating_sub(1);
         let mut text = String::new();
-        for piece in self.pieces(elapsed) {
+        for part in self.parts(elapsed) {
             if text.is_empty() {
-                text.extend(piece.chars().take(room));
-            } else if text.len() + 2 + piece.len() <= room {
-                text = format!("{text}  {piece}");
+                text.extend(part.chars().take(room));
+            } else if text.len() + 2 + part.len() <= room {
+                text = format!("{text}  {part}");
             }
         }
-        let left = room.saturating_sub(text.len() + 2).min(BAR_COLUMNS);
+        let left = room.saturating_sub(text.len() + 2).min(BAR_COLUMNS_MAX);
         match self.share() {
-            Some(share) if left >= LEAST_BAR_COLUMNS => {
+            Some(share) if left >= BAR_COLUMNS_MIN => {
                 let full = ((left - 2) as f64 * share) as usize;
                 format!("[{}{}]  {text}", "=".repeat(full), " ".repeat(left - 2 - full))
             }
@@ -148,23 +154,22 @@ impl State {
         Some((self.done as f64 / all as f64).min(1.0))
     }
 
-    fn pieces(&self, elapsed: Duration) -> Vec<String> {
+    fn parts(&self, elapsed: Duration) -> Vec<String> {
         let seconds = elapsed.as_secs_f64().max(1e-3);
-        let mut pieces: Vec<String> =
-            self.share().map(|share| format!("{:>3.0}%", share * 100.0)).into_iter().collect();
+        let mut parts: Vec<String> = self.share().map(|share| format!("{:>3.0}%", share * 100.0)).into_iter().collect();
         match (self.unit, self.all) {
-            (Unit::Bytes, _) => pieces.push(mebibytes(self.done as f64)),
-            (Unit::Things(what), Some(all)) => pieces.push(format!("{} of {all} {what}", self.done)),
-            (Unit::Things(_), None) => {}
+            (Unit::Bytes, _) => parts.push(mebibytes(self.done as f64)),
+            (Unit::Items(what), Some(all)) => parts.push(format!("{} of {all} {what}", self.done)),
+            (Unit::Items(_), None) => {}
         }
-        pieces.extend((!self.note.is_empty()).then(|| self.note.clone()));
+        parts.extend((!self.note.is_empty()).then(|| self.note.clone()));
         if matches!(self.unit, Unit::Bytes) {
-            pieces.push(format!("{}/s", mebibytes(self.done as f64 / seconds)));
+            parts.push(format!("{}/s", mebibytes(self.done as f64 / seconds)));
         }
         if let Some(share) = self.share().filter(|share| *share > 0.0) {
-            pieces.push(format!("{:.0}s left", seconds / share - seconds));
+            parts.push(format!("{:.0}s left", seconds / share - seconds));
         }
-        pieces
+        parts
     }
 }
 
@@ -190,12 +195,11 @@ mod tests {
     #[test]
     fn a_line_of_progress_never_fills_the_width() {
         let started = Instant::now();
-        for (unit, all) in
-            [(Unit::Bytes, None), (Unit::Bytes, Some(u64::MAX)), (Unit::Things("entries"), Some(1 << 50))]
+        for (unit, all) in [(Unit::Bytes, None), (Unit::Bytes, Some(u64::MAX)), (Unit::Items("entries"), Some(1 << 50))]
         {
             let done = 1 << 49;
             let note = "1000000 rows".to_string();
-            let state = State { unit, done, all, note, started, drawn: None, shown: true };
+            let state = Counts { unit, done, all, note, started, drawn: None, shown: true };
             for columns in 0..200 {
                 let text = state.text(columns, Duration::from_secs(7));
                 assert!(text.is_ascii() && text.len() <= columns.saturating_sub(1), "{columns}: {text}");
@@ -206,7 +210,7 @@ mod tests {
     #[test]
     fn a_narrow_line_leaves_out_the_least_important_parts() {
         let (unit, all, started) = (Unit::Bytes, Some(4 << 20), Instant::now());
-        let state = State { unit, done: 1 << 20, all, note: "9 rows".to_string(), started, drawn: None, shown: true };
+        let state = Counts { unit, done: 1 << 20, all, note: "9 rows".to_string(), started, drawn: None, shown: true };
         let bar = format!("[{}{}]", "=".repeat(7), " ".repeat(21));
         for (columns, text) in [
             (80, format!("{bar}   25%  1.0 MiB  9 rows  1.0 MiB/s  3s left").as_str()),

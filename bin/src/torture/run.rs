@@ -87,7 +87,7 @@ impl Run {
             }
             Verdict::Violation(text) => Err(End::ViolatedBefore(text)),
             Verdict::Cannot(text) => Err(End::Failure(Failure::new(Exit::Io, format!("{text}; nothing was done")))),
-            _ => Err(usage("exists and is no database of 'kvctl torture'; give a path where there is no file")),
+            _ => Err(usage("exists and was not made by 'kvctl torture'; give a path where no file exists")),
         }
     }
 
@@ -102,9 +102,9 @@ impl Run {
                 break;
             }
             self.report.cycles = cycle;
-            progress.say(format!("{} transactions", self.report.transactions));
-            progress.show(cycle, self.settings.cycles);
-            interrupt::say_what_stays(format!("{cycle} of {} cycles were done, violations: 0", self.settings.cycles));
+            progress.set_note(format!("{} transactions", self.report.transactions));
+            progress.set(cycle, self.settings.cycles);
+            interrupt::set_summary(format!("{cycle} of {} cycles were done, violations: 0", self.settings.cycles));
             if interrupt::requested() {
                 return Err(End::Interrupted);
             }
@@ -234,7 +234,7 @@ impl Run {
 }
 
 fn violating(copy: Copy, done: &str, text: &str) -> End {
-    End::Violation(format!("a copy with {done}: {text}; it stays as {}", copy.keep().display()))
+    End::Violation(format!("a copy, {done}: {text}; it stays as {}", copy.keep().display()))
 }
 
 /// Judges a file after kills only.

@@ -22,7 +22,7 @@ const COMMITS_PER_OPENING: u64 = 16;
 pub(crate) fn run(path: &Path, plan: Plan) -> Outcome {
     let failed = |error| Failure::of_database(error, path);
     loop {
-        let db = open::or_make(path)?;
+        let db = open::or_create(path)?;
         let (plan, mut number) = match judge::counters(&db).map_err(failed)? {
             Some((plan, number)) => (plan, number),
             None => {

@@ -109,7 +109,7 @@ fn bench_does_not_touch_other_files() {
         (&kept, &["--entries", "5"], 2, "leave --entries"),
         (&folder.path("new"), &["--key-bytes", "7"], 2, "give a whole number from 8 to 1000"),
         (&folder.path("new"), &["--seconds", "0"], 2, "seconds above 0"),
-        (&folder.path("new"), &["--workloads", "faster"], 2, "it is one of: fill-seq, fill,"),
+        (&folder.path("new"), &["--workloads", "faster"], 2, "give one of: fill-seq, fill,"),
     ] {
         let ran = bench(path, more);
         assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{path} {more:?}: {}", ran.err);

@@ -31,39 +31,39 @@ fn folder() -> Folder {
 fn bad_command_lines_say_which_argument_and_what_fits() {
     let folder = folder();
     for (args, text) in [
-        (&["scan", "db", "--limit", "-1"][..], "--limit: '-1' does not fit; give a whole number, 0 or more"),
-        (&["scan", "db", "--limit", "x"], "--limit: 'x' does not fit; give a whole number, 0 or more"),
+        (&["scan", "db", "--limit", "-1"][..], "--limit: '-1' is not valid; give a whole number, 0 or more"),
+        (&["scan", "db", "--limit", "x"], "--limit: 'x' is not valid; give a whole number, 0 or more"),
         (&["scan", "db", "--limit"], "--limit needs a value"),
         (
             &["scan", "db", "--limits", "1"],
-            "'--limits' is no option of 'kvctl scan'; did you mean '--limit'? 'kvctl help scan' lists them",
+            "'--limits' is not an option of 'kvctl scan'; did you mean '--limit'? 'kvctl help scan' lists them",
         ),
-        (&["stat", "db", "--nothing"], "'--nothing' is no option of 'kvctl stat'; 'kvctl help stat' lists them"),
+        (&["stat", "db", "--nothing"], "'--nothing' is not an option of 'kvctl stat'; 'kvctl help stat' lists them"),
         (
             &["get", "db", "-k"],
-            "'-k' is no option of 'kvctl get'; 'kvctl help get' lists them; a key or value that starts with '-' goes \
+            "'-k' is not an option of 'kvctl get'; 'kvctl help get' lists them; a key or value that starts with '-' goes \
              after '--'",
         ),
-        (&["load", "db", "--batch", "0"], "--batch: '0' does not fit; give a whole number, 1 or more"),
-        (&["load", "db", "--format", "csv"], "--format: 'csv' does not fit; it is one of: tsv, jsonl"),
-        (&["torture", "new", "--cycles", "0"], "--cycles: '0' does not fit; give a whole number, 1 or more"),
+        (&["load", "db", "--batch", "0"], "--batch: '0' is not valid; give a whole number, 1 or more"),
+        (&["load", "db", "--format", "csv"], "--format: 'csv' is not valid; give one of: tsv, jsonl"),
+        (&["torture", "new", "--cycles", "0"], "--cycles: '0' is not valid; give a whole number, 1 or more"),
         (
             &["torture", "new", "--max-size", "1K"],
-            "--max-size: '1K' does not fit; give a size of at least 1M, as in 64M",
+            "--max-size: '1K' is not valid; give a size of at least 1M, as in 64M",
         ),
-        (&["bench", "new", "--key-bytes", "7"], "--key-bytes: '7' does not fit; give a whole number from 8 to 1000"),
-        (&["bench", "new", "--threads", "-2"], "--threads: '-2' does not fit; give a whole number from 1 to 1024"),
-        (&["bench", "new", "--seconds", "0"], "--seconds: '0' does not fit; give seconds above 0, as in 0.5"),
+        (&["bench", "new", "--key-bytes", "7"], "--key-bytes: '7' is not valid; give a whole number from 8 to 1000"),
+        (&["bench", "new", "--threads", "-2"], "--threads: '-2' is not valid; give a whole number from 1 to 1024"),
+        (&["bench", "new", "--seconds", "0"], "--seconds: '0' is not valid; give seconds above 0, as in 0.5"),
         (&["get", "db"], "KEY is missing"),
         (&["put", "db"], "KEY and VALUE are missing"),
-        (&["get", "db", "a", "b"], "'b' is an argument too many for 'kvctl get'; quote a key or value that has spaces"),
-        (&["gat", "db"], "'gat' is no verb of kvctl; did you mean 'get'? 'kvctl --help' lists the verbs"),
-        (&["get", "db", "k", "--hex", "--base64"], "--hex and --base64 do not go together; leave one of them out"),
+        (&["get", "db", "a", "b"], "'b' is one argument too many for 'kvctl get'; quote a key or value that has spaces"),
+        (&["gat", "db"], "'gat' is not a verb of kvctl; did you mean 'get'? 'kvctl --help' lists the verbs"),
+        (&["get", "db", "k", "--hex", "--base64"], "--hex and --base64 cannot be used together; leave one of them out"),
         (&["scan", "db", "--limit", "1", "--limit", "2"], "--limit was given twice; give it once"),
         (&["get", "", "k"], "FILE needs a value"),
         (
             &["tables", "create", "new", "t", "--key", "((str,u8),u8)"],
-            "--key: '((str,u8),u8)' does not fit; a tuple has 2 to 6 items, of which only the last may be a tuple or (); \
+            "--key: '((str,u8),u8)' is not valid; a tuple has 2 to 6 items, of which only the last may be a tuple or (); \
              items are str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], () for values, and tuples such \
              as (str,u64)",
         ),
@@ -73,8 +73,8 @@ fn bad_command_lines_say_which_argument_and_what_fits() {
         ),
         (
             &["tables", "frob", "db"],
-            "'frob db' does not fit; there are 'kvctl tables FILE' and 'kvctl tables create FILE NAME'; 'kvctl help \
-             tables' tells more",
+            "'frob db' is not valid; the forms are 'kvctl tables FILE' and 'kvctl tables create FILE NAME'; see 'kvctl \
+             help tables'",
         ),
     ] {
         says(&folder, args, 2, text);
@@ -92,9 +92,9 @@ fn wrong_hex_and_base64_arguments_name_the_position() {
         ),
         (
             &["get", "db", "--base64", "a-b="],
-            "db: --base64: 'a-b=': '-' at position 2 is no base64 digit (A-Z a-z 0-9 + /)",
+            "db: --base64: 'a-b=': '-' at position 2 is not a base64 digit (A-Z a-z 0-9 + /)",
         ),
-        (&["get", "db", "--hex", "abc"], "db: --hex: 'abc': an odd number of digits, but two make a byte"),
+        (&["get", "db", "--hex", "abc"], "db: --hex: 'abc': an odd number of digits, but each byte has two"),
         (
             &["put", "db", "k", "@"],
             "'@' needs the path of a file after it; the value '@' itself goes through standard input, as '-'",
@@ -127,7 +127,7 @@ fn missing_files_and_folders_are_named_where_they_are_missing() {
         (
             &["dump", "db", "-o", "folder/no/way/d.tsv"],
             74,
-            "folder/no/way/d.tsv: the folder 'folder/no' does not exist; make it first, or choose another path",
+            "folder/no/way/d.tsv: the folder 'folder/no' does not exist; create it first, or choose another path",
         ),
         (&["compact", "db", "no/c"], 66, "no/c: no such file: the folder 'no' does not exist; check the path"),
         (&["salvage", "db", "no/c"], 66, "no/c: no such file: the folder 'no' does not exist; check the path"),

@@ -96,7 +96,7 @@ fn progress_never_stays_before_an_error() {
     let mut text: String = (0..50_000).map(|n| format!("{n:09}\tvalue\n")).collect();
     text.push_str("no tab\n");
     fs::write(&rows, &text).unwrap();
-    let error = "line 50001: no tab between key and value; mend the line and load again; no rows were loaded";
+    let error = "line 50001: no tab between key and value; correct the line and load again; no rows were loaded";
     for command in [format!("kvctl load {db} {rows}"), format!("cat {rows} | kvctl load {db}")] {
         assert!(raw(120, &command).contains("MiB"), "there was progress");
         let lines = screen(300, &command);

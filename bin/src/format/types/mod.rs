@@ -150,7 +150,7 @@ impl Type {
             Kind::Scalar(scalar) => text.extend((scalar.show)(stored)?.into_bytes()),
             Kind::Array(count) => bytes::write_hex(of_length(stored, *count)?, text),
             Kind::Tuple(parts) => tuples::show(parts, stored, text)?,
-            Kind::Unknown => return Err("a codec that is not built in".to_string()),
+            Kind::Unknown => return Err("the codec is not built in".to_string()),
         }
         Ok(())
     }
@@ -194,7 +194,7 @@ impl Type {
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(bytes).map_err(|error| format!("no valid UTF-8 from byte {}", error.valid_up_to()))
+    std::str::from_utf8(bytes).map_err(|error| format!("not valid UTF-8 from byte {}", error.valid_up_to()))
 }
 
 fn of_length(bytes: &[u8], length: usize) -> Result<&[u8], String> {
