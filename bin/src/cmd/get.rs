@@ -64,7 +64,7 @@ impl Args {
             line.extend_from_slice(value);
         } else {
             match self.encoding.is_digits() {
-                true => self.encoding.write_bare(value, &mut line),
+                true => self.encoding.write(value, &mut line),
                 false => column.show(value, &mut line)?,
             }
             line.push(b'\n');

@@ -233,7 +233,7 @@ impl<R: BufRead> Load<'_, R> {
         match (field, column.stored(field)) {
             (_, Ok(stored)) => Ok(stored),
             (Field::Stored(bytes), Err(_)) if self.args.unchecked => Ok(Cow::Borrowed(bytes)),
-            (_, Err(failure)) if !column.of().is_known() => Err(failure.prepend(&self.line())),
+            (_, Err(failure)) if !column.item_type().is_known() => Err(failure.prepend(&self.line())),
             (given, Err(failure)) => {
                 let failure = Failure { exit: Exit::Input, ..failure };
                 let failure = match given {

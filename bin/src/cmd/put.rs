@@ -73,7 +73,7 @@ impl Args {
     fn without_line_feed<'v>(&self, value: &'v [u8], column: &Column) -> &'v [u8] {
         let is_stream = matches!(self.value.as_encoded_bytes(), b"-" | [b'@', ..]);
         match value.strip_suffix(b"\n") {
-            Some(line) if is_stream && column.of().is_one_line() => line.strip_suffix(b"\r").unwrap_or(line),
+            Some(line) if is_stream && column.item_type().is_one_line() => line.strip_suffix(b"\r").unwrap_or(line),
             _ => value,
         }
     }

@@ -123,14 +123,14 @@ impl Args {
 
     fn write_line(&self, key: &[u8], value: &[u8], row_text: &mut RowText<'_>, line: &mut Vec<u8>) {
         if self.encoding.is_digits() {
-            self.encoding.write_bare(key, line);
+            self.encoding.write(key, line);
         } else {
             tsv::write_key(row_text.key(key), line);
         }
         if !self.keys {
             line.push(b'\t');
             if self.encoding.is_digits() {
-                self.encoding.write_bare(value, line);
+                self.encoding.write(value, line);
             } else {
                 tsv::write_field(row_text.value(value), line);
             }

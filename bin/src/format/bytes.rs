@@ -1,5 +1,5 @@
-//! Keys and values as arguments and answers: plain text, `--hex` or `--base64`; `-` and `@PATH` for
-//! values.
+//! Decodes keys and values in arguments, and writes them in answers: plain text, `--hex` or
+//! `--base64`; `-` and `@PATH` for values.
 //!
 //! Failure: an argument that is not valid hex or base64 is a usage error that names the first wrong
 //! position.
@@ -15,7 +15,7 @@ use base64::DecodeError;
 use crate::exit::Failure;
 use crate::format::files;
 
-/// Written with padding, read with or without.
+/// Base64 that is written with padding, and read with or without it.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -36,7 +36,7 @@ pub(crate) struct Encoding {
 }
 
 impl Encoding {
-    /// Whether arguments and answers are digits of stored bytes, and not text of a type.
+    /// Whether arguments and answers are the digits of stored bytes, and not text of a type.
     pub(crate) fn is_digits(self) -> bool {
         self.hex || self.base64
     }
@@ -45,7 +45,8 @@ impl Encoding {
     pub(crate) fn decode(self, argument: &OsStr) -> Result<Vec<u8>, Failure> {
         let bytes = argument.as_encoded_bytes();
         if self.hex {
-            from_hex(bytes).map_err(|what| Failure::usage(format!("--hex: '{}': {what}", argument.to_string_lossy())))
+            from_hex(bytes)
+                .map_err(|problem| Failure::usage(format!("--hex: '{}': {problem}", argument.to_string_lossy())))
         } else if self.base64 {
             BASE64.decode(bytes).map_err(|error| {
                 Failure::usage(format!("--base64: '{}': {}", argument.to_string_lossy(), not_base64(&error)))
@@ -73,7 +74,7 @@ impl Encoding {
     }
 
     /// Appends bytes to an answer: unchanged, or as digits.
-    pub(crate) fn write_bare(self, bytes: &[u8], line: &mut Vec<u8>) {
+    pub(crate) fn write(self, bytes: &[u8], line: &mut Vec<u8>) {
         if self.hex {
             write_hex(bytes, line);
         } else if self.base64 {
@@ -84,17 +85,17 @@ impl Encoding {
     }
 }
 
-/// The text of a base64 error. Positions count from 1.
+/// Describes a base64 error. Positions count from 1.
 pub(crate) fn not_base64(error: &DecodeError) -> String {
     match *error {
-        DecodeError::InvalidByte(at, byte) => {
-            format!("'{}' at position {} is not a base64 digit (A-Z a-z 0-9 + /)", byte.escape_ascii(), at + 1)
+        DecodeError::InvalidByte(index, byte) => {
+            format!("'{}' at position {} is not a base64 digit (A-Z a-z 0-9 + /)", byte.escape_ascii(), index + 1)
         }
         DecodeError::InvalidLength(digits) => format!("{digits} digits are not whole bytes; is the end missing?"),
-        DecodeError::InvalidLastSymbol(at, byte) => format!(
+        DecodeError::InvalidLastSymbol(index, byte) => format!(
             "the last digit '{}' at position {} has bits that belong to no byte; is the end missing?",
             byte.escape_ascii(),
-            at + 1
+            index + 1
         ),
         DecodeError::InvalidPadding => "'=' may only pad the last four digits".to_string(),
     }
@@ -119,7 +120,7 @@ fn read_all(name: &str, mut input: impl Read) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Appends two digits for each byte.
+/// Appends two hexadecimal digits for each byte.
 pub(crate) fn write_hex(bytes: &[u8], line: &mut Vec<u8>) {
     for byte in bytes {
         line.extend([HEX_DIGITS[usize::from(byte >> 4)], HEX_DIGITS[usize::from(byte & 15)]]);
@@ -160,12 +161,12 @@ mod tests {
     const TEXT: Encoding = Encoding { hex: false, base64: false };
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn written_bytes_read_back() {
         let all: Vec<u8> = (0..=255).collect();
         for bytes in [&all[..], b"", b"a", b"ab", b"abc"] {
             for encoding in [HEX, B64] {
                 let mut written = Vec::new();
-                encoding.write_bare(bytes, &mut written);
+                encoding.write(bytes, &mut written);
                 let argument = String::from_utf8(written).unwrap();
                 assert_eq!(encoding.decode(OsStr::new(&argument)).unwrap(), bytes);
             }
@@ -176,7 +177,7 @@ mod tests {
     fn text_stays_as_it_is() {
         assert_eq!(TEXT.decode(OsStr::new("a\\t\t")).unwrap(), b"a\\t\t");
         let mut bare = Vec::new();
-        TEXT.write_bare(b"a\tb", &mut bare);
+        TEXT.write(b"a\tb", &mut bare);
         assert_eq!(bare, b"a\tb");
     }
 

@@ -3,8 +3,8 @@
 //!
 //! A missing table counts as a table without types.
 //!
-//! Failure: text that does not fit its type, and bytes that the codec cannot decode, are usage
-//! errors that name table, type and text. Stored bytes that do not decode are an error of the file.
+//! Failure: a usage error that names table, type and text, if text does not fit its type or if the
+//! codec cannot decode given bytes. Stored bytes that do not decode are an error of the file.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::format::bytes::Encoding;
 use crate::format::types::Type;
 
-/// Most bytes of a text that an error shows.
+/// Number of bytes of a text that an error shows at most.
 const SHOWN_BYTES: usize = 60;
 
 /// The keys and the values of a table.
@@ -31,7 +31,7 @@ pub(crate) struct Column {
     table: String,
     /// `"key"` or `"value"`.
     side: &'static str,
-    of: Type,
+    item_type: Type,
 }
 
 /// A key or value of an argument or a row.
@@ -44,7 +44,7 @@ pub(crate) enum Field<'a> {
 }
 
 /// Converts stored keys and values to fields of rows: text, or bytes if they have no text. Counts
-/// those that do not decode.
+/// the keys and values that do not decode.
 #[derive(Debug)]
 pub(crate) struct RowText<'c> {
     columns: &'c Columns,
@@ -92,7 +92,7 @@ impl<'c> RowText<'c> {
         };
         text.clear();
         // A codec that is not built in allows any bytes.
-        if !column.of.is_known() {
+        if !column.item_type.is_known() {
             return false;
         }
         let Err(failure) = column.show(stored, text) else { return true };
@@ -127,7 +127,7 @@ impl Columns {
         let column = |side, codec: Option<&String>| Column {
             table: table.to_string(),
             side,
-            of: Type::of(codec.map_or("", |name| name)),
+            item_type: Type::of(codec.map_or("", |name| name)),
         };
         Columns {
             key: column("key", info.map(|info| &info.key_codec)),
@@ -137,13 +137,12 @@ impl Columns {
 }
 
 impl Column {
-    /// The type.
-    pub(crate) fn of(&self) -> &Type {
-        &self.of
+    pub(crate) fn item_type(&self) -> &Type {
+        &self.item_type
     }
 
-    /// The stored bytes of an argument that is only compared with keys. `--hex` and `--base64` may
-    /// give any bytes.
+    /// The stored bytes of an argument that is only compared with keys. With `--hex` and
+    /// `--base64`, these may be any bytes.
     pub(crate) fn to_compare(&self, encoding: Encoding, argument: &OsStr) -> Result<Vec<u8>, Failure> {
         let given = encoding.decode(argument)?;
         match encoding.is_digits() {
@@ -157,63 +156,64 @@ impl Column {
         let given = encoding.decode(argument)?;
         match encoding.is_digits() {
             true => Ok(given),
-            false if !self.of.is_known() => Err(self.unknown()),
-            false => self.of.read_prefix(&given).map_err(|what| {
+            false if !self.item_type.is_known() => Err(self.unknown()),
+            false => self.item_type.read_prefix(&given).map_err(|what| {
                 Failure::usage(format!(
                     "table '{}': '{}' is not a prefix of {} keys: {what}",
                     self.table,
                     shown(&given),
-                    self.of.name()
+                    self.item_type.name()
                 ))
             }),
         }
     }
 
-    /// The bytes to store.
+    /// The bytes to store for a key or value. They decode, unless the codec is not built in.
     pub(crate) fn stored<'g>(&self, given: Field<'g>) -> Result<Cow<'g, [u8]>, Failure> {
         match given {
-            Field::Text(_) if !self.of.is_known() => Err(self.unknown()),
-            Field::Text(text) if !self.of.is_verbatim() => {
-                self.of.read(text).map(Cow::Owned).map_err(|what| self.refused(text, &what))
+            Field::Text(_) if !self.item_type.is_known() => Err(self.unknown()),
+            Field::Text(text) if !self.item_type.is_verbatim() => {
+                self.item_type.read(text).map(Cow::Owned).map_err(|what| self.refused(text, &what))
             }
-            Field::Text(bytes) | Field::Stored(bytes) => match self.of.check(bytes) {
+            Field::Text(bytes) | Field::Stored(bytes) => match self.item_type.check(bytes) {
                 Ok(()) => Ok(Cow::Borrowed(bytes)),
                 Err(what) => Err(self.refused(bytes, &what)),
             },
         }
     }
 
+    /// The failure for a key or value that does not fit the type.
     fn refused(&self, given: &[u8], what: &str) -> Failure {
-        let Column { table, side, of } = self;
+        let Column { table, side, item_type } = self;
         Failure::usage(format!(
             "table '{table}' has {side}s of type {}, and '{}' is not one: {what}",
-            of.name(),
+            item_type.name(),
             shown(given)
         ))
     }
 
-    /// The failure for text of a codec that is not built in.
+    /// The failure to convert text, if the codec is not built in.
     pub(crate) fn unknown(&self) -> Failure {
-        let Column { table, side, of } = self;
+        let Column { table, side, item_type } = self;
         Failure::usage(format!(
             "table '{table}' has {side}s of the codec '{}', which is not built in, so its items have no text; use \
              --hex or --base64 for their bytes",
-            of.name()
+            item_type.name()
         ))
     }
 
     /// Appends the text of stored bytes.
     pub(crate) fn show(&self, stored: &[u8], text: &mut Vec<u8>) -> Result<(), Failure> {
-        if !self.of.is_known() {
+        if !self.item_type.is_known() {
             return Err(self.unknown());
         }
-        let Column { table, side, of } = self;
-        of.show(stored, text).map_err(|what| {
-            let way_out = if *side == "key" { "'kvctl del --hex' deletes it" } else { "'kvctl put' replaces it" };
+        let Column { table, side, item_type } = self;
+        item_type.show(stored, text).map_err(|what| {
+            let remedy = if *side == "key" { "'kvctl del --hex' deletes it" } else { "'kvctl put' replaces it" };
             let text = format!(
                 "table '{table}' has {side}s of type {}, and the {} bytes of this one do not decode: {what}; --hex or \
-                 --base64 shows it, {way_out}",
-                of.name(),
+                 --base64 shows it, {remedy}",
+                item_type.name(),
                 stored.len()
             );
             Failure::new(Exit::File, text)
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn errors_name_table_type_and_text() {
-        let column = |codec: &str| Column { table: "born".into(), side: "value", of: Type::of(codec) };
+        let column = |codec: &str| Column { table: "born".into(), side: "value", item_type: Type::of(codec) };
         let text = |failure: Failure| (failure.exit.code(), failure.text.unwrap());
         assert_eq!(
             text(column("u8").stored(Field::Text(b"300")).unwrap_err()),

@@ -1,4 +1,4 @@
-//! Files and standard input that the user names, opened for reading.
+//! Opens the input files that the user names, and standard input.
 //!
 //! Failure: a folder, a missing file and a closed standard input are errors that name their remedy.
 
@@ -25,8 +25,8 @@ pub(crate) fn directory(name: &str) -> Failure {
 }
 
 /// Refuses a closed standard input (`<&-`), which would otherwise count as an empty value or as no
-/// rows. The standard library replaces it by the null device, opened for reading and writing;
-/// `</dev/null` is opened for reading only.
+/// rows. The standard library replaces a closed descriptor by the null device, opened for reading
+/// and writing. A shell opens `</dev/null` for reading only.
 pub(crate) fn refuse_closed_stdin() -> Result<(), Failure> {
     let stdin = io::stdin().as_fd().try_clone_to_owned().and_then(|stdin| File::from(stdin).metadata());
     let null = fs::metadata("/dev/null");

@@ -1,4 +1,4 @@
-//! The input of `load`: its format, and rows of either format.
+//! Opens the input of `load`, chooses its format, and reads rows of either format.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
@@ -11,6 +11,7 @@ use crate::format::rows::{Row, RowError, TableDeclaration};
 use crate::format::tsv;
 
 const BUFFER_BYTES: usize = 256 * 1024;
+
 /// The format of rows.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Format {
@@ -22,9 +23,9 @@ pub(crate) enum Format {
 
 impl Format {
     /// The format of `--format`, or else that of the file's extension.
-    pub(crate) fn choose(asked: Option<Format>, file: &Path) -> Result<Format, Failure> {
+    pub(crate) fn choose(requested: Option<Format>, file: &Path) -> Result<Format, Failure> {
         let extension = file.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-        match (asked, extension.as_deref()) {
+        match (requested, extension.as_deref()) {
             (Some(format), _) => Ok(format),
             (None, Some("tsv")) => Ok(Format::Tsv),
             (None, Some("jsonl")) => Ok(Format::Jsonl),
@@ -50,7 +51,7 @@ impl<R: BufRead> Rows<R> {
         }
     }
 
-    /// Goes to the next row or declaration; false at the end.
+    /// Moves to the next row or declaration; false at the end.
     pub(crate) fn advance(&mut self) -> Result<bool, RowError> {
         match self {
             Rows::Tsv(reader) => reader.advance(),
@@ -86,19 +87,19 @@ impl<R: BufRead> Rows<R> {
 /// An opened input.
 pub(crate) struct Source {
     pub(crate) input: Box<dyn Read>,
-    /// For error texts.
+    /// The name of the input, for error texts.
     pub(crate) name: String,
     pub(crate) format: Format,
-    /// Its length, when it is a regular file.
+    /// The length of a regular file.
     pub(crate) bytes: Option<u64>,
 }
 
 impl Source {
     /// Opens a file; `None` and `-` are standard input. Standard input is TSV unless `--format` is
     /// given.
-    pub(crate) fn open(path: Option<&Path>, asked: Option<Format>) -> Result<Source, Failure> {
+    pub(crate) fn open(path: Option<&Path>, requested: Option<Format>) -> Result<Source, Failure> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            let format = asked.unwrap_or(Format::Tsv);
+            let format = requested.unwrap_or(Format::Tsv);
             refuse_closed_stdin()?;
             let input = Box::new(io::stdin().lock());
             return Ok(Source { input, name: "standard input".to_string(), format, bytes: None });
@@ -108,7 +109,7 @@ impl Source {
             return Err(files::directory(&name));
         }
         let kind = fs::metadata(path).map_err(|error| Failure::reading(&name, &error))?.file_type();
-        let format = match Format::choose(asked, path) {
+        let format = match Format::choose(requested, path) {
             // Pipes and /dev/stdin have no extension that tells the format.
             Err(_) if !kind.is_file() || path == Path::new("/dev/stdin") => Format::Tsv,
             chosen => chosen?,
@@ -131,13 +132,13 @@ mod tests {
 
     #[test]
     fn the_format_comes_from_the_option_or_the_extension() {
-        for (asked, file, format) in [
+        for (requested, file, format) in [
             (None, "a.tsv", Format::Tsv),
             (None, "a.JSONL", Format::Jsonl),
             (Some(Format::Jsonl), "a.tsv", Format::Jsonl),
             (Some(Format::Tsv), "a", Format::Tsv),
         ] {
-            assert_eq!(Format::choose(asked, Path::new(file)).unwrap(), format);
+            assert_eq!(Format::choose(requested, Path::new(file)).unwrap(), format);
         }
         for file in ["a", "a.txt", ".tsv", "tsv"] {
             assert_eq!(Format::choose(None, Path::new(file)).unwrap_err().exit, Exit::Usage);

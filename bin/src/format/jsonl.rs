@@ -1,13 +1,13 @@
 //! Writes and reads JSON lines: `{"key": "..", "value": ".."}`, one row a line.
 //!
-//! Texts that are not UTF-8, and bytes that have no text, stand as base64 of the stored bytes in
-//! `"key_b64"` and `"value_b64"`; `"table"` names the table of the row. A line with `"table"`,
+//! A key or value that has no text, or whose text is not UTF-8, is written as base64 in `"key_b64"`
+//! or `"value_b64"`. `"table"` names the table of the row. A line with `"table"`,
 //! `"key_codec"` and `"value_codec"` declares a table and its types. Empty lines are skipped.
 //!
 //! Failure: a line that is not JSON, or has a missing, repeated or unknown field, is a
 //! [`RowError::Malformed`] with the line's number.
 //!
-//! Tests: random bytes both ways, each kind of malformed line, below.
+//! Tests below: random bytes written and read, each kind of malformed line.
 
 use std::io::{self, BufRead};
 
@@ -62,8 +62,8 @@ fn write_field(name: &str, field: Field<'_>, line: &mut Vec<u8>) -> io::Result<(
     Ok(())
 }
 
-/// Bytes as a field of a JSON object: text where they are UTF-8, else base64 under the name with
-/// `_b64`.
+/// A field of a JSON object that holds bytes: text if they are UTF-8, else base64 under the name
+/// with the suffix `_b64`.
 pub(crate) fn named_bytes(name: &str, bytes: &[u8]) -> (String, Value) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (name.to_string(), Value::from(text)),
@@ -97,12 +97,12 @@ pub(crate) struct Reader<R> {
 #[derive(Debug, Default)]
 struct OwnedField {
     bytes: Vec<u8>,
-    is_bytes: bool,
+    is_stored: bool,
 }
 
 impl OwnedField {
     fn borrowed(&self) -> Field<'_> {
-        match self.is_bytes {
+        match self.is_stored {
             true => Field::Stored(&self.bytes),
             false => Field::Text(&self.bytes),
         }
@@ -169,9 +169,9 @@ fn parse_declaration(record: Record) -> Result<TableDeclaration, String> {
 
 fn field(name: &str, text: Option<String>, base64: Option<String>) -> Result<OwnedField, String> {
     match (text, base64) {
-        (Some(text), None) => Ok(OwnedField { bytes: text.into_bytes(), is_bytes: false }),
+        (Some(text), None) => Ok(OwnedField { bytes: text.into_bytes(), is_stored: false }),
         (None, Some(digits)) => match BASE64.decode(digits) {
-            Ok(bytes) => Ok(OwnedField { bytes, is_bytes: true }),
+            Ok(bytes) => Ok(OwnedField { bytes, is_stored: true }),
             Err(error) => Err(format!("\"{name}_b64\" is not base64: {}", not_base64(&error))),
         },
         (Some(_), Some(_)) => Err(format!("both \"{name}\" and \"{name}_b64\"")),
@@ -179,7 +179,7 @@ fn field(name: &str, text: Option<String>, base64: Option<String>) -> Result<Own
     }
 }
 
-/// The text of a JSON error, without its line: the parser always sees one line.
+/// Describes a JSON error without its line number: the parser sees one line only.
 fn json_error(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let is_bare = ["integer", "floating point", "number", "boolean"]
@@ -293,7 +293,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(rows in prop::collection::vec((any::<Option<String>>(), bytes(), bytes()), 0..8)) {
+        fn written_rows_read_back(rows in prop::collection::vec((any::<Option<String>>(), bytes(), bytes()), 0..8)) {
             prop_assert_eq!(read(&written(&rows)).unwrap(), rows);
         }
     }

@@ -1,15 +1,15 @@
-//! Keys and values as text: arguments of the command line, and rows that `load` reads and `dump`
-//! writes.
+//! Converts keys and values from text and to text: in arguments of the command line, and in the
+//! rows that `load` reads and `dump` writes.
 //!
 //! ```text
 //! input    chooses the format of an input and opens it
 //! tsv      rows as TSV
 //! jsonl    rows as JSON lines
-//! rows     the parts of both formats: a row, a declared table, lines, errors of a line
+//! rows     what both formats share: a row, a declared table, lines, errors of a line
 //! columns  the keys and the values of a table: text to stored bytes and back
 //! types    the text of each built-in codec
 //! bytes    --hex, --base64, `-` and `@PATH`
-//! files    opens the files and the standard input that these read
+//! files    opens input files and standard input
 //! ```
 
 pub(crate) mod bytes;

@@ -1,18 +1,18 @@
-//! The parts that both row formats share: a row, the declaration of a table, lines of a stream,
-//! errors of a line.
+//! What both row formats share: a row, the declaration of a table, lines of a stream, errors of a
+//! line.
 
 use std::io::{self, BufRead, Read};
 
 use crate::exit::{Exit, Failure};
 use crate::format::columns::Field;
 
-/// Some programs write these bytes before UTF-8 text.
+/// The byte order mark, which some programs write before UTF-8 text.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// One row of the input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Row<'a> {
-    /// The table that the row names itself.
+    /// The table, if the row names one.
     pub(crate) table: Option<&'a str>,
     pub(crate) key: Field<'a>,
     pub(crate) value: Field<'a>,
@@ -23,8 +23,9 @@ pub(crate) struct Row<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct TableDeclaration {
     pub(crate) table: String,
-    /// Names of codecs; empty for none.
+    /// The codec of the keys; empty for none.
     pub(crate) key: String,
+    /// The codec of the values; empty for none.
     pub(crate) value: String,
 }
 
@@ -49,9 +50,9 @@ impl RowError {
     }
 }
 
-/// Lines of a stream, one at a time, in one buffer. A line over the limit is an error and is not
-/// kept in memory: an input without line ends would fill the memory. A byte order mark before the
-/// first line is skipped.
+/// Reads lines from a stream, one at a time, into one buffer. A line over the limit is an error and
+/// is not read to its end: an input without line ends would fill the memory. A byte order mark
+/// before the first line is skipped.
 pub(crate) struct Lines<R> {
     input: R,
     line: Vec<u8>,
@@ -60,7 +61,7 @@ pub(crate) struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Lines of at most `limit` bytes, their ends not counted.
+    /// Reads lines of at most `limit` bytes, not counting their ends.
     pub(crate) fn new(input: R, limit: u64) -> Lines<R> {
         Lines { input, line: Vec::new(), number: 0, limit }
     }
@@ -68,8 +69,7 @@ impl<R: BufRead> Lines<R> {
     /// Reads the next line; false at the end.
     pub(crate) fn advance(&mut self) -> Result<bool, RowError> {
         self.line.clear();
-        // One byte more than the limit: the byte after the longest allowed line must be its line
-        // feed.
+        // One byte more than the limit, for the line feed after the longest allowed line.
         let mut input = self.input.by_ref().take(self.limit.saturating_add(1));
         if input.read_until(b'\n', &mut self.line).map_err(RowError::Read)? == 0 {
             return Ok(false);
@@ -98,6 +98,7 @@ impl<R: BufRead> Lines<R> {
         &self.line
     }
 
+    /// The current line without its end, to undo escapes in place.
     pub(crate) fn line_mut(&mut self) -> &mut [u8] {
         &mut self.line
     }
@@ -107,7 +108,7 @@ impl<R: BufRead> Lines<R> {
         self.number
     }
 
-    /// The error of the current line.
+    /// An error of the current line.
     pub(crate) fn malformed(&self, what: impl Into<String>) -> RowError {
         RowError::Malformed { line: self.number, what: what.into() }
     }

@@ -1,21 +1,21 @@
 //! Writes and reads TSV rows: `key TAB value LF`, with any bytes.
 //!
-//! Escapes are `\t \n \r \\ \xNN`. A line that starts with `#` and an empty line are skipped; one
-//! CR before the LF is dropped. The key ends at the first tab; what follows is the value. The
-//! writer escapes every tab, LF, CR and backslash, and a `#` or a byte order mark that would start
-//! the line, so that whatever was written reads back the same.
+//! Escapes are `\t \n \r \\ \xNN`. The reader skips empty lines and lines that start with `#`, and
+//! drops one CR before the LF. The key ends at the first tab; the value is the rest of the line.
+//! The writer escapes every tab, LF, CR and backslash, and a `#` or a byte order mark at the start
+//! of a line. So any bytes that are written read back the same.
 //!
-//! A field that starts with `\!` holds stored bytes, not text of a type. A line that starts with `#
-//! mapleaf-table`, followed by name, key codec and value codec, each after a tab, declares a table
-//! and its types; other readers take it for a comment.
+//! A field that starts with `\!` holds stored bytes, not text of a type. A comment that starts with
+//! `# mapleaf-table` declares a table: its name, key codec and value codec follow, each after a
+//! tab.
 //!
-//! The reader streams: it holds one line, in which it undoes the escapes in place (an escape is
-//! never shorter than what it stands for).
+//! The reader holds one line at a time, and undoes its escapes in place: an escape is never shorter
+//! than its byte.
 //!
-//! Failure: no tab, or an escape that is none of the above, is a [`RowError::Malformed`] with the
+//! Failure: a line without a tab, or with an unknown escape, is a [`RowError::Malformed`] with the
 //! line's number.
 //!
-//! Tests: every byte by itself and among others, every escape, random pairs both ways, below.
+//! Tests below: every byte at every position, every escape, random pairs written and read.
 
 use std::io::BufRead;
 use std::ops::Range;
@@ -24,10 +24,10 @@ use crate::format::bytes::hex_digit;
 use crate::format::columns::Field;
 use crate::format::rows::{Lines, Row, RowError, TableDeclaration, BYTE_ORDER_MARK};
 
-/// Stands before a field of stored bytes.
-const BYTES_MARK: &[u8] = b"\\!";
+/// Begins a field of stored bytes.
+const STORED_MARK: &[u8] = b"\\!";
 
-/// Stands before the declaration of a table.
+/// Begins the declaration of a table.
 const DECLARATION_MARK: &[u8] = b"# mapleaf-table\t";
 
 /// Appends bytes, with tabs, line ends and backslashes escaped.
@@ -48,8 +48,8 @@ pub(crate) fn escape(bytes: &[u8], line: &mut Vec<u8>) {
     line.extend_from_slice(&bytes[plain_from..]);
 }
 
-/// Appends a key at the start of a line. Escapes a leading `#`, which would make the line a
-/// comment, and a leading byte order mark, which the reader would drop.
+/// Appends a key at the start of a line. Also escapes a leading `#`, which would make the line a
+/// comment, and a leading byte order mark, which the reader would skip.
 pub(crate) fn escape_key(key: &[u8], line: &mut Vec<u8>) {
     match key {
         [b'#', rest @ ..] => {
@@ -77,7 +77,7 @@ pub(crate) fn write_field(field: Field<'_>, line: &mut Vec<u8>) {
     match field {
         Field::Text(text) => escape(text, line),
         Field::Stored(bytes) => {
-            line.extend_from_slice(BYTES_MARK);
+            line.extend_from_slice(STORED_MARK);
             escape(bytes, line);
         }
     }
@@ -108,16 +108,16 @@ pub(crate) struct Reader<R> {
     declared: Option<TableDeclaration>,
 }
 
-/// Where a field stands in its line.
+/// The position of a field in its line.
 #[derive(Debug, Default)]
 struct FieldRange {
     range: Range<usize>,
-    is_bytes: bool,
+    is_stored: bool,
 }
 
 impl FieldRange {
     fn borrow_from<'a>(&self, line: &'a [u8]) -> Field<'a> {
-        match self.is_bytes {
+        match self.is_stored {
             true => Field::Stored(&line[self.range.clone()]),
             false => Field::Text(&line[self.range.clone()]),
         }
@@ -165,6 +165,7 @@ impl<R: BufRead> Reader<R> {
         self.lines.number()
     }
 
+    /// Splits the current line into key and value, and undoes their escapes.
     fn split(&mut self) -> Result<(), String> {
         let line = self.lines.line_mut();
         let Some(tab) = line.iter().position(|&byte| byte == b'\t') else {
@@ -180,15 +181,15 @@ impl<R: BufRead> Reader<R> {
 
 /// Unescapes a field in place.
 fn read_field(line: &mut [u8], mut range: Range<usize>) -> Result<FieldRange, String> {
-    let is_bytes = line[range.clone()].starts_with(BYTES_MARK);
-    if is_bytes {
-        range.start += BYTES_MARK.len();
+    let is_stored = line[range.clone()].starts_with(STORED_MARK);
+    if is_stored {
+        range.start += STORED_MARK.len();
     }
     range.end = range.start + unescape(&mut line[range.clone()])?;
-    Ok(FieldRange { range, is_bytes })
+    Ok(FieldRange { range, is_stored })
 }
 
-/// A declaration, from the text after its prefix.
+/// Parses a declaration, from the text after its prefix.
 fn parse_declaration(fields: &[u8]) -> Result<TableDeclaration, String> {
     let text = |field: &[u8]| {
         let mut field = field.to_vec();
@@ -222,7 +223,7 @@ fn unescape(field: &mut [u8]) -> Result<usize, String> {
     Ok(to)
 }
 
-/// Decodes the escape at the start: its byte, and the length of the escape.
+/// Decodes the escape at the start of `escape`. Returns its byte, and its length.
 fn decode_escape(escape: &[u8]) -> Result<(u8, usize), String> {
     let bad = |bytes: usize| {
         let shown = String::from_utf8_lossy(&escape[..bytes.min(escape.len())]).into_owned();
@@ -382,7 +383,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(rows in prop::collection::vec((bytes(), bytes()), 0..8)) {
+        fn written_rows_read_back(rows in prop::collection::vec((bytes(), bytes()), 0..8)) {
             prop_assert_eq!(read(&written(&rows)).unwrap(), rows);
         }
 

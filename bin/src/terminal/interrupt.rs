@@ -1,5 +1,5 @@
-//! Handles SIGINT for verbs that write: the verb ends after its current batch, and keeps all batches
-//! that are committed.
+//! Handles SIGINT for verbs that write: the verb ends after its current batch, and all committed
+//! batches stay.
 //!
 //! The handler runs on its own thread and sets a flag, which the verb checks between batches. A
 //! verb that waits for input may never reach the check: if it is still inside a read after

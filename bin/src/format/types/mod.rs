@@ -1,16 +1,16 @@
-//! The text of keys and values of the built-in codecs.
+//! Converts keys and values of the built-in codecs from text and to text.
 //!
 //! A table stores the names of its codecs. [`Type::of`] parses such a name. A [`Type`] converts
-//! between stored bytes and text with the library's own codec. [`HELP`] describes the text of each
+//! between stored bytes and text with the library's codec. [`HELP`] describes the text of each
 //! type.
 //!
 //! Invariants:
 //!   TYPE-1  bytes that decode have a text, and parsing that text returns the same bytes.
 //!   TYPE-2  text is parsed strictly: the whole text is one item, or it is refused.
 //!
-//! Failure: text or bytes that do not fit the type; the error names what was expected.
+//! Failure: text or bytes that do not fit the type. The error describes the expected text.
 //!
-//! Tests: every type both ways with random items, each kind of text that is refused, in `tests.rs`.
+//! Tests in `tests.rs`: random items of every type to text and back, each kind of refused text.
 
 mod numbers;
 #[cfg(test)]
@@ -38,11 +38,11 @@ codec cannot decode, have no text: use --hex or --base64; in rows they follow \\
 #[derive(Clone, Debug)]
 pub(crate) struct Type {
     name: String,
-    kind: Kind,
+    kind: TypeKind,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum TypeKind {
     /// Any bytes: the codec `bytes`, or a table without types.
     Bytes,
     Str,
@@ -61,19 +61,19 @@ pub(crate) const KNOWN: &str =
 
 const TUPLE_MAX: usize = 6;
 
-/// Deepest nesting of tuples that has a text. The name comes from the file, and each level uses
-/// stack.
+/// Number of nested tuples up to which a type has a text. The name comes from the file, and parsing
+/// uses stack for each level.
 const NESTED_MAX: usize = 32;
 
 impl Type {
     /// The type of a codec's name. The empty name means no type.
     pub(crate) fn of(name: &str) -> Type {
         let kind = match name {
-            "" | "bytes" => Kind::Bytes,
-            "str" => Kind::Str,
-            "()" => Kind::Unit,
-            _ if name.matches('(').count() > NESTED_MAX => Kind::Unknown,
-            _ => scalar(name).or_else(|| array(name)).or_else(|| tuple(name)).unwrap_or(Kind::Unknown),
+            "" | "bytes" => TypeKind::Bytes,
+            "str" => TypeKind::Str,
+            "()" => TypeKind::Unit,
+            _ if name.matches('(').count() > NESTED_MAX => TypeKind::Unknown,
+            _ => scalar(name).or_else(|| array(name)).or_else(|| tuple(name)).unwrap_or(TypeKind::Unknown),
         };
         Type { name: name.to_string(), kind }
     }
@@ -91,19 +91,19 @@ impl Type {
 
     /// Whether the codec is built in, so that its items have a text.
     pub(crate) fn is_known(&self) -> bool {
-        !matches!(self.kind, Kind::Unknown)
+        !matches!(self.kind, TypeKind::Unknown)
     }
 
     /// Whether the text of an item equals its stored bytes.
     pub(crate) fn is_verbatim(&self) -> bool {
-        matches!(self.kind, Kind::Bytes | Kind::Str)
+        matches!(self.kind, TypeKind::Bytes | TypeKind::Str)
     }
 
     /// Whether keys may have this type.
     pub(crate) fn is_of_keys(&self) -> bool {
         match &self.kind {
-            Kind::Unit => false,
-            Kind::Tuple(parts) => parts.iter().all(Type::is_of_keys),
+            TypeKind::Unit => false,
+            TypeKind::Tuple(parts) => parts.iter().all(Type::is_of_keys),
             _ => true,
         }
     }
@@ -111,46 +111,46 @@ impl Type {
     /// Length of the shortest item, in bytes.
     pub(crate) fn least_bytes(&self) -> u64 {
         match &self.kind {
-            Kind::Bytes | Kind::Str | Kind::Unit | Kind::Unknown => 0,
-            Kind::Scalar(scalar) => scalar.bytes as u64,
-            Kind::Array(count) => *count as u64,
-            Kind::Tuple(parts) => parts.iter().map(Type::least_bytes).sum(),
+            TypeKind::Bytes | TypeKind::Str | TypeKind::Unit | TypeKind::Unknown => 0,
+            TypeKind::Scalar(scalar) => scalar.bytes as u64,
+            TypeKind::Array(count) => *count as u64,
+            TypeKind::Tuple(parts) => parts.iter().map(Type::least_bytes).sum(),
         }
     }
 
-    /// Whether no text of this type ends in a line feed. If so, a line feed at the end of a file
-    /// does not belong to the text.
+    /// Whether no text of this type ends in a line feed. A line feed at the end of a file is then
+    /// not part of the text.
     pub(crate) fn is_one_line(&self) -> bool {
         match &self.kind {
-            Kind::Bytes | Kind::Str | Kind::Unknown => false,
-            Kind::Scalar(scalar) => !scalar.is_quoted,
-            Kind::Unit | Kind::Array(_) | Kind::Tuple(_) => true,
+            TypeKind::Bytes | TypeKind::Str | TypeKind::Unknown => false,
+            TypeKind::Scalar(scalar) => !scalar.is_quoted,
+            TypeKind::Unit | TypeKind::Array(_) | TypeKind::Tuple(_) => true,
         }
     }
 
     /// Describes the text of the type, for errors.
     pub(crate) fn expected(&self) -> String {
         match &self.kind {
-            Kind::Bytes => "any bytes".to_string(),
-            Kind::Str => "text in UTF-8".to_string(),
-            Kind::Unit => "nothing".to_string(),
-            Kind::Scalar(scalar) => (scalar.expected)(),
-            Kind::Array(count) => format!("{} hexadecimal digits", 2 * count),
-            Kind::Tuple(parts) => format!("a JSON array of {} items", parts.len()),
-            Kind::Unknown => "bytes".to_string(),
+            TypeKind::Bytes => "any bytes".to_string(),
+            TypeKind::Str => "text in UTF-8".to_string(),
+            TypeKind::Unit => "nothing".to_string(),
+            TypeKind::Scalar(scalar) => (scalar.expected)(),
+            TypeKind::Array(count) => format!("{} hexadecimal digits", 2 * count),
+            TypeKind::Tuple(parts) => format!("a JSON array of {} items", parts.len()),
+            TypeKind::Unknown => "bytes".to_string(),
         }
     }
 
     /// Appends the text of stored bytes.
     pub(crate) fn show(&self, stored: &[u8], text: &mut Vec<u8>) -> Result<(), String> {
         match &self.kind {
-            Kind::Bytes => text.extend_from_slice(stored),
-            Kind::Str => text.extend_from_slice(utf8(stored)?.as_bytes()),
-            Kind::Unit => of_length(stored, 0).map(drop)?,
-            Kind::Scalar(scalar) => text.extend((scalar.show)(stored)?.into_bytes()),
-            Kind::Array(count) => bytes::write_hex(of_length(stored, *count)?, text),
-            Kind::Tuple(parts) => tuples::show(parts, stored, text)?,
-            Kind::Unknown => return Err("the codec is not built in".to_string()),
+            TypeKind::Bytes => text.extend_from_slice(stored),
+            TypeKind::Str => text.extend_from_slice(utf8(stored)?.as_bytes()),
+            TypeKind::Unit => of_length(stored, 0).map(drop)?,
+            TypeKind::Scalar(scalar) => text.extend((scalar.show)(stored)?.into_bytes()),
+            TypeKind::Array(count) => bytes::write_hex(of_length(stored, *count)?, text),
+            TypeKind::Tuple(parts) => tuples::show(parts, stored, text)?,
+            TypeKind::Unknown => return Err("the codec is not built in".to_string()),
         }
         Ok(())
     }
@@ -158,13 +158,13 @@ impl Type {
     /// Parses a text and returns the bytes to store.
     pub(crate) fn read(&self, text: &[u8]) -> Result<Vec<u8>, String> {
         let read = match &self.kind {
-            Kind::Bytes => Some(text.to_vec()),
-            Kind::Str => utf8(text).ok().map(|text| text.as_bytes().to_vec()),
-            Kind::Unit => text.is_empty().then(Vec::new),
-            Kind::Scalar(scalar) => utf8(text).ok().and_then(scalar.read),
-            Kind::Array(count) => bytes::from_hex(text).ok().filter(|bytes| bytes.len() == *count),
-            Kind::Tuple(parts) => return tuples::read(parts, text),
-            Kind::Unknown => None,
+            TypeKind::Bytes => Some(text.to_vec()),
+            TypeKind::Str => utf8(text).ok().map(|text| text.as_bytes().to_vec()),
+            TypeKind::Unit => text.is_empty().then(Vec::new),
+            TypeKind::Scalar(scalar) => utf8(text).ok().and_then(scalar.read),
+            TypeKind::Array(count) => bytes::from_hex(text).ok().filter(|bytes| bytes.len() == *count),
+            TypeKind::Tuple(parts) => return tuples::read(parts, text),
+            TypeKind::Unknown => None,
         };
         read.ok_or_else(|| format!("expected {}", self.expected()))
     }
@@ -172,22 +172,22 @@ impl Type {
     /// Checks that stored bytes decode. A codec that is not built in accepts any bytes.
     pub(crate) fn check(&self, stored: &[u8]) -> Result<(), String> {
         match &self.kind {
-            Kind::Bytes | Kind::Unknown => Ok(()),
-            Kind::Str => utf8(stored).map(drop),
+            TypeKind::Bytes | TypeKind::Unknown => Ok(()),
+            TypeKind::Str => utf8(stored).map(drop),
             _ => self.show(stored, &mut Vec::new()),
         }
     }
 
-    /// Parses the beginning of a text (for tuples, the first items) and returns the bytes that all
-    /// such keys begin with.
+    /// Parses the beginning of a text (for tuples, the first items). Returns the bytes with which
+    /// all such keys begin.
     pub(crate) fn read_prefix(&self, text: &[u8]) -> Result<Vec<u8>, String> {
         match &self.kind {
-            Kind::Bytes | Kind::Str => self.read(text),
-            Kind::Array(count) => match bytes::from_hex(text) {
+            TypeKind::Bytes | TypeKind::Str => self.read(text),
+            TypeKind::Array(count) => match bytes::from_hex(text) {
                 Ok(bytes) if bytes.len() <= *count => Ok(bytes),
                 _ => Err(format!("expected an even number of hexadecimal digits, {} at most", 2 * count)),
             },
-            Kind::Tuple(parts) => tuples::read_prefix(parts, text),
+            TypeKind::Tuple(parts) => tuples::read_prefix(parts, text),
             _ => Err("such keys have no prefix; use --from and --to".to_string()),
         }
     }
@@ -204,40 +204,40 @@ fn of_length(bytes: &[u8], length: usize) -> Result<&[u8], String> {
     }
 }
 
-fn scalar(name: &str) -> Option<Kind> {
-    SCALARS.iter().find(|scalar| scalar.name == name).map(Kind::Scalar)
+fn scalar(name: &str) -> Option<TypeKind> {
+    SCALARS.iter().find(|scalar| scalar.name == name).map(TypeKind::Scalar)
 }
 
-fn array(name: &str) -> Option<Kind> {
+fn array(name: &str) -> Option<TypeKind> {
     let digits = name.strip_prefix("[u8;")?.strip_suffix(']')?;
     let count: u32 = digits.parse().ok()?;
-    // The codec's name writes the number without leading zeros or a sign.
-    (count.to_string() == digits).then_some(Kind::Array(count as usize))
+    // The name of a codec has no leading zeros and no sign.
+    (count.to_string() == digits).then_some(TypeKind::Array(count as usize))
 }
 
-fn tuple(name: &str) -> Option<Kind> {
+fn tuple(name: &str) -> Option<TypeKind> {
     let inner = name.strip_prefix('(')?.strip_suffix(')')?;
     let parts: Vec<Type> = split_top_level(inner)?.into_iter().map(Type::of).collect();
     let (_, before) = parts.split_last()?;
-    let may_stand_before = |part: &Type| match part.kind {
-        Kind::Unit | Kind::Tuple(_) | Kind::Unknown => false,
+    let may_be_before_last = |part: &Type| match part.kind {
+        TypeKind::Unit | TypeKind::Tuple(_) | TypeKind::Unknown => false,
         _ => !part.name.is_empty(),
     };
     let last_is_known = parts.last().is_some_and(|last| last.is_known() && !last.name.is_empty());
-    let fits = (2..=TUPLE_MAX).contains(&parts.len()) && last_is_known && before.iter().all(may_stand_before);
-    fits.then_some(Kind::Tuple(parts))
+    let fits = (2..=TUPLE_MAX).contains(&parts.len()) && last_is_known && before.iter().all(may_be_before_last);
+    fits.then_some(TypeKind::Tuple(parts))
 }
 
 /// Splits at the commas that are outside all brackets.
 fn split_top_level(text: &str) -> Option<Vec<&str>> {
     let (mut depth, mut from, mut parts) = (0usize, 0, Vec::new());
-    for (at, c) in text.char_indices() {
+    for (index, c) in text.char_indices() {
         match c {
             '(' | '[' => depth += 1,
             ')' | ']' => depth = depth.checked_sub(1)?,
             ',' if depth == 0 => {
-                parts.push(&text[from..at]);
-                from = at + 1;
+                parts.push(&text[from..index]);
+                from = index + 1;
             }
             _ => {}
         }

@@ -12,7 +12,7 @@ pub(super) struct Scalar {
     pub(super) bytes: usize,
     /// Describes the text, for errors.
     pub(super) expected: fn() -> String,
-    /// Inside a JSON array, items are quoted strings.
+    /// Whether items are strings in a JSON array.
     pub(super) is_quoted: bool,
     /// Stored bytes to text.
     pub(super) show: fn(&[u8]) -> Result<String, String>,
@@ -53,13 +53,13 @@ macro_rules! integer {
             false,
             format!("a whole number from {} to {}", <$type>::MIN, <$type>::MAX),
             |item| item.to_string(),
-            // `parse` also accepts a plus sign, which no text of ours has.
+            // `parse` also accepts a plus sign, which `show` never writes.
             |text| if text.starts_with('+') { None } else { text.parse().ok() }
         )
     };
 }
 
-/// A NaN with unusual bits has them in its text, so that the same bytes are stored again.
+/// The text of a NaN with unusual bits contains the bits, so that the same bytes are stored again.
 macro_rules! float {
     ($type:ty, $bits:ty) => {
         scalar!(
@@ -85,7 +85,7 @@ macro_rules! float {
     };
 }
 
-/// The text, if it begins like a number: `parse` accepts more words than `inf` and `NaN`.
+/// The text, if it begins like a number. `parse` also accepts words such as `infinity`.
 fn finite(text: &str) -> Option<&str> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     digits.starts_with(|c: char| c.is_ascii_digit() || c == '.').then_some(text)

@@ -1,4 +1,4 @@
-//! Texts of every built-in codec, both ways.
+//! Converts items of every built-in codec to text and back.
 
 use mapleaf::codec::Codec;
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ fn text_of(name: &str, stored: &[u8]) -> Result<String, String> {
     String::from_utf8(text).map_err(|error| error.to_string())
 }
 
-/// An item of the library goes to its text and back, and so does its text.
+/// Converts an item to its text and back.
 fn both_ways<C: Codec>(item: &C::Item<'_>) -> Result<(), TestCaseError> {
     let stored = C::encode(item).unwrap().to_vec();
     let of = Type::of(&C::name());
@@ -23,7 +23,7 @@ fn both_ways<C: Codec>(item: &C::Item<'_>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Any bytes have a text if the codec decodes them, and come back from it.
+/// Bytes have a text exactly if the codec decodes them; parsing this text returns the same bytes.
 fn any_bytes<C: Codec>(stored: &[u8]) -> Result<(), TestCaseError> {
     let of = Type::of(&C::name());
     let mut text = Vec::new();
@@ -36,7 +36,7 @@ fn any_bytes<C: Codec>(stored: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What is read of any text is an item, whose own text is read as the same.
+/// Parsing any text returns an item or an error. The text of the item parses to the same bytes.
 fn any_text<C: Codec>(text: &[u8]) -> Result<(), TestCaseError> {
     let of = Type::of(&C::name());
     if let Ok(stored) = of.read(text) {

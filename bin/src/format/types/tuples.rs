@@ -1,11 +1,12 @@
-//! Tuples as JSON arrays.
+//! Converts tuples to JSON arrays and back.
 //!
-//! Numbers, `true` and `false` stand as they do outside of a tuple. Text, characters and the
-//! hexadecimal digits of byte arrays are JSON strings; so are `inf`, `-inf` and `NaN`, which JSON
-//! has no numbers for. Bytes are a JSON string if they are text, and `{"b64": ".."}` otherwise. A
+//! Numbers, `true` and `false` look as they do outside of a tuple. Text, characters and the
+//! hexadecimal digits of byte arrays are JSON strings; so are `inf`, `-inf` and `NaN`, because JSON
+//! has no such numbers. Bytes are a JSON string if they are UTF-8, and `{"b64": ".."}` otherwise. A
 //! tuple in a tuple is an array, and `()` is `null`.
 //!
-//! The library's [`Part`] finds the end of each item in the stored bytes and marks it when writing.
+//! The library's [`Part`] finds the end of each item in the stored bytes, and marks it when
+//! writing.
 
 use std::borrow::Cow;
 
@@ -14,7 +15,7 @@ use mapleaf::codec::{Encoded, Part};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Kind, Type};
+use super::{Type, TypeKind};
 use crate::format::bytes::BASE64;
 
 /// Bytes that are not UTF-8.
@@ -27,13 +28,13 @@ struct Base64 {
 /// Appends a stored tuple as a JSON array.
 pub(super) fn show(parts: &[Type], stored: &[u8], text: &mut Vec<u8>) -> Result<(), String> {
     let mut rest = stored;
-    for (at, part) in parts.iter().enumerate() {
-        text.extend_from_slice(if at == 0 { b"[" } else { b", " });
-        let item = match at + 1 == parts.len() {
+    for (index, part) in parts.iter().enumerate() {
+        text.extend_from_slice(if index == 0 { b"[" } else { b", " });
+        let item = match index + 1 == parts.len() {
             true => Cow::Borrowed(rest),
             false => take(part, &mut rest)?,
         };
-        show_item(part, &item, text).map_err(|what| format!("item {}: {what}", at + 1))?;
+        show_item(part, &item, text).map_err(|what| format!("item {}: {what}", index + 1))?;
     }
     text.push(b']');
     Ok(())
@@ -64,9 +65,9 @@ fn array(text: &[u8]) -> Result<Vec<&RawValue>, String> {
 /// Encodes the items one after the other. The last part of the tuple has no end mark.
 fn read_items(parts: &[Type], items: &[&RawValue]) -> Result<Vec<u8>, String> {
     let mut stored = Encoded::new();
-    for (at, (part, item)) in parts.iter().zip(items).enumerate() {
-        let bytes = read_item(part, item.get()).map_err(|what| format!("item {}: {what}", at + 1))?;
-        match at + 1 == parts.len() {
+    for (index, (part, item)) in parts.iter().zip(items).enumerate() {
+        let bytes = read_item(part, item.get()).map_err(|what| format!("item {}: {what}", index + 1))?;
+        match index + 1 == parts.len() {
             true => stored.push(&bytes),
             false => put(part, bytes, &mut stored)?,
         }
@@ -77,8 +78,8 @@ fn read_items(parts: &[Type], items: &[&RawValue]) -> Result<Vec<u8>, String> {
 /// Removes an item's bytes from the front of `rest`.
 fn take<'a>(part: &Type, rest: &mut &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
     let fixed = match &part.kind {
-        Kind::Scalar(scalar) => scalar.bytes,
-        Kind::Array(count) => *count,
+        TypeKind::Scalar(scalar) => scalar.bytes,
+        TypeKind::Array(count) => *count,
         _ => return <Vec<u8>>::take(rest).map(Cow::Owned).map_err(|error| error.to_string()),
     };
     let taken = rest.get(..fixed).ok_or_else(|| format!("{} bytes where {} has {fixed}", rest.len(), part.name))?;
@@ -89,7 +90,7 @@ fn take<'a>(part: &Type, rest: &mut &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
 /// Appends an item's bytes and, for items of variable length, the end mark.
 fn put(part: &Type, bytes: Vec<u8>, stored: &mut Encoded<'_>) -> Result<(), String> {
     match &part.kind {
-        Kind::Scalar(_) | Kind::Array(_) => {
+        TypeKind::Scalar(_) | TypeKind::Array(_) => {
             stored.push(&bytes);
             Ok(())
         }
@@ -107,10 +108,10 @@ fn show_item(part: &Type, stored: &[u8], text: &mut Vec<u8>) -> Result<(), Strin
         Ok(())
     };
     match &part.kind {
-        Kind::Unit => text.extend_from_slice(b"null"),
-        Kind::Tuple(_) => text.extend(plain),
-        Kind::Scalar(scalar) if !scalar.is_quoted && is_json(&plain) => text.extend(plain),
-        Kind::Bytes if std::str::from_utf8(&plain).is_err() => {
+        TypeKind::Unit => text.extend_from_slice(b"null"),
+        TypeKind::Tuple(_) => text.extend(plain),
+        TypeKind::Scalar(scalar) if !scalar.is_quoted && is_json(&plain) => text.extend(plain),
+        TypeKind::Bytes if std::str::from_utf8(&plain).is_err() => {
             text.extend(format!("{{\"b64\": \"{}\"}}", BASE64.encode(&plain)).into_bytes());
         }
         _ => return quote(&plain, text),
@@ -127,18 +128,18 @@ fn read_item(part: &Type, json: &str) -> Result<Vec<u8>, String> {
     let is_string = json.starts_with('"');
     let string = || serde_json::from_str::<String>(json).map(String::into_bytes);
     let text = match &part.kind {
-        Kind::Unit if json == "null" => Ok(Vec::new()),
-        Kind::Tuple(_) => Ok(json.as_bytes().to_vec()),
-        Kind::Bytes if json.starts_with('{') => {
-            let bytes = serde_json::from_str::<Base64>(json).ok().and_then(|it| BASE64.decode(it.b64).ok());
+        TypeKind::Unit if json == "null" => Ok(Vec::new()),
+        TypeKind::Tuple(_) => Ok(json.as_bytes().to_vec()),
+        TypeKind::Bytes if json.starts_with('{') => {
+            let bytes = serde_json::from_str::<Base64>(json).ok().and_then(|bytes| BASE64.decode(bytes.b64).ok());
             return bytes.ok_or_else(|| "expected a JSON string, or {\"b64\": \"..\"} with base64".to_string());
         }
-        Kind::Scalar(scalar) if !scalar.is_quoted && !is_string => Ok(json.as_bytes().to_vec()),
+        TypeKind::Scalar(scalar) if !scalar.is_quoted && !is_string => Ok(json.as_bytes().to_vec()),
         // Only numbers that JSON does not have (inf, NaN) are quoted.
-        Kind::Scalar(scalar) if !scalar.is_quoted => {
+        TypeKind::Scalar(scalar) if !scalar.is_quoted => {
             string().map(|text| if is_json(&text) { Vec::new() } else { text })
         }
-        Kind::Unit => Ok(b"no null".to_vec()),
+        TypeKind::Unit => Ok(b"no null".to_vec()),
         _ => string(),
     };
     match text {
