@@ -1,52 +1,54 @@
-//! Keys and values. The number of an entry determines its key; key, version and seed determine its
-//! value, so that `bench` can verify any value.
+//! Generates keys and values, and verifies values. The number of an entry determines its key; key,
+//! version and seed determine its value, so that `bench` can verify any value.
 //!
-//! A key begins with eight bytes that are unique: the entry's number or, for random order, its
-//! mixed bits. They determine the rest of the key. A value begins with its version.
+//! A key begins with eight unique bytes: the entry's number or, for random order, the number with
+//! its bits mixed. They determine the rest of the key. A value begins with its version.
 
 use serde::{Deserialize, Serialize};
 
 use crate::random::mix;
 
-/// Bytes of a key that make it unique, and bytes of a version.
+/// Length of the unique part of a key, and of a version.
 pub(crate) const WORD_BYTES: usize = 8;
 
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The shape of the entries, without their number.
+/// The parameters that determine all keys and values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Data {
     pub(crate) seed: u64,
     pub(crate) key_bytes: usize,
     pub(crate) value_bytes: usize,
-    /// Keys ascend with the numbers of their entries.
+    /// Whether keys ascend with the numbers of their entries.
     pub(crate) sequential: bool,
 }
 
+/// The first eight bytes as a number.
 fn word(bytes: &[u8]) -> u64 {
     bytes.first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
 }
 
-/// Fills bytes with a sequence that starts at a number. It is cheap to generate and compare, and
+/// Fills bytes with the sequence of a start number. It is cheap to generate and to compare, and it
 /// does not compress.
-fn fill(bytes: &mut [u8], from: u64) {
-    let mut next = from;
+fn fill(bytes: &mut [u8], start: u64) {
+    let mut next = start;
     for chunk in bytes.chunks_mut(WORD_BYTES) {
         next = next.wrapping_add(STEP);
         chunk.copy_from_slice(&next.to_le_bytes()[..chunk.len()]);
     }
 }
 
-fn is_filled(bytes: &[u8], from: u64) -> bool {
-    let mut next = from;
-    let mut differ = 0;
+/// Whether bytes hold the sequence of a start number.
+fn is_filled(bytes: &[u8], start: u64) -> bool {
+    let mut next = start;
+    let mut difference = 0;
     let chunks = bytes.chunks_exact(WORD_BYTES);
     let rest = chunks.remainder();
     for chunk in chunks {
         next = next.wrapping_add(STEP);
-        differ |= word(chunk) ^ next;
+        difference |= word(chunk) ^ next;
     }
-    differ == 0 && next.wrapping_add(STEP).to_le_bytes().starts_with(rest)
+    difference == 0 && next.wrapping_add(STEP).to_le_bytes().starts_with(rest)
 }
 
 impl Data {
@@ -62,15 +64,16 @@ impl Data {
     pub(crate) fn value(&self, key: &[u8], version: u64, value: &mut Vec<u8>) {
         value.resize(self.value_bytes, 0);
         value[..WORD_BYTES].copy_from_slice(&version.to_le_bytes());
-        fill(&mut value[WORD_BYTES..], self.beginning(key, version));
+        fill(&mut value[WORD_BYTES..], self.start_of(key, version));
     }
 
-    /// Whether this is a value of the key, of any version. Compares every byte.
-    pub(crate) fn is_right(&self, key: &[u8], value: &[u8]) -> bool {
-        value.len() == self.value_bytes && is_filled(&value[WORD_BYTES..], self.beginning(key, word(value)))
+    /// Whether this is a value of the key, in any version. Compares every byte.
+    pub(crate) fn is_correct(&self, key: &[u8], value: &[u8]) -> bool {
+        value.len() == self.value_bytes && is_filled(&value[WORD_BYTES..], self.start_of(key, word(value)))
     }
 
-    fn beginning(&self, key: &[u8], version: u64) -> u64 {
+    /// The start number of the sequence in a value.
+    fn start_of(&self, key: &[u8], version: u64) -> u64 {
         mix(word(key) ^ version.wrapping_mul(STEP) ^ self.seed)
     }
 }
@@ -109,17 +112,17 @@ mod tests {
             data.key(1, &mut key);
             data.key(2, &mut other);
             data.value(&key, 77, &mut value);
-            assert!(data.is_right(&key, &value));
-            assert!(!data.is_right(&key, &value[..value_bytes - 1]));
+            assert!(data.is_correct(&key, &value));
+            assert!(!data.is_correct(&key, &value[..value_bytes - 1]));
             // A value that holds only the version has nothing else to compare.
             if value_bytes < 16 {
                 continue;
             }
-            assert!(!data.is_right(&other, &value));
-            for at in 0..value_bytes {
-                value[at] ^= 4;
-                assert!(!data.is_right(&key, &value), "byte {at} of {value_bytes}");
-                value[at] ^= 4;
+            assert!(!data.is_correct(&other, &value));
+            for index in 0..value_bytes {
+                value[index] ^= 4;
+                assert!(!data.is_correct(&key, &value), "byte {index} of {value_bytes}");
+                value[index] ^= 4;
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The measured database. A new one is removed at the end, unless `--keep` is given. An existing
-//! one is used only if its mark table shows that an earlier `bench` created it; it is kept.
+//! The measured database. `bench` removes a new file at the end, unless `--keep` is given. It uses
+//! an existing file only if the mark table shows that an earlier `bench` created it, and keeps it.
 
 use std::fs;
 use std::io;
@@ -9,12 +9,13 @@ use mapleaf::{Db, Options, ReadTxn, Table};
 
 use super::data::Data;
 use crate::database::new_file;
-use crate::exit::{Exit, Failure};
+use crate::exit::{best_effort, Exit, Failure};
 
 /// The table of the measured entries.
 pub(crate) const ENTRIES: Table<&[u8], &[u8]> = Table::new("entries");
-/// Marks a database of `bench`, and holds the shape of its entries.
+/// Marks a database of `bench`, and holds the parameters of its entries.
 const MARK: Table<&str, &str> = Table::new("kvctl-bench");
+/// The key of the parameters in the mark table.
 const DATA: &str = "data";
 
 /// The database file, and whether it is removed at the end.
@@ -22,23 +23,25 @@ const DATA: &str = "data";
 pub(crate) struct BenchFile {
     pub(crate) path: PathBuf,
     /// `None` before the first fill.
-    open: Option<Opened>,
-    is_ours: bool,
-    /// This run has created the file.
-    made: bool,
+    open: Option<BenchDb>,
+    /// Whether the file did not exist when this run started.
+    is_new: bool,
+    /// Whether this run has created the file.
+    created: bool,
+    /// Whether the file stays at the end.
     keep: bool,
 }
 
-/// An open database and the entries in it.
+/// An open database, and the parameters of its entries.
 #[derive(Clone, Debug)]
-pub(crate) struct Opened {
+pub(crate) struct BenchDb {
     pub(crate) db: Db,
     pub(crate) data: Data,
 }
 
 impl BenchFile {
-    /// Examines TARGET: a folder for a new file, a new file, or a file of an earlier run.
-    pub(crate) fn at(target: &Path, keep: bool) -> Result<BenchFile, Failure> {
+    /// Examines TARGET, which is a folder for a new file, a new file, or a file of an earlier run.
+    pub(crate) fn examine(target: &Path, keep: bool) -> Result<BenchFile, Failure> {
         let mut path = target.to_path_buf();
         match fs::metadata(target) {
             Ok(metadata) if metadata.is_dir() => {
@@ -46,30 +49,30 @@ impl BenchFile {
                 refuse_link(&path)?;
             }
             Ok(_) => {
-                let data = recognise(target)?;
+                let data = read_mark(target)?;
                 let db = Db::open_existing(target).map_err(|error| Failure::of_database(error, target))?;
                 return Ok(BenchFile {
                     path,
-                    open: Some(Opened { db, data }),
-                    is_ours: false,
-                    made: false,
+                    open: Some(BenchDb { db, data }),
+                    is_new: false,
+                    created: false,
                     keep: true,
                 });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => refuse_link(target)?,
             Err(error) => return Err(Failure::reading(&target.display().to_string(), &error)),
         }
-        Ok(BenchFile { path, open: None, is_ours: true, made: false, keep })
+        Ok(BenchFile { path, open: None, is_new: true, created: false, keep })
     }
 
     /// The database; none before the first fill.
-    pub(crate) fn opened(&self) -> Option<&Opened> {
+    pub(crate) fn opened(&self) -> Option<&BenchDb> {
         self.open.as_ref()
     }
 
-    /// Whether this run creates the file.
-    pub(crate) fn is_ours(&self) -> bool {
-        self.is_ours
+    /// Whether the file did not exist when this run started.
+    pub(crate) fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Whether the file stays at the end.
@@ -82,38 +85,38 @@ impl BenchFile {
         self.keep = true;
     }
 
-    /// Creates an empty database. Replaces the one that this run created before.
-    pub(crate) fn renew(&mut self, data: Data) -> Result<Opened, Failure> {
+    /// Creates an empty database. Replaces a database that this run created earlier.
+    pub(crate) fn recreate(&mut self, data: Data) -> Result<BenchDb, Failure> {
         let failed = |error| Failure::of_database(error, &self.path);
         self.open = None;
-        if self.made {
+        if self.created {
             fs::remove_file(&self.path).map_err(|error| Failure::writing(&self.path.display().to_string(), &error))?;
-            self.made = false;
+            self.created = false;
         }
         let db = Db::open(&self.path).map_err(|error| new_file::not_created(&self.path, error))?;
         if !db.begin_read().and_then(|txn| txn.tables()).map_err(failed)?.is_empty() {
-            // Another process created a file of this name first; its file stays.
+            // Another process created the file first. It stays.
             return Err(Failure::usage(format!(
-                "{}: another process has just made this file; choose another name",
+                "{}: another process has just created this file; choose another name",
                 self.path.display()
             )));
         }
-        self.made = true;
+        self.created = true;
         let mark = serde_json::to_string(&data).map_err(|error| Failure::new(Exit::Io, error.to_string()))?;
         db.write(|txn| {
             txn.table(MARK)?.insert(DATA, &mark)?;
             txn.table(ENTRIES).map(drop)
         })
         .map_err(failed)?;
-        Ok(self.open.insert(Opened { db, data }).clone())
+        Ok(self.open.insert(BenchDb { db, data }).clone())
     }
 }
 
 impl Drop for BenchFile {
     fn drop(&mut self) {
         self.open = None;
-        if self.made && !self.keep {
-            fs::remove_file(&self.path).ok();
+        if self.created && !self.keep {
+            best_effort(fs::remove_file(&self.path));
         }
     }
 }
@@ -126,9 +129,9 @@ fn refuse_link(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The shape of the entries of an existing database, if an earlier run created it. Only reads the
-/// file.
-fn recognise(path: &Path) -> Result<Data, Failure> {
+/// The parameters of the entries of an existing database. Fails if no earlier run created it. Only
+/// reads the file.
+fn read_mark(path: &Path) -> Result<Data, Failure> {
     let failed = |error| Failure::of_database(error, path);
     let db = Options::new().read_only(true).create(false).open(path).map_err(failed)?;
     let txn = db.begin_read().map_err(failed)?;

@@ -1,7 +1,7 @@
-//! A histogram of latencies. The width of its buckets grows with the latency (as in HdrHistogram).
-//! So a percentile is never too small and at most 1.6 % too large, from a nanosecond up, in 30 KB.
+//! A histogram of latencies, whose buckets get wider with the latency (as in HdrHistogram). A
+//! percentile is never too small and at most 1.6 % too large. A histogram takes 30 KB.
 //!
-//! Below 128 ns each bucket holds one value; above, each power of two has 64 buckets of equal
+//! Below 128 ns, each bucket holds one value. Above, each power of two has 64 buckets of equal
 //! width.
 
 /// Base-2 logarithm of the number of buckets of a power of two.
@@ -22,11 +22,12 @@ impl Default for Histogram {
     }
 }
 
-/// Right shift that leaves a value's seven highest bits.
+/// The right shift that leaves the seven highest bits of a value.
 fn shift(value: u64) -> u32 {
     (u64::BITS - value.leading_zeros()).saturating_sub(SUB_BITS + 1)
 }
 
+/// The bucket of a value.
 fn bucket(value: u64) -> usize {
     let shift = shift(value);
     ((shift as usize) << SUB_BITS) + (value >> shift) as usize
@@ -35,8 +36,8 @@ fn bucket(value: u64) -> usize {
 /// The largest value of a bucket.
 fn largest(bucket: usize) -> u64 {
     let shift = (bucket >> SUB_BITS).saturating_sub(1) as u32;
-    let top = (bucket - ((shift as usize) << SUB_BITS)) as u64;
-    (top << shift) + ((1 << shift) - 1)
+    let highest_bits = (bucket - ((shift as usize) << SUB_BITS)) as u64;
+    (highest_bits << shift) + ((1 << shift) - 1)
 }
 
 impl Histogram {
@@ -61,7 +62,7 @@ impl Histogram {
         self.max
     }
 
-    /// The latency that `percent` of all operations did not exceed; 0 if there are none.
+    /// The latency that `percent` of all operations did not exceed; 0 if no operation was recorded.
     pub(crate) fn percentile(&self, percent: f64) -> u64 {
         let rank = ((self.count as f64 * percent / 100.0).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;

@@ -1,8 +1,8 @@
-//! The kinds of operations that a benchmark counts separately.
+//! The kinds of operations, each of which a benchmark counts separately.
 
 /// A kind of operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum OperationKind {
     Commit,
     Get,
     MultiGet,
@@ -13,21 +13,28 @@ pub(crate) enum Kind {
 }
 
 /// Number of kinds.
-pub(crate) const KINDS: usize = Kind::ALL.len();
+pub(crate) const KIND_COUNT: usize = OperationKind::ALL.len();
 
-impl Kind {
-    pub(crate) const ALL: [Kind; 7] =
-        [Kind::Commit, Kind::Get, Kind::MultiGet, Kind::Scan, Kind::Update, Kind::Insert, Kind::Modify];
+impl OperationKind {
+    pub(crate) const ALL: [OperationKind; 7] = [
+        OperationKind::Commit,
+        OperationKind::Get,
+        OperationKind::MultiGet,
+        OperationKind::Scan,
+        OperationKind::Update,
+        OperationKind::Insert,
+        OperationKind::Modify,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Kind::Commit => "commit",
-            Kind::Get => "get",
-            Kind::MultiGet => "multi_get",
-            Kind::Scan => "scan",
-            Kind::Update => "update",
-            Kind::Insert => "insert",
-            Kind::Modify => "read-update",
+            OperationKind::Commit => "commit",
+            OperationKind::Get => "get",
+            OperationKind::MultiGet => "multi_get",
+            OperationKind::Scan => "scan",
+            OperationKind::Update => "update",
+            OperationKind::Insert => "insert",
+            OperationKind::Modify => "read-update",
         }
     }
 }

@@ -1,7 +1,7 @@
-//! `bench`: measures the speed of a database on the user's disk, repeatably.
+//! The parts of `bench`, which measures the speed of a database on the user's disk, repeatably.
 //!
-//! Every read value is verified: its key, the version in it and the seed determine its bytes. The
-//! seed also determines the operations of each thread.
+//! `bench` verifies every value that it reads: the seed, the key and the version in the value
+//! determine its bytes. The seed also determines the operations of each thread.
 //!
 //! ```text
 //! data       generates keys and values, verifies values

@@ -1,7 +1,7 @@
-//! Executes the operations. A thread repeats them until its lap is over, and verifies every value
-//! that it reads.
+//! Executes the operations of a workload. A thread repeats them until its limits are reached, and
+//! verifies every value that it reads.
 //!
-//! Failure: a missing or wrong entry has the exit code of a damaged file.
+//! Failure: a missing or wrong entry ends the run with the exit code of a damaged file.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -9,22 +9,22 @@ use std::path::Path;
 use mapleaf::{Error, ReadTxn};
 
 use super::data::Data;
-use super::file::{Opened, ENTRIES};
-use super::kind::Kind;
+use super::file::{BenchDb, ENTRIES};
+use super::kind::OperationKind;
 use super::run::Lap;
 use super::workload::{Choice, Mix};
 use super::zipf::Zipf;
 use crate::exit::{Exit, Failure};
 
-/// Entries of a full scan that count as one operation.
+/// Number of entries of a full scan that count as one operation.
 pub(crate) const SCAN_ENTRIES: u64 = 100;
-/// Longest scan of YCSB E.
+/// Number of entries in the longest scan of YCSB E.
 const SHORT_SCAN_ENTRIES: u64 = 100;
 
 /// The database that the operations use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bench<'b> {
-    pub(crate) opened: &'b Opened,
+    pub(crate) opened: &'b BenchDb,
     pub(crate) path: &'b Path,
 }
 
@@ -48,15 +48,16 @@ impl Bench<'_> {
         self.opened.db.begin_read().map_err(|error| self.failed(error))
     }
 
-    /// Entries in the newest state.
+    /// The number of entries in the latest state.
     pub(crate) fn count(&self) -> Result<u64, Failure> {
         let txn = self.begin_read()?;
         txn.table(ENTRIES).map(|table| table.len()).map_err(|error| self.failed(error))
     }
 
+    /// Fails unless this is a correct value of the key.
     fn verify(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), Failure> {
         match value {
-            Some(value) if self.data().is_right(key, value) => Ok(()),
+            Some(value) if self.data().is_correct(key, value) => Ok(()),
             Some(_) => Err(self.violation(key, "has a wrong value")),
             None => Err(self.violation(key, "is missing")),
         }
@@ -72,7 +73,7 @@ impl Bench<'_> {
     pub(crate) fn fill(&self, lap: &mut Lap<'_>, entries: u64, batch: u64) -> Result<(), Failure> {
         let mut buffers = Buffers::default();
         let mut number = 0;
-        while number < entries && lap.goes_on() {
+        while number < entries && lap.continues() {
             let end = entries.min(number + batch);
             let mut commit = || {
                 let mut txn = self.opened.db.begin_write()?;
@@ -85,7 +86,7 @@ impl Bench<'_> {
                 txn.commit()
             };
             commit().map_err(|error| self.failed(error))?;
-            lap.record(Kind::Commit, end - number);
+            lap.record(OperationKind::Commit, end - number);
             number = end;
         }
         Ok(())
@@ -95,10 +96,10 @@ impl Bench<'_> {
     pub(crate) fn read(&self, lap: &mut Lap<'_>, entries: u64) -> Result<(), Failure> {
         let table = self.begin_read()?.table(ENTRIES).map_err(|error| self.failed(error))?;
         let mut key = Vec::new();
-        while lap.goes_on() {
+        while lap.continues() {
             self.data().key(lap.rng.below(entries), &mut key);
             self.verify(&key, table.get(&key).map_err(|error| self.failed(error))?)?;
-            lap.record(Kind::Get, 1);
+            lap.record(OperationKind::Get, 1);
         }
         Ok(())
     }
@@ -107,13 +108,13 @@ impl Bench<'_> {
     pub(crate) fn multi(&self, lap: &mut Lap<'_>, entries: u64, batch: u64) -> Result<(), Failure> {
         let table = self.begin_read()?.table(ENTRIES).map_err(|error| self.failed(error))?;
         let mut keys = vec![Vec::new(); batch as usize];
-        while lap.goes_on() {
+        while lap.continues() {
             keys.iter_mut().for_each(|key| self.data().key(lap.rng.below(entries), key));
             let values = table.multi_get(keys.iter().map(Vec::as_slice)).map_err(|error| self.failed(error))?;
             for (key, value) in keys.iter().zip(values) {
                 self.verify(key, value)?;
             }
-            lap.record(Kind::MultiGet, batch);
+            lap.record(OperationKind::MultiGet, batch);
         }
         Ok(())
     }
@@ -122,7 +123,7 @@ impl Bench<'_> {
     pub(crate) fn scan(&self, lap: &mut Lap<'_>, reverse: bool) -> Result<(), Failure> {
         let table = self.begin_read()?.table(ENTRIES).map_err(|error| self.failed(error))?;
         let mut range = table.iter();
-        while lap.goes_on() {
+        while lap.continues() {
             let mut read = 0;
             while read < SCAN_ENTRIES {
                 let next = if reverse { range.next_back() } else { range.next() };
@@ -137,7 +138,7 @@ impl Bench<'_> {
                 self.verify(key, Some(value))?;
                 read += 1;
             }
-            lap.record(Kind::Scan, read);
+            lap.record(OperationKind::Scan, read);
         }
         Ok(())
     }
@@ -151,7 +152,7 @@ impl Bench<'_> {
             Choice::Zipf => zipf.scattered(&mut lap.rng),
             Choice::Latest => now - 1 - zipf.rank(&mut lap.rng),
         };
-        while lap.goes_on() {
+        while lap.continues() {
             let mut share = lap.rng.below(100);
             let mut is = |percent: u64| {
                 let chosen = share < percent;
@@ -162,29 +163,29 @@ impl Bench<'_> {
                 let table = self.begin_read()?.table(ENTRIES).map_err(|error| self.failed(error))?;
                 self.data().key(choose(lap, table.len()), &mut buffers.key);
                 self.verify(&buffers.key, table.get(&buffers.key).map_err(|error| self.failed(error))?)?;
-                lap.record(Kind::Get, 1);
+                lap.record(OperationKind::Get, 1);
             } else if is(mix.updates) {
                 self.data().key(choose(lap, entries), &mut buffers.key);
                 self.update(lap, &mut buffers, false)?;
-                lap.record(Kind::Update, 1);
+                lap.record(OperationKind::Update, 1);
             } else if is(mix.modifies) {
                 self.data().key(choose(lap, entries), &mut buffers.key);
                 self.update(lap, &mut buffers, true)?;
-                lap.record(Kind::Modify, 1);
+                lap.record(OperationKind::Modify, 1);
             } else if is(mix.scans) {
                 self.data().key(choose(lap, entries), &mut buffers.key);
                 let limit = 1 + lap.rng.below(SHORT_SCAN_ENTRIES);
                 let read = self.short_scan(&buffers.key, limit)?;
-                lap.record(Kind::Scan, read);
+                lap.record(OperationKind::Scan, read);
             } else {
                 self.insert(&mut buffers)?;
-                lap.record(Kind::Insert, 1);
+                lap.record(OperationKind::Insert, 1);
             }
         }
         Ok(())
     }
 
-    /// Gives an entry a new version, and verifies the old one. With `read`, looks the entry up
+    /// Replaces a value by a new version, and verifies the old one. With `read`, looks the value up
     /// first.
     fn update(&self, lap: &mut Lap<'_>, buffers: &mut Buffers, read: bool) -> Result<(), Failure> {
         let failed = |error| self.failed(error);

@@ -1,21 +1,21 @@
-//! The results as a table and as JSON.
+//! Prints the results as a table and as JSON.
 
 use std::time::Duration;
 
 use serde_json::{json, Value};
 
 use super::histogram::Histogram;
-use super::kind::Kind;
+use super::kind::OperationKind;
 use super::run::Tally;
 
 /// The printed percentiles, with their names.
 const PERCENTILES: [(f64, &str); 4] = [(50.0, "p50"), (90.0, "p90"), (99.0, "p99"), (99.9, "p99.9")];
 
-/// One kind of operation of one workload.
+/// The results of one kind of operation in one workload.
 #[derive(Clone, Debug)]
-pub(crate) struct Row {
+pub(crate) struct ResultRow {
     workload: String,
-    kind: Kind,
+    kind: OperationKind,
     threads: u64,
     entries: u64,
     time: Duration,
@@ -23,10 +23,10 @@ pub(crate) struct Row {
 }
 
 /// The rows of a run: one for each kind of operation that was executed.
-pub(crate) fn rows_of(workload: &str, threads: u64, tally: &Tally) -> Vec<Row> {
-    let of_kind = |kind: Kind| {
+pub(crate) fn rows_of(workload: &str, threads: u64, tally: &Tally) -> Vec<ResultRow> {
+    let of_kind = |kind: OperationKind| {
         let latencies = &tally.latencies[kind as usize];
-        (latencies.count() > 0).then(|| Row {
+        (latencies.count() > 0).then(|| ResultRow {
             workload: workload.to_string(),
             kind,
             threads,
@@ -35,10 +35,10 @@ pub(crate) fn rows_of(workload: &str, threads: u64, tally: &Tally) -> Vec<Row> {
             latencies: latencies.clone(),
         })
     };
-    Kind::ALL.into_iter().filter_map(of_kind).collect()
+    OperationKind::ALL.into_iter().filter_map(of_kind).collect()
 }
 
-/// The line above all rows.
+/// The header of the table.
 pub(crate) fn header() -> String {
     let mut line =
         format!("{:<13}{:<12}{:>7}{:>12}{:>13}", "workload", "operation", "threads", "operations", "per second");
@@ -47,7 +47,7 @@ pub(crate) fn header() -> String {
     line
 }
 
-impl Row {
+impl ResultRow {
     fn entries_per_second(&self) -> f64 {
         self.entries as f64 / self.time.as_secs_f64().max(1e-9)
     }
@@ -129,8 +129,8 @@ mod tests {
     fn rows_line_up_under_their_names() {
         let mut tally = Tally { time: Duration::from_secs(2), ..Tally::default() };
         assert!(rows_of("read", 1, &tally).is_empty());
-        tally.latencies[Kind::Get as usize].record(1500);
-        tally.entries[Kind::Get as usize] = 10;
+        tally.latencies[OperationKind::Get as usize].record(1500);
+        tally.entries[OperationKind::Get as usize] = 10;
         let rows = rows_of("read", 3, &tally);
         assert_eq!(rows.len(), 1);
         assert_eq!(rows[0].line().len(), header().len());

@@ -1,40 +1,40 @@
-//! Runs a workload on several threads, counts its operations and ends it in time.
+//! Runs a workload on several threads, counts its operations, and ends it at its limits.
 //!
 //! The loop is closed: a thread begins its next operation when the previous one has ended. The
-//! latency of an operation runs from the end of the previous one to its own end, so it includes
-//! choosing and making the key and verifying the value.
+//! latency of an operation is the time from the end of the previous one to its own end. So it
+//! includes choosing and generating the key and verifying the value.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
-use super::kind::{Kind, KINDS};
+use super::kind::{OperationKind, KIND_COUNT};
 use crate::exit::{Exit, Failure};
 use crate::random::Rng;
 use crate::terminal::interrupt;
 
 /// The limits of a run.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct Limits {
     pub(crate) time: Option<Duration>,
-    /// Operations of all threads together.
+    /// Number of operations of all threads together.
     pub(crate) operations: Option<u64>,
 }
 
-impl Pace {
+impl Limits {
     /// The limits of one thread.
-    fn share(self, thread: u64, threads: u64) -> Pace {
+    fn share(self, thread: u64, threads: u64) -> Limits {
         let share = |all: u64| all / threads + u64::from(thread < all % threads);
-        Pace { operations: self.operations.map(share), ..self }
+        Limits { operations: self.operations.map(share), ..self }
     }
 }
 
-/// The counts of a run.
+/// The counts of a run, for each kind of operation.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
-    pub(crate) latencies: [Histogram; KINDS],
-    pub(crate) entries: [u64; KINDS],
+    pub(crate) latencies: [Histogram; KIND_COUNT],
+    pub(crate) entries: [u64; KIND_COUNT],
     /// From the first thread's start to the last thread's end.
     pub(crate) time: Duration,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 pub(crate) struct Lap<'r> {
     pub(crate) rng: Rng,
-    pace: Pace,
+    limits: Limits,
     stop: &'r AtomicBool,
     tally: Tally,
     started: Option<Instant>,
@@ -52,8 +52,8 @@ pub(crate) struct Lap<'r> {
 }
 
 impl Lap<'_> {
-    /// Whether the thread shall execute another operation. The first call starts the clock.
-    pub(crate) fn goes_on(&mut self) -> bool {
+    /// Whether the thread should execute another operation. The first call starts the clock.
+    pub(crate) fn continues(&mut self) -> bool {
         let started = match self.started {
             Some(started) => started,
             None => {
@@ -61,13 +61,13 @@ impl Lap<'_> {
                 *self.started.insert(self.last)
             }
         };
-        let over = self.pace.operations.is_some_and(|all| self.done >= all)
-            || self.pace.time.is_some_and(|time| self.last - started >= time);
+        let over = self.limits.operations.is_some_and(|all| self.done >= all)
+            || self.limits.time.is_some_and(|time| self.last - started >= time);
         !over && !interrupt::requested() && !self.stop.load(Ordering::Relaxed)
     }
 
     /// Counts an operation that has ended, and its entries.
-    pub(crate) fn record(&mut self, kind: Kind, entries: u64) {
+    pub(crate) fn record(&mut self, kind: OperationKind, entries: u64) {
         let now = Instant::now();
         let latency = u64::try_from((now - self.last).as_nanos()).unwrap_or(u64::MAX);
         self.last = now;
@@ -77,10 +77,10 @@ impl Lap<'_> {
     }
 }
 
-/// Runs a body on this many threads. The first failure ends all of them.
+/// Runs `body` on this many threads. The first failure ends all threads.
 pub(crate) fn run(
     threads: u64,
-    pace: Pace,
+    limits: Limits,
     seed: u64,
     body: impl Fn(&mut Lap<'_>) -> Result<(), Failure> + Sync,
 ) -> Result<Tally, Failure> {
@@ -88,7 +88,7 @@ pub(crate) fn run(
     let lap = |thread: u64| {
         let mut lap = Lap {
             rng: Rng::of(seed, thread),
-            pace: pace.share(thread, threads),
+            limits: limits.share(thread, threads),
             stop: &stop,
             tally: Tally::default(),
             started: None,
@@ -128,18 +128,18 @@ mod tests {
     fn operations_are_divided_among_threads_and_repeatable() {
         let sum = |seed| {
             let drawn = AtomicU64::new(0);
-            let pace = Pace { operations: Some(1003), time: None };
-            let tally = run(4, pace, seed, |lap| {
-                while lap.goes_on() {
+            let limits = Limits { operations: Some(1003), time: None };
+            let tally = run(4, limits, seed, |lap| {
+                while lap.continues() {
                     drawn.fetch_add(lap.rng.next() >> 20, Ordering::Relaxed);
-                    lap.record(Kind::Get, 2);
+                    lap.record(OperationKind::Get, 2);
                 }
                 Ok(())
             })
             .unwrap();
-            assert_eq!(tally.latencies[Kind::Get as usize].count(), 1003);
-            assert_eq!(tally.entries[Kind::Get as usize], 2006);
-            assert_eq!(tally.latencies[Kind::Update as usize].count(), 0);
+            assert_eq!(tally.latencies[OperationKind::Get as usize].count(), 1003);
+            assert_eq!(tally.entries[OperationKind::Get as usize], 2006);
+            assert_eq!(tally.latencies[OperationKind::Update as usize].count(), 0);
             drawn.into_inner()
         };
         assert_eq!(sum(1), sum(1));
@@ -148,19 +148,19 @@ mod tests {
 
     #[test]
     fn time_and_failures_end_all_threads() {
-        let pace = Pace { operations: None, time: Some(Duration::from_millis(20)) };
-        let tally = run(2, pace, 1, |lap| {
-            while lap.goes_on() {
-                lap.record(Kind::Get, 1);
+        let limits = Limits { operations: None, time: Some(Duration::from_millis(20)) };
+        let tally = run(2, limits, 1, |lap| {
+            while lap.continues() {
+                lap.record(OperationKind::Get, 1);
             }
             Ok(())
         })
         .unwrap();
         assert!(tally.time >= Duration::from_millis(20));
-        let failed = run(3, Pace::default(), 1, |lap| {
+        let failed = run(3, Limits::default(), 1, |lap| {
             let fails = lap.rng.clone().next() == Rng::of(1, 1).next();
-            while lap.goes_on() {
-                lap.record(Kind::Get, 1);
+            while lap.continues() {
+                lap.record(OperationKind::Get, 1);
                 if fails {
                     return Err(Failure::usage("no"));
                 }

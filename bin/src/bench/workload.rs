@@ -1,4 +1,4 @@
-//! The workloads, and their mixes of operations.
+//! The workloads, and the shares of operations in each mixed workload.
 
 use clap::ValueEnum;
 
@@ -41,9 +41,10 @@ use Workload::{
     All, Fill, FillSeq, Mixed, Multi, Read, Scan, ScanReverse, Ycsb, YcsbA, YcsbB, YcsbC, YcsbD, YcsbE, YcsbF,
 };
 
-/// The default for a new file. The default for an existing file lacks the fills.
-const USUAL: [Workload; 7] = [FillSeq, Fill, Read, Multi, Scan, ScanReverse, Mixed];
-/// In the order that its authors advise: workloads that insert come last.
+/// The workloads of a new file, if none are requested. An existing file gets all of them except the
+/// fills.
+const DEFAULT: [Workload; 7] = [FillSeq, Fill, Read, Multi, Scan, ScanReverse, Mixed];
+/// The workloads of YCSB, in the order that its authors recommend: workloads that insert are last.
 const YCSB: [Workload; 6] = [YcsbA, YcsbB, YcsbC, YcsbF, YcsbD, YcsbE];
 
 impl Workload {
@@ -55,7 +56,8 @@ impl Workload {
         matches!(self, FillSeq | Fill)
     }
 
-    /// The mix of a mixed workload. `reads` is the share of gets in `mixed`, in percent.
+    /// The mix of a mixed workload, `None` for others. `reads` is the share of gets in `mixed`, in
+    /// percent.
     pub(crate) fn mix(self, reads: u64) -> Option<Mix> {
         let none = Mix { gets: 0, updates: 0, inserts: 0, scans: 0, modifies: 0, choice: Choice::Zipf };
         Some(match self {
@@ -72,18 +74,18 @@ impl Workload {
 }
 
 /// The requested workloads in their order, with `ycsb` and `all` expanded.
-pub(crate) fn expand(asked: &[Workload], on_new_file: bool) -> Vec<Workload> {
+pub(crate) fn expand(requested: &[Workload], on_new_file: bool) -> Vec<Workload> {
     // An existing file is filled already.
-    let usual = || USUAL.into_iter().filter(|workload| on_new_file || !workload.is_fill());
-    let one_by_one = asked.iter().flat_map(|workload| match workload {
+    let default = || DEFAULT.into_iter().filter(|workload| on_new_file || !workload.is_fill());
+    let expanded = requested.iter().flat_map(|workload| match workload {
         Ycsb => YCSB.to_vec(),
-        All => usual().chain(YCSB).collect(),
-        one => vec![*one],
+        All => default().chain(YCSB).collect(),
+        other => vec![*other],
     });
-    if asked.is_empty() {
-        return usual().collect();
+    if requested.is_empty() {
+        return default().collect();
     }
-    let mut all: Vec<Workload> = one_by_one.collect();
+    let mut all: Vec<Workload> = expanded.collect();
     match all.first() {
         Some(first) if on_new_file && !first.is_fill() => all.insert(0, Fill),
         _ => {}
@@ -119,7 +121,8 @@ mod tests {
 
     #[test]
     fn the_shares_of_each_mix_add_up_to_100() {
-        let mixed: Vec<Mix> = [&USUAL[..], &YCSB].concat().into_iter().filter_map(|it| it.mix(70)).collect();
+        let mixed: Vec<Mix> =
+            [&DEFAULT[..], &YCSB].concat().into_iter().filter_map(|workload| workload.mix(70)).collect();
         assert_eq!(mixed.len(), 7);
         for mix in mixed {
             assert_eq!(mix.gets + mix.updates + mix.inserts + mix.scans + mix.modifies, 100, "{mix:?}");
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn requested_workloads_are_expanded_in_order() {
-        assert_eq!(expand(&[], true), USUAL);
+        assert_eq!(expand(&[], true), DEFAULT);
         assert_eq!(expand(&[Ycsb], true), [Fill, YcsbA, YcsbB, YcsbC, YcsbF, YcsbD, YcsbE]);
         assert_eq!(expand(&[], false), [Read, Multi, Scan, ScanReverse, Mixed]);
         assert_eq!(expand(&[YcsbC, Read], false), [YcsbC, Read]);

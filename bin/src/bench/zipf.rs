@@ -1,18 +1,18 @@
-//! Zipf's distribution: the entry of rank r is chosen in proportion to 1 / r^0.99, as in the
-//! Yahoo! cloud serving benchmark (Cooper et al., SoCC 2010), by the method of Gray et al.
-//! ("Quickly generating billion-record synthetic databases", SIGMOD 1994). Popular ranks are
-//! scattered over all entries.
+//! Zipf's distribution: the probability of rank r is proportional to 1 / r^0.99, as in the Yahoo!
+//! cloud serving benchmark (YCSB; Cooper et al., SoCC 2010). The method is that of Gray et al.
+//! ("Quickly generating billion-record synthetic databases", SIGMOD 1994). Popular entries are
+//! scattered over all numbers.
 
 use crate::random::Rng;
 
 /// The exponent.
 const THETA: f64 = 0.99;
-/// Terms of the sum that are added one by one; an integral approximates the others.
+/// Number of terms that are added one by one; an integral approximates the rest of the sum.
 const EXACT_TERMS: u64 = 100_000;
 /// A prime. Multiplying by it, modulo any smaller count, permutes the numbers below the count.
 const SCATTER: u128 = 2_654_435_761;
 
-/// Ranks below a count.
+/// Draws ranks below a count.
 #[derive(Clone, Debug)]
 pub(crate) struct Zipf {
     count: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Zipf {
     eta: f64,
 }
 
-/// 1 + 1/2^theta + 1/3^theta and so on, up to `count`.
+/// The sum 1 + 1/2^theta + 1/3^theta + .. + 1/count^theta.
 fn zeta(count: u64) -> f64 {
     let exact = count.min(EXACT_TERMS);
     let sum: f64 = (1..=exact).map(|rank| (rank as f64).powf(-THETA)).sum();

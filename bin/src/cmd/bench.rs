@@ -8,8 +8,8 @@ use serde_json::{json, Value};
 use crate::bench::data::Data;
 use crate::bench::file::BenchFile;
 use crate::bench::operate::Bench;
-use crate::bench::report::{self, Row};
-use crate::bench::run::{self, Pace, Tally};
+use crate::bench::report::{self, ResultRow};
+use crate::bench::run::{self, Limits, Tally};
 use crate::bench::workload::{self, Workload};
 use crate::bench::zipf::Zipf;
 use crate::cmd::args::{Answer, KeepFile};
@@ -32,9 +32,9 @@ it reads: a wrong or missing entry ends the run with 3 and keeps the file.
 
 Latencies come from a closed loop: a thread begins an operation when its previous one has ended. So a stall counts as one
 slow operation, although operations that arrive at a steady rate would all have waited for it (coordinated omission). The
-percentiles tell how long an operation takes once it begins, not how long a queue of them would. 99 of 100 operations took
-at most p99; percentiles are at most 1.6 % too large and never too small. A latency includes making the key and verifying
-the value.
+percentiles say how long an operation takes once it begins, without the time that it would wait in a queue. 99 of 100
+operations took at most p99; percentiles are at most 1.6 % too large and never too small. A latency includes generating
+the key and verifying the value.
 
 The seed determines the entries and the operations. With --ops, a run with one thread repeats exactly. Reads are served
 from the page cache if the file fits into it; the first workload also reads and verifies each page for the first time.
@@ -49,32 +49,32 @@ pub(crate) struct Args {
     /// fill-seq,fill,read,multi,scan,scan-reverse,mixed]
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
     workloads: Vec<Workload>,
-    /// Entries of a new file [default: 1000000]
+    /// Number of entries of a new file [default: 1000000]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::bounded::<1, { 1 << 40 }>)]
     entries: Option<u64>,
-    /// Bytes of a key, 8 to 1000 [default: 24]
+    /// Length of a key in bytes, 8 to 1000 [default: 24]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::bounded::<8, 1000>)]
     key_bytes: Option<u64>,
-    /// Bytes of a value, 16 to 2^30 [default: 150]
+    /// Length of a value in bytes, 16 to 2^30 [default: 150]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::bounded::<16, { 1 << 30 }>)]
     value_bytes: Option<u64>,
-    /// Entries in a commit of a fill
+    /// Number of entries in each commit of a fill
     #[arg(long, value_name = "N", default_value_t = 1000, allow_negative_numbers = true, value_parser = numbers::positive)]
     batch: u64,
-    /// Keys in one call of 'multi'
+    /// Number of keys in each call of 'multi'
     #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true, value_parser = numbers::bounded::<1, { 1 << 20 }>)]
     multi: u64,
     /// Share of gets in 'mixed', in percent
     #[arg(long, value_name = "PERCENT", default_value_t = 95, allow_negative_numbers = true, value_parser = numbers::bounded::<0, 100>)]
     reads: u64,
-    /// Most threads; 'read' and 'multi' run with 1, 2, 4 and so on up to it [default: as many as
-    /// processors]
+    /// Number of threads; 'read' and 'multi' run with 1, 2, 4 and so on up to it [default: number
+    /// of processors]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::bounded::<1, 1024>)]
     threads: Option<u64>,
-    /// Duration of a workload; a fill runs to its end
+    /// Duration of each workload in seconds; a fill runs to its end
     #[arg(long, value_name = "S", default_value_t = 5.0, allow_negative_numbers = true, value_parser = seconds)]
     seconds: f64,
-    /// Operations of a workload, of all threads together, instead of --seconds
+    /// Number of operations of each workload, by all threads together, instead of --seconds
     #[arg(long, value_name = "N", conflicts_with = "seconds", allow_negative_numbers = true, value_parser = numbers::positive)]
     ops: Option<u64>,
     /// Seed of entries and operations
@@ -93,17 +93,17 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let mut file = BenchFile::at(&self.target, self.at_end.keep)?;
-        let workloads = workload::expand(&self.workloads, file.is_ours());
-        self.refuse_what_does_not_fit(&file, &workloads)?;
+        let mut file = BenchFile::examine(&self.target, self.at_end.keep)?;
+        let workloads = workload::expand(&self.workloads, file.is_new());
+        self.check_options(&file, &workloads)?;
         interrupt::handle_sigint()?;
         let progress = Progress::new(Unit::Items(""), None);
         let mut output = Output::stdout();
         let mut rows = Vec::new();
-        let ended = self.all(&workloads, &mut file, &progress, |new| {
+        let result = self.run_all(&workloads, &mut file, &progress, |new| {
             if !self.answer.json {
                 let header = if rows.is_empty() { report::header() } else { String::new() };
-                let lines: String = new.iter().map(Row::line).collect();
+                let lines: String = new.iter().map(ResultRow::line).collect();
                 progress::clear();
                 output.write((header + &lines).as_bytes()).and_then(|()| output.flush())?;
             }
@@ -112,36 +112,36 @@ impl Args {
         });
         progress::clear();
         let interrupted = interrupt::requested();
-        if let Err(failure) = &ended {
+        if let Err(failure) = &result {
             if failure.exit == Exit::File {
                 file.keep();
             }
         }
-        if ended.is_ok() {
+        if result.is_ok() {
             let text = if self.answer.json { self.json_of(&file, &rows, interrupted) } else { self.summary(&file) };
             output.write(text.as_bytes())?;
         }
         output.finish()?;
-        let kept = if file.stays() { "the file stays" } else { "the file was removed" };
-        match ended {
-            Err(failure) if failure.exit == Exit::File => Err(failure.append(kept)),
+        let remark = if file.stays() { "the file stays" } else { "the file was removed" };
+        match result {
+            Err(failure) if failure.exit == Exit::File => Err(failure.append(remark)),
             Err(failure) => Err(failure),
             Ok(()) if interrupted => {
-                interrupt::set_summary(format!("these are the figures so far, {kept}"));
+                interrupt::set_summary(format!("these are the figures so far, {remark}"));
                 Err(interrupt::failure())
             }
             Ok(()) => Ok(Exit::Done),
         }
     }
 
-    /// Refuses options that need a new file when the file exists.
-    fn refuse_what_does_not_fit(&self, file: &BenchFile, workloads: &[Workload]) -> Result<(), Failure> {
-        if file.is_ours() {
+    /// Refuses options that need a new file if the file exists.
+    fn check_options(&self, file: &BenchFile, workloads: &[Workload]) -> Result<(), Failure> {
+        if file.is_new() {
             return Ok(());
         }
-        let refuse = |what: &str| Err(Failure::usage(format!("{}: {what}", self.target.display())));
+        let refuse = |text: &str| Err(Failure::usage(format!("{}: {text}", self.target.display())));
         if workloads.iter().any(|workload| workload.is_fill()) {
-            return refuse("exists, and a fill makes a new file; leave the fill out, or name another file");
+            return refuse("exists, and a fill needs a new file; leave the fill out, or name another file");
         }
         if self.entries.or(self.key_bytes).or(self.value_bytes).is_some() {
             return refuse("exists and has its entries; leave --entries, --key-bytes and --value-bytes out");
@@ -149,19 +149,19 @@ impl Args {
         Ok(())
     }
 
-    /// Runs all workloads and passes the rows of each one to `tell`.
-    fn all(
+    /// Runs all workloads and passes the rows of each one to `on_rows`.
+    fn run_all(
         &self,
         workloads: &[Workload],
         file: &mut BenchFile,
         progress: &Progress,
-        mut tell: impl FnMut(Vec<Row>) -> Result<(), Failure>,
+        mut on_rows: impl FnMut(Vec<ResultRow>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         for &workload in workloads {
             for threads in self.threads_of(workload) {
                 progress.set_note(format!("{}, {threads} threads", workload.name()));
-                let tally = self.one(workload, threads, file)?;
-                tell(report::rows_of(&workload.name(), threads, &tally))?;
+                let tally = self.run_one(workload, threads, file)?;
+                on_rows(report::rows_of(&workload.name(), threads, &tally))?;
                 if interrupt::requested() {
                     return Ok(());
                 }
@@ -170,26 +170,28 @@ impl Args {
         Ok(())
     }
 
-    /// The thread counts that a workload runs with, one after the other.
+    /// The numbers of threads with which a workload runs, one after the other.
     fn threads_of(&self, workload: Workload) -> Vec<u64> {
-        let most = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64));
+        let threads_max =
+            self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64));
         match workload {
             Workload::Read | Workload::Multi => {
                 let doubling = std::iter::successors(Some(1), |threads| Some(threads * 2));
-                doubling.take_while(|threads| *threads < most).chain([most]).collect()
+                doubling.take_while(|threads| *threads < threads_max).chain([threads_max]).collect()
             }
-            _ if workload.mix(self.reads).is_some() => vec![most],
+            _ if workload.mix(self.reads).is_some() => vec![threads_max],
             _ => vec![1],
         }
     }
 
-    fn one(&self, workload: Workload, threads: u64, file: &mut BenchFile) -> Result<Tally, Failure> {
+    /// Runs one workload with this many threads.
+    fn run_one(&self, workload: Workload, threads: u64, file: &mut BenchFile) -> Result<Tally, Failure> {
         let seed = self.seed ^ (workload as u64) << 32;
         if workload.is_fill() {
-            let opened = file.renew(self.data(workload))?;
+            let opened = file.recreate(self.data(workload))?;
             let bench = Bench { opened: &opened, path: &file.path };
             let entries = self.entries.unwrap_or(1_000_000);
-            return run::run(1, Pace::default(), seed, |lap| bench.fill(lap, entries, self.batch));
+            return run::run(1, Limits::default(), seed, |lap| bench.fill(lap, entries, self.batch));
         }
         let opened = file
             .opened()
@@ -202,18 +204,18 @@ impl Args {
                 file.path.display()
             )));
         }
-        let pace =
-            Pace { operations: self.ops, time: self.ops.is_none().then_some(Duration::from_secs_f64(self.seconds)) };
+        let limits =
+            Limits { operations: self.ops, time: self.ops.is_none().then_some(Duration::from_secs_f64(self.seconds)) };
         match workload.mix(self.reads) {
             Some(mix) => {
                 let zipf = Zipf::new(entries);
-                run::run(threads, pace, seed, |lap| bench.mixed(lap, &mix, &zipf, entries))
+                run::run(threads, limits, seed, |lap| bench.mixed(lap, &mix, &zipf, entries))
             }
-            None if workload == Workload::Read => run::run(threads, pace, seed, |lap| bench.read(lap, entries)),
+            None if workload == Workload::Read => run::run(threads, limits, seed, |lap| bench.read(lap, entries)),
             None if workload == Workload::Multi => {
-                run::run(threads, pace, seed, |lap| bench.multi(lap, entries, self.multi))
+                run::run(threads, limits, seed, |lap| bench.multi(lap, entries, self.multi))
             }
-            None => run::run(threads, pace, seed, |lap| bench.scan(lap, workload == Workload::ScanReverse)),
+            None => run::run(threads, limits, seed, |lap| bench.scan(lap, workload == Workload::ScanReverse)),
         }
     }
 
@@ -237,8 +239,8 @@ impl Args {
         )
     }
 
-    fn json_of(&self, file: &BenchFile, rows: &[Row], interrupted: bool) -> String {
-        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+    fn json_of(&self, file: &BenchFile, rows: &[ResultRow], interrupted: bool) -> String {
+        let rows: Vec<Value> = rows.iter().map(ResultRow::json).collect();
         let data = file.opened().map(|opened| opened.data);
         let bytes = file.opened().and_then(|opened| opened.db.stats().ok());
         let object = json!({

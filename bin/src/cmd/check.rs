@@ -31,8 +31,8 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Outcome {
         let db = open::read_only(&self.file.path)?;
-        let shown = Progress::new(Unit::Items("pages"), None);
-        let checked = db.check_with(|done, all| shown.set(done, all));
+        let progress = Progress::new(Unit::Items("pages"), None);
+        let checked = db.check_with(|done, all| progress.set(done, all));
         progress::clear();
         let report = checked.map_err(|error| Failure::of_database(error, &self.file.path))?;
         let mut output = Output::stdout();

@@ -18,7 +18,7 @@ Examples:
   kvctl compact app.mapleaf small.mapleaf --json
 
 Only reads FILE. OUT must not exist; it appears when it is complete and durable. It holds all tables in key order, with
-full pages and almost no free ones. The disk must have room for both files.
+full pages and almost no free pages. The disk must have room for both files.
 ";
 
 #[derive(clap::Args, Debug)]

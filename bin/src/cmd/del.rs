@@ -47,7 +47,7 @@ impl Args {
         let mut txn = db.begin_write()?;
         let key = Columns::of_write(&mut txn, &self.table.name)?.key.to_compare(self.encoding, &self.key.text)?;
         let was_there = txn.bytes_table(&self.table.name)?.delete(key.as_slice())?;
-        // Without the commit, a missing table is not created either.
+        // Without a commit, a missing table is not created.
         if was_there {
             txn.commit()?;
         }

@@ -1,4 +1,4 @@
-//! `dump`: writes all entries as rows that `load` reads. load(dump(x)) equals x for any bytes.
+//! `dump`: writes all entries as rows. Loading these rows restores the same entries, for any bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,12 +21,12 @@ Examples:
   kvctl dump names.mapleaf -o names.jsonl
   kvctl dump app.mapleaf --all -o app.jsonl
 
-Writes TSV to standard output unless --format or the extension of OUT (.tsv, .jsonl) says otherwise. The first lines declare
-each table with its name and codecs; then come the rows, with keys and values as text of their types. In TSV of several
-tables, the declaration ('# mapleaf-table') is repeated before the rows of each table; in JSON lines of --all, each row
-names its table. Keys and values that have no text follow \\! as bytes, or are \"key_b64\", \"value_b64\". 'kvctl load'
-creates the same tables, also empty ones. OUT appears only when it is complete, and never has more permissions than the
-database. Exits with 1, without OUT, if the table does not exist.
+Writes TSV to standard output, unless --format or the extension of OUT (.tsv, .jsonl) selects a format. The first lines
+declare each table with its name and codecs; then come the rows, with keys and values as text of their types. In TSV of
+several tables, the declaration ('# mapleaf-table') is repeated before the rows of each table; in JSON lines of --all, each
+row names its table. Keys and values that have no text are written as bytes: after \\! in TSV, in \"key_b64\" and
+\"value_b64\" in JSON lines. 'kvctl load' creates the same tables, also empty ones. OUT appears only when it is complete,
+and never has more permissions than the database. If the table does not exist, dump exits with 1 and writes no OUT.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -66,7 +66,8 @@ impl Args {
         Ok(Exit::Done)
     }
 
-    /// The tables to dump. A missing table is an error: an empty dump would look like a copy.
+    /// The tables to dump. A missing table is an error, because an empty dump would look like a
+    /// copy.
     fn tables(&self, txn: &ReadTxn) -> Result<Vec<TableInfo>, Failure> {
         let failed = |error| Failure::of_database(error, &self.file.path);
         if self.all {
@@ -81,8 +82,8 @@ impl Args {
 
     fn choose_format(&self) -> Result<Format, Failure> {
         match (self.target(), self.rows.format) {
-            (Some(target), asked) => Format::choose(asked, target),
-            (None, asked) => Ok(asked.unwrap_or(Format::Tsv)),
+            (Some(target), requested) => Format::choose(requested, target),
+            (None, requested) => Ok(requested.unwrap_or(Format::Tsv)),
         }
     }
 
@@ -92,16 +93,16 @@ impl Args {
 
     fn open_output(&self, db: &Db) -> Result<Output, Failure> {
         let Some(target) = self.target() else { return Ok(Output::stdout()) };
-        let same = match (fs::metadata(target), fs::metadata(&self.file.path)) {
+        let is_database = match (fs::metadata(target), fs::metadata(&self.file.path)) {
             (Ok(target), Ok(file)) => open::is_same_file(&target, &file),
             _ => false,
         };
-        if same {
+        if is_database {
             return Err(Failure::usage(format!("{}: is the database itself; give another OUT", target.display())));
         }
         let output = Output::file(target, db)?;
-        // A SIGINT has to remove what was written so far. A pipe or device has nothing to remove,
-        // and may block.
+        // SIGINT must remove an unfinished file. For a pipe or a device, it just ends the process:
+        // there is nothing to remove, and a write may block.
         if output.is_unfinished_file() {
             interrupt::handle_sigint()?;
         }
@@ -113,7 +114,7 @@ impl Args {
         let table = txn.bytes_table(&info.name).map_err(failed)?;
         let columns = Columns::new(&info.name, Some(info));
         let mut row_text = RowText::new(&columns);
-        let named = self.all.then_some(&*info.name);
+        let named_table = self.all.then_some(&*info.name);
         let mut line = Vec::new();
         for entry in table.range(..).map_err(failed)? {
             let (key, value) = entry.map_err(failed)?;
@@ -121,9 +122,8 @@ impl Args {
             line.clear();
             match format {
                 Format::Tsv => tsv::write_row(key, value, &mut line),
-                Format::Jsonl => {
-                    jsonl::write_row(named, key, value, &mut line).map_err(|error| Failure::writing("a row", &error))?
-                }
+                Format::Jsonl => jsonl::write_row(named_table, key, value, &mut line)
+                    .map_err(|error| Failure::writing("a row", &error))?,
             }
             output.write(&line)?;
             if interrupt::requested() {

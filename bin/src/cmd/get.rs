@@ -1,4 +1,4 @@
-//! `get`: the value of one key.
+//! `get`: prints the value of one key.
 
 use crate::cmd::args::{Encoding, ExistingFile, Key, TableName};
 use crate::database::open;
@@ -28,8 +28,8 @@ pub(crate) struct Args {
     table: TableName,
     #[command(flatten)]
     encoding: Encoding,
-    /// Print only the stored bytes of the value: no text of its type, no line feed, and no digits
-    /// whatever the key is
+    /// Print only the stored bytes of the value, without a line feed: neither text of its type nor
+    /// --hex or --base64 digits
     #[arg(long)]
     raw: bool,
 }
@@ -47,11 +47,11 @@ impl Args {
         let table = txn.bytes_table(&self.table.name).map_err(failed)?;
         let Some(value) = table.get(key.as_slice()).map_err(failed)? else {
             let name = &self.table.name;
-            let why = match open::has_table(&txn, name)? {
+            let problem = match open::has_table(&txn, name)? {
                 true => format!("no such key in table '{name}'"),
                 false => format!("no table '{name}'; 'kvctl tables' lists them"),
             };
-            output::error(&format!("{}: {why}", self.file.path.display()));
+            output::error(&format!("{}: {problem}", self.file.path.display()));
             return Ok(Exit::No);
         };
         self.print(value, &columns.value).map_err(|failure| failure.of_file(&self.file.path))?;

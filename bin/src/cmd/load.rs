@@ -1,10 +1,10 @@
 //! `load`: stores rows from a file or standard input, in batches. Each batch is one transaction.
 //!
-//! Rows go into the transaction as they are read; memory holds one line, whatever the size of a
-//! batch. A batch that cannot be completed is dropped whole, and the failure says how many rows of
-//! the batches before it stay, and how to go on after them. A full batch is committed before the
-//! next line is asked for, so that rows of a slow sender do not wait for each other. The first row
-//! is read before the database is made, so that an input without one makes no file.
+//! Each row goes into the transaction when it is read, so memory holds one line, even for a large
+//! batch. If a batch fails, all of it is dropped. The failure says how many rows of earlier batches
+//! are stored, and how to continue after them. A full batch is committed before the next line is
+//! read, so that it does not wait for a slow sender. The first row is read before the database is
+//! created, so that an input with a malformed first row creates no file.
 
 use std::borrow::Cow;
 use std::io::BufRead;
@@ -24,7 +24,7 @@ use crate::terminal::interrupt::{self, InterruptibleReader};
 use crate::terminal::output;
 use crate::terminal::progress::{self, CountingReader, Progress, Unit};
 
-/// Bytes of keys and values after which a batch is committed.
+/// Number of bytes of keys and values after which a batch is committed.
 const BATCH_BYTES: u64 = 256 << 20;
 
 const EXAMPLES: &str = "\
@@ -41,9 +41,9 @@ INPUT is TSV (key, tab, value; escapes \\t \\n \\r \\\\ \\xNN; lines that start 
 ({\"key\": \"..\", \"value\": \"..\"}; \"table\" for another table than -t), by its extension or --format; standard input is
 TSV, and so are /dev/stdin and pipes without one of these extensions. A byte order mark before the first line is skipped.
 
-A batch is applied completely or not at all. It holds 256 MiB of keys and values, or --batch rows if that is less. A
+A batch is stored completely or not at all. It holds 256 MiB of keys and values, or --batch rows if that is less. A
 malformed line ends the load with 65: its batch is dropped, earlier batches stay. An interrupted load prints how many rows
-are stored; --skip continues after them. Loading everything again is right too: it stores the same rows once more.
+are stored; --skip continues after them. Loading the whole input again is also correct: it stores the same rows again.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -53,11 +53,10 @@ pub(crate) struct Args {
     file: CreatedFile,
     /// File with the rows; standard input if missing or '-'
     input: Option<PathBuf>,
-    /// Table for rows that name none, and new name for the table of a dump of one table [default:
-    /// main]
+    /// Table for rows that name none; for a dump of one table, its new name [default: main]
     #[arg(short = 't', long = "table", value_name = "NAME")]
     table: Option<String>,
-    /// Store the bytes of the rows unchanged, without reading them as text of their types
+    /// Store the bytes of the rows unchanged: they are not text of their types
     #[arg(long)]
     raw: bool,
     /// Also store bytes that the table's codec cannot decode
@@ -65,13 +64,13 @@ pub(crate) struct Args {
     unchecked: bool,
     #[command(flatten)]
     rows: RowFormat,
-    /// Most rows in a transaction [default: as many as fit into 256 MiB]
+    /// Maximum number of rows in a batch [default: as many as fit into 256 MiB]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::positive)]
     batch: Option<u64>,
-    /// Skip the first N rows, which an earlier load has stored
+    /// Skip the first N rows, because an earlier load has stored them
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = numbers::whole)]
     skip: u64,
-    /// Longest line; K, M and G are powers of 1024
+    /// Maximum length of a line; K, M and G are powers of 1024
     #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = numbers::size::<1>)]
     max_line: u64,
 }
@@ -111,8 +110,8 @@ fn bytes_text(bytes: u64) -> String {
     format!("{} ({:.1} MiB)", numbers::count(bytes, "byte"), bytes as f64 / f64::from(1 << 20))
 }
 
-/// Why `fill` stopped.
-enum Until {
+/// The reason why `fill` stopped.
+enum Stop {
     BatchIsFull,
     OtherTable,
     InputEnds,
@@ -126,7 +125,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// Counts a row of so many bytes.
+    /// Counts a row of this many bytes. Returns whether the batch is full.
     fn is_full_after(&mut self, bytes: usize) -> bool {
         self.rows += 1;
         self.bytes += bytes as u64;
@@ -134,7 +133,7 @@ impl Batch {
     }
 }
 
-/// A load under way.
+/// The state of a load.
 struct Load<'a, R> {
     args: &'a Args,
     rows: Rows<R>,
@@ -148,40 +147,40 @@ struct Load<'a, R> {
 impl<R: BufRead> Load<'_, R> {
     fn run(&mut self) -> Result<(), Failure> {
         self.batches().map_err(|failure| {
-            // The text of an interrupt already says how many rows stay.
+            // The text of an interrupt already says how many rows are stored.
             if failure.exit == Exit::Interrupted {
                 failure
             } else {
-                failure.append(&self.kept())
+                failure.append(&self.stored_rows_text())
             }
         })
     }
 
     fn batches(&mut self) -> Result<(), Failure> {
-        interrupt::set_summary(self.kept());
-        let mut more = self.first()?;
+        interrupt::set_summary(self.stored_rows_text());
+        let mut more = self.skip_rows()?;
         let mut db = open::or_create(&self.args.file.path)?;
         while more || self.targets.has_pending() {
             let mut txn = db.begin_write().map_err(|error| self.failed(error))?;
             let mut batch = Batch { rows: 0, bytes: 0, rows_max: self.args.batch.unwrap_or(u64::MAX) };
-            let until = loop {
-                self.make_tables(&mut txn)?;
+            let stop = loop {
+                self.create_tables(&mut txn)?;
                 if !more {
-                    break Until::InputEnds;
+                    break Stop::InputEnds;
                 }
                 match self.fill(&mut txn, &mut batch)? {
-                    Until::OtherTable => continue,
-                    until => break until,
+                    Stop::OtherTable => continue,
+                    stop => break stop,
                 }
             };
-            self.make_tables(&mut txn)?;
+            self.create_tables(&mut txn)?;
             txn.commit().map_err(|error| self.failed(error))?;
             db.keep();
             self.committed += batch.rows;
             self.progress.set_note(format!("{} rows", self.committed));
-            interrupt::set_summary(self.kept());
-            more = match until {
-                Until::InputEnds => false,
+            interrupt::set_summary(self.stored_rows_text());
+            more = match stop {
+                Stop::InputEnds => false,
                 _ if interrupt::requested() => return Err(interrupt::failure()),
                 _ => self.advance()?,
             };
@@ -190,8 +189,8 @@ impl<R: BufRead> Load<'_, R> {
         Ok(())
     }
 
-    /// Moves to the first row after those that `--skip` leaves out; false if there is none.
-    fn first(&mut self) -> Result<bool, Failure> {
+    /// Moves to the first row after the rows that `--skip` leaves out; false at the end.
+    fn skip_rows(&mut self) -> Result<bool, Failure> {
         for skipped in 0..self.args.skip {
             if !self.advance()? {
                 let (name, skip) = (&self.input_name, self.args.skip);
@@ -201,30 +200,30 @@ impl<R: BufRead> Load<'_, R> {
         self.advance()
     }
 
-    /// Inserts the current row, and the rows after it that go into the same table and the same
-    /// batch.
-    fn fill(&mut self, txn: &mut WriteTxn, batch: &mut Batch) -> Result<Until, Failure> {
+    /// Stores the current row and the next ones, until the batch is full or a row goes into another
+    /// table.
+    fn fill(&mut self, txn: &mut WriteTxn, batch: &mut Batch) -> Result<Stop, Failure> {
         let name = self.targets.of_row(self.rows.row().table).to_string();
         let columns = Columns::of_write(txn, &name).map_err(|error| self.at_line(error))?;
         let mut table = txn.bytes_table(&name).map_err(|error| self.at_line(error))?;
         loop {
             let row = self.rows.row();
             if self.targets.has_pending() || self.targets.of_row(row.table) != name {
-                return Ok(Until::OtherTable);
+                return Ok(Stop::OtherTable);
             }
             let key = self.stored(&columns.key, row.key)?;
             let value = self.stored(&columns.value, row.value)?;
             table.put(&key, &value).map_err(|error| self.at_line(error))?;
             if batch.is_full_after(key.len() + value.len()) {
-                return Ok(Until::BatchIsFull);
+                return Ok(Stop::BatchIsFull);
             }
             if !self.advance()? {
-                return Ok(Until::InputEnds);
+                return Ok(Stop::InputEnds);
             }
         }
     }
 
-    /// The bytes of a field of the current row.
+    /// The bytes to store for a field of the current row.
     fn stored<'r>(&self, column: &Column, field: Field<'r>) -> Result<Cow<'r, [u8]>, Failure> {
         let field = match field {
             Field::Text(bytes) if self.args.raw => Field::Stored(bytes),
@@ -245,12 +244,12 @@ impl<R: BufRead> Load<'_, R> {
         }
     }
 
-    fn make_tables(&mut self, txn: &mut WriteTxn) -> Result<(), Failure> {
-        let made = self.targets.create(txn);
-        made.map_err(|error| self.at_line(error))
+    fn create_tables(&mut self, txn: &mut WriteTxn) -> Result<(), Failure> {
+        let result = self.targets.create(txn);
+        result.map_err(|error| self.at_line(error))
     }
 
-    /// Goes to the next row; false at the end. Takes the declarations before it.
+    /// Moves to the next row; false at the end. Passes the declarations before it to `targets`.
     fn advance(&mut self) -> Result<bool, Failure> {
         while self.rows.advance().map_err(|error| error.of_input(&self.input_name))? {
             let Some(declared) = self.rows.declared() else { return Ok(true) };
@@ -263,7 +262,7 @@ impl<R: BufRead> Load<'_, R> {
         Failure::of_database(error, &self.args.file.path)
     }
 
-    /// A failure to store the current row. The text names the line only if the row is the cause.
+    /// The failure to store the current row. The text names the line only if the row is the cause.
     fn at_line(&self, error: mapleaf::Error) -> Failure {
         let failure = self.failed(error);
         match failure.exit {
@@ -276,13 +275,14 @@ impl<R: BufRead> Load<'_, R> {
         format!("{}: line {}", self.input_name, self.rows.line_number())
     }
 
-    fn kept(&self) -> String {
+    /// Tells the user how many rows are stored, and how to continue after them.
+    fn stored_rows_text(&self) -> String {
         let rows = self.args.skip + self.committed;
         match self.committed {
             0 => "no rows were loaded".to_string(),
-            1 => format!("1 row of whole batches stays, the rest was not loaded; load with --skip {rows} to go on after it"),
-            kept => format!(
-                "{kept} rows of whole batches stay, the rest was not loaded; load with --skip {rows} to go on after them"
+            1 => format!("1 row of whole batches stays, the rest was not loaded; load with --skip {rows} to continue after it"),
+            count => format!(
+                "{count} rows of whole batches stay, the rest was not loaded; load with --skip {rows} to continue after them"
             ),
         }
     }
@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_full_after_256_mib_or_so_many_rows() {
+    fn a_batch_is_full_after_256_mib_or_its_number_of_rows() {
         let mut batch = Batch { rows: 0, bytes: 0, rows_max: u64::MAX };
         assert!((0..255).all(|_| !batch.is_full_after(1 << 20)));
         assert!(batch.is_full_after(1 << 20) && batch.rows == 256);

@@ -20,7 +20,7 @@ Examples:
 KEY and VALUE are text of the types of the table: 'kvctl tables' shows these types, 'kvctl help' describes their text. A
 missing table is created without types. Bytes that the table's codec cannot decode are refused, also with --hex, --base64
 and --raw. Standard input and files are stored unchanged, except that a final line feed is dropped for numbers and other
-one-line types. To store a value that is '-' or starts with '@', send it through standard input. Put '--' before other
+one-line types. To store a value that is '-' or starts with '@', pass it through standard input. Write '--' before other
 arguments that start with '-'.
 ";
 
@@ -38,8 +38,7 @@ pub(crate) struct Args {
     table: TableName,
     #[command(flatten)]
     encoding: Encoding,
-    /// Store the bytes of VALUE unchanged: VALUE is neither text of its type nor --hex or --base64
-    /// digits
+    /// Store the bytes of VALUE unchanged: neither text of its type nor --hex or --base64 digits
     #[arg(long)]
     raw: bool,
 }
@@ -68,8 +67,8 @@ impl Args {
         Ok(txn.commit()?)
     }
 
-    /// Removes the line feed at the end of a file or of a command's output, if no text of the type
-    /// can end in one.
+    /// Removes the line feed at the end of a file or of standard input, if no text of the type can
+    /// end in one.
     fn without_line_feed<'v>(&self, value: &'v [u8], column: &Column) -> &'v [u8] {
         let is_stream = matches!(self.value.as_encoded_bytes(), b"-" | [b'@', ..]);
         match value.strip_suffix(b"\n") {

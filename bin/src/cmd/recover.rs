@@ -1,5 +1,4 @@
-//! `recover`: returns a file to its newest undamaged state, after listing the changes that this
-//! loses.
+//! `recover`: returns a file to its newest undamaged state, after it has listed the lost changes.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -8,7 +7,7 @@ use serde_json::{json, Value};
 
 use crate::cmd::args::{Answer, ExistingFile};
 use crate::database::findings;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{best_effort, Exit, Failure, Outcome};
 use crate::numbers::count;
 use crate::terminal::output::{self, Output};
 
@@ -18,10 +17,10 @@ Examples:
   kvctl recover names.mapleaf --yes
   kvctl recover names.mapleaf --yes --json
 
-For a file that was cut short, or whose newest state is damaged. The previous state is certainly whole only if nothing was
+For a file that was cut short, or whose newest state is damaged. The previous state is sure to be undamaged only if nothing was
 written after the last commit, not even by a dropped transaction. Prints the loss and asks before it changes the file;
 without a terminal it needs --yes, or else exits with 2 and changes nothing. Reads every page in use. Exits with 0 if
-nothing is lost, with 4 if it returned to an older state, and with 3 if no state is whole: then 'kvctl salvage' copies
+nothing is lost, with 4 if it returned to an older state, and with 3 if no state is undamaged: then 'kvctl salvage' copies
 every readable entry.
 ";
 
@@ -68,9 +67,11 @@ impl Args {
         }
         let unchanged = format!("{}: not changed", self.file.path.display());
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            return Err(Failure::usage(format!("{unchanged}; --yes gives up what is lost and goes back")));
+            return Err(Failure::usage(format!(
+                "{unchanged}; --yes accepts the loss and goes back to the older state"
+            )));
         }
-        io::stderr().write_all(b"Give this up and go back? [y/N] ").ok();
+        best_effort(io::stderr().write_all(b"Accept the loss and go back to the older state? [y/N] "));
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::reading("standard input", &error))?;
         match answer.trim() {
@@ -79,6 +80,7 @@ impl Args {
         }
     }
 
+    /// The answer as text.
     fn text(&self, report: &RecoverReport) -> String {
         if report.is_nothing() {
             return format!("whole: the state of transaction {}, nothing to recover\n", report.newest_txn);
@@ -104,7 +106,7 @@ impl Args {
     }
 }
 
-/// The loss, one fact a line.
+/// Describes the loss, one fact on each line.
 fn losses(report: &RecoverReport) -> Vec<String> {
     let mut lines = Vec::new();
     if report.bytes_missing() > 0 {
@@ -113,22 +115,21 @@ fn losses(report: &RecoverReport) -> Vec<String> {
     }
     lines.extend(report.damage.iter().map(|damage| format!("the newest state is damaged: {damage}")));
     lines.push(format!(
-        "the newest state that is whole is that of transaction {}; lost is what was committed after it, up to transaction \
-         {}",
+        "the newest state that is whole is that of transaction {}; all later commits are lost, up to transaction {}",
         report.whole_txn, report.newest_txn
     ));
     lines.push(match (report.whole_tables, report.whole_entries) {
-        (0, _) => "that state is empty: it has no tables, and all entries are given up".to_string(),
+        (0, _) => "that state is empty: it has no tables, and all entries are lost".to_string(),
         (tables, 0) => format!("that state is empty: it has {} without entries", count(tables, "table")),
         (tables, entries) => format!("that state has {} with {}", count(tables, "table"), count(entries, "entry")),
     });
     for table in &report.tables {
         lines.push(match (table.entries_before, table.entries_after) {
             (Some(before), Some(after)) => format!("table '{}': {} become {after}", table.name, count(before, "entry")),
-            (Some(before), None) => format!("table '{}' with {} goes", table.name, count(before, "entry")),
+            (Some(before), None) => format!("table '{}' with {} is lost", table.name, count(before, "entry")),
             (None, Some(after)) => {
                 format!(
-                    "table '{}': {} {}; how many it had cannot be read",
+                    "table '{}': {} {}; the number before is unreadable",
                     table.name,
                     count(after, "entry"),
                     if after == 1 { "stays" } else { "stay" }

@@ -18,15 +18,15 @@ Examples:
   kvctl salvage damaged.mapleaf saved.mapleaf --json
 
 Never writes to FILE. OUT must not exist; it appears when it is complete. Lists everything that cannot be read, with page,
-table and keys as far as they are known. Lost key ranges are filled from older pages if there are any; such entries may be
-stale (an older value, or an entry that was deleted later) and are counted for each table. A table whose name is lost is
-called lost-16 or similar. Exits with 4 if anything is lost, and with 3 if there is nothing to copy.
+table and keys as far as they are known. Entries of lost key ranges are copied from older pages, if the file has any; such
+entries may be stale (an older value, or an entry that was deleted later) and are counted for each table. A table whose
+name is lost gets a name such as lost-16. Exits with 4 if anything is lost, and with 3 if there is nothing to copy.
 ";
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    // Its own description: salvage reads a file that is no intact database.
+    // Not an `ExistingFile`: the file need not open as a database.
     /// Damaged database; only read
     file: PathBuf,
     #[command(flatten)]
@@ -62,9 +62,12 @@ impl Args {
             text.push_str(&format!("{}\n", output::one_line(&line_of(table))));
         }
         let (entries, stale) = (report.entries(), report.maybe_stale());
-        let how = if report.is_loss() { "salvaged with loss" } else { "salvaged without loss" };
+        let outcome = if report.is_loss() { "salvaged with loss" } else { "salvaged without loss" };
         let out = output::one_line(&self.out.path.display().to_string());
-        text.push_str(&format!("{how}: {} copied to {out}, {stale} of them may be stale\n", count(entries, "entry")));
+        text.push_str(&format!(
+            "{outcome}: {} copied to {out}, {stale} of them may be stale\n",
+            count(entries, "entry")
+        ));
         text
     }
 }

@@ -22,8 +22,9 @@ Examples:
 
 Prints TSV: the key, a tab, the value, as text of their types; \\t \\n \\r \\\\ stand for tabs, line ends and backslashes.
 --prefix, --from and --to are text of keys, and an entry must satisfy all that are given; for tuples, --prefix holds the
-first items. Keys and values that have no text follow \\! as bytes: those of a codec that is not built in, and those that
-their codec cannot decode. The latter make scan exit with 3 at the end. A missing table reads as empty.
+first items. Keys and values that have no text are printed as bytes after \\!: those of a codec that is not built in, and
+those that their codec cannot decode. If there are any of the latter, scan exits with 3 at the end. A missing table reads
+as empty.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -31,13 +32,13 @@ their codec cannot decode. The latter make scan exit with 3 at the end. A missin
 pub(crate) struct Args {
     #[command(flatten)]
     file: ExistingFile,
-    /// Only keys that start with this
+    /// Only keys that start with P
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     prefix: Option<OsString>,
-    /// Only keys from this one on
+    /// Only keys from A on
     #[arg(long, value_name = "A", allow_negative_numbers = true)]
     from: Option<OsString>,
-    /// Only keys before this one
+    /// Only keys before B
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
     to: Option<OsString>,
     /// Print from the last key to the first
@@ -79,6 +80,7 @@ impl Args {
         }
     }
 
+    /// The range that --prefix, --from and --to leave.
     fn span(&self, column: &Column) -> Result<Span, Failure> {
         let bound = |argument: &Option<OsString>| {
             argument.as_deref().map(|argument| column.to_compare(self.encoding, argument)).transpose()
@@ -139,7 +141,7 @@ impl Args {
     }
 }
 
-/// The keys from one inclusive bound to another exclusive one.
+/// A range of keys: `from` is included, `to` is not.
 #[derive(Debug, PartialEq, Eq)]
 struct Span {
     from: Vec<u8>,

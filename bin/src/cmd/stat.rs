@@ -39,8 +39,8 @@ impl Args {
             output.write(format!("{}\n", Value::Object(object)).as_bytes())?;
         } else {
             for (name, value) in figures {
-                let shown = value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string());
-                output.write(format!("{:<15} {shown}\n", name.replace('_', " ")).as_bytes())?;
+                let text = value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string());
+                output.write(format!("{:<15} {text}\n", name.replace('_', " ")).as_bytes())?;
             }
             output.write(findings::notes(&remarks).as_bytes())?;
         }

@@ -18,8 +18,8 @@ Examples:
   kvctl tables names.mapleaf --json
   kvctl tables create app.mapleaf born --key str --value u64
 
-Prints TSV: name, entries, height of the tree, codec of the keys, codec of the values. The codecs of a table without types
-are empty: its keys and values are any bytes, and programs open it as text or bytes.
+Prints TSV: name, number of entries, height of the tree, codec of the keys, codec of the values. A table without types has
+empty codecs: its keys and values are any bytes, and programs open it as text or bytes.
 ";
 
 const CREATE_EXAMPLES: &str = "\
@@ -28,8 +28,8 @@ Examples:
   kvctl tables create app.mapleaf edges --key '(u64,u64)' --value '()'
 
 TYPE is a built-in codec: str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], tuples such as (str,u64), and ()
-for values. Without --key or --value, that side has no type. An existing table with the same types is left unchanged; one
-with other types is an error.
+for values. Without --key, keys have no type; without --value, values have none. An existing table with the same types is
+left unchanged; one with other types is an error.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -76,8 +76,8 @@ fn value_type(name: &str) -> Result<Type, String> {
 
 fn key_type(name: &str) -> Result<Type, String> {
     match value_type(name)? {
-        found if found.is_of_keys() => Ok(found),
-        found => Err(format!("keys cannot have the type {}", found.name())),
+        key if key.is_of_keys() => Ok(key),
+        other => Err(format!("keys cannot have the type {}", other.name())),
     }
 }
 
@@ -95,7 +95,7 @@ impl Create {
     fn run(self) -> Outcome {
         let db = open::or_create(&self.file.path)?;
         self.refuse_long_keys(&db)?;
-        let name = |of: &Option<Type>| of.as_ref().map_or_else(String::new, |of| of.name().to_string());
+        let name = |side: &Option<Type>| side.as_ref().map_or_else(String::new, |codec| codec.name().to_string());
         let create = || -> mapleaf::Result<()> {
             let mut txn = db.begin_write()?;
             txn.create_table(&self.name, &name(&self.key), &name(&self.value))?;
@@ -109,7 +109,7 @@ impl Create {
     fn refuse_long_keys(&self, db: &Db) -> Result<(), Failure> {
         let Some(key) = &self.key else { return Ok(()) };
         let page_size = db.stats().map_err(|error| Failure::of_database(error, &self.file.path))?.page_size;
-        // The key limit of the library: a quarter of a page, less the overhead of an entry.
+        // The limit of the library for keys: a quarter of a page, without the overhead of an entry.
         let limit = page_size as u64 / 4 - 24;
         match key.least_bytes() > limit {
             true => Err(Failure::usage(format!(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cmd::args::{Answer, KeepFile};
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{best_effort, Exit, Failure, Outcome};
 use crate::numbers;
 use crate::terminal::interrupt;
 use crate::terminal::output::Output;
@@ -25,8 +25,8 @@ Examples:
 Each cycle starts a process that commits verifiable transactions to FILE, and kills it with SIGKILL; every second kill hits
 a commit. Then torture compares all of FILE with the expected contents: FILE must hold exactly the state after one
 transaction, which is not older than the last acknowledged one. FILE must not exist, or must come from an earlier run with
---keep, which this run continues. FILE is removed at the end, unless a check fails: the first violation ends the run with 3
-and keeps the file. A seed repeats the transactions and the choices, but not the exact moments of the kills.
+--keep, which this run continues. torture removes a new FILE at the end. The first violation ends the run with 3, and FILE
+stays. A seed repeats the transactions and the choices, but not the exact moments of the kills.
 
 A kill is not a power loss: the kernel still writes out the pages of a killed process. To test the disk too, run torture
 with --keep, cut the power, and run it again on the same FILE.
@@ -35,7 +35,7 @@ with --keep, cut the power, and run it again on the same FILE.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Database to create on the disk that you want to test
+    /// Database to create, on the disk to test
     file: PathBuf,
     /// Number of processes to kill
     #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true, value_parser = numbers::positive)]
@@ -43,11 +43,12 @@ pub(crate) struct Args {
     /// Seed of transactions and choices [default: from the clock]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = numbers::whole)]
     seed: Option<u64>,
-    /// Also cut a copy of the file short in each cycle: opening it must fail or return right data,
-    /// and recovery must reach an older state if one is whole
+    /// Also cut a copy of the file short in each cycle: opening it must fail or return correct
+    /// data, and recovery must reach an older state if one is undamaged
     #[arg(long)]
     truncate: bool,
-    /// Also change random bytes of a copy in each cycle: each read must be right or an error
+    /// Also change random bytes of a copy in each cycle: each read must return correct data or an
+    /// error
     #[arg(long)]
     flip: bool,
     /// Approximate size limit of the file, at least 1M; K, M and G are powers of 1024
@@ -76,13 +77,13 @@ impl Args {
             Ok(run) => run,
             Err(end) => return Err(self.failure(end, seed, true)),
         };
-        let ended = run.cycles(&Progress::new(Unit::Items("cycles"), Some(self.cycles)));
+        let result = run.cycles(&Progress::new(Unit::Items("cycles"), Some(self.cycles)));
         progress::clear();
-        let stays = existed || self.at_end.keep || matches!(ended, Err(End::Violation(_)));
-        if !stays {
+        let keep = existed || self.at_end.keep || matches!(result, Err(End::Violation(_)));
+        if !keep {
             remove(&self.file);
         }
-        match ended {
+        match result {
             Ok(()) => {
                 self.print(&run.report)?;
                 Ok(Exit::Done)
@@ -91,7 +92,7 @@ impl Args {
                 if matches!(end, End::Violation(_)) {
                     self.print(&run.report)?;
                 }
-                Err(self.failure(end, run.report.seed, stays))
+                Err(self.failure(end, run.report.seed, keep))
             }
         }
     }
@@ -103,7 +104,7 @@ impl Args {
         output.finish()
     }
 
-    fn failure(&self, end: End, seed: u64, stays: bool) -> Failure {
+    fn failure(&self, end: End, seed: u64, is_kept: bool) -> Failure {
         match end {
             End::Violation(text) => Failure::new(
                 Exit::File,
@@ -123,7 +124,7 @@ impl Args {
             End::Failure(failure) => failure,
             End::Interrupted => {
                 let failure = interrupt::failure();
-                if stays {
+                if is_kept {
                     failure.append(&format!("{} stays", self.file.display()))
                 } else {
                     failure
@@ -133,20 +134,21 @@ impl Args {
     }
 }
 
-/// Removes the database and the temporary files of creations that were killed.
+/// Removes the database, and the temporary files of killed writers that were creating it.
 fn remove(file: &std::path::Path) {
-    fs::remove_file(file).ok();
+    best_effort(fs::remove_file(file));
     let Some(name) = file.file_name().map(|name| name.to_string_lossy().into_owned()) else { return };
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
-    let unfinished = format!(".{}.", name.chars().take(40).collect::<String>());
+    let temporary_prefix = format!(".{}.", name.chars().take(40).collect::<String>());
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let found = entry.file_name().to_string_lossy().into_owned();
-        if found.starts_with(&unfinished) && found.ends_with(".new") {
-            fs::remove_file(entry.path()).ok();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(&temporary_prefix) && name.ends_with(".new") {
+            best_effort(fs::remove_file(entry.path()));
         }
     }
 }
 
+/// A seed from the clock.
 fn clock_seed() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64)
 }
@@ -165,7 +167,7 @@ pub(crate) struct ChildArgs {
 
 #[derive(clap::Subcommand, Debug)]
 enum Part {
-    /// Commits transactions until it is killed
+    /// Commit transactions until a kill
     Write {
         file: PathBuf,
         #[arg(long)]
@@ -173,7 +175,7 @@ enum Part {
         #[arg(long)]
         keys: u64,
     },
-    /// Prints the state of a file
+    /// Print the verdict on a file
     Judge {
         file: PathBuf,
         #[arg(long)]

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::exit::best_effort;
 use crate::random::Rng;
 
 /// The kind of damage to a copy.
@@ -24,25 +25,30 @@ impl Damage {
     }
 }
 
-/// A copy in the database's folder. Drop removes it, unless `keep` was called.
-pub(crate) struct Copy {
+/// A damaged copy in the database's folder. Drop removes it, unless `keep` was called.
+pub(crate) struct DamagedCopy {
     path: PathBuf,
-    kept: bool,
+    keep: bool,
 }
 
-impl Copy {
+impl DamagedCopy {
     /// Copies the database and damages the copy. Also returns a description of the damage.
-    pub(crate) fn make(of: &Path, damage: Damage, cycle: u64, rng: &mut Rng) -> io::Result<(Copy, String)> {
-        let mut name = of.file_name().unwrap_or_default().to_os_string();
+    pub(crate) fn create(
+        database: &Path,
+        damage: Damage,
+        cycle: u64,
+        rng: &mut Rng,
+    ) -> io::Result<(DamagedCopy, String)> {
+        let mut name = database.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".{}-{cycle}", damage.name()));
-        let copy = Copy { path: of.with_file_name(name), kept: false };
-        fs::copy(of, &copy.path)?;
+        let copy = DamagedCopy { path: database.with_file_name(name), keep: false };
+        fs::copy(database, &copy.path)?;
         let file = OpenOptions::new().read(true).write(true).open(&copy.path)?;
-        let done = match damage {
+        let description = match damage {
             Damage::Cut => cut(&file, rng)?,
             Damage::Flips => flip(&file, rng)?,
         };
-        Ok((copy, done))
+        Ok((copy, description))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -51,20 +57,21 @@ impl Copy {
 
     /// Keeps the copy, and returns its path.
     pub(crate) fn keep(mut self) -> PathBuf {
-        self.kept = true;
+        self.keep = true;
         self.path.clone()
     }
 }
 
-impl Drop for Copy {
+impl Drop for DamagedCopy {
     fn drop(&mut self) {
-        if !self.kept {
-            fs::remove_file(&self.path).ok();
+        if !self.keep {
+            best_effort(fs::remove_file(&self.path));
         }
     }
 }
 
-/// Cuts the file: half of the time at any length, else at a multiple of 4 KiB.
+/// Cuts the file, to any length in half of the calls, else to a multiple of 4 KiB. Describes the
+/// cut.
 fn cut(file: &File, rng: &mut Rng) -> io::Result<String> {
     let before = file.metadata()?.len();
     let mut len = rng.below(before);
@@ -75,22 +82,22 @@ fn cut(file: &File, rng: &mut Rng) -> io::Result<String> {
     Ok(format!("cut from {before} to {len} bytes"))
 }
 
-/// Changes up to 64 bytes, most often one, by at least one bit each.
+/// Changes up to 64 bytes, most often one, by at least one bit each. Describes the changes.
 fn flip(file: &File, rng: &mut Rng) -> io::Result<String> {
     let len = file.metadata()?.len();
     let count = if rng.one_in(2) { 1 } else { 1 + rng.below(64) };
-    let mut places = Vec::new();
+    let mut offsets = Vec::new();
     for _ in 0..count {
         // Every eighth change hits the meta pages, which few random offsets would hit.
         let within = if rng.one_in(8) { len.min(8192) } else { len };
-        let at = rng.below(within);
+        let offset = rng.below(within);
         let mut byte = [0];
-        file.read_exact_at(&mut byte, at)?;
+        file.read_exact_at(&mut byte, offset)?;
         byte[0] ^= 1 + rng.below(255) as u8;
-        file.write_all_at(&byte, at)?;
-        places.push(at.to_string());
+        file.write_all_at(&byte, offset)?;
+        offsets.push(offset.to_string());
     }
-    Ok(format!("bytes changed at {}", places.join(", ")))
+    Ok(format!("bytes changed at {}", offsets.join(", ")))
 }
 
 #[cfg(test)]
@@ -105,8 +112,8 @@ mod tests {
         for number in 0..20 {
             for damage in [Damage::Cut, Damage::Flips] {
                 let mut rng = Rng::of(1, number);
-                let (copy, done) = Copy::make(&path, damage, number, &mut rng).unwrap();
-                assert_ne!(fs::read(copy.path()).unwrap(), fs::read(&path).unwrap(), "{done}");
+                let (copy, description) = DamagedCopy::create(&path, damage, number, &mut rng).unwrap();
+                assert_ne!(fs::read(copy.path()).unwrap(), fs::read(&path).unwrap(), "{description}");
             }
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

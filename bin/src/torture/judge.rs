@@ -1,9 +1,9 @@
 //! The judging child: compares a database with its plan.
 //!
-//! After kills only, the file must open, and counter, tables, entries and `check` must match one
-//! state of the plan exactly. In a damaged copy, each answer must be right or a typed error. The
-//! judge prints its verdict as one JSON object; its exit code tells only whether it printed one.
-//! The parent checks that the judge answers in time and does not die.
+//! If there were only kills, the file must open, `check` must find nothing, and counters, tables
+//! and entries must be exactly those of one state of the plan. In a damaged copy, each answer must
+//! be correct or a typed error. The judge prints its verdict as one JSON object; its exit code says
+//! only whether it printed one. The parent checks that the judge answers in time and does not die.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Outcome};
 use crate::terminal::output::Output;
-use crate::torture::plan::{Plan, State, Value, COUNTERS};
+use crate::torture::plan::{Contents, Plan, PlannedValue, COUNTERS};
 
-/// The result of a judge.
+/// The result of judging a file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Verdict {
     /// The file holds exactly the state after this transaction of this plan.
@@ -27,10 +27,10 @@ pub(crate) enum Verdict {
     /// A cut copy was recovered to the older state that the error named. It holds exactly the state
     /// after this transaction.
     Recovered { number: u64, seed: u64 },
-    /// The copy opened; at least one answer was an error for damaged files, and all others were
-    /// right.
+    /// The copy opened. At least one answer was an error for damaged files; all others were
+    /// correct.
     Errors(String),
-    /// A database of another program, or no database at all.
+    /// The file is a database of another program, or not a database.
     Foreign(String),
     /// The kernel refused to open or read the file.
     Cannot(String),
@@ -41,9 +41,9 @@ pub(crate) enum Verdict {
 /// The checks that a file must pass.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Mode {
-    /// Open it for writing, which recovers it; otherwise read-only.
+    /// Open it for writing, which recovers it; else read-only.
     pub(crate) writes: bool,
-    /// It is a damaged copy: errors for damaged files are right answers.
+    /// It is a damaged copy: errors for damaged files are correct answers.
     pub(crate) damaged: bool,
     /// The newest transaction that was begun.
     pub(crate) newest: u64,
@@ -59,21 +59,21 @@ pub(crate) fn run(path: &Path, mode: Mode) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// Why a database does not match its plan.
-enum Wrong {
+/// The reason why a database does not match its plan.
+enum Mismatch {
     Foreign(String),
     Violation(String),
     Error(Error),
 }
 
-impl From<Error> for Wrong {
-    fn from(error: Error) -> Wrong {
-        Wrong::Error(error)
+impl From<Error> for Mismatch {
+    fn from(error: Error) -> Mismatch {
+        Mismatch::Error(error)
     }
 }
 
-fn violation(text: impl Into<String>) -> Wrong {
-    Wrong::Violation(text.into())
+fn violation(text: impl Into<String>) -> Mismatch {
+    Mismatch::Violation(text.into())
 }
 
 /// Judges a file.
@@ -85,10 +85,10 @@ pub(crate) fn judge(path: &Path, mode: Mode) -> Verdict {
     };
     let first = compare_all(&db, mode);
     if mode.writes && mode.damaged {
-        // Writing to a damaged copy may fail. Entries that were right stay right.
+        // Writing to a damaged copy may fail, but entries that were correct must stay correct.
         return match write_probe(&db) {
-            Ok(()) => more_telling(first, compare_all(&db, mode)),
-            Err(error) => more_telling(first, verdict_of_error(&error, mode)),
+            Ok(()) => worse_of(first, compare_all(&db, mode)),
+            Err(error) => worse_of(first, verdict_of_error(&error, mode)),
         };
     }
     first
@@ -132,7 +132,7 @@ fn verdict_of_error(error: &Error, mode: Mode) -> Verdict {
     }
 }
 
-/// Whether an error of this kind is a right answer for a damaged copy.
+/// Whether an error of this kind is a correct answer for a damaged copy.
 fn says_damage(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -146,8 +146,8 @@ fn says_damage(kind: ErrorKind) -> bool {
     )
 }
 
-/// The graver of two verdicts on one damaged copy.
-fn more_telling(first: Verdict, second: Verdict) -> Verdict {
+/// The worse of two verdicts on one damaged copy.
+fn worse_of(first: Verdict, second: Verdict) -> Verdict {
     match (&first, &second) {
         (Verdict::Violation(_) | Verdict::Cannot(_), _) | (_, Verdict::State { .. } | Verdict::Nothing) => first,
         _ => second,
@@ -156,27 +156,27 @@ fn more_telling(first: Verdict, second: Verdict) -> Verdict {
 
 /// Compares everything in an open database with its plan.
 fn compare_all(db: &Db, mode: Mode) -> Verdict {
-    let judged = db.begin_read().map_err(Wrong::from).and_then(|txn| {
+    let judged = db.begin_read().map_err(Mismatch::from).and_then(|txn| {
         let mut first_error = None;
         let found = compare(&txn, mode, &mut first_error)?;
         match first_error {
-            Some(error) => Err(Wrong::Error(error)),
+            Some(error) => Err(Mismatch::Error(error)),
             None => Ok(found),
         }
     });
     match judged {
         Ok(Some((plan, number))) => match first_finding(db) {
-            // Only `check` finds a flipped bit that no read needs (in one copy of a meta record, or
-            // in a free page).
+            // Only `check` finds a flipped bit that no read needs: in one of the two copies of a
+            // record in its meta page, or in a free page.
             Ok(Some(finding)) if mode.damaged => Verdict::Errors(finding),
             Ok(Some(finding)) => Verdict::Violation(format!("check: {finding}")),
             Ok(None) => Verdict::State { number, seed: plan.seed },
             Err(error) => verdict_of_error(&error, mode),
         },
         Ok(None) => Verdict::Nothing,
-        Err(Wrong::Foreign(text)) => Verdict::Foreign(text),
-        Err(Wrong::Violation(text)) => Verdict::Violation(text),
-        Err(Wrong::Error(error)) => verdict_of_error(&error, mode),
+        Err(Mismatch::Foreign(text)) => Verdict::Foreign(text),
+        Err(Mismatch::Violation(text)) => Verdict::Violation(text),
+        Err(Mismatch::Error(error)) => verdict_of_error(&error, mode),
     }
 }
 
@@ -184,17 +184,18 @@ fn first_finding(db: &Db) -> mapleaf::Result<Option<String>> {
     Ok(db.check()?.findings.first().map(ToString::to_string))
 }
 
-/// Commits a small change, as any program would.
+/// Commits a small change, as any program may.
 fn write_probe(db: &Db) -> mapleaf::Result<()> {
     let mut txn = db.begin_write()?;
     txn.bytes_table(PROBE)?.insert(b"key", &[7; 5000])?;
     txn.commit()
 }
 
-/// A table that only the judge of a damaged copy makes.
+/// The table that the judge creates in a damaged copy.
 const PROBE: &str = "probe";
 
-/// The plan and the number of the newest transaction, from the database. `None`: it has no tables.
+/// The plan and the number of the newest transaction, from the database. `None` if it has no
+/// tables.
 pub(crate) fn counters(db: &Db) -> mapleaf::Result<Option<(Plan, u64)>> {
     let txn = db.begin_read()?;
     if txn.tables()?.is_empty() {
@@ -215,9 +216,9 @@ fn read_counter(txn: &ReadTxn, name: &str) -> mapleaf::Result<Option<u64>> {
     Ok(number)
 }
 
-/// Compares the database with its plan. In a damaged copy, reading goes on after an error;
-/// `first_error` gets the first one.
-fn compare(txn: &ReadTxn, mode: Mode, first_error: &mut Option<Error>) -> Result<Option<(Plan, u64)>, Wrong> {
+/// Compares the database with its plan. In a damaged copy, it continues after an error, and stores
+/// the first one in `first_error`.
+fn compare(txn: &ReadTxn, mode: Mode, first_error: &mut Option<Error>) -> Result<Option<(Plan, u64)>, Mismatch> {
     let mut names: Vec<String> = txn.tables()?.into_iter().map(|table| table.name).collect();
     if names.is_empty() {
         return Ok(None);
@@ -226,7 +227,7 @@ fn compare(txn: &ReadTxn, mode: Mode, first_error: &mut Option<Error>) -> Result
     let (Some(seed), Some(keys), Some(number)) =
         (read_counter(txn, "seed")?, read_counter(txn, "keys")?, read_counter(txn, "transaction")?)
     else {
-        return Err(Wrong::Foreign(FOREIGN.to_string()));
+        return Err(Mismatch::Foreign(FOREIGN.to_string()));
     };
     if number > mode.newest {
         return Err(violation(format!("transaction {number} was never begun, the newest is {}", mode.newest)));
@@ -240,14 +241,19 @@ fn compare(txn: &ReadTxn, mode: Mode, first_error: &mut Option<Error>) -> Result
             "after transaction {number} of seed {seed}: tables {names:?}, expected {expected:?}"
         )));
     }
-    compare_tables(txn, &state, mode, first_error).map_err(|wrong| match wrong {
-        Wrong::Violation(text) => violation(format!("after transaction {number} of seed {seed}: {text}")),
+    compare_tables(txn, &state, mode, first_error).map_err(|mismatch| match mismatch {
+        Mismatch::Violation(text) => violation(format!("after transaction {number} of seed {seed}: {text}")),
         other => other,
     })?;
     Ok(Some((plan, number)))
 }
 
-fn compare_tables(txn: &ReadTxn, state: &State, mode: Mode, first_error: &mut Option<Error>) -> Result<(), Wrong> {
+fn compare_tables(
+    txn: &ReadTxn,
+    state: &Contents,
+    mode: Mode,
+    first_error: &mut Option<Error>,
+) -> Result<(), Mismatch> {
     for (name, entries) in state {
         let table = txn.bytes_table(name)?;
         if table.len() != entries.len() as u64 {
@@ -266,15 +272,15 @@ fn compare_tables(txn: &ReadTxn, state: &State, mode: Mode, first_error: &mut Op
 }
 
 type Bytes = ReadTable<&'static [u8], &'static [u8]>;
-type Entries = BTreeMap<Vec<u8>, Value>;
+type Entries = BTreeMap<Vec<u8>, PlannedValue>;
 
-/// Compares the entries of an iteration, up to the first error, with the expected ones.
+/// Compares the entries of an iteration with the expected ones, up to the first error.
 fn compare_in_order<'t>(
     table: &Bytes,
-    mut expected: impl Iterator<Item = (&'t Vec<u8>, &'t Value)>,
+    mut expected: impl Iterator<Item = (&'t Vec<u8>, &'t PlannedValue)>,
     found: impl Iterator<Item = mapleaf::Result<(&'t [u8], &'t [u8])>>,
     first_error: &mut Option<Error>,
-) -> Result<(), Wrong> {
+) -> Result<(), Mismatch> {
     for item in found {
         let (key, value) = match item {
             Ok(item) => item,
@@ -291,9 +297,14 @@ fn compare_in_order<'t>(
     }
 }
 
-fn compare_entry(table: &Bytes, expected: Option<(&Vec<u8>, &Value)>, key: &[u8], value: &[u8]) -> Result<(), Wrong> {
+fn compare_entry(
+    table: &Bytes,
+    expected: Option<(&Vec<u8>, &PlannedValue)>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), Mismatch> {
     let Some((expected_key, expected_value)) = expected.filter(|(expected, _)| expected.as_slice() == key) else {
-        return Err(violation(format!("table {}: {} does not belong here", table.name(), shown(key))));
+        return Err(violation(format!("table {}: {} is unexpected", table.name(), shown(key))));
     };
     if expected_value.bytes() != value {
         return Err(violation(format!("table {}: wrong value of {}", table.name(), shown(expected_key))));
@@ -301,8 +312,8 @@ fn compare_entry(table: &Bytes, expected: Option<(&Vec<u8>, &Value)>, key: &[u8]
     Ok(())
 }
 
-/// Looks up each key: an error in one page does not excuse entries in others.
-fn compare_each_key(table: &Bytes, entries: &Entries, first_error: &mut Option<Error>) -> Result<(), Wrong> {
+/// Looks up each key. An error in one page is no excuse for wrong entries in others.
+fn compare_each_key(table: &Bytes, entries: &Entries, first_error: &mut Option<Error>) -> Result<(), Mismatch> {
     for (key, value) in entries {
         match table.get(key) {
             Ok(Some(found)) => compare_entry(table, Some((key, value)), key, found)?,
@@ -325,14 +336,14 @@ mod tests {
     const EXACT: Mode = Mode { writes: false, damaged: false, newest: 5 };
     const PLAN: Plan = Plan { seed: 3, keys: 64 };
 
-    /// A database of the plan, after five transactions and what `spoil` does.
+    /// The verdict on a database with five transactions of the plan, and the change of `spoil`.
     fn judged(spoil: impl FnOnce(&mut mapleaf::WriteTxn)) -> Verdict {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         let db = Db::open(&path).unwrap();
-        db.write(|txn| writer::begin(txn, PLAN)).unwrap();
+        db.write(|txn| writer::mark(txn, PLAN)).unwrap();
         for number in 1..=5 {
-            db.write(|txn| writer::carry_out(txn, PLAN, number)).unwrap();
+            db.write(|txn| writer::execute(txn, PLAN, number)).unwrap();
         }
         let mut txn = db.begin_write().unwrap();
         spoil(&mut txn);
@@ -375,13 +386,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         let db = Db::open(&path).unwrap();
-        db.write(|txn| writer::begin(txn, PLAN)).unwrap();
+        db.write(|txn| writer::mark(txn, PLAN)).unwrap();
         let mut numbers = 1..=200;
         // Commits until one makes the file so much longer that the previous state does not need its
         // end.
         let (number, cut) = loop {
             let number = numbers.next().expect("a commit that appends");
-            db.write(|txn| writer::carry_out(txn, PLAN, number)).unwrap();
+            db.write(|txn| writer::execute(txn, PLAN, number)).unwrap();
             let cut = folder.path().join("cut");
             std::fs::copy(&path, &cut).unwrap();
             let file = std::fs::File::options().write(true).open(&cut).unwrap();

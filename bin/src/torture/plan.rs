@@ -1,8 +1,8 @@
 //! The plan: the steps of transaction n, and the contents of the tables after it.
 //!
-//! Seed, number of keys and n determine both. So after any crash, each process can compute the
-//! contents of a database from the transaction number in it. The number of keys is fixed at
-//! creation and bounds the size of the file.
+//! Seed, number of keys and n determine both. So after any crash, any process can compute the
+//! expected contents of a database from the transaction number in it. The number of keys is fixed
+//! at creation and bounds the size of the file.
 
 use std::collections::BTreeMap;
 
@@ -13,28 +13,28 @@ pub(crate) const COUNTERS: &str = "kvctl torture";
 
 const TABLES: [&str; 4] = ["apples", "birches", "cedars", "dates"];
 
-/// Longest value; small files have shorter ones.
+/// Length of the longest value; small files have only shorter ones.
 const VALUE_BYTES_MAX: u64 = 100 * 1024;
-/// Rough estimate of the file space per key: values, half-full pages, older states that are still
-/// needed.
+/// Rough estimate of the bytes of the file per key: values, half-full pages, older states that are
+/// still needed.
 const BYTES_PER_KEY: u64 = 16 * 1024;
 
 /// A seeded sequence of transactions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    /// Keys in all tables together.
+    /// Number of keys in all tables together.
     pub(crate) keys: u64,
 }
 
-/// A value, as the seed and length that generate it.
+/// A value of the plan, as the seed and length from which its bytes are generated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Value {
+pub(crate) struct PlannedValue {
     seed: u64,
     len: usize,
 }
 
-impl Value {
+impl PlannedValue {
     pub(crate) fn bytes(self) -> Vec<u8> {
         let mut rng = Rng::from_seed(self.seed);
         let mut bytes = Vec::with_capacity(self.len + 8);
@@ -49,13 +49,13 @@ impl Value {
 /// One step of a transaction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
-    Put(&'static str, Vec<u8>, Value),
+    Put(&'static str, Vec<u8>, PlannedValue),
     Delete(&'static str, Vec<u8>),
     Drop(&'static str),
 }
 
 /// The contents of the tables. A table whose only steps were deletions exists and is empty.
-pub(crate) type State = BTreeMap<&'static str, BTreeMap<Vec<u8>, Value>>;
+pub(crate) type Contents = BTreeMap<&'static str, BTreeMap<Vec<u8>, PlannedValue>>;
 
 impl Plan {
     /// The plan of a new database that stays below about `max_bytes`.
@@ -75,8 +75,7 @@ impl Plan {
 
     fn step(&self, rng: &mut Rng) -> Step {
         let table = TABLES[rng.below(TABLES.len() as u64) as usize];
-        // Rare enough that tables grow large in between, and frequent enough that each run drops
-        // some.
+        // Rare, so that tables grow large in between, but frequent enough that each run drops some.
         if rng.one_in(400) {
             return Step::Drop(table);
         }
@@ -84,7 +83,7 @@ impl Plan {
         if rng.one_in(3) {
             return Step::Delete(table, key);
         }
-        Step::Put(table, key, Value { seed: rng.next(), len: self.value_bytes(rng) as usize })
+        Step::Put(table, key, PlannedValue { seed: rng.next(), len: self.value_bytes(rng) as usize })
     }
 
     fn value_bytes(&self, rng: &mut Rng) -> u64 {
@@ -98,8 +97,8 @@ impl Plan {
     }
 
     /// The contents of the tables after transaction `number`.
-    pub(crate) fn state(&self, number: u64) -> State {
-        let mut state = State::new();
+    pub(crate) fn state(&self, number: u64) -> Contents {
+        let mut state = Contents::new();
         for step in (1..=number).flat_map(|number| self.steps(number)) {
             match step {
                 Step::Put(table, key, value) => drop(state.entry(table).or_default().insert(key, value)),
@@ -111,7 +110,7 @@ impl Plan {
     }
 }
 
-/// Key `index` of a table: most keys are short, some nearly as long as allowed.
+/// Key `index` of a table. Most keys are short, some are nearly as long as the limit.
 fn key(index: u64) -> Vec<u8> {
     let mut bytes = format!("key {index:06}").into_bytes();
     let mut rng = Rng::of(0, index);

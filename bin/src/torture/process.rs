@@ -1,7 +1,8 @@
 //! Starts a child (this program with a hidden verb), reads its output and ends it.
 //!
-//! A thread reads the child's output, so that the parent waits with a limit and notices SIGINT
-//! meanwhile. A child has its own process group: SIGINT of the terminal goes only to the parent.
+//! A thread reads the child's output, so that the parent can wait with a time limit and notice
+//! SIGINT meanwhile. A child has its own process group: SIGINT of the terminal goes only to the
+//! parent.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -11,13 +12,13 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{best_effort, Exit, Failure};
 use crate::terminal::interrupt;
 
 /// Pause between two checks for SIGINT during a wait.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A child whose standard output is a pipe. Killed when dropped.
+/// A child whose standard output is a pipe. Drop kills it.
 pub(crate) struct Process {
     child: Child,
     lines: Receiver<(String, Instant)>,
@@ -26,9 +27,9 @@ pub(crate) struct Process {
 /// The result of waiting for a line.
 pub(crate) enum Event {
     Line(String, Instant),
-    /// The child closed its standard output: it has ended.
+    /// The child closed its standard output, so it has ended or is about to.
     End,
-    /// The child printed nothing for too long.
+    /// The child printed nothing within the time limit.
     Timeout,
     /// SIGINT came.
     Interrupted,
@@ -45,8 +46,8 @@ pub(crate) fn ending(status: std::process::ExitStatus) -> Option<String> {
     }
 }
 
-fn failed(what: &str, error: &std::io::Error) -> Failure {
-    Failure::new(Exit::Io, format!("torture: {what}: {error}"))
+fn failed(problem: &str, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Io, format!("torture: {problem}: {error}"))
 }
 
 impl Process {
@@ -78,7 +79,7 @@ impl Process {
         let until = Instant::now() + limit;
         loop {
             match self.lines.recv_timeout(POLL_INTERVAL) {
-                Ok((line, at)) => return Event::Line(line, at),
+                Ok((line, time)) => return Event::Line(line, time),
                 Err(RecvTimeoutError::Disconnected) => return Event::End,
                 Err(RecvTimeoutError::Timeout) if interrupt::requested() => return Event::Interrupted,
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return Event::Timeout,
@@ -89,15 +90,15 @@ impl Process {
 
     /// Kills the child. Returns its remaining lines, and how it ended if it did so before the kill.
     pub(crate) fn kill(mut self) -> (Vec<String>, Option<String>) {
-        self.child.kill().ok();
+        best_effort(self.child.kill());
         let status = self.child.wait();
         let rest = self.lines.iter().map(|(line, _)| line).collect();
         let killed = status.as_ref().is_ok_and(|status| status.signal() == Some(9));
         (rest, status.ok().filter(|_| !killed).map(|status| ending(status).unwrap_or_else(|| "it ended".to_string())))
     }
 
-    /// Waits until a child that has closed its standard output ends. Describes how; `None` for
-    /// success.
+    /// Waits for the end of a child that has closed its standard output. Describes how it ended;
+    /// `None` for success.
     pub(crate) fn finish(mut self) -> Option<String> {
         self.child.wait().ok().and_then(ending)
     }
@@ -106,7 +107,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // Most often, the child has ended already.
-        self.child.kill().ok();
-        self.child.wait().ok();
+        best_effort(self.child.kill());
+        best_effort(self.child.wait());
     }
 }

@@ -1,8 +1,8 @@
-//! The cycles: kill, judge, damage copies, count; until all are done, a check fails, or SIGINT
-//! comes.
+//! Runs the cycles: each kills a writer, judges the file, and judges damaged copies. The run ends
+//! after all cycles, at the first violation, or at SIGINT.
 //!
 //! The parent keeps two numbers: the newest transaction that was begun, and the newest that was
-//! acknowledged or seen in the file. The state that the next judge finds must lie between them.
+//! acknowledged or seen in the file. The next judge must find a state between them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,15 +13,15 @@ use crate::exit::{Exit, Failure};
 use crate::random::Rng;
 use crate::terminal::interrupt;
 use crate::terminal::progress::Progress;
-use crate::torture::copies::{Copy, Damage};
+use crate::torture::copies::{Damage, DamagedCopy};
 use crate::torture::judge::Verdict;
-use crate::torture::kill::{self, Killed, Pace};
+use crate::torture::kill::{self, Durations, Killed};
 use crate::torture::plan::Plan;
 use crate::torture::process::{Event, Process};
 use crate::torture::report::Report;
 
-/// A judge that prints nothing for this long hangs.
-const HANGS: Duration = Duration::from_secs(300);
+/// After this time without output, a judge counts as hanging.
+const HANG_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The options of a run.
 pub(crate) struct Settings {
@@ -33,7 +33,7 @@ pub(crate) struct Settings {
     pub(crate) flip: bool,
 }
 
-/// Why the cycles end early.
+/// The reason why the cycles end early.
 pub(crate) enum End {
     /// Data is lost or wrong.
     Violation(String),
@@ -53,20 +53,21 @@ impl From<Failure> for End {
 pub(crate) struct Run {
     settings: Settings,
     plan: Plan,
-    pace: Pace,
-    /// Newest transaction that was acknowledged or seen; `None` before the first.
+    durations: Durations,
+    /// The newest transaction that was acknowledged or seen in the file; `None` before the first.
     acknowledged: Option<u64>,
+    /// The newest transaction that was begun.
     begun: u64,
     pub(crate) report: Report,
 }
 
 impl Run {
-    /// Starts with a missing file, or with the database of an earlier run.
+    /// Starts a run. The file must be missing, or be the database of an earlier run.
     pub(crate) fn start(settings: Settings, seed_given: bool) -> Result<Run, End> {
         let file = settings.path.display().to_string();
         let mut run = Run {
             plan: Plan::new(settings.seed, settings.max_bytes),
-            pace: Pace::new(),
+            durations: Durations::new(),
             acknowledged: None,
             begun: 0,
             report: Report { file: file.clone(), seed: settings.seed, ..Report::default() },
@@ -79,7 +80,9 @@ impl Run {
         match judge(&run.settings.path, false, None)? {
             Verdict::State { number, seed } => {
                 if seed_given && seed != run.plan.seed {
-                    return Err(usage(&format!("was made with seed {seed}; leave out --seed, or give another path")));
+                    return Err(usage(&format!(
+                        "was created with seed {seed}; leave out --seed, or give another path"
+                    )));
                 }
                 (run.plan.seed, run.report.seed) = (seed, seed);
                 (run.acknowledged, run.begun) = (Some(number), number);
@@ -120,7 +123,7 @@ impl Run {
 
     fn cycle(&mut self, cycle: u64) -> Result<(), End> {
         let mut rng = Rng::of(self.plan.seed ^ 0x6b69_6c6c, cycle);
-        let killed = kill::kill(&self.settings.path, self.plan, &mut rng, cycle % 2 == 1, &mut self.pace)?;
+        let killed = kill::kill(&self.settings.path, self.plan, &mut rng, cycle % 2 == 1, &mut self.durations)?;
         if killed.interrupted {
             return Err(End::Interrupted);
         }
@@ -150,13 +153,13 @@ impl Run {
         self.report.largest_bytes = self.report.largest_bytes.max(bytes);
     }
 
-    /// The result if a writer ended by itself, which it never should. It has printed the reason to
-    /// standard error.
+    /// The reason to end the cycles if a writer ended by itself. The writer has printed its error
+    /// to standard error.
     fn writer_ended(&self, how: &str) -> End {
-        // Not a fault of the database: a full disk, or a lock that another process holds.
+        // These exit codes are no violation: a full disk, or a lock that another process holds.
         for exit in [Exit::Io, Exit::Permission, Exit::Held, Exit::NotFound] {
             if how.ends_with(&format!("exit code {}", exit.code())) {
-                // A writer creates its file, so its folder is missing.
+                // A writer creates a missing file, so the folder is missing.
                 let exit = if exit == Exit::NotFound { Exit::Io } else { exit };
                 return End::Failure(Failure::new(exit, format!("{}: the writer: {how}", self.report.file)));
             }
@@ -164,8 +167,8 @@ impl Run {
         End::Violation(format!("the writer: {how}"))
     }
 
-    /// Judges the file read-only and, in half of the cycles, again after opening it for writing. In
-    /// the others, the next writer recovers it.
+    /// Judges the file read-only. In half of the cycles, a second judge opens it for writing, which
+    /// recovers it. In the others, the next writer recovers it.
     fn judge_file(&mut self, cycle: u64) -> Result<(), End> {
         let seen = self.state(judge(&self.settings.path, false, Some(self.begun))?)?;
         if seen > self.acknowledged {
@@ -182,7 +185,7 @@ impl Run {
         Ok(())
     }
 
-    /// The transaction number of a file that must be whole.
+    /// The transaction number of the state in a file that must be undamaged.
     fn state(&self, verdict: Verdict) -> Result<Option<u64>, End> {
         let seen = match verdict {
             Verdict::State { number, seed } if seed == self.plan.seed => Some(number),
@@ -202,13 +205,14 @@ impl Run {
         Ok(seen)
     }
 
+    /// Judges two copies with damage of one kind: one read-only, one opened for writing.
     fn judge_copy(&mut self, damage: Damage, cycle: u64, rng: &mut Rng) -> Result<(), End> {
         if self.acknowledged.is_none() {
             return Ok(());
         }
         let failed = |error| End::Failure(Failure::writing("a copy of the database", &error));
         for writes in [false, true] {
-            let (copy, done) = Copy::make(&self.settings.path, damage, cycle, rng).map_err(failed)?;
+            let (copy, description) = DamagedCopy::create(&self.settings.path, damage, cycle, rng).map_err(failed)?;
             let verdict = judge_damaged(copy.path(), writes, self.begun)?;
             let report = &mut self.report;
             let (refused, right, errors) = match damage {
@@ -221,33 +225,35 @@ impl Run {
                 Verdict::State { .. } => *right += 1,
                 Verdict::Recovered { seed, .. } if seed == self.plan.seed => report.cut_recovered += 1,
                 Verdict::Recovered { seed, .. } => {
-                    return Err(violating(copy, &done, &format!("recovered, its seed is {seed}")))
+                    return Err(violating(copy, &description, &format!("recovered, its seed is {seed}")))
                 }
                 Verdict::Nothing if self.acknowledged <= Some(1) => *right += 1,
                 Verdict::Cannot(text) => return Err(End::Failure(Failure::new(Exit::Io, text))),
-                Verdict::Nothing => return Err(violating(copy, &done, "it says that it is empty")),
-                Verdict::Foreign(text) | Verdict::Violation(text) => return Err(violating(copy, &done, &text)),
+                Verdict::Nothing => return Err(violating(copy, &description, "it opens as an empty database")),
+                Verdict::Foreign(text) | Verdict::Violation(text) => return Err(violating(copy, &description, &text)),
             }
         }
         Ok(())
     }
 }
 
-fn violating(copy: Copy, done: &str, text: &str) -> End {
-    End::Violation(format!("a copy, {done}: {text}; it stays as {}", copy.keep().display()))
+/// The violation of a damaged copy, which stays.
+fn violating(copy: DamagedCopy, description: &str, text: &str) -> End {
+    End::Violation(format!("a copy, {description}: {text}; the copy stays as {}", copy.keep().display()))
 }
 
-/// Judges a file after kills only.
+/// Judges a file that only kills have harmed.
 fn judge(path: &Path, writes: bool, newest: Option<u64>) -> Result<Verdict, End> {
-    ask(path, writes, false, newest)
+    run_judge(path, writes, false, newest)
 }
 
+/// Judges a damaged copy.
 fn judge_damaged(path: &Path, writes: bool, newest: u64) -> Result<Verdict, End> {
-    ask(path, writes, true, Some(newest))
+    run_judge(path, writes, true, Some(newest))
 }
 
-/// Starts a judge and returns its verdict. A judge that dies, panics or hangs is a violation.
-fn ask(path: &Path, writes: bool, damaged: bool, newest: Option<u64>) -> Result<Verdict, End> {
+/// Starts a judge and returns its verdict. If the judge dies, panics or hangs, that is a violation.
+fn run_judge(path: &Path, writes: bool, damaged: bool, newest: Option<u64>) -> Result<Verdict, End> {
     let newest = newest.unwrap_or(u64::MAX).to_string();
     let mut arguments = vec![OsStr::new("judge"), path.as_os_str(), OsStr::new("--newest"), OsStr::new(&newest)];
     arguments.extend(writes.then_some(OsStr::new("--writes")));
@@ -255,10 +261,10 @@ fn ask(path: &Path, writes: bool, damaged: bool, newest: Option<u64>) -> Result<
     let mut child = Process::start(&arguments)?;
     let mut verdict = None;
     loop {
-        match child.line(HANGS) {
+        match child.line(HANG_TIMEOUT) {
             Event::Line(line, _) => verdict = serde_json::from_str(&line).ok(),
             Event::End => break,
-            Event::Timeout => return Ok(Verdict::Violation("reading it does not end".to_string())),
+            Event::Timeout => return Ok(Verdict::Violation("the process that reads it hangs".to_string())),
             Event::Interrupted => return Err(End::Interrupted),
         }
     }
@@ -266,8 +272,8 @@ fn ask(path: &Path, writes: bool, damaged: bool, newest: Option<u64>) -> Result<
     Ok(match (verdict, ended) {
         (Some(verdict), None) => verdict,
         (_, ended) => {
-            let how = ended.unwrap_or_else(|| "it said nothing".to_string());
-            Verdict::Violation(format!("the process that read it: {how}"))
+            let how = ended.unwrap_or_else(|| "it printed nothing".to_string());
+            Verdict::Violation(format!("the process that reads it: {how}"))
         }
     })
 }

@@ -1,8 +1,8 @@
 //! The writing child: executes transactions of the plan until it is killed.
 //!
 //! It prints `begin N` before commit N and `done N` after it returned, each line in one write, so
-//! that the parent knows which transactions the file must hold. It ends by itself only if the
-//! parent has closed the pipe.
+//! that the parent knows which transactions the file must hold. The writer ends by itself only if
+//! the parent has closed the pipe.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,8 +14,8 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::torture::judge;
 use crate::torture::plan::{Plan, Step, COUNTERS};
 
-/// Commits before the writer closes and reopens the file, so that some kills hit opening and
-/// closing.
+/// Number of commits after which the writer closes and reopens the file, so that some kills hit
+/// opening and closing.
 const COMMITS_PER_OPENING: u64 = 16;
 
 /// Writes until it is killed.
@@ -26,23 +26,24 @@ pub(crate) fn run(path: &Path, plan: Plan) -> Outcome {
         let (plan, mut number) = match judge::counters(&db).map_err(failed)? {
             Some((plan, number)) => (plan, number),
             None => {
-                commit(&db, 0, |txn| begin(txn, plan)).map_err(failed)?;
+                commit(&db, 0, |txn| mark(txn, plan)).map_err(failed)?;
                 (plan, 0)
             }
         };
         for _ in 0..COMMITS_PER_OPENING {
             number += 1;
-            // Some transactions run beside a reader, so that freed pages stay pending.
-            let _held = (number % 5 == 0).then(|| db.begin_read()).transpose().map_err(failed)?;
-            let goes_on = commit(&db, number, |txn| carry_out(txn, plan, number)).map_err(failed)?;
-            if !goes_on {
+            // A reader beside some transactions keeps freed pages pending.
+            let _reader = (number % 5 == 0).then(|| db.begin_read()).transpose().map_err(failed)?;
+            let continues = commit(&db, number, |txn| execute(txn, plan, number)).map_err(failed)?;
+            if !continues {
                 return Ok(Exit::Done);
             }
         }
     }
 }
 
-/// Executes one transaction and prints its begin and end. False if the parent has closed the pipe.
+/// Executes one transaction, and prints before and after its commit. False if the parent has closed
+/// the pipe.
 fn commit(db: &Db, number: u64, fill: impl FnOnce(&mut WriteTxn) -> mapleaf::Result<()>) -> mapleaf::Result<bool> {
     let mut txn = db.begin_write()?;
     fill(&mut txn)?;
@@ -57,7 +58,7 @@ fn print_line(line: &str) -> bool {
 }
 
 /// Stores the entries that mark a database of `torture`.
-pub(crate) fn begin(txn: &mut WriteTxn, plan: Plan) -> mapleaf::Result<()> {
+pub(crate) fn mark(txn: &mut WriteTxn, plan: Plan) -> mapleaf::Result<()> {
     let mut counters = txn.bytes_table(COUNTERS)?;
     counters.insert(b"seed", &plan.seed.to_be_bytes())?;
     counters.insert(b"keys", &plan.keys.to_be_bytes())?;
@@ -66,7 +67,7 @@ pub(crate) fn begin(txn: &mut WriteTxn, plan: Plan) -> mapleaf::Result<()> {
 }
 
 /// Executes the steps of transaction `number`.
-pub(crate) fn carry_out(txn: &mut WriteTxn, plan: Plan, number: u64) -> mapleaf::Result<()> {
+pub(crate) fn execute(txn: &mut WriteTxn, plan: Plan, number: u64) -> mapleaf::Result<()> {
     for step in plan.steps(number) {
         match step {
             Step::Put(table, key, value) => drop(txn.bytes_table(table)?.insert(&key, &value.bytes())?),

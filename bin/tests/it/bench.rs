@@ -105,7 +105,7 @@ fn bench_does_not_touch_other_files() {
         (&text, &[], 3, "not a Mapleaf database"),
         (&folder.path("link"), &[], 2, "exists; choose another name"),
         (&folder.path("no/such/folder/x"), &[], 74, "no such file: the folder '"),
-        (&kept, &["--workloads", "read,fill"], 2, "a fill makes a new file"),
+        (&kept, &["--workloads", "read,fill"], 2, "a fill needs a new file"),
         (&kept, &["--entries", "5"], 2, "leave --entries"),
         (&folder.path("new"), &["--key-bytes", "7"], 2, "give a whole number from 8 to 1000"),
         (&folder.path("new"), &["--seconds", "0"], 2, "seconds above 0"),
