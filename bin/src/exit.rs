@@ -37,7 +37,7 @@ const TABLE: [(Exit, &str); 11] = [
     (Exit::Usage, "wrong arguments, or a key or value over its limit"),
     (
         Exit::File,
-        "the file is not a Mapleaf database, or is newer, empty, cut or damaged; an entry does not decode; torture found a \
+        "the file is not a Mapleaf database, or is newer, empty, cut or damaged; an entry does not decode; torture: a \
          violation",
     ),
     (Exit::Loss, "recover or salvage succeeded, and reported a loss"),

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_value_is_not_accepted() {
+    fn a_changed_value_is_detected() {
         for value_bytes in [8, 9, 15, 16, 17, 150, 1001] {
             let data = data(9, value_bytes, false);
             let (mut key, mut other, mut value) = (Vec::new(), Vec::new(), Vec::new());

@@ -23,8 +23,8 @@ Examples:
 
 Writes TSV to standard output, unless --format or the extension of OUT (.tsv, .jsonl) selects a format. The first lines
 declare each table with its name and codecs; then come the rows, with keys and values as text of their types. In TSV of
-several tables, the declaration ('# mapleaf-table') is repeated before the rows of each table; in JSON lines of --all, each
-row names its table. Keys and values that have no text are written as bytes: after \\! in TSV, in \"key_b64\" and
+several tables, the declaration ('# mapleaf-table') is repeated before the rows of each table; in JSON lines of --all,
+each row names its table. Keys and values that have no text are written as bytes: after \\! in TSV, in \"key_b64\" and
 \"value_b64\" in JSON lines. 'kvctl load' creates the same tables, also empty ones. OUT appears only when it is complete,
 and never has more permissions than the database. If the table does not exist, dump exits with 1 and writes no OUT.
 ";

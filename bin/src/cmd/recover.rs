@@ -17,11 +17,11 @@ Examples:
   kvctl recover names.mapleaf --yes
   kvctl recover names.mapleaf --yes --json
 
-For a file that was cut short, or whose newest state is damaged. The previous state is sure to be undamaged only if nothing was
-written after the last commit, not even by a dropped transaction. Prints the loss and asks before it changes the file;
-without a terminal it needs --yes, or else exits with 2 and changes nothing. Reads every page in use. Exits with 0 if
-nothing is lost, with 4 if it returned to an older state, and with 3 if no state is undamaged: then 'kvctl salvage' copies
-every readable entry.
+For a file that was cut short, or whose newest state is damaged. The previous state is sure to be undamaged only if
+nothing was written after the last commit, not even by a dropped transaction. Prints the loss and asks before it changes
+the file; without a terminal it needs --yes, or else exits with 2 and changes nothing. Reads every page in use. Exits
+with 0 if nothing is lost, with 4 if it returned to an older state, and with 3 if no state is undamaged: then
+'kvctl salvage' copies every readable entry.
 ";
 
 #[derive(clap::Args, Debug)]

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn text_stays_as_it_is() {
+    fn text_is_unchanged() {
         assert_eq!(TEXT.decode(OsStr::new("a\\t\t")).unwrap(), b"a\\t\t");
         let mut bare = Vec::new();
         TEXT.write(b"a\tb", &mut bare);

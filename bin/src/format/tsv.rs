@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_the_first_key() {
+    fn a_byte_order_mark_is_not_part_of_the_first_key() {
         assert_eq!(read(b"\xef\xbb\xbfk\tv\n").unwrap(), [pair(b"k", b"v")]);
         assert_eq!(read(b"\xef\xbb\xbf# comment\nk\tv\n").unwrap(), [pair(b"k", b"v")]);
         assert_eq!(read(b"\xef\xbb\xbf").unwrap(), []);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_over_the_limit_is_malformed_and_not_held() {
+    fn a_line_over_the_limit_is_malformed_and_not_read_to_its_end() {
         let endless = b"a\tb\n".iter().copied().chain(std::iter::repeat_n(b'x', 1 << 24)).collect::<Vec<u8>>();
         let mut reader = Reader::new(&endless[..], 1000);
         assert!(reader.advance().unwrap());

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_bytes_are_shown_and_text_stays() {
+    fn control_bytes_are_escaped_and_text_is_unchanged() {
         for (bytes, shown) in [
             (&b"plain\ttext\n"[..], &b"plain\ttext\n"[..]),
             ("\u{e4}\u{1f980}".as_bytes(), "\u{e4}\u{1f980}".as_bytes()),

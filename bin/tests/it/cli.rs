@@ -1,7 +1,7 @@
 //! Standard output, standard error and exit code of every verb of `kvctl`.
 //!
 //! At the end of a test, `kvctl check` checks every database that the test created, unless its name
-//! ends in `.broken`. A unit test covers the exit codes that no verb can reach yet.
+//! ends in `.broken`. A unit test in bin/src/exit.rs covers the exit codes that no verb returns.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -138,7 +138,7 @@ fn put_get_and_del_work() {
 }
 
 #[test]
-fn del_makes_no_table() {
+fn del_creates_no_table() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     kvctl(&["del", &db, "k", "-t", "none"]).fails(1, &["no such key"]);
@@ -222,7 +222,7 @@ fn scan_prints_the_entries_within_bounds() {
 }
 
 #[test]
-fn scan_escapes_what_would_break_the_line() {
+fn scan_escapes_bytes_that_would_break_the_line() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     with_table(&db, "main", &[(b"#a\tb", b"#c\n\r\\"), (b"\xff", b"\0")]);
@@ -246,7 +246,7 @@ fn load_reports_every_row() {
 }
 
 #[test]
-fn load_applies_whole_batches() {
+fn load_stores_complete_batches_only() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     let mut rows: Vec<String> = (1..=30).map(|i| format!("k{i:02}\tv\n")).collect();
@@ -285,7 +285,7 @@ fn load_chooses_the_format() {
 }
 
 #[test]
-fn load_of_dump_is_the_same_for_any_bytes() {
+fn loading_a_dump_restores_any_bytes() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     let all: Vec<u8> = (0..=255).collect();
@@ -335,7 +335,7 @@ fn dump_writes_all_tables() {
     let again = folder.path("again.mapleaf");
     assert_eq!(kvctl_with(&["load", &again, "--format", "jsonl", "--batch", "2"], rows.as_bytes()).code, 0);
     dump(&again, &json).prints(rows);
-    // A dump of a release before declarations of tables.
+    // Older releases wrote dumps without declarations of tables.
     let old: Vec<&str> = rows.lines().skip(2).collect();
     let older = folder.path("older.mapleaf");
     assert_eq!(kvctl_with(&["load", &older, "--format", "jsonl"], old.join("\n").as_bytes()).code, 0);
@@ -343,7 +343,7 @@ fn dump_writes_all_tables() {
 }
 
 #[test]
-fn dump_never_leaves_half_a_file() {
+fn dump_never_leaves_an_incomplete_file() {
     let folder = Folder::new();
     let db = folder.names("names.mapleaf");
     let before = fs::read(&db).unwrap();
@@ -440,7 +440,7 @@ fn verbs_that_read_leave_the_file_byte_identical() {
 }
 
 #[test]
-fn verbs_that_read_need_the_file() {
+fn verbs_that_read_refuse_a_missing_file() {
     let folder = Folder::new();
     let db = folder.path("missing");
     for args in reading_verbs(&db) {
@@ -450,7 +450,7 @@ fn verbs_that_read_need_the_file() {
 }
 
 #[test]
-fn files_that_are_no_database_are_refused_and_kept() {
+fn files_that_are_not_databases_are_refused_and_unchanged() {
     let folder = Folder::new();
     let text = vec![b'x'; 20_000];
     for (name, bytes, part) in [("text.broken", &text[..], "not a Mapleaf database"), ("empty.broken", b"", "empty")] {
@@ -511,8 +511,8 @@ fn a_file_without_read_permission_has_the_exit_code_for_permission() {
     mode(&db, 0);
     let mut get = command(&["get", &db, "U+1F980"]);
     if fs::metadata(&db).unwrap().uid() == 0 {
-        // The superuser may read anything, so this runs as the user nobody, who must be able to
-        // reach the program and the file.
+        // The superuser may read any file, so `kvctl` runs as the user nobody, who needs permission
+        // to reach the program and the file.
         mode(folder.0.path().to_str().unwrap(), 0o755);
         let program = folder.path("kvctl");
         fs::copy(assert_cmd::cargo::cargo_bin!("kvctl"), &program).unwrap();
@@ -548,7 +548,7 @@ fn interrupt(child: &Child) {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
 }
 
-/// The number of rows that an interrupted load printed as stored.
+/// The number of stored rows, as an interrupted load prints it.
 fn kept(child: Child, db: &str) -> usize {
     let ran = Ran::from(child.wait_with_output().unwrap());
     ran.fails(130, &["interrupted; ", " rows of whole batches stay"]);

@@ -92,7 +92,7 @@ fn an_interrupted_compaction_leaves_no_file() {
         .unwrap();
     }
     drop(db);
-    // Each time at another point between the first and the last page of the new file of 140 MB.
+    // Each attempt interrupts the writing of the new file (140 MB) at another point.
     let interrupted = (0..10).any(|_| {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));
         let child = command.arg("compact").args([&a, &b]).stdout(Stdio::null()).stderr(Stdio::piped());

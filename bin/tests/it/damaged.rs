@@ -1,5 +1,5 @@
 //! Damaged files: the messages and exit codes of `check`, `recover` and `salvage`, and the entries
-//! that come back.
+//! that `recover` and `salvage` restore.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ fn folder() -> Folder {
     folder
 }
 
-/// The database without its last pages.
+/// Cuts the last pages off the database. Returns its path and bytes.
 fn cut(folder: &Folder, pages: usize) -> (String, Vec<u8>) {
     let path = folder.path("a.mapleaf");
     let mut bytes = fs::read(&path).unwrap();
@@ -34,7 +34,7 @@ fn cut(folder: &Folder, pages: usize) -> (String, Vec<u8>) {
 }
 
 #[test]
-fn errors_of_a_cut_file_name_the_missing_bytes_and_it_is_recovered() {
+fn errors_of_a_cut_file_name_the_missing_bytes_and_recover_repairs_it() {
     let folder = folder();
     let (path, bytes) = cut(&folder, 3);
     let missing = format!("{} bytes are missing", 3 * PAGE);
@@ -64,7 +64,7 @@ fn errors_of_a_cut_file_name_the_missing_bytes_and_it_is_recovered() {
 }
 
 #[test]
-fn a_state_without_tables_is_called_empty_before_the_file_goes_back_to_it() {
+fn recover_says_that_an_older_state_is_empty_before_it_returns_to_it() {
     let folder = Folder::new();
     let path = folder.path("a.mapleaf");
     Db::open(&path).unwrap().write(|txn| txn.bytes_table("main")?.insert(b"k", b"v").map(drop)).unwrap();
@@ -79,7 +79,7 @@ fn a_state_without_tables_is_called_empty_before_the_file_goes_back_to_it() {
 }
 
 #[test]
-fn a_meta_slot_that_is_not_whole_is_noted_by_recover_stat_and_check() {
+fn recover_stat_and_check_note_a_damaged_meta_slot() {
     let folder = folder();
     let path = folder.path("a.mapleaf");
     let mut bytes = fs::read(&path).unwrap();
@@ -119,7 +119,7 @@ fn a_file_that_cannot_be_recovered_is_salvaged() {
     let salvaged = kvctl(&["salvage", &path, &out]);
     assert_eq!((salvaged.code, salvaged.err.as_str()), (4, ""), "{}", salvaged.out);
     assert!(salvaged.out.contains(&format!("{} bytes of the file are missing", 140 * PAGE)), "{}", salvaged.out);
-    // Both catalogs were in the lost part, so the table has lost its name.
+    // The catalogs of both states were in the lost part, so the name of the table is lost.
     assert!(salvaged.out.lines().any(|line| line.starts_with("table 'lost-16': ")), "{}", salvaged.out);
     assert!(salvaged.out.lines().last().unwrap().starts_with("salvaged with loss: "), "{}", salvaged.out);
     assert_eq!(fs::read(&path).unwrap(), bytes, "the damaged file is only read");
@@ -132,7 +132,7 @@ fn a_file_that_cannot_be_recovered_is_salvaged() {
 }
 
 #[test]
-fn salvage_as_json_lists_what_is_lost_by_table() {
+fn salvage_as_json_lists_the_lost_parts_by_table() {
     let folder = folder();
     let path = folder.path("a.mapleaf");
     let mut bytes = fs::read(&path).unwrap();
@@ -151,13 +151,13 @@ fn salvage_as_json_lists_what_is_lost_by_table() {
 }
 
 #[test]
-fn salvage_of_a_whole_file_loses_nothing_and_of_no_database_is_refused() {
+fn salvage_copies_all_of_an_undamaged_file_and_refuses_other_files() {
     let folder = folder();
     let ran = kvctl(&["salvage", &folder.path("a.mapleaf"), &folder.path("b.mapleaf")]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     assert!(ran.out.contains("9000 entries"), "{}", ran.out);
     let dump = |name: &str| kvctl(&["dump", &folder.path(name), "--all", "--format", "jsonl"]).out;
-    // A line for the table, and one for each entry.
+    // One line declares the table, and one line holds each entry.
     assert!(dump("a.mapleaf") == dump("b.mapleaf") && dump("a.mapleaf").lines().count() == 1 + 9000);
     fs::write(folder.path("text"), "x".repeat(50_000)).unwrap();
     let ran = kvctl(&["salvage", &folder.path("text"), &folder.path("c.mapleaf")]);
@@ -166,7 +166,7 @@ fn salvage_of_a_whole_file_loses_nothing_and_of_no_database_is_refused() {
 }
 
 #[test]
-fn a_file_without_meta_pages_is_distinguished_from_no_database() {
+fn a_file_without_meta_pages_is_distinguished_from_a_file_of_another_kind() {
     let folder = folder();
     let path = folder.path("a.mapleaf");
     let mut bytes = fs::read(&path).unwrap();

@@ -1,4 +1,4 @@
-//! `kvctl` started with closed standard descriptors: its output is dropped and goes into no file.
+//! `kvctl` with closed standard descriptors drops its output, and writes it to no other file.
 
 use std::fs;
 use std::process::Command;

@@ -23,7 +23,7 @@ fn documents() -> Vec<(String, String)> {
     paths.into_iter().map(|path| (path.clone(), fs::read_to_string(root().join(&path)).unwrap())).collect()
 }
 
-/// The words after `kvctl`, of `kvctl ..` and of `cargo run --bin kvctl -- ..`.
+/// The words after `kvctl`, in `kvctl ..` and in `cargo run --bin kvctl -- ..`.
 fn arguments(command: &Command) -> Option<&[String]> {
     let words = &command.words;
     if words[0] == "kvctl" {
@@ -34,7 +34,7 @@ fn arguments(command: &Command) -> Option<&[String]> {
     is_run.then(|| &words[start..])
 }
 
-/// The helps of `kvctl`, each asked for once; `None` for a verb that there is not.
+/// The help texts of the verbs, each requested once; `None` for a verb that does not exist.
 #[derive(Default)]
 struct Helps(BTreeMap<String, Option<String>>);
 
@@ -48,14 +48,14 @@ impl Helps {
     }
 }
 
-/// Whether a help lists a flag as an option: `-t, --table NAME`.
+/// Whether a help text lists a flag as an option: `-t, --table NAME`.
 fn has_flag(help: &str, flag: &str) -> bool {
     let options = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     let mut words = options.flat_map(|line| line.split([' ', ',', '=', '[']));
     words.any(|word| word == flag)
 }
 
-/// What is wrong with the words after `kvctl`.
+/// The errors in the words after `kvctl`.
 fn wrong(words: &[String], helps: &mut Helps) -> Vec<String> {
     let Some(verb) = words.first().map(String::as_str) else { return Vec::new() };
     let verb = match (verb, words.get(1).map(String::as_str)) {
@@ -65,7 +65,7 @@ fn wrong(words: &[String], helps: &mut Helps) -> Vec<String> {
         _ => vec![verb],
     };
     if verb.iter().any(|word| word.bytes().all(|byte| byte.is_ascii_uppercase())) && !verb.is_empty() {
-        // `kvctl help VERB`.
+        // A placeholder, as in `kvctl help VERB`.
         return Vec::new();
     }
     let Some(help) = helps.of(&verb) else { return vec![format!("`kvctl {}`", verb.join(" "))] };
@@ -113,7 +113,7 @@ fn block(text: &str, heading: &str, first: &str) -> Vec<String> {
     found.lines().map(String::from).collect()
 }
 
-/// Runs a line of the README by a shell that finds this `kvctl`.
+/// Runs a line of the README in a shell that finds this `kvctl`.
 fn run(folder: &Folder, line: &str) -> (bool, String) {
     let binary = Path::new(assert_cmd::cargo::cargo_bin!("kvctl"));
     let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
@@ -123,7 +123,7 @@ fn run(folder: &Folder, line: &str) -> (bool, String) {
 }
 
 #[test]
-fn the_readme_s_commands_work_as_it_says() {
+fn the_commands_of_the_readme_work_as_described() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let folder = Folder::new();
     for line in block(&readme, "## kvctl", "kvctl tables create") {

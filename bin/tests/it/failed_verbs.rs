@@ -1,5 +1,5 @@
-//! The result of a verb that fails: no new file, and only rows of complete batches, after which a
-//! load can continue.
+//! A verb that fails leaves no new file. A load that fails stores only complete batches, and a
+//! later load can continue after them.
 
 use std::fs;
 use std::io::Write as _;
@@ -36,7 +36,7 @@ fn a_verb_that_fails_before_its_first_commit_leaves_no_file() {
     }
     std::os::unix::fs::symlink(folder.path("target"), &new).unwrap();
     assert_eq!(kvctl_with(&["load", &new], b"k\tv\nno tab\n").code, 65);
-    assert_eq!(folder.names(), ["new"], "by a link too");
+    assert_eq!(folder.names(), ["new"], "a link stays, its target is removed");
     fs::remove_file(&new).unwrap();
     assert_eq!(kvctl_with(&["load", &new], b"").code, 0);
     assert_eq!(kvctl(&["scan", &new, "--count"]).out, "0\n", "a load of no rows succeeds and makes a database");
@@ -59,7 +59,7 @@ fn dev_stdin_and_pipes_are_tsv_as_standard_input_is() {
 }
 
 #[test]
-fn a_verb_that_fails_leaves_a_file_that_was_there() {
+fn a_verb_that_fails_keeps_an_existing_file() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     drop(mapleaf::Db::open(&db).unwrap());
@@ -110,7 +110,7 @@ fn a_line_without_an_end_is_refused_with_its_number_and_the_limit() {
     let db = folder.path("a.mapleaf");
     let rows = folder.path("rows.tsv");
     let file = fs::File::create(&rows).unwrap();
-    // 8 GiB of zeros without an end: a hole.
+    // A hole: 8 GiB of zeros without a line feed.
     (&file).write_all(b"a\tb\n").unwrap();
     file.set_len(8 << 30).unwrap();
     let ran = kvctl(&["load", &db, &rows, "--max-line", "16M"]);
@@ -122,7 +122,7 @@ fn a_line_without_an_end_is_refused_with_its_number_and_the_limit() {
 }
 
 #[test]
-fn a_byte_order_mark_is_no_part_of_the_first_key() {
+fn a_byte_order_mark_is_not_part_of_the_first_key() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     assert_eq!(kvctl_with(&["load", &db], b"\xef\xbb\xbfk\tv\n").code, 0);

@@ -84,7 +84,7 @@ impl Drop for ReadOnly<'_> {
 }
 
 #[test]
-fn on_a_read_only_mount_verbs_that_read_work_and_the_others_say_what_to_do() {
+fn on_a_read_only_mount_verbs_that_read_work_and_the_others_name_a_remedy() {
     let folder = Folder::new();
     let mounted_at = folder.path("mount");
     fs::create_dir(&mounted_at).unwrap();

@@ -1,4 +1,4 @@
-//! Tests of the `kvctl` program: one binary, with a module per subject.
+//! Tests of the program `kvctl`: one binary, with a module for each subject.
 #![cfg(unix)]
 
 mod bench;

@@ -1,12 +1,13 @@
-//! The messages of `kvctl`: each names the failure, its place and a remedy, and has the right exit
-//! code.
+//! The messages of `kvctl`: each names the failure, its location and a remedy, and has the right
+//! exit code.
 
 use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::support::{kvctl, Folder};
 
-/// A run in a folder: arguments, exit code, and the first line of standard error after `kvctl: `.
+/// Runs `kvctl` in a folder, and asserts the exit code and the first line of standard error,
+/// without `kvctl: `.
 #[track_caller]
 fn says(folder: &Folder, args: &[&str], code: i32, text: &str) {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));
@@ -28,7 +29,7 @@ fn folder() -> Folder {
 }
 
 #[test]
-fn bad_command_lines_say_which_argument_and_what_fits() {
+fn errors_of_the_command_line_name_the_argument_and_the_allowed_values() {
     let folder = folder();
     for (args, text) in [
         (&["scan", "db", "--limit", "-1"][..], "--limit: '-1' is not valid; give a whole number, 0 or more"),
@@ -204,10 +205,10 @@ fn usage_lists_each_form_on_its_own_line() {
 }
 
 #[test]
-fn without_a_meta_page_only_salvage_is_advised() {
+fn without_a_meta_page_errors_name_only_salvage() {
     let folder = folder();
     let mut bytes = fs::read(folder.path("db")).unwrap();
-    // The magic stays.
+    // The magic number stays.
     for page in bytes.chunks_mut(4096).take(2) {
         page[32..].fill(0x5a);
     }

@@ -1,4 +1,4 @@
-//! Files that `kvctl` makes from a database never have more permissions than the database, and
+//! Files that `kvctl` writes from a database never have more permissions than the database, and
 //! never replace it.
 
 use std::fs::{self, Permissions};
@@ -27,7 +27,7 @@ fn mode(path: &str) -> u32 {
 }
 
 #[test]
-fn nothing_made_from_a_database_has_more_rights_than_it_whatever_the_umask() {
+fn copies_and_dumps_have_no_more_permissions_than_the_database_under_any_umask() {
     for (bits, umask) in [(0o600, "0"), (0o600, "022"), (0o640, "0"), (0o644, "0"), (0o640, "077")] {
         let folder = Folder::new();
         let db = database(&folder, bits);
@@ -44,7 +44,7 @@ fn nothing_made_from_a_database_has_more_rights_than_it_whatever_the_umask() {
 }
 
 #[test]
-fn a_dump_over_a_file_that_others_may_not_read_stays_so() {
+fn a_dump_keeps_the_permissions_of_a_private_file_that_it_replaces() {
     let folder = Folder::new();
     let db = database(&folder, 0o644);
     let out = folder.path("d.tsv");
@@ -61,7 +61,7 @@ fn a_dump_never_follows_a_link_under_its_temporary_name() {
     let db = database(&folder, 0o600);
     let (victim, out) = (folder.path("victim"), folder.path("d.tsv"));
     fs::write(&victim, "before").unwrap();
-    // `exec` gives the dumping process the id of the shell.
+    // With `exec`, the process of `dump` has the process id of the shell.
     let dir = folder.0.path().display();
     let program = assert_cmd::cargo::cargo_bin!("kvctl").display();
     let (code, err) = shell(&format!(
@@ -73,7 +73,7 @@ fn a_dump_never_follows_a_link_under_its_temporary_name() {
 }
 
 #[test]
-fn output_onto_the_database_by_whatever_name_is_refused() {
+fn output_onto_the_database_is_refused_under_all_its_names() {
     let folder = Folder::new();
     let db = database(&folder, 0o600);
     let (hard, soft, linked) = (folder.path("hard.tsv"), folder.path("soft.tsv"), folder.path("linked.tsv"));
@@ -97,7 +97,7 @@ fn output_onto_the_database_by_whatever_name_is_refused() {
 }
 
 #[test]
-fn a_locked_database_names_the_process_that_has_it() {
+fn the_error_of_a_locked_database_names_the_process_that_has_it_open() {
     let folder = Folder::new();
     let db = database(&folder, 0o600);
     let reader = mapleaf::Options::new().read_only(true).open(&db).unwrap();

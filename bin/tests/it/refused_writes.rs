@@ -1,5 +1,4 @@
-//! `kvctl` under limits and refusals of the kernel: the error names the cause, and no incomplete
-//! file stays.
+//! `kvctl` under limits of the kernel: the error names the cause, and no incomplete file stays.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -17,9 +16,9 @@ fn rows(folder: &Path, count: u64) {
     std::fs::write(folder.join("rows.tsv"), (0..count).map(row).collect::<String>()).unwrap();
 }
 
-/// The shell's unit is 512 bytes (dash) or 1024 (bash).
+/// The unit of `ulimit -f` is 512 bytes (dash) or 1024 bytes (bash).
 #[test]
-fn a_limit_on_the_size_of_files_is_an_error_and_no_signal() {
+fn a_limit_on_the_size_of_files_is_an_error_and_does_not_end_the_process() {
     let folder = tempfile::tempdir().unwrap();
     rows(folder.path(), 60_000);
     let (code, err) = shell(folder.path(), "ulimit -f 8000; $K load a.mapleaf rows.tsv --batch 10000");
@@ -30,8 +29,8 @@ fn a_limit_on_the_size_of_files_is_an_error_and_no_signal() {
     assert!(matches!(code, Some(0 | 74)), "{code:?} {err}");
 }
 
-/// A reservation as large as the limit once left no address space to map the file or to allocate
-/// memory.
+/// A reservation must be smaller than the limit, so that address space is left to map the file and
+/// to allocate memory.
 #[test]
 fn a_limit_on_address_space_leaves_room_for_the_file_and_the_program() {
     let folder = tempfile::tempdir().unwrap();
@@ -44,7 +43,7 @@ fn a_limit_on_address_space_leaves_room_for_the_file_and_the_program() {
 }
 
 #[test]
-fn dump_writes_a_file_whose_name_is_as_long_as_names_can_be() {
+fn dump_writes_a_file_with_a_name_of_maximum_length() {
     let folder = tempfile::tempdir().unwrap();
     let name = format!("{}.tsv", "n".repeat(251));
     let line = format!("$K put a.mapleaf key value && $K dump a.mapleaf -o {name}");
@@ -54,7 +53,7 @@ fn dump_writes_a_file_whose_name_is_as_long_as_names_can_be() {
 
 /// The error must name the requested file and not the temporary one.
 #[test]
-fn a_salvage_that_cannot_write_names_the_file_that_was_asked_for() {
+fn a_salvage_that_cannot_write_names_the_requested_file() {
     let folder = tempfile::tempdir().unwrap();
     rows(folder.path(), 60_000);
     assert_eq!(shell(folder.path(), "$K load a.mapleaf rows.tsv").0, Some(0));
@@ -66,10 +65,10 @@ fn a_salvage_that_cannot_write_names_the_file_that_was_asked_for() {
     }
 }
 
-/// SIGXFSZ, the signal of a limit on the size of files, once ended the recovery between two of its
-/// steps.
+/// SIGXFSZ, the signal of a limit on the size of files, must not end the recovery between two of
+/// its steps.
 #[test]
-fn a_recovery_that_may_not_lengthen_the_file_changes_nothing() {
+fn a_recovery_that_cannot_lengthen_the_file_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     rows(folder.path(), 20_000);
     let path = folder.path().join("a.mapleaf");
@@ -78,7 +77,8 @@ fn a_recovery_that_may_not_lengthen_the_file_changes_nothing() {
     db.write(|txn| txn.drop_table("main").map(drop)).unwrap();
     drop(db);
     let file = std::fs::File::options().write(true).open(&path).unwrap();
-    // Cuts until the older state is cut too: then the newest state may lack only free pages.
+    // Cuts page after page, until the older state is cut and the newest state lacks only free
+    // pages.
     let missing = std::iter::repeat_with(|| {
         file.set_len(file.metadata().unwrap().len() - 4096).unwrap();
         mapleaf::Db::recover_preview(&path).unwrap()

@@ -10,12 +10,13 @@ pub(crate) struct Ran {
     pub(crate) err: String,
 }
 
+/// Runs `kvctl` without standard input.
 pub(crate) fn kvctl(args: &[&str]) -> Ran {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));
     Ran::from(command.args(args).stdin(Stdio::null()).output().unwrap())
 }
 
-/// The same, with this on standard input.
+/// Runs `kvctl` with this on standard input.
 pub(crate) fn kvctl_with(args: &[&str], stdin: &[u8]) -> Ran {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));
     command.args(args);
@@ -41,7 +42,7 @@ impl Folder {
         self.0.path().join(name).to_str().unwrap().to_string()
     }
 
-    /// Names of the files in it, in order.
+    /// The names of its files, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let names = fs::read_dir(self.0.path()).unwrap();
         let mut names: Vec<String> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

@@ -64,7 +64,7 @@ fn database(folder: &Folder) -> String {
 }
 
 #[test]
-fn a_terminal_gets_no_control_bytes_of_keys_and_values_and_a_pipe_gets_them_raw() {
+fn a_terminal_gets_no_control_bytes_of_keys_and_values_and_a_pipe_gets_all() {
     let folder = Folder::new();
     let db = database(&folder);
     let value = "\\x1b[31mred\\x7f\\xc2\\x9b32m\\x9b \u{e4}";
@@ -90,7 +90,7 @@ fn a_terminal_gets_no_control_bytes_of_keys_and_values_and_a_pipe_gets_them_raw(
 }
 
 #[test]
-fn progress_never_stays_before_an_error() {
+fn an_error_erases_the_progress_line() {
     let folder = Folder::new();
     let (db, rows) = (folder.path("a.mapleaf"), folder.path("rows.tsv"));
     let mut text: String = (0..50_000).map(|n| format!("{n:09}\tvalue\n")).collect();

@@ -37,12 +37,12 @@ fn kills_find_no_violation_and_leave_no_files() {
     assert_eq!((number("cycles"), number("violations"), number("seed")), (12, 0, 5));
     assert_eq!(number("kills_in_commit") + number("kills_elsewhere"), 12);
     assert!(number("transactions") >= 6, "{json}");
-    // In the first cycles the file may not exist yet, and then there is no copy.
+    // In the first cycles, the file may not exist yet; such a cycle makes no copy.
     let cut = ["refused", "right", "recovered", "errors"].map(|how| number(&format!("cut_copies_{how}")));
     let cut: u64 = cut.iter().sum();
     let flipped = number("flipped_copies_refused") + number("flipped_copies_right") + number("flipped_copies_errors");
     assert!(cut == flipped && (12..=24).contains(&cut), "{json}");
-    assert_eq!(names(folder.path()), [""; 0], "nothing stays");
+    assert_eq!(names(folder.path()), [""; 0], "all files are removed");
 }
 
 #[test]
@@ -56,11 +56,11 @@ fn a_kept_file_is_continued_and_a_changed_one_is_a_violation() {
 
     let ran = kvctl(&["torture", path, "--cycles", "1", "--seed", "7"]);
     assert_eq!(ran.status.code(), Some(2), "{ran:?}");
-    assert!(String::from_utf8_lossy(&ran.stderr).contains("was made with seed 6"), "{ran:?}");
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("was created with seed 6"), "{ran:?}");
 
     let ran = kvctl(&["torture", path, "--cycles", "3", "--json"]);
     assert_eq!((ran.status.code(), summary(&ran)["seed"].as_u64()), (Some(0), Some(6)), "{ran:?}");
-    assert_eq!(names(folder.path()), ["t.mapleaf"], "it was there before");
+    assert_eq!(names(folder.path()), ["t.mapleaf"], "an existing file stays");
 
     assert!(kvctl(&["put", path, "-t", "apples", "key 000000", "changed"]).status.success());
     let ran = kvctl(&["torture", path, "--cycles", "3"]);
@@ -69,7 +69,7 @@ fn a_kept_file_is_continued_and_a_changed_one_is_a_violation() {
     for part in ["VIOLATION", "seed 6", "table apples", "stays"] {
         assert!(text.contains(part), "no '{part}' in {text}");
     }
-    assert_eq!(names(folder.path()), ["t.mapleaf"], "what violated stays");
+    assert_eq!(names(folder.path()), ["t.mapleaf"], "a file with a violation stays");
 }
 
 #[test]
@@ -104,5 +104,5 @@ fn sigint_ends_torture_and_removes_its_files() {
     let ran = child.wait_with_output().unwrap();
     assert_eq!(ran.status.code(), Some(130), "{ran:?}");
     assert!(String::from_utf8_lossy(&ran.stderr).contains("interrupted"), "{ran:?}");
-    assert_eq!(names(folder.path()), [""; 0], "nothing stays");
+    assert_eq!(names(folder.path()), [""; 0], "all files are removed");
 }

@@ -28,7 +28,7 @@ fn fails(ran: &Ran, code: i32, parts: &[&str]) {
     }
 }
 
-/// A database of a program: years by name.
+/// The database of a program, with years of birth by name.
 fn people(folder: &Folder) -> String {
     let path = folder.path("people.mapleaf");
     let db = Db::open(&path).unwrap();
@@ -40,7 +40,7 @@ fn people(folder: &Folder) -> String {
     path
 }
 
-/// The entries that the program reads; all must decode.
+/// The entries as the program reads them. All must decode.
 #[track_caller]
 fn years(path: &str) -> Vec<(String, u64)> {
     let db = Options::new().read_only(true).open(path).unwrap();
@@ -48,10 +48,10 @@ fn years(path: &str) -> Vec<(String, u64)> {
     born.range_owned(..).unwrap().collect::<mapleaf::Result<_>>().unwrap()
 }
 
-/// Names of the two codecs, and entries as they are stored.
+/// The codecs of the keys and the values of a table, and its stored entries.
 type Stored = (String, String, Vec<(Vec<u8>, Vec<u8>)>);
 
-/// All tables.
+/// All tables of a database, by name.
 type Content = BTreeMap<String, Stored>;
 
 fn content(path: &str) -> Content {
@@ -104,7 +104,7 @@ fn text_that_does_not_fit_the_type_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_table_that_kvctl_makes_opens_as_text_and_as_bytes() {
+fn a_table_that_kvctl_creates_opens_as_text_and_as_bytes() {
     let folder = Folder::new();
     let db = folder.path("new.mapleaf");
     prints(&["put", "-t", "users", &db, "ada", "x"], "");
@@ -120,7 +120,7 @@ fn a_table_that_kvctl_makes_opens_as_text_and_as_bytes() {
 }
 
 #[test]
-fn the_database_of_the_readme_opens_as_text() {
+fn a_database_loaded_from_tsv_opens_as_text() {
     const NAMES: Table<&str, &str> = Table::new("main");
     let folder = Folder::new();
     let (db, rows) = (folder.path("names.mapleaf"), folder.path("names.tsv"));
@@ -135,7 +135,7 @@ fn the_database_of_the_readme_opens_as_text() {
 }
 
 #[test]
-fn tables_shows_types_and_makes_tables_with_them() {
+fn tables_lists_types_and_creates_tables_with_types() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     let create = |args: &[&str]| kvctl(&[&["tables", "create", &db], args].concat());
@@ -202,7 +202,7 @@ fn bounds_of_a_scan_are_keys_in_the_order_of_the_codec() {
     prints(&["scan", &db, "-t", "n", "--count"], "5\n");
 }
 
-/// Tables of many kinds, of which two are empty and one has a codec of its own.
+/// Creates tables of many kinds. Two are empty, and one has codecs that are not built in.
 fn with_many_kinds(path: &str) {
     let db = Db::open(path).unwrap();
     db.write(|txn| {
@@ -219,7 +219,7 @@ fn with_many_kinds(path: &str) {
 }
 
 #[test]
-fn load_of_dump_of_all_tables_opens_with_the_types_of_the_program() {
+fn loading_a_dump_of_all_tables_restores_their_types() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     with_many_kinds(&db);
@@ -234,7 +234,7 @@ fn load_of_dump_of_all_tables_opens_with_the_types_of_the_program() {
         prints(&["dump", "--all", &db, "-o", &dump], "");
         assert_eq!(kvctl(&["load", &again, &dump, "--batch", "2"]).code, 0, "{name}");
         assert_eq!(content(&again), content(&db), "{name}");
-        // Again, into the same database.
+        // Loading the dump into the same database again changes nothing.
         assert_eq!(kvctl(&["load", &again, &dump]).code, 0, "{name}");
         assert_eq!(content(&again), content(&db), "{name}");
     }
@@ -295,7 +295,7 @@ fn rows_without_declarations_are_text_of_the_tables_types() {
     let ran = kvctl_with(&["load", &db, "--format", "jsonl"], rows);
     fails(&ran, 65, &["line 1", "integer `1815`", "written in quotes"]);
     fails(&kvctl_with(&["load", &db], rows), 65, &["line 1", "no tab", "--format jsonl"]);
-    // A dump of a release before declarations of tables.
+    // Older releases wrote dumps without declarations of tables.
     let old = [b"old\t".as_slice(), &[0, 0, 0, 0, 0, 0, 7, b'l'], b"\n"].concat();
     fails(&kvctl_with(&["load", &db, "-t", "born"], &old), 65, &["line 1", "'born'"]);
     fails(
@@ -375,7 +375,7 @@ fn a_table_of_bytes_keeps_its_type() {
     assert_eq!(txn.table(Table::<&[u8], &[u8]>::new("main")).unwrap().get(b"k").unwrap(), Some(&b"v"[..]));
 }
 
-/// A table of a random type, with random entries that the type holds.
+/// Tables of random types, with random entries.
 fn tables() -> impl Strategy<Value = Content> {
     fn all<K: Codec, V: Codec>(entries: &[(K::Item<'_>, V::Item<'_>)]) -> Stored {
         let encoded = |(key, value): &(K::Item<'_>, V::Item<'_>)| {
@@ -409,7 +409,7 @@ fn tables() -> impl Strategy<Value = Content> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn load_of_dump_of_all_tables_is_the_same_byte_for_byte(tables in tables(), jsonl in any::<bool>()) {
+    fn loading_a_dump_of_all_tables_restores_every_byte(tables in tables(), jsonl in any::<bool>()) {
         let folder = Folder::new();
         let (db, again) = (folder.path("a.mapleaf"), folder.path("again.mapleaf"));
         Db::open(&db).unwrap().write(|txn| {

@@ -210,7 +210,7 @@ fn prefixes_are_beginnings_of_text_and_first_items_of_tuples() {
 }
 
 #[test]
-fn names_that_are_no_built_in_codec_are_unknown() {
+fn names_that_are_not_built_in_codecs_are_unknown() {
     for name in ["acme.v1", "u7", "&str", "[u8;]", "[u8;04]", "[u8;+4]", "[u16;4]", "(u8)", "()x", "(u8,acme.v1)"] {
         assert!(!Type::of(name).is_known(), "{name}");
     }
