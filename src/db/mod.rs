@@ -70,11 +70,7 @@ pub use stats::Stats;
 /// [`Error::Inherited`], and dropping one does not affect the parent.
 #[derive(Clone)]
 pub struct Db {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    pool: ReadPool,
+    pool: Arc<ReadPool>,
     read_only: bool,
 }
 
@@ -108,16 +104,16 @@ impl Db {
     }
 
     pub(crate) fn of(env: Arc<Env>, read_only: bool) -> Db {
-        Db { inner: Arc::new(Inner { pool: ReadPool::new(env), read_only }) }
+        Db { pool: Arc::new(ReadPool::new(env)), read_only }
     }
 
     /// Begins a read transaction on the newest committed state. Takes no lock and never waits.
     ///
     /// # Errors
-    /// `Poisoned` after a failed flush, until all handles are closed; `Busy` if there are some four
+    /// `Poisoned` after a failed flush, until all handles are closed; `Busy` if there are some eight
     /// million read transactions.
     pub fn begin_read(&self) -> Result<ReadTxn> {
-        self.inner.pool.begin()
+        self.pool.begin()
     }
 
     /// Begins a write transaction; waits until the previous one has ended. Waiting callers are
@@ -227,7 +223,7 @@ impl Db {
 
     /// Whether this handle can only read.
     pub fn is_read_only(&self) -> bool {
-        self.inner.read_only
+        self.read_only
     }
 
     /// Sets the mode of a file that you make from this database, such as an export, to that of the
@@ -286,14 +282,14 @@ impl Db {
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {
-        self.inner.pool.env()
+        self.pool.env()
     }
 
     fn writable(&self) -> Result<()> {
         // Checked before the writer lock: in a child after `fork`, the lock may be held forever by
         // a thread that exists only in the parent.
         self.env().check_process()?;
-        if self.inner.read_only {
+        if self.read_only {
             return Err(Error::usage(format!(
                 "{}: opened read-only; open it for writing to change it",
                 self.env().path().display()
@@ -307,7 +303,7 @@ impl fmt::Debug for Db {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Db");
         self.env().describe(&mut shown);
-        shown.field("read_only", &self.inner.read_only).finish()
+        shown.field("read_only", &self.read_only).finish()
     }
 }
 

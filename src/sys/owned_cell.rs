@@ -1,17 +1,19 @@
-//! A cell: a value that has one owner at a time, and beside it a word that every thread may read.
-//! Floor: sys, because of its `unsafe`. A reader slot is a cell: the word shows the snapshot of the
-//! owner, the value is what the next read transaction can use again.
+//! A cell: a value that has one owner at a time, and a word that every thread may read.
+//!
+//! Floor: sys, because of its `unsafe`. A reader slot is a cell: its word shows which snapshot the
+//! owner reads, its value is a cache that the next owner can reuse.
 //!
 //! ```text
-//!            take: compare FREE, exchange for the owner's word
-//!   FREE  ------------------------------------------------------>  word of the owner, shown to all
-//!         <------------------------------------------------------
+//!            take: compare with FREE, exchange for the owner's word
+//!   FREE  ----------------------------------------------------------->  the owner's word
+//!         <-----------------------------------------------------------
 //!            drop of the `CellOwner`: store FREE
 //! ```
 //!
-//! Taking a cell costs one locked instruction, which also shows the owner's word. Leaving it costs
-//! a store. A `Mutex` and a word beside it would take three locked instructions, and each would
-//! wait for all earlier loads, also those of the owner's lookups.
+//! Taking a cell costs one locked instruction, which also shows the owner's word. Freeing it costs
+//! a store. A `Mutex` and a separate word would take three locked instructions, and each would wait
+//! for all earlier loads, including those of the owner's lookups. Each cell has cache lines of its
+//! own, so owners of different cells do not slow each other down.
 //!
 //! Invariants:
 //!   CELL-1  the value is reached only through a [`CellOwner`]. There is at most one: only the
@@ -30,10 +32,13 @@ use std::ptr::NonNull;
 use std::sync::atomic::{fence, AtomicU64, Ordering};
 use std::sync::Arc;
 
-/// The word of a cell without an owner.
+/// The word of a cell that has no owner.
 pub(crate) const FREE: u64 = u64::MAX;
 
 /// A value that has one owner at a time, and the word that the owner shows.
+///
+/// Aligned to two cache lines of 64 bytes, because processors prefetch lines in pairs.
+#[repr(align(128))]
 pub(crate) struct OwnedCell<T> {
     word: AtomicU64,
     value: UnsafeCell<T>,
@@ -64,13 +69,13 @@ impl<T> Debug for OwnedCell<T> {
     }
 }
 
-/// The owner of a cell. Dropping it frees the cell. `keeper` is the `Arc` that contains the cell.
+/// The owner of a cell. Dropping it frees the cell. `keeper` keeps the cell alive.
 pub(crate) struct CellOwner<K, T> {
     cell: NonNull<OwnedCell<T>>,
     keeper: Arc<K>,
 }
 
-// SAFETY: it gives access to the value like an owned `T`, and to `K` like an `Arc`.
+// SAFETY: the owner gives access to the value like an owned `T`, and to `K` like an `Arc`.
 unsafe impl<K: Send + Sync, T: Send + Sync> Send for CellOwner<K, T> {}
 // SAFETY: as above.
 unsafe impl<K: Send + Sync, T: Send + Sync> Sync for CellOwner<K, T> {}
@@ -85,29 +90,29 @@ impl<K, T: Debug> Debug for CellOwner<K, T> {
 }
 
 impl<K, T> CellOwner<K, T> {
-    /// Takes the cell that `cell` returns from `keeper`, and shows `word`, which is not [`FREE`].
-    /// `None` if the cell has an owner.
+    /// Takes the cell that `cell` finds in `keeper`, and shows `word`, which must not be [`FREE`].
+    /// Returns `None` if the cell has an owner.
     #[inline]
     pub(crate) fn take(
         keeper: &Arc<K>,
         cell: impl for<'a> FnOnce(&'a K) -> &'a OwnedCell<T>,
         word: u64,
     ) -> Option<CellOwner<K, T>> {
-        assert!(word != FREE, "FREE would not take the cell");
+        assert!(word != FREE, "a cell whose word is FREE has no owner");
         let cell = cell(keeper);
         if cell.word.load(Ordering::Relaxed) != FREE {
             return None;
         }
         cell.word.compare_exchange(FREE, word, Ordering::SeqCst, Ordering::Relaxed).ok()?;
-        // The cell was borrowed from the contents of the `Arc`, so it stays at its address as long
-        // as the `Arc`.
+        // The cell was borrowed from the content of the `Arc`, so the `Arc` keeps it at its
+        // address.
         Some(CellOwner { cell: NonNull::from(cell), keeper: Arc::clone(keeper) })
     }
 
     #[inline]
     fn cell(&self) -> &OwnedCell<T> {
-        // SAFETY: lifetime: `keeper` keeps it. Aliasing: a shared reference to an atomic and an
-        // `UnsafeCell`.
+        // SAFETY: lifetime: `keeper` keeps the cell alive. Aliasing: a shared reference to an
+        // atomic and an `UnsafeCell`.
         unsafe { self.cell.as_ref() }
     }
 
@@ -115,11 +120,11 @@ impl<K, T> CellOwner<K, T> {
         &self.keeper
     }
 
-    /// Shows another word, which is not [`FREE`], before any later load of the owner.
+    /// Shows another word, which must not be [`FREE`], before any later load of the owner.
     pub(crate) fn show(&mut self, word: u64) {
         assert!(word != FREE, "only dropping the owner frees a cell");
-        // Release: a thread that reads this word also sees what this owner and the owners before
-        // it have stored.
+        // Release: a thread that reads this word also sees what this owner and earlier owners
+        // stored.
         self.cell().word.store(word, Ordering::Release);
         fence(Ordering::SeqCst);
     }
@@ -146,7 +151,7 @@ impl<K, T> Deref for CellOwner<K, T> {
 impl<K, T> Drop for CellOwner<K, T> {
     #[inline]
     fn drop(&mut self) {
-        // Release: the next owner sees what this one did.
+        // Release: the next owner sees what this owner stored.
         self.cell().word.store(FREE, Ordering::Release);
     }
 }

@@ -67,7 +67,7 @@ pub(crate) struct Env {
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) live: Live,
     pub(crate) readers: Readers,
-    /// Flat tops that readers have made.
+    /// Flat indexes that readers have built.
     pub(crate) flat_indexes: Arc<FlatIndexes>,
     pub(crate) writer_lock: WriterLock,
     writer: Mutex<Option<Box<Writer>>>,
@@ -75,7 +75,7 @@ pub(crate) struct Env {
     has_writer: AtomicBool,
     pub(crate) checkpoint_lock: Mutex<()>,
     poison: OnceLock<String>,
-    /// SlotCache for its lock; `None` in memory.
+    /// The lock on the file; `None` in memory.
     pub(crate) lock: Option<FileLock>,
 }
 
@@ -270,8 +270,7 @@ impl Env {
         self.mapping.fault().unwrap_or_else(unknown).with_path(self.path())
     }
 
-    /// The states that must stay whole, for a writer that is about to reuse pages (protocol:
-    /// Reclaim).
+    /// The states whose pages a writer must not reuse (P7).
     pub(crate) fn live_states(&self) -> LiveStates {
         if hooks::is(Mutant::EarlyReclaim) {
             return LiveStates::new(self.readers.snapshots(), self.live.latest().txn);

@@ -121,7 +121,7 @@ impl Live {
         TxnId(txn)
     }
 
-    /// Publishes a state, only forwards (LIVE-2). Under the flush lock.
+    /// Publishes a state, only forwards (LIVE-2). The caller holds the checkpoint lock.
     pub(crate) fn publish(&self, state: &State) {
         if state.txn > self.published_txn() {
             self.published.store(&state.to_words());

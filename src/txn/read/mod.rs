@@ -1,25 +1,39 @@
-//! Read transactions and what they share.
+//! Read transactions, and what the reader slots cache for them.
 //!
-//! Floor: txn. Beginning a read must not write a cache line that another reader writes. Therefore
-//! no counter is shared: each slot owns what one transaction needs, and the types are nested.
+//! Floor: txn. Beginning a read must not write a cache line that another reader writes. So readers
+//! share no counter: each takes a slot of its own, and the slot caches what its next reader needs.
+//!
+//! The path of `Db::begin_read`, with the type at each step:
 //!
 //! ```text
-//! ReadPool    of one database handle: one Pin for each reader slot, made once
-//!   Pin       keeps the environment and the slot alive; its Arc is cloned by one reader only
-//!     ReaderSlot(OwnedCell<SlotCache>)   an atomic word: FREE, or the txn that the reader shows
-//!       SlotCache                        pages, state and tables, kept for the next transaction
-//! ReadTxn     Arc of a Snapshot, which the clones of a transaction share
-//!   Snapshot(CellOwner<Pin, SlotCache>)  the right to the slot; dropping it frees the slot
+//! 1 ReadPool     of the handle: loads the published txn
+//! 2 Readers      of the environment: finds a free slot, first the one this thread took last
+//! 3 PooledSlot   in the pool: leads to the slot, keeps the environment open
+//! 4 CellOwner    takes the slot by one compare-and-swap, which shows the txn to the writer
+//! 5 SlotCache    in the slot: the state, its pages and tables, replaced only if out of date
+//!   ReadTxn      result: a handle whose clones share one Snapshot, which has the CellOwner
 //! ```
 //!
-//! `ReadPool::begin` takes a free slot by one compare-and-swap, which stores the published txn in
-//! its word, and gets a `CellOwner`. That owns the `SlotCache` until the last clone of the
-//! `ReadTxn` is dropped. Mostly the cache is already of this state, and nothing else is to be done.
+//! How the types refer to each other; all these references are counted (`Arc`):
 //!
 //! ```text
-//! snapshot      ReadPool, ReadTxn: one state, held until the last clone is gone
-//! readers       the reader slots of an environment: which snapshots are in use
-//! open_table    tables that a slot has opened, kept for later transactions of the same state
+//! Db ------> ReadPool -----> PooledSlot ---> Env, whose Readers list the slots for the writer
+//!                               ^   \                     |
+//!                               |    \                    v
+//! ReadTxn -> Snapshot ----------+     +------------> ReaderSlot = OwnedCell<SlotCache>
+//!            (its CellOwner)                         a word, FREE or a txn, and the cache
+//! ```
+//!
+//! A pool makes one `PooledSlot` for each reader slot, once. To begin and end a read costs one
+//! allocation, the `Snapshot`, and four locked instructions: the compare-and-swap, the counter of
+//! the `PooledSlot` up and down, and the counter of the `Snapshot` down. No other reader writes
+//! these cache lines. When the last clone of a `ReadTxn` is dropped, so is the `Snapshot`, and its
+//! `CellOwner` stores FREE into the slot.
+//!
+//! ```text
+//! snapshot      ReadPool, PooledSlot, ReadTxn, Snapshot: begins and ends a read
+//! readers       Readers, ReaderSlot, SlotCache: which snapshots are in use
+//! open_table    tables that a slot has opened, cached for later transactions of the same state
 //! flat_indexes  flat indexes that all readers of a database share
 //! ```
 //!

@@ -1,13 +1,12 @@
 //! Read transactions: one state of the database, held until the last clone is gone.
 //!
-//! Floor: txn. Beginning takes a reader slot, shows the published txn in it, and looks again
-//! whether that is still the newest; no lock, no system call, and no cache line that two readers
-//! write: what a transaction counts up belongs to it or to its slot. The slot's pin keeps the
-//! environment alive.
+//! Floor: txn. Beginning takes a reader slot, shows the published txn in it, and then checks that
+//! this txn is still the published one. It takes no lock, makes no system call, and writes no cache
+//! line that another reader writes. `mod.rs` shows the types and the steps.
 //!
 //! Invariants:
-//!   READ-1  the slot shows a txn at or before the state that is read, from before the state was
-//!           chosen.
+//!   READ-1  from before a transaction chooses its state until its last clone is dropped, its slot
+//!           shows a txn that is not newer than this state.
 //!
 //! Failure: [`Error::Poisoned`], [`Error::Busy`] when every reader slot is taken.
 
@@ -26,17 +25,19 @@ use crate::txn::read::open_table::OpenTable;
 use crate::txn::read::readers::{chunk_of, ReaderSlot, SlotCache, CHUNKS};
 use crate::txn::state::State;
 
-/// A slot together with the environment it belongs to.
+/// A reader slot with a reference that keeps its environment open. Only the reader that owns the
+/// slot clones its `Arc`, so no two readers write its counter at the same time.
 #[derive(Debug)]
-struct Pin {
+struct PooledSlot {
     env: Arc<Env>,
     slot: Arc<ReaderSlot>,
 }
 
-/// The pins of one database handle, one for each reader slot, made once.
+/// The pooled slots of one database handle and its clones, one for each slot of the environment.
+/// A chunk of them is made on first use and never removed.
 pub(crate) struct ReadPool {
     env: Arc<Env>,
-    chunks: [OnceLock<Box<[Arc<Pin>]>>; CHUNKS],
+    chunks: [OnceLock<Box<[Arc<PooledSlot>]>>; CHUNKS],
 }
 
 impl ReadPool {
@@ -50,39 +51,43 @@ impl ReadPool {
 
     /// Begins to read the published state.
     pub(crate) fn begin(&self) -> Result<ReadTxn> {
-        // The writer, in the parent, does not see the slots of a child (P22).
+        // The writer runs in the parent and does not see the slots of a child (P22).
         self.env.check_process()?;
         self.env.check_poison()?;
         let live = &self.env.live;
         let mut txn = live.published_txn();
         hooks::reach(Moment::ReaderBeginning);
-        let taken = self.env.readers.take(|index| CellOwner::take(self.pin(index), |pin| &pin.slot.0, txn.0));
-        let mut slot = taken.ok_or_else(|| Error::Busy {
-            path: self.env.path().to_path_buf(),
-            why: "every reader slot is taken; end read transactions that are no longer needed".into(),
-        })?;
-        // Whether that is still the newest; most often it is the one that the slot was left with.
+        let take = |index| CellOwner::take(self.pooled_slot(index), |pooled| &pooled.slot, txn.0);
+        let mut slot = self.env.readers.take(take).ok_or_else(|| self.no_free_slot())?;
+        // Mostly this txn is still the published one, and the cache of the slot belongs to it.
         while !slot.is_of(txn) || live.published_txn() != txn {
             let state = live.published();
             if state.txn == txn {
-                slot.get_mut().enter(&state);
+                slot.get_mut().set_state(&state);
                 break;
             }
             txn = state.txn;
             slot.show(txn.0);
         }
-        let mapping = &self.env.mapping;
-        slot.get_mut().find_pages(self.env.page_size, mapping.window_id(), || mapping.read_map());
-        Ok(ReadTxn(Arc::new(Snapshot(slot))))
+        slot.get_mut().set_pages(self.env.page_size, &self.env.mapping);
+        Ok(ReadTxn { snapshot: Arc::new(Snapshot { slot }) })
     }
 
-    fn pin(&self, index: usize) -> &Arc<Pin> {
-        let (number, at) = chunk_of(index);
-        let pins = self.chunks[number].get_or_init(|| {
+    fn pooled_slot(&self, index: usize) -> &Arc<PooledSlot> {
+        let (number, offset) = chunk_of(index);
+        let chunk = self.chunks[number].get_or_init(|| {
             let slots = self.env.readers.chunk(number).iter();
-            slots.map(|slot| Arc::new(Pin { env: Arc::clone(&self.env), slot: Arc::clone(slot) })).collect()
+            slots.map(|slot| Arc::new(PooledSlot { env: Arc::clone(&self.env), slot: Arc::clone(slot) })).collect()
         });
-        &pins[at]
+        &chunk[offset]
+    }
+
+    #[cold]
+    fn no_free_slot(&self) -> Error {
+        Error::Busy {
+            path: self.env.path().to_path_buf(),
+            why: "every reader slot is taken; end read transactions that are no longer needed".into(),
+        }
     }
 }
 
@@ -93,17 +98,22 @@ impl ReadPool {
 /// the last clone is gone, so a transaction that is held for long makes the file larger. Beginning
 /// one takes no lock, and no reader ever waits.
 #[derive(Clone)]
-pub struct ReadTxn(Arc<Snapshot>);
+pub struct ReadTxn {
+    snapshot: Arc<Snapshot>,
+}
 
-/// What the clones of a transaction share: its slot.
-struct Snapshot(CellOwner<Pin, SlotCache>);
+/// The clones of a transaction share this: the reader slot that the transaction owns. Dropping it
+/// frees the slot.
+struct Snapshot {
+    slot: CellOwner<PooledSlot, SlotCache>,
+}
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
-        // An old window goes with its last reader (R4).
-        let window_id = self.0.keeper().env.mapping.window_id();
+        // The last reader of an old window unmaps it (R4).
+        let window_id = self.slot.keeper().env.mapping.window_id();
         hooks::reach(Moment::ReaderLeaving);
-        drop(self.0.get_mut().leave_old(window_id));
+        drop(self.slot.get_mut().take_if_outgrown(window_id));
     }
 }
 
@@ -115,20 +125,20 @@ impl ReadTxn {
 
     #[inline]
     pub(crate) fn pages(&self) -> &SnapshotPages {
-        self.0 .0.pages()
+        self.snapshot.slot.pages()
     }
 
     #[inline]
     pub(crate) fn state(&self) -> &State {
-        self.0 .0.state()
+        self.snapshot.slot.state()
     }
 
     pub(crate) fn env(&self) -> &Env {
-        &self.0 .0.keeper().env
+        &self.snapshot.slot.keeper().env
     }
 
-    /// An error in a child that got the transaction by `fork`: its parent ends it without the
-    /// child's knowing (P22).
+    /// Returns an error in a child that inherited the transaction by `fork`. The parent can end the
+    /// transaction, and the child would not notice (P22).
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
         self.env().check_process()
@@ -158,7 +168,7 @@ impl ReadTxn {
     /// A table, as it is in this state.
     pub(crate) fn open_table(&self, name: &str) -> Result<Arc<OpenTable>> {
         self.check_process()?;
-        self.0 .0.tables.get(name, self.state().txn, &self.env().flat_indexes, || self.find_table(name))
+        self.snapshot.slot.tables.get(name, self.state().txn, &self.env().flat_indexes, || self.find_table(name))
     }
 
     /// Names and records of all tables, in the order of names.
@@ -167,13 +177,13 @@ impl ReadTxn {
         self.check_fault(table_records(self.pages(), &self.state().catalog))
     }
 
-    /// Gives on what was found, unless something on the way to it could not be served; says in
-    /// which file errors happened.
+    /// Returns `found`, unless the kernel could not serve an access that led to it. Adds the path
+    /// of the file to an error.
     pub(crate) fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
         self.pages().check_fault(found).map_err(|e| self.locate(e))
     }
 
-    /// Says in which file an error happened.
+    /// Adds the path of the file to an error.
     #[cold]
     pub(crate) fn locate(&self, e: Error) -> Error {
         e.with_path(self.env().path())

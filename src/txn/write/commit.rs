@@ -105,8 +105,8 @@ impl WriteTxn {
         }
         writer.pages.end();
         let window_id = self.env.mapping.window_id();
-        if window_id != self.window_id || self.env.readers.may_keep_old_views() {
-            self.env.readers.drop_old_views(window_id);
+        if window_id != self.window_id || self.env.readers.may_pin_old_windows() {
+            self.env.readers.unpin_old_windows(window_id);
         }
         match state {
             Some(state) => {
