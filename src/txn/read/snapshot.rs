@@ -26,8 +26,10 @@ use crate::txn::read::readers::{chunk_of, ReaderSlot, SlotCache, CHUNKS};
 use crate::txn::state::State;
 
 /// A reader slot with a reference that keeps its environment open. Only the reader that owns the
-/// slot clones its `Arc`, so no two readers write its counter at the same time.
+/// slot clones the `Arc` of its `PooledSlot`. The alignment keeps the counters of these `Arc`s on
+/// different cache lines, so no two readers write the same line.
 #[derive(Debug)]
+#[repr(align(128))]
 struct PooledSlot {
     env: Arc<Env>,
     slot: Arc<ReaderSlot>,
