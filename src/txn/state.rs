@@ -9,6 +9,7 @@
 
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::page::meta::{LogDescriptor, MetaPage, RunPtr, TreeRoot};
+use crate::pager::write::free_space::LiveStates;
 
 /// Words of a state in a live record.
 pub(crate) const STATE_WORDS: usize = 18;
@@ -83,6 +84,15 @@ impl State {
             floor: meta.txn,
         }
     }
+}
+
+/// What a write transaction begins with.
+#[derive(Debug)]
+pub(crate) struct Basis {
+    /// The state that the transaction changes.
+    pub(crate) latest: State,
+    /// States whose pages the transaction must not reuse.
+    pub(crate) live: LiveStates,
 }
 
 fn root_words(root: &TreeRoot) -> [u64; 3] {

@@ -43,7 +43,7 @@ use crate::txn::free::free_records::{
     PendingKey, ITEMS_PER_RECORD, TAG_BIG, TAG_USABLE,
 };
 use crate::txn::free::save_pages::SavePages;
-use crate::txn::state::State;
+use crate::txn::state::{Basis, State};
 
 /// Usable pages that [`FreeCache::ensure`] provides before an operation on a tree. An operation
 /// that needs more takes them at the end of the file.
@@ -89,7 +89,8 @@ pub(crate) struct FreeCache {
 
 impl FreeCache {
     /// Prepares for the next transaction, which must not reuse pages of the states in `live`.
-    pub(crate) fn begin(&mut self, pages: &mut TxnPages, latest: &State, live: &LiveStates) -> Result<()> {
+    pub(crate) fn begin(&mut self, pages: &mut TxnPages, basis: &Basis) -> Result<()> {
+        let Basis { latest, live } = basis;
         self.scan_started = false;
         self.scan = None;
         if !self.list_read {
@@ -109,22 +110,17 @@ impl FreeCache {
     /// Makes enough pages usable for one tree operation, with a run of `extent` pages among them if
     /// there is one.
     #[inline]
-    pub(crate) fn ensure(
-        &mut self,
-        pages: &mut TxnPages,
-        latest: &State,
-        live: &LiveStates,
-        extent: u64,
-    ) -> Result<()> {
-        if enough(pages, extent) || latest.free_space.height == 0 {
+    pub(crate) fn ensure(&mut self, pages: &mut TxnPages, basis: &Basis, extent: u64) -> Result<()> {
+        if enough(pages, extent) || basis.latest.free_space.height == 0 {
             return Ok(());
         }
-        self.refill(pages, latest, live, extent)
+        self.refill(pages, basis, extent)
     }
 
     #[inline(never)]
-    fn refill(&mut self, pages: &mut TxnPages, latest: &State, live: &LiveStates, extent: u64) -> Result<()> {
-        self.reclaim(pages, latest, live, extent, RECLAIM_BATCH)?;
+    fn refill(&mut self, pages: &mut TxnPages, basis: &Basis, extent: u64) -> Result<()> {
+        self.reclaim(pages, basis, extent, RECLAIM_BATCH)?;
+        let latest = &basis.latest;
         if pages.free.usable_pages() < LOW_WATER_PAGES && !self.all_loaded {
             self.load_batch(pages, latest)?;
         }
@@ -136,14 +132,8 @@ impl FreeCache {
 
     /// Makes pending extents of the tree usable if no live state reaches them. Ends when there are
     /// enough usable pages, with a run of `extent` pages, or after `most` records.
-    fn reclaim(
-        &mut self,
-        pages: &mut TxnPages,
-        latest: &State,
-        live: &LiveStates,
-        extent: u64,
-        most: usize,
-    ) -> Result<()> {
+    fn reclaim(&mut self, pages: &mut TxnPages, basis: &Basis, extent: u64, most: usize) -> Result<()> {
+        let Basis { latest, live } = basis;
         if !self.scan_started {
             self.scan_started = true;
             self.unsettle(live);
@@ -204,12 +194,8 @@ impl FreeCache {
 
     /// Saves the changes and returns the free-space tree and the free list of the next state. After
     /// this no page may be allocated.
-    pub(crate) fn save(
-        &mut self,
-        pages: &mut TxnPages,
-        latest: &State,
-        live: &LiveStates,
-    ) -> Result<(TreeRoot, RunPtr)> {
+    pub(crate) fn save(&mut self, pages: &mut TxnPages, basis: &Basis) -> Result<(TreeRoot, RunPtr)> {
+        let Basis { latest, live } = basis;
         pages.free.settle_hot();
         self.recent.extend(pages.free.drain_freed());
         let move_pending = self.recent.len() > LISTED_PENDING_MAX;
@@ -218,7 +204,7 @@ impl FreeCache {
             // records would stay for ever: without this, records are examined only when usable
             // pages run out, and the remains of large extents, too short for a run, put that off.
             let records = 2 * self.recent.len().div_ceil(ITEMS_PER_RECORD);
-            self.reclaim(pages, latest, live, u64::MAX, records)?;
+            self.reclaim(pages, basis, u64::MAX, records)?;
         }
         let move_usable = pages.free.unlisted_count() > LISTED_USABLE_MAX;
         let mut root = latest.free_space;
@@ -420,13 +406,13 @@ mod tests {
             let path = Arc::new(PathBuf::from("memory"));
             let mut pages = TxnPages::new(mapping, write_map, path, 4096, FreeSpace::default());
             let latest = State { txn: TxnId(7), page_count: 40, ..State::default() };
-            let live = LiveStates::new(Vec::new(), latest.txn);
+            let basis = Basis { latest, live: LiveStates::new(Vec::new(), latest.txn) };
             let mut cache = FreeCache::default();
             pages.begin(latest.txn.next(), latest.page_count);
-            cache.begin(&mut pages, &latest, &live).expect("begun");
+            cache.begin(&mut pages, &basis).expect("begun");
             assert!(pages.free.load(PageId(10), 5), "as the tree lists it");
             pages.free.give_back_dirty(PageId(given_back), pages_given);
-            match cache.save(&mut pages, &latest, &live) {
+            match cache.save(&mut pages, &basis) {
                 Ok(_) => assert!(!contradicts, "{given_back} was saved"),
                 Err(e) => assert!(contradicts && e.kind() == crate::error::ErrorKind::Corrupt, "{given_back}: {e}"),
             }

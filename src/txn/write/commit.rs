@@ -46,7 +46,7 @@ impl WriteTxn {
 
     /// The number that this transaction's state will have.
     pub fn txn_id(&self) -> u64 {
-        self.latest.txn.next().0
+        self.basis.latest.txn.next().0
     }
 
     /// Seals everything and gives the next state; `None` if nothing was changed.
@@ -60,10 +60,10 @@ impl WriteTxn {
         self.save_tables()?;
         let writer = writer_of(&mut self.writer);
         tree::seal(&mut writer.pages, &mut self.catalog)?;
-        let (free_space, free_list) = writer.cache.save(&mut writer.pages, &self.latest, &self.live)?;
+        let (free_space, free_list) = writer.cache.save(&mut writer.pages, &self.basis)?;
         self.watch_folios()?;
         let writer = writer_of(&mut self.writer);
-        let txn = self.latest.txn.next();
+        let txn = self.basis.latest.txn.next();
         Ok(Some(State {
             txn,
             page_count: writer.pages.page_count(),
@@ -71,7 +71,7 @@ impl WriteTxn {
             free_space,
             free_list,
             next_tree: self.next_tree,
-            log: self.latest.log,
+            log: self.basis.latest.log,
             floor: txn,
         }))
     }

@@ -133,7 +133,7 @@ impl WriteTxn {
     fn put_collected(&mut self, load: &mut Load, is_last: bool) -> Result<()> {
         let root = &mut self.tables[load.at].record.root;
         let writer = writer_of(&mut self.writer);
-        let (pages, cache, latest, live) = (&mut writer.pages, &mut writer.cache, &self.latest, &self.live);
+        let (pages, cache, basis) = (&mut writer.pages, &mut writer.cache, &self.basis);
         // What is on its way is read again.
         pages.end_writing()?;
         pages.begin_writing(is_last);
@@ -141,11 +141,11 @@ impl WriteTxn {
             tree::free_extent(pages, superseded)?;
         }
         if root.height > 0 {
-            tree::merge(pages, root, &mut load.run, &mut |pages| cache.ensure(pages, latest, live, 1))?;
+            tree::merge(pages, root, &mut load.run, &mut |pages| cache.ensure(pages, basis, 1))?;
         }
         let mut bulk = Bulk::default();
         while let Some((key, value)) = load.run.peek() {
-            cache.ensure(pages, latest, live, 1)?;
+            cache.ensure(pages, basis, 1)?;
             bulk.push(pages, root, key, value)?;
             load.run.step();
         }

@@ -23,13 +23,12 @@ use crate::ids::{TreeId, MAX_U48};
 use crate::limits;
 use crate::page::meta::TreeRoot;
 use crate::page::overflow;
-use crate::pager::write::free_space::LiveStates;
 use crate::pager::write::txn_pages::{TxnPages, WRITING};
 use crate::pager::PageRead;
 use crate::sys::folios::Dirtied;
 use crate::tree::{self, AppendHint, PutHint};
 use crate::txn::env::{Env, Writer};
-use crate::txn::state::State;
+use crate::txn::state::Basis;
 use crate::txn::write::table_set::TableSet;
 
 /// A write transaction. There is one at a time; readers go on undisturbed and see nothing of it
@@ -41,8 +40,7 @@ pub struct WriteTxn {
     pub(super) window_id: u64,
     /// `None` only while the transaction ends.
     pub(crate) writer: Option<Box<Writer>>,
-    pub(crate) latest: State,
-    pub(crate) live: LiveStates,
+    pub(crate) basis: Basis,
     pub(super) catalog: TreeRoot,
     pub(super) next_tree: TreeId,
     pub(crate) tables: TableSet,
@@ -83,14 +81,13 @@ impl WriteTxn {
     /// fails.
     pub(crate) fn begin(env: Arc<Env>) -> Result<WriteTxn> {
         match WriteTxn::try_begin(&env) {
-            Ok((writer, latest, live)) => Ok(WriteTxn {
+            Ok((writer, basis)) => Ok(WriteTxn {
                 window_id: env.mapping.window_id(),
                 env,
                 writer: Some(writer),
-                catalog: latest.catalog,
-                next_tree: latest.next_tree,
-                latest,
-                live,
+                catalog: basis.latest.catalog,
+                next_tree: basis.latest.next_tree,
+                basis,
                 tables: TableSet::default(),
                 catalog_changed: false,
                 broken: None,
@@ -103,7 +100,7 @@ impl WriteTxn {
         }
     }
 
-    fn try_begin(env: &Arc<Env>) -> Result<(Box<Writer>, State, LiveStates)> {
+    fn try_begin(env: &Arc<Env>) -> Result<(Box<Writer>, Basis)> {
         env.check_process()?;
         env.check_poison()?;
         let latest = env.live.latest();
@@ -114,7 +111,7 @@ impl WriteTxn {
             return Err(Error::Corrupt { path: None, page: None, table: None, what });
         }
         env.make_writer()?;
-        let live = env.live_states();
+        let basis = Basis { latest, live: env.live_states() };
         let mut writer =
             env.take_writer().ok_or_else(|| Error::usage("the database was opened read-only; open it for writing"))?;
         if writer.based_on != latest.txn {
@@ -122,14 +119,14 @@ impl WriteTxn {
             writer.based_on = latest.txn;
         }
         writer.pages.begin(latest.txn.next(), latest.page_count);
-        let begun = writer.cache.begin(&mut writer.pages, &latest, &live);
+        let begun = writer.cache.begin(&mut writer.pages, &basis);
         let begun = writer.pages.check_fault(begun);
         if let Err(e) = begun {
             writer.forget();
             env.return_writer(writer);
             return Err(e);
         }
-        Ok((writer, latest, live))
+        Ok((writer, basis))
     }
 
     pub(crate) fn usable(&self) -> Result<()> {
@@ -184,7 +181,7 @@ impl WriteTxn {
             true => overflow::overflow_pages(page_size, value_bytes as u64),
             false => 1,
         };
-        writer.cache.ensure(&mut writer.pages, &self.latest, &self.live, extent)
+        writer.cache.ensure(&mut writer.pages, &self.basis, extent)
     }
 
     /// What was appended lies in its place from now on, and pages that come are prepared for
@@ -274,7 +271,7 @@ impl WriteTxn {
 impl fmt::Debug for WriteTxn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("WriteTxn");
-        shown.field("path", &self.env.path).field("based_on", &self.latest.txn.0);
+        shown.field("path", &self.env.path).field("based_on", &self.basis.latest.txn.0);
         shown.field("open_tables", &self.tables.len()).field("failed", &self.broken).finish()
     }
 }
