@@ -20,6 +20,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -95,7 +96,7 @@ impl Reservation {
         }
         let (target, len) = (self.at(from), to - from);
         let placed = match memory_calls::map_file(file, from, len, access) {
-            Ok(fresh) => self.move_in(fresh, file, from, len, access),
+            Ok(fresh) => self.move_in(fresh, file, from..to, access),
             // A file of tens of TiB may not fit the address space a second time, beside its own
             // reservations.
             // SAFETY: the target is the part of the reservation after everything published (WIN-1).
@@ -112,10 +113,10 @@ impl Reservation {
         placed
     }
 
-    /// Moves a new mapping of the file over the reservation at `from`. If the kernel refuses moves,
-    /// maps the file there directly.
-    fn move_in(&self, fresh: NonNull<u8>, file: &File, from: u64, len: u64, access: Access) -> io::Result<()> {
-        let target = self.at(from);
+    /// Moves a new mapping of a range of the file over the same range of the reservation. If the
+    /// kernel refuses moves, maps the file there directly.
+    fn move_in(&self, fresh: NonNull<u8>, file: &File, range: Range<u64>, access: Access) -> io::Result<()> {
+        let (target, len) = (self.at(range.start), range.end - range.start);
         // SAFETY: `fresh` is new and ours. The target is the part of the reservation after
         // everything published (WIN-1). No thread uses either.
         let moved = unsafe { memory_calls::move_over(fresh, len, target) }.inspect_err(|_| {
@@ -125,7 +126,7 @@ impl Reservation {
         match moved {
             // SAFETY: the target as above. A move that was refused has not changed it.
             Err(error) if refused::is(&error) => unsafe {
-                memory_calls::map_file_over(file, from, len, access, target)
+                memory_calls::map_file_over(file, range.start, len, access, target)
             },
             moved => moved,
         }
