@@ -10,7 +10,7 @@
 //! page may be damaged in any way: that is a `DecodeError`, never a panic.
 
 use super::branch::{rests_end, Branch};
-use super::header::{self, PageKind};
+use super::header::{self, PageKind, PageStamp};
 use super::layout::{
     get_u16, head_of, put_u16, put_u32, put_u48, BRANCH_ARRAY_BYTES, BRANCH_HEADS, BRANCH_PREFIX, BRANCH_PREFIX_MAX,
     CHILD_BYTES, COUNT, HEAD_BYTES, HINTS, HINT_COUNT, LOWER, PREFIX_BYTES, REST_HEADER_BYTES, SLOT_BYTES, UPPER,
@@ -230,7 +230,7 @@ pub(crate) fn build(
     if built_bytes(page.len(), items) > page.len() {
         return Ok(false);
     }
-    header::init(page, PageKind::Branch, level, id, tree, txn);
+    header::init(page, PageKind::Branch, level, PageStamp { id, tree, txn });
     let end = rests_end(page.len(), prefix.len());
     let prefix_at = if prefix.len() > BRANCH_PREFIX_MAX { end } else { BRANCH_PREFIX };
     page[prefix_at..prefix_at + prefix.len()].copy_from_slice(prefix);

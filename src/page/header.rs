@@ -36,6 +36,15 @@ impl PageKind {
     }
 }
 
+/// What the header of a page says of its origin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PageStamp {
+    pub(crate) id: PageId,
+    pub(crate) tree: TreeId,
+    /// The transaction that wrote the page.
+    pub(crate) txn: TxnId,
+}
+
 /// All fields of a page header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Header {
@@ -113,20 +122,16 @@ pub(crate) fn page_kind(page: &[u8], id: PageId) -> Result<PageKind, DecodeError
     PageKind::from_byte(byte).ok_or_else(|| bad(id, "page kind", byte.into(), PageKind::Leaf as u64))
 }
 
-/// Zeroes the page and gives it a header: no entries, no checksum yet.
-pub(crate) fn init(page: &mut [u8], kind: PageKind, level: u8, id: PageId, tree: TreeId, txn: TxnId) {
+/// Zeroes the page and writes a header without entries and checksum: kind, level and stamp. The
+/// caller writes the other fields.
+pub(crate) fn init(page: &mut [u8], kind: PageKind, level: u8, stamp: PageStamp) {
     page.fill(0);
-    stamp(page, kind, level, id, tree, txn);
-}
-
-/// Writes kind, level, id, tree and txn; the caller writes the fields between.
-pub(super) fn stamp(page: &mut [u8], kind: PageKind, level: u8, id: PageId, tree: TreeId, txn: TxnId) {
-    if let Some(place) = page.get_mut(KIND..=LEVEL) {
-        place.copy_from_slice(&[kind as u8, level]);
+    if let Some(bytes) = page.get_mut(KIND..=LEVEL) {
+        bytes.copy_from_slice(&[kind as u8, level]);
     }
-    put_u48(page, ID, id.0);
-    put_u48(page, TXN, txn.0);
-    put_u32(page, TREE, tree.0);
+    put_u48(page, ID, stamp.id.0);
+    put_u48(page, TXN, stamp.txn.0);
+    put_u32(page, TREE, stamp.tree.0);
 }
 
 /// Sets page id and transaction in the header of a copied page.

@@ -10,7 +10,7 @@
 //! Failure: `false` means that there is no room and that the page is untouched. A copied page may
 //! be damaged in any way: that is a `DecodeError`, never a panic.
 
-use super::header::{self, PageKind};
+use super::header::{self, PageKind, PageStamp};
 use super::layout::{
     get_u16, head_of, put_u16, put_u32, put_u48, put_u64, COUNT, ENTRY_HEADER_BYTES, HEADER_BYTES, HEAD_BYTES,
     KEY_BYTES_BITS, KEY_BYTES_MAX, LEAF_ARRAY_BYTES, LEAF_HEADS, LOWER, OVERFLOW_PTR_BYTES, PREFIX_BYTES, SLOT_BYTES,
@@ -83,7 +83,7 @@ fn write_entry(entry: &mut [u8], key: &[u8], value: LeafValue<'_>) {
 impl<'a> LeafMut<'a> {
     /// Makes the page an empty leaf, writing all its bytes.
     pub(crate) fn init(page: &'a mut [u8], id: PageId, tree: TreeId, txn: TxnId) -> LeafMut<'a> {
-        header::init(page, PageKind::Leaf, 0, id, tree, txn);
+        header::init(page, PageKind::Leaf, 0, PageStamp { id, tree, txn });
         let upper = page.len();
         let mut leaf = LeafMut { page, id, count: 0, prefix_bytes: 0, upper };
         leaf.write_header();
@@ -271,7 +271,7 @@ pub(crate) fn build<'b>(
         }
     }
     let prefix_bytes = ends.map_or(0, |(first, last)| common_prefix_bytes(first, last));
-    let mut builder = Builder::begin(page, id, tree, txn, count, prefix_bytes, bytes);
+    let mut builder = Builder::begin(page, PageStamp { id, tree, txn }, count, prefix_bytes, bytes);
     for (key, value) in entries {
         let place = builder.next(key, entry_size(key.len(), value) - LEAF_ARRAY_BYTES)?;
         write_entry(place, key, value);
@@ -291,15 +291,8 @@ struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     /// `bytes` is the size of all entries with heads and slots.
-    fn begin(
-        page: &'a mut [u8],
-        id: PageId,
-        tree: TreeId,
-        txn: TxnId,
-        count: usize,
-        prefix_bytes: usize,
-        bytes: usize,
-    ) -> Builder<'a> {
+    fn begin(page: &'a mut [u8], stamp: PageStamp, count: usize, prefix_bytes: usize, bytes: usize) -> Builder<'a> {
+        let PageStamp { id, tree, txn } = stamp;
         let mut leaf = LeafMut::init(&mut *page, id, tree, txn);
         leaf.count = count;
         leaf.prefix_bytes = prefix_bytes;

@@ -6,11 +6,11 @@
 //! Failure: an extent that does not match its pointer is a `DecodeError`.
 
 use super::checksum::Running;
-use super::header::{self, PageKind};
+use super::header::{self, PageKind, PageStamp};
 use super::layout::{put_u32, CHECKSUM, OVERFLOW_VALUE};
 use super::{bad, checksum};
 use crate::error::DecodeError;
-use crate::ids::{PageId, TreeId, TxnId};
+use crate::ids::{PageId, TxnId};
 
 /// Pages of the extent for a value of `len` bytes.
 pub(crate) fn overflow_pages(page_size: usize, len: u64) -> u64 {
@@ -21,11 +21,11 @@ pub(crate) fn overflow_pages(page_size: usize, len: u64) -> u64 {
 /// the pointer.
 ///
 /// Panics if the lengths do not match: that is a bug in the caller.
-pub(crate) fn write(extent: &mut [u8], page_size: usize, id: PageId, tree: TreeId, txn: TxnId, value: &[u8]) -> u32 {
+pub(crate) fn write(extent: &mut [u8], page_size: usize, stamp: PageStamp, value: &[u8]) -> u32 {
     assert!(overflow_pages(page_size, value.len() as u64) * page_size as u64 == extent.len() as u64);
-    begin(extent, page_size, id, tree, txn);
-    let (place, padding) = extent[OVERFLOW_VALUE..].split_at_mut(value.len());
-    place.copy_from_slice(value);
+    begin(extent, page_size, stamp);
+    let (written, padding) = extent[OVERFLOW_VALUE..].split_at_mut(value.len());
+    written.copy_from_slice(value);
     padding.fill(0);
     checksum::seal(extent)
 }
@@ -34,15 +34,13 @@ pub(crate) fn write(extent: &mut [u8], page_size: usize, id: PageId, tree: TreeI
 /// the checksum of the value and the zeros after it. Returns the checksum too.
 pub(crate) fn sealed_header(
     page_size: usize,
-    id: PageId,
-    tree: TreeId,
-    txn: TxnId,
+    stamp: PageStamp,
     len: u64,
     value: Running,
 ) -> ([u8; OVERFLOW_VALUE], u32) {
     let pages = overflow_pages(page_size, len);
     let mut header = [0; OVERFLOW_VALUE];
-    header::init(&mut header, PageKind::Overflow, 0, id, tree, txn);
+    header::init(&mut header, PageKind::Overflow, 0, stamp);
     header::put_extent_pages(&mut header, pages);
     let mut running = Running::default();
     running.add(&header);
@@ -53,9 +51,9 @@ pub(crate) fn sealed_header(
 }
 
 /// Writes only the header; the caller writes the value at [`OVERFLOW_VALUE`] and seals later.
-pub(crate) fn begin(extent: &mut [u8], page_size: usize, id: PageId, tree: TreeId, txn: TxnId) {
+pub(crate) fn begin(extent: &mut [u8], page_size: usize, stamp: PageStamp) {
     let pages = (extent.len() / page_size) as u64;
-    header::init(&mut extent[..OVERFLOW_VALUE], PageKind::Overflow, 0, id, tree, txn);
+    header::init(&mut extent[..OVERFLOW_VALUE], PageKind::Overflow, 0, stamp);
     header::put_extent_pages(extent, pages);
 }
 

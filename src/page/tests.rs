@@ -6,7 +6,7 @@
 use proptest::prelude::*;
 
 use super::branch::{self, Branch, BranchMut, Child};
-use super::header::{self, Header, PageKind};
+use super::header::{self, Header, PageKind, PageStamp};
 use super::leaf::{self, Leaf, LeafMut, LeafValue, OverflowPtr};
 use super::{checksum, free_list, meta, overflow};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
@@ -106,7 +106,7 @@ fn overflow_runs_round_trip() {
             let pages = overflow::overflow_pages(page_size, len as u64);
             assert_eq!(pages, (32 + len).div_ceil(page_size) as u64);
             let mut extent = vec![0xee; pages as usize * page_size];
-            let crc = overflow::write(&mut extent, page_size, ID, TREE, TXN, &value);
+            let crc = overflow::write(&mut extent, page_size, PageStamp { id: ID, tree: TREE, txn: TXN }, &value);
             assert!(checksum::matches(&extent, crc));
             assert_eq!(overflow::value(&extent, ID, len as u64).unwrap(), value);
             assert!(extent[32 + len..].iter().all(|byte| *byte == 0));

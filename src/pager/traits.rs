@@ -18,6 +18,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
+use crate::page::header::PageStamp;
 use crate::page::layout::Front;
 use crate::page::{checksum, lookup, overflow};
 use crate::pager::read::residency::Residency;
@@ -148,7 +149,7 @@ pub(crate) fn store_value<P: PageWrite>(pages: &mut P, tree: TreeId, value: &[u8
     let (page_size, txn) = (pages.page_size(), pages.txn());
     let count = overflow::overflow_pages(page_size, value.len() as u64);
     let id = pages.alloc(count)?;
-    let crc = overflow::write(pages.extent_mut(id, count)?, page_size, id, tree, txn, value);
+    let crc = overflow::write(pages.extent_mut(id, count)?, page_size, PageStamp { id, tree, txn }, value);
     let ptr = PagePtr { id, crc };
     pages.set_verified_sealed(ptr);
     Ok(ptr)

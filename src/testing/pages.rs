@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::ids::{PageId, PagePtr, TreeId, TxnId, MAX_U48};
 use crate::limits::{max_inline_value_bytes, max_key_bytes, MAX_VALUE_BYTES};
 use crate::page::branch::{self, Branch, BranchMut, Child};
-use crate::page::header::Header;
+use crate::page::header::{Header, PageStamp};
 use crate::page::layout::{self, meta as at};
 use crate::page::leaf::{self, Leaf, LeafMut, LeafValue, OverflowPtr};
 use crate::page::lookup;
@@ -96,7 +96,7 @@ fn decode(page: &[u8], probes: &[Vec<u8>]) {
             // A page may say that it is a run of several smaller ones.
             if overflow::overflow_pages(page.len(), len) == 1 {
                 let mut again = vec![0xee; page.len()];
-                overflow::write(&mut again, page.len(), id, TREE, TXN, value);
+                overflow::write(&mut again, page.len(), PageStamp { id, tree: TREE, txn: TXN }, value);
                 assert_eq!(overflow::value(&again, id, len), Ok(value));
             }
         }

@@ -10,6 +10,7 @@
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr, TreeId};
 use crate::page::checksum::Running;
+use crate::page::header::PageStamp;
 use crate::page::layout::OVERFLOW_VALUE;
 use crate::page::overflow;
 use crate::pager::write::txn_pages::TxnPages;
@@ -106,7 +107,8 @@ impl OverflowWriter {
         if !self.chunk.is_empty() {
             self.send(pages)?;
         }
-        let (header, crc) = overflow::sealed_header(page_size, self.id, self.tree, pages.txn(), self.len, self.running);
+        let stamp = PageStamp { id: self.id, tree: self.tree, txn: pages.txn() };
+        let (header, crc) = overflow::sealed_header(page_size, stamp, self.len, self.running);
         self.first[..OVERFLOW_VALUE].copy_from_slice(&header);
         pages.write_through(self.id, 0, &self.first)?;
         if end >= WRITE_BACK_BYTES {

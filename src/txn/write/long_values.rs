@@ -17,6 +17,7 @@ use std::io::{self, Read};
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
 use crate::limits;
+use crate::page::header::PageStamp;
 use crate::page::layout::OVERFLOW_VALUE;
 use crate::page::leaf::{LeafValue, OverflowPtr};
 use crate::page::{checksum, overflow};
@@ -99,7 +100,7 @@ impl WriteTxn {
             let extent = pages.extent_mut(id, count)?;
             // What lay here before is nobody's business.
             extent.fill(0);
-            overflow::begin(extent, page_size, id, tree, txn);
+            overflow::begin(extent, page_size, PageStamp { id, tree, txn });
             Ok(id)
         });
         let id = self.note(Some(at), taken)?;
