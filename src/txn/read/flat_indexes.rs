@@ -1,14 +1,18 @@
-//! The flat indexes of trees that the readers of one open database have made.
+//! Flat indexes that the readers of one open database share.
 //!
-//! Floor: txn. Each reader slot keeps its tables for itself, but a top may take megabytes, and what
-//! is in the cache for one thread is there for the others: so a transaction that wants one looks
-//! here first. Here nothing is held: a top goes with the last table that uses it.
+//! Floor: txn. Each reader slot caches its own tables, but a flat index may take megabytes, and
+//! threads that use the same one share it in the processor's cache. So a reader that needs a flat
+//! index looks here before it builds one. The references here are weak: a flat index is freed with
+//! the last table that uses it.
 //!
 //! Invariants:
-//!   SHARE-1  one thread makes a top at a time. The others go on without meanwhile, and ask again.
-//!   SHARE-2  a top that is given was made of the same root in the same state.
+//!   SHARE-1  one thread builds at a time. The other threads search without a flat index meanwhile,
+//!            and ask again later.
+//!   SHARE-2  a shared flat index was built from the root of the caller, in the state of the
+//!            caller.
 //!
-//! Failure: none. A child after `fork` may find the lock taken for ever, and does without tops.
+//! Failure: none. In a child after `fork` the lock may stay taken for ever. The child then searches
+//! without flat indexes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, TryLockError, Weak};
@@ -18,62 +22,64 @@ use crate::ids::TxnId;
 use crate::page::meta::TreeRoot;
 use crate::tree::FlatIndex;
 
-/// What a top was made of: state, root, and pages at most.
-type Of = (TxnId, TreeRoot, usize);
+/// A flat index is built from the state of this txn, this root, and at most so many pages.
+type Source = (TxnId, TreeRoot, usize);
 
-/// Tops that were made.
+/// The flat indexes that were built, some of which may have been freed since.
 #[derive(Debug, Default)]
-struct Made {
-    flat_indexes: HashMap<Of, Weak<FlatIndex>>,
-    /// Those that are gone are forgotten when there are so many.
-    forget_at: usize,
+struct BuiltIndexes {
+    by_source: HashMap<Source, Weak<FlatIndex>>,
+    /// `remove_freed` does nothing before the map has so many items.
+    remove_at: usize,
 }
 
-impl Made {
-    /// Forgets the tops that are gone, when that costs no more than making those has.
-    fn forget_gone(&mut self) {
-        if self.flat_indexes.len() < self.forget_at {
+impl BuiltIndexes {
+    /// Removes freed flat indexes whenever the map has doubled. So each insertion pays for a
+    /// constant number of removals.
+    fn remove_freed(&mut self) {
+        if self.by_source.len() < self.remove_at {
             return;
         }
-        self.flat_indexes.retain(|_, flat_index| {
+        self.by_source.retain(|_, flat_index| {
             hooks::count_step();
             flat_index.strong_count() > 0
         });
-        self.forget_at = (2 * self.flat_indexes.len()).max(FORGET_FROM);
+        self.remove_at = (2 * self.by_source.len()).max(REMOVE_AT_MIN);
     }
 }
 
-/// Tops of which some may be gone at least.
-const FORGET_FROM: usize = 32;
+/// Fewer items than this are not searched for freed flat indexes.
+const REMOVE_AT_MIN: usize = 32;
 
-/// See the module.
+/// The shared flat indexes of one open database.
 #[derive(Debug, Default)]
-pub(crate) struct FlatIndexes(Mutex<Made>);
+pub(crate) struct FlatIndexes(Mutex<BuiltIndexes>);
 
 impl FlatIndexes {
-    /// The top of at most `pages_max` pages of a tree in the state `txn`, made by `make` if nobody
-    /// has. `None`: another thread is making one. `Some(None)`: it is not worth making.
+    /// Returns the flat index of a tree in the state of `txn`, of at most `pages_max` pages. If no
+    /// thread has built it, `build` does. Returns `None` while another thread builds one, and
+    /// `Some(None)` if the tree gains nothing by a flat index.
     pub(crate) fn get(
         &self,
         txn: TxnId,
         root: &TreeRoot,
         pages_max: usize,
-        make: impl FnOnce() -> Option<FlatIndex>,
+        build: impl FnOnce() -> Option<FlatIndex>,
     ) -> Option<Option<Arc<FlatIndex>>> {
-        let mut all = match self.0.try_lock() {
-            Ok(all) => all,
-            Err(TryLockError::Poisoned(left)) => left.into_inner(),
+        let mut built = match self.0.try_lock() {
+            Ok(built) => built,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
         hooks::count_step();
-        let of = (txn, *root, pages_max);
-        if let Some(found) = all.flat_indexes.get(&of).and_then(Weak::upgrade) {
-            return Some(Some(found));
+        let source = (txn, *root, pages_max);
+        if let Some(shared) = built.by_source.get(&source).and_then(Weak::upgrade) {
+            return Some(Some(shared));
         }
-        let flat_index = make().map(Arc::new);
+        let flat_index = build().map(Arc::new);
         if let Some(flat_index) = &flat_index {
-            all.forget_gone();
-            all.flat_indexes.insert(of, Arc::downgrade(flat_index));
+            built.remove_freed();
+            built.by_source.insert(source, Arc::downgrade(flat_index));
         }
         Some(flat_index)
     }
@@ -84,11 +90,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flat_index_is_made_once_for_a_state_and_by_one_thread_at_a_time() {
+    fn a_flat_index_is_built_once_for_a_state_and_by_one_thread_at_a_time() {
         let (flat_indexes, root) = (FlatIndexes::default(), TreeRoot::default());
         let other = TreeRoot { height: 2, ..root };
         let first = flat_indexes.get(TxnId(7), &root, 10, || Some(FlatIndex::default())).unwrap().unwrap();
-        let again = flat_indexes.get(TxnId(7), &root, 10, || panic!("it is there")).unwrap().unwrap();
+        let again = flat_indexes.get(TxnId(7), &root, 10, || panic!("it was built before")).unwrap().unwrap();
         assert!(Arc::ptr_eq(&first, &again));
         for (txn, root, pages_max) in [(8, &root, 10), (7, &other, 10), (7, &root, 11)] {
             let made = flat_indexes.get(TxnId(txn), root, pages_max, || Some(FlatIndex::default())).unwrap().unwrap();
@@ -99,16 +105,16 @@ mod tests {
             None
         });
         drop((first, again));
-        let mut made = false;
+        let mut built = false;
         flat_indexes.get(TxnId(7), &root, 10, || {
-            made = true;
+            built = true;
             None
         });
-        assert!(made, "it went with those who used it");
+        assert!(built, "it was freed with its last user");
     }
 
     #[test]
-    fn a_flat_index_is_found_in_as_many_steps_among_many_as_among_few() {
+    fn the_steps_to_find_a_flat_index_do_not_grow_with_their_number() {
         let steps_each = |count: u64| {
             let (flat_indexes, before) = (FlatIndexes::default(), hooks::steps());
             let get = |tree| {
@@ -119,10 +125,7 @@ mod tests {
             let held: Vec<_> = (0..count).chain(0..count).map(get).collect();
             drop(held);
             (0..count).for_each(|tree| drop(get(tree)));
-            assert!(
-                flat_indexes.0.lock().unwrap().flat_indexes.len() as u64 <= count,
-                "those that are gone are forgotten"
-            );
+            assert!(flat_indexes.0.lock().unwrap().by_source.len() as u64 <= count, "freed flat indexes are removed");
             (hooks::steps() - before) as f64 / count as f64
         };
         let (few, many) = (steps_each(1000), steps_each(20_000));

@@ -1,17 +1,18 @@
-//! Tables as a read transaction has found them, kept for the next transactions that read the same
+//! The tables that a reader slot caches, for later transactions that read the same state.
+//!
+//! Floor: txn. To open a table takes a lookup in the catalog and the comparison of two codec names,
+//! which takes longer than a lookup in the table. A reader that begins a transaction for each
+//! lookup would pay for this each time. So a reader slot caches the tables that its transactions
+//! have opened. No other reader uses this cache, and it is dropped when the slot changes to another
 //! state.
 //!
-//! Floor: txn. To find a table takes a lookup in the catalog and the comparison of two names of
-//! codecs, which is more than a lookup in the table takes; a reader that begins a transaction for
-//! each lookup would pay it each time. So a reader slot keeps what its transactions found: no other
-//! reader touches it, and it is dropped when the slot shows another state. With the table is kept
-//! the flat index of its tree, once that was worth making: a small one soon, and larger ones, down
-//! to the leaves if there are not too many, for a table that is looked up very often.
+//! A cached table also has the flat index of its tree. Each step of `LOOKUPS_BEFORE` builds a larger
+//! one, down to the leaves if there are not too many.
 //!
 //! Invariants:
-//!   TABLE-1  what is kept belongs to the state whose number it has, and states do not change.
+//!   TABLE-1  a cached table belongs to the state of its txn. States do not change.
 //!
-//! Failure: errors of the catalog are not kept.
+//! Failure: errors of the catalog are not cached.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -26,31 +27,32 @@ use crate::pager::PageRead as _;
 use crate::tree::{FlatIndex, PAGES_MAX};
 use crate::txn::read::flat_indexes::FlatIndexes;
 
-/// Tables that a slot keeps.
+/// Tables that a slot caches.
 const TABLES_MAX: usize = 8;
 
-/// Lookups after which a top is made of as many pages as `PAGES_MAX` says: their descents took
-/// longer than making it does.
+/// Lookups of a table before it builds a flat index of at most as many pages as `PAGES_MAX` says
+/// for this step. So many descents have taken longer than the build does.
 const LOOKUPS_BEFORE: [u32; STEPS] = [1 << 12, 1 << 16, 1 << 18];
 const STEPS: usize = PAGES_MAX.len();
 
-/// Names a codec.
+/// Returns the name of a codec.
 type CodecName = fn() -> String;
 
-/// A table of one state.
+/// A table of one state, as readers have opened it.
 #[derive(Debug)]
 pub(crate) struct OpenTable {
     pub(crate) root: TreeRoot,
     name: Box<str>,
     txn: TxnId,
     record: Option<TableRecord>,
-    /// Functions whose names were found right, of a key codec and of a value codec.
+    /// Addresses of the functions that name the key codec and the value codec, after their names
+    /// were found to be those of the table.
     right: [AtomicUsize; 2],
-    /// The top after each step, if any is worth it: the last one is used from then on. Not known
-    /// before enough keys were looked up.
+    /// The flat index of each step. Unset until the step was taken, `None` if the tree gains
+    /// nothing by one. Lookups use the last one that is set.
     made: [OnceLock<Option<Arc<FlatIndex>>>; STEPS],
     flat_indexes: Arc<FlatIndexes>,
-    /// Keys that were looked up before the last step. Not exact: threads may count over each other.
+    /// Lookups before the last step was taken. Not exact: threads may overwrite each other's count.
     lookups: AtomicU32,
 }
 
@@ -72,11 +74,11 @@ impl OpenTable {
         &self.name
     }
 
-    /// Refuses codecs other than those of the table.
+    /// Returns an error unless the codecs are those of the table.
     pub(crate) fn check_codecs(&self, key: CodecName, value: CodecName) -> Result<()> {
         let Some(record) = &self.record else { return Ok(()) };
         let asked = [key as usize, value as usize];
-        // Each was found right by itself, so that they need not be of one call.
+        // Each codec was checked separately, so the two may come from different calls.
         if self.right.iter().zip(asked).all(|(right, asked)| right.load(Ordering::Relaxed) == asked) {
             return Ok(());
         }
@@ -85,7 +87,7 @@ impl OpenTable {
         Ok(())
     }
 
-    /// The top of the tree, if it was worth making. `keys` are about to be looked up.
+    /// The flat index of the tree, if there is one. The caller is about to look up `keys` keys.
     #[inline(always)]
     pub(crate) fn flat_index(&self, pages: &SnapshotPages, keys: u32) -> Option<&FlatIndex> {
         match self.made[STEPS - 1].get() {
@@ -106,7 +108,7 @@ impl OpenTable {
         self.made.iter().rev().find_map(OnceLock::get)?.as_deref()
     }
 
-    /// Makes the top of a step, unless another thread is at it.
+    /// Builds the flat index of a step, unless another thread is building one.
     #[cold]
     #[inline(never)]
     fn make(&self, pages: &SnapshotPages, step: usize) {
@@ -126,13 +128,14 @@ impl OpenTable {
     }
 }
 
-/// The tables of one state, found by the clones of a transaction and by those after it.
+/// The tables of one state that a slot caches. Clones of a transaction may open tables at the same
+/// time.
 #[derive(Debug, Default)]
 pub(crate) struct OpenTables([OnceLock<Arc<OpenTable>>; TABLES_MAX]);
 
 impl OpenTables {
-    /// A table of the state `txn`, whose tables these are: the one that is kept, or what `find`
-    /// says of it.
+    /// Opens a table of the state of `txn`, to which all tables here belong: returns the cached
+    /// table, or caches the one that `find` reads from the catalog.
     pub(crate) fn get(
         &self,
         name: &str,
@@ -142,13 +145,13 @@ impl OpenTables {
     ) -> Result<Arc<OpenTable>> {
         let cached =
             self.0.iter().map_while(OnceLock::get).inspect(|_| hooks::count_step()).find(|table| *table.name == *name);
-        if let Some(found) = cached {
-            return Ok(Arc::clone(found));
+        if let Some(table) = cached {
+            return Ok(Arc::clone(table));
         }
         let table = Arc::new(OpenTable::new(name, txn, find()?, flat_indexes));
-        for place in &self.0 {
-            // Another clone may have found it, or another one, meanwhile.
-            let cached = place.get_or_init(|| Arc::clone(&table));
+        for entry in &self.0 {
+            // Another clone may have cached this table, or another one, meanwhile.
+            let cached = entry.get_or_init(|| Arc::clone(&table));
             if *cached.name == *name {
                 return Ok(Arc::clone(cached));
             }

@@ -17,9 +17,9 @@ use crate::catalog::TableRecord;
 use crate::hooks;
 use crate::tree::{AppendHint, PutHint};
 
-/// A table that a transaction has opened.
+/// A table that the write transaction has opened, and the changes that are not in the catalog yet.
 #[derive(Debug)]
-pub(crate) struct OpenTable {
+pub(crate) struct TxnTable {
     name: String,
     pub(crate) record: TableRecord,
     pub(crate) changed: bool,
@@ -27,7 +27,7 @@ pub(crate) struct OpenTable {
     pub(crate) append_hint: AppendHint,
 }
 
-impl OpenTable {
+impl TxnTable {
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -43,7 +43,7 @@ impl OpenTable {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct TableSet {
-    tables: Vec<OpenTable>,
+    tables: Vec<TxnTable>,
     by_name: BTreeMap<String, usize>,
 }
 
@@ -60,12 +60,12 @@ impl TableSet {
         let known = self.by_name.insert(name.to_string(), at);
         debug_assert!(known.is_none(), "two tables of one name");
         let (put_hint, append_hint) = Default::default();
-        self.tables.push(OpenTable { name: name.to_string(), record, changed, put_hint, append_hint });
+        self.tables.push(TxnTable { name: name.to_string(), record, changed, put_hint, append_hint });
         at
     }
 
     /// Takes a table out. The last one gets its number.
-    pub(crate) fn remove(&mut self, at: usize) -> OpenTable {
+    pub(crate) fn remove(&mut self, at: usize) -> TxnTable {
         hooks::count_step();
         let removed = self.tables.swap_remove(at);
         self.by_name.remove(&removed.name);
@@ -86,21 +86,21 @@ impl TableSet {
         self.tables.len()
     }
 
-    pub(crate) fn get(&self, at: usize) -> Option<&OpenTable> {
+    pub(crate) fn get(&self, at: usize) -> Option<&TxnTable> {
         self.tables.get(at)
     }
 
     /// All tables, by their numbers.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &OpenTable> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &TxnTable> {
         self.tables.iter().inspect(|_| hooks::count_step())
     }
 }
 
 impl Index<usize> for TableSet {
-    type Output = OpenTable;
+    type Output = TxnTable;
 
     #[inline]
-    fn index(&self, at: usize) -> &OpenTable {
+    fn index(&self, at: usize) -> &TxnTable {
         hooks::count_step();
         &self.tables[at]
     }
@@ -108,7 +108,7 @@ impl Index<usize> for TableSet {
 
 impl IndexMut<usize> for TableSet {
     #[inline]
-    fn index_mut(&mut self, at: usize) -> &mut OpenTable {
+    fn index_mut(&mut self, at: usize) -> &mut TxnTable {
         hooks::count_step();
         &mut self.tables[at]
     }
