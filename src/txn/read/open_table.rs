@@ -6,8 +6,8 @@
 //! have opened. No other reader uses this cache, and it is dropped when the slot changes to another
 //! state.
 //!
-//! A cached table also has the flat index of its tree. Each step of `LOOKUPS_BEFORE` builds a larger
-//! one, down to the leaves if there are not too many.
+//! A cached table also has the flat index of its tree. Each step of `LOOKUPS_BEFORE` builds a
+//! larger one, down to the leaves if there are not too many.
 //!
 //! Invariants:
 //!   TABLE-1  a cached table belongs to the state of its txn. States do not change.
