@@ -10,6 +10,7 @@
 //! edit/    put, append, delete, drop; splitting, joining; checksums at commit (seal)
 //! load/    many entries: sorted runs, full leaves, merging
 //! verify/  proving a tree of an open database, and reading one of a damaged file
+//! depth_first  the walk that seal, drop and verify share
 //! path     the way from root to leaf, and copy on write
 //! value    values in leaves and in overflow extents
 //! ```
@@ -22,6 +23,7 @@
 //! `Error::Corrupt`. An error from a change, other than one about its arguments, leaves a tree that
 //! must be aborted with its transaction.
 
+mod depth_first;
 mod path;
 mod value;
 

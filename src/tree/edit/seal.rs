@@ -1,89 +1,80 @@
 //! Sealing: writes the checksums of dirty pages into the pointers that lead to them (R2).
 //!
-//! Floor: tree. Depth first from the root over dirty pages only (TREE-2: below a page that is not
-//! dirty nothing is), with a stack of one small frame per level, so that a transaction of any size
-//! needs no memory for it. A page is sealed when all its children are. Sealing again after further
-//! changes is right, and seals every dirty page again.
+//! Floor: tree. A depth-first walk over only the dirty pages (TREE-2: below a page that is not
+//! dirty, no page is dirty). It allocates nothing, whatever the size of the transaction. A branch
+//! is sealed after its children. Sealing a tree again after further changes is allowed, and seals
+//! every dirty page again.
 //!
-//! Failure: a dirty branch that does not decode is `Error::Corrupt`: it was copied from a damaged
-//! page.
+//! Failure: a dirty branch that does not decode is `Error::Corrupt`: the transaction copied it from
+//! a damaged page.
 
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr};
-use crate::limits::DEPTH_MAX;
 use crate::page::checksum;
 use crate::pager::PageWrite;
 
-use crate::tree::path::{branch_at, branch_mut, height_of};
+use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
+use crate::tree::path::{branch_at, branch_mut};
 use crate::tree::TreeRoot;
-
-/// A dirty branch on the way down, and the child to look at next.
-#[derive(Clone, Copy, Default)]
-struct Open {
-    ptr: PagePtr,
-    next: usize,
-}
 
 /// Seals every dirty page of the tree, children before parents, and the pointer in `root`.
 pub(crate) fn seal<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
     if root.height == 0 || !pages.is_dirty(root.ptr.id) {
         return Ok(());
     }
-    let height = height_of(root)?;
-    if height == 1 {
-        root.ptr = seal_page(pages, root.ptr.id)?;
-        return Ok(());
+    let unsealed = *root;
+    walk_depth_first(&mut SealWalk { pages, root: &mut root.ptr }, &unsealed)
+}
+
+struct SealWalk<'s, P> {
+    pages: &'s mut P,
+    root: &'s mut PagePtr,
+}
+
+impl<P: PageWrite> DepthFirst<()> for SealWalk<'_, P> {
+    fn enter(&mut self, ptr: PagePtr, level: usize, parent: Option<&Parent<()>>) -> Result<Option<()>> {
+        if level > 0 {
+            return Ok(Some(()));
+        }
+        self.seal_page(ptr.id, parent)?;
+        Ok(None)
     }
-    let mut stack = [Open::default(); DEPTH_MAX];
-    stack[0] = Open { ptr: root.ptr, next: 0 };
-    let mut depth = 0;
-    loop {
-        if let Some(child) = next_dirty_branch(pages, &mut stack[depth], height - 1 - depth)? {
-            depth += 1;
-            stack[depth] = Open { ptr: child, next: 0 };
-            continue;
+
+    /// The next dirty branch. Dirty leaves are sealed here, without a step of the walk for each.
+    fn next_child(&mut self, parent: &mut Parent<()>) -> Result<Option<PagePtr>> {
+        while let Some(child) = self.next_dirty(parent)? {
+            if parent.level > 1 {
+                return Ok(Some(child));
+            }
+            self.seal_page(child.id, Some(parent))?;
         }
-        let sealed = seal_page(pages, stack[depth].ptr.id)?;
-        if depth == 0 {
-            root.ptr = sealed;
-            return Ok(());
-        }
-        depth -= 1;
-        let parent = stack[depth];
-        branch_mut(pages, parent.ptr.id)?.set_child(parent.next - 1, sealed)?;
+        Ok(None)
+    }
+
+    fn leave(&mut self, ptr: PagePtr, parent: Option<&Parent<()>>) -> Result<()> {
+        self.seal_page(ptr.id, parent)
     }
 }
 
-/// Seals the dirty leaves among the children of a branch of level 1; above, gives its next dirty
-/// child.
-fn next_dirty_branch<P: PageWrite>(pages: &mut P, open: &mut Open, level: usize) -> Result<Option<PagePtr>> {
-    let count = branch_at(pages, open.ptr, level)?.count();
-    while open.next < count {
-        let Some((at, child)) = next_dirty(pages, open, level, count)? else { break };
-        open.next = at + 1;
-        if level > 1 {
-            return Ok(Some(child));
+impl<P: PageWrite> SealWalk<'_, P> {
+    fn next_dirty(&self, parent: &mut Parent<()>) -> Result<Option<PagePtr>> {
+        let branch = branch_at(self.pages, parent.ptr, parent.level)?;
+        while let Some(child) = next_child(&branch, &mut parent.next)? {
+            if self.pages.is_dirty(child.id) {
+                return Ok(Some(child));
+            }
         }
-        let sealed = seal_page(pages, child.id)?;
-        branch_mut(pages, open.ptr.id)?.set_child(at, sealed)?;
+        Ok(None)
     }
-    Ok(None)
-}
 
-/// The first dirty child from `open.next` on.
-fn next_dirty<P: PageWrite>(pages: &P, open: &Open, level: usize, count: usize) -> Result<Option<(usize, PagePtr)>> {
-    let branch = branch_at(pages, open.ptr, level)?;
-    for at in open.next..count {
-        let child = branch.child(at)?;
-        if pages.is_dirty(child.id) {
-            return Ok(Some((at, child)));
+    /// Seals a page, and stores its checksum in the pointer of its parent or of the root.
+    fn seal_page(&mut self, id: PageId, parent: Option<&Parent<()>>) -> Result<()> {
+        let ptr = PagePtr { id, crc: checksum::seal(self.pages.page_mut(id)?) };
+        self.pages.set_verified_sealed(ptr);
+        match parent {
+            Some(parent) => branch_mut(self.pages, parent.ptr.id)?.set_child(parent.index(), ptr)?,
+            None => *self.root = ptr,
         }
+        Ok(())
     }
-    Ok(None)
-}
-
-fn seal_page<P: PageWrite>(pages: &mut P, id: PageId) -> Result<PagePtr> {
-    let ptr = PagePtr { id, crc: checksum::seal(pages.page_mut(id)?) };
-    pages.set_verified_sealed(ptr);
-    Ok(ptr)
 }
