@@ -13,7 +13,7 @@ use crate::ids::{PageId, TreeId};
 use crate::page::header::{Header, PageKind};
 use crate::page::leaf::LeafValue;
 use crate::pager::PageRead as _;
-use crate::tree::verify::check::{Finding, TreeStats};
+use crate::tree::verify::check::TreeStats;
 use pages::VecPages;
 
 /// A tree and the map that it must equal.

@@ -1,42 +1,37 @@
-//! Checks everything about a tree that can be checked.
+//! Checks everything that can be checked in a tree of an open database.
 //!
-//! Floor: tree. Depth first with an explicit stack. What is checked: every page is reached once,
-//! has the kind, level, id and tree that its place asks for; pointer, header and computed checksum
-//! agree; the page is well-formed inside (`Leaf::verify`, `Branch::verify`); keys and separators
-//! lie within the separators above; overflow extents are what their pointers say; the entry count
-//! is the root's.
+//! Floor: tree. A depth-first walk that checks:
 //!
-//! The tree must be sealed. Nothing that is read is trusted, and a finding never ends the check:
-//! below a branch that is not well-formed, the bounds of the branch itself hold for its children.
+//! ```text
+//! pages        each is reached once and has the kind, level, id and tree that its parent implies
+//! checksums    pointer, header and content agree
+//! structure    each page is well-formed (`Leaf::verify`, `Branch::verify`)
+//! keys         keys and separators lie within the separators above them
+//! overflow     each extent is what its pointer says
+//! entry count  the root has the right one
+//! ```
 //!
-//! Failure: none. Findings are reported, not returned. The walk ends because no page is entered
-//! twice, which `visit` decides.
+//! The tree must be sealed. The check trusts no byte, and no finding ends it. The separators of a
+//! damaged branch are not used: its children get the bounds of the branch itself.
+//!
+//! Failure: none. Findings are reported, not returned. The walk ends because `visit` lets no page
+//! be entered twice.
 
-use crate::error::{DecodeError, Error};
+use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId};
-use crate::limits::{max_key_bytes, DEPTH_MAX};
+use crate::limits::max_key_bytes;
 use crate::page::branch::Branch;
-use crate::page::header::{Header, PageKind};
+use crate::page::header::Header;
 use crate::page::leaf::{Leaf, LeafValue, OverflowPtr};
 use crate::page::{checksum, overflow};
 use crate::pager::PageRead;
 
+use super::finding::{expect_first_time, expect_level, expect_tree, outer_separators, text_of, Bounds, Finding};
+use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
 use crate::tree::value::overflow_pages;
 use crate::tree::TreeRoot;
 
-/// Something wrong with a tree.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Finding {
-    pub(crate) page: PageId,
-    /// The table whose tree it is; filled in by those who know tables.
-    pub(crate) table: Option<String>,
-    /// Keys that the page is responsible for: from `low`, if known, up to and without `high`.
-    pub(crate) low: Option<Vec<u8>>,
-    pub(crate) high: Option<Vec<u8>>,
-    pub(crate) what: String,
-}
-
-/// What a tree consists of.
+/// The parts of a tree, counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct TreeStats {
     pub(crate) entries: u64,
@@ -53,33 +48,8 @@ pub(crate) struct TreeStats {
     pub(crate) overflow_bytes: u64,
 }
 
-/// The keys that a page is responsible for.
-#[derive(Clone, Default)]
-struct Bounds {
-    low: Option<Vec<u8>>,
-    high: Option<Vec<u8>>,
-}
-
-/// A branch that is being walked.
-struct Open<'a> {
-    branch: Branch<'a>,
-    level: usize,
-    next: usize,
-    bounds: Bounds,
-    /// Whether its separators can be used as bounds.
-    sound: bool,
-}
-
-struct Check<'a, 'c, P> {
-    pages: &'a P,
-    tree: TreeId,
-    visit: &'c mut dyn FnMut(PageId, u64) -> bool,
-    report: &'c mut dyn FnMut(Finding),
-    stats: TreeStats,
-}
-
-/// Checks a sealed tree. `visit` is told each page or extent that is reached, before it is looked
-/// at and whether or not it lies inside the file, and says whether this is the first time.
+/// Checks a sealed tree. Before it reads a page or extent, inside the file or not, it calls
+/// `visit`, which returns whether the check reaches this page or extent for the first time.
 pub(crate) fn check<P: PageRead>(
     pages: &P,
     root: &TreeRoot,
@@ -87,165 +57,130 @@ pub(crate) fn check<P: PageRead>(
     report: &mut dyn FnMut(Finding),
 ) -> TreeStats {
     let stats = TreeStats { depth: root.height, ..TreeStats::default() };
-    let mut check = Check { pages, tree: root.tree, visit, report, stats };
-    if usize::from(root.height) > DEPTH_MAX {
-        let what = format!("tree height is {}, expected at most {DEPTH_MAX}", root.height);
-        check.find(root.ptr.id, &Bounds::default(), what);
-        return check.stats;
-    }
-    if root.height > 0 {
-        check.walk(root);
-    }
-    if check.stats.entries != root.entries {
+    let mut check = CheckWalk { pages, tree: root.tree, visit, report, stats };
+    let walked = walk_depth_first(&mut check, root);
+    let ended = check.accept(root.ptr.id, &Bounds::default(), walked).is_some();
+    if ended && check.stats.entries != root.entries {
         let what = format!("entry count of the tree is {}, found {}", root.entries, check.stats.entries);
         check.find(root.ptr.id, &Bounds::default(), what);
     }
     check.stats
 }
 
-impl<'a, P: PageRead> Check<'a, '_, P> {
+struct CheckWalk<'a, 'c, P> {
+    pages: &'a P,
+    tree: TreeId,
+    visit: &'c mut dyn FnMut(PageId, u64) -> bool,
+    report: &'c mut dyn FnMut(Finding),
+    stats: TreeStats,
+}
+
+/// A branch that was checked.
+struct Checked<'a> {
+    branch: Branch<'a>,
+    bounds: Bounds,
+    /// Whether its separators can be used as bounds.
+    sound: bool,
+}
+
+/// The bounds of the child that is being visited.
+fn bounds_below(parent: &Parent<Checked<'_>>) -> Bounds {
+    let Checked { branch, bounds, sound } = &parent.branch;
+    match bounds.of_child(branch, parent.index()) {
+        Ok(below) if *sound => below,
+        _ => bounds.clone(),
+    }
+}
+
+impl<'a, P: PageRead> DepthFirst<Checked<'a>> for CheckWalk<'a, '_, P> {
+    fn enter(
+        &mut self,
+        ptr: PagePtr,
+        level: usize,
+        parent: Option<&Parent<Checked<'a>>>,
+    ) -> Result<Option<Checked<'a>>> {
+        Ok(self.page(ptr, level, parent.map(bounds_below).unwrap_or_default()))
+    }
+
+    fn next_child(&mut self, parent: &mut Parent<Checked<'a>>) -> Result<Option<PagePtr>> {
+        loop {
+            match next_child(&parent.branch.branch, &mut parent.next) {
+                Ok(child) => return Ok(child),
+                Err(e) => self.find(parent.ptr.id, &bounds_below(parent), text_of(e.into())),
+            }
+        }
+    }
+}
+
+impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
     fn find(&mut self, page: PageId, bounds: &Bounds, what: impl Into<String>) {
-        let Bounds { low, high } = bounds.clone();
-        (self.report)(Finding { page, table: None, low, high, what: what.into() });
+        (self.report)(Finding::new(page, bounds.clone(), what.into()));
     }
 
-    fn find_error(&mut self, page: PageId, bounds: &Bounds, e: Error) {
-        let what = match e {
-            Error::Corrupt { what, .. } => what,
-            other => other.to_string(),
-        };
-        self.find(page, bounds, what);
+    /// The value of a result; reports an error as a finding.
+    fn accept<T>(&mut self, page: PageId, bounds: &Bounds, result: Result<T, impl Into<Error>>) -> Option<T> {
+        result.map_err(|e| self.find(page, bounds, text_of(e.into()))).ok()
     }
 
-    fn find_decode(&mut self, page: PageId, bounds: &Bounds, e: DecodeError) {
-        self.find_error(page, bounds, e.into());
-    }
-
-    fn walk(&mut self, root: &TreeRoot) {
-        let mut stack = Vec::new();
-        stack.extend(self.enter(root.ptr, usize::from(root.height) - 1, Bounds::default()));
-        while let Some(open) = stack.last_mut() {
-            if open.next == open.branch.count() {
-                stack.pop();
-                continue;
-            }
-            let at = open.next;
-            open.next += 1;
-            let (child, bounds, level) = (open.branch.child(at), child_bounds(open, at), open.level - 1);
-            match child {
-                Ok(ptr) => stack.extend(self.enter(ptr, level, bounds)),
-                Err(e) => self.find_decode(e.page, &bounds, e),
-            }
-        }
-    }
-
-    /// Checks one page; gives it back if it is a branch whose children are to be walked.
-    fn enter(&mut self, ptr: PagePtr, level: usize, bounds: Bounds) -> Option<Open<'a>> {
-        if !(self.visit)(ptr.id, 1) {
-            self.find(ptr.id, &bounds, "page is reached a second time");
-            return None;
-        }
-        let page = match self.pages.page(ptr) {
-            Ok(page) => page,
-            Err(e) => {
-                self.find_error(ptr.id, &bounds, e);
-                return None;
-            }
-        };
-        if !self.header(page, ptr, level, &bounds) {
-            return None;
-        }
+    /// Checks one page. Returns a branch whose children can be checked.
+    fn page(&mut self, ptr: PagePtr, level: usize, bounds: Bounds) -> Option<Checked<'a>> {
+        let first = (self.visit)(ptr.id, 1);
+        self.accept(ptr.id, &bounds, expect_first_time(first, ptr.id, "page"))?;
+        let page = self.accept(ptr.id, &bounds, self.pages.page(ptr))?;
+        self.header(page, ptr, level, &bounds)?;
         if level > 0 {
-            return self.branch(page, ptr, level, bounds);
+            return self.branch(page, ptr.id, bounds);
         }
-        self.leaf(page, ptr, &bounds);
+        self.leaf(page, ptr.id, &bounds);
         None
     }
 
-    /// Checks checksum and header; says whether the page is of the kind and level that its place
-    /// asks for.
-    fn header(&mut self, page: &[u8], ptr: PagePtr, level: usize, bounds: &Bounds) -> bool {
+    /// Checks checksum and header. Returns `None` if the rest of the page cannot be checked.
+    fn header(&mut self, page: &[u8], ptr: PagePtr, level: usize, bounds: &Bounds) -> Option<()> {
         if !checksum::matches(page, ptr.crc) {
             let (stored, computed) = (checksum::stored(page), checksum::compute(page));
             let what = format!("checksum: pointer {:#x}, header {stored:#x}, computed {computed:#x}", ptr.crc);
             self.find(ptr.id, bounds, what);
         }
-        let header = match Header::read(page, ptr.id) {
-            Ok(header) => header,
-            Err(e) => {
-                self.find_decode(ptr.id, bounds, e);
-                return false;
-            }
-        };
-        self.owner(&header, bounds);
-        let kind = if level == 0 { PageKind::Leaf } else { PageKind::Branch };
-        if header.kind != kind || usize::from(header.level) != level {
-            let what = format!("is {:?} of level {}, expected {kind:?} of level {level}", header.kind, header.level);
-            self.find(ptr.id, bounds, what);
-            return false;
-        }
-        true
+        let header = self.accept(ptr.id, bounds, Header::read(page, ptr.id))?;
+        self.accept(ptr.id, bounds, expect_tree(&header, self.tree));
+        self.accept(ptr.id, bounds, expect_level(&header, level))
     }
 
-    fn owner(&mut self, header: &Header, bounds: &Bounds) {
-        if header.tree != self.tree {
-            self.find(header.id, bounds, format!("belongs to tree {}, expected tree {}", header.tree, self.tree));
-        }
-    }
-
-    fn branch(&mut self, page: &'a [u8], ptr: PagePtr, level: usize, bounds: Bounds) -> Option<Open<'a>> {
-        let branch = match Branch::parse(page, ptr.id) {
-            Ok(branch) => branch,
-            Err(e) => {
-                self.find_decode(ptr.id, &bounds, e);
-                return None;
-            }
-        };
+    fn branch(&mut self, page: &'a [u8], id: PageId, bounds: Bounds) -> Option<Checked<'a>> {
+        let branch = self.accept(id, &bounds, Branch::parse(page, id))?;
         self.stats.branch_pages += 1;
         self.stats.branch_bytes += branch.used_bytes() as u64;
-        let mut sound = true;
-        if let Err(e) = branch.verify() {
-            self.find_decode(ptr.id, &bounds, e);
+        let separators = branch.verify().and_then(|()| outer_separators(&branch));
+        let separators = self.accept(id, &bounds, separators);
+        let mut sound = separators.is_some();
+        // A separator at the lower bound would leave no keys to the child before it.
+        let inside = |key: &Vec<u8>| bounds.hold(key) && bounds.low.as_ref() != Some(key);
+        if !separators.flatten().iter().flatten().all(inside) {
+            self.find(id, &bounds, "separators lie outside those of the parent");
             sound = false;
         }
-        if sound && branch.count() > 1 {
-            let (first, last) = (separator(&branch, 1), separator(&branch, branch.count() - 1));
-            let above_low = bounds.low.is_none() || first > bounds.low;
-            let below_high = bounds.high.is_none() || last < bounds.high;
-            if !above_low || !below_high {
-                self.find(ptr.id, &bounds, "separators lie outside those of the parent");
-                sound = false;
-            }
-        }
-        Some(Open { branch, level, next: 0, bounds, sound })
+        Some(Checked { branch, bounds, sound })
     }
 
-    fn leaf(&mut self, page: &'a [u8], ptr: PagePtr, bounds: &Bounds) {
-        let leaf = match Leaf::parse(page, ptr.id) {
-            Ok(leaf) => leaf,
-            Err(e) => return self.find_decode(ptr.id, bounds, e),
-        };
+    fn leaf(&mut self, page: &'a [u8], id: PageId, bounds: &Bounds) {
+        let Some(leaf) = self.accept(id, bounds, Leaf::parse(page, id)) else { return };
         self.stats.leaf_pages += 1;
         self.stats.leaf_bytes += leaf.used_bytes() as u64;
         self.stats.entries += leaf.count() as u64;
         if leaf.count() == 0 {
-            self.find(ptr.id, bounds, "leaf without entries");
+            self.find(id, bounds, "leaf without entries");
         }
-        if let Err(e) = leaf.verify() {
-            self.find_decode(ptr.id, bounds, e);
-        }
-        for at in 0..leaf.count() {
-            match leaf.entry(at) {
-                Ok((key, value)) => self.entry(ptr.id, key, value, bounds),
-                Err(e) => self.find_decode(ptr.id, bounds, e),
+        self.accept(id, bounds, leaf.verify());
+        for index in 0..leaf.count() {
+            if let Some((key, value)) = self.accept(id, bounds, leaf.entry(index)) {
+                self.entry(id, key, value, bounds);
             }
         }
     }
 
     fn entry(&mut self, page: PageId, key: &[u8], value: LeafValue<'_>, bounds: &Bounds) {
-        let above_low = bounds.low.as_ref().is_none_or(|low| low.as_slice() <= key);
-        let below_high = bounds.high.as_ref().is_none_or(|high| key < high.as_slice());
-        if !above_low || !below_high {
+        if !bounds.hold(key) {
             self.find(page, bounds, "a key lies outside the separators of its leaf");
         }
         let limit = max_key_bytes(self.pages.page_size());
@@ -253,56 +188,24 @@ impl<'a, P: PageRead> Check<'a, '_, P> {
             self.find(page, bounds, format!("key length is {}, expected at most {limit}", key.len()));
         }
         if let LeafValue::Overflow(pointer) = value {
-            // The key range of a run is the one key that it belongs to.
-            let next = [key, &[0]].concat();
-            self.extent(&pointer, &Bounds { low: Some(key.to_vec()), high: Some(next) });
+            self.extent(&pointer, &Bounds::of_key(key));
         }
     }
 
-    fn extent(&mut self, pointer: &OverflowPtr, bounds: &Bounds) {
+    /// Checks an overflow extent, up to the first finding that makes the rest meaningless.
+    fn extent(&mut self, pointer: &OverflowPtr, bounds: &Bounds) -> Option<()> {
         let id = pointer.ptr.id;
-        let pages = match overflow_pages(self.pages.page_size(), pointer) {
-            Ok(pages) => pages,
-            Err(e) => return self.find_error(id, bounds, e),
-        };
-        if !(self.visit)(id, pages) {
-            return self.find(id, bounds, "overflow extent is reached a second time");
-        }
-        let extent = match self.pages.extent(pointer.ptr, pages) {
-            Ok(extent) => extent,
-            Err(e) => return self.find_error(id, bounds, e),
-        };
+        let pages = self.accept(id, bounds, overflow_pages(self.pages.page_size(), pointer))?;
+        let first = (self.visit)(id, pages);
+        self.accept(id, bounds, expect_first_time(first, id, "overflow extent"))?;
+        let extent = self.accept(id, bounds, self.pages.extent(pointer.ptr, pages))?;
         self.stats.overflow_pages += pages;
         self.stats.overflow_bytes += pointer.len;
         if !checksum::matches(extent, pointer.ptr.crc) {
             self.find(id, bounds, "checksum of the overflow extent does not match its pointer");
         }
-        if let Err(e) = overflow::value(extent, id, pointer.len) {
-            return self.find_decode(id, bounds, e);
-        }
-        match Header::read(extent, id) {
-            Ok(header) => self.owner(&header, bounds),
-            Err(e) => self.find_decode(id, bounds, e),
-        }
+        self.accept(id, bounds, overflow::value(extent, id, pointer.len))?;
+        let header = self.accept(id, bounds, Header::read(extent, id))?;
+        self.accept(id, bounds, expect_tree(&header, self.tree))
     }
-}
-
-/// The keys that child `at` is responsible for.
-fn child_bounds(open: &Open<'_>, at: usize) -> Bounds {
-    let mut bounds = open.bounds.clone();
-    if open.sound {
-        if at > 0 {
-            bounds.low = separator(&open.branch, at);
-        }
-        if at + 1 < open.branch.count() {
-            bounds.high = separator(&open.branch, at + 1);
-        }
-    }
-    bounds
-}
-
-/// A whole separator of a branch that is known to be well-formed.
-fn separator(branch: &Branch<'_>, at: usize) -> Option<Vec<u8>> {
-    let mut separator = Vec::new();
-    branch.separator_into(at, &mut separator).ok().map(|()| separator)
 }

@@ -1,13 +1,15 @@
-//! Proving a tree: each page, pointer, key and count, also of files that are damaged.
+//! Verifying a tree: each page, pointer, key and count, also in damaged files.
 //!
 //! Floor: tree. Nothing here can change a page.
 //!
 //! ```text
-//! check  everything about a tree in an open database
-//! walk   a tree of a file that may be damaged or cut, one page at a time
+//! check    everything about a tree in an open database
+//! walk     a tree of a file that may be damaged or cut, one page at a time
+//! finding  findings, key bounds, and the expectations of a page that both share
 //! ```
 //!
 //! Failure: damage is a finding, not an error.
 
 pub(crate) mod check;
+pub(crate) mod finding;
 pub(crate) mod walk;

@@ -1,0 +1,127 @@
+//! Findings, and the expectations of a page that `check` and `walk` share.
+//!
+//! Floor: tree.
+//!
+//! Failure: an expectation that a page does not meet is [`Error::Corrupt`]. `check` and `walk` turn
+//! it into a finding.
+
+use crate::error::{DecodeError, Error, Result};
+use crate::ids::{PageId, TreeId};
+use crate::page::branch::Branch;
+use crate::page::header::{Header, PageKind};
+
+/// Damage in a tree.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Finding {
+    pub(crate) page: PageId,
+    /// The table that the tree belongs to. Callers that know the table fill it in.
+    pub(crate) table: Option<String>,
+    /// The keys of the page: from `low` (included) up to `high` (excluded), where known.
+    pub(crate) low: Option<Vec<u8>>,
+    pub(crate) high: Option<Vec<u8>>,
+    pub(crate) what: String,
+}
+
+impl Finding {
+    pub(super) fn new(page: PageId, bounds: Bounds, what: String) -> Finding {
+        let Bounds { low, high } = bounds;
+        Finding { page, table: None, low, high, what }
+    }
+}
+
+/// The text of a finding that an error leads to. A finding names page and table itself.
+pub(crate) fn text_of(e: Error) -> String {
+    match e {
+        Error::Corrupt { what, .. } => what,
+        other => other.to_string(),
+    }
+}
+
+/// The keys that a page may hold: from `low` (included) up to `high` (excluded).
+#[derive(Clone, Default)]
+pub(super) struct Bounds {
+    pub(super) low: Option<Vec<u8>>,
+    pub(super) high: Option<Vec<u8>>,
+}
+
+impl Bounds {
+    pub(super) fn hold(&self, key: &[u8]) -> bool {
+        self.low.as_deref().is_none_or(|low| low <= key) && self.high.as_deref().is_none_or(|high| key < high)
+    }
+
+    /// The bounds of one key.
+    pub(super) fn of_key(key: &[u8]) -> Bounds {
+        Bounds { low: Some(key.to_vec()), high: Some([key, &[0]].concat()) }
+    }
+
+    /// The bounds of a child of `branch`, which has these bounds and is well-formed.
+    pub(super) fn of_child(&self, branch: &Branch<'_>, index: usize) -> Result<Bounds, DecodeError> {
+        let mut bounds = self.clone();
+        if index > 0 {
+            bounds.low = Some(separator(branch, index)?);
+        }
+        if index + 1 < branch.count() {
+            bounds.high = Some(separator(branch, index + 1)?);
+        }
+        Ok(bounds)
+    }
+}
+
+/// The first and last separator of a branch; `None` if it has only one child.
+pub(super) fn outer_separators(branch: &Branch<'_>) -> Result<Option<[Vec<u8>; 2]>, DecodeError> {
+    if branch.count() < 2 {
+        return Ok(None);
+    }
+    Ok(Some([separator(branch, 1)?, separator(branch, branch.count() - 1)?]))
+}
+
+fn separator(branch: &Branch<'_>, index: usize) -> Result<Vec<u8>, DecodeError> {
+    let mut separator = Vec::new();
+    branch.separator_into(index, &mut separator)?;
+    Ok(separator)
+}
+
+/// Expects that the walk reaches a page, or an overflow extent, for the first time.
+pub(super) fn expect_first_time(first: bool, id: PageId, thing: &str) -> Result<()> {
+    if first {
+        return Ok(());
+    }
+    Err(Error::corrupt(id, format!("{thing} is reached a second time")))
+}
+
+/// Expects a leaf at level 0 and a branch above (TREE-1).
+pub(super) fn expect_level(header: &Header, level: usize) -> Result<()> {
+    let kind = if level == 0 { PageKind::Leaf } else { PageKind::Branch };
+    if header.kind == kind && usize::from(header.level) == level {
+        return Ok(());
+    }
+    let what = format!("is {:?} of level {}, expected {kind:?} of level {level}", header.kind, header.level);
+    Err(Error::corrupt(header.id, what))
+}
+
+pub(super) fn expect_tree(header: &Header, tree: TreeId) -> Result<()> {
+    if header.tree == tree {
+        return Ok(());
+    }
+    Err(Error::corrupt(header.id, format!("belongs to tree {}, expected tree {tree}", header.tree)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If bounds held a key that belongs to another page, a check would pass although lookups do
+    /// not find that key.
+    #[test]
+    fn bounds_hold_the_keys_from_the_lower_separator_up_to_below_the_upper() {
+        let both = Bounds { low: Some(b"b".to_vec()), high: Some(b"d".to_vec()) };
+        for (key, held) in [("a", false), ("b", true), ("c", true), ("czz", true), ("d", false), ("e", false)] {
+            assert_eq!(both.hold(key.as_bytes()), held, "{key}");
+            assert_eq!(Bounds { high: None, ..both.clone() }.hold(key.as_bytes()), key >= "b", "{key}");
+            assert_eq!(Bounds { low: None, ..both.clone() }.hold(key.as_bytes()), key < "d", "{key}");
+            assert!(Bounds::default().hold(key.as_bytes()));
+        }
+        let one = Bounds::of_key(b"b");
+        assert!(one.hold(b"b") && !one.hold(b"a") && !one.hold(b"b\0"));
+    }
+}
