@@ -1,5 +1,4 @@
-//! The depth-first walk over the pages of a tree: enters parents before their children, and leaves
-//! them after.
+//! The depth-first walk over a tree: enters branches before their children, leaves them after.
 //!
 //! Floor: tree. Sealing, dropping, checking and salvage implement [`DepthFirst`], and
 //! [`walk_depth_first`] drives them. The path lies in a fixed array: the driver neither recurses

@@ -305,9 +305,7 @@ impl Visitor for Reading<'_> {
         match record_of(key, value) {
             Ok(record) => self.records.push(record),
             Err(e) => {
-                let (low, high) = (Some(key.to_vec()), Some([key, &[0]].concat()));
-                let what = what_of(e);
-                self.lost.push(tree::Finding { page: PageId::NONE, table: None, low, high, what });
+                self.lost.push(tree::Finding::of_key(key, tree::text_of(e)));
             }
         }
         Ok(())
@@ -316,13 +314,6 @@ impl Visitor for Reading<'_> {
     fn lost(&mut self, finding: tree::Finding) -> Result<()> {
         self.lost.push(finding);
         Ok(())
-    }
-}
-
-fn what_of(e: Error) -> String {
-    match e {
-        Error::Corrupt { what, .. } => what,
-        other => other.to_string(),
     }
 }
 
@@ -360,9 +351,7 @@ impl Visitor for Walking<'_> {
                 counts.entries += 1;
                 return Ok(());
             }
-            let (low, high) = (Some(key.to_vec()), Some([key, &[0]].concat()));
-            let what = "the key is longer than the limit".to_string();
-            return self.lost(tree::Finding { page: PageId::NONE, table: None, low, high, what });
+            return self.lost(tree::Finding::of_key(key, "the key is longer than the limit".to_string()));
         }
         let open = self.known.missing.holds(key) && !self.known.covered.holds(key);
         if open && self.copy.add(target, key, value)? {

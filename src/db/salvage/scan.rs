@@ -17,7 +17,6 @@ use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::page::checksum;
 use crate::page::header::{Header, PageKind};
 use crate::page::leaf::{Leaf, LeafValue};
-use crate::page::overflow;
 use crate::tree::{self, TreeRoot};
 use crate::txn::open::survey::Candidate;
 
@@ -197,10 +196,8 @@ impl Rescue<'_> {
             match value {
                 LeafValue::Inline(value) => self.add_stale(found.tree, key, value)?,
                 LeafValue::Overflow(pointer) => {
-                    if tree::read_value(&self.pages, &pointer, &mut run).is_ok() {
-                        if let Ok(value) = overflow::value(&run, pointer.ptr.id, pointer.len) {
-                            self.add_stale(found.tree, key, value)?;
-                        }
+                    if let Ok(value) = tree::read_value(&self.pages, &pointer, &mut run) {
+                        self.add_stale(found.tree, key, value)?;
                     }
                 }
             }

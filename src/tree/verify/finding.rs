@@ -27,6 +27,11 @@ impl Finding {
         let Bounds { low, high } = bounds;
         Finding { page, table: None, low, high, what }
     }
+
+    /// A finding about one key, on no known page.
+    pub(crate) fn of_key(key: &[u8], what: String) -> Finding {
+        Finding::new(PageId::NONE, Bounds::of_key(key), what)
+    }
 }
 
 /// The text of a finding that an error leads to. A finding names page and table itself.

@@ -23,7 +23,7 @@ use crate::page::header::Header;
 use crate::page::meta::{self, MetaPage, Probe};
 use crate::pager::read::file_pages::FilePages;
 use crate::pager::read::page_map::PageMap;
-use crate::tree::{self, Finding, TreeRoot, Values, Visitor};
+use crate::tree::{self, text_of, Finding, TreeRoot, Values, Visitor};
 use crate::txn::free::free_extents;
 
 /// A meta page and the slot that holds it.
@@ -214,13 +214,6 @@ fn place(root: &TreeRoot, table: Option<&str>) -> &'static str {
 #[cold]
 fn stop() -> Error {
     Error::corrupt(PageId::NONE, "the state is not whole")
-}
-
-fn text_of(e: Error) -> String {
-    match e {
-        Error::Corrupt { what, .. } => what,
-        other => other.to_string(),
-    }
 }
 
 struct Looking<'l> {
