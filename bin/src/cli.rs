@@ -85,12 +85,30 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
     use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_several_verbs_have_one_description_unless_they_differ() {
+        // `load -t` may rename a table, `tables --json` prints an array. The others share only a name.
+        const DIFFERENT: [&str; 5] = ["batch", "json", "raw", "seed", "table"];
+        let mut descriptions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for verb in Cli::command().get_subcommands() {
+            for option in verb.get_arguments().filter(|argument| !argument.is_positional()) {
+                let name = option.get_long().unwrap_or_default().to_string();
+                let help = option.get_help().map(ToString::to_string).unwrap_or_default();
+                descriptions.entry(name).or_default().insert(help);
+            }
+        }
+        let several = descriptions.iter().filter(|(_, texts)| texts.len() > 1).map(|(name, _)| name.as_str());
+        assert_eq!(several.collect::<Vec<_>>(), DIFFERENT, "{descriptions:?}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Outcome {
         let db = open::read_only(&self.file.path)?;
-        let report = new_file::write("entries", |tell| db.compact_to_with(&self.out.path, tell))?;
+        let report = new_file::write("entries", |on_progress| db.compact_to_with(&self.out.path, on_progress))?;
         let mut output = Output::stdout();
         let text = if self.answer.json { format!("{}\n", json_of(&report)) } else { summary(&self.out.path, &report) };
         output.write(text.as_bytes())?;

@@ -37,7 +37,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Outcome {
-        let report = new_file::write("pages", |tell| Db::salvage_with(&self.file, &self.out.path, tell))?;
+        let report = new_file::write("pages", |on_progress| Db::salvage_with(&self.file, &self.out.path, on_progress))?;
         let mut output = Output::stdout();
         if self.answer.json {
             output.write(format!("{}\n", json_of(&report)).as_bytes())?;
