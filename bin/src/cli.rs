@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn options_of_several_verbs_have_one_description_unless_they_differ() {
-        // `load -t` may rename a table, `tables --json` prints an array. The others share only a name.
+        // `load -t` may rename a table, `tables --json` prints an array. The others share only a
+        // name.
         const DIFFERENT: [&str; 5] = ["batch", "json", "raw", "seed", "table"];
         let mut descriptions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for verb in Cli::command().get_subcommands() {
