@@ -21,7 +21,7 @@ use crate::error::{best_effort, Error, ErrorKind, Result};
 use crate::mapping::file;
 use crate::sys::fork;
 use crate::sys::rights::FileRights;
-use crate::tree;
+use crate::tree::Tree;
 use crate::txn::write::load::Load;
 use crate::txn::write::txn::WriteTxn;
 
@@ -167,7 +167,7 @@ impl Copy {
     pub(crate) fn add(&mut self, target: &Target, key: &[u8], value: &[u8]) -> Result<bool> {
         self.end_load()?;
         let (txn, at) = self.open(target)?;
-        if tree::get(txn.pages(), txn.root(at), key)?.is_some() {
+        if Tree::new(txn.pages(), txn.root(at)).get(key)?.is_some() {
             return Ok(false);
         }
         match txn.put(at, key, value, None) {

@@ -25,9 +25,8 @@ use std::marker::PhantomData;
 
 use crate::catalog::TableRecord;
 use crate::error::{Error, Result};
-use crate::page::meta::TreeRoot;
 use crate::pager::PageRead;
-use crate::tree::{self, FlatIndex};
+use crate::tree::{FlatIndex, Tree};
 
 use codec::{Codec, Encoded, KeyCodec};
 pub use load::Loader;
@@ -157,15 +156,14 @@ fn decode_value<'a, V: Codec>(key: &[u8], value: &'a [u8]) -> Result<V::Item<'a>
 
 /// Looks up many keys of a tree; the values are in the order of the keys.
 fn values_of<'a, K: KeyCodec, V: Codec, P: PageRead>(
-    pages: &'a P,
-    root: &TreeRoot,
+    tree: Tree<'a, P>,
     flat_index: Option<&FlatIndex>,
     keys: &[K::Key<'_>],
 ) -> Result<Vec<Option<V::Item<'a>>>> {
     let encoded: Vec<Encoded<'_>> = keys.iter().map(K::encode_key).collect::<Result<_>>()?;
     let keys: Vec<&[u8]> = encoded.iter().map(|key| &**key).collect();
     let mut values = Vec::with_capacity(keys.len());
-    tree::get_many(pages, root, flat_index, &keys, |found| {
+    tree.get_many(flat_index, &keys, |found| {
         let key = keys[values.len()];
         values.push(found.map(|value| decode_value::<V>(key, value)).transpose()?);
         Ok(())

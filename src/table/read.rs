@@ -18,7 +18,7 @@ use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, ErrorContext};
 use crate::table::{decode_entry, decode_value, values_of, Range, RangeOwned, Table, TableInfo};
-use crate::tree::{self, FlatIndex};
+use crate::tree::{self, FlatIndex, Tree};
 use crate::txn::read::open_table::OpenTable;
 use crate::txn::read::snapshot::ReadTxn;
 
@@ -119,7 +119,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
         let key: &[u8] = &encoded;
         // The fast path returns no `Result`, so errors are not copied on the way up.
         let pages = self.pages();
-        if let Some(answer) = tree::get_fast(pages, &self.open.root, self.open.flat_index(pages, 1), key) {
+        if let Some(answer) = Tree::new(pages, &self.open.root).get_fast(self.open.flat_index(pages, 1), key) {
             // Decode first, then check for a fault: the check covers every byte that was read
             // before it.
             let value = answer.value().map(V::decode);
@@ -137,7 +137,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     #[cold]
     #[inline(never)]
     fn get_checked(&self, key: &[u8]) -> Result<Option<V::Item<'_>>> {
-        let found = tree::get_checked(self.pages(), &self.open.root, key);
+        let found = self.tree().get_checked(key);
         self.check_fault(found.and_then(|found| found.map(|value| decode_value::<V>(key, value)).transpose()))
     }
 
@@ -203,7 +203,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     pub fn multi_get<'k>(&self, keys: impl IntoIterator<Item = K::Key<'k>>) -> Result<Vec<Option<V::Item<'_>>>> {
         let keys: Vec<K::Key<'k>> = keys.into_iter().collect();
         let flat_index = self.flat_index(u32::try_from(keys.len()).unwrap_or(u32::MAX));
-        self.check_fault(values_of::<K, V, _>(self.pages(), &self.open.root, flat_index, &keys))
+        self.check_fault(values_of::<K, V, _>(self.tree(), flat_index, &keys))
     }
 
     /// Returns the value of a key, with its transaction: it may outlive this handle and move to
@@ -223,9 +223,9 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// `Corrupt` if a page on the path is damaged.
     pub fn contains_key<'k>(&self, key: K::Key<'k>) -> Result<bool> {
         let key = K::encode_key(&key)?;
-        match tree::get_fast(self.pages(), &self.open.root, self.flat_index(1), &key) {
+        match self.tree().get_fast(self.flat_index(1), &key) {
             Some(answer) if self.pages().all_served() => Ok(answer.value().is_some()),
-            _ => self.check_fault(tree::get_checked(self.pages(), &self.open.root, &key).map(|found| found.is_some())),
+            _ => self.check_fault(self.tree().get_checked(&key).map(|found| found.is_some())),
         }
     }
 
@@ -271,7 +271,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// As [`get`](ReadTable::get).
     pub fn first(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
-        self.typed(tree::first(self.pages(), self.root()))
+        self.typed(self.tree().first())
     }
 
     /// Returns the entry with the greatest key.
@@ -279,7 +279,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     /// # Errors
     /// As [`get`](ReadTable::get).
     pub fn last(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
-        self.typed(tree::last(self.pages(), self.root()))
+        self.typed(self.tree().last())
     }
 
     /// Number of entries. It is stored with the table, so no page is read.
@@ -310,6 +310,11 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     #[inline]
     pub(crate) fn root(&self) -> &TreeRoot {
         &self.open.root
+    }
+
+    #[inline]
+    fn tree(&self) -> Tree<'_, SnapshotPages> {
+        Tree::new(self.pages(), self.root())
     }
 
     /// The flat index of the tree, if it has paid to build one. `keys` lookups are about to follow.
@@ -377,7 +382,7 @@ impl<K: KeyCodec, V: Codec> OwnedValue<K, V> {
     /// `Corrupt` if the file was damaged meanwhile.
     pub fn get(&self) -> Result<V::Item<'_>> {
         let gone = || Error::corrupt(self.table.open.root.ptr.id, "the value was found before and is missing now");
-        let found = tree::get(self.table.pages(), &self.table.open.root, &self.key);
+        let found = self.table.tree().get(&self.key);
         self.table.check_fault(found.and_then(|found| decode_value::<V>(&self.key, found.ok_or_else(gone)?)))
     }
 }

@@ -17,7 +17,7 @@ use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
 use crate::table::range::{ByteBounds, ErrorContext};
 use crate::table::{decode_entry, decode_value, values_of, EntriesOwned, Range, Table, TableInfo};
-use crate::tree;
+use crate::tree::{self, Tree};
 use crate::txn::write::txn::WriteTxn;
 
 impl WriteTxn {
@@ -202,7 +202,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// decode.
     pub fn get<'k>(&self, key: K::Key<'k>) -> Result<Option<V::Item<'_>>> {
         let key = K::encode_key(&key)?;
-        let found = tree::get(self.pages(), self.root(), &key);
+        let found = self.tree().get(&key);
         self.check_fault(found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose()))
     }
 
@@ -213,7 +213,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// The errors of [`get`](TableMut::get), for the first key that fails.
     pub fn multi_get<'k>(&self, keys: impl IntoIterator<Item = K::Key<'k>>) -> Result<Vec<Option<V::Item<'_>>>> {
         let keys: Vec<K::Key<'k>> = keys.into_iter().collect();
-        self.check_fault(values_of::<K, V, _>(self.pages(), self.root(), None, &keys))
+        self.check_fault(values_of::<K, V, _>(self.tree(), None, &keys))
     }
 
     /// Whether the table has a key.
@@ -222,7 +222,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// `Corrupt` if a page on the path is damaged.
     pub fn contains_key<'k>(&self, key: K::Key<'k>) -> Result<bool> {
         let key = K::encode_key(&key)?;
-        self.check_fault(tree::get(self.pages(), self.root(), &key).map(|found| found.is_some()))
+        self.check_fault(self.tree().get(&key).map(|found| found.is_some()))
     }
 
     /// Returns the entries of a range of keys, in order.
@@ -281,7 +281,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// # Errors
     /// As [`get`](TableMut::get).
     pub fn first(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
-        self.typed(tree::first(self.pages(), self.root()))
+        self.typed(self.tree().first())
     }
 
     /// Returns the entry with the greatest key.
@@ -289,7 +289,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// # Errors
     /// As [`get`](TableMut::get).
     pub fn last(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
-        self.typed(tree::last(self.pages(), self.root()))
+        self.typed(self.tree().last())
     }
 
     /// Number of entries. It is stored with the table, so no page is read.
@@ -313,6 +313,10 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
 
     fn root(&self) -> &TreeRoot {
         self.txn.root(self.at)
+    }
+
+    fn tree(&self) -> Tree<'_, TxnPages> {
+        Tree::new(self.pages(), self.root())
     }
 
     fn byte_range(&self, bounds: ByteBounds) -> Range<'_, K, V> {

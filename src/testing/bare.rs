@@ -13,7 +13,7 @@ use crate::page::meta::TreeRoot;
 use crate::pager::{PageRead, Residency};
 use crate::table::codec::Codec as _;
 use crate::table::ReadTable;
-use crate::tree::{self, FlatIndex};
+use crate::tree::{self, FlatIndex, Tree};
 
 struct BarePages(VerifiedPages);
 
@@ -64,7 +64,8 @@ impl BareTable {
         let (env, state) = (table.txn().env(), table.txn().state());
         let pages = VerifiedPages::new(env.mapping.read_map(), env.page_size.trailing_zeros(), state.page_count);
         let pages = BarePages(pages);
-        let flat_index = FlatIndex::build(&pages, table.root(), tree::PAGES_MAX[1]).unwrap_or(None).map(Box::new);
+        let flat_index =
+            FlatIndex::build(Tree::new(&pages, table.root()), tree::PAGES_MAX[1]).unwrap_or(None).map(Box::new);
         BareTable { pages, root: *table.root(), flat_index: OnceLock::from(flat_index) }
     }
 
@@ -74,7 +75,7 @@ impl BareTable {
         let encoded = <&[u8]>::encode(&key)?;
         let key: &[u8] = &encoded;
         let flat_index = self.flat_index.get().and_then(|made| made.as_deref());
-        if let Some(answer) = tree::get_fast(&self.pages, &self.root, flat_index, key) {
+        if let Some(answer) = Tree::new(&self.pages, &self.root).get_fast(flat_index, key) {
             match answer.value().map(<&[u8]>::decode) {
                 None => return Ok(None),
                 Some(Ok(value)) => return Ok(Some(value)),
@@ -87,6 +88,6 @@ impl BareTable {
     #[cold]
     #[inline(never)]
     fn get_checked(&self, key: &[u8]) -> Result<Option<&[u8]>> {
-        tree::get_checked(&self.pages, &self.root, key)
+        Tree::new(&self.pages, &self.root).get_checked(key)
     }
 }

@@ -1,8 +1,8 @@
 //! The B+tree: ordered entries over pages.
 //!
 //! Floor: tree. Everything works on the two traits of the pager: reads need `PageRead`, changes
-//! `PageWrite`. A tree is a [`TreeRoot`], which the caller keeps; functions that change the tree
-//! change the root that they are given.
+//! `PageWrite`. A tree is a [`TreeRoot`], which the caller keeps. A [`Tree`] joins it with its pages
+//! to read, a [`TreeMut`] to change the tree and, with it, the root.
 //!
 //! ```text
 //! lookup/  one key or many, with or without waiting for the disk; the flat index
@@ -11,6 +11,7 @@
 //! load/    many entries: sorted runs, full leaves, merging
 //! verify/  proving a tree of an open database, and reading one of a damaged file
 //! depth_first  the walk that seal, drop and verify share
+//! handle   a tree to read, a tree to change: their methods are the operations
 //! path     the way from root to leaf, and copy on write
 //! value    values in leaves and in overflow extents
 //! ```
@@ -24,6 +25,7 @@
 //! must be aborted with its transaction.
 
 mod depth_first;
+mod handle;
 mod path;
 mod value;
 
@@ -33,13 +35,12 @@ pub(crate) use edit::delete::delete;
 pub(crate) use edit::drop::drop_tree;
 pub(crate) use edit::put::{put, put_value, PutHint};
 pub(crate) use edit::seal::seal;
+pub(crate) use handle::Tree;
 pub(crate) use load::bulk::Bulk;
 pub(crate) use load::merge::merge;
 pub(crate) use load::sorted_run::SortedRun;
 pub(crate) use lookup::flat_index::{FlatIndex, PAGES_MAX};
-pub(crate) use lookup::many::get_many;
 pub(crate) use lookup::nonblocking::get_nonblocking;
-pub(crate) use lookup::search::{first, get, get_checked, get_fast, last};
 pub(crate) use scan::cursor::Cursor;
 pub(crate) use scan::range::Range;
 pub(crate) use value::{check_sizes, free_extent, store};

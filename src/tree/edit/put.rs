@@ -15,10 +15,9 @@ use crate::pager::PageWrite;
 
 use crate::tree::edit::plan::Pattern;
 use crate::tree::edit::split::{split_leaf, Change};
-use crate::tree::lookup::search::leaf_of;
 use crate::tree::path::{dirty_ptr, fetch_front, leaf_at, make_dirty, Frame, Path};
 use crate::tree::value::{check_sizes, resolve, store, OverflowExtent};
-use crate::tree::TreeRoot;
+use crate::tree::{Tree, TreeRoot};
 
 /// Where the last put of this transaction went, so that sequential puts anywhere in a tree leave
 /// full pages. Only ever a hint: a stale one changes where a page is split, never what is
@@ -81,7 +80,7 @@ pub(crate) fn put_stored<'v, P: PageWrite>(
     if root.height == 0 {
         plant(pages, root)?;
     }
-    let ptr = leaf_of(pages, root, key)?;
+    let ptr = Tree::new(pages, root).leaf_of(key)?;
     fetch_front(pages, ptr);
     let leaf = leaf_at(pages, ptr)?;
     pages.prefetch(ptr.id, leaf.upper().saturating_sub(FETCHED_BYTES), FETCHED_BYTES);

@@ -19,7 +19,7 @@ use crate::tree::edit::propagate::propagate_split;
 use crate::tree::edit::put::count_after;
 use crate::tree::edit::split::leaf_capacity;
 use crate::tree::path::{make_branches_dirty, Path};
-use crate::tree::TreeRoot;
+use crate::tree::{Tree, TreeRoot};
 
 /// Leaves that are grafted at once.
 const PROPAGATE_LEAVES: usize = 64;
@@ -138,7 +138,7 @@ impl std::fmt::Debug for Bulk {
 impl Bulk {
     /// Begins after the last entry of a tree.
     pub(crate) fn begin<P: PageRead>(pages: &P, root: &TreeRoot) -> Result<Bulk> {
-        let last = crate::tree::last(pages, root)?;
+        let last = Tree::new(pages, root).last()?;
         let last_key = last.map(|(key, _)| key.to_vec());
         Ok(Bulk { stage: Stage { last_key, ..Stage::default() } })
     }

@@ -13,7 +13,7 @@ use crate::pager::{Around, PageRead};
 
 use crate::tree::path::{branch_at, height_of, leaf_at};
 use crate::tree::value::overflow_pages;
-use crate::tree::TreeRoot;
+use crate::tree::Tree;
 
 /// Keys whose pages are asked for together, and pages of long values among those.
 const KEYS: usize = 512;
@@ -34,25 +34,26 @@ impl Batch {
 
     /// The lookups of the first of these keys begin, which are all that are still to come.
     #[inline]
-    pub(crate) fn begin<P: PageRead>(&mut self, pages: &P, root: &TreeRoot, keys: &[&[u8]]) {
+    pub(crate) fn begin<P: PageRead>(&mut self, tree: Tree<'_, P>, keys: &[&[u8]]) {
         if self.gone {
-            self.met_unknown(pages, root, keys);
+            self.met_unknown(tree, keys);
         }
     }
 
     /// Pages on the way to these keys are not known. Asks for them, unless that was done.
     #[cold]
-    pub(crate) fn met_unknown<P: PageRead>(&mut self, pages: &P, root: &TreeRoot, keys: &[&[u8]]) {
+    pub(crate) fn met_unknown<P: PageRead>(&mut self, tree: Tree<'_, P>, keys: &[&[u8]]) {
         if keys.len() <= self.unasked {
             let now = &keys[..keys.len().min(KEYS)];
-            self.ask(pages, root, now);
+            self.ask(tree, now);
             self.unasked = keys.len() - now.len();
         }
     }
 
     /// Asks for the pages on the way to some keys, those of their values included, and waits for
     /// those above the last.
-    fn ask<P: PageRead>(&self, pages: &P, root: &TreeRoot, keys: &[&[u8]]) {
+    fn ask<P: PageRead>(&self, tree: Tree<'_, P>, keys: &[&[u8]]) {
+        let Tree { pages, root } = tree;
         let wanted = |id: PageId| self.gone || !pages.is_known(id);
         let mut at: Vec<(PagePtr, &[u8])> = keys.iter().map(|key| (root.ptr, *key)).collect();
         let mut ids = Vec::with_capacity(keys.len());

@@ -31,7 +31,7 @@ use crate::pager::PageRead;
 use crate::sys::prefetch;
 
 use crate::tree::path::{branch_at, height_of};
-use crate::tree::TreeRoot;
+use crate::tree::Tree;
 
 /// Pages of a level that is made flat: in little time; so that heads and pointers fit the second
 /// cache of a core; at all.
@@ -120,8 +120,9 @@ impl Parts {
 
 impl FlatIndex {
     /// Makes the lowest level flat that has at most `pages_max` pages. `None` if that is the root.
-    pub(crate) fn build<P: PageRead>(pages: &P, root: &TreeRoot, pages_max: usize) -> Result<Option<FlatIndex>> {
-        if root.height == 0 {
+    pub(crate) fn build<P: PageRead>(tree: Tree<'_, P>, pages_max: usize) -> Result<Option<FlatIndex>> {
+        let Tree { pages, root } = tree;
+        if tree.is_empty() {
             return Ok(None);
         }
         let mut parts = Parts::default();

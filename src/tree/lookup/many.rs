@@ -23,7 +23,7 @@ use crate::tree::lookup::batch::Batch;
 use crate::tree::lookup::flat_index::{FlatIndex, SearchState};
 use crate::tree::lookup::search::{child_at, value_in};
 use crate::tree::path::{fetch_front, height_of};
-use crate::tree::TreeRoot;
+use crate::tree::Tree;
 
 /// Lookups that go down together: enough for all requests that a core can have in flight. More
 /// would only push each other out of the cache.
@@ -32,34 +32,34 @@ pub(crate) const GROUP: usize = 16;
 /// What is asked for of an entry: all of it if it is short.
 const ENTRY_BYTES: usize = 256;
 
-/// The values of keys, in their order: `give` is called once for each.
-pub(crate) fn get_many<'a, P: PageRead>(
-    pages: &'a P,
-    root: &TreeRoot,
-    flat_index: Option<&FlatIndex>,
-    keys: &[&[u8]],
-    mut give: impl FnMut(Option<&'a [u8]>) -> Result<()>,
-) -> Result<()> {
-    if root.height == 0 {
-        return keys.iter().try_for_each(|_| give(None));
-    }
-    let height = height_of(root)?;
-    let (mut batch, mut rest) = (Batch::new(pages), keys);
-    for group in keys.chunks(GROUP) {
-        batch.begin(pages, root, rest);
-        let lookups = Group { pages, root, height, flat_index, keys: group, batch: &mut batch, rest };
-        for value in heads::with_vectors(lookups)?.into_iter().take(group.len()) {
-            give(value)?;
+impl<'p, P: PageRead> Tree<'p, P> {
+    /// The values of keys, in their order: `give` is called once for each.
+    pub(crate) fn get_many(
+        self,
+        flat_index: Option<&FlatIndex>,
+        keys: &[&[u8]],
+        mut give: impl FnMut(Option<&'p [u8]>) -> Result<()>,
+    ) -> Result<()> {
+        if self.is_empty() {
+            return keys.iter().try_for_each(|_| give(None));
         }
-        rest = &rest[group.len()..];
+        let height = height_of(self.root)?;
+        let (mut batch, mut rest) = (Batch::new(self.pages), keys);
+        for group in keys.chunks(GROUP) {
+            batch.begin(self, rest);
+            let lookups = Group { tree: self, height, flat_index, keys: group, batch: &mut batch, rest };
+            for value in heads::with_vectors(lookups)?.into_iter().take(group.len()) {
+                give(value)?;
+            }
+            rest = &rest[group.len()..];
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Lookups of at most [`GROUP`] keys.
 struct Group<'a, 'k, 'b, P> {
-    pages: &'a P,
-    root: &'k TreeRoot,
+    tree: Tree<'a, P>,
     height: usize,
     flat_index: Option<&'k FlatIndex>,
     keys: &'k [&'k [u8]],
@@ -73,7 +73,8 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
 
     #[inline(always)]
     fn with<V: Vectors>(self, vectors: V) -> Self::Answer {
-        let Group { pages, root, height, flat_index, keys, batch, rest } = self;
+        let Group { tree, height, flat_index, keys, batch, rest } = self;
+        let Tree { pages, root } = tree;
         let mut at = [root.ptr; GROUP];
         let mut first = height;
         if let Some(flat_index) = flat_index {
@@ -103,7 +104,7 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
             }
         }
         if cold {
-            batch.met_unknown(pages, root, rest);
+            batch.met_unknown(tree, rest);
         }
         let mut values = [None; GROUP];
         for (((value, found), ptr), key) in values.iter_mut().zip(&found).zip(&at).zip(keys) {

@@ -15,28 +15,80 @@ use crate::pager::PageRead;
 use crate::tree::lookup::flat_index::FlatIndex;
 use crate::tree::path::{branch_at, height_of, last_index, leaf_at, Side};
 use crate::tree::value::resolve;
-use crate::tree::{Entry, TreeRoot};
+use crate::tree::{Entry, Tree};
 
-/// The value of a key, as it lies in the leaf or in its overflow extent.
-#[inline]
-pub(crate) fn get<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
-    match get_fast(pages, root, None, key) {
-        Some(answer) => Ok(answer.value()),
-        None => get_checked(pages, root, key),
+impl<'p, P: PageRead> Tree<'p, P> {
+    /// The value of a key, as it lies in the leaf or in its overflow extent.
+    #[inline]
+    pub(crate) fn get(self, key: &[u8]) -> Result<Option<&'p [u8]>> {
+        match self.get_fast(None, key) {
+            Some(answer) => Ok(answer.value()),
+            None => self.get_checked(key),
+        }
     }
-}
 
-/// The same, without verifying or decoding more than the search needs; `None`: [`get_checked`] has
-/// the answer.
-/// Begins at the pages that `flat_index` knows, which was made of the same tree.
-#[inline]
-pub(crate) fn get_fast<'a, P: PageRead>(
-    pages: &'a P,
-    root: &TreeRoot,
-    flat_index: Option<&FlatIndex>,
-    key: &[u8],
-) -> Option<Answer<'a>> {
-    heads::with_vectors(Get { pages, root, flat_index, key })
+    /// The same, without verifying or decoding more than the search needs; `None`:
+    /// [`Tree::get_checked`] has the answer.
+    /// Begins at the pages that `flat_index` knows, which was made of the same tree.
+    #[inline]
+    pub(crate) fn get_fast(self, flat_index: Option<&FlatIndex>, key: &[u8]) -> Option<Answer<'p>> {
+        heads::with_vectors(Get { tree: self, flat_index, key })
+    }
+
+    /// Looks a key up with every check, in trees and pages of any form.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn get_checked(self, key: &[u8]) -> Result<Option<&'p [u8]>> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        value_in(self.pages, self.leaf_of_checked(key)?, key)
+    }
+
+    /// The leaf that holds `key` or would. The tree is not empty.
+    #[inline]
+    pub(crate) fn leaf_of(self, key: &[u8]) -> Result<PagePtr> {
+        match heads::with_vectors(LeafOf { tree: self, key }) {
+            Some(leaf) => Ok(leaf),
+            None => self.leaf_of_checked(key),
+        }
+    }
+
+    /// The same with every check.
+    #[cold]
+    #[inline(never)]
+    fn leaf_of_checked(self, key: &[u8]) -> Result<PagePtr> {
+        let mut ptr = self.root.ptr;
+        for level in (1..height_of(self.root)?).rev() {
+            ptr = child_at(self.pages, ptr, level, key)?;
+        }
+        Ok(ptr)
+    }
+
+    /// The entry with the smallest key.
+    pub(crate) fn first(self) -> Result<Option<Entry<'p>>> {
+        self.outermost(Side::First)
+    }
+
+    /// The entry with the largest key.
+    pub(crate) fn last(self) -> Result<Option<Entry<'p>>> {
+        self.outermost(Side::Last)
+    }
+
+    fn outermost(self, side: Side) -> Result<Option<Entry<'p>>> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let Tree { pages, root } = self;
+        let mut ptr = root.ptr;
+        for level in (1..height_of(root)?).rev() {
+            let branch = branch_at(pages, ptr, level)?;
+            ptr = branch.child(if side == Side::First { 0 } else { last_index(branch.count(), ptr)? })?;
+        }
+        let leaf = leaf_at(pages, ptr)?;
+        let at = if side == Side::First { 0 } else { last_index(leaf.count(), ptr)? };
+        entry_at(pages, &leaf, at).map(Some)
+    }
 }
 
 /// A value, or that there is none, in two registers.
@@ -55,8 +107,7 @@ impl<'a> Answer<'a> {
 
 /// [`lookup`] does nearly all the work.
 struct Get<'a, 'k, P> {
-    pages: &'a P,
-    root: &'k TreeRoot,
+    tree: Tree<'a, P>,
     flat_index: Option<&'k FlatIndex>,
     key: &'k [u8],
 }
@@ -66,17 +117,17 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
 
     #[inline(always)]
     fn with<V: Vectors>(self, vectors: V) -> Option<Answer<'a>> {
-        let Get { pages, root, flat_index, key } = self;
+        let Get { tree: Tree { pages, root }, flat_index, key } = self;
         let (mut ptr, mut level) = (root.ptr, usize::from(root.height));
-        let word = lookup::first_word(key)?;
+        let search_key = SearchKey::of(key)?;
         if let Some(flat_index) = flat_index {
-            if let Some(page) = flat_index.child(vectors, key, word) {
+            if let Some(page) = flat_index.child(vectors, key, search_key.word) {
                 (ptr, level) = (page, flat_index.level() + 1);
             }
         } else if level == 0 {
             return Some(Answer(&ABSENT));
         }
-        ptr = leaf_below(vectors, pages, ptr, level, key, word)?;
+        ptr = leaf_below(vectors, pages, ptr, level, search_key)?;
         let front = pages.front_fast(ptr)?;
         let found = lookup::find(vectors, front, key);
         if found == lookup::EntryOffset::ABSENT {
@@ -89,18 +140,8 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
     }
 }
 
-/// The leaf that holds `key` or would. The tree is not empty.
-#[inline]
-pub(crate) fn leaf_of<P: PageRead>(pages: &P, root: &TreeRoot, key: &[u8]) -> Result<PagePtr> {
-    match heads::with_vectors(LeafOf { pages, root, key }) {
-        Some(leaf) => Ok(leaf),
-        None => leaf_of_checked(pages, root, key),
-    }
-}
-
 struct LeafOf<'a, P> {
-    pages: &'a P,
-    root: &'a TreeRoot,
+    tree: Tree<'a, P>,
     key: &'a [u8],
 }
 
@@ -109,8 +150,23 @@ impl<P: PageRead> heads::Search for LeafOf<'_, P> {
 
     #[inline(always)]
     fn with<V: Vectors>(self, vectors: V) -> Option<PagePtr> {
-        let LeafOf { pages, root, key } = self;
-        leaf_below(vectors, pages, root.ptr, usize::from(root.height), key, lookup::first_word(key)?)
+        let LeafOf { tree: Tree { pages, root }, key } = self;
+        leaf_below(vectors, pages, root.ptr, usize::from(root.height), SearchKey::of(key)?)
+    }
+}
+
+/// A key to search for, and its first word, which most comparisons need.
+#[derive(Clone, Copy)]
+struct SearchKey<'k> {
+    key: &'k [u8],
+    word: u64,
+}
+
+impl<'k> SearchKey<'k> {
+    /// `None` if the fast form does not cover the key.
+    #[inline(always)]
+    fn of(key: &'k [u8]) -> Option<SearchKey<'k>> {
+        Some(SearchKey { key, word: lookup::first_word(key)? })
     }
 }
 
@@ -121,27 +177,15 @@ fn leaf_below<V: Vectors, P: PageRead>(
     pages: &P,
     mut ptr: PagePtr,
     levels: usize,
-    key: &[u8],
-    word: u64,
+    search_key: SearchKey<'_>,
 ) -> Option<PagePtr> {
     for level in (1..levels).rev() {
-        ptr = match lookup::child(vectors, pages.front_fast(ptr)?, level, key, word) {
+        ptr = match lookup::child(vectors, pages.front_fast(ptr)?, level, search_key.key, search_key.word) {
             Some(child) => child,
-            None => child_of_any(pages, ptr, level, key)?,
+            None => child_of_any(pages, ptr, level, search_key.key)?,
         };
     }
     Some(ptr)
-}
-
-/// The same with every check.
-#[cold]
-#[inline(never)]
-fn leaf_of_checked<P: PageRead>(pages: &P, root: &TreeRoot, key: &[u8]) -> Result<PagePtr> {
-    let mut ptr = root.ptr;
-    for level in (1..height_of(root)?).rev() {
-        ptr = child_at(pages, ptr, level, key)?;
-    }
-    Ok(ptr)
 }
 
 /// What [`lookup::child`] leaves.
@@ -187,16 +231,6 @@ fn value_in_any<'a, P: PageRead>(
     Some(found.map_or(Answer(&ABSENT), Answer))
 }
 
-/// Looks a key up with every check, in trees and pages of any form.
-#[cold]
-#[inline(never)]
-pub(crate) fn get_checked<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
-    if root.height == 0 {
-        return Ok(None);
-    }
-    value_in(pages, leaf_of_checked(pages, root, key)?, key)
-}
-
 /// The child of a branch whose range holds the key.
 #[cold]
 #[inline(never)]
@@ -213,30 +247,6 @@ pub(crate) fn value_in<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, key: &[u8]) 
         Some(at) => resolve(pages, leaf.value(at)?).map(Some),
         None => Ok(None),
     }
-}
-
-/// The entry with the smallest key.
-pub(crate) fn first<'a, P: PageRead>(pages: &'a P, root: &TreeRoot) -> Result<Option<Entry<'a>>> {
-    outermost(pages, root, Side::First)
-}
-
-/// The entry with the largest key.
-pub(crate) fn last<'a, P: PageRead>(pages: &'a P, root: &TreeRoot) -> Result<Option<Entry<'a>>> {
-    outermost(pages, root, Side::Last)
-}
-
-fn outermost<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, side: Side) -> Result<Option<Entry<'a>>> {
-    if root.height == 0 {
-        return Ok(None);
-    }
-    let mut ptr = root.ptr;
-    for level in (1..height_of(root)?).rev() {
-        let branch = branch_at(pages, ptr, level)?;
-        ptr = branch.child(if side == Side::First { 0 } else { last_index(branch.count(), ptr)? })?;
-    }
-    let leaf = leaf_at(pages, ptr)?;
-    let at = if side == Side::First { 0 } else { last_index(leaf.count(), ptr)? };
-    entry_at(pages, &leaf, at).map(Some)
 }
 
 /// The entry at an index of a leaf, its value resolved.

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::*;
 
 /// Even numbers as keys, a few to a leaf, some with large values.
-fn even_tree(count: u32) -> Tree {
-    let mut tree = Tree::new(4096);
+fn even_tree(count: u32) -> ModelTree {
+    let mut tree = ModelTree::new(4096);
     for number in 0..count {
         tree.put(&long_key(number * 2, 700), &vec![number as u8; if number % 5 == 0 { 2000 } else { 30 }]);
     }
@@ -63,7 +63,7 @@ fn a_cursor_stays_beyond_its_ends_and_comes_back() {
 
 #[test]
 fn cursors_over_an_empty_tree() {
-    let tree = Tree::new(4096);
+    let tree = ModelTree::new(4096);
     let mut cursor = Cursor::new(&tree.pages, tree.root);
     assert!(cursor.next().unwrap().is_none() && cursor.prev().unwrap().is_none());
     assert!(cursor.seek_first().unwrap().is_none() && cursor.seek_last().unwrap().is_none());
@@ -77,8 +77,8 @@ fn values_of_overflow_runs_are_whole() {
     let tree = even_tree(11);
     let mut cursor = Cursor::new(&tree.pages, tree.root);
     assert!(cursor.seek(&long_key(10, 700)).unwrap().unwrap().1 == [5; 2000]);
-    assert!(last(&tree.pages, &tree.root).unwrap().unwrap().1 == [10; 2000]);
-    assert_eq!(number(first(&tree.pages, &tree.root).unwrap()), Some(0));
+    assert!(tree.handle().last().unwrap().unwrap().1 == [10; 2000]);
+    assert_eq!(number(tree.handle().first().unwrap()), Some(0));
 }
 
 fn bounds(kind: u8, at: u32) -> Bound<Vec<u8>> {
@@ -96,15 +96,15 @@ fn slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
 }
 
 /// The top of a tree whose leaves are few.
-fn flat_leaves(tree: &Tree) -> FlatIndex {
-    let flat_index = FlatIndex::build(&tree.pages, &tree.root, PAGES_MAX[1]).unwrap().unwrap();
+fn flat_leaves(tree: &ModelTree) -> FlatIndex {
+    let flat_index = FlatIndex::build(tree.handle(), PAGES_MAX[1]).unwrap().unwrap();
     assert_eq!(flat_index.level(), 0);
     flat_index
 }
 
 /// What the range should give. `BTreeMap::range` panics on inverted bounds, which here are an empty
 /// range.
-fn expected(tree: &Tree, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>) -> Vec<Vec<u8>> {
+fn expected(tree: &ModelTree, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>) -> Vec<Vec<u8>> {
     let inside = (slice(low), slice(high));
     tree.model.keys().filter(|key| std::ops::RangeBounds::<[u8]>::contains(&inside, key.as_slice())).cloned().collect()
 }
@@ -153,7 +153,7 @@ fn a_range_that_stops_filling_the_cache_midway_goes_on() {
 /// no more than the front.
 #[test]
 fn a_walk_asks_ahead_for_the_whole_next_leaf_once_it_has_come_from_another() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     (0..400).for_each(|number| tree.put(&long_key(number, 40), &[7; 60]));
     tree.verify();
     let mut leaf_of = std::collections::HashMap::new();
@@ -245,7 +245,7 @@ proptest! {
         flat: bool,
         runs_one_of in 1..7u32,
     ) {
-        let mut tree = Tree::new(4096);
+        let mut tree = ModelTree::new(4096);
         for number in 0..100 {
             let value_bytes = if number % runs_one_of == 0 { 2000 } else { 3 };
             tree.put(&long_key(number * 2, if number % 3 == 0 { 700 } else { 10 }), &vec![number as u8; value_bytes]);
@@ -274,6 +274,6 @@ fn a_tree_that_claims_more_entries_than_it_has_gets_a_flat_index() {
     for count in 4..20 {
         let tree = even_tree(count);
         let root = TreeRoot { entries: u64::MAX, ..tree.root };
-        assert!(FlatIndex::build(&tree.pages, &root, PAGES_MAX[1]).is_ok());
+        assert!(FlatIndex::build(Tree::new(&tree.pages, &root), PAGES_MAX[1]).is_ok());
     }
 }

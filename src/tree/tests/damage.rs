@@ -12,8 +12,8 @@ use crate::page::header::{page_level, Header, PageKind};
 use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::{PageRead, PageWrite};
 
-fn sample() -> Tree {
-    let mut tree = Tree::new(4096);
+fn sample() -> ModelTree {
+    let mut tree = ModelTree::new(4096);
     for number in 0..120 {
         let len = if number % 3 == 0 { 600 } else { 20 };
         tree.put(&long_key(number * 7, len), &vec![number as u8; if number % 10 == 0 { 5000 } else { 25 }]);
@@ -23,11 +23,11 @@ fn sample() -> Tree {
 }
 
 /// Changes bytes of a page and repairs all checksums, so that only the structure is damaged.
-fn damaged(tree: &Tree, change: impl FnOnce(&mut VecPages)) -> Tree {
+fn damaged(tree: &ModelTree, change: impl FnOnce(&mut VecPages)) -> ModelTree {
     // Children before parents, in the order of the undamaged tree.
     let mut ids = [pages_of(tree, PageKind::Leaf), pages_of(tree, PageKind::Branch)].concat();
     ids.sort_by_key(|&id| page_level(tree.pages.raw(id)));
-    let mut tree = Tree { pages: tree.pages.clone().lenient(), ..tree.clone() };
+    let mut tree = ModelTree { pages: tree.pages.clone().lenient(), ..tree.clone() };
     change(&mut tree.pages);
     for &id in &ids {
         repoint_children(&mut tree.pages, id, &ids);
@@ -50,10 +50,10 @@ fn repoint_children(pages: &mut VecPages, id: PageId, ids: &[PageId]) {
 }
 
 /// Every kind of operation; none may panic, and walks end after a bounded number of reads.
-fn exercise(tree: &Tree) {
+fn exercise(tree: &ModelTree) {
     let before = tree.pages.reads();
     for number in (0..840).step_by(3) {
-        tolerate(get(&tree.pages, &tree.root, &long_key(number, 600)));
+        tolerate(tree.handle().get(&long_key(number, 600)));
     }
     walk(tree, |cursor| cursor.next());
     walk(tree, |cursor| cursor.prev());
@@ -62,14 +62,14 @@ fn exercise(tree: &Tree) {
         Range::new(&tree.pages, tree.root, None, low, high)
     };
     let (_, _) = (range().count(), range().rev().count());
-    tolerate((first(&tree.pages, &tree.root), last(&tree.pages, &tree.root)));
+    tolerate((tree.handle().first(), tree.handle().last()));
     check_all(&tree.pages, &tree.root);
     assert!(tree.pages.reads() - before < 20_000, "walks are bounded");
     change_all(tree);
 }
 
 /// A cursor comes to an end however often it meets damage.
-fn walk(tree: &Tree, step: for<'a> fn(&mut Cursor<'a, VecPages>) -> crate::error::Result<Option<Entry<'a>>>) {
+fn walk(tree: &ModelTree, step: for<'a> fn(&mut Cursor<'a, VecPages>) -> crate::error::Result<Option<Entry<'a>>>) {
     let mut cursor = Cursor::new(&tree.pages, tree.root);
     let steps = std::iter::from_fn(|| step(&mut cursor).transpose()).take(10_000).count();
     assert!(steps < 10_000);
@@ -78,7 +78,7 @@ fn walk(tree: &Tree, step: for<'a> fn(&mut Cursor<'a, VecPages>) -> crate::error
 /// Takes any answer: what counts is that there is one.
 fn tolerate<T>(_answer: T) {}
 
-fn change_all(tree: &Tree) {
+fn change_all(tree: &ModelTree) {
     let mut clone = tree.clone();
     tolerate(drop_tree(&mut clone.pages, &mut clone.root));
     let mut clone = tree.clone();
@@ -100,7 +100,7 @@ fn change_all(tree: &Tree) {
 }
 
 /// Ids of the pages of a kind, lowest first.
-fn pages_of(tree: &Tree, kind: PageKind) -> Vec<PageId> {
+fn pages_of(tree: &ModelTree, kind: PageKind) -> Vec<PageId> {
     let mut ids: Vec<_> = tree.pages.in_use().into_iter().collect();
     ids.retain(|&id| Header::read(tree.pages.raw(id), id).is_ok_and(|header| header.kind == kind));
     ids.sort();
@@ -146,7 +146,7 @@ fn every_kind_of_damage_is_found_and_named() {
         assert!(findings.iter().any(|found| found.page == leaf && found.what.contains(what)), "{at}: {findings:?}");
     }
     let unsealed = {
-        let mut tree = Tree { pages: tree.pages.clone().lenient(), ..tree.clone() };
+        let mut tree = ModelTree { pages: tree.pages.clone().lenient(), ..tree.clone() };
         tree.pages.raw_mut(leaf)[2000] ^= 1;
         check_all(&tree.pages, &tree.root).0
     };
@@ -170,7 +170,7 @@ fn a_branch_of_another_level_is_found_and_named() {
             let findings = check_all(&tree.pages, &tree.root).0;
             let what = format!("is Branch of level {wrong}, expected Branch of level {level}");
             assert!(findings.iter().any(|found| found.page == id && found.what == what), "{what}: {findings:?}");
-            assert!(id != root || get(&tree.pages, &tree.root, b"any").is_err());
+            assert!(id != root || tree.handle().get(b"any").is_err());
         }
     }
 }
@@ -233,13 +233,13 @@ fn keys_outside_the_separators_two_levels_above_are_found() {
 fn a_damaged_overflow_run_is_found_with_its_key() {
     let tree = sample();
     let extent = pages_of(&tree, PageKind::Overflow)[3];
-    let mut tree = Tree { pages: tree.pages.clone().lenient(), ..tree };
+    let mut tree = ModelTree { pages: tree.pages.clone().lenient(), ..tree };
     tree.pages.raw_mut(extent)[100] ^= 1;
     let (findings, _, stats) = check_all(&tree.pages, &tree.root);
     assert_eq!((findings.len(), findings[0].page, stats.entries), (1, extent, 120));
     let key = findings[0].low.as_ref().unwrap();
     assert!(tree.model.contains_key(key));
-    assert!(get(&tree.pages, &tree.root, key).is_err());
+    assert!(tree.handle().get(key).is_err());
     // A range gives the error in its place and goes on.
     let range = Range::all(&tree.pages, tree.root);
     let results: Vec<_> = range.map(|item| item.is_ok()).collect();
@@ -290,15 +290,15 @@ fn a_tree_of_shared_children_is_walked_once() {
     assert!(cursor.prev().unwrap().is_some() && cursor.prev().is_err() && cursor.prev().unwrap().is_none());
     assert!(drop_tree(&mut pages, &mut root.clone()).is_err());
     let too_high = TreeRoot { height: 33, ..root };
-    assert!(get(&pages, &too_high, b"key").is_err());
+    assert!(Tree::new(&pages, &too_high).get(b"key").is_err());
     assert_eq!(check_all(&pages, &too_high).0.len(), 1);
     assert!(pages.reads() < 10_000);
 }
 
 /// A tree of two levels with these keys in its leaves, which need not be in order. The separators
 /// are the first keys of `ordered`, in which leaves stand as they should.
-fn two_levels(ordered: &[[u64; 2]], leaves: &[[u64; 2]]) -> Tree {
-    let mut tree = Tree { pages: VecPages::new(4096).lenient(), ..Tree::new(4096) };
+fn two_levels(ordered: &[[u64; 2]], leaves: &[[u64; 2]]) -> ModelTree {
+    let mut tree = ModelTree { pages: VecPages::new(4096).lenient(), ..ModelTree::new(4096) };
     let (pages, id_of_tree) = (&mut tree.pages, tree.root.tree);
     let txn = pages.txn();
     let mut children = Vec::new();
@@ -364,7 +364,7 @@ fn a_leaf_with_the_keys_of_another_one_is_damage_and_no_entry_is_passed_over() {
         let mut leaves = ordered.clone();
         leaves[wrong] = keys;
         let tree = two_levels(&ordered, &leaves);
-        let flat_index = FlatIndex::build(&tree.pages, &tree.root, PAGES_MAX[1]).unwrap().unwrap();
+        let flat_index = FlatIndex::build(tree.handle(), PAGES_MAX[1]).unwrap().unwrap();
         let mut cursor = Cursor::with_flat_index(&tree.pages, tree.root, Some(&flat_index));
         let mut walk = Vec::new();
         let mut next = match wrong {
@@ -445,7 +445,7 @@ proptest! {
 
     #[test]
     fn flipped_bytes_never_panic(flips in prop::collection::vec((any::<u16>(), 0..4096usize, any::<u8>()), 1..12), low: bool) {
-        thread_local!(static TREE: Tree = sample());
+        thread_local!(static TREE: ModelTree = sample());
         TREE.with(|tree| {
             let mut ids: Vec<_> = tree.pages.in_use().into_iter().collect();
             ids.sort();
@@ -475,9 +475,10 @@ fn leaves_keep_their_keys_whole() {
 #[test]
 fn a_branch_that_lies_does_not_make_a_put_change_another_key() {
     use crate::page::layout::{HINTS, HINTS_BYTES};
-    let mut tree = Tree::new(8192);
+    let mut tree = ModelTree::new(8192);
     let mut number = 0u32;
-    let children = |tree: &Tree| Branch::parse(tree.pages.raw(tree.root.ptr.id), tree.root.ptr.id).unwrap().count();
+    let children =
+        |tree: &ModelTree| Branch::parse(tree.pages.raw(tree.root.ptr.id), tree.root.ptr.id).unwrap().count();
     while tree.root.height < 2 || children(&tree) < 252 {
         number += 1;
         tree.append(&(number << 8).to_be_bytes(), &[7; 900]);
@@ -487,7 +488,7 @@ fn a_branch_that_lies_does_not_make_a_put_change_another_key() {
     let lying = damaged(&tree, |pages| pages.raw_mut(root)[HINTS..HINTS + HINTS_BYTES].fill(0));
     for key in tree.model.keys() {
         let mut clone = lying.clone();
-        let values = |tree: &Tree| -> Vec<Vec<u8>> {
+        let values = |tree: &ModelTree| -> Vec<Vec<u8>> {
             Range::all(&tree.pages, tree.root).map_while(|entry| entry.ok().map(|(k, v)| [k, v].concat())).collect()
         };
         let done = put(&mut clone.pages, &mut clone.root, key, &[9; 10], &mut PutHint::default(), None);

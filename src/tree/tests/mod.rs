@@ -18,7 +18,7 @@ use pages::VecPages;
 
 /// A tree and the map that it must equal.
 #[derive(Clone)]
-struct Tree {
+struct ModelTree {
     pages: VecPages,
     root: TreeRoot,
     model: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -26,15 +26,19 @@ struct Tree {
     append_hint: AppendHint,
 }
 
-impl Tree {
-    fn new(page_size: usize) -> Tree {
-        Tree {
+impl ModelTree {
+    fn new(page_size: usize) -> ModelTree {
+        ModelTree {
             pages: VecPages::new(page_size),
             root: TreeRoot { tree: TreeId(16), ..TreeRoot::default() },
             model: BTreeMap::new(),
             put_hint: PutHint::default(),
             append_hint: AppendHint::default(),
         }
+    }
+
+    fn handle(&self) -> Tree<'_, VecPages> {
+        Tree::new(&self.pages, &self.root)
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) {
@@ -112,7 +116,7 @@ impl Tree {
     }
 
     fn get(&self, key: &[u8]) {
-        let found = get(&self.pages, &self.root, key).unwrap();
+        let found = self.handle().get(key).unwrap();
         assert!(found == self.model.get(key).map(Vec::as_slice), "get of {key:?}");
     }
 
@@ -146,26 +150,26 @@ impl Tree {
     fn get_many(&self) {
         let behind: Vec<Vec<u8>> = self.model.keys().rev().map(|key| [key, &[0][..]].concat()).collect();
         let keys: Vec<&[u8]> = self.model.keys().zip(&behind).flat_map(|(key, behind)| [&key[..], behind]).collect();
-        let flat_indexes =
-            [2, 9, PAGES_MAX[1]].map(|pages_max| FlatIndex::build(&self.pages, &self.root, pages_max).unwrap());
+        let flat_indexes = [2, 9, PAGES_MAX[1]].map(|pages_max| FlatIndex::build(self.handle(), pages_max).unwrap());
         for flat_index in flat_indexes.iter().map(Option::as_ref).chain([None]) {
             let mut found = Vec::new();
-            get_many(&self.pages, &self.root, flat_index, &keys, |value| {
-                found.push(value);
-                Ok(())
-            })
-            .unwrap();
+            self.handle()
+                .get_many(flat_index, &keys, |value| {
+                    found.push(value);
+                    Ok(())
+                })
+                .unwrap();
             assert_eq!(found.len(), keys.len());
             for (key, found) in keys.iter().zip(found) {
                 assert!(found == self.model.get(*key).map(Vec::as_slice), "{key:?} among many");
-                let at_once = get_fast(&self.pages, &self.root, flat_index, key);
+                let at_once = self.handle().get_fast(flat_index, key);
                 match at_once {
                     Some(answer) => assert!(answer.value() == found, "{key:?} at once"),
                     // Absent keys with the head of another one, and values in runs, need not be
                     // looked up again.
                     None => assert!(key.len() < 4 || self.pages.page_size() > 4096, "{key:?} is not found at once"),
                 }
-                assert!(get_checked(&self.pages, &self.root, key).unwrap() == found);
+                assert!(self.handle().get_checked(key).unwrap() == found);
             }
         }
     }
@@ -201,17 +205,17 @@ fn long_key(number: u32, len: usize) -> Vec<u8> {
 
 #[test]
 fn the_empty_tree() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     tree.get(b"");
     tree.delete(b"");
-    assert!(first(&tree.pages, &tree.root).unwrap().is_none() && last(&tree.pages, &tree.root).unwrap().is_none());
+    assert!(tree.handle().first().unwrap().is_none() && tree.handle().last().unwrap().is_none());
     let stats = tree.verify();
     assert_eq!((stats.depth, tree.root.height), (0, 0));
 }
 
 #[test]
 fn one_entry_comes_and_goes() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     tree.put(b"", b"");
     tree.get(b"");
     tree.get(b"a");
@@ -226,7 +230,7 @@ fn one_entry_comes_and_goes() {
 
 #[test]
 fn sizes_over_the_limits_are_refused() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     let limit = crate::limits::max_key_bytes(4096);
     let key = vec![7; limit + 1];
     tree.put(&key[..limit], b"fits");
@@ -242,7 +246,7 @@ fn sizes_over_the_limits_are_refused() {
 #[test]
 fn values_move_between_leaf_and_overflow_run() {
     let limit = crate::limits::max_inline_value_bytes(4096);
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     tree.put(b"beside", b"x");
     let mut runs = Vec::new();
     for len in [0, limit, limit + 1, 4096 - 32, 4096 - 31, 3 * 4096, 10, 100_000, limit] {
@@ -258,7 +262,7 @@ fn values_move_between_leaf_and_overflow_run() {
 
 #[test]
 fn dropping_frees_every_page() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     for number in 0..300 {
         tree.put(&long_key(number, 300), &vec![1; if number % 7 == 0 { 5000 } else { 10 }]);
     }
@@ -273,7 +277,7 @@ fn dropping_frees_every_page() {
 
 #[test]
 fn sealing_twice_and_changing_between() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     for number in 0..500 {
         tree.put(&long_key(number * 2, 100), b"value");
     }
@@ -286,7 +290,7 @@ fn sealing_twice_and_changing_between() {
 
 #[test]
 fn an_aborted_transaction_leaves_the_committed_tree() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     for number in 0..200 {
         tree.put(&long_key(number, 200), b"value");
     }

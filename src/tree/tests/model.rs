@@ -68,7 +68,7 @@ fn op(limit: usize) -> impl Strategy<Value = Op> {
     ]
 }
 
-fn nth_key(tree: &Tree, fraction: u16) -> Option<Vec<u8>> {
+fn nth_key(tree: &ModelTree, fraction: u16) -> Option<Vec<u8>> {
     let at = tree.model.len() * usize::from(fraction) / 65536;
     tree.model.keys().nth(at).cloned()
 }
@@ -77,7 +77,7 @@ fn value(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 7 + len) as u8).collect()
 }
 
-fn apply(tree: &mut Tree, op: &Op, limit: usize) {
+fn apply(tree: &mut ModelTree, op: &Op, limit: usize) {
     match op {
         Op::Put(key, len) => tree.put(key, &value(*len)),
         Op::Delete(key) => tree.delete(key),
@@ -120,7 +120,7 @@ fn apply(tree: &mut Tree, op: &Op, limit: usize) {
 }
 
 fn run(page_size: usize, ops: &[Op]) {
-    let mut tree = Tree::new(page_size);
+    let mut tree = ModelTree::new(page_size);
     for op in ops {
         apply(&mut tree, op, max_key_bytes(page_size));
     }

@@ -36,7 +36,7 @@ fn every_order_of_puts_then_deletes() {
     let mut orders = Vec::new();
     permute(&mut (0..6).collect(), 0, &mut orders);
     for order in &orders {
-        let mut tree = Tree::new(4096);
+        let mut tree = ModelTree::new(4096);
         for number in 0..12 {
             tree.put(&deep_key(number * 4), &[1; 900]);
         }
@@ -69,7 +69,7 @@ fn permute(items: &mut Vec<u32>, at: usize, orders: &mut Vec<Vec<u32>>) {
 /// keys between entries that are there, with a commit in between or not.
 #[test]
 fn every_short_sequence() {
-    let mut base = Tree::new(4096);
+    let mut base = ModelTree::new(4096);
     for number in 0..9 {
         base.put(&deep_key(number * 10), &[0; 500]);
     }
@@ -101,7 +101,7 @@ fn every_short_sequence() {
 
 #[test]
 fn every_window_of_deletes_in_a_deep_tree() {
-    let mut full = Tree::new(4096);
+    let mut full = ModelTree::new(4096);
     for number in 0..120 {
         full.put(&deep_key(number * 5), &[0; 600]);
     }
@@ -123,7 +123,7 @@ fn every_window_of_deletes_in_a_deep_tree() {
 fn long_separators_make_deep_trees() {
     for page_size in [4096, 8192, 32768] {
         let limit = max_key_bytes(page_size);
-        let mut tree = Tree::new(page_size);
+        let mut tree = ModelTree::new(page_size);
         let key = |number: u32| [vec![(number % 3) as u8; limit - 4], number.to_be_bytes().to_vec()].concat();
         for number in 0..200 {
             tree.put(&key(number * 77 % 200), &vec![1; max_inline_value_bytes(page_size)]);
@@ -144,7 +144,7 @@ fn long_separators_make_deep_trees() {
 #[test]
 fn one_separator_can_inflate_all_others() {
     for odd in [&b"a"[..], b"pp", b"q"] {
-        let mut tree = Tree::new(4096);
+        let mut tree = ModelTree::new(4096);
         // Pairs of a large entry and a small one, so that separators keep all bytes and there is
         // one per leaf.
         let key = |number: u32| [vec![b'p'; 500], number.to_be_bytes().to_vec()].concat();
@@ -177,7 +177,7 @@ fn leaf_fill(stats: &TreeStats, page_size: usize) -> u64 {
 #[test]
 fn sequential_puts_fill_their_leaves_anywhere() {
     for up in [true, false] {
-        let mut tree = Tree::new(4096);
+        let mut tree = ModelTree::new(4096);
         for number in 0..20 {
             tree.put(&(number * 100_000u32).to_be_bytes(), &[0; 100]);
         }
@@ -196,7 +196,7 @@ fn sequential_puts_fill_their_leaves_anywhere() {
 
 #[test]
 fn random_puts_leave_leaves_fuller_than_splits_alone() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     for number in 0..20_000u32 {
         tree.put(&scrambled(number).to_be_bytes(), &[0; 30]);
     }
@@ -207,8 +207,8 @@ fn random_puts_leave_leaves_fuller_than_splits_alone() {
 
 /// Two leaves, the left or the right one full to the last entry, the other one half full; the
 /// numbers that the full one is for.
-fn two_leaves(left_is_full: bool) -> (Tree, std::ops::Range<u32>) {
-    let mut tree = Tree::new(4096);
+fn two_leaves(left_is_full: bool) -> (ModelTree, std::ops::Range<u32>) {
+    let mut tree = ModelTree::new(4096);
     // Twenty entries fill a leaf.
     let mut count = 0;
     while tree.root.height < 2 {
@@ -230,7 +230,7 @@ fn two_leaves(left_is_full: bool) -> (Tree, std::ops::Range<u32>) {
     (tree, numbers)
 }
 
-fn leaf_of(tree: &Tree, ptr: PagePtr) -> Leaf<'_> {
+fn leaf_of(tree: &ModelTree, ptr: PagePtr) -> Leaf<'_> {
     Leaf::parse(tree.pages.page(ptr).unwrap(), ptr.id).unwrap()
 }
 
@@ -259,7 +259,7 @@ fn a_full_leaf_shares_with_a_dirty_neighbour_that_has_room() {
 
 #[test]
 fn random_deletes_keep_leaves_a_third_full() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     for number in 0..20_000u32 {
         tree.put(&scrambled(number).to_be_bytes(), &[0; 30]);
     }
@@ -276,7 +276,7 @@ fn random_deletes_keep_leaves_a_third_full() {
 
 #[test]
 fn appended_pages_are_full_and_ascend() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     for number in 0..30_000u32 {
         tree.append(&number.to_be_bytes(), &[1; 20]);
     }
@@ -307,7 +307,7 @@ fn loaded_branches_are_as_full_as_appended_ones() {
     for (kind, count, key) in kinds {
         let mut keys: Vec<Vec<u8>> = (0..count).map(key).collect();
         keys.sort();
-        let (mut loaded, mut appended) = (Tree::new(4096), Tree::new(4096));
+        let (mut loaded, mut appended) = (ModelTree::new(4096), ModelTree::new(4096));
         for part in keys.chunks(keys.len() / 3) {
             loaded.load_behind(part.iter().map(|key| (key.clone(), vec![7; 150])).collect());
             loaded.commit();
@@ -327,7 +327,7 @@ fn children(pages: &VecPages, ptr: PagePtr) -> Vec<PagePtr> {
 
 #[test]
 fn append_goes_on_after_commits_and_other_changes() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     for number in 0..3000u32 {
         tree.append(&(number * 2).to_be_bytes(), &[1; 40]);
         if number % 97 == 0 {
@@ -343,7 +343,7 @@ fn append_goes_on_after_commits_and_other_changes() {
 
 #[test]
 fn an_append_hint_that_was_not_dropped_is_noticed() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     let (mut hint, value) = (AppendHint::default(), [0; 100]);
     for number in 0..100u32 {
         append(&mut tree.pages, &mut tree.root, &number.to_be_bytes(), &value, &mut hint).unwrap();
@@ -357,7 +357,7 @@ fn an_append_hint_that_was_not_dropped_is_noticed() {
 
 #[test]
 fn a_full_disk_in_any_allocation_can_be_aborted() {
-    let mut base = Tree::new(4096);
+    let mut base = ModelTree::new(4096);
     for number in 0..40 {
         base.put(&deep_key(number * 2), &[0; 900]);
     }
@@ -385,7 +385,7 @@ fn a_full_disk_in_any_allocation_can_be_aborted() {
 
 #[test]
 fn leaves_built_by_splits_ascend_in_address() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     for number in 0..3u32 {
         tree.put(&long_key(number * 2, 900), &[0; 400]);
     }
@@ -400,7 +400,7 @@ fn leaves_built_by_splits_ascend_in_address() {
 
 #[test]
 fn leaves_that_would_merge_into_one_leave_their_branch_two_children() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     (0..6u32).for_each(|n| tree.put(&n.to_be_bytes(), &[1; 900]));
     assert_eq!(tree.root.height, 2);
     (0..6u32).for_each(|n| tree.put(&n.to_be_bytes(), b"short"));
@@ -411,7 +411,7 @@ fn leaves_that_would_merge_into_one_leave_their_branch_two_children() {
 
 #[test]
 fn a_full_leaf_looks_at_no_neighbour_that_is_not_dirty() {
-    let mut tree = Tree::new(4096);
+    let mut tree = ModelTree::new(4096);
     for number in 0..200u32 {
         tree.put(&(number * 71 % 200 * 1000).to_be_bytes(), &[0; 180]);
     }
@@ -419,7 +419,7 @@ fn a_full_leaf_looks_at_no_neighbour_that_is_not_dirty() {
     let leaves = children(&tree.pages, tree.root.ptr);
     assert!(leaves.len() > 3);
     for beside in [0, 2] {
-        let mut tree = Tree { pages: tree.pages.clone().lenient(), ..tree.clone() };
+        let mut tree = ModelTree { pages: tree.pages.clone().lenient(), ..tree.clone() };
         let first = u32::from_be_bytes(leaf_of(&tree, leaves[1]).first_key().unwrap().try_into().unwrap());
         tree.pages.raw_mut(leaves[beside].id)[2000] ^= 1;
         for more in 1..40 {

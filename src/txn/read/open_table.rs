@@ -24,7 +24,7 @@ use crate::ids::{TreeId, TxnId};
 use crate::page::meta::TreeRoot;
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
-use crate::tree::{FlatIndex, PAGES_MAX};
+use crate::tree::{FlatIndex, Tree, PAGES_MAX};
 use crate::txn::read::flat_indexes::FlatIndexes;
 
 /// Tables that a slot caches.
@@ -116,7 +116,7 @@ impl OpenTable {
             return;
         }
         // Damage is for the lookup to find that comes to it.
-        let build = || FlatIndex::build(pages, &self.root, PAGES_MAX[step]).unwrap_or(None);
+        let build = || FlatIndex::build(Tree::new(pages, &self.root), PAGES_MAX[step]).unwrap_or(None);
         let Some(made) = self.flat_indexes.get(self.txn, &self.root, PAGES_MAX[step], build) else { return };
         // A smaller one may be worth using where a larger one is not.
         let made = made.or_else(|| self.made[..step].last()?.get()?.clone());

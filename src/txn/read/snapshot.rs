@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
 use crate::sys::owned_cell::CellOwner;
-use crate::tree::{self, Cursor};
+use crate::tree::{self, Cursor, Tree};
 use crate::txn::env::Env;
 use crate::txn::read::open_table::OpenTable;
 use crate::txn::read::readers::{chunk_of, ReaderSlot, SlotCache, CHUNKS};
@@ -148,7 +148,7 @@ impl ReadTxn {
 
     /// The record of a table, if there is one.
     pub(crate) fn find_table(&self, name: &str) -> Result<Option<TableRecord>> {
-        self.table_found(name, tree::get(self.pages(), &self.state().catalog, name.as_bytes()))
+        self.table_found(name, Tree::new(self.pages(), &self.state().catalog).get(name.as_bytes()))
     }
 
     /// The same, if that needs nothing from the disk.

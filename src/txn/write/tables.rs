@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::ids::TreeId;
 use crate::limits;
 use crate::page::meta::TreeRoot;
-use crate::tree;
+use crate::tree::{self, Tree};
 use crate::txn::read::snapshot;
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
@@ -49,7 +49,8 @@ impl WriteTxn {
 
     fn find_record(&mut self, name: &str) -> Result<Option<TableRecord>> {
         catalog::check_name(name)?;
-        let found = tree::get(self.pages(), &self.catalog, name.as_bytes())
+        let found = Tree::new(self.pages(), &self.catalog)
+            .get(name.as_bytes())
             .and_then(|bytes| bytes.map(TableRecord::decode).transpose());
         let record = self.note(None, found)?;
         if let Some(record) = &record {

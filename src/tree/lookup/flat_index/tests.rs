@@ -11,6 +11,7 @@ use crate::pager::PageWrite as _;
 use crate::tree::lookup::flat_index::*;
 use crate::tree::lookup::search::child_at;
 use crate::tree::tests::pages::VecPages;
+use crate::tree::TreeRoot;
 
 /// A tree of only branches, as many levels as the separators need; its leaves are numbers of pages
 /// that nobody reads.
@@ -93,7 +94,7 @@ fn around(keys: &[Vec<u8>]) -> impl Iterator<Item = Vec<u8>> + '_ {
 /// answer.
 fn check_all(separators: &[Vec<u8>], fan_out: usize, pages_max: usize) -> Option<usize> {
     let (pages, root) = tree_of(separators, fan_out);
-    let flat_index = FlatIndex::build(&pages, &root, pages_max).unwrap()?;
+    let flat_index = FlatIndex::build(Tree::new(&pages, &root), pages_max).unwrap()?;
     for key in around(separators).chain([vec![], vec![0; 40], vec![0xff; 40]]) {
         check(&pages, &root, &flat_index, &key);
     }
@@ -133,7 +134,7 @@ proptest! {
 fn a_short_key_is_not_its_separator_without_the_zeros() {
     let separators = [&b"aaaa"[..], b"bbbb\0", b"cccc", b"dddd\0\0"].map(<[u8]>::to_vec);
     let (pages, root) = tree_of(&separators, 2);
-    let flat_index = FlatIndex::build(&pages, &root, PAGES_MAX[0]).unwrap().expect("worth it");
+    let flat_index = FlatIndex::build(Tree::new(&pages, &root), PAGES_MAX[0]).unwrap().expect("worth it");
     for key in [&b"bbbb"[..], b"bbbb\0", b"cccc", b"dddd", b"dddd\0", b"dddd\0\0"] {
         check(&pages, &root, &flat_index, key);
     }
@@ -170,7 +171,7 @@ fn the_lowest_level_with_few_enough_pages_is_made_flat() {
         let separators: Vec<Vec<u8>> = (1..leaves as u32).map(|n| n.to_be_bytes().to_vec()).collect();
         let (tree, root) = tree_of(&separators, 40);
         for pages_max in [small, large, huge, usize::MAX] {
-            let flat_index = FlatIndex::build(&tree, &root, pages_max).unwrap().unwrap();
+            let flat_index = FlatIndex::build(Tree::new(&tree, &root), pages_max).unwrap().unwrap();
             assert_eq!(flat_index.level == 0, leaves <= pages_max.min(huge), "{leaves} of {pages_max}");
             assert!(flat_index.page_count <= pages_max);
             for key in separators.iter().step_by(leaves / 60 + 1).chain(separators.last()) {
@@ -180,8 +181,11 @@ fn the_lowest_level_with_few_enough_pages_is_made_flat() {
         }
     }
     let (tree, root) = tree_of(&[], 100);
-    assert!(FlatIndex::build(&tree, &TreeRoot { height: 1, ..root }, 100).unwrap().is_none(), "one leaf gains nothing");
-    assert!(FlatIndex::build(&tree, &TreeRoot::default(), 100).unwrap().is_none());
+    assert!(
+        FlatIndex::build(Tree::new(&tree, &TreeRoot { height: 1, ..root }), 100).unwrap().is_none(),
+        "one leaf gains nothing"
+    );
+    assert!(FlatIndex::build(Tree::new(&tree, &TreeRoot::default()), 100).unwrap().is_none());
 }
 
 #[test]
