@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
 use crate::page::meta::{self, Slot, TreeRoot};
 use crate::pager::read::page_map::PageMap;
-use crate::tree::{self, Cursor};
+use crate::tree::{self, Cursor, Tree};
 use crate::txn::free::free_extents::{self, FreeRecord};
 use crate::txn::read::snapshot::ReadTxn;
 
@@ -228,7 +228,7 @@ impl Audit<'_> {
     /// catalog, ascending.
     fn tables(&mut self, txn: &ReadTxn, damaged_to: &[Vec<u8>]) {
         let mut seen = HashSet::new();
-        let mut cursor = Cursor::new(txn.pages(), txn.state().catalog);
+        let mut cursor = Cursor::new(Tree::new(txn.pages(), &txn.state().catalog));
         let mut next = cursor.seek_first();
         let mut ends = damaged_to.iter();
         let mut done_to = Vec::new();
@@ -243,7 +243,7 @@ impl Audit<'_> {
                 // The walk over the catalog's tree has reported this damage. Go on after it.
                 Err(_) => match ends.find(|end| **end > done_to) {
                     Some(end) => {
-                        cursor = Cursor::new(txn.pages(), txn.state().catalog);
+                        cursor = Cursor::new(Tree::new(txn.pages(), &txn.state().catalog));
                         next = cursor.seek(end);
                     }
                     None => break,

@@ -22,7 +22,7 @@ use crate::db::{Db, Options};
 use crate::error::{Error, Result};
 use crate::ids::PageId;
 use crate::mapping::file;
-use crate::tree;
+use crate::tree::{self, Tree};
 use crate::txn::read::snapshot::ReadTxn;
 
 /// Bytes copied between two calls of the progress callback.
@@ -170,7 +170,7 @@ impl Compaction<'_> {
         };
         self.copy.make_table(&target).map_err(|e| e.of_file(self.out))?;
         let mut copied = 0u64;
-        for entry in tree::Range::all(self.txn.pages(), record.root) {
+        for entry in tree::Range::all(Tree::new(self.txn.pages(), &record.root)) {
             let (key, value) = self.txn.check_fault(entry).map_err(|e| e.with_table(name))?;
             match self.copy.append(&target, key, value) {
                 Ok(true) => {}

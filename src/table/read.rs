@@ -343,7 +343,7 @@ impl<K: KeyCodec, V: Codec> ReadTable<K, V> {
     }
 
     pub(crate) fn byte_range(&self, bounds: ByteBounds) -> tree::Range<'_, SnapshotPages> {
-        tree::Range::new(self.pages(), self.open.root, self.flat_index(1), bounds.low, bounds.high)
+        tree::Range::new(self.tree(), self.flat_index(1), bounds.low, bounds.high)
     }
 
     fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {

@@ -320,7 +320,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     }
 
     fn byte_range(&self, bounds: ByteBounds) -> Range<'_, K, V> {
-        let range = tree::Range::new(self.pages(), *self.root(), None, bounds.low, bounds.high);
+        let range = tree::Range::new(self.tree(), None, bounds.low, bounds.high);
         Range::of_txn(range, ErrorContext { path: self.txn.env().path(), table: self.name() })
     }
 

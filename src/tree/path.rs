@@ -20,7 +20,7 @@ use crate::page::header;
 use crate::page::leaf::Leaf;
 use crate::pager::{PageRead, PageWrite};
 
-use super::TreeRoot;
+use super::{Tree, TreeRoot};
 
 /// One page of a path, and the index of the child (in a leaf: of the entry) that the path takes.
 #[derive(Clone, Copy, Default)]
@@ -84,7 +84,8 @@ impl Path {
 
     /// Goes down to the leaf that holds `key` or would; says whether it does. The tree is not
     /// empty.
-    pub(crate) fn descend<P: PageRead>(&mut self, pages: &P, root: &TreeRoot, key: &[u8]) -> Result<bool> {
+    pub(crate) fn descend<P: PageRead>(&mut self, tree: Tree<'_, P>, key: &[u8]) -> Result<bool> {
+        let Tree { pages, root } = tree;
         self.len = height_of(root)?;
         let mut ptr = root.ptr;
         for depth in 0..self.len - 1 {
@@ -100,19 +101,15 @@ impl Path {
     }
 
     /// Goes to one end of the tree. The tree is not empty.
-    pub(crate) fn descend_to<'a, P: PageRead>(
-        &mut self,
-        pages: &'a P,
-        root: &TreeRoot,
-        side: Side,
-    ) -> Result<Leaf<'a>> {
-        self.len = height_of(root)?;
-        self.descend_from(pages, 0, root.ptr, side)
+    pub(crate) fn descend_to<'a, P: PageRead>(&mut self, tree: Tree<'a, P>, side: Side) -> Result<Leaf<'a>> {
+        self.len = height_of(tree.root)?;
+        self.descend_from(tree.pages, 0, tree.root.ptr, side)
     }
 
     /// Goes to the last branch of the lowest level, and reads no leaf: the last frame of the path
     /// leads to nothing. The tree is not empty.
-    pub(crate) fn descend_to_last_branch<P: PageRead>(&mut self, pages: &P, root: &TreeRoot) -> Result<()> {
+    pub(crate) fn descend_to_last_branch<P: PageRead>(&mut self, tree: Tree<'_, P>) -> Result<()> {
+        let Tree { pages, root } = tree;
         self.len = height_of(root)?;
         let mut ptr = root.ptr;
         for depth in 0..self.len - 1 {
@@ -128,12 +125,8 @@ impl Path {
     /// Goes to the branch of the lowest level that `key` belongs to, and reads no leaf. Gives the
     /// lower bound of the keys after that branch; nothing if it is the last. The tree is not
     /// empty.
-    pub(crate) fn descend_to_branch<P: PageRead>(
-        &mut self,
-        pages: &P,
-        root: &TreeRoot,
-        key: &[u8],
-    ) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn descend_to_branch<P: PageRead>(&mut self, tree: Tree<'_, P>, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Tree { pages, root } = tree;
         self.len = height_of(root)?;
         let (mut ptr, mut bound) = (root.ptr, None);
         for depth in 0..self.len - 1 {

@@ -19,7 +19,7 @@ use crate::tree::edit::put::{count_after, plant};
 use crate::tree::edit::split::{extend_right, leaf_capacity, Change};
 use crate::tree::path::{branch_mut, dirty_ptr, leaf_at, make_dirty, Path, Side};
 use crate::tree::value::{check_sizes, store};
-use crate::tree::TreeRoot;
+use crate::tree::{Tree, TreeRoot};
 
 /// The rightmost leaf, as the last append left it. A caller that changes the tree in any other way
 /// starts with a fresh hint; root and entry count are compared to notice where that was forgotten.
@@ -80,7 +80,7 @@ pub(crate) fn append_in_place<P: PageWrite>(
     value: &[u8],
 ) -> Result<bool> {
     let mut path = Path::new();
-    let leaf = path.descend_to(pages, root, Side::Last)?;
+    let leaf = path.descend_to(Tree::new(pages, root), Side::Last)?;
     let behind = leaf.count() == 0 || leaf.last_key()? < key;
     let stored = match value.len() <= max_inline_value_bytes(pages.page_size()) {
         true => LeafValue::Inline(value),
@@ -101,7 +101,7 @@ fn last_leaf<P: PageRead>(pages: &P, root: &TreeRoot) -> Result<PagePtr> {
         return Ok(PagePtr::default());
     }
     let mut path = Path::new();
-    path.descend_to(pages, root, Side::Last)?;
+    path.descend_to(Tree::new(pages, root), Side::Last)?;
     Ok(path.leaf().ptr)
 }
 
@@ -160,7 +160,7 @@ fn dirty_last_leaf<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<P
         plant(pages, root)?;
     }
     let mut path = Path::new();
-    path.descend_to(pages, root, Side::Last)?;
+    path.descend_to(Tree::new(pages, root), Side::Last)?;
     make_dirty(pages, root, &mut path)?;
     Ok(path)
 }

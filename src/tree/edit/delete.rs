@@ -13,7 +13,7 @@ use crate::pager::PageWrite;
 use crate::tree::edit::put::take_old;
 use crate::tree::edit::rebalance::after_removal;
 use crate::tree::path::{leaf_at, make_dirty, Path};
-use crate::tree::TreeRoot;
+use crate::tree::{Tree, TreeRoot};
 
 /// Deletes the entry of a key; says whether there was one, and gives its value if asked.
 pub(crate) fn delete<P: PageWrite>(
@@ -26,7 +26,7 @@ pub(crate) fn delete<P: PageWrite>(
         return Ok(false);
     }
     let mut path = Path::new();
-    if !path.descend(pages, root, key)? {
+    if !path.descend(Tree::new(pages, root), key)? {
         return Ok(false);
     }
     let leaf = path.leaf();

@@ -155,7 +155,7 @@ fn put_along_path<P: PageWrite>(
     pattern: Pattern,
 ) -> Result<PutHint> {
     let mut path = Path::new();
-    let found = path.descend(pages, root, change.key)?;
+    let found = path.descend(Tree::new(pages, root), change.key)?;
     if path.leaf().ptr.id != leaf || found != change.replace {
         // Two searches of sound pages agree. What was found of the key holds only for that leaf.
         return Err(Error::corrupt(leaf, "two ways to a key lead to different leaves"));

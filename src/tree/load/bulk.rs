@@ -187,7 +187,7 @@ impl Bulk {
         }
         if !built.is_empty() {
             let mut path = Path::new();
-            path.descend_to_last_branch(pages, root)?;
+            path.descend_to_last_branch(Tree::new(pages, root))?;
             make_branches_dirty(pages, root, &mut path)?;
             propagate_split(pages, root, &path, path.len() - 1, built, Pattern::Ascending)?;
         }

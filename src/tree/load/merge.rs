@@ -18,7 +18,7 @@ use crate::tree::load::bulk::Stage;
 use crate::tree::load::sorted_run::SortedRun;
 use crate::tree::path::{branch_at, free_page, make_branches_dirty, Path};
 use crate::tree::value::free_extent;
-use crate::tree::{PutHint, TreeRoot};
+use crate::tree::{PutHint, Tree, TreeRoot};
 
 /// Puts all that is left of a sorted run into a tree that is not empty. Before pages are taken,
 /// `ready` sees that free ones are at hand.
@@ -31,7 +31,7 @@ pub(crate) fn merge<P: PageWrite>(
     let mut hint = PutHint::default();
     while let Some((key, _)) = run.peek() {
         let mut path = Path::new();
-        let bound = path.descend_to_branch(pages, root, key)?;
+        let bound = path.descend_to_branch(Tree::new(pages, root), key)?;
         let leaves = leaves_of(pages, &path)?;
         let count = run.count_below(bound.as_deref());
         if count >= leaves.len() {

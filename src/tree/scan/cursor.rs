@@ -27,15 +27,14 @@ use crate::tree::lookup::flat_index::FlatIndex;
 use crate::tree::lookup::search::entry_at;
 use crate::tree::path::{fetch_front, leaf_at, Path, Side, NOWHERE};
 use crate::tree::scan::range::fetch_entries_from;
-use crate::tree::{Entry, TreeRoot};
+use crate::tree::{Entry, Tree};
 
 /// Index before the first entry; the entry after it is number 0.
 const BEFORE: usize = usize::MAX;
 
 /// A place in a tree. A new one is in no place: `next` gives the first entry and `prev` the last.
 pub(crate) struct Cursor<'a, P> {
-    pages: &'a P,
-    root: TreeRoot,
+    tree: Tree<'a, P>,
     /// The way to the leaf, unless it was found among the flat ones.
     path: Option<Box<Path>>,
     flat: Option<Flat<'a>>,
@@ -95,15 +94,15 @@ impl heads::Search for Find<'_> {
 }
 
 impl<'a, P: PageRead> Cursor<'a, P> {
-    pub(crate) fn new(pages: &'a P, root: TreeRoot) -> Cursor<'a, P> {
-        Cursor::with_flat_index(pages, root, None)
+    pub(crate) fn new(tree: Tree<'a, P>) -> Cursor<'a, P> {
+        Cursor::with_flat_index(tree, None)
     }
 
     /// Finds leaves by the top, which was made of the same tree.
-    pub(crate) fn with_flat_index(pages: &'a P, root: TreeRoot, flat_index: Option<&'a FlatIndex>) -> Cursor<'a, P> {
+    pub(crate) fn with_flat_index(tree: Tree<'a, P>, flat_index: Option<&'a FlatIndex>) -> Cursor<'a, P> {
         let flat = flat_index.filter(|flat_index| flat_index.level() == 0);
         let flat = flat.map(|flat_index| Flat { flat_index, number: 0, steps: 0, here: false });
-        Cursor { pages, root, path: None, flat, leaf: None, stepped: false, count: 0, at: BEFORE, lost: false }
+        Cursor { tree, path: None, flat, leaf: None, stepped: false, count: 0, at: BEFORE, lost: false }
     }
 
     /// Goes through the branches from now on; from the current leaf with the next step.
@@ -145,7 +144,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     /// The entry that the cursor is at.
     pub(crate) fn current(&self) -> Result<Option<Entry<'a>>> {
         match &self.leaf {
-            Some(leaf) if self.at < self.count => entry_at(self.pages, leaf, self.at).map(Some),
+            Some(leaf) if self.at < self.count => entry_at(self.tree.pages, leaf, self.at).map(Some),
             _ => Ok(None),
         }
     }
@@ -198,7 +197,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         let found = self.place_in(key, Some(towards))?;
         if !self.flat.as_ref().is_some_and(|flat| flat.here) {
             if let Some(path) = &mut self.path {
-                path.look(self.pages, towards);
+                path.look(self.tree.pages, towards);
             }
         }
         Ok(found)
@@ -212,7 +211,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     /// `towards` that side.
     fn place_in(&mut self, key: &[u8], towards: Option<Side>) -> Result<bool> {
         self.reset();
-        if self.root.height == 0 {
+        if self.tree.is_empty() {
             return Ok(false);
         }
         self.lost = true;
@@ -226,9 +225,9 @@ impl<'a, P: PageRead> Cursor<'a, P> {
             return Ok(found);
         }
         let path = self.path.get_or_insert_with(|| Box::new(Path::new()));
-        let found = path.descend(self.pages, &self.root, key)?;
+        let found = path.descend(self.tree, key)?;
         let frame = path.leaf();
-        let leaf = leaf_at(self.pages, frame.ptr)?;
+        let leaf = leaf_at(self.tree.pages, frame.ptr)?;
         self.take(leaf, frame.index());
         Ok(found)
     }
@@ -238,13 +237,13 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         let flat = self.flat.as_mut()?;
         flat.number = flat.find(key)?;
         if let Some(leaf) = flat.flat_index.page(flat.number) {
-            self.pages.prefetch(leaf.id, 0, flat.flat_index.leaf_front_bytes());
+            self.tree.pages.prefetch(leaf.id, 0, flat.flat_index.leaf_front_bytes());
         }
         if let Some(next) = towards.and_then(|towards| flat.flat_index.page(flat.neighbour(towards))) {
             // Before anything waits for the leaf itself: both waits are one.
-            fetch_front(self.pages, next);
+            fetch_front(self.tree.pages, next);
         }
-        let leaf = flat.leaf(self.pages, flat.number)?;
+        let leaf = flat.leaf(self.tree.pages, flat.number)?;
         (flat.steps, flat.here) = (0, true);
         Some(leaf)
     }
@@ -252,12 +251,12 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     /// Puts the cursor at one end of the tree.
     pub(crate) fn enter(&mut self, side: Side) -> Result<()> {
         self.reset();
-        if self.root.height == 0 {
+        if self.tree.is_empty() {
             return Ok(());
         }
         self.lost = true;
         let path = self.path.get_or_insert_with(|| Box::new(Path::new()));
-        let leaf = path.descend_to(self.pages, &self.root, side)?;
+        let leaf = path.descend_to(self.tree, side)?;
         self.take(leaf, if side == Side::First { 0 } else { leaf.count().wrapping_sub(1) });
         Ok(())
     }
@@ -288,14 +287,14 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     fn neighbour(&mut self, leaf: &Leaf<'a>, towards: Side) -> Result<Option<Leaf<'a>>> {
         if let Some(flat) = self.flat.as_mut().filter(|flat| flat.here) {
             let number = flat.neighbour(towards);
-            if let Some(next) = flat.leaf(self.pages, number).filter(|_| flat.steps < FLAT_STEPS) {
+            if let Some(next) = flat.leaf(self.tree.pages, number).filter(|_| flat.steps < FLAT_STEPS) {
                 (flat.number, flat.steps) = (number, flat.steps + 1);
                 return Ok(Some(next));
             }
             self.find_path(leaf)?;
         }
         match &mut self.path {
-            Some(path) => path.step(self.pages, towards),
+            Some(path) => path.step(self.tree.pages, towards),
             None => Ok(None),
         }
     }
@@ -303,7 +302,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
     /// Finds the way to the current leaf, which was found without one.
     fn find_path(&mut self, leaf: &Leaf<'a>) -> Result<()> {
         let path = self.path.get_or_insert_with(|| Box::new(Path::new()));
-        path.descend(self.pages, &self.root, leaf.first_key()?)?;
+        path.descend(self.tree, leaf.first_key()?)?;
         if path.leaf().ptr.id != leaf.id() {
             return Err(Error::corrupt(leaf.id(), "the keys of a leaf belong to another one"));
         }
@@ -363,7 +362,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
 
     #[inline]
     pub(crate) fn pages(&self) -> &'a P {
-        self.pages
+        self.tree.pages
     }
 }
 

@@ -27,7 +27,7 @@ use crate::tree::path::{fetch_front, Side, NOWHERE};
 use crate::tree::scan::cursor::Cursor;
 use crate::tree::scan::read_ahead::Sweep;
 use crate::tree::value::overflow_pages;
-use crate::tree::{Entry, TreeRoot};
+use crate::tree::{Entry, Tree};
 
 /// Entries that are fetched before they are given; more if each is short, so that as many lines are
 /// on their way.
@@ -160,9 +160,9 @@ fn entry_bytes(leaf: &Leaf<'_>) -> usize {
 }
 
 impl<'a, P: PageRead> End<'a, P> {
-    fn new(pages: &'a P, root: TreeRoot, flat_index: Option<&'a FlatIndex>) -> End<'a, P> {
+    fn new(tree: Tree<'a, P>, flat_index: Option<&'a FlatIndex>) -> End<'a, P> {
         End {
-            cursor: Cursor::with_flat_index(pages, root, flat_index),
+            cursor: Cursor::with_flat_index(tree, flat_index),
             ready: 0..0,
             placed: false,
             cut: false,
@@ -238,19 +238,18 @@ pub(crate) struct Range<'a, P> {
 impl<'a, P: PageRead> Range<'a, P> {
     /// The entries between two keys; `flat_index`, if there is one, was made of the same tree.
     pub(crate) fn new(
-        pages: &'a P,
-        root: TreeRoot,
+        tree: Tree<'a, P>,
         flat_index: Option<&'a FlatIndex>,
         low: Bound<Vec<u8>>,
         high: Bound<Vec<u8>>,
     ) -> Range<'a, P> {
-        let (front, back) = (End::new(pages, root, flat_index), End::new(pages, root, flat_index));
-        Range { front, back, low, high, met: false, done: root.height == 0 }
+        let (front, back) = (End::new(tree, flat_index), End::new(tree, flat_index));
+        Range { front, back, low, high, met: false, done: tree.is_empty() }
     }
 
     /// All entries.
-    pub(crate) fn all(pages: &'a P, root: TreeRoot) -> Range<'a, P> {
-        Range::new(pages, root, None, Bound::Unbounded, Bound::Unbounded)
+    pub(crate) fn all(tree: Tree<'a, P>) -> Range<'a, P> {
+        Range::new(tree, None, Bound::Unbounded, Bound::Unbounded)
     }
 
     /// The pages that the range reads.

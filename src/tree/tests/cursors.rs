@@ -23,7 +23,7 @@ fn number(entry: Option<Entry<'_>>) -> Option<u32> {
 #[test]
 fn seeks_at_every_boundary() {
     let tree = even_tree(50);
-    let mut cursor = Cursor::new(&tree.pages, tree.root);
+    let mut cursor = Cursor::new(tree.handle());
     for probe in 0..100u32 {
         for key in [long_key(probe, 700), long_key(probe, 4)] {
             let at = if key.len() == 4 || probe % 2 == 0 { probe.div_ceil(2) * 2 } else { probe + 1 };
@@ -41,7 +41,7 @@ fn seeks_at_every_boundary() {
 #[test]
 fn a_cursor_stays_beyond_its_ends_and_comes_back() {
     let tree = even_tree(20);
-    let mut cursor = Cursor::new(&tree.pages, tree.root);
+    let mut cursor = Cursor::new(tree.handle());
     assert!(cursor.current().unwrap().is_none());
     assert_eq!(number(cursor.prev().unwrap()), Some(38));
     for _ in 0..3 {
@@ -64,18 +64,18 @@ fn a_cursor_stays_beyond_its_ends_and_comes_back() {
 #[test]
 fn cursors_over_an_empty_tree() {
     let tree = ModelTree::new(4096);
-    let mut cursor = Cursor::new(&tree.pages, tree.root);
+    let mut cursor = Cursor::new(tree.handle());
     assert!(cursor.next().unwrap().is_none() && cursor.prev().unwrap().is_none());
     assert!(cursor.seek_first().unwrap().is_none() && cursor.seek_last().unwrap().is_none());
     assert!(cursor.seek(b"a").unwrap().is_none() && cursor.seek_before(b"a").unwrap().is_none());
-    let mut range = Range::all(&tree.pages, tree.root);
+    let mut range = Range::all(tree.handle());
     assert!(range.next().is_none() && range.next_back().is_none());
 }
 
 #[test]
 fn values_of_overflow_runs_are_whole() {
     let tree = even_tree(11);
-    let mut cursor = Cursor::new(&tree.pages, tree.root);
+    let mut cursor = Cursor::new(tree.handle());
     assert!(cursor.seek(&long_key(10, 700)).unwrap().unwrap().1 == [5; 2000]);
     assert!(tree.handle().last().unwrap().unwrap().1 == [10; 2000]);
     assert_eq!(number(tree.handle().first().unwrap()), Some(0));
@@ -117,7 +117,7 @@ fn every_range_forwards_backwards_and_from_both_ends() {
         for (from, to, flat) in (0..2 * 26 * 26).map(|at| (at / 52, at / 2 % 26, at % 2 == 0)) {
             let (low, high) = (bounds(low_kind, from), bounds(high_kind, to));
             let flat_index = flat.then_some(&flat_index);
-            let range = || Range::new(&tree.pages, tree.root, flat_index, low.clone(), high.clone());
+            let range = || Range::new(tree.handle(), flat_index, low.clone(), high.clone());
             let expected = expected(&tree, &low, &high);
             let key = |item: crate::error::Result<Entry<'_>>| item.unwrap().0.to_vec();
             assert!(range().map(key).eq(expected.iter().cloned()), "{low:?} {high:?}");
@@ -141,7 +141,7 @@ fn a_range_that_stops_filling_the_cache_midway_goes_on() {
     let flat_index = flat_leaves(&tree);
     for given in 0..20 {
         let low = Bound::Included(long_key(30, 700));
-        let mut range = Range::new(&tree.pages, tree.root, Some(&flat_index), low.clone(), Bound::Unbounded);
+        let mut range = Range::new(tree.handle(), Some(&flat_index), low.clone(), Bound::Unbounded);
         let mut keys: Vec<Vec<u8>> = range.by_ref().take(given).map(|item| item.unwrap().0.to_vec()).collect();
         range.fill_cache(false);
         keys.extend(range.map(|item| item.unwrap().0.to_vec()));
@@ -164,7 +164,7 @@ fn a_walk_asks_ahead_for_the_whole_next_leaf_once_it_has_come_from_another() {
     }
     for forwards in [true, false] {
         tree.pages.asked_for();
-        let mut range = Range::all(&tree.pages, tree.root);
+        let mut range = Range::all(tree.handle());
         let (mut leaves, mut asked_for) = (Vec::new(), std::collections::HashMap::new());
         for _ in 0..400 {
             let entry = if forwards { range.next() } else { range.next_back() };
@@ -192,7 +192,7 @@ proptest! {
     fn cursors_wander_like_an_index(steps in prop::collection::vec((0..6u8, 0..210u32), 1..300), flat: bool) {
         let tree = even_tree(100);
         let flat_index = flat_leaves(&tree);
-        let mut cursor = Cursor::with_flat_index(&tree.pages, tree.root, flat.then_some(&flat_index));
+        let mut cursor = Cursor::with_flat_index(tree.handle(), flat.then_some(&flat_index));
         // Index among the entries plus one; none while the cursor is in no place.
         let mut place: Option<i64> = None;
         for (what, to) in steps {
@@ -226,7 +226,7 @@ proptest! {
         let flat_index = flat_leaves(&tree);
         let (low, high) = (bounds(low.0, low.1), bounds(high.0, high.1));
         let mut expected = std::collections::VecDeque::from(expected(&tree, &low, &high));
-        let mut range = Range::new(&tree.pages, tree.root, flat.then_some(&flat_index), low.clone(), high.clone());
+        let mut range = Range::new(tree.handle(), flat.then_some(&flat_index), low.clone(), high.clone());
         for front in turns.iter().cycle().take(if turns.is_empty() { 0 } else { 110 }) {
             let (found, expected) = match front {
                 true => (range.next(), expected.pop_front()),
@@ -253,7 +253,7 @@ proptest! {
         let flat_index = flat_leaves(&tree);
         let (low, high) = (bounds(low.0, low.1), bounds(high.0, high.1));
         let mut expected = std::collections::VecDeque::from(expected(&tree, &low, &high));
-        let mut range = Range::new(&tree.pages, tree.root, flat.then_some(&flat_index), low.clone(), high.clone());
+        let mut range = Range::new(tree.handle(), flat.then_some(&flat_index), low.clone(), high.clone());
         for &(front, at_once) in turns.iter().cycle().take(if turns.is_empty() { 0 } else { 110 }) {
             let given = match (front, at_once) {
                 (true, true) => range.next_fast(),

@@ -59,7 +59,7 @@ fn exercise(tree: &ModelTree) {
     walk(tree, |cursor| cursor.prev());
     let range = || {
         let (low, high) = (Bound::Included(vec![0]), Bound::Excluded(vec![0, 0, 1]));
-        Range::new(&tree.pages, tree.root, None, low, high)
+        Range::new(tree.handle(), None, low, high)
     };
     let (_, _) = (range().count(), range().rev().count());
     tolerate((tree.handle().first(), tree.handle().last()));
@@ -70,7 +70,7 @@ fn exercise(tree: &ModelTree) {
 
 /// A cursor comes to an end however often it meets damage.
 fn walk(tree: &ModelTree, step: for<'a> fn(&mut Cursor<'a, VecPages>) -> crate::error::Result<Option<Entry<'a>>>) {
-    let mut cursor = Cursor::new(&tree.pages, tree.root);
+    let mut cursor = Cursor::new(tree.handle());
     let steps = std::iter::from_fn(|| step(&mut cursor).transpose()).take(10_000).count();
     assert!(steps < 10_000);
 }
@@ -241,7 +241,7 @@ fn a_damaged_overflow_run_is_found_with_its_key() {
     assert!(tree.model.contains_key(key));
     assert!(tree.handle().get(key).is_err());
     // A range gives the error in its place and goes on.
-    let range = Range::all(&tree.pages, tree.root);
+    let range = Range::all(tree.handle());
     let results: Vec<_> = range.map(|item| item.is_ok()).collect();
     assert_eq!((results.len(), results.iter().filter(|ok| !**ok).count()), (120, 1));
 }
@@ -285,8 +285,8 @@ fn a_tree_of_shared_children_is_walked_once() {
     let (findings, reached, stats) = check_all(&pages, &root);
     assert_eq!((reached.len(), stats.entries), (32, 1));
     assert!(findings.iter().any(|found| found.what.contains("second time")));
-    assert_eq!(Range::all(&pages, root).filter(|item| item.is_err()).count(), 1);
-    let mut cursor = Cursor::new(&pages, root);
+    assert_eq!(Range::all(Tree::new(&pages, &root)).filter(|item| item.is_err()).count(), 1);
+    let mut cursor = Cursor::new(Tree::new(&pages, &root));
     assert!(cursor.prev().unwrap().is_some() && cursor.prev().is_err() && cursor.prev().unwrap().is_none());
     assert!(drop_tree(&mut pages, &mut root.clone()).is_err());
     let too_high = TreeRoot { height: 33, ..root };
@@ -340,8 +340,8 @@ fn a_walk_over_a_leaf_that_is_not_in_order_ends_there() {
     let mut branch = BranchMut::open(shared.pages.raw_mut(root), root).unwrap();
     (0..100).for_each(|at| branch.set_child(at, first).unwrap());
     shared.root.ptr.crc = checksum::seal(shared.pages.raw_mut(root));
-    let mut forwards = Cursor::new(&shared.pages, shared.root);
-    let mut backwards = Cursor::new(&shared.pages, shared.root);
+    let mut forwards = Cursor::new(shared.handle());
+    let mut backwards = Cursor::new(shared.handle());
     let walks: [Vec<bool>; 2] = [
         std::iter::from_fn(|| forwards.next().transpose()).take(9).map(|item| item.is_ok()).collect(),
         std::iter::from_fn(|| backwards.prev().transpose()).take(9).map(|item| item.is_ok()).collect(),
@@ -349,7 +349,7 @@ fn a_walk_over_a_leaf_that_is_not_in_order_ends_there() {
     for walk in walks {
         assert!(walk.len() <= 5 && walk.last() == Some(&false), "an error ends it: {walk:?}");
     }
-    let range = || Range::all(&shared.pages, shared.root);
+    let range = || Range::all(shared.handle());
     assert!(range().count() <= 5 && range().rev().count() <= 5);
 }
 
@@ -365,7 +365,7 @@ fn a_leaf_with_the_keys_of_another_one_is_damage_and_no_entry_is_passed_over() {
         leaves[wrong] = keys;
         let tree = two_levels(&ordered, &leaves);
         let flat_index = FlatIndex::build(tree.handle(), PAGES_MAX[1]).unwrap().unwrap();
-        let mut cursor = Cursor::with_flat_index(&tree.pages, tree.root, Some(&flat_index));
+        let mut cursor = Cursor::with_flat_index(tree.handle(), Some(&flat_index));
         let mut walk = Vec::new();
         let mut next = match wrong {
             3 => cursor.seek(&ordered[0][0].to_be_bytes()),
@@ -404,7 +404,7 @@ fn a_cursor_that_met_damage_is_nowhere_until_it_is_placed_anew() {
     ];
     for (bad, from, way) in ways {
         let damaged = damaged(&tree, |pages| pages.raw_mut(leaves[bad])[4] ^= 0x15);
-        let mut cursor = Cursor::new(&damaged.pages, damaged.root);
+        let mut cursor = Cursor::new(damaged.handle());
         assert!(way(&mut cursor, &keys_of(leaves[from])).is_err(), "leaf {bad} from {from}");
         for _ in 0..2 {
             assert_eq!(cursor.next().unwrap(), None, "leaf {bad} from {from}");
@@ -429,7 +429,7 @@ fn a_range_that_met_damage_is_over_at_both_ends() {
         for (at, forwards) in [(4, true), (4, false), (last_slot, true), (first_slot, false)] {
             let damaged = damaged(&tree, |pages| pages.raw_mut(id)[at..at + 2].fill(0xff));
             let [low, high] = bounds.clone();
-            let mut range = Range::new(&damaged.pages, damaged.root, None, low, high);
+            let mut range = Range::new(damaged.handle(), None, low, high);
             let mut given = 0;
             while if forwards { range.next() } else { range.next_back() }.expect("damage").is_ok() {
                 given += 1;
@@ -489,7 +489,7 @@ fn a_branch_that_lies_does_not_make_a_put_change_another_key() {
     for key in tree.model.keys() {
         let mut clone = lying.clone();
         let values = |tree: &ModelTree| -> Vec<Vec<u8>> {
-            Range::all(&tree.pages, tree.root).map_while(|entry| entry.ok().map(|(k, v)| [k, v].concat())).collect()
+            Range::all(tree.handle()).map_while(|entry| entry.ok().map(|(k, v)| [k, v].concat())).collect()
         };
         let done = put(&mut clone.pages, &mut clone.root, key, &[9; 10], &mut PutHint::default(), None);
         if done.is_ok_and(|replaced| replaced) {

@@ -133,7 +133,7 @@ impl ModelTree {
         self.commit();
         let stats = check_clean(&self.pages, &self.root);
         assert_eq!(stats.entries, self.model.len() as u64);
-        let mut cursor = Cursor::new(&self.pages, self.root);
+        let mut cursor = Cursor::new(self.handle());
         for (key, value) in &self.model {
             assert!(cursor.next().unwrap() == Some((key, value)), "forwards at {key:?}");
         }

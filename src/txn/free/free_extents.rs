@@ -10,7 +10,7 @@ use crate::ids::{PageId, TxnId};
 use crate::page::free_list::{self, FreeItem};
 use crate::page::meta::RunPtr;
 use crate::pager::PageRead;
-use crate::tree::Cursor;
+use crate::tree::{Cursor, Tree};
 use crate::txn::free::free_records::{decode_items, decode_pending_key, decode_usable, in_file, TAG_BIG, TAG_USABLE};
 use crate::txn::free::free_tree::overlap;
 use crate::txn::state::State;
@@ -28,7 +28,7 @@ pub(crate) fn walk<P: PageRead>(
     state: &State,
     visit: &mut dyn FnMut(FreeRecord) -> Result<()>,
 ) -> Result<()> {
-    let mut cursor = Cursor::new(pages, state.free_space);
+    let mut cursor = Cursor::new(Tree::new(pages, &state.free_space));
     let mut next = cursor.seek_first()?;
     while let Some((key, value)) = next {
         records_in(key, value, state.page_count, visit)?;

@@ -36,7 +36,7 @@ use crate::page::meta::{RunPtr, TreeRoot};
 use crate::pager::write::free_space::LiveStates;
 use crate::pager::write::txn_pages::TxnPages;
 use crate::pager::{PageRead, PageWrite};
-use crate::tree::{self, Cursor};
+use crate::tree::{self, Cursor, Tree};
 use crate::txn::free::free_extents::read_list;
 use crate::txn::free::free_records::{
     big_key, decode_items, decode_pending_key, decode_usable, from_be48, in_file, next_key, pending_key, usable_key,
@@ -172,7 +172,7 @@ impl FreeCache {
 
     fn load_batch(&mut self, pages: &mut TxnPages, latest: &State) -> Result<()> {
         let mut found = Vec::with_capacity(LOAD_BATCH);
-        let mut cursor = Cursor::new(&*pages, latest.free_space);
+        let mut cursor = Cursor::new(Tree::new(pages, &latest.free_space));
         let mut next = cursor.seek(&usable_key(self.loaded_to))?;
         while found.len() < LOAD_BATCH {
             match next {
@@ -312,7 +312,7 @@ fn pending_record(
     from: PendingKey,
     page_count: u64,
 ) -> Result<Option<(PendingKey, Vec<FreeItem>)>> {
-    let mut cursor = Cursor::new(pages, *root);
+    let mut cursor = Cursor::new(Tree::new(pages, root));
     match cursor.seek(&pending_key(from))? {
         None => Ok(None),
         Some((key, value)) => {
@@ -323,7 +323,7 @@ fn pending_record(
 }
 
 fn load_best_fit(pages: &mut TxnPages, latest: &State, extent: u64) -> Result<()> {
-    let mut cursor = Cursor::new(&*pages, latest.free_space);
+    let mut cursor = Cursor::new(Tree::new(pages, &latest.free_space));
     let mut next = cursor.seek(&big_key(extent, PageId(0)))?;
     // Load several candidates: the tree still lists extents that this transaction has used up.
     let mut found = Vec::new();
@@ -350,7 +350,7 @@ fn load_neighbours(pages: &mut TxnPages, root: &TreeRoot) -> Result<()> {
     let unlisted: Vec<(PageId, u64)> = pages.free.unlisted().collect();
     let page_count = pages.page_count();
     let mut found = Vec::new();
-    let mut cursor = Cursor::new(&*pages, *root);
+    let mut cursor = Cursor::new(Tree::new(pages, root));
     for (start, len) in unlisted {
         // An extent in the tree that starts inside an unlisted one is loaded already.
         let end = PageId(start.0 + len);

@@ -206,7 +206,7 @@ pub(crate) fn table_records<P: crate::pager::PageRead>(
     pages: &P,
     root: &crate::page::meta::TreeRoot,
 ) -> Result<Vec<(String, TableRecord)>> {
-    let mut cursor = Cursor::new(pages, *root);
+    let mut cursor = Cursor::new(Tree::new(pages, root));
     let mut next = cursor.seek_first()?;
     let mut tables = Vec::new();
     while let Some((key, value)) = next {
