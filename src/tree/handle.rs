@@ -34,3 +34,34 @@ impl<'p, P> Tree<'p, P> {
         self.root.height == 0
     }
 }
+
+/// A tree to change. Operations write the new root through `root`. They consume the handle, so that
+/// it passes in registers; a caller that needs it again passes a [`TreeMut::reborrow`].
+pub(crate) struct TreeMut<'p, P> {
+    pub(crate) pages: &'p mut P,
+    pub(crate) root: &'p mut TreeRoot,
+}
+
+impl<'p, P> TreeMut<'p, P> {
+    #[inline(always)]
+    pub(crate) fn new(pages: &'p mut P, root: &'p mut TreeRoot) -> TreeMut<'p, P> {
+        TreeMut { pages, root }
+    }
+
+    /// The same handle with a shorter life.
+    #[inline(always)]
+    pub(crate) fn reborrow(&mut self) -> TreeMut<'_, P> {
+        TreeMut { pages: self.pages, root: self.root }
+    }
+
+    /// The tree as it is now, to read.
+    #[inline(always)]
+    pub(crate) fn as_tree(&self) -> Tree<'_, P> {
+        Tree { pages: self.pages, root: self.root }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.root.height == 0
+    }
+}

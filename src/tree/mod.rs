@@ -30,14 +30,12 @@ mod path;
 mod value;
 
 pub(crate) use crate::page::meta::TreeRoot;
-pub(crate) use edit::append::{append, append_in_place, AppendHint};
-pub(crate) use edit::delete::delete;
+pub(crate) use edit::append::AppendHint;
 pub(crate) use edit::drop::drop_tree;
-pub(crate) use edit::put::{put, put_value, PutHint};
+pub(crate) use edit::put::PutHint;
 pub(crate) use edit::seal::seal;
-pub(crate) use handle::Tree;
+pub(crate) use handle::{Tree, TreeMut};
 pub(crate) use load::bulk::Bulk;
-pub(crate) use load::merge::merge;
 pub(crate) use load::sorted_run::SortedRun;
 pub(crate) use lookup::flat_index::{FlatIndex, PAGES_MAX};
 pub(crate) use lookup::nonblocking::get_nonblocking;

@@ -20,7 +20,7 @@ use crate::page::header;
 use crate::page::leaf::Leaf;
 use crate::pager::{PageRead, PageWrite};
 
-use super::{Tree, TreeRoot};
+use super::{Tree, TreeMut, TreeRoot};
 
 /// One page of a path, and the index of the child (in a leaf: of the entry) that the path takes.
 #[derive(Clone, Copy, Default)]
@@ -298,24 +298,24 @@ pub(crate) fn dirty_ptr(id: PageId) -> PagePtr {
 
 /// Makes every page of the path writable: pages that are not dirty are replaced by copies, from the
 /// root down.
-pub(crate) fn make_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut Path) -> Result<()> {
-    if pages.is_dirty(path.leaf().ptr.id) {
+pub(crate) fn make_dirty<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &mut Path) -> Result<()> {
+    if tree.pages.is_dirty(path.leaf().ptr.id) {
         return Ok(()); // TREE-2
     }
-    make_dirty_above(pages, root, path, path.len())
+    make_dirty_above(tree, path, path.len())
 }
 
 /// The same for only the branches of the path.
-pub(crate) fn make_branches_dirty<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut Path) -> Result<()> {
-    make_dirty_above(pages, root, path, path.len() - 1)
+pub(crate) fn make_branches_dirty<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &mut Path) -> Result<()> {
+    make_dirty_above(tree, path, path.len() - 1)
 }
 
-fn make_dirty_above<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut Path, end: usize) -> Result<()> {
+fn make_dirty_above<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &mut Path, end: usize) -> Result<()> {
     for depth in 0..end {
         let old = path.frame(depth).ptr;
-        if !pages.is_dirty(old.id) {
-            let copy = copy_page(pages, old)?;
-            point_at(pages, root, path, depth, copy)?;
+        if !tree.pages.is_dirty(old.id) {
+            let copy = copy_page(tree.pages, old)?;
+            point_at(tree, path, depth, copy)?;
         }
     }
     Ok(())
@@ -324,17 +324,16 @@ fn make_dirty_above<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &mut
 /// Lets the parent of the page at `depth`, or the root, point at `ptr` instead. The parent is
 /// dirty.
 pub(crate) fn point_at<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
+    tree: &mut TreeMut<'_, P>,
     path: &mut Path,
     depth: usize,
     ptr: PagePtr,
 ) -> Result<()> {
     match depth.checked_sub(1) {
-        None => root.ptr = ptr,
+        None => tree.root.ptr = ptr,
         Some(above) => {
             let parent = path.frame(above);
-            branch_mut(pages, parent.ptr.id)?.set_child(parent.index(), ptr)?;
+            branch_mut(tree.pages, parent.ptr.id)?.set_child(parent.index(), ptr)?;
         }
     }
     path.set_ptr(depth, ptr);

@@ -19,7 +19,7 @@ use crate::tree::edit::put::{count_after, plant};
 use crate::tree::edit::split::{extend_right, leaf_capacity, Change};
 use crate::tree::path::{branch_mut, dirty_ptr, leaf_at, make_dirty, Path, Side};
 use crate::tree::value::{check_sizes, store};
-use crate::tree::{Tree, TreeRoot};
+use crate::tree::{Tree, TreeMut};
 
 /// The rightmost leaf, as the last append left it. A caller that changes the tree in any other way
 /// starts with a fresh hint; root and entry count are compared to notice where that was forgotten.
@@ -31,77 +31,70 @@ pub(crate) struct AppendHint {
 }
 
 impl AppendHint {
-    fn holds<P: PageWrite>(&self, pages: &P, root: &TreeRoot) -> bool {
+    fn holds<P: PageWrite>(&self, tree: Tree<'_, P>) -> bool {
         !self.leaf.id.is_none()
-            && self.root == root.ptr.id
-            && self.entries == root.entries
-            && pages.is_dirty(self.leaf.id)
+            && self.root == tree.root.ptr.id
+            && self.entries == tree.root.entries
+            && tree.pages.is_dirty(self.leaf.id)
     }
 }
 
-/// Appends an entry whose key is greater than all in the tree.
-pub(crate) fn append<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
-    key: &[u8],
-    value: &[u8],
-    hint: &mut AppendHint,
-) -> Result<()> {
-    check_sizes(pages.page_size(), key, value.len())?;
-    let leaf = match hint.holds(pages, root) {
-        true => hint.leaf,
-        false => last_leaf(pages, root)?,
-    };
-    let entries = count_after(root, 1)?;
-    if pages.is_dirty(leaf.id) && value.len() <= max_inline_value_bytes(pages.page_size()) {
-        let mut page = LeafMut::open(pages.page_mut(leaf.id)?, leaf.id)?;
-        check_order(&page.as_leaf(), key)?;
-        if page.insert(page.as_leaf().count(), key, LeafValue::Inline(value))? {
-            root.entries = entries;
-            *hint = AppendHint { leaf, root: root.ptr.id, entries };
-            return Ok(());
+impl<P: PageWrite> TreeMut<'_, P> {
+    /// Appends an entry whose key is greater than all in the tree.
+    pub(crate) fn append(self, key: &[u8], value: &[u8], hint: &mut AppendHint) -> Result<()> {
+        let TreeMut { pages, root } = self;
+        check_sizes(pages.page_size(), key, value.len())?;
+        let leaf = match hint.holds(Tree::new(pages, root)) {
+            true => hint.leaf,
+            false => last_leaf(Tree::new(pages, root))?,
+        };
+        let entries = count_after(root, 1)?;
+        if pages.is_dirty(leaf.id) && value.len() <= max_inline_value_bytes(pages.page_size()) {
+            let mut page = LeafMut::open(pages.page_mut(leaf.id)?, leaf.id)?;
+            check_order(&page.as_leaf(), key)?;
+            if page.insert(page.as_leaf().count(), key, LeafValue::Inline(value))? {
+                root.entries = entries;
+                *hint = AppendHint { leaf, root: root.ptr.id, entries };
+                return Ok(());
+            }
+        } else if !leaf.id.is_none() {
+            check_order(&leaf_at(pages, leaf)?, key)?;
         }
-    } else if !leaf.id.is_none() {
-        check_order(&leaf_at(pages, leaf)?, key)?;
+        *hint = AppendHint::default();
+        let leaf = append_to(TreeMut::new(pages, root), leaf, key, value)?;
+        root.entries = entries;
+        *hint = AppendHint { leaf, root: root.ptr.id, entries: root.entries };
+        Ok(())
     }
-    *hint = AppendHint::default();
-    let leaf = append_to(pages, root, leaf, key, value)?;
-    root.entries = entries;
-    *hint = AppendHint { leaf, root: root.ptr.id, entries: root.entries };
-    Ok(())
-}
 
-/// Appends an entry if its key is greater than all in the tree and the last leaf has room for it.
-/// `false`: nothing was changed. The tree is not empty, and the entry within the limits.
-pub(crate) fn append_in_place<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
-    key: &[u8],
-    value: &[u8],
-) -> Result<bool> {
-    let mut path = Path::new();
-    let leaf = path.descend_to(Tree::new(pages, root), Side::Last)?;
-    let behind = leaf.count() == 0 || leaf.last_key()? < key;
-    let stored = match value.len() <= max_inline_value_bytes(pages.page_size()) {
-        true => LeafValue::Inline(value),
-        false => LeafValue::Overflow(OverflowPtr { ptr: PagePtr::default(), len: 0 }),
-    };
-    if !behind || leaf.used_bytes() + entry_size(key.len(), stored) > leaf_capacity(pages.page_size()) {
-        return Ok(false);
+    /// Appends an entry if its key is greater than all in the tree and the last leaf has room for
+    /// it. `false`: nothing was changed. The tree is not empty, and the entry within the limits.
+    pub(crate) fn append_in_place(self, key: &[u8], value: &[u8]) -> Result<bool> {
+        let TreeMut { pages, root } = self;
+        let mut path = Path::new();
+        let leaf = path.descend_to(Tree::new(pages, root), Side::Last)?;
+        let behind = leaf.count() == 0 || leaf.last_key()? < key;
+        let stored = match value.len() <= max_inline_value_bytes(pages.page_size()) {
+            true => LeafValue::Inline(value),
+            false => LeafValue::Overflow(OverflowPtr { ptr: PagePtr::default(), len: 0 }),
+        };
+        if !behind || leaf.used_bytes() + entry_size(key.len(), stored) > leaf_capacity(pages.page_size()) {
+            return Ok(false);
+        }
+        let entries = count_after(root, 1)?;
+        append_to(TreeMut::new(pages, root), path.leaf().ptr, key, value)?;
+        root.entries = entries;
+        Ok(true)
     }
-    let entries = count_after(root, 1)?;
-    append_to(pages, root, path.leaf().ptr, key, value)?;
-    root.entries = entries;
-    Ok(true)
 }
 
 /// The rightmost leaf; none if the tree is empty.
-fn last_leaf<P: PageRead>(pages: &P, root: &TreeRoot) -> Result<PagePtr> {
-    if root.height == 0 {
+fn last_leaf<P: PageRead>(tree: Tree<'_, P>) -> Result<PagePtr> {
+    if tree.is_empty() {
         return Ok(PagePtr::default());
     }
     let mut path = Path::new();
-    path.descend_to(Tree::new(pages, root), Side::Last)?;
+    path.descend_to(tree, Side::Last)?;
     Ok(path.leaf().ptr)
 }
 
@@ -116,29 +109,23 @@ fn check_order(leaf: &Leaf<'_>, key: &[u8]) -> Result<()> {
 }
 
 /// Puts the entry after the last one; gives the leaf that it went to.
-fn append_to<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
-    leaf: PagePtr,
-    key: &[u8],
-    value: &[u8],
-) -> Result<PagePtr> {
-    let value = store(pages, root.tree, value)?;
+fn append_to<P: PageWrite>(mut tree: TreeMut<'_, P>, leaf: PagePtr, key: &[u8], value: &[u8]) -> Result<PagePtr> {
+    let value = store(tree.pages, tree.root.tree, value)?;
     let mut leaf = leaf;
-    if !pages.is_dirty(leaf.id) {
-        leaf = dirty_last_leaf(pages, root)?.leaf().ptr;
+    if !tree.pages.is_dirty(leaf.id) {
+        leaf = dirty_last_leaf(&mut tree)?.leaf().ptr;
     }
-    let mut page = LeafMut::open(pages.page_mut(leaf.id)?, leaf.id)?;
+    let mut page = LeafMut::open(tree.pages.page_mut(leaf.id)?, leaf.id)?;
     let count = page.as_leaf().count();
     if page.insert(count, key, value)? {
         return Ok(leaf);
     }
-    let mut path = dirty_last_leaf(pages, root)?;
-    let sep = plan::separator(leaf_at(pages, path.leaf().ptr)?.last_key()?, key).to_vec();
-    settle_leaf(pages, &mut path)?;
-    let right = dirty_ptr(pages.alloc_to_fill()?);
+    let mut path = dirty_last_leaf(&mut tree)?;
+    let sep = plan::separator(leaf_at(tree.pages, path.leaf().ptr)?.last_key()?, key).to_vec();
+    settle_leaf(tree.pages, &mut path)?;
+    let right = dirty_ptr(tree.pages.alloc_to_fill()?);
     let change = Change { key, value, replace: false };
-    extend_right(pages, root, &path, Child { sep, ptr: right }, &change)?;
+    extend_right(&mut tree, &path, Child { sep, ptr: right }, &change)?;
     Ok(right)
 }
 
@@ -155,12 +142,12 @@ fn settle_leaf<P: PageWrite>(pages: &mut P, path: &mut Path) -> Result<()> {
 }
 
 /// The path to the rightmost leaf, all of it dirty; an empty tree gets its first leaf.
-fn dirty_last_leaf<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<Path> {
-    if root.height == 0 {
-        plant(pages, root)?;
+fn dirty_last_leaf<P: PageWrite>(tree: &mut TreeMut<'_, P>) -> Result<Path> {
+    if tree.is_empty() {
+        plant(tree.reborrow())?;
     }
     let mut path = Path::new();
-    path.descend_to(Tree::new(pages, root), Side::Last)?;
-    make_dirty(pages, root, &mut path)?;
+    path.descend_to(tree.as_tree(), Side::Last)?;
+    make_dirty(tree, &mut path)?;
     Ok(path)
 }

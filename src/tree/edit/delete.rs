@@ -13,33 +13,31 @@ use crate::pager::PageWrite;
 use crate::tree::edit::put::take_old;
 use crate::tree::edit::rebalance::after_removal;
 use crate::tree::path::{leaf_at, make_dirty, Path};
-use crate::tree::{Tree, TreeRoot};
+use crate::tree::TreeMut;
 
-/// Deletes the entry of a key; says whether there was one, and gives its value if asked.
-pub(crate) fn delete<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
-    key: &[u8],
-    old: Option<&mut Vec<u8>>,
-) -> Result<bool> {
-    if root.height == 0 {
-        return Ok(false);
+impl<P: PageWrite> TreeMut<'_, P> {
+    /// Deletes the entry of a key; says whether there was one, and gives its value if asked.
+    pub(crate) fn delete(mut self, key: &[u8], old: Option<&mut Vec<u8>>) -> Result<bool> {
+        if self.is_empty() {
+            return Ok(false);
+        }
+        let mut path = Path::new();
+        if !path.descend(self.as_tree(), key)? {
+            return Ok(false);
+        }
+        let leaf = path.leaf();
+        let released = take_old(self.pages, &leaf_at(self.pages, leaf.ptr)?, leaf.index(), old)?;
+        let Some(entries) = self.root.entries.checked_sub(1) else {
+            let what = "entry count of the tree is 0, expected at least 1";
+            return Err(Error::corrupt(self.root.ptr.id, what));
+        };
+        make_dirty(&mut self, &mut path)?;
+        let leaf = path.leaf();
+        LeafMut::open(self.pages.page_mut(leaf.ptr.id)?, leaf.ptr.id)?.remove(leaf.index())?;
+        if let Some(extent) = released {
+            extent.free(self.pages);
+        }
+        self.root.entries = entries;
+        after_removal(&mut self, &path).map(|()| true)
     }
-    let mut path = Path::new();
-    if !path.descend(Tree::new(pages, root), key)? {
-        return Ok(false);
-    }
-    let leaf = path.leaf();
-    let released = take_old(pages, &leaf_at(pages, leaf.ptr)?, leaf.index(), old)?;
-    let Some(entries) = root.entries.checked_sub(1) else {
-        return Err(Error::corrupt(root.ptr.id, "entry count of the tree is 0, expected at least 1"));
-    };
-    make_dirty(pages, root, &mut path)?;
-    let leaf = path.leaf();
-    LeafMut::open(pages.page_mut(leaf.ptr.id)?, leaf.ptr.id)?.remove(leaf.index())?;
-    if let Some(extent) = released {
-        extent.free(pages);
-    }
-    root.entries = entries;
-    after_removal(pages, root, &path).map(|()| true)
 }

@@ -12,20 +12,19 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, TreeId};
+use crate::ids::PageId;
 use crate::limits::DEPTH_MAX;
 use crate::page::branch::{self, Branch, Child};
 use crate::pager::{PageRead, PageWrite};
 
 use crate::tree::edit::plan::{self, Pattern};
 use crate::tree::path::{branch_at, branch_mut, dirty_ptr, Path};
-use crate::tree::TreeRoot;
+use crate::tree::TreeMut;
 
 /// Puts `fresh`, the right siblings that the page at `depth` of the path has got, into the branches
 /// above. Their separators ascend and lie right of that page. All pages of the path are dirty.
 pub(crate) fn propagate_split<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
+    tree: &mut TreeMut<'_, P>,
     path: &Path,
     depth: usize,
     mut fresh: Vec<Child>,
@@ -33,29 +32,29 @@ pub(crate) fn propagate_split<P: PageWrite>(
 ) -> Result<()> {
     for above in (0..depth).rev() {
         let frame = path.frame(above);
-        let inserted = insert_in_place(pages, frame.ptr.id, frame.index() + 1, &fresh)?;
+        let inserted = insert_in_place(tree.pages, frame.ptr.id, frame.index() + 1, &fresh)?;
         fresh.drain(..inserted);
         if fresh.is_empty() {
             return Ok(());
         }
         let level = path.len() - 1 - above;
-        let mut children = children_of(&branch_at(pages, frame.ptr, level)?)?;
+        let mut children = children_of(&branch_at(tree.pages, frame.ptr, level)?)?;
         let at = frame.index() + 1 + inserted;
         if pattern == Pattern::Ascending && at == children.len() && fresh.len() > 1 {
-            let rest = fill_branch(pages, root.tree, level, frame.ptr.id, children, fresh)?;
+            let rest = fill_branch(tree, level, frame.ptr.id, children, fresh)?;
             if rest.is_empty() {
                 return Ok(());
             }
-            fresh = build_full_branches(pages, root.tree, level, rest)?;
+            fresh = build_full_branches(tree, level, rest)?;
             continue;
         }
         let last = at + fresh.len() - 1;
         children.splice(at..at, fresh);
         let preferred = plan::preferred_cut(pattern, last, children.len());
-        fresh = build_branches(pages, root.tree, level, Some(frame.ptr.id), children, preferred)?;
+        fresh = build_branches(tree, level, Some(frame.ptr.id), children, preferred)?;
         fresh.remove(0);
     }
-    grow_root(pages, root, fresh, pattern)
+    grow_root(tree, fresh, pattern)
 }
 
 /// Inserts children from index `at` on as long as they fit; says how many did.
@@ -73,14 +72,13 @@ fn insert_in_place<P: PageWrite>(pages: &mut P, id: PageId, at: usize, fresh: &[
 /// fit. Gives the rest: none, or enough for another branch. Not all that fits can be inserted: what
 /// the children have in common may have to shrink.
 fn fill_branch<P: PageWrite>(
-    pages: &mut P,
-    tree: TreeId,
+    tree: &mut TreeMut<'_, P>,
     level: usize,
     id: PageId,
     mut children: Vec<Child>,
     fresh: Vec<Child>,
 ) -> Result<Vec<Child>> {
-    let page_size = pages.page_size();
+    let page_size = tree.pages.page_size();
     let own = children.len();
     children.extend(fresh);
     let fits = |count: usize| branch::built_bytes(page_size, &children[..count]) <= page_size;
@@ -94,29 +92,29 @@ fn fill_branch<P: PageWrite>(
     }
     let rest = children.split_off(count);
     if count > own {
-        build_branch(pages, tree, level, id, &children)?;
+        build_branch(tree, level, id, &children)?;
     }
     Ok(rest)
 }
 
 /// Adds levels until one page holds all children of the highest level.
-fn grow_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, fresh: Vec<Child>, pattern: Pattern) -> Result<()> {
-    let mut children = vec![Child { sep: Vec::new(), ptr: root.ptr }];
+fn grow_root<P: PageWrite>(tree: &mut TreeMut<'_, P>, fresh: Vec<Child>, pattern: Pattern) -> Result<()> {
+    let mut children = vec![Child { sep: Vec::new(), ptr: tree.root.ptr }];
     children.extend(fresh);
     while children.len() > 1 {
-        let level = usize::from(root.height);
+        let level = usize::from(tree.root.height);
         if level >= DEPTH_MAX {
-            return Err(Error::corrupt(root.ptr.id, format!("tree height is over {DEPTH_MAX}")));
+            return Err(Error::corrupt(tree.root.ptr.id, format!("tree height is over {DEPTH_MAX}")));
         }
         children = match pattern {
-            Pattern::Ascending => build_full_branches(pages, root.tree, level, children)?,
+            Pattern::Ascending => build_full_branches(tree, level, children)?,
             _ => {
                 let preferred = plan::preferred_cut(pattern, children.len() - 1, children.len());
-                build_branches(pages, root.tree, level, None, children, preferred)?
+                build_branches(tree, level, None, children, preferred)?
             }
         };
-        root.height += 1;
-        root.ptr = children[0].ptr;
+        tree.root.height += 1;
+        tree.root.ptr = children[0].ptr;
     }
     Ok(())
 }
@@ -124,36 +122,33 @@ fn grow_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, fresh: Vec<Child>
 /// Builds branches that hold these children, the first one in the page `reuse` if there is one.
 /// Gives a child for each page; the separator of the first is what the first child's was.
 pub(crate) fn build_branches<P: PageWrite>(
-    pages: &mut P,
-    tree: TreeId,
+    tree: &mut TreeMut<'_, P>,
     level: usize,
     reuse: Option<PageId>,
     children: Vec<Child>,
     preferred: Option<usize>,
 ) -> Result<Vec<Child>> {
-    let page_size = pages.page_size();
+    let page_size = tree.pages.page_size();
     let fits = |range: Range<usize>| branch::built_bytes(page_size, &children[range]) <= page_size;
     let groups = plan::group_children(&weights_of(&children), preferred, fits);
-    build_groups(pages, tree, level, reuse, children, groups)
+    build_groups(tree, level, reuse, children, groups)
 }
 
 /// The same for children that came in order: only the last page has room.
 fn build_full_branches<P: PageWrite>(
-    pages: &mut P,
-    tree: TreeId,
+    tree: &mut TreeMut<'_, P>,
     level: usize,
     children: Vec<Child>,
 ) -> Result<Vec<Child>> {
-    let page_size = pages.page_size();
+    let page_size = tree.pages.page_size();
     let fits = |range: Range<usize>| branch::built_bytes(page_size, &children[range]) <= page_size;
     let groups = plan::fill_groups(children.len(), fits);
-    build_groups(pages, tree, level, None, children, groups)
+    build_groups(tree, level, None, children, groups)
 }
 
 /// Builds a branch of each group of children.
 fn build_groups<P: PageWrite>(
-    pages: &mut P,
-    tree: TreeId,
+    tree: &mut TreeMut<'_, P>,
     level: usize,
     reuse: Option<PageId>,
     mut children: Vec<Child>,
@@ -165,9 +160,9 @@ fn build_groups<P: PageWrite>(
     for (index, group) in groups.into_iter().enumerate() {
         let id = match reuse {
             Some(id) if index == 0 => id,
-            _ => pages.alloc(1)?,
+            _ => tree.pages.alloc(1)?,
         };
-        build_branch(pages, tree, level, id, &children[group.clone()])?;
+        build_branch(tree, level, id, &children[group.clone()])?;
         let sep = std::mem::take(&mut children[group.start].sep);
         built.push(Child { sep, ptr: dirty_ptr(id) });
     }
@@ -176,14 +171,13 @@ fn build_groups<P: PageWrite>(
 
 /// Builds one branch from children that are known to fit.
 pub(crate) fn build_branch<P: PageWrite>(
-    pages: &mut P,
-    tree: TreeId,
+    tree: &mut TreeMut<'_, P>,
     level: usize,
     id: PageId,
     children: &[Child],
 ) -> Result<()> {
-    let txn = pages.txn();
-    let fitted = branch::build(pages.page_mut(id)?, id, tree, txn, level as u8, children)?;
+    let txn = tree.pages.txn();
+    let fitted = branch::build(tree.pages.page_mut(id)?, id, tree.root.tree, txn, level as u8, children)?;
     assert!(fitted, "the plan gave a branch more than fits");
     Ok(())
 }
@@ -212,8 +206,7 @@ pub(crate) fn children_of(branch: &Branch<'_>) -> Result<Vec<Child>> {
 /// Gives the child at `depth` + 1 with index `at` another separator; the branch at `depth` may
 /// split over it.
 pub(crate) fn move_separator<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
+    tree: &mut TreeMut<'_, P>,
     path: &Path,
     depth: usize,
     at: usize,
@@ -221,19 +214,19 @@ pub(crate) fn move_separator<P: PageWrite>(
 ) -> Result<()> {
     let frame = path.frame(depth);
     let level = path.len() - 1 - depth;
-    let ptr = branch_at(pages, frame.ptr, level)?.child(at)?;
-    let mut branch = branch_mut(pages, frame.ptr.id)?;
+    let ptr = branch_at(tree.pages, frame.ptr, level)?.child(at)?;
+    let mut branch = branch_mut(tree.pages, frame.ptr.id)?;
     branch.remove(at)?;
     if branch.insert(at, sep, ptr)? {
         return Ok(());
     }
-    let mut children = children_of(&branch_at(pages, frame.ptr, level)?)?;
+    let mut children = children_of(&branch_at(tree.pages, frame.ptr, level)?)?;
     children.insert(at, Child { sep: sep.to_vec(), ptr });
-    let mut fresh = build_branches(pages, root.tree, level, Some(frame.ptr.id), children, None)?;
+    let mut fresh = build_branches(tree, level, Some(frame.ptr.id), children, None)?;
     fresh.remove(0);
     match fresh.is_empty() {
         true => Ok(()),
-        false => propagate_split(pages, root, path, depth, fresh, Pattern::Random),
+        false => propagate_split(tree, path, depth, fresh, Pattern::Random),
     }
 }
 

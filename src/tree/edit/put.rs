@@ -17,7 +17,7 @@ use crate::tree::edit::plan::Pattern;
 use crate::tree::edit::split::{split_leaf, Change};
 use crate::tree::path::{dirty_ptr, fetch_front, leaf_at, make_dirty, Frame, Path};
 use crate::tree::value::{check_sizes, resolve, store, OverflowExtent};
-use crate::tree::{Tree, TreeRoot};
+use crate::tree::{Tree, TreeMut, TreeRoot};
 
 /// Where the last put of this transaction went, so that sequential puts anywhere in a tree leave
 /// full pages. Only ever a hint: a stale one changes where a page is split, never what is
@@ -45,61 +45,51 @@ impl PutHint {
 /// What is fetched of the room in which a new entry of a leaf would lie.
 const FETCHED_BYTES: usize = 256;
 
-/// Puts an entry; says whether the key was there, and gives its old value if asked.
-pub(crate) fn put<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
-    key: &[u8],
-    value: &[u8],
-    hint: &mut PutHint,
-    old: Option<&mut Vec<u8>>,
-) -> Result<bool> {
-    check_sizes(pages.page_size(), key, value.len())?;
-    put_stored(pages, root, key, |pages, tree| store(pages, tree, value), hint, old)
-}
+impl<P: PageWrite> TreeMut<'_, P> {
+    /// Puts an entry; says whether the key was there, and gives its old value if asked.
+    pub(crate) fn put(self, key: &[u8], value: &[u8], hint: &mut PutHint, old: Option<&mut Vec<u8>>) -> Result<bool> {
+        check_sizes(self.pages.page_size(), key, value.len())?;
+        self.put_stored(key, |pages, tree| store(pages, tree, value), hint, old)
+    }
 
-/// Puts an entry whose value is stored already. The key is within the limits.
-pub(crate) fn put_value<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
-    key: &[u8],
-    value: LeafValue<'_>,
-) -> Result<bool> {
-    put_stored(pages, root, key, |_, _| Ok(value), &mut PutHint::default(), None)
-}
+    /// Puts an entry whose value is stored already. The key is within the limits.
+    pub(crate) fn put_value(self, key: &[u8], value: LeafValue<'_>) -> Result<bool> {
+        self.put_stored(key, |_, _| Ok(value), &mut PutHint::default(), None)
+    }
 
-/// The same for a value that `store` gives when it is needed. The key is within the limits.
-pub(crate) fn put_stored<'v, P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
-    key: &[u8],
-    store: impl FnOnce(&mut P, TreeId) -> Result<LeafValue<'v>>,
-    hint: &mut PutHint,
-    old: Option<&mut Vec<u8>>,
-) -> Result<bool> {
-    if root.height == 0 {
-        plant(pages, root)?;
+    /// The same for a value that `store` gives when it is needed. The key is within the limits.
+    pub(crate) fn put_stored<'v>(
+        mut self,
+        key: &[u8],
+        store: impl FnOnce(&mut P, TreeId) -> Result<LeafValue<'v>>,
+        hint: &mut PutHint,
+        old: Option<&mut Vec<u8>>,
+    ) -> Result<bool> {
+        if self.is_empty() {
+            plant(self.reborrow())?;
+        }
+        let TreeMut { pages, root } = self;
+        let ptr = Tree::new(pages, root).leaf_of(key)?;
+        fetch_front(pages, ptr);
+        let leaf = leaf_at(pages, ptr)?;
+        pages.prefetch(ptr.id, leaf.upper().saturating_sub(FETCHED_BYTES), FETCHED_BYTES);
+        let (at, replace) = leaf.lower_bound(key)?;
+        let entries = count_after(root, u64::from(!replace))?;
+        let released = if replace { take_old(pages, &leaf, at, old)? } else { None };
+        let value = store(pages, root.tree)?;
+        let change = Change { key, value, replace };
+        if pages.is_dirty(ptr.id) && store_in_place(pages, ptr.id, at, &change)? {
+            *hint = PutHint { leaf: ptr.id, at };
+        } else {
+            let pattern = if replace { Pattern::Random } else { hint.pattern(ptr.id, at) };
+            *hint = put_along_path(TreeMut::new(pages, root), ptr.id, &change, pattern)?;
+        }
+        if let Some(extent) = released {
+            extent.free(pages);
+        }
+        root.entries = entries;
+        Ok(replace)
     }
-    let ptr = Tree::new(pages, root).leaf_of(key)?;
-    fetch_front(pages, ptr);
-    let leaf = leaf_at(pages, ptr)?;
-    pages.prefetch(ptr.id, leaf.upper().saturating_sub(FETCHED_BYTES), FETCHED_BYTES);
-    let (at, replace) = leaf.lower_bound(key)?;
-    let entries = count_after(root, u64::from(!replace))?;
-    let released = if replace { take_old(pages, &leaf, at, old)? } else { None };
-    let value = store(pages, root.tree)?;
-    let change = Change { key, value, replace };
-    if pages.is_dirty(ptr.id) && store_in_place(pages, ptr.id, at, &change)? {
-        *hint = PutHint { leaf: ptr.id, at };
-    } else {
-        let pattern = if replace { Pattern::Random } else { hint.pattern(ptr.id, at) };
-        *hint = put_along_path(pages, root, ptr.id, &change, pattern)?;
-    }
-    if let Some(extent) = released {
-        extent.free(pages);
-    }
-    root.entries = entries;
-    Ok(replace)
 }
 
 /// The entry count of the tree with so many more.
@@ -109,7 +99,8 @@ pub(crate) fn count_after(root: &TreeRoot, more: u64) -> Result<u64> {
 }
 
 /// Gives the empty tree a leaf without entries.
-pub(crate) fn plant<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
+pub(crate) fn plant<P: PageWrite>(tree: TreeMut<'_, P>) -> Result<()> {
+    let TreeMut { pages, root } = tree;
     let id = pages.alloc(1)?;
     let txn = pages.txn();
     LeafMut::init(pages.page_mut(id)?, id, root.tree, txn);
@@ -148,23 +139,22 @@ fn store_in_place<P: PageWrite>(pages: &mut P, leaf: PageId, at: usize, change: 
 /// where it ended up.
 #[inline(never)]
 fn put_along_path<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
+    mut tree: TreeMut<'_, P>,
     leaf: PageId,
     change: &Change<'_>,
     pattern: Pattern,
 ) -> Result<PutHint> {
     let mut path = Path::new();
-    let found = path.descend(Tree::new(pages, root), change.key)?;
+    let found = path.descend(tree.as_tree(), change.key)?;
     if path.leaf().ptr.id != leaf || found != change.replace {
         // Two searches of sound pages agree. What was found of the key holds only for that leaf.
         return Err(Error::corrupt(leaf, "two ways to a key lead to different leaves"));
     }
-    make_dirty(pages, root, &mut path)?;
+    make_dirty(&mut tree, &mut path)?;
     let Frame { ptr, at } = path.leaf();
-    if store_in_place(pages, ptr.id, at as usize, change)? {
+    if store_in_place(tree.pages, ptr.id, at as usize, change)? {
         return Ok(PutHint { leaf: ptr.id, at: at as usize });
     }
-    let (leaf, at) = split_leaf(pages, root, &path, change, pattern)?;
+    let (leaf, at) = split_leaf(&mut tree, &path, change, pattern)?;
     Ok(PutHint { leaf, at })
 }

@@ -18,7 +18,7 @@ use crate::tree::edit::plan::{self, Join};
 use crate::tree::edit::propagate::{build_branch, child_count, children_of, move_separator, remove_child, weights_of};
 use crate::tree::edit::split::{build_leaf, entries_of, leaf_capacity, sizes_of};
 use crate::tree::path::{branch_at, branch_mut, copy_page, free_page, leaf_at, Path};
-use crate::tree::TreeRoot;
+use crate::tree::TreeMut;
 
 /// What joining a page with a neighbour came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,23 +30,23 @@ enum Joined {
 }
 
 /// Restores the shape of the tree after an entry was removed from the leaf of the path.
-pub(crate) fn after_removal<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Path) -> Result<()> {
-    let mut empty = leaf_at(pages, path.leaf().ptr)?.count() == 0;
+pub(crate) fn after_removal<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path) -> Result<()> {
+    let mut empty = leaf_at(tree.pages, path.leaf().ptr)?.count() == 0;
     for depth in (1..path.len()).rev() {
         if empty {
-            free_page(pages, path.frame(depth).ptr)?;
+            free_page(tree.pages, path.frame(depth).ptr)?;
             let parent = path.frame(depth - 1);
-            empty = child_count(pages, path, depth - 1)? == 1;
+            empty = child_count(tree.pages, path, depth - 1)? == 1;
             if !empty {
-                remove_child(pages, parent.ptr.id, parent.index())?;
+                remove_child(tree.pages, parent.ptr.id, parent.index())?;
             }
-        } else if !underfull(pages, path, depth)? || join(pages, root, path, depth)? == Joined::Unchanged {
+        } else if !underfull(tree.pages, path, depth)? || join(tree, path, depth)? == Joined::Unchanged {
             return Ok(());
         }
     }
     match empty {
-        true => clear_root(pages, root),
-        false => lower_root(pages, root),
+        true => clear_root(tree),
+        false => lower_root(tree),
     }
 }
 
@@ -64,24 +64,24 @@ fn underfull<P: PageRead>(pages: &P, path: &Path, depth: usize) -> Result<bool> 
 }
 
 /// Takes the last page out of the tree.
-fn clear_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
-    free_page(pages, root.ptr)?;
-    root.ptr = PagePtr::default();
-    root.height = 0;
+fn clear_root<P: PageWrite>(tree: &mut TreeMut<'_, P>) -> Result<()> {
+    free_page(tree.pages, tree.root.ptr)?;
+    tree.root.ptr = PagePtr::default();
+    tree.root.height = 0;
     Ok(())
 }
 
 /// Lets the only child of a root take its place.
-fn lower_root<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
-    while root.height > 1 {
-        let branch = branch_at(pages, root.ptr, usize::from(root.height) - 1)?;
+fn lower_root<P: PageWrite>(tree: &mut TreeMut<'_, P>) -> Result<()> {
+    while tree.root.height > 1 {
+        let branch = branch_at(tree.pages, tree.root.ptr, usize::from(tree.root.height) - 1)?;
         if branch.count() > 1 {
             break;
         }
         let child = branch.child(0)?;
-        free_page(pages, root.ptr)?;
-        root.ptr = child;
-        root.height -= 1;
+        free_page(tree.pages, tree.root.ptr)?;
+        tree.root.ptr = child;
+        tree.root.height -= 1;
     }
     Ok(())
 }
@@ -116,11 +116,11 @@ impl Pair {
 }
 
 /// Joins the page at `depth` with the neighbour that has less in use.
-fn join<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, path: &Path, depth: usize) -> Result<Joined> {
-    let Some(pair) = choose_pair(pages, path, depth, |_| true)? else { return Ok(Joined::Unchanged) };
+fn join<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usize) -> Result<Joined> {
+    let Some(pair) = choose_pair(tree.pages, path, depth, |_| true)? else { return Ok(Joined::Unchanged) };
     match path.len() - 1 - depth {
-        0 => join_leaves(pages, root, path, depth, pair),
-        _ => join_branches(pages, root, path, depth, pair),
+        0 => join_leaves(tree, path, depth, pair),
+        _ => join_branches(tree, path, depth, pair),
     }
 }
 
@@ -157,48 +157,36 @@ fn used_bytes<P: PageRead>(pages: &P, ptr: PagePtr, level: usize) -> Result<usiz
     })
 }
 
-fn join_leaves<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
-    path: &Path,
-    depth: usize,
-    pair: Pair,
-) -> Result<Joined> {
+fn join_leaves<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usize, pair: Pair) -> Result<Joined> {
     // Both pages are read from copies, because one or both are built anew from their entries.
-    let (left, right) = (pages.page(pair.left)?.to_vec(), pages.page(pair.right)?.to_vec());
+    let (left, right) = (tree.pages.page(pair.left)?.to_vec(), tree.pages.page(pair.right)?.to_vec());
     let mut entries = entries_of(&Leaf::parse(&left, pair.left.id)?)?;
     let hooks = entries.len();
     entries.extend(entries_of(&Leaf::parse(&right, pair.right.id)?)?);
-    match plan::join_leaves(&sizes_of(&entries), hooks, leaf_capacity(pages.page_size())) {
+    match plan::join_leaves(&sizes_of(&entries), hooks, leaf_capacity(tree.pages.page_size())) {
         Join::Leave => Ok(Joined::Unchanged),
         Join::Merge => {
-            build_leaf(pages, root.tree, pair.own().id, &entries)?;
-            drop_neighbour(pages, path, depth, &pair)
+            build_leaf(tree, pair.own().id, &entries)?;
+            drop_neighbour(tree.pages, path, depth, &pair)
         }
         Join::Move(cut) => {
-            let pair = make_pair_dirty(pages, path, depth, pair)?;
-            build_leaf(pages, root.tree, pair.left.id, &entries[..cut])?;
-            build_leaf(pages, root.tree, pair.right.id, &entries[cut..])?;
+            let pair = make_pair_dirty(tree.pages, path, depth, pair)?;
+            build_leaf(tree, pair.left.id, &entries[..cut])?;
+            build_leaf(tree, pair.right.id, &entries[cut..])?;
             let sep = plan::separator(entries[cut - 1].0, entries[cut].0);
-            move_separator(pages, root, path, depth - 1, pair.left_at + 1, sep)?;
+            move_separator(tree, path, depth - 1, pair.left_at + 1, sep)?;
             Ok(Joined::Unchanged)
         }
     }
 }
 
-fn join_branches<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
-    path: &Path,
-    depth: usize,
-    pair: Pair,
-) -> Result<Joined> {
+fn join_branches<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usize, pair: Pair) -> Result<Joined> {
     let level = path.len() - 1 - depth;
-    let page_size = pages.page_size();
-    let mut children = children_of(&branch_at(pages, pair.left, level)?)?;
+    let page_size = tree.pages.page_size();
+    let mut children = children_of(&branch_at(tree.pages, pair.left, level)?)?;
     let hooks = children.len();
-    children.extend(children_of(&branch_at(pages, pair.right, level)?)?);
-    branch_at(pages, path.frame(depth - 1).ptr, level + 1)?
+    children.extend(children_of(&branch_at(tree.pages, pair.right, level)?)?);
+    branch_at(tree.pages, path.frame(depth - 1).ptr, level + 1)?
         .separator_into(pair.left_at + 1, &mut children[hooks].sep)?;
     let weights = weights_of(&children);
     let plan =
@@ -206,28 +194,27 @@ fn join_branches<P: PageWrite>(
     match plan {
         Join::Leave => Ok(Joined::Unchanged),
         Join::Merge => {
-            build_branch(pages, root.tree, level, pair.own().id, &children)?;
-            drop_neighbour(pages, path, depth, &pair)
+            build_branch(tree, level, pair.own().id, &children)?;
+            drop_neighbour(tree.pages, path, depth, &pair)
         }
         Join::Move(cut) => {
-            let pair = make_pair_dirty(pages, path, depth, pair)?;
-            build_pair(pages, root, level, &pair, &children, cut)?;
-            move_separator(pages, root, path, depth - 1, pair.left_at + 1, &children[cut].sep)?;
+            let pair = make_pair_dirty(tree.pages, path, depth, pair)?;
+            build_pair(tree, level, &pair, &children, cut)?;
+            move_separator(tree, path, depth - 1, pair.left_at + 1, &children[cut].sep)?;
             Ok(Joined::Unchanged)
         }
     }
 }
 
 fn build_pair<P: PageWrite>(
-    pages: &mut P,
-    root: &TreeRoot,
+    tree: &mut TreeMut<'_, P>,
     level: usize,
     pair: &Pair,
     children: &[Child],
     cut: usize,
 ) -> Result<()> {
-    build_branch(pages, root.tree, level, pair.left.id, &children[..cut])?;
-    build_branch(pages, root.tree, level, pair.right.id, &children[cut..])
+    build_branch(tree, level, pair.left.id, &children[..cut])?;
+    build_branch(tree, level, pair.right.id, &children[cut..])
 }
 
 /// Frees the neighbour, whose entries the page of the path has taken over, and takes it out of the

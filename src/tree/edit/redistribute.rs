@@ -17,34 +17,35 @@ use crate::tree::edit::propagate::move_separator;
 use crate::tree::edit::rebalance::choose_pair;
 use crate::tree::edit::split::{build_leaf, entries_of, leaf_capacity, sizes_of, Change};
 use crate::tree::path::{leaf_at, Path};
-use crate::tree::TreeRoot;
+use crate::tree::TreeMut;
 
 /// Applies a change that found no room in the dirty leaf of the path, with the help of a neighbour.
 /// Gives the page and the index at which the entry ended up; nothing, if no neighbour has enough
 /// room. The path is not that of the leaf any more.
 pub(crate) fn redistribute<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
+    tree: &mut TreeMut<'_, P>,
     path: &Path,
     change: &Change<'_>,
 ) -> Result<Option<(PageId, usize)>> {
     let Some(depth) = (path.len() - 1).checked_sub(1) else { return Ok(None) };
-    let Some(pair) = choose_pair(pages, path, depth + 1, |ptr| pages.is_dirty(ptr.id))? else { return Ok(None) };
-    let capacity = leaf_capacity(pages.page_size());
+    let Some(pair) = choose_pair(tree.pages, path, depth + 1, |ptr| tree.pages.is_dirty(ptr.id))? else {
+        return Ok(None);
+    };
+    let capacity = leaf_capacity(tree.pages.page_size());
     let neighbour = pair.neighbour();
-    if !plan::has_room_to_share(leaf_at(pages, neighbour)?.used_bytes(), capacity) {
+    if !plan::has_room_to_share(leaf_at(tree.pages, neighbour)?.used_bytes(), capacity) {
         return Ok(None);
     }
     // Both pages are read from copies, because both are built anew from their entries.
-    let (left, right) = (pages.page(pair.left)?.to_vec(), pages.page(pair.right)?.to_vec());
+    let (left, right) = (tree.pages.page(pair.left)?.to_vec(), tree.pages.page(pair.right)?.to_vec());
     let mut entries = entries_of(&Leaf::parse(&left, pair.left.id)?)?;
     let at = path.leaf().index() + if pair.own_is_left { 0 } else { entries.len() };
     entries.extend(entries_of(&Leaf::parse(&right, pair.right.id)?)?);
     change.apply(&mut entries, at);
     let Some(cut) = plan::leaf_cut(&sizes_of(&entries), capacity, None) else { return Ok(None) };
-    build_leaf(pages, root.tree, pair.left.id, &entries[..cut])?;
-    build_leaf(pages, root.tree, pair.right.id, &entries[cut..])?;
+    build_leaf(tree, pair.left.id, &entries[..cut])?;
+    build_leaf(tree, pair.right.id, &entries[cut..])?;
     let sep = plan::separator(entries[cut - 1].0, entries[cut].0);
-    move_separator(pages, root, path, depth, pair.left_at + 1, sep)?;
+    move_separator(tree, path, depth, pair.left_at + 1, sep)?;
     Ok(Some(if at < cut { (pair.left.id, at) } else { (pair.right.id, at - cut) }))
 }

@@ -6,7 +6,7 @@
 //! Failure: entries too large for any plan exist only on damaged pages and give `Error::Corrupt`.
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, TreeId};
+use crate::ids::PageId;
 use crate::page::branch::Child;
 use crate::page::layout::HEADER_BYTES;
 use crate::page::leaf::{self, Leaf, LeafMut, LeafValue};
@@ -16,7 +16,7 @@ use crate::tree::edit::plan::{self, Pattern};
 use crate::tree::edit::propagate::propagate_split;
 use crate::tree::edit::redistribute::redistribute;
 use crate::tree::path::{dirty_ptr, leaf_at, Path};
-use crate::tree::TreeRoot;
+use crate::tree::TreeMut;
 
 /// An entry of a leaf as its page stores it.
 pub(crate) type Stored<'b> = (&'b [u8], LeafValue<'b>);
@@ -41,54 +41,52 @@ impl<'b> Change<'b> {
 /// Splits the dirty leaf of the path while applying a change that found no room in it. Gives the
 /// page and the index at which the entry ended up.
 pub(crate) fn split_leaf<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
+    tree: &mut TreeMut<'_, P>,
     path: &Path,
     change: &Change<'_>,
     pattern: Pattern,
 ) -> Result<(PageId, usize)> {
     let frame = path.leaf();
     let at = frame.index();
-    let count = leaf_at(pages, frame.ptr)?.count();
+    let count = leaf_at(tree.pages, frame.ptr)?.count();
     if pattern == Pattern::Ascending && at == count && !change.replace {
-        let sep = plan::separator(leaf_at(pages, frame.ptr)?.last_key()?, change.key).to_vec();
-        let right = pages.alloc(1)?;
-        return extend_right(pages, root, path, Child { sep, ptr: dirty_ptr(right) }, change);
+        let sep = plan::separator(leaf_at(tree.pages, frame.ptr)?.last_key()?, change.key).to_vec();
+        let right = tree.pages.alloc(1)?;
+        return extend_right(tree, path, Child { sep, ptr: dirty_ptr(right) }, change);
     }
     if pattern == Pattern::Random {
-        if let Some(place) = redistribute(pages, root, path, change)? {
+        if let Some(place) = redistribute(tree, path, change)? {
             return Ok(place);
         }
     }
-    let copy = pages.page(frame.ptr)?.to_vec();
+    let copy = tree.pages.page(frame.ptr)?.to_vec();
     let old = Leaf::parse(&copy, frame.ptr.id)?;
     let mut entries = entries_of(&old)?;
     change.apply(&mut entries, at);
     let preferred = plan::preferred_cut(pattern, at, entries.len());
-    let cut = plan::leaf_cut(&sizes_of(&entries), leaf_capacity(pages.page_size()), preferred)
+    let cut = plan::leaf_cut(&sizes_of(&entries), leaf_capacity(tree.pages.page_size()), preferred)
         .ok_or_else(|| Error::corrupt(frame.ptr.id, "an entry is larger than the limit"))?;
-    let right = pages.alloc(1)?;
-    build_leaf(pages, root.tree, frame.ptr.id, &entries[..cut])?;
-    build_leaf(pages, root.tree, right, &entries[cut..])?;
+    let right = tree.pages.alloc(1)?;
+    build_leaf(tree, frame.ptr.id, &entries[..cut])?;
+    build_leaf(tree, right, &entries[cut..])?;
     let sep = plan::separator(entries[cut - 1].0, entries[cut].0).to_vec();
-    propagate_split(pages, root, path, path.len() - 1, vec![Child { sep, ptr: dirty_ptr(right) }], pattern)?;
+    propagate_split(tree, path, path.len() - 1, vec![Child { sep, ptr: dirty_ptr(right) }], pattern)?;
     Ok(if at < cut { (frame.ptr.id, at) } else { (right, at - cut) })
 }
 
 /// Leaves the leaf as it is, full, and puts the entry, which is greater than all in it, into
 /// `right`, a new page beside it.
 pub(crate) fn extend_right<P: PageWrite>(
-    pages: &mut P,
-    root: &mut TreeRoot,
+    tree: &mut TreeMut<'_, P>,
     path: &Path,
     right: Child,
     change: &Change<'_>,
 ) -> Result<(PageId, usize)> {
-    let (id, txn) = (right.ptr.id, pages.txn());
-    let mut leaf = LeafMut::init(pages.page_mut(id)?, id, root.tree, txn);
+    let (id, txn) = (right.ptr.id, tree.pages.txn());
+    let mut leaf = LeafMut::init(tree.pages.page_mut(id)?, id, tree.root.tree, txn);
     let stored = leaf.insert(0, change.key, change.value)?;
     assert!(stored, "an entry within the limits fits into an empty leaf");
-    propagate_split(pages, root, path, path.len() - 1, vec![right], Pattern::Ascending)?;
+    propagate_split(tree, path, path.len() - 1, vec![right], Pattern::Ascending)?;
     Ok((id, 0))
 }
 
@@ -112,9 +110,9 @@ pub(crate) fn sizes_of(entries: &[Stored<'_>]) -> Vec<usize> {
 }
 
 /// Writes entries, which fit, into a dirty page.
-pub(crate) fn build_leaf<P: PageWrite>(pages: &mut P, tree: TreeId, id: PageId, entries: &[Stored<'_>]) -> Result<()> {
-    let txn = pages.txn();
-    let fitted = leaf::build(pages.page_mut(id)?, id, tree, txn, entries.iter().copied())?;
+pub(crate) fn build_leaf<P: PageWrite>(tree: &mut TreeMut<'_, P>, id: PageId, entries: &[Stored<'_>]) -> Result<()> {
+    let txn = tree.pages.txn();
+    let fitted = leaf::build(tree.pages.page_mut(id)?, id, tree.root.tree, txn, entries.iter().copied())?;
     assert!(fitted, "the plan gave a leaf more than fits");
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::tree::edit::propagate::propagate_split;
 use crate::tree::edit::put::count_after;
 use crate::tree::edit::split::leaf_capacity;
 use crate::tree::path::{make_branches_dirty, Path};
-use crate::tree::{Tree, TreeRoot};
+use crate::tree::{Tree, TreeMut};
 
 /// Leaves that are grafted at once.
 const PROPAGATE_LEAVES: usize = 64;
@@ -137,8 +137,8 @@ impl std::fmt::Debug for Bulk {
 
 impl Bulk {
     /// Begins after the last entry of a tree.
-    pub(crate) fn begin<P: PageRead>(pages: &P, root: &TreeRoot) -> Result<Bulk> {
-        let last = Tree::new(pages, root).last()?;
+    pub(crate) fn begin<P: PageRead>(tree: Tree<'_, P>) -> Result<Bulk> {
+        let last = tree.last()?;
         let last_key = last.map(|(key, _)| key.to_vec());
         Ok(Bulk { stage: Stage { last_key, ..Stage::default() } })
     }
@@ -151,17 +151,12 @@ impl Bulk {
 
     /// Adds an entry whose key is greater than [`Bulk::last_key`], within the limits.
     #[inline]
-    pub(crate) fn push<P: PageWrite>(
-        &mut self,
-        pages: &mut P,
-        root: &mut TreeRoot,
-        key: &[u8],
-        value: LeafValue<'_>,
-    ) -> Result<()> {
+    pub(crate) fn push<P: PageWrite>(&mut self, tree: TreeMut<'_, P>, key: &[u8], value: LeafValue<'_>) -> Result<()> {
+        let TreeMut { pages, root } = tree;
         if self.stage.is_full_for(leaf::entry_size(key.len(), value), pages.page_size()) {
             self.stage.build_leaf(pages, root.tree)?;
             if self.stage.built.len() >= PROPAGATE_LEAVES {
-                self.propagate_built(pages, root)?;
+                self.propagate_built(TreeMut::new(pages, root))?;
             }
         }
         self.stage.add(key, value);
@@ -169,29 +164,29 @@ impl Bulk {
     }
 
     /// Puts everything that was pushed into the tree.
-    pub(crate) fn finish<P: PageWrite>(&mut self, pages: &mut P, root: &mut TreeRoot) -> Result<()> {
-        self.stage.build_leaf(pages, root.tree)?;
-        self.propagate_built(pages, root)
+    pub(crate) fn finish<P: PageWrite>(&mut self, tree: TreeMut<'_, P>) -> Result<()> {
+        self.stage.build_leaf(tree.pages, tree.root.tree)?;
+        self.propagate_built(tree)
     }
 
     /// Puts the leaves that are built after the last one of the tree.
-    fn propagate_built<P: PageWrite>(&mut self, pages: &mut P, root: &mut TreeRoot) -> Result<()> {
+    fn propagate_built<P: PageWrite>(&mut self, mut tree: TreeMut<'_, P>) -> Result<()> {
         let mut built = std::mem::take(&mut self.stage.built);
         if built.is_empty() {
             return Ok(());
         }
-        let entries = count_after(root, std::mem::take(&mut self.stage.entries))?;
-        if root.height == 0 {
-            root.ptr = built.remove(0).ptr;
-            root.height = 1;
+        let entries = count_after(tree.root, std::mem::take(&mut self.stage.entries))?;
+        if tree.is_empty() {
+            tree.root.ptr = built.remove(0).ptr;
+            tree.root.height = 1;
         }
         if !built.is_empty() {
             let mut path = Path::new();
-            path.descend_to_last_branch(Tree::new(pages, root))?;
-            make_branches_dirty(pages, root, &mut path)?;
-            propagate_split(pages, root, &path, path.len() - 1, built, Pattern::Ascending)?;
+            path.descend_to_last_branch(tree.as_tree())?;
+            make_branches_dirty(&mut tree, &mut path)?;
+            propagate_split(&mut tree, &path, path.len() - 1, built, Pattern::Ascending)?;
         }
-        root.entries = entries;
+        tree.root.entries = entries;
         Ok(())
     }
 }

@@ -84,17 +84,19 @@ fn change_all(tree: &ModelTree) {
     let mut clone = tree.clone();
     for number in (0..840).step_by(40) {
         let (pages, root) = (&mut clone.pages, &mut clone.root);
-        tolerate(put(
-            pages,
-            root,
+        tolerate(TreeMut::new(pages, root).put(
             &long_key(number + 1, 600),
             &[1; 400],
             &mut PutHint::default(),
             Some(&mut Vec::new()),
         ));
-        tolerate(delete(pages, root, &long_key(number, 600), Some(&mut Vec::new())));
-        tolerate(delete(pages, root, &long_key(number, 20), None));
-        tolerate(append(pages, root, &long_key(1000 + number, 500), &[1; 400], &mut AppendHint::default()));
+        tolerate(TreeMut::new(pages, root).delete(&long_key(number, 600), Some(&mut Vec::new())));
+        tolerate(TreeMut::new(pages, root).delete(&long_key(number, 20), None));
+        tolerate(TreeMut::new(pages, root).append(
+            &long_key(1000 + number, 500),
+            &[1; 400],
+            &mut AppendHint::default(),
+        ));
     }
     tolerate(seal(&mut clone.pages, &mut clone.root));
 }
@@ -491,7 +493,7 @@ fn a_branch_that_lies_does_not_make_a_put_change_another_key() {
         let values = |tree: &ModelTree| -> Vec<Vec<u8>> {
             Range::all(tree.handle()).map_while(|entry| entry.ok().map(|(k, v)| [k, v].concat())).collect()
         };
-        let done = put(&mut clone.pages, &mut clone.root, key, &[9; 10], &mut PutHint::default(), None);
+        let done = clone.handle_mut().put(key, &[9; 10], &mut PutHint::default(), None);
         if done.is_ok_and(|replaced| replaced) {
             let (before, after) = (values(&lying), values(&clone));
             let changed: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a != b).map(|(a, _)| &a[..4]).collect();

@@ -41,10 +41,15 @@ impl ModelTree {
         Tree::new(&self.pages, &self.root)
     }
 
+    fn handle_mut(&mut self) -> TreeMut<'_, VecPages> {
+        TreeMut::new(&mut self.pages, &mut self.root)
+    }
+
     fn put(&mut self, key: &[u8], value: &[u8]) {
         self.append_hint = AppendHint::default();
         let mut old = vec![1, 2, 3];
-        let existed = put(&mut self.pages, &mut self.root, key, value, &mut self.put_hint, Some(&mut old)).unwrap();
+        let existed =
+            TreeMut::new(&mut self.pages, &mut self.root).put(key, value, &mut self.put_hint, Some(&mut old)).unwrap();
         let expected = self.model.insert(key.to_vec(), value.to_vec());
         assert_eq!(existed, expected.is_some());
         if let Some(expected) = expected {
@@ -56,7 +61,7 @@ impl ModelTree {
     fn delete(&mut self, key: &[u8]) {
         self.append_hint = AppendHint::default();
         let mut old = vec![1, 2, 3];
-        let existed = delete(&mut self.pages, &mut self.root, key, Some(&mut old)).unwrap();
+        let existed = self.handle_mut().delete(key, Some(&mut old)).unwrap();
         let expected = self.model.remove(key);
         assert_eq!(existed, expected.is_some());
         if let Some(expected) = expected {
@@ -68,7 +73,7 @@ impl ModelTree {
     /// Appends if the key is above all, and makes sure that the call is refused otherwise.
     fn append(&mut self, key: &[u8], value: &[u8]) {
         let before = self.root;
-        let result = append(&mut self.pages, &mut self.root, key, value, &mut self.append_hint);
+        let result = TreeMut::new(&mut self.pages, &mut self.root).append(key, value, &mut self.append_hint);
         if self.model.last_key_value().is_some_and(|(last, _)| last.as_slice() >= key) {
             assert_eq!(result.unwrap_err().kind(), crate::error::ErrorKind::Usage);
             assert_eq!(self.root, before);
@@ -87,7 +92,7 @@ impl ModelTree {
         }
         run.sort().into_iter().for_each(|gone| free_extent(&mut self.pages, gone).unwrap());
         if self.root.height > 0 {
-            merge(&mut self.pages, &mut self.root, &mut run, &mut |_| Ok(())).unwrap();
+            self.handle_mut().merge(&mut run, &mut |_| Ok(())).unwrap();
             assert!(run.is_empty());
         }
         self.build(&mut run);
@@ -106,13 +111,13 @@ impl ModelTree {
     }
 
     fn build(&mut self, run: &mut SortedRun) {
-        let mut bulk = Bulk::begin(&self.pages, &self.root).unwrap();
+        let mut bulk = Bulk::begin(self.handle()).unwrap();
         while let Some((key, value)) = run.peek() {
             assert!(bulk.last_key().is_none_or(|last| last < key));
-            bulk.push(&mut self.pages, &mut self.root, key, value).unwrap();
+            bulk.push(self.handle_mut(), key, value).unwrap();
             run.step();
         }
-        bulk.finish(&mut self.pages, &mut self.root).unwrap();
+        bulk.finish(self.handle_mut()).unwrap();
     }
 
     fn get(&self, key: &[u8]) {
@@ -235,9 +240,9 @@ fn sizes_over_the_limits_are_refused() {
     let key = vec![7; limit + 1];
     tree.put(&key[..limit], b"fits");
     let before = tree.root;
-    let e = put(&mut tree.pages, &mut tree.root, &key, b"", &mut PutHint::default(), None).unwrap_err();
+    let e = tree.handle_mut().put(&key, b"", &mut PutHint::default(), None).unwrap_err();
     assert!(e.to_string().contains("1001") && e.to_string().contains("1000"), "{e}");
-    let e = append(&mut tree.pages, &mut tree.root, &key, b"", &mut AppendHint::default()).unwrap_err();
+    let e = tree.handle_mut().append(&key, b"", &mut AppendHint::default()).unwrap_err();
     assert_eq!(e.kind(), crate::error::ErrorKind::TooLarge);
     assert_eq!(tree.root, before);
     tree.verify();

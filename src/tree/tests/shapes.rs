@@ -346,12 +346,12 @@ fn an_append_hint_that_was_not_dropped_is_noticed() {
     let mut tree = ModelTree::new(4096);
     let (mut hint, value) = (AppendHint::default(), [0; 100]);
     for number in 0..100u32 {
-        append(&mut tree.pages, &mut tree.root, &number.to_be_bytes(), &value, &mut hint).unwrap();
+        tree.handle_mut().append(&number.to_be_bytes(), &value, &mut hint).unwrap();
     }
     for number in 100..200u32 {
-        put(&mut tree.pages, &mut tree.root, &number.to_be_bytes(), &value, &mut PutHint::default(), None).unwrap();
+        tree.handle_mut().put(&number.to_be_bytes(), &value, &mut PutHint::default(), None).unwrap();
     }
-    let e = append(&mut tree.pages, &mut tree.root, &150u32.to_be_bytes(), &value, &mut hint).unwrap_err();
+    let e = tree.handle_mut().append(&150u32.to_be_bytes(), &value, &mut hint).unwrap_err();
     assert_eq!(e.kind(), crate::error::ErrorKind::Usage);
 }
 
@@ -368,7 +368,7 @@ fn a_full_disk_in_any_allocation_can_be_aborted() {
         let mut failed = false;
         for number in 0..10 {
             let key = deep_key(number * 8 + 1);
-            let result = put(&mut tree.pages, &mut tree.root, &key, &[1; 3000], &mut PutHint::default(), None);
+            let result = tree.handle_mut().put(&key, &[1; 3000], &mut PutHint::default(), None);
             failed |= result.is_err();
             if failed {
                 assert_eq!(result.unwrap_err().kind(), crate::error::ErrorKind::DiskFull);
@@ -424,7 +424,7 @@ fn a_full_leaf_looks_at_no_neighbour_that_is_not_dirty() {
         tree.pages.raw_mut(leaves[beside].id)[2000] ^= 1;
         for more in 1..40 {
             let key = (first + more).to_be_bytes();
-            let done = put(&mut tree.pages, &mut tree.root, &key, &[1; 180], &mut PutHint::default(), None);
+            let done = tree.handle_mut().put(&key, &[1; 180], &mut PutHint::default(), None);
             assert!(done.is_ok(), "beside {beside}, {more}: {done:?}");
         }
     }

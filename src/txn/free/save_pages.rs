@@ -14,7 +14,7 @@ use crate::page::meta::TreeRoot;
 use crate::pager::write::free_space::BIG_EXTENT_PAGES;
 use crate::pager::write::txn_pages::TxnPages;
 use crate::pager::{PageRead, PageWrite, Residency};
-use crate::tree::{self, PutHint};
+use crate::tree::{PutHint, TreeMut};
 use crate::txn::free::free_records::{
     be48, big_key, encode_items, pending_key, usable_key, PendingKey, ITEMS_PER_RECORD,
 };
@@ -44,9 +44,9 @@ impl SavePages<'_> {
     pub(super) fn put_pending(&mut self, root: &mut TreeRoot, key: PendingKey, items: &[FreeItem]) -> Result<()> {
         let encoded = pending_key(key);
         if items.is_empty() {
-            tree::delete(self, root, &encoded, None)?;
+            TreeMut::new(self, root).delete(&encoded, None)?;
         } else {
-            tree::put(self, root, &encoded, &encode_items(items), &mut PutHint::default(), None)?;
+            TreeMut::new(self, root).put(&encoded, &encode_items(items), &mut PutHint::default(), None)?;
         }
         Ok(())
     }
@@ -54,15 +54,15 @@ impl SavePages<'_> {
     pub(super) fn put_usable(&mut self, root: &mut TreeRoot, start: PageId, old: u64, new: u64) -> Result<()> {
         let mut hint = PutHint::default();
         if new == 0 {
-            tree::delete(self, root, &usable_key(start), None)?;
+            TreeMut::new(self, root).delete(&usable_key(start), None)?;
         } else {
-            tree::put(self, root, &usable_key(start), &be48(new), &mut hint, None)?;
+            TreeMut::new(self, root).put(&usable_key(start), &be48(new), &mut hint, None)?;
         }
         if old >= BIG_EXTENT_PAGES {
-            tree::delete(self, root, &big_key(old, start), None)?;
+            TreeMut::new(self, root).delete(&big_key(old, start), None)?;
         }
         if new >= BIG_EXTENT_PAGES {
-            tree::put(self, root, &big_key(new, start), &[], &mut hint, None)?;
+            TreeMut::new(self, root).put(&big_key(new, start), &[], &mut hint, None)?;
         }
         Ok(())
     }

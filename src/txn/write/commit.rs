@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::pager::PageRead as _;
-use crate::tree::{self, PutHint};
+use crate::tree::{self, PutHint, TreeMut};
 use crate::txn::state::State;
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
@@ -88,7 +88,12 @@ impl WriteTxn {
             let writer = writer_of(&mut self.writer);
             tree::seal(&mut writer.pages, &mut table.record.root).map_err(|e| e.with_table(table.name()))?;
             let record = table.record.encode();
-            tree::put(&mut writer.pages, &mut self.catalog, table.name().as_bytes(), &record, &mut hint, None)?;
+            TreeMut::new(&mut writer.pages, &mut self.catalog).put(
+                table.name().as_bytes(),
+                &record,
+                &mut hint,
+                None,
+            )?;
         }
         Ok(())
     }

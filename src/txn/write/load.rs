@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::ids::PageId;
 use crate::limits;
 use crate::page::leaf::LeafValue;
-use crate::tree::{self, Bulk, SortedRun};
+use crate::tree::{self, Bulk, SortedRun, Tree, TreeMut};
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
 /// What the transaction says while a load runs, and afterwards if it did not end.
@@ -98,7 +98,7 @@ impl WriteTxn {
             if self.fill_last_leaf(load.at, key, value)? {
                 return Ok(());
             }
-            let bulk = Bulk::begin(self.pages(), self.root(load.at))?;
+            let bulk = Bulk::begin(Tree::new(self.pages(), self.root(load.at)))?;
             load.way = Way::Building(Box::new(bulk));
         }
         let root = &mut self.tables[load.at].record.root;
@@ -109,9 +109,9 @@ impl WriteTxn {
         };
         if let Way::Building(bulk) = &mut load.way {
             if bulk.last_key().is_none_or(|last| last < key) {
-                return bulk.push(pages, root, key, value);
+                return bulk.push(TreeMut::new(pages, root), key, value);
             }
-            bulk.finish(pages, root)?;
+            bulk.finish(TreeMut::new(pages, root))?;
             load.way = Way::Collecting;
         }
         load.run.push(key, value)?;
@@ -126,7 +126,7 @@ impl WriteTxn {
     fn fill_last_leaf(&mut self, at: usize, key: &[u8], value: &[u8]) -> Result<bool> {
         let table = &mut self.tables[at];
         let pages = &mut writer_of(&mut self.writer).pages;
-        tree::append_in_place(pages, &mut table.record.root, key, value)
+        TreeMut::new(pages, &mut table.record.root).append_in_place(key, value)
     }
 
     /// Sorts what was collected and puts it into the tree.
@@ -141,15 +141,15 @@ impl WriteTxn {
             tree::free_extent(pages, superseded)?;
         }
         if root.height > 0 {
-            tree::merge(pages, root, &mut load.run, &mut |pages| cache.ensure(pages, basis, 1))?;
+            TreeMut::new(pages, root).merge(&mut load.run, &mut |pages| cache.ensure(pages, basis, 1))?;
         }
         let mut bulk = Bulk::default();
         while let Some((key, value)) = load.run.peek() {
             cache.ensure(pages, basis, 1)?;
-            bulk.push(pages, root, key, value)?;
+            bulk.push(TreeMut::new(pages, root), key, value)?;
             load.run.step();
         }
-        bulk.finish(pages, root)?;
+        bulk.finish(TreeMut::new(pages, root))?;
         load.run.clear();
         Ok(())
     }
@@ -169,7 +169,7 @@ impl WriteTxn {
     fn finish_load(&mut self, load: &mut Load) -> Result<()> {
         if let Way::Building(bulk) = &mut load.way {
             let root = &mut self.tables[load.at].record.root;
-            bulk.finish(&mut writer_of(&mut self.writer).pages, root)?;
+            bulk.finish(TreeMut::new(&mut writer_of(&mut self.writer).pages, root))?;
         }
         if !load.run.is_empty() {
             self.put_collected(load, true)?;

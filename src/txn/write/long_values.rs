@@ -23,7 +23,7 @@ use crate::page::leaf::{LeafValue, OverflowPtr};
 use crate::page::{checksum, overflow};
 use crate::pager::write::overflow_writer::OverflowWriter;
 use crate::pager::{PageRead as _, PageWrite as _};
-use crate::tree;
+use crate::tree::{self, TreeMut};
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
 /// Bytes that are read at once.
@@ -172,7 +172,7 @@ impl WriteTxn {
         self.note(None, ensured)?;
         let table = &mut self.tables[at];
         let pages = &mut writer_of(&mut self.writer).pages;
-        let done = tree::put_value(pages, &mut table.record.root, key, LeafValue::Overflow(to));
+        let done = TreeMut::new(pages, &mut table.record.root).put_value(key, LeafValue::Overflow(to));
         table.note_change();
         self.note(Some(at), done)
     }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::ids::TreeId;
 use crate::limits;
 use crate::page::meta::TreeRoot;
-use crate::tree::{self, Tree};
+use crate::tree::{self, Tree, TreeMut};
 use crate::txn::read::snapshot;
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
@@ -147,7 +147,7 @@ impl WriteTxn {
         let ensured = self.ensure(0);
         self.note(None, ensured)?;
         let pages = &mut writer_of(&mut self.writer).pages;
-        let deleted = tree::delete(pages, &mut self.catalog, name.as_bytes(), None);
+        let deleted = TreeMut::new(pages, &mut self.catalog).delete(name.as_bytes(), None);
         self.catalog_changed |= self.note(None, deleted)?;
         Ok(())
     }

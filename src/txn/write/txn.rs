@@ -26,7 +26,7 @@ use crate::page::overflow;
 use crate::pager::write::txn_pages::{TxnPages, WRITING};
 use crate::pager::PageRead;
 use crate::sys::folios::Dirtied;
-use crate::tree::{self, AppendHint, PutHint};
+use crate::tree::{AppendHint, PutHint, TreeMut};
 use crate::txn::env::{Env, Writer};
 use crate::txn::state::Basis;
 use crate::txn::write::table_set::TableSet;
@@ -233,7 +233,7 @@ impl WriteTxn {
         self.end_filling()?;
         let table = &mut self.tables[at];
         let pages = &mut writer_of(&mut self.writer).pages;
-        let done = tree::put(pages, &mut table.record.root, key, value, &mut table.put_hint, old);
+        let done = TreeMut::new(pages, &mut table.record.root).put(key, value, &mut table.put_hint, old);
         table.append_hint = AppendHint::default();
         table.changed |= !is_refusal(&done);
         self.note(Some(at), done)
@@ -247,7 +247,7 @@ impl WriteTxn {
         self.end_filling()?;
         let table = &mut self.tables[at];
         let pages = &mut writer_of(&mut self.writer).pages;
-        let done = tree::delete(pages, &mut table.record.root, key, old);
+        let done = TreeMut::new(pages, &mut table.record.root).delete(key, old);
         if !matches!(done, Ok(false)) {
             table.note_change();
         }
@@ -261,7 +261,7 @@ impl WriteTxn {
         self.note(None, ensured)?;
         let table = &mut self.tables[at];
         let pages = &mut writer_of(&mut self.writer).pages;
-        let done = tree::append(pages, &mut table.record.root, key, value, &mut table.append_hint);
+        let done = TreeMut::new(pages, &mut table.record.root).append(key, value, &mut table.append_hint);
         table.put_hint = PutHint::default();
         table.changed |= !is_refusal(&done);
         self.note(Some(at), done)
