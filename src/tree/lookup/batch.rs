@@ -11,7 +11,8 @@ use crate::ids::{PageId, PagePtr};
 use crate::page::leaf::LeafValue;
 use crate::pager::{Around, PageRead};
 
-use crate::tree::path::{branch_at, height_of, leaf_at};
+use crate::tree::lookup::search::child_checked;
+use crate::tree::path::{height_of, leaf_at};
 use crate::tree::value::overflow_pages;
 use crate::tree::Tree;
 
@@ -58,7 +59,7 @@ impl Batch {
         let mut at: Vec<(PagePtr, &[u8])> = keys.iter().map(|key| (root.ptr, *key)).collect();
         let mut ids = Vec::with_capacity(keys.len());
         for level in (1..height_of(root).unwrap_or(1)).rev() {
-            at.retain_mut(|(ptr, key)| child(pages, *ptr, level, key).map(|child| *ptr = child).is_some());
+            at.retain_mut(|(ptr, key)| child_checked(pages, *ptr, level, key).map(|child| *ptr = child).is_ok());
             ids.clear();
             ids.extend(at.iter().map(|(ptr, _)| ptr.id).filter(|id| wanted(*id)));
             pages.request(&mut ids, Around::Some);
@@ -74,11 +75,6 @@ impl Batch {
         }
         pages.request(&mut ids, Around::None);
     }
-}
-
-fn child<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Option<PagePtr> {
-    let branch = branch_at(pages, ptr, level).ok()?;
-    branch.child(branch.find(key).ok()?).ok()
 }
 
 /// The run that the value of a key lies in, if it does.

@@ -21,7 +21,7 @@ use crate::pager::PageRead;
 
 use crate::tree::lookup::batch::Batch;
 use crate::tree::lookup::flat_index::{FlatIndex, SearchState};
-use crate::tree::lookup::search::{child_at, value_in};
+use crate::tree::lookup::search::{child_checked, value_checked};
 use crate::tree::path::{fetch_front, height_of};
 use crate::tree::Tree;
 
@@ -82,9 +82,9 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
         }
         for level in (1..first).rev() {
             for (ptr, key) in at.iter_mut().zip(keys) {
-                *ptr = match child_of(vectors, pages, *ptr, level, key) {
+                *ptr = match child_fast(vectors, pages, *ptr, level, key) {
                     Some(child) => child,
-                    None => child_at(pages, *ptr, level, key)?,
+                    None => child_checked(pages, *ptr, level, key)?,
                 };
                 fetch_front(pages, *ptr);
             }
@@ -115,7 +115,7 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
                 *value = found.value(page, key);
             }
             if value.is_none() {
-                *value = value_in(pages, *ptr, key)?;
+                *value = value_checked(pages, *ptr, key)?;
             }
         }
         Ok(values)
@@ -147,7 +147,13 @@ fn begin<V: Vectors, P: PageRead>(
 
 /// The child of a branch whose range holds the key, if the page can be had at once.
 #[inline(always)]
-fn child_of<V: Vectors, P: PageRead>(vectors: V, pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Option<PagePtr> {
+fn child_fast<V: Vectors, P: PageRead>(
+    vectors: V,
+    pages: &P,
+    ptr: PagePtr,
+    level: usize,
+    key: &[u8],
+) -> Option<PagePtr> {
     if let Some(word) = lookup::first_word(key) {
         let child = lookup::child(vectors, pages.front_fast(ptr)?, level, key, word);
         if child.is_some() {

@@ -20,6 +20,8 @@
 //! _checked  verifies, decodes any layout, waits for the disk and reports damage
 //! ```
 //!
+//! A search without a suffix (`get`, `leaf_of`) tries the fast form first, then the checked one.
+//!
 //! Failure: `Corrupt` with the page; damage never becomes an answer.
 
 pub(crate) mod batch;

@@ -16,6 +16,8 @@ use crate::tree::value::{overflow_pages, resolve};
 use crate::tree::TreeRoot;
 
 /// The value of a key, if everything on the way to it is in memory, the value itself included.
+///
+/// Not a method of [`Tree`](crate::tree::Tree): the value may outlive the caller's copy of the root.
 pub(crate) fn get_nonblocking<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
     if root.height == 0 {
         return Ok(None);

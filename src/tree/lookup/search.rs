@@ -42,7 +42,7 @@ impl<'p, P: PageRead> Tree<'p, P> {
         if self.is_empty() {
             return Ok(None);
         }
-        value_in(self.pages, self.leaf_of_checked(key)?, key)
+        value_checked(self.pages, self.leaf_of_checked(key)?, key)
     }
 
     /// The leaf that holds `key` or would. The tree is not empty.
@@ -60,7 +60,7 @@ impl<'p, P: PageRead> Tree<'p, P> {
     fn leaf_of_checked(self, key: &[u8]) -> Result<PagePtr> {
         let mut ptr = self.root.ptr;
         for level in (1..height_of(self.root)?).rev() {
-            ptr = child_at(self.pages, ptr, level, key)?;
+            ptr = child_checked(self.pages, ptr, level, key)?;
         }
         Ok(ptr)
     }
@@ -127,7 +127,7 @@ impl<'a, P: PageRead> heads::Search for Get<'a, '_, P> {
         } else if level == 0 {
             return Some(Answer(&ABSENT));
         }
-        ptr = leaf_below(vectors, pages, ptr, level, search_key)?;
+        ptr = leaf_of_fast(vectors, pages, ptr, level, search_key)?;
         let front = pages.front_fast(ptr)?;
         let found = lookup::find(vectors, front, key);
         if found == lookup::EntryOffset::ABSENT {
@@ -151,7 +151,7 @@ impl<P: PageRead> heads::Search for LeafOf<'_, P> {
     #[inline(always)]
     fn with<V: Vectors>(self, vectors: V) -> Option<PagePtr> {
         let LeafOf { tree: Tree { pages, root }, key } = self;
-        leaf_below(vectors, pages, root.ptr, usize::from(root.height), SearchKey::of(key)?)
+        leaf_of_fast(vectors, pages, root.ptr, usize::from(root.height), SearchKey::of(key)?)
     }
 }
 
@@ -170,9 +170,10 @@ impl<'k> SearchKey<'k> {
     }
 }
 
-/// The leaf of a key below a page that stands on top of so many levels, its own among them.
+/// The leaf of a key below the page `ptr`, which stands on top of `levels` levels, its own among
+/// them.
 #[inline(always)]
-fn leaf_below<V: Vectors, P: PageRead>(
+fn leaf_of_fast<V: Vectors, P: PageRead>(
     vectors: V,
     pages: &P,
     mut ptr: PagePtr,
@@ -227,21 +228,21 @@ fn value_in_any<'a, P: PageRead>(
         return Some(Answer(value));
     }
     // What is an error here is one for `get_checked` too, which knows how to say it.
-    let found = value_in(pages, ptr, key).ok()?;
+    let found = value_checked(pages, ptr, key).ok()?;
     Some(found.map_or(Answer(&ABSENT), Answer))
 }
 
 /// The child of a branch whose range holds the key.
 #[cold]
 #[inline(never)]
-pub(crate) fn child_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
+pub(crate) fn child_checked<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Result<PagePtr> {
     let branch = branch_at(pages, ptr, level)?;
     Ok(branch.child(branch.find(key)?)?)
 }
 
 /// The value of a key in the leaf that holds it or would, looked for with every check.
 #[inline(never)]
-pub(crate) fn value_in<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, key: &[u8]) -> Result<Option<&'a [u8]>> {
+pub(crate) fn value_checked<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, key: &[u8]) -> Result<Option<&'a [u8]>> {
     let leaf = leaf_at(pages, ptr)?;
     match leaf.find(key)? {
         Some(at) => resolve(pages, leaf.value(at)?).map(Some),

@@ -9,7 +9,7 @@ use crate::page::heads::{with_each_width, Search};
 use crate::page::lookup;
 use crate::pager::PageWrite as _;
 use crate::tree::lookup::flat_index::*;
-use crate::tree::lookup::search::child_at;
+use crate::tree::lookup::search::child_checked;
 use crate::tree::tests::pages::VecPages;
 use crate::tree::TreeRoot;
 
@@ -63,7 +63,7 @@ fn check(pages: &VecPages, root: &TreeRoot, flat_index: &FlatIndex, key: &[u8]) 
     let Some((found, level)) = answers[0] else { return false };
     let mut ptr = root.ptr;
     for level in (level + 1..usize::from(root.height)).rev() {
-        ptr = child_at(pages, ptr, level, key).unwrap();
+        ptr = child_checked(pages, ptr, level, key).unwrap();
     }
     assert_eq!(found, ptr, "{key:?}");
     true
