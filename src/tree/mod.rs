@@ -1,8 +1,8 @@
 //! The B+tree: ordered entries over pages.
 //!
 //! Floor: tree. Everything works on the two traits of the pager: reads need `PageRead`, changes
-//! `PageWrite`. A tree is a [`TreeRoot`], which the caller keeps. A [`Tree`] joins it with its pages
-//! to read, a [`TreeMut`] to change the tree and, with it, the root.
+//! `PageWrite`. A tree is a [`TreeRoot`], which the caller keeps. [`Tree`] joins the root with its
+//! pages to read the tree, [`TreeMut`] to change it; a change updates the root.
 //!
 //! ```text
 //! lookup/  one key or many, with or without waiting for the disk; the flat index

@@ -17,7 +17,8 @@ use crate::tree::TreeRoot;
 
 /// The value of a key, if everything on the way to it is in memory, the value itself included.
 ///
-/// Not a method of [`Tree`](crate::tree::Tree): the value may outlive the caller's copy of the root.
+/// Not a method of [`Tree`](crate::tree::Tree): the value may outlive the copy of the root that the
+/// caller has.
 pub(crate) fn get_nonblocking<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
     if root.height == 0 {
         return Ok(None);
