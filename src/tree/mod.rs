@@ -5,15 +5,15 @@
 //! pages to read the tree, [`TreeMut`] to change it; a change updates the root.
 //!
 //! ```text
-//! lookup/  one key or many, with or without waiting for the disk; the flat index
-//! scan/    cursors and ranges, in both directions, with read-ahead
-//! edit/    put, append, delete, drop; splitting, joining; checksums at commit (seal)
-//! load/    many entries: sorted runs, full leaves, merging
-//! verify/  proving a tree of an open database, and reading one of a damaged file
+//! lookup/      one key or many, with or without waiting for the disk; the flat index
+//! scan/        cursors and ranges, in both directions, with read-ahead
+//! edit/        put, append, delete, drop; splitting, joining; checksums at commit (seal)
+//! load/        many entries: sorted runs, full leaves, merging
+//! verify/      proving a tree of an open database, and reading one of a damaged file
+//! handle       a tree to read, a tree to change: their methods are the operations
 //! depth_first  the walk that seal, drop and verify share
-//! handle   a tree to read, a tree to change: their methods are the operations
-//! path     the way from root to leaf, and copy on write
-//! value    values in leaves and in overflow extents
+//! path         the way from root to leaf, and copy on write
+//! value        values in leaves and in overflow extents
 //! ```
 //!
 //! Changes are made by copying: a page of an earlier transaction is never written (R1), but copied,
