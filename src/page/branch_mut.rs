@@ -17,7 +17,7 @@ use super::layout::{
 };
 use super::{bad, common_prefix_bytes, heads};
 use crate::error::DecodeError;
-use crate::ids::{PageId, PagePtr, TreeId, TxnId};
+use crate::ids::{PageId, PagePtr};
 use crate::limits::page_size_ok;
 
 /// A child and the separator before it: input to [`build`].
@@ -212,29 +212,22 @@ pub(crate) fn built_bytes(page_size: usize, items: &[Child]) -> usize {
 
 /// Writes a branch page with these children, at least one, whose separators must ascend. `false`:
 /// they do not fit, and the page is untouched.
-pub(crate) fn build(
-    page: &mut [u8],
-    id: PageId,
-    tree: TreeId,
-    txn: TxnId,
-    level: u8,
-    items: &[Child],
-) -> Result<bool, DecodeError> {
+pub(crate) fn build(page: &mut [u8], stamp: PageStamp, level: u8, items: &[Child]) -> Result<bool, DecodeError> {
     if !page_size_ok(page.len()) {
-        return Err(bad(id, "page size", page.len() as u64, crate::limits::PAGE_SIZE_DEFAULT as u64));
+        return Err(bad(stamp.id, "page size", page.len() as u64, crate::limits::PAGE_SIZE_DEFAULT as u64));
     }
     if items.is_empty() || level == 0 {
-        return Err(bad(id, "child count", items.len() as u64, 1));
+        return Err(bad(stamp.id, "child count", items.len() as u64, 1));
     }
     let prefix = shared_prefix(items);
     if built_bytes(page.len(), items) > page.len() {
         return Ok(false);
     }
-    header::init(page, PageKind::Branch, level, PageStamp { id, tree, txn });
+    header::init(page, PageKind::Branch, level, stamp);
     let end = rests_end(page.len(), prefix.len());
     let prefix_at = if prefix.len() > BRANCH_PREFIX_MAX { end } else { BRANCH_PREFIX };
     page[prefix_at..prefix_at + prefix.len()].copy_from_slice(prefix);
-    let mut branch = BranchMut { page, id, count: items.len(), prefix_bytes: prefix.len(), upper: end };
+    let mut branch = BranchMut { page, id: stamp.id, count: items.len(), prefix_bytes: prefix.len(), upper: end };
     // In reverse, because rests are written downwards: this leaves them in ascending order.
     for (index, child) in items.iter().enumerate().rev() {
         branch.write_child(index, child.ptr);

@@ -19,7 +19,7 @@ use super::layout::{
 use super::leaf::{EntryAt, Leaf, LeafValue, INLINE, OVERFLOW};
 use super::{bad, common_prefix_bytes};
 use crate::error::DecodeError;
-use crate::ids::{PageId, TreeId, TxnId};
+use crate::ids::PageId;
 use crate::limits::page_size_ok;
 
 /// A parsed leaf page that can be changed.
@@ -82,10 +82,10 @@ fn write_entry(entry: &mut [u8], key: &[u8], value: LeafValue<'_>) {
 
 impl<'a> LeafMut<'a> {
     /// Makes the page an empty leaf, writing all its bytes.
-    pub(crate) fn init(page: &'a mut [u8], id: PageId, tree: TreeId, txn: TxnId) -> LeafMut<'a> {
-        header::init(page, PageKind::Leaf, 0, PageStamp { id, tree, txn });
+    pub(crate) fn init(page: &'a mut [u8], stamp: PageStamp) -> LeafMut<'a> {
+        header::init(page, PageKind::Leaf, 0, stamp);
         let upper = page.len();
-        let mut leaf = LeafMut { page, id, count: 0, prefix_bytes: 0, upper };
+        let mut leaf = LeafMut { page, id: stamp.id, count: 0, prefix_bytes: 0, upper };
         leaf.write_header();
         leaf
     }
@@ -252,13 +252,11 @@ impl<'a> LeafMut<'a> {
 /// is untouched.
 pub(crate) fn build<'b>(
     page: &mut [u8],
-    id: PageId,
-    tree: TreeId,
-    txn: TxnId,
+    stamp: PageStamp,
     entries: impl Iterator<Item = (&'b [u8], LeafValue<'b>)> + Clone,
 ) -> Result<bool, DecodeError> {
     if !page_size_ok(page.len()) {
-        return Err(bad(id, "page size", page.len() as u64, crate::limits::PAGE_SIZE_DEFAULT as u64));
+        return Err(bad(stamp.id, "page size", page.len() as u64, crate::limits::PAGE_SIZE_DEFAULT as u64));
     }
     let (mut bytes, mut count) = (0, 0);
     let mut ends: Option<(&[u8], &[u8])> = None;
@@ -271,7 +269,7 @@ pub(crate) fn build<'b>(
         }
     }
     let prefix_bytes = ends.map_or(0, |(first, last)| common_prefix_bytes(first, last));
-    let mut builder = Builder::begin(page, PageStamp { id, tree, txn }, count, prefix_bytes, bytes);
+    let mut builder = Builder::begin(page, stamp, count, prefix_bytes, bytes);
     for (key, value) in entries {
         let place = builder.next(key, entry_size(key.len(), value) - LEAF_ARRAY_BYTES)?;
         write_entry(place, key, value);
@@ -292,14 +290,13 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     /// `bytes` is the size of all entries with heads and slots.
     fn begin(page: &'a mut [u8], stamp: PageStamp, count: usize, prefix_bytes: usize, bytes: usize) -> Builder<'a> {
-        let PageStamp { id, tree, txn } = stamp;
-        let mut leaf = LeafMut::init(&mut *page, id, tree, txn);
+        let mut leaf = LeafMut::init(&mut *page, stamp);
         leaf.count = count;
         leaf.prefix_bytes = prefix_bytes;
         leaf.upper -= bytes - LEAF_ARRAY_BYTES * count;
         leaf.write_header();
         let (slot_at, offset) = (leaf.slots(), leaf.upper);
-        Builder { page, id, head_at: LEAF_HEADS, slot_at, offset, prefix_bytes }
+        Builder { page, id: stamp.id, head_at: LEAF_HEADS, slot_at, offset, prefix_bytes }
     }
 
     /// Writes head and slot of the next entry and returns its bytes. Fails only if the entries have

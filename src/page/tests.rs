@@ -15,6 +15,7 @@ use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 pub(super) const ID: PageId = PageId(0x1234_5678_9abc);
 pub(super) const TREE: TreeId = TreeId(0xa0b0_c0d0);
 pub(super) const TXN: TxnId = TxnId(0x0fed_cba9_8765);
+pub(super) const STAMP: PageStamp = PageStamp { id: ID, tree: TREE, txn: TXN };
 
 pub(super) fn ptr(id: u64) -> PagePtr {
     PagePtr { id: PageId(id), crc: (id as u32).wrapping_mul(0x9e37_79b9) }
@@ -29,7 +30,7 @@ fn golden_leaf() {
     let mut page = vec![0xee; 4096];
     let long = LeafValue::Overflow(OverflowPtr { ptr: PagePtr { id: ID, crc: 0x0403_0201 }, len: 0x55_0000_0001 });
     let entries = [(b"key1".as_slice(), LeafValue::Inline(b"v")), (b"key22".as_slice(), long)];
-    assert!(leaf::build(&mut page, ID, TREE, TXN, entries.iter().copied()).unwrap());
+    assert!(leaf::build(&mut page, STAMP, entries.iter().copied()).unwrap());
     // Entries: 4 + 4 + 1 and 4 + 5 + 18 bytes.
     let upper = 4096 - 9 - 27;
     bytes_at(&page, 4, &[1, 0, 2, 0, 3, 0, 44, 0, (upper & 255) as u8, (upper >> 8) as u8, 0, 0]);
@@ -48,7 +49,7 @@ fn golden_branch() {
     let mut page = vec![0xee; 4096];
     let child = |sep: &[u8], id| Child { sep: sep.to_vec(), ptr: PagePtr { id: PageId(id), crc: 0x0403_0201 } };
     let items = [child(b"ignored", 0xffff_ffff_fffe), child(b"pre-ab", 3), child(b"pre-bcdefg", 4)];
-    assert!(branch::build(&mut page, ID, TREE, TXN, 1, &items).unwrap());
+    assert!(branch::build(&mut page, STAMP, 1, &items).unwrap());
     let upper: u16 = 4096 - 2 - 2;
     bytes_at(&page, 4, &[2, 1, 3, 0, 4, 0, 176, 0, (upper & 255) as u8, (upper >> 8) as u8, 0, 0]);
     bytes_at(&page, 32, &[0; 8]);
@@ -64,7 +65,7 @@ fn golden_branch() {
 #[test]
 fn header_reads_what_was_written_and_refuses_reserved_values() {
     let mut page = vec![0; 4096];
-    LeafMut::init(&mut page, ID, TREE, TXN);
+    LeafMut::init(&mut page, STAMP);
     let crc = checksum::seal(&mut page);
     let header = Header::read(&page, ID).unwrap();
     assert_eq!((header.checksum, header.kind, header.level, header.count), (crc, PageKind::Leaf, 0, 0));
@@ -106,7 +107,7 @@ fn overflow_runs_round_trip() {
             let pages = overflow::overflow_pages(page_size, len as u64);
             assert_eq!(pages, (32 + len).div_ceil(page_size) as u64);
             let mut extent = vec![0xee; pages as usize * page_size];
-            let crc = overflow::write(&mut extent, page_size, PageStamp { id: ID, tree: TREE, txn: TXN }, &value);
+            let crc = overflow::write(&mut extent, page_size, STAMP, &value);
             assert!(checksum::matches(&extent, crc));
             assert_eq!(overflow::value(&extent, ID, len as u64).unwrap(), value);
             assert!(extent[32 + len..].iter().all(|byte| *byte == 0));
@@ -209,10 +210,10 @@ fn valid_page(branch: bool, page_size: usize) -> Vec<u8> {
     let keys: Vec<Vec<u8>> = (0..60).map(|n| format!("key-{n:08}{}", "x".repeat(n % 30)).into_bytes()).collect();
     let built = if branch {
         let items: Vec<Child> = keys.iter().map(|key| Child { sep: key.clone(), ptr: ptr(77) }).collect();
-        branch::build(&mut page, ID, TREE, TXN, 1, &items)
+        branch::build(&mut page, STAMP, 1, &items)
     } else {
         let entries = keys.iter().map(|key| (key.as_slice(), LeafValue::Inline(&key[..4])));
-        leaf::build(&mut page, ID, TREE, TXN, entries)
+        leaf::build(&mut page, STAMP, entries)
     };
     assert_eq!(built, Ok(true));
     page

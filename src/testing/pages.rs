@@ -20,6 +20,7 @@ use crate::testing::input::{filled, Input};
 const ID: PageId = PageId(7);
 const TREE: TreeId = TreeId(5);
 const TXN: TxnId = TxnId(9);
+const STAMP: PageStamp = PageStamp { id: ID, tree: TREE, txn: TXN };
 
 /// The first byte chooses: the two lowest bits the page size, the next two the kind of test. 0:
 /// bytes as they are; 1: the same, after fields were corrected because of which the page would only
@@ -96,7 +97,7 @@ fn decode(page: &[u8], probes: &[Vec<u8>]) {
             // A page may say that it is a run of several smaller ones.
             if overflow::overflow_pages(page.len(), len) == 1 {
                 let mut again = vec![0xee; page.len()];
-                overflow::write(&mut again, page.len(), PageStamp { id, tree: TREE, txn: TXN }, value);
+                overflow::write(&mut again, page.len(), PageStamp { id, ..STAMP }, value);
                 assert_eq!(overflow::value(&again, id, len), Ok(value));
             }
         }
@@ -123,7 +124,7 @@ fn decode_leaf(page: &[u8], leaf: Leaf<'_>, probes: &[Vec<u8>]) {
         assert_eq!(entries.len(), leaf.count(), "a leaf that verifies has all its entries");
         search_leaf(page, leaf, &entries, probes);
         let mut again = vec![0xee; page.len()];
-        let built = leaf::build(&mut again, leaf.id(), TREE, TXN, entries.iter().copied());
+        let built = leaf::build(&mut again, PageStamp { id: leaf.id(), ..STAMP }, entries.iter().copied());
         assert_eq!(built, Ok(true), "what is in a page fits a page");
         let built = Leaf::parse(&again, leaf.id()).expect("a leaf that was built");
         assert_eq!(built.verify(), Ok(()));
@@ -202,7 +203,7 @@ fn decode_branch(page: &[u8], branch: Branch<'_>, probes: &[Vec<u8>]) {
         let children = children_of(branch).expect("a branch that verifies has all its children");
         search_branch(page, branch, &children, probes);
         let mut again = vec![0xee; page.len()];
-        let built = branch::build(&mut again, id, TREE, TXN, branch.level(), &children);
+        let built = branch::build(&mut again, PageStamp { id, ..STAMP }, branch.level(), &children);
         let possible = children.iter().all(|child| child.sep.len() <= max_key_bytes(page.len()));
         assert!(built == Ok(true) || (built == Ok(false) && !possible), "what is in a page fits a page: {built:?}");
         if built == Ok(true) {
@@ -266,7 +267,7 @@ impl Owned {
 fn leaf_of_entries(input: &mut Input<'_>, page_size: usize) {
     let prefix = input.prefix();
     let mut page = vec![0xee; page_size];
-    let mut leaf = LeafMut::init(&mut page, ID, TREE, TXN);
+    let mut leaf = LeafMut::init(&mut page, STAMP);
     let mut model: BTreeMap<Vec<u8>, Owned> = BTreeMap::new();
     while !input.is_empty() {
         let what = input.byte();
@@ -290,7 +291,7 @@ fn leaf_of_entries(input: &mut Input<'_>, page_size: usize) {
     }
     let entries: Vec<Entry<'_>> = model.iter().map(|(key, value)| (key.as_slice(), value.value())).collect();
     let mut built = vec![0xee; page_size];
-    let fits = leaf::build(&mut built, ID, TREE, TXN, entries.iter().copied());
+    let fits = leaf::build(&mut built, STAMP, entries.iter().copied());
     assert_eq!(fits, Ok(true), "what is in a page fits a page");
     for page in [&page, &built] {
         let leaf = Leaf::parse(page, ID).expect("a sound leaf");
@@ -314,7 +315,7 @@ fn branch_of_children(input: &mut Input<'_>, page_size: usize) {
     let mut children = vec![Child { sep: vec![], ptr: pointer(input) }];
     children.extend(separators.into_iter().map(|(sep, ptr)| Child { sep, ptr }));
     let mut page = vec![0xee; page_size];
-    while branch::build(&mut page, ID, TREE, TXN, level, &children) == Ok(false) {
+    while branch::build(&mut page, STAMP, level, &children) == Ok(false) {
         assert!(branch::built_bytes(page_size, &children) > page_size && children.len() > 3, "three always fit");
         children.truncate(children.len() / 2 + 1);
     }

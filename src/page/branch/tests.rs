@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::ids::PageId;
 use crate::limits::max_key_bytes;
-use crate::page::tests::{any_key, key_set, ptr, ID, TREE, TXN};
+use crate::page::header::PageStamp;
+use crate::page::tests::{any_key, key_set, ptr, ID, STAMP};
 
 /// Children with their separators; the first separator is empty.
 type Model = Vec<(Vec<u8>, PagePtr)>;
@@ -68,7 +69,7 @@ fn insert(branch: &mut BranchMut<'_>, model: &mut Model, key: Vec<u8>, to: PageP
 fn apply(page_size: usize, keys: Vec<Vec<u8>>, ops: Vec<(Vec<u8>, u8)>, probes: &[Vec<u8>]) {
     let mut model = model_of(keys);
     let mut page = vec![0xee; page_size];
-    while build(&mut page, ID, TREE, TXN, 3, &children(&model)) == Ok(false) {
+    while build(&mut page, STAMP, 3, &children(&model)) == Ok(false) {
         assert!(built_bytes(page_size, &children(&model)) > page_size);
         assert!(page.iter().all(|byte| *byte == 0xee), "a refused change leaves the page untouched");
         model.truncate(model.len() / 2);
@@ -133,7 +134,7 @@ fn every_count_finds_every_child() {
         for count in (1..=most.min(300)).chain([most]) {
             let model = model_of((1..count).map(|n| (n as u32 * 3).to_be_bytes()[1..].to_vec()).collect());
             let mut page = vec![0; page_size];
-            assert_eq!(build(&mut page, ID, TREE, TXN, 3, &children(&model)), Ok(true), "{count} of {page_size}");
+            assert_eq!(build(&mut page, STAMP, 3, &children(&model)), Ok(true), "{count} of {page_size}");
             let branch = Branch::parse(&page, ID).unwrap();
             for (index, n) in (0..count).step_by(1 + count / 300).map(|n| (n, n as u32 * 3)) {
                 let key = |n: u32| n.to_be_bytes()[1..].to_vec();
@@ -144,7 +145,7 @@ fn every_count_finds_every_child() {
         }
         let mut page = vec![0; page_size];
         let model = model_of((0..most).map(|n| (n as u32 + 1).to_be_bytes().to_vec()).collect());
-        assert_eq!(build(&mut page, ID, TREE, TXN, 3, &children(&model)), Ok(false), "one more than fits");
+        assert_eq!(build(&mut page, STAMP, 3, &children(&model)), Ok(false), "one more than fits");
     }
 }
 
@@ -157,7 +158,7 @@ fn tails_around_the_head() {
         let mut model = model_of(keys.clone());
         model.push(([vec![b'p'; prefix], vec![b'y']].concat(), ptr(99)));
         let mut page = vec![0; 4096];
-        assert_eq!(build(&mut page, ID, TREE, TXN, 3, &children(&model)), Ok(true));
+        assert_eq!(build(&mut page, STAMP, 3, &children(&model)), Ok(true));
         let branch = Branch::parse(&page, ID).unwrap();
         assert_eq!(branch.prefix().len(), prefix);
         check(branch, &model, &neighbours(&model));
@@ -168,15 +169,15 @@ fn tails_around_the_head() {
 fn separators_of_two_children_and_bad_pointers() {
     let mut page = vec![0; 4096];
     let model = model_of(vec![vec![7; 1000]]);
-    build(&mut page, PageId(5), TREE, TXN, 3, &children(&model)).unwrap();
+    build(&mut page, PageStamp { id: PageId(5), ..STAMP }, 3, &children(&model)).unwrap();
     check(Branch::parse(&page, PageId(5)).unwrap(), &model, &neighbours(&model));
     for id in [0, 1] {
         BranchMut::open(&mut page, PageId(5)).unwrap().set_child(1, ptr(id)).unwrap();
         let error = Branch::parse(&page, PageId(5)).unwrap().child(1).unwrap_err();
         assert_eq!((error.page, error.field, error.found), (PageId(5), "child page", id));
     }
-    assert!(build(&mut page, ID, TREE, TXN, 3, &[]).is_err());
-    assert!(build(&mut page, ID, TREE, TXN, 0, &children(&model)).is_err());
+    assert!(build(&mut page, STAMP, 3, &[]).is_err());
+    assert!(build(&mut page, STAMP, 0, &children(&model)).is_err());
 }
 
 #[test]
@@ -187,7 +188,7 @@ fn verify_names_what_is_wrong() {
     let seps: [&[u8]; 3] = [b"key-a", b"key-bb-long-one", b"key-cc-long-two"];
     let model = model_of(seps.iter().map(|sep| sep.to_vec()).collect());
     let mut good = vec![0; 4096];
-    assert_eq!(build(&mut good, ID, TREE, TXN, 3, &children(&model)), Ok(true));
+    assert_eq!(build(&mut good, STAMP, 3, &children(&model)), Ok(true));
     let (heads, slots) = (BRANCH_HEADS, BRANCH_HEADS + HEAD_BYTES * 4);
     let upper = Branch::parse(&good, ID).unwrap().upper();
     let last_head = good[heads + 12..heads + 16].to_vec();
@@ -220,7 +221,7 @@ fn verify_names_what_is_wrong() {
 fn parse_names_the_wrong_header_field() {
     let model = model_of(vec![b"b".to_vec(), b"c".to_vec()]);
     let mut page = vec![0; 4096];
-    assert_eq!(build(&mut page, ID, TREE, TXN, 3, &children(&model)), Ok(true));
+    assert_eq!(build(&mut page, STAMP, 3, &children(&model)), Ok(true));
     for (at, value, field) in [
         (KIND, PageKind::Leaf as u8, "page kind"),
         (KIND, PageKind::Overflow as u8, "page kind"),

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::ids::PageId;
 use crate::limits::{max_inline_value_bytes, max_key_bytes};
-use crate::page::tests::{any_key, key_set, ptr, ID, TREE, TXN};
+use crate::page::header::PageStamp;
+use crate::page::tests::{any_key, key_set, ptr, ID, STAMP};
 
 /// An owned value: inline bytes, or a pointer.
 #[derive(Clone, PartialEq, Debug)]
@@ -96,7 +97,7 @@ fn put(leaf: &mut LeafMut<'_>, model: &mut Model, key: Vec<u8>, value: Value) {
 fn apply(page_size: usize, ops: Vec<(Vec<u8>, Option<Value>)>, probes: &[Vec<u8>], cut: prop::sample::Index) {
     let mut page = vec![0xee; page_size];
     let mut model = Model::new();
-    let mut leaf = LeafMut::init(&mut page, ID, TREE, TXN);
+    let mut leaf = LeafMut::init(&mut page, STAMP);
     for (step, (key, value)) in ops.into_iter().enumerate() {
         match value {
             Some(value) => put(&mut leaf, &mut model, key, value),
@@ -122,7 +123,7 @@ fn apply(page_size: usize, ops: Vec<(Vec<u8>, Option<Value>)>, probes: &[Vec<u8>
         let other = PageId(ID.0 + 1);
         let mut built = vec![0x11; page_size];
         let entries = part.iter().map(|(key, value)| (key.as_slice(), value.stored()));
-        assert_eq!(build(&mut built, other, TREE, TXN, entries), Ok(true));
+        assert_eq!(build(&mut built, PageStamp { id: other, ..STAMP }, entries), Ok(true));
         let copied = Leaf::parse(&built, other).unwrap();
         check(copied, &part, probes);
         assert!(ascending_addresses(copied));
@@ -155,7 +156,7 @@ proptest! {
         let mut page = vec![0xee; page_size];
         let entries = model.iter().map(|(key, value)| (key.as_slice(), value.stored()));
         let fits = model_bytes(&model) <= page_size - 32;
-        prop_assert_eq!(build(&mut page, ID, TREE, TXN, entries), Ok(fits));
+        prop_assert_eq!(build(&mut page, STAMP, entries), Ok(fits));
         if fits {
             check(Leaf::parse(&page, ID).unwrap(), &model, &probes);
         } else {
@@ -172,7 +173,7 @@ fn zero_tails_and_equal_heads() {
         let model: Model =
             keys.iter().skip(skipped).step_by(2).map(|k| (k.clone(), Value::Inline(k.clone()))).collect();
         let mut page = vec![0; 4096];
-        build(&mut page, ID, TREE, TXN, model.iter().map(|(k, v)| (k.as_slice(), v.stored()))).unwrap();
+        build(&mut page, STAMP, model.iter().map(|(k, v)| (k.as_slice(), v.stored()))).unwrap();
         let probes = [keys.clone(), vec![vec![], vec![0], vec![b'a', 1], vec![b'b'], vec![0xff; 50]]].concat();
         check(Leaf::parse(&page, ID).unwrap(), &model, &probes);
     }
@@ -181,7 +182,7 @@ fn zero_tails_and_equal_heads() {
 #[test]
 fn the_prefix_shrinks_only_as_far_as_it_must() {
     let mut page = vec![0; 4096];
-    let mut leaf = LeafMut::init(&mut page, ID, TREE, TXN);
+    let mut leaf = LeafMut::init(&mut page, STAMP);
     for (key, prefix_bytes) in [("user:0010", 9), ("user:0011", 8), ("user:0001", 7), ("user:0012", 7), ("us", 2)] {
         let (at, _) = leaf.as_leaf().lower_bound(key.as_bytes()).unwrap();
         assert_eq!(leaf.insert(at, key.as_bytes(), LeafValue::Inline(b"")), Ok(true));
@@ -198,7 +199,7 @@ fn the_prefix_shrinks_only_as_far_as_it_must() {
 #[test]
 fn limits_of_an_entry() {
     let mut page = vec![0; 32768];
-    let mut leaf = LeafMut::init(&mut page, ID, TREE, TXN);
+    let mut leaf = LeafMut::init(&mut page, STAMP);
     assert_eq!(leaf.insert(0, &vec![1; 16384], LeafValue::Inline(b"")), Ok(false), "longer than 14 bits");
     assert_eq!(leaf.insert(0, b"", LeafValue::Inline(&vec![1; 32768 - 42])), Ok(true), "fills the page");
     assert_eq!(leaf.insert(1, b"k", LeafValue::Inline(b"")), Ok(false));
@@ -210,7 +211,7 @@ fn limits_of_an_entry() {
 #[test]
 fn reserved_value_kinds_are_refused() {
     let mut page = vec![0; 4096];
-    LeafMut::init(&mut page, ID, TREE, TXN).insert(0, b"key", LeafValue::Inline(b"value")).unwrap();
+    LeafMut::init(&mut page, STAMP).insert(0, b"key", LeafValue::Inline(b"value")).unwrap();
     let at = 4096 - 12 + 1;
     for kind in [2, 3] {
         page[at] = kind << 6;
@@ -226,7 +227,7 @@ fn reserved_value_kinds_are_refused() {
 fn verify_names_what_is_wrong() {
     let mut good = vec![0; 4096];
     let keys: [&[u8]; 3] = [b"key-a-long", b"key-b-long", b"key-c-long"];
-    build(&mut good, ID, TREE, TXN, keys.iter().map(|key| (*key, LeafValue::Inline(b"v")))).unwrap();
+    build(&mut good, STAMP, keys.iter().map(|key| (*key, LeafValue::Inline(b"v")))).unwrap();
     let upper = Leaf::parse(&good, ID).unwrap().upper();
     for (at, flip, field) in [
         (8, 1, "prefix length"),

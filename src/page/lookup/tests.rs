@@ -6,7 +6,7 @@ use super::*;
 use crate::page::branch::{self, Branch, Child};
 use crate::page::layout::put_u16;
 use crate::page::leaf::{self, Leaf, LeafValue, OverflowPtr};
-use crate::page::tests::{any_key, key_set, ptr, ID, TREE, TXN};
+use crate::page::tests::{any_key, key_set, ptr, ID, STAMP};
 
 const LEVEL: usize = 3;
 
@@ -45,7 +45,7 @@ fn branch_of(page_size: usize, keys: &[Vec<u8>]) -> (Vec<u8>, usize) {
     let separators = keys.iter().filter(|key| !key.is_empty());
     children.extend(separators.zip(2..).map(|(sep, n)| Child { sep: sep.clone(), ptr: ptr((1 << 47) + n) }));
     let mut page = vec![0; page_size];
-    while branch::build(&mut page, ID, TREE, TXN, LEVEL as u8, &children) == Ok(false) {
+    while branch::build(&mut page, STAMP, LEVEL as u8, &children) == Ok(false) {
         children.truncate(children.len() / 2);
     }
     (page, children.len())
@@ -58,7 +58,7 @@ fn leaf_of(page_size: usize, mut keys: &[Vec<u8>], value: &[u8]) -> (Vec<u8>, us
         let overflow = LeafValue::Overflow(OverflowPtr { ptr: ptr(9), len: 5000 });
         (Vec::as_slice(key), if at % 7 == 6 { overflow } else { LeafValue::Inline(value) })
     };
-    while leaf::build(&mut page, ID, TREE, TXN, keys.iter().enumerate().map(entry)) == Ok(false) {
+    while leaf::build(&mut page, STAMP, keys.iter().enumerate().map(entry)) == Ok(false) {
         keys = &keys[..keys.len() / 2];
     }
     (page, keys.len())
@@ -207,7 +207,7 @@ fn a_value_that_looks_like_an_entry_is_not_found() {
     let inner = [&[3, 0, 1, 0][..], b"zzz", b"!"].concat();
     let mut page = vec![0; 4096];
     let entries = [(&b"aaa"[..], LeafValue::Inline(b"")), (b"bbb", LeafValue::Inline(&inner))];
-    leaf::build(&mut page, ID, TREE, TXN, entries.into_iter()).unwrap();
+    leaf::build(&mut page, STAMP, entries.into_iter()).unwrap();
     let offset = (4096 - inner.len()) as u16;
     assert_eq!(page[6..8], [2, 0]);
     // The place where slot 2 would be.

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::ids::PageId;
 use crate::limits::DEPTH_MAX;
 use crate::page::branch::{self, Branch, Child};
+use crate::page::header::PageStamp;
 use crate::pager::{PageRead, PageWrite};
 
 use crate::tree::edit::plan::{self, Pattern};
@@ -177,7 +178,8 @@ pub(crate) fn build_branch<P: PageWrite>(
     children: &[Child],
 ) -> Result<()> {
     let txn = tree.pages.txn();
-    let fitted = branch::build(tree.pages.page_mut(id)?, id, tree.root.tree, txn, level as u8, children)?;
+    let stamp = PageStamp { id, tree: tree.root.tree, txn };
+    let fitted = branch::build(tree.pages.page_mut(id)?, stamp, level as u8, children)?;
     assert!(fitted, "the plan gave a branch more than fits");
     Ok(())
 }

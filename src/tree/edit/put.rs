@@ -10,6 +10,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
+use crate::page::header::PageStamp;
 use crate::page::leaf::{Leaf, LeafMut, LeafValue};
 use crate::pager::PageWrite;
 
@@ -103,7 +104,7 @@ pub(crate) fn plant<P: PageWrite>(tree: TreeMut<'_, P>) -> Result<()> {
     let TreeMut { pages, root } = tree;
     let id = pages.alloc(1)?;
     let txn = pages.txn();
-    LeafMut::init(pages.page_mut(id)?, id, root.tree, txn);
+    LeafMut::init(pages.page_mut(id)?, PageStamp { id, tree: root.tree, txn });
     root.ptr = dirty_ptr(id);
     root.height = 1;
     Ok(())

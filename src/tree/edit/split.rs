@@ -8,6 +8,7 @@
 use crate::error::{Error, Result};
 use crate::ids::PageId;
 use crate::page::branch::Child;
+use crate::page::header::PageStamp;
 use crate::page::layout::HEADER_BYTES;
 use crate::page::leaf::{self, Leaf, LeafMut, LeafValue};
 use crate::pager::PageWrite;
@@ -83,7 +84,7 @@ pub(crate) fn extend_right<P: PageWrite>(
     change: &Change<'_>,
 ) -> Result<(PageId, usize)> {
     let (id, txn) = (right.ptr.id, tree.pages.txn());
-    let mut leaf = LeafMut::init(tree.pages.page_mut(id)?, id, tree.root.tree, txn);
+    let mut leaf = LeafMut::init(tree.pages.page_mut(id)?, PageStamp { id, tree: tree.root.tree, txn });
     let stored = leaf.insert(0, change.key, change.value)?;
     assert!(stored, "an entry within the limits fits into an empty leaf");
     propagate_split(tree, path, path.len() - 1, vec![right], Pattern::Ascending)?;
@@ -112,7 +113,8 @@ pub(crate) fn sizes_of(entries: &[Stored<'_>]) -> Vec<usize> {
 /// Writes entries, which fit, into a dirty page.
 pub(crate) fn build_leaf<P: PageWrite>(tree: &mut TreeMut<'_, P>, id: PageId, entries: &[Stored<'_>]) -> Result<()> {
     let txn = tree.pages.txn();
-    let fitted = leaf::build(tree.pages.page_mut(id)?, id, tree.root.tree, txn, entries.iter().copied())?;
+    let stamp = PageStamp { id, tree: tree.root.tree, txn };
+    let fitted = leaf::build(tree.pages.page_mut(id)?, stamp, entries.iter().copied())?;
     assert!(fitted, "the plan gave a leaf more than fits");
     Ok(())
 }

@@ -11,6 +11,7 @@
 use crate::error::{Error, Result};
 use crate::ids::TreeId;
 use crate::page::branch::Child;
+use crate::page::header::PageStamp;
 use crate::page::leaf::{self, LeafValue, OverflowPtr};
 use crate::pager::{PageRead, PageWrite};
 
@@ -102,7 +103,7 @@ impl Stage {
         let entries = now.iter().map(|staged| entry_of(&self.bytes, staged));
         let ptr = pages.write_new(|page, id| {
             // Only a damaged page gives more than fits.
-            match leaf::build(page, id, tree, txn, entries)? {
+            match leaf::build(page, PageStamp { id, tree, txn }, entries)? {
                 true => Ok(()),
                 false => Err(Error::corrupt(id, "an entry that was to be moved here is larger than the limit")),
             }

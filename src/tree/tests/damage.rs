@@ -8,6 +8,7 @@ use super::*;
 use crate::ids::PagePtr;
 use crate::page::branch::{Branch, BranchMut};
 use crate::page::checksum;
+use crate::page::header::PageStamp;
 use crate::page::header::{page_level, Header, PageKind};
 use crate::page::leaf::{Leaf, LeafValue};
 use crate::pager::{PageRead, PageWrite};
@@ -208,14 +209,14 @@ fn keys_outside_the_separators_two_levels_above_are_found() {
             let id = pages.alloc(1).unwrap();
             let page = pages.page_mut(id).unwrap();
             let entry = (key.as_bytes(), LeafValue::Inline(b"value"));
-            crate::page::leaf::build(page, id, tree, txn, [entry].into_iter()).unwrap();
+            crate::page::leaf::build(page, PageStamp { id, tree, txn }, [entry].into_iter()).unwrap();
             PagePtr { id, crc: checksum::seal(page) }
         };
         let branch = |pages: &mut VecPages, level: u8, children: [(&str, PagePtr); 2]| {
             let id = pages.alloc(1).unwrap();
             let page = pages.page_mut(id).unwrap();
             let children = children.map(|(sep, ptr)| Child { sep: sep.into(), ptr });
-            assert!(build(page, id, tree, txn, level, &children).unwrap());
+            assert!(build(page, PageStamp { id, tree, txn }, level, &children).unwrap());
             PagePtr { id, crc: checksum::seal(page) }
         };
         let outer = [leaf(&mut pages, last), leaf(&mut pages, first)];
@@ -273,13 +274,14 @@ fn a_tree_of_shared_children_is_walked_once() {
     let leaf = pages.alloc(1).unwrap();
     let entry = (&b"key"[..], LeafValue::Inline(b"value"));
     let txn = pages.txn();
-    crate::page::leaf::build(pages.page_mut(leaf).unwrap(), leaf, tree, txn, [entry].into_iter()).unwrap();
+    crate::page::leaf::build(pages.page_mut(leaf).unwrap(), PageStamp { id: leaf, tree, txn }, [entry].into_iter())
+        .unwrap();
     let mut child = PagePtr { id: leaf, crc: checksum::seal(pages.page_mut(leaf).unwrap()) };
     for level in 1..32u8 {
         let id = pages.alloc(1).unwrap();
         let children: Vec<_> = (0..100u8).map(|at| crate::page::branch::Child { sep: vec![at], ptr: child }).collect();
         let txn = pages.txn();
-        crate::page::branch::build(pages.page_mut(id).unwrap(), id, tree, txn, level, &children).unwrap();
+        crate::page::branch::build(pages.page_mut(id).unwrap(), PageStamp { id, tree, txn }, level, &children).unwrap();
         child = PagePtr { id, crc: checksum::seal(pages.page_mut(id).unwrap()) };
     }
     pages.commit();
@@ -308,13 +310,20 @@ fn two_levels(ordered: &[[u64; 2]], leaves: &[[u64; 2]]) -> ModelTree {
         let id = pages.alloc(1).unwrap();
         let keys = keys.map(u64::to_be_bytes);
         let entries = keys.iter().map(|key| (&key[..], LeafValue::Inline(b"value")));
-        crate::page::leaf::build(pages.page_mut(id).unwrap(), id, id_of_tree, txn, entries).unwrap();
+        crate::page::leaf::build(pages.page_mut(id).unwrap(), PageStamp { id, tree: id_of_tree, txn }, entries)
+            .unwrap();
         let ptr = PagePtr { id, crc: checksum::seal(pages.page_mut(id).unwrap()) };
         children.push(crate::page::branch::Child { sep: ordered[0].to_be_bytes().to_vec(), ptr });
     }
     children[0].sep.clear();
     let root = pages.alloc(1).unwrap();
-    crate::page::branch::build(pages.page_mut(root).unwrap(), root, id_of_tree, txn, 1, &children).unwrap();
+    crate::page::branch::build(
+        pages.page_mut(root).unwrap(),
+        PageStamp { id: root, tree: id_of_tree, txn },
+        1,
+        &children,
+    )
+    .unwrap();
     let ptr = PagePtr { id: root, crc: checksum::seal(pages.page_mut(root).unwrap()) };
     pages.commit();
     tree.root = TreeRoot { ptr, height: 2, entries: 2 * leaves.len() as u64, tree: id_of_tree };

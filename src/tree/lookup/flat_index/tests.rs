@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use crate::ids::{PageId, TreeId};
 use crate::page::branch;
 use crate::page::branch::Child;
+use crate::page::header::PageStamp;
 use crate::page::heads::{with_each_width, Search};
 use crate::page::lookup;
 use crate::pager::PageWrite as _;
@@ -33,7 +34,14 @@ fn tree_of(separators: &[Vec<u8>], fan_out: usize) -> (VecPages, TreeRoot) {
             loop {
                 let mut children = rest[..take].to_vec();
                 let first = std::mem::take(&mut children[0].sep);
-                if branch::build(pages.page_mut(id).unwrap(), id, TreeId(16), txn, height, &children).unwrap() {
+                if branch::build(
+                    pages.page_mut(id).unwrap(),
+                    PageStamp { id, tree: TreeId(16), txn },
+                    height,
+                    &children,
+                )
+                .unwrap()
+                {
                     above.push(Child { sep: first, ptr: PagePtr { id, crc: 0 } });
                     break;
                 }
