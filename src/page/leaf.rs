@@ -388,7 +388,7 @@ impl<'a> Leaf<'a> {
             let key = self.key_at(entry);
             self.value_at(entry)?;
             if last.is_some_and(|last| last >= key) {
-                return Err(bad(self.id, "order of keys entry entry", index as u64, index as u64));
+                return Err(bad(self.id, "order of keys at entry", index as u64, index as u64));
             }
             let (head, expected) =
                 (heads::get(self.heads(), index), head_of(key.get(self.prefix_bytes..).unwrap_or(&[])));
