@@ -110,8 +110,8 @@ impl Db {
     /// Begins a read transaction on the newest committed state. Takes no lock and never waits.
     ///
     /// # Errors
-    /// `Poisoned` after a failed flush, until all handles are closed; `Busy` if there are some eight
-    /// million read transactions.
+    /// `Poisoned` after a failed flush, until all handles are closed; `Busy` if there are some
+    /// eight million read transactions.
     pub fn begin_read(&self) -> Result<ReadTxn> {
         self.pool.begin()
     }
