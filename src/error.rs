@@ -167,8 +167,8 @@ pub enum Error {
         /// Why the access failed, as far as known.
         cause: String,
     },
-    /// Another process has the database open, or another thread has the write transaction. Wait, or
-    /// close the other.
+    /// The database is open in another process, or read-only in this one, so it cannot be opened
+    /// like this. Wait until it is closed, or open it read-only too.
     #[error("{}: locked: {by}", .path.display())]
     Locked {
         /// The file.

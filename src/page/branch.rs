@@ -12,8 +12,8 @@
 //!       `upper` is in the page, and before the prefix if that lies at the end of the page.
 //!   BRANCH-2  separators ascend strictly.
 //!   BRANCH-3  head 0 and slot 0 are zero; head i is the head of tail i, zero padded.
-//!   BRANCH-4  a slot up to 4 is the length of a tail that fits its head; others are the offset of the
-//!             rest of the tail.
+//!   BRANCH-4  a slot up to 4 is the length of a tail that fits its head; others are the offset of
+//!             the rest of the tail.
 //!   BRANCH-5  the rests fill the page from `upper` to its end (or the prefix that lies there),
 //!             without gap or overlap.
 //!   BRANCH-6  hint k is the last head of block k, or `u32::MAX` if that block is not full.

@@ -6,8 +6,8 @@
 //!
 //! Invariants:
 //!   SNAPSHOT-1  No page at or past the state's page count is returned.
-//!   SNAPSHOT-2  A page is returned only if its verified byte matches the checksum of the pointer, or
-//!       after verifying it.
+//!   SNAPSHOT-2  A page is returned only if its verified byte matches the checksum of the pointer,
+//!       or after verifying it.
 //!   SNAPSHOT-3  A page whose verified byte is not 0 has a sound header (`lookup::is_sound`), or
 //!       this process wrote it.
 //!

@@ -5,8 +5,8 @@
 //! it with `pwrite` (`write_queue`) costs less, and its write-back begins at once.
 //!
 //! Invariants:
-//!   APPEND-1  the page in the append buffer is claimed; its bytes in the mapping are undefined until
-//!             it is written there.
+//!   APPEND-1  the page in the append buffer is claimed; its bytes in the mapping are undefined
+//!             until it is written there.
 //!   APPEND-2  the append buffer is used only after [`FILLED_IN_A_ROW`] pages were filled without
 //!             another change between them.
 //!

@@ -3,7 +3,7 @@
 //! Floor: pager. The first store to a new page of the file costs a page fault of some microseconds,
 //! which is most of the time of a bulk load. A helper thread takes these faults ahead of the
 //! writer. It only makes the kernel populate pages and never reads or writes one, so it needs no
-//! claim. If it lags behind, the writer takes the faults itself.
+//! claim. If it is too slow, the writer takes the faults itself.
 //!
 //! Failure: none. If the thread cannot prefault a page, the writer's store gets the fault, and the
 //! error.

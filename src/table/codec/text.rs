@@ -1,6 +1,6 @@
 //! Codecs of variable length: text and bytes, borrowed and owned.
 //!
-//! Floor: table. Alone and as the last component of a tuple, the bytes are stored unchanged. Before
+//! Floor: table. Outside a tuple and as its last component, the bytes are stored unchanged. Before
 //! the last component (see `Part`):
 //!
 //! ```text

@@ -5,7 +5,8 @@
 //! path to the file, and ends with the process.
 //!
 //! Invariants:
-//!   LOCK-1  the file is opened a second time for the lock only, and nothing is mapped from it (P1).
+//!   LOCK-1  the file is opened a second time for the lock only, and nothing is mapped from it
+//!           (P1).
 //!   LOCK-2  a file is locked only if it still has a name; it may be removed later.
 //!
 //! Failure: [`Error::Locked`] names the process that has the file, if the kernel tells;
@@ -30,7 +31,8 @@ pub(crate) type FileId = (u64, u64);
 /// The lock on an open database.
 #[derive(Debug)]
 pub(crate) struct FileLock {
-    // Declared before `file`, so that it is dropped, and leaves the list, before the file is closed.
+    // Declared before `file`, so that it is dropped, and leaves the list, before the file is
+    // closed.
     _lost_in_children: ForkEntry,
     /// `None` only during drop. A child after `fork` does not close the file: the fork handler has
     /// replaced or closed its descriptor, and the number may belong to another file by now.

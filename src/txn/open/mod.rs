@@ -26,7 +26,8 @@
 //!   OPEN-1  a file that is refused is not changed.
 //!   OPEN-2  a new file appears under its name only when it is complete and durable (rule R11).
 //!   OPEN-3  an environment leaves the registry only after its lock was released.
-//!   OPEN-4  after a failed flush, only bytes read from the disk count, not those of the page cache.
+//!   OPEN-4  after a failed flush, only bytes read from the disk count, not those of the page
+//!           cache.
 //!   OPEN-5  a file that was opened for writing ends with the last page of its state. Pages that a
 //!       crash left after it are cut off.
 //!

@@ -6,13 +6,13 @@
 //! the length that the state needs (pages that are not in use may be missing).
 //!
 //! Invariants:
-//!   ROLLBACK-1  the slot of the target state is not written before the new meta page is durable. So
-//!       after a crash at any moment the target state is found again, by its own meta page or by
+//!   ROLLBACK-1  the slot of the target state is not written before the new meta page is durable.
+//!       So after a crash at any moment the target state is found again, by its own meta page or by
 //!       the new one.
 //!   ROLLBACK-2  every page of the target state was read and verified just before.
-//!   ROLLBACK-3  the file is extended only after the new meta page is durable. Until then a file that
-//!       is too short cannot be opened with the damaged state, so the slot of the target state is
-//!       not overwritten.
+//!   ROLLBACK-3  the file is extended only when the target is durably the newest state. Until then
+//!       a file that is too short cannot be opened with the damaged state, so the slot of the
+//!       target state is not overwritten.
 //!
 //! Failure: [`Error::Truncated`] or [`Error::Corrupt`] if no state is whole; errors of the kernel.
 
