@@ -23,14 +23,14 @@ fn in_file(window_pages: Option<u64>) -> (Mapping, tempfile::NamedTempFile) {
     (to_write(temp.path(), window_pages), temp)
 }
 
-/// Maps a file and makes it ready to be written to.
+/// Maps a file and makes it ready for stores.
 fn to_write(path: &std::path::Path, window_pages: Option<u64>) -> Mapping {
     let mapping = Mapping::of_file(file::open(path, true).unwrap(), true, options(window_pages)).unwrap();
     mapping.ready_to_write().unwrap();
     mapping
 }
 
-/// The bytes that the tests keep in page `id`.
+/// The contents of page `id` in these tests.
 fn pattern(id: u64) -> [u8; 8] {
     id.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()
 }
@@ -45,7 +45,7 @@ fn expect(bytes: &[u8], id: u64) {
     assert!(bytes.chunks_exact(8).all(|word| word == pattern(id)), "page {id}");
 }
 
-/// Grows step by step while readers hold slices and compare; returns how many windows there were.
+/// Grows in steps while readers hold slices and compare them; returns the number of windows.
 fn grow_under_readers(mapping: &Mapping, steps: u64, step_pages: u64) -> usize {
     let filled = AtomicU64::new(2);
     let done = AtomicBool::new(false);
@@ -72,7 +72,7 @@ fn grow_under_readers(mapping: &Mapping, steps: u64, step_pages: u64) -> usize {
     let read_map = mapping.read_map();
     let last = filled.load(Ordering::Relaxed);
     (2..last).for_each(|id| expect(read_map.bytes(id * PAGE, PAGE as usize).unwrap(), id));
-    assert_eq!(mapping.file_len().unwrap(), (last + 1) * PAGE, "and the page of the sentinel");
+    assert_eq!(mapping.file_len().unwrap(), (last + 1) * PAGE, "the pages and one for the sentinel");
     windows.len()
 }
 
@@ -93,7 +93,7 @@ fn read_at_random(mapping: &Mapping, filled: &AtomicU64, done: &AtomicBool, star
         }
         let id = 2 + (state >> 33) % (pages - 2);
         expect(read_map.bytes(id * PAGE, PAGE as usize).unwrap(), id);
-        // A slice of the first window, held over everything that comes.
+        // A slice of the first window, held until the end.
         held = held.or_else(|| first.bytes(id * PAGE, PAGE as usize).map(|bytes| (bytes, id)));
         if let Some((bytes, id)) = held {
             expect(bytes, id);
@@ -122,7 +122,7 @@ fn memory_grows_like_a_file() {
 }
 
 #[test]
-fn an_old_view_lives_beside_the_new_window() {
+fn a_read_map_of_the_old_window_works_beside_the_new_window() {
     let (mapping, _temp) = in_file(Some(4));
     let mut write_map = mapping.write_map().unwrap();
     mapping.grow(&mut write_map, 4 * PAGE).unwrap();
@@ -142,7 +142,7 @@ fn an_old_view_lives_beside_the_new_window() {
         "a new window starts without marks"
     );
     expect(slice, 3);
-    // Stores through the writable mapping, now in the new window, are seen through both.
+    // Both windows show stores through the writable mapping, which is now in the new window.
     write_map.bytes_mut(PageId(3), 1).fill(9);
     assert!(old.bytes(3 * PAGE, PAGE as usize).unwrap().iter().all(|&b| b == 9));
     assert!(new.bytes(3 * PAGE, PAGE as usize).unwrap().iter().all(|&b| b == 9));
@@ -150,7 +150,7 @@ fn an_old_view_lives_beside_the_new_window() {
 }
 
 #[test]
-fn a_window_goes_with_its_last_pin() {
+fn a_window_is_unmapped_with_its_last_pin() {
     let (mapping, _temp) = in_file(Some(4));
     let mut write_map = mapping.write_map().unwrap();
     mapping.grow(&mut write_map, 4 * PAGE).unwrap();
@@ -165,7 +165,7 @@ fn a_window_goes_with_its_last_pin() {
     assert!(old.upgrade().is_none());
 }
 
-/// The areas that the kernel keeps between two addresses, each with its flags.
+/// The memory areas between two addresses, each with its flags.
 fn areas(base: u64, len: u64) -> Vec<(u64, u64, String)> {
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let mut areas: Vec<(u64, u64, String)> = Vec::new();
@@ -200,7 +200,7 @@ fn growth_merges_into_one_area_with_all_advice() {
 }
 
 #[test]
-fn where_blocks_cannot_be_reserved_pages_are_prefaulted() {
+fn pages_are_prefaulted_if_blocks_cannot_be_reserved() {
     let (mapping, temp) = in_file(None);
     mapping.prefault_first.store(true, Ordering::Relaxed);
     mapping.grow(&mut mapping.write_map().unwrap(), 100 * PAGE).unwrap();
@@ -209,7 +209,7 @@ fn where_blocks_cannot_be_reserved_pages_are_prefaulted() {
 }
 
 #[test]
-fn larger_pages() {
+fn pages_of_32_kib_can_be_mapped() {
     let large = MapOptions { page_size: 32768, window_bytes: Some(100_000), fault_guard: true, used_bytes: None };
     let mapping = Mapping::anonymous(large).unwrap();
     let mut write_map = mapping.write_map().unwrap();
@@ -228,7 +228,7 @@ fn larger_pages() {
 }
 
 #[test]
-fn bounds_of_views() {
+fn bytes_outside_the_mapping_are_none() {
     let (mapping, _temp) = in_file(None);
     assert_eq!(mapping.read_map().len_bytes(), 0);
     assert!(mapping.read_map().bytes(0, 0).is_some() && mapping.read_map().bytes(0, 1).is_none());
@@ -243,7 +243,7 @@ fn bounds_of_views() {
 }
 
 #[test]
-fn marks_beyond_the_window_read_as_zero() {
+fn verified_bytes_beyond_the_window_read_as_zero() {
     let (mapping, _temp) = in_file(Some(16));
     let read_map = mapping.read_map();
     for page in [0, 15] {
@@ -258,7 +258,7 @@ fn marks_beyond_the_window_read_as_zero() {
 }
 
 #[test]
-fn one_writable_mapping_at_a_time() {
+fn there_is_one_write_map_at_a_time() {
     let (mapping, temp) = in_file(None);
     let write_map = mapping.write_map().unwrap();
     assert!(mapping.write_map().is_none());
@@ -292,12 +292,12 @@ fn a_store_beyond_the_mapping_panics() {
 
 #[test]
 #[should_panic(expected = "meta page")]
-fn a_claim_of_a_meta_panics() {
+fn a_claim_of_a_meta_page_panics() {
     mapping_of_ten().1.claim(PageId(1), 1);
 }
 
 #[test]
-fn claims_open_pages_and_close_them() {
+fn claims_allow_stores_until_they_are_released() {
     let (_mapping, mut write_map) = mapping_of_ten();
     write_map.claim(PageId(4), 3);
     assert_eq!(write_map.claimed_count(), 3);
@@ -315,7 +315,7 @@ fn claims_open_pages_and_close_them() {
 }
 
 #[test]
-fn a_read_only_mapping_sees_what_others_store() {
+fn a_read_only_mapping_sees_stores_of_the_writer() {
     let (mapping, temp) = in_file(None);
     let mut write_map = mapping.write_map().unwrap();
     mapping.grow(&mut write_map, 4 * PAGE).unwrap();
@@ -327,13 +327,13 @@ fn a_read_only_mapping_sees_what_others_store() {
     fill(&mut write_map, 8);
     assert!(read_map.bytes(8 * PAGE, 1).is_none());
     let later = Mapping::of_file(file::open(temp.path(), false).unwrap(), false, options(Some(4))).unwrap();
-    assert_eq!(later.read_map().len_bytes(), 10 * PAGE, "the page of the sentinel too");
+    assert_eq!(later.read_map().len_bytes(), 10 * PAGE, "including the page of the sentinel");
     expect(later.read_map().bytes(8 * PAGE, PAGE as usize).unwrap(), 8);
     assert!(reader.flush(FlushKind::Tree, 0, PAGE).is_err());
 }
 
 #[test]
-fn a_tail_that_is_no_page_is_not_mapped() {
+fn a_partial_page_at_the_end_is_not_mapped() {
     let temp = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(temp.path(), [1; 10_000]).unwrap();
     let mapping = to_write(temp.path(), None);
@@ -344,7 +344,7 @@ fn a_tail_that_is_no_page_is_not_mapped() {
 }
 
 #[test]
-fn metas_are_stored_and_read_by_copy() {
+fn meta_pages_are_stored_and_read_by_copy() {
     let (mapping, temp) = in_file(None);
     mapping.grow(&mut mapping.write_map().unwrap(), 2 * PAGE).unwrap();
     let page: Vec<u8> = (0..PAGE).map(|n| (n % 251) as u8).collect();
@@ -376,13 +376,13 @@ fn shrinking_cuts_the_file_and_gives_blocks_back() {
     file_calls::reserve_blocks(temp.as_file(), 3 * PAGE, 500 * PAGE).unwrap();
     mapping.shrink(u64::MAX).unwrap();
     assert_eq!(mapping.file_len().unwrap(), 3 * PAGE);
-    assert!(file::allocated_bytes(temp.as_file()).unwrap() <= 64 * PAGE, "blocks behind the end go too");
+    assert!(file::allocated_bytes(temp.as_file()).unwrap() <= 64 * PAGE, "blocks after the end are freed too");
     mapping.grow(&mut write_map, 600 * PAGE).unwrap();
     assert!(mapping.read_map().bytes(500 * PAGE, PAGE as usize).unwrap().iter().all(|&b| b == 0));
 }
 
 #[test]
-fn offsets_beyond_sixteen_tebibytes() {
+fn page_ranges_beyond_sixteen_tebibytes_do_not_overflow() {
     let page = |id, pages| bounds::page_range(PageId(id), pages, 12);
     assert_eq!(page(1 << 33, 2), Some((1 << 45, 8192)));
     assert_eq!(page((1 << 48) - 1, 1), Some((((1 << 48) - 1) << 12, 4096)));
@@ -400,7 +400,7 @@ mod seams {
     use super::*;
     use crate::hooks::{at_moments, strict_claims, FlushEvent, Hooks, Moment};
 
-    /// The rights of the mapping at an address, as `/proc/self/maps` shows them.
+    /// The access rights at an address, from `/proc/self/maps`.
     fn rights_at(address: u64) -> Option<String> {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let line = maps.lines().find(|line| {
@@ -412,12 +412,12 @@ mod seams {
         line.map(|line| line.split(' ').nth(1).unwrap().to_string())
     }
 
-    /// Whether the processor lets an address be stored to.
+    /// Whether an address is writable.
     fn can_store(address: u64) -> bool {
         rights_at(address).unwrap().as_bytes()[1] == b'w'
     }
 
-    /// Whether private memory that can be stored to lies at an address.
+    /// Whether there is private writable memory at an address.
     fn is_private(address: u64) -> bool {
         rights_at(address).is_some_and(|rights| rights == "rw-p")
     }
@@ -431,7 +431,7 @@ mod seams {
         mapping.grow(&mut write_map, 8 * PAGE).unwrap();
         write_map.claim(PageId(3), 2);
         mapping.store_meta_page(1, &[7; PAGE as usize]);
-        // Into another window, with the claims.
+        // Move to another window, with the claims.
         for pages in [8, 12] {
             mapping.grow(&mut write_map, pages * PAGE).unwrap();
             let base = mapping.window().write_base().unwrap().as_ptr() as u64;
@@ -445,8 +445,8 @@ mod seams {
         assert!((0..12).all(|page| !can_store(base + page * PAGE)));
     }
 
-    /// A reader that looks between the two stores sees the new place and the old value. That is no
-    /// cut.
+    /// Between the two stores of a move, a reader sees the new address and the old value. It must
+    /// not report a cut.
     #[test]
     fn readers_see_no_cut_while_the_sentinel_moves_to_its_place_for_writing() {
         let temp = tempfile::NamedTempFile::new().unwrap();
@@ -457,23 +457,23 @@ mod seams {
         let act = move |moment| {
             if moment == Moment::SentinelMoving {
                 counted.set(counted.get() + 1);
-                assert!(read_map.all_served(), "a reader that looks at this moment");
+                assert!(read_map.all_served(), "a reader between the two stores");
             }
         };
         at_moments(act, || mapping.ready_to_write().unwrap());
         assert_eq!(moments.get(), 1);
         assert!(mapping.read_map().all_served() && !mapping.is_faulted());
         temp.as_file().set_len(4 * PAGE).unwrap();
-        assert!(!mapping.read_map().all_served(), "and the sentinel is watched at its new place");
+        assert!(!mapping.read_map().all_served(), "the sentinel is checked at its new place");
     }
 
-    /// A move that fails late has unmapped its target, where another mapping may lie by
-    /// then: growth goes on elsewhere, and nothing there is mapped over, unmapped or taken for a
-    /// part of the file.
+    /// A move that fails late has unmapped its target, and another thread may have mapped something
+    /// there. Growth must go on elsewhere, and must neither unmap nor overwrite that mapping, nor
+    /// use it as part of the file.
     #[test]
-    fn what_a_failed_move_unmapped_is_not_ours_any_more() {
-        // The first move of growth fails (the read-only mapping), the second (the writable
-        // mapping), and the one that makes an alias.
+    fn a_failed_move_leaves_its_target_to_other_mappings() {
+        // In turn, these moves fail: the first one of growth (read-only mapping), the second one
+        // (writable mapping), and the one that makes an alias.
         for (window_pages, works) in [(64, 0), (64, 1), (4, 0), (4, 1)] {
             let (mapping, _temp) = in_file(Some(window_pages));
             let mut write_map = mapping.write_map().unwrap();
@@ -494,16 +494,18 @@ mod seams {
             drop(write_map);
             drop(mapping);
             for (start, len) in others {
-                assert!(is_private(start as u64) && is_private((start + len - 1) as u64), "it is there as it was");
+                assert!(
+                    is_private(start as u64) && is_private((start + len - 1) as u64),
+                    "the other mapping is untouched"
+                );
                 crate::sys::testing::process::unmap_others(start, len);
             }
         }
     }
 
-    /// MAP-3: the moves of growth, those into a larger window among them, fail after the file was
-    /// made longer.
+    /// MAP-3: moves fail after the file was extended, including moves into a larger window.
     #[test]
-    fn growth_that_fails_late_leaves_the_file_and_the_mapping_as_they_were() {
+    fn growth_that_fails_late_restores_the_file_and_the_mapping() {
         let (mapping, _temp) = in_file(Some(64));
         let mut write_map = mapping.write_map().unwrap();
         mapping.grow(&mut write_map, 4 * PAGE).unwrap();
@@ -523,10 +525,10 @@ mod seams {
         hooks::others().into_iter().for_each(|(start, len)| crate::sys::testing::process::unmap_others(start, len));
     }
 
-    /// READY-1: a file that is made longer after it was cut has a hole where it lost pages, which
+    /// READY-1: a file that is extended after a cut has a hole in place of the lost pages, which
     /// reads as zeros.
     #[test]
-    fn a_file_that_is_cut_just_before_it_is_made_longer_is_not_gone_on_with() {
+    fn a_file_that_is_cut_just_before_it_is_extended_is_refused() {
         let bytes: Vec<u8> = [3; 10 * PAGE as usize].to_vec();
         let temp = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(temp.path(), &bytes).unwrap();
@@ -579,7 +581,7 @@ mod seams {
     }
 
     #[test]
-    fn failures_come_through_and_leave_all_usable() {
+    fn injected_errors_are_returned_and_the_mapping_stays_usable() {
         let (mapping, _temp) = in_file(Some(4));
         let watcher = Arc::new(Watcher::default());
         mapping.set_hooks(watcher.clone());
@@ -603,14 +605,14 @@ mod seams {
                 "resized 16384".to_owned(),
                 format!("flush MetaPage 12288+9 of 20480 [{a}, {b}]"),
                 "resized 24576".to_owned(),
-                // What is left of the sentinel of the empty file.
+                // The remains of the sentinel of the empty file.
                 "flush Tree 0+24576 of 28672 [94, 0]".to_owned(),
             ]
         );
     }
 }
 
-/// What happens when the kernel cannot serve an access.
+/// Accesses that the kernel cannot serve.
 mod faults {
     use super::*;
 
@@ -653,15 +655,15 @@ mod faults {
     }
 
     #[test]
-    fn a_cut_of_what_is_not_used_is_not_noticed() {
+    fn a_cut_after_the_part_in_use_is_not_reported() {
         let (mapping, _write_map, temp) = filled(10);
         cut(&temp, 10 * PAGE + 1);
         assert!(mapping.read_map().all_served());
     }
 
-    /// What was cut off comes back as a hole, which reads as zeros without any fault.
+    /// After a cut and an extension the file has a hole, which reads as zeros without a fault.
     #[test]
-    fn a_file_that_was_cut_and_made_longer_again_is_noticed() {
+    fn a_file_that_was_cut_and_extended_again_is_reported() {
         let (mapping, mut write_map, temp) = filled(10);
         let len = mapping.file_len().unwrap();
         cut(&temp, 5 * PAGE + 7);
@@ -670,8 +672,8 @@ mod faults {
         assert!(mapping.grow(&mut write_map, 20 * PAGE).is_err());
     }
 
-    /// The old place of the sentinel is a page like any other after growth: a reader that looks at
-    /// it late is not misled.
+    /// After growth, the old place of the sentinel is an ordinary page: a reader that still checks
+    /// it must not report a cut.
     #[test]
     fn a_sentinel_that_has_moved_is_not_lost() {
         let (mapping, mut write_map, _temp) = filled(3);
@@ -694,9 +696,9 @@ mod faults {
         assert!(mapping.read_map().all_served());
     }
 
-    /// The page of its sentinel belongs to the writer once the file goes on in another window.
+    /// Once the file has moved to another window, the writer may use the page of the old sentinel.
     #[test]
-    fn a_reader_of_an_old_window_takes_no_store_for_a_cut() {
+    fn a_reader_of_an_old_window_does_not_report_a_store_as_a_cut() {
         let (mapping, temp) = in_file(Some(4));
         let mut write_map = mapping.write_map().unwrap();
         mapping.grow(&mut write_map, 4 * PAGE).unwrap();
@@ -709,7 +711,7 @@ mod faults {
         assert!(old.all_served() && !mapping.is_faulted());
         expect(old.bytes(3 * PAGE, PAGE as usize).unwrap(), 3);
         cut(&temp, 2 * PAGE);
-        assert!(!old.all_served(), "a cut is noticed all the same");
+        assert!(!old.all_served(), "a cut is still reported");
     }
 
     #[test]
@@ -727,18 +729,18 @@ mod faults {
     }
 
     #[test]
-    fn stores_beyond_the_end_are_lost_and_recorded_and_nothing_grows() {
+    fn stores_beyond_the_end_are_lost_and_recorded() {
         let (mapping, mut write_map, temp) = filled(10);
         cut(&temp, 5 * PAGE);
         write_map.bytes_mut(PageId(8), 1).fill(1);
         assert_eq!(write_map.bytes(PageId(8), 1).unwrap()[..2], [1, 1]);
         assert!(mapping.is_faulted() && !mapping.has_whole(10 * PAGE).unwrap());
         assert!(mapping.grow(&mut write_map, 20 * PAGE).is_err());
-        assert_eq!(mapping.file_len().unwrap(), 5 * PAGE, "the file is not made longer to fit");
+        assert_eq!(mapping.file_len().unwrap(), 5 * PAGE, "the store does not extend the file");
     }
 
     #[test]
-    fn a_file_that_was_cut_is_not_grown_over_what_it_lost() {
+    fn a_file_that_was_cut_does_not_grow() {
         let (mapping, mut write_map, temp) = filled(10);
         cut(&temp, 5 * PAGE);
         assert!(mapping.grow(&mut write_map, 20 * PAGE).is_err());
@@ -756,7 +758,7 @@ mod faults {
     }
 
     #[test]
-    fn many_threads_in_the_middle_of_large_copies_live_on() {
+    fn threads_survive_a_cut_during_large_copies() {
         let (mapping, _write_map, temp) = filled(4000);
         let start = Barrier::new(9);
         std::thread::scope(|scope| {
@@ -782,7 +784,7 @@ mod faults {
     }
 
     #[test]
-    fn other_mappings_go_on_and_a_new_one_heals() {
+    fn other_mappings_still_work_and_a_new_mapping_recovers() {
         let (mapping, _write_map, temp) = filled(10);
         let (other, _other_write_map, _other_temp) = filled(10);
         let bytes = std::fs::read(temp.path()).unwrap();
@@ -791,14 +793,14 @@ mod faults {
         expect(other.read_map().bytes(9 * PAGE, PAGE as usize).unwrap(), 9);
         assert!(other.read_map().all_served());
         std::fs::write(temp.path(), bytes).unwrap();
-        assert!(!mapping.read_map().all_served(), "what was lost once is never believed again");
+        assert!(!mapping.read_map().all_served(), "a mapping with a fault is never trusted again");
         let healed = Mapping::of_file(file::open(temp.path(), true).unwrap(), true, options(None)).unwrap();
         expect(healed.read_map().bytes(9 * PAGE, PAGE as usize).unwrap(), 9);
         assert!(healed.read_map().all_served());
     }
 
     #[test]
-    fn probing_says_what_an_access_would_not_survive() {
+    fn probe_reports_accesses_that_would_fail() {
         let (mapping, _write_map, temp) = filled(10);
         let read_map = mapping.read_map();
         read_map.probe(9 * PAGE, PAGE as usize).unwrap();

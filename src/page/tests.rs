@@ -1,7 +1,7 @@
-//! Tests of several page modules together: golden pages, and hostile bytes given to everything that
+//! Tests of several page modules together: golden pages, and invalid bytes for everything that
 //! decodes.
 //!
-//! The oracles of leaf and branch are in `leaf/tests.rs` and `branch/tests.rs`.
+//! The model tests of leaf and branch are in `leaf/tests.rs` and `branch/tests.rs`.
 
 use proptest::prelude::*;
 
@@ -100,7 +100,7 @@ fn header_reads_what_was_written_and_refuses_reserved_values() {
 }
 
 #[test]
-fn overflow_runs_round_trip() {
+fn overflow_extents_round_trip() {
     for page_size in [4096, 32768] {
         for len in [0, 1, page_size - 33, page_size - 32, page_size - 31, 3 * page_size - 32, 3 * page_size] {
             let value: Vec<u8> = (0..len).map(|at| at as u8 | 1).collect();
@@ -155,10 +155,10 @@ fn free_lists_round_trip() {
     assert_eq!(free_list::read(&extent, ID).unwrap_err().field, "free list item start");
 }
 
-/// Takes an answer that does not matter: that there is one, and no panic, is the test.
+/// Ignores a result: the test is that the call returns and does not panic.
 fn ran<T>(_answer: T) {}
 
-/// Calls everything that reads a page. Answers do not matter, only that there is one.
+/// Calls everything that reads a page; only panics matter.
 fn read_everything(page: &[u8], id: PageId) {
     let probes: [&[u8]; 5] = [b"", b"k", b"key-00000005", &[0; 40], &[0xff; 40]];
     ran(Header::read(page, id).map(|header| header.overflow_pages()));
@@ -186,7 +186,7 @@ fn read_everything(page: &[u8], id: PageId) {
     }
 }
 
-/// Changes a copy of the page in every way, and reads the result.
+/// Changes a copy of the page in every way and reads the result.
 fn write_everything(page: &[u8], id: PageId) {
     let mut page = page.to_vec();
     for at in [0, 1, 3, 1000] {
@@ -245,7 +245,7 @@ proptest! {
         count in 0u16..700,
         prefix in prop_oneof![0u16..40, any::<u16>()],
     ) {
-        // A header that passes, so that the random bytes after it are reached.
+        // A valid header, so that the random bytes after it are decoded.
         let mut page: Vec<u8> = seed.iter().cycle().take(4096).copied().collect();
         let lower = if kind == 2 { 128 + 16 * count } else { 32 + 6 * count };
         let upper = if lower <= 4096 { lower.max(4000) } else { 4096 };
@@ -272,7 +272,7 @@ proptest! {
 }
 
 #[test]
-fn every_byte_of_the_arrays_can_be_wrong() {
+fn no_wrong_byte_of_the_arrays_panics() {
     for branch in [false, true] {
         let good = valid_page(branch, 4096);
         for at in (4..1200).chain(3900..4096) {
@@ -288,7 +288,7 @@ fn every_byte_of_the_arrays_can_be_wrong() {
     }
 }
 
-/// Keys of every kind that has made page code wrong: shared and nested prefixes, zero tails, all
+/// Keys of all kinds that are difficult for page code: shared and nested prefixes, zero tails, all
 /// lengths.
 pub(super) fn any_key(max_bytes: usize) -> impl Strategy<Value = Vec<u8>> {
     let tail = prop::collection::vec(prop_oneof![Just(0u8), Just(0xff), Just(b'a'), any::<u8>()], 0..7);

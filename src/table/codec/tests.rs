@@ -13,7 +13,7 @@ fn bytes_of<C: Codec>(item: &C::Item<'_>) -> Vec<u8> {
     C::encode(item).expect("encodes").to_vec()
 }
 
-/// Decoding what was encoded gives the item back, borrowed and owned.
+/// Checks that decoding the encoded bytes returns the item, borrowed and owned.
 fn round_trip<C>(item: C::Owned)
 where
     C: for<'a> Codec<Item<'a> = <C as Codec>::Owned>,
@@ -25,7 +25,7 @@ where
     assert_eq!(C::to_owned(found), item);
 }
 
-/// Bytes sort as the items do, by `compare`.
+/// Checks that the encoded bytes sort like the items, by `compare`.
 fn same_order<C>(a: &C::Owned, b: &C::Owned, compare: impl Fn(&C::Owned, &C::Owned) -> Ordering)
 where
     C: for<'a> KeyCodec<Item<'a> = <C as Codec>::Owned>,
@@ -34,7 +34,7 @@ where
     assert_eq!(bytes_of::<C>(a).cmp(&bytes_of::<C>(b)), compare(a, b), "{a:?} and {b:?}");
 }
 
-/// Bytes with many zeros, ones and 0xFF, which are what the escape is about.
+/// Bytes with many 0x00, 0x01 and 0xFF, the values that matter for the escape.
 fn nasty() -> impl Strategy<Value = Vec<u8>> {
     vec(prop_oneof![Just(0u8), Just(0), Just(1), Just(0xFE), Just(0xFF), any::<u8>()], 0..6)
 }
@@ -176,7 +176,7 @@ proptest! {
     }
 }
 
-/// Names are stored in files: a change here makes tables unreadable.
+/// Names are stored in files: changing one makes tables unreadable.
 #[test]
 fn names_are_fixed() {
     let names = [
@@ -210,7 +210,7 @@ fn names_are_fixed() {
     }
 }
 
-/// Bytes are stored in files: a change here makes tables unreadable.
+/// Encoded bytes are stored in files: changing them makes tables unreadable.
 #[test]
 fn bytes_are_fixed() {
     assert_eq!(bytes_of::<&str>(&"ada"), b"ada");
@@ -253,7 +253,7 @@ fn refusal<C: Codec>(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn other_bytes_are_refused_with_a_reason() {
+fn invalid_bytes_are_refused_with_a_reason() {
     assert_eq!(refusal::<u64>(b"ada"), "3 bytes where u64 has 8");
     assert_eq!(refusal::<[u8; 4]>(b"ada"), "3 bytes where [u8;4] has 4");
     assert_eq!(refusal::<&[u8; 2]>(b"ada"), "3 bytes where [u8;2] has 2");
