@@ -1,6 +1,6 @@
 //! Compaction: writes one state of a database to a new file with full pages.
 //!
-//! Floor: db. Reads a snapshot in key order and loads a new database ([`Copy`]), so pages are
+//! Floor: db. Reads a snapshot in key order and loads a new database (`Copy`), so pages are
 //! filled one after the other and are in key order. Only the list of tables is held in memory:
 //! values are copied from one mapping to the other, and write-back starts after each batch. One
 //! transaction writes everything, so that no free page is left.

@@ -319,8 +319,8 @@ impl LiveStates {
         LiveStates { states: others, published }
     }
 
-    /// Whether a state reaches a page written by `born` and freed by `freed`, that is, `born <=
-    /// state < freed`.
+    /// Whether a state reaches a page written by `born` and freed by `freed`: `born <= state <
+    /// freed`. Also true if `freed` is after the published state (P7).
     pub(crate) fn reach(&self, born: TxnId, freed: TxnId) -> bool {
         let first = self.states.partition_point(|&state| state < born);
         freed > self.published || self.states.get(first).is_some_and(|&state| state < freed)
