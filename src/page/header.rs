@@ -36,7 +36,7 @@ impl PageKind {
     }
 }
 
-/// What the header of a page says of its origin.
+/// Page id, tree and transaction: the fields of the header that identify a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PageStamp {
     pub(crate) id: PageId,

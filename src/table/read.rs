@@ -3,8 +3,8 @@
 //! Floor: table. A handle holds a clone of its transaction and has no lifetime. Values that it
 //! returns borrow the handle, except for the owned forms.
 //!
-//! Failure: [`Error::Corrupt`](crate::Error::Corrupt) and [`Error::Decode`](crate::Error::Decode),
-//! with path and table, for a damaged page or an entry that does not decode.
+//! Failure: [`Error::Corrupt`] and [`Error::Decode`], with path and table, for a damaged page or an
+//! entry that does not decode.
 
 use std::marker::PhantomData;
 use std::ops::RangeBounds;

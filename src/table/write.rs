@@ -3,8 +3,8 @@
 //! Floor: table. A handle borrows its transaction mutably, and values that it returns borrow the
 //! handle. So a value cannot be changed while it is borrowed.
 //!
-//! Failure: [`Error::TooLarge`](crate::Error::TooLarge) and usage errors change nothing. After any
-//! other error the transaction can only be aborted, and its calls return an error that says so.
+//! Failure: [`Error::TooLarge`] and usage errors change nothing. After any other error the
+//! transaction can only be aborted, and its calls return an error that says so.
 
 use std::marker::PhantomData;
 use std::ops::RangeBounds;

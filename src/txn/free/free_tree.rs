@@ -88,7 +88,7 @@ pub(crate) struct FreeCache {
 }
 
 impl FreeCache {
-    /// Prepares for the next transaction, which must not reuse pages of the states in `live`.
+    /// Prepares for the next transaction, which must not reuse pages of the live states.
     pub(crate) fn begin(&mut self, pages: &mut TxnPages, basis: &Basis) -> Result<()> {
         let Basis { latest, live } = basis;
         self.scan_started = false;
