@@ -62,13 +62,14 @@ pub(crate) fn walk_depth_first<B>(walk: &mut impl DepthFirst<B>, root: &TreeRoot
         return Ok(());
     }
     let mut path: [Option<Parent<B>>; DEPTH_MAX] = [const { None }; DEPTH_MAX];
-    let mut depth = 0;
-    path[0] = enter(walk, root.ptr, height_of(root)? - 1, None)?;
+    let (ptr, level, mut depth) = (root.ptr, height_of(root)? - 1, 0);
+    path[0] = walk.enter(ptr, level, None)?.map(|branch| Parent { ptr, level, next: 0, branch });
     while let Some(parent) = &mut path[depth] {
-        if let Some(child) = walk.next_child(parent)? {
-            if let Some(entered) = enter(walk, child, parent.level - 1, Some(parent))? {
+        if let Some(ptr) = walk.next_child(parent)? {
+            let level = parent.level - 1;
+            if let Some(branch) = walk.enter(ptr, level, Some(parent))? {
                 depth += 1;
-                path[depth] = Some(entered);
+                path[depth] = Some(Parent { ptr, level, next: 0, branch });
             }
         } else {
             let ptr = parent.ptr;
@@ -79,16 +80,6 @@ pub(crate) fn walk_depth_first<B>(walk: &mut impl DepthFirst<B>, root: &TreeRoot
         }
     }
     Ok(())
-}
-
-fn enter<B>(
-    walk: &mut impl DepthFirst<B>,
-    ptr: PagePtr,
-    level: usize,
-    parent: Option<&Parent<B>>,
-) -> Result<Option<Parent<B>>> {
-    let branch = walk.enter(ptr, level, parent)?;
-    Ok(branch.map(|branch| Parent { ptr, level, next: 0, branch }))
 }
 
 /// The child at index `next`; `None` after the last. Advances `next`.
