@@ -24,13 +24,14 @@ pub(crate) enum Pattern {
     Descending,
 }
 
-/// The cut that keeps a run of sequential puts from leaving half-empty pages: of `count`
-/// entries, the new one among them at `at`, the first part takes as many as returned.
-pub(crate) fn preferred_cut(pattern: Pattern, at: usize, count: usize) -> Option<usize> {
+/// Where to cut a page so that sequential puts do not leave half-empty pages. The page to split has
+/// `count` entries, including the new one, which has the index `new_index`. Returns the number of
+/// entries of the left page; `None` if the puts are not sequential.
+pub(crate) fn preferred_cut(pattern: Pattern, new_index: usize, count: usize) -> Option<usize> {
     match pattern {
         Pattern::Random => None,
-        Pattern::Ascending => Some(if at + 1 == count { at } else { at + 1 }),
-        Pattern::Descending => Some(if at == 0 { 1 } else { at }),
+        Pattern::Ascending => Some(if new_index + 1 == count { new_index } else { new_index + 1 }),
+        Pattern::Descending => Some(if new_index == 0 { 1 } else { new_index }),
     }
 }
 
@@ -74,7 +75,7 @@ pub(crate) fn has_room_to_share(used_bytes: usize, capacity: usize) -> bool {
     used_bytes * 7 < capacity * 4
 }
 
-/// What becomes of a page that has few entries left, and its neighbour.
+/// How to join a page that has few entries left with its neighbour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Join {
     /// One page takes everything.
@@ -95,9 +96,9 @@ fn merge_bytes(capacity: usize) -> usize {
     capacity / 4 * 3
 }
 
-/// Joins two neighbouring leaves: `sizes` of the entries of both in order, the second beginning at
-/// `hooks`.
-pub(crate) fn join_leaves(sizes: &[usize], hooks: usize, capacity: usize) -> Join {
+/// Plans how to join two neighbouring leaves. `sizes` has the size of each entry of both leaves, in
+/// order; `boundary` is the index of the first entry of the second leaf.
+pub(crate) fn join_leaves(sizes: &[usize], boundary: usize, capacity: usize) -> Join {
     let total: usize = sizes.iter().sum();
     if total <= merge_bytes(capacity) {
         return Join::Merge;
@@ -107,17 +108,19 @@ pub(crate) fn join_leaves(sizes: &[usize], hooks: usize, capacity: usize) -> Joi
         left.min(total - left)
     };
     match balanced_cut(sizes, capacity) {
-        Some(cut) if cut != hooks && smaller(cut) > smaller(hooks) => Join::Move(cut),
+        Some(cut) if cut != boundary && smaller(cut) > smaller(boundary) => Join::Move(cut),
         _ if total <= capacity => Join::Merge,
         _ => Join::Leave,
     }
 }
 
-/// Joins two neighbouring branches. `weights` are the bytes of each child without regard to
-/// prefixes; `built_bytes` tells what a range of the children takes as a page of its own.
+/// Plans how to join two neighbouring branches. `weights` has the bytes of each child of both
+/// branches, in order, without regard to prefixes; `boundary` is the index of the first child of
+/// the second branch. `built_bytes` returns the size of a branch built from a range of the
+/// children.
 pub(crate) fn join_branches(
     weights: &[usize],
-    hooks: usize,
+    boundary: usize,
     capacity: usize,
     built_bytes: impl Fn(Range<usize>) -> usize,
 ) -> Join {
@@ -128,15 +131,16 @@ pub(crate) fn join_branches(
     let count = weights.len();
     let both_fit = |cut: usize| built_bytes(0..cut) <= capacity && built_bytes(cut..count) <= capacity;
     // A lone child must get company; otherwise a page is rewritten only where that moves enough.
-    let least = if hooks == 1 || hooks + 1 == count { 1 } else { (count / 8).max(1) };
-    let mut cut = middle(weights, 0..count).unwrap_or(hooks);
-    while cut.abs_diff(hooks) >= least {
+    let least = if boundary == 1 || boundary + 1 == count { 1 } else { (count / 8).max(1) };
+    let mut cut = middle(weights, 0..count).unwrap_or(boundary);
+    while cut.abs_diff(boundary) >= least {
         if both_fit(cut) {
             return Join::Move(cut);
         }
-        // The middle can be too much, since prefixes get lost. One child across the hooks always
-        // fits.
-        cut = if cut > hooks { hooks + (cut - hooks) / 2 } else { hooks - (hooks - cut) / 2 };
+        // Moving up to the middle may need too much room, because a page whose children share a
+        // shorter prefix gets larger. So halve the number of children to move until both pages fit;
+        // moving a single child always fits.
+        cut = if cut > boundary { boundary + (cut - boundary) / 2 } else { boundary - (boundary - cut) / 2 };
     }
     if all <= capacity {
         Join::Merge
@@ -287,15 +291,15 @@ mod tests {
     #[test]
     fn every_leaf_join_fits_and_gains() {
         every_sequence(&[1, 3, 6, 10], 6, &mut |sizes| {
-            for hooks in 1..sizes.len() {
-                if !fits(&sizes[..hooks], 20) || !fits(&sizes[hooks..], 20) {
+            for boundary in 1..sizes.len() {
+                if !fits(&sizes[..boundary], 20) || !fits(&sizes[boundary..], 20) {
                     continue;
                 }
                 let smaller = |cut: usize| sizes[..cut].iter().sum::<usize>().min(sizes[cut..].iter().sum::<usize>());
-                match join_leaves(sizes, hooks, 20) {
+                match join_leaves(sizes, boundary, 20) {
                     Join::Merge => assert!(fits(sizes, 20)),
                     Join::Move(cut) => {
-                        assert!(cut > 0 && cut < sizes.len() && smaller(cut) > smaller(hooks));
+                        assert!(cut > 0 && cut < sizes.len() && smaller(cut) > smaller(boundary));
                         assert!(fits(&sizes[..cut], 20) && fits(&sizes[cut..], 20));
                     }
                     Join::Leave => assert!(!fits(sizes, 20)),
@@ -361,15 +365,17 @@ mod tests {
     fn branches_join_when_they_fit() {
         every_sequence(&[1, 4, 9], 7, &mut |weights| {
             let bytes = |range: Range<usize>| weights[range].iter().sum::<usize>();
-            for hooks in 1..weights.len() {
-                let join = join_branches(weights, hooks, 20, bytes);
-                let lone_child = hooks == 1 || hooks + 1 == weights.len();
-                if lone_child && weights.len() > 3 && bytes(0..hooks) <= 20 && bytes(hooks..weights.len()) <= 20 {
-                    assert!(join != Join::Leave && join != Join::Move(hooks), "{weights:?}");
+            for boundary in 1..weights.len() {
+                let join = join_branches(weights, boundary, 20, bytes);
+                let lone_child = boundary == 1 || boundary + 1 == weights.len();
+                if lone_child && weights.len() > 3 && bytes(0..boundary) <= 20 && bytes(boundary..weights.len()) <= 20 {
+                    assert!(join != Join::Leave && join != Join::Move(boundary), "{weights:?}");
                 }
                 match join {
                     Join::Merge => assert!(bytes(0..weights.len()) <= 20),
-                    Join::Move(cut) => assert!(bytes(0..cut) <= 20 && bytes(cut..weights.len()) <= 20 && cut != hooks),
+                    Join::Move(cut) => {
+                        assert!(bytes(0..cut) <= 20 && bytes(cut..weights.len()) <= 20 && cut != boundary)
+                    }
                     Join::Leave => assert!(bytes(0..weights.len()) > 20),
                 }
             }

@@ -161,9 +161,9 @@ fn join_leaves<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usiz
     // Both pages are read from copies, because one or both are built anew from their entries.
     let (left, right) = (tree.pages.page(pair.left)?.to_vec(), tree.pages.page(pair.right)?.to_vec());
     let mut entries = entries_of(&Leaf::parse(&left, pair.left.id)?)?;
-    let hooks = entries.len();
+    let boundary = entries.len();
     entries.extend(entries_of(&Leaf::parse(&right, pair.right.id)?)?);
-    match plan::join_leaves(&sizes_of(&entries), hooks, leaf_capacity(tree.pages.page_size())) {
+    match plan::join_leaves(&sizes_of(&entries), boundary, leaf_capacity(tree.pages.page_size())) {
         Join::Leave => Ok(Joined::Unchanged),
         Join::Merge => {
             build_leaf(tree, pair.own().id, &entries)?;
@@ -184,13 +184,13 @@ fn join_branches<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: us
     let level = path.len() - 1 - depth;
     let page_size = tree.pages.page_size();
     let mut children = children_of(&branch_at(tree.pages, pair.left, level)?)?;
-    let hooks = children.len();
+    let boundary = children.len();
     children.extend(children_of(&branch_at(tree.pages, pair.right, level)?)?);
     branch_at(tree.pages, path.frame(depth - 1).ptr, level + 1)?
-        .separator_into(pair.left_at + 1, &mut children[hooks].sep)?;
+        .separator_into(pair.left_at + 1, &mut children[boundary].sep)?;
     let weights = weights_of(&children);
     let plan =
-        plan::join_branches(&weights, hooks, page_size, |range| branch::built_bytes(page_size, &children[range]));
+        plan::join_branches(&weights, boundary, page_size, |range| branch::built_bytes(page_size, &children[range]));
     match plan {
         Join::Leave => Ok(Joined::Unchanged),
         Join::Merge => {
