@@ -170,7 +170,6 @@ pub(super) struct Registration {
 impl Registration {
     /// Registers `len` bytes from `start` on, which are reserved for a mapping of a file from its
     /// offset 0. Installs the handler of the process if it is not installed.
-    /// 0. Installs the handler of the process if it is not installed.
     pub(super) fn new(start: usize, len: usize, writable: bool, record: &Arc<FaultRecord>) -> io::Result<Registration> {
         let _changing = changing();
         install()?;
