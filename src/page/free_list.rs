@@ -25,7 +25,7 @@ pub(crate) struct FreeItem {
 }
 
 /// Pages that a list of `items` items takes.
-pub(crate) fn overflow_pages(page_size: usize, items: usize) -> u64 {
+pub(crate) fn list_pages(page_size: usize, items: usize) -> u64 {
     (items * FREE_ITEM_BYTES + FREE_LIST_ITEMS).div_ceil(page_size) as u64
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn overflow_pages(page_size: usize, items: usize) -> u64 {
 pub(crate) fn write(extent: &mut [u8], page_size: usize, id: PageId, txn: TxnId, items: &[FreeItem]) -> u32 {
     assert!(
         extent.len().is_multiple_of(page_size)
-            && extent.len() as u64 >= overflow_pages(page_size, items.len()) * page_size as u64
+            && extent.len() as u64 >= list_pages(page_size, items.len()) * page_size as u64
     );
     let pages = (extent.len() / page_size) as u64;
     header::init(extent, PageKind::FreeList, 0, PageStamp { id, tree: TreeId::FREE_SPACE, txn });

@@ -52,8 +52,8 @@ pub(crate) struct Header {
     pub(crate) kind: PageKind,
     pub(crate) level: u8,
     pub(crate) count: u16,
-    /// Leaf and branch only, like `lower` and `upper`; other kinds store the length of the extent
-    /// in these bytes, see [`Header::overflow_pages`].
+    /// Leaf and branch only, like `lower` and `upper`; other kinds store the number of pages of the
+    /// extent in these bytes, see [`Header::extent_pages`].
     pub(crate) prefix_bytes: u16,
     pub(crate) lower: u16,
     pub(crate) upper: u16,
@@ -93,7 +93,7 @@ impl Header {
     }
 
     /// Pages of the extent, for overflow extents and free lists; 1 for other kinds.
-    pub(crate) fn overflow_pages(&self) -> u64 {
+    pub(crate) fn extent_pages(&self) -> u64 {
         match self.kind {
             PageKind::Leaf | PageKind::Branch => 1,
             PageKind::Overflow | PageKind::FreeList => {
@@ -180,7 +180,7 @@ pub(super) fn read_extent(extent: &[u8], id: PageId, kind: PageKind) -> Result<H
     if header.kind != kind {
         return Err(bad(id, "page kind", header.kind as u64, kind as u64));
     }
-    let (bytes, pages) = (extent.len() as u64, header.overflow_pages());
+    let (bytes, pages) = (extent.len() as u64, header.extent_pages());
     let page_size = bytes.checked_div(pages).and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
     if !crate::limits::page_size_ok(page_size) || bytes % pages != 0 {
         return Err(bad(id, "run length", pages, bytes / crate::limits::PAGE_SIZE_MIN as u64));

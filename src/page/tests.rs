@@ -69,7 +69,7 @@ fn header_reads_what_was_written_and_refuses_reserved_values() {
     let crc = checksum::seal(&mut page);
     let header = Header::read(&page, ID).unwrap();
     assert_eq!((header.checksum, header.kind, header.level, header.count), (crc, PageKind::Leaf, 0, 0));
-    assert_eq!((header.lower, header.upper, header.overflow_pages()), (32, 4096, 1));
+    assert_eq!((header.lower, header.upper, header.extent_pages()), (32, 4096, 1));
     assert_eq!((header.id, header.txn, header.tree), (ID, TXN, TREE));
     assert_eq!(header::page_txn(&page), TXN);
 
@@ -111,7 +111,7 @@ fn overflow_extents_round_trip() {
             assert!(checksum::matches(&extent, crc));
             assert_eq!(overflow::value(&extent, ID, len as u64).unwrap(), value);
             assert!(extent[32 + len..].iter().all(|byte| *byte == 0));
-            assert_eq!(Header::read(&extent, ID).unwrap().overflow_pages(), pages);
+            assert_eq!(Header::read(&extent, ID).unwrap().extent_pages(), pages);
             assert_eq!(overflow::value(&extent, ID, u64::MAX).unwrap_err().field, "value length");
             assert_eq!(overflow::value(&extent, PageId(7), 0).unwrap_err().field, "page id");
             if pages > 1 {
@@ -134,7 +134,7 @@ fn free_lists_round_trip() {
     };
     for count in [0, 1, 169, 170, 1000] {
         let items: Vec<_> = (0..count).map(item).collect();
-        let pages = free_list::overflow_pages(4096, items.len());
+        let pages = free_list::list_pages(4096, items.len());
         assert_eq!(pages, if count <= 169 { 1 } else { 1 + (40 + 24 * count - 1) / 4096 });
         let mut extent = vec![0xee; pages as usize * 4096];
         let crc = free_list::write(&mut extent, 4096, ID, TXN, &items);
@@ -161,7 +161,7 @@ fn ran<T>(_answer: T) {}
 /// Calls everything that reads a page; only panics matter.
 fn read_everything(page: &[u8], id: PageId) {
     let probes: [&[u8]; 5] = [b"", b"k", b"key-00000005", &[0; 40], &[0xff; 40]];
-    ran(Header::read(page, id).map(|header| header.overflow_pages()));
+    ran(Header::read(page, id).map(|header| header.extent_pages()));
     ran((overflow::value(page, id, 100), free_list::read(page, id), meta::MetaPage::decode_copy(page)));
     ran((checksum::stored(page), header::page_level(page), header::page_kind(page, id)));
     if let Ok(leaf) = Leaf::parse(page, id) {

@@ -143,7 +143,7 @@ impl Rescue<'_> {
             }
             let Ok(header) = Header::read(&page, id) else { continue };
             if header.kind == PageKind::Overflow {
-                let pages = header.overflow_pages();
+                let pages = header.extent_pages();
                 if pages <= reads_left {
                     reads_left -= pages;
                     if self.pages.verify_extent(PagePtr { id, crc: header.checksum }, pages).is_ok() {

@@ -156,7 +156,7 @@ mod tests {
         file.write_all_at(&extent, 2 * page_size as u64).unwrap();
         let whole = FilePages::new(&file, page_size, 2 * page_size as u64 + extent.len() as u64);
         let ptr = PagePtr { id, crc };
-        assert_eq!(whole.verify_extent(ptr, pages).unwrap().overflow_pages(), pages);
+        assert_eq!(whole.verify_extent(ptr, pages).unwrap().extent_pages(), pages);
         let mut read = Vec::new();
         whole.extent(ptr, pages, &mut read).unwrap();
         assert_eq!(read, extent);

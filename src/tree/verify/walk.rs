@@ -163,7 +163,7 @@ impl FileWalk<'_, '_> {
             return read_value(self.pages, pointer, extent);
         }
         let header = self.pages.verify_extent(pointer.ptr, pages)?;
-        if header.kind == PageKind::Overflow && header.overflow_pages() == pages {
+        if header.kind == PageKind::Overflow && header.extent_pages() == pages {
             return Ok(&[]);
         }
         Err(Error::corrupt(id, "is not the overflow extent that its pointer describes"))

@@ -271,7 +271,7 @@ impl FreeCache {
             self.recent.push(FreeItem { start, pages, born: latest.txn, freed: txn });
         }
         let most = self.recent.len() + self.reserve.len() + pages.free.unlisted_count();
-        let extent = free_list::overflow_pages(pages.page_size(), most);
+        let extent = free_list::list_pages(pages.page_size(), most);
         let id = self.take_list_extent(pages, extent)?;
         let mut items = self.recent.clone();
         items.extend(self.reserve.iter().map(|&id| usable_item(id, 1)));
