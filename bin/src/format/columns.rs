@@ -1,7 +1,9 @@
 //! Converts the keys and the values of a table: arguments and rows to stored bytes, and stored
 //! bytes to text.
 //!
-//! A missing table counts as a table without types.
+//! This module chooses the type of each column and the wording of errors. The conversion itself is
+//! in `types`: `Type::show` makes the text of stored bytes, `Type::read` parses a text. A missing
+//! table counts as a table without types.
 //!
 //! Failure: a usage error that names table, type and text, if text does not fit its type or if the
 //! codec cannot decode given bytes. Stored bytes that do not decode are an error of the file.
@@ -202,7 +204,7 @@ impl Column {
         ))
     }
 
-    /// Appends the text of stored bytes.
+    /// Appends the text of stored bytes, which [`Type::show`] makes.
     pub(crate) fn show(&self, stored: &[u8], text: &mut Vec<u8>) -> Result<(), Failure> {
         if !self.item_type.is_known() {
             return Err(self.unknown());

@@ -1,8 +1,8 @@
 //! Converts keys and values of the built-in codecs from text and to text.
 //!
-//! A table stores the names of its codecs. [`Type::of`] parses such a name. A [`Type`] converts
-//! between stored bytes and text with the library's codec. [`HELP`] describes the text of each
-//! type.
+//! A table stores the names of its codecs. [`Type::of`] parses such a name. [`Type::show`] makes
+//! the text of stored bytes and [`Type::read`] parses a text, with the library's codec; `columns`
+//! calls both. [`HELP`] describes the text of each type.
 //!
 //! Invariants:
 //!   TYPE-1  bytes that decode have a text, and parsing that text returns the same bytes.
