@@ -3,6 +3,9 @@
 //! Floor: catalog. The catalog is a B+tree of its own (tree 0) from table name to [`TableRecord`].
 //! Records are plain bytes, so that recovery, check and tools need no codec.
 //!
+//! `txn/write/tables.rs` makes the record of a new table and sets its flags (`new_record`).
+//! [`TableRecord::known_flags`] checks the flags; all code that opens a table calls it first.
+//!
 //! Record, little-endian:
 //!
 //! ```text
@@ -123,7 +126,8 @@ impl TableRecord {
         Error::usage(format!("table '{name}' was made {stored} and {refused} {asked_for}; {remedy}"))
     }
 
-    /// An error if this build cannot read this kind of table.
+    /// Returns an error if a flag is set that this build does not know: then it cannot read this
+    /// kind of table.
     pub(crate) fn known_flags(&self, name: &str) -> Result<()> {
         if self.flags & !flags::KNOWN == 0 {
             return Ok(());

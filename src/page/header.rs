@@ -1,8 +1,10 @@
 //! The page header: the first 32 bytes of leaves, branches, overflow extents and free lists.
 //!
-//! Floor: page. [`Header::read`] decodes all fields, for check, salvage and inspect; `leaf` and
-//! `branch` read the few fields of their hot path themselves and use this module only to name an
-//! invalid field.
+//! Floor: page. The offsets of the header's fields are in `layout`; this module has none.
+//! [`Header::read`] decodes all fields. Check, salvage, inspect, overflow extents and free lists
+//! use it. Hot paths do not: `Leaf::parse`, `Branch::parse` and `lookup` read the few fields that
+//! they need from the page themselves. Both `parse` call [`reject`] here only to name an invalid
+//! field.
 //!
 //! Failure: an unknown kind, a reserved flag or another page's id is a `DecodeError`.
 

@@ -1,4 +1,5 @@
-//! Offsets and sizes of all fields of a page. No other module has literal offsets.
+//! Offsets and sizes of all fields of a page, its header included. No other module has literal
+//! offsets; `header` decodes the page header.
 //!
 //! Floor: page. All numbers are little-endian. A page is a power of two from 4 KiB to 32 KiB.
 //!
@@ -20,7 +21,8 @@
 //! value part: the value, or { first page u48, crc of the extent u32, value length u64 }
 //! ```
 //!
-//! Branch: rests grow down from the end of the page, or from the prefix if that lies there.
+//! Branch: the rests (`branch` says what they are) grow down from the end of the page, or from the
+//! prefix if that lies there.
 //!
 //! ```text
 //! | header 32 | zero 8 | prefix 24 | hint u32 [16] | head [count] | slot [count] | child [count] | gap | rests |
@@ -93,7 +95,8 @@ pub(crate) const BRANCH_HEADS: usize = 128;
 pub(crate) const CHILD_BYTES: usize = 10;
 /// Bytes of a child in the arrays of a branch: head, slot and pointer.
 pub(crate) const BRANCH_ARRAY_BYTES: usize = HEAD_BYTES + SLOT_BYTES + CHILD_BYTES;
-/// Bytes of a rest before the separator's bytes: its length.
+/// Bytes of the length field of a rest. The rest of a separator is its end, which neither the
+/// common prefix nor the head holds; the bytes of the rest follow this field.
 pub(crate) const REST_HEADER_BYTES: usize = 2;
 
 /// First value byte of an overflow extent.

@@ -1,6 +1,8 @@
-//! Iterators over entries, in both directions.
+//! The public iterators: typed entries of a range of keys, in both directions.
 //!
-//! Floor: table. [`Range`] borrows the table handle, and its items borrow the transaction.
+//! Floor: table. This module encodes the bounds, decodes keys and values, and checks for faults; it
+//! finds no page itself. [`tree::Range`] (`tree/scan/range.rs`) walks over the leaves and yields
+//! the entries as bytes. [`Range`] borrows the table handle, and its items borrow the transaction.
 //! [`RangeOwned`] holds the transaction itself and yields owned items.
 //!
 //! Failure: an entry that does not decode is an error in its place, and the entries after it

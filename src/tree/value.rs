@@ -1,10 +1,13 @@
-//! Values: inline in the leaf, or in an overflow extent that the leaf points at.
+//! Values: inline in the leaf, or in an overflow extent that the leaf points at. Also enforces the
+//! limits of keys and values.
 //!
-//! Floor: tree. The checksum of a run is known as soon as it is written, so a pointer to a run is
-//! valid at once and `seal` has nothing to do with it. Runs are written whole and never changed.
+//! Floor: tree. [`check_sizes`] enforces the limits that `limits` defines; every put, append and
+//! load calls it before it stores an entry. An overflow extent is written whole and never changed.
+//! Its checksum is known as soon as it is written, so a pointer to it is final at once, and `seal`
+//! does not touch it.
 //!
-//! Failure: lengths above the limits are `Error::TooLarge`; a run that does not fit its pointer is
-//! `Error::Corrupt`.
+//! Failure: lengths above the limits are `Error::TooLarge`; an overflow extent that does not fit
+//! its pointer is `Error::Corrupt`.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId, TxnId};
@@ -25,7 +28,8 @@ pub(crate) fn resolve<'a, P: PageRead>(pages: &'a P, value: LeafValue<'a>) -> Re
     }
 }
 
-/// The length of the overflow extent that a pointer names, refusing lengths that no value has.
+/// The number of pages of the overflow extent that a pointer names. Rejects a length that no value
+/// can have.
 pub(crate) fn overflow_pages(page_size: usize, pointer: &OverflowPtr) -> Result<u64> {
     if pointer.len > MAX_VALUE_BYTES {
         let what = format!("value length is {}, expected at most {MAX_VALUE_BYTES}", pointer.len);
@@ -34,7 +38,8 @@ pub(crate) fn overflow_pages(page_size: usize, pointer: &OverflowPtr) -> Result<
     Ok(overflow::overflow_pages(page_size, pointer.len))
 }
 
-/// Refuses keys and values over the limits.
+/// Returns [`Error::TooLarge`] for a key or value that is longer than the limit of the format. All
+/// ways to store an entry go through this check.
 #[inline]
 pub(crate) fn check_sizes(page_size: usize, key: &[u8], value_bytes: usize) -> Result<()> {
     let key_limit = max_key_bytes(page_size);
@@ -52,7 +57,8 @@ fn too_large(what: &'static str, len: u64, limit: u64) -> Error {
     Error::TooLarge { what, len, limit, table: None }
 }
 
-/// What a leaf stores for a value: short ones themselves, long ones go to a new run.
+/// Prepares a value for its leaf: a short value is stored inline, a long one is written to a new
+/// overflow extent, and the leaf gets the pointer.
 pub(crate) fn store<'v, P: PageWrite>(pages: &mut P, tree: TreeId, value: &'v [u8]) -> Result<LeafValue<'v>> {
     let page_size = pages.page_size();
     if value.len() <= max_inline_value_bytes(page_size) {
@@ -63,7 +69,7 @@ pub(crate) fn store<'v, P: PageWrite>(pages: &mut P, tree: TreeId, value: &'v [u
     Ok(LeafValue::Overflow(OverflowPtr { ptr, len }))
 }
 
-/// A run that an entry lets go of.
+/// An overflow extent that no entry will point at any more, to be freed.
 #[derive(Clone, Copy)]
 pub(crate) struct OverflowExtent {
     id: PageId,
@@ -72,7 +78,7 @@ pub(crate) struct OverflowExtent {
 }
 
 impl OverflowExtent {
-    /// The run of a value, if it has one.
+    /// The overflow extent of a value, if it has one.
     pub(crate) fn of<P: PageWrite>(pages: &P, value: LeafValue<'_>) -> Result<Option<OverflowExtent>> {
         let LeafValue::Overflow(pointer) = value else { return Ok(None) };
         let overflow_pages = overflow_pages(pages.page_size(), &pointer)?;

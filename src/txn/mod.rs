@@ -21,7 +21,9 @@
 //! the steps of a commit              WriteTxn::commit     write/commit.rs
 //! the order of its flushes           write_checkpoint     write/checkpoint.rs
 //! which states must stay readable    Env::live_states     env.rs
-//! when a page may be used again      begin, reclaim       free/free_tree.rs
+//! whether a page may be used again   LiveStates::reach    ../pager/write/free_space.rs
+//! its callers: pages of the list,    FreeCache::begin     free/free_tree.rs
+//!     pages of the tree              FreeCache::reclaim   free/free_tree.rs
 //! which state a file is opened with  find_state           open/mod.rs
 //! ```
 //!

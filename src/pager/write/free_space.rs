@@ -1,7 +1,10 @@
 //! Free space in memory: which pages a write transaction may allocate, and what it changed.
 //!
-//! Floor: pager. Knows extents, not how they are stored: `txn::free_tree` loads them from the
-//! persistent free-space tree, in chunks, and saves only the extents that changed.
+//! Floor: pager. [`FreeSpace`] knows extents, not how they are stored: `txn::free::free_tree` loads
+//! them from the persistent free-space tree, in chunks, and saves only the extents that changed.
+//! [`LiveStates`] decides whether a freed page may be allocated again (rule R5):
+//! `txn::env::Env::live_states` collects the states that may still be needed when a write
+//! transaction begins, and `free_tree` asks [`LiveStates::reach`] for each pending extent.
 //!
 //! Terms: an extent is *usable* (may be allocated now) or *pending* (freed, but a snapshot or the
 //! durable state may still reach it). A usable extent is *listed* (the tree has a record of it, or
@@ -205,7 +208,7 @@ impl FreeSpace {
         }
     }
 
-    /// Most records of the tree that the next save has to write.
+    /// Upper bound on the number of records of the tree that the next save has to write.
     pub(crate) fn touched_count(&self) -> usize {
         self.touched.len()
     }

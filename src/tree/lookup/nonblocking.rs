@@ -1,11 +1,12 @@
 //! Lookups that do not wait for the disk.
 //!
-//! Floor: tree. Each page on the way is asked for by a call before it is read: marks say that a
-//! page was verified once, not that it is still in memory. Between the answer and the access the
-//! kernel may still take the page away; then the lookup waits for it like any other.
+//! Floor: tree. Before the lookup reads a page, a system call asks the kernel whether the page is
+//! in memory (`Residency::at_once`). The verified byte of the page cannot tell: it says that this
+//! process verified the page once, not that the page is still in memory. The kernel may evict the
+//! page between its answer and the access; then the lookup waits for the disk like any other.
 //!
 //! Failure: [`Error::WouldBlock`](crate::Error::WouldBlock) at the first page that is not in
-//! memory, which is asked for.
+//! memory. The lookup requests this page from the disk, so that a later try finds it.
 
 use crate::error::Result;
 use crate::page::leaf::LeafValue;
@@ -15,10 +16,10 @@ use crate::tree::path::{branch_at, height_of, leaf_at};
 use crate::tree::value::{overflow_pages, resolve};
 use crate::tree::TreeRoot;
 
-/// The value of a key, if everything on the way to it is in memory, the value itself included.
+/// The value of a key, if all pages on its path are in memory, and its overflow extent too.
 ///
-/// Not a method of [`Tree`](crate::tree::Tree): the value may outlive the copy of the root that the
-/// caller has.
+/// Not a method of [`Tree`](crate::tree::Tree): the value may outlive the caller's copy of the
+/// root.
 pub(crate) fn get_nonblocking<'a, P: PageRead>(pages: &'a P, root: &TreeRoot, key: &[u8]) -> Result<Option<&'a [u8]>> {
     if root.height == 0 {
         return Ok(None);

@@ -1,9 +1,13 @@
 //! Cursors: a place in a tree that moves in both directions.
 //!
-//! Floor: tree. The current leaf is kept decoded, so a step within it is an index and the decoding
-//! of one entry; the branches are looked at once per leaf. Where the leaves of the tree are flat
-//! (see `flat_index`), a cursor is placed without the branches, and goes through them only when it
-//! has walked over a few leaves.
+//! Floor: tree. A cursor keeps its leaf decoded, so a step within the leaf decodes one entry; the
+//! cursor reads the branches once per leaf. If the tree has a flat index of its leaves (see
+//! `flat_index`), the cursor finds its leaf there, and reads the branches only after it has walked
+//! over a few leaves.
+//!
+//! Ranges place a cursor by [`Cursor::place_towards`] or [`Cursor::enter`] and step within the leaf
+//! themselves; they never call [`Cursor::seek`], `next` or `prev`. Those serve internal callers
+//! that read a few entries, such as the free space.
 //!
 //! Invariants:
 //!   CURSOR-1  from leaf to leaf keys only ascend (or descend), and within a leaf the first is
@@ -98,7 +102,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         Cursor::with_flat_index(tree, None)
     }
 
-    /// Finds leaves by the top, which was made of the same tree.
+    /// Finds leaves by a flat index, which was made from the same tree.
     pub(crate) fn with_flat_index(tree: Tree<'a, P>, flat_index: Option<&'a FlatIndex>) -> Cursor<'a, P> {
         let flat = flat_index.filter(|flat_index| flat_index.level() == 0);
         let flat = flat.map(|flat_index| Flat { flat_index, number: 0, steps: 0, here: false });
@@ -125,7 +129,8 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         self.current()
     }
 
-    /// Goes to the first entry at or above the key.
+    /// Goes to the first entry at or above the key, in the next leaf if necessary. Ranges use
+    /// [`Cursor::place_towards`].
     pub(crate) fn seek(&mut self, key: &[u8]) -> Result<Option<Entry<'a>>> {
         self.place(key)?;
         if self.at < self.count {
@@ -191,8 +196,9 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         self.current()
     }
 
-    /// Puts the cursor at the first entry of its leaf at or above the key, or after the leaf's
-    /// last; says whether that entry has the key.
+    /// Puts the cursor into the leaf of the key: at the first entry at or above the key, or after
+    /// the leaf's last entry. Returns whether the key was found. The caller, a range, will walk
+    /// `towards` that side, so this also fetches the entries and the leaf that come next.
     pub(crate) fn place_towards(&mut self, key: &[u8], towards: Side) -> Result<bool> {
         let found = self.place_in(key, Some(towards))?;
         if !self.flat.as_ref().is_some_and(|flat| flat.here) {

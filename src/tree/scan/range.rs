@@ -1,17 +1,20 @@
-//! Ranges: the entries between two bounds, from both ends.
+//! Walks over the leaves between two bounds, from both ends, and yields entries as bytes. The
+//! public iterators (`table/range.rs`) decode them.
 //!
-//! Floor: tree. Each end has a cursor that is placed when the first entry is taken from that end,
-//! so a range that is read forwards never touches the pages of its end. The bound is compared once
-//! per leaf: it gives the part of the leaf that is inside, and within that part a step compares
+//! Floor: tree. Each end has a cursor. `Range::place` puts it into the leaf of the bound, by
+//! `Cursor::place_towards`, when the first entry is taken from that end; so a range that is only
+//! read forwards never touches the pages of its other end. A range compares its bounds once per
+//! leaf. This gives the part of the leaf that is inside, and a step within that part compares
 //! nothing.
 //!
 //! Invariants:
-//!   RANGE-1  all of `ready` of an end lies inside the bounds and has not been given by either end.
+//!   RANGE-1  all of `ready` of an end lies inside the bounds, and neither end has yielded any of
+//!            it.
 //!   RANGE-2  when both ends are in the same leaf, their `ready` parts are equal: that is where
 //!            they meet.
 //!
-//! Failure: a damaged page is given as one `Err`, and then the range is over; a value that cannot
-//! be read is an `Err` in its place, and the entries after it follow.
+//! Failure: a damaged page yields one `Err` and ends the range; a value that cannot be read yields
+//! an `Err` in its place, and the entries after it follow.
 
 use std::ops::{Bound, Range as Indexes};
 

@@ -1,8 +1,10 @@
 //! The persistent free space.
 //!
 //! Floor: txn. A page that a commit supersedes is *pending* until no live state reaches it, then it
-//! is *usable*. Whether a page may be used again is decided in one place: `free_tree`, functions
-//! `begin` and `reclaim`, which ask `LiveStates::reach` (rule R5).
+//! is *usable*. One function decides whether a page may be used again (rule R5):
+//! `LiveStates::reach` in `pager/write/free_space.rs`, with the states that `Env::live_states`
+//! collected. `FreeCache::begin` and `FreeCache::reclaim` in `free_tree` call it for each pending
+//! extent and make it usable.
 //!
 //! ```text
 //! free_tree     finds extents that may be used again, saves what a transaction changed
