@@ -33,7 +33,8 @@ pub(crate) const MAX_VALUE_BYTES: u64 = 1 << 40;
 /// Longest table name, in bytes. Fits the key limit of every page size.
 pub(crate) const MAX_TABLE_NAME_BYTES: usize = 255;
 
-/// Most levels of a tree: 2^48 pages with a fan-out of 4 need 24, so a greater level is damage.
+/// Maximum number of levels of a tree: 2^48 pages with a fan-out of 4 need 24, so a greater level
+/// is damage.
 pub(crate) const DEPTH_MAX: usize = 32;
 
 /// Whether a page size is one that the format allows: a power of two from 4 KiB to 32 KiB.

@@ -109,7 +109,7 @@ impl std::fmt::Display for Finding {
     }
 }
 
-/// Most extents that are neither in use nor free to list one by one.
+/// Maximum number of extents to list one by one that are neither in use nor free.
 const LOST_LISTED: usize = 100;
 
 /// Pages between two calls of the progress callback.

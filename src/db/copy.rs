@@ -25,7 +25,7 @@ use crate::tree::Tree;
 use crate::txn::write::load::Load;
 use crate::txn::write::txn::WriteTxn;
 
-/// Most bytes and entries of a batch, before its last entry.
+/// Maximum bytes and entries of a batch, before its last entry.
 const BATCH_BYTES: usize = 32 << 20;
 const BATCH_ENTRIES: usize = 100_000;
 

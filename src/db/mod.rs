@@ -195,17 +195,18 @@ impl Db {
     /// ```
     ///
     /// # Errors
-    /// As [`begin_write`](Db::begin_write) and [`WriteTxn::commit`], and what `write` returns. For
-    /// errors of your own see
+    /// The errors of [`begin_write`](Db::begin_write) and of [`WriteTxn::commit`], and the error
+    /// that the closure returns: then the transaction is aborted. For an error type of your own see
     /// [`write_with_error`](Db::write_with_error).
     pub fn write<T>(&self, write: impl FnOnce(&mut WriteTxn) -> Result<T>) -> Result<T> {
         self.write_with_error(write)
     }
 
-    /// Like [`write`](Db::write), for a `write` that returns errors of another type.
+    /// Like [`write`](Db::write), for a closure that returns errors of another type.
     ///
     /// # Errors
-    /// As [`begin_write`](Db::begin_write) and [`WriteTxn::commit`], and what `write` returns.
+    /// The errors of [`begin_write`](Db::begin_write) and of [`WriteTxn::commit`], and the error
+    /// that the closure returns: then the transaction is aborted.
     pub fn write_with_error<T, E: From<Error>>(
         &self,
         write: impl FnOnce(&mut WriteTxn) -> Result<T, E>,

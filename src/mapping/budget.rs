@@ -36,7 +36,7 @@ const WINDOW_PARTS: u64 = 16;
 /// calls need several areas at once.
 const AREAS_SPARE: u64 = 16;
 
-/// Least address space of a window, if the budget allows it.
+/// Smallest address space of a window, if the budget allows it.
 const WINDOW_BYTES_MIN: u64 = 64 << 30;
 /// Address space of a window per byte of the file, if the budget allows it.
 const WINDOW_PER_FILE: u64 = 16;

@@ -36,7 +36,8 @@ const WIDE_BYTES: usize = WIDE * HEAD_BYTES;
 const NARROW: usize = 16;
 const NARROW_BYTES: usize = NARROW * HEAD_BYTES;
 
-/// Most heads of a branch whose blocks have at most [`NARROW`] heads. No branch of 4 KiB has more.
+/// Maximum number of heads of a branch whose blocks have at most [`NARROW`] heads. No branch of 4
+/// KiB has more.
 pub(super) const FEW: usize = (PAGE_SIZE_MIN - BRANCH_HEADS) / BRANCH_ARRAY_BYTES;
 
 /// `WIDE` ones, then `WIDE` zeros: the slice from `WIDE - n` on is a mask for the first n lanes.

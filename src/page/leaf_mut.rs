@@ -4,8 +4,10 @@
 //! in ascending order of key and offset; an insertion puts the entry below all others, whatever its
 //! key.
 //!
-//! In place, the prefix only gets shorter (the first entry of an empty leaf makes its whole key the
-//! prefix); building a page makes it as long as possible.
+//! Building a page gives it the longest prefix that all its keys share. A change in place never
+//! makes the prefix longer: an insertion shortens it if the new key does not begin with it, and a
+//! removal leaves it as it is. An empty leaf has no prefix; its first entry makes the whole key the
+//! prefix.
 //!
 //! Failure: `false` means that there is no room and that the page is untouched. A copied page may
 //! be damaged in any way: that is a `DecodeError`, never a panic.

@@ -112,7 +112,7 @@ impl TableInfo {
     }
 }
 
-/// Most bytes of a key to show in an error message.
+/// Maximum number of bytes of a key to show in an error message.
 const SHOWN_BYTES: usize = 40;
 
 /// A key as text for messages, cut if it is long.

@@ -28,7 +28,7 @@ use super::rescue::{record_of, Rescue, Row};
 const RUN_READS: u64 = 4;
 const RUN_READS_MORE: u64 = 1 << 18;
 
-/// Most roots of one tree to try.
+/// Maximum number of roots of one tree to try.
 const ROOTS_OF_A_TREE: usize = 3;
 
 /// A leaf that the scan found.

@@ -20,7 +20,7 @@ use crate::sys::fork;
 /// Fresh pages of a transaction from which on a thread is worth its start.
 pub(crate) const THREAD_FROM_PAGES: u64 = 2048;
 
-/// Most pages to prefault ahead of the writer, and pages of one request.
+/// Maximum number of pages to prefault ahead of the writer, and pages of one request.
 const AHEAD_PAGES: u64 = 4096;
 const REQUEST_PAGES: u64 = 512;
 

@@ -31,12 +31,12 @@ use crate::page::checksum;
 use crate::pager::read::snapshot_pages::verified_byte_of;
 use crate::sys::fork;
 
-/// Most bytes of one batch, unless a single extent is longer.
+/// Maximum size of one batch, unless a single extent is longer.
 const BATCH_BYTES: usize = 256 << 10;
 /// Shortest batch whose write-back is started. Shorter ones are left to the flush: the calls would
 /// cost more than they save.
 const WRITE_BACK_BYTES: usize = 64 << 10;
-/// Most batches that wait for the thread.
+/// Maximum number of batches that wait for the thread.
 const BATCHES_WAITING: usize = 32;
 /// Bytes sent from which on write-back starts early and a thread is worth its start.
 const LARGE_BYTES: u64 = 2 << 20;
@@ -46,7 +46,8 @@ const LARGE_BYTES: u64 = 2 << 20;
 struct Batch {
     first: PageId,
     bytes: Vec<u8>,
-    /// Pages and extents that start in this batch, and their future verified bytes.
+    /// The pages and extents of this batch, each of which lies whole in it, and the verified bytes
+    /// that they get once they are written.
     verified_bytes: Vec<(PageId, u8)>,
 }
 

@@ -1,10 +1,9 @@
-//! Changes branches: puts new children beside a split page, takes merged ones out, moves
-//! separators.
+//! Changes branches: inserts new children after a split, removes merged ones, moves separators.
 //!
-//! Floor: tree. The common case changes the branch in place. The slow path takes the branch apart
-//! into children with whole separators, changes the list, and builds as many pages as it needs;
-//! their separators go up in turn. One pass upwards, no recursion; a root that splits gets a new
-//! root.
+//! Floor: tree. The common case changes the branch in place. The slow path decodes the branch into
+//! a list of children with whole separators, changes the list, and builds as many pages from it as
+//! necessary; the new pages are inserted into the next branch up. One pass upwards, no recursion; a
+//! root that splits gets a new root.
 //!
 //! Failure: separators too large for any plan exist only on damaged pages and give
 //! `Error::Corrupt`.
@@ -22,7 +21,7 @@ use crate::tree::edit::plan::{self, Pattern};
 use crate::tree::path::{branch_at, branch_mut, dirty_ptr, Path};
 use crate::tree::TreeMut;
 
-/// Puts `fresh`, the right siblings that the page at `depth` of the path has got, into the branches
+/// Inserts `fresh`, the new right siblings of the page at `depth` of the path, into the branches
 /// above. Their separators ascend and lie right of that page. All pages of the path are dirty.
 pub(crate) fn propagate_split<P: PageWrite>(
     tree: &mut TreeMut<'_, P>,
@@ -58,7 +57,7 @@ pub(crate) fn propagate_split<P: PageWrite>(
     grow_root(tree, fresh, pattern)
 }
 
-/// Inserts children from index `at` on as long as they fit; says how many did.
+/// Inserts children from index `at` on as long as they fit. Returns how many it inserted.
 fn insert_in_place<P: PageWrite>(pages: &mut P, id: PageId, at: usize, fresh: &[Child]) -> Result<usize> {
     let mut branch = branch_mut(pages, id)?;
     for (inserted, child) in fresh.iter().enumerate() {
@@ -69,9 +68,11 @@ fn insert_in_place<P: PageWrite>(pages: &mut P, id: PageId, at: usize, fresh: &[
     Ok(fresh.len())
 }
 
-/// Builds a branch that takes no more as it is anew, with as many more children after its own as
-/// fit. Gives the rest: none, or enough for another branch. Not all that fits can be inserted: what
-/// the children have in common may have to shrink.
+/// Rebuilds a branch into which no further child can be inserted in place, from its own `children`
+/// and as many of `fresh` as fit after them. Returns the other children: none, or at least two, as
+/// another branch needs. (A child that cannot be inserted in place may fit into the rebuilt page:
+/// an insertion needs a separator that begins with the prefix of the page, and the rebuilt page
+/// gets a shorter prefix.)
 fn fill_branch<P: PageWrite>(
     tree: &mut TreeMut<'_, P>,
     level: usize,
@@ -88,7 +89,7 @@ fn fill_branch<P: PageWrite>(
         count += 1;
     }
     if count + 1 == children.len() {
-        // At least two more came, so this one keeps what it had.
+        // Another branch needs two children. `fresh` has at least two, so this page keeps its own.
         count -= 1;
     }
     let rest = children.split_off(count);
@@ -121,7 +122,7 @@ fn grow_root<P: PageWrite>(tree: &mut TreeMut<'_, P>, fresh: Vec<Child>, pattern
 }
 
 /// Builds branches that hold these children, the first one in the page `reuse` if there is one.
-/// Gives a child for each page; the separator of the first is what the first child's was.
+/// Returns a child for each page built; the first has the separator of the first of `children`.
 pub(crate) fn build_branches<P: PageWrite>(
     tree: &mut TreeMut<'_, P>,
     level: usize,
@@ -135,7 +136,8 @@ pub(crate) fn build_branches<P: PageWrite>(
     build_groups(tree, level, reuse, children, groups)
 }
 
-/// The same for children that came in order: only the last page has room.
+/// Like [`build_branches`], for children that were put in ascending order: fills every page but the
+/// last.
 fn build_full_branches<P: PageWrite>(
     tree: &mut TreeMut<'_, P>,
     level: usize,
@@ -184,7 +186,7 @@ pub(crate) fn build_branch<P: PageWrite>(
     Ok(())
 }
 
-/// What each child takes in a branch without regard to prefixes.
+/// The bytes that each child takes in a branch, without regard to prefixes.
 pub(crate) fn weights_of(children: &[Child]) -> Vec<usize> {
     children.iter().map(|child| CHILD_BYTES + child.sep.len()).collect()
 }
@@ -205,8 +207,8 @@ pub(crate) fn children_of(branch: &Branch<'_>) -> Result<Vec<Child>> {
     Ok(children)
 }
 
-/// Gives the child at `depth` + 1 with index `at` another separator; the branch at `depth` may
-/// split over it.
+/// Replaces the separator of the child with index `at` in the branch at `depth` of the path. The
+/// branch may have to split, because the new separator may be longer.
 pub(crate) fn move_separator<P: PageWrite>(
     tree: &mut TreeMut<'_, P>,
     path: &Path,
@@ -232,7 +234,7 @@ pub(crate) fn move_separator<P: PageWrite>(
     }
 }
 
-/// Takes the child with index `at` out of a dirty branch.
+/// Removes the child with index `at` from a dirty branch.
 pub(crate) fn remove_child<P: PageWrite>(pages: &mut P, id: PageId, at: usize) -> Result<()> {
     let mut branch = branch_mut(pages, id)?;
     match at {

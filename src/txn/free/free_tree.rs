@@ -50,11 +50,11 @@ use crate::txn::state::{Basis, State};
 const LOW_WATER_PAGES: u64 = 24;
 /// Records of usable extents to read from the tree at a time.
 const LOAD_BATCH: usize = 64;
-/// Most pending records to examine for one operation, so that a large backlog of pending extents
-/// does not stall a small commit.
+/// Maximum number of pending records to examine for one operation, so that a large backlog of
+/// pending extents does not stall a small commit.
 const RECLAIM_BATCH: usize = 64;
-/// Most items of the free list before a save moves them into the tree. Together with the reserve
-/// they fit the smallest page.
+/// Maximum number of items of the free list; above it a save moves them into the tree. Together
+/// with the reserve they fit the smallest page.
 const LISTED_PENDING_MAX: usize = 80;
 const LISTED_USABLE_MAX: usize = 48;
 
@@ -107,8 +107,8 @@ impl FreeCache {
         Ok(())
     }
 
-    /// Makes enough pages usable for one tree operation, with a run of `extent` pages among them if
-    /// there is one.
+    /// Makes enough pages usable for one tree operation, with an extent of `extent` pages among
+    /// them if there is one.
     #[inline]
     pub(crate) fn ensure(&mut self, pages: &mut TxnPages, basis: &Basis, extent: u64) -> Result<()> {
         if enough(pages, extent) || basis.latest.free_space.height == 0 {
@@ -131,7 +131,7 @@ impl FreeCache {
     }
 
     /// Makes pending extents of the tree usable if no live state reaches them. Ends when there are
-    /// enough usable pages, with a run of `extent` pages, or after `most` records.
+    /// enough usable pages, with an extent of `extent` pages, or after `most` records.
     fn reclaim(&mut self, pages: &mut TxnPages, basis: &Basis, extent: u64, most: usize) -> Result<()> {
         let Basis { latest, live } = basis;
         if !self.scan_started {
@@ -201,8 +201,9 @@ impl FreeCache {
         let move_pending = self.recent.len() > LISTED_PENDING_MAX;
         if move_pending && latest.free_space.height > 0 {
             // Examine twice as many records as this save adds. Otherwise a backlog of pending
-            // records would stay for ever: without this, records are examined only when usable
-            // pages run out, and the remains of large extents, too short for a run, put that off.
+            // records could stay for ever. `refill` examines records only when usable pages run
+            // out, and many short remains of large extents may put that off although no large value
+            // fits into them.
             let records = 2 * self.recent.len().div_ceil(ITEMS_PER_RECORD);
             self.reclaim(pages, basis, u64::MAX, records)?;
         }
@@ -300,7 +301,8 @@ fn usable_item(start: PageId, pages: u64) -> FreeItem {
     FreeItem { start, pages, born: TxnId(0), freed: TxnId(0) }
 }
 
-/// Whether enough pages for one tree operation are usable, with a run of `extent` pages among them.
+/// Whether enough pages for one tree operation are usable, with an extent of `extent` pages among
+/// them.
 #[inline]
 fn enough(pages: &TxnPages, extent: u64) -> bool {
     pages.free.usable_pages() >= LOW_WATER_PAGES && (extent <= 1 || pages.free.longest() >= extent)

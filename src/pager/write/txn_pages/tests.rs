@@ -164,7 +164,7 @@ fn a_page_in_the_write_queue_has_no_verified_byte_of_the_old_page() {
     assert_eq!((ptr.id, pages.read_map.verified_byte(id)), (id, 0));
     assert!(pages.page(ptr).expect("read")[8..].chunks_exact(4).all(|word| word == after.to_le_bytes()));
     assert_eq!(pages.read_map.verified_byte(id), verified_byte_of(ptr.crc), "written and verified");
-    // All pages of an extent.
+    // An extent in the write queue: none of its pages has the verified byte of the old page.
     let extent = pages.alloc_written_through(2).expect("an extent");
     assert_eq!(extent.0, id.0 + 1);
     pages.put(extent, &[7; 2 * 4096]).expect("taken");
