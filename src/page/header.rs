@@ -185,7 +185,7 @@ pub(super) fn read_extent(extent: &[u8], id: PageId, kind: PageKind) -> Result<H
     let (bytes, pages) = (extent.len() as u64, header.extent_pages());
     let page_size = bytes.checked_div(pages).and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
     if !crate::limits::page_size_ok(page_size) || bytes % pages != 0 {
-        return Err(bad(id, "run length", pages, bytes / crate::limits::PAGE_SIZE_MIN as u64));
+        return Err(bad(id, "extent length", pages, bytes / crate::limits::PAGE_SIZE_MIN as u64));
     }
     Ok(header)
 }

@@ -43,11 +43,11 @@ impl PutHint {
     }
 }
 
-/// What is fetched of the room in which a new entry of a leaf would lie.
+/// Bytes to prefetch of the free space of a leaf, where a new entry will lie.
 const FETCHED_BYTES: usize = 256;
 
 impl<P: PageWrite> TreeMut<'_, P> {
-    /// Puts an entry; says whether the key was there, and gives its old value if asked.
+    /// Puts an entry. Returns whether the key existed, and copies its old value to `old` if given.
     pub(crate) fn put(self, key: &[u8], value: &[u8], hint: &mut PutHint, old: Option<&mut Vec<u8>>) -> Result<bool> {
         check_sizes(self.pages.page_size(), key, value.len())?;
         self.put_stored(key, |pages, tree| store(pages, tree, value), hint, old)
@@ -99,7 +99,7 @@ pub(crate) fn count_after(root: &TreeRoot, more: u64) -> Result<u64> {
     count.ok_or_else(|| Error::corrupt(root.ptr.id, "entry count of the tree is larger than any can be"))
 }
 
-/// Gives the empty tree a leaf without entries.
+/// Makes an empty leaf the root of an empty tree.
 pub(crate) fn plant<P: PageWrite>(tree: TreeMut<'_, P>) -> Result<()> {
     let TreeMut { pages, root } = tree;
     let id = pages.alloc(1)?;
@@ -110,7 +110,8 @@ pub(crate) fn plant<P: PageWrite>(tree: TreeMut<'_, P>) -> Result<()> {
     Ok(())
 }
 
-/// Copies out the value at an index of a leaf, if asked, and finds the run that goes with it.
+/// Copies the value at an index of a leaf to `old`, if the caller wants it. Returns the value's
+/// overflow extent, if it has one, which the caller frees.
 pub(crate) fn take_old<P: PageWrite>(
     pages: &P,
     leaf: &Leaf<'_>,

@@ -1,10 +1,10 @@
 //! Building full leaves from ascending entries, and putting them after the last leaf.
 //!
-//! Floor: tree. Entries are staged until a leaf is full, the leaf is built whole and never looked
-//! at again, and a batch of leaves is grafted onto the right edge of the tree at once. Between two
-//! batches the tree is whole, without what is staged or waits for its batch. Leaves are full, their
-//! entries ascend in address, and they lie in the file in the order of their keys as far as the
-//! free space allows.
+//! Floor: tree. Entries are staged until they fill a leaf. The leaf is then built whole and never
+//! read again. A batch of leaves is inserted into the parents at the right edge of the tree at
+//! once. Between two batches the tree is valid, without the staged entries and the leaves that wait
+//! for their batch. Leaves are full, their entries ascend in address, and they lie in the file in
+//! the order of their keys as far as the free space allows.
 //!
 //! Failure: an error leaves a tree that must be aborted with its transaction.
 
@@ -22,13 +22,13 @@ use crate::tree::edit::split::leaf_capacity;
 use crate::tree::path::{make_branches_dirty, Path};
 use crate::tree::{Tree, TreeMut};
 
-/// Leaves that are grafted at once.
+/// Number of leaves that are inserted into their parents at once.
 const PROPAGATE_LEAVES: usize = 64;
 
 /// A value that waits for its leaf.
 #[derive(Clone, Copy)]
 enum StagedValue {
-    /// It lies after its key.
+    /// A value of this many bytes, which follow the key.
     Inline(usize),
     Overflow(OverflowPtr),
 }
@@ -46,11 +46,11 @@ struct Staged {
 pub(crate) struct Stage {
     staged: Vec<Staged>,
     bytes: Vec<u8>,
-    /// What the staged entries take in a leaf.
+    /// The bytes that the staged entries take in a leaf.
     used: usize,
-    /// The last key before the staged ones; nothing where there is none.
+    /// The last key before the staged ones; `None` if there is none.
     last_key: Option<Vec<u8>>,
-    /// The leaves. The separator of one after nothing is empty.
+    /// The leaves built. If no key comes before the first one, its separator is empty.
     pub(crate) built: Vec<Child>,
     entries: u64,
 }

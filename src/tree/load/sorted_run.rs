@@ -21,7 +21,7 @@ const PREFETCH_BYTES: usize = 192;
 
 /// Lengths of key and value before each record.
 const RECORD_HEADER: usize = 4;
-/// Instead of the length of a value: a pointer to a run follows.
+/// Stands in place of the length of a value: a pointer to an overflow extent follows.
 const IS_OVERFLOW: u16 = u16::MAX;
 const OVERFLOW_BYTES: usize = 20;
 
@@ -90,7 +90,8 @@ impl SortedRun {
         self.next = 0;
     }
 
-    /// Sorts. Gives the runs of values that later entries with the same key have superseded.
+    /// Sorts. Returns the overflow extents of values that later entries with the same key have
+    /// superseded.
     pub(crate) fn sort(&mut self) -> Vec<OverflowPtr> {
         if !self.shared.is_empty() {
             for at in 0..self.items.len() {

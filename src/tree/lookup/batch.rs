@@ -1,11 +1,11 @@
-//! What many lookups ask of the disk together.
+//! Requests the pages of many lookups from the disk together.
 //!
-//! Floor: tree. Pages that this process has not seen yet may not be in memory, nor may those of a
-//! file that is larger than memory. A batch of lookups that comes to such pages goes down once for
-//! many of its keys, level by level, and asks for all pages of a level before it waits for one: a
-//! disk serves many requests in hardly more time than one.
+//! Floor: tree. Pages that this process has not read yet may not be in memory, nor may any page of
+//! a file that is larger than memory. When a batch of lookups comes to such pages, it first
+//! descends once for many of its keys, level by level, and requests all pages of a level before it
+//! waits for one: a disk serves many requests in hardly more time than one.
 //!
-//! Failure: none. What cannot be read is met, and reported, by the lookups themselves.
+//! Failure: none. The lookups themselves read the pages afterwards, and report what cannot be read.
 
 use crate::ids::{PageId, PagePtr};
 use crate::page::leaf::LeafValue;
@@ -16,15 +16,16 @@ use crate::tree::path::{height_of, leaf_at};
 use crate::tree::value::overflow_pages;
 use crate::tree::Tree;
 
-/// Keys whose pages are asked for together, and pages of long values among those.
+/// Number of keys whose pages are requested together, and maximum number of pages of their overflow
+/// extents.
 const KEYS: usize = 512;
 const EXTENT_PAGES: u64 = 2048;
 
-/// How far a batch of lookups has asked for its pages.
+/// How many keys of a batch of lookups have had their pages requested.
 pub(crate) struct Batch {
-    /// Pages may have gone from memory since they were read.
+    /// Verified pages may have been evicted since they were read.
     gone: bool,
-    /// Keys still to come when the pages of those before them had been asked for.
+    /// Number of keys at the end of the batch whose pages were not requested yet.
     unasked: usize,
 }
 
@@ -33,7 +34,7 @@ impl Batch {
         Batch { gone: pages.may_be_gone(), unasked: usize::MAX }
     }
 
-    /// The lookups of the first of these keys begin, which are all that are still to come.
+    /// Called before the lookups of a group; `keys` are all keys of the batch from that group on.
     #[inline]
     pub(crate) fn begin<P: PageRead>(&mut self, tree: Tree<'_, P>, keys: &[&[u8]]) {
         if self.gone {
@@ -41,7 +42,8 @@ impl Batch {
         }
     }
 
-    /// Pages on the way to these keys are not known. Asks for them, unless that was done.
+    /// Called when a lookup meets a page that this process has not read yet; `keys` are as in
+    /// [`Batch::begin`]. Requests the pages of the next [`KEYS`] keys, unless that was done.
     #[cold]
     pub(crate) fn met_unknown<P: PageRead>(&mut self, tree: Tree<'_, P>, keys: &[&[u8]]) {
         if keys.len() <= self.unasked {
@@ -51,8 +53,8 @@ impl Batch {
         }
     }
 
-    /// Asks for the pages on the way to some keys, those of their values included, and waits for
-    /// those above the last.
+    /// Requests the pages on the paths of some keys, and their overflow extents. Waits for the
+    /// branches and the leaves, which it reads to find the next level, but not for the values.
     fn ask<P: PageRead>(&self, tree: Tree<'_, P>, keys: &[&[u8]]) {
         let Tree { pages, root } = tree;
         let wanted = |id: PageId| self.gone || !pages.is_known(id);
@@ -77,11 +79,11 @@ impl Batch {
     }
 }
 
-/// The run that the value of a key lies in, if it does.
+/// The overflow extent of a key's value, if it has one.
 fn extent_of<P: PageRead>(pages: &P, ptr: PagePtr, key: &[u8]) -> Option<(PageId, u64)> {
     let leaf = leaf_at(pages, ptr).ok()?;
     match leaf.value(leaf.find(key).ok()??).ok()? {
-        LeafValue::Overflow(run) => Some((run.ptr.id, overflow_pages(pages.page_size(), &run).ok()?)),
+        LeafValue::Overflow(pointer) => Some((pointer.ptr.id, overflow_pages(pages.page_size(), &pointer).ok()?)),
         LeafValue::Inline(_) => None,
     }
 }

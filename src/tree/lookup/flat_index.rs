@@ -78,7 +78,7 @@ pub(crate) struct FlatIndex {
 
 impl std::fmt::Debug for FlatIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Top").field("pages", &self.page_count).field("level", &self.level).finish_non_exhaustive()
+        f.debug_struct("FlatIndex").field("pages", &self.page_count).field("level", &self.level).finish_non_exhaustive()
     }
 }
 

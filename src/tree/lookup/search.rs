@@ -189,7 +189,7 @@ fn leaf_of_fast<V: Vectors, P: PageRead>(
     Some(ptr)
 }
 
-/// What [`lookup::child`] leaves.
+/// Searches the branches that [`lookup::child`] does not support.
 #[inline(never)]
 fn child_of_any<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, key: &[u8]) -> Option<PagePtr> {
     heads::with_vectors(ChildOfAny { page: pages.page_fast(ptr)?, level, key })
@@ -210,8 +210,8 @@ impl heads::Search for ChildOfAny<'_> {
     }
 }
 
-/// What [`lookup::find`] leaves: leaves of many entries, those of large pages, keys that share
-/// their head with others, and values in runs.
+/// Searches where [`lookup::find`] has no answer: leaves of many entries or of large pages, keys
+/// that share their head with others, and values in overflow extents.
 #[inline(never)]
 fn value_in_any<'a, P: PageRead>(
     pages: &'a P,
@@ -227,7 +227,7 @@ fn value_in_any<'a, P: PageRead>(
     if let Some(value) = found.value(page, key) {
         return Some(Answer(value));
     }
-    // What is an error here is one for `get_checked` too, which knows how to say it.
+    // `None` sends the caller to `get_checked`, which meets the same error and reports it.
     let found = value_checked(pages, ptr, key).ok()?;
     Some(found.map_or(Answer(&ABSENT), Answer))
 }
@@ -259,7 +259,8 @@ pub(crate) fn entry_at<'a, P: PageRead>(pages: &'a P, leaf: &Leaf<'a>, at: usize
     }
 }
 
-/// Values in runs, and damage; out of the way of scans.
+/// The slow path of [`entry_at`]: a value in an overflow extent, or a damaged entry. Not inlined,
+/// to keep scans short.
 #[cold]
 #[inline(never)]
 fn resolve_entry<'a, P: PageRead>(pages: &'a P, leaf: &Leaf<'a>, at: usize) -> Result<Entry<'a>> {

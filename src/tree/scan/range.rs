@@ -32,14 +32,15 @@ use crate::tree::scan::read_ahead::Sweep;
 use crate::tree::value::overflow_pages;
 use crate::tree::{Entry, Tree};
 
-/// Entries that are fetched before they are given; more if each is short, so that as many lines are
-/// on their way.
+/// How many entries ahead to prefetch; more if entries are short, so that equally many cache lines
+/// are in flight.
 const DISTANCE: usize = 4;
 const DISTANCE_OF_SHORT: usize = 8;
-/// What is fetched of an entry at most: the processor itself goes on where it sees a row of lines.
+/// Maximum number of bytes to prefetch of an entry. The processor itself prefetches the lines after
+/// a few consecutive ones.
 const ENTRY_BYTES_MAX: usize = 512;
 
-/// The side towards which the end of a side moves.
+/// The side towards which this end of a range moves.
 #[inline]
 fn inward(side: Side) -> Side {
     match side {
@@ -51,13 +52,13 @@ fn inward(side: Side) -> Side {
 /// One end of a range.
 struct End<'a, P> {
     cursor: Cursor<'a, P>,
-    /// Entries of the cursor's leaf that can be given.
+    /// Indexes of the entries of the cursor's leaf that this end can still yield.
     ready: Indexes<usize>,
     placed: bool,
-    /// The cursor was placed by the bound of this end and has not moved since; what lies outside is
-    /// cut off by that.
+    /// The cursor is still in the leaf where the bound of this end placed it. So `ready` already
+    /// excludes the entries outside that bound.
     cut: bool,
-    /// No leaf beyond this one has anything for the range.
+    /// No leaf after this one has entries of the range.
     last_leaf: bool,
     /// The end has come to its leaf from another one.
     stepped: bool,
@@ -65,22 +66,23 @@ struct End<'a, P> {
     sweep: Sweep,
 }
 
-/// Brings entries into the processor's cache before they are given: entries lie anywhere in their
-/// leaf, so the processor cannot guess which. At first those that come next are asked for one by
-/// one, also in the leaf after; a walk that goes on asks for the whole leaf after, some lines
-/// with each entry that it gives.
+/// Prefetches entries into the processor's cache before the range yields them. Entries lie anywhere
+/// in their leaf, so the processor cannot predict their addresses. At first the next entries are
+/// prefetched one by one, also those of the next leaf. A walk that goes on to another leaf
+/// prefetches the whole next leaf, some lines with each entry that it yields.
 struct Ahead<'a> {
-    /// The leaf that comes next, whose front is on its way.
+    /// The next leaf, whose first lines are being prefetched.
     next: PagePtr,
-    /// The same, looked at when its first entries are wanted.
+    /// The next leaf, parsed when its first entries are to be prefetched.
     leaf: Option<Leaf<'a>>,
-    /// All of this leaf was asked for from the leaf before.
-    asked_for: bool,
-    /// What is fetched of an entry of this leaf.
+    /// All of this leaf was prefetched from the leaf before it.
+    prefetched: bool,
+    /// Bytes to prefetch of each entry of this leaf.
     entry_bytes: usize,
-    /// The leaf that comes next in a walk that goes on; none if all of it was asked for.
+    /// The next leaf, in a walk that prefetches it whole; none once all of it was prefetched.
     lines_of: PageId,
-    /// From where on it was not asked for yet, and how much of it is with each entry.
+    /// The offset from which on it was not prefetched yet, and how many bytes to prefetch with each
+    /// entry that the range yields.
     lines_from: usize,
     lines_bytes: usize,
 }
@@ -88,12 +90,13 @@ struct Ahead<'a> {
 impl Default for Ahead<'_> {
     fn default() -> Self {
         let (next, lines_of) = (NOWHERE, PageId::NONE);
-        Ahead { next, leaf: None, asked_for: false, entry_bytes: 0, lines_of, lines_from: 0, lines_bytes: 0 }
+        Ahead { next, leaf: None, prefetched: false, entry_bytes: 0, lines_of, lines_from: 0, lines_bytes: 0 }
     }
 }
 
 impl<'a> Ahead<'a> {
-    /// An entry is about to be given; after it `ready` are left.
+    /// Called for each entry that the range yields; `ready` are the entries after it. Prefetches
+    /// what the range will read some entries later.
     #[inline(always)]
     fn fetch<P: PageRead>(&mut self, pages: &'a P, leaf: &Leaf<'_>, ready: &Indexes<usize>, towards: Side) {
         if !self.lines_of.is_none() {
@@ -104,7 +107,7 @@ impl<'a> Ahead<'a> {
                 self.lines_of = PageId::NONE;
             }
         }
-        if !self.asked_for {
+        if !self.prefetched {
             self.fetch_entries(pages, leaf, ready, towards);
         }
     }
@@ -119,7 +122,7 @@ impl<'a> Ahead<'a> {
         leaf.fetch_entry(at, self.entry_bytes);
     }
 
-    /// Fetches an entry of the next leaf, if that is known.
+    /// Prefetches an entry of the next leaf, if the next leaf is known.
     #[inline(never)]
     fn fetch_next<P: PageRead>(&mut self, pages: &'a P, nth: usize, towards: Side) {
         if self.leaf.is_none() && !self.next.id.is_none() {
@@ -135,8 +138,8 @@ impl<'a> Ahead<'a> {
     }
 }
 
-/// Asks for the first entries that a walk from `at` on gives; `at` itself is the first one, or the
-/// one after it.
+/// Prefetches the first entries that a walk from index `at` on yields: `at` and the entries after
+/// it, or the entries before `at`.
 pub(crate) fn fetch_entries_from(leaf: &Leaf<'_>, at: usize, towards: Side) {
     let entry_bytes = entry_bytes(leaf);
     let distance = distance(entry_bytes);
@@ -147,7 +150,7 @@ pub(crate) fn fetch_entries_from(leaf: &Leaf<'_>, at: usize, towards: Side) {
     entries.for_each(|at| leaf.fetch_entry(at, entry_bytes));
 }
 
-/// How many entries of so many bytes are fetched before they are given.
+/// How many entries ahead to prefetch if each has this many bytes.
 #[inline]
 fn distance(entry_bytes: usize) -> usize {
     if entry_bytes <= LINE_BYTES {
@@ -157,7 +160,8 @@ fn distance(entry_bytes: usize) -> usize {
     }
 }
 
-/// What is fetched of an entry of a leaf.
+/// Bytes to prefetch of each entry of a leaf: the mean size of its entries, up to
+/// [`ENTRY_BYTES_MAX`].
 fn entry_bytes(leaf: &Leaf<'_>) -> usize {
     leaf.mean_entry_bytes().min(ENTRY_BYTES_MAX)
 }
@@ -176,22 +180,22 @@ impl<'a, P: PageRead> End<'a, P> {
         }
     }
 
-    /// Asks for the first entries of a leaf that the end has come to, unless that was done from the
-    /// leaf before, and sees to it that the leaves after are in memory.
+    /// Called when the end has come to a leaf. Prefetches its first entries, unless the leaf before
+    /// has done so, and requests the leaves after it from the disk.
     fn look_ahead(&mut self, towards: Side) {
         let pages = self.cursor.pages();
         if let Some(path) = self.cursor.path() {
             self.sweep.arrived(pages, path, towards);
         }
         let Some(leaf) = self.cursor.leaf() else { return };
-        let asked_for = self.ahead.lines_bytes > 0;
-        if !asked_for && self.ahead.leaf.is_none() {
+        let prefetched = self.ahead.lines_bytes > 0;
+        if !prefetched && self.ahead.leaf.is_none() {
             let at = if towards == Side::Last { self.ready.start } else { self.ready.end };
             fetch_entries_from(leaf, at, towards);
         }
         let next = if self.last_leaf { NOWHERE } else { self.cursor.ahead(towards) };
         fetch_front(pages, next);
-        self.ahead = Ahead { next, asked_for, entry_bytes: entry_bytes(leaf), ..Ahead::default() };
+        self.ahead = Ahead { next, prefetched, entry_bytes: entry_bytes(leaf), ..Ahead::default() };
         if self.stepped && !next.id.is_none() && !self.ready.is_empty() {
             let each = (pages.page_size() / self.ready.len()).next_multiple_of(LINE_BYTES).max(LINE_BYTES);
             (self.ahead.lines_of, self.ahead.lines_bytes) = (next.id, each);
@@ -205,7 +209,7 @@ impl<'a, P: PageRead> End<'a, P> {
         }
     }
 
-    /// Values in runs, and damage.
+    /// The slow path of a step: a value in an overflow extent, or a damaged entry.
     #[cold]
     #[inline(never)]
     fn other_entry(&mut self, at: usize) -> Option<Result<Entry<'a>>> {
@@ -217,7 +221,7 @@ impl<'a, P: PageRead> End<'a, P> {
     }
 }
 
-/// The run of the value at an index of a leaf, if it has one.
+/// The overflow extent of the value at an index of a leaf, if it has one.
 fn extent_of<P: PageRead>(pages: &P, leaf: &Leaf<'_>, at: usize) -> Option<(PageId, u64)> {
     match leaf.value(at) {
         Ok(LeafValue::Overflow(pointer)) => {
@@ -265,13 +269,13 @@ impl<'a, P: PageRead> Range<'a, P> {
     pub(crate) fn fill_cache(&mut self, fill: bool) {
         for end in [&mut self.front, &mut self.back] {
             end.sweep.fill_cache(end.cursor.pages(), fill);
-            // What is given back is found through the branches.
+            // A range that releases pages needs the branches to find them.
             end.cursor.forget_flat_index();
         }
     }
 
-    /// What [`next`](Iterator::next) gives, where that is an entry of the same leaf with its value
-    /// beside it. Else nothing is changed.
+    /// The fast path of [`next`](Iterator::next): returns the next entry if it is ready in the
+    /// current leaf and has an inline value. Else returns `None` and changes nothing.
     #[inline(always)]
     pub(crate) fn next_fast(&mut self) -> Option<Entry<'a>> {
         let at = self.front.ready.start;
@@ -303,8 +307,8 @@ impl<'a, P: PageRead> Range<'a, P> {
         Some(entry)
     }
 
-    /// Moves the end of that side to its next leaf until it has entries ready; ends the range if
-    /// there are none.
+    /// Moves one end to its next leaf, until it has entries ready. Ends the range if no leaf has
+    /// any.
     #[cold]
     fn refill(&mut self, side: Side) -> Result<()> {
         while !self.done {
@@ -340,7 +344,7 @@ impl<'a, P: PageRead> Range<'a, P> {
             Side::Last => (&mut self.back, &self.high),
         };
         (end.placed, end.cut) = (true, true);
-        // The entry that has the key of the bound is before the cut, or after it.
+        // Whether an entry that has the key of the bound is before the cut.
         let before = match (bound, side) {
             (Bound::Unbounded, _) => {
                 end.cursor.enter(side)?;
@@ -360,7 +364,7 @@ impl<'a, P: PageRead> Range<'a, P> {
         Ok(())
     }
 
-    /// Works out which entries of the leaf that an end has come to are inside the range.
+    /// Finds out which entries of the leaf that an end has come to are inside the range.
     fn prepare(&mut self, side: Side) -> Result<()> {
         let (end, other) = match side {
             Side::First => (&mut self.front, &mut self.back),
@@ -371,7 +375,8 @@ impl<'a, P: PageRead> Range<'a, P> {
             return Ok(());
         };
         if other.placed && other.cursor.leaf_id() == end.cursor.leaf_id() {
-            // What the other end has left is inside both bounds, and nothing of it was given.
+            // The entries that the other end has left are inside both bounds, and no end has
+            // yielded them.
             end.ready = other.ready.clone();
             (end.last_leaf, other.last_leaf, self.met) = (true, true, true);
             end.ahead = Ahead::default();

@@ -1,17 +1,18 @@
-//! What a walk over leaves reads ahead.
+//! Read-ahead of scans: requests the leaves that a walk over leaves will read next.
 //!
-//! Floor: tree. The branches know which leaves come next, wherever they lie in the file. A walk
-//! that comes to leaves that this process has not read yet sends a second place ahead, which reads
-//! only branches and asks for the leaves below them: a few at first, more the longer the walk goes
-//! on. The branch after the one that it is in is asked for too, so that it does not wait.
+//! Floor: tree. The branches name the next leaves, wherever they lie in the file. When a walk comes
+//! to leaves that this process has not read yet, a second position runs ahead of it. This position
+//! reads only branches, and requests the leaves below them: a few at first, more the longer the
+//! walk goes on. It also requests the branch after its own, so that it does not wait for that one.
 //!
-//! A walk over leaves that are known costs a look at one mark per leaf, and now and then a question
-//! whether a leaf is still in memory: one that was read may have gone again.
+//! A walk over known leaves loads one verified byte per leaf. For one leaf in
+//! [`ASKED_ONE_OF`] it also asks the kernel whether the leaf is in memory, because leaves that were
+//! read may have been evicted.
 //!
 //! Invariants:
-//!   SCAN-1  nothing of this decides what the walk gives: what cannot be read ahead is met, and
-//!           reported, by the walk itself.
-//!   SCAN-2  no leaf of the walk is given back before the walk has left it.
+//!   SCAN-1  read-ahead does not change what the walk yields: if a page cannot be read ahead, the
+//!           walk reads it itself and reports the error.
+//!   SCAN-2  no leaf is released before the walk has left it.
 //!
 //! Failure: none.
 
@@ -23,48 +24,49 @@ use crate::pager::{Around, PageRead, Residency as _};
 
 use crate::tree::path::{Path, Side};
 
-/// Leaves that are asked for at first, and at most: 2 MiB of them.
+/// Number of leaves to request at first, and the maximum: 2 MiB.
 const LEAVES_MIN: usize = 4;
 const LEAVES_MAX: usize = 512;
-/// One known leaf of so many is asked after.
+/// For one in this many known leaves, the walk asks the kernel whether the leaf is in memory.
 const ASKED_ONE_OF: usize = 64;
-/// Pages that are given back together, at least.
+/// Minimum number of pages to release together.
 const GIVEN_BACK: u64 = 256;
 
-/// What one walk in one direction reads ahead, and what it gives back after it.
+/// The read-ahead of one walk in one direction, and the pages that it releases after itself.
 #[derive(Default)]
 pub(crate) struct Sweep {
-    /// The place ahead of the walk.
+    /// The position ahead of the walk.
     place: Option<Box<Path>>,
-    /// Leaves from the walk to the place ahead.
+    /// Number of leaves from the walk to the position ahead.
     between: usize,
-    /// How many there are to be.
+    /// How large `between` should become.
     window: usize,
-    /// Nothing comes after the place, or it could not be read.
+    /// No leaf comes after the position ahead, or the next one could not be read.
     ended: bool,
-    /// Leaves that are known have gone from memory.
+    /// Known leaves have been evicted.
     gone: bool,
     steps: usize,
     wanted: Vec<PageId>,
     behind: Option<Box<Behind>>,
 }
 
-/// Pages that were not in memory before the walk came. They go with it, when it is dropped early
-/// too.
+/// Pages that were not in memory before the walk, in a walk that does not fill the cache. The walk
+/// releases them after it has left them, or when it is dropped.
 struct Behind {
     pages: SnapshotPages,
     /// The leaf that the walk is at.
     now: PageId,
-    /// Those that the walk has still to come to, in its order; the leaves between them were in
-    /// memory.
+    /// Those pages that the walk has not reached yet, in its order. Leaves between them were in
+    /// memory before.
     to_come: VecDeque<PageId>,
-    /// Those that it has left, as runs.
+    /// Those pages that the walk has left, as extents: first page and length.
     left: Vec<(PageId, u64)>,
     left_pages: u64,
 }
 
 impl Sweep {
-    /// Whether the walk leaves what it brings in in memory; else it gives that back.
+    /// Sets whether the pages that the walk brings into memory stay there; else the walk releases
+    /// them.
     pub(crate) fn fill_cache<P: PageRead>(&mut self, pages: &P, fill: bool) {
         self.behind = pages.snapshot().filter(|_| !fill).map(|pages| {
             let (to_come, left) = (VecDeque::new(), Vec::new());
@@ -72,7 +74,7 @@ impl Sweep {
         });
     }
 
-    /// The walk has come to a leaf.
+    /// Called when the walk has come to a leaf.
     #[inline]
     pub(crate) fn arrived<P: PageRead>(&mut self, pages: &P, path: &Path, towards: Side) {
         self.steps = self.steps.wrapping_add(1);
@@ -108,12 +110,12 @@ impl Sweep {
         self.window = (self.window * 2).clamp(LEAVES_MIN, LEAVES_MAX);
         self.ask(pages, towards);
         if self.wanted.is_empty() && !self.ended && self.behind.is_none() {
-            // All of them are known and in memory: from here on the walk looks out by itself again.
+            // All these leaves are known and in memory: no position ahead is necessary for now.
             (self.place, self.window) = (None, 0);
         }
     }
 
-    /// Moves the place ahead and asks for the leaves on its way.
+    /// Moves the position ahead and requests the leaves that it passes.
     fn ask<P: PageRead>(&mut self, pages: &P, towards: Side) {
         self.wanted.clear();
         let Some(place) = &mut self.place else { return };
@@ -141,7 +143,7 @@ impl Sweep {
         pages.request(&mut self.wanted, if exactly { Around::None } else { Around::Each });
     }
 
-    /// A value in a run is about to be read.
+    /// Called before the walk reads a value in an overflow extent.
     pub(crate) fn reads_extent(&mut self, id: PageId, count: u64) {
         if let Some(behind) = &mut self.behind {
             if !behind.pages.is_resident(id, count) {
@@ -152,7 +154,8 @@ impl Sweep {
 }
 
 impl Behind {
-    /// Whether a leaf that comes next is not in memory, and so goes when the walk has left it.
+    /// Whether a leaf ahead of the walk is not in memory. If so, the walk will release it after it
+    /// has left it.
     fn expect(&mut self, leaf: PageId) -> bool {
         let cold = !self.pages.is_resident(leaf, 1);
         if cold {
@@ -161,7 +164,7 @@ impl Behind {
         cold
     }
 
-    /// The walk has come to another leaf.
+    /// Called when the walk has come to another leaf.
     fn move_to(&mut self, leaf: PageId) {
         if let Some(left) = self.to_come.front().copied().filter(|next| *next == self.now) {
             self.to_come.pop_front();

@@ -95,7 +95,7 @@ fn slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     bound.as_ref().map(Vec::as_slice)
 }
 
-/// The top of a tree whose leaves are few.
+/// The flat index of a tree with few leaves.
 fn flat_leaves(tree: &ModelTree) -> FlatIndex {
     let flat_index = FlatIndex::build(tree.handle(), PAGES_MAX[1]).unwrap().unwrap();
     assert_eq!(flat_index.level(), 0);

@@ -178,7 +178,8 @@ fn a_branch_of_another_level_is_found_and_named() {
     }
 }
 
-/// The runs of a leaf are freed once: keys that descend may be those of a leaf that was met before.
+/// The overflow extents of a leaf are freed once: keys that descend may be those of a leaf that was
+/// met before.
 #[test]
 fn a_tree_whose_keys_descend_is_not_dropped() {
     let tree = sample();

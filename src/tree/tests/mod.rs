@@ -170,8 +170,8 @@ impl ModelTree {
                 let at_once = self.handle().get_fast(flat_index, key);
                 match at_once {
                     Some(answer) => assert!(answer.value() == found, "{key:?} at once"),
-                    // Absent keys with the head of another one, and values in runs, need not be
-                    // looked up again.
+                    // Absent keys with the head of another one, and values in overflow extents,
+                    // need not be looked up again.
                     None => assert!(key.len() < 4 || self.pages.page_size() > 4096, "{key:?} is not found at once"),
                 }
                 assert!(self.handle().get_checked(key).unwrap() == found);

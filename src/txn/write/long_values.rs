@@ -29,13 +29,13 @@ use crate::txn::write::txn::{writer_of, WriteTxn};
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
 
-/// What the transaction says meanwhile.
+/// The error of the transaction while a value is unfinished.
 const UNFINISHED: &str = "a value was begun and not finished";
 
-/// A place for a value that is not in its table yet.
+/// Memory or pages reserved for a value that is not in its table yet.
 #[derive(Debug)]
 pub(crate) enum ReservedValue {
-    /// A short value lies in memory, and goes into a leaf.
+    /// A short value: in memory, until it is put into a leaf.
     Short(Vec<u8>),
     Long {
         id: PageId,
@@ -83,7 +83,7 @@ impl WriteTxn {
         self.put_extent(at, key, OverflowPtr { ptr, len })
     }
 
-    /// Takes a place for a value of `len` bytes, which are zeros.
+    /// Reserves room for a value of `len` bytes, which are zeros at first.
     pub(crate) fn reserve(&mut self, at: usize, key: &[u8], len: usize) -> Result<ReservedValue> {
         self.usable()?;
         let page_size = self.env().page_size;
@@ -98,7 +98,8 @@ impl WriteTxn {
         let txn = pages.txn();
         let taken = pages.alloc(count).and_then(|id| {
             let extent = pages.extent_mut(id, count)?;
-            // What lay here before is nobody's business.
+            // The pages may hold bytes of another table or a deleted value. The caller must not see
+            // them, and they must not stay in the file where the caller writes nothing.
             extent.fill(0);
             overflow::begin(extent, page_size, PageStamp { id, tree, txn });
             Ok(id)
@@ -108,7 +109,7 @@ impl WriteTxn {
         Ok(ReservedValue::Long { id, pages: count, len })
     }
 
-    /// The bytes of a reserved place.
+    /// The bytes of a reserved value.
     pub(crate) fn reserved<'a>(&'a self, place: &'a ReservedValue) -> &'a [u8] {
         match place {
             ReservedValue::Short(bytes) => bytes,
@@ -154,7 +155,7 @@ impl WriteTxn {
         }
     }
 
-    /// Gives a reserved place back.
+    /// Frees the room of a reserved value.
     pub(crate) fn give_back(&mut self, place: &ReservedValue) {
         if self.env.is_inherited() {
             return;
@@ -166,7 +167,7 @@ impl WriteTxn {
         }
     }
 
-    /// Puts an entry that leads to a run.
+    /// Puts an entry that points at an overflow extent.
     fn put_extent(&mut self, at: usize, key: &[u8], to: OverflowPtr) -> Result<bool> {
         let ensured = self.ensure(0);
         self.note(None, ensured)?;

@@ -1,4 +1,4 @@
-//! Tops against the descent through the branches.
+//! Flat indexes against the descent through the branches.
 
 use proptest::prelude::*;
 
