@@ -36,7 +36,7 @@ use std::time::Instant;
 
 use crate::sys::{available_memory, call, page_cache};
 
-/// Whether pages are read before they are needed.
+/// Whether lookups and scans read pages before they are needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum ReadAhead {
@@ -46,7 +46,9 @@ pub enum ReadAhead {
     /// pages.
     #[default]
     Auto,
-    /// Each page is read when it is needed.
+    /// Lookups of one key and scans read each page when it is needed.
+    /// [`multi_get`](crate::ReadTable::multi_get) still requests the pages of its keys together,
+    /// and a range with [`fill_cache(false)`](crate::Range::fill_cache) its next leaves.
     Off,
 }
 
@@ -144,7 +146,7 @@ impl Ahead {
         self.reads.store(self.has_disk && read_ahead != ReadAhead::Off, Ordering::Relaxed);
     }
 
-    /// Whether pages are read before they are needed.
+    /// Whether lookups and scans read pages before they are needed.
     pub(crate) fn reads(&self) -> bool {
         self.reads.load(Ordering::Relaxed)
     }
