@@ -122,8 +122,8 @@ impl Path {
         Ok(())
     }
 
-    /// Goes to the branch of the lowest level that `key` belongs to, and reads no leaf. Gives the
-    /// lower bound of the keys after that branch; nothing if it is the last. The tree is not
+    /// Descends to the branch of the lowest level that `key` belongs to, and reads no leaf. Returns
+    /// the lower bound of the keys after that branch; `None` if it is the last one. The tree is not
     /// empty.
     pub(crate) fn descend_to_branch<P: PageRead>(&mut self, tree: Tree<'_, P>, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let Tree { pages, root } = tree;
@@ -273,8 +273,8 @@ pub(crate) fn leaf_at<P: PageRead>(pages: &P, ptr: PagePtr) -> Result<Leaf<'_>> 
     Ok(Leaf::parse(pages.page(ptr)?, ptr.id)?)
 }
 
-/// What is fetched of a page first: of a leaf header, heads and slots of some twenty entries, of a
-/// branch the first heads.
+/// Bytes to prefetch at the start of a page. In a leaf these hold the header, and heads and slots
+/// of some twenty entries; in a branch the header, the hints and the first heads.
 const FRONT_BYTES: usize = 192;
 
 /// Brings the front of a page that comes soon into the processor's cache.
@@ -321,8 +321,8 @@ fn make_dirty_above<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &mut Path, en
     Ok(())
 }
 
-/// Lets the parent of the page at `depth`, or the root, point at `ptr` instead. The parent is
-/// dirty.
+/// Replaces the pointer to the page at `depth`, in its parent or in the tree root, by `ptr`. The
+/// parent is dirty.
 pub(crate) fn point_at<P: PageWrite>(
     tree: &mut TreeMut<'_, P>,
     path: &mut Path,

@@ -108,7 +108,7 @@ fn check_order(leaf: &Leaf<'_>, key: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Puts the entry after the last one; gives the leaf that it went to.
+/// Puts an entry after the last one of the tree. Returns the leaf that holds it.
 fn append_to<P: PageWrite>(mut tree: TreeMut<'_, P>, leaf: PagePtr, key: &[u8], value: &[u8]) -> Result<PagePtr> {
     let value = store(tree.pages, tree.root.tree, value)?;
     let mut leaf = leaf;

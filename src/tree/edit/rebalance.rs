@@ -20,12 +20,12 @@ use crate::tree::edit::split::{build_leaf, entries_of, leaf_capacity, sizes_of};
 use crate::tree::path::{branch_at, branch_mut, copy_page, free_page, leaf_at, Path};
 use crate::tree::TreeMut;
 
-/// What joining a page with a neighbour came to.
+/// The result of joining a page with a neighbour, for the level above.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Joined {
-    /// The parent has one child less.
+    /// The two pages became one: the parent has one child less.
     Merged,
-    /// The parent has as many as before.
+    /// The parent has as many children as before.
     Unchanged,
 }
 
@@ -63,7 +63,7 @@ fn underfull<P: PageRead>(pages: &P, path: &Path, depth: usize) -> Result<bool> 
     Ok(branch.count() == 1 || plan::underfull(branch.used_bytes(), page_size - BRANCH_HEADS))
 }
 
-/// Takes the last page out of the tree.
+/// Frees the last page of the tree, which is empty from then on.
 fn clear_root<P: PageWrite>(tree: &mut TreeMut<'_, P>) -> Result<()> {
     free_page(tree.pages, tree.root.ptr)?;
     tree.root.ptr = PagePtr::default();
@@ -71,7 +71,7 @@ fn clear_root<P: PageWrite>(tree: &mut TreeMut<'_, P>) -> Result<()> {
     Ok(())
 }
 
-/// Lets the only child of a root take its place.
+/// While the root has only one child, makes this child the root.
 fn lower_root<P: PageWrite>(tree: &mut TreeMut<'_, P>) -> Result<()> {
     while tree.root.height > 1 {
         let branch = branch_at(tree.pages, tree.root.ptr, usize::from(tree.root.height) - 1)?;
@@ -105,7 +105,7 @@ impl Pair {
         }
     }
 
-    /// The page beside it.
+    /// The page beside the page of the path.
     pub(crate) fn neighbour(&self) -> PagePtr {
         if self.own_is_left {
             self.right
@@ -115,7 +115,7 @@ impl Pair {
     }
 }
 
-/// Joins the page at `depth` with the neighbour that has less in use.
+/// Joins the page at `depth` with the neighbour that has fewer bytes in use.
 fn join<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usize) -> Result<Joined> {
     let Some(pair) = choose_pair(tree.pages, path, depth, |_| true)? else { return Ok(Joined::Unchanged) };
     match path.len() - 1 - depth {
@@ -124,8 +124,8 @@ fn join<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usize) -> R
     }
 }
 
-/// The page at `depth` and the neighbour that has less in use; nothing if its parent has no other
-/// child.
+/// Pairs the page at `depth` with the neighbour that has fewer bytes in use, out of those for which
+/// `may` returns true. `None` if there is no such neighbour below the same parent.
 pub(crate) fn choose_pair<P: PageRead>(
     pages: &P,
     path: &Path,

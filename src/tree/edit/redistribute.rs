@@ -19,9 +19,9 @@ use crate::tree::edit::split::{build_leaf, entries_of, leaf_capacity, sizes_of, 
 use crate::tree::path::{leaf_at, Path};
 use crate::tree::TreeMut;
 
-/// Applies a change that found no room in the dirty leaf of the path, with the help of a neighbour.
-/// Gives the page and the index at which the entry ended up; nothing, if no neighbour has enough
-/// room. The path is not that of the leaf any more.
+/// Applies a change that found no room in the dirty leaf of the path: divides the entries of the
+/// leaf and of a neighbour anew between the two. Returns the page and the index of the changed
+/// entry; `None` if no neighbour has enough room. Afterwards the path may not lead to that entry.
 pub(crate) fn redistribute<P: PageWrite>(
     tree: &mut TreeMut<'_, P>,
     path: &Path,

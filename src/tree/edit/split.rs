@@ -1,7 +1,7 @@
 //! Applies split plans to a leaf, and hands the new pages to the branches above.
 //!
-//! Floor: tree. `plan.rs` decides, this file builds; `propagate_split.rs` puts the new pages into
-//! the parents.
+//! Floor: tree. `plan.rs` decides, this file builds; `propagate.rs` inserts the new pages into the
+//! parents.
 //!
 //! Failure: entries too large for any plan exist only on damaged pages and give `Error::Corrupt`.
 
@@ -30,7 +30,7 @@ pub(crate) struct Change<'b> {
 }
 
 impl<'b> Change<'b> {
-    /// Makes it among the entries of a leaf.
+    /// Applies the change to the entries of a leaf; `at` is the index of the changed entry.
     pub(crate) fn apply(&self, entries: &mut Vec<Stored<'b>>, at: usize) {
         match self.replace {
             true => entries[at] = (self.key, self.value),
@@ -39,8 +39,8 @@ impl<'b> Change<'b> {
     }
 }
 
-/// Splits the dirty leaf of the path while applying a change that found no room in it. Gives the
-/// page and the index at which the entry ended up.
+/// Splits the dirty leaf of the path and applies a change that found no room in it. Returns the
+/// page and the index of the changed entry.
 pub(crate) fn split_leaf<P: PageWrite>(
     tree: &mut TreeMut<'_, P>,
     path: &Path,
@@ -75,8 +75,8 @@ pub(crate) fn split_leaf<P: PageWrite>(
     Ok(if at < cut { (frame.ptr.id, at) } else { (right, at - cut) })
 }
 
-/// Leaves the leaf as it is, full, and puts the entry, which is greater than all in it, into
-/// `right`, a new page beside it.
+/// Puts an entry that is greater than all entries of the leaf into `right`, a new page after it.
+/// The leaf stays full.
 pub(crate) fn extend_right<P: PageWrite>(
     tree: &mut TreeMut<'_, P>,
     path: &Path,
@@ -91,7 +91,7 @@ pub(crate) fn extend_right<P: PageWrite>(
     Ok((id, 0))
 }
 
-/// What the entries of a leaf may take.
+/// The bytes of a leaf that its entries can use, with their heads and slots.
 pub(crate) fn leaf_capacity(page_size: usize) -> usize {
     page_size - HEADER_BYTES
 }
@@ -105,7 +105,7 @@ pub(crate) fn entries_of<'b>(leaf: &Leaf<'b>) -> Result<Vec<Stored<'b>>> {
     Ok(entries)
 }
 
-/// What each entry takes in a leaf.
+/// The bytes that each entry takes in a leaf, with its head and slot.
 pub(crate) fn sizes_of(entries: &[Stored<'_>]) -> Vec<usize> {
     entries.iter().map(|(key, value)| leaf::entry_size(key.len(), *value)).collect()
 }

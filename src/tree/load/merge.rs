@@ -1,8 +1,9 @@
-//! Putting a sorted run of entries among those of a tree.
+//! Merges a sorted run of entries into a tree.
 //!
-//! Floor: tree. The run is divided by the branches of the lowest level. Where it has at least one
-//! entry for each leaf of a branch, these leaves are built anew, full, from both; where it has
-//! fewer, its entries are put one by one. Either way a leaf is met once, in order.
+//! Floor: tree. The branches of the lowest level divide the run. If the run has at least one entry
+//! per leaf of a branch, the leaves of this branch are rebuilt, full, from their entries and those
+//! of the run. If it has fewer, its entries are put one by one. Either way each leaf is visited
+//! once, in order.
 //!
 //! Failure: an error leaves a tree that must be aborted with its transaction.
 
@@ -21,8 +22,8 @@ use crate::tree::value::free_extent;
 use crate::tree::{PutHint, TreeMut};
 
 impl<P: PageWrite> TreeMut<'_, P> {
-    /// Puts all that is left of a sorted run into the tree, which is not empty. Before pages are
-    /// taken, `ready` sees that free ones are at hand.
+    /// Puts the remaining entries of a sorted run into the tree, which is not empty. Calls `ready`
+    /// before it allocates pages, so that the caller can make free pages available.
     pub(crate) fn merge(mut self, run: &mut SortedRun, ready: &mut impl FnMut(&mut P) -> Result<()>) -> Result<()> {
         let mut hint = PutHint::default();
         while let Some((key, _)) = run.peek() {
@@ -48,7 +49,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
     }
 }
 
-/// The leaves below the lowest branch of a path, or the one that is the tree.
+/// The leaves below the lowest branch of a path, or the only leaf of a tree without branches.
 fn leaves_of<P: PageWrite>(pages: &P, path: &Path) -> Result<Vec<PagePtr>> {
     if path.len() == 1 {
         return Ok(vec![path.leaf().ptr]);
@@ -57,7 +58,7 @@ fn leaves_of<P: PageWrite>(pages: &P, path: &Path) -> Result<Vec<PagePtr>> {
     (0..branch.count()).map(|at| Ok(branch.child(at)?)).collect()
 }
 
-/// Builds the leaves of one branch anew, from their entries and those of a run.
+/// Rebuilds the leaves of one branch from their entries and those of a run.
 struct Rebuild<'m, 'p, P, F> {
     tree: TreeMut<'p, P>,
     /// Read once: every entry needs it.
@@ -87,14 +88,15 @@ impl<'m, 'p, P: PageWrite, F: FnMut(&mut P) -> Result<()>> Rebuild<'m, 'p, P, F>
             true => stage.build_two_leaves(tree.pages, tree.root.tree)?,
             false => stage.build_leaf(tree.pages, tree.root.tree)?,
         }
-        // All at once, so that the tree that gets them next has neighbouring pages.
+        // Free all old leaves together, so that the next tree that allocates them gets neighbouring
+        // pages.
         leaves.iter().try_for_each(|&ptr| free_page(tree.pages, ptr))?;
         tree.root.entries = count_after(tree.root, added)?;
         replace_children(&mut tree, path, stage)
     }
 
-    /// Stages the entries of a leaf, and those of the run that come before them or replace them;
-    /// says by how many the tree grows.
+    /// Stages the entries of a leaf, and those of the run that come before them or replace them.
+    /// Returns by how many entries the tree grows.
     fn stage_leaf(&mut self, leaf: &Leaf<'_>, run: &mut SortedRun) -> Result<u64> {
         let mut added = 0;
         for at in 0..leaf.count() {
@@ -114,7 +116,7 @@ impl<'m, 'p, P: PageWrite, F: FnMut(&mut P) -> Result<()>> Rebuild<'m, 'p, P, F>
         Ok(added)
     }
 
-    /// Stages the entries of the run below a bound; says how many.
+    /// Stages the entries of the run below a bound. Returns how many.
     fn stage_below(&mut self, bound: Option<&[u8]>, run: &mut SortedRun) -> Result<u64> {
         let mut count = 0;
         while let Some((key, value)) = run.peek() {
@@ -138,8 +140,7 @@ impl<'m, 'p, P: PageWrite, F: FnMut(&mut P) -> Result<()>> Rebuild<'m, 'p, P, F>
     }
 }
 
-/// Lets the tree have the leaves that were built in place of those of the lowest branch of the
-/// path.
+/// Replaces the children of the lowest branch of the path by the leaves that were built.
 fn replace_children<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, stage: Stage) -> Result<()> {
     let mut built = stage.built;
     let mut depth = path.len() - 1;

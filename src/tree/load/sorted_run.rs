@@ -13,10 +13,10 @@ use crate::ids::{PageId, PagePtr};
 use crate::page::leaf::{LeafValue, OverflowPtr};
 use crate::sys::scratch::Scratch;
 
-/// Records that are asked for ahead of the one that is looked at.
+/// How many records ahead of the current one to prefetch.
 const PREFETCH_AHEAD: usize = 8;
-/// Bytes of a record that are asked for: entries are seldom longer, and the processor goes on by
-/// itself.
+/// Bytes to prefetch of a record. Few entries are longer, and the processor itself prefetches the
+/// lines that follow.
 const PREFETCH_BYTES: usize = 192;
 
 /// Lengths of key and value before each record.

@@ -39,7 +39,7 @@ pub(crate) const PAGES_MAX: [usize; 3] =
     [WORDS * WORDS * WORDS - 1, WORDS * WORDS * WORDS * WORDS - 1, WORDS * WORDS * WORDS * WORDS * WORDS - 1];
 /// Columns are looked for in the first bytes of separators.
 const COLUMNS_MAX: usize = 24;
-/// What is asked for of the front of a leaf at most.
+/// Maximum number of bytes to prefetch at the start of a leaf.
 const LEAF_FRONT_BYTES_MAX: usize = 1024;
 /// Bytes of a word.
 const WORD: usize = 8;
@@ -167,7 +167,7 @@ impl FlatIndex {
         self.level
     }
 
-    /// What a search in a leaf reads of its front, on the average.
+    /// Bytes at the start of a leaf that a search in it reads, on average.
     #[inline]
     pub(crate) fn leaf_front_bytes(&self) -> usize {
         self.leaf_front_bytes
@@ -291,7 +291,8 @@ fn last_of_each(blocks: &[Block]) -> Vec<u64> {
 struct Columns {
     /// Up to two runs of columns.
     runs: [KeyBytes; 2],
-    /// What keys have in the other columns, by up to three words that lie at `places`.
+    /// The bytes that all separators share in the other columns, in up to three words that lie at
+    /// `places`.
     fixed: [u64; 3],
     masks: [u64; 3],
     places: [usize; 3],
@@ -318,7 +319,8 @@ impl Columns {
     fn of(parts: &Parts) -> Columns {
         let separators = || parts.separators();
         let longest = separators().map(<[u8]>::len).max().unwrap_or(0);
-        // What the first that is long enough has there, and whether another one differs.
+        // The byte at this column of the first separator that is long enough, and whether another
+        // separator has a different one.
         let column = |at: usize| {
             let mut bytes = separators().filter_map(|separator| separator.get(at));
             let first = bytes.next().copied().unwrap_or(0);

@@ -1,17 +1,17 @@
 //! Many point lookups at once.
 //!
-//! Floor: tree. One lookup waits for memory once per level. Here a group of lookups goes down
-//! together, level by level: each step asks for the lines that its lookup needs next, and by the
-//! time that its turn comes again they are there. So the waits of a group overlap, which one lookup
-//! after the other allows only as far as the processor's reorder buffer goes. (Group prefetching:
-//! Chen, Gibbons, Mowry, "Improving index performance through prefetching", 2001; for hash joins,
-//! 2004.)
+//! Floor: tree. A single lookup waits for memory once per level. Here a group of lookups descends
+//! together, level by level. Each step of a lookup prefetches the cache lines that its next step
+//! needs, and they have arrived when its turn comes again. So the waits of a group overlap. Lookups
+//! one after the other overlap only as far as the processor's reorder buffer goes. (Group
+//! prefetching: Chen, Gibbons, Mowry, "Improving index performance through prefetching", 2001; for
+//! hash joins, 2004.)
 //!
 //! Invariants:
 //!   MANY-1  each key gets the answer that `get` gives, in the order of the keys.
 //!   MANY-2  a descent has as many steps as the root says (TREE-1), so a group ends together.
 //!
-//! Failure: the first one that a group meets, with nothing said of the other keys.
+//! Failure: the first error of a group is returned, without the values of its other keys.
 
 use crate::error::Result;
 use crate::ids::PagePtr;
@@ -29,7 +29,7 @@ use crate::tree::Tree;
 /// would only push each other out of the cache.
 pub(crate) const GROUP: usize = 16;
 
-/// What is asked for of an entry: all of it if it is short.
+/// Bytes to prefetch of an entry: all of it if it is short.
 const ENTRY_BYTES: usize = 256;
 
 impl<'p, P: PageRead> Tree<'p, P> {
@@ -122,8 +122,8 @@ impl<'a, P: PageRead> heads::Search for Group<'a, '_, '_, P> {
     }
 }
 
-/// Puts all lookups to the pages that `flat_index` knows, and gives the number of levels from there
-/// on. `None`: begin at the root.
+/// Moves all lookups to the level of the flat index. Returns the number of levels from there on;
+/// `None` if the lookups must begin at the root.
 #[inline(always)]
 fn begin<V: Vectors, P: PageRead>(
     vectors: V,
@@ -145,7 +145,7 @@ fn begin<V: Vectors, P: PageRead>(
     Some(flat_index.level() + 1)
 }
 
-/// The child of a branch whose range holds the key, if the page can be had at once.
+/// The child of a branch whose range holds the key, if this process has verified the page.
 #[inline(always)]
 fn child_fast<V: Vectors, P: PageRead>(
     vectors: V,

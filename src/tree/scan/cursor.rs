@@ -10,15 +10,15 @@
 //! that read a few entries, such as the free space.
 //!
 //! Invariants:
-//!   CURSOR-1  from leaf to leaf keys only ascend (or descend), and within a leaf the first is
-//!       below the last. So a walk ends, whatever the file says: no leaf can be met twice. The
-//!       second is asked of a leaf when the cursor leaves it.
+//!   CURSOR-1  from leaf to leaf keys only ascend (or descend), and within a leaf the first key is
+//!       below the last. So a walk ends even in a damaged tree: it cannot meet a leaf twice. The
+//!       cursor checks the order within a leaf when it leaves the leaf.
 //!   CURSOR-2  `at` is an index into the leaf, or one off either end: `usize::MAX` before the first
 //!       entry of the tree, `count` after the last one.
 //!
-//! Failure: a damaged page is `Error::Corrupt` once; after that the cursor gives nothing until it
-//! is placed anew. An entry that cannot be read is an error in its place, and the cursor can go on
-//! from it.
+//! Failure: a damaged page is `Error::Corrupt` once; after that the cursor yields nothing until it
+//! is placed again. An entry that cannot be read is an error in its place, and the cursor can go
+//! on from it.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
@@ -36,10 +36,11 @@ use crate::tree::{Entry, Tree};
 /// Index before the first entry; the entry after it is number 0.
 const BEFORE: usize = usize::MAX;
 
-/// A place in a tree. A new one is in no place: `next` gives the first entry and `prev` the last.
+/// A position in a tree. A new cursor has none: `next` then goes to the first entry, and `prev` to
+/// the last.
 pub(crate) struct Cursor<'a, P> {
     tree: Tree<'a, P>,
-    /// The way to the leaf, unless it was found among the flat ones.
+    /// The path to the leaf, unless the flat index found the leaf.
     path: Option<Box<Path>>,
     flat: Option<Flat<'a>>,
     leaf: Option<Leaf<'a>>,
@@ -52,10 +53,11 @@ pub(crate) struct Cursor<'a, P> {
     lost: bool,
 }
 
-/// Leaves that a cursor walks over without the branches, which know what to read ahead.
+/// Leaves that a cursor walks over by the flat index. Then it reads the branches, which the
+/// read-ahead of a scan needs.
 const FLAT_STEPS: usize = 3;
 
-/// A leaf by its number.
+/// The position of a cursor in the flat index.
 struct Flat<'a> {
     flat_index: &'a FlatIndex,
     number: usize,
@@ -70,7 +72,7 @@ impl<'a> Flat<'a> {
         Leaf::parse(pages.page_fast(ptr)?, ptr.id).ok()
     }
 
-    /// The number of the leaf that holds `key` or would.
+    /// The number of the leaf that holds `key`, or would hold it.
     fn find(&self, key: &[u8]) -> Option<usize> {
         heads::with_vectors(Find { flat_index: self.flat_index, key })
     }
@@ -109,7 +111,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         Cursor { tree, path: None, flat, leaf: None, stepped: false, count: 0, at: BEFORE, lost: false }
     }
 
-    /// Goes through the branches from now on; from the current leaf with the next step.
+    /// Stops using the flat index. In a leaf found by it, the next step finds the path.
     pub(crate) fn forget_flat_index(&mut self) {
         match &mut self.flat {
             Some(flat) if flat.here => flat.steps = FLAT_STEPS,
@@ -177,7 +179,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         self.move_to(prev, Side::First)
     }
 
-    /// A step that is not to an entry with an inline value in the same leaf.
+    /// The slow path of a step: to another leaf, or to an entry whose value is not inline.
     #[cold]
     #[inline(never)]
     fn move_to(&mut self, at: usize, towards: Side) -> Result<Option<Entry<'a>>> {
@@ -238,7 +240,8 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         Ok(found)
     }
 
-    /// The leaf that holds `key` or would, if it is a flat one that can be had at once.
+    /// The leaf that holds `key` or would hold it, if the flat index knows it and its page was
+    /// verified before.
     fn find_flat(&mut self, key: &[u8], towards: Option<Side>) -> Option<Leaf<'a>> {
         let flat = self.flat.as_mut()?;
         flat.number = flat.find(key)?;
@@ -267,7 +270,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         Ok(())
     }
 
-    /// Moves to the near end of the neighbouring leaf, if there is one; else stays.
+    /// Moves to the near end of the neighbouring leaf. Returns false, and stays, if there is none.
     pub(crate) fn step(&mut self, towards: Side) -> Result<bool> {
         let Some(leaf) = self.leaf else { return Ok(false) };
         let stepped = self.neighbour(&leaf, towards).and_then(|next| {
@@ -305,7 +308,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         }
     }
 
-    /// Finds the way to the current leaf, which was found without one.
+    /// Finds the path to the current leaf, which the flat index has found.
     fn find_path(&mut self, leaf: &Leaf<'a>) -> Result<()> {
         let path = self.path.get_or_insert_with(|| Box::new(Path::new()));
         path.descend(self.tree, leaf.first_key()?)?;

@@ -102,8 +102,8 @@ fn flat_leaves(tree: &ModelTree) -> FlatIndex {
     flat_index
 }
 
-/// What the range should give. `BTreeMap::range` panics on inverted bounds, which here are an empty
-/// range.
+/// The keys that the range should yield. `BTreeMap::range` panics on inverted bounds, which here
+/// are an empty range.
 fn expected(tree: &ModelTree, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>) -> Vec<Vec<u8>> {
     let inside = (slice(low), slice(high));
     tree.model.keys().filter(|key| std::ops::RangeBounds::<[u8]>::contains(&inside, key.as_slice())).cloned().collect()
@@ -149,8 +149,8 @@ fn a_range_that_stops_filling_the_cache_midway_goes_on() {
     }
 }
 
-/// A walk that goes on asks for all of the leaf that comes next; one that is in its first leaf, for
-/// no more than the front.
+/// A walk that has come from another leaf prefetches all of the next leaf. A walk in its first leaf
+/// prefetches only the front of the next one.
 #[test]
 fn a_walk_asks_ahead_for_the_whole_next_leaf_once_it_has_come_from_another() {
     let mut tree = ModelTree::new(4096);

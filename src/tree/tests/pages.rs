@@ -38,7 +38,7 @@ pub(in crate::tree) struct VecPages {
     low_free: usize,
     /// Reads so far, to see that walks end.
     reads: Cell<u64>,
-    /// Bytes that were asked for ahead, as page, first byte and number.
+    /// The prefetches so far: page, first byte and number of bytes.
     asked_for: RefCell<Vec<(PageId, usize, usize)>>,
 }
 
@@ -79,7 +79,7 @@ impl VecPages {
         self.reads.get()
     }
 
-    /// What was asked for ahead since this was asked.
+    /// The prefetches since the last call of this function.
     pub(super) fn asked_for(&self) -> Vec<(PageId, usize, usize)> {
         self.asked_for.take()
     }
@@ -89,7 +89,7 @@ impl VecPages {
         (0..).map(PageId).zip(&self.states).filter(|(_, state)| used(state)).map(|(id, _)| id).collect()
     }
 
-    /// Bytes of a page, for tests that damage it; its pointer is not asked for.
+    /// The bytes of a page, for tests that damage it. Needs no pointer, so no checksum.
     pub(super) fn raw_mut(&mut self, id: PageId) -> &mut [u8] {
         let range = self.byte_range(id, 1);
         &mut self.bytes[range]

@@ -58,8 +58,8 @@ const RECLAIM_BATCH: usize = 64;
 const LISTED_PENDING_MAX: usize = 80;
 const LISTED_USABLE_MAX: usize = 48;
 
-/// What the writer caches of the free-space tree between transactions. Discarded on abort, and when
-/// the latest state is not the one that it belongs to.
+/// The writer's cache of the free-space tree, kept between transactions. It belongs to one state;
+/// it is discarded on abort, and if the latest state is another one.
 #[derive(Debug, Default)]
 pub(crate) struct FreeCache {
     /// All usable extents of the tree that start before this page are loaded.

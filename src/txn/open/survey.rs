@@ -98,7 +98,7 @@ pub(crate) fn candidates(probe: &Probe) -> Vec<Candidate> {
 /// Callback for each entry of a tree.
 type OnEntry<'e> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'e;
 
-/// What the survey found out about one state.
+/// The result of the survey of one state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Survey {
     /// The first damage; `None` for a whole state.

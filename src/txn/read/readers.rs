@@ -54,8 +54,8 @@ impl SlotCache {
         self.pages.is_some() && self.state.txn == txn
     }
 
-    /// Takes the content out if it pins another window than the current one, `window_id`. The old
-    /// window can be unmapped when the caller drops the content.
+    /// Empties the cache and returns its content, if it pins another window than the current one,
+    /// `window_id`. The old window can be unmapped when the caller drops the content.
     pub(crate) fn take_if_outgrown(&mut self, window_id: u64) -> Option<SlotCache> {
         (self.window_id != window_id && self.pages.is_some()).then(|| std::mem::take(self))
     }
@@ -118,8 +118,8 @@ impl Readers {
         }
     }
 
-    /// Takes a free slot: calls `take` with one index after the other, first with the slot that
-    /// this thread used last, and returns the first result.
+    /// Looks for a free slot: calls `take` with one slot index after the other, first with that of
+    /// the slot that this thread used last. Returns the first result that is not `None`.
     pub(crate) fn take<R>(&self, take: impl Fn(usize) -> Option<R>) -> Option<R> {
         let hint = HINT.get();
         if self.slot(hint).is_some() {

@@ -2,14 +2,14 @@
 //!
 //! Floor: txn. Entries that come in order, after the last one of the table, are built into full
 //! leaves at once and take no memory. From the first one on that is out of order, entries are
-//! collected in memory, sorted when there are enough, and put into the tree leaf by leaf. Pages are
-//! written by `pwrite`, while others are built, and their write-back begins early.
+//! collected in memory, sorted when they fill it, and put into the tree leaf by leaf. A thread
+//! writes finished pages by `pwrite` while others are built, and starts their write-back early.
 //!
 //! Invariants:
 //!   LOAD-1  while a load runs the transaction counts as broken: a load that ends without
 //!       [`WriteTxn::end_load`], for whatever reason, cannot be committed.
-//!   LOAD-2  a load that has failed takes nothing more and never ends well: what it held may be
-//!           lost.
+//!   LOAD-2  a load that has failed accepts no entry and never ends with success: the entries that
+//!           it held may be lost.
 //!
 //! Failure: an entry over its limits is refused and changes nothing. Any other error breaks the
 //! transaction.
@@ -21,14 +21,14 @@ use crate::page::leaf::LeafValue;
 use crate::tree::{self, Bulk, SortedRun, Tree, TreeMut};
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
-/// What the transaction says while a load runs, and afterwards if it did not end.
+/// The error of the transaction while a load runs, and after a load that did not end.
 const UNFINISHED: &str = "a load was not finished";
 
 /// A load that runs.
 #[derive(Debug)]
 pub(crate) struct Load {
     at: usize,
-    /// Memory that the run may take.
+    /// Maximum memory of `run`.
     memory_bytes: usize,
     way: Way,
     run: SortedRun,
@@ -77,7 +77,7 @@ impl WriteTxn {
         Ok(Load { at, memory_bytes, way, run: SortedRun::default(), count: 0, failed: false })
     }
 
-    /// Takes one entry.
+    /// Adds one entry to a load.
     #[inline]
     pub(crate) fn load(&mut self, load: &mut Load, key: &[u8], value: &[u8]) -> Result<()> {
         if load.failed || self.env.is_inherited() {
@@ -134,7 +134,7 @@ impl WriteTxn {
         let root = &mut self.tables[load.at].record.root;
         let writer = writer_of(&mut self.writer);
         let (pages, cache, basis) = (&mut writer.pages, &mut writer.cache, &self.basis);
-        // What is on its way is read again.
+        // The merge reads pages of the write queue again, so they must be written first.
         pages.end_writing()?;
         pages.begin_writing(is_last);
         for superseded in load.run.sort() {
@@ -154,7 +154,8 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Puts everything into the tree that was taken. Afterwards the transaction goes on as before.
+    /// Ends a load: puts all entries that it still holds into the tree. Afterwards the transaction
+    /// can be used as before.
     pub(crate) fn end_load(&mut self, load: &mut Load) -> Result<()> {
         if load.failed || self.env.is_inherited() {
             return self.usable();
@@ -203,12 +204,12 @@ impl WriteTxn {
             return;
         }
         let written = writer_of(&mut self.writer).pages.end_writing();
-        // If not, the transaction is broken anyway, and the poison says the rest.
+        // If writing failed, `note` has broken the transaction, which reports the error later.
         drop(self.note(None, written));
     }
 
-    /// Gives on how a step ended. What is broken by it says so from now on, and not that a load was
-    /// left.
+    /// Returns the result of a step. If it failed, the transaction is broken, and from now on names
+    /// this error as the reason instead of the unfinished load.
     #[cold]
     fn note_load(&mut self, load: &mut Load, done: Result<()>) -> Result<()> {
         if let Err(e) = &done {

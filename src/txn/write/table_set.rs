@@ -54,7 +54,7 @@ impl TableSet {
         self.by_name.get(name).copied()
     }
 
-    /// Adds a table whose name no other has; gives its number.
+    /// Adds a table whose name no other table has. Returns its number.
     pub(crate) fn add(&mut self, name: &str, record: TableRecord, changed: bool) -> usize {
         let at = self.tables.len();
         let known = self.by_name.insert(name.to_string(), at);
@@ -64,7 +64,7 @@ impl TableSet {
         at
     }
 
-    /// Takes a table out. The last one gets its number.
+    /// Removes a table. The last table of the set gets its number.
     pub(crate) fn remove(&mut self, at: usize) -> TxnTable {
         hooks::count_step();
         let removed = self.tables.swap_remove(at);
@@ -75,7 +75,7 @@ impl TableSet {
         removed
     }
 
-    /// Gives a table a name that no other has.
+    /// Renames a table. No other table has the new name.
     pub(crate) fn rename(&mut self, at: usize, name: &str) {
         let before = std::mem::replace(&mut self.tables[at].name, name.to_string());
         self.by_name.remove(&before);

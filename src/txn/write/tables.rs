@@ -103,7 +103,7 @@ impl WriteTxn {
         Ok(true)
     }
 
-    /// Gives a table another name.
+    /// Renames a table.
     ///
     /// # Errors
     /// `Usage` if there is no such table, or the new name is taken.
@@ -128,8 +128,8 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Takes a table out of the catalog and out of the open ones; its root if there was such a
-    /// table.
+    /// Removes a table from the catalog and from the open tables. Returns its root, or `None` if
+    /// there is no such table.
     fn detach(&mut self, name: &str) -> Result<Option<TreeRoot>> {
         let found = self.find_record(name)?;
         let open = self.tables.find(name);

@@ -130,7 +130,7 @@ impl WriteTxn {
     }
 
     pub(crate) fn usable(&self) -> Result<()> {
-        // What a child stored to would be pages of its parent (P22).
+        // A child after `fork` would store to pages of its parent (P22).
         self.env.check_process()?;
         match &self.broken {
             None => Ok(()),
@@ -169,7 +169,7 @@ impl WriteTxn {
         })
     }
 
-    /// Sees that free pages are at hand for one operation that stores `value_bytes`.
+    /// Makes enough free pages available for one operation that stores `value_bytes`.
     #[inline]
     pub(crate) fn ensure(&mut self, value_bytes: usize) -> Result<()> {
         if self.pages().owned_count() >= self.folios.next_pages {
@@ -184,8 +184,8 @@ impl WriteTxn {
         writer.cache.ensure(&mut writer.pages, &self.basis, extent)
     }
 
-    /// What was appended lies in its place from now on, and pages that come are prepared for
-    /// stores.
+    /// Ends a row of appends: moves the page from the append buffer to the mapping, and waits for
+    /// the write queue.
     #[inline]
     pub(crate) fn end_filling(&mut self) -> Result<()> {
         let ended = writer_of(&mut self.writer).pages.end_filling();

@@ -58,7 +58,7 @@ impl WriterLock {
         }
     }
 
-    /// Lets the next in line in.
+    /// Releases the lock; the next thread in the queue gets it.
     pub(crate) fn release(&self) {
         self.lock().held = false;
         self.changed.notify_all();
