@@ -73,7 +73,7 @@ pub(crate) struct Failure {
     pub(crate) text: Option<String>,
 }
 
-/// What a verb returns.
+/// The result of a verb.
 pub(crate) type Outcome = Result<Exit, Failure>;
 
 impl Failure {

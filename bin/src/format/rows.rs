@@ -1,5 +1,5 @@
-//! What both row formats share: a row, the declaration of a table, lines of a stream, errors of a
-//! line.
+//! Parts that both row formats share: a row, the declaration of a table, lines of a stream, errors
+//! of a line.
 
 use std::io::{self, BufRead, Read};
 

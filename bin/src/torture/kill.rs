@@ -60,7 +60,7 @@ pub(crate) struct Killed {
 }
 
 impl Killed {
-    /// Takes a line of the writer's output: `begin N` or `done N`.
+    /// Processes a line of the writer's output: `begin N` or `done N`.
     fn take_line(&mut self, line: &str) {
         let (word, number) = line.split_once(' ').unwrap_or((line, ""));
         match (word, number.parse()) {
