@@ -63,7 +63,7 @@ pub enum Error {
     /// An argument, option, codec or call is invalid. Nothing was changed; correct the call.
     #[error("{what}")]
     Usage {
-        /// What is invalid, and what is allowed.
+        /// The invalid argument or call, and what is allowed.
         what: String,
     },
     /// A child process used a handle that it inherited through `fork`. The parent goes on writing
@@ -92,7 +92,7 @@ pub enum Error {
     NotADatabase {
         /// The file.
         path: PathBuf,
-        /// What was found instead.
+        /// The content found instead.
         reason: String,
     },
     /// The file needs a newer release of Mapleaf. It was not changed; open it with the release that
@@ -138,7 +138,7 @@ pub enum Error {
         page: Option<PageId>,
         /// The table, where known.
         table: Option<String>,
-        /// What is wrong: the field, what was found, what was expected.
+        /// The damage: the field, the value found, the value expected.
         what: String,
     },
     /// A key or value is undamaged, but its codec cannot decode it: a program wrote it with another

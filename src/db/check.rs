@@ -55,7 +55,7 @@ pub struct Finding {
     /// The range of affected keys, as bytes: first key (included) and end (excluded). Empty bytes
     /// mean the start and the end of the table.
     pub key_range: Option<(Vec<u8>, Vec<u8>)>,
-    /// What is wrong.
+    /// The damage, in words.
     pub what: String,
 }
 

@@ -15,7 +15,7 @@ use super::{Creation, FlushKind, Mapped, Moment, Mutant, Recovery};
 
 /// A flush that is about to run or has run.
 pub struct FlushEvent<'a> {
-    /// What is flushed.
+    /// The kind of the flushed pages.
     pub kind: FlushKind,
     /// First byte of the range.
     pub offset: u64,
@@ -45,7 +45,7 @@ impl fmt::Debug for FlushEvent<'_> {
     }
 }
 
-/// What a test does at the events of one mapping.
+/// Callbacks of a test for the events of one mapping.
 pub trait Hooks: Send + Sync {
     /// Before a flush. If this returns an error, so does the flush, and flushes nothing.
     fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()>;

@@ -42,7 +42,7 @@ pub(crate) trait Mapped {
     fn copy_out(&self, offset: u64, into: &mut [u8]) -> bool;
 }
 
-/// What a flush makes durable. The kind does not change how it is flushed.
+/// The kind of pages that a flush makes durable. All kinds are flushed in the same way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FlushKind {
     /// Pages of trees.

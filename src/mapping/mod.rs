@@ -9,7 +9,7 @@
 //! reservation    one range of a window: reserve, map the file into it, unmap
 //! budget         how much address space all databases of the process may reserve
 //! read_map       `ReadMap`: what readers hold; pins a window
-//! write_map      `WriteMap`: what the writer holds; gives out mutable bytes of claimed pages only
+//! write_map      `WriteMap`: the writer's right to store; mutable bytes of claimed pages only
 //! claims         the set of claimed pages
 //! meta_pages     pages 0 and 1, stored and read by copy
 //! verified_bitmap, verified_pages    which pages were verified; fast access to these
@@ -225,7 +225,8 @@ impl Mapping {
         self.window_id.load(Ordering::Acquire)
     }
 
-    /// Takes the right to store, if it is free and the mapping is ready for stores.
+    /// Returns the right to store to the file, which one `WriteMap` at a time has; `None` if it is
+    /// taken or the mapping is not ready for stores.
     pub(crate) fn write_map(&self) -> Option<WriteMap> {
         self.is_ready_to_write().then(|| WriteMap::take(self.window(), &self.write_map_taken)).flatten()
     }

@@ -59,7 +59,8 @@ static NO_SENTINEL: u8 = 0;
 pub(super) struct Sentinel {
     /// The byte to load (WIN-4).
     address: AtomicPtr<u8>,
-    /// What a reader compares, in one word:
+    /// The expected value that a reader compares with the sentinel, and the fault flag, in one
+    /// word:
     ///
     /// ```text
     /// bit  17   OWN       this process made the window

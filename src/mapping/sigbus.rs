@@ -285,7 +285,7 @@ fn install_with_mask_of(before: &libc::sigaction) -> io::Result<()> {
         sa_flags: libc::SA_SIGINFO | libc::SA_ONSTACK | flags,
         ..*before
     };
-    // SAFETY: `ours` names a handler of the form that `SA_SIGINFO` asks for, which lives as long as
+    // SAFETY: `ours` names a handler of the form that `SA_SIGINFO` requires, which lives as long as
     // the program.
     match unsafe { libc::sigaction(libc::SIGBUS, &ours, ptr::null_mut()) } {
         0 => Ok(()),

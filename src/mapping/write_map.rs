@@ -52,7 +52,8 @@ impl Drop for WriteMap {
 }
 
 impl WriteMap {
-    /// Takes the right; `None` if it is taken or the window has no writable mapping.
+    /// Takes the right to store. `None` if another `WriteMap` has it, or if the window has no
+    /// writable mapping.
     pub(super) fn take(window: Arc<Window>, taken: &Arc<AtomicBool>) -> Option<WriteMap> {
         let base = window.write_base()?;
         if taken.swap(true, Ordering::Acquire) {

@@ -13,7 +13,7 @@ use std::ptr;
 
 use crate::sys::call::retry;
 
-/// Gives a file an extended attribute without content.
+/// Sets an extended attribute without content on a file.
 pub(crate) fn set(file: &File, name: &CStr) -> io::Result<()> {
     // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name and a value of
     // no bytes.
@@ -27,7 +27,7 @@ pub(crate) fn has(file: &File, name: &CStr) -> bool {
     unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), ptr::null_mut(), 0) >= 0 }
 }
 
-/// Takes an extended attribute from a file.
+/// Removes an extended attribute from a file.
 pub(crate) fn remove(file: &File, name: &CStr) -> io::Result<()> {
     // SAFETY: a call on a descriptor that `file` keeps open, with a terminated name.
     retry(|| unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) })

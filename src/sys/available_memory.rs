@@ -65,7 +65,7 @@ fn left_by_groups(mounted: &Path, groups: &str) -> Option<u64> {
     groups.lines().filter_map(of_line).min()
 }
 
-/// What one group may still use below its limit, if it has one.
+/// The bytes that one control group may still use below its limit; `None` if it has no limit.
 fn left_by_group(group: &Path, kind: &GroupFiles) -> Option<u64> {
     let number = |name| read_text(&group.join(name)).ok()?.trim().parse::<u64>().ok();
     let (limit, usage) = (number(kind.limit)?, number(kind.usage)?);

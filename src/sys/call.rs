@@ -1,4 +1,4 @@
-//! What the wrappers of system calls share: conversions, retries, the kernel's page size.
+//! Helpers for the wrappers of system calls: conversions, retries, the kernel's page size.
 //!
 //! Floor: sys.
 //!

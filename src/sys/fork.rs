@@ -97,7 +97,7 @@ pub(crate) fn id() -> u32 {
     }
 }
 
-/// Takes a number: the first call in this process.
+/// Draws a new number for this process, in the first call that needs it.
 #[cold]
 fn take_number(number: &AtomicU32) -> u32 {
     let new = LAST.fetch_add(1, Ordering::Relaxed) + 1;

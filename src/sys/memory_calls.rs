@@ -18,7 +18,7 @@ use crate::hooks;
 use crate::sys::call::{offset, page_bytes, retry, size};
 use crate::sys::{descriptor, refused};
 
-/// What a mapping permits.
+/// The accesses that a mapping permits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Access {
     Read,
@@ -65,7 +65,7 @@ fn map_unlocked(
     })
 }
 
-/// Gives advice on a mapping. If the kernel refuses it, it has no effect.
+/// Gives the kernel advice on a mapping. If the kernel refuses it, it has no effect.
 fn advise(base: NonNull<u8>, len: u64, advice: libc::c_int) {
     if let Ok(len) = size(len) {
         // SAFETY: the callers give only advice that changes no contents of any mapping.

@@ -1,4 +1,4 @@
-//! What limits the memory of the process: address space, locked memory, memory areas.
+//! The limits on the memory of the process: address space, locked memory, memory areas.
 //!
 //! Floor: sys.
 //!

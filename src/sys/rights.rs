@@ -21,7 +21,7 @@ use crate::sys::{attributes, file_calls};
 /// The attribute that holds a POSIX access list.
 const ACCESS_LIST: &CStr = c"system.posix_acl_access";
 
-/// What users may do with a file.
+/// The access rights of a file: mode, owner and group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FileRights {
     mode: u32,
@@ -39,8 +39,8 @@ impl FileRights {
         Ok(FileRights { mode: status.mode & 0o777, user: status.user, group: status.group, has_list })
     }
 
-    /// Gives these rights to another file, or fewer (RIGHTS-1). Until the last step the file has
-    /// the rights with which it was made, which admit only its owner.
+    /// Sets these rights on another file, or fewer rights (RIGHTS-1). Until the last step the file
+    /// has the rights with which it was made, which admit only its owner.
     pub(crate) fn give_to(self, file: &File) -> io::Result<()> {
         let own = FileRights::of(file)?;
         if own.user != self.user {

@@ -81,7 +81,7 @@ impl<K, V> fmt::Debug for Table<K, V> {
     }
 }
 
-/// What the catalog records about a table, for tools.
+/// The catalog record of a table, for tools.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TableInfo {

@@ -60,7 +60,7 @@ impl ReadTxn {
         self.check_fault(found).map_err(|e| e.with_table(table.name()))
     }
 
-    /// What the catalog records about a table; `None` if there is no such table.
+    /// The catalog record of a table; `None` if there is no such table.
     ///
     /// # Errors
     /// `TooLarge` or `Usage` for its name, `Corrupt` if the catalog cannot be read.

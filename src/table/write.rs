@@ -72,7 +72,7 @@ impl WriteTxn {
         Ok(TableMut { txn: self, at, types: PhantomData })
     }
 
-    /// What the catalog records about a table, as this transaction sees it; `None` if there is no
+    /// The catalog record of a table, as this transaction sees it; `None` if there is no
     /// such table. Does not create it.
     ///
     /// # Errors

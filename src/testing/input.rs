@@ -27,7 +27,7 @@ impl<'a> Input<'a> {
         self.u16() << 16 | self.u16()
     }
 
-    /// Takes at most `len` bytes.
+    /// Consumes and returns at most `len` bytes.
     pub(super) fn take(&mut self, len: usize) -> &'a [u8] {
         let (taken, rest) = self.bytes.split_at(len.min(self.bytes.len()));
         self.bytes = rest;

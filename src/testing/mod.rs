@@ -1,4 +1,4 @@
-//! What only tests and benchmarks need: test hooks, fuzz targets, counters. Not part of the public
+//! Code for tests and benchmarks only: test hooks, fuzz targets, counters. Not part of the public
 //! interface.
 //!
 //! Floor: testing, above all others. Present only with the feature `testing`, hidden from the

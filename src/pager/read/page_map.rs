@@ -41,7 +41,8 @@ impl PageMap {
         PageMap { spans: BTreeMap::new(), pages, taken: 0 }
     }
 
-    /// Takes an extent. Returns the first page that was taken before or does not exist, if any.
+    /// Adds an extent to the map. Returns its first page that was in the map before or does not
+    /// exist, if any.
     pub(crate) fn take(&mut self, id: PageId, pages: u64) -> Option<PageId> {
         let end = id.0.saturating_add(pages);
         let inside = end.min(self.pages);
@@ -57,8 +58,8 @@ impl PageMap {
         wrong.or((pages > 0 && inside < end).then(|| PageId(id.0.max(self.pages))))
     }
 
-    /// Takes whole chunks, up to the next chunk that is in the map. Returns the page to go on with,
-    /// and the first page that was taken before.
+    /// Adds whole chunks, up to the next chunk that is in the map. Returns the page to go on with,
+    /// and the first page that was in the map before.
     fn take_chunks(&mut self, chunk: u64, end: u64) -> (u64, Option<PageId>) {
         if let Some(full_to) = self.full_to(chunk) {
             return (full_to.min(end) * CHUNK_PAGES, Some(PageId(chunk * CHUNK_PAGES)));
@@ -75,7 +76,7 @@ impl PageMap {
         (to * CHUNK_PAGES, None)
     }
 
-    /// Takes pages of one chunk. Returns the page after them, and the first page that was taken
+    /// Adds pages of one chunk. Returns the page after them, and the first page that was in the map
     /// before.
     fn take_in_chunk(&mut self, from: u64, to: u64) -> (u64, Option<PageId>) {
         let chunk = from / CHUNK_PAGES;

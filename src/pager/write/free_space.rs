@@ -79,8 +79,8 @@ impl FreeSpace {
         self.by_size.last().map_or(0, |&(len, _)| len)
     }
 
-    /// Takes one page: a hot page first, then one of the current extent, then one of the best low
-    /// extent.
+    /// Allocates one page: a hot page first, then one of the current extent, then one of the best
+    /// low extent.
     pub(crate) fn take_page(&mut self) -> Option<PageId> {
         if let Some(id) = self.hot.pop() {
             return Some(PageId(id));
@@ -94,7 +94,7 @@ impl FreeSpace {
         Some(PageId(start))
     }
 
-    /// Takes `pages` consecutive pages from the smallest extent that is long enough.
+    /// Allocates `pages` consecutive pages from the smallest extent that is long enough.
     pub(crate) fn take_extent(&mut self, pages: u64) -> Option<PageId> {
         if pages == 1 {
             return self.take_page();
@@ -104,7 +104,7 @@ impl FreeSpace {
         Some(PageId(start))
     }
 
-    /// Takes consecutive pages from an unlisted extent.
+    /// Allocates consecutive pages from an unlisted extent.
     pub(crate) fn take_unlisted(&mut self, pages: u64) -> Option<PageId> {
         let (&start, _) = self.unlisted.iter().inspect(|_| hooks::count_step()).find(|(_, &len)| len >= pages)?;
         self.take_from(start, pages);
@@ -131,7 +131,7 @@ impl FreeSpace {
         self.freed.push(item);
     }
 
-    /// Takes the freed pages, for saving.
+    /// Removes and returns the freed pages, for saving.
     pub(crate) fn drain_freed(&mut self) -> Vec<FreeItem> {
         std::mem::take(&mut self.freed)
     }
@@ -213,8 +213,8 @@ impl FreeSpace {
         self.touched.len()
     }
 
-    /// Takes the differences from the tree: `(start, length in the tree, length now)`, with length
-    /// 0 for "no record". Afterwards they count as saved.
+    /// Returns the changes to save to the tree: `(start, length in the tree, length now)`, with
+    /// length 0 for "no record". Afterwards they count as saved.
     pub(crate) fn take_changes(&mut self) -> Vec<(PageId, u64, u64)> {
         debug_assert!(self.hot.is_empty());
         let mut changes = Vec::new();
@@ -250,7 +250,7 @@ impl FreeSpace {
         (start, len)
     }
 
-    /// Takes pages from the front of an extent; returns how many it had.
+    /// Removes pages from the front of a usable extent. Returns how many pages the extent had.
     fn take_from(&mut self, start: u64, pages: u64) -> u64 {
         let listed = self.listed.contains_key(&start);
         let len = self.cut(start);

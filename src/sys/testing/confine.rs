@@ -1,5 +1,5 @@
-//! What tests do to a process of their own, for good: refuse its system calls, limit it, interrupt
-//! it.
+//! Changes that a test makes to a process of its own, for good: refuse its system calls, limit it,
+//! interrupt it.
 //!
 //! Floor: sys. Present only with the feature `testing`. For children that a test starts, as
 //! nothing here can be undone.
@@ -16,22 +16,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Argument {
     /// Which argument, from 0.
     pub index: u32,
-    /// Bits that are looked at.
+    /// The bits of the argument to compare.
     pub mask: u32,
-    /// What these bits are.
+    /// The value that these bits must have.
     pub value: u32,
 }
 
-/// Calls of one number whose arguments are all as said.
+/// Calls of one number whose arguments meet all conditions.
 #[derive(Clone, Copy, Debug)]
 pub struct Matching<'a> {
     /// The number of the call.
     pub number: i64,
-    /// Conditions on its arguments; all calls of that number where there are none.
+    /// Conditions on its arguments; if empty, all calls of that number match.
     pub arguments: &'a [Argument],
 }
 
-/// What the kernel answers to a call.
+/// The kernel's answer to a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// It does what was asked.

@@ -1,4 +1,4 @@
-//! What tests do to a process of their own: limit it, refuse its system calls, interrupt it.
+//! Actions of tests on a process of their own: limit it, refuse its system calls, interrupt it.
 //!
 //! Floor: sys. Present only with the feature `testing`.
 //!

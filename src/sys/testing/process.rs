@@ -1,4 +1,4 @@
-//! What tests do in a process of their own: faults, signals, forks, closed descriptors.
+//! Actions of tests in a process of their own: faults, signals, forks, closed descriptors.
 //!
 //! Floor: sys. Present only with the feature `testing`. For children that a test starts.
 //!
@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::sys::descriptor;
 
-/// Gives such memory back.
+/// Unmaps memory that `fail_late` mapped.
 #[cfg(test)]
 pub(crate) fn unmap_others(start: usize, len: usize) {
     let start = std::ptr::NonNull::new(std::ptr::without_provenance_mut(start)).expect("an address");
@@ -27,7 +27,7 @@ pub fn foreign_fault(path: &Path) -> io::Result<u8> {
     file.write_all_at(&[1; 8192], 0)?;
     let map = memmap2::MmapOptions::new().map_raw_read_only(&file)?;
     file.set_len(0)?;
-    // SAFETY: inside a mapping that lives; that the access brings a signal is what is asked for.
+    // SAFETY: inside a mapping that lives; the access must raise a signal, which the test wants.
     Ok(unsafe { map.as_ptr().add(5000).read_volatile() })
 }
 
