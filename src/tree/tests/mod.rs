@@ -184,7 +184,7 @@ impl ModelTree {
 fn check_all(pages: &VecPages, root: &TreeRoot) -> (Vec<Finding>, HashSet<PageId>, TreeStats) {
     let mut reached = HashSet::new();
     let mut findings = Vec::new();
-    let mut visit = |id: PageId, run: u64| (0..run.min(1 << 16)).all(|at| reached.insert(PageId(id.0 + at)));
+    let mut visit = |id: PageId, pages: u64| (0..pages.min(1 << 16)).all(|at| reached.insert(PageId(id.0 + at)));
     let stats = check(pages, root, &mut visit, &mut |finding| findings.push(finding));
     (findings, reached, stats)
 }
@@ -249,17 +249,17 @@ fn sizes_over_the_limits_are_refused() {
 }
 
 #[test]
-fn values_move_between_leaf_and_overflow_run() {
+fn values_move_between_leaf_and_overflow_extent() {
     let limit = crate::limits::max_inline_value_bytes(4096);
     let mut tree = ModelTree::new(4096);
     tree.put(b"beside", b"x");
-    let mut runs = Vec::new();
+    let mut overflow_pages = Vec::new();
     for len in [0, limit, limit + 1, 4096 - 32, 4096 - 31, 3 * 4096, 10, 100_000, limit] {
         tree.put(b"key", &vec![len as u8; len]);
-        runs.push(tree.verify().overflow_pages);
+        overflow_pages.push(tree.verify().overflow_pages);
         tree.get(b"key");
     }
-    assert_eq!(runs, [0, 0, 1, 1, 2, 4, 0, 25, 0]);
+    assert_eq!(overflow_pages, [0, 0, 1, 1, 2, 4, 0, 25, 0]);
     tree.put(b"key", &[1; 9000]);
     tree.delete(b"key");
     assert_eq!(tree.verify().overflow_pages, 0);
