@@ -124,7 +124,7 @@ pub(crate) mod meta {
     pub(crate) const PAGE_COUNT: usize = 56;
     pub(crate) const CATALOG: usize = 64;
     pub(crate) const FREE_SPACE: usize = 88;
-    pub(crate) const SPILL: usize = 112;
+    pub(crate) const FREE_LIST: usize = 112;
     pub(crate) const NEXT_TREE: usize = 128;
     pub(crate) const LOG: usize = 136;
     pub(crate) const RESERVED: usize = 176;
@@ -149,9 +149,11 @@ const _: () = {
     assert!(crate::limits::max_key_bytes(crate::limits::PAGE_SIZE_MAX) <= KEY_BYTES_MAX);
     assert!(crate::limits::max_inline_value_bytes(crate::limits::PAGE_SIZE_MAX) <= u16::MAX as usize);
     assert!(FREE_LIST_ITEMS.is_multiple_of(8) && FREE_LIST_COUNT == HEADER_BYTES);
-    assert!(meta::FREE_SPACE == meta::CATALOG + TREE_ROOT_BYTES && meta::SPILL == meta::FREE_SPACE + TREE_ROOT_BYTES);
     assert!(
-        meta::NEXT_TREE == meta::SPILL + 16 && meta::LOG == meta::NEXT_TREE + 8 && meta::RESERVED == meta::LOG + 40
+        meta::FREE_SPACE == meta::CATALOG + TREE_ROOT_BYTES && meta::FREE_LIST == meta::FREE_SPACE + TREE_ROOT_BYTES
+    );
+    assert!(
+        meta::NEXT_TREE == meta::FREE_LIST + 16 && meta::LOG == meta::NEXT_TREE + 8 && meta::RESERVED == meta::LOG + 40
     );
     assert!(meta::RECORD_BYTES == meta::CHECKSUM + 4);
     assert!(meta::RECORD_BYTES <= 512, "a copy fits one sector");
@@ -265,7 +267,7 @@ mod tests {
             meta::PAGE_COUNT,
             meta::CATALOG,
             meta::FREE_SPACE,
-            meta::SPILL,
+            meta::FREE_LIST,
             meta::NEXT_TREE,
             meta::LOG,
             meta::RESERVED,

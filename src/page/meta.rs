@@ -77,7 +77,7 @@ fn get_ptr(bytes: &[u8], at: usize) -> PagePtr {
 
 /// A pointer to an extent; `pages` is 0 if there is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct RunPtr {
+pub(crate) struct ExtentPtr {
     pub(crate) ptr: PagePtr,
     pub(crate) pages: u64,
 }
@@ -110,7 +110,7 @@ pub(crate) struct MetaPage {
     pub(crate) catalog: TreeRoot,
     pub(crate) free_space: TreeRoot,
     /// The free list.
-    pub(crate) spill: RunPtr,
+    pub(crate) free_list: ExtentPtr,
     pub(crate) next_tree: TreeId,
     pub(crate) log: LogDescriptor,
 }
@@ -142,9 +142,9 @@ impl MetaPage {
         put_u64(&mut record, at::TXN, self.txn.0);
         put_u64(&mut record, at::PAGE_COUNT, self.page_count);
         record[at::CATALOG..at::FREE_SPACE].copy_from_slice(&self.catalog.encode());
-        record[at::FREE_SPACE..at::SPILL].copy_from_slice(&self.free_space.encode());
-        put_ptr(&mut record, at::SPILL, self.spill.ptr);
-        put_u48(&mut record, at::SPILL + 10, self.spill.pages);
+        record[at::FREE_SPACE..at::FREE_LIST].copy_from_slice(&self.free_space.encode());
+        put_ptr(&mut record, at::FREE_LIST, self.free_list.ptr);
+        put_u48(&mut record, at::FREE_LIST + 10, self.free_list.pages);
         put_u32(&mut record, at::NEXT_TREE, self.next_tree.0);
         put_u64(&mut record, at::LOG, self.log.first.0);
         put_u64(&mut record, at::LOG + 8, self.log.pages);
@@ -201,7 +201,7 @@ impl MetaPage {
             page_count: get_u64(record, at::PAGE_COUNT),
             catalog: root(at::CATALOG, "catalog root")?,
             free_space: root(at::FREE_SPACE, "free-space root")?,
-            spill: RunPtr { ptr: get_ptr(record, at::SPILL), pages: get_u48(record, at::SPILL + 10) },
+            free_list: ExtentPtr { ptr: get_ptr(record, at::FREE_LIST), pages: get_u48(record, at::FREE_LIST + 10) },
             next_tree: TreeId(get_u32(record, at::NEXT_TREE)),
             log: LogDescriptor {
                 first: PageId(get_u64(record, at::LOG)),
@@ -230,7 +230,7 @@ impl MetaPage {
             (self.page_count >= 2 && self.page_count <= MAX_U48, "page count"),
             (root_ok(&self.catalog, TreeId::CATALOG), "catalog root"),
             (root_ok(&self.free_space, TreeId::FREE_SPACE), "free-space root"),
-            (extent_ok(self.spill.ptr.id, self.spill.pages), "free list"),
+            (extent_ok(self.free_list.ptr.id, self.free_list.pages), "free list"),
             (extent_ok(self.log.first, self.log.pages), "commit log run"),
             (self.log.start <= log_bytes, "commit log start"),
             // Lower ids belong to the catalog and the free-space tree, or are reserved.

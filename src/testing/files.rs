@@ -303,7 +303,7 @@ mod tests {
             assert!(file.len() < 1 << 20, "{}", file.len());
             println!("{} bytes, {:?}", file.len(), newest(file));
         }
-        assert!(newest(&samples[0]).spill.pages > 0, "a free list");
+        assert!(newest(&samples[0]).free_list.pages > 0, "a free list");
         assert!(newest(&samples[2]).free_space.height > 0, "a free-space tree");
     }
 }

@@ -23,8 +23,8 @@ pub fn seal_file(data: &mut [u8]) {
         for root in [at::CATALOG, at::FREE_SPACE] {
             sealer.pointer(copy + root, 0, 0);
         }
-        let pages = layout::get_u48(sealer.data, copy + at::SPILL + 10);
-        sealer.extent_pointer(copy + at::SPILL, pages);
+        let pages = layout::get_u48(sealer.data, copy + at::FREE_LIST + 10);
+        sealer.extent_pointer(copy + at::FREE_LIST, pages);
         let crc = crc32fast::hash(&sealer.data[copy..copy + at::CHECKSUM]);
         layout::put_u32(sealer.data, copy + at::CHECKSUM, crc);
     }

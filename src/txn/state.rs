@@ -8,7 +8,7 @@
 //! Failure: none; words come from this process, meta pages are checked by `page::meta`.
 
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
-use crate::page::meta::{LogDescriptor, MetaPage, RunPtr, TreeRoot};
+use crate::page::meta::{ExtentPtr, LogDescriptor, MetaPage, TreeRoot};
 use crate::pager::write::free_space::LiveStates;
 
 /// Words of a state in a live record.
@@ -22,7 +22,7 @@ pub(crate) struct State {
     pub(crate) catalog: TreeRoot,
     pub(crate) free_space: TreeRoot,
     /// The reserve and the superseded pages of the free-space tree.
-    pub(crate) free_list: RunPtr,
+    pub(crate) free_list: ExtentPtr,
     pub(crate) next_tree: TreeId,
     pub(crate) log: LogDescriptor,
     /// Nothing from this transaction on may be acknowledged before a meta page of it or a later one
@@ -58,7 +58,7 @@ impl State {
             page_count: words[1],
             catalog: root_of([words[2], words[3], words[4]], TreeId::CATALOG),
             free_space: root_of([words[5], words[6], words[7]], TreeId::FREE_SPACE),
-            free_list: RunPtr { ptr: PagePtr { id: PageId(words[8]), crc: words[9] as u32 }, pages: words[10] },
+            free_list: ExtentPtr { ptr: PagePtr { id: PageId(words[8]), crc: words[9] as u32 }, pages: words[10] },
             next_tree: TreeId(words[11] as u32),
             log: LogDescriptor {
                 first: PageId(words[12]),
@@ -78,7 +78,7 @@ impl State {
             page_count: meta.page_count,
             catalog: meta.catalog,
             free_space: meta.free_space,
-            free_list: meta.spill,
+            free_list: meta.free_list,
             next_tree: meta.next_tree,
             log: meta.log,
             floor: meta.txn,
@@ -125,7 +125,7 @@ mod tests {
             page_count: 1 << 40,
             catalog: root(TreeId::CATALOG, 1),
             free_space: root(TreeId::FREE_SPACE, 2),
-            free_list: RunPtr { ptr: PagePtr { id: PageId(99), crc: 5 }, pages: 3 },
+            free_list: ExtentPtr { ptr: PagePtr { id: PageId(99), crc: 5 }, pages: 3 },
             next_tree: TreeId(77),
             log: LogDescriptor { first: PageId(2), pages: 3, epoch: 4, start: 5, chain: 6 },
             floor: TxnId(9),

@@ -8,7 +8,7 @@
 use crate::error::Result;
 use crate::ids::{PageId, TxnId};
 use crate::page::free_list::{self, FreeItem};
-use crate::page::meta::RunPtr;
+use crate::page::meta::ExtentPtr;
 use crate::pager::PageRead;
 use crate::tree::{Cursor, Tree};
 use crate::txn::free::free_records::{decode_items, decode_pending_key, decode_usable, in_file, TAG_BIG, TAG_USABLE};
@@ -65,7 +65,7 @@ pub(crate) fn records_in(
 }
 
 /// Reads the free list of a state; refuses items that overlap or leave the file.
-pub(super) fn read_list<P: PageRead>(pages: &P, list: &RunPtr, page_count: u64) -> Result<Vec<FreeItem>> {
+pub(super) fn read_list<P: PageRead>(pages: &P, list: &ExtentPtr, page_count: u64) -> Result<Vec<FreeItem>> {
     if list.pages == 0 {
         return Ok(Vec::new());
     }

@@ -32,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::hooks;
 use crate::ids::{PageId, PagePtr, TxnId};
 use crate::page::free_list::{self, FreeItem};
-use crate::page::meta::{RunPtr, TreeRoot};
+use crate::page::meta::{ExtentPtr, TreeRoot};
 use crate::pager::write::free_space::LiveStates;
 use crate::pager::write::txn_pages::TxnPages;
 use crate::pager::{PageRead, PageWrite};
@@ -194,7 +194,7 @@ impl FreeCache {
 
     /// Saves the changes and returns the free-space tree and the free list of the next state. After
     /// this no page may be allocated.
-    pub(crate) fn save(&mut self, pages: &mut TxnPages, basis: &Basis) -> Result<(TreeRoot, RunPtr)> {
+    pub(crate) fn save(&mut self, pages: &mut TxnPages, basis: &Basis) -> Result<(TreeRoot, ExtentPtr)> {
         let Basis { latest, live } = basis;
         pages.free.settle_hot();
         self.recent.extend(pages.free.drain_freed());
@@ -265,7 +265,7 @@ impl FreeCache {
         self.reserve.sort_unstable_by(|a, b| b.cmp(a));
     }
 
-    fn write_list(&mut self, pages: &mut TxnPages, latest: &State) -> Result<RunPtr> {
+    fn write_list(&mut self, pages: &mut TxnPages, latest: &State) -> Result<ExtentPtr> {
         let txn = pages.txn();
         if latest.free_list.pages > 0 {
             let (start, pages) = (latest.free_list.ptr.id, latest.free_list.pages);
@@ -281,7 +281,7 @@ impl FreeCache {
         let crc = free_list::write(pages.extent_mut(id, extent)?, page_size, id, txn, &items);
         let ptr = PagePtr { id, crc };
         pages.set_verified_sealed(ptr);
-        Ok(RunPtr { ptr, pages: extent })
+        Ok(ExtentPtr { ptr, pages: extent })
     }
 
     fn take_list_extent(&mut self, pages: &mut TxnPages, extent: u64) -> Result<PageId> {

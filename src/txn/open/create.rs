@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::ids::{TreeId, TxnId};
 use crate::mapping::file::{self, Created};
 use crate::mapping::{MapOptions, Mapping};
-use crate::page::meta::{LogDescriptor, MetaPage, RunPtr, TreeRoot};
+use crate::page::meta::{ExtentPtr, LogDescriptor, MetaPage, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
 use crate::txn::open::{check_page_size, OpenSpec};
 
@@ -80,7 +80,7 @@ fn first_meta(page_size: usize) -> Result<MetaPage> {
         page_count: 2,
         catalog: TreeRoot::empty(TreeId::CATALOG),
         free_space: TreeRoot::empty(TreeId::FREE_SPACE),
-        spill: RunPtr::default(),
+        free_list: ExtentPtr::default(),
         next_tree: TreeId::FIRST_TABLE,
         log: LogDescriptor::default(),
     })

@@ -157,7 +157,7 @@ impl Surveyor<'_, '_> {
     }
 
     fn free_list(&mut self) -> Result<()> {
-        let list = self.meta.spill;
+        let list = self.meta.free_list;
         if list.pages == 0 {
             return Ok(());
         }
