@@ -111,6 +111,7 @@ mod tree;
 mod txn;
 
 pub use crate::txn::read::snapshot::ReadTxn;
+pub use crate::txn::write::commit::{Durability, PendingCommit};
 pub use crate::txn::write::txn::WriteTxn;
 pub use db::{
     inspect, CheckReport, CompactReport, Db, Finding, Options, RecoverReport, SalvageReport, SalvagedTable, Stats,

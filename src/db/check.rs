@@ -130,6 +130,9 @@ pub(crate) fn check(txn: &ReadTxn, progress: &mut dyn FnMut(u64, u64)) -> CheckR
     if state.free_list.pages > 0 {
         audit.take(state.free_list.ptr.id, state.free_list.pages, "the free list");
     }
+    if state.log.pages > 0 {
+        audit.take(state.log.first, state.log.pages, "the commit log");
+    }
     audit.report.reachable_pages = audit.map.taken;
     audit.free_space(txn);
     audit.report.free_pages = audit.map.taken - audit.report.reachable_pages;

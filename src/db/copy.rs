@@ -201,6 +201,14 @@ impl Copy {
         self.txn.take().map_or(Ok(()), WriteTxn::commit)
     }
 
+    /// Applies the operations of a record of a commit log, in a transaction of its own.
+    pub(crate) fn apply(&mut self, body: &[u8]) -> Result<()> {
+        self.commit()?;
+        let mut txn = self.db.begin_write()?;
+        txn.apply(body)?;
+        txn.commit()
+    }
+
     /// Commits the rest, closes the file, and renames it to its final name.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.commit()?;

@@ -6,6 +6,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::ids::PageId;
 use crate::page::header::{Header, PageKind};
+use crate::page::log_record::{stored_checksum, RecordHeader};
 use crate::page::meta::MetaPage;
 
 /// The contents of one copy of a meta page.
@@ -24,6 +25,14 @@ pub struct MetaInfo {
     pub catalog_root: u64,
     /// Root page of the free-space tree; 0 if it is empty.
     pub free_space_root: u64,
+    /// First page of the commit log; 0 if there is none.
+    pub log_first: u64,
+    /// Pages of the commit log.
+    pub log_pages: u64,
+    /// Epoch of the commit log.
+    pub log_epoch: u64,
+    /// Position in the commit log of the first record after this state, in bytes.
+    pub log_start: u64,
 }
 
 /// The header of a page.
@@ -32,17 +41,19 @@ pub struct MetaInfo {
 pub struct PageInfo {
     /// The page.
     pub id: PageId,
-    /// `leaf`, `branch`, `overflow` or `free list`.
+    /// `leaf`, `branch`, `overflow`, `free list` or `commit log`.
     pub kind: &'static str,
     /// Levels above the leaves.
     pub level: u8,
-    /// Entries of a leaf, children of a branch.
+    /// Entries of a leaf, children of a branch, records that begin at the start of a page of the
+    /// commit log.
     pub count: u16,
-    /// Transaction that wrote the page.
+    /// Transaction that wrote the page; the first one of which a record begins in a page of the commit
+    /// log, 0 if none does.
     pub txn: u64,
     /// Tree that the page belongs to.
     pub tree_id: u32,
-    /// Checksum in the header.
+    /// Checksum in the header, or of the first record; 0 if there is none.
     pub checksum: u32,
 }
 
@@ -69,6 +80,10 @@ pub fn metas(db: &Db) -> Result<Vec<MetaInfo>> {
                 page_count: meta.page_count,
                 catalog_root: meta.catalog.ptr.id.0,
                 free_space_root: meta.free_space.ptr.id.0,
+                log_first: meta.log.first.0,
+                log_pages: meta.log.pages,
+                log_epoch: meta.log.epoch,
+                log_start: meta.log.start,
             });
         }
     }
@@ -91,6 +106,10 @@ pub fn page(db: &Db, id: PageId) -> Result<PageInfo> {
     let mut bytes = vec![0; env.page_size];
     let read = env.mapping.read_at(id.0 * env.page_size as u64, &mut bytes);
     read.map_err(|e| Error::io("reading a page", env.path(), e))?;
+    let log = txn.state().log;
+    if (log.first.0..log.first.0 + log.pages).contains(&id.0) {
+        return Ok(log_page(id, &bytes));
+    }
     let header = Header::read(&bytes, id).map_err(|e| Error::from(e).with_path(env.path()))?;
     Ok(PageInfo {
         id,
@@ -106,4 +125,17 @@ pub fn page(db: &Db, id: PageId) -> Result<PageInfo> {
         tree_id: header.tree.0,
         checksum: header.checksum,
     })
+}
+
+/// A page of the commit log: the records that begin at its start, one after the other. The first page
+/// of a longer record shows it; the pages after it show none.
+fn log_page(id: PageId, bytes: &[u8]) -> PageInfo {
+    let (mut first, mut count, mut rest) = (None, 0u16, bytes);
+    while let Some(header) = RecordHeader::decode(rest) {
+        first.get_or_insert((header.txn.0, stored_checksum(rest)));
+        count += 1;
+        rest = usize::try_from(header.record_bytes()).ok().and_then(|len| rest.get(len..)).unwrap_or(&[]);
+    }
+    let (txn, checksum) = first.unwrap_or_default();
+    PageInfo { id, kind: "commit log", level: 0, count, txn, tree_id: 0, checksum }
 }

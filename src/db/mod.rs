@@ -217,7 +217,29 @@ impl Db {
         Ok(done)
     }
 
-    /// The path that the database was opened with; `None` for a database in memory.
+    /// Returns when every commit that has returned is durable, `Eventual` ones included.
+    ///
+    /// # Errors
+    /// `Poisoned` or `Io` when a flush has failed.
+    pub fn sync(&self) -> Result<()> {
+        self.env().sync()
+    }
+
+    /// Makes the newest visible state durable as a whole, beside writers, so that opening after a crash
+    /// has nothing to replay. The database does so by itself: when half of the commit log is in use,
+    /// when too many pages are held for the last checkpoint, and when it is closed.
+    ///
+    /// # Errors
+    /// `Usage` for a database that was opened read-only; `Poisoned` or `Io` when a flush has failed.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.writable()?;
+        match self.env().lock {
+            Some(_) => self.env().checkpoint_beside_writers(false),
+            None => Ok(()),
+        }
+    }
+
+    /// The path that the database was opened with; `None` in memory.
     pub fn path(&self) -> Option<&Path> {
         self.env().lock.as_ref().map(|_| self.env().path())
     }

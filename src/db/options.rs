@@ -3,10 +3,10 @@
 //! Floor: db. A builder with one method per option.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::db::{open_with, Db};
 use crate::error::Result;
-use crate::limits::PAGE_SIZE_DEFAULT;
 use crate::mapping::ReadAhead;
 use crate::txn::open::{self, OpenSpec};
 
@@ -50,19 +50,7 @@ impl Default for Options {
 impl Options {
     /// The options of [`Db::open`].
     pub fn new() -> Options {
-        Options {
-            spec: OpenSpec {
-                page_size: PAGE_SIZE_DEFAULT,
-                read_only: false,
-                create: true,
-                init_empty: false,
-                mode: 0o666,
-                window_bytes: None,
-                fault_guard: None,
-                recover: false,
-                read_ahead: None,
-            },
-        }
+        Options { spec: OpenSpec::default() }
     }
 
     /// Page size of a new database, in bytes: 4096 (the default), 8192, 16384 or 32768. An existing
@@ -142,6 +130,7 @@ impl Options {
     /// Default: false.
     pub fn recover(mut self, recover: bool) -> Options {
         self.spec.recover = recover;
+        self.spec.replay_to_damage = recover;
         self
     }
 
@@ -149,6 +138,22 @@ impl Options {
     /// [`ReadAhead::Auto`].
     pub fn read_ahead(mut self, read_ahead: ReadAhead) -> Options {
         self.spec.read_ahead = Some(read_ahead);
+        self
+    }
+
+    /// How long a commit of the level [`Eventual`](crate::Durability::Eventual) may be lost by a power
+    /// loss: the environment's thread makes it durable within this time. `None`: only
+    /// [`Db::sync`], a later `Immediate` commit, a checkpoint, or closing does. Default: one second.
+    pub fn sync_interval(mut self, interval: Option<Duration>) -> Options {
+        self.spec.sync_interval = interval;
+        self
+    }
+
+    /// Pages that are kept only because the last checkpoint needs them, at which the next one begins.
+    /// More pages make the file larger and checkpoints fewer. Default: as many as the data has, at
+    /// least 256.
+    pub fn checkpoint_pages(mut self, pages: u64) -> Options {
+        self.spec.held_pages = Some(pages);
         self
     }
 

@@ -17,7 +17,8 @@ use crate::txn::open::rollback::Plan;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecoverReport {
-    /// Transaction of the newest meta page in the file.
+    /// The newest transaction that the file is known to have had: that of the newest meta page, or
+    /// one that the commit log names.
     pub newest_txn: u64,
     /// Transaction of the newest whole state, to which the file goes back. Equal to `newest_txn` if
     /// nothing is lost.
@@ -74,14 +75,20 @@ impl RecoverReport {
 
     fn of(plan: Plan) -> RecoverReport {
         let contradiction = plan.contradiction.clone().map(Finding::of_slots);
+        // The log belongs to the state that its meta page describes.
+        let log = plan.log.as_ref().filter(|_| !plan.loses());
+        let log_damage = log.and_then(|log| log.damage.as_ref());
+        let whole_txn = log.map_or(plan.target.meta.txn, |log| log.newest).0;
+        let newest_txn = log_damage.map_or(whole_txn, |damage| damage.durable.unwrap_or(damage.from).0);
+        let in_log = log_damage.map(|damage| Finding::of_slots(damage.what.clone()));
         let tables = if plan.loses() { table_losses(&plan) } else { Vec::new() };
         RecoverReport {
-            newest_txn: plan.newest.meta.txn.0,
-            whole_txn: plan.target.meta.txn.0,
+            newest_txn: if plan.loses() { plan.newest.meta.txn.0 } else { newest_txn },
+            whole_txn,
             file_bytes: plan.found,
             needed_bytes: plan.newest.needed(),
             is_newest_doubtful: plan.contradiction.is_some(),
-            damage: plan.damage.map(Finding::of_tree).or(contradiction),
+            damage: plan.damage.map(Finding::of_tree).or(contradiction).or(in_log),
             tables,
             whole_tables: plan.after.len() as u64,
             whole_entries: plan.after.iter().map(|(_, entries)| entries).sum(),

@@ -279,6 +279,16 @@ pub fn set_mutant(mutant: Option<Mutant>) {
     MUTANT.set(mutant);
 }
 
+/// What a thread gives to the threads that it starts.
+pub(crate) fn inheritance() -> Option<Mutant> {
+    mutant()
+}
+
+/// Takes what the thread that started this one has given.
+pub(crate) fn inherit(given: Option<Mutant>) {
+    set_mutant(given);
+}
+
 /// The mutant of this thread.
 pub(crate) fn mutant() -> Option<Mutant> {
     MUTANT.get()
@@ -287,6 +297,20 @@ pub(crate) fn mutant() -> Option<Mutant> {
 /// Whether this thread has that mutant.
 pub(crate) fn is(mutant: Mutant) -> bool {
     MUTANT.get() == Some(mutant)
+}
+
+thread_local! {
+    static LOG_SHAPE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+}
+
+/// Sets after how many commits this thread makes a commit log, and the bytes of it; `None`: as usual.
+pub fn set_log_shape(shape: Option<(u64, u64)>) {
+    LOG_SHAPE.set(shape);
+}
+
+/// What this thread has set.
+pub(crate) fn log_shape() -> Option<(u64, u64)> {
+    LOG_SHAPE.get()
 }
 
 thread_local! {

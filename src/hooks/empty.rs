@@ -26,6 +26,16 @@ impl MappingHooks {
     pub(crate) fn after_flush(&self, _: &dyn Mapped, _: FlushKind, _offset: u64, _len: u64) -> io::Result<()> { Ok(()) }
 }
 
+pub(crate) fn inheritance() -> Option<Mutant> {
+    None
+}
+
+pub(crate) fn log_shape() -> Option<(u64, u64)> {
+    None
+}
+
+pub(crate) fn inherit(_given: Option<Mutant>) {}
+
 pub(crate) fn creating(_step: Creation, _temporary: &Path, _path: &Path) {}
 
 pub(crate) fn recovering(_step: Recovery, _path: &Path) {}

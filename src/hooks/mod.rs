@@ -49,6 +49,8 @@ pub enum FlushKind {
     Tree,
     /// A meta page.
     MetaPage,
+    /// A range of the commit log.
+    Log,
 }
 
 /// A step that is done wrong on purpose.
@@ -78,6 +80,16 @@ pub enum Mutant {
     NoCreationFlush,
     /// The flush of pages does not make the length of the file durable.
     NoLengthFlush,
+    /// Records are appended after one whose append failed (P9).
+    OrphanStays,
+    /// A record begins in a page of the log whose flush has begun (P8).
+    FlushedPageRewritten,
+    /// A transaction is acknowledged before its record is flushed.
+    AcknowledgedEarly,
+    /// The meta page of a checkpoint beside writers is written without a flush of its pages.
+    MetaBeforeData,
+    /// An eventual commit is shown before the immediate ones before it are durable (P12).
+    LastImmediateIgnored,
 }
 
 /// A step of creating a file that has been completed.
@@ -118,4 +130,16 @@ pub enum Moment {
     SentinelMoving,
     /// The length of the file was checked, and the file is about to be made longer.
     Lengthening,
+    /// A writer has set `appending`, and has not written its record.
+    Appending,
+    /// A writer has written its record, and has not stored `latest`.
+    Appended,
+    /// A writer has stored `latest`.
+    LatestStored,
+    /// A leader has raised `closed`, and has not flushed the log.
+    LogClosed,
+    /// A leader has stored `durable`, and has not stored `published`.
+    Publishing,
+    /// A checkpoint has pinned its state, and has not flushed it.
+    Pinned,
 }

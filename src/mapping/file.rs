@@ -200,11 +200,6 @@ pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()>
     file_calls::write_at(file, bytes, offset)
 }
 
-/// Changes the length of a file. An error if the size limit of the process does not allow it.
-pub(crate) fn set_length(file: &File, len: u64) -> io::Result<()> {
-    file_calls::set_len(file, len)
-}
-
 /// Bytes that an ordinary user can still write on the disk of `path`, which need not exist yet.
 /// `u64::MAX` if the kernel refuses the call.
 pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {

@@ -15,6 +15,7 @@
 //! verified_bitmap, verified_pages    which pages were verified; fast access to these
 //! ready          prepares a mapping for its first store
 //! grow           the file gets longer (or shorter, when it is closed)
+//! log_file       the commit log: an extent with a descriptor and a flush of its own
 //! pwrite         pages written by `pwrite` instead of stores
 //! sigbus         the SIGBUS handler: an access that fails reads zeros and is recorded
 //! sentinel       the byte at the end that reveals that another program cut the file
@@ -49,6 +50,7 @@ mod budget;
 mod claims;
 pub(crate) mod file;
 mod grow;
+mod log_file;
 mod meta_pages;
 mod pwrite;
 mod read_ahead;
@@ -77,8 +79,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::{best_effort, Error};
 use crate::hooks::{FlushKind, MappingHooks};
 use crate::ids::PageId;
-use crate::sys::{descriptor, file_calls, folios, page_cache, refused};
+use crate::sys::{call, descriptor, file_calls, folios, page_cache, refused};
 use crate::{hooks, limits};
+pub(crate) use log_file::LogFile;
 #[allow(unreachable_pub, reason = "an option of the crate's users")]
 pub use read_ahead::ReadAhead;
 pub(crate) use read_ahead::CHUNK_BYTES;
@@ -142,29 +145,61 @@ impl Mapping {
     /// Maps a file at its present length, rounded down to whole pages. It may be empty. A writable
     /// mapping can be stored to after [`Mapping::ready_to_write`].
     pub(crate) fn of_file(file: File, writable: bool, options: MapOptions) -> io::Result<Mapping> {
-        Mapping::new(file, writable, false, options)
+        Mapping::new(file, writable, false, None, options)
     }
 
-    /// Maps anonymous memory. It behaves like a file that is lost when the mapping is dropped.
-    pub(crate) fn anonymous(options: MapOptions) -> io::Result<Mapping> {
-        let mapping = Mapping::new(descriptor::memory_file()?, true, true, options)?;
+    /// Maps the first `used` bytes of a file read-only, and memory after them, which can be stored to.
+    /// The file is not changed.
+    pub(crate) fn over_file(base: File, used: u64, options: MapOptions) -> io::Result<Mapping> {
+        let memory = descriptor::memory_file()?;
+        file_calls::set_len(&memory, used)?;
+        // A kernel page that the file and the memory share is copied.
+        let whole = used & !(call::page_bytes() - 1);
+        let mut rest = vec![0; (used - whole) as usize];
+        base.read_exact_at(&mut rest, whole).map_err(refused::by("pread"))?;
+        file_calls::write_at(&memory, &rest, whole)?;
+        let mapping = Mapping::new(memory, true, true, Some((Arc::new(base), whole)), options)?;
         mapping.ready_to_write()?;
         Ok(mapping)
     }
 
-    fn new(file: File, writable: bool, anonymous: bool, options: MapOptions) -> io::Result<Mapping> {
+    /// From now on, nothing is stored to memory over a file: the end of the file is watched.
+    pub(crate) fn watch_base(&self) -> io::Result<()> {
+        match &self.shared.base {
+            Some((base, len)) => self.window().watch_last_byte(base, *len),
+            None => Ok(()),
+        }
+    }
+
+    /// Maps memory that has no file. It behaves like a file that is lost at the end.
+    pub(crate) fn anonymous(options: MapOptions) -> io::Result<Mapping> {
+        let mapping = Mapping::new(descriptor::memory_file()?, true, true, None, options)?;
+        mapping.ready_to_write()?;
+        Ok(mapping)
+    }
+
+    fn new(
+        file: File,
+        writable: bool,
+        anonymous: bool,
+        base: Option<(Arc<File>, u64)>,
+        options: MapOptions,
+    ) -> io::Result<Mapping> {
         let page_size = options.page_size;
         assert!(limits::page_size_ok(page_size), "page size {page_size} is not allowed");
         page_cache::advise_random(&file);
         let len = file_calls::end_of(&file)?.min(options.used_bytes.unwrap_or(u64::MAX)) & !(page_size as u64 - 1);
         let wanted = budget::first_window(options.window_bytes, len, writable);
         let file = Arc::new(file);
+        let read = base.as_ref().map_or(&file, |(base, _)| base);
+        let in_memory = anonymous && base.is_none();
         let shared = Shared {
             record: Arc::new(FaultRecord::default()),
-            fault_guard: options.fault_guard && !anonymous,
+            fault_guard: options.fault_guard && !in_memory,
             strict: hooks::is_strict(),
-            file: Arc::clone(&file),
-            ahead: Arc::new(Ahead::new(&file, len, !anonymous && !file_calls::lives_in_memory(&file))),
+            file: Arc::clone(read),
+            ahead: Arc::new(Ahead::new(read, len, !in_memory && !file_calls::lives_in_memory(read))),
+            base,
             reserved: Arc::default(),
         };
         let mapped_to = if writable { sentinel::file_len_for(len)? } else { len };
@@ -200,7 +235,8 @@ impl Mapping {
     /// may be storing to. The kernel makes the copy: it may be torn, but no Rust reference leads to
     /// claimed pages.
     pub(crate) fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(into, offset).map_err(refused::by("pread"))
+        let base = self.shared.base.as_ref().filter(|(_, len)| offset < *len);
+        base.map_or(&self.file, |(base, _)| base).read_exact_at(into, offset).map_err(refused::by("pread"))
     }
 
     /// The current length of the file, which another process may have changed.

@@ -29,6 +29,9 @@ pub(super) struct Shared {
     /// The file, to find the cause of a fault.
     pub(super) file: Arc<File>,
     pub(super) ahead: Arc<Ahead>,
+    /// The file that the first bytes are mapped from, and how many, if what follows them is only in
+    /// memory.
+    pub(super) base: Option<(Arc<File>, u64)>,
     /// Address space that all windows of the file have reserved, in bytes.
     pub(super) reserved: Arc<AtomicU64>,
 }

@@ -139,7 +139,15 @@ impl Window {
 
     /// Maps the file up to `len` for readers. This is also enough for flushing.
     pub(super) fn extend_read_range(&self, file: &File, len: u64) -> io::Result<()> {
-        self.read_range.extend(file, round_up(len, call::page_bytes())?, Access::Read)
+        self.extend_range(&self.read_range, file, round_up(len, call::page_bytes())?, Access::Read)
+    }
+
+    /// Maps the file over a range up to `to`, and before it the base that it has, read-only.
+    fn extend_range(&self, range: &Reservation, file: &File, to: u64, access: Access) -> io::Result<()> {
+        if let Some((base, len)) = &self.shared.base {
+            range.extend(base, to.min(*len), Access::Read)?;
+        }
+        range.extend(file, to, access)
     }
 
     /// Maps the file up to `len` in both ranges; publishes nothing. One caller at a time.
@@ -147,8 +155,8 @@ impl Window {
         self.extend_read_range(file, len)?;
         let to = round_up(len, call::page_bytes())?;
         match &self.write_range {
-            Some(write_range) if self.shared.strict => write_range.extend(file, to, Access::Read),
-            Some(write_range) => write_range.extend(file, to, Access::ReadWrite),
+            Some(write_range) if self.shared.strict => self.extend_range(write_range, file, to, Access::Read),
+            Some(write_range) => self.extend_range(write_range, file, to, Access::ReadWrite),
             None => Ok(()),
         }
     }

@@ -30,6 +30,7 @@ pub(crate) mod heads;
 pub(crate) mod layout;
 pub(crate) mod leaf;
 pub(crate) mod leaf_mut;
+pub(crate) mod log_record;
 pub(crate) mod lookup;
 pub(crate) mod meta;
 pub(crate) mod overflow;

@@ -55,6 +55,40 @@ pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<
     Ok(Some(read))
 }
 
+/// A file that is read past the page cache.
+#[derive(Debug)]
+pub(crate) struct PastCache {
+    direct: File,
+}
+
+impl PastCache {
+    /// `None`: the file system reads only through its cache.
+    pub(crate) fn open(file: &File) -> Option<PastCache> {
+        let direct = reopen_direct(file).ok()?;
+        let mut first = MmapMut::map_anon(ALIGNED_BYTES as usize).ok()?;
+        match direct.read_at(&mut first, 0) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
+            _ => Some(PastCache { direct }),
+        }
+    }
+
+    /// Reads bytes from the disk, at an offset that is a multiple of the page size.
+    pub(crate) fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        // A mapping, because direct I/O needs aligned memory.
+        let mut buffer = MmapMut::map_anon((into.len() as u64).next_multiple_of(ALIGNED_BYTES) as usize)?;
+        let mut read = 0;
+        while read < into.len() {
+            match self.direct.read_at(&mut buffer[read..], offset + read as u64)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                // After a part that is not aligned there is only the end of the file.
+                count => read += count,
+            }
+        }
+        into.copy_from_slice(&buffer[..into.len()]);
+        Ok(())
+    }
+}
+
 /// Opens the same file once more for direct I/O. An error if the file system has none.
 fn reopen_direct(file: &File) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());

@@ -247,6 +247,27 @@ impl ByteBounds {
         Ok(ByteBounds { low: encoded::<K>(range.start_bound())?, high: encoded::<K>(range.end_bound())? })
     }
 
+    /// The range as a lower bound that lies inside and an upper bound that does not; `None` where it
+    /// has no bound.
+    pub(crate) fn into_half_open(self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+        // No key lies between a key and the same key with a zero after it.
+        let after = |mut key: Vec<u8>| {
+            key.push(0);
+            key
+        };
+        let low = match self.low {
+            Bound::Unbounded => None,
+            Bound::Included(key) => Some(key),
+            Bound::Excluded(key) => Some(after(key)),
+        };
+        let high = match self.high {
+            Bound::Unbounded => None,
+            Bound::Included(key) => Some(after(key)),
+            Bound::Excluded(key) => Some(key),
+        };
+        (low, high)
+    }
+
     /// All keys that begin with these bytes.
     pub(crate) fn prefix(prefix: &Encoded<'_>) -> ByteBounds {
         let mut after = prefix.to_vec();

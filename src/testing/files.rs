@@ -16,6 +16,7 @@ use crate::page::layout::meta as at;
 use crate::testing::input::{filled, Input};
 use crate::testing::seal::seal_file;
 use crate::testing::temp_path::TempPath;
+use crate::testing::{with_log_shape, without_log};
 use crate::txn::read::snapshot::ReadTxn;
 use crate::txn::write::txn::WriteTxn;
 
@@ -224,7 +225,8 @@ pub fn sample_files() -> &'static [Vec<u8>] {
     static SAMPLES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     SAMPLES.get_or_init(|| {
         let samples = [of_everything, of_long_keys, of_free_space, |_: &Db| Ok(())];
-        samples.iter().filter_map(|fill| sample(*fill).ok()).collect()
+        let closed = samples.iter().filter_map(|fill| without_log(|| sample(*fill)).ok());
+        closed.chain(with_log_shape(Some((1, 8 * PAGE_SIZE_MIN as u64)), sample_of_log).ok()).collect()
     })
 }
 
@@ -233,6 +235,22 @@ fn sample(fill: fn(&Db) -> Result<()>) -> Result<Vec<u8>> {
     let db = Options::new().open(&path.0)?;
     fill(&db)?;
     drop(db);
+    Ok(fs::read(&path.0).unwrap_or_default())
+}
+
+/// What a crash leaves of a database with a commit log that has gone around once.
+fn sample_of_log() -> Result<Vec<u8>> {
+    let path = TempPath::new();
+    let db = Options::new().open(&path.0)?;
+    for round in 0..12u8 {
+        let mut txn = db.begin_write()?;
+        for number in 0..20 {
+            txn.bytes_table("numbers")?.insert(&[number, round % 3], &filled(round, 30))?;
+        }
+        txn.bytes_table("words")?.remove_range(&[round][..]..&[round + 3][..])?;
+        txn.bytes_table("words")?.insert(&[round], b"word")?;
+        txn.commit()?;
+    }
     Ok(fs::read(&path.0).unwrap_or_default())
 }
 
@@ -294,7 +312,7 @@ mod tests {
     #[test]
     fn the_samples_have_everything_and_are_small() {
         let samples = sample_files();
-        assert_eq!(samples.len(), 4);
+        assert_eq!(samples.len(), 5);
         let newest = |file: &Vec<u8>| {
             let metas = [0, PAGE_SIZE_MIN].map(|at| MetaPage::decode_copy(&file[at..]).expect("a meta page"));
             metas.into_iter().max_by_key(|meta| meta.txn).expect("two")
@@ -305,5 +323,6 @@ mod tests {
         }
         assert!(newest(&samples[0]).free_list.pages > 0, "a free list");
         assert!(newest(&samples[2]).free_space.height > 0, "a free-space tree");
+        assert!(newest(&samples[4]).log.pages > 0, "a commit log");
     }
 }

@@ -41,7 +41,9 @@ pub use ops::fuzz_ops;
 pub use pages::fuzz_page;
 pub use seal::seal_file;
 
-pub use crate::hooks::{at_moments, strict_claims, Creation, FlushEvent, FlushKind, Hooks, Moment, Mutant, Recovery};
+pub use crate::hooks::{
+    at_moments, set_log_shape, strict_claims, Creation, FlushEvent, FlushKind, Hooks, Moment, Mutant, Recovery,
+};
 pub use crate::mapping::testing::reserved as reserved_bytes;
 pub use crate::sys::testing::confine::{
     answer_calls, die_after, interrupt_every, interruptions, limit_file_size, Answer, Argument, Matching,
@@ -79,6 +81,24 @@ pub fn with_mutant<T>(mutant: Option<Mutant>, run: impl FnOnce() -> T) -> T {
     }
     let _restore = Restore(crate::hooks::mutant());
     crate::hooks::set_mutant(mutant);
+    run()
+}
+
+/// Makes no commit log while `run` runs, in databases that only this thread writes to.
+pub fn without_log<T>(run: impl FnOnce() -> T) -> T {
+    with_log_shape(Some((u64::MAX, 0)), run)
+}
+
+/// Makes commit logs after so many commits and of so many bytes while `run` runs.
+pub fn with_log_shape<T>(shape: Option<(u64, u64)>, run: impl FnOnce() -> T) -> T {
+    struct Restore(Option<(u64, u64)>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            crate::hooks::set_log_shape(self.0);
+        }
+    }
+    let _restore = Restore(crate::hooks::log_shape());
+    crate::hooks::set_log_shape(shape);
     run()
 }
 
@@ -121,9 +141,19 @@ pub fn cached_pages(file: &File) -> io::Result<u64> {
     direct_io::cached_pages(file)
 }
 
-/// Number of the newest transaction that a durable meta page describes.
+/// Number of the newest transaction that is known to be durable.
 pub fn durable_txn(db: &Db) -> u64 {
-    db.env().live.durable().txn.0
+    db.env().live.durable_txn().0
+}
+
+/// Number of the transaction that the durable meta page describes.
+pub fn durable_meta_txn(db: &Db) -> u64 {
+    db.env().live.durable_meta().txn.0
+}
+
+/// Pages of the commit log; 0 if there is none.
+pub fn log_pages(db: &Db) -> u64 {
+    db.env().live.latest().log.pages
 }
 
 /// Number of the newest committed transaction, durable or not.

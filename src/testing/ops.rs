@@ -185,6 +185,24 @@ fn change(txn: &mut WriteTxn, model: &mut Model, input: &mut Input<'_>, what: u8
             assert_eq!(table.first()?.map(owned), entries.first_key_value().map(pair));
             assert_eq!(table.last()?.map(owned), entries.last_key_value().map(pair));
         }
+        23 => {
+            let other = input.key(key_max);
+            let (low, high) = if key < other { (key, other) } else { (other, key) };
+            let gone: Vec<Vec<u8>> = entries
+                .range::<[u8], _>((Bound::Included(&low[..]), Bound::Excluded(&high[..])))
+                .map(|(key, _)| key.clone())
+                .collect();
+            assert_eq!(table.remove_range(low.as_slice()..high.as_slice())?, gone.len() as u64);
+            gone.iter().for_each(|key| drop(entries.remove(key)));
+        }
+        24 => {
+            let pairs: Vec<(Vec<u8>, Vec<u8>)> =
+                (0..input.byte() % 40).map(|_| (input.key(key_max), value(input))).collect();
+            let before = entries.len();
+            let new = table.put_all(pairs.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
+            entries.extend(pairs);
+            assert_eq!(new, (entries.len() - before) as u64);
+        }
         _ => {
             let value = value(input);
             assert_eq!(table.insert(&key, &value)?, entries.insert(key, value));

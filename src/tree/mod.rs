@@ -38,6 +38,7 @@ pub(crate) use handle::{Tree, TreeMut};
 pub(crate) use load::bulk::Bulk;
 pub(crate) use load::sorted_run::SortedRun;
 pub(crate) use lookup::flat_index::{FlatIndex, PAGES_MAX};
+pub(crate) use lookup::many::GROUP;
 pub(crate) use lookup::nonblocking::get_nonblocking;
 pub(crate) use scan::cursor::Cursor;
 pub(crate) use scan::range::Range;

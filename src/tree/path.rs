@@ -310,6 +310,15 @@ pub(crate) fn make_branches_dirty<P: PageWrite>(tree: &mut TreeMut<'_, P>, path:
     make_dirty_above(tree, path, path.len() - 1)
 }
 
+/// The same for only the pages above a depth.
+pub(crate) fn make_branches_dirty_above<P: PageWrite>(
+    tree: &mut TreeMut<'_, P>,
+    path: &mut Path,
+    depth: usize,
+) -> Result<()> {
+    make_dirty_above(tree, path, depth)
+}
+
 fn make_dirty_above<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &mut Path, end: usize) -> Result<()> {
     for depth in 0..end {
         let old = path.frame(depth).ptr;

@@ -12,7 +12,7 @@ use crate::page::meta::{ExtentPtr, LogDescriptor, MetaPage, TreeRoot};
 use crate::pager::write::free_space::LiveStates;
 
 /// Words of a state in a live record.
-pub(crate) const STATE_WORDS: usize = 18;
+pub(crate) const STATE_WORDS: usize = 19;
 
 /// A committed state of the database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -24,10 +24,12 @@ pub(crate) struct State {
     /// The reserve and the superseded pages of the free-space tree.
     pub(crate) free_list: ExtentPtr,
     pub(crate) next_tree: TreeId,
+    /// The log, and where the first record after this state begins.
     pub(crate) log: LogDescriptor,
-    /// Nothing from this transaction on may be acknowledged before a meta page of it or a later one
-    /// is durable (P10, P13).
-    pub(crate) floor: TxnId,
+    /// The newest transaction up to this one that has to be durable before it is visible (P12).
+    pub(crate) last_immediate: TxnId,
+    /// Pages that transactions up to this one have superseded since the database was opened.
+    pub(crate) superseded: u64,
 }
 
 impl State {
@@ -47,7 +49,8 @@ impl State {
         words[14] = self.log.epoch;
         words[15] = self.log.start;
         words[16] = u64::from(self.log.chain);
-        words[17] = self.floor.0;
+        words[17] = self.last_immediate.0;
+        words[18] = self.superseded;
         words
     }
 
@@ -67,11 +70,12 @@ impl State {
                 start: words[15],
                 chain: words[16] as u32,
             },
-            floor: TxnId(words[17]),
+            last_immediate: TxnId(words[17]),
+            superseded: words[18],
         }
     }
 
-    /// The state that a meta page describes. A durable meta page is its own floor.
+    /// The state that a meta page describes.
     pub(crate) fn from_meta(meta: &MetaPage) -> State {
         State {
             txn: meta.txn,
@@ -81,7 +85,8 @@ impl State {
             free_list: meta.free_list,
             next_tree: meta.next_tree,
             log: meta.log,
-            floor: meta.txn,
+            last_immediate: meta.txn,
+            superseded: 0,
         }
     }
 }
@@ -128,7 +133,8 @@ mod tests {
             free_list: ExtentPtr { ptr: PagePtr { id: PageId(99), crc: 5 }, pages: 3 },
             next_tree: TreeId(77),
             log: LogDescriptor { first: PageId(2), pages: 3, epoch: 4, start: 5, chain: 6 },
-            floor: TxnId(9),
+            last_immediate: TxnId(9),
+            superseded: 10,
         };
         assert_eq!(State::from_words(&state.to_words()), state);
     }

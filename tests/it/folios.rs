@@ -13,6 +13,8 @@ use crate::support::{bytes, pages_written_by, Rng};
 const DATA: Table<u64, &[u8]> = Table::new("data");
 const KEYS: u64 = 30_000;
 const COMMITS: u64 = 400;
+/// Pages of the commit log that the record of such a commit takes.
+const LOG_PAGES: u64 = 2;
 
 /// Bytes that this process has dirtied in the page cache. The kernel counts a whole folio.
 fn dirtied_bytes() -> u64 {
@@ -70,12 +72,16 @@ fn child() {
         assert!(Command::new("cp").args([&arguments[0], &arguments[1]]).status().expect("cp").success());
     }
     let mut rng = Rng::new(7);
+    // These make the commit log.
+    for key in 0..5 {
+        insert(&db, [key], 0).expect("commit");
+    }
     let (before, mut pages) = (dirtied_bytes(), 0);
     for version in 1..=COMMITS {
         let id = insert(&db, (0..5).map(|_| rng.below(KEYS)), version).expect("commit");
         if version % 100 == 1 {
             // The pages of the transaction, and the meta page.
-            pages += 100 * (pages_written_by(&db, id) + 1);
+            pages += 100 * (pages_written_by(&db, id) + LOG_PAGES);
         }
     }
     let dirtied = dirtied_bytes() - before;

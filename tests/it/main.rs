@@ -9,6 +9,7 @@ mod api_forms;
 mod bad_input;
 mod cold;
 mod commands;
+mod commit_log;
 mod compact;
 mod contradictory_files;
 mod costs;

@@ -31,6 +31,7 @@ impl Sample {
         let path = dir.path().join("made.mapleaf");
         let history = History::new(seed);
         let db = Db::open(&path).expect("made");
+        testing::set_log_shape(Some((u64::MAX, 0)));
         let mut ever: HashMap<Bytes, HashSet<Bytes>> = HashMap::new();
         let mut newest = 0;
         for _ in 0..commits {
@@ -40,6 +41,7 @@ impl Sample {
             }
         }
         drop(db);
+        testing::set_log_shape(None);
         let bytes = std::fs::read(&path).expect("the file");
         Sample { newest, history, bytes, ever, dir }
     }
@@ -325,6 +327,8 @@ fn files_that_are_no_database_are_refused() {
 fn deleted_entries_do_not_come_back_from_older_leaves() {
     let dir = fast_dir();
     let (path, out) = (dir.path().join("a.mapleaf"), dir.path().join("b.mapleaf"));
+    // With a commit log, pages are used again sooner.
+    testing::set_log_shape(Some((u64::MAX, 0)));
     let db = Db::open(&path).expect("made");
     let key = |n: u8| [b'k', n];
     db.write(|txn| (0..20).try_for_each(|n| txn.bytes_table("t")?.insert(&key(n), &[n; 50]).map(drop)))
@@ -336,6 +340,7 @@ fn deleted_entries_do_not_come_back_from_older_leaves() {
     }
     db.write(|txn| txn.bytes_table("t")?.insert(&key(5), b"newest").map(drop)).expect("written");
     drop((reader, db));
+    testing::set_log_shape(None);
     let mut bytes = std::fs::read(&path).expect("read");
     bytes[..2 * PAGE].fill(0);
     let (mut full_leaves, mut catalogs) = (0, 0);

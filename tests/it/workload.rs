@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use mapleaf::{Db, Result, WriteTxn};
+use mapleaf::{Db, ReadTxn, Result, WriteTxn};
 
 /// SplitMix64: small, seeded, the same everywhere.
 #[derive(Clone)]
@@ -72,6 +72,8 @@ impl Value {
 enum Op {
     Put(&'static str, Vec<u8>, Value),
     Delete(&'static str, Vec<u8>),
+    /// Removes the keys from one on and below another.
+    Remove(&'static str, Vec<u8>, Vec<u8>),
     Drop(&'static str),
     /// Entries of one table, some with the same keys, and the memory that sorting them may take.
     Load(&'static str, Vec<(Vec<u8>, Value)>, usize),
@@ -81,6 +83,9 @@ enum Op {
 pub(crate) type State = BTreeMap<&'static str, BTreeMap<Vec<u8>, Value>>;
 
 const TABLES: [&str; 3] = ["apples", "birches", "cedars"];
+/// The table in which each step changes an entry, and the key of the entry that tells the step.
+const LOG: &str = "log";
+const STEP: &[u8] = b"step";
 
 /// The transaction number of a new database: creation writes two meta pages, 1 and 2.
 pub(crate) const FIRST_TXN: u64 = 2;
@@ -103,12 +108,16 @@ enum Kind {
 pub(crate) struct History {
     seed: u64,
     kind: Kind,
+    /// Each step is recorded in the database. Otherwise the number of a step is that of its
+    /// transaction, as in old images.
+    records_steps: bool,
     states: Mutex<Vec<Arc<State>>>,
 }
 
 impl History {
     pub(crate) fn new(seed: u64) -> History {
-        History { seed, kind: Kind::Wide, states: Mutex::new(vec![Arc::default(); FIRST_TXN as usize + 1]) }
+        let states = Mutex::new(vec![Arc::default(); FIRST_TXN as usize + 1]);
+        History { seed, kind: Kind::Wide, records_steps: true, states }
     }
 
     /// A history with small databases.
@@ -128,18 +137,26 @@ impl History {
 
     /// A history of the kind that [`History::kind_name`] returned.
     pub(crate) fn named(kind: &str, seed: u64) -> History {
-        match kind {
+        let (kind, records_steps) = match kind.strip_suffix("-steps") {
+            Some(kind) => (kind, true),
+            None => (kind, false),
+        };
+        let history = match kind {
             "power" => History::power(seed),
             "loads" => History::loads(seed),
             _ => History::new(seed),
-        }
+        };
+        History { records_steps, ..history }
     }
 
     pub(crate) fn kind_name(&self) -> &'static str {
-        match self.kind {
-            Kind::Power => "power",
-            Kind::Loads => "loads",
-            _ => "wide",
+        match (self.kind, self.records_steps) {
+            (Kind::Power, true) => "power-steps",
+            (Kind::Loads, true) => "loads-steps",
+            (_, true) => "wide-steps",
+            (Kind::Power, false) => "power",
+            (Kind::Loads, false) => "loads",
+            (_, false) => "wide",
         }
     }
 
@@ -153,7 +170,25 @@ impl History {
         matches!(self.kind, Kind::Power | Kind::Loads)
     }
 
-    /// The state that transaction `txn` leaves.
+    /// The step of the history that a database has reached.
+    pub(crate) fn step(&self, txn: &ReadTxn) -> Result<u64> {
+        if !self.records_steps {
+            return Ok(txn.txn_id());
+        }
+        let log = txn.bytes_table(LOG)?;
+        Ok(log.get(STEP)?.map_or(txn.txn_id().min(FIRST_TXN), step_of))
+    }
+
+    /// The step that a transaction makes.
+    pub(crate) fn next_step(&self, txn: &mut WriteTxn) -> Result<u64> {
+        if !self.records_steps {
+            return Ok(txn.txn_id());
+        }
+        let first = txn.txn_id().min(FIRST_TXN + 1);
+        Ok(txn.bytes_table(LOG)?.get(STEP)?.map_or(first, |value| step_of(value) + 1))
+    }
+
+    /// The state that step `txn` leaves.
     pub(crate) fn state(&self, txn: u64) -> Arc<State> {
         let mut states = self.states.lock().expect("states");
         while states.len() as u64 <= txn {
@@ -169,8 +204,11 @@ impl History {
     fn ops(&self, txn: u64) -> Vec<Op> {
         let mut rng = Rng(self.seed ^ txn.wrapping_mul(0x0000_0100_0000_01b3));
         // Every transaction changes an entry, so that each gets its own number.
-        let mut ops =
-            vec![Op::Put("log", (txn % 50).to_be_bytes().to_vec(), Value { seed: txn, len: 20, tail: false })];
+        let recorded = Value { seed: txn, len: 20, tail: false };
+        let mut ops = vec![Op::Put(LOG, (txn % 50).to_be_bytes().to_vec(), recorded)];
+        if self.records_steps {
+            ops.push(Op::Put(LOG, STEP.to_vec(), recorded));
+        }
         let count = match self.kind {
             Kind::Small => 30,
             Kind::Power => 1 + rng.below(6),
@@ -187,6 +225,10 @@ impl History {
             ops.push(match rng.below(100) {
                 0 if count < 20 => Op::Drop(table),
                 1 if self.is_power() => Op::Drop(table),
+                25..=28 if self.records_steps && self.is_power() => {
+                    let (a, b) = (self.key(&mut rng), self.key(&mut rng));
+                    Op::Remove(table, a.clone().min(b.clone()), a.max(b))
+                }
                 0..=24 => Op::Delete(table, self.key(&mut rng)),
                 _ => Op::Put(table, self.key(&mut rng), self.value(&mut rng)),
             });
@@ -230,10 +272,14 @@ impl History {
 
     /// The same; `watch` is called after every operation.
     pub(crate) fn perform_watched(&self, txn: &mut WriteTxn, watch: &mut dyn FnMut()) -> Result<()> {
-        for op in self.ops(txn.txn_id()) {
+        let step = self.next_step(txn)?;
+        for op in self.ops(step) {
             match op {
                 Op::Put(table, key, value) => drop(txn.bytes_table(table)?.insert(&key, &value.bytes())?),
                 Op::Delete(table, key) => drop(txn.bytes_table(table)?.remove(&key)?),
+                Op::Remove(table, low, high) => {
+                    txn.bytes_table(table)?.remove_range(low.as_slice()..high.as_slice())?;
+                }
                 Op::Drop(table) => {
                     txn.drop_table(table)?;
                 }
@@ -255,10 +301,10 @@ impl History {
     /// Commits the next transaction and returns its number.
     pub(crate) fn commit_next(&self, db: &Db) -> Result<u64> {
         let mut txn = db.begin_write()?;
-        let number = txn.txn_id();
+        let step = self.next_step(&mut txn)?;
         self.perform(&mut txn)?;
         txn.commit()?;
-        Ok(number)
+        Ok(step)
     }
 
     /// Compares the whole database with the expected state of its transaction, and runs `check`.
@@ -273,8 +319,9 @@ impl History {
     }
 
     fn compare(&self, db: &Db) -> Result<u64, String> {
-        let number = db.begin_read().map_err(|e| format!("begin_read: {e}"))?.txn_id();
-        self.holds(db, number)
+        let txn = db.begin_read().map_err(|e| format!("begin_read: {e}"))?;
+        let step = self.step(&txn).map_err(|e| format!("the step: {e}"))?;
+        self.holds(db, step)
     }
 
     /// Compares the whole database with the expected state of transaction `number`, whatever its
@@ -307,11 +354,18 @@ impl History {
     }
 }
 
+/// The step whose value this is.
+fn step_of(value: &[u8]) -> u64 {
+    let is_of = |&seed: &u64| Value { seed, len: value.len(), tail: false }.bytes() == value;
+    (0..1_000_000).find(is_of).unwrap_or(u64::MAX - 1)
+}
+
 fn apply(state: &mut State, op: Op) {
     match op {
         Op::Put(table, key, value) => drop(state.entry(table).or_default().insert(key, value)),
         // Opening a table in a write transaction creates it.
         Op::Delete(table, key) => drop(state.entry(table).or_default().remove(&key)),
+        Op::Remove(table, low, high) => state.entry(table).or_default().retain(|key, _| *key < low || *key >= high),
         Op::Drop(table) => drop(state.remove(table)),
         Op::Load(table, entries, _) => state.entry(table).or_default().extend(entries),
     }

@@ -27,6 +27,8 @@ use std::path::Path;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     Any,
+    /// In any order, and an engine may use a call that reorders them.
+    Batch,
     /// Ascending, all behind the last key: an engine uses the call it has for that.
     Append,
 }
@@ -41,6 +43,9 @@ pub(crate) enum Direction {
 pub(crate) trait Store: Send + Sync {
     /// Stores all pairs in one durable transaction.
     fn put_all(&mut self, pairs: &mut Pairs<'_>, order: Order) -> Res<()>;
+
+    /// Stores all pairs, each in a durable transaction of its own.
+    fn put_each(&self, pairs: &mut Pairs<'_>) -> Res<()>;
 
     /// Removes all keys in one durable transaction.
     fn remove_all(&mut self, keys: &mut Pairs<'_>) -> Res<()>;

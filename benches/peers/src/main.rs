@@ -134,6 +134,8 @@ fn take(run: &Run<'_>, measure: Measure) -> Res<Vec<Figure>> {
         Measure::Seek => vec![reading::seeks(run)?],
         Measure::Scan => reading::scans(run)?,
         Measure::Commits => commits::plain(run)?,
+        Measure::Batches => commits::batches(run)?,
+        Measure::Threads => commits::threads(run)?,
         Measure::FreeList => commits::with_free_list(run)?,
         Measure::Device => vec![device::amplification(run)?],
         Measure::Large => large::values(run)?,

@@ -8,7 +8,7 @@
 //!
 //! Failure: values that are missing or wrong are counted, and end the measurement with an error.
 
-use crate::data::{checksum, entry_sum, Data, Rng, Shape, Value, Verifier, KEY_MAX_BYTES};
+use crate::data::{checksum, entry_sum, Data, Pairs, Rng, Shape, Value, Verifier, KEY_MAX_BYTES};
 use crate::Res;
 use std::collections::BTreeMap;
 
@@ -46,6 +46,14 @@ struct Op {
     number: u32,
     /// Checksum of the value to find, or sum of the entries of a scan.
     expected: u64,
+}
+
+/// Stores pairs, each in a transaction of its own.
+pub(crate) fn put_each<S: Single>(store: &S, pairs: &mut Pairs<'_>) -> Res<()> {
+    while let Some((key, value)) = pairs.next() {
+        store.put(key, value)?;
+    }
+    Ok(())
 }
 
 /// What a workload is made of, in percent.

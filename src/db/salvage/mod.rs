@@ -17,6 +17,7 @@ mod ranges;
 mod rescue;
 mod scan;
 
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -24,8 +25,9 @@ use crate::db::copy::Copy;
 use crate::db::{Db, Finding, Options};
 use crate::error::{Error, Result};
 use crate::mapping::file;
-use crate::page::meta;
+use crate::page::meta::{self, MetaPage};
 use crate::sys::rights::FileRights;
+use crate::txn::log::replay;
 use crate::txn::open::{self, survey};
 
 use rescue::Rescue;
@@ -45,7 +47,10 @@ pub struct SalvageReport {
     /// Everything that could not be read, with page, table and key range as far as known. Part of a
     /// key range may have been found elsewhere: see [`SalvagedTable::maybe_stale`].
     pub lost: Vec<Finding>,
-    /// The tables of the new database, sorted by name.
+    /// Transactions of the commit log that were applied to the copy after that.
+    pub log_txns: u64,
+    /// The tables of the new database, sorted by name. Their counts do not include what transactions
+    /// of the commit log changed.
     pub tables: Vec<SalvagedTable>,
 }
 
@@ -123,6 +128,20 @@ impl Db {
     }
 }
 
+/// Applies the valid part of the commit log to the copy, and reports what is missing.
+fn apply_log(file: &File, meta: &MetaPage, copy: &mut Copy, report: &mut SalvageReport) {
+    let log = replay::read_log(file, meta);
+    let mut missing = log.damage.as_ref().map(|damage| damage.what.clone());
+    for record in &log.records {
+        if let Err(e) = copy.apply(log.body(record)) {
+            missing = Some(format!("transaction {} of the commit log cannot be applied: {e}", record.header.txn));
+            break;
+        }
+        report.log_txns += 1;
+    }
+    report.lost.extend(missing.map(Finding::of_slots));
+}
+
 /// Callback with the number of pages done and of all pages; decides whether to go on.
 type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
 
@@ -148,7 +167,10 @@ fn salvage(path: &Path, out: &Path, progress: &mut Progress<'_>) -> Result<Salva
     let copy = Copy::begin(out, Options::new().page_size(page_size as u32), Some(rights)).map_err(of_out)?;
     let mut rescue = Rescue::new(&file, page_size, len, copy, progress);
     rescue.run(&metas, &lost_slots).map_err(of_out)?;
-    let (copy, mut report) = rescue.end();
+    let (mut copy, mut report) = rescue.end();
+    if let Some(newest) = metas.first() {
+        apply_log(&file, &newest.meta, &mut copy, &mut report);
+    }
     if let Some(what) = meta::contradiction(&probe.slots) {
         report.lost.insert(0, Finding::of_slots(format!("{what}, so the newest commit may be gone")));
     }

@@ -65,6 +65,8 @@ pub(crate) struct FreeSpace {
     freed: Vec<FreeItem>,
     /// A freed extent that overlaps a usable one: the file listed it as free while it was in use.
     contradiction: Option<(PageId, u64)>,
+    /// No page is handed out that was free before.
+    keeps_all: bool,
 }
 
 impl FreeSpace {
@@ -79,11 +81,20 @@ impl FreeSpace {
         self.by_size.last().map_or(0, |&(len, _)| len)
     }
 
-    /// Allocates one page: a hot page first, then one of the current extent, then one of the best
-    /// low extent.
+    /// Hands out no page from now on that was free before: pages come from the end of the file, and
+    /// free ones are only accounted for.
+    pub(crate) fn hand_out_nothing(&mut self) {
+        self.keeps_all = true;
+    }
+
+    /// Takes one page: a dirty one first, else from the current extent, else from the best of the
+    /// low extents.
     pub(crate) fn take_page(&mut self) -> Option<PageId> {
         if let Some(id) = self.hot.pop() {
             return Some(PageId(id));
+        }
+        if self.keeps_all {
+            return None;
         }
         let known = |start: &u64| self.unlisted.contains_key(start) || self.listed.contains_key(start);
         let start = match self.current.filter(known) {
@@ -99,6 +110,9 @@ impl FreeSpace {
         if pages == 1 {
             return self.take_page();
         }
+        if self.keeps_all {
+            return None;
+        }
         let &(_, start) = self.by_size.range((pages, 0)..).next()?;
         self.take_from(start, pages);
         Some(PageId(start))
@@ -106,6 +120,9 @@ impl FreeSpace {
 
     /// Allocates consecutive pages from an unlisted extent.
     pub(crate) fn take_unlisted(&mut self, pages: u64) -> Option<PageId> {
+        if self.keeps_all {
+            return None;
+        }
         let (&start, _) = self.unlisted.iter().inspect(|_| hooks::count_step()).find(|(_, &len)| len >= pages)?;
         self.take_from(start, pages);
         Some(PageId(start))
@@ -120,7 +137,18 @@ impl FreeSpace {
         }
     }
 
-    /// Records pages that this transaction freed and that older states still reach.
+    /// Takes the usable extents at the end of a state of `page_count` pages out; gives how many pages
+    /// are left.
+    pub(crate) fn cut_tail(&mut self, mut page_count: u64) -> u64 {
+        loop {
+            let last = [&self.listed, &self.unlisted].into_iter().filter_map(|extents| extents.last_key_value()).max();
+            let Some((&start, _)) = last.filter(|(&start, &len)| start + len == page_count) else { return page_count };
+            self.cut(start);
+            page_count = start;
+        }
+    }
+
+    /// Notes pages that this transaction no longer needs and older states still reach.
     pub(crate) fn add_freed(&mut self, item: FreeItem) {
         if let Some(last) = self.freed.last_mut() {
             if last.born == item.born && last.freed == item.freed && last.start.0 + last.pages == item.start.0 {
@@ -131,7 +159,12 @@ impl FreeSpace {
         self.freed.push(item);
     }
 
-    /// Removes and returns the freed pages, for saving.
+    /// How many of the freed pages a state reaches that was made at `state` or before.
+    pub(crate) fn freed_pages(&self, state: TxnId) -> u64 {
+        self.freed.iter().filter(|item| item.born <= state).map(|item| item.pages).sum()
+    }
+
+    /// The freed pages, for saving; empties the list.
     pub(crate) fn drain_freed(&mut self) -> Vec<FreeItem> {
         std::mem::take(&mut self.freed)
     }
@@ -362,6 +395,18 @@ mod tests {
         assert_eq!(free.take_page(), Some(PageId(10)));
         assert_eq!(free.take_changes(), [(PageId(10), 5, 0), (PageId(11), 0, 4)]);
         assert_eq!(total(&free), 6);
+    }
+
+    #[test]
+    fn the_tail_is_cut_down_to_the_last_page_in_use() {
+        let mut free = FreeSpace::default();
+        assert!(free.load(PageId(10), 5));
+        assert!(free.load(PageId(90), 4));
+        free.add_unlisted(PageId(94), 6);
+        assert_eq!(free.cut_tail(100), 90);
+        assert_eq!((free.usable_pages(), free.longest()), (5, 5));
+        assert_eq!(free.take_changes(), [(PageId(90), 4, 0)]);
+        assert_eq!(free.cut_tail(90), 90);
     }
 
     #[test]

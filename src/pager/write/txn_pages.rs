@@ -158,7 +158,12 @@ impl TxnPages {
         Error::io(WRITING, &self.path, e)
     }
 
-    /// Page count of the state that this transaction makes.
+    /// Gives up the free pages at the end of the state.
+    pub(crate) fn cut_tail(&mut self) {
+        self.page_count = self.free.cut_tail(self.page_count);
+    }
+
+    /// Pages of the state that this transaction makes.
     pub(crate) fn page_count(&self) -> u64 {
         self.page_count
     }

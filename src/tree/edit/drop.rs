@@ -18,15 +18,23 @@ use crate::tree::TreeRoot;
 
 /// Frees every page of the tree and leaves it empty.
 pub(crate) fn drop_tree<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
-    walk_depth_first(&mut DropWalk { pages, last_key: None }, root)?;
+    walk_depth_first(&mut DropWalk { pages, last_key: None, entries: 0 }, root)?;
     *root = TreeRoot { ptr: PagePtr::default(), height: 0, entries: 0, ..*root };
     Ok(())
+}
+
+/// Frees every page below and at `ptr`, a page of this level; gives how many entries there were.
+pub(crate) fn drop_subtree<P: PageWrite>(pages: &mut P, ptr: PagePtr, level: usize) -> Result<u64> {
+    let mut walk = DropWalk { pages, last_key: None, entries: 0 };
+    walk_depth_first(&mut walk, &TreeRoot { ptr, height: level as u8 + 1, ..TreeRoot::default() })?;
+    Ok(walk.entries)
 }
 
 struct DropWalk<'d, P> {
     pages: &'d mut P,
     /// The last key of the leaves so far.
     last_key: Option<Vec<u8>>,
+    entries: u64,
 }
 
 impl<P: PageWrite> DepthFirst<()> for DropWalk<'_, P> {
@@ -54,6 +62,7 @@ impl<P: PageWrite> DropWalk<'_, P> {
     /// leaves before.
     fn free_values(&mut self, ptr: PagePtr) -> Result<()> {
         let leaf = leaf_at(self.pages, ptr)?;
+        self.entries += leaf.count() as u64;
         let (first, last) = (leaf.first_key()?, leaf.last_key()?);
         let above = self.last_key.as_ref().is_none_or(|before| before.as_slice() < first);
         if !above || (leaf.count() > 1 && first >= last) {

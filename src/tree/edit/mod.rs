@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! put, append, delete   one entry
-//! drop                  a whole tree
+//! drop, remove_range    a whole tree; all keys of a range, by cutting off subtrees
 //! plan                  where pages are split and joined
 //! split, redistribute   a page that is too full
 //! rebalance             a page that is too empty
@@ -23,5 +23,6 @@ pub(crate) mod propagate;
 pub(crate) mod put;
 pub(crate) mod rebalance;
 pub(crate) mod redistribute;
+pub(crate) mod remove_range;
 pub(crate) mod seal;
 pub(crate) mod split;

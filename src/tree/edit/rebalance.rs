@@ -31,20 +31,33 @@ enum Joined {
 
 /// Restores the shape of the tree after an entry was removed from the leaf of the path.
 pub(crate) fn after_removal<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path) -> Result<()> {
-    let mut empty = leaf_at(tree.pages, path.leaf().ptr)?.count() == 0;
-    for depth in (1..path.len()).rev() {
-        if empty {
-            free_page(tree.pages, path.frame(depth).ptr)?;
+    let empty = leaf_at(tree.pages, path.leaf().ptr)?.count() == 0;
+    if empty {
+        free_page(tree.pages, path.leaf().ptr)?;
+    }
+    restore_shape(tree, path, path.len() - 1, empty)
+}
+
+/// Restores the shape of the tree after the page at `depth` of the path was freed, with its subtree.
+pub(crate) fn after_cut<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usize) -> Result<()> {
+    restore_shape(tree, path, depth, true)
+}
+
+/// Goes up the path from `depth`, where the page was freed if `freed` is true.
+fn restore_shape<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usize, mut freed: bool) -> Result<()> {
+    for depth in (1..=depth).rev() {
+        if freed {
             let parent = path.frame(depth - 1);
-            empty = child_count(tree.pages, path, depth - 1)? == 1;
-            if !empty {
-                remove_child(tree.pages, parent.ptr.id, parent.index())?;
+            freed = child_count(tree.pages, path, depth - 1)? == 1;
+            match freed {
+                true => free_page(tree.pages, parent.ptr)?,
+                false => remove_child(tree.pages, parent.ptr.id, parent.index())?,
             }
         } else if !underfull(tree.pages, path, depth)? || join(tree, path, depth)? == Joined::Unchanged {
             return Ok(());
         }
     }
-    match empty {
+    match freed {
         true => clear_root(tree),
         false => lower_root(tree),
     }
@@ -63,9 +76,8 @@ fn underfull<P: PageRead>(pages: &P, path: &Path, depth: usize) -> Result<bool> 
     Ok(branch.count() == 1 || plan::underfull(branch.used_bytes(), page_size - BRANCH_HEADS))
 }
 
-/// Frees the last page of the tree, which is empty from then on.
+/// Leaves the tree empty; its last page was freed.
 fn clear_root<P: PageWrite>(tree: &mut TreeMut<'_, P>) -> Result<()> {
-    free_page(tree.pages, tree.root.ptr)?;
     tree.root.ptr = PagePtr::default();
     tree.root.height = 0;
     Ok(())

@@ -70,6 +70,15 @@ impl ModelTree {
         assert_eq!(self.root.entries, self.model.len() as u64);
     }
 
+    fn remove_range(&mut self, low: &[u8], high: Option<&[u8]>) {
+        self.append_hint = AppendHint::default();
+        let removed = self.handle_mut().remove_range(low, high, &mut |_| Ok(())).unwrap();
+        let before = self.model.len();
+        self.model.retain(|key, _| key.as_slice() < low || high.is_some_and(|high| key.as_slice() >= high));
+        assert_eq!(removed, (before - self.model.len()) as u64);
+        assert_eq!(self.root.entries, self.model.len() as u64);
+    }
+
     /// Appends if the key is above all, and makes sure that the call is refused otherwise.
     fn append(&mut self, key: &[u8], value: &[u8]) {
         let before = self.root;

@@ -18,6 +18,10 @@ enum Op {
     Sequence(Vec<u8>, u8, bool),
     /// Deletes as many entries from a fraction of the tree on.
     DeleteSpan(u16, u8),
+    /// Removes the range between two fractions of the tree.
+    RemoveSpan(u16, u16),
+    /// Removes the range between two keys; no upper bound if the last is set.
+    RemoveRange(Vec<u8>, Vec<u8>, bool),
     /// Loads entries, and for each as many that follow it.
     Load(Vec<(Vec<u8>, usize)>, u8),
     Get(Vec<u8>),
@@ -61,6 +65,8 @@ fn op(limit: usize) -> impl Strategy<Value = Op> {
         3 => (any::<u8>(), value_bytes()).prop_map(|(step, value)| Op::Append(step, value)),
         2 => (key(limit), any::<u8>(), any::<bool>()).prop_map(|(key, count, up)| Op::Sequence(key, count, up)),
         1 => (any::<u16>(), any::<u8>()).prop_map(|(at, count)| Op::DeleteSpan(at, count)),
+        1 => (any::<u16>(), 0..12_000u16).prop_map(|(at, width)| Op::RemoveSpan(at, at.saturating_add(width))),
+        1 => (key(limit), key(limit), prop::bool::weighted(0.1)).prop_map(|(a, b, open)| Op::RemoveRange(a, b, open)),
         1 => (prop::collection::vec((key(limit), 0..1100usize), 0..16), any::<u8>())
             .prop_map(|(entries, count)| Op::Load(entries, if count % 16 == 0 { count / 4 } else { count / 64 })),
         2 => key(limit).prop_map(Op::Get),
@@ -105,6 +111,11 @@ fn apply(tree: &mut ModelTree, op: &Op, limit: usize) {
             let keys: Vec<_> = tree.model.range(start..).take((*count).into()).map(|(key, _)| key.clone()).collect();
             keys.iter().for_each(|key| tree.delete(key));
         }
+        Op::RemoveSpan(from, to) => {
+            let (Some(low), high) = (nth_key(tree, *from), nth_key(tree, *to)) else { return };
+            tree.remove_range(&low, high.as_deref());
+        }
+        Op::RemoveRange(a, b, open) => tree.remove_range(a.min(b), Some(a.max(b).as_slice()).filter(|_| !open)),
         Op::Load(entries, count) => {
             let more = |(key, len): &(Vec<u8>, usize)| {
                 let (key, len) = (key[..key.len().min(limit - 4)].to_vec(), *len);

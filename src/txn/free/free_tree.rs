@@ -99,12 +99,25 @@ impl FreeCache {
         }
         self.recent.iter().for_each(|_| hooks::count_step());
         // Usable extents are in the list with `freed` = 0, which no state reaches.
+        self.make_recent_usable(pages, live)?;
+        self.reserve.drain(..).for_each(|id| pages.free.add_unlisted(id, 1));
+        Ok(())
+    }
+
+    /// Makes pending pages usable that the transaction has looked at before, and that no live state
+    /// reaches any more.
+    pub(crate) fn look_again(&mut self, pages: &mut TxnPages, basis: &Basis, extent: u64) -> Result<()> {
+        self.scan_started = false;
+        self.make_recent_usable(pages, &basis.live)?;
+        self.ensure(pages, basis, extent)
+    }
+
+    /// Makes extents of the free list usable that no live state reaches.
+    fn make_recent_usable(&mut self, pages: &mut TxnPages, live: &LiveStates) -> Result<()> {
         let (still, usable): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.recent).into_iter().partition(|item| live.reach(item.born, item.freed));
         self.recent = still;
-        usable.into_iter().try_for_each(|item| add_usable(pages, item.start, item.pages))?;
-        self.reserve.drain(..).for_each(|id| pages.free.add_unlisted(id, 1));
-        Ok(())
+        usable.into_iter().try_for_each(|item| add_usable(pages, item.start, item.pages))
     }
 
     /// Makes enough pages usable for one tree operation, with an extent of `extent` pages among
@@ -148,6 +161,11 @@ impl FreeCache {
             };
             self.scan = Some(next_key(key));
             let count = items.len();
+            // What the transaction has looked at before is not in the tree yet.
+            let items = match self.examined.iter().position(|(examined, _)| *examined == key) {
+                Some(index) => self.examined.swap_remove(index).1,
+                None => items,
+            };
             let (still, usable): (Vec<_>, Vec<_>) =
                 items.into_iter().partition(|item| live.reach(item.born, item.freed));
             if still.len() < count {

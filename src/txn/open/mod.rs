@@ -56,6 +56,8 @@ use crate::mapping::{MapOptions, Mapping, ReadAhead};
 use crate::page::meta::MetaPage;
 use crate::sys::fork::PerProcess;
 use crate::txn::env::{Env, EnvParts};
+use crate::txn::log::replay;
+use crate::txn::read::snapshot::ReadPool;
 pub(crate) use create::in_memory;
 use create::{create, initialise, is_blank, target_of_link};
 use file_lock::{file_id, lock_file, name_holder, FileId, FileLock};
@@ -82,7 +84,35 @@ pub(crate) struct OpenSpec {
     pub(crate) recover: bool,
     /// `None`: not given, the default is [`ReadAhead::Auto`].
     pub(crate) read_ahead: Option<ReadAhead>,
+    /// How long a commit that is not durable stays so at most.
+    pub(crate) sync_interval: Option<Duration>,
+    /// Replay a damaged log up to the damage. Without it, opening fails.
+    pub(crate) replay_to_damage: bool,
+    /// Pages held only for the durable meta page at which a checkpoint begins.
+    pub(crate) held_pages: Option<u64>,
 }
+
+impl Default for OpenSpec {
+    fn default() -> OpenSpec {
+        OpenSpec {
+            page_size: limits::PAGE_SIZE_DEFAULT,
+            read_only: false,
+            create: true,
+            init_empty: false,
+            mode: 0o666,
+            window_bytes: None,
+            fault_guard: None,
+            recover: false,
+            read_ahead: None,
+            sync_interval: Some(SYNC_INTERVAL),
+            replay_to_damage: false,
+            held_pages: None,
+        }
+    }
+}
+
+/// How long an eventual commit may be lost by a power loss, if nothing else is set.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Databases that are open in this process. A child after `fork` gets an empty registry, so that it
 /// opens again what its parent has open.
@@ -137,12 +167,16 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
                 std::thread::park_timeout(Duration::from_millis(1));
             }
             None => {
-                let opened = open_file(path, file, id, spec).map(Arc::new);
-                if let Ok(env) = &opened {
+                let opened =
+                    open_file(path, file, id, spec).map(|(env, replayed)| (Arc::clone(&env), replayed.map(|()| env)));
+                if let Ok((env, Ok(_))) = &opened {
                     registry.insert(id, Arc::downgrade(env));
                 }
+                // The end of an environment, after a replay that failed, needs the registry.
                 drop(registry);
-                return opened.map_err(|e| name_holder(say_what_is_whole(e, id), id));
+                return opened
+                    .and_then(|(_, replayed)| replayed)
+                    .map_err(|e| name_holder(say_what_is_whole(e, id), id));
             }
         }
     }
@@ -214,21 +248,36 @@ pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
     let file = file::open(path, carry_out).map_err(|e| open_error(path, e))?;
     check_type(path, &file)?;
     let id = file_id(path, &file)?;
-    let _lock = lock_file(path, id, !carry_out).map_err(|e| name_holder(e, id))?;
+    let lock = lock_file(path, id, !carry_out).map_err(|e| name_holder(e, id))?;
     let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
     if len == 0 {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
     }
     cache_validation::validate(path, &file, id, !carry_out)?;
     metas(path, &file)?;
-    let plan = rollback::plan(path, &file)?;
+    let mut plan = rollback::plan(path, &file)?;
     if carry_out {
         rollback::carry_out(path, &file, &plan)?;
+    }
+    if !plan.loses() && plan.log.is_some() {
+        drop(lock);
+        plan.after = replay_log(path, carry_out)?;
     }
     Ok(plan)
 }
 
-fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env> {
+/// Replays the log of a file up to its damage, in the file if `carry_out` is true, else in memory.
+/// Gives the tables and their numbers of entries.
+fn replay_log(path: &Path, carry_out: bool) -> Result<Vec<(String, u64)>> {
+    let spec = OpenSpec { read_only: !carry_out, replay_to_damage: true, ..OpenSpec::default() };
+    let txn = ReadPool::new(open(path, &spec)?).begin()?;
+    let tables = txn.table_records()?;
+    Ok(tables.into_iter().map(|(name, record)| (name, record.root.entries)).collect())
+}
+
+/// Opens a file and replays its log. Gives the environment, which must not be used if the replay
+/// failed.
+fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Arc<Env>, Result<()>)> {
     let lock = lock_file(path, id, spec.read_only)?;
     let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
     if len == 0 {
@@ -248,30 +297,46 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Env
     if needed > len {
         return Err(Error::Truncated { path: path.to_path_buf(), needed, found: len, whole: None });
     }
-    if !spec.read_only && len > needed {
-        file::set_length(&file, needed).map_err(|e| Error::io("cutting off unused space", path, e))?;
+    let log = (meta.log.pages > 0).then(|| replay::read_log(&file, &meta));
+    if let Some(damage) = log.as_ref().and_then(|log| log.damage.as_ref()).filter(|_| !spec.replay_to_damage) {
+        return Err(replay::damage_error(path, damage));
     }
     let options = MapOptions {
         page_size: meta.page_size as usize,
         window_bytes: spec.window_bytes,
         fault_guard: spec.fault_guard.unwrap_or(true),
-        used_bytes: spec.read_only.then_some(needed),
+        // A replay may need the space after the state, for which the blocks are there.
+        used_bytes: (spec.read_only || log.is_none()).then_some(needed),
     };
-    let mapping =
-        Mapping::of_file(file, !spec.read_only, options).map_err(|e| Error::io("mapping the file", path, e))?;
+    let replays = log.as_ref().is_some_and(|log| !log.records.is_empty());
+    let mapped = match spec.read_only && replays {
+        true => Mapping::over_file(file, needed, options),
+        false => Mapping::of_file(file, !spec.read_only, options),
+    };
+    let mapping = mapped.map_err(|e| Error::io("mapping the file", path, e))?;
     mapping.set_read_ahead(spec.read_ahead.unwrap_or_default());
     if !spec.read_only && !in_order {
         // A killed process may have left its newest meta page only in the page cache. Flush it
         // before readers see its state or a commit builds on it (R7, R10); otherwise a power loss
         // could bring back the older state after its pages were reused.
         mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
-        mapping.ready_to_write().map_err(|e| Error::io("mapping the file for writing", path, e))?;
-        if doubted {
-            cache_validation::forget_failed_flush(lock.file(), id);
+        if log.is_none() && len > needed {
+            // Only now: the meta page that was found, and may need less than an older one, is durable.
+            mapping.shrink(needed).map_err(|e| Error::io("cutting off unused space", path, e))?;
         }
+        mapping.ready_to_write().map_err(|e| Error::io("mapping the file for writing", path, e))?;
     }
     let (path, read_only, lock) = (path.to_path_buf(), spec.read_only, Some(lock));
-    Ok(Env::new(EnvParts { path, meta, slot, read_only, opened: spec.clone(), mapping, lock }))
+    let env = Arc::new(Env::new(EnvParts { path, meta, slot, read_only, opened: spec.clone(), mapping, lock }));
+    let replayed = match log.filter(|_| !read_only || replays) {
+        Some(log) => replay::replay(&env, (&meta, slot), &log),
+        None => Ok(()),
+    };
+    if let (Ok(()), true, false, Some(lock)) = (&replayed, doubted, read_only, &env.lock) {
+        // Only now is everything durable that was in doubt (P20).
+        cache_validation::forget_failed_flush(lock.file(), id);
+    }
+    Ok((env, replayed))
 }
 
 /// The state that a file is opened with, and how it was found.
@@ -290,7 +355,7 @@ fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -
         // A file that is being written is longer than its newest state (MAP-5). So if the lengths
         // are equal, the file was closed cleanly, or opened and never written to.
         match newest_meta(path, file) {
-            Ok((meta, slot)) if meta.page_count.saturating_mul(meta.page_size.into()) == len => {
+            Ok((meta, slot)) if meta.log.pages == 0 && meta.page_count.saturating_mul(meta.page_size.into()) == len => {
                 return Ok(NewestState { meta, slot, in_order: true, doubted: false });
             }
             _ => {}

@@ -26,6 +26,8 @@ use crate::ids::{TxnId, MAX_U48};
 use crate::mapping::file::{self as files, ChunkWriter};
 use crate::page::meta::{self, MetaPage, Slot};
 use crate::tree::Finding;
+use crate::txn::log::replay;
+use crate::txn::log::scan::LogDamage;
 use crate::txn::open::survey::{self, Candidate};
 
 /// The result of [`plan`]: the newest state, and the target state to go back to.
@@ -42,12 +44,31 @@ pub(crate) struct Plan {
     pub(crate) contradiction: Option<String>,
     /// The contents of the meta pages.
     pub(crate) slots: [Slot; 2],
+    /// The commit log after the target state, if there is one.
+    pub(crate) log: Option<LogTail>,
     /// Length of the file, in bytes.
     pub(crate) found: u64,
     /// Tables of the newest state with their entry counts, as far as they can be read.
     pub(crate) before: Vec<(String, u64)>,
     /// Tables of the target with their entry counts.
     pub(crate) after: Vec<(String, u64)>,
+}
+
+/// What a commit log adds to the state of a meta page.
+#[derive(Clone, Debug)]
+pub(crate) struct LogTail {
+    /// The newest transaction that can be replayed.
+    pub(crate) newest: TxnId,
+    pub(crate) damage: Option<LogDamage>,
+}
+
+impl LogTail {
+    fn of(file: &File, meta: &MetaPage) -> Option<LogTail> {
+        (meta.log.pages > 0).then(|| {
+            let log = replay::read_log(file, meta);
+            LogTail { newest: log.newest(meta), damage: log.damage }
+        })
+    }
 }
 
 impl Plan {
@@ -78,7 +99,18 @@ pub(crate) fn plan(path: &Path, file: &File) -> Result<Plan> {
         .chain(candidates.iter().skip(1).map(|older| (*older, survey::survey(file, found, &older.meta))));
     match surveys.find(|(_, survey)| survey.damage.is_none()) {
         Some((target, survey)) => {
-            Ok(Plan { newest, damage, target, contradiction, slots: probe.slots, found, before, after: survey.tables })
+            let log = LogTail::of(file, &target.meta);
+            Ok(Plan {
+                newest,
+                damage,
+                target,
+                contradiction,
+                slots: probe.slots,
+                log,
+                found,
+                before,
+                after: survey.tables,
+            })
         }
         None => Err(nothing_whole(path, &newest, found, damage)),
     }

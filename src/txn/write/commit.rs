@@ -1,28 +1,122 @@
 //! Commit and abort: how a write transaction ends.
 //!
-//! Floor: txn. A commit seals the trees of changed tables, puts their records into the catalog,
-//! saves the free space and seals it, stores the new latest state, releases the writer lock, and
-//! makes the state durable (`write/checkpoint.rs`). An abort drops the claimed pages and all that
-//! the writer remembers of the free space.
+//! Floor: txn. A commit seals the trees of changed tables, puts their records into the catalog, saves
+//! the free space and seals it, and makes the next state. Then either the record of the transaction is
+//! appended to the commit log (`log/append.rs`) and a flush is shared with others (`log/lead.rs`), or
+//! the state is committed by checkpoint (`write/checkpoint.rs`). An abort drops the claimed pages and
+//! all that the writer remembers of the free space.
+//!
+//! A transaction commits by checkpoint if there is no log, if its record is too large, if the log has
+//! no space after a checkpoint, if an append failed, and if it makes the log.
 //!
 //! Invariants: WRITE-2 and WRITE-3, see `write/txn.rs`.
 //!
-//! Failure: an error before the latest state is stored aborts the transaction; after it, the
+//! Failure: an error before the state is stored aborts the transaction; after a failed flush, the
 //! database is poisoned.
 
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use crate::error::Result;
+use crate::ids::TxnId;
 use crate::pager::PageRead as _;
 use crate::tree::{self, PutHint, TreeMut};
+use crate::txn::env::Env;
 use crate::txn::state::State;
 use crate::txn::write::txn::{writer_of, WriteTxn};
+
+/// When a commit survives what.
+///
+/// | level | `commit` returns when | process crash | power loss | visible to readers |
+/// |---|---|---|---|---|
+/// | `Immediate` | it is durable | survives | survives | when it is durable |
+/// | `Eventual` | it is made | survives | may be lost, with all commits after it | at once |
+///
+/// Whatever is lost, the state after a power loss is that of some commit, and no older than the last
+/// `Immediate` one that was acknowledged. [`Db::sync`](crate::Db::sync) makes all commits durable that
+/// have returned; [`Options::sync_interval`](crate::Options::sync_interval) does so from time to time.
+/// An `Eventual` commit after `Immediate` ones that are not durable yet becomes visible with them, and
+/// returns then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Survives a power loss when `commit` has returned.
+    #[default]
+    Immediate,
+    /// Survives a crash of the process when `commit` has returned, and a power loss soon after.
+    Eventual,
+}
+
+/// A commit whose durability can be waited for: [`WriteTxn::commit_async`] gives it.
+///
+/// [`wait`](PendingCommit::wait) blocks; as a [`Future`] it needs no particular runtime. Dropping it
+/// does not undo the commit: the environment's thread makes it durable.
+#[must_use = "the commit is durable only when `wait` has returned or the future is ready"]
+pub struct PendingCommit {
+    env: Arc<Env>,
+    txn: TxnId,
+    /// The txn that has to be durable.
+    target: TxnId,
+}
+
+impl PendingCommit {
+    /// The number of the transaction.
+    pub fn txn_id(&self) -> u64 {
+        self.txn.0
+    }
+
+    /// Whether the commit is durable and visible.
+    pub fn is_done(&self) -> bool {
+        self.env.is_acknowledged(self.target)
+    }
+
+    /// Returns when the commit is durable and visible.
+    ///
+    /// # Errors
+    /// `Poisoned` or `Io` when a flush has failed: whether the transaction survives is not known until
+    /// the database is opened again.
+    pub fn wait(self) -> Result<()> {
+        self.env.wait_durable(self.target)
+    }
+}
+
+impl Future for PendingCommit {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.is_done() {
+            return Poll::Ready(Ok(()));
+        }
+        self.env.check_process()?;
+        self.env.check_poison()?;
+        self.env.waiters.add(context.waker());
+        // It may have become durable before the waker was there.
+        match (self.is_done(), self.env.check_poison()) {
+            (true, _) => Poll::Ready(Ok(())),
+            (false, Err(e)) => Poll::Ready(Err(e)),
+            (false, Ok(())) => Poll::Pending,
+        }
+    }
+}
+
+impl fmt::Debug for PendingCommit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("PendingCommit");
+        shown.field("path", &self.env.path).field("txn", &self.txn.0).field("done", &self.is_done()).finish()
+    }
+}
 
 impl WriteTxn {
     /// Makes everything that this transaction changed durable and visible, or nothing of it.
     ///
-    /// Returns when it survives a power loss. Transactions that commit at the same time share their
-    /// flushes.
+    /// Returns when it survives a power loss, or at the level that
+    /// [`set_durability`](WriteTxn::set_durability) has set. Transactions that commit at the same time
+    /// share their flushes.
     ///
     /// # Errors
     /// `DiskFull`, or `Io` of growing the file: the transaction is aborted and the database goes
@@ -31,14 +125,64 @@ impl WriteTxn {
     /// moment), or `Io` of a flush, of whatever cause: whether this transaction survives is not
     /// known until the database is opened again, and no later one will be acknowledged before.
     pub fn commit(mut self) -> Result<()> {
-        self.usable()?;
+        let (txn, target) = self.complete()?;
         let env = Arc::clone(&self.env);
-        let made = self.make_state();
-        // A store that the kernel could not serve is lost, although nothing shows it here.
-        let made = self.pages().check_fault(made).map_err(|e| e.with_path(env.path()))?;
-        let Some(state) = made else { return Ok(()) };
-        self.finish(Some(state));
-        env.make_durable(state.txn)
+        drop(self);
+        env.note_commit(txn);
+        env.wait_durable(target)
+    }
+
+    /// Commits, and does not wait until the transaction is durable: the handle that is returned waits.
+    /// Other transactions can begin meanwhile.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// const USERS: Table<&str, u64> = Table::new("users");
+    ///
+    /// let mut commits = Vec::new();
+    /// for (id, name) in (0..).zip(["ada", "grace", "barbara"]) {
+    ///     let mut txn = db.begin_write()?;
+    ///     txn.table(USERS)?.insert(name, id)?;
+    ///     commits.push(txn.commit_async()?);
+    /// }
+    /// for commit in commits {
+    ///     commit.wait()?;
+    /// }
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`commit`](WriteTxn::commit), but for those of the flush that the handle waits for.
+    pub fn commit_async(mut self) -> Result<PendingCommit> {
+        let (txn, target) = self.complete()?;
+        let env = Arc::clone(&self.env);
+        drop(self);
+        env.note_commit(txn);
+        if !env.is_acknowledged(target) {
+            // Nobody may wait for it.
+            env.signal.want_sync(Duration::ZERO);
+        }
+        Ok(PendingCommit { env, txn, target })
+    }
+
+    /// Sets when [`commit`](WriteTxn::commit) returns, and what the transaction survives then. Default:
+    /// [`Durability::Immediate`].
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Durability, Table};
+    /// # let db = Db::in_memory()?;
+    /// const HITS: Table<&str, u64> = Table::new("hits");
+    ///
+    /// let mut txn = db.begin_write()?;
+    /// txn.set_durability(Durability::Eventual);
+    /// txn.table(HITS)?.insert("/index", 1)?;
+    /// txn.commit()?;
+    /// db.sync()?;
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    pub fn set_durability(&mut self, durability: Durability) {
+        self.durability = durability;
     }
 
     /// Ends the transaction without a trace. Dropping it does the same.
@@ -49,17 +193,112 @@ impl WriteTxn {
         self.basis.latest.txn.next().0
     }
 
+    /// Makes the next state and stores it. Gives its txn, and the one that has to be durable before
+    /// the commit is acknowledged.
+    fn complete(&mut self) -> Result<(TxnId, TxnId)> {
+        self.usable()?;
+        let env = Arc::clone(&self.env);
+        let made = self.make_state();
+        // A store that the kernel could not serve is lost, although nothing shows it here.
+        let made = self.pages().check_fault(made).map_err(|e| e.with_path(env.path()))?;
+        let Some(state) = made else {
+            // Nothing was changed. What this transaction saw has to be durable, as far as it was to be.
+            let target = match self.durability {
+                Durability::Immediate => self.basis.latest.last_immediate,
+                Durability::Eventual => TxnId(0),
+            };
+            return Ok((self.basis.latest.txn, target));
+        };
+        let state = self.store_state(state)?;
+        let target = match self.durability {
+            Durability::Immediate => state.txn,
+            // It must not show an immediate commit too early (P12).
+            Durability::Eventual if env.may_publish(&state) => {
+                env.live.publish(state.txn);
+                TxnId(0)
+            }
+            Durability::Eventual => state.txn,
+        };
+        self.finish(Some(state));
+        Ok((state.txn, target))
+    }
+
+    /// Ends a replay: a checkpoint with a number and an epoch of its own.
+    pub(crate) fn commit_replayed(mut self) -> Result<()> {
+        self.catalog_changed = true;
+        let env = Arc::clone(&self.env);
+        let made = self.make_state();
+        let made = self.pages().check_fault(made).map_err(|e| e.with_path(env.path()))?;
+        if let Some(mut state) = made {
+            env.begin_epoch(&mut state);
+            env.commit_by_checkpoint(&state, env.checkpoint_lock.lock())?;
+            self.finish(Some(state));
+        }
+        Ok(())
+    }
+
+    /// Ends a replay in memory: the state is visible, and nothing is written.
+    pub(crate) fn keep_replayed(mut self) -> Result<()> {
+        self.catalog_changed = true;
+        let env = Arc::clone(&self.env);
+        let made = self.make_state();
+        let made = self.pages().check_fault(made).map_err(|e| e.with_path(env.path()))?;
+        if let Some(state) = made {
+            env.live.add_state(&state);
+            env.live.store_latest(state.txn);
+            env.live.set_durable(state.txn);
+            env.live.publish(state.txn);
+            self.finish(Some(state));
+        }
+        Ok(())
+    }
+
+    /// Pages of this transaction come from the end of the file only.
+    pub(crate) fn use_new_pages(&mut self) {
+        writer_of(&mut self.writer).pages.free.hand_out_nothing();
+    }
+
+    /// Stores a state: by its record in the log, or by checkpoint.
+    fn store_state(&mut self, mut state: State) -> Result<State> {
+        let env = Arc::clone(&self.env);
+        let record = &mut writer_of(&mut self.writer).record;
+        if self.makes_log || !record.is_active() || !env.can_append(&state.log) {
+            return env.store_by_checkpoint(state, env.checkpoint_lock.lock());
+        }
+        env.keep_ring(state.txn)?;
+        let Some(record) = record.whole() else { return env.store_by_checkpoint(state, env.checkpoint_lock.lock()) };
+        if !env.has_log_space(&state.log, record.len()) {
+            let begin = Instant::now();
+            let waiting = env.signal.wait();
+            let checkpoint = env.checkpoint_lock.lock();
+            drop(waiting);
+            env.waited_nanos.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            if !env.has_log_space(&state.log, record.len()) {
+                return env.store_by_checkpoint(state, checkpoint);
+            }
+        }
+        match env.append(&mut state, record) {
+            true => Ok(state),
+            false => env.store_by_checkpoint(state, env.checkpoint_lock.lock()),
+        }
+    }
+
     /// Seals everything and gives the next state; `None` if nothing was changed.
     fn make_state(&mut self) -> Result<Option<State>> {
         if !self.catalog_changed && self.tables.iter().all(|table| !table.changed) {
             return Ok(None);
         }
         self.env.check_poison()?;
-        self.env.prefault_meta_pages()?;
         self.end_filling()?;
         self.save_tables()?;
+        let log = self.next_log()?;
         let writer = writer_of(&mut self.writer);
+        let by_checkpoint = self.makes_log || !writer.record.is_active() || log.pages == 0;
+        if by_checkpoint {
+            self.env.prefault_meta_pages()?;
+        }
         tree::seal(&mut writer.pages, &mut self.catalog)?;
+        let superseded = writer.pages.free.freed_pages(self.env.live.durable_meta().txn);
         let (free_space, free_list) = writer.cache.save(&mut writer.pages, &self.basis)?;
         self.watch_folios()?;
         let writer = writer_of(&mut self.writer);
@@ -71,8 +310,12 @@ impl WriteTxn {
             free_space,
             free_list,
             next_tree: self.next_tree,
-            log: self.basis.latest.log,
-            floor: txn,
+            log,
+            last_immediate: match self.durability {
+                Durability::Immediate => txn,
+                Durability::Eventual => self.basis.latest.last_immediate,
+            },
+            superseded: self.basis.latest.superseded + superseded,
         }))
     }
 
@@ -114,10 +357,7 @@ impl WriteTxn {
             self.env.readers.unpin_old_windows(window_id);
         }
         match state {
-            Some(state) => {
-                self.env.live.store_latest(&state);
-                writer.based_on = state.txn;
-            }
+            Some(state) => writer.based_on = state.txn,
             None => writer.forget(),
         }
         self.env.return_writer(writer);

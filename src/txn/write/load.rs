@@ -87,6 +87,7 @@ impl WriteTxn {
         let taken = self.take_entry(load, key, value);
         if taken.is_ok() {
             load.count += 1;
+            self.record_put(load.at, key, value);
             return Ok(());
         }
         self.note_load(load, taken)

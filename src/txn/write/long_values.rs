@@ -175,7 +175,24 @@ impl WriteTxn {
         let pages = &mut writer_of(&mut self.writer).pages;
         let done = TreeMut::new(pages, &mut table.record.root).put_value(key, LeafValue::Overflow(to));
         table.note_change();
+        if done.is_ok() {
+            self.record_extent(at, key, to)?;
+        }
         self.note(Some(at), done)
+    }
+
+    /// Records the put of a value that lies in an extent.
+    fn record_extent(&mut self, at: usize, key: &[u8], to: OverflowPtr) -> Result<()> {
+        let writer = writer_of(&mut self.writer);
+        if !writer.record.makes_room(key.len().saturating_add(usize::try_from(to.len).unwrap_or(usize::MAX))) {
+            return Ok(());
+        }
+        let pages = overflow::overflow_pages(self.env.page_size, to.len);
+        let extent = writer.pages.extent(to.ptr, pages);
+        let value = extent.and_then(|extent| Ok(overflow::value(extent, to.ptr.id, to.len)?.to_vec()));
+        let value = self.note(Some(at), value)?;
+        self.record_put(at, key, &value);
+        Ok(())
     }
 
     #[cold]

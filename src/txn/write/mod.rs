@@ -7,21 +7,25 @@
 //! tables       its tables: open, list, drop, rename
 //! table_set    the tables that it has open, found by name or number
 //! load         many entries into one table
+//! put_all      many entries, sorted first
 //! long_values  values that are written in place, reserved or from a reader
 //! commit       commit and abort: seals the trees, makes the next state
 //! checkpoint   makes a state durable: flush the pages, store the meta page, flush it
+//! background   the thread that makes checkpoints beside writers
 //! writer_lock  takes turns in the order of arrival
 //! ```
 //!
-//! The order of the flushes of a commit stands in `checkpoint`, function `write_checkpoint`.
+//! The order of the flushes of a commit stands in `checkpoint`, function `commit_state`.
 //!
 //! Failure: a transaction that may be half-changed answers every call with the first error and
 //! cannot be committed.
 
+pub(crate) mod background;
 pub(crate) mod checkpoint;
-mod commit;
+pub(crate) mod commit;
 pub(crate) mod load;
 pub(crate) mod long_values;
+pub(crate) mod put_all;
 pub(crate) mod table_set;
 mod tables;
 pub(crate) mod txn;

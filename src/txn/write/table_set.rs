@@ -25,6 +25,8 @@ pub(crate) struct TxnTable {
     pub(crate) changed: bool,
     pub(crate) put_hint: PutHint,
     pub(crate) append_hint: AppendHint,
+    /// Its number in the record of the transaction, once it has one.
+    pub(crate) recorded: Option<u32>,
 }
 
 impl TxnTable {
@@ -60,7 +62,7 @@ impl TableSet {
         let known = self.by_name.insert(name.to_string(), at);
         debug_assert!(known.is_none(), "two tables of one name");
         let (put_hint, append_hint) = Default::default();
-        self.tables.push(TxnTable { name: name.to_string(), record, changed, put_hint, append_hint });
+        self.tables.push(TxnTable { name: name.to_string(), record, changed, put_hint, append_hint, recorded: None });
         at
     }
 

@@ -35,7 +35,12 @@ impl WriteTxn {
             }
             None => self.new_record(asked.codecs_of_new())?,
         };
-        Ok(self.tables.add(name, record, changed))
+        let at = self.tables.add(name, record, changed);
+        if changed {
+            // A new table is there even if nothing is put into it.
+            self.recorded(at);
+        }
+        Ok(at)
     }
 
     /// The record of a table as this transaction sees it.
@@ -100,6 +105,7 @@ impl WriteTxn {
         let dropped = tree::drop_tree(pages, &mut root);
         self.note(None, dropped)?;
         self.catalog_changed = true;
+        writer_of(&mut self.writer).record.drop_table(name);
         Ok(true)
     }
 
@@ -125,11 +131,30 @@ impl WriteTxn {
         self.remove_from_catalog(from)?;
         self.tables.rename(at, to);
         self.tables[at].changed = true;
+        writer_of(&mut self.writer).record.rename_table(from, to);
         Ok(())
     }
 
-    /// Removes a table from the catalog and from the open tables. Returns its root, or `None` if
-    /// there is no such table.
+    /// Removes the entries from `low` on and below `high`; gives how many there were.
+    pub(crate) fn remove_range(&mut self, at: usize, low: Option<&[u8]>, high: Option<&[u8]>) -> Result<u64> {
+        self.usable()?;
+        self.end_filling()?;
+        let table = &mut self.tables[at];
+        let writer = writer_of(&mut self.writer);
+        let (pages, cache, basis) = (&mut writer.pages, &mut writer.cache, &self.basis);
+        let tree = TreeMut::new(pages, &mut table.record.root);
+        let removed = tree.remove_range(low.unwrap_or_default(), high, &mut |pages| cache.ensure(pages, basis, 1));
+        if !matches!(removed, Ok(0)) {
+            table.note_change();
+            if let Some((record, number)) = self.recorded(at).filter(|_| removed.is_ok()) {
+                record.remove_range(number, low, high);
+            }
+        }
+        self.note(Some(at), removed)
+    }
+
+    /// Takes a table out of the catalog and out of the open ones; its root if there was such a
+    /// table.
     fn detach(&mut self, name: &str) -> Result<Option<TreeRoot>> {
         let found = self.find_record(name)?;
         let open = self.tables.find(name);

@@ -28,7 +28,9 @@ use crate::pager::PageRead;
 use crate::sys::folios::Dirtied;
 use crate::tree::{AppendHint, PutHint, TreeMut};
 use crate::txn::env::{Env, Writer};
+use crate::txn::log::operations::TxnRecord;
 use crate::txn::state::Basis;
+use crate::txn::write::commit::Durability;
 use crate::txn::write::table_set::TableSet;
 
 /// A write transaction. There is one at a time; readers go on undisturbed and see nothing of it
@@ -47,6 +49,9 @@ pub struct WriteTxn {
     /// The catalog was changed directly, by a drop or a rename.
     pub(super) catalog_changed: bool,
     pub(crate) broken: Option<String>,
+    pub(super) durability: Durability,
+    /// The state of this transaction has a new log.
+    pub(crate) makes_log: bool,
     folios: FolioWatch,
 }
 
@@ -91,6 +96,8 @@ impl WriteTxn {
                 tables: TableSet::default(),
                 catalog_changed: false,
                 broken: None,
+                durability: Durability::default(),
+                makes_log: false,
                 folios: FolioWatch::begin(),
             }),
             Err(e) => {
@@ -119,6 +126,7 @@ impl WriteTxn {
             writer.based_on = latest.txn;
         }
         writer.pages.begin(latest.txn.next(), latest.page_count);
+        writer.record.begin(env.record_bytes_for(&latest));
         let begun = writer.cache.begin(&mut writer.pages, &basis);
         let begun = writer.pages.check_fault(begun);
         if let Err(e) = begun {
@@ -181,7 +189,29 @@ impl WriteTxn {
             true => overflow::overflow_pages(page_size, value_bytes as u64),
             false => 1,
         };
-        writer.cache.ensure(&mut writer.pages, &self.basis, extent)
+        writer.cache.ensure(&mut writer.pages, &self.basis, extent)?;
+        match writer.pages.may_have_to_grow(extent) {
+            true => self.make_room(extent),
+            false => Ok(()),
+        }
+    }
+
+    /// Grows the file before an operation has to. On a full disk, a checkpoint releases the pages that
+    /// only the durable meta page needs.
+    #[cold]
+    fn make_room(&mut self, extent: u64) -> Result<()> {
+        let superseded = self.basis.latest.superseded;
+        if self.basis.latest.log.pages == 0 || superseded <= self.env.live.durable_meta().superseded {
+            return Ok(());
+        }
+        let pages = &mut writer_of(&mut self.writer).pages;
+        if pages.grow_for(extent).is_ok() {
+            return Ok(());
+        }
+        self.env.checkpoint_beside_writers(false)?;
+        self.basis.live = self.env.live_states();
+        let writer = writer_of(&mut self.writer);
+        writer.cache.look_again(&mut writer.pages, &self.basis, extent)
     }
 
     /// Ends a row of appends: moves the page from the append buffer to the mapping, and waits for
@@ -204,6 +234,41 @@ impl WriteTxn {
         }
         self.folios = FolioWatch { since: Dirtied::until_now(), next_pages: count.max(1) * FolioWatch::FACTOR };
         Ok(())
+    }
+
+    /// Records a put for the commit log, if that is done.
+    #[inline]
+    pub(super) fn record_put(&mut self, at: usize, key: &[u8], value: &[u8]) {
+        if let Some((record, table)) = self.recorded(at) {
+            record.put(table, key, value);
+        }
+    }
+
+    #[inline]
+    fn record_delete(&mut self, at: usize, key: &[u8]) {
+        if let Some((record, table)) = self.recorded(at) {
+            record.delete(table, key);
+        }
+    }
+
+    /// The record of this transaction and the number that a table has in it, if operations are
+    /// recorded.
+    #[inline]
+    pub(super) fn recorded(&mut self, at: usize) -> Option<(&mut TxnRecord, u32)> {
+        let record = &mut writer_of(&mut self.writer).record;
+        if !record.is_active() {
+            return None;
+        }
+        let table = &mut self.tables[at];
+        let number = match table.recorded {
+            Some(number) => number,
+            None => {
+                let number = record.table(table.name(), &table.record.key_codec, &table.record.value_codec);
+                table.recorded = Some(number);
+                number
+            }
+        };
+        Some((record, number))
     }
 
     pub(crate) fn env(&self) -> &Env {
@@ -236,6 +301,9 @@ impl WriteTxn {
         let done = TreeMut::new(pages, &mut table.record.root).put(key, value, &mut table.put_hint, old);
         table.append_hint = AppendHint::default();
         table.changed |= !is_refusal(&done);
+        if done.is_ok() {
+            self.record_put(at, key, value);
+        }
         self.note(Some(at), done)
     }
 
@@ -251,6 +319,9 @@ impl WriteTxn {
         if !matches!(done, Ok(false)) {
             table.note_change();
         }
+        if matches!(done, Ok(true)) {
+            self.record_delete(at, key);
+        }
         self.note(Some(at), done)
     }
 
@@ -264,6 +335,9 @@ impl WriteTxn {
         let done = TreeMut::new(pages, &mut table.record.root).append(key, value, &mut table.append_hint);
         table.put_hint = PutHint::default();
         table.changed |= !is_refusal(&done);
+        if done.is_ok() {
+            self.record_put(at, key, value);
+        }
         self.note(Some(at), done)
     }
 }

@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::txn::locks::{check_order, LockName};
+
 #[derive(Debug, Default)]
 struct Queue {
     held: bool,
@@ -19,16 +21,23 @@ struct Queue {
 
 /// A fair lock whose guard is no borrow: [`acquire`](WriterLock::acquire) and
 /// [`release`](WriterLock::release).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct WriterLock {
+    env: u64,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
 
 impl WriterLock {
+    /// The lock of an environment with this number.
+    pub(crate) fn new(env: u64) -> WriterLock {
+        WriterLock { env, queue: Mutex::default(), changed: Condvar::new() }
+    }
+
     /// Waits for the lock, at most until `limit` has passed where one is given. Whether it was
     /// acquired.
     pub(crate) fn acquire(&self, limit: Option<Duration>) -> bool {
+        check_order(self.env, LockName::Writer);
         // A limit that no clock can reach is none.
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut queue = self.lock();
@@ -76,7 +85,7 @@ mod tests {
 
     #[test]
     fn waiting_has_a_limit_and_leaves_no_trace() {
-        let lock = WriterLock::default();
+        let lock = WriterLock::new(0);
         assert!(lock.acquire(None));
         assert!(!lock.acquire(Some(Duration::from_millis(5))));
         assert!(!lock.acquire(Some(Duration::ZERO)));
@@ -86,7 +95,7 @@ mod tests {
 
     #[test]
     fn waiters_are_served_in_order() {
-        let lock = Arc::new(WriterLock::default());
+        let lock = Arc::new(WriterLock::new(0));
         let order = Arc::new(Mutex::new(Vec::new()));
         assert!(lock.acquire(None));
         let threads: Vec<_> = (0..4)
@@ -112,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_waiter_that_gives_up_leaves_the_others_in_line() {
-        let lock = Arc::new(WriterLock::default());
+        let lock = Arc::new(WriterLock::new(0));
         assert!(lock.acquire(None));
         let waiter = Arc::clone(&lock);
         let thread = std::thread::spawn(move || {

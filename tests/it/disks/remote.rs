@@ -38,7 +38,7 @@ impl Remote {
 
 /// Commits this many transactions. Returns the last one, or the failure and the last one before it.
 fn commit(db: &Db, history: &History, count: u64) -> String {
-    let mut last = db.begin_read().map_or(0, |txn| txn.txn_id());
+    let mut last = db.begin_read().and_then(|txn| history.step(&txn)).unwrap_or(0);
     for _ in 0..count {
         match history.commit_next(db) {
             Ok(txn) => last = txn,

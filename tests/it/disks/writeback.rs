@@ -222,7 +222,8 @@ fn one_run(setup: &dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally) {
     let failed = remote.ask("commit 60");
     if failed.starts_with("ok") {
         acknowledged = number(&failed);
-    } else if failed.starts_with("failed Io") {
+    } else if failed.starts_with("failed Io") || failed.starts_with("failed Poisoned") {
+        // Poisoned: a checkpoint beside the commits met the failure.
         tally.failures += 1;
         acknowledged = number(&failed);
         let again = remote.ask("commit 1");
@@ -259,7 +260,8 @@ fn one_run(setup: &dyn Setup, fault: Fault, run_seed: u64, tally: &mut Tally) {
             }
             let more = remote.ask(&format!("commit {}", 1 + rng.below(6)));
             let torn = fault == Fault::Block && setup.forgets_unwritten() && is_forgotten(&more);
-            match more.starts_with("ok") || more.starts_with("failed Io") || torn {
+            let failed = more.starts_with("failed Io") || more.starts_with("failed Poisoned");
+            match more.starts_with("ok") || failed || torn {
                 true => acknowledged = acknowledged.max(number(&more)),
                 false => tally.wrong(run_seed, format!("commits after reopening: {more}")),
             }

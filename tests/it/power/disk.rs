@@ -102,7 +102,17 @@ impl Disk {
         let mut lens = self.lens.clone();
         lens.sort_unstable();
         lens.dedup();
-        Cut { what, page_size: self.page_size, base, doubts, lens, all_lens: self.lens.clone(), meta_flush }
+        Cut {
+            what,
+            page_size: self.page_size,
+            base,
+            doubts,
+            lens,
+            all_lens: self.lens.clone(),
+            meta_flush,
+            log_flush: false,
+            in_flight: 0..0,
+        }
     }
 }
 
@@ -158,7 +168,17 @@ impl LyingDisk {
         }
         lens.sort_unstable();
         lens.dedup();
-        Cut { what, page_size: self.page_size, base, doubts, all_lens: lens.clone(), lens, meta_flush: false }
+        Cut {
+            what,
+            page_size: self.page_size,
+            base,
+            doubts,
+            all_lens: lens.clone(),
+            lens,
+            meta_flush: false,
+            log_flush: false,
+            in_flight: 0..0,
+        }
     }
 }
 
@@ -226,6 +246,14 @@ impl Recorder {
         *self.overlap.lock().expect("the overlap") = Some(overlap);
     }
 
+    /// Lets the other thread begin, if it has not yet, and waits until its transaction is complete.
+    pub(super) fn end_overlap(&self) {
+        let overlap = self.overlap.lock().expect("the overlap").take();
+        if let Some(overlap) = overlap {
+            overlap.happen();
+        }
+    }
+
     /// From now on the disk lies.
     pub(super) fn lie(&self) {
         let mut inner = self.lock();
@@ -272,15 +300,19 @@ impl Recording {
 
 impl Hooks for Recorder {
     fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()> {
-        let overlap = self.overlap.lock().expect("the overlap").take();
-        if let Some(overlap) = overlap {
-            overlap.happen();
+        if event.kind == FlushKind::Log {
+            self.end_overlap();
         }
         let mut inner = self.lock();
         inner.look(&self.path);
         inner.flushes += 1;
         let what = format!("before flush {} ({event:?})", inner.flushes);
-        let cut = inner.disk.cut(what, event.kind == FlushKind::MetaPage);
+        let mut cut = inner.disk.cut(what, event.kind == FlushKind::MetaPage);
+        if event.kind == FlushKind::Log {
+            cut.log_flush = true;
+            let page_size = inner.disk.page_size as u64;
+            cut.in_flight = (event.offset / page_size) as usize..((event.offset + event.len) / page_size) as usize;
+        }
         inner.cuts.push(cut);
         let Recording { lying, disk, .. } = &mut *inner;
         if let Some(lying) = lying {

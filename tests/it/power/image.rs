@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -137,7 +138,7 @@ pub(super) enum Fate {
     Whole(usize),
     /// In chunks of `grain` bytes it holds one version or the other; `how` says which ones.
     Torn { old: usize, new: usize, grain: usize, how: u64 },
-    /// Sectors of a meta page that was being written hold anything.
+    /// Sectors of a page that was being written hold anything.
     Garbage(u64),
 }
 
@@ -161,6 +162,10 @@ pub(super) struct Cut {
     pub(super) all_lens: Vec<u64>,
     /// A meta page is being written.
     pub(super) meta_flush: bool,
+    /// The commit log is being flushed.
+    pub(super) log_flush: bool,
+    /// Pages of the log that are being flushed: the disk may be in the middle of writing them.
+    pub(super) in_flight: Range<usize>,
 }
 
 impl Cut {
@@ -188,7 +193,7 @@ impl Cut {
             None => self.sampled(samples * 3 / 4, rng),
         };
         for _ in 0..samples / 4 {
-            all.push(self.doubts.iter().map(|doubt| doubt.any_fate(self.meta_flush, grain, rng)).collect());
+            all.push(self.doubts.iter().map(|doubt| doubt.any_fate(self.is_in_flight(doubt), grain, rng)).collect());
         }
         let both = product.is_some();
         let lens = |fates: Vec<Fate>| {
@@ -197,6 +202,11 @@ impl Cut {
             lens.into_iter().map(move |len| Choice { fates: fates.clone(), len }).collect::<Vec<_>>()
         };
         all.into_iter().flat_map(lens).collect()
+    }
+
+    /// Whether sectors of a page may hold anything, because it is being written.
+    fn is_in_flight(&self, doubt: &Doubt) -> bool {
+        (doubt.page < 2 && self.meta_flush) || self.in_flight.contains(&doubt.page)
     }
 
     fn sampled(&self, samples: usize, rng: &mut Rng) -> Vec<Vec<Fate>> {
@@ -208,7 +218,8 @@ impl Cut {
             if at % 3 == 0 {
                 let mut one_differs = if rng.one_in(2) { all_old.clone() } else { all_new.clone() };
                 let differs = rng.below(n as u64) as usize;
-                one_differs[differs] = self.doubts[differs].any_fate(self.meta_flush, SECTOR, rng);
+                let doubt = &self.doubts[differs];
+                one_differs[differs] = doubt.any_fate(self.is_in_flight(doubt), SECTOR, rng);
                 choices.push(one_differs);
             } else {
                 let odds = 1 + rng.below(9);
@@ -253,12 +264,12 @@ impl Doubt {
         options
     }
 
-    fn any_fate(&self, meta_flush: bool, grain: usize, rng: &mut Rng) -> Fate {
+    fn any_fate(&self, in_flight: bool, grain: usize, rng: &mut Rng) -> Fate {
         let any = |rng: &mut Rng| rng.below(self.versions.len() as u64) as usize;
         match rng.below(4) {
             0 => Fate::Whole(0),
             1 => Fate::Whole(any(rng)),
-            2 if self.page < 2 && meta_flush => Fate::Garbage(rng.next()),
+            2 if in_flight => Fate::Garbage(rng.next()),
             _ => {
                 let new = any(rng).max(1);
                 Fate::Torn { old: rng.below(new as u64) as usize, new, grain, how: rng.next() }

@@ -102,7 +102,7 @@ impl<'a> Judge<'a> {
     /// Reads everything that is readable; it must be right.
     fn what_is_there(&self, db: &Db, newest: u64) -> Result<Outcome, String> {
         let Ok(txn) = db.begin_read() else { return Ok(Outcome::Refused) };
-        let number = txn.txn_id();
+        let Ok(number) = self.history.step(&txn) else { return Ok(Outcome::Refused) };
         if number > newest {
             return Err(format!("txn {number} is there, and {newest} is the newest that was committed"));
         }

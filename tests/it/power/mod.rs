@@ -18,7 +18,7 @@ mod mutants;
 mod run;
 
 use image::{Tally, SECTOR, WORD};
-use run::{Events, Mode, Run, Setting};
+use run::{Events, Log, Mode, Run, Setting};
 
 use crate::support;
 use crate::workload::{fast_dir, History};
@@ -43,6 +43,7 @@ fn runs(test: &str, setting: Setting, images: u64, history: fn(u64) -> History) 
         assert!(events.reopened > 0 && events.aborts > 0 && events.kills > 0, "{events:?}");
         assert!(events.cuts_of_length > 0 && events.cuts_of_versions > 0, "{events:?}");
         assert!(events.overlaps > 0 || !setting.overlaps, "{events:?}");
+        assert!((events.eventual > 0 && events.checkpoints > 0) || setting.overlaps, "{events:?}");
         assert!(events.crashes > 0 && events.crashes_twice > 0, "{events:?}");
     }
     if setting.mode == Mode::Lying {
@@ -105,7 +106,7 @@ fn every_cut_of_commits_that_overlap_leaves_a_committed_state() {
 /// several.
 #[test]
 fn every_cut_of_loads_leaves_a_committed_state() {
-    runs("every_cut_loads", Setting::power(4096), 2500, History::loads);
+    runs("every_cut_loads", Setting { log: Log::Always, ..Setting::power(4096) }, 2500, History::loads);
 }
 
 #[test]

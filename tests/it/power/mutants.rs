@@ -5,7 +5,7 @@ use mapleaf::testing::Mutant;
 
 use super::disk::Recorder;
 use super::image::SECTOR;
-use super::run::{Mode, Run, Setting, Start};
+use super::run::{Log, Mode, Run, Setting, Start};
 use crate::workload::{fast_dir, History};
 
 /// A mutant must be found within this many images.
@@ -81,16 +81,36 @@ fn a_page_reused_one_transaction_early_is_caught() {
     assert!(said.contains("checksum mismatch"), "{said}");
 }
 
-/// While a state is flushed, the durable one still needs pages that the new one does not.
+/// The state of the durable meta page still needs pages that newer ones do not: replay begins there.
 #[test]
-fn a_page_reused_while_the_state_that_freed_it_is_flushed_is_caught() {
-    let said = found_with(Setting { overlaps: true, ..setting(Mode::Power, Some(Mutant::EarlyReclaim)) });
+fn a_page_reused_that_the_durable_meta_page_needs_is_caught() {
+    let said = found_with(Setting { log: Log::Always, ..setting(Mode::Power, Some(Mutant::EarlyReclaim)) });
     assert!(said.contains("checksum mismatch"), "{said}");
 }
 
 #[test]
 fn a_flush_without_the_length_is_caught() {
     found(Mode::Power, Mutant::NoLengthFlush);
+}
+
+fn logged(mutant: Mutant) -> Setting {
+    Setting { log: Log::Always, ..setting(Mode::Power, Some(mutant)) }
+}
+
+#[test]
+fn a_commit_acknowledged_before_its_record_is_flushed_is_caught() {
+    let said = found_with(logged(Mutant::AcknowledgedEarly));
+    assert!(said.contains("acknowledged"), "{said}");
+}
+
+#[test]
+fn a_record_written_into_a_flushed_page_is_caught() {
+    found_with(logged(Mutant::FlushedPageRewritten));
+}
+
+#[test]
+fn a_meta_page_that_does_not_wait_for_its_pages_beside_a_writer_is_caught() {
+    found_with(Setting { keeps_length: true, ..logged(Mutant::MetaBeforeData) });
 }
 
 /// Every page of a durable state is whole, so a power cut on an honest disk cannot show this
@@ -121,7 +141,9 @@ fn without_a_mutant_nothing_is_caught() {
     for mode in [Mode::Power, Mode::Lying] {
         assert_eq!(hunt(setting(mode, None)), (WITHIN, None));
     }
-    assert_eq!(hunt(Setting { overlaps: true, ..setting(Mode::Power, None) }), (WITHIN, None));
+    for log in [Log::Always, Log::Never] {
+        assert_eq!(hunt(Setting { overlaps: true, log, ..setting(Mode::Power, None) }), (WITHIN, None));
+    }
 }
 
 /// The meta page of the newest state was written and not flushed when the process was killed. The
@@ -132,7 +154,8 @@ fn opening_makes_a_state_durable_before_commits_build_on_it() {
     for seed in 0..6 {
         let dir = fast_dir();
         let history = History::power(seed);
-        let mut run = Run::new(Setting { grain: SECTOR, ..Setting::power(4096) }, &history, dir.path());
+        let mut run =
+            Run::new(Setting { grain: SECTOR, log: Log::Never, ..Setting::power(4096) }, &history, dir.path());
         let start = run.start();
         let path = run.path();
         super::image::Image::write(&super::run::fresh(4096), &path);

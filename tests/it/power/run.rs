@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 
-use mapleaf::testing::{open_with_hooks, seal_file, with_mutant, Hooks, Mutant};
-use mapleaf::{Db, Options};
+use mapleaf::testing::{
+    durable_txn, latest_txn, open_with_hooks, seal_file, set_log_shape, with_mutant, Hooks, Mutant,
+};
+use mapleaf::{Db, Durability, Options};
 
 use super::disk::{Disk, Overlap, Recorder};
 use super::image::{Choice, Cut, Image, Tally};
@@ -45,8 +47,35 @@ pub(super) struct Setting {
     pub(super) deaf: u64,
     /// The length of the file is always durable.
     pub(super) keeps_length: bool,
-    /// During every third commit, another one begins and ends while the first flushes its pages.
+    /// During every third commit, another one begins and ends while the first flushes its record.
     pub(super) overlaps: bool,
+    /// When a commit log is made.
+    pub(super) log: Log,
+}
+
+/// When a commit log is made, and how large it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Log {
+    /// By most seeds at the second commit, with few pages, so that it wraps around soon.
+    BySeed,
+    /// At the second commit.
+    Always,
+    Never,
+}
+
+impl Log {
+    fn shape(self, seed: u64, page_size: usize) -> Option<(u64, u64)> {
+        const PAGES: [u64; 4] = [u64::MAX, 12, 20, 64];
+        let pages = match self {
+            Log::BySeed => PAGES[seed as usize % 4],
+            Log::Always => PAGES[1 + seed as usize % 3],
+            Log::Never => u64::MAX,
+        };
+        match pages {
+            u64::MAX => Some((u64::MAX, 0)),
+            pages => Some((1, pages * page_size as u64)),
+        }
+    }
 }
 
 impl Setting {
@@ -62,6 +91,7 @@ impl Setting {
             deaf: 0,
             keeps_length: false,
             overlaps: false,
+            log: Log::BySeed,
         }
     }
 
@@ -95,6 +125,10 @@ pub(super) struct Run<'a> {
 pub(super) struct Events {
     pub(super) commits: u64,
     pub(super) aborts: u64,
+    /// Commits that returned before they were durable.
+    pub(super) eventual: u64,
+    /// Checkpoints that were asked for.
+    pub(super) checkpoints: u64,
     /// Commits that ran while another one was flushed.
     pub(super) overlaps: u64,
     pub(super) reopened: u64,
@@ -120,6 +154,8 @@ impl Events {
     pub(super) fn add(&mut self, other: &Events) {
         self.commits += other.commits;
         self.aborts += other.aborts;
+        self.eventual += other.eventual;
+        self.checkpoints += other.checkpoints;
         self.overlaps += other.overlaps;
         self.reopened += other.reopened;
         self.cuts += other.cuts;
@@ -163,6 +199,7 @@ pub(super) fn fresh(page_size: usize) -> Image {
 
 impl<'a> Run<'a> {
     pub(super) fn new(setting: Setting, history: &'a History, dir: &'a Path) -> Run<'a> {
+        set_log_shape(setting.log.shape(history.seed(), setting.page_size));
         Run {
             setting,
             history,
@@ -205,7 +242,7 @@ impl<'a> Run<'a> {
         let (pages, len) = start.disk.current();
         Image::new(self.setting.page_size, pages, len).write(&path);
         let recorder = Recorder::new(&path, start.disk, self.setting.deaf);
-        let mut acknowledged = start.acknowledged;
+        let (mut acknowledged, mut newest) = (start.acknowledged, start.acknowledged);
         let mut db = Some(self.open(&path, &recorder)?);
         if self.setting.mode == Mode::Lying {
             recorder.lie();
@@ -217,6 +254,9 @@ impl<'a> Run<'a> {
             }
             if commit % 5 == 4 {
                 drop(db.take());
+                // Closing makes everything durable.
+                let before = std::mem::replace(&mut acknowledged, newest);
+                self.judge_cuts(recorder.take_cuts(), before, depth)?;
                 self.events.reopened += 1;
                 db = Some(self.open(&path, &recorder)?);
                 self.judge_cuts(recorder.take_cuts(), acknowledged, depth)?;
@@ -226,6 +266,11 @@ impl<'a> Run<'a> {
                 self.events.aborts += 1;
                 self.transaction(db, &recorder, false).map_err(|e| format!("a transaction to be aborted: {e}"))?;
             }
+            if commit % 5 == 3 {
+                with_mutant(self.setting.mutant, || db.checkpoint()).map_err(|e| format!("a checkpoint: {e}"))?;
+                self.events.checkpoints += 1;
+                self.judge_cuts(recorder.take_cuts(), acknowledged, depth)?;
+            }
             let overlaps = self.setting.overlaps && commit % 3 == 2;
             let (committed, begun) = match overlaps {
                 true => self.two_at_once(db, &recorder).map_err(|e| format!("two commits: {e}"))?,
@@ -234,11 +279,20 @@ impl<'a> Run<'a> {
             self.judge_cuts(begun, acknowledged, depth)?;
             let mut cuts = recorder.take_cuts();
             // Cuts of this commit are judged against what was acknowledged before it. Of two, the
-            // first was acknowledged when its two flushes were done.
-            let second = if overlaps { cuts.split_off(cuts.len().min(2)) } else { Vec::new() };
+            // first was acknowledged when its log or its meta page was flushed.
+            // A checkpoint beside writers may have flushed a meta page before.
+            let log = cuts.iter().position(|cut| cut.log_flush);
+            let first = log.or_else(|| cuts.iter().position(|cut| cut.meta_flush)).map_or(cuts.len(), |at| at + 1);
+            let second = if overlaps { cuts.split_off(first) } else { Vec::new() };
             self.judge_cuts(cuts, acknowledged, depth)?;
-            self.judge_cuts(second, committed - 1, depth)?;
-            acknowledged = committed;
+            newest = committed;
+            if durable_txn(db) >= latest_txn(db) {
+                self.judge_cuts(second, committed - 1, depth)?;
+                acknowledged = committed;
+            } else {
+                self.judge_cuts(second, acknowledged, depth)?;
+                self.events.eventual += 1;
+            }
             self.events.commits += 1;
             if self.setting.mode == Mode::Lying {
                 self.judge_cut(&recorder.lying_cut(&format!("after the commit of txn {committed}")), committed, 0)?;
@@ -247,7 +301,8 @@ impl<'a> Run<'a> {
         if self.setting.mode == Mode::Power {
             self.judge_cut(&recorder.cut_now("after the last commit"), acknowledged, depth)?;
             drop(db);
-            self.judge_cut(&recorder.cut_now("after closing"), acknowledged, depth)?;
+            self.judge_cuts(recorder.take_cuts(), acknowledged, depth)?;
+            self.judge_cut(&recorder.cut_now("after closing"), newest, depth)?;
         }
         drop(std::fs::remove_file(&path));
         Ok(())
@@ -264,13 +319,16 @@ impl<'a> Run<'a> {
         let rng = &mut self.rng;
         with_mutant(self.setting.mutant, || {
             let mut txn = db.begin_write()?;
-            let number = txn.txn_id();
+            let number = self.history.next_step(&mut txn)?;
             let mut watch = || {
                 if rng.one_in(3) {
                     recorder.look();
                 }
             };
             self.history.perform_watched(&mut txn, &mut watch)?;
+            if rng.one_in(5) {
+                txn.set_durability(Durability::Eventual);
+            }
             match commits {
                 true => txn.commit()?,
                 false => txn.abort(),
@@ -291,12 +349,16 @@ impl<'a> Run<'a> {
         let (begin, begun) = channel();
         recorder.overlap(Overlap { db: db.clone(), begin, txn: number + 1 });
         let (mutant, history) = (self.setting.mutant, self.history);
+        let shape = self.setting.log.shape(history.seed(), self.setting.page_size);
         std::thread::scope(|scope| {
             let second = scope.spawn(move || {
                 begun.recv().expect("the flush of the first begins");
+                set_log_shape(shape);
                 with_mutant(mutant, || history.commit_next(db))
             });
             with_mutant(mutant, || history.perform(&mut txn).and_then(|()| txn.commit()))?;
+            // Without a flush of the log, the first was committed by checkpoint.
+            recorder.end_overlap();
             let second = second.join().expect("the second does not panic")?;
             recorder.look();
             Ok((second, cuts))

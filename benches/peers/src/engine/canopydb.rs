@@ -112,6 +112,10 @@ impl Store for Canopydb {
         verifier.finish()
     }
 
+    fn put_each(&self, pairs: &mut Pairs<'_>) -> Res<()> {
+        workload::put_each(self, pairs)
+    }
+
     fn get_each(&self, probes: &Probes) -> Res<()> {
         workload::get_each(self, probes)
     }

@@ -80,6 +80,10 @@ impl Store for Fjall {
         verifier.finish()
     }
 
+    fn put_each(&self, pairs: &mut Pairs<'_>) -> Res<()> {
+        workload::put_each(self, pairs)
+    }
+
     fn get_each(&self, probes: &Probes) -> Res<()> {
         workload::get_each(self, probes)
     }

@@ -94,7 +94,7 @@ impl Store for Lmdb {
     fn put_all(&mut self, pairs: &mut Pairs<'_>, order: Order) -> Res<()> {
         let mut txn = self.env.write_txn()?;
         match order {
-            Order::Any => {
+            Order::Any | Order::Batch => {
                 while let Some((key, value)) = pairs.next() {
                     self.db.put(&mut txn, key, value)?;
                 }
@@ -123,6 +123,10 @@ impl Store for Lmdb {
             verifier.check(self.db.get(&txn, key)?, expected);
         }
         verifier.finish()
+    }
+
+    fn put_each(&self, pairs: &mut Pairs<'_>) -> Res<()> {
+        workload::put_each(self, pairs)
     }
 
     fn get_each(&self, probes: &Probes) -> Res<()> {

@@ -70,6 +70,13 @@ impl Store for Mapleaf {
                     }
                     loader.finish()?;
                 }
+                Order::Batch => {
+                    let mut entries = Vec::with_capacity(pairs.count() as usize);
+                    while let Some((key, value)) = pairs.next() {
+                        entries.push((key.to_vec(), value.to_vec()));
+                    }
+                    table.put_all(entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
+                }
                 Order::Any => {
                     while let Some((key, value)) = pairs.next() {
                         table.put(key, value)?;
@@ -104,6 +111,10 @@ impl Store for Mapleaf {
             verifier.check(table.get(key)?, expected);
         }
         verifier.finish()
+    }
+
+    fn put_each(&self, pairs: &mut Pairs<'_>) -> Res<()> {
+        workload::put_each(self, pairs)
     }
 
     fn get_each(&self, probes: &Probes) -> Res<()> {

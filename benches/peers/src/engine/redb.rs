@@ -90,6 +90,10 @@ impl Store for Redb {
         verifier.finish()
     }
 
+    fn put_each(&self, pairs: &mut Pairs<'_>) -> Res<()> {
+        workload::put_each(self, pairs)
+    }
+
     fn get_each(&self, probes: &Probes) -> Res<()> {
         workload::get_each(self, probes)
     }

@@ -68,6 +68,86 @@ pub(crate) fn with_free_list(run: &Run<'_>) -> Res<Vec<Figure>> {
     Ok(vec![first, freed_figure(run, &pairs, &freed, notes)])
 }
 
+/// Entries of a transaction of `batches`, and transactions per round.
+const BATCH_ENTRIES: usize = 1000;
+const BATCHES: usize = 200;
+/// Threads of `threads`.
+const THREADS: [usize; 3] = [1, 2, 8];
+
+/// Durable commits of many overwritten entries each.
+pub(crate) fn batches(run: &Run<'_>) -> Res<Vec<Figure>> {
+    let all = run.data.shuffled(REMOVE_SEED);
+    let mut rng = Rng::new(COMMIT_SEED);
+    let ids: Vec<u32> = (0..(BATCHES + 1) * BATCH_ENTRIES).map(|_| all[rng.below(all.len() as u64) as usize]).collect();
+    let mut series = vec![Series::default(); run.engines().len()];
+    let samples = run.interleave(|i, engine| in_batches(run, engine, &ids, &mut series[i]))?;
+    let about = About {
+        id: "batches",
+        title: "overwritten entries, 1,000 in a durable commit, closing included",
+        unit: "entries/s",
+        better: Better::Higher,
+    };
+    Ok(vec![run.figure(about, samples, &series.iter().map(Series::note).collect::<Vec<_>>())])
+}
+
+fn in_batches(run: &Run<'_>, engine: &Engine, ids: &[u32], series: &mut Series) -> Res<f64> {
+    let shape = run.data.shape;
+    let (path, mut store) = run.open_copy(engine, &run.base(engine)?)?;
+    let (warm_up, timed) = ids.split_at(BATCH_ENTRIES);
+    store.put_all(&mut Pairs::listed(shape, warm_up, 1), Order::Batch)?;
+    let before = counters(run)?;
+    let start = Instant::now();
+    for batch in timed.chunks(BATCH_ENTRIES) {
+        store.put_all(&mut Pairs::listed(shape, batch, 1), Order::Batch)?;
+    }
+    let puts = start.elapsed();
+    store.get_all(&Probes::new(shape, ids, 1))?;
+    let closing = Instant::now();
+    store.close()?;
+    let rate = timed.len() as f64 / (puts + closing.elapsed()).as_secs_f64();
+    if let (Some(before), Some(after)) = (before, counters(run)?) {
+        let (done, commits) = (after.since(before), timed.len() / BATCH_ENTRIES);
+        series.bytes.push(done.bytes_written as f64 / commits as f64);
+        series.flushes.push(done.flushes as f64 / commits as f64);
+    }
+    disk::remove(&path)?;
+    Ok(rate)
+}
+
+/// Durable commits of one overwritten entry by several threads at a time.
+pub(crate) fn threads(run: &Run<'_>) -> Res<Vec<Figure>> {
+    let ids = chosen(run, &run.data.shuffled(REMOVE_SEED));
+    let mut figures = Vec::new();
+    for threads in THREADS {
+        let samples = run.interleave(|_, engine| by_threads(run, engine, &ids, threads))?;
+        let title = format!("durable commits of one overwritten entry, {threads} threads");
+        let id = ["commits_1_thread", "commits_2_threads", "commits_8_threads"][threads.ilog2().min(2) as usize];
+        let about = About { id, title: &title, unit: "commits/s", better: Better::Higher };
+        figures.push(run.figure(about, samples, &[]));
+    }
+    Ok(figures)
+}
+
+fn by_threads(run: &Run<'_>, engine: &Engine, ids: &[u32], threads: usize) -> Res<f64> {
+    let shape = run.data.shape;
+    let (path, store) = run.open_copy(engine, &run.base(engine)?)?;
+    let (warm_up, timed) = ids.split_at(WARM_UP_COMMITS);
+    store.put_each(&mut Pairs::listed(shape, warm_up, 1))?;
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let puts: Vec<_> = timed
+            .chunks(timed.len().div_ceil(threads))
+            .map(|part| scope.spawn(|| store.put_each(&mut Pairs::listed(shape, part, 1)).map_err(|e| e.to_string())))
+            .collect();
+        puts.into_iter().try_for_each(|put| put.join().map_err(|_| "a thread panicked".to_string())?)
+    })?;
+    let rate = timed.len() as f64 / start.elapsed().as_secs_f64();
+    store.get_all(&Probes::new(shape, ids, 1))?;
+    store.close()?;
+    disk::remove(&path)?;
+    Ok(rate)
+}
+
 fn plain_figure(run: &Run<'_>, samples: Vec<Vec<f64>>, series: &[Series]) -> Figure {
     let about = About {
         id: "commits",

@@ -31,7 +31,7 @@ fn measure(run: &Run<'_>, about: About, ids: &[u32], order: Order) -> Res<Figure
     for engine in run.engines() {
         let path = run.scratch.file("load", engine.name);
         match order {
-            Order::Any => disk::rename(&path, &run.scratch.file("base", engine.name))?,
+            Order::Any | Order::Batch => disk::rename(&path, &run.scratch.file("base", engine.name))?,
             Order::Append => disk::remove(&path)?,
         }
     }

@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 use crate::ids::{PageId, MAX_U48};
 use crate::pager::write::prefault::{Populator, THREAD_FROM_PAGES};
 
+/// Pages that one operation takes at most, besides an extent.
+const OPERATION_PAGES: u64 = 24;
+
 /// The file grows by an eighth, within these bounds, in bytes.
 const GROW_MIN_BYTES: u64 = 1 << 20;
 const GROW_MAX_BYTES: u64 = 1 << 30;
@@ -59,6 +62,13 @@ impl TxnPages {
         Ok(PageId(start))
     }
 
+    /// Takes pages at the end of the file that are written by `pwrite`: free pages stay for the trees.
+    pub(crate) fn alloc_written_through_at_end(&mut self, pages: u64) -> Result<PageId> {
+        let id = PageId(self.extend(pages)?);
+        self.write_map.add_written_through(id, pages);
+        Ok(id)
+    }
+
     /// Allocates pages that will be written with `pwrite`.
     pub(crate) fn alloc_written_through(&mut self, pages: u64) -> Result<PageId> {
         let id = match self.free.take_extent(pages) {
@@ -74,6 +84,22 @@ impl TxnPages {
     pub(crate) fn give_back_written_through(&mut self, id: PageId, pages: u64) {
         self.write_map.remove_written_through(id, pages);
         self.free.add_unlisted(id, pages);
+    }
+
+    /// Whether an operation that needs an extent of `pages` may have to grow the file.
+    #[inline]
+    pub(crate) fn may_have_to_grow(&self, pages: u64) -> bool {
+        let few = self.free.usable_pages() < OPERATION_PAGES || (pages > 1 && self.free.longest() < pages);
+        few && self.needed_for(pages) > self.write_map.len_bytes()
+    }
+
+    /// Grows the file for an operation that needs an extent of `pages`.
+    pub(crate) fn grow_for(&mut self, pages: u64) -> Result<()> {
+        self.grow(self.needed_for(pages))
+    }
+
+    fn needed_for(&self, pages: u64) -> u64 {
+        (self.page_count + pages + OPERATION_PAGES) << self.page_shift
     }
 
     /// Adds pages at the end of the file and returns the first one.

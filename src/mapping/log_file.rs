@@ -1,0 +1,103 @@
+//! The commit log as a file: an extent of the database file, reached through a descriptor of its own.
+//!
+//! Floor: mapping. The kernel reports an error of write-back once for each open file description,
+//! whatever range is flushed. So the log has its own: its flush does not take an error that a
+//! checkpoint has to see (P1). Records are written by `pwrite`. The extent is also mapped, because
+//! `msync` flushes a range, and `fdatasync` would flush the pages of the trees too.
+//!
+//! Positions only grow. The byte at a position lies at the remainder of the position by the length of
+//! the extent, so the log is a ring.
+//!
+//! Failure: errors of the kernel. An error of a write or of a flush leaves unknown bytes.
+#![allow(unsafe_code, reason = "a flush of a mapped range")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::ptr::NonNull;
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use super::Mapping;
+use crate::hooks::FlushKind;
+use crate::sys::{descriptor, file_calls, memory_calls, page_cache, refused};
+
+/// The log extent of a database file.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    file: File,
+    map: MmapRaw,
+    /// Where the extent begins in the file, in bytes.
+    offset: u64,
+    len: u64,
+    page_size: u64,
+}
+
+impl LogFile {
+    /// Opens the file of a mapping once more, and maps the extent at `offset`. An error if the file
+    /// cannot be opened a second time, or if it is only in memory.
+    pub(crate) fn open(mapping: &Mapping, offset: u64, len: u64) -> io::Result<LogFile> {
+        if mapping.anonymous {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let path = format!("/proc/self/fd/{}", mapping.file.as_raw_fd());
+        let file = descriptor::open(File::options().read(true).write(true), Path::new(&path))
+            .map_err(refused::by("openat"))?;
+        page_cache::advise_random(&file);
+        let size = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        let map = MmapOptions::new().offset(offset).len(size).map_raw(&file).map_err(refused::by("mmap"))?;
+        Ok(LogFile { file, map, offset, len, page_size: mapping.page_size as u64 })
+    }
+
+    /// Whether this is the extent at `offset`.
+    pub(crate) fn is_at(&self, offset: u64, len: u64) -> bool {
+        self.offset == offset && self.len == len
+    }
+
+    /// Writes bytes at a position. No write crosses the end of a page (CREATE-2), and none makes the
+    /// file longer.
+    pub(crate) fn write(&self, mapping: &Mapping, position: u64, bytes: &[u8]) -> io::Result<()> {
+        let end = self.offset + self.len;
+        file_calls::within_size_limit(end)?;
+        if mapping.file_len()? < end {
+            // Another program cut the file. Writing would hide that.
+            return Err(io::Error::other("the file was cut"));
+        }
+        let (mut position, mut rest) = (position, bytes);
+        while !rest.is_empty() {
+            let room = self.page_size - position % self.page_size;
+            let (chunk, later) = rest.split_at(rest.len().min(room as usize));
+            let at = self.offset + position % self.len;
+            mapping.hooks.writing(at, chunk.len() as u64)?;
+            file_calls::write_within(&self.file, chunk, at)?;
+            mapping.hooks.wrote(at, chunk.len() as u64);
+            position += chunk.len() as u64;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Makes the log durable from one position to another, both multiples of the page size.
+    pub(crate) fn flush(&self, mapping: &Mapping, from: u64, to: u64) -> io::Result<()> {
+        debug_assert!(to - from <= self.len, "a flush of more than the log");
+        let (start, bytes) = (from % self.len, to - from);
+        let first = bytes.min(self.len - start);
+        self.flush_range(mapping, start, first)?;
+        match bytes - first {
+            0 => Ok(()),
+            rest => self.flush_range(mapping, 0, rest),
+        }
+    }
+
+    fn flush_range(&self, mapping: &Mapping, start: u64, bytes: u64) -> io::Result<()> {
+        let window = mapping.window();
+        let offset = self.offset + start;
+        mapping.hooks.before_flush(&*window, FlushKind::Log, offset, bytes)?;
+        let base = NonNull::new(self.map.as_mut_ptr().wrapping_add(start as usize));
+        let base = base.ok_or_else(|| io::Error::other("the log is mapped at address zero"))?;
+        // SAFETY: bounds: inside the extent, all of which `map` maps and keeps mapped.
+        unsafe { memory_calls::sync_range(base, bytes, &self.file) }?;
+        mapping.hooks.after_flush(&*window, FlushKind::Log, offset, bytes)
+    }
+}

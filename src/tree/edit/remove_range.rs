@@ -1,0 +1,140 @@
+//! Removing all entries of a range of keys.
+//!
+//! Floor: tree. Subtrees that lie inside the range are cut off whole: their pages are freed without
+//! a change, and only the pages above are copied. Entries are removed one by one only in the leaves at
+//! the two ends. After each step the shape of the tree is restored as after a delete.
+//!
+//! Failure: any error can leave the tree of this transaction half changed, so the transaction must be
+//! aborted.
+
+use crate::error::{Error, Result};
+use crate::page::leaf::LeafMut;
+use crate::pager::PageWrite;
+
+use crate::tree::edit::drop::drop_subtree;
+use crate::tree::edit::rebalance::{after_cut, after_removal};
+use crate::tree::path::{branch_at, leaf_at, make_branches_dirty_above, make_dirty, Path};
+use crate::tree::value::OverflowExtent;
+use crate::tree::TreeMut;
+
+/// What one step found at the low end of the range.
+enum Step {
+    /// No entry of the range is left.
+    Done,
+    /// The subtree of the page at this depth of the path lies inside the range.
+    Cut(usize),
+    /// The leaf of the path has so many entries of the range, from its index on.
+    Remove(usize),
+}
+
+impl<P: PageWrite> TreeMut<'_, P> {
+    /// Removes the entries from `low` on and below `high`; gives how many there were. `ensure` is
+    /// called before each step, to make pages usable.
+    pub(crate) fn remove_range(
+        mut self,
+        low: &[u8],
+        high: Option<&[u8]>,
+        ensure: &mut dyn FnMut(&mut P) -> Result<()>,
+    ) -> Result<u64> {
+        let mut removed = 0;
+        while !self.is_empty() {
+            ensure(self.pages)?;
+            let mut path = Path::new();
+            let found = match self.find_step(&mut path, low, high)? {
+                Step::Done => break,
+                Step::Cut(depth) => self.cut(&mut path, depth)?,
+                Step::Remove(count) => self.remove_entries(&mut path, count)?,
+            };
+            removed += found;
+            let Some(entries) = self.root.entries.checked_sub(found) else {
+                let what = format!("entry count of the tree is {}, expected at least {found}", self.root.entries);
+                return Err(Error::corrupt(self.root.ptr.id, what));
+            };
+            self.root.entries = entries;
+        }
+        Ok(removed)
+    }
+
+    fn find_step(&self, path: &mut Path, low: &[u8], high: Option<&[u8]>) -> Result<Step> {
+        path.descend(self.as_tree(), low)?;
+        let mut leaf = leaf_at(self.pages, path.leaf().ptr)?;
+        if path.leaf().index() == leaf.count() {
+            match path.step(self.pages, crate::tree::path::Side::Last)? {
+                Some(next) => leaf = next,
+                None => return Ok(Step::Done),
+            }
+        }
+        let below_high = |key: &[u8]| high.is_none_or(|high| key < high);
+        let first = path.leaf().index();
+        if first == 0 {
+            if let Some(depth) = self.highest_inside(path, high)? {
+                return Ok(Step::Cut(depth));
+            }
+        }
+        let mut end = first;
+        while end < leaf.count() && below_high(leaf.key(end)?) {
+            end += 1;
+        }
+        Ok(if end == first { Step::Done } else { Step::Remove(end - first) })
+    }
+
+    /// The depth of the highest page of the path whose subtree lies inside the range. The path leads to
+    /// the first entry of the range, which is the first of its leaf.
+    fn highest_inside(&self, path: &Path, high: Option<&[u8]>) -> Result<Option<usize>> {
+        // The lowest upper bound so far: that of the page that is looked at.
+        let (mut bound, mut inside) = (None, None);
+        let mut separator = Vec::new();
+        for depth in 0..path.len() {
+            // From here on down the path takes first children only.
+            let is_first = (depth..path.len() - 1).all(|below| path.frame(below).index() == 0);
+            let ends_below = match (&bound, high) {
+                (_, None) => true,
+                (None, Some(_)) => false,
+                (Some(bound), Some(high)) => Vec::as_slice(bound) <= high,
+            };
+            if is_first && ends_below {
+                inside = Some(depth);
+                break;
+            }
+            if depth + 1 < path.len() {
+                let frame = path.frame(depth);
+                let branch = branch_at(self.pages, frame.ptr, path.len() - 1 - depth)?;
+                if frame.index() + 1 < branch.count() {
+                    separator.clear();
+                    branch.separator_into(frame.index() + 1, &mut separator)?;
+                    bound = Some(separator.clone());
+                }
+            }
+        }
+        Ok(inside)
+    }
+
+    /// Frees the subtree at a depth of the path and takes it out of the tree; gives its entries.
+    fn cut(&mut self, path: &mut Path, depth: usize) -> Result<u64> {
+        make_branches_dirty_above(self, path, depth)?;
+        let level = path.len() - 1 - depth;
+        let entries = drop_subtree(self.pages, path.frame(depth).ptr, level)?;
+        after_cut(self, path, depth)?;
+        Ok(entries)
+    }
+
+    /// Removes entries of the leaf of the path, from its index on.
+    fn remove_entries(&mut self, path: &mut Path, count: usize) -> Result<u64> {
+        let mut extents = Vec::new();
+        let (leaf, first) = (leaf_at(self.pages, path.leaf().ptr)?, path.leaf().index());
+        for index in first..first + count {
+            extents.extend(OverflowExtent::of(self.pages, leaf.value(index)?)?);
+        }
+        make_dirty(self, path)?;
+        let id = path.leaf().ptr.id;
+        let mut leaf = LeafMut::open(self.pages.page_mut(id)?, id)?;
+        for _ in 0..count {
+            leaf.remove(first)?;
+        }
+        for extent in extents {
+            extent.free(self.pages);
+        }
+        after_removal(self, path)?;
+        Ok(count as u64)
+    }
+}

@@ -1,0 +1,226 @@
+//! The core of an environment: everything that a flush or a checkpoint needs.
+//!
+//! Floor: txn. The environment and its thread share it, so that the thread keeps no environment open.
+//! Holds the mapping, the live records, the locks, the log file and the poison.
+//!
+//! Invariants:
+//!   CORE-1  once poisoned, nothing is committed or acknowledged (rule R9).
+//!
+//! Failure: [`Error::Poisoned`] after a failed flush or a failed access to the mapping, until every
+//! handle is closed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::error::{best_effort, Error, Result};
+use crate::mapping::{LogFile, Mapping};
+use crate::page::meta::{LogDescriptor, MetaPage};
+use crate::sys::{fork, refused};
+use crate::txn::live::Live;
+use crate::txn::locks::{new_env_id, LockName, NamedLock};
+use crate::txn::log::lead::Waiters;
+use crate::txn::open::file_lock::FileLock;
+use crate::txn::state::State;
+use crate::txn::write::background::Signal;
+use crate::txn::write::writer_lock::WriterLock;
+
+/// See the module.
+pub(crate) struct Core {
+    pub(crate) path: Arc<PathBuf>,
+    pub(crate) page_size: usize,
+    pub(crate) uuid: [u8; 16],
+    pub(crate) required_features: u64,
+    pub(crate) optional_features: u64,
+    pub(crate) read_only: bool,
+    /// The process that opened it: a child after `fork` has a copy that it must not use.
+    process: u32,
+    pub(crate) mapping: Arc<Mapping>,
+    pub(crate) live: Live,
+    pub(crate) writer_lock: WriterLock,
+    pub(crate) checkpoint_lock: NamedLock,
+    pub(crate) flush_lock: NamedLock,
+    pub(crate) waiters: Waiters,
+    /// The log extent that was last used.
+    log_file: Mutex<Option<Arc<LogFile>>>,
+    /// What the environment's thread is to do.
+    pub(crate) signal: Signal,
+    /// Nanoseconds that writers have waited for a checkpoint.
+    pub(crate) waited_nanos: AtomicU64,
+    /// Checkpoints that were made beside writers.
+    pub(crate) checkpoints: AtomicU64,
+    /// Commits of this environment, and the number of them before a log is made, where the disk was
+    /// full.
+    pub(crate) commits: AtomicU64,
+    pub(crate) retry_at: AtomicU64,
+    poison: OnceLock<String>,
+    /// Keeps other processes out; `None` in memory.
+    pub(crate) lock: Option<FileLock>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        path: PathBuf,
+        (meta, slot): (&MetaPage, usize),
+        read_only: bool,
+        mapping: Mapping,
+        lock: Option<FileLock>,
+    ) -> Core {
+        let id = new_env_id();
+        Core {
+            path: Arc::new(path),
+            page_size: meta.page_size as usize,
+            uuid: meta.uuid,
+            required_features: meta.required,
+            optional_features: meta.optional,
+            read_only,
+            process: fork::id(),
+            mapping: Arc::new(mapping),
+            live: Live::new(State::from_meta(meta), slot),
+            writer_lock: WriterLock::new(id),
+            checkpoint_lock: NamedLock::new(id, LockName::Checkpoint),
+            flush_lock: NamedLock::new(id, LockName::Flush),
+            waiters: Waiters::default(),
+            log_file: Mutex::new(None),
+            signal: Signal::default(),
+            waited_nanos: AtomicU64::new(0),
+            checkpoints: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            retry_at: AtomicU64::new(0),
+            poison: OnceLock::new(),
+            lock,
+        }
+    }
+
+    /// The meta page that describes a state of this database.
+    pub(crate) fn meta_page_of(&self, state: &State) -> MetaPage {
+        MetaPage {
+            page_size: self.page_size as u32,
+            required: self.required_features,
+            optional: self.optional_features,
+            uuid: self.uuid,
+            txn: state.txn,
+            page_count: state.page_count,
+            catalog: state.catalog,
+            free_space: state.free_space,
+            spill: state.free_list,
+            next_tree: state.next_tree,
+            log: state.log,
+        }
+    }
+
+    /// The file of a log.
+    pub(crate) fn log_file(&self, log: &LogDescriptor) -> io::Result<Arc<LogFile>> {
+        let page_size = self.page_size as u64;
+        let (offset, len) = (log.first.0 * page_size, log.pages * page_size);
+        let mut slot = self.log_file.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*slot {
+            Some(file) if file.is_at(offset, len) => Ok(Arc::clone(file)),
+            _ => {
+                let file = Arc::new(LogFile::open(&self.mapping, offset, len)?);
+                *slot = Some(Arc::clone(&file));
+                Ok(file)
+            }
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes further commits impossible (R9). The first cause stays. That a flush has failed is
+    /// remembered for the next opening.
+    pub(crate) fn set_poison(&self, cause: &Error) {
+        best_effort(self.poison.set(cause.to_string()));
+        // The kernel keeps the pages of a flush that it refused to begin: only this handle cannot
+        // make them durable.
+        if let (Some(lock), Error::Io { source, .. }) = (&self.lock, cause) {
+            if !refused::is(source) {
+                lock.remember_failed_flush();
+            }
+        }
+        self.waiters.wake();
+    }
+
+    /// Makes commits impossible, without saying that a flush has failed.
+    pub(crate) fn abandon(&self, cause: &Error) {
+        best_effort(self.poison.set(cause.to_string()));
+    }
+
+    /// What poisoned the database, if something has.
+    pub(crate) fn poison(&self) -> Option<&String> {
+        self.poison.get()
+    }
+
+    /// An error if a flush has failed, or an access to the mapping.
+    #[inline]
+    pub(crate) fn check_poison(&self) -> Result<()> {
+        if self.poison.get().is_none() && !self.mapping.is_faulted() {
+            return Ok(());
+        }
+        Err(self.poisoned())
+    }
+
+    #[cold]
+    fn poisoned(&self) -> Error {
+        let fault = || self.mapping.fault().map(|fault| fault.to_string()).unwrap_or_default();
+        let cause = self.poison.get().cloned().unwrap_or_else(fault);
+        Error::Poisoned { path: self.path.to_path_buf(), cause }
+    }
+
+    /// Whether this is a copy that a child got by `fork` (P22). Its parent goes on with the file
+    /// and the lock.
+    #[inline]
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.process != fork::id()
+    }
+
+    /// An error in a child that got the database by `fork`.
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        match self.is_inherited() {
+            false => Ok(()),
+            true => Err(self.inherited()),
+        }
+    }
+
+    #[cold]
+    fn inherited(&self) -> Error {
+        Error::Inherited { path: Some(self.path.to_path_buf()) }
+    }
+
+    /// An error if the file has lost a part of a state, or an access to the mapping has failed.
+    pub(crate) fn check_whole(&self, state: &State) -> Result<()> {
+        let needed = state.page_count * self.page_size as u64;
+        match self.mapping.has_whole(needed) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.fault_or("the file was cut while it was open")),
+            Err(e) => Err(Error::io("reading the length", self.path(), e)),
+        }
+    }
+
+    /// The error of the access that failed.
+    #[cold]
+    fn fault_or(&self, what: &str) -> Error {
+        let unknown = || Error::Fault { path: None, offset: 0, cause: what.to_string() };
+        self.mapping.fault().unwrap_or_else(unknown).with_path(self.path())
+    }
+
+    /// A failed flush is always `Io`: `DiskFull` would say that the transaction was aborted and the
+    /// database goes on (R9).
+    pub(crate) fn flush_error(&self, op: &'static str, source: io::Error) -> Error {
+        Error::Io { op, path: self.path.to_path_buf(), source }
+    }
+
+    /// The error of a commit of which it is not known whether it stands.
+    pub(crate) fn not_known(&self, cause: &Error) -> Error {
+        Error::Poisoned { path: self.path.to_path_buf(), cause: cause.to_string() }
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("path", &self.path).field("live", &self.live).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,118 @@
+//! The locks of an environment, by name, and their order.
+//!
+//! Floor: txn. A thread never takes a lock that stands before one that it holds (P2):
+//!
+//! ```text
+//! writer      one write transaction at a time; belongs to the environment, not to a thread
+//! checkpoint  one checkpoint at a time
+//! flush       one leader at a time
+//! ```
+//!
+//! Debug builds check the order at each step.
+//!
+//! Failure: none. A lock is taken even if a thread panicked while it held it: the records that it
+//! protects are whole between any two steps.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+/// The name of a lock; the order of the names is that of taking them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum LockName {
+    Writer,
+    Checkpoint,
+    Flush,
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static HELD: std::cell::RefCell<Vec<(u64, LockName)>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// In debug builds, panics if this thread holds a lock of the same environment that stands at or
+/// after `name`.
+#[inline]
+pub(crate) fn check_order(env: u64, name: LockName) {
+    #[cfg(debug_assertions)]
+    HELD.with_borrow(|held| {
+        let in_order = held.iter().all(|&(other, held)| other != env || held < name);
+        assert!(in_order, "lock {name:?} is taken by a thread that holds {held:?}");
+    });
+    let _ = (env, name);
+}
+
+/// A number that no other environment of the process has.
+pub(crate) fn new_env_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A lock with a name.
+#[derive(Debug)]
+pub(crate) struct NamedLock {
+    env: u64,
+    name: LockName,
+    mutex: Mutex<()>,
+}
+
+/// A lock that is held.
+#[derive(Debug)]
+pub(crate) struct NamedGuard<'l> {
+    #[cfg_attr(not(debug_assertions), expect(dead_code, reason = "only debug builds check the order"))]
+    lock: &'l NamedLock,
+    _guard: MutexGuard<'l, ()>,
+}
+
+impl NamedLock {
+    pub(crate) fn new(env: u64, name: LockName) -> NamedLock {
+        NamedLock { env, name, mutex: Mutex::new(()) }
+    }
+
+    /// Takes the lock; waits for it.
+    pub(crate) fn lock(&self) -> NamedGuard<'_> {
+        check_order(self.env, self.name);
+        self.held(self.mutex.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the lock if it is free.
+    pub(crate) fn try_lock(&self) -> Option<NamedGuard<'_>> {
+        check_order(self.env, self.name);
+        match self.mutex.try_lock() {
+            Ok(guard) => Some(self.held(guard)),
+            Err(TryLockError::Poisoned(poisoned)) => Some(self.held(poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn held<'l>(&'l self, guard: MutexGuard<'l, ()>) -> NamedGuard<'l> {
+        #[cfg(debug_assertions)]
+        HELD.with_borrow_mut(|held| held.push((self.env, self.name)));
+        NamedGuard { lock: self, _guard: guard }
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Drop for NamedGuard<'_> {
+    fn drop(&mut self) {
+        HELD.with_borrow_mut(|held| held.retain(|&held| held != (self.lock.env, self.lock.name)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_are_taken_in_their_order_only() {
+        let (checkpoint, flush) = (NamedLock::new(1, LockName::Checkpoint), NamedLock::new(1, LockName::Flush));
+        {
+            let _checkpoint = checkpoint.lock();
+            let _flush = flush.lock();
+        }
+        let _flush = flush.lock();
+        let other = NamedLock::new(2, LockName::Checkpoint);
+        drop(other.lock());
+        let wrong = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(checkpoint.lock())));
+        assert_eq!(wrong.is_err(), cfg!(debug_assertions));
+    }
+}

@@ -1,0 +1,119 @@
+//! Appending the record of a commit to the log.
+//!
+//! Floor: txn. The caller holds the writer lock, and every page of the state is sealed. Steps, as in
+//! docs/concurrency.md:
+//!
+//! ```text
+//! 1  set `appending` to the txn; full fence
+//! 2  write the record at the head, or at `closed` if that is after it, and zeros to the page's end
+//! 3  put the state into the ring
+//! 4  store `latest`
+//! 5  clear `appending`
+//! ```
+//!
+//! While `appending` is set the writer waits for nothing, because a leader waits for it (P8).
+//!
+//! Invariants:
+//!   APPEND-1  no page is written again once its flush begins: a record never begins before `closed`
+//!             (P8).
+//!   APPEND-2  nothing is appended to an epoch with an orphan record (P9).
+//!   APPEND-3  pages from the log start of the durable meta page on are not overwritten.
+//!
+//! Failure: a failed write leaves an orphan record. The epoch is broken then, and the commit goes on
+//! by checkpoint with a new epoch: reported as aborted, it could come back.
+
+use std::sync::atomic::{fence, Ordering};
+
+use crate::hooks::{self, Moment, Mutant};
+use crate::ids::TxnId;
+use crate::page::log_record::{self, RecordHeader, Seed, ALIGNED_BYTES, HEADER_BYTES};
+use crate::page::meta::LogDescriptor;
+use crate::txn::core::Core;
+use crate::txn::state::State;
+
+impl Core {
+    /// Whether records can be appended to a log.
+    pub(crate) fn can_append(&self, log: &LogDescriptor) -> bool {
+        log.pages > 0 && (log.epoch > self.live.broken() || hooks::is(Mutant::OrphanStays))
+    }
+
+    /// Bytes that the record of one transaction may have: a quarter of the log.
+    pub(crate) fn record_limit(&self, log: &LogDescriptor) -> usize {
+        match self.can_append(log) {
+            true => (log.pages as usize * self.page_size / 4).min(u32::MAX as usize),
+            false => 0,
+        }
+    }
+
+    /// Whether a record fits, as if it began on the next page (P16).
+    pub(crate) fn has_log_space(&self, log: &LogDescriptor, record_bytes: usize) -> bool {
+        let page_size = self.page_size as u64;
+        let head = log.start.max(self.live.closed()).next_multiple_of(page_size);
+        let end = head + (record_bytes as u64 + ALIGNED_BYTES as u64).next_multiple_of(page_size);
+        let start = self.live.durable_meta().log_start / page_size * page_size;
+        end <= start + log.pages * page_size
+    }
+
+    /// Appends the record of a state and stores the state as the latest. `false`: the write failed,
+    /// the epoch is broken, and nothing was committed.
+    pub(crate) fn append(&self, state: &mut State, record: &mut Vec<u8>) -> bool {
+        let Ok(log_file) = self.log_file(&state.log) else {
+            self.live.set_broken(state.log.epoch);
+            return false;
+        };
+        self.live.set_appending(state.txn);
+        fence(Ordering::SeqCst);
+        hooks::reach(Moment::Appending);
+        let head = match hooks::is(Mutant::FlushedPageRewritten) {
+            true => state.log.start,
+            false => state.log.start.max(self.live.closed()),
+        };
+        let header = RecordHeader {
+            chain: state.log.chain,
+            body_bytes: (record.len() - HEADER_BYTES) as u32,
+            txn: state.txn,
+            durable: self.live.durable_txn(),
+            durable_meta: self.live.durable_meta().txn,
+        };
+        state.log.chain = log_record::seal(record, Seed::new(&self.uuid, state.log.epoch), &header);
+        let end = head + header.record_bytes();
+        let padded = end.next_multiple_of(self.page_size as u64);
+        record.resize((padded - head) as usize, 0);
+        let written = log_file.write(&self.mapping, head, record);
+        hooks::reach(Moment::Appended);
+        if written.is_err() {
+            self.live.set_broken(state.log.epoch);
+            self.live.set_appending(TxnId(0));
+            return false;
+        }
+        state.log.start = end;
+        self.live.add_state(state);
+        self.live.store_latest(state.txn);
+        hooks::reach(Moment::LatestStored);
+        self.live.set_appending(TxnId(0));
+        true
+    }
+
+    /// Begins a new epoch in the log of a state, on a new page and with a random chain (P14).
+    pub(crate) fn begin_epoch(&self, state: &mut State) {
+        let log = &mut state.log;
+        log.epoch = log.epoch.max(self.live.broken()) + 1;
+        log.start = log.start.max(self.live.closed()).next_multiple_of(self.page_size as u64);
+        log.chain = random_chain(&self.uuid, log.epoch);
+    }
+}
+
+/// A number that no earlier epoch has begun with, as far as chance goes.
+fn random_chain(uuid: &[u8; 16], epoch: u64) -> u32 {
+    let mut bytes = [0; 4];
+    if crate::mapping::file::random(&mut bytes).is_ok() {
+        return u32::from_le_bytes(bytes);
+    }
+    // Without random numbers the time serves.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(uuid);
+    hasher.update(&epoch.to_le_bytes());
+    hasher.update(&now.as_nanos().to_le_bytes());
+    hasher.finalize()
+}

@@ -1,0 +1,210 @@
+//! Group commit: one thread flushes the log for all transactions that wait.
+//!
+//! Floor: txn. A transaction that has to be durable waits until `durable` and `published` have
+//! reached its txn. A waiter that gets the flush lock leads. Steps, as in docs/concurrency.md:
+//!
+//! ```text
+//! 1  copy the latest state; if it is durable, go to 7
+//! 2  raise `closed` to its head, rounded up to a page; full fence
+//! 3  wait while `appending` keeps its value (P8)
+//! 4  flush the log from `flushed`, or from the log start of the durable meta page, to `closed`
+//! 5  store `flushed`
+//! 6  store `durable`
+//! 7  store `published` (P10: after `durable`)
+//! ```
+//!
+//! A leader that knows of other committers waits for their records for a moment, because a flush
+//! costs more than a transaction: group commit, as in DeWitt and others, "Implementation Techniques
+//! for Main Memory Database Systems" (1984).
+//!
+//! Failure: a failed flush poisons the database before any waiter wakes (R9).
+
+use std::sync::atomic::{fence, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::hooks::{self, Moment, Mutant};
+use crate::ids::TxnId;
+use crate::txn::core::Core;
+use crate::txn::live::UNPUBLISHED_MAX;
+use crate::txn::locks::NamedGuard;
+use crate::txn::state::State;
+
+/// How long a waiter sleeps before it looks again whether the flush lock is free.
+const WAIT_MAX: Duration = Duration::from_millis(50);
+/// How long a leader waits for others at most, and the part of the time of a flush that it waits.
+const GATHER_MAX: Duration = Duration::from_millis(1);
+const GATHER_PART: u32 = 3;
+
+/// Threads and tasks that wait until a transaction is durable.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    state: Mutex<Waiting>,
+    woken: Condvar,
+    /// How many transactions committed at the same time lately.
+    committers: AtomicU64,
+    /// Nanoseconds that a flush takes, on average.
+    flush_nanos: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    wakers: Vec<Waker>,
+    threads: u64,
+}
+
+impl Waiters {
+    /// Wakes everything that waits.
+    pub(crate) fn wake(&self) {
+        let wakers = std::mem::take(&mut self.lock().wakers);
+        self.woken.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Wakes a task when something has become durable.
+    pub(crate) fn add(&self, waker: &Waker) {
+        let mut waiting = self.lock();
+        if !waiting.wakers.iter().any(|known| known.will_wake(waker)) {
+            waiting.wakers.push(waker.clone());
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Core {
+    /// Whether a transaction is durable and visible.
+    pub(crate) fn is_acknowledged(&self, txn: TxnId) -> bool {
+        self.live.published_txn() >= txn && self.live.durable_txn() >= txn
+    }
+
+    /// Returns when a transaction is durable and visible. Leads a flush if no other thread does.
+    pub(crate) fn wait_durable(&self, txn: TxnId) -> Result<()> {
+        loop {
+            if self.is_acknowledged(txn) {
+                return Ok(());
+            }
+            self.check_process()?;
+            self.check_poison()?;
+            if let Some(flush) = self.flush_lock.try_lock() {
+                self.gather();
+                self.lead(flush)?;
+                continue;
+            }
+            let mut waiting = self.waiters.lock();
+            // The leader publishes before it takes this lock to wake.
+            if self.is_acknowledged(txn) || self.poison().is_some() {
+                continue;
+            }
+            waiting.threads += 1;
+            let woken = self.waiters.woken.wait_timeout(waiting, WAIT_MAX);
+            woken.unwrap_or_else(PoisonError::into_inner).0.threads -= 1;
+        }
+    }
+
+    /// Makes the latest state durable and visible.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.check_process()?;
+        self.check_poison()?;
+        self.wait_durable(self.live.latest().txn)
+    }
+
+    /// Leads a flush before a txn would pass `published` by more than the ring holds (P5).
+    pub(crate) fn keep_ring(&self, txn: TxnId) -> Result<()> {
+        if txn.0 > self.live.published_txn().0 + UNPUBLISHED_MAX {
+            self.lead(self.flush_lock.lock())?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the records of other committers, if there were some at the last flush.
+    fn gather(&self) {
+        let committers = self.waiters.committers.load(Ordering::Relaxed);
+        if committers < 2 {
+            return;
+        }
+        let flush = Duration::from_nanos(self.waiters.flush_nanos.load(Ordering::Relaxed));
+        let (begin, limit) = (Instant::now(), (flush / GATHER_PART).min(GATHER_MAX));
+        while self.unflushed() < committers && begin.elapsed() < limit {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Transactions that were committed and are not durable.
+    fn unflushed(&self) -> u64 {
+        self.live.latest().txn.0.saturating_sub(self.live.durable_txn().0)
+    }
+
+    /// The steps of a leader. Poisons if the flush fails.
+    fn lead(&self, flush: NamedGuard<'_>) -> Result<()> {
+        let done = self.check_poison().and_then(|()| self.flush_log());
+        if let Err(e) = &done {
+            self.set_poison(e);
+        }
+        drop(flush);
+        self.waiters.wake();
+        done
+    }
+
+    fn flush_log(&self) -> Result<()> {
+        let state = self.live.latest();
+        let durable = self.live.durable_txn();
+        if durable < state.txn {
+            if hooks::is(Mutant::AcknowledgedEarly) {
+                self.live.set_durable(state.txn);
+                self.live.publish(state.txn);
+                return Ok(());
+            }
+            self.flush_records(&state)?;
+            let arrived = self.waiters.lock().threads;
+            self.waiters.committers.store((state.txn.0 - durable.0).max(arrived), Ordering::Relaxed);
+        }
+        hooks::reach(Moment::Publishing);
+        self.live.publish(state.txn);
+        Ok(())
+    }
+
+    fn flush_records(&self, state: &State) -> Result<()> {
+        let page_size = self.page_size as u64;
+        let closed = state.log.start.next_multiple_of(page_size);
+        self.live.raise_closed(closed);
+        fence(Ordering::SeqCst);
+        hooks::reach(Moment::LogClosed);
+        self.await_appender();
+        let begun = self.live.flushed().max(self.live.durable_meta().log_start / page_size * page_size);
+        if begun < closed && state.log.pages > 0 {
+            let begin = Instant::now();
+            let log_file = self.log_file(&state.log).map_err(|e| self.flush_error("opening the commit log", e))?;
+            log_file.flush(&self.mapping, begun, closed).map_err(|e| self.flush_error("flushing the commit log", e))?;
+            let nanos = begin.elapsed().as_nanos() as u64;
+            let average = self.waiters.flush_nanos.load(Ordering::Relaxed);
+            self.waiters.flush_nanos.store((3 * average + nanos) / 4, Ordering::Relaxed);
+        }
+        // What was cut off since it was written is not flushed, and the kernel tells nobody.
+        self.check_whole(state).map_err(|e| self.unknown(&e))?;
+        self.live.raise_flushed(closed);
+        self.live.set_durable(state.txn);
+        Ok(())
+    }
+
+    /// Waits until the record that is being appended is written: it may begin in a page that is
+    /// about to be flushed (P8).
+    fn await_appender(&self) {
+        let appending = self.live.appending();
+        if appending == TxnId(0) {
+            return;
+        }
+        while self.live.appending() == appending {
+            std::thread::yield_now();
+        }
+    }
+
+    /// The error of commits of which it is not known whether they stand.
+    fn unknown(&self, cause: &Error) -> Error {
+        self.not_known(cause)
+    }
+}

@@ -1,0 +1,198 @@
+//! Making the log, and giving it up.
+//!
+//! Floor: txn. A database that commits a few times only, like one command of a tool, has no log: its
+//! commits cost two flushes, and the file stays small. The fourth small commit of an open database
+//! makes the log. Closing in order gives it up. Both are commits by checkpoint, because the log's
+//! extent and epoch are part of the state (P14).
+//!
+//! Failure: without room on the disk there is no log, and commits go by checkpoint. Errors of a commit
+//! by checkpoint.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::hooks::{self, Mutant};
+use crate::ids::{PageId, TxnId};
+use crate::page::meta::LogDescriptor;
+use crate::pager::write::txn_pages::TxnPages;
+use crate::pager::PageWrite as _;
+use crate::txn::core::Core;
+use crate::txn::env::{Env, Writer};
+use crate::txn::locks::NamedGuard;
+use crate::txn::state::{Basis, State};
+use crate::txn::write::txn::{writer_of, WriteTxn};
+
+/// Commits of an open database before one makes the log.
+const COMMITS_BEFORE_LOG: u64 = 3;
+/// After a log could not be made, so many commits go by checkpoint before the next attempt.
+const COMMITS_BEFORE_RETRY: u64 = 1000;
+const LOG_MIN_BYTES: u64 = 256 << 10;
+const LOG_MAX_BYTES: u64 = 64 << 20;
+/// Bytes of zeros that are written at once into a new log.
+const ZEROS_BYTES: usize = 1 << 20;
+/// Pages held only for the durable meta page at which a checkpoint begins, at least.
+const HELD_PAGES_MIN: u64 = 256;
+
+impl Core {
+    /// Bytes that a new log of this database would have: a quarter of the file, within bounds.
+    fn new_log_bytes(&self, state: &State) -> u64 {
+        let page_size = self.page_size as u64;
+        if let Some((_, bytes)) = hooks::log_shape() {
+            return bytes / page_size * page_size;
+        }
+        let quarter = state.page_count * page_size / 4;
+        quarter.clamp(LOG_MIN_BYTES, LOG_MAX_BYTES) / page_size * page_size
+    }
+
+    /// Whether the next small commit makes the log.
+    fn wants_log(&self, state: &State) -> bool {
+        let commits = self.commits.load(Ordering::Relaxed);
+        let before = hooks::log_shape().map_or(COMMITS_BEFORE_LOG, |(commits, _)| commits);
+        state.log.pages == 0 && self.lock.is_some() && commits >= before.max(self.retry_at.load(Ordering::Relaxed))
+    }
+
+    /// Bytes that the record of a transaction on a state may have; 0 if nothing needs to be recorded.
+    pub(crate) fn record_bytes_for(&self, state: &State) -> usize {
+        match self.wants_log(state) {
+            true => self.new_log_bytes(state) as usize / 4,
+            false => self.record_limit(&state.log),
+        }
+    }
+
+    /// Commits a state by checkpoint, in a new epoch if that of the log is broken.
+    pub(crate) fn store_by_checkpoint(&self, mut state: State, checkpoint: NamedGuard<'_>) -> Result<State> {
+        if state.log.pages > 0 && !self.can_append(&state.log) {
+            self.begin_epoch(&mut state);
+        }
+        self.commit_by_checkpoint(&state, checkpoint)?;
+        Ok(state)
+    }
+
+    /// Whether a state may be visible before it is durable: all that had to be durable is (P12).
+    pub(crate) fn may_publish(&self, state: &State) -> bool {
+        self.live.durable_txn() >= state.last_immediate || hooks::is(Mutant::LastImmediateIgnored)
+    }
+}
+
+impl Env {
+    /// Notes that a transaction has committed: asks for a checkpoint where one is due, and for a flush
+    /// of what is not durable.
+    pub(crate) fn note_commit(&self, txn: TxnId) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        let Some(state) = self.live.state(txn).filter(|state| state.log.pages > 0) else { return };
+        self.start_background();
+        let meta = self.live.durable_meta();
+        let log_bytes = state.log.pages * self.page_size as u64;
+        let held = state.superseded.saturating_sub(meta.superseded);
+        let bound = self.opened.held_pages.unwrap_or(state.page_count / 2).max(HELD_PAGES_MIN);
+        if state.log.start.saturating_sub(meta.log_start) > log_bytes / 2 || held > bound {
+            self.signal.want_checkpoint();
+        }
+        if self.live.durable_txn() < txn {
+            if let Some(interval) = self.opened.sync_interval {
+                self.signal.want_sync(interval);
+            }
+        }
+    }
+
+    /// Commits a state without a log, when the last handle is gone. What is free at the end of the file
+    /// then is given up too; both meta pages say so, because the file gets shorter.
+    pub(crate) fn give_up_log(&mut self) -> Result<()> {
+        self.make_writer()?;
+        let before = self.live.latest();
+        self.commit_alone(&before, |pages| {
+            pages.free(before.log.first, before.log.pages, TxnId::default());
+        })?;
+        let without_log = self.live.latest();
+        self.commit_alone(&without_log, TxnPages::cut_tail)?;
+        let short = self.live.latest();
+        if short.page_count < without_log.page_count {
+            let next = short.txn.next();
+            self.commit_by_checkpoint(&State { txn: next, ..short }, self.checkpoint_lock.lock())?;
+        }
+        Ok(())
+    }
+
+    /// Commits a change of the free space by checkpoint, without a log. No other thread has the
+    /// environment.
+    fn commit_alone(&self, latest: &State, change: impl FnOnce(&mut TxnPages)) -> Result<()> {
+        let Some(mut writer) = self.take_writer() else { return Ok(()) };
+        let made = self.change_free_space(&mut writer, latest, change);
+        writer.pages.end();
+        if let Ok(state) = &made {
+            writer.based_on = state.txn;
+        }
+        self.return_writer(writer);
+        self.commit_by_checkpoint(&made?, self.checkpoint_lock.lock())
+    }
+
+    fn change_free_space(
+        &self,
+        writer: &mut Writer,
+        latest: &State,
+        change: impl FnOnce(&mut TxnPages),
+    ) -> Result<State> {
+        let basis = Basis { latest: *latest, live: self.live_states() };
+        if writer.based_on != latest.txn {
+            writer.forget();
+        }
+        writer.pages.begin(latest.txn.next(), latest.page_count);
+        writer.cache.begin(&mut writer.pages, &basis)?;
+        change(&mut writer.pages);
+        self.prefault_meta_pages()?;
+        let (free_space, free_list) = writer.cache.save(&mut writer.pages, &basis)?;
+        let txn = latest.txn.next();
+        let log = LogDescriptor { first: PageId::NONE, pages: 0, start: self.next_log_start(latest), ..latest.log };
+        let page_count = writer.pages.page_count();
+        Ok(State { txn, page_count, free_space, free_list, log, last_immediate: txn, ..*latest })
+    }
+}
+
+impl Core {
+    /// Where the next log or epoch may begin: on a page that no flush has begun to write.
+    fn next_log_start(&self, state: &State) -> u64 {
+        state.log.start.max(self.live.closed()).next_multiple_of(self.page_size as u64)
+    }
+}
+
+impl WriteTxn {
+    /// The log of the state that this transaction makes: a new one if it is due.
+    pub(crate) fn next_log(&mut self) -> Result<LogDescriptor> {
+        let latest = self.basis.latest;
+        if !self.env.wants_log(&latest) || !writer_of(&mut self.writer).record.is_active() {
+            return Ok(latest.log);
+        }
+        let bytes = self.env.new_log_bytes(&latest);
+        let pages = bytes / self.env.page_size as u64;
+        let first = match self.alloc_log(pages) {
+            Ok(first) => first,
+            Err(Error::DiskFull { .. }) => {
+                self.env
+                    .retry_at
+                    .store(self.env.commits.load(Ordering::Relaxed) + COMMITS_BEFORE_RETRY, Ordering::Relaxed);
+                return Ok(latest.log);
+            }
+            Err(e) => return Err(e),
+        };
+        self.makes_log = true;
+        let mut state = State { log: LogDescriptor { first, pages, ..latest.log }, ..latest };
+        self.env.begin_epoch(&mut state);
+        Ok(state.log)
+    }
+
+    /// Allocates the extent of a log at the end of the file, where closing can cut it off, and writes zeros to it, so that a later flush of a part of it
+    /// writes only that part.
+    fn alloc_log(&mut self, pages: u64) -> Result<PageId> {
+        let page_size = self.env.page_size;
+        let owner = &mut writer_of(&mut self.writer).pages;
+        let first = owner.alloc_written_through_at_end(pages)?;
+        let zeros = vec![0; ZEROS_BYTES.next_multiple_of(page_size)];
+        let (mut at, end) = (0, pages * page_size as u64);
+        while at < end {
+            let chunk = zeros.len().min((end - at) as usize);
+            owner.write_through(first, at, &zeros[..chunk])?;
+            at += chunk as u64;
+        }
+        Ok(first)
+    }
+}

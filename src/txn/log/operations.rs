@@ -1,0 +1,316 @@
+//! The operations of a transaction as bytes: the body of a record of the commit log.
+//!
+//! Floor: txn. Operations are logical: to apply them again gives the same entries, not the same
+//! pages. Numbers are LEB128: seven bits a byte, lowest first, the highest bit set in all but the
+//! last byte.
+//!
+//! ```text
+//! 1 table   name, key codec, value codec     opens a table or makes it; the next number stands for it
+//! 2 put     table number, key, value
+//! 3 delete  table number, key
+//! 4 drop    name                              drops a table
+//! 5 rename  name, new name
+//! 6 remove  table number, low, high           removes the keys from low on and below high; a bound
+//!                                             is one byte (0 none, 1 given) and the key if given
+//! ```
+//!
+//! A name, a codec, a key or a value is its length and its bytes.
+//!
+//! Failure: a body that does not decode is `None` in [`Operations::next_operation`].
+
+use crate::page::log_record::HEADER_BYTES;
+
+const TABLE: u8 = 1;
+const PUT: u8 = 2;
+const DELETE: u8 = 3;
+const DROP: u8 = 4;
+const RENAME: u8 = 5;
+const REMOVE: u8 = 6;
+
+/// The record that a running transaction fills, as long as it is small enough.
+#[derive(Debug, Default)]
+pub(crate) struct TxnRecord {
+    /// Room for the header, then the body.
+    bytes: Vec<u8>,
+    /// Bytes that the record may have; 0: nothing is recorded.
+    limit: usize,
+    tables: u32,
+}
+
+impl TxnRecord {
+    /// Begins the record of a transaction, of at most `limit` bytes. 0: the transaction commits by
+    /// checkpoint, and nothing is recorded.
+    pub(crate) fn begin(&mut self, limit: usize) {
+        self.limit = limit;
+        self.tables = 0;
+        self.bytes.clear();
+        self.bytes.resize(HEADER_BYTES, 0);
+    }
+
+    /// Stops recording: the transaction commits by checkpoint.
+    pub(crate) fn give_up(&mut self) {
+        self.limit = 0;
+        self.bytes = Vec::new();
+    }
+
+    /// Whether operations are recorded.
+    #[inline]
+    pub(crate) fn is_active(&self) -> bool {
+        self.limit > 0
+    }
+
+    /// The record with room for its header, if everything was recorded.
+    pub(crate) fn whole(&mut self) -> Option<&mut Vec<u8>> {
+        self.is_active().then_some(&mut self.bytes)
+    }
+
+    /// Records that a table was opened or made; gives its number.
+    pub(crate) fn table(&mut self, name: &str, key_codec: &str, value_codec: &str) -> u32 {
+        self.bytes.push(TABLE);
+        for part in [name, key_codec, value_codec] {
+            self.bytes(part.as_bytes());
+        }
+        self.tables += 1;
+        self.tables - 1
+    }
+
+    pub(crate) fn put(&mut self, table: u32, key: &[u8], value: &[u8]) {
+        // A value that is too long is not copied first.
+        if self.fits(key.len() + value.len()) {
+            self.bytes.push(PUT);
+            self.number(u64::from(table));
+            self.bytes(key);
+            self.bytes(value);
+        }
+    }
+
+    pub(crate) fn delete(&mut self, table: u32, key: &[u8]) {
+        if self.fits(key.len()) {
+            self.bytes.push(DELETE);
+            self.number(u64::from(table));
+            self.bytes(key);
+        }
+    }
+
+    pub(crate) fn drop_table(&mut self, name: &str) {
+        if self.fits(name.len()) {
+            self.bytes.push(DROP);
+            self.bytes(name.as_bytes());
+        }
+    }
+
+    pub(crate) fn rename_table(&mut self, from: &str, to: &str) {
+        if self.fits(from.len() + to.len()) {
+            self.bytes.push(RENAME);
+            self.bytes(from.as_bytes());
+            self.bytes(to.as_bytes());
+        }
+    }
+
+    pub(crate) fn remove_range(&mut self, table: u32, low: Option<&[u8]>, high: Option<&[u8]>) {
+        if self.fits(low.map_or(0, <[u8]>::len) + high.map_or(0, <[u8]>::len)) {
+            self.bytes.push(REMOVE);
+            self.number(u64::from(table));
+            for bound in [low, high] {
+                self.bytes.push(u8::from(bound.is_some()));
+                bound.into_iter().for_each(|key| self.bytes(key));
+            }
+        }
+    }
+
+    /// Whether an operation with a value of so many bytes can be recorded; otherwise gives up.
+    pub(crate) fn makes_room(&mut self, bytes: usize) -> bool {
+        self.is_active() && self.fits(bytes)
+    }
+
+    /// Whether so many more bytes fit; otherwise gives up.
+    #[inline]
+    fn fits(&mut self, bytes: usize) -> bool {
+        let fits = self.bytes.len().saturating_add(bytes).saturating_add(64) <= self.limit;
+        if !fits {
+            self.give_up();
+        }
+        fits
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.bytes.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.bytes.push(number as u8);
+    }
+}
+
+/// One operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Operation<'a> {
+    Table { name: &'a str, key_codec: &'a str, value_codec: &'a str },
+    Put { table: u64, key: &'a [u8], value: &'a [u8] },
+    Delete { table: u64, key: &'a [u8] },
+    Drop { name: &'a str },
+    Rename { from: &'a str, to: &'a str },
+    Remove { table: u64, low: Option<&'a [u8]>, high: Option<&'a [u8]> },
+}
+
+/// Reads the operations of a body.
+#[derive(Debug)]
+pub(crate) struct Operations<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Operations<'a> {
+    pub(crate) fn new(body: &'a [u8]) -> Operations<'a> {
+        Operations { rest: body }
+    }
+
+    /// Whether all were read.
+    pub(crate) fn is_done(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The next operation; `None` after the last one, and for bytes that are none.
+    pub(crate) fn next_operation(&mut self) -> Option<Operation<'a>> {
+        let (&tag, rest) = self.rest.split_first()?;
+        let mut reader = Operations { rest };
+        let operation = match tag {
+            TABLE => Operation::Table { name: reader.text()?, key_codec: reader.text()?, value_codec: reader.text()? },
+            PUT => Operation::Put { table: reader.number()?, key: reader.bytes()?, value: reader.bytes()? },
+            DELETE => Operation::Delete { table: reader.number()?, key: reader.bytes()? },
+            DROP => Operation::Drop { name: reader.text()? },
+            RENAME => Operation::Rename { from: reader.text()?, to: reader.text()? },
+            REMOVE => Operation::Remove { table: reader.number()?, low: reader.bound()?, high: reader.bound()? },
+            _ => return None,
+        };
+        self.rest = reader.rest;
+        Some(operation)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0u64;
+        for shift in (0..64).step_by(7) {
+            let (&byte, rest) = self.rest.split_first()?;
+            self.rest = rest;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let len = usize::try_from(self.number()?).ok()?;
+        let (bytes, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(bytes)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
+    }
+
+    fn bound(&mut self) -> Option<Option<&'a [u8]>> {
+        let (&given, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        match given {
+            0 => Some(None),
+            1 => self.bytes().map(Some),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(fill: impl FnOnce(&mut TxnRecord)) -> Vec<u8> {
+        let mut record = TxnRecord::default();
+        record.begin(1 << 20);
+        fill(&mut record);
+        record.whole().expect("whole")[HEADER_BYTES..].to_vec()
+    }
+
+    #[test]
+    fn operations_are_read_as_they_were_recorded() {
+        let long = vec![7; 300];
+        let body = body(|record| {
+            assert_eq!(record.table("t", "str", "u64"), 0);
+            assert_eq!(record.table("u", "", ""), 1);
+            record.put(1, b"key", &long);
+            record.delete(0, b"");
+            record.drop_table("u");
+            record.rename_table("t", "v");
+            record.remove_range(0, None, Some(b"m"));
+        });
+        let mut operations = Operations::new(&body);
+        let mut found = Vec::new();
+        while let Some(operation) = operations.next_operation() {
+            found.push(operation);
+        }
+        assert!(operations.is_done());
+        assert_eq!(
+            found,
+            [
+                Operation::Table { name: "t", key_codec: "str", value_codec: "u64" },
+                Operation::Table { name: "u", key_codec: "", value_codec: "" },
+                Operation::Put { table: 1, key: b"key", value: &long },
+                Operation::Delete { table: 0, key: b"" },
+                Operation::Drop { name: "u" },
+                Operation::Rename { from: "t", to: "v" },
+                Operation::Remove { table: 0, low: None, high: Some(b"m") },
+            ]
+        );
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic_and_every_cut_shows() {
+        let whole = body(|record| {
+            let table = record.table("t", "str", "u64");
+            record.put(table, b"key", b"value");
+            record.remove_range(table, Some(b"a"), None);
+        });
+        let read = |body: &[u8]| {
+            let mut operations = Operations::new(body);
+            let mut count = 0;
+            while operations.next_operation().is_some() {
+                count += 1;
+            }
+            (count, operations.is_done())
+        };
+        assert_eq!(read(&whole), (3, true));
+        for len in 0..whole.len() {
+            let (count, is_done) = read(&whole[..len]);
+            assert!(count < 3, "{len}: {count} operations, done: {is_done}");
+        }
+        let mut state = 1u64;
+        for _ in 0..20_000 {
+            let bytes: Vec<u8> = (0..24)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    (state >> 40) as u8 % 11 * if state & 1 == 0 { 1 } else { 25 }
+                })
+                .collect();
+            read(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_record_that_gets_too_large_is_given_up() {
+        let mut record = TxnRecord::default();
+        record.begin(1000);
+        let table = record.table("t", "", "");
+        record.put(table, b"a", &[1; 500]);
+        assert!(record.is_active());
+        record.put(table, b"b", &[1; 500]);
+        assert!(!record.is_active() && record.whole().is_none());
+        record.begin(0);
+        assert!(record.whole().is_none());
+    }
+}

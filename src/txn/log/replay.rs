@@ -1,0 +1,150 @@
+//! Replay: applies the records of a log to the state of the newest meta page.
+//!
+//! Floor: txn. All records are applied in one transaction, which ends with a checkpoint of its own
+//! number and epoch, before anything is appended (R10). A crash on the way leaves the meta page and
+//! the log as they were, so replay begins again. A database that is opened read-only is replayed into
+//! memory after the file's pages, and the file stays as it is.
+//!
+//! Failure: damage of the log or of a page is `Corrupt` and names the transactions in doubt; errors
+//! of a write transaction. Nothing was changed that a meta page reaches.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::catalog::Asked;
+use crate::error::{Error, Result};
+use crate::ids::PageId;
+use crate::mapping::file;
+use crate::page::meta::{LogDescriptor, MetaPage};
+use crate::sys::direct_io::PastCache;
+use crate::txn::env::Env;
+use crate::txn::log::operations::{Operation, Operations};
+use crate::txn::log::scan::{scan, LogDamage, Scan};
+use crate::txn::state::State;
+use crate::txn::write::txn::WriteTxn;
+
+/// Reads the log of a meta page from the disk, past the page cache where that is possible.
+pub(crate) fn read_log(file: &File, meta: &MetaPage) -> Scan {
+    let direct = PastCache::open(file);
+    scan(meta, &|offset, into: &mut [u8]| match &direct {
+        Some(direct) => direct.read_at(offset, into),
+        None => file::read_at(file, into, offset),
+    })
+}
+
+/// The error of a log that is not the whole history.
+pub(crate) fn damage_error(path: &Path, damage: &LogDamage) -> Error {
+    let doubt = match damage.durable {
+        Some(durable) if durable > damage.from => format!("transactions {} to {durable} are lost", damage.from),
+        Some(_) => format!("transaction {} is lost", damage.from),
+        None => format!("whether transaction {} and later ones were committed is not known", damage.from),
+    };
+    let what = format!(
+        "{}; {doubt}; 'kvctl recover FILE' or Options::recover goes back to the state before, and 'kvctl salvage FILE \
+         OUT' copies what can be read",
+        damage.what
+    );
+    Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what }
+}
+
+/// Applies the records of a log, and makes the state that they lead to durable. The environment was
+/// just opened on the state of the meta page, and no other thread has it yet.
+///
+/// After an error the environment is poisoned: its latest state has the number of the newest record,
+/// and not what the record says, so nothing may be made of it.
+pub(crate) fn replay(env: &Arc<Env>, meta: (&MetaPage, usize), log: &Scan) -> Result<()> {
+    let replayed = apply_all(env, meta, log);
+    if let Err(e) = &replayed {
+        env.abandon(e);
+    }
+    replayed
+}
+
+fn apply_all(env: &Arc<Env>, (meta, slot): (&MetaPage, usize), log: &Scan) -> Result<()> {
+    let found = State::from_meta(meta);
+    let txn = log.newest(meta);
+    let (start, chain) = log.records.last().map_or((meta.log.start, meta.log.chain), |last| (last.end, last.checksum));
+    let latest = State { txn, last_immediate: txn, log: LogDescriptor { start, chain, ..meta.log }, ..found };
+    env.live.restart(&found, &latest, slot);
+    env.writer_lock.acquire(None);
+    if env.read_only {
+        env.make_replayer()?;
+    }
+    let mut replayed = WriteTxn::begin(Arc::clone(env))?;
+    if env.read_only {
+        replayed.use_new_pages();
+    }
+    for record in &log.records {
+        replayed.apply(log.body(record)).map_err(|e| in_record(e, record.header.txn.0))?;
+    }
+    match env.read_only {
+        true => replayed.keep_replayed().and_then(|()| env.drop_replayer()),
+        false => replayed.commit_replayed(),
+    }
+}
+
+/// Says of which transaction the record is that cannot be applied.
+fn in_record(e: Error, txn: u64) -> Error {
+    match e {
+        Error::Corrupt { path, page, table, what } => Error::Corrupt {
+            path,
+            page,
+            table,
+            what: format!("{what}, while transaction {txn} of the commit log was replayed"),
+        },
+        other => other,
+    }
+}
+
+impl WriteTxn {
+    /// Applies the operations of a record.
+    pub(crate) fn apply(&mut self, body: &[u8]) -> Result<()> {
+        let mut operations = Operations::new(body);
+        let mut names: Vec<String> = Vec::new();
+        while let Some(operation) = operations.next_operation() {
+            match operation {
+                Operation::Table { name, key_codec, value_codec } => {
+                    self.open_recorded(name, key_codec, value_codec)?;
+                    names.push(name.to_string());
+                }
+                Operation::Put { table, key, value } => {
+                    let at = self.recorded_table(&names, table)?;
+                    self.put(at, key, value, None)?;
+                }
+                Operation::Delete { table, key } => {
+                    let at = self.recorded_table(&names, table)?;
+                    self.delete(at, key, None)?;
+                }
+                Operation::Drop { name } => {
+                    self.drop_table(name)?;
+                }
+                Operation::Rename { from, to } => {
+                    self.rename_table(from, to)?;
+                    names.iter_mut().filter(|name| *name == from).for_each(|name| *name = to.to_string());
+                }
+                Operation::Remove { table, low, high } => {
+                    let at = self.recorded_table(&names, table)?;
+                    self.remove_range(at, low, high)?;
+                }
+            }
+        }
+        match operations.is_done() {
+            true => Ok(()),
+            false => Err(Error::corrupt(PageId::NONE, "a record has an operation that this release does not know")),
+        }
+    }
+
+    fn open_recorded(&mut self, name: &str, key_codec: &str, value_codec: &str) -> Result<usize> {
+        match self.record_of(name)? {
+            Some(_) => self.open_table(name, Asked::Bytes),
+            None => self.open_table(name, Asked::Made(key_codec, value_codec)),
+        }
+    }
+
+    fn recorded_table(&self, names: &[String], number: u64) -> Result<usize> {
+        let name = usize::try_from(number).ok().and_then(|number| names.get(number));
+        name.and_then(|name| self.tables.find(name))
+            .ok_or_else(|| Error::corrupt(PageId::NONE, "an operation of a table that its record did not open"))
+    }
+}

@@ -1,0 +1,165 @@
+//! The thread of an environment: checkpoints beside writers, and flushes for transactions that no
+//! thread waits for.
+//!
+//! Floor: txn. It starts with the log and ends with the environment. It shares the core of the
+//! environment, so it keeps no file open by itself.
+//!
+//! Failure: a failed flush poisons the database, as in any other thread. Where the kernel has no
+//! thread to give, writers make the checkpoints themselves when the log is full.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::hooks;
+use crate::sys::fork;
+use crate::txn::core::Core;
+
+/// What the thread is to do next.
+#[derive(Debug, Default)]
+struct Wanted {
+    checkpoint: bool,
+    /// When the latest state is to be durable.
+    sync_at: Option<Instant>,
+    stop: bool,
+}
+
+/// How other threads tell the environment's thread what to do.
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    wanted: Mutex<Wanted>,
+    changed: Condvar,
+    /// Writers that wait for a checkpoint.
+    waiting: AtomicU64,
+    /// Whether the thread runs.
+    runs: AtomicBool,
+}
+
+impl Signal {
+    fn lock(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a checkpoint.
+    pub(crate) fn want_checkpoint(&self) {
+        let mut wanted = self.lock();
+        if !wanted.checkpoint {
+            wanted.checkpoint = true;
+            self.changed.notify_one();
+        }
+    }
+
+    /// Asks that the latest state be durable within a time.
+    pub(crate) fn want_sync(&self, within: Duration) {
+        let Some(at) = Instant::now().checked_add(within) else { return };
+        let mut wanted = self.lock();
+        if wanted.sync_at.is_none_or(|earlier| at < earlier) {
+            wanted.sync_at = Some(at);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether a writer waits for a checkpoint, or the thread is to stop.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0 || self.lock().stop
+    }
+
+    /// Whether the thread runs.
+    pub(crate) fn has_thread(&self) -> bool {
+        self.runs.load(Ordering::Relaxed)
+    }
+
+    /// Counts a writer that waits for a checkpoint, until the guard is dropped.
+    pub(crate) fn wait(&self) -> WaitGuard<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        WaitGuard { signal: self }
+    }
+}
+
+/// A writer that waits for a checkpoint.
+#[derive(Debug)]
+pub(crate) struct WaitGuard<'s> {
+    signal: &'s Signal,
+}
+
+impl Drop for WaitGuard<'_> {
+    fn drop(&mut self) {
+        self.signal.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The thread, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Background {
+    core: Arc<Core>,
+    thread: Option<JoinHandle<()>>,
+    process: u32,
+}
+
+impl Background {
+    /// Starts the thread; `None` if the kernel has none to give.
+    pub(crate) fn start(core: &Arc<Core>) -> Option<Background> {
+        let shared = Arc::clone(core);
+        let inherited = hooks::inheritance();
+        let run = move || {
+            hooks::inherit(inherited);
+            work(&shared);
+        };
+        let thread = std::thread::Builder::new().name("mapleaf-checkpoint".into()).spawn(run).ok()?;
+        core.signal.runs.store(true, Ordering::Relaxed);
+        Some(Background { core: Arc::clone(core), thread: Some(thread), process: fork::id() })
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if self.process != fork::id() {
+            // A child after `fork`: the thread is its parent's, and waiting for it would not end.
+            std::mem::forget(self.thread.take());
+            return;
+        }
+        self.core.signal.lock().stop = true;
+        self.core.signal.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic in it would be a bug, and has poisoned nothing.
+            drop(thread.join());
+        }
+        self.core.signal.lock().stop = false;
+        self.core.signal.runs.store(false, Ordering::Relaxed);
+    }
+}
+
+fn work(core: &Core) {
+    loop {
+        let mut wanted = core.signal.lock();
+        let (checkpoint, sync) = loop {
+            if wanted.stop {
+                return;
+            }
+            let now = Instant::now();
+            let sync = wanted.sync_at.is_some_and(|at| at <= now);
+            if wanted.checkpoint || sync {
+                break (std::mem::take(&mut wanted.checkpoint), sync);
+            }
+            wanted = match wanted.sync_at {
+                Some(at) => {
+                    let waited = core.signal.changed.wait_timeout(wanted, at.saturating_duration_since(now));
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => core.signal.changed.wait(wanted).unwrap_or_else(PoisonError::into_inner),
+            };
+        };
+        if sync {
+            wanted.sync_at = None;
+        }
+        drop(wanted);
+        // An error poisons the database, and is told to the next transaction.
+        if sync {
+            crate::error::best_effort(core.sync());
+        }
+        if checkpoint {
+            crate::error::best_effort(core.checkpoint_beside_writers(true));
+        }
+    }
+}
