@@ -104,7 +104,7 @@ impl Core {
             page_count: state.page_count,
             catalog: state.catalog,
             free_space: state.free_space,
-            spill: state.free_list,
+            free_list: state.free_list,
             next_tree: state.next_tree,
             log: state.log,
         }
