@@ -209,7 +209,7 @@ mod tests {
             page_count: 100,
             catalog: TreeRoot::empty(TreeId::CATALOG),
             free_space: TreeRoot::empty(TreeId::FREE_SPACE),
-            spill: Default::default(),
+            free_list: Default::default(),
             next_tree: TreeId::FIRST_TABLE,
             log: LogDescriptor { first: PageId(2), pages: PAGES, epoch: 5, start, chain: 77 },
         }
