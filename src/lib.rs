@@ -30,8 +30,9 @@
 //!
 //! # Promises
 //!
-//! - When [`WriteTxn::commit`] returns `Ok`, the transaction survives a power loss. A crash at any
-//!   moment leaves the state of a commit that is not older than the last one acknowledged.
+//! - When [`WriteTxn::commit`] returns `Ok`, the transaction survives a power loss, at the default
+//!   level ([`Durability`]). A crash at any moment leaves the state of a commit that is not older
+//!   than the last `Immediate` one acknowledged.
 //! - A [`ReadTxn`] sees one state for as long as it lives. Readers never wait for the writer, nor
 //!   the writer for readers.
 //! - Damage is an [`Error`] that names the page, never a panic: every page has a checksum, and
@@ -59,7 +60,10 @@
 //!   file grows.
 //! - **One write transaction at a time.** A thread that begins a second one before it ends the
 //!   first deadlocks.
-//! - **Each commit flushes twice.** Batch related changes in one transaction.
+//! - **Each durable commit waits for the disk.** A small one flushes a few pages of the commit log,
+//!   and commits of several threads share a flush. A large one flushes all its pages, then a meta
+//!   page. To wait less, batch related changes in one transaction, use [`WriteTxn::commit_async`],
+//!   or commit at the level [`Durability::Eventual`].
 //! - **Programs that do not use Mapleaf** and overwrite the file while it is open can change a
 //!   value that you have borrowed. If one truncates the file, calls return [`ErrorKind::Fault`],
 //!   and borrowed values read as zeros ([`Options::fault_guard`]).
@@ -77,6 +81,7 @@
 //! |---|---|
 //! | [`Db`], [`Options`] | open, begin transactions, statistics, check, compact, recover, salvage |
 //! | [`ReadTxn`], [`WriteTxn`] | a snapshot; changes to the latest state |
+//! | [`Durability`], [`PendingCommit`], [`Db::sync`], [`Db::checkpoint`] | what a commit survives, and when |
 //! | [`Table`], [`ReadTable`], [`TableMut`] | typed tables: `get`, `insert`, `range`, `prefix`, `append` |
 //! | [`codec`] | the types of keys and values, and an example of a [codec of your own](codec#codecs-of-your-own) |
 //! | [`Error`], [`ErrorKind`] | what can go wrong, and the remedy |
