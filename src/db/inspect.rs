@@ -48,8 +48,8 @@ pub struct PageInfo {
     /// Entries of a leaf, children of a branch, records that begin at the start of a page of the
     /// commit log.
     pub count: u16,
-    /// Transaction that wrote the page; the first one of which a record begins in a page of the commit
-    /// log, 0 if none does.
+    /// Transaction that wrote the page; the first one of which a record begins in a page of the
+    /// commit log, 0 if none does.
     pub txn: u64,
     /// Tree that the page belongs to.
     pub tree_id: u32,
@@ -127,8 +127,8 @@ pub fn page(db: &Db, id: PageId) -> Result<PageInfo> {
     })
 }
 
-/// A page of the commit log: the records that begin at its start, one after the other. The first page
-/// of a longer record shows it; the pages after it show none.
+/// A page of the commit log: the records that begin at its start, one after the other. The first
+/// page of a longer record shows it; the pages after it show none.
 fn log_page(id: PageId, bytes: &[u8]) -> PageInfo {
     let (mut first, mut count, mut rest) = (None, 0u16, bytes);
     while let Some(header) = RecordHeader::decode(rest) {

@@ -225,12 +225,13 @@ impl Db {
         self.env().sync()
     }
 
-    /// Makes the newest visible state durable as a whole, beside writers, so that opening after a crash
-    /// has nothing to replay. The database does so by itself: when half of the commit log is in use,
-    /// when too many pages are held for the last checkpoint, and when it is closed.
+    /// Makes the newest visible state durable as a whole, beside writers, so that opening after a
+    /// crash has nothing to replay. The database does so by itself: when half of the commit log is
+    /// in use, when too many pages are held for the last checkpoint, and when it is closed.
     ///
     /// # Errors
-    /// `Usage` for a database that was opened read-only; `Poisoned` or `Io` when a flush has failed.
+    /// `Usage` for a database that was opened read-only; `Poisoned` or `Io` when a flush has
+    /// failed.
     pub fn checkpoint(&self) -> Result<()> {
         self.writable()?;
         match self.env().lock {

@@ -141,17 +141,18 @@ impl Options {
         self
     }
 
-    /// How long a commit of the level [`Eventual`](crate::Durability::Eventual) may be lost by a power
-    /// loss: the environment's thread makes it durable within this time. `None`: only
-    /// [`Db::sync`], a later `Immediate` commit, a checkpoint, or closing does. Default: one second.
+    /// How long a commit of the level [`Eventual`](crate::Durability::Eventual) may be lost by a
+    /// power loss: the environment's thread makes it durable within this time. `None`: only
+    /// [`Db::sync`], a later `Immediate` commit, a checkpoint, or closing does. Default: one
+    /// second.
     pub fn sync_interval(mut self, interval: Option<Duration>) -> Options {
         self.spec.sync_interval = interval;
         self
     }
 
-    /// Pages that are kept only because the last checkpoint needs them, at which the next one begins.
-    /// More pages make the file larger and checkpoints fewer. Default: as many as the data has, at
-    /// least 256.
+    /// Pages that are kept only because the last checkpoint needs them, at which the next one
+    /// begins. More pages make the file larger and checkpoints fewer. Default: as many as the data
+    /// has, at least 256.
     pub fn checkpoint_pages(mut self, pages: u64) -> Options {
         self.spec.held_pages = Some(pages);
         self

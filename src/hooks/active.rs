@@ -303,7 +303,8 @@ thread_local! {
     static LOG_SHAPE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
 }
 
-/// Sets after how many commits this thread makes a commit log, and the bytes of it; `None`: as usual.
+/// Sets after how many commits this thread makes a commit log, and the bytes of it; `None`: as
+/// usual.
 pub fn set_log_shape(shape: Option<(u64, u64)>) {
     LOG_SHAPE.set(shape);
 }

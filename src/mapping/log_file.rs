@@ -1,12 +1,13 @@
-//! The commit log as a file: an extent of the database file, reached through a descriptor of its own.
+//! The commit log as a file: an extent of the database file, reached through a descriptor of its
+//! own.
 //!
 //! Floor: mapping. The kernel reports an error of write-back once for each open file description,
 //! whatever range is flushed. So the log has its own: its flush does not take an error that a
 //! checkpoint has to see (P1). Records are written by `pwrite`. The extent is also mapped, because
 //! `msync` flushes a range, and `fdatasync` would flush the pages of the trees too.
 //!
-//! Positions only grow. The byte at a position lies at the remainder of the position by the length of
-//! the extent, so the log is a ring.
+//! Positions only grow. The byte at a position lies at the remainder of the position by the length
+//! of the extent, so the log is a ring.
 //!
 //! Failure: errors of the kernel. An error of a write or of a flush leaves unknown bytes.
 #![allow(unsafe_code, reason = "a flush of a mapped range")]
@@ -17,27 +18,36 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::ptr::NonNull;
 
-use memmap2::{MmapOptions, MmapRaw};
-
 use super::Mapping;
 use crate::hooks::FlushKind;
-use crate::sys::{descriptor, file_calls, memory_calls, page_cache, refused};
+use crate::sys::memory_calls::{self, Access};
+use crate::sys::{call, descriptor, file_calls, page_cache, refused};
 
 /// The log extent of a database file.
 #[derive(Debug)]
 pub(crate) struct LogFile {
     file: File,
-    map: MmapRaw,
+    /// Where the extent is mapped, for flushes only.
+    base: NonNull<u8>,
+    /// The mapped range of the file.
+    start: u64,
+    mapped: u64,
     /// Where the extent begins in the file, in bytes.
     offset: u64,
     len: u64,
     page_size: u64,
 }
 
+// SAFETY: the pointer names a mapping that only this value owns, and through which nothing is read
+// or stored.
+unsafe impl Send for LogFile {}
+// SAFETY: as above.
+unsafe impl Sync for LogFile {}
+
 impl LogFile {
     /// Opens the file of a mapping once more, and maps the extent at `offset`. An error if the file
     /// cannot be opened a second time, or if it is only in memory.
-    pub(crate) fn open(mapping: &Mapping, offset: u64, len: u64) -> io::Result<LogFile> {
+    pub(crate) fn of(mapping: &Mapping, offset: u64, len: u64) -> io::Result<LogFile> {
         if mapping.anonymous {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -45,9 +55,10 @@ impl LogFile {
         let file = descriptor::open(File::options().read(true).write(true), Path::new(&path))
             .map_err(refused::by("openat"))?;
         page_cache::advise_random(&file);
-        let size = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        let map = MmapOptions::new().offset(offset).len(size).map_raw(&file).map_err(refused::by("mmap"))?;
-        Ok(LogFile { file, map, offset, len, page_size: mapping.page_size as u64 })
+        // A whole number of kernel pages around the extent.
+        let (start, end) = (offset & !(call::page_bytes() - 1), (offset + len).next_multiple_of(call::page_bytes()));
+        let base = memory_calls::map_file(&file, start, end - start, Access::Read)?;
+        Ok(LogFile { file, base, start, mapped: end - start, offset, len, page_size: mapping.page_size as u64 })
     }
 
     /// Whether this is the extent at `offset`.
@@ -55,8 +66,8 @@ impl LogFile {
         self.offset == offset && self.len == len
     }
 
-    /// Writes bytes at a position. No write crosses the end of a page (CREATE-2), and none makes the
-    /// file longer.
+    /// Writes bytes at a position. No write crosses the end of a page (CREATE-2), and none makes
+    /// the file longer.
     pub(crate) fn write(&self, mapping: &Mapping, position: u64, bytes: &[u8]) -> io::Result<()> {
         let end = self.offset + self.len;
         file_calls::within_size_limit(end)?;
@@ -94,10 +105,17 @@ impl LogFile {
         let window = mapping.window();
         let offset = self.offset + start;
         mapping.hooks.before_flush(&*window, FlushKind::Log, offset, bytes)?;
-        let base = NonNull::new(self.map.as_mut_ptr().wrapping_add(start as usize));
-        let base = base.ok_or_else(|| io::Error::other("the log is mapped at address zero"))?;
-        // SAFETY: bounds: inside the extent, all of which `map` maps and keeps mapped.
-        unsafe { memory_calls::sync_range(base, bytes, &self.file) }?;
+        let from = (offset - self.start) & !(call::page_bytes() - 1);
+        let to = (offset - self.start + bytes).next_multiple_of(call::page_bytes()).min(self.mapped);
+        // SAFETY: bounds: inside the range that was mapped, which `self` keeps mapped.
+        unsafe { memory_calls::sync_range(self.base.add(from as usize), to - from, &self.file) }?;
         mapping.hooks.after_flush(&*window, FlushKind::Log, offset, bytes)
+    }
+}
+
+impl Drop for LogFile {
+    fn drop(&mut self) {
+        // SAFETY: the range is ours, and `self` was the only way to it.
+        unsafe { memory_calls::unmap(self.base, self.mapped) }
     }
 }

@@ -148,8 +148,8 @@ impl Mapping {
         Mapping::new(file, writable, false, None, options)
     }
 
-    /// Maps the first `used` bytes of a file read-only, and memory after them, which can be stored to.
-    /// The file is not changed.
+    /// Maps the first `used` bytes of a file read-only, and memory after them, which can be stored
+    /// to. The file is not changed.
     pub(crate) fn over_file(base: File, used: u64, options: MapOptions) -> io::Result<Mapping> {
         let memory = descriptor::memory_file()?;
         file_calls::set_len(&memory, used)?;

@@ -14,10 +14,10 @@
 //! 40     body: operations
 //! ```
 //!
-//! The checksum begins with the uuid of the database and the epoch of the log. So a record of another
-//! database or of an earlier epoch never verifies, and a record of an earlier lap has another chain.
-//! A record verifies without the one before it: one that is found after a gap still says what was
-//! durable when it was written.
+//! The checksum begins with the uuid of the database and the epoch of the log. So a record of
+//! another database or of an earlier epoch never verifies, and a record of an earlier lap has
+//! another chain. A record verifies without the one before it: one that is found after a gap still
+//! says what was durable when it was written.
 //!
 //! Failure: none. Bytes that are no record are `None`.
 
@@ -46,7 +46,8 @@ impl RecordHeader {
         (HEADER_BYTES as u64 + u64::from(self.body_bytes)).next_multiple_of(ALIGNED_BYTES as u64)
     }
 
-    /// Reads a header. `None` if the bytes do not begin like a record. The checksum is not verified.
+    /// Reads a header. `None` if the bytes do not begin like a record. The checksum is not
+    /// verified.
     pub(crate) fn decode(bytes: &[u8]) -> Option<RecordHeader> {
         let header = bytes.first_chunk::<HEADER_BYTES>()?;
         (get_u32(header, 12) == MAGIC).then(|| RecordHeader {

@@ -247,8 +247,8 @@ impl ByteBounds {
         Ok(ByteBounds { low: encoded::<K>(range.start_bound())?, high: encoded::<K>(range.end_bound())? })
     }
 
-    /// The range as a lower bound that lies inside and an upper bound that does not; `None` where it
-    /// has no bound.
+    /// The range as a lower bound that lies inside and an upper bound that does not; `None` where
+    /// it has no bound.
     pub(crate) fn into_half_open(self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
         // No key lies between a key and the same key with a zero after it.
         let after = |mut key: Vec<u8>| {

@@ -150,9 +150,10 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         self.txn.put(self.at, &key, &value, None)
     }
 
-    /// Stores many entries, in any order; returns how many of their keys were new. Of entries with the
-    /// same key the last one stays. Faster than as many calls of [`put`](TableMut::put), because the
-    /// entries are sorted first. To fill a table, [`load`](TableMut::load) is faster still.
+    /// Stores many entries, in any order; returns how many of their keys were new. Of entries with
+    /// the same key the last one stays. Faster than as many calls of [`put`](TableMut::put),
+    /// because the entries are sorted first. To fill a table, [`load`](TableMut::load) is faster
+    /// still.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -167,8 +168,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// ```
     ///
     /// # Errors
-    /// As [`put`](TableMut::put): abort the transaction, because some entries may be stored. An entry
-    /// that is refused with `TooLarge` or `Usage` leaves the transaction usable.
+    /// As [`put`](TableMut::put): abort the transaction, because some entries may be stored. An
+    /// entry that is refused with `TooLarge` or `Usage` leaves the transaction usable.
     pub fn put_all<'k, 'v>(&mut self, entries: impl IntoIterator<Item = (K::Item<'k>, V::Item<'v>)>) -> Result<u64> {
         let (mut collected, mut new) = (Collected::default(), 0);
         for (key, value) in entries {
@@ -180,8 +181,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         Ok(new + self.txn.put_collected_entries(self.at, &mut collected)?)
     }
 
-    /// Removes all entries of a range of keys; returns how many there were. Costs a look at each leaf
-    /// of the range, not a deletion of each entry.
+    /// Removes all entries of a range of keys; returns how many there were. Costs a look at each
+    /// leaf of the range, not a deletion of each entry.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};

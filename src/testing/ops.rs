@@ -11,6 +11,7 @@ use std::ops::Bound;
 use crate::db::{Db, Options};
 use crate::error::Result;
 use crate::limits::max_key_bytes;
+use crate::table::TableMut;
 use crate::testing::input::{filled, Input};
 use crate::testing::temp_path::TempPath;
 use crate::txn::read::snapshot::ReadTxn;
@@ -185,30 +186,33 @@ fn change(txn: &mut WriteTxn, model: &mut Model, input: &mut Input<'_>, what: u8
             assert_eq!(table.first()?.map(owned), entries.first_key_value().map(pair));
             assert_eq!(table.last()?.map(owned), entries.last_key_value().map(pair));
         }
-        23 => {
-            let other = input.key(key_max);
-            let (low, high) = if key < other { (key, other) } else { (other, key) };
-            let gone: Vec<Vec<u8>> = entries
-                .range::<[u8], _>((Bound::Included(&low[..]), Bound::Excluded(&high[..])))
-                .map(|(key, _)| key.clone())
-                .collect();
-            assert_eq!(table.remove_range(low.as_slice()..high.as_slice())?, gone.len() as u64);
-            gone.iter().for_each(|key| drop(entries.remove(key)));
-        }
-        24 => {
-            let pairs: Vec<(Vec<u8>, Vec<u8>)> =
-                (0..input.byte() % 40).map(|_| (input.key(key_max), value(input))).collect();
-            let before = entries.len();
-            let new = table.put_all(pairs.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
-            entries.extend(pairs);
-            assert_eq!(new, (entries.len() - before) as u64);
-        }
+        23 => remove_range(&mut table, entries, key, input.key(key_max))?,
+        24 => put_all(&mut table, entries, input, key_max)?,
         _ => {
             let value = value(input);
             assert_eq!(table.insert(&key, &value)?, entries.insert(key, value));
         }
     }
     assert_eq!(table.len(), entries.len() as u64);
+    Ok(())
+}
+
+type BytesTable<'t> = TableMut<'t, &'static [u8], &'static [u8]>;
+
+fn remove_range(table: &mut BytesTable<'_>, entries: &mut Entries, a: Vec<u8>, b: Vec<u8>) -> Result<()> {
+    let (low, high) = if a < b { (a, b) } else { (b, a) };
+    let before = entries.len();
+    entries.retain(|key, _| *key < low || *key >= high);
+    assert_eq!(table.remove_range(low.as_slice()..high.as_slice())?, (before - entries.len()) as u64);
+    Ok(())
+}
+
+fn put_all(table: &mut BytesTable<'_>, entries: &mut Entries, input: &mut Input<'_>, key_max: usize) -> Result<()> {
+    let pairs: Vec<(Vec<u8>, Vec<u8>)> = (0..input.byte() % 40).map(|_| (input.key(key_max), value(input))).collect();
+    let before = entries.len();
+    let new = table.put_all(pairs.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
+    entries.extend(pairs);
+    assert_eq!(new, (entries.len() - before) as u64);
     Ok(())
 }
 

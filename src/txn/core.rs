@@ -1,7 +1,7 @@
 //! The core of an environment: everything that a flush or a checkpoint needs.
 //!
-//! Floor: txn. The environment and its thread share it, so that the thread keeps no environment open.
-//! Holds the mapping, the live records, the locks, the log file and the poison.
+//! Floor: txn. The environment and its thread share it, so that the thread keeps no environment
+//! open. Holds the mapping, the live records, the locks, the log file and the poison.
 //!
 //! Invariants:
 //!   CORE-1  once poisoned, nothing is committed or acknowledged (rule R9).
@@ -118,7 +118,7 @@ impl Core {
         match &*slot {
             Some(file) if file.is_at(offset, len) => Ok(Arc::clone(file)),
             _ => {
-                let file = Arc::new(LogFile::open(&self.mapping, offset, len)?);
+                let file = Arc::new(LogFile::of(&self.mapping, offset, len)?);
                 *slot = Some(Arc::clone(&file));
                 Ok(file)
             }

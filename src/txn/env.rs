@@ -1,8 +1,9 @@
 //! The environment: one open database file in this process, shared by every handle and transaction.
 //!
-//! Floor: txn. Holds the core (mapping, live records, locks, poison), the reader slots, and the writer
-//! with its writable mapping. Dropped when the last handle and the last transaction are gone: then the
-//! log is given up, the file is cut back to the pages in use, and the file lock is released.
+//! Floor: txn. Holds the core (mapping, live records, locks, poison), the reader slots, and the
+//! writer with its writable mapping. Dropped when the last handle and the last transaction are
+//! gone: then the log is given up, the file is cut back to the pages in use, and the file lock is
+//! released.
 //!
 //! Invariants:
 //!   ENV-1  the writer (writable mapping and free space) is made for the first write transaction,
@@ -240,9 +241,9 @@ impl fmt::Debug for Env {
 impl Env {
     /// Closes the file in order: without a log, and as long as its newest state.
     ///
-    /// The next process to open the file takes one with nothing after its newest state for closed in
-    /// order: whatever was stored is durable. It has nothing there as long as nobody wrote, and is
-    /// not touched then.
+    /// The next process to open the file takes one with nothing after its newest state for closed
+    /// in order: whatever was stored is durable. It has nothing there as long as nobody wrote, and
+    /// is not touched then.
     fn close(&mut self) {
         if self.read_only || !self.mapping.is_ready_to_write() || self.lock.is_none() || self.check_poison().is_err() {
             return;

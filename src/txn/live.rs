@@ -1,7 +1,7 @@
-//! Live records: the state between readers, the writer, the leader of a flush and a checkpoint while
-//! a database is open.
+//! Live records: the state between readers, the writer, the leader of a flush and a checkpoint
+//! while a database is open.
 //!
-//! Floor: txn. One block of words behind one type: every record is some words at a fixed place in it,
+//! Floor: txn. One type with one block of words: every record is some words at a fixed place in it,
 //! read and written as atomics. Nothing else is live, so another thread, and later another process,
 //! can go on from the records after any step (R12).
 //!

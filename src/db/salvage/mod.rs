@@ -49,8 +49,8 @@ pub struct SalvageReport {
     pub lost: Vec<Finding>,
     /// Transactions of the commit log that were applied to the copy after that.
     pub log_txns: u64,
-    /// The tables of the new database, sorted by name. Their counts do not include what transactions
-    /// of the commit log changed.
+    /// The tables of the new database, sorted by name. Their counts do not include what
+    /// transactions of the commit log changed.
     pub tables: Vec<SalvagedTable>,
 }
 

@@ -137,8 +137,8 @@ impl FreeSpace {
         }
     }
 
-    /// Takes the usable extents at the end of a state of `page_count` pages out; gives how many pages
-    /// are left.
+    /// Takes the usable extents at the end of a state of `page_count` pages out; gives how many
+    /// pages are left.
     pub(crate) fn cut_tail(&mut self, mut page_count: u64) -> u64 {
         loop {
             let last = [&self.listed, &self.unlisted].into_iter().filter_map(|extents| extents.last_key_value()).max();

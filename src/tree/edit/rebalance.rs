@@ -38,7 +38,8 @@ pub(crate) fn after_removal<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path
     restore_shape(tree, path, path.len() - 1, empty)
 }
 
-/// Restores the shape of the tree after the page at `depth` of the path was freed, with its subtree.
+/// Restores the shape of the tree after the page at `depth` of the path was freed, with its
+/// subtree.
 pub(crate) fn after_cut<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &Path, depth: usize) -> Result<()> {
     restore_shape(tree, path, depth, true)
 }

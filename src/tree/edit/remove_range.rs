@@ -1,11 +1,11 @@
 //! Removing all entries of a range of keys.
 //!
 //! Floor: tree. Subtrees that lie inside the range are cut off whole: their pages are freed without
-//! a change, and only the pages above are copied. Entries are removed one by one only in the leaves at
-//! the two ends. After each step the shape of the tree is restored as after a delete.
+//! a change, and only the pages above are copied. Entries are removed one by one only in the leaves
+//! at the two ends. After each step the shape of the tree is restored as after a delete.
 //!
-//! Failure: any error can leave the tree of this transaction half changed, so the transaction must be
-//! aborted.
+//! Failure: any error can leave the tree of this transaction half changed, so the transaction must
+//! be aborted.
 
 use crate::error::{Error, Result};
 use crate::page::leaf::LeafMut;
@@ -78,8 +78,8 @@ impl<P: PageWrite> TreeMut<'_, P> {
         Ok(if end == first { Step::Done } else { Step::Remove(end - first) })
     }
 
-    /// The depth of the highest page of the path whose subtree lies inside the range. The path leads to
-    /// the first entry of the range, which is the first of its leaf.
+    /// The depth of the highest page of the path whose subtree lies inside the range. The path
+    /// leads to the first entry of the range, which is the first of its leaf.
     fn highest_inside(&self, path: &Path, high: Option<&[u8]>) -> Result<Option<usize>> {
         // The lowest upper bound so far: that of the page that is looked at.
         let (mut bound, mut inside) = (None, None);

@@ -1,7 +1,7 @@
 //! Appending the record of a commit to the log.
 //!
-//! Floor: txn. The caller holds the writer lock, and every page of the state is sealed. Steps, as in
-//! docs/concurrency.md:
+//! Floor: txn. The caller holds the writer lock, and every page of the state is sealed. Steps, as
+//! in docs/concurrency.md:
 //!
 //! ```text
 //! 1  set `appending` to the txn; full fence
@@ -14,13 +14,13 @@
 //! While `appending` is set the writer waits for nothing, because a leader waits for it (P8).
 //!
 //! Invariants:
-//!   APPEND-1  no page is written again once its flush begins: a record never begins before `closed`
-//!             (P8).
-//!   APPEND-2  nothing is appended to an epoch with an orphan record (P9).
-//!   APPEND-3  pages from the log start of the durable meta page on are not overwritten.
+//!   RECORD-1  no page is written again once its flush begins: a record never begins before
+//!             `closed` (P8).
+//!   RECORD-2  nothing is appended to an epoch with an orphan record (P9).
+//!   RECORD-3  pages from the log start of the durable meta page on are not overwritten.
 //!
-//! Failure: a failed write leaves an orphan record. The epoch is broken then, and the commit goes on
-//! by checkpoint with a new epoch: reported as aborted, it could come back.
+//! Failure: a failed write leaves an orphan record. The epoch is broken then, and the commit goes
+//! on by checkpoint with a new epoch: reported as aborted, it could come back.
 
 use std::sync::atomic::{fence, Ordering};
 

@@ -34,8 +34,9 @@ use crate::txn::state::State;
 
 /// How long a waiter sleeps before it looks again whether the flush lock is free.
 const WAIT_MAX: Duration = Duration::from_millis(50);
-/// How long a leader waits for others at most, and the part of the time of a flush that it waits.
-const GATHER_MAX: Duration = Duration::from_millis(1);
+/// How long a leader waits for others at most, and for the next of them as a part of the time of a
+/// flush.
+const GATHER_MAX: Duration = Duration::from_millis(2);
 const GATHER_PART: u32 = 3;
 
 /// Threads and tasks that wait until a transaction is durable.
@@ -121,16 +122,21 @@ impl Core {
         Ok(())
     }
 
-    /// Waits for the records of other committers, if there were some at the last flush.
+    /// Waits for the records of other committers, if there were some at the last flush: as long as
+    /// one comes soon after the other, and all in all no longer than a flush takes.
     fn gather(&self) {
         let committers = self.waiters.committers.load(Ordering::Relaxed);
         if committers < 2 {
             return;
         }
-        let flush = Duration::from_nanos(self.waiters.flush_nanos.load(Ordering::Relaxed));
-        let (begin, limit) = (Instant::now(), (flush / GATHER_PART).min(GATHER_MAX));
-        while self.unflushed() < committers && begin.elapsed() < limit {
+        let flush = Duration::from_nanos(self.waiters.flush_nanos.load(Ordering::Relaxed)).min(GATHER_MAX);
+        let (begin, mut last, mut known) = (Instant::now(), Instant::now(), self.unflushed());
+        while known < committers && begin.elapsed() < flush && last.elapsed() < flush / GATHER_PART {
             std::thread::yield_now();
+            let unflushed = self.unflushed();
+            if unflushed > known {
+                (known, last) = (unflushed, Instant::now());
+            }
         }
     }
 

@@ -1,12 +1,12 @@
 //! Making the log, and giving it up.
 //!
-//! Floor: txn. A database that commits a few times only, like one command of a tool, has no log: its
-//! commits cost two flushes, and the file stays small. The fourth small commit of an open database
-//! makes the log. Closing in order gives it up. Both are commits by checkpoint, because the log's
-//! extent and epoch are part of the state (P14).
+//! Floor: txn. A database that commits a few times only, like one command of a tool, has no log:
+//! its commits cost two flushes, and the file stays small. The fourth small commit of an open
+//! database makes the log. Closing in order gives it up. Both are commits by checkpoint, because
+//! the log's extent and epoch are part of the state (P14).
 //!
-//! Failure: without room on the disk there is no log, and commits go by checkpoint. Errors of a commit
-//! by checkpoint.
+//! Failure: without room on the disk there is no log, and commits go by checkpoint. Errors of a
+//! commit by checkpoint.
 
 use std::sync::atomic::Ordering;
 
@@ -26,6 +26,8 @@ use crate::txn::write::txn::{writer_of, WriteTxn};
 const COMMITS_BEFORE_LOG: u64 = 3;
 /// After a log could not be made, so many commits go by checkpoint before the next attempt.
 const COMMITS_BEFORE_RETRY: u64 = 1000;
+/// A log is replaced when the new one is so many times as large.
+const LARGER_FROM: u64 = 4;
 const LOG_MIN_BYTES: u64 = 256 << 10;
 const LOG_MAX_BYTES: u64 = 64 << 20;
 /// Bytes of zeros that are written at once into a new log.
@@ -44,14 +46,23 @@ impl Core {
         quarter.clamp(LOG_MIN_BYTES, LOG_MAX_BYTES) / page_size * page_size
     }
 
-    /// Whether the next small commit makes the log.
+    /// Whether the next small commit makes a log: the first one, or a larger one because the file
+    /// has grown.
     fn wants_log(&self, state: &State) -> bool {
         let commits = self.commits.load(Ordering::Relaxed);
         let before = hooks::log_shape().map_or(COMMITS_BEFORE_LOG, |(commits, _)| commits);
-        state.log.pages == 0 && self.lock.is_some() && commits >= before.max(self.retry_at.load(Ordering::Relaxed))
+        let bytes = state.log.pages * self.page_size as u64;
+        let outgrown = bytes * LARGER_FROM <= self.new_log_bytes(state);
+        outgrown && self.lock.is_some() && commits >= before.max(self.retry_at.load(Ordering::Relaxed))
     }
 
-    /// Bytes that the record of a transaction on a state may have; 0 if nothing needs to be recorded.
+    /// Makes no log for a while.
+    fn put_log_off(&self) {
+        self.retry_at.store(self.commits.load(Ordering::Relaxed) + COMMITS_BEFORE_RETRY, Ordering::Relaxed);
+    }
+
+    /// Bytes that the record of a transaction on a state may have; 0 if nothing needs to be
+    /// recorded.
     pub(crate) fn record_bytes_for(&self, state: &State) -> usize {
         match self.wants_log(state) {
             true => self.new_log_bytes(state) as usize / 4,
@@ -75,8 +86,8 @@ impl Core {
 }
 
 impl Env {
-    /// Notes that a transaction has committed: asks for a checkpoint where one is due, and for a flush
-    /// of what is not durable.
+    /// Notes that a transaction has committed: asks for a checkpoint where one is due, and for a
+    /// flush of what is not durable.
     pub(crate) fn note_commit(&self, txn: TxnId) {
         self.commits.fetch_add(1, Ordering::Relaxed);
         let Some(state) = self.live.state(txn).filter(|state| state.log.pages > 0) else { return };
@@ -84,7 +95,7 @@ impl Env {
         let meta = self.live.durable_meta();
         let log_bytes = state.log.pages * self.page_size as u64;
         let held = state.superseded.saturating_sub(meta.superseded);
-        let bound = self.opened.held_pages.unwrap_or(state.page_count / 2).max(HELD_PAGES_MIN);
+        let bound = self.opened.held_pages.unwrap_or_else(|| (state.page_count / 2).max(HELD_PAGES_MIN));
         if state.log.start.saturating_sub(meta.log_start) > log_bytes / 2 || held > bound {
             self.signal.want_checkpoint();
         }
@@ -95,8 +106,8 @@ impl Env {
         }
     }
 
-    /// Commits a state without a log, when the last handle is gone. What is free at the end of the file
-    /// then is given up too; both meta pages say so, because the file gets shorter.
+    /// Commits a state without a log, when the last handle is gone. What is free at the end of the
+    /// file then is given up too; both meta pages say so, because the file gets shorter.
     pub(crate) fn give_up_log(&mut self) -> Result<()> {
         self.make_writer()?;
         let before = self.live.latest();
@@ -167,21 +178,29 @@ impl WriteTxn {
         let first = match self.alloc_log(pages) {
             Ok(first) => first,
             Err(Error::DiskFull { .. }) => {
-                self.env
-                    .retry_at
-                    .store(self.env.commits.load(Ordering::Relaxed) + COMMITS_BEFORE_RETRY, Ordering::Relaxed);
+                self.env.put_log_off();
                 return Ok(latest.log);
             }
             Err(e) => return Err(e),
         };
-        self.makes_log = true;
         let mut state = State { log: LogDescriptor { first, pages, ..latest.log }, ..latest };
+        let owner = &mut writer_of(&mut self.writer).pages;
+        if self.env.log_file(&state.log).is_err() {
+            // The file cannot be opened a second time: there is no log.
+            owner.give_back_written_through(first, pages);
+            self.env.put_log_off();
+            return Ok(latest.log);
+        }
+        if latest.log.pages > 0 {
+            owner.free(latest.log.first, latest.log.pages, TxnId::default());
+        }
+        self.makes_log = true;
         self.env.begin_epoch(&mut state);
         Ok(state.log)
     }
 
-    /// Allocates the extent of a log at the end of the file, where closing can cut it off, and writes zeros to it, so that a later flush of a part of it
-    /// writes only that part.
+    /// Allocates the extent of a log at the end of the file, where closing can cut it off, and
+    /// writes zeros to it, so that a later flush of a part of it writes only that part.
     fn alloc_log(&mut self, pages: u64) -> Result<PageId> {
         let page_size = self.env.page_size;
         let owner = &mut writer_of(&mut self.writer).pages;

@@ -1,8 +1,8 @@
 //! The commit log: how a transaction becomes durable with one flush of a few neighbouring pages.
 //!
-//! Floor: txn. A transaction that is small enough writes its operations as one record at the head of
-//! the log. Its pages stay in the writable mapping and reach the disk at the next checkpoint. After a
-//! crash, the operations are applied again to the state of the newest meta page.
+//! Floor: txn. A transaction that is small enough writes its operations as one record at the head
+//! of the log. Its pages stay in the writable mapping and reach the disk at the next checkpoint.
+//! After a crash, the operations are applied again to the state of the newest meta page.
 //!
 //! ```text
 //! operations  what a transaction did, as bytes: written by `TxnRecord`, read by `Operations`

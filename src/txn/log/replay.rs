@@ -2,8 +2,8 @@
 //!
 //! Floor: txn. All records are applied in one transaction, which ends with a checkpoint of its own
 //! number and epoch, before anything is appended (R10). A crash on the way leaves the meta page and
-//! the log as they were, so replay begins again. A database that is opened read-only is replayed into
-//! memory after the file's pages, and the file stays as it is.
+//! the log as they were, so replay begins again. A database that is opened read-only is replayed
+//! into memory after the file's pages, and the file stays as it is.
 //!
 //! Failure: damage of the log or of a page is `Corrupt` and names the transactions in doubt; errors
 //! of a write transaction. Nothing was changed that a meta page reaches.
@@ -51,8 +51,8 @@ pub(crate) fn damage_error(path: &Path, damage: &LogDamage) -> Error {
 /// Applies the records of a log, and makes the state that they lead to durable. The environment was
 /// just opened on the state of the meta page, and no other thread has it yet.
 ///
-/// After an error the environment is poisoned: its latest state has the number of the newest record,
-/// and not what the record says, so nothing may be made of it.
+/// After an error the environment is poisoned: its latest state has the number of the newest
+/// record, and not what the record says, so nothing may be made of it.
 pub(crate) fn replay(env: &Arc<Env>, meta: (&MetaPage, usize), log: &Scan) -> Result<()> {
     let replayed = apply_all(env, meta, log);
     if let Err(e) = &replayed {

@@ -1,13 +1,13 @@
 //! Finding the valid records of a commit log.
 //!
-//! Floor: txn. Begins where the meta page says, and goes on while records verify, chain on each other
-//! and have the next transaction number. The next record follows the one before or begins the next
-//! page; a gap ends the log.
+//! Floor: txn. Begins where the meta page says, and goes on while records verify, chain on each
+//! other and have the next transaction number. The next record follows the one before or begins the
+//! next page; a gap ends the log.
 //!
 //! A crash may leave whole records after a gap: of transactions that were not acknowledged. But a
 //! record says which transaction was durable when it was written, and which meta page. If that is
-//! newer than what was found, then something was lost that had been acknowledged: that is damage, and
-//! never a shorter history.
+//! newer than what was found, then something was lost that had been acknowledged: that is damage,
+//! and never a shorter history.
 //!
 //! Failure: [`LogDamage`] names the transactions in doubt.
 

@@ -57,6 +57,7 @@ use crate::page::meta::MetaPage;
 use crate::sys::fork::PerProcess;
 use crate::txn::env::{Env, EnvParts};
 use crate::txn::log::replay;
+use crate::txn::log::scan::Scan;
 use crate::txn::read::snapshot::ReadPool;
 pub(crate) use create::in_memory;
 use create::{create, initialise, is_blank, target_of_link};
@@ -279,28 +280,15 @@ fn replay_log(path: &Path, carry_out: bool) -> Result<Vec<(String, u64)>> {
 /// failed.
 fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Arc<Env>, Result<()>)> {
     let lock = lock_file(path, id, spec.read_only)?;
-    let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
-    if len == 0 {
-        if !spec.init_empty || spec.read_only {
-            return Err(Error::EmptyFile { path: path.to_path_buf() });
-        }
-        initialise(path, &file, spec)?;
-    } else if spec.init_empty && !spec.read_only && len <= 2 * limits::PAGE_SIZE_MAX as u64 && is_blank(&file, len) {
-        // A power loss while an empty file was initialised can leave the new length without the
-        // bytes.
-        initialise(path, &file, spec)?;
-    }
-    let NewestState { meta, slot, in_order, doubted } = find_state(path, &file, id, spec, len)?;
+    initialise_blank(path, &file, spec)?;
+    let NewestState { meta, slot, in_order, doubted } = find_state(path, &file, id, spec)?;
     let page_size = u64::from(meta.page_size);
     let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
     let needed = meta.page_count.saturating_mul(page_size);
     if needed > len {
         return Err(Error::Truncated { path: path.to_path_buf(), needed, found: len, whole: None });
     }
-    let log = (meta.log.pages > 0).then(|| replay::read_log(&file, &meta));
-    if let Some(damage) = log.as_ref().and_then(|log| log.damage.as_ref()).filter(|_| !spec.replay_to_damage) {
-        return Err(replay::damage_error(path, damage));
-    }
+    let log = find_log(path, &file, &meta, spec)?;
     let options = MapOptions {
         page_size: meta.page_size as usize,
         window_bytes: spec.window_bytes,
@@ -321,7 +309,8 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
         // could bring back the older state after its pages were reused.
         mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
         if log.is_none() && len > needed {
-            // Only now: the meta page that was found, and may need less than an older one, is durable.
+            // Only now: the meta page that was found, and may need less than an older one, is
+            // durable.
             mapping.shrink(needed).map_err(|e| Error::io("cutting off unused space", path, e))?;
         }
         mapping.ready_to_write().map_err(|e| Error::io("mapping the file for writing", path, e))?;
@@ -339,6 +328,29 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
     Ok((env, replayed))
 }
 
+/// Makes an empty file a database, if the options say so.
+fn initialise_blank(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
+    let len = file::length(file).map_err(|e| Error::io("reading the length", path, e))?;
+    let may = spec.init_empty && !spec.read_only;
+    match len {
+        0 if may => initialise(path, file, spec),
+        0 => Err(Error::EmptyFile { path: path.to_path_buf() }),
+        // A power loss while an empty file was initialised can leave the new length without the
+        // bytes.
+        _ if may && len <= 2 * limits::PAGE_SIZE_MAX as u64 && is_blank(file, len) => initialise(path, file, spec),
+        _ => Ok(()),
+    }
+}
+
+/// The commit log of a file that was not closed in order; `None` if there is none.
+fn find_log(path: &Path, file: &File, meta: &MetaPage, spec: &OpenSpec) -> Result<Option<Scan>> {
+    let log = (meta.log.pages > 0).then(|| replay::read_log(file, meta));
+    match log.as_ref().and_then(|log| log.damage.as_ref()).filter(|_| !spec.replay_to_damage) {
+        Some(damage) => Err(replay::damage_error(path, damage)),
+        None => Ok(log),
+    }
+}
+
 /// The state that a file is opened with, and how it was found.
 struct NewestState {
     meta: MetaPage,
@@ -349,8 +361,9 @@ struct NewestState {
     doubted: bool,
 }
 
-/// Finds the newest state of a file of `len` bytes, or the one that recovery goes back to.
-fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec, len: u64) -> Result<NewestState> {
+/// Finds the newest state of a file, or the one that recovery goes back to.
+fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec) -> Result<NewestState> {
+    let len = file::length(file).map_err(|e| Error::io("reading the length", path, e))?;
     if !spec.read_only && !spec.recover && !cache_validation::is_doubted(file, id) {
         // A file that is being written is longer than its newest state (MAP-5). So if the lengths
         // are equal, the file was closed cleanly, or opened and never written to.

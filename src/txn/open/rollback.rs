@@ -24,7 +24,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::ids::{TxnId, MAX_U48};
 use crate::mapping::file::{self as files, ChunkWriter};
-use crate::page::meta::{self, MetaPage, Slot};
+use crate::page::meta::{self, LogDescriptor, MetaPage, Slot};
 use crate::tree::Finding;
 use crate::txn::log::replay;
 use crate::txn::log::scan::LogDamage;
@@ -174,7 +174,8 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
 /// (ROLLBACK-1).
 fn give_up(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     let meta = &plan.target.meta;
-    let newest = survey::candidates(&survey::probe(file)).iter().map(|found| found.meta.txn.0).max();
+    let candidates = survey::candidates(&survey::probe(file));
+    let newest = candidates.iter().map(|found| last_txn(file, &found.meta)).max();
     // A record that was overwritten may have had the next number, and pages of its state carry it.
     let lost = u64::from(plan.contradiction.is_some());
     let txn = newest.unwrap_or(0).max(plan.newest.meta.txn.0) + 1 + lost;
@@ -182,7 +183,16 @@ fn give_up(path: &Path, file: &File, plan: &Plan) -> Result<()> {
         let what = "the transaction number has reached its maximum; 'kvctl salvage FILE OUT' makes a new file".into();
         return Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what });
     }
-    write_slot(path, file, &MetaPage { txn: TxnId(txn), ..*meta }, plan.target.slot ^ 1)
+    // A new epoch: no record of the log that was given up counts any more.
+    let epoch = candidates.iter().map(|found| found.meta.log.epoch).max().unwrap_or(0) + 1;
+    let log = LogDescriptor { epoch, ..meta.log };
+    write_slot(path, file, &MetaPage { txn: TxnId(txn), log, ..*meta }, plan.target.slot ^ 1)
+}
+
+/// The newest transaction that a meta page or its log tells of. Pages may carry its number.
+fn last_txn(file: &File, meta: &MetaPage) -> u64 {
+    let Some(log) = LogTail::of(file, meta) else { return meta.txn.0 };
+    log.newest.0.max(log.damage.and_then(|damage| damage.durable).map_or(0, |txn| txn.0))
 }
 
 /// Writes both copies of a record into a slot.

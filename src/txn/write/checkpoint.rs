@@ -1,10 +1,10 @@
 //! Checkpoint: making a whole state durable and writing a meta page that points at it.
 //!
 //! Floor: txn. Two flushes: first everything that the state reaches, then the other meta page (rule
-//! R7). The meta page that is durable stays valid, with all its pages, until the new one is durable.
-//! There are two ways. A commit by checkpoint makes its own state durable and holds the writer lock to
-//! the end. A checkpoint beside writers makes the published state durable while transactions go on; the
-//! commit log has what came after it.
+//! R7). The meta page that is durable stays valid, with all its pages, until the new one is
+//! durable. There are two ways. A commit by checkpoint makes its own state durable and holds the
+//! writer lock to the end. A checkpoint beside writers makes the published state durable while
+//! transactions go on; the commit log has what came after it.
 //!
 //! Invariants:
 //!   CHECKPOINT-1  a meta page is written only after everything it reaches was flushed without
@@ -173,8 +173,8 @@ impl Core {
         Ok(())
     }
 
-    /// Writes the meta page of a state into the slot that does not hold the durable one, and makes it
-    /// durable; it is in doubt meanwhile. Gives the checkpoint record for the time after it.
+    /// Writes the meta page of a state into the slot that does not hold the durable one, and makes
+    /// it durable; it is in doubt meanwhile. Gives the checkpoint record for the time after it.
     fn write_meta_page(&self, state: &State, before: Checkpoint) -> Result<Checkpoint> {
         let slot = before.durable_meta.slot ^ usize::from(!hooks::is(Mutant::SameSlot));
         self.live.store_checkpoint(&Checkpoint { in_doubt: Some((slot, *state)), ..before });

@@ -1,13 +1,13 @@
 //! Commit and abort: how a write transaction ends.
 //!
-//! Floor: txn. A commit seals the trees of changed tables, puts their records into the catalog, saves
-//! the free space and seals it, and makes the next state. Then either the record of the transaction is
-//! appended to the commit log (`log/append.rs`) and a flush is shared with others (`log/lead.rs`), or
-//! the state is committed by checkpoint (`write/checkpoint.rs`). An abort drops the claimed pages and
-//! all that the writer remembers of the free space.
+//! Floor: txn. A commit seals the trees of changed tables, puts their records into the catalog,
+//! saves the free space and seals it, and makes the next state. Then either the record of the
+//! transaction is appended to the commit log (`log/append.rs`) and a flush is shared with others
+//! (`log/lead.rs`), or the state is committed by checkpoint (`write/checkpoint.rs`). An abort drops
+//! the claimed pages and all that the writer remembers of the free space.
 //!
-//! A transaction commits by checkpoint if there is no log, if its record is too large, if the log has
-//! no space after a checkpoint, if an append failed, and if it makes the log.
+//! A transaction commits by checkpoint if there is no log, if its record is too large, if the log
+//! has no space after a checkpoint, if an append failed, and if it makes the log.
 //!
 //! Invariants: WRITE-2 and WRITE-3, see `write/txn.rs`.
 //!
@@ -37,11 +37,11 @@ use crate::txn::write::txn::{writer_of, WriteTxn};
 /// | `Immediate` | it is durable | survives | survives | when it is durable |
 /// | `Eventual` | it is made | survives | may be lost, with all commits after it | at once |
 ///
-/// Whatever is lost, the state after a power loss is that of some commit, and no older than the last
-/// `Immediate` one that was acknowledged. [`Db::sync`](crate::Db::sync) makes all commits durable that
-/// have returned; [`Options::sync_interval`](crate::Options::sync_interval) does so from time to time.
-/// An `Eventual` commit after `Immediate` ones that are not durable yet becomes visible with them, and
-/// returns then.
+/// Whatever is lost, the state after a power loss is that of some commit, and no older than the
+/// last `Immediate` one that was acknowledged. [`Db::sync`](crate::Db::sync) makes all commits
+/// durable that have returned; [`Options::sync_interval`](crate::Options::sync_interval) does so
+/// from time to time. An `Eventual` commit after `Immediate` ones that are not durable yet becomes
+/// visible with them, and returns then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Durability {
@@ -54,8 +54,8 @@ pub enum Durability {
 
 /// A commit whose durability can be waited for: [`WriteTxn::commit_async`] gives it.
 ///
-/// [`wait`](PendingCommit::wait) blocks; as a [`Future`] it needs no particular runtime. Dropping it
-/// does not undo the commit: the environment's thread makes it durable.
+/// [`wait`](PendingCommit::wait) blocks; as a [`Future`] it needs no particular runtime. Dropping
+/// it does not undo the commit: the environment's thread makes it durable.
 #[must_use = "the commit is durable only when `wait` has returned or the future is ready"]
 pub struct PendingCommit {
     env: Arc<Env>,
@@ -70,16 +70,17 @@ impl PendingCommit {
         self.txn.0
     }
 
-    /// Whether the commit is durable and visible.
+    /// Whether [`wait`](PendingCommit::wait) would return at once.
     pub fn is_done(&self) -> bool {
         self.env.is_acknowledged(self.target)
     }
 
-    /// Returns when the commit is durable and visible.
+    /// Returns when the commit has what its level promises: an `Immediate` one is durable and
+    /// visible, an `Eventual` one visible.
     ///
     /// # Errors
-    /// `Poisoned` or `Io` when a flush has failed: whether the transaction survives is not known until
-    /// the database is opened again.
+    /// `Poisoned` or `Io` when a flush has failed: whether the transaction survives is not known
+    /// until the database is opened again.
     pub fn wait(self) -> Result<()> {
         self.env.wait_durable(self.target)
     }
@@ -94,6 +95,10 @@ impl Future for PendingCommit {
         }
         self.env.check_process()?;
         self.env.check_poison()?;
+        if !self.env.signal.has_thread() {
+            // Where the kernel has no thread to give, no other thread may flush.
+            return Poll::Ready(self.env.wait_durable(self.target));
+        }
         self.env.waiters.add(context.waker());
         // It may have become durable before the waker was there.
         match (self.is_done(), self.env.check_poison()) {
@@ -115,8 +120,8 @@ impl WriteTxn {
     /// Makes everything that this transaction changed durable and visible, or nothing of it.
     ///
     /// Returns when it survives a power loss, or at the level that
-    /// [`set_durability`](WriteTxn::set_durability) has set. Transactions that commit at the same time
-    /// share their flushes.
+    /// [`set_durability`](WriteTxn::set_durability) has set. Transactions that commit at the same
+    /// time share their flushes.
     ///
     /// # Errors
     /// `DiskFull`, or `Io` of growing the file: the transaction is aborted and the database goes
@@ -132,8 +137,8 @@ impl WriteTxn {
         env.wait_durable(target)
     }
 
-    /// Commits, and does not wait until the transaction is durable: the handle that is returned waits.
-    /// Other transactions can begin meanwhile.
+    /// Commits, and does not wait until the transaction is durable: the handle that is returned
+    /// waits. Other transactions can begin meanwhile.
     ///
     /// ```
     /// # use mapleaf::{Db, Table};
@@ -166,8 +171,8 @@ impl WriteTxn {
         Ok(PendingCommit { env, txn, target })
     }
 
-    /// Sets when [`commit`](WriteTxn::commit) returns, and what the transaction survives then. Default:
-    /// [`Durability::Immediate`].
+    /// Sets when [`commit`](WriteTxn::commit) returns, and what the transaction survives then.
+    /// Default: [`Durability::Immediate`].
     ///
     /// ```
     /// # use mapleaf::{Db, Durability, Table};
@@ -202,7 +207,8 @@ impl WriteTxn {
         // A store that the kernel could not serve is lost, although nothing shows it here.
         let made = self.pages().check_fault(made).map_err(|e| e.with_path(env.path()))?;
         let Some(state) = made else {
-            // Nothing was changed. What this transaction saw has to be durable, as far as it was to be.
+            // Nothing was changed. What this transaction saw has to be durable, as far as it was to
+            // be.
             let target = match self.durability {
                 Durability::Immediate => self.basis.latest.last_immediate,
                 Durability::Eventual => TxnId(0),

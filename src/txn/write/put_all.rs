@@ -1,8 +1,8 @@
 //! Putting many entries at once, in the order that is cheapest.
 //!
-//! Floor: txn. Entries are collected, sorted by key, and put in that order: those of one leaf come one
-//! after the other. Before a group of entries is put, the lookups of their keys go down together, so
-//! that their waits for memory overlap (`tree/lookup/many.rs`).
+//! Floor: txn. Entries are collected, sorted by key, and put in that order: those of one leaf come
+//! one after the other. Before a group of entries is put, the lookups of their keys go down
+//! together, so that their waits for memory overlap (`tree/lookup/many.rs`).
 //!
 //! Failure: what [`WriteTxn::put`] says. The entries before the one that failed are stored.
 
@@ -58,8 +58,8 @@ impl Collected {
 }
 
 impl WriteTxn {
-    /// Puts all collected entries into a table, and empties the collection. Gives how many keys were
-    /// not there.
+    /// Puts all collected entries into a table, and empties the collection. Gives how many keys
+    /// were not there.
     pub(crate) fn put_collected_entries(&mut self, at: usize, collected: &mut Collected) -> Result<u64> {
         collected.sort();
         let mut new = 0;

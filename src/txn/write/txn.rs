@@ -196,8 +196,8 @@ impl WriteTxn {
         }
     }
 
-    /// Grows the file before an operation has to. On a full disk, a checkpoint releases the pages that
-    /// only the durable meta page needs.
+    /// Grows the file before an operation has to. On a full disk, a checkpoint releases the pages
+    /// that only the durable meta page needs.
     #[cold]
     fn make_room(&mut self, extent: u64) -> Result<()> {
         let superseded = self.basis.latest.superseded;

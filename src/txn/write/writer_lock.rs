@@ -1,37 +1,60 @@
-//! The writer lock inside a process: one writer at a time, served in the order of arrival.
+//! The writer lock inside a process: one writer at a time, and no thread waits for ever.
 //!
-//! Floor: txn. Belongs to the database handle and not to a thread, so that a write transaction can
-//! move between threads. A thread that waits with a time limit leaves the queue without disturbing
-//! the others.
+//! Floor: txn. Belongs to the environment and not to a thread, so that a write transaction can move
+//! between threads. Threads that wait form a queue, and only the first of them is woken. A thread
+//! that finds the lock free takes it although others wait, because it is awake and they are not;
+//! but not past a thread that has waited for long. A thread that waits with a time limit leaves the
+//! queue without disturbing the others.
 //!
 //! Failure: none; giving up in time is an answer, not an error.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::txn::locks::{check_order, LockName};
 
+/// Once the first thread of the queue has waited so long, no other thread passes it.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: u64,
+    thread: Thread,
+    since: Instant,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     held: bool,
-    waiting: VecDeque<u64>,
+    waiting: VecDeque<Waiter>,
     next_ticket: u64,
 }
 
-/// A fair lock whose guard is no borrow: [`acquire`](WriterLock::acquire) and
+impl Queue {
+    fn first(&self) -> Option<u64> {
+        self.waiting.front().map(|waiter| waiter.ticket)
+    }
+
+    /// The thread to wake when the lock is free.
+    fn to_wake(&self) -> Option<Thread> {
+        self.waiting.front().filter(|_| !self.held).map(|waiter| waiter.thread.clone())
+    }
+}
+
+/// A lock whose guard is no borrow: [`acquire`](WriterLock::acquire) and
 /// [`release`](WriterLock::release).
 #[derive(Debug)]
 pub(crate) struct WriterLock {
     env: u64,
     queue: Mutex<Queue>,
-    changed: Condvar,
 }
 
 impl WriterLock {
     /// The lock of an environment with this number.
     pub(crate) fn new(env: u64) -> WriterLock {
-        WriterLock { env, queue: Mutex::default(), changed: Condvar::new() }
+        WriterLock { env, queue: Mutex::default() }
     }
 
     /// Waits for the lock, at most until `limit` has passed where one is given. Whether it was
@@ -41,36 +64,45 @@ impl WriterLock {
         // A limit that no clock can reach is none.
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut queue = self.lock();
-        if !queue.held && queue.waiting.is_empty() {
+        let may_pass = queue.waiting.front().is_none_or(|first| first.since.elapsed() < PATIENCE);
+        if !queue.held && may_pass {
             queue.held = true;
             return true;
         }
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
-        queue.waiting.push_back(ticket);
+        queue.waiting.push_back(Waiter { ticket, thread: std::thread::current(), since: Instant::now() });
         loop {
-            if !queue.held && queue.waiting.front() == Some(&ticket) {
+            if !queue.held && queue.first() == Some(ticket) {
                 queue.waiting.pop_front();
                 queue.held = true;
                 return true;
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
-                queue.waiting.retain(|&waiting| waiting != ticket);
-                self.changed.notify_all();
+                queue.waiting.retain(|waiter| waiter.ticket != ticket);
+                // It may have been woken for the lock.
+                let next = queue.to_wake();
+                drop(queue);
+                next.inspect(Thread::unpark);
                 return false;
             }
-            queue = match left {
-                Some(left) => self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
-            };
+            drop(queue);
+            match left {
+                Some(left) => std::thread::park_timeout(left),
+                None => std::thread::park(),
+            }
+            queue = self.lock();
         }
     }
 
-    /// Releases the lock; the next thread in the queue gets it.
+    /// Releases the lock, and wakes the first thread of the queue.
     pub(crate) fn release(&self) {
-        self.lock().held = false;
-        self.changed.notify_all();
+        let mut queue = self.lock();
+        queue.held = false;
+        let next = queue.to_wake();
+        drop(queue);
+        next.inspect(Thread::unpark);
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

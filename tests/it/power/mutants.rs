@@ -81,7 +81,8 @@ fn a_page_reused_one_transaction_early_is_caught() {
     assert!(said.contains("checksum mismatch"), "{said}");
 }
 
-/// The state of the durable meta page still needs pages that newer ones do not: replay begins there.
+/// The state of the durable meta page still needs pages that newer ones do not: replay begins
+/// there.
 #[test]
 fn a_page_reused_that_the_durable_meta_page_needs_is_caught() {
     let said = found_with(Setting { log: Log::Always, ..setting(Mode::Power, Some(Mutant::EarlyReclaim)) });

@@ -62,7 +62,8 @@ impl TxnPages {
         Ok(PageId(start))
     }
 
-    /// Takes pages at the end of the file that are written by `pwrite`: free pages stay for the trees.
+    /// Takes pages at the end of the file that are written by `pwrite`: free pages stay for the
+    /// trees.
     pub(crate) fn alloc_written_through_at_end(&mut self, pages: u64) -> Result<PageId> {
         let id = PageId(self.extend(pages)?);
         self.write_map.add_written_through(id, pages);
