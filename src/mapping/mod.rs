@@ -166,7 +166,12 @@ impl Mapping {
     /// From now on, nothing is stored to memory over a file: the end of the file is watched.
     pub(crate) fn watch_base(&self) -> io::Result<()> {
         match &self.shared.base {
-            Some((base, len)) => self.window().watch_last_byte(base, *len),
+            Some((base, len)) => {
+                let window = self.window();
+                // The sentinel after the memory, whose value does not count at another place.
+                window.sentinel.retire();
+                window.watch_last_byte(base, *len)
+            }
             None => Ok(()),
         }
     }
