@@ -197,7 +197,8 @@ impl Mapping {
         let wanted = budget::first_window(options.window_bytes, len, writable);
         let file = Arc::new(file);
         let read = base.as_ref().map_or(&file, |(base, _)| base);
-        let in_memory = anonymous && base.is_none();
+        let over_file = base.is_some();
+        let in_memory = anonymous && !over_file;
         let shared = Shared {
             record: Arc::new(FaultRecord::default()),
             fault_guard: options.fault_guard && !in_memory,
@@ -227,7 +228,8 @@ impl Mapping {
             ready: AtomicBool::new(false),
             resizing: Mutex::new(()),
             storing_meta_page: Mutex::new(()),
-            hooks: MappingHooks::take_next(),
+            // Memory over a file is a step of opening the file.
+            hooks: if over_file { MappingHooks::default() } else { MappingHooks::take_next() },
         })
     }
 

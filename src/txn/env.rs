@@ -86,13 +86,12 @@ pub(crate) struct EnvParts {
     pub(crate) slot: usize,
     pub(crate) read_only: bool,
     pub(crate) opened: OpenSpec,
-    pub(crate) mapping: Mapping,
     pub(crate) lock: Option<FileLock>,
 }
 
 impl Env {
-    pub(crate) fn new(parts: EnvParts) -> Env {
-        let core = Core::new(parts.path, (&parts.meta, parts.slot), parts.read_only, parts.mapping, parts.lock);
+    pub(crate) fn new(parts: EnvParts, mapping: Mapping) -> Env {
+        let core = Core::new(parts.path, (&parts.meta, parts.slot), parts.read_only, mapping, parts.lock);
         Env {
             core: Arc::new(core),
             opened: parts.opened,

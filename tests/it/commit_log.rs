@@ -1,9 +1,16 @@
 //! The commit log: when it is made and given up, what a crash leaves, group commit, levels.
 
+use std::future::Future as _;
+use std::io;
+use std::ops::Range;
 use std::path::Path;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 
-use mapleaf::testing;
-use mapleaf::{Db, Durability, Options, Table};
+use mapleaf::testing::{self, FlushEvent, FlushKind, Hooks};
+use mapleaf::{inspect, Db, Durability, ErrorKind, Options, Table};
 
 const NUMBERS: Table<u64, &[u8]> = Table::new("numbers");
 
@@ -175,4 +182,180 @@ fn a_read_only_open_after_a_crash_shows_all_commits_and_changes_nothing() {
         assert!(replayed.stats().expect("stats").entries == 900);
     }
     assert!(std::fs::read(&copy).expect("read") == before, "the file is as it was");
+}
+
+/// Fails the writes and flushes of the commit log that are asked for.
+#[derive(Default)]
+struct FailingLog {
+    fails_write: AtomicBool,
+    fails_flush: AtomicBool,
+    log: Mutex<Range<u64>>,
+}
+
+impl Hooks for FailingLog {
+    fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()> {
+        match event.kind == FlushKind::Log && self.fails_flush.swap(false, Ordering::SeqCst) {
+            true => Err(io::Error::other("a flush that fails")),
+            false => Ok(()),
+        }
+    }
+
+    fn writing(&self, offset: u64, _len: u64) -> io::Result<()> {
+        let is_log = self.log.lock().expect("no panic").contains(&offset);
+        match is_log && self.fails_write.swap(false, Ordering::SeqCst) {
+            true => Err(io::Error::other("a write that fails")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A database with a log, whose writes and flushes can be made to fail.
+fn with_failing_log(path: &Path) -> (Db, Arc<FailingLog>) {
+    let hooks = Arc::<FailingLog>::default();
+    let db = testing::open_with_hooks(Options::new(), path, Arc::clone(&hooks) as Arc<dyn Hooks>).expect("opened");
+    (0..10).for_each(|key| put(&db, key, b"value"));
+    let log = inspect::metas(&db).expect("metas").into_iter().max_by_key(|meta| meta.txn).expect("a meta page");
+    assert!(log.log_pages > 0);
+    *hooks.log.lock().expect("no panic") = log.log_first * 4096..(log.log_first + log.log_pages) * 4096;
+    (db, hooks)
+}
+
+#[test]
+fn a_commit_whose_append_fails_goes_on_by_checkpoint_and_later_ones_use_the_log_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("a.mapleaf");
+    let (db, hooks) = with_failing_log(&path);
+    hooks.fails_write.store(true, Ordering::SeqCst);
+    put(&db, 10, b"by checkpoint");
+    assert!(!hooks.fails_write.load(Ordering::SeqCst), "a write has failed");
+    assert_eq!(testing::durable_meta_txn(&db), testing::latest_txn(&db));
+    let before = testing::flush_count(&db);
+    (11..20).for_each(|key| put(&db, key, b"by log"));
+    assert_eq!(testing::flush_count(&db), before + 9);
+    let copy = dir.path().join("b.mapleaf");
+    crashed_copy(&path, &copy);
+    assert_eq!(numbers(&Db::open(&copy).expect("opened after the crash")), numbers(&db));
+}
+
+#[test]
+fn a_failed_flush_of_the_log_poisons_and_the_next_opening_shows_a_commit_or_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("a.mapleaf");
+    let (db, hooks) = with_failing_log(&path);
+    hooks.fails_flush.store(true, Ordering::SeqCst);
+    let failed = db.write(|txn| txn.table(NUMBERS)?.put(10, b"in doubt").map(drop)).expect_err("the flush failed");
+    assert_eq!(failed.kind(), ErrorKind::Io);
+    let next = db.write(|txn| txn.table(NUMBERS)?.put(11, b"refused").map(drop)).expect_err("poisoned");
+    assert_eq!(next.kind(), ErrorKind::Poisoned);
+    drop(db);
+    let count = numbers(&Db::open(&path).expect("opened again")).len();
+    assert!(count == 10 || count == 11, "{count}");
+}
+
+/// Flips a byte of the first record that is found in the file.
+fn damage_record(path: &Path, of_txn: u64) {
+    let mut bytes = std::fs::read(path).expect("read");
+    let is_it = |at: &usize| bytes[*at + 12..*at + 16] == *b"MLog" && bytes[*at + 16..*at + 24] == of_txn.to_le_bytes();
+    let at = (0..bytes.len() - 64).step_by(8).find(is_it).expect("the record");
+    bytes[at + 45] ^= 1;
+    std::fs::write(path, bytes).expect("written");
+}
+
+#[test]
+fn a_damaged_record_of_an_acknowledged_commit_is_an_error_and_recover_keeps_what_came_before() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("a.mapleaf");
+    let db = Db::open(&path).expect("opened");
+    (0..20).for_each(|key| put(&db, key, b"value"));
+    let copy = dir.path().join("b.mapleaf");
+    crashed_copy(&path, &copy);
+    let newest = testing::latest_txn(&db);
+    damage_record(&copy, newest - 4);
+    for read_only in [true, false] {
+        let refused = Options::new().read_only(read_only).open(&copy).expect_err("damaged");
+        assert_eq!(refused.kind(), ErrorKind::Corrupt);
+        let text = refused.to_string();
+        assert!(text.contains(&format!("transactions {} to {}", newest - 4, newest - 1)), "{text}");
+        assert!(text.contains("kvctl recover"), "{text}");
+    }
+    let preview = Db::recover_preview(&copy).expect("a preview");
+    assert_eq!((preview.newest_txn, preview.whole_txn), (newest - 1, newest - 5));
+    assert!(preview.is_loss());
+    let out = dir.path().join("salvaged.mapleaf");
+    let salvaged = Db::salvage(&copy, &out).expect("salvaged");
+    assert!(salvaged.is_loss() && salvaged.log_txns > 0, "{salvaged:?}");
+    assert_eq!(numbers(&Db::open(&out).expect("opened")).len(), 15);
+    assert!(Db::recover(&copy).expect("recovered").is_loss());
+    let recovered = Db::open(&copy).expect("opened");
+    assert_eq!(numbers(&recovered), numbers(&db)[..15]);
+    put(&recovered, 100, b"goes on");
+    assert!(recovered.check().expect("checked").findings.is_empty());
+}
+
+#[test]
+fn going_back_to_the_older_meta_page_gives_up_its_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("a.mapleaf");
+    let db = Db::open(&path).expect("opened");
+    (0..20).for_each(|key| put(&db, key, b"value"));
+    db.checkpoint().expect("a checkpoint");
+    (20..40).for_each(|key| put(&db, key, b"value"));
+    let copy = dir.path().join("b.mapleaf");
+    crashed_copy(&path, &copy);
+    // The catalog of the newest meta page.
+    let newest = inspect::metas(&db).expect("metas").into_iter().max_by_key(|meta| meta.txn).expect("a meta page");
+    let mut bytes = std::fs::read(&copy).expect("read");
+    bytes[newest.catalog_root as usize * 4096 + 2000] ^= 1;
+    std::fs::write(&copy, bytes).expect("written");
+    if Db::recover(&copy).is_ok() {
+        let recovered = Db::open(&copy).expect("opened after the recovery");
+        let entries = numbers(&recovered);
+        assert!(entries.len() < 40 && numbers(&db).starts_with(&entries), "{} entries", entries.len());
+        assert!(recovered.check().expect("checked").findings.is_empty());
+    }
+}
+
+#[test]
+fn a_commit_can_be_waited_for_as_a_future_without_a_runtime() {
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Unpark>) {
+            self.0.unpark();
+        }
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let db = Db::open(dir.path().join("a.mapleaf")).expect("opened");
+    (0..10).for_each(|key| put(&db, key, b"value"));
+    let mut txn = db.begin_write().expect("a write transaction");
+    txn.table(NUMBERS).expect("the table").put(10, b"awaited").expect("stored");
+    let mut commit = pin!(txn.commit_async().expect("committed"));
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match commit.as_mut().poll(&mut context) {
+            Poll::Ready(done) => break done.expect("durable"),
+            Poll::Pending => std::thread::park(),
+        }
+    }
+    assert!(testing::durable_txn(&db) >= testing::latest_txn(&db));
+    assert_eq!(numbers(&db).len(), 11);
+}
+
+#[test]
+fn a_file_that_grows_gets_a_larger_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("a.mapleaf");
+    let db = Db::open(&path).expect("opened");
+    (0..5).for_each(|key| put(&db, key, b"value"));
+    let small = testing::log_pages(&db);
+    for round in 0..40u64 {
+        db.write(|txn| txn.table(NUMBERS)?.put_all((0..200).map(|n| (round * 200 + n, &[7; 900][..]))).map(drop))
+            .expect("written");
+    }
+    (0..5).for_each(|key| put(&db, key, b"value"));
+    assert!(testing::log_pages(&db) >= 4 * small, "{small} and {} pages", testing::log_pages(&db));
+    assert!(db.check().expect("checked").findings.is_empty());
+    let copy = dir.path().join("b.mapleaf");
+    crashed_copy(&path, &copy);
+    assert_eq!(numbers(&Db::open(&copy).expect("opened after the crash")), numbers(&db));
 }

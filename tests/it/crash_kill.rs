@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mapleaf::testing::{open_with_hooks, FlushEvent, Hooks};
-use mapleaf::{Db, Options};
+use mapleaf::{Db, Durability, Options};
 
 use crate::reexec;
 use crate::workload::{long, History, Rng, FIRST_TXN};
@@ -62,8 +62,10 @@ fn child() {
     let hooks = Arc::new(StopAt { left: AtomicU64::new(stop_at.parse().expect("a number")) });
     loop {
         let db = open_with_hooks(Options::new(), path, Arc::clone(&hooks) as Arc<dyn Hooks>).expect("open");
-        for _ in 0..9 {
-            let committed = history.commit_next(&db).expect("commit");
+        for number in 0..9 {
+            // An eventual commit survives the end of the process too.
+            let durability = if number % 3 == 2 { Durability::Eventual } else { Durability::Immediate };
+            let committed = history.commit_next_at(&db, durability).expect("commit");
             reexec::answer(&format!("committed {committed}"));
         }
     }

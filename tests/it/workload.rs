@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use mapleaf::{Db, ReadTxn, Result, WriteTxn};
+use mapleaf::{Db, Durability, ReadTxn, Result, WriteTxn};
 
 /// SplitMix64: small, seeded, the same everywhere.
 #[derive(Clone)]
@@ -300,7 +300,13 @@ impl History {
 
     /// Commits the next transaction and returns its number.
     pub(crate) fn commit_next(&self, db: &Db) -> Result<u64> {
+        self.commit_next_at(db, Durability::Immediate)
+    }
+
+    /// The same at a level.
+    pub(crate) fn commit_next_at(&self, db: &Db, durability: Durability) -> Result<u64> {
         let mut txn = db.begin_write()?;
+        txn.set_durability(durability);
         let step = self.next_step(&mut txn)?;
         self.perform(&mut txn)?;
         txn.commit()?;

@@ -15,14 +15,17 @@ use std::sync::Arc;
 use crate::catalog::Asked;
 use crate::error::{Error, Result};
 use crate::ids::PageId;
-use crate::mapping::file;
+use crate::mapping::{file, MapOptions, Mapping};
 use crate::page::meta::{LogDescriptor, MetaPage};
 use crate::sys::direct_io::PastCache;
-use crate::txn::env::Env;
+use crate::txn::env::{Env, EnvParts, Writer};
 use crate::txn::log::operations::{Operation, Operations};
 use crate::txn::log::scan::{scan, LogDamage, Scan};
 use crate::txn::state::State;
 use crate::txn::write::txn::WriteTxn;
+
+/// Bytes of replayed pages that are copied at once.
+const COPY_BYTES: usize = 1 << 20;
 
 /// Reads the log of a meta page from the disk, past the page cache where that is possible.
 pub(crate) fn read_log(file: &File, meta: &MetaPage) -> Scan {
@@ -48,25 +51,92 @@ pub(crate) fn damage_error(path: &Path, damage: &LogDamage) -> Error {
     Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what }
 }
 
-/// Applies the records of a log, and makes the state that they lead to durable. The environment was
-/// just opened on the state of the meta page, and no other thread has it yet.
+/// Applies the records of a log, and makes the state that they lead to durable, or visible if the
+/// environment is read-only. The environment was just opened on the state of the meta page, and no
+/// other thread has it yet. `memory` is an environment in which the records were applied before.
 ///
 /// After an error the environment is poisoned: its latest state has the number of the newest
 /// record, and not what the record says, so nothing may be made of it.
-pub(crate) fn replay(env: &Arc<Env>, meta: (&MetaPage, usize), log: &Scan) -> Result<()> {
-    let replayed = apply_all(env, meta, log);
+pub(crate) fn replay(env: &Arc<Env>, meta: (&MetaPage, usize), log: &Scan, memory: Option<Arc<Env>>) -> Result<()> {
+    let replayed = match memory {
+        Some(memory) => match write_out(env, meta, log, &memory) {
+            // In place, free pages of the file serve.
+            Err(Error::DiskFull { .. }) => apply_all(env, meta, log),
+            other => other,
+        },
+        None => apply_all(env, meta, log),
+    };
     if let Err(e) = &replayed {
         env.abandon(e);
     }
     replayed
 }
 
-fn apply_all(env: &Arc<Env>, (meta, slot): (&MetaPage, usize), log: &Scan) -> Result<()> {
-    let found = State::from_meta(meta);
+/// Applies the records of a log in memory, after the pages of the file. So a file that is refused
+/// because its log cannot be applied is not changed.
+pub(crate) fn in_memory(file: &File, mut parts: EnvParts, options: MapOptions, log: &Scan) -> Result<Arc<Env>> {
+    let failed = |op, e| Error::io(op, &parts.path, e);
+    let file = file.try_clone().map_err(|e| failed("opening the file again", e))?;
+    let needed = parts.meta.page_count * u64::from(parts.meta.page_size);
+    let mapping = Mapping::over_file(file, needed, options).map_err(|e| failed("mapping the file", e))?;
+    (parts.read_only, parts.opened.read_only) = (true, true);
+    let (meta, slot) = (parts.meta, parts.slot);
+    let env = Arc::new(Env::new(parts, mapping));
+    replay(&env, (&meta, slot), log, None)?;
+    Ok(env)
+}
+
+/// Writes the pages that a replay in memory has made to the file, and commits their state by
+/// checkpoint, with an epoch of its own.
+fn write_out(env: &Arc<Env>, (meta, slot): (&MetaPage, usize), log: &Scan, memory: &Env) -> Result<()> {
+    env.live.restart(&State::from_meta(meta), &before_replay(meta, log), slot);
+    let mut state = memory.live.latest();
+    env.writer_lock.acquire(None);
+    let written = write_pages(env, meta, &state, memory);
+    let done = written.and_then(|()| {
+        env.begin_epoch(&mut state);
+        env.commit_by_checkpoint(&state, env.checkpoint_lock.lock())
+    });
+    env.writer_lock.release();
+    done
+}
+
+fn write_pages(env: &Env, meta: &MetaPage, state: &State, memory: &Env) -> Result<()> {
+    env.make_writer()?;
+    let Some(mut writer) = env.take_writer() else { return Ok(()) };
+    writer.pages.begin(state.txn, meta.page_count);
+    let written = copy_pages(env, &mut writer, state.page_count - meta.page_count, memory);
+    writer.pages.end();
+    writer.forget();
+    env.return_writer(writer);
+    written
+}
+
+/// Copies pages from memory to the end of the file, where they have the same numbers.
+fn copy_pages(env: &Env, writer: &mut Writer, pages: u64, memory: &Env) -> Result<()> {
+    let page_size = env.page_size as u64;
+    let first = writer.pages.alloc_written_through_at_end(pages)?;
+    let mut chunk = vec![0; COPY_BYTES];
+    let (mut at, end) = (0, pages * page_size);
+    while at < end {
+        let bytes = &mut chunk[..COPY_BYTES.min((end - at) as usize)];
+        let read = memory.mapping.read_at(first.0 * page_size + at, bytes);
+        read.map_err(|e| Error::io("reading replayed pages", env.path(), e))?;
+        writer.pages.write_through(first, at, bytes)?;
+        at += bytes.len() as u64;
+    }
+    Ok(())
+}
+
+/// The state of a meta page with the number of the newest record, as a replay begins with it.
+fn before_replay(meta: &MetaPage, log: &Scan) -> State {
     let txn = log.newest(meta);
     let (start, chain) = log.records.last().map_or((meta.log.start, meta.log.chain), |last| (last.end, last.checksum));
-    let latest = State { txn, last_immediate: txn, log: LogDescriptor { start, chain, ..meta.log }, ..found };
-    env.live.restart(&found, &latest, slot);
+    State { txn, last_immediate: txn, log: LogDescriptor { start, chain, ..meta.log }, ..State::from_meta(meta) }
+}
+
+fn apply_all(env: &Arc<Env>, (meta, slot): (&MetaPage, usize), log: &Scan) -> Result<()> {
+    env.live.restart(&State::from_meta(meta), &before_replay(meta, log), slot);
     env.writer_lock.acquire(None);
     if env.read_only {
         env.make_replayer()?;

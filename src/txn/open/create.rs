@@ -115,13 +115,8 @@ pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
     mapping.store_meta_page(0, &page);
     MetaPage { txn: TxnId(0), ..first }.encode_slot(&mut page);
     mapping.store_meta_page(1, &page);
-    Ok(Arc::new(Env::new(EnvParts {
-        path,
-        meta: first,
-        slot: 0,
-        read_only: false,
-        opened: spec.clone(),
+    Ok(Arc::new(Env::new(
+        EnvParts { path, meta: first, slot: 0, read_only: false, opened: spec.clone(), lock: None },
         mapping,
-        lock: None,
-    })))
+    )))
 }

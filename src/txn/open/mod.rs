@@ -297,6 +297,12 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
         used_bytes: (spec.read_only || log.is_none()).then_some(needed),
     };
     let replays = log.as_ref().is_some_and(|log| !log.records.is_empty());
+    let parts =
+        |lock| EnvParts { path: path.to_path_buf(), meta, slot, read_only: spec.read_only, opened: spec.clone(), lock };
+    let memory = match &log {
+        Some(log) if replays && !spec.read_only => Some(replay::in_memory(&file, parts(None), options, log)?),
+        _ => None,
+    };
     let mapped = match spec.read_only && replays {
         true => Mapping::over_file(file, needed, options),
         false => Mapping::of_file(file, !spec.read_only, options),
@@ -304,28 +310,32 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
     let mapping = mapped.map_err(|e| Error::io("mapping the file", path, e))?;
     mapping.set_read_ahead(spec.read_ahead.unwrap_or_default());
     if !spec.read_only && !in_order {
-        // A killed process may have left its newest meta page only in the page cache. Flush it
-        // before readers see its state or a commit builds on it (R7, R10); otherwise a power loss
-        // could bring back the older state after its pages were reused.
-        mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
-        if log.is_none() && len > needed {
-            // Only now: the meta page that was found, and may need less than an older one, is
-            // durable.
-            mapping.shrink(needed).map_err(|e| Error::io("cutting off unused space", path, e))?;
-        }
-        mapping.ready_to_write().map_err(|e| Error::io("mapping the file for writing", path, e))?;
+        prepare_unclean(path, &mapping, needed, log.is_none() && len > needed)?;
     }
-    let (path, read_only, lock) = (path.to_path_buf(), spec.read_only, Some(lock));
-    let env = Arc::new(Env::new(EnvParts { path, meta, slot, read_only, opened: spec.clone(), mapping, lock }));
-    let replayed = match log.filter(|_| !read_only || replays) {
-        Some(log) => replay::replay(&env, (&meta, slot), &log),
+    let env = Arc::new(Env::new(parts(Some(lock)), mapping));
+    let replayed = match log.filter(|_| !spec.read_only || replays) {
+        Some(log) => replay::replay(&env, (&meta, slot), &log, memory),
         None => Ok(()),
     };
-    if let (Ok(()), true, false, Some(lock)) = (&replayed, doubted, read_only, &env.lock) {
+    if let (Ok(()), true, false, Some(lock)) = (&replayed, doubted, spec.read_only, &env.lock) {
         // Only now is everything durable that was in doubt (P20).
         cache_validation::forget_failed_flush(lock.file(), id);
     }
     Ok((env, replayed))
+}
+
+/// Prepares a file for writing that was not closed in order.
+///
+/// A killed process may have left its newest meta page only in the page cache. It is flushed before
+/// readers see its state or a commit builds on it (R7, R10); otherwise a power loss could bring back
+/// the older state after its pages were reused.
+fn prepare_unclean(path: &Path, mapping: &Mapping, needed: u64, cuts: bool) -> Result<()> {
+    mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
+    if cuts {
+        // Only now: the meta page that was found, and may need less than an older one, is durable.
+        mapping.shrink(needed).map_err(|e| Error::io("cutting off unused space", path, e))?;
+    }
+    mapping.ready_to_write().map_err(|e| Error::io("mapping the file for writing", path, e))
 }
 
 /// Makes an empty file a database, if the options say so.
