@@ -126,6 +126,11 @@ impl MappingHooks {
         MappingHooks { hooks: Mutex::new(NEXT.take()), flushes: AtomicU64::new(0) }
     }
 
+    /// No hooks.
+    pub(crate) fn none() -> MappingHooks {
+        MappingHooks::default()
+    }
+
     pub(crate) fn set(&self, hooks: Arc<dyn Hooks>) {
         *self.hooks.lock().unwrap_or_else(PoisonError::into_inner) = Some(hooks);
     }

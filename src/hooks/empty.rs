@@ -15,6 +15,7 @@ pub(crate) struct MappingHooks;
 #[rustfmt::skip]
 impl MappingHooks {
     pub(crate) fn take_next() -> MappingHooks { MappingHooks }
+    pub(crate) fn none() -> MappingHooks { MappingHooks }
     pub(crate) fn is_set(&self) -> bool { false }
     pub(crate) fn growing(&self, _new_len: u64) -> io::Result<()> { Ok(()) }
     pub(crate) fn resized(&self, _new_len: u64) {}

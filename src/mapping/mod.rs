@@ -229,7 +229,7 @@ impl Mapping {
             resizing: Mutex::new(()),
             storing_meta_page: Mutex::new(()),
             // Memory over a file is a step of opening the file.
-            hooks: if over_file { MappingHooks::default() } else { MappingHooks::take_next() },
+            hooks: if over_file { MappingHooks::none() } else { MappingHooks::take_next() },
         })
     }
 

@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{best_effort, Error, Result};
+use crate::ids::TxnId;
 use crate::mapping::{LogFile, Mapping};
 use crate::page::meta::{LogDescriptor, MetaPage};
 use crate::sys::{fork, refused};
@@ -140,7 +141,7 @@ impl Core {
                 lock.remember_failed_flush();
             }
         }
-        self.waiters.wake();
+        self.waiters.wake(TxnId(u64::MAX));
     }
 
     /// Makes commits impossible, without saying that a flush has failed.

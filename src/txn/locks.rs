@@ -84,6 +84,11 @@ impl NamedLock {
         }
     }
 
+    /// Whether no thread holds the lock at this moment.
+    pub(crate) fn is_free(&self) -> bool {
+        self.mutex.try_lock().is_ok()
+    }
+
     fn held<'l>(&'l self, guard: MutexGuard<'l, ()>) -> NamedGuard<'l> {
         #[cfg(debug_assertions)]
         HELD.with_borrow_mut(|held| held.push((self.env, self.name)));

@@ -20,8 +20,9 @@
 //! Failure: a failed flush poisons the database before any waiter wakes (R9).
 
 use std::sync::atomic::{fence, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -34,16 +35,17 @@ use crate::txn::state::State;
 
 /// How long a waiter sleeps before it looks again whether the flush lock is free.
 const WAIT_MAX: Duration = Duration::from_millis(50);
-/// How long a leader waits for others at most, and for the next of them as a part of the time of a
-/// flush.
+/// How long a leader waits for others at most.
 const GATHER_MAX: Duration = Duration::from_millis(2);
-const GATHER_PART: u32 = 3;
+/// Threads that wait awake at a time: to wake a thread takes about half as long as a flush.
+const AWAKE_MAX: u64 = 1;
 
 /// Threads and tasks that wait until a transaction is durable.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     state: Mutex<Waiting>,
-    woken: Condvar,
+    /// Threads that wait awake.
+    awake: AtomicU64,
     /// How many transactions committed at the same time lately.
     committers: AtomicU64,
     /// Nanoseconds that a flush takes, on average.
@@ -53,14 +55,21 @@ pub(crate) struct Waiters {
 #[derive(Debug, Default)]
 struct Waiting {
     wakers: Vec<Waker>,
-    threads: u64,
+    threads: Vec<(TxnId, Thread)>,
 }
 
 impl Waiters {
-    /// Wakes everything that waits.
-    pub(crate) fn wake(&self) {
-        let wakers = std::mem::take(&mut self.lock().wakers);
-        self.woken.notify_all();
+    /// Wakes all tasks, the threads that wait for a transaction up to `txn`, and one more thread,
+    /// which leads the next flush.
+    pub(crate) fn wake(&self, txn: TxnId) {
+        let mut waiting = self.lock();
+        let wakers = std::mem::take(&mut waiting.wakers);
+        let (mut ready, mut rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut waiting.threads).into_iter().partition(|(waits_for, _)| *waits_for <= txn);
+        ready.extend(rest.pop());
+        waiting.threads = rest;
+        drop(waiting);
+        ready.iter().for_each(|(_, thread)| thread.unpark());
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -70,6 +79,19 @@ impl Waiters {
         if !waiting.wakers.iter().any(|known| known.will_wake(waker)) {
             waiting.wakers.push(waker.clone());
         }
+    }
+
+    fn enter(&self, txn: TxnId) {
+        self.lock().threads.push((txn, std::thread::current()));
+    }
+
+    fn leave(&self) {
+        let own = std::thread::current().id();
+        self.lock().threads.retain(|(_, thread)| thread.id() != own);
+    }
+
+    fn flush_time(&self) -> Duration {
+        Duration::from_nanos(self.flush_nanos.load(Ordering::Relaxed)).min(GATHER_MAX)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
@@ -91,20 +113,41 @@ impl Core {
             }
             self.check_process()?;
             self.check_poison()?;
-            if let Some(flush) = self.flush_lock.try_lock() {
-                self.gather();
-                self.lead(flush)?;
+            if self.try_lead()? || self.wait_awake(txn) {
                 continue;
             }
-            let mut waiting = self.waiters.lock();
-            // The leader publishes before it takes this lock to wake.
-            if self.is_acknowledged(txn) || self.poison().is_some() {
-                continue;
+            self.waiters.enter(txn);
+            // A leader that has ended before this thread was in the list has not woken it.
+            if !self.is_acknowledged(txn) && self.poison().is_none() && !self.try_lead()? {
+                std::thread::park_timeout(WAIT_MAX);
             }
-            waiting.threads += 1;
-            let woken = self.waiters.woken.wait_timeout(waiting, WAIT_MAX);
-            woken.unwrap_or_else(PoisonError::into_inner).0.threads -= 1;
+            self.waiters.leave();
         }
+    }
+
+    /// Leads a flush if no other thread does; whether it did.
+    fn try_lead(&self) -> Result<bool> {
+        match self.flush_lock.try_lock() {
+            Some(flush) => {
+                self.gather();
+                self.lead(flush).map(|()| true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Waits awake while another thread flushes, if few do. Whether it is worth looking again.
+    fn wait_awake(&self, txn: TxnId) -> bool {
+        if self.waiters.awake.fetch_add(1, Ordering::Relaxed) >= AWAKE_MAX {
+            self.waiters.awake.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        let (begin, limit) = (Instant::now(), 2 * self.waiters.flush_time());
+        while !self.is_acknowledged(txn) && !self.flush_lock.is_free() && begin.elapsed() < limit {
+            std::thread::yield_now();
+        }
+        self.waiters.awake.fetch_sub(1, Ordering::Relaxed);
+        begin.elapsed() < limit
     }
 
     /// Makes the latest state durable and visible.
@@ -129,9 +172,9 @@ impl Core {
         if committers < 2 {
             return;
         }
-        let flush = Duration::from_nanos(self.waiters.flush_nanos.load(Ordering::Relaxed)).min(GATHER_MAX);
+        let flush = self.waiters.flush_time();
         let (begin, mut last, mut known) = (Instant::now(), Instant::now(), self.unflushed());
-        while known < committers && begin.elapsed() < flush && last.elapsed() < flush / GATHER_PART {
+        while known < committers && begin.elapsed() < flush && last.elapsed() < flush {
             std::thread::yield_now();
             let unflushed = self.unflushed();
             if unflushed > known {
@@ -152,7 +195,7 @@ impl Core {
             self.set_poison(e);
         }
         drop(flush);
-        self.waiters.wake();
+        self.waiters.wake(self.live.published_txn());
         done
     }
 
@@ -166,8 +209,9 @@ impl Core {
                 return Ok(());
             }
             self.flush_records(&state)?;
-            let arrived = self.waiters.lock().threads;
-            self.waiters.committers.store((state.txn.0 - durable.0).max(arrived), Ordering::Relaxed);
+            // Those of this flush, and those that have come meanwhile.
+            let committers = self.live.latest().txn.0.saturating_sub(durable.0);
+            self.waiters.committers.store(committers, Ordering::Relaxed);
         }
         hooks::reach(Moment::Publishing);
         self.live.publish(state.txn);

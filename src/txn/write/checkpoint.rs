@@ -46,7 +46,7 @@ impl Core {
             self.set_poison(e);
         }
         drop(checkpoint);
-        self.waiters.wake();
+        self.waiters.wake(self.live.published_txn());
         done
     }
 
@@ -83,7 +83,7 @@ impl Core {
             self.set_poison(e);
         }
         drop(checkpoint);
-        self.waiters.wake();
+        self.waiters.wake(self.live.published_txn());
         done
     }
 

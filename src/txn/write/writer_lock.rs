@@ -9,6 +9,7 @@
 //! Failure: none; giving up in time is an answer, not an error.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -17,6 +18,10 @@ use crate::txn::locks::{check_order, LockName};
 
 /// Once the first thread of the queue has waited so long, no other thread passes it.
 const PATIENCE: Duration = Duration::from_millis(1);
+
+/// How long a thread waits awake before it sleeps, and how many threads do at a time.
+const AWAKE: Duration = Duration::from_micros(50);
+const AWAKE_MAX: u64 = 1;
 
 #[derive(Debug)]
 struct Waiter {
@@ -49,12 +54,14 @@ impl Queue {
 pub(crate) struct WriterLock {
     env: u64,
     queue: Mutex<Queue>,
+    /// Threads that wait awake.
+    awake: AtomicU64,
 }
 
 impl WriterLock {
     /// The lock of an environment with this number.
     pub(crate) fn new(env: u64) -> WriterLock {
-        WriterLock { env, queue: Mutex::default() }
+        WriterLock { env, queue: Mutex::default(), awake: AtomicU64::new(0) }
     }
 
     /// Waits for the lock, at most until `limit` has passed where one is given. Whether it was
@@ -63,12 +70,10 @@ impl WriterLock {
         check_order(self.env, LockName::Writer);
         // A limit that no clock can reach is none.
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        let mut queue = self.lock();
-        let may_pass = queue.waiting.front().is_none_or(|first| first.since.elapsed() < PATIENCE);
-        if !queue.held && may_pass {
-            queue.held = true;
+        if self.take_awake(deadline) {
             return true;
         }
+        let mut queue = self.lock();
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
         queue.waiting.push_back(Waiter { ticket, thread: std::thread::current(), since: Instant::now() });
@@ -94,6 +99,33 @@ impl WriterLock {
             }
             queue = self.lock();
         }
+    }
+
+    /// Takes the lock if it is free, or becomes free soon: a short transaction ends before a thread
+    /// would have fallen asleep and been woken.
+    fn take_awake(&self, deadline: Option<Instant>) -> bool {
+        if self.try_take() {
+            return true;
+        }
+        let begin = Instant::now();
+        let end = deadline.map_or(begin + AWAKE, |deadline| deadline.min(begin + AWAKE));
+        let mut taken = false;
+        if self.awake.fetch_add(1, Ordering::Relaxed) < AWAKE_MAX {
+            while !taken && Instant::now() < end {
+                std::thread::yield_now();
+                taken = self.try_take();
+            }
+        }
+        self.awake.fetch_sub(1, Ordering::Relaxed);
+        taken
+    }
+
+    fn try_take(&self) -> bool {
+        let mut queue = self.lock();
+        let may_pass = queue.waiting.front().is_none_or(|first| first.since.elapsed() < PATIENCE);
+        let taken = !queue.held && may_pass;
+        queue.held |= taken;
+        taken
     }
 
     /// Releases the lock, and wakes the first thread of the queue.
