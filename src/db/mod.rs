@@ -117,7 +117,8 @@ impl Db {
     }
 
     /// Begins a write transaction; waits until the previous one has ended. Waiting callers are
-    /// served in order.
+    /// served in order, but for a caller that comes just when the transaction before has ended: it
+    /// may pass callers that have waited for less than a millisecond.
     ///
     /// A thread that already has a write transaction on this database would wait for itself
     /// forever: end that transaction first, or use [`try_begin_write`](Db::try_begin_write).

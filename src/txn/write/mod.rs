@@ -12,7 +12,7 @@
 //! commit       commit and abort: seals the trees, makes the next state
 //! checkpoint   makes a state durable: flush the pages, store the meta page, flush it
 //! background   the thread that makes checkpoints beside writers
-//! writer_lock  takes turns in the order of arrival
+//! writer_lock  one writer at a time; no thread waits for ever
 //! ```
 //!
 //! The order of the flushes of a commit stands in `checkpoint`, function `commit_state`.
