@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use mapleaf::testing::{set_hooks, FlushEvent, Hooks};
+use mapleaf::testing::{log_pages, set_hooks, FlushEvent, Hooks};
 use mapleaf::{Db, ErrorKind, Options, ReadTxn, Table};
 
 use crate::support::{bytes, long, mix, pages_written_by, seed, Rng, TestDb};
@@ -62,7 +62,9 @@ fn steady_overwrites_do_not_grow_the_file() {
     let mut rng = Rng::new(seed("steady_overwrites"));
     for db in TestDb::both(&Options::new()) {
         put_all(&db, 0..3000, 150, 0);
-        churn(&db, &mut rng, 100, 20, 3000);
+        // In a file, pages that the last checkpoint needs are kept: at most as many as the data
+        // has.
+        churn(&db, &mut rng, 600, 20, 3000);
         let before = page_count(&db);
         churn(&db, &mut rng, 600, 20, 3000);
         let after = page_count(&db);
@@ -261,7 +263,8 @@ fn an_abort_returns_all_its_pages() {
         assert_eq!((after.pending_pages, after.txn), (before.pending_pages, before.txn));
         assert_eq!(fingerprint(&db.begin_read().expect("begins")), seen);
         put_all(&db, 0..100, 150, 7);
-        assert!(page_count(&db) <= before.page_count + 24);
+        // This commit may make the commit log.
+        assert!(page_count(&db) <= before.page_count + 24 + log_pages(&db));
     }
 }
 
@@ -300,7 +303,10 @@ fn saving_ends_with_a_hundred_thousand_freed_extents_and_later_commits_stay_smal
     }
     scattered(&db, count);
     let after = page_count(&db);
-    assert!(after <= full + full / 20, "{full} pages became {after}: the freed ones did not come back");
+    assert!(
+        after <= full + full / 20 + log_pages(&db),
+        "{full} pages became {after}: the freed ones did not come back"
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hooks::{self, Mutant};
 use crate::ids::{PageId, TxnId};
 use crate::page::meta::LogDescriptor;
@@ -19,6 +19,7 @@ use crate::pager::PageWrite as _;
 use crate::txn::core::Core;
 use crate::txn::env::{Env, Writer};
 use crate::txn::locks::NamedGuard;
+use crate::txn::log::replay::may_not_grow;
 use crate::txn::state::{Basis, State};
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
@@ -177,7 +178,7 @@ impl WriteTxn {
         let pages = bytes / self.env.page_size as u64;
         let first = match self.alloc_log(pages) {
             Ok(first) => first,
-            Err(Error::DiskFull { .. }) => {
+            Err(e) if may_not_grow(&e) => {
                 self.env.put_log_off();
                 return Ok(latest.log);
             }

@@ -9,6 +9,7 @@
 //! of a write transaction. Nothing was changed that a meta page reaches.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -61,7 +62,7 @@ pub(crate) fn replay(env: &Arc<Env>, meta: (&MetaPage, usize), log: &Scan, memor
     let replayed = match memory {
         Some(memory) => match write_out(env, meta, log, &memory) {
             // In place, free pages of the file serve.
-            Err(Error::DiskFull { .. }) => apply_all(env, meta, log),
+            Err(e) if may_not_grow(&e) => apply_all(env, meta, log),
             other => other,
         },
         None => apply_all(env, meta, log),
@@ -70,6 +71,15 @@ pub(crate) fn replay(env: &Arc<Env>, meta: (&MetaPage, usize), log: &Scan, memor
         env.abandon(e);
     }
     replayed
+}
+
+/// Whether an error says that the file cannot get longer.
+pub(super) fn may_not_grow(e: &Error) -> bool {
+    match e {
+        Error::DiskFull { .. } => true,
+        Error::Io { source, .. } => source.kind() == io::ErrorKind::FileTooLarge,
+        _ => false,
+    }
 }
 
 /// Applies the records of a log in memory, after the pages of the file. So a file that is refused

@@ -327,8 +327,8 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
 /// Prepares a file for writing that was not closed in order.
 ///
 /// A killed process may have left its newest meta page only in the page cache. It is flushed before
-/// readers see its state or a commit builds on it (R7, R10); otherwise a power loss could bring back
-/// the older state after its pages were reused.
+/// readers see its state or a commit builds on it (R7, R10); otherwise a power loss could bring
+/// back the older state after its pages were reused.
 fn prepare_unclean(path: &Path, mapping: &Mapping, needed: u64, cuts: bool) -> Result<()> {
     mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
     if cuts {
