@@ -2,6 +2,8 @@
 //!
 //! Floor: db. Costs a walk over the catalog and the free-space tree; tables are not read.
 
+use std::sync::atomic::Ordering;
+
 use crate::error::{Error, Result};
 use crate::page::meta;
 use crate::txn::free::free_extents::{self, FreeRecord};
@@ -42,6 +44,12 @@ pub struct Stats {
     /// grow, which takes no memory. Includes windows that the file has outgrown but a read
     /// transaction still uses. See [`Options::window_size`](crate::Options::window_size).
     pub reserved_bytes: u64,
+    /// Pages of the commit log; 0 if there is none.
+    pub log_pages: u64,
+    /// Checkpoints made beside writers since this process opened the database.
+    pub checkpoints: u64,
+    /// How long writers have waited for space in the commit log in all, in nanoseconds.
+    pub log_wait_nanos: u64,
     /// Version of the file format.
     pub format_version: u32,
     /// UUID of the database, generated when it was created.
@@ -76,6 +84,9 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Stats> {
         used_bytes: state.page_count * env.page_size as u64,
         mapped_bytes: env.mapping.read_map().len_bytes(),
         reserved_bytes: env.mapping.reserved_bytes(),
+        log_pages: state.log.pages,
+        checkpoints: env.checkpoints.load(Ordering::Relaxed),
+        log_wait_nanos: env.waited_nanos.load(Ordering::Relaxed),
         format_version: meta::VERSION,
         uuid: env.uuid,
     })

@@ -13,7 +13,7 @@
 //! Failure: none. A lock is taken even if a thread panicked while it held it: the records that it
 //! protects are whole between any two steps.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// The name of a lock; the order of the names is that of taking them.
@@ -52,20 +52,20 @@ pub(crate) fn new_env_id() -> u64 {
 pub(crate) struct NamedLock {
     env: u64,
     name: LockName,
+    is_held: AtomicBool,
     mutex: Mutex<()>,
 }
 
 /// A lock that is held.
 #[derive(Debug)]
 pub(crate) struct NamedGuard<'l> {
-    #[cfg_attr(not(debug_assertions), expect(dead_code, reason = "only debug builds check the order"))]
     lock: &'l NamedLock,
     _guard: MutexGuard<'l, ()>,
 }
 
 impl NamedLock {
     pub(crate) fn new(env: u64, name: LockName) -> NamedLock {
-        NamedLock { env, name, mutex: Mutex::new(()) }
+        NamedLock { env, name, is_held: AtomicBool::new(false), mutex: Mutex::new(()) }
     }
 
     /// Takes the lock; waits for it.
@@ -86,19 +86,22 @@ impl NamedLock {
 
     /// Whether no thread holds the lock at this moment.
     pub(crate) fn is_free(&self) -> bool {
-        self.mutex.try_lock().is_ok()
+        !self.is_held.load(Ordering::Relaxed)
     }
 
     fn held<'l>(&'l self, guard: MutexGuard<'l, ()>) -> NamedGuard<'l> {
+        self.is_held.store(true, Ordering::Relaxed);
         #[cfg(debug_assertions)]
         HELD.with_borrow_mut(|held| held.push((self.env, self.name)));
         NamedGuard { lock: self, _guard: guard }
     }
 }
 
-#[cfg(debug_assertions)]
 impl Drop for NamedGuard<'_> {
     fn drop(&mut self) {
+        // Before the mutex is unlocked.
+        self.lock.is_held.store(false, Ordering::Relaxed);
+        #[cfg(debug_assertions)]
         HELD.with_borrow_mut(|held| held.retain(|&held| held != (self.lock.env, self.lock.name)));
     }
 }

@@ -90,7 +90,6 @@ impl Env {
     /// Notes that a transaction has committed: asks for a checkpoint where one is due, and for a
     /// flush of what is not durable.
     pub(crate) fn note_commit(&self, txn: TxnId) {
-        self.commits.fetch_add(1, Ordering::Relaxed);
         let Some(state) = self.live.state(txn).filter(|state| state.log.pages > 0) else { return };
         self.start_background();
         let meta = self.live.durable_meta();

@@ -124,11 +124,10 @@ impl WriteTxn {
     /// time share their flushes.
     ///
     /// # Errors
-    /// `DiskFull`, or `Io` of growing the file: the transaction is aborted and the database goes
-    /// on. `Fault` when the file was cut or could not be read or stored to: nothing was committed,
-    /// and the database has to be opened again. `Poisoned` (also when the file is cut in the last
-    /// moment), or `Io` of a flush, of whatever cause: whether this transaction survives is not
-    /// known until the database is opened again, and no later one will be acknowledged before.
+    /// `DiskFull`, or `Io` from growing the file: the transaction is aborted, and the database stays
+    /// usable. `Fault`: the file was cut or an access failed; nothing was committed; close the
+    /// database and open it again. `Poisoned`, or `Io` from a flush: whether the commit survives is
+    /// known only after the database was opened again; until then no later commit is acknowledged.
     pub fn commit(mut self) -> Result<()> {
         let (txn, target) = self.complete()?;
         let env = Arc::clone(&self.env);
@@ -216,6 +215,7 @@ impl WriteTxn {
             return Ok((self.basis.latest.txn, target));
         };
         let state = self.store_state(state)?;
+        env.commits.fetch_add(1, Ordering::Relaxed);
         let target = match self.durability {
             Durability::Immediate => state.txn,
             // It must not show an immediate commit too early (P12).

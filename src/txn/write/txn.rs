@@ -1,9 +1,9 @@
-//! Write transactions: one at a time, aborted on drop, committed by checkpoint.
+//! Write transactions: one at a time, aborted on drop, committed by log or by checkpoint.
 //!
-//! Floor: txn. A write transaction changes copies of pages on the writable mapping, and a commit
-//! makes them the next state: seal the trees of changed tables, put their records into the catalog,
-//! save the free space, seal, store the latest state, let the next writer go, and harden. An abort
-//! forgets the claimed pages and everything known of the free space.
+//! Floor: txn. A write transaction changes copies of pages on the writable mapping. A commit makes
+//! them the next state (`commit.rs`). An abort forgets the claimed pages and everything known of the
+//! free space. While it runs, a transaction records its operations for the commit log, as long as
+//! the record is small enough.
 //!
 //! Invariants:
 //!   WRITE-1  nothing that a committed state reaches changes (rule R1): only pages of this
