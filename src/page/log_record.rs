@@ -22,7 +22,7 @@
 //! Failure: none. Bytes that are no record are `None`.
 
 use super::layout::{get_u32, get_u64, put_u32, put_u64};
-use crate::ids::TxnId;
+use crate::ids::{TxnId, MAX_U48};
 
 /// Bytes before the body.
 pub(crate) const HEADER_BYTES: usize = 40;
@@ -50,13 +50,15 @@ impl RecordHeader {
     /// verified.
     pub(crate) fn decode(bytes: &[u8]) -> Option<RecordHeader> {
         let header = bytes.first_chunk::<HEADER_BYTES>()?;
-        (get_u32(header, 12) == MAGIC).then(|| RecordHeader {
+        let header = (get_u32(header, 12) == MAGIC).then(|| RecordHeader {
             chain: get_u32(header, 4),
             body_bytes: get_u32(header, 8),
             txn: TxnId(get_u64(header, 16)),
             durable: TxnId(get_u64(header, 24)),
             durable_meta: TxnId(get_u64(header, 32)),
-        })
+        })?;
+        let possible = [header.txn, header.durable, header.durable_meta].iter().all(|txn| txn.0 <= MAX_U48);
+        possible.then_some(header)
     }
 }
 

@@ -232,6 +232,9 @@ impl MetaPage {
             (root_ok(&self.free_space, TreeId::FREE_SPACE), "free-space root"),
             (extent_ok(self.free_list.ptr.id, self.free_list.pages), "free list"),
             (extent_ok(self.log.first, self.log.pages), "commit log run"),
+            // Sixteen times what a log of this release may have; it is read as a whole.
+            (self.log.pages.saturating_mul(self.page_size.into()) <= 1 << 30, "commit log length"),
+            (self.log.epoch < 1 << 56, "commit log epoch"),
             // Far beyond what any disk takes in its life; sums with it do not overflow.
             (self.log.start < 1 << 56, "commit log start"),
             // Lower ones are those of the catalog and of the free-space tree.

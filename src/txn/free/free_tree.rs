@@ -107,7 +107,10 @@ impl FreeCache {
     /// Makes pending pages usable that the transaction has looked at before, and that no live state
     /// reaches any more.
     pub(crate) fn look_again(&mut self, pages: &mut TxnPages, basis: &Basis, extent: u64) -> Result<()> {
+        // From the first record on: what pinned them may be gone.
         self.scan_started = false;
+        (self.settled, self.has_settled) = (PendingKey::default(), false);
+        self.settled_for.clear();
         self.make_recent_usable(pages, &basis.live)?;
         self.ensure(pages, basis, extent)
     }

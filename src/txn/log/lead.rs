@@ -157,9 +157,13 @@ impl Core {
         self.wait_durable(self.live.latest().txn)
     }
 
-    /// Leads a flush before a txn would pass `published` by more than the ring holds (P5).
-    pub(crate) fn keep_ring(&self, txn: TxnId) -> Result<()> {
-        if txn.0 > self.live.published_txn().0 + UNPUBLISHED_MAX {
+    /// Leads a flush before a txn would pass `published` by more than the ring holds (P5), and
+    /// before more than a quarter of the log waits for a flush: the search for damage looks as far
+    /// as two quarters.
+    pub(crate) fn keep_unflushed(&self, state: &State) -> Result<()> {
+        let unflushed = state.log.start.saturating_sub(self.live.flushed().max(self.live.durable_meta().log_start));
+        let quarter = state.log.pages * self.page_size as u64 / 4;
+        if state.txn.0 > self.live.published_txn().0 + UNPUBLISHED_MAX || unflushed > quarter {
             self.lead(self.flush_lock.lock())?;
         }
         Ok(())

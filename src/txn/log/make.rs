@@ -209,7 +209,10 @@ impl WriteTxn {
         let (mut at, end) = (0, pages * page_size as u64);
         while at < end {
             let chunk = zeros.len().min((end - at) as usize);
-            owner.write_through(first, at, &zeros[..chunk])?;
+            if let Err(e) = owner.write_through(first, at, &zeros[..chunk]) {
+                owner.give_back_written_through(first, pages);
+                return Err(e);
+            }
             at += chunk as u64;
         }
         Ok(first)

@@ -66,9 +66,11 @@ impl TxnRecord {
 
     /// Records that a table was opened or made; gives its number.
     pub(crate) fn table(&mut self, name: &str, key_codec: &str, value_codec: &str) -> u32 {
-        self.bytes.push(TABLE);
-        for part in [name, key_codec, value_codec] {
-            self.bytes(part.as_bytes());
+        if self.fits(name.len() + key_codec.len() + value_codec.len()) {
+            self.bytes.push(TABLE);
+            for part in [name, key_codec, value_codec] {
+                self.bytes(part.as_bytes());
+            }
         }
         self.tables += 1;
         self.tables - 1

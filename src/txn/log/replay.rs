@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::catalog::Asked;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::PageId;
 use crate::mapping::{file, MapOptions, Mapping};
 use crate::page::meta::{LogDescriptor, MetaPage};
@@ -25,6 +25,8 @@ use crate::txn::log::scan::{scan, LogDamage, Scan};
 use crate::txn::state::State;
 use crate::txn::write::txn::WriteTxn;
 
+/// Records of so many bytes are applied in memory. Each of their entries may change a page or two.
+const IN_MEMORY_MAX_BYTES: u64 = 4 << 20;
 /// Bytes of replayed pages that are copied at once.
 const COPY_BYTES: usize = 1 << 20;
 
@@ -77,14 +79,29 @@ pub(crate) fn replay(env: &Arc<Env>, meta: (&MetaPage, usize), log: &Scan, memor
 pub(super) fn may_not_grow(e: &Error) -> bool {
     match e {
         Error::DiskFull { .. } => true,
-        Error::Io { source, .. } => source.kind() == io::ErrorKind::FileTooLarge,
+        Error::Io { source, .. } => {
+            matches!(source.kind(), io::ErrorKind::FileTooLarge | io::ErrorKind::OutOfMemory)
+        }
         _ => false,
     }
 }
 
 /// Applies the records of a log in memory, after the pages of the file. So a file that is refused
 /// because its log cannot be applied is not changed.
-pub(crate) fn in_memory(file: &File, mut parts: EnvParts, options: MapOptions, log: &Scan) -> Result<Arc<Env>> {
+///
+/// `None` if memory may not suffice: then the records are applied in the file.
+pub(crate) fn in_memory(file: &File, parts: EnvParts, options: MapOptions, log: &Scan) -> Result<Option<Arc<Env>>> {
+    if log.record_bytes() > IN_MEMORY_MAX_BYTES {
+        return Ok(None);
+    }
+    match apply_in_memory(file, parts, options, log) {
+        Ok(env) => Ok(Some(env)),
+        Err(e) if matches!(e.kind(), ErrorKind::Io | ErrorKind::DiskFull) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn apply_in_memory(file: &File, mut parts: EnvParts, options: MapOptions, log: &Scan) -> Result<Arc<Env>> {
     let failed = |op, e| Error::io(op, &parts.path, e);
     let file = file.try_clone().map_err(|e| failed("opening the file again", e))?;
     let needed = parts.meta.page_count * u64::from(parts.meta.page_size);

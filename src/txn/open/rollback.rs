@@ -99,7 +99,9 @@ pub(crate) fn plan(path: &Path, file: &File) -> Result<Plan> {
         .chain(candidates.iter().skip(1).map(|older| (*older, survey::survey(file, found, &older.meta))));
     match surveys.find(|(_, survey)| survey.damage.is_none()) {
         Some((target, survey)) => {
-            let log = LogTail::of(file, &target.meta);
+            // Slots that contradict each other are written anew, with a number that no record
+            // follows.
+            let log = LogTail::of(file, &target.meta).filter(|_| contradiction.is_none());
             Ok(Plan {
                 newest,
                 damage,

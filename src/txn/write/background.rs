@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::hooks;
+use crate::ids::TxnId;
 use crate::sys::fork;
 use crate::txn::core::Core;
 
@@ -104,6 +105,7 @@ impl Background {
         let inherited = hooks::inheritance();
         let run = move || {
             hooks::inherit(inherited);
+            let _runs = Runs(&shared);
             work(&shared);
         };
         let thread = std::thread::Builder::new().name("mapleaf-checkpoint".into()).spawn(run).ok()?;
@@ -121,12 +123,24 @@ impl Drop for Background {
         }
         self.core.signal.lock().stop = true;
         self.core.signal.changed.notify_one();
-        if let Some(thread) = self.thread.take() {
+        let is_own = |thread: &JoinHandle<()>| thread.thread().id() == std::thread::current().id();
+        // A task that this thread has woken may drop the last handle.
+        if let Some(thread) = self.thread.take().filter(|thread| !is_own(thread)) {
             // A panic in it would be a bug, and has poisoned nothing.
             drop(thread.join());
         }
         self.core.signal.lock().stop = false;
         self.core.signal.runs.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Says that the thread runs no more, however it ends.
+struct Runs<'c>(&'c Core);
+
+impl Drop for Runs<'_> {
+    fn drop(&mut self) {
+        self.0.signal.runs.store(false, Ordering::Relaxed);
+        self.0.waiters.wake(TxnId(u64::MAX));
     }
 }
 
@@ -154,12 +168,11 @@ fn work(core: &Core) {
             wanted.sync_at = None;
         }
         drop(wanted);
-        // An error poisons the database, and is told to the next transaction.
-        if sync {
-            crate::error::best_effort(core.sync());
-        }
-        if checkpoint {
-            crate::error::best_effort(core.checkpoint_beside_writers(true));
+        let synced = if sync { core.sync() } else { Ok(()) };
+        let done = synced.and_then(|()| if checkpoint { core.checkpoint_beside_writers(true) } else { Ok(()) });
+        if done.is_err() {
+            // The next call of each thread reports it; tasks have to be woken for that.
+            core.waiters.wake(TxnId(u64::MAX));
         }
     }
 }

@@ -38,6 +38,12 @@ const PACE_FROM: Duration = Duration::from_micros(100);
 const PACE_PAUSE: Duration = Duration::from_micros(500);
 
 impl Core {
+    /// Takes the checkpoint lock. A checkpoint beside writers makes no more pauses meanwhile.
+    pub(crate) fn lock_checkpoint(&self) -> NamedGuard<'_> {
+        let _waiting = self.signal.wait();
+        self.checkpoint_lock.lock()
+    }
+
     /// Commits a state by checkpoint. The caller holds the writer lock and the checkpoint lock.
     pub(crate) fn commit_by_checkpoint(&self, state: &State, checkpoint: NamedGuard<'_>) -> Result<()> {
         self.check_poison()?;
@@ -76,7 +82,7 @@ impl Core {
     /// Makes the published state durable while writers go on, unless the durable meta page has it.
     /// Paced: the disk has pauses in which commits are flushed.
     pub(crate) fn checkpoint_beside_writers(&self, paced: bool) -> Result<()> {
-        let checkpoint = self.checkpoint_lock.lock();
+        let checkpoint = if paced { self.checkpoint_lock.lock() } else { self.lock_checkpoint() };
         self.check_poison()?;
         let done = self.checkpoint_published(paced);
         if let Err(e) = &done {
@@ -162,7 +168,7 @@ impl Core {
     /// Flushes what is dirty, pages of the running transaction among it (which nothing reaches
     /// yet), and drops the page cache. A failure poisons like that of a commit (R9).
     pub(crate) fn flush_and_drop_cache(&self) -> Result<()> {
-        let _checkpoint = self.checkpoint_lock.lock();
+        let _checkpoint = self.lock_checkpoint();
         self.check_poison()?;
         let flushed = self.flush_pages(&self.live.latest());
         if let Err(e) = &flushed {

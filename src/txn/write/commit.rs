@@ -124,10 +124,11 @@ impl WriteTxn {
     /// time share their flushes.
     ///
     /// # Errors
-    /// `DiskFull`, or `Io` from growing the file: the transaction is aborted, and the database stays
-    /// usable. `Fault`: the file was cut or an access failed; nothing was committed; close the
-    /// database and open it again. `Poisoned`, or `Io` from a flush: whether the commit survives is
-    /// known only after the database was opened again; until then no later commit is acknowledged.
+    /// `DiskFull`, or `Io` from growing the file: the transaction is aborted, and the database
+    /// stays usable. `Fault`: the file was cut or an access failed; nothing was committed; close
+    /// the database and open it again. `Poisoned`, or `Io` from a flush: whether the commit
+    /// survives is known only after the database was opened again; until then no later commit is
+    /// acknowledged.
     pub fn commit(mut self) -> Result<()> {
         let (txn, target) = self.complete()?;
         let env = Arc::clone(&self.env);
@@ -269,15 +270,16 @@ impl WriteTxn {
         let env = Arc::clone(&self.env);
         let record = &mut writer_of(&mut self.writer).record;
         if self.makes_log || !record.is_active() || !env.can_append(&state.log) {
-            return env.store_by_checkpoint(state, env.checkpoint_lock.lock());
+            return env.store_by_checkpoint(state, env.lock_checkpoint());
         }
-        env.keep_ring(state.txn)?;
-        let Some(record) = record.whole() else { return env.store_by_checkpoint(state, env.checkpoint_lock.lock()) };
+        env.check_poison()?;
+        env.keep_unflushed(&state)?;
+        let Some(record) = record.whole().filter(|record| record.len() <= env.record_limit(&state.log)) else {
+            return env.store_by_checkpoint(state, env.lock_checkpoint());
+        };
         if !env.has_log_space(&state.log, record.len()) {
             let begin = Instant::now();
-            let waiting = env.signal.wait();
-            let checkpoint = env.checkpoint_lock.lock();
-            drop(waiting);
+            let checkpoint = env.lock_checkpoint();
             env.waited_nanos.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
             if !env.has_log_space(&state.log, record.len()) {
                 return env.store_by_checkpoint(state, checkpoint);
@@ -285,7 +287,7 @@ impl WriteTxn {
         }
         match env.append(&mut state, record) {
             true => Ok(state),
-            false => env.store_by_checkpoint(state, env.checkpoint_lock.lock()),
+            false => env.store_by_checkpoint(state, env.lock_checkpoint()),
         }
     }
 
