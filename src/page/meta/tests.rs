@@ -20,7 +20,13 @@ fn meta(page_size: u32, txn: u64) -> MetaPage {
         free_space: root(1 << 33, 1),
         free_list: ExtentPtr { ptr: PagePtr { id: PageId(1 << 40), crc: 9 }, pages: 1 << 34 },
         next_tree: TreeId(u32::MAX),
-        log: LogDescriptor { first: PageId(1 << 41), pages: 1 << 35, epoch: u64::MAX, start: 4096 * 3, chain: 0xabcd },
+        log: LogDescriptor {
+            first: PageId(1 << 41),
+            pages: 1 << 15,
+            epoch: (1 << 56) - 1,
+            start: 4096 * 3,
+            chain: 0xabcd,
+        },
     }
 }
 

@@ -1,8 +1,8 @@
 //! Write transactions: one at a time, aborted on drop, committed by log or by checkpoint.
 //!
 //! Floor: txn. A write transaction changes copies of pages on the writable mapping. A commit makes
-//! them the next state (`commit.rs`). An abort forgets the claimed pages and everything known of the
-//! free space. While it runs, a transaction records its operations for the commit log, as long as
+//! them the next state (`commit.rs`). An abort forgets the claimed pages and everything known of
+//! the free space. While it runs, a transaction records its operations for the commit log, as long as
 //! the record is small enough.
 //!
 //! Invariants:
