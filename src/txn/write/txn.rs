@@ -2,8 +2,8 @@
 //!
 //! Floor: txn. A write transaction changes copies of pages on the writable mapping. A commit makes
 //! them the next state (`commit.rs`). An abort forgets the claimed pages and everything known of
-//! the free space. While it runs, a transaction records its operations for the commit log, as long as
-//! the record is small enough.
+//! the free space. While it runs, a transaction records its operations for the commit log, as long
+//! as the record is small enough.
 //!
 //! Invariants:
 //!   WRITE-1  nothing that a committed state reaches changes (rule R1): only pages of this
