@@ -324,11 +324,20 @@ pub(crate) fn probe(mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>) -> Prob
 pub(crate) fn contradiction(slots: &[Slot; 2]) -> Option<String> {
     let [first, second] = slots;
     let mut pairs = first.copies.iter().flatten().flat_map(|a| second.copies.iter().flatten().map(move |b| (a, b)));
-    pairs.find_map(|(a, b)| match a.txn == b.txn {
+    let between = pairs.find_map(|(a, b)| match a.txn == b.txn {
         true => Some(format!("both meta pages hold a record of transaction {}: one was written over the other", a.txn)),
-        false if a.uuid != b.uuid => Some("the meta pages hold records of two databases".to_string()),
-        false => None,
+        false => of_two_databases(a, b),
+    });
+    between.or_else(|| {
+        slots.iter().find_map(|slot| match &slot.copies {
+            [Ok(a), Ok(b)] => of_two_databases(a, b),
+            _ => None,
+        })
     })
+}
+
+fn of_two_databases(a: &MetaPage, b: &MetaPage) -> Option<String> {
+    (a.uuid != b.uuid).then(|| "the meta pages hold records of two databases".to_string())
 }
 
 fn page_sizes() -> impl Iterator<Item = usize> {

@@ -100,3 +100,19 @@ fn a_meta_page_with_roots_of_other_trees_is_damage() {
 fn a_page_that_is_free_twice_is_damage_when_it_comes_back() {
     fuzz_open(&[2, 0xbf, 0x5d, 0x04, 0x5d, 0x04, 0x1a, 0x19]);
 }
+
+/// Opening a file once extended it before it found damage in the free list: the records of its
+/// commit log were gone, so nothing was replayed in memory before.
+#[test]
+fn a_file_with_an_empty_log_and_a_damaged_free_list_is_refused_unchanged() {
+    for sample in 0..8 {
+        fuzz_open(&[sample << 3 | 4, 81, 165, 5, 4, 5, 65, 99, 97, 0, 0, 103]);
+    }
+}
+
+/// `check` once accepted a meta page whose copies had two database ids. After the next commit it
+/// did not.
+#[test]
+fn a_meta_page_whose_copies_have_two_database_ids_is_damage() {
+    fuzz_open(&[101, 202, 52, 6, 16, 0, 0, 205, 55]);
+}

@@ -300,7 +300,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
     let parts =
         |lock| EnvParts { path: path.to_path_buf(), meta, slot, read_only: spec.read_only, opened: spec.clone(), lock };
     let memory = match &log {
-        Some(log) if replays && !spec.read_only => replay::in_memory(&file, parts(None), options, log)?,
+        Some(log) if !spec.read_only => replay::in_memory(&file, parts(None), options, log)?,
         _ => None,
     };
     let mapped = match spec.read_only && replays {
