@@ -14,7 +14,7 @@
 //!
 //! Invariants:
 //!   SPACE-1  usable extents do not overlap; unlisted neighbours are merged.
-//!   SPACE-2  `by_size` has exactly the extents of `listed` and `unlisted`.
+//!   SPACE-2  `by_size` has exactly the extents of `listed` and `unlisted` of two pages or more.
 //!   SPACE-3  a listed extent whose record in the tree differs from memory is in `touched`.
 //!   SPACE-4  a page is in at most one of: listed, unlisted, hot, freed.
 //!
@@ -78,7 +78,7 @@ impl FreeSpace {
 
     /// The longest usable extent in memory.
     pub(crate) fn longest(&self) -> u64 {
-        self.by_size.last().map_or(0, |&(len, _)| len)
+        self.by_size.last().map_or(u64::from(self.usable_pages > 0), |&(len, _)| len)
     }
 
     /// Hands out no page from now on that was free before: pages come from the end of the file, and
@@ -234,7 +234,7 @@ impl FreeSpace {
     /// next save writes them to the tree.
     pub(crate) fn list_all(&mut self) {
         for (start, len) in std::mem::take(&mut self.unlisted) {
-            self.by_size.remove(&(len, start));
+            self.forget_size(start, len);
             self.usable_pages -= len;
             let (start, len) = self.merge(start, len, true);
             self.put(start, len, true);
@@ -300,8 +300,16 @@ impl FreeSpace {
         } else {
             self.unlisted.insert(start, len);
         }
-        self.by_size.insert((len, start));
+        if len > 1 {
+            self.by_size.insert((len, start));
+        }
         self.usable_pages += len;
+    }
+
+    fn forget_size(&mut self, start: u64, len: u64) {
+        if len > 1 {
+            self.by_size.remove(&(len, start));
+        }
     }
 
     fn cut(&mut self, start: u64) -> u64 {
@@ -312,7 +320,7 @@ impl FreeSpace {
                 self.listed.remove(&start).unwrap_or(0)
             }
         };
-        self.by_size.remove(&(len, start));
+        self.forget_size(start, len);
         self.usable_pages -= len;
         len
     }
@@ -341,6 +349,8 @@ pub(crate) struct LiveStates {
     /// Sorted, distinct txn ids of the snapshots, the durable state, a state in doubt, and the
     /// published state.
     states: Vec<TxnId>,
+    /// Those of them besides the published state.
+    others: Vec<TxnId>,
     /// All states from the published one to the latest one are needed, because a checkpoint may be
     /// writing any of them (P7).
     published: TxnId,
@@ -349,10 +359,20 @@ pub(crate) struct LiveStates {
 impl LiveStates {
     /// `others` are the snapshots, the durable state and a state in doubt.
     pub(crate) fn new(mut others: Vec<TxnId>, published: TxnId) -> LiveStates {
-        others.push(published);
         others.sort_unstable();
         others.dedup();
-        LiveStates { states: others, published }
+        let mut states = others.clone();
+        if let Err(index) = states.binary_search(&published) {
+            states.insert(index, published);
+        }
+        LiveStates { states, others, published }
+    }
+
+    /// Whether a state besides the published one reaches such a page. If none does, the page can
+    /// be used again as soon as the transaction that freed it is published.
+    pub(crate) fn stays_reached(&self, born: TxnId, freed: TxnId) -> bool {
+        let first = self.others.partition_point(|&state| state < born);
+        self.others.get(first).is_some_and(|&state| state < freed)
     }
 
     /// Whether a state reaches a page written by `born` and freed by `freed`: `born <= state <

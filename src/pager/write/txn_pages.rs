@@ -49,9 +49,12 @@ pub(crate) struct TxnPages {
     page_shift: u32,
     txn: TxnId,
     page_count: u64,
+    /// Pages that this transaction took at the end of the file, and those that the transactions
+    /// before it took, if they took many.
     fresh_pages: u64,
+    fresh_pages_before: u64,
     prefaulted_to: u64,
-    /// Prefaults pages on a thread once the transaction is large.
+    /// Prefaults pages on a thread once many were taken.
     populator: Option<Populator>,
     /// Pages that wait to be written, between [`TxnPages::begin_writing`] and
     /// [`TxnPages::end_writing`]. A mutex, because reading a page (`&self`) may have to write it
@@ -85,6 +88,7 @@ impl TxnPages {
             txn,
             page_count: 0,
             fresh_pages: 0,
+            fresh_pages_before: 0,
             prefaulted_to: 0,
             populator: None,
             write_queue: None,
@@ -99,13 +103,12 @@ impl TxnPages {
         debug_assert_eq!(self.write_map.owned_count(), 0);
         self.txn = txn;
         self.page_count = page_count;
-        self.fresh_pages = 0;
-        self.prefaulted_to = 0;
+        self.begin_prefault();
     }
 
     /// Ends the transaction after commit or abort: no page can be changed any more.
     pub(crate) fn end(&mut self) {
-        self.populator = None;
+        self.end_prefault();
         self.write_queue = None;
         self.append_buffer = AppendBuffer::default();
         self.built = Vec::new();

@@ -57,6 +57,9 @@ const RECLAIM_BATCH: usize = 64;
 /// with the reserve they fit the smallest page.
 const LISTED_PENDING_MAX: usize = 80;
 const LISTED_USABLE_MAX: usize = 48;
+/// Extents for long free lists that are kept usable, and those that are remembered.
+const SPARE_LISTS: usize = 2;
+const LISTS_MAX: usize = 8;
 
 /// The writer's cache of the free-space tree, kept between transactions. It belongs to one state;
 /// it is discarded on abort, and if the latest state is another one.
@@ -70,6 +73,11 @@ pub(crate) struct FreeCache {
     recent: Vec<FreeItem>,
     /// Usable pages set apart for the pages of the tree itself, and not used yet.
     reserve: Vec<PageId>,
+    /// Extents that long free lists were written to, as `(start, pages)`: they are set apart for
+    /// later lists, and never split.
+    lists: Vec<(PageId, u64)>,
+    /// Those of them that are usable.
+    spare_lists: Vec<(PageId, u64)>,
     /// Next pending record to examine in this transaction; `None` if no record is left.
     scan: Option<PendingKey>,
     scan_started: bool,
@@ -100,6 +108,7 @@ impl FreeCache {
         self.recent.iter().for_each(|_| hooks::count_step());
         // Usable extents are in the list with `freed` = 0, which no state reaches.
         self.make_recent_usable(pages, live)?;
+        self.keep_spare_lists(pages, if latest.free_list.pages > 1 { SPARE_LISTS } else { 0 });
         self.reserve.drain(..).for_each(|id| pages.free.add_unlisted(id, 1));
         Ok(())
     }
@@ -120,7 +129,24 @@ impl FreeCache {
         let (still, usable): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.recent).into_iter().partition(|item| live.reach(item.born, item.freed));
         self.recent = still;
-        usable.into_iter().try_for_each(|item| add_usable(pages, item.start, item.pages))
+        for FreeItem { start, pages: len, .. } in usable {
+            match self.lists.iter().position(|&list| list == (start, len)) {
+                Some(index) if !pages.free.overlaps(start, len) => {
+                    self.spare_lists.push(self.lists.swap_remove(index));
+                }
+                _ => add_usable(pages, start, len)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes extents for long free lists ordinary usable ones, but for the longest `most`.
+    fn keep_spare_lists(&mut self, pages: &mut TxnPages, most: usize) {
+        self.spare_lists.sort_unstable_by_key(|&(_, len)| std::cmp::Reverse(len));
+        let spare = most.min(self.spare_lists.len());
+        self.spare_lists.drain(spare..).for_each(|(start, len)| pages.free.add_unlisted(start, len));
+        let old = self.lists.len().saturating_sub(LISTS_MAX);
+        self.lists.drain(..old);
     }
 
     /// Makes enough pages usable for one tree operation, with an extent of `extent` pages among
@@ -218,20 +244,30 @@ impl FreeCache {
     pub(crate) fn save(&mut self, pages: &mut TxnPages, basis: &Basis) -> Result<(TreeRoot, ExtentPtr)> {
         let Basis { latest, live } = basis;
         pages.free.settle_hot();
-        self.recent.extend(pages.free.drain_freed());
-        let move_pending = self.recent.len() > LISTED_PENDING_MAX;
-        if move_pending && latest.free_space.height > 0 {
+        let freed = pages.free.drain_freed();
+        // A transaction that frees many extents writes a long list: that is cheaper than as many
+        // changes of the tree, and most of its items are usable in the next transaction.
+        let is_large = freed.len() > LISTED_PENDING_MAX;
+        let pending_max = LISTED_PENDING_MAX.max(freed.len() + freed.len() / 4);
+        let usable_max = LISTED_USABLE_MAX.max(freed.len() / 2);
+        self.recent.extend(freed);
+        let moved = self.take_moved(live, pending_max);
+        if !moved.is_empty() && latest.free_space.height > 0 {
             // Examine twice as many records as this save adds. Otherwise a backlog of pending
             // records could stay for ever. `refill` examines records only when usable pages run
             // out, and many short remains of large extents may put that off although no large value
             // fits into them.
-            let records = 2 * self.recent.len().div_ceil(ITEMS_PER_RECORD);
-            self.reclaim(pages, basis, u64::MAX, records)?;
+            for _ in 0..2 * moved.len().div_ceil(ITEMS_PER_RECORD) {
+                if is_large && pages.free.unlisted_count() + ITEMS_PER_RECORD > usable_max {
+                    break;
+                }
+                self.reclaim(pages, basis, u64::MAX, 1)?;
+            }
         }
-        let move_usable = pages.free.unlisted_count() > LISTED_USABLE_MAX;
+        let move_usable = pages.free.unlisted_count() > usable_max;
         let mut root = latest.free_space;
-        if move_pending || move_usable || !self.examined.is_empty() || pages.free.touched_count() > 0 {
-            self.save_tree(pages, &mut root, move_pending, move_usable)?;
+        if !moved.is_empty() || move_usable || !self.examined.is_empty() || pages.free.touched_count() > 0 {
+            self.save_tree(pages, &mut root, moved, move_usable)?;
         }
         if std::mem::take(&mut self.has_settled) {
             self.settled_for = live.all_before(self.settled.0).unwrap_or_default().to_vec();
@@ -243,14 +279,28 @@ impl FreeCache {
         }
     }
 
+    /// Takes pending extents out of a list of more than `most`: those that an older state pins, or
+    /// all if too many others are left.
+    fn take_moved(&mut self, live: &LiveStates, most: usize) -> Vec<FreeItem> {
+        if self.recent.len() <= LISTED_PENDING_MAX {
+            return Vec::new();
+        }
+        let (moved, short): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.recent).into_iter().partition(|item| live.stays_reached(item.born, item.freed));
+        self.recent = short;
+        match self.recent.len() > most {
+            true => moved.into_iter().chain(std::mem::take(&mut self.recent)).collect(),
+            false => moved,
+        }
+    }
+
     fn save_tree(
         &mut self,
         pages: &mut TxnPages,
         root: &mut TreeRoot,
-        move_pending: bool,
+        moved: Vec<FreeItem>,
         move_usable: bool,
     ) -> Result<()> {
-        let moved = if move_pending { std::mem::take(&mut self.recent) } else { Vec::new() };
         if move_usable {
             load_neighbours(pages, root)?;
         }
@@ -292,12 +342,14 @@ impl FreeCache {
             let (start, pages) = (latest.free_list.ptr.id, latest.free_list.pages);
             self.recent.push(FreeItem { start, pages, born: latest.txn, freed: txn });
         }
-        let most = self.recent.len() + self.reserve.len() + pages.free.unlisted_count();
+        let spare = self.spare_lists.len();
+        let most = self.recent.len() + self.reserve.len() + pages.free.unlisted_count() + spare;
         let extent = free_list::list_pages(pages.page_size(), most);
-        let id = self.take_list_extent(pages, extent)?;
+        let (id, extent) = self.take_list_extent(pages, extent)?;
         let mut items = self.recent.clone();
         items.extend(self.reserve.iter().map(|&id| usable_item(id, 1)));
         items.extend(pages.free.unlisted().map(|(start, len)| usable_item(start, len)));
+        items.extend(self.spare_lists.iter().map(|&(start, len)| usable_item(start, len)));
         let page_size = pages.page_size();
         let crc = free_list::write(pages.extent_mut(id, extent)?, page_size, id, txn, &items);
         let ptr = PagePtr { id, crc };
@@ -305,15 +357,28 @@ impl FreeCache {
         Ok(ExtentPtr { ptr, pages: extent })
     }
 
-    fn take_list_extent(&mut self, pages: &mut TxnPages, extent: u64) -> Result<PageId> {
+    /// Takes pages for the free list, at least as many as asked for.
+    fn take_list_extent(&mut self, pages: &mut TxnPages, extent: u64) -> Result<(PageId, u64)> {
+        if let Some(index) = self.spare_lists.iter().position(|&(_, len)| extent > 1 && len >= extent) {
+            let list = self.spare_lists.swap_remove(index);
+            pages.claim(list.0, list.1)?;
+            self.lists.push(list);
+            return Ok(list);
+        }
+        // Lists of nearly the same length use the same extents.
+        let extent = if extent > 1 { extent.next_power_of_two() } else { 1 };
         let reserved = if extent == 1 { self.reserve.pop() } else { None };
-        match reserved.or_else(|| pages.free.take_unlisted(extent)) {
+        let id = match reserved.or_else(|| pages.free.take_unlisted(extent)) {
             Some(id) => {
                 pages.claim(id, extent)?;
-                Ok(id)
+                id
             }
-            None => pages.alloc_at_end(extent),
+            None => pages.alloc_at_end(extent)?,
+        };
+        if extent > 1 {
+            self.lists.push((id, extent));
         }
+        Ok((id, extent))
     }
 }
 

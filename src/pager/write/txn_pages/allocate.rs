@@ -144,6 +144,23 @@ impl TxnPages {
         backed.map_err(|e| Error::io("preparing pages for writing", &self.path, e).with_wanted(wanted))
     }
 
+    /// Begins a transaction. After transactions that took many pages at the end of the file, it
+    /// will probably take many too: then what they prefaulted and their thread stay in use.
+    pub(super) fn begin_prefault(&mut self) {
+        if self.fresh_pages - self.fresh_pages_before < PREFAULT_FROM_PAGES || self.mapping.prefaults_first() {
+            (self.fresh_pages, self.prefaulted_to, self.populator) = (0, 0, None);
+        }
+        self.fresh_pages_before = self.fresh_pages;
+    }
+
+    /// Ends a transaction. The thread of a large transaction ends with it.
+    pub(super) fn end_prefault(&mut self) {
+        let fresh = self.fresh_pages - self.fresh_pages_before;
+        if !(PREFAULT_FROM_PAGES..THREAD_FROM_PAGES).contains(&fresh) {
+            (self.fresh_pages, self.fresh_pages_before, self.populator) = (0, 0, None);
+        }
+    }
+
     fn prefault_ahead(&mut self, start: u64, end: u64) -> Result<()> {
         // While the write queue is in use, most new pages are not stored to.
         let few = self.fresh_pages < PREFAULT_FROM_PAGES || self.write_queue.is_some();
