@@ -221,13 +221,10 @@ impl WriteMap {
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
     }
 
-    /// Brings pages into memory. An access that the kernel cannot serve is
+    /// Brings a range into memory. An access that the kernel cannot serve is
     /// [`Error::Fault`](crate::error::Error::Fault) here instead of a signal.
-    pub(crate) fn probe(&self, id: PageId, pages: u64) -> Result<()> {
-        match self.mapped_range(id, pages) {
-            Some((offset, len)) => self.window.probe(offset as u64, len as u64, true),
-            None => Ok(()),
-        }
+    pub(crate) fn probe(&self, offset: u64, len: u64) -> Result<()> {
+        self.window.probe(offset, len, true)
     }
 
     /// Ensures that storing to these pages cannot hit a full disk: returns `StorageFull` instead of

@@ -28,6 +28,7 @@ use crate::mapping::{Mapping, ReadMap, WriteMap};
 use crate::page::checksum;
 use crate::page::free_list::FreeItem;
 use crate::page::overflow;
+use crate::pager::read::residency::FirstTouch;
 use crate::pager::read::snapshot_pages::{beyond_end, extent_range, verified_byte_of, verify_first_touch};
 use crate::pager::traits::store_value;
 use crate::pager::write::append_buffer::AppendBuffer;
@@ -218,8 +219,16 @@ impl TxnPages {
     #[cold]
     fn touch(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
         self.await_written(ptr.id)?;
-        self.write_map.probe(ptr.id, pages)?;
-        verify_first_touch(&self.read_map, ptr, self.mapped(ptr.id, pages)?)
+        let bytes = self.mapped(ptr.id, pages)?;
+        let first_touch = FirstTouch {
+            read_map: &self.read_map,
+            offset: ptr.id.0 << self.page_shift,
+            len: bytes.len(),
+            is_extent: pages > 1,
+            end: self.page_count << self.page_shift,
+        };
+        first_touch.bring(|offset, len| self.write_map.probe(offset, len as u64))?;
+        verify_first_touch(&self.read_map, ptr, bytes)
     }
 
     /// Waits until a page that may be in the write queue is written. It must not be borrowed
@@ -438,7 +447,7 @@ impl PageWrite for TxnPages {
             .ok_or_else(|| beyond_end(id, pages, self.page_count))?;
         if self.read_map.verified_byte(id) == 0 && !self.write_map.is_claimed(id) {
             self.await_written(id)?;
-            if self.write_map.probe(id, 1).is_err() {
+            if self.write_map.probe(id.0 << self.page_shift, 1).is_err() {
                 // A value that cannot be read can still be freed.
                 return Ok(TxnId::default());
             }
