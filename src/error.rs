@@ -1,8 +1,9 @@
 //! Every error that Mapleaf returns, and the decoding error that inner floors use.
 //!
-//! Floor 0. Failures that a correct program can meet (I/O errors, damage, limits, other processes)
-//! are values of [`Error`]. Failures that only a bug in Mapleaf can cause are assertions. Decoding
-//! reports a [`DecodeError`], which holds no strings; the transaction layer adds path and table.
+//! Floor: base. Failures that a correct program can meet (I/O errors, damage, limits, other
+//! processes) are values of [`Error`]. Failures that only a bug in Mapleaf can cause are
+//! assertions. Decoding reports a [`DecodeError`], which holds no strings; the transaction layer
+//! adds path and table.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! Numbers of pages, transactions and trees.
 //!
-//! Floor 0. Newtypes, so that a page id is never passed where a transaction id belongs. Page ids
-//! have 48 bits in the file (16 TiB of 4 KiB pages need only 32), transaction ids 48 bits in page
-//! headers.
+//! Floor: base. Newtypes, so that a page id is never passed where a transaction id belongs. Page
+//! ids have 48 bits in the file (16 TiB of 4 KiB pages need only 32), transaction ids 48 bits in
+//! page headers.
 
 use std::fmt;
 

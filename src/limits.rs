@@ -1,6 +1,6 @@
 //! Limits of the format, each with its reason.
 //!
-//! Floor 0. Every size check compares with a constant or function of this module. This module
+//! Floor: base. Every size check compares with a constant or function of this module. This module
 //! checks nothing itself: `tree::check_sizes` (`tree/value.rs`) enforces the limits of keys and
 //! values, `catalog::check_name` that of table names, and `height_of` (`tree/path.rs`) that of a
 //! tree's depth, before every descent.

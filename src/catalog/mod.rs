@@ -4,7 +4,12 @@
 //! Records are plain bytes, so that recovery, check and tools need no codec.
 //!
 //! `txn/write/tables.rs` makes the record of a new table and sets its flags (`new_record`).
-//! [`TableRecord::known_flags`] checks the flags; all code that opens a table calls it first.
+//! [`TableRecord::known_flags`] refuses flags that are not in `flags::KNOWN`; all code that opens a
+//! table calls it first.
+//!
+//! A new flag has to be added in four places: `flags::KNOWN`, `new_record`, `db/compact.rs` (which
+//! copies no flags today), and an operation of the commit log (`txn/log/operations.rs`; the
+//! operation that makes a table has no flags), or replay would lose the flag.
 //!
 //! Record, little-endian:
 //!
@@ -15,7 +20,8 @@
 //!
 //! Invariants:
 //!   CATALOG-1  tree ids are unique and below the state's next tree id.
-//!   CATALOG-2  unknown flags make only this table unusable, with an error that says so.
+//!   CATALOG-2  a table with unknown flags is refused with an error that says so. Other tables are
+//!              not affected.
 //!
 //! Failure: [`Error::Corrupt`] for malformed records, [`Error::Usage`] and [`Error::TooLarge`] for
 //! invalid names.
@@ -49,7 +55,7 @@ pub(crate) struct TableRecord {
 }
 
 impl TableRecord {
-    /// The bytes of the record.
+    /// Encodes the record.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FIXED_BYTES + 4 + self.key_codec.len() + self.value_codec.len());
         bytes.push(RECORD_VERSION);
@@ -66,7 +72,7 @@ impl TableRecord {
         bytes
     }
 
-    /// Reads a record.
+    /// Decodes a record.
     pub(crate) fn decode(bytes: &[u8]) -> Result<TableRecord> {
         let bad = |what: &str| Error::corrupt(PageId::NONE, format!("table record: {what}"));
         if bytes.len() < FIXED_BYTES {
@@ -93,7 +99,7 @@ impl TableRecord {
         Ok(TableRecord { flags: get_u32(bytes, 1), root, key_codec, value_codec })
     }
 
-    /// An error if the table cannot be opened as `asked`.
+    /// Returns an error if the table cannot be opened as `asked`.
     pub(crate) fn check_codecs(&self, name: &str, asked: Asked<'_>) -> Result<()> {
         let fits = |stored: &str, asked: &str| stored == asked || (stored.is_empty() && OF_NO_TYPE.contains(&asked));
         let is_right = match asked {
@@ -141,20 +147,20 @@ impl TableRecord {
     }
 }
 
-/// How a table is opened. An empty codec name means no type: the table, or one side of it, was
-/// created without types.
+/// How a table is opened. An empty codec name means that keys, or values, have no type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked<'a> {
-    /// As bytes, whatever its types are.
+    /// As bytes, whatever codecs the table has.
     Bytes,
-    /// With these codecs for keys and values.
+    /// With these codecs for keys and values. Keys or values without a type also open as `str` or
+    /// `bytes`.
     Types(&'a str, &'a str),
-    /// As a table that was created with exactly these codecs.
+    /// Only if the table was created with exactly these codecs.
     Made(&'a str, &'a str),
 }
 
 impl<'a> Asked<'a> {
-    /// The key and value codec for a table that is created because it does not exist.
+    /// Returns the key and value codec with which a missing table is created.
     pub(crate) fn codecs_of_new(self) -> (&'a str, &'a str) {
         match self {
             Asked::Bytes => ("", ""),
@@ -163,11 +169,11 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Codecs that a side without a type may be opened with: `bytes` accepts any bytes, and `str`
-/// reports those that are not UTF-8.
+/// Codecs with which keys or values without a type may be opened. `bytes` accepts any bytes; `str`
+/// returns an error for bytes that are not UTF-8.
 const OF_NO_TYPE: [&str; 2] = ["str", "bytes"];
 
-/// Two codecs, for error messages.
+/// The types of a table, for error messages.
 fn types_text(key: &str, value: &str) -> String {
     let shown = |codec: &str| if codec.is_empty() { "no type" } else { codec }.to_string();
     match (key, value) {
@@ -182,7 +188,7 @@ fn take_name(bytes: &[u8]) -> Option<(String, &[u8])> {
     Some((name.to_string(), &bytes[2 + len..]))
 }
 
-/// An error if a table cannot have this name.
+/// Returns an error if a table cannot have this name.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::usage("a table name must not be empty; give at least one character"));
@@ -284,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn names_have_limits() {
+    fn empty_and_too_long_table_names_are_refused() {
         assert!(check_name("").is_err());
         assert!(check_name(&"n".repeat(MAX_TABLE_NAME_BYTES)).is_ok());
         assert!(check_name(&"n".repeat(MAX_TABLE_NAME_BYTES + 1)).is_err());

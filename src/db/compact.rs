@@ -113,8 +113,8 @@ type Progress<'p> = dyn FnMut(u64, u64) -> ControlFlow<()> + 'p;
 fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<CompactReport> {
     let page_size = txn.env().page_size;
     let tables = txn.table_records()?;
-    // All tables are checked before the first is copied: the copy never silently lacks
-    // a table. No flags are known yet, so none are copied.
+    // Check all tables before the first one is copied, so that the copy never silently lacks a
+    // table. Flags are not copied: this build knows none (`catalog::flags::KNOWN`).
     tables.iter().try_for_each(|(name, record)| record.known_flags(name))?;
     let entries = tables.iter().fold(0u64, |sum, (_, record)| sum.saturating_add(record.root.entries));
     // A program that opens the source without the SIGBUS handler has a handler of its own, so the
@@ -130,7 +130,7 @@ fn compact(txn: &ReadTxn, out: &Path, progress: &mut Progress<'_>) -> Result<Com
         compaction.table(name, record)?;
     }
     compaction.tell()?;
-    // The last values were copied after the last check.
+    // The last values were copied after the last call of `check_fault`.
     txn.check_fault(Ok(()))?;
     compaction.copy.finish().map_err(|e| e.of_file(out))?;
     let bytes_after = file::open(out, false)
@@ -175,7 +175,7 @@ impl Compaction<'_> {
             match self.copy.append(&target, key, value) {
                 Ok(true) => {}
                 Ok(false) => return damaged(Error::corrupt(PageId::NONE, "an entry is larger than the limit")),
-                // The only wrong use that can occur here.
+                // Keys out of order are the only `Usage` error that can occur here.
                 Err(Error::Usage { .. }) => {
                     return damaged(Error::corrupt(PageId::NONE, "keys are not in ascending order"));
                 }

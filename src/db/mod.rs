@@ -116,9 +116,9 @@ impl Db {
         self.pool.begin()
     }
 
-    /// Begins a write transaction; waits until the previous one has ended. Waiting callers are
-    /// served in order, but for a caller that comes just when the transaction before has ended: it
-    /// may pass callers that have waited for less than a millisecond.
+    /// Begins a write transaction. Waits until the previous one has ended. Waiting threads form a
+    /// queue. A thread that calls just when the lock is free may pass the queue, unless its first
+    /// thread has waited for a millisecond.
     ///
     /// A thread that already has a write transaction on this database would wait for itself
     /// forever: end that transaction first, or use [`try_begin_write`](Db::try_begin_write).

@@ -25,7 +25,8 @@ pub struct Stats {
     pub disk_bytes: u64,
     /// Pages that the next transaction may use.
     pub free_pages: u64,
-    /// Pages that were freed, but that a snapshot or the durable state may still need.
+    /// Pages that were freed, but that a snapshot, the state of the durable meta page or a running
+    /// checkpoint may still need.
     pub pending_pages: u64,
     /// Number of the transaction that made this state.
     pub txn: u64,

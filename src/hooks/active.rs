@@ -256,7 +256,7 @@ pub(crate) fn move_fails() -> bool {
     work == 0 && fail > 0
 }
 
-/// Records the place of another mapping.
+/// Records the address range of another mapping.
 pub(crate) fn note_others(start: usize, len: usize) {
     OTHERS.with_borrow_mut(|others| others.push((start, len)));
 }
@@ -284,12 +284,12 @@ pub fn set_mutant(mutant: Option<Mutant>) {
     MUTANT.set(mutant);
 }
 
-/// What a thread gives to the threads that it starts.
+/// The settings of this thread that the threads it starts inherit.
 pub(crate) fn inheritance() -> Option<Mutant> {
     mutant()
 }
 
-/// Takes what the thread that started this one has given.
+/// Takes over the settings of the thread that started this one.
 pub(crate) fn inherit(given: Option<Mutant>) {
     set_mutant(given);
 }
@@ -308,13 +308,13 @@ thread_local! {
     static LOG_SHAPE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
 }
 
-/// Sets after how many commits this thread makes a commit log, and the bytes of it; `None`: as
-/// usual.
+/// Sets after how many commits this thread makes a commit log, and its length in bytes. `None`: the
+/// usual values.
 pub fn set_log_shape(shape: Option<(u64, u64)>) {
     LOG_SHAPE.set(shape);
 }
 
-/// What this thread has set.
+/// The values of [`set_log_shape`] for this thread.
 pub(crate) fn log_shape() -> Option<(u64, u64)> {
     LOG_SHAPE.get()
 }

@@ -5,8 +5,8 @@
 //! and cost nothing.
 //!
 //! ```text
-//! reach, at_moments      a thread reaches a moment between two steps; a test lets others act there
-//! is, set_mutant         a step of a protocol is done wrong on purpose, to prove that a test fails
+//! reach, at_moments      a thread reaches a *moment* between two steps; a test acts there
+//! is, set_mutant         a *mutant*: a step done wrong on purpose, to prove that a test fails then
 //! count_step             counts steps, so that a test compares costs without a clock
 //! MappingHooks, Hooks    a test sees flushes, growth and writes of a mapping, and makes them fail
 //! creating, recovering   a test sees the steps of creating and of repairing a file
@@ -64,11 +64,11 @@ pub enum Mutant {
     MetaFirst,
     /// The meta page is written over the durable one.
     SameSlot,
-    /// A page that a transaction frees is used again by the same transaction, although the durable
-    /// state still needs it.
+    /// A page that a transaction frees is used again by the same transaction, although the state of
+    /// the durable meta page still reaches it.
     EarlyReuse,
-    /// The latest state counts as durable while it is being flushed: pages that it does not need
-    /// are used again.
+    /// Only the latest state and the snapshots are kept: the writer uses pages again that the state
+    /// of the durable meta page reaches.
     EarlyReclaim,
     /// Checksums omit the last byte of a page, in sealing and in verifying.
     ShortChecksum,
@@ -88,7 +88,7 @@ pub enum Mutant {
     AcknowledgedEarly,
     /// The meta page of a checkpoint beside writers is written without a flush of its pages.
     MetaBeforeData,
-    /// An eventual commit is shown before the immediate ones before it are durable (P12).
+    /// An `Eventual` commit is published before the `Immediate` ones before it are durable (P12).
     LastImmediateIgnored,
 }
 

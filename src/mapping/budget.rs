@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_program_keeps_a_half_of_what_it_leaves() {
+    fn databases_get_half_of_the_free_address_space() {
         assert_eq!(budget(1 << 47, 0), 1 << 46);
         assert_eq!(budget(1000, 400), 300);
         assert_eq!(budget(1000, 2000), 0);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_subtracted_once() {
+    fn a_budget_share_is_subtracted_once() {
         let of_file = Arc::new(AtomicU64::new(0));
         let counted = [BudgetShare::new(1000, &of_file), BudgetShare::new(500, &of_file)];
         assert_eq!(of_file.load(Ordering::Relaxed), 1500);

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extents_join_over_words_and_chunks() {
+    fn claimed_extents_join_across_words_and_segments() {
         let mut claims = Claims::default();
         claims.insert(PageId(SEGMENT_PAGES * 5 + 3), 2);
         claims.insert(PageId(60), 10);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_a_set() {
+    fn claims_agree_with_a_set() {
         let (mut claims, mut model) = (Claims::default(), std::collections::BTreeSet::new());
         let mut state = 12345_u64;
         for _ in 0..20_000 {

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn many_creators_agree_on_one_file() {
+    fn concurrent_creators_make_one_whole_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x".repeat(200));
         let won: usize = std::thread::scope(|scope| {
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn holes_are_passed_over() {
+    fn the_next_data_after_a_hole_is_found() {
         let file = tempfile::tempfile_in("/dev/shm").or_else(|_| tempfile::tempfile()).unwrap();
         file.set_len(1 << 40).unwrap();
         file.write_all_at(&[1; 100], 1 << 30).unwrap();
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn space_is_measured_where_the_file_will_be() {
+    fn free_space_is_found_for_a_file_that_does_not_exist_yet() {
         let dir = tempfile::tempdir().unwrap();
         assert!(free_bytes(&dir.path().join("not yet")).unwrap() > 0);
         assert!(free_bytes(dir.path()).unwrap() > 0);

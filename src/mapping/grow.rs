@@ -122,8 +122,8 @@ impl Mapping {
         Ok(next)
     }
 
-    /// Makes `len` bytes of a window usable, and the window the current one. The sentinel after
-    /// them is written.
+    /// Publishes `len` bytes of a window, and makes the window the current one. The sentinel after
+    /// these bytes is written.
     fn publish(&self, window: Arc<Window>, len: u64) {
         window.watch_written_sentinel(len);
         window.publish(len);

@@ -27,12 +27,12 @@ use crate::sys::{call, descriptor, file_calls, page_cache, refused};
 #[derive(Debug)]
 pub(crate) struct LogFile {
     file: File,
-    /// Where the extent is mapped, for flushes only.
+    /// The address at which the extent is mapped, for flushes only.
     base: NonNull<u8>,
     /// The mapped range of the file.
     start: u64,
     mapped: u64,
-    /// Where the extent begins in the file, in bytes.
+    /// The offset of the extent in the file, in bytes.
     offset: u64,
     len: u64,
     page_size: u64,
@@ -45,8 +45,8 @@ unsafe impl Send for LogFile {}
 unsafe impl Sync for LogFile {}
 
 impl LogFile {
-    /// Opens the file of a mapping once more, and maps the extent at `offset`. An error if the file
-    /// cannot be opened a second time, or if it is only in memory.
+    /// Opens the file of a mapping once more, and maps the extent at `offset`. Returns an error if
+    /// the file cannot be opened a second time, or exists only in memory.
     pub(crate) fn of(mapping: &Mapping, offset: u64, len: u64) -> io::Result<LogFile> {
         if mapping.anonymous {
             return Err(io::ErrorKind::Unsupported.into());

@@ -8,7 +8,7 @@
 //! window         reserved address space with the file mapped into it; replaced when it is full
 //! reservation    one range of a window: reserve, map the file into it, unmap
 //! budget         how much address space all databases of the process may reserve
-//! read_map       `ReadMap`: what readers hold; pins a window
+//! read_map       `ReadMap`: a reader's access to the file; pins a window
 //! write_map      `WriteMap`: the writer's right to store; mutable bytes of claimed pages only
 //! claims         the set of claimed pages
 //! meta_pages     pages 0 and 1, stored and read by copy

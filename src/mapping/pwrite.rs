@@ -44,9 +44,9 @@ impl Mapping {
         Ok(())
     }
 
-    /// Ensures that storing to pages that the caller owns cannot hit a full disk. May set the pages
-    /// to zeros.
-    pub(crate) fn back_pages(&self, write_map: &WriteMap, id: PageId, pages: u64) -> io::Result<()> {
+    /// Prefaults pages that the caller owns, so that storing to them cannot hit a full disk. Where
+    /// the kernel cannot prefault, writes zeros to the pages.
+    pub(crate) fn prefault_pages(&self, write_map: &WriteMap, id: PageId, pages: u64) -> io::Result<()> {
         if write_map.prefault(id, pages)? || !self.prefaults_first() {
             return Ok(());
         }

@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_that_share_bits_are_not_taken_for_each_other() {
+    fn chunks_with_the_same_bit_are_not_confused() {
         let Some((ahead, _file)) = cold(4 * MIB, 1 << 40) else { return };
         ahead.note_loaded(0, true);
         let far = CHUNKS_MIN * CHUNK_BYTES;

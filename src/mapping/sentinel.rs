@@ -123,9 +123,9 @@ impl Sentinel {
 
     /// Whether the byte at `address` is as expected, and no access has failed.
     fn is_there(&self, address: *mut u8) -> bool {
-        // SAFETY: bounds and lifetime: a byte that can be read (WIN-4). Aliasing: the load is
-        // atomic. It may meet stores of the writer after the writer has published more and uses
-        // this page. It does not store, so read-only memory is enough.
+        // SAFETY: bounds and lifetime: `address` is readable while the window lives (WIN-4).
+        // Aliasing: the load is atomic. It may meet stores of the writer, which uses this page
+        // after growth. It does not store, so read-only memory is enough.
         let byte = unsafe { AtomicU8::from_ptr(address) }.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
         let expected = self.expected.load(Ordering::Acquire);
@@ -172,12 +172,13 @@ impl Window {
     #[inline]
     pub(super) fn all_served(&self) -> bool {
         let sentinel = &self.sentinel;
-        // The order of loads is: what the caller has read, the sentinel, the flag FAULTED. A file
-        // that is cut loses its end first.
+        // The order of loads is: the bytes that the caller has read, the sentinel, the flag
+        // FAULTED. A file that is cut loses its end first.
         fence(Ordering::Acquire);
         // Acquire, because the byte was written before its address was stored.
         let address = sentinel.address.load(Ordering::Acquire);
-        // SAFETY: bounds and lifetime: a byte that can be read (WIN-4). Aliasing: as in `is_there`.
+        // SAFETY: bounds and lifetime: `address` is readable while the window lives (WIN-4).
+        // Aliasing: as in `is_there`.
         let byte = unsafe { AtomicU8::from_ptr(address) }.load(Ordering::Relaxed);
         fence(Ordering::Acquire);
         // The common case in one comparison: all bits of the byte are compared, and nothing has

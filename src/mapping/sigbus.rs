@@ -318,8 +318,8 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, cont
 fn patch(address: usize) -> bool {
     let found = segments().flat_map(|segment| &segment.entries).find_map(|entry| entry.holding(address));
     let Some(RangeFields { start, end, writable, record, flag }) = found else { return false };
-    // SAFETY: this thread uses the range, so it is registered, and its `Registration` keeps the
-    // record.
+    // SAFETY: this thread is inside an access to the range, so the range is registered, and its
+    // `Registration` keeps the record.
     unsafe { &*record }.set((address - start) as u64);
     // SAFETY: null, or a flag that lives as long as the range is registered.
     if let Some(flag) = unsafe { flag.as_ref() } {
@@ -400,7 +400,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_found_while_they_are_watched() {
+    fn registered_ranges_are_found_until_they_are_dropped() {
         let record = Arc::new(FaultRecord::default());
         let base = 1 << 60;
         let watched: Vec<Registration> =
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_fault_stays() {
+    fn a_fault_record_keeps_the_first_fault() {
         let record = FaultRecord::default();
         assert!(!record.is_set() && record.offset().is_none());
         record.set(0);

@@ -114,7 +114,7 @@ fn grows_through_many_windows_under_readers() {
 }
 
 #[test]
-fn memory_grows_like_a_file() {
+fn a_database_in_memory_grows_under_readers() {
     let mapping = Mapping::anonymous(options(Some(8))).unwrap();
     assert!(grow_under_readers(&mapping, 400, 7) >= 3);
     mapping.flush(FlushKind::Tree, 0, 100 * PAGE).unwrap();
@@ -228,7 +228,7 @@ fn pages_of_32_kib_can_be_mapped() {
 }
 
 #[test]
-fn bytes_outside_the_mapping_are_none() {
+fn reads_outside_the_mapping_return_none() {
     let (mapping, _temp) = in_file(None);
     assert_eq!(mapping.read_map().len_bytes(), 0);
     assert!(mapping.read_map().bytes(0, 0).is_some() && mapping.read_map().bytes(0, 1).is_none());
@@ -675,7 +675,7 @@ mod faults {
     /// After growth, the old place of the sentinel is an ordinary page: a reader that still checks
     /// it must not report a cut.
     #[test]
-    fn a_sentinel_that_has_moved_is_not_lost() {
+    fn a_moved_sentinel_is_not_taken_for_a_cut() {
         let (mapping, mut write_map, _temp) = filled(3);
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {

@@ -75,9 +75,9 @@ unsafe impl Send for Window {}
 unsafe impl Sync for Window {}
 
 impl Window {
-    /// Makes a window for `wanted` usable bytes, and maps the file in it with `map`. If that fails,
-    /// tries again with half the room beyond `least`, and so on down to `least`. It tries again
-    /// after any error: a smaller window takes less of every limited resource.
+    /// Makes a window that has room for `wanted` bytes, and maps the file in it with `map`. If that
+    /// fails, tries again with half the room beyond `least`, and so on down to `least`. It tries
+    /// again after any error: a smaller window takes less of every limited resource.
     pub(super) fn reserve(
         (wanted, least): (u64, u64),
         page_size: usize,
@@ -173,15 +173,15 @@ impl Window {
         }
     }
 
-    /// Makes the first `len` bytes usable. They are mapped (WIN-2), and the sentinel after them is
+    /// Raises `mapped` to `len`. These bytes are mapped (WIN-2), and the sentinel after them is
     /// watched.
     pub(super) fn publish(&self, len: u64) {
         debug_assert!(len <= self.read_range.covered(), "published before it is mapped");
         self.mapped.store(len, Ordering::Release);
     }
 
-    /// Makes everything from `len` on unusable and clears the verified bytes. No thread uses pages
-    /// above `len` any more.
+    /// Lowers `mapped` to `len` and clears the verified bytes. No thread uses pages above `len` any
+    /// more.
     pub(super) fn unpublish(&self, len: u64) {
         self.sentinel.remove();
         if len < self.mapped() {

@@ -180,8 +180,8 @@ impl<'a> Branch<'a> {
         }
     }
 
-    /// Counts the separators that are at most the key. Those before `first` are known to be below
-    /// it, and separator `first` has the same head as the key. `key_rest` is the key after the
+    /// Counts the separators that are at most the key. All separators before `first` are below the
+    /// key, and separator `first` has the same head as the key. `key_rest` is the key after the
     /// prefix.
     #[inline(never)]
     fn count_equal_heads(&self, first: usize, head: u32, key_rest: &[u8]) -> Result<usize, DecodeError> {

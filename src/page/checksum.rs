@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seal_then_match_and_every_flip_shows() {
+    fn a_sealed_page_matches_its_checksum_until_a_bit_flips() {
         let mut page = vec![7u8; 4096];
         let crc = seal(&mut page);
         assert_eq!(stored(&page), crc);

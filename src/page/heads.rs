@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_agrees_with_counting() {
+    fn the_vector_search_agrees_with_counting_for_every_number_of_heads() {
         let mut random = 1u64;
         for count in (0..600).chain([1023, 2040, 5456]) {
             let mut heads: Vec<u32> = (0..count)
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn boundary_and_equal_heads() {
+    fn the_vector_search_agrees_with_counting_for_equal_and_extreme_heads() {
         for count in [1, 2, 15, 16, 17, 31, 32, 33, 64, 65, 248, 600] {
             for value in [0, 1, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1, u32::MAX] {
                 let mut heads = vec![value; count];
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn unsorted_heads_stay_in_bounds() {
+    fn a_search_of_unsorted_heads_stays_in_bounds() {
         let bytes: Vec<u8> = (0..4096u32).map(|i| (i.wrapping_mul(2654435761) >> 13) as u8).collect();
         let hints: [u8; HINTS_BYTES] = bytes[100..164].try_into().unwrap();
         for count in 0..=5000 {

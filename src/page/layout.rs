@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_round_trip_and_reads_are_total() {
+    fn numbers_round_trip_and_read_as_0_past_the_end() {
         let mut bytes = [0u8; 20];
         put_u16(&mut bytes, 0, 0x0102);
         put_u48(&mut bytes, 2, 0x0a0b_0c0d_0e0f);

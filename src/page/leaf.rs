@@ -336,9 +336,9 @@ impl<'a> Leaf<'a> {
         Ok((self.key_at(entry), self.value_at(entry)?))
     }
 
-    /// Key and value of entry `index` if it is well-formed and its value inline; otherwise use
-    /// [`Leaf::entry`]. For scans: this result is returned in registers, the larger one of `entry`
-    /// through memory.
+    /// Key and value of entry `index` if the entry is well-formed and its value inline. `None`: the
+    /// caller uses [`Leaf::entry`]. For scans: this result fits registers, the larger one of
+    /// `entry` does not.
     #[inline(always)]
     pub(crate) fn inline_entry(&self, index: usize) -> Option<(&'a [u8], &'a [u8])> {
         if index >= self.count {
@@ -378,7 +378,7 @@ impl<'a> Leaf<'a> {
         let mut extents = Vec::with_capacity(self.count);
         let mut last: Option<&[u8]> = None;
         if self.count > 0 && !self.last_key()?.starts_with(self.prefix()?) {
-            // If first and last key share the prefix, so do all between them, given LEAF-2. Checked
+            // If the first and the last key share the prefix, all keys do, given LEAF-2. Check this
             // before the heads, because a wrong prefix length makes all heads look wrong.
             let shared = common_prefix_bytes(self.first_key()?, self.last_key()?);
             return Err(bad(self.id, "prefix length", self.prefix_bytes as u64, shared as u64));

@@ -16,10 +16,10 @@
 //!
 //! The checksum begins with the uuid of the database and the epoch of the log. So a record of
 //! another database or of an earlier epoch never verifies, and a record of an earlier lap has
-//! another chain. A record verifies without the one before it: one that is found after a gap still
-//! says what was durable when it was written.
+//! another chain. A record verifies without the record before it. So a record after a gap can still
+//! prove which transaction was durable when it was written.
 //!
-//! Failure: none. Bytes that are no record are `None`.
+//! Failure: none. [`RecordHeader::decode`] returns `None` for bytes that are no record.
 
 use super::layout::{get_u32, get_u64, put_u32, put_u64};
 use crate::ids::{TxnId, MAX_U48};
@@ -30,7 +30,7 @@ pub(crate) const HEADER_BYTES: usize = 40;
 pub(crate) const ALIGNED_BYTES: usize = 8;
 const MAGIC: u32 = u32::from_le_bytes(*b"MLog");
 
-/// What the header says, besides the checksum.
+/// The fields of the header, without the checksum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RecordHeader {
     pub(crate) chain: u32,
@@ -41,7 +41,7 @@ pub(crate) struct RecordHeader {
 }
 
 impl RecordHeader {
-    /// Bytes of the whole record, up to where the next one may begin.
+    /// Bytes of the whole record, with the padding before the next one.
     pub(crate) fn record_bytes(&self) -> u64 {
         (HEADER_BYTES as u64 + u64::from(self.body_bytes)).next_multiple_of(ALIGNED_BYTES as u64)
     }
@@ -62,7 +62,7 @@ impl RecordHeader {
     }
 }
 
-/// What the checksums of one epoch of one database begin with.
+/// The start value of the checksums of one epoch of one database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Seed(u32);
 
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn records_end_where_the_next_may_begin() {
+    fn record_bytes_are_a_multiple_of_8_and_short_headers_are_none() {
         let record = sealed(b"12345", Seed::new(&[0; 16], 1));
         let header = RecordHeader::decode(&record).expect("a header");
         assert_eq!(header.record_bytes(), 48);

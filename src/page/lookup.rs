@@ -58,11 +58,11 @@ const COMMON_BRANCH: u64 = 0xff00_ffff;
 /// Longest prefix that [`child`] skips by shifting the first word of the key.
 const SHORT_PREFIX: usize = 3;
 
-/// The child of a branch of this level whose range contains `key`, which begins with `word`.
-/// `None`: use [`child_of_any`].
+/// Returns the child of a branch of this level whose range contains `key`. `word` is the first word
+/// of the key. `None`: the caller uses [`child_of_any`].
 ///
-/// Answers if no separator has the head of the key. A prefix of more than [`SHORT_PREFIX`] bytes
-/// must be shared by the key.
+/// Answers only if no separator's head equals the key's, and if the key begins with the prefix or
+/// the prefix has at most [`SHORT_PREFIX`] bytes.
 #[inline(always)]
 pub(crate) fn child<V: Vectors>(vectors: V, front: &Front, level: usize, key: &[u8], word: u64) -> Option<PagePtr> {
     // Kind, level, count, prefix length, lower.
@@ -110,8 +110,8 @@ fn child_after_prefix<V: Vectors>(
     child_before(front, count, not_above)
 }
 
-/// The last child whose separator is not above the key, given the number of such separators, at
-/// most `count`. Child 0 if the number is 0, which only damaged heads give.
+/// Returns the last child whose separator is not above the key; `not_above` is the number of such
+/// separators. It is 0 only for damaged heads: then child 0.
 #[inline(always)]
 fn child_before(front: &Front, count: usize, not_above: usize) -> Option<PagePtr> {
     let offset = BRANCH_HEADS - CHILD_BYTES + (HEAD_BYTES + SLOT_BYTES) * count + CHILD_BYTES * not_above.max(1);
@@ -119,8 +119,8 @@ fn child_before(front: &Front, count: usize, not_above: usize) -> Option<PagePtr
     Some(PagePtr { id: PageId(get_u64(child, 0) & MAX_U48), crc: get_u32(child, 6) })
 }
 
-/// Like [`child`], for all keys and prefixes, also if separators have the head of the key. `None`:
-/// use `Branch`.
+/// Like [`child`], for any key and prefix, even if a separator's head equals the key's. `None`: the
+/// caller parses the page with `Branch`.
 #[inline(always)]
 pub(crate) fn child_of_any<V: Vectors>(vectors: V, page: &[u8], level: usize, key: &[u8]) -> Option<PagePtr> {
     let front = page.first_chunk()?;
@@ -162,8 +162,8 @@ struct Tails<'a> {
 }
 
 impl Tails<'_> {
-    /// Counts the tails that are at most `key_rest`. Those before `low` are known to be, those from
-    /// `high` on are known not to be.
+    /// Counts the tails that are at most `key_rest`. All tails before `low` are, and none from
+    /// `high` on is.
     #[inline(always)]
     fn not_above(&self, mut low: usize, mut high: usize, key_rest: &[u8]) -> Option<usize> {
         // Compare the first tail first, as `Branch` does: it decides more often than the middle.
@@ -200,7 +200,7 @@ impl Tails<'_> {
 pub(crate) struct EntryOffset(u32);
 
 impl EntryOffset {
-    /// Not answered: use [`find_in_any`], then `Leaf`.
+    /// Not answered: the caller uses [`find_in_any`], then `Leaf`.
     pub(crate) const ASK_LEAF: EntryOffset = EntryOffset(u32::MAX);
     /// The leaf does not have the key.
     pub(crate) const ABSENT: EntryOffset = EntryOffset(u32::MAX - 1);
@@ -211,7 +211,8 @@ impl EntryOffset {
         (self.0 < EntryOffset::ABSENT.0).then_some(self.0 as usize)
     }
 
-    /// The value, if the entry has the key and an inline value. `None`: use `Leaf`.
+    /// Returns the value, if the entry has the key and an inline value. `None`: the caller uses
+    /// `Leaf`.
     #[inline(always)]
     pub(crate) fn value<'a>(self, page: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
         let entry = page.get(self.0 as usize..)?;

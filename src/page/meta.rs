@@ -82,8 +82,7 @@ pub(crate) struct ExtentPtr {
     pub(crate) pages: u64,
 }
 
-/// The commit log at a checkpoint: its extent, and the place where replay starts. No release writes
-/// a log yet; the fields are kept as read.
+/// The commit log as a meta page describes it: its extent, and the position where replay starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct LogDescriptor {
     /// First page of the extent; [`PageId::NONE`] if there is no log.
@@ -232,12 +231,14 @@ impl MetaPage {
             (root_ok(&self.free_space, TreeId::FREE_SPACE), "free-space root"),
             (extent_ok(self.free_list.ptr.id, self.free_list.pages), "free list"),
             (extent_ok(self.log.first, self.log.pages), "commit log run"),
-            // Sixteen times what a log of this release may have; it is read as a whole.
+            // The scan reads the whole log into memory. Sixteen times the longest log that this
+            // release makes.
             (self.log.pages.saturating_mul(self.page_size.into()) <= 1 << 30, "commit log length"),
             (self.log.epoch < 1 << 56, "commit log epoch"),
-            // Far beyond what any disk takes in its life; sums with it do not overflow.
+            // More bytes than any disk can write in its life, and few enough that sums do not
+            // overflow.
             (self.log.start < 1 << 56, "commit log start"),
-            // Lower ones are those of the catalog and of the free-space tree.
+            // Lower numbers belong to the catalog and the free-space tree.
             (self.next_tree >= TreeId::FIRST_TABLE, "next tree id"),
         ];
         match checks.iter().find(|(good, _)| !good) {

@@ -7,13 +7,14 @@
 //! ```text
 //! layout      offsets and sizes of all fields, each defined once
 //! meta        the root record of the database, twice in each of pages 0 and 1
-//! header      the first 32 bytes of every other page
+//! header      the first 32 bytes of leaves, branches, overflow extents and free lists
 //! leaf        entries; `leaf_mut` changes them
 //! branch      separators and children; `branch_mut` changes them
 //! heads       searches the heads of a leaf or branch; `heads/x86` has the vector instructions
 //! lookup      fast path of point lookups: the child in a branch, the entry in a leaf
 //! overflow    the extent that holds one large value
 //! free_list   the extent with the newest free-space records, written by each commit
+//! log_record  the header and checksum of a record of the commit log
 //! checksum    sealing and verifying pages
 //! ```
 //!

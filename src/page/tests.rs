@@ -26,7 +26,7 @@ fn bytes_at(page: &[u8], at: usize, expected: &[u8]) {
 }
 
 #[test]
-fn golden_leaf() {
+fn a_built_leaf_has_the_documented_bytes() {
     let mut page = vec![0xee; 4096];
     let long = LeafValue::Overflow(OverflowPtr { ptr: PagePtr { id: ID, crc: 0x0403_0201 }, len: 0x55_0000_0001 });
     let entries = [(b"key1".as_slice(), LeafValue::Inline(b"v")), (b"key22".as_slice(), long)];
@@ -45,7 +45,7 @@ fn golden_leaf() {
 }
 
 #[test]
-fn golden_branch() {
+fn a_built_branch_has_the_documented_bytes() {
     let mut page = vec![0xee; 4096];
     let child = |sep: &[u8], id| Child { sep: sep.to_vec(), ptr: PagePtr { id: PageId(id), crc: 0x0403_0201 } };
     let items = [child(b"ignored", 0xffff_ffff_fffe), child(b"pre-ab", 3), child(b"pre-bcdefg", 4)];
@@ -223,7 +223,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn flipped_pages_never_panic(
+    fn pages_with_several_changed_bytes_never_panic(
         branch in any::<bool>(),
         large in any::<bool>(),
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
@@ -239,7 +239,7 @@ proptest! {
     }
 
     #[test]
-    fn random_pages_never_panic(
+    fn random_bytes_after_a_valid_header_never_panic(
         seed in prop::collection::vec(any::<u8>(), 64..256),
         kind in 1u8..5,
         count in 0u16..700,
@@ -272,7 +272,7 @@ proptest! {
 }
 
 #[test]
-fn no_wrong_byte_of_the_arrays_panics() {
+fn pages_with_one_wrong_byte_never_panic() {
     for branch in [false, true] {
         let good = valid_page(branch, 4096);
         for at in (4..1200).chain(3900..4096) {

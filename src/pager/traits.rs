@@ -108,15 +108,15 @@ pub(crate) trait PageWrite: PageRead {
     }
 
     /// Allocates a dirty page that appends will fill. When it is full, the caller calls
-    /// [`PageWrite::settle`].
+    /// [`PageWrite::finish_filling`].
     fn alloc_to_fill(&mut self) -> Result<PageId> {
         self.alloc(1)
     }
 
-    /// Ends the filling of a page of [`PageWrite::alloc_to_fill`]. An implementation may seal it
-    /// and write it through: then it returns the pointer, and the page is no longer dirty. `None`:
-    /// the page stays dirty.
-    fn settle(&mut self, _id: PageId) -> Result<Option<PagePtr>> {
+    /// Ends the filling of a page that [`PageWrite::alloc_to_fill`] returned. An implementation may
+    /// seal the page and write it through. Then it returns the pointer, and the page is no longer
+    /// dirty. `None`: the page stays dirty.
+    fn finish_filling(&mut self, _id: PageId) -> Result<Option<PagePtr>> {
         Ok(None)
     }
 

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_group_counts_and_page_cache_is_available() {
+    fn the_tightest_memory_group_counts_and_its_page_cache_is_available() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         group(root, "", &[("memory.max", "max\n"), ("memory.current", "7\n")]);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_of_the_first_version_count_too() {
+    fn memory_groups_of_version_1_count_too() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         let stat = "cache 5\ntotal_inactive_file 30\ntotal_active_file 20\n";
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_tells_its_memory() {
+    fn the_available_memory_of_this_machine_is_found() {
         assert!(available_bytes().is_some_and(|bytes| bytes > 0));
         assert_eq!(field("MemTotal: 5 kB\nMemAvailable:   77 kB\n", "MemAvailable:"), Some(77));
         assert_eq!(field("MemAvailable: much\n", "MemAvailable:"), None);

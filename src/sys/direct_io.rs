@@ -72,7 +72,7 @@ impl PastCache {
         }
     }
 
-    /// Reads bytes from the disk, at an offset that is a multiple of the page size.
+    /// Reads bytes from the disk, at an offset that is a multiple of [`ALIGNED_BYTES`].
     pub(crate) fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         // A mapping, because direct I/O needs aligned memory.
         let mut buffer = MmapMut::map_anon((into.len() as u64).next_multiple_of(ALIGNED_BYTES) as usize)?;
@@ -80,7 +80,7 @@ impl PastCache {
         while read < into.len() {
             match self.direct.read_at(&mut buffer[read..], offset + read as u64)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                // After a part that is not aligned there is only the end of the file.
+                // The kernel returns an unaligned number of bytes only at the end of the file.
                 count => read += count,
             }
         }
@@ -89,7 +89,8 @@ impl PastCache {
     }
 }
 
-/// Opens the same file once more for direct I/O. An error if the file system has none.
+/// Opens the same file once more for direct I/O. Returns an error if the file system does not
+/// support it.
 fn reopen_direct(file: &File) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     descriptor::open(File::options().read(true).custom_flags(libc::O_DIRECT), Path::new(&path))
@@ -143,7 +144,7 @@ pub(crate) fn is_flush_failed(file: &File) -> bool {
 
 /// Removes the record of a failed flush: the cache and the disk agree.
 pub(crate) fn clear_flush_failed(file: &File) {
-    // Where it cannot be removed, the next opening drops the cache once more, and that is all.
+    // If the attribute cannot be removed, the next opening only drops the cache once more.
     best_effort(attributes::remove(file, FLUSH_FAILED));
 }
 
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_mapped_and_touched_stays_and_is_seen() {
+    fn dropping_the_cache_reports_a_mapped_page_that_stays() {
         let temp = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(temp.path(), [7; 8192]).unwrap();
         let file = File::options().read(true).write(true).open(temp.path()).unwrap();

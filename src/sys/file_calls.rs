@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_long_enough_needs_no_right_to_be_longer() {
+    fn set_len_and_write_at_set_the_length_that_status_reports() {
         let file = tempfile::tempfile().unwrap();
         set_len(&file, 10_000).unwrap();
         set_len(&file, 5_000).unwrap();

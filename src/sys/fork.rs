@@ -111,7 +111,8 @@ fn take_number(number: &AtomicU32) -> u32 {
 fn first_id() -> u32 {
     let made = Box::into_raw(Box::new(OwnWord::new(0)));
     if NUMBER.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire).is_err() {
-        // SAFETY: just made, and nobody else's: another thread was first.
+        // SAFETY: this thread has just made it, and no other thread got it: another thread was
+        // first.
         drop(unsafe { Box::from_raw(made) });
     }
     id()
@@ -144,7 +145,7 @@ impl<T: Default + Send + Sync> PerProcess<T> {
             // The value of the parent is not freed: a lock in it may be held.
             let made = Box::into_raw(Box::new(PerProcessValue { process, value: T::default() }));
             if self.0.compare_exchange(found, made, Ordering::AcqRel, Ordering::Acquire).is_err() {
-                // SAFETY: just made, and nobody else's.
+                // SAFETY: this thread has just made it, and no other thread got it.
                 drop(unsafe { Box::from_raw(made) });
             }
         }
@@ -153,9 +154,10 @@ impl<T: Default + Send + Sync> PerProcess<T> {
 
 const SEGMENT_ENTRIES: usize = 128;
 
-/// A part of the list of what the handler takes from a child, and a pointer to the next part. An
-/// entry is 0 if it is free, the address of a word to clear (even), or twice a descriptor plus one
-/// (odd). Segments are added and never removed, so that the handler walks them without a lock.
+/// A part of the list of words and descriptors that the handler takes from a child, and a pointer
+/// to the next part. An entry is 0 if it is free, the address of a word to clear (even), or twice a
+/// descriptor plus one (odd). Segments are added and never removed, so that the handler walks them
+/// without a lock.
 struct Segment {
     entries: [AtomicUsize; SEGMENT_ENTRIES],
     next: AtomicPtr<Segment>,
@@ -178,7 +180,7 @@ impl Segment {
         }
         let made = Box::into_raw(Box::new(Segment::new()));
         if self.next.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            // SAFETY: just made, and nobody else's.
+            // SAFETY: this thread has just made it, and no other thread got it.
             drop(unsafe { Box::from_raw(made) });
         }
         // SAFETY: not null any more, and leaked on purpose.
@@ -267,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_keeps_its_number() {
+    fn threads_see_one_process_id() {
         let first = id();
         assert_ne!(first, 0);
         let others: Vec<_> = (0..4).map(|_| std::thread::spawn(id)).collect();
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn each_listed_descriptor_has_an_entry_of_its_own() {
+    fn each_descriptor_to_close_in_children_has_an_entry() {
         let files: Vec<File> = (0..300).map(|_| tempfile::tempfile().unwrap()).collect();
         let listed: Vec<ForkEntry> = files.iter().map(ForkEntry::descriptor).collect();
         for (file, listed) in files.iter().zip(&listed) {
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn each_process_has_its_own_value() {
+    fn a_value_of_this_process_keeps_what_was_stored() {
         static VALUE: PerProcess<AtomicU32> = PerProcess::new();
         VALUE.get().store(5, Ordering::Relaxed);
         assert_eq!(VALUE.get().load(Ordering::Relaxed), 5);

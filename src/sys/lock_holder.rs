@@ -63,7 +63,7 @@ mod tests {
     use crate::sys::locks::{self, LockKind};
 
     #[test]
-    fn lines_of_fdinfo_are_read() {
+    fn kind_and_position_of_a_lock_are_read_from_fdinfo() {
         let line = "lock:\t1: OFDLCK ADVISORY  WRITE -1 fd:01:4711 17 17";
         assert_eq!((kind_of(line, 17), kind_of(line, 18)), (Some(true), None));
         assert_eq!(kind_of("lock:\t1: OFDLCK ADVISORY  READ -1 fd:01:4711 17 EOF", 17), Some(false));

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn owners_follow_each_other_and_lose_nothing() {
+    fn changes_by_one_owner_after_the_other_are_not_lost() {
         const EACH: u64 = 20_000;
         let cell = Arc::new(OwnedCell::new(0u64));
         std::thread::scope(|scope| {

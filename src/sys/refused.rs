@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn other_errors_stay_as_they_are() {
+    fn errors_other_than_refusals_are_unchanged() {
         for code in [libc::EACCES, libc::EIO, libc::ENOSPC, libc::EINVAL] {
             let error = by("open")(io::Error::from_raw_os_error(code));
             assert!(!is(&error));

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_without_the_group_admits_no_other_user() {
+    fn a_copy_with_another_group_gives_no_user_more_rights() {
         for (mode, same, other) in [
             (0o600, 0o600, 0o600),
             (0o640, 0o640, 0o600),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn rights_read_back_as_given() {
+    fn a_file_gets_the_rights_of_another() {
         let (from, to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         for mode in [0o600, 0o640, 0o644, 0o400] {
             from.set_permissions(Permissions::from_mode(mode)).unwrap();

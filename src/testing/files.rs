@@ -239,7 +239,7 @@ fn sample(fill: fn(&Db) -> Result<()>) -> Result<Vec<u8>> {
     Ok(fs::read(&path.0).unwrap_or_default())
 }
 
-/// What a crash leaves of a database with a commit log that has gone around once.
+/// The file that a crash leaves of a database whose commit log has gone around once.
 fn sample_of_log() -> Result<Vec<u8>> {
     let path = TempPath::new();
     let db = Options::new().open(&path.0)?;
@@ -253,7 +253,7 @@ fn sample_of_log() -> Result<Vec<u8>> {
         txn.commit()?;
     }
     let mut file = fs::read(&path.0).unwrap_or_default();
-    // What the newest meta page needs, without what was reserved for growth.
+    // The pages of the newest state, without the blocks reserved for growth.
     let needed = [0, PAGE_SIZE_MIN].map(|at| MetaPage::decode_copy(&file[at..]).map_or(0, |meta| meta.page_count));
     file.truncate(needed[0].max(needed[1]) as usize * PAGE_SIZE_MIN);
     Ok(file)
@@ -314,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_samples_have_everything_and_are_small() {
+    fn sample_files_are_small_and_have_free_space_and_a_log() {
         let samples = sample_files();
         assert_eq!(samples.len(), 5);
         let newest = |file: &Vec<u8>| {

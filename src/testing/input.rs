@@ -69,7 +69,7 @@ impl<'a> Input<'a> {
     }
 
     /// A key that begins with a prefix.
-    pub(super) fn key_behind(&mut self, prefix: &[u8], max: usize) -> Vec<u8> {
+    pub(super) fn key_with_prefix(&mut self, prefix: &[u8], max: usize) -> Vec<u8> {
         let mut key = [prefix, &self.key(max)].concat();
         key.truncate(max);
         key

@@ -53,8 +53,8 @@ pub use crate::sys::testing::limits::{
     become_nobody, lock_process_memory, set_process_limit, split_into_areas, ProcessLimit,
 };
 pub use crate::sys::testing::process::{
-    close_standard_descriptors, end_child, ends_in_order, foreign_fault, fork, handle_one_bus_error, in_forked_child,
-    print_to_standard_descriptors,
+    close_standard_descriptors, end_child, ends_without_error, foreign_fault, fork, handle_one_bus_error,
+    in_forked_child, print_to_standard_descriptors,
 };
 
 /// Sets the hooks of a database. They see each flush and each growth before it happens, and can

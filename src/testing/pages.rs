@@ -22,9 +22,9 @@ const TREE: TreeId = TreeId(5);
 const TXN: TxnId = TxnId(9);
 const STAMP: PageStamp = PageStamp { id: ID, tree: TREE, txn: TXN };
 
-/// The first byte chooses: the two lowest bits the page size, the next two the kind of test. 0:
-/// bytes as they are; 1: the same, after fields were corrected because of which the page would only
-/// be refused; 2: a leaf, 3: a branch, built and changed as the bytes say.
+/// The two lowest bits of the first byte choose the page size, the next two bits the kind of test.
+/// 0: decodes the other bytes as a page. 1: corrects fields first, so that decoding does not only
+/// refuse them. 2 builds and changes a leaf, 3 a branch, from the other bytes.
 pub fn fuzz_page(data: &[u8]) {
     let mut input = Input::new(data);
     let what = input.byte();
@@ -94,7 +94,7 @@ fn decode(page: &[u8], probes: &[Vec<u8>]) {
     }
     for len in [0, 100, page.len() as u64 - 32, page.len() as u64, u64::MAX] {
         if let Ok(value) = overflow::value(page, id, len) {
-            // A page may say that it is a run of several smaller ones.
+            // A page may claim to be an overflow extent of several pages.
             if overflow::overflow_pages(page.len(), len) == 1 {
                 let mut again = vec![0xee; page.len()];
                 overflow::write(&mut again, page.len(), PageStamp { id, ..STAMP }, value);
@@ -218,7 +218,7 @@ fn decode_branch(page: &[u8], branch: Branch<'_>, probes: &[Vec<u8>]) {
 fn branch_lookup(page: &[u8], branch: Branch<'_>, key: &[u8]) {
     let level = usize::from(branch.level());
     let found = branch.find(key);
-    // Pointers to the meta pages are for others to refuse.
+    // Other code refuses pointers to the meta pages.
     if let Some((answer, _)) = lookup::testing::branch(page, level, key).filter(|(answer, _)| answer.id.0 >= 2) {
         assert_eq!(branch.child(found.expect("answered, so it finds")), Ok(answer), "{key:?}");
     }
@@ -271,7 +271,7 @@ fn leaf_of_entries(input: &mut Input<'_>, page_size: usize) {
     let mut model: BTreeMap<Vec<u8>, Owned> = BTreeMap::new();
     while !input.is_empty() {
         let what = input.byte();
-        let key = input.key_behind(&prefix, max_key_bytes(page_size));
+        let key = input.key_with_prefix(&prefix, max_key_bytes(page_size));
         let (at, found) = leaf.as_leaf().lower_bound(&key).expect("a sound leaf");
         assert_eq!((at, found), (model.range(..key.clone()).count(), model.contains_key(&key)));
         match (what % 4, found) {
@@ -309,7 +309,7 @@ fn branch_of_children(input: &mut Input<'_>, page_size: usize) {
     let pointer = |input: &mut Input<'_>| PagePtr { id: PageId(2 + input.u32() as u64), crc: input.u32() as u32 };
     let mut separators: BTreeMap<Vec<u8>, PagePtr> = BTreeMap::new();
     for _ in 0..input.byte() {
-        separators.insert(input.key_behind(&prefix, max_key_bytes(page_size)), pointer(input));
+        separators.insert(input.key_with_prefix(&prefix, max_key_bytes(page_size)), pointer(input));
     }
     separators.remove(&vec![]);
     let mut children = vec![Child { sep: vec![], ptr: pointer(input) }];
@@ -322,7 +322,7 @@ fn branch_of_children(input: &mut Input<'_>, page_size: usize) {
     let mut branch = BranchMut::open(&mut page, ID).expect("a sound branch");
     while !input.is_empty() {
         let what = input.byte();
-        let key = input.key_behind(&prefix, max_key_bytes(page_size));
+        let key = input.key_with_prefix(&prefix, max_key_bytes(page_size));
         let at = branch.as_branch().find(&key).expect("a sound branch");
         match what % 4 {
             0 if at > 0 && children.len() > 1 => {

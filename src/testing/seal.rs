@@ -90,7 +90,7 @@ impl Sealer<'_> {
         Some(crc)
     }
 
-    /// Seals what an entry of a leaf points to: an overflow extent, or the tree of a table.
+    /// Seals the target of an entry of a leaf: an overflow extent, or the tree of a table.
     fn entry(&mut self, entry: usize, end: usize, depth: usize) {
         let word = layout::get_u16(self.data, entry);
         let key_bytes = usize::from(word) & layout::KEY_BYTES_MAX;

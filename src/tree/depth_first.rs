@@ -47,7 +47,8 @@ pub(crate) trait DepthFirst<B> {
     /// for a branch whose children are not to be visited.
     fn enter(&mut self, ptr: PagePtr, level: usize, parent: Option<&Parent<B>>) -> Result<Option<B>>;
 
-    /// The first child to visit from index `parent.next` on. Sets `parent.next` to the index after.
+    /// The first child to visit from index `parent.next` on. Sets `parent.next` to the index after
+    /// it.
     fn next_child(&mut self, parent: &mut Parent<B>) -> Result<Option<PagePtr>>;
 
     /// Visits a branch after its children.

@@ -40,7 +40,7 @@ impl Frame {
 pub(crate) struct Path {
     frames: [Frame; DEPTH_MAX],
     len: usize,
-    /// After a step: the leaf that the next step in this direction leads to, if it has the same
+    /// The leaf that the next step in the direction of the last one leads to, if it has the same
     /// parent.
     ahead: PagePtr,
 }
@@ -60,7 +60,7 @@ impl Path {
         Path { frames: [Frame::default(); DEPTH_MAX], len: 0, ahead: NOWHERE }
     }
 
-    /// The leaf that the walk is about to come to, where that is known.
+    /// The leaf of the next step, if known.
     pub(crate) fn ahead(&self) -> PagePtr {
         self.ahead
     }
@@ -82,8 +82,8 @@ impl Path {
         self.frames[depth].ptr = ptr;
     }
 
-    /// Goes down to the leaf that holds `key` or would; says whether it does. The tree is not
-    /// empty.
+    /// Descends to the leaf that holds `key` or would hold it. Returns whether it holds the key.
+    /// The tree is not empty.
     pub(crate) fn descend<P: PageRead>(&mut self, tree: Tree<'_, P>, key: &[u8]) -> Result<bool> {
         let Tree { pages, root } = tree;
         self.len = height_of(root)?;
@@ -187,8 +187,9 @@ impl Path {
 }
 
 impl Path {
-    /// Moves to the neighbouring leaf on that side without reading it, if there is one. When that
-    /// leads into another branch, gives the one beyond it too, if the branch above knows it.
+    /// Moves to the neighbouring leaf on that side without reading it. Returns its pointer, or
+    /// `None` if there is no such leaf. If the step enters another branch, also returns the id of
+    /// the branch after that one, if the same parent has it.
     pub(crate) fn skip<P: PageRead>(&mut self, pages: &P, towards: Side) -> Result<Option<(PagePtr, PageId)>> {
         let (bottom, mut depth, mut branch_beyond) = (self.len - 1, self.len - 1, PageId::NONE);
         while depth > 0 {
@@ -219,12 +220,12 @@ impl Path {
 }
 
 impl Path {
-    /// Finds out which leaf comes next in a direction, after the path was placed by a key.
+    /// Finds the leaf of the next step in a direction, after a descent by key.
     pub(crate) fn look<P: PageRead>(&mut self, pages: &P, towards: Side) {
         self.ahead = NOWHERE;
         if let Some(depth) = self.len.checked_sub(2) {
             let frame = self.frames[depth];
-            // Damage is for the step to find.
+            // Ignore damage here: the step finds it and reports it.
             if let Ok(branch) = branch_at(pages, frame.ptr, 1) {
                 self.ahead = beyond(&branch, frame.index(), towards);
             }
@@ -232,8 +233,7 @@ impl Path {
     }
 }
 
-/// The leaf that a walk will come to after the one at index `at` of a branch, if the branch knows
-/// it.
+/// The leaf after the child with index `at`, in the direction of a walk, if it has the same parent.
 #[inline]
 fn beyond(branch: &Branch<'_>, at: usize, towards: Side) -> PagePtr {
     let beyond = if towards == Side::Last { at + 1 } else { at.wrapping_sub(1) };
@@ -252,7 +252,7 @@ pub(crate) fn height_of(root: &TreeRoot) -> Result<usize> {
     Ok(height)
 }
 
-/// The branch that a pointer names, which must have this level (TREE-1).
+/// The branch that a pointer leads to. It must have this level (TREE-1).
 #[inline]
 pub(crate) fn branch_at<P: PageRead>(pages: &P, ptr: PagePtr, level: usize) -> Result<Branch<'_>> {
     let branch = Branch::parse(pages.page(ptr)?, ptr.id)?;
@@ -267,7 +267,7 @@ fn wrong_level(page: PageId, found: usize, expected: usize) -> Error {
     Error::corrupt(page, format!("level is {found}, expected {expected}"))
 }
 
-/// The leaf that a pointer names.
+/// The leaf that a pointer leads to.
 #[inline]
 pub(crate) fn leaf_at<P: PageRead>(pages: &P, ptr: PagePtr) -> Result<Leaf<'_>> {
     Ok(Leaf::parse(pages.page(ptr)?, ptr.id)?)
@@ -277,7 +277,7 @@ pub(crate) fn leaf_at<P: PageRead>(pages: &P, ptr: PagePtr) -> Result<Leaf<'_>> 
 /// of some twenty entries; in a branch the header, the hints and the first heads.
 const FRONT_BYTES: usize = 192;
 
-/// Brings the front of a page that comes soon into the processor's cache.
+/// Prefetches the first [`FRONT_BYTES`] of a page that is needed soon into the CPU cache.
 #[inline(always)]
 pub(crate) fn fetch_front<P: PageRead>(pages: &P, page: PagePtr) {
     if !page.id.is_none() {
@@ -285,7 +285,7 @@ pub(crate) fn fetch_front<P: PageRead>(pages: &P, page: PagePtr) {
     }
 }
 
-/// The index of the last of `count` children or entries; a page without any is damage.
+/// The index of the last of `count` children or entries. A page with none is damage.
 pub(crate) fn last_index(count: usize, ptr: PagePtr) -> Result<usize> {
     count.checked_sub(1).ok_or_else(|| Error::corrupt(ptr.id, "count is 0, expected at least 1"))
 }
@@ -305,12 +305,12 @@ pub(crate) fn make_dirty<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &mut Pat
     make_dirty_above(tree, path, path.len())
 }
 
-/// The same for only the branches of the path.
+/// Like [`make_dirty`], for only the branches of the path.
 pub(crate) fn make_branches_dirty<P: PageWrite>(tree: &mut TreeMut<'_, P>, path: &mut Path) -> Result<()> {
     make_dirty_above(tree, path, path.len() - 1)
 }
 
-/// The same for only the pages above a depth.
+/// Like [`make_dirty`], for only the pages above a depth.
 pub(crate) fn make_branches_dirty_above<P: PageWrite>(
     tree: &mut TreeMut<'_, P>,
     path: &mut Path,
@@ -358,7 +358,7 @@ pub(crate) fn branch_mut<P: PageWrite>(pages: &mut P, id: PageId) -> Result<Bran
 pub(crate) fn copy_page<P: PageWrite>(pages: &mut P, old: PagePtr) -> Result<PagePtr> {
     let id = pages.alloc(1)?;
     if id == old.id {
-        // Before anything is stored to it: a committed state reaches this page (R1).
+        // Refuse before storing anything: a committed state reaches this page (R1).
         return Err(Error::corrupt(id, "a page is both in use and free"));
     }
     let txn = pages.txn();

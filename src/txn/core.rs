@@ -1,7 +1,7 @@
-//! The core of an environment: everything that a flush or a checkpoint needs.
+//! The core of an environment: the fields that a flush or a checkpoint needs.
 //!
-//! Floor: txn. The environment and its thread share it, so that the thread keeps no environment
-//! open. Holds the mapping, the live records, the locks, the log file and the poison.
+//! Floor: txn. The environment and its thread share the core, so that the thread does not keep the
+//! environment open. Holds the mapping, the live records, the locks, the log file and the poison.
 //!
 //! Invariants:
 //!   CORE-1  once poisoned, nothing is committed or acknowledged (rule R9).
@@ -27,7 +27,7 @@ use crate::txn::state::State;
 use crate::txn::write::background::Signal;
 use crate::txn::write::writer_lock::WriterLock;
 
-/// See the module.
+/// The fields of an environment that flushes and checkpoints need.
 pub(crate) struct Core {
     pub(crate) path: Arc<PathBuf>,
     pub(crate) page_size: usize,
@@ -35,7 +35,7 @@ pub(crate) struct Core {
     pub(crate) required_features: u64,
     pub(crate) optional_features: u64,
     pub(crate) read_only: bool,
-    /// The process that opened it: a child after `fork` has a copy that it must not use.
+    /// The process that opened the database. A child after `fork` has a copy that it must not use.
     process: u32,
     pub(crate) mapping: Arc<Mapping>,
     pub(crate) live: Live,
@@ -45,18 +45,18 @@ pub(crate) struct Core {
     pub(crate) waiters: Waiters,
     /// The log extent that was last used.
     log_file: Mutex<Option<Arc<LogFile>>>,
-    /// What the environment's thread is to do.
+    /// Requests to the environment's thread.
     pub(crate) signal: Signal,
     /// Nanoseconds that writers have waited for a checkpoint.
     pub(crate) waited_nanos: AtomicU64,
     /// Checkpoints that were made beside writers.
     pub(crate) checkpoints: AtomicU64,
-    /// Commits of this environment, and the number of them before a log is made, where the disk was
-    /// full.
+    /// Commits of this environment.
     pub(crate) commits: AtomicU64,
+    /// After a log could not be made: no attempt before `commits` has reached this number.
     pub(crate) retry_at: AtomicU64,
     poison: OnceLock<String>,
-    /// Keeps other processes out; `None` in memory.
+    /// Keeps other processes out. `None` for a database in memory.
     pub(crate) lock: Option<FileLock>,
 }
 
@@ -111,7 +111,7 @@ impl Core {
         }
     }
 
-    /// The file of a log.
+    /// Returns the file of a log. Keeps it open for the next call.
     pub(crate) fn log_file(&self, log: &LogDescriptor) -> io::Result<Arc<LogFile>> {
         let page_size = self.page_size as u64;
         let (offset, len) = (log.first.0 * page_size, log.pages * page_size);
@@ -130,8 +130,8 @@ impl Core {
         &self.path
     }
 
-    /// Makes further commits impossible (R9). The first cause stays. That a flush has failed is
-    /// remembered for the next opening.
+    /// Makes further commits impossible (R9), and remembers for the next opening that a flush has
+    /// failed. Of several causes the first one is kept.
     pub(crate) fn set_poison(&self, cause: &Error) {
         best_effort(self.poison.set(cause.to_string()));
         // The kernel keeps the pages of a flush that it refused to begin: only this handle cannot
@@ -149,12 +149,12 @@ impl Core {
         best_effort(self.poison.set(cause.to_string()));
     }
 
-    /// What poisoned the database, if something has.
+    /// The error that poisoned the database, if one has.
     pub(crate) fn poison(&self) -> Option<&String> {
         self.poison.get()
     }
 
-    /// An error if a flush has failed, or an access to the mapping.
+    /// Returns an error if a flush or an access to the mapping has failed.
     #[inline]
     pub(crate) fn check_poison(&self) -> Result<()> {
         if self.poison.get().is_none() && !self.mapping.is_faulted() {
@@ -170,14 +170,14 @@ impl Core {
         Error::Poisoned { path: self.path.to_path_buf(), cause }
     }
 
-    /// Whether this is a copy that a child got by `fork` (P22). Its parent goes on with the file
-    /// and the lock.
+    /// Whether this process is a child that got the database by `fork` (P22). Its parent goes on
+    /// using the file and the lock.
     #[inline]
     pub(crate) fn is_inherited(&self) -> bool {
         self.process != fork::id()
     }
 
-    /// An error in a child that got the database by `fork`.
+    /// Returns an error in a child that got the database by `fork`.
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
         match self.is_inherited() {
@@ -191,7 +191,8 @@ impl Core {
         Error::Inherited { path: Some(self.path.to_path_buf()) }
     }
 
-    /// An error if the file has lost a part of a state, or an access to the mapping has failed.
+    /// Returns an error if the file has lost a part of a state, or an access to the mapping has
+    /// failed.
     pub(crate) fn check_whole(&self, state: &State) -> Result<()> {
         let needed = state.page_count * self.page_size as u64;
         match self.mapping.has_whole(needed) {
@@ -201,20 +202,20 @@ impl Core {
         }
     }
 
-    /// The error of the access that failed.
+    /// Returns the error of the access that failed; without one, an error with this cause.
     #[cold]
     fn fault_or(&self, what: &str) -> Error {
         let unknown = || Error::Fault { path: None, offset: 0, cause: what.to_string() };
         self.mapping.fault().unwrap_or_else(unknown).with_path(self.path())
     }
 
-    /// A failed flush is always `Io`: `DiskFull` would say that the transaction was aborted and the
-    /// database goes on (R9).
+    /// Returns the error of a failed flush. It is always `Io`: `DiskFull` would say that the
+    /// transaction was aborted and the database goes on (R9).
     pub(crate) fn flush_error(&self, op: &'static str, source: io::Error) -> Error {
         Error::Io { op, path: self.path.to_path_buf(), source }
     }
 
-    /// The error of a commit of which it is not known whether it stands.
+    /// Returns the error of a commit that may or may not be found when the file is opened again.
     pub(crate) fn not_known(&self, cause: &Error) -> Error {
         Error::Poisoned { path: self.path.to_path_buf(), cause: cause.to_string() }
     }

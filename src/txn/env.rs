@@ -6,8 +6,8 @@
 //! released.
 //!
 //! Invariants:
-//!   ENV-1  the writer (writable mapping and free space) is made for the first write transaction,
-//!       and from then on inside `writer` exactly while none runs.
+//!   ENV-1  the writer (writable mapping and free space) is made for the first write transaction.
+//!          From then on `writer` holds it exactly while no write transaction runs.
 //!
 //! Failure: [`Error::Poisoned`] after a failed flush or a failed access to the mapping, until every
 //! handle is closed.
@@ -42,12 +42,12 @@ pub(crate) struct Writer {
     pub(crate) cache: FreeCache,
     /// The record of the running transaction for the commit log.
     pub(crate) record: TxnRecord,
-    /// The latest state that pages' free space and `cache` belong to.
+    /// Txn of the state that `pages.free` and `cache` belong to.
     pub(crate) based_on: TxnId,
 }
 
 impl Writer {
-    /// Forgets what is known of the free space; it is read again from the latest state.
+    /// Forgets the free space. The next transaction reads it again from the latest state.
     pub(crate) fn forget(&mut self) {
         self.pages.free = Default::default();
         self.cache = FreeCache::default();
@@ -61,12 +61,12 @@ pub(crate) struct Env {
     /// The options of the first opening, which hold for all handles.
     pub(crate) opened: OpenSpec,
     pub(crate) readers: Readers,
-    /// Flat indexes that readers have made.
+    /// Flat indexes that readers have built.
     pub(crate) flat_indexes: Arc<FlatIndexes>,
     writer: Mutex<Option<Box<Writer>>>,
-    /// The writer was made. Changed under the writer lock.
+    /// Whether the writer was made. Changed under the writer lock.
     has_writer: AtomicBool,
-    /// The thread that makes checkpoints, once there is a log.
+    /// The thread that makes checkpoints. It starts when there is a log.
     background: Mutex<Option<Background>>,
 }
 
@@ -79,7 +79,7 @@ impl Deref for Env {
     }
 }
 
-/// What [`Env::new`] needs.
+/// Arguments of [`Env::new`].
 pub(crate) struct EnvParts {
     pub(crate) path: PathBuf,
     pub(crate) meta: MetaPage,
@@ -103,7 +103,7 @@ impl Env {
         }
     }
 
-    /// What the meta pages hold now.
+    /// Returns the present contents of both meta pages.
     pub(crate) fn meta_slots(&self) -> [Slot; 2] {
         let bytes = self.mapping.read_meta_pages();
         meta::probe(|offset, len| {
@@ -124,12 +124,12 @@ impl Env {
         }
     }
 
-    /// Makes the writer, and what only writing needs, before the first write transaction; the
-    /// caller holds the writer lock.
+    /// Makes the writer and the writable mapping before the first write transaction. The caller
+    /// holds the writer lock.
     ///
-    /// A process that was killed may have left the state that this process opens only in the page
-    /// cache. It is durable before anything is built on it (R7, R10), or a power loss could bring
-    /// an older state back after its pages were reused.
+    /// Flushes the file first: a process that was killed may have left the state that this process
+    /// opened only in the page cache. Without the flush, a power loss could bring back an older
+    /// state after its pages were reused (R7, R10).
     pub(crate) fn make_writer(&self) -> Result<()> {
         match self.read_only || self.has_writer.load(Ordering::Relaxed) {
             true => Ok(()),
@@ -142,8 +142,8 @@ impl Env {
             let used = self.live.latest().page_count * self.page_size as u64;
             let flushed = self.mapping.flush(FlushKind::Tree, 0, used);
             if let Err(e) = flushed {
-                // Nothing was stored yet: a flush that the kernel refuses to begin has lost
-                // nothing.
+                // This process has stored nothing yet, so a flush that the kernel refused to begin
+                // has lost nothing.
                 let refused = refused::is(&e);
                 let e = self.flush_error("flushing the file", e);
                 if !refused {
@@ -156,7 +156,7 @@ impl Env {
                 None => Error::io("mapping the file for writing", self.path(), e),
             })?;
         }
-        // The writable mapping is out only as long as a writer has it.
+        // `write_map` returns `None` while another writer has the writable mapping.
         let write_map = self
             .mapping
             .write_map()
@@ -178,7 +178,7 @@ impl Env {
         self.make_first_writer()
     }
 
-    /// Ends that writer: nothing is stored any more.
+    /// Drops the writer of `make_replayer`: the replay has ended, and nothing is stored any more.
     pub(crate) fn drop_replayer(&self) -> Result<()> {
         drop(self.take_writer());
         self.has_writer.store(false, Ordering::Relaxed);
@@ -199,8 +199,8 @@ impl Env {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The states that must stay whole, for a writer that is about to reuse pages (protocol:
-    /// Reclaim).
+    /// Returns the states whose pages a writer must not reuse (docs/concurrency.md, "Begin read,
+    /// and reclaim").
     pub(crate) fn live_states(&self) -> LiveStates {
         if hooks::is(Mutant::EarlyReclaim) {
             return LiveStates::new(self.readers.snapshots(), self.live.latest().txn);
@@ -217,8 +217,8 @@ impl Env {
 }
 
 impl Env {
-    /// What `{:?}` of a public handle shows: path, state, sizes, and a failure. A few loads, which
-    /// wait for nothing.
+    /// Adds to the `{:?}` output of a public handle: path, state, sizes, and a failure. Costs a few
+    /// loads, and waits for nothing.
     pub(crate) fn describe(&self, shown: &mut fmt::DebugStruct<'_, '_>) {
         let state = self.live.published();
         shown.field("path", &self.path).field("txn", &state.txn.0);
@@ -238,23 +238,22 @@ impl fmt::Debug for Env {
 }
 
 impl Env {
-    /// Closes the file in order: without a log, and as long as its newest state.
+    /// Closes the file cleanly: it then has no log, and exactly the length of its newest state.
     ///
-    /// The next process to open the file takes one with nothing after its newest state for closed
-    /// in order: whatever was stored is durable. It has nothing there as long as nobody wrote, and
-    /// is not touched then.
+    /// The next process to open such a file takes it for cleanly closed, and everything in it for
+    /// durable. A file that was not written to has this length already and is left untouched.
     fn close(&mut self) {
         if self.read_only || !self.mapping.is_ready_to_write() || self.lock.is_none() || self.check_poison().is_err() {
             return;
         }
         if self.live.latest().log.pages > 0 && self.give_up_log().is_err() {
-            // The log has what the meta page lacks: the next opening replays it.
+            // The log has the commits that the meta page lacks. The next opening replays them.
             return;
         }
         let checkpoint = self.live.checkpoint();
         if checkpoint.durable_meta.txn == self.live.latest().txn && checkpoint.in_doubt.is_none() {
-            // Space beyond the pages in use goes back to the file system. Failing leaves a longer
-            // file, nothing worse.
+            // Gives the space after the pages in use back to the file system. If this fails, the
+            // file stays longer, and the next opening cuts it.
             let len = self.live.latest().page_count * self.page_size as u64;
             best_effort(self.mapping.shrink(len));
         }
@@ -264,10 +263,11 @@ impl Env {
 impl Drop for Env {
     fn drop(&mut self) {
         if self.is_inherited() {
-            // Cutting would cut the file under the parent, and the registry is that of the child.
+            // The parent still uses the file, so the child must not cut it. The child's registry
+            // does not have this environment.
             return;
         }
-        // First, so that nothing but this thread has the core.
+        // Ends the environment's thread first, so that only this thread has the core.
         drop(self.background.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         self.close();
         let Some(core) = Arc::get_mut(&mut self.core) else { return };

@@ -1,9 +1,9 @@
-//! Live records: the state between readers, the writer, the leader of a flush and a checkpoint
-//! while a database is open.
+//! Live records: words that readers, the writer, the leader and the checkpoint share while a
+//! database is open.
 //!
-//! Floor: txn. One type with one block of words: every record is some words at a fixed place in it,
-//! read and written as atomics. Nothing else is live, so another thread, and later another process,
-//! can go on from the records after any step (R12).
+//! Floor: txn. One type with one block of atomic words: every record is some words at a fixed place
+//! in it. These threads share nothing else about states and the log, so any of them can go on from
+//! the records after any step (R12).
 //!
 //! ```text
 //! states      a ring of 64 states by txn                    changed by the writer, before `latest`
@@ -18,10 +18,11 @@
 //! ```
 //!
 //! Invariants:
-//!   LIVE-1  a record has one filler at a time: the holder of the lock that the table names.
+//!   LIVE-1  one thread at a time fills a record: the holder of the lock that the table names.
 //!   LIVE-2  published, durable, closed, flushed and broken only move forwards.
-//!   LIVE-3  an entry of `states`, or a copy of `checkpoint`, is written whole before it is named.
-//!           A reader takes what it copied only if the name has not moved meanwhile (P5).
+//!   LIVE-3  an entry of `states`, or a copy of `checkpoint`, is written whole before the word that
+//!           selects it is stored. A reader uses its copy only if that word has not changed
+//!           meanwhile (P5).
 //!
 //! Failure: none.
 
@@ -32,7 +33,7 @@ use crate::txn::state::{State, STATE_WORDS};
 
 /// States that the ring holds.
 pub(crate) const STATES: u64 = 64;
-/// A writer whose txn is so far ahead of `published` leads a flush before it appends (P5).
+/// A writer whose txn is more than this ahead of `published` leads a flush before it appends (P5).
 pub(crate) const UNPUBLISHED_MAX: u64 = 60;
 
 const LINE_WORDS: usize = 16;
@@ -45,24 +46,24 @@ const APPENDING: usize = CLOSED + 2;
 const BROKEN: usize = CLOSED + 3;
 const CHECKPOINT: usize = 4 * LINE_WORDS;
 const RING: usize = (CHECKPOINT + 1 + 2 * CHECKPOINT_WORDS).next_multiple_of(LINE_WORDS);
-/// The txn before and the txn after the words of a state.
+/// An entry of the ring: its txn, the words of its state, and its txn again.
 const ENTRY_WORDS: usize = STATE_WORDS + 2;
 const WORDS: usize = RING + STATES as usize * ENTRY_WORDS;
 
-/// The meta page that is durable.
+/// The durable meta page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct DurableMeta {
-    /// Its slot.
+    /// The slot that holds it.
     pub(crate) slot: usize,
     pub(crate) txn: TxnId,
     /// Position in the log where replay from this meta page starts.
     pub(crate) log_start: u64,
-    /// Pages that its state and all before it have superseded.
+    /// Pages that its state and all states before it have superseded.
     pub(crate) superseded: u64,
 }
 
 impl DurableMeta {
-    /// The meta page of a state, in a slot.
+    /// Describes the meta page of a state, in a slot.
     pub(crate) fn of(state: &State, slot: usize) -> DurableMeta {
         DurableMeta { slot, txn: state.txn, log_start: state.log.start, superseded: state.superseded }
     }
@@ -74,7 +75,7 @@ const CHECKPOINT_WORDS: usize = 4 + 1 + 1 + STATE_WORDS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Checkpoint {
     pub(crate) durable_meta: DurableMeta,
-    /// The state that a checkpoint writes.
+    /// The state that a checkpoint is making durable.
     pub(crate) pinned: Option<TxnId>,
     /// The slot and state of a meta page that is being written.
     pub(crate) in_doubt: Option<(usize, State)>,
@@ -122,8 +123,9 @@ impl Live {
         live
     }
 
-    /// Begins with a state that a meta page in `slot` describes, and a newer state that was read
-    /// from the log. Before any other thread has the records.
+    /// Begins again with the state that a meta page in `slot` describes as the durable one, and a
+    /// newer state that was read from the log as the latest. No other thread may have the records
+    /// yet.
     pub(crate) fn restart(&self, meta: &State, latest: &State, slot: usize) {
         self.store_checkpoint(&Checkpoint { durable_meta: DurableMeta::of(meta, slot), pinned: None, in_doubt: None });
         self.add_state(latest);
@@ -144,7 +146,8 @@ impl Live {
         &self.words[start..start + ENTRY_WORDS]
     }
 
-    /// Puts a state into the ring. Under the writer lock, before a word names it.
+    /// Puts a state into the ring. The caller holds the writer lock, and stores `latest` or
+    /// `published` only afterwards.
     pub(crate) fn add_state(&self, state: &State) {
         let entry = self.entry(state.txn);
         entry[0].store(state.txn.0, Ordering::Relaxed);
@@ -168,11 +171,12 @@ impl Live {
             *value = word.load(Ordering::Relaxed);
         }
         fence(Ordering::Acquire);
-        // Only now: a writer that changes the entry begins with this word.
+        // This word is loaded last, because a writer that refills the entry stores it first.
         (entry[0].load(Ordering::Relaxed) == txn.0).then(|| State::from_words(&words))
     }
 
-    /// The state that a word names. The word moves before the ring can lose the state.
+    /// Returns the state whose txn a word holds. The word changes before the ring can lose that
+    /// state.
     #[inline]
     fn state_of(&self, name: usize) -> State {
         loop {
@@ -189,7 +193,7 @@ impl Live {
         self.state_of(LATEST)
     }
 
-    /// Names the latest state, which is in the ring. Under the writer lock.
+    /// Stores the txn of the latest state, which is in the ring. The caller holds the writer lock.
     pub(crate) fn store_latest(&self, txn: TxnId) {
         self.word(LATEST).store(txn.0, Ordering::SeqCst);
     }
@@ -200,7 +204,7 @@ impl Live {
         self.state_of(PUBLISHED)
     }
 
-    /// Txn of the published state; what a reader writes into its slot.
+    /// Txn of the published state. A reader stores it in its slot.
     #[inline]
     pub(crate) fn published_txn(&self) -> TxnId {
         // Sequentially consistent for a reader that has just taken its slot: either the writer sees
@@ -256,7 +260,7 @@ impl Live {
         &self.words[start..start + CHECKPOINT_WORDS]
     }
 
-    /// The meta page that is durable.
+    /// The durable meta page.
     pub(crate) fn durable_meta(&self) -> DurableMeta {
         self.checkpoint().durable_meta
     }
@@ -271,7 +275,7 @@ impl Live {
         self.word(CLOSED).fetch_max(position, Ordering::SeqCst);
     }
 
-    /// Position in the log before which it is durable.
+    /// Position before which the log is durable.
     pub(crate) fn flushed(&self) -> u64 {
         self.word(FLUSHED).load(Ordering::SeqCst)
     }
@@ -291,7 +295,7 @@ impl Live {
         self.word(APPENDING).store(txn.0, Ordering::SeqCst);
     }
 
-    /// The newest epoch with an orphan record: nothing is appended to it (P9).
+    /// The newest epoch with an orphan record. Nothing is appended to it any more (P9).
     pub(crate) fn broken(&self) -> u64 {
         self.word(BROKEN).load(Ordering::SeqCst)
     }
@@ -387,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn the_checkpoint_record_keeps_what_is_in_doubt() {
+    fn the_checkpoint_record_reads_back_as_stored() {
         let live = Live::new(state(5), 0);
         for txn in [0, 6, u64::MAX >> 16] {
             let checkpoint = Checkpoint {

@@ -10,13 +10,13 @@
 //!
 //! Debug builds check the order at each step.
 //!
-//! Failure: none. A lock is taken even if a thread panicked while it held it: the records that it
-//! protects are whole between any two steps.
+//! Failure: none. A lock can be taken after a thread has panicked while holding it: the live
+//! records that it protects are whole between any two steps.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// The name of a lock; the order of the names is that of taking them.
+/// The name of a lock. Threads take locks in the order of these names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum LockName {
     Writer,
@@ -41,7 +41,7 @@ pub(crate) fn check_order(env: u64, name: LockName) {
     let _ = (env, name);
 }
 
-/// A number that no other environment of the process has.
+/// Returns a number that no other environment of this process has.
 pub(crate) fn new_env_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
@@ -68,7 +68,7 @@ impl NamedLock {
         NamedLock { env, name, is_held: AtomicBool::new(false), mutex: Mutex::new(()) }
     }
 
-    /// Takes the lock; waits for it.
+    /// Waits for the lock and takes it.
     pub(crate) fn lock(&self) -> NamedGuard<'_> {
         check_order(self.env, self.name);
         self.held(self.mutex.lock().unwrap_or_else(PoisonError::into_inner))
@@ -99,7 +99,7 @@ impl NamedLock {
 
 impl Drop for NamedGuard<'_> {
     fn drop(&mut self) {
-        // Before the mutex is unlocked.
+        // The field `_guard` unlocks the mutex after this function.
         self.lock.is_held.store(false, Ordering::Relaxed);
         #[cfg(debug_assertions)]
         HELD.with_borrow_mut(|held| held.retain(|&held| held != (self.lock.env, self.lock.name)));

@@ -1,7 +1,7 @@
 //! Transactions: snapshots, the writer, commit, checkpoint and recovery.
 //!
-//! Floor: txn. The only floor that knows time and other actors: which states are alive, which
-//! thread may write, what is durable.
+//! Floor: txn. The only floor that knows of other threads and of the disk: which states are live,
+//! which thread may write, which state is durable.
 //!
 //! ```text
 //! open   opens and creates files: locks, the newest valid meta page, recovery
@@ -10,28 +10,30 @@
 //! free   the persistent free space, and which of its pages may be used again
 //! log    the commit log: records, group commit, replay
 //! env    one open database, which all its handles share; makes the writer, closes
-//! core   the part of it that flushes and checkpoints need: mapping, records, locks, poison
-//! live   latest, published, durable ..: the records between readers, writer, leader and checkpoint
+//! core   the part of env that flushes and checkpoints need: mapping, live records, locks, poison
+//! live   the live records: words that readers, writer, leader and checkpoint share
 //! locks  the locks by name, and their order
-//! state  one state of the database: what a meta page says of it
+//! state  one state of the database, as a meta page describes it
 //! ```
 //!
-//! Where to find what:
+//! Where to look first:
 //!
 //! ```text
 //! how a read begins                  ReadPool::begin      read/snapshot.rs
 //! how a write begins                 WriteTxn::try_begin  write/txn.rs
 //! the steps of a commit              WriteTxn::commit     write/commit.rs
-//! the order of its flushes           Core::commit_state   write/checkpoint.rs
-//! the flush that commits share       Core::lead           log/lead.rs
+//! the flushes of a commit:
+//!     by log, shared with others     Core::flush_records  log/lead.rs
+//!     by checkpoint                  Core::commit_state   write/checkpoint.rs
 //! which states must stay readable    Env::live_states     env.rs
 //! whether a page may be used again   LiveStates::reach    ../pager/write/free_space.rs
-//! its callers: pages of the list,    FreeCache::begin     free/free_tree.rs
-//!     pages of the tree              FreeCache::reclaim   free/free_tree.rs
-//! which state a file is opened with  find_state           open/mod.rs
+//! which functions ask LiveStates:
+//!     for extents of the free list   FreeCache::begin     free/free_tree.rs
+//!     for extents of the tree        FreeCache::reclaim   free/free_tree.rs
+//! the state that a file opens with   find_state           open/mod.rs
 //! ```
 //!
-//! `docs/concurrency.md` has the argument why these steps are safe beside each other.
+//! `docs/concurrency.md` argues why these steps are safe beside each other.
 
 pub(crate) mod core;
 pub(crate) mod env;

@@ -1,11 +1,11 @@
 //! The state that a commit leaves: everything that the next transaction or a reader needs to go on
 //! from it (rule R12).
 //!
-//! Floor: txn. A [`State`] is what latest state, published and durable records hold, and what a
-//! meta page stores. It converts to and from a fixed number of words, because the live records are
-//! arrays of atomic words.
+//! Floor: txn. The ring `states` of the live records holds [`State`]s, and a meta page stores one.
+//! A state converts to and from a fixed number of words, because the live records are arrays of
+//! atomic words.
 //!
-//! Failure: none; words come from this process, meta pages are checked by `page::meta`.
+//! Failure: none. The words come from this process, and `page::meta` checks meta pages.
 
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::page::meta::{ExtentPtr, LogDescriptor, MetaPage, TreeRoot};
@@ -21,7 +21,7 @@ pub(crate) struct State {
     pub(crate) page_count: u64,
     pub(crate) catalog: TreeRoot,
     pub(crate) free_space: TreeRoot,
-    /// The reserve and the superseded pages of the free-space tree.
+    /// The newest free-space records.
     pub(crate) free_list: ExtentPtr,
     pub(crate) next_tree: TreeId,
     /// The log, and where the first record after this state begins.
@@ -91,7 +91,7 @@ impl State {
     }
 }
 
-/// What a write transaction begins with.
+/// The state that a write transaction builds on, and the states that bound its reuse of pages.
 #[derive(Debug)]
 pub(crate) struct Basis {
     /// The state that the transaction changes.
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_hold_the_whole_state() {
+    fn a_state_survives_the_way_through_its_words() {
         let root = |tree, n: u64| TreeRoot {
             ptr: PagePtr { id: PageId((1 << 47) + n), crc: 0xdead_beef },
             height: 7,

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_value_is_detected() {
+    fn a_changed_value_or_another_key_is_detected() {
         for value_bytes in [8, 9, 15, 16, 17, 150, 1001] {
             let data = data(9, value_bytes, false);
             let (mut key, mut other, mut value) = (Vec::new(), Vec::new(), Vec::new());

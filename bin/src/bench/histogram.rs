@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn histograms_add_up() {
+    fn added_histograms_count_the_values_of_both() {
         let (mut all, mut one, mut two) = (Histogram::default(), Histogram::default(), Histogram::default());
         for value in 0..10_000u64 {
             all.record(value * value);

@@ -1,4 +1,7 @@
 //! `get`: prints the value of one key.
+//!
+//! [`Column::show`] makes the text with `Type::show`; [`Output::write`] escapes control characters
+//! if standard output is a terminal.
 
 use crate::cmd::args::{Encoding, ExistingFile, Key, TableName};
 use crate::database::open;

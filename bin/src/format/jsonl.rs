@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_look_as_documented() {
+    fn rows_have_their_documented_form() {
         let rows = [
             (None, b"a\"\n".to_vec(), "\u{e4}".as_bytes().to_vec()),
             (Some("t 1".to_string()), b"\xff".to_vec(), b"\x80".to_vec()),

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn copies_are_damaged_and_removed() {
+    fn copies_differ_from_the_file_and_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         fs::write(&path, vec![0; 10_000]).unwrap();

@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn other_databases_are_foreign() {
+    fn a_database_of_another_program_is_foreign() {
         let verdict = judged(|txn| assert!(txn.drop_table(COUNTERS).unwrap()));
         assert!(matches!(verdict, Verdict::Foreign(_)), "{verdict:?}");
         let folder = tempfile::tempdir().unwrap();

@@ -47,7 +47,7 @@ pub struct SalvageReport {
     /// Everything that could not be read, with page, table and key range as far as known. Part of a
     /// key range may have been found elsewhere: see [`SalvagedTable::maybe_stale`].
     pub lost: Vec<Finding>,
-    /// Transactions of the commit log that were applied to the copy after that.
+    /// Transactions of the commit log that were applied to the copy afterwards.
     pub log_txns: u64,
     /// The tables of the new database, sorted by name. Their counts do not include what
     /// transactions of the commit log changed.

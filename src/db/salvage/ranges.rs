@@ -94,7 +94,7 @@ mod tests {
 
     /// Compares with a set of the 256 one-byte keys, for pseudo-random intervals.
     #[test]
-    fn a_set_of_intervals_is_a_set_of_keys() {
+    fn sets_of_intervals_agree_with_sets_of_keys() {
         let mut state = 7u64;
         let mut next = |bound: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -130,7 +130,7 @@ mod tests {
 
     /// Two sets that interleave: each interval of one overlaps two of the other.
     #[test]
-    fn large_sets_are_narrowed() {
+    fn narrowing_leaves_the_intersection_of_large_sets() {
         let key = |n: u32| n.to_be_bytes().to_vec();
         let (mut set, mut other) = (KeySet::default(), KeySet::default());
         let count = 60_000;

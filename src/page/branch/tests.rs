@@ -117,18 +117,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn agrees_with_a_vec_at_4k(keys in key_set(1000, 300), ops in any_ops(4096), probes in prop::collection::vec(any_key(1000), 0..30)) {
+    fn a_branch_of_4k_agrees_with_a_vec(keys in key_set(1000, 300), ops in any_ops(4096), probes in prop::collection::vec(any_key(1000), 0..30)) {
         apply(4096, keys, ops, &probes);
     }
 
     #[test]
-    fn agrees_with_a_vec_at_32k(keys in key_set(8168, 900), ops in any_ops(32768), probes in prop::collection::vec(any_key(8168), 0..10)) {
+    fn a_branch_of_32k_agrees_with_a_vec(keys in key_set(8168, 900), ops in any_ops(32768), probes in prop::collection::vec(any_key(8168), 0..10)) {
         apply(32768, keys, ops, &probes);
     }
 }
 
 #[test]
-fn every_count_finds_every_child() {
+fn a_branch_with_any_number_of_children_finds_each_of_them() {
     for page_size in [4096, 32768] {
         let most = (page_size - 128) / 16;
         for count in (1..=most.min(300)).chain([most]) {
@@ -150,7 +150,7 @@ fn every_count_finds_every_child() {
 }
 
 #[test]
-fn tails_around_the_head() {
+fn separators_with_equal_heads_are_told_apart() {
     // Tails of 0 to 6 bytes that all have the same head, after a short and a long prefix.
     for prefix in [0, 3, 24, 25, 300] {
         let keys: Vec<Vec<u8>> =
@@ -166,7 +166,7 @@ fn tails_around_the_head() {
 }
 
 #[test]
-fn separators_of_two_children_and_bad_pointers() {
+fn pointers_to_meta_pages_and_branches_without_children_are_refused() {
     let mut page = vec![0; 4096];
     let model = model_of(vec![vec![7; 1000]]);
     build(&mut page, PageStamp { id: PageId(5), ..STAMP }, 3, &children(&model)).unwrap();
@@ -181,7 +181,7 @@ fn separators_of_two_children_and_bad_pointers() {
 }
 
 #[test]
-fn verify_names_what_is_wrong() {
+fn verify_names_the_damaged_field() {
     use crate::page::layout::put_u16;
     // A tail that fits its head, and two with rests. Heads are little-endian numbers, so the last
     // byte of a head is its first on the page.

@@ -140,17 +140,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn agrees_with_a_vec_at_4k(ops in any_ops(4096, 150), probes in prop::collection::vec(any_key(1000), 0..20), cut: prop::sample::Index) {
+    fn a_leaf_of_4k_agrees_with_a_vec(ops in any_ops(4096, 150), probes in prop::collection::vec(any_key(1000), 0..20), cut: prop::sample::Index) {
         apply(4096, ops, &probes, cut);
     }
 
     #[test]
-    fn agrees_with_a_vec_at_32k(ops in any_ops(32768, 400), probes in prop::collection::vec(any_key(8168), 0..10), cut: prop::sample::Index) {
+    fn a_leaf_of_32k_agrees_with_a_vec(ops in any_ops(32768, 400), probes in prop::collection::vec(any_key(8168), 0..10), cut: prop::sample::Index) {
         apply(32768, ops, &probes, cut);
     }
 
     #[test]
-    fn built_leaves_find_everything(keys in key_set(1000, 400), probes in prop::collection::vec(any_key(1000), 0..40), large: bool) {
+    fn a_built_leaf_finds_its_keys_and_no_others(keys in key_set(1000, 400), probes in prop::collection::vec(any_key(1000), 0..40), large: bool) {
         let page_size = if large { 32768 } else { 4096 };
         let model: Model = keys.into_iter().map(|key| (key, Value::Inline(vec![1]))).collect();
         let mut page = vec![0xee; page_size];
@@ -166,7 +166,7 @@ proptest! {
 }
 
 #[test]
-fn zero_tails_and_equal_heads() {
+fn keys_with_equal_heads_are_told_apart() {
     // All heads are equal after the prefix, so only whole keys tell them apart.
     let keys: Vec<Vec<u8>> = (0..30).map(|zeros| [b"a".to_vec(), vec![0; zeros]].concat()).collect();
     for skipped in [0, 1, 2, 7] {
@@ -180,7 +180,7 @@ fn zero_tails_and_equal_heads() {
 }
 
 #[test]
-fn the_prefix_shrinks_only_as_far_as_it_must() {
+fn an_inserted_key_shortens_the_prefix_only_to_the_bytes_that_it_shares() {
     let mut page = vec![0; 4096];
     let mut leaf = LeafMut::init(&mut page, STAMP);
     for (key, prefix_bytes) in [("user:0010", 9), ("user:0011", 8), ("user:0001", 7), ("user:0012", 7), ("us", 2)] {
@@ -197,7 +197,7 @@ fn the_prefix_shrinks_only_as_far_as_it_must() {
 }
 
 #[test]
-fn limits_of_an_entry() {
+fn entries_that_do_not_fit_and_indexes_past_the_end_are_refused() {
     let mut page = vec![0; 32768];
     let mut leaf = LeafMut::init(&mut page, STAMP);
     assert_eq!(leaf.insert(0, &vec![1; 16384], LeafValue::Inline(b"")), Ok(false), "longer than 14 bits");
@@ -224,7 +224,7 @@ fn reserved_value_kinds_are_refused() {
 }
 
 #[test]
-fn verify_names_what_is_wrong() {
+fn verify_names_the_damaged_field() {
     let mut good = vec![0; 4096];
     let keys: [&[u8]; 3] = [b"key-a-long", b"key-b-long", b"key-c-long"];
     build(&mut good, STAMP, keys.iter().map(|key| (*key, LeafValue::Inline(b"v")))).unwrap();

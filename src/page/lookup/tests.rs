@@ -64,7 +64,7 @@ fn leaf_of(page_size: usize, mut keys: &[Vec<u8>], value: &[u8]) -> (Vec<u8>, us
     (page, keys.len())
 }
 
-/// The keys, and those around them.
+/// Each key, neighbours of it, and extreme keys.
 fn around(keys: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut probes = vec![vec![], vec![0], vec![0xff; 40], vec![0; 40]];
     for key in keys {
@@ -117,7 +117,7 @@ proptest! {
         for branch in [false, true] {
             let mut page = if branch { branch_of(4096, &keys).0 } else { leaf_of(4096, &keys, b"value").0 };
             if let Some(fill) = &fill {
-                // The header stays valid, everything after it is noise.
+                // The header stays valid. The bytes after it are noise.
                 page[32..].iter_mut().zip(fill.iter().cycle()).for_each(|(byte, noise)| *byte = *noise);
             }
             if let Some(prefix) = prefix {
@@ -186,7 +186,7 @@ fn common_pages_take_the_fast_path() {
 }
 
 #[test]
-fn every_count_of_children() {
+fn a_branch_with_any_number_of_children_is_answered() {
     for count in 0..248u64 {
         let separators: Vec<Vec<u8>> = (1..=count).map(|n| ((n * 3) as u32).to_be_bytes()[1..].to_vec()).collect();
         let (page, children) = branch_of(4096, &separators);

@@ -49,7 +49,7 @@ fn resealed(mut record: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn both_copies_round_trip() {
+fn both_copies_of_a_meta_page_decode_to_what_was_written() {
     for page_size in [4096, 8192, 16384, 32768] {
         let meta = meta(page_size, 77);
         let page = slot_of(&meta);
@@ -60,7 +60,7 @@ fn both_copies_round_trip() {
 }
 
 #[test]
-fn golden_record() {
+fn a_meta_page_has_the_documented_bytes() {
     let page = slot_of(&meta(4096, 0x0102));
     assert_eq!(&page[..16], b"\x89MLF\r\n\x1a\n\x01\0\0\0\0\x10\0\0");
     assert_eq!(&page[32..50], b"0123456789abcdef\x02\x01");
@@ -70,7 +70,7 @@ fn golden_record() {
 }
 
 #[test]
-fn every_flipped_bit_shows() {
+fn a_copy_with_a_flipped_bit_is_refused_and_the_other_one_is_used() {
     let page = slot_of(&meta(4096, 5));
     for bit in 0..256 * 8 {
         let mut record = page[..256].to_vec();
@@ -88,7 +88,7 @@ fn every_flipped_bit_shows() {
 }
 
 #[test]
-fn newer_releases_are_told_from_damage() {
+fn a_newer_version_is_reported_as_such_and_not_as_damage() {
     let record = slot_of(&meta(8192, 5));
     let decode = |at: usize, bytes: &[u8]| MetaPage::decode_copy(&resealed(record.clone(), at, bytes));
     assert_eq!(decode(8, &[2, 0, 0, 0]), Err(MetaPageError::Version(2)));
@@ -104,7 +104,7 @@ fn newer_releases_are_told_from_damage() {
 }
 
 #[test]
-fn impossible_fields_are_named() {
+fn an_impossible_field_is_refused_by_name() {
     let record = slot_of(&meta(4096, 5));
     for (at, bytes, field) in [
         (12, &[0u8, 0x11, 0, 0][..], "page size"),
@@ -153,7 +153,7 @@ fn probe_finds_each_page_size_from_any_single_copy() {
 }
 
 #[test]
-fn interrupted_writes_and_strange_files() {
+fn probe_finds_the_newer_copy_and_no_meta_page_in_other_files() {
     // The first copy is new, the second still has the record of the transaction two before.
     let page = [slot_of(&meta(4096, 12))[..2048].to_vec(), slot_of(&meta(4096, 10))[2048..].to_vec()].concat();
     assert_eq!(probe_file(&page).slots[0].meta().map(|meta| meta.txn), Ok(TxnId(12)));
@@ -166,7 +166,7 @@ fn interrupted_writes_and_strange_files() {
 }
 
 #[test]
-fn roots_round_trip_and_refuse_nonsense() {
+fn tree_roots_round_trip_and_impossible_ones_are_refused() {
     let root = meta(4096, 1).catalog;
     assert_eq!(TreeRoot::decode(&root.encode()), Some(root));
     let empty = TreeRoot::empty(TreeId(17));
@@ -184,7 +184,7 @@ fn roots_round_trip_and_refuse_nonsense() {
 
 /// An interrupted write can leave an intact copy of each record.
 #[test]
-fn a_slot_whose_copies_differ_is_the_newer_and_says_so() {
+fn a_slot_whose_copies_differ_gives_the_newer_one_and_a_remark() {
     let (older, newer) = (meta(4096, 6), meta(4096, 8));
     for copies in [[Ok(older), Ok(newer)], [Ok(newer), Ok(older)]] {
         let slot = Slot { copies };

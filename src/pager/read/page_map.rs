@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_pages_taken_twice_out_of_range_or_never() {
+    fn pages_taken_twice_or_out_of_range_or_never_are_found() {
         let mut map = PageMap::new(70);
         assert_eq!(map.take(PageId(0), 60), None);
         assert_eq!(map.take(PageId(59), 3), Some(PageId(59)));
@@ -176,7 +176,7 @@ mod tests {
 
     /// A huge page count: only pages that are taken cost memory.
     #[test]
-    fn pages_that_are_never_taken_cost_nothing() {
+    fn pages_that_are_never_taken_use_no_memory() {
         let pages = (1 << 63) + 5;
         let mut map = PageMap::new(pages);
         assert_eq!(map.take(PageId(3), 1), None);
@@ -199,7 +199,7 @@ mod tests {
 
     /// Compares with a vector of bools, for pseudo-random extents that cross chunks and the end.
     #[test]
-    fn agrees_with_a_vector() {
+    fn a_page_map_agrees_with_a_vector() {
         const PAGES: u64 = 9 * CHUNK_PAGES + 77;
         let mut state = 99u64;
         let mut next = |bound: u64| {

@@ -43,7 +43,7 @@ impl AppendBuffer {
         std::mem::take(&mut self.filled) > 0
     }
 
-    /// Makes the empty buffer hold page `id`, with arbitrary contents.
+    /// Puts page `id` into the empty buffer, with arbitrary contents.
     pub(crate) fn lay(&mut self, id: PageId, page_size: usize) {
         self.id = id;
         self.bytes.resize(page_size, 0);

@@ -6,8 +6,8 @@
 //! `txn::env::Env::live_states` collects the states that may still be needed when a write
 //! transaction begins, and `free_tree` asks [`LiveStates::reach`] for each pending extent.
 //!
-//! Terms: an extent is *usable* (may be allocated now) or *pending* (freed, but a snapshot or the
-//! durable state may still reach it). A usable extent is *listed* (the tree has a record of it, or
+//! Terms: an extent is *usable* (may be allocated now) or *pending* (freed, but one of the
+//! [`LiveStates`] may still reach it). A usable extent is *listed* (the tree has a record of it, or
 //! will get one) or *unlisted* (only the free list has it). Unlisted extents are allocated first
 //! and never merged with listed ones, so most commits use pages that recent commits freed, and
 //! change no record of the tree.
@@ -55,8 +55,8 @@ pub(crate) struct FreeSpace {
     persisted: Extents,
     /// Starts of listed extents that may differ from the record in the tree.
     touched: BTreeSet<u64>,
-    /// Single pages that this transaction wrote and freed again. They are in memory, so they are
-    /// allocated first.
+    /// *Hot* pages: single pages that this transaction allocated and freed again. They are in
+    /// memory, so they are allocated first.
     hot: Vec<u64>,
     /// The extent from which single pages are being taken, so that the pages of a transaction are
     /// neighbours.
@@ -65,7 +65,8 @@ pub(crate) struct FreeSpace {
     freed: Vec<FreeItem>,
     /// A freed extent that overlaps a usable one: the file listed it as free while it was in use.
     contradiction: Option<(PageId, u64)>,
-    /// No page is handed out that was free before.
+    /// Whether pages may come only from the end of the file: free pages are counted and never
+    /// allocated.
     keeps_all: bool,
 }
 
@@ -81,14 +82,14 @@ impl FreeSpace {
         self.by_size.last().map_or(u64::from(self.usable_pages > 0), |&(len, _)| len)
     }
 
-    /// Hands out no page from now on that was free before: pages come from the end of the file, and
-    /// free ones are only accounted for.
+    /// From now on allocates no free page: pages come from the end of the file, and free pages are
+    /// only accounted for.
     pub(crate) fn hand_out_nothing(&mut self) {
         self.keeps_all = true;
     }
 
-    /// Takes one page: a dirty one first, else from the current extent, else from the best of the
-    /// low extents.
+    /// Allocates one page: a hot page first, else from the current extent, else from the best of
+    /// the low extents.
     pub(crate) fn take_page(&mut self) -> Option<PageId> {
         if let Some(id) = self.hot.pop() {
             return Some(PageId(id));
@@ -137,8 +138,8 @@ impl FreeSpace {
         }
     }
 
-    /// Takes the usable extents at the end of a state of `page_count` pages out; gives how many
-    /// pages are left.
+    /// Removes the usable extents at the end of a state of `page_count` pages. Returns the page
+    /// count without them.
     pub(crate) fn cut_tail(&mut self, mut page_count: u64) -> u64 {
         loop {
             let last = [&self.listed, &self.unlisted].into_iter().filter_map(|extents| extents.last_key_value()).max();
@@ -159,7 +160,7 @@ impl FreeSpace {
         self.freed.push(item);
     }
 
-    /// How many of the freed pages a state reaches that was made at `state` or before.
+    /// Number of freed pages that were written by `state` or an earlier transaction.
     pub(crate) fn freed_pages(&self, state: TxnId) -> u64 {
         self.freed.iter().filter(|item| item.born <= state).map(|item| item.pages).sum()
     }
@@ -179,8 +180,8 @@ impl FreeSpace {
         self.put(start, len, false);
     }
 
-    /// An extent that was freed although it was free already. If there is one, the free space must
-    /// not be saved.
+    /// An extent that was freed although it was usable already. If there is one, the free space
+    /// must not be saved.
     pub(crate) fn contradiction(&self) -> Option<(PageId, u64)> {
         self.contradiction
     }
@@ -195,8 +196,8 @@ impl FreeSpace {
         overlap(&self.listed) || overlap(&self.unlisted)
     }
 
-    /// Adds an extent that was read from the tree. Ignores an extent that was loaded before. False
-    /// if it overlaps another.
+    /// Adds an extent that was read from the tree. Ignores an extent that was loaded before.
+    /// Returns false if the extent overlaps another.
     #[must_use]
     pub(crate) fn load(&mut self, id: PageId, pages: u64) -> bool {
         if self.persisted.contains_key(&id.0) {
@@ -212,7 +213,7 @@ impl FreeSpace {
     }
 
     /// Makes the hot pages ordinary unlisted extents; called once, before saving.
-    pub(crate) fn settle_hot(&mut self) {
+    pub(crate) fn move_hot_to_unlisted(&mut self) {
         let mut hot = std::mem::take(&mut self.hot);
         hot.sort_unstable();
         for id in hot {
@@ -267,7 +268,8 @@ impl FreeSpace {
         changes
     }
 
-    /// Removes the neighbours of an extent and returns the merged extent, for [`FreeSpace::put`].
+    /// Takes out the extents that touch this one, and returns them joined with it, for
+    /// [`FreeSpace::put`].
     fn merge(&mut self, mut start: u64, mut len: u64, listed: bool) -> (u64, u64) {
         let extents = if listed { &self.listed } else { &self.unlisted };
         let left = extents.range(..start).next_back().filter(|(&left, &left_len)| left + left_len == start);
@@ -346,18 +348,18 @@ fn best_extent(extents: &Extents) -> Option<u64> {
 /// (rule R5).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LiveStates {
-    /// Sorted, distinct txn ids of the snapshots, the durable state, a state in doubt, and the
-    /// published state.
+    /// Sorted, distinct txn ids of the snapshots, the state of the durable meta page, the pinned
+    /// state, the state of a meta page in doubt, and the published state.
     states: Vec<TxnId>,
-    /// Those of them besides the published state.
+    /// The same without the published state, unless it is also one of the other kinds.
     others: Vec<TxnId>,
-    /// All states from the published one to the latest one are needed, because a checkpoint may be
-    /// writing any of them (P7).
+    /// All states from the published one to the latest one are needed too, because a checkpoint may
+    /// make any of them durable (P7).
     published: TxnId,
 }
 
 impl LiveStates {
-    /// `others` are the snapshots, the durable state and a state in doubt.
+    /// `others` are the states of `states` without the published one.
     pub(crate) fn new(mut others: Vec<TxnId>, published: TxnId) -> LiveStates {
         others.sort_unstable();
         others.dedup();
@@ -375,8 +377,8 @@ impl LiveStates {
         self.others.get(first).is_some_and(|&state| state < freed)
     }
 
-    /// Whether a state reaches a page written by `born` and freed by `freed`: `born <= state <
-    /// freed`. Also true if `freed` is after the published state (P7).
+    /// Whether a live state reaches a page that transaction `born` wrote and transaction `freed`
+    /// freed: `born <= state < freed`. Also true if `freed` is after the published state (P7).
     pub(crate) fn reach(&self, born: TxnId, freed: TxnId) -> bool {
         let first = self.states.partition_point(|&state| state < born);
         freed > self.published || self.states.get(first).is_some_and(|&state| state < freed)
@@ -404,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_follow_what_was_touched() {
+    fn take_changes_lists_the_records_of_touched_extents_only() {
         let mut free = FreeSpace::default();
         assert!(free.load(PageId(10), 5));
         assert!(free.load(PageId(30), 2));
@@ -418,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_is_cut_down_to_the_last_page_in_use() {
+    fn cut_tail_removes_free_extents_down_to_the_last_page_in_use() {
         let mut free = FreeSpace::default();
         assert!(free.load(PageId(10), 5));
         assert!(free.load(PageId(90), 4));
@@ -430,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn loading_twice_changes_nothing() {
+    fn loading_an_extent_that_was_loaded_and_taken_does_not_add_it_again() {
         let mut free = FreeSpace::default();
         assert!(free.load(PageId(10), 5));
         assert_eq!(free.take_extent(5), Some(PageId(10)));
@@ -440,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_comes_from_the_smallest_extent_that_holds_it() {
+    fn an_extent_comes_from_the_smallest_usable_extent_that_holds_it() {
         let mut free = FreeSpace::default();
         for (start, len) in [(10, 100), (200, 7), (300, 9)] {
             assert!(free.load(PageId(start), len));
@@ -490,14 +492,14 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_comes_back_twice_is_a_contradiction() {
+    fn freeing_a_usable_page_is_recorded_as_a_contradiction() {
         let mut free = FreeSpace::default();
         assert!(free.load(PageId(10), 5));
         free.give_back_dirty(PageId(20), 1);
-        free.settle_hot();
+        free.move_hot_to_unlisted();
         assert_eq!((free.usable_pages(), free.contradiction()), (6, None));
         free.give_back_dirty(PageId(12), 1);
-        free.settle_hot();
+        free.move_hot_to_unlisted();
         assert_eq!((free.usable_pages(), free.contradiction()), (6, Some((PageId(12), 1))));
         let mut free = FreeSpace::default();
         assert!(free.load(PageId(10), 5));
@@ -506,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_pinned_by_states_between_birth_and_death_only() {
+    fn only_states_from_the_birth_of_a_page_to_its_freeing_reach_it() {
         let live = LiveStates::new(vec![TxnId(30), TxnId(5), TxnId(20)], TxnId(30));
         assert!(live.reach(TxnId(3), TxnId(6)));
         assert!(!live.reach(TxnId(6), TxnId(20)));

@@ -4,8 +4,7 @@
 //! microseconds; a `pwrite` costs less than half of that. The extent is written through: no reader
 //! borrows it before it is complete, and nothing changes it afterwards.
 //!
-//! Failure: errors of writing as in `write_queue`; [`OverflowWriter::abandon`] gives the pages
-//! back.
+//! Failure: errors of writing as in `write_queue`; [`OverflowWriter::abandon`] frees the pages.
 
 use crate::error::Result;
 use crate::ids::{PageId, PagePtr, TreeId};

@@ -17,7 +17,7 @@ use crate::error::best_effort;
 use crate::mapping::Mapping;
 use crate::sys::fork;
 
-/// Fresh pages of a transaction from which on a thread is worth its start.
+/// Fresh pages of a transaction from which on starting a thread pays.
 pub(crate) const THREAD_FROM_PAGES: u64 = 2048;
 
 /// Maximum number of pages to prefault ahead of the writer, and pages of one request.
@@ -26,7 +26,7 @@ const REQUEST_PAGES: u64 = 512;
 
 /// A thread that prefaults pages until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Populator {
+pub(crate) struct Prefaulter {
     requests: Option<SyncSender<(u64, u64)>>,
     thread: Option<JoinHandle<()>>,
     /// The process that has the thread.
@@ -36,11 +36,11 @@ pub(crate) struct Populator {
 }
 
 // A shared reference gives no access to the thread.
-impl RefUnwindSafe for Populator {}
+impl RefUnwindSafe for Prefaulter {}
 
-impl Populator {
+impl Prefaulter {
     /// Starts the thread; `None` if the kernel refuses one.
-    pub(crate) fn start(mapping: Arc<Mapping>, page_shift: u32, from: u64) -> Option<Populator> {
+    pub(crate) fn start(mapping: Arc<Mapping>, page_shift: u32, from: u64) -> Option<Prefaulter> {
         let (requests, work) = sync_channel::<(u64, u64)>(1);
         let prefault = move || {
             for (page, pages) in work {
@@ -50,7 +50,7 @@ impl Populator {
             }
         };
         let thread = std::thread::Builder::new().name("mapleaf-populate".into()).spawn(prefault).ok()?;
-        Some(Populator { requests: Some(requests), thread: Some(thread), process: fork::id(), next_page: from })
+        Some(Prefaulter { requests: Some(requests), thread: Some(thread), process: fork::id(), next_page: from })
     }
 
     /// Requests pages from `end` on, at most to page `limit`. `fresh` is the number of new pages in
@@ -69,7 +69,7 @@ impl Populator {
     }
 }
 
-impl Drop for Populator {
+impl Drop for Prefaulter {
     fn drop(&mut self) {
         if self.process != fork::id() {
             // In a child after `fork`: the thread is the parent's, and joining it would never
@@ -79,7 +79,8 @@ impl Drop for Populator {
         }
         self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // It has at most two requests left. A panic in it would be a bug that only costs speed.
+            // The thread has at most two requests left. A panic of the thread would be a bug that
+            // only costs speed.
             best_effort(thread.join());
         }
     }
@@ -97,13 +98,13 @@ mod tests {
                 .expect("memory");
         let mut write_map = mapping.write_map().expect("the writable mapping");
         mapping.grow(&mut write_map, 4096 * 10_000).expect("room");
-        let mut populator = Populator::start(Arc::new(mapping), 12, 100).expect("a thread");
-        populator.keep_ahead(100, 400, 10_000);
-        assert_eq!(populator.next_page, 100, "too few pages for a request");
+        let mut prefaulter = Prefaulter::start(Arc::new(mapping), 12, 100).expect("a thread");
+        prefaulter.keep_ahead(100, 400, 10_000);
+        assert_eq!(prefaulter.next_page, 100, "too few pages for a request");
         for end in 100..9_000 {
-            populator.keep_ahead(end, 8_000, 5_000);
-            assert!(populator.next_page <= 5_000);
+            prefaulter.keep_ahead(end, 8_000, 5_000);
+            assert!(prefaulter.next_page <= 5_000);
         }
-        assert!(populator.next_page > 100);
+        assert!(prefaulter.next_page > 100);
     }
 }

@@ -34,7 +34,7 @@ use crate::pager::traits::store_value;
 use crate::pager::write::append_buffer::AppendBuffer;
 use crate::pager::write::free_space::FreeSpace;
 use crate::pager::write::overflow_writer::OverflowWriter;
-use crate::pager::write::prefault::Populator;
+use crate::pager::write::prefault::Prefaulter;
 use crate::pager::write::write_queue::WriteQueue;
 use crate::pager::{PageRead, PageWrite, Residency};
 use crate::sys::prefetch;
@@ -56,7 +56,7 @@ pub(crate) struct TxnPages {
     fresh_pages_before: u64,
     prefaulted_to: u64,
     /// Prefaults pages on a thread once many were taken.
-    populator: Option<Populator>,
+    prefaulter: Option<Prefaulter>,
     /// Pages that wait to be written, between [`TxnPages::begin_writing`] and
     /// [`TxnPages::end_writing`]. A mutex, because reading a page (`&self`) may have to write it
     /// first.
@@ -91,7 +91,7 @@ impl TxnPages {
             fresh_pages: 0,
             fresh_pages_before: 0,
             prefaulted_to: 0,
-            populator: None,
+            prefaulter: None,
             write_queue: None,
             append_buffer: AppendBuffer::default(),
             built: Vec::new(),
@@ -116,10 +116,10 @@ impl TxnPages {
         self.write_map.release_all();
     }
 
-    /// From now on [`PageWrite::write_new`] writes pages with `pwrite`. `stays`: most of them will
-    /// not change again before the commit, so their write-back begins early.
+    /// From now on [`PageWrite::write_new`] writes pages with `pwrite`. With `stays`, most of these
+    /// pages will not change again before the commit, so their write-back begins early.
     pub(crate) fn begin_writing(&mut self, stays: bool) {
-        self.populator = None;
+        self.prefaulter = None;
         let new = || Mutex::new(WriteQueue::new(Arc::clone(&self.mapping), 1 << self.page_shift, stays));
         self.write_queue.get_or_insert_with(new);
     }
@@ -132,8 +132,8 @@ impl TxnPages {
         unlocked(&mut write_queue).finish(&self.read_map).map_err(|e| self.writing_error(e))
     }
 
-    /// Ends a row of appends: moves the page from the append buffer to the mapping and waits for
-    /// the write queue. To be called before other changes, and before pages are sealed.
+    /// Ends a series of appends: moves the page from the append buffer to the mapping and waits for
+    /// the write queue. The caller does this before other changes, and before pages are sealed.
     #[inline]
     pub(crate) fn end_filling(&mut self) -> Result<()> {
         match self.append_buffer.interrupt() {
@@ -162,12 +162,12 @@ impl TxnPages {
         Error::io(WRITING, &self.path, e)
     }
 
-    /// Gives up the free pages at the end of the state.
+    /// Drops the free pages at the end of the state.
     pub(crate) fn cut_tail(&mut self) {
         self.page_count = self.free.cut_tail(self.page_count);
     }
 
-    /// Pages of the state that this transaction makes.
+    /// Page count of the state that this transaction makes.
     pub(crate) fn page_count(&self) -> u64 {
         self.page_count
     }
@@ -190,9 +190,9 @@ impl TxnPages {
         self.write_map.is_claimed_extent(id, pages)
     }
 
-    /// A record of pages that this transaction frees and that are not dirty, so an earlier
-    /// transaction wrote them. If `born` contradicts that, the page is damaged; 0 is then used,
-    /// which keeps the pages pending longest.
+    /// Returns the item for pages that this transaction frees and an earlier one wrote (they are
+    /// not dirty). If `born` is not earlier, the page is damaged. Then uses 0, which keeps the
+    /// pages pending longest.
     pub(crate) fn freed_item(&self, id: PageId, pages: u64, born: TxnId) -> FreeItem {
         let born = if born < self.txn { born } else { TxnId::default() };
         FreeItem { start: id, pages, born, freed: self.txn }
@@ -251,7 +251,7 @@ impl TxnPages {
     }
 }
 
-/// Pages of a value from which on it is written with `pwrite`. A shorter one is stored to the
+/// A value of at least this many pages is written with `pwrite`. A shorter one is stored to the
 /// mapping, because free pages are often in memory already.
 const PWRITE_FROM_PAGES: u64 = 4;
 
@@ -269,7 +269,8 @@ fn unlocked<T>(mutex: &mut Mutex<T>) -> &mut T {
     mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Test hook: whether freed pages are usable at once, while the durable state still needs them.
+/// Test hook: whether freed pages are usable at once, although the state of the durable meta page
+/// still reaches them.
 fn reuses_early() -> bool {
     hooks::is(Mutant::EarlyReuse)
 }
@@ -374,7 +375,7 @@ impl PageWrite for TxnPages {
         Ok(id)
     }
 
-    fn settle(&mut self, id: PageId) -> Result<Option<PagePtr>> {
+    fn finish_filling(&mut self, id: PageId) -> Result<Option<PagePtr>> {
         if self.append_buffer.page(id).is_none() {
             self.append_buffer.count_filled();
             return Ok(None);

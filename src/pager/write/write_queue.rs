@@ -38,7 +38,7 @@ const BATCH_BYTES: usize = 256 << 10;
 const WRITE_BACK_BYTES: usize = 64 << 10;
 /// Maximum number of batches that wait for the thread.
 const BATCHES_WAITING: usize = 32;
-/// Bytes sent from which on write-back starts early and a thread is worth its start.
+/// Bytes sent from which on write-back starts early and starting a thread pays.
 const LARGE_BYTES: u64 = 2 << 20;
 
 /// Consecutive pages that wait to be written.
@@ -71,7 +71,7 @@ struct State {
     /// Pages that are written but whose verified byte is not set yet.
     written: Vec<(PageId, u8)>,
     failed: Option<(io::ErrorKind, String)>,
-    closed: bool,
+    ending: bool,
 }
 
 #[derive(Default, Debug)]
@@ -201,7 +201,7 @@ impl WriteQueue {
                     state.writing -= 1;
                     note(&mut state, page_size, batch, done);
                     shared.changed.notify_all();
-                } else if state.closed {
+                } else if state.ending {
                     return;
                 } else {
                     state = shared.sleep(state);
@@ -259,7 +259,7 @@ impl Drop for WriteQueue {
             return;
         }
         let mut state = self.shared.lock();
-        state.closed = true;
+        state.ending = true;
         // Waiting batches mean that `finish` was not called: the transaction aborts and needs none
         // of the pages.
         state.waiting.clear();

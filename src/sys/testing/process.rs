@@ -16,7 +16,7 @@ use crate::sys::descriptor;
 #[cfg(test)]
 pub(crate) fn unmap_others(start: usize, len: usize) {
     let start = std::ptr::NonNull::new(std::ptr::without_provenance_mut(start)).expect("an address");
-    // SAFETY: private memory that `fail_late` mapped and nobody uses.
+    // SAFETY: private memory that `fail_late` mapped and no thread uses.
     unsafe { crate::sys::memory_calls::unmap(start, len as u64) };
 }
 
@@ -84,24 +84,25 @@ pub fn fork() -> Option<i32> {
     (child > 0).then_some(child)
 }
 
-/// Ends a child of [`fork`] without what its parent has registered for its own end.
-pub fn end_child(in_order: bool) -> ! {
+/// Ends a child of [`fork`] without running the exit handlers that its parent has registered.
+pub fn end_child(without_error: bool) -> ! {
     // SAFETY: a call without pointers.
-    unsafe { libc::_exit(i32::from(!in_order)) }
+    unsafe { libc::_exit(i32::from(!without_error)) }
 }
 
-/// Waits for a child; whether it ended in order.
-pub fn ends_in_order(child: i32) -> bool {
+/// Waits for a child. Returns whether it ended without an error.
+pub fn ends_without_error(child: i32) -> bool {
     let mut status = 0;
     // SAFETY: waits for a child of our own, with a pointer that lives through the call.
     let waited = unsafe { libc::waitpid(child, &mut status, 0) };
     waited == child && libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
 }
 
-/// Runs something in a child after [`fork`] and waits for it. Whether it ended in order.
+/// Runs `run` in a child after [`fork`] and waits for the child. Returns whether it ended without
+/// an error.
 pub fn in_forked_child(run: impl FnOnce()) -> bool {
     match fork() {
         None => end_child(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_ok()),
-        Some(child) => ends_in_order(child),
+        Some(child) => ends_without_error(child),
     }
 }

@@ -79,28 +79,28 @@ scalar_properties! {
 
 proptest! {
     #[test]
-    fn f64_items(a: u64, b: u64) {
+    fn f64_round_trips_and_sorts_by_total_order(a: u64, b: u64) {
         let (a, b) = (f64::from_bits(a), f64::from_bits(b));
         prop_assert_eq!(f64::decode(&bytes_of::<f64>(&a)).expect("decodes").to_bits(), a.to_bits());
         same_order::<f64>(&a, &b, f64::total_cmp);
     }
 
     #[test]
-    fn f32_items(a: u32, b: u32) {
+    fn f32_round_trips_and_sorts_by_total_order(a: u32, b: u32) {
         let (a, b) = (f32::from_bits(a), f32::from_bits(b));
         prop_assert_eq!(f32::decode(&bytes_of::<f32>(&a)).expect("decodes").to_bits(), a.to_bits());
         same_order::<f32>(&a, &b, f32::total_cmp);
     }
 
     #[test]
-    fn tuples_of_text_and_bytes(a in (nasty_text(), nasty(), nasty_text()), b in (nasty_text(), nasty(), nasty_text())) {
+    fn tuples_of_text_and_bytes_round_trip_and_sort(a in (nasty_text(), nasty(), nasty_text()), b in (nasty_text(), nasty(), nasty_text())) {
         type Key = (String, Vec<u8>, String);
         round_trip::<Key>(a.clone());
         same_order::<Key>(&a, &b, Ord::cmp);
     }
 
     #[test]
-    fn tuples_that_share_a_beginning(start in nasty(), a in nasty(), b in nasty(), x: u8, y: u8) {
+    fn tuples_with_a_common_beginning_round_trip_and_sort(start in nasty(), a in nasty(), b in nasty(), x: u8, y: u8) {
         type Key = (Vec<u8>, u8, Vec<u8>);
         let one = ([start.clone(), a.clone()].concat(), x, b.clone());
         let two = ([start, b].concat(), y, a);
@@ -109,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn tuples_of_six(
+    fn tuples_of_six_round_trip_and_sort(
         a in (any::<u8>(), nasty_text(), any::<bool>(), nasty(), any::<i16>(), nasty()),
         b in (any::<u8>(), nasty_text(), any::<bool>(), nasty(), any::<i16>(), nasty()),
     ) {
@@ -119,14 +119,14 @@ proptest! {
     }
 
     #[test]
-    fn nested_tuple_at_the_end(a in (nasty(), (nasty(), any::<u32>())), b in (nasty(), (nasty(), any::<u32>()))) {
+    fn a_tuple_that_ends_with_a_tuple_round_trips_and_sorts(a in (nasty(), (nasty(), any::<u32>())), b in (nasty(), (nasty(), any::<u32>()))) {
         type Key = (Vec<u8>, (Vec<u8>, u32));
         round_trip::<Key>(a.clone());
         same_order::<Key>(&a, &b, Ord::cmp);
     }
 
     #[test]
-    fn borrowed_parts_write_the_same_bytes_or_refuse(text in nasty_text(), bytes in nasty(), number: u64) {
+    fn borrowed_components_encode_like_owned_ones_or_are_refused(text in nasty_text(), bytes in nasty(), number: u64) {
         let owned = bytes_of::<(String, Vec<u8>, u64)>(&(text.clone(), bytes.clone(), number));
         let borrowed = <(&str, &[u8], u64)>::encode(&(&text, &bytes, number)).map(|encoded| encoded.to_vec());
         let read = <(&str, &[u8], u64)>::decode(&owned);
@@ -178,7 +178,7 @@ proptest! {
 
 /// Names are stored in files: changing one makes tables unreadable.
 #[test]
-fn names_are_fixed() {
+fn names_of_codecs_never_change() {
     let names = [
         (<&str>::name(), "str"),
         (String::name(), "str"),
@@ -212,7 +212,7 @@ fn names_are_fixed() {
 
 /// Encoded bytes are stored in files: changing them makes tables unreadable.
 #[test]
-fn bytes_are_fixed() {
+fn encoded_bytes_never_change() {
     assert_eq!(bytes_of::<&str>(&"ada"), b"ada");
     assert_eq!(bytes_of::<&[u8]>(&&[0u8, 255][..]), [0, 255]);
     assert_eq!(bytes_of::<[u8; 2]>(&[7, 0]), [7, 0]);

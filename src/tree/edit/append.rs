@@ -1,11 +1,10 @@
 //! Appending entries in ascending order.
 //!
-//! Floor: tree. The rightmost leaf stays at hand, so an entry costs a comparison and a copy. A full
-//! leaf is left full, and so are the branches; pages are allocated in the order of their
-//! keys.
+//! Floor: tree. A hint keeps the rightmost leaf, so an entry costs a comparison and a copy. Full
+//! leaves and branches stay full, and pages are allocated in the order of their keys.
 //!
-//! Failure: a key that is not above the last one is `Error::Usage`, and nothing is changed. Any
-//! other error means as in `put.rs` that the transaction must be aborted.
+//! Failure: a key that is not above the last one is `Error::Usage`, and nothing is changed. After
+//! any other error the transaction must be aborted, as in `put.rs`.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
@@ -21,8 +20,8 @@ use crate::tree::path::{branch_mut, dirty_ptr, leaf_at, make_dirty, Path, Side};
 use crate::tree::value::{check_sizes, store};
 use crate::tree::{Tree, TreeMut};
 
-/// The rightmost leaf, as the last append left it. A caller that changes the tree in any other way
-/// starts with a fresh hint; root and entry count are compared to notice where that was forgotten.
+/// The rightmost leaf after the last append. A caller that changes the tree in another way must
+/// start with a new hint. Root and entry count are compared, so that a stale hint is noticed.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct AppendHint {
     leaf: PagePtr,
@@ -68,7 +67,8 @@ impl<P: PageWrite> TreeMut<'_, P> {
     }
 
     /// Appends an entry if its key is greater than all in the tree and the last leaf has room for
-    /// it. `false`: nothing was changed. The tree is not empty, and the entry within the limits.
+    /// it. Otherwise returns false and changes nothing. The tree is not empty, and the entry is
+    /// within the limits.
     pub(crate) fn append_in_place(self, key: &[u8], value: &[u8]) -> Result<bool> {
         let TreeMut { pages, root } = self;
         let mut path = Path::new();
@@ -88,7 +88,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
     }
 }
 
-/// The rightmost leaf; none if the tree is empty.
+/// Returns the rightmost leaf, or `NOWHERE` if the tree is empty.
 fn last_leaf<P: PageRead>(tree: Tree<'_, P>) -> Result<PagePtr> {
     if tree.is_empty() {
         return Ok(PagePtr::default());
@@ -122,26 +122,28 @@ fn append_to<P: PageWrite>(mut tree: TreeMut<'_, P>, leaf: PagePtr, key: &[u8], 
     }
     let mut path = dirty_last_leaf(&mut tree)?;
     let sep = plan::separator(leaf_at(tree.pages, path.leaf().ptr)?.last_key()?, key).to_vec();
-    settle_leaf(tree.pages, &mut path)?;
+    finish_leaf(tree.pages, &mut path)?;
     let right = dirty_ptr(tree.pages.alloc_to_fill()?);
     let change = Change { key, value, replace: false };
     extend_right(&mut tree, &path, Child { sep, ptr: right }, &change)?;
     Ok(right)
 }
 
-/// The dirty leaf of the path is full and will most likely stay as it is.
-fn settle_leaf<P: PageWrite>(pages: &mut P, path: &mut Path) -> Result<()> {
+/// Finishes the filling of the path's last leaf, which is full. If the pages wrote it through, its
+/// parent gets the pointer with the checksum.
+fn finish_leaf<P: PageWrite>(pages: &mut P, path: &mut Path) -> Result<()> {
     let bottom = path.len() - 1;
     let Some(above) = bottom.checked_sub(1) else { return Ok(()) };
-    if let Some(settled) = pages.settle(path.leaf().ptr.id)? {
+    if let Some(finished) = pages.finish_filling(path.leaf().ptr.id)? {
         let parent = path.frame(above);
-        branch_mut(pages, parent.ptr.id)?.set_child(parent.index(), settled)?;
-        path.set_ptr(bottom, settled);
+        branch_mut(pages, parent.ptr.id)?.set_child(parent.index(), finished)?;
+        path.set_ptr(bottom, finished);
     }
     Ok(())
 }
 
-/// The path to the rightmost leaf, all of it dirty; an empty tree gets its first leaf.
+/// Returns the path to the rightmost leaf, and makes all its pages dirty. An empty tree gets its
+/// first leaf.
 fn dirty_last_leaf<P: PageWrite>(tree: &mut TreeMut<'_, P>) -> Result<Path> {
     if tree.is_empty() {
         plant(tree.reborrow())?;

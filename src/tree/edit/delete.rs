@@ -1,7 +1,7 @@
 //! Deleting one entry.
 //!
-//! Floor: tree. The way down is read-only, so a key that is not there changes nothing; else the
-//! path is made dirty, the entry removed, and `rebalance.rs` restores the shape.
+//! Floor: tree. The descent is read-only, so deleting a missing key changes nothing. Otherwise the
+//! path is made dirty, the entry is removed, and `rebalance.rs` restores the shape.
 //!
 //! Failure: any error can leave the tree of this transaction half changed, so the transaction must
 //! be aborted.
@@ -16,7 +16,8 @@ use crate::tree::path::{leaf_at, make_dirty, Path};
 use crate::tree::TreeMut;
 
 impl<P: PageWrite> TreeMut<'_, P> {
-    /// Deletes the entry of a key; says whether there was one, and gives its value if asked.
+    /// Deletes the entry of a key. Returns whether there was one, and copies its value to `old` if
+    /// given.
     pub(crate) fn delete(mut self, key: &[u8], old: Option<&mut Vec<u8>>) -> Result<bool> {
         if self.is_empty() {
             return Ok(false);

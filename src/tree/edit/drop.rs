@@ -4,8 +4,8 @@
 //! ascending order of their keys: where pointers of a damaged tree lead to one page, the walk stops
 //! before it frees anything twice.
 //!
-//! Failure: damage stops the walk with `Error::Corrupt`. The caller aborts the transaction, which
-//! undoes what was freed until then.
+//! Failure: damage stops the walk with `Error::Corrupt`. The caller aborts the transaction, so that
+//! the pages freed before stay in use.
 
 use crate::error::{Error, Result};
 use crate::ids::PagePtr;
@@ -23,7 +23,8 @@ pub(crate) fn drop_tree<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Res
     Ok(())
 }
 
-/// Frees every page below and at `ptr`, a page of this level; gives how many entries there were.
+/// Frees the page `ptr`, which has this level, and every page below it. Returns the number of their
+/// entries.
 pub(crate) fn drop_subtree<P: PageWrite>(pages: &mut P, ptr: PagePtr, level: usize) -> Result<u64> {
     let mut walk = DropWalk { pages, last_key: None, entries: 0 };
     walk_depth_first(&mut walk, &TreeRoot { ptr, height: level as u8 + 1, ..TreeRoot::default() })?;

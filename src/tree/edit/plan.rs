@@ -68,9 +68,9 @@ fn balanced_cut(sizes: &[usize], capacity: usize) -> Option<usize> {
     best
 }
 
-/// Whether a leaf with this much in use should take entries of a full neighbour: below four
+/// Whether a leaf with `used_bytes` in use should take entries of a full neighbour: below four
 /// sevenths. With a higher limit leaves get fuller (two thirds: 78 % of a page instead of 73 %),
-/// but are rebuilt more often for it.
+/// but are rebuilt more often.
 pub(crate) fn has_room_to_share(used_bytes: usize, capacity: usize) -> bool {
     used_bytes * 7 < capacity * 4
 }
@@ -86,7 +86,7 @@ pub(crate) enum Join {
     Leave,
 }
 
-/// Whether a page with this much in use should be joined with a neighbour: below a third.
+/// Whether a page with `used_bytes` in use should be joined with a neighbour: below a third.
 pub(crate) fn underfull(used_bytes: usize, capacity: usize) -> bool {
     used_bytes * 3 < capacity
 }
@@ -130,7 +130,8 @@ pub(crate) fn join_branches(
     }
     let count = weights.len();
     let both_fit = |cut: usize| built_bytes(0..cut) <= capacity && built_bytes(cut..count) <= capacity;
-    // A lone child must get company; otherwise a page is rewritten only where that moves enough.
+    // A branch with one child must get another one. Otherwise rewrite a page only if that moves
+    // enough children.
     let least = if boundary == 1 || boundary + 1 == count { 1 } else { (count / 8).max(1) };
     let mut cut = middle(weights, 0..count).unwrap_or(boundary);
     while cut.abs_diff(boundary) >= least {
@@ -149,9 +150,9 @@ pub(crate) fn join_branches(
     }
 }
 
-/// Divides the children of a branch into groups that fit, as few as halving gives: one if all fit,
-/// two at the preferred cut if both fit, else halves of halves. More than two can be needed,
-/// because a separator that does not share the common prefix makes every other one longer.
+/// Divides the children of a branch into groups that fit: one group if all fit, two at the
+/// preferred cut if both fit, else halves of halves. More than two groups can be needed, because a
+/// separator that does not share the common prefix makes all others longer.
 pub(crate) fn group_children(
     weights: &[usize],
     preferred: Option<usize>,
@@ -173,8 +174,8 @@ pub(crate) fn group_children(
     halve(weights, all, fits)
 }
 
-/// Divides children that came in order among branches: each takes as many as fit, so that only the
-/// last one has room, and leaves it at least two.
+/// Divides children that were put in ascending order among branches. Each branch takes as many as
+/// fit, so that only the last one has room; the last one gets at least two.
 pub(crate) fn fill_groups(count: usize, fits: impl Fn(Range<usize>) -> bool) -> Option<Vec<Range<usize>>> {
     let (mut groups, mut start) = (Vec::new(), 0);
     while start < count {
@@ -238,7 +239,7 @@ pub(crate) fn separator<'k>(left: &[u8], right: &'k [u8]) -> &'k [u8] {
 mod tests {
     use super::*;
 
-    /// Calls `visit` with every sequence of these sizes up to the length.
+    /// Calls `visit` with every sequence of 0 to `length` values from `sizes`.
     fn every_sequence(sizes: &[usize], length: usize, visit: &mut dyn FnMut(&[usize])) {
         let mut digits = vec![0usize; length];
         for len in 0..=length {
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn every_leaf_cut_fits_and_is_best() {
+    fn a_leaf_cut_fits_and_is_the_preferred_or_the_most_even_one() {
         every_sequence(&[1, 3, 6, 10], 6, &mut |sizes| {
             let total: usize = sizes.iter().sum();
             let ways: Vec<usize> =
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn every_leaf_join_fits_and_gains() {
+    fn joining_leaves_fits_and_makes_the_smaller_one_larger() {
         every_sequence(&[1, 3, 6, 10], 6, &mut |sizes| {
             for boundary in 1..sizes.len() {
                 if !fits(&sizes[..boundary], 20) || !fits(&sizes[boundary..], 20) {
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_that_are_filled_leave_no_room_but_in_the_last() {
+    fn filled_groups_have_no_room_for_another_child_except_the_last() {
         every_sequence(&[1, 4, 5], 8, &mut |weights| {
             let fits = |range: Range<usize>| weights[range].iter().sum::<usize>() <= 20;
             let groups = fill_groups(weights.len(), fits).expect("each fits");
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn every_grouping_covers_and_fits() {
+    fn groups_cover_all_children_and_each_fits() {
         every_sequence(&[1, 4, 9], 8, &mut |weights| {
             for preferred in (0..=weights.len()).map(Some).chain([None]) {
                 let fits = |range: Range<usize>| weights[range].iter().sum::<usize>() <= 20;
@@ -345,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_have_two_children_where_four_always_fit() {
+    fn groups_have_at_least_two_children_if_any_four_fit() {
         every_sequence(&[1, 4, 5], 9, &mut |weights| {
             let fits = |range: Range<usize>| weights[range].iter().sum::<usize>() <= 20;
             if weights.len() >= 2 {
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_fits_nowhere_has_no_grouping() {
+    fn children_are_not_grouped_if_one_does_not_fit() {
         assert_eq!(group_children(&[1, 30, 1], None, |range| range.len() == 1 && range.start != 1), None);
         assert_eq!(group_children(&[], None, |_| true), None);
     }
@@ -383,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn separators_are_shortest() {
+    fn a_separator_is_the_shortest_one_between_its_keys() {
         let mut keys: Vec<Vec<u8>> = vec![vec![]];
         for len in 1..=3u32 {
             for number in 0..3usize.pow(len) {

@@ -172,7 +172,7 @@ fn build_groups<P: PageWrite>(
     Ok(built)
 }
 
-/// Builds one branch from children that are known to fit.
+/// Builds one branch from children. They fit.
 pub(crate) fn build_branch<P: PageWrite>(
     tree: &mut TreeMut<'_, P>,
     level: usize,

@@ -1,12 +1,12 @@
 //! Putting one entry.
 //!
-//! Floor: tree. The way down is read-only. If the leaf is dirty already, so are its ancestors
-//! (TREE-2) and the entry is put in place; otherwise the path is copied first. A leaf without room
-//! goes to `split.rs`.
+//! Floor: tree. The descent is read-only. If the leaf is dirty, so are its ancestors (TREE-2), and
+//! the entry is put in place. Otherwise the path is copied first. `split.rs` splits a leaf without
+//! room.
 //!
 //! Failure: `Error::TooLarge` leaves everything as it was. Any other error can leave the tree of
-//! this transaction half changed, so the transaction must be aborted; what is committed is
-//! untouched in any case (R1).
+//! this transaction half changed, so the transaction must be aborted. Committed states do not
+//! change (R1).
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, TreeId};
@@ -20,9 +20,8 @@ use crate::tree::path::{dirty_ptr, fetch_front, leaf_at, make_dirty, Frame, Path
 use crate::tree::value::{check_sizes, resolve, store, OverflowExtent};
 use crate::tree::{Tree, TreeMut, TreeRoot};
 
-/// Where the last put of this transaction went, so that sequential puts anywhere in a tree leave
-/// full pages. Only ever a hint: a stale one changes where a page is split, never what is
-/// stored.
+/// The place of the last put of this transaction, so that sequential puts anywhere in a tree leave
+/// full pages. A stale hint changes where a page is split, never which entries are stored.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct PutHint {
     leaf: PageId,
@@ -58,7 +57,8 @@ impl<P: PageWrite> TreeMut<'_, P> {
         self.put_stored(key, |_, _| Ok(value), &mut PutHint::default(), None)
     }
 
-    /// The same for a value that `store` gives when it is needed. The key is within the limits.
+    /// Like [`TreeMut::put_value`], for a value that `store` returns when it is needed. The key is
+    /// within the limits.
     pub(crate) fn put_stored<'v>(
         mut self,
         key: &[u8],
@@ -93,7 +93,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
     }
 }
 
-/// The entry count of the tree with so many more.
+/// Returns the entry count of the tree plus `more`.
 pub(crate) fn count_after(root: &TreeRoot, more: u64) -> Result<u64> {
     let count = root.entries.checked_add(more);
     count.ok_or_else(|| Error::corrupt(root.ptr.id, "entry count of the tree is larger than any can be"))
@@ -126,8 +126,8 @@ pub(crate) fn take_old<P: PageWrite>(
     OverflowExtent::of(pages, value)
 }
 
-/// Tries to store the change at an index of a dirty leaf; `false` if there is no room, and nothing
-/// is changed.
+/// Stores the change at an index of a dirty leaf. Returns false and changes nothing if there is no
+/// room.
 fn store_in_place<P: PageWrite>(pages: &mut P, leaf: PageId, at: usize, change: &Change<'_>) -> Result<bool> {
     let mut leaf = LeafMut::open(pages.page_mut(leaf)?, leaf)?;
     let done = match change.replace {
@@ -137,8 +137,8 @@ fn store_in_place<P: PageWrite>(pages: &mut P, leaf: PageId, at: usize, change: 
     Ok(done)
 }
 
-/// Puts an entry into a leaf that is not dirty or has no room: what is above it changes too. Gives
-/// where it ended up.
+/// Puts an entry into a leaf that is not dirty or has no room, so that its ancestors change too.
+/// Returns the leaf and the index of the entry.
 #[inline(never)]
 fn put_along_path<P: PageWrite>(
     mut tree: TreeMut<'_, P>,
@@ -149,7 +149,8 @@ fn put_along_path<P: PageWrite>(
     let mut path = Path::new();
     let found = path.descend(tree.as_tree(), change.key)?;
     if path.leaf().ptr.id != leaf || found != change.replace {
-        // Two searches of sound pages agree. What was found of the key holds only for that leaf.
+        // Two searches of sound pages agree. The index that was found holds only for the leaf of
+        // the first search.
         return Err(Error::corrupt(leaf, "two ways to a key lead to different leaves"));
     }
     make_dirty(&mut tree, &mut path)?;

@@ -17,19 +17,19 @@ use crate::tree::path::{branch_at, leaf_at, make_branches_dirty_above, make_dirt
 use crate::tree::value::OverflowExtent;
 use crate::tree::TreeMut;
 
-/// What one step found at the low end of the range.
+/// The next step at the low end of the range.
 enum Step {
     /// No entry of the range is left.
     Done,
-    /// The subtree of the page at this depth of the path lies inside the range.
+    /// Cut off the subtree of the page at this depth of the path: it lies inside the range.
     Cut(usize),
-    /// The leaf of the path has so many entries of the range, from its index on.
+    /// Remove this many entries of the path's leaf, from its index on.
     Remove(usize),
 }
 
 impl<P: PageWrite> TreeMut<'_, P> {
-    /// Removes the entries from `low` on and below `high`; gives how many there were. `ensure` is
-    /// called before each step, to make pages usable.
+    /// Removes the entries from `low` on and below `high`. Returns how many it removed. Calls
+    /// `ensure` before each step, to make pages usable.
     pub(crate) fn remove_range(
         mut self,
         low: &[u8],
@@ -81,11 +81,11 @@ impl<P: PageWrite> TreeMut<'_, P> {
     /// The depth of the highest page of the path whose subtree lies inside the range. The path
     /// leads to the first entry of the range, which is the first of its leaf.
     fn highest_inside(&self, path: &Path, high: Option<&[u8]>) -> Result<Option<usize>> {
-        // The lowest upper bound so far: that of the page that is looked at.
+        // `bound` is the lowest upper bound so far, which is the bound of the page at `depth`.
         let (mut bound, mut inside) = (None, None);
         let mut separator = Vec::new();
         for depth in 0..path.len() {
-            // From here on down the path takes first children only.
+            // Below this depth the path takes only first children.
             let is_first = (depth..path.len() - 1).all(|below| path.frame(below).index() == 0);
             let ends_below = match (&bound, high) {
                 (_, None) => true,
@@ -109,7 +109,8 @@ impl<P: PageWrite> TreeMut<'_, P> {
         Ok(inside)
     }
 
-    /// Frees the subtree at a depth of the path and takes it out of the tree; gives its entries.
+    /// Frees the subtree at a depth of the path and removes it from the tree. Returns the number of
+    /// its entries.
     fn cut(&mut self, path: &mut Path, depth: usize) -> Result<u64> {
         make_branches_dirty_above(self, path, depth)?;
         let level = path.len() - 1 - depth;

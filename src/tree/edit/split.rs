@@ -110,7 +110,7 @@ pub(crate) fn sizes_of(entries: &[Stored<'_>]) -> Vec<usize> {
     entries.iter().map(|(key, value)| leaf::entry_size(key.len(), *value)).collect()
 }
 
-/// Writes entries, which fit, into a dirty page.
+/// Writes entries into a dirty page. They fit.
 pub(crate) fn build_leaf<P: PageWrite>(tree: &mut TreeMut<'_, P>, id: PageId, entries: &[Stored<'_>]) -> Result<()> {
     let txn = tree.pages.txn();
     let stamp = PageStamp { id, tree: tree.root.tree, txn };

@@ -84,12 +84,12 @@ impl Stage {
         }
     }
 
-    /// Builds a leaf of what is staged.
+    /// Builds a leaf of the staged entries.
     pub(crate) fn build_leaf<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
         self.build_first(pages, tree, self.staged.len())
     }
 
-    /// Builds two leaves of what is staged, if there is enough.
+    /// Builds two leaves of the staged entries, if there are at least two.
     pub(crate) fn build_two_leaves<P: PageWrite>(&mut self, pages: &mut P, tree: TreeId) -> Result<()> {
         self.build_first(pages, tree, self.staged.len() / 2)?;
         self.build_leaf(pages, tree)
@@ -102,7 +102,7 @@ impl Stage {
         let txn = pages.txn();
         let entries = now.iter().map(|staged| entry_of(&self.bytes, staged));
         let ptr = pages.write_new(|page, id| {
-            // Only a damaged page gives more than fits.
+            // Only a damaged page can have more entries than fit.
             match leaf::build(page, PageStamp { id, tree, txn }, entries)? {
                 true => Ok(()),
                 false => Err(Error::corrupt(id, "an entry that was to be moved here is larger than the limit")),
@@ -144,7 +144,7 @@ impl Bulk {
         Ok(Bulk { stage: Stage { last_key, ..Stage::default() } })
     }
 
-    /// The greatest key so far, of the tree and of what was pushed.
+    /// The greatest key so far, of the tree and of the pushed entries.
     #[inline]
     pub(crate) fn last_key(&self) -> Option<&[u8]> {
         self.stage.last_key()
@@ -164,13 +164,13 @@ impl Bulk {
         Ok(())
     }
 
-    /// Puts everything that was pushed into the tree.
+    /// Puts all pushed entries into the tree.
     pub(crate) fn finish<P: PageWrite>(&mut self, tree: TreeMut<'_, P>) -> Result<()> {
         self.stage.build_leaf(tree.pages, tree.root.tree)?;
         self.propagate_built(tree)
     }
 
-    /// Puts the leaves that are built after the last one of the tree.
+    /// Puts the built leaves after the last leaf of the tree.
     fn propagate_built<P: PageWrite>(&mut self, mut tree: TreeMut<'_, P>) -> Result<()> {
         let mut built = std::mem::take(&mut self.stage.built);
         if built.is_empty() {

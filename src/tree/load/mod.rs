@@ -1,4 +1,4 @@
-//! Loading many entries: sorted, built into full leaves, merged with those of the tree.
+//! Loading many entries: sorts them, builds full leaves, merges them with the entries of the tree.
 //!
 //! Floor: tree.
 //!
@@ -8,7 +8,7 @@
 //! merge       puts a sorted run among the entries of a tree
 //! ```
 //!
-//! Failure: as a put; a load that fails leaves the transaction unusable.
+//! Failure: the errors of a put. After a failed load the transaction must be aborted.
 
 pub(crate) mod bulk;
 pub(crate) mod merge;

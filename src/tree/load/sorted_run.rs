@@ -1,8 +1,9 @@
 //! Entries in any order, collected in memory and then sorted, so that they can be put into a tree
 //! leaf by leaf.
 //!
-//! Floor: tree. Sorting compares numbers: the first eight bytes of each key after what all keys
-//! share. Only among equal ones are keys compared. Of entries with the same key the last one stays.
+//! Floor: tree. Sorting compares numbers: the first eight bytes of each key after the prefix that
+//! all keys share. Whole keys are compared only if these numbers are equal. Of entries with the
+//! same key the last one stays.
 //!
 //! Failure: `Error::Io` when there is no memory.
 
@@ -31,14 +32,14 @@ struct Item {
     place: u64,
 }
 
-/// Entries that wait to be sorted, or are.
+/// Entries that are being collected, and then sorted.
 #[derive(Default, Debug)]
 pub(crate) struct SortedRun {
     scratch: Scratch,
     items: Vec<Item>,
-    /// The first key as far as all others share it.
+    /// The prefix that all keys share.
     shared: Vec<u8>,
-    /// Items before this one are done with.
+    /// Index of the next item; the items before it were taken.
     next: usize,
 }
 
@@ -74,7 +75,7 @@ impl SortedRun {
         Ok(())
     }
 
-    /// Bytes of memory in use, with what sorting takes.
+    /// Bytes of memory in use, with the memory that sorting takes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.scratch.held_bytes() + self.items.capacity() * size_of::<Item>()
     }
@@ -99,7 +100,7 @@ impl SortedRun {
                 self.items[at].head = head_of(self.key(at), self.shared.len());
             }
         }
-        // Places ascend, so among equal heads the order is that of pushing.
+        // Places ascend, so items with equal heads stay in the order of their `push`.
         self.items.sort_unstable_by_key(|item| (item.head, item.place));
         let mut items = std::mem::take(&mut self.items);
         let mut superseded = Vec::new();
@@ -135,13 +136,13 @@ impl SortedRun {
         Some((self.key_of(place), self.value_of(place)))
     }
 
-    /// Goes on to the entry after it.
+    /// Moves to the next entry.
     #[inline]
     pub(crate) fn step(&mut self) {
         self.next += 1;
     }
 
-    /// How many of the entries that are left have keys below a bound; all of them if there is none.
+    /// Number of remaining entries with keys below a bound; all of them if there is no bound.
     pub(crate) fn count_below(&self, bound: Option<&[u8]>) -> usize {
         let rest = self.items.get(self.next..).unwrap_or(&[]);
         match bound {
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn superseded_runs_are_told() {
+    fn sort_returns_overflow_extents_of_replaced_entries() {
         let to = |id: u64| OverflowPtr { ptr: PagePtr { id: PageId(id), crc: id as u32 * 3 }, len: id << 30 };
         let mut run = SortedRun::default();
         for id in [5, 6, 7] {

@@ -13,13 +13,13 @@
 //! the level of the leaves.
 //!
 //! Invariants:
-//!   FLAT-1  a child that is given is the one to which the descent through the branches leads.
-//!   FLAT-2  `heads` ascend; after the last one, up to a full block, stands the largest number, at
-//!           least once.
+//!   FLAT-1  the child that `child` returns is the one to which a descent through the branches
+//!           leads.
+//!   FLAT-2  `heads` ascend. The last block is filled up with the largest number, at least once.
 //!
-//! Failure: `None` from `build` for trees that gain nothing, an error for damaged pages; `None`
-//! from `child` for keys about which the columns do not tell enough. Both mean: go down through the
-//! branches.
+//! Failure: `build` returns `None` for a tree that gains nothing, and an error for damaged pages.
+//! `child` returns `None` for a key that the columns cannot place. In all these cases the caller
+//! descends through the branches.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -33,11 +33,11 @@ use crate::sys::prefetch;
 use crate::tree::path::{branch_at, height_of};
 use crate::tree::Tree;
 
-/// Pages of a level that is made flat: in little time; so that heads and pointers fit the second
-/// cache of a core; at all.
+/// Limits on the pages of a flat level, one for each step of `open_table`: built in little time;
+/// heads and pointers fit the second-level cache of a core; the maximum.
 pub(crate) const PAGES_MAX: [usize; 3] =
     [WORDS * WORDS * WORDS - 1, WORDS * WORDS * WORDS * WORDS - 1, WORDS * WORDS * WORDS * WORDS * WORDS - 1];
-/// Columns are looked for in the first bytes of separators.
+/// Columns lie in this many first bytes of separators.
 const COLUMNS_MAX: usize = 24;
 /// Maximum number of bytes to prefetch at the start of a leaf.
 const LEAF_FRONT_BYTES_MAX: usize = 1024;
@@ -71,7 +71,7 @@ pub(crate) struct FlatIndex {
     page_count: usize,
     /// Level of the pages.
     level: usize,
-    /// Header, heads and slots of a leaf that is as full as all are on the average.
+    /// Bytes of header, heads and slots of a leaf of average size.
     leaf_front_bytes: usize,
     columns: Columns,
 }
@@ -89,19 +89,19 @@ pub(crate) struct SearchState {
     word: u64,
 }
 
-/// Separators, each with the child from it on.
+/// Separators, each with the child that begins at it.
 #[derive(Default)]
 struct Parts {
     bytes: Vec<u8>,
-    /// Where in `bytes` each separator ends.
+    /// The end of each separator in `bytes`.
     ends: Vec<usize>,
     pages: Vec<PagePtr>,
 }
 
 impl Parts {
-    /// The separator is what was added to `bytes` since the last one.
+    /// Adds a child whose separator is the bytes that were added since the last `push`.
     fn push(&mut self, page: PagePtr) {
-        // One byte more than is compared, to tell that there was more.
+        // Keep one byte more than is compared: it shows that the separator is longer.
         let start = self.ends.last().copied().unwrap_or(0);
         self.bytes.truncate(start + COLUMNS_MAX + 1);
         self.ends.push(self.bytes.len());
@@ -155,7 +155,7 @@ impl FlatIndex {
             pages[at / WORDS].children[at % WORDS] = packed(*ptr);
         }
         let page_count = parts.pages.len();
-        // The count is one that the file says.
+        // The file says this count, so it may be wrong: bound it.
         let entries = (root.entries / page_count as u64).min(LEAF_FRONT_BYTES_MAX as u64) as usize;
         let leaf_front_bytes = (LEAF_HEADS + LEAF_ARRAY_BYTES * entries).min(LEAF_FRONT_BYTES_MAX);
         Ok(Some(FlatIndex { first_hints, hints, pages, page_count, level, leaf_front_bytes, columns }))
@@ -177,7 +177,7 @@ impl FlatIndex {
     #[inline(always)]
     pub(crate) fn find<V: Vectors>(&self, vectors: V, key: &[u8], first: u64) -> Option<usize> {
         let place = self.begin(vectors, key, first)?;
-        // One wait for both, not one after the other.
+        // Prefetch, so that the waits for heads and pointers overlap.
         prefetch::value(&self.pages.get(place.block)?.children);
         self.end(vectors, place)
     }
@@ -213,7 +213,7 @@ impl FlatIndex {
         let pages = self.pages.get(block)?;
         let below = vectors.below_16_words(&pages.heads.0, word);
         let mut not_above = block * WORDS + below;
-        // By FLAT-2 a block that was chosen has a head that is not below.
+        // By FLAT-2 the chosen block has a head that is not below the word.
         if pages.heads.0[below % WORDS] == word {
             if !self.columns.exact {
                 return None;
@@ -286,7 +286,7 @@ fn last_of_each(blocks: &[Block]) -> Vec<u64> {
     others.iter().map(|block| block.0[WORDS - 1]).collect()
 }
 
-/// Which bytes of a key make its word, and what the others before the last of them have to be.
+/// Which bytes of a key form its word, and which values the other bytes must have.
 #[derive(Clone, Copy, Default)]
 struct Columns {
     /// Up to two runs of columns.
@@ -298,7 +298,7 @@ struct Columns {
     places: [usize; 3],
     /// Bytes that a key must have.
     key_bytes: usize,
-    /// Whether the words of the separators tell all that the separators do.
+    /// Whether the words order keys exactly as the whole separators do.
     exact: bool,
     has_fixed: bool,
     has_two_runs: bool,
@@ -347,7 +347,8 @@ impl Columns {
             }
         }
         if let [(0, end)] = &mut spans[..] {
-            // More columns than differ do no harm, and the first word of a key is at hand.
+            // Columns that do not differ do no harm, and the first word of a key is already
+            // computed.
             *end = WORD;
         }
         let end = spans.last().map_or(0, |(_, end)| *end);
@@ -382,8 +383,8 @@ impl Columns {
         first.checked_shl(self.runs[1].bits).unwrap_or(0) | second
     }
 
-    /// The word of a key of at least `key_bytes`. `None`: it has something else than the separators
-    /// have in common.
+    /// The word of a key of at least `key_bytes`. `None` if the key differs in the bytes that all
+    /// separators share.
     #[inline(always)]
     fn word(&self, key: &[u8]) -> Option<u64> {
         if self.has_fixed {

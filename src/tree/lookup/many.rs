@@ -64,7 +64,7 @@ struct Group<'a, 'k, 'b, P> {
     flat_index: Option<&'k FlatIndex>,
     keys: &'k [&'k [u8]],
     batch: &'b mut Batch,
-    /// These keys, and those after them.
+    /// The keys of this group and of all groups after it.
     rest: &'k [&'k [u8]],
 }
 

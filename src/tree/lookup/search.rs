@@ -3,7 +3,7 @@
 //! Floor: tree. No stack, no allocation: one page after the other, the level falling by one each
 //! step (TREE-1).
 //!
-//! Failure: damage on the way is `Error::Corrupt`; the damage of pages beside the way is not seen.
+//! Failure: damage on the path is `Error::Corrupt`. Damage of other pages is not noticed.
 
 use crate::error::Result;
 use crate::ids::PagePtr;
@@ -27,9 +27,9 @@ impl<'p, P: PageRead> Tree<'p, P> {
         }
     }
 
-    /// The same, without verifying or decoding more than the search needs; `None`:
-    /// [`Tree::get_checked`] has the answer.
-    /// Begins at the pages that `flat_index` knows, which was made of the same tree.
+    /// Like [`Tree::get`], without verifying or decoding more than the search needs. `None`: the
+    /// caller asks [`Tree::get_checked`]. Begins at the pages of `flat_index`, which was made of
+    /// the same tree.
     #[inline]
     pub(crate) fn get_fast(self, flat_index: Option<&FlatIndex>, key: &[u8]) -> Option<Answer<'p>> {
         heads::with_vectors(Get { tree: self, flat_index, key })
@@ -45,7 +45,7 @@ impl<'p, P: PageRead> Tree<'p, P> {
         value_checked(self.pages, self.leaf_of_checked(key)?, key)
     }
 
-    /// The leaf that holds `key` or would. The tree is not empty.
+    /// The leaf that holds `key` or would hold it. The tree is not empty.
     #[inline]
     pub(crate) fn leaf_of(self, key: &[u8]) -> Result<PagePtr> {
         match heads::with_vectors(LeafOf { tree: self, key }) {
@@ -54,7 +54,7 @@ impl<'p, P: PageRead> Tree<'p, P> {
         }
     }
 
-    /// The same with every check.
+    /// Like [`Tree::leaf_of`], with every check.
     #[cold]
     #[inline(never)]
     fn leaf_of_checked(self, key: &[u8]) -> Result<PagePtr> {
@@ -91,7 +91,7 @@ impl<'p, P: PageRead> Tree<'p, P> {
     }
 }
 
-/// A value, or that there is none, in two registers.
+/// A value or "absent", in two registers.
 #[derive(Clone, Copy)]
 pub(crate) struct Answer<'a>(&'a [u8]);
 
@@ -240,7 +240,7 @@ pub(crate) fn child_checked<P: PageRead>(pages: &P, ptr: PagePtr, level: usize, 
     Ok(branch.child(branch.find(key)?)?)
 }
 
-/// The value of a key in the leaf that holds it or would, looked for with every check.
+/// The value of a key in the leaf that holds it or would hold it, searched with every check.
 #[inline(never)]
 pub(crate) fn value_checked<'a, P: PageRead>(pages: &'a P, ptr: PagePtr, key: &[u8]) -> Result<Option<&'a [u8]>> {
     let leaf = leaf_at(pages, ptr)?;

@@ -249,7 +249,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
             self.tree.pages.prefetch(leaf.id, 0, flat.flat_index.leaf_front_bytes());
         }
         if let Some(next) = towards.and_then(|towards| flat.flat_index.page(flat.neighbour(towards))) {
-            // Before anything waits for the leaf itself: both waits are one.
+            // Prefetch it before the leaf itself is needed, so that the two waits overlap.
             fetch_front(self.tree.pages, next);
         }
         let leaf = flat.leaf(self.tree.pages, flat.number)?;
@@ -340,7 +340,7 @@ impl<'a, P: PageRead> Cursor<'a, P> {
         self.leaf.as_ref()
     }
 
-    /// The leaf that a walk in this direction comes to next, where that is known.
+    /// The leaf of the next step in this direction, if known.
     pub(crate) fn ahead(&self, towards: Side) -> PagePtr {
         match (&self.flat, &self.path) {
             (Some(flat), _) if flat.here => flat.flat_index.page(flat.neighbour(towards)).unwrap_or(NOWHERE),

@@ -3,8 +3,8 @@
 //! Floor: tree. Nothing here can change a page.
 //!
 //! ```text
-//! range       the entries between two bounds, from both ends
-//! cursor      a place in a tree that moves both ways
+//! range       the entries between two bounds, from both ends; finds a bound by Range::place
+//! cursor      a position in a tree that moves both ways; Range::place calls Cursor::place_towards
 //! read_ahead  asks the disk for the leaves that come next
 //! ```
 //!

@@ -60,7 +60,7 @@ struct End<'a, P> {
     cut: bool,
     /// No leaf after this one has entries of the range.
     last_leaf: bool,
-    /// The end has come to its leaf from another one.
+    /// The cursor stepped here from a neighbouring leaf.
     stepped: bool,
     ahead: Ahead<'a>,
     sweep: Sweep,
@@ -291,7 +291,7 @@ impl<'a, P: PageRead> Range<'a, P> {
         Some(entry)
     }
 
-    /// The same for [`next_back`](DoubleEndedIterator::next_back).
+    /// Like `next_fast`, for [`next_back`](DoubleEndedIterator::next_back).
     #[inline(always)]
     pub(crate) fn next_back_fast(&mut self) -> Option<Entry<'a>> {
         let end = self.back.ready.end;
@@ -344,7 +344,7 @@ impl<'a, P: PageRead> Range<'a, P> {
             Side::Last => (&mut self.back, &self.high),
         };
         (end.placed, end.cut) = (true, true);
-        // Whether an entry that has the key of the bound is before the cut.
+        // Whether an entry with the key of the bound lies before the cut.
         let before = match (bound, side) {
             (Bound::Unbounded, _) => {
                 end.cursor.enter(side)?;
@@ -364,7 +364,7 @@ impl<'a, P: PageRead> Range<'a, P> {
         Ok(())
     }
 
-    /// Finds out which entries of the leaf that an end has come to are inside the range.
+    /// Computes which entries of the new leaf of an end are inside the range.
     fn prepare(&mut self, side: Side) -> Result<()> {
         let (end, other) = match side {
             Side::First => (&mut self.front, &mut self.back),
@@ -375,15 +375,15 @@ impl<'a, P: PageRead> Range<'a, P> {
             return Ok(());
         };
         if other.placed && other.cursor.leaf_id() == end.cursor.leaf_id() {
-            // The entries that the other end has left are inside both bounds, and no end has
-            // yielded them.
+            // The entries that the other end has not yielded are inside both bounds, and this end
+            // has not yielded them either.
             end.ready = other.ready.clone();
             (end.last_leaf, other.last_leaf, self.met) = (true, true, true);
             end.ahead = Ahead::default();
             return Ok(());
         }
-        // One bound is known from placing the end, or lies after it: keys ascend from leaf to
-        // leaf.
+        // Only one bound has to be compared: placing the end has applied the other one, or the end
+        // has left its leaf, and keys ascend from leaf to leaf.
         let (start, stop) = match (side, end.cut) {
             (Side::First, true) => (end.ready.start, end_inside(leaf, &self.high)?),
             (Side::First, false) => (0, end_inside(leaf, &self.high)?),
@@ -404,7 +404,7 @@ impl<'a, P: PageRead> Range<'a, P> {
 fn first_inside(leaf: &Leaf<'_>, low: &Bound<Vec<u8>>) -> Result<usize> {
     match low {
         Bound::Included(key) if leaf.count() > 0 && leaf.first_key()? < key.as_slice() => Ok(leaf.lower_bound(key)?.0),
-        Bound::Excluded(key) if leaf.count() > 0 && leaf.first_key()? <= key.as_slice() => behind(leaf, key),
+        Bound::Excluded(key) if leaf.count() > 0 && leaf.first_key()? <= key.as_slice() => first_after(leaf, key),
         _ => Ok(0),
     }
 }
@@ -412,14 +412,14 @@ fn first_inside(leaf: &Leaf<'_>, low: &Bound<Vec<u8>>) -> Result<usize> {
 /// Index of the first entry of a leaf that is above the range.
 fn end_inside(leaf: &Leaf<'_>, high: &Bound<Vec<u8>>) -> Result<usize> {
     match high {
-        Bound::Included(key) if leaf.count() > 0 && leaf.last_key()? > key.as_slice() => behind(leaf, key),
+        Bound::Included(key) if leaf.count() > 0 && leaf.last_key()? > key.as_slice() => first_after(leaf, key),
         Bound::Excluded(key) if leaf.count() > 0 && leaf.last_key()? >= key.as_slice() => Ok(leaf.lower_bound(key)?.0),
         _ => Ok(leaf.count()),
     }
 }
 
-/// Index of the first entry above the key.
-fn behind(leaf: &Leaf<'_>, key: &[u8]) -> Result<usize> {
+/// Returns the index of the first entry above the key.
+fn first_after(leaf: &Leaf<'_>, key: &[u8]) -> Result<usize> {
     let (at, found) = leaf.lower_bound(key)?;
     Ok(at + usize::from(found))
 }

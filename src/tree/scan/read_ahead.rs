@@ -47,19 +47,19 @@ pub(crate) struct Sweep {
     gone: bool,
     steps: usize,
     wanted: Vec<PageId>,
-    behind: Option<Box<Behind>>,
+    to_release: Option<Box<ToRelease>>,
 }
 
 /// Pages that were not in memory before the walk, in a walk that does not fill the cache. The walk
 /// releases them after it has left them, or when it is dropped.
-struct Behind {
+struct ToRelease {
     pages: SnapshotPages,
     /// The leaf that the walk is at.
     now: PageId,
-    /// Those pages that the walk has not reached yet, in its order. Leaves between them were in
-    /// memory before.
+    /// Leaves of them that the walk has not reached yet, in its order. The leaves between these
+    /// were in memory before.
     to_come: VecDeque<PageId>,
-    /// Those pages that the walk has left, as extents: first page and length.
+    /// Pages of them that the walk has left, as extents: first page and length.
     left: Vec<(PageId, u64)>,
     left_pages: u64,
 }
@@ -68,9 +68,9 @@ impl Sweep {
     /// Sets whether the pages that the walk brings into memory stay there; else the walk releases
     /// them.
     pub(crate) fn fill_cache<P: PageRead>(&mut self, pages: &P, fill: bool) {
-        self.behind = pages.snapshot().filter(|_| !fill).map(|pages| {
+        self.to_release = pages.snapshot().filter(|_| !fill).map(|pages| {
             let (to_come, left) = (VecDeque::new(), Vec::new());
-            Box::new(Behind { pages, now: PageId::NONE, to_come, left, left_pages: 0 })
+            Box::new(ToRelease { pages, now: PageId::NONE, to_come, left, left_pages: 0 })
         });
     }
 
@@ -78,7 +78,7 @@ impl Sweep {
     #[inline]
     pub(crate) fn arrived<P: PageRead>(&mut self, pages: &P, path: &Path, towards: Side) {
         self.steps = self.steps.wrapping_add(1);
-        if self.place.is_none() && self.behind.is_none() {
+        if self.place.is_none() && self.to_release.is_none() {
             let next = path.ahead().id;
             if next.is_none() || (pages.is_known(next) && !self.steps.is_multiple_of(ASKED_ONE_OF)) {
                 return;
@@ -90,15 +90,15 @@ impl Sweep {
     #[cold]
     #[inline(never)]
     fn look_ahead<P: PageRead>(&mut self, pages: &P, path: &Path, towards: Side) {
-        if let Some(behind) = &mut self.behind {
-            behind.move_to(path.leaf().ptr.id);
+        if let Some(to_release) = &mut self.to_release {
+            to_release.move_to(path.leaf().ptr.id);
         } else if !pages.reads_ahead() {
             return;
         }
         if self.place.is_some() {
             self.between = self.between.saturating_sub(1);
         } else {
-            self.gone = self.behind.is_none() && pages.is_known(path.ahead().id);
+            self.gone = self.to_release.is_none() && pages.is_known(path.ahead().id);
             if self.gone && pages.is_resident(path.ahead().id, 1) {
                 return;
             }
@@ -109,7 +109,7 @@ impl Sweep {
         }
         self.window = (self.window * 2).clamp(LEAVES_MIN, LEAVES_MAX);
         self.ask(pages, towards);
-        if self.wanted.is_empty() && !self.ended && self.behind.is_none() {
+        if self.wanted.is_empty() && !self.ended && self.to_release.is_none() {
             // All these leaves are known and in memory: no position ahead is necessary for now.
             (self.place, self.window) = (None, 0);
         }
@@ -128,15 +128,15 @@ impl Sweep {
             if !branch_beyond.is_none() && !pages.is_known(branch_beyond) {
                 self.wanted.push(branch_beyond);
             }
-            let wanted = match &mut self.behind {
-                Some(behind) => behind.expect(leaf.id),
+            let wanted = match &mut self.to_release {
+                Some(to_release) => to_release.expect(leaf.id),
                 None => self.gone || !pages.is_known(leaf.id),
             };
             if wanted {
                 self.wanted.push(leaf.id);
             }
         }
-        let exactly = self.gone || self.behind.is_some();
+        let exactly = self.gone || self.to_release.is_some();
         if let (true, Some(last)) = (self.gone, self.wanted.last()) {
             self.gone = !pages.is_resident(*last, 1);
         }
@@ -145,15 +145,15 @@ impl Sweep {
 
     /// Called before the walk reads a value in an overflow extent.
     pub(crate) fn reads_extent(&mut self, id: PageId, count: u64) {
-        if let Some(behind) = &mut self.behind {
-            if !behind.pages.is_resident(id, count) {
-                behind.leave(id, count);
+        if let Some(to_release) = &mut self.to_release {
+            if !to_release.pages.is_resident(id, count) {
+                to_release.leave(id, count);
             }
         }
     }
 }
 
-impl Behind {
+impl ToRelease {
     /// Whether a leaf ahead of the walk is not in memory. If so, the walk will release it after it
     /// has left it.
     fn expect(&mut self, leaf: PageId) -> bool {
@@ -188,7 +188,7 @@ impl Behind {
     }
 }
 
-impl Drop for Behind {
+impl Drop for ToRelease {
     fn drop(&mut self) {
         self.left.extend(self.to_come.drain(..).map(|id| (id, 1)));
         self.give_back();

@@ -21,7 +21,7 @@ fn number(entry: Option<Entry<'_>>) -> Option<u32> {
 }
 
 #[test]
-fn seeks_at_every_boundary() {
+fn seeks_find_the_neighbours_of_every_key() {
     let tree = even_tree(50);
     let mut cursor = Cursor::new(tree.handle());
     for probe in 0..100u32 {
@@ -39,7 +39,7 @@ fn seeks_at_every_boundary() {
 }
 
 #[test]
-fn a_cursor_stays_beyond_its_ends_and_comes_back() {
+fn a_cursor_past_either_end_stays_there_until_it_moves_back() {
     let tree = even_tree(20);
     let mut cursor = Cursor::new(tree.handle());
     assert!(cursor.current().unwrap().is_none());
@@ -62,7 +62,7 @@ fn a_cursor_stays_beyond_its_ends_and_comes_back() {
 }
 
 #[test]
-fn cursors_over_an_empty_tree() {
+fn cursors_and_ranges_of_an_empty_tree_find_nothing() {
     let tree = ModelTree::new(4096);
     let mut cursor = Cursor::new(tree.handle());
     assert!(cursor.next().unwrap().is_none() && cursor.prev().unwrap().is_none());
@@ -73,7 +73,7 @@ fn cursors_over_an_empty_tree() {
 }
 
 #[test]
-fn values_of_overflow_runs_are_whole() {
+fn cursors_return_values_of_overflow_extents_whole() {
     let tree = even_tree(11);
     let mut cursor = Cursor::new(tree.handle());
     assert!(cursor.seek(&long_key(10, 700)).unwrap().unwrap().1 == [5; 2000]);
@@ -110,7 +110,7 @@ fn expected(tree: &ModelTree, low: &Bound<Vec<u8>>, high: &Bound<Vec<u8>>) -> Ve
 }
 
 #[test]
-fn every_range_forwards_backwards_and_from_both_ends() {
+fn every_range_agrees_with_a_map_from_each_end_and_from_both() {
     let tree = even_tree(12);
     let flat_index = flat_leaves(&tree);
     for (low_kind, high_kind) in (0..25).map(|kinds| (kinds / 5, kinds % 5)) {
@@ -136,7 +136,7 @@ fn every_range_forwards_backwards_and_from_both_ends() {
 }
 
 #[test]
-fn a_range_that_stops_filling_the_cache_midway_goes_on() {
+fn a_range_that_stops_filling_the_cache_midway_misses_no_entry() {
     let tree = even_tree(100);
     let flat_index = flat_leaves(&tree);
     for given in 0..20 {
@@ -152,7 +152,7 @@ fn a_range_that_stops_filling_the_cache_midway_goes_on() {
 /// A walk that has come from another leaf prefetches all of the next leaf. A walk in its first leaf
 /// prefetches only the front of the next one.
 #[test]
-fn a_walk_asks_ahead_for_the_whole_next_leaf_once_it_has_come_from_another() {
+fn a_range_prefetches_the_whole_next_leaf_from_its_second_leaf_on() {
     let mut tree = ModelTree::new(4096);
     (0..400).for_each(|number| tree.put(&long_key(number, 40), &[7; 60]));
     tree.verify();
@@ -189,7 +189,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn cursors_wander_like_an_index(steps in prop::collection::vec((0..6u8, 0..210u32), 1..300), flat: bool) {
+    fn cursor_steps_and_seeks_in_any_order_agree_with_an_index(steps in prop::collection::vec((0..6u8, 0..210u32), 1..300), flat: bool) {
         let tree = even_tree(100);
         let flat_index = flat_leaves(&tree);
         let mut cursor = Cursor::with_flat_index(tree.handle(), flat.then_some(&flat_index));
@@ -216,7 +216,7 @@ proptest! {
     }
 
     #[test]
-    fn both_ends_of_a_range_meet(
+    fn steps_from_both_ends_of_a_range_yield_each_entry_once(
         low in (0..5u8, 0..210u32),
         high in (0..5u8, 0..210u32),
         turns: Vec<bool>,
@@ -238,7 +238,7 @@ proptest! {
 
     /// The same with the steps that give what can be given at once, among the others.
     #[test]
-    fn both_ends_of_a_range_meet_at_once(
+    fn fast_and_slow_steps_from_both_ends_yield_each_entry_once(
         low in (0..5u8, 0..210u32),
         high in (0..5u8, 0..210u32),
         turns: Vec<(bool, bool)>,

@@ -119,7 +119,7 @@ fn repairing_an_undamaged_tree_changes_nothing() {
 }
 
 #[test]
-fn every_header_byte_of_a_leaf_and_a_branch() {
+fn no_wrong_byte_of_a_header_makes_an_operation_panic() {
     let tree = sample();
     let (leaf, branch) = (pages_of(&tree, PageKind::Leaf)[1], pages_of(&tree, PageKind::Branch)[0]);
     for (id, bytes) in [(leaf, 32), (branch, 40), (tree.root.ptr.id, 40)] {
@@ -234,7 +234,7 @@ fn keys_outside_the_separators_two_levels_above_are_found() {
 }
 
 #[test]
-fn a_damaged_overflow_run_is_found_with_its_key() {
+fn a_damaged_overflow_extent_is_found_with_its_key() {
     let tree = sample();
     let extent = pages_of(&tree, PageKind::Overflow)[3];
     let mut tree = ModelTree { pages: tree.pages.clone().lenient(), ..tree };
@@ -251,7 +251,7 @@ fn a_damaged_overflow_run_is_found_with_its_key() {
 }
 
 #[test]
-fn branches_that_point_in_circles_end() {
+fn operations_end_although_branches_point_in_circles() {
     let tree = sample();
     let branches = pages_of(&tree, PageKind::Branch);
     for (&from, at) in branches.iter().flat_map(|from| (0..4).map(move |at| (from, at))) {
@@ -269,7 +269,7 @@ fn branches_that_point_in_circles_end() {
 /// Thirty-two levels whose branches all point at the same child many times over: a walk of all ways
 /// would not end.
 #[test]
-fn a_tree_of_shared_children_is_walked_once() {
+fn check_visits_each_page_once_although_branches_share_children() {
     let mut pages = VecPages::new(4096).lenient();
     let tree = TreeId(16);
     let leaf = pages.alloc(1).unwrap();
@@ -393,7 +393,7 @@ fn a_leaf_with_the_keys_of_another_one_is_damage_and_no_entry_is_passed_over() {
 }
 
 #[test]
-fn a_cursor_that_met_damage_is_nowhere_until_it_is_placed_anew() {
+fn a_cursor_that_met_damage_has_no_position_until_the_next_seek() {
     let tree = sample();
     let leaves = {
         let root = Branch::parse(tree.pages.raw(tree.root.ptr.id), tree.root.ptr.id).unwrap();
@@ -475,7 +475,7 @@ proptest! {
 }
 
 #[test]
-fn leaves_keep_their_keys_whole() {
+fn pages_store_keys_whole() {
     // The other tests rely on this: pages store keys whole, so a changed byte of a key in a page
     // changes the key.
     let tree = sample();
@@ -486,7 +486,7 @@ fn leaves_keep_their_keys_whole() {
 }
 
 #[test]
-fn a_branch_that_lies_does_not_make_a_put_change_another_key() {
+fn wrong_hints_of_a_branch_do_not_make_a_put_change_another_key() {
     use crate::page::layout::{HINTS, HINTS_BYTES};
     let mut tree = ModelTree::new(8192);
     let mut number = 0u32;

@@ -110,7 +110,7 @@ impl ModelTree {
     }
 
     /// Builds leaves of entries with inline values that ascend, after all others.
-    fn load_behind(&mut self, entries: Vec<(Vec<u8>, Vec<u8>)>) {
+    fn load_after_all(&mut self, entries: Vec<(Vec<u8>, Vec<u8>)>) {
         self.append_hint = AppendHint::default();
         let mut run = SortedRun::default();
         entries.iter().for_each(|(key, value)| run.push(key, LeafValue::Inline(value)).unwrap());
@@ -218,7 +218,7 @@ fn long_key(number: u32, len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn the_empty_tree() {
+fn an_empty_tree_has_no_entries_and_no_levels() {
     let mut tree = ModelTree::new(4096);
     tree.get(b"");
     tree.delete(b"");
@@ -228,7 +228,7 @@ fn the_empty_tree() {
 }
 
 #[test]
-fn one_entry_comes_and_goes() {
+fn a_tree_is_empty_again_after_its_only_entry_was_deleted() {
     let mut tree = ModelTree::new(4096);
     tree.put(b"", b"");
     tree.get(b"");
@@ -290,7 +290,7 @@ fn dropping_frees_every_page() {
 }
 
 #[test]
-fn sealing_twice_and_changing_between() {
+fn a_sealed_tree_can_be_changed_and_sealed_again() {
     let mut tree = ModelTree::new(4096);
     for number in 0..500 {
         tree.put(&long_key(number * 2, 100), b"value");

@@ -150,23 +150,23 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn equals_a_map_4k(ops in prop::collection::vec(op(max_key_bytes(4096)), 1..200)) {
+    fn a_tree_equals_a_map_4k(ops in prop::collection::vec(op(max_key_bytes(4096)), 1..200)) {
         run(4096, &ops);
     }
 
     #[test]
-    fn equals_a_map_8k(ops in prop::collection::vec(op(max_key_bytes(8192)), 1..120)) {
+    fn a_tree_equals_a_map_8k(ops in prop::collection::vec(op(max_key_bytes(8192)), 1..120)) {
         run(8192, &ops);
     }
 
     #[test]
-    fn equals_a_map_32k(ops in prop::collection::vec(op(max_key_bytes(32768)), 1..120)) {
+    fn a_tree_equals_a_map_32k(ops in prop::collection::vec(op(max_key_bytes(32768)), 1..120)) {
         run(32768, &ops);
     }
 }
 
 #[test]
-fn equals_a_map_for_long() {
+fn a_tree_equals_a_map_in_a_long_run() {
     let times = std::env::var("MAPLEAF_LONG").ok().and_then(|times| times.parse().ok()).unwrap_or(0);
     let config = ProptestConfig { cases: 20 + 500 * times, ..ProptestConfig::default() };
     proptest!(config, |(ops in prop::collection::vec(op(max_key_bytes(4096)), 1..400))| run(4096, &ops));

@@ -16,8 +16,8 @@ enum State {
     Free,
     /// Allocated by the running transaction.
     Dirty,
-    /// Settled by the running transaction, with the checksum of all its bytes.
-    Settled(u32),
+    /// Its filling was finished by the running transaction; with the checksum of all its bytes.
+    Finished(u32),
     /// Committed, with the checksum of all its bytes.
     Committed(u32),
     /// Committed, and freed by the running transaction.
@@ -85,7 +85,7 @@ impl VecPages {
     }
 
     pub(super) fn in_use(&self) -> HashSet<PageId> {
-        let used = |state: &State| matches!(state, State::Dirty | State::Settled(_) | State::Committed(_));
+        let used = |state: &State| matches!(state, State::Dirty | State::Finished(_) | State::Committed(_));
         (0..).map(PageId).zip(&self.states).filter(|(_, state)| used(state)).map(|(id, _)| id).collect()
     }
 
@@ -103,7 +103,7 @@ impl VecPages {
         id.0 as usize * self.page_size..(id.0 + pages) as usize * self.page_size
     }
 
-    /// Ends the transaction: committed pages have not changed, pending ones come free.
+    /// Ends the transaction: checks that committed pages have not changed, and frees pending pages.
     pub(super) fn commit(&mut self) {
         for index in 0..self.states.len() {
             let id = PageId(index as u64);
@@ -112,8 +112,8 @@ impl VecPages {
                 State::Free => assert!(self.raw(id).iter().all(|&byte| byte == POISON), "page {id} written while free"),
                 State::Dirty => self.states[index] = State::Committed(now),
                 State::Committed(before) => assert_eq!(before, now, "R1: page {id} changed"),
-                State::Settled(before) => {
-                    assert_eq!(before, now, "page {id} changed after it was settled");
+                State::Finished(before) => {
+                    assert_eq!(before, now, "page {id} changed after its filling was finished");
                     self.states[index] = State::Committed(now);
                 }
                 State::Pending(before) => {
@@ -129,7 +129,7 @@ impl VecPages {
     pub(super) fn abort(&mut self) {
         for index in 0..self.states.len() {
             match self.states[index] {
-                State::Dirty | State::Settled(_) => self.release(index),
+                State::Dirty | State::Finished(_) => self.release(index),
                 State::Pending(before) => self.states[index] = State::Committed(before),
                 _ => {}
             }
@@ -149,7 +149,7 @@ impl VecPages {
         let Some(end) = end else { return Err(Error::corrupt(id, "page lies outside the file")) };
         let states = &self.states[id.0 as usize..end as usize];
         let dirty = states.iter().all(|state| *state == State::Dirty);
-        let readable = dirty || states.iter().all(|state| matches!(state, State::Committed(_) | State::Settled(_)));
+        let readable = dirty || states.iter().all(|state| matches!(state, State::Committed(_) | State::Finished(_)));
         if !readable {
             assert!(!self.strict, "pages {id} + {pages} read while {states:?}");
             return Err(Error::corrupt(id, "page is free"));
@@ -199,9 +199,9 @@ impl PageWrite for VecPages {
         self.states.get(id.0 as usize) == Some(&State::Dirty)
     }
 
-    fn settle(&mut self, id: PageId) -> Result<Option<PagePtr>> {
+    fn finish_filling(&mut self, id: PageId) -> Result<Option<PagePtr>> {
         let crc = checksum::seal(self.page_mut(id)?);
-        self.states[id.0 as usize] = State::Settled(crc32fast::hash(self.raw(id)));
+        self.states[id.0 as usize] = State::Finished(crc32fast::hash(self.raw(id)));
         Ok(Some(PagePtr { id, crc }))
     }
 
@@ -232,7 +232,7 @@ impl PageWrite for VecPages {
         }
         for index in id.0 as usize..(id.0 + pages) as usize {
             match self.states[index] {
-                State::Dirty | State::Settled(_) => {
+                State::Dirty | State::Finished(_) => {
                     assert!(!self.strict || born == self.txn);
                     self.release(index);
                 }

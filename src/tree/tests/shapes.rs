@@ -32,7 +32,7 @@ fn scrambled(number: u32) -> u64 {
 /// Every order of putting `count` long keys, each followed by deleting them in every order of a few
 /// kinds.
 #[test]
-fn every_order_of_puts_then_deletes() {
+fn a_tree_is_valid_after_puts_and_deletes_in_every_order() {
     let mut orders = Vec::new();
     permute(&mut (0..6).collect(), 0, &mut orders);
     for order in &orders {
@@ -68,7 +68,7 @@ fn permute(items: &mut Vec<u32>, at: usize, orders: &mut Vec<Vec<u32>>) {
 /// All sequences of seven operations on few large entries: put small, put large, delete, for three
 /// keys between entries that are there, with a commit in between or not.
 #[test]
-fn every_short_sequence() {
+fn a_tree_is_valid_after_every_short_sequence_of_operations() {
     let mut base = ModelTree::new(4096);
     for number in 0..9 {
         base.put(&deep_key(number * 10), &[0; 500]);
@@ -100,7 +100,7 @@ fn every_short_sequence() {
 }
 
 #[test]
-fn every_window_of_deletes_in_a_deep_tree() {
+fn a_deep_tree_is_valid_after_the_delete_of_any_range() {
     let mut full = ModelTree::new(4096);
     for number in 0..120 {
         full.put(&deep_key(number * 5), &[0; 600]);
@@ -142,7 +142,7 @@ fn long_separators_make_deep_trees() {
 /// A branch whose separators share 500 bytes loses the prefix by one separator that does not: one
 /// page becomes many.
 #[test]
-fn one_separator_can_inflate_all_others() {
+fn a_separator_without_the_common_prefix_splits_its_branch() {
     for odd in [&b"a"[..], b"pp", b"q"] {
         let mut tree = ModelTree::new(4096);
         // Pairs of a large entry and a small one, so that separators keep all bytes and there is
@@ -175,7 +175,7 @@ fn leaf_fill(stats: &TreeStats, page_size: usize) -> u64 {
 }
 
 #[test]
-fn sequential_puts_fill_their_leaves_anywhere() {
+fn sequential_puts_fill_their_leaves_anywhere_in_the_tree() {
     for up in [true, false] {
         let mut tree = ModelTree::new(4096);
         for number in 0..20 {
@@ -195,7 +195,7 @@ fn sequential_puts_fill_their_leaves_anywhere() {
 }
 
 #[test]
-fn random_puts_leave_leaves_fuller_than_splits_alone() {
+fn random_puts_leave_leaves_fuller_than_splits_only_would() {
     let mut tree = ModelTree::new(4096);
     for number in 0..20_000u32 {
         tree.put(&scrambled(number).to_be_bytes(), &[0; 30]);
@@ -309,7 +309,7 @@ fn loaded_branches_are_as_full_as_appended_ones() {
         keys.sort();
         let (mut loaded, mut appended) = (ModelTree::new(4096), ModelTree::new(4096));
         for part in keys.chunks(keys.len() / 3) {
-            loaded.load_behind(part.iter().map(|key| (key.clone(), vec![7; 150])).collect());
+            loaded.load_after_all(part.iter().map(|key| (key.clone(), vec![7; 150])).collect());
             loaded.commit();
         }
         keys.iter().for_each(|key| appended.append(key, &[7; 150]));
@@ -326,7 +326,7 @@ fn children(pages: &VecPages, ptr: PagePtr) -> Vec<PagePtr> {
 }
 
 #[test]
-fn append_goes_on_after_commits_and_other_changes() {
+fn appends_among_commits_puts_and_deletes_agree_with_a_map() {
     let mut tree = ModelTree::new(4096);
     for number in 0..3000u32 {
         tree.append(&(number * 2).to_be_bytes(), &[1; 40]);
@@ -342,7 +342,7 @@ fn append_goes_on_after_commits_and_other_changes() {
 }
 
 #[test]
-fn an_append_hint_that_was_not_dropped_is_noticed() {
+fn a_stale_append_hint_does_not_admit_a_key_out_of_order() {
     let mut tree = ModelTree::new(4096);
     let (mut hint, value) = (AppendHint::default(), [0; 100]);
     for number in 0..100u32 {
@@ -410,7 +410,7 @@ fn leaves_that_would_merge_into_one_leave_their_branch_two_children() {
 }
 
 #[test]
-fn a_full_leaf_looks_at_no_neighbour_that_is_not_dirty() {
+fn a_put_into_a_full_leaf_reads_no_neighbour_that_is_not_dirty() {
     let mut tree = ModelTree::new(4096);
     for number in 0..200u32 {
         tree.put(&(number * 71 % 200 * 1000).to_be_bytes(), &[0; 180]);

@@ -1,4 +1,4 @@
-//! The persistent free space, a B+tree of extents and a short list. The writer reads it in chunks
+//! The persistent free space: a B+tree of extents, and a short list. The writer reads it in chunks
 //! and saves only what a transaction changed.
 //!
 //! Floor: txn. Keys of the free-space tree, in this order (all numbers big-endian, so that byte
@@ -81,18 +81,20 @@ pub(crate) struct FreeCache {
     /// Next pending record to examine in this transaction; `None` if no record is left.
     scan: Option<PendingKey>,
     scan_started: bool,
-    /// All records up to this key are settled: every extent left in them is pinned by a state of
-    /// `settled_for` (ascending, all older than the transaction that freed the last record). While
-    /// all these states are live, examining the records again would find nothing. That holds too
-    /// for a record that moves from the list to a place among them: no new reader can start at a
-    /// state that old, so one of these states pins it.
-    settled: PendingKey,
-    settled_for: Vec<TxnId>,
-    /// This transaction has moved `settled`; the save then fills `settled_for`.
-    has_settled: bool,
-    /// Pending records that changed, with the items that are left; a save applies them, and deletes
+    /// All pending records up to this key were examined, and a state of `examined_for` keeps every
+    /// extent left in them. While all states of `examined_for` are live, examining these records
+    /// again would make no extent usable. The same holds for a record that moves from the free list
+    /// to a key before this one: no new reader can begin at so old a state, so a state of
+    /// `examined_for` keeps its extents too.
+    examined_to: PendingKey,
+    /// The live states that are older than the transaction that freed the record `examined_to`, in
+    /// ascending order.
+    examined_for: Vec<TxnId>,
+    /// This transaction has moved `examined_to`; the save then fills `examined_for`.
+    examined_to_moved: bool,
+    /// Pending records that changed, with the items that are left. A save stores them, and deletes
     /// records without items.
-    examined: Vec<(PendingKey, Vec<FreeItem>)>,
+    changed_records: Vec<(PendingKey, Vec<FreeItem>)>,
 }
 
 impl FreeCache {
@@ -113,13 +115,13 @@ impl FreeCache {
         Ok(())
     }
 
-    /// Makes pending pages usable that the transaction has looked at before, and that no live state
-    /// reaches any more.
+    /// Examines again the pending extents that this transaction has examined before, and makes
+    /// those usable that no live state reaches any more.
     pub(crate) fn look_again(&mut self, pages: &mut TxnPages, basis: &Basis, extent: u64) -> Result<()> {
-        // From the first record on: what pinned them may be gone.
+        // Examine from the first record on: a state that kept their extents may have ended.
         self.scan_started = false;
-        (self.settled, self.has_settled) = (PendingKey::default(), false);
-        self.settled_for.clear();
+        (self.examined_to, self.examined_to_moved) = (PendingKey::default(), false);
+        self.examined_for.clear();
         self.make_recent_usable(pages, &basis.live)?;
         self.ensure(pages, basis, extent)
     }
@@ -172,14 +174,14 @@ impl FreeCache {
         Ok(())
     }
 
-    /// Makes pending extents of the tree usable if no live state reaches them. Ends when there are
-    /// enough usable pages, with an extent of `extent` pages, or after `most` records.
+    /// Makes pending extents of the tree usable if no live state reaches them. Ends when enough
+    /// pages are usable, with an extent of `extent` pages among them, or after `most` records.
     fn reclaim(&mut self, pages: &mut TxnPages, basis: &Basis, extent: u64, most: usize) -> Result<()> {
         let Basis { latest, live } = basis;
         if !self.scan_started {
             self.scan_started = true;
-            self.unsettle(live);
-            self.scan = Some(next_key(self.settled));
+            self.examine_again(live);
+            self.scan = Some(next_key(self.examined_to));
         }
         for _ in 0..most {
             hooks::count_step();
@@ -190,30 +192,30 @@ impl FreeCache {
             };
             self.scan = Some(next_key(key));
             let count = items.len();
-            // What the transaction has looked at before is not in the tree yet.
-            let items = match self.examined.iter().position(|(examined, _)| *examined == key) {
-                Some(index) => self.examined.swap_remove(index).1,
+            // The tree does not have the changes that this transaction made to the record yet.
+            let items = match self.changed_records.iter().position(|(changed, _)| *changed == key) {
+                Some(index) => self.changed_records.swap_remove(index).1,
                 None => items,
             };
             let (still, usable): (Vec<_>, Vec<_>) =
                 items.into_iter().partition(|item| live.reach(item.born, item.freed));
             if still.len() < count {
-                self.examined.push((key, still));
+                self.changed_records.push((key, still));
             }
             usable.into_iter().try_for_each(|item| add_usable(pages, item.start, item.pages))?;
             if live.all_before(key.0).is_some() {
-                (self.settled, self.has_settled) = (key, true);
+                (self.examined_to, self.examined_to_moved) = (key, true);
             }
         }
         Ok(())
     }
 
-    /// If a state of `settled_for` has ended, makes the records unsettled that it may have pinned:
-    /// those freed after that state.
-    fn unsettle(&mut self, live: &LiveStates) {
-        if let Some(gone) = self.settled_for.iter().position(|&state| !live.contains(state)) {
-            self.settled = self.settled.min((self.settled_for[gone], TxnId(u64::MAX), u32::MAX));
-            self.settled_for.truncate(gone);
+    /// If a state of `examined_for` is no longer live, moves `examined_to` back, so that the
+    /// records that this state may have kept are examined again: those freed after that state.
+    fn examine_again(&mut self, live: &LiveStates) {
+        if let Some(gone) = self.examined_for.iter().position(|&state| !live.contains(state)) {
+            self.examined_to = self.examined_to.min((self.examined_for[gone], TxnId(u64::MAX), u32::MAX));
+            self.examined_for.truncate(gone);
         }
     }
 
@@ -243,7 +245,7 @@ impl FreeCache {
     /// this no page may be allocated.
     pub(crate) fn save(&mut self, pages: &mut TxnPages, basis: &Basis) -> Result<(TreeRoot, ExtentPtr)> {
         let Basis { latest, live } = basis;
-        pages.free.settle_hot();
+        pages.free.move_hot_to_unlisted();
         let freed = pages.free.drain_freed();
         // A transaction that frees many extents writes a long list: that is cheaper than as many
         // changes of the tree, and most of its items are usable in the next transaction.
@@ -266,11 +268,11 @@ impl FreeCache {
         }
         let move_usable = pages.free.unlisted_count() > usable_max;
         let mut root = latest.free_space;
-        if !moved.is_empty() || move_usable || !self.examined.is_empty() || pages.free.touched_count() > 0 {
+        if !moved.is_empty() || move_usable || !self.changed_records.is_empty() || pages.free.touched_count() > 0 {
             self.save_tree(pages, &mut root, moved, move_usable)?;
         }
-        if std::mem::take(&mut self.has_settled) {
-            self.settled_for = live.all_before(self.settled.0).unwrap_or_default().to_vec();
+        if std::mem::take(&mut self.examined_to_moved) {
+            self.examined_for = live.all_before(self.examined_to.0).unwrap_or_default().to_vec();
         }
         let list = self.write_list(pages, latest)?;
         match pages.free.contradiction() {
@@ -306,14 +308,14 @@ impl FreeCache {
         }
         // An extent that merges with both its neighbours changes three records.
         let listed = if move_usable { 3 * pages.free.unlisted_count() } else { 0 };
-        let records = self.examined.len() + moved.len().div_ceil(ITEMS_PER_RECORD) + 1;
+        let records = self.changed_records.len() + moved.len().div_ceil(ITEMS_PER_RECORD) + 1;
         self.take_reserve(pages, root, pages.free.touched_count() + listed + records);
         if move_usable {
             pages.free.list_all();
         }
         let changes = pages.free.take_changes();
         let mut own = SavePages { pages, reserve: &mut self.reserve, superseded: &mut self.recent };
-        for (key, left) in self.examined.drain(..) {
+        for (key, left) in self.changed_records.drain(..) {
             own.put_pending(root, key, &left)?;
         }
         own.move_pending(root, moved)?;

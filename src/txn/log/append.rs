@@ -17,10 +17,12 @@
 //!   RECORD-1  no page is written again once its flush begins: a record never begins before
 //!             `closed` (P8).
 //!   RECORD-2  nothing is appended to an epoch with an orphan record (P9).
-//!   RECORD-3  pages from the log start of the durable meta page on are not overwritten.
+//!   RECORD-3  pages of the log are not overwritten from the page on that has the log start of the
+//!             durable meta page.
 //!
-//! Failure: a failed write leaves an orphan record. The epoch is broken then, and the commit goes
-//! on by checkpoint with a new epoch: reported as aborted, it could come back.
+//! Failure: a failed write leaves an orphan record. The writer then marks the epoch as broken and
+//! commits by checkpoint in a new epoch. It cannot abort instead: a later replay could find the
+//! record and bring the aborted transaction back.
 
 use std::sync::atomic::{fence, Ordering};
 
@@ -37,7 +39,7 @@ impl Core {
         log.pages > 0 && (log.epoch > self.live.broken() || hooks::is(Mutant::OrphanStays))
     }
 
-    /// Bytes that the record of one transaction may have: a quarter of the log.
+    /// The most bytes that the record of one transaction may have: a quarter of the log.
     pub(crate) fn record_limit(&self, log: &LogDescriptor) -> usize {
         match self.can_append(log) {
             true => (log.pages as usize * self.page_size / 4).min(u32::MAX as usize),
@@ -45,7 +47,8 @@ impl Core {
         }
     }
 
-    /// Whether a record fits, as if it began on the next page (P16).
+    /// Whether the log has space for a record, computed as if the record began on the next page
+    /// (P16).
     pub(crate) fn has_log_space(&self, log: &LogDescriptor, record_bytes: usize) -> bool {
         let page_size = self.page_size as u64;
         let head = log.start.max(self.live.closed()).next_multiple_of(page_size);
@@ -54,8 +57,8 @@ impl Core {
         end <= start + log.pages * page_size
     }
 
-    /// Appends the record of a state and stores the state as the latest. `false`: the write failed,
-    /// the epoch is broken, and nothing was committed.
+    /// Appends the record of a state and stores the state as the latest. Returns false if the write
+    /// failed: then the epoch is broken, and nothing was committed.
     pub(crate) fn append(&self, state: &mut State, record: &mut Vec<u8>) -> bool {
         let Ok(log_file) = self.log_file(&state.log) else {
             self.live.set_broken(state.log.epoch);
@@ -103,13 +106,13 @@ impl Core {
     }
 }
 
-/// A number that no earlier epoch has begun with, as far as chance goes.
+/// Returns a random number, so that no earlier epoch is likely to have begun with it.
 fn random_chain(uuid: &[u8; 16], epoch: u64) -> u32 {
     let mut bytes = [0; 4];
     if crate::mapping::file::random(&mut bytes).is_ok() {
         return u32::from_le_bytes(bytes);
     }
-    // Without random numbers the time serves.
+    // Without random numbers, use the time.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(uuid);

@@ -13,9 +13,9 @@
 //! 7  store `published` (P10: after `durable`)
 //! ```
 //!
-//! A leader that knows of other committers waits for their records for a moment, because a flush
-//! costs more than a transaction: group commit, as in DeWitt and others, "Implementation Techniques
-//! for Main Memory Database Systems" (1984).
+//! A leader that knows of other committers first waits for their records, at most as long as a
+//! flush takes, because a flush costs more than a transaction. This is group commit, as in DeWitt
+//! and others, "Implementation Techniques for Main Memory Database Systems" (1984).
 //!
 //! Failure: a failed flush poisons the database before any waiter wakes (R9).
 
@@ -35,20 +35,21 @@ use crate::txn::state::State;
 
 /// How long a waiter sleeps before it looks again whether the flush lock is free.
 const WAIT_MAX: Duration = Duration::from_millis(50);
-/// How long a leader waits for others at most.
+/// The longest time that a leader waits for the records of others.
 const GATHER_MAX: Duration = Duration::from_millis(2);
-/// Threads that wait awake at a time: to wake a thread takes about half as long as a flush.
-const AWAKE_MAX: u64 = 1;
+/// Waiters that spin instead of sleeping, at a time. Waking a thread takes about half as long as a
+/// flush.
+const SPINNERS_MAX: u64 = 1;
 
 /// Threads and tasks that wait until a transaction is durable.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     state: Mutex<Waiting>,
-    /// Threads that wait awake.
-    awake: AtomicU64,
-    /// How many transactions committed at the same time lately.
+    /// Waiters that spin now.
+    spinning: AtomicU64,
+    /// Transactions that the last flush made durable, or that committed while it ran.
     committers: AtomicU64,
-    /// Nanoseconds that a flush takes, on average.
+    /// Mean time of a flush, in nanoseconds.
     flush_nanos: AtomicU64,
 }
 
@@ -73,7 +74,7 @@ impl Waiters {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Wakes a task when something has become durable.
+    /// Adds a task to wake when the next flush or checkpoint has ended.
     pub(crate) fn add(&self, waker: &Waker) {
         let mut waiting = self.lock();
         if !waiting.wakers.iter().any(|known| known.will_wake(waker)) {
@@ -113,11 +114,11 @@ impl Core {
             }
             self.check_process()?;
             self.check_poison()?;
-            if self.try_lead()? || self.wait_awake(txn) {
+            if self.try_lead()? || self.spin(txn) {
                 continue;
             }
             self.waiters.enter(txn);
-            // A leader that has ended before this thread was in the list has not woken it.
+            // A leader that ended before this thread was in the list did not wake it.
             if !self.is_acknowledged(txn) && self.poison().is_none() && !self.try_lead()? {
                 std::thread::park_timeout(WAIT_MAX);
             }
@@ -125,7 +126,7 @@ impl Core {
         }
     }
 
-    /// Leads a flush if no other thread does; whether it did.
+    /// Leads a flush if no other thread does. Returns whether it did.
     fn try_lead(&self) -> Result<bool> {
         match self.flush_lock.try_lock() {
             Some(flush) => {
@@ -136,17 +137,18 @@ impl Core {
         }
     }
 
-    /// Waits awake while another thread flushes, if few do. Whether it is worth looking again.
-    fn wait_awake(&self, txn: TxnId) -> bool {
-        if self.waiters.awake.fetch_add(1, Ordering::Relaxed) >= AWAKE_MAX {
-            self.waiters.awake.fetch_sub(1, Ordering::Relaxed);
+    /// Spins while another thread flushes, if fewer than `SPINNERS_MAX` waiters do. Returns false
+    /// if the caller had better sleep.
+    fn spin(&self, txn: TxnId) -> bool {
+        if self.waiters.spinning.fetch_add(1, Ordering::Relaxed) >= SPINNERS_MAX {
+            self.waiters.spinning.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
         let (begin, limit) = (Instant::now(), 2 * self.waiters.flush_time());
         while !self.is_acknowledged(txn) && !self.flush_lock.is_free() && begin.elapsed() < limit {
             std::thread::yield_now();
         }
-        self.waiters.awake.fetch_sub(1, Ordering::Relaxed);
+        self.waiters.spinning.fetch_sub(1, Ordering::Relaxed);
         begin.elapsed() < limit
     }
 
@@ -157,9 +159,9 @@ impl Core {
         self.wait_durable(self.live.latest().txn)
     }
 
-    /// Leads a flush before a txn would pass `published` by more than the ring holds (P5), and
-    /// before more than a quarter of the log waits for a flush: the search for damage looks as far
-    /// as two quarters.
+    /// Leads a flush before a txn would pass `published` by more than the ring holds (P5), or if
+    /// more than a quarter of the log is unflushed. The search for damage reads half of the log
+    /// past the end (`Scanner::damage`): the unflushed quarter and one record.
     pub(crate) fn keep_unflushed(&self, state: &State) -> Result<()> {
         let unflushed = state.log.start.saturating_sub(self.live.flushed().max(self.live.durable_meta().log_start));
         let quarter = state.log.pages * self.page_size as u64 / 4;
@@ -169,8 +171,9 @@ impl Core {
         Ok(())
     }
 
-    /// Waits for the records of other committers, if there were some at the last flush: as long as
-    /// one comes soon after the other, and all in all no longer than a flush takes.
+    /// Waits for the records of other committers, if the last flush had some: until as many
+    /// transactions are unflushed as then, but no longer than the mean time of a flush (at most
+    /// [`GATHER_MAX`]).
     fn gather(&self) {
         let committers = self.waiters.committers.load(Ordering::Relaxed);
         if committers < 2 {
@@ -187,12 +190,12 @@ impl Core {
         }
     }
 
-    /// Transactions that were committed and are not durable.
+    /// Number of transactions that are committed and not durable.
     fn unflushed(&self) -> u64 {
         self.live.latest().txn.0.saturating_sub(self.live.durable_txn().0)
     }
 
-    /// The steps of a leader. Poisons if the flush fails.
+    /// Flushes the log, then releases the flush lock and wakes waiters. Poisons if the flush fails.
     fn lead(&self, flush: NamedGuard<'_>) -> Result<()> {
         let done = self.check_poison().and_then(|()| self.flush_log());
         if let Err(e) = &done {
@@ -213,7 +216,7 @@ impl Core {
                 return Ok(());
             }
             self.flush_records(&state)?;
-            // Those of this flush, and those that have come meanwhile.
+            // The committers of this flush, and those that committed while it ran.
             let committers = self.live.latest().txn.0.saturating_sub(durable.0);
             self.waiters.committers.store(committers, Ordering::Relaxed);
         }
@@ -238,15 +241,16 @@ impl Core {
             let average = self.waiters.flush_nanos.load(Ordering::Relaxed);
             self.waiters.flush_nanos.store((3 * average + nanos) / 4, Ordering::Relaxed);
         }
-        // What was cut off since it was written is not flushed, and the kernel tells nobody.
+        // The kernel reports no error for records that were cut off after they were written, so
+        // look at the length.
         self.check_whole(state).map_err(|e| self.unknown(&e))?;
         self.live.raise_flushed(closed);
         self.live.set_durable(state.txn);
         Ok(())
     }
 
-    /// Waits until the record that is being appended is written: it may begin in a page that is
-    /// about to be flushed (P8).
+    /// Waits until the record that is being appended is written, because it may begin in a page
+    /// that is about to be flushed (P8).
     fn await_appender(&self) {
         let appending = self.live.appending();
         if appending == TxnId(0) {
@@ -257,7 +261,7 @@ impl Core {
         }
     }
 
-    /// The error of commits of which it is not known whether they stand.
+    /// Returns the error of commits that may or may not be found when the file is opened again.
     fn unknown(&self, cause: &Error) -> Error {
         self.not_known(cause)
     }

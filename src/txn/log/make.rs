@@ -1,12 +1,12 @@
 //! Making the log, and giving it up.
 //!
-//! Floor: txn. A database that commits a few times only, like one command of a tool, has no log:
+//! Floor: txn. A database that commits only a few times, like one command of a tool, has no log:
 //! its commits cost two flushes, and the file stays small. The fourth small commit of an open
-//! database makes the log. Closing in order gives it up. Both are commits by checkpoint, because
-//! the log's extent and epoch are part of the state (P14).
+//! database makes the log. Closing cleanly gives the log up. Both are commits by checkpoint,
+//! because the log's extent and epoch are part of the state (P14).
 //!
-//! Failure: without room on the disk there is no log, and commits go by checkpoint. Errors of a
-//! commit by checkpoint.
+//! Failure: without room on the disk no log is made, and transactions commit by checkpoint.
+//! Otherwise the errors of a commit by checkpoint.
 
 use std::sync::atomic::Ordering;
 
@@ -25,15 +25,15 @@ use crate::txn::write::txn::{writer_of, WriteTxn};
 
 /// Commits of an open database before one makes the log.
 const COMMITS_BEFORE_LOG: u64 = 3;
-/// After a log could not be made, so many commits go by checkpoint before the next attempt.
+/// Commits by checkpoint between a failed attempt to make the log and the next one.
 const COMMITS_BEFORE_RETRY: u64 = 1000;
-/// A log is replaced when the new one is so many times as large.
+/// A log is replaced when the new one would be at least this many times as large.
 const LARGER_FROM: u64 = 4;
 const LOG_MIN_BYTES: u64 = 256 << 10;
 const LOG_MAX_BYTES: u64 = 64 << 20;
-/// Bytes of zeros that are written at once into a new log.
+/// Bytes of zeros in each write to a new log.
 const ZEROS_BYTES: usize = 1 << 20;
-/// Pages held only for the durable meta page at which a checkpoint begins, at least.
+/// Lower bound of the number of held pages at which a checkpoint begins.
 const HELD_PAGES_MIN: u64 = 256;
 
 impl Core {
@@ -57,13 +57,13 @@ impl Core {
         outgrown && self.lock.is_some() && commits >= before.max(self.retry_at.load(Ordering::Relaxed))
     }
 
-    /// Makes no log for a while.
+    /// Delays the next attempt to make a log by [`COMMITS_BEFORE_RETRY`] commits.
     fn put_log_off(&self) {
         self.retry_at.store(self.commits.load(Ordering::Relaxed) + COMMITS_BEFORE_RETRY, Ordering::Relaxed);
     }
 
-    /// Bytes that the record of a transaction on a state may have; 0 if nothing needs to be
-    /// recorded.
+    /// The most bytes that the record of a transaction on a state may have. 0 if the transaction
+    /// needs no record.
     pub(crate) fn record_bytes_for(&self, state: &State) -> usize {
         match self.wants_log(state) {
             true => self.new_log_bytes(state) as usize / 4,
@@ -71,7 +71,7 @@ impl Core {
         }
     }
 
-    /// Commits a state by checkpoint, in a new epoch if that of the log is broken.
+    /// Commits a state by checkpoint, in a new epoch if the log's epoch is broken.
     pub(crate) fn store_by_checkpoint(&self, mut state: State, checkpoint: NamedGuard<'_>) -> Result<State> {
         if state.log.pages > 0 && !self.can_append(&state.log) {
             self.begin_epoch(&mut state);
@@ -80,15 +80,16 @@ impl Core {
         Ok(state)
     }
 
-    /// Whether a state may be visible before it is durable: all that had to be durable is (P12).
+    /// Whether a state may be visible before it is durable: every `Immediate` transaction up to it
+    /// is durable (P12).
     pub(crate) fn may_publish(&self, state: &State) -> bool {
         self.live.durable_txn() >= state.last_immediate || hooks::is(Mutant::LastImmediateIgnored)
     }
 }
 
 impl Env {
-    /// Notes that a transaction has committed: asks for a checkpoint where one is due, and for a
-    /// flush of what is not durable.
+    /// Asks the environment's thread for what is due after a commit: a checkpoint, and a flush if
+    /// the transaction is not durable.
     pub(crate) fn note_commit(&self, txn: TxnId) {
         let Some(state) = self.live.state(txn).filter(|state| state.log.pages > 0) else { return };
         self.start_background();
@@ -106,8 +107,9 @@ impl Env {
         }
     }
 
-    /// Commits a state without a log, when the last handle is gone. What is free at the end of the
-    /// file then is given up too; both meta pages say so, because the file gets shorter.
+    /// Gives the log up when the last handle closes: commits a state without it. Then drops the
+    /// free pages at the end of the file. If that makes the state shorter, commits once more, so
+    /// that both meta pages describe the shorter file before it is cut.
     pub(crate) fn give_up_log(&mut self) -> Result<()> {
         self.make_writer()?;
         let before = self.live.latest();
@@ -124,8 +126,8 @@ impl Env {
         Ok(())
     }
 
-    /// Commits a change of the free space by checkpoint, without a log. No other thread has the
-    /// environment.
+    /// Commits by checkpoint a state without a log, with a change of the free space. No other
+    /// thread uses the environment.
     fn commit_alone(&self, latest: &State, change: impl FnOnce(&mut TxnPages)) -> Result<()> {
         let Some(mut writer) = self.take_writer() else { return Ok(()) };
         let made = self.change_free_space(&mut writer, latest, change);
@@ -160,14 +162,15 @@ impl Env {
 }
 
 impl Core {
-    /// Where the next log or epoch may begin: on a page that no flush has begun to write.
+    /// Returns the position where the next log or epoch may begin: on a page that no flush has
+    /// begun to write.
     fn next_log_start(&self, state: &State) -> u64 {
         state.log.start.max(self.live.closed()).next_multiple_of(self.page_size as u64)
     }
 }
 
 impl WriteTxn {
-    /// The log of the state that this transaction makes: a new one if it is due.
+    /// Returns the log of the state that this transaction makes. Makes a new log if one is due.
     pub(crate) fn next_log(&mut self) -> Result<LogDescriptor> {
         let latest = self.basis.latest;
         if !self.env.wants_log(&latest) || !writer_of(&mut self.writer).record.is_active() {

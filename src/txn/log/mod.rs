@@ -5,15 +5,19 @@
 //! After a crash, the operations are applied again to the state of the newest meta page.
 //!
 //! ```text
-//! operations  what a transaction did, as bytes: written by `TxnRecord`, read by `Operations`
-//! append      writes a record at the head of the log; makes a new log or a new epoch
-//! make        makes the log when it pays, gives it up when the database is closed
+//! operations  body of a record: `TxnRecord` writes operations, `Operations` reads them
+//! append      adds header and checksum, writes the record at the head of the log; begins an epoch
+//! make        makes the log, or a larger one; gives it up when the database is closed
 //! lead        flushes the log for all transactions that wait; waits for such a flush
 //! scan        finds the valid records of a log after a crash
-//! replay      applies them
+//! replay      applies the records found
 //! ```
 //!
-//! Failure: a failed append goes on by checkpoint. A failed flush poisons the database (R9).
+//! The header of a record is in `../../page/log_record.rs`, the file of the log (writes, flushes)
+//! in `../../mapping/log_file.rs`.
+//!
+//! Failure: after a failed append the transaction commits by checkpoint. A failed flush poisons the
+//! database (R9).
 
 pub(crate) mod append;
 pub(crate) mod lead;

@@ -5,7 +5,7 @@
 //! last byte.
 //!
 //! ```text
-//! 1 table   name, key codec, value codec     opens a table or makes it; the next number stands for it
+//! 1 table   name, key codec, value codec     opens or makes a table, which gets the next number
 //! 2 put     table number, key, value
 //! 3 delete  table number, key
 //! 4 drop    name                              drops a table
@@ -14,7 +14,9 @@
 //!                                             is one byte (0 none, 1 given) and the key if given
 //! ```
 //!
-//! A name, a codec, a key or a value is its length and its bytes.
+//! A name, a codec, a key or a value is its length and its bytes. Operation 1 has no flags of the
+//! table: a new flag of `catalog::flags` that a program can set needs an operation that carries it,
+//! or replay would lose it.
 //!
 //! Failure: a body that does not decode is `None` in [`Operations::next_operation`].
 
@@ -27,19 +29,19 @@ const DROP: u8 = 4;
 const RENAME: u8 = 5;
 const REMOVE: u8 = 6;
 
-/// The record that a running transaction fills, as long as it is small enough.
+/// The record of the running transaction. It is filled as long as it is small enough.
 #[derive(Debug, Default)]
 pub(crate) struct TxnRecord {
     /// Room for the header, then the body.
     bytes: Vec<u8>,
-    /// Bytes that the record may have; 0: nothing is recorded.
+    /// The most bytes that the record may have. 0: nothing is recorded.
     limit: usize,
     tables: u32,
 }
 
 impl TxnRecord {
-    /// Begins the record of a transaction, of at most `limit` bytes. 0: the transaction commits by
-    /// checkpoint, and nothing is recorded.
+    /// Begins the record of a transaction, of at most `limit` bytes. With a limit of 0 nothing is
+    /// recorded, and the transaction commits by checkpoint.
     pub(crate) fn begin(&mut self, limit: usize) {
         self.limit = limit;
         self.tables = 0;
@@ -59,12 +61,12 @@ impl TxnRecord {
         self.limit > 0
     }
 
-    /// The record with room for its header, if everything was recorded.
+    /// Returns the record, with room for its header, if it has every operation of the transaction.
     pub(crate) fn whole(&mut self) -> Option<&mut Vec<u8>> {
         self.is_active().then_some(&mut self.bytes)
     }
 
-    /// Records that a table was opened or made; gives its number.
+    /// Records that a table was opened or made. Returns its number in the record.
     pub(crate) fn table(&mut self, name: &str, key_codec: &str, value_codec: &str) -> u32 {
         if self.fits(name.len() + key_codec.len() + value_codec.len()) {
             self.bytes.push(TABLE);
@@ -120,12 +122,12 @@ impl TxnRecord {
         }
     }
 
-    /// Whether an operation with a value of so many bytes can be recorded; otherwise gives up.
+    /// Whether an operation with a value of `bytes` bytes fits the record. If not, stops recording.
     pub(crate) fn makes_room(&mut self, bytes: usize) -> bool {
         self.is_active() && self.fits(bytes)
     }
 
-    /// Whether so many more bytes fit; otherwise gives up.
+    /// Whether `bytes` more bytes fit the record. If not, stops recording.
     #[inline]
     fn fits(&mut self, bytes: usize) -> bool {
         let fits = self.bytes.len().saturating_add(bytes).saturating_add(64) <= self.limit;
@@ -171,12 +173,12 @@ impl<'a> Operations<'a> {
         Operations { rest: body }
     }
 
-    /// Whether all were read.
+    /// Whether all operations were read.
     pub(crate) fn is_done(&self) -> bool {
         self.rest.is_empty()
     }
 
-    /// The next operation; `None` after the last one, and for bytes that are none.
+    /// Returns the next operation. `None` after the last one, and for bytes that do not decode.
     pub(crate) fn next_operation(&mut self) -> Option<Operation<'a>> {
         let (&tag, rest) = self.rest.split_first()?;
         let mut reader = Operations { rest };
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_gets_too_large_is_given_up() {
+    fn a_transaction_over_the_limit_has_no_record() {
         let mut record = TxnRecord::default();
         record.begin(1000);
         let table = record.table("t", "", "");

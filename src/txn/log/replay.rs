@@ -1,12 +1,20 @@
 //! Replay: applies the records of a log to the state of the newest meta page.
 //!
-//! Floor: txn. All records are applied in one transaction, which ends with a checkpoint of its own
-//! number and epoch, before anything is appended (R10). A crash on the way leaves the meta page and
-//! the log as they were, so replay begins again. A database that is opened read-only is replayed
-//! into memory after the file's pages, and the file stays as it is.
+//! Floor: txn. One transaction applies all records. It commits by checkpoint, with a number and an
+//! epoch of its own, before anything is appended (R10). A crash during a replay leaves the meta
+//! page and the log as they were, so the next opening replays again.
 //!
-//! Failure: damage of the log or of a page is `Corrupt` and names the transactions in doubt; errors
-//! of a write transaction. Nothing was changed that a meta page reaches.
+//! ```text
+//! opened for writing, up to 4 MiB:  in_memory applies, then write_out copies the new pages and
+//!                                   commits them by Core::commit_by_checkpoint
+//! more, or no room to grow:         apply_all in the file, then WriteTxn::commit_replayed
+//! opened read-only:                 apply_all in memory after the file's pages, then
+//!                                   WriteTxn::keep_replayed; the file is not changed
+//! ```
+//!
+//! Failure: damage of the log or of a page is `Corrupt` and names the transactions that are
+//! possibly lost. Otherwise the errors of a write transaction. No page that a meta page reaches was
+//! changed.
 
 use std::fs::File;
 use std::io;
@@ -25,9 +33,10 @@ use crate::txn::log::scan::{scan, LogDamage, Scan};
 use crate::txn::state::State;
 use crate::txn::write::txn::WriteTxn;
 
-/// Records of so many bytes are applied in memory. Each of their entries may change a page or two.
+/// Records of at most this many bytes are applied in memory first. Each operation may change a page
+/// or two.
 const IN_MEMORY_MAX_BYTES: u64 = 4 << 20;
-/// Bytes of replayed pages that are copied at once.
+/// Bytes of replayed pages in each write to the file.
 const COPY_BYTES: usize = 1 << 20;
 
 /// Reads the log of a meta page from the disk, past the page cache where that is possible.
@@ -39,7 +48,7 @@ pub(crate) fn read_log(file: &File, meta: &MetaPage) -> Scan {
     })
 }
 
-/// The error of a log that is not the whole history.
+/// Returns the error of a damaged log.
 pub(crate) fn damage_error(path: &Path, damage: &LogDamage) -> Error {
     let doubt = match damage.durable {
         Some(durable) if durable > damage.from => format!("transactions {} to {durable} are lost", damage.from),
@@ -54,16 +63,17 @@ pub(crate) fn damage_error(path: &Path, damage: &LogDamage) -> Error {
     Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what }
 }
 
-/// Applies the records of a log, and makes the state that they lead to durable, or visible if the
+/// Applies the records of a log and commits the resulting state; only publishes it if the
 /// environment is read-only. The environment was just opened on the state of the meta page, and no
-/// other thread has it yet. `memory` is an environment in which the records were applied before.
+/// other thread has it yet. `memory` is the environment in which `in_memory` has applied the
+/// records.
 ///
-/// After an error the environment is poisoned: its latest state has the number of the newest
-/// record, and not what the record says, so nothing may be made of it.
+/// After an error the environment is poisoned: its latest state has the number of the newest record
+/// but not the entries of that record, so nothing may be built on it.
 pub(crate) fn replay(env: &Arc<Env>, meta: (&MetaPage, usize), log: &Scan, memory: Option<Arc<Env>>) -> Result<()> {
     let replayed = match memory {
         Some(memory) => match write_out(env, meta, log, &memory) {
-            // In place, free pages of the file serve.
+            // The file cannot grow: apply the records in its free pages.
             Err(e) if may_not_grow(&e) => apply_all(env, meta, log),
             other => other,
         },
@@ -86,10 +96,11 @@ pub(super) fn may_not_grow(e: &Error) -> bool {
     }
 }
 
-/// Applies the records of a log in memory, after the pages of the file. So a file that is refused
-/// because its log cannot be applied is not changed.
+/// Applies the records of a log in memory, in new pages after those of the file. So a file whose
+/// log cannot be applied is refused unchanged.
 ///
-/// `None` if memory may not suffice: then the records are applied in the file.
+/// Returns `None` if the records are too many or memory does not suffice. The caller then applies
+/// them in the file.
 pub(crate) fn in_memory(file: &File, parts: EnvParts, options: MapOptions, log: &Scan) -> Result<Option<Arc<Env>>> {
     if log.record_bytes() > IN_MEMORY_MAX_BYTES {
         return Ok(None);
@@ -155,7 +166,8 @@ fn copy_pages(env: &Env, writer: &mut Writer, pages: u64, memory: &Env) -> Resul
     Ok(())
 }
 
-/// The state of a meta page with the number of the newest record, as a replay begins with it.
+/// Returns the state that a replay begins with: that of the meta page, with the number of the
+/// newest record.
 fn before_replay(meta: &MetaPage, log: &Scan) -> State {
     let txn = log.newest(meta);
     let (start, chain) = log.records.last().map_or((meta.log.start, meta.log.chain), |last| (last.end, last.checksum));
@@ -181,7 +193,7 @@ fn apply_all(env: &Arc<Env>, (meta, slot): (&MetaPage, usize), log: &Scan) -> Re
     }
 }
 
-/// Says of which transaction the record is that cannot be applied.
+/// Adds to an error the transaction whose record could not be applied.
 fn in_record(e: Error, txn: u64) -> Error {
     match e {
         Error::Corrupt { path, page, table, what } => Error::Corrupt {

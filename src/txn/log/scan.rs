@@ -1,15 +1,15 @@
 //! Finding the valid records of a commit log.
 //!
-//! Floor: txn. Begins where the meta page says, and goes on while records verify, chain on each
-//! other and have the next transaction number. The next record follows the one before or begins the
-//! next page; a gap ends the log.
+//! Floor: txn. Begins at the log start of the meta page, and goes on while records verify, chain on
+//! each other and have the next transaction number. The next record follows the one before or
+//! begins the next page. A gap ends the log.
 //!
-//! A crash may leave whole records after a gap: of transactions that were not acknowledged. But a
-//! record says which transaction was durable when it was written, and which meta page. If that is
-//! newer than what was found, then something was lost that had been acknowledged: that is damage,
-//! and never a shorter history.
+//! A crash may leave whole records of transactions that were not acknowledged after a gap. But each
+//! record names the transaction and the meta page that were durable when it was written. If one of
+//! them is newer than the last record found, an acknowledged transaction was lost. The scan reports
+//! damage then, and never a shorter history.
 //!
-//! Failure: [`LogDamage`] names the transactions in doubt.
+//! Failure: [`LogDamage`] names the transactions that are possibly lost.
 
 use std::io;
 
@@ -17,7 +17,7 @@ use crate::ids::TxnId;
 use crate::page::log_record::{stored_checksum, RecordHeader, Seed, HEADER_BYTES};
 use crate::page::meta::MetaPage;
 
-/// Bytes of the log that are read at once.
+/// Bytes of the log in each read.
 const READ_BYTES: u64 = 1 << 20;
 
 /// Reads bytes of the file: at an offset, into a buffer.
@@ -27,23 +27,24 @@ pub(crate) type ReadAt<'r> = dyn Fn(u64, &mut [u8]) -> io::Result<()> + 'r;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) header: RecordHeader,
-    /// Where it begins, and where the next one may begin.
+    /// The position where the record begins.
     pub(crate) position: u64,
+    /// The position where the next record may begin.
     pub(crate) end: u64,
     pub(crate) checksum: u32,
 }
 
-/// Why a log is not the whole history.
+/// Proof that acknowledged transactions are missing from a log, or that its pages cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogDamage {
-    /// The first transaction that is lost or in doubt.
+    /// The first transaction that is lost or possibly lost.
     pub(crate) from: TxnId,
-    /// The last one that is known to have been durable; none if reading failed.
+    /// The last transaction that is known to have been durable. `None` if a page could not be read.
     pub(crate) durable: Option<TxnId>,
     pub(crate) what: String,
 }
 
-/// What a log holds.
+/// The contents of a log: its valid records, its damage.
 #[derive(Debug)]
 pub(crate) struct Scan {
     pub(crate) records: Vec<Record>,
@@ -65,7 +66,7 @@ impl Scan {
         self.records.iter().map(|record| record.end - record.position).sum()
     }
 
-    /// The newest transaction of the log, or that of the meta page.
+    /// The newest transaction of the log. Without records, that of the meta page.
     pub(crate) fn newest(&self, meta: &MetaPage) -> TxnId {
         self.records.last().map_or(meta.txn, |record| record.header.txn)
     }
@@ -120,7 +121,7 @@ struct Scanner<'r> {
 }
 
 impl Scanner<'_> {
-    /// The record that begins at a position, if one does that verifies by itself.
+    /// Returns the record that begins at a position, if its checksum verifies.
     fn record(&mut self, position: u64) -> Option<Record> {
         let header = RecordHeader::decode(self.bytes(position, HEADER_BYTES as u64)?)?;
         let whole = HEADER_BYTES as u64 + u64::from(header.body_bytes);
@@ -141,7 +142,7 @@ impl Scanner<'_> {
         })
     }
 
-    /// Bytes from a position on, of which one lap of the log is read.
+    /// Returns bytes from a position on, within one lap of the log. Reads the log as far as needed.
     fn bytes(&mut self, position: u64, count: u64) -> Option<&[u8]> {
         let begin = position.checked_sub(self.start)?;
         let end = begin.checked_add(count).filter(|&end| end <= self.len)?;
@@ -152,7 +153,7 @@ impl Scanner<'_> {
             self.bytes.resize((from + count) as usize, 0);
             let chunk = &mut self.bytes[from as usize..];
             if (self.read)(self.offset + at, chunk).is_err() {
-                // A page that the disk cannot read must not hide the pages beside it.
+                // A page that the disk cannot read must not hide its neighbours: read page by page.
                 chunk.fill(0);
                 let page_size = self.page_size as usize;
                 let (read, at) = (self.read, self.offset + at);
@@ -167,7 +168,7 @@ impl Scanner<'_> {
         Some(&self.bytes[begin as usize..end as usize])
     }
 
-    /// Looks for what proves that the records found are not the whole history.
+    /// Looks for proof that the records found are not all that were acknowledged.
     fn damage(&mut self, records: &[Record], meta: &MetaPage, (end, txn): (u64, TxnId)) -> Option<LogDamage> {
         if self.len == 0 {
             return None;
@@ -178,10 +179,12 @@ impl Scanner<'_> {
             return Some(LogDamage { from: meta.txn.next(), durable: Some(newer), what });
         }
         let mut position = end.next_multiple_of(self.page_size);
-        // A record has a quarter of the log at most. What lies farther is of an earlier lap.
+        // At most a quarter of the log was unflushed (`Core::keep_unflushed`), and a record has at
+        // most a quarter. Records that lie farther are of an earlier lap.
         let limit = (end + self.len / 2).min(self.start + self.len);
         let mut proof: Option<(TxnId, u64)> = None;
-        // Records that overlap are none of ours, and must not cost the square of the log.
+        // Mapleaf writes no records that overlap. Verifying a forged log of such records must not
+        // take time quadratic in its length.
         let most = self.verified + 4 * self.len;
         while position < limit && self.verified < most {
             if let Some(record) = self.record(position) {
@@ -308,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_without_records_is_whole() {
+    fn a_log_without_records_has_no_damage() {
         let found = Log::new(0).scan(0);
         assert!(found.records.is_empty() && found.damage.is_none());
     }
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn records_of_an_earlier_lap_or_epoch_are_none() {
+    fn records_of_an_earlier_lap_or_epoch_are_not_found() {
         let mut log = Log::new(0);
         (0..40).for_each(|_| {
             log.append(3000);

@@ -1,10 +1,10 @@
 //! Cache validation when a file is opened: does the page cache show what the disk has?
 //!
-//! Floor: txn. Nearly always it does. After a failed flush it may not (rules R9, R10): then the
-//! page cache of the file is dropped, and everything is read from the disk again. A failed flush is
-//! remembered in this process, and in an attribute of the file if the file system has attributes.
-//! If the file was not closed cleanly, its meta pages in the cache are also compared with those on
-//! the disk, because all other pages follow from them.
+//! Floor: txn. After a failed flush it may not (rules R9, R10): then the page cache of the file is
+//! dropped, and the file is read from the disk again. A failed flush is remembered in this process,
+//! and in an attribute of the file if the file system has attributes. If the file was not closed
+//! cleanly, its meta pages in the cache are also compared with those on the disk, because all other
+//! pages follow from them.
 //!
 //! Failure: [`Error::Busy`] if the cache cannot be dropped because another program has the file
 //! mapped; errors of the kernel.
@@ -48,21 +48,21 @@ pub(crate) fn forget_failed_flush(file: &File, id: FileId) {
 }
 
 /// Whether a flush of the file has failed, as far as known, since it was last opened for writing.
-pub(crate) fn is_doubted(file: &File, id: FileId) -> bool {
+pub(crate) fn has_failed_flush(file: &File, id: FileId) -> bool {
     flush_failed().contains(&id) || direct_io::is_flush_failed(file)
 }
 
-/// Ensures that reads of the file return what the disk has. Returns whether that was in doubt: a
-/// flush has failed, or the meta pages in the page cache differed from those on the disk. For
-/// writing, first flushes what a killed process left in the page cache.
+/// Ensures that reads of the file return the bytes of the disk. Returns whether the cache had to be
+/// dropped: a flush has failed, or the meta pages in the page cache differed from those on the
+/// disk. For writing, first flushes the pages that a killed process left in the page cache.
 pub(crate) fn validate(path: &Path, file: &File, id: FileId, read_only: bool) -> Result<bool> {
-    let mut doubted = is_doubted(file, id);
+    let mut suspect = has_failed_flush(file, id);
     let reading = |e| Error::io("reading the meta pages", path, e);
     if read_only {
         // Everything that a durable meta page reaches was flushed before it. So if the cached meta
         // pages are those of the disk, all other pages can be trusted too, and the cache of other
         // readers stays.
-        doubted = doubted && !meta_pages_are_on_disk(file, true).map_err(reading)?;
+        suspect = suspect && !meta_pages_are_on_disk(file, true).map_err(reading)?;
     } else {
         // A killed process may have stored a meta page without flushing it. This open will treat
         // that meta page as durable, so flush it before pages of the older state are reused (R5,
@@ -74,12 +74,12 @@ pub(crate) fn validate(path: &Path, file: &File, id: FileId, read_only: bool) ->
             Err(e) if refused::is(&e) => return Err(Error::io("flushing the file", path, e)),
             Err(_) => {
                 remember_failed_flush(file, id);
-                doubted = true;
+                suspect = true;
             }
         }
-        doubted = doubted || !meta_pages_are_on_disk(file, false).map_err(reading)?;
+        suspect = suspect || !meta_pages_are_on_disk(file, false).map_err(reading)?;
     }
-    if !doubted {
+    if !suspect {
         return Ok(false);
     }
     if !read_only {
@@ -97,19 +97,19 @@ pub(crate) fn validate(path: &Path, file: &File, id: FileId, read_only: bool) ->
     }
 }
 
-/// Whether the meta pages in the page cache are those on the disk. Unless `doubted`, also true for
-/// a file whose length is exactly that of its newest state, as it was closed cleanly, and for a
-/// file that cannot be read past the cache.
-fn meta_pages_are_on_disk(file: &File, doubted: bool) -> io::Result<bool> {
+/// Whether the meta pages in the page cache are those on the disk. Unless `suspect`, also true for
+/// a file with exactly the length of its newest state, which was closed cleanly, and for a file
+/// that cannot be read past the cache.
+fn meta_pages_are_on_disk(file: &File, suspect: bool) -> io::Result<bool> {
     let cached = survey::probe(file);
     let page_size = cached.page_size.unwrap_or(limits::PAGE_SIZE_MAX) as u64;
     let newest = cached.slots.iter().filter_map(|slot| slot.meta().ok()).max_by_key(|meta| meta.txn);
     let needed = newest.map(|newest| newest.page_count * page_size);
-    if !doubted && needed.is_some() && files::length(file).ok() == needed {
+    if !suspect && needed.is_some() && files::length(file).ok() == needed {
         return Ok(true);
     }
     let Some(on_disk) = direct_io::read_start_past_cache(file, 2 * page_size)? else {
-        return Ok(!doubted);
+        return Ok(!suspect);
     };
     let found = meta::probe(|offset, len| {
         let start = usize::try_from(offset).ok()?;
@@ -132,12 +132,12 @@ mod tests {
             remember_failed_flush(&one, one_id);
             remember_failed_flush(&other, other_id);
         }
-        assert!(is_doubted(&unmarked, one_id) && is_doubted(&unmarked, other_id));
-        assert!(!is_doubted(&unmarked, (u64::MAX, 3)));
+        assert!(has_failed_flush(&unmarked, one_id) && has_failed_flush(&unmarked, other_id));
+        assert!(!has_failed_flush(&unmarked, (u64::MAX, 3)));
         forget_failed_flush(&one, one_id);
-        assert!(!is_doubted(&one, one_id), "forgotten after one call");
-        assert!(is_doubted(&other, other_id) && is_doubted(&unmarked, other_id));
+        assert!(!has_failed_flush(&one, one_id), "forgotten after one call");
+        assert!(has_failed_flush(&other, other_id) && has_failed_flush(&unmarked, other_id));
         forget_failed_flush(&other, other_id);
-        assert!(!is_doubted(&other, other_id));
+        assert!(!has_failed_flush(&other, other_id));
     }
 }

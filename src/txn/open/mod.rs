@@ -85,11 +85,11 @@ pub(crate) struct OpenSpec {
     pub(crate) recover: bool,
     /// `None`: not given, the default is [`ReadAhead::Auto`].
     pub(crate) read_ahead: Option<ReadAhead>,
-    /// How long a commit that is not durable stays so at most.
+    /// The longest time that an eventual commit stays not durable.
     pub(crate) sync_interval: Option<Duration>,
     /// Replay a damaged log up to the damage. Without it, opening fails.
     pub(crate) replay_to_damage: bool,
-    /// Pages held only for the durable meta page at which a checkpoint begins.
+    /// Number of held pages at which a checkpoint begins.
     pub(crate) held_pages: Option<u64>,
 }
 
@@ -112,7 +112,7 @@ impl Default for OpenSpec {
     }
 }
 
-/// How long an eventual commit may be lost by a power loss, if nothing else is set.
+/// Default of [`OpenSpec::sync_interval`].
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Databases that are open in this process. A child after `fork` gets an empty registry, so that it
@@ -173,7 +173,7 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
                 if let Ok((env, Ok(_))) = &opened {
                     registry.insert(id, Arc::downgrade(env));
                 }
-                // The end of an environment, after a replay that failed, needs the registry.
+                // Dropping the environment of a failed replay needs the registry.
                 drop(registry);
                 return opened
                     .and_then(|(_, replayed)| replayed)
@@ -268,7 +268,7 @@ pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
 }
 
 /// Replays the log of a file up to its damage, in the file if `carry_out` is true, else in memory.
-/// Gives the tables and their numbers of entries.
+/// Returns the tables and their numbers of entries.
 fn replay_log(path: &Path, carry_out: bool) -> Result<Vec<(String, u64)>> {
     let spec = OpenSpec { read_only: !carry_out, replay_to_damage: true, ..OpenSpec::default() };
     let txn = ReadPool::new(open(path, &spec)?).begin()?;
@@ -276,12 +276,12 @@ fn replay_log(path: &Path, carry_out: bool) -> Result<Vec<(String, u64)>> {
     Ok(tables.into_iter().map(|(name, record)| (name, record.root.entries)).collect())
 }
 
-/// Opens a file and replays its log. Gives the environment, which must not be used if the replay
+/// Opens a file and replays its log. Returns the environment, which must not be used if the replay
 /// failed.
 fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Arc<Env>, Result<()>)> {
     let lock = lock_file(path, id, spec.read_only)?;
     initialise_blank(path, &file, spec)?;
-    let NewestState { meta, slot, in_order, doubted } = find_state(path, &file, id, spec)?;
+    let NewestState { meta, slot, closed_cleanly, cache_dropped } = find_state(path, &file, id, spec)?;
     let page_size = u64::from(meta.page_size);
     let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
     let needed = meta.page_count.saturating_mul(page_size);
@@ -293,7 +293,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
         page_size: meta.page_size as usize,
         window_bytes: spec.window_bytes,
         fault_guard: spec.fault_guard.unwrap_or(true),
-        // A replay may need the space after the state, for which the blocks are there.
+        // A replay may use the space after the state, whose blocks are reserved already.
         used_bytes: (spec.read_only || log.is_none()).then_some(needed),
     };
     let replays = log.as_ref().is_some_and(|log| !log.records.is_empty());
@@ -309,7 +309,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
     };
     let mapping = mapped.map_err(|e| Error::io("mapping the file", path, e))?;
     mapping.set_read_ahead(spec.read_ahead.unwrap_or_default());
-    if !spec.read_only && !in_order {
+    if !spec.read_only && !closed_cleanly {
         prepare_unclean(path, &mapping, needed, log.is_none() && len > needed)?;
     }
     let env = Arc::new(Env::new(parts(Some(lock)), mapping));
@@ -317,14 +317,14 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
         Some(log) => replay::replay(&env, (&meta, slot), &log, memory),
         None => Ok(()),
     };
-    if let (Ok(()), true, false, Some(lock)) = (&replayed, doubted, spec.read_only, &env.lock) {
-        // Only now is everything durable that was in doubt (P20).
+    if let (Ok(()), true, false, Some(lock)) = (&replayed, cache_dropped, spec.read_only, &env.lock) {
+        // Only now is the state durable that was read after the cache was dropped (P20).
         cache_validation::forget_failed_flush(lock.file(), id);
     }
     Ok((env, replayed))
 }
 
-/// Prepares a file for writing that was not closed in order.
+/// Prepares a file for writing that was not closed cleanly.
 ///
 /// A killed process may have left its newest meta page only in the page cache. It is flushed before
 /// readers see its state or a commit builds on it (R7, R10); otherwise a power loss could bring
@@ -332,7 +332,8 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
 fn prepare_unclean(path: &Path, mapping: &Mapping, needed: u64, cuts: bool) -> Result<()> {
     mapping.flush(FlushKind::Tree, 0, needed).map_err(|e| Error::io("flushing the file", path, e))?;
     if cuts {
-        // Only now: the meta page that was found, and may need less than an older one, is durable.
+        // Cut only after the flush: the meta page found, which may need less than the older one, is
+        // durable now.
         mapping.shrink(needed).map_err(|e| Error::io("cutting off unused space", path, e))?;
     }
     mapping.ready_to_write().map_err(|e| Error::io("mapping the file for writing", path, e))
@@ -352,7 +353,7 @@ fn initialise_blank(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
     }
 }
 
-/// The commit log of a file that was not closed in order; `None` if there is none.
+/// Reads the commit log of a file that was not closed cleanly. `None` if it has no log.
 fn find_log(path: &Path, file: &File, meta: &MetaPage, spec: &OpenSpec) -> Result<Option<Scan>> {
     let log = (meta.log.pages > 0).then(|| replay::read_log(file, meta));
     match log.as_ref().and_then(|log| log.damage.as_ref()).filter(|_| !spec.replay_to_damage) {
@@ -361,40 +362,41 @@ fn find_log(path: &Path, file: &File, meta: &MetaPage, spec: &OpenSpec) -> Resul
     }
 }
 
-/// The state that a file is opened with, and how it was found.
+/// The state that a file is opened with, and how far the file can be trusted.
 struct NewestState {
     meta: MetaPage,
     slot: usize,
     /// The file was closed cleanly, so the work for a writer can wait until there is one.
-    in_order: bool,
-    /// The page cache may have shown bytes that the disk does not have.
-    doubted: bool,
+    closed_cleanly: bool,
+    /// The page cache was dropped, because it may have held bytes that the disk does not have.
+    cache_dropped: bool,
 }
 
 /// Finds the newest state of a file, or the one that recovery goes back to.
 fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec) -> Result<NewestState> {
     let len = file::length(file).map_err(|e| Error::io("reading the length", path, e))?;
-    if !spec.read_only && !spec.recover && !cache_validation::is_doubted(file, id) {
+    if !spec.read_only && !spec.recover && !cache_validation::has_failed_flush(file, id) {
         // A file that is being written is longer than its newest state (MAP-5). So if the lengths
         // are equal, the file was closed cleanly, or opened and never written to.
         match newest_meta(path, file) {
             Ok((meta, slot)) if meta.log.pages == 0 && meta.page_count.saturating_mul(meta.page_size.into()) == len => {
-                return Ok(NewestState { meta, slot, in_order: true, doubted: false });
+                return Ok(NewestState { meta, slot, closed_cleanly: true, cache_dropped: false });
             }
             _ => {}
         }
     }
-    let doubted = cache_validation::validate(path, file, id, spec.read_only)?;
+    let cache_dropped = cache_validation::validate(path, file, id, spec.read_only)?;
     if spec.recover {
         metas(path, file)?;
         rollback::carry_out(path, file, &rollback::plan(path, file)?)?;
     }
     let (meta, slot) = newest_meta(path, file)?;
-    Ok(NewestState { meta, slot, in_order: false, doubted })
+    Ok(NewestState { meta, slot, closed_cleanly: false, cache_dropped })
 }
 
-/// Adds to a `Truncated` error which older state is whole, if one is. That reads every page in use,
-/// so it runs without the lock on the registry: other databases can be opened and closed meanwhile.
+/// Adds to a `Truncated` error which older state is whole, if one is. The caller does not hold the
+/// lock on the registry, because this reads every page in use: other databases can be opened and
+/// closed meanwhile.
 fn say_what_is_whole(e: Error, id: FileId) -> Error {
     let Error::Truncated { path, needed, found, whole: None } = e else { return e };
     // Without the lock another process has the file open and changes it, and only that process

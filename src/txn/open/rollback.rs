@@ -39,8 +39,8 @@ pub(crate) struct Plan {
     pub(crate) damage: Option<Finding>,
     /// The target: the newest whole state.
     pub(crate) target: Candidate,
-    /// Why Mapleaf cannot have written the slots like this, if so. Then a slot is rewritten even if
-    /// no state is given up.
+    /// Why Mapleaf cannot have written the slots like this. Then a slot is rewritten even if no
+    /// state is given up. `None` for slots that fit each other.
     pub(crate) contradiction: Option<String>,
     /// The contents of the meta pages.
     pub(crate) slots: [Slot; 2],
@@ -54,7 +54,7 @@ pub(crate) struct Plan {
     pub(crate) after: Vec<(String, u64)>,
 }
 
-/// What a commit log adds to the state of a meta page.
+/// The transactions that a commit log adds to the state of a meta page.
 #[derive(Clone, Debug)]
 pub(crate) struct LogTail {
     /// The newest transaction that can be replayed.
@@ -99,8 +99,8 @@ pub(crate) fn plan(path: &Path, file: &File) -> Result<Plan> {
         .chain(candidates.iter().skip(1).map(|older| (*older, survey::survey(file, found, &older.meta))));
     match surveys.find(|(_, survey)| survey.damage.is_none()) {
         Some((target, survey)) => {
-            // Slots that contradict each other are written anew, with a number that no record
-            // follows.
+            // Slots that contradict each other are written again, with a number that no record of
+            // the log follows.
             let log = LogTail::of(file, &target.meta).filter(|_| contradiction.is_none());
             Ok(Plan {
                 newest,
@@ -178,7 +178,8 @@ fn give_up(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     let meta = &plan.target.meta;
     let candidates = survey::candidates(&survey::probe(file));
     let newest = candidates.iter().map(|found| last_txn(file, &found.meta)).max();
-    // A record that was overwritten may have had the next number, and pages of its state carry it.
+    // A meta page that was overwritten may have had the next number, and pages of its state carry
+    // it.
     let lost = u64::from(plan.contradiction.is_some());
     let txn = newest.unwrap_or(0).max(plan.newest.meta.txn.0) + 1 + lost;
     if txn > MAX_U48 {
@@ -191,13 +192,13 @@ fn give_up(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     write_slot(path, file, &MetaPage { txn: TxnId(txn), log, ..*meta }, plan.target.slot ^ 1)
 }
 
-/// The newest transaction that a meta page or its log tells of. Pages may carry its number.
+/// The newest transaction that a meta page or its log names. Pages may carry its number.
 fn last_txn(file: &File, meta: &MetaPage) -> u64 {
     let Some(log) = LogTail::of(file, meta) else { return meta.txn.0 };
     log.newest.0.max(log.damage.and_then(|damage| damage.durable).map_or(0, |txn| txn.0))
 }
 
-/// Writes both copies of a record into a slot.
+/// Writes both copies of a meta page into a slot.
 fn write_slot(path: &Path, file: &File, meta: &MetaPage, slot: usize) -> Result<()> {
     let mut page = vec![0; meta.page_size as usize];
     meta.encode_slot(&mut page);

@@ -5,8 +5,8 @@
 //! its pointer, and is well-formed. That includes the catalog, all tables with their overflow
 //! extents, the free-space tree and the free list.
 //!
-//! Costs one read of every page in use; in memory, one bit per page in use and the records of all
-//! tables.
+//! Costs one read of every page in use; in memory, one bit per page in use and the table records of
+//! all tables.
 //!
 //! Failure: none; damage is part of the [`Survey`].
 
@@ -103,7 +103,7 @@ type OnEntry<'e> = dyn FnMut(&[u8], &[u8]) -> Result<()> + 'e;
 pub(crate) struct Survey {
     /// The first damage; `None` for a whole state.
     pub(crate) damage: Option<Finding>,
-    /// Tables whose records could be read, with their entry counts.
+    /// Tables whose table records could be read, with their entry counts.
     pub(crate) tables: Vec<(String, u64)>,
 }
 

@@ -115,10 +115,10 @@ impl OpenTable {
         if !pages.all_served() {
             return;
         }
-        // Damage is for the lookup to find that comes to it.
+        // Ignore damage here: a lookup that meets it reports it.
         let build = || FlatIndex::build(Tree::new(pages, &self.root), PAGES_MAX[step]).unwrap_or(None);
         let Some(made) = self.flat_indexes.get(self.txn, &self.root, PAGES_MAX[step], build) else { return };
-        // A smaller one may be worth using where a larger one is not.
+        // A smaller flat index may be worth using if a larger one is not.
         let made = made.or_else(|| self.made[..step].last()?.get()?.clone());
         // Below the leaves there is nothing more to make flat.
         let is_last = made.as_ref().is_some_and(|flat_index| flat_index.level() == 0);

@@ -161,7 +161,7 @@ impl Readers {
         self.chunks.iter().map_while(|chunk| chunk.get()).flat_map(|slots| slots.iter())
     }
 
-    /// Txns of all live snapshots. The caller must have read the published record before (P7).
+    /// Txns of all live snapshots. The caller must have loaded `published` before (P7).
     pub(crate) fn snapshots(&self) -> Vec<TxnId> {
         fence(Ordering::SeqCst);
         self.all()

@@ -146,12 +146,12 @@ impl ReadTxn {
         self.env().check_process()
     }
 
-    /// The record of a table, if there is one.
+    /// The table record of a table, if there is one.
     pub(crate) fn find_table(&self, name: &str) -> Result<Option<TableRecord>> {
         self.table_found(name, Tree::new(self.pages(), &self.state().catalog).get(name.as_bytes()))
     }
 
-    /// The same, if that needs nothing from the disk.
+    /// Like [`ReadTxn::find_table`], but returns `WouldBlock` instead of waiting for the disk.
     pub(crate) fn find_table_nonblocking(&self, name: &str) -> Result<Option<TableRecord>> {
         let found = tree::get_nonblocking(self.pages(), &self.state().catalog, name.as_bytes());
         self.table_found(name, found.map_err(|e| e.with_table(name)))
@@ -173,7 +173,7 @@ impl ReadTxn {
         self.snapshot.slot.tables.get(name, self.state().txn, &self.env().flat_indexes, || self.find_table(name))
     }
 
-    /// Names and records of all tables, in the order of names.
+    /// Names and table records of all tables, in the order of names.
     pub(crate) fn table_records(&self) -> Result<Vec<(String, TableRecord)>> {
         self.check_process()?;
         self.check_fault(table_records(self.pages(), &self.state().catalog))
@@ -201,7 +201,7 @@ impl fmt::Debug for ReadTxn {
     }
 }
 
-/// Names and records of a catalog.
+/// Names and table records of a catalog.
 pub(crate) fn table_records<P: crate::pager::PageRead>(
     pages: &P,
     root: &crate::page::meta::TreeRoot,

@@ -1,11 +1,11 @@
 //! The thread of an environment: checkpoints beside writers, and flushes for transactions that no
 //! thread waits for.
 //!
-//! Floor: txn. It starts with the log and ends with the environment. It shares the core of the
-//! environment, so it keeps no file open by itself.
+//! Floor: txn. The thread starts with the log and ends with the environment. It shares only the
+//! core of the environment, so it does not keep the environment open.
 //!
-//! Failure: a failed flush poisons the database, as in any other thread. Where the kernel has no
-//! thread to give, writers make the checkpoints themselves when the log is full.
+//! Failure: a failed flush poisons the database, as in any other thread. If the thread cannot be
+//! created, writers make the checkpoints themselves when the log is full.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,16 +17,16 @@ use crate::ids::TxnId;
 use crate::sys::fork;
 use crate::txn::core::Core;
 
-/// What the thread is to do next.
+/// Requests that the thread has not begun yet.
 #[derive(Debug, Default)]
 struct Wanted {
     checkpoint: bool,
-    /// When the latest state is to be durable.
+    /// The time by which the latest state has to be durable.
     sync_at: Option<Instant>,
     stop: bool,
 }
 
-/// How other threads tell the environment's thread what to do.
+/// Requests of other threads to the environment's thread.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     wanted: Mutex<Wanted>,
@@ -51,7 +51,7 @@ impl Signal {
         }
     }
 
-    /// Asks that the latest state be durable within a time.
+    /// Asks for a flush of the latest state within a time.
     pub(crate) fn want_sync(&self, within: Duration) {
         let Some(at) = Instant::now().checked_add(within) else { return };
         let mut wanted = self.lock();
@@ -90,7 +90,7 @@ impl Drop for WaitGuard<'_> {
     }
 }
 
-/// The thread, until it is dropped.
+/// The running thread. Dropping this ends the thread.
 #[derive(Debug)]
 pub(crate) struct Background {
     core: Arc<Core>,
@@ -99,7 +99,7 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Starts the thread; `None` if the kernel has none to give.
+    /// Starts the thread. `None` if it cannot be created.
     pub(crate) fn start(core: &Arc<Core>) -> Option<Background> {
         let shared = Arc::clone(core);
         let inherited = hooks::inheritance();
@@ -117,16 +117,17 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         if self.process != fork::id() {
-            // A child after `fork`: the thread is its parent's, and waiting for it would not end.
+            // A child after `fork` does not have the thread: waiting for it would not end.
             std::mem::forget(self.thread.take());
             return;
         }
         self.core.signal.lock().stop = true;
         self.core.signal.changed.notify_one();
         let is_own = |thread: &JoinHandle<()>| thread.thread().id() == std::thread::current().id();
-        // A task that this thread has woken may drop the last handle.
+        // A task that the environment's thread has woken may drop the last handle. That thread
+        // cannot join itself.
         if let Some(thread) = self.thread.take().filter(|thread| !is_own(thread)) {
-            // A panic in it would be a bug, and has poisoned nothing.
+            // A panic of the thread would be a bug, and has poisoned nothing.
             drop(thread.join());
         }
         self.core.signal.lock().stop = false;
@@ -134,7 +135,7 @@ impl Drop for Background {
     }
 }
 
-/// Says that the thread runs no more, however it ends.
+/// Clears `runs` when the thread ends, also by a panic.
 struct Runs<'c>(&'c Core);
 
 impl Drop for Runs<'_> {
@@ -171,7 +172,8 @@ fn work(core: &Core) {
         let synced = if sync { core.sync() } else { Ok(()) };
         let done = synced.and_then(|()| if checkpoint { core.checkpoint_beside_writers(true) } else { Ok(()) });
         if done.is_err() {
-            // The next call of each thread reports it; tasks have to be woken for that.
+            // The next call of each thread reports the poison. Tasks have to be woken to make that
+            // call.
             core.waiters.wake(TxnId(u64::MAX));
         }
     }

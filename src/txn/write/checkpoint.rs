@@ -1,25 +1,26 @@
 //! Checkpoint: making a whole state durable and writing a meta page that points at it.
 //!
-//! Floor: txn. Two flushes: first everything that the state reaches, then the other meta page (rule
-//! R7). The meta page that is durable stays valid, with all its pages, until the new one is
-//! durable. There are two ways. A commit by checkpoint makes its own state durable and holds the
+//! Floor: txn. A checkpoint has two flushes: first all pages that the state reaches, then the other
+//! meta page (rule R7). The durable meta page stays valid, with all its pages, until the new one is
+//! durable. There are two kinds. A commit by checkpoint makes its own state durable and holds the
 //! writer lock to the end. A checkpoint beside writers makes the published state durable while
-//! transactions go on; the commit log has what came after it.
+//! transactions go on. The commit log has the transactions after it.
 //!
 //! Invariants:
-//!   CHECKPOINT-1  a meta page is written only after everything it reaches was flushed without
+//!   CHECKPOINT-1  a meta page is written only after every page that it reaches was flushed without
 //!                 error.
 //!   CHECKPOINT-2  meta pages are written in txn order, to the slot that does not hold the durable
 //!                 one.
-//!   CHECKPOINT-3  no meta page is written, and nothing acknowledged, of a file that has lost a
+//!   CHECKPOINT-3  no meta page is written, and no commit acknowledged, after the file has lost a
 //!                 part of the state.
 //!   CHECKPOINT-4  any failed flush poisons the database before another checkpoint can begin (rule
 //!                 R9).
-//!   CHECKPOINT-5  a state is pinned from before its pages are flushed until its meta page is the
-//!                 durable one (P15).
+//!   CHECKPOINT-5  a checkpoint beside writers pins its state from before its pages are flushed
+//!                 until its meta page is the durable one (P15). After an error the state stays
+//!                 pinned.
 //!
 //! Failure: the kernel's error, or [`Error::Fault`](crate::error::Error::Fault), to the commit that
-//! led; [`Error::Poisoned`](crate::error::Error::Poisoned) to everybody after it.
+//! led; [`Error::Poisoned`](crate::error::Error::Poisoned) to all later calls.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -31,14 +32,16 @@ use crate::txn::live::{Checkpoint, DurableMeta};
 use crate::txn::locks::NamedGuard;
 use crate::txn::state::State;
 
-/// Bytes whose write-back a paced checkpoint begins at once.
+/// Bytes of a chunk whose write-back a paced checkpoint begins.
 const PACE_BYTES: u64 = 1 << 20;
-/// A pause after a chunk that took at least so long to begin, because pages of it were dirty.
+/// If beginning the write-back of a chunk took at least this time, its pages were dirty, and a
+/// pause follows.
 const PACE_FROM: Duration = Duration::from_micros(100);
 const PACE_PAUSE: Duration = Duration::from_micros(500);
 
 impl Core {
-    /// Takes the checkpoint lock. A checkpoint beside writers makes no more pauses meanwhile.
+    /// Waits for the checkpoint lock and takes it. A checkpoint beside writers makes no pauses
+    /// while a thread waits here.
     pub(crate) fn lock_checkpoint(&self) -> NamedGuard<'_> {
         let _waiting = self.signal.wait();
         self.checkpoint_lock.lock()
@@ -60,15 +63,15 @@ impl Core {
         if !hooks::is(Mutant::NoPageFlush) && !hooks::is(Mutant::MetaFirst) {
             self.flush_pages(state)?;
         }
-        // What was cut off since it was stored is not flushed, and nobody is told: no meta page may
-        // lead to it.
+        // The flush reports no error for pages that were cut off after they were stored. No meta
+        // page may lead to them.
         self.check_whole(state)?;
         self.live.add_state(state);
         let record = self.write_meta_page(state, Checkpoint { pinned: None, ..self.live.checkpoint() })?;
         if hooks::is(Mutant::MetaFirst) {
             self.flush_pages(state)?;
         }
-        // From here on the state may be the one that is found when the file is opened again.
+        // From here on a later opening of the file may find this state.
         self.check_whole(state).map_err(|e| self.not_known(&e))?;
         self.live.store_checkpoint(&Checkpoint { durable_meta: record.durable_meta, ..self.live.checkpoint() });
         self.live.store_latest(state.txn);
@@ -80,7 +83,7 @@ impl Core {
     }
 
     /// Makes the published state durable while writers go on, unless the durable meta page has it.
-    /// Paced: the disk has pauses in which commits are flushed.
+    /// With `paced`, write-back has pauses in which the disk can flush commits.
     pub(crate) fn checkpoint_beside_writers(&self, paced: bool) -> Result<()> {
         let checkpoint = if paced { self.checkpoint_lock.lock() } else { self.lock_checkpoint() };
         self.check_poison()?;
@@ -113,7 +116,7 @@ impl Core {
         Ok(())
     }
 
-    /// Pins the published state, and gives it; `None` if the durable meta page has it.
+    /// Pins the published state and returns it. `None` if the durable meta page has it.
     fn pin_published(&self) -> Option<State> {
         loop {
             let txn = self.live.published_txn();
@@ -131,8 +134,8 @@ impl Core {
         }
     }
 
-    /// Begins to write the pages of a state to the disk, chunk by chunk, with pauses, as long as no
-    /// writer waits for the checkpoint.
+    /// Begins the write-back of the pages of a state, chunk by chunk with pauses, until a writer
+    /// waits for the checkpoint.
     fn begin_write_back(&self, state: &State) -> Result<()> {
         let end = state.page_count * self.page_size as u64;
         for offset in (0..end).step_by(PACE_BYTES as usize) {
@@ -149,15 +152,15 @@ impl Core {
         Ok(())
     }
 
-    /// Sees that storing a meta page will not meet a full disk. Before a transaction ends, so that
-    /// it can still be aborted.
+    /// Prefaults the meta pages, so that storing one cannot meet a full disk. Called while the
+    /// transaction can still be aborted.
     pub(crate) fn prefault_meta_pages(&self) -> Result<()> {
         let wanted = 2 * self.page_size as u64;
         let prepared = self.mapping.prefault_meta_pages();
         prepared.map_err(|e| Error::io("preparing the meta pages for writing", &self.path, e).with_wanted(wanted))
     }
 
-    /// Makes all pages of a state durable, and all others.
+    /// Flushes all pages of the file up to the page count of a state, except the meta pages.
     fn flush_pages(&self, state: &State) -> Result<()> {
         let page_size = self.page_size as u64;
         self.mapping
@@ -165,8 +168,8 @@ impl Core {
             .map_err(|e| self.flush_error("flushing pages", e))
     }
 
-    /// Flushes what is dirty, pages of the running transaction among it (which nothing reaches
-    /// yet), and drops the page cache. A failure poisons like that of a commit (R9).
+    /// Flushes all dirty pages, also those of the running transaction (which no state reaches yet),
+    /// and drops the page cache. A failure poisons like that of a commit (R9).
     pub(crate) fn flush_and_drop_cache(&self) -> Result<()> {
         let _checkpoint = self.lock_checkpoint();
         self.check_poison()?;
@@ -179,8 +182,9 @@ impl Core {
         Ok(())
     }
 
-    /// Writes the meta page of a state into the slot that does not hold the durable one, and makes
-    /// it durable; it is in doubt meanwhile. Gives the checkpoint record for the time after it.
+    /// Writes the meta page of a state into the slot that does not hold the durable one, and
+    /// flushes it. The meta page is in doubt meanwhile. Returns the checkpoint record to store
+    /// afterwards.
     fn write_meta_page(&self, state: &State, before: Checkpoint) -> Result<Checkpoint> {
         let slot = before.durable_meta.slot ^ usize::from(!hooks::is(Mutant::SameSlot));
         self.live.store_checkpoint(&Checkpoint { in_doubt: Some((slot, *state)), ..before });
@@ -191,7 +195,8 @@ impl Core {
     fn store_meta_page(&self, state: &State, slot: usize) -> Result<()> {
         let mut page = vec![0; self.page_size];
         self.meta_page_of(state).encode_slot(&mut page);
-        // Once more, where the flush of the pages has used up what was there for the meta pages.
+        // Prefault again: on some file systems the flush of the pages uses up the blocks that were
+        // reserved for the meta pages.
         self.mapping.prefault_meta_pages().map_err(|e| self.flush_error("prefaulting the meta pages", e))?;
         self.mapping.store_meta_page(slot, &page);
         if hooks::is(Mutant::NoMetaFlush) {

@@ -1,10 +1,10 @@
 //! Commit and abort: how a write transaction ends.
 //!
-//! Floor: txn. A commit seals the trees of changed tables, puts their records into the catalog,
-//! saves the free space and seals it, and makes the next state. Then either the record of the
-//! transaction is appended to the commit log (`log/append.rs`) and a flush is shared with others
-//! (`log/lead.rs`), or the state is committed by checkpoint (`write/checkpoint.rs`). An abort drops
-//! the claimed pages and all that the writer remembers of the free space.
+//! Floor: txn. A commit seals the trees of changed tables, puts their table records into the
+//! catalog, saves the free space and seals it, and makes the next state. Then the writer either
+//! appends the record of the transaction to the commit log (`log/append.rs`) and shares a flush
+//! with others (`log/lead.rs`), or commits the state by checkpoint (`write/checkpoint.rs`). An
+//! abort drops the claimed pages and the writer's cache of the free space.
 //!
 //! A transaction commits by checkpoint if there is no log, if its record is too large, if the log
 //! has no space after a checkpoint, if an append failed, and if it makes the log.
@@ -30,18 +30,18 @@ use crate::txn::env::Env;
 use crate::txn::state::State;
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
-/// When a commit survives what.
+/// What a commit survives, and when.
 ///
 /// | level | `commit` returns when | process crash | power loss | visible to readers |
 /// |---|---|---|---|---|
 /// | `Immediate` | it is durable | survives | survives | when it is durable |
 /// | `Eventual` | it is made | survives | may be lost, with all commits after it | at once |
 ///
-/// Whatever is lost, the state after a power loss is that of some commit, and no older than the
-/// last `Immediate` one that was acknowledged. [`Db::sync`](crate::Db::sync) makes all commits
-/// durable that have returned; [`Options::sync_interval`](crate::Options::sync_interval) does so
-/// from time to time. An `Eventual` commit after `Immediate` ones that are not durable yet becomes
-/// visible with them, and returns then.
+/// The state after a power loss is always that of some commit, and no older than the last
+/// `Immediate` one that was acknowledged. [`Db::sync`](crate::Db::sync) makes all commits durable
+/// that have returned; [`Options::sync_interval`](crate::Options::sync_interval) sets how soon that
+/// happens without a call. If `Immediate` commits before an `Eventual` one are not durable yet, the
+/// `Eventual` one becomes visible and returns only with them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Durability {
@@ -52,7 +52,7 @@ pub enum Durability {
     Eventual,
 }
 
-/// A commit whose durability can be waited for: [`WriteTxn::commit_async`] gives it.
+/// A commit whose durability can be waited for. [`WriteTxn::commit_async`] returns it.
 ///
 /// [`wait`](PendingCommit::wait) blocks; as a [`Future`] it needs no particular runtime. Dropping
 /// it does not undo the commit: the environment's thread makes it durable.
@@ -96,11 +96,12 @@ impl Future for PendingCommit {
         self.env.check_process()?;
         self.env.check_poison()?;
         if !self.env.signal.has_thread() {
-            // Where the kernel has no thread to give, no other thread may flush.
+            // The environment has no thread (creating it failed), so perhaps no other thread
+            // flushes.
             return Poll::Ready(self.env.wait_durable(self.target));
         }
         self.env.waiters.add(context.waker());
-        // It may have become durable before the waker was there.
+        // The commit may have become durable before the waker was added.
         match (self.is_done(), self.env.check_poison()) {
             (true, _) => Poll::Ready(Ok(())),
             (false, Err(e)) => Poll::Ready(Err(e)),
@@ -165,14 +166,14 @@ impl WriteTxn {
         drop(self);
         env.note_commit(txn);
         if !env.is_acknowledged(target) {
-            // Nobody may wait for it.
+            // Perhaps no thread waits for the handle.
             env.signal.want_sync(Duration::ZERO);
         }
         Ok(PendingCommit { env, txn, target })
     }
 
-    /// Sets when [`commit`](WriteTxn::commit) returns, and what the transaction survives then.
-    /// Default: [`Durability::Immediate`].
+    /// Sets what the transaction survives when [`commit`](WriteTxn::commit) returns. Default:
+    /// [`Durability::Immediate`].
     ///
     /// ```
     /// # use mapleaf::{Db, Durability, Table};
@@ -198,17 +199,17 @@ impl WriteTxn {
         self.basis.latest.txn.next().0
     }
 
-    /// Makes the next state and stores it. Gives its txn, and the one that has to be durable before
-    /// the commit is acknowledged.
+    /// Makes the next state and stores it. Returns its txn, and the txn that has to be durable
+    /// before the commit is acknowledged.
     fn complete(&mut self) -> Result<(TxnId, TxnId)> {
-        self.usable()?;
+        self.check_usable()?;
         let env = Arc::clone(&self.env);
         let made = self.make_state();
-        // A store that the kernel could not serve is lost, although nothing shows it here.
+        // A store that the kernel could not serve is lost without an error: `check_fault` finds it.
         let made = self.pages().check_fault(made).map_err(|e| e.with_path(env.path()))?;
         let Some(state) = made else {
-            // Nothing was changed. What this transaction saw has to be durable, as far as it was to
-            // be.
+            // The transaction changed nothing. At the level `Immediate`, the `Immediate` commits
+            // that it saw have to be durable.
             let target = match self.durability {
                 Durability::Immediate => self.basis.latest.last_immediate,
                 Durability::Eventual => TxnId(0),
@@ -219,7 +220,8 @@ impl WriteTxn {
         env.commits.fetch_add(1, Ordering::Relaxed);
         let target = match self.durability {
             Durability::Immediate => state.txn,
-            // It must not show an immediate commit too early (P12).
+            // An `Eventual` state may be published only if every `Immediate` commit before it is
+            // durable (P12).
             Durability::Eventual if env.may_publish(&state) => {
                 env.live.publish(state.txn);
                 TxnId(0)
@@ -230,7 +232,8 @@ impl WriteTxn {
         Ok((state.txn, target))
     }
 
-    /// Ends a replay: a checkpoint with a number and an epoch of its own.
+    /// Ends a replay in the file: commits by checkpoint, with a number and an epoch of its own. The
+    /// usual end of a replay is `write_out` in `log/replay.rs`.
     pub(crate) fn commit_replayed(mut self) -> Result<()> {
         self.catalog_changed = true;
         let env = Arc::clone(&self.env);
@@ -244,7 +247,7 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Ends a replay in memory: the state is visible, and nothing is written.
+    /// Ends a replay in memory: publishes the state and writes nothing to the file.
     pub(crate) fn keep_replayed(mut self) -> Result<()> {
         self.catalog_changed = true;
         let env = Arc::clone(&self.env);
@@ -260,7 +263,7 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Pages of this transaction come from the end of the file only.
+    /// Makes the transaction allocate pages only at the end of the file.
     pub(crate) fn use_new_pages(&mut self) {
         writer_of(&mut self.writer).pages.free.hand_out_nothing();
     }
@@ -291,7 +294,7 @@ impl WriteTxn {
         }
     }
 
-    /// Seals everything and gives the next state; `None` if nothing was changed.
+    /// Seals all trees and returns the next state. `None` if the transaction changed nothing.
     fn make_state(&mut self) -> Result<Option<State>> {
         if !self.catalog_changed && self.tables.iter().all(|table| !table.changed) {
             return Ok(None);
@@ -328,7 +331,8 @@ impl WriteTxn {
     }
 
     fn save_tables(&mut self) -> Result<()> {
-        // Records of new tables that come in order leave full pages.
+        // With the hint, table records that are put in the order of their names fill the leaves of
+        // the catalog.
         let mut hint = PutHint::default();
         for at in 0..self.tables.len() {
             if !self.tables[at].changed {
@@ -349,13 +353,13 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Ends the transaction: with a new latest state, or as if it had not been. The next writer may
-    /// go.
+    /// Ends the transaction: `state` is its committed state, `None` aborts. Releases the writer
+    /// lock.
     pub(super) fn finish(&mut self, state: Option<State>) {
         let Some(mut writer) = self.writer.take() else { return };
         if self.env.is_inherited() {
-            // A child frees nothing, and waits for no lock that a thread of its parent may hold
-            // (P22).
+            // A child after `fork` frees nothing, and waits for no lock that a thread of its parent
+            // may hold (P22).
             std::mem::forget(writer);
             return;
         }

@@ -1,13 +1,15 @@
 //! Loading many entries into a table of a write transaction.
 //!
-//! Floor: txn. Entries that come in order, after the last one of the table, are built into full
-//! leaves at once and take no memory. From the first one on that is out of order, entries are
-//! collected in memory, sorted when they fill it, and put into the tree leaf by leaf. A thread
-//! writes finished pages by `pwrite` while others are built, and starts their write-back early.
+//! Floor: txn. As long as entries come in order, after the last one of the table, the load builds
+//! full leaves of them and collects nothing. From the first entry on that is out of order, the load
+//! collects entries in memory. When memory is full, it sorts them and puts them into the tree leaf
+//! by leaf. A thread writes finished pages by `pwrite` while others are built, and starts their
+//! write-back early.
 //!
 //! Invariants:
-//!   LOAD-1  while a load runs the transaction counts as broken: a load that ends without
-//!       [`WriteTxn::end_load`], for whatever reason, cannot be committed.
+//!   LOAD-1  while a load runs the transaction counts as broken. So if a load stops without
+//!           [`WriteTxn::end_load`], by a panic or an early return, the transaction cannot be
+//!           committed.
 //!   LOAD-2  a load that has failed accepts no entry and never ends with success: the entries that
 //!           it held may be lost.
 //!
@@ -21,10 +23,10 @@ use crate::page::leaf::LeafValue;
 use crate::tree::{self, Bulk, SortedRun, Tree, TreeMut};
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
-/// The error of the transaction while a load runs, and after a load that did not end.
+/// The error of the transaction while a load runs, and after a load that was not ended.
 const UNFINISHED: &str = "a load was not finished";
 
-/// A load that runs.
+/// A running load.
 #[derive(Debug)]
 pub(crate) struct Load {
     at: usize,
@@ -38,16 +40,16 @@ pub(crate) struct Load {
 
 #[derive(Debug)]
 enum Way {
-    /// In order so far; the last leaf of the table is filled up.
+    /// All entries were in order. They go into the last leaf of the table, which has room.
     Filling,
-    /// In order so far.
+    /// All entries were in order. New leaves are built of them.
     Building(Box<Bulk>),
-    /// Out of order.
+    /// An entry was out of order. Entries are collected and sorted.
     Collecting,
 }
 
 impl Load {
-    /// Entries taken.
+    /// Number of entries loaded.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
@@ -63,10 +65,10 @@ impl Load {
 }
 
 impl WriteTxn {
-    /// Begins a load into an open table. Sorting takes `memory_bytes` at most, but enough for some
-    /// entries.
+    /// Begins a load into an open table. Sorting takes at most `memory_bytes` of memory, or the
+    /// minimum that a few entries need.
     pub(crate) fn begin_load(&mut self, at: usize, memory_bytes: usize) -> Result<Load> {
-        self.usable()?;
+        self.check_usable()?;
         self.end_filling()?;
         let way = match self.root(at).height {
             0 => Way::Building(Box::default()),
@@ -81,7 +83,7 @@ impl WriteTxn {
     #[inline]
     pub(crate) fn load(&mut self, load: &mut Load, key: &[u8], value: &[u8]) -> Result<()> {
         if load.failed || self.env.is_inherited() {
-            return self.usable();
+            return self.check_usable();
         }
         tree::check_sizes(self.env().page_size, key, value.len())?;
         let taken = self.take_entry(load, key, value);
@@ -122,15 +124,15 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Puts an entry after the last one of the table if its leaf has room. `false`: it has not, or
-    /// the entry belongs elsewhere.
+    /// Puts an entry after the last one of the table. Returns false if the last leaf has no room,
+    /// or the entry belongs elsewhere.
     fn fill_last_leaf(&mut self, at: usize, key: &[u8], value: &[u8]) -> Result<bool> {
         let table = &mut self.tables[at];
         let pages = &mut writer_of(&mut self.writer).pages;
         TreeMut::new(pages, &mut table.record.root).append_in_place(key, value)
     }
 
-    /// Sorts what was collected and puts it into the tree.
+    /// Sorts the collected entries and puts them into the tree.
     fn put_collected(&mut self, load: &mut Load, is_last: bool) -> Result<()> {
         let root = &mut self.tables[load.at].record.root;
         let writer = writer_of(&mut self.writer);
@@ -155,11 +157,11 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Ends a load: puts all entries that it still holds into the tree. Afterwards the transaction
-    /// can be used as before.
+    /// Ends a load: puts all entries that are still collected into the tree. Afterwards the
+    /// transaction is usable again.
     pub(crate) fn end_load(&mut self, load: &mut Load) -> Result<()> {
         if load.failed || self.env.is_inherited() {
-            return self.usable();
+            return self.check_usable();
         }
         let ended = self.finish_load(load);
         if ended.is_ok() {
@@ -184,8 +186,8 @@ impl WriteTxn {
     }
 
     /// Begins the write-back of the pages from `begun` on, if they have `batch_bytes` or more, and
-    /// moves `begun` past them. Values of few pages are stored and not written by `pwrite`, so that
-    /// nothing else begins theirs.
+    /// moves `begun` past them. Values of few pages are stored through the mapping and not written
+    /// by `pwrite`, so no other function begins their write-back.
     #[inline]
     pub(crate) fn begin_write_back(&self, begun: &mut u64, batch_bytes: u64) -> Result<()> {
         let (pages, end) = (self.pages(), self.pages().page_count());
@@ -198,10 +200,12 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Leaves a load, whether or not it has ended: what it put into the table so far can be read.
+    /// Leaves a load, ended or not: waits for the write queue, so that the entries in the table can
+    /// be read.
     pub(crate) fn leave_load(&mut self) {
         if self.env.is_inherited() {
-            // The pages, and the thread that writes them, are those of the parent (P22).
+            // In a child after `fork`, the pages and the thread that writes them belong to the
+            // parent (P22).
             return;
         }
         let written = writer_of(&mut self.writer).pages.end_writing();
@@ -209,8 +213,8 @@ impl WriteTxn {
         drop(self.note(None, written));
     }
 
-    /// Returns the result of a step. If it failed, the transaction is broken, and from now on names
-    /// this error as the reason instead of the unfinished load.
+    /// Returns the result of a step. If the step failed, the transaction is broken, and later calls
+    /// name this error as the cause instead of the unfinished load.
     #[cold]
     fn note_load(&mut self, load: &mut Load, done: Result<()>) -> Result<()> {
         if let Err(e) = &done {

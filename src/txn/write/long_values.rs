@@ -1,16 +1,16 @@
-//! Values that are written where they will lie: from a reader, or by the caller that reserved the
-//! space.
+//! Values that are written in place: from a `Read`, or by the caller that reserved the room.
 //!
-//! Floor: txn. The value is written into pages that nothing reaches yet, then an entry is put that
-//! leads there. So whatever goes wrong before leaves the table as it was, and the pages are given
-//! back.
+//! Floor: txn. The value is written into pages that no entry points at yet. Then an entry is put
+//! that points at them. So an error before the put leaves the table as it was, and the pages are
+//! freed.
 //!
 //! Invariants:
-//!   LONG-1  while such pages are neither reached nor given back the transaction counts as broken:
-//!       a caller that leaves in the middle, by a panic or without dropping, cannot commit pages
-//!       that nobody knows.
+//!   LONG-1  while such pages are neither pointed at nor freed, the transaction counts as broken.
+//!           So a caller that stops half-way, by a panic or by leaking the guard, cannot commit
+//!           pages that are neither reachable nor free.
 //!
-//! Failure: what [`WriteTxn::put`] says; errors of the reader are `Io` and break nothing.
+//! Failure: the errors of [`WriteTxn::put`]. Errors of the `Read` are `Io`, and the transaction
+//! stays usable.
 
 use std::io::{self, Read};
 
@@ -26,7 +26,7 @@ use crate::pager::{PageRead as _, PageWrite as _};
 use crate::tree::{self, TreeMut};
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
-/// Bytes that are read at once.
+/// Bytes in each read.
 const READ_BYTES: usize = 64 << 10;
 
 /// The error of the transaction while a value is unfinished.
@@ -45,9 +45,10 @@ pub(crate) enum ReservedValue {
 }
 
 impl WriteTxn {
-    /// Stores the next `len` bytes of a reader as a value; whether there was an entry of that key.
+    /// Stores the next `len` bytes of a `Read` as a value. Returns whether the key had an entry
+    /// before.
     pub(crate) fn put_from(&mut self, at: usize, key: &[u8], len: u64, from: &mut dyn Read) -> Result<bool> {
-        self.usable()?;
+        self.check_usable()?;
         let page_size = self.env().page_size;
         tree::check_sizes(page_size, key, usize::try_from(len).unwrap_or(usize::MAX))?;
         if len <= limits::max_inline_value_bytes(page_size) as u64 {
@@ -71,7 +72,7 @@ impl WriteTxn {
                 self.broken = None;
                 return Err(self.reading_error(e));
             }
-            // The reader may have gone on in a child.
+            // The `Read` may have called `fork` and returned in the child.
             self.env.check_process()?;
             let added = extent.add(&writer_of(&mut self.writer).pages, chunk);
             self.note(Some(at), added)?;
@@ -83,9 +84,9 @@ impl WriteTxn {
         self.put_extent(at, key, OverflowPtr { ptr, len })
     }
 
-    /// Reserves room for a value of `len` bytes, which are zeros at first.
+    /// Reserves room for a value of `len` bytes, filled with zeros.
     pub(crate) fn reserve(&mut self, at: usize, key: &[u8], len: usize) -> Result<ReservedValue> {
-        self.usable()?;
+        self.check_usable()?;
         let page_size = self.env().page_size;
         tree::check_sizes(page_size, key, len)?;
         if len <= limits::max_inline_value_bytes(page_size) {
@@ -98,8 +99,8 @@ impl WriteTxn {
         let txn = pages.txn();
         let taken = pages.alloc(count).and_then(|id| {
             let extent = pages.extent_mut(id, count)?;
-            // The pages may hold bytes of another table or a deleted value. The caller must not see
-            // them, and they must not stay in the file where the caller writes nothing.
+            // The pages may hold bytes of another table or of a deleted value. The caller must not
+            // see these bytes, and they must not stay in the parts that the caller does not write.
             extent.fill(0);
             overflow::begin(extent, page_size, PageStamp { id, tree, txn });
             Ok(id)
@@ -120,13 +121,13 @@ impl WriteTxn {
         }
     }
 
-    /// The same, to store to.
+    /// The bytes of a reserved value, mutable.
     pub(crate) fn reserved_mut<'a>(&'a mut self, place: &'a mut ReservedValue) -> &'a mut [u8] {
         match place {
             ReservedValue::Short(bytes) => bytes,
             ReservedValue::Long { len, .. } if self.env.is_inherited() => {
-                // In a child after `fork` the pages are the parent's: what is stored here goes
-                // nowhere.
+                // In a child after `fork` the pages belong to the parent. The child gets other
+                // memory, whose bytes are dropped.
                 *place = ReservedValue::Short(vec![0; *len]);
                 self.reserved_mut(place)
             }
@@ -137,8 +138,8 @@ impl WriteTxn {
         }
     }
 
-    /// Puts the entry whose value was stored to a reserved place; whether there was one of that
-    /// key.
+    /// Puts the entry whose value is in a reserved place. Returns whether the key had an entry
+    /// before.
     pub(crate) fn put_reserved(&mut self, at: usize, key: &[u8], place: ReservedValue) -> Result<bool> {
         match place {
             ReservedValue::Short(bytes) => self.put(at, key, &bytes, None),

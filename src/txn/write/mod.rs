@@ -3,7 +3,7 @@
 //! Floor: txn. One write transaction runs at a time.
 //!
 //! ```text
-//! txn          the transaction: begin, put, delete, append, errors on the way
+//! txn          the transaction: begin, put, delete, append; errors of these calls
 //! tables       its tables: open, list, drop, rename
 //! table_set    the tables that it has open, found by name or number
 //! load         many entries into one table
@@ -15,7 +15,8 @@
 //! writer_lock  one writer at a time; no thread waits for ever
 //! ```
 //!
-//! The order of the flushes of a commit stands in `checkpoint`, function `commit_state`.
+//! The order of the flushes of a commit: by checkpoint in `Core::commit_state` (`checkpoint`), by
+//! log in `Core::flush_records` (`../log/lead.rs`).
 //!
 //! Failure: a transaction that may be half-changed answers every call with the first error and
 //! cannot be committed.

@@ -1,16 +1,16 @@
-//! Putting many entries at once, in the order that is cheapest.
+//! Putting many entries at once, in key order.
 //!
 //! Floor: txn. Entries are collected, sorted by key, and put in that order: those of one leaf come
 //! one after the other. Before a group of entries is put, the lookups of their keys go down
 //! together, so that their waits for memory overlap (`tree/lookup/many.rs`).
 //!
-//! Failure: what [`WriteTxn::put`] says. The entries before the one that failed are stored.
+//! Failure: the errors of [`WriteTxn::put`]. The entries before the one that failed are stored.
 
 use crate::error::Result;
 use crate::tree::{Tree, GROUP};
 use crate::txn::write::txn::WriteTxn;
 
-/// Bytes and entries that are collected before they are put.
+/// Bytes, and entries, that are collected before they are put.
 const BATCH_BYTES: usize = 4 << 20;
 const BATCH_ENTRIES: usize = 1 << 16;
 
@@ -19,7 +19,7 @@ const BATCH_ENTRIES: usize = 1 << 16;
 pub(crate) struct Collected {
     /// Keys and values, one after the other.
     bytes: Vec<u8>,
-    /// Where each key begins, and the lengths of key and value.
+    /// For each entry: the offset of its key in `bytes`, and the lengths of key and value.
     entries: Vec<(usize, usize, usize)>,
 }
 
@@ -30,7 +30,7 @@ impl Collected {
         self.bytes.extend_from_slice(value);
     }
 
-    /// Whether enough is collected.
+    /// Whether the collection has to be put now.
     pub(crate) fn is_full(&self) -> bool {
         self.bytes.len() >= BATCH_BYTES || self.entries.len() >= BATCH_ENTRIES
     }
@@ -45,7 +45,7 @@ impl Collected {
         &self.bytes[start + key_bytes..start + key_bytes + value_bytes]
     }
 
-    /// Of entries of one key, the last one stays the last.
+    /// Sorts by key. Entries of one key keep their order, so the last one wins.
     fn sort(&mut self) {
         let Collected { bytes, entries } = self;
         entries.sort_by(|a, b| bytes[a.0..a.0 + a.1].cmp(&bytes[b.0..b.0 + b.1]));
@@ -58,17 +58,17 @@ impl Collected {
 }
 
 impl WriteTxn {
-    /// Puts all collected entries into a table, and empties the collection. Gives how many keys
-    /// were not there.
+    /// Puts all collected entries into a table, and empties the collection. Returns how many keys
+    /// were new.
     pub(crate) fn put_collected_entries(&mut self, at: usize, collected: &mut Collected) -> Result<u64> {
         collected.sort();
         let mut new = 0;
         for start in (0..collected.entries.len()).step_by(GROUP) {
             let end = (start + GROUP).min(collected.entries.len());
-            self.usable()?;
+            self.check_usable()?;
             self.end_filling()?;
             let keys: Vec<&[u8]> = (start..end).map(|index| collected.key(index)).collect();
-            // An error is met again by the puts.
+            // The lookups only warm up memory. The puts meet any error again and report it.
             drop(Tree::new(self.pages(), self.root(at)).get_many(None, &keys, |_| Ok(())));
             for index in start..end {
                 new += u64::from(!self.put(at, collected.key(index), collected.value(index), None)?);

@@ -1,14 +1,14 @@
 //! The tables that a write transaction has opened.
 //!
-//! Floor: txn. A table has a number, by which its handles reach it, and is found by its name
-//! through an index, so that the time to open a table does not depend on how many are open.
+//! Floor: txn. Each open table has a number, which its handles use, and an index finds the number
+//! by the table's name. So the time to open a table does not depend on how many are open.
 //!
 //! Invariants:
-//!   TABLES-1  the index has the name of each table, with its number, and no other.
-//!   TABLES-2  a number stays right until a table is removed. Handles borrow the transaction, so
-//!             none is left by then.
+//!   TABLES-1  the index has the name and number of each open table, and no other name.
+//!   TABLES-2  numbers do not change until a table is removed. Handles borrow the transaction, so
+//!             no handle exists then.
 //!
-//! Failure: a number that no table has is a bug and panics.
+//! Failure: using a number that no table has is a bug and panics.
 
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
@@ -25,7 +25,7 @@ pub(crate) struct TxnTable {
     pub(crate) changed: bool,
     pub(crate) put_hint: PutHint,
     pub(crate) append_hint: AppendHint,
-    /// Its number in the record of the transaction, once it has one.
+    /// Its number in the record of the transaction, once the record names it.
     pub(crate) recorded: Option<u32>,
 }
 
@@ -34,7 +34,8 @@ impl TxnTable {
         &self.name
     }
 
-    /// Notes that the tree was changed otherwise than by a put or an append.
+    /// Notes a change of the tree by another operation than a put or an append: the hints do not
+    /// hold any more.
     pub(crate) fn note_change(&mut self) {
         self.put_hint = PutHint::default();
         self.append_hint = AppendHint::default();
@@ -42,7 +43,7 @@ impl TxnTable {
     }
 }
 
-/// See the module.
+/// The open tables of a write transaction.
 #[derive(Debug, Default)]
 pub(crate) struct TableSet {
     tables: Vec<TxnTable>,
@@ -50,7 +51,7 @@ pub(crate) struct TableSet {
 }
 
 impl TableSet {
-    /// The number of the table of this name.
+    /// Returns the number of the open table with this name.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         hooks::count_step();
         self.by_name.get(name).copied()
@@ -66,7 +67,7 @@ impl TableSet {
         at
     }
 
-    /// Removes a table. The last table of the set gets its number.
+    /// Removes a table. The last table of the set gets the removed table's number.
     pub(crate) fn remove(&mut self, at: usize) -> TxnTable {
         hooks::count_step();
         let removed = self.tables.swap_remove(at);

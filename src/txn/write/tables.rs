@@ -1,8 +1,8 @@
 //! The tables of a write transaction: open, list, drop and rename.
 //!
 //! Floor: txn. An open table is found in the table set of the transaction, any other in the
-//! catalog. The records of changed tables go into the catalog at the commit; a drop and a rename
-//! change the catalog at once.
+//! catalog. The table records of changed tables go into the catalog at the commit; a drop and a
+//! rename change the catalog at once.
 //!
 //! Failure: `Usage` for a name or codec that does not fit; errors of the catalog's tree.
 
@@ -18,10 +18,10 @@ use crate::txn::read::snapshot;
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
 impl WriteTxn {
-    /// Opens a table by name, if `asked` fits the codecs that it has; makes it with those if there
-    /// is none.
+    /// Opens a table by name, if the codecs in `asked` fit those of the table. If there is no such
+    /// table, makes it with the codecs in `asked`.
     pub(crate) fn open_table(&mut self, name: &str, asked: Asked<'_>) -> Result<usize> {
-        self.usable()?;
+        self.check_usable()?;
         if let Some(at) = self.tables.find(name) {
             self.tables[at].record.check_codecs(name, asked)?;
             return Ok(at);
@@ -37,15 +37,15 @@ impl WriteTxn {
         };
         let at = self.tables.add(name, record, changed);
         if changed {
-            // A new table is there even if nothing is put into it.
+            // Record that the table was made, even if nothing is put into it.
             self.recorded(at);
         }
         Ok(at)
     }
 
-    /// The record of a table as this transaction sees it.
+    /// The table record of a table as this transaction sees it.
     pub(crate) fn record_of(&mut self, name: &str) -> Result<Option<TableRecord>> {
-        self.usable()?;
+        self.check_usable()?;
         match self.tables.find(name) {
             Some(at) => Ok(Some(self.tables[at].record.clone())),
             None => self.find_record(name),
@@ -85,21 +85,21 @@ impl WriteTxn {
         Ok(record)
     }
 
-    /// Names and records of all tables as this transaction sees them.
+    /// Names and table records of all tables as this transaction sees them.
     pub(crate) fn table_records(&mut self) -> Result<Vec<(String, TableRecord)>> {
-        self.usable()?;
+        self.check_usable()?;
         let listed = snapshot::table_records(self.pages(), &self.catalog);
         let mut tables: BTreeMap<String, TableRecord> = self.note(None, listed)?.into_iter().collect();
         tables.extend(self.tables.iter().map(|open| (open.name().to_string(), open.record.clone())));
         Ok(tables.into_iter().collect())
     }
 
-    /// Removes a table with all its entries. Whether there was one.
+    /// Removes a table with all its entries. Returns whether there was such a table.
     ///
     /// # Errors
     /// `Corrupt`, `DiskFull` or `Io`; the transaction then has to be aborted.
     pub fn drop_table(&mut self, name: &str) -> Result<bool> {
-        self.usable()?;
+        self.check_usable()?;
         let Some(mut root) = self.detach(name)? else { return Ok(false) };
         let pages = &mut writer_of(&mut self.writer).pages;
         let dropped = tree::drop_tree(pages, &mut root);
@@ -114,7 +114,7 @@ impl WriteTxn {
     /// # Errors
     /// `Usage` if there is no such table, or the new name is taken.
     pub fn rename_table(&mut self, from: &str, to: &str) -> Result<()> {
-        self.usable()?;
+        self.check_usable()?;
         catalog::check_name(to)?;
         let taken = self.tables.find(to).is_some() || self.find_record(to)?.is_some();
         if taken && from != to {
@@ -135,9 +135,9 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Removes the entries from `low` on and below `high`; gives how many there were.
+    /// Removes the entries from `low` on and below `high`. Returns how many it removed.
     pub(crate) fn remove_range(&mut self, at: usize, low: Option<&[u8]>, high: Option<&[u8]>) -> Result<u64> {
-        self.usable()?;
+        self.check_usable()?;
         self.end_filling()?;
         let table = &mut self.tables[at];
         let writer = writer_of(&mut self.writer);
@@ -153,8 +153,8 @@ impl WriteTxn {
         self.note(Some(at), removed)
     }
 
-    /// Takes a table out of the catalog and out of the open ones; its root if there was such a
-    /// table.
+    /// Removes a table from the catalog and from the open tables. Returns its root if there was
+    /// such a table.
     fn detach(&mut self, name: &str) -> Result<Option<TreeRoot>> {
         let found = self.find_record(name)?;
         let open = self.tables.find(name);

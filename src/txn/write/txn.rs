@@ -1,18 +1,18 @@
 //! Write transactions: one at a time, aborted on drop, committed by log or by checkpoint.
 //!
 //! Floor: txn. A write transaction changes copies of pages on the writable mapping. A commit makes
-//! them the next state (`commit.rs`). An abort forgets the claimed pages and everything known of
-//! the free space. While it runs, a transaction records its operations for the commit log, as long
-//! as the record is small enough.
+//! them the next state (`commit.rs`). An abort drops the claimed pages and the writer's cache of
+//! the free space. A running transaction records its operations for the commit log, as long as the
+//! record is small enough.
 //!
 //! Invariants:
-//!   WRITE-1  nothing that a committed state reaches changes (rule R1): only pages of this
+//!   WRITE-1  no page that a committed state reaches changes (rule R1): only pages of this
 //!            transaction are claimed.
 //!   WRITE-2  a transaction in which a tree operation failed half-way cannot be committed.
 //!   WRITE-3  the latest state is stored only when every page of it is sealed (R2, R12).
 //!
-//! Failure: errors of the operation; after one that may have left a tree half-changed, every call
-//! answers so.
+//! Failure: errors of the operation. After an error that may have left a tree half-changed, every
+//! call returns that error.
 
 use std::fmt;
 use std::io;
@@ -33,9 +33,8 @@ use crate::txn::state::Basis;
 use crate::txn::write::commit::Durability;
 use crate::txn::write::table_set::TableSet;
 
-/// A write transaction. There is one at a time; readers go on undisturbed and see nothing of it
-/// before
-/// [`commit`](WriteTxn::commit). Dropping it aborts. `Send`: it may move to another thread.
+/// A write transaction. There is one at a time. Readers go on meanwhile, and see its changes only
+/// after [`commit`](WriteTxn::commit). Dropping it aborts. `Send`: it may move to another thread.
 pub struct WriteTxn {
     pub(crate) env: Arc<Env>,
     /// The window that was current at the beginning.
@@ -55,24 +54,24 @@ pub struct WriteTxn {
     folios: FolioWatch,
 }
 
-/// Whether an error of writing may be one of the disk. It was none if the kernel refused the call,
-/// or the process may not make the file so long: nothing was written then.
+/// Whether a failed write may have lost bytes. It has not if the kernel refused the call or the
+/// file may not get so long: then nothing was written.
 fn may_have_lost(source: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, PermissionDenied, Unsupported};
     !matches!(source.kind(), FileTooLarge | PermissionDenied | Unsupported)
 }
 
-/// When the page cache is looked at next, to see whether it makes stores dirty more than they
-/// should.
+/// When to look next whether large folios in the page cache make stores dirty more than their own
+/// pages.
 #[derive(Debug)]
 struct FolioWatch {
     since: Dirtied,
-    /// Looked at when the transaction has so many pages.
+    /// The number of pages of the transaction at which to look next.
     next_pages: u64,
 }
 
 impl FolioWatch {
-    /// Looks soon, then seldom.
+    /// Look first at 2 pages, then each time the transaction has `FACTOR` times as many.
     const FIRST_PAGES: u64 = 2;
     const FACTOR: u64 = 8;
 
@@ -82,8 +81,8 @@ impl FolioWatch {
 }
 
 impl WriteTxn {
-    /// Begins on the latest state; the caller holds the writer lock, which this releases if it
-    /// fails.
+    /// Begins on the latest state. The caller holds the writer lock. If this fails, it releases the
+    /// lock.
     pub(crate) fn begin(env: Arc<Env>) -> Result<WriteTxn> {
         match WriteTxn::try_begin(&env) {
             Ok((writer, basis)) => Ok(WriteTxn {
@@ -112,7 +111,7 @@ impl WriteTxn {
         env.check_poison()?;
         let latest = env.live.latest();
         if latest.txn.0 >= MAX_U48 {
-            // No program has made so many commits, and pages could not carry the next number.
+            // A page header has no room for the next number. No program has made so many commits.
             let what = "the transaction number is the largest there can be; compact to a new file, which begins again"
                 .to_string();
             return Err(Error::Corrupt { path: None, page: None, table: None, what });
@@ -137,7 +136,8 @@ impl WriteTxn {
         Ok((writer, basis))
     }
 
-    pub(crate) fn usable(&self) -> Result<()> {
+    /// Returns an error if the transaction is broken, or inherited through `fork`.
+    pub(crate) fn check_usable(&self) -> Result<()> {
         // A child after `fork` would store to pages of its parent (P22).
         self.env.check_process()?;
         match &self.broken {
@@ -148,7 +148,8 @@ impl WriteTxn {
         }
     }
 
-    /// Remembers that a tree may be half-changed, unless the error says that nothing was done.
+    /// Returns `result`. If it is an error that may have left a tree half-changed, marks the
+    /// transaction as broken.
     #[inline]
     pub(crate) fn note<T>(&mut self, at: Option<usize>, result: Result<T>) -> Result<T> {
         match result {
@@ -167,7 +168,7 @@ impl WriteTxn {
                 None => e,
             };
             if matches!(&e, Error::Io { op, source, .. } if *op == WRITING && may_have_lost(source)) {
-                // It may have been told for the only time (R9).
+                // The kernel may report this error only once, so poison now (R9).
                 self.env.set_poison(&e);
             }
             if !matches!(e.kind(), ErrorKind::Usage | ErrorKind::TooLarge) {
@@ -177,7 +178,7 @@ impl WriteTxn {
         })
     }
 
-    /// Makes enough free pages available for one operation that stores `value_bytes`.
+    /// Makes enough pages usable for one operation that stores a value of `value_bytes`.
     #[inline]
     pub(crate) fn ensure(&mut self, value_bytes: usize) -> Result<()> {
         if self.pages().owned_count() >= self.folios.next_pages {
@@ -196,8 +197,8 @@ impl WriteTxn {
         }
     }
 
-    /// Grows the file before an operation has to. On a full disk, a checkpoint releases the pages
-    /// that only the durable meta page needs.
+    /// Grows the file before an operation needs it. On a full disk, makes a checkpoint instead,
+    /// which releases the held pages.
     #[cold]
     fn make_room(&mut self, extent: u64) -> Result<()> {
         let superseded = self.basis.latest.superseded;
@@ -214,7 +215,7 @@ impl WriteTxn {
         writer.cache.look_again(&mut writer.pages, &self.basis, extent)
     }
 
-    /// Ends a row of appends: moves the page from the append buffer to the mapping, and waits for
+    /// Ends a series of appends: stores the page of the append buffer to the mapping, and waits for
     /// the write queue.
     #[inline]
     pub(crate) fn end_filling(&mut self) -> Result<()> {
@@ -222,8 +223,9 @@ impl WriteTxn {
         self.note(None, ended)
     }
 
-    /// Drops the page cache if another program has filled it with large folios: from then on a
-    /// store dirties only its own page. What was dirtied by then is flushed, or it would stay.
+    /// Drops the page cache if another program has filled it with large folios, so that later
+    /// stores dirty only their own pages. Dirty pages are flushed first, because the kernel does
+    /// not drop them.
     #[cold]
     pub(super) fn watch_folios(&mut self) -> Result<()> {
         let pages = self.pages();
@@ -236,7 +238,7 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// Records a put for the commit log, if that is done.
+    /// Adds a put to the record of the transaction, if operations are recorded.
     #[inline]
     pub(super) fn record_put(&mut self, at: usize, key: &[u8], value: &[u8]) {
         if let Some((record, table)) = self.recorded(at) {
@@ -251,7 +253,7 @@ impl WriteTxn {
         }
     }
 
-    /// The record of this transaction and the number that a table has in it, if operations are
+    /// Returns the record of this transaction and a table's number in it, if operations are
     /// recorded.
     #[inline]
     pub(super) fn recorded(&mut self, at: usize) -> Option<(&mut TxnRecord, u32)> {
@@ -290,9 +292,9 @@ impl WriteTxn {
         self.tables[at].name()
     }
 
-    /// Stores an entry; whether there was one, whose value goes to `old`.
+    /// Stores an entry. Returns whether the key had one before; its value goes to `old`.
     pub(crate) fn put(&mut self, at: usize, key: &[u8], value: &[u8], old: Option<&mut Vec<u8>>) -> Result<bool> {
-        self.usable()?;
+        self.check_usable()?;
         let ensured = self.ensure(value.len());
         self.note(None, ensured)?;
         self.end_filling()?;
@@ -307,9 +309,9 @@ impl WriteTxn {
         self.note(Some(at), done)
     }
 
-    /// Removes an entry; whether there was one, whose value goes to `old`.
+    /// Removes an entry. Returns whether the key had one; its value goes to `old`.
     pub(crate) fn delete(&mut self, at: usize, key: &[u8], old: Option<&mut Vec<u8>>) -> Result<bool> {
-        self.usable()?;
+        self.check_usable()?;
         let ensured = self.ensure(0);
         self.note(None, ensured)?;
         self.end_filling()?;
@@ -327,7 +329,7 @@ impl WriteTxn {
 
     /// Stores an entry whose key is greater than every other of the table.
     pub(crate) fn append(&mut self, at: usize, key: &[u8], value: &[u8]) -> Result<()> {
-        self.usable()?;
+        self.check_usable()?;
         let ensured = self.ensure(value.len());
         self.note(None, ensured)?;
         let table = &mut self.tables[at];
@@ -356,7 +358,8 @@ impl Drop for WriteTxn {
     }
 }
 
-/// The writer of a running transaction. A free function, so that other fields stay borrowable.
+/// Returns the writer of a running transaction. A free function, so that other fields stay
+/// borrowable.
 #[inline]
 pub(crate) fn writer_of(writer: &mut Option<Box<Writer>>) -> &mut Writer {
     match writer {

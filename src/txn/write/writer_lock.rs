@@ -1,12 +1,12 @@
 //! The writer lock inside a process: one writer at a time, and no thread waits for ever.
 //!
-//! Floor: txn. Belongs to the environment and not to a thread, so that a write transaction can move
-//! between threads. Threads that wait form a queue, and only the first of them is woken. A thread
-//! that finds the lock free takes it although others wait, because it is awake and they are not;
-//! but not past a thread that has waited for long. A thread that waits with a time limit leaves the
-//! queue without disturbing the others.
+//! Floor: txn. The lock belongs to the environment and not to a thread, so that a write transaction
+//! can move between threads. Threads that wait form a queue, and a release wakes only the first of
+//! them. A running thread that finds the lock free passes the queue, because waking a thread takes
+//! long, unless the first thread of the queue has waited for [`PATIENCE`]. A thread whose time
+//! limit ends leaves the queue without disturbing the others.
 //!
-//! Failure: none; giving up in time is an answer, not an error.
+//! Failure: none. Reaching the time limit is a result, not an error.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use crate::txn::locks::{check_order, LockName};
 
-/// Once the first thread of the queue has waited so long, no other thread passes it.
+/// Once the first thread of the queue has waited this long, no other thread passes it.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// How long a thread waits awake before it sleeps, and how many threads do at a time.
-const AWAKE: Duration = Duration::from_micros(50);
-const AWAKE_MAX: u64 = 1;
+/// How long a thread yields in a loop before it sleeps, and how many threads may do so at a time.
+const SPIN: Duration = Duration::from_micros(50);
+const SPINNERS_MAX: u64 = 1;
 
 #[derive(Debug)]
 struct Waiter {
@@ -48,29 +48,28 @@ impl Queue {
     }
 }
 
-/// A lock whose guard is no borrow: [`acquire`](WriterLock::acquire) and
-/// [`release`](WriterLock::release).
+/// A lock without a guard: [`acquire`](WriterLock::acquire) takes it,
+/// [`release`](WriterLock::release) frees it, from any thread.
 #[derive(Debug)]
 pub(crate) struct WriterLock {
     env: u64,
     queue: Mutex<Queue>,
-    /// Threads that wait awake.
-    awake: AtomicU64,
+    /// Threads that yield in a loop now.
+    spinning: AtomicU64,
 }
 
 impl WriterLock {
     /// The lock of an environment with this number.
     pub(crate) fn new(env: u64) -> WriterLock {
-        WriterLock { env, queue: Mutex::default(), awake: AtomicU64::new(0) }
+        WriterLock { env, queue: Mutex::default(), spinning: AtomicU64::new(0) }
     }
 
-    /// Waits for the lock, at most until `limit` has passed where one is given. Whether it was
-    /// acquired.
+    /// Waits for the lock, at most for `limit` if one is given. Returns whether it was acquired.
     pub(crate) fn acquire(&self, limit: Option<Duration>) -> bool {
         check_order(self.env, LockName::Writer);
-        // A limit that no clock can reach is none.
+        // A limit that overflows the clock counts as no limit.
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        if self.take_awake(deadline) {
+        if self.take_spinning(deadline) {
             return true;
         }
         let mut queue = self.lock();
@@ -86,7 +85,8 @@ impl WriterLock {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 queue.waiting.retain(|waiter| waiter.ticket != ticket);
-                // It may have been woken for the lock.
+                // This thread may be the one that a release woke. Then the next one has to be
+                // woken.
                 let next = queue.to_wake();
                 drop(queue);
                 next.inspect(Thread::unpark);
@@ -101,22 +101,22 @@ impl WriterLock {
         }
     }
 
-    /// Takes the lock if it is free, or becomes free soon: a short transaction ends before a thread
-    /// would have fallen asleep and been woken.
-    fn take_awake(&self, deadline: Option<Instant>) -> bool {
+    /// Takes the lock if it is free or becomes free soon. A short transaction ends before a thread
+    /// could fall asleep and be woken.
+    fn take_spinning(&self, deadline: Option<Instant>) -> bool {
         if self.try_take() {
             return true;
         }
         let begin = Instant::now();
-        let end = deadline.map_or(begin + AWAKE, |deadline| deadline.min(begin + AWAKE));
+        let end = deadline.map_or(begin + SPIN, |deadline| deadline.min(begin + SPIN));
         let mut taken = false;
-        if self.awake.fetch_add(1, Ordering::Relaxed) < AWAKE_MAX {
+        if self.spinning.fetch_add(1, Ordering::Relaxed) < SPINNERS_MAX {
             while !taken && Instant::now() < end {
                 std::thread::yield_now();
                 taken = self.try_take();
             }
         }
-        self.awake.fetch_sub(1, Ordering::Relaxed);
+        self.spinning.fetch_sub(1, Ordering::Relaxed);
         taken
     }
 
@@ -148,7 +148,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn waiting_has_a_limit_and_leaves_no_trace() {
+    fn a_waiter_gives_up_after_its_timeout_and_does_not_keep_the_lock() {
         let lock = WriterLock::new(0);
         assert!(lock.acquire(None));
         assert!(!lock.acquire(Some(Duration::from_millis(5))));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn waiters_are_served_in_order() {
+    fn sleeping_waiters_get_the_lock_in_the_order_of_their_arrival() {
         let lock = Arc::new(WriterLock::new(0));
         let order = Arc::new(Mutex::new(Vec::new()));
         assert!(lock.acquire(None));
@@ -196,7 +196,7 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(!lock.acquire(Some(Duration::ZERO)));
-        // Else the other one would wait for ever.
+        // Otherwise the other thread would wait for ever.
         assert_eq!(lock.lock().waiting.len(), 1);
         lock.release();
         thread.join().expect("waiter");

@@ -127,7 +127,7 @@ proptest! {
 }
 
 #[test]
-fn texts_look_as_documented() {
+fn each_type_has_its_documented_text() {
     for (name, stored, text) in [
         ("u64", u64::encode(&1815).unwrap().to_vec(), "1815"),
         ("i8", i8::encode(&-128).unwrap().to_vec(), "-128"),

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use super::TxnPages;
 use crate::error::{Error, Result};
 use crate::ids::{PageId, MAX_U48};
-use crate::pager::write::prefault::{Populator, THREAD_FROM_PAGES};
+use crate::pager::write::prefault::{Prefaulter, THREAD_FROM_PAGES};
 
-/// Pages that one operation takes at most, besides an extent.
+/// The most pages that one operation allocates, besides an extent.
 const OPERATION_PAGES: u64 = 24;
 
 /// The file grows by an eighth, within these bounds, in bytes.
@@ -140,15 +140,15 @@ impl TxnPages {
     /// Makes the file system allocate blocks for the pages, so that a store cannot hit a full disk.
     fn prefault(&self, id: PageId, pages: u64) -> Result<()> {
         let wanted = pages << self.page_shift;
-        let backed = self.mapping.back_pages(&self.write_map, id, pages);
-        backed.map_err(|e| Error::io("preparing pages for writing", &self.path, e).with_wanted(wanted))
+        let prefaulted = self.mapping.prefault_pages(&self.write_map, id, pages);
+        prefaulted.map_err(|e| Error::io("preparing pages for writing", &self.path, e).with_wanted(wanted))
     }
 
     /// Begins a transaction. After transactions that took many pages at the end of the file, it
     /// will probably take many too: then what they prefaulted and their thread stay in use.
     pub(super) fn begin_prefault(&mut self) {
         if self.fresh_pages - self.fresh_pages_before < PREFAULT_FROM_PAGES || self.mapping.prefaults_first() {
-            (self.fresh_pages, self.prefaulted_to, self.populator) = (0, 0, None);
+            (self.fresh_pages, self.prefaulted_to, self.prefaulter) = (0, 0, None);
         }
         self.fresh_pages_before = self.fresh_pages;
     }
@@ -157,7 +157,7 @@ impl TxnPages {
     pub(super) fn end_prefault(&mut self) {
         let fresh = self.fresh_pages - self.fresh_pages_before;
         if !(PREFAULT_FROM_PAGES..THREAD_FROM_PAGES).contains(&fresh) {
-            (self.fresh_pages, self.fresh_pages_before, self.populator) = (0, 0, None);
+            (self.fresh_pages, self.fresh_pages_before, self.prefaulter) = (0, 0, None);
         }
     }
 
@@ -170,11 +170,11 @@ impl TxnPages {
         let mapped_pages = self.write_map.len_bytes() >> self.page_shift;
         // If a store can hit a full disk, prefault before the pages are used, not concurrently.
         if self.fresh_pages >= THREAD_FROM_PAGES && !self.mapping.prefaults_first() {
-            if self.populator.is_none() {
-                self.populator = Populator::start(Arc::clone(&self.mapping), self.page_shift, end);
+            if self.prefaulter.is_none() {
+                self.prefaulter = Prefaulter::start(Arc::clone(&self.mapping), self.page_shift, end);
             }
-            if let Some(populator) = &mut self.populator {
-                populator.keep_ahead(end, self.fresh_pages, mapped_pages);
+            if let Some(prefaulter) = &mut self.prefaulter {
+                prefaulter.keep_ahead(end, self.fresh_pages, mapped_pages);
                 return Ok(());
             }
         }

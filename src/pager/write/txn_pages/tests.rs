@@ -117,10 +117,10 @@ fn a_page_freed_while_in_the_append_buffer_can_be_allocated_again() {
     let mut pages = in_memory();
     let mut filling = pages.alloc_to_fill().expect("a page");
     while !pages.append_buffer.is_due() {
-        assert!(pages.settle(filling).expect("settled").is_none());
+        assert!(pages.finish_filling(filling).expect("finished").is_none());
         filling = pages.alloc_to_fill().expect("a page");
     }
-    pages.settle(filling).expect("settled");
+    pages.finish_filling(filling).expect("finished");
     let filling = pages.alloc_to_fill().expect("a page in the append buffer");
     filled(pages.page_mut(filling).expect("dirty"), 1);
     pages.free(filling, 1, TxnId(3));

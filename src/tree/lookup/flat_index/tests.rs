@@ -14,8 +14,8 @@ use crate::tree::lookup::search::child_checked;
 use crate::tree::tests::pages::VecPages;
 use crate::tree::TreeRoot;
 
-/// A tree of only branches, as many levels as the separators need; its leaves are numbers of pages
-/// that nobody reads.
+/// A tree of only branches, with as many levels as the separators need. Its leaves are only numbers
+/// of pages; no test reads them.
 fn tree_of(separators: &[Vec<u8>], fan_out: usize) -> (VecPages, TreeRoot) {
     let mut pages = VecPages::new(4096);
     let mut level: Vec<Child> = std::iter::once(&Vec::new())
@@ -116,7 +116,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(80))]
 
     #[test]
-    fn any_separators(
+    fn a_flat_index_of_any_separators_agrees_with_the_tree(
         mut separators in prop::collection::vec(prop_oneof![
             prop::collection::vec(prop_oneof![Just(0u8), Just(b'a'), Just(b'b'), Just(0xff)], 1..14),
             "user:00[0-9]{2,6}".prop_map(String::into_bytes),
@@ -139,7 +139,7 @@ proptest! {
 }
 
 #[test]
-fn a_short_key_is_not_its_separator_without_the_zeros() {
+fn a_key_is_not_taken_for_a_separator_with_zeros_after_it() {
     let separators = [&b"aaaa"[..], b"bbbb\0", b"cccc", b"dddd\0\0"].map(<[u8]>::to_vec);
     let (pages, root) = tree_of(&separators, 2);
     let flat_index = FlatIndex::build(Tree::new(&pages, &root), PAGES_MAX[0]).unwrap().expect("worth it");
@@ -149,7 +149,7 @@ fn a_short_key_is_not_its_separator_without_the_zeros() {
 }
 
 #[test]
-fn keys_of_common_forms_get_an_answer() {
+fn a_flat_index_answers_for_keys_of_common_forms() {
     let user: Vec<Vec<u8>> = (1..900u32).map(|n| format!("user:{:08}", n * 3000).into_bytes()).collect();
     // Of one tenant or two a page, separators as short as splits make them.
     let tenants = |n: u32| match n % 2 {
@@ -197,7 +197,7 @@ fn the_lowest_level_with_few_enough_pages_is_made_flat() {
 }
 
 #[test]
-fn long_separators_take_no_more_memory_than_their_columns() {
+fn a_flat_index_does_not_store_long_common_prefixes() {
     let separators: Vec<Vec<u8>> = (1..4000u32).map(|n| [&[b'p'; 900][..], &n.to_be_bytes()].concat()).collect();
     let (tree, root) = tree_of(&separators, 40);
     let mut parts = Parts::default();
