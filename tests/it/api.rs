@@ -41,7 +41,7 @@ fn handles_and_transactions_have_the_traits_that_are_promised() {
 }
 
 #[test]
-fn the_contract_example_works() {
+fn insert_returns_the_previous_value_and_a_range_the_committed_entries() {
     for db in TestDb::both(&Options::new()) {
         let mut txn = db.begin_write().expect("begins");
         assert_eq!(txn.table(USERS).expect("table").insert("ada", 1).expect("insert"), None);
@@ -589,7 +589,7 @@ fn page_sizes_that_are_not_possible_are_refused_everywhere() {
 }
 
 #[test]
-fn windows_of_every_size_work() {
+fn a_database_with_any_window_size_stores_and_reads() {
     for window in [0, 1, 4095, 4096, 8192, 10_000, 1 << 20, 1 << 46, u64::MAX] {
         for db in TestDb::both(&Options::new().window_size(window)) {
             let mut txn = db.begin_write().expect("begins");
@@ -740,7 +740,7 @@ fn prefixes_select_what_begins_with_them() {
 }
 
 #[test]
-fn text_prefixes_and_tuple_prefixes() {
+fn prefixes_of_text_and_of_tuples_select_their_keys() {
     const ITEMS: Table<(&str, u64), &str> = Table::new("items");
     let db = TestDb::memory(Options::new());
     let mut txn = db.begin_write().expect("begins");

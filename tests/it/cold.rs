@@ -28,9 +28,9 @@ fn value_of(key: u64) -> Vec<u8> {
 }
 
 /// A closed database whose leaves are stored in key order or scattered.
-fn make(path: &Path, in_order: bool) {
+fn make(path: &Path, closed_cleanly: bool) {
     let mut keys: Vec<u64> = (0..KEYS).collect();
-    if !in_order {
+    if !closed_cleanly {
         keys.sort_by_key(|&key| mix(key));
     }
     Db::open(path)
@@ -273,7 +273,7 @@ fn reads_of_a_database_in_memory_never_block() {
 
 /// The child: reads a cold file that is cut meanwhile.
 #[test]
-fn child() {
+fn cut_cold_reads_child() {
     let Some(arguments) = reexec::arguments() else { return };
     let path = Path::new(&arguments[0]);
     let full = std::fs::read(path).expect("the file");
@@ -340,7 +340,7 @@ fn a_cut_during_cold_reads_is_an_error_and_no_crash() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("cut.mapleaf");
     make(&path, false);
-    let mut child = reexec::start(reexec::command("cold::child", &[&path]));
+    let mut child = reexec::start(reexec::command("cold::cut_cold_reads_child", &[&path]));
     let said = child.line().expect("a child that lives");
     child.finish();
     if said == "skipped" {

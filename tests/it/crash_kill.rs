@@ -55,7 +55,7 @@ impl Hooks for StopAt {
 }
 
 #[test]
-fn child() {
+fn killed_child() {
     let Some(arguments) = reexec::arguments() else { return };
     let (path, seed, stop_at) = (&arguments[0], &arguments[1], &arguments[2]);
     let history = History::new(seed.parse().expect("a seed"));
@@ -88,7 +88,7 @@ fn kill_one(path: &Path, seed: u64, kill: Kill) -> (Option<u64>, Option<String>)
         Kill::At(event) => event,
     };
     let (seed, stop_at) = (seed.to_string(), stop_at.to_string());
-    let mut child = reexec::start(reexec::command("crash_kill::child", &[&path, &seed, &stop_at]));
+    let mut child = reexec::start(reexec::command("crash_kill::killed_child", &[&path, &seed, &stop_at]));
     let (mut said, mut stopped, mut count) = (None, None, 0);
     let mut hear = |line: &str| match line.split_once(' ') {
         Some(("committed", txn)) => {

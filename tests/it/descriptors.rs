@@ -48,7 +48,7 @@ fn assert_whole(db: &Db) {
 
 /// The child, in which nothing else needs the descriptors.
 #[test]
-fn daemon() {
+fn closed_descriptors_child() {
     let Some(arguments) = reexec::arguments() else { return };
     let dir = Path::new(&arguments[0]);
     let [path, compacted, saved, empty] = ["db", "compacted", "saved", "empty"].map(|name| dir.join(name));
@@ -75,7 +75,7 @@ fn daemon() {
 #[test]
 fn no_database_file_gets_a_standard_descriptor() {
     let dir = tempfile::tempdir().expect("a directory");
-    reexec::start(reexec::command("descriptors::daemon", &[&dir.path()])).finish();
+    reexec::start(reexec::command("descriptors::closed_descriptors_child", &[&dir.path()])).finish();
     for name in ["db", "compacted", "saved", "empty"] {
         assert_whole(&Db::open_existing(dir.path().join(name)).expect("whole"));
     }

@@ -238,7 +238,8 @@ fn cargo_commands_that_name_nothing_are_found() {
     }
 }
 
-/// Functions in a row such as `| step | `src/a.rs` | `f`, `g` |` that the file does not have.
+/// Functions in a row such as `| step | `src/a.rs` | `f`, `T::g` |` that the file does not have, or
+/// whose type or trait the file does not implement.
 fn missing_functions(text: &str, source_of: impl Fn(&str) -> Option<String>) -> (usize, Vec<String>) {
     let (mut count, mut wrong) = (0, Vec::new());
     for (index, line) in text.lines().enumerate() {
@@ -251,10 +252,19 @@ fn missing_functions(text: &str, source_of: impl Fn(&str) -> Option<String>) -> 
         let source = source_of(file);
         for name in functions.split(',').map(|name| name.trim().trim_matches('`')) {
             count += 1;
+            let (owner, function) = match name.split_once("::") {
+                Some((owner, function)) => (Some(owner), function),
+                None => (None, name),
+            };
+            let has_owner = |line: &str| {
+                let mut words = line.split(|c: char| !c.is_alphanumeric());
+                words.clone().any(|word| word == "impl" || word == "trait") && words.any(|word| Some(word) == owner)
+            };
             let is_there = |source: &String| {
-                let begin = format!("fn {name}");
+                let begin = format!("fn {function}");
                 let mut found = source.match_indices(&begin).map(|(at, text)| at + text.len());
-                found.any(|end| source[end..].starts_with(['(', '<']))
+                let has_function = found.any(|end| source[end..].starts_with(['(', '<']));
+                has_function && (owner.is_none() || source.lines().any(has_owner))
             };
             if !source.as_ref().is_some_and(is_there) {
                 wrong.push(format!("{}: `{name}` is not in {file}", index + 1));
@@ -271,10 +281,11 @@ fn the_walk_through_the_source_names_functions_that_exist() {
     assert!(count > 50, "only {count} functions found: the rule would pass by itself");
     none(wrong.into_iter().map(|what| format!("README.md:{what}")).collect());
 
-    let sample = "| a | `src/a.rs` | `f`, `g` |\n| b | `src/b.rs` | `f` |\n| c | `docs/c.md` | `f` |\n";
-    let source_of = |path: &str| (path == "src/a.rs").then(|| "fn f<T>() {}\nfn gg() {}".to_string());
+    let sample = "| a | `src/a.rs` | `f`, `g`, `T::f`, `U::f` |\n| b | `src/b.rs` | `f` |\n| c | `docs/c.md` | `f` |\n";
+    let source_of = |path: &str| (path == "src/a.rs").then(|| "impl T {\nfn f<T>() {}\nfn gg(_: U) {}".to_string());
     let (count, wrong) = missing_functions(sample, source_of);
-    assert_eq!((count, wrong), (3, vec!["1: `g` is not in src/a.rs".into(), "2: `f` is not in src/b.rs".into()]));
+    let expected = ["1: `g` is not in src/a.rs", "1: `U::f` is not in src/a.rs", "2: `f` is not in src/b.rs"];
+    assert_eq!((count, wrong), (5, expected.map(String::from).to_vec()));
 }
 
 /// Code spans that are the name of a test, or a method such as `Db::open`, and exist in no source.

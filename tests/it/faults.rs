@@ -285,7 +285,7 @@ fn all_threads_get_the_error_of_a_cut_and_other_databases_still_work() {
 
 /// Faults outside of our mappings end the process as they do without Mapleaf.
 #[test]
-fn foreign_child() {
+fn foreign_fault_child() {
     let Some(arguments) = reexec::arguments() else { return };
     let db = Db::in_memory().expect("memory");
     let dir = fast_dir();
@@ -334,7 +334,7 @@ fn faults_outside_of_mapleaf_and_sent_signals_still_end_the_process() {
     // database.
     let cases = [("sent", None), ("sent twice", Some(7)), ("sent, then cut", None), ("foreign", Some(7))];
     for (how, signal) in cases.into_iter().chain([("unguarded", Some(7)), ("overflow", Some(6))]) {
-        let mut command = reexec::command("faults::foreign_child", &[&how]);
+        let mut command = reexec::command("faults::foreign_fault_child", &[&how]);
         let output = command.stdin(Stdio::null()).output().expect("a child");
         assert_eq!(output.status.signal(), signal, "{how}: {output:?}");
         assert_eq!(output.status.success(), signal.is_none(), "{how}: {output:?}");
@@ -347,7 +347,7 @@ fn faults_outside_of_mapleaf_and_sent_signals_still_end_the_process() {
 /// A one-shot handler (SA_RESETHAND) that is installed before ours, and one that is installed after
 /// it.
 #[test]
-fn called_once_child() {
+fn one_shot_handler_child() {
     if reexec::arguments().is_none() {
         return;
     }
@@ -359,7 +359,7 @@ fn called_once_child() {
 
 #[test]
 fn an_earlier_one_shot_handler_is_called_once_with_its_signal_mask() {
-    let mut child = reexec::start(reexec::command("faults::called_once_child", &[&"go"]));
+    let mut child = reexec::start(reexec::command("faults::one_shot_handler_child", &[&"go"]));
     assert_eq!(child.line().as_deref(), Some("called, SIGUSR1 blocked"));
     // The access is repeated, and the default action ends the process.
     assert_eq!(child.line(), None);
@@ -369,7 +369,7 @@ fn an_earlier_one_shot_handler_is_called_once_with_its_signal_mask() {
 /// Files that were cut while they were closed: opening is refused as truncated, or all reads are
 /// right.
 #[test]
-fn closed_child() {
+fn cut_while_closed_child() {
     let Some(arguments) = reexec::arguments() else { return };
     let (base, seed): (&str, u64) = (&arguments[0], arguments[1].parse().expect("a seed"));
     let whole = std::fs::read(base).expect("the base");
@@ -401,7 +401,7 @@ fn closed_child() {
 
 #[test]
 fn a_file_cut_while_it_was_closed_is_refused() {
-    let said = run("faults::closed_child", "cut_while_closed");
+    let said = run("faults::cut_while_closed_child", "cut_while_closed");
     println!("cut while closed: lengths, refused: {said}; deaths 0, wrong answers 0");
 }
 
@@ -668,11 +668,11 @@ fn take_all_areas(dir: &Path) -> Vec<memmap2::MmapRaw> {
 #[test]
 fn a_cut_is_an_error_even_if_the_process_has_no_free_memory_area() {
     let dir = tempfile::tempdir().expect("a folder");
-    reexec::start(reexec::command("faults::child_with_all_areas", &[&dir.path()])).finish();
+    reexec::start(reexec::command("faults::no_free_area_child", &[&dir.path()])).finish();
 }
 
 #[test]
-fn child_with_all_areas() {
+fn no_free_area_child() {
     let Some(arguments) = reexec::arguments() else { return };
     let dir = Path::new(&arguments[0]);
     let path = base(dir);

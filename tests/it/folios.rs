@@ -58,7 +58,7 @@ fn read_cold(path: &Path) -> Result<()> {
 /// The child, which has its own counters. Prints the bytes that commits dirtied and the pages that
 /// they wrote.
 #[test]
-fn child() {
+fn committing_child() {
     let Some(arguments) = reexec::arguments() else { return };
     let path = Path::new(&arguments[0]);
     Db::open(path).and_then(|db| insert(&db, 0..KEYS, 0)).expect("loaded");
@@ -91,7 +91,7 @@ fn child() {
 
 /// Bytes that commits dirty per page that they write, after a copy or after cold reads.
 fn dirtied_per_page(path: &Path, copy: &Path) -> f64 {
-    let mut child = reexec::start(reexec::command("folios::child", &[&path, &copy]));
+    let mut child = reexec::start(reexec::command("folios::committing_child", &[&path, &copy]));
     let said = child.line().expect("a child that lives");
     child.finish();
     let numbers: Vec<u64> = said.split(' ').map(|number| number.parse().expect("a number")).collect();

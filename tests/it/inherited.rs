@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
-use mapleaf::testing::{self, end_child, ends_in_order, fork, in_forked_child};
+use mapleaf::testing::{self, end_child, ends_without_error, fork, in_forked_child};
 use mapleaf::{inspect, Db, Error, ErrorKind, Options, PageId, ReadTable, Result, Table, TableMut};
 
 use crate::reexec;
@@ -155,7 +155,7 @@ impl Read for &mut Forks {
         if self.left < into.len() && self.child.is_none() && !self.in_child {
             self.child = fork();
             self.in_child = self.child.is_none();
-            assert!(self.child.is_none_or(ends_in_order), "the child was not refused");
+            assert!(self.child.is_none_or(ends_without_error), "the child was not refused");
         }
         self.left = self.left.saturating_sub(into.len());
         into.fill(if self.in_child { 9 } else { 3 });
@@ -233,7 +233,7 @@ fn a_child_in_the_middle_of_a_call(db: &Db, path: &Path) {
         told += 1;
         let child = if told == 2 { fork() } else { Some(0) };
         in_child |= child.is_none();
-        assert!(child.is_none_or(|child| child == 0 || ends_in_order(child)), "the child ended otherwise");
+        assert!(child.is_none_or(|child| child == 0 || ends_without_error(child)), "the child ended otherwise");
         if in_child {
             ControlFlow::Break(())
         } else {
@@ -345,7 +345,7 @@ fn a_child_opens_databases_although_parent_threads_held_locks_at_the_fork() {
 }
 
 #[test]
-fn a_child_without_descriptors_to_spare_child() {
+fn full_descriptor_table_child() {
     use std::os::fd::AsRawFd as _;
     let Some(arguments) = reexec::arguments() else { return };
     let dir = fast_dir();
@@ -355,18 +355,18 @@ fn a_child_without_descriptors_to_spare_child() {
     assert!(!held.is_empty() && !arguments.is_empty());
     // The fork handler can open nothing, so the lock's descriptor number is free in the child,
     // which then uses it.
-    let in_order = in_forked_child(|| {
+    let without_error = in_forked_child(|| {
         let own = std::fs::File::open("/proc/self/stat").expect("a descriptor is free");
         drop(db);
         let place = format!("/proc/self/fd/{}", own.as_raw_fd());
         let leads_to = std::fs::read_link(place).expect("still open");
         assert!(leads_to.ends_with("stat"), "{leads_to:?}");
     });
-    assert!(in_order, "the end of an inherited handle closed a file of the child's");
+    assert!(without_error, "the end of an inherited handle closed a file of the child's");
     reexec::answer("done");
 }
 
 #[test]
 fn dropping_an_inherited_handle_closes_no_file_of_the_child() {
-    in_own_process("inherited::a_child_without_descriptors_to_spare_child");
+    in_own_process("inherited::full_descriptor_table_child");
 }

@@ -79,12 +79,12 @@ fn files_of_kvctl_use_each_other_in_one_direction() {
 }
 
 #[test]
-fn unsafe_stands_in_one_room() {
+fn unsafe_stands_only_in_its_files() {
     all_pass(&files(&["src", "bin", "tests", "examples"], &["rs"]), rules::unsafe_rooms);
 }
 
 #[test]
-fn files_are_opened_in_one_room() {
+fn files_are_opened_only_in_descriptor_rs() {
     all_pass(&files(&["src"], &["rs"]), rules::opening_room);
 }
 
@@ -118,7 +118,7 @@ fn pictures_are_fenced() {
 }
 
 #[test]
-fn operations_that_failed_are_named_whole() {
+fn names_of_operations_do_not_break_off() {
     all_pass(&files(&["src", "bin"], &["rs"]), rules::operations);
 }
 
@@ -128,7 +128,7 @@ fn nothing_is_unfinished() {
 }
 
 #[test]
-fn one_word_per_concept() {
+fn retired_terms_are_not_used() {
     all_pass(&files(&["src"], &["rs"]), wording::identifiers);
     all_pass(&files(&RUST, &["rs"]), |path, _| wording::file_name(path));
     none(wording::defined_terms("docs/glossary.md", &read("docs/glossary.md")));
@@ -141,7 +141,7 @@ fn comments_and_documents_are_plain_english() {
 }
 
 #[test]
-fn comments_fit_a_page() {
+fn comments_have_at_most_100_columns() {
     all_pass(&files(&["src", "bin", "tests/it", "examples"], &["rs"]), wording::comment_width);
 }
 
@@ -165,9 +165,8 @@ fn named_paths_exist() {
     }
 }
 
-/// The tour names every module.
 #[test]
-fn the_tour_is_complete() {
+fn the_readme_names_every_module() {
     let readme = read("README.md");
     for path in files(&["src"], &["rs"]) {
         let Some(module) = rules::module_of(&path) else { continue };
@@ -177,7 +176,7 @@ fn the_tour_is_complete() {
 }
 
 #[test]
-fn the_format_is_described_as_it_is() {
+fn the_format_document_agrees_with_the_layout() {
     let source = rules::constants(&read("src/page/layout.rs"));
     assert!(!source.is_empty(), "no constants found in src/page/layout.rs");
     none(rules::format_agrees("docs/format.md", &read("docs/format.md"), &source));

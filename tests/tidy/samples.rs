@@ -22,7 +22,7 @@ fn code_only_blanks_comments_and_literals() {
 }
 
 #[test]
-fn floors() {
+fn uses_of_higher_floors_are_found() {
     let up = "//! A page.\nuse crate::ids::PageId;\nuse crate::tree::Cursor;\n";
     assert_eq!(lines(rules::floors, "src/page/leaf.rs", up), [3]);
     assert_eq!(lines(rules::floors, "src/tree/scan/cursor.rs", up), []);
@@ -45,7 +45,7 @@ fn floors() {
 }
 
 #[test]
-fn floors_of_kvctl() {
+fn uses_of_higher_floors_in_kvctl_are_found() {
     let up = "//! Opens.\nuse crate::exit::Exit;\nuse crate::cmd::args::Answer;\n";
     assert_eq!(lines(rules::floors, "bin/src/database/open.rs", up), [3]);
     assert_eq!(lines(rules::floors, "bin/src/cmd/get.rs", up), []);
@@ -65,7 +65,7 @@ fn floors_of_kvctl() {
 }
 
 #[test]
-fn circles_of_files() {
+fn circles_of_files_are_found() {
     let check = |files: &[(&str, &str)]| {
         let texts: Vec<(String, String)> =
             files.iter().map(|(path, text)| (format!("bin/src/{path}"), text.to_string())).collect();
@@ -88,14 +88,14 @@ fn circles_of_files() {
 }
 
 #[test]
-fn unsafe_rooms() {
+fn unsafe_code_outside_its_files_is_found() {
     let text = "//! No unsafe here.\n#![deny(unsafe_code)]\nfn f() { unsafe { g() } }";
     assert_eq!(lines(rules::unsafe_rooms, "src/page/leaf.rs", text), [3]);
     assert_eq!(lines(rules::unsafe_rooms, "src/sys/memory_calls.rs", text), []);
 }
 
 #[test]
-fn opening_room() {
+fn files_opened_outside_of_descriptor_rs_are_found() {
     let text = "//! Opens.\nlet a = File::open(p)?;\nlet b = OpenOptions::new().read(true).open(p)?;\n\
                 let c = descriptor::open(OpenOptions::new().read(true), p)?;\nlet d = fs::read_to_string(p)?;\n\
                 #[cfg(test)]\nmod tests {\n    let e = File::open(p)?;\n}\n";
@@ -105,24 +105,24 @@ fn opening_room() {
 }
 
 #[test]
-fn header() {
+fn a_file_without_a_header_is_found() {
     assert_eq!(lines(rules::header, "a.rs", "use std::io;\n//! Late."), [1]);
     assert_eq!(lines(rules::header, "a.rs", "//! In time.\nuse std::io;"), []);
 }
 
 #[test]
-fn operations() {
+fn names_of_operations_that_break_off_are_found() {
     let text = "Error::io(\"flushing the file\", path, e)\nError::io(\"dropping the cached pages of\", path, e)";
     assert_eq!(lines(rules::operations, "src/a.rs", text), [2]);
 }
 
 #[test]
-fn ascii() {
+fn characters_other_than_ascii_are_found() {
     assert_eq!(lines(rules::ascii, "a.rs", "plain\ndash \u{2014}\n"), [2]);
 }
 
 #[test]
-fn file_length() {
+fn long_files_are_found() {
     let long = "line\n".repeat(501);
     assert_eq!(lines(rules::file_length, "src/a.rs", &long), [501]);
     assert_eq!(lines(rules::file_length, "src/a/tests.rs", &long), []);
@@ -133,7 +133,7 @@ fn file_length() {
 }
 
 #[test]
-fn function_length() {
+fn long_functions_are_found() {
     let long = format!("fn short() {{\n}}\n\nfn long(a: u8) -> u8 {{\n{}}}\n", "    a;\n".repeat(59));
     assert_eq!(lines(rules::function_length, "src/a.rs", &long), [4]);
     let measured =
@@ -142,7 +142,7 @@ fn function_length() {
 }
 
 #[test]
-fn bare_matches() {
+fn bare_matches_are_found() {
     let bare = "fn f() {\n    matches!(a, B);\n    let c = matches!(a, B);\n    matches!(\n        a,\n        B(_)\n    );\n}";
     assert_eq!(lines(rules::bare_matches, "a.rs", bare), [2, 4]);
     assert_eq!(
@@ -152,20 +152,20 @@ fn bare_matches() {
 }
 
 #[test]
-fn unfinished() {
+fn unfinished_code_is_found() {
     let text =
         "fn f() {\n    todo!()\n}\nfn g() {\n    dbg!(1);\n    unimplemented!(\"x\")\n}\n// todo!\nlet todo = 1;";
     assert_eq!(lines(rules::unfinished, "a.rs", text), [2, 6, 5]);
 }
 
 #[test]
-fn pictures() {
+fn pictures_without_a_fence_are_found() {
     let text = "//! A page:\n//!\n//!     | header |\n//!     | rest |\n//!\n//! ```text\n//!\n//!     | a |\n//! ```\n//! Lists:\n//!   A1  one\n//!       and more\n";
     assert_eq!(lines(rules::pictures, "a.rs", text), [3]);
 }
 
 #[test]
-fn old_terms() {
+fn retired_terms_are_found() {
     let text =
         "// An outbox, a node.\nstruct LeafNode;\nlet outbox_len = 1;\nlet inode = \"outbox\";\nlet page_shift = 1;\n";
     assert_eq!(lines(wording::identifiers, "a.rs", text), [2, 3]);
@@ -179,20 +179,20 @@ fn old_terms() {
 }
 
 #[test]
-fn phrases() {
+fn phrases_to_avoid_are_found() {
     let text = "// Whoever waits.\nlet alone = \"behind\"; // Read alone.\n// The file system and the kernel.\n// leaves stand-alone\n";
     assert_eq!(lines(wording::phrases_in_comments, "a.rs", text), [1, 2, 4]);
     assert_eq!(lines(wording::phrases, "a.md", "The system waits.\nAfter that.\nIt comes\nbehind.\n"), [1, 4]);
 }
 
 #[test]
-fn comment_width() {
+fn wide_comments_are_found() {
     let wide = format!("// {}\nlet a = \"{}\";\n    /// {}\n", "x".repeat(97), "y".repeat(110), "z".repeat(93));
     assert_eq!(lines(wording::comment_width, "a.rs", &wide), [3]);
 }
 
 #[test]
-fn labels_of_invariants() {
+fn labels_defined_twice_or_nowhere_are_found() {
     let text = |path: &str, text: &str| (path.to_string(), text.to_string());
     let design =
         text("docs/design.md", "**R1. A committed page does not change** before it is free.\n- **P7.** A page.\n");
@@ -208,21 +208,21 @@ fn labels_of_invariants() {
 }
 
 #[test]
-fn comments_of_lines() {
+fn only_the_comment_of_a_line_is_returned() {
     assert_eq!(comment_of("let a = 1; // one"), "// one");
     assert_eq!(comment_of("    /// two"), "/// two");
     assert_eq!(comment_of("let url = \"https://a\";"), "");
 }
 
 #[test]
-fn paths() {
+fn paths_that_do_not_exist_are_found() {
     let text = "See `src/page/`, [it](docs/format.md) and benches/gone.\ncd \"$root/target\" && /usr/bin/cc https://a.b/c *.rs\ncargo test -p bin/x Cargo.toml\n";
     let exists = |path: &str| ["src/page/", "docs/format.md", "Cargo.toml"].contains(&path);
     assert_eq!(lines(|path, text| rules::paths_exist(path, text, exists), "README.md", text), [1, 3]);
 }
 
 #[test]
-fn format_tables() {
+fn tables_that_differ_from_the_layout_are_found() {
     let source =
         "const A: usize = 0;\n/// B.\npub(crate) const B: usize = A + 4;\nmod m {\n    const A: u32 = 0x10;\n}\n\
                   const C: usize = 2 * B + 0x10;\nconst _: () = assert!(A == 0);\nconst fn f() { let d = 5; }";

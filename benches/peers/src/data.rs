@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn checksum_sees_every_change() {
+    fn any_changed_byte_changes_the_checksum() {
         let mut value = Value::new(Shape::R);
         let bytes = value.fill(7, 0).to_vec();
         let sum = checksum(&bytes);
@@ -474,14 +474,14 @@ mod tests {
     }
 
     #[test]
-    fn verifier_refuses_missing_values() {
+    fn the_verifier_refuses_missing_values() {
         let mut verifier = Verifier::default();
         verifier.check(None, checksum(b""));
         assert!(verifier.finish().is_err());
     }
 
     #[test]
-    fn sorted_is_sorted() {
+    fn sorted_ids_have_ascending_keys() {
         let data = Data { shape: Shape::S2, entries: 1_000 };
         let ids = data.sorted();
         let mut pairs = Pairs::listed(data.shape, &ids, 0);

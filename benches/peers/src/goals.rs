@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_decide_where_they_are_named() {
+    fn a_goal_that_names_keys_holds_for_those_only() {
         assert!(matches!(goal("reads", Shape::R), Some(Goal::RatioAtLeast(bar)) if bar == 2.5));
         assert!(matches!(goal("reads", Shape::S2), Some(Goal::RatioAtLeast(bar)) if bar == 1.8));
         assert!(goal("multi", Shape::R16).is_none() && goal("scan_forward", Shape::N).is_none());

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_reads_back() -> Res<()> {
+    fn written_json_reads_back() -> Res<()> {
         let row = |engine: &str, values: &[f64]| Row {
             engine: engine.into(),
             values: values.into(),

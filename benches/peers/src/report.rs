@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios_are_per_round_and_the_median_counts() {
+    fn a_figure_is_the_median_of_the_ratios_of_each_round() {
         let row = |engine: &str, values: &[f64]| Row {
             engine: engine.into(),
             values: values.into(),

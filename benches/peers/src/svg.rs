@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scales_place_ends_at_ends() {
+    fn scales_place_the_ends_of_their_range_at_0_and_1() {
         let linear = Scale::new(&[2.0, 10.0]);
         assert_eq!((linear.place(10.0), linear.place(5.0)), (1.0, 0.5));
         let logarithmic = Scale::new(&[2.0, 1_000.0]);

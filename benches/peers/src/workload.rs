@@ -267,7 +267,7 @@ mod tests {
 
     /// With exponent 0.99 the share of rank r among n is r^-0.99 / zeta(n).
     #[test]
-    fn zipfian_ranks_are_as_popular_as_the_formula_says() {
+    fn zipfian_ranks_have_the_frequency_of_the_formula() {
         let (count, draws) = (1_000, 200_000);
         let (zipfian, mut rng) = (Zipfian::new(count), Rng::new(1));
         let mut hits = vec![0u32; count as usize];
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn mixes_are_whole_and_lists_repeat() {
+    fn mixes_add_up_to_100_and_the_same_operations_repeat() {
         let data = Data { shape: Shape::S1, entries: 2_000 };
         for mix in &MIXES {
             assert_eq!(mix.read + mix.update + mix.insert + mix.modify, 100, "{}", mix.id);

@@ -407,7 +407,7 @@ fn store_everything(disk: &Path) {
 }
 
 #[test]
-fn child() {
+fn full_disk_child() {
     let Some(arguments) = reexec::arguments() else { return };
     let disk = Path::new(&arguments[1]);
     match arguments[0].as_str() {
@@ -431,7 +431,7 @@ fn on_disk(kind: Kind, scenario: &str) {
         Ok(disk) => disk,
         Err(why) => return skipped(&format!("{scenario} on a full {kind:?}"), &why),
     };
-    let command = reexec::command("disks::full::child", &[&scenario, &disk.path()]);
+    let command = reexec::command("disks::full::full_disk_child", &[&scenario, &disk.path()]);
     let mut child = reexec::start(command);
     let mut said = Vec::new();
     while let Some(line) = child.line() {
@@ -452,22 +452,22 @@ fn scenarios(kind: Kind) {
 }
 
 #[test]
-fn a_full_tmpfs_at_each_of_200_steps() {
+fn a_tmpfs_that_is_full_at_each_of_200_steps_loses_no_commit() {
     on_disk(Kind::Tmpfs, "steps");
 }
 
 #[test]
-fn a_full_ext4_at_each_of_200_steps() {
+fn an_ext4_that_is_full_at_each_of_200_steps_loses_no_commit() {
     on_disk(Kind::Ext4, "steps");
 }
 
 #[test]
-fn a_full_xfs_at_each_of_200_steps() {
+fn an_xfs_that_is_full_at_each_of_200_steps_loses_no_commit() {
     on_disk(Kind::Xfs, "steps");
 }
 
 #[test]
-fn a_full_btrfs_at_each_of_200_steps() {
+fn a_btrfs_that_is_full_at_each_of_200_steps_loses_no_commit() {
     on_disk(Kind::Btrfs, "steps");
 }
 

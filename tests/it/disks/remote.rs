@@ -22,7 +22,7 @@ pub(crate) struct Remote {
 
 impl Remote {
     pub(crate) fn start(path: &Path, seed: u64) -> Remote {
-        Remote { child: reexec::start(reexec::command("disks::remote::child", &[&path, &seed.to_string()])) }
+        Remote { child: reexec::start(reexec::command("disks::remote::remote_child", &[&path, &seed.to_string()])) }
     }
 
     /// Sends a command and waits for the answer; `died` if there is none.
@@ -49,7 +49,7 @@ fn commit(db: &Db, history: &History, count: u64) -> String {
 }
 
 #[test]
-fn child() {
+fn remote_child() {
     let Some(arguments) = reexec::arguments() else { return };
     let history = History::small(arguments[1].parse().expect("a seed"));
     let mut db: Option<Db> = None;

@@ -149,7 +149,7 @@ fn open(path: &Path, read_only: bool, round: &mut Round) -> Option<Db> {
 }
 
 #[test]
-fn child() {
+fn unreadable_pages_child() {
     let Some(arguments) = reexec::arguments() else { return };
     let path = Path::new(&arguments[0]);
     while let Some(command) = reexec::listen() {
@@ -199,7 +199,7 @@ fn rounds(what: &str, content: Vec<u8>, pages_of: impl Fn(u64) -> Vec<u64>, coun
         Ok(faulty) => faulty,
         Err(why) => return skipped(what, &why),
     };
-    let start = || reexec::start(reexec::command("disks::unreadable::child", &[&faulty.path(NAME)]));
+    let start = || reexec::start(reexec::command("disks::unreadable::unreadable_pages_child", &[&faulty.path(NAME)]));
     let (mut read, mut with_errors, mut deaths, mut wrong) = (0, 0, 0, Vec::new());
     let mut child = start();
     for number in 0..count {

@@ -2,7 +2,7 @@
 //! refuses it.
 //!
 //! `strace -f` found them, on the operations of `steps` and the verbs of `kvctl`; the test
-//! `every_call_is_in_the_list` keeps the list complete.
+//! `every_system_call_is_in_the_list` keeps the list complete.
 
 use mapleaf::testing::Argument;
 

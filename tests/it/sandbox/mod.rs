@@ -176,7 +176,7 @@ fn all_optional_calls_can_be_refused_together() {
 
 /// A call that is in neither list ends the process.
 #[test]
-fn every_call_is_in_the_list() {
+fn every_system_call_is_in_the_list() {
     if !can_confine() {
         return;
     }
