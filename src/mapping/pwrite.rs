@@ -17,6 +17,7 @@
 use std::io;
 
 use super::{sentinel, Mapping, WriteMap};
+use crate::error::best_effort;
 use crate::ids::PageId;
 use crate::sys::{file_calls, page_cache};
 
@@ -80,6 +81,15 @@ impl Mapping {
         match self.anonymous {
             true => Ok(()),
             false => page_cache::start_write_back(&self.file, offset, len),
+        }
+    }
+
+    /// Removes a range from the page tables of the writable mapping before it is written back. The
+    /// kernel would else take the right to store from one page after the other, and interrupt the
+    /// processors that use the mapping for each of them.
+    pub(crate) fn release_writable(&self, offset: u64, len: u64) {
+        if !self.anonymous && !self.prefaults_first() {
+            best_effort(self.window().release_writable(offset, len));
         }
     }
 }

@@ -275,6 +275,21 @@ impl Window {
         Ok(())
     }
 
+    /// Removes a range from the page tables of the writable mapping. The next access brings a page
+    /// back.
+    pub(super) fn release_writable(&self, offset: u64, len: u64) -> io::Result<()> {
+        let Some(write_range) = &self.write_range else { return Ok(()) };
+        let system = call::page_bytes();
+        let start = offset & !(system - 1);
+        let end = round_up(offset.saturating_add(len), system)?.min(write_range.covered());
+        if start >= end {
+            return Ok(());
+        }
+        // SAFETY: bounds: inside the mapped part of a shared mapping of the file, which `self`
+        // keeps.
+        unsafe { page_cache::release_pages(write_range.at(start), end - start) }
+    }
+
     /// Flushes `offset..offset + len` of a file that is open for writing. It does not matter
     /// whether stores or `pwrite` wrote there: the kernel flushes the file, not a mapping.
     pub(super) fn sync(&self, offset: u64, len: u64, file: &File) -> io::Result<()> {

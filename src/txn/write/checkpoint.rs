@@ -103,6 +103,7 @@ impl Core {
             self.begin_write_back(&state)?;
         }
         if !hooks::is(Mutant::MetaBeforeData) {
+            self.mapping.release_writable(0, state.page_count * self.page_size as u64);
             self.flush_pages(&state)?;
         }
         self.check_whole(&state)?;
@@ -143,6 +144,7 @@ impl Core {
                 return Ok(());
             }
             let begin = Instant::now();
+            self.mapping.release_writable(offset, PACE_BYTES);
             let begun = self.mapping.start_write_back(offset, PACE_BYTES.min(end - offset));
             begun.map_err(|e| self.flush_error("beginning to write pages", e))?;
             if begin.elapsed() >= PACE_FROM {
