@@ -25,6 +25,7 @@ use crate::txn::log::lead::Waiters;
 use crate::txn::open::file_lock::FileLock;
 use crate::txn::state::State;
 use crate::txn::write::background::Signal;
+use crate::txn::write::held_pages::HeldPages;
 use crate::txn::write::writer_lock::WriterLock;
 
 /// The fields of an environment that flushes and checkpoints need.
@@ -47,6 +48,8 @@ pub(crate) struct Core {
     log_file: Mutex<Option<Arc<LogFile>>>,
     /// Requests to the environment's thread.
     pub(crate) signal: Signal,
+    /// When a checkpoint is due.
+    pub(crate) held_pages: HeldPages,
     /// Nanoseconds that writers have waited for a checkpoint.
     pub(crate) waited_nanos: AtomicU64,
     /// Checkpoints that were made beside writers.
@@ -64,7 +67,7 @@ impl Core {
     pub(crate) fn new(
         path: PathBuf,
         (meta, slot): (&MetaPage, usize),
-        read_only: bool,
+        (read_only, held_pages): (bool, Option<u64>),
         mapping: Mapping,
         lock: Option<FileLock>,
     ) -> Core {
@@ -85,6 +88,7 @@ impl Core {
             waiters: Waiters::default(),
             log_file: Mutex::new(None),
             signal: Signal::default(),
+            held_pages: HeldPages::new(held_pages),
             waited_nanos: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
             commits: AtomicU64::new(0),

@@ -33,8 +33,6 @@ const LOG_MIN_BYTES: u64 = 256 << 10;
 const LOG_MAX_BYTES: u64 = 64 << 20;
 /// Bytes of zeros in each write to a new log.
 const ZEROS_BYTES: usize = 1 << 20;
-/// Lower bound of the number of held pages at which a checkpoint begins.
-const HELD_PAGES_MIN: u64 = 256;
 
 impl Core {
     /// Bytes that a new log of this database would have: a quarter of the file, within bounds.
@@ -93,11 +91,8 @@ impl Env {
     pub(crate) fn note_commit(&self, txn: TxnId) {
         let Some(state) = self.live.state(txn).filter(|state| state.log.pages > 0) else { return };
         self.start_background();
-        let meta = self.live.durable_meta();
-        let log_bytes = state.log.pages * self.page_size as u64;
-        let held = state.superseded.saturating_sub(meta.superseded);
-        let bound = self.opened.held_pages.unwrap_or_else(|| (state.page_count / 2).max(HELD_PAGES_MIN));
-        if state.log.start.saturating_sub(meta.log_start) > log_bytes / 2 || held > bound {
+        self.assume_data(&state);
+        if self.is_checkpoint_due(&state) {
             self.signal.want_checkpoint();
         }
         if self.live.durable_txn() < txn {

@@ -170,6 +170,8 @@ fn work(core: &Core) {
         }
         drop(wanted);
         let synced = if sync { core.sync() } else { Ok(()) };
+        // The last checkpoint may have done what was asked for while it ran.
+        let checkpoint = checkpoint && core.is_checkpoint_due(&core.live.latest());
         let done = synced.and_then(|()| if checkpoint { core.checkpoint_beside_writers(true) } else { Ok(()) });
         if done.is_err() {
             // The next call of each thread reports the poison. Tasks have to be woken to make that

@@ -99,6 +99,7 @@ impl Core {
     fn checkpoint_published(&self, paced: bool) -> Result<()> {
         let Some(state) = self.pin_published() else { return Ok(()) };
         hooks::reach(Moment::Pinned);
+        self.count_data(&state);
         if paced {
             self.begin_write_back(&state)?;
         }
@@ -147,7 +148,8 @@ impl Core {
             self.mapping.release_writable(offset, PACE_BYTES);
             let begun = self.mapping.start_write_back(offset, PACE_BYTES.min(end - offset));
             begun.map_err(|e| self.flush_error("beginning to write pages", e))?;
-            if begin.elapsed() >= PACE_FROM {
+            let done = (offset + PACE_BYTES) / self.page_size as u64;
+            if begin.elapsed() >= PACE_FROM && self.may_pause(state, done) {
                 std::thread::park_timeout(PACE_PAUSE);
             }
         }

@@ -280,11 +280,12 @@ impl WriteTxn {
         let Some(record) = record.whole().filter(|record| record.len() <= env.record_limit(&state.log)) else {
             return env.store_by_checkpoint(state, env.lock_checkpoint());
         };
-        if !env.has_log_space(&state.log, record.len()) {
+        let must_wait = |len: usize| !env.has_log_space(&state.log, len) || env.holds_too_many(&state);
+        if must_wait(record.len()) {
             let begin = Instant::now();
             let checkpoint = env.lock_checkpoint();
             env.waited_nanos.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
-            if !env.has_log_space(&state.log, record.len()) {
+            if must_wait(record.len()) {
                 return env.store_by_checkpoint(state, checkpoint);
             }
         }
@@ -309,7 +310,8 @@ impl WriteTxn {
             self.env.prefault_meta_pages()?;
         }
         tree::seal(&mut writer.pages, &mut self.catalog)?;
-        let superseded = writer.pages.free.freed_pages(self.env.live.durable_meta().txn);
+        let needed = self.env.live.checkpoint();
+        let superseded = writer.pages.free.freed_pages(needed.pinned.unwrap_or(needed.durable_meta.txn));
         let (free_space, free_list) = writer.cache.save(&mut writer.pages, &self.basis)?;
         self.watch_folios()?;
         let writer = writer_of(&mut self.writer);

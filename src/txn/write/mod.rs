@@ -11,6 +11,7 @@
 //! long_values  values that are written in place, reserved or from a reader
 //! commit       commit and abort: seals the trees, makes the next state
 //! checkpoint   makes a state durable: flush the pages, store the meta page, flush it
+//! held_pages   when a checkpoint begins, and when writers wait for it
 //! background   the thread that makes checkpoints beside writers
 //! writer_lock  one writer at a time; no thread waits for ever
 //! ```
@@ -24,6 +25,7 @@
 pub(crate) mod background;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
+pub(crate) mod held_pages;
 pub(crate) mod load;
 pub(crate) mod long_values;
 pub(crate) mod put_all;

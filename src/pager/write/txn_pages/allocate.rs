@@ -117,7 +117,7 @@ impl TxnPages {
 
     fn grow(&mut self, needed: u64) -> Result<()> {
         let mapped = self.write_map.len_bytes();
-        let step = (mapped / 8).clamp(GROW_MIN_BYTES, GROW_MAX_BYTES);
+        let step = (mapped / 32).clamp(GROW_MIN_BYTES, GROW_MAX_BYTES);
         let wanted = needed.max(mapped + step).next_multiple_of(GROW_MIN_BYTES);
         let exact = needed.next_multiple_of(1 << self.page_shift);
         let result = match self.mapping.grow(&mut self.write_map, wanted) {
