@@ -116,7 +116,7 @@ impl ReadMap {
     /// Brings a range into memory. An access that the kernel cannot serve is [`Error::Fault`] here
     /// instead of a signal.
     pub(crate) fn probe(&self, offset: u64, len: usize) -> Result<()> {
-        self.window().probe(offset, len as u64, false)
+        self.window().probe(offset, len as u64)
     }
 
     /// Whether this process inherited the mapping from its parent through `fork`.

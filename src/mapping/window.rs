@@ -201,12 +201,12 @@ impl Window {
         self.sentinel.is_inherited()
     }
 
-    /// Brings `offset..offset + len` of either mapping into memory for reading. An access that the
+    /// Brings `offset..offset + len` of the read-only mapping into memory. An access that the
     /// kernel cannot serve is [`Error::Fault`](crate::error::Error::Fault) here instead of a
     /// signal. If the kernel cannot do this for mappings, the file is read instead, which fails in
     /// the same places.
-    pub(super) fn probe(&self, offset: u64, len: u64, for_writer: bool) -> Result<()> {
-        let range = self.write_range.as_ref().filter(|_| for_writer).unwrap_or(&self.read_range);
+    pub(super) fn probe(&self, offset: u64, len: u64) -> Result<()> {
+        let range = &self.read_range;
         let system = call::page_bytes();
         let start = offset & !(system - 1);
         let end = (offset.saturating_add(len).saturating_add(system - 1) & !(system - 1)).min(range.covered());

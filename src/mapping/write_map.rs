@@ -23,7 +23,6 @@ use super::bounds::page_range;
 use super::claims::Claims;
 use super::window::Window;
 use super::Mapping;
-use crate::error::Result;
 use crate::ids::PageId;
 
 /// The exclusive right to store to pages. Dropping it releases the right and all claims.
@@ -219,12 +218,6 @@ impl WriteMap {
         // borrow also excludes every other slice of the one writable mapping, and no snapshot
         // reaches claimed pages (WMAP-1). Initialised: file pages always are.
         unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(offset), len) }
-    }
-
-    /// Brings a range into memory. An access that the kernel cannot serve is
-    /// [`Error::Fault`](crate::error::Error::Fault) here instead of a signal.
-    pub(crate) fn probe(&self, offset: u64, len: u64) -> Result<()> {
-        self.window.probe(offset, len, true)
     }
 
     /// Ensures that storing to these pages cannot hit a full disk: returns `StorageFull` instead of

@@ -18,6 +18,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
+use crate::limits::PAGE_SIZE_MIN;
 use crate::page::header::PageStamp;
 use crate::page::layout::Front;
 use crate::page::{checksum, lookup, overflow};
@@ -131,6 +132,14 @@ pub(crate) trait PageWrite: PageRead {
     /// page only if the file lists a page as free that is in use.
     fn page_mut(&mut self, id: PageId) -> Result<&mut [u8]>;
 
+    /// Copies a page to a dirty one.
+    fn copy(&mut self, from: PagePtr, to: PageId) -> Result<()>
+    where
+        Self: Sized,
+    {
+        copy_through_stack(self, from, to)
+    }
+
     /// Mutable access to a dirty extent. Fails like [`PageWrite::page_mut`].
     fn extent_mut(&mut self, id: PageId, pages: u64) -> Result<&mut [u8]>;
 
@@ -142,6 +151,16 @@ pub(crate) trait PageWrite: PageRead {
     /// Records the final checksum of a dirty page, so that readers need not verify it after the
     /// commit.
     fn set_verified_sealed(&mut self, ptr: PagePtr);
+}
+
+/// Copies a page to a dirty one, a chunk at a time, for pages that lie in one store.
+pub(crate) fn copy_through_stack<P: PageWrite>(pages: &mut P, from: PagePtr, to: PageId) -> Result<()> {
+    for start in (0..pages.page_size()).step_by(PAGE_SIZE_MIN) {
+        let mut chunk = [0u8; PAGE_SIZE_MIN];
+        chunk.copy_from_slice(&pages.page(from)?[start..start + PAGE_SIZE_MIN]);
+        pages.page_mut(to)?[start..start + PAGE_SIZE_MIN].copy_from_slice(&chunk);
+    }
+    Ok(())
 }
 
 /// Writes a value into an overflow extent by stores to the mapping.

@@ -14,7 +14,7 @@
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr};
-use crate::limits::{DEPTH_MAX, PAGE_SIZE_MIN};
+use crate::limits::DEPTH_MAX;
 use crate::page::branch::{Branch, BranchMut};
 use crate::page::header;
 use crate::page::leaf::Leaf;
@@ -362,12 +362,7 @@ pub(crate) fn copy_page<P: PageWrite>(pages: &mut P, old: PagePtr) -> Result<Pag
         return Err(Error::corrupt(id, "a page is both in use and free"));
     }
     let txn = pages.txn();
-    for start in (0..pages.page_size()).step_by(PAGE_SIZE_MIN) {
-        // A chunk at a time through the stack: both pages live in one store.
-        let mut chunk = [0u8; PAGE_SIZE_MIN];
-        chunk.copy_from_slice(&pages.page(old)?[start..start + PAGE_SIZE_MIN]);
-        pages.page_mut(id)?[start..start + PAGE_SIZE_MIN].copy_from_slice(&chunk);
-    }
+    pages.copy(old, id)?;
     header::restamp(pages.page_mut(id)?, id, txn);
     free_page(pages, old)?;
     Ok(dirty_ptr(id))

@@ -91,7 +91,13 @@ pub(crate) struct EnvParts {
 
 impl Env {
     pub(crate) fn new(parts: EnvParts, mapping: Mapping) -> Env {
-        let core = Core::new(parts.path, (&parts.meta, parts.slot), (parts.read_only, parts.opened.held_pages), mapping, parts.lock);
+        let core = Core::new(
+            parts.path,
+            (&parts.meta, parts.slot),
+            (parts.read_only, parts.opened.held_pages),
+            mapping,
+            parts.lock,
+        );
         Env {
             core: Arc::new(core),
             opened: parts.opened,

@@ -131,7 +131,7 @@ impl SnapshotPages {
             is_extent: len > 1 << self.page_shift(),
             end: self.end_bytes(),
         };
-        first_touch.bring(|offset, len| self.read_map().probe(offset, len))
+        first_touch.bring()
     }
 
     /// Tells the kernel that extents are not needed soon. It drops them from memory unless another
@@ -160,9 +160,8 @@ pub(crate) struct FirstTouch<'a> {
 }
 
 impl FirstTouch<'_> {
-    /// Brings the page or the extent into memory. `probe` brings a range into the mapping that the
-    /// caller reads.
-    pub(crate) fn bring(&self, probe: impl Fn(u64, usize) -> Result<()>) -> Result<()> {
+    /// Brings the page or the extent into memory.
+    pub(crate) fn bring(&self) -> Result<()> {
         let FirstTouch { read_map, offset, len, is_extent, end } = *self;
         let ahead = read_map.ahead();
         if is_extent {
@@ -174,7 +173,7 @@ impl FirstTouch<'_> {
         } else if ahead.touch(offset, end) {
             let chunk = ahead.chunk_to_load(offset, end).filter(|_| read_map.has_fault_guard());
             if let Some(from) = chunk {
-                let all = probe(from, CHUNK_BYTES as usize).is_ok();
+                let all = read_map.probe(from, CHUNK_BYTES as usize).is_ok();
                 ahead.note_loaded(offset, all);
                 if all {
                     return Ok(());
@@ -185,7 +184,7 @@ impl FirstTouch<'_> {
             // instead of 67 us on a virtual disk).
             ahead.request(offset, len as u64);
         }
-        probe(offset, len)
+        read_map.probe(offset, len)
     }
 }
 

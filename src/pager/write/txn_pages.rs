@@ -30,7 +30,7 @@ use crate::page::free_list::FreeItem;
 use crate::page::overflow;
 use crate::pager::read::residency::FirstTouch;
 use crate::pager::read::snapshot_pages::{beyond_end, extent_range, verified_byte_of, verify_first_touch};
-use crate::pager::traits::store_value;
+use crate::pager::traits::{copy_through_stack, store_value};
 use crate::pager::write::append_buffer::AppendBuffer;
 use crate::pager::write::free_space::FreeSpace;
 use crate::pager::write::overflow_writer::OverflowWriter;
@@ -219,7 +219,7 @@ impl TxnPages {
     #[cold]
     fn touch(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
         self.await_written(ptr.id)?;
-        let bytes = self.mapped(ptr.id, pages)?;
+        let bytes = self.committed(ptr.id, pages)?;
         let first_touch = FirstTouch {
             read_map: &self.read_map,
             offset: ptr.id.0 << self.page_shift,
@@ -227,7 +227,7 @@ impl TxnPages {
             is_extent: pages > 1,
             end: self.page_count << self.page_shift,
         };
-        first_touch.bring(|offset, len| self.write_map.probe(offset, len as u64))?;
+        first_touch.bring()?;
         verify_first_touch(&self.read_map, ptr, bytes)
     }
 
@@ -244,7 +244,15 @@ impl TxnPages {
         Ok(())
     }
 
-    /// The bytes of pages that are not in the write queue.
+    /// The bytes of pages that are neither claimed nor in the write queue. They are read through
+    /// the read-only mapping: checkpoints remove pages from the page tables of the writable one.
+    #[inline]
+    fn committed(&self, id: PageId, pages: u64) -> Result<&[u8]> {
+        let (offset, len) = (id.0 << self.page_shift, pages << self.page_shift);
+        self.read_map.bytes(offset, len as usize).ok_or_else(|| beyond_end(id, pages, self.page_count))
+    }
+
+    /// The bytes of claimed pages.
     #[inline]
     fn mapped(&self, id: PageId, pages: u64) -> Result<&[u8]> {
         self.write_map.bytes(id, pages).ok_or_else(|| beyond_end(id, pages, self.page_count))
@@ -292,7 +300,7 @@ impl PageRead for TxnPages {
             return self.append_buffer.page(ptr.id).map_or_else(|| self.mapped(ptr.id, 1), Ok);
         }
         match self.read_map.verified_byte(ptr.id) == verified_byte_of(ptr.crc) {
-            true => self.mapped(ptr.id, 1),
+            true => self.committed(ptr.id, 1),
             false => self.touch(ptr, 1),
         }
     }
@@ -300,8 +308,11 @@ impl PageRead for TxnPages {
     fn extent(&self, ptr: PagePtr, pages: u64) -> Result<&[u8]> {
         extent_range(ptr.id, pages, self.page_count, self.page_shift)
             .ok_or_else(|| beyond_end(ptr.id, pages, self.page_count))?;
-        match self.write_map.is_claimed(ptr.id) || self.read_map.verified_byte(ptr.id) == verified_byte_of(ptr.crc) {
-            true => self.mapped(ptr.id, pages),
+        if self.write_map.is_claimed(ptr.id) {
+            return self.mapped(ptr.id, pages);
+        }
+        match self.read_map.verified_byte(ptr.id) == verified_byte_of(ptr.crc) {
+            true => self.committed(ptr.id, pages),
             false => self.touch(ptr, pages),
         }
     }
@@ -310,10 +321,12 @@ impl PageRead for TxnPages {
     fn prefetch(&self, id: PageId, from: usize, bytes: usize) {
         // A page without a verified byte may be in the write queue and must not be borrowed
         // (QUEUE-1).
-        if !self.write_map.is_claimed(id) && self.read_map.verified_byte(id) == 0 {
-            return;
-        }
-        if let Some(wanted) = self.write_map.bytes(id, 1).and_then(|page| page.get(from..from + bytes)) {
+        let page = match self.write_map.is_claimed(id) {
+            true => self.write_map.bytes(id, 1),
+            false if self.read_map.verified_byte(id) == 0 => return,
+            false => self.read_map.bytes(id.0 << self.page_shift, 1 << self.page_shift),
+        };
+        if let Some(wanted) = page.and_then(|page| page.get(from..from + bytes)) {
             prefetch::lines(wanted);
         }
     }
@@ -446,16 +459,30 @@ impl PageWrite for TxnPages {
     fn extent_born(&self, id: PageId, pages: u64) -> Result<TxnId> {
         extent_range(id, pages, self.page_count, self.page_shift)
             .ok_or_else(|| beyond_end(id, pages, self.page_count))?;
-        if self.read_map.verified_byte(id) == 0 && !self.write_map.is_claimed(id) {
+        let is_claimed = self.write_map.is_claimed(id);
+        if self.read_map.verified_byte(id) == 0 && !is_claimed {
             self.await_written(id)?;
-            if self.write_map.probe(id.0 << self.page_shift, 1).is_err() {
+            if self.read_map.probe(id.0 << self.page_shift, 1).is_err() {
                 // A value that cannot be read can still be freed.
                 return Ok(TxnId::default());
             }
         }
-        let born = overflow::born(self.mapped(id, 1)?, id);
+        let header = if is_claimed { self.mapped(id, 1)? } else { self.committed(id, 1)? };
+        let born = overflow::born(header, id);
         // A page that is not dirty was written before this transaction; a later number is damage.
         Ok(born.filter(|&born| born < self.txn || self.is_dirty(id)).unwrap_or_default())
+    }
+
+    fn copy(&mut self, from: PagePtr, to: PageId) -> Result<()> {
+        self.page(from)?;
+        let (offset, len) = (from.id.0 << self.page_shift, 1 << self.page_shift);
+        match self.read_map.bytes(offset, len) {
+            Some(page) if self.is_dirty(to) && !self.is_dirty(from.id) && self.append_buffer.page(to).is_none() => {
+                self.write_map.bytes_mut(to, 1).copy_from_slice(page);
+                Ok(())
+            }
+            _ => copy_through_stack(self, from, to),
+        }
     }
 
     fn set_verified_sealed(&mut self, ptr: PagePtr) {

@@ -17,6 +17,9 @@ use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent}
 use crate::tree::path::{branch_at, branch_mut};
 use crate::tree::TreeRoot;
 
+/// Leaves that are prefetched and sealed together.
+const SEALED_TOGETHER: usize = 4;
+
 /// Seals every dirty page of the tree, children before parents, and the pointer in `root`.
 pub(crate) fn seal<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<()> {
     if root.height == 0 || !pages.is_dirty(root.ptr.id) {
@@ -36,23 +39,21 @@ impl<P: PageWrite> DepthFirst<()> for SealWalk<'_, P> {
         if level > 0 {
             return Ok(Some(()));
         }
-        self.seal_page(ptr.id, parent)?;
+        self.seal_page(ptr.id, parent.map(slot_of))?;
         Ok(None)
     }
 
     /// The next dirty branch. Dirty leaves are sealed here, without a step of the walk for each.
     fn next_child(&mut self, parent: &mut Parent<()>) -> Result<Option<PagePtr>> {
-        while let Some(child) = self.next_dirty(parent)? {
-            if parent.level > 1 {
-                return Ok(Some(child));
-            }
-            self.seal_page(child.id, Some(parent))?;
+        if parent.level > 1 {
+            return self.next_dirty(parent);
         }
+        while self.seal_leaves(parent)? {}
         Ok(None)
     }
 
     fn leave(&mut self, ptr: PagePtr, parent: Option<&Parent<()>>) -> Result<()> {
-        self.seal_page(ptr.id, parent)
+        self.seal_page(ptr.id, parent.map(slot_of))
     }
 }
 
@@ -67,14 +68,34 @@ impl<P: PageWrite> SealWalk<'_, P> {
         Ok(None)
     }
 
-    /// Seals a page, and stores its checksum in the pointer of its parent or of the root.
-    fn seal_page(&mut self, id: PageId, parent: Option<&Parent<()>>) -> Result<()> {
+    /// Seals the next dirty leaves of a branch, a few at a time: they have left the cache, and are
+    /// prefetched together. Whether there were any.
+    fn seal_leaves(&mut self, parent: &mut Parent<()>) -> Result<bool> {
+        let (mut leaves, mut count) = ([(PageId::NONE, 0); SEALED_TOGETHER], 0);
+        while count < SEALED_TOGETHER {
+            let Some(leaf) = self.next_dirty(parent)? else { break };
+            self.pages.prefetch(leaf.id, 0, self.pages.page_size());
+            leaves[count] = (leaf.id, parent.index());
+            count += 1;
+        }
+        leaves[..count].iter().try_for_each(|&(leaf, index)| self.seal_page(leaf, Some((parent.ptr.id, index))))?;
+        Ok(count > 0)
+    }
+
+    /// Seals a page, and stores its checksum in the pointer that leads to it: in a branch, at an
+    /// index, or in the root.
+    fn seal_page(&mut self, id: PageId, slot: Option<(PageId, usize)>) -> Result<()> {
         let ptr = PagePtr { id, crc: checksum::seal(self.pages.page_mut(id)?) };
         self.pages.set_verified_sealed(ptr);
-        match parent {
-            Some(parent) => branch_mut(self.pages, parent.ptr.id)?.set_child(parent.index(), ptr)?,
+        match slot {
+            Some((branch, index)) => branch_mut(self.pages, branch)?.set_child(index, ptr)?,
             None => *self.root = ptr,
         }
         Ok(())
     }
+}
+
+/// Where the pointer to the child that is being visited lies.
+fn slot_of(parent: &Parent<()>) -> (PageId, usize) {
+    (parent.ptr.id, parent.index())
 }

@@ -57,6 +57,48 @@ impl<'p, P: PageRead> Tree<'p, P> {
     }
 }
 
+impl<P: PageRead> Tree<'_, P> {
+    /// Prefetches the leaves of at most [`GROUP`] keys. A hint: it ends where a page is not known,
+    /// or is damaged.
+    pub(crate) fn prefetch_leaves(self, keys: &[&[u8]]) {
+        if let (false, Ok(height)) = (self.is_empty(), height_of(self.root)) {
+            heads::with_vectors(Leaves { tree: self, height, keys });
+        }
+    }
+}
+
+/// The leaves of at most [`GROUP`] keys, to be prefetched.
+struct Leaves<'a, 'k, P> {
+    tree: Tree<'a, P>,
+    height: usize,
+    keys: &'k [&'k [u8]],
+}
+
+impl<P: PageRead> heads::Search for Leaves<'_, '_, P> {
+    type Answer = ();
+
+    #[inline(always)]
+    fn with<V: Vectors>(self, vectors: V) {
+        let Tree { pages, root } = self.tree;
+        let mut at = [root.ptr; GROUP];
+        for level in (1..self.height).rev() {
+            for (ptr, key) in at.iter_mut().zip(self.keys) {
+                let Some(child) = child_fast(vectors, pages, *ptr, level, key) else { return };
+                *ptr = child;
+                if level > 1 {
+                    fetch_front(pages, child);
+                }
+            }
+        }
+        let mut last = root.ptr.id;
+        for leaf in at.iter().take(self.keys.len()).filter(|_| self.height > 1) {
+            if std::mem::replace(&mut last, leaf.id) != leaf.id {
+                pages.prefetch(leaf.id, 0, pages.page_size());
+            }
+        }
+    }
+}
+
 /// Lookups of at most [`GROUP`] keys.
 struct Group<'a, 'k, 'b, P> {
     tree: Tree<'a, P>,

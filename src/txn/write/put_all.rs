@@ -1,8 +1,8 @@
 //! Putting many entries at once, in key order.
 //!
 //! Floor: txn. Entries are collected, sorted by key, and put in that order: those of one leaf come
-//! one after the other. Before a group of entries is put, the lookups of their keys go down
-//! together, so that their waits for memory overlap (`tree/lookup/many.rs`).
+//! one after the other. Before a group of entries is put, their leaves are prefetched together, so
+//! that the waits for memory overlap (`tree/lookup/many.rs`).
 //!
 //! Failure: the errors of [`WriteTxn::put`]. The entries before the one that failed are stored.
 
@@ -68,8 +68,7 @@ impl WriteTxn {
             self.check_usable()?;
             self.end_filling()?;
             let keys: Vec<&[u8]> = (start..end).map(|index| collected.key(index)).collect();
-            // The lookups only warm up memory. The puts meet any error again and report it.
-            drop(Tree::new(self.pages(), self.root(at)).get_many(None, &keys, |_| Ok(())));
+            Tree::new(self.pages(), self.root(at)).prefetch_leaves(&keys);
             for index in start..end {
                 new += u64::from(!self.put(at, collected.key(index), collected.value(index), None)?);
             }
