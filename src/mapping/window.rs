@@ -161,6 +161,11 @@ impl Window {
         }
     }
 
+    /// Whether the writer may store only to claimed pages, for tests.
+    pub(super) fn is_strict(&self) -> bool {
+        self.shared.strict
+    }
+
     /// In a strict mapping, allows or forbids the writer to store to a range.
     #[inline]
     pub(super) fn allow_stores(&self, offset: u64, len: u64, allowed: bool) {

@@ -87,6 +87,9 @@ impl WriteMap {
 
     /// In a strict mapping, allows or forbids the writer to store to the claimed pages.
     fn allow_claimed_stores(&self, allowed: bool) {
+        if !self.window.is_strict() {
+            return;
+        }
         for (id, pages) in self.claims.extents() {
             self.allow_stores(id, pages, allowed);
         }

@@ -40,6 +40,8 @@ const GATHER_MAX: Duration = Duration::from_millis(2);
 /// Waiters that spin instead of sleeping, at a time. Waking a thread takes about half as long as a
 /// flush.
 const SPINNERS_MAX: u64 = 1;
+/// With more committers than this, a waiter that spins takes the processor from the others.
+const SPIN_COMMITTERS_MAX: u64 = 2;
 
 /// Threads and tasks that wait until a transaction is durable.
 #[derive(Debug, Default)]
@@ -140,6 +142,9 @@ impl Core {
     /// Spins while another thread flushes, if fewer than `SPINNERS_MAX` waiters do. Returns false
     /// if the caller had better sleep.
     fn spin(&self, txn: TxnId) -> bool {
+        if self.waiters.committers.load(Ordering::Relaxed) > SPIN_COMMITTERS_MAX {
+            return false;
+        }
         if self.waiters.spinning.fetch_add(1, Ordering::Relaxed) >= SPINNERS_MAX {
             self.waiters.spinning.fetch_sub(1, Ordering::Relaxed);
             return false;
