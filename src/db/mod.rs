@@ -227,8 +227,9 @@ impl Db {
     }
 
     /// Makes the newest visible state durable as a whole, beside writers, so that opening after a
-    /// crash has nothing to replay. The database does so by itself: when half of the commit log is
-    /// in use, when too many pages are held for the last checkpoint, and when it is closed.
+    /// crash has nothing to replay. The database does so by itself: when three quarters of the
+    /// commit log are in use, when too many pages are held for the last checkpoint, and when it is
+    /// closed.
     ///
     /// # Errors
     /// `Usage` for a database that was opened read-only; `Poisoned` or `Io` when a flush has

@@ -150,9 +150,9 @@ impl Options {
         self
     }
 
-    /// Number of pages held only for the last checkpoint at which the next checkpoint begins. A
-    /// larger number makes the file larger and checkpoints fewer. Default: as many as the data has,
-    /// at least 256.
+    /// Pages that are kept only because the last checkpoint needs them, at which the next one
+    /// begins. Commits wait for it when an eighth more are kept. More pages make the file larger
+    /// and checkpoints fewer. Default: as many as the data has, at least 256.
     pub fn checkpoint_pages(mut self, pages: u64) -> Options {
         self.spec.held_pages = Some(pages);
         self

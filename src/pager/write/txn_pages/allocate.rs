@@ -19,7 +19,8 @@ use crate::pager::write::prefault::{Prefaulter, THREAD_FROM_PAGES};
 /// The most pages that one operation allocates, besides an extent.
 const OPERATION_PAGES: u64 = 24;
 
-/// The file grows by an eighth, within these bounds, in bytes.
+/// The file grows by a thirty-second, within these bounds, in bytes.
+const GROW_SHARE: u64 = 32;
 const GROW_MIN_BYTES: u64 = 1 << 20;
 const GROW_MAX_BYTES: u64 = 1 << 30;
 
@@ -117,7 +118,7 @@ impl TxnPages {
 
     fn grow(&mut self, needed: u64) -> Result<()> {
         let mapped = self.write_map.len_bytes();
-        let step = (mapped / 32).clamp(GROW_MIN_BYTES, GROW_MAX_BYTES);
+        let step = (mapped / GROW_SHARE).clamp(GROW_MIN_BYTES, GROW_MAX_BYTES);
         let wanted = needed.max(mapped + step).next_multiple_of(GROW_MIN_BYTES);
         let exact = needed.next_multiple_of(1 << self.page_shift);
         let result = match self.mapping.grow(&mut self.write_map, wanted) {
