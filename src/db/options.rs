@@ -151,7 +151,7 @@ impl Options {
     }
 
     /// Pages that are kept only because the last checkpoint needs them, at which the next one
-    /// begins. Commits wait for it when an eighth more are kept. More pages make the file larger
+    /// begins. Commits wait for it when a sixteenth more are kept. More pages make the file larger
     /// and checkpoints fewer. Default: as many as the data has, at least 256.
     pub fn checkpoint_pages(mut self, pages: u64) -> Options {
         self.spec.held_pages = Some(pages);

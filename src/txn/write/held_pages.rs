@@ -6,7 +6,7 @@
 //! pinned state reaches, if there is one, else those that the durable state reaches.
 //!
 //! A checkpoint begins when three quarters of the log are in use, or when as many pages are held as
-//! the bound says. A writer that would pass the bound by an eighth waits for the checkpoint. A
+//! the bound says. A writer that would pass the bound by a sixteenth waits for the checkpoint. A
 //! checkpoint pauses between its chunks, so that the flushes of commits do not wait long, unless
 //! writers would use up what was left to them before it ends.
 //!
@@ -44,7 +44,7 @@ impl HeldPages {
 
     fn limit(&self) -> u64 {
         let bound = self.bound();
-        bound.saturating_add(bound / 8)
+        bound.saturating_add(bound / 16)
     }
 }
 
