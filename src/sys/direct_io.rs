@@ -10,6 +10,7 @@
 //!
 //! Failure: `io::Error`. `Ok(None)` and `Ok(false)` if the kernel cannot do it.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -24,6 +25,8 @@ use crate::sys::{attributes, descriptor, file_calls, page_cache, refused};
 
 /// Alignment of direct reads. No file system of today needs more.
 const ALIGNED_BYTES: u64 = 4096;
+/// Bytes of each direct read.
+const BUFFER_BYTES: usize = 1 << 20;
 /// Bytes of the file whose residency is found in one call.
 const STEP_BYTES: u64 = 1 << 30;
 /// How often dropping the cache is tried, with a pause between: a page that is being written back
@@ -59,32 +62,36 @@ pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<
 #[derive(Debug)]
 pub(crate) struct PastCache {
     direct: File,
+    /// Aligned memory, which direct I/O needs.
+    buffer: RefCell<MmapMut>,
 }
 
 impl PastCache {
     /// `None`: the file system reads only through its cache.
     pub(crate) fn open(file: &File) -> Option<PastCache> {
         let direct = reopen_direct(file).ok()?;
-        let mut first = MmapMut::map_anon(ALIGNED_BYTES as usize).ok()?;
-        match direct.read_at(&mut first, 0) {
+        let mut buffer = MmapMut::map_anon(BUFFER_BYTES).ok()?;
+        match direct.read_at(&mut buffer[..ALIGNED_BYTES as usize], 0) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
-            _ => Some(PastCache { direct }),
+            _ => Some(PastCache { direct, buffer: RefCell::new(buffer) }),
         }
     }
 
     /// Reads bytes from the disk, at an offset that is a multiple of [`ALIGNED_BYTES`].
     pub(crate) fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        // A mapping, because direct I/O needs aligned memory.
-        let mut buffer = MmapMut::map_anon((into.len() as u64).next_multiple_of(ALIGNED_BYTES) as usize)?;
-        let mut read = 0;
-        while read < into.len() {
-            match self.direct.read_at(&mut buffer[read..], offset + read as u64)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                // The kernel returns an unaligned number of bytes only at the end of the file.
-                count => read += count,
+        let mut buffer = self.buffer.borrow_mut();
+        for (chunk, offset) in into.chunks_mut(BUFFER_BYTES).zip((offset..).step_by(BUFFER_BYTES)) {
+            let aligned = chunk.len().next_multiple_of(ALIGNED_BYTES as usize);
+            let mut read = 0;
+            while read < chunk.len() {
+                match self.direct.read_at(&mut buffer[read..aligned], offset + read as u64)? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    // The kernel returns an unaligned number of bytes only at the end of the file.
+                    count => read += count,
+                }
             }
+            chunk.copy_from_slice(&buffer[..chunk.len()]);
         }
-        into.copy_from_slice(&buffer[..into.len()]);
         Ok(())
     }
 }

@@ -19,36 +19,56 @@ const BATCH_ENTRIES: usize = 1 << 16;
 pub(crate) struct Collected {
     /// Keys and values, one after the other.
     bytes: Vec<u8>,
-    /// For each entry: the offset of its key in `bytes`, and the lengths of key and value.
-    entries: Vec<(usize, usize, usize)>,
+    entries: Vec<Place>,
+}
+
+/// Where an entry lies in the bytes.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The first bytes of the key, filled up with zeros: they decide most comparisons.
+    word: u64,
+    key: usize,
+    value: usize,
+    end: usize,
 }
 
 impl Collected {
     pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) {
-        self.entries.push((self.bytes.len(), key.len(), value.len()));
+        let mut word = [0; 8];
+        word.iter_mut().zip(key).for_each(|(to, &from)| *to = from);
+        let start = self.bytes.len();
+        let value_start = start + key.len();
+        let end = value_start + value.len();
+        self.entries.push(Place { word: u64::from_be_bytes(word), key: start, value: value_start, end });
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
     }
 
+    /// Bytes of all keys and values.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether the collection has to be put now.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes.len() >= BATCH_BYTES || self.entries.len() >= BATCH_ENTRIES
+        self.len_bytes() >= BATCH_BYTES || self.entries.len() >= BATCH_ENTRIES
     }
 
     fn key(&self, index: usize) -> &[u8] {
-        let (start, key_bytes, _) = self.entries[index];
-        &self.bytes[start..start + key_bytes]
+        let Place { key, value, .. } = self.entries[index];
+        &self.bytes[key..value]
     }
 
     fn value(&self, index: usize) -> &[u8] {
-        let (start, key_bytes, value_bytes) = self.entries[index];
-        &self.bytes[start + key_bytes..start + key_bytes + value_bytes]
+        let Place { value, end, .. } = self.entries[index];
+        &self.bytes[value..end]
     }
 
     /// Sorts by key. Entries of one key keep their order, so the last one wins.
     fn sort(&mut self) {
         let Collected { bytes, entries } = self;
-        entries.sort_by(|a, b| bytes[a.0..a.0 + a.1].cmp(&bytes[b.0..b.0 + b.1]));
+        let key = |place: &Place| &bytes[place.key..place.value];
+        entries.sort_by(|a, b| a.word.cmp(&b.word).then_with(|| key(a).cmp(key(b))));
     }
 
     fn clear(&mut self) {
@@ -75,5 +95,27 @@ impl WriteTxn {
         }
         collected.clear();
         Ok(new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys that are equal in their first eight bytes, or differ only by zeros at the end.
+    #[test]
+    fn entries_are_sorted_by_key_and_the_last_of_one_key_stays_last() {
+        let mut collected = Collected::default();
+        let keys: [&[u8]; 10] =
+            [b"b", b"a\0", b"12345678z", b"a", b"12345678a", b"", b"\0", b"12345678", b"a", b"12345678a"];
+        for (index, key) in keys.iter().enumerate() {
+            collected.push(key, &[index as u8]);
+        }
+        collected.sort();
+        let sorted: Vec<(&[u8], u8)> =
+            (0..keys.len()).map(|index| (collected.key(index), collected.value(index)[0])).collect();
+        let mut expected: Vec<(&[u8], u8)> = keys.iter().zip(0..).map(|(&key, index)| (key, index)).collect();
+        expected.sort();
+        assert_eq!(sorted, expected);
     }
 }
