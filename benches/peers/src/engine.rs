@@ -87,6 +87,8 @@ pub(crate) trait Store: Send + Sync {
 pub(crate) struct Tuning {
     /// Size of the engine's own cache, for those that have one; their default, or what README.md says, if none.
     pub(crate) cache_bytes: Option<usize>,
+    /// Commits do not wait for the disk, and a power loss may take them.
+    pub(crate) eventual: bool,
 }
 
 /// Which measurements an engine takes part in.
@@ -99,6 +101,7 @@ pub(crate) enum Part {
 }
 
 const EVERYTHING: Part = Part::Without(&[]);
+const DURABLE: Part = Part::Without(&[Measure::Eventual]);
 
 /// A kind of store that can be opened.
 #[derive(Clone, Copy)]
@@ -168,7 +171,7 @@ pub(crate) fn all() -> Vec<Engine> {
             name: "lmdb-writemap",
             about: "LMDB with MDB_WRITEMAP (its file is as long as its map, and sparse)",
             default: true,
-            part: EVERYTHING,
+            part: DURABLE,
             opener: lmdb::open_write_map,
         },
         Engine {
@@ -183,14 +186,14 @@ pub(crate) fn all() -> Vec<Engine> {
             name: "libmdbx",
             about: "libmdbx through its C interface, durable default mode",
             default: false,
-            part: EVERYTHING,
+            part: DURABLE,
             opener: libmdbx::open,
         },
         Engine {
             name: "redb",
             about: "redb, defaults (Durability::Immediate, 1 GiB cache)",
             default: true,
-            part: EVERYTHING,
+            part: DURABLE,
             opener: redb::open,
         },
         #[cfg(feature = "fjall")]
@@ -198,7 +201,7 @@ pub(crate) fn all() -> Vec<Engine> {
             name: "fjall",
             about: "fjall, SyncAll with each commit, 1 GiB cache",
             default: false,
-            part: Part::Without(&[Measure::Device, Measure::ColdFolios, Measure::FreeList]),
+            part: Part::Without(&[Measure::Device, Measure::ColdFolios, Measure::FreeList, Measure::Eventual]),
             opener: fjall::open,
         },
         #[cfg(feature = "canopydb")]
@@ -206,7 +209,7 @@ pub(crate) fn all() -> Vec<Engine> {
             name: "canopydb",
             about: "canopydb, commits wait for the flush of the log, 1 GiB cache",
             default: false,
-            part: Part::Without(&[Measure::Device, Measure::ColdFolios]),
+            part: Part::Without(&[Measure::Device, Measure::ColdFolios, Measure::Eventual]),
             opener: canopydb::open,
         },
         #[cfg(feature = "sqlite")]
@@ -214,14 +217,14 @@ pub(crate) fn all() -> Vec<Engine> {
             name: "sqlite",
             about: "SQLite, WAL, synchronous=FULL, WITHOUT ROWID, mapped reads",
             default: false,
-            part: Part::Without(&[Measure::Device, Measure::ColdFolios]),
+            part: Part::Without(&[Measure::Device, Measure::ColdFolios, Measure::Eventual]),
             opener: sqlite::open,
         },
         Engine {
             name: "lmdb-named",
             about: "LMDB with a named database: one more tree, as stores with tables have",
             default: false,
-            part: EVERYTHING,
+            part: DURABLE,
             opener: lmdb::open_named,
         },
     ]

@@ -21,7 +21,21 @@ const GROUPS: &[Group] = &[
     Group {
         file: "commits",
         title: "Durable commits",
-        ids: &["commits", "commits_free_list", "device", "cold_folios", "cold_folios_scan"],
+        ids: &[
+            "commits",
+            "commits_1_thread",
+            "commits_2_threads",
+            "commits_8_threads",
+            "batches",
+            "batches_puts",
+            "updates",
+            "updates_puts",
+            "eventual",
+            "commits_free_list",
+            "device",
+            "cold_folios",
+            "cold_folios_scan",
+        ],
     },
     Group { file: "large", title: "Values of 100 KiB", ids: &["large_writes", "large_overwrites", "large_reads"] },
     Group {

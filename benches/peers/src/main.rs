@@ -135,6 +135,8 @@ fn take(run: &Run<'_>, measure: Measure) -> Res<Vec<Figure>> {
         Measure::Scan => reading::scans(run)?,
         Measure::Commits => commits::plain(run)?,
         Measure::Batches => commits::batches(run)?,
+        Measure::Updates => commits::updates(run)?,
+        Measure::Eventual => vec![commits::eventual(run)?],
         Measure::Threads => commits::threads(run)?,
         Measure::FreeList => commits::with_free_list(run)?,
         Measure::Device => vec![device::amplification(run)?],

@@ -15,7 +15,7 @@ pub(crate) mod ycsb;
 use crate::cli::{Measure, Options};
 use crate::data::{Data, Pairs, Shape};
 use crate::disk::{self, Device, Scratch};
-use crate::engine::{self, Engine, Order, Store};
+use crate::engine::{self, Engine, Order, Store, Tuning};
 use crate::goals;
 use crate::report::{Better, Figure, Row};
 use crate::Res;
@@ -81,9 +81,19 @@ impl<'o> Run<'o> {
 
     /// A copy of `base`, open, with the page cache that the options ask for.
     fn open_copy(&self, engine: &Engine, base: &std::path::Path) -> Res<(PathBuf, Box<dyn Store>)> {
+        self.open_tuned_copy(engine, base, Tuning::default())
+    }
+
+    /// The same with other settings.
+    fn open_tuned_copy(
+        &self,
+        engine: &Engine,
+        base: &std::path::Path,
+        tuning: Tuning,
+    ) -> Res<(PathBuf, Box<dyn Store>)> {
         let path = self.scratch.file("work", engine.name);
         disk::fresh_copy(base, &path, self.options.cache)?;
-        let store = engine.open(&path)?;
+        let store = engine.open_tuned(&path, tuning)?;
         Ok((path, store))
     }
 
@@ -139,6 +149,7 @@ impl<'o> Run<'o> {
 }
 
 /// What a figure is.
+#[derive(Clone, Copy)]
 struct About<'a> {
     id: &'static str,
     title: &'a str,

@@ -19,12 +19,12 @@ const BATCH_ENTRIES: usize = 1 << 16;
 pub(crate) struct Collected {
     /// Keys and values, one after the other.
     bytes: Vec<u8>,
-    entries: Vec<Place>,
+    entries: Vec<CollectedEntry>,
 }
 
 /// Where an entry lies in the bytes.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct CollectedEntry {
     /// The first bytes of the key, filled up with zeros: they decide most comparisons.
     word: u64,
     key: usize,
@@ -39,7 +39,7 @@ impl Collected {
         let start = self.bytes.len();
         let value_start = start + key.len();
         let end = value_start + value.len();
-        self.entries.push(Place { word: u64::from_be_bytes(word), key: start, value: value_start, end });
+        self.entries.push(CollectedEntry { word: u64::from_be_bytes(word), key: start, value: value_start, end });
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
     }
@@ -55,19 +55,19 @@ impl Collected {
     }
 
     fn key(&self, index: usize) -> &[u8] {
-        let Place { key, value, .. } = self.entries[index];
+        let CollectedEntry { key, value, .. } = self.entries[index];
         &self.bytes[key..value]
     }
 
     fn value(&self, index: usize) -> &[u8] {
-        let Place { value, end, .. } = self.entries[index];
+        let CollectedEntry { value, end, .. } = self.entries[index];
         &self.bytes[value..end]
     }
 
     /// Sorts by key. Entries of one key keep their order, so the last one wins.
     fn sort(&mut self) {
         let Collected { bytes, entries } = self;
-        let key = |place: &Place| &bytes[place.key..place.value];
+        let key = |entry: &CollectedEntry| &bytes[entry.key..entry.value];
         entries.sort_by(|a, b| a.word.cmp(&b.word).then_with(|| key(a).cmp(key(b))));
     }
 

@@ -20,8 +20,8 @@ pub(super) struct Lmdb {
     db: Database<'static, Bytes, Bytes>,
 }
 
-pub(super) fn open_default(path: &Path, _: Tuning) -> Res<Box<dyn Store>> {
-    open(path, EnvFlags::empty(), None)
+pub(super) fn open_default(path: &Path, tuning: Tuning) -> Res<Box<dyn Store>> {
+    open(path, if tuning.eventual { EnvFlags::NO_SYNC } else { EnvFlags::empty() }, None)
 }
 
 pub(super) fn open_write_map(path: &Path, _: Tuning) -> Res<Box<dyn Store>> {
@@ -43,7 +43,7 @@ fn open(path: &Path, flags: EnvFlags, name: Option<&str>) -> Res<Box<dyn Store>>
     if name.is_some() {
         options.max_dbs(1);
     }
-    // SAFETY: no flag used here weakens durability or locking.
+    // SAFETY: no flag used here weakens locking, and no process is killed where one weakens durability.
     unsafe { options.flags(flags | EnvFlags::NO_SUB_DIR) };
     // SAFETY: the files live in a folder of this run; nobody else changes them, and this process opens each once.
     let env = unsafe { options.open(path)? };

@@ -4,7 +4,7 @@ use super::{Direction, Order, Store, Tuning};
 use crate::data::{entry_sum, Pairs, Probes, Seeks, Tally, Verifier};
 use crate::workload::{self, Single, Workload};
 use crate::Res;
-use mapleaf::{Db, Table};
+use mapleaf::{Db, Durability, Table};
 use std::path::Path;
 
 const MAIN: Table<&[u8], &[u8]> = Table::new("main");
@@ -13,17 +13,19 @@ struct Mapleaf {
     db: Db,
     /// Whether many entries are stored by the call for that, whatever their order.
     loads: bool,
+    durability: Durability,
 }
 
 /// Fewer pairs are no load.
 const LOAD_PAIRS: u64 = 1000;
 
-pub(super) fn open(path: &Path, _: Tuning) -> Res<Box<dyn Store>> {
-    Ok(Box::new(Mapleaf { db: Db::open(path)?, loads: false }))
+pub(super) fn open(path: &Path, tuning: Tuning) -> Res<Box<dyn Store>> {
+    let durability = if tuning.eventual { Durability::Eventual } else { Durability::Immediate };
+    Ok(Box::new(Mapleaf { db: Db::open(path)?, loads: false, durability }))
 }
 
 pub(super) fn open_loading(path: &Path, _: Tuning) -> Res<Box<dyn Store>> {
-    Ok(Box::new(Mapleaf { db: Db::open(path)?, loads: true }))
+    Ok(Box::new(Mapleaf { db: Db::open(path)?, loads: true, durability: Durability::Immediate }))
 }
 
 impl Single for Mapleaf {
@@ -34,6 +36,7 @@ impl Single for Mapleaf {
 
     fn put(&self, key: &[u8], value: &[u8]) -> Res<()> {
         let mut txn = self.db.begin_write()?;
+        txn.set_durability(self.durability);
         txn.table(MAIN)?.put(key, value)?;
         Ok(txn.commit()?)
     }

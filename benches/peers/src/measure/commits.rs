@@ -11,7 +11,7 @@
 use super::{About, Run, COMMIT_SEED, REMOVE_SEED};
 use crate::data::{Pairs, Probes, Rng};
 use crate::disk::{self, Counters};
-use crate::engine::{Engine, Order, BASELINE};
+use crate::engine::{Engine, Order, Tuning, BASELINE};
 use crate::report::{median, Better, Figure};
 use crate::Res;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ struct Series {
     rates: Vec<f64>,
     bytes: Vec<f64>,
     flushes: Vec<f64>,
+    /// Length of the file before closing, to that of the file as loaded.
+    lengths: Vec<f64>,
 }
 
 impl Series {
@@ -36,7 +38,12 @@ impl Series {
         if self.bytes.is_empty() {
             return String::new();
         }
-        format!("{:.1} KiB, {:.1} flushes per commit", median(&self.bytes) / 1024.0, median(&self.flushes))
+        let length = match self.lengths.is_empty() {
+            true => String::new(),
+            false => format!("; file {:.2} times as long as loaded", median(&self.lengths)),
+        };
+        let (bytes, flushes) = (median(&self.bytes) / 1024.0, median(&self.flushes));
+        format!("{bytes:.1} KiB, {flushes:.1} flushes per commit{length}")
     }
 }
 
@@ -74,33 +81,57 @@ const BATCHES: usize = 200;
 /// Threads of `threads`.
 const THREADS: [usize; 3] = [1, 2, 8];
 
+/// Transactions per round of `updates`.
+const UPDATE_BATCHES: usize = 1000;
+/// Commits per round of `eventual`, and uncounted ones before.
+const EVENTUAL_COMMITS: usize = 100_000;
+
 /// Durable commits of many overwritten entries each.
 pub(crate) fn batches(run: &Run<'_>) -> Res<Vec<Figure>> {
-    let all = run.data.shuffled(REMOVE_SEED);
-    let mut rng = Rng::new(COMMIT_SEED);
-    let ids: Vec<u32> = (0..(BATCHES + 1) * BATCH_ENTRIES).map(|_| all[rng.below(all.len() as u64) as usize]).collect();
-    let mut series = vec![Series::default(); run.engines().len()];
-    let samples = run.interleave(|i, engine| in_batches(run, engine, &ids, &mut series[i]))?;
-    let about = About {
+    let by_call = About {
         id: "batches",
         title: "overwritten entries, 1,000 in a durable commit, closing included",
         unit: "entries/s",
         better: Better::Higher,
     };
-    Ok(vec![run.figure(about, samples, &series.iter().map(Series::note).collect::<Vec<_>>())])
+    let by_puts = About { id: "batches_puts", title: "the same, by a loop of puts in all engines", ..by_call };
+    Ok(vec![many(run, by_call, BATCHES, Order::Batch)?, many(run, by_puts, BATCHES, Order::Any)?])
 }
 
-fn in_batches(run: &Run<'_>, engine: &Engine, ids: &[u32], series: &mut Series) -> Res<f64> {
+/// The same for so long that several checkpoints are made.
+pub(crate) fn updates(run: &Run<'_>) -> Res<Vec<Figure>> {
+    let by_call = About {
+        id: "updates",
+        title: "1,000,000 overwritten entries, 1,000 in a durable commit, closing included",
+        unit: "entries/s",
+        better: Better::Higher,
+    };
+    let by_puts = About { id: "updates_puts", title: "the same, by a loop of puts in all engines", ..by_call };
+    Ok(vec![many(run, by_call, UPDATE_BATCHES, Order::Batch)?, many(run, by_puts, UPDATE_BATCHES, Order::Any)?])
+}
+
+fn many(run: &Run<'_>, about: About<'_>, batches: usize, order: Order) -> Res<Figure> {
+    let all = run.data.shuffled(REMOVE_SEED);
+    let mut rng = Rng::new(COMMIT_SEED);
+    let ids: Vec<u32> = (0..(batches + 1) * BATCH_ENTRIES).map(|_| all[rng.below(all.len() as u64) as usize]).collect();
+    let mut series = vec![Series::default(); run.engines().len()];
+    let samples = run.interleave(|i, engine| in_batches(run, engine, &ids, order, &mut series[i]))?;
+    Ok(run.figure(about, samples, &series.iter().map(Series::note).collect::<Vec<_>>()))
+}
+
+fn in_batches(run: &Run<'_>, engine: &Engine, ids: &[u32], order: Order, series: &mut Series) -> Res<f64> {
     let shape = run.data.shape;
-    let (path, mut store) = run.open_copy(engine, &run.base(engine)?)?;
+    let base = run.base(engine)?;
+    let (path, mut store) = run.open_copy(engine, &base)?;
     let (warm_up, timed) = ids.split_at(BATCH_ENTRIES);
-    store.put_all(&mut Pairs::listed(shape, warm_up, 1), Order::Batch)?;
+    store.put_all(&mut Pairs::listed(shape, warm_up, 1), order)?;
     let before = counters(run)?;
     let start = Instant::now();
     for batch in timed.chunks(BATCH_ENTRIES) {
-        store.put_all(&mut Pairs::listed(shape, batch, 1), Order::Batch)?;
+        store.put_all(&mut Pairs::listed(shape, batch, 1), order)?;
     }
     let puts = start.elapsed();
+    series.lengths.push(disk::file_bytes(&path)?.0 as f64 / disk::file_bytes(&base)?.0 as f64);
     store.get_all(&Probes::new(shape, ids, 1))?;
     let closing = Instant::now();
     store.close()?;
@@ -112,6 +143,30 @@ fn in_batches(run: &Run<'_>, engine: &Engine, ids: &[u32], series: &mut Series) 
     }
     disk::remove(&path)?;
     Ok(rate)
+}
+
+/// Commits that do not wait for the disk; closing, outside the clock, makes them durable.
+pub(crate) fn eventual(run: &Run<'_>) -> Res<Figure> {
+    let all = run.data.shuffled(REMOVE_SEED);
+    let mut rng = Rng::new(COMMIT_SEED);
+    let count = WARM_UP_COMMITS + EVENTUAL_COMMITS;
+    let ids: Vec<u32> = (0..count).map(|_| all[rng.below(all.len() as u64) as usize]).collect();
+    let shape = run.data.shape;
+    let tuning = Tuning { eventual: true, ..Tuning::default() };
+    let samples = run.interleave(|_, engine| {
+        let (path, store) = run.open_tuned_copy(engine, &run.base(engine)?, tuning)?;
+        let (warm_up, timed) = ids.split_at(WARM_UP_COMMITS);
+        store.put_each(&mut Pairs::listed(shape, warm_up, 1))?;
+        let start = Instant::now();
+        store.put_each(&mut Pairs::listed(shape, timed, 1))?;
+        let rate = timed.len() as f64 / start.elapsed().as_secs_f64();
+        store.get_all(&Probes::new(shape, &ids, 1))?;
+        store.close()?;
+        disk::remove(&path)?;
+        Ok(rate)
+    })?;
+    let title = "commits of one overwritten entry that survive a crash of the process; LMDB with MDB_NOSYNC";
+    Ok(run.figure(About { id: "eventual", title, unit: "commits/s", better: Better::Higher }, samples, &[]))
 }
 
 /// Durable commits of one overwritten entry by several threads at a time.

@@ -108,7 +108,7 @@ fn in_child(run: &Run<'_>, engine: &Engine, path: &Path, group: &Cgroup, limit: 
 pub(crate) fn child(args: &[String]) -> Res<()> {
     let [engine, shape, entries, limit, group, path] = args else { return Err("six arguments".into()) };
     let data = Data { shape: Shape::parse(shape).ok_or("no such keys")?, entries: entries.parse()? };
-    let tuning = Tuning { cache_bytes: Some(limit.parse::<usize>()? / 2) };
+    let tuning = Tuning { cache_bytes: Some(limit.parse::<usize>()? / 2), ..Tuning::default() };
     // What takes memory once, before the limit holds.
     let ids = data.shuffled(READ_SEED);
     let lists: Vec<Probes> =
