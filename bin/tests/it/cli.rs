@@ -7,10 +7,13 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use mapleaf::{Db, Options};
+use nix::fcntl::{fcntl, FcntlArg};
 
 const NAMES_ROWS: usize = 32_948;
 
@@ -563,13 +566,17 @@ fn sigint_ends_load_at_the_next_batch() {
     let db = folder.path("a.mapleaf");
     let mut child = spawn_load(&db);
     let mut stdin = child.stdin.take().unwrap();
+    let rows = Arc::new(AtomicUsize::new(0));
+    let sent = Arc::clone(&rows);
     let sender = thread::spawn(move || {
-        let mut row = 0;
-        while stdin.write_all(format!("{row:09}\tvalue\n").as_bytes()).is_ok() {
-            row += 1;
+        while stdin.write_all(format!("{:09}\tvalue\n", sent.load(Relaxed)).as_bytes()).is_ok() {
+            sent.fetch_add(1, Relaxed);
         }
     });
-    thread::sleep(Duration::from_millis(400));
+    // Far more than the pipe and the buffers of the child hold: it has committed.
+    while rows.load(Relaxed) < 40_000 {
+        thread::sleep(Duration::from_millis(1));
+    }
     interrupt(&child);
     let count = kept(child, &db);
     assert!(count > 0 && count.is_multiple_of(1000), "{count}");
@@ -582,10 +589,12 @@ fn sigint_ends_a_load_that_waits_for_input() {
     let db = folder.path("a.mapleaf");
     let mut child = spawn_load(&db);
     let mut stdin = child.stdin.take().unwrap();
-    for row in 0..2500 {
+    // The last write ends when the child has read all but a page of the rows: it has committed
+    // the second batch by then.
+    fcntl(&stdin, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    for row in 0..2900 {
         stdin.write_all(format!("{row:09}\tvalue\n").as_bytes()).unwrap();
     }
-    thread::sleep(Duration::from_millis(400));
     interrupt(&child);
     assert_eq!(kept(child, &db), 2000);
     drop(stdin);
