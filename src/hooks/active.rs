@@ -24,6 +24,8 @@ pub struct FlushEvent<'a> {
     /// Whether the flush also makes the length of the file durable, like a flush of data after the
     /// old end.
     pub carries_length: bool,
+    /// Whether the flush goes through the file description of the log (P1).
+    pub by_log_file: bool,
     /// Length of the file now.
     pub file_len: u64,
     /// Bytes of the file that can be read through [`FlushEvent::read`].
@@ -69,6 +71,12 @@ pub trait Hooks: Send + Sync {
     /// writes nothing.
     fn writing(&self, _offset: u64, _len: u64) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Before a record is written to a page of the log. `Some`: only so many bytes of it are
+    /// written, then the write fails.
+    fn log_write_fails_after(&self, _offset: u64, _len: u64) -> Option<u64> {
+        None
     }
 
     /// After pages were written by `pwrite`.
@@ -163,6 +171,10 @@ impl MappingHooks {
         self.get().map_or(Ok(()), |hooks| hooks.writing(offset, len))
     }
 
+    pub(crate) fn log_write_fails_after(&self, offset: u64, len: u64) -> Option<u64> {
+        self.get().and_then(|hooks| hooks.log_write_fails_after(offset, len))
+    }
+
     pub(crate) fn wrote(&self, offset: u64, len: u64) {
         if let Some(hooks) = self.get() {
             hooks.wrote(offset, len);
@@ -198,7 +210,8 @@ impl MappingHooks {
 fn event(mapped: &dyn Mapped, kind: FlushKind, offset: u64, len: u64) -> io::Result<FlushEvent<'_>> {
     let carries_length = kind != FlushKind::Tree || !is(Mutant::NoLengthFlush);
     let (file_len, mapped_len) = (mapped.file_len()?, mapped.mapped_len());
-    Ok(FlushEvent { kind, offset, len, carries_length, file_len, mapped_len, mapped })
+    let by_log_file = kind == FlushKind::Log && !is(Mutant::OneDescription);
+    Ok(FlushEvent { kind, offset, len, carries_length, by_log_file, file_len, mapped_len, mapped })
 }
 
 type Act = Rc<dyn Fn(Moment)>;

@@ -20,6 +20,7 @@ impl MappingHooks {
     pub(crate) fn growing(&self, _new_len: u64) -> io::Result<()> { Ok(()) }
     pub(crate) fn resized(&self, _new_len: u64) {}
     pub(crate) fn writing(&self, _offset: u64, _len: u64) -> io::Result<()> { Ok(()) }
+    pub(crate) fn log_write_fails_after(&self, _offset: u64, _len: u64) -> Option<u64> { None }
     pub(crate) fn wrote(&self, _offset: u64, _len: u64) {}
     pub(crate) fn writing_back(&self, _offset: u64, _len: u64) -> io::Result<()> { Ok(()) }
     pub(crate) fn stored_meta(&self, _slot: usize) {}

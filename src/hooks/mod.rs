@@ -90,6 +90,21 @@ pub enum Mutant {
     MetaBeforeData,
     /// An `Eventual` commit is published before the `Immediate` ones before it are durable (P12).
     LastImmediateIgnored,
+    /// Neither mark of an epoch counts: checksums do not depend on it, and its first record may
+    /// chain on anything.
+    StaleEpoch,
+    /// A record may chain on anything.
+    ChainUnchecked,
+    /// A transaction whose append fails is aborted, and its epoch goes on (P9).
+    OrphanAborted,
+    /// A leader publishes its state before it flushes the log (P10).
+    PublishedEarly,
+    /// The transaction that makes a log is committed by its record in that log (P14).
+    LogChangedBesideWriters,
+    /// The log shares the file description of the mapping (P1).
+    OneDescription,
+    /// The meta page of a checkpoint beside writers says that the log starts one record late.
+    LogStartLate,
 }
 
 /// A step of creating a file that has been completed.
@@ -142,4 +157,10 @@ pub enum Moment {
     Publishing,
     /// A checkpoint has pinned its state, and has not flushed it.
     Pinned,
+    /// A thread is about to take the checkpoint lock, and waits as long as another one has it.
+    CheckpointWanted,
+    /// A writer is about to take the flush lock, and waits as long as another thread has it.
+    FlushWanted,
+    /// A transaction has committed, and its thread waits until it is durable.
+    Waiting,
 }

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 use super::Mapping;
-use crate::hooks::FlushKind;
+use crate::hooks::{self, FlushKind, Mutant};
 use crate::sys::memory_calls::{self, Access};
 use crate::sys::{call, descriptor, file_calls, page_cache, refused};
 
@@ -52,8 +52,11 @@ impl LogFile {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let path = format!("/proc/self/fd/{}", mapping.file.as_raw_fd());
-        let file = descriptor::open(File::options().read(true).write(true), Path::new(&path))
-            .map_err(refused::by("openat"))?;
+        let file = match hooks::is(Mutant::OneDescription) {
+            true => mapping.file.try_clone()?,
+            false => descriptor::open(File::options().read(true).write(true), Path::new(&path))
+                .map_err(refused::by("openat"))?,
+        };
         page_cache::advise_random(&file);
         // A whole number of kernel pages around the extent.
         let (start, end) = (offset & !(call::page_bytes() - 1), (offset + len).next_multiple_of(call::page_bytes()));
@@ -81,6 +84,10 @@ impl LogFile {
             let (chunk, later) = rest.split_at(rest.len().min(room as usize));
             let at = self.offset + position % self.len;
             mapping.hooks.writing(at, chunk.len() as u64)?;
+            if let Some(bytes) = mapping.hooks.log_write_fails_after(at, chunk.len() as u64) {
+                file_calls::write_within(&self.file, &chunk[..bytes as usize], at)?;
+                return Err(io::Error::other("a write that fails"));
+            }
             file_calls::write_within(&self.file, chunk, at)?;
             mapping.hooks.wrote(at, chunk.len() as u64);
             position += chunk.len() as u64;

@@ -22,6 +22,7 @@
 //! Failure: none. [`RecordHeader::decode`] returns `None` for bytes that are no record.
 
 use super::layout::{get_u32, get_u64, put_u32, put_u64};
+use crate::hooks::{self, Mutant};
 use crate::ids::{TxnId, MAX_U48};
 
 /// Bytes before the body.
@@ -70,7 +71,9 @@ impl Seed {
     pub(crate) fn new(uuid: &[u8; 16], epoch: u64) -> Seed {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(uuid);
-        hasher.update(&epoch.to_le_bytes());
+        if !hooks::is(Mutant::StaleEpoch) {
+            hasher.update(&epoch.to_le_bytes());
+        }
         Seed(hasher.finalize())
     }
 

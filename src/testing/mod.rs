@@ -10,6 +10,7 @@
 //! ops        fuzzing of operations, compared with a model
 //! input      how these read numbers, keys and values from bytes
 //! temp_path  paths of their files
+//! log        what the commit log of a file holds
 //! seal       corrects the checksums of a changed file
 //! bare       lookups without verified bytes, checksums and fault guard, to measure their cost
 //! ```
@@ -19,6 +20,7 @@
 mod bare;
 mod files;
 mod input;
+mod log;
 mod ops;
 mod pages;
 mod seal;
@@ -37,6 +39,7 @@ use crate::sys::direct_io;
 
 pub use bare::BareTable;
 pub use files::{fuzz_open, sample_files};
+pub use log::{log_content, LogContent};
 pub use ops::fuzz_ops;
 pub use pages::fuzz_page;
 pub use seal::seal_file;
@@ -149,6 +152,11 @@ pub fn durable_txn(db: &Db) -> u64 {
 /// Number of the transaction that the durable meta page describes.
 pub fn durable_meta_txn(db: &Db) -> u64 {
     db.env().live.durable_meta().txn.0
+}
+
+/// Number of the newest transaction that new readers see.
+pub fn published_txn(db: &Db) -> u64 {
+    db.env().live.published_txn().0
 }
 
 /// Pages of the commit log; 0 if there is none.

@@ -36,7 +36,7 @@ use crate::txn::state::State;
 impl Core {
     /// Whether records can be appended to a log.
     pub(crate) fn can_append(&self, log: &LogDescriptor) -> bool {
-        log.pages > 0 && (log.epoch > self.live.broken() || hooks::is(Mutant::OrphanStays))
+        log.pages > 0 && (log.epoch > self.live.broken() || orphans_stay())
     }
 
     /// The most bytes that the record of one transaction may have: a quarter of the log.
@@ -104,6 +104,11 @@ impl Core {
         log.start = log.start.max(self.live.closed()).next_multiple_of(self.page_size as u64);
         log.chain = random_chain(&self.uuid, log.epoch);
     }
+}
+
+/// Whether a mutant appends to a broken epoch.
+fn orphans_stay() -> bool {
+    hooks::is(Mutant::OrphanStays) || hooks::is(Mutant::OrphanAborted)
 }
 
 /// Returns a random number, so that no earlier epoch is likely to have begun with it.

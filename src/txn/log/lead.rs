@@ -114,6 +114,7 @@ impl Core {
             if self.is_acknowledged(txn) {
                 return Ok(());
             }
+            hooks::reach(Moment::Waiting);
             self.check_process()?;
             self.check_poison()?;
             if self.try_lead()? || self.spin(txn) {
@@ -171,6 +172,7 @@ impl Core {
         let unflushed = state.log.start.saturating_sub(self.live.flushed().max(self.live.durable_meta().log_start));
         let quarter = state.log.pages * self.page_size as u64 / 4;
         if state.txn.0 > self.live.published_txn().0 + UNPUBLISHED_MAX || unflushed > quarter {
+            hooks::reach(Moment::FlushWanted);
             self.lead(self.flush_lock.lock())?;
         }
         Ok(())
@@ -219,6 +221,9 @@ impl Core {
                 self.live.set_durable(state.txn);
                 self.live.publish(state.txn);
                 return Ok(());
+            }
+            if hooks::is(Mutant::PublishedEarly) {
+                self.live.publish(state.txn);
             }
             self.flush_records(&state)?;
             // The committers of this flush, and those that committed while it ran.

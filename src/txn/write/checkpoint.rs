@@ -44,6 +44,7 @@ impl Core {
     /// while a thread waits here.
     pub(crate) fn lock_checkpoint(&self) -> NamedGuard<'_> {
         let _waiting = self.signal.wait();
+        hooks::reach(Moment::CheckpointWanted);
         self.checkpoint_lock.lock()
     }
 
@@ -108,7 +109,7 @@ impl Core {
             self.flush_pages(&state)?;
         }
         self.check_whole(&state)?;
-        let record = self.write_meta_page(&state, self.live.checkpoint())?;
+        let record = self.write_meta_page(&self.with_log_start(state), self.live.checkpoint())?;
         self.check_whole(&state).map_err(|e| self.not_known(&e))?;
         // `pinned` and `in_doubt` stand until the meta page is the durable one (P15).
         self.live.store_checkpoint(&Checkpoint { durable_meta: record.durable_meta, ..self.live.checkpoint() });
@@ -116,6 +117,14 @@ impl Core {
         self.live.store_checkpoint(&record);
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The state as its meta page describes it: replay starts with the record after it.
+    fn with_log_start(&self, state: State) -> State {
+        if !hooks::is(Mutant::LogStartLate) {
+            return state;
+        }
+        self.live.state(state.txn.next()).map_or(state, |next| State { log: next.log, ..state })
     }
 
     /// Pins the published state and returns it. `None` if the durable meta page has it.

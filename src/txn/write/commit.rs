@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::hooks::{self, Mutant};
 use crate::ids::TxnId;
 use crate::pager::PageRead as _;
 use crate::tree::{self, PutHint, TreeMut};
@@ -272,7 +273,8 @@ impl WriteTxn {
     fn store_state(&mut self, mut state: State) -> Result<State> {
         let env = Arc::clone(&self.env);
         let record = &mut writer_of(&mut self.writer).record;
-        if self.makes_log || !record.is_active() || !env.can_append(&state.log) {
+        let makes_log = self.makes_log && !hooks::is(Mutant::LogChangedBesideWriters);
+        if makes_log || !record.is_active() || !env.can_append(&state.log) {
             return env.store_by_checkpoint(state, env.lock_checkpoint());
         }
         env.check_poison()?;
@@ -291,6 +293,9 @@ impl WriteTxn {
         }
         match env.append(&mut state, record) {
             true => Ok(state),
+            false if hooks::is(Mutant::OrphanAborted) => {
+                Err(Error::io("appending to the commit log", env.path(), std::io::ErrorKind::Other.into()))
+            }
             false => env.store_by_checkpoint(state, env.lock_checkpoint()),
         }
     }
