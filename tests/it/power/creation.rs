@@ -14,11 +14,12 @@ use std::sync::Arc;
 use mapleaf::testing::{open_with_hooks, with_mutant, Creation, Hooks, Mutant};
 use mapleaf::{Db, Options};
 
-use super::disk::{Disk, Recorder};
+use super::disk::Disk;
 use super::image::{Choice, Content, Cut, Image, Tally, SECTOR, WORD};
 use super::keep;
 use super::mutants::WITHIN;
-use super::run::{Mode, Setting};
+use super::recorder::Recorder;
+use super::setting::{Mode, Setting};
 use crate::support;
 use crate::workload::{fast_dir, History, Rng, FIRST_TXN};
 

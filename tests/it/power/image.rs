@@ -10,8 +10,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
+use mapleaf::testing::{log_content, LogContent};
+
 use super::disk::Disk;
-use super::run::Mode;
+use super::setting::Mode;
 use crate::workload::Rng;
 
 /// The smallest unit that a disk writes atomically.
@@ -117,6 +119,31 @@ impl Image {
         file.set_len(self.len).expect("to set the length of an image");
     }
 
+    /// Fills a buffer with the bytes at an offset; `false` past the end.
+    fn read(&self, offset: u64, into: &mut [u8]) -> bool {
+        if offset + into.len() as u64 > self.len {
+            return false;
+        }
+        let mut at = offset as usize;
+        let mut rest = into;
+        while !rest.is_empty() {
+            let within = at % self.page_size;
+            let (chunk, later) = rest.split_at_mut((self.page_size - within).min(rest.len()));
+            match self.pages.get(at / self.page_size) {
+                Some(page) => chunk.copy_from_slice(&page.bytes[within..within + chunk.len()]),
+                None => chunk.fill(0),
+            }
+            at += chunk.len();
+            rest = later;
+        }
+        true
+    }
+
+    /// What the commit log holds; `None` without a log.
+    pub(super) fn log_content(&self) -> Option<LogContent> {
+        log_content(&|offset, into: &mut [u8]| self.read(offset, into))
+    }
+
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = self.pages.iter().flat_map(|page| page.bytes.iter().copied()).collect();
         bytes.resize(self.len as usize, 0);
@@ -166,6 +193,10 @@ pub(super) struct Cut {
     pub(super) log_flush: bool,
     /// Pages of the log that are being flushed: the disk may be in the middle of writing them.
     pub(super) in_flight: Range<usize>,
+    /// Pages of the commit log.
+    pub(super) log: Range<usize>,
+    /// The step that had to survive when the cut was recorded.
+    pub(super) acknowledged: u64,
 }
 
 impl Cut {
@@ -204,6 +235,15 @@ impl Cut {
         all.into_iter().flat_map(lens).collect()
     }
 
+    /// The flush that it precedes: 0 of pages, 1 of a meta page, 2 of the log, 3 none.
+    pub(super) fn flush(&self) -> usize {
+        match (self.meta_flush, self.log_flush) {
+            (true, _) => 1,
+            (_, true) => 2,
+            _ => usize::from(!self.what.starts_with("before flush")) * 3,
+        }
+    }
+
     /// Whether sectors of a page may hold anything, because it is being written.
     fn is_in_flight(&self, doubt: &Doubt) -> bool {
         (doubt.page < 2 && self.meta_flush) || self.in_flight.contains(&doubt.page)
@@ -214,7 +254,16 @@ impl Cut {
         let all_old = vec![Fate::Whole(0); n];
         let all_new: Vec<Fate> = self.doubts.iter().map(Doubt::newest).collect();
         let mut choices = vec![all_old.clone(), all_new.clone()];
-        for at in 0..samples {
+        for (at, doubt) in self.doubts.iter().enumerate().filter(|(_, doubt)| doubt.page < 2) {
+            // An older meta page, and everything else new.
+            let mut older = all_new.clone();
+            older[at] = Fate::Whole(doubt.versions.len().saturating_sub(2));
+            choices.push(older);
+        }
+        if self.doubts.iter().any(|doubt| self.log.contains(&doubt.page)) {
+            choices.extend((0..samples / 6).map(|_| self.with_any_log(&all_old, &all_new, rng)));
+        }
+        for at in 0..samples - samples / 6 {
             if at % 3 == 0 {
                 let mut one_differs = if rng.one_in(2) { all_old.clone() } else { all_new.clone() };
                 let differs = rng.below(n as u64) as usize;
@@ -231,6 +280,15 @@ impl Cut {
             }
         }
         choices
+    }
+
+    /// The pages of the log in any of their contents, and all other pages old or new.
+    fn with_any_log(&self, old: &[Fate], new: &[Fate], rng: &mut Rng) -> Vec<Fate> {
+        let mut fates = if rng.one_in(2) { old.to_vec() } else { new.to_vec() };
+        for (doubt, fate) in self.doubts.iter().zip(&mut fates).filter(|(doubt, _)| self.log.contains(&doubt.page)) {
+            *fate = Fate::Whole(rng.below(doubt.versions.len() as u64) as usize);
+        }
+        fates
     }
 }
 

@@ -4,7 +4,7 @@
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 
-use mapleaf::testing::{with_mutant, Mutant};
+use mapleaf::testing::{log_pages, with_mutant, Mutant};
 use mapleaf::{Db, Options, ReadTxn};
 
 use super::image::Image;
@@ -12,6 +12,8 @@ use crate::workload::{History, State, FIRST_TXN};
 
 /// One of this many images is also opened read-only.
 const READ_ONLY_ONE_IN: u64 = 16;
+/// After one of this many replays the process is killed, and the file opened once more.
+const KILLED_ONE_IN: u64 = 2;
 
 /// The result of judging a database on a lying disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,13 +28,15 @@ pub(super) enum Outcome {
 pub(super) struct Judge<'a> {
     pub(super) history: &'a History,
     path: PathBuf,
+    /// What a process leaves that is killed right after opening.
+    killed: PathBuf,
     /// The mutant that also opens: for mistakes that affect both sealing and verifying.
     mutant: Option<Mutant>,
 }
 
 impl<'a> Judge<'a> {
     pub(super) fn new(history: &'a History, dir: &Path, mutant: Option<Mutant>) -> Judge<'a> {
-        Judge { history, path: dir.join("image.mapleaf"), mutant }
+        Judge { history, path: dir.join("image.mapleaf"), killed: dir.join("killed.mapleaf"), mutant }
     }
 
     /// After a power cut: a committed state, no older than the acknowledged one, with a clean
@@ -42,7 +46,7 @@ impl<'a> Judge<'a> {
             if image.hash().is_multiple_of(READ_ONLY_ONE_IN) {
                 self.read_only(image)?;
             }
-            self.goes_on(acknowledged)
+            self.goes_on(acknowledged, image.hash().is_multiple_of(KILLED_ONE_IN))
         })
     }
 
@@ -55,6 +59,14 @@ impl<'a> Judge<'a> {
                 Err(_) => return Ok(Outcome::Refused),
             };
             let outcome = self.what_is_there(&db, newest)?;
+            if log_pages(&db) > 0 {
+                if let Ok(again) = self.killed()? {
+                    let again = self.what_is_there(&again, newest).map_err(|e| format!("after a kill: {e}"))?;
+                    if let (Outcome::Whole(now), Outcome::Whole(again)) = (outcome, again) {
+                        same_after_a_kill(now, again)?;
+                    }
+                }
+            }
             // The history has no transaction that follows the first of the two meta pages of a new
             // file.
             let goes_on = outcome != Outcome::Whole(FIRST_TXN - 1);
@@ -85,12 +97,23 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Opens what a process leaves that is killed now.
+    fn killed(&self) -> Result<mapleaf::Result<Db>, String> {
+        std::fs::copy(&self.path, &self.killed).map_err(|e| format!("copying: {e}"))?;
+        Ok(Db::open_existing(&self.killed))
+    }
+
     /// Compares, checks, writes and checks again.
-    fn goes_on(&self, acknowledged: u64) -> Result<(), String> {
+    fn goes_on(&self, acknowledged: u64, dies: bool) -> Result<(), String> {
         let db = Db::open_existing(&self.path).map_err(|e| format!("open: {e}"))?;
         let txn = self.history.judge(&db)?;
         if txn < acknowledged {
             return Err(format!("txn {acknowledged} was acknowledged and the state is that of txn {txn}"));
+        }
+        if dies && log_pages(&db) > 0 {
+            let again = self.killed()?.map_err(|e| format!("open after a kill: {e}"))?;
+            let again = self.history.judge(&again).map_err(|e| format!("after a kill: {e}"))?;
+            same_after_a_kill(txn, again)?;
         }
         let next = self.history.commit_next(&db).map_err(|e| format!("commit after recovery: {e}"))?;
         if next != txn + 1 || self.history.judge(&db).map_err(|e| format!("after a commit: {e}"))? != next {
@@ -111,6 +134,12 @@ impl<'a> Judge<'a> {
         let clean = db.check().is_ok_and(|report| report.is_clean());
         Ok(if whole && clean { Outcome::Whole(number) } else { Outcome::Refused })
     }
+}
+
+/// Opening has made its state durable: the next opening finds the same.
+fn same_after_a_kill(now: u64, again: u64) -> Result<(), String> {
+    let same = now == again;
+    same.then_some(()).ok_or_else(|| format!("the state is that of txn {now}, and after a kill that of txn {again}"))
 }
 
 /// Whether everything was readable. A read entry that differs from the state is a violation.

@@ -8,11 +8,9 @@
 
 use std::path::{Path, PathBuf};
 
-use mapleaf::testing::Mutant;
-
 use super::image::{Choice, Cut, Fate, Image, SECTOR};
 use super::judge::{Judge, Outcome};
-use super::run::{Mode, Setting};
+use super::setting::{Mode, Setting};
 use crate::workload::{fast_dir, History};
 
 const MAGIC: &str = "mapleaf power image 1";
@@ -220,9 +218,7 @@ pub(super) fn replay(path: &Path) -> Replayed {
     let (kind, seed) = read.text("history").split_once(' ').expect("kind and seed");
     let seed = seed.parse().expect("a seed");
     let history = History::named(kind, seed);
-    let mutant = [Mutant::ShortChecksum, Mutant::PointerUnchecked]
-        .into_iter()
-        .find(|mutant| format!("{mutant:?}") == read.text("judged with"));
+    let mutant = super::setting::JUDGING.into_iter().find(|mutant| format!("{mutant:?}") == read.text("judged with"));
     let judge = Judge::new(&history, dir.path(), mutant);
     let acknowledged = read.number("acknowledged");
     let again = match read.text("mode") == format!("{:?}", Mode::Power) {

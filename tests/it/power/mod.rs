@@ -8,17 +8,23 @@
 //! with a violation is shrunk and kept (`keep`), and each later run judges it again (`corpus`).
 //! `docs/testing.md` has the commands.
 
+mod beside;
 mod corpus;
 mod creation;
 mod disk;
+mod events;
 mod image;
 mod judge;
 mod keep;
 mod mutants;
+mod recorder;
 mod run;
+mod setting;
 
+use events::Events;
 use image::{Tally, SECTOR, WORD};
-use run::{Events, Log, Mode, Run, Setting};
+use run::Run;
+use setting::{Log, Mode, Setting};
 
 use crate::support;
 use crate::workload::{fast_dir, History};
@@ -38,7 +44,7 @@ fn runs(test: &str, setting: Setting, images: u64, history: fn(u64) -> History) 
         events.add(&run.events);
         (distinct, opened, seed) = (distinct + run.distinct, opened + run.opened, seed.wrapping_add(1));
     }
-    println!("{test}: {events:?}");
+    println!("{test}: {events:?}\n{}", events.log.told(test));
     if setting.mode == Mode::Power {
         assert!(events.reopened > 0 && events.aborts > 0 && events.kills > 0, "{events:?}");
         assert!(events.cuts_of_length > 0 && events.cuts_of_versions > 0, "{events:?}");

@@ -3,18 +3,24 @@
 
 use mapleaf::testing::Mutant;
 
-use super::disk::Recorder;
 use super::image::SECTOR;
-use super::run::{Log, Mode, Run, Setting, Start};
+use super::recorder::Recorder;
+use super::run::{Run, Start};
+use super::setting::{Log, Mode, Setting};
 use crate::workload::{fast_dir, History};
 
 /// A mutant must be found within this many images.
 pub(super) const WITHIN: u64 = 2000;
 
+/// The seed of the first run: `MAPLEAF_SEED`, else always the same.
+fn first_seed() -> u64 {
+    std::env::var("MAPLEAF_SEED").map_or(0, |seed| seed.parse().expect("MAPLEAF_SEED is a number"))
+}
+
 /// Runs with a setting until there is a violation. Returns the number of images and the violation.
 fn hunt(setting: Setting) -> (u64, Option<String>) {
     let mut images = 0;
-    for seed in 0.. {
+    for seed in first_seed().. {
         let dir = fast_dir();
         let history = History::power(seed);
         let mut run = Run::new(setting, &history, dir.path());
@@ -98,6 +104,33 @@ fn logged(mutant: Mutant) -> Setting {
     Setting { log: Log::Always, ..setting(Mode::Power, Some(mutant)) }
 }
 
+/// Commits of several threads at both levels, failed appends, and commits beside checkpoints.
+fn mixed(mutant: Option<Mutant>) -> Setting {
+    Setting { log: Log::Always, overlaps: true, mixed: true, samples: 8, ..setting(Mode::Power, mutant) }
+}
+
+#[test]
+fn an_eventual_commit_that_shows_an_immediate_one_too_early_is_caught() {
+    let said = found_with(mixed(Some(Mutant::LastImmediateIgnored)));
+    assert!(said.contains("acknowledged"), "{said}");
+}
+
+#[test]
+fn a_log_that_changes_beside_writers_is_caught() {
+    let said = found_with(mixed(Some(Mutant::LogChangedBesideWriters)));
+    assert!(said.contains("acknowledged"), "{said}");
+}
+
+#[test]
+fn a_state_published_before_it_is_durable_is_caught() {
+    let said = found_with(mixed(Some(Mutant::PublishedEarly)));
+    assert!(said.contains("acknowledged"), "{said}");
+}
+
+fn failing(mutant: Option<Mutant>) -> Setting {
+    Setting { write_back_fails: true, ..mixed(mutant) }
+}
+
 #[test]
 fn a_commit_acknowledged_before_its_record_is_flushed_is_caught() {
     let said = found_with(logged(Mutant::AcknowledgedEarly));
@@ -144,6 +177,9 @@ fn without_a_mutant_nothing_is_caught() {
     }
     for log in [Log::Always, Log::Never] {
         assert_eq!(hunt(Setting { overlaps: true, log, ..setting(Mode::Power, None) }), (WITHIN, None));
+    }
+    for setting in [mixed(None), failing(None), Setting { mode: Mode::Lying, overlaps: false, ..mixed(None) }] {
+        assert_eq!(hunt(setting), (WITHIN, None));
     }
 }
 

@@ -6,100 +6,26 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 
 use mapleaf::testing::{
-    durable_txn, latest_txn, open_with_hooks, seal_file, set_log_shape, with_mutant, Hooks, Mutant,
+    durable_meta_txn, durable_txn, latest_txn, log_pages, open_with_hooks, seal_file, set_log_shape, with_mutant,
+    FlushKind, Hooks, Mutant,
 };
 use mapleaf::{Db, Durability, Options};
 
-use super::disk::{Disk, Overlap, Recorder};
+use super::beside::{Others, Shared};
+use super::disk::Disk;
+use super::events::{Events, Step};
 use super::image::{Choice, Cut, Image, Tally};
 use super::judge::{Judge, Outcome};
 use super::keep;
+use super::recorder::Recorder;
+use super::setting::{Mode, Setting};
 use crate::workload::{fast_dir, History, Rng};
 
 /// Depth of crashes: a crash during the run after a crash, and one during the run after that.
 const DEPTH: u32 = 2;
-
-/// How the disk behaves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Mode {
-    /// It keeps flushed data.
-    Power,
-    /// The newest writes may be missing, flushed or not.
-    Lying,
-}
-
-/// The parameters of a run.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Setting {
-    pub(super) page_size: usize,
-    pub(super) commits: u64,
-    /// Images per cut when there are too many choices to try all.
-    pub(super) samples: usize,
-    /// The disk's atomic unit.
-    pub(super) grain: usize,
-    pub(super) mode: Mode,
-    pub(super) mutant: Option<Mutant>,
-    /// Flushes that the recorder ignores.
-    pub(super) deaf: u64,
-    /// The length of the file is always durable.
-    pub(super) keeps_length: bool,
-    /// During every third commit, another one begins and ends while the first flushes its record.
-    pub(super) overlaps: bool,
-    /// When a commit log is made.
-    pub(super) log: Log,
-}
-
-/// When a commit log is made, and how large it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Log {
-    /// By most seeds at the second commit, with few pages, so that it wraps around soon.
-    BySeed,
-    /// At the second commit.
-    Always,
-    Never,
-}
-
-impl Log {
-    fn shape(self, seed: u64, page_size: usize) -> Option<(u64, u64)> {
-        const PAGES: [u64; 4] = [u64::MAX, 12, 20, 64];
-        let pages = match self {
-            Log::BySeed => PAGES[seed as usize % 4],
-            Log::Always => PAGES[1 + seed as usize % 3],
-            Log::Never => u64::MAX,
-        };
-        match pages {
-            u64::MAX => Some((u64::MAX, 0)),
-            pages => Some((1, pages * page_size as u64)),
-        }
-    }
-}
-
-impl Setting {
-    pub(super) fn power(page_size: usize) -> Setting {
-        let grain = super::image::SECTOR;
-        Setting {
-            page_size,
-            commits: 16,
-            samples: 24,
-            grain,
-            mode: Mode::Power,
-            mutant: None,
-            deaf: 0,
-            keeps_length: false,
-            overlaps: false,
-            log: Log::BySeed,
-        }
-    }
-
-    /// The mutant, if it also affects the judge.
-    pub(super) fn judges_with(&self) -> Option<Mutant> {
-        self.mutant.filter(|mutant| matches!(mutant, Mutant::ShortChecksum | Mutant::PointerUnchecked))
-    }
-}
 
 /// A run, with the counts of its images.
 pub(super) struct Run<'a> {
@@ -117,57 +43,18 @@ pub(super) struct Run<'a> {
     pub(super) events: Events,
     /// Stops after this many judged images.
     pub(super) limit: u64,
+    /// What the database does at the cuts that are judged.
+    step: Step,
     files: u64,
 }
 
-/// Counts of the events in runs.
-#[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Events {
-    pub(super) commits: u64,
-    pub(super) aborts: u64,
-    /// Commits that returned before they were durable.
-    pub(super) eventual: u64,
-    /// Checkpoints that were asked for.
-    pub(super) checkpoints: u64,
-    /// Commits that ran while another one was flushed.
-    pub(super) overlaps: u64,
-    pub(super) reopened: u64,
-    pub(super) cuts: u64,
-    /// Cuts at which the length of the file was in doubt.
-    pub(super) cuts_of_length: u64,
-    /// Cuts at which some page had more than one content since the flush.
-    pub(super) cuts_of_versions: u64,
-    /// Runs that continued from an image of a power cut.
-    pub(super) crashes: u64,
-    /// Such runs from an image of a run that itself followed a crash.
-    pub(super) crashes_twice: u64,
-    /// Runs that continued from the page cache of a killed process.
-    pub(super) kills: u64,
-    /// Images of a lying disk that did not open completely.
-    pub(super) refused: u64,
-    /// Images of a lying disk that were the state of the newest commit, and of older ones.
-    pub(super) newest: u64,
-    pub(super) older: u64,
-}
-
-impl Events {
-    pub(super) fn add(&mut self, other: &Events) {
-        self.commits += other.commits;
-        self.aborts += other.aborts;
-        self.eventual += other.eventual;
-        self.checkpoints += other.checkpoints;
-        self.overlaps += other.overlaps;
-        self.reopened += other.reopened;
-        self.cuts += other.cuts;
-        self.cuts_of_length += other.cuts_of_length;
-        self.cuts_of_versions += other.cuts_of_versions;
-        self.crashes += other.crashes;
-        self.crashes_twice += other.crashes_twice;
-        self.kills += other.kills;
-        self.refused += other.refused;
-        self.newest += other.newest;
-        self.older += other.older;
-    }
+/// A file that transactions change one after the other.
+struct Line {
+    path: PathBuf,
+    recorder: Arc<Recorder>,
+    depth: u32,
+    /// The newest step.
+    newest: u64,
 }
 
 /// The start of a lineage. The page cache holds the newest contents.
@@ -211,6 +98,7 @@ impl<'a> Run<'a> {
             distinct: 0,
             events: Events::default(),
             limit: u64::MAX,
+            step: Step::Opening,
             files: 0,
         }
     }
@@ -242,81 +130,168 @@ impl<'a> Run<'a> {
         let (pages, len) = start.disk.current();
         Image::new(self.setting.page_size, pages, len).write(&path);
         let recorder = Recorder::new(&path, start.disk, self.setting.deaf);
-        let (mut acknowledged, mut newest) = (start.acknowledged, start.acknowledged);
-        let mut db = Some(self.open(&path, &recorder)?);
+        recorder.acknowledge(start.acknowledged);
+        let mut line = Line { path, recorder, depth, newest: start.acknowledged };
+        let mut db = self.reopen(&line)?;
         if self.setting.mode == Mode::Lying {
-            recorder.lie();
+            line.recorder.lie();
         }
-        self.judge_cuts(recorder.take_cuts(), acknowledged, depth)?;
         for commit in 0..commits {
             if self.done() {
                 break;
             }
             if commit % 5 == 4 {
-                drop(db.take());
-                // Closing makes everything durable.
-                let before = std::mem::replace(&mut acknowledged, newest);
-                self.judge_cuts(recorder.take_cuts(), before, depth)?;
+                self.close(db, &mut line)?;
                 self.events.reopened += 1;
-                db = Some(self.open(&path, &recorder)?);
-                self.judge_cuts(recorder.take_cuts(), acknowledged, depth)?;
+                db = self.reopen(&line)?;
             }
-            let db = db.as_ref().expect("open");
             if commit % 4 == 3 {
                 self.events.aborts += 1;
-                self.transaction(db, &recorder, false).map_err(|e| format!("a transaction to be aborted: {e}"))?;
+                self.transaction(&db, &line.recorder, false)
+                    .map_err(|e| format!("a transaction to be aborted: {e}"))?;
             }
-            if commit % 5 == 3 {
-                with_mutant(self.setting.mutant, || db.checkpoint()).map_err(|e| format!("a checkpoint: {e}"))?;
-                self.events.checkpoints += 1;
-                self.judge_cuts(recorder.take_cuts(), acknowledged, depth)?;
+            if self.setting.mixed && self.rng.one_in(6) {
+                self.sync(&db, &mut line)?;
             }
-            let overlaps = self.setting.overlaps && commit % 3 == 2;
-            let (committed, begun) = match overlaps {
-                true => self.two_at_once(db, &recorder).map_err(|e| format!("two commits: {e}"))?,
-                false => (self.transaction(db, &recorder, true).map_err(|e| format!("commit: {e}"))?, Vec::new()),
-            };
-            self.judge_cuts(begun, acknowledged, depth)?;
-            let mut cuts = recorder.take_cuts();
-            // Cuts of this commit are judged against what was acknowledged before it. Of two, the
-            // first was acknowledged when its log or its meta page was flushed.
-            // A checkpoint beside writers may have flushed a meta page before.
-            let log = cuts.iter().position(|cut| cut.log_flush);
-            let first = log.or_else(|| cuts.iter().position(|cut| cut.meta_flush)).map_or(cuts.len(), |at| at + 1);
-            let second = if overlaps { cuts.split_off(first) } else { Vec::new() };
-            self.judge_cuts(cuts, acknowledged, depth)?;
-            newest = committed;
-            if durable_txn(db) >= latest_txn(db) {
-                self.judge_cuts(second, committed - 1, depth)?;
-                acknowledged = committed;
-            } else {
-                self.judge_cuts(second, acknowledged, depth)?;
-                self.events.eventual += 1;
+            let due = commit % 5 == 3 || (self.setting.mixed && self.rng.one_in(4));
+            if due && !self.checkpoint(&db, &mut line)? {
+                break;
             }
-            self.events.commits += 1;
-            if self.setting.mode == Mode::Lying {
-                self.judge_cut(&recorder.lying_cut(&format!("after the commit of txn {committed}")), committed, 0)?;
-            }
+            self.commit(&db, &mut line, commit)?;
         }
         if self.setting.mode == Mode::Power {
-            self.judge_cut(&recorder.cut_now("after the last commit"), acknowledged, depth)?;
-            drop(db);
-            self.judge_cuts(recorder.take_cuts(), acknowledged, depth)?;
-            self.judge_cut(&recorder.cut_now("after closing"), newest, depth)?;
+            self.judge_cuts(vec![line.recorder.cut_now("after the last commit")], depth)?;
+            let poisoned = line.recorder.failed_write_backs() > 0;
+            self.close(db, &mut line)?;
+            if !poisoned {
+                self.judge_cuts(vec![line.recorder.cut_now("after closing")], depth)?;
+            }
         }
-        drop(std::fs::remove_file(&path));
+        drop(std::fs::remove_file(&line.path));
+        Ok(())
+    }
+
+    /// Opens the file of a line, and judges the cuts on the way.
+    fn reopen(&mut self, line: &Line) -> Result<Db, String> {
+        let replays = line.recorder.log_content().is_some_and(|log| log.records > 0);
+        let db = self.open(&line.path, &line.recorder)?;
+        line.recorder.watch(Some(&db));
+        self.step = if replays { Step::Replay } else { Step::Opening };
+        self.judge_cuts(line.recorder.take_cuts(), line.depth)?;
+        Ok(db)
+    }
+
+    /// Closes the database, which makes everything durable.
+    fn close(&mut self, db: Db, line: &mut Line) -> Result<(), String> {
+        self.step = if log_pages(&db) > 0 { Step::GivingUpLog } else { Step::Closing };
+        line.recorder.watch(None);
+        with_mutant(self.setting.mutant, || drop(db));
+        self.judge_cuts(line.recorder.take_cuts(), line.depth)?;
+        if line.recorder.failed_write_backs() == 0 {
+            line.recorder.acknowledge(line.newest);
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self, db: &Db, line: &mut Line) -> Result<(), String> {
+        with_mutant(self.setting.mutant, || db.sync()).map_err(|e| format!("a sync: {e}"))?;
+        self.events.log.syncs += 1;
+        self.step = Step::Append;
+        self.judge_cuts(line.recorder.take_cuts(), line.depth)?;
+        line.recorder.acknowledge(line.newest);
+        Ok(())
+    }
+
+    /// A checkpoint, during which others may commit. `false`: some of its pages could not be
+    /// written, and the database is poisoned.
+    fn checkpoint(&mut self, db: &Db, line: &mut Line) -> Result<bool, String> {
+        let recorder = &*line.recorder;
+        if self.setting.write_back_fails && log_pages(db) > 0 {
+            recorder.fail_write_back(Some(self.rng.next()));
+        }
+        let done = match self.setting.overlaps && log_pages(db) > 0 {
+            true => self.checkpoint_beside(db, recorder),
+            false => with_mutant(self.setting.mutant, || db.checkpoint()).map(|()| 0),
+        };
+        self.events.checkpoints += 1;
+        self.step = Step::Checkpoint;
+        recorder.fail_write_back(None);
+        let lost = recorder.failed_write_backs() > 0;
+        self.events.log.failed_write_backs += u64::from(lost);
+        self.judge_cuts(recorder.take_cuts(), line.depth)?;
+        match done {
+            _ if lost => return Ok(false),
+            Ok(newest) => line.newest = line.newest.max(newest),
+            Err(e) => return Err(format!("a checkpoint: {e}")),
+        }
+        if durable_txn(db) >= latest_txn(db) {
+            recorder.acknowledge(line.newest);
+        }
+        Ok(true)
+    }
+
+    /// Commits a transaction, by itself or with others, and judges the cuts.
+    fn commit(&mut self, db: &Db, line: &mut Line, commit: u64) -> Result<(), String> {
+        let recorder = &*line.recorder;
+        let pages = log_pages(db);
+        let (overlaps, fails) = match self.setting.mixed {
+            // After a commit that is not durable, what goes wrong with the next one matters more.
+            true => match self.rng.below(if durable_txn(db) < latest_txn(db) { 4 } else { 8 }) {
+                0 => (self.setting.overlaps, false),
+                1 => (false, pages > 0),
+                2 if commit.is_multiple_of(2) => (self.setting.overlaps, false),
+                _ => (false, false),
+            },
+            false => (self.setting.overlaps && commit % 3 == 2, false),
+        };
+        if fails {
+            let skip = self.rng.below(3) / 2;
+            recorder.fail_append(skip, 4 - self.rng.below(8).saturating_sub(3));
+        }
+        let mut committed = match overlaps {
+            true => self.together(db, recorder),
+            false => self.transaction(db, recorder, true),
+        };
+        let failed = recorder.end_failing();
+        self.events.log.failed_appends += failed;
+        if failed > 0 && committed.is_err() && self.setting.mutant == Some(Mutant::OrphanAborted) {
+            self.sync(db, line)?;
+            committed = self.transaction(db, &line.recorder, true);
+        }
+        let recorder = &*line.recorder;
+        line.newest =
+            committed.map_err(|e| format!("{}: {e}", if overlaps { "commits together" } else { "commit" }))?;
+        self.step = match log_pages(db) {
+            now if now > pages => Step::MakingLog,
+            0 => Step::ByCheckpoint,
+            _ if durable_meta_txn(db) == latest_txn(db) => Step::ByCheckpoint,
+            _ => Step::Append,
+        };
+        self.judge_cuts(recorder.take_cuts(), line.depth)?;
+        if durable_txn(db) >= latest_txn(db) {
+            recorder.acknowledge(line.newest);
+        } else {
+            self.events.eventual += 1;
+        }
+        self.events.commits += 1;
+        if self.setting.mode == Mode::Lying {
+            let what = format!("after the commit of txn {}", line.newest);
+            self.judge_cut(&recorder.lying_cut(&what), line.newest, 0)?;
+        }
         Ok(())
     }
 
     pub(super) fn open(&mut self, path: &Path, recorder: &Arc<Recorder>) -> Result<Db, String> {
         let hooks = Arc::clone(recorder) as Arc<dyn Hooks>;
-        let opened = with_mutant(self.setting.mutant, || open_with_hooks(Options::new(), path, hooks));
+        // No clock decides when an eventual commit becomes durable.
+        let options = Options::new().sync_interval(None);
+        let opened = with_mutant(self.setting.mutant, || open_with_hooks(options, path, hooks));
         opened.map_err(|e| format!("open: {e}"))
     }
 
     /// Executes the next transaction, and records the file in between. Returns its number.
     fn transaction(&mut self, db: &Db, recorder: &Recorder, commits: bool) -> mapleaf::Result<u64> {
-        let rng = &mut self.rng;
+        let (rng, mixed) = (&mut self.rng, self.setting.mixed);
         with_mutant(self.setting.mutant, || {
             let mut txn = db.begin_write()?;
             let number = self.history.next_step(&mut txn)?;
@@ -326,9 +301,10 @@ impl<'a> Run<'a> {
                 }
             };
             self.history.perform_watched(&mut txn, &mut watch)?;
-            if rng.one_in(5) {
-                txn.set_durability(Durability::Eventual);
-            }
+            let eventual = rng.one_in(if mixed { 2 } else { 5 });
+            let level = if eventual { Durability::Eventual } else { Durability::Immediate };
+            txn.set_durability(level);
+            recorder.note(txn.txn_id(), number, level);
             match commits {
                 true => txn.commit()?,
                 false => txn.abort(),
@@ -338,42 +314,70 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Commits a transaction, and another one while the first flushes its pages. Returns the number
-    /// of the second, and the cuts before the flushes of the first: the first write transaction
-    /// after opening also flushes when it begins.
-    fn two_at_once(&mut self, db: &Db, recorder: &Recorder) -> mapleaf::Result<(u64, Vec<Cut>)> {
+    /// Levels of the transactions that commit together.
+    fn levels(&mut self) -> Vec<Durability> {
+        let one = |rng: &mut Rng| if rng.one_in(3) { Durability::Eventual } else { Durability::Immediate };
+        (0..1 + self.rng.below(3)).map(|_| one(&mut self.rng)).collect()
+    }
+
+    /// Commits a transaction, and others while the first flushes its pages. Returns the number of
+    /// the last.
+    fn together(&mut self, db: &Db, recorder: &Recorder) -> mapleaf::Result<u64> {
         self.events.overlaps += 1;
-        let mut txn = db.begin_write()?;
-        let number = txn.txn_id();
-        let cuts = recorder.take_cuts();
-        let (begin, begun) = channel();
-        recorder.overlap(Overlap { db: db.clone(), begin, txn: number + 1 });
-        let (mutant, history) = (self.setting.mutant, self.history);
-        let shape = self.setting.log.shape(history.seed(), self.setting.page_size);
+        let levels = self.levels();
+        let waiting = levels.iter().filter(|level| **level == Durability::Immediate).count();
+        self.events.log.groups += u64::from(waiting > 1);
+        let (history, setting) = (self.history, self.setting);
         std::thread::scope(|scope| {
-            let second = scope.spawn(move || {
-                begun.recv().expect("the flush of the first begins");
-                set_log_shape(shape);
-                with_mutant(mutant, || history.commit_next(db))
+            let mut others = Others::start(scope, Shared { db, history, setting, recorder }, &levels);
+            recorder.overlap(FlushKind::Log, others.act());
+            let first = with_mutant(setting.mutant, || {
+                let mut txn = db.begin_write()?;
+                let number = history.next_step(&mut txn)?;
+                recorder.note(txn.txn_id(), number, Durability::Immediate);
+                history.perform(&mut txn)?;
+                txn.commit()?;
+                Ok(number)
             });
-            with_mutant(mutant, || history.perform(&mut txn).and_then(|()| txn.commit()))?;
             // Without a flush of the log, the first was committed by checkpoint.
             recorder.end_overlap();
-            let second = second.join().expect("the second does not panic")?;
+            let newest = others.join()?;
             recorder.look();
-            Ok((second, cuts))
+            first.map(|first| newest.max(first))
         })
     }
 
-    pub(super) fn judge_cuts(&mut self, cuts: Vec<Cut>, acknowledged: u64, depth: u32) -> Result<(), String> {
+    /// A checkpoint, and commits while it flushes its pages or its meta page. Returns the number of
+    /// the last.
+    fn checkpoint_beside(&mut self, db: &Db, recorder: &Recorder) -> mapleaf::Result<u64> {
+        let levels = self.levels();
+        let kind = if self.rng.one_in(3) { FlushKind::MetaPage } else { FlushKind::Tree };
+        let (history, setting) = (self.history, self.setting);
+        let done = std::thread::scope(|scope| {
+            let mut others = Others::start(scope, Shared { db, history, setting, recorder }, &levels);
+            recorder.overlap(kind, others.act());
+            let done = with_mutant(setting.mutant, || db.checkpoint());
+            recorder.end_overlap();
+            let newest = others.join()?;
+            recorder.look();
+            done.map(|()| newest)
+        });
+        self.events.log.beside_checkpoints += levels.len() as u64;
+        done
+    }
+
+    /// Judges cuts, each with what had to survive when it was recorded.
+    fn judge_cuts(&mut self, cuts: Vec<Cut>, depth: u32) -> Result<(), String> {
         if self.setting.mode == Mode::Lying {
             return Ok(());
         }
-        cuts.iter().try_for_each(|cut| self.judge_cut(cut, acknowledged, depth))
+        cuts.iter().try_for_each(|cut| self.judge_cut(cut, cut.acknowledged, depth))
     }
 
     pub(super) fn judge_cut(&mut self, cut: &Cut, acknowledged: u64, depth: u32) -> Result<(), String> {
+        let step = self.step;
         self.events.cuts += 1;
+        self.events.log.count_cut(step, cut);
         self.events.cuts_of_length += u64::from(cut.lens.len() > 1);
         self.events.cuts_of_versions += u64::from(cut.doubts.iter().any(|doubt| doubt.versions.len() > 2));
         for choice in cut.choices(self.setting.samples, self.setting.grain, &mut self.rng) {
@@ -383,10 +387,13 @@ impl<'a> Run<'a> {
             if self.setting.keeps_length && Some(&choice.len) != cut.all_lens.last() {
                 continue;
             }
-            let image = cut.image(&choice);
+            let (image, distinct) = (cut.image(&choice), self.distinct);
             let told = |e| format!("{}, {choice:?}: {e}", cut.what);
             let new =
                 self.judge_image(&image, acknowledged).map_err(|e| self.violation(cut, &choice, acknowledged, e))?;
+            if new {
+                self.events.log.count_image(self.step, cut, &choice, &image, self.distinct > distinct);
+            }
             if new && depth > 0 && self.rng.one_in(120) {
                 let disk = Disk::durable(image.page_size, &image.pages, image.len);
                 let commits = self.rng.below(4);
@@ -394,6 +401,7 @@ impl<'a> Run<'a> {
                 self.events.crashes_twice += u64::from(depth < DEPTH);
                 self.lineage(Start { disk, acknowledged }, commits, depth - 1)
                     .map_err(|e| told(format!("after the power loss: {e}")))?;
+                self.step = step;
             }
         }
         if depth > 0 && self.setting.mode == Mode::Power && self.rng.one_in(8) {
