@@ -105,6 +105,9 @@ pub enum Mutant {
     OneDescription,
     /// The meta page of a checkpoint beside writers says that the log starts one record late.
     LogStartLate,
+    /// A commit by checkpoint whose meta page may be on the disk fails, and the next transaction
+    /// goes on from the state before it (P13).
+    NewerMetaUnfinished,
 }
 
 /// A step of creating a file that has been completed.
