@@ -19,7 +19,7 @@ use crate::workload::History;
 enum Report {
     /// Its transaction has ended, or waits until it is durable.
     Committed,
-    /// It has the writer lock, and waits for a lock that the first thread may have.
+    /// It waits for a lock that the first thread may have.
     Stuck,
 }
 
@@ -97,7 +97,14 @@ fn commit(shared: Shared<'_>, level: Durability, report: &Sender<Report>) -> map
         reports.send(said).unwrap_or(());
     };
     let run = || {
-        let mut txn = db.begin_write()?;
+        let mut txn = match db.try_begin_write()? {
+            Some(txn) => txn,
+            None => {
+                // The thread that flushes has the writer lock.
+                report.send(Report::Stuck).unwrap_or(());
+                db.begin_write()?
+            }
+        };
         txn.set_durability(level);
         let step = history.next_step(&mut txn)?;
         recorder.note(txn.txn_id(), step, level);

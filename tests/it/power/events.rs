@@ -94,7 +94,10 @@ impl Events {
 /// Counts of the events that concern the commit log.
 #[derive(Clone, Copy, Default)]
 pub(super) struct LogEvents {
-    /// Distinct images whose newest meta page has a log with a record to replay.
+    /// Distinct images whose newest meta page has a log, or which a cut leaves while a log is made,
+    /// replayed or given up.
+    pub(super) distinct: u64,
+    /// Images of these with a record to replay.
     pub(super) images: u64,
     /// Images of these whose records go past the end of the ring.
     pub(super) wraps: u64,
@@ -116,6 +119,8 @@ pub(super) struct LogEvents {
     pub(super) syncs: u64,
     /// Checkpoints of which some pages could not be written.
     pub(super) failed_write_backs: u64,
+    /// Commits by checkpoint whose meta page could not be flushed.
+    pub(super) failed_metas: u64,
     /// Cuts by step and flush.
     cuts: [[u64; FLUSHES]; STEPS.len()],
     /// Opened images by step.
@@ -124,6 +129,7 @@ pub(super) struct LogEvents {
 
 impl LogEvents {
     fn add(&mut self, other: &LogEvents) {
+        self.distinct += other.distinct;
         self.images += other.images;
         self.wraps += other.wraps;
         self.torn += other.torn;
@@ -136,6 +142,7 @@ impl LogEvents {
         self.beside_checkpoints += other.beside_checkpoints;
         self.syncs += other.syncs;
         self.failed_write_backs += other.failed_write_backs;
+        self.failed_metas += other.failed_metas;
         for step in STEPS {
             let step = step as usize;
             self.by_step[step] += other.by_step[step];
@@ -146,6 +153,20 @@ impl LogEvents {
     /// Counts a cut.
     pub(super) fn count_cut(&mut self, step: Step, cut: &Cut) {
         self.cuts[step as usize][cut.flush()] += 1;
+    }
+
+    /// Panics if something did not occur that runs with a log are about.
+    pub(super) fn assert_all(&self) {
+        let counts = [self.images, self.wraps, self.torn, self.missing, self.after_a_gap];
+        assert!(counts.iter().all(|count| *count > 0), "kinds of images: {counts:?}");
+        let counts = [self.earlier_epochs, self.earlier_laps, self.failed_appends, self.groups];
+        assert!(counts.iter().all(|count| *count > 0), "epochs, laps, failed appends, groups: {counts:?}");
+        assert!(self.beside_checkpoints > 0 && self.syncs > 0, "commits beside checkpoints, syncs");
+        for step in STEPS.into_iter().filter(|step| *step != Step::Closing) {
+            let [pages, meta, log, _] = self.cuts_of(step);
+            let flushes = if step == Step::Append { log } else { pages.min(meta) };
+            assert!(flushes > 0 && self.images_of(step) > 0, "{step:?}: cuts before {pages} {meta} {log}");
+        }
     }
 
     /// Cuts of a step, before flushes of pages, of meta pages and of the log, and between flushes.
@@ -161,7 +182,10 @@ impl LogEvents {
     /// Counts an image that no other run had. `is_new` says whether it is distinct.
     pub(super) fn count_image(&mut self, step: Step, cut: &Cut, choice: &Choice, image: &Image, is_new: bool) {
         self.by_step[step as usize] += 1;
-        let Some(log) = image.log_content() else { return };
+        let content = image.log_content();
+        let about_log = matches!(step, Step::Replay | Step::MakingLog | Step::GivingUpLog);
+        self.distinct += u64::from(is_new && (content.is_some() || about_log));
+        let Some(log) = content else { return };
         self.images += u64::from(log.records > 0 && is_new);
         self.wraps += u64::from(log.wraps(image.page_size));
         self.after_a_gap += u64::from(log.after_a_gap > 0);
@@ -181,9 +205,10 @@ impl LogEvents {
     /// Lines with the counts.
     pub(super) fn told(&self, test: &str) -> String {
         let mut text = format!(
-            "{test}, log: {} images with records, {} that wrap around, {} with torn and {} with missing pages, {} with a \
+            "{test}, log: {} distinct images with a log, {} with records, {} that wrap around, {} with torn and {} with missing pages, {} with a \
              whole record after a gap, {} with records of earlier epochs and {} of earlier laps; {} failed appends, {} \
-             groups, {} commits beside checkpoints, {} syncs, {} failed write-backs",
+             groups, {} commits beside checkpoints, {} syncs, {} failed write-backs, {} failed flushes of a meta page",
+            self.distinct,
             self.images,
             self.wraps,
             self.torn,
@@ -196,6 +221,7 @@ impl LogEvents {
             self.beside_checkpoints,
             self.syncs,
             self.failed_write_backs,
+            self.failed_metas,
         );
         for step in STEPS {
             let [pages, meta, log, none] = self.cuts_of(step);
@@ -211,7 +237,7 @@ impl LogEvents {
 
 impl std::fmt::Debug for LogEvents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} images with records", self.images)
+        write!(f, "{} distinct images with a log", self.distinct)
     }
 }
 

@@ -217,8 +217,8 @@ impl Cut {
     /// atomic unit.
     pub(super) fn choices(&self, samples: usize, grain: usize, rng: &mut Rng) -> Vec<Choice> {
         let options: Vec<Vec<Fate>> = self.doubts.iter().map(Doubt::options).collect();
-        let product =
-            options.iter().try_fold(1, |all, some| Some(all * some.len()).filter(|&all| all <= ALL_CHOICES_OF));
+        let most = ALL_CHOICES_OF.min(4 * samples);
+        let product = options.iter().try_fold(1, |all, some| Some(all * some.len()).filter(|&all| all <= most));
         let mut all = match product {
             Some(_) => every(&options),
             None => self.sampled(samples * 3 / 4, rng),
@@ -261,9 +261,9 @@ impl Cut {
             choices.push(older);
         }
         if self.doubts.iter().any(|doubt| self.log.contains(&doubt.page)) {
-            choices.extend((0..samples / 6).map(|_| self.with_any_log(&all_old, &all_new, rng)));
+            choices.extend((0..(samples / 4).max(1)).map(|_| self.with_any_log(&all_old, &all_new, rng)));
         }
-        for at in 0..samples - samples / 6 {
+        for at in 0..samples - samples / 4 {
             if at % 3 == 0 {
                 let mut one_differs = if rng.one_in(2) { all_old.clone() } else { all_new.clone() };
                 let differs = rng.below(n as u64) as usize;

@@ -46,7 +46,7 @@ impl<'a> Judge<'a> {
             if image.hash().is_multiple_of(READ_ONLY_ONE_IN) {
                 self.read_only(image)?;
             }
-            self.goes_on(acknowledged, image.hash().is_multiple_of(KILLED_ONE_IN))
+            self.goes_on(acknowledged, self.mutant.is_some() || image.hash().is_multiple_of(KILLED_ONE_IN))
         })
     }
 

@@ -24,38 +24,60 @@ mod setting;
 use events::Events;
 use image::{Tally, SECTOR, WORD};
 use run::Run;
-use setting::{Log, Mode, Setting};
+use setting::{Log, Mode, Often, Setting};
 
 use crate::support;
 use crate::workload::{fast_dir, History};
 
 /// Runs with seeds from `MAPLEAF_SEED` on until there are this many images, times `MAPLEAF_LONG`.
 fn runs(test: &str, setting: Setting, images: u64, history: fn(u64) -> History) {
-    let images = images * u64::from(support::long());
-    let (mut seed, mut distinct, mut opened) = (support::seed(test), 0, 0);
-    let mut events = Events::default();
-    while distinct < images {
-        let dir = fast_dir();
-        let history = history(seed);
-        let mut run = Run::new(setting, &history, dir.path());
-        let found = run.all();
-        found.unwrap_or_else(|e| panic!("{test}: after {distinct} images: {e}"));
-        assert!(run.opened > 20 * setting.commits, "seed {seed}: only {} images", run.opened);
-        events.add(&run.events);
-        (distinct, opened, seed) = (distinct + run.distinct, opened + run.opened, seed.wrapping_add(1));
-    }
-    println!("{test}: {events:?}\n{}", events.log.told(test));
+    let events = run_until(test, setting, history, |distinct, _| distinct >= images * u64::from(support::long()));
     if setting.mode == Mode::Power {
         assert!(events.reopened > 0 && events.aborts > 0 && events.kills > 0, "{events:?}");
         assert!(events.cuts_of_length > 0 && events.cuts_of_versions > 0, "{events:?}");
         assert!(events.overlaps > 0 || !setting.overlaps, "{events:?}");
         assert!((events.eventual > 0 && events.checkpoints > 0) || setting.overlaps, "{events:?}");
         assert!(events.crashes > 0 && events.crashes_twice > 0, "{events:?}");
+        assert!(events.log.distinct > images / 3, "{events:?}");
     }
     if setting.mode == Mode::Lying {
         assert!(events.refused > 0 && events.newest > 0 && events.older > 0, "{events:?}");
     }
+}
+
+/// The same for images with a log. Everything has to occur that a log is about, unless each run
+/// ends early with a failed flush.
+fn runs_with_log(test: &str, setting: Setting, images: u64) -> Events {
+    let images = images * u64::from(support::long());
+    let events = run_until(test, setting, History::power, |_, events| events.log.distinct >= images);
+    if !setting.flush_fails {
+        events.log.assert_all();
+    }
+    events
+}
+
+/// Runs with seeds from `MAPLEAF_SEED` on until there are enough distinct images.
+fn run_until(
+    test: &str,
+    setting: Setting,
+    history: fn(u64) -> History,
+    is_enough: impl Fn(u64, &Events) -> bool,
+) -> Events {
+    let (mut seed, mut distinct, mut opened) = (support::seed(test), 0, 0);
+    let mut events = Events::default();
+    while !is_enough(distinct, &events) {
+        let dir = fast_dir();
+        let history = history(seed);
+        let mut run = Run::new(setting, &history, dir.path());
+        let found = run.all();
+        found.unwrap_or_else(|e| panic!("{test}: after {distinct} images: {e}"));
+        assert!(run.opened > 20 * setting.commits || setting.flush_fails, "seed {seed}: only {} images", run.opened);
+        events.add(&run.events);
+        (distinct, opened, seed) = (distinct + run.distinct, opened + run.opened, seed.wrapping_add(1));
+    }
+    println!("{test}: {events:?}\n{}", events.log.told(test));
     told(test, setting.mode, distinct, opened);
+    events
 }
 
 /// Prints one line per test, with the counts of all tests of the process so far.
@@ -113,6 +135,34 @@ fn every_cut_of_commits_that_overlap_leaves_a_committed_state() {
 #[test]
 fn every_cut_of_loads_leaves_a_committed_state() {
     runs("every_cut_loads", Setting { log: Log::Always, ..Setting::power(4096) }, 2500, History::loads);
+}
+
+/// Commits at both levels, by one thread and by several that wait together, with appends that fail
+/// and checkpoints beside them.
+#[test]
+fn every_cut_of_mixed_commits_leaves_a_prefix_of_them_4k() {
+    runs_with_log("mixed_4k", Setting { samples: 12, ..mutants::mixed(None) }, 4000);
+}
+
+#[test]
+fn every_cut_of_mixed_commits_leaves_a_prefix_of_them_16k() {
+    let setting = Setting { page_size: 16384, samples: 8, often: Often::Group, ..mutants::mixed(None) };
+    runs_with_log("mixed_16k", setting, 3000);
+}
+
+#[test]
+fn every_cut_of_mixed_commits_leaves_a_prefix_of_them_8k_torn_at_8_bytes() {
+    let setting =
+        Setting { page_size: 8192, samples: 12, grain: WORD, often: Often::OrphanRecord, ..mutants::mixed(None) };
+    runs_with_log("mixed_8k_8_bytes", setting, 3000);
+}
+
+/// Pages of a checkpoint cannot be written while others commit, and flushes of meta pages fail:
+/// nothing is acknowledged after that.
+#[test]
+fn every_cut_after_a_failed_flush_leaves_a_prefix_of_the_commits() {
+    let events = runs_with_log("failed_flushes", Setting { samples: 12, ..mutants::failing(None) }, 2500);
+    assert!(events.log.failed_write_backs > 0 && events.log.failed_metas > 0, "{}", events.log.told("failed_flushes"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use mapleaf::testing::Mutant;
 use super::image::SECTOR;
 use super::recorder::Recorder;
 use super::run::{Run, Start};
-use super::setting::{Log, Mode, Setting};
+use super::setting::{Log, Mode, Often, Setting};
 use crate::workload::{fast_dir, History};
 
 /// A mutant must be found within this many images.
@@ -104,9 +104,32 @@ fn logged(mutant: Mutant) -> Setting {
     Setting { log: Log::Always, ..setting(Mode::Power, Some(mutant)) }
 }
 
-/// Commits of several threads at both levels, failed appends, and commits beside checkpoints.
-fn mixed(mutant: Option<Mutant>) -> Setting {
-    Setting { log: Log::Always, overlaps: true, mixed: true, samples: 8, ..setting(Mode::Power, mutant) }
+/// Commits of several threads at both levels, failed appends, and commits beside checkpoints. Few
+/// images of each cut, so that there are many commits.
+pub(super) fn mixed(mutant: Option<Mutant>) -> Setting {
+    Setting { log: Log::Always, overlaps: true, mixed: true, samples: 4, ..setting(Mode::Power, mutant) }
+}
+
+/// Records of an earlier epoch, written after one that was lost, lie where the new epoch begins.
+#[test]
+fn records_of_an_earlier_epoch_that_are_accepted_are_caught() {
+    let setting = Setting { page_size: 16384, often: Often::Group, ..mixed(Some(Mutant::StaleEpoch)) };
+    let said = found_with(setting);
+    assert!(said.contains("after a kill"), "{said}");
+}
+
+/// Only where an epoch number is used twice does the chain decide: a lying disk loses the meta page
+/// of an epoch and keeps its records, and the next recovery begins an epoch with that number.
+#[test]
+fn records_that_chain_on_anything_are_caught_on_a_lying_disk() {
+    let lying = Setting { mode: Mode::Lying, overlaps: false, samples: 6, ..mixed(Some(Mutant::ChainUnchecked)) };
+    let said = found_with(lying);
+    assert!(said.contains("after a kill"), "{said}");
+}
+
+#[test]
+fn a_record_of_an_aborted_transaction_that_stays_is_caught() {
+    found_with(Setting { often: Often::OrphanRecord, ..mixed(Some(Mutant::OrphanAborted)) });
 }
 
 #[test]
@@ -127,8 +150,27 @@ fn a_state_published_before_it_is_durable_is_caught() {
     assert!(said.contains("acknowledged"), "{said}");
 }
 
-fn failing(mutant: Option<Mutant>) -> Setting {
-    Setting { write_back_fails: true, ..mixed(mutant) }
+/// Flushes of pages and of meta pages fail.
+pub(super) fn failing(mutant: Option<Mutant>) -> Setting {
+    Setting { flush_fails: true, ..mixed(mutant) }
+}
+
+/// The flush of the log takes the error that a checkpoint has to see.
+#[test]
+fn a_log_on_the_file_description_of_the_checkpoint_is_caught() {
+    found_with(failing(Some(Mutant::OneDescription)));
+}
+
+#[test]
+fn a_meta_page_whose_log_starts_one_record_late_is_caught() {
+    found_with(Setting { page_size: 16384, ..mixed(Some(Mutant::LogStartLate)) });
+}
+
+/// The meta page of a commit that failed has the txn of a record that is appended after it, and
+/// reaches pages that the next transaction takes.
+#[test]
+fn a_newer_meta_page_that_is_left_unfinished_is_caught() {
+    found_with(failing(Some(Mutant::NewerMetaUnfinished)));
 }
 
 #[test]
@@ -144,7 +186,8 @@ fn a_record_written_into_a_flushed_page_is_caught() {
 
 #[test]
 fn a_meta_page_that_does_not_wait_for_its_pages_beside_a_writer_is_caught() {
-    found_with(Setting { keeps_length: true, ..logged(Mutant::MetaBeforeData) });
+    let said = found_with(Setting { keeps_length: true, ..mixed(Some(Mutant::MetaBeforeData)) });
+    assert!(said.contains("checksum mismatch"), "{said}");
 }
 
 /// Every page of a durable state is whole, so a power cut on an honest disk cannot show this
@@ -178,7 +221,9 @@ fn without_a_mutant_nothing_is_caught() {
     for log in [Log::Always, Log::Never] {
         assert_eq!(hunt(Setting { overlaps: true, log, ..setting(Mode::Power, None) }), (WITHIN, None));
     }
-    for setting in [mixed(None), failing(None), Setting { mode: Mode::Lying, overlaps: false, ..mixed(None) }] {
+    let mixed_often = |often| Setting { page_size: 16384, often, ..mixed(None) };
+    let lying = Setting { mode: Mode::Lying, overlaps: false, samples: 6, ..mixed(None) };
+    for setting in [mixed_often(Often::Group), mixed_often(Often::OrphanRecord), failing(None), lying] {
         assert_eq!(hunt(setting), (WITHIN, None));
     }
 }

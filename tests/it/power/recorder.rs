@@ -40,6 +40,8 @@ struct Seen {
     /// worked.
     fails_append: Option<(u64, u64)>,
     failed_appends: u64,
+    /// The next flush of a meta page fails.
+    fails_meta: Option<()>,
 }
 
 impl Seen {
@@ -154,6 +156,11 @@ impl Recorder {
         std::mem::take(&mut seen.failed_appends)
     }
 
+    /// Makes the next flush of a meta page fail. The page may be on the disk.
+    pub(super) fn fail_meta(&self) {
+        self.seen().fails_meta = Some(());
+    }
+
     /// When the next flush of pages begins, some of them could not be written: the kernel reports
     /// that once through each description. The seed says which ones; `None`: none.
     pub(super) fn fail_write_back(&self, seed: Option<u64>) {
@@ -230,6 +237,7 @@ impl Recording {
 
 impl Hooks for Recorder {
     fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()> {
+        let fails = event.kind == FlushKind::MetaPage && self.seen().fails_meta.take().is_some();
         if event.kind == FlushKind::Tree {
             self.lock().lose_pages(&self.path);
         }
@@ -251,7 +259,7 @@ impl Hooks for Recorder {
         if let Some(lying) = lying {
             lying.send(disk, event.offset, event.len);
         }
-        match std::mem::take(&mut inner.errors[usize::from(event.by_log_file)]) {
+        match fails || std::mem::take(&mut inner.errors[usize::from(event.by_log_file)]) {
             true => Err(io::Error::other("a page could not be written")),
             false => Ok(()),
         }

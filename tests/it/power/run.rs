@@ -21,7 +21,7 @@ use super::image::{Choice, Cut, Image, Tally};
 use super::judge::{Judge, Outcome};
 use super::keep;
 use super::recorder::Recorder;
-use super::setting::{Mode, Setting};
+use super::setting::{Mode, Often, Setting};
 use crate::workload::{fast_dir, History, Rng};
 
 /// Depth of crashes: a crash during the run after a crash, and one during the run after that.
@@ -136,11 +136,13 @@ impl<'a> Run<'a> {
         if self.setting.mode == Mode::Lying {
             line.recorder.lie();
         }
+        let reopened = if self.setting.mixed { 11 } else { 5 };
         for commit in 0..commits {
             if self.done() {
                 break;
             }
-            if commit % 5 == 4 {
+            // With a log there is more to do until the database is closed.
+            if commit % reopened == reopened - 1 {
                 self.close(db, &mut line)?;
                 self.events.reopened += 1;
                 db = self.reopen(&line)?;
@@ -157,11 +159,14 @@ impl<'a> Run<'a> {
             if due && !self.checkpoint(&db, &mut line)? {
                 break;
             }
+            if self.setting.flush_fails && self.rng.one_in(5) && !self.failing_meta(&db, &line)? {
+                break;
+            }
             self.commit(&db, &mut line, commit)?;
         }
         if self.setting.mode == Mode::Power {
             self.judge_cuts(vec![line.recorder.cut_now("after the last commit")], depth)?;
-            let poisoned = line.recorder.failed_write_backs() > 0;
+            let poisoned = db.begin_read().is_err();
             self.close(db, &mut line)?;
             if !poisoned {
                 self.judge_cuts(vec![line.recorder.cut_now("after closing")], depth)?;
@@ -184,13 +189,32 @@ impl<'a> Run<'a> {
     /// Closes the database, which makes everything durable.
     fn close(&mut self, db: Db, line: &mut Line) -> Result<(), String> {
         self.step = if log_pages(&db) > 0 { Step::GivingUpLog } else { Step::Closing };
+        let poisoned = db.begin_read().is_err();
         line.recorder.watch(None);
         with_mutant(self.setting.mutant, || drop(db));
         self.judge_cuts(line.recorder.take_cuts(), line.depth)?;
-        if line.recorder.failed_write_backs() == 0 {
+        if !poisoned {
             line.recorder.acknowledge(line.newest);
         }
         Ok(())
+    }
+
+    /// A transaction that leaves every entry as it was goes by checkpoint, and the flush of its
+    /// meta page fails. `false`: the database is poisoned.
+    fn failing_meta(&mut self, db: &Db, line: &Line) -> Result<bool, String> {
+        line.recorder.fail_meta();
+        let done = with_mutant(self.setting.mutant, || {
+            let mut txn = db.begin_write()?;
+            // Too large for the log.
+            drop(txn.bytes_table("passing")?.insert(b"k", &vec![1; 40 * self.setting.page_size])?);
+            txn.drop_table("passing")?;
+            txn.commit()
+        });
+        assert!(done.is_err(), "the flush failed");
+        self.events.log.failed_metas += 1;
+        self.step = Step::ByCheckpoint;
+        self.judge_cuts(line.recorder.take_cuts(), line.depth)?;
+        Ok(db.begin_read().is_ok())
     }
 
     fn sync(&mut self, db: &Db, line: &mut Line) -> Result<(), String> {
@@ -206,7 +230,7 @@ impl<'a> Run<'a> {
     /// written, and the database is poisoned.
     fn checkpoint(&mut self, db: &Db, line: &mut Line) -> Result<bool, String> {
         let recorder = &*line.recorder;
-        if self.setting.write_back_fails && log_pages(db) > 0 {
+        if self.setting.flush_fails && log_pages(db) > 0 {
             recorder.fail_write_back(Some(self.rng.next()));
         }
         let done = match self.setting.overlaps && log_pages(db) > 0 {
@@ -235,18 +259,15 @@ impl<'a> Run<'a> {
         let recorder = &*line.recorder;
         let pages = log_pages(db);
         let (overlaps, fails) = match self.setting.mixed {
-            // After a commit that is not durable, what goes wrong with the next one matters more.
-            true => match self.rng.below(if durable_txn(db) < latest_txn(db) { 4 } else { 8 }) {
-                0 => (self.setting.overlaps, false),
-                1 => (false, pages > 0),
-                2 if commit.is_multiple_of(2) => (self.setting.overlaps, false),
-                _ => (false, false),
-            },
+            true => self.mixture(durable_txn(db) < latest_txn(db), pages > 0),
             false => (self.setting.overlaps && commit % 3 == 2, false),
         };
         if fails {
-            let skip = self.rng.below(3) / 2;
-            recorder.fail_append(skip, 4 - self.rng.below(8).saturating_sub(3));
+            let (skip, lost) = (self.rng.below(3) / 2, self.rng.below(8).saturating_sub(3));
+            match self.setting.often {
+                Often::OrphanRecord => recorder.fail_append(0, 4),
+                _ => recorder.fail_append(skip, 4 - lost),
+            }
         }
         let mut committed = match overlaps {
             true => self.together(db, recorder),
@@ -279,6 +300,17 @@ impl<'a> Run<'a> {
             self.judge_cut(&recorder.lying_cut(&what), line.newest, 0)?;
         }
         Ok(())
+    }
+
+    /// Whether several threads commit, and whether an append fails.
+    fn mixture(&mut self, eventual: bool, has_log: bool) -> (bool, bool) {
+        // After a commit that is not durable, what goes wrong with the next one matters more.
+        let drawn = self.rng.below(if eventual { 4 } else { 8 });
+        match self.setting.often {
+            Often::OrphanRecord if eventual => (false, has_log && drawn > 0),
+            Often::Group if eventual => (self.setting.overlaps && drawn > 0, false),
+            _ => (self.setting.overlaps && drawn < 2, has_log && drawn == 2),
+        }
     }
 
     pub(super) fn open(&mut self, path: &Path, recorder: &Arc<Recorder>) -> Result<Db, String> {
@@ -350,8 +382,12 @@ impl<'a> Run<'a> {
     /// A checkpoint, and commits while it flushes its pages or its meta page. Returns the number of
     /// the last.
     fn checkpoint_beside(&mut self, db: &Db, recorder: &Recorder) -> mapleaf::Result<u64> {
-        let levels = self.levels();
-        let kind = if self.rng.one_in(3) { FlushKind::MetaPage } else { FlushKind::Tree };
+        let mut levels = self.levels();
+        let mut kind = if self.rng.one_in(3) { FlushKind::MetaPage } else { FlushKind::Tree };
+        if self.setting.flush_fails {
+            // A flush of the log, between the failed writes and the flush that has to report them.
+            (levels[0], kind) = (Durability::Immediate, FlushKind::Tree);
+        }
         let (history, setting) = (self.history, self.setting);
         let done = std::thread::scope(|scope| {
             let mut others = Others::start(scope, Shared { db, history, setting, recorder }, &levels);
@@ -404,7 +440,9 @@ impl<'a> Run<'a> {
                 self.step = step;
             }
         }
-        if depth > 0 && self.setting.mode == Mode::Power && self.rng.one_in(8) {
+        // Mixed runs have more cuts.
+        let kills = if self.setting.mixed { 16 } else { 8 };
+        if depth > 0 && self.setting.mode == Mode::Power && self.rng.one_in(kills) {
             let disk = cut.disk();
             self.events.kills += 1;
             self.lineage(Start { disk, acknowledged }, 3, depth - 1)

@@ -33,11 +33,23 @@ pub(super) struct Setting {
     pub(super) overlaps: bool,
     /// Half of the commits are `Eventual`, some appends fail, and `Db::sync` is called.
     pub(super) mixed: bool,
-    /// Some pages of a checkpoint cannot be written, and others commit meanwhile. The run ends
-    /// there.
-    pub(super) write_back_fails: bool,
+    /// What mixed runs do most often after a commit that is not durable.
+    pub(super) often: Often,
+    /// Some pages of a checkpoint cannot be written, and others commit meanwhile; or the flush of a
+    /// meta page fails. The run ends there.
+    pub(super) flush_fails: bool,
     /// When a commit log is made.
     pub(super) log: Log,
+}
+
+/// What a mixed run does most often after a commit that is not durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Often {
+    Anything,
+    /// An append fails when the whole record is written.
+    OrphanRecord,
+    /// Several threads commit while one of them flushes.
+    Group,
 }
 
 /// When a commit log is made, and how large it is.
@@ -82,7 +94,8 @@ impl Setting {
             keeps_length: false,
             overlaps: false,
             mixed: false,
-            write_back_fails: false,
+            often: Often::Anything,
+            flush_fails: false,
             log: Log::BySeed,
         }
     }
