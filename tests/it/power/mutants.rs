@@ -181,7 +181,8 @@ fn a_commit_acknowledged_before_its_record_is_flushed_is_caught() {
 
 #[test]
 fn a_record_written_into_a_flushed_page_is_caught() {
-    found_with(logged(Mutant::FlushedPageRewritten));
+    let groups = Setting { page_size: 16384, often: Often::Group, ..mixed(None) };
+    found_with(Setting { mutant: Some(Mutant::FlushedPageRewritten), ..groups });
 }
 
 #[test]
