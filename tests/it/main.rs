@@ -30,6 +30,8 @@ mod inherited;
 mod large_page_ids;
 mod limits;
 mod load;
+mod log_failures;
+mod log_kills;
 mod long_values;
 mod mixed;
 mod model;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use mapleaf::testing::{latest_txn, log_content};
 use mapleaf::{Db, Error, ErrorKind, Options, Table};
 
 use super::fuse::{Faulty, Plan};
@@ -267,4 +268,68 @@ fn reads_around_300_unreadable_pages_at_once_are_right_or_errors() {
 #[test]
 fn an_unreadable_meta_page_does_not_bring_back_an_older_state() {
     rounds("metas", database(), |number| vec![number / 4], 8);
+}
+
+/// A file that a process with a commit log has left: its bytes, the pages of the log with records,
+/// and the newest transaction.
+fn unclean() -> (Vec<u8>, Vec<u64>, u64) {
+    let dir = fast_dir();
+    let path = dir.path().join(NAME);
+    let db = Db::open(&path).expect("a database");
+    for key in 0..30 {
+        db.write(|txn| txn.table(DATA)?.insert(key, &bytes(key, 900)).map(drop)).expect("insert");
+    }
+    let content = std::fs::read(&path).expect("its bytes");
+    let read = |offset: u64, into: &mut [u8]| {
+        into.copy_from_slice(&content[offset as usize..offset as usize + into.len()]);
+        true
+    };
+    let log = log_content(&read).expect("a log");
+    let pages = log.start / PAGE_BYTES..log.end.div_ceil(PAGE_BYTES);
+    (content.clone(), pages.map(|page| log.first + page % log.pages).collect(), latest_txn(&db))
+}
+
+#[test]
+fn opening_child() {
+    let Some(arguments) = reexec::arguments() else { return };
+    while let Some(command) = reexec::listen() {
+        let opened = Options::new().read_only(command == "read-only").open(Path::new(&arguments[0]));
+        let count =
+            |db: Db| db.begin_read().and_then(|txn| txn.table(DATA)?.iter().try_fold(0, |n, e| e.map(|_| n + 1)));
+        match opened.and_then(count) {
+            Ok(entries) => reexec::answer(&format!("{entries} entries")),
+            Err(e) => reexec::answer(&format!("{:?}: {e}", e.kind()).replace('\n', " ")),
+        }
+    }
+}
+
+/// An unreadable page of the log is an error that names the commits in doubt, and not a shorter
+/// history. The file is not changed, and opens when the page can be read again.
+#[test]
+fn an_unreadable_log_page_is_an_error_that_names_the_commits_in_doubt() {
+    let (content, pages, newest) = unclean();
+    let faulty = match Faulty::new(1, &[(NAME, content)]) {
+        Ok(faulty) => faulty,
+        Err(why) => return skipped("log pages", &why),
+    };
+    let mut child = reexec::start(reexec::command("disks::unreadable::opening_child", &[&faulty.path(NAME)]));
+    let mut open = |page: Option<u64>, how: &str| {
+        faulty.drop_cache(NAME);
+        let unreadable = page.map(|page| page * PAGE_BYTES..(page + 1) * PAGE_BYTES).into_iter().collect();
+        faulty.plan(Plan { unreadable, ..Plan::default() });
+        child.say(how);
+        child.line().expect("no death")
+    };
+    assert!(pages.len() > 20, "{pages:?}");
+    for &page in &pages {
+        for how in ["read-only", "for writing"] {
+            let said = open(Some(page), how);
+            let in_doubt = said.contains("are lost") || said.contains("is lost") || said.contains("is not known");
+            assert!(said.starts_with("Corrupt") && in_doubt, "page {page}, {how}: {said}, newest {newest}");
+        }
+    }
+    assert_eq!(open(None, "read-only"), "30 entries");
+    assert_eq!(open(None, "for writing"), "30 entries");
+    println!("log pages: {} unreadable in turn, {} requests failed", pages.len(), faulty.failures());
+    assert!(faulty.failures() >= pages.len() as u64);
 }
