@@ -126,7 +126,7 @@ fn every_cut_of_large_transactions_leaves_a_committed_state() {
 /// time.
 #[test]
 fn every_cut_of_commits_that_overlap_leaves_a_committed_state() {
-    let setting = Setting { overlaps: true, ..Setting::power(4096) };
+    let setting = Setting { overlaps: true, log: Log::Always, ..Setting::power(4096) };
     runs("every_cut_overlapping", setting, 2000, History::power);
 }
 
@@ -134,7 +134,7 @@ fn every_cut_of_commits_that_overlap_leaves_a_committed_state() {
 /// several.
 #[test]
 fn every_cut_of_loads_leaves_a_committed_state() {
-    runs("every_cut_loads", Setting { log: Log::Always, ..Setting::power(4096) }, 2500, History::loads);
+    runs("every_cut_loads", Setting { log: Log::Always, ..Setting::power(4096) }, 4000, History::loads);
 }
 
 /// Commits at both levels, by one thread and by several that wait together, with appends that fail
