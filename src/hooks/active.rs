@@ -82,6 +82,12 @@ pub trait Hooks: Send + Sync {
     /// After pages were written by `pwrite`.
     fn wrote(&self, _offset: u64, _len: u64) {}
 
+    /// After bytes were written to the commit log. If this returns an error, so does the write,
+    /// although the bytes are there.
+    fn wrote_log(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Before write-back is started early. If this returns an error, so does the start.
     fn writing_back(&self, _offset: u64, _len: u64) -> io::Result<()> {
         Ok(())
@@ -181,6 +187,10 @@ impl MappingHooks {
         }
     }
 
+    pub(crate) fn wrote_log(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.get().map_or(Ok(()), |hooks| hooks.wrote_log(offset, len))
+    }
+
     pub(crate) fn writing_back(&self, offset: u64, len: u64) -> io::Result<()> {
         self.get().map_or(Ok(()), |hooks| hooks.writing_back(offset, len))
     }
@@ -238,6 +248,53 @@ pub(crate) fn reach(moment: Moment) {
     if let Ok(Some(act)) = ACT.try_with(|act| act.borrow().clone()) {
         act(moment);
     }
+}
+
+thread_local! {
+    static SCHEDULED: Cell<bool> = const { Cell::new(false) };
+    static NOTED: Cell<u64> = const { Cell::new(0) };
+    static CHAIN: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Sets whether a scheduler decides when this thread goes on: then the thread never waits by
+/// itself, and starts no other thread.
+pub fn set_scheduled(scheduled: bool) {
+    SCHEDULED.set(scheduled);
+}
+
+/// Whether a scheduler decides when this thread goes on.
+pub(crate) fn is_scheduled() -> bool {
+    SCHEDULED.try_with(Cell::get).unwrap_or(false)
+}
+
+/// This thread has to wait. Whether a scheduler has let it wait: then it looks again at once.
+pub(crate) fn waits(moment: Moment) -> bool {
+    let scheduled = is_scheduled();
+    if scheduled {
+        reach(moment);
+    }
+    scheduled
+}
+
+/// Notes a value that this thread has read from the records and keeps: it is part of the state that
+/// a search is in.
+pub(crate) fn note(value: u64) {
+    let mixed = (NOTED.get() ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    NOTED.set(mixed ^ (mixed >> 29));
+}
+
+/// A hash of what this thread has noted since the last call.
+pub fn take_noted() -> u64 {
+    NOTED.replace(0)
+}
+
+/// Sets the number that epochs begin with, in place of a random one.
+pub fn set_chain(chain: Option<u32>) {
+    CHAIN.set(chain);
+}
+
+pub(crate) fn chain() -> Option<u32> {
+    CHAIN.get()
 }
 
 thread_local! {

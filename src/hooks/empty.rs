@@ -22,6 +22,7 @@ impl MappingHooks {
     pub(crate) fn writing(&self, _offset: u64, _len: u64) -> io::Result<()> { Ok(()) }
     pub(crate) fn log_write_fails_after(&self, _offset: u64, _len: u64) -> Option<u64> { None }
     pub(crate) fn wrote(&self, _offset: u64, _len: u64) {}
+    pub(crate) fn wrote_log(&self, _offset: u64, _len: u64) -> io::Result<()> { Ok(()) }
     pub(crate) fn writing_back(&self, _offset: u64, _len: u64) -> io::Result<()> { Ok(()) }
     pub(crate) fn stored_meta(&self, _slot: usize) {}
     pub(crate) fn before_flush(&self, _: &dyn Mapped, _: FlushKind, _offset: u64, _len: u64) -> io::Result<()> { Ok(()) }
@@ -44,6 +45,24 @@ pub(crate) fn recovering(_step: Recovery, _path: &Path) {}
 
 #[inline(always)]
 pub(crate) fn reach(_moment: Moment) {}
+
+#[inline(always)]
+pub(crate) fn is_scheduled() -> bool {
+    false
+}
+
+#[inline(always)]
+pub(crate) fn waits(_moment: Moment) -> bool {
+    false
+}
+
+#[inline(always)]
+pub(crate) fn note(_value: u64) {}
+
+#[inline(always)]
+pub(crate) fn chain() -> Option<u32> {
+    None
+}
 
 #[inline(always)]
 pub(crate) fn is(_mutant: Mutant) -> bool {

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! reach, at_moments      a thread reaches a *moment* between two steps; a test acts there
+//! waits, note, scheduled a scheduler of a test decides which thread goes on, and sees what they wait for
 //! is, set_mutant         a *mutant*: a step done wrong on purpose, to prove that a test fails then
 //! count_step             counts steps, so that a test compares costs without a clock
 //! MappingHooks, Hooks    a test sees flushes, growth and writes of a mapping, and makes them fail
@@ -42,8 +43,19 @@ pub(crate) trait Mapped {
     fn copy_out(&self, offset: u64, into: &mut [u8]) -> bool;
 }
 
+/// The name of a lock. Threads take locks in the order of these names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum LockName {
+    /// One write transaction at a time; belongs to the environment, not to a thread.
+    Writer,
+    /// One checkpoint at a time.
+    Checkpoint,
+    /// One leader at a time.
+    Flush,
+}
+
 /// The kind of pages that a flush makes durable. All kinds are flushed in the same way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum FlushKind {
     /// Pages of trees.
     Tree,
@@ -136,10 +148,22 @@ pub enum Recovery {
 
 /// A moment between two steps of a thread. A test lets others act at this moment, which forces an
 /// order of steps.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Moment {
+    /// The thread is about to take a lock. Under a scheduler it goes on only when the lock is free.
+    Taking(LockName),
+    /// A committer waits until a transaction is durable and visible. Under a scheduler it goes on
+    /// when it is, or when the flush lock is free.
+    AwaitingFlush(u64),
+    /// A leader waits while the record of a transaction is appended.
+    AwaitingAppender(u64),
     /// The writer has read the published state, and has not yet read the reader slots.
     Reclaiming,
+    /// The writer has read the reader slots, and has not yet read the checkpoint record.
+    SlotsRead,
+    /// A read transaction that begins shows a state in its slot, and has not yet read the published
+    /// state again.
+    ReaderShown,
     /// A read transaction that begins has read the published state, and has no slot yet.
     ReaderBeginning,
     /// A read transaction that ends has read the id of the current window, and still has its slot.
@@ -150,14 +174,32 @@ pub enum Moment {
     Lengthening,
     /// A writer has set `appending`, and has not written its record.
     Appending,
+    /// A writer has found where its record begins, and has not written it.
+    RecordPlaced,
     /// A writer has written its record, and has not stored `latest`.
     Appended,
     /// A writer has stored `latest`.
     LatestStored,
+    /// A writer has cleared `appending`, and has the writer lock.
+    AppendingCleared,
+    /// A writer has released the writer lock.
+    WriterReleased,
+    /// A leader has copied the latest state, and has not raised `closed`.
+    LatestCopied,
+    /// A leader has stored `flushed`, and has not stored `durable`.
+    FlushedStored,
     /// A leader has raised `closed`, and has not flushed the log.
     LogClosed,
     /// A leader has stored `durable`, and has not stored `published`.
     Publishing,
+    /// A checkpoint has stored which state it pins, and has not read again which one is published.
+    Pinning,
+    /// A meta page is in doubt, and has not been stored.
+    InDoubt,
+    /// The meta page is the durable one, and the records that follow have not been stored.
+    MetaMoved,
+    /// The new meta page is the durable one, and still counts as in doubt.
+    Clearing,
     /// A checkpoint has pinned its state, and has not flushed it.
     Pinned,
     /// A thread is about to take the checkpoint lock, and waits as long as another one has it.

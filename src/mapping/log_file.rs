@@ -90,6 +90,7 @@ impl LogFile {
             }
             file_calls::write_within(&self.file, chunk, at)?;
             mapping.hooks.wrote(at, chunk.len() as u64);
+            mapping.hooks.wrote_log(at, chunk.len() as u64)?;
             position += chunk.len() as u64;
             rest = later;
         }

@@ -12,6 +12,7 @@
 //! temp_path  paths of their files
 //! log        what the commit log of a file holds
 //! seal       corrects the checksums of a changed file
+//! records    the live records, for a search over schedules
 //! bare       lookups without verified bytes, checksums and fault guard, to measure their cost
 //! ```
 //!
@@ -23,6 +24,7 @@ mod input;
 mod log;
 mod ops;
 mod pages;
+mod records;
 mod seal;
 mod temp_path;
 
@@ -42,10 +44,12 @@ pub use files::{fuzz_open, sample_files};
 pub use log::{log_content, LogContent};
 pub use ops::fuzz_ops;
 pub use pages::fuzz_page;
+pub use records::{abandon, records, release_writer_lock, Records};
 pub use seal::seal_file;
 
 pub use crate::hooks::{
-    at_moments, set_log_shape, strict_claims, Creation, FlushEvent, FlushKind, Hooks, Moment, Mutant, Recovery,
+    at_moments, set_chain, set_log_shape, set_mutant, set_scheduled, strict_claims, take_noted, Creation, FlushEvent,
+    FlushKind, Hooks, LockName, Moment, Mutant, Recovery,
 };
 pub use crate::mapping::testing::reserved as reserved_bytes;
 pub use crate::sys::testing::confine::{

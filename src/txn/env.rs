@@ -121,7 +121,7 @@ impl Env {
 
     /// Starts the thread that makes checkpoints, if it does not run.
     pub(crate) fn start_background(&self) {
-        if self.signal.has_thread() {
+        if self.signal.has_thread() || hooks::is_scheduled() {
             return;
         }
         let mut background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
@@ -214,10 +214,14 @@ impl Env {
         let published = self.live.published_txn();
         hooks::reach(Moment::Reclaiming);
         let mut states = self.readers.snapshots();
+        hooks::note(published.0);
+        states.iter().for_each(|state| hooks::note(state.0));
+        hooks::reach(Moment::SlotsRead);
         let checkpoint = self.live.checkpoint();
         states.push(checkpoint.durable_meta.txn);
         states.extend(checkpoint.pinned);
         states.extend(checkpoint.in_doubt.map(|(_, state)| state.txn));
+        states.iter().for_each(|state| hooks::note(state.0));
         LiveStates::new(states, published)
     }
 }

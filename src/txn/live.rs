@@ -306,6 +306,26 @@ impl Live {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Live {
+    /// Txn of the latest state.
+    pub(crate) fn latest_txn(&self) -> TxnId {
+        TxnId(self.word(LATEST).load(Ordering::SeqCst))
+    }
+
+    /// A hash of all records.
+    pub(crate) fn hash(&self) -> u64 {
+        let mix = |hash: u64, word: u64| {
+            let mixed = (hash.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            mixed ^ (mixed >> 31)
+        };
+        let words =
+            |words: &[AtomicU64], hash| words.iter().fold(hash, |hash, word| mix(hash, word.load(Ordering::Relaxed)));
+        let hash = self.checkpoint().to_words().into_iter().fold(0, mix);
+        words(&self.words[RING..], words(&self.words[..CHECKPOINT], hash))
+    }
+}
+
 impl std::fmt::Debug for Live {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut shown = f.debug_struct("Live");

@@ -16,13 +16,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// The name of a lock. Threads take locks in the order of these names.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum LockName {
-    Writer,
-    Checkpoint,
-    Flush,
-}
+use crate::hooks::{self, Moment};
+
+pub(crate) use crate::hooks::LockName;
 
 #[cfg(debug_assertions)]
 thread_local! {
@@ -71,6 +67,7 @@ impl NamedLock {
     /// Waits for the lock and takes it.
     pub(crate) fn lock(&self) -> NamedGuard<'_> {
         check_order(self.env, self.name);
+        hooks::reach(Moment::Taking(self.name));
         self.held(self.mutex.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -71,6 +71,8 @@ impl Core {
             true => state.log.start,
             false => state.log.start.max(self.live.closed()),
         };
+        hooks::note(head);
+        hooks::reach(Moment::RecordPlaced);
         let header = RecordHeader {
             chain: state.log.chain,
             body_bytes: (record.len() - HEADER_BYTES) as u32,
@@ -94,6 +96,7 @@ impl Core {
         self.live.store_latest(state.txn);
         hooks::reach(Moment::LatestStored);
         self.live.set_appending(TxnId(0));
+        hooks::reach(Moment::AppendingCleared);
         true
     }
 
@@ -113,6 +116,9 @@ fn orphans_stay() -> bool {
 
 /// Returns a random number, so that no earlier epoch is likely to have begun with it.
 fn random_chain(uuid: &[u8; 16], epoch: u64) -> u32 {
+    if let Some(chain) = hooks::chain() {
+        return chain ^ epoch as u32;
+    }
     let mut bytes = [0; 4];
     if crate::mapping::file::random(&mut bytes).is_ok() {
         return u32::from_le_bytes(bytes);

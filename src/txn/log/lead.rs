@@ -143,6 +143,9 @@ impl Core {
     /// Spins while another thread flushes, if fewer than `SPINNERS_MAX` waiters do. Returns false
     /// if the caller had better sleep.
     fn spin(&self, txn: TxnId) -> bool {
+        if hooks::waits(Moment::AwaitingFlush(txn.0)) {
+            return true;
+        }
         if self.waiters.committers.load(Ordering::Relaxed) > SPIN_COMMITTERS_MAX {
             return false;
         }
@@ -183,7 +186,7 @@ impl Core {
     /// [`GATHER_MAX`]).
     fn gather(&self) {
         let committers = self.waiters.committers.load(Ordering::Relaxed);
-        if committers < 2 {
+        if committers < 2 || hooks::is_scheduled() {
             return;
         }
         let flush = self.waiters.flush_time();
@@ -216,6 +219,7 @@ impl Core {
     fn flush_log(&self) -> Result<()> {
         let state = self.live.latest();
         let durable = self.live.durable_txn();
+        hooks::note(state.txn.0);
         if durable < state.txn {
             if hooks::is(Mutant::AcknowledgedEarly) {
                 self.live.set_durable(state.txn);
@@ -238,6 +242,7 @@ impl Core {
     fn flush_records(&self, state: &State) -> Result<()> {
         let page_size = self.page_size as u64;
         let closed = state.log.start.next_multiple_of(page_size);
+        hooks::reach(Moment::LatestCopied);
         self.live.raise_closed(closed);
         fence(Ordering::SeqCst);
         hooks::reach(Moment::LogClosed);
@@ -255,6 +260,7 @@ impl Core {
         // look at the length.
         self.check_whole(state).map_err(|e| self.unknown(&e))?;
         self.live.raise_flushed(closed);
+        hooks::reach(Moment::FlushedStored);
         self.live.set_durable(state.txn);
         Ok(())
     }
@@ -267,7 +273,9 @@ impl Core {
             return;
         }
         while self.live.appending() == appending {
-            std::thread::yield_now();
+            if !hooks::waits(Moment::AwaitingAppender(appending.0)) {
+                std::thread::yield_now();
+            }
         }
     }
 

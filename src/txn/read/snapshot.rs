@@ -61,6 +61,7 @@ impl ReadPool {
         hooks::reach(Moment::ReaderBeginning);
         let take = |index| CellOwner::take(self.pooled_slot(index), |pooled| &pooled.slot, txn.0);
         let mut slot = self.env.readers.take(take).ok_or_else(|| self.no_free_slot())?;
+        hooks::reach(Moment::ReaderShown);
         // Mostly this txn is still the published one, and the cache of the slot belongs to it.
         while !slot.is_of(txn) || live.published_txn() != txn {
             let state = live.published();

@@ -75,10 +75,13 @@ impl Core {
         // From here on a later opening of the file may find this state.
         self.check_whole(state).map_err(|e| self.not_known(&e))?;
         self.live.store_checkpoint(&Checkpoint { durable_meta: record.durable_meta, ..self.live.checkpoint() });
+        hooks::reach(Moment::MetaMoved);
         self.live.store_latest(state.txn);
         hooks::reach(Moment::LatestStored);
         self.live.set_durable(state.txn);
+        hooks::reach(Moment::Publishing);
         self.live.publish(state.txn);
+        hooks::reach(Moment::Clearing);
         self.live.store_checkpoint(&record);
         Ok(())
     }
@@ -113,7 +116,9 @@ impl Core {
         self.check_whole(&state).map_err(|e| self.not_known(&e))?;
         // `pinned` and `in_doubt` stand until the meta page is the durable one (P15).
         self.live.store_checkpoint(&Checkpoint { durable_meta: record.durable_meta, ..self.live.checkpoint() });
+        hooks::reach(Moment::MetaMoved);
         self.live.set_durable(state.txn);
+        hooks::reach(Moment::Clearing);
         self.live.store_checkpoint(&record);
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -137,6 +142,7 @@ impl Core {
                 return None;
             }
             self.live.store_checkpoint(&Checkpoint { pinned: Some(txn), ..record });
+            hooks::reach(Moment::Pinning);
             if self.live.published_txn() == txn {
                 if let Some(state) = self.live.state(txn) {
                     return Some(state);
@@ -201,6 +207,7 @@ impl Core {
     fn write_meta_page(&self, state: &State, before: Checkpoint) -> Result<Checkpoint> {
         let slot = before.durable_meta.slot ^ usize::from(!hooks::is(Mutant::SameSlot));
         self.live.store_checkpoint(&Checkpoint { in_doubt: Some((slot, *state)), ..before });
+        hooks::reach(Moment::InDoubt);
         self.store_meta_page(state, slot)?;
         Ok(Checkpoint { durable_meta: DurableMeta::of(state, slot), pinned: None, in_doubt: None })
     }

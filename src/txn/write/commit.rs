@@ -23,7 +23,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::hooks::{self, Mutant};
+use crate::hooks::{self, Moment, Mutant};
 use crate::ids::TxnId;
 use crate::pager::PageRead as _;
 use crate::tree::{self, PutHint, TreeMut};
@@ -135,6 +135,7 @@ impl WriteTxn {
         let (txn, target) = self.complete()?;
         let env = Arc::clone(&self.env);
         drop(self);
+        hooks::reach(Moment::WriterReleased);
         env.note_commit(txn);
         env.wait_durable(target)
     }
@@ -165,6 +166,7 @@ impl WriteTxn {
         let (txn, target) = self.complete()?;
         let env = Arc::clone(&self.env);
         drop(self);
+        hooks::reach(Moment::WriterReleased);
         env.note_commit(txn);
         if !env.is_acknowledged(target) {
             // Perhaps no thread waits for the handle.

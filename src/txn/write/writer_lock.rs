@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use crate::hooks::{self, Moment};
 use crate::txn::locks::{check_order, LockName};
 
 /// Once the first thread of the queue has waited this long, no other thread passes it.
@@ -67,6 +68,7 @@ impl WriterLock {
     /// Waits for the lock, at most for `limit` if one is given. Returns whether it was acquired.
     pub(crate) fn acquire(&self, limit: Option<Duration>) -> bool {
         check_order(self.env, LockName::Writer);
+        hooks::reach(Moment::Taking(LockName::Writer));
         // A limit that overflows the clock counts as no limit.
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         if self.take_spinning(deadline) {
@@ -118,6 +120,12 @@ impl WriterLock {
         }
         self.spinning.fetch_sub(1, Ordering::Relaxed);
         taken
+    }
+
+    /// Whether a transaction runs at this moment.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_held(&self) -> bool {
+        self.lock().held
     }
 
     fn try_take(&self) -> bool {
