@@ -25,15 +25,15 @@ const ALL_CHOICES_OF: usize = 64;
 
 /// Bytes of a page, and their hash.
 #[derive(Clone)]
-pub(super) struct Content {
+pub(crate) struct Content {
     bytes: Arc<[u8]>,
     /// 0 for only zeros.
-    pub(super) hash: u64,
+    pub(crate) hash: u64,
 }
 
 impl Content {
     /// A page of these bytes followed by zeros.
-    pub(super) fn new(bytes: &[u8], page_size: usize) -> Content {
+    pub(crate) fn new(bytes: &[u8], page_size: usize) -> Content {
         let mut page = vec![0; page_size];
         page[..bytes.len()].copy_from_slice(bytes);
         let hash = match page.iter().any(|&byte| byte != 0) {
@@ -47,7 +47,7 @@ impl Content {
         Content { bytes: page.into(), hash }
     }
 
-    pub(super) fn zero(page_size: usize) -> Content {
+    pub(crate) fn zero(page_size: usize) -> Content {
         static ZERO: Mutex<Vec<Content>> = Mutex::new(Vec::new());
         let mut zeros = ZERO.lock().expect("zeros");
         if let Some(zero) = zeros.iter().find(|zero| zero.bytes.len() == page_size) {
@@ -57,12 +57,12 @@ impl Content {
         zeros[zeros.len() - 1].clone()
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Whether it is these bytes followed by zeros.
-    pub(super) fn holds(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
         let (begin, rest) = self.bytes.split_at(bytes.len());
         begin == bytes && rest.iter().all(|&byte| byte == 0)
     }
@@ -70,7 +70,7 @@ impl Content {
 
 /// The possible contents of a file on the disk.
 #[derive(Clone)]
-pub(super) struct Image {
+pub(crate) struct Image {
     pub(super) page_size: usize,
     pub(super) pages: Vec<Content>,
     pub(super) len: u64,
@@ -79,7 +79,7 @@ pub(super) struct Image {
 }
 
 impl Image {
-    pub(super) fn new(page_size: usize, pages: Vec<Content>, len: u64) -> Image {
+    pub(crate) fn new(page_size: usize, pages: Vec<Content>, len: u64) -> Image {
         Image { page_size, pages, len, missing: false }
     }
 
@@ -93,7 +93,7 @@ impl Image {
     }
 
     /// A hash of the image. Zero pages do not count; the length does.
-    pub(super) fn hash(&self) -> u64 {
+    pub(crate) fn hash(&self) -> u64 {
         if self.missing {
             return 0;
         }
@@ -103,7 +103,7 @@ impl Image {
     }
 
     /// Writes the image to the file. Zeros become holes.
-    pub(super) fn write(&self, path: &Path) {
+    pub(crate) fn write(&self, path: &Path) {
         if self.missing {
             drop(std::fs::remove_file(path));
             return;
@@ -144,7 +144,7 @@ impl Image {
         log_content(&|offset, into: &mut [u8]| self.read(offset, into))
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = self.pages.iter().flat_map(|page| page.bytes.iter().copied()).collect();
         bytes.resize(self.len as usize, 0);
         bytes

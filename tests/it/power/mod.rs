@@ -13,7 +13,7 @@ mod corpus;
 mod creation;
 mod disk;
 mod events;
-mod image;
+pub(crate) mod image;
 mod judge;
 mod keep;
 mod mutants;
