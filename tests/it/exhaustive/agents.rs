@@ -14,7 +14,7 @@ use mapleaf::testing::{
 use mapleaf::{Db, Durability, Result, Table};
 
 use super::book::{Book, Entries};
-use super::disk::Disk;
+use super::disk::{Disk, PAGE};
 use super::schedule::{agent, arrive, become_agent, was_stopped, Place, Schedule};
 
 pub(super) const DATA: Table<u64, &[u8]> = Table::new("data");
@@ -43,6 +43,8 @@ pub(super) enum Operation {
 
 /// The log after which a commit goes by checkpoint.
 pub(super) const LOG_BYTES: u64 = 16 << 10;
+/// No file gets longer.
+const FILE_BYTES: u64 = 48 * PAGE as u64;
 /// More than a record may have.
 const LARGE_BYTES: usize = 4200;
 
@@ -237,6 +239,14 @@ impl Hooks for Seam {
 
     fn stored_meta(&self, slot: usize) {
         arrive(Place::StoredMeta(slot));
+    }
+
+    fn growing(&self, new_len: u64) -> io::Result<()> {
+        // A small file: each execution writes it, and each state reads it.
+        match new_len > FILE_BYTES {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
     }
 
     fn wrote_log(&self, _offset: u64, _len: u64) -> io::Result<()> {
