@@ -92,6 +92,23 @@ pub enum Mutant {
     NoCreationFlush,
     /// The flush of pages does not make the length of the file durable.
     NoLengthFlush,
+    /// A record is named, and then filled (P5).
+    NamedBeforeWhole,
+    /// A txn passes the published one by more than the ring holds (P5).
+    RingOverrun,
+    /// Pages are used again that states between the published and the latest one reach (P7).
+    UnpublishedReused,
+    /// A leader does not wait for the record that is being appended (P8).
+    AppenderNotAwaited,
+    /// A meta page in doubt is not finished before the next commit or checkpoint (P13).
+    MetaUnfinished,
+    /// The epoch changes in a commit by log (P14).
+    EpochByRecord,
+    /// The meta page in doubt does not count for reclaim, and the state of a checkpoint is pinned
+    /// only until its meta page is written (P15).
+    UnpinnedEarly,
+    /// Records overwrite those that the durable meta page needs (P16).
+    LogSpaceIgnored,
     /// Records are appended after one whose append failed (P9).
     OrphanStays,
     /// A record begins in a page of the log whose flush has begun (P8).
@@ -194,6 +211,8 @@ pub enum Moment {
     Publishing,
     /// A checkpoint has stored which state it pins, and has not read again which one is published.
     Pinning,
+    /// A part of the checkpoint record is filled.
+    Filling,
     /// A meta page is in doubt, and has not been stored.
     InDoubt,
     /// The meta page is the durable one, and the records that follow have not been stored.

@@ -211,7 +211,10 @@ impl Env {
         if hooks::is(Mutant::EarlyReclaim) {
             return LiveStates::new(self.readers.snapshots(), self.live.latest().txn);
         }
-        let published = self.live.published_txn();
+        let published = match hooks::is(Mutant::UnpublishedReused) {
+            true => self.live.latest().txn,
+            false => self.live.published_txn(),
+        };
         hooks::reach(Moment::Reclaiming);
         let mut states = self.readers.snapshots();
         hooks::note(published.0);
@@ -220,7 +223,7 @@ impl Env {
         let checkpoint = self.live.checkpoint();
         states.push(checkpoint.durable_meta.txn);
         states.extend(checkpoint.pinned);
-        states.extend(checkpoint.in_doubt.map(|(_, state)| state.txn));
+        states.extend(checkpoint.in_doubt.filter(|_| !hooks::is(Mutant::UnpinnedEarly)).map(|(_, state)| state.txn));
         states.iter().for_each(|state| hooks::note(state.0));
         LiveStates::new(states, published)
     }
@@ -254,6 +257,9 @@ impl Env {
     /// durable. A file that was not written to has this length already and is left untouched.
     fn close(&mut self) {
         if self.read_only || !self.mapping.is_ready_to_write() || self.lock.is_none() || self.check_poison().is_err() {
+            return;
+        }
+        if self.take_over().is_err() {
             return;
         }
         if self.live.latest().log.pages > 0 && self.give_up_log().is_err() {

@@ -28,6 +28,7 @@
 
 use std::sync::atomic::{fence, AtomicU64, Ordering};
 
+use crate::hooks::{self, Moment, Mutant};
 use crate::ids::TxnId;
 use crate::txn::state::{State, STATE_WORDS};
 
@@ -70,6 +71,8 @@ impl DurableMeta {
 }
 
 const CHECKPOINT_WORDS: usize = 4 + 1 + 1 + STATE_WORDS;
+/// The word that says whether a meta page is in doubt.
+const IN_DOUBT: usize = 5;
 
 /// The checkpoint record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -88,7 +91,7 @@ impl Checkpoint {
         words[..4].copy_from_slice(&[meta.slot as u64, meta.txn.0, meta.log_start, meta.superseded]);
         words[4] = self.pinned.map_or(0, |txn| txn.0 + 1);
         if let Some((slot, state)) = self.in_doubt {
-            words[5] = slot as u64 + 1;
+            words[IN_DOUBT] = slot as u64 + 1;
             words[6..].copy_from_slice(&state.to_words());
         }
         words
@@ -105,7 +108,7 @@ impl Checkpoint {
                 superseded: words[3],
             },
             pinned: words[4].checked_sub(1).map(TxnId),
-            in_doubt: words[5].checked_sub(1).map(|slot| (slot as usize & 1, State::from_words(&state))),
+            in_doubt: words[IN_DOUBT].checked_sub(1).map(|slot| (slot as usize & 1, State::from_words(&state))),
         }
     }
 }
@@ -245,13 +248,27 @@ impl Live {
     /// Stores the checkpoint record. Under the checkpoint lock.
     pub(crate) fn store_checkpoint(&self, checkpoint: &Checkpoint) {
         let counter = self.word(CHECKPOINT).load(Ordering::Relaxed);
+        let name = || self.word(CHECKPOINT).store(counter + 1, Ordering::SeqCst);
+        if hooks::is(Mutant::NamedBeforeWhole) {
+            name();
+        }
         // Orders the stores below after the counter step of the previous fill, for a reader that
         // sees any of them.
         fence(Ordering::Release);
-        for (word, value) in self.copy(counter + 1).iter().zip(checkpoint.to_words()) {
-            word.store(value, Ordering::Relaxed);
-        }
-        self.word(CHECKPOINT).store(counter + 1, Ordering::SeqCst);
+        let (copy, words) = (self.copy(counter + 1), checkpoint.to_words());
+        let fill = |range: std::ops::Range<usize>| {
+            range.for_each(|at| copy[at].store(words[at], Ordering::Relaxed));
+        };
+        fill(0..IN_DOUBT + 1);
+        hooks::reach(Moment::Filling);
+        fill(IN_DOUBT + 1..CHECKPOINT_WORDS);
+        name();
+    }
+
+    /// Whether a meta page may be in doubt; certain only while no thread changes the record.
+    #[inline]
+    pub(crate) fn may_be_in_doubt(&self) -> bool {
+        self.copy(self.word(CHECKPOINT).load(Ordering::SeqCst))[IN_DOUBT].load(Ordering::Relaxed) != 0
     }
 
     /// The copy of the checkpoint record that a counter selects.

@@ -54,7 +54,7 @@ impl Core {
         let head = log.start.max(self.live.closed()).next_multiple_of(page_size);
         let end = head + (record_bytes as u64 + ALIGNED_BYTES as u64).next_multiple_of(page_size);
         let start = self.live.durable_meta().log_start / page_size * page_size;
-        end <= start + log.pages * page_size
+        end <= start + log.pages * page_size || hooks::is(Mutant::LogSpaceIgnored)
     }
 
     /// Appends the record of a state and stores the state as the latest. Returns false if the write

@@ -174,7 +174,8 @@ impl Core {
     pub(crate) fn keep_unflushed(&self, state: &State) -> Result<()> {
         let unflushed = state.log.start.saturating_sub(self.live.flushed().max(self.live.durable_meta().log_start));
         let quarter = state.log.pages * self.page_size as u64 / 4;
-        if state.txn.0 > self.live.published_txn().0 + UNPUBLISHED_MAX || unflushed > quarter {
+        let overruns = state.txn.0 > self.live.published_txn().0 + UNPUBLISHED_MAX && !hooks::is(Mutant::RingOverrun);
+        if overruns || unflushed > quarter {
             hooks::reach(Moment::FlushWanted);
             self.lead(self.flush_lock.lock())?;
         }
@@ -269,10 +270,11 @@ impl Core {
     /// that is about to be flushed (P8).
     fn await_appender(&self) {
         let appending = self.live.appending();
-        if appending == TxnId(0) {
+        if appending == TxnId(0) || hooks::is(Mutant::AppenderNotAwaited) {
             return;
         }
-        while self.live.appending() == appending {
+        // A writer clears it before it releases its lock, unless it has stopped.
+        while self.live.appending() == appending && self.writer_lock.is_held() {
             if !hooks::waits(Moment::AwaitingAppender(appending.0)) {
                 std::thread::yield_now();
             }

@@ -51,7 +51,7 @@ impl Core {
     /// Commits a state by checkpoint. The caller holds the writer lock and the checkpoint lock.
     pub(crate) fn commit_by_checkpoint(&self, state: &State, checkpoint: NamedGuard<'_>) -> Result<()> {
         self.check_poison()?;
-        let done = self.commit_state(state);
+        let done = self.finish_in_doubt().and_then(|()| self.commit_state(state));
         if let Some(e) = done.as_ref().err().filter(|_| !hooks::is(Mutant::NewerMetaUnfinished)) {
             self.set_poison(e);
         }
@@ -89,9 +89,15 @@ impl Core {
     /// Makes the published state durable while writers go on, unless the durable meta page has it.
     /// With `paced`, write-back has pauses in which the disk can flush commits.
     pub(crate) fn checkpoint_beside_writers(&self, paced: bool) -> Result<()> {
-        let checkpoint = if paced { self.checkpoint_lock.lock() } else { self.lock_checkpoint() };
+        let lock = || if paced { self.checkpoint_lock.lock() } else { self.lock_checkpoint() };
+        let mut checkpoint = lock();
         self.check_poison()?;
-        let done = self.checkpoint_published(paced);
+        while self.is_commit_in_doubt() {
+            drop(checkpoint);
+            self.finish_commit_in_doubt()?;
+            checkpoint = lock();
+        }
+        let done = self.finish_in_doubt().and_then(|()| self.checkpoint_published(paced));
         if let Err(e) = &done {
             self.set_poison(e);
         }
@@ -112,7 +118,9 @@ impl Core {
             self.flush_pages(&state)?;
         }
         self.check_whole(&state)?;
-        let record = self.write_meta_page(&self.with_log_start(state), self.live.checkpoint())?;
+        let pinned = Some(state.txn).filter(|_| !hooks::is(Mutant::UnpinnedEarly));
+        let record = Checkpoint { pinned, ..self.live.checkpoint() };
+        let record = self.write_meta_page(&self.with_log_start(state), record)?;
         self.check_whole(&state).map_err(|e| self.not_known(&e))?;
         // `pinned` and `in_doubt` stand until the meta page is the durable one (P15).
         self.live.store_checkpoint(&Checkpoint { durable_meta: record.durable_meta, ..self.live.checkpoint() });
@@ -180,7 +188,7 @@ impl Core {
     }
 
     /// Flushes all pages of the file up to the page count of a state, except the meta pages.
-    fn flush_pages(&self, state: &State) -> Result<()> {
+    pub(super) fn flush_pages(&self, state: &State) -> Result<()> {
         let page_size = self.page_size as u64;
         self.mapping
             .flush(FlushKind::Tree, 2 * page_size, (state.page_count - 2) * page_size)
@@ -212,7 +220,7 @@ impl Core {
         Ok(Checkpoint { durable_meta: DurableMeta::of(state, slot), pinned: None, in_doubt: None })
     }
 
-    fn store_meta_page(&self, state: &State, slot: usize) -> Result<()> {
+    pub(super) fn store_meta_page(&self, state: &State, slot: usize) -> Result<()> {
         let mut page = vec![0; self.page_size];
         self.meta_page_of(state).encode_slot(&mut page);
         // Prefault again: on some file systems the flush of the pages uses up the blocks that were

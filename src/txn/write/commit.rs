@@ -293,10 +293,17 @@ impl WriteTxn {
                 return env.store_by_checkpoint(state, checkpoint);
             }
         }
+        let bytes = record.len();
         match env.append(&mut state, record) {
             true => Ok(state),
             false if hooks::is(Mutant::OrphanAborted) => {
                 Err(Error::io("appending to the commit log", env.path(), std::io::ErrorKind::Other.into()))
+            }
+            false if hooks::is(Mutant::EpochByRecord) => {
+                record.truncate(bytes);
+                env.begin_epoch(&mut state);
+                env.append(&mut state, record);
+                Ok(state)
             }
             false => env.store_by_checkpoint(state, env.lock_checkpoint()),
         }

@@ -12,6 +12,7 @@
 //! commit       commit and abort: seals the trees, makes the next state
 //! checkpoint   makes a state durable: flush the pages, store the meta page, flush it
 //! held_pages   when a checkpoint begins, and when writers wait for it
+//! take_over    goes on from what a stopped thread has left
 //! background   the thread that makes checkpoints beside writers
 //! writer_lock  one writer at a time; no thread waits for ever
 //! ```
@@ -31,5 +32,6 @@ pub(crate) mod long_values;
 pub(crate) mod put_all;
 pub(crate) mod table_set;
 mod tables;
+pub(crate) mod take_over;
 pub(crate) mod txn;
 pub(crate) mod writer_lock;

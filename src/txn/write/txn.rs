@@ -109,6 +109,7 @@ impl WriteTxn {
     fn try_begin(env: &Arc<Env>) -> Result<(Box<Writer>, Basis)> {
         env.check_process()?;
         env.check_poison()?;
+        env.take_over()?;
         let latest = env.live.latest();
         if latest.txn.0 >= MAX_U48 {
             // A page header has no room for the next number. No program has made so many commits.

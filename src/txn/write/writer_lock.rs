@@ -122,8 +122,7 @@ impl WriterLock {
         taken
     }
 
-    /// Whether a transaction runs at this moment.
-    #[cfg(feature = "testing")]
+    /// Whether a thread holds the lock at this moment.
     pub(crate) fn is_held(&self) -> bool {
         self.lock().held
     }
