@@ -14,7 +14,7 @@ use mapleaf::testing::{
 use mapleaf::{Db, Durability, Result, Table};
 
 use super::book::{Book, Entries};
-use super::disk::{Disk, PAGE};
+use super::disk::Disk;
 use super::schedule::{agent, arrive, become_agent, was_stopped, Place, Schedule};
 
 pub(super) const DATA: Table<u64, &[u8]> = Table::new("data");
@@ -41,10 +41,6 @@ pub(super) enum Operation {
     Read,
 }
 
-/// The log after which a commit goes by checkpoint.
-pub(super) const LOG_BYTES: u64 = 16 << 10;
-/// No file gets longer.
-const FILE_BYTES: u64 = 48 * PAGE as u64;
 /// More than a record may have.
 const LARGE_BYTES: usize = 4200;
 
@@ -62,8 +58,8 @@ pub(super) fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
 }
 
 /// What every thread of an execution sets.
-pub(super) fn prepare_thread(mutant: Option<Mutant>) {
-    set_log_shape(Some((0, LOG_BYTES)));
+pub(super) fn prepare_thread(mutant: Option<Mutant>, log_bytes: u64) {
+    set_log_shape(Some((0, log_bytes)));
     set_scheduled(true);
     set_mutant(mutant);
 }
@@ -81,15 +77,24 @@ pub(super) fn visible(db: &Db) -> Result<(u64, Entries)> {
 }
 
 /// Commits before the agents begin.
-pub(super) fn commit_all(db: &Db, operations: &[Operation]) -> Result<()> {
+pub(super) fn commit_all(db: &Db, operations: &[Operation], book: &mut Book) -> Result<()> {
     set_chain(Some(1));
     for (at, operation) in operations.iter().enumerate() {
         let mut txn = db.begin_write()?;
-        txn.table(DATA)?.put(1000, &[at as u8])?;
-        if *operation == Operation::Eventual {
-            txn.set_durability(Durability::Eventual);
+        let mut table = txn.table(DATA)?;
+        table.put(1000, &[at as u8])?;
+        let now = entries(table.iter())?;
+        let commit = book.begin(txn.txn_id(), now);
+        match operation {
+            Operation::Unawaited => {
+                drop(txn.commit_async()?);
+                continue;
+            }
+            Operation::Eventual => txn.set_durability(Durability::Eventual),
+            _ => {}
         }
         txn.commit()?;
+        book.acknowledge(commit, *operation == Operation::Immediate);
     }
     Ok(())
 }
@@ -100,11 +105,11 @@ pub(super) fn start(
     db: &Db,
     book: &Shared,
     script: &[Operation],
-    mutant: Option<Mutant>,
+    (mutant, log_bytes): (Option<Mutant>, u64),
 ) -> JoinHandle<()> {
     let (schedule, db, book, script) = (Arc::clone(schedule), db.clone(), Arc::clone(book), script.to_vec());
     std::thread::spawn(move || {
-        prepare_thread(mutant);
+        prepare_thread(mutant, log_bytes);
         become_agent(&schedule, number);
         let own = Agent { number, db, book };
         let stops = Arc::clone(&schedule);
@@ -164,11 +169,12 @@ impl Agent {
         let number = txn.txn_id();
         let mut table = txn.table(DATA)?;
         let mut now = entries(table.iter())?;
-        let mut book = lock(&self.book);
         // What another agent has committed is there to go on from (R12).
+        let mut book = lock(&self.book);
         if *book.entries(number - 1) != now {
             book.note(|| format!("agent {} builds txn {number} on {now:?}", self.number));
         }
+        drop(book);
         let len = if operation == Operation::Large { LARGE_BYTES } else { 3 };
         let mut value = vec![0; len];
         value[..3].copy_from_slice(&[self.number as u8, at as u8, number as u8]);
@@ -177,8 +183,7 @@ impl Agent {
             return Ok(());
         }
         now.insert(self.number as u64, value);
-        let commit = book.begin(number, now);
-        drop(book);
+        let commit = lock(&self.book).begin(number, now);
         let immediate = operation != Operation::Eventual;
         if !immediate {
             txn.set_durability(Durability::Eventual);
@@ -212,6 +217,8 @@ impl Agent {
 pub(super) struct Seam {
     /// The disk before the agents begin, and the path of the file.
     pub(super) before: Option<Mutex<(Disk, PathBuf)>>,
+    /// The file gets no longer.
+    pub(super) file_bytes: u64,
 }
 
 impl Seam {
@@ -243,7 +250,7 @@ impl Hooks for Seam {
 
     fn growing(&self, new_len: u64) -> io::Result<()> {
         // A small file: each execution writes it, and each state reads it.
-        match new_len > FILE_BYTES {
+        match new_len > self.file_bytes {
             true => Err(io::ErrorKind::StorageFull.into()),
             false => Ok(()),
         }

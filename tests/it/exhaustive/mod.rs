@@ -27,56 +27,103 @@ use mapleaf::testing::Mutant;
 use agents::Operation::{self, *};
 use search::{Scenario, Search};
 
-const TWO: Scenario = Scenario {
-    name: "two immediate commits",
-    before: &[Immediate],
-    agents: &[&[Immediate], &[Immediate]],
-    stops: 0,
-    preemptions: u8::MAX,
-};
+/// The first commit makes the log. The second one has pages that only the log makes durable.
+const BEFORE: &[Operation] = &[Immediate, Immediate];
 
-/// Visits all states of a scenario; none breaks a rule.
-fn holds(name: &'static str, agents: &'static [&'static [Operation]], preemptions: u8) {
-    let mut search = Search::new(Scenario { name, agents, preemptions, ..TWO }, None);
-    search.run(usize::MAX).unwrap_or_else(|e| panic!("{e}"));
+/// All schedules of some agents.
+const fn all(name: &'static str, agents: &'static [&'static [Operation]]) -> Scenario {
+    Scenario { name, before: BEFORE, agents, log_bytes: 16 << 10, stops: 0, preemptions: u8::MAX }
+}
+
+/// The same; one agent may stop at any step.
+const fn stopping(name: &'static str, agents: &'static [&'static [Operation]]) -> Scenario {
+    Scenario { stops: 1, ..all(name, agents) }
+}
+
+/// The schedules in which agents that can go on wait for others at most so often.
+const fn bounded(preemptions: u8, scenario: Scenario) -> Scenario {
+    Scenario { preemptions, ..scenario }
+}
+
+/// Visits all states of scenarios; none breaks a rule.
+fn hold(scenarios: &[Scenario]) {
+    for &scenario in scenarios {
+        let mut search = Search::new(scenario, None);
+        search.run(usize::MAX).unwrap_or_else(|e| panic!("{e}"));
+    }
 }
 
 #[test]
 fn two_agents_keep_the_rules_in_every_state() {
-    holds("two commits", &[&[Immediate], &[Immediate]], u8::MAX);
-    holds("three commits", &[&[Immediate, Immediate], &[Immediate]], u8::MAX);
-    holds("levels", &[&[Immediate], &[Eventual]], u8::MAX);
-    holds("levels 2", &[&[Immediate, Eventual], &[Eventual, Immediate]], u8::MAX);
-    holds("by checkpoint", &[&[Immediate], &[Large]], u8::MAX);
-    holds("checkpoint", &[&[Immediate, Eventual], &[Checkpoint]], u8::MAX);
-    holds("failed append", &[&[FailsToAppend], &[Immediate]], u8::MAX);
-    holds("abort", &[&[Abort, Immediate], &[Immediate]], u8::MAX);
-    holds("reader", &[&[Immediate, Immediate], &[Read]], u8::MAX);
+    hold(&[
+        all("two commits", &[&[Immediate], &[Immediate]]),
+        all("three commits", &[&[Immediate, Immediate], &[Immediate]]),
+        all("levels", &[&[Immediate, Eventual], &[Eventual, Immediate]]),
+        all("by checkpoint", &[&[Immediate], &[Large]]),
+        all("checkpoint", &[&[Immediate, Eventual], &[Checkpoint]]),
+        all("failed append", &[&[FailsToAppend], &[Immediate]]),
+        all("abort", &[&[Abort, Immediate], &[Immediate]]),
+        all("reader", &[&[Immediate, Immediate], &[Read]]),
+    ]);
+}
+
+#[test]
+fn the_rules_hold_when_one_of_two_agents_stops() {
+    hold(&[
+        stopping("two commits", &[&[Immediate], &[Immediate]]),
+        stopping("levels", &[&[Immediate], &[Eventual]]),
+        stopping("by checkpoint", &[&[Large], &[Immediate]]),
+        stopping("checkpoints", &[&[Immediate, Checkpoint], &[Eventual, Checkpoint]]),
+        stopping("failed append", &[&[FailsToAppend], &[Immediate]]),
+        ORPHAN,
+    ]);
 }
 
 #[test]
 fn three_agents_keep_the_rules_in_every_state() {
-    holds("three commits 0", &[&[Immediate], &[Immediate], &[Immediate]], 0);
-    holds("three commits 1", &[&[Immediate], &[Immediate], &[Immediate]], 1);
-    holds("three commits 2", &[&[Immediate], &[Immediate], &[Immediate]], 2);
-    holds("reader checkpoint 2", &[&[Immediate, Eventual], &[Read], &[Checkpoint]], 2);
-    holds("sync 2", &[&[Eventual, Unawaited], &[Sync], &[Checkpoint]], 2);
+    hold(&[
+        bounded(2, all("three commits", &[&[Immediate], &[Immediate], &[Immediate]])),
+        bounded(2, all("reader, checkpoint", &[&[Immediate, Eventual], &[Read], &[Checkpoint]])),
+        bounded(2, all("leader, checkpoint", &[&[Eventual, Unawaited], &[Sync], &[Checkpoint]])),
+    ]);
 }
 
 /// The first violation that a search finds with a mutant.
-fn found(scenario: Scenario, mutant: Mutant) -> String {
+fn found(mutant: Mutant, scenario: Scenario) -> String {
     let mut search = Search::new(scenario, Some(mutant));
     let found = search.run(usize::MAX);
     println!("{mutant:?}: {:?}: {found:?}", search.counts);
     found.expect_err("a violation")
 }
 
-#[test]
-fn a_commit_acknowledged_before_its_flush_is_found() {
-    assert!(found(TWO, Mutant::AcknowledgedEarly).contains("acknowledged"));
-}
+/// The record of a committer that stops may stand in a page that another one closes.
+const ORPHAN: Scenario = stopping("orphan", &[&[Immediate], &[Eventual, Sync, Immediate]]);
+
+const TWO: Scenario = all("two commits", &[&[Immediate], &[Immediate]]);
 
 #[test]
-fn a_record_in_a_page_whose_flush_has_begun_is_found() {
-    assert!(found(TWO, Mutant::FlushedPageRewritten).contains("after a power cut"));
+fn a_search_finds_each_rule_that_is_left_out() {
+    let ring = Scenario { before: &[Unawaited; 61], log_bytes: 64 << 10, ..all("ring", &[&[Unawaited; 4], &[Read]]) };
+    let full = Scenario { before: &[Immediate; 4], ..all("log space", &[&[Immediate, Immediate], &[Immediate]]) };
+    let failing = all("failed append", &[&[FailsToAppend], &[Immediate]]);
+    let mutants = [
+        (Mutant::NamedBeforeWhole, stopping("P5", &[&[Checkpoint], &[Immediate, Checkpoint]]), "both meta pages"),
+        (Mutant::RingOverrun, ring, "ring has lost"),
+        (Mutant::UnpublishedReused, all("P7", &[&[Unawaited, Unawaited, Unawaited], &[Read]]), "R5"),
+        (Mutant::FlushedPageRewritten, TWO, "power cut"),
+        (Mutant::AppenderNotAwaited, TWO, "power cut"),
+        (Mutant::OrphanStays, ORPHAN, "acknowledged"),
+        (Mutant::PublishedEarly, TWO, "shown"),
+        (Mutant::AcknowledgedEarly, TWO, "acknowledged"),
+        (Mutant::LastImmediateIgnored, all("P12", &[&[Immediate], &[Eventual]]), "shown"),
+        (Mutant::MetaUnfinished, stopping("P13", &[&[Large], &[Immediate]]), "acknowledged"),
+        (Mutant::EpochByRecord, failing, "acknowledged"),
+        (Mutant::UnpinnedEarly, all("P15", &[&[Eventual, Eventual, Eventual], &[Checkpoint]]), "checksum"),
+        (Mutant::MetaBeforeData, all("R7", &[&[Eventual], &[Checkpoint]]), "checksum"),
+        (Mutant::LogSpaceIgnored, full, "the commit log ends"),
+    ];
+    for (mutant, scenario, says) in mutants {
+        let violation = found(mutant, scenario);
+        assert!(violation.contains(says), "{mutant:?}: {violation}");
+    }
 }

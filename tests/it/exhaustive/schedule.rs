@@ -118,6 +118,10 @@ pub(super) fn become_agent(schedule: &Arc<Schedule>, agent: usize) {
 /// This thread has arrived at a place. Returns when it is to go on. Nothing for a thread that is no
 /// agent.
 pub(super) fn arrive(place: Place) {
+    if matches!(place, Place::Moment(Moment::Lengthening | Moment::SentinelMoving)) {
+        // Only writers grow the file, and nobody looks beyond its old end meanwhile.
+        return;
+    }
     let own = SELF.with_borrow(Clone::clone);
     if let Some((schedule, agent)) = own.filter(|_| !std::thread::panicking()) {
         schedule.arrive(agent, place);

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::agents::{self, can_stop, lock, prepare_thread, visible, Operation, Seam, Shared, DATA};
 use super::book::Book;
-use super::disk::Disk;
+use super::disk::{Disk, PAGE};
 use super::judge::Judge;
 use super::schedule::{Act, Place, Schedule, Seen, Step};
 use crate::workload::fast_dir;
@@ -28,6 +28,8 @@ pub(super) struct Scenario {
     /// What was committed before, by log.
     pub(super) before: &'static [Operation],
     pub(super) agents: &'static [&'static [Operation]],
+    /// Bytes of the log; a commit whose record has more than a quarter goes by checkpoint.
+    pub(super) log_bytes: u64,
     /// How many agents may stop for ever.
     pub(super) stops: u8,
     /// How often an agent that can go on may have to wait for another one; `u8::MAX`: any number.
@@ -96,7 +98,7 @@ impl Search {
     pub(super) fn new(scenario: Scenario, mutant: Option<Mutant>) -> Search {
         let dir = fast_dir();
         let path = dir.path().join("run.mapleaf");
-        prepare_thread(None);
+        prepare_thread(None, scenario.log_bytes);
         Search {
             scenario,
             mutant,
@@ -150,18 +152,20 @@ impl Search {
         set_mutant(None);
         let options = Options::new().sync_interval(None).window_size(16 << 20);
         let before = self.path_taken.is_empty().then(|| Mutex::new((Disk::durable(&self.file), self.path.clone())));
-        self.seam = Arc::new(Seam { before });
+        let file_bytes = ((48 + 8 * self.scenario.before.len()) * PAGE) as u64;
+        self.seam = Arc::new(Seam { before, file_bytes });
         let seam: Arc<dyn Hooks> = Arc::clone(&self.seam) as Arc<dyn Hooks>;
         let db = open_with_hooks(options, &self.path, seam).expect("opened");
         let before = self.scenario.before;
-        agents::commit_all(&db, before).expect("committed");
         let (txn, entries) = visible(&db).expect("read");
-        let book: Shared = Arc::new(Mutex::new(Book::new(txn, entries)));
+        let mut book = Book::new(txn, entries);
+        agents::commit_all(&db, before, &mut book).expect("committed");
+        let book: Shared = Arc::new(Mutex::new(book));
         let plan = self.path_taken.iter().map(|node| node.choices[node.taken].step).collect();
         let schedule = Schedule::new(self.scenario.agents.len(), plan);
         let scripts = self.scenario.agents.iter().enumerate();
         let start = |(number, script): (usize, &&'static [Operation])| {
-            agents::start((&schedule, number), &db, &book, script, self.mutant)
+            agents::start((&schedule, number), &db, &book, script, (self.mutant, self.scenario.log_bytes))
         };
         let threads = scripts.map(start).collect();
         Execution { db, schedule, book, threads }
@@ -240,6 +244,9 @@ impl Search {
 
     /// Checks the records, and all images.
     fn check(&mut self, records: &Records, disk: &Disk, book: &Book) -> Result<(), String> {
+        if records.last_immediate.is_none() {
+            return Err(format!("the ring has lost the published state: {records:?}"));
+        }
         if records.published > records.latest || records.durable > records.latest.max(records.in_doubt.unwrap_or(0)) {
             return Err(format!("a record is newer than the latest state: {records:?}"));
         }
@@ -284,7 +291,9 @@ fn is_ready(place: Place, records: &Records) -> bool {
             let done = records.published >= txn && records.durable >= txn;
             done || records.poisoned || !records.held[LockName::Flush as usize]
         }
-        Place::Moment(Moment::AwaitingAppender(txn)) => records.appending != txn,
+        Place::Moment(Moment::AwaitingAppender(txn)) => {
+            records.appending != txn || !records.held[LockName::Writer as usize]
+        }
         _ => true,
     }
 }
