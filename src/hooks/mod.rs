@@ -109,6 +109,10 @@ pub enum Mutant {
     UnpinnedEarly,
     /// Records overwrite those that the durable meta page needs (P16).
     LogSpaceIgnored,
+    /// A waiter waits for the flush lock, and not for the published state.
+    WaitsForFlushLock,
+    /// A failed flush does not poison the database (R9).
+    PoisonForgotten,
     /// Records are appended after one whose append failed (P9).
     OrphanStays,
     /// A record begins in a page of the log whose flush has begun (P8).

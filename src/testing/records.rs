@@ -4,8 +4,14 @@
 //!
 //! Failure: none.
 
+use std::sync::Arc;
+
 use crate::db::Db;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::hooks::{set_next_hooks, Hooks};
+use crate::mapping::{file, MapOptions, Mapping};
+use crate::txn::env::{Env, EnvParts};
+use crate::txn::open::file_lock::{file_id, lock_file};
 
 /// The live records of a database, at one moment in which no thread changes them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,6 +82,30 @@ pub fn records(db: &Db) -> Records {
 /// Releases the writer lock, as the kernel does for a process that has died with it.
 pub fn release_writer_lock(db: &Db) {
     db.env().writer_lock.release();
+}
+
+/// Goes on from the live records and the file of a database all of whose threads have stopped, in a
+/// new environment. `stopped` is the last handle. The file is neither flushed, compared nor cut, as
+/// by a process that joins others.
+pub fn go_on_from(stopped: Db, hooks: Arc<dyn Hooks>) -> Result<Db> {
+    let env = stopped.env();
+    let (words, path, opened) = (env.live.to_words(), env.path().to_path_buf(), env.opened.clone());
+    let meta = env.meta_page_of(&env.live.latest());
+    abandon(&stopped);
+    drop(stopped);
+    let failed = |e| Error::io("opening the file", &path, e);
+    let file = file::open(&path, true).map_err(failed)?;
+    let lock = lock_file(&path, file_id(&path, &file)?, false)?;
+    let (page_size, window_bytes) = (meta.page_size as usize, opened.window_bytes);
+    set_next_hooks(Some(hooks));
+    let mapped =
+        Mapping::of_file(file, true, MapOptions { page_size, window_bytes, fault_guard: true, used_bytes: None });
+    set_next_hooks(None);
+    let mapping = mapped.map_err(failed)?;
+    mapping.ready_to_write().map_err(failed)?;
+    let env = Env::new(EnvParts { path, meta, slot: 0, read_only: false, opened, lock: Some(lock) }, mapping);
+    env.live.take_words(&words);
+    Ok(Db::of(Arc::new(env), false))
 }
 
 /// Ends a database as if its process had died: nothing is written when the last handle is dropped.

@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{best_effort, Error, Result};
+use crate::hooks::{self, Mutant};
 use crate::ids::TxnId;
 use crate::mapping::{LogFile, Mapping};
 use crate::page::meta::{LogDescriptor, MetaPage};
@@ -137,6 +138,9 @@ impl Core {
     /// Makes further commits impossible (R9), and remembers for the next opening that a flush has
     /// failed. Of several causes the first one is kept.
     pub(crate) fn set_poison(&self, cause: &Error) {
+        if hooks::is(Mutant::PoisonForgotten) {
+            return;
+        }
         best_effort(self.poison.set(cause.to_string()));
         // The kernel keeps the pages of a flush that it refused to begin: only this handle cannot
         // make them durable.

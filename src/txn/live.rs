@@ -330,6 +330,16 @@ impl Live {
         TxnId(self.word(LATEST).load(Ordering::SeqCst))
     }
 
+    /// All words.
+    pub(crate) fn to_words(&self) -> Vec<u64> {
+        self.words.iter().map(|word| word.load(Ordering::SeqCst)).collect()
+    }
+
+    /// Takes over all words of other records. Before any other thread has these records.
+    pub(crate) fn take_words(&self, words: &[u64]) {
+        self.words.iter().zip(words).for_each(|(word, &value)| word.store(value, Ordering::SeqCst));
+    }
+
     /// A hash of all records.
     pub(crate) fn hash(&self) -> u64 {
         let mix = |hash: u64, word: u64| {

@@ -117,6 +117,10 @@ impl Core {
             hooks::reach(Moment::Waiting);
             self.check_process()?;
             self.check_poison()?;
+            if hooks::is(Mutant::WaitsForFlushLock) {
+                self.lead(self.flush_lock.lock())?;
+                continue;
+            }
             if self.try_lead()? || self.spin(txn) {
                 continue;
             }
