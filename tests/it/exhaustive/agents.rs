@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use mapleaf::testing::{
-    at_moments, release_writer_lock, set_chain, set_log_shape, set_mutant, set_scheduled, FlushEvent, Hooks, Moment,
-    Mutant,
+    at_moments, records, release_writer_lock, set_chain, set_log_shape, set_mutant, set_scheduled, FlushEvent, Hooks,
+    Moment, Mutant,
 };
-use mapleaf::{Db, Durability, Result, Table};
+use mapleaf::{Db, Durability, Error, ErrorKind, Result, Table};
 
 use super::book::{Book, Entries};
 use super::disk::Disk;
@@ -33,6 +33,8 @@ pub(super) enum Operation {
     Abort,
     /// The append fails after the record was written.
     FailsToAppend,
+    /// Commits; the next flush that this agent makes loses what it should make durable.
+    FailsToFlush,
     /// A checkpoint beside writers.
     Checkpoint,
     /// Makes the latest state durable.
@@ -46,6 +48,7 @@ const LARGE_BYTES: usize = 4200;
 
 thread_local! {
     static FAILS: Cell<bool> = const { Cell::new(false) };
+    static FLUSH_FAILS: Cell<bool> = const { Cell::new(false) };
     /// The agent may hold the writer lock without a transaction.
     static BEGINS: Cell<bool> = const { Cell::new(false) };
 }
@@ -137,14 +140,15 @@ pub(super) fn start(
     })
 }
 
-struct Agent {
-    number: usize,
-    db: Db,
-    book: Shared,
+pub(super) struct Agent {
+    pub(super) number: usize,
+    pub(super) db: Db,
+    pub(super) book: Shared,
 }
 
 impl Agent {
-    fn run(&self, script: &[Operation]) {
+    /// Does the operations, one after the other.
+    pub(super) fn run(&self, script: &[Operation]) {
         for (at, &operation) in script.iter().enumerate() {
             if at > 0 {
                 arrive(Place::Next(at));
@@ -156,7 +160,13 @@ impl Agent {
                 Operation::Read => self.read(),
                 write => self.write(write, at),
             };
-            if let Err(e) = done {
+            let failing = FLUSH_FAILS.replace(false) || operation == Operation::FailsToFlush;
+            let expected = |e: &Error| match e.kind() {
+                ErrorKind::Io => failing,
+                ErrorKind::Poisoned => records(&self.db).poisoned,
+                _ => false,
+            };
+            if let Some(e) = done.err().filter(|e| !expected(e)) {
                 lock(&self.book).note(|| format!("agent {} ({operation:?}): {e}", self.number));
             }
         }
@@ -189,12 +199,17 @@ impl Agent {
             txn.set_durability(Durability::Eventual);
         }
         FAILS.set(operation == Operation::FailsToAppend);
+        FLUSH_FAILS.set(operation == Operation::FailsToFlush);
         if operation == Operation::Unawaited {
             drop(txn.commit_async()?);
             return Ok(());
         }
-        txn.commit()?;
-        lock(&self.book).acknowledge(commit, immediate);
+        lock(&self.book).waiting.insert(self.number, number);
+        let done = txn.commit();
+        let mut book = lock(&self.book);
+        book.waiting.remove(&self.number);
+        done?;
+        book.acknowledge(commit, immediate);
         Ok(())
     }
 
@@ -237,6 +252,10 @@ impl Seam {
 impl Hooks for Seam {
     fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()> {
         self.flush(Place::FlushBegins(event.kind, event.offset, event.len));
+        if agent().is_some() && FLUSH_FAILS.replace(false) {
+            self.flush(Place::FlushFailed(event.kind, event.offset, event.len));
+            return Err(io::Error::other("the test lets this flush fail"));
+        }
         Ok(())
     }
 
@@ -257,10 +276,15 @@ impl Hooks for Seam {
     }
 
     fn wrote_log(&self, _offset: u64, _len: u64) -> io::Result<()> {
-        match agent().is_some() && FAILS.replace(false) {
-            true => Err(io::Error::other("the test lets this append fail")),
-            false => Ok(()),
-        }
+        append_fails(agent().is_some())
+    }
+}
+
+/// The error of the next append, if this thread is to have one.
+pub(super) fn append_fails(is_agent: bool) -> io::Result<()> {
+    match is_agent && FAILS.replace(false) {
+        true => Err(io::Error::other("the test lets this append fail")),
+        false => Ok(()),
     }
 }
 
@@ -269,7 +293,8 @@ pub(super) fn can_stop(place: Place) -> bool {
     match place {
         Place::Moment(Moment::Taking(_) | Moment::AwaitingFlush(_) | Moment::WriterReleased) => false,
         Place::Moment(Moment::ReaderBeginning | Moment::ReaderShown | Moment::ReaderLeaving) => false,
-        Place::Moment(_) | Place::FlushBegins(..) | Place::FlushEnded(..) | Place::StoredMeta(_) => true,
+        Place::Moment(_) | Place::FlushBegins(..) | Place::FlushEnded(..) | Place::FlushFailed(..) => true,
+        Place::StoredMeta(_) => true,
         _ => false,
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Book {
     acknowledged: BTreeSet<usize>,
     /// `Eventual` commits that have returned.
     returned: BTreeSet<usize>,
+    /// Agents that wait until a commit of theirs is durable, with its txn.
+    pub(super) waiting: BTreeMap<usize, u64>,
     /// The first thing that an agent found wrong.
     pub(super) wrong: Option<String>,
 }

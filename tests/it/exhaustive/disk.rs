@@ -20,6 +20,9 @@ struct Page {
     versions: Vec<Content>,
     /// The current version when a flush in progress began: of the log, and of the rest.
     flushing: [Option<usize>; 2],
+    /// The current version when a flush failed: the kernel takes it for clean, and the disk may not
+    /// have it.
+    lost: Option<usize>,
 }
 
 /// The disk.
@@ -33,11 +36,11 @@ pub(super) struct Disk {
 impl Disk {
     /// A file all of which is durable.
     pub(super) fn durable(bytes: &[u8]) -> Disk {
-        let page = |bytes| Page { versions: vec![Content::new(bytes, PAGE)], flushing: [None; 2] };
+        let page = |bytes| Page { versions: vec![Content::new(bytes, PAGE)], flushing: [None; 2], lost: None };
         Disk { pages: bytes.chunks(PAGE).map(page).collect(), log: 0..0 }
     }
 
-    /// The log lies in these pages.
+    /// The log lies in these pages; `0..0`: not known.
     pub(super) fn set_log(&mut self, log: Range<usize>) {
         self.log = log;
     }
@@ -49,7 +52,7 @@ impl Disk {
 
     /// Notes the contents of the file.
     pub(super) fn observe(&mut self, bytes: &[u8]) {
-        let zero = || Page { versions: vec![Content::zero(PAGE)], flushing: [None; 2] };
+        let zero = || Page { versions: vec![Content::zero(PAGE)], flushing: [None; 2], lost: None };
         self.pages.resize_with(bytes.len().div_ceil(PAGE).max(self.pages.len()), zero);
         for (at, bytes) in bytes.chunks(PAGE).enumerate() {
             let torn = self.is_torn(at);
@@ -67,15 +70,27 @@ impl Disk {
 
     /// A flush begins or has ended.
     pub(super) fn flush(&mut self, flush: Place) {
-        let (Place::FlushBegins(kind, offset, len) | Place::FlushEnded(kind, offset, len)) = flush else { return };
+        let (Place::FlushBegins(kind, offset, len)
+        | Place::FlushEnded(kind, offset, len)
+        | Place::FlushFailed(kind, offset, len)) = flush
+        else {
+            return;
+        };
         let pages = (offset as usize / PAGE)..((offset + len) as usize).div_ceil(PAGE).min(self.pages.len());
-        let ends = matches!(flush, Place::FlushEnded(..));
+        let begins = matches!(flush, Place::FlushBegins(..));
         let own = usize::from(kind != FlushKind::Log);
         // A flush of pages of trees flushes what lies between them, the log too.
         for page in &mut self.pages[pages] {
-            if !ends {
+            if begins {
                 page.flushing[own] = Some(page.versions.len() - 1);
             } else if let Some(begun) = page.flushing[own].take() {
+                if matches!(flush, Place::FlushFailed(..)) {
+                    page.lost = page.lost.max(Some(begun).filter(|&begun| begun > 0));
+                }
+                if page.lost.is_some_and(|lost| begun <= lost) {
+                    continue;
+                }
+                page.lost = None;
                 page.versions.drain(..begun);
                 page.flushing[1 - own] = page.flushing[1 - own].map(|other| other.saturating_sub(begun));
             }
@@ -123,11 +138,12 @@ impl Disk {
     pub(super) fn hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         for (at, page) in self.pages.iter().enumerate() {
-            page.flushing.hash(&mut hasher);
+            (page.flushing, page.lost).hash(&mut hasher);
             let counts = |at: &usize| [Some(0), Some(page.versions.len() - 1)].contains(&Some(*at));
             let all = self.is_torn(at);
             let versions = page.versions.iter().enumerate();
-            let counted = versions.filter(|(at, _)| all || counts(at) || page.flushing.contains(&Some(*at)));
+            let counted = versions
+                .filter(|(at, _)| all || counts(at) || page.flushing.contains(&Some(*at)) || page.lost == Some(*at));
             counted.for_each(|(_, content)| content.hash.hash(&mut hasher));
         }
         hasher.finish()

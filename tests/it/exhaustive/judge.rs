@@ -1,9 +1,9 @@
 //! Opens images, each once.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use mapleaf::testing::{abandon, set_mutant};
+use mapleaf::testing::{abandon, with_mutant};
 use mapleaf::Db;
 
 use super::agents::visible;
@@ -31,16 +31,20 @@ impl Judge {
         let path = &self.path;
         let found = self.known.entry(image.hash()).or_insert_with(|| {
             image.write(path);
-            set_mutant(None);
-            let db = Db::open_existing(path).map_err(|e| format!("open: {e}"))?;
-            let found = visible(&db).map_err(|e| format!("read: {e}"));
-            let report = db.check().map_err(|e| format!("check: {e}"))?;
-            abandon(&db);
-            if !report.is_clean() {
-                return Err(format!("check: {:?}", report.findings));
-            }
-            found.map(|(_, entries)| entries)
+            with_mutant(None, || open(path))
         });
         found.as_ref().map_err(Clone::clone)
+    }
+}
+
+/// The entries of a database that is whole.
+fn open(path: &Path) -> Result<Entries, String> {
+    let db = Db::open_existing(path).map_err(|e| format!("open: {e}"))?;
+    let found = visible(&db).map_err(|e| format!("read: {e}"));
+    let report = db.check().map_err(|e| format!("check: {e}"))?;
+    abandon(&db);
+    match report.is_clean() {
+        true => found.map(|(_, entries)| entries),
+        false => Err(format!("check: {:?}", report.findings)),
     }
 }

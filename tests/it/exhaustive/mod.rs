@@ -13,6 +13,7 @@
 //! disk    what the page cache shows and the disk may hold
 //! judge     opens images
 //! search    visits the states
+//! stopped   a committer stops at each event, and another environment goes on
 //! ```
 
 mod agents;
@@ -21,6 +22,7 @@ mod disk;
 mod judge;
 mod schedule;
 mod search;
+mod stopped;
 
 use mapleaf::testing::Mutant;
 
@@ -64,6 +66,7 @@ fn two_agents_keep_the_rules_in_every_state() {
         all("failed append", &[&[FailsToAppend], &[Immediate]]),
         all("abort", &[&[Abort, Immediate], &[Immediate]]),
         all("reader", &[&[Immediate, Immediate], &[Read]]),
+        all("failed flush", &[&[FailsToFlush, Immediate], &[Immediate, Immediate]]),
     ]);
 }
 
@@ -102,6 +105,13 @@ const ORPHAN: Scenario = stopping("orphan", &[&[Immediate], &[Eventual, Sync, Im
 const TWO: Scenario = all("two commits", &[&[Immediate], &[Immediate]]);
 
 #[test]
+fn a_thread_that_locks_the_flush_lock_again_at_once_starves_no_waiter() {
+    let scenario = all("starvation", &[&[Immediate], &[Immediate, Immediate]]);
+    hold(&[scenario]);
+    assert!(found(Mutant::WaitsForFlushLock, scenario).contains("cannot go on"));
+}
+
+#[test]
 fn a_search_finds_each_rule_that_is_left_out() {
     let ring = Scenario { before: &[Unawaited; 61], log_bytes: 64 << 10, ..all("ring", &[&[Unawaited; 4], &[Read]]) };
     let full = Scenario { before: &[Immediate; 4], ..all("log space", &[&[Immediate, Immediate], &[Immediate]]) };
@@ -112,6 +122,7 @@ fn a_search_finds_each_rule_that_is_left_out() {
         (Mutant::UnpublishedReused, all("P7", &[&[Unawaited, Unawaited, Unawaited], &[Read]]), "R5"),
         (Mutant::FlushedPageRewritten, TWO, "power cut"),
         (Mutant::AppenderNotAwaited, TWO, "power cut"),
+        (Mutant::PoisonForgotten, all("R9", &[&[FailsToFlush], &[Immediate]]), "acknowledged"),
         (Mutant::OrphanStays, ORPHAN, "acknowledged"),
         (Mutant::PublishedEarly, TWO, "shown"),
         (Mutant::AcknowledgedEarly, TWO, "acknowledged"),

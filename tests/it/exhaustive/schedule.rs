@@ -23,6 +23,7 @@ pub(super) enum Place {
     Reading(u64, bool),
     FlushBegins(FlushKind, u64, u64),
     FlushEnded(FlushKind, u64, u64),
+    FlushFailed(FlushKind, u64, u64),
     StoredMeta(usize),
     Done,
     Stopped,
@@ -65,6 +66,11 @@ pub(super) struct Step {
 
 /// The payload of unwinding.
 struct Stopped;
+
+/// This thread stops for ever: it unwinds, and does nothing else of its step.
+pub(super) fn stop() -> ! {
+    resume_unwind(Box::new(Stopped))
+}
 
 /// Whether a thread has unwound because it was told to.
 pub(super) fn was_stopped(panic: &(dyn std::any::Any + Send)) -> bool {
@@ -179,7 +185,7 @@ impl Schedule {
         let stops = turns.ends || turns.act == Some(Act::Stop);
         drop(turns);
         if stops {
-            resume_unwind(Box::new(Stopped));
+            stop();
         }
     }
 
@@ -249,7 +255,7 @@ impl Schedule {
 impl Turns {
     fn arrived(&mut self, agent: usize, place: Place, hash: u64) {
         (self.places[agent], self.hashes[agent]) = (place, hash);
-        if matches!(place, Place::FlushBegins(..) | Place::FlushEnded(..)) {
+        if matches!(place, Place::FlushBegins(..) | Place::FlushEnded(..) | Place::FlushFailed(..)) {
             self.flushes.push(place);
         }
         let Some(step) = self.begun.checked_sub(1).and_then(|last| self.plan.get_mut(last)) else { return };

@@ -199,6 +199,15 @@ impl Search {
         if let Some(wrong) = &book.wrong {
             return Err(wrong.clone());
         }
+        let starves = |(agent, &txn): (&usize, &u64)| {
+            let place = seen.places[*agent];
+            let is_done = records.published >= txn && records.durable >= txn;
+            is_done && !place.is_end() && !is_ready(place, &records)
+        };
+        if let Some((agent, txn)) = book.waiting.iter().find(|&waiting| starves(waiting)) {
+            let place = seen.places[*agent];
+            return Err(format!("agent {agent} cannot go on from {place:?} although txn {txn} is durable"));
+        }
         let bytes = std::fs::read(&self.path).expect("the file");
         let disk = match self.path_taken.last() {
             Some(node) => {
@@ -306,7 +315,7 @@ fn hash(records: &Records, seen: &Seen, disk: &Disk, book: &Book) -> u64 {
 }
 
 /// A new database with an entry for each agent, the same in all searches.
-fn new_file(path: &Path, agents: u64) -> Vec<u8> {
+pub(super) fn new_file(path: &Path, agents: u64) -> Vec<u8> {
     let db = Options::new().page_size(4096).open(path).expect("created");
     let uuid = db.stats().expect("stats").uuid;
     mapleaf::testing::without_log(|| {
