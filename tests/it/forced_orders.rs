@@ -9,8 +9,11 @@ use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
-use mapleaf::testing::{at_moments, set_hooks, set_log_shape, window_id, FlushEvent, Hooks, Moment};
-use mapleaf::{Db, Options, Result, Table};
+use mapleaf::testing::{
+    at_moments, set_hooks, set_log_shape, set_mutant, set_scheduled, window_id, FlushEvent, FlushKind, Hooks, LockName,
+    Moment, Mutant,
+};
+use mapleaf::{Db, Options, PendingCommit, Result, Table};
 
 use crate::growth::mapped;
 use crate::support::{bytes, TestDb};
@@ -105,6 +108,84 @@ fn a_reader_whose_slot_is_written_too_late_reads_a_newer_state_and_keeps_it() {
     assert!(is_third());
     store(&db, 4).and_then(|()| store(&db, 5)).expect("stored");
     assert!(is_third(), "its pages were used again");
+}
+
+/// Blocks each flush of the log until it is released.
+struct Gates {
+    reached: Mutex<Sender<()>>,
+    go_on: Mutex<Receiver<()>>,
+}
+
+impl Hooks for Gates {
+    fn before_flush(&self, event: &FlushEvent<'_>) -> io::Result<()> {
+        if event.kind == FlushKind::Log {
+            self.reached.lock().expect("nobody panics with it").send(()).expect("a test that waits");
+            self.go_on.lock().expect("nobody panics with it").recv_timeout(LONG).expect("to go on");
+        }
+        Ok(())
+    }
+}
+
+/// Commits; the commit is not durable yet.
+fn commit_later(db: &Db, version: u64) -> PendingCommit {
+    let mut txn = db.begin_write().expect("begins");
+    txn.table(DATA).expect("table").put(0, &bytes(version, 300)).expect("stored");
+    txn.commit_async().expect("committed")
+}
+
+/// A thread leads a flush, and takes the flush lock again at once for the next one. Whether a
+/// waiter of the first flush returns meanwhile, within `limit`.
+fn returns_beside_the_next_leader(mutant: Option<Mutant>, limit: Duration) -> bool {
+    set_log_shape(Some((0, 4 << 20)));
+    // No thread of the environment flushes.
+    set_scheduled(true);
+    let db = TestDb::file(Options::new());
+    store(&db, 1).expect("stored");
+    let ((reached, is_reached), (open, is_open)) = (channel(), channel());
+    set_hooks(&db, Arc::new(Gates { reached: Mutex::new(reached), go_on: Mutex::new(is_open) }));
+    let ((waiting, is_waiting), (again, is_again), (returned, has_returned)) = (channel(), channel(), channel());
+    let first = commit_later(&db, 2);
+    std::thread::scope(|scope| {
+        let leader = Db::clone(&db);
+        scope.spawn(move || {
+            set_scheduled(true);
+            leader.sync().and_then(|()| leader.sync()).expect("flushed");
+        });
+        is_reached.recv_timeout(LONG).expect("a leader flushes");
+        scope.spawn(move || {
+            set_scheduled(true);
+            set_mutant(mutant);
+            let waits = Cell::new(true);
+            let act = move |moment| {
+                if matches!(moment, Moment::AwaitingFlush(_) | Moment::Taking(LockName::Flush)) && waits.replace(false)
+                {
+                    waiting.send(()).expect("a test that waits");
+                    is_again.recv_timeout(LONG).expect("to go on");
+                }
+            };
+            at_moments(act, || first.wait()).expect("durable");
+            // The test may have given up.
+            returned.send(()).ok();
+        });
+        is_waiting.recv_timeout(LONG).expect("the other one waits");
+        drop(commit_later(&db, 3));
+        open.send(()).expect("a flush that waits");
+        is_reached.recv_timeout(LONG).expect("it flushes again");
+        again.send(()).expect("a waiter");
+        let returns = has_returned.recv_timeout(limit).is_ok();
+        open.send(()).expect("a flush that waits");
+        returns
+    })
+}
+
+/// Waiters sleep until their commit is published, and do not queue for the flush lock.
+#[test]
+fn a_thread_that_locks_the_flush_lock_again_at_once_starves_no_waiter() {
+    let run = |mutant, limit| std::thread::spawn(move || returns_beside_the_next_leader(mutant, limit));
+    assert!(run(None, LONG).join().expect("ran"));
+    // It never returns, however long the test waits.
+    let limit = Duration::from_millis(100);
+    assert!(!run(Some(Mutant::WaitsForFlushLock), limit).join().expect("ran"), "the mutant was not found");
 }
 
 /// A database that moves to a new window when `grow` is called.

@@ -60,11 +60,25 @@ pub(super) fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
     book.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What every thread of an execution sets.
-pub(super) fn prepare_thread(mutant: Option<Mutant>, log_bytes: u64) {
-    set_log_shape(Some((0, log_bytes)));
-    set_scheduled(true);
-    set_mutant(mutant);
+/// What every thread of an execution sets, until it is dropped.
+pub(super) struct Prepared;
+
+impl Prepared {
+    pub(super) fn new(mutant: Option<Mutant>, log_bytes: u64) -> Prepared {
+        set_log_shape(Some((0, log_bytes)));
+        set_scheduled(true);
+        set_mutant(mutant);
+        Prepared
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        set_log_shape(None);
+        set_scheduled(false);
+        set_mutant(None);
+        set_chain(None);
+    }
 }
 
 /// All entries of a table that can be read.
@@ -112,7 +126,7 @@ pub(super) fn start(
 ) -> JoinHandle<()> {
     let (schedule, db, book, script) = (Arc::clone(schedule), db.clone(), Arc::clone(book), script.to_vec());
     std::thread::spawn(move || {
-        prepare_thread(mutant, log_bytes);
+        let _prepared = Prepared::new(mutant, log_bytes);
         become_agent(&schedule, number);
         let own = Agent { number, db, book };
         let stops = Arc::clone(&schedule);

@@ -14,7 +14,7 @@ use mapleaf::testing::{
 use mapleaf::{Db, Options};
 use tempfile::TempDir;
 
-use super::agents::{self, can_stop, lock, prepare_thread, visible, Operation, Seam, Shared, DATA};
+use super::agents::{self, can_stop, lock, visible, Operation, Prepared, Seam, Shared, DATA};
 use super::book::Book;
 use super::disk::{Disk, PAGE};
 use super::judge::Judge;
@@ -74,6 +74,7 @@ pub(super) struct Search {
     path_taken: Vec<Node>,
     pub(super) counts: Counts,
     _dir: TempDir,
+    _prepared: Prepared,
 }
 
 /// One execution.
@@ -98,8 +99,9 @@ impl Search {
     pub(super) fn new(scenario: Scenario, mutant: Option<Mutant>) -> Search {
         let dir = fast_dir();
         let path = dir.path().join("run.mapleaf");
-        prepare_thread(None, scenario.log_bytes);
+        let prepared = Prepared::new(None, scenario.log_bytes);
         Search {
+            _prepared: prepared,
             scenario,
             mutant,
             file: new_file(&path, scenario.agents.len() as u64),

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use mapleaf::testing::{at_moments, go_on_from, open_with_hooks, records, set_mutant, FlushEvent, Hooks, Mutant};
 use mapleaf::{Db, Options, Result};
 
-use super::agents::{append_fails, lock, prepare_thread, visible, Agent, Operation, Shared};
+use super::agents::{append_fails, lock, visible, Agent, Operation, Prepared, Shared};
 use super::book::Book;
 use super::disk::Disk;
 use super::judge::Judge;
@@ -52,6 +52,9 @@ const THEN: [&[Operation]; 3] = [
     &[Immediate, Large, Eventual, Sync],
     &[Checkpoint, Eventual, Immediate],
 ];
+
+/// A judge, and hashes of what it has judged.
+type Judged = (Judge, HashSet<u64>);
 
 /// One execution, as its events see it.
 struct Run {
@@ -188,7 +191,7 @@ fn operate(agent: &Agent, script: &[Operation], mutant: Option<Mutant>) -> bool 
 fn stop_at(
     stops_at: usize,
     then: &[Operation],
-    (path, file, judged): (&Path, &[u8], &mut Option<(Judge, HashSet<u64>)>),
+    (path, file, judged): (&Path, &[u8], &mut Option<Judged>),
     mutant: Option<Mutant>,
 ) -> std::result::Result<bool, String> {
     std::fs::write(path, file).expect("the file");
@@ -254,7 +257,7 @@ fn closed(path: &Path, latest: u64, book: &Shared) -> std::result::Result<(), St
 /// Stops at every event, and goes on in some ways. The number of events; the first violation.
 fn stop_at_each(ways: usize, mutant: Option<Mutant>) -> std::result::Result<usize, String> {
     let dir = fast_dir();
-    prepare_thread(None, LOG_BYTES);
+    let _prepared = Prepared::new(None, LOG_BYTES);
     let path = dir.path().join("run.mapleaf");
     let file = new_file(&path, 2);
     let mut judged = Some((Judge::new(dir.path().join("image.mapleaf")), HashSet::new()));
