@@ -26,6 +26,7 @@ mod stopped;
 
 use mapleaf::testing::Mutant;
 
+use crate::support;
 use agents::Operation::{self, *};
 use search::{Scenario, Search};
 
@@ -88,6 +89,31 @@ fn three_agents_keep_the_rules_in_every_state() {
         bounded(2, all("three commits", &[&[Immediate], &[Immediate], &[Immediate]])),
         bounded(2, all("reader, checkpoint", &[&[Immediate, Eventual], &[Read], &[Checkpoint]])),
         bounded(2, all("leader, checkpoint", &[&[Eventual, Unawaited], &[Sync], &[Checkpoint]])),
+        bounded(2, all("all levels", &[&[Immediate], &[Eventual], &[Large]])),
+    ]);
+}
+
+#[test]
+fn the_rules_hold_when_agents_of_three_stop() {
+    hold(&[
+        bounded(1, stopping("three commits", &[&[Immediate], &[Eventual], &[Immediate]])),
+        bounded(1, stopping("reader", &[&[Immediate, Immediate], &[Read], &[Large]])),
+        bounded(1, Scenario { stops: 2, ..all("two stop", &[&[Large], &[Checkpoint], &[Immediate]]) }),
+    ]);
+}
+
+/// Takes minutes.
+#[test]
+fn more_agents_keep_the_rules_in_every_state() {
+    if support::long() == 1 {
+        return;
+    }
+    hold(&[
+        bounded(4, all("three commits", &[&[Immediate], &[Immediate], &[Immediate]])),
+        bounded(3, stopping("levels", &[&[Immediate], &[Eventual], &[Large]])),
+        bounded(2, Scenario { stops: 2, ..all("two stop", &[&[Large], &[Checkpoint], &[Immediate]]) }),
+        bounded(2, all("five agents", &[&[Immediate], &[Eventual], &[Read], &[Sync], &[Checkpoint]])),
+        bounded(2, all("failures", &[&[FailsToAppend], &[FailsToFlush], &[Immediate, Abort]])),
     ]);
 }
 

@@ -204,7 +204,9 @@ impl Search {
         let starves = |(agent, &txn): (&usize, &u64)| {
             let place = seen.places[*agent];
             let is_done = records.published >= txn && records.durable >= txn;
-            is_done && !place.is_end() && !is_ready(place, &records)
+            // A waiter that leads may wait for an appender, which waits for nothing.
+            let waits = matches!(place, Place::Moment(Moment::Taking(LockName::Flush) | Moment::AwaitingFlush(_)));
+            is_done && waits && !is_ready(place, &records)
         };
         if let Some((agent, txn)) = book.waiting.iter().find(|&waiting| starves(waiting)) {
             let place = seen.places[*agent];
