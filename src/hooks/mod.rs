@@ -107,6 +107,10 @@ pub enum Mutant {
     /// The meta page in doubt does not count for reclaim, and the state of a checkpoint is pinned
     /// only until its meta page is written (P15).
     UnpinnedEarly,
+    /// A checkpoint does not read the published state again after it has pinned one.
+    PinNotReread,
+    /// A checkpoint counts its state as durable before it is flushed (P10).
+    DurableBeforeFlush,
     /// Records overwrite those that the durable meta page needs (P16).
     LogSpaceIgnored,
     /// A waiter waits for the flush lock, and not for the published state.

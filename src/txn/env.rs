@@ -215,9 +215,9 @@ impl Env {
             true => self.live.latest().txn,
             false => self.live.published_txn(),
         };
+        hooks::note(published.0);
         hooks::reach(Moment::Reclaiming);
         let mut states = self.readers.snapshots();
-        hooks::note(published.0);
         states.iter().for_each(|state| hooks::note(state.0));
         hooks::reach(Moment::SlotsRead);
         let checkpoint = self.live.checkpoint();

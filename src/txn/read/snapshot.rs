@@ -58,6 +58,7 @@ impl ReadPool {
         self.env.check_poison()?;
         let live = &self.env.live;
         let mut txn = live.published_txn();
+        hooks::note(txn.0);
         hooks::reach(Moment::ReaderBeginning);
         let take = |index| CellOwner::take(self.pooled_slot(index), |pooled| &pooled.slot, txn.0);
         let mut slot = self.env.readers.take(take).ok_or_else(|| self.no_free_slot())?;

@@ -108,6 +108,9 @@ impl Core {
 
     fn checkpoint_published(&self, paced: bool) -> Result<()> {
         let Some(state) = self.pin_published() else { return Ok(()) };
+        if hooks::is(Mutant::DurableBeforeFlush) {
+            self.live.set_durable(state.txn);
+        }
         hooks::reach(Moment::Pinned);
         self.count_data(&state);
         if paced {
@@ -144,6 +147,7 @@ impl Core {
     fn pin_published(&self) -> Option<State> {
         loop {
             let txn = self.live.published_txn();
+            hooks::note(txn.0);
             let record = self.live.checkpoint();
             if record.durable_meta.txn >= txn {
                 self.live.store_checkpoint(&Checkpoint { pinned: None, ..record });
@@ -151,7 +155,7 @@ impl Core {
             }
             self.live.store_checkpoint(&Checkpoint { pinned: Some(txn), ..record });
             hooks::reach(Moment::Pinning);
-            if self.live.published_txn() == txn {
+            if self.live.published_txn() == txn || hooks::is(Mutant::PinNotReread) {
                 if let Some(state) = self.live.state(txn) {
                     return Some(state);
                 }

@@ -170,7 +170,7 @@ impl Agent {
             set_chain(Some((self.number as u32 + 1) << 16 | (at as u32) << 8));
             let done = match operation {
                 Operation::Checkpoint => self.db.checkpoint(),
-                Operation::Sync => self.db.sync(),
+                Operation::Sync => self.sync(),
                 Operation::Read => self.read(),
                 write => self.write(write, at),
             };
@@ -224,6 +224,14 @@ impl Agent {
         book.waiting.remove(&self.number);
         done?;
         book.acknowledge(commit, immediate);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        let returned = lock(&self.book).returned();
+        self.db.sync()?;
+        let mut book = lock(&self.book);
+        returned.into_iter().for_each(|commit| book.acknowledge(commit, true));
         Ok(())
     }
 

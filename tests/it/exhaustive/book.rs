@@ -60,6 +60,11 @@ impl Book {
         set.insert(commit);
     }
 
+    /// `Eventual` commits that have returned so far; a sync that begins now makes them durable.
+    pub(super) fn returned(&self) -> BTreeSet<usize> {
+        self.returned.clone()
+    }
+
     pub(super) fn note(&mut self, wrong: impl FnOnce() -> String) {
         if self.wrong.is_none() {
             self.wrong = Some(wrong());

@@ -156,6 +156,8 @@ fn a_search_finds_each_rule_that_is_left_out() {
         (Mutant::MetaUnfinished, stopping("P13", &[&[Large], &[Immediate]]), "acknowledged"),
         (Mutant::EpochByRecord, failing, "acknowledged"),
         (Mutant::UnpinnedEarly, all("P15", &[&[Eventual, Eventual, Eventual], &[Checkpoint]]), "checksum"),
+        (Mutant::PinNotReread, all("pin", &[&[Eventual, Eventual, Eventual], &[Checkpoint]]), "checksum"),
+        (Mutant::DurableBeforeFlush, all("P10", &[&[Eventual, Sync], &[Checkpoint]]), "power cut"),
         (Mutant::MetaBeforeData, all("R7", &[&[Eventual], &[Checkpoint]]), "checksum"),
         (Mutant::LogSpaceIgnored, full, "the commit log ends"),
     ];
