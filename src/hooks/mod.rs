@@ -229,10 +229,6 @@ pub enum Moment {
     Clearing,
     /// A checkpoint has pinned its state, and has not flushed it.
     Pinned,
-    /// A thread is about to take the checkpoint lock, and waits as long as another one has it.
-    CheckpointWanted,
-    /// A writer is about to take the flush lock, and waits as long as another thread has it.
-    FlushWanted,
     /// A transaction has committed, and its thread waits until it is durable.
     Waiting,
 }

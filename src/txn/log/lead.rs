@@ -180,7 +180,6 @@ impl Core {
         let quarter = state.log.pages * self.page_size as u64 / 4;
         let overruns = state.txn.0 > self.live.published_txn().0 + UNPUBLISHED_MAX && !hooks::is(Mutant::RingOverrun);
         if overruns || unflushed > quarter {
-            hooks::reach(Moment::FlushWanted);
             self.lead(self.flush_lock.lock())?;
         }
         Ok(())

@@ -44,7 +44,6 @@ impl Core {
     /// while a thread waits here.
     pub(crate) fn lock_checkpoint(&self) -> NamedGuard<'_> {
         let _waiting = self.signal.wait();
-        hooks::reach(Moment::CheckpointWanted);
         self.checkpoint_lock.lock()
     }
 

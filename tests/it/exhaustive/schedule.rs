@@ -124,8 +124,9 @@ pub(super) fn become_agent(schedule: &Arc<Schedule>, agent: usize) {
 /// This thread has arrived at a place. Returns when it is to go on. Nothing for a thread that is no
 /// agent.
 pub(super) fn arrive(place: Place) {
-    if matches!(place, Place::Moment(Moment::Lengthening | Moment::SentinelMoving)) {
-        // Only writers grow the file, and nobody looks beyond its old end meanwhile.
+    if matches!(place, Place::Moment(Moment::Lengthening | Moment::SentinelMoving | Moment::Waiting)) {
+        // Only writers grow the file, and nobody looks beyond its old end meanwhile. The search has
+        // `AwaitingFlush` for the wait for a flush.
         return;
     }
     let own = SELF.with_borrow(Clone::clone);

@@ -7,7 +7,7 @@
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use mapleaf::testing::{at_moments, set_log_shape, with_mutant, Moment};
+use mapleaf::testing::{at_moments, set_log_shape, with_mutant, LockName, Moment};
 use mapleaf::{Db, Durability};
 
 use super::recorder::Recorder;
@@ -90,7 +90,7 @@ fn commit(shared: Shared<'_>, level: Durability, report: &Sender<Report>) -> map
     let tell = move |moment| {
         let said = match moment {
             Moment::Waiting => Report::Committed,
-            Moment::CheckpointWanted | Moment::FlushWanted => Report::Stuck,
+            Moment::Taking(LockName::Checkpoint | LockName::Flush) => Report::Stuck,
             _ => return,
         };
         // The first thread listens to the first report only.
