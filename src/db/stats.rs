@@ -49,7 +49,8 @@ pub struct Stats {
     pub log_pages: u64,
     /// Checkpoints made beside writers since this process opened the database.
     pub checkpoints: u64,
-    /// How long writers have waited for space in the commit log in all, in nanoseconds.
+    /// How long writers have waited for checkpoints in all, in nanoseconds: for space in the commit
+    /// log, or because too many pages were held.
     pub log_wait_nanos: u64,
     /// Version of the file format.
     pub format_version: u32,

@@ -72,6 +72,25 @@ fn steady_overwrites_do_not_grow_the_file() {
     }
 }
 
+/// Commits of mixed sizes: large ones write long free lists, small ones short lists between them.
+#[test]
+fn commits_of_mixed_sizes_do_not_grow_the_file() {
+    let mut rng = Rng::new(seed("mixed_sizes"));
+    for db in TestDb::both(&Options::new()) {
+        put_all(&db, 0..20_000, 150, 0);
+        let mut rounds = |count: u64| {
+            for _ in 0..count {
+                [3, 50, 200, 600].into_iter().for_each(|each| churn(&db, &mut rng, 1, each, 20_000));
+                [1000, 1, 1].into_iter().for_each(|each| churn(&db, &mut rng, 1, each, 20_000));
+            }
+            page_count(&db)
+        };
+        let before = rounds(60);
+        let after = rounds(120);
+        assert!(after <= before + before / 20 + 8, "{before} pages became {after}");
+    }
+}
+
 #[test]
 fn overwriting_everything_needs_twice_the_space_and_no_more() {
     let db = TestDb::memory(Options::new());
@@ -381,5 +400,24 @@ fn a_full_disk_is_an_error_and_the_database_goes_on() {
         put_all(&db, 0..20, 150, 2);
         disk.0.store(false, Ordering::Relaxed);
         put_all(&db, [1 << 41], 9 << 20, 3);
+    }
+}
+
+/// Each commit has enough free pages for its operations, but no run of them for a long free list.
+#[test]
+fn on_a_full_disk_commits_go_on_in_scattered_free_pages() {
+    let mut rng = Rng::new(seed("scattered_free_pages"));
+    let db = TestDb::file(Options::new());
+    let disk = Arc::new(FullDisk::default());
+    set_hooks(&db, disk.clone());
+    put_all(&db, 0..40_000, 150, 0);
+    churn(&db, &mut rng, 600, 12, 40_000);
+    disk.0.store(true, Ordering::Relaxed);
+    // The rest of the file that is mapped already.
+    let left = db.stats().expect("stats").mapped_bytes / 4096 - page_count(&db);
+    put_all(&db, [1 << 41], (left as usize).saturating_sub(40) * 4096, 0);
+    for _ in 0..20 {
+        churn(&db, &mut rng, 1, 400, 40_000);
+        churn(&db, &mut rng, 10, 12, 40_000);
     }
 }

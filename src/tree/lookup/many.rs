@@ -58,8 +58,8 @@ impl<'p, P: PageRead> Tree<'p, P> {
 }
 
 impl<P: PageRead> Tree<'_, P> {
-    /// Prefetches the leaves of at most [`GROUP`] keys. A hint: it ends where a page is not known,
-    /// or is damaged.
+    /// Prefetches the leaves of at most [`GROUP`] keys. A hint: it ends at a page that is damaged
+    /// or cannot be read; the operations that follow report it.
     pub(crate) fn prefetch_leaves(self, keys: &[&[u8]]) {
         if let (false, Ok(height)) = (self.is_empty(), height_of(self.root)) {
             heads::with_vectors(Leaves { tree: self, height, keys });

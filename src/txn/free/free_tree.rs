@@ -42,6 +42,7 @@ use crate::txn::free::free_records::{
     big_key, decode_items, decode_pending_key, decode_usable, from_be48, in_file, next_key, pending_key, usable_key,
     PendingKey, ITEMS_PER_RECORD, TAG_BIG, TAG_USABLE,
 };
+use crate::txn::free::list_extents::{Extent, ListExtents};
 use crate::txn::free::save_pages::SavePages;
 use crate::txn::state::{Basis, State};
 
@@ -57,9 +58,6 @@ const RECLAIM_BATCH: usize = 64;
 /// with the reserve they fit the smallest page.
 const LISTED_PENDING_MAX: usize = 80;
 const LISTED_USABLE_MAX: usize = 48;
-/// Extents for long free lists that are kept usable, and those that are remembered.
-const SPARE_LISTS: usize = 2;
-const LISTS_MAX: usize = 8;
 
 /// The writer's cache of the free-space tree, kept between transactions. It belongs to one state;
 /// it is discarded on abort, and if the latest state is another one.
@@ -73,11 +71,8 @@ pub(crate) struct FreeCache {
     recent: Vec<FreeItem>,
     /// Usable pages set apart for the pages of the tree itself, and not used yet.
     reserve: Vec<PageId>,
-    /// Extents that long free lists were written to, as `(start, pages)`: they are set apart for
-    /// later lists, and never split.
-    lists: Vec<(PageId, u64)>,
-    /// Those of them that are usable.
-    spare_lists: Vec<(PageId, u64)>,
+    /// Extents for long free lists.
+    lists: ListExtents,
     /// Next pending record to examine in this transaction; `None` if no record is left.
     scan: Option<PendingKey>,
     scan_started: bool,
@@ -110,7 +105,7 @@ impl FreeCache {
         self.recent.iter().for_each(|_| hooks::count_step());
         // Usable extents are in the list with `freed` = 0, which no state reaches.
         self.make_recent_usable(pages, live)?;
-        self.keep_spare_lists(pages, if latest.free_list.pages > 1 { SPARE_LISTS } else { 0 });
+        self.lists.release_some(pages, latest.free_list.pages > 1);
         self.reserve.drain(..).for_each(|id| pages.free.add_unlisted(id, 1));
         Ok(())
     }
@@ -132,23 +127,16 @@ impl FreeCache {
             std::mem::take(&mut self.recent).into_iter().partition(|item| live.reach(item.born, item.freed));
         self.recent = still;
         for FreeItem { start, pages: len, .. } in usable {
-            match self.lists.iter().position(|&list| list == (start, len)) {
-                Some(index) if !pages.free.overlaps(start, len) => {
-                    self.spare_lists.push(self.lists.swap_remove(index));
-                }
-                _ => add_usable(pages, start, len)?,
+            if pages.free.overlaps(start, len) || !self.lists.keep((start, len)) {
+                add_usable(pages, start, len)?;
             }
         }
         Ok(())
     }
 
-    /// Makes extents for long free lists ordinary usable ones, but for the longest `most`.
-    fn keep_spare_lists(&mut self, pages: &mut TxnPages, most: usize) {
-        self.spare_lists.sort_unstable_by_key(|&(_, len)| std::cmp::Reverse(len));
-        let spare = most.min(self.spare_lists.len());
-        self.spare_lists.drain(spare..).for_each(|(start, len)| pages.free.add_unlisted(start, len));
-        let old = self.lists.len().saturating_sub(LISTS_MAX);
-        self.lists.drain(..old);
+    /// Makes the extents for long free lists ordinary usable ones, before the file is made shorter.
+    pub(crate) fn release_lists(&mut self, pages: &mut TxnPages) {
+        self.lists.release_all(pages);
     }
 
     /// Makes enough pages usable for one tree operation, with an extent of `extent` pages among
@@ -247,12 +235,16 @@ impl FreeCache {
         let Basis { latest, live } = basis;
         pages.free.move_hot_to_unlisted();
         let freed = pages.free.drain_freed();
+        let count = freed.len();
+        self.recent.extend(freed);
         // A transaction that frees many extents writes a long list: that is cheaper than as many
         // changes of the tree, and most of its items are usable in the next transaction.
-        let is_large = freed.len() > LISTED_PENDING_MAX;
-        let pending_max = LISTED_PENDING_MAX.max(freed.len() + freed.len() / 4);
-        let usable_max = LISTED_USABLE_MAX.max(freed.len() / 2);
-        self.recent.extend(freed);
+        let long_list = if count > LISTED_PENDING_MAX { self.take_long_list(pages, basis)? } else { None };
+        let is_large = long_list.is_some();
+        let (pending_max, usable_max) = match is_large {
+            true => (LISTED_PENDING_MAX.max(count + count / 4), LISTED_USABLE_MAX.max(count / 2)),
+            false => (LISTED_PENDING_MAX, LISTED_USABLE_MAX),
+        };
         let moved = self.take_moved(live, pending_max);
         if !moved.is_empty() && latest.free_space.height > 0 {
             // Examine twice as many records as this save adds. Otherwise a backlog of pending
@@ -274,21 +266,46 @@ impl FreeCache {
         if std::mem::take(&mut self.examined_to_moved) {
             self.examined_for = live.all_before(self.examined_to.0).unwrap_or_default().to_vec();
         }
-        let list = self.write_list(pages, latest)?;
+        let list = self.write_list(pages, latest, long_list)?;
         match pages.free.contradiction() {
             Some((start, len)) => Err(overlap(start, len)),
             None => Ok((root, list)),
         }
     }
 
+    /// Takes an extent for the long list of a transaction that has freed many extents. `None` if
+    /// there is none and the file cannot grow.
+    fn take_long_list(&mut self, pages: &mut TxnPages, basis: &Basis) -> Result<Option<Extent>> {
+        let items = self.recent.len() + self.reserve.len() + pages.free.unlisted_count() + self.lists.spare().len();
+        // The save adds pages of the tree, and what it makes usable.
+        let wanted = free_list::list_pages(pages.page_size(), items + items / 8 + 2 * LISTED_PENDING_MAX);
+        if let Some(list) = self.lists.take(wanted) {
+            pages.claim(list.0, list.1)?;
+            return Ok(Some(list));
+        }
+        // Lists of nearly the same length use the same extents.
+        let len = wanted.next_power_of_two();
+        self.ensure(pages, basis, len)?;
+        if let Some(id) = pages.free.take_extent(len) {
+            pages.claim(id, len)?;
+            return Ok(Some((id, len)));
+        }
+        match pages.grow_for(len) {
+            Ok(()) => Ok(Some((pages.alloc_at_end(len)?, len))),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Takes pending extents out of a list of more than `most`: those that an older state pins, or
-    /// all if too many others are left.
+    /// all if too many others are left. Extents of long lists stay.
     fn take_moved(&mut self, live: &LiveStates, most: usize) -> Vec<FreeItem> {
         if self.recent.len() <= LISTED_PENDING_MAX {
             return Vec::new();
         }
-        let (moved, short): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.recent).into_iter().partition(|item| live.stays_reached(item.born, item.freed));
+        let lists = &self.lists;
+        let (moved, short): (Vec<_>, Vec<_>) = std::mem::take(&mut self.recent)
+            .into_iter()
+            .partition(|item| live.stays_reached(item.born, item.freed) && !lists.has((item.start, item.pages)));
         self.recent = short;
         match self.recent.len() > most {
             true => moved.into_iter().chain(std::mem::take(&mut self.recent)).collect(),
@@ -338,20 +355,28 @@ impl FreeCache {
         self.reserve.sort_unstable_by(|a, b| b.cmp(a));
     }
 
-    fn write_list(&mut self, pages: &mut TxnPages, latest: &State) -> Result<ExtentPtr> {
+    /// Writes the free list: to `long_list` if there is one and the list fits.
+    fn write_list(&mut self, pages: &mut TxnPages, latest: &State, long_list: Option<Extent>) -> Result<ExtentPtr> {
         let txn = pages.txn();
         if latest.free_list.pages > 0 {
             let (start, pages) = (latest.free_list.ptr.id, latest.free_list.pages);
             self.recent.push(FreeItem { start, pages, born: latest.txn, freed: txn });
         }
-        let spare = self.spare_lists.len();
-        let most = self.recent.len() + self.reserve.len() + pages.free.unlisted_count() + spare;
-        let extent = free_list::list_pages(pages.page_size(), most);
-        let (id, extent) = self.take_list_extent(pages, extent)?;
+        let (id, extent) = match long_list.filter(|list| list.1 >= self.list_pages(pages)) {
+            Some(list) => list,
+            None => {
+                if let Some((id, len)) = long_list {
+                    pages.unclaim(id, len);
+                    self.lists.give_back((id, len));
+                }
+                self.take_list_extent(pages, self.list_pages(pages))?
+            }
+        };
+        self.lists.note((id, extent));
         let mut items = self.recent.clone();
         items.extend(self.reserve.iter().map(|&id| usable_item(id, 1)));
         items.extend(pages.free.unlisted().map(|(start, len)| usable_item(start, len)));
-        items.extend(self.spare_lists.iter().map(|&(start, len)| usable_item(start, len)));
+        items.extend(self.lists.spare().iter().map(|&(start, len)| usable_item(start, len)));
         let page_size = pages.page_size();
         let crc = free_list::write(pages.extent_mut(id, extent)?, page_size, id, txn, &items);
         let ptr = PagePtr { id, crc };
@@ -359,28 +384,22 @@ impl FreeCache {
         Ok(ExtentPtr { ptr, pages: extent })
     }
 
-    /// Takes pages for the free list, at least as many as asked for.
-    fn take_list_extent(&mut self, pages: &mut TxnPages, extent: u64) -> Result<(PageId, u64)> {
-        if let Some(index) = self.spare_lists.iter().position(|&(_, len)| extent > 1 && len >= extent) {
-            let list = self.spare_lists.swap_remove(index);
-            pages.claim(list.0, list.1)?;
-            self.lists.push(list);
-            return Ok(list);
-        }
-        // Lists of nearly the same length use the same extents.
-        let extent = if extent > 1 { extent.next_power_of_two() } else { 1 };
+    /// Pages of the free list as it is now.
+    fn list_pages(&self, pages: &TxnPages) -> u64 {
+        let items = self.recent.len() + self.reserve.len() + pages.free.unlisted_count() + self.lists.spare().len();
+        free_list::list_pages(pages.page_size(), items)
+    }
+
+    /// Takes pages for the free list after the tree was saved: changes no extent that the tree has.
+    fn take_list_extent(&mut self, pages: &mut TxnPages, extent: u64) -> Result<Extent> {
         let reserved = if extent == 1 { self.reserve.pop() } else { None };
-        let id = match reserved.or_else(|| pages.free.take_unlisted(extent)) {
+        match reserved.or_else(|| pages.free.take_unlisted(extent)) {
             Some(id) => {
                 pages.claim(id, extent)?;
-                id
+                Ok((id, extent))
             }
-            None => pages.alloc_at_end(extent)?,
-        };
-        if extent > 1 {
-            self.lists.push((id, extent));
+            None => Ok((pages.alloc_at_end(extent)?, extent)),
         }
-        Ok((id, extent))
     }
 }
 

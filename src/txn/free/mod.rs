@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! free_tree     finds extents that may be used again, saves what a transaction changed
+//! list_extents  extents for long free lists
 //! free_records  keys and values of the free-space tree as bytes
 //! save_pages    allocates pages for the free-space tree itself while it is saved
 //! free_extents  all free extents of one state, for check, statistics and the writer
@@ -18,4 +19,5 @@
 pub(crate) mod free_extents;
 pub(crate) mod free_records;
 pub(crate) mod free_tree;
+mod list_extents;
 mod save_pages;

@@ -146,6 +146,7 @@ impl Env {
         }
         writer.pages.begin(latest.txn.next(), latest.page_count);
         writer.cache.begin(&mut writer.pages, &basis)?;
+        writer.cache.release_lists(&mut writer.pages);
         change(&mut writer.pages);
         self.prefault_meta_pages()?;
         let (free_space, free_list) = writer.cache.save(&mut writer.pages, &basis)?;

@@ -37,8 +37,9 @@ use crate::txn::write::txn::WriteTxn;
 /// Records of at most this many bytes are applied in memory first. Each operation may change a page
 /// or two.
 const IN_MEMORY_MAX_BYTES: u64 = 4 << 20;
-/// Bytes of puts from which on they no longer wait.
+/// Bytes and number of puts from which on they no longer wait.
 const WAITING_MAX_BYTES: usize = 64 << 20;
+const WAITING_MAX: usize = 1 << 20;
 /// Bytes of replayed pages in each write to the file.
 const COPY_BYTES: usize = 1 << 20;
 
@@ -198,14 +199,14 @@ fn apply_all(env: &Arc<Env>, (meta, slot): (&MetaPage, usize), log: &Scan) -> Re
     }
 }
 
-/// Adds to an error the transaction whose record could not be applied.
+/// Adds to an error the transaction up to which records were being applied.
 fn in_record(e: Error, txn: u64) -> Error {
     match e {
         Error::Corrupt { path, page, table, what } => Error::Corrupt {
             path,
             page,
             table,
-            what: format!("{what}, while transaction {txn} of the commit log was replayed"),
+            what: format!("{what}, while the commit log was replayed up to transaction {txn}"),
         },
         other => other,
     }
@@ -218,6 +219,12 @@ struct WaitingPuts {
     /// Index of the table in the transaction.
     at: usize,
     puts: Collected,
+}
+
+impl WaitingPuts {
+    fn are_many(&self) -> bool {
+        self.puts.len_bytes() >= WAITING_MAX_BYTES || self.puts.count() >= WAITING_MAX
+    }
 }
 
 impl WriteTxn {
@@ -243,7 +250,7 @@ impl WriteTxn {
                 }
                 Operation::Put { table, key, value } => {
                     let at = self.recorded_table(&names, table)?;
-                    if at != waiting.at || waiting.puts.len_bytes() >= WAITING_MAX_BYTES {
+                    if at != waiting.at || waiting.are_many() {
                         self.apply_waiting(waiting)?;
                     }
                     waiting.at = at;

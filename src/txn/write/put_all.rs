@@ -49,9 +49,14 @@ impl Collected {
         self.bytes.len()
     }
 
+    /// Number of entries.
+    pub(crate) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Whether the collection has to be put now.
     pub(crate) fn is_full(&self) -> bool {
-        self.len_bytes() >= BATCH_BYTES || self.entries.len() >= BATCH_ENTRIES
+        self.len_bytes() >= BATCH_BYTES || self.count() >= BATCH_ENTRIES
     }
 
     fn key(&self, index: usize) -> &[u8] {
