@@ -39,10 +39,11 @@ use crate::pager::{PageRead, PageWrite};
 use crate::tree::{self, Cursor, Tree};
 use crate::txn::free::free_extents::read_list;
 use crate::txn::free::free_records::{
-    big_key, decode_items, decode_pending_key, decode_usable, from_be48, in_file, next_key, pending_key, usable_key,
-    PendingKey, ITEMS_PER_RECORD, TAG_BIG, TAG_USABLE,
+    decode_items, decode_pending_key, decode_usable, next_key, pending_key, usable_key, PendingKey, ITEMS_PER_RECORD,
+    TAG_USABLE,
 };
 use crate::txn::free::list_extents::{Extent, ListExtents};
+use crate::txn::free::load_extents::{load, load_best_fit, load_neighbours};
 use crate::txn::free::save_pages::SavePages;
 use crate::txn::state::{Basis, State};
 
@@ -59,6 +60,9 @@ const RECLAIM_BATCH: usize = 64;
 const LISTED_PENDING_MAX: usize = 80;
 const LISTED_USABLE_MAX: usize = 48;
 
+/// Commits after a large value was stored in which free extents are merged without delay.
+const LONG_WANTED: u32 = 256;
+
 /// The writer's cache of the free-space tree, kept between transactions. It belongs to one state;
 /// it is discarded on abort, and if the latest state is another one.
 #[derive(Debug, Default)]
@@ -71,6 +75,8 @@ pub(crate) struct FreeCache {
     recent: Vec<FreeItem>,
     /// Usable pages set apart for the pages of the tree itself, and not used yet.
     reserve: Vec<PageId>,
+    /// Commits for which long extents are wanted, because a large value was stored.
+    long_wanted: u32,
     /// Extents for long free lists.
     lists: ListExtents,
     /// Next pending record to examine in this transaction; `None` if no record is left.
@@ -143,6 +149,9 @@ impl FreeCache {
     /// them if there is one.
     #[inline]
     pub(crate) fn ensure(&mut self, pages: &mut TxnPages, basis: &Basis, extent: u64) -> Result<()> {
+        if extent > 1 {
+            self.long_wanted = LONG_WANTED;
+        }
         if enough(pages, extent) || basis.latest.free_space.height == 0 {
             return Ok(());
         }
@@ -235,28 +244,32 @@ impl FreeCache {
         let Basis { latest, live } = basis;
         pages.free.move_hot_to_unlisted();
         let freed = pages.free.drain_freed();
-        let count = freed.len();
-        self.recent.extend(freed);
         // A transaction that frees many extents writes a long list: that is cheaper than as many
         // changes of the tree, and most of its items are usable in the next transaction.
-        let long_list = if count > LISTED_PENDING_MAX { self.take_long_list(pages, basis)? } else { None };
-        let is_large = long_list.is_some();
-        let (pending_max, usable_max) = match is_large {
-            true => (LISTED_PENDING_MAX.max(count + count / 4), LISTED_USABLE_MAX.max(count / 2)),
-            false => (LISTED_PENDING_MAX, LISTED_USABLE_MAX),
-        };
-        let moved = self.take_moved(live, pending_max);
+        let is_large = freed.len() > LISTED_PENDING_MAX;
+        let pending_max = LISTED_PENDING_MAX.max(freed.len() + freed.len() / 4);
+        let mut usable_max = LISTED_USABLE_MAX.max(freed.len() / 2);
+        self.recent.extend(freed);
+        if is_large {
+            self.find_long_extent(pages, basis)?;
+        }
+        let mut moved = self.take_moved(live, pending_max);
         if !moved.is_empty() && latest.free_space.height > 0 {
             // Examine twice as many records as this save adds. Otherwise a backlog of pending
             // records could stay for ever. `refill` examines records only when usable pages run
             // out, and many short remains of large extents may put that off although no large value
-            // fits into them.
+            // fits into them. Where no large values are stored, single pages are as good.
             for _ in 0..2 * moved.len().div_ceil(ITEMS_PER_RECORD) {
-                if is_large && pages.free.unlisted_count() + ITEMS_PER_RECORD > usable_max {
+                if is_large && self.long_wanted == 0 && pages.free.unlisted_count() + ITEMS_PER_RECORD > usable_max {
                     break;
                 }
                 self.reclaim(pages, basis, u64::MAX, 1)?;
             }
+        }
+        let long_list = if is_large { self.take_long_list(pages)? } else { None };
+        if is_large && long_list.is_none() {
+            moved.append(&mut self.recent);
+            usable_max = LISTED_USABLE_MAX;
         }
         let move_usable = pages.free.unlisted_count() > usable_max;
         let mut root = latest.free_space;
@@ -266,6 +279,7 @@ impl FreeCache {
         if std::mem::take(&mut self.examined_to_moved) {
             self.examined_for = live.all_before(self.examined_to.0).unwrap_or_default().to_vec();
         }
+        self.long_wanted = self.long_wanted.saturating_sub(1);
         let list = self.write_list(pages, latest, long_list)?;
         match pages.free.contradiction() {
             Some((start, len)) => Err(overlap(start, len)),
@@ -273,19 +287,31 @@ impl FreeCache {
         }
     }
 
+    /// Pages that a long list may need, when the tree is not saved yet: that adds pages of it.
+    fn long_list_pages(&self, pages: &TxnPages) -> u64 {
+        let items = self.list_items(pages);
+        free_list::list_pages(pages.page_size(), items + items / 16 + 2 * LISTED_PENDING_MAX)
+    }
+
+    /// Looks for a usable extent for a long list, unless a spare one is long enough.
+    fn find_long_extent(&mut self, pages: &mut TxnPages, basis: &Basis) -> Result<()> {
+        let wanted = self.long_list_pages(pages);
+        match self.lists.spare().iter().any(|&(_, len)| len >= wanted) {
+            true => Ok(()),
+            false => self.refill(pages, basis, wanted.next_power_of_two()),
+        }
+    }
+
     /// Takes an extent for the long list of a transaction that has freed many extents. `None` if
     /// there is none and the file cannot grow.
-    fn take_long_list(&mut self, pages: &mut TxnPages, basis: &Basis) -> Result<Option<Extent>> {
-        let items = self.recent.len() + self.reserve.len() + pages.free.unlisted_count() + self.lists.spare().len();
-        // The save adds pages of the tree, and what it makes usable.
-        let wanted = free_list::list_pages(pages.page_size(), items + items / 8 + 2 * LISTED_PENDING_MAX);
+    fn take_long_list(&mut self, pages: &mut TxnPages) -> Result<Option<Extent>> {
+        let wanted = self.long_list_pages(pages);
         if let Some(list) = self.lists.take(wanted) {
             pages.claim(list.0, list.1)?;
             return Ok(Some(list));
         }
         // Lists of nearly the same length use the same extents.
         let len = wanted.next_power_of_two();
-        self.ensure(pages, basis, len)?;
         if let Some(id) = pages.free.take_extent(len) {
             pages.claim(id, len)?;
             return Ok(Some((id, len)));
@@ -384,10 +410,14 @@ impl FreeCache {
         Ok(ExtentPtr { ptr, pages: extent })
     }
 
+    /// Items of the free list as it is now.
+    fn list_items(&self, pages: &TxnPages) -> usize {
+        self.recent.len() + self.reserve.len() + pages.free.unlisted_count() + self.lists.spare().len()
+    }
+
     /// Pages of the free list as it is now.
     fn list_pages(&self, pages: &TxnPages) -> u64 {
-        let items = self.recent.len() + self.reserve.len() + pages.free.unlisted_count() + self.lists.spare().len();
-        free_list::list_pages(pages.page_size(), items)
+        free_list::list_pages(pages.page_size(), self.list_items(pages))
     }
 
     /// Takes pages for the free list after the tree was saved: changes no extent that the tree has.
@@ -428,55 +458,6 @@ fn pending_record(
             let key = decode_pending_key(key)?;
             Ok(Some((key, decode_items(key, value, page_count)?)))
         }
-    }
-}
-
-fn load_best_fit(pages: &mut TxnPages, latest: &State, extent: u64) -> Result<()> {
-    let mut cursor = Cursor::new(Tree::new(pages, &latest.free_space));
-    let mut next = cursor.seek(&big_key(extent, PageId(0)))?;
-    // Load several candidates: the tree still lists extents that this transaction has used up.
-    let mut found = Vec::new();
-    while let Some((key, _)) = next.filter(|_| found.len() < RECLAIM_BATCH) {
-        let Some(rest) = key.strip_prefix(&[TAG_BIG]).filter(|rest| rest.len() == 12) else { break };
-        let (len, start) = (from_be48(&rest[..6]), PageId(from_be48(&rest[6..])));
-        in_file(start, len, latest.page_count)?;
-        found.push((start, len));
-        next = cursor.next()?;
-    }
-    for (start, len) in found {
-        load(pages, start, len)?;
-        if pages.free.longest() >= extent {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Loads the extents that the tree lists directly before and after each unlisted extent, so that
-/// listing merges them. Without this, neighbours that were freed by different transactions would
-/// stay separate, and short extents would never become a long run.
-fn load_neighbours(pages: &mut TxnPages, root: &TreeRoot) -> Result<()> {
-    let unlisted: Vec<(PageId, u64)> = pages.free.unlisted().collect();
-    let page_count = pages.page_count();
-    let mut found = Vec::new();
-    let mut cursor = Cursor::new(Tree::new(pages, root));
-    for (start, len) in unlisted {
-        // An extent in the tree that starts inside an unlisted one is loaded already.
-        let end = PageId(start.0 + len);
-        for entry in [cursor.seek_before(&usable_key(start))?, cursor.seek(&usable_key(end))?] {
-            let usable = entry.filter(|(key, _)| key.first() == Some(&TAG_USABLE));
-            let extent = usable.map(|(key, value)| decode_usable(key, value, page_count)).transpose()?;
-            found.extend(extent.filter(|&(id, len)| id == end || id.0 + len == start.0));
-        }
-    }
-    found.into_iter().try_for_each(|(start, len)| load(pages, start, len))
-}
-
-fn load(pages: &mut TxnPages, start: PageId, len: u64) -> Result<()> {
-    if pages.free.load(start, len) {
-        Ok(())
-    } else {
-        Err(overlap(start, len))
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! free_tree     finds extents that may be used again, saves what a transaction changed
+//! load_extents  usable extents from the tree: long ones, and neighbours
 //! list_extents  extents for long free lists
 //! free_records  keys and values of the free-space tree as bytes
 //! save_pages    allocates pages for the free-space tree itself while it is saved
@@ -20,4 +21,5 @@ pub(crate) mod free_extents;
 pub(crate) mod free_records;
 pub(crate) mod free_tree;
 mod list_extents;
+mod load_extents;
 mod save_pages;
