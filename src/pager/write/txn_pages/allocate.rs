@@ -95,9 +95,12 @@ impl TxnPages {
         few && self.needed_for(pages) > self.write_map.len_bytes()
     }
 
-    /// Grows the file for an operation that needs an extent of `pages`.
+    /// Grows the file for an operation that needs an extent of `pages`, unless it has room.
     pub(crate) fn grow_for(&mut self, pages: u64) -> Result<()> {
-        self.grow(self.needed_for(pages))
+        match self.needed_for(pages) {
+            needed if needed > self.write_map.len_bytes() => self.grow(needed),
+            _ => Ok(()),
+        }
     }
 
     fn needed_for(&self, pages: u64) -> u64 {
