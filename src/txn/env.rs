@@ -23,7 +23,7 @@ use crate::hooks::{self, FlushKind, Moment, Mutant};
 use crate::ids::TxnId;
 use crate::mapping::Mapping;
 use crate::page::meta::{self, MetaPage, Slot};
-use crate::pager::write::free_space::LiveStates;
+use crate::pager::write::live_states::LiveStates;
 use crate::pager::write::txn_pages::TxnPages;
 use crate::sys::refused;
 use crate::txn::core::Core;

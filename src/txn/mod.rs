@@ -26,7 +26,7 @@
 //!     by log, shared with others     Core::flush_records  log/lead.rs
 //!     by checkpoint                  Core::commit_state   write/checkpoint.rs
 //! which states must stay readable    Env::live_states     env.rs
-//! whether a page may be used again   LiveStates::reach    ../pager/write/free_space.rs
+//! whether a page may be used again   LiveStates::reach    ../pager/write/live_states.rs
 //! which functions ask LiveStates:
 //!     for extents of the free list   FreeCache::begin     free/free_tree.rs
 //!     for extents of the tree        FreeCache::reclaim   free/free_tree.rs

@@ -9,7 +9,7 @@
 
 use crate::ids::{PageId, PagePtr, TreeId, TxnId};
 use crate::page::meta::{ExtentPtr, LogDescriptor, MetaPage, TreeRoot};
-use crate::pager::write::free_space::LiveStates;
+use crate::pager::write::live_states::LiveStates;
 
 /// Words of a state in a live record.
 pub(crate) const STATE_WORDS: usize = 19;

@@ -5,6 +5,7 @@
 //! ```text
 //! txn_pages        pages of the running transaction: allocate, change, free
 //! free_space       which pages may be allocated
+//! live_states      which states keep a freed page from being allocated again
 //! prefault         brings fresh pages into memory before the writer stores to them
 //! write_queue      pages built in private memory and written by a thread
 //! append_buffer    the page that appends fill, in private memory
@@ -15,6 +16,7 @@
 
 pub(crate) mod append_buffer;
 pub(crate) mod free_space;
+pub(crate) mod live_states;
 pub(crate) mod overflow_writer;
 pub(crate) mod prefault;
 pub(crate) mod txn_pages;

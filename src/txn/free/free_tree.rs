@@ -33,17 +33,14 @@ use crate::hooks;
 use crate::ids::{PageId, PagePtr, TxnId};
 use crate::page::free_list::{self, FreeItem};
 use crate::page::meta::{ExtentPtr, TreeRoot};
-use crate::pager::write::free_space::LiveStates;
+use crate::pager::write::live_states::LiveStates;
 use crate::pager::write::txn_pages::TxnPages;
 use crate::pager::{PageRead, PageWrite};
 use crate::tree::{self, Cursor, Tree};
 use crate::txn::free::free_extents::read_list;
-use crate::txn::free::free_records::{
-    decode_items, decode_pending_key, decode_usable, next_key, pending_key, usable_key, PendingKey, ITEMS_PER_RECORD,
-    TAG_USABLE,
-};
+use crate::txn::free::free_records::{decode_usable, next_key, usable_key, PendingKey, ITEMS_PER_RECORD, TAG_USABLE};
 use crate::txn::free::list_extents::{Extent, ListExtents};
-use crate::txn::free::load_extents::{load, load_best_fit, load_neighbours};
+use crate::txn::free::load_extents::{load, load_best_fit, load_neighbours, pending_record};
 use crate::txn::free::save_pages::SavePages;
 use crate::txn::state::{Basis, State};
 
@@ -443,22 +440,6 @@ fn usable_item(start: PageId, pages: u64) -> FreeItem {
 #[inline]
 fn enough(pages: &TxnPages, extent: u64) -> bool {
     pages.free.usable_pages() >= LOW_WATER_PAGES && (extent <= 1 || pages.free.longest() >= extent)
-}
-
-fn pending_record(
-    pages: &TxnPages,
-    root: &TreeRoot,
-    from: PendingKey,
-    page_count: u64,
-) -> Result<Option<(PendingKey, Vec<FreeItem>)>> {
-    let mut cursor = Cursor::new(Tree::new(pages, root));
-    match cursor.seek(&pending_key(from))? {
-        None => Ok(None),
-        Some((key, value)) => {
-            let key = decode_pending_key(key)?;
-            Ok(Some((key, decode_items(key, value, page_count)?)))
-        }
-    }
 }
 
 fn add_usable(pages: &mut TxnPages, start: PageId, len: u64) -> Result<()> {

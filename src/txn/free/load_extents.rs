@@ -1,4 +1,5 @@
-//! Loading usable extents from the free-space tree into memory: long ones, and neighbours.
+//! Reading extents of the free-space tree into memory: long usable ones, neighbours, and pending
+//! ones.
 //!
 //! Floor: txn. Part of [`FreeCache`](super::free_tree::FreeCache), which loads all others in order.
 //!
@@ -7,16 +8,21 @@
 
 use crate::error::Result;
 use crate::ids::PageId;
+use crate::page::free_list::FreeItem;
 use crate::page::meta::TreeRoot;
 use crate::pager::write::txn_pages::TxnPages;
 use crate::tree::{Cursor, Tree};
-use crate::txn::free::free_records::{big_key, decode_usable, from_be48, in_file, usable_key, TAG_BIG, TAG_USABLE};
+use crate::txn::free::free_records::{
+    big_key, decode_items, decode_pending_key, decode_usable, from_be48, in_file, pending_key, usable_key, PendingKey,
+    TAG_BIG, TAG_USABLE,
+};
 use crate::txn::free::free_tree::overlap;
 use crate::txn::state::State;
 
 /// Extents that are loaded in one search for a long one.
 const CANDIDATES: usize = 64;
 
+/// Loads the smallest extents of at least `extent` pages, until one of them is usable.
 pub(super) fn load_best_fit(pages: &mut TxnPages, latest: &State, extent: u64) -> Result<()> {
     let mut cursor = Cursor::new(Tree::new(pages, &latest.free_space));
     let mut next = cursor.seek(&big_key(extent, PageId(0)))?;
@@ -58,10 +64,28 @@ pub(super) fn load_neighbours(pages: &mut TxnPages, root: &TreeRoot) -> Result<(
     found.into_iter().try_for_each(|(start, len)| load(pages, start, len))
 }
 
+/// Loads an extent; an error if it overlaps another.
 pub(super) fn load(pages: &mut TxnPages, start: PageId, len: u64) -> Result<()> {
     if pages.free.load(start, len) {
         Ok(())
     } else {
         Err(overlap(start, len))
+    }
+}
+
+/// Reads the first pending record from a key on.
+pub(super) fn pending_record(
+    pages: &TxnPages,
+    root: &TreeRoot,
+    from: PendingKey,
+    page_count: u64,
+) -> Result<Option<(PendingKey, Vec<FreeItem>)>> {
+    let mut cursor = Cursor::new(Tree::new(pages, root));
+    match cursor.seek(&pending_key(from))? {
+        None => Ok(None),
+        Some((key, value)) => {
+            let key = decode_pending_key(key)?;
+            Ok(Some((key, decode_items(key, value, page_count)?)))
+        }
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! Floor: txn. A page that a commit supersedes is *pending* until no live state reaches it, then it
 //! is *usable*. One function decides whether a page may be used again (rule R5):
-//! `LiveStates::reach` in `pager/write/free_space.rs`, with the states that `Env::live_states`
+//! `LiveStates::reach` in `pager/write/live_states.rs`, with the states that `Env::live_states`
 //! collected. `FreeCache::begin` and `FreeCache::reclaim` in `free_tree` call it for each pending
 //! extent and make it usable.
 //!
 //! ```text
 //! free_tree     finds extents that may be used again, saves what a transaction changed
-//! load_extents  usable extents from the tree: long ones, and neighbours
+//! load_extents  reads extents of the tree: long ones, neighbours, pending ones
 //! list_extents  extents for long free lists
 //! free_records  keys and values of the free-space tree as bytes
 //! save_pages    allocates pages for the free-space tree itself while it is saved

@@ -88,32 +88,24 @@ const EVENTUAL_COMMITS: usize = 100_000;
 
 /// Durable commits of many overwritten entries each.
 pub(crate) fn batches(run: &Run<'_>) -> Res<Vec<Figure>> {
-    let by_call = About {
-        id: "batches",
-        title: "overwritten entries, 1,000 in a durable commit, closing included",
-        unit: "entries/s",
-        better: Better::Higher,
-    };
-    let by_puts = About { id: "batches_puts", title: "the same, by a loop of puts in all engines", ..by_call };
-    Ok(vec![many(run, by_call, BATCHES, Order::Batch)?, many(run, by_puts, BATCHES, Order::Any)?])
+    let title = "overwritten entries, 1,000 in a durable commit, closing included";
+    by_call_and_by_puts(run, ["batches", "batches_puts"], title, BATCHES)
 }
 
 /// The same for so long that several checkpoints are made.
 pub(crate) fn updates(run: &Run<'_>) -> Res<Vec<Figure>> {
-    let by_call = About {
-        id: "updates",
-        title: "1,000,000 overwritten entries, 1,000 in a durable commit, closing included",
-        unit: "entries/s",
-        better: Better::Higher,
-    };
-    let by_puts = About { id: "updates_puts", title: "the same, by a loop of puts in all engines", ..by_call };
-    Ok(vec![many(run, by_call, UPDATE_BATCHES, Order::Batch)?, many(run, by_puts, UPDATE_BATCHES, Order::Any)?])
+    let title = "1,000,000 overwritten entries, 1,000 in a durable commit, closing included";
+    by_call_and_by_puts(run, ["updates", "updates_puts"], title, UPDATE_BATCHES)
+}
+
+fn by_call_and_by_puts(run: &Run<'_>, ids: [&'static str; 2], title: &str, batches: usize) -> Res<Vec<Figure>> {
+    let by_call = About { id: ids[0], title, unit: "entries/s", better: Better::Higher };
+    let by_puts = About { id: ids[1], title: "the same, by a loop of puts in all engines", ..by_call };
+    Ok(vec![many(run, by_call, batches, Order::Batch)?, many(run, by_puts, batches, Order::Any)?])
 }
 
 fn many(run: &Run<'_>, about: About<'_>, batches: usize, order: Order) -> Res<Figure> {
-    let all = run.data.shuffled(REMOVE_SEED);
-    let mut rng = Rng::new(COMMIT_SEED);
-    let ids: Vec<u32> = (0..(batches + 1) * BATCH_ENTRIES).map(|_| all[rng.below(all.len() as u64) as usize]).collect();
+    let ids = random(&run.data.shuffled(REMOVE_SEED), (batches + 1) * BATCH_ENTRIES);
     let mut series = vec![Series::default(); run.engines().len()];
     let samples = run.interleave(|i, engine| in_batches(run, engine, &ids, order, &mut series[i]))?;
     Ok(run.figure(about, samples, &series.iter().map(Series::note).collect::<Vec<_>>()))
@@ -147,10 +139,7 @@ fn in_batches(run: &Run<'_>, engine: &Engine, ids: &[u32], order: Order, series:
 
 /// Commits that do not wait for the disk; closing, outside the clock, makes them durable.
 pub(crate) fn eventual(run: &Run<'_>) -> Res<Figure> {
-    let all = run.data.shuffled(REMOVE_SEED);
-    let mut rng = Rng::new(COMMIT_SEED);
-    let count = WARM_UP_COMMITS + EVENTUAL_COMMITS;
-    let ids: Vec<u32> = (0..count).map(|_| all[rng.below(all.len() as u64) as usize]).collect();
+    let ids = random(&run.data.shuffled(REMOVE_SEED), WARM_UP_COMMITS + EVENTUAL_COMMITS);
     let shape = run.data.shape;
     let tuning = Tuning { eventual: true, ..Tuning::default() };
     let samples = run.interleave(|_, engine| {
@@ -239,8 +228,12 @@ fn freed_figure(run: &Run<'_>, pairs: &[Vec<(f64, f64)>], series: &[Series], mut
 
 /// Random entries out of `from`, one per commit.
 fn chosen(run: &Run<'_>, from: &[u32]) -> Vec<u32> {
+    random(from, WARM_UP_COMMITS + run.options.commits)
+}
+
+/// So many random entries out of `from`, the same in each run.
+fn random(from: &[u32], count: usize) -> Vec<u32> {
     let mut rng = Rng::new(COMMIT_SEED);
-    let count = WARM_UP_COMMITS + run.options.commits;
     (0..count).map(|_| from[rng.below(from.len() as u64) as usize]).collect()
 }
 
