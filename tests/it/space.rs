@@ -78,7 +78,8 @@ fn steady_overwrites_do_not_grow_the_file() {
 fn commits_of_mixed_sizes_do_not_grow_the_file() {
     let mut rng = Rng::new(seed("mixed_sizes"));
     for db in TestDb::both(&Options::new()) {
-        put_all(&db, 0..20_000, 150, 0);
+        // The file is so long when the log is made that the log keeps its length.
+        (0..3).for_each(|version| put_all(&db, 0..20_000, 150, version));
         let mut rounds = |count: u64| {
             for _ in 0..count {
                 [3, 50, 200, 600].into_iter().for_each(|each| churn(&db, &mut rng, 1, each, 20_000));
