@@ -314,13 +314,18 @@ impl Mapping {
     }
 
     /// Drops the clean pages of the file from the page cache, unless another program has them
-    /// mapped. They come back one by one. Readers go on meanwhile.
+    /// mapped. Then they are read ahead and verified again, as after opening. Readers go on
+    /// meanwhile.
     pub(crate) fn drop_cache(&self) {
         if self.is_faulted() {
             return;
         }
+        let window = self.window();
         // Both calls are advice; pages that they do not drop stay.
-        best_effort(self.window().release_pages().and_then(|()| self.shared.ahead.drop_cache(0, 0)));
+        best_effort(window.release_pages().and_then(|()| self.shared.ahead.drop_cache(0, 0)));
+        // A page that counts as verified is not read ahead.
+        window.verified_bitmap().clear();
+        self.shared.ahead.forget_examined();
     }
 
     /// Whether an access that the kernel cannot serve becomes an error. Otherwise it kills the

@@ -21,8 +21,8 @@
 //!
 //! Invariants:
 //!   AHEAD-1  nothing past the end of a snapshot's state is requested, however long the file is.
-//!   AHEAD-2  a chunk is read ahead at most once. Pages of it that were evicted are read one by
-//!            one.
+//!   AHEAD-2  a chunk is read ahead at most once, until Mapleaf itself drops the file from memory.
+//!            Pages that the kernel evicts are read one by one.
 //!
 //! Failure: none. If the kernel ignores the advice, reads only take longer. An unreadable page is
 //! an error of its reader.
@@ -228,6 +228,16 @@ impl Ahead {
     /// Forgets which chunks were loaded: their pages are about to leave memory.
     fn forget_loaded(&self) {
         self.loaded.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+
+    /// Forgets which chunks were examined: the whole file was dropped from memory.
+    pub(super) fn forget_examined(&self) {
+        self.examined.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+
+    #[cfg(test)]
+    pub(super) fn mark_all_examined(&self) {
+        self.examined.iter().for_each(|word| word.store(u64::MAX, Ordering::Relaxed));
     }
 
     /// The bit of a chunk in `loaded`, if no earlier chunk has the same bit.

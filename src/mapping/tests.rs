@@ -809,3 +809,16 @@ mod faults {
         assert!(matches!(error, Error::Fault { offset, .. } if offset == 9 * PAGE), "{error}");
     }
 }
+
+#[test]
+fn pages_of_a_dropped_cache_are_read_ahead_and_verified_again() {
+    let (mapping, _temp) = in_file(None);
+    let mut write_map = mapping.write_map().unwrap();
+    mapping.grow(&mut write_map, 64 * PAGE).unwrap();
+    let read_map = mapping.read_map();
+    read_map.set_verified(PageId(20), 7);
+    read_map.ahead().mark_all_examined();
+    mapping.drop_cache();
+    assert_eq!(read_map.verified_byte(PageId(20)), 0);
+    assert!(!read_map.ahead().was_examined(20 * PAGE));
+}

@@ -169,7 +169,7 @@ impl WriteMap {
         self.claims.extents()
     }
 
-    #[cfg(test)]
+    /// Number of claimed pages.
     pub(crate) fn claimed_count(&self) -> u64 {
         self.claims.count()
     }
