@@ -88,6 +88,9 @@ pub(crate) trait PageWrite: PageRead {
     /// Whether this transaction allocated the page, so that it may change it in place.
     fn is_dirty(&self, id: PageId) -> bool;
 
+    /// Number of dirty pages, of all trees.
+    fn dirty_count(&self) -> u64;
+
     /// Allocates a page, lets `build` fill it, and seals it. `build` gets a page with arbitrary
     /// contents and must write all of it. An implementation may write the page through: then it is
     /// not dirty afterwards, and a later change copies it.

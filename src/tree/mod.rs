@@ -33,7 +33,7 @@ pub(crate) use crate::page::meta::TreeRoot;
 pub(crate) use edit::append::AppendHint;
 pub(crate) use edit::drop::drop_tree;
 pub(crate) use edit::put::PutHint;
-pub(crate) use edit::seal::seal;
+pub(crate) use edit::seal::{seal, seal_after_puts};
 pub(crate) use handle::{Tree, TreeMut};
 pub(crate) use load::bulk::Bulk;
 pub(crate) use load::sorted_run::SortedRun;

@@ -44,6 +44,8 @@ pub(crate) struct Writer {
     pub(crate) record: TxnRecord,
     /// Txn of the state that `pages.free` and `cache` belong to.
     pub(crate) based_on: TxnId,
+    /// Transactions that were begun before the running one.
+    pub(crate) begun: u64,
 }
 
 impl Writer {
@@ -174,6 +176,7 @@ impl Env {
             cache: FreeCache::default(),
             record: TxnRecord::default(),
             based_on: TxnId::default(),
+            begun: 0,
         }));
         self.has_writer.store(true, Ordering::Relaxed);
         Ok(())

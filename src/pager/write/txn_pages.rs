@@ -352,6 +352,10 @@ impl PageWrite for TxnPages {
         self.write_map.is_claimed(id)
     }
 
+    fn dirty_count(&self) -> u64 {
+        self.write_map.claimed_count()
+    }
+
     fn write_new(&mut self, build: impl FnOnce(&mut [u8], PageId) -> Result<()>) -> Result<PagePtr> {
         if self.write_queue.is_none() {
             let id = self.alloc(1)?;

@@ -26,9 +26,47 @@ use crate::tree::{Tree, TreeMut, TreeRoot};
 pub(crate) struct PutHint {
     leaf: PageId,
     at: usize,
+    /// The index of the child in each branch on the way to the leaf.
+    steps: [u16; HINT_STEPS],
+    /// The height of the tree for which `steps` holds, or 0.
+    height: u8,
 }
 
+/// Branches above a leaf that a hint remembers. Higher trees have no hint.
+pub(super) const HINT_STEPS: usize = 5;
+
 impl PutHint {
+    /// The place of a put, whose way is not known.
+    fn of(leaf: PageId, at: usize) -> PutHint {
+        PutHint { leaf, at, ..PutHint::default() }
+    }
+
+    /// The place at the end of a path.
+    fn at_end_of(path: &Path) -> PutHint {
+        let mut hint = PutHint::of(path.leaf().ptr.id, path.leaf().index());
+        let branches = path.len() - 1;
+        if branches <= HINT_STEPS {
+            (0..branches).for_each(|depth| hint.steps[depth] = path.frame(depth).at as u16);
+            hint.height = path.len() as u8;
+        }
+        hint
+    }
+
+    /// Moves to a place in a leaf. The way to it stays known if it is the same leaf.
+    #[inline]
+    fn move_to(&mut self, leaf: PageId, at: usize) {
+        match self.leaf == leaf {
+            true => self.at = at,
+            false => *self = PutHint::of(leaf, at),
+        }
+    }
+
+    /// The index of the child to take in each branch of a tree of this height, to the leaf of the
+    /// last put.
+    pub(super) fn steps(&self, height: usize) -> Option<&[u16]> {
+        (usize::from(self.height) == height).then(|| &self.steps[..height - 1])
+    }
+
     fn pattern(&self, leaf: PageId, at: usize) -> Pattern {
         if leaf != self.leaf || leaf.is_none() {
             Pattern::Random
@@ -80,7 +118,7 @@ impl<P: PageWrite> TreeMut<'_, P> {
         let value = store(pages, root.tree)?;
         let change = Change { key, value, replace };
         if pages.is_dirty(ptr.id) && store_in_place(pages, ptr.id, at, &change)? {
-            *hint = PutHint { leaf: ptr.id, at };
+            hint.move_to(ptr.id, at);
         } else {
             let pattern = if replace { Pattern::Random } else { hint.pattern(ptr.id, at) };
             *hint = put_along_path(TreeMut::new(pages, root), ptr.id, &change, pattern)?;
@@ -156,8 +194,8 @@ fn put_along_path<P: PageWrite>(
     make_dirty(&mut tree, &mut path)?;
     let Frame { ptr, at } = path.leaf();
     if store_in_place(tree.pages, ptr.id, at as usize, change)? {
-        return Ok(PutHint { leaf: ptr.id, at: at as usize });
+        return Ok(PutHint::at_end_of(&path));
     }
     let (leaf, at) = split_leaf(&mut tree, &path, change, pattern)?;
-    Ok(PutHint { leaf, at })
+    Ok(PutHint::of(leaf, at))
 }

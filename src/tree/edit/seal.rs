@@ -14,6 +14,7 @@ use crate::page::checksum;
 use crate::pager::PageWrite;
 
 use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
+use crate::tree::edit::put::{PutHint, HINT_STEPS};
 use crate::tree::path::{branch_at, branch_mut};
 use crate::tree::TreeRoot;
 
@@ -27,6 +28,51 @@ pub(crate) fn seal<P: PageWrite>(pages: &mut P, root: &mut TreeRoot) -> Result<(
     }
     let unsealed = *root;
     walk_depth_first(&mut SealWalk { pages, root: &mut root.ptr }, &unsealed)
+}
+
+/// Like [`seal`], after puts of which `last` was the last one. If it was the only one, finds its
+/// pages without a search for dirty ones.
+pub(crate) fn seal_after_puts<P: PageWrite>(pages: &mut P, root: &mut TreeRoot, last: &PutHint) -> Result<()> {
+    match only_dirty_path(pages, root, last)? {
+        Some((path, steps)) => {
+            let mut walk = SealWalk { pages, root: &mut root.ptr };
+            for depth in (0..=steps.len()).rev() {
+                let parent = depth.checked_sub(1).map(|above| (path[above], usize::from(steps[above])));
+                walk.seal_page(path[depth], parent)?;
+            }
+            Ok(())
+        }
+        None => seal(pages, root),
+    }
+}
+
+/// The pages from the root to the leaf of the last put, and the indexes between them, if no other
+/// page is dirty.
+fn only_dirty_path<'h, P: PageWrite>(
+    pages: &P,
+    root: &TreeRoot,
+    last: &'h PutHint,
+) -> Result<Option<([PageId; HINT_STEPS + 1], &'h [u16])>> {
+    let height = usize::from(root.height);
+    if height == 0 || pages.dirty_count() != height as u64 {
+        return Ok(None);
+    }
+    let Some(steps) = last.steps(height) else { return Ok(None) };
+    let (mut path, mut ptr) = ([PageId::NONE; HINT_STEPS + 1], root.ptr);
+    for depth in 0..height {
+        if !pages.is_dirty(ptr.id) {
+            return Ok(None);
+        }
+        path[depth] = ptr.id;
+        if let Some(&step) = steps.get(depth) {
+            let branch = branch_at(pages, ptr, height - 1 - depth)?;
+            if usize::from(step) >= branch.count() {
+                return Ok(None);
+            }
+            ptr = branch.child(usize::from(step))?;
+        }
+    }
+    Ok(Some((path, steps)))
 }
 
 struct SealWalk<'s, P> {

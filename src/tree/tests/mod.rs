@@ -136,7 +136,7 @@ impl ModelTree {
 
     /// Seals and commits.
     fn commit(&mut self) {
-        seal(&mut self.pages, &mut self.root).unwrap();
+        seal_after_puts(&mut self.pages, &mut self.root, &self.put_hint).unwrap();
         self.pages.commit();
         self.put_hint = PutHint::default();
         self.append_hint = AppendHint::default();

@@ -199,6 +199,10 @@ impl PageWrite for VecPages {
         self.states.get(id.0 as usize) == Some(&State::Dirty)
     }
 
+    fn dirty_count(&self) -> u64 {
+        self.states.iter().filter(|state| **state == State::Dirty).count() as u64
+    }
+
     fn finish_filling(&mut self, id: PageId) -> Result<Option<PagePtr>> {
         let crc = checksum::seal(self.page_mut(id)?);
         self.states[id.0 as usize] = State::Finished(crc32fast::hash(self.raw(id)));

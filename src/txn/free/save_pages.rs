@@ -89,6 +89,9 @@ impl PageWrite for SavePages<'_> {
     fn is_dirty(&self, id: PageId) -> bool {
         self.pages.is_dirty(id)
     }
+    fn dirty_count(&self) -> u64 {
+        self.pages.dirty_count()
+    }
     fn alloc(&mut self, pages: u64) -> Result<PageId> {
         match if pages == 1 { self.reserve.pop() } else { None } {
             Some(id) => {

@@ -327,7 +327,7 @@ impl WriteTxn {
         let needed = self.env.live.checkpoint();
         let superseded = writer.pages.free.freed_pages(needed.pinned.unwrap_or(needed.durable_meta.txn));
         let (free_space, free_list) = writer.cache.save(&mut writer.pages, &self.basis)?;
-        self.watch_folios()?;
+        self.end_watching_folios()?;
         let writer = writer_of(&mut self.writer);
         let txn = self.basis.latest.txn.next();
         Ok(Some(State {
@@ -357,7 +357,8 @@ impl WriteTxn {
             self.ensure(0)?;
             let table = &mut self.tables[at];
             let writer = writer_of(&mut self.writer);
-            tree::seal(&mut writer.pages, &mut table.record.root).map_err(|e| e.with_table(table.name()))?;
+            tree::seal_after_puts(&mut writer.pages, &mut table.record.root, &table.put_hint)
+                .map_err(|e| e.with_table(table.name()))?;
             let record = table.record.encode();
             TreeMut::new(&mut writer.pages, &mut self.catalog).put(
                 table.name().as_bytes(),
@@ -380,6 +381,7 @@ impl WriteTxn {
             return;
         }
         writer.pages.end();
+        writer.begun += 1;
         let window_id = self.env.mapping.window_id();
         if window_id != self.window_id || self.env.readers.may_pin_old_windows() {
             self.env.readers.unpin_old_windows(window_id);

@@ -65,7 +65,8 @@ fn may_have_lost(source: &io::Error) -> bool {
 /// pages.
 #[derive(Debug)]
 struct FolioWatch {
-    since: Dirtied,
+    /// `None`: this transaction does not count yet what it dirties.
+    since: Option<Dirtied>,
     /// The number of pages of the transaction at which to look next.
     next_pages: u64,
 }
@@ -74,9 +75,17 @@ impl FolioWatch {
     /// Look first at 2 pages, then each time the transaction has `FACTOR` times as many.
     const FIRST_PAGES: u64 = 2;
     const FACTOR: u64 = 8;
+    /// Counting takes system calls. So only the first of this many transactions counts from its
+    /// beginning, and the others if they get `LARGE_PAGES` pages.
+    const ONE_OF: u64 = 8;
+    const LARGE_PAGES: u64 = 64;
 
-    fn begin() -> FolioWatch {
-        FolioWatch { since: Dirtied::until_now(), next_pages: FolioWatch::FIRST_PAGES }
+    /// For the transaction with this number among those of the writer.
+    fn begin(number: u64) -> FolioWatch {
+        match number % FolioWatch::ONE_OF {
+            0 => FolioWatch { since: Some(Dirtied::until_now()), next_pages: FolioWatch::FIRST_PAGES },
+            _ => FolioWatch { since: None, next_pages: FolioWatch::LARGE_PAGES },
+        }
     }
 }
 
@@ -86,6 +95,7 @@ impl WriteTxn {
     pub(crate) fn begin(env: Arc<Env>) -> Result<WriteTxn> {
         match WriteTxn::try_begin(&env) {
             Ok((writer, basis)) => Ok(WriteTxn {
+                folios: FolioWatch::begin(writer.begun),
                 window_id: env.mapping.window_id(),
                 env,
                 writer: Some(writer),
@@ -97,7 +107,6 @@ impl WriteTxn {
                 broken: None,
                 durability: Durability::default(),
                 makes_log: false,
-                folios: FolioWatch::begin(),
             }),
             Err(e) => {
                 env.writer_lock.release();
@@ -228,15 +237,25 @@ impl WriteTxn {
     /// stores dirty only their own pages. Dirty pages are flushed first, because the kernel does
     /// not drop them.
     #[cold]
-    pub(super) fn watch_folios(&mut self) -> Result<()> {
+    fn watch_folios(&mut self) -> Result<()> {
         let pages = self.pages();
         let count = pages.owned_count();
-        let suspicious = self.folios.since.is_suspicious_for(count * pages.page_size() as u64);
+        let bytes = count * pages.page_size() as u64;
+        let suspicious = self.folios.since.is_some_and(|since| since.is_suspicious_for(bytes));
         if suspicious && pages.are_in_large_folios() {
             self.env.flush_and_drop_cache()?;
         }
-        self.folios = FolioWatch { since: Dirtied::until_now(), next_pages: count.max(1) * FolioWatch::FACTOR };
+        let next_pages = count.max(1) * FolioWatch::FACTOR;
+        self.folios = FolioWatch { since: Some(Dirtied::until_now()), next_pages };
         Ok(())
+    }
+
+    /// The last [`WriteTxn::watch_folios`] of the transaction.
+    pub(super) fn end_watching_folios(&mut self) -> Result<()> {
+        match self.folios.since {
+            Some(_) => self.watch_folios(),
+            None => Ok(()),
+        }
     }
 
     /// Adds a put to the record of the transaction, if operations are recorded.
