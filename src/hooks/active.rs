@@ -390,6 +390,21 @@ pub(crate) fn log_shape() -> Option<(u64, u64)> {
 }
 
 thread_local! {
+    static ALONE: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+/// Sets whether this thread commits alone when it can: appends its record and flushes it with one
+/// write. `None`: as if no test ran.
+pub fn set_alone(alone: Option<bool>) {
+    ALONE.set(alone);
+}
+
+/// The value of [`set_alone`] for this thread.
+pub(crate) fn alone() -> Option<bool> {
+    ALONE.get()
+}
+
+thread_local! {
     static STEPS: Cell<u64> = const { Cell::new(0) };
 }
 

@@ -65,6 +65,11 @@ pub(crate) fn chain() -> Option<u32> {
 }
 
 #[inline(always)]
+pub(crate) fn alone() -> Option<bool> {
+    None
+}
+
+#[inline(always)]
 pub(crate) fn is(_mutant: Mutant) -> bool {
     false
 }

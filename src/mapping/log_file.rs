@@ -18,8 +18,10 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::ptr::NonNull;
 
+use self::WriteFailed::{NotFlushed, NotWritten};
 use super::Mapping;
 use crate::hooks::{self, FlushKind, Mutant};
+use crate::sys::direct_io::DurableWriter;
 use crate::sys::memory_calls::{self, Access};
 use crate::sys::{call, descriptor, file_calls, page_cache, refused};
 
@@ -36,6 +38,17 @@ pub(crate) struct LogFile {
     offset: u64,
     len: u64,
     page_size: u64,
+    /// Writes records past the page cache; `None` if the file system does not support it.
+    durable: Option<DurableWriter>,
+}
+
+/// Why a record was not made durable by its write.
+#[derive(Debug)]
+pub(crate) enum WriteFailed {
+    /// As by [`LogFile::write`]: no flush has failed.
+    NotWritten,
+    /// As by [`LogFile::flush`].
+    NotFlushed(io::Error),
 }
 
 // SAFETY: the pointer names a mapping that only this value owns, and through which nothing is read
@@ -61,7 +74,8 @@ impl LogFile {
         // A whole number of kernel pages around the extent.
         let (start, end) = (offset & !(call::page_bytes() - 1), (offset + len).next_multiple_of(call::page_bytes()));
         let base = memory_calls::map_file(&file, start, end - start, Access::Read)?;
-        Ok(LogFile { file, base, start, mapped: end - start, offset, len, page_size: mapping.page_size as u64 })
+        let (page_size, durable) = (mapping.page_size as u64, DurableWriter::open(&mapping.file));
+        Ok(LogFile { file, base, start, mapped: end - start, offset, len, page_size, durable })
     }
 
     /// Whether this is the extent at `offset`.
@@ -72,12 +86,7 @@ impl LogFile {
     /// Writes bytes at a position. No write crosses the end of a page (CREATE-2), and none makes
     /// the file longer.
     pub(crate) fn write(&self, mapping: &Mapping, position: u64, bytes: &[u8]) -> io::Result<()> {
-        let end = self.offset + self.len;
-        file_calls::within_size_limit(end)?;
-        if mapping.file_len()? < end {
-            // Another program cut the file. Writing would hide that.
-            return Err(io::Error::other("the file was cut"));
-        }
+        self.check_length(mapping)?;
         let (mut position, mut rest) = (position, bytes);
         while !rest.is_empty() {
             let room = self.page_size - position % self.page_size;
@@ -95,6 +104,52 @@ impl LogFile {
             rest = later;
         }
         Ok(())
+    }
+
+    /// Returns an error if a write would exceed the size limit of the process, or if the file does
+    /// not have the whole log any more.
+    fn check_length(&self, mapping: &Mapping) -> io::Result<()> {
+        let end = self.offset + self.len;
+        file_calls::within_size_limit(end)?;
+        if mapping.file_len()? < end {
+            // Another program cut the file. Writing would hide that.
+            return Err(io::Error::other("the file was cut"));
+        }
+        Ok(())
+    }
+
+    /// Whether [`LogFile::write_durably`] can write so many bytes at a position: whole pages before
+    /// the end of the ring.
+    pub(crate) fn writes_durably(&self, position: u64, len: usize) -> bool {
+        let start = position % self.len;
+        self.durable.is_some() && start + len as u64 <= self.len && DurableWriter::fits(self.offset + start, len)
+    }
+
+    /// Writes whole pages at a position and returns when they are durable, with one call past the
+    /// page cache. The caller has asked [`LogFile::writes_durably`]. No page of the range may be
+    /// dirty in the page cache, and no thread may store to the file meanwhile: the kernel drops the
+    /// range from the cache.
+    pub(crate) fn write_durably(&self, mapping: &Mapping, position: u64, bytes: &[u8]) -> Result<(), WriteFailed> {
+        self.check_length(mapping).map_err(|_| NotWritten)?;
+        let (at, len) = (self.offset + position % self.len, bytes.len() as u64);
+        let pages = || (at..at + len).step_by(self.page_size as usize);
+        for page in pages() {
+            mapping.hooks.writing(page, self.page_size).map_err(|_| NotWritten)?;
+            if let Some(more) = mapping.hooks.log_write_fails_after(page, self.page_size) {
+                let written = &bytes[..(page - at + more) as usize];
+                file_calls::write_within(&self.file, written, at).map_err(|_| NotWritten)?;
+                return Err(NotWritten);
+            }
+        }
+        let Some(durable) = &self.durable else { return Err(NotWritten) };
+        durable.write_within(bytes, at).map_err(NotFlushed)?;
+        for page in pages() {
+            mapping.hooks.wrote(page, self.page_size);
+            mapping.hooks.wrote_log(page, self.page_size).map_err(|_| NotWritten)?;
+        }
+        let window = mapping.window();
+        mapping.hooks.before_flush(&*window, FlushKind::Log, at, len).map_err(NotFlushed)?;
+        mapping.hooks.after_flush(&*window, FlushKind::Log, at, len).map_err(NotFlushed)
     }
 
     /// Makes the log durable from one position to another, both multiples of the page size.

@@ -81,7 +81,7 @@ use crate::hooks::{FlushKind, MappingHooks};
 use crate::ids::PageId;
 use crate::sys::{call, descriptor, file_calls, folios, page_cache, refused};
 use crate::{hooks, limits};
-pub(crate) use log_file::LogFile;
+pub(crate) use log_file::{LogFile, WriteFailed};
 #[allow(unreachable_pub, reason = "an option of the crate's users")]
 pub use read_ahead::ReadAhead;
 pub(crate) use read_ahead::CHUNK_BYTES;

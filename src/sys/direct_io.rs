@@ -1,4 +1,4 @@
-//! Direct I/O and the page cache: reading what the disk really holds.
+//! Direct I/O: reading what the disk really holds, and writing past the page cache.
 //!
 //! Floor: sys. After a failed flush, the page cache may hold pages that never reached the disk. The
 //! kernel may call them clean, and report success at the next flush (Rebello and others, "Can
@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use memmap2::{MmapMut, MmapOptions};
@@ -23,7 +24,7 @@ use memmap2::{MmapMut, MmapOptions};
 use crate::error::best_effort;
 use crate::sys::{attributes, descriptor, file_calls, page_cache, refused};
 
-/// Alignment of direct reads. No file system of today needs more.
+/// Alignment of direct reads and writes. No file system of today needs more.
 const ALIGNED_BYTES: u64 = 4096;
 /// Bytes of each direct read.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -93,6 +94,46 @@ impl PastCache {
             chunk.copy_from_slice(&buffer[..chunk.len()]);
         }
         Ok(())
+    }
+}
+
+/// A file that is written past the page cache. A write is durable when it returns.
+#[derive(Debug)]
+pub(crate) struct DurableWriter {
+    direct: File,
+    /// Aligned memory, which direct I/O needs.
+    buffer: Mutex<MmapMut>,
+}
+
+impl DurableWriter {
+    /// The most bytes of one write.
+    pub(crate) const BYTES_MAX: usize = 64 << 10;
+
+    /// `None`: the file system does not promise this, or refuses direct I/O.
+    pub(crate) fn open(file: &File) -> Option<DurableWriter> {
+        if !file_calls::flushes_direct_writes(file) {
+            return None;
+        }
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let mut options = File::options();
+        options.write(true).custom_flags(libc::O_DIRECT | libc::O_DSYNC);
+        let direct = descriptor::open(&options, Path::new(&path)).ok()?;
+        let buffer = Mutex::new(MmapMut::map_anon(DurableWriter::BYTES_MAX).ok()?);
+        Some(DurableWriter { direct, buffer })
+    }
+
+    /// Whether it can write so many bytes at an offset, in one write.
+    pub(crate) fn fits(at: u64, len: usize) -> bool {
+        (at | len as u64) % ALIGNED_BYTES == 0 && len <= DurableWriter::BYTES_MAX
+    }
+
+    /// Writes bytes and returns when they are durable. The caller has checked that they fit, and
+    /// the size limit of the process. After an error, unknown bytes are written, and the disk may
+    /// have lost what it had not made durable before.
+    pub(crate) fn write_within(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        self.direct.write_all_at(&buffer[..bytes.len()], at).map_err(refused::by("pwrite"))
     }
 }
 

@@ -188,6 +188,15 @@ pub(crate) fn file_system(file: &File) -> io::Result<i128> {
     retry(|| unsafe { libc::fstatfs(file.as_raw_fd(), &mut found) }).map(|()| i128::from(found.f_type))
 }
 
+/// Whether the file system of a file makes a direct write with `O_DSYNC` durable before it returns,
+/// with the same flush of the disk as `fdatasync`. Other file systems may leave it to the program
+/// that serves them (FUSE), or write elsewhere first (btrfs).
+pub(crate) fn flushes_direct_writes(file: &File) -> bool {
+    const XFS_MAGIC: i128 = 0x5846_5342;
+    let known = [i128::from(libc::EXT4_SUPER_MAGIC), XFS_MAGIC, i128::from(libc::TMPFS_MAGIC)];
+    file_system(file).is_ok_and(|kind| known.contains(&kind))
+}
+
 /// Whether the file exists only in the page cache, without a disk.
 pub(crate) fn lives_in_memory(file: &File) -> bool {
     const RAMFS_MAGIC: i128 = 0x8584_58f6;

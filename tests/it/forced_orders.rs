@@ -13,7 +13,7 @@ use mapleaf::testing::{
     at_moments, set_hooks, set_log_shape, set_mutant, set_scheduled, window_id, FlushEvent, FlushKind, Hooks, LockName,
     Moment, Mutant,
 };
-use mapleaf::{Db, Options, PendingCommit, Result, Table};
+use mapleaf::{Db, Durability, Options, PendingCommit, Result, Table};
 
 use crate::growth::mapped;
 use crate::support::{bytes, TestDb};
@@ -277,4 +277,62 @@ fn an_old_window_left_in_a_slot_is_unmapped_by_the_next_write_transaction() {
     db.write(|txn| txn.table(DATA)?.insert(0, &[2; 100]).map(drop)).expect("stored");
     let areas = mapped(&path).0;
     assert!(areas <= ONE_WINDOW, "{areas} areas, and nobody reads");
+}
+
+/// Whether the file system of the fast directory takes writes past the page cache.
+fn writes_past_cache(dir: &Path) -> bool {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    /// `O_DIRECT`, on this processor.
+    const DIRECT: i32 = if cfg!(any(target_arch = "aarch64", target_arch = "arm")) { 0o200_000 } else { 0o40_000 };
+    let mut options = std::fs::File::options();
+    options.create(true).write(true).truncate(true).custom_flags(DIRECT).open(dir.join("probe")).is_ok()
+}
+
+/// Runs `commit`. Returns whether the log was closed before the record was written: the writer led.
+fn commits_alone(commit: impl FnOnce()) -> bool {
+    let moments = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&moments);
+    at_moments(move |moment| seen.borrow_mut().push(moment), commit);
+    let moments = moments.borrow();
+    let at = |wanted: Moment| moments.iter().position(|&moment| moment == wanted);
+    let (closed, appended) = (at(Moment::LogClosed), at(Moment::Appended).expect("a commit by log"));
+    closed.is_some_and(|closed| closed < appended)
+}
+
+#[test]
+fn only_an_awaited_commit_without_other_committers_is_written_and_flushed_at_once() {
+    let dir = crate::workload::fast_dir();
+    if !writes_past_cache(dir.path()) {
+        return;
+    }
+    set_log_shape(Some((0, 1 << 20)));
+    let db = Options::new().sync_interval(None).open(dir.path().join("alone.mapleaf")).expect("opened");
+    let put = |key: u64| {
+        let mut txn = db.begin_write().expect("begun");
+        txn.table(DATA).and_then(|mut table| table.put(key, b"value")).expect("put");
+        txn
+    };
+    (0..4).for_each(|key| put(key).commit().expect("committed"));
+    assert!(commits_alone(|| put(4).commit().expect("committed")));
+    // A thread that does not wait until it is durable does not hold the writer lock during a flush.
+    assert!(!commits_alone(|| put(5).commit_async().expect("committed").wait().expect("durable")));
+    assert!(!commits_alone(|| {
+        let mut txn = put(6);
+        txn.set_durability(Durability::Eventual);
+        txn.commit().expect("committed");
+    }));
+    assert!(!commits_alone(|| put(7).commit().expect("committed")), "a record before it is not flushed");
+    assert!(!commits_alone(|| put(8).commit().expect("committed")), "the last flush was for two transactions");
+    assert!(commits_alone(|| put(9).commit().expect("committed")));
+    // A record that is larger than such a write.
+    assert!(!commits_alone(|| {
+        let mut txn = db.begin_write().expect("begun");
+        let values = (0..50).map(|key| (key, bytes(key, 1900)));
+        txn.table(DATA)
+            .and_then(|mut table| values.into_iter().try_for_each(|(key, value)| table.put(key, &value).map(drop)))
+            .expect("put");
+        txn.commit().expect("committed");
+    }));
+    set_log_shape(None);
+    assert!(db.check().expect("check").is_clean());
 }

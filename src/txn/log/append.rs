@@ -33,6 +33,14 @@ use crate::page::meta::LogDescriptor;
 use crate::txn::core::Core;
 use crate::txn::state::State;
 
+/// The place of a record in the log, as positions.
+pub(super) struct Place {
+    pub(super) head: u64,
+    pub(super) end: u64,
+    /// `end`, rounded up to a page.
+    pub(super) padded: u64,
+}
+
 impl Core {
     /// Whether records can be appended to a log.
     pub(crate) fn can_append(&self, log: &LogDescriptor) -> bool {
@@ -64,6 +72,19 @@ impl Core {
             self.live.set_broken(state.log.epoch);
             return false;
         };
+        let place = self.place_record(state, record);
+        let written = log_file.write(&self.mapping, place.head, record);
+        hooks::reach(Moment::Appended);
+        match written {
+            Ok(()) => self.finish_append(state, place.end),
+            Err(_) => self.fail_append(state),
+        }
+        written.is_ok()
+    }
+
+    /// Begins to append: sets `appending`, finds the place of the record, and makes the record
+    /// whole, with zeros to the end of its last page.
+    pub(super) fn place_record(&self, state: &mut State, record: &mut Vec<u8>) -> Place {
         self.live.set_appending(state.txn);
         fence(Ordering::SeqCst);
         hooks::reach(Moment::Appending);
@@ -84,20 +105,23 @@ impl Core {
         let end = head + header.record_bytes();
         let padded = end.next_multiple_of(self.page_size as u64);
         record.resize((padded - head) as usize, 0);
-        let written = log_file.write(&self.mapping, head, record);
-        hooks::reach(Moment::Appended);
-        if written.is_err() {
-            self.live.set_broken(state.log.epoch);
-            self.live.set_appending(TxnId(0));
-            return false;
-        }
+        Place { head, end, padded }
+    }
+
+    /// Ends an append whose record is written: stores the state as the latest.
+    pub(super) fn finish_append(&self, state: &mut State, end: u64) {
         state.log.start = end;
         self.live.add_state(state);
         self.live.store_latest(state.txn);
         hooks::reach(Moment::LatestStored);
         self.live.set_appending(TxnId(0));
         hooks::reach(Moment::AppendingCleared);
-        true
+    }
+
+    /// Ends an append that failed. The record may be an orphan.
+    pub(super) fn fail_append(&self, state: &State) {
+        self.live.set_broken(state.log.epoch);
+        self.live.set_appending(TxnId(0));
     }
 
     /// Begins a new epoch in the log of a state, on a new page and with a random chain (P14).

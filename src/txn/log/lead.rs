@@ -84,6 +84,11 @@ impl Waiters {
         }
     }
 
+    /// Whether several transactions committed with the last flush, or while it ran.
+    pub(super) fn had_others(&self) -> bool {
+        self.committers.load(Ordering::Relaxed) > 1
+    }
+
     fn enter(&self, txn: TxnId) {
         self.lock().threads.push((txn, std::thread::current()));
     }
@@ -260,6 +265,11 @@ impl Core {
             let average = self.waiters.flush_nanos.load(Ordering::Relaxed);
             self.waiters.flush_nanos.store((3 * average + nanos) / 4, Ordering::Relaxed);
         }
+        self.finish_flush(state, closed)
+    }
+
+    /// Ends a flush of the records up to `closed`: stores `flushed` and `durable`.
+    pub(super) fn finish_flush(&self, state: &State, closed: u64) -> Result<()> {
         // The kernel reports no error for records that were cut off after they were written, so
         // look at the length.
         self.check_whole(state).map_err(|e| self.unknown(&e))?;

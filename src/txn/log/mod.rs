@@ -7,6 +7,7 @@
 //! ```text
 //! operations  body of a record: `TxnRecord` writes operations, `Operations` reads them
 //! append      adds header and checksum, writes the record at the head of the log; begins an epoch
+//! alone       appends and flushes a record with one write, if no other transaction commits
 //! make        makes the log, or a larger one; gives it up when the database is closed
 //! lead        flushes the log for all transactions that wait; waits for such a flush
 //! scan        finds the valid records of a log after a crash
@@ -19,6 +20,7 @@
 //! Failure: after a failed append the transaction commits by checkpoint. A failed flush poisons the
 //! database (R9).
 
+mod alone;
 pub(crate) mod append;
 pub(crate) mod lead;
 mod make;

@@ -132,7 +132,7 @@ impl WriteTxn {
     /// survives is known only after the database was opened again; until then no later commit is
     /// acknowledged.
     pub fn commit(mut self) -> Result<()> {
-        let (txn, target) = self.complete()?;
+        let (txn, target) = self.complete(true)?;
         let env = Arc::clone(&self.env);
         drop(self);
         hooks::reach(Moment::WriterReleased);
@@ -163,7 +163,7 @@ impl WriteTxn {
     /// # Errors
     /// As [`commit`](WriteTxn::commit), but for those of the flush that the handle waits for.
     pub fn commit_async(mut self) -> Result<PendingCommit> {
-        let (txn, target) = self.complete()?;
+        let (txn, target) = self.complete(false)?;
         let env = Arc::clone(&self.env);
         drop(self);
         hooks::reach(Moment::WriterReleased);
@@ -203,8 +203,8 @@ impl WriteTxn {
     }
 
     /// Makes the next state and stores it. Returns its txn, and the txn that has to be durable
-    /// before the commit is acknowledged.
-    fn complete(&mut self) -> Result<(TxnId, TxnId)> {
+    /// before the commit is acknowledged. `awaited`: the caller waits for that.
+    fn complete(&mut self, awaited: bool) -> Result<(TxnId, TxnId)> {
         self.check_usable()?;
         let env = Arc::clone(&self.env);
         let made = self.make_state();
@@ -219,7 +219,7 @@ impl WriteTxn {
             };
             return Ok((self.basis.latest.txn, target));
         };
-        let state = self.store_state(state)?;
+        let state = self.store_state(state, awaited)?;
         env.commits.fetch_add(1, Ordering::Relaxed);
         let target = match self.durability {
             Durability::Immediate => state.txn,
@@ -271,8 +271,9 @@ impl WriteTxn {
         writer_of(&mut self.writer).pages.free.hand_out_nothing();
     }
 
-    /// Stores a state: by its record in the log, or by checkpoint.
-    fn store_state(&mut self, mut state: State) -> Result<State> {
+    /// Stores a state: by its record in the log, or by checkpoint. `awaited`: the caller waits until
+    /// it is durable.
+    fn store_state(&mut self, mut state: State, awaited: bool) -> Result<State> {
         let env = Arc::clone(&self.env);
         let record = &mut writer_of(&mut self.writer).record;
         let makes_log = self.makes_log && !hooks::is(Mutant::LogChangedBesideWriters);
@@ -291,6 +292,14 @@ impl WriteTxn {
             env.waited_nanos.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
             if must_wait(record.len()) {
                 return env.store_by_checkpoint(state, checkpoint);
+            }
+        }
+        if awaited && self.durability == Durability::Immediate {
+            if let Some(alone) = env.try_alone(&state, record.len()) {
+                return match env.append_alone(&mut state, record, alone)? {
+                    true => Ok(state),
+                    false => env.store_by_checkpoint(state, env.lock_checkpoint()),
+                };
             }
         }
         let bytes = record.len();

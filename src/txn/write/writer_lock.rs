@@ -127,6 +127,11 @@ impl WriterLock {
         self.lock().held
     }
 
+    /// Whether another thread waits for the lock.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.spinning.load(Ordering::Relaxed) > 0 || self.lock().first().is_some()
+    }
+
     fn try_take(&self) -> bool {
         let mut queue = self.lock();
         let may_pass = queue.waiting.front().is_none_or(|first| first.since.elapsed() < PATIENCE);

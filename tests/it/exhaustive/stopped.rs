@@ -260,7 +260,7 @@ fn closed(path: &Path, latest: u64, book: &Shared) -> std::result::Result<(), St
 /// Stops at every event, and goes on in some ways. The number of events; the first violation.
 fn stop_at_each(ways: usize, mutant: Option<Mutant>) -> std::result::Result<usize, String> {
     let dir = fast_dir();
-    let _prepared = Prepared::new(None, LOG_BYTES);
+    let _prepared = Prepared::new(None, LOG_BYTES, false);
     let path = dir.path().join("run.mapleaf");
     let file = new_file(&path, 2);
     let mut judged = Some((Judge::new(dir.path().join("image.mapleaf")), HashSet::new()));
