@@ -49,6 +49,8 @@ pub(crate) struct NamedLock {
     env: u64,
     name: LockName,
     is_held: AtomicBool,
+    /// Threads that wait for the lock.
+    waiting: AtomicU64,
     mutex: Mutex<()>,
 }
 
@@ -61,14 +63,26 @@ pub(crate) struct NamedGuard<'l> {
 
 impl NamedLock {
     pub(crate) fn new(env: u64, name: LockName) -> NamedLock {
-        NamedLock { env, name, is_held: AtomicBool::new(false), mutex: Mutex::new(()) }
+        NamedLock { env, name, is_held: AtomicBool::new(false), waiting: AtomicU64::new(0), mutex: Mutex::new(()) }
     }
 
     /// Waits for the lock and takes it.
     pub(crate) fn lock(&self) -> NamedGuard<'_> {
         check_order(self.env, self.name);
         hooks::reach(Moment::Taking(self.name));
-        self.held(self.mutex.lock().unwrap_or_else(PoisonError::into_inner))
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.held(guard)
+    }
+
+    /// Takes the lock if it is free and no thread waits for it. A thread that takes it so again and
+    /// again starves no other: waking one takes longer than the time between.
+    pub(crate) fn try_lock_unawaited(&self) -> Option<NamedGuard<'_>> {
+        match self.waiting.load(Ordering::Relaxed) {
+            0 => self.try_lock(),
+            _ => None,
+        }
     }
 
     /// Takes the lock if it is free.
@@ -106,6 +120,23 @@ impl Drop for NamedGuard<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_a_thread_waits_for_is_not_taken_unawaited() {
+        let lock = NamedLock::new(1, LockName::Checkpoint);
+        drop(lock.try_lock_unawaited().expect("free"));
+        let held = lock.lock();
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(lock.lock()));
+            while lock.waiting.load(Ordering::Relaxed) == 0 {
+                std::thread::yield_now();
+            }
+            // Even while the lock is free, before the other thread has woken.
+            assert!(lock.try_lock_unawaited().is_none());
+            drop(held);
+        });
+        assert!(lock.try_lock_unawaited().is_some());
+    }
 
     #[test]
     fn locks_are_taken_in_their_order_only() {

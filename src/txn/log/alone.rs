@@ -3,8 +3,8 @@
 //! Floor: txn. Group commit appends a record to the page cache, and later one thread flushes the
 //! records of all. If no other transaction would share the flush, one write past the page cache does
 //! both, for less processor time. The writer then is its own leader. It keeps the writer lock during
-//! the flush, so it does this only if no other thread waits for the lock and the last flush had no
-//! other committer. Steps, with the checkpoint lock and the flush lock held:
+//! the flush, so it does this only if no other thread waits for one of the locks and the last flush
+//! had no other committer. Steps, with the checkpoint lock and the flush lock held:
 //!
 //! ```text
 //! 1  the first step of `append.rs`; raise `closed` to the end of the record's last page
@@ -54,8 +54,8 @@ impl Core {
         if !is_first() && !hooks::is(Mutant::AloneAfterUnflushed) {
             return None;
         }
-        let checkpoint = self.checkpoint_lock.try_lock()?;
-        let flush = self.flush_lock.try_lock()?;
+        let checkpoint = self.checkpoint_lock.try_lock_unawaited()?;
+        let flush = self.flush_lock.try_lock_unawaited()?;
         if hooks::is(Mutant::AloneAfterUnflushed) {
             self.live.raise_closed(state.log.start.next_multiple_of(self.page_size as u64));
         }
