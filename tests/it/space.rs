@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use mapleaf::testing::{log_pages, set_hooks, FlushEvent, Hooks};
+use mapleaf::testing::{durable_meta_txn, latest_txn, log_pages, set_hooks, set_log_shape, FlushEvent, Hooks};
 use mapleaf::{Db, ErrorKind, Options, ReadTxn, Table};
 
 use crate::support::{bytes, long, mix, pages_written_by, seed, Rng, TestDb};
@@ -427,4 +427,75 @@ fn on_a_full_disk_commits_go_on_in_scattered_free_pages() {
         churn(&db, &mut rng, 1, 400, 40_000);
         churn(&db, &mut rng, 10, 12, 40_000);
     }
+}
+
+/// A database on a full disk. The durable meta page holds a page for each leaf of `HELD_KEYS`
+/// entries. Only few pages are left besides, and only a checkpoint releases the held ones.
+fn held_on_a_full_disk() -> TestDb {
+    let mut rng = Rng::new(seed("held_on_a_full_disk"));
+    // So large a log, and so many held pages, that no checkpoint is due.
+    set_log_shape(Some((3, 16 << 20)));
+    let db = TestDb::file(Options::new().checkpoint_pages(1 << 20));
+    let disk = Arc::new(FullDisk::default());
+    set_hooks(&db, disk.clone());
+    put_all(&db, 0..HELD_KEYS, 150, 0);
+    (0..4).for_each(|version| put_all(&db, [0], 150, version));
+    set_log_shape(None);
+    db.checkpoint().expect("a checkpoint");
+    let durable = durable_meta_txn(&db);
+    churn(&db, &mut rng, 400, 20, HELD_KEYS);
+    disk.0.store(true, Ordering::Relaxed);
+    let room = room_pages(&db) as usize;
+    put_all(&db, [1 << 41], room.saturating_sub(100) * 4096, 0);
+    assert_eq!(durable_meta_txn(&db), durable, "no checkpoint has released the held pages");
+    db
+}
+
+const HELD_KEYS: u64 = 20_000;
+
+/// Pages of the file that follow its newest state.
+fn room_pages(db: &Db) -> u64 {
+    db.stats().expect("stats").mapped_bytes / 4096 - page_count(db)
+}
+
+/// Commits a transaction that needs more pages than are free, and asserts that a checkpoint has
+/// released the held ones before the commit.
+fn commits_with_released_pages(db: &Db, pages_needed: u64, change: impl FnOnce(&mut mapleaf::WriteTxn)) {
+    let free = db.stats().expect("stats").free_pages + room_pages(db);
+    assert!(free < pages_needed, "{free} pages are free without a checkpoint");
+    let newest = latest_txn(db);
+    let mut txn = db.begin_write().expect("begins");
+    change(&mut txn);
+    assert_eq!(durable_meta_txn(db), newest, "a checkpoint has released the held pages");
+    txn.commit().expect("commit");
+}
+
+#[test]
+fn on_a_full_disk_remove_range_takes_pages_that_a_checkpoint_releases() {
+    let db = held_on_a_full_disk();
+    let ranges = 500;
+    commits_with_released_pages(&db, ranges, |txn| {
+        let mut data = txn.table(DATA).expect("table");
+        for at in 0..ranges {
+            // One leaf or two for each range.
+            let low = at * (HELD_KEYS / ranges);
+            assert_eq!(data.remove_range(low..low + 2).expect("remove_range"), 2, "range {at}");
+        }
+    });
+    assert_eq!(db.begin_read().expect("begins").table(DATA).expect("table").len(), HELD_KEYS + 1 - 2 * ranges);
+}
+
+#[test]
+fn on_a_full_disk_the_merge_of_a_load_takes_pages_that_a_checkpoint_releases() {
+    let db = held_on_a_full_disk();
+    let keys = HELD_KEYS / 2;
+    commits_with_released_pages(&db, keys / 25, |txn| {
+        let mut data = txn.table(DATA).expect("table");
+        let mut loader = data.loader().expect("loader");
+        for at in 0..keys {
+            loader.push(at * 7919 % keys, &bytes(at, 150)).expect("push");
+        }
+        loader.finish().expect("finish");
+    });
+    assert_eq!(db.begin_read().expect("begins").table(DATA).expect("table").len(), HELD_KEYS + 1);
 }

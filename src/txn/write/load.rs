@@ -21,6 +21,7 @@ use crate::ids::PageId;
 use crate::limits;
 use crate::page::leaf::LeafValue;
 use crate::tree::{self, Bulk, SortedRun, Tree, TreeMut};
+use crate::txn::env::Writer;
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
 /// The error of the transaction while a load runs, and after a load that was not ended.
@@ -135,8 +136,8 @@ impl WriteTxn {
     /// Sorts the collected entries and puts them into the tree.
     fn put_collected(&mut self, load: &mut Load, is_last: bool) -> Result<()> {
         let root = &mut self.tables[load.at].record.root;
-        let writer = writer_of(&mut self.writer);
-        let (pages, cache, basis) = (&mut writer.pages, &mut writer.cache, &self.basis);
+        let (env, basis) = (&self.env, &mut self.basis);
+        let Writer { pages, cache, .. } = writer_of(&mut self.writer);
         // The merge reads pages of the write queue again, so they must be written first.
         pages.end_writing()?;
         pages.begin_writing(is_last);
@@ -144,11 +145,11 @@ impl WriteTxn {
             tree::free_extent(pages, superseded)?;
         }
         if root.height > 0 {
-            TreeMut::new(pages, root).merge(&mut load.run, &mut |pages| cache.ensure(pages, basis, 1))?;
+            TreeMut::new(pages, root).merge(&mut load.run, &mut |pages| env.ensure(pages, cache, basis, 1))?;
         }
         let mut bulk = Bulk::default();
         while let Some((key, value)) = load.run.peek() {
-            cache.ensure(pages, basis, 1)?;
+            env.ensure(pages, cache, basis, 1)?;
             bulk.push(TreeMut::new(pages, root), key, value)?;
             load.run.step();
         }

@@ -14,6 +14,7 @@ use crate::ids::TreeId;
 use crate::limits;
 use crate::page::meta::TreeRoot;
 use crate::tree::{self, Tree, TreeMut};
+use crate::txn::env::Writer;
 use crate::txn::read::snapshot;
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
@@ -140,10 +141,11 @@ impl WriteTxn {
         self.check_usable()?;
         self.end_filling()?;
         let table = &mut self.tables[at];
-        let writer = writer_of(&mut self.writer);
-        let (pages, cache, basis) = (&mut writer.pages, &mut writer.cache, &self.basis);
+        let (env, basis) = (&self.env, &mut self.basis);
+        let Writer { pages, cache, .. } = writer_of(&mut self.writer);
         let tree = TreeMut::new(pages, &mut table.record.root);
-        let removed = tree.remove_range(low.unwrap_or_default(), high, &mut |pages| cache.ensure(pages, basis, 1));
+        let mut ensure = |pages: &mut _| env.ensure(pages, cache, basis, 1);
+        let removed = tree.remove_range(low.unwrap_or_default(), high, &mut ensure);
         if !matches!(removed, Ok(0)) {
             table.note_change();
             if let Some((record, number)) = self.recorded(at).filter(|_| removed.is_ok()) {

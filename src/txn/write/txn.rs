@@ -28,6 +28,7 @@ use crate::pager::PageRead;
 use crate::sys::folios::Dirtied;
 use crate::tree::{AppendHint, PutHint, TreeMut};
 use crate::txn::env::{Env, Writer};
+use crate::txn::free::free_tree::FreeCache;
 use crate::txn::log::operations::TxnRecord;
 use crate::txn::state::Basis;
 use crate::txn::write::commit::Durability;
@@ -86,6 +87,41 @@ impl FolioWatch {
             0 => FolioWatch { since: Some(Dirtied::until_now()), next_pages: FolioWatch::FIRST_PAGES },
             _ => FolioWatch { since: None, next_pages: FolioWatch::LARGE_PAGES },
         }
+    }
+}
+
+impl Env {
+    /// Makes enough pages usable for one step of an operation, with an extent of `extent` pages
+    /// among them.
+    #[inline]
+    pub(super) fn ensure(
+        &self,
+        pages: &mut TxnPages,
+        cache: &mut FreeCache,
+        basis: &mut Basis,
+        extent: u64,
+    ) -> Result<()> {
+        cache.ensure(pages, basis, extent)?;
+        match pages.may_have_to_grow(extent) {
+            true => self.make_room(pages, cache, basis, extent),
+            false => Ok(()),
+        }
+    }
+
+    /// Grows the file before a step needs it. On a full disk, makes a checkpoint instead, which
+    /// releases the held pages.
+    #[cold]
+    fn make_room(&self, pages: &mut TxnPages, cache: &mut FreeCache, basis: &mut Basis, extent: u64) -> Result<()> {
+        let latest = &basis.latest;
+        if latest.log.pages == 0 || latest.superseded <= self.live.durable_meta().superseded {
+            return Ok(());
+        }
+        if pages.grow_for(extent).is_ok() {
+            return Ok(());
+        }
+        self.checkpoint_beside_writers(false)?;
+        basis.live = self.live_states();
+        cache.look_again(pages, basis, extent)
     }
 }
 
@@ -194,35 +230,13 @@ impl WriteTxn {
         if self.pages().owned_count() >= self.folios.next_pages {
             self.watch_folios()?;
         }
-        let writer = writer_of(&mut self.writer);
-        let page_size = writer.pages.page_size();
+        let page_size = self.env.page_size;
         let extent = match value_bytes > limits::max_inline_value_bytes(page_size) {
             true => overflow::overflow_pages(page_size, value_bytes as u64),
             false => 1,
         };
-        writer.cache.ensure(&mut writer.pages, &self.basis, extent)?;
-        match writer.pages.may_have_to_grow(extent) {
-            true => self.make_room(extent),
-            false => Ok(()),
-        }
-    }
-
-    /// Grows the file before an operation needs it. On a full disk, makes a checkpoint instead,
-    /// which releases the held pages.
-    #[cold]
-    fn make_room(&mut self, extent: u64) -> Result<()> {
-        let superseded = self.basis.latest.superseded;
-        if self.basis.latest.log.pages == 0 || superseded <= self.env.live.durable_meta().superseded {
-            return Ok(());
-        }
-        let pages = &mut writer_of(&mut self.writer).pages;
-        if pages.grow_for(extent).is_ok() {
-            return Ok(());
-        }
-        self.env.checkpoint_beside_writers(false)?;
-        self.basis.live = self.env.live_states();
-        let writer = writer_of(&mut self.writer);
-        writer.cache.look_again(&mut writer.pages, &self.basis, extent)
+        let Writer { pages, cache, .. } = writer_of(&mut self.writer);
+        self.env.ensure(pages, cache, &mut self.basis, extent)
     }
 
     /// Ends a series of appends: stores the page of the append buffer to the mapping, and waits for
