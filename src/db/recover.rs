@@ -123,7 +123,8 @@ impl Db {
     /// to it, so it never goes back to a partial state.
     ///
     /// Also repairs a file whose two meta pages hold the same record, because one was copied over
-    /// the other: it goes on with the remaining state, if that is whole.
+    /// the other: it goes on with the remaining state, if that is whole, and replays its commit
+    /// log.
     ///
     /// Reads every page in use with `pread`; nothing is mapped. A crash at any moment leaves a file
     /// that can be recovered to the same state. [`Options::recover`](crate::Options::recover) does

@@ -413,3 +413,189 @@ fn recovery_of_a_database_that_is_open_already_is_an_error() {
     drop(db);
     drop(Options::new().recover(true).open(&path).expect("first"));
 }
+
+/// A database with a commit log, as a crash of the process leaves it.
+struct Logged {
+    history: History,
+    /// The step of the last acknowledged commit, and its transaction.
+    acknowledged: u64,
+    newest_txn: u64,
+    bytes: Vec<u8>,
+    /// The slot of the newest meta page.
+    newest_slot: usize,
+}
+
+impl Logged {
+    /// Makes `before` commits, a checkpoint, and `after` commits.
+    fn new(seed: u64, before: u64, after: u64) -> Logged {
+        let (dir, history) = (fast_dir(), History::power(seed));
+        let path = dir.path().join("logged.mapleaf");
+        // So large a log that no checkpoint is due.
+        let db = testing::with_log_shape(Some((1, 256 * PAGE as u64)), || {
+            let db = Db::open(&path).expect("opened");
+            (0..before).for_each(|_| assert!(history.commit_next(&db).is_ok()));
+            db
+        });
+        db.checkpoint().expect("a checkpoint");
+        (0..after).for_each(|_| assert!(history.commit_next(&db).is_ok()));
+        let acknowledged = history.judge(&db).expect("as it was written");
+        let newest_txn = testing::latest_txn(&db);
+        assert_eq!(testing::durable_meta_txn(&db), newest_txn - after, "no other checkpoint");
+        let bytes = std::fs::read(&path).expect("read");
+        let newest_slot = usize::from(u64_at(&bytes, PAGE + 48) > u64_at(&bytes, 48));
+        Logged { history, acknowledged, newest_txn, bytes, newest_slot }
+    }
+
+    /// Recovers a file whose slots contradict each other, and asserts that all acknowledged commits
+    /// are there. `while_opening`: by [`Options::recover`].
+    #[track_caller]
+    fn recovers_whole(&self, bytes: &[u8], while_opening: bool, context: &str) {
+        let dir = fast_dir();
+        let path = dir.path().join("contradicting.mapleaf");
+        std::fs::write(&path, bytes).expect("written");
+        assert_eq!(Db::open(&path).expect_err(context).kind(), ErrorKind::Corrupt, "{context}");
+        let preview = Db::recover_preview(&path).unwrap_or_else(|e| panic!("{context}: {e}"));
+        assert!(std::fs::read(&path).expect("read") == bytes, "{context}: a preview has changed the file");
+        assert!(preview.is_newest_doubtful && preview.is_loss() && preview.damage.is_some(), "{context}: {preview:?}");
+        assert_eq!((preview.newest_txn, preview.whole_txn), (self.newest_txn, self.newest_txn), "{context}");
+        if !while_opening {
+            assert_eq!(Db::recover(&path).unwrap_or_else(|e| panic!("{context}: {e}")), preview, "{context}");
+            assert!(Db::recover_preview(&path).expect(context).is_nothing(), "{context}: nothing is left to do");
+        }
+        let db = Options::new().recover(while_opening).open(&path).unwrap_or_else(|e| panic!("{context}: {e}"));
+        self.history.holds(&db, self.acknowledged).unwrap_or_else(|e| panic!("{context}: {e}"));
+        let entries = db.stats().expect("stats").entries;
+        assert_eq!((preview.whole_entries, preview.tables), (entries, Vec::new()), "{context}");
+        // Commits after it survive the next crash too.
+        (0..6).for_each(|_| assert!(self.history.commit_next(&db).is_ok(), "{context}"));
+        let copy = dir.path().join("crashed.mapleaf");
+        std::fs::copy(&path, &copy).expect("copied");
+        let crashed = Options::new().recover(while_opening).open(&copy).unwrap_or_else(|e| panic!("{context}: {e}"));
+        assert_eq!(self.history.judge(&crashed), Ok(self.acknowledged + 6), "{context}");
+        drop(db);
+        assert_clean(&Db::open(&path).unwrap_or_else(|e| panic!("{context}: {e}")));
+    }
+}
+
+/// Something was written over a meta slot, or over one copy of its record. The state of the newest
+/// remaining meta page is whole, and its log has all commits after it.
+#[test]
+fn recovery_of_contradicting_meta_slots_keeps_the_commits_of_the_log() {
+    let seed = seed("contradicting slots and a log");
+    let logged = Logged::new(seed, 9, 12);
+    let (newest, older) = (logged.newest_slot * PAGE, (logged.newest_slot ^ 1) * PAGE);
+    let mut contradicting = Vec::new();
+    let mut bytes = logged.bytes.clone();
+    bytes.copy_within(newest..newest + PAGE, older);
+    contradicting.push(("the newest meta page, copied over the older one".to_string(), bytes));
+    for commits in [2, 40] {
+        let other = Logged::new(seed ^ commits, commits, 1);
+        let from = other.newest_slot * PAGE;
+        let mut whole_slot = logged.bytes.clone();
+        whole_slot[older..older + PAGE].copy_from_slice(&other.bytes[from..from + PAGE]);
+        contradicting.push((format!("a slot of another database of {commits} commits"), whole_slot));
+        for (slot, copy) in [(older, 0), (older, 1), (newest, 0), (newest, 1)] {
+            let mut bytes = logged.bytes.clone();
+            let at = slot + copy * PAGE / 2;
+            bytes[at..at + RECORD].copy_from_slice(&other.bytes[from..from + RECORD]);
+            let of = if slot == older { "older" } else { "newest" };
+            contradicting.push((format!("copy {copy} of the {of} slot, from another database of {commits}"), bytes));
+        }
+    }
+    for (context, bytes) in &contradicting {
+        logged.recovers_whole(bytes, false, context);
+        logged.recovers_whole(bytes, true, &format!("{context}, while opening"));
+    }
+}
+
+/// The newest meta page is gone, and the log still has all records from the older one on.
+#[test]
+fn recovery_replays_from_the_older_meta_page_that_was_copied_over_the_newest() {
+    let logged = Logged::new(seed("the older slot twice"), 14, 0);
+    let (newest, older) = (logged.newest_slot * PAGE, (logged.newest_slot ^ 1) * PAGE);
+    let mut bytes = logged.bytes.clone();
+    bytes.copy_within(older..older + PAGE, newest);
+    logged.recovers_whole(&bytes, false, "recover");
+    logged.recovers_whole(&bytes, true, "while opening");
+}
+
+/// The newest meta page is gone, and so is a record of the log: recovery keeps what came before the
+/// record, and its report names what is lost.
+#[test]
+fn recovery_of_contradicting_meta_slots_reports_what_the_log_has_lost() {
+    let logged = Logged::new(seed("the older slot twice, a damaged log"), 14, 0);
+    let (newest, older) = (logged.newest_slot * PAGE, (logged.newest_slot ^ 1) * PAGE);
+    let first = u64_at(&logged.bytes, older + 48) + 1;
+    for lost in [first, first + 5] {
+        let mut bytes = logged.bytes.clone();
+        bytes.copy_within(older..older + PAGE, newest);
+        let is_lost = |at: &usize| &bytes[at + 12..at + 16] == b"MLog" && u64_at(&bytes, at + 16) == lost;
+        let at = (2 * PAGE..bytes.len() - 64).step_by(8).find(is_lost).expect("the record");
+        bytes[at + 44] ^= 1;
+        let dir = fast_dir();
+        let path = dir.path().join("contradicting.mapleaf");
+        std::fs::write(&path, &bytes).expect("written");
+        let report = Db::recover(&path).expect("recovered");
+        assert_eq!((report.whole_txn, report.newest_txn), (lost - 1, logged.newest_txn - 1), "{lost}: {report:?}");
+        let db = Db::open(&path).expect("opens");
+        logged.history.holds(&db, logged.acknowledged - (logged.newest_txn - (lost - 1))).expect("the state before");
+        assert_clean(&db);
+        assert!(logged.history.commit_next(&db).is_ok());
+    }
+}
+
+/// Copies a file before each flush of its recovery, as a crash would leave it.
+struct FlushCopies {
+    path: PathBuf,
+    copies: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Hooks for FlushCopies {
+    fn before_flush(&self, _: &FlushEvent<'_>) -> std::io::Result<()> {
+        self.copies.lock().expect("no panic").push(std::fs::read(&self.path).expect("read"));
+        Ok(())
+    }
+}
+
+/// The replay writes the slot that does not belong to the target. A crash before each of its
+/// flushes, with any copy of that slot still as it was, leaves a file with all commits.
+#[test]
+fn a_crash_while_contradicting_slots_are_recovered_loses_no_commit_of_the_log() {
+    let seed = seed("a crash, contradicting slots");
+    let (logged, other) = (Logged::new(seed, 9, 12), Logged::new(seed ^ 1, 40, 1));
+    let older = (logged.newest_slot ^ 1) * PAGE;
+    let mut crashes = 0;
+    for from in [&logged, &other] {
+        let mut before = logged.bytes.clone();
+        let slot = from.newest_slot * PAGE;
+        before[older..older + PAGE].copy_from_slice(&from.bytes[slot..slot + PAGE]);
+        let dir = fast_dir();
+        let path = dir.path().join("recovered.mapleaf");
+        std::fs::write(&path, &before).expect("written");
+        let hooks = Arc::new(FlushCopies { path: path.clone(), copies: Mutex::default() });
+        drop(testing::open_with_hooks(Options::new().recover(true), &path, hooks.clone()).expect("recovered"));
+        let copies = std::mem::take(&mut *hooks.copies.lock().expect("no panic"));
+        // Later flushes are of the clean close, which begins when the slot is durable.
+        let has_meta = |copy: &Vec<u8>| copy[older..older + PAGE] != before[older..older + PAGE];
+        let meta_flush = copies.iter().position(has_meta).expect("a flush of the meta page");
+        let copies = &copies[..=meta_flush];
+        for (at, copy) in copies.iter().enumerate() {
+            for kept in 0..4 {
+                let mut image = copy.clone();
+                for half in (0..2).filter(|half| kept >> half & 1 == 1) {
+                    let range = older + half * PAGE / 2..older + (half + 1) * PAGE / 2;
+                    image[range.clone()].copy_from_slice(&before[range]);
+                }
+                let context = format!("crash before flush {at}, halves kept {kept:b}");
+                std::fs::write(&path, &image).expect("written");
+                Db::recover(&path).unwrap_or_else(|e| panic!("{context}: {e}"));
+                let db = Db::open(&path).unwrap_or_else(|e| panic!("{context}: {e}"));
+                logged.history.holds(&db, logged.acknowledged).unwrap_or_else(|e| panic!("{context}: {e}"));
+                assert_clean(&db);
+                crashes += 1;
+            }
+        }
+    }
+    println!("{crashes} crashes");
+    assert!(crashes >= 16, "{crashes} crashes");
+}

@@ -53,7 +53,7 @@ use crate::hooks::FlushKind;
 use crate::limits;
 use crate::mapping::file;
 use crate::mapping::{MapOptions, Mapping, ReadAhead};
-use crate::page::meta::MetaPage;
+use crate::page::meta::{MetaPage, Slot};
 use crate::sys::fork::PerProcess;
 use crate::txn::env::{Env, EnvParts};
 use crate::txn::log::replay;
@@ -64,6 +64,7 @@ use create::{create, initialise, is_blank, target_of_link};
 use file_lock::{file_id, lock_file, name_holder, FileId, FileLock};
 pub(crate) use newest_meta::readable_version;
 use newest_meta::{metas, newest_meta};
+use survey::Candidate;
 
 /// How to open a database: the values of [`Options`](crate::Options).
 #[derive(Clone, Debug)]
@@ -89,6 +90,9 @@ pub(crate) struct OpenSpec {
     pub(crate) sync_interval: Option<Duration>,
     /// Replay a damaged log up to the damage. Without it, opening fails.
     pub(crate) replay_to_damage: bool,
+    /// The state to replay from, if the slots still are as a recovery has seen them. They may
+    /// contradict each other.
+    replay_from: Option<(Candidate, [Slot; 2])>,
     /// Number of held pages at which a checkpoint begins.
     pub(crate) held_pages: Option<u64>,
 }
@@ -107,6 +111,7 @@ impl Default for OpenSpec {
             read_ahead: None,
             sync_interval: Some(SYNC_INTERVAL),
             replay_to_damage: false,
+            replay_from: None,
             held_pages: None,
         }
     }
@@ -260,17 +265,18 @@ pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
     if carry_out {
         rollback::carry_out(path, &file, &plan)?;
     }
-    if !plan.loses() && plan.log.is_some() {
+    if plan.replays() {
         drop(lock);
-        plan.after = replay_log(path, carry_out)?;
+        plan.after = replay_log(path, &plan, carry_out)?;
     }
     Ok(plan)
 }
 
-/// Replays the log of a file up to its damage, in the file if `carry_out` is true, else in memory.
-/// Returns the tables and their numbers of entries.
-fn replay_log(path: &Path, carry_out: bool) -> Result<Vec<(String, u64)>> {
-    let spec = OpenSpec { read_only: !carry_out, replay_to_damage: true, ..OpenSpec::default() };
+/// Replays the log of the target up to its damage, in the file if `carry_out` is true, else in
+/// memory. Returns the tables and their numbers of entries.
+fn replay_log(path: &Path, plan: &rollback::Plan, carry_out: bool) -> Result<Vec<(String, u64)>> {
+    let replay_from = Some((plan.target, plan.slots));
+    let spec = OpenSpec { read_only: !carry_out, replay_to_damage: true, replay_from, ..OpenSpec::default() };
     let txn = ReadPool::new(open(path, &spec)?).begin()?;
     let tables = txn.table_records()?;
     Ok(tables.into_iter().map(|(name, record)| (name, record.root.entries)).collect())
@@ -386,11 +392,18 @@ fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec) -> Result<N
         }
     }
     let cache_dropped = cache_validation::validate(path, file, id, spec.read_only)?;
+    let mut target =
+        spec.replay_from.filter(|(_, slots)| survey::probe(file).slots == *slots).map(|(target, _)| target);
     if spec.recover {
         metas(path, file)?;
-        rollback::carry_out(path, file, &rollback::plan(path, file)?)?;
+        let plan = rollback::plan(path, file)?;
+        rollback::carry_out(path, file, &plan)?;
+        target = plan.replays().then_some(plan.target);
     }
-    let (meta, slot) = newest_meta(path, file)?;
+    let (meta, slot) = match target {
+        Some(Candidate { meta, slot }) => (meta, slot),
+        None => newest_meta(path, file)?,
+    };
     Ok(NewestState { meta, slot, closed_cleanly: false, cache_dropped })
 }
 

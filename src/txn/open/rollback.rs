@@ -5,6 +5,10 @@
 //! others over the slot that does not hold the state, and flushes it. Then it extends the file to
 //! the length that the state needs (pages that are not in use may be missing).
 //!
+//! If the target is the newest state of its database and its log has records, `carry_out` writes no
+//! meta page, even where the slots contradict each other: the caller replays the log from the
+//! target, and the checkpoint of the replay writes the other slot.
+//!
 //! Invariants:
 //!   ROLLBACK-1  the slot of the target state is not written before the new meta page is durable.
 //!       So after a crash at any moment the target state is found again, by its own meta page or by
@@ -28,23 +32,25 @@ use crate::page::meta::{self, LogDescriptor, MetaPage, Slot};
 use crate::tree::Finding;
 use crate::txn::log::replay;
 use crate::txn::log::scan::LogDamage;
-use crate::txn::open::survey::{self, Candidate};
+use crate::txn::open::survey::{self, Candidate, Survey};
 
 /// The result of [`plan`]: the newest state, and the target state to go back to.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// The state that the newest meta page describes.
+    /// The state that the newest meta page of the target's database describes.
     pub(crate) newest: Candidate,
     /// Damage of the newest state, if there is any.
     pub(crate) damage: Option<Finding>,
     /// The target: the newest whole state.
     pub(crate) target: Candidate,
     /// Why Mapleaf cannot have written the slots like this. Then a slot is rewritten even if no
-    /// state is given up. `None` for slots that fit each other.
+    /// state is given up, here or by the checkpoint of a replay. `None` for slots that fit each
+    /// other.
     pub(crate) contradiction: Option<String>,
     /// The contents of the meta pages.
     pub(crate) slots: [Slot; 2],
-    /// The commit log after the target state, if there is one.
+    /// The commit log after the target state, if there is one. `None` also if the slots contradict
+    /// each other and there was no record.
     pub(crate) log: Option<LogTail>,
     /// Length of the file, in bytes.
     pub(crate) found: u64,
@@ -77,6 +83,16 @@ impl Plan {
         self.newest != self.target
     }
 
+    /// Whether the caller goes on by a replay of the target's log.
+    pub(crate) fn replays(&self) -> bool {
+        !self.loses() && self.log.is_some()
+    }
+
+    /// Whether a meta page has to be written for the file to open with the target.
+    fn rewrites(&self) -> bool {
+        self.loses() || (self.contradiction.is_some() && !self.replays())
+    }
+
     /// Whether there is nothing to do.
     pub(crate) fn is_nothing(&self) -> bool {
         !self.loses() && self.contradiction.is_none() && self.target.needed() <= self.found
@@ -93,29 +109,28 @@ pub(crate) fn plan(path: &Path, file: &File) -> Result<Plan> {
         let what = "no meta page is usable; 'kvctl salvage FILE OUT' copies what can still be read".to_string();
         return Err(Error::Corrupt { path: Some(path.to_path_buf()), page: None, table: None, what });
     };
-    let first = survey::survey(file, found, &newest.meta);
-    let (damage, before) = (first.damage.clone(), first.tables.clone());
-    let mut surveys = std::iter::once((newest, first))
-        .chain(candidates.iter().skip(1).map(|older| (*older, survey::survey(file, found, &older.meta))));
-    match surveys.find(|(_, survey)| survey.damage.is_none()) {
-        Some((target, survey)) => {
-            // Slots that contradict each other are written again, with a number that no record of
-            // the log follows.
-            let log = LogTail::of(file, &target.meta).filter(|_| contradiction.is_none());
-            Ok(Plan {
-                newest,
-                damage,
-                target,
-                contradiction,
-                slots: probe.slots,
-                log,
-                found,
-                before,
-                after: survey.tables,
-            })
+    let mut surveyed: Vec<(Candidate, Survey)> = Vec::new();
+    for candidate in candidates {
+        let survey = survey::survey(file, found, &candidate.meta);
+        let is_whole = survey.damage.is_none();
+        surveyed.push((candidate, survey));
+        if is_whole {
+            break;
         }
-        None => Err(nothing_whole(path, &newest, found, damage)),
     }
+    let Some((target, whole)) = surveyed.last().filter(|(_, survey)| survey.damage.is_none()).cloned() else {
+        return Err(nothing_whole(path, &newest, found, surveyed.swap_remove(0).1.damage));
+    };
+    // A meta page of another database does not belong to this history.
+    let of_target = |(candidate, _): &(Candidate, Survey)| candidate.meta.uuid == target.meta.uuid;
+    let found_newest = surveyed.into_iter().find(of_target);
+    let (newest, first) = found_newest.unwrap_or_else(|| unreachable!("the target is of its own database"));
+    // Slots that contradict each other are written again, with a number that no record of the log
+    // follows, if the log neither has nor had a record.
+    let has_records = |log: &LogTail| log.newest > target.meta.txn || log.damage.is_some();
+    let log = LogTail::of(file, &target.meta).filter(|log| contradiction.is_none() || has_records(log));
+    let (damage, before, after) = (first.damage, first.tables, whole.tables);
+    Ok(Plan { newest, damage, target, contradiction, slots: probe.slots, log, found, before, after })
 }
 
 fn nothing_whole(path: &Path, newest: &Candidate, found: u64, damage: Option<Finding>) -> Error {
@@ -153,13 +168,13 @@ pub(crate) fn carry_out(path: &Path, file: &File, plan: &Plan) -> Result<()> {
     let flush = || files::sync(file).map_err(|e| Error::io("flushing the file", path, e));
     // Pages of the target state may be only in the page cache.
     flush()?;
-    if plan.loses() || plan.contradiction.is_some() {
+    if plan.rewrites() {
         give_up(path, file, plan)?;
         hooks::recovering(Recovery::MetaWritten, path);
         flush()?;
         hooks::recovering(Recovery::MetaFlushed, path);
     }
-    if plan.contradiction.is_some() {
+    if plan.rewrites() && plan.contradiction.is_some() {
         // The copies of one slot may differ too. The new meta page is durable, so the target's own
         // slot may be rewritten now.
         write_slot(path, file, &plan.target.meta, plan.target.slot)?;
