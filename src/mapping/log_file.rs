@@ -17,11 +17,12 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::WriteFailed::{NotFlushed, NotWritten};
 use super::Mapping;
 use crate::hooks::{self, FlushKind, Mutant};
-use crate::sys::direct_io::DurableWriter;
+use crate::sys::direct_io::{self, DurableWriter};
 use crate::sys::memory_calls::{self, Access};
 use crate::sys::{call, descriptor, file_calls, page_cache, refused};
 
@@ -40,7 +41,19 @@ pub(crate) struct LogFile {
     page_size: u64,
     /// Writes records past the page cache; `None` if the file system does not support it.
     durable: Option<DurableWriter>,
+    /// The position up to which the blocks of a new log are written, and the position where all
+    /// are: one length of the log after its beginning. The same for a log that was not made by this
+    /// environment.
+    zeros_to: AtomicU64,
+    zeros_end: AtomicU64,
 }
+
+/// Zeros that are written ahead in a new log at a time: as many bytes as are written already,
+/// within these bounds. The first flush of a block that was never written also commits the journal
+/// of the file system, which is a second flush. Writing all blocks at once would cost a program that
+/// commits a few times more than all its commits.
+const ZEROS_MIN_BYTES: u64 = 512 << 10;
+const ZEROS_MAX_BYTES: u64 = 4 << 20;
 
 /// Why a record was not made durable by its write.
 #[derive(Debug)]
@@ -75,12 +88,58 @@ impl LogFile {
         let (start, end) = (offset & !(call::page_bytes() - 1), (offset + len).next_multiple_of(call::page_bytes()));
         let base = memory_calls::map_file(&file, start, end - start, Access::Read)?;
         let (page_size, durable) = (mapping.page_size as u64, DurableWriter::open(&mapping.file));
-        Ok(LogFile { file, base, start, mapped: end - start, offset, len, page_size, durable })
+        let (zeros_to, zeros_end) = Default::default();
+        Ok(LogFile { file, base, start, mapped: end - start, offset, len, page_size, durable, zeros_to, zeros_end })
     }
 
     /// Whether this is the extent at `offset`.
     pub(crate) fn is_at(&self, offset: u64, len: u64) -> bool {
         self.offset == offset && self.len == len
+    }
+
+    /// Says that the log is new and begins at a position: no block of it was written.
+    pub(crate) fn set_new(&self, start: u64) {
+        self.zeros_to.store(start, Ordering::Relaxed);
+        self.zeros_end.store(start + self.len, Ordering::Relaxed);
+    }
+
+    /// Writes zeros to blocks of a new log, so that all from `head` to `to` are written, and some
+    /// more. The caller is the writer, and no record was written to the page at `head` or later in
+    /// the ring.
+    pub(crate) fn write_zeros_ahead(&self, mapping: &Mapping, head: u64, to: u64) -> io::Result<()> {
+        debug_assert!(head % self.page_size == 0);
+        let (zeros_to, end) = (self.zeros_to.load(Ordering::Relaxed), self.zeros_end.load(Ordering::Relaxed));
+        // After an error, records may have passed the zeros.
+        let from = zeros_to.max(head);
+        if to <= from || from >= end {
+            return Ok(());
+        }
+        let written = from + self.len - end;
+        let step = if mapping.prefaults_first() { self.len } else { written.clamp(ZEROS_MIN_BYTES, ZEROS_MAX_BYTES) };
+        let to = to.next_multiple_of(self.page_size).max(from + step).min(end);
+        let start = from % self.len;
+        let first = (to - from).min(self.len - start);
+        self.write_zeros(mapping, self.offset + start, first)?;
+        self.write_zeros(mapping, self.offset, to - from - first)?;
+        self.zeros_to.store(to, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn write_zeros(&self, mapping: &Mapping, at: u64, len: u64) -> io::Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        self.check_length(mapping)?;
+        mapping.hooks.writing(at, len)?;
+        if !direct_io::write_zeros(&self.file, at, len)? {
+            let zeros = vec![0; self.page_size as usize];
+            for page in (at..at + len).step_by(zeros.len()) {
+                file_calls::write_within(&self.file, &zeros, page)?;
+            }
+            page_cache::start_write_back(&self.file, at, len)?;
+        }
+        mapping.hooks.wrote(at, len);
+        Ok(())
     }
 
     /// Writes bytes at a position. No write crosses the end of a page (CREATE-2), and none makes

@@ -26,7 +26,7 @@ use crate::sys::{attributes, descriptor, file_calls, page_cache, refused};
 
 /// Alignment of direct reads and writes. No file system of today needs more.
 const ALIGNED_BYTES: u64 = 4096;
-/// Bytes of each direct read.
+/// Bytes of each direct read, and of each write of zeros.
 const BUFFER_BYTES: usize = 1 << 20;
 /// Bytes of the file whose residency is found in one call.
 const STEP_BYTES: u64 = 1 << 30;
@@ -135,6 +135,25 @@ impl DurableWriter {
         buffer[..bytes.len()].copy_from_slice(bytes);
         self.direct.write_all_at(&buffer[..bytes.len()], at).map_err(refused::by("pwrite"))
     }
+}
+
+/// Writes zeros past the page cache. They are not durable before a flush. `Ok(false)`, and nothing
+/// written: the file system is not one of those of [`DurableWriter`], or refuses direct I/O.
+pub(crate) fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<bool> {
+    if !file_calls::flushes_direct_writes(file) || (at | len) % ALIGNED_BYTES != 0 {
+        return Ok(false);
+    }
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mut options = File::options();
+    options.write(true).custom_flags(libc::O_DIRECT);
+    let Ok(direct) = descriptor::open(&options, Path::new(&path)) else { return Ok(false) };
+    file_calls::within_size_limit(at.saturating_add(len))?;
+    let zeros = MmapMut::map_anon(BUFFER_BYTES)?;
+    for from in (at..at + len).step_by(BUFFER_BYTES) {
+        let now = (at + len - from).min(BUFFER_BYTES as u64) as usize;
+        file_calls::write_within(&direct, &zeros[..now], from)?;
+    }
+    Ok(true)
 }
 
 /// Opens the same file once more for direct I/O. Returns an error if the file system does not

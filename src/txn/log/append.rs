@@ -26,12 +26,16 @@
 
 use std::sync::atomic::{fence, Ordering};
 
+use crate::error::best_effort;
 use crate::hooks::{self, Moment, Mutant};
 use crate::ids::TxnId;
 use crate::page::log_record::{self, RecordHeader, Seed, ALIGNED_BYTES, HEADER_BYTES};
 use crate::page::meta::LogDescriptor;
 use crate::txn::core::Core;
 use crate::txn::state::State;
+
+/// Records of at most so many bytes have zeros written to their blocks in advance.
+const SMALL_RECORD_BYTES: usize = 64 << 10;
 
 /// The place of a record in the log, as positions.
 pub(super) struct Place {
@@ -63,6 +67,21 @@ impl Core {
         let end = head + (record_bytes as u64 + ALIGNED_BYTES as u64).next_multiple_of(page_size);
         let start = self.live.durable_meta().log_start / page_size * page_size;
         end <= start + log.pages * page_size || hooks::is(Mutant::LogSpaceIgnored)
+    }
+
+    /// Writes zeros ahead in a new log for a small record, so that its flush writes only the record.
+    /// For a large one, zeros would cost more than the second flush that the file system makes. If
+    /// this fails, flushes take longer, or the append fails too.
+    pub(crate) fn write_zeros_for(&self, log: &LogDescriptor, record_bytes: usize) {
+        if record_bytes > SMALL_RECORD_BYTES {
+            return;
+        }
+        let page_size = self.page_size as u64;
+        let head = log.start.max(self.live.closed()).next_multiple_of(page_size);
+        let end = head + (record_bytes as u64 + ALIGNED_BYTES as u64).next_multiple_of(page_size);
+        if let Ok(log_file) = self.log_file(log) {
+            best_effort(log_file.write_zeros_ahead(&self.mapping, head, end));
+        }
     }
 
     /// Appends the record of a state and stores the state as the latest. Returns false if the write

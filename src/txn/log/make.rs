@@ -8,6 +8,7 @@
 //! Failure: without room on the disk no log is made, and transactions commit by checkpoint.
 //! Otherwise the errors of a commit by checkpoint.
 
+use std::io;
 use std::sync::atomic::Ordering;
 
 use crate::error::Result;
@@ -31,8 +32,6 @@ const COMMITS_BEFORE_RETRY: u64 = 1000;
 const LARGER_FROM: u64 = 4;
 const LOG_MIN_BYTES: u64 = 256 << 10;
 const LOG_MAX_BYTES: u64 = 64 << 20;
-/// Bytes of zeros in each write to a new log.
-const ZEROS_BYTES: usize = 1 << 20;
 
 impl Core {
     /// Bytes that a new log of this database would have: a quarter of the file, within bounds.
@@ -158,6 +157,13 @@ impl Env {
 }
 
 impl Core {
+    /// Opens the file of a new log, and writes its first blocks.
+    fn begin_log_file(&self, log: &LogDescriptor) -> io::Result<()> {
+        let log_file = self.log_file(log)?;
+        log_file.set_new(log.start);
+        log_file.write_zeros_ahead(&self.mapping, log.start, log.start + 1)
+    }
+
     /// Returns the position where the next log or epoch may begin: on a page that no flush has
     /// begun to write.
     fn next_log_start(&self, state: &State) -> u64 {
@@ -174,7 +180,9 @@ impl WriteTxn {
         }
         let bytes = self.env.new_log_bytes(&latest);
         let pages = bytes / self.env.page_size as u64;
-        let first = match self.alloc_log(pages) {
+        let owner = &mut writer_of(&mut self.writer).pages;
+        // At the end of the file, where closing can cut it off.
+        let first = match owner.alloc_written_through_at_end(pages) {
             Ok(first) => first,
             Err(e) if may_not_grow(&e) => {
                 self.env.put_log_off();
@@ -183,9 +191,9 @@ impl WriteTxn {
             Err(e) => return Err(e),
         };
         let mut state = State { log: LogDescriptor { first, pages, ..latest.log }, ..latest };
-        let owner = &mut writer_of(&mut self.writer).pages;
-        if self.env.log_file(&state.log).is_err() {
-            // The file cannot be opened a second time: there is no log.
+        self.env.begin_epoch(&mut state);
+        if self.env.begin_log_file(&state.log).is_err() {
+            // There is no room, or the file cannot be opened a second time: there is no log.
             owner.give_back_written_through(first, pages);
             self.env.put_log_off();
             return Ok(latest.log);
@@ -194,26 +202,6 @@ impl WriteTxn {
             owner.free(latest.log.first, latest.log.pages, TxnId::default());
         }
         self.makes_log = true;
-        self.env.begin_epoch(&mut state);
         Ok(state.log)
-    }
-
-    /// Allocates the extent of a log at the end of the file, where closing can cut it off, and
-    /// writes zeros to it, so that a later flush of a part of it writes only that part.
-    fn alloc_log(&mut self, pages: u64) -> Result<PageId> {
-        let page_size = self.env.page_size;
-        let owner = &mut writer_of(&mut self.writer).pages;
-        let first = owner.alloc_written_through_at_end(pages)?;
-        let zeros = vec![0; ZEROS_BYTES.next_multiple_of(page_size)];
-        let (mut at, end) = (0, pages * page_size as u64);
-        while at < end {
-            let chunk = zeros.len().min((end - at) as usize);
-            if let Err(e) = owner.write_through(first, at, &zeros[..chunk]) {
-                owner.give_back_written_through(first, pages);
-                return Err(e);
-            }
-            at += chunk as u64;
-        }
-        Ok(first)
     }
 }

@@ -294,6 +294,7 @@ impl WriteTxn {
                 return env.store_by_checkpoint(state, checkpoint);
             }
         }
+        env.write_zeros_for(&state.log, record.len());
         if awaited && self.durability == Durability::Immediate {
             if let Some(alone) = env.try_alone(&state, record.len()) {
                 return match env.append_alone(&mut state, record, alone)? {
