@@ -52,6 +52,8 @@ enum Verb {
     Salvage(cmd::salvage::Args),
     /// List the tables with their types, or create a table
     Tables(cmd::tables::Args),
+    /// Print the meta pages, or the header of a page
+    Page(cmd::page::Args),
     /// Measure the speed of a database on a disk
     Bench(cmd::bench::Args),
     /// Kill writing processes and check that no acknowledged commit is lost
@@ -76,6 +78,7 @@ impl Cli {
             Verb::Recover(args) => args.run(),
             Verb::Salvage(args) => args.run(),
             Verb::Tables(args) => args.run(),
+            Verb::Page(args) => args.run(),
             Verb::Bench(args) => args.run(),
             Verb::Torture(args) => args.run(),
             Verb::TortureChild(args) => args.run(),

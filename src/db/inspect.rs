@@ -97,10 +97,11 @@ pub fn metas(db: &Db) -> Result<Vec<MetaInfo>> {
 pub fn page(db: &Db, id: PageId) -> Result<PageInfo> {
     let txn = db.begin_read()?;
     if id.0 < 2 || id.0 >= txn.state().page_count {
-        return Err(Error::usage(format!(
-            "page {id} has no header or does not exist; give a page from 2 to {}",
-            txn.state().page_count - 1
-        )));
+        let remedy = match txn.state().page_count {
+            0..=2 => "the database has only meta pages".to_string(),
+            count => format!("give a page from 2 to {}", count - 1),
+        };
+        return Err(Error::usage(format!("page {id} has no header or does not exist; {remedy}")));
     }
     let env = db.env();
     let mut bytes = vec![0; env.page_size];

@@ -9,6 +9,7 @@ pub(crate) mod del;
 pub(crate) mod dump;
 pub(crate) mod get;
 pub(crate) mod load;
+pub(crate) mod page;
 pub(crate) mod put;
 pub(crate) mod recover;
 pub(crate) mod salvage;

@@ -426,6 +426,8 @@ fn reading_verbs(db: &str) -> Vec<Vec<&str>> {
         vec!["stat", db],
         vec!["check", db],
         vec!["tables", db],
+        vec!["page", db],
+        vec!["page", db, "2", "--json"],
     ]
 }
 
@@ -607,7 +609,7 @@ fn help_has_the_exit_codes_and_usage_errors_exit_with_2() {
     for code in [0, 1, 2, 3, 4, 5, 65, 66, 74, 77, 130] {
         assert!(help.out().lines().any(|line| line.starts_with(&format!("  {code:>3}  "))), "{code}");
     }
-    for verb in ["put", "get", "del", "scan", "load", "dump", "stat", "check", "tables", "recover", "salvage"] {
+    for verb in ["put", "get", "del", "scan", "load", "dump", "stat", "check", "page", "tables", "recover", "salvage"] {
         let help = kvctl(&[verb, "--help"]);
         assert!(help.code == 0 && help.out().contains(&format!("Examples:\n  kvctl {verb} ")), "{verb}");
         let usage = kvctl(&[verb]);

@@ -79,13 +79,13 @@ fn recover_says_that_an_older_state_is_empty_before_it_returns_to_it() {
 }
 
 #[test]
-fn recover_stat_and_check_note_a_damaged_meta_slot() {
+fn recover_stat_check_and_page_note_a_damaged_meta_slot() {
     let folder = folder();
     let path = folder.path("a.mapleaf");
     let mut bytes = fs::read(&path).unwrap();
     bytes[PAGE..2 * PAGE].fill(0x5a);
     fs::write(&path, &bytes).unwrap();
-    for verb in ["recover", "stat", "check"] {
+    for verb in ["recover", "stat", "check", "page"] {
         let ran = kvctl(&[verb, &path]);
         let note = ran.out.lines().find(|line| line.starts_with("note: "));
         assert!(note.is_some_and(|note| note.contains("a newer state may be lost with it")), "{verb}: {}", ran.out);

@@ -26,6 +26,7 @@ fn closed_standard_descriptors_do_not_corrupt_files() {
         &["scan", &db],
         &["check", &db],
         &["stat", &db],
+        &["page", &db],
         &["dump", &db, "-o", &dump],
         &["compact", &db, &compacted],
         &["salvage", &db, &saved],

@@ -103,6 +103,7 @@ fn on_a_read_only_mount_verbs_that_read_work_and_the_others_name_a_remedy() {
         &["dump", &db],
         &["dump", &db, "-o", &rows, "--format", "tsv"],
         &["stat", &db],
+        &["page", &db],
         &["check", &db],
         &["tables", &db],
         &["recover", &db],

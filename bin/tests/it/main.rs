@@ -12,6 +12,7 @@ mod documents;
 mod failed_verbs;
 mod limited;
 mod messages;
+mod page;
 mod privacy;
 mod refused_writes;
 mod support;
