@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use mapleaf::{inspect, Db, PageId};
+use mapleaf::{inspect, Db, Durability, PageId};
 use serde_json::{json, Value};
 
 use crate::support::{kvctl, Folder};
@@ -31,7 +31,14 @@ fn with_log(folder: &Folder) -> (Db, String) {
     let put = |n: u8| db.write(|txn| txn.bytes_table("main")?.insert(&[n], &[n; 100]).map(drop)).unwrap();
     (0..12).for_each(put);
     db.checkpoint().unwrap();
-    (12..16).for_each(put);
+    (12..14).for_each(put);
+    // A flush closes its last page, so only commits without a flush between them share a page.
+    for n in 14..20u8 {
+        let mut txn = db.begin_write().unwrap();
+        txn.set_durability(Durability::Eventual);
+        txn.bytes_table("main").unwrap().insert(&[n], &[n; 100]).unwrap();
+        txn.commit().unwrap();
+    }
     let copy = folder.path("killed.mapleaf");
     fs::copy(folder.path("open.mapleaf"), &copy).unwrap();
     (db, copy)
@@ -182,7 +189,7 @@ fn page_counts_the_records_of_a_page_of_the_commit_log() {
     let meta = metas_of(&path, |_| true).into_iter().min_by_key(|meta| meta["txn"].as_u64()).unwrap();
     let number = |value: &Value| value.as_u64().unwrap();
     let (first, pages) = (number(&meta["log_first"]), number(&meta["log_pages"]));
-    let mut seen = Vec::new();
+    let (mut seen, mut most) = (Vec::new(), 0);
     for id in first..first + pages {
         let found = page_json(&path, &[&id.to_string()]);
         assert_eq!((&found["kind"], number(&found["page"])), (&json!("commit log"), id));
@@ -190,6 +197,7 @@ fn page_counts_the_records_of_a_page_of_the_commit_log() {
             assert_eq!((number(&found["txn"]), number(&found["checksum"])), (0, 0), "{found}");
             continue;
         }
+        most = most.max(number(&found["count"]));
         seen.extend((0..number(&found["count"])).map(|at| number(&found["txn"]) + at));
         // A record begins with its checksum; its transaction follows 16 bytes after it.
         let bytes = fs::read(&path).unwrap()[id as usize * PAGE..][..24].to_vec();
@@ -205,6 +213,7 @@ fn page_counts_the_records_of_a_page_of_the_commit_log() {
     }
     let expected: Vec<u64> = (number(&meta["txn"]) + 1..=newest).collect();
     assert!(expected.len() > 5 && seen == expected, "{seen:?}, and the log has {expected:?}");
+    assert!(most > 2, "a page with several records");
 }
 
 #[test]
