@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use mapleaf::{testing, Db, Error, ErrorKind, Options, ReadTxn, Table};
 use tempfile::TempDir;
@@ -27,6 +28,9 @@ fn names(dir: &TempDir) -> Vec<String> {
     names.sort();
     names
 }
+
+/// No commit takes this long; a test that waits longer fails.
+const LONG: Duration = Duration::from_secs(120);
 
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -176,6 +180,8 @@ fn many_small_tables_are_copied() {
     assert_clean(&copy);
 }
 
+/// In each round the writer commits after the snapshot of the compaction and before its end. So the
+/// copy of the next round is of a later state.
 #[test]
 fn writers_continue_and_the_copy_is_one_state() {
     let seed = seed("compact_live");
@@ -185,26 +191,38 @@ fn writers_continue_and_the_copy_is_one_state() {
     for _ in 0..60 {
         history.commit_next(&db).expect("committed");
     }
-    let done = AtomicBool::new(false);
-    let mut txns = std::collections::BTreeSet::new();
+    let mut txns = Vec::new();
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                history.commit_next(&db).expect("committed");
-            }
+        let (committed, commits) = mpsc::channel();
+        let writer = scope.spawn({
+            let (history, db) = (&history, &db);
+            // Ends when no thread receives any more.
+            move || while committed.send(history.commit_next(db).expect("committed")).is_ok() {}
         });
+        let next = move || commits.recv_timeout(LONG).expect("the writer goes on");
         for round in 0..12 {
             let out = dir.path().join(format!("out-{round}.mapleaf"));
-            let report = db.compact_to(&out).expect("compacts");
+            let mut began_at = None;
+            let report = db.compact_to_with(&out, |_, _| {
+                // The first call comes after the snapshot was taken.
+                if began_at.is_none() {
+                    let newest = testing::latest_txn(&db);
+                    began_at = Some(newest);
+                    while next() <= newest {}
+                }
+                ControlFlow::Continue(())
+            });
+            let report = report.expect("compacts");
+            assert!(Some(report.txn) <= began_at, "seed {seed}, round {round}: the snapshot was taken before");
             let copy = Db::open_existing(&out).expect("opens");
             history.holds(&copy, report.txn).unwrap_or_else(|e| panic!("seed {seed}, round {round}: {e}"));
             assert_clean(&copy);
-            txns.insert(report.txn);
+            txns.push(report.txn);
         }
-        done.store(true, Ordering::Relaxed);
+        drop(next);
         writer.join().expect("a writer");
     });
-    assert!(txns.len() > 1, "the writer went on: {txns:?}");
+    assert!(txns.windows(2).all(|pair| pair[0] < pair[1]), "the writer went on: {txns:?}");
     history.judge(&db).expect("whole");
 }
 
