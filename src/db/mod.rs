@@ -237,7 +237,11 @@ impl Db {
     pub fn checkpoint(&self) -> Result<()> {
         self.writable()?;
         match self.env().lock {
-            Some(_) => self.env().checkpoint_beside_writers(false),
+            Some(_) => {
+                let made = self.env().checkpoint_beside_writers(false);
+                self.env().waiters.wake_tasks();
+                made
+            }
             None => Ok(()),
         }
     }

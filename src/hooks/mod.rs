@@ -147,6 +147,8 @@ pub enum Mutant {
     /// A commit by checkpoint whose meta page may be on the disk fails, and the next transaction
     /// goes on from the state before it (P13).
     NewerMetaUnfinished,
+    /// Tasks are woken by a thread that may hold locks.
+    WakersUnderLocks,
 }
 
 /// A step of creating a file that has been completed.

@@ -152,6 +152,12 @@ impl Core {
         self.waiters.wake(TxnId(u64::MAX));
     }
 
+    /// Releases the writer lock, then wakes the tasks that became due while it was held.
+    pub(crate) fn release_writer(&self) {
+        self.writer_lock.release();
+        self.waiters.wake_tasks();
+    }
+
     /// Makes commits impossible, without saying that a flush has failed.
     pub(crate) fn abandon(&self, cause: &Error) {
         best_effort(self.poison.set(cause.to_string()));

@@ -52,4 +52,5 @@ mod space_reuse;
 mod stacks;
 mod support;
 mod types;
+mod wakers;
 mod workload;

@@ -17,9 +17,18 @@
 //! flush takes, because a flush costs more than a transaction. This is group commit, as in DeWitt
 //! and others, "Implementation Techniques for Main Memory Database Systems" (1984).
 //!
+//! A waker that a program has given to a `PendingCommit` may do anything, also begin a transaction.
+//! So [`Waiters::wake`], which runs under locks, only lists the wakers as due, and
+//! [`Waiters::wake_tasks`] calls them when the thread holds no lock:
+//!
+//! ```text
+//! leader, poison, checkpoint  under the writer lock: when that is released; else: at the end
+//! the environment's thread    after each flush or checkpoint that it was asked for
+//! ```
+//!
 //! Failure: a failed flush poisons the database before any waiter wakes (R9).
 
-use std::sync::atomic::{fence, AtomicU64, Ordering};
+use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 use std::thread::Thread;
@@ -47,6 +56,8 @@ const SPIN_COMMITTERS_MAX: u64 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     state: Mutex<Waiting>,
+    /// Whether tasks are due.
+    has_due: AtomicBool,
     /// Waiters that spin now.
     spinning: AtomicU64,
     /// Transactions that the last flush made durable, or that committed while it ran.
@@ -58,29 +69,56 @@ pub(crate) struct Waiters {
 #[derive(Debug, Default)]
 struct Waiting {
     wakers: Vec<Waker>,
+    /// Wakers to call as soon as a thread holds no lock.
+    due: Vec<Waker>,
     threads: Vec<(TxnId, Thread)>,
 }
 
 impl Waiters {
-    /// Wakes all tasks, the threads that wait for a transaction up to `txn`, and one more thread,
-    /// which leads the next flush.
+    /// Wakes the threads that wait for a transaction up to `txn`, and one more thread, which leads
+    /// the next flush. All tasks become due: when the caller has released its locks, it calls
+    /// [`wake_tasks`](Waiters::wake_tasks).
     pub(crate) fn wake(&self, txn: TxnId) {
-        let mut waiting = self.lock();
-        let wakers = std::mem::take(&mut waiting.wakers);
+        let mut guard = self.lock();
+        let waiting = &mut *guard;
+        waiting.due.append(&mut waiting.wakers);
+        self.has_due.store(!waiting.due.is_empty(), Ordering::Release);
         let (mut ready, mut rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut waiting.threads).into_iter().partition(|(waits_for, _)| *waits_for <= txn);
         ready.extend(rest.pop());
         waiting.threads = rest;
-        drop(waiting);
+        drop(guard);
         ready.iter().for_each(|(_, thread)| thread.unpark());
-        wakers.into_iter().for_each(Waker::wake);
+        if hooks::is(Mutant::WakersUnderLocks) {
+            self.wake_tasks();
+        }
+    }
+
+    /// Calls the wakers of tasks that are due. The caller holds no lock, because a waker may begin
+    /// a transaction, make a checkpoint or close the database.
+    #[inline]
+    pub(crate) fn wake_tasks(&self) {
+        if self.has_due.load(Ordering::Acquire) {
+            self.call_wakers();
+        }
+    }
+
+    #[cold]
+    fn call_wakers(&self) {
+        let mut waiting = self.lock();
+        self.has_due.store(false, Ordering::Relaxed);
+        let due = std::mem::take(&mut waiting.due);
+        drop(waiting);
+        due.into_iter().for_each(Waker::wake);
     }
 
     /// Adds a task to wake when the next flush or checkpoint has ended.
     pub(crate) fn add(&self, waker: &Waker) {
+        // Cloned and dropped without the lock, because both are code of the program.
+        let waker = waker.clone();
         let mut waiting = self.lock();
-        if !waiting.wakers.iter().any(|known| known.will_wake(waker)) {
-            waiting.wakers.push(waker.clone());
+        if !waiting.wakers.iter().any(|known| known.will_wake(&waker)) {
+            waiting.wakers.push(waker);
         }
     }
 
@@ -138,12 +176,15 @@ impl Core {
         }
     }
 
-    /// Leads a flush if no other thread does. Returns whether it did.
+    /// Leads a flush if no other thread does, and wakes tasks. Returns whether it did. The caller
+    /// holds no lock.
     fn try_lead(&self) -> Result<bool> {
         match self.flush_lock.try_lock() {
             Some(flush) => {
                 self.gather();
-                self.lead(flush).map(|()| true)
+                let led = self.lead(flush);
+                self.waiters.wake_tasks();
+                led.map(|()| true)
             }
             None => Ok(false),
         }
@@ -214,7 +255,8 @@ impl Core {
         self.live.latest().txn.0.saturating_sub(self.live.durable_txn().0)
     }
 
-    /// Flushes the log, then releases the flush lock and wakes waiters. Poisons if the flush fails.
+    /// Flushes the log, then releases the flush lock and wakes waiters; tasks become due. Poisons if
+    /// the flush fails.
     fn lead(&self, flush: NamedGuard<'_>) -> Result<()> {
         let done = self.check_poison().and_then(|()| self.flush_log());
         if let Err(e) = &done {

@@ -142,6 +142,7 @@ impl Drop for Runs<'_> {
     fn drop(&mut self) {
         self.0.signal.runs.store(false, Ordering::Relaxed);
         self.0.waiters.wake(TxnId(u64::MAX));
+        self.0.waiters.wake_tasks();
     }
 }
 
@@ -173,10 +174,10 @@ fn work(core: &Core) {
         // The last checkpoint may have done what was asked for while it ran.
         let checkpoint = checkpoint && core.is_checkpoint_due(&core.live.latest());
         let done = synced.and_then(|()| if checkpoint { core.checkpoint_beside_writers(true) } else { Ok(()) });
-        if done.is_err() {
-            // The next call of each thread reports the poison. Tasks have to be woken to make that
-            // call.
-            core.waiters.wake(TxnId(u64::MAX));
-        }
+        // Also if another thread has made the commits durable, and under locks: each commit that a
+        // task waits for has asked for a flush here, so no task depends on that thread. After an
+        // error, the next call of each task reports the poison.
+        core.waiters.wake(if done.is_ok() { core.live.published_txn() } else { TxnId(u64::MAX) });
+        core.waiters.wake_tasks();
     }
 }

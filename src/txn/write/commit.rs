@@ -401,6 +401,6 @@ impl WriteTxn {
             None => writer.forget(),
         }
         self.env.return_writer(writer);
-        self.env.writer_lock.release();
+        self.env.release_writer();
     }
 }

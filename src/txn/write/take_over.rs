@@ -22,14 +22,13 @@ use crate::hooks::{self, Moment, Mutant};
 use crate::ids::TxnId;
 use crate::txn::core::Core;
 use crate::txn::live::{Checkpoint, DurableMeta};
-use crate::txn::write::writer_lock::WriterLock;
 
 /// The writer lock without a transaction; released when it is dropped.
-struct Held<'l>(&'l WriterLock);
+struct Held<'c>(&'c Core);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.release();
+        self.0.release_writer();
     }
 }
 
@@ -68,7 +67,7 @@ impl Core {
     /// lock.
     pub(crate) fn finish_commit_in_doubt(&self) -> Result<()> {
         self.writer_lock.acquire(None);
-        let _held = Held(&self.writer_lock);
+        let _held = Held(self);
         self.take_over()
     }
 

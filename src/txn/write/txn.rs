@@ -145,7 +145,7 @@ impl WriteTxn {
                 makes_log: false,
             }),
             Err(e) => {
-                env.writer_lock.release();
+                env.release_writer();
                 Err(e.with_path(env.path()))
             }
         }
