@@ -3,16 +3,18 @@
 //! Most tests first let a waker keep the environment's thread busy, so that no other thread than
 //! that of the test flushes. Each test runs in a thread of its own: one that hangs fails.
 
+use std::cell::Cell;
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use mapleaf::testing::{self, FlushEvent, FlushKind, Hooks, Mutant};
+use mapleaf::testing::{self, FlushEvent, FlushKind, Hooks, Moment, Mutant};
 use mapleaf::{Db, ErrorKind, PendingCommit, Result, Table};
 
 const DATA: Table<u64, &[u8]> = Table::new("data");
@@ -220,5 +222,75 @@ fn a_waker_gets_an_error_of_each_call_and_does_not_hang_after_a_failed_flush() {
             drop(release);
             assert_eq!(pending.wait().map_err(|e| e.kind()), Err(ErrorKind::Poisoned), "{by:?}");
         }
+    });
+}
+
+/// A waker that says that it has run.
+fn telling() -> (Waker, Receiver<()>) {
+    let (woken, is_woken) = channel();
+    let woken = Mutex::new(woken);
+    (waker(move || woken.lock().expect("no panic").send(()).unwrap_or_default()), is_woken)
+}
+
+/// A task does not depend on the thread that has made its commit durable: that one may hold the
+/// writer lock for long before it wakes tasks.
+#[test]
+fn the_thread_of_the_environment_wakes_a_task_whose_commit_another_thread_made_durable() {
+    without_hanging(|| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = open(&dir);
+        let release = Rc::new(Cell::new(Some(occupy_thread(&db))));
+        let (waker, is_woken) = telling();
+        let mut pending = commit_later(&db, b"awaited");
+        assert!(is_pending(&mut pending, &waker), "no thread flushes");
+        let held = Rc::clone(&release);
+        let act = move |moment| {
+            if moment != Moment::Clearing {
+                return;
+            }
+            // The state is durable and visible, and its committer holds the writer lock.
+            is_woken.try_recv().expect_err("no thread wakes the task before");
+            drop(held.take());
+            is_woken.recv_timeout(LONG / 2).expect("the environment's thread wakes the task");
+        };
+        testing::at_moments(act, || By::LargeCommit.happen(&db));
+        assert!(release.take().is_none(), "a commit by checkpoint");
+        assert!(pending.is_done());
+    });
+}
+
+/// Makes each write of pages fail.
+struct FailingWrites;
+
+impl Hooks for FailingWrites {
+    fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn writing(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Err(io::Error::other("a write that fails"))
+    }
+}
+
+#[test]
+fn tasks_are_woken_if_a_transaction_that_goes_on_has_poisoned_the_database() {
+    without_hanging(|| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = open(&dir);
+        let release = occupy_thread(&db);
+        let (waker, is_woken) = telling();
+        let mut pending = commit_later(&db, b"awaited");
+        assert!(is_pending(&mut pending, &waker), "no thread flushes");
+        let mut txn = db.begin_write().expect("begins");
+        testing::set_hooks(&db, Arc::new(FailingWrites));
+        // Pages are written by a queue, whose error the same call or a later one reports.
+        let large = vec![7; 4 << 20];
+        let failed = (0..100).find_map(|key| txn.table(DATA).and_then(|mut table| table.put(key, &large)).err());
+        assert_eq!(failed.expect("a write that fails").kind(), ErrorKind::Io);
+        assert_eq!(db.sync().map_err(|e| e.kind()), Err(ErrorKind::Poisoned));
+        drop(release);
+        is_woken.recv_timeout(LONG / 2).expect("the environment's thread wakes the task");
+        assert!(!is_pending(&mut pending, &waker), "it fails");
+        drop(txn);
     });
 }
