@@ -255,8 +255,8 @@ impl Core {
         self.live.latest().txn.0.saturating_sub(self.live.durable_txn().0)
     }
 
-    /// Flushes the log, then releases the flush lock and wakes waiters; tasks become due. Poisons if
-    /// the flush fails.
+    /// Flushes the log, then releases the flush lock and wakes waiters; tasks become due. Poisons
+    /// if the flush fails.
     fn lead(&self, flush: NamedGuard<'_>) -> Result<()> {
         let done = self.check_poison().and_then(|()| self.flush_log());
         if let Err(e) = &done {
