@@ -249,16 +249,21 @@ mod tests {
 
     type Pair = (Vec<u8>, Vec<u8>);
 
-    fn read(input: &[u8]) -> Result<Vec<Pair>, RowError> {
+    fn read_each(input: &[u8], mut each: impl FnMut(Row<'_>)) -> Result<(), RowError> {
         // A small buffer, so that lines cross its end.
         let mut reader = Reader::new(std::io::BufReader::with_capacity(7, input), 1 << 20);
-        let mut rows = Vec::new();
         while reader.advance()? {
-            match (reader.row().key, reader.row().value) {
-                (Field::Text(key), Field::Text(value)) => rows.push((key.to_vec(), value.to_vec())),
-                marked => panic!("{marked:?}"),
-            }
+            each(reader.row());
         }
+        Ok(())
+    }
+
+    fn read(input: &[u8]) -> Result<Vec<Pair>, RowError> {
+        let mut rows = Vec::new();
+        read_each(input, |row| match (row.key, row.value) {
+            (Field::Text(key), Field::Text(value)) => rows.push((key.to_vec(), value.to_vec())),
+            marked => panic!("{marked:?}"),
+        })?;
         Ok(rows)
     }
 
@@ -389,7 +394,8 @@ mod tests {
 
         #[test]
         fn any_input_is_rows_or_a_malformed_line(input in bytes()) {
-            if let Err(error) = read(&input) {
+            // A field may be marked: `\!` stands before bytes that no text stands for.
+            if let Err(error) = read_each(&input, |_| ()) {
                 prop_assert!(matches!(error, RowError::Malformed { .. }), "{:?}", error);
             }
         }
