@@ -390,18 +390,18 @@ pub(crate) fn log_shape() -> Option<(u64, u64)> {
 }
 
 thread_local! {
-    static ALONE: Cell<Option<bool>> = const { Cell::new(None) };
+    static SOLE: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-/// Sets whether this thread commits alone when it can: appends its record and flushes it with one
-/// write. `None`: as if no test ran.
-pub fn set_alone(alone: Option<bool>) {
-    ALONE.set(alone);
+/// Sets whether this thread makes sole commits when it can, with one write for append and flush.
+/// `None`: as if no test ran.
+pub fn set_sole(sole: Option<bool>) {
+    SOLE.set(sole);
 }
 
-/// The value of [`set_alone`] for this thread.
-pub(crate) fn alone() -> Option<bool> {
-    ALONE.get()
+/// The value of [`set_sole`] for this thread.
+pub(crate) fn sole() -> Option<bool> {
+    SOLE.get()
 }
 
 thread_local! {

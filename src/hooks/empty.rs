@@ -65,7 +65,7 @@ pub(crate) fn chain() -> Option<u32> {
 }
 
 #[inline(always)]
-pub(crate) fn alone() -> Option<bool> {
+pub(crate) fn sole() -> Option<bool> {
     None
 }
 

@@ -125,8 +125,8 @@ pub enum Mutant {
     AcknowledgedEarly,
     /// The meta page of a checkpoint beside writers is written without a flush of its pages.
     MetaBeforeData,
-    /// A transaction commits alone although records before it are not flushed.
-    AloneAfterUnflushed,
+    /// A sole commit is made although records before it are not flushed.
+    SoleAfterUnflushed,
     /// An `Eventual` commit is published before the `Immediate` ones before it are durable (P12).
     LastImmediateIgnored,
     /// Neither mark of an epoch counts: checksums do not depend on it, and its first record may

@@ -50,8 +50,8 @@ pub(crate) struct LogFile {
 
 /// Zeros that are written ahead in a new log at a time: as many bytes as are written already,
 /// within these bounds. The first flush of a block that was never written also commits the journal
-/// of the file system, which is a second flush. Writing all blocks at once would cost a program that
-/// commits a few times more than all its commits.
+/// of the file system, which is a second flush. Writing all blocks at once would cost a program
+/// that commits a few times more than all its commits.
 const ZEROS_MIN_BYTES: u64 = 512 << 10;
 const ZEROS_MAX_BYTES: u64 = 4 << 20;
 

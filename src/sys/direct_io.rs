@@ -115,9 +115,8 @@ impl DurableWriter {
             return None;
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let mut options = File::options();
-        options.write(true).custom_flags(libc::O_DIRECT | libc::O_DSYNC);
-        let direct = descriptor::open(&options, Path::new(&path)).ok()?;
+        let flags = libc::O_DIRECT | libc::O_DSYNC;
+        let direct = descriptor::open(File::options().write(true).custom_flags(flags), Path::new(&path)).ok()?;
         let buffer = Mutex::new(MmapMut::map_anon(DurableWriter::BYTES_MAX).ok()?);
         Some(DurableWriter { direct, buffer })
     }
@@ -144,9 +143,8 @@ pub(crate) fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<bool> {
         return Ok(false);
     }
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let mut options = File::options();
-    options.write(true).custom_flags(libc::O_DIRECT);
-    let Ok(direct) = descriptor::open(&options, Path::new(&path)) else { return Ok(false) };
+    let direct = descriptor::open(File::options().write(true).custom_flags(libc::O_DIRECT), Path::new(&path));
+    let Ok(direct) = direct else { return Ok(false) };
     file_calls::within_size_limit(at.saturating_add(len))?;
     let zeros = MmapMut::map_anon(BUFFER_BYTES)?;
     for from in (at..at + len).step_by(BUFFER_BYTES) {

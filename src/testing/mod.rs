@@ -48,7 +48,7 @@ pub use records::{abandon, go_on_from, records, release_writer_lock, Records};
 pub use seal::seal_file;
 
 pub use crate::hooks::{
-    at_moments, set_alone, set_chain, set_log_shape, set_mutant, set_scheduled, strict_claims, take_noted, Creation,
+    at_moments, set_chain, set_log_shape, set_mutant, set_scheduled, set_sole, strict_claims, take_noted, Creation,
     FlushEvent, FlushKind, Hooks, LockName, Moment, Mutant, Recovery,
 };
 pub use crate::mapping::testing::reserved as reserved_bytes;

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -355,6 +355,75 @@ fn a_file_that_grows_gets_a_larger_log() {
     (0..5).for_each(|key| put(&db, key, b"value"));
     assert!(testing::log_pages(&db) >= 4 * small, "{small} and {} pages", testing::log_pages(&db));
     assert!(db.check().expect("checked").findings.is_empty());
+    let copy = dir.path().join("b.mapleaf");
+    crashed_copy(&path, &copy);
+    assert_eq!(numbers(&Db::open(&copy).expect("opened after the crash")), numbers(&db));
+}
+
+/// Counts the bytes that are written by `pwrite`, and can make all such writes fail.
+#[derive(Default)]
+struct CountedWrites {
+    fail: AtomicBool,
+    bytes: AtomicU64,
+}
+
+impl Hooks for CountedWrites {
+    fn before_flush(&self, _event: &FlushEvent<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn writing(&self, _offset: u64, len: u64) -> io::Result<()> {
+        match self.fail.load(Ordering::SeqCst) && len > 4096 {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    }
+
+    fn wrote(&self, _offset: u64, len: u64) {
+        self.bytes.fetch_add(len, Ordering::SeqCst);
+    }
+}
+
+/// A database of 8 MiB, so that its log would have 2 MiB.
+fn with_counted_writes(path: &Path) -> (Db, Arc<CountedWrites>) {
+    let filled = Db::open(path).expect("created");
+    filled.write(|txn| txn.table(NUMBERS)?.put_all((0..9000).map(|n| (n, &[7; 900][..]))).map(drop)).expect("filled");
+    drop(filled);
+    let hooks = Arc::<CountedWrites>::default();
+    let db = testing::open_with_hooks(Options::new(), path, Arc::clone(&hooks) as Arc<dyn Hooks>).expect("opened");
+    (db, hooks)
+}
+
+#[test]
+fn a_program_that_commits_a_few_times_does_not_write_the_whole_log() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("a.mapleaf");
+    let (db, hooks) = with_counted_writes(&path);
+    (0..10).for_each(|key| put(&db, key, b"value"));
+    let log_bytes = testing::log_pages(&db) * 4096;
+    let written = hooks.bytes.load(Ordering::SeqCst);
+    assert!(log_bytes >= 2 << 20, "{log_bytes} bytes");
+    assert!(written <= (512 << 10) + 10 * 4096, "{written} bytes written for 10 commits");
+    // Many commits write it all, once.
+    (0..1500).for_each(|key| put(&db, key, b"value"));
+    let written = hooks.bytes.load(Ordering::SeqCst) - written;
+    assert!(written <= log_bytes + 1500 * 4096, "{written} bytes written for 1500 commits");
+    drop(db);
+    assert_eq!(numbers(&Db::open(&path).expect("opened")).len(), 9000);
+}
+
+/// While zeros cannot be written, records pass the place where they would begin.
+#[test]
+fn zeros_that_could_not_be_written_reach_no_record_later() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("a.mapleaf");
+    let (db, hooks) = with_counted_writes(&path);
+    (0..100).for_each(|key| put(&db, key, b"before"));
+    hooks.fail.store(true, Ordering::SeqCst);
+    (100..180).for_each(|key| put(&db, key, b"meanwhile"));
+    hooks.fail.store(false, Ordering::SeqCst);
+    (180..200).for_each(|key| put(&db, key, b"after"));
+    assert!(testing::durable_meta_txn(&db) < testing::latest_txn(&db) - 190, "the log has the records");
     let copy = dir.path().join("b.mapleaf");
     crashed_copy(&path, &copy);
     assert_eq!(numbers(&Db::open(&copy).expect("opened after the crash")), numbers(&db));

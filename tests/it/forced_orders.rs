@@ -289,7 +289,7 @@ fn writes_past_cache(dir: &Path) -> bool {
 }
 
 /// Runs `commit`. Returns whether the log was closed before the record was written: the writer led.
-fn commits_alone(commit: impl FnOnce()) -> bool {
+fn is_sole_commit(commit: impl FnOnce()) -> bool {
     let moments = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&moments);
     at_moments(move |moment| seen.borrow_mut().push(moment), commit);
@@ -306,26 +306,26 @@ fn only_an_awaited_commit_without_other_committers_is_written_and_flushed_at_onc
         return;
     }
     set_log_shape(Some((0, 1 << 20)));
-    let db = Options::new().sync_interval(None).open(dir.path().join("alone.mapleaf")).expect("opened");
+    let db = Options::new().sync_interval(None).open(dir.path().join("sole.mapleaf")).expect("opened");
     let put = |key: u64| {
         let mut txn = db.begin_write().expect("begun");
         txn.table(DATA).and_then(|mut table| table.put(key, b"value")).expect("put");
         txn
     };
     (0..4).for_each(|key| put(key).commit().expect("committed"));
-    assert!(commits_alone(|| put(4).commit().expect("committed")));
+    assert!(is_sole_commit(|| put(4).commit().expect("committed")));
     // A thread that does not wait until it is durable does not hold the writer lock during a flush.
-    assert!(!commits_alone(|| put(5).commit_async().expect("committed").wait().expect("durable")));
-    assert!(!commits_alone(|| {
+    assert!(!is_sole_commit(|| put(5).commit_async().expect("committed").wait().expect("durable")));
+    assert!(!is_sole_commit(|| {
         let mut txn = put(6);
         txn.set_durability(Durability::Eventual);
         txn.commit().expect("committed");
     }));
-    assert!(!commits_alone(|| put(7).commit().expect("committed")), "a record before it is not flushed");
-    assert!(!commits_alone(|| put(8).commit().expect("committed")), "the last flush was for two transactions");
-    assert!(commits_alone(|| put(9).commit().expect("committed")));
+    assert!(!is_sole_commit(|| put(7).commit().expect("committed")), "a record before it is not flushed");
+    assert!(!is_sole_commit(|| put(8).commit().expect("committed")), "the last flush was for two transactions");
+    assert!(is_sole_commit(|| put(9).commit().expect("committed")));
     // A record that is larger than such a write.
-    assert!(!commits_alone(|| {
+    assert!(!is_sole_commit(|| {
         let mut txn = db.begin_write().expect("begun");
         let values = (0..50).map(|key| (key, bytes(key, 1900)));
         txn.table(DATA)

@@ -37,8 +37,8 @@ use crate::txn::state::State;
 /// Records of at most so many bytes have zeros written to their blocks in advance.
 const SMALL_RECORD_BYTES: usize = 64 << 10;
 
-/// The place of a record in the log, as positions.
-pub(super) struct Place {
+/// Where a record lies in the log, as positions.
+pub(super) struct RecordSpan {
     pub(super) head: u64,
     pub(super) end: u64,
     /// `end`, rounded up to a page.
@@ -69,9 +69,9 @@ impl Core {
         end <= start + log.pages * page_size || hooks::is(Mutant::LogSpaceIgnored)
     }
 
-    /// Writes zeros ahead in a new log for a small record, so that its flush writes only the record.
-    /// For a large one, zeros would cost more than the second flush that the file system makes. If
-    /// this fails, flushes take longer, or the append fails too.
+    /// Writes zeros ahead in a new log for a small record, so that its flush writes no more than
+    /// it. For a large one, zeros would cost more than the second flush that the file system makes.
+    /// If this fails, flushes take longer, or the append fails too.
     pub(crate) fn write_zeros_for(&self, log: &LogDescriptor, record_bytes: usize) {
         if record_bytes > SMALL_RECORD_BYTES {
             return;
@@ -91,11 +91,11 @@ impl Core {
             self.live.set_broken(state.log.epoch);
             return false;
         };
-        let place = self.place_record(state, record);
-        let written = log_file.write(&self.mapping, place.head, record);
+        let span = self.place_record(state, record);
+        let written = log_file.write(&self.mapping, span.head, record);
         hooks::reach(Moment::Appended);
         match written {
-            Ok(()) => self.finish_append(state, place.end),
+            Ok(()) => self.finish_append(state, span.end),
             Err(_) => self.fail_append(state),
         }
         written.is_ok()
@@ -103,7 +103,7 @@ impl Core {
 
     /// Begins to append: sets `appending`, finds the place of the record, and makes the record
     /// whole, with zeros to the end of its last page.
-    pub(super) fn place_record(&self, state: &mut State, record: &mut Vec<u8>) -> Place {
+    pub(super) fn place_record(&self, state: &mut State, record: &mut Vec<u8>) -> RecordSpan {
         self.live.set_appending(state.txn);
         fence(Ordering::SeqCst);
         hooks::reach(Moment::Appending);
@@ -124,7 +124,7 @@ impl Core {
         let end = head + header.record_bytes();
         let padded = end.next_multiple_of(self.page_size as u64);
         record.resize((padded - head) as usize, 0);
-        Place { head, end, padded }
+        RecordSpan { head, end, padded }
     }
 
     /// Ends an append whose record is written: stores the state as the latest.

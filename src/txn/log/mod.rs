@@ -7,9 +7,9 @@
 //! ```text
 //! operations  body of a record: `TxnRecord` writes operations, `Operations` reads them
 //! append      adds header and checksum, writes the record at the head of the log; begins an epoch
-//! alone       appends and flushes a record with one write, if no other transaction commits
 //! make        makes the log, or a larger one; gives it up when the database is closed
 //! lead        flushes the log for all transactions that wait; waits for such a flush
+//! sole_commit appends and flushes a record with one write, if no other transaction commits
 //! scan        finds the valid records of a log after a crash
 //! replay      applies the records found
 //! ```
@@ -20,10 +20,10 @@
 //! Failure: after a failed append the transaction commits by checkpoint. A failed flush poisons the
 //! database (R9).
 
-mod alone;
 pub(crate) mod append;
 pub(crate) mod lead;
 mod make;
 pub(crate) mod operations;
 pub(crate) mod replay;
 pub(crate) mod scan;
+mod sole_commit;

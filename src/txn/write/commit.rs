@@ -271,8 +271,8 @@ impl WriteTxn {
         writer_of(&mut self.writer).pages.free.hand_out_nothing();
     }
 
-    /// Stores a state: by its record in the log, or by checkpoint. `awaited`: the caller waits until
-    /// it is durable.
+    /// Stores a state: by its record in the log, or by checkpoint. `awaited`: the caller waits
+    /// until it is durable.
     fn store_state(&mut self, mut state: State, awaited: bool) -> Result<State> {
         let env = Arc::clone(&self.env);
         let record = &mut writer_of(&mut self.writer).record;
@@ -296,8 +296,8 @@ impl WriteTxn {
         }
         env.write_zeros_for(&state.log, record.len());
         if awaited && self.durability == Durability::Immediate {
-            if let Some(alone) = env.try_alone(&state, record.len()) {
-                return match env.append_alone(&mut state, record, alone)? {
+            if let Some(locks) = env.try_sole(&state, record.len()) {
+                return match env.append_durably(&mut state, record, locks)? {
                     true => Ok(state),
                     false => env.store_by_checkpoint(state, env.lock_checkpoint()),
                 };

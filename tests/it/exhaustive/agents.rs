@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use mapleaf::testing::{
-    at_moments, records, release_writer_lock, set_alone, set_chain, set_log_shape, set_mutant, set_scheduled,
+    at_moments, records, release_writer_lock, set_chain, set_log_shape, set_mutant, set_scheduled, set_sole,
     FlushEvent, Hooks, Moment, Mutant,
 };
 use mapleaf::{Db, Durability, Error, ErrorKind, Result, Table};
@@ -64,10 +64,10 @@ pub(super) fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
 pub(super) struct Prepared;
 
 impl Prepared {
-    /// `alone`: whether commits that nothing else shares are made alone, with one write.
-    pub(super) fn new(mutant: Option<Mutant>, log_bytes: u64, alone: bool) -> Prepared {
+    /// `sole`: whether agents make sole commits when they can.
+    pub(super) fn new(mutant: Option<Mutant>, log_bytes: u64, sole: bool) -> Prepared {
         set_log_shape(Some((0, log_bytes)));
-        set_alone(Some(alone));
+        set_sole(Some(sole));
         set_scheduled(true);
         set_mutant(mutant);
         Prepared
@@ -77,7 +77,7 @@ impl Prepared {
 impl Drop for Prepared {
     fn drop(&mut self) {
         set_log_shape(None);
-        set_alone(None);
+        set_sole(None);
         set_scheduled(false);
         set_mutant(None);
         set_chain(None);
@@ -125,11 +125,11 @@ pub(super) fn start(
     db: &Db,
     book: &Shared,
     script: &[Operation],
-    (mutant, log_bytes, alone): (Option<Mutant>, u64, bool),
+    (mutant, log_bytes, sole): (Option<Mutant>, u64, bool),
 ) -> JoinHandle<()> {
     let (schedule, db, book, script) = (Arc::clone(schedule), db.clone(), Arc::clone(book), script.to_vec());
     std::thread::spawn(move || {
-        let _prepared = Prepared::new(mutant, log_bytes, alone);
+        let _prepared = Prepared::new(mutant, log_bytes, sole);
         become_agent(&schedule, number);
         let own = Agent { number, db, book };
         let stops = Arc::clone(&schedule);

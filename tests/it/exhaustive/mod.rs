@@ -35,7 +35,7 @@ const BEFORE: &[Operation] = &[Immediate, Immediate];
 
 /// All schedules of some agents.
 const fn all(name: &'static str, agents: &'static [&'static [Operation]]) -> Scenario {
-    Scenario { name, before: BEFORE, agents, log_bytes: 16 << 10, alone: false, stops: 0, preemptions: u8::MAX }
+    Scenario { name, before: BEFORE, agents, log_bytes: 16 << 10, sole: false, stops: 0, preemptions: u8::MAX }
 }
 
 /// The same; one agent may stop at any step.
@@ -48,9 +48,9 @@ const fn bounded(preemptions: u8, scenario: Scenario) -> Scenario {
     Scenario { preemptions, ..scenario }
 }
 
-/// The same; agents commit alone when they can.
-const fn alone(scenario: Scenario) -> Scenario {
-    Scenario { alone: true, ..scenario }
+/// The same; agents make sole commits when they can.
+const fn sole(scenario: Scenario) -> Scenario {
+    Scenario { sole: true, ..scenario }
 }
 
 /// Visits all states of scenarios; none breaks a rule.
@@ -108,19 +108,19 @@ fn the_rules_hold_when_agents_of_three_stop() {
 }
 
 #[test]
-fn the_rules_hold_when_agents_commit_alone() {
+fn the_rules_hold_with_sole_commits() {
     hold(&[
-        alone(all("alone", &[&[Immediate, Immediate], &[Immediate]])),
-        alone(all("alone, levels", &[&[Eventual, Immediate], &[Immediate, Eventual]])),
-        alone(all("alone, checkpoint", &[&[Immediate, Immediate], &[Checkpoint]])),
-        alone(all("alone, by checkpoint", &[&[Immediate], &[Large, Immediate]])),
-        alone(all("alone, failed append", &[&[FailsToAppend], &[Immediate]])),
-        alone(all("alone, failed flush", &[&[FailsToFlush, Immediate], &[Immediate]])),
-        alone(all("alone, reader", &[&[Immediate, Immediate], &[Read]])),
-        alone(stopping("alone", &[&[Immediate], &[Immediate, Immediate]])),
-        alone(stopping("alone, levels", &[&[Immediate], &[Eventual, Immediate]])),
-        alone(stopping("alone, checkpoint", &[&[Immediate], &[Checkpoint, Immediate]])),
-        alone(bounded(2, all("alone, three", &[&[Immediate], &[Eventual], &[Immediate, Checkpoint]]))),
+        sole(all("sole", &[&[Immediate, Immediate], &[Immediate]])),
+        sole(all("sole, levels", &[&[Eventual, Immediate], &[Immediate, Eventual]])),
+        sole(all("sole, checkpoint", &[&[Immediate, Immediate], &[Checkpoint]])),
+        sole(all("sole, by checkpoint", &[&[Immediate], &[Large, Immediate]])),
+        sole(all("sole, failed append", &[&[FailsToAppend], &[Immediate]])),
+        sole(all("sole, failed flush", &[&[FailsToFlush, Immediate], &[Immediate]])),
+        sole(all("sole, reader", &[&[Immediate, Immediate], &[Read]])),
+        sole(stopping("sole", &[&[Immediate], &[Immediate, Immediate]])),
+        sole(stopping("sole, levels", &[&[Immediate], &[Eventual, Immediate]])),
+        sole(stopping("sole, checkpoint", &[&[Immediate], &[Checkpoint, Immediate]])),
+        sole(bounded(2, all("sole, three", &[&[Immediate], &[Eventual], &[Immediate, Checkpoint]]))),
     ]);
 }
 
@@ -182,7 +182,7 @@ fn a_search_finds_each_rule_that_is_left_out() {
         (Mutant::DurableBeforeFlush, all("P10", &[&[Eventual, Sync], &[Checkpoint]]), "power cut"),
         (Mutant::MetaBeforeData, all("R7", &[&[Eventual], &[Checkpoint]]), "checksum"),
         (Mutant::LogSpaceIgnored, full, "the commit log ends"),
-        (Mutant::AloneAfterUnflushed, alone(all("alone", &[&[Eventual, Immediate]])), "power cut"),
+        (Mutant::SoleAfterUnflushed, sole(all("sole", &[&[Eventual, Immediate]])), "power cut"),
     ];
     for (mutant, scenario, says) in mutants {
         let violation = found(mutant, scenario);

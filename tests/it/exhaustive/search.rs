@@ -30,8 +30,8 @@ pub(super) struct Scenario {
     pub(super) agents: &'static [&'static [Operation]],
     /// Bytes of the log; a commit whose record has more than a quarter goes by checkpoint.
     pub(super) log_bytes: u64,
-    /// Whether agents commit alone when they can.
-    pub(super) alone: bool,
+    /// Whether agents make sole commits when they can.
+    pub(super) sole: bool,
     /// How many agents may stop for ever.
     pub(super) stops: u8,
     /// How often an agent that can go on may have to wait for another one; `u8::MAX`: any number.
@@ -169,8 +169,8 @@ impl Search {
         let schedule = Schedule::new(self.scenario.agents.len(), plan);
         let scripts = self.scenario.agents.iter().enumerate();
         let start = |(number, script): (usize, &&'static [Operation])| {
-            let Scenario { log_bytes, alone, .. } = self.scenario;
-            agents::start((&schedule, number), &db, &book, script, (self.mutant, log_bytes, alone))
+            let Scenario { log_bytes, sole, .. } = self.scenario;
+            agents::start((&schedule, number), &db, &book, script, (self.mutant, log_bytes, sole))
         };
         let threads = scripts.map(start).collect();
         Execution { db, schedule, book, threads }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use mapleaf::testing::{
-    durable_meta_txn, durable_txn, latest_txn, log_pages, open_with_hooks, seal_file, set_alone, set_log_shape,
+    durable_meta_txn, durable_txn, latest_txn, log_pages, open_with_hooks, seal_file, set_log_shape, set_sole,
     with_mutant, FlushKind, Hooks, Mutant,
 };
 use mapleaf::{Db, Durability, Options};
@@ -88,8 +88,8 @@ impl<'a> Run<'a> {
     pub(super) fn new(setting: Setting, history: &'a History, dir: &'a Path) -> Run<'a> {
         set_log_shape(setting.log.shape(history.seed(), setting.page_size));
         // Every second seed commits with one write when it can. Mutants are steps of a leader.
-        let alone = setting.mutant.is_none() && history.seed() % 2 == 1;
-        set_alone(if alone { None } else { Some(false) });
+        let sole = setting.mutant.is_none() && history.seed() % 2 == 1;
+        set_sole(if sole { None } else { Some(false) });
         Run {
             setting,
             history,

@@ -1,10 +1,10 @@
-//! Committing alone: one write appends the record of a transaction and makes it durable.
+//! Sole commits: one write appends the record of a transaction and makes it durable.
 //!
 //! Floor: txn. Group commit appends a record to the page cache, and later one thread flushes the
-//! records of all. If no other transaction would share the flush, one write past the page cache does
-//! both, for less processor time. The writer then is its own leader. It keeps the writer lock during
-//! the flush, so it does this only if no other thread waits for one of the locks and the last flush
-//! had no other committer. Steps, with the checkpoint lock and the flush lock held:
+//! records of all. If no other transaction would share the flush, one write past the page cache
+//! does both, for less processor time. The writer then is its own leader. It keeps the writer lock
+//! during the flush, so it does this only if no other thread waits for one of the locks and the
+//! last flush had no other committer. Steps, with the checkpoint lock and the flush lock held:
 //!
 //! ```text
 //! 1  the first step of `append.rs`; raise `closed` to the end of the record's last page
@@ -16,13 +16,14 @@
 //! A writer that stops between these steps leaves what a writer and a leader leave that stop there.
 //!
 //! Invariants:
-//!   ALONE-1  no thread stores to the mapping during the write, because the writer and the
-//!            checkpoint could. The kernel drops the written range from the page cache. A larger
-//!            folio there that became dirty meanwhile could overwrite the record with older bytes.
-//!   ALONE-2  everything before the record is durable and published.
+//!   SOLE-1  no thread stores to the mapping during the write: only the writer and a checkpoint
+//!           could, and the writer holds both locks. The kernel drops the written range from the
+//!           page cache. A larger folio there that became dirty meanwhile could overwrite the
+//!           record with older bytes.
+//!   SOLE-2  everything before the record is durable and published.
 //!
-//! Failure: as in `append.rs`, if nothing was flushed. A failed write past the cache may be a failed
-//! flush, so it poisons the database (R9).
+//! Failure: as in `append.rs`, if nothing was flushed. A failed write past the cache may be a
+//! failed flush, so it poisons the database (R9).
 
 use std::sync::atomic::{fence, Ordering};
 
@@ -35,49 +36,49 @@ use crate::txn::core::Core;
 use crate::txn::locks::NamedGuard;
 use crate::txn::state::State;
 
-/// The locks of a writer that commits alone.
-pub(crate) struct Alone<'l> {
+/// The locks for a sole commit.
+pub(crate) struct SoleLocks<'l> {
     flush: NamedGuard<'l>,
     _checkpoint: NamedGuard<'l>,
 }
 
 impl Core {
-    /// Returns the locks for committing a state alone, if nothing else would share its flush. The
+    /// Returns the locks for a sole commit of a state, if nothing else would share its flush. The
     /// caller holds the writer lock.
-    pub(crate) fn try_alone(&self, state: &State, record_bytes: usize) -> Option<Alone<'_>> {
+    pub(crate) fn try_sole(&self, state: &State, record_bytes: usize) -> Option<SoleLocks<'_>> {
         let has_others = || self.writer_lock.is_awaited() || self.waiters.had_others();
-        if !hooks::alone().unwrap_or_else(|| !has_others()) {
+        if !hooks::sole().unwrap_or_else(|| !has_others()) {
             return None;
         }
         let before = TxnId(state.txn.0 - 1);
         let is_first = || self.live.durable_txn() == before && self.live.published_txn() == before;
-        if !is_first() && !hooks::is(Mutant::AloneAfterUnflushed) {
+        if !is_first() && !hooks::is(Mutant::SoleAfterUnflushed) {
             return None;
         }
         let checkpoint = self.checkpoint_lock.try_lock_unawaited()?;
         let flush = self.flush_lock.try_lock_unawaited()?;
-        if hooks::is(Mutant::AloneAfterUnflushed) {
+        if hooks::is(Mutant::SoleAfterUnflushed) {
             self.live.raise_closed(state.log.start.next_multiple_of(self.page_size as u64));
         }
         let head = state.log.start.max(self.live.closed());
         let len = record_bytes.next_multiple_of(ALIGNED_BYTES).next_multiple_of(self.page_size);
         let log_file = self.log_file(&state.log).ok()?;
-        log_file.writes_durably(head, len).then_some(Alone { flush, _checkpoint: checkpoint })
+        log_file.writes_durably(head, len).then_some(SoleLocks { flush, _checkpoint: checkpoint })
     }
 
     /// Appends the record of a state, makes it durable, and stores the state as the latest and the
     /// published one. Returns false if the append failed: then the epoch is broken, and nothing was
     /// committed.
-    pub(crate) fn append_alone(&self, state: &mut State, record: &mut Vec<u8>, alone: Alone<'_>) -> Result<bool> {
+    pub(crate) fn append_durably(&self, state: &mut State, record: &mut Vec<u8>, locks: SoleLocks<'_>) -> Result<bool> {
         let Ok(log_file) = self.log_file(&state.log) else {
             self.live.set_broken(state.log.epoch);
             return Ok(false);
         };
-        let place = self.place_record(state, record);
-        self.live.raise_closed(place.padded);
+        let span = self.place_record(state, record);
+        self.live.raise_closed(span.padded);
         fence(Ordering::SeqCst);
         hooks::reach(Moment::LogClosed);
-        let written = log_file.write_durably(&self.mapping, place.head, record);
+        let written = log_file.write_durably(&self.mapping, span.head, record);
         hooks::reach(Moment::Appended);
         match written {
             Ok(()) => {}
@@ -92,8 +93,8 @@ impl Core {
                 return Err(e);
             }
         }
-        self.finish_append(state, place.end);
-        let ended = self.finish_flush(state, place.padded);
+        self.finish_append(state, span.end);
+        let ended = self.finish_flush(state, span.padded);
         if let Err(e) = &ended {
             self.set_poison(e);
         }
@@ -101,7 +102,7 @@ impl Core {
         if ended.is_ok() {
             self.live.publish(state.txn);
         }
-        drop(alone.flush);
+        drop(locks.flush);
         ended.map(|()| true)
     }
 }
