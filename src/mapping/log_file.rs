@@ -41,9 +41,9 @@ pub(crate) struct LogFile {
     page_size: u64,
     /// Writes records past the page cache; `None` if the file system does not support it.
     durable: Option<DurableWriter>,
-    /// The position up to which the blocks of a new log are written, and the position where all
-    /// are: one length of the log after its beginning. The same for a log that was not made by this
-    /// environment.
+    /// The position up to which the blocks of a new log have zeros, and the position where all have:
+    /// one length of the log after its beginning. Both are 0 for a log that this environment has
+    /// not made: it gets no zeros.
     zeros_to: AtomicU64,
     zeros_end: AtomicU64,
 }
@@ -101,6 +101,12 @@ impl LogFile {
     pub(crate) fn set_new(&self, start: u64) {
         self.zeros_to.store(start, Ordering::Relaxed);
         self.zeros_end.store(start + self.len, Ordering::Relaxed);
+    }
+
+    /// Whether zeros are to be written before a record that ends at a position.
+    pub(crate) fn lacks_zeros(&self, to: u64) -> bool {
+        let zeros_to = self.zeros_to.load(Ordering::Relaxed);
+        zeros_to < to && zeros_to < self.zeros_end.load(Ordering::Relaxed)
     }
 
     /// Writes zeros to blocks of a new log, so that all from `head` to `to` are written, and some
@@ -201,7 +207,13 @@ impl LogFile {
             }
         }
         let Some(durable) = &self.durable else { return Err(NotWritten) };
-        durable.write_within(bytes, at).map_err(NotFlushed)?;
+        durable.write_within(bytes, at).map_err(|e| {
+            if direct_io::is_unaligned(&e) {
+                NotWritten
+            } else {
+                NotFlushed(e)
+            }
+        })?;
         for page in pages() {
             mapping.hooks.wrote(page, self.page_size);
             mapping.hooks.wrote_log(page, self.page_size).map_err(|_| NotWritten)?;

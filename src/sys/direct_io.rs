@@ -24,7 +24,7 @@ use memmap2::{MmapMut, MmapOptions};
 use crate::error::best_effort;
 use crate::sys::{attributes, descriptor, file_calls, page_cache, refused};
 
-/// Alignment of direct reads and writes. No file system of today needs more.
+/// Alignment of direct reads and writes. Disks with larger sectors refuse it.
 const ALIGNED_BYTES: u64 = 4096;
 /// Bytes of each direct read, and of each write of zeros.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -116,9 +116,11 @@ impl DurableWriter {
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let flags = libc::O_DIRECT | libc::O_DSYNC;
-        let direct = descriptor::open(File::options().write(true).custom_flags(flags), Path::new(&path)).ok()?;
-        let buffer = Mutex::new(MmapMut::map_anon(DurableWriter::BYTES_MAX).ok()?);
-        Some(DurableWriter { direct, buffer })
+        let direct = descriptor::open(File::options().read(true).write(true).custom_flags(flags), Path::new(&path));
+        let (direct, mut buffer) = (direct.ok()?, MmapMut::map_anon(DurableWriter::BYTES_MAX).ok()?);
+        // A disk with larger sectors refuses this alignment.
+        direct.read_at(&mut buffer[..ALIGNED_BYTES as usize], 0).ok()?;
+        Some(DurableWriter { direct, buffer: Mutex::new(buffer) })
     }
 
     /// Whether it can write so many bytes at an offset, in one write.
@@ -136,8 +138,13 @@ impl DurableWriter {
     }
 }
 
-/// Writes zeros past the page cache. They are not durable before a flush. `Ok(false)`, and nothing
-/// written: the file system is not one of those of [`DurableWriter`], or refuses direct I/O.
+/// Whether direct I/O was refused because of its alignment: then nothing was written.
+pub(crate) fn is_unaligned(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL)
+}
+
+/// Writes zeros past the page cache. They are not durable before a flush. `Ok(false)`: the
+/// file system is not one of those of [`DurableWriter`], or refuses direct I/O.
 pub(crate) fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<bool> {
     if !file_calls::flushes_direct_writes(file) || (at | len) % ALIGNED_BYTES != 0 {
         return Ok(false);
@@ -149,7 +156,10 @@ pub(crate) fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<bool> {
     let zeros = MmapMut::map_anon(BUFFER_BYTES)?;
     for from in (at..at + len).step_by(BUFFER_BYTES) {
         let now = (at + len - from).min(BUFFER_BYTES as u64) as usize;
-        file_calls::write_within(&direct, &zeros[..now], from)?;
+        match file_calls::write_within(&direct, &zeros[..now], from) {
+            Err(error) if is_unaligned(&error) => return Ok(false),
+            written => written?,
+        }
     }
     Ok(true)
 }

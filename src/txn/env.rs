@@ -44,8 +44,8 @@ pub(crate) struct Writer {
     pub(crate) record: TxnRecord,
     /// Txn of the state that `pages.free` and `cache` belong to.
     pub(crate) based_on: TxnId,
-    /// Transactions that were begun before the running one.
-    pub(crate) begun: u64,
+    /// Transactions that were committed before the running one.
+    pub(crate) committed: u64,
 }
 
 impl Writer {
@@ -176,7 +176,7 @@ impl Env {
             cache: FreeCache::default(),
             record: TxnRecord::default(),
             based_on: TxnId::default(),
-            begun: 0,
+            committed: 0,
         }));
         self.has_writer.store(true, Ordering::Relaxed);
         Ok(())

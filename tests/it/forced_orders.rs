@@ -10,8 +10,8 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use mapleaf::testing::{
-    at_moments, set_hooks, set_log_shape, set_mutant, set_scheduled, window_id, FlushEvent, FlushKind, Hooks, LockName,
-    Moment, Mutant,
+    at_moments, set_hooks, set_log_shape, set_mutant, set_scheduled, set_sole, window_id, FlushEvent, FlushKind, Hooks,
+    LockName, Moment, Mutant,
 };
 use mapleaf::{Db, Durability, Options, PendingCommit, Result, Table};
 
@@ -312,10 +312,10 @@ fn only_an_awaited_commit_without_other_committers_is_written_and_flushed_at_onc
         txn.table(DATA).and_then(|mut table| table.put(key, b"value")).expect("put");
         txn
     };
-    (0..4).for_each(|key| put(key).commit().expect("committed"));
+    // The log is made, and then enough flushes are for one transaction each.
+    let lone = || (0..9).for_each(|key| put(key).commit().expect("committed"));
+    lone();
     assert!(is_sole_commit(|| put(4).commit().expect("committed")));
-    // A thread that does not wait until it is durable does not hold the writer lock during a flush.
-    assert!(!is_sole_commit(|| put(5).commit_async().expect("committed").wait().expect("durable")));
     assert!(!is_sole_commit(|| {
         let mut txn = put(6);
         txn.set_durability(Durability::Eventual);
@@ -323,7 +323,14 @@ fn only_an_awaited_commit_without_other_committers_is_written_and_flushed_at_onc
     }));
     assert!(!is_sole_commit(|| put(7).commit().expect("committed")), "a record before it is not flushed");
     assert!(!is_sole_commit(|| put(8).commit().expect("committed")), "the last flush was for two transactions");
+    lone();
     assert!(is_sole_commit(|| put(9).commit().expect("committed")));
+    // A thread that could not begin to write, and does not wait.
+    let txn = put(10);
+    assert!(db.try_begin_write().expect("tried").is_none());
+    assert!(!is_sole_commit(|| txn.commit().expect("committed")));
+    assert!(!is_sole_commit(|| put(11).commit().expect("committed")));
+    lone();
     // A record that is larger than such a write.
     assert!(!is_sole_commit(|| {
         let mut txn = db.begin_write().expect("begun");
@@ -333,6 +340,35 @@ fn only_an_awaited_commit_without_other_committers_is_written_and_flushed_at_onc
             .expect("put");
         txn.commit().expect("committed");
     }));
+    // A thread that does not wait until it is durable does not hold the writer lock during a flush.
+    lone();
+    assert!(!is_sole_commit(|| put(5).commit_async().expect("committed").wait().expect("durable")));
     set_log_shape(None);
+    assert!(db.check().expect("check").is_clean());
+}
+
+/// A checkpoint can end the flushed part of the log in the middle of a page.
+#[test]
+fn a_record_that_begins_inside_a_page_is_appended_and_flushed_in_two_steps() {
+    let dir = crate::workload::fast_dir();
+    set_log_shape(Some((0, 4 << 20)));
+    set_sole(Some(true));
+    let db = Options::new().page_size(8192).sync_interval(None).open(dir.path().join("a.mapleaf")).expect("opened");
+    let put = |len: usize, durability: Durability| {
+        let mut txn = db.begin_write().expect("begun");
+        txn.set_durability(durability);
+        txn.table(DATA).and_then(|mut table| table.put(1, &bytes(1, len))).expect("put");
+        txn.commit().expect("committed");
+    };
+    put(10, Durability::Immediate);
+    // One of these records ends at 4 KiB of a page.
+    for len in (3800..4200).step_by(8) {
+        put(10, Durability::Immediate);
+        put(len, Durability::Eventual);
+        db.checkpoint().expect("a checkpoint");
+        put(62 << 10, Durability::Immediate);
+    }
+    set_log_shape(None);
+    set_sole(None);
     assert!(db.check().expect("check").is_clean());
 }

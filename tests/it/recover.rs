@@ -470,7 +470,7 @@ impl Logged {
         (0..6).for_each(|_| assert!(self.history.commit_next(&db).is_ok(), "{context}"));
         let copy = dir.path().join("crashed.mapleaf");
         std::fs::copy(&path, &copy).expect("copied");
-        let crashed = Options::new().recover(while_opening).open(&copy).unwrap_or_else(|e| panic!("{context}: {e}"));
+        let crashed = Db::open(&copy).unwrap_or_else(|e| panic!("{context}: {e}"));
         assert_eq!(self.history.judge(&crashed), Ok(self.acknowledged + 6), "{context}");
         drop(db);
         assert_clean(&Db::open(&path).unwrap_or_else(|e| panic!("{context}: {e}")));

@@ -79,8 +79,12 @@ impl Core {
         let page_size = self.page_size as u64;
         let head = log.start.max(self.live.closed()).next_multiple_of(page_size);
         let end = head + (record_bytes as u64 + ALIGNED_BYTES as u64).next_multiple_of(page_size);
-        if let Ok(log_file) = self.log_file(log) {
-            best_effort(log_file.write_zeros_ahead(&self.mapping, head, end));
+        let Ok(log_file) = self.log_file(log) else { return };
+        if log_file.lacks_zeros(end) {
+            // As in a sole commit, no checkpoint may store to the mapping meanwhile (SOLE-1).
+            if let Some(_checkpoint) = self.checkpoint_lock.try_lock_unawaited() {
+                best_effort(log_file.write_zeros_ahead(&self.mapping, head, end));
+            }
         }
     }
 

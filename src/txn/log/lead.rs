@@ -49,6 +49,9 @@ const GATHER_MAX: Duration = Duration::from_millis(2);
 /// Waiters that spin instead of sleeping, at a time. Waking a thread takes about half as long as a
 /// flush.
 const SPINNERS_MAX: u64 = 1;
+/// Flushes for one transaction each, after which the next commit is made with one write
+/// (`sole_commit.rs`).
+const LONE_FLUSHES_MIN: u64 = 8;
 /// With more committers than this, a waiter that spins takes the processor from the others.
 const SPIN_COMMITTERS_MAX: u64 = 2;
 
@@ -62,6 +65,8 @@ pub(crate) struct Waiters {
     spinning: AtomicU64,
     /// Transactions that the last flush made durable, or that committed while it ran.
     committers: AtomicU64,
+    /// The last flushes, if each was for one transaction.
+    lone_flushes: AtomicU64,
     /// Mean time of a flush, in nanoseconds.
     flush_nanos: AtomicU64,
 }
@@ -122,9 +127,29 @@ impl Waiters {
         }
     }
 
-    /// Whether several transactions committed with the last flush, or while it ran.
-    pub(super) fn had_others(&self) -> bool {
-        self.committers.load(Ordering::Relaxed) > 1
+    /// Whether the last flushes were for one transaction each, so that the next one probably is.
+    pub(super) fn flushes_are_lone(&self) -> bool {
+        self.lone_flushes.load(Ordering::Relaxed) >= LONE_FLUSHES_MIN
+    }
+
+    /// Other threads want to commit too.
+    pub(super) fn expect_others(&self) {
+        self.lone_flushes.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes for how many transactions a flush was, with those that committed while it ran.
+    fn note_committers(&self, committers: u64) {
+        self.committers.store(committers, Ordering::Relaxed);
+        match committers {
+            1 => self.lone_flushes.fetch_add(1, Ordering::Relaxed),
+            _ => self.lone_flushes.swap(0, Ordering::Relaxed),
+        };
+    }
+
+    /// Notes how long a flush took.
+    pub(super) fn note_flush(&self, time: Duration) {
+        let average = self.flush_nanos.load(Ordering::Relaxed);
+        self.flush_nanos.store((3 * average + time.as_nanos() as u64) / 4, Ordering::Relaxed);
     }
 
     fn enter(&self, txn: TxnId) {
@@ -283,7 +308,7 @@ impl Core {
             self.flush_records(&state)?;
             // The committers of this flush, and those that committed while it ran.
             let committers = self.live.latest().txn.0.saturating_sub(durable.0);
-            self.waiters.committers.store(committers, Ordering::Relaxed);
+            self.waiters.note_committers(committers);
         }
         hooks::reach(Moment::Publishing);
         self.live.publish(state.txn);
@@ -303,9 +328,7 @@ impl Core {
             let begin = Instant::now();
             let log_file = self.log_file(&state.log).map_err(|e| self.flush_error("opening the commit log", e))?;
             log_file.flush(&self.mapping, begun, closed).map_err(|e| self.flush_error("flushing the commit log", e))?;
-            let nanos = begin.elapsed().as_nanos() as u64;
-            let average = self.waiters.flush_nanos.load(Ordering::Relaxed);
-            self.waiters.flush_nanos.store((3 * average + nanos) / 4, Ordering::Relaxed);
+            self.waiters.note_flush(begin.elapsed());
         }
         self.finish_flush(state, closed)
     }

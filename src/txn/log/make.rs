@@ -161,6 +161,7 @@ impl Core {
     fn begin_log_file(&self, log: &LogDescriptor) -> io::Result<()> {
         let log_file = self.log_file(log)?;
         log_file.set_new(log.start);
+        let _checkpoint = self.lock_checkpoint();
         log_file.write_zeros_ahead(&self.mapping, log.start, log.start + 1)
     }
 

@@ -89,6 +89,17 @@ pub(crate) fn replay(env: &Arc<Env>, meta: (&MetaPage, usize), log: &Scan, memor
     replayed
 }
 
+/// After a replay, commits its state once more: into the slot of the meta page that the replay began
+/// with. That slot may hold a copy of another meta page.
+pub(crate) fn write_other_slot(env: &Env) -> Result<()> {
+    let latest = env.live.latest();
+    env.writer_lock.acquire(None);
+    let again = State { txn: latest.txn.next(), ..latest };
+    let done = env.commit_by_checkpoint(&again, env.checkpoint_lock.lock());
+    env.writer_lock.release();
+    done
+}
+
 /// Whether an error says that the file cannot get longer.
 pub(super) fn may_not_grow(e: &Error) -> bool {
     match e {

@@ -3,8 +3,8 @@
 //! Floor: txn. Group commit appends a record to the page cache, and later one thread flushes the
 //! records of all. If no other transaction would share the flush, one write past the page cache
 //! does both, for less processor time. The writer then is its own leader. It keeps the writer lock
-//! during the flush, so it does this only if no other thread waits for one of the locks and the
-//! last flush had no other committer. Steps, with the checkpoint lock and the flush lock held:
+//! during the flush, so it does this only if no other thread waits for one of the locks, and only
+//! after several flushes for one transaction each. Steps, with the checkpoint lock and the flush lock held:
 //!
 //! ```text
 //! 1  the first step of `append.rs`; raise `closed` to the end of the record's last page
@@ -26,6 +26,7 @@
 //! failed flush, so it poisons the database (R9).
 
 use std::sync::atomic::{fence, Ordering};
+use std::time::Instant;
 
 use crate::error::Result;
 use crate::hooks::{self, Moment, Mutant};
@@ -38,16 +39,24 @@ use crate::txn::state::State;
 
 /// The locks for a sole commit.
 pub(crate) struct SoleLocks<'l> {
-    flush: NamedGuard<'l>,
+    _flush: NamedGuard<'l>,
     _checkpoint: NamedGuard<'l>,
 }
 
 impl Core {
+    /// Whether no other thread wants to commit, as far as can be told.
+    fn is_lone(&self) -> bool {
+        if self.writer_lock.was_awaited() {
+            // Others need the writer lock while a flush runs.
+            self.waiters.expect_others();
+        }
+        self.waiters.flushes_are_lone()
+    }
+
     /// Returns the locks for a sole commit of a state, if nothing else would share its flush. The
     /// caller holds the writer lock.
     pub(crate) fn try_sole(&self, state: &State, record_bytes: usize) -> Option<SoleLocks<'_>> {
-        let has_others = || self.writer_lock.is_awaited() || self.waiters.had_others();
-        if !hooks::sole().unwrap_or_else(|| !has_others()) {
+        if !hooks::sole().unwrap_or_else(|| self.is_lone()) {
             return None;
         }
         let before = TxnId(state.txn.0 - 1);
@@ -61,9 +70,12 @@ impl Core {
             self.live.raise_closed(state.log.start.next_multiple_of(self.page_size as u64));
         }
         let head = state.log.start.max(self.live.closed());
+        if head % self.page_size as u64 != 0 {
+            return None;
+        }
         let len = record_bytes.next_multiple_of(ALIGNED_BYTES).next_multiple_of(self.page_size);
         let log_file = self.log_file(&state.log).ok()?;
-        log_file.writes_durably(head, len).then_some(SoleLocks { flush, _checkpoint: checkpoint })
+        log_file.writes_durably(head, len).then_some(SoleLocks { _flush: flush, _checkpoint: checkpoint })
     }
 
     /// Appends the record of a state, makes it durable, and stores the state as the latest and the
@@ -78,7 +90,9 @@ impl Core {
         self.live.raise_closed(span.padded);
         fence(Ordering::SeqCst);
         hooks::reach(Moment::LogClosed);
+        let begin = Instant::now();
         let written = log_file.write_durably(&self.mapping, span.head, record);
+        self.waiters.note_flush(begin.elapsed());
         hooks::reach(Moment::Appended);
         match written {
             Ok(()) => {}
@@ -102,7 +116,9 @@ impl Core {
         if ended.is_ok() {
             self.live.publish(state.txn);
         }
-        drop(locks.flush);
+        drop(locks);
+        // A thread that wanted to lead meanwhile sleeps.
+        self.waiters.wake(self.live.published_txn());
         ended.map(|()| true)
     }
 }

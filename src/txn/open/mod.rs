@@ -287,7 +287,7 @@ fn replay_log(path: &Path, plan: &rollback::Plan, carry_out: bool) -> Result<Vec
 fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Arc<Env>, Result<()>)> {
     let lock = lock_file(path, id, spec.read_only)?;
     initialise_blank(path, &file, spec)?;
-    let NewestState { meta, slot, closed_cleanly, cache_dropped } = find_state(path, &file, id, spec)?;
+    let NewestState { meta, slot, closed_cleanly, cache_dropped, rewrites_slot } = find_state(path, &file, id, spec)?;
     let page_size = u64::from(meta.page_size);
     let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
     let needed = meta.page_count.saturating_mul(page_size);
@@ -322,6 +322,10 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
     let replayed = match log.filter(|_| !spec.read_only || replays) {
         Some(log) => replay::replay(&env, (&meta, slot), &log, memory),
         None => Ok(()),
+    };
+    let replayed = match rewrites_slot && !spec.read_only {
+        true => replayed.and_then(|()| replay::write_other_slot(&env)),
+        false => replayed,
     };
     if let (Ok(()), true, false, Some(lock)) = (&replayed, cache_dropped, spec.read_only, &env.lock) {
         // Only now is the state durable that was read after the cache was dropped (P20).
@@ -376,6 +380,8 @@ struct NewestState {
     closed_cleanly: bool,
     /// The page cache was dropped, because it may have held bytes that the disk does not have.
     cache_dropped: bool,
+    /// The slots contradict each other, and the replay writes only one of them.
+    rewrites_slot: bool,
 }
 
 /// Finds the newest state of a file, or the one that recovery goes back to.
@@ -386,7 +392,8 @@ fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec) -> Result<N
         // are equal, the file was closed cleanly, or opened and never written to.
         match newest_meta(path, file) {
             Ok((meta, slot)) if meta.log.pages == 0 && meta.page_count.saturating_mul(meta.page_size.into()) == len => {
-                return Ok(NewestState { meta, slot, closed_cleanly: true, cache_dropped: false });
+                let cache_dropped = false;
+                return Ok(NewestState { meta, slot, closed_cleanly: true, cache_dropped, rewrites_slot: false });
             }
             _ => {}
         }
@@ -394,17 +401,19 @@ fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec) -> Result<N
     let cache_dropped = cache_validation::validate(path, file, id, spec.read_only)?;
     let mut target =
         spec.replay_from.filter(|(_, slots)| survey::probe(file).slots == *slots).map(|(target, _)| target);
+    let mut rewrites_slot = false;
     if spec.recover {
         metas(path, file)?;
         let plan = rollback::plan(path, file)?;
         rollback::carry_out(path, file, &plan)?;
         target = plan.replays().then_some(plan.target);
+        rewrites_slot = plan.replays() && plan.contradiction.is_some();
     }
     let (meta, slot) = match target {
         Some(Candidate { meta, slot }) => (meta, slot),
         None => newest_meta(path, file)?,
     };
-    Ok(NewestState { meta, slot, closed_cleanly: false, cache_dropped })
+    Ok(NewestState { meta, slot, closed_cleanly: false, cache_dropped, rewrites_slot })
 }
 
 /// Adds to a `Truncated` error which older state is whole, if one is. The caller does not hold the

@@ -7,7 +7,8 @@
 //!
 //! If the target is the newest state of its database and its log has records, `carry_out` writes no
 //! meta page, even where the slots contradict each other: the caller replays the log from the
-//! target, and the checkpoint of the replay writes the other slot.
+//! target, and the checkpoint of the replay writes the other slot. If the slots contradict each
+//! other, one more checkpoint writes the target's slot: it may hold a copy of another meta page.
 //!
 //! Invariants:
 //!   ROLLBACK-1  the slot of the target state is not written before the new meta page is durable.

@@ -391,13 +391,15 @@ impl WriteTxn {
             return;
         }
         writer.pages.end();
-        writer.begun += 1;
         let window_id = self.env.mapping.window_id();
         if window_id != self.window_id || self.env.readers.may_pin_old_windows() {
             self.env.readers.unpin_old_windows(window_id);
         }
         match state {
-            Some(state) => writer.based_on = state.txn,
+            Some(state) => {
+                writer.based_on = state.txn;
+                writer.committed += 1;
+            }
             None => writer.forget(),
         }
         self.env.return_writer(writer);

@@ -81,9 +81,10 @@ impl FolioWatch {
     const ONE_OF: u64 = 8;
     const LARGE_PAGES: u64 = 64;
 
-    /// For the transaction with this number among those of the writer.
-    fn begin(number: u64) -> FolioWatch {
-        match number % FolioWatch::ONE_OF {
+    /// For a transaction after so many that were committed. After one that counted and was aborted,
+    /// the next one counts.
+    fn begin(committed: u64) -> FolioWatch {
+        match committed % FolioWatch::ONE_OF {
             0 => FolioWatch { since: Some(Dirtied::until_now()), next_pages: FolioWatch::FIRST_PAGES },
             _ => FolioWatch { since: None, next_pages: FolioWatch::LARGE_PAGES },
         }
@@ -131,7 +132,7 @@ impl WriteTxn {
     pub(crate) fn begin(env: Arc<Env>) -> Result<WriteTxn> {
         match WriteTxn::try_begin(&env) {
             Ok((writer, basis)) => Ok(WriteTxn {
-                folios: FolioWatch::begin(writer.begun),
+                folios: FolioWatch::begin(writer.committed),
                 window_id: env.mapping.window_id(),
                 env,
                 writer: Some(writer),

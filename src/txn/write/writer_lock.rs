@@ -9,7 +9,7 @@
 //! Failure: none. Reaching the time limit is a result, not an error.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -57,12 +57,14 @@ pub(crate) struct WriterLock {
     queue: Mutex<Queue>,
     /// Threads that yield in a loop now.
     spinning: AtomicU64,
+    /// A thread gave up, since `was_awaited` was last called.
+    refused: AtomicBool,
 }
 
 impl WriterLock {
     /// The lock of an environment with this number.
     pub(crate) fn new(env: u64) -> WriterLock {
-        WriterLock { env, queue: Mutex::default(), spinning: AtomicU64::new(0) }
+        WriterLock { env, queue: Mutex::default(), spinning: AtomicU64::new(0), refused: AtomicBool::new(false) }
     }
 
     /// Waits for the lock, at most for `limit` if one is given. Returns whether it was acquired.
@@ -92,6 +94,7 @@ impl WriterLock {
                 let next = queue.to_wake();
                 drop(queue);
                 next.inspect(Thread::unpark);
+                self.refused.store(true, Ordering::Relaxed);
                 return false;
             }
             drop(queue);
@@ -127,9 +130,10 @@ impl WriterLock {
         self.lock().held
     }
 
-    /// Whether another thread waits for the lock.
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.spinning.load(Ordering::Relaxed) > 0 || self.lock().first().is_some()
+    /// Whether another thread waits for the lock, or gave up since the last call.
+    pub(crate) fn was_awaited(&self) -> bool {
+        let refused = self.refused.swap(false, Ordering::Relaxed);
+        refused || self.spinning.load(Ordering::Relaxed) > 0 || self.lock().first().is_some()
     }
 
     fn try_take(&self) -> bool {
