@@ -41,19 +41,18 @@ pub(crate) struct LogFile {
     page_size: u64,
     /// Writes records past the page cache; `None` if the file system does not support it.
     durable: Option<DurableWriter>,
-    /// The position up to which the blocks of a new log have zeros, and the position where all have:
-    /// one length of the log after its beginning. Both are 0 for a log that this environment has
-    /// not made: it gets no zeros.
+    /// The position up to which the blocks of a new log have zeros, and the position where all
+    /// have: one length of the log after its beginning. Both are 0 for a log that this environment
+    /// has not made: it gets no zeros.
     zeros_to: AtomicU64,
     zeros_end: AtomicU64,
 }
 
-/// Zeros that are written ahead in a new log at a time: as many bytes as are written already,
-/// within these bounds. The first flush of a block that was never written also commits the journal
+/// Zeros that are written ahead in a new log at a time: a sixteenth of it, and at least so many
+/// bytes. The first flush of a block that was never written also commits the journal
 /// of the file system, which is a second flush. Writing all blocks at once would cost a program
 /// that commits a few times more than all its commits.
 const ZEROS_MIN_BYTES: u64 = 512 << 10;
-const ZEROS_MAX_BYTES: u64 = 4 << 20;
 
 /// Why a record was not made durable by its write.
 #[derive(Debug)]
@@ -120,8 +119,7 @@ impl LogFile {
         if to <= from || from >= end {
             return Ok(());
         }
-        let written = from + self.len - end;
-        let step = if mapping.prefaults_first() { self.len } else { written.clamp(ZEROS_MIN_BYTES, ZEROS_MAX_BYTES) };
+        let step = if mapping.prefaults_first() { self.len } else { ZEROS_MIN_BYTES.max(self.len / 16) };
         let to = to.next_multiple_of(self.page_size).max(from + step).min(end);
         let start = from % self.len;
         let first = (to - from).min(self.len - start);

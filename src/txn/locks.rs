@@ -76,8 +76,8 @@ impl NamedLock {
         self.held(guard)
     }
 
-    /// Takes the lock if it is free and no thread waits for it. A thread that takes it so again and
-    /// again starves no other: waking one takes longer than the time between.
+    /// Takes the lock if it is free and no thread waits for it. A thread that takes a lock again
+    /// and again would else starve a waiter, which needs some time to wake.
     pub(crate) fn try_lock_unawaited(&self) -> Option<NamedGuard<'_>> {
         match self.waiting.load(Ordering::Relaxed) {
             0 => self.try_lock(),

@@ -89,8 +89,8 @@ pub(crate) fn replay(env: &Arc<Env>, meta: (&MetaPage, usize), log: &Scan, memor
     replayed
 }
 
-/// After a replay, commits its state once more: into the slot of the meta page that the replay began
-/// with. That slot may hold a copy of another meta page.
+/// After a replay, commits its state once more: into the slot of the meta page that the replay
+/// began with. That slot may hold a copy of another meta page.
 pub(crate) fn write_other_slot(env: &Env) -> Result<()> {
     let latest = env.live.latest();
     env.writer_lock.acquire(None);

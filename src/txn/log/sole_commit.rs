@@ -4,7 +4,8 @@
 //! records of all. If no other transaction would share the flush, one write past the page cache
 //! does both, for less processor time. The writer then is its own leader. It keeps the writer lock
 //! during the flush, so it does this only if no other thread waits for one of the locks, and only
-//! after several flushes for one transaction each. Steps, with the checkpoint lock and the flush lock held:
+//! after several flushes for one transaction each. Steps, with the checkpoint lock and the flush
+//! lock held:
 //!
 //! ```text
 //! 1  the first step of `append.rs`; raise `closed` to the end of the record's last page
@@ -46,11 +47,15 @@ pub(crate) struct SoleLocks<'l> {
 impl Core {
     /// Whether no other thread wants to commit, as far as can be told.
     fn is_lone(&self) -> bool {
-        if self.writer_lock.was_awaited() {
+        if !self.waiters.flushes_are_lone() {
+            return false;
+        }
+        let awaited = self.writer_lock.was_awaited();
+        if awaited {
             // Others need the writer lock while a flush runs.
             self.waiters.expect_others();
         }
-        self.waiters.flushes_are_lone()
+        !awaited
     }
 
     /// Returns the locks for a sole commit of a state, if nothing else would share its flush. The

@@ -3,8 +3,9 @@
 //! Floor: txn. A commit seals the trees of changed tables, puts their table records into the
 //! catalog, saves the free space and seals it, and makes the next state. Then the writer either
 //! appends the record of the transaction to the commit log (`log/append.rs`) and shares a flush
-//! with others (`log/lead.rs`), or commits the state by checkpoint (`write/checkpoint.rs`). An
-//! abort drops the claimed pages and the writer's cache of the free space.
+//! with others (`log/lead.rs`), or does both by one write (`log/sole_commit.rs`), or commits the
+//! state by checkpoint (`write/checkpoint.rs`). An abort drops the claimed pages and the writer's
+//! cache of the free space.
 //!
 //! A transaction commits by checkpoint if there is no log, if its record is too large, if the log
 //! has no space after a checkpoint, if an append failed, and if it makes the log.
