@@ -112,7 +112,7 @@ impl LogFile {
     /// more. The caller is the writer, and no record was written to the page at `head` or later in
     /// the ring.
     pub(crate) fn write_zeros_ahead(&self, mapping: &Mapping, head: u64, to: u64) -> io::Result<()> {
-        debug_assert!(head % self.page_size == 0);
+        debug_assert!(head.is_multiple_of(self.page_size));
         let (zeros_to, end) = (self.zeros_to.load(Ordering::Relaxed), self.zeros_end.load(Ordering::Relaxed));
         // After an error, records may have passed the zeros.
         let from = zeros_to.max(head);

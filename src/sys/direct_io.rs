@@ -125,7 +125,7 @@ impl DurableWriter {
 
     /// Whether it can write so many bytes at an offset, in one write.
     pub(crate) fn fits(at: u64, len: usize) -> bool {
-        (at | len as u64) % ALIGNED_BYTES == 0 && len <= DurableWriter::BYTES_MAX
+        (at | len as u64).is_multiple_of(ALIGNED_BYTES) && len <= DurableWriter::BYTES_MAX
     }
 
     /// Writes bytes and returns when they are durable. The caller has checked that they fit, and
@@ -146,7 +146,7 @@ pub(crate) fn is_unaligned(error: &io::Error) -> bool {
 /// Writes zeros past the page cache. They are not durable before a flush. `Ok(false)`: the
 /// file system is not one of those of [`DurableWriter`], or refuses direct I/O.
 pub(crate) fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<bool> {
-    if !file_calls::flushes_direct_writes(file) || (at | len) % ALIGNED_BYTES != 0 {
+    if !file_calls::flushes_direct_writes(file) || !(at | len).is_multiple_of(ALIGNED_BYTES) {
         return Ok(false);
     }
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());

@@ -59,11 +59,11 @@ fn only_dirty_path<'h, P: PageWrite>(
     }
     let Some(steps) = last.steps(height) else { return Ok(None) };
     let (mut path, mut ptr) = ([PageId::NONE; HINT_STEPS + 1], root.ptr);
-    for depth in 0..height {
+    for (depth, id) in path.iter_mut().enumerate().take(height) {
         if !pages.is_dirty(ptr.id) {
             return Ok(None);
         }
-        path[depth] = ptr.id;
+        *id = ptr.id;
         if let Some(&step) = steps.get(depth) {
             let branch = branch_at(pages, ptr, height - 1 - depth)?;
             if usize::from(step) >= branch.count() {

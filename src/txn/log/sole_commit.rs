@@ -75,7 +75,7 @@ impl Core {
             self.live.raise_closed(state.log.start.next_multiple_of(self.page_size as u64));
         }
         let head = state.log.start.max(self.live.closed());
-        if head % self.page_size as u64 != 0 {
+        if !head.is_multiple_of(self.page_size as u64) {
             return None;
         }
         let len = record_bytes.next_multiple_of(ALIGNED_BYTES).next_multiple_of(self.page_size);
