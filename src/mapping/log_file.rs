@@ -3,8 +3,9 @@
 //!
 //! Floor: mapping. The kernel reports an error of write-back once for each open file description,
 //! whatever range is flushed. So the log has its own: its flush does not take an error that a
-//! checkpoint has to see (P1). Records are written by `pwrite`. The extent is also mapped, because
-//! `msync` flushes a range, and `fdatasync` would flush the pages of the trees too.
+//! checkpoint has to see (P1). Records are written by `pwrite`, and those of sole commits past the
+//! page cache. The extent is also mapped, because `msync` flushes a range, and `fdatasync` would
+//! flush the pages of the trees too.
 //!
 //! Positions only grow. The byte at a position lies at the remainder of the position by the length
 //! of the extent, so the log is a ring.
@@ -183,13 +184,13 @@ impl LogFile {
 
     /// Whether [`LogFile::write_durably`] can write so many bytes at a position: whole pages before
     /// the end of the ring.
-    pub(crate) fn writes_durably(&self, position: u64, len: usize) -> bool {
+    pub(crate) fn can_write_durably(&self, position: u64, len: usize) -> bool {
         let start = position % self.len;
         self.durable.is_some() && start + len as u64 <= self.len && DurableWriter::fits(self.offset + start, len)
     }
 
     /// Writes whole pages at a position and returns when they are durable, with one call past the
-    /// page cache. The caller has asked [`LogFile::writes_durably`]. No page of the range may be
+    /// page cache. The caller has asked [`LogFile::can_write_durably`]. No page of the range may be
     /// dirty in the page cache, and no thread may store to the file meanwhile: the kernel drops the
     /// range from the cache.
     pub(crate) fn write_durably(&self, mapping: &Mapping, position: u64, bytes: &[u8]) -> Result<(), WriteFailed> {
@@ -205,12 +206,9 @@ impl LogFile {
             }
         }
         let Some(durable) = &self.durable else { return Err(NotWritten) };
-        durable.write_within(bytes, at).map_err(|e| {
-            if direct_io::is_unaligned(&e) {
-                NotWritten
-            } else {
-                NotFlushed(e)
-            }
+        durable.write_within(bytes, at).map_err(|e| match direct_io::is_unaligned(&e) {
+            true => NotWritten,
+            false => NotFlushed(e),
         })?;
         for page in pages() {
             mapping.hooks.wrote(page, self.page_size);

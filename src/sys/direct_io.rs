@@ -40,7 +40,7 @@ const FLUSH_FAILED: &std::ffi::CStr = c"user.mapleaf.flush-failed";
 /// The first `len` bytes of a file, or as many as it has, read from the disk. Bytes that cannot be
 /// read are zeros. `None`: the file system reads only through its cache.
 pub(crate) fn read_start_past_cache(file: &File, len: u64) -> io::Result<Option<Vec<u8>>> {
-    let Ok(direct) = reopen_direct(file) else { return Ok(None) };
+    let Ok(direct) = reopen_direct(file, false, 0) else { return Ok(None) };
     let len = len.min(file_calls::end_of(file)?);
     let mut read = Vec::with_capacity(len as usize);
     // A mapping, because direct I/O needs aligned memory.
@@ -70,7 +70,7 @@ pub(crate) struct PastCache {
 impl PastCache {
     /// `None`: the file system reads only through its cache.
     pub(crate) fn open(file: &File) -> Option<PastCache> {
-        let direct = reopen_direct(file).ok()?;
+        let direct = reopen_direct(file, false, 0).ok()?;
         let mut buffer = MmapMut::map_anon(BUFFER_BYTES).ok()?;
         match direct.read_at(&mut buffer[..ALIGNED_BYTES as usize], 0) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
@@ -114,10 +114,8 @@ impl DurableWriter {
         if !file_calls::flushes_direct_writes(file) {
             return None;
         }
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let flags = libc::O_DIRECT | libc::O_DSYNC;
-        let direct = descriptor::open(File::options().read(true).write(true).custom_flags(flags), Path::new(&path));
-        let (direct, mut buffer) = (direct.ok()?, MmapMut::map_anon(DurableWriter::BYTES_MAX).ok()?);
+        let direct = reopen_direct(file, true, libc::O_DSYNC).ok()?;
+        let mut buffer = MmapMut::map_anon(DurableWriter::BYTES_MAX).ok()?;
         // A disk with larger sectors refuses this alignment.
         direct.read_at(&mut buffer[..ALIGNED_BYTES as usize], 0).ok()?;
         Some(DurableWriter { direct, buffer: Mutex::new(buffer) })
@@ -149,9 +147,7 @@ pub(crate) fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<bool> {
     if !file_calls::flushes_direct_writes(file) || !(at | len).is_multiple_of(ALIGNED_BYTES) {
         return Ok(false);
     }
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let direct = descriptor::open(File::options().write(true).custom_flags(libc::O_DIRECT), Path::new(&path));
-    let Ok(direct) = direct else { return Ok(false) };
+    let Ok(direct) = reopen_direct(file, true, 0) else { return Ok(false) };
     file_calls::within_size_limit(at.saturating_add(len))?;
     let zeros = MmapMut::map_anon(BUFFER_BYTES)?;
     for from in (at..at + len).step_by(BUFFER_BYTES) {
@@ -164,11 +160,12 @@ pub(crate) fn write_zeros(file: &File, at: u64, len: u64) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Opens the same file once more for direct I/O. Returns an error if the file system does not
-/// support it.
-fn reopen_direct(file: &File) -> io::Result<File> {
+/// Opens the same file once more for direct I/O, with further flags. Returns an error if the file
+/// system does not support it.
+fn reopen_direct(file: &File, writable: bool, flags: libc::c_int) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    descriptor::open(File::options().read(true).custom_flags(libc::O_DIRECT), Path::new(&path))
+    let flags = libc::O_DIRECT | flags;
+    descriptor::open(File::options().read(true).write(writable).custom_flags(flags), Path::new(&path))
 }
 
 /// Drops all pages of a file from the page cache, and checks that they are gone, so that later

@@ -32,7 +32,7 @@ pub(crate) struct PutHint {
     height: u8,
 }
 
-/// Branches above a leaf that a hint remembers. Higher trees have no hint.
+/// Branches above a leaf that a hint remembers. In higher trees it does not know the way.
 pub(super) const HINT_STEPS: usize = 5;
 
 impl PutHint {

@@ -63,10 +63,16 @@ impl Core {
     /// (P16).
     pub(crate) fn has_log_space(&self, log: &LogDescriptor, record_bytes: usize) -> bool {
         let page_size = self.page_size as u64;
-        let head = log.start.max(self.live.closed()).next_multiple_of(page_size);
-        let end = head + (record_bytes as u64 + ALIGNED_BYTES as u64).next_multiple_of(page_size);
+        let (_, end) = self.next_pages(log, record_bytes);
         let start = self.live.durable_meta().log_start / page_size * page_size;
         end <= start + log.pages * page_size || hooks::is(Mutant::LogSpaceIgnored)
+    }
+
+    /// The positions between which a record lies if it begins on the next page.
+    fn next_pages(&self, log: &LogDescriptor, record_bytes: usize) -> (u64, u64) {
+        let page_size = self.page_size as u64;
+        let head = log.start.max(self.live.closed()).next_multiple_of(page_size);
+        (head, head + (record_bytes as u64 + ALIGNED_BYTES as u64).next_multiple_of(page_size))
     }
 
     /// Writes zeros ahead in a new log for a small record, so that its flush writes no more than
@@ -76,9 +82,7 @@ impl Core {
         if record_bytes > SMALL_RECORD_BYTES {
             return;
         }
-        let page_size = self.page_size as u64;
-        let head = log.start.max(self.live.closed()).next_multiple_of(page_size);
-        let end = head + (record_bytes as u64 + ALIGNED_BYTES as u64).next_multiple_of(page_size);
+        let (head, end) = self.next_pages(log, record_bytes);
         let Ok(log_file) = self.log_file(log) else { return };
         if log_file.lacks_zeros(end) {
             // As in a sole commit, no checkpoint may store to the mapping meanwhile (SOLE-1).

@@ -80,7 +80,7 @@ impl Core {
         }
         let len = record_bytes.next_multiple_of(ALIGNED_BYTES).next_multiple_of(self.page_size);
         let log_file = self.log_file(&state.log).ok()?;
-        log_file.writes_durably(head, len).then_some(SoleLocks { _flush: flush, _checkpoint: checkpoint })
+        log_file.can_write_durably(head, len).then_some(SoleLocks { _flush: flush, _checkpoint: checkpoint })
     }
 
     /// Appends the record of a state, makes it durable, and stores the state as the latest and the
