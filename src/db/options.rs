@@ -67,6 +67,14 @@ impl Options {
         self
     }
 
+    /// Have the file alone: no other process may open it meanwhile. Opening it fails with
+    /// [`Error::Locked`](crate::Error::Locked) while others have it open. There is no lock file then,
+    /// and a write transaction makes some system calls less. Default: false.
+    pub fn exclusive(mut self, exclusive: bool) -> Options {
+        self.spec.exclusive = exclusive;
+        self
+    }
+
     /// Create the file if it does not exist. Default: true (but a read-only open never creates it).
     pub fn create(mut self, create: bool) -> Options {
         self.spec.create = create;

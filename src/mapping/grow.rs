@@ -10,6 +10,7 @@
 //! 5  write the sentinel      after the new end
 //! 6  check the old sentinel  a program may have cut the file since step 1
 //! 7  publish                 the sentinel, then the length, then the window
+//! 8  store `length`          for other processes, which then follow (P17)
 //! ```
 //!
 //! Failure: `io::Error`. Then nothing is published, and the file gets its old length back.
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use super::bounds::round_up;
 use super::window::Window;
-use super::{budget, lock, sentinel, Mapping, WriteMap};
+use super::{budget, lock, sentinel, FileEnd, Mapping, WriteMap};
 use crate::error::best_effort;
 use crate::hooks::{self, Moment};
 use crate::sys::file_calls;
@@ -32,7 +33,7 @@ impl Mapping {
     pub(crate) fn grow(&self, write_map: &mut WriteMap, new_len: u64) -> io::Result<()> {
         assert!(write_map.belongs_to(self), "`write_map` belongs to another mapping");
         let new_len = round_up(new_len, self.page_size as u64)?;
-        let _resizing = lock(&self.resizing);
+        let _resizing = lock(&self.shared.resizing);
         let window = self.window();
         if new_len <= window.mapped() {
             write_map.switch(window);
@@ -48,7 +49,8 @@ impl Mapping {
         }
         match self.extend_file(&window, old_len, new_len) {
             Ok(next) => {
-                self.publish(Arc::clone(&next), new_len);
+                self.publish(Arc::clone(&next), new_len, FileEnd::Sentinel);
+                self.shared.length.store(new_len, FileEnd::Sentinel);
                 write_map.switch(next);
                 self.hooks.resized(new_len);
                 Ok(())
@@ -122,10 +124,37 @@ impl Mapping {
         Ok(next)
     }
 
-    /// Publishes `len` bytes of a window, and makes the window the current one. The sentinel after
-    /// these bytes is written.
-    fn publish(&self, window: Arc<Window>, len: u64) {
-        window.watch_written_sentinel(len);
+    /// Maps what other processes have added to the file, if they have.
+    pub(crate) fn follow(&self) -> io::Result<()> {
+        if !self.shared.follows {
+            return Ok(());
+        }
+        let (len, end) = self.shared.length.load().ok_or_else(super::damaged_length)?;
+        if !self.window().is_behind(len, end) {
+            return Ok(());
+        }
+        let _resizing = lock(&self.shared.resizing);
+        let window = self.window();
+        if window.is_behind(len, end) {
+            let next = self.map_up_to(&window, len)?;
+            self.publish(next, len, end);
+        }
+        Ok(())
+    }
+
+    /// Gives the current window to the writer, after [`Mapping::follow`].
+    pub(crate) fn follow_writing(&self, write_map: &mut WriteMap) {
+        write_map.switch(self.window());
+    }
+
+    /// Bytes of the file that can be used.
+    pub(crate) fn mapped(&self) -> u64 {
+        self.window().mapped()
+    }
+
+    /// Publishes `len` bytes of a window, and makes the window the current one.
+    fn publish(&self, window: Arc<Window>, len: u64, end: FileEnd) {
+        window.watch_end(len, end);
         window.publish(len);
         let id = window.id();
         let current = self.window();
@@ -142,9 +171,11 @@ impl Mapping {
     /// after its end. Only for closing: from now on no process reads past `new_len` through any
     /// mapping.
     pub(crate) fn shrink(&self, new_len: u64) -> io::Result<()> {
-        let _resizing = lock(&self.resizing);
+        let _resizing = lock(&self.shared.resizing);
         let new_len = new_len.min(self.file_len()?);
-        self.window().unpublish(new_len & !(self.page_size as u64 - 1));
+        let usable = new_len & !(self.page_size as u64 - 1);
+        self.window().unpublish(usable);
+        self.shared.length.store(usable, FileEnd::Untouched);
         file_calls::set_len(&self.file, new_len)?;
         self.hooks.resized(new_len);
         Ok(())

@@ -15,6 +15,8 @@
 //! verified_bitmap, verified_pages    which pages were verified; fast access to these
 //! ready          prepares a mapping for its first store
 //! grow           the file gets longer (or shorter, when it is closed)
+//! owned_cell     a value with one owner at a time, and a word that every process may read
+//! record_memory  the memory of live records, in private memory or in the lock file
 //! log_file       the commit log: an extent with a descriptor and a flush of its own
 //! pwrite         pages written by `pwrite` instead of stores
 //! sigbus         the SIGBUS handler: an access that fails reads zeros and is recorded
@@ -52,10 +54,12 @@ pub(crate) mod file;
 mod grow;
 mod log_file;
 mod meta_pages;
+pub(crate) mod owned_cell;
 mod pwrite;
 mod read_ahead;
 mod read_map;
 mod ready;
+mod record_memory;
 mod reservation;
 mod residency;
 mod sentinel;
@@ -86,6 +90,9 @@ pub(crate) use log_file::{LogFile, WriteFailed};
 pub use read_ahead::ReadAhead;
 pub(crate) use read_ahead::CHUNK_BYTES;
 pub(crate) use read_map::ReadMap;
+pub(crate) use record_memory::{
+    lengthen, tagged, untagged, FileEnd, FileLength, RecordFaults, RecordLine, RecordMemory, LINE_WORDS,
+};
 pub(crate) use verified_pages::VerifiedPages;
 pub(crate) use write_map::WriteMap;
 
@@ -128,11 +135,14 @@ pub(crate) struct Mapping {
     lacks_blocks: AtomicBool,
     /// The mapping is ready for stores (`ready`).
     ready: AtomicBool,
-    /// Held while the length or the mapped part changes.
-    resizing: Mutex<()>,
     /// Held while a meta page is stored.
     storing_meta_page: Mutex<()>,
     hooks: MappingHooks,
+}
+
+/// The error of a length that no process has stored.
+fn damaged_length() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the lock file is damaged")
 }
 
 /// Locks a mutex even if a thread panicked while holding it: the protected data is consistent at
@@ -145,7 +155,19 @@ impl Mapping {
     /// Maps a file at its present length, rounded down to whole pages. It may be empty. A writable
     /// mapping can be stored to after [`Mapping::ready_to_write`].
     pub(crate) fn of_file(file: File, writable: bool, options: MapOptions) -> io::Result<Mapping> {
-        Mapping::new(file, writable, false, None, options)
+        Mapping::new(file, writable, (false, None), None, options)
+    }
+
+    /// Maps a file that other processes may have open too. `joins`: they do, and `length` says how
+    /// long the file is; otherwise this is stored there.
+    pub(crate) fn of_shared_file(
+        file: File,
+        writable: bool,
+        options: MapOptions,
+        length: &FileLength,
+        joins: bool,
+    ) -> io::Result<Mapping> {
+        Mapping::new(file, writable, (false, None), Some((length, joins)), options)
     }
 
     /// Maps the first `used` bytes of a file read-only, and memory after them, which can be stored
@@ -158,7 +180,7 @@ impl Mapping {
         let mut rest = vec![0; (used - whole) as usize];
         base.read_exact_at(&mut rest, whole).map_err(refused::by("pread"))?;
         file_calls::write_at(&memory, &rest, whole)?;
-        let mapping = Mapping::new(memory, true, true, Some((Arc::new(base), whole)), options)?;
+        let mapping = Mapping::new(memory, true, (true, Some((Arc::new(base), whole))), None, options)?;
         mapping.ready_to_write()?;
         Ok(mapping)
     }
@@ -178,7 +200,7 @@ impl Mapping {
 
     /// Maps memory that has no file. It behaves like a file that is lost at the end.
     pub(crate) fn anonymous(options: MapOptions) -> io::Result<Mapping> {
-        let mapping = Mapping::new(descriptor::memory_file()?, true, true, None, options)?;
+        let mapping = Mapping::new(descriptor::memory_file()?, true, (true, None), None, options)?;
         mapping.ready_to_write()?;
         Ok(mapping)
     }
@@ -186,14 +208,21 @@ impl Mapping {
     fn new(
         file: File,
         writable: bool,
-        anonymous: bool,
-        base: Option<(Arc<File>, u64)>,
+        (anonymous, base): (bool, Option<(Arc<File>, u64)>),
+        shares: Option<(&FileLength, bool)>,
         options: MapOptions,
     ) -> io::Result<Mapping> {
         let page_size = options.page_size;
         assert!(limits::page_size_ok(page_size), "page size {page_size} is not allowed");
         page_cache::advise_random(&file);
-        let len = file_calls::end_of(&file)?.min(options.used_bytes.unwrap_or(u64::MAX)) & !(page_size as u64 - 1);
+        let joins = shares.filter(|(_, joins)| *joins).map(|(length, _)| length.load().ok_or_else(damaged_length));
+        let (len, end) = match joins.transpose()? {
+            Some((len, end)) => (len & !(page_size as u64 - 1), end),
+            None => {
+                let len = file_calls::end_of(&file)?.min(options.used_bytes.unwrap_or(u64::MAX));
+                (len & !(page_size as u64 - 1), FileEnd::Untouched)
+            }
+        };
         let wanted = budget::first_window(options.window_bytes, len, writable);
         let file = Arc::new(file);
         let read = base.as_ref().map_or(&file, |(base, _)| base);
@@ -206,14 +235,24 @@ impl Mapping {
             file: Arc::clone(read),
             ahead: Arc::new(Ahead::new(read, len, !in_memory && !file_calls::lives_in_memory(read))),
             base,
+            length: shares.map_or_else(FileLength::private, |(length, _)| length.clone()),
+            follows: shares.is_some(),
+            resizing: Arc::default(),
             reserved: Arc::default(),
         };
-        let mapped_to = if writable { sentinel::file_len_for(len)? } else { len };
+        let has_sentinel = end == FileEnd::Sentinel;
+        let mapped_to = if writable || has_sentinel { sentinel::file_len_for(len)? } else { len };
         let map = |window: &Window| window.extend_read_range(&file, mapped_to);
         let window = Arc::new(Window::reserve((wanted, len), page_size, writable, &shared, map)?);
         window.register_fault_flag();
-        window.watch_last_byte(&file, len)?;
+        match end {
+            FileEnd::Untouched => window.watch_last_byte(&file, len)?,
+            _ => window.watch_end(len, end),
+        }
         window.publish(len);
+        if !shares.is_some_and(|(_, joins)| joins) {
+            shared.length.store(len, end);
+        }
         Ok(Mapping {
             file,
             shared,
@@ -226,7 +265,6 @@ impl Mapping {
             prefault_first: AtomicBool::new(false),
             lacks_blocks: AtomicBool::new(false),
             ready: AtomicBool::new(false),
-            resizing: Mutex::new(()),
             storing_meta_page: Mutex::new(()),
             // Memory over a file is a step of opening the file.
             hooks: if over_file { MappingHooks::none() } else { MappingHooks::take_next() },
@@ -367,6 +405,18 @@ impl Mapping {
             window.sync(offset, len, &self.file)?;
         }
         self.hooks.after_flush(&*window, kind, offset, len)
+    }
+
+    /// Makes the whole file durable. An error of write-back that another process has seen since this
+    /// process opened the file is reported here too.
+    pub(crate) fn flush_all(&self, kind: FlushKind) -> io::Result<()> {
+        let window = self.window();
+        let len = window.mapped();
+        self.hooks.before_flush(&*window, kind, 0, len)?;
+        if !self.anonymous {
+            file_calls::sync_file(&self.file)?;
+        }
+        self.hooks.after_flush(&*window, kind, 0, len)
     }
 
     /// Whether test hooks observe each step. Then steps must not run concurrently.

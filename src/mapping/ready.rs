@@ -18,7 +18,8 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use super::{budget, lock, sentinel, Mapping};
+use super::window::Window;
+use super::{budget, lock, sentinel, FileEnd, Mapping};
 use crate::sys::extents;
 
 impl Mapping {
@@ -30,7 +31,7 @@ impl Mapping {
     /// Makes a writable mapping ready for stores, without blocking readers.
     pub(crate) fn ready_to_write(&self) -> io::Result<()> {
         assert!(self.writable, "stores to a read-only mapping");
-        let _resizing = lock(&self.resizing);
+        let _resizing = lock(&self.shared.resizing);
         if self.is_ready_to_write() {
             return Ok(());
         }
@@ -42,15 +43,36 @@ impl Mapping {
         let mapped_to = sentinel::file_len_for(used)?;
         window.extend(&self.file, mapped_to).map_err(|e| budget::explain(e, mapped_to))?;
         self.examine_blocks(used)?;
+        if self.has_sentinel() {
+            // Another process has made the file ready.
+            window.watch_end(used, FileEnd::Sentinel);
+        } else {
+            self.write_first_sentinel(&window, used)?;
+        }
+        self.ready.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether a sentinel follows the usable bytes of the file.
+    pub(crate) fn has_sentinel(&self) -> bool {
+        self.shared.length.load().is_some_and(|(_, end)| end == FileEnd::Sentinel)
+    }
+
+    /// Whether a process has made the file ready for stores, and no process has closed it since.
+    pub(crate) fn is_written_to(&self) -> bool {
+        self.shared.length.load().is_some_and(|(_, end)| end != FileEnd::Untouched)
+    }
+
+    fn write_first_sentinel(&self, window: &Window, used: u64) -> io::Result<()> {
         let written = sentinel::lengthen_and_write(&self.file, used)?;
         if !window.all_served() {
             return Err(io::Error::other("the file was cut while it was made ready for writing"));
         }
         window.sentinel.retire();
-        if written {
-            window.watch_written_sentinel(used);
-        }
-        self.ready.store(true, Ordering::Release);
+        let end = if written { FileEnd::Sentinel } else { FileEnd::Changing };
+        window.watch_end(used, end);
+        // Before this process stores to a page whose bytes others watch (P17).
+        self.shared.length.store(used, end);
         Ok(())
     }
 

@@ -19,7 +19,8 @@
 //! ```
 //!
 //! Growth writes the next sentinel before it moves this one. The writer then uses the old place for
-//! a page. A reader that still looks there finds that the sentinel has moved, and looks again.
+//! a page. A reader that still looks there finds that the sentinel has moved, and looks again. If
+//! another process has grown the file, the record `length` says where the sentinel lies now (P17).
 //!
 //! Invariants:
 //!   SENT-1  a move stores the address first and the expected value afterwards. So a reader that
@@ -34,9 +35,11 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::ptr::NonNull;
-use std::sync::atomic::{fence, AtomicPtr, AtomicU32, AtomicU8, Ordering};
+use std::sync::atomic::{fence, AtomicBool, AtomicPtr, AtomicU32, AtomicU8, Ordering};
+use std::sync::TryLockError;
 
 use super::bounds::round_up;
+use super::record_memory::FileEnd;
 use super::sigbus::FAULTED;
 use super::window::Window;
 use crate::hooks::{self, Moment};
@@ -71,12 +74,18 @@ pub(super) struct Sentinel {
     ///
     /// Without a mask, `check_fault` detects only failed accesses.
     expected: OwnWord,
+    /// Whether the place is that of a written sentinel, or of the last byte of a file that changes.
+    is_settled: AtomicBool,
 }
 
 impl Sentinel {
     /// The sentinel of a window that has none yet.
     pub(super) fn none() -> Sentinel {
-        Sentinel { address: AtomicPtr::new(no_sentinel()), expected: OwnWord::new(OWN) }
+        Sentinel {
+            address: AtomicPtr::new(no_sentinel()),
+            expected: OwnWord::new(OWN),
+            is_settled: AtomicBool::new(false),
+        }
     }
 
     /// The word in which the SIGBUS handler sets [`FAULTED`].
@@ -143,9 +152,26 @@ fn no_sentinel() -> *mut u8 {
 }
 
 impl Window {
-    /// Makes the sentinel that was written after `used` bytes the one that readers check.
-    pub(super) fn watch_written_sentinel(&self, used: u64) {
-        self.sentinel.watch(self.mapped_address(offset_after(used)), VALUE);
+    /// Checks from now on what follows `used` bytes of a file that some process may write to.
+    pub(super) fn watch_end(&self, used: u64, end: FileEnd) {
+        match end {
+            FileEnd::Sentinel => self.sentinel.watch(self.mapped_address(offset_after(used)), VALUE),
+            FileEnd::Untouched | FileEnd::Changing => {
+                self.sentinel.retire();
+                if let Some(last) = used.checked_sub(1) {
+                    self.sentinel.watch_presence(self.mapped_address(last));
+                }
+            }
+        }
+        self.sentinel.is_settled.store(end != FileEnd::Untouched, Ordering::Release);
+    }
+
+    /// Whether another process has changed the file so that this window shows less of it, or looks
+    /// for the sentinel at an old place.
+    pub(super) fn is_behind(&self, len: u64, end: FileEnd) -> bool {
+        let mapped = self.mapped();
+        len > mapped
+            || len == mapped && end != FileEnd::Untouched && !self.sentinel.is_settled.load(Ordering::Acquire)
     }
 
     /// Makes the last byte that is not zero the sentinel of a file that is only read so far. A cut
@@ -200,14 +226,71 @@ impl Window {
         let record = &self.shared().record;
         while !record.is_set() {
             let address = self.sentinel.address.load(Ordering::Acquire);
-            if address == seen {
-                record.set(address as u64 - self.read_range().base.as_ptr() as u64);
-            } else if self.sentinel.is_there(address) {
+            if address != seen && self.sentinel.is_there(address) {
                 return true;
+            }
+            match self.follow() {
+                Followed::Elsewhere(true) => return true,
+                Followed::Moved => {}
+                Followed::NotMoved | Followed::Elsewhere(false) => {
+                    // Otherwise another thread has moved it meanwhile.
+                    if self.sentinel.address.load(Ordering::Acquire) == address {
+                        record.set(address as u64 - self.read_range().base.as_ptr() as u64);
+                    }
+                }
             }
             seen = address;
         }
         false
+    }
+}
+
+/// What a window finds whose sentinel is not at its place.
+enum Followed {
+    /// No other process has moved it.
+    NotMoved,
+    /// It has moved, and the window looks at the new place now, or has to look again.
+    Moved,
+    /// It has moved to a place that this window does not show. Whether it is there.
+    Elsewhere(bool),
+}
+
+impl Window {
+    /// Looks in the record `length` whether another process has moved the sentinel (P17).
+    fn follow(&self) -> Followed {
+        let shared = self.shared();
+        let Some((len, end)) = shared.length.load().filter(|_| shared.follows) else { return Followed::NotMoved };
+        if !self.is_behind(len, end) {
+            return Followed::NotMoved;
+        }
+        let resizing = match shared.resizing.try_lock() {
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(held)) => Some(held.into_inner()),
+            Ok(held) => Some(held),
+        };
+        let fits = resizing.is_some() && len <= self.capacity();
+        match file_len_for(len) {
+            Ok(mapped_to) if fits && self.extend(&shared.file, mapped_to).is_ok() => {
+                if self.is_behind(len, end) {
+                    self.watch_end(len, end);
+                    self.publish(len);
+                }
+                Followed::Moved
+            }
+            _ => match end_is_there(&shared.file, len, end) {
+                false if shared.length.load() != Some((len, end)) => Followed::Moved,
+                is_there => Followed::Elsewhere(is_there),
+            },
+        }
+    }
+}
+
+/// Whether a file has its end, by a look at the file and not at the mapping.
+fn end_is_there(file: &File, len: u64, end: FileEnd) -> bool {
+    let mut byte = [0];
+    match end {
+        FileEnd::Sentinel => file.read_exact_at(&mut byte, offset_after(len)).is_ok() && byte == [VALUE],
+        FileEnd::Untouched | FileEnd::Changing => file_calls::end_of(file).is_ok_and(|found| found >= len),
     }
 }
 

@@ -10,9 +10,10 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::AtomicU64;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::read_ahead::Ahead;
+use super::record_memory::FileLength;
 use super::sigbus::FaultRecord;
 use crate::error::Error;
 use crate::sys::{call, file_calls, memory_calls};
@@ -32,6 +33,12 @@ pub(super) struct Shared {
     /// The file that the first bytes are mapped from, and how many, if what follows them is only in
     /// memory.
     pub(super) base: Option<(Arc<File>, u64)>,
+    /// The length that the processes agree on.
+    pub(super) length: FileLength,
+    /// Whether other processes may change the length.
+    pub(super) follows: bool,
+    /// Held while the length or the mapped part changes.
+    pub(super) resizing: Arc<Mutex<()>>,
     /// Address space that all windows of the file have reserved, in bytes.
     pub(super) reserved: Arc<AtomicU64>,
 }

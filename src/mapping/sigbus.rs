@@ -68,6 +68,7 @@ pub(super) const FAULTED: u32 = 1 << 16;
 
 /// A registered range. A reader of the fields uses them only if `version` was even before and is
 /// unchanged after (a sequence lock).
+#[derive(Debug)]
 struct RangeEntry {
     version: AtomicU64,
     start: AtomicUsize,
@@ -161,6 +162,7 @@ impl RangeEntry {
 }
 
 /// A range that is registered with the SIGBUS handler until this is dropped.
+#[derive(Debug)]
 pub(super) struct Registration {
     entry: &'static RangeEntry,
     /// The entry points to it.

@@ -99,7 +99,7 @@ impl Window {
 
     fn reserve_exactly(len: u64, page_size: usize, writable: bool, shared: &Shared) -> io::Result<Window> {
         let pages = len.div_ceil(page_size as u64);
-        let sentinel_bytes = if writable { call::page_bytes() } else { 0 };
+        let sentinel_bytes = if writable || shared.follows { call::page_bytes() } else { 0 };
         let reserve = |access| Reservation::new(len + sentinel_bytes, access, shared);
         Ok(Window {
             mapped: AtomicU64::new(0),

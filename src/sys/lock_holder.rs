@@ -1,4 +1,4 @@
-//! Finds the process that holds a lock of a file, for the text of an error.
+//! Finds the processes that hold a lock of a file, for the text of an error.
 //!
 //! Floor: sys. The kernel names no process for a lock of an open file (`F_OFD_GETLK` and
 //! `/proc/locks` give -1), but `/proc/PID/fdinfo` lists such locks for each descriptor. So this
@@ -6,7 +6,7 @@
 //! for the superuser. That costs a few system calls for each descriptor on the machine, and is done
 //! only when a lock was refused.
 //!
-//! Failure: `None` if the kernel does not tell, or if the holder has ended meanwhile.
+//! Failure: no process, if the kernel does not tell, or if the holders have ended meanwhile.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -24,16 +24,17 @@ pub(crate) struct Holder {
     pub(crate) writes: bool,
 }
 
-/// Finds a process that holds a lock from byte `lock` on, of the file with this device and inode.
-pub(crate) fn of_lock(id: (u64, u64), lock: u64) -> Option<Holder> {
-    let processes = fs::read_dir("/proc").ok()?;
+/// Finds the processes that hold a lock from byte `lock` on, of the file with this device and inode.
+pub(crate) fn of_lock(id: (u64, u64), lock: u64) -> Vec<Holder> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    numbers.into_iter().find_map(|process| {
+    let holder = |process: u32| {
         let writes = lock_in(process, id, lock)?;
         let command = descriptor::read_text(Path::new(&format!("/proc/{process}/comm"))).unwrap_or_default();
         let command = command.trim_end().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         Some(Holder { process, command, writes })
-    })
+    };
+    numbers.into_iter().filter_map(holder).collect()
 }
 
 /// `Some` if a process holds the lock: whether it is exclusive.
@@ -78,14 +79,14 @@ mod tests {
         let file = fs::File::options().read(true).write(true).open(named.path()).unwrap();
         let found = file.metadata().unwrap();
         let id = (found.dev(), found.ino());
-        assert_eq!(of_lock(id, locks::WRITER), None);
+        assert_eq!(of_lock(id, locks::WRITER), []);
         for (kind, writes) in [(LockKind::Exclusive, true), (LockKind::Shared, false)] {
             assert!(locks::try_lock(&file, locks::WRITER, 1, kind).unwrap());
-            let holder = of_lock(id, locks::WRITER).unwrap();
+            let holder = of_lock(id, locks::WRITER).pop().unwrap();
             assert_eq!((holder.process, holder.writes), (std::process::id(), writes));
             assert!(!holder.command.is_empty());
         }
         locks::unlock(&file, locks::WRITER, 1).unwrap();
-        assert_eq!(of_lock(id, locks::WRITER), None);
+        assert_eq!(of_lock(id, locks::WRITER), []);
     }
 }

@@ -17,13 +17,28 @@ use crate::sys::refused;
 
 /// The first byte that stands for a lock.
 const BASE: u64 = 1 << 61;
-/// Locked by the writer.
+/// Held by a process that opens or closes the file (P4).
+pub(crate) const GATE: u64 = BASE;
+/// Held by the writer.
 pub(crate) const WRITER: u64 = BASE + 1;
+/// Held by a checkpoint.
+pub(crate) const CHECKPOINT: u64 = BASE + 2;
+/// Held by the leader of a flush.
+pub(crate) const FLUSH: u64 = BASE + 3;
+/// Held shared by all processes that have the file open, and exclusively by one that has it alone.
+pub(crate) const PRESENCE: u64 = BASE + 4;
+/// Held while the lock file gets longer.
+pub(crate) const LENGTHENING: u64 = BASE + 5;
+/// The bytes of process slots: held by the process that has the slot.
+pub(crate) const PROCESSES: u64 = BASE + (1 << 32);
 /// The bytes that bind a data file to its lock file: `BINDINGS` plus a hash below
 /// [`BINDINGS_COUNT`].
 pub(crate) const BINDINGS: u64 = BASE + (1 << 60);
 /// How many values the hash of a binding may take.
 pub(crate) const BINDINGS_COUNT: u64 = 1 << 59;
+
+/// The bytes from [`GATE`] on that stand for locks.
+pub(crate) const ALL: u64 = BINDINGS + BINDINGS_COUNT - GATE;
 
 // Every range ends below 2^63, because offsets are signed.
 const _: () = assert!(BINDINGS + BINDINGS_COUNT < 1 << 63);
@@ -50,6 +65,26 @@ impl LockKind {
 /// holds there. `Ok(false)`: another open file holds a conflicting lock.
 pub(crate) fn try_lock(file: &File, start: u64, len: u64, kind: LockKind) -> io::Result<bool> {
     set_lock(file, libc::F_OFD_SETLK, kind.code(), start, len)
+}
+
+/// Locks a range, and waits while another open file holds a conflicting lock.
+pub(crate) fn lock(file: &File, start: u64, len: u64, kind: LockKind) -> io::Result<()> {
+    set_lock(file, libc::F_OFD_SETLKW, kind.code(), start, len).map(|_| ())
+}
+
+/// How another open file has locked a byte of the range; `None` if none has. Locks of this file do
+/// not count.
+pub(crate) fn lock_of_others(file: &File, start: u64, len: u64) -> io::Result<Option<LockKind>> {
+    let mut lock = lock_of(libc::F_WRLCK, start, len)?;
+    // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through the
+    // call.
+    retry(|| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) })
+        .map_err(refused::by("fcntl(F_OFD_GETLK)"))?;
+    Ok(match libc::c_int::from(lock.l_type) {
+        libc::F_UNLCK => None,
+        libc::F_RDLCK => Some(LockKind::Shared),
+        _ => Some(LockKind::Exclusive),
+    })
 }
 
 /// Drops the lock of this file on a range, if it holds one.
@@ -85,20 +120,11 @@ mod tests {
     use super::*;
 
     /// A byte beside [`WRITER`].
-    const NEIGHBOUR: u64 = BASE;
-
-    /// Locks a range, and waits while another open file holds a conflicting lock.
-    fn lock(file: &File, start: u64, len: u64, kind: LockKind) -> io::Result<()> {
-        set_lock(file, libc::F_OFD_SETLKW, kind.code(), start, len).map(|_| ())
-    }
+    const NEIGHBOUR: u64 = GATE;
 
     /// Whether another open file holds a lock in the range.
     fn is_locked(file: &File, start: u64, len: u64) -> io::Result<bool> {
-        let mut lock = lock_of(libc::F_WRLCK, start, len)?;
-        // SAFETY: a call on a descriptor that `file` keeps open, with a pointer that lives through
-        // the call.
-        retry(|| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) })?;
-        Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+        lock_of_others(file, start, len).map(|found| found.is_some())
     }
 
     #[test]

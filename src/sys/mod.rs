@@ -13,6 +13,8 @@
 //! descriptor        opens files, always above the standard descriptors
 //! rights            copies mode, owner and group of a file to another one
 //! locks             byte-range locks that belong to an open file
+//! futex             sleeping until another process wakes
+//! clock             a time that all processes of the machine share
 //! lock_holder       finds the process that holds such a lock
 //! fork              detects a child after `fork`
 //! direct_io         reads past the page cache; records a failed flush
@@ -22,7 +24,6 @@
 //! process_limits    limits on address space, locked memory, memory areas
 //! prefetch          brings memory into the processor's cache
 //! scratch           large private memory for sorting
-//! owned_cell        a value with one owner at a time, and a word that every thread may read
 //! testing           what tests do to a process of their own
 //! ```
 //!
@@ -31,16 +32,17 @@
 mod attributes;
 pub(crate) mod available_memory;
 pub(crate) mod call;
+pub(crate) mod clock;
 pub(crate) mod descriptor;
 pub(crate) mod direct_io;
 pub(crate) mod extents;
 pub(crate) mod file_calls;
 pub(crate) mod folios;
 pub(crate) mod fork;
+pub(crate) mod futex;
 pub(crate) mod lock_holder;
 pub(crate) mod locks;
 pub(crate) mod memory_calls;
-pub(crate) mod owned_cell;
 pub(crate) mod page_cache;
 pub(crate) mod prefetch;
 pub(crate) mod process_limits;

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::hooks::{set_next_hooks, Hooks};
 use crate::mapping::{file, MapOptions, Mapping};
 use crate::txn::env::{Env, EnvParts};
-use crate::txn::open::file_lock::{file_id, lock_file};
+use crate::txn::processes::presence::{enter, file_id, Wanted};
+use crate::txn::live::Live;
 
 /// The live records of a database, at one moment in which no thread changes them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,7 +96,8 @@ pub fn go_on_from(stopped: Db, hooks: Arc<dyn Hooks>) -> Result<Db> {
     drop(stopped);
     let failed = |e| Error::io("opening the file", &path, e);
     let file = file::open(&path, true).map_err(failed)?;
-    let lock = lock_file(&path, file_id(&path, &file)?, false)?;
+    let wanted = Wanted { read_only: false, exclusive: true, plain: false, fault_guard: true };
+    let lock = enter(&path, file_id(&path, &file)?, wanted)?.lock;
     let (page_size, window_bytes) = (meta.page_size as usize, opened.window_bytes);
     set_next_hooks(Some(hooks));
     let mapped =
@@ -103,8 +105,9 @@ pub fn go_on_from(stopped: Db, hooks: Arc<dyn Hooks>) -> Result<Db> {
     set_next_hooks(None);
     let mapping = mapped.map_err(failed)?;
     mapping.ready_to_write().map_err(failed)?;
-    let env = Env::new(EnvParts { path, meta, slot: 0, read_only: false, opened, lock: Some(lock) }, mapping);
-    env.live.take_words(&words);
+    let live = Live::private();
+    live.take_words(&words);
+    let env = Env::new(EnvParts { path, meta, live, read_only: false, opened, lock: Some(lock) }, mapping);
     Ok(Db::of(Arc::new(env), false))
 }
 

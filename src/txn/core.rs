@@ -19,11 +19,11 @@ use crate::hooks::{self, Mutant};
 use crate::ids::TxnId;
 use crate::mapping::{LogFile, Mapping};
 use crate::page::meta::{LogDescriptor, MetaPage};
-use crate::sys::{fork, refused};
-use crate::txn::live::Live;
+use crate::sys::{fork, locks, refused};
+use crate::txn::live::{Live, Process};
 use crate::txn::locks::{new_env_id, LockName, NamedLock};
 use crate::txn::log::lead::Waiters;
-use crate::txn::open::file_lock::FileLock;
+use crate::txn::processes::presence::{self, FileLock};
 use crate::txn::state::State;
 use crate::txn::write::background::Signal;
 use crate::txn::write::held_pages::HeldPages;
@@ -60,19 +60,21 @@ pub(crate) struct Core {
     /// After a log could not be made: no attempt before `commits` has reached this number.
     pub(crate) retry_at: AtomicU64,
     poison: OnceLock<String>,
-    /// Keeps other processes out. `None` for a database in memory.
+    /// The presence of this process. `None` for a database in memory.
     pub(crate) lock: Option<FileLock>,
 }
 
 impl Core {
     pub(crate) fn new(
         path: PathBuf,
-        (meta, slot): (&MetaPage, usize),
+        meta: &MetaPage,
         (read_only, held_pages): (bool, Option<u64>),
         mapping: Mapping,
-        lock: Option<FileLock>,
+        (live, lock): (Live, Option<FileLock>),
     ) -> Core {
         let id = new_env_id();
+        let between = |byte| lock.as_ref().and_then(|lock| lock.process_lock(byte));
+        let own = lock.as_ref().and_then(|lock| lock.member()).map(|(process, _)| process);
         Core {
             path: Arc::new(path),
             page_size: meta.page_size as usize,
@@ -82,10 +84,10 @@ impl Core {
             read_only,
             process: fork::id(),
             mapping: Arc::new(mapping),
-            live: Live::new(State::from_meta(meta), slot),
-            writer_lock: WriterLock::new(id),
-            checkpoint_lock: NamedLock::new(id, LockName::Checkpoint),
-            flush_lock: NamedLock::new(id, LockName::Flush),
+            writer_lock: WriterLock::new(id, between(locks::WRITER).zip(own).map(|(lock, own)| (lock, live.clone(), own))),
+            checkpoint_lock: NamedLock::new(id, LockName::Checkpoint, between(locks::CHECKPOINT)),
+            flush_lock: NamedLock::new(id, LockName::Flush, between(locks::FLUSH)),
+            live,
             waiters: Waiters::default(),
             log_file: Mutex::new(None),
             signal: Signal::default(),
@@ -142,6 +144,7 @@ impl Core {
             return;
         }
         best_effort(self.poison.set(cause.to_string()));
+        self.live.set_poison(&cause.to_string());
         // The kernel keeps the pages of a flush that it refused to begin: only this handle cannot
         // make them durable.
         if let (Some(lock), Error::Io { source, .. }) = (&self.lock, cause) {
@@ -150,6 +153,7 @@ impl Core {
             }
         }
         self.waiters.wake(TxnId(u64::MAX));
+        self.live.wake_processes();
     }
 
     /// Releases the writer lock, then wakes the tasks that became due while it was held.
@@ -168,10 +172,24 @@ impl Core {
         self.poison.get()
     }
 
+    /// Whether this process shares the database with others, or may.
+    pub(crate) fn is_member(&self) -> bool {
+        self.lock.as_ref().is_some_and(|lock| lock.member().is_some())
+    }
+
+    /// The other members that are alive.
+    pub(crate) fn other_processes(&self) -> Vec<Process> {
+        let Some(lock) = &self.lock else { return Vec::new() };
+        let Some((own, _)) = lock.member() else { return Vec::new() };
+        let is_other = |process: &Process| process.index != own.index && lock.descriptor().is_alive(process.index);
+        self.live.processes().filter(is_other).collect()
+    }
+
     /// Returns an error if a flush or an access to the mapping has failed.
     #[inline]
     pub(crate) fn check_poison(&self) -> Result<()> {
-        if self.poison.get().is_none() && !self.mapping.is_faulted() {
+        let shared = self.live.is_poisoned() || self.live.is_damaged();
+        if self.poison.get().is_none() && !self.mapping.is_faulted() && !shared {
             return Ok(());
         }
         Err(self.poisoned())
@@ -180,7 +198,16 @@ impl Core {
     #[cold]
     fn poisoned(&self) -> Error {
         let fault = || self.mapping.fault().map(|fault| fault.to_string()).unwrap_or_default();
-        let cause = self.poison.get().cloned().unwrap_or_else(fault);
+        let mut cause = match self.poison.get() {
+            Some(cause) => cause.clone(),
+            None if self.mapping.is_faulted() => fault(),
+            None if self.live.is_damaged() => "the lock file was cut or overwritten while it was in use".into(),
+            None => self.live.poison_cause(),
+        };
+        if let Some(lock) = self.lock.as_ref().filter(|_| self.is_member()) {
+            let holders = presence::holders_of(lock.id());
+            cause = if holders.is_empty() { cause } else { format!("{cause}; {holders}") };
+        }
         Error::Poisoned { path: self.path.to_path_buf(), cause }
     }
 

@@ -29,8 +29,10 @@ use crate::sys::refused;
 use crate::txn::core::Core;
 use crate::txn::free::free_tree::FreeCache;
 use crate::txn::log::operations::TxnRecord;
-use crate::txn::open::file_lock::FileLock;
+use crate::txn::live::Live;
 use crate::txn::open::OpenSpec;
+use crate::txn::processes::descriptor::Gate;
+use crate::txn::processes::presence::{self, FileLock};
 use crate::txn::read::flat_indexes::FlatIndexes;
 use crate::txn::read::readers::Readers;
 use crate::txn::write::background::Background;
@@ -85,7 +87,8 @@ impl Deref for Env {
 pub(crate) struct EnvParts {
     pub(crate) path: PathBuf,
     pub(crate) meta: MetaPage,
-    pub(crate) slot: usize,
+    /// The live records, which have a state.
+    pub(crate) live: Live,
     pub(crate) read_only: bool,
     pub(crate) opened: OpenSpec,
     pub(crate) lock: Option<FileLock>,
@@ -93,17 +96,18 @@ pub(crate) struct EnvParts {
 
 impl Env {
     pub(crate) fn new(parts: EnvParts, mapping: Mapping) -> Env {
+        let readers = Readers::new(&parts.live, parts.lock.as_ref());
         let core = Core::new(
             parts.path,
-            (&parts.meta, parts.slot),
+            &parts.meta,
             (parts.read_only, parts.opened.held_pages),
             mapping,
-            parts.lock,
+            (parts.live, parts.lock),
         );
         Env {
             core: Arc::new(core),
             opened: parts.opened,
-            readers: Readers::new(),
+            readers,
             flat_indexes: Arc::default(),
             writer: Mutex::new(None),
             has_writer: AtomicBool::new(false),
@@ -146,7 +150,8 @@ impl Env {
     }
 
     fn make_first_writer(&self) -> Result<()> {
-        if !self.mapping.is_ready_to_write() {
+        // Another process that has made the file ready has flushed it.
+        if !self.mapping.is_ready_to_write() && !self.mapping.has_sentinel() {
             let used = self.live.latest().page_count * self.page_size as u64;
             let flushed = self.mapping.flush(FlushKind::Tree, 0, used);
             if let Err(e) = flushed {
@@ -159,6 +164,8 @@ impl Env {
                 }
                 return Err(e);
             }
+        }
+        if !self.mapping.is_ready_to_write() {
             self.mapping.ready_to_write().map_err(|e| match self.mapping.fault() {
                 Some(fault) => fault.with_path(self.path()),
                 None => Error::io("mapping the file for writing", self.path(), e),
@@ -254,15 +261,48 @@ impl fmt::Debug for Env {
 }
 
 impl Env {
-    /// Closes the file cleanly: it then has no log, and exactly the length of its newest state.
+    /// Closes the file. Returns the gate, which the caller holds until this process has left.
+    fn close(&mut self) -> Option<Gate> {
+        let Some(lock) = &self.lock else { return None };
+        self.readers.give_up_pages();
+        if lock.member().is_none() {
+            self.close_cleanly();
+            return None;
+        }
+        if self.is_last_writer() {
+            // The others can only read, so nothing is left for them to do. If this fails, the next
+            // opening replays more of the log.
+            best_effort(self.checkpoint_beside_writers(false));
+        }
+        // Without the gate the file stays as it is.
+        let gate = self.lock.as_ref()?.gate().ok()?;
+        if self.lock.as_ref()?.is_last() {
+            self.close_cleanly();
+            presence::end_session(&self.live);
+        }
+        Some(gate)
+    }
+
+    /// Whether this process has written, others read, and no other can write.
+    fn is_last_writer(&self) -> bool {
+        if self.read_only || !self.mapping.is_ready_to_write() || self.check_poison().is_err() {
+            return false;
+        }
+        let others = self.other_processes();
+        !others.is_empty() && others.iter().all(|process| !process.writes)
+    }
+
+    /// Makes the file one without a log that has exactly the length of its newest state. No other
+    /// process has it open.
     ///
     /// The next process to open such a file takes it for cleanly closed, and everything in it for
     /// durable. A file that was not written to has this length already and is left untouched.
-    fn close(&mut self) {
-        if self.read_only || !self.mapping.is_ready_to_write() || self.lock.is_none() || self.check_poison().is_err() {
+    fn close_cleanly(&mut self) {
+        if self.read_only || self.check_poison().is_err() || self.mapping.follow().is_err() {
             return;
         }
-        if self.take_over().is_err() {
+        let is_touched = self.mapping.is_ready_to_write() || self.mapping.is_written_to();
+        if !is_touched || self.take_over().is_err() {
             return;
         }
         if self.live.latest().log.pages > 0 && self.give_up_log().is_err() {
@@ -288,10 +328,11 @@ impl Drop for Env {
         }
         // Ends the environment's thread first, so that only this thread has the core.
         drop(self.background.get_mut().unwrap_or_else(PoisonError::into_inner).take());
-        self.close();
+        let gate = self.close();
         let Some(core) = Arc::get_mut(&mut self.core) else { return };
         if let Some(lock) = core.lock.take() {
-            lock.release();
+            lock.release(core.read_only);
         }
+        drop(gate);
     }
 }

@@ -8,7 +8,8 @@
 //! flush       one leader at a time
 //! ```
 //!
-//! Debug builds check the order at each step.
+//! Threads of a process queue for a lock; the first of them asks for it between the processes. Debug
+//! builds check the order at each step.
 //!
 //! Failure: none. A lock can be taken after a thread has panicked while holding it: the live
 //! records that it protects are whole between any two steps.
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::hooks::{self, Moment};
+use crate::txn::processes::descriptor::ProcessLock;
 
 pub(crate) use crate::hooks::LockName;
 
@@ -52,6 +54,8 @@ pub(crate) struct NamedLock {
     /// Threads that wait for the lock.
     waiting: AtomicU64,
     mutex: Mutex<()>,
+    /// The lock between processes. `None` if only this process takes it.
+    between: Option<ProcessLock>,
 }
 
 /// A lock that is held.
@@ -62,8 +66,9 @@ pub(crate) struct NamedGuard<'l> {
 }
 
 impl NamedLock {
-    pub(crate) fn new(env: u64, name: LockName) -> NamedLock {
-        NamedLock { env, name, is_held: AtomicBool::new(false), waiting: AtomicU64::new(0), mutex: Mutex::new(()) }
+    pub(crate) fn new(env: u64, name: LockName, between: Option<ProcessLock>) -> NamedLock {
+        let (is_held, waiting) = (AtomicBool::new(false), AtomicU64::new(0));
+        NamedLock { env, name, is_held, waiting, mutex: Mutex::new(()), between }
     }
 
     /// Waits for the lock and takes it.
@@ -73,6 +78,9 @@ impl NamedLock {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
         self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if let Some(between) = &self.between {
+            between.lock();
+        }
         self.held(guard)
     }
 
@@ -88,16 +96,23 @@ impl NamedLock {
     /// Takes the lock if it is free.
     pub(crate) fn try_lock(&self) -> Option<NamedGuard<'_>> {
         check_order(self.env, self.name);
-        match self.mutex.try_lock() {
-            Ok(guard) => Some(self.held(guard)),
-            Err(TryLockError::Poisoned(poisoned)) => Some(self.held(poisoned.into_inner())),
-            Err(TryLockError::WouldBlock) => None,
-        }
+        let guard = match self.mutex.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let is_ours = self.between.as_ref().is_none_or(ProcessLock::try_lock);
+        is_ours.then(|| self.held(guard))
     }
 
-    /// Whether no thread holds the lock at this moment.
+    /// Whether no thread of this process holds the lock at this moment.
     pub(crate) fn is_free(&self) -> bool {
         !self.is_held.load(Ordering::Relaxed)
+    }
+
+    /// Whether another process holds the lock at this moment.
+    pub(crate) fn is_held_by_others(&self) -> bool {
+        self.between.as_ref().is_some_and(ProcessLock::is_held_by_others)
     }
 
     fn held<'l>(&'l self, guard: MutexGuard<'l, ()>) -> NamedGuard<'l> {
@@ -110,6 +125,9 @@ impl NamedLock {
 
 impl Drop for NamedGuard<'_> {
     fn drop(&mut self) {
+        if let Some(between) = &self.lock.between {
+            between.unlock();
+        }
         // The field `_guard` unlocks the mutex after this function.
         self.lock.is_held.store(false, Ordering::Relaxed);
         #[cfg(debug_assertions)]
@@ -123,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_lock_that_a_thread_waits_for_is_not_taken_unawaited() {
-        let lock = NamedLock::new(1, LockName::Checkpoint);
+        let lock = NamedLock::new(1, LockName::Checkpoint, None);
         drop(lock.try_lock_unawaited().expect("free"));
         let held = lock.lock();
         std::thread::scope(|scope| {
@@ -140,13 +158,13 @@ mod tests {
 
     #[test]
     fn locks_are_taken_in_their_order_only() {
-        let (checkpoint, flush) = (NamedLock::new(1, LockName::Checkpoint), NamedLock::new(1, LockName::Flush));
+        let (checkpoint, flush) = (NamedLock::new(1, LockName::Checkpoint, None), NamedLock::new(1, LockName::Flush, None));
         {
             let _checkpoint = checkpoint.lock();
             let _flush = flush.lock();
         }
         let _flush = flush.lock();
-        let other = NamedLock::new(2, LockName::Checkpoint);
+        let other = NamedLock::new(2, LockName::Checkpoint, None);
         drop(other.lock());
         let wrong = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(checkpoint.lock())));
         assert_eq!(wrong.is_err(), cfg!(debug_assertions));

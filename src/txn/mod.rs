@@ -9,6 +9,7 @@
 //! write  write transactions, the writer lock, commit and checkpoint
 //! free   the persistent free space, and which of its pages may be used again
 //! log    the commit log: records, group commit, replay
+//! processes  several processes with one database: locks, the lock file, coming in and leaving
 //! env    one open database, which all its handles share; makes the writer, closes
 //! core   the part of env that flushes and checkpoints need: mapping, live records, locks, poison
 //! live   the live records: words that readers, writer, leader and checkpoint share
@@ -42,6 +43,7 @@ pub(crate) mod live;
 pub(crate) mod locks;
 pub(crate) mod log;
 pub(crate) mod open;
+pub(crate) mod processes;
 pub(crate) mod read;
 pub(crate) mod state;
 pub(crate) mod write;

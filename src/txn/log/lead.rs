@@ -35,10 +35,10 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::hooks::{self, Moment, Mutant};
+use crate::hooks::{self, FlushKind, Moment, Mutant};
 use crate::ids::TxnId;
 use crate::txn::core::Core;
-use crate::txn::live::UNPUBLISHED_MAX;
+use crate::txn::live::{Mark, UNPUBLISHED_MAX};
 use crate::txn::locks::NamedGuard;
 use crate::txn::state::State;
 
@@ -193,12 +193,35 @@ impl Core {
                 continue;
             }
             self.waiters.enter(txn);
-            // A leader that ended before this thread was in the list did not wake it.
-            if !self.is_acknowledged(txn) && self.poison().is_none() && !self.try_lead()? {
-                std::thread::park_timeout(WAIT_MAX);
-            }
+            let slept = self.sleep_until_flushed(txn);
             self.waiters.leave();
+            slept?;
         }
+    }
+
+    /// Sleeps until a leader wakes this thread, which is in the list of waiters.
+    fn sleep_until_flushed(&self, txn: TxnId) -> Result<()> {
+        let sleeper = self.is_member().then(|| self.live.sleeper());
+        // A leader that ended before this thread was in the list did not wake it.
+        if self.is_acknowledged(txn) || self.check_poison().is_err() || self.try_lead()? {
+            return Ok(());
+        }
+        match sleeper.filter(|_| self.flush_lock.is_free()) {
+            // The leader is another process.
+            Some(sleeper) => {
+                sleeper.sleep(WAIT_MAX);
+                self.waiters.wake(self.live.published_txn());
+            }
+            None => std::thread::park_timeout(WAIT_MAX),
+        }
+        Ok(())
+    }
+
+    /// Wakes all threads that wait for states up to the published one, in all processes; tasks
+    /// become due.
+    pub(crate) fn wake_waiters(&self) {
+        self.waiters.wake(self.live.published_txn());
+        self.live.wake_processes();
     }
 
     /// Leads a flush if no other thread does, and wakes tasks. Returns whether it did. The caller
@@ -221,7 +244,8 @@ impl Core {
         if hooks::waits(Moment::AwaitingFlush(txn.0)) {
             return true;
         }
-        if self.waiters.committers.load(Ordering::Relaxed) > SPIN_COMMITTERS_MAX {
+        let is_other_process = self.is_member() && self.flush_lock.is_free();
+        if is_other_process || self.waiters.committers.load(Ordering::Relaxed) > SPIN_COMMITTERS_MAX {
             return false;
         }
         if self.waiters.spinning.fetch_add(1, Ordering::Relaxed) >= SPINNERS_MAX {
@@ -288,7 +312,7 @@ impl Core {
             self.set_poison(e);
         }
         drop(flush);
-        self.waiters.wake(self.live.published_txn());
+        self.wake_waiters();
         done
     }
 
@@ -305,17 +329,23 @@ impl Core {
             if hooks::is(Mutant::PublishedEarly) {
                 self.live.publish(state.txn);
             }
-            self.flush_records(&state)?;
+            let again = self.live.set_odd(Mark::Flush);
+            self.flush_records(&state, again)?;
             // The committers of this flush, and those that committed while it ran.
             let committers = self.live.latest().txn.0.saturating_sub(durable.0);
             self.waiters.note_committers(committers);
         }
         hooks::reach(Moment::Publishing);
         self.live.publish(state.txn);
+        if durable < state.txn {
+            self.live.set_even(Mark::Flush);
+        }
         Ok(())
     }
 
-    fn flush_records(&self, state: &State) -> Result<()> {
+    /// Flushes the records of the log up to a state. `again`: a leader has died in its flush, so
+    /// what it covered is flushed again, by a file description that will report its error (P18).
+    fn flush_records(&self, state: &State, again: bool) -> Result<()> {
         let page_size = self.page_size as u64;
         let closed = state.log.start.next_multiple_of(page_size);
         hooks::reach(Moment::LatestCopied);
@@ -323,6 +353,10 @@ impl Core {
         fence(Ordering::SeqCst);
         hooks::reach(Moment::LogClosed);
         self.await_appender();
+        self.mapping.follow().map_err(|e| self.flush_error("mapping the log", e))?;
+        if again {
+            self.mapping.flush_all(FlushKind::Log).map_err(|e| self.flush_error("flushing the file again", e))?;
+        }
         let begun = self.live.flushed().max(self.live.durable_meta().log_start / page_size * page_size);
         if begun < closed && state.log.pages > 0 {
             let begin = Instant::now();

@@ -116,24 +116,34 @@ pub(super) fn may_not_grow(e: &Error) -> bool {
 ///
 /// Returns `None` if the records are too many or memory does not suffice. The caller then applies
 /// them in the file.
-pub(crate) fn in_memory(file: &File, parts: EnvParts, options: MapOptions, log: &Scan) -> Result<Option<Arc<Env>>> {
+pub(crate) fn in_memory(
+    file: &File,
+    (parts, slot): (EnvParts, usize),
+    options: MapOptions,
+    log: &Scan,
+) -> Result<Option<Arc<Env>>> {
     if log.record_bytes() > IN_MEMORY_MAX_BYTES {
         return Ok(None);
     }
-    match apply_in_memory(file, parts, options, log) {
+    match apply_in_memory(file, (parts, slot), options, log) {
         Ok(env) => Ok(Some(env)),
         Err(e) if matches!(e.kind(), ErrorKind::Io | ErrorKind::DiskFull) => Ok(None),
         Err(e) => Err(e),
     }
 }
 
-fn apply_in_memory(file: &File, mut parts: EnvParts, options: MapOptions, log: &Scan) -> Result<Arc<Env>> {
+fn apply_in_memory(
+    file: &File,
+    (mut parts, slot): (EnvParts, usize),
+    options: MapOptions,
+    log: &Scan,
+) -> Result<Arc<Env>> {
     let failed = |op, e| Error::io(op, &parts.path, e);
     let file = file.try_clone().map_err(|e| failed("opening the file again", e))?;
     let needed = parts.meta.page_count * u64::from(parts.meta.page_size);
     let mapping = Mapping::over_file(file, needed, options).map_err(|e| failed("mapping the file", e))?;
     (parts.read_only, parts.opened.read_only) = (true, true);
-    let (meta, slot) = (parts.meta, parts.slot);
+    let meta = parts.meta;
     let env = Arc::new(Env::new(parts, mapping));
     replay(&env, (&meta, slot), log, None)?;
     Ok(env)

@@ -20,7 +20,7 @@ use crate::mapping::file as files;
 use crate::page::meta;
 use crate::sys::fork::PerProcess;
 use crate::sys::{direct_io, refused};
-use crate::txn::open::file_lock::FileId;
+use crate::txn::processes::presence::FileId;
 use crate::txn::open::survey;
 
 /// Files whose flush has failed in this process, for file systems without attributes.

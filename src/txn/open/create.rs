@@ -17,7 +17,9 @@ use crate::mapping::file::{self, Created};
 use crate::mapping::{MapOptions, Mapping};
 use crate::page::meta::{ExtentPtr, LogDescriptor, MetaPage, TreeRoot};
 use crate::txn::env::{Env, EnvParts};
+use crate::txn::live::Live;
 use crate::txn::open::{check_page_size, OpenSpec};
+use crate::txn::state::State;
 
 /// Creates a new database file (OPEN-2). If another process was first, its file is kept.
 pub(super) fn create(path: &Path, spec: &OpenSpec) -> Result<()> {
@@ -116,7 +118,14 @@ pub(crate) fn in_memory(spec: &OpenSpec) -> Result<Arc<Env>> {
     MetaPage { txn: TxnId(0), ..first }.encode_slot(&mut page);
     mapping.store_meta_page(1, &page);
     Ok(Arc::new(Env::new(
-        EnvParts { path, meta: first, slot: 0, read_only: false, opened: spec.clone(), lock: None },
+        EnvParts {
+            path,
+            meta: first,
+            live: Live::new(State::from_meta(&first), 0),
+            read_only: false,
+            opened: spec.clone(),
+            lock: None,
+        },
         mapping,
     )))
 }

@@ -1,8 +1,9 @@
 //! Opening databases: which file, which lock, which state.
 //!
 //! Floor: txn. Opening a file twice in one process gives the same environment, found by device and
-//! inode: two mappings with two writers would destroy the file. Between processes, a byte-range
-//! lock on the data file decides: one process may open it for writing, or any number read-only.
+//! inode: two mappings with two writers would destroy the file. Other processes may have the file
+//! open too (`processes`): then this process joins them, and neither flushes, compares nor cuts the
+//! file.
 //!
 //! Recovery after a crash takes the newest valid meta page: the writer wrote it only after
 //! everything that it reaches was durable (rule R7). The meta page itself may be only in the page
@@ -15,7 +16,6 @@
 //! ```text
 //! mod               the registry of open files; `open`, `open_file`, `find_state`
 //! create            makes new databases, in files and in memory
-//! file_lock         one process writes, or any number read
 //! newest_meta       reads both meta pages and chooses the newest valid one
 //! cache_validation  checks that the page cache shows what the disk has
 //! survey            which states a file holds, and which of them are whole
@@ -35,7 +35,6 @@
 
 pub(crate) mod cache_validation;
 mod create;
-pub(crate) mod file_lock;
 mod newest_meta;
 pub(crate) mod rollback;
 pub(crate) mod survey;
@@ -57,13 +56,16 @@ use crate::page::meta::{MetaPage, Slot};
 use crate::sys::fork::PerProcess;
 use crate::txn::env::{Env, EnvParts};
 use crate::txn::log::replay;
+use crate::txn::live::Live;
 use crate::txn::log::scan::Scan;
+use crate::txn::processes::lock_file;
+use crate::txn::processes::presence::{enter, file_id, name_holders, Entry, FileId, FileLock, Wanted};
 use crate::txn::read::snapshot::ReadPool;
 pub(crate) use create::in_memory;
 use create::{create, initialise, is_blank, target_of_link};
-use file_lock::{file_id, lock_file, name_holder, FileId, FileLock};
 pub(crate) use newest_meta::readable_version;
 use newest_meta::{metas, newest_meta};
+use crate::txn::state::State;
 use survey::Candidate;
 
 /// How to open a database: the values of [`Options`](crate::Options).
@@ -72,6 +74,8 @@ pub(crate) struct OpenSpec {
     /// Page size of a new database, in bytes.
     pub(crate) page_size: usize,
     pub(crate) read_only: bool,
+    /// Have the file alone.
+    pub(crate) exclusive: bool,
     /// Create the file if it does not exist.
     pub(crate) create: bool,
     /// Make an existing empty file a database.
@@ -102,6 +106,7 @@ impl Default for OpenSpec {
         OpenSpec {
             page_size: limits::PAGE_SIZE_DEFAULT,
             read_only: false,
+            exclusive: false,
             create: true,
             init_empty: false,
             mode: 0o666,
@@ -120,22 +125,78 @@ impl Default for OpenSpec {
 /// Default of [`OpenSpec::sync_interval`].
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A database of this process: its file, and whether it is open read-only. Both may be open, as two
+/// members.
+type Key = (FileId, bool);
+
+/// What the registry has of a database.
+enum Registered {
+    /// A thread is opening it.
+    Opening,
+    /// It is open, or its last handle is being dropped.
+    Open(Weak<Env>),
+}
+
 /// Databases that are open in this process. A child after `fork` gets an empty registry, so that it
 /// opens again what its parent has open.
-static REGISTRY: PerProcess<Mutex<HashMap<FileId, Weak<Env>>>> = PerProcess::new();
+static REGISTRY: PerProcess<Mutex<HashMap<Key, Registered>>> = PerProcess::new();
 
-fn registry() -> MutexGuard<'static, HashMap<FileId, Weak<Env>>> {
+fn registry() -> MutexGuard<'static, HashMap<Key, Registered>> {
     REGISTRY.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl FileLock {
     /// Releases the lock, then removes the environment from the registry (OPEN-3).
-    pub(crate) fn release(self) {
+    pub(crate) fn release(self, read_only: bool) {
         let mut registry = registry();
         let id = self.id();
         drop(self);
-        registry.remove(&id);
+        registry.remove(&(id, read_only));
     }
+}
+
+/// A thread opens a database. Dropping this tells other threads that it is not open.
+struct OpeningMark(Key);
+
+impl Drop for OpeningMark {
+    fn drop(&mut self) {
+        let mut registry = registry();
+        if matches!(registry.get(&self.0), Some(Registered::Opening)) {
+            registry.remove(&self.0);
+        }
+    }
+}
+
+/// What a thread that wants to open a database finds in the registry.
+enum Found {
+    Open(Arc<Env>),
+    /// Another thread opens or closes it.
+    Changing,
+    /// The thread may open it.
+    Free(OpeningMark),
+}
+
+fn look_up(id: FileId, read_only: bool) -> Found {
+    let mut registry = registry();
+    // A read-only handle shares a database that is open for writing.
+    let keys = if read_only { vec![(id, false), (id, true)] } else { vec![(id, false)] };
+    for key in keys {
+        match registry.get(&key) {
+            None => {}
+            Some(Registered::Opening) => return Found::Changing,
+            Some(Registered::Open(env)) => return env.upgrade().map_or(Found::Changing, Found::Open),
+        }
+    }
+    if let Some(Registered::Open(reading)) = registry.get(&(id, true)).filter(|_| !read_only) {
+        match reading.upgrade() {
+            // A plain reader has no live records that a writer could join.
+            Some(env) if !env.is_member() => return Found::Open(env),
+            Some(_) => {}
+            None => return Found::Changing,
+        }
+    }
+    registry.insert((id, read_only), Registered::Opening);
+    Found::Free(OpeningMark((id, read_only)))
 }
 
 /// Opens the database at a path, or creates it.
@@ -158,31 +219,18 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
         };
         check_type(path, &file)?;
         let id = file_id(path, &file)?;
-        let mut registry = registry();
-        match registry.get(&id).map(Weak::upgrade) {
-            Some(Some(env)) => {
-                // If `share` fails, `env` may be the last handle by now, and dropping it locks the
-                // registry.
-                drop(registry);
-                return share(env, spec);
-            }
-            Some(None) => {
-                // Another thread is dropping the last handle. Try again when it has finished.
-                drop(registry);
-                // Not `sleep`, which panics if a sandbox refuses its system call.
-                std::thread::park_timeout(Duration::from_millis(1));
-            }
-            None => {
-                let opened =
-                    open_file(path, file, id, spec).map(|(env, replayed)| (Arc::clone(&env), replayed.map(|()| env)));
-                if let Ok((env, Ok(_))) = &opened {
-                    registry.insert(id, Arc::downgrade(env));
+        match look_up(id, spec.read_only) {
+            Found::Open(env) => return share(env, spec),
+            // Not `sleep`, which panics if a sandbox refuses its system call.
+            Found::Changing => std::thread::park_timeout(Duration::from_millis(1)),
+            Found::Free(mark) => {
+                let opened = open_file(path, file, id, spec);
+                if let Ok((env, Ok(()))) = &opened {
+                    registry().insert(mark.0, Registered::Open(Arc::downgrade(env)));
                 }
-                // Dropping the environment of a failed replay needs the registry.
-                drop(registry);
-                return opened
-                    .and_then(|(_, replayed)| replayed)
-                    .map_err(|e| name_holder(say_what_is_whole(e, id), id));
+                let opened = opened.and_then(|(env, replayed)| replayed.map(|()| env));
+                drop(mark);
+                return opened.map_err(|e| name_holders(say_what_is_whole(e, id), id));
             }
         }
     }
@@ -209,6 +257,12 @@ fn check_mode(spec: &OpenSpec) -> Result<()> {
 
 /// Returns another handle to a database that this process has open.
 fn share(env: Arc<Env>, spec: &OpenSpec) -> Result<Arc<Env>> {
+    if spec.exclusive && env.is_member() {
+        return Err(Error::Locked {
+            path: env.path().to_path_buf(),
+            by: "this process has it open and shares it; close that handle, or open it without `exclusive`".into(),
+        });
+    }
     if env.read_only && !spec.read_only {
         return Err(Error::Locked {
             path: env.path().to_path_buf(),
@@ -244,9 +298,14 @@ pub(crate) fn to_salvage(path: &Path) -> Result<(File, FileLock)> {
     let file = file::open(path, false).map_err(|e| open_error(path, e))?;
     check_type(path, &file)?;
     let id = file_id(path, &file)?;
-    let lock = lock_file(path, id, true).map_err(|e| name_holder(e, id))?;
+    let lock = enter_plainly(path, id, true).map_err(|e| name_holders(e, id))?;
     file::can_be_read(&file).map_err(|e| Error::io("reading", path, e))?;
     Ok((file, lock))
+}
+
+/// Comes in without a lock file, alone or beside plain readers.
+fn enter_plainly(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
+    enter(path, id, Wanted { read_only, exclusive: false, plain: true, fault_guard: true }).map(|entry| entry.lock)
 }
 
 /// Plans going back to a whole state, and does it if `carry_out` is true.
@@ -254,7 +313,7 @@ pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
     let file = file::open(path, carry_out).map_err(|e| open_error(path, e))?;
     check_type(path, &file)?;
     let id = file_id(path, &file)?;
-    let lock = lock_file(path, id, !carry_out).map_err(|e| name_holder(e, id))?;
+    let lock = enter_plainly(path, id, !carry_out).map_err(|e| name_holders(e, id))?;
     let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
     if len == 0 {
         return Err(Error::EmptyFile { path: path.to_path_buf() });
@@ -282,12 +341,60 @@ fn replay_log(path: &Path, plan: &rollback::Plan, carry_out: bool) -> Result<Vec
     Ok(tables.into_iter().map(|(name, record)| (name, record.root.entries)).collect())
 }
 
-/// Opens a file and replays its log. Returns the environment, which must not be used if the replay
-/// failed.
+/// Opens a file: joins the processes that have it open, or is the first. Returns the environment,
+/// which must not be used if its replay failed.
 fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Arc<Env>, Result<()>)> {
-    let lock = lock_file(path, id, spec.read_only)?;
+    let fault_guard = spec.fault_guard.unwrap_or(true);
+    // A recovery goes back to an older state, so no other process may have a newer one.
+    let exclusive = spec.exclusive || spec.recover;
+    let entry = enter(path, id, Wanted { read_only: spec.read_only, exclusive, plain: false, fault_guard })?;
+    match entry.joined {
+        true => join(path, file, spec, entry).map(|env| (env, Ok(()))),
+        false => open_first(path, file, spec, entry),
+    }
+}
+
+fn map_options(meta: &MetaPage, spec: &OpenSpec, used_bytes: Option<u64>) -> MapOptions {
+    MapOptions {
+        page_size: meta.page_size as usize,
+        window_bytes: spec.window_bytes,
+        fault_guard: spec.fault_guard.unwrap_or(true),
+        used_bytes,
+    }
+}
+
+/// Joins the processes that have a file open. The file is neither flushed, compared nor cut.
+fn join(path: &Path, file: File, spec: &OpenSpec, entry: Entry) -> Result<Arc<Env>> {
+    let Entry { lock, records, gate, .. } = entry;
+    let live = records.unwrap_or_else(|| unreachable!("members share their records"));
+    // Only what is the same in all meta pages of the file counts.
+    let (meta, _) = newest_meta(path, &file)?;
+    let options = map_options(&meta, spec, None);
+    let mapped = Mapping::of_shared_file(file, !spec.read_only, options, live.length(), true);
+    let mapping = mapped.map_err(|e| Error::io("mapping the file", path, e))?;
+    mapping.set_read_ahead(spec.read_ahead.unwrap_or_default());
+    let (read_only, opened) = (spec.read_only, spec.clone());
+    let parts = EnvParts { path: path.to_path_buf(), meta, live, read_only, opened, lock: Some(lock) };
+    let env = Arc::new(Env::new(parts, mapping));
+    drop(gate);
+    env.check_poison()?;
+    env.check_whole(&env.live.published())?;
+    Ok(env)
+}
+
+/// Opens a file that no member has open, and replays its log.
+fn open_first(path: &Path, file: File, spec: &OpenSpec, entry: Entry) -> Result<(Arc<Env>, Result<()>)> {
+    let Entry { mut lock, mut records, gate, .. } = entry;
+    let id = lock.id();
     initialise_blank(path, &file, spec)?;
-    let NewestState { meta, slot, closed_cleanly, cache_dropped, rewrites_slot } = find_state(path, &file, id, spec)?;
+    let may_be_clean = !spec.recover && (!spec.read_only || records.is_some());
+    let found = find_state(path, &file, (id, may_be_clean), spec)?;
+    let NewestState { meta, slot, closed_cleanly, cache_dropped, rewrites_slot } = found;
+    if spec.read_only && !closed_cleanly && records.is_some() {
+        // Only a process that may write to the file could make it one that others can join.
+        lock.become_plain_reader();
+        records = None;
+    }
     let page_size = u64::from(meta.page_size);
     let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
     let needed = meta.page_count.saturating_mul(page_size);
@@ -295,30 +402,33 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
         return Err(Error::Truncated { path: path.to_path_buf(), needed, found: len, whole: None });
     }
     let log = find_log(path, &file, &meta, spec)?;
-    let options = MapOptions {
-        page_size: meta.page_size as usize,
-        window_bytes: spec.window_bytes,
-        fault_guard: spec.fault_guard.unwrap_or(true),
-        // A replay may use the space after the state, whose blocks are reserved already.
-        used_bytes: (spec.read_only || log.is_none()).then_some(needed),
-    };
+    // A replay may use the space after the state, whose blocks are reserved already.
+    let options = map_options(&meta, spec, (spec.read_only || log.is_none()).then_some(needed));
     let replays = log.as_ref().is_some_and(|log| !log.records.is_empty());
-    let parts =
-        |lock| EnvParts { path: path.to_path_buf(), meta, slot, read_only: spec.read_only, opened: spec.clone(), lock };
+    let parts = |lock, live: Live| EnvParts {
+        path: path.to_path_buf(),
+        meta,
+        live: live.begin(State::from_meta(&meta), slot),
+        read_only: spec.read_only,
+        opened: spec.clone(),
+        lock,
+    };
     let memory = match &log {
-        Some(log) if !spec.read_only => replay::in_memory(&file, parts(None), options, log)?,
+        Some(log) if !spec.read_only => replay::in_memory(&file, (parts(None, Live::private()), slot), options, log)?,
         _ => None,
     };
-    let mapped = match spec.read_only && replays {
-        true => Mapping::over_file(file, needed, options),
-        false => Mapping::of_file(file, !spec.read_only, options),
+    let mapped = match (&records, spec.read_only && replays) {
+        (_, true) => Mapping::over_file(file, needed, options),
+        (Some(live), _) => Mapping::of_shared_file(file, !spec.read_only, options, live.length(), false),
+        (None, _) => Mapping::of_file(file, !spec.read_only, options),
     };
     let mapping = mapped.map_err(|e| Error::io("mapping the file", path, e))?;
     mapping.set_read_ahead(spec.read_ahead.unwrap_or_default());
     if !spec.read_only && !closed_cleanly {
         prepare_unclean(path, &mapping, needed, log.is_none() && len > needed)?;
     }
-    let env = Arc::new(Env::new(parts(Some(lock)), mapping));
+    let live = records.unwrap_or_else(Live::private);
+    let env = Arc::new(Env::new(parts(Some(lock), live), mapping));
     let replayed = match log.filter(|_| !spec.read_only || replays) {
         Some(log) => replay::replay(&env, (&meta, slot), &log, memory),
         None => Ok(()),
@@ -331,6 +441,10 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
         // Only now is the state durable that was read after the cache was dropped (P20).
         cache_validation::forget_failed_flush(lock.file(), id);
     }
+    if replayed.is_ok() && env.is_member() {
+        lock_file::begin_session(&env.live).map_err(|e| Error::io("reading random numbers", path, e))?;
+    }
+    drop(gate);
     Ok((env, replayed))
 }
 
@@ -385,9 +499,14 @@ struct NewestState {
 }
 
 /// Finds the newest state of a file, or the one that recovery goes back to.
-fn find_state(path: &Path, file: &File, id: FileId, spec: &OpenSpec) -> Result<NewestState> {
+fn find_state(
+    path: &Path,
+    file: &File,
+    (id, may_be_clean): (FileId, bool),
+    spec: &OpenSpec,
+) -> Result<NewestState> {
     let len = file::length(file).map_err(|e| Error::io("reading the length", path, e))?;
-    if !spec.read_only && !spec.recover && !cache_validation::has_failed_flush(file, id) {
+    if may_be_clean && !cache_validation::has_failed_flush(file, id) {
         // A file that is being written is longer than its newest state (MAP-5). So if the lengths
         // are equal, the file was closed cleanly, or opened and never written to.
         match newest_meta(path, file) {
@@ -423,7 +542,7 @@ fn say_what_is_whole(e: Error, id: FileId) -> Error {
     let Error::Truncated { path, needed, found, whole: None } = e else { return e };
     // Without the lock another process has the file open and changes it, and only that process
     // knows which state is whole.
-    let whole = lock_file(&path, id, true).ok().and_then(|lock| rollback::whole_of(&path, lock.file(), found));
+    let whole = enter_plainly(&path, id, true).ok().and_then(|lock| rollback::whole_of(&path, lock.file(), found));
     Error::Truncated { path, needed, found, whole }
 }
 

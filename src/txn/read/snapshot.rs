@@ -18,7 +18,7 @@ use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
-use crate::sys::owned_cell::CellOwner;
+use crate::mapping::owned_cell::CellOwner;
 use crate::tree::{self, Cursor, Tree};
 use crate::txn::env::Env;
 use crate::txn::read::open_table::OpenTable;
@@ -66,6 +66,9 @@ impl ReadPool {
         // Mostly this txn is still the published one, and the cache of the slot belongs to it.
         while !slot.is_of(txn) || live.published_txn() != txn {
             let state = live.published();
+            if live.is_damaged() {
+                self.env.check_poison()?;
+            }
             if state.txn == txn {
                 slot.get_mut().set_state(&state);
                 break;
@@ -73,14 +76,15 @@ impl ReadPool {
             txn = state.txn;
             slot.show(txn.0);
         }
-        slot.get_mut().set_pages(self.env.page_size, &self.env.mapping);
+        let set = slot.get_mut().set_pages(self.env.page_size, &self.env.mapping);
+        set.map_err(|e| Error::io("mapping the file", self.env.path(), e))?;
         Ok(ReadTxn { snapshot: Arc::new(Snapshot { slot }) })
     }
 
     fn pooled_slot(&self, index: usize) -> &Arc<PooledSlot> {
         let (number, offset) = chunk_of(index);
         let chunk = self.chunks[number].get_or_init(|| {
-            let slots = self.env.readers.chunk(number).iter();
+            let slots = self.env.readers.slots_of_chunk(number).iter();
             slots.map(|slot| Arc::new(PooledSlot { env: Arc::clone(&self.env), slot: Arc::clone(slot) })).collect()
         });
         &chunk[offset]

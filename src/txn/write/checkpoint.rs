@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::hooks::{self, FlushKind, Moment, Mutant};
 use crate::txn::core::Core;
-use crate::txn::live::{Checkpoint, DurableMeta};
+use crate::txn::live::{Checkpoint, DurableMeta, Mark};
 use crate::txn::locks::NamedGuard;
 use crate::txn::state::State;
 
@@ -44,7 +44,13 @@ impl Core {
     /// while a thread waits here.
     pub(crate) fn lock_checkpoint(&self) -> NamedGuard<'_> {
         let _waiting = self.signal.wait();
-        self.checkpoint_lock.lock()
+        if let Some(free) = self.checkpoint_lock.try_lock_unawaited() {
+            return free;
+        }
+        self.live.count_checkpoint_waiter(true);
+        let held = self.checkpoint_lock.lock();
+        self.live.count_checkpoint_waiter(false);
+        held
     }
 
     /// Commits a state by checkpoint. The caller holds the writer lock and the checkpoint lock.
@@ -58,11 +64,12 @@ impl Core {
             Err(e) => self.set_poison(e),
         }
         drop(checkpoint);
-        self.waiters.wake(self.live.published_txn());
+        self.wake_waiters();
         done
     }
 
     fn commit_state(&self, state: &State) -> Result<()> {
+        self.live.set_odd(Mark::Checkpoint);
         if !hooks::is(Mutant::NoPageFlush) && !hooks::is(Mutant::MetaFirst) {
             self.flush_pages(state)?;
         }
@@ -85,6 +92,7 @@ impl Core {
         self.live.publish(state.txn);
         hooks::reach(Moment::Clearing);
         self.live.store_checkpoint(&record);
+        self.live.set_even(Mark::Checkpoint);
         Ok(())
     }
 
@@ -93,6 +101,10 @@ impl Core {
     pub(crate) fn checkpoint_beside_writers(&self, paced: bool) -> Result<()> {
         let lock = || if paced { self.checkpoint_lock.lock() } else { self.lock_checkpoint() };
         let mut checkpoint = lock();
+        if paced && !self.is_checkpoint_due(&self.live.latest()) {
+            // Another process has made one meanwhile.
+            return Ok(());
+        }
         self.check_poison()?;
         while self.is_commit_in_doubt() {
             drop(checkpoint);
@@ -104,7 +116,7 @@ impl Core {
             self.set_poison(e);
         }
         drop(checkpoint);
-        self.waiters.wake(self.live.published_txn());
+        self.wake_waiters();
         done
     }
 
@@ -114,7 +126,9 @@ impl Core {
             self.live.set_durable(state.txn);
         }
         hooks::reach(Moment::Pinned);
+        self.mapping.follow().map_err(|e| self.flush_error("mapping the pages", e))?;
         self.count_data(&state);
+        self.live.set_odd(Mark::Checkpoint);
         if paced {
             self.begin_write_back(&state)?;
         }
@@ -133,6 +147,7 @@ impl Core {
         self.live.set_durable(state.txn);
         hooks::reach(Moment::Clearing);
         self.live.store_checkpoint(&record);
+        self.live.set_even(Mark::Checkpoint);
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -170,7 +185,7 @@ impl Core {
     fn begin_write_back(&self, state: &State) -> Result<()> {
         let end = state.page_count * self.page_size as u64;
         for offset in (0..end).step_by(PACE_BYTES as usize) {
-            if self.signal.is_urgent() {
+            if self.signal.is_urgent() || self.live.is_checkpoint_awaited() {
                 return Ok(());
             }
             let begin = Instant::now();

@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::hooks::{self, Moment, Mutant};
 use crate::ids::TxnId;
 use crate::txn::core::Core;
-use crate::txn::live::{Checkpoint, DurableMeta};
+use crate::txn::live::{Checkpoint, DurableMeta, Mark};
 
 /// The writer lock without a transaction; released when it is dropped.
 struct Held<'c>(&'c Core);
@@ -79,6 +79,8 @@ impl Core {
             return Ok(());
         };
         if before.durable_meta.txn < state.txn {
+            self.live.set_odd(Mark::Checkpoint);
+            self.mapping.follow().map_err(|e| self.flush_error("mapping the pages", e))?;
             self.flush_pages(&state)?;
             self.check_whole(&state)?;
             self.store_meta_page(&state, slot)?;
@@ -99,6 +101,9 @@ impl Core {
         }
         hooks::reach(Moment::Clearing);
         self.live.store_checkpoint(&Checkpoint { durable_meta, pinned: None, in_doubt: None });
+        if before.durable_meta.txn < state.txn {
+            self.live.set_even(Mark::Checkpoint);
+        }
         Ok(())
     }
 }

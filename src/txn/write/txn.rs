@@ -109,10 +109,29 @@ impl Env {
         }
     }
 
+    /// Frees the slots of dead processes before the file grows for the pages that they pin.
+    fn free_dead_readers(
+        &self,
+        pages: &mut TxnPages,
+        cache: &mut FreeCache,
+        basis: &mut Basis,
+        extent: u64,
+    ) -> Result<()> {
+        if !self.readers.free_dead() {
+            return Ok(());
+        }
+        basis.live = self.live_states();
+        cache.look_again(pages, basis, extent)
+    }
+
     /// Grows the file before a step needs it. On a full disk, makes a checkpoint instead, which
     /// releases the held pages.
     #[cold]
     fn make_room(&self, pages: &mut TxnPages, cache: &mut FreeCache, basis: &mut Basis, extent: u64) -> Result<()> {
+        self.free_dead_readers(pages, cache, basis, extent)?;
+        if !pages.may_have_to_grow(extent) {
+            return Ok(());
+        }
         let latest = &basis.latest;
         if latest.log.pages == 0 || latest.superseded <= self.live.durable_meta().superseded {
             return Ok(());
@@ -157,12 +176,14 @@ impl WriteTxn {
         env.check_poison()?;
         env.take_over()?;
         let latest = env.live.latest();
+        env.check_poison()?;
         if latest.txn.0 >= MAX_U48 {
             // A page header has no room for the next number. No program has made so many commits.
             let what = "the transaction number is the largest there can be; compact to a new file, which begins again"
                 .to_string();
             return Err(Error::Corrupt { path: None, page: None, table: None, what });
         }
+        env.mapping.follow().map_err(|e| Error::io("mapping the file", env.path(), e))?;
         env.make_writer()?;
         let basis = Basis { latest, live: env.live_states() };
         let mut writer =
@@ -171,6 +192,7 @@ impl WriteTxn {
             writer.forget();
             writer.based_on = latest.txn;
         }
+        writer.pages.follow();
         writer.pages.begin(latest.txn.next(), latest.page_count);
         writer.record.begin(env.record_bytes_for(&latest));
         let begun = writer.cache.begin(&mut writer.pages, &basis);

@@ -1,10 +1,14 @@
-//! The writer lock inside a process: one writer at a time, and no thread waits for ever.
+//! The writer lock: one writer at a time, and no thread waits for ever.
 //!
 //! Floor: txn. The lock belongs to the environment and not to a thread, so that a write transaction
 //! can move between threads. Threads that wait form a queue, and a release wakes only the first of
 //! them. A running thread that finds the lock free passes the queue, because waking a thread takes
 //! long, unless the first thread of the queue has waited for [`PATIENCE`]. A thread whose time
 //! limit ends leaves the queue without disturbing the others.
+//!
+//! The thread that has the lock of its process asks for the lock between the processes. A process
+//! that had it last lets another one that has waited for [`PATIENCE`] be first: the kernel gives the
+//! lock to any process that runs when it is free.
 //!
 //! Failure: none. Reaching the time limit is a result, not an error.
 
@@ -15,7 +19,9 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::hooks::{self, Moment};
+use crate::txn::live::{Live, Process};
 use crate::txn::locks::{check_order, LockName};
+use crate::txn::processes::descriptor::ProcessLock;
 
 /// Once the first thread of the queue has waited this long, no other thread passes it.
 const PATIENCE: Duration = Duration::from_millis(1);
@@ -59,12 +65,96 @@ pub(crate) struct WriterLock {
     spinning: AtomicU64,
     /// A thread gave up, since `was_awaited` was last called.
     refused: AtomicBool,
+    /// The lock between processes. `None` if only this process writes.
+    between: Option<Between>,
+}
+
+/// The lock between processes, and the hints that make it fair.
+struct Between {
+    lock: ProcessLock,
+    live: Live,
+    own: Process,
+}
+
+impl std::fmt::Debug for Between {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Between").field("lock", &self.lock).finish_non_exhaustive()
+    }
+}
+
+/// How long a process lets another one be first, at most.
+const COURTESY: Duration = Duration::from_millis(2);
+/// The longest pause of a thread that asks for the lock between processes until its time limit.
+const PAUSE_MAX: Duration = Duration::from_millis(1);
+
+impl Between {
+    /// Waits for the lock, at most until `deadline` if there is one. Returns whether it was acquired.
+    fn acquire(&self, deadline: Option<Instant>) -> bool {
+        self.let_others_pass(deadline);
+        if self.lock.try_lock() {
+            self.live.set_last_writer(self.own.index);
+            return true;
+        }
+        self.live.note_waiting(self.own.index, true);
+        let acquired = match deadline {
+            None => {
+                self.lock.lock();
+                true
+            }
+            Some(deadline) => self.try_until(deadline),
+        };
+        self.live.note_waiting(self.own.index, false);
+        if acquired {
+            self.live.set_last_writer(self.own.index);
+        }
+        acquired
+    }
+
+    fn try_until(&self, deadline: Instant) -> bool {
+        let mut pause = Duration::from_micros(20);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return self.lock.try_lock();
+            }
+            std::thread::park_timeout(pause.min(left));
+            if self.lock.try_lock() {
+                return true;
+            }
+            pause = (2 * pause).min(PAUSE_MAX);
+        }
+    }
+
+    /// If this process had the lock last and another one waits, lets that one be first.
+    fn let_others_pass(&self, deadline: Option<Instant>) {
+        let own = self.own.index;
+        if self.live.last_writer() != own as u64 + 1 {
+            return;
+        }
+        let Some(other) = self.live.waiting_since(own, PATIENCE) else { return };
+        let end = Instant::now() + COURTESY;
+        let end = deadline.map_or(end, |deadline| deadline.min(end));
+        while self.live.last_writer() == own as u64 + 1 {
+            if Instant::now() >= end {
+                // Perhaps it has died.
+                self.live.forget_waiting(other);
+                return;
+            }
+            std::thread::park_timeout(Duration::from_micros(20));
+        }
+    }
 }
 
 impl WriterLock {
     /// The lock of an environment with this number.
-    pub(crate) fn new(env: u64) -> WriterLock {
-        WriterLock { env, queue: Mutex::default(), spinning: AtomicU64::new(0), refused: AtomicBool::new(false) }
+    pub(crate) fn new(env: u64, between: Option<(ProcessLock, Live, Process)>) -> WriterLock {
+        WriterLock {
+            env,
+            queue: Mutex::default(),
+            spinning: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+            between: between.map(|(lock, live, own)| Between { lock, live, own }),
+        }
     }
 
     /// Waits for the lock, at most for `limit` if one is given. Returns whether it was acquired.
@@ -73,6 +163,17 @@ impl WriterLock {
         hooks::reach(Moment::Taking(LockName::Writer));
         // A limit that overflows the clock counts as no limit.
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        if !self.acquire_in_process(deadline) {
+            return false;
+        }
+        let acquired = self.between.as_ref().is_none_or(|between| between.acquire(deadline));
+        if !acquired {
+            self.release_in_process();
+        }
+        acquired
+    }
+
+    fn acquire_in_process(&self, deadline: Option<Instant>) -> bool {
         if self.take_spinning(deadline) {
             return true;
         }
@@ -125,15 +226,24 @@ impl WriterLock {
         taken
     }
 
-    /// Whether a thread holds the lock at this moment.
+    /// Whether a thread of any process holds the lock at this moment.
     pub(crate) fn is_held(&self) -> bool {
-        self.lock().held
+        match &self.between {
+            None => self.lock().held,
+            // A thread of this process may have the lock of the process only.
+            Some(between) if between.lock.is_held_by_others() => true,
+            Some(between) => self.lock().held && between.live.last_writer() == between.own.index as u64 + 1,
+        }
     }
 
     /// Whether another thread waits for the lock, or gave up since the last call.
     pub(crate) fn was_awaited(&self) -> bool {
         let refused = self.refused.swap(false, Ordering::Relaxed);
-        refused || self.spinning.load(Ordering::Relaxed) > 0 || self.lock().first().is_some()
+        let others = |between: &Between| between.live.waiting_since(between.own.index, Duration::ZERO).is_some();
+        refused
+            || self.spinning.load(Ordering::Relaxed) > 0
+            || self.lock().first().is_some()
+            || self.between.as_ref().is_some_and(others)
     }
 
     fn try_take(&self) -> bool {
@@ -146,6 +256,13 @@ impl WriterLock {
 
     /// Releases the lock, and wakes the first thread of the queue.
     pub(crate) fn release(&self) {
+        if let Some(between) = &self.between {
+            between.lock.unlock();
+        }
+        self.release_in_process();
+    }
+
+    fn release_in_process(&self) {
         let mut queue = self.lock();
         queue.held = false;
         let next = queue.to_wake();
@@ -165,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_waiter_gives_up_after_its_timeout_and_does_not_keep_the_lock() {
-        let lock = WriterLock::new(0);
+        let lock = WriterLock::new(0, None);
         assert!(lock.acquire(None));
         assert!(!lock.acquire(Some(Duration::from_millis(5))));
         assert!(!lock.acquire(Some(Duration::ZERO)));
@@ -175,7 +292,7 @@ mod tests {
 
     #[test]
     fn sleeping_waiters_get_the_lock_in_the_order_of_their_arrival() {
-        let lock = Arc::new(WriterLock::new(0));
+        let lock = Arc::new(WriterLock::new(0, None));
         let order = Arc::new(Mutex::new(Vec::new()));
         assert!(lock.acquire(None));
         let threads: Vec<_> = (0..4)
@@ -201,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_waiter_that_gives_up_leaves_the_others_in_line() {
-        let lock = Arc::new(WriterLock::new(0));
+        let lock = Arc::new(WriterLock::new(0, None));
         assert!(lock.acquire(None));
         let waiter = Arc::clone(&lock);
         let thread = std::thread::spawn(move || {

@@ -119,6 +119,18 @@ impl TxnPages {
         Ok(start)
     }
 
+    /// Changes to the current window, if another process has grown the file.
+    pub(crate) fn follow(&mut self) {
+        self.mapping.follow_writing(&mut self.write_map);
+        self.change_read_map();
+    }
+
+    fn change_read_map(&mut self) {
+        if self.read_map.window_id() != self.mapping.window_id() {
+            self.read_map = self.mapping.read_map();
+        }
+    }
+
     fn grow(&mut self, needed: u64) -> Result<()> {
         let mapped = self.write_map.len_bytes();
         let step = (mapped / GROW_SHARE).clamp(GROW_MIN_BYTES, GROW_MAX_BYTES);
@@ -135,9 +147,7 @@ impl TxnPages {
             }
             other => other,
         };
-        if self.read_map.window_id() != self.mapping.window_id() {
-            self.read_map = self.mapping.read_map();
-        }
+        self.change_read_map();
         result.map_err(|e| Error::io("growing the file", &self.path, e).with_wanted(needed - mapped))
     }
 

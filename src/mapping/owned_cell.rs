@@ -1,7 +1,8 @@
 //! A cell: a value that has one owner at a time, and a word that every thread may read.
 //!
-//! Floor: sys, because of its `unsafe`. A reader slot is a cell: its word shows which snapshot the
-//! owner reads, its value is a cache that the next owner can reuse.
+//! Floor: mapping. A reader slot is a cell: its word shows which snapshot the owner reads, its value
+//! is a cache that the next owner can reuse. The word lies in a line of the live records, where
+//! other processes may see it; the value is private.
 //!
 //! ```text
 //!            take: compare with FREE, exchange for the owner's word
@@ -20,6 +21,7 @@
 //!       thread that changed the word from [`FREE`] gets it, and dropping it stores [`FREE`] again.
 //!   CELL-2  if a thread stores X, fences, and then reads the word as [`FREE`], then the next owner
 //!       sees X in its sequentially consistent loads.
+//!   CELL-3  a child after `fork` frees no cell of its parent (P22).
 //!
 //! Failure: `None` if the cell has an owner.
 #![allow(unsafe_code, reason = "a cell that hands out what it holds by the word beside it")]
@@ -32,6 +34,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{fence, AtomicU64, Ordering};
 use std::sync::Arc;
 
+use super::record_memory::{RecordLine, LINE_WORDS};
+use crate::sys::fork;
+
 /// The word of a cell that has no owner.
 pub(crate) const FREE: u64 = u64::MAX;
 
@@ -40,8 +45,10 @@ pub(crate) const FREE: u64 = u64::MAX;
 /// Aligned to two cache lines of 64 bytes, because processors prefetch lines in pairs.
 #[repr(align(128))]
 pub(crate) struct OwnedCell<T> {
-    word: AtomicU64,
+    /// The first word is the one that the owner shows; the owner may store to the others.
+    line: RecordLine,
     value: UnsafeCell<T>,
+    process: u32,
 }
 
 // SAFETY: the owners, one after the other, may be different threads, and each may share the value
@@ -53,19 +60,35 @@ unsafe impl<T: Send + Sync> Sync for OwnedCell<T> {}
 impl<T: RefUnwindSafe> RefUnwindSafe for OwnedCell<T> {}
 
 impl<T> OwnedCell<T> {
-    pub(crate) fn new(value: T) -> OwnedCell<T> {
-        OwnedCell { word: AtomicU64::new(FREE), value: UnsafeCell::new(value) }
+    /// A cell whose word is the first of a line. A process takes it only in a line of its own.
+    pub(crate) fn new(value: T, line: RecordLine) -> OwnedCell<T> {
+        OwnedCell { line, value: UnsafeCell::new(value), process: fork::id() }
+    }
+
+    /// Frees the cell. Before any owner takes it.
+    pub(crate) fn reset(&self) {
+        self.shown().store(FREE, Ordering::SeqCst);
+    }
+
+    /// The words that the owner has stored beside the one that it shows.
+    pub(crate) fn notes(&self) -> [u64; LINE_WORDS - 1] {
+        std::array::from_fn(|index| self.line[1 + index].load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn shown(&self) -> &AtomicU64 {
+        &self.line[0]
     }
 
     /// The word that the owner shows, or [`FREE`].
     pub(crate) fn word(&self) -> u64 {
-        self.word.load(Ordering::Acquire)
+        self.shown().load(Ordering::Acquire)
     }
 }
 
 impl<T> Debug for OwnedCell<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnedCell").field("word", &self.word).finish_non_exhaustive()
+        f.debug_struct("OwnedCell").field("word", self.shown()).finish_non_exhaustive()
     }
 }
 
@@ -85,7 +108,7 @@ impl<K: RefUnwindSafe, T: RefUnwindSafe> UnwindSafe for CellOwner<K, T> {}
 
 impl<K, T: Debug> Debug for CellOwner<K, T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CellOwner").field("word", &self.cell().word).field("value", &**self).finish_non_exhaustive()
+        f.debug_struct("CellOwner").field("word", self.cell().shown()).field("value", &**self).finish_non_exhaustive()
     }
 }
 
@@ -100,10 +123,11 @@ impl<K, T> CellOwner<K, T> {
     ) -> Option<CellOwner<K, T>> {
         assert!(word != FREE, "a cell whose word is FREE has no owner");
         let cell = cell(keeper);
-        if cell.word.load(Ordering::Relaxed) != FREE {
+        let shown = cell.shown();
+        if shown.load(Ordering::Relaxed) != FREE {
             return None;
         }
-        cell.word.compare_exchange(FREE, word, Ordering::SeqCst, Ordering::Relaxed).ok()?;
+        shown.compare_exchange(FREE, word, Ordering::SeqCst, Ordering::Relaxed).ok()?;
         // The cell was borrowed from the content of the `Arc`, so the `Arc` keeps it at its
         // address.
         Some(CellOwner { cell: NonNull::from(cell), keeper: Arc::clone(keeper) })
@@ -116,6 +140,12 @@ impl<K, T> CellOwner<K, T> {
         unsafe { self.cell.as_ref() }
     }
 
+    /// The words of the cell that the owner may store to, for people that look at it.
+    #[inline]
+    pub(crate) fn notes(&self) -> &[AtomicU64] {
+        &self.cell().line[1..LINE_WORDS]
+    }
+
     pub(crate) fn keeper(&self) -> &Arc<K> {
         &self.keeper
     }
@@ -125,7 +155,7 @@ impl<K, T> CellOwner<K, T> {
         assert!(word != FREE, "only dropping the owner frees a cell");
         // Release: a thread that reads this word also sees what this owner and earlier owners
         // stored.
-        self.cell().word.store(word, Ordering::Release);
+        self.cell().shown().store(word, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
@@ -151,18 +181,28 @@ impl<K, T> Deref for CellOwner<K, T> {
 impl<K, T> Drop for CellOwner<K, T> {
     #[inline]
     fn drop(&mut self) {
-        // Release: the next owner sees what this owner stored.
-        self.cell().word.store(FREE, Ordering::Release);
+        let cell = self.cell();
+        if cell.process == fork::id() {
+            // Release: the next owner sees what this owner stored.
+            cell.shown().store(FREE, Ordering::Release);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mapping::RecordMemory;
+
+    fn line() -> RecordLine {
+        let memory = Arc::new(RecordMemory::private(LINE_WORDS));
+        memory.fill(FREE);
+        RecordLine::of(&memory, 0)
+    }
 
     #[test]
     fn a_cell_has_one_owner_and_shows_its_word_until_the_owner_leaves() {
-        let cell = Arc::new(OwnedCell::new(String::new()));
+        let cell = Arc::new(OwnedCell::new(String::new(), line()));
         let take = |word| CellOwner::take(&cell, |cell| cell, word);
         let mut first = take(7).expect("free");
         first.get_mut().push('a');
@@ -178,7 +218,7 @@ mod tests {
     #[test]
     fn changes_by_one_owner_after_the_other_are_not_lost() {
         const EACH: u64 = 20_000;
-        let cell = Arc::new(OwnedCell::new(0u64));
+        let cell = Arc::new(OwnedCell::new(0u64, line()));
         std::thread::scope(|scope| {
             for word in 0..4 {
                 let cell = &cell;

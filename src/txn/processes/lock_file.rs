@@ -1,0 +1,143 @@
+//! The lock file: the memory that the members of a database share.
+//!
+//! Floor: txn. `<name>-lock`, beside the file that a symbolic link leads to. It decides nothing about
+//! recovery: without members it may be missing, old, or a copy, and the next process resets it. It
+//! stays when the database is closed.
+//!
+//! Invariants:
+//!   LOCKFILE-1  the file is created and reset only inside the gate, while no member is alive (P4).
+//!   LOCKFILE-2  it gets the rights of the data file, and no more.
+//!   LOCKFILE-3  a file of another program is not changed.
+//!
+//! Failure: `io::Error` of the kernel.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use crate::error::best_effort;
+use crate::mapping::{file, lengthen, RecordFaults, RecordMemory};
+use crate::sys::rights::FileRights;
+use crate::sys::{descriptor, file_calls, locks};
+use crate::txn::live::layout::{
+    DEVICE, INODE, LAYOUT, LAYOUT_VALUE, MAGIC, MAGIC_VALUE, READER_PAGES, READER_PAGE_WORDS, SESSION, SHARED_WORDS,
+};
+use crate::txn::live::Live;
+use crate::txn::processes::presence::FileId;
+
+/// An open lock file.
+#[derive(Debug)]
+pub(crate) struct LockFile {
+    file: File,
+    id: FileId,
+    faults: RecordFaults,
+    /// Whether an access that the kernel cannot serve becomes an error.
+    guarded: bool,
+}
+
+/// The path of the lock file of a data file.
+pub(crate) fn path_of(data: &Path) -> io::Result<PathBuf> {
+    let mut name = std::fs::canonicalize(data)?.into_os_string();
+    name.push("-lock");
+    Ok(name.into())
+}
+
+impl LockFile {
+    /// Opens the lock file of a data file. With `create`, makes one if there is none.
+    pub(crate) fn open(data: &Path, data_file: &File, create: bool, guarded: bool) -> io::Result<LockFile> {
+        let path = path_of(data)?;
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
+        let mut options = OpenOptions::new();
+        // A new file admits only its owner, until it has the rights of the data file.
+        options.read(true).write(true).create(create).mode(0o600).custom_flags(flags);
+        let file = descriptor::open(&options, &path)?;
+        let status = file_calls::status(&file)?;
+        if file::other_kind(status.mode).is_some() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a file"));
+        }
+        if create {
+            // Fails for a process that does not own it: then its owner has done so.
+            best_effort(FileRights::of(data_file).and_then(|rights| rights.give_to(&file)));
+        }
+        Ok(LockFile { file, id: (status.device, status.inode), faults: RecordFaults::default(), guarded })
+    }
+
+    /// A number below [`locks::BINDINGS_COUNT`] that depends on device and inode of the lock file.
+    pub(crate) fn binding(&self) -> u64 {
+        let (device, inode) = self.id;
+        let mixed = (inode ^ device.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed ^ mixed >> 31) % locks::BINDINGS_COUNT
+    }
+
+    /// Makes the file one of a session that begins: without states, readers and processes.
+    pub(crate) fn reset(&self, data: FileId) -> io::Result<Live> {
+        let mut magic = [0; 8];
+        let len = file_calls::end_of(&self.file)?;
+        if len > 0 {
+            (&self.file).read_exact(&mut magic)?;
+            if ![0, MAGIC_VALUE].contains(&u64::from_le_bytes(magic)) {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "another program has made it"));
+            }
+        }
+        lengthen(&self.file, SHARED_WORDS)?;
+        let live = self.map()?;
+        let header = live.memory();
+        header[SESSION].store(0, Ordering::SeqCst);
+        live.clear();
+        for (index, value) in [(LAYOUT, LAYOUT_VALUE), (DEVICE, data.0), (INODE, data.1), (MAGIC, MAGIC_VALUE)] {
+            header[index].store(value, Ordering::SeqCst);
+        }
+        Ok(live)
+    }
+
+    /// Maps the records of a file that other processes use. `None`: they use another file.
+    pub(crate) fn join(&self, data: FileId) -> io::Result<Option<Live>> {
+        if file_calls::end_of(&self.file)? < SHARED_WORDS as u64 * 8 {
+            return Ok(None);
+        }
+        let live = self.map()?;
+        let is = |index: usize, value: u64| live.memory()[index].load(Ordering::SeqCst) == value;
+        let ours = is(MAGIC, MAGIC_VALUE) && is(LAYOUT, LAYOUT_VALUE) && is(DEVICE, data.0) && is(INODE, data.1);
+        let is_used = ours && !is(SESSION, 0);
+        Ok(is_used.then_some(live))
+    }
+
+    fn map(&self) -> io::Result<Live> {
+        let memory = RecordMemory::shared(&self.file, 0, SHARED_WORDS, self.guard())?;
+        Ok(Live::over(Arc::new(memory), self.faults.clone()))
+    }
+
+    fn guard(&self) -> Option<&RecordFaults> {
+        self.guarded.then_some(&self.faults)
+    }
+
+    /// Makes the file long enough for reader pages up to `end`.
+    pub(crate) fn lengthen_to(&self, end: usize) -> io::Result<()> {
+        lengthen(&self.file, READER_PAGES + end * READER_PAGE_WORDS)
+    }
+
+    /// Maps some reader pages.
+    pub(crate) fn map_reader_pages(&self, first: usize, pages: usize) -> io::Result<RecordMemory> {
+        let (start, len) = (READER_PAGES + first * READER_PAGE_WORDS, pages * READER_PAGE_WORDS);
+        if file_calls::end_of(&self.file)? < (start + len) as u64 * 8 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the lock file was cut"));
+        }
+        RecordMemory::shared(&self.file, start, len, self.guard())
+    }
+}
+
+/// Begins a session: from now on processes may join.
+pub(crate) fn begin_session(live: &Live) -> io::Result<()> {
+    let mut bytes = [0; 8];
+    file::random(&mut bytes)?;
+    live.memory()[SESSION].store(u64::from_le_bytes(bytes).max(1), Ordering::SeqCst);
+    Ok(())
+}
+
+/// Ends the session.
+pub(crate) fn end_session(live: &Live) {
+    live.memory()[SESSION].store(0, Ordering::SeqCst);
+}

@@ -1,0 +1,15 @@
+//! Several processes with one database: which are present, and the memory and the locks that they share.
+//!
+//! Floor: txn. All locks are byte ranges of the data file, far past its end. So each opening of the
+//! file meets them, by any path, and the kernel releases those of a process that dies (P2). Live
+//! records lie in the lock file `<name>-lock`.
+//!
+//! ```text
+//! descriptor  the open file that holds a process's locks; the gate
+//! lock_file   creates, resets and examines the lock file
+//! presence    how a process comes in, as member, alone or as plain reader, and how it leaves
+//! ```
+
+pub(crate) mod descriptor;
+pub(crate) mod lock_file;
+pub(crate) mod presence;

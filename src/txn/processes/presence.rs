@@ -1,0 +1,339 @@
+//! How a process comes in, and how it leaves.
+//!
+//! Floor: txn. There are three kinds of processes (P4):
+//!
+//! ```text
+//! member        shares the live records through the lock file; any number of them read and write
+//! exclusive     has the file alone, with records in private memory
+//! plain reader  may only read the file or its directory; any number, while no other kind is present
+//! ```
+//!
+//! A process comes in and leaves inside the gate. Bytes that are locked then:
+//!
+//! ```text
+//! presence           shared by members and plain readers, exclusively by an exclusive process
+//! process slot       by each member, one byte each: held means alive
+//! binding            shared by members: the hash of their lock file (P3)
+//! ```
+//!
+//! Invariants:
+//!   PRESENCE-1  a file is opened only if it still has a name; it may be removed later.
+//!   PRESENCE-2  all members use the same lock file.
+//!
+//! Failure: [`Error::Locked`] names the processes that have the file, if the kernel tells;
+//! [`Error::Busy`] for a file that was replaced or removed while it was opened.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::mapping::file;
+use crate::sys::lock_holder;
+use crate::sys::locks::{self, LockKind};
+use crate::sys::rights::FileRights;
+use crate::txn::live::layout::PROCESSES;
+use crate::txn::live::{Live, Process};
+use crate::txn::open::cache_validation;
+use crate::txn::processes::descriptor::{Gate, LockDescriptor, ProcessLock};
+use crate::txn::processes::lock_file::{self, LockFile};
+
+/// Device and inode of an open database.
+pub(crate) type FileId = (u64, u64);
+
+/// What a process wants to do with a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) read_only: bool,
+    /// Have the file alone.
+    pub(crate) exclusive: bool,
+    /// Read or write only while no member is present, without a lock file.
+    pub(crate) plain: bool,
+    pub(crate) fault_guard: bool,
+}
+
+/// How a process has a file open.
+#[derive(Debug)]
+enum Kind {
+    Member { process: Process, lock_file: Arc<LockFile> },
+    /// Alone; with the reason, if it could not become a member.
+    Exclusive(Option<String>),
+    PlainReader,
+}
+
+/// The presence of this process. Dropping it releases its locks.
+#[derive(Debug)]
+pub(crate) struct FileLock {
+    descriptor: Arc<LockDescriptor>,
+    id: FileId,
+    kind: Kind,
+}
+
+/// How a process has come in.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) lock: FileLock,
+    /// The records in the lock file; `None`: they are private.
+    pub(crate) records: Option<Live>,
+    /// Whether members were there before.
+    pub(crate) joined: bool,
+    pub(crate) gate: Gate,
+}
+
+impl FileLock {
+    /// Device and inode of the file.
+    pub(crate) fn id(&self) -> FileId {
+        self.id
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        self.descriptor.file()
+    }
+
+    pub(crate) fn descriptor(&self) -> &Arc<LockDescriptor> {
+        &self.descriptor
+    }
+
+    /// The process slot and the lock file of a member.
+    pub(crate) fn member(&self) -> Option<(Process, &Arc<LockFile>)> {
+        match &self.kind {
+            Kind::Member { process, lock_file } => Some((*process, lock_file)),
+            _ => None,
+        }
+    }
+
+    /// A lock between processes. `None` if only this process changes the file.
+    pub(crate) fn process_lock(&self, byte: u64) -> Option<ProcessLock> {
+        self.member().map(|_| ProcessLock::new(&self.descriptor, byte))
+    }
+
+    /// Why the process has the file alone, if it could not become a member.
+    pub(crate) fn why_exclusive(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Exclusive(why) => why.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Takes the gate, to leave.
+    pub(crate) fn gate(&self) -> io::Result<Gate> {
+        Gate::enter(&self.descriptor)
+    }
+
+    /// Whether no other process is present. Then none comes in while the caller holds the gate.
+    pub(crate) fn is_last(&self) -> bool {
+        self.descriptor.try_lock(locks::PRESENCE, LockKind::Exclusive).unwrap_or(false)
+    }
+
+    /// Becomes a plain reader. The caller holds the gate, and has not begun a session.
+    pub(crate) fn become_plain_reader(&mut self) {
+        self.unlock_slot();
+        self.kind = Kind::PlainReader;
+    }
+
+    /// Remembers for the next open that a flush of this file has failed.
+    pub(crate) fn remember_failed_flush(&self) {
+        cache_validation::remember_failed_flush(self.file(), self.id);
+    }
+
+    /// The rights of the database file, to give to files made from it.
+    pub(crate) fn rights(&self) -> io::Result<FileRights> {
+        FileRights::of(self.file())
+    }
+
+    fn unlock_slot(&self) {
+        if let Kind::Member { process, lock_file } = &self.kind {
+            self.descriptor.unlock(locks::BINDINGS + lock_file.binding());
+            self.descriptor.unlock(locks::PROCESSES + process.index as u64);
+        }
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        self.unlock_slot();
+        self.descriptor.unlock(locks::PRESENCE);
+    }
+}
+
+/// Comes in: takes the gate, sees which processes are present, and takes the locks of the kind that
+/// this process can be.
+pub(crate) fn enter(path: &Path, id: FileId, wanted: Wanted) -> Result<Entry> {
+    let failed = |e| Error::io("locking the file", path, e);
+    let descriptor = Arc::new(LockDescriptor::open(path, id, wanted.read_only)?);
+    let gate = Gate::enter(&descriptor).map_err(failed)?;
+    let found = file::status(descriptor.file()).map_err(|e| Error::io("reading the link count of the file", path, e))?;
+    if found.links == 0 {
+        // Commits to a file without a name would be lost with its last handle.
+        let why = "the file was removed while it was opened; open it again".into();
+        return Err(Error::Busy { path: path.to_path_buf(), why });
+    }
+    let entering = Entering { path, id, wanted, descriptor };
+    let (kind, records, joined) = match entering.descriptor.sees_members().map_err(failed)? {
+        true => entering.join().map(|(kind, live)| (kind, Some(live), true))?,
+        false => entering.come_first().map(|(kind, live)| (kind, live, false))?,
+    };
+    Ok(Entry { lock: FileLock { descriptor: entering.descriptor, id, kind }, records, joined, gate })
+}
+
+/// A process that comes in and holds the gate.
+struct Entering<'a> {
+    path: &'a Path,
+    id: FileId,
+    wanted: Wanted,
+    descriptor: Arc<LockDescriptor>,
+}
+
+impl Entering<'_> {
+    fn locked<T>(&self, by: impl Into<String>) -> Result<T> {
+        Err(Error::Locked { path: self.path.to_path_buf(), by: by.into() })
+    }
+
+    fn try_lock(&self, byte: u64, kind: LockKind) -> Result<bool> {
+        self.descriptor.try_lock(byte, kind).map_err(|e| Error::io("locking the file", self.path, e))
+    }
+
+    /// Comes in while members are present.
+    fn join(&self) -> Result<(Kind, Live)> {
+        let Wanted { plain, exclusive, read_only, fault_guard } = self.wanted;
+        if plain || exclusive {
+            return self.locked("wait until all processes have closed it");
+        }
+        if !self.descriptor.is_writable {
+            return self.locked(
+                "a reader beside other processes needs permission to write to the file and to its lock file '<name>-lock'; \
+                 or wait until all processes have closed it",
+            );
+        }
+        let opened = LockFile::open(self.path, self.descriptor.file(), false, fault_guard);
+        let lock_file = match opened {
+            Ok(lock_file) => lock_file,
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                return self.locked(
+                    "it needs permission to write to the lock file '<name>-lock', which should have the mode of the file",
+                );
+            }
+            Err(_) => return self.other_binding(),
+        };
+        let live = lock_file.join(self.id).map_err(|e| Error::io("mapping the lock file", self.path, e))?;
+        let Some(live) = live.filter(|_| !self.has_other_binding(lock_file.binding())) else {
+            return self.other_binding();
+        };
+        if !self.try_lock(locks::PRESENCE, LockKind::Shared)? {
+            return self.locked("wait until it has closed it");
+        }
+        self.become_member(lock_file, &live, !read_only).map(|kind| (kind, live))
+    }
+
+    fn other_binding<T>(&self) -> Result<T> {
+        self.locked(
+            "they have it open by another path or lost its lock file '<name>-lock': a hard link, a file that is mounted without \
+             its directory, or a lock file that was removed; open it by the same path, or wait until they have closed it",
+        )
+    }
+
+    /// Whether members use another lock file than the one with this hash.
+    fn has_other_binding(&self, own: u64) -> bool {
+        let is_locked = |start, len| len > 0 && !matches!(self.descriptor.lock_of_others(start, len), Ok(None));
+        let after = own + 1;
+        !is_locked(locks::BINDINGS + own, 1)
+            || is_locked(locks::BINDINGS, own)
+            || is_locked(locks::BINDINGS + after, locks::BINDINGS_COUNT - after)
+    }
+
+    /// Comes in while no member is present.
+    fn come_first(&self) -> Result<(Kind, Option<Live>)> {
+        let Wanted { read_only, exclusive, plain, fault_guard } = self.wanted;
+        let alone = self.descriptor.is_writable && self.try_lock(locks::PRESENCE, LockKind::Exclusive)?;
+        if !alone {
+            return match read_only && !exclusive && self.try_lock(locks::PRESENCE, LockKind::Shared)? {
+                true => Ok((Kind::PlainReader, None)),
+                false => self.locked("wait until it has closed it"),
+            };
+        }
+        if exclusive || (plain && !read_only) {
+            return Ok((Kind::Exclusive(None), None));
+        }
+        if plain {
+            return self.share_presence().map(|()| (Kind::PlainReader, None));
+        }
+        let made = LockFile::open(self.path, self.descriptor.file(), true, fault_guard)
+            .and_then(|lock_file| lock_file.reset(self.id).map(|live| (lock_file, live)));
+        match made {
+            Ok((lock_file, live)) => {
+                self.share_presence()?;
+                let kind = self.become_member(lock_file, &live, !read_only)?;
+                Ok((kind, Some(live)))
+            }
+            Err(_) if read_only => self.share_presence().map(|()| (Kind::PlainReader, None)),
+            Err(e) => Ok((Kind::Exclusive(Some(format!("the lock file cannot be made: {e}"))), None)),
+        }
+    }
+
+    /// Changes the lock of presence from exclusive to shared.
+    fn share_presence(&self) -> Result<()> {
+        match self.try_lock(locks::PRESENCE, LockKind::Shared)? {
+            true => Ok(()),
+            false => self.locked("wait until it has closed it"),
+        }
+    }
+
+    fn become_member(&self, lock_file: LockFile, live: &Live, writes: bool) -> Result<Kind> {
+        self.try_lock(locks::BINDINGS + lock_file.binding(), LockKind::Shared)?;
+        for index in 0..PROCESSES {
+            if self.try_lock(locks::PROCESSES + index as u64, LockKind::Exclusive)? {
+                return Ok(Kind::Member { process: live.enter(index, writes), lock_file: Arc::new(lock_file) });
+            }
+        }
+        let why = format!("{PROCESSES} processes have it open, the most that may; close one of them");
+        Err(Error::Busy { path: self.path.to_path_buf(), why })
+    }
+}
+
+/// Adds to a `Locked` error the processes that have the file, if the kernel tells. That searches all
+/// processes, so it runs without the gate.
+pub(crate) fn name_holders(e: Error, id: FileId) -> Error {
+    let Error::Locked { path, by } = e else { return e };
+    let holders = lock_holder::of_lock(id, locks::PRESENCE);
+    let by = match holders.as_slice() {
+        [] => format!("other processes have it open; {by}"),
+        _ => format!("{}; {by}", describe(&holders)),
+    };
+    Error::Locked { path, by }
+}
+
+/// Says which processes have a file open.
+fn describe(holders: &[lock_holder::Holder]) -> String {
+    const NAMED_MAX: usize = 3;
+    let name = |holder: &lock_holder::Holder| match holder.process == std::process::id() {
+        true => "this process".to_string(),
+        false => format!("process {} ({})", holder.process, holder.command),
+    };
+    let mut named: Vec<_> = holders.iter().take(NAMED_MAX).map(name).collect();
+    if let Some(more) = holders.len().checked_sub(NAMED_MAX).filter(|&more| more > 0) {
+        named.push(format!("{more} more"));
+    }
+    let verb = if holders.len() == 1 { "has" } else { "have" };
+    let how = if holders.iter().any(|holder| holder.writes) { " alone" } else { "" };
+    format!("{} {verb} it open{how}", named.join(", "))
+}
+
+/// Says which processes have a file open, for an error. Empty if the kernel does not tell.
+pub(crate) fn holders_of(id: FileId) -> String {
+    match lock_holder::of_lock(id, locks::PRESENCE) {
+        holders if holders.is_empty() => String::new(),
+        holders => describe(&holders),
+    }
+}
+
+/// Ends the session, if this process is the last.
+pub(crate) fn end_session(live: &Live) {
+    lock_file::end_session(live);
+}
+
+/// Device and inode of an open file.
+pub(crate) fn file_id(path: &Path, file: &File) -> Result<FileId> {
+    let found = file::status(file).map_err(|e| Error::io("reading device and inode", path, e))?;
+    Ok((found.device, found.inode))
+}
