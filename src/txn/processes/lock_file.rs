@@ -12,8 +12,8 @@
 //! Failure: `io::Error` of the kernel.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -60,7 +60,10 @@ impl LockFile {
         }
         if create {
             // Fails for a process that does not own it: then its owner has done so.
-            best_effort(FileRights::of(data_file).and_then(|rights| rights.give_to(&file)));
+            let rights = FileRights::of(data_file)?;
+            if FileRights::of(&file)? != rights {
+                best_effort(rights.give_to(&file));
+            }
         }
         Ok(LockFile { file, id: (status.device, status.inode), faults: RecordFaults::default(), guarded })
     }
@@ -77,7 +80,7 @@ impl LockFile {
         let mut magic = [0; 8];
         let len = file_calls::end_of(&self.file)?;
         if len > 0 {
-            (&self.file).read_exact(&mut magic)?;
+            self.file.read_exact_at(&mut magic, 0)?;
             if ![0, MAGIC_VALUE].contains(&u64::from_le_bytes(magic)) {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "another program has made it"));
             }
