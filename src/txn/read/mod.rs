@@ -32,7 +32,9 @@
 //!
 //! ```text
 //! snapshot      ReadPool, PooledSlot, ReadTxn, Snapshot: begins and ends a read
-//! readers       Readers, ReaderSlot, SlotCache: which snapshots are in use
+//! readers       Readers: which snapshots are in use, which slots are free
+//! reader_pages  where slots lie, and which process owns them
+//! slot          ReaderSlot, SlotCache: what a slot keeps for its next reader
 //! open_table    tables that a slot has opened, cached for later transactions of the same state
 //! flat_indexes  flat indexes that all readers of a database share
 //! ```
@@ -41,5 +43,7 @@
 
 pub(crate) mod flat_indexes;
 pub(crate) mod open_table;
+mod reader_pages;
 pub(crate) mod readers;
+mod slot;
 pub(crate) mod snapshot;
