@@ -284,6 +284,11 @@ impl Mapping {
         base.map_or(&self.file, |(base, _)| base).read_exact_at(into, offset).map_err(refused::by("pread"))
     }
 
+    /// The file.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// The current length of the file, which another process may have changed.
     pub(crate) fn file_len(&self) -> io::Result<u64> {
         file_calls::end_of(&self.file)

@@ -24,6 +24,7 @@ use crate::txn::live::{Live, Process};
 use crate::txn::locks::{new_env_id, LockName, NamedLock};
 use crate::txn::log::lead::Waiters;
 use crate::txn::processes::presence::{self, FileLock};
+use crate::txn::processes::proof::JoinedMarks;
 use crate::txn::state::State;
 use crate::txn::write::background::Signal;
 use crate::txn::write::held_pages::HeldPages;
@@ -60,6 +61,8 @@ pub(crate) struct Core {
     /// After a log could not be made: no attempt before `commits` has reached this number.
     pub(crate) retry_at: AtomicU64,
     poison: OnceLock<String>,
+    /// Flushes that had not ended when this process joined.
+    pub(crate) joined_marks: JoinedMarks,
     /// The presence of this process. `None` for a database in memory.
     pub(crate) lock: Option<FileLock>,
 }
@@ -97,6 +100,7 @@ impl Core {
             commits: AtomicU64::new(0),
             retry_at: AtomicU64::new(0),
             poison: OnceLock::new(),
+            joined_marks: JoinedMarks::default(),
             lock,
         }
     }

@@ -302,7 +302,7 @@ impl Env {
             return;
         }
         let is_touched = self.mapping.is_ready_to_write() || self.mapping.is_written_to();
-        if !is_touched || self.take_over().is_err() {
+        if !is_touched || self.prove_cache().is_err() || self.take_over().is_err() {
             return;
         }
         if self.live.latest().log.pages > 0 && self.give_up_log().is_err() {

@@ -5,6 +5,7 @@
 //! ```text
 //! check    everything about a tree in an open database
 //! walk     a tree of a file that may be damaged or cut, one page at a time
+//! newer    whether the disk has the pages that are newer than a transaction
 //! finding  findings, key bounds, and the expectations of a page that both share
 //! ```
 //!
@@ -12,4 +13,5 @@
 
 pub(crate) mod check;
 pub(crate) mod finding;
+pub(crate) mod newer;
 pub(crate) mod walk;

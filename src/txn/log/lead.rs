@@ -185,6 +185,7 @@ impl Core {
             hooks::reach(Moment::Waiting);
             self.check_process()?;
             self.check_poison()?;
+            self.prove_cache_unlocked()?;
             if hooks::is(Mutant::WaitsForFlushLock) {
                 self.lead(self.flush_lock.lock())?;
                 continue;

@@ -58,6 +58,7 @@ use crate::txn::env::{Env, EnvParts};
 use crate::txn::log::replay;
 use crate::txn::live::Live;
 use crate::txn::log::scan::Scan;
+use crate::txn::processes::descriptor::Gate;
 use crate::txn::processes::lock_file;
 use crate::txn::processes::presence::{enter, file_id, name_holders, Entry, FileId, FileLock, Wanted};
 use crate::txn::read::snapshot::ReadPool;
@@ -347,10 +348,11 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
     let fault_guard = spec.fault_guard.unwrap_or(true);
     // A recovery goes back to an older state, so no other process may have a newer one.
     let exclusive = spec.exclusive || spec.recover;
-    let entry = enter(path, id, Wanted { read_only: spec.read_only, exclusive, plain: false, fault_guard })?;
-    match entry.joined {
-        true => join(path, file, spec, entry).map(|env| (env, Ok(()))),
-        false => open_first(path, file, spec, entry),
+    let wanted = Wanted { read_only: spec.read_only, exclusive, plain: false, fault_guard };
+    let Entry { lock, joined, gate } = enter(path, id, wanted)?;
+    match joined {
+        Some(live) => join(path, file, spec, (lock, live, gate)).map(|env| (env, Ok(()))),
+        None => open_first(path, file, (spec, wanted), (lock, gate)),
     }
 }
 
@@ -364,9 +366,7 @@ fn map_options(meta: &MetaPage, spec: &OpenSpec, used_bytes: Option<u64>) -> Map
 }
 
 /// Joins the processes that have a file open. The file is neither flushed, compared nor cut.
-fn join(path: &Path, file: File, spec: &OpenSpec, entry: Entry) -> Result<Arc<Env>> {
-    let Entry { lock, records, gate, .. } = entry;
-    let live = records.unwrap_or_else(|| unreachable!("members share their records"));
+fn join(path: &Path, file: File, spec: &OpenSpec, (lock, live, gate): (FileLock, Live, Gate)) -> Result<Arc<Env>> {
     // Only what is the same in all meta pages of the file counts.
     let (meta, _) = newest_meta(path, &file)?;
     let options = map_options(&meta, spec, None);
@@ -376,6 +376,7 @@ fn join(path: &Path, file: File, spec: &OpenSpec, entry: Entry) -> Result<Arc<En
     let (read_only, opened) = (spec.read_only, spec.clone());
     let parts = EnvParts { path: path.to_path_buf(), meta, live, read_only, opened, lock: Some(lock) };
     let env = Arc::new(Env::new(parts, mapping));
+    env.joined_marks.note(&env.live);
     drop(gate);
     env.check_poison()?;
     env.check_whole(&env.live.published())?;
@@ -383,17 +384,20 @@ fn join(path: &Path, file: File, spec: &OpenSpec, entry: Entry) -> Result<Arc<En
 }
 
 /// Opens a file that no member has open, and replays its log.
-fn open_first(path: &Path, file: File, spec: &OpenSpec, entry: Entry) -> Result<(Arc<Env>, Result<()>)> {
-    let Entry { mut lock, mut records, gate, .. } = entry;
+fn open_first(
+    path: &Path,
+    file: File,
+    (spec, wanted): (&OpenSpec, Wanted),
+    (mut lock, gate): (FileLock, Gate),
+) -> Result<(Arc<Env>, Result<()>)> {
     let id = lock.id();
     initialise_blank(path, &file, spec)?;
-    let may_be_clean = !spec.recover && (!spec.read_only || records.is_some());
+    let may_be_clean = !spec.recover && (!spec.read_only || lock.may_share());
     let found = find_state(path, &file, (id, may_be_clean), spec)?;
     let NewestState { meta, slot, closed_cleanly, cache_dropped, rewrites_slot } = found;
-    if spec.read_only && !closed_cleanly && records.is_some() {
+    if spec.read_only && !closed_cleanly {
         // Only a process that may write to the file could make it one that others can join.
-        lock.become_plain_reader();
-        records = None;
+        lock.read_plainly(path)?;
     }
     let page_size = u64::from(meta.page_size);
     let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
@@ -417,6 +421,7 @@ fn open_first(path: &Path, file: File, spec: &OpenSpec, entry: Entry) -> Result<
         Some(log) if !spec.read_only => replay::in_memory(&file, (parts(None, Live::private()), slot), options, log)?,
         _ => None,
     };
+    let records = lock.share(path, wanted)?;
     let mapped = match (&records, spec.read_only && replays) {
         (_, true) => Mapping::over_file(file, needed, options),
         (Some(live), _) => Mapping::of_shared_file(file, !spec.read_only, options, live.length(), false),

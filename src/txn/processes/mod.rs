@@ -7,9 +7,11 @@
 //! ```text
 //! descriptor  the open file that holds a process's locks; the gate
 //! lock_file   creates, resets and examines the lock file
+//! proof       what a process does that joins while a flush has not ended
 //! presence    how a process comes in, as member, alone or as plain reader, and how it leaves
 //! ```
 
 pub(crate) mod descriptor;
 pub(crate) mod lock_file;
 pub(crate) mod presence;
+pub(crate) mod proof;

@@ -57,6 +57,8 @@ pub(crate) struct Wanted {
 #[derive(Debug)]
 enum Kind {
     Member { process: Process, lock_file: Arc<LockFile> },
+    /// Alone, and it may become a member or a plain reader.
+    First,
     /// Alone; with the reason, if it could not become a member.
     Exclusive(Option<String>),
     PlainReader,
@@ -74,10 +76,8 @@ pub(crate) struct FileLock {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) lock: FileLock,
-    /// The records in the lock file; `None`: they are private.
-    pub(crate) records: Option<Live>,
-    /// Whether members were there before.
-    pub(crate) joined: bool,
+    /// The records of the members that were there before.
+    pub(crate) joined: Option<Live>,
     pub(crate) gate: Gate,
 }
 
@@ -126,10 +126,39 @@ impl FileLock {
         self.descriptor.try_lock(locks::PRESENCE, LockKind::Exclusive).unwrap_or(false)
     }
 
-    /// Becomes a plain reader. The caller holds the gate, and has not begun a session.
-    pub(crate) fn become_plain_reader(&mut self) {
-        self.unlock_slot();
-        self.kind = Kind::PlainReader;
+    /// Shares the file with later processes: makes a lock file and becomes a member, if this process
+    /// came first and may. Otherwise the records are private. The caller holds the gate, and begins
+    /// the session when the file is ready for others.
+    pub(crate) fn share(&mut self, path: &Path, wanted: Wanted) -> Result<Option<Live>> {
+        if !matches!(self.kind, Kind::First) {
+            return Ok(None);
+        }
+        let made = LockFile::open(path, self.file(), true, wanted.fault_guard)
+            .and_then(|lock_file| lock_file.reset(self.id).map(|live| (lock_file, live)));
+        let (kind, live) = match made {
+            Ok((lock_file, live)) => {
+                share_presence(path, &self.descriptor)?;
+                (become_member(path, &self.descriptor, lock_file, &live, !wanted.read_only)?, Some(live))
+            }
+            Err(_) if wanted.read_only => return self.read_plainly(path).map(|()| None),
+            Err(e) => (Kind::Exclusive(Some(format!("the lock file cannot be made: {e}"))), None),
+        };
+        self.kind = kind;
+        Ok(live)
+    }
+
+    /// Becomes a plain reader, if this process came first. The caller holds the gate.
+    pub(crate) fn read_plainly(&mut self, path: &Path) -> Result<()> {
+        if matches!(self.kind, Kind::First) {
+            share_presence(path, &self.descriptor)?;
+            self.kind = Kind::PlainReader;
+        }
+        Ok(())
+    }
+
+    /// Whether other processes could become members beside this one.
+    pub(crate) fn may_share(&self) -> bool {
+        matches!(self.kind, Kind::First)
     }
 
     /// Remembers for the next open that a flush of this file has failed.
@@ -170,11 +199,11 @@ pub(crate) fn enter(path: &Path, id: FileId, wanted: Wanted) -> Result<Entry> {
         return Err(Error::Busy { path: path.to_path_buf(), why });
     }
     let entering = Entering { path, id, wanted, descriptor };
-    let (kind, records, joined) = match entering.descriptor.sees_members().map_err(failed)? {
-        true => entering.join().map(|(kind, live)| (kind, Some(live), true))?,
-        false => entering.come_first().map(|(kind, live)| (kind, live, false))?,
+    let (kind, joined) = match entering.descriptor.sees_members().map_err(failed)? {
+        true => entering.join().map(|(kind, live)| (kind, Some(live)))?,
+        false => (entering.come_first()?, None),
     };
-    Ok(Entry { lock: FileLock { descriptor: entering.descriptor, id, kind }, records, joined, gate })
+    Ok(Entry { lock: FileLock { descriptor: entering.descriptor, id, kind }, joined, gate })
 }
 
 /// A process that comes in and holds the gate.
@@ -191,7 +220,7 @@ impl Entering<'_> {
     }
 
     fn try_lock(&self, byte: u64, kind: LockKind) -> Result<bool> {
-        self.descriptor.try_lock(byte, kind).map_err(|e| Error::io("locking the file", self.path, e))
+        try_lock(self.path, &self.descriptor, byte, kind)
     }
 
     /// Comes in while members are present.
@@ -223,7 +252,7 @@ impl Entering<'_> {
         if !self.try_lock(locks::PRESENCE, LockKind::Shared)? {
             return self.locked("wait until it has closed it");
         }
-        self.become_member(lock_file, &live, !read_only).map(|kind| (kind, live))
+        become_member(self.path, &self.descriptor, lock_file, &live, !read_only).map(|kind| (kind, live))
     }
 
     fn other_binding<T>(&self) -> Result<T> {
@@ -243,52 +272,51 @@ impl Entering<'_> {
     }
 
     /// Comes in while no member is present.
-    fn come_first(&self) -> Result<(Kind, Option<Live>)> {
-        let Wanted { read_only, exclusive, plain, fault_guard } = self.wanted;
+    fn come_first(&self) -> Result<Kind> {
+        let Wanted { read_only, exclusive, plain, .. } = self.wanted;
         let alone = self.descriptor.is_writable && self.try_lock(locks::PRESENCE, LockKind::Exclusive)?;
         if !alone {
             return match read_only && !exclusive && self.try_lock(locks::PRESENCE, LockKind::Shared)? {
-                true => Ok((Kind::PlainReader, None)),
+                true => Ok(Kind::PlainReader),
                 false => self.locked("wait until it has closed it"),
             };
         }
-        if exclusive || (plain && !read_only) {
-            return Ok((Kind::Exclusive(None), None));
-        }
-        if plain {
-            return self.share_presence().map(|()| (Kind::PlainReader, None));
-        }
-        let made = LockFile::open(self.path, self.descriptor.file(), true, fault_guard)
-            .and_then(|lock_file| lock_file.reset(self.id).map(|live| (lock_file, live)));
-        match made {
-            Ok((lock_file, live)) => {
-                self.share_presence()?;
-                let kind = self.become_member(lock_file, &live, !read_only)?;
-                Ok((kind, Some(live)))
-            }
-            Err(_) if read_only => self.share_presence().map(|()| (Kind::PlainReader, None)),
-            Err(e) => Ok((Kind::Exclusive(Some(format!("the lock file cannot be made: {e}"))), None)),
+        match plain && read_only {
+            true => share_presence(self.path, &self.descriptor).map(|()| Kind::PlainReader),
+            false if exclusive || plain => Ok(Kind::Exclusive(None)),
+            false => Ok(Kind::First),
         }
     }
+}
 
-    /// Changes the lock of presence from exclusive to shared.
-    fn share_presence(&self) -> Result<()> {
-        match self.try_lock(locks::PRESENCE, LockKind::Shared)? {
-            true => Ok(()),
-            false => self.locked("wait until it has closed it"),
-        }
-    }
+fn try_lock(path: &Path, descriptor: &LockDescriptor, byte: u64, kind: LockKind) -> Result<bool> {
+    descriptor.try_lock(byte, kind).map_err(|e| Error::io("locking the file", path, e))
+}
 
-    fn become_member(&self, lock_file: LockFile, live: &Live, writes: bool) -> Result<Kind> {
-        self.try_lock(locks::BINDINGS + lock_file.binding(), LockKind::Shared)?;
-        for index in 0..PROCESSES {
-            if self.try_lock(locks::PROCESSES + index as u64, LockKind::Exclusive)? {
-                return Ok(Kind::Member { process: live.enter(index, writes), lock_file: Arc::new(lock_file) });
-            }
-        }
-        let why = format!("{PROCESSES} processes have it open, the most that may; close one of them");
-        Err(Error::Busy { path: self.path.to_path_buf(), why })
+/// Changes the lock of presence from exclusive to shared.
+fn share_presence(path: &Path, descriptor: &LockDescriptor) -> Result<()> {
+    match try_lock(path, descriptor, locks::PRESENCE, LockKind::Shared)? {
+        true => Ok(()),
+        false => Err(Error::Locked { path: path.to_path_buf(), by: "wait until it has closed it".into() }),
     }
+}
+
+/// Takes the locks of a member.
+fn become_member(
+    path: &Path,
+    descriptor: &LockDescriptor,
+    lock_file: LockFile,
+    live: &Live,
+    writes: bool,
+) -> Result<Kind> {
+    try_lock(path, descriptor, locks::BINDINGS + lock_file.binding(), LockKind::Shared)?;
+    for index in 0..PROCESSES {
+        if try_lock(path, descriptor, locks::PROCESSES + index as u64, LockKind::Exclusive)? {
+            return Ok(Kind::Member { process: live.enter(index, writes), lock_file: Arc::new(lock_file) });
+        }
+    }
+    let why = format!("{PROCESSES} processes have it open, the most that may; close one of them");
+    Err(Error::Busy { path: path.to_path_buf(), why })
 }
 
 /// Adds to a `Locked` error the processes that have the file, if the kernel tells. That searches all

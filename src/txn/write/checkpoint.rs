@@ -99,6 +99,7 @@ impl Core {
     /// Makes the published state durable while writers go on, unless the durable meta page has it.
     /// With `paced`, write-back has pauses in which the disk can flush commits.
     pub(crate) fn checkpoint_beside_writers(&self, paced: bool) -> Result<()> {
+        self.prove_cache_unlocked()?;
         let lock = || if paced { self.checkpoint_lock.lock() } else { self.lock_checkpoint() };
         let mut checkpoint = lock();
         if paced && !self.is_checkpoint_due(&self.live.latest()) {

@@ -174,6 +174,7 @@ impl WriteTxn {
     fn try_begin(env: &Arc<Env>) -> Result<(Box<Writer>, Basis)> {
         env.check_process()?;
         env.check_poison()?;
+        env.prove_cache()?;
         env.take_over()?;
         let latest = env.live.latest();
         env.check_poison()?;

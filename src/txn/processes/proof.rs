@@ -1,0 +1,167 @@
+//! Proof of the page cache, for a process that joined while a flush had not ended (P18).
+//!
+//! Floor: txn. A mark is odd while its holder flushes. If that process dies, it may have seen an error
+//! that the kernel reports only once, to descriptors that were open then. A process that opened the
+//! file before sees the error too when it flushes again (`Core::flush_records`). One that opened it
+//! later does not. It acknowledges nothing until another process has flushed, or until it has read
+//! what should be durable from the disk.
+//!
+//! Failure: pages that the disk does not have poison the database.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::catalog::TableRecord;
+use crate::error::{Error, Result};
+use crate::hooks::FlushKind;
+use crate::ids::{PageId, TxnId};
+use crate::pager::read::file_pages::FilePages;
+use crate::sys::direct_io::PastCache;
+use crate::tree::{NewerPages, TreeRoot};
+use crate::txn::core::Core;
+use crate::txn::live::{Live, Mark};
+use crate::txn::read::snapshot::table_records;
+use crate::txn::state::State;
+
+/// Marks that were odd when this process joined. 0: the mark was even, or is proved.
+#[derive(Debug, Default)]
+pub(crate) struct JoinedMarks {
+    flush: AtomicU64,
+    checkpoint: AtomicU64,
+}
+
+impl JoinedMarks {
+    /// Notes the marks as a process finds them that joins.
+    pub(crate) fn note(&self, live: &Live) {
+        for (mark, joined) in [(Mark::Flush, &self.flush), (Mark::Checkpoint, &self.checkpoint)] {
+            let count = live.mark(mark);
+            joined.store(if count.is_multiple_of(2) { 0 } else { count }, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a mark is odd as it was when this process joined.
+    fn stand(&self, live: &Live) -> bool {
+        [(Mark::Flush, &self.flush), (Mark::Checkpoint, &self.checkpoint)].into_iter().any(|(mark, joined)| {
+            let seen = joined.load(Ordering::Relaxed);
+            let stands = seen != 0 && live.mark(mark) == seen;
+            if seen != 0 && !stands {
+                joined.store(0, Ordering::Relaxed);
+            }
+            stands
+        })
+    }
+
+    fn clear(&self) {
+        self.flush.store(0, Ordering::Relaxed);
+        self.checkpoint.store(0, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn are_clear(&self) -> bool {
+        self.flush.load(Ordering::Relaxed) | self.checkpoint.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Core {
+    /// Sees that this process may flush and acknowledge. The caller holds the writer lock.
+    #[inline]
+    pub(crate) fn prove_cache(&self) -> Result<()> {
+        match self.joined_marks.are_clear() || !self.joined_marks.stand(&self.live) {
+            true => Ok(()),
+            false => self.prove_joined(),
+        }
+    }
+
+    /// Like [`Core::prove_cache`], for a caller without the writer lock or another lock.
+    pub(crate) fn prove_cache_unlocked(&self) -> Result<()> {
+        if self.joined_marks.are_clear() {
+            return Ok(());
+        }
+        self.writer_lock.acquire(None);
+        let proved = self.prove_cache();
+        self.release_writer();
+        proved
+    }
+
+    #[cold]
+    fn prove_joined(&self) -> Result<()> {
+        if self.live.appending() != TxnId(0) {
+            // A leader with the flush lock may wait for a writer that has died.
+            self.live.set_broken(self.live.latest().log.epoch);
+            self.live.set_appending(TxnId(0));
+        }
+        let _checkpoint = self.lock_checkpoint();
+        let _flush = self.flush_lock.lock();
+        if !self.joined_marks.stand(&self.live) {
+            return Ok(());
+        }
+        self.check_poison()?;
+        let proved = self.mapping.follow().and_then(|()| self.mapping.flush_all(FlushKind::Tree));
+        let proved = proved
+            .map_err(|e| self.flush_error("flushing the file", e))
+            .and_then(|()| self.compare_with_disk().map_err(|e| e.with_path(self.path())));
+        match &proved {
+            Ok(()) => {
+                self.live.set_even(Mark::Flush);
+                self.live.set_even(Mark::Checkpoint);
+                self.joined_marks.clear();
+            }
+            Err(e) => self.set_poison(e),
+        }
+        proved
+    }
+
+    /// Compares with the disk what is newer than the durable meta page.
+    fn compare_with_disk(&self) -> Result<()> {
+        let (state, durable) = (self.live.latest(), self.live.durable_meta());
+        let file = self.mapping.file();
+        let Some(disk) = PastCache::open(file) else {
+            // The file system has no cache of its own that could differ.
+            return Ok(());
+        };
+        let from_disk = |offset: u64, into: &mut [u8]| disk.read_at(offset, into);
+        let cached = FilePages::new(file, self.page_size, state.page_count * self.page_size as u64);
+        let mut newer = NewerPages { cached: &cached, disk: &from_disk, after: durable.txn };
+        for root in self.roots_of(&state)? {
+            newer.tree(&root)?;
+        }
+        if state.free_list.pages > 0 {
+            newer.extent(state.free_list.ptr, state.free_list.pages)?;
+        }
+        self.compare_log(&state, durable.log_start, &from_disk)
+    }
+
+    /// The roots of all trees of a state.
+    fn roots_of(&self, state: &State) -> Result<Vec<TreeRoot>> {
+        let pages = crate::pager::read::snapshot_pages::SnapshotPages::new(
+            self.mapping.read_map(),
+            self.page_size,
+            state.page_count,
+        );
+        let tables = table_records(&pages, &state.catalog)?;
+        let tables = tables.into_iter().map(|(_, TableRecord { root, .. })| root);
+        Ok(tables.chain([state.catalog, state.free_space]).collect())
+    }
+
+    fn compare_log(
+        &self,
+        state: &State,
+        log_start: u64,
+        from_disk: &dyn Fn(u64, &mut [u8]) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let page_size = self.page_size as u64;
+        let log_bytes = state.log.pages * page_size;
+        if log_bytes == 0 {
+            return Ok(());
+        }
+        let (mut cached, mut found) = (vec![0; self.page_size], vec![0; self.page_size]);
+        for position in (log_start / page_size * page_size..self.live.closed()).step_by(self.page_size) {
+            let at = state.log.first.0 * page_size + position % log_bytes;
+            let read = self.mapping.read_at(at, &mut cached).and_then(|()| from_disk(at, &mut found));
+            if read.is_err() || cached != found {
+                let what = "a page of the commit log is not on the disk as the page cache shows it";
+                return Err(Error::corrupt(PageId(at / page_size), what));
+            }
+        }
+        Ok(())
+    }
+}
