@@ -85,7 +85,8 @@ impl Copy {
         let temporary = file::temporary_name(out).map_err(|e| Error::io("finding a temporary name", out, e))?;
         let unfinished = Unfinished(temporary, fork::id());
         let options = if rights.is_some() { options.mode(0o600) } else { options };
-        let db = options.open(&unfinished.0)?;
+        // No other process knows the file yet, and no lock file stays beside it.
+        let db = options.exclusive(true).open(&unfinished.0)?;
         let out = out.to_path_buf();
         Ok(Copy {
             txn: None,

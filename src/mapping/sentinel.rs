@@ -170,8 +170,7 @@ impl Window {
     /// for the sentinel at an old place.
     pub(super) fn is_behind(&self, len: u64, end: FileEnd) -> bool {
         let mapped = self.mapped();
-        len > mapped
-            || len == mapped && end != FileEnd::Untouched && !self.sentinel.is_settled.load(Ordering::Acquire)
+        len > mapped || len == mapped && end != FileEnd::Untouched && !self.sentinel.is_settled.load(Ordering::Acquire)
     }
 
     /// Makes the last byte that is not zero the sentinel of a file that is only read so far. A cut

@@ -31,9 +31,8 @@ pub(crate) fn wait(word: &AtomicU64, seen: u64, limit: Duration) {
         libc::timespec { tv_sec: limit.as_secs() as libc::time_t, tv_nsec: limit.subsec_nanos() as libc::c_long };
     // SAFETY: the word and the time live through the call. The futex is not private: other
     // processes share it.
-    let done = unsafe {
-        libc::syscall(libc::SYS_futex, low_half(word), libc::FUTEX_WAIT, seen as u32, &raw const timeout)
-    };
+    let done =
+        unsafe { libc::syscall(libc::SYS_futex, low_half(word), libc::FUTEX_WAIT, seen as u32, &raw const timeout) };
     if done < 0 && !matches!(errno(), libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT) {
         std::thread::park_timeout(NAP.min(limit));
     }

@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::hooks::{set_next_hooks, Hooks};
 use crate::mapping::{file, MapOptions, Mapping};
 use crate::txn::env::{Env, EnvParts};
-use crate::txn::processes::presence::{enter, file_id, Wanted};
 use crate::txn::live::Live;
+use crate::txn::processes::presence::{enter, file_id, Wanted};
 
 /// The live records of a database, at one moment in which no thread changes them.
 #[derive(Clone, PartialEq, Eq, Debug)]

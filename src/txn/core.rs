@@ -87,7 +87,10 @@ impl Core {
             read_only,
             process: fork::id(),
             mapping: Arc::new(mapping),
-            writer_lock: WriterLock::new(id, between(locks::WRITER).zip(own).map(|(lock, own)| (lock, live.clone(), own))),
+            writer_lock: WriterLock::new(
+                id,
+                between(locks::WRITER).zip(own).map(|(lock, own)| (lock, live.clone(), own)),
+            ),
             checkpoint_lock: NamedLock::new(id, LockName::Checkpoint, between(locks::CHECKPOINT)),
             flush_lock: NamedLock::new(id, LockName::Flush, between(locks::FLUSH)),
             live,

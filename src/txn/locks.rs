@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn locks_are_taken_in_their_order_only() {
-        let (checkpoint, flush) = (NamedLock::new(1, LockName::Checkpoint, None), NamedLock::new(1, LockName::Flush, None));
+        let (checkpoint, flush) =
+            (NamedLock::new(1, LockName::Checkpoint, None), NamedLock::new(1, LockName::Flush, None));
         {
             let _checkpoint = checkpoint.lock();
             let _flush = flush.lock();

@@ -49,8 +49,8 @@ use crate::ids::TxnId;
 use crate::mapping::{tagged, untagged, FileLength, RecordFaults, RecordMemory};
 use crate::txn::state::{State, STATE_WORDS};
 pub(crate) use checkpoint::{Checkpoint, DurableMeta};
-use layout::*;
 pub(crate) use layout::STATES;
+use layout::*;
 pub(crate) use processes::{Mark, Process};
 
 /// A writer whose txn is more than this ahead of `published` leads a flush before it appends (P5).

@@ -20,8 +20,8 @@ use crate::mapping::file as files;
 use crate::page::meta;
 use crate::sys::fork::PerProcess;
 use crate::sys::{direct_io, refused};
-use crate::txn::processes::presence::FileId;
 use crate::txn::open::survey;
+use crate::txn::processes::presence::FileId;
 
 /// Files whose flush has failed in this process, for file systems without attributes.
 static FLUSH_FAILED: PerProcess<Mutex<Vec<FileId>>> = PerProcess::new();

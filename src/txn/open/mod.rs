@@ -55,18 +55,18 @@ use crate::mapping::{MapOptions, Mapping, ReadAhead};
 use crate::page::meta::{MetaPage, Slot};
 use crate::sys::fork::PerProcess;
 use crate::txn::env::{Env, EnvParts};
-use crate::txn::log::replay;
 use crate::txn::live::Live;
+use crate::txn::log::replay;
 use crate::txn::log::scan::Scan;
 use crate::txn::processes::descriptor::Gate;
 use crate::txn::processes::lock_file;
 use crate::txn::processes::presence::{enter, file_id, name_holders, Entry, FileId, FileLock, Wanted};
 use crate::txn::read::snapshot::ReadPool;
+use crate::txn::state::State;
 pub(crate) use create::in_memory;
 use create::{create, initialise, is_blank, target_of_link};
 pub(crate) use newest_meta::readable_version;
 use newest_meta::{metas, newest_meta};
-use crate::txn::state::State;
 use survey::Candidate;
 
 /// How to open a database: the values of [`Options`](crate::Options).
@@ -336,7 +336,9 @@ pub(crate) fn recover(path: &Path, carry_out: bool) -> Result<rollback::Plan> {
 /// memory. Returns the tables and their numbers of entries.
 fn replay_log(path: &Path, plan: &rollback::Plan, carry_out: bool) -> Result<Vec<(String, u64)>> {
     let replay_from = Some((plan.target, plan.slots));
-    let spec = OpenSpec { read_only: !carry_out, replay_to_damage: true, replay_from, ..OpenSpec::default() };
+    let exclusive = carry_out;
+    let spec =
+        OpenSpec { read_only: !carry_out, exclusive, replay_to_damage: true, replay_from, ..OpenSpec::default() };
     let txn = ReadPool::new(open(path, &spec)?).begin()?;
     let tables = txn.table_records()?;
     Ok(tables.into_iter().map(|(name, record)| (name, record.root.entries)).collect())
@@ -504,12 +506,7 @@ struct NewestState {
 }
 
 /// Finds the newest state of a file, or the one that recovery goes back to.
-fn find_state(
-    path: &Path,
-    file: &File,
-    (id, may_be_clean): (FileId, bool),
-    spec: &OpenSpec,
-) -> Result<NewestState> {
+fn find_state(path: &Path, file: &File, (id, may_be_clean): (FileId, bool), spec: &OpenSpec) -> Result<NewestState> {
     let len = file::length(file).map_err(|e| Error::io("reading the length", path, e))?;
     if may_be_clean && !cache_validation::has_failed_flush(file, id) {
         // A file that is being written is longer than its newest state (MAP-5). So if the lengths

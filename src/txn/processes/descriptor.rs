@@ -92,8 +92,7 @@ impl LockDescriptor {
     /// Whether another process holds the lock of a process slot.
     pub(crate) fn is_alive(&self, index: usize) -> bool {
         // If the kernel does not tell, the process counts as alive: then nothing of it is freed.
-        index >= PROCESSES
-            || !matches!(self.lock_of_others(locks::PROCESSES + index as u64, 1), Ok(None))
+        index >= PROCESSES || !matches!(self.lock_of_others(locks::PROCESSES + index as u64, 1), Ok(None))
     }
 }
 

@@ -56,7 +56,10 @@ pub(crate) struct Wanted {
 /// How a process has a file open.
 #[derive(Debug)]
 enum Kind {
-    Member { process: Process, lock_file: Arc<LockFile> },
+    Member {
+        process: Process,
+        lock_file: Arc<LockFile>,
+    },
     /// Alone, and it may become a member or a plain reader.
     First,
     /// Alone; with the reason, if it could not become a member.
@@ -192,7 +195,8 @@ pub(crate) fn enter(path: &Path, id: FileId, wanted: Wanted) -> Result<Entry> {
     let failed = |e| Error::io("locking the file", path, e);
     let descriptor = Arc::new(LockDescriptor::open(path, id, wanted.read_only)?);
     let gate = Gate::enter(&descriptor).map_err(failed)?;
-    let found = file::status(descriptor.file()).map_err(|e| Error::io("reading the link count of the file", path, e))?;
+    let found =
+        file::status(descriptor.file()).map_err(|e| Error::io("reading the link count of the file", path, e))?;
     if found.links == 0 {
         // Commits to a file without a name would be lost with its last handle.
         let why = "the file was removed while it was opened; open it again".into();

@@ -135,7 +135,9 @@ impl ReaderPages {
             let slot = |page: usize| first_of(number) + page * PAGE_SLOTS;
             let pages = (0..chunk.pages()).filter(|&page| self.claim(chunk, page)).map(slot);
             claimed.extend(pages.take(wanted - claimed.len()));
-            if !claimed.is_empty() && (claimed.len() == wanted || self.chunks[number + 1..].iter().all(|next| next.get().is_none())) {
+            if !claimed.is_empty()
+                && (claimed.len() == wanted || self.chunks[number + 1..].iter().all(|next| next.get().is_none()))
+            {
                 break;
             }
         }

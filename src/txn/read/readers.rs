@@ -23,8 +23,8 @@ use crate::mapping::owned_cell::{self, CellOwner};
 use crate::mapping::LINE_WORDS;
 use crate::txn::live::{Live, Process};
 use crate::txn::processes::presence::FileLock;
-use crate::txn::read::reader_pages::{ReaderPages, PAGE_SLOTS};
 pub(crate) use crate::txn::read::reader_pages::{chunk_of, CHUNKS};
+use crate::txn::read::reader_pages::{ReaderPages, PAGE_SLOTS};
 pub(crate) use crate::txn::read::slot::{ReaderSlot, SlotCache};
 
 /// The word of a slot while the writer unpins an old window there. It is not a txn, because a txn
@@ -196,7 +196,10 @@ mod tests {
         let all: Vec<_> = readers.pages.own_slots().collect();
         for (index, slot) in all.iter().enumerate() {
             let (number, offset) = chunk_of(index);
-            assert!(readers.pages.is_own(index) && Arc::ptr_eq(&readers.slots_of_chunk(number)[offset], slot), "slot {index}");
+            assert!(
+                readers.pages.is_own(index) && Arc::ptr_eq(&readers.slots_of_chunk(number)[offset], slot),
+                "slot {index}"
+            );
         }
         assert!(!readers.pages.is_own(usize::MAX));
         assert!(!readers.pages.is_own(all.len()));

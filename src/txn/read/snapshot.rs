@@ -16,9 +16,9 @@ use std::sync::{Arc, OnceLock};
 
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
+use crate::mapping::owned_cell::CellOwner;
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
-use crate::mapping::owned_cell::CellOwner;
 use crate::tree::{self, Cursor, Tree};
 use crate::txn::env::Env;
 use crate::txn::read::open_table::OpenTable;
