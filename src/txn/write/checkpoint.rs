@@ -127,7 +127,7 @@ impl Core {
             self.live.set_durable(state.txn);
         }
         hooks::reach(Moment::Pinned);
-        self.mapping.follow().map_err(|e| self.flush_error("mapping the pages", e))?;
+        self.map_all()?;
         self.count_data(&state);
         self.live.set_odd(Mark::Checkpoint);
         if paced {
@@ -207,6 +207,16 @@ impl Core {
         let wanted = 2 * self.page_size as u64;
         let prepared = self.mapping.prefault_meta_pages();
         prepared.map_err(|e| Error::io("preparing the meta pages for writing", &self.path, e).with_wanted(wanted))
+    }
+
+    /// Maps what the latest state needs, to flush it and to store a meta page (P11). Another process
+    /// may have made the file ready for stores and longer.
+    pub(super) fn map_all(&self) -> Result<()> {
+        let mapped = self.mapping.follow().and_then(|()| match self.mapping.is_written_to() {
+            true => self.mapping.ready_to_write(),
+            false => Ok(()),
+        });
+        mapped.map_err(|e| self.flush_error("mapping the file", e))
     }
 
     /// Flushes all pages of the file up to the page count of a state, except the meta pages.

@@ -80,7 +80,7 @@ impl Core {
         };
         if before.durable_meta.txn < state.txn {
             self.live.set_odd(Mark::Checkpoint);
-            self.mapping.follow().map_err(|e| self.flush_error("mapping the pages", e))?;
+            self.map_all()?;
             self.flush_pages(&state)?;
             self.check_whole(&state)?;
             self.store_meta_page(&state, slot)?;
