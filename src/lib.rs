@@ -119,8 +119,8 @@ pub use crate::txn::read::snapshot::ReadTxn;
 pub use crate::txn::write::commit::{Durability, PendingCommit};
 pub use crate::txn::write::txn::WriteTxn;
 pub use db::{
-    inspect, CheckReport, CompactReport, Db, Finding, Options, RecoverReport, SalvageReport, SalvagedTable, Stats,
-    TableLoss,
+    inspect, CheckReport, CompactReport, Db, Finding, Options, ReaderInfo, RecoverReport, SalvageReport, SalvagedTable,
+    Stats, TableLoss,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;

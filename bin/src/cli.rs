@@ -52,6 +52,8 @@ enum Verb {
     Salvage(cmd::salvage::Args),
     /// List the tables with their types, or create a table
     Tables(cmd::tables::Args),
+    /// List the live read transactions of all processes
+    Readers(cmd::readers::Args),
     /// Print the meta pages, or the header of a page
     Page(cmd::page::Args),
     /// Measure the speed of a database on a disk
@@ -78,6 +80,7 @@ impl Cli {
             Verb::Recover(args) => args.run(),
             Verb::Salvage(args) => args.run(),
             Verb::Tables(args) => args.run(),
+            Verb::Readers(args) => args.run(),
             Verb::Page(args) => args.run(),
             Verb::Bench(args) => args.run(),
             Verb::Torture(args) => args.run(),

@@ -5,6 +5,7 @@
 //! ```text
 //! options   options for opening
 //! stats     sizes and counts
+//! readers   the live read transactions
 //! check     verifies every page, and that each is in use or free
 //! compact   copies a state to a new file with full pages
 //! recover   goes back to a whole state
@@ -18,6 +19,7 @@ mod compact;
 mod copy;
 pub mod inspect;
 mod options;
+mod readers;
 mod recover;
 mod salvage;
 mod stats;
@@ -37,6 +39,7 @@ use crate::txn::write::txn::WriteTxn;
 pub use check::{CheckReport, Finding};
 pub use compact::CompactReport;
 pub use options::Options;
+pub use readers::ReaderInfo;
 pub use recover::{RecoverReport, TableLoss};
 pub use salvage::{SalvageReport, SalvagedTable};
 pub use stats::Stats;
@@ -60,9 +63,10 @@ pub use stats::Stats;
 /// ```
 ///
 /// The file is closed when the last handle and the last transaction are dropped. Opening the same
-/// file again in one process gives another handle to the same database. One process may have a
-/// database open for writing, or any number may have it open read-only; others get
-/// [`Error::Locked`] at once.
+/// file again in one process gives another handle to the same database. Any number of processes may
+/// have a database open. They read beside each other, take turns at writing, and share flushes. For
+/// that they use a small file beside it, `<name>-lock`; see
+/// [`Options::exclusive`](crate::Options::exclusive) for a process that wants the file alone.
 ///
 /// A thread that uses a database needs 64 KiB of stack, besides what your own codecs use.
 ///
@@ -80,7 +84,7 @@ impl Db {
     ///
     /// # Errors
     /// `NotADatabase`, `NewerVersion`, `EmptyFile`, `Truncated` or `Corrupt` for files that cannot
-    /// be used, `Locked` if another process has it open, `Permission`, `DiskFull` or `Io` from the
+    /// be used, `Locked` if another process has it open and cannot share it, `Permission`, `DiskFull` or `Io` from the
     /// kernel. A refused file is not changed.
     pub fn open(path: impl AsRef<Path>) -> Result<Db> {
         Options::new().open(path)
@@ -278,6 +282,17 @@ impl Db {
     /// read.
     pub fn stats(&self) -> Result<Stats> {
         stats::of(&self.begin_read()?)
+    }
+
+    /// The live read transactions of all processes, oldest state first: process, age, state, label,
+    /// and how much of the file each keeps from being used again.
+    ///
+    /// # Errors
+    /// As [`stats`](Db::stats).
+    pub fn readers(&self) -> Result<Vec<ReaderInfo>> {
+        let txn = self.begin_read()?;
+        txn.set_label(readers::LISTING);
+        readers::of(&txn)
     }
 
     /// Remarks about the meta pages, as in [`CheckReport::remarks`], without a whole check. During

@@ -34,8 +34,14 @@ pub struct Stats {
     pub tables: u64,
     /// Entries of all tables.
     pub entries: u64,
-    /// Live read transactions of this process, not counting the one of this call.
+    /// Live read transactions of all processes, not counting the one of this call.
+    /// [`Db::readers`](crate::Db::readers) lists them.
     pub readers: u64,
+    /// Processes that have the database open, this one included.
+    pub processes: u64,
+    /// Why other processes cannot open the database while this one has it open, if that was not
+    /// asked for: the lock file cannot be made.
+    pub why_exclusive: Option<String>,
     /// Bytes of the file that the newest state uses: its pages, free ones included.
     pub used_bytes: u64,
     /// Bytes of the file that are mapped. Like the file itself, the mapping is longer than the
@@ -83,6 +89,8 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Stats> {
         tables: tables.len() as u64,
         entries: tables.iter().fold(0, |sum, (_, record)| record.root.entries.saturating_add(sum)),
         readers: env.readers.count().saturating_sub(1),
+        processes: env.other_processes().len() as u64 + 1,
+        why_exclusive: env.lock.as_ref().and_then(|lock| lock.why_exclusive()).map(str::to_string),
         used_bytes: state.page_count * env.page_size as u64,
         mapped_bytes: env.mapping.read_map().len_bytes(),
         reserved_bytes: env.mapping.reserved_bytes(),

@@ -196,7 +196,7 @@ mod tests {
 
     fn line() -> RecordLine {
         let memory = Arc::new(RecordMemory::private(LINE_WORDS));
-        memory.fill(FREE);
+        memory.iter().for_each(|word| word.store(FREE, Ordering::Relaxed));
         RecordLine::of(&memory, 0)
     }
 

@@ -156,13 +156,6 @@ pub(crate) fn lengthen(file: &File, words: usize) -> io::Result<()> {
     }
 }
 
-impl RecordMemory {
-    /// Stores a value to all words.
-    pub(crate) fn fill(&self, value: u64) {
-        self.iter().for_each(|word| word.store(value, Ordering::SeqCst));
-    }
-}
-
 /// A number below 2^48 as the word at an index holds it.
 #[inline]
 pub(crate) fn tagged(index: usize, value: u64) -> u64 {

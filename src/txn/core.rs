@@ -208,7 +208,9 @@ impl Core {
         let mut cause = match self.poison.get() {
             Some(cause) => cause.clone(),
             None if self.mapping.is_faulted() => fault(),
-            None if self.live.is_damaged() => "the lock file was cut or overwritten while it was in use".into(),
+            None if self.live.is_damaged() => {
+                "the live records were overwritten, or the lock file was cut, while the database was open".into()
+            }
             None => self.live.poison_cause(),
         };
         if let Some(lock) = self.lock.as_ref().filter(|_| self.is_member()) {

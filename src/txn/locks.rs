@@ -110,11 +110,6 @@ impl NamedLock {
         !self.is_held.load(Ordering::Relaxed)
     }
 
-    /// Whether another process holds the lock at this moment.
-    pub(crate) fn is_held_by_others(&self) -> bool {
-        self.between.as_ref().is_some_and(ProcessLock::is_held_by_others)
-    }
-
     fn held<'l>(&'l self, guard: MutexGuard<'l, ()>) -> NamedGuard<'l> {
         self.is_held.store(true, Ordering::Relaxed);
         #[cfg(debug_assertions)]

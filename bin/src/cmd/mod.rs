@@ -11,6 +11,7 @@ pub(crate) mod get;
 pub(crate) mod load;
 pub(crate) mod page;
 pub(crate) mod put;
+pub(crate) mod readers;
 pub(crate) mod recover;
 pub(crate) mod salvage;
 pub(crate) mod scan;

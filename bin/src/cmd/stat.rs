@@ -49,7 +49,7 @@ impl Args {
     }
 }
 
-fn figures_of(stats: &Stats) -> [(&'static str, Value); 15] {
+fn figures_of(stats: &Stats) -> [(&'static str, Value); 17] {
     [
         ("format_version", json!(stats.format_version)),
         ("uuid", json!(uuid_text(&stats.uuid))),
@@ -62,10 +62,12 @@ fn figures_of(stats: &Stats) -> [(&'static str, Value); 15] {
         ("txn", json!(stats.txn)),
         ("tables", json!(stats.tables)),
         ("entries", json!(stats.entries)),
+        ("processes", json!(stats.processes)),
         ("readers", json!(stats.readers)),
         ("used_bytes", json!(stats.used_bytes)),
         ("mapped_bytes", json!(stats.mapped_bytes)),
         ("reserved_bytes", json!(stats.reserved_bytes)),
+        ("log_pages", json!(stats.log_pages)),
     ]
 }
 

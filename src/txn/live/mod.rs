@@ -129,10 +129,6 @@ impl Live {
         self.faults.is_set()
     }
 
-    pub(crate) fn faults(&self) -> &RecordFaults {
-        &self.faults
-    }
-
     #[inline]
     fn word(&self, index: usize) -> &AtomicU64 {
         &self.memory[index]

@@ -347,7 +347,11 @@ fn describe(holders: &[lock_holder::Holder]) -> String {
         named.push(format!("{more} more"));
     }
     let verb = if holders.len() == 1 { "has" } else { "have" };
-    let how = if holders.iter().any(|holder| holder.writes) { " alone (by option, or because it cannot make the lock file '<name>-lock')" } else { "" };
+    let how = if holders.iter().any(|holder| holder.writes) {
+        " alone (by option, or because it cannot make the lock file '<name>-lock')"
+    } else {
+        ""
+    };
     format!("{} {verb} it open{how}", named.join(", "))
 }
 

@@ -12,13 +12,16 @@
 
 use crate::hooks::{self, Moment};
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
+use crate::ids::TxnId;
 use crate::mapping::owned_cell::CellOwner;
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
+use crate::sys::clock;
 use crate::tree::{self, Cursor, Tree};
 use crate::txn::env::Env;
 use crate::txn::read::open_table::OpenTable;
@@ -57,27 +60,16 @@ impl ReadPool {
         self.env.check_process()?;
         self.env.check_poison()?;
         let live = &self.env.live;
-        let mut txn = live.published_txn();
+        let txn = live.published_txn();
         hooks::note(txn.0);
         hooks::reach(Moment::ReaderBeginning);
         let take = |index| CellOwner::take(self.pooled_slot(index), |pooled| &pooled.slot, txn.0);
         let mut slot = self.env.readers.take(take).ok_or_else(|| self.no_free_slot())?;
         hooks::reach(Moment::ReaderShown);
-        // Mostly this txn is still the published one, and the cache of the slot belongs to it.
-        while !slot.is_of(txn) || live.published_txn() != txn {
-            let state = live.published();
-            if live.is_damaged() {
-                self.env.check_poison()?;
-            }
-            if state.txn == txn {
-                slot.get_mut().set_state(&state);
-                break;
-            }
-            txn = state.txn;
-            slot.show(txn.0);
-        }
-        let set = slot.get_mut().set_pages(self.env.page_size, &self.env.mapping);
-        set.map_err(|e| Error::io("mapping the file", self.env.path(), e))?;
+        let notes = slot.notes();
+        notes[NOTE_BEGUN].store(clock::coarse_millis(), Ordering::Relaxed);
+        notes[NOTE_LABEL].store(0, Ordering::Relaxed);
+        self.env.show_published(&mut slot, txn)?;
         Ok(ReadTxn { snapshot: Arc::new(Snapshot { slot }) })
     }
 
@@ -98,6 +90,35 @@ impl ReadPool {
         }
     }
 }
+
+impl Env {
+    /// Makes a slot, which shows `txn`, one of the published state.
+    #[inline]
+    fn show_published(&self, slot: &mut CellOwner<PooledSlot, SlotCache>, mut txn: TxnId) -> Result<()> {
+        let live = &self.live;
+        // Mostly this txn is still the published one, and the cache of the slot belongs to it.
+        while !slot.is_of(txn) || live.published_txn() != txn {
+            let state = live.published();
+            if live.is_damaged() {
+                self.check_poison()?;
+            }
+            if state.txn == txn {
+                slot.get_mut().set_state(&state);
+                break;
+            }
+            txn = state.txn;
+            slot.show(txn.0);
+        }
+        let set = slot.get_mut().set_pages(self.page_size, &self.mapping);
+        set.map_err(|e| Error::io("mapping the file", self.path(), e))
+    }
+}
+
+/// The notes in a slot: when its transaction began, and its label.
+pub(crate) const NOTE_BEGUN: usize = 0;
+pub(crate) const NOTE_LABEL: usize = 1;
+/// The most bytes that a label may have.
+pub(crate) const LABEL_BYTES_MAX: usize = 64;
 
 /// A read transaction: one unchanging state of the database.
 ///
@@ -129,6 +150,57 @@ impl ReadTxn {
     /// The number of the transaction whose state this is.
     pub fn txn_id(&self) -> u64 {
         self.state().txn.0
+    }
+
+    /// Moves this transaction to the newest committed state. Clones of it stay at theirs. Returns
+    /// whether the state has changed.
+    ///
+    /// A program that reads for long gives pages back by this, and needs no new transaction.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// const HITS: Table<&str, u64> = Table::new("hits");
+    ///
+    /// let mut txn = db.begin_read()?;
+    /// db.write(|txn| txn.table(HITS)?.insert("/", 1).map(drop))?;
+    /// assert_eq!(txn.table(HITS)?.get("/")?, None);
+    /// txn.refresh()?;
+    /// assert_eq!(txn.table(HITS)?.get("/")?, Some(1));
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Db::begin_read`](crate::Db::begin_read). After an error, drop the transaction.
+    pub fn refresh(&mut self) -> Result<bool> {
+        self.check_process()?;
+        let (before, env) = (self.state().txn, Arc::clone(&self.snapshot.slot.keeper().env));
+        env.check_poison()?;
+        let published = env.live.published_txn();
+        if published == before {
+            return Ok(false);
+        }
+        match Arc::get_mut(&mut self.snapshot) {
+            // The slot shows the old state until the new one is known.
+            Some(Snapshot { slot }) => {
+                slot.show(published.0);
+                slot.notes()[NOTE_BEGUN].store(clock::coarse_millis(), Ordering::Relaxed);
+                env.show_published(slot, published)?;
+            }
+            None => *self = ReadPool::new(env).begin()?,
+        }
+        Ok(true)
+    }
+
+    /// Names this transaction and its clones for [`Db::readers`](crate::Db::readers), with at most 64
+    /// bytes; the rest is left out.
+    pub fn set_label(&self, label: &str) {
+        let end = (0..=label.len().min(LABEL_BYTES_MAX)).rev().find(|&end| label.is_char_boundary(end)).unwrap_or(0);
+        let mut bytes = [0; LABEL_BYTES_MAX];
+        bytes[..end].copy_from_slice(&label.as_bytes()[..end]);
+        for (word, bytes) in self.snapshot.slot.notes()[NOTE_LABEL..].iter().zip(bytes.chunks_exact(8)) {
+            word.store(u64::from_le_bytes(bytes.try_into().unwrap_or_default()), Ordering::Relaxed);
+        }
     }
 
     #[inline]
