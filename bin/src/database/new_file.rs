@@ -1,6 +1,7 @@
 //! Databases that a verb creates.
 //!
-//! A verb that fails before its first commit removes the database that it created. A verb that
+//! A verb that fails before its first commit removes the database that it created. So it has the new
+//! file alone until it ends: no other process can have written to a file that is removed. A verb that
 //! writes a copy of a database (`compact`, `salvage`) shows its progress and stops at SIGINT.
 
 use std::fs;
@@ -8,7 +9,7 @@ use std::io;
 use std::ops::{ControlFlow, Deref};
 use std::path::{Path, PathBuf};
 
-use mapleaf::{Db, Error, ErrorKind};
+use mapleaf::{Db, Error, ErrorKind, Options};
 
 use crate::exit::{best_effort, Exit, Failure};
 use crate::terminal::interrupt;
@@ -38,7 +39,7 @@ impl WritableDb {
     }
 
     fn create(path: &Path) -> Result<WritableDb, Failure> {
-        let db = Db::open(path).map_err(|error| not_created(path, error))?;
+        let db = Options::new().exclusive(true).open(path).map_err(|error| not_created(path, error))?;
         let txn = db.stats().map_err(|error| Failure::of_database(error, path))?.txn;
         // If `path` is a link, the file that it leads to is removed, and not the link.
         let created = fs::canonicalize(path).ok().map(|path| CreatedDb { path, txn });

@@ -7,9 +7,10 @@
 //! Invariants:
 //!   LOCKFILE-1  the file is created and reset only inside the gate, while no member is alive (P4).
 //!   LOCKFILE-2  it gets the rights of the data file, and no more.
-//!   LOCKFILE-3  a file of another program is not changed.
+//!   LOCKFILE-3  a file of another program is not changed, nor one that members of another data file
+//!               use: they hold a lock on it (P3).
 //!
-//! Failure: `io::Error` of the kernel.
+//! Failure: `io::Error` of the kernel; `Locked` for a lock file that others use.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,12 +21,14 @@ use std::sync::Arc;
 
 use crate::error::best_effort;
 use crate::mapping::{file, lengthen, RecordFaults, RecordMemory};
+use crate::sys::locks::{self, LockKind};
 use crate::sys::rights::FileRights;
-use crate::sys::{descriptor, file_calls, locks};
+use crate::sys::{descriptor, file_calls};
 use crate::txn::live::layout::{
     DEVICE, INODE, LAYOUT, LAYOUT_VALUE, MAGIC, MAGIC_VALUE, READER_PAGES, READER_PAGE_WORDS, SESSION, SHARED_WORDS,
 };
 use crate::txn::live::Live;
+use crate::txn::processes::descriptor::LockDescriptor;
 use crate::txn::processes::presence::FileId;
 
 /// An open lock file.
@@ -36,6 +39,8 @@ pub(crate) struct LockFile {
     faults: RecordFaults,
     /// Whether an access that the kernel cannot serve becomes an error.
     guarded: bool,
+    /// Holds the lock of a member on the lock file. Nothing is mapped from it (P1).
+    holder: LockDescriptor,
 }
 
 /// The path of the lock file of a data file.
@@ -65,7 +70,23 @@ impl LockFile {
                 best_effort(rights.give_to(&file));
             }
         }
-        Ok(LockFile { file, id: (status.device, status.inode), faults: RecordFaults::default(), guarded })
+        let id = (status.device, status.inode);
+        let holder = LockDescriptor::open(&path, id, false).map_err(|e| io::Error::other(e.to_string()))?;
+        Ok(LockFile { file, id, faults: RecordFaults::default(), guarded, holder })
+    }
+
+    /// Whether members of another data file use the lock file: the data file was renamed, or
+    /// replaced by another one.
+    pub(crate) fn is_used(&self) -> io::Result<bool> {
+        Ok(!self.holder.try_lock(locks::PRESENCE, LockKind::Exclusive)?)
+    }
+
+    /// Takes the lock of a member.
+    fn hold(&self) -> io::Result<()> {
+        match self.holder.try_lock(locks::PRESENCE, LockKind::Shared)? {
+            true => Ok(()),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     /// A number below [`locks::BINDINGS_COUNT`] that depends on device and inode of the lock file.
@@ -86,6 +107,7 @@ impl LockFile {
             }
         }
         lengthen(&self.file, SHARED_WORDS)?;
+        self.hold()?;
         let live = self.map()?;
         let header = live.memory();
         header[SESSION].store(0, Ordering::SeqCst);
@@ -101,6 +123,7 @@ impl LockFile {
         if file_calls::end_of(&self.file)? < SHARED_WORDS as u64 * 8 {
             return Ok(None);
         }
+        self.hold()?;
         let live = self.map()?;
         let is = |index: usize, value: u64| live.memory()[index].load(Ordering::SeqCst) == value;
         let ours = is(MAGIC, MAGIC_VALUE) && is(LAYOUT, LAYOUT_VALUE) && is(DEVICE, data.0) && is(INODE, data.1);

@@ -136,8 +136,13 @@ impl FileLock {
         if !matches!(self.kind, Kind::First) {
             return Ok(None);
         }
-        let made = LockFile::open(path, self.file(), true, wanted.fault_guard)
-            .and_then(|lock_file| lock_file.reset(self.id).map(|live| (lock_file, live)));
+        let opened = LockFile::open(path, self.file(), true, wanted.fault_guard);
+        if opened.as_ref().is_ok_and(|lock_file| lock_file.is_used().unwrap_or(true)) {
+            let by = "other processes use its lock file '<name>-lock' for another file, which had this name before; wait until \
+                      they have closed it";
+            return Err(Error::Locked { path: path.to_path_buf(), by: by.into() });
+        }
+        let made = opened.and_then(|lock_file| lock_file.reset(self.id).map(|live| (lock_file, live)));
         let (kind, live) = match made {
             Ok((lock_file, live)) => {
                 share_presence(path, &self.descriptor)?;
