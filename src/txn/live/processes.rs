@@ -129,10 +129,11 @@ impl Live {
         self.raise(CHUNKS, chunks as u64);
     }
 
-    /// The words of a process slot. `None` in private memory.
+    /// The words of a process slot. `None` in private memory, and for a number that is none of a
+    /// slot.
     fn slot(&self, index: usize) -> Option<&[AtomicU64]> {
-        let start = PROCESS_SLOTS + index * PROCESS_WORDS;
-        self.memory.get(start..start + PROCESS_WORDS).filter(|_| index < PROCESSES)
+        let start = PROCESS_SLOTS + Some(index).filter(|&index| index < PROCESSES)? * PROCESS_WORDS;
+        self.memory.get(start..start + PROCESS_WORDS)
     }
 
     /// Takes a process slot whose lock the caller has just got.

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::mapping::{RecordLine, RecordMemory, LINE_WORDS};
 use crate::sys::locks;
-use crate::txn::live::layout::READER_PAGE_WORDS;
+use crate::txn::live::layout::{PROCESSES, READER_PAGE_WORDS};
 use crate::txn::live::{Live, Process};
 use crate::txn::processes::descriptor::{LockDescriptor, ProcessLock};
 use crate::txn::processes::lock_file::LockFile;
@@ -159,6 +159,10 @@ impl ReaderPages {
     fn is_dead(&self, owner: u64) -> bool {
         let Some(SharedPages { descriptor, own, .. }) = &self.shared else { return false };
         let (index, generation) = Process::of_owner(owner);
+        if index >= PROCESSES {
+            // Another program has overwritten it. The page is not used again in this session.
+            return false;
+        }
         if index == own.index {
             return generation != own.generation;
         }
