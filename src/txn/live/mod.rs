@@ -62,6 +62,9 @@ pub(crate) struct Live {
     memory: Arc<RecordMemory>,
     faults: RecordFaults,
     length: FileLength,
+    /// Whether other processes, and so other programs, may store to the memory. Then longer records
+    /// have checksums.
+    is_shared: bool,
 }
 
 impl Live {
@@ -73,15 +76,16 @@ impl Live {
 
     /// Records in private memory, without a state yet.
     pub(crate) fn private() -> Live {
-        let live = Live::over(Arc::new(RecordMemory::private(PRIVATE_WORDS)), RecordFaults::default());
+        let memory = Arc::new(RecordMemory::private(PRIVATE_WORDS));
+        let live = Live { is_shared: false, ..Live::over(memory, RecordFaults::default()) };
         live.clear();
         live
     }
 
-    /// Records in this memory, as they are.
+    /// Records in memory that processes share, as they are.
     pub(crate) fn over(memory: Arc<RecordMemory>, faults: RecordFaults) -> Live {
         let length = FileLength::new(&memory, LENGTH);
-        Live { memory, faults, length }
+        Live { memory, faults, length, is_shared: true }
     }
 
     /// Makes all records those of a session that has no state yet.
@@ -158,6 +162,12 @@ impl Live {
         self.word(index).fetch_max(tagged(index, value), Ordering::SeqCst);
     }
 
+    /// The checksum of a longer record. In private memory there is none.
+    #[inline]
+    fn checksum(&self, words: &[u64]) -> u64 {
+        if self.is_shared { checksum(words) } else { 0 }
+    }
+
     fn entry(&self, txn: TxnId) -> &[AtomicU64] {
         let start = RING + (txn.0 % STATES) as usize * ENTRY_WORDS;
         &self.memory[start..start + ENTRY_WORDS]
@@ -174,7 +184,7 @@ impl Live {
         for (word, value) in entry[1..].iter().zip(words) {
             word.store(value, Ordering::Relaxed);
         }
-        entry[1 + STATE_WORDS].store(checksum(&words), Ordering::Relaxed);
+        entry[1 + STATE_WORDS].store(self.checksum(&words), Ordering::Relaxed);
         entry[ENTRY_WORDS - 1].store(state.txn.0, Ordering::Release);
     }
 
@@ -193,7 +203,7 @@ impl Live {
         fence(Ordering::Acquire);
         // This word is loaded last, because a writer that refills the entry stores it first.
         let is_whole = entry[0].load(Ordering::Relaxed) == txn.0;
-        (is_whole && sum == checksum(&words)).then(|| State::from_words(&words))
+        (is_whole && sum == self.checksum(&words)).then(|| State::from_words(&words))
     }
 
     /// Returns the state whose txn a word holds. The word changes before the ring can lose that
@@ -264,7 +274,7 @@ impl Live {
             let sum = copy[CHECKPOINT_WORDS].load(Ordering::Relaxed);
             fence(Ordering::Acquire);
             if self.load(CHECKPOINT) == counter {
-                if sum != checksum(&words) {
+                if sum != self.checksum(&words) {
                     self.faults.set(CHECKPOINT);
                 }
                 return Checkpoint::from_words(&words);
@@ -289,7 +299,7 @@ impl Live {
         fill(0..checkpoint::IN_DOUBT + 1);
         hooks::reach(Moment::Filling);
         fill(checkpoint::IN_DOUBT + 1..CHECKPOINT_WORDS);
-        copy[CHECKPOINT_WORDS].store(checksum(&words), Ordering::Relaxed);
+        copy[CHECKPOINT_WORDS].store(self.checksum(&words), Ordering::Relaxed);
         name();
     }
 

@@ -138,7 +138,7 @@ impl FileLock {
         }
         let opened = LockFile::open(path, self.file(), true, wanted.fault_guard);
         if opened.as_ref().is_ok_and(|lock_file| lock_file.is_used().unwrap_or(true)) {
-            let by = "other processes use its lock file '<name>-lock' for another file, which had this name before; wait until \
+            let by = "its lock file '<name>-lock' is in use for another file, which had this name before; wait until \
                       they have closed it";
             return Err(Error::Locked { path: path.to_path_buf(), by: by.into() });
         }

@@ -93,7 +93,7 @@ impl ReadPool {
 
 impl Env {
     /// Makes a slot, which shows `txn`, one of the published state.
-    #[inline]
+    #[inline(always)]
     fn show_published(&self, slot: &mut CellOwner<PooledSlot, SlotCache>, mut txn: TxnId) -> Result<()> {
         let live = &self.live;
         // Mostly this txn is still the published one, and the cache of the slot belongs to it.

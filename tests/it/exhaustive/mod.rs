@@ -165,7 +165,7 @@ fn a_search_finds_each_rule_that_is_left_out() {
     let full = Scenario { before: &[Immediate; 4], ..all("log space", &[&[Immediate, Immediate], &[Immediate]]) };
     let failing = all("failed append", &[&[FailsToAppend], &[Immediate]]);
     let mutants = [
-        (Mutant::NamedBeforeWhole, stopping("P5", &[&[Checkpoint], &[Immediate, Checkpoint]]), "overwritten"),
+        (Mutant::NamedBeforeWhole, stopping("P5", &[&[Checkpoint], &[Immediate, Checkpoint]]), "both meta pages"),
         (Mutant::RingOverrun, ring, "ring has lost"),
         (Mutant::UnpublishedReused, all("P7", &[&[Unawaited, Unawaited, Unawaited], &[Read]]), "R5"),
         (Mutant::FlushedPageRewritten, TWO, "power cut"),

@@ -154,7 +154,7 @@ impl Search {
     fn begin(&mut self) -> Execution {
         std::fs::write(&self.path, &self.file).expect("the file");
         set_mutant(None);
-        let options = Options::new().sync_interval(None).window_size(16 << 20);
+        let options = Options::new().exclusive(true).sync_interval(None).window_size(16 << 20);
         let before = self.path_taken.is_empty().then(|| Mutex::new((Disk::durable(&self.file), self.path.clone())));
         let file_bytes = ((48 + 8 * self.scenario.before.len()) * PAGE) as u64;
         self.seam = Arc::new(Seam { before, file_bytes });

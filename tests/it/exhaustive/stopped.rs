@@ -196,7 +196,7 @@ fn stop_at(
     mutant: Option<Mutant>,
 ) -> std::result::Result<bool, String> {
     std::fs::write(path, file).expect("the file");
-    let options = Options::new().sync_interval(None).window_size(16 << 20);
+    let options = Options::new().exclusive(true).sync_interval(None).window_size(16 << 20);
     let db = open_with_hooks(options, path, Arc::new(Events)).expect("opened");
     let (txn, entries) = visible(&db).expect("read");
     let book: Shared = Arc::new(Mutex::new(Book::new(txn, entries)));
