@@ -290,7 +290,7 @@ fn a_read_only_handle_refuses_to_write_and_changes_nothing() {
         assert_eq!(refused.kind(), ErrorKind::Usage);
         assert!(refused.to_string().contains("read-only"), "{refused}");
     }
-    let locked = Db::open(&path).expect_err("this process reads it");
+    let locked = Options::new().exclusive(true).open(&path).expect_err("this process reads it");
     assert_eq!(locked.kind(), ErrorKind::Locked, "{locked}");
     assert!(db.check().expect("check").is_clean());
     drop(db);
@@ -338,7 +338,7 @@ fn opening_and_refusing_race_with_closing_without_a_deadlock() {
         std::thread::spawn(move || {
             let mut rng = Rng::new(thread);
             while !stop.load(Ordering::Relaxed) {
-                match Options::new().read_only(thread != 0).open(&path) {
+                match Options::new().read_only(thread == 1).exclusive(thread == 0).open(&path) {
                     Ok(db) => {
                         let until = Instant::now() + Duration::from_micros(rng.below(60));
                         while Instant::now() < until {}

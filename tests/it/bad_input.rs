@@ -10,6 +10,7 @@ use mapleaf::testing::without_log;
 use mapleaf::{Db, Error, ErrorKind, Options, PageId, Table};
 
 use crate::reexec::{self, Process};
+use crate::support::names_beside_locks;
 use crate::workload::{fast_dir, long, History, Rng};
 
 const T: Table<&[u8], &[u8]> = Table::new("t");
@@ -40,8 +41,7 @@ fn refused_bytes(bytes: &[u8], kind: ErrorKind) -> Error {
     let path = dir.path().join("file");
     std::fs::write(&path, bytes).expect("to write it");
     let e = refused(&path, kind);
-    let names = std::fs::read_dir(dir.path()).expect("the directory").count();
-    assert_eq!(names, 1, "nothing appears beside a refused file");
+    assert_eq!(names_beside_locks(dir.path(), &[]), ["file"], "nothing appears beside a refused file");
     e
 }
 
@@ -482,9 +482,7 @@ fn a_directory_that_takes_new_files_and_cannot_be_read_gets_a_database() {
     set_mode(&inner, 0o333);
     let Some(said) = as_nobody(&inner.join("new")) else { return };
     assert_eq!(kinds(&said), ["opened"; 4], "{said:?}");
-    let names: Vec<_> =
-        std::fs::read_dir(&inner).expect("root reads it").map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["new"], "nothing else is left");
+    assert_eq!(names_beside_locks(&inner, &["new"]), ["new"], "nothing else is left");
 }
 
 #[test]
@@ -529,53 +527,74 @@ fn holder(path: &Path, how: &str) -> Process {
 #[test]
 fn holding_child() {
     let Some(arguments) = reexec::arguments() else { return };
-    let db = Options::new().read_only(arguments[1] == "read").open(&arguments[0]).expect("open");
+    let options = Options::new().read_only(arguments[1] == "read").exclusive(arguments[1] == "alone");
+    let db = options.open(&arguments[0]).expect("open");
     reexec::answer("open");
     reexec::listen();
     drop(db);
 }
 
 #[test]
-fn processes_can_share_a_file_only_for_reading() {
+fn processes_share_a_file_unless_one_opens_it_exclusively() {
     let (bytes, history) = database(4096, 3);
     let dir = fast_dir();
     let path = dir.path().join("shared");
     std::fs::write(&path, &bytes).expect("to write it");
     let unchanged = || assert!(std::fs::read(&path).expect("the file")[..bytes.len()] == bytes, "changed");
     let read_only = || Options::new().read_only(true).open(&path);
+    let alone = || Options::new().exclusive(true).open(&path);
+    let is_locked = |refused: Result<Db, Error>, holders: &[&Process]| {
+        let e = refused.expect_err("not beside another process");
+        assert_eq!(e.kind(), ErrorKind::Locked);
+        for holder in holders {
+            assert!(e.to_string().contains(&format!("process {} (", holder.number())), "{e}");
+        }
+    };
 
     let writer = holder(&path, "write");
-    for e in [Db::open(&path).expect_err("writer and writer"), read_only().expect_err("writer and reader")] {
-        assert_eq!(e.kind(), ErrorKind::Locked);
-        assert!(e.to_string().contains(&format!("process {} (", writer.number())), "{e}");
-    }
+    history.judge(&Db::open(&path).expect("writer and writer")).expect("whole");
+    history.judge(&read_only().expect("writer and reader")).expect("whole");
+    is_locked(alone(), &[&writer]);
     unchanged();
     writer.finish();
     unchanged();
 
     let readers = [holder(&path, "read"), holder(&path, "read")];
     history.judge(&read_only().expect("reader and reader")).expect("whole");
-    assert_eq!(Db::open(&path).expect_err("reader and writer").kind(), ErrorKind::Locked);
+    history.judge(&Db::open(&path).expect("reader and writer")).expect("whole");
+    is_locked(alone(), &[&readers[0], &readers[1]]);
     unchanged();
     readers.into_iter().for_each(Process::finish);
 
-    // A process that dies takes its lock with it.
-    let mut writer = holder(&path, "write");
-    writer.kill();
-    history.judge(&Db::open(&path).expect("the lock is gone")).expect("whole");
+    let exclusive = holder(&path, "alone");
+    for refused in [Db::open(&path), read_only(), alone()] {
+        is_locked(refused, &[&exclusive]);
+    }
+    unchanged();
+    exclusive.finish();
+    unchanged();
+
+    // A process that dies takes its locks with it.
+    for how in ["write", "read", "alone"] {
+        let mut other = holder(&path, how);
+        other.kill();
+        history.judge(&alone().expect("the locks are gone")).expect("whole");
+    }
 }
 
 #[test]
-fn in_one_process_a_read_only_database_cannot_be_reopened_for_writing() {
+fn in_one_process_a_read_only_handle_stays_read_only_beside_handles_that_write() {
     let (bytes, history) = database(4096, 3);
     let dir = fast_dir();
     let path = dir.path().join("shared");
     std::fs::write(&path, &bytes).expect("to write it");
     let reader = Options::new().read_only(true).open(&path).expect("open");
-    assert_eq!(Db::open(&path).expect_err("read-only here").kind(), ErrorKind::Locked);
+    let writer = Db::open(&path).expect("a second member");
     assert_eq!(reader.begin_write().expect_err("read-only").kind(), ErrorKind::Usage);
+    history.commit_next(&writer).expect("commit");
+    history.judge(&reader).expect("sees the commit");
+    assert_eq!(reader.begin_write().expect_err("still read-only").kind(), ErrorKind::Usage);
     drop(reader);
-    let writer = Db::open(&path).expect("open");
     let reader = Options::new().read_only(true).open(&path).expect("shares what is open");
     assert_eq!(reader.begin_write().expect_err("read-only").kind(), ErrorKind::Usage);
     history.commit_next(&writer).expect("commit");

@@ -11,7 +11,7 @@ use mapleaf::{testing, Db, Error, ErrorKind, Options, ReadTxn, Table};
 use tempfile::TempDir;
 
 use crate::reexec;
-use crate::support::{assert_clean, bytes, long, seed};
+use crate::support::{assert_clean, bytes, long, names_beside_locks, remove_database, seed};
 use crate::workload::{fast_dir, History, Rng};
 
 const PAGE: usize = 4096;
@@ -21,12 +21,7 @@ const PAGE: usize = 4096;
 const OTHER_PAGES: u64 = 4;
 
 fn names(dir: &TempDir) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(dir.path())
-        .expect("listed")
-        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
-        .collect();
-    names.sort();
-    names
+    names_beside_locks(dir.path(), &["made.mapleaf"])
 }
 
 /// No commit takes this long; a test that waits longer fails.
@@ -65,8 +60,9 @@ fn the_copy_after_many_transactions_holds_the_newest_state() {
         assert_eq!(stats.free_pages + stats.pending_pages, 0, "seed {seed}, round {round}: {stats:?}");
         assert_ne!(stats.uuid, before.uuid);
         drop(copy);
-        assert_eq!(names(&dir), ["made.mapleaf", "out.mapleaf"]);
-        std::fs::remove_file(&out).expect("removed");
+        let databases = ["made.mapleaf", "out.mapleaf"];
+        assert_eq!(names_beside_locks(dir.path(), &databases), databases);
+        remove_database(&out);
     }
 }
 
@@ -143,7 +139,7 @@ fn codecs_and_empty_tables_are_kept() {
     let empty = db.compact_to(&out).expect("an empty one");
     assert_eq!((empty.tables, empty.entries, empty.bytes_after), (0, 0, 2 * PAGE as u64));
     assert_clean(&Db::open_existing(&out).expect("opens"));
-    std::fs::remove_file(&out).expect("removed");
+    remove_database(&out);
     db.write(|txn| {
         txn.table(TYPED)?.insert(("width", 2), 3.25)?;
         txn.table(Table::<u64, &str>::new("empty")).map(drop)
@@ -282,7 +278,8 @@ fn damage_ends_the_compaction_and_leaves_no_file() {
             Ok(_) => {
                 let copy = Db::open_existing(&out).expect("opens");
                 history.holds(&copy, newest).unwrap_or_else(|e| panic!("seed {seed}, round {round}: {e}"));
-                std::fs::remove_file(&out).expect("removed");
+                drop(copy);
+                remove_database(&out);
                 copied += 1;
             }
             Err(e) => {
@@ -326,7 +323,7 @@ fn crafted_files_never_panic_or_give_wrong_entries() {
         match db.compact_to(&out) {
             Ok(_) => {
                 assert_clean(&Db::open_existing(&out).expect("opens"));
-                std::fs::remove_file(&out).expect("removed");
+                remove_database(&out);
                 copies += 1;
             }
             Err(e) => {
@@ -380,7 +377,7 @@ fn a_stopped_compaction_leaves_no_file() {
     .expect("compacts");
     assert!(told.len() > 5 && told.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{told:?}");
     assert_eq!((told[0], told[told.len() - 1]), ((0, 9000), (9000, 9000)));
-    std::fs::remove_file(&out).expect("removed");
+    remove_database(&out);
     for stop_at in 0..told.len() {
         let mut at = 0;
         let stopped = db.compact_to_with(&out, |_, _| {

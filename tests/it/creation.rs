@@ -9,15 +9,8 @@ use std::time::Duration;
 use mapleaf::{Db, ErrorKind, Options};
 
 use crate::reexec::{self, Process};
+use crate::support::{names_beside_locks, remove_database};
 use crate::workload::{fast_dir, long, Rng};
-
-fn names(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).expect("a directory");
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
 
 fn uuid(db: &Db) -> [u8; 16] {
     let stats = db.stats().expect("stats");
@@ -47,8 +40,8 @@ fn threads_that_create_the_same_file_share_it() {
         let seen = handles[7].read(|txn| Ok::<_, mapleaf::Error>(txn.bytes_table("t")?.len())).expect("read");
         assert_eq!(seen, 1);
         drop(handles);
-        assert_eq!(names(dir.path()), [name], "nothing is left over");
-        std::fs::remove_file(&path).expect("to remove it");
+        assert_eq!(names_beside_locks(dir.path(), &[&name]), [name.as_str()], "nothing is left over");
+        remove_database(&path);
     }
 }
 
@@ -112,8 +105,8 @@ fn open_child() {
     let Some(arguments) = reexec::arguments() else { return };
     reexec::answer("ready");
     while let Some(command) = reexec::listen() {
-        assert_eq!(command, "open");
-        match Db::open(&arguments[0]) {
+        assert!(["open", "open alone"].contains(&&*command), "{command}");
+        match Options::new().exclusive(command == "open alone").open(&arguments[0]) {
             Ok(db) => {
                 reexec::answer(&format!("opened {:?}", uuid(&db)));
                 reexec::listen();
@@ -126,17 +119,50 @@ fn open_child() {
     }
 }
 
-#[test]
-fn one_of_several_creating_processes_gets_the_file_and_the_others_find_it_locked() {
-    let dir = fast_dir();
-    let path = dir.path().join("shared.mapleaf");
-    let mut openers: Vec<Process> = (0..4).map(|_| opener(&path)).collect();
+fn four_openers(path: &Path) -> Vec<Process> {
+    let mut openers: Vec<Process> = (0..4).map(|_| opener(path)).collect();
     for opener in &mut openers {
         assert_eq!(opener.line().as_deref(), Some("ready"));
     }
+    openers
+}
+
+/// Lets all openers try at once.
+fn tell_all(openers: &mut [Process], command: &str) -> Vec<String> {
+    openers.iter_mut().for_each(|opener| opener.say(command));
+    openers.iter_mut().map(|opener| opener.line().expect("an answer")).collect()
+}
+
+#[test]
+fn processes_that_create_the_same_file_share_it() {
+    let dir = fast_dir();
+    let path = dir.path().join("shared.mapleaf");
+    let mut openers = four_openers(&path);
     for _ in 0..30 {
-        openers.iter_mut().for_each(|opener| opener.say("open"));
-        let said: Vec<String> = openers.iter_mut().map(|opener| opener.line().expect("an answer")).collect();
+        let said = tell_all(&mut openers, "open");
+        let db = Db::open(&path).expect("open beside the others");
+        let whole = format!("opened {:?}", uuid(&db));
+        assert!(said.iter().all(|said| *said == whole), "one database: {said:?}");
+        drop(db);
+        let locked = Options::new().exclusive(true).open(&path).expect_err("other processes have it");
+        assert_eq!(locked.kind(), ErrorKind::Locked);
+        assert_eq!(tell_all(&mut openers, "close"), ["closed"; 4]);
+        let db = Options::new().create(false).exclusive(true).open(&path).expect("no other process has it");
+        assert_eq!(format!("opened {:?}", uuid(&db)), whole);
+        drop(db);
+        assert_eq!(names_beside_locks(dir.path(), &["shared.mapleaf"]), ["shared.mapleaf"]);
+        remove_database(&path);
+    }
+    openers.into_iter().for_each(Process::finish);
+}
+
+#[test]
+fn one_of_several_processes_that_create_a_file_exclusively_gets_it_and_the_others_find_it_locked() {
+    let dir = fast_dir();
+    let path = dir.path().join("shared.mapleaf");
+    let mut openers = four_openers(&path);
+    for _ in 0..30 {
+        let said = tell_all(&mut openers, "open alone");
         let won: Vec<usize> = (0..4).filter(|&at| said[at].starts_with("opened")).collect();
         assert_eq!(won.len(), 1, "{said:?}");
         let locked = Db::open(&path).expect_err("another process has it");
@@ -146,8 +172,8 @@ fn one_of_several_creating_processes_gets_the_file_and_the_others_find_it_locked
         let db = Db::open_existing(&path).expect("open");
         assert_eq!(said[won[0]], format!("opened {:?}", uuid(&db)), "the winner's file is the one that stands");
         drop(db);
-        assert_eq!(names(dir.path()), ["shared.mapleaf"]);
-        std::fs::remove_file(&path).expect("to remove it");
+        assert_eq!(names_beside_locks(dir.path(), &["shared.mapleaf"]), ["shared.mapleaf"]);
+        remove_database(&path);
     }
     openers.into_iter().for_each(Process::finish);
 }
@@ -177,7 +203,9 @@ fn creation_that_is_killed_leaves_no_file_or_a_whole_one() {
         }
         let made: u64 = made.parse().expect("a number");
         let path = |n: u64| dir.path().join(format!("{n}.mapleaf"));
-        let left = names(dir.path());
+        let all = names_beside_locks(dir.path(), &[]);
+        let databases: Vec<&str> = all.iter().map(String::as_str).filter(|name| name.ends_with(".mapleaf")).collect();
+        let left = names_beside_locks(dir.path(), &databases);
         leftovers += left.iter().filter(|name| name.starts_with('.')).count();
         absent += u64::from(!path(made + 1).exists());
         for name in left.iter().filter(|name| !name.starts_with('.')) {
@@ -227,8 +255,8 @@ fn opening_a_link_to_a_missing_file_creates_that_file() {
     std::os::unix::fs::symlink("real/data.mapleaf", &link).expect("a link");
     let db = Db::open(&link).expect("open");
     uuid(&db);
-    assert_eq!(names(&dir.path().join("real")), ["data.mapleaf"]);
-    assert_eq!(names(dir.path()), ["link.mapleaf", "real"]);
+    assert_eq!(names_beside_locks(&dir.path().join("real"), &["data.mapleaf"]), ["data.mapleaf"]);
+    assert_eq!(names_beside_locks(dir.path(), &[]), ["link.mapleaf", "real"]);
     assert!(std::fs::symlink_metadata(&link).expect("the link").is_symlink());
     // The same file by its other name is the same database.
     assert_eq!(uuid(&Db::open(dir.path().join("real/data.mapleaf")).expect("open")), uuid(&db));
@@ -243,7 +271,7 @@ fn links_into_missing_folders_and_circular_links_are_refused() {
     std::os::unix::fs::symlink("circle", dir.path().join("circle")).expect("a link");
     assert_eq!(Db::open(dir.path().join("circle")).expect_err("a circle").kind(), ErrorKind::Io);
     assert_eq!(Db::open(dir.path().join("missing/a.mapleaf")).expect_err("no directory").kind(), ErrorKind::NotFound);
-    assert_eq!(names(dir.path()), ["circle", "link.mapleaf"]);
+    assert_eq!(names_beside_locks(dir.path(), &[]), ["circle", "link.mapleaf"]);
 }
 
 /// A name of the maximum length leaves no room for the suffix of a temporary name.

@@ -1,7 +1,7 @@
-//! A child after `fork` has copies of its parent's handles; the lock stays with the parent.
+//! A child after `fork` has copies of its parent's handles; the locks stay with the parent.
 
 use mapleaf::testing::in_forked_child;
-use mapleaf::{Db, ErrorKind, Table};
+use mapleaf::{Db, ErrorKind, Options, Table};
 
 use crate::reexec;
 use crate::workload::fast_dir;
@@ -27,8 +27,9 @@ fn forking_child() {
         let db = inherited.take().expect("the copy");
         assert_eq!(put(&db, 2).expect_err("a child").kind(), ErrorKind::Usage);
         drop(db);
-        // The parent still has the lock: dropping the copy did not release it.
-        assert_eq!(Db::open(&path).map(drop).expect_err("held by the parent").kind(), ErrorKind::Locked);
+        // The parent still has its locks: dropping the copy did not release them.
+        let alone = Options::new().exclusive(true).open(&path);
+        assert_eq!(alone.map(drop).expect_err("held by the parent").kind(), ErrorKind::Locked);
     }));
     let db = inherited.expect("the parent's own");
     assert_eq!(std::fs::metadata(&path).expect("the file").len(), len, "the child cut it");

@@ -272,10 +272,11 @@ fn surviving_child() {
     fill(&db, 1);
     let mut inherited = Some((db.begin_read().expect("begins"), db));
     in_forked_child(|| {
-        assert_eq!(Db::open(path).map(drop).expect_err("the parent lives").kind(), ErrorKind::Locked);
+        let alone = || Options::new().exclusive(true).open(path);
+        assert_eq!(alone().map(drop).expect_err("the parent lives").kind(), ErrorKind::Locked);
         reexec::answer("forked");
         assert_eq!(reexec::listen().as_deref(), Some("killed"));
-        let db = Db::open(path).expect("the lock went with the parent");
+        let db = alone().expect("the locks went with the parent");
         fill(&db, 2);
         let again = Db::open(path).expect("the same database, once more");
         drop(inherited.take());
@@ -292,11 +293,12 @@ fn a_child_holds_no_lock_and_can_open_the_file_after_its_parent_has_closed_it() 
     let mut child = reexec::start(reexec::command("inherited::surviving_child", &[&path]));
     assert_eq!(child.line().as_deref(), Some("forked"));
     child.kill();
-    // The child lives and has the descriptors, but the lock belonged to the parent only.
-    drop(Db::open(&path).expect("nobody has it"));
+    // The child lives and has the descriptors, but the locks belonged to the parent only.
+    let alone = || Options::new().exclusive(true).open(&path);
+    drop(alone().expect("no process has it"));
     child.say("killed");
     assert_eq!(child.line().as_deref(), Some("wrote"));
-    let db = Db::open(&path).expect("the child has closed it");
+    let db = alone().expect("the child has closed it");
     assert!(db.check().expect("check").is_clean());
     let table = db.begin_read().and_then(|txn| txn.table(TEXTS)).expect("table");
     assert_eq!(table.get("key 00001").expect("get"), Some(&*value(1, 3)));

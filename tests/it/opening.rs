@@ -209,7 +209,8 @@ fn readers_go_on_while_the_first_write_begins() {
 }
 
 #[test]
-fn a_handle_for_writing_locks_the_file_before_and_after_the_first_write() {
+fn an_exclusive_handle_locks_the_file_before_and_after_the_first_write() {
+    let name = "opening::an_exclusive_handle_locks_the_file_before_and_after_the_first_write";
     if let Some(arguments) = reexec::arguments() {
         let refused = |options: Options| options.open(&arguments[0]).map(drop).expect_err("held").kind();
         let found = (refused(Options::new()), refused(Options::new().read_only(true)));
@@ -219,14 +220,42 @@ fn a_handle_for_writing_locks_the_file_before_and_after_the_first_write() {
     let dir = fast_dir();
     let path = dir.path().join("db.mapleaf");
     closed(&path, 10);
-    let db = Db::open(&path).expect("opens");
+    let db = Options::new().exclusive(true).open(&path).expect("opens");
     for _ in 0..2 {
-        let name = "opening::a_handle_for_writing_locks_the_file_before_and_after_the_first_write";
         let mut other = reexec::start(reexec::command(name, &[&path]));
         assert_eq!(other.line().as_deref(), Some("(Locked, Locked)"));
         other.finish();
         put(&db, 77).expect("written");
     }
+}
+
+/// Before its first write, a handle has not prepared the file for writing.
+#[test]
+fn a_handle_for_writing_shares_the_file_before_and_after_the_first_write() {
+    let name = "opening::a_handle_for_writing_shares_the_file_before_and_after_the_first_write";
+    if let Some(arguments) = reexec::arguments() {
+        let (path, key) = (&arguments[0], arguments[1].parse().expect("a key"));
+        let refused = |options: Options| options.exclusive(true).open(path).map(drop).expect_err("held").kind();
+        let found = (refused(Options::new()), refused(Options::new().read_only(true)));
+        let reader = Options::new().read_only(true).open(path).expect("opens");
+        let newest = get(&reader, key - 1).expect("reads");
+        put(&Db::open(path).expect("opens"), key).expect("written");
+        reexec::answer(&format!("{found:?} {newest:?} {:?}", get(&reader, key).expect("reads")));
+        return;
+    }
+    let dir = fast_dir();
+    let path = dir.path().join("db.mapleaf");
+    closed(&path, 10);
+    let db = Db::open(&path).expect("opens");
+    for key in [10, 12] {
+        let mut other = reexec::start(reexec::command(name, &[&path, &key.to_string()]));
+        let expected = format!("(Locked, Locked) {:?} {:?}", Some(key - 1), Some(key));
+        assert_eq!(other.line(), Some(expected));
+        other.finish();
+        assert_eq!(get(&db, key).expect("reads"), Some(key));
+        put(&db, key + 1).expect("written");
+    }
+    assert!(db.check().expect("checks").is_clean());
 }
 
 /// A file that was cut and lengthened again has zeros at its end. A handle that only reads notices

@@ -89,6 +89,30 @@ fn reopened(dir: &Path) -> Db {
     Options::new().create(false).open(dir.join("test.mapleaf")).expect("opens once more")
 }
 
+/// The path of the lock file of a database.
+pub(crate) fn lock_file_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_os_string();
+    name.push("-lock");
+    name.into()
+}
+
+/// The names in a directory, sorted, without the lock files of these databases: a lock file stays
+/// when its database is closed.
+pub(crate) fn names_beside_locks(dir: &Path, databases: &[&str]) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).expect("a directory");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    let is_lock_file = |name: &str| name.strip_suffix("-lock").is_some_and(|of| databases.contains(&of));
+    let mut names: Vec<String> = names.filter(|name| !is_lock_file(name)).collect();
+    names.sort();
+    names
+}
+
+/// Removes a closed database, and its lock file if there is one.
+pub(crate) fn remove_database(path: &Path) {
+    std::fs::remove_file(path).expect("to remove a database");
+    drop(std::fs::remove_file(lock_file_of(path)));
+}
+
 /// Asserts that a check finds nothing.
 #[track_caller]
 pub(crate) fn assert_clean(db: &Db) {

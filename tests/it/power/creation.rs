@@ -54,8 +54,8 @@ impl Scene<'_> {
     }
 
     fn judge(&self, dir: &Path) -> Result<(), String> {
-        for name in [NAME, LEFTOVER] {
-            drop(std::fs::remove_file(dir.join(name)));
+        for path in [dir.join(NAME), dir.join(LEFTOVER), support::lock_file_of(&dir.join(NAME))] {
+            drop(std::fs::remove_file(path));
         }
         if let Some((name, image)) = &self.file {
             image.write(&dir.join(name));
@@ -87,7 +87,7 @@ impl Scene<'_> {
 
     /// A left-over temporary file is harmless and is not touched.
     fn leftover_stays(&self, dir: &Path) -> Result<(), String> {
-        let names = std::fs::read_dir(dir).expect("the directory").count();
+        let names = support::names_beside_locks(dir, &[NAME]).len();
         match &self.file {
             Some((LEFTOVER, image)) => {
                 let stays = std::fs::read(dir.join(LEFTOVER)).is_ok_and(|bytes| bytes == image.bytes());
@@ -157,7 +157,7 @@ fn moments(setting: &Setting, history: &History, dir: &Path) -> Result<Vec<Momen
         add(vec![recorder.cut_now("after a commit")], acknowledged);
     }
     drop(db);
-    std::fs::remove_file(&path).expect("to remove it");
+    support::remove_database(&path);
     Ok(moments)
 }
 
