@@ -235,6 +235,10 @@ impl Env {
         states.extend(checkpoint.pinned);
         states.extend(checkpoint.in_doubt.filter(|_| !hooks::is(Mutant::UnpinnedEarly)).map(|(_, state)| state.txn));
         states.iter().for_each(|state| hooks::note(state.0));
+        if self.live.is_damaged() {
+            // What was read as an empty slot may be one that was lost. So no page is used again.
+            states.push(TxnId(0));
+        }
         LiveStates::new(states, published)
     }
 }

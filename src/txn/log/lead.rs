@@ -387,7 +387,7 @@ impl Core {
             return;
         }
         // A writer clears it before it releases its lock, unless it has stopped.
-        while self.live.appending() == appending && self.writer_lock.is_held() {
+        while self.live.appending() == appending && self.writer_lock.is_held() && !self.live.is_damaged() {
             if !hooks::waits(Moment::AwaitingAppender(appending.0)) {
                 std::thread::yield_now();
             }

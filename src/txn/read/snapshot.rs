@@ -84,6 +84,9 @@ impl ReadPool {
 
     #[cold]
     fn no_free_slot(&self) -> Error {
+        if let Err(e) = self.env.check_poison() {
+            return e;
+        }
         Error::Busy {
             path: self.env.path().to_path_buf(),
             why: "every reader slot is taken; end read transactions that are no longer needed".into(),

@@ -122,7 +122,7 @@ impl Core {
     }
 
     fn checkpoint_published(&self, paced: bool) -> Result<()> {
-        let Some(state) = self.pin_published() else { return Ok(()) };
+        let Some(state) = self.pin_published()? else { return Ok(()) };
         if hooks::is(Mutant::DurableBeforeFlush) {
             self.live.set_durable(state.txn);
         }
@@ -162,21 +162,24 @@ impl Core {
     }
 
     /// Pins the published state and returns it. `None` if the durable meta page has it.
-    fn pin_published(&self) -> Option<State> {
+    fn pin_published(&self) -> Result<Option<State>> {
         loop {
             let txn = self.live.published_txn();
             hooks::note(txn.0);
             let record = self.live.checkpoint();
             if record.durable_meta.txn >= txn {
                 self.live.store_checkpoint(&Checkpoint { pinned: None, ..record });
-                return None;
+                return Ok(None);
             }
             self.live.store_checkpoint(&Checkpoint { pinned: Some(txn), ..record });
             hooks::reach(Moment::Pinning);
             if self.live.published_txn() == txn || hooks::is(Mutant::PinNotReread) {
                 if let Some(state) = self.live.state(txn) {
-                    return Some(state);
+                    return Ok(Some(state));
                 }
+                // The ring has the published state, unless its memory was overwritten.
+                self.live.published();
+                self.check_poison()?;
             }
         }
     }
