@@ -363,11 +363,24 @@ impl Mapping {
         if self.is_faulted() {
             return;
         }
-        let window = self.window();
         // Both calls are advice; pages that they do not drop stay.
-        best_effort(window.release_pages().and_then(|()| self.shared.ahead.drop_cache(0, 0)));
+        best_effort(self.window().release_pages().and_then(|()| self.shared.ahead.drop_cache(0, 0)));
+        self.forget_cached();
+    }
+
+    /// Unmaps all pages, so that another process can drop them from the page cache. The next access
+    /// brings a page back.
+    pub(crate) fn release_all(&self) {
+        if !self.is_faulted() {
+            best_effort(self.window().release_pages());
+            self.forget_cached();
+        }
+    }
+
+    /// Forgets which pages are in the page cache.
+    fn forget_cached(&self) {
         // A page that counts as verified is not read ahead.
-        window.verified_bitmap().clear();
+        self.window().verified_bitmap().clear();
         self.shared.ahead.forget_examined();
     }
 

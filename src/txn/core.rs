@@ -11,7 +11,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{best_effort, Error, Result};
@@ -23,7 +23,7 @@ use crate::sys::{fork, locks, refused};
 use crate::txn::live::{Live, Process};
 use crate::txn::locks::{new_env_id, LockName, NamedLock};
 use crate::txn::log::lead::Waiters;
-use crate::txn::processes::presence::{self, FileLock};
+use crate::txn::processes::presence::FileLock;
 use crate::txn::processes::proof::JoinedMarks;
 use crate::txn::state::State;
 use crate::txn::write::background::Signal;
@@ -61,6 +61,8 @@ pub(crate) struct Core {
     /// After a log could not be made: no attempt before `commits` has reached this number.
     pub(crate) retry_at: AtomicU64,
     poison: OnceLock<String>,
+    /// The requests to drop the page cache that this process has carried out.
+    cache_drops: AtomicU64,
     /// Flushes that had not ended when this process joined.
     pub(crate) joined_marks: JoinedMarks,
     /// The presence of this process. `None` for a database in memory.
@@ -103,6 +105,7 @@ impl Core {
             commits: AtomicU64::new(0),
             retry_at: AtomicU64::new(0),
             poison: OnceLock::new(),
+            cache_drops: AtomicU64::new(0),
             joined_marks: JoinedMarks::default(),
             lock,
         }
@@ -179,6 +182,24 @@ impl Core {
         self.poison.get()
     }
 
+    /// Unmaps all pages, if another process has asked for it since the last call: it wants to drop
+    /// large folios from the page cache, which no process may have mapped.
+    #[inline]
+    pub(crate) fn heed_cache_drops(&self) {
+        let asked = self.live.cache_drops();
+        if asked != self.cache_drops.load(Ordering::Relaxed) {
+            self.cache_drops.store(asked, Ordering::Relaxed);
+            self.mapping.release_all();
+        }
+    }
+
+    /// Drops the page cache, and asks the other processes to unmap their pages before the next
+    /// attempt.
+    pub(crate) fn drop_cache(&self) {
+        self.mapping.drop_cache();
+        self.live.ask_for_cache_drop();
+    }
+
     /// Whether this process shares the database with others, or may.
     pub(crate) fn is_member(&self) -> bool {
         self.lock.as_ref().is_some_and(|lock| lock.member().is_some())
@@ -213,9 +234,10 @@ impl Core {
             }
             None => self.live.poison_cause(),
         };
-        if let Some(lock) = self.lock.as_ref().filter(|_| self.is_member()) {
-            let holders = presence::holders_of(lock.id());
-            cause = if holders.is_empty() { cause } else { format!("{cause}; {holders}") };
+        let others: Vec<String> = self.other_processes().iter().map(|process| process.id.to_string()).collect();
+        if !others.is_empty() {
+            let (noun, verb) = if others.len() == 1 { ("process", "has") } else { ("processes", "have") };
+            cause = format!("{cause}; {noun} {} {verb} it open too", others.join(", "));
         }
         Error::Poisoned { path: self.path.to_path_buf(), cause }
     }

@@ -36,6 +36,7 @@ use crate::txn::processes::presence::{self, FileLock};
 use crate::txn::read::flat_indexes::FlatIndexes;
 use crate::txn::read::readers::Readers;
 use crate::txn::write::background::Background;
+use crate::txn::write::txn::FolioRepairs;
 
 /// What a write transaction borrows from the environment while it runs.
 #[derive(Debug)]
@@ -48,6 +49,7 @@ pub(crate) struct Writer {
     pub(crate) based_on: TxnId,
     /// Transactions that were committed before the running one.
     pub(crate) committed: u64,
+    pub(crate) repairs: FolioRepairs,
 }
 
 impl Writer {
@@ -184,6 +186,7 @@ impl Env {
             record: TxnRecord::default(),
             based_on: TxnId::default(),
             committed: 0,
+            repairs: FolioRepairs::default(),
         }));
         self.has_writer.store(true, Ordering::Relaxed);
         Ok(())

@@ -9,7 +9,8 @@
 //!      32       durable
 //!      48       published
 //!      64       closed, flushed, appending, broken
-//!      80       length, poison, flush mark, checkpoint mark, chunks of reader pages, process slots in use
+//!      80       length, poison, flush mark, checkpoint mark, chunks of reader pages, process slots in use,
+//!               requests to drop the page cache
 //!      96       hints: wake counter, sleepers, last writer, waiters for a checkpoint
 //!     112       cause of the poison, as text
 //!     144       checkpoint record: counter, two copies
@@ -50,6 +51,8 @@ pub(super) const FLUSH_MARK: usize = LENGTH + 2;
 pub(super) const CHECKPOINT_MARK: usize = LENGTH + 3;
 pub(super) const CHUNKS: usize = LENGTH + 4;
 pub(super) const SLOTS_IN_USE: usize = LENGTH + 5;
+/// Beside the poison, because each transaction reads both.
+pub(super) const CACHE_DROPS: usize = LENGTH + 6;
 pub(super) const WAKE: usize = 6 * LINE_WORDS;
 pub(super) const SLEEPERS: usize = WAKE + 1;
 pub(super) const LAST_WRITER: usize = WAKE + 2;

@@ -165,7 +165,11 @@ impl Live {
     /// The checksum of a longer record. In private memory there is none.
     #[inline]
     fn checksum(&self, words: &[u64]) -> u64 {
-        if self.is_shared { checksum(words) } else { 0 }
+        if self.is_shared {
+            checksum(words)
+        } else {
+            0
+        }
     }
 
     fn entry(&self, txn: TxnId) -> &[AtomicU64] {

@@ -214,6 +214,17 @@ impl Live {
         }
     }
 
+    /// How often a process has asked all to unmap their pages.
+    #[inline]
+    pub(crate) fn cache_drops(&self) -> u64 {
+        self.word(CACHE_DROPS).load(Ordering::Relaxed)
+    }
+
+    /// Asks all processes to unmap their pages.
+    pub(crate) fn ask_for_cache_drop(&self) {
+        self.word(CACHE_DROPS).fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a thread of any process that waits for a checkpoint, or counts it no more.
     pub(crate) fn count_checkpoint_waiter(&self, waits: bool) {
         let word = self.word(CHECKPOINT_WAITERS);

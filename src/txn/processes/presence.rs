@@ -360,14 +360,6 @@ fn describe(holders: &[lock_holder::Holder]) -> String {
     format!("{} {verb} it open{how}", named.join(", "))
 }
 
-/// Says which processes have a file open, for an error. Empty if the kernel does not tell.
-pub(crate) fn holders_of(id: FileId) -> String {
-    match lock_holder::of_lock(id, locks::PRESENCE) {
-        holders if holders.is_empty() => String::new(),
-        holders => describe(&holders),
-    }
-}
-
 /// Ends the session, if this process is the last.
 pub(crate) fn end_session(live: &Live) {
     lock_file::end_session(live);

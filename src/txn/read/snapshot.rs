@@ -59,6 +59,7 @@ impl ReadPool {
         // The writer runs in the parent and does not see the slots of a child (P22).
         self.env.check_process()?;
         self.env.check_poison()?;
+        self.env.heed_cache_drops();
         let live = &self.env.live;
         let txn = live.published_txn();
         hooks::note(txn.0);

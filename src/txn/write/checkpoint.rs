@@ -240,7 +240,7 @@ impl Core {
             self.set_poison(e);
         }
         flushed?;
-        self.mapping.drop_cache();
+        self.drop_cache();
         Ok(())
     }
 

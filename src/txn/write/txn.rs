@@ -91,6 +91,32 @@ impl FolioWatch {
     }
 }
 
+/// When to drop the page cache again. While another process has its pages mapped and begins no
+/// transaction, dropping it has no effect. So the pauses get longer.
+#[derive(Debug, Default)]
+pub(crate) struct FolioRepairs {
+    /// Times that it was due.
+    asked: u64,
+    /// Times that it was dropped.
+    made: u32,
+}
+
+impl FolioRepairs {
+    /// The first repairs are made when they are due; after that, each when it was due twice as often
+    /// as before.
+    const UNPAUSED: u32 = 4;
+
+    fn is_due(&mut self) -> bool {
+        self.asked += 1;
+        let wanted = 1u64.checked_shl(self.made.saturating_sub(FolioRepairs::UNPAUSED)).unwrap_or(u64::MAX);
+        let due = self.asked >= wanted;
+        if due {
+            (self.asked, self.made) = (0, (self.made + 1).min(16));
+        }
+        due
+    }
+}
+
 impl Env {
     /// Makes enough pages usable for one step of an operation, with an extent of `extent` pages
     /// among them.
@@ -184,6 +210,7 @@ impl WriteTxn {
                 .to_string();
             return Err(Error::Corrupt { path: None, page: None, table: None, what });
         }
+        env.heed_cache_drops();
         env.mapping.follow().map_err(|e| Error::io("mapping the file", env.path(), e))?;
         env.make_writer()?;
         let basis = Basis { latest, live: env.live_states() };
@@ -280,7 +307,7 @@ impl WriteTxn {
         let count = pages.owned_count();
         let bytes = count * pages.page_size() as u64;
         let suspicious = self.folios.since.is_some_and(|since| since.is_suspicious_for(bytes));
-        if suspicious && pages.are_in_large_folios() {
+        if suspicious && pages.are_in_large_folios() && writer_of(&mut self.writer).repairs.is_due() {
             self.env.flush_and_drop_cache()?;
         }
         let next_pages = count.max(1) * FolioWatch::FACTOR;
