@@ -64,6 +64,7 @@ impl LockFile {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a file"));
         }
         if create {
+            file::prepare_empty(&file);
             // Fails for a process that does not own it: then its owner has done so.
             let rights = FileRights::of(data_file)?;
             if FileRights::of(&file)? != rights {
