@@ -22,7 +22,7 @@ use std::sync::Arc;
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::sigbus::{FaultRecord, Registration};
-use crate::sys::file_calls;
+use crate::sys::{extents, file_calls};
 
 const WORD_BYTES: u64 = 8;
 
@@ -142,6 +142,10 @@ impl Deref for RecordLine {
 pub(crate) fn lengthen(file: &File, words: usize) -> io::Result<()> {
     let (len, wanted) = (file_calls::end_of(file)?, words as u64 * WORD_BYTES);
     file_calls::within_size_limit(wanted)?;
+    // On a full disk, xfs refuses to reserve blocks that are there already.
+    if len >= wanted && extents::has_all_blocks(file, wanted)? {
+        return Ok(());
+    }
     // Where the file system cannot reserve blocks, zeros are written.
     if !file_calls::reserve_blocks(file, 0, wanted)? {
         let zeros = vec![0; 1 << 16];

@@ -86,6 +86,7 @@ pub(crate) const SHARED_WORDS: usize = PROCESS_SLOTS + PROCESSES * PROCESS_WORDS
 
 /// Words of a reader page: a line for its owner, then a line for each slot.
 pub(crate) const READER_PAGE_WORDS: usize = 512;
+pub(crate) const READER_PAGE_BYTES: u64 = READER_PAGE_WORDS as u64 * 8;
 /// The first word of the reader pages in a lock file, on a kernel page.
 pub(crate) const READER_PAGES: usize = SHARED_WORDS.next_multiple_of(READER_PAGE_WORDS);
 

@@ -89,6 +89,7 @@ pub(super) fn open_first(
         // Only now is the state durable that was read after the cache was dropped (P20).
         cache_validation::forget_failed_flush(lock.file(), id);
     }
+    let replayed = replayed.and_then(|()| env.claim_reader_slots());
     if replayed.is_ok() && env.is_member() {
         lock_file::begin_session(&env.live).map_err(|e| Error::io("reading random numbers", path, e))?;
     }

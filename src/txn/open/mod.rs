@@ -269,6 +269,7 @@ fn join(path: &Path, file: File, spec: &OpenSpec, (lock, live, gate): (FileLock,
     env.joined_marks.note(&env.live);
     drop(gate);
     env.check_poison()?;
+    env.claim_reader_slots()?;
     env.check_whole(&env.live.published())?;
     Ok(env)
 }

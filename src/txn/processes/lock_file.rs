@@ -107,7 +107,8 @@ impl LockFile {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "another program has made it"));
             }
         }
-        lengthen(&self.file, SHARED_WORDS)?;
+        // With a reader page, for this process.
+        self.lengthen_to(1)?;
         self.hold()?;
         let live = self.map()?;
         let header = live.memory();

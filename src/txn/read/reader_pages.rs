@@ -16,7 +16,7 @@
 //!            died. The slots of a page without an owner do not count. A new owner frees them all
 //!            before it uses one.
 //!
-//! Failure: `None` if the lock file cannot get longer, or its pages cannot be mapped.
+//! Failure: `io::Error` if the lock file cannot get longer, or its pages cannot be mapped.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -144,6 +144,21 @@ impl ReaderPages {
         claimed
     }
 
+    /// Claims the first page of this process, if processes share the pages. Beginning to read then
+    /// needs no room on the disk.
+    pub(super) fn claim_first(&self) -> io::Result<()> {
+        match self.shared.is_some() && self.claim_more().is_empty() {
+            true => Err(self.why_no_more().unwrap_or_else(|| io::ErrorKind::OutOfMemory.into())),
+            false => Ok(()),
+        }
+    }
+
+    /// Why the next chunk cannot be made. `None`: there are as many as there can be.
+    pub(super) fn why_no_more(&self) -> Option<io::Error> {
+        let next = (0..CHUNKS).find(|&number| self.chunks[number].get().is_none())?;
+        self.make_chunk(next).err()
+    }
+
     /// Makes this process the owner of a page, if no living process owns it (RPAGE-1).
     fn claim(&self, chunk: &Chunk, page: usize) -> bool {
         let owner = chunk.owner(page);
@@ -201,17 +216,17 @@ impl ReaderPages {
 
     /// A chunk, which is made on first use. `None` if it cannot be made.
     fn chunk(&self, number: usize) -> Option<&Chunk> {
-        self.chunks[number].get().or_else(|| self.make_chunk(number))
+        self.chunks[number].get().or_else(|| self.make_chunk(number).ok())
     }
 
     #[cold]
-    fn make_chunk(&self, number: usize) -> Option<&Chunk> {
+    fn make_chunk(&self, number: usize) -> io::Result<&Chunk> {
         let pages = 1 << number;
         let memory = match &self.shared {
             None => RecordMemory::private(pages * READER_PAGE_WORDS),
-            Some(shared) => self.map_chunk(shared, number, pages).ok()?,
+            Some(shared) => self.map_chunk(shared, number, pages)?,
         };
-        Some(self.chunks[number].get_or_init(|| Chunk::new(Arc::new(memory))))
+        Ok(self.chunks[number].get_or_init(|| Chunk::new(Arc::new(memory))))
     }
 
     /// Maps a chunk of the lock file, which gets longer if no process has made the chunk yet.

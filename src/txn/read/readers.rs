@@ -14,6 +14,7 @@
 //! the lock file cannot get longer. If reader pages cannot be mapped, all states count as read.
 
 use std::cell::Cell;
+use std::io;
 use std::sync::atomic::{fence, AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 
@@ -95,6 +96,16 @@ impl Readers {
                 return Some(taken);
             }
         })
+    }
+
+    /// Claims the first slots of this process.
+    pub(crate) fn claim_first(&self) -> io::Result<()> {
+        self.pages.claim_first()
+    }
+
+    /// Why there are no more slots, if it is not their number.
+    pub(crate) fn why_no_more(&self) -> Option<io::Error> {
+        self.pages.why_no_more()
     }
 
     /// The slots of a chunk that `take` was called for.

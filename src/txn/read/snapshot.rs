@@ -8,10 +8,12 @@
 //!   READ-1  from before a transaction chooses its state until its last clone is dropped, its slot
 //!           shows a txn that is not newer than this state.
 //!
-//! Failure: [`Error::Poisoned`], [`Error::Busy`] when every reader slot is taken.
+//! Failure: [`Error::Poisoned`]; [`Error::Busy`] when every reader slot is taken, or the error of the
+//! disk that has no room for more.
 
 use crate::hooks::{self, Moment};
 use std::fmt;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
@@ -24,6 +26,7 @@ use crate::pager::PageRead as _;
 use crate::sys::clock;
 use crate::tree::{self, Cursor, Tree};
 use crate::txn::env::Env;
+use crate::txn::live::layout::READER_PAGE_BYTES;
 use crate::txn::read::open_table::OpenTable;
 use crate::txn::read::readers::{chunk_of, ReaderSlot, SlotCache, CHUNKS};
 use crate::txn::state::State;
@@ -88,6 +91,9 @@ impl ReadPool {
         if let Err(e) = self.env.check_poison() {
             return e;
         }
+        if let Some(e) = self.env.readers.why_no_more() {
+            return self.env.no_room_for_readers(e);
+        }
         Error::Busy {
             path: self.env.path().to_path_buf(),
             why: "every reader slot is taken; end read transactions that are no longer needed".into(),
@@ -96,6 +102,16 @@ impl ReadPool {
 }
 
 impl Env {
+    /// Claims reader slots for this process, so that beginning to read needs no room on the disk.
+    pub(crate) fn claim_reader_slots(&self) -> Result<()> {
+        self.readers.claim_first().map_err(|e| self.no_room_for_readers(e))
+    }
+
+    #[cold]
+    fn no_room_for_readers(&self, e: io::Error) -> Error {
+        Error::io("making room for readers in the lock file", self.path(), e).with_wanted(READER_PAGE_BYTES)
+    }
+
     /// Makes a slot, which shows `txn`, one of the published state.
     #[inline(always)]
     fn show_published(&self, slot: &mut CellOwner<PooledSlot, SlotCache>, mut txn: TxnId) -> Result<()> {
