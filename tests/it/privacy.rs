@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use mapleaf::{Db, ErrorKind, Options};
 
-use crate::support::BYTES;
+use crate::support::{lock_file_of, BYTES};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o777
@@ -30,7 +30,9 @@ fn database(bits: u32) -> (tempfile::TempDir, PathBuf) {
 
 /// The widest mode of the file in the folder that is being made from the database.
 fn most_rights(dir: &Path, database: &Path) -> u32 {
-    let others = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path != database);
+    let lock_file = lock_file_of(database);
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let others = paths.filter(|path| path != database && *path != lock_file);
     others.map(|path| mode(&path)).fold(0, |all, one| all | one)
 }
 
@@ -41,6 +43,7 @@ fn a_compacted_file_has_the_rights_of_its_source_and_no_more_from_the_first_byte
         let out = dir.path().join("b.mapleaf");
         let (mut told, mut most) = (0, 0);
         let db = Options::new().read_only(true).open(&path).unwrap();
+        assert_eq!(mode(&lock_file_of(&path)), bits, "{bits:o}");
         let progress = |_, _| {
             told += 1;
             most |= most_rights(dir.path(), &path);
@@ -68,7 +71,7 @@ fn a_salvaged_file_has_the_rights_of_its_source_and_no_more_from_the_first_byte(
 }
 
 #[test]
-fn the_superuser_gives_a_copy_to_the_owner_of_its_source() {
+fn the_superuser_gives_a_copy_and_the_lock_file_to_the_owner_of_the_database() {
     let (dir, path) = database(0o640);
     if fs::metadata(&path).unwrap().uid() != 0 {
         return;
@@ -77,7 +80,7 @@ fn the_superuser_gives_a_copy_to_the_owner_of_its_source() {
     let (compacted, salvaged) = (dir.path().join("b.mapleaf"), dir.path().join("c.mapleaf"));
     Options::new().read_only(true).open(&path).unwrap().compact_to(&compacted).unwrap();
     Db::salvage(&path, &salvaged).unwrap();
-    for copy in [compacted, salvaged] {
+    for copy in [compacted, salvaged, lock_file_of(&path)] {
         let found = fs::metadata(copy).unwrap();
         assert_eq!((found.uid(), found.gid(), found.mode() & 0o777), (65534, 65534, 0o640));
     }
@@ -91,6 +94,7 @@ fn a_new_database_has_the_mode_that_was_asked_for_less_the_umask() {
         let db = Options::new().mode(bits).open(&path).unwrap();
         assert_eq!(mode(&path) & !bits, 0);
         assert_eq!(mode(&path) & 0o600, 0o600);
+        assert_eq!(mode(&lock_file_of(&path)), mode(&path));
         db.write(|txn| txn.table(BYTES)?.insert(b"k", b"v").map(drop)).unwrap();
         drop(db);
         Options::new().mode(0o666).open(&path).unwrap();

@@ -16,7 +16,7 @@ use mapleaf::{Db, Error, ErrorKind, Options, Table};
 
 use super::{skipped, Ballast, Disk, Kind};
 use crate::reexec;
-use crate::support::{assert_clean, bytes, long, Rng, SmallSteps};
+use crate::support::{assert_clean, bytes, long, remove_database, Rng, SmallSteps};
 
 const DATA: Table<u64, &[u8]> = Table::new("data");
 
@@ -202,7 +202,7 @@ fn create_on_full(disk: &Path) {
                 assert_clean(&Db::open(&path).expect("room again"));
             }
         }
-        fs::remove_file(&path).expect("to remove a database");
+        remove_database(&path);
     }
     reexec::answer(&format!("{refused} creations refused, {made} made"));
 }
@@ -343,7 +343,7 @@ fn compact_on_full(disk: &Path) {
                 }
                 assert_clean(&copy);
                 drop((table, copy));
-                fs::remove_file(&out).expect("to remove the copy");
+                remove_database(&out);
                 done += 1;
             }
         }
