@@ -22,16 +22,16 @@ use crate::workload::{fast_dir, long, History, Rng, FIRST_TXN};
 const LOG_SHAPE: Option<(u64, u64)> = Some((1, 64 * 4096));
 
 /// Hooks that stop the thread for ever at one event.
-struct StopAt {
+pub(crate) struct StopAt {
     left: AtomicU64,
 }
 
 impl StopAt {
-    fn new(event: &str) -> Arc<StopAt> {
+    pub(crate) fn new(event: &str) -> Arc<StopAt> {
         Arc::new(StopAt { left: AtomicU64::new(event.parse().expect("a number")) })
     }
 
-    fn event(&self, what: &str) {
+    pub(crate) fn event(&self, what: &str) {
         if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             reexec::answer(&format!("stopped {what}"));
             loop {
@@ -124,7 +124,7 @@ fn history(seed: &str) -> History {
 }
 
 /// What a child said: its newest commit, and the event at which it stopped.
-fn hear(child: &mut reexec::Process, mut enough: impl FnMut(u64) -> bool) -> (u64, Option<String>) {
+pub(crate) fn hear(child: &mut reexec::Process, mut enough: impl FnMut(u64) -> bool) -> (u64, Option<String>) {
     let (mut said, mut count, mut stopped) = (0, 0, None);
     while stopped.is_none() && !enough(count) {
         let line = child.line().expect("a child that goes on");

@@ -41,6 +41,7 @@ mod opening;
 mod panics;
 mod power;
 mod privacy;
+mod processes;
 mod reads;
 mod recover;
 mod reexec;

@@ -69,6 +69,14 @@ impl Process {
         self.child.wait().expect("a child that ends");
     }
 
+    /// Sends SIGKILL. Returns what the child had said, and how it has ended, which may have been
+    /// before.
+    pub(crate) fn kill_and_hear(&mut self) -> (Vec<String>, ExitStatus) {
+        self.child.kill().expect("to kill the child");
+        let status = self.child.wait().expect("a child that ends");
+        (std::iter::from_fn(|| self.line()).collect(), status)
+    }
+
     /// Waits until the child has ended in any way.
     pub(crate) fn end(mut self) -> ExitStatus {
         drop(self.stdin.take());

@@ -1,0 +1,245 @@
+//! Processes that are killed while others have the file open: at each event of the test seam, while
+//! they open it, while they begin to read, and with snapshots.
+//!
+//! The victim executes the script of `log_kills`: it joins, commits at both levels, flushes, makes
+//! checkpoints, leaves, and does so twice. At its k-th event it stops; k runs from 1 until it comes
+//! to the end of the script.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use mapleaf::testing::{at_moments, die_after};
+use mapleaf::Db;
+
+use super::member::{numbers, Member, PATIENCE};
+use crate::log_kills::{hear, StopAt};
+use crate::reexec::{self, Process};
+use crate::workload::fast_dir;
+
+fn victim(path: &Path, seed: u64, event: u64) -> Process {
+    let (seed, event) = (seed.to_string(), event.to_string());
+    reexec::start(reexec::command("log_kills::child_with_a_script", &[&path, &seed, &event]))
+}
+
+/// Counts an event by its kind.
+fn count(kinds: &mut BTreeMap<String, u64>, event: &str) {
+    let kind = event.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default();
+    *kinds.entry(kind.trim().to_string()).or_default() += 1;
+}
+
+/// The process that stays.
+struct Survivors {
+    writer: Member,
+    /// It holds a snapshot while the other dies.
+    reader: Member,
+    acknowledged: u64,
+}
+
+impl Survivors {
+    /// Kills a process that has stopped at an event. All goes on, and nothing is lost.
+    fn outlive(&mut self, mut victim: Process, at: &str, number: u64) {
+        let held = self.reader.ask("held");
+        assert!(!self.writer.ask("hash").starts_with("failed"), "{at}: a reader beside a process that has stopped");
+        let level = ["immediate", "eventual"][number as usize / 2 % 2];
+        let commits = self.acknowledged..=self.acknowledged + 1;
+        // Every other time the survivor waits already.
+        if number.is_multiple_of(2) {
+            self.writer.say(&format!("step {level}"));
+            victim.kill();
+        } else {
+            victim.kill();
+            let seen = numbers(&self.writer.ask("judge"), at)[0];
+            assert!(commits.contains(&seen), "{at}: step {seen}, acknowledged {}", self.acknowledged);
+            self.writer.say(&format!("step {level}"));
+        }
+        let step = numbers(&self.writer.answer(), at)[0];
+        assert!(commits.contains(&(step - 1)), "{at}: the next step is {step}, acknowledged {}", self.acknowledged);
+        assert_eq!(self.writer.ask("judge"), format!("ok {step}"), "{at}");
+        assert_eq!(self.reader.ask("held"), held, "{at}: a snapshot changed");
+        self.reader.expect("release", "ok");
+        self.reader.ask("hold");
+        assert_eq!(self.reader.ask("judge"), format!("ok {step}"), "{at}");
+        self.acknowledged = step;
+    }
+}
+
+fn every_event(seed: u64) -> BTreeMap<String, u64> {
+    let dir = fast_dir();
+    let path = dir.path().join("killed.mapleaf");
+    let mut survivors =
+        Survivors { writer: Member::open(&path, seed), reader: Member::open(&path, seed), acknowledged: 0 };
+    survivors.acknowledged = survivors.writer.number("step immediate");
+    survivors.reader.ask("hold");
+    let mut kinds = BTreeMap::new();
+    for event in 1.. {
+        let mut victim = victim(&path, seed, event);
+        let (said, stopped) = hear(&mut victim, |_| false);
+        survivors.acknowledged = survivors.acknowledged.max(said);
+        let Some(stopped) = stopped else {
+            victim.finish();
+            break;
+        };
+        count(&mut kinds, &stopped);
+        survivors.outlive(victim, &format!("seed {seed}, event {event}, {stopped}"), event);
+    }
+    survivors.reader.finish();
+    survivors.writer.finish();
+    let mut last = Member::open(&path, seed);
+    assert!(last.number("judge") >= survivors.acknowledged);
+    kinds
+}
+
+#[test]
+fn a_process_that_is_killed_at_any_event_delays_no_other_and_loses_nothing() {
+    let kinds = every_event(crate::support::seed("killed_beside_others"));
+    writeln!(io::stdout(), "\nSIGKILL beside others: {} events", kinds.values().sum::<u64>()).ok();
+    println!("{kinds:?}");
+    let expected = [
+        "before flush Log",
+        "after flush Log",
+        "before flush Tree",
+        "after flush Tree",
+        "before flush MetaPage",
+        "after flush MetaPage",
+        "meta page",
+        "writing",
+        "wrote",
+        "Appending",
+        "Appended",
+        "LatestStored",
+        "LogClosed",
+        "Publishing",
+        "Pinned",
+    ];
+    expected.iter().for_each(|kind| assert!(kinds.contains_key(*kind), "no {kind} in {kinds:?}"));
+}
+
+/// The file of a process that died is recovered by one that dies too, while another waits to open.
+#[test]
+fn a_process_that_is_killed_while_it_opens_delays_no_other() {
+    let (seed, dir) = (crate::support::seed("killed_in_opening"), fast_dir());
+    let (begin, path) = (dir.path().join("begin.mapleaf"), dir.path().join("killed.mapleaf"));
+    let mut member = Member::open(&begin, seed);
+    let acknowledged = (0..9).map(|n| member.number(["step immediate", "step eventual"][n % 2])).last();
+    let acknowledged = acknowledged.expect("some");
+    member.kill();
+    let mut opening = 0;
+    for event in 1.. {
+        std::fs::copy(&begin, &path).expect("copied");
+        let mut victim = victim(&path, seed, event);
+        let (said, stopped) = hear(&mut victim, |_| false);
+        let stopped = stopped.expect("an event");
+        if said > 0 {
+            break;
+        }
+        opening += 1;
+        let at = format!("seed {seed}, event {event}, {stopped}");
+        let mut others: Vec<Member> = (0..2).map(|_| Member::start(&path, seed)).collect();
+        others.iter_mut().for_each(|other| other.say("open"));
+        victim.kill();
+        for other in &mut others {
+            assert_eq!(other.answer(), "ok", "{at}");
+            let seen = numbers(&other.ask("judge"), &at)[0];
+            assert!((acknowledged..=acknowledged + 1).contains(&seen), "{at}: step {seen} of {acknowledged}");
+        }
+        let step = numbers(&others[0].ask("step immediate"), &at)[0];
+        assert_eq!(others[1].ask("judge"), format!("ok {step}"), "{at}");
+        others.into_iter().for_each(Member::finish);
+    }
+    assert!(opening > 10, "{opening} events while opening");
+}
+
+#[test]
+fn snapshots_of_killed_processes_pin_no_pages() {
+    let dir = fast_dir();
+    let path = dir.path().join("killed.mapleaf");
+    let mut writer = Member::open(&path, 0);
+    writer.number("fill t 0 1000 400");
+    let live = numbers(&writer.ask("pages"), "pages")[0];
+    for _ in 0..24 {
+        let mut reader = Member::open(&path, 0);
+        (0..40).for_each(|_| drop(reader.ask("hold")));
+        reader.expect("filled t 0 1000 400", "ok");
+        reader.kill();
+        writer.number("update eventual t 500 1000 400");
+        writer.number("fill t 0 1000 400");
+    }
+    let [count, _, _, log] = numbers(&writer.ask("pages"), "pages")[..] else { panic!("four numbers") };
+    assert!(count - log < 8 * live, "{} pages, {live} hold the data", count - log);
+    writer.expect("check", "ok");
+    writer.finish();
+}
+
+#[test]
+fn child_that_begins_to_read() {
+    let Some(arguments) = reexec::arguments() else { return };
+    die_after(PATIENCE);
+    let db = Db::open_existing(&arguments[0]).expect("opened");
+    let stop = StopAt::new(&arguments[1]);
+    at_moments(
+        move |moment| stop.event(&format!("{moment:?}")),
+        || loop {
+            let held: Vec<_> = (0..3).map(|_| db.begin_read().expect("begins")).collect();
+            drop(held);
+        },
+    );
+}
+
+/// Slots of processes that died while they claimed or freed them are used again.
+#[test]
+fn processes_that_are_killed_while_they_begin_to_read_pin_no_pages() {
+    let dir = fast_dir();
+    let path = dir.path().join("killed.mapleaf");
+    let mut writer = Member::open(&path, 0);
+    writer.number("fill t 0 1000 400");
+    let live = numbers(&writer.ask("pages"), "pages")[0];
+    let mut kinds = BTreeMap::new();
+    for event in 1..40 {
+        let command = reexec::command("processes::death::child_that_begins_to_read", &[&path, &event.to_string()]);
+        let mut reader = reexec::start(command);
+        let stopped = reader.line().expect("a child that goes on");
+        count(&mut kinds, &stopped);
+        // Every other time it dies after the commits.
+        if event % 2 == 0 {
+            reader.kill();
+        }
+        writer.number("update eventual t 300 1000 400");
+        reader.kill();
+        writer.number("fill t 0 1000 400");
+    }
+    assert!(kinds.len() > 2, "{kinds:?}");
+    let [count, _, _, log] = numbers(&writer.ask("pages"), "pages")[..] else { panic!("four numbers") };
+    assert!(count - log < 8 * live, "{} pages, {live} hold the data", count - log);
+    writer.expect("check", "ok");
+    writer.finish();
+}
+
+/// A process that holds the writer lock dies; one of those that wait goes on.
+#[test]
+fn a_writer_that_is_killed_releases_the_writer_lock() {
+    let dir = fast_dir();
+    let path = dir.path().join("killed.mapleaf");
+    let mut stays = Member::open(&path, 0);
+    stays.number("put immediate t k before");
+    for round in 0..20 {
+        let mut dies = Member::open(&path, 0);
+        dies.number("begin");
+        dies.expect("insert t k lost", "ok");
+        stays.expect("try", "none");
+        if round % 2 == 0 {
+            stays.say("begin");
+            dies.kill();
+            numbers(&stays.answer(), "begin");
+        } else {
+            dies.kill();
+            numbers(&stays.ask("try"), "try");
+        }
+        stays.expect(&format!("insert t other {round}"), "ok");
+        numbers(&stays.ask("commit"), "commit");
+        stays.expect("get t k", "before");
+        stays.expect("get t other", &round.to_string());
+    }
+    stays.expect("check", "ok");
+    stays.finish();
+}

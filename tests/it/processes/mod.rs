@@ -1,0 +1,23 @@
+//! Real processes that share a file: each test starts some, drives them, kills them, and compares
+//! what they read.
+//!
+//! ```text
+//! member   a database in a child process, driven by commands of the test
+//! basic    joining, reading, writing in turns, growth, snapshots, closing
+//! stress   processes that are killed and restarted all the time
+//! worker   the children of the stress test
+//! death    a process that is killed at each event of the test seam
+//! faults   a file that is cut, flushes that fail, a lock file that is damaged
+//! places   other users, permissions, links, renamed and copied files, `fork`
+//! ```
+//!
+//! Invariants: the test itself opens no database, so only a child can hang. Each child ends itself
+//! by a signal when one command takes a minute; the test fails then.
+//!
+//! Failure: a wrong answer, or a child that has ended, fails the test with the command.
+
+mod basic;
+mod death;
+mod member;
+mod stress;
+mod worker;

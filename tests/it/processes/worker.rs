@@ -1,0 +1,309 @@
+//! The children of the stress test: a worker reads and writes, and a judge compares everything.
+
+use mapleaf::testing::{die_after, set_log_shape};
+use mapleaf::{Db, Durability, Error, ReadTxn, Result, WriteTxn};
+
+use super::member::PATIENCE;
+use super::stress::WORKERS;
+use crate::reexec;
+use crate::support::{bytes, mix};
+use crate::workload::Rng;
+
+const ACCOUNTS: u64 = 64;
+const BALANCE: u64 = 1000;
+/// Each worker has so many values that are replaced.
+const REPLACED: u64 = 48;
+
+/// Tables: balance of each account, counter of each worker, values that stay, values that are
+/// replaced.
+const TABLES: [&str; 4] = ["accounts", "counters", "data", "replaced"];
+
+/// Why a worker stops: something is wrong, or a call has failed.
+#[derive(Debug)]
+enum Stop {
+    Wrong(String),
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
+impl Stop {
+    fn text(&self) -> String {
+        match self {
+            Stop::Wrong(what) => format!("wrong: {what}"),
+            Stop::Failed(error) => format!("failed {:?}: {error}", error.kind()).replace('\n', " "),
+        }
+    }
+}
+
+type Checked<T = ()> = std::result::Result<T, Stop>;
+
+fn demand(right: bool, what: impl FnOnce() -> String) -> Checked {
+    if right {
+        Ok(())
+    } else {
+        Err(Stop::Wrong(what()))
+    }
+}
+
+fn key(worker: u64, number: u64) -> [u8; 16] {
+    (u128::from(worker) << 64 | u128::from(number)).to_be_bytes()
+}
+
+/// The value that a worker stores at a counter: numbers that tell it, then random bytes, and their
+/// checksum by construction.
+fn value(worker: u64, counter: u64, salt: u64) -> Vec<u8> {
+    let random = mix(worker << 56 ^ counter << 3 ^ salt);
+    let len = match random % 100 {
+        0 => 20_000 + random / 128 % 30_000,
+        1..=4 => 1000 + random / 128 % 8000,
+        _ => random / 128 % 300,
+    };
+    let mut value = [worker.to_le_bytes(), counter.to_le_bytes()].concat();
+    value.extend(bytes(random, len as usize));
+    value
+}
+
+/// A table of a snapshot or of a write transaction.
+trait Reads {
+    fn read(&mut self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>>;
+}
+
+impl Reads for &ReadTxn {
+    fn read(&mut self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.bytes_table(table)?.get(key)?.map(<[u8]>::to_vec))
+    }
+}
+
+impl Reads for &mut WriteTxn {
+    fn read(&mut self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.bytes_table(table)?.get(key)?.map(<[u8]>::to_vec))
+    }
+}
+
+fn number(from: &mut impl Reads, table: &str, key: u64) -> Checked<u64> {
+    let found = from.read(table, &key.to_be_bytes())?;
+    let number = found.as_deref().and_then(|found| found.try_into().ok()).map(u64::from_le_bytes);
+    number.ok_or_else(|| Stop::Wrong(format!("entry {key} of {table} is {found:?}")))
+}
+
+fn counters(from: &mut impl Reads) -> Checked<[u64; WORKERS]> {
+    let mut counters = [0; WORKERS];
+    for (n, counter) in counters.iter_mut().enumerate() {
+        *counter = number(from, TABLES[1], n as u64)?;
+    }
+    Ok(counters)
+}
+
+fn check_sum(from: &mut impl Reads) -> Checked {
+    let sum =
+        (0..ACCOUNTS).try_fold(0, |sum, account| number(from, TABLES[0], account).map(|balance| sum + balance))?;
+    demand(sum == ACCOUNTS * BALANCE, || format!("the sum of all accounts is {sum}"))
+}
+
+/// Compares some values of a worker whose counter is known.
+fn check_values(from: &mut impl Reads, worker: u64, counter: u64, rng: &mut Rng) -> Checked {
+    for _ in 0..3 {
+        // Often the newest one, and one that must not be there yet.
+        let number = match rng.below(4) {
+            0 => counter + 1 + rng.below(3),
+            1 => counter.saturating_sub(rng.below(3)),
+            _ => 1 + rng.below(counter.max(1)),
+        };
+        let expected = (1..=counter).contains(&number).then(|| value(worker, number, 0));
+        let found = from.read(TABLES[2], &key(worker, number))?;
+        demand(found == expected, || {
+            let lens = (found.as_ref().map(Vec::len), expected.as_ref().map(Vec::len));
+            format!("value {number} of worker {worker} at counter {counter}; lengths {lens:?}")
+        })?;
+        let place = rng.below(REPLACED);
+        let newest =
+            (counter / REPLACED * REPLACED + place).checked_sub(if place > counter % REPLACED { REPLACED } else { 0 });
+        let expected = newest.filter(|&newest| newest > 0).map(|newest| value(worker, newest, 1));
+        let found = from.read(TABLES[3], &key(worker, place))?;
+        demand(found == expected, || format!("replaced value {place} of worker {worker} at counter {counter}"))?;
+    }
+    Ok(())
+}
+
+/// A worker.
+struct Worker {
+    number: usize,
+    rng: Rng,
+    /// Its own counter, and those of others in the newest snapshot: later ones have none that is
+    /// smaller.
+    seen: [u64; WORKERS],
+    /// So many commits may be there of which the parent does not know, until the first one of this
+    /// worker: those that its predecessors had begun when they were killed.
+    in_doubt: u64,
+    held: Vec<(ReadTxn, [u64; WORKERS])>,
+}
+
+impl Worker {
+    /// Compares counters with those that were seen before.
+    fn compare(&self, found: &[u64; WORKERS]) -> Checked {
+        let me = self.number;
+        let mine = self.seen[me]..=self.seen[me] + self.in_doubt;
+        demand(mine.contains(&found[me]), || format!("counter {}, expected {mine:?}", found[me]))?;
+        let forward = self.seen.iter().zip(found).all(|(seen, found)| seen <= found);
+        demand(forward, || format!("counters {found:?}, seen before {:?}", self.seen))
+    }
+
+    /// One transaction, or another call.
+    fn turn(&mut self, db: &Db) -> Checked {
+        match self.rng.below(100) {
+            // What is in doubt may be unpublished before the first commit.
+            _ if self.in_doubt > 0 => self.write(db),
+            0..=59 => self.write(db),
+            60..=96 => self.read(db),
+            97 => Ok(db.sync()?),
+            98 if self.rng.one_in(4) => Ok(db.checkpoint()?),
+            _ => Ok(self.held.clear()),
+        }
+    }
+
+    fn write(&mut self, db: &Db) -> Checked {
+        let begun = match self.rng.below(8) {
+            0 => db.try_begin_write()?,
+            1 => db.begin_write_timeout(std::time::Duration::from_millis(2))?,
+            _ => Some(db.begin_write()?),
+        };
+        let Some(mut txn) = begun else { return Ok(()) };
+        // It may be newer than the published state, so the counters of others do not count as seen.
+        let found = counters(&mut &mut txn)?;
+        self.compare(&found)?;
+        check_sum(&mut &mut txn)?;
+        let (me, counter) = (self.number as u64, found[self.number] + 1);
+        let [from, to] = [(); 2].map(|()| self.rng.below(ACCOUNTS));
+        let amount = self.rng.below(1 + number(&mut &mut txn, TABLES[0], from)?);
+        for (account, change) in [(from, amount.wrapping_neg()), (to, amount)] {
+            let balance = number(&mut &mut txn, TABLES[0], account)?.wrapping_add(change);
+            txn.bytes_table(TABLES[0])?.insert(&account.to_be_bytes(), &balance.to_le_bytes())?;
+        }
+        txn.bytes_table(TABLES[1])?.insert(&me.to_be_bytes(), &counter.to_le_bytes())?;
+        txn.bytes_table(TABLES[2])?.insert(&key(me, counter), &value(me, counter, 0))?;
+        txn.bytes_table(TABLES[3])?.insert(&key(me, counter % REPLACED), &value(me, counter, 1))?;
+        check_values(&mut &mut txn, me, counter, &mut self.rng)?;
+        if self.rng.one_in(10) {
+            return Ok(());
+        }
+        txn.set_durability(if self.rng.one_in(2) { Durability::Eventual } else { Durability::Immediate });
+        txn.commit()?;
+        (self.seen[self.number], self.in_doubt) = (counter, 0);
+        reexec::answer(&counter.to_string());
+        Ok(())
+    }
+
+    fn read(&mut self, db: &Db) -> Checked {
+        if self.held.len() < 3 {
+            let txn = db.begin_read()?;
+            let found = counters(&mut &txn)?;
+            self.compare(&found)?;
+            self.seen = found;
+            self.held.push((txn, found));
+        }
+        let (txn, found) = &self.held[self.rng.below(self.held.len() as u64) as usize];
+        let again = counters(&mut &*txn)?;
+        demand(again == *found, || format!("a snapshot had the counters {found:?}, then {again:?}"))?;
+        check_sum(&mut &*txn)?;
+        for (worker, &counter) in (0..).zip(found) {
+            check_values(&mut &*txn, worker, counter, &mut self.rng)?;
+        }
+        if self.rng.one_in(3) {
+            self.held.remove(0);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn worker_child() {
+    let Some(arguments) = reexec::arguments() else { return };
+    let [number, acknowledged, in_doubt, seed] = [1, 2, 3, 4].map(|n| arguments[n].parse::<u64>().expect("a number"));
+    die_after(PATIENCE);
+    let mut worker = Worker { number: number as usize, rng: Rng(seed), seen: [0; WORKERS], in_doubt, held: Vec::new() };
+    worker.seen[worker.number] = acknowledged;
+    // Half of the logs are so small that they are full all the time.
+    set_log_shape(if seed.is_multiple_of(2) { Some((2, 64 * 4096)) } else { None });
+    let work = |worker: &mut Worker| -> Checked {
+        loop {
+            let db = Db::open_existing(&arguments[0])?;
+            for _ in 0..1 + worker.rng.below(300) {
+                die_after(PATIENCE);
+                worker.turn(&db)?;
+            }
+            worker.held.clear();
+        }
+    };
+    if let Err(stop) = work(&mut worker) {
+        reexec::answer(&format!("worker {number}: {}", stop.text()));
+        // Until it is killed, as all are.
+        die_after(0);
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Makes the accounts and counters of a new file.
+fn prepare(db: &Db) -> Result<()> {
+    db.write(|txn| {
+        for account in 0..ACCOUNTS {
+            txn.bytes_table(TABLES[0])?.insert(&account.to_be_bytes(), &BALANCE.to_le_bytes())?;
+        }
+        for worker in 0..WORKERS as u64 {
+            txn.bytes_table(TABLES[1])?.insert(&worker.to_be_bytes(), &0_u64.to_le_bytes())?;
+        }
+        Ok(())
+    })
+}
+
+/// Compares everything. Returns the counters.
+fn judge_all(db: &Db, acknowledged: &[(u64, u64)]) -> Checked<[u64; WORKERS]> {
+    let txn = db.begin_read()?;
+    let found = counters(&mut &txn)?;
+    let right = |(&(least, in_doubt), found): (&(u64, u64), u64)| (least..=least + in_doubt).contains(&found);
+    demand(acknowledged.iter().zip(found).all(right), || {
+        format!("counters {found:?}, acknowledged and in doubt {acknowledged:?}")
+    })?;
+    check_sum(&mut &txn)?;
+    let data = txn.bytes_table(TABLES[2])?;
+    let mut entries = data.iter();
+    for (worker, counter) in (0..).zip(found) {
+        for number in 1..=counter {
+            let entry = entries.next().transpose()?;
+            let right = entry == Some((&key(worker, number)[..], &value(worker, number, 0)[..]));
+            demand(right, || format!("value {number} of {counter} of worker {worker}"))?;
+        }
+        let mut rng = Rng(counter);
+        (0..50).try_for_each(|_| check_values(&mut &txn, worker, counter, &mut rng))?;
+    }
+    demand(entries.next().is_none(), || "there are more values than counters tell".into())?;
+    let findings = db.check()?.findings;
+    demand(findings.is_empty(), || format!("check: {}", findings[0]))?;
+    Ok(found)
+}
+
+#[test]
+fn judging_child() {
+    let Some(arguments) = reexec::arguments() else { return };
+    die_after(PATIENCE);
+    let numbers: Vec<u64> = arguments[1].split(' ').map(|n| n.parse().expect("a number")).collect();
+    let acknowledged: Vec<(u64, u64)> = numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    let judge = || -> Checked<[u64; WORKERS]> {
+        let is_new = !std::path::Path::new(&arguments[0]).exists();
+        let db = Db::open(&arguments[0])?;
+        if is_new {
+            prepare(&db)?;
+        }
+        judge_all(&db, &acknowledged)
+    };
+    reexec::answer(&match judge() {
+        Ok(counters) => format!("counters {}", counters.map(|n| n.to_string()).join(" ")),
+        Err(stop) => stop.text(),
+    });
+}
