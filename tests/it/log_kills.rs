@@ -93,6 +93,7 @@ fn commit_by_checkpoint(db: &Db) {
 #[test]
 fn child_with_a_script() {
     let Some(arguments) = reexec::arguments() else { return };
+    reexec::watch();
     let (path, history, hooks) = (arguments[0].clone(), history(&arguments[1]), StopAt::new(&arguments[2]));
     set_log_shape(LOG_SHAPE);
     let events = Arc::clone(&hooks);

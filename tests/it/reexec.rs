@@ -8,6 +8,8 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
+use mapleaf::testing::die_after;
+
 const ARGUMENTS: &str = "MAPLEAF_TEST_CHILD";
 
 /// A child with pipes. Killed when dropped.
@@ -97,6 +99,30 @@ impl Drop for Process {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Seconds that a watched child may take for one step.
+pub(crate) const PATIENCE: u32 = 60;
+
+/// In the child: it ends by a signal when it takes too long until the next [`progress`], and when
+/// any of its threads panics.
+pub(crate) fn watch() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::abort();
+    }));
+    progress();
+}
+
+/// In a watched child: begins the next step.
+pub(crate) fn progress() {
+    die_after(PATIENCE);
+}
+
+/// In a watched child: it may take any time for what comes, such as waiting for its parent.
+pub(crate) fn rest() {
+    die_after(0);
 }
 
 /// In the child: the arguments. `None` if this process is not a child.

@@ -280,6 +280,35 @@ fn a_write_transaction_waits_for_that_of_another_process() {
     waiter.finish();
 }
 
+/// A process that has written nothing yet makes durable what another has left, with and without a
+/// checkpoint, also if the other is killed then.
+#[test]
+fn a_process_that_has_written_nothing_makes_the_commits_of_another_durable() {
+    for round in 0..8 {
+        let (_dir, path) = directory();
+        let (mut first, mut second) = (Member::open(&path, 0), Member::open(&path, 0));
+        let count = [1, 3, 6, 40][round / 2];
+        for n in 0..count {
+            first.number(&format!("put eventual t k {n}"));
+        }
+        if round % 2 == 0 {
+            first.kill();
+        }
+        second.expect("sync", "ok");
+        second.expect("get t k", &(count - 1).to_string());
+        second.expect("checkpoint", "ok");
+        second.expect("checkpoint", "ok");
+        second.number("put immediate t k more");
+        second.expect("check", "ok");
+        if round % 2 == 1 {
+            first.expect("get t k", "more");
+            first.finish();
+        }
+        second.finish();
+        assert_closed_cleanly(&path);
+    }
+}
+
 /// Processes that want the writer lock all the time: each of them gets it.
 #[test]
 fn no_process_starves_while_others_write() {

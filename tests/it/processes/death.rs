@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use mapleaf::testing::{at_moments, die_after};
+use mapleaf::testing::at_moments;
 use mapleaf::Db;
 
-use super::member::{numbers, Member, PATIENCE};
+use super::member::{numbers, Member};
 use crate::log_kills::{hear, StopAt};
 use crate::reexec::{self, Process};
 use crate::workload::fast_dir;
@@ -174,7 +174,7 @@ fn snapshots_of_killed_processes_pin_no_pages() {
 #[test]
 fn child_that_begins_to_read() {
     let Some(arguments) = reexec::arguments() else { return };
-    die_after(PATIENCE);
+    reexec::watch();
     let db = Db::open_existing(&arguments[0]).expect("opened");
     let stop = StopAt::new(&arguments[1]);
     at_moments(

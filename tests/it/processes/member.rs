@@ -31,15 +31,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mapleaf::testing::{become_nobody, die_after, open_with_hooks, FlushEvent, FlushKind, Hooks};
+use mapleaf::testing::{become_nobody, open_with_hooks, FlushEvent, FlushKind, Hooks};
 use mapleaf::{Db, Durability, Error, ErrorKind, Options, ReadTxn, WriteTxn};
 
 use crate::reexec;
 use crate::support;
 use crate::workload::History;
-
-/// Seconds that a child may take for a command.
-pub(crate) const PATIENCE: u32 = 60;
 
 /// A database in a child process. Killed when dropped.
 pub(crate) struct Member {
@@ -363,6 +360,7 @@ fn hash(txn: &ReadTxn) -> Answer {
 #[test]
 fn member_child() {
     let Some(arguments) = reexec::arguments() else { return };
+    reexec::watch();
     let mut session = Session {
         write: None,
         read: Vec::new(),
@@ -372,12 +370,12 @@ fn member_child() {
         flushes: Arc::default(),
     };
     while let Some(command) = reexec::listen() {
-        die_after(PATIENCE);
+        reexec::progress();
         let words: Vec<&str> = command.split(' ').collect();
         let answer = session.execute(&words).unwrap_or_else(|why| why);
         reexec::answer(&answer.replace('\n', " "));
-        die_after(0);
+        reexec::rest();
     }
-    die_after(PATIENCE);
+    reexec::progress();
     drop(session);
 }

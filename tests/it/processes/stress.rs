@@ -14,7 +14,6 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::member::PATIENCE;
 use crate::reexec::{self, Process};
 use crate::support::long;
 use crate::workload::{fast_dir, Rng};
@@ -42,23 +41,37 @@ struct Known {
 }
 
 impl Tally {
+    fn hear(&mut self, at: &str, line: &str, known: &mut Known) {
+        match line.parse() {
+            Ok(counter) => {
+                self.commits += 1;
+                *known = Known { acknowledged: counter, in_doubt: 1 };
+            }
+            Err(_) => self.failures.push(format!("{at}: {line}")),
+        }
+    }
+
+    /// Waits until a worker commits once more. One that is stuck ends itself at last.
+    fn await_progress(&mut self, at: &str, worker: &mut Process, known: &mut Known) {
+        worker.say("report");
+        loop {
+            match worker.line().as_deref() {
+                Some("progress") => break,
+                Some(line) => self.hear(at, line, known),
+                None => break,
+            }
+        }
+    }
+
     /// Kills a worker and hears what it had said.
     fn kill(&mut self, at: &str, worker: &mut Process, known: &mut Known) {
         let (lines, status) = worker.kill_and_hear();
         self.kills += 1;
         known.in_doubt += 1;
-        for line in lines {
-            match line.parse() {
-                Ok(counter) => {
-                    self.commits += 1;
-                    *known = Known { acknowledged: counter, in_doubt: 1 };
-                }
-                Err(_) => self.failures.push(format!("{at}: {line}")),
-            }
-        }
+        lines.iter().for_each(|line| self.hear(at, line, known));
         match status.signal() {
             Some(9) => {}
-            Some(14) => self.failures.push(format!("{at}: stuck, no progress in {PATIENCE} s")),
+            Some(14) => self.failures.push(format!("{at}: stuck, no progress in {} s", reexec::PATIENCE)),
             _ => self.failures.push(format!("{at}: ended by itself: {status}")),
         }
     }
@@ -102,6 +115,9 @@ fn run(what: &str, dir: &Path, seconds: u64, largest: u64) {
             tally.kill(&at, &mut workers[n], &mut known[n]);
             tally.assert_clean();
             workers[n] = start(&path, rng.next(), n, known[n]);
+        }
+        for (n, worker) in workers.iter_mut().enumerate() {
+            tally.await_progress(&format!("seed {seed}, progress"), worker, &mut known[n]);
         }
         for (n, worker) in workers.iter_mut().enumerate() {
             tally.kill(&format!("seed {seed}, kill of all"), worker, &mut known[n]);

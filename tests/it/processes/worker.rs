@@ -1,9 +1,11 @@
 //! The children of the stress test: a worker reads and writes, and a judge compares everything.
 
-use mapleaf::testing::{die_after, set_log_shape};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use mapleaf::testing::set_log_shape;
 use mapleaf::{Db, Durability, Error, ReadTxn, Result, WriteTxn};
 
-use super::member::PATIENCE;
 use super::stress::WORKERS;
 use crate::reexec;
 use crate::support::{bytes, mix};
@@ -141,6 +143,8 @@ struct Worker {
     /// worker: those that its predecessors had begun when they were killed.
     in_doubt: u64,
     held: Vec<(ReadTxn, [u64; WORKERS])>,
+    /// Whether the parent wants to hear of the next commit.
+    asked: Arc<AtomicBool>,
 }
 
 impl Worker {
@@ -195,6 +199,9 @@ impl Worker {
         txn.commit()?;
         (self.seen[self.number], self.in_doubt) = (counter, 0);
         reexec::answer(&counter.to_string());
+        if self.asked.swap(false, Ordering::SeqCst) {
+            reexec::answer("progress");
+        }
         Ok(())
     }
 
@@ -224,8 +231,21 @@ impl Worker {
 fn worker_child() {
     let Some(arguments) = reexec::arguments() else { return };
     let [number, acknowledged, in_doubt, seed] = [1, 2, 3, 4].map(|n| arguments[n].parse::<u64>().expect("a number"));
-    die_after(PATIENCE);
-    let mut worker = Worker { number: number as usize, rng: Rng(seed), seen: [0; WORKERS], in_doubt, held: Vec::new() };
+    reexec::watch();
+    let asked = Arc::<AtomicBool>::default();
+    let mut worker = Worker {
+        number: number as usize,
+        rng: Rng(seed),
+        seen: [0; WORKERS],
+        in_doubt,
+        held: Vec::new(),
+        asked: Arc::clone(&asked),
+    };
+    std::thread::spawn(move || {
+        while reexec::listen().is_some() {
+            asked.store(true, Ordering::SeqCst);
+        }
+    });
     worker.seen[worker.number] = acknowledged;
     // Half of the logs are so small that they are full all the time.
     set_log_shape(if seed.is_multiple_of(2) { Some((2, 64 * 4096)) } else { None });
@@ -233,7 +253,7 @@ fn worker_child() {
         loop {
             let db = Db::open_existing(&arguments[0])?;
             for _ in 0..1 + worker.rng.below(300) {
-                die_after(PATIENCE);
+                reexec::progress();
                 worker.turn(&db)?;
             }
             worker.held.clear();
@@ -242,7 +262,7 @@ fn worker_child() {
     if let Err(stop) = work(&mut worker) {
         reexec::answer(&format!("worker {number}: {}", stop.text()));
         // Until it is killed, as all are.
-        die_after(0);
+        reexec::rest();
         loop {
             std::thread::park();
         }
@@ -291,7 +311,7 @@ fn judge_all(db: &Db, acknowledged: &[(u64, u64)]) -> Checked<[u64; WORKERS]> {
 #[test]
 fn judging_child() {
     let Some(arguments) = reexec::arguments() else { return };
-    die_after(PATIENCE);
+    reexec::watch();
     let numbers: Vec<u64> = arguments[1].split(' ').map(|n| n.parse().expect("a number")).collect();
     let acknowledged: Vec<(u64, u64)> = numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
     let judge = || -> Checked<[u64; WORKERS]> {
