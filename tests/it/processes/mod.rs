@@ -18,6 +18,7 @@
 
 mod basic;
 mod death;
+mod faults;
 mod member;
 mod stress;
 mod worker;
