@@ -28,6 +28,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,10 +45,19 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// The command that starts a child, for tests that start it in another way.
+    pub(crate) fn command(path: &Path, seed: u64) -> Command {
+        reexec::command("processes::member::member_child", &[&path, &seed.to_string()])
+    }
+
+    /// Starts a child by such a command.
+    pub(crate) fn start_by(command: Command) -> Member {
+        Member { child: reexec::start(command) }
+    }
+
     /// Starts a child, which opens nothing yet. The seed is that of its history.
     pub(crate) fn start(path: &Path, seed: u64) -> Member {
-        let arguments: [&dyn AsRef<std::ffi::OsStr>; 2] = [&path, &seed.to_string()];
-        Member { child: reexec::start(reexec::command("processes::member::member_child", &arguments)) }
+        Member::start_by(Member::command(path, seed))
     }
 
     /// Starts a child, which opens the file for writing.

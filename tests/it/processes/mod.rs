@@ -20,5 +20,6 @@ mod basic;
 mod death;
 mod faults;
 mod member;
+mod places;
 mod stress;
 mod worker;
