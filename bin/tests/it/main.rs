@@ -15,6 +15,7 @@ mod messages;
 mod page;
 mod privacy;
 mod refused_writes;
+mod shared;
 mod support;
 mod terminal;
 mod torture;
