@@ -253,12 +253,8 @@ impl Session {
         for word in words {
             options = match word.split_once('=') {
                 None if *word == "read-only" => options.read_only(true),
-                None if *word == "existing" => options.create(false),
+                None if *word == "exclusive" => options.exclusive(true),
                 Some(("window", bytes)) => options.window_size(parse(bytes)),
-                Some(("path", other)) => {
-                    self.path = PathBuf::from(other);
-                    options
-                }
                 _ => panic!("the option {word}"),
             };
         }

@@ -9,6 +9,7 @@
 //! death    a process that is killed at each event of the test seam
 //! faults   a file that is cut, flushes that fail, a lock file that is damaged
 //! places   other users, permissions, links, renamed and copied files, `fork`
+//! exclusive  processes that have a file exclusively
 //! ```
 //!
 //! Invariants: the test itself opens no database, so only a child can hang. Each child ends itself
@@ -18,6 +19,7 @@
 
 mod basic;
 mod death;
+mod exclusive;
 mod faults;
 mod member;
 mod places;

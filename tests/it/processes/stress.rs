@@ -19,7 +19,14 @@ use crate::support::long;
 use crate::workload::{fast_dir, Rng};
 
 /// Processes that work at a time.
-pub(super) const WORKERS: usize = 4;
+const PROCESSES: usize = 4;
+/// Threads of each process.
+const THREADS: usize = 2;
+/// Threads of all processes; each has a counter.
+pub(super) const WORKERS: usize = PROCESSES * THREADS;
+
+/// What the parent knows of all counters.
+type AllKnown = [Known; WORKERS];
 
 /// What the children have done and found.
 #[derive(Default, Debug)]
@@ -41,34 +48,38 @@ struct Known {
 }
 
 impl Tally {
-    fn hear(&mut self, at: &str, line: &str, known: &mut Known) {
-        match line.parse() {
-            Ok(counter) => {
+    fn hear(&mut self, at: &str, line: &str, known: &mut AllKnown) {
+        let told =
+            line.split_once(' ').and_then(|(n, counter)| Some((n.parse::<usize>().ok()?, counter.parse().ok()?)));
+        match told {
+            Some((n, counter)) => {
                 self.commits += 1;
-                *known = Known { acknowledged: counter, in_doubt: 1 };
+                known[n] = Known { acknowledged: counter, in_doubt: 1 };
             }
-            Err(_) => self.failures.push(format!("{at}: {line}")),
+            None => self.failures.push(format!("{at}: {line}")),
         }
     }
 
-    /// Waits until a worker commits once more. One that is stuck ends itself at last.
-    fn await_progress(&mut self, at: &str, worker: &mut Process, known: &mut Known) {
-        worker.say("report");
-        loop {
-            match worker.line().as_deref() {
-                Some("progress") => break,
+    /// Waits until each thread of a process commits once more. A process that is stuck ends itself
+    /// at last.
+    fn await_progress(&mut self, at: &str, process: &mut Process, known: &mut AllKnown) {
+        process.say("report");
+        let mut threads = 0;
+        while threads < THREADS {
+            match process.line().as_deref() {
+                Some("progress") => threads += 1,
                 Some(line) => self.hear(at, line, known),
                 None => break,
             }
         }
     }
 
-    /// Kills a worker and hears what it had said.
-    fn kill(&mut self, at: &str, worker: &mut Process, known: &mut Known) {
-        let (lines, status) = worker.kill_and_hear();
+    /// Kills a process and hears what it had said.
+    fn kill(&mut self, at: &str, process: &mut Process, number: usize, known: &mut AllKnown) {
+        let (lines, status) = process.kill_and_hear();
         self.kills += 1;
-        known.in_doubt += 1;
-        lines.iter().for_each(|line| self.hear(at, line, known));
+        known[number * THREADS..][..THREADS].iter_mut().for_each(|known| known.in_doubt += 1);
+        lines.iter().filter(|line| *line != "progress").for_each(|line| self.hear(at, line, known));
         match status.signal() {
             Some(9) => {}
             Some(14) => self.failures.push(format!("{at}: stuck, no progress in {} s", reexec::PATIENCE)),
@@ -82,15 +93,17 @@ impl Tally {
     }
 }
 
-fn start(path: &Path, seed: u64, worker: usize, known: Known) -> Process {
-    let numbers = [worker as u64, known.acknowledged, known.in_doubt, seed].map(|n| n.to_string());
+fn start(path: &Path, seed: u64, number: usize, known: &AllKnown) -> Process {
+    let workers = number * THREADS..(number + 1) * THREADS;
+    let numbers = workers.map(|n| format!("{n} {} {}", known[n].acknowledged, known[n].in_doubt));
+    let numbers = numbers.collect::<Vec<_>>().join(" ");
     let name = "processes::worker::worker_child";
-    reexec::start(reexec::command(name, &[&path, &numbers[0], &numbers[1], &numbers[2], &numbers[3]]))
+    reexec::start(reexec::command(name, &[&path, &seed.to_string(), &numbers]))
 }
 
 /// A judge: prepares a new file, or compares all of an old one with what is known. Returns the
 /// counters.
-fn judge(path: &Path, known: [Known; WORKERS], seed: u64) -> [Known; WORKERS] {
+fn judge(path: &Path, known: AllKnown, seed: u64) -> AllKnown {
     let numbers = known.map(|known| format!("{} {}", known.acknowledged, known.in_doubt)).join(" ");
     let mut judge = reexec::start(reexec::command("processes::worker::judging_child", &[&path, &numbers]));
     let answer = judge.line().unwrap_or_else(|| "died".into());
@@ -108,19 +121,19 @@ fn run(what: &str, dir: &Path, seconds: u64, largest: u64) {
     let (mut rng, mut tally, started) = (Rng(seed), Tally::default(), Instant::now());
     let mut known = judge(&path, Default::default(), seed);
     while started.elapsed() < Duration::from_secs(seconds) {
-        let mut workers: Vec<Process> = (0..WORKERS).map(|n| start(&path, rng.next(), n, known[n])).collect();
+        let mut processes: Vec<Process> = (0..PROCESSES).map(|n| start(&path, rng.next(), n, &known)).collect();
         for _ in 0..10 + rng.below(40) {
             std::thread::sleep(Duration::from_millis(50));
-            let (at, n) = (format!("seed {seed}, kill {}", tally.kills), rng.below(WORKERS as u64) as usize);
-            tally.kill(&at, &mut workers[n], &mut known[n]);
+            let (at, n) = (format!("seed {seed}, kill {}", tally.kills), rng.below(PROCESSES as u64) as usize);
+            tally.kill(&at, &mut processes[n], n, &mut known);
             tally.assert_clean();
-            workers[n] = start(&path, rng.next(), n, known[n]);
+            processes[n] = start(&path, rng.next(), n, &known);
         }
-        for (n, worker) in workers.iter_mut().enumerate() {
-            tally.await_progress(&format!("seed {seed}, progress"), worker, &mut known[n]);
+        for process in &mut processes {
+            tally.await_progress(&format!("seed {seed}, progress"), process, &mut known);
         }
-        for (n, worker) in workers.iter_mut().enumerate() {
-            tally.kill(&format!("seed {seed}, kill of all"), worker, &mut known[n]);
+        for (n, process) in processes.iter_mut().enumerate() {
+            tally.kill(&format!("seed {seed}, kill of all"), process, n, &mut known);
         }
         tally.kills_of_all += 1;
         tally.assert_clean();

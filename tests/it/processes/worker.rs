@@ -145,6 +145,7 @@ struct Worker {
     held: Vec<(ReadTxn, [u64; WORKERS])>,
     /// Whether the parent wants to hear of the next commit.
     asked: Arc<AtomicBool>,
+    made_progress: Arc<AtomicBool>,
 }
 
 impl Worker {
@@ -198,7 +199,7 @@ impl Worker {
         txn.set_durability(if self.rng.one_in(2) { Durability::Eventual } else { Durability::Immediate });
         txn.commit()?;
         (self.seen[self.number], self.in_doubt) = (counter, 0);
-        reexec::answer(&counter.to_string());
+        reexec::answer(&format!("{me} {counter}"));
         if self.asked.swap(false, Ordering::SeqCst) {
             reexec::answer("progress");
         }
@@ -227,44 +228,68 @@ impl Worker {
     }
 }
 
+/// Transactions of a worker, in a handle of its own, until something is wrong.
+fn work(worker: &mut Worker, path: &str) -> Checked {
+    loop {
+        let db = Db::open_existing(path)?;
+        for _ in 0..1 + worker.rng.below(300) {
+            worker.turn(&db)?;
+            worker.made_progress.store(true, Ordering::SeqCst);
+        }
+        worker.held.clear();
+    }
+}
+
+/// Threads of one process, each of them a worker. The arguments are the path, a seed, and for each
+/// thread its number, its acknowledged counter, and how many commits are in doubt.
 #[test]
 fn worker_child() {
     let Some(arguments) = reexec::arguments() else { return };
-    let [number, acknowledged, in_doubt, seed] = [1, 2, 3, 4].map(|n| arguments[n].parse::<u64>().expect("a number"));
     reexec::watch();
-    let asked = Arc::<AtomicBool>::default();
-    let mut worker = Worker {
-        number: number as usize,
-        rng: Rng(seed),
-        seen: [0; WORKERS],
-        in_doubt,
-        held: Vec::new(),
-        asked: Arc::clone(&asked),
-    };
+    let seed = arguments[1].parse::<u64>().expect("a seed");
+    let numbers: Vec<u64> = arguments[2].split(' ').map(|n| n.parse().expect("a number")).collect();
+    let mut seeds = Rng(seed);
+    let workers = numbers.chunks_exact(3).map(|numbers| {
+        let mut worker = Worker {
+            number: numbers[0] as usize,
+            rng: Rng(seeds.next()),
+            seen: [0; WORKERS],
+            in_doubt: numbers[2],
+            held: Vec::new(),
+            asked: Arc::default(),
+            made_progress: Arc::default(),
+        };
+        worker.seen[worker.number] = numbers[1];
+        worker
+    });
+    let mut flags = Vec::new();
+    for mut worker in workers {
+        flags.push((Arc::clone(&worker.asked), Arc::clone(&worker.made_progress)));
+        let path = arguments[0].clone();
+        std::thread::spawn(move || {
+            // Half of the logs are so small that they are full all the time.
+            set_log_shape(if seed.is_multiple_of(2) { Some((2, 64 * 4096)) } else { None });
+            if let Err(stop) = work(&mut worker, &path) {
+                reexec::answer(&format!("worker {}: {}", worker.number, stop.text()));
+                // Until it is killed, as all are.
+                loop {
+                    std::thread::park();
+                }
+            }
+        });
+    }
+    let asked: Vec<_> = flags.iter().map(|(asked, _)| Arc::clone(asked)).collect();
     std::thread::spawn(move || {
         while reexec::listen().is_some() {
-            asked.store(true, Ordering::SeqCst);
+            asked.iter().for_each(|asked| asked.store(true, Ordering::SeqCst));
         }
     });
-    worker.seen[worker.number] = acknowledged;
-    // Half of the logs are so small that they are full all the time.
-    set_log_shape(if seed.is_multiple_of(2) { Some((2, 64 * 4096)) } else { None });
-    let work = |worker: &mut Worker| -> Checked {
-        loop {
-            let db = Db::open_existing(&arguments[0])?;
-            for _ in 0..1 + worker.rng.below(300) {
-                reexec::progress();
-                worker.turn(&db)?;
-            }
-            worker.held.clear();
-        }
-    };
-    if let Err(stop) = work(&mut worker) {
-        reexec::answer(&format!("worker {number}: {}", stop.text()));
-        // Until it is killed, as all are.
-        reexec::rest();
-        loop {
-            std::thread::park();
+    // Each thread has to come forward.
+    loop {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        if flags.iter().all(|(_, made)| made.load(Ordering::SeqCst)) {
+            flags.iter().for_each(|(_, made)| made.store(false, Ordering::SeqCst));
+            reexec::progress();
         }
     }
 }
