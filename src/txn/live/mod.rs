@@ -88,9 +88,10 @@ impl Live {
         Live { memory, faults, length, is_shared: true }
     }
 
-    /// Makes all records those of a session that has no state yet.
+    /// Makes all records those of a session that has no state yet. Entries of the ring and process
+    /// slots stay: no record selects them.
     pub(crate) fn clear(&self) {
-        self.memory[LATEST..].iter().for_each(|word| word.store(0, Ordering::SeqCst));
+        self.memory[LATEST..RING].iter().for_each(|word| word.store(0, Ordering::Relaxed));
         let numbers = [LATEST, DURABLE, PUBLISHED, CLOSED, FLUSHED, APPENDING, BROKEN];
         let more = [POISON, FLUSH_MARK, CHECKPOINT_MARK, CHUNKS, SLOTS_IN_USE, CHECKPOINT];
         numbers.into_iter().chain(more).for_each(|index| self.store(index, 0));
