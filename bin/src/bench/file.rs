@@ -9,7 +9,7 @@ use mapleaf::{Db, Options, ReadTxn, Table};
 
 use super::data::Data;
 use crate::database::new_file;
-use crate::exit::{best_effort, Exit, Failure};
+use crate::exit::{Exit, Failure};
 
 /// The table of the measured entries.
 pub(crate) const ENTRIES: Table<&[u8], &[u8]> = Table::new("entries");
@@ -116,7 +116,7 @@ impl Drop for BenchFile {
     fn drop(&mut self) {
         self.open = None;
         if self.created && !self.keep {
-            best_effort(fs::remove_file(&self.path));
+            new_file::remove(&self.path);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cmd::args::{Answer, KeepFile};
+use crate::database::new_file;
 use crate::exit::{best_effort, Exit, Failure, Outcome};
 use crate::numbers;
 use crate::terminal::interrupt;
@@ -134,9 +135,9 @@ impl Args {
     }
 }
 
-/// Removes the database, and the temporary files of killed writers that were creating it.
+/// Removes the database, its lock file, and the temporary files of killed writers that were creating it.
 fn remove(file: &std::path::Path) {
-    best_effort(fs::remove_file(file));
+    new_file::remove(file);
     let Some(name) = file.file_name().map(|name| name.to_string_lossy().into_owned()) else { return };
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
     let temporary_prefix = format!(".{}.", name.chars().take(40).collect::<String>());

@@ -76,6 +76,15 @@ impl Drop for WritableDb {
     }
 }
 
+/// Removes a database that this run created, and its lock file.
+pub(crate) fn remove(path: &Path) {
+    best_effort(fs::remove_file(path));
+    // There is none if the database was opened exclusively only.
+    let mut lock_file = path.as_os_str().to_os_string();
+    lock_file.push("-lock");
+    best_effort(fs::remove_file(lock_file));
+}
+
 /// The failure to create a database. "Not found" means that the folder is missing, which is an I/O
 /// error and not a missing input.
 pub(crate) fn not_created(path: &Path, error: Error) -> Failure {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::exit::best_effort;
+use crate::database::new_file;
 use crate::random::Rng;
 
 /// The kind of damage to a copy.
@@ -65,7 +65,7 @@ impl DamagedCopy {
 impl Drop for DamagedCopy {
     fn drop(&mut self) {
         if !self.keep {
-            best_effort(fs::remove_file(&self.path));
+            new_file::remove(&self.path);
         }
     }
 }
