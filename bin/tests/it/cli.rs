@@ -481,19 +481,32 @@ fn files_that_are_not_databases_are_refused_and_unchanged() {
 }
 
 #[test]
-fn a_database_that_another_process_holds_is_locked() {
+fn a_database_that_another_process_has_open_is_read_and_written() {
     let folder = Folder::new();
     let db = folder.path("a.mapleaf");
     with_table(&db, "main", &[(b"U+1F980", b"v")]);
     let reader = Options::new().read_only(true).open(&db).unwrap();
-    kvctl(&["get", &db, "U+1F980"]).prints("v\n");
-    kvctl(&["put", &db, "k", "v"]).fails(5, &[&db, "locked"]);
-    drop(reader);
     let writer = Db::open(&db).unwrap();
+    for handle in [&reader, &writer] {
+        kvctl(&["get", &db, "U+1F980"]).prints("v\n");
+        kvctl(&["put", &db, "k", "of kvctl"]).prints("");
+        let seen = handle.read(|txn| Ok(txn.bytes_table("main")?.get(b"k")?.map(<[u8]>::to_vec))).unwrap();
+        assert_eq!(seen.as_deref(), Some(&b"of kvctl"[..]));
+        writer.write(|txn| txn.bytes_table("main")?.insert(b"k", b"of the writer").map(drop)).unwrap();
+        kvctl(&["get", &db, "k"]).prints("of the writer\n");
+    }
+}
+
+#[test]
+fn a_database_that_another_process_has_open_exclusively_is_locked() {
+    let folder = Folder::new();
+    let db = folder.path("a.mapleaf");
+    with_table(&db, "main", &[(b"U+1F980", b"v")]);
+    let alone = Options::new().exclusive(true).open(&db).unwrap();
     for args in all_verbs(&db) {
         kvctl(&args).fails(5, &[&db, "locked"]);
     }
-    drop(writer);
+    drop(alone);
     kvctl(&["put", &db, "k", "v"]).prints("");
 }
 

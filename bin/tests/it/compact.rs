@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use mapleaf::{Db, Options};
 use serde_json::Value;
 
-use crate::support::{kvctl, Folder};
+use crate::support::{kvctl, names_beside_locks, Folder};
 
 /// A folder with a database `a.mapleaf` of two tables, whose pages are half full.
 fn folder() -> Folder {
@@ -43,7 +43,8 @@ fn a_compacted_file_is_smaller_and_dumps_the_same() {
     assert_eq!((json["entries"].as_u64(), json["tables"].as_u64()), (Some(4001), Some(2)));
     assert_eq!((json["bytes_before"].as_u64(), json["bytes_after"].as_u64()), (Some(is), Some(is)));
     assert_eq!(json["page_size"].as_u64(), Some(4096));
-    assert_eq!(folder.names(), ["a.mapleaf", "b.mapleaf", "c.mapleaf"]);
+    let databases = ["a.mapleaf", "b.mapleaf", "c.mapleaf"];
+    assert_eq!(folder.names_beside_locks(&databases), databases);
 }
 
 #[test]
@@ -69,14 +70,27 @@ fn a_compaction_that_fails_names_the_cause_with_its_exit_code() {
         assert!(ran.err.starts_with("kvctl: ") && ran.err.contains(part), "{args:?}: {}", ran.err);
         assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
     }
-    let held = Db::open(&a).unwrap();
+    let held = Options::new().exclusive(true).open(&a).unwrap();
     assert_eq!(kvctl(&["compact", &a, &new]).code, 5);
     drop(held);
-    let shared = Options::new().read_only(true).open(&a).unwrap();
-    assert_eq!(kvctl(&["compact", &a, &new]).code, 0);
-    drop(shared);
     assert_eq!(fs::read(&b).unwrap(), b"mine");
-    assert_eq!(folder.names(), ["a.mapleaf", "b.mapleaf", "damaged", "new.mapleaf"]);
+    // Reading a database makes its lock file, reading a file that is none does not.
+    assert_eq!(folder.names_beside_locks(&["a.mapleaf", "damaged"]), ["a.mapleaf", "b.mapleaf", "damaged"]);
+}
+
+#[test]
+fn a_database_that_another_process_has_open_is_compacted() {
+    let folder = folder();
+    let (a, b) = (folder.path("a.mapleaf"), folder.path("b.mapleaf"));
+    for read_only in [true, false] {
+        let shared = Options::new().read_only(read_only).open(&a).unwrap();
+        assert_eq!(kvctl(&["compact", &a, &b]).code, 0);
+        drop(shared);
+        assert_eq!(folder.names_beside_locks(&["a.mapleaf"]), ["a.mapleaf", "b.mapleaf"]);
+        assert_eq!(kvctl(&["dump", &a, "--all"]).out, kvctl(&["dump", &b, "--all"]).out);
+        fs::remove_file(&b).unwrap();
+        fs::remove_file(folder.path("b.mapleaf-lock")).unwrap();
+    }
 }
 
 #[test]
@@ -97,7 +111,7 @@ fn an_interrupted_compaction_leaves_no_file() {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("kvctl"));
         let child = command.arg("compact").args([&a, &b]).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = child.spawn().unwrap();
-        while fs::read_dir(folder.path()).unwrap().count() < 2 {
+        while names_beside_locks(folder.path(), &["a.mapleaf"]).len() < 2 {
             std::thread::yield_now();
         }
         let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
@@ -110,7 +124,7 @@ fn an_interrupted_compaction_leaves_no_file() {
             return false;
         }
         assert_eq!((ran.status.code(), err.as_str()), (Some(130), "kvctl: interrupted; nothing was written\n"));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(names_beside_locks(folder.path(), &["a.mapleaf"]), ["a.mapleaf"]);
         true
     });
     assert!(interrupted);

@@ -100,18 +100,32 @@ fn output_onto_the_database_is_refused_under_all_its_names() {
 fn the_error_of_a_locked_database_names_the_process_that_has_it_open() {
     let folder = Folder::new();
     let db = database(&folder, 0o600);
-    let reader = mapleaf::Options::new().read_only(true).open(&db).unwrap();
     let holder = format!("process {} (", std::process::id());
-    let ran = kvctl(&["put", &db, "k", "v"]);
-    assert!(ran.code == 5 && ran.err.contains(&holder), "{}", ran.err);
-    assert!(ran.err.contains(") has it open read-only; wait until it has closed it"), "{}", ran.err);
-    drop(reader);
-    let _writer = mapleaf::Db::open(&db).unwrap();
     let hard = folder.path("hard");
     fs::hard_link(&db, &hard).unwrap();
-    for args in [&["get", &db, "k"][..], &["get", &hard, "k"], &["salvage", &db, "new"], &["recover", &db]] {
+    let refused = |args: &[&str], why: &str| {
         let ran = kvctl(args);
-        assert!(ran.code == 5 && ran.err.contains(&holder), "{}", ran.err);
-        assert!(ran.err.contains(") has it open for writing; wait until it has closed it"), "{}", ran.err);
+        assert!(ran.code == 5 && ran.err.contains(&holder) && ran.err.contains(why), "{args:?}: {}", ran.err);
+    };
+    let options = mapleaf::Options::new;
+    for shared in [options(), options().read_only(true)] {
+        let shared = shared.open(&db).unwrap();
+        for verb in [&["salvage", &db, "new"][..], &["recover", &db]] {
+            refused(verb, ") has it open; wait until all processes have closed it");
+        }
+        for verb in [&["get", &hard, "k"][..], &["put", &hard, "k", "v"]] {
+            refused(verb, ") has it open; they have it open by another path or lost its lock file");
+        }
+        drop(shared);
+    }
+    let _alone = options().exclusive(true).open(&db).unwrap();
+    for verb in [
+        &["get", &db, "k"][..],
+        &["put", &db, "k", "v"],
+        &["get", &hard, "k"],
+        &["salvage", &db, "new"],
+        &["recover", &db],
+    ] {
+        refused(verb, ") has it open alone (by option, or because it cannot make the lock file '<name>-lock'); wait");
     }
 }

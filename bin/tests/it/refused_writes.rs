@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::support::names_beside_locks;
+
 /// Runs a shell line in which `$K` is kvctl, in a folder.
 fn shell(folder: &Path, line: &str) -> (Option<i32>, String) {
     let mut command = Command::new("sh");
@@ -94,10 +96,7 @@ fn a_recovery_that_cannot_lengthen_the_file_changes_nothing() {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
-    let mut names: Vec<String> = std::fs::read_dir(folder).unwrap().map(name).collect();
-    names.sort();
-    names
+    names_beside_locks(folder, &["a.mapleaf"])
 }
 
 #[test]

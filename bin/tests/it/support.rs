@@ -1,6 +1,7 @@
 //! Shared parts of the tests: running `kvctl`, and temporary folders.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// The output of a run, and its exit code.
@@ -44,9 +45,21 @@ impl Folder {
 
     /// The names of its files, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
-        let names = fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<String> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
+        names_beside_locks(self.0.path(), &[])
     }
+
+    /// The same without the lock files of these databases.
+    pub(crate) fn names_beside_locks(&self, databases: &[&str]) -> Vec<String> {
+        names_beside_locks(self.0.path(), databases)
+    }
+}
+
+/// The names in a folder, sorted, without the lock files of these databases: a lock file stays when
+/// its database is closed.
+pub(crate) fn names_beside_locks(folder: &Path, databases: &[&str]) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let is_lock_file = |name: &str| name.strip_suffix("-lock").is_some_and(|of| databases.contains(&of));
+    let mut names: Vec<String> = names.filter(|name| !is_lock_file(name)).collect();
+    names.sort();
+    names
 }
