@@ -168,8 +168,9 @@ pub enum Error {
         /// Why the access failed, as far as known.
         cause: String,
     },
-    /// The database is open in another process, or read-only in this one, so it cannot be opened
-    /// like this. Wait until it is closed, or open it read-only too.
+    /// Another process has the database open, or this one read-only, and cannot share it with this
+    /// handle: it has the file exclusively, or without a lock file, or by another path, or this
+    /// process may not write to the file and its lock file. `by` names the remedy.
     #[error("{}: locked: {by}", .path.display())]
     Locked {
         /// The file.

@@ -1,9 +1,9 @@
 //! Mapleaf is an embedded, persistent, ordered key-value store: one file, mapped into memory, with
 //! a B+tree in it.
 //!
-//! Readers get `&[u8]` and `&str` straight out of the mapping, in any number of threads, and never
-//! wait; one writer at a time changes copies of pages, and a commit makes them durable. No map size
-//! needs to be chosen.
+//! Readers get `&[u8]` and `&str` straight out of the mapping, in any number of threads and
+//! processes, and never wait; one writer at a time changes copies of pages, and a commit makes them
+//! durable. No map size needs to be chosen.
 //!
 //! ```
 //! use mapleaf::{Db, Table};
@@ -53,9 +53,10 @@
 //!
 //! # Caveats
 //!
-//! - **One process** may have a file open for writing, or any number may have it open read-only;
-//!   others get [`ErrorKind::Locked`] at once. Opening the same file again in one process gives the
-//!   same database.
+//! - **Several processes** share a file by a lock file beside it, `<name>-lock`. Each of them needs
+//!   permission to write to both, also to read; others get [`ErrorKind::Locked`] while one of them
+//!   has the file open. [`Options::exclusive`] keeps other processes out. Opening the same file again
+//!   in one process gives the same database.
 //! - **Read transactions that never end** keep all pages of their state from being reused, so the
 //!   file grows.
 //! - **One write transaction at a time.** A thread that begins a second one before it ends the

@@ -84,8 +84,8 @@ impl Db {
     ///
     /// # Errors
     /// `NotADatabase`, `NewerVersion`, `EmptyFile`, `Truncated` or `Corrupt` for files that cannot
-    /// be used, `Locked` if another process has it open and cannot share it, `Permission`, `DiskFull` or `Io` from the
-    /// kernel. A refused file is not changed.
+    /// be used, `Locked` if another process has it open and cannot share it, `Permission`, `DiskFull`
+    /// or `Io` from the kernel. A refused file is not changed.
     pub fn open(path: impl AsRef<Path>) -> Result<Db> {
         Options::new().open(path)
     }

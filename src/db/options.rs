@@ -31,7 +31,8 @@ use crate::txn::open::{self, OpenSpec};
 ///
 /// | option | when opened again |
 /// |---|---|
-/// | [`read_only`](Options::read_only) | applies to the new handle; without it, `Locked` if the database is open read-only |
+/// | [`read_only`](Options::read_only) | applies to the new handle; without it, `Locked` if this process reads the database without a lock file |
+/// | [`exclusive`](Options::exclusive) | `Locked` if this process shares the database with others |
 /// | [`fault_guard`](Options::fault_guard), [`read_ahead`](Options::read_ahead) | a value that differs from the current one is an error of kind `Usage` |
 /// | [`recover`](Options::recover) | an error of kind `Usage` |
 /// | [`window_size`](Options::window_size) | has no effect: the window exists |
@@ -60,16 +61,18 @@ impl Options {
         self
     }
 
-    /// Open read-only: the file is never written, and any number of processes may have it open
-    /// read-only. Default: false.
+    /// Open read-only: the database file is never written. A process that may write to the file and
+    /// to its lock file then reads beside processes that write. One that may not reads only while no
+    /// such process has the file open; otherwise it gets [`Error::Locked`](crate::Error::Locked).
+    /// Default: false.
     pub fn read_only(mut self, read_only: bool) -> Options {
         self.spec.read_only = read_only;
         self
     }
 
-    /// Have the file alone: no other process may open it meanwhile. Opening it fails with
-    /// [`Error::Locked`](crate::Error::Locked) while others have it open. There is no lock file then,
-    /// and a write transaction makes some system calls less. Default: false.
+    /// Keep other processes out: none may open the file meanwhile. Opening it fails with
+    /// [`Error::Locked`](crate::Error::Locked) while others have it open. No lock file is made, and a
+    /// write transaction makes fewer system calls. Default: false.
     pub fn exclusive(mut self, exclusive: bool) -> Options {
         self.spec.exclusive = exclusive;
         self
