@@ -3,6 +3,7 @@
 use crate::data::{Shape, ENTRIES_MAX};
 use crate::disk::Cache;
 use crate::engine::{self, Engine};
+use crate::measure::processes::{Part, PARTS};
 use crate::Res;
 use std::path::PathBuf;
 
@@ -34,6 +35,7 @@ pub(crate) enum Measure {
     ColdSmall,
     Compact,
     Ycsb,
+    Processes,
 }
 
 const MEASURES: &[(&str, Measure, &str)] = &[
@@ -63,6 +65,7 @@ const MEASURES: &[(&str, Measure, &str)] = &[
     ("cold-small", Measure::ColdSmall, "random gets under a memory limit of a quarter of the file"),
     ("compact", Measure::Compact, "length of the file after compaction"),
     ("ycsb", Measure::Ycsb, "YCSB workloads A to F, each operation a transaction, writes durable"),
+    ("processes", Measure::Processes, "several processes that share a file (in neither run nor all); see --part"),
 ];
 
 pub(crate) struct Options {
@@ -75,6 +78,10 @@ pub(crate) struct Options {
     pub(crate) memory_mib: u64,
     pub(crate) large: usize,
     pub(crate) large_batch: usize,
+    /// Of `processes`.
+    pub(crate) parts: Vec<&'static Part>,
+    pub(crate) extents: u64,
+    pub(crate) turns: usize,
     pub(crate) cache: Cache,
     pub(crate) dir: Option<PathBuf>,
     pub(crate) json: Option<PathBuf>,
@@ -121,7 +128,10 @@ Options
   --rounds N       rounds that count, after one that does not (5)
   --keys LIST      R, R16, S1, S2, N; more than one: one run after the other (R)
   --engines LIST   see below
-  --commits N      commits per round of `commits` and `freelist` (2000)
+  --commits N      commits per round of `commits`, `freelist` and parts of `processes` (2000)
+  --part LIST      of `processes`, see below (all)
+  --extents N      free extents of the part `turns`, 8 KiB of the file for each (1000000)
+  --turns N        commits of the part `turns` (10000)
   --memory-mib N   size of the load of `memory` (1024)
   --large N        values of `large` (1000)
   --large-batch N  of those, how many in a transaction (1)
@@ -131,8 +141,12 @@ Options
   --json PATH      the figures as JSON as well; - for stdout
   --out FOLDER     the figures as JSON, as Markdown, and as plots into this folder
 
-Engines
+Parts of processes
 ";
+    for part in PARTS {
+        text += &format!("  {:<15}  {}\n", part.name, part.about);
+    }
+    text += "\nEngines\n";
     for engine in engine::all() {
         let mark = if engine.default { '*' } else { ' ' };
         text += &format!("{mark} {:<15}  {}\n", engine.name, engine.about);
@@ -152,6 +166,9 @@ pub(crate) fn parse(args: &[String]) -> Res<Options> {
         memory_mib: 1024,
         large: 1_000,
         large_batch: 1,
+        parts: PARTS.iter().collect(),
+        extents: 1_000_000,
+        turns: 10_000,
         cache: Cache::Small,
         dir: None,
         json: None,
@@ -171,7 +188,7 @@ pub(crate) fn parse(args: &[String]) -> Res<Options> {
 fn measures(name: &str) -> Res<Vec<Measure>> {
     let all = MEASURES.iter().map(|&(_, measure, _)| measure);
     if matches!(name, "run" | "all") {
-        return Ok(all.filter(|&measure| measure != Measure::Commits).collect());
+        return Ok(all.filter(|measure| !matches!(measure, Measure::Commits | Measure::Processes)).collect());
     }
     match MEASURES.iter().find(|(known, ..)| *known == name) {
         Some(&(_, measure, _)) => Ok(vec![measure]),
@@ -195,6 +212,9 @@ fn set(options: &mut Options, name: &str, value: &str) -> Res<()> {
         "--engines" => options.engines = value.split(',').map(engine_named).collect::<Res<_>>()?,
         "--commits" => options.commits = value.parse::<usize>()?.max(1),
         "--memory-mib" => options.memory_mib = value.parse::<u64>()?.max(1),
+        "--part" => options.parts = value.split(',').map(part_named).collect::<Res<_>>()?,
+        "--extents" => options.extents = value.parse::<u64>()?.max(1),
+        "--turns" => options.turns = value.parse::<usize>()?.max(2),
         "--large" => options.large = value.parse::<usize>()?.clamp(1, 1_000_000),
         "--large-batch" => options.large_batch = value.parse::<usize>()?.max(1),
         "--cache" => {
@@ -210,6 +230,10 @@ fn set(options: &mut Options, name: &str, value: &str) -> Res<()> {
         _ => return Err(format!("no such option\n\n{}", help()).into()),
     }
     Ok(())
+}
+
+fn part_named(name: &str) -> Res<&'static Part> {
+    PARTS.iter().find(|part| part.name == name).ok_or_else(|| "no such part".into())
 }
 
 fn count(text: &str) -> Res<u32> {

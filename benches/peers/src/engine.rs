@@ -11,6 +11,7 @@ mod fjall;
 #[cfg(feature = "libmdbx")]
 mod libmdbx;
 mod lmdb;
+pub(crate) mod lmdb_renew;
 #[cfg(feature = "mapleaf")]
 mod mapleaf;
 mod redb;
@@ -78,8 +79,42 @@ pub(crate) trait Store: Send + Sync {
         Ok(false)
     }
 
+    /// Stores pairs, each in a transaction of its own; `see` is called at each step.
+    fn put_each_seen(&self, _pairs: &mut Pairs<'_>, _see: &mut dyn FnMut(Step) -> Res<()>) -> Res<()> {
+        Err("this engine has no transactions to look into".into())
+    }
+
+    /// Begins a read transaction of the state of now, which lives beside the store.
+    fn hold(&self) -> Res<Box<dyn Held>> {
+        Err("this engine has no transaction to hold".into())
+    }
+
+    /// Makes at least so many free extents that are one page long, in the file as it is.
+    fn scatter_free(&mut self, _extents: u64) -> Res<()> {
+        Err("this engine has no way to scatter free pages".into())
+    }
+
     /// Closes the file and everything that belongs to it.
     fn close(self: Box<Self>) -> Res<()>;
+}
+
+/// Where a transaction of `put_each_seen` stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// About to begin.
+    Call,
+    /// Has begun, so that this thread is the writer.
+    Begun,
+    /// About to commit.
+    Commit,
+    /// Committed.
+    Done,
+}
+
+/// A read transaction that stays.
+pub(crate) trait Held {
+    /// Looks all probes up in its state and verifies every value.
+    fn get_all(&self, probes: &Probes) -> Res<()>;
 }
 
 /// What a measurement changes in an engine's settings.
@@ -89,6 +124,8 @@ pub(crate) struct Tuning {
     pub(crate) cache_bytes: Option<usize>,
     /// Commits do not wait for the disk, and a power loss may take them.
     pub(crate) eventual: bool,
+    /// The process has the file alone, where an engine knows that.
+    pub(crate) exclusive: bool,
 }
 
 /// Which measurements an engine takes part in.

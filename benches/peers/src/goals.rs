@@ -42,6 +42,21 @@ const GOALS: &[(&str, Option<Shape>, Goal)] = &[
     ("commits_free_list", None, Goal::RatioAtLeast(0.9)),
     ("device", None, Goal::ValueAtMost(1.5)),
     ("memory", None, Goal::ValueAtMost(64.0)),
+    ("processes_begin", None, Goal::RatioAtLeast(2.0)),
+    ("processes_begin_shared", None, Goal::RatioAtLeast(0.95)),
+    ("processes_begin_two", None, Goal::RatioAtLeast(1.9)),
+    ("processes_open", None, Goal::RatioAtMost(1.0)),
+    ("processes_reopen", None, Goal::RatioAtMost(1.0)),
+    ("processes_puts", None, Goal::RatioAtLeast(0.95)),
+    ("processes_eventual", None, Goal::RatioAtLeast(0.75)),
+    ("processes_eventual_lmdb", None, Goal::RatioAtLeast(1.5)),
+    ("processes_four", None, Goal::RatioAtLeast(2.5)),
+    ("processes_handover", None, Goal::ValueAtMost(20.0)),
+    ("processes_turns", None, Goal::RatioAtMost(1.5)),
+    ("processes_stuck", None, Goal::RatioAtMost(3.5)),
+    ("processes_stuck_other", None, Goal::RatioAtMost(3.5)),
+    ("processes_kill", None, Goal::ValueAtMost(10.0)),
+    ("processes_beside", None, Goal::RatioAtLeast(0.9)),
 ];
 
 pub(crate) fn goal(figure: &str, shape: Shape) -> Option<Goal> {

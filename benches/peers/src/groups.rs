@@ -43,6 +43,28 @@ const GROUPS: &[Group] = &[
         title: "Cold reads and opening",
         ids: &["cold_first", "cold_gets", "cold_multi", "cold_scan", "cold_small", "open"],
     },
+    Group {
+        file: "processes",
+        title: "Several processes",
+        ids: &[
+            "processes_begin",
+            "processes_begin_shared",
+            "processes_begin_two",
+            "processes_open",
+            "processes_reopen",
+            "processes_puts",
+            "processes_eventual",
+            "processes_eventual_lmdb",
+            "processes_four",
+            "processes_handover",
+            "processes_turns",
+            "processes_turns_eventual",
+            "processes_stuck",
+            "processes_stuck_other",
+            "processes_kill",
+            "processes_beside",
+        ],
+    },
     Group { file: "ycsb", title: "YCSB", ids: &["ycsb_a", "ycsb_b", "ycsb_c", "ycsb_d", "ycsb_e", "ycsb_f"] },
 ];
 

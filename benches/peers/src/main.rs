@@ -21,7 +21,9 @@ mod svg;
 mod workload;
 
 use cli::Measure;
-use measure::{cold, commits, compaction, device, large, limited, load, memory, opening, reading, ycsb, Run};
+use measure::{
+    cold, commits, compaction, device, large, limited, load, memory, opening, processes, reading, ycsb, Run,
+};
 use report::Figure;
 use std::path::Path;
 use std::process::ExitCode;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     let done = match args.split_first() {
         Some((name, rest)) if name == memory::CHILD => memory::child(rest),
         Some((name, rest)) if name == limited::CHILD => limited::child(rest),
+        Some((name, rest)) if name == processes::child::CHILD => processes::child::child(rest),
         Some((name, rest)) if name == "report" => report_again(rest),
         _ => run(&args),
     };
@@ -149,6 +152,7 @@ fn take(run: &Run<'_>, measure: Measure) -> Res<Vec<Figure>> {
         Measure::ColdSmall => vec![limited::gets(run)?],
         Measure::Compact => compaction::sizes(run)?,
         Measure::Ycsb => ycsb::all(run)?,
+        Measure::Processes => processes::figures(run)?,
         Measure::Memory => vec![memory::load_peak(run)?],
     })
 }

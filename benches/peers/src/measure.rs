@@ -9,6 +9,7 @@ pub(crate) mod limited;
 pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod opening;
+pub(crate) mod processes;
 pub(crate) mod reading;
 pub(crate) mod ycsb;
 

@@ -4,12 +4,12 @@
 //! The defaults of heed are kept but for the size of the map, which an application has to choose, and for
 //! MDB_NOSUBDIR, which only names the file. `APPEND` stands for the sorted load.
 
-use super::{Direction, Order, Store, Tuning};
+use super::{Direction, Held, Order, Step, Store, Tuning};
 use crate::data::{entry_sum, Pairs, Probes, Seeks, Tally, Verifier};
 use crate::workload::{self, Single, Workload};
 use crate::Res;
 use heed::types::Bytes;
-use heed::{CommitOrAbort, CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, PutFlags};
+use heed::{CommitOrAbort, CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, PutFlags, RoTxn, WithTls};
 use std::ops::Bound;
 use std::path::Path;
 
@@ -58,6 +58,22 @@ fn open(path: &Path, flags: EnvFlags, name: Option<&str>) -> Res<Box<dyn Store>>
     };
     let CommitOrAbort::Commit(Some(db)) = made else { return Err("there is no database of that name".into()) };
     Ok(Box::new(Lmdb { env, db }))
+}
+
+/// A read transaction that keeps its environment open.
+struct HeldTxn {
+    txn: RoTxn<'static, WithTls>,
+    db: Database<'static, Bytes, Bytes>,
+}
+
+impl Held for HeldTxn {
+    fn get_all(&self, probes: &Probes) -> Res<()> {
+        let mut verifier = Verifier::default();
+        for (key, expected) in probes.iter() {
+            verifier.check(self.db.get(&self.txn, key)?, expected);
+        }
+        verifier.finish()
+    }
 }
 
 impl Single for Lmdb {
@@ -183,6 +199,23 @@ impl Store for Lmdb {
         self.env.copy_to_path(to, CompactionOption::Enabled)?.sync_all()?;
         self.close()?;
         Ok(true)
+    }
+
+    fn put_each_seen(&self, pairs: &mut Pairs<'_>, see: &mut dyn FnMut(Step) -> Res<()>) -> Res<()> {
+        while let Some((key, value)) = pairs.next() {
+            see(Step::Call)?;
+            let mut txn = self.env.write_txn()?;
+            see(Step::Begun)?;
+            self.db.put(&mut txn, key, value)?;
+            see(Step::Commit)?;
+            txn.commit()?;
+            see(Step::Done)?;
+        }
+        Ok(())
+    }
+
+    fn hold(&self) -> Res<Box<dyn Held>> {
+        Ok(Box::new(HeldTxn { txn: self.env.clone().static_read_txn()?, db: self.db }))
     }
 
     fn close(self: Box<Self>) -> Res<()> {

@@ -1,13 +1,19 @@
 //! Mapleaf with its defaults, through its public API alone.
 
-use super::{Direction, Order, Store, Tuning};
+use super::{Direction, Held, Order, Step, Store, Tuning};
 use crate::data::{entry_sum, Pairs, Probes, Seeks, Tally, Verifier};
 use crate::workload::{self, Single, Workload};
 use crate::Res;
-use mapleaf::{Db, Durability, Table};
+use mapleaf::{Db, Durability, Options, ReadTxn, Table};
 use std::path::Path;
 
 const MAIN: Table<&[u8], &[u8]> = Table::new("main");
+/// Values of a page each, of which every second is removed.
+const SCATTERED: Table<u64, &[u8]> = Table::new("scattered");
+/// A value too long for a leaf, in a page of its own.
+const SCATTERED_BYTES: usize = 3500;
+/// Values stored in one transaction.
+const SCATTERED_AT_ONCE: u64 = 20_000;
 
 struct Mapleaf {
     db: Db,
@@ -21,11 +27,23 @@ const LOAD_PAIRS: u64 = 1000;
 
 pub(super) fn open(path: &Path, tuning: Tuning) -> Res<Box<dyn Store>> {
     let durability = if tuning.eventual { Durability::Eventual } else { Durability::Immediate };
-    Ok(Box::new(Mapleaf { db: Db::open(path)?, loads: false, durability }))
+    let db = Options::new().exclusive(tuning.exclusive).open(path)?;
+    Ok(Box::new(Mapleaf { db, loads: false, durability }))
 }
 
 pub(super) fn open_loading(path: &Path, _: Tuning) -> Res<Box<dyn Store>> {
     Ok(Box::new(Mapleaf { db: Db::open(path)?, loads: true, durability: Durability::Immediate }))
+}
+
+impl Held for ReadTxn {
+    fn get_all(&self, probes: &Probes) -> Res<()> {
+        let table = self.table(MAIN)?;
+        let mut verifier = Verifier::default();
+        for (key, expected) in probes.iter() {
+            verifier.check(table.get(key)?, expected);
+        }
+        verifier.finish()
+    }
 }
 
 impl Single for Mapleaf {
@@ -107,13 +125,7 @@ impl Store for Mapleaf {
     }
 
     fn get_all(&self, probes: &Probes) -> Res<()> {
-        let txn = self.db.begin_read()?;
-        let table = txn.table(MAIN)?;
-        let mut verifier = Verifier::default();
-        for (key, expected) in probes.iter() {
-            verifier.check(table.get(key)?, expected);
-        }
-        verifier.finish()
+        self.db.begin_read()?.get_all(probes)
     }
 
     fn put_each(&self, pairs: &mut Pairs<'_>) -> Res<()> {
@@ -183,6 +195,60 @@ impl Store for Mapleaf {
     fn compact(self: Box<Self>, _: &Path, to: &Path) -> Res<bool> {
         self.db.compact_to(to)?;
         Ok(true)
+    }
+
+    fn put_each_seen(&self, pairs: &mut Pairs<'_>, see: &mut dyn FnMut(Step) -> Res<()>) -> Res<()> {
+        while let Some((key, value)) = pairs.next() {
+            see(Step::Call)?;
+            let mut txn = self.db.begin_write()?;
+            see(Step::Begun)?;
+            txn.set_durability(self.durability);
+            txn.table(MAIN)?.put(key, value)?;
+            see(Step::Commit)?;
+            txn.commit()?;
+            see(Step::Done)?;
+        }
+        Ok(())
+    }
+
+    fn hold(&self) -> Res<Box<dyn Held>> {
+        Ok(Box::new(self.db.begin_read()?))
+    }
+
+    fn scatter_free(&mut self, extents: u64) -> Res<()> {
+        let value = [7; SCATTERED_BYTES];
+        let mut next = 0;
+        while next < 2 * extents {
+            let mut txn = self.db.begin_write()?;
+            {
+                let mut table = txn.table(SCATTERED)?;
+                let end = (next + SCATTERED_AT_ONCE).min(2 * extents);
+                for number in next..end {
+                    table.append(number, &value)?;
+                }
+                next = end;
+            }
+            txn.commit()?;
+        }
+        let mut txn = self.db.begin_write()?;
+        {
+            let mut table = txn.table(SCATTERED)?;
+            for number in (0..2 * extents).step_by(2) {
+                table.remove(number)?;
+            }
+        }
+        txn.commit()?;
+        // What a transaction freed may be used again when later states are durable.
+        for _ in 0..4 {
+            let mut txn = self.db.begin_write()?;
+            txn.table(SCATTERED)?.put(1, &value)?;
+            txn.commit()?;
+            self.db.checkpoint()?;
+        }
+        match self.db.stats()?.free_pages {
+            free if free >= extents => Ok(()),
+            free => Err(format!("{free} free pages instead of {extents}").into()),
+        }
     }
 
     fn close(self: Box<Self>) -> Res<()> {

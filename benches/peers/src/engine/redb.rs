@@ -1,12 +1,12 @@
 //! redb with its defaults: `Durability::Immediate`, one-phase commit, 1 GiB of cache. It has no call for sorted input;
 //! the sorted load inserts in order. Compacting works in place, on a copy.
 
-use super::{Direction, Order, Store, Tuning};
+use super::{Direction, Held, Order, Store, Tuning};
 use crate::data::{entry_sum, Pairs, Probes, Seeks, Tally, Verifier};
 use crate::disk::{self, Cache};
 use crate::workload::{self, Single, Workload};
 use crate::Res;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::Path;
 
 const MAIN: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("main");
@@ -26,6 +26,18 @@ pub(super) fn open(path: &Path, tuning: Tuning) -> Res<Box<dyn Store>> {
         txn.commit()?;
     }
     Ok(Box::new(Redb(db)))
+}
+
+/// A table of a read transaction, which lives as long as it.
+impl Held for ReadOnlyTable<&'static [u8], &'static [u8]> {
+    fn get_all(&self, probes: &Probes) -> Res<()> {
+        let mut verifier = Verifier::default();
+        for (key, expected) in probes.iter() {
+            let value = self.get(key)?;
+            verifier.check(value.as_ref().map(|guard| guard.value()), expected);
+        }
+        verifier.finish()
+    }
 }
 
 impl Single for Redb {
@@ -81,13 +93,11 @@ impl Store for Redb {
     }
 
     fn get_all(&self, probes: &Probes) -> Res<()> {
-        let table = self.0.begin_read()?.open_table(MAIN)?;
-        let mut verifier = Verifier::default();
-        for (key, expected) in probes.iter() {
-            let value = table.get(key)?;
-            verifier.check(value.as_ref().map(|guard| guard.value()), expected);
-        }
-        verifier.finish()
+        self.0.begin_read()?.open_table(MAIN)?.get_all(probes)
+    }
+
+    fn hold(&self) -> Res<Box<dyn Held>> {
+        Ok(Box::new(self.0.begin_read()?.open_table(MAIN)?))
     }
 
     fn put_each(&self, pairs: &mut Pairs<'_>) -> Res<()> {
