@@ -78,6 +78,15 @@ impl Options {
         self
     }
 
+    /// Open a file on a network file system, such as NFS or SMB, for writing. These do not keep
+    /// mappings and locks of several machines coherent, so two machines could destroy the file.
+    /// Without this option, that is an error of kind `Usage`. Set it only for a file that one machine
+    /// uses. Default: false.
+    pub fn network_file_system(mut self, network_file_system: bool) -> Options {
+        self.spec.network = network_file_system;
+        self
+    }
+
     /// Create the file if it does not exist. Default: true (but a read-only open never creates it).
     pub fn create(mut self, create: bool) -> Options {
         self.spec.create = create;

@@ -197,6 +197,32 @@ pub(crate) fn flushes_direct_writes(file: &File) -> bool {
     file_system(file).is_ok_and(|kind| known.contains(&kind))
 }
 
+/// The name of a file system that other machines may change a file of, or whose shared mappings or
+/// locks are not those of the machine.
+fn name_of_network(kind: i128) -> Option<&'static str> {
+    // From `linux/magic.h` and the sources of these file systems. `f_type` is signed on some
+    // machines, so only its lower half is compared.
+    const KNOWN: [(u32, &str); 11] = [
+        (0x6969, "NFS"),
+        (0x517b, "SMB"),
+        (0xff53_4d42, "CIFS"),
+        (0xfe53_4d42, "SMB2"),
+        (0x0102_1997, "9p"),
+        (0x00c3_6400, "Ceph"),
+        (0x5346_414f, "AFS"),
+        (0x7375_7245, "Coda"),
+        (0x0bd0_0bd3, "Lustre"),
+        (0x786f_4256, "a shared folder of VirtualBox"),
+        (0x0116_1970, "GFS2"),
+    ];
+    KNOWN.iter().find(|(known, _)| i128::from(*known) == kind & 0xffff_ffff).map(|(_, name)| *name)
+}
+
+/// The name of the network file system of a file; `None` for a local one.
+pub(crate) fn network_file_system(file: &File) -> Option<&'static str> {
+    file_system(file).ok().and_then(name_of_network)
+}
+
 /// Whether the file exists only in the page cache, without a disk.
 pub(crate) fn lives_in_memory(file: &File) -> bool {
     const RAMFS_MAGIC: i128 = 0x8584_58f6;
@@ -252,6 +278,17 @@ fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn network_file_systems_are_told_from_local_ones() {
+        assert_eq!(name_of_network(0x6969), Some("NFS"));
+        // As `statfs` gives it where `f_type` is signed.
+        assert_eq!(name_of_network(i128::from(0xff53_4d42_u32 as i32)), Some("CIFS"));
+        for local in [libc::EXT4_SUPER_MAGIC, libc::TMPFS_MAGIC, 0x5846_5342, 0x6573_5546] {
+            assert_eq!(name_of_network(i128::from(local)), None, "{local:x}");
+        }
+        assert_eq!(network_file_system(&tempfile::tempfile().unwrap()), None);
+    }
 
     #[test]
     fn a_reservation_is_completed_whatever_the_interval_of_signals() {

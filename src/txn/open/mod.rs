@@ -55,6 +55,7 @@ use crate::limits;
 use crate::mapping::file;
 use crate::mapping::{MapOptions, Mapping, ReadAhead};
 use crate::page::meta::{MetaPage, Slot};
+use crate::sys::file_calls;
 use crate::txn::env::{Env, EnvParts};
 use crate::txn::live::Live;
 use crate::txn::processes::descriptor::Gate;
@@ -76,6 +77,8 @@ pub(crate) struct OpenSpec {
     pub(crate) read_only: bool,
     /// Have the file alone.
     pub(crate) exclusive: bool,
+    /// Open a file on a network file system.
+    pub(crate) network: bool,
     /// Create the file if it does not exist.
     pub(crate) create: bool,
     /// Make an existing empty file a database.
@@ -107,6 +110,7 @@ impl Default for OpenSpec {
             page_size: limits::PAGE_SIZE_DEFAULT,
             read_only: false,
             exclusive: false,
+            network: false,
             create: true,
             init_empty: false,
             mode: 0o666,
@@ -235,6 +239,7 @@ fn replay_log(path: &Path, plan: &rollback::Plan, carry_out: bool) -> Result<Vec
 /// Opens a file: joins the processes that have it open, or is the first. Returns the environment,
 /// which must not be used if its replay failed.
 fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Arc<Env>, Result<()>)> {
+    check_file_system(path, &file, spec)?;
     let fault_guard = spec.fault_guard.unwrap_or(true);
     // A recovery goes back to an older state, so no other process may have a newer one.
     let exclusive = spec.exclusive || spec.recover;
@@ -244,6 +249,17 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
         Some(live) => join(path, file, spec, (lock, live, gate)).map(|env| (env, Ok(()))),
         None => open_first(path, file, (spec, wanted), (lock, gate)),
     }
+}
+
+/// Refuses to write to a file on a network file system, unless the options say that it is wanted.
+fn check_file_system(path: &Path, file: &File, spec: &OpenSpec) -> Result<()> {
+    let Some(name) = file_calls::network_file_system(file).filter(|_| !spec.network && !spec.read_only) else {
+        return Ok(());
+    };
+    let what = "which does not keep mappings and locks of several machines coherent";
+    let remedy =
+        "move it to a local disk, open it read-only, or use Options::network_file_system if only one machine uses it";
+    Err(Error::usage(format!("{}: the file is on a network file system ({name}), {what}; {remedy}", path.display())))
 }
 
 fn map_options(meta: &MetaPage, spec: &OpenSpec, used_bytes: Option<u64>) -> MapOptions {
