@@ -346,29 +346,35 @@ impl FreeCache {
         if move_usable {
             load_neighbours(pages, root)?;
         }
-        // An extent that merges with both its neighbours changes three records.
-        let listed = if move_usable { 3 * pages.free.unlisted_count() } else { 0 };
-        let records = self.changed_records.len() + moved.len().div_ceil(ITEMS_PER_RECORD) + 1;
-        self.take_reserve(pages, root, pages.free.touched_count() + listed + records);
+        self.take_reserve(pages, root);
         if move_usable {
             pages.free.list_all();
         }
-        let changes = pages.free.take_changes();
         let mut own = SavePages { pages, reserve: &mut self.reserve, superseded: &mut self.recent };
         for (key, left) in self.changed_records.drain(..) {
             own.put_pending(root, key, &left)?;
         }
         own.move_pending(root, moved)?;
-        for (start, old, new) in changes {
-            own.put_usable(root, start, old, new)?;
+        loop {
+            own.keep_one();
+            // A page that a change of the tree takes may change another record. Most often that is one
+            // of a leaf that is changed already, so this ends soon. At the latest it ends when all
+            // leaves are.
+            let changes = own.pages.free.take_changes();
+            if changes.is_empty() {
+                break;
+            }
+            for (start, old, new) in changes {
+                own.put_usable(root, start, old, new)?;
+            }
         }
         tree::seal(&mut own, root)
     }
 
-    /// Fills the reserve with the pages that `changes` changes of the tree may need.
-    fn take_reserve(&mut self, pages: &mut TxnPages, root: &TreeRoot, changes: usize) {
-        let leaves = root.entries as usize / 40 + changes / 40 + 2;
-        let needed = changes.min(leaves) + 2 * usize::from(root.height) + 2;
+    /// Fills the reserve with the pages that a change of the tree may need. More would only make the
+    /// free list longer: it has all pages that are left.
+    fn take_reserve(&mut self, pages: &mut TxnPages, root: &TreeRoot) {
+        let needed = 2 * usize::from(root.height) + 2;
         while self.reserve.len() < needed {
             let Some(id) = pages.free.take_page() else { break };
             self.reserve.push(id);
@@ -419,6 +425,10 @@ impl FreeCache {
 
     /// Takes pages for the free list after the tree was saved: changes no extent that the tree has.
     fn take_list_extent(&mut self, pages: &mut TxnPages, extent: u64) -> Result<Extent> {
+        if let Some((id, len)) = Some(extent).filter(|&extent| extent > 1).and_then(|extent| self.lists.take(extent)) {
+            pages.claim(id, len)?;
+            return Ok((id, len));
+        }
         let reserved = if extent == 1 { self.reserve.pop() } else { None };
         match reserved.or_else(|| pages.free.take_unlisted(extent)) {
             Some(id) => {

@@ -28,6 +28,13 @@ pub(super) struct SavePages<'a> {
 }
 
 impl SavePages<'_> {
+    /// Takes a page for the free list, which is written after the tree.
+    pub(super) fn keep_one(&mut self) {
+        if self.reserve.is_empty() {
+            self.reserve.extend(self.pages.free.take_page());
+        }
+    }
+
     /// Moves pending extents of the free list into records of the tree, at least one record for
     /// each transaction that freed some.
     pub(super) fn move_pending(&mut self, root: &mut TreeRoot, mut items: Vec<FreeItem>) -> Result<()> {
@@ -93,7 +100,7 @@ impl PageWrite for SavePages<'_> {
         self.pages.dirty_count()
     }
     fn alloc(&mut self, pages: u64) -> Result<PageId> {
-        match if pages == 1 { self.reserve.pop() } else { None } {
+        match if pages == 1 { self.reserve.pop().or_else(|| self.pages.free.take_page()) } else { None } {
             Some(id) => {
                 self.pages.claim(id, 1)?;
                 Ok(id)

@@ -3,7 +3,8 @@
 //! Floor: txn. A database that commits only a few times, like one command of a tool, has no log:
 //! its commits cost two flushes, and the file stays small. The fourth small commit of an open
 //! database makes the log. Closing cleanly gives the log up. Both are commits by checkpoint,
-//! because the log's extent and epoch are part of the state (P14).
+//! because the log's extent and epoch are part of the state (P14). The log takes free space that is
+//! long enough, else the end of the file.
 //!
 //! Failure: without room on the disk no log is made, and transactions commit by checkpoint.
 //! Otherwise the errors of a commit by checkpoint.
@@ -181,16 +182,15 @@ impl WriteTxn {
         }
         let bytes = self.env.new_log_bytes(&latest);
         let pages = bytes / self.env.page_size as u64;
-        let owner = &mut writer_of(&mut self.writer).pages;
-        // At the end of the file, where closing can cut it off.
-        let first = match owner.alloc_written_through_at_end(pages) {
-            Ok(first) => first,
+        let (first, pages) = match self.alloc_log(pages) {
+            Ok(found) => found,
             Err(e) if may_not_grow(&e) => {
                 self.env.put_log_off();
                 return Ok(latest.log);
             }
             Err(e) => return Err(e),
         };
+        let owner = &mut writer_of(&mut self.writer).pages;
         let mut state = State { log: LogDescriptor { first, pages, ..latest.log }, ..latest };
         self.env.begin_epoch(&mut state);
         if self.env.begin_log_file(&state.log).is_err() {
@@ -204,5 +204,20 @@ impl WriteTxn {
         }
         self.makes_log = true;
         Ok(state.log)
+    }
+
+    /// Allocates a log of some pages, or of half as many: in free space, such as that of an earlier
+    /// log, and only else at the end of the file. Otherwise a file that is opened and closed again and
+    /// again would get longer by a log each time. Returns its first page and its length.
+    fn alloc_log(&mut self, pages: u64) -> Result<(PageId, u64)> {
+        let least = (LOG_MIN_BYTES / self.env.page_size as u64).min(pages);
+        let Writer { pages: owner, cache, .. } = writer_of(&mut self.writer);
+        for wanted in [pages, pages / 2] {
+            cache.ensure(owner, &self.basis, wanted)?;
+            if wanted >= least && owner.free.longest() >= wanted {
+                return Ok((owner.alloc_written_through(wanted)?, wanted));
+            }
+        }
+        Ok((owner.alloc_written_through_at_end(pages)?, pages))
     }
 }
