@@ -18,6 +18,7 @@
 //! hash                            the published state               TXN HASH
 //! sync, checkpoint, check         as the functions of `Db`          ok
 //! pages                           page count, free, pending, log    ok A B C D
+//! spawn                           starts a program that lives for a minute      ok PROCESS
 //! fail KIND, heal                 flushes of a kind fail, or no longer   ok
 //! ```
 //!
@@ -28,7 +29,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -192,6 +193,10 @@ impl Session {
                 (self.write, self.db) = (None, None);
                 self.read.clear();
                 Ok("ok".into())
+            }
+            ["spawn"] => {
+                let program = Command::new("sleep").arg("60").stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+                Ok(ok(program.expect("a program").id().into()))
             }
             ["fail", kind] => self.fail(kind),
             ["heal"] => {

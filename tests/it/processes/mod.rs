@@ -9,6 +9,7 @@
 //! death    a process that is killed at each event of the test seam
 //! faults   a file that is cut, flushes that fail, a lock file that is damaged
 //! places   other users, permissions, links, renamed and copied files, `fork`
+//! mounts   namespaces, read-only mounts, a file without its directory, full file systems
 //! exclusive  processes that have a file exclusively
 //! ```
 //!
@@ -22,6 +23,7 @@ mod death;
 mod exclusive;
 mod faults;
 mod member;
+mod mounts;
 mod places;
 mod stress;
 mod worker;

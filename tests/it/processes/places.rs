@@ -440,3 +440,25 @@ fn a_forked_child_neither_frees_nor_holds_what_its_parent_has() {
         assert!(Command::new("kill").args(["-KILL", &id.to_string()]).status().expect("kill").success());
     }
 }
+
+#[test]
+fn a_program_that_a_process_has_started_holds_nothing_after_its_death() {
+    let (_dir, path) = open_directory();
+    let (mut dies, mut stays) = (Member::open(&path, 0), Member::open(&path, 0));
+    dies.number("put immediate t k v");
+    dies.number("begin");
+    dies.ask("hold");
+    let id = dies.number("spawn");
+    stays.expect("try", "none");
+    dies.kill();
+    numbers(&stays.ask("try"), "try");
+    stays.expect("insert t k w", "ok");
+    numbers(&stays.ask("commit"), "commit");
+    assert!(is_alive(id as u32), "the program ended early");
+    stays.finish();
+    let mut alone = Member::start(&path, 0);
+    alone.expect("open exclusive", "ok");
+    alone.expect("get t k", "w");
+    alone.finish();
+    assert!(Command::new("kill").args(["-KILL", &id.to_string()]).status().expect("kill").success());
+}
