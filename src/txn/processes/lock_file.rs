@@ -18,6 +18,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::best_effort;
 use crate::mapping::{file, lengthen, RecordFaults, RecordMemory};
@@ -30,6 +31,10 @@ use crate::txn::live::layout::{
 use crate::txn::live::Live;
 use crate::txn::processes::descriptor::LockDescriptor;
 use crate::txn::processes::presence::FileId;
+
+/// How long the kernel may take between the descriptors of a process that was killed: the locks on
+/// the lock file go after those on the data file.
+const CLOSING_MILLIS: u32 = 50;
 
 /// An open lock file.
 #[derive(Debug)]
@@ -79,7 +84,13 @@ impl LockFile {
     /// Whether members of another data file use the lock file: the data file was renamed, or
     /// replaced by another one.
     pub(crate) fn is_used(&self) -> io::Result<bool> {
-        Ok(!self.holder.try_lock(locks::PRESENCE, LockKind::Exclusive)?)
+        for _ in 0..CLOSING_MILLIS {
+            if self.holder.try_lock(locks::PRESENCE, LockKind::Exclusive)? {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(true)
     }
 
     /// Takes the lock of a member.

@@ -208,9 +208,17 @@ pub(crate) fn enter(path: &Path, id: FileId, wanted: Wanted) -> Result<Entry> {
         return Err(Error::Busy { path: path.to_path_buf(), why });
     }
     let entering = Entering { path, id, wanted, descriptor };
-    let (kind, joined) = match entering.descriptor.sees_members().map_err(failed)? {
-        true => entering.join().map(|(kind, live)| (kind, Some(live)))?,
-        false => (entering.come_first()?, None),
+    let sees_members = || entering.descriptor.sees_members().map_err(failed);
+    let (kind, joined) = loop {
+        if !sees_members()? {
+            break (entering.come_first()?, None);
+        }
+        match entering.join() {
+            Ok((kind, live)) => break (kind, Some(live)),
+            Err(e) if sees_members()? => return Err(e),
+            // They have been killed meanwhile, and their locks are gone.
+            Err(_) => {}
+        }
     };
     Ok(Entry { lock: FileLock { descriptor: entering.descriptor, id, kind }, joined, gate })
 }
