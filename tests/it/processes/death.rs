@@ -150,23 +150,75 @@ fn a_process_that_is_killed_while_it_opens_delays_no_other() {
     assert!(opening > 10, "{opening} events while opening");
 }
 
-#[test]
-fn snapshots_of_killed_processes_pin_no_pages() {
+/// Pages of the newest state, without those of the log.
+fn used(member: &mut Member) -> u64 {
+    let [count, _, _, log] = numbers(&member.ask("pages"), "pages")[..] else { panic!("four numbers") };
+    count - log
+}
+
+/// Processes hold snapshots of different states, and live on or are killed; then more is stored.
+/// Returns the pages of the data, and of all in the end.
+fn beside_snapshots(killed: bool) -> [u64; 2] {
     let dir = fast_dir();
     let path = dir.path().join("killed.mapleaf");
     let mut writer = Member::open(&path, 0);
     writer.number("fill t 0 1000 400");
-    let live = numbers(&writer.ask("pages"), "pages")[0];
-    for _ in 0..24 {
+    let live = used(&mut writer);
+    let mut readers = Vec::new();
+    for _ in 0..6 {
         let mut reader = Member::open(&path, 0);
-        (0..40).for_each(|_| drop(reader.ask("hold")));
+        // More than a reader page has slots.
+        for _ in 0..40 {
+            reader.ask("hold");
+        }
+        readers.push(reader);
+        writer.number("update eventual t 1000 1000 400");
+    }
+    if killed {
+        readers.iter_mut().for_each(Member::kill);
+    }
+    for n in 0..5 {
+        writer.expect("checkpoint", "ok");
+        writer.number(&format!("fill more {} 1000 400", n * 1000));
+    }
+    let end = used(&mut writer);
+    writer.expect("check", "ok");
+    drop(readers);
+    writer.finish();
+    [live, end]
+}
+
+#[test]
+fn snapshots_of_killed_processes_pin_no_pages() {
+    let ([live, pinned], [_, killed]) = (beside_snapshots(false), beside_snapshots(true));
+    assert!(pinned >= killed + 3 * live, "{pinned} pages with snapshots of {live}, {killed} after they were killed");
+    assert!(killed < 10 * live, "{killed} pages, {live} hold the data at first");
+}
+
+#[test]
+fn processes_that_are_killed_with_snapshots_leave_their_slots_to_others() {
+    let dir = fast_dir();
+    let path = dir.path().join("killed.mapleaf");
+    let mut writer = Member::open(&path, 0);
+    writer.number("fill t 0 1000 400");
+    let live = used(&mut writer);
+    let lock = dir.path().join("killed.mapleaf-lock");
+    let mut lock_bytes = 0;
+    for round in 0..16 {
+        let mut reader = Member::open(&path, 0);
+        for _ in 0..100 {
+            reader.ask("hold");
+        }
         reader.expect("filled t 0 1000 400", "ok");
         reader.kill();
-        writer.number("update eventual t 500 1000 400");
+        writer.number("update eventual t 300 1000 400");
         writer.number("fill t 0 1000 400");
+        let len = std::fs::metadata(&lock).expect("a lock file").len();
+        assert!(round < 2 || len == lock_bytes, "the lock file grows for slots of the dead, to {len} bytes");
+        lock_bytes = len;
     }
-    let [count, _, _, log] = numbers(&writer.ask("pages"), "pages")[..] else { panic!("four numbers") };
-    assert!(count - log < 8 * live, "{} pages, {live} hold the data", count - log);
+    let end = used(&mut writer);
+    assert!(end < 8 * live, "{end} pages, {live} hold the data");
     writer.expect("check", "ok");
     writer.finish();
 }
@@ -209,8 +261,8 @@ fn processes_that_are_killed_while_they_begin_to_read_pin_no_pages() {
         writer.number("fill t 0 1000 400");
     }
     assert!(kinds.len() > 2, "{kinds:?}");
-    let [count, _, _, log] = numbers(&writer.ask("pages"), "pages")[..] else { panic!("four numbers") };
-    assert!(count - log < 8 * live, "{} pages, {live} hold the data", count - log);
+    let end = used(&mut writer);
+    assert!(end < 8 * live, "{end} pages, {live} hold the data");
     writer.expect("check", "ok");
     writer.finish();
 }
