@@ -109,7 +109,11 @@ impl FreeCache {
         // Usable extents are in the list with `freed` = 0, which no state reaches.
         self.make_recent_usable(pages, live)?;
         self.lists.release_some(pages, latest.free_list.pages > 1);
+        // One page stays set apart for the free list. Otherwise this transaction might use all unlisted
+        // pages, and the list would make the file longer.
+        let kept = self.reserve.pop();
         self.reserve.drain(..).for_each(|id| pages.free.add_unlisted(id, 1));
+        self.reserve.extend(kept.or_else(|| pages.free.take_unlisted(1)));
         Ok(())
     }
 
