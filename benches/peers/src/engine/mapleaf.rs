@@ -245,7 +245,9 @@ impl Store for Mapleaf {
             txn.commit()?;
             self.db.checkpoint()?;
         }
-        match self.db.stats()?.free_pages {
+        // Pages count as pending until a transaction that needs some has looked at them.
+        let stats = self.db.stats()?;
+        match stats.free_pages + stats.pending_pages {
             free if free >= extents => Ok(()),
             free => Err(format!("{free} free pages instead of {extents}").into()),
         }
