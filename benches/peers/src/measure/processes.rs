@@ -51,11 +51,11 @@ pub(crate) fn figures(run: &Run<'_>) -> Res<Vec<Figure>> {
             Err(e) => failed.push(format!("part {}: {e}", part.name)),
         }
     }
-    if figures.is_empty() && !failed.is_empty() {
-        return Err(failed.join("\n").into());
+    if failed.is_empty() {
+        return Ok(figures);
     }
-    failed.iter().for_each(|e| eprintln!("{e}"));
-    Ok(figures)
+    figures.iter().for_each(|figure| println!("\n{}", figure.table().trim_end()));
+    Err(failed.join("\n").into())
 }
 
 /// A copy of an engine's loaded file, closed, flushed, in the page cache that the options ask for.

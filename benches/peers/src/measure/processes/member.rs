@@ -34,13 +34,13 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Starts a process, which opens the file and looks entry `id` up.
-    pub(super) fn open(run: &Run<'_>, variant: Variant, path: &Path, id: u32) -> Res<Member> {
-        Member::open_of(run, variant, path, id, run.data.entries)
+    /// Starts a process, which opens the file and looks the entry at `place` up.
+    pub(super) fn open(run: &Run<'_>, variant: Variant, path: &Path, place: u32) -> Res<Member> {
+        Member::open_of(run, variant, path, place, run.data.entries)
     }
 
     /// The same with a file of so many entries.
-    pub(super) fn open_of(run: &Run<'_>, variant: Variant, path: &Path, id: u32, entries: u32) -> Res<Member> {
+    pub(super) fn open_of(run: &Run<'_>, variant: Variant, path: &Path, place: u32, entries: u32) -> Res<Member> {
         let mut child = Command::new(std::env::current_exe()?)
             .args([CHILD, variant.engine, variant.flags, run.data.shape.name(), &entries.to_string()])
             .arg(path)
@@ -51,7 +51,7 @@ impl Member {
         let (Some(input), Some(output)) = (input, output) else { return Err("a process without pipes".into()) };
         let output = BufReader::new(output);
         let mut member = Member { name: variant.name, child, input, output, opening: 0.0 };
-        member.opening = member.ask(&format!("open {id}"))?[0];
+        member.opening = member.ask(&format!("open {place}"))?[0];
         Ok(member)
     }
 

@@ -84,11 +84,11 @@ pub(super) fn open(run: &Run<'_>) -> Res<Vec<Figure>> {
     let mut again = vec![Vec::new(); variants.len()];
     let values = rounds(run, variants.len(), |i, counts| {
         let (mut first, mut second) = (Vec::new(), Vec::new());
-        for id in 0..OPENINGS {
-            let mut member = Member::open(run, variants[i], &paths[i], id)?;
+        for place in 0..OPENINGS {
+            let mut member = Member::open(run, variants[i], &paths[i], place)?;
             first.push(member.opening / 1e3);
             member.ask("close")?;
-            second.push(member.ask(&format!("open {}", id + OPENINGS))?[0] / 1e3);
+            second.push(member.ask(&format!("open {}", place + OPENINGS))?[0] / 1e3);
             member.close()?;
         }
         if counts {
