@@ -90,6 +90,7 @@ impl Worker {
             "open" => self.open(number(w)?),
             "close" => self.close(),
             "probes" => self.probes(number(w)?, number(w)?),
+            "warm" => self.warm(),
             "gets" => self.read_for(number(w)?, false),
             "txns" => self.read_for(number(w)?, true),
             "puts" => self.puts(number(w)?, number(w)?, number(w)?),
@@ -162,6 +163,19 @@ impl Worker {
     fn probes(&mut self, first: usize, count: usize) -> Res<String> {
         let (ids, shape) = (self.ids(first, count)?, self.data.shape);
         self.lists = ids.chunks(GETS_BETWEEN).map(|ids| Probes::new(shape, ids, 0)).collect();
+        Ok(String::new())
+    }
+
+    /// Looks all entries of the lists up once, each in its own transaction: brings their pages into the mapping and passes
+    /// the checks of a first touch.
+    fn warm(&mut self) -> Res<String> {
+        let opened = self.opened.as_ref().ok_or("nothing is open")?;
+        for list in &self.lists {
+            match opened {
+                Opened::Renewing(renewing) => renewing.get_each(list)?,
+                Opened::Store(store) => store.get_each(list)?,
+            }
+        }
         Ok(String::new())
     }
 

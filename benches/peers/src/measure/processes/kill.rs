@@ -43,7 +43,7 @@ pub(super) fn next_begin(run: &Run<'_>) -> Res<Vec<Figure>> {
             let commit = other.ask(&format!("puts {last} 1 {}", kill + 2))?[0] / 1e6;
             other.ask(&format!("verify {last} 1 {}", kill + 2))?;
             other.ask("probes 0 1000")?;
-            other.ask("gets 0")?;
+            other.ask("warm")?;
             puts.push(commit);
             if counts {
                 begins[i].push(begin);

@@ -60,10 +60,11 @@ pub(super) fn begin(run: &Run<'_>) -> Res<Vec<Figure>> {
     Ok(vec![against_lmdb, against_alone, by_two])
 }
 
-/// A member that has its lists of entries.
+/// A member that has its lists of entries, and has looked all of them up.
 fn reader(run: &Run<'_>, variant: Variant, path: &std::path::Path) -> Res<Member> {
     let mut member = Member::open(run, variant, path, 0)?;
     member.ask(&format!("probes 0 {}", halves(run).0.min(PROBES_MAX)))?;
+    member.ask("warm")?;
     Ok(member)
 }
 
