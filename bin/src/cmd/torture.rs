@@ -135,7 +135,8 @@ impl Args {
     }
 }
 
-/// Removes the database, its lock file, and the temporary files of killed writers that were creating it.
+/// Removes the database, its lock file, and the temporary files of killed writers that were
+/// creating it.
 fn remove(file: &std::path::Path) {
     new_file::remove(file);
     let Some(name) = file.file_name().map(|name| name.to_string_lossy().into_owned()) else { return };

@@ -8,8 +8,8 @@
 //!   READ-1  from before a transaction chooses its state until its last clone is dropped, its slot
 //!           shows a txn that is not newer than this state.
 //!
-//! Failure: [`Error::Poisoned`]; [`Error::Busy`] when every reader slot is taken, or the error of the
-//! disk that has no room for more.
+//! Failure: [`Error::Poisoned`]; [`Error::Busy`] when every reader slot is taken, or the error of
+//! the disk that has no room for more.
 
 use crate::hooks::{self, Moment};
 use std::fmt;
