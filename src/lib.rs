@@ -54,9 +54,9 @@
 //! # Caveats
 //!
 //! - **Several processes** share a file by a lock file beside it, `<name>-lock`. Each of them needs
-//!   permission to write to both, also to read; others get [`ErrorKind::Locked`] while one of them
-//!   has the file open. [`Options::exclusive`] keeps other processes out. Opening the same file again
-//!   in one process gives the same database.
+//!   permission to write to both, also to read; others get [`ErrorKind::Locked`] while one of
+//!   them has the file open. [`Options::exclusive`] keeps other processes out. Opening the same
+//!   file again in one process gives the same database.
 //! - **Read transactions that never end** keep all pages of their state from being reused, so the
 //!   file grows.
 //! - **One write transaction at a time.** A thread that begins a second one before it ends the

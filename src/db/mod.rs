@@ -66,7 +66,7 @@ pub use stats::Stats;
 /// file again in one process gives another handle to the same database. Any number of processes may
 /// have a database open. They read beside each other, take turns at writing, and share flushes. For
 /// that they use a small file beside it, `<name>-lock`; see
-/// [`Options::exclusive`](crate::Options::exclusive) for a process that wants the file alone.
+/// [`Options::exclusive`](crate::Options::exclusive) for a process that keeps others out.
 ///
 /// A thread that uses a database needs 64 KiB of stack, besides what your own codecs use.
 ///
@@ -84,8 +84,8 @@ impl Db {
     ///
     /// # Errors
     /// `NotADatabase`, `NewerVersion`, `EmptyFile`, `Truncated` or `Corrupt` for files that cannot
-    /// be used, `Locked` if another process has it open and cannot share it, `Permission`, `DiskFull`
-    /// or `Io` from the kernel. A refused file is not changed.
+    /// be used, `Locked` if another process has it open and cannot share it, `Permission`,
+    /// `DiskFull` or `Io` from the kernel. A refused file is not changed.
     pub fn open(path: impl AsRef<Path>) -> Result<Db> {
         Options::new().open(path)
     }

@@ -62,8 +62,8 @@ impl Options {
     }
 
     /// Open read-only: the database file is never written. A process that may write to the file and
-    /// to its lock file then reads beside processes that write. One that may not reads only while no
-    /// such process has the file open; otherwise it gets [`Error::Locked`](crate::Error::Locked).
+    /// to its lock file then reads beside processes that write. One that may not reads only while
+    /// no such process has the file open; otherwise it gets [`Error::Locked`](crate::Error::Locked).
     /// Default: false.
     pub fn read_only(mut self, read_only: bool) -> Options {
         self.spec.read_only = read_only;
@@ -71,8 +71,8 @@ impl Options {
     }
 
     /// Keep other processes out: none may open the file meanwhile. Opening it fails with
-    /// [`Error::Locked`](crate::Error::Locked) while others have it open. No lock file is made, and a
-    /// write transaction makes fewer system calls. Default: false.
+    /// [`Error::Locked`](crate::Error::Locked) while others have it open. No lock file is made, and
+    /// a write transaction makes fewer system calls. Default: false.
     pub fn exclusive(mut self, exclusive: bool) -> Options {
         self.spec.exclusive = exclusive;
         self
@@ -80,8 +80,8 @@ impl Options {
 
     /// Open a file on a network file system, such as NFS or SMB, for writing. These do not keep
     /// mappings and locks of several machines coherent, so two machines could destroy the file.
-    /// Without this option, that is an error of kind `Usage`. Set it only for a file that one machine
-    /// uses. Default: false.
+    /// Without this option, that is an error of kind `Usage`. Set it only for a file that one
+    /// machine uses. Default: false.
     pub fn network_file_system(mut self, network_file_system: bool) -> Options {
         self.spec.network = network_file_system;
         self
