@@ -63,8 +63,8 @@ impl Options {
 
     /// Open read-only: the database file is never written. A process that may write to the file and
     /// to its lock file then reads beside processes that write. One that may not reads only while
-    /// no such process has the file open; otherwise it gets [`Error::Locked`](crate::Error::Locked).
-    /// Default: false.
+    /// no such process has the file open; otherwise it gets
+    /// [`Error::Locked`](crate::Error::Locked). Default: false.
     pub fn read_only(mut self, read_only: bool) -> Options {
         self.spec.read_only = read_only;
         self
