@@ -1,6 +1,6 @@
 //! Reuse of free space: under a steady workload the file stops growing.
 
-use mapleaf::{Db, Options, Table, TableMut};
+use mapleaf::{Db, Durability, Options, Table, TableMut};
 
 use crate::support::{seed, Rng, TestDb};
 
@@ -86,4 +86,31 @@ fn adjacent_free_extents_are_merged_whatever_transactions_freed_them() {
         put_large(COUNT + 10 + key);
     }
     assert_eq!(page_count(&db), before, "{COUNT} pages in a row were free");
+}
+
+/// A file that is opened, changed by small commits, and closed, again and again. Each session once
+/// made it longer by a commit log and by free lists that no later session used.
+#[test]
+fn a_file_that_is_opened_and_closed_again_and_again_stops_growing() {
+    const KEYS: u64 = 5000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("again.mapleaf");
+    let mut rng = Rng::new(seed("sessions"));
+    let mut pages = Vec::new();
+    for session in 0..16 {
+        let db = Db::open(&path).expect("opened");
+        let put = |keys: &mut dyn Iterator<Item = u64>| {
+            let mut txn = db.begin_write().expect("begins");
+            txn.set_durability(Durability::Eventual);
+            let mut table = txn.table(SMALL).expect("table");
+            keys.for_each(|key| drop(table.insert(key, &[3; 150]).expect("insert")));
+            txn.commit().expect("commit");
+        };
+        if session == 0 {
+            put(&mut (0..KEYS));
+        }
+        (0..400).for_each(|_| put(&mut std::iter::once(rng.below(KEYS))));
+        pages.push(page_count(&db));
+    }
+    assert!(pages[15] <= pages[7], "the file goes on growing: {pages:?}");
 }
