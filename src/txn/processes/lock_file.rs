@@ -128,6 +128,9 @@ impl LockFile {
         for (index, value) in [(LAYOUT, LAYOUT_VALUE), (DEVICE, data.0), (INODE, data.1), (MAGIC, MAGIC_VALUE)] {
             header[index].store(value, Ordering::SeqCst);
         }
+        // An earlier session may have left an owner in the first reader page.
+        file_calls::write_at(&self.file, &[0; 8], READER_PAGES as u64 * 8)?;
+        live.raise_chunks(1);
         Ok(live)
     }
 

@@ -96,18 +96,33 @@ impl Between {
             return true;
         }
         self.live.note_waiting(self.own.index, true);
-        let acquired = match deadline {
-            None => {
-                self.lock.lock();
-                true
-            }
-            Some(deadline) => self.try_until(deadline),
-        };
+        let acquired = self.try_yielding(deadline)
+            || match deadline {
+                None => {
+                    self.lock.lock();
+                    true
+                }
+                Some(deadline) => self.try_until(deadline),
+            };
         self.live.note_waiting(self.own.index, false);
         if acquired {
             self.live.set_last_writer(self.own.index);
         }
         acquired
+    }
+
+    /// Asks for the lock again and again for a short time, in which a short transaction ends. The
+    /// kernel would take longer to wake the thread.
+    fn try_yielding(&self, deadline: Option<Instant>) -> bool {
+        let begin = Instant::now();
+        let end = deadline.map_or(begin + SPIN, |deadline| deadline.min(begin + SPIN));
+        while Instant::now() < end {
+            std::thread::yield_now();
+            if self.lock.try_lock() {
+                return true;
+            }
+        }
+        false
     }
 
     fn try_until(&self, deadline: Instant) -> bool {
