@@ -62,8 +62,13 @@ impl LockFile {
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
         let mut options = OpenOptions::new();
         // A new file admits only its owner, until it has the rights of the data file.
-        options.read(true).write(true).create(create).mode(0o600).custom_flags(flags);
-        let file = descriptor::open(&options, &path)?;
+        options.read(true).write(true).mode(0o600).custom_flags(flags);
+        let file = match descriptor::open(&options, &path) {
+            // Only now with the flag to create one: the kernel may refuse it for a file of another
+            // user in a directory with the sticky bit (`fs.protected_regular`).
+            Err(e) if create && e.kind() == io::ErrorKind::NotFound => descriptor::open(options.create(true), &path)?,
+            opened => opened?,
+        };
         let status = file_calls::status(&file)?;
         if file::other_kind(status.mode).is_some() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a file"));

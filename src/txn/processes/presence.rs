@@ -291,6 +291,13 @@ impl Entering<'_> {
     /// Comes in while no member is present.
     fn come_first(&self) -> Result<Kind> {
         let Wanted { read_only, exclusive, plain, .. } = self.wanted;
+        if exclusive && !self.descriptor.is_writable {
+            return Err(Error::io(
+                "locking the file for this process alone",
+                self.path,
+                io::ErrorKind::PermissionDenied.into(),
+            ));
+        }
         let alone = self.descriptor.is_writable && self.try_lock(locks::PRESENCE, LockKind::Exclusive)?;
         if !alone {
             return match read_only && !exclusive && self.try_lock(locks::PRESENCE, LockKind::Shared)? {

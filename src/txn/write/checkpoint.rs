@@ -235,11 +235,13 @@ impl Core {
     pub(crate) fn flush_and_drop_cache(&self) -> Result<()> {
         let _checkpoint = self.lock_checkpoint();
         self.check_poison()?;
+        self.live.set_odd(Mark::Checkpoint);
         let flushed = self.flush_pages(&self.live.latest());
         if let Err(e) = &flushed {
             self.set_poison(e);
         }
         flushed?;
+        self.live.set_even(Mark::Checkpoint);
         self.drop_cache();
         Ok(())
     }
