@@ -112,7 +112,7 @@ impl FreeCache {
         // One page stays set apart for the free list. Otherwise this transaction might use all unlisted
         // pages, and the list would make the file longer.
         let kept = self.reserve.pop();
-        self.reserve.drain(..).for_each(|id| pages.free.add_unlisted(id, 1));
+        self.release_reserve(pages);
         self.reserve.extend(kept.or_else(|| pages.free.take_unlisted(1)));
         Ok(())
     }
@@ -141,8 +141,14 @@ impl FreeCache {
         Ok(())
     }
 
+    /// Makes pages that are set apart ordinary usable ones.
+    pub(crate) fn release_reserve(&mut self, pages: &mut TxnPages) {
+        self.reserve.drain(..).for_each(|id| pages.free.add_unlisted(id, 1));
+    }
+
     /// Makes the extents for long free lists ordinary usable ones, before the file is made shorter.
     pub(crate) fn release_lists(&mut self, pages: &mut TxnPages) {
+        self.release_reserve(pages);
         self.lists.release_all(pages);
     }
 

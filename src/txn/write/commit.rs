@@ -28,7 +28,7 @@ use crate::hooks::{self, Moment, Mutant};
 use crate::ids::TxnId;
 use crate::pager::PageRead as _;
 use crate::tree::{self, PutHint, TreeMut};
-use crate::txn::env::Env;
+use crate::txn::env::{Env, Writer};
 use crate::txn::state::State;
 use crate::txn::write::txn::{writer_of, WriteTxn};
 
@@ -269,7 +269,9 @@ impl WriteTxn {
 
     /// Makes the transaction allocate pages only at the end of the file.
     pub(crate) fn use_new_pages(&mut self) {
-        writer_of(&mut self.writer).pages.free.hand_out_nothing();
+        let Writer { pages, cache, .. } = writer_of(&mut self.writer);
+        cache.release_reserve(pages);
+        pages.free.hand_out_nothing();
     }
 
     /// Stores a state: by its record in the log, or by checkpoint. `awaited`: the caller waits
