@@ -140,6 +140,15 @@ pub(crate) struct Mapping {
     hooks: MappingHooks,
 }
 
+/// The usable bytes of a file that is being mapped, and what follows them.
+fn usable_bytes(file: &File, shares: Option<(&FileLength, bool)>, options: &MapOptions) -> io::Result<(u64, FileEnd)> {
+    let (len, end) = match shares {
+        Some((length, true)) => length.load().ok_or_else(damaged_length)?,
+        _ => (file_calls::end_of(file)?.min(options.used_bytes.unwrap_or(u64::MAX)), FileEnd::Untouched),
+    };
+    Ok((len & !(options.page_size as u64 - 1), end))
+}
+
 /// The error of a length that no process has stored.
 fn damaged_length() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the lock file is damaged")
@@ -215,14 +224,7 @@ impl Mapping {
         let page_size = options.page_size;
         assert!(limits::page_size_ok(page_size), "page size {page_size} is not allowed");
         page_cache::advise_random(&file);
-        let joins = shares.filter(|(_, joins)| *joins).map(|(length, _)| length.load().ok_or_else(damaged_length));
-        let (len, end) = match joins.transpose()? {
-            Some((len, end)) => (len & !(page_size as u64 - 1), end),
-            None => {
-                let len = file_calls::end_of(&file)?.min(options.used_bytes.unwrap_or(u64::MAX));
-                (len & !(page_size as u64 - 1), FileEnd::Untouched)
-            }
-        };
+        let (len, end) = usable_bytes(&file, shares, &options)?;
         let wanted = budget::first_window(options.window_bytes, len, writable);
         let file = Arc::new(file);
         let read = base.as_ref().map_or(&file, |(base, _)| base);
@@ -425,8 +427,8 @@ impl Mapping {
         self.hooks.after_flush(&*window, kind, offset, len)
     }
 
-    /// Makes the whole file durable. An error of write-back that another process has seen since this
-    /// process opened the file is reported here too.
+    /// Makes the whole file durable. An error of write-back that another process has seen since
+    /// this process opened the file is reported here too.
     pub(crate) fn flush_all(&self, kind: FlushKind) -> io::Result<()> {
         let window = self.window();
         let len = window.mapped();

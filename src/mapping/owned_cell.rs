@@ -1,8 +1,8 @@
 //! A cell: a value that has one owner at a time, and a word that every thread may read.
 //!
-//! Floor: mapping. A reader slot is a cell: its word shows which snapshot the owner reads, its value
-//! is a cache that the next owner can reuse. The word lies in a line of the live records, where
-//! other processes may see it; the value is private.
+//! Floor: mapping. A reader slot is a cell: its word shows which snapshot the owner reads, its
+//! value is a cache that the next owner can reuse. The word lies in a line of the live records,
+//! where other processes may see it; the value is private.
 //!
 //! ```text
 //!            take: compare with FREE, exchange for the owner's word

@@ -5,8 +5,8 @@
 //!
 //! Invariants:
 //!   RECMEM-1  the words stay mapped, at their address, as long as the memory lives.
-//!   RECMEM-2  a part of the lock file has its blocks before it is mapped, so that a full disk is an
-//!             error and not a fault.
+//!   RECMEM-2  a part of the lock file has its blocks before it is mapped, so that a full disk is
+//!             an error and not a fault.
 //!
 //! Failure: `io::Error` of the kernel. An access to a lock file that was cut reads zeros and is
 //! recorded ([`RecordFaults::is_set`]).

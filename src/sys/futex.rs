@@ -1,7 +1,7 @@
 //! Futexes: a thread sleeps until another one, perhaps of another process, wakes it.
 //!
-//! Floor: sys. The word lies in memory that the processes share. Sleeping ends after a time limit in
-//! any case, and may end early, so callers look again at the state that they wait for.
+//! Floor: sys. The word lies in memory that the processes share. Sleeping ends after a time limit
+//! in any case, and may end early, so callers look again at the state that they wait for.
 //!
 //! Failure: none. If the kernel refuses futexes, the thread sleeps for a short time instead.
 #![allow(unsafe_code, reason = "raw system calls")]

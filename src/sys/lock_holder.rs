@@ -24,7 +24,8 @@ pub(crate) struct Holder {
     pub(crate) writes: bool,
 }
 
-/// Finds the processes that hold a lock from byte `lock` on, of the file with this device and inode.
+/// Finds the processes that hold a lock from byte `lock` on, of the file with this device and
+/// inode.
 pub(crate) fn of_lock(id: (u64, u64), lock: u64) -> Vec<Holder> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

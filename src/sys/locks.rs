@@ -25,7 +25,7 @@ pub(crate) const WRITER: u64 = BASE + 1;
 pub(crate) const CHECKPOINT: u64 = BASE + 2;
 /// Held by the leader of a flush.
 pub(crate) const FLUSH: u64 = BASE + 3;
-/// Held shared by all processes that have the file open, and exclusively by one that has it alone.
+/// Held shared by all processes that have the file open, exclusively by one that keeps others out.
 pub(crate) const PRESENCE: u64 = BASE + 4;
 /// Held while the lock file gets longer.
 pub(crate) const LENGTHENING: u64 = BASE + 5;

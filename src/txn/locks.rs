@@ -8,8 +8,8 @@
 //! flush       one leader at a time
 //! ```
 //!
-//! Threads of a process queue for a lock; the first of them asks for it between the processes. Debug
-//! builds check the order at each step.
+//! Threads of a process queue for a lock; the first of them asks for it between the processes.
+//! Debug builds check the order at each step.
 //!
 //! Failure: none. A lock can be taken after a thread has panicked while holding it: the live
 //! records that it protects are whole between any two steps.

@@ -1,8 +1,9 @@
 //! Databases that a verb creates.
 //!
-//! A verb that fails before its first commit removes the database that it created. So it has the new
-//! file alone until it ends: no other process can have written to a file that is removed. A verb that
-//! writes a copy of a database (`compact`, `salvage`) shows its progress and stops at SIGINT.
+//! A verb that fails before its first commit removes the database that it created. So it keeps
+//! other processes out of the new file until it ends: none can have written to a file that is
+//! removed. A verb that writes a copy of a database (`compact`, `salvage`) shows its progress and
+//! stops at SIGINT.
 
 use std::fs;
 use std::io;

@@ -1,10 +1,11 @@
 //! Proves that the disk has the pages of a tree that are newer than a transaction.
 //!
-//! Floor: tree. A page is copied when it changes, and so are all pages above it. So the walk descends
-//! only into pages that are newer, by the header in the page cache, and compares each with the disk.
+//! Floor: tree. A page is copied when it changes, and so are all pages above it. So the walk
+//! descends only into pages that are newer, by the header in the page cache, and compares each with
+//! the disk.
 //!
-//! Failure: [`Error::Corrupt`](crate::error::Error::Corrupt) for a page that differs, or that cannot
-//! be read.
+//! Failure: [`Error::Corrupt`](crate::error::Error::Corrupt) for a page that differs, or that
+//! cannot be read.
 
 use crate::error::{Error, Result};
 use crate::ids::{PageId, PagePtr, TxnId};

@@ -109,11 +109,11 @@ impl FreeCache {
         // Usable extents are in the list with `freed` = 0, which no state reaches.
         self.make_recent_usable(pages, live)?;
         self.lists.release_some(pages, latest.free_list.pages > 1);
-        // One page stays set apart for the free list. Otherwise this transaction might use all unlisted
-        // pages, and the list would make the file longer.
-        let kept = self.reserve.pop();
+        // One page stays set apart for the free list. Otherwise this transaction might use all
+        // unlisted pages, and the list would make the file longer.
+        let for_list = self.reserve.pop();
         self.release_reserve(pages);
-        self.reserve.extend(kept.or_else(|| pages.free.take_unlisted(1)));
+        self.reserve.extend(for_list.or_else(|| pages.free.take_unlisted(1)));
         Ok(())
     }
 
@@ -367,9 +367,9 @@ impl FreeCache {
         own.move_pending(root, moved)?;
         loop {
             own.keep_one();
-            // A page that a change of the tree takes may change another record. Most often that is one
-            // of a leaf that is changed already, so this ends soon. At the latest it ends when all
-            // leaves are.
+            // A page that a change of the tree takes may change another record. Most often that is
+            // one of a leaf that is changed already, so this ends soon. At the latest it ends when
+            // all leaves are.
             let changes = own.pages.free.take_changes();
             if changes.is_empty() {
                 break;
@@ -381,8 +381,8 @@ impl FreeCache {
         tree::seal(&mut own, root)
     }
 
-    /// Fills the reserve with the pages that a change of the tree may need. More would only make the
-    /// free list longer: it has all pages that are left.
+    /// Fills the reserve with the pages that a change of the tree may need. More would only make
+    /// the free list longer: it has all pages that are left.
     fn take_reserve(&mut self, pages: &mut TxnPages, root: &TreeRoot) {
         let needed = 2 * usize::from(root.height) + 2;
         while self.reserve.len() < needed {

@@ -1,7 +1,7 @@
 //! Where the live records lie, and how their words are stored.
 //!
-//! Floor: txn. The records begin a lock file, or a block of private memory. Each record that several
-//! processes change often has a line of its own.
+//! Floor: txn. The records begin a lock file, or a block of private memory. Each record that
+//! several processes change often has a line of its own.
 //!
 //! ```text
 //! word  0       header: magic, layout, device and inode of the data file, session
@@ -19,9 +19,9 @@
 //!               chunks of reader pages
 //! ```
 //!
-//! A record of one word holds a number below 2^48 with a tag of 16 bits after it, and each longer one
-//! has a checksum. So a word that no process has stored is found, for example in a lock file that
-//! another program overwrote.
+//! A record of one word holds a number below 2^48 with a tag of 16 bits after it, and each longer
+//! one has a checksum. So a word that no process has stored is found, for example in a lock file
+//! that another program overwrote.
 //!
 //! Failure: `None` for a word without its tag.
 

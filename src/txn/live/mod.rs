@@ -31,9 +31,9 @@
 //!           selects it is stored. A reader uses its copy only if that word has not changed
 //!           meanwhile (P5).
 //!
-//! Failure: a record that no process can have stored, and an access to the lock file that the kernel
-//! cannot serve, are recorded ([`Live::is_damaged`]). The database then counts as poisoned, and
-//! what was read is not used.
+//! Failure: a record that no process can have stored, and an access to the lock file that the
+//! kernel cannot serve, are recorded ([`Live::is_damaged`]). The database then counts as poisoned,
+//! and what was read is not used.
 
 mod checkpoint;
 pub(crate) mod layout;
@@ -51,7 +51,7 @@ use crate::txn::state::{State, STATE_WORDS};
 pub(crate) use checkpoint::{Checkpoint, DurableMeta};
 pub(crate) use layout::STATES;
 use layout::*;
-pub(crate) use processes::{Mark, Process};
+pub(crate) use processes::{FlushMark, Process};
 
 /// A writer whose txn is more than this ahead of `published` leads a flush before it appends (P5).
 pub(crate) const UNPUBLISHED_MAX: u64 = 60;
@@ -68,8 +68,8 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Records in private memory, of a database that was just opened: one state is latest, published
-    /// and durable.
+    /// Records in private memory, of a database that was just opened: one state is latest,
+    /// published and durable.
     pub(crate) fn new(state: State, slot: usize) -> Live {
         Live::private().begin(state, slot)
     }
@@ -127,8 +127,8 @@ impl Live {
         &self.length
     }
 
-    /// Whether a record was found that no process can have stored, or an access to the lock file has
-    /// failed.
+    /// Whether a record was found that no process can have stored, or an access to the lock file
+    /// has failed.
     #[inline]
     pub(crate) fn is_damaged(&self) -> bool {
         self.faults.is_set()

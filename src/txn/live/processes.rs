@@ -24,18 +24,18 @@ const POISONED: u64 = 1;
 
 /// Which flushes a mark counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Mark {
+pub(crate) enum FlushMark {
     /// Those of leaders.
     Flush,
     /// Those of checkpoints.
     Checkpoint,
 }
 
-impl Mark {
+impl FlushMark {
     fn index(self) -> usize {
         match self {
-            Mark::Flush => FLUSH_MARK,
-            Mark::Checkpoint => CHECKPOINT_MARK,
+            FlushMark::Flush => FLUSH_MARK,
+            FlushMark::Checkpoint => CHECKPOINT_MARK,
         }
     }
 }
@@ -66,13 +66,13 @@ impl Process {
 
 impl Live {
     /// The count of a mark.
-    pub(crate) fn mark(&self, mark: Mark) -> u64 {
+    pub(crate) fn mark(&self, mark: FlushMark) -> u64 {
         self.load(mark.index())
     }
 
     /// Makes a mark odd before a flush. Its lock is held. Returns whether it was odd already: the
     /// process that had the lock before has died, and perhaps has seen an error of a flush.
-    pub(crate) fn set_odd(&self, mark: Mark) -> bool {
+    pub(crate) fn set_odd(&self, mark: FlushMark) -> bool {
         let count = self.mark(mark);
         if count.is_multiple_of(2) {
             self.store(mark.index(), count + 1);
@@ -81,7 +81,7 @@ impl Live {
     }
 
     /// Makes a mark even, after all flushes have ended well. Its lock is held.
-    pub(crate) fn set_even(&self, mark: Mark) {
+    pub(crate) fn set_even(&self, mark: FlushMark) {
         let count = self.mark(mark);
         if !count.is_multiple_of(2) {
             self.store(mark.index(), count + 1);

@@ -38,7 +38,7 @@ use crate::error::{Error, Result};
 use crate::hooks::{self, FlushKind, Moment, Mutant};
 use crate::ids::TxnId;
 use crate::txn::core::Core;
-use crate::txn::live::{Mark, UNPUBLISHED_MAX};
+use crate::txn::live::{FlushMark, UNPUBLISHED_MAX};
 use crate::txn::locks::NamedGuard;
 use crate::txn::state::State;
 
@@ -330,7 +330,7 @@ impl Core {
             if hooks::is(Mutant::PublishedEarly) {
                 self.live.publish(state.txn);
             }
-            let again = self.live.set_odd(Mark::Flush);
+            let again = self.live.set_odd(FlushMark::Flush);
             self.flush_records(&state, again)?;
             // The committers of this flush, and those that committed while it ran.
             let committers = self.live.latest().txn.0.saturating_sub(durable.0);
@@ -339,7 +339,7 @@ impl Core {
         hooks::reach(Moment::Publishing);
         self.live.publish(state.txn);
         if durable < state.txn {
-            self.live.set_even(Mark::Flush);
+            self.live.set_even(FlushMark::Flush);
         }
         Ok(())
     }

@@ -207,8 +207,8 @@ impl WriteTxn {
     }
 
     /// Allocates a log of some pages, or of half as many: in free space, such as that of an earlier
-    /// log, and only else at the end of the file. Otherwise a file that is opened and closed again and
-    /// again would get longer by a log each time. Returns its first page and its length.
+    /// log, and only else at the end of the file. Otherwise a file that is opened and closed again
+    /// and again would get longer by a log each time. Returns its first page and its length.
     fn alloc_log(&mut self, pages: u64) -> Result<(PageId, u64)> {
         let least = (LOG_MIN_BYTES / self.env.page_size as u64).min(pages);
         let Writer { pages: owner, cache, .. } = writer_of(&mut self.writer);

@@ -35,7 +35,7 @@ use crate::ids::TxnId;
 use crate::mapping::WriteFailed;
 use crate::page::log_record::ALIGNED_BYTES;
 use crate::txn::core::Core;
-use crate::txn::live::Mark;
+use crate::txn::live::FlushMark;
 use crate::txn::locks::NamedGuard;
 use crate::txn::state::State;
 
@@ -72,7 +72,7 @@ impl Core {
         }
         let checkpoint = self.checkpoint_lock.try_lock_unawaited()?;
         let flush = self.flush_lock.try_lock_unawaited()?;
-        if !self.live.mark(Mark::Flush).is_multiple_of(2) {
+        if !self.live.mark(FlushMark::Flush).is_multiple_of(2) {
             // A leader has died: the next one flushes again what it covered (P18).
             return None;
         }
@@ -100,7 +100,7 @@ impl Core {
         self.live.raise_closed(span.padded);
         fence(Ordering::SeqCst);
         hooks::reach(Moment::LogClosed);
-        self.live.set_odd(Mark::Flush);
+        self.live.set_odd(FlushMark::Flush);
         let begin = Instant::now();
         let written = log_file.write_durably(&self.mapping, span.head, record);
         self.waiters.note_flush(begin.elapsed());
@@ -109,7 +109,7 @@ impl Core {
             Ok(()) => {}
             Err(WriteFailed::NotWritten) => {
                 self.fail_append(state);
-                self.live.set_even(Mark::Flush);
+                self.live.set_even(FlushMark::Flush);
                 return Ok(false);
             }
             Err(WriteFailed::NotFlushed(e)) => {
@@ -127,7 +127,7 @@ impl Core {
         hooks::reach(Moment::Publishing);
         if ended.is_ok() {
             self.live.publish(state.txn);
-            self.live.set_even(Mark::Flush);
+            self.live.set_even(FlushMark::Flush);
         }
         drop(locks);
         // A thread that wanted to lead meanwhile sleeps.

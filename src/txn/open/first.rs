@@ -85,16 +85,23 @@ pub(super) fn open_first(
         true => replayed.and_then(|()| replay::write_other_slot(&env)),
         false => replayed,
     };
-    if let (Ok(()), true, false, Some(lock)) = (&replayed, cache_dropped, spec.read_only, &env.lock) {
-        // Only now is the state durable that was read after the cache was dropped (P20).
-        cache_validation::forget_failed_flush(lock.file(), id);
-    }
-    let replayed = replayed.and_then(|()| env.claim_reader_slots());
-    if replayed.is_ok() && env.is_member() {
-        lock_file::begin_session(&env.live).map_err(|e| Error::io("reading random numbers", path, e))?;
-    }
+    let admitted = replayed.and_then(|()| admit_others(&env, cache_dropped));
     drop(gate);
-    Ok((env, replayed))
+    Ok((env, admitted))
+}
+
+/// Ends an opening that has succeeded: forgets an earlier failed flush, and begins a session, which
+/// other processes may join.
+fn admit_others(env: &Env, cache_dropped: bool) -> Result<()> {
+    if let (true, false, Some(lock)) = (cache_dropped, env.read_only, &env.lock) {
+        // Only now is the state durable that was read after the cache was dropped (P20).
+        cache_validation::forget_failed_flush(lock.file(), lock.id());
+    }
+    env.claim_reader_slots()?;
+    match env.is_member() {
+        true => lock_file::begin_session(&env.live).map_err(|e| Error::io("reading random numbers", env.path(), e)),
+        false => Ok(()),
+    }
 }
 
 /// Prepares a file for writing that was not closed cleanly.

@@ -66,7 +66,7 @@ use create::{create, target_of_link};
 use first::open_first;
 pub(crate) use newest_meta::readable_version;
 use newest_meta::{metas, newest_meta};
-use registry::{look_up, share, Found};
+use registry::{look_up, share, Lookup};
 use survey::Candidate;
 
 /// How to open a database: the values of [`Options`](crate::Options).
@@ -75,7 +75,7 @@ pub(crate) struct OpenSpec {
     /// Page size of a new database, in bytes.
     pub(crate) page_size: usize,
     pub(crate) read_only: bool,
-    /// Have the file alone.
+    /// Keep other processes out.
     pub(crate) exclusive: bool,
     /// Open a file on a network file system.
     pub(crate) network: bool,
@@ -150,10 +150,10 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
         check_type(path, &file)?;
         let id = file_id(path, &file)?;
         match look_up(id, spec.read_only) {
-            Found::Open(env) => return share(env, spec),
+            Lookup::Open(env) => return share(env, spec),
             // Not `sleep`, which panics if a sandbox refuses its system call.
-            Found::Changing => std::thread::park_timeout(Duration::from_millis(1)),
-            Found::Free(mark) => {
+            Lookup::Changing => std::thread::park_timeout(Duration::from_millis(1)),
+            Lookup::Free(mark) => {
                 let opened = open_file(path, file, id, spec);
                 if let Ok((env, Ok(()))) = &opened {
                     mark.opened(env);
@@ -196,7 +196,7 @@ pub(crate) fn to_salvage(path: &Path) -> Result<(File, FileLock)> {
     Ok((file, lock))
 }
 
-/// Comes in without a lock file, alone or beside plain readers.
+/// Comes in without a lock file, beside no process but plain readers.
 fn enter_plainly(path: &Path, id: FileId, read_only: bool) -> Result<FileLock> {
     enter(path, id, Wanted { read_only, exclusive: false, plain: true, fault_guard: true }).map(|entry| entry.lock)
 }

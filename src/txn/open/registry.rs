@@ -64,7 +64,7 @@ impl Drop for OpeningMark {
 }
 
 /// What a thread that wants to open a database finds in the registry.
-pub(super) enum Found {
+pub(super) enum Lookup {
     Open(Arc<Env>),
     /// Another thread opens or closes it.
     Changing,
@@ -72,27 +72,27 @@ pub(super) enum Found {
     Free(OpeningMark),
 }
 
-pub(super) fn look_up(id: FileId, read_only: bool) -> Found {
+pub(super) fn look_up(id: FileId, read_only: bool) -> Lookup {
     let mut registry = registry();
     // A read-only handle shares a database that is open for writing.
     let keys = if read_only { vec![(id, false), (id, true)] } else { vec![(id, false)] };
     for key in keys {
         match registry.get(&key) {
             None => {}
-            Some(Registered::Opening) => return Found::Changing,
-            Some(Registered::Open(env)) => return env.upgrade().map_or(Found::Changing, Found::Open),
+            Some(Registered::Opening) => return Lookup::Changing,
+            Some(Registered::Open(env)) => return env.upgrade().map_or(Lookup::Changing, Lookup::Open),
         }
     }
     if let Some(Registered::Open(reading)) = registry.get(&(id, true)).filter(|_| !read_only) {
         match reading.upgrade() {
             // A plain reader has no live records that a writer could join.
-            Some(env) if !env.is_member() => return Found::Open(env),
+            Some(env) if !env.is_member() => return Lookup::Open(env),
             Some(_) => {}
-            None => return Found::Changing,
+            None => return Lookup::Changing,
         }
     }
     registry.insert((id, read_only), Registered::Opening);
-    Found::Free(OpeningMark((id, read_only)))
+    Lookup::Free(OpeningMark((id, read_only)))
 }
 
 /// Returns another handle to a database that this process has open.

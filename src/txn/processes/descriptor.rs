@@ -1,4 +1,5 @@
-//! The open file that holds the locks of a process, and the locks of which one process is the owner.
+//! The open file that holds the locks of a process, and the locks of which one process is the
+//! owner.
 //!
 //! Floor: txn. Threads of a process queue for each lock before the process asks for it, because a
 //! descriptor does not see its own locks.

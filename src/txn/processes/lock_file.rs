@@ -1,14 +1,14 @@
 //! The lock file: the memory that the members of a database share.
 //!
-//! Floor: txn. `<name>-lock`, beside the file that a symbolic link leads to. It decides nothing about
-//! recovery: without members it may be missing, old, or a copy, and the next process resets it. It
-//! stays when the database is closed.
+//! Floor: txn. `<name>-lock`, beside the file that a symbolic link leads to. It decides nothing
+//! about recovery: without members it may be missing, old, or a copy, and the next process resets
+//! it. It stays when the database is closed.
 //!
 //! Invariants:
 //!   LOCKFILE-1  the file is created and reset only inside the gate, while no member is alive (P4).
 //!   LOCKFILE-2  it gets the rights of the data file, and no more.
-//!   LOCKFILE-3  a file of another program is not changed, nor one that members of another data file
-//!               use: they hold a lock on it (P3).
+//!   LOCKFILE-3  a file of another program is not changed, nor one that members of another data
+//!               file use: they hold a lock on it (P3).
 //!
 //! Failure: `io::Error` of the kernel; `Locked` for a lock file that others use.
 
@@ -43,7 +43,7 @@ pub(crate) struct LockFile {
     id: FileId,
     faults: RecordFaults,
     /// Whether an access that the kernel cannot serve becomes an error.
-    guarded: bool,
+    fault_guard: bool,
     /// Holds the lock of a member on the lock file. Nothing is mapped from it (P1).
     holder: LockDescriptor,
 }
@@ -57,7 +57,7 @@ pub(crate) fn path_of(data: &Path) -> io::Result<PathBuf> {
 
 impl LockFile {
     /// Opens the lock file of a data file. With `create`, makes one if there is none.
-    pub(crate) fn open(data: &Path, data_file: &File, create: bool, guarded: bool) -> io::Result<LockFile> {
+    pub(crate) fn attach(data: &Path, data_file: &File, create: bool, fault_guard: bool) -> io::Result<LockFile> {
         let path = path_of(data)?;
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
         let mut options = OpenOptions::new();
@@ -83,7 +83,7 @@ impl LockFile {
         }
         let id = (status.device, status.inode);
         let holder = LockDescriptor::open(&path, id, false).map_err(|e| io::Error::other(e.to_string()))?;
-        Ok(LockFile { file, id, faults: RecordFaults::default(), guarded, holder })
+        Ok(LockFile { file, id, faults: RecordFaults::default(), fault_guard, holder })
     }
 
     /// Whether members of another data file use the lock file: the data file was renamed, or
@@ -158,7 +158,7 @@ impl LockFile {
     }
 
     fn guard(&self) -> Option<&RecordFaults> {
-        self.guarded.then_some(&self.faults)
+        self.fault_guard.then_some(&self.faults)
     }
 
     /// Makes the file long enough for reader pages up to `end`.

@@ -1,4 +1,5 @@
-//! Several processes with one database: which are present, and the memory and the locks that they share.
+//! Several processes with one database: which are present, and the memory and the locks that they
+//! share.
 //!
 //! Floor: txn. All locks are byte ranges of the data file, far past its end. So each opening of the
 //! file meets them, by any path, and the kernel releases those of a process that dies (P2). Live
@@ -8,7 +9,7 @@
 //! descriptor  the open file that holds a process's locks; the gate
 //! lock_file   creates, resets and examines the lock file
 //! proof       what a process does that joins while a flush has not ended
-//! presence    how a process comes in, as member, alone or as plain reader, and how it leaves
+//! presence    how a process comes in, as member, exclusively or as plain reader, and how it leaves
 //! ```
 
 pub(crate) mod descriptor;

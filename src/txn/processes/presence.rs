@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! member        shares the live records through the lock file; any number of them read and write
-//! exclusive     has the file alone, with records in private memory
+//! exclusive     keeps others out, with records in private memory
 //! plain reader  may only read the file or its directory; any number, while no other kind is present
 //! ```
 //!
@@ -46,7 +46,7 @@ pub(crate) type FileId = (u64, u64);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) read_only: bool,
-    /// Have the file alone.
+    /// Keep other processes out.
     pub(crate) exclusive: bool,
     /// Read or write only while no member is present, without a lock file.
     pub(crate) plain: bool,
@@ -60,9 +60,9 @@ enum Kind {
         process: Process,
         lock_file: Arc<LockFile>,
     },
-    /// Alone, and it may become a member or a plain reader.
+    /// No other process is present, and this one may become a member or a plain reader.
     First,
-    /// Alone; with the reason, if it could not become a member.
+    /// Keeps others out; with the reason, if it could not become a member.
     Exclusive(Option<String>),
     PlainReader,
 }
@@ -111,7 +111,7 @@ impl FileLock {
         self.member().map(|_| ProcessLock::new(&self.descriptor, byte))
     }
 
-    /// Why the process has the file alone, if it could not become a member.
+    /// Why the process keeps others out, if it could not become a member.
     pub(crate) fn why_exclusive(&self) -> Option<&str> {
         match &self.kind {
             Kind::Exclusive(why) => why.as_deref(),
@@ -129,14 +129,14 @@ impl FileLock {
         self.descriptor.try_lock(locks::PRESENCE, LockKind::Exclusive).unwrap_or(false)
     }
 
-    /// Shares the file with later processes: makes a lock file and becomes a member, if this process
-    /// came first and may. Otherwise the records are private. The caller holds the gate, and begins
-    /// the session when the file is ready for others.
+    /// Shares the file with later processes: makes a lock file and becomes a member, if this
+    /// process came first and may. Otherwise the records are private. The caller holds the gate,
+    /// and begins the session when the file is ready for others.
     pub(crate) fn share(&mut self, path: &Path, wanted: Wanted) -> Result<Option<Live>> {
         if !matches!(self.kind, Kind::First) {
             return Ok(None);
         }
-        let opened = LockFile::open(path, self.file(), true, wanted.fault_guard);
+        let opened = LockFile::attach(path, self.file(), true, wanted.fault_guard);
         if opened.as_ref().is_ok_and(|lock_file| lock_file.is_used().unwrap_or(true)) {
             let by = "its lock file '<name>-lock' is in use for another file, which had this name before; wait until \
                       they have closed it";
@@ -252,7 +252,7 @@ impl Entering<'_> {
                  or wait until all processes have closed it",
             );
         }
-        let opened = LockFile::open(self.path, self.descriptor.file(), false, fault_guard);
+        let opened = LockFile::attach(self.path, self.descriptor.file(), false, fault_guard);
         let lock_file = match opened {
             Ok(lock_file) => lock_file,
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -343,8 +343,8 @@ fn become_member(
     Err(Error::Busy { path: path.to_path_buf(), why })
 }
 
-/// Adds to a `Locked` error the processes that have the file, if the kernel tells. That searches all
-/// processes, so it runs without the gate.
+/// Adds to a `Locked` error the processes that have the file, if the kernel tells. That searches
+/// all processes, so it runs without the gate.
 pub(crate) fn name_holders(e: Error, id: FileId) -> Error {
     let Error::Locked { path, by } = e else { return e };
     let holders = lock_holder::of_lock(id, locks::PRESENCE);

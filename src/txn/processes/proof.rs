@@ -1,10 +1,10 @@
 //! Proof of the page cache, for a process that joined while a flush had not ended (P18).
 //!
-//! Floor: txn. A mark is odd while its holder flushes. If that process dies, it may have seen an error
-//! that the kernel reports only once, to descriptors that were open then. A process that opened the
-//! file before sees the error too when it flushes again (`Core::flush_records`). One that opened it
-//! later does not. It acknowledges nothing until another process has flushed, or until it has read
-//! what should be durable from the disk.
+//! Floor: txn. A mark is odd while its holder flushes. If that process dies, it may have seen an
+//! error that the kernel reports only once, to descriptors that were open then. A process that
+//! opened the file before sees the error too when it flushes again (`Core::flush_records`). One
+//! that opened it later does not. It acknowledges nothing until another process has flushed, or
+//! until it has read what should be durable from the disk.
 //!
 //! Failure: pages that the disk does not have poison the database.
 
@@ -18,7 +18,7 @@ use crate::pager::read::file_pages::FilePages;
 use crate::sys::direct_io::PastCache;
 use crate::tree::{NewerPages, TreeRoot};
 use crate::txn::core::Core;
-use crate::txn::live::{Live, Mark};
+use crate::txn::live::{FlushMark, Live};
 use crate::txn::read::snapshot::table_records;
 use crate::txn::state::State;
 
@@ -32,7 +32,7 @@ pub(crate) struct JoinedMarks {
 impl JoinedMarks {
     /// Notes the marks as a process finds them that joins.
     pub(crate) fn note(&self, live: &Live) {
-        for (mark, joined) in [(Mark::Flush, &self.flush), (Mark::Checkpoint, &self.checkpoint)] {
+        for (mark, joined) in [(FlushMark::Flush, &self.flush), (FlushMark::Checkpoint, &self.checkpoint)] {
             let count = live.mark(mark);
             joined.store(if count.is_multiple_of(2) { 0 } else { count }, Ordering::Relaxed);
         }
@@ -40,14 +40,16 @@ impl JoinedMarks {
 
     /// Whether a mark is odd as it was when this process joined.
     fn stand(&self, live: &Live) -> bool {
-        [(Mark::Flush, &self.flush), (Mark::Checkpoint, &self.checkpoint)].into_iter().any(|(mark, joined)| {
-            let seen = joined.load(Ordering::Relaxed);
-            let stands = seen != 0 && live.mark(mark) == seen;
-            if seen != 0 && !stands {
-                joined.store(0, Ordering::Relaxed);
-            }
-            stands
-        })
+        [(FlushMark::Flush, &self.flush), (FlushMark::Checkpoint, &self.checkpoint)].into_iter().any(
+            |(mark, joined)| {
+                let seen = joined.load(Ordering::Relaxed);
+                let stands = seen != 0 && live.mark(mark) == seen;
+                if seen != 0 && !stands {
+                    joined.store(0, Ordering::Relaxed);
+                }
+                stands
+            },
+        )
     }
 
     fn clear(&self) {
@@ -101,8 +103,8 @@ impl Core {
             .and_then(|()| self.compare_with_disk().map_err(|e| e.with_path(self.path())));
         match &proved {
             Ok(()) => {
-                self.live.set_even(Mark::Flush);
-                self.live.set_even(Mark::Checkpoint);
+                self.live.set_even(FlushMark::Flush);
+                self.live.set_even(FlushMark::Checkpoint);
                 self.joined_marks.clear();
             }
             Err(e) => self.set_poison(e),

@@ -8,13 +8,13 @@
 //! slot         a word in its line, and in private memory what its last transaction has cached
 //! ```
 //!
-//! A process uses only slots of pages that it owns. It keeps these pages to its end, so a reader finds
-//! its slot without a lock.
+//! A process uses only slots of pages that it owns. It keeps these pages to its end, so a reader
+//! finds its slot without a lock.
 //!
 //! Invariants:
-//!   RPAGE-1  a page changes its owner by one compare-and-swap: from none, or from a process that has
-//!            died. The slots of a page without an owner do not count. A new owner frees them all
-//!            before it uses one.
+//!   RPAGE-1  a page changes its owner by one compare-and-swap: from none, or from a process that
+//!            has died. The slots of a page without an owner do not count. A new owner frees them
+//!            all before it uses one.
 //!
 //! Failure: `io::Error` if the lock file cannot get longer, or its pages cannot be mapped.
 

@@ -1,8 +1,8 @@
 //! A reader slot: the state that a read transaction uses, and what the slot caches between
 //! transactions.
 //!
-//! Floor: txn. The cache holds the pinned window and the tables of the last transaction, so the next
-//! transaction that takes the slot increments no shared counter.
+//! Floor: txn. The cache holds the pinned window and the tables of the last transaction, so the
+//! next transaction that takes the slot increments no shared counter.
 //!
 //! Failure: `io::Error` if pages that another process has added cannot be mapped.
 

@@ -212,8 +212,8 @@ impl ReadTxn {
         Ok(true)
     }
 
-    /// Names this transaction and its clones for [`Db::readers`](crate::Db::readers), with at most 64
-    /// bytes; the rest is left out.
+    /// Names this transaction and its clones for [`Db::readers`](crate::Db::readers), with at most
+    /// 64 bytes; the rest is left out.
     pub fn set_label(&self, label: &str) {
         let end = (0..=label.len().min(LABEL_BYTES_MAX)).rev().find(|&end| label.is_char_boundary(end)).unwrap_or(0);
         let mut bytes = [0; LABEL_BYTES_MAX];

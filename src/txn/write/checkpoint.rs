@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::hooks::{self, FlushKind, Moment, Mutant};
 use crate::txn::core::Core;
-use crate::txn::live::{Checkpoint, DurableMeta, Mark};
+use crate::txn::live::{Checkpoint, DurableMeta, FlushMark};
 use crate::txn::locks::NamedGuard;
 use crate::txn::state::State;
 
@@ -69,7 +69,7 @@ impl Core {
     }
 
     fn commit_state(&self, state: &State) -> Result<()> {
-        self.live.set_odd(Mark::Checkpoint);
+        self.live.set_odd(FlushMark::Checkpoint);
         if !hooks::is(Mutant::NoPageFlush) && !hooks::is(Mutant::MetaFirst) {
             self.flush_pages(state)?;
         }
@@ -92,7 +92,7 @@ impl Core {
         self.live.publish(state.txn);
         hooks::reach(Moment::Clearing);
         self.live.store_checkpoint(&record);
-        self.live.set_even(Mark::Checkpoint);
+        self.live.set_even(FlushMark::Checkpoint);
         Ok(())
     }
 
@@ -129,7 +129,7 @@ impl Core {
         hooks::reach(Moment::Pinned);
         self.map_all()?;
         self.count_data(&state);
-        self.live.set_odd(Mark::Checkpoint);
+        self.live.set_odd(FlushMark::Checkpoint);
         if paced {
             self.begin_write_back(&state)?;
         }
@@ -148,7 +148,7 @@ impl Core {
         self.live.set_durable(state.txn);
         hooks::reach(Moment::Clearing);
         self.live.store_checkpoint(&record);
-        self.live.set_even(Mark::Checkpoint);
+        self.live.set_even(FlushMark::Checkpoint);
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -212,8 +212,8 @@ impl Core {
         prepared.map_err(|e| Error::io("preparing the meta pages for writing", &self.path, e).with_wanted(wanted))
     }
 
-    /// Maps what the latest state needs, to flush it and to store a meta page (P11). Another process
-    /// may have made the file ready for stores and longer.
+    /// Maps what the latest state needs, to flush it and to store a meta page (P11). Another
+    /// process may have made the file ready for stores and longer.
     pub(super) fn map_all(&self) -> Result<()> {
         let mapped = self.mapping.follow().and_then(|()| match self.mapping.is_written_to() {
             true => self.mapping.ready_to_write(),
@@ -235,13 +235,13 @@ impl Core {
     pub(crate) fn flush_and_drop_cache(&self) -> Result<()> {
         let _checkpoint = self.lock_checkpoint();
         self.check_poison()?;
-        self.live.set_odd(Mark::Checkpoint);
+        self.live.set_odd(FlushMark::Checkpoint);
         let flushed = self.flush_pages(&self.live.latest());
         if let Err(e) = &flushed {
             self.set_poison(e);
         }
         flushed?;
-        self.live.set_even(Mark::Checkpoint);
+        self.live.set_even(FlushMark::Checkpoint);
         self.drop_cache();
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::hooks::{self, Moment, Mutant};
 use crate::ids::TxnId;
 use crate::txn::core::Core;
-use crate::txn::live::{Checkpoint, DurableMeta, Mark};
+use crate::txn::live::{Checkpoint, DurableMeta, FlushMark};
 
 /// The writer lock without a transaction; released when it is dropped.
 struct Held<'c>(&'c Core);
@@ -79,7 +79,7 @@ impl Core {
             return Ok(());
         };
         if before.durable_meta.txn < state.txn {
-            self.live.set_odd(Mark::Checkpoint);
+            self.live.set_odd(FlushMark::Checkpoint);
             self.map_all()?;
             self.flush_pages(&state)?;
             self.check_whole(&state)?;
@@ -102,7 +102,7 @@ impl Core {
         hooks::reach(Moment::Clearing);
         self.live.store_checkpoint(&Checkpoint { durable_meta, pinned: None, in_doubt: None });
         if before.durable_meta.txn < state.txn {
-            self.live.set_even(Mark::Checkpoint);
+            self.live.set_even(FlushMark::Checkpoint);
         }
         Ok(())
     }

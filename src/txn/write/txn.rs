@@ -102,8 +102,8 @@ pub(crate) struct FolioRepairs {
 }
 
 impl FolioRepairs {
-    /// The first repairs are made when they are due; after that, each when it was due twice as often
-    /// as before.
+    /// The first repairs are made when they are due; after that, each when it was due twice as
+    /// often as before.
     const UNPAUSED: u32 = 4;
 
     fn is_due(&mut self) -> bool {

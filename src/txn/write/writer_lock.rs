@@ -7,8 +7,8 @@
 //! limit ends leaves the queue without disturbing the others.
 //!
 //! The thread that has the lock of its process asks for the lock between the processes. A process
-//! that had it last lets another one that has waited for [`PATIENCE`] be first: the kernel gives the
-//! lock to any process that runs when it is free.
+//! that had it last lets another one that has waited for [`PATIENCE`] be first: the kernel gives
+//! the lock to any process that runs when it is free.
 //!
 //! Failure: none. Reaching the time limit is a result, not an error.
 
@@ -88,7 +88,8 @@ const COURTESY: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(1);
 
 impl Between {
-    /// Waits for the lock, at most until `deadline` if there is one. Returns whether it was acquired.
+    /// Waits for the lock, at most until `deadline` if there is one. Returns whether it was
+    /// acquired.
     fn acquire(&self, deadline: Option<Instant>) -> bool {
         self.let_others_pass(deadline);
         if self.lock.try_lock() {

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! Invariants: the test itself opens no database, so only a child can hang. Each child ends itself
-//! by a signal when one step takes a minute, and when any of its threads panics; the test fails then.
+//! by a signal when one step takes a minute, and when any of its threads panics; the test fails
+//! then.
 //!
 //! Failure: a wrong answer, or a child that has ended, fails the test with the command.
 

@@ -403,8 +403,8 @@ fn is_alive(process: u32) -> bool {
     fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
 }
 
-/// A child that drops inherited transactions frees nothing of its parent; when the parent is killed,
-/// all of it is released although the child lives.
+/// A child that drops inherited transactions frees nothing of its parent; when the parent is
+/// killed, all of it is released although the child lives.
 #[test]
 fn a_forked_child_neither_frees_nor_holds_what_its_parent_has() {
     for with in ["reading", "writing"] {
