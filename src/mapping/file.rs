@@ -33,6 +33,15 @@ pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a file that lies beside a database, for reading and writing, but no link. With `create`,
+/// makes one that admits only its owner.
+pub(crate) fn open_beside(path: &Path, create: bool) -> io::Result<File> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(create).mode(0o600).custom_flags(flags);
+    descriptor::open(&options, path)
+}
+
 /// How [`create_atomic`] ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Created {

@@ -251,6 +251,13 @@ impl FreeCache {
         let Basis { latest, live } = basis;
         pages.free.move_hot_to_unlisted();
         let freed = pages.free.drain_freed();
+        // A page of the reserve that the transaction frees was in use. So the free space of the
+        // file contradicts itself.
+        let is_freed =
+            |id: &&PageId| freed.iter().any(|item| (item.start.0..item.start.0 + item.pages).contains(&id.0));
+        if let Some(&id) = self.reserve.iter().find(is_freed) {
+            return Err(overlap(id, 1));
+        }
         // A transaction that frees many extents writes a long list: that is cheaper than as many
         // changes of the tree, and most of its items are usable in the next transaction.
         let is_large = freed.len() > LISTED_PENDING_MAX;

@@ -42,12 +42,7 @@ pub(super) fn open_first(
         // Only a process that may write to the file could make it one that others can join.
         lock.read_plainly(path)?;
     }
-    let page_size = u64::from(meta.page_size);
-    let len = file::length(&file).map_err(|e| Error::io("reading the length", path, e))?;
-    let needed = meta.page_count.saturating_mul(page_size);
-    if needed > len {
-        return Err(Error::Truncated { path: path.to_path_buf(), needed, found: len, whole: None });
-    }
+    let (needed, len) = check_length(path, &file, &meta)?;
     let log = find_log(path, &file, &meta, spec)?;
     // A replay may use the space after the state, whose blocks are reserved already.
     let options = map_options(&meta, spec, (spec.read_only || log.is_none()).then_some(needed));
@@ -88,6 +83,15 @@ pub(super) fn open_first(
     let admitted = replayed.and_then(|()| admit_others(&env, cache_dropped));
     drop(gate);
     Ok((env, admitted))
+}
+
+/// Returns the bytes that a state needs and those that the file has, which are at least as many.
+fn check_length(path: &Path, file: &File, meta: &MetaPage) -> Result<(u64, u64)> {
+    let found = file::length(file).map_err(|e| Error::io("reading the length", path, e))?;
+    match meta.page_count.saturating_mul(u64::from(meta.page_size)) {
+        needed if needed <= found => Ok((needed, found)),
+        needed => Err(Error::Truncated { path: path.to_path_buf(), needed, found, whole: None }),
+    }
 }
 
 /// Ends an opening that has succeeded: forgets an earlier failed flush, and begins a session, which

@@ -12,9 +12,9 @@
 //!
 //! Failure: `io::Error` of the kernel; `Locked` for a lock file that others use.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use std::time::Duration;
 
 use crate::error::best_effort;
 use crate::mapping::{file, lengthen, RecordFaults, RecordMemory};
+use crate::sys::file_calls;
 use crate::sys::locks::{self, LockKind};
 use crate::sys::rights::FileRights;
-use crate::sys::{descriptor, file_calls};
 use crate::txn::live::layout::{
     DEVICE, INODE, LAYOUT, LAYOUT_VALUE, MAGIC, MAGIC_VALUE, READER_PAGES, READER_PAGE_WORDS, SESSION, SHARED_WORDS,
 };
@@ -59,14 +59,10 @@ impl LockFile {
     /// Opens the lock file of a data file. With `create`, makes one if there is none.
     pub(crate) fn attach(data: &Path, data_file: &File, create: bool, fault_guard: bool) -> io::Result<LockFile> {
         let path = path_of(data)?;
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
-        let mut options = OpenOptions::new();
-        // A new file admits only its owner, until it has the rights of the data file.
-        options.read(true).write(true).mode(0o600).custom_flags(flags);
-        let file = match descriptor::open(&options, &path) {
+        let file = match file::open_beside(&path, false) {
             // Only now with the flag to create one: the kernel may refuse it for a file of another
             // user in a directory with the sticky bit (`fs.protected_regular`).
-            Err(e) if create && e.kind() == io::ErrorKind::NotFound => descriptor::open(options.create(true), &path)?,
+            Err(e) if create && e.kind() == io::ErrorKind::NotFound => file::open_beside(&path, true)?,
             opened => opened?,
         };
         let status = file_calls::status(&file)?;
