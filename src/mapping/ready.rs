@@ -28,8 +28,19 @@ impl Mapping {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Makes a writable mapping ready for stores, without blocking readers.
+    /// Makes a writable mapping ready for stores, without blocking readers. The caller holds the
+    /// writer lock.
     pub(crate) fn ready_to_write(&self) -> io::Result<()> {
+        self.make_ready(true)
+    }
+
+    /// Makes a mapping ready for stores of meta pages, after another process has made the file
+    /// ready. The length and the end of the file stay.
+    pub(crate) fn ready_beside_writers(&self) -> io::Result<()> {
+        self.make_ready(false)
+    }
+
+    fn make_ready(&self, may_write_sentinel: bool) -> io::Result<()> {
         assert!(self.writable, "stores to a read-only mapping");
         let _resizing = lock(&self.shared.resizing);
         if self.is_ready_to_write() {
@@ -43,11 +54,11 @@ impl Mapping {
         let mapped_to = sentinel::file_len_for(used)?;
         window.extend(&self.file, mapped_to).map_err(|e| budget::explain(e, mapped_to))?;
         self.examine_blocks(used)?;
-        if self.has_sentinel() {
+        match self.shared.length.load() {
             // Another process has made the file ready.
-            window.watch_end(used, FileEnd::Sentinel);
-        } else {
-            self.write_first_sentinel(&window, used)?;
+            Some((_, FileEnd::Sentinel)) => window.watch_end(used, FileEnd::Sentinel),
+            _ if may_write_sentinel => self.write_first_sentinel(&window, used)?,
+            _ => window.watch_end(used, FileEnd::Changing),
         }
         self.ready.store(true, Ordering::Release);
         Ok(())

@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{fence, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -229,6 +229,8 @@ impl FileLength {
             FileEnd::Changing => 2,
         };
         self.memory[self.index].store(tagged(self.index, len | end), Ordering::SeqCst);
+        // Before any later store to a page: a process that sees such a store sees this one too.
+        fence(Ordering::SeqCst);
     }
 
     /// The usable bytes, and what follows them. `None`: no process has stored this.

@@ -154,7 +154,6 @@ impl Core {
             return;
         }
         best_effort(self.poison.set(cause.to_string()));
-        self.live.set_poison(&cause.to_string());
         // The kernel keeps the pages of a flush that it refused to begin: only this handle cannot
         // make them durable.
         if let (Some(lock), Error::Io { source, .. }) = (&self.lock, cause) {
@@ -162,6 +161,8 @@ impl Core {
                 lock.remember_failed_flush();
             }
         }
+        // After the attribute, so that no process sees this, closes, and leaves a file without it.
+        self.live.set_poison(&cause.to_string());
         self.waiters.wake(TxnId(u64::MAX));
         self.live.wake_processes();
     }

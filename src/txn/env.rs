@@ -28,7 +28,7 @@ use crate::pager::write::txn_pages::TxnPages;
 use crate::sys::refused;
 use crate::txn::core::Core;
 use crate::txn::free::free_tree::FreeCache;
-use crate::txn::live::Live;
+use crate::txn::live::{FlushMark, Live};
 use crate::txn::log::operations::TxnRecord;
 use crate::txn::open::OpenSpec;
 use crate::txn::processes::descriptor::Gate;
@@ -155,17 +155,21 @@ impl Env {
         // Another process that has made the file ready has flushed it.
         if !self.mapping.is_ready_to_write() && !self.mapping.has_sentinel() {
             let used = self.live.latest().page_count * self.page_size as u64;
+            let _checkpoint = self.lock_checkpoint();
+            self.live.set_odd(FlushMark::Checkpoint);
             let flushed = self.mapping.flush(FlushKind::Tree, 0, used);
             if let Err(e) = flushed {
                 // This process has stored nothing yet, so a flush that the kernel refused to begin
                 // has lost nothing.
                 let refused = refused::is(&e);
                 let e = self.flush_error("flushing the file", e);
-                if !refused {
-                    self.set_poison(&e);
+                match refused {
+                    true => self.live.set_even(FlushMark::Checkpoint),
+                    false => self.set_poison(&e),
                 }
                 return Err(e);
             }
+            self.live.set_even(FlushMark::Checkpoint);
         }
         if !self.mapping.is_ready_to_write() {
             self.mapping.ready_to_write().map_err(|e| match self.mapping.fault() {

@@ -363,6 +363,7 @@ impl FreeCache {
         if move_usable {
             load_neighbours(pages, root)?;
         }
+        self.set_list_extent_apart(pages, root, moved.len());
         self.take_reserve(pages, root);
         if move_usable {
             pages.free.list_all();
@@ -386,6 +387,19 @@ impl FreeCache {
             }
         }
         tree::seal(&mut own, root)
+    }
+
+    /// Sets an extent apart for the list, if the pages of the tree that this save supersedes may make
+    /// it longer than a page. Afterwards only the end of the file would have one.
+    fn set_list_extent_apart(&mut self, pages: &mut TxnPages, root: &TreeRoot, moved: usize) {
+        let changes = pages.free.touched_count() + 3 * pages.free.unlisted_count() + self.changed_records.len() + moved;
+        let superseded = changes.min(root.entries as usize / 40 + 2) + usize::from(root.height);
+        let wanted = free_list::list_pages(pages.page_size(), self.list_items(pages) + superseded);
+        if wanted > 1 && self.lists.spare().iter().all(|&(_, len)| len < wanted) {
+            if let Some(id) = pages.free.take_extent(wanted) {
+                self.lists.give_back((id, wanted));
+            }
+        }
     }
 
     /// Fills the reserve with the pages that a change of the tree may need. More would only make

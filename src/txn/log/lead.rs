@@ -369,7 +369,7 @@ impl Core {
     }
 
     /// Ends a flush of the records up to `closed`: stores `flushed` and `durable`.
-    pub(super) fn finish_flush(&self, state: &State, closed: u64) -> Result<()> {
+    pub(crate) fn finish_flush(&self, state: &State, closed: u64) -> Result<()> {
         // The kernel reports no error for records that were cut off after they were written, so
         // look at the length.
         self.check_whole(state).map_err(|e| self.unknown(&e))?;

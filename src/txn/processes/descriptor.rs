@@ -159,6 +159,11 @@ impl ProcessLock {
         self.descriptor.unlock(self.byte);
     }
 
+    /// Whether the process with a slot is alive.
+    pub(crate) fn is_alive(&self, index: usize) -> bool {
+        self.descriptor.is_alive(index)
+    }
+
     /// Whether another process holds the lock.
     pub(crate) fn is_held_by_others(&self) -> bool {
         !matches!(self.descriptor.lock_of_others(self.byte, 1), Ok(None))

@@ -94,6 +94,11 @@ impl LockFile {
         Ok(true)
     }
 
+    /// Releases the lock of a member.
+    pub(crate) fn release(&self) {
+        self.holder.unlock(locks::PRESENCE);
+    }
+
     /// Takes the lock of a member.
     fn hold(&self) -> io::Result<()> {
         match self.holder.try_lock(locks::PRESENCE, LockKind::Shared)? {

@@ -181,6 +181,7 @@ impl FileLock {
 
     fn unlock_slot(&self) {
         if let Kind::Member { process, lock_file } = &self.kind {
+            lock_file.release();
             self.descriptor.unlock(locks::BINDINGS + lock_file.binding());
             self.descriptor.unlock(locks::PROCESSES + process.index as u64);
         }
@@ -260,7 +261,10 @@ impl Entering<'_> {
                     "it needs permission to write to the lock file '<name>-lock', which should have the mode of the file",
                 );
             }
-            Err(_) => return self.other_binding(),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+                return self.other_binding();
+            }
+            Err(e) => return Err(Error::io("opening the lock file", self.path, e)),
         };
         let live = lock_file.join(self.id).map_err(|e| Error::io("mapping the lock file", self.path, e))?;
         let Some(live) = live.filter(|_| !self.has_other_binding(lock_file.binding())) else {

@@ -8,7 +8,8 @@
 //!
 //! Failure: pages that the disk does not have poison the database.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{fence, AtomicU64, Ordering};
 
 use crate::catalog::TableRecord;
 use crate::error::{Error, Result};
@@ -16,6 +17,7 @@ use crate::hooks::FlushKind;
 use crate::ids::{PageId, TxnId};
 use crate::pager::read::file_pages::FilePages;
 use crate::sys::direct_io::PastCache;
+use crate::sys::file_calls;
 use crate::tree::{NewerPages, TreeRoot};
 use crate::txn::core::Core;
 use crate::txn::live::{FlushMark, Live};
@@ -97,39 +99,57 @@ impl Core {
             return Ok(());
         }
         self.check_poison()?;
+        // As a leader: so every record up to the latest state is compared, and counts as durable
+        // then. Older states that a checkpoint could pin are not compared.
+        let state = self.live.latest();
+        let closed = state.log.start.next_multiple_of(self.page_size as u64);
+        self.live.raise_closed(closed);
+        fence(Ordering::SeqCst);
         let proved = self.mapping.follow().and_then(|()| self.mapping.flush_all(FlushKind::Tree));
         let proved = proved
             .map_err(|e| self.flush_error("flushing the file", e))
-            .and_then(|()| self.compare_with_disk().map_err(|e| e.with_path(self.path())));
+            .and_then(|()| self.compare_with_disk(&state, closed).map_err(|e| e.with_path(self.path())))
+            .and_then(|()| self.finish_flush(&state, closed));
         match &proved {
             Ok(()) => {
+                self.live.publish(state.txn);
                 self.live.set_even(FlushMark::Flush);
                 self.live.set_even(FlushMark::Checkpoint);
                 self.joined_marks.clear();
             }
-            Err(e) => self.set_poison(e),
+            Err(e) => {
+                if let Some(lock) = &self.lock {
+                    lock.remember_failed_flush();
+                }
+                self.set_poison(e);
+            }
         }
         proved
     }
 
     /// Compares with the disk what is newer than the durable meta page.
-    fn compare_with_disk(&self) -> Result<()> {
-        let (state, durable) = (self.live.latest(), self.live.durable_meta());
+    fn compare_with_disk(&self, state: &State, closed: u64) -> Result<()> {
+        let durable = self.live.durable_meta();
         let file = self.mapping.file();
-        let Some(disk) = PastCache::open(file) else {
-            // The file system has no cache of its own that could differ.
+        if file_calls::lives_in_memory(file) {
             return Ok(());
+        }
+        let Some(disk) = PastCache::open(file) else {
+            return Err(Error::corrupt(
+                PageId::NONE,
+                "a process died in a flush, and the disk cannot be read to see its result",
+            ));
         };
         let from_disk = |offset: u64, into: &mut [u8]| disk.read_at(offset, into);
         let cached = FilePages::new(file, self.page_size, state.page_count * self.page_size as u64);
         let mut newer = NewerPages { cached: &cached, disk: &from_disk, after: durable.txn };
-        for root in self.roots_of(&state)? {
+        for root in self.roots_of(state)? {
             newer.tree(&root)?;
         }
         if state.free_list.pages > 0 {
             newer.extent(state.free_list.ptr, state.free_list.pages)?;
         }
-        self.compare_log(&state, durable.log_start, &from_disk)
+        self.compare_log(state, durable.log_start..closed, &from_disk)
     }
 
     /// The roots of all trees of a state.
@@ -147,7 +167,7 @@ impl Core {
     fn compare_log(
         &self,
         state: &State,
-        log_start: u64,
+        positions: Range<u64>,
         from_disk: &dyn Fn(u64, &mut [u8]) -> std::io::Result<()>,
     ) -> Result<()> {
         let page_size = self.page_size as u64;
@@ -156,7 +176,7 @@ impl Core {
             return Ok(());
         }
         let (mut cached, mut found) = (vec![0; self.page_size], vec![0; self.page_size]);
-        for position in (log_start / page_size * page_size..self.live.closed()).step_by(self.page_size) {
+        for position in (positions.start / page_size * page_size..positions.end).step_by(self.page_size) {
             let at = state.log.first.0 * page_size + position % log_bytes;
             let read = self.mapping.read_at(at, &mut cached).and_then(|()| from_disk(at, &mut found));
             if read.is_err() || cached != found {

@@ -208,6 +208,9 @@ impl Core {
     /// transaction can still be aborted.
     pub(crate) fn prefault_meta_pages(&self) -> Result<()> {
         let wanted = 2 * self.page_size as u64;
+        // If the kernel cannot prefault them, they are written as they were read. No checkpoint may
+        // store one meanwhile.
+        let _checkpoint = self.mapping.prefaults_first().then(|| self.lock_checkpoint());
         let prepared = self.mapping.prefault_meta_pages();
         prepared.map_err(|e| Error::io("preparing the meta pages for writing", &self.path, e).with_wanted(wanted))
     }
@@ -216,7 +219,7 @@ impl Core {
     /// process may have made the file ready for stores and longer.
     pub(super) fn map_all(&self) -> Result<()> {
         let mapped = self.mapping.follow().and_then(|()| match self.mapping.is_written_to() {
-            true => self.mapping.ready_to_write(),
+            true => self.mapping.ready_beside_writers(),
             false => Ok(()),
         });
         mapped.map_err(|e| self.flush_error("mapping the file", e))

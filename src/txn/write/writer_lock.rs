@@ -152,8 +152,9 @@ impl Between {
         let end = deadline.map_or(end, |deadline| deadline.min(end));
         while self.live.last_writer() == own as u64 + 1 {
             if Instant::now() >= end {
-                // Perhaps it has died.
-                self.live.forget_waiting(other);
+                if !self.lock.is_alive(other) {
+                    self.live.forget_waiting(other);
+                }
                 return;
             }
             std::thread::park_timeout(Duration::from_micros(20));
