@@ -19,6 +19,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use self::WriteFailed::{NotFlushed, NotWritten};
 use super::Mapping;
@@ -30,7 +31,7 @@ use crate::sys::{call, descriptor, file_calls, page_cache, refused};
 /// The log extent of a database file.
 #[derive(Debug)]
 pub(crate) struct LogFile {
-    file: File,
+    file: Arc<File>,
     /// The address at which the extent is mapped, for flushes only.
     base: NonNull<u8>,
     /// The mapped range of the file.
@@ -77,13 +78,10 @@ impl LogFile {
         if mapping.anonymous {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let path = format!("/proc/self/fd/{}", mapping.file.as_raw_fd());
         let file = match hooks::is(Mutant::OneDescription) {
-            true => mapping.file.try_clone()?,
-            false => descriptor::open(File::options().read(true).write(true), Path::new(&path))
-                .map_err(refused::by("openat"))?,
+            true => Arc::clone(&mapping.file),
+            false => mapping.log_description()?,
         };
-        page_cache::advise_random(&file);
         // A whole number of kernel pages around the extent.
         let (start, end) = (offset & !(call::page_bytes() - 1), (offset + len).next_multiple_of(call::page_bytes()));
         let base = memory_calls::map_file(&file, start, end - start, Access::Read)?;
@@ -240,6 +238,22 @@ impl LogFile {
         // SAFETY: bounds: inside the range that was mapped, which `self` keeps mapped.
         unsafe { memory_calls::sync_range(self.base.add(from as usize), to - from, &self.file) }?;
         mapping.hooks.after_flush(&*window, FlushKind::Log, offset, bytes)
+    }
+}
+
+impl Mapping {
+    /// The open file description of the log, one for all logs of this mapping. The kernel reports
+    /// an error of write-back only to descriptions that were open before. So where other processes
+    /// may see an error and die, it is opened with the file.
+    pub(super) fn log_description(&self) -> io::Result<Arc<File>> {
+        if let Some(file) = self.log_description.get() {
+            return Ok(Arc::clone(file));
+        }
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let opened = descriptor::open(File::options().read(true).write(true), Path::new(&path));
+        let file = opened.map_err(refused::by("openat"))?;
+        page_cache::advise_random(&file);
+        Ok(Arc::clone(self.log_description.get_or_init(|| Arc::new(file))))
     }
 }
 

@@ -78,7 +78,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::{best_effort, Error};
 use crate::hooks::{FlushKind, MappingHooks};
@@ -138,6 +138,8 @@ pub(crate) struct Mapping {
     /// Held while a meta page is stored.
     storing_meta_page: Mutex<()>,
     hooks: MappingHooks,
+    /// The open file description of the log, once it was opened.
+    log_description: OnceLock<Arc<File>>,
 }
 
 /// The usable bytes of a file that is being mapped, and what follows them.
@@ -176,7 +178,12 @@ impl Mapping {
         length: &FileLength,
         joins: bool,
     ) -> io::Result<Mapping> {
-        Mapping::new(file, writable, (false, None), Some((length, joins)), options)
+        let mapping = Mapping::new(file, writable, (false, None), Some((length, joins)), options)?;
+        if writable {
+            // If this fails, opening the log fails too, and the database works without one.
+            best_effort(mapping.log_description());
+        }
+        Ok(mapping)
     }
 
     /// Maps the first `used` bytes of a file read-only, and memory after them, which can be stored
@@ -270,6 +277,7 @@ impl Mapping {
             storing_meta_page: Mutex::new(()),
             // Memory over a file is a step of opening the file.
             hooks: if over_file { MappingHooks::none() } else { MappingHooks::take_next() },
+            log_description: OnceLock::new(),
         })
     }
 

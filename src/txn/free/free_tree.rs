@@ -30,16 +30,15 @@
 
 use crate::error::{Error, Result};
 use crate::hooks;
-use crate::ids::{PageId, PagePtr, TxnId};
-use crate::page::free_list::{self, FreeItem};
+use crate::ids::{PageId, TxnId};
+use crate::page::free_list::FreeItem;
 use crate::page::meta::{ExtentPtr, TreeRoot};
 use crate::pager::write::live_states::LiveStates;
 use crate::pager::write::txn_pages::TxnPages;
-use crate::pager::{PageRead, PageWrite};
 use crate::tree::{self, Cursor, Tree};
 use crate::txn::free::free_extents::read_list;
 use crate::txn::free::free_records::{decode_usable, next_key, usable_key, PendingKey, ITEMS_PER_RECORD, TAG_USABLE};
-use crate::txn::free::list_extents::{Extent, ListExtents};
+use crate::txn::free::list_extents::ListExtents;
 use crate::txn::free::load_extents::{load, load_best_fit, load_neighbours, pending_record};
 use crate::txn::free::save_pages::SavePages;
 use crate::txn::state::{Basis, State};
@@ -54,7 +53,7 @@ const LOAD_BATCH: usize = 64;
 const RECLAIM_BATCH: usize = 64;
 /// Maximum number of items of the free list; above it a save moves them into the tree. Together
 /// with the reserve they fit the smallest page.
-const LISTED_PENDING_MAX: usize = 80;
+pub(super) const LISTED_PENDING_MAX: usize = 80;
 const LISTED_USABLE_MAX: usize = 48;
 
 /// Commits after a large value was stored in which free extents are merged without delay.
@@ -69,13 +68,13 @@ pub(crate) struct FreeCache {
     all_loaded: bool,
     list_read: bool,
     /// Pending extents of the free list; the tree does not have them.
-    recent: Vec<FreeItem>,
+    pub(super) recent: Vec<FreeItem>,
     /// Usable pages set apart for the pages of the tree itself, and not used yet.
-    reserve: Vec<PageId>,
+    pub(super) reserve: Vec<PageId>,
     /// Commits for which long extents are wanted, because a large value was stored.
     long_wanted: u32,
     /// Extents for long free lists.
-    lists: ListExtents,
+    pub(super) lists: ListExtents,
     /// Next pending record to examine in this transaction; `None` if no record is left.
     scan: Option<PendingKey>,
     scan_started: bool,
@@ -92,7 +91,7 @@ pub(crate) struct FreeCache {
     examined_to_moved: bool,
     /// Pending records that changed, with the items that are left. A save stores them, and deletes
     /// records without items.
-    changed_records: Vec<(PendingKey, Vec<FreeItem>)>,
+    pub(super) changed_records: Vec<(PendingKey, Vec<FreeItem>)>,
 }
 
 impl FreeCache {
@@ -166,7 +165,7 @@ impl FreeCache {
     }
 
     #[inline(never)]
-    fn refill(&mut self, pages: &mut TxnPages, basis: &Basis, extent: u64) -> Result<()> {
+    pub(super) fn refill(&mut self, pages: &mut TxnPages, basis: &Basis, extent: u64) -> Result<()> {
         self.reclaim(pages, basis, extent, RECLAIM_BATCH)?;
         let latest = &basis.latest;
         if pages.free.usable_pages() < LOW_WATER_PAGES && !self.all_loaded {
@@ -301,41 +300,6 @@ impl FreeCache {
         }
     }
 
-    /// Pages that a long list may need, when the tree is not saved yet: that adds pages of it.
-    fn long_list_pages(&self, pages: &TxnPages) -> u64 {
-        let items = self.list_items(pages);
-        free_list::list_pages(pages.page_size(), items + items / 16 + 2 * LISTED_PENDING_MAX)
-    }
-
-    /// Looks for a usable extent for a long list, unless a spare one is long enough.
-    fn find_long_extent(&mut self, pages: &mut TxnPages, basis: &Basis) -> Result<()> {
-        let wanted = self.long_list_pages(pages);
-        match self.lists.spare().iter().any(|&(_, len)| len >= wanted) {
-            true => Ok(()),
-            false => self.refill(pages, basis, wanted.next_power_of_two()),
-        }
-    }
-
-    /// Takes an extent for the long list of a transaction that has freed many extents. `None` if
-    /// there is none and the file cannot grow.
-    fn take_long_list(&mut self, pages: &mut TxnPages) -> Result<Option<Extent>> {
-        let wanted = self.long_list_pages(pages);
-        if let Some(list) = self.lists.take(wanted) {
-            pages.claim(list.0, list.1)?;
-            return Ok(Some(list));
-        }
-        // Lists of nearly the same length use the same extents.
-        let len = wanted.next_power_of_two();
-        if let Some(id) = pages.free.take_extent(len) {
-            pages.claim(id, len)?;
-            return Ok(Some((id, len)));
-        }
-        match pages.grow_for(len) {
-            Ok(()) => Ok(Some((pages.alloc_at_end(len)?, len))),
-            Err(_) => Ok(None),
-        }
-    }
-
     /// Takes pending extents out of a list of more than `most`: those that an older state pins, or
     /// all if too many others are left. Extents of long lists stay.
     fn take_moved(&mut self, live: &LiveStates, most: usize) -> Vec<FreeItem> {
@@ -389,19 +353,6 @@ impl FreeCache {
         tree::seal(&mut own, root)
     }
 
-    /// Sets an extent apart for the list, if the pages of the tree that this save supersedes may make
-    /// it longer than a page. Afterwards only the end of the file would have one.
-    fn set_list_extent_apart(&mut self, pages: &mut TxnPages, root: &TreeRoot, moved: usize) {
-        let changes = pages.free.touched_count() + 3 * pages.free.unlisted_count() + self.changed_records.len() + moved;
-        let superseded = changes.min(root.entries as usize / 40 + 2) + usize::from(root.height);
-        let wanted = free_list::list_pages(pages.page_size(), self.list_items(pages) + superseded);
-        if wanted > 1 && self.lists.spare().iter().all(|&(_, len)| len < wanted) {
-            if let Some(id) = pages.free.take_extent(wanted) {
-                self.lists.give_back((id, wanted));
-            }
-        }
-    }
-
     /// Fills the reserve with the pages that a change of the tree may need. More would only make
     /// the free list longer: it has all pages that are left.
     fn take_reserve(&mut self, pages: &mut TxnPages, root: &TreeRoot) {
@@ -414,66 +365,6 @@ impl FreeCache {
         // are neighbours.
         self.reserve.sort_unstable_by(|a, b| b.cmp(a));
     }
-
-    /// Writes the free list: to `long_list` if there is one and the list fits.
-    fn write_list(&mut self, pages: &mut TxnPages, latest: &State, long_list: Option<Extent>) -> Result<ExtentPtr> {
-        let txn = pages.txn();
-        if latest.free_list.pages > 0 {
-            let (start, pages) = (latest.free_list.ptr.id, latest.free_list.pages);
-            self.recent.push(FreeItem { start, pages, born: latest.txn, freed: txn });
-        }
-        let (id, extent) = match long_list.filter(|list| list.1 >= self.list_pages(pages)) {
-            Some(list) => list,
-            None => {
-                if let Some((id, len)) = long_list {
-                    pages.unclaim(id, len);
-                    self.lists.give_back((id, len));
-                }
-                self.take_list_extent(pages, self.list_pages(pages))?
-            }
-        };
-        self.lists.note((id, extent));
-        let mut items = self.recent.clone();
-        items.extend(self.reserve.iter().map(|&id| usable_item(id, 1)));
-        items.extend(pages.free.unlisted().map(|(start, len)| usable_item(start, len)));
-        items.extend(self.lists.spare().iter().map(|&(start, len)| usable_item(start, len)));
-        let page_size = pages.page_size();
-        let crc = free_list::write(pages.extent_mut(id, extent)?, page_size, id, txn, &items);
-        let ptr = PagePtr { id, crc };
-        pages.set_verified_sealed(ptr);
-        Ok(ExtentPtr { ptr, pages: extent })
-    }
-
-    /// Items of the free list as it is now.
-    fn list_items(&self, pages: &TxnPages) -> usize {
-        self.recent.len() + self.reserve.len() + pages.free.unlisted_count() + self.lists.spare().len()
-    }
-
-    /// Pages of the free list as it is now.
-    fn list_pages(&self, pages: &TxnPages) -> u64 {
-        free_list::list_pages(pages.page_size(), self.list_items(pages))
-    }
-
-    /// Takes pages for the free list after the tree was saved: changes no extent that the tree has.
-    fn take_list_extent(&mut self, pages: &mut TxnPages, extent: u64) -> Result<Extent> {
-        if let Some((id, len)) = Some(extent).filter(|&extent| extent > 1).and_then(|extent| self.lists.take(extent)) {
-            pages.claim(id, len)?;
-            return Ok((id, len));
-        }
-        let reserved = if extent == 1 { self.reserve.pop() } else { None };
-        match reserved.or_else(|| pages.free.take_unlisted(extent)) {
-            Some(id) => {
-                pages.claim(id, extent)?;
-                Ok((id, extent))
-            }
-            None => Ok((pages.alloc_at_end(extent)?, extent)),
-        }
-    }
-}
-
-/// A usable extent as an item of the free list.
-fn usable_item(start: PageId, pages: u64) -> FreeItem {
-    FreeItem { start, pages, born: TxnId(0), freed: TxnId(0) }
 }
 
 /// Whether enough pages for one tree operation are usable, with an extent of `extent` pages among

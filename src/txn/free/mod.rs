@@ -10,6 +10,7 @@
 //! free_tree     finds extents that may be used again, saves what a transaction changed
 //! load_extents  reads extents of the tree: long ones, neighbours, pending ones
 //! list_extents  extents for long free lists
+//! list_writer   writes the free list
 //! free_records  keys and values of the free-space tree as bytes
 //! save_pages    allocates pages for the free-space tree itself while it is saved
 //! free_extents  all free extents of one state, for check, statistics and the writer
@@ -21,5 +22,6 @@ pub(crate) mod free_extents;
 pub(crate) mod free_records;
 pub(crate) mod free_tree;
 mod list_extents;
+mod list_writer;
 mod load_extents;
 mod save_pages;

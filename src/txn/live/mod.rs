@@ -134,6 +134,11 @@ impl Live {
         self.faults.is_set()
     }
 
+    /// Records that a word was found that no process has stored.
+    pub(crate) fn note_damage(&self) {
+        self.faults.set(READER_PAGES);
+    }
+
     #[inline]
     fn word(&self, index: usize) -> &AtomicU64 {
         &self.memory[index]

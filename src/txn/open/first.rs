@@ -32,7 +32,7 @@ pub(super) fn open_first(
     file: File,
     (spec, wanted): (&OpenSpec, Wanted),
     (mut lock, gate): (FileLock, Gate),
-) -> Result<(Arc<Env>, Result<()>)> {
+) -> Result<Arc<Env>> {
     let id = lock.id();
     initialise_blank(path, &file, spec)?;
     let may_be_clean = !spec.recover && (!spec.read_only || lock.may_share());
@@ -80,9 +80,11 @@ pub(super) fn open_first(
         true => replayed.and_then(|()| replay::write_other_slot(&env)),
         false => replayed,
     };
-    let admitted = replayed.and_then(|()| admit_others(&env, cache_dropped));
+    let admitted = replayed.and_then(|()| admit_others(&env, cache_dropped)).map(|()| Arc::clone(&env));
+    // After an error this process leaves, inside the gate.
+    drop(env);
     drop(gate);
-    Ok((env, admitted))
+    admitted
 }
 
 /// Returns the bytes that a state needs and those that the file has, which are at least as many.

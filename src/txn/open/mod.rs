@@ -155,10 +155,9 @@ pub(crate) fn open(path: &Path, spec: &OpenSpec) -> Result<Arc<Env>> {
             Lookup::Changing => std::thread::park_timeout(Duration::from_millis(1)),
             Lookup::Free(mark) => {
                 let opened = open_file(path, file, id, spec);
-                if let Ok((env, Ok(()))) = &opened {
+                if let Ok(env) = &opened {
                     mark.opened(env);
                 }
-                let opened = opened.and_then(|(env, replayed)| replayed.map(|()| env));
                 drop(mark);
                 return opened.map_err(|e| name_holders(say_what_is_whole(e, id), id));
             }
@@ -236,9 +235,8 @@ fn replay_log(path: &Path, plan: &rollback::Plan, carry_out: bool) -> Result<Vec
     Ok(tables.into_iter().map(|(name, record)| (name, record.root.entries)).collect())
 }
 
-/// Opens a file: joins the processes that have it open, or is the first. Returns the environment,
-/// which must not be used if its replay failed.
-fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Arc<Env>, Result<()>)> {
+/// Opens a file: joins the processes that have it open, or is the first.
+fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<Arc<Env>> {
     check_file_system(path, &file, spec)?;
     let fault_guard = spec.fault_guard.unwrap_or(true);
     // A recovery goes back to an older state, so no other process may have a newer one.
@@ -246,7 +244,7 @@ fn open_file(path: &Path, file: File, id: FileId, spec: &OpenSpec) -> Result<(Ar
     let wanted = Wanted { read_only: spec.read_only, exclusive, plain: false, fault_guard };
     let Entry { lock, joined, gate } = enter(path, id, wanted)?;
     match joined {
-        Some(live) => join(path, file, spec, (lock, live, gate)).map(|env| (env, Ok(()))),
+        Some(live) => join(path, file, spec, (lock, live, gate)),
         None => open_first(path, file, (spec, wanted), (lock, gate)),
     }
 }

@@ -31,6 +31,7 @@ use crate::txn::live::layout::{
 use crate::txn::live::Live;
 use crate::txn::processes::descriptor::LockDescriptor;
 use crate::txn::processes::presence::FileId;
+use crate::txn::read::readers::NO_OWNER;
 
 /// How long the kernel may take between the descriptors of a process that was killed: the locks on
 /// the lock file go after those on the data file.
@@ -135,7 +136,7 @@ impl LockFile {
             header[index].store(value, Ordering::SeqCst);
         }
         // An earlier session may have left an owner in the first reader page.
-        file_calls::write_at(&self.file, &[0; 8], READER_PAGES as u64 * 8)?;
+        file_calls::write_at(&self.file, &NO_OWNER.to_le_bytes(), READER_PAGES as u64 * 8)?;
         live.raise_chunks(1);
         Ok(live)
     }

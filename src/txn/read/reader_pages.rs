@@ -37,6 +37,8 @@ pub(super) const PAGE_SLOTS: usize = READER_PAGE_WORDS / LINE_WORDS - 1;
 /// one before it.
 pub(super) const FIRST_CHUNK: usize = PAGE_SLOTS;
 pub(crate) const CHUNKS: usize = 18;
+/// The owner of a page that no process owns. Not 0: a lock file that was cut reads as zeros.
+pub(crate) const NO_OWNER: u64 = u64::MAX;
 /// The owner of all pages in private memory.
 const ALONE: u64 = 1;
 /// Some reader pages, and what this process has cached in their slots.
@@ -65,7 +67,7 @@ impl Chunk {
         self.owned.len()
     }
 
-    /// The process that owns a page; 0: none.
+    /// The process that owns a page, or [`NO_OWNER`].
     fn owner(&self, page: usize) -> u64 {
         self.memory[page * READER_PAGE_WORDS].load(Ordering::SeqCst)
     }
@@ -161,13 +163,22 @@ impl ReaderPages {
 
     /// Makes this process the owner of a page, if no living process owns it (RPAGE-1).
     fn claim(&self, chunk: &Chunk, page: usize) -> bool {
-        let owner = chunk.owner(page);
-        if owner != 0 && !self.is_dead(owner) || !chunk.change_owner(page, owner, self.own_name()) {
+        let owner = self.owner(chunk, page);
+        if owner != NO_OWNER && !self.is_dead(owner) || !chunk.change_owner(page, owner, self.own_name()) {
             return false;
         }
         chunk.slots_of(page).iter().for_each(|slot| slot.reset());
         chunk.owned[page].store(true, Ordering::Release);
         true
+    }
+
+    /// The owner of a page. 0 is damage of the lock file.
+    fn owner(&self, chunk: &Chunk, page: usize) -> u64 {
+        let owner = chunk.owner(page);
+        if owner == 0 {
+            self.live.note_damage();
+        }
+        owner
     }
 
     /// Whether a process that owns a page has died.
@@ -190,9 +201,9 @@ impl ReaderPages {
         let mut freed = false;
         for chunk in (0..self.live.chunks().min(CHUNKS)).filter_map(|number| self.chunk(number)) {
             for page in 0..chunk.pages() {
-                let owner = chunk.owner(page);
-                if owner != 0 && owner != own.as_owner() && self.is_dead(owner) {
-                    freed |= chunk.change_owner(page, owner, 0);
+                let owner = self.owner(chunk, page);
+                if owner != NO_OWNER && owner != own.as_owner() && self.is_dead(owner) {
+                    freed |= chunk.change_owner(page, owner, NO_OWNER);
                 }
             }
         }
@@ -204,7 +215,7 @@ impl ReaderPages {
         let own = self.own_name();
         for chunk in self.chunks.iter().filter_map(|chunk| chunk.get()) {
             (0..chunk.pages()).for_each(|page| {
-                chunk.change_owner(page, own, 0);
+                chunk.change_owner(page, own, NO_OWNER);
             });
         }
     }
@@ -223,7 +234,11 @@ impl ReaderPages {
     fn make_chunk(&self, number: usize) -> io::Result<&Chunk> {
         let pages = 1 << number;
         let memory = match &self.shared {
-            None => RecordMemory::private(pages * READER_PAGE_WORDS),
+            None => {
+                let memory = RecordMemory::private(pages * READER_PAGE_WORDS);
+                (0..pages).for_each(|page| memory[page * READER_PAGE_WORDS].store(NO_OWNER, Ordering::SeqCst));
+                memory
+            }
             Some(shared) => self.map_chunk(shared, number, pages)?,
         };
         Ok(self.chunks[number].get_or_init(|| Chunk::new(Arc::new(memory))))
@@ -246,7 +261,7 @@ impl ReaderPages {
         let mapped = made.and_then(|()| shared.lock_file.map_reader_pages(first, pages));
         if let (Ok(memory), true) = (&mapped, is_new) {
             // An earlier session may have left owners there.
-            (0..pages).for_each(|page| memory[page * READER_PAGE_WORDS].store(0, Ordering::SeqCst));
+            (0..pages).for_each(|page| memory[page * READER_PAGE_WORDS].store(NO_OWNER, Ordering::SeqCst));
             self.live.raise_chunks(number + 1);
         }
         lock.unlock();
@@ -278,8 +293,11 @@ impl ReaderPages {
         (0..count).all(|number| {
             let Some(chunk) = self.chunk(number) else { return false };
             for page in 0..chunk.pages() {
-                let owner = chunk.owner(page);
-                if owner != 0 {
+                let owner = self.owner(chunk, page);
+                if owner == 0 {
+                    return false;
+                }
+                if owner != NO_OWNER {
                     chunk.slots_of(page).iter().for_each(|slot| see(owner, slot));
                 }
             }

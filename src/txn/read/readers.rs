@@ -24,7 +24,7 @@ use crate::mapping::owned_cell::{self, CellOwner};
 use crate::mapping::LINE_WORDS;
 use crate::txn::live::{Live, Process};
 use crate::txn::processes::presence::FileLock;
-pub(crate) use crate::txn::read::reader_pages::{chunk_of, CHUNKS};
+pub(crate) use crate::txn::read::reader_pages::{chunk_of, CHUNKS, NO_OWNER};
 use crate::txn::read::reader_pages::{ReaderPages, PAGE_SLOTS};
 pub(crate) use crate::txn::read::slot::{ReaderSlot, SlotCache};
 
