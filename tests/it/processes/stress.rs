@@ -105,7 +105,9 @@ fn start(path: &Path, seed: u64, number: usize, known: &AllKnown) -> Process {
 /// counters.
 fn judge(path: &Path, known: AllKnown, seed: u64) -> AllKnown {
     let numbers = known.map(|known| format!("{} {}", known.acknowledged, known.in_doubt)).join(" ");
-    let mut judge = reexec::start(reexec::command("processes::worker::judging_child", &[&path, &numbers]));
+    let page_size = (4096 << (seed % 4)).to_string();
+    let command = reexec::command("processes::worker::judging_child", &[&path, &numbers, &page_size]);
+    let mut judge = reexec::start(command);
     let answer = judge.line().unwrap_or_else(|| "died".into());
     let counters = || answer.strip_prefix("counters ")?.split(' ').map(|n| n.parse().ok()).collect();
     let counters = Option::<Vec<u64>>::unwrap_or_else(counters(), || panic!("seed {seed}, all were killed: {answer}"));
@@ -140,7 +142,7 @@ fn run(what: &str, dir: &Path, seconds: u64, largest: u64) {
         known = judge(&path, known, seed);
         if std::fs::metadata(&path).expect("the file").len() > largest {
             std::fs::remove_file(&path).expect("removed");
-            known = judge(&path, Default::default(), seed);
+            known = judge(&path, Default::default(), rng.next());
         }
     }
     let Tally { commits, kills, kills_of_all, .. } = tally;

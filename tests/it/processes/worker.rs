@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use mapleaf::testing::set_log_shape;
-use mapleaf::{Db, Durability, Error, ReadTxn, Result, WriteTxn};
+use mapleaf::{Db, Durability, Error, Options, ReadTxn, Result, WriteTxn};
 
 use super::stress::WORKERS;
 use crate::reexec;
@@ -142,6 +142,7 @@ struct Worker {
     /// So many commits may be there of which the parent does not know, until the first one of this
     /// worker: those that its predecessors had begun when they were killed.
     in_doubt: u64,
+    read_only: bool,
     held: Vec<(ReadTxn, [u64; WORKERS])>,
     /// Whether the parent wants to hear of the next commit.
     asked: Arc<AtomicBool>,
@@ -161,6 +162,7 @@ impl Worker {
     /// One transaction, or another call.
     fn turn(&mut self, db: &Db) -> Checked {
         match self.rng.below(100) {
+            _ if self.read_only => self.read(db),
             // What is in doubt may be unpublished before the first commit.
             _ if self.in_doubt > 0 => self.write(db),
             0..=59 => self.write(db),
@@ -228,10 +230,16 @@ impl Worker {
     }
 }
 
-/// Transactions of a worker, in a handle of its own, until something is wrong.
+/// Transactions of a worker, in a handle of its own, until something is wrong. Some handles only
+/// read.
 fn work(worker: &mut Worker, path: &str) -> Checked {
     loop {
-        let db = Db::open_existing(path)?;
+        worker.read_only = worker.in_doubt == 0 && worker.rng.one_in(5);
+        let mut options = Options::new().create(false).read_only(worker.read_only);
+        if worker.rng.one_in(2) {
+            options = options.window_size(1 << 20);
+        }
+        let db = options.open(path)?;
         for _ in 0..1 + worker.rng.below(300) {
             worker.turn(&db)?;
             worker.made_progress.store(true, Ordering::SeqCst);
@@ -255,6 +263,7 @@ fn worker_child() {
             rng: Rng(seeds.next()),
             seen: [0; WORKERS],
             in_doubt: numbers[2],
+            read_only: false,
             held: Vec::new(),
             asked: Arc::default(),
             made_progress: Arc::default(),
@@ -341,7 +350,7 @@ fn judging_child() {
     let acknowledged: Vec<(u64, u64)> = numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
     let judge = || -> Checked<[u64; WORKERS]> {
         let is_new = !std::path::Path::new(&arguments[0]).exists();
-        let db = Db::open(&arguments[0])?;
+        let db = Options::new().page_size(arguments[2].parse().expect("a size")).open(&arguments[0])?;
         if is_new {
             prepare(&db)?;
         }
