@@ -16,6 +16,8 @@
 //! insert TABLE KEY VALUE, commit, abort   in that transaction       ok
 //! hold, held, release             a read transaction, all read of it   TXN | TXN HASH | ok
 //! hash                            the published state               TXN HASH
+//! label TEXT, refresh             the read transaction              ok | ok TXN
+//! readers                         of all processes, with 64 KiB pinned   readers PROCESS:TXN:LABEL:PINNED..
 //! sync, checkpoint, check         as the functions of `Db`          ok
 //! pages                           page count, free, pending, log    ok A B C D
 //! spawn                           starts a program that lives for a minute      ok PROCESS
@@ -104,6 +106,11 @@ impl Member {
     pub(crate) fn refuses(&mut self, command: &str, kind: ErrorKind) {
         let found = self.ask(command);
         assert!(is_failure(&found, &[kind]), "{command}: {found}, expected {kind:?}");
+    }
+
+    /// The process id.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.number()
     }
 
     /// Sends SIGKILL and waits until the child has died.
@@ -210,6 +217,14 @@ impl Session {
                 self.read.push(self.db().begin_read().map_err(failed)?);
                 Ok(format!("{}", self.read[0].txn_id()))
             }
+            ["label", text] => {
+                self.read.iter().for_each(|txn| txn.set_label(text));
+                Ok("ok".into())
+            }
+            ["refresh"] => {
+                let moved = self.read.iter_mut().map(ReadTxn::refresh).collect::<mapleaf::Result<Vec<_>>>();
+                moved.map(|_| ok(self.read[0].txn_id())).map_err(failed)
+            }
             ["held"] => hash(&self.read[0]),
             ["release"] => {
                 self.read.clear();
@@ -238,6 +253,13 @@ impl Session {
             ["filled", table, first, count, len] => filled(db, table, [first, count, len].map(parse)),
             ["update", of, table, count, keys, len] => update(db, level(of), table, [count, keys, len].map(parse)),
             ["hash"] => hash(&db.begin_read().map_err(failed)?),
+            ["readers"] => {
+                let all = db.readers().map_err(failed)?;
+                let one = |r: &mapleaf::ReaderInfo| {
+                    format!("{}:{}:{}:{}", r.process, r.txn, r.label, r.pinned_bytes.div_ceil(1 << 16))
+                };
+                Ok(format!("readers {}", all.iter().map(one).collect::<Vec<_>>().join(" ")))
+            }
             ["sync"] => db.sync().map(|()| "ok".into()).map_err(failed),
             ["checkpoint"] => db.checkpoint().map(|()| "ok".into()).map_err(failed),
             ["check"] => match db.check().map_err(failed)?.findings.first() {

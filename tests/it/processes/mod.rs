@@ -10,6 +10,7 @@
 //! faults   a file that is cut, flushes that fail, a lock file that is damaged
 //! places   other users, permissions, links, renamed and copied files, `fork`
 //! mounts   namespaces, read-only mounts, a file without its directory, full file systems
+//! readers  the list of read transactions of all processes
 //! exclusive  processes that have a file exclusively
 //! ```
 //!
@@ -26,5 +27,6 @@ mod faults;
 mod member;
 mod mounts;
 mod places;
+mod readers;
 mod stress;
 mod worker;

@@ -169,7 +169,10 @@ impl Worker {
             60..=96 => self.read(db),
             97 => Ok(db.sync()?),
             98 if self.rng.one_in(4) => Ok(db.checkpoint()?),
-            _ => Ok(self.held.clear()),
+            _ => {
+                self.held.clear();
+                Ok(())
+            }
         }
     }
 
