@@ -144,6 +144,8 @@ impl Readers {
     /// All live read transactions, of all processes.
     pub(crate) fn list(&self) -> Vec<ReaderNotes> {
         let mut found = Vec::new();
+        // Transactions of processes that were killed are not live.
+        self.free_dead();
         self.pages.see_all(|owner, slot| {
             let txn = slot.word();
             if txn < UNPINNING {
