@@ -225,6 +225,41 @@ fn a_failed_flush_poisons_the_file_for_all_processes_until_all_have_closed_it() 
     }
 }
 
+/// One process finds the disk full at each step of growth; the other one goes on, then both do.
+#[test]
+fn a_full_disk_at_any_step_of_growth_of_one_process_does_not_stop_the_other() {
+    let mut failures = 0;
+    for steps in 0.. {
+        let dir = fast_dir();
+        let path = dir.path().join("shared.mapleaf");
+        let (mut full, mut other) = (Member::open(&path, 0), Member::open(&path, 0));
+        full.number("put immediate t k v");
+        other.number("fill t 0 100 300");
+        full.expect(&format!("full {steps}"), "ok");
+        let mut failed = false;
+        for n in 0..4 {
+            let answer = full.ask(&format!("fill big {} 300 4000", n * 300));
+            failed |= is_failure(&answer, &[ErrorKind::DiskFull]);
+            assert!(failed || answer.starts_with("ok "), "{steps} steps: {answer}");
+            other.number(&format!("fill other {} 300 4000", n * 300));
+            full.expect(&format!("filled other 0 {} 4000", (n + 1) * 300), "ok");
+            other.number("put eventual t k v");
+            full.expect("get t k", "v");
+        }
+        full.expect("heal", "ok");
+        full.number("fill big 0 1200 4000");
+        other.expect("filled big 0 1200 4000", "ok");
+        other.expect("check", "ok");
+        other.finish();
+        full.finish();
+        failures += u64::from(failed);
+        if !failed {
+            break;
+        }
+    }
+    assert!(failures >= 3, "the disk was full at {failures} steps");
+}
+
 fn lock_file(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-lock");

@@ -17,11 +17,12 @@
 //! hold, held, release             a read transaction, all read of it   TXN | TXN HASH | ok
 //! hash                            the published state               TXN HASH
 //! label TEXT, refresh             the read transaction              ok | ok TXN
-//! readers                         of all processes, with 64 KiB pinned   readers PROCESS:TXN:LABEL:PINNED..
+//! readers                         of all processes  readers PROCESS:TXN:LABEL:64_KIB_PINNED..
 //! sync, checkpoint, check         as the functions of `Db`          ok
 //! pages                           page count, free, pending, log    ok A B C D
 //! spawn                           starts a program that lives for a minute      ok PROCESS
 //! fail KIND, heal                 flushes of a kind fail, or no longer   ok
+//! full STEPS                      the disk is full after this growth, until `heal`   ok
 //! ```
 //!
 //! A LEVEL is `immediate` or `eventual`. A call that fails is answered with `failed KIND (TEXT)`,
@@ -138,10 +139,12 @@ pub(crate) fn is_failure(answer: &str, kinds: &[ErrorKind]) -> bool {
     kinds.iter().any(|kind| answer.starts_with(&format!("failed {kind:?} ")))
 }
 
-/// Makes flushes of one kind fail.
+/// Makes flushes of one kind fail, or growth for want of room.
 #[derive(Default)]
 struct FailingFlush {
     kind: Mutex<Option<FlushKind>>,
+    /// So many steps of growth still work; `None`: all do.
+    steps: Mutex<Option<u64>>,
 }
 
 impl Hooks for FailingFlush {
@@ -149,6 +152,17 @@ impl Hooks for FailingFlush {
         match *self.kind.lock().expect("no panic") == Some(event.kind) {
             true => Err(io::Error::other("a flush that fails")),
             false => Ok(()),
+        }
+    }
+
+    fn growing(&self, _new_len: u64) -> io::Result<()> {
+        match &mut *self.steps.lock().expect("no panic") {
+            Some(0) => Err(io::Error::from(io::ErrorKind::StorageFull)),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 }
@@ -206,8 +220,13 @@ impl Session {
                 Ok(ok(program.expect("a program").id().into()))
             }
             ["fail", kind] => self.fail(kind),
+            ["full", after] => {
+                *self.flushes.steps.lock().expect("no panic") = Some(parse(after));
+                Ok("ok".into())
+            }
             ["heal"] => {
                 *self.flushes.kind.lock().expect("no panic") = None;
+                *self.flushes.steps.lock().expect("no panic") = None;
                 Ok("ok".into())
             }
             ["step", of] => self.history.commit_next_at(self.db(), level(of)).map(ok).map_err(failed),
