@@ -37,9 +37,7 @@ pub(crate) fn open(path: &Path, writable: bool) -> io::Result<File> {
 /// makes one that admits only its owner.
 pub(crate) fn open_beside(path: &Path, create: bool) -> io::Result<File> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(create).mode(0o600).custom_flags(flags);
-    descriptor::open(&options, path)
+    descriptor::open(OpenOptions::new().read(true).write(true).create(create).mode(0o600).custom_flags(flags), path)
 }
 
 /// How [`create_atomic`] ended.
