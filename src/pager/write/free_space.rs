@@ -128,6 +128,17 @@ impl FreeSpace {
         Some(PageId(start))
     }
 
+    /// Allocates a page from an unlisted extent, if possible one that no longer extent loses.
+    pub(crate) fn take_unlisted_page(&mut self) -> Option<PageId> {
+        if self.keeps_all {
+            return None;
+        }
+        let single = self.unlisted.iter().inspect(|_| hooks::count_step()).find(|(_, &len)| len == 1);
+        let (&start, _) = single.or_else(|| self.unlisted.iter().next())?;
+        self.take_from(start, 1);
+        Some(PageId(start))
+    }
+
     /// Makes pages usable again that this transaction allocated.
     pub(crate) fn give_back_dirty(&mut self, id: PageId, pages: u64) {
         if pages == 1 {

@@ -112,7 +112,7 @@ impl FreeCache {
         // unlisted pages, and the list would make the file longer.
         let for_list = self.reserve.pop();
         self.release_reserve(pages);
-        self.reserve.extend(for_list.or_else(|| pages.free.take_unlisted(1)));
+        self.reserve.extend(for_list.or_else(|| pages.free.take_unlisted_page()));
         Ok(())
     }
 
