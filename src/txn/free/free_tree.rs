@@ -56,6 +56,8 @@ const RECLAIM_BATCH: usize = 64;
 pub(super) const LISTED_PENDING_MAX: usize = 80;
 const LISTED_USABLE_MAX: usize = 48;
 
+/// Large values are wanted, and no usable extent has so many pages: then extents are merged.
+const FEW_LONG_PAGES: u64 = 8;
 /// Commits after a large value was stored in which free extents are merged without delay.
 const LONG_WANTED: u32 = 256;
 
@@ -283,6 +285,10 @@ impl FreeCache {
         if is_large && long_list.is_none() {
             moved.append(&mut self.recent);
             usable_max = LISTED_USABLE_MAX;
+        }
+        if self.long_wanted > 0 && pages.free.longest() < FEW_LONG_PAGES {
+            // In the tree, extents are merged with their neighbours.
+            usable_max = 0;
         }
         let move_usable = pages.free.unlisted_count() > usable_max;
         let mut root = latest.free_space;
