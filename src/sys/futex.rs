@@ -27,8 +27,7 @@ pub(crate) fn wait(word: &AtomicU64, seen: u64, limit: Duration) {
     if word.load(Ordering::SeqCst) as u32 != seen as u32 {
         return;
     }
-    let timeout =
-        libc::timespec { tv_sec: limit.as_secs() as libc::time_t, tv_nsec: limit.subsec_nanos() as libc::c_long };
+    let timeout = libc::timespec { tv_sec: limit.as_secs() as _, tv_nsec: limit.subsec_nanos() as _ };
     // SAFETY: the word and the time live through the call. The futex is not private: other
     // processes share it.
     let done =
