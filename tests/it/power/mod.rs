@@ -29,9 +29,13 @@ use setting::{Log, Mode, Often, Setting};
 use crate::support;
 use crate::workload::{fast_dir, History};
 
-/// Runs with seeds from `MAPLEAF_SEED` on until there are this many images, times `MAPLEAF_LONG`.
+/// Runs with seeds from `MAPLEAF_SEED` on until there are this many images, times `MAPLEAF_LONG`,
+/// and a third of them has a log. (One run in four makes none.)
 fn runs(test: &str, setting: Setting, images: u64, history: fn(u64) -> History) {
-    let events = run_until(test, setting, history, |distinct, _| distinct >= images * u64::from(support::long()));
+    let events = run_until(test, setting, history, |distinct, events| {
+        let has_logs = setting.mode != Mode::Power || events.log.distinct > images / 3;
+        distinct >= images * u64::from(support::long()) && has_logs
+    });
     if setting.mode == Mode::Power {
         assert!(events.reopened > 0 && events.aborts > 0 && events.kills > 0, "{events:?}");
         assert!(events.cuts_of_length > 0 && events.cuts_of_versions > 0, "{events:?}");
