@@ -19,15 +19,20 @@ fn first_seed() -> u64 {
 
 /// Runs with a setting until there is a violation. Returns the number of images and the violation.
 fn hunt(setting: Setting) -> (u64, Option<String>) {
+    hunt_within(setting, WITHIN)
+}
+
+/// The same with another bound on images.
+fn hunt_within(setting: Setting, within: u64) -> (u64, Option<String>) {
     let mut images = 0;
     for seed in first_seed().. {
         let dir = fast_dir();
         let history = History::power(seed);
         let mut run = Run::new(setting, &history, dir.path());
-        run.limit = WITHIN - images;
+        run.limit = within - images;
         let found = run.all();
         images += run.opened;
-        if found.is_err() || images >= WITHIN {
+        if found.is_err() || images >= within {
             return (images, found.err());
         }
     }
@@ -206,9 +211,10 @@ fn an_unchecked_pointer_is_caught_on_a_lying_disk() {
 }
 
 /// Data that a killed process left in the page cache must be durable before a commit builds on it.
+/// Few images have a kill after which such data matter, so this search may take four times as many.
 #[test]
 fn an_opening_without_a_flush_is_caught() {
-    let (images, said) = hunt(Setting { deaf: 1, ..setting(Mode::Power, None) });
+    let (images, said) = hunt_within(Setting { deaf: 1, ..setting(Mode::Power, None) }, 4 * WITHIN);
     println!("an opening without a flush: found after {images} images: {said:?}");
     assert!(said.is_some(), "not found in {images} images");
 }
