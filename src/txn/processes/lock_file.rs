@@ -90,7 +90,8 @@ impl LockFile {
             if self.holder.try_lock(locks::PRESENCE, LockKind::Exclusive)? {
                 return Ok(false);
             }
-            std::thread::sleep(Duration::from_millis(1));
+            // Not `sleep`, which panics if a sandbox refuses its system call.
+            std::thread::park_timeout(Duration::from_millis(1));
         }
         Ok(true)
     }

@@ -137,7 +137,8 @@ impl FileLock {
             return Ok(None);
         }
         let opened = LockFile::attach(path, self.file(), true, wanted.fault_guard);
-        if opened.as_ref().is_ok_and(|lock_file| lock_file.is_used().unwrap_or(true)) {
+        let is_used = opened.as_ref().map_or(Ok(false), LockFile::is_used);
+        if is_used.map_err(|e| Error::io("locking the lock file", path, e))? {
             let by = "its lock file '<name>-lock' is in use for another file, which had this name before; wait until \
                       they have closed it";
             return Err(Error::Locked { path: path.to_path_buf(), by: by.into() });
