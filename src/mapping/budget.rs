@@ -16,8 +16,8 @@
 //!   BUDGET-1  the account is the sum of the reserved ranges: each is added before it is mapped,
 //!       and subtracted after it was unmapped.
 //!
-//! Failure: none. If the kernel does not tell how much address space the process uses, only the
-//! databases are counted.
+//! Failure: none. If there is no limit, or if the kernel does not tell how much address space the
+//! process uses, only the databases are counted.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -79,8 +79,12 @@ impl Drop for BudgetShare {
 /// Bytes that windows may still reserve.
 fn left() -> u64 {
     let reserved = RESERVED.load(Ordering::Relaxed);
-    let of_program = process_limits::process_bytes().unwrap_or(reserved).saturating_sub(reserved);
-    let all = process_limits::address_space_limit().unwrap_or(u64::MAX).min(process_limits::address_space_bytes());
+    let all = process_limits::address_space_bytes();
+    let (all, of_program) = match process_limits::address_space_limit() {
+        Some(limit) => (all.min(limit), process_limits::process_bytes().unwrap_or(reserved).saturating_sub(reserved)),
+        // What the rest of the program uses is little beside a whole address space.
+        None => (all, 0),
+    };
     budget(all, of_program).saturating_sub(reserved)
 }
 

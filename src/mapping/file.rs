@@ -12,7 +12,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -151,14 +151,6 @@ fn sync_name(path: &Path, file: &File) -> io::Result<()> {
         }
         other => other,
     }
-}
-
-/// Fills a buffer with random bytes.
-pub(crate) fn random(into: &mut [u8]) -> io::Result<()> {
-    descriptor::open(OpenOptions::new().read(true), Path::new("/dev/urandom"))
-        .map_err(refused::by("openat"))?
-        .read_exact(into)
-        .map_err(refused::by("read"))
 }
 
 /// The length of an open file.

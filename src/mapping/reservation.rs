@@ -3,9 +3,9 @@
 //! Floor: mapping. A window has one for readers and one for the writer. The file is mapped over the
 //! start of a reservation, and over more of it as the file grows. The rest cannot be accessed.
 //!
-//! New parts of the file are first mapped elsewhere, with their advice, and then moved into the
-//! reservation in one step. So no page is faulted in before the advice is given, and the kernel
-//! merges the part with the previous one.
+//! The first part of the file is mapped in place. Later parts are first mapped elsewhere, with their
+//! advice, and then moved into the reservation in one step. So no page is faulted in before the
+//! advice is given, and the kernel merges the part with the previous one.
 //!
 //! Invariants:
 //!   RESERVE-1  everything in a reservation is unmapped when it is dropped, and is registered with
@@ -95,22 +95,26 @@ impl Reservation {
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the window is full"));
         }
         let (target, len) = (self.at(from), to - from);
-        let placed = match memory_calls::map_file(file, from, len, access) {
-            Ok(fresh) => self.move_in(fresh, file, from..to, access),
-            // A file of tens of TiB may not fit the address space a second time, beside its own
-            // reservations.
-            // SAFETY: the target is the part of the reservation after everything published (WIN-1).
-            // No thread uses it.
-            Err(e) if from == 0 && e.raw_os_error() == Some(libc::ENOMEM) => unsafe {
-                memory_calls::map_file_over(file, from, len, access, target)
-            },
-            Err(e) => return Err(e),
-        };
+        let placed = self.place(file, from..to, access);
         match &placed {
             Ok(()) => self.covered.store(to, Ordering::Relaxed),
             Err(_) => self.reserve_again_or_cut(target, len),
         }
         placed
+    }
+
+    /// Maps a range of the file over the same range of the reservation.
+    fn place(&self, file: &File, range: Range<u64>, access: Access) -> io::Result<()> {
+        let (from, len) = (range.start, range.end - range.start);
+        let target = self.at(from);
+        // The first part has no previous one to merge with, so it need not be moved in.
+        // SAFETY: the target is the part of the reservation after everything published (WIN-1). No
+        // thread uses it.
+        if from == 0 && unsafe { memory_calls::map_start_over(file, len, access, target) }? {
+            return Ok(());
+        }
+        let fresh = memory_calls::map_file(file, from, len, access)?;
+        self.move_in(fresh, file, range, access)
     }
 
     /// Moves a new mapping of a range of the file over the same range of the reservation. If the

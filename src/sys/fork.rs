@@ -25,10 +25,11 @@
 #![allow(unsafe_code, reason = "memory that children find cleared")]
 
 use std::fs::File;
+use std::io;
 use std::ops::Deref;
 use std::os::fd::AsRawFd as _;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use memmap2::MmapRaw;
@@ -40,9 +41,74 @@ pub(crate) struct OwnWord {
     word: NonNull<AtomicU32>,
     // Declared before the memory, so that the handler forgets the word first.
     _entry: ForkEntry,
-    /// A page that the kernel clears, or, if the kernel has none to give, memory that only the
-    /// handler clears.
-    _memory: (Option<MmapRaw>, Option<Arc<AtomicU32>>),
+    _memory: WordMemory,
+}
+
+/// What keeps a word.
+enum WordMemory {
+    /// A line of a page that the kernel clears.
+    Line { _line: WordLine },
+    /// Memory that only the handler clears, if the kernel has no page to give.
+    Heap { _word: Arc<AtomicU32> },
+}
+
+/// Lines of a page of words. Each word has a line of its own, so that no store slows readers of
+/// another word.
+const PAGE_LINES: usize = 64;
+const WORD_LINE_BYTES: usize = 64;
+
+/// A page that the kernel clears in children. Pages are added and never removed, so that words are
+/// taken and given back without a lock.
+struct WordPage {
+    memory: MmapRaw,
+    /// A bit for each line that has an owner.
+    taken: AtomicU64,
+    next: AtomicPtr<WordPage>,
+}
+
+static FIRST_WORD_PAGE: AtomicPtr<WordPage> = AtomicPtr::new(ptr::null_mut());
+
+/// A line of a page of words, which this owns.
+struct WordLine {
+    page: &'static WordPage,
+    line: usize,
+}
+
+impl WordLine {
+    /// Takes a line of the first page of a list that has a free one, or of a new page.
+    fn take(pages: &'static AtomicPtr<WordPage>) -> io::Result<WordLine> {
+        let mut link = pages;
+        loop {
+            // SAFETY: null, or a page that was leaked on purpose.
+            let Some(page) = (unsafe { link.load(Ordering::Acquire).as_ref() }) else {
+                let (memory, taken, next) =
+                    (memory_calls::cleared_in_children()?, AtomicU64::new(0), AtomicPtr::default());
+                let made = Box::into_raw(Box::new(WordPage { memory, taken, next }));
+                if link.compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                    // SAFETY: this thread has just made it, and no other thread got it.
+                    drop(unsafe { Box::from_raw(made) });
+                }
+                continue;
+            };
+            let free = |taken: u64| (taken != u64::MAX).then(|| taken | taken.wrapping_add(1));
+            match page.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, free) {
+                Ok(before) => return Ok(WordLine { page, line: before.trailing_ones() as usize }),
+                Err(_) => link = &page.next,
+            }
+        }
+    }
+
+    fn word(&self) -> *mut AtomicU32 {
+        debug_assert!(self.line < PAGE_LINES);
+        // SAFETY: bounds: a page has so many lines.
+        unsafe { self.page.memory.as_mut_ptr().add(self.line * WORD_LINE_BYTES) }.cast()
+    }
+}
+
+impl Drop for WordLine {
+    fn drop(&mut self) {
+        self.page.taken.fetch_and(!(1 << self.line), Ordering::AcqRel);
+    }
 }
 
 // SAFETY: the pointer leads to an atomic in the memory that `_memory` keeps.
@@ -52,11 +118,11 @@ unsafe impl Sync for OwnWord {}
 
 impl OwnWord {
     pub(crate) fn new(value: u32) -> OwnWord {
-        let (word, memory) = match memory_calls::cleared_in_children() {
-            Ok(page) => (page.as_mut_ptr().cast::<AtomicU32>(), (Some(page), None)),
+        let (word, memory) = match WordLine::take(&FIRST_WORD_PAGE) {
+            Ok(line) => (line.word(), WordMemory::Line { _line: line }),
             Err(_) => {
                 let word = Arc::new(AtomicU32::new(0));
-                (Arc::as_ptr(&word).cast_mut(), (None, Some(word)))
+                (Arc::as_ptr(&word).cast_mut(), WordMemory::Heap { _word: word })
             }
         };
         let word = NonNull::new(word).unwrap_or_else(|| unreachable!("memory at address zero"));
@@ -71,7 +137,7 @@ impl Deref for OwnWord {
 
     #[inline]
     fn deref(&self) -> &AtomicU32 {
-        // SAFETY: bounds: the start of a page, so aligned and large enough, or an atomic. Lifetime:
+        // SAFETY: bounds: the start of a line, so aligned and large enough, or an atomic. Lifetime:
         // `_memory` keeps it. Initialised: anonymous memory is zeros. Aliasing: it is accessed only
         // through this atomic, and by the kernel and the handler in a child that has no other
         // thread yet.
@@ -274,6 +340,22 @@ mod tests {
         assert_ne!(first, 0);
         let others: Vec<_> = (0..4).map(|_| std::thread::spawn(id)).collect();
         assert!(others.into_iter().all(|other| other.join().unwrap() == first));
+    }
+
+    #[test]
+    fn each_word_has_a_line_of_its_own_until_it_is_dropped() {
+        static PAGES: AtomicPtr<WordPage> = AtomicPtr::new(ptr::null_mut());
+        let taken = || -> Vec<WordLine> { (0..200).map(|_| WordLine::take(&PAGES).unwrap()).collect() };
+        let addresses = |lines: &[WordLine]| -> std::collections::BTreeSet<usize> {
+            lines.iter().map(|line| line.word() as usize / WORD_LINE_BYTES).collect()
+        };
+        let mut lines = taken();
+        let first = addresses(&lines);
+        assert_eq!(first.len(), 200);
+        let freed = lines.swap_remove(70).word();
+        assert_eq!(WordLine::take(&PAGES).unwrap().word(), freed);
+        drop(lines);
+        assert_eq!(addresses(&taken()), first);
     }
 
     #[test]

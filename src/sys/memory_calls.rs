@@ -26,25 +26,72 @@ pub(crate) enum Access {
 }
 
 /// Maps `len` bytes, at least a kernel page, at an address that the kernel chooses. The range is
-/// neither locked nor read in, even in a program that locks everything it maps (`mlockall`): only
-/// the first page is mapped and unlocked, and then extended to the whole range, which inherits
-/// that. If the kernel refuses `mremap`, the whole range is mapped and then unlocked.
+/// neither locked nor read in, even in a program that locks everything it maps (`mlockall`): it is
+/// mapped without access, which the kernel cannot read in, then unlocked, and only then gets its
+/// access. If the limit on locked memory or a sandbox forbids that, the range grows from one page.
 fn map_unlocked(
     len: u64,
     prot: libc::c_int,
     flags: libc::c_int,
     file: Option<(&File, u64)>,
 ) -> io::Result<NonNull<u8>> {
-    let (len, first) = (size(len)?, size(page_bytes())?.min(size(len)?));
-    let (fd, at) = match file {
-        Some((file, at)) => (file.as_raw_fd(), offset(at)?),
-        None => (-1, 0),
+    match map_without_access(None, len, flags, file) {
+        Ok(base) if prot == libc::PROT_NONE => Ok(base),
+        // SAFETY: the range that was just mapped.
+        Ok(base) => match unsafe { permit(base, len, prot) } {
+            Ok(()) => Ok(base),
+            Err(error) => {
+                // SAFETY: as above; it is not used yet.
+                unsafe { unmap(base, len) };
+                if refused::is(&error) {
+                    map_from_one_page(len, prot, flags, file)
+                } else {
+                    Err(error)
+                }
+            }
+        },
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => map_from_one_page(len, prot, flags, file),
+        Err(error) => Err(error),
+    }
+}
+
+/// Maps a range without access, at an address that the kernel chooses or over a given range, and
+/// unlocks it.
+fn map_without_access(
+    over: Option<NonNull<u8>>,
+    len: u64,
+    flags: libc::c_int,
+    file: Option<(&File, u64)>,
+) -> io::Result<NonNull<u8>> {
+    let len = size(len)?;
+    let (fd, at) = raw(file)?;
+    let (to, flags) = match over {
+        Some(to) => (to.as_ptr().cast(), flags | libc::MAP_FIXED),
+        None => (ptr::null_mut(), flags),
     };
+    // SAFETY: the callers own the range that is replaced, and no thread uses it. Otherwise a new
+    // mapping replaces no memory.
+    let base = mapped("mmap", unsafe { libc::mmap(to, len, libc::PROT_NONE, flags, fd, at) })?;
+    // SAFETY: the range that was just mapped; its contents stay. If the call fails, the range
+    // stays locked, which only costs memory.
+    unsafe { libc::munlock(base.as_ptr().cast(), len) };
+    Ok(base)
+}
+
+/// Maps and unlocks one page, and extends it to the whole range, which inherits that. If the kernel
+/// refuses `mremap`, the whole range is mapped and then unlocked.
+fn map_from_one_page(
+    len: u64,
+    prot: libc::c_int,
+    flags: libc::c_int,
+    file: Option<(&File, u64)>,
+) -> io::Result<NonNull<u8>> {
+    let (len, first) = (size(len)?, size(page_bytes())?.min(size(len)?));
+    let (fd, at) = raw(file)?;
     let map = |len: usize| {
         // SAFETY: a new mapping at an address that the kernel chooses replaces no memory.
         let base = mapped("mmap", unsafe { libc::mmap(ptr::null_mut(), len, prot, flags, fd, at) })?;
-        // SAFETY: the range that was just mapped; its contents stay. If the call fails, the range
-        // stays locked, which only costs memory.
+        // SAFETY: as in `map_without_access`.
         unsafe { libc::munlock(base.as_ptr().cast(), len) };
         Ok(base)
     };
@@ -63,6 +110,14 @@ fn map_unlocked(
             Err(error)
         }
     })
+}
+
+/// Descriptor and offset for `mmap`.
+fn raw(file: Option<(&File, u64)>) -> io::Result<(libc::c_int, libc::off_t)> {
+    match file {
+        Some((file, at)) => Ok((file.as_raw_fd(), offset(at)?)),
+        None => Ok((-1, 0)),
+    }
 }
 
 /// Gives the kernel advice on a mapping. If the kernel refuses it, it has no effect.
@@ -145,6 +200,36 @@ fn advise_file_range(base: NonNull<u8>, len: u64) {
     advise(base, len, libc::MADV_DONTDUMP);
 }
 
+/// Maps the start of a file over `to..to+len`, with the advice of [`map_file`], neither locked nor
+/// read in. `Ok(false)`: that is not possible here, and nothing has changed.
+///
+/// # Safety
+/// The caller owns `to..to+len`, and no thread uses it during the call. After an error it may be
+/// unmapped.
+pub(crate) unsafe fn map_start_over(file: &File, len: u64, access: Access, to: NonNull<u8>) -> io::Result<bool> {
+    if hooks::move_fails() {
+        // SAFETY: the caller owns the target, and gives it up if the call fails.
+        return Err(unsafe { fail_late(to, size(len)?) });
+    }
+    match map_without_access(Some(to), len, libc::MAP_SHARED, Some((file, 0))) {
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Ok(false),
+        mapped => mapped?,
+    };
+    advise_file_range(to, len);
+    // SAFETY: the range that was just mapped.
+    match unsafe { permit(to, len, protection(access)) } {
+        // SAFETY: the caller owns the range.
+        Err(error) if refused::is(&error) => unsafe { map_file_over(file, 0, len, access, to) }.map(|()| true),
+        permitted => {
+            if permitted.is_err() {
+                // SAFETY: the caller owns the range, and takes it for unmapped after an error.
+                unsafe { unmap(to, len) };
+            }
+            permitted.map(|()| true)
+        }
+    }
+}
+
 /// Maps a range of a file over `to..to+len`, for kernels that refuse to move a mapping there.
 ///
 /// # Safety
@@ -202,9 +287,18 @@ unsafe fn fail_late(to: NonNull<u8>, len: usize) -> io::Error {
 /// # Safety
 /// The range lies in a mapping of the caller. A store to it that is not permitted raises a signal.
 pub(crate) unsafe fn protect(base: NonNull<u8>, len: u64, access: Access) -> io::Result<()> {
-    let (len, prot) = (size(len)?, protection(access));
+    // SAFETY: the caller's duty.
+    unsafe { permit(base, len, protection(access)) }
+}
+
+/// Sets the permitted accesses of a mapped range.
+///
+/// # Safety
+/// As for [`protect`].
+unsafe fn permit(base: NonNull<u8>, len: u64, prot: libc::c_int) -> io::Result<()> {
+    let len = size(len)?;
     // SAFETY: a range of the caller; its contents stay.
-    retry(|| unsafe { libc::mprotect(base.as_ptr().cast(), len, prot) })
+    retry(|| unsafe { libc::mprotect(base.as_ptr().cast(), len, prot) }).map_err(refused::by("mprotect"))
 }
 
 /// Unmaps a range. An error would mean wrong arguments, and only leaks address space.

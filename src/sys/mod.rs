@@ -22,6 +22,7 @@
 //! folios            whether the page cache holds a file in large folios
 //! available_memory  how much memory the page cache can take
 //! process_limits    limits on address space, locked memory, memory areas
+//! random            random bytes of the kernel
 //! prefetch          brings memory into the processor's cache
 //! scratch           large private memory for sorting
 //! testing           what tests do to a process of their own
@@ -46,6 +47,7 @@ pub(crate) mod memory_calls;
 pub(crate) mod page_cache;
 pub(crate) mod prefetch;
 pub(crate) mod process_limits;
+pub(crate) mod random;
 pub(crate) mod refused;
 pub(crate) mod rights;
 pub(crate) mod scratch;

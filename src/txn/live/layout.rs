@@ -82,13 +82,17 @@ pub(super) const WRITES: usize = 2;
 /// Since when the process waits for the writer lock; 0: it does not.
 pub(super) const WAITS_SINCE: usize = 3;
 /// Words of the records and the process slots.
-pub(crate) const SHARED_WORDS: usize = PROCESS_SLOTS + PROCESSES * PROCESS_WORDS;
+const SHARED_WORDS: usize = PROCESS_SLOTS + PROCESSES * PROCESS_WORDS;
 
 /// Words of a reader page: a line for its owner, then a line for each slot.
 pub(crate) const READER_PAGE_WORDS: usize = 512;
 pub(crate) const READER_PAGE_BYTES: u64 = READER_PAGE_WORDS as u64 * 8;
 /// The first word of the reader pages in a lock file, on a kernel page.
 pub(crate) const READER_PAGES: usize = SHARED_WORDS.next_multiple_of(READER_PAGE_WORDS);
+
+/// Words of a lock file that a process maps when it opens it: the records, and the first reader
+/// page.
+pub(crate) const MAPPED_WORDS: usize = READER_PAGES + READER_PAGE_WORDS;
 
 /// The checksum of the words of a longer record.
 pub(super) fn checksum(words: &[u64]) -> u64 {

@@ -31,6 +31,7 @@ use crate::hooks::{self, Moment, Mutant};
 use crate::ids::TxnId;
 use crate::page::log_record::{self, RecordHeader, Seed, ALIGNED_BYTES, HEADER_BYTES};
 use crate::page::meta::LogDescriptor;
+use crate::sys::random;
 use crate::txn::core::Core;
 use crate::txn::state::State;
 
@@ -170,8 +171,7 @@ fn random_chain(uuid: &[u8; 16], epoch: u64) -> u32 {
     if let Some(chain) = hooks::chain() {
         return chain ^ epoch as u32;
     }
-    let mut bytes = [0; 4];
-    if crate::mapping::file::random(&mut bytes).is_ok() {
+    if let Ok(bytes) = random::bytes() {
         return u32::from_le_bytes(bytes);
     }
     // Without random numbers, use the time.

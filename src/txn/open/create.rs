@@ -16,6 +16,7 @@ use crate::ids::{TreeId, TxnId};
 use crate::mapping::file::{self, Created};
 use crate::mapping::{MapOptions, Mapping};
 use crate::page::meta::{ExtentPtr, LogDescriptor, MetaPage, TreeRoot};
+use crate::sys::random;
 use crate::txn::env::{Env, EnvParts};
 use crate::txn::live::Live;
 use crate::txn::open::{check_page_size, OpenSpec};
@@ -90,8 +91,7 @@ fn first_meta(page_size: usize) -> Result<MetaPage> {
 
 /// A random uuid (version 4, RFC 9562).
 fn random_uuid() -> io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    file::random(&mut bytes)?;
+    let mut bytes: [u8; 16] = random::bytes()?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     Ok(bytes)

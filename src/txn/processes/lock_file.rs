@@ -24,9 +24,10 @@ use crate::error::best_effort;
 use crate::mapping::{file, lengthen, RecordFaults, RecordMemory};
 use crate::sys::file_calls;
 use crate::sys::locks::{self, LockKind};
+use crate::sys::random;
 use crate::sys::rights::FileRights;
 use crate::txn::live::layout::{
-    DEVICE, INODE, LAYOUT, LAYOUT_VALUE, MAGIC, MAGIC_VALUE, READER_PAGES, READER_PAGE_WORDS, SESSION, SHARED_WORDS,
+    DEVICE, INODE, LAYOUT, LAYOUT_VALUE, MAGIC, MAGIC_VALUE, MAPPED_WORDS, READER_PAGES, READER_PAGE_WORDS, SESSION,
 };
 use crate::txn::live::Live;
 use crate::txn::processes::descriptor::LockDescriptor;
@@ -51,7 +52,12 @@ pub(crate) struct LockFile {
 
 /// The path of the lock file of a data file.
 pub(crate) fn path_of(data: &Path) -> io::Result<PathBuf> {
-    let mut name = std::fs::canonicalize(data)?.into_os_string();
+    // Only the last link matters: the others lead to the same directory.
+    let target = match std::fs::read_link(data) {
+        Ok(_) => std::fs::canonicalize(data)?,
+        Err(_) => data.to_path_buf(),
+    };
+    let mut name = target.into_os_string();
     name.push("-lock");
     Ok(name.into())
 }
@@ -137,14 +143,14 @@ impl LockFile {
             header[index].store(value, Ordering::SeqCst);
         }
         // An earlier session may have left an owner in the first reader page.
-        file_calls::write_at(&self.file, &NO_OWNER.to_le_bytes(), READER_PAGES as u64 * 8)?;
+        header[READER_PAGES].store(NO_OWNER, Ordering::SeqCst);
         live.raise_chunks(1);
         Ok(live)
     }
 
     /// Maps the records of a file that other processes use. `None`: they use another file.
     pub(crate) fn join(&self, data: FileId) -> io::Result<Option<Live>> {
-        if file_calls::end_of(&self.file)? < SHARED_WORDS as u64 * 8 {
+        if file_calls::end_of(&self.file)? < MAPPED_WORDS as u64 * 8 {
             return Ok(None);
         }
         self.hold()?;
@@ -156,7 +162,7 @@ impl LockFile {
     }
 
     fn map(&self) -> io::Result<Live> {
-        let memory = RecordMemory::shared(&self.file, 0, SHARED_WORDS, self.guard())?;
+        let memory = RecordMemory::shared(&self.file, 0, MAPPED_WORDS, self.guard())?;
         Ok(Live::over(Arc::new(memory), self.faults.clone()))
     }
 
@@ -181,9 +187,8 @@ impl LockFile {
 
 /// Begins a session: from now on processes may join.
 pub(crate) fn begin_session(live: &Live) -> io::Result<()> {
-    let mut bytes = [0; 8];
-    file::random(&mut bytes)?;
-    live.memory()[SESSION].store(u64::from_le_bytes(bytes).max(1), Ordering::SeqCst);
+    let session = u64::from_le_bytes(random::bytes()?);
+    live.memory()[SESSION].store(session.max(1), Ordering::SeqCst);
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::mapping::{RecordLine, RecordMemory, LINE_WORDS};
 use crate::sys::locks;
-use crate::txn::live::layout::{PROCESSES, READER_PAGE_WORDS};
+use crate::txn::live::layout::{PROCESSES, READER_PAGES, READER_PAGE_WORDS};
 use crate::txn::live::{Live, Process};
 use crate::txn::processes::descriptor::{LockDescriptor, ProcessLock};
 use crate::txn::processes::lock_file::LockFile;
@@ -45,22 +45,24 @@ const ALONE: u64 = 1;
 #[derive(Debug)]
 struct Chunk {
     memory: Arc<RecordMemory>,
+    /// The first word of its first page.
+    start: usize,
     slots: Box<[Arc<ReaderSlot>]>,
     /// For each page, whether this process owns it.
     owned: Box<[AtomicBool]>,
 }
 
 impl Chunk {
-    fn new(memory: Arc<RecordMemory>) -> Chunk {
-        let pages = memory.len() / READER_PAGE_WORDS;
+    /// The chunk of so many pages that begins at a word of `memory`.
+    fn new((memory, start): (Arc<RecordMemory>, usize), pages: usize) -> Chunk {
         let slot = |index: usize| {
             let (page, offset) = (index / PAGE_SLOTS, index % PAGE_SLOTS);
-            let line = RecordLine::of(&memory, page * READER_PAGE_WORDS + (1 + offset) * LINE_WORDS);
+            let line = RecordLine::of(&memory, start + page * READER_PAGE_WORDS + (1 + offset) * LINE_WORDS);
             Arc::new(ReaderSlot::new(SlotCache::default(), line))
         };
         let slots = (0..pages * PAGE_SLOTS).map(slot).collect();
         let owned = (0..pages).map(|_| AtomicBool::new(false)).collect();
-        Chunk { memory, slots, owned }
+        Chunk { memory, start, slots, owned }
     }
 
     fn pages(&self) -> usize {
@@ -69,12 +71,12 @@ impl Chunk {
 
     /// The process that owns a page, or [`NO_OWNER`].
     fn owner(&self, page: usize) -> u64 {
-        self.memory[page * READER_PAGE_WORDS].load(Ordering::SeqCst)
+        self.memory[self.start + page * READER_PAGE_WORDS].load(Ordering::SeqCst)
     }
 
     /// Changes the owner of a page, if it still is `from`.
     fn change_owner(&self, page: usize, from: u64, to: u64) -> bool {
-        let word = &self.memory[page * READER_PAGE_WORDS];
+        let word = &self.memory[self.start + page * READER_PAGE_WORDS];
         word.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
@@ -237,11 +239,13 @@ impl ReaderPages {
             None => {
                 let memory = RecordMemory::private(pages * READER_PAGE_WORDS);
                 (0..pages).for_each(|page| memory[page * READER_PAGE_WORDS].store(NO_OWNER, Ordering::SeqCst));
-                memory
+                (Arc::new(memory), 0)
             }
-            Some(shared) => self.map_chunk(shared, number, pages)?,
+            // The first chunk is mapped with the records.
+            Some(_) if number == 0 => (Arc::clone(self.live.memory()), READER_PAGES),
+            Some(shared) => (Arc::new(self.map_chunk(shared, number, pages)?), 0),
         };
-        Ok(self.chunks[number].get_or_init(|| Chunk::new(Arc::new(memory))))
+        Ok(self.chunks[number].get_or_init(|| Chunk::new(memory, pages)))
     }
 
     /// Maps a chunk of the lock file, which gets longer if no process has made the chunk yet.

@@ -43,7 +43,7 @@ fn make_template(dir: &Path) {
 /// Whether the call belongs to the optional ones that can be refused together. Of calls that
 /// replace each other, one must stay.
 fn is_done_without(call: &Call) -> bool {
-    const LEFT: [&str; 5] = ["fdatasync", "newfstatat", "fstat", "linkat", "unlink"];
+    const LEFT: [&str; 6] = ["fdatasync", "newfstatat", "fstat", "linkat", "unlink", "read"];
     call.without == Without::Works && !LEFT.contains(&call.name)
 }
 
