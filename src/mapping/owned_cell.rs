@@ -21,17 +21,20 @@
 //!       thread that changed the word from [`FREE`] gets it, and dropping it stores [`FREE`] again.
 //!   CELL-2  if a thread stores X, fences, and then reads the word as [`FREE`], then the next owner
 //!       sees X in its sequentially consistent loads.
-//!   CELL-3  a child after `fork` frees no cell of its parent (P22).
+//!   CELL-3  the counter of sharers is the number of [`SharedOwner`]s. As long as it is 1, the only
+//!       one has the value alone.
+//!   CELL-4  a child after `fork` frees no cell of its parent (P22).
 //!
 //! Failure: `None` if the cell has an owner.
 #![allow(unsafe_code, reason = "a cell that hands out what it holds by the word beside it")]
 
 use std::cell::UnsafeCell;
 use std::fmt::{self, Debug, Formatter};
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
-use std::sync::atomic::{fence, AtomicU64, Ordering};
+use std::sync::atomic::{fence, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use super::record_memory::{RecordLine, LINE_WORDS};
@@ -48,6 +51,8 @@ pub(crate) struct OwnedCell<T> {
     /// The first word is the one that the owner shows; the owner may store to the others.
     line: RecordLine,
     value: UnsafeCell<T>,
+    /// Of the owner that is shared, if it is.
+    sharers: AtomicUsize,
     process: u32,
 }
 
@@ -62,7 +67,7 @@ impl<T: RefUnwindSafe> RefUnwindSafe for OwnedCell<T> {}
 impl<T> OwnedCell<T> {
     /// A cell whose word is the first of a line. A process takes it only in a line of its own.
     pub(crate) fn new(value: T, line: RecordLine) -> OwnedCell<T> {
-        OwnedCell { line, value: UnsafeCell::new(value), process: fork::id() }
+        OwnedCell { line, value: UnsafeCell::new(value), sharers: AtomicUsize::new(0), process: fork::id() }
     }
 
     /// Frees the cell. Before any owner takes it.
@@ -161,9 +166,15 @@ impl<K, T> CellOwner<K, T> {
 
     #[inline]
     pub(crate) fn get_mut(&mut self) -> &mut T {
-        // SAFETY: aliasing: this is the only owner (CELL-1), and it is borrowed exclusively.
-        // Lifetime: as in `cell`.
-        unsafe { &mut *self.cell().value.get() }
+        self.parts().0
+    }
+
+    /// The value, and the keeper of its cell.
+    #[inline]
+    fn parts(&mut self) -> (&mut T, &K) {
+        // SAFETY: aliasing: this is the only owner (CELL-1), and it is borrowed exclusively. The
+        // keeper leads to the value only through an owner. Lifetime: as in `cell`.
+        (unsafe { &mut *self.cell().value.get() }, &self.keeper)
     }
 }
 
@@ -185,6 +196,73 @@ impl<K, T> Drop for CellOwner<K, T> {
         if cell.process == fork::id() {
             // Release: the next owner sees what this owner stored.
             cell.shown().store(FREE, Ordering::Release);
+        }
+    }
+}
+
+/// Called with the value when the last [`SharedOwner`] leaves, before the cell is free.
+pub(crate) trait Leave<K> {
+    fn leave(&mut self, keeper: &K);
+}
+
+/// The owner of a cell, which any number of clones share. Like an `Arc` of a [`CellOwner`], but the
+/// counter lies in the cell, so that sharing allocates nothing.
+#[derive(Debug)]
+pub(crate) struct SharedOwner<K, T: Leave<K>>(ManuallyDrop<CellOwner<K, T>>);
+
+impl<K, T: Leave<K>> SharedOwner<K, T> {
+    pub(crate) fn new(owner: CellOwner<K, T>) -> SharedOwner<K, T> {
+        // The owner of the cell is the only one that can be shared (CELL-1).
+        owner.cell().sharers.store(1, Ordering::Relaxed);
+        SharedOwner(ManuallyDrop::new(owner))
+    }
+
+    /// The owner, if no other clone shares it.
+    #[inline]
+    pub(crate) fn get_mut(&mut self) -> Option<&mut CellOwner<K, T>> {
+        self.is_sole().then(|| &mut *self.0)
+    }
+
+    /// Acquire: what other clones did before they were dropped has happened.
+    #[inline]
+    fn is_sole(&self) -> bool {
+        self.0.cell().sharers.load(Ordering::Acquire) == 1
+    }
+}
+
+impl<K, T: Leave<K>> Clone for SharedOwner<K, T> {
+    fn clone(&self) -> SharedOwner<K, T> {
+        let before = self.0.cell().sharers.fetch_add(1, Ordering::Relaxed);
+        // As in `Arc`: a program that forgets so many clones must not begin again at 0.
+        assert!(before < isize::MAX as usize, "too many clones");
+        SharedOwner(ManuallyDrop::new(CellOwner { cell: self.0.cell, keeper: Arc::clone(&self.0.keeper) }))
+    }
+}
+
+impl<K, T: Leave<K>> Deref for SharedOwner<K, T> {
+    type Target = CellOwner<K, T>;
+
+    #[inline]
+    fn deref(&self) -> &CellOwner<K, T> {
+        &self.0
+    }
+}
+
+impl<K, T: Leave<K>> Drop for SharedOwner<K, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // Release: the last one sees what this one did. No other clone can be made while there is
+        // only this one.
+        if self.is_sole() || self.0.cell().sharers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // SAFETY: initialised: it is taken once, here, because `self` is not used afterwards.
+            let mut owner = unsafe { ManuallyDrop::take(&mut self.0) };
+            let (value, keeper) = owner.parts();
+            value.leave(keeper);
+        } else {
+            // SAFETY: as above. The other clones own the cell, so only the keeper is dropped.
+            let owner = ManuallyDrop::new(unsafe { ManuallyDrop::take(&mut self.0) });
+            // SAFETY: read once, because `owner` is never dropped.
+            drop(unsafe { std::ptr::read(&owner.keeper) });
         }
     }
 }
@@ -213,6 +291,46 @@ mod tests {
         drop(first);
         assert_eq!(cell.word(), FREE);
         assert_eq!(&**take(8).expect("free again"), "a", "the value of the owner before");
+    }
+
+    impl Leave<OwnedCell<Vec<u32>>> for Vec<u32> {
+        fn leave(&mut self, keeper: &OwnedCell<Vec<u32>>) {
+            assert_ne!(keeper.word(), FREE, "before the cell is free");
+            self.push(0);
+        }
+    }
+
+    #[test]
+    fn the_last_clone_of_a_shared_owner_frees_the_cell() {
+        let cell = Arc::new(OwnedCell::new(Vec::new(), line()));
+        let mut first = SharedOwner::new(CellOwner::take(&cell, |cell| cell, 7).expect("free"));
+        first.get_mut().expect("no clone").get_mut().push(1);
+        let second = first.clone();
+        assert!(first.get_mut().is_none());
+        assert_eq!((cell.word(), &**second, Arc::strong_count(&cell)), (7, &vec![1], 3));
+        drop(first);
+        assert_eq!((cell.word(), Arc::strong_count(&cell)), (7, 2));
+        let third = second.clone();
+        std::thread::spawn(move || drop(second)).join().expect("dropped");
+        drop(third);
+        assert_eq!((cell.word(), Arc::strong_count(&cell)), (FREE, 1));
+        let next = CellOwner::take(&cell, |cell| cell, 8).expect("free");
+        assert_eq!(*next, [1, 0], "the last one has left the value to the next");
+    }
+
+    #[test]
+    fn clones_that_are_dropped_at_the_same_time_free_the_cell_once() {
+        let cell = Arc::new(OwnedCell::new(Vec::new(), line()));
+        for round in 1..2000 {
+            let shared = SharedOwner::new(CellOwner::take(&cell, |cell| cell, round).expect("free"));
+            std::thread::scope(|scope| {
+                let clone = shared.clone();
+                scope.spawn(move || drop(clone.clone()));
+                drop(shared);
+            });
+            assert_eq!((cell.word(), Arc::strong_count(&cell)), (FREE, 1));
+        }
+        assert_eq!(CellOwner::take(&cell, |cell| cell, 1).expect("free").len(), 1999);
     }
 
     #[test]

@@ -257,6 +257,13 @@ impl Live {
         TxnId(self.load(PUBLISHED))
     }
 
+    /// Whether this txn is that of the published state. Cheaper than
+    /// [`published_txn`](Live::published_txn), and ordered like it.
+    #[inline]
+    pub(crate) fn is_published(&self, txn: TxnId) -> bool {
+        self.word(PUBLISHED).load(Ordering::SeqCst) == tagged(PUBLISHED, txn.0)
+    }
+
     /// Publishes a state, only forwards (LIVE-2).
     pub(crate) fn publish(&self, txn: TxnId) {
         self.raise(PUBLISHED, txn.0);

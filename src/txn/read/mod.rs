@@ -11,7 +11,7 @@
 //! 3 PooledSlot   in the pool: leads to the slot, keeps the environment open
 //! 4 CellOwner    takes the slot by one compare-and-swap, which shows the txn to the writer
 //! 5 SlotCache    in the slot: the state, its pages and tables, replaced only if out of date
-//!   ReadTxn      result: a handle whose clones share one Snapshot, which has the CellOwner
+//!   ReadTxn      result: a handle whose clones share the CellOwner (SharedOwner)
 //! ```
 //!
 //! How the types refer to each other; all these references are counted (`Arc`):
@@ -20,18 +20,18 @@
 //! Db ------> ReadPool -----> PooledSlot ---> Env, whose Readers list the slots for the writer
 //!                               ^   \                     |
 //!                               |    \                    v
-//! ReadTxn -> Snapshot ----------+     +------------> ReaderSlot = OwnedCell<SlotCache>
-//!            (its CellOwner)                         a word, FREE or a txn, and the cache
+//! ReadTxn ----------------------+     +------------> ReaderSlot = OwnedCell<SlotCache>
+//! (SharedOwner)                                      a word, FREE or a txn, the cache, and
+//!                                                    the number of clones
 //! ```
 //!
-//! A pool makes one `PooledSlot` for each reader slot, once. To begin and end a read costs one
-//! allocation, the `Snapshot`, and four locked instructions: the compare-and-swap, the counter of
-//! the `PooledSlot` up and down, and the counter of the `Snapshot` down. No other reader writes
-//! these cache lines. When the last clone of a `ReadTxn` is dropped, so is the `Snapshot`, and its
-//! `CellOwner` stores FREE into the slot.
+//! A pool makes one `PooledSlot` for each reader slot, once. To begin and end a read costs no
+//! allocation, and three locked instructions: the compare-and-swap, and the counter of the
+//! `PooledSlot` up and down. No other reader writes these cache lines. When the last clone of a
+//! `ReadTxn` is dropped, its `CellOwner` stores FREE into the slot.
 //!
 //! ```text
-//! snapshot      ReadPool, PooledSlot, ReadTxn, Snapshot: begins and ends a read
+//! snapshot      ReadPool, PooledSlot, ReadTxn: begins and ends a read
 //! readers       Readers: which snapshots are in use, which slots are free
 //! reader_pages  where slots lie, and which process owns them
 //! slot          ReaderSlot, SlotCache: what a slot keeps for its next reader

@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use crate::catalog::{self, TableRecord};
 use crate::error::{Error, Result};
 use crate::ids::TxnId;
-use crate::mapping::owned_cell::CellOwner;
+use crate::mapping::owned_cell::{CellOwner, Leave, SharedOwner};
 use crate::pager::read::snapshot_pages::SnapshotPages;
 use crate::pager::PageRead as _;
 use crate::sys::clock;
@@ -74,7 +74,7 @@ impl ReadPool {
         notes[NOTE_BEGUN].store(clock::coarse_millis(), Ordering::Relaxed);
         notes[NOTE_LABEL].store(0, Ordering::Relaxed);
         self.env.show_published(&mut slot, txn)?;
-        Ok(ReadTxn { snapshot: Arc::new(Snapshot { slot }) })
+        Ok(ReadTxn { slot: SharedOwner::new(slot) })
     }
 
     fn pooled_slot(&self, index: usize) -> &Arc<PooledSlot> {
@@ -117,7 +117,7 @@ impl Env {
     fn show_published(&self, slot: &mut CellOwner<PooledSlot, SlotCache>, mut txn: TxnId) -> Result<()> {
         let live = &self.live;
         // Mostly this txn is still the published one, and the cache of the slot belongs to it.
-        while !slot.is_of(txn) || live.published_txn() != txn {
+        while !slot.is_of(txn) || !live.is_published(txn) {
             let state = live.published();
             if live.is_damaged() {
                 self.check_poison()?;
@@ -148,21 +148,17 @@ pub(crate) const LABEL_BYTES_MAX: usize = 64;
 /// one takes no lock, and no reader ever waits.
 #[derive(Clone)]
 pub struct ReadTxn {
-    snapshot: Arc<Snapshot>,
+    /// The reader slot that the transaction and its clones own. Dropping the last one frees it.
+    slot: SharedOwner<PooledSlot, SlotCache>,
 }
 
-/// The clones of a transaction share this: the reader slot that the transaction owns. Dropping it
-/// frees the slot.
-struct Snapshot {
-    slot: CellOwner<PooledSlot, SlotCache>,
-}
-
-impl Drop for Snapshot {
-    fn drop(&mut self) {
+impl Leave<PooledSlot> for SlotCache {
+    #[inline]
+    fn leave(&mut self, pooled: &PooledSlot) {
         // The last reader of an old window unmaps it (R4).
-        let window_id = self.slot.keeper().env.mapping.window_id();
+        let window_id = pooled.env.mapping.window_id();
         hooks::reach(Moment::ReaderLeaving);
-        drop(self.slot.get_mut().take_if_outgrown(window_id));
+        drop(self.take_if_outgrown(window_id));
     }
 }
 
@@ -194,15 +190,15 @@ impl ReadTxn {
     /// As [`Db::begin_read`](crate::Db::begin_read). After an error, drop the transaction.
     pub fn refresh(&mut self) -> Result<bool> {
         self.check_process()?;
-        let (before, env) = (self.state().txn, Arc::clone(&self.snapshot.slot.keeper().env));
+        let (before, env) = (self.state().txn, Arc::clone(&self.slot.keeper().env));
         env.check_poison()?;
         let published = env.live.published_txn();
         if published == before {
             return Ok(false);
         }
-        match Arc::get_mut(&mut self.snapshot) {
+        match self.slot.get_mut() {
             // The slot shows the old state until the new one is known.
-            Some(Snapshot { slot }) => {
+            Some(slot) => {
                 slot.show(published.0);
                 slot.notes()[NOTE_BEGUN].store(clock::coarse_millis(), Ordering::Relaxed);
                 env.show_published(slot, published)?;
@@ -218,23 +214,23 @@ impl ReadTxn {
         let end = (0..=label.len().min(LABEL_BYTES_MAX)).rev().find(|&end| label.is_char_boundary(end)).unwrap_or(0);
         let mut bytes = [0; LABEL_BYTES_MAX];
         bytes[..end].copy_from_slice(&label.as_bytes()[..end]);
-        for (word, bytes) in self.snapshot.slot.notes()[NOTE_LABEL..].iter().zip(bytes.chunks_exact(8)) {
+        for (word, bytes) in self.slot.notes()[NOTE_LABEL..].iter().zip(bytes.chunks_exact(8)) {
             word.store(u64::from_le_bytes(bytes.try_into().unwrap_or_default()), Ordering::Relaxed);
         }
     }
 
     #[inline]
     pub(crate) fn pages(&self) -> &SnapshotPages {
-        self.snapshot.slot.pages()
+        self.slot.pages()
     }
 
     #[inline]
     pub(crate) fn state(&self) -> &State {
-        self.snapshot.slot.state()
+        self.slot.state()
     }
 
     pub(crate) fn env(&self) -> &Env {
-        &self.snapshot.slot.keeper().env
+        &self.slot.keeper().env
     }
 
     /// Returns an error in a child that inherited the transaction by `fork`. The parent can end the
@@ -268,7 +264,7 @@ impl ReadTxn {
     /// A table, as it is in this state.
     pub(crate) fn open_table(&self, name: &str) -> Result<Arc<OpenTable>> {
         self.check_process()?;
-        self.snapshot.slot.tables.get(name, self.state().txn, &self.env().flat_indexes, || self.find_table(name))
+        self.slot.tables.get(name, self.state().txn, &self.env().flat_indexes, || self.find_table(name))
     }
 
     /// Names and table records of all tables, in the order of names.
