@@ -137,7 +137,7 @@ fn scan(bencher: Bencher, reverse: bool) {
 #[divan::bench(args = ALL_KEYS, sample_count = 200, sample_size = 2_000)]
 fn put(bencher: Bencher, keys: Keys) {
     let (bench, entries, mut next) = (Bench::new(keys), entries(keys), probes());
-    let mut txn = bench.db.begin_write().expect("a write transaction");
+    let txn = bench.db.begin_write().expect("a write transaction");
     let mut table = txn.table(TABLE).expect("the table");
     bencher.counter(ItemsCount::new(1u64)).with_inputs(|| &entries[next() as usize]).bench_local_refs(|entry| {
         let (key, value) = entry;
@@ -150,7 +150,7 @@ fn put(bencher: Bencher, keys: Keys) {
 fn commit(bencher: Bencher, puts: u64) {
     let (bench, entries, mut next) = (Bench::new(Keys::R), entries(Keys::R), probes());
     bencher.counter(ItemsCount::new(puts)).bench_local(|| {
-        let mut txn = bench.db.begin_write().expect("a write transaction");
+        let txn = bench.db.begin_write().expect("a write transaction");
         let mut table = txn.table(TABLE).expect("the table");
         for _ in 0..puts {
             let (key, value) = &entries[next() as usize];

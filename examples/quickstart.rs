@@ -7,7 +7,7 @@ const BORN: Table<&str, u64> = Table::new("born");
 fn main() -> mapleaf::Result<()> {
     let db = Db::open("people.mapleaf")?;
 
-    let mut txn = db.begin_write()?;
+    let txn = db.begin_write()?;
     txn.table(BORN)?.insert("ada", 1815)?;
     txn.table(BORN)?.insert("grace", 1906)?;
     txn.commit()?;

@@ -118,7 +118,7 @@ mod txn;
 
 pub use crate::txn::read::snapshot::ReadTxn;
 pub use crate::txn::write::commit::{Durability, PendingCommit};
-pub use crate::txn::write::txn::WriteTxn;
+pub use crate::txn::write::shared::WriteTxn;
 pub use db::{
     inspect, CheckReport, CompactReport, Db, Finding, Options, ReaderInfo, RecoverReport, SalvageReport, SalvagedTable,
     Stats, TableLoss,
@@ -128,6 +128,7 @@ pub use ids::PageId;
 pub use mapping::ReadAhead;
 pub use table::{
     codec, EntriesOwned, Loader, OwnedValue, Range, RangeOwned, ReadTable, Reserved, Table, TableInfo, TableMut,
+    TableRef,
 };
 
 /// Compiles the example of the README, and runs it in a temporary directory.

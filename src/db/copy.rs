@@ -23,7 +23,7 @@ use crate::sys::fork;
 use crate::sys::rights::FileRights;
 use crate::tree::Tree;
 use crate::txn::write::load::Load;
-use crate::txn::write::txn::WriteTxn;
+use crate::txn::write::txn::RunningTxn;
 
 /// Maximum bytes and entries of a batch, before its last entry.
 const BATCH_BYTES: usize = 32 << 20;
@@ -40,7 +40,7 @@ pub(crate) struct Target {
 /// A database that is being filled.
 pub(crate) struct Copy {
     // Declared before `unfinished`, so that the database is closed before the file is removed.
-    txn: Option<WriteTxn>,
+    txn: Option<RunningTxn>,
     db: Db,
     unfinished: Unfinished,
     out: PathBuf,
@@ -114,14 +114,14 @@ impl Copy {
         }
     }
 
-    fn open(&mut self, target: &Target) -> Result<(&mut WriteTxn, usize)> {
+    fn open(&mut self, target: &Target) -> Result<(&mut RunningTxn, usize)> {
         let is_open = self.current.as_ref().is_some_and(|(name, _)| *name == target.name);
         if !is_open {
             self.end_load()?;
         }
         let txn = match &mut self.txn {
             Some(txn) => txn,
-            none => none.insert(self.db.begin_write()?),
+            none => none.insert(self.db.begin_write()?.into_running()),
         };
         let at = match &self.current {
             Some((_, at)) if is_open => *at,
@@ -199,13 +199,13 @@ impl Copy {
     fn commit(&mut self) -> Result<()> {
         self.end_load()?;
         (self.current, self.batch_bytes, self.batch_entries) = (None, 0, 0);
-        self.txn.take().map_or(Ok(()), WriteTxn::commit)
+        self.txn.take().map_or(Ok(()), RunningTxn::commit)
     }
 
     /// Applies the operations of a record of a commit log, in a transaction of its own.
     pub(crate) fn apply(&mut self, body: &[u8]) -> Result<()> {
         self.commit()?;
-        let mut txn = self.db.begin_write()?;
+        let mut txn = self.db.begin_write()?.into_running();
         txn.apply(body)?;
         txn.commit()
     }

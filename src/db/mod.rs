@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::txn::env::Env;
 use crate::txn::open;
 use crate::txn::read::snapshot::{ReadPool, ReadTxn};
-use crate::txn::write::txn::WriteTxn;
+use crate::txn::write::shared::WriteTxn;
 
 pub use check::{CheckReport, Finding};
 pub use compact::CompactReport;

@@ -11,6 +11,7 @@
 //! read_map       `ReadMap`: a reader's access to the file; pins a window
 //! write_map      `WriteMap`: the writer's right to store; mutable bytes of claimed pages only
 //! claims         the set of claimed pages
+//! lease          `Lease`: bytes that stay borrowed while the writer goes on
 //! meta_pages     pages 0 and 1, stored and read by copy
 //! verified_bitmap, verified_pages    which pages were verified; fast access to these
 //! ready          prepares a mapping for its first store
@@ -52,6 +53,7 @@ mod budget;
 mod claims;
 pub(crate) mod file;
 mod grow;
+mod lease;
 mod log_file;
 mod meta_pages;
 pub(crate) mod owned_cell;
@@ -85,6 +87,7 @@ use crate::hooks::{FlushKind, MappingHooks};
 use crate::ids::PageId;
 use crate::sys::{call, descriptor, file_calls, folios, page_cache, refused};
 use crate::{hooks, limits};
+pub(crate) use lease::{Lease, OwnedExtent};
 pub(crate) use log_file::{LogFile, WriteFailed};
 #[allow(unreachable_pub, reason = "an option of the crate's users")]
 pub use read_ahead::ReadAhead;

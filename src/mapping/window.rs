@@ -137,6 +137,16 @@ impl Window {
         std::iter::once(&self.read_range).chain(&self.write_range)
     }
 
+    /// Whether bytes lie in what one of the ranges has mapped.
+    #[inline]
+    pub(super) fn contains(&self, bytes: &[u8]) -> bool {
+        let mapped = self.mapped();
+        self.ranges().any(|range| {
+            let offset = bytes.as_ptr().addr().wrapping_sub(range.base.as_ptr().addr());
+            (offset as u64).checked_add(bytes.len() as u64).is_some_and(|end| end <= mapped)
+        })
+    }
+
     /// Maps the file up to `len` for readers. This is also enough for flushing.
     pub(super) fn extend_read_range(&self, file: &File, len: u64) -> io::Result<()> {
         self.extend_range(&self.read_range, file, round_up(len, call::page_bytes())?, Access::Read)

@@ -21,19 +21,22 @@ use std::sync::Arc;
 
 use super::bounds::page_range;
 use super::claims::Claims;
+use super::lease::Leases;
 use super::window::Window;
-use super::Mapping;
+use super::{Mapping, ReadMap};
 use crate::ids::PageId;
 
 /// The exclusive right to store to pages. Dropping it releases the right and all claims.
 pub(crate) struct WriteMap {
     base: NonNull<u8>,
     page_shift: u32,
-    window: Arc<Window>,
+    pub(super) window: Arc<Window>,
     /// Pages that may be stored to.
-    claims: Claims,
-    /// Pages that the transaction owns and writes by `pwrite`.
-    written_through: Claims,
+    pub(super) claims: Claims,
+    /// Pages that the transaction owns and does not store to: it writes them by `pwrite`, or has
+    /// given them out.
+    pub(super) written_through: Claims,
+    pub(super) leases: Leases,
     /// The flag of the mapping that its `WriteMap` exists.
     taken: Arc<AtomicBool>,
 }
@@ -65,6 +68,7 @@ impl WriteMap {
             window,
             claims: Claims::default(),
             written_through: Claims::default(),
+            leases: Leases::default(),
             taken: Arc::clone(taken),
         })
     }
@@ -78,8 +82,10 @@ impl WriteMap {
     pub(super) fn switch(&mut self, window: Arc<Window>) {
         if let Some(base) = window.write_base() {
             let is_other = !Arc::ptr_eq(&window, &self.window);
-            (self.base, self.window) = (base, window);
+            let before = std::mem::replace(&mut self.window, window);
+            self.base = base;
             if is_other {
+                self.leases.keep(before);
                 self.allow_claimed_stores(true);
             }
         }
@@ -133,6 +139,17 @@ impl WriteMap {
         self.allow_claimed_stores(false);
         self.claims.clear();
         self.written_through.clear();
+        self.leases.renew();
+    }
+
+    /// The read-only mapping of the window that is stored to.
+    pub(crate) fn read_map(&self) -> ReadMap {
+        ReadMap::new(Arc::clone(&self.window))
+    }
+
+    /// The id of the window that is stored to.
+    pub(crate) fn window_id(&self) -> u64 {
+        self.window.id()
     }
 
     /// Records that the running transaction owns these pages and writes them by `pwrite`, never by

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::table::codec::{Codec, KeyCodec};
 use crate::table::TableMut;
 use crate::txn::write::load::Load;
-use crate::txn::write::txn::WriteTxn;
+use crate::txn::write::shared::TableChange;
 
 /// Default memory for sorting: 256 MiB.
 const MEMORY_BYTES: usize = 256 << 20;
@@ -56,8 +56,9 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// # Errors
     /// `Usage` if the transaction can only be aborted after an earlier error.
     pub fn loader(&mut self) -> Result<Loader<'_, K, V>> {
-        let load = self.txn.begin_load(self.at, MEMORY_BYTES)?;
-        Ok(Loader { txn: self.txn, load, types: PhantomData })
+        let mut table = self.change();
+        let load = table.run(|running, at| running.begin_load(at, MEMORY_BYTES))?;
+        Ok(Loader { table, load, types: PhantomData })
     }
 }
 
@@ -84,7 +85,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
 /// ```
 #[must_use = "entries are in the table only after `finish` has returned"]
 pub struct Loader<'t, K, V> {
-    txn: &'t mut WriteTxn,
+    table: TableChange<'t>,
     load: Load,
     types: PhantomData<fn() -> (K, V)>,
 }
@@ -104,7 +105,8 @@ impl<K: KeyCodec, V: Codec> Loader<'_, K, V> {
     /// load can go on. `DiskFull`, `Io`, `Corrupt`: abort the transaction.
     #[inline]
     pub fn push<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<()> {
-        self.txn.load(&mut self.load, &K::encode(&key)?, &V::encode(&value)?)
+        let (key, value) = (K::encode(&key)?, V::encode(&value)?);
+        self.table.run(|running, _| running.load(&mut self.load, &key, &value))
     }
 
     /// Stores all entries in the table and returns how many were added.
@@ -112,14 +114,14 @@ impl<K: KeyCodec, V: Codec> Loader<'_, K, V> {
     /// # Errors
     /// `DiskFull`, `Io`, `Corrupt`: abort the transaction.
     pub fn finish(mut self) -> Result<u64> {
-        self.txn.end_load(&mut self.load)?;
+        self.table.run(|running, _| running.end_load(&mut self.load))?;
         Ok(self.load.count())
     }
 }
 
 impl<K, V> Drop for Loader<'_, K, V> {
     fn drop(&mut self) {
-        self.txn.leave_load();
+        self.table.run(|running, _| running.leave_load(&self.load));
     }
 }
 

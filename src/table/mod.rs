@@ -7,6 +7,7 @@
 //! codec   how keys and values become bytes; how to write a codec
 //! read    handles of read transactions
 //! write   handles of write transactions
+//! table_ref   handles of write transactions that only read
 //! load    bulk load
 //! place   values that the caller writes directly into pages of the file
 //! range   iterators over entries
@@ -17,6 +18,7 @@ mod load;
 mod place;
 mod range;
 mod read;
+mod table_ref;
 mod write;
 
 use std::borrow::Cow;
@@ -33,6 +35,7 @@ pub use load::Loader;
 pub use place::Reserved;
 pub use range::{EntriesOwned, Range, RangeOwned};
 pub use read::{OwnedValue, ReadTable};
+pub use table_ref::TableRef;
 pub use write::TableMut;
 
 /// The name of a table and the types of its keys and values.

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::table::codec::KeyCodec;
 use crate::table::TableMut;
 use crate::txn::write::long_values::ReservedValue;
-use crate::txn::write::txn::WriteTxn;
+use crate::txn::write::shared::TableChange;
 
 impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
     /// Stores the next `len` bytes of a reader as the value of a key, without holding all of them
@@ -36,7 +36,7 @@ impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
     /// [`insert`](TableMut::insert): nothing was changed, and the transaction can go on.
     /// `DiskFull`, `Io` of the file, `Corrupt`: abort the transaction.
     pub fn insert_reader<'k>(&mut self, key: K::Item<'k>, len: u64, mut from: impl Read) -> Result<bool> {
-        self.txn.put_from(self.at, &K::encode(&key)?, len, &mut from)
+        self.change().put_from(&K::encode(&key)?, len, &mut from)
     }
 
     /// Reserves space for a value of `len` bytes that the caller then fills in, which saves a copy
@@ -62,16 +62,16 @@ impl<K: KeyCodec> TableMut<'_, K, &'static [u8]> {
     /// `Io`, `Corrupt`: abort the transaction.
     pub fn reserve<'k>(&mut self, key: K::Item<'k>, len: usize) -> Result<Reserved<'_>> {
         let key = K::encode(&key)?.to_vec();
-        let place = self.txn.reserve(self.at, &key, len)?;
-        Ok(Reserved { txn: self.txn, at: self.at, key, place: Some(place) })
+        let mut table = self.change();
+        let place = table.run(|running, at| running.reserve(at, &key, len))?;
+        Ok(Reserved { table, key, place: Some(place) })
     }
 }
 
 /// Space for a value that is being filled in, from [`TableMut::reserve`].
 #[must_use = "the entry is stored when `finish` is called"]
 pub struct Reserved<'t> {
-    txn: &'t mut WriteTxn,
-    at: usize,
+    table: TableChange<'t>,
     key: Vec<u8>,
     /// `None` only after `finish`.
     place: Option<ReservedValue>,
@@ -84,7 +84,7 @@ impl Reserved<'_> {
     /// `DiskFull`, `Io`, `Corrupt`: abort the transaction.
     pub fn finish(mut self) -> Result<bool> {
         match self.place.take() {
-            Some(place) => self.txn.put_reserved(self.at, &self.key, place),
+            Some(place) => self.table.run(|running, at| running.put_reserved(at, &self.key, place)),
             None => Ok(false),
         }
     }
@@ -95,7 +95,7 @@ impl Deref for Reserved<'_> {
 
     fn deref(&self) -> &[u8] {
         match &self.place {
-            Some(place) => self.txn.reserved(place),
+            Some(place) => place.bytes(),
             None => &[],
         }
     }
@@ -104,7 +104,7 @@ impl Deref for Reserved<'_> {
 impl DerefMut for Reserved<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         match &mut self.place {
-            Some(place) => self.txn.reserved_mut(place),
+            Some(place) => place.bytes_mut(self.table.env()),
             None => &mut [],
         }
     }
@@ -113,7 +113,7 @@ impl DerefMut for Reserved<'_> {
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            self.txn.give_back(&place);
+            self.table.run(|running, at| running.give_back(at, place));
         }
     }
 }

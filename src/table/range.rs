@@ -20,11 +20,11 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::pager::read::snapshot_pages::SnapshotPages;
-use crate::pager::write::txn_pages::TxnPages;
 use crate::pager::PageRead as _;
 use crate::table::codec::{Codec, Encoded, KeyCodec};
 use crate::table::{decode_entry, ReadTable};
 use crate::tree;
+use crate::txn::write::shared::TableAccess;
 
 /// The entries of a range of keys, in ascending order; [`rev`](Iterator::rev) for descending order.
 ///
@@ -40,7 +40,7 @@ pub struct Range<'a, K, V> {
 
 enum Inner<'a> {
     Snapshot(tree::Range<'a, SnapshotPages>),
-    Txn(tree::Range<'a, TxnPages>),
+    Txn(tree::Range<'a, TableAccess<'a>>),
 }
 
 /// File and table, for the errors of a range.
@@ -58,7 +58,7 @@ impl<'a, K: KeyCodec, V: Codec> Range<'a, K, V> {
         Range { inner: Inner::Snapshot(range), place, lost: false, types: PhantomData }
     }
 
-    pub(crate) fn of_txn(range: tree::Range<'a, TxnPages>, place: ErrorContext<'a>) -> Range<'a, K, V> {
+    pub(crate) fn of_txn(range: tree::Range<'a, TableAccess<'a>>, place: ErrorContext<'a>) -> Range<'a, K, V> {
         Range { inner: Inner::Txn(range), place, lost: false, types: PhantomData }
     }
 

@@ -1,36 +1,93 @@
 //! Table handles of write transactions.
 //!
-//! Floor: table. A handle borrows its transaction mutably, and values that it returns borrow the
-//! handle. So a value cannot be changed while it is borrowed.
+//! Floor: table. A handle borrows its transaction, and values that it returns borrow the handle. A
+//! change borrows the handle exclusively. So a value cannot be changed while it is borrowed. The
+//! methods that read are those of [`TableRef`].
 //!
 //! Failure: [`Error::TooLarge`] and usage errors change nothing. After any other error the
 //! transaction can only be aborted, and its calls return an error that says so.
 
-use std::marker::PhantomData;
-use std::ops::RangeBounds;
+use std::borrow::Borrow;
+use std::ops::{Deref, RangeBounds};
 
 use crate::catalog::Asked;
-use crate::error::{Error, Result};
-use crate::page::meta::TreeRoot;
-use crate::pager::write::txn_pages::TxnPages;
-use crate::pager::PageRead as _;
-use crate::table::codec::{Codec, KeyCodec, PrefixCodec};
-use crate::table::range::{ByteBounds, ErrorContext};
-use crate::table::{decode_entry, decode_value, values_of, EntriesOwned, Range, Table, TableInfo};
-use crate::tree::{self, Tree};
+use crate::error::Result;
+use crate::table::codec::{Codec, KeyCodec};
+use crate::table::range::ByteBounds;
+use crate::table::{Table, TableInfo, TableRef};
 use crate::txn::write::put_all::Collected;
-use crate::txn::write::txn::WriteTxn;
+use crate::txn::write::shared::{TableChange, WriteTxn};
 
 impl WriteTxn {
-    /// Opens a table, or creates it if it does not exist. The handle borrows the transaction, so
-    /// only one table is open at a time.
+    /// Opens a table for reading and writing, or creates it if it does not exist. Several tables
+    /// can be open at the same time, each by one handle. A table is given by value or by reference.
     ///
     /// # Errors
-    /// `Usage` if the table was created with other codecs, `TooLarge` for its name, `Corrupt` if
-    /// the catalog cannot be read.
-    pub fn table<K: KeyCodec, V: Codec>(&mut self, table: Table<K, V>) -> Result<TableMut<'_, K, V>> {
-        let at = self.open_table(table.name(), Asked::Types(&K::name(), &V::name()))?;
-        Ok(TableMut { txn: self, at, types: PhantomData })
+    /// `Usage` if the table is open already in this transaction, until that handle is dropped, or
+    /// if the table was created with other codecs; `TooLarge` for its name, `Corrupt` if the
+    /// catalog cannot be read.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// const STOCK: Table<&str, u32> = Table::new("stock");
+    ///
+    /// let txn = db.begin_write()?;
+    /// let mut stock = txn.table(STOCK)?;
+    /// let mut sold = txn.table(&Table::<&str, u32>::named("sold"))?;
+    /// stock.insert("pears", 5)?;
+    /// sold.insert("pears", 1)?;
+    /// assert!(txn.table(STOCK).is_err(), "it is open");
+    /// drop(stock);
+    /// assert_eq!(txn.table(STOCK)?.get("pears")?, Some(5));
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    pub fn table<K: KeyCodec, V: Codec>(&self, table: impl Borrow<Table<K, V>>) -> Result<TableMut<'_, K, V>> {
+        self.table_mut(table.borrow().name(), Asked::Types(&K::name(), &V::name()))
+    }
+
+    fn table_mut<K, V>(&self, name: &str, asked: Asked<'_>) -> Result<TableMut<'_, K, V>> {
+        let (access, at) = self.open_to_write(name, asked)?;
+        Ok(TableMut { table: TableRef::new(access), at })
+    }
+
+    /// Opens a table for reading, as this transaction sees it now, with its own changes. Does not
+    /// create it: a table that does not exist reads as empty. Any number of such handles of a table
+    /// can be open, and none beside a [`TableMut`] of it, which reads too.
+    ///
+    /// # Errors
+    /// `Usage` if the table is open for writing in this transaction, until that handle is dropped,
+    /// or if the table was created with other codecs; `Corrupt` if the catalog cannot be read.
+    ///
+    /// ```
+    /// # use mapleaf::{Db, Table};
+    /// # let db = Db::in_memory()?;
+    /// const PRICES: Table<&str, u32> = Table::new("prices");
+    /// const TOTALS: Table<&str, u32> = Table::new("totals");
+    ///
+    /// let txn = db.begin_write()?;
+    /// txn.table(PRICES)?.insert("pears", 3)?;
+    /// let prices = txn.read_table(PRICES)?;
+    /// let mut totals = txn.table(TOTALS)?;
+    /// for entry in prices.iter() {
+    ///     let (name, price) = entry?;
+    ///     totals.insert(name, 5 * price)?;
+    /// }
+    /// assert!(txn.table(PRICES).is_err(), "it is being read");
+    /// # Ok::<(), mapleaf::Error>(())
+    /// ```
+    pub fn read_table<K: KeyCodec, V: Codec>(&self, table: impl Borrow<Table<K, V>>) -> Result<TableRef<'_, K, V>> {
+        let asked = Asked::Types(&K::name(), &V::name());
+        self.open_to_read(table.borrow().name(), asked).map(TableRef::new)
+    }
+
+    /// Opens any table for reading as bytes, whatever its codecs; for tools. Does not create it.
+    ///
+    /// # Errors
+    /// `Usage` if the table is open for writing in this transaction, `Corrupt` if the catalog
+    /// cannot be read.
+    pub fn read_bytes_table(&self, name: &str) -> Result<TableRef<'_, &'static [u8], &'static [u8]>> {
+        self.open_to_read(name, Asked::Bytes).map(TableRef::new)
     }
 
     /// Opens any table as bytes, whatever its codecs; for tools. Writes are not checked against its
@@ -38,10 +95,10 @@ impl WriteTxn {
     /// without types.
     ///
     /// # Errors
-    /// `TooLarge` for its name, `Corrupt` if the catalog cannot be read.
-    pub fn bytes_table(&mut self, name: &str) -> Result<TableMut<'_, &'static [u8], &'static [u8]>> {
-        let at = self.open_table(name, Asked::Bytes)?;
-        Ok(TableMut { txn: self, at, types: PhantomData })
+    /// `Usage` if the table is open already in this transaction, `TooLarge` for its name, `Corrupt`
+    /// if the catalog cannot be read.
+    pub fn bytes_table(&self, name: &str) -> Result<TableMut<'_, &'static [u8], &'static [u8]>> {
+        self.table_mut(name, Asked::Bytes)
     }
 
     /// Creates a table with codecs of these names, for tools that know types only by name, and
@@ -61,16 +118,15 @@ impl WriteTxn {
     /// ```
     ///
     /// # Errors
-    /// `Usage` if the table has other codecs, or their names are too long; `TooLarge` for its name,
-    /// `Corrupt` if the catalog cannot be read.
+    /// `Usage` if the table has other codecs, or their names are too long, or it is open already in
+    /// this transaction; `TooLarge` for its name, `Corrupt` if the catalog cannot be read.
     pub fn create_table(
-        &mut self,
+        &self,
         name: &str,
         key_codec: &str,
         value_codec: &str,
     ) -> Result<TableMut<'_, &'static [u8], &'static [u8]>> {
-        let at = self.open_table(name, Asked::Made(key_codec, value_codec))?;
-        Ok(TableMut { txn: self, at, types: PhantomData })
+        self.table_mut(name, Asked::Made(key_codec, value_codec))
     }
 
     /// The catalog record of a table, as this transaction sees it; `None` if there is no
@@ -78,7 +134,7 @@ impl WriteTxn {
     ///
     /// # Errors
     /// `TooLarge` or `Usage` for its name, `Corrupt` if the catalog cannot be read.
-    pub fn table_info(&mut self, name: &str) -> Result<Option<TableInfo>> {
+    pub fn table_info(&self, name: &str) -> Result<Option<TableInfo>> {
         Ok(self.record_of(name)?.map(|record| TableInfo::of(name.to_string(), record)))
     }
 
@@ -86,12 +142,13 @@ impl WriteTxn {
     ///
     /// # Errors
     /// `Corrupt` if the catalog cannot be read.
-    pub fn tables(&mut self) -> Result<Vec<TableInfo>> {
+    pub fn tables(&self) -> Result<Vec<TableInfo>> {
         Ok(self.table_records()?.into_iter().map(|(name, record)| TableInfo::of(name, record)).collect())
     }
 }
 
-/// A table inside a write transaction.
+/// A table inside a write transaction, to read and write. The methods that read are those of
+/// [`TableRef`].
 ///
 /// ```
 /// # use mapleaf::{Db, Table};
@@ -108,9 +165,25 @@ impl WriteTxn {
 /// # Ok::<(), mapleaf::Error>(())
 /// ```
 pub struct TableMut<'t, K, V> {
-    pub(super) txn: &'t mut WriteTxn,
-    pub(super) at: usize,
-    types: PhantomData<fn() -> (K, V)>,
+    table: TableRef<'t, K, V>,
+    /// The number of the table in the transaction.
+    at: usize,
+}
+
+impl<'t, K, V> Deref for TableMut<'t, K, V> {
+    type Target = TableRef<'t, K, V>;
+
+    #[inline]
+    fn deref(&self) -> &TableRef<'t, K, V> {
+        &self.table
+    }
+}
+
+impl<K, V> TableMut<'_, K, V> {
+    #[inline]
+    pub(super) fn change(&mut self) -> TableChange<'_> {
+        self.table.access.change(self.at)
+    }
 }
 
 impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
@@ -124,7 +197,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     pub fn insert<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<Option<V::Owned>> {
         let (key, value) = (K::encode(&key)?, V::encode(&value)?);
         let mut old = Vec::new();
-        let existed = self.txn.put(self.at, &key, &value, Some(&mut old))?;
+        let existed = self.change().run(|running, at| running.put(at, &key, &value, Some(&mut old)))?;
         Ok(if existed { owned_value::<V>(&old) } else { None })
     }
 
@@ -147,7 +220,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// As [`insert`](TableMut::insert).
     pub fn put<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<bool> {
         let (key, value) = (K::encode(&key)?, V::encode(&value)?);
-        self.txn.put(self.at, &key, &value, None)
+        self.change().run(|running, at| running.put(at, &key, &value, None))
     }
 
     /// Stores many entries, in any order; returns how many of their keys were new. Of entries with
@@ -175,10 +248,10 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
         for (key, value) in entries {
             collected.push(&K::encode(&key)?, &V::encode(&value)?);
             if collected.is_full() {
-                new += self.txn.put_collected_entries(self.at, &mut collected)?;
+                new += self.change().run(|running, at| running.put_collected_entries(at, &mut collected))?;
             }
         }
-        Ok(new + self.txn.put_collected_entries(self.at, &mut collected)?)
+        Ok(new + self.change().run(|running, at| running.put_collected_entries(at, &mut collected))?)
     }
 
     /// Removes all entries of a range of keys; returns how many there were. Costs a look at each
@@ -202,7 +275,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// `Corrupt`: abort the transaction.
     pub fn remove_range<'k>(&mut self, range: impl RangeBounds<K::Key<'k>>) -> Result<u64> {
         let (low, high) = ByteBounds::of::<K>(&range)?.into_half_open();
-        self.txn.remove_range(self.at, low.as_deref(), high.as_deref())
+        self.change().run(|running, at| running.remove_range(at, low.as_deref(), high.as_deref()))
     }
 
     /// Removes an entry and returns its value. A value that does not decode is removed too, but
@@ -213,7 +286,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     pub fn remove<'k>(&mut self, key: K::Key<'k>) -> Result<Option<V::Owned>> {
         let key = K::encode_key(&key)?;
         let mut old = Vec::new();
-        let existed = self.txn.delete(self.at, &key, Some(&mut old))?;
+        let existed = self.change().run(|running, at| running.delete(at, &key, Some(&mut old)))?;
         Ok(if existed { owned_value::<V>(&old) } else { None })
     }
 
@@ -237,7 +310,8 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// # Errors
     /// As [`remove`](TableMut::remove).
     pub fn delete<'k>(&mut self, key: K::Key<'k>) -> Result<bool> {
-        self.txn.delete(self.at, &K::encode_key(&key)?, None)
+        let key = K::encode_key(&key)?;
+        self.change().run(|running, at| running.delete(at, &key, None))
     }
 
     /// Stores an entry whose key is greater than all others. This is the fastest way to store
@@ -248,150 +322,7 @@ impl<K: KeyCodec, V: Codec> TableMut<'_, K, V> {
     /// was changed. `DiskFull`, `Io`, `Corrupt`: abort the transaction.
     pub fn append<'k, 'v>(&mut self, key: K::Item<'k>, value: V::Item<'v>) -> Result<()> {
         let (key, value) = (K::encode(&key)?, V::encode(&value)?);
-        self.txn.append(self.at, &key, &value)
-    }
-
-    /// Returns the value of a key.
-    ///
-    /// # Errors
-    /// `Corrupt` if a page on the path, or the value, is damaged; `Decode` if the value does not
-    /// decode.
-    pub fn get<'k>(&self, key: K::Key<'k>) -> Result<Option<V::Item<'_>>> {
-        let key = K::encode_key(&key)?;
-        let found = self.tree().get(&key);
-        self.check_fault(found.and_then(|found| found.map(|value| decode_value::<V>(&key, value)).transpose()))
-    }
-
-    /// Returns the values of many keys, in the order of the keys. A key may occur more than once.
-    /// See [`ReadTable::multi_get`](crate::ReadTable::multi_get).
-    ///
-    /// # Errors
-    /// The errors of [`get`](TableMut::get), for the first key that fails.
-    pub fn multi_get<'k>(&self, keys: impl IntoIterator<Item = K::Key<'k>>) -> Result<Vec<Option<V::Item<'_>>>> {
-        let keys: Vec<K::Key<'k>> = keys.into_iter().collect();
-        self.check_fault(values_of::<K, V, _>(self.tree(), None, &keys))
-    }
-
-    /// Whether the table has a key.
-    ///
-    /// # Errors
-    /// `Corrupt` if a page on the path is damaged.
-    pub fn contains_key<'k>(&self, key: K::Key<'k>) -> Result<bool> {
-        let key = K::encode_key(&key)?;
-        self.check_fault(self.tree().get(&key).map(|found| found.is_some()))
-    }
-
-    /// Returns the entries of a range of keys, in order.
-    ///
-    /// # Errors
-    /// `Usage` for a bound that the codec cannot represent. The iterator reports damage.
-    pub fn range<'k>(&self, range: impl RangeBounds<K::Key<'k>>) -> Result<Range<'_, K, V>> {
-        self.txn.env().check_process()?;
-        Ok(self.byte_range(ByteBounds::of::<K>(&range)?))
-    }
-
-    /// Returns the entries of a range of keys as owned items. Collect them to keep them while the
-    /// table is changed.
-    ///
-    /// ```
-    /// # use mapleaf::{Db, Result, Table};
-    /// # let db = Db::in_memory()?;
-    /// const AGES: Table<&str, u32> = Table::new("ages");
-    ///
-    /// let mut txn = db.begin_write()?;
-    /// let mut ages = txn.table(AGES)?;
-    /// ages.insert("ada", 36)?;
-    /// for (name, age) in ages.range_owned("a".."b")?.collect::<Result<Vec<_>>>()? {
-    ///     ages.insert(&name, age + 1)?;
-    /// }
-    /// assert_eq!(ages.get("ada")?, Some(37));
-    /// # Ok::<(), mapleaf::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`range`](TableMut::range). The iterator goes on after an entry that does not decode.
-    pub fn range_owned<'k>(&self, range: impl RangeBounds<K::Key<'k>>) -> Result<EntriesOwned<'_, K, V>> {
-        Ok(EntriesOwned::new(self.range(range)?))
-    }
-
-    /// Returns all entries, in order. The iterator reports damage and entries that do not decode.
-    pub fn iter(&self) -> Range<'_, K, V> {
-        self.byte_range(ByteBounds::ALL)
-    }
-
-    /// Returns the entries whose keys begin with a prefix; see [`PrefixCodec`] for the prefixes of
-    /// a type.
-    ///
-    /// # Errors
-    /// As [`range`](TableMut::range).
-    pub fn prefix<'k>(&self, prefix: K::Prefix<'k>) -> Result<Range<'_, K, V>>
-    where
-        K: PrefixCodec,
-    {
-        self.txn.env().check_process()?;
-        Ok(self.byte_range(ByteBounds::prefix(&K::encode_prefix(&prefix)?)))
-    }
-
-    /// Returns the entry with the least key.
-    ///
-    /// # Errors
-    /// As [`get`](TableMut::get).
-    pub fn first(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
-        self.typed(self.tree().first())
-    }
-
-    /// Returns the entry with the greatest key.
-    ///
-    /// # Errors
-    /// As [`get`](TableMut::get).
-    pub fn last(&self) -> Result<Option<(K::Item<'_>, V::Item<'_>)>> {
-        self.typed(self.tree().last())
-    }
-
-    /// Number of entries. It is stored with the table, so no page is read.
-    pub fn len(&self) -> u64 {
-        self.root().entries
-    }
-
-    /// Whether there are no entries.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The table's name.
-    pub fn name(&self) -> &str {
-        self.txn.table_name(self.at)
-    }
-
-    fn pages(&self) -> &TxnPages {
-        self.txn.pages()
-    }
-
-    fn root(&self) -> &TreeRoot {
-        self.txn.root(self.at)
-    }
-
-    fn tree(&self) -> Tree<'_, TxnPages> {
-        Tree::new(self.pages(), self.root())
-    }
-
-    fn byte_range(&self, bounds: ByteBounds) -> Range<'_, K, V> {
-        let range = tree::Range::new(self.tree(), None, bounds.low, bounds.high);
-        Range::of_txn(range, ErrorContext { path: self.txn.env().path(), table: self.name() })
-    }
-
-    fn typed<'a>(&self, entry: Result<Option<tree::Entry<'a>>>) -> Result<Option<(K::Item<'a>, V::Item<'a>)>> {
-        self.check_fault(entry.and_then(|entry| entry.map(decode_entry::<K, V>).transpose()))
-    }
-
-    /// Returns `found`, or the error of an access that the kernel could not serve.
-    fn check_fault<T>(&self, found: Result<T>) -> Result<T> {
-        self.pages().check_fault(found).map_err(|e| self.locate(e))
-    }
-
-    #[cold]
-    fn locate(&self, e: Error) -> Error {
-        e.with_path(self.txn.env().path()).with_table(self.name())
+        self.change().run(|running, at| running.append(at, &key, &value))
     }
 }
 
@@ -402,6 +333,6 @@ fn owned_value<V: Codec>(bytes: &[u8]) -> Option<V::Owned> {
 
 impl<K, V> std::fmt::Debug for TableMut<'_, K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TableMut").field("name", &self.txn.table_name(self.at)).finish()
+        f.debug_struct("TableMut").field("name", &self.table.access.name()).finish()
     }
 }

@@ -19,7 +19,7 @@ use crate::testing::seal::seal_file;
 use crate::testing::temp_path::TempPath;
 use crate::testing::{with_log_shape, without_log};
 use crate::txn::read::snapshot::ReadTxn;
-use crate::txn::write::txn::WriteTxn;
+use crate::txn::write::shared::WriteTxn;
 
 /// Entries of a table that are read, and those of them that are also looked up.
 const ENTRIES_MAX: usize = 10_000;
@@ -244,7 +244,7 @@ fn sample_of_log() -> Result<Vec<u8>> {
     let path = TempPath::new();
     let db = Options::new().open(&path.0)?;
     for round in 0..12u8 {
-        let mut txn = db.begin_write()?;
+        let txn = db.begin_write()?;
         for number in 0..20 {
             txn.bytes_table("numbers")?.insert(&[number, round % 3], &filled(round, 30))?;
         }
@@ -260,7 +260,7 @@ fn sample_of_log() -> Result<Vec<u8>> {
 }
 
 fn of_everything(db: &Db) -> Result<()> {
-    let mut txn = db.begin_write()?;
+    let txn = db.begin_write()?;
     for number in 0..300u16 {
         txn.bytes_table("numbers")?.insert(&number.to_be_bytes(), format!("number {number}").as_bytes())?;
     }
@@ -271,14 +271,14 @@ fn of_everything(db: &Db) -> Result<()> {
     txn.bytes_table("large")?.insert(b"three pages", &filled(2, 9000))?;
     txn.bytes_table("empty")?;
     txn.commit()?;
-    let mut txn = db.begin_write()?;
+    let txn = db.begin_write()?;
     txn.bytes_table("numbers")?.remove(&7u16.to_be_bytes())?;
     txn.bytes_table("large")?.insert(b"three pages", &filled(3, 8500))?;
     txn.commit()
 }
 
 fn of_long_keys(db: &Db) -> Result<()> {
-    let mut txn = db.begin_write()?;
+    let txn = db.begin_write()?;
     for number in 0..40u8 {
         let key = [&filled(b'k', 700)[..], &[number % 7], &filled(number, 200)].concat();
         txn.bytes_table("long")?.insert(&key, b"")?;
@@ -288,7 +288,7 @@ fn of_long_keys(db: &Db) -> Result<()> {
 
 fn of_free_space(db: &Db) -> Result<()> {
     let key = |number: u16| (number ^ 0x55).to_be_bytes();
-    let mut txn = db.begin_write()?;
+    let txn = db.begin_write()?;
     for number in 0..320 {
         txn.bytes_table("holes")?.insert(&key(number), &filled(1, 900))?;
     }
@@ -297,14 +297,14 @@ fn of_free_space(db: &Db) -> Result<()> {
     // extent of its own.
     let reader = db.begin_read()?;
     for round in 0..6 {
-        let mut txn = db.begin_write()?;
+        let txn = db.begin_write()?;
         for number in (round..320).step_by(12) {
             txn.bytes_table("holes")?.remove(&key(number))?;
         }
         txn.commit()?;
     }
     drop(reader);
-    let mut txn = db.begin_write()?;
+    let txn = db.begin_write()?;
     txn.bytes_table("holes")?.insert(b"last", b"value")?;
     txn.commit()
 }

@@ -15,7 +15,7 @@ use crate::table::TableMut;
 use crate::testing::input::{filled, Input};
 use crate::testing::temp_path::TempPath;
 use crate::txn::read::snapshot::ReadTxn;
-use crate::txn::write::txn::WriteTxn;
+use crate::txn::write::shared::WriteTxn;
 
 /// Open snapshots at a time. The oldest ends first.
 const SNAPSHOTS_MAX: usize = 4;

@@ -21,8 +21,8 @@
 //!
 //! ```text
 //! how a read begins                  ReadPool::begin      read/snapshot.rs
-//! how a write begins                 WriteTxn::try_begin  write/txn.rs
-//! the steps of a commit              WriteTxn::commit     write/commit.rs
+//! how a write begins                 RunningTxn::try_begin  write/txn.rs
+//! the steps of a commit              RunningTxn::complete   write/commit.rs
 //! the flushes of a commit:
 //!     by log, shared with others     Core::flush_records  log/lead.rs
 //!     by checkpoint                  Core::commit_state   write/checkpoint.rs

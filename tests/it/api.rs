@@ -14,7 +14,7 @@ use crate::support::{bytes, seed, Rng, TestDb, BYTES};
 const USERS: Table<&str, u64> = Table::new("users");
 
 fn users(db: &Db, entries: &[(&str, u64)]) {
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut users = txn.table(USERS).expect("table");
     for &(name, id) in entries {
         users.insert(name, id).expect("insert");
@@ -43,7 +43,7 @@ fn handles_and_transactions_have_the_traits_that_are_promised() {
 #[test]
 fn insert_returns_the_previous_value_and_a_range_the_committed_entries() {
     for db in TestDb::both(&Options::new()) {
-        let mut txn = db.begin_write().expect("begins");
+        let txn = db.begin_write().expect("begins");
         assert_eq!(txn.table(USERS).expect("table").insert("ada", 1).expect("insert"), None);
         assert_eq!(txn.table(USERS).expect("table").insert("ada", 2).expect("insert"), Some(1));
         txn.commit().expect("commit");
@@ -59,7 +59,7 @@ fn insert_returns_the_previous_value_and_a_range_the_committed_entries() {
 fn dropping_a_write_transaction_aborts_it() {
     for db in TestDb::both(&Options::new()) {
         users(&db, &[("ada", 1)]);
-        let mut txn = db.begin_write().expect("begins");
+        let txn = db.begin_write().expect("begins");
         txn.table(USERS).expect("table").insert("bob", 2).expect("insert");
         txn.table(USERS).expect("table").remove("ada").expect("remove");
         drop(txn);
@@ -85,7 +85,7 @@ fn readers_see_nothing_before_the_commit_and_everything_after_it() {
     let db = TestDb::memory(Options::new());
     users(&db, &[("ada", 1)]);
     let before = db.begin_read().expect("begins");
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     txn.table(USERS).expect("table").insert("bob", 2).expect("insert");
     let during = db.begin_read().expect("begins");
     txn.commit().expect("commit");
@@ -100,7 +100,7 @@ fn readers_see_nothing_before_the_commit_and_everything_after_it() {
 fn owned_forms_outlive_every_handle_and_later_commits() {
     for db in TestDb::both(&Options::new()) {
         let big = bytes(5, 300_000);
-        let mut txn = db.begin_write().expect("begins");
+        let txn = db.begin_write().expect("begins");
         let mut table = txn.table(BYTES).expect("table");
         for key in 0..500u32 {
             table.insert(&key.to_be_bytes(), &bytes(u64::from(key), 100)).expect("insert");
@@ -118,7 +118,7 @@ fn owned_forms_outlive_every_handle_and_later_commits() {
         assert!(txn.drop_table("bytes").expect("drop"));
         txn.commit().expect("commit");
         for round in 0..20 {
-            let mut txn = db.begin_write().expect("begins");
+            let txn = db.begin_write().expect("begins");
             txn.table(BYTES).expect("table").insert(b"other", &bytes(round, 500_000)).expect("insert");
             txn.commit().expect("commit");
         }
@@ -141,7 +141,7 @@ fn a_transaction_outlives_the_database_handle() {
     let db = Db::open(&path).expect("opens");
     users(&db, &[("ada", 1)]);
     let read = db.begin_read().expect("begins");
-    let mut write = db.begin_write().expect("begins");
+    let write = db.begin_write().expect("begins");
     drop(db);
     write.table(USERS).expect("table").insert("bob", 2).expect("insert");
     write.commit().expect("commit");
@@ -207,7 +207,7 @@ fn a_panic_in_a_writer_aborts_and_leaves_the_database_usable() {
     users(&db, &[("ada", 1)]);
     let other = db.clone();
     let panicked = std::thread::spawn(move || {
-        let mut txn = other.begin_write().expect("begins");
+        let txn = other.begin_write().expect("begins");
         txn.table(USERS).expect("table").insert("bob", 2).expect("insert");
         panic!("on purpose");
     });
@@ -377,7 +377,7 @@ fn wrong_codecs_are_refused_with_both_names() {
     users(&db, &[("ada", 1)]);
     let wrong: Table<u64, &str> = Table::new("users");
     let read = db.begin_read().expect("begins");
-    let mut write = db.begin_write().expect("begins");
+    let write = db.begin_write().expect("begins");
     for refused in [read.table(wrong.clone()).map(|_| ()), write.table(wrong).map(|_| ())] {
         let refused = refused.expect_err("other codecs");
         assert_eq!(refused.kind(), ErrorKind::Usage);
@@ -395,7 +395,7 @@ fn wrong_codecs_are_refused_with_both_names() {
 fn table_names_have_limits_and_an_order() {
     let db = TestDb::memory(Options::new());
     let named = |name: &str| Table::<&str, u64>::named(name);
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let long = "n".repeat(255);
     for name in ["b", "a", &long, "\u{e4}", "A", " ", "a\0b"] {
         txn.table(named(name)).expect("a good name").insert("x", 1).expect("insert");
@@ -444,7 +444,7 @@ impl<const LETTERS: usize> Codec for Named<LETTERS> {
 #[test]
 fn codec_names_that_do_not_fit_the_record_of_a_table_are_refused() {
     let db = TestDb::file(Options::new());
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let refused = [
         (969, txn.table(Table::<&str, Named<966>>::new("longer")).map(drop)),
         (2003, txn.table(Table::<&str, Named<2000>>::new("far longer")).map(drop)),
@@ -502,7 +502,7 @@ fn keys_are_taken_up_to_the_limit_and_refused_above() {
     for page_size in [4096u32, 8192, 16384, 32768] {
         let db = TestDb::memory(Options::new().page_size(page_size));
         let limit = page_size as usize / 4 - 24;
-        let mut txn = db.begin_write().expect("begins");
+        let txn = db.begin_write().expect("begins");
         let mut table = txn.table(BYTES).expect("table");
         for fill in 0..=255u8 {
             table.insert(&vec![fill; limit], &[fill]).expect("a key at the limit");
@@ -548,7 +548,7 @@ fn values_of_every_length_around_the_thresholds_come_back() {
             false => (at as u32).to_be_bytes().to_vec(),
         };
         for turn in 0..3usize {
-            let mut txn = db.begin_write().expect("begins");
+            let txn = db.begin_write().expect("begins");
             let mut table = txn.table(BYTES).expect("table");
             for at in 0..lengths.len() {
                 // Each key gets another length in each round, so that overflow extents become
@@ -592,7 +592,7 @@ fn page_sizes_that_are_not_possible_are_refused_everywhere() {
 fn a_database_with_any_window_size_stores_and_reads() {
     for window in [0, 1, 4095, 4096, 8192, 10_000, 1 << 20, 1 << 46, u64::MAX] {
         for db in TestDb::both(&Options::new().window_size(window)) {
-            let mut txn = db.begin_write().expect("begins");
+            let txn = db.begin_write().expect("begins");
             txn.table(BYTES).expect("table").insert(b"k", &bytes(1, 3 << 20)).expect("insert");
             txn.commit().expect("commit");
             let read = db.begin_read().expect("begins").table(BYTES).expect("table");
@@ -604,7 +604,7 @@ fn a_database_with_any_window_size_stores_and_reads() {
 #[test]
 fn append_takes_ascending_keys_only_and_a_refusal_changes_nothing() {
     let db = TestDb::memory(Options::new());
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut table = txn.table(BYTES).expect("table");
     table.append(b"", b"0").expect("the empty key is the least");
     assert_eq!(table.append(b"", b"x").expect_err("not above").kind(), ErrorKind::Usage);
@@ -624,7 +624,7 @@ fn append_takes_ascending_keys_only_and_a_refusal_changes_nothing() {
     table.append(&4999u32.to_be_bytes(), b"again").expect("the last one went");
     assert_eq!(table.len(), 5001);
     txn.commit().expect("commit");
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut table = txn.table(BYTES).expect("table");
     assert_eq!(table.append(&4999u32.to_be_bytes(), b"x").expect_err("equal").kind(), ErrorKind::Usage);
     table.append(&5000u32.to_be_bytes(), b"x").expect("append");
@@ -639,7 +639,7 @@ fn two_byte_keys(db: &Db, count: usize) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let key = (rng.below(400) as u16).to_be_bytes().to_vec();
         model.insert(key.clone(), bytes(rng.next(), 60));
     }
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut table = txn.table(BYTES).expect("table");
     for (key, value) in &model {
         table.insert(key, value).expect("insert");
@@ -667,7 +667,7 @@ fn ranges_with_all_kinds_of_bounds_also_empty_and_inverted() {
     let db = TestDb::memory(Options::new());
     let model = two_byte_keys(&db, 250);
     let read = db.begin_read().expect("begins").table(BYTES).expect("table");
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let write = txn.table(BYTES).expect("table");
     let mut rng = Rng::new(11);
     let mut keys: Vec<Vec<u8>> = (0..60).map(|_| (rng.below(410) as u16).to_be_bytes().to_vec()).collect();
@@ -717,7 +717,7 @@ fn ranges_with_all_kinds_of_bounds_also_empty_and_inverted() {
 fn prefixes_select_what_begins_with_them() {
     let db = TestDb::memory(Options::new());
     let mut model = BTreeMap::new();
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut table = txn.table(BYTES).expect("table");
     for len in 0..5usize {
         for code in 0..4usize.pow(len as u32) {
@@ -743,7 +743,7 @@ fn prefixes_select_what_begins_with_them() {
 fn prefixes_of_text_and_of_tuples_select_their_keys() {
     const ITEMS: Table<(&str, u64), &str> = Table::new("items");
     let db = TestDb::memory(Options::new());
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     for (tenant, count) in [("", 2), ("t", 3), ("t0", 4), ("t01", 5)] {
         for item in 0..count {
             txn.table(ITEMS).expect("table").insert((tenant, item), "x").expect("insert");
@@ -786,6 +786,7 @@ fn a_transaction_goes_on_after_an_error_that_changed_nothing() {
     assert_eq!(pairs.append(("a", 1), 1).expect_err("not above").kind(), ErrorKind::Usage);
     assert_eq!(pairs.insert((&"k".repeat(2000), 1), 1).expect_err("too long").kind(), ErrorKind::TooLarge);
     assert_eq!(pairs.len(), 1);
+    drop(pairs);
     assert_eq!(txn.rename_table("none", "other").expect_err("missing").kind(), ErrorKind::Usage);
     txn.table(PAIRS).expect("table").insert(("b", 2), 2).expect("insert");
     txn.commit().expect("commit");
@@ -824,7 +825,7 @@ fn thousands_of_read_transactions_are_open_at_once() {
 fn a_write_transaction_reads_what_it_wrote() {
     let db = TestDb::memory(Options::new());
     users(&db, &[("ada", 1), ("bob", 2), ("cy", 3)]);
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut table = txn.table(USERS).expect("table");
     table.remove("bob").expect("remove");
     table.insert("dora", 4).expect("insert");

@@ -74,7 +74,7 @@ fn a_write_transaction_has_multi_get_and_owned_entries() {
     const COUNT: u64 = 5000;
     const SQUARES: Table<u64, u64> = Table::new("squares");
     let db = TestDb::file(Options::new());
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut squares = txn.table(SQUARES).expect("table");
     assert_eq!(squares.multi_get([1, 2]).expect("multi_get"), [None, None]);
     assert_eq!(squares.range_owned(..).expect("range").count(), 0);

@@ -492,7 +492,7 @@ fn keys_and_values_over_the_limit_are_refused_and_nothing_is_changed() {
         let dir = fast_dir();
         let path = dir.path().join("limits");
         let db = Options::new().page_size(page_size as u32).open(&path).expect("creation");
-        let mut txn = db.begin_write().expect("write");
+        let txn = db.begin_write().expect("write");
         let mut table = txn.table(T).expect("table");
         let (fits, over) = (vec![b'k'; limit], vec![b'k'; limit + 1]);
         table.insert(&fits, b"1").expect("a key at the limit");

@@ -15,7 +15,7 @@ use mapleaf::{inspect, Db, Durability, ErrorKind, Options, Table};
 const NUMBERS: Table<u64, &[u8]> = Table::new("numbers");
 
 fn put(db: &Db, key: u64, value: &[u8]) {
-    let mut txn = db.begin_write().expect("a write transaction");
+    let txn = db.begin_write().expect("a write transaction");
     txn.table(NUMBERS).expect("the table").put(key, value).expect("stored");
     txn.commit().expect("committed");
 }
@@ -326,7 +326,7 @@ fn a_commit_can_be_waited_for_as_a_future_without_a_runtime() {
     let dir = tempfile::tempdir().expect("a directory");
     let db = Db::open(dir.path().join("a.mapleaf")).expect("opened");
     (0..10).for_each(|key| put(&db, key, b"value"));
-    let mut txn = db.begin_write().expect("a write transaction");
+    let txn = db.begin_write().expect("a write transaction");
     txn.table(NUMBERS).expect("the table").put(10, b"awaited").expect("stored");
     let mut commit = pin!(txn.commit_async().expect("committed"));
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));

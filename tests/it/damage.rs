@@ -69,7 +69,7 @@ fn a_damaged_value_can_be_removed_with_its_table() {
 #[test]
 fn a_damaged_value_is_not_silently_replaced_by_calls_that_return_it() {
     let (_dir, db) = with_damaged_value();
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let error = txn.table(BLOBS).and_then(|mut blobs| blobs.insert(1, b"new")).expect_err("what was there is damaged");
     assert_eq!(error.kind(), ErrorKind::Corrupt);
 }

@@ -169,7 +169,7 @@ fn reading_child() {
 
 /// Writes until a call notices the cut; the commit must, if no earlier call does.
 fn write_on(db: &Db, cut: impl FnOnce(), first: u64) -> Result<()> {
-    let mut txn = db.begin_write()?;
+    let txn = db.begin_write()?;
     let mut table = txn.table(DATA)?;
     for key in first..first + 30 {
         table.insert(key, value_of(key + 7))?;
@@ -635,7 +635,7 @@ fn a_file_that_is_cut_while_an_owned_entry_is_copied_is_an_error() {
         db.write(|txn| txn.table(VALUES)?.insert(1, &[7; 9000]).map(drop)).expect("committed");
         TO_CUT.set(Some(path));
         let told = if writes {
-            let mut txn = db.begin_write().expect("begins");
+            let txn = db.begin_write().expect("begins");
             let table = txn.table(VALUES).expect("table");
             let mut entries = table.range_owned(..).expect("range");
             if backwards { entries.next_back() } else { entries.next() }.map(|entry| entry.map(drop))

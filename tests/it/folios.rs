@@ -24,7 +24,7 @@ fn dirtied_bytes() -> u64 {
 }
 
 fn insert(db: &Db, keys: impl IntoIterator<Item = u64>, version: u64) -> Result<u64> {
-    let mut txn = db.begin_write()?;
+    let txn = db.begin_write()?;
     let id = txn.txn_id();
     for key in keys {
         txn.table(DATA)?.insert(key, &bytes(key ^ version << 32, 1500))?;

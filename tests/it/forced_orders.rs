@@ -77,7 +77,7 @@ fn a_reader_that_begins_while_a_writer_looks_for_readers_keeps_its_state() {
                 has_ended.recv_timeout(LONG).expect("the second version is durable");
             }
         };
-        let mut txn = at_moments(act, || db.begin_write()).expect("begins");
+        let txn = at_moments(act, || db.begin_write()).expect("begins");
         let mut table = txn.table(DATA).expect("table");
         (0..400).for_each(|key| drop(table.insert(key, &bytes(key ^ 3 << 32, 300)).expect("stored")));
         txn.commit().expect("committed");
@@ -128,7 +128,7 @@ impl Hooks for Gates {
 
 /// Commits; the commit is not durable yet.
 fn commit_later(db: &Db, version: u64) -> PendingCommit {
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     txn.table(DATA).expect("table").put(0, &bytes(version, 300)).expect("stored");
     txn.commit_async().expect("committed")
 }
@@ -197,7 +197,7 @@ fn small_window(path: &Path) -> Db {
 
 fn grow(db: &Db, commits: bool) {
     let before = window_id(db);
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut table = txn.table(DATA).expect("table");
     (1..100).for_each(|key| drop(table.insert(key, &bytes(key, 400_000)).expect("stored")));
     if commits {
@@ -308,7 +308,7 @@ fn only_an_awaited_commit_without_other_committers_is_written_and_flushed_at_onc
     set_log_shape(Some((0, 1 << 20)));
     let db = Options::new().sync_interval(None).open(dir.path().join("sole.mapleaf")).expect("opened");
     let put = |key: u64| {
-        let mut txn = db.begin_write().expect("begun");
+        let txn = db.begin_write().expect("begun");
         txn.table(DATA).and_then(|mut table| table.put(key, b"value")).expect("put");
         txn
     };
@@ -333,7 +333,7 @@ fn only_an_awaited_commit_without_other_committers_is_written_and_flushed_at_onc
     lone();
     // A record that is larger than such a write.
     assert!(!is_sole_commit(|| {
-        let mut txn = db.begin_write().expect("begun");
+        let txn = db.begin_write().expect("begun");
         let values = (0..50).map(|key| (key, bytes(key, 1900)));
         txn.table(DATA)
             .and_then(|mut table| values.into_iter().try_for_each(|(key, value)| table.put(key, &value).map(drop)))

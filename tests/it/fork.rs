@@ -66,7 +66,7 @@ fn a_transaction_is_of_no_use_in_a_child(db: &Db, path: &std::path::Path) {
     }));
     let mut inherited = Some(txn);
     assert!(in_forked_child(|| {
-        let mut txn = inherited.take().expect("the copy");
+        let txn = inherited.take().expect("the copy");
         refused(txn.table(BYTES).map(drop));
         refused(txn.commit());
     }));

@@ -122,7 +122,7 @@ fn memory_grows_by_hundreds_of_steps_under_readers_that_hold_slices() {
 fn one_transaction_outgrows_several_windows() {
     for db in TestDb::both(&Options::new().window_size(0)) {
         let before = window_id(&db);
-        let mut txn = db.begin_write().expect("begins");
+        let txn = db.begin_write().expect("begins");
         let mut table = txn.table(DATA).expect("table");
         let mut switches = 0;
         let mut last = before;
@@ -155,7 +155,7 @@ fn after_growth_and_an_abort_the_database_continues_in_the_new_window() {
     let mut db = TestDb::file(Options::new().window_size(0));
     let held = db.begin_read().expect("begins");
     for round in 0..6u64 {
-        let mut txn = db.begin_write().expect("begins");
+        let txn = db.begin_write().expect("begins");
         txn.table(DATA).expect("table").insert(round, &bytes(round, 3 << (20 + round % 3))).expect("insert");
         if round % 2 == 0 {
             txn.abort();
@@ -243,7 +243,7 @@ fn stress(db: &Db, seconds: u64, seed: u64) {
                 sequence += 1;
                 let aborted = rng.below(10) == 0;
                 let (kept, kept_sum) = (aborted.then(|| model.clone()), sum);
-                let mut txn = db.begin_write().expect("begins");
+                let txn = db.begin_write().expect("begins");
                 let grow = sequence / 60 % 2 == 0;
                 for _ in 0..rng.below(60) {
                     let key = rng.below(2500);

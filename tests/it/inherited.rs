@@ -246,7 +246,7 @@ fn a_child_in_the_middle_of_a_call(db: &Db, path: &Path) {
     }
     assert_eq!(compacted.expect("compacted").entries, u64::from(ENTRIES) + 40_001);
     let mut forks = Forks { left: 200_000, child: None, in_child: false };
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let stored = txn.table(TEXTS).expect("table").insert_reader("read", 300_000, &mut forks);
     if forks.in_child {
         end_child(stored.is_err_and(|e| e.kind() == ErrorKind::Usage));

@@ -14,7 +14,7 @@ fn value(key: u64, version: u64) -> Vec<u8> {
 }
 
 fn put(db: &Db, keys: impl Iterator<Item = u64>, version: u64) {
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut data = txn.table(DATA).expect("table");
     for key in keys {
         data.insert(key, &value(key, version)).expect("insert");

@@ -87,7 +87,7 @@ fn loads_agree_with_a_map() {
         let db = if round % 2 == 0 { TestDb::memory(options) } else { TestDb::file(options) };
         let mut model = Model::new();
         for _ in 0..1 + rng.below(4) {
-            let mut txn = db.begin_write().expect("begins");
+            let txn = db.begin_write().expect("begins");
             for _ in 0..1 + rng.below(3) {
                 let count = [0, 1, 20, 300, 3000][rng.below(5) as usize];
                 let (shape, order) = (rng.below(5), rng.below(4));
@@ -137,7 +137,7 @@ fn large_loads_agree_with_a_map() {
             if round == 1 {
                 arrange(&mut entries, 0, &mut rng);
             }
-            let mut txn = db.begin_write().expect("begins");
+            let txn = db.begin_write().expect("begins");
             let mut table = txn.table(BYTES).expect("table");
             let mut loader = table.loader().expect("a loader").memory(memory);
             for (key, value) in &entries {
@@ -185,7 +185,7 @@ fn an_aborted_load_leaves_no_trace() {
     let db = TestDb::file(Options::new());
     db.write(|txn| txn.table(BYTES)?.insert(b"key", b"value").map(drop)).expect("committed");
     for count in [10, 30_000] {
-        let mut txn = db.begin_write().expect("begins");
+        let txn = db.begin_write().expect("begins");
         let entries: Entries = (0..count).map(|n| (bytes(n, 24), vec![1; 100])).collect();
         txn.table(BYTES).expect("table").load(entries.iter().map(|(k, v)| (&k[..], &v[..]))).expect("loaded");
         txn.abort();
@@ -196,7 +196,7 @@ fn an_aborted_load_leaves_no_trace() {
 #[test]
 fn refused_entries_are_not_stored_and_the_load_continues() {
     let db = TestDb::file(Options::new());
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut table = txn.table(BYTES).expect("table");
     let mut loader = table.loader().expect("a loader");
     loader.push(b"b", b"1").expect("taken");
@@ -212,7 +212,7 @@ fn refused_entries_are_not_stored_and_the_load_continues() {
 fn an_unfinished_load_breaks_its_transaction() {
     let db = TestDb::file(Options::new());
     for (count, refused) in [(0, false), (3, false), (3, true), (30_000, false)] {
-        let mut txn = db.begin_write().expect("begins");
+        let txn = db.begin_write().expect("begins");
         let mut table = txn.table(BYTES).expect("table");
         if refused {
             let entries = [(&b"a"[..], &b"b"[..]), (&[1; 2000], b"c")];
@@ -227,7 +227,7 @@ fn an_unfinished_load_breaks_its_transaction() {
         assert_eq!(txn.commit().expect_err("broken").kind(), ErrorKind::Usage);
     }
     // Also when the source of the entries panics.
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let entries = (0..100_000_u64).map(|n| match n {
             50_000 => panic!("no more of these"),
@@ -304,7 +304,7 @@ fn load_some(db: &Db, sorted: bool) -> Result<(), Error> {
     if sorted {
         entries.sort();
     }
-    let mut txn = db.begin_write()?;
+    let txn = db.begin_write()?;
     let mut table = txn.table(BYTES)?;
     let mut loader = table.loader()?.memory(1 << 20);
     let done = entries.iter().try_for_each(|(key, value)| loader.push(key, value));
@@ -437,7 +437,7 @@ fn appends_among_other_changes_agree_with_maps() {
 }
 
 fn append_some(db: &Db) -> Result<(), Error> {
-    let mut txn = db.begin_write()?;
+    let txn = db.begin_write()?;
     let mut table = txn.table(BYTES)?;
     let appended = (0..30_000u32).try_for_each(|n| table.append(&n.to_be_bytes(), &[1; 150]));
     match appended {
@@ -516,7 +516,7 @@ fn a_failed_load_stays_failed() {
             if sorted {
                 entries.sort();
             }
-            let mut txn = db.begin_write().expect("begins");
+            let txn = db.begin_write().expect("begins");
             let mut table = txn.table(BYTES).expect("table");
             let mut loader = table.loader().expect("a loader").memory(500_000);
             hooks.full.store(true, Ordering::Relaxed);
@@ -550,7 +550,7 @@ fn a_table_with_an_abandoned_load_is_not_reported_as_damaged() {
             entries.sort();
         }
         let model: Model = entries.iter().cloned().collect();
-        let mut txn = db.begin_write().expect("begins");
+        let txn = db.begin_write().expect("begins");
         let mut table = txn.table(BYTES).expect("table");
         let mut loader = table.loader().expect("a loader").memory(1 << 20);
         entries.iter().for_each(|(key, value)| loader.push(key, value).expect("taken"));

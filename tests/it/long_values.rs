@@ -48,7 +48,7 @@ fn values_of_all_lengths_come_back_however_they_were_stored() {
         for db in TestDb::both(&Options::new().page_size(page_size as u32)) {
             let lengths = lengths(page_size, &mut rng);
             for round in 0..3_u64 {
-                let mut txn = db.begin_write().expect("begins");
+                let txn = db.begin_write().expect("begins");
                 let mut table = txn.table(BYTES).expect("table");
                 for (at, &len) in lengths.iter().enumerate() {
                     let (key, value) = (at.to_be_bytes(), bytes(len as u64 ^ round << 40, len));
@@ -86,7 +86,7 @@ fn values_of_all_lengths_come_back_however_they_were_stored() {
 fn a_reader_that_ends_early_or_fails_changes_nothing() {
     let db = TestDb::file(Options::new());
     let long = bytes(1, 300_000);
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut table = txn.table(BYTES).expect("table");
     table.insert(b"key", b"before").expect("inserted");
     for len in [10, 5000, 300_001] {
@@ -109,7 +109,7 @@ fn a_reader_that_ends_early_or_fails_changes_nothing() {
 #[test]
 fn a_dropped_reserved_value_changes_nothing_and_a_forgotten_one_is_not_committed() {
     let db = TestDb::file(Options::new());
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut table = txn.table(BYTES).expect("table");
     table.insert(b"key", b"before").expect("inserted");
     for len in [10, 5000, 100_000] {
@@ -120,11 +120,11 @@ fn a_dropped_reserved_value_changes_nothing_and_a_forgotten_one_is_not_committed
     }
     txn.commit().expect("commits");
     db.assert_clean();
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     std::mem::forget(txn.table(BYTES).expect("table").reserve(b"key", 100_000).expect("reserved"));
     assert_eq!(txn.commit().expect_err("a run that nobody knows").kind(), ErrorKind::Usage);
     let panics = |_: usize| -> u8 { panic!("no more") };
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         struct Panics<F>(F);
         impl<F: Fn(usize) -> u8> Read for Panics<F> {
@@ -204,7 +204,7 @@ fn write_back_of_a_long_value_begins_before_the_commit() {
     for (len, pages) in [(16_000, 0), (61_408, 0), (61_409, 16), (65_504, 16), (102_400, 26), (1 << 20, 257)] {
         for how in 0..3 {
             let (key, value) = ([how], bytes(len as u64, len));
-            let mut txn = db.begin_write().expect("begins");
+            let txn = db.begin_write().expect("begins");
             let mut table = txn.table(BYTES).expect("table");
             let before = hooks.written.load(Ordering::Relaxed);
             match how {
@@ -252,7 +252,7 @@ fn put_says_whether_the_key_was_there_and_gives_back_the_pages_of_the_old_value(
     for db in TestDb::both(&Options::new()) {
         let lengths = [0, 10, 1000, 1001, 5000, 16_353, 65_504, 100_000, 300_000];
         for round in 0..8_usize {
-            let mut txn = db.begin_write().expect("begins");
+            let txn = db.begin_write().expect("begins");
             let mut table = txn.table(BYTES).expect("table");
             for at in 0..lengths.len() {
                 let len = lengths[(at + round) % lengths.len()];

@@ -304,7 +304,7 @@ impl Run {
     }
 
     fn commit(&mut self) {
-        if let Some(mut txn) = self.txn.take() {
+        if let Some(txn) = self.txn.take() {
             let listed: Vec<(String, u64)> =
                 txn.tables().expect("tables").into_iter().map(|table| (table.name, table.entries)).collect();
             assert_eq!(listed, names(&self.pending));

@@ -108,7 +108,7 @@ fn a_range_whose_codec_panics_gives_every_other_entry_once() {
     let db = filled();
     let txn = db.begin_read().expect("begins");
     let table = txn.table(ROWS).expect("table");
-    let mut writing = db.begin_write().expect("begins");
+    let writing = db.begin_write().expect("begins");
     let changed = writing.table(ROWS).expect("table");
     for back in [&[false][..], &[true], &[false, true], &[false, false, true]] {
         for at in [0, 1, 62, 63, 64, 65, 100, 127, 128, 135, 136, 137, 198, 199] {
@@ -136,7 +136,7 @@ fn a_lookup_whose_codec_panics_leaves_the_table_as_it_was() {
 #[test]
 fn a_put_whose_codec_panics_is_complete_or_absent_and_the_transaction_continues() {
     let db = filled();
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut table = txn.table(ROWS).expect("table");
     // Before anything was changed.
     PANICS_AT.set(Some(1000));
@@ -161,14 +161,14 @@ fn a_put_whose_codec_panics_is_complete_or_absent_and_the_transaction_continues(
 fn a_load_whose_iterator_panics_is_refused_and_one_whose_codec_panics_continues() {
     let db = filled();
     for key_of in [|n: u64| 1000 + n, |n: u64| 5000 - n] {
-        let mut txn = db.begin_write().expect("begins");
+        let txn = db.begin_write().expect("begins");
         let mut table = txn.table(ROWS).expect("table");
         let entries = (0..500).map(|n| (key_of(n), n)).inspect(|&(_, n)| assert_ne!(n, 300, "as the test wants"));
         assert!(panics(|| table.load(entries)));
         assert_eq!(txn.commit().expect_err("a load that was left").kind(), ErrorKind::Usage);
         assert_eq!(rows(&db).len() as u64, COUNT);
     }
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut table = txn.table(ROWS).expect("table");
     let mut loader = table.loader().expect("a loader");
     for n in (0..500).rev() {
@@ -200,7 +200,7 @@ impl Read for Panicking {
 fn a_value_whose_reader_or_fill_closure_panics_is_not_stored() {
     const BLOBS: Table<u64, &[u8]> = Table::new("blobs");
     let db = filled();
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut blobs = txn.table(BLOBS).expect("table");
     assert!(panics(|| blobs.insert_reader(1, 100, Panicking(10))));
     let fill = |place: &mut [u8]| place.iter_mut().enumerate().for_each(|(at, _)| assert!(at < 5, "as the test wants"));
@@ -211,7 +211,7 @@ fn a_value_whose_reader_or_fill_closure_panics_is_not_stored() {
     txn.commit().expect("committed");
     db.assert_clean();
     // In the middle of a long value: the transaction has unreachable pages and can only be aborted.
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut blobs = txn.table(BLOBS).expect("table");
     assert!(panics(|| blobs.insert_reader(4, 1 << 20, Panicking(300_000))));
     assert_eq!(blobs.insert(5, &[5]).expect_err("a value that was left").kind(), ErrorKind::Usage);

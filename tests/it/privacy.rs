@@ -146,7 +146,7 @@ fn debug_output_of_handles_shows_only_path_state_and_sizes() {
     let db = Db::open(&path).unwrap();
     let read = db.begin_read().unwrap();
     let _others: Vec<_> = (0..100).map(|_| db.begin_read().unwrap()).collect();
-    let mut write = db.begin_write().unwrap();
+    let write = db.begin_write().unwrap();
     write.table(BYTES).unwrap().insert(b"secret", b"value").unwrap();
     let name = path.display().to_string();
     for shown in [format!("{db:?}"), format!("{read:?}"), format!("{write:?}")] {

@@ -22,7 +22,7 @@ fn page_count(db: &Db) -> u64 {
 
 /// Stores `value_bytes` of content under each key, in one transaction.
 fn put_all(db: &Db, keys: impl IntoIterator<Item = u64>, value_bytes: usize, version: u64) {
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut data = txn.table(DATA).expect("table");
     for key in keys {
         data.insert(key, &bytes(key ^ version << 32, value_bytes)).expect("insert");
@@ -31,7 +31,7 @@ fn put_all(db: &Db, keys: impl IntoIterator<Item = u64>, value_bytes: usize, ver
 }
 
 fn remove_all(db: &Db, keys: impl IntoIterator<Item = u64>) {
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut data = txn.table(DATA).expect("table");
     for key in keys {
         assert!(data.remove(key).expect("remove").is_some(), "key {key}");
@@ -389,7 +389,7 @@ fn a_full_disk_is_an_error_and_the_database_goes_on() {
         let seen = fingerprint(&db.begin_read().expect("begins"));
         disk.0.store(true, Ordering::Relaxed);
         for size in [6usize, 9, 30].map(|mib| mib << 20) {
-            let mut txn = db.begin_write().expect("begins");
+            let txn = db.begin_write().expect("begins");
             let mut data = txn.table(DATA).expect("table");
             let refused = data.insert(1 << 41, &bytes(1, size)).expect_err("no room");
             assert_eq!(refused.kind(), ErrorKind::DiskFull, "{refused}");

@@ -35,7 +35,7 @@ fn large_values_among_small_ones_do_not_grow_the_file_for_ever() {
     let db = TestDb::memory(Options::new());
     let mut rng = Rng::new(seed("large_values_beside_many_small_ones"));
     let pages = growth(&db, 160, |db| {
-        let mut txn = db.begin_write().expect("begins");
+        let txn = db.begin_write().expect("begins");
         let mut small = txn.table(SMALL).expect("table");
         for _ in 0..3000 {
             let key = rng.below(6000);
@@ -61,7 +61,7 @@ fn adjacent_free_extents_are_merged_whatever_transactions_freed_them() {
     let db = TestDb::memory(Options::new());
     type Small<'t> = TableMut<'t, u64, &'static [u8]>;
     let write = |change: &dyn Fn(&mut Small<'_>)| {
-        let mut txn = db.begin_write().expect("begins");
+        let txn = db.begin_write().expect("begins");
         change(&mut txn.table(SMALL).expect("table"));
         txn.commit().expect("commit");
     };

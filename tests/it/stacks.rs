@@ -39,16 +39,19 @@ fn write(db: &Db, bytes: usize, entries: &[(Vec<u8>, Vec<u8>)]) {
     });
     let mut txn = on(bytes, "begin_write", || db.begin_write());
     on(bytes, "put", || {
+        let txn = &mut txn;
         let mut table = txn.table(BYTES)?;
         put.iter().try_for_each(|(key, value)| table.put(key, value).map(drop))?;
         table.insert_reader(b"read", 500_000, &mut std::io::repeat(5)).map(drop)
     });
     on(bytes, "append and remove", || {
+        let txn = &mut txn;
         let mut table = txn.table(NAMED)?;
         (0..30_000).try_for_each(|n| table.append(&format!("{n:09}"), n))?;
         (0..30_000).step_by(3).try_for_each(|n| table.remove(&format!("{n:09}")).map(drop))
     });
     on(bytes, "reserve", || {
+        let txn = &mut txn;
         let mut table = txn.table(BYTES)?;
         let mut place = table.reserve(b"reserved", 100_000)?;
         place.fill(1);

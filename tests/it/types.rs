@@ -21,7 +21,7 @@ fn a_table_made_without_types_opens_as_text_or_bytes_only() {
     assert_eq!(owned.get("ada").expect("get"), Some(b"Lovelace".to_vec()));
     let bytes = read.table(Table::<&[u8], &[u8]>::new("t")).expect("bytes");
     assert_eq!(bytes.get(b"ada").expect("get"), Some(&b"Lovelace"[..]));
-    let mut write = db.begin_write().expect("begins");
+    let write = db.begin_write().expect("begins");
     write.table(Table::<&str, &str>::new("t")).expect("text").insert("bob", "Kahn").expect("inserted");
     let numbers: Table<&str, u64> = Table::new("t");
     for refused in [read.table(numbers.clone()).map(drop), write.table(numbers).map(drop)] {
@@ -50,7 +50,7 @@ fn a_table_of_bytes_does_not_become_one_of_text() {
 #[test]
 fn a_table_made_by_the_names_of_its_types_opens_with_them() {
     let db = TestDb::memory(Options::new());
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let encoded = u64::encode(&1815).expect("encoded");
     txn.create_table("born", "str", "u64").expect("made").insert(b"ada", &encoded).expect("inserted");
     txn.create_table("born", "str", "u64").expect("the same types").insert(b"bob", &encoded).expect("inserted");
@@ -102,7 +102,7 @@ fn copies_of_a_database_keep_types_and_their_absence() {
 
 /// `<str, u64>` with the entries ada, bob and eve, of which bob's value has one byte.
 fn with_undecodable_value(db: &Db) {
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     let mut born = txn.create_table("born", "str", "u64").expect("made");
     for (name, value) in [("ada", &1815u64.to_be_bytes()[..]), ("bob", b"x"), ("eve", &1900u64.to_be_bytes())] {
         born.insert(name.as_bytes(), value).expect("inserted");
@@ -143,7 +143,7 @@ fn bytes_that_a_codec_cannot_decode_are_no_damage_and_concern_their_entry_only()
     assert_eq!(born.try_get_resident("bob").expect_err("one byte").kind(), ErrorKind::Decode);
     assert_eq!(born.get_owned("bob").map(drop).expect_err("one byte").kind(), ErrorKind::Decode);
     assert_eq!(born.get("eve").expect("get"), Some(1900));
-    let mut write = db.begin_write().expect("begins");
+    let write = db.begin_write().expect("begins");
     let born = write.table(BORN).expect("opened");
     assert_eq!(born.get("bob").expect_err("one byte").kind(), ErrorKind::Decode);
     assert_eq!(years(born.iter()), expected);

@@ -56,7 +56,7 @@ fn without_hanging(test: impl FnOnce() + Send + 'static) {
 
 /// Commits; the commit is not durable yet.
 fn commit_later(db: &Db, value: &[u8]) -> PendingCommit {
-    let mut txn = db.begin_write().expect("begins");
+    let txn = db.begin_write().expect("begins");
     txn.table(DATA).expect("table").put(0, value).map(drop).expect("stored");
     txn.commit_async().expect("committed")
 }
@@ -95,7 +95,7 @@ fn using(db: &Db) -> (Waker, Receiver<Woken>) {
     let (woken, is_woken) = channel();
     let (woken, db) = (Mutex::new(woken), db.clone());
     let write = |db: &Db| {
-        let Some(mut txn) = db.try_begin_write()? else { return Ok(false) };
+        let Some(txn) = db.try_begin_write()? else { return Ok(false) };
         txn.table(DATA)?.put(1, b"by a waker")?;
         txn.commit().map(|()| true)
     };
@@ -281,7 +281,7 @@ fn tasks_are_woken_if_a_transaction_that_goes_on_has_poisoned_the_database() {
         let (waker, is_woken) = telling();
         let mut pending = commit_later(&db, b"awaited");
         assert!(is_pending(&mut pending, &waker), "no thread flushes");
-        let mut txn = db.begin_write().expect("begins");
+        let txn = db.begin_write().expect("begins");
         testing::set_hooks(&db, Arc::new(FailingWrites));
         // Pages are written by a queue, whose error the same call or a later one reports.
         let large = vec![7; 4 << 20];

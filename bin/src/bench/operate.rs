@@ -76,7 +76,7 @@ impl Bench<'_> {
         while number < entries && lap.continues() {
             let end = entries.min(number + batch);
             let mut commit = || {
-                let mut txn = self.opened.db.begin_write()?;
+                let txn = self.opened.db.begin_write()?;
                 let mut table = txn.table(ENTRIES)?;
                 for number in number..end {
                     self.data().key(number, &mut buffers.key);
@@ -190,7 +190,7 @@ impl Bench<'_> {
     fn update(&self, lap: &mut Lap<'_>, buffers: &mut Buffers, read: bool) -> Result<(), Failure> {
         let failed = |error| self.failed(error);
         self.data().value(&buffers.key, lap.rng.next(), &mut buffers.value);
-        let mut txn = self.opened.db.begin_write().map_err(failed)?;
+        let txn = self.opened.db.begin_write().map_err(failed)?;
         let mut table = txn.table(ENTRIES).map_err(failed)?;
         if read {
             self.verify(&buffers.key, table.get(&buffers.key).map_err(failed)?)?;
@@ -203,7 +203,7 @@ impl Bench<'_> {
     /// Inserts the entry with the next number.
     fn insert(&self, buffers: &mut Buffers) -> Result<(), Failure> {
         let failed = |error| self.failed(error);
-        let mut txn = self.opened.db.begin_write().map_err(failed)?;
+        let txn = self.opened.db.begin_write().map_err(failed)?;
         let mut table = txn.table(ENTRIES).map_err(failed)?;
         self.data().key(table.len(), &mut buffers.key);
         self.data().value(&buffers.key, 0, &mut buffers.value);

@@ -97,7 +97,7 @@ impl Create {
         self.refuse_long_keys(&db)?;
         let name = |side: &Option<Type>| side.as_ref().map_or_else(String::new, |codec| codec.name().to_string());
         let create = || -> mapleaf::Result<()> {
-            let mut txn = db.begin_write()?;
+            let txn = db.begin_write()?;
             txn.create_table(&self.name, &name(&self.key), &name(&self.value))?;
             txn.commit()
         };

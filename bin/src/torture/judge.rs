@@ -186,7 +186,7 @@ fn first_finding(db: &Db) -> mapleaf::Result<Option<String>> {
 
 /// Commits a small change, as any program may.
 fn write_probe(db: &Db) -> mapleaf::Result<()> {
-    let mut txn = db.begin_write()?;
+    let txn = db.begin_write()?;
     txn.bytes_table(PROBE)?.insert(b"key", &[7; 5000])?;
     txn.commit()
 }

@@ -114,7 +114,7 @@ fn kvctl_with(args: &[&str], stdin: &[u8]) -> Ran {
 
 fn with_table(path: &str, table: &str, entries: &[(&[u8], &[u8])]) {
     let db = Db::open(path).unwrap();
-    let mut txn = db.begin_write().unwrap();
+    let txn = db.begin_write().unwrap();
     for (key, value) in entries {
         txn.bytes_table(table).unwrap().insert(key, value).unwrap();
     }

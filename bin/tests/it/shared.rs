@@ -47,7 +47,7 @@ fn get_and_put_work_on_a_database_that_a_program_writes_to() {
     assert_eq!(kvctl_with(&["load", &path], rows.as_bytes()).code, 0);
     assert_eq!(get(&db, "key01999"), Some("value 1999".to_string()));
     // A put of the command waits for the transaction of the program.
-    let mut txn = db.begin_write().unwrap();
+    let txn = db.begin_write().unwrap();
     txn.table(MAIN).unwrap().insert(b"program", b"first").unwrap();
     let waiting = std::thread::spawn({
         let path = path.clone();

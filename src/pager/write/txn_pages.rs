@@ -3,7 +3,8 @@
 //! Floor: pager. [`TxnPages`] owns the writable mapping and the free space. A page is *dirty* if
 //! this transaction allocated it and may store to it. Only dirty pages can be borrowed mutably,
 //! because only they are claimed on the writable mapping; so a page that a committed state reaches
-//! cannot change (R1). The submodule `allocate` decides where new pages come from.
+//! cannot change (R1). The submodule `allocate` decides where new pages come from, `lending`
+//! lends pages to table handles.
 //!
 //! Invariants:
 //!   ALLOC-1  A page is claimed or written through on the writable mapping if and only if this
@@ -16,6 +17,7 @@
 //! of growth and writing.
 
 mod allocate;
+mod lending;
 
 use crate::hooks::{self, Mutant};
 use std::io;
@@ -77,7 +79,7 @@ impl TxnPages {
         page_size: usize,
         free: FreeSpace,
     ) -> TxnPages {
-        let read_map = mapping.read_map();
+        let read_map = write_map.read_map();
         let page_shift = page_size.trailing_zeros();
         let txn = TxnId::default();
         TxnPages {
@@ -149,7 +151,7 @@ impl TxnPages {
     }
 
     /// Writes the page in the append buffer to the file. It stays dirty.
-    fn put_down(&mut self) -> Result<()> {
+    pub(crate) fn put_down(&mut self) -> Result<()> {
         if let Some((id, bytes)) = self.append_buffer.take() {
             self.mapping.write_pages(id.0 << self.page_shift, &bytes).map_err(|e| self.writing_error(e))?;
             self.append_buffer.give_back(bytes);

@@ -23,7 +23,7 @@ use crate::txn::env::{Env, Writer};
 use crate::txn::locks::NamedGuard;
 use crate::txn::log::replay::may_not_grow;
 use crate::txn::state::{Basis, State};
-use crate::txn::write::txn::{writer_of, WriteTxn};
+use crate::txn::write::txn::{writer_of, RunningTxn};
 
 /// Commits of an open database before one makes the log.
 const COMMITS_BEFORE_LOG: u64 = 3;
@@ -173,7 +173,7 @@ impl Core {
     }
 }
 
-impl WriteTxn {
+impl RunningTxn {
     /// Returns the log of the state that this transaction makes. Makes a new log if one is due.
     pub(crate) fn next_log(&mut self) -> Result<LogDescriptor> {
         let latest = self.basis.latest;

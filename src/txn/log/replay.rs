@@ -7,9 +7,9 @@
 //! ```text
 //! opened for writing, up to 4 MiB:  in_memory applies, then write_out copies the new pages and
 //!                                   commits them by Core::commit_by_checkpoint
-//! more, or no room to grow:         apply_all in the file, then WriteTxn::commit_replayed
+//! more, or no room to grow:         apply_all in the file, then RunningTxn::commit_replayed
 //! opened read-only:                 apply_all in memory after the file's pages, then
-//!                                   WriteTxn::keep_replayed; the file is not changed
+//!                                   RunningTxn::keep_replayed; the file is not changed
 //! ```
 //!
 //! Failure: damage of the log or of a page is `Corrupt` and names the transactions that are
@@ -32,7 +32,7 @@ use crate::txn::log::operations::{Operation, Operations};
 use crate::txn::log::scan::{scan, LogDamage, Scan};
 use crate::txn::state::State;
 use crate::txn::write::put_all::Collected;
-use crate::txn::write::txn::WriteTxn;
+use crate::txn::write::txn::RunningTxn;
 
 /// Records of at most this many bytes are applied in memory first. Each operation may change a page
 /// or two.
@@ -205,7 +205,7 @@ fn apply_all(env: &Arc<Env>, (meta, slot): (&MetaPage, usize), log: &Scan) -> Re
     if env.read_only {
         env.make_replayer()?;
     }
-    let mut replayed = WriteTxn::begin(Arc::clone(env))?;
+    let mut replayed = RunningTxn::begin(Arc::clone(env))?;
     if env.read_only {
         replayed.use_new_pages();
     }
@@ -248,7 +248,7 @@ impl WaitingPuts {
     }
 }
 
-impl WriteTxn {
+impl RunningTxn {
     /// Applies the operations of a record.
     pub(crate) fn apply(&mut self, body: &[u8]) -> Result<()> {
         let mut waiting = WaitingPuts::default();

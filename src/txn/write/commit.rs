@@ -30,7 +30,7 @@ use crate::pager::PageRead as _;
 use crate::tree::{self, PutHint, TreeMut};
 use crate::txn::env::{Env, Writer};
 use crate::txn::state::State;
-use crate::txn::write::txn::{writer_of, WriteTxn};
+use crate::txn::write::txn::{writer_of, RunningTxn};
 
 /// What a commit survives, and when.
 ///
@@ -54,7 +54,7 @@ pub enum Durability {
     Eventual,
 }
 
-/// A commit whose durability can be waited for. [`WriteTxn::commit_async`] returns it.
+/// A commit whose durability can be waited for. [`WriteTxn::commit_async`](crate::WriteTxn::commit_async) returns it.
 ///
 /// [`wait`](PendingCommit::wait) blocks; as a [`Future`] it needs no particular runtime. Dropping
 /// it does not undo the commit: the environment's thread makes it durable.
@@ -119,20 +119,9 @@ impl fmt::Debug for PendingCommit {
     }
 }
 
-impl WriteTxn {
-    /// Makes everything that this transaction changed durable and visible, or nothing of it.
-    ///
-    /// Returns when it survives a power loss, or at the level that
-    /// [`set_durability`](WriteTxn::set_durability) has set. Transactions that commit at the same
-    /// time share their flushes.
-    ///
-    /// # Errors
-    /// `DiskFull`, or `Io` from growing the file: the transaction is aborted, and the database
-    /// stays usable. `Fault`: the file was cut or an access failed; nothing was committed; close
-    /// the database and open it again. `Poisoned`, or `Io` from a flush: whether the commit
-    /// survives is known only after the database was opened again; until then no later commit is
-    /// acknowledged.
-    pub fn commit(mut self) -> Result<()> {
+impl RunningTxn {
+    /// Commits, and waits until the transaction has what its level promises.
+    pub(crate) fn commit(mut self) -> Result<()> {
         let (txn, target) = self.complete(true)?;
         let env = Arc::clone(&self.env);
         drop(self);
@@ -141,29 +130,8 @@ impl WriteTxn {
         env.wait_durable(target)
     }
 
-    /// Commits, and does not wait until the transaction is durable: the handle that is returned
-    /// waits. Other transactions can begin meanwhile.
-    ///
-    /// ```
-    /// # use mapleaf::{Db, Table};
-    /// # let db = Db::in_memory()?;
-    /// const USERS: Table<&str, u64> = Table::new("users");
-    ///
-    /// let mut commits = Vec::new();
-    /// for (id, name) in (0..).zip(["ada", "grace", "barbara"]) {
-    ///     let mut txn = db.begin_write()?;
-    ///     txn.table(USERS)?.insert(name, id)?;
-    ///     commits.push(txn.commit_async()?);
-    /// }
-    /// for commit in commits {
-    ///     commit.wait()?;
-    /// }
-    /// # Ok::<(), mapleaf::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`commit`](WriteTxn::commit), but for those of the flush that the handle waits for.
-    pub fn commit_async(mut self) -> Result<PendingCommit> {
+    /// Commits, and does not wait.
+    pub(crate) fn commit_async(mut self) -> Result<PendingCommit> {
         let (txn, target) = self.complete(false)?;
         let env = Arc::clone(&self.env);
         drop(self);
@@ -176,37 +144,10 @@ impl WriteTxn {
         Ok(PendingCommit { env, txn, target })
     }
 
-    /// Sets what the transaction survives when [`commit`](WriteTxn::commit) returns. Default:
-    /// [`Durability::Immediate`].
-    ///
-    /// ```
-    /// # use mapleaf::{Db, Durability, Table};
-    /// # let db = Db::in_memory()?;
-    /// const HITS: Table<&str, u64> = Table::new("hits");
-    ///
-    /// let mut txn = db.begin_write()?;
-    /// txn.set_durability(Durability::Eventual);
-    /// txn.table(HITS)?.insert("/index", 1)?;
-    /// txn.commit()?;
-    /// db.sync()?;
-    /// # Ok::<(), mapleaf::Error>(())
-    /// ```
-    pub fn set_durability(&mut self, durability: Durability) {
-        self.durability = durability;
-    }
-
-    /// Ends the transaction without a trace. Dropping it does the same.
-    pub fn abort(self) {}
-
-    /// The number that this transaction's state will have.
-    pub fn txn_id(&self) -> u64 {
-        self.basis.latest.txn.next().0
-    }
-
     /// Makes the next state and stores it. Returns its txn, and the txn that has to be durable
     /// before the commit is acknowledged. `awaited`: the caller waits for that.
     fn complete(&mut self, awaited: bool) -> Result<(TxnId, TxnId)> {
-        self.check_usable()?;
+        self.check_finished()?;
         let env = Arc::clone(&self.env);
         let made = self.make_state();
         // A store that the kernel could not serve is lost without an error: `check_fault` finds it.

@@ -7,9 +7,9 @@
 //! write-back early.
 //!
 //! Invariants:
-//!   LOAD-1  while a load runs the transaction counts as broken. So if a load stops without
-//!           [`WriteTxn::end_load`], by a panic or an early return, the transaction cannot be
-//!           committed.
+//!   LOAD-1  while a load runs its table counts as unfinished. So if a load stops without
+//!           [`RunningTxn::end_load`], by a panic or an early return, the transaction cannot be
+//!           committed. Other tables can change meanwhile.
 //!   LOAD-2  a load that has failed accepts no entry and never ends with success: the entries that
 //!           it held may be lost.
 //!
@@ -22,9 +22,9 @@ use crate::limits;
 use crate::page::leaf::LeafValue;
 use crate::tree::{self, Bulk, SortedRun, Tree, TreeMut};
 use crate::txn::env::Writer;
-use crate::txn::write::txn::{writer_of, WriteTxn};
+use crate::txn::write::txn::{writer_of, RunningTxn};
 
-/// The error of the transaction while a load runs, and after a load that was not ended.
+/// The error of the table while a load runs, and of the transaction after a load that was not ended.
 const UNFINISHED: &str = "a load was not finished";
 
 /// A running load.
@@ -65,17 +65,17 @@ impl Load {
     }
 }
 
-impl WriteTxn {
+impl RunningTxn {
     /// Begins a load into an open table. Sorting takes at most `memory_bytes` of memory, or the
     /// minimum that a few entries need.
     pub(crate) fn begin_load(&mut self, at: usize, memory_bytes: usize) -> Result<Load> {
-        self.check_usable()?;
+        self.check_table(at)?;
         self.end_filling()?;
         let way = match self.root(at).height {
             0 => Way::Building(Box::default()),
             _ => Way::Filling,
         };
-        self.broken = Some(UNFINISHED.to_string());
+        self.tables[at].unfinished = Some(UNFINISHED);
         writer_of(&mut self.writer).pages.begin_writing(true);
         Ok(Load { at, memory_bytes, way, run: SortedRun::default(), count: 0, failed: false })
     }
@@ -83,7 +83,7 @@ impl WriteTxn {
     /// Adds one entry to a load.
     #[inline]
     pub(crate) fn load(&mut self, load: &mut Load, key: &[u8], value: &[u8]) -> Result<()> {
-        if load.failed || self.env.is_inherited() {
+        if load.failed || self.broken.is_some() || self.env.is_inherited() {
             return self.check_usable();
         }
         tree::check_sizes(self.env().page_size, key, value.len())?;
@@ -161,12 +161,12 @@ impl WriteTxn {
     /// Ends a load: puts all entries that are still collected into the tree. Afterwards the
     /// transaction is usable again.
     pub(crate) fn end_load(&mut self, load: &mut Load) -> Result<()> {
-        if load.failed || self.env.is_inherited() {
+        if load.failed || self.broken.is_some() || self.env.is_inherited() {
             return self.check_usable();
         }
         let ended = self.finish_load(load);
         if ended.is_ok() {
-            self.broken = None;
+            self.tables[load.at].unfinished = None;
         }
         self.note_load(load, ended)
     }
@@ -203,11 +203,14 @@ impl WriteTxn {
 
     /// Leaves a load, ended or not: waits for the write queue, so that the entries in the table can
     /// be read.
-    pub(crate) fn leave_load(&mut self) {
+    pub(crate) fn leave_load(&mut self, load: &Load) {
         if self.env.is_inherited() {
             // In a child after `fork`, the pages and the thread that writes them belong to the
             // parent (P22).
             return;
+        }
+        if let Some(unfinished) = self.tables[load.at].unfinished {
+            self.break_off(unfinished);
         }
         let written = writer_of(&mut self.writer).pages.end_writing();
         // If writing failed, `note` has broken the transaction, which reports the error later.
@@ -220,7 +223,7 @@ impl WriteTxn {
     fn note_load(&mut self, load: &mut Load, done: Result<()>) -> Result<()> {
         if let Err(e) = &done {
             load.failed = true;
-            self.broken = Some(e.to_string());
+            self.break_off(&e.to_string());
         }
         self.note(Some(load.at), done)
     }

@@ -5,18 +5,19 @@
 //! freed.
 //!
 //! Invariants:
-//!   LONG-1  while such pages are neither pointed at nor freed, the transaction counts as broken.
+//!   LONG-1  while such pages are neither pointed at nor freed, the table counts as unfinished.
 //!           So a caller that stops half-way, by a panic or by leaking the guard, cannot commit
-//!           pages that are neither reachable nor free.
+//!           pages that are neither reachable nor free. Other tables can change meanwhile.
 //!
-//! Failure: the errors of [`WriteTxn::put`]. Errors of the `Read` are `Io`, and the transaction
+//! Failure: the errors of [`RunningTxn::put`]. Errors of the `Read` are `Io`, and the transaction
 //! stays usable.
 
 use std::io::{self, Read};
 
 use crate::error::{Error, Result};
-use crate::ids::{PageId, PagePtr};
+use crate::ids::PagePtr;
 use crate::limits;
+use crate::mapping::OwnedExtent;
 use crate::page::header::PageStamp;
 use crate::page::layout::OVERFLOW_VALUE;
 use crate::page::leaf::{LeafValue, OverflowPtr};
@@ -24,12 +25,14 @@ use crate::page::{checksum, overflow};
 use crate::pager::write::overflow_writer::OverflowWriter;
 use crate::pager::{PageRead as _, PageWrite as _};
 use crate::tree::{self, TreeMut};
-use crate::txn::write::txn::{writer_of, WriteTxn};
+use crate::txn::env::Env;
+use crate::txn::write::shared::TableChange;
+use crate::txn::write::txn::{writer_of, RunningTxn};
 
 /// Bytes in each read.
 const READ_BYTES: usize = 64 << 10;
 
-/// The error of the transaction while a value is unfinished.
+/// The error of the table while a value is unfinished.
 const UNFINISHED: &str = "a value was begun and not finished";
 
 /// Memory or pages reserved for a value that is not in its table yet.
@@ -38,55 +41,112 @@ pub(crate) enum ReservedValue {
     /// A short value: in memory, until it is put into a leaf.
     Short(Vec<u8>),
     Long {
-        id: PageId,
-        pages: u64,
+        extent: OwnedExtent,
         len: usize,
     },
 }
 
-impl WriteTxn {
+impl ReservedValue {
+    /// The bytes of the value.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            ReservedValue::Short(bytes) => bytes,
+            ReservedValue::Long { extent, len } => {
+                extent.bytes().get(OVERFLOW_VALUE..OVERFLOW_VALUE + len).unwrap_or(&[])
+            }
+        }
+    }
+
+    /// The bytes of the value, mutable.
+    pub(crate) fn bytes_mut(&mut self, env: &Env) -> &mut [u8] {
+        match self {
+            ReservedValue::Long { len, .. } if env.is_inherited() => {
+                // In a child after `fork` the pages belong to the parent. The child gets other
+                // memory, whose bytes are dropped.
+                *self = ReservedValue::Short(vec![0; *len]);
+                self.bytes_mut(env)
+            }
+            ReservedValue::Short(bytes) => bytes,
+            ReservedValue::Long { extent, len } => {
+                extent.bytes_mut().get_mut(OVERFLOW_VALUE..OVERFLOW_VALUE + *len).unwrap_or(&mut [])
+            }
+        }
+    }
+}
+
+impl TableChange<'_> {
     /// Stores the next `len` bytes of a `Read` as a value. Returns whether the key had an entry
-    /// before.
-    pub(crate) fn put_from(&mut self, at: usize, key: &[u8], len: u64, from: &mut dyn Read) -> Result<bool> {
-        self.check_usable()?;
+    /// before. The `Read` runs between the operations and may use other tables.
+    pub(crate) fn put_from(&mut self, key: &[u8], len: u64, from: &mut dyn Read) -> Result<bool> {
         let page_size = self.env().page_size;
+        self.run(|running, at| running.check_table(at))?;
         tree::check_sizes(page_size, key, usize::try_from(len).unwrap_or(usize::MAX))?;
         if len <= limits::max_inline_value_bytes(page_size) as u64 {
             let mut value = vec![0; len as usize];
-            from.read_exact(&mut value).map_err(|e| self.reading_error(e))?;
-            return self.put(at, key, &value, None);
+            from.read_exact(&mut value).map_err(|e| reading_error(self.env(), e))?;
+            return self.run(|running, at| running.put(at, key, &value, None));
         }
-        let ensured = self.ensure(len as usize);
-        self.note(None, ensured)?;
-        let tree = self.root(at).tree;
-        let begun = OverflowWriter::begin(&mut writer_of(&mut self.writer).pages, tree, len);
-        let mut extent = self.note(Some(at), begun)?;
-        self.broken = Some(UNFINISHED.to_string());
+        let mut extent = self.run(|running, at| running.begin_value(at, len))?;
         let mut chunk = vec![0; READ_BYTES.min(len as usize)];
         let mut left = len;
         while left > 0 {
             let chunk = &mut chunk[..READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES))];
-            if let Err(e) = from.read_exact(chunk) {
-                self.env.check_process()?;
-                extent.abandon(&mut writer_of(&mut self.writer).pages);
-                self.broken = None;
-                return Err(self.reading_error(e));
-            }
+            let taken = from.read_exact(chunk);
             // The `Read` may have called `fork` and returned in the child.
-            self.env.check_process()?;
-            let added = extent.add(&writer_of(&mut self.writer).pages, chunk);
-            self.note(Some(at), added)?;
+            self.env().check_process()?;
+            if let Err(e) = taken {
+                self.run(|running, at| running.abandon_value(at, extent));
+                return Err(reading_error(self.env(), e));
+            }
+            self.run(|running, at| running.add_to_value(at, &mut extent, chunk))?;
             left -= chunk.len() as u64;
         }
+        self.run(|running, at| running.end_value(at, key, extent, len))
+    }
+}
+
+#[cold]
+fn reading_error(env: &Env, source: io::Error) -> Error {
+    Error::Io { op: "reading the value that was to be stored", path: env.path().to_path_buf(), source }
+}
+
+impl RunningTxn {
+    /// Begins a value that is written in parts.
+    fn begin_value(&mut self, at: usize, len: u64) -> Result<OverflowWriter> {
+        let ensured = self.ensure(len as usize);
+        self.note(None, ensured)?;
+        let tree = self.root(at).tree;
+        let begun = OverflowWriter::begin(&mut writer_of(&mut self.writer).pages, tree, len);
+        let extent = self.note(Some(at), begun)?;
+        self.tables[at].unfinished = Some(UNFINISHED);
+        Ok(extent)
+    }
+
+    fn add_to_value(&mut self, at: usize, extent: &mut OverflowWriter, chunk: &[u8]) -> Result<()> {
+        // Another table may have broken the transaction meanwhile.
+        self.check_usable()?;
+        let added = extent.add(&writer_of(&mut self.writer).pages, chunk);
+        self.note(Some(at), added)
+    }
+
+    /// Frees the pages of a value that will not be completed.
+    fn abandon_value(&mut self, at: usize, extent: OverflowWriter) {
+        extent.abandon(&mut writer_of(&mut self.writer).pages);
+        self.tables[at].unfinished = None;
+    }
+
+    /// Completes a value and puts its entry.
+    fn end_value(&mut self, at: usize, key: &[u8], extent: OverflowWriter, len: u64) -> Result<bool> {
+        self.check_usable()?;
         let ended = extent.finish(&mut writer_of(&mut self.writer).pages);
-        self.broken = None;
         let ptr = self.note(Some(at), ended)?;
+        self.tables[at].unfinished = None;
         self.put_extent(at, key, OverflowPtr { ptr, len })
     }
 
     /// Reserves room for a value of `len` bytes, filled with zeros.
     pub(crate) fn reserve(&mut self, at: usize, key: &[u8], len: usize) -> Result<ReservedValue> {
-        self.check_usable()?;
+        self.check_table(at)?;
         let page_size = self.env().page_size;
         tree::check_sizes(page_size, key, len)?;
         if len <= limits::max_inline_value_bytes(page_size) {
@@ -97,45 +157,17 @@ impl WriteTxn {
         let (tree, count) = (self.root(at).tree, overflow::overflow_pages(page_size, len as u64));
         let pages = &mut writer_of(&mut self.writer).pages;
         let txn = pages.txn();
-        let taken = pages.alloc(count).and_then(|id| {
-            let extent = pages.extent_mut(id, count)?;
+        let taken = pages.alloc_owned(count).map(|mut extent| {
             // The pages may hold bytes of another table or of a deleted value. The caller must not
             // see these bytes, and they must not stay in the parts that the caller does not write.
-            extent.fill(0);
-            overflow::begin(extent, page_size, PageStamp { id, tree, txn });
-            Ok(id)
+            let stamp = PageStamp { id: extent.id(), tree, txn };
+            extent.bytes_mut().fill(0);
+            overflow::begin(extent.bytes_mut(), page_size, stamp);
+            extent
         });
-        let id = self.note(Some(at), taken)?;
-        self.broken = Some(UNFINISHED.to_string());
-        Ok(ReservedValue::Long { id, pages: count, len })
-    }
-
-    /// The bytes of a reserved value.
-    pub(crate) fn reserved<'a>(&'a self, place: &'a ReservedValue) -> &'a [u8] {
-        match place {
-            ReservedValue::Short(bytes) => bytes,
-            ReservedValue::Long { id, pages, len } => {
-                let extent = self.pages().extent(PagePtr { id: *id, crc: 0 }, *pages);
-                extent.ok().and_then(|extent| extent.get(OVERFLOW_VALUE..OVERFLOW_VALUE + len)).unwrap_or(&[])
-            }
-        }
-    }
-
-    /// The bytes of a reserved value, mutable.
-    pub(crate) fn reserved_mut<'a>(&'a mut self, place: &'a mut ReservedValue) -> &'a mut [u8] {
-        match place {
-            ReservedValue::Short(bytes) => bytes,
-            ReservedValue::Long { len, .. } if self.env.is_inherited() => {
-                // In a child after `fork` the pages belong to the parent. The child gets other
-                // memory, whose bytes are dropped.
-                *place = ReservedValue::Short(vec![0; *len]);
-                self.reserved_mut(place)
-            }
-            ReservedValue::Long { id, pages, len } => {
-                let extent = writer_of(&mut self.writer).pages.extent_mut(*id, *pages);
-                extent.ok().and_then(|extent| extent.get_mut(OVERFLOW_VALUE..OVERFLOW_VALUE + *len)).unwrap_or(&mut [])
-            }
-        }
+        let extent = self.note(Some(at), taken)?;
+        self.tables[at].unfinished = Some(UNFINISHED);
+        Ok(ReservedValue::Long { extent, len })
     }
 
     /// Puts the entry whose value is in a reserved place. Returns whether the key had an entry
@@ -143,12 +175,14 @@ impl WriteTxn {
     pub(crate) fn put_reserved(&mut self, at: usize, key: &[u8], place: ReservedValue) -> Result<bool> {
         match place {
             ReservedValue::Short(bytes) => self.put(at, key, &bytes, None),
-            ReservedValue::Long { id, pages, len } => {
-                self.env.check_process()?;
-                self.broken = None;
+            ReservedValue::Long { extent, len } => {
+                self.check_usable()?;
+                let (id, pages) = (extent.id(), extent.pages());
                 let owner = &mut writer_of(&mut self.writer).pages;
+                owner.take_back(extent);
                 let sealed = owner.extent_mut(id, pages).map(checksum::seal);
                 let crc = self.note(Some(at), sealed)?;
+                self.tables[at].unfinished = None;
                 let ptr = PagePtr { id, crc };
                 writer_of(&mut self.writer).pages.set_verified_sealed(ptr);
                 self.put_extent(at, key, OverflowPtr { ptr, len: len as u64 })
@@ -157,14 +191,15 @@ impl WriteTxn {
     }
 
     /// Frees the room of a reserved value.
-    pub(crate) fn give_back(&mut self, place: &ReservedValue) {
+    pub(crate) fn give_back(&mut self, at: usize, place: ReservedValue) {
         if self.env.is_inherited() {
             return;
         }
-        if let (ReservedValue::Long { id, pages, .. }, Some(writer)) = (place, &mut self.writer) {
-            let txn = writer.pages.txn();
-            writer.pages.free(*id, *pages, txn);
-            self.broken = None;
+        if let (ReservedValue::Long { extent, .. }, Some(writer)) = (place, &mut self.writer) {
+            let (txn, id, pages) = (writer.pages.txn(), extent.id(), extent.pages());
+            writer.pages.take_back(extent);
+            writer.pages.free(id, pages, txn);
+            self.tables[at].unfinished = None;
         }
     }
 
@@ -194,10 +229,5 @@ impl WriteTxn {
         let value = self.note(Some(at), value)?;
         self.record_put(at, key, &value);
         Ok(())
-    }
-
-    #[cold]
-    fn reading_error(&self, source: io::Error) -> Error {
-        Error::Io { op: "reading the value that was to be stored", path: self.env().path().to_path_buf(), source }
     }
 }

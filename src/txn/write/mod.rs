@@ -3,7 +3,9 @@
 //! Floor: txn. One write transaction runs at a time.
 //!
 //! ```text
-//! txn          the transaction: begin, put, delete, append; errors of these calls
+//! shared       the transaction as its users see it, shared by the handles of its tables
+//! handles      the handles of one table: one that writes, or any number that read
+//! txn          the running transaction: begin, put, delete, append; errors of these calls
 //! tables       its tables: open, list, drop, rename
 //! table_set    the tables that it has open, found by name or number
 //! load         many entries into one table
@@ -26,10 +28,12 @@
 pub(crate) mod background;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
+pub(crate) mod handles;
 pub(crate) mod held_pages;
 pub(crate) mod load;
 pub(crate) mod long_values;
 pub(crate) mod put_all;
+pub(crate) mod shared;
 pub(crate) mod table_set;
 mod tables;
 pub(crate) mod take_over;

@@ -4,11 +4,11 @@
 //! one after the other. Before a group of entries is put, their leaves are prefetched together, so
 //! that the waits for memory overlap (`tree/lookup/many.rs`).
 //!
-//! Failure: the errors of [`WriteTxn::put`]. The entries before the one that failed are stored.
+//! Failure: the errors of [`RunningTxn::put`]. The entries before the one that failed are stored.
 
 use crate::error::Result;
 use crate::tree::{Tree, GROUP};
-use crate::txn::write::txn::WriteTxn;
+use crate::txn::write::txn::RunningTxn;
 
 /// Bytes, and entries, that are collected before they are put.
 const BATCH_BYTES: usize = 4 << 20;
@@ -82,7 +82,7 @@ impl Collected {
     }
 }
 
-impl WriteTxn {
+impl RunningTxn {
     /// Puts all collected entries into a table, and empties the collection. Returns how many keys
     /// were new.
     pub(crate) fn put_collected_entries(&mut self, at: usize, collected: &mut Collected) -> Result<u64> {
@@ -90,7 +90,7 @@ impl WriteTxn {
         let mut new = 0;
         for start in (0..collected.entries.len()).step_by(GROUP) {
             let end = (start + GROUP).min(collected.entries.len());
-            self.check_usable()?;
+            self.check_table(at)?;
             self.end_filling()?;
             let keys: Vec<&[u8]> = (start..end).map(|index| collected.key(index)).collect();
             Tree::new(self.pages(), self.root(at)).prefetch_leaves(&keys);

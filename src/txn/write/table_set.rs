@@ -1,37 +1,43 @@
 //! The tables that a write transaction has opened.
 //!
 //! Floor: txn. Each open table has a number, which its handles use, and an index finds the number
-//! by the table's name. So the time to open a table does not depend on how many are open.
+//! by the table's name. So the time to open a table does not depend on how many are open. The
+//! handles of a table are counted (`handles`).
 //!
 //! Invariants:
 //!   TABLES-1  the index has the name and number of each open table, and no other name.
-//!   TABLES-2  numbers do not change until a table is removed. Handles borrow the transaction, so
-//!             no handle exists then.
+//!   TABLES-2  numbers do not change until a table is removed. Removing one borrows the
+//!             transaction exclusively, so no handle is in use then.
 //!
 //! Failure: using a number that no table has is a bug and panics.
 
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
+use std::sync::Arc;
 
 use crate::catalog::TableRecord;
 use crate::hooks;
+use crate::mapping::Lease;
 use crate::tree::{AppendHint, PutHint};
+use crate::txn::write::handles::TableHandles;
 
 /// A table that the write transaction has opened, and the changes that are not in the catalog yet.
 #[derive(Debug)]
 pub(crate) struct TxnTable {
-    name: String,
+    pub(crate) handles: Arc<TableHandles>,
     pub(crate) record: TableRecord,
     pub(crate) changed: bool,
     pub(crate) put_hint: PutHint,
     pub(crate) append_hint: AppendHint,
     /// Its number in the record of the transaction, once the record names it.
     pub(crate) recorded: Option<u32>,
+    /// What was begun with the table and not finished, such as a load.
+    pub(crate) unfinished: Option<&'static str>,
 }
 
 impl TxnTable {
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        self.handles.name()
     }
 
     /// Notes a change of the tree by another operation than a put or an append: the hints do not
@@ -57,13 +63,16 @@ impl TableSet {
         self.by_name.get(name).copied()
     }
 
-    /// Adds a table whose name no other table has. Returns its number.
-    pub(crate) fn add(&mut self, name: &str, record: TableRecord, changed: bool) -> usize {
+    /// Adds a table whose name no other table has. Its handles lend pages by `lease`. Returns its
+    /// number.
+    pub(crate) fn add(&mut self, name: &str, record: TableRecord, changed: bool, lease: Lease) -> usize {
         let at = self.tables.len();
         let known = self.by_name.insert(name.to_string(), at);
         debug_assert!(known.is_none(), "two tables of one name");
+        let handles = TableHandles::new(name, lease);
         let (put_hint, append_hint) = Default::default();
-        self.tables.push(TxnTable { name: name.to_string(), record, changed, put_hint, append_hint, recorded: None });
+        let (recorded, unfinished) = (None, None);
+        self.tables.push(TxnTable { handles, record, changed, put_hint, append_hint, recorded, unfinished });
         at
     }
 
@@ -71,17 +80,17 @@ impl TableSet {
     pub(crate) fn remove(&mut self, at: usize) -> TxnTable {
         hooks::count_step();
         let removed = self.tables.swap_remove(at);
-        self.by_name.remove(&removed.name);
-        if let Some(number) = self.tables.get(at).and_then(|moved| self.by_name.get_mut(&moved.name)) {
+        self.by_name.remove(removed.name());
+        if let Some(number) = self.tables.get(at).and_then(|moved| self.by_name.get_mut(moved.name())) {
             *number = at;
         }
         removed
     }
 
-    /// Renames a table. No other table has the new name.
-    pub(crate) fn rename(&mut self, at: usize, name: &str) {
-        let before = std::mem::replace(&mut self.tables[at].name, name.to_string());
-        self.by_name.remove(&before);
+    /// Renames a table, whose later handles lend by `lease`. No other table has the new name.
+    pub(crate) fn rename(&mut self, at: usize, name: &str, lease: Lease) {
+        let before = std::mem::replace(&mut self.tables[at].handles, TableHandles::new(name, lease));
+        self.by_name.remove(before.name());
         self.by_name.insert(name.to_string(), at);
     }
 
@@ -141,14 +150,14 @@ mod tests {
             let (name, other) = (format!("t{}", state >> 33 & 63), format!("t{}", state >> 40 & 63));
             match (set.find(&name), state >> 50 & 3) {
                 (None, _) => {
-                    set.add(&name, record(tree), false);
+                    set.add(&name, record(tree), false, Lease::default());
                     model.insert(name, tree);
                 }
                 (Some(at), 0) => {
                     assert_eq!(Some(set.remove(at).record.root.tree.0), model.remove(&name));
                 }
                 (Some(at), 1) if set.find(&other).is_none() => {
-                    set.rename(at, &other);
+                    set.rename(at, &other, Lease::default());
                     let tree = model.remove(&name).expect("known");
                     model.insert(other, tree);
                 }

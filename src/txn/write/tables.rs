@@ -7,6 +7,7 @@
 //! Failure: `Usage` for a name or codec that does not fit; errors of the catalog's tree.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::catalog::{self, Asked, TableRecord};
 use crate::error::{Error, Result};
@@ -16,9 +17,10 @@ use crate::page::meta::TreeRoot;
 use crate::tree::{self, Tree, TreeMut};
 use crate::txn::env::Writer;
 use crate::txn::read::snapshot;
-use crate::txn::write::txn::{writer_of, WriteTxn};
+use crate::txn::write::handles::{HandleGuard, TableHandles};
+use crate::txn::write::txn::{writer_of, RunningTxn};
 
-impl WriteTxn {
+impl RunningTxn {
     /// Opens a table by name, if the codecs in `asked` fit those of the table. If there is no such
     /// table, makes it with the codecs in `asked`.
     pub(crate) fn open_table(&mut self, name: &str, asked: Asked<'_>) -> Result<usize> {
@@ -34,14 +36,33 @@ impl WriteTxn {
                 record.check_codecs(name, asked)?;
                 record
             }
-            None => self.new_record(asked.codecs_of_new())?,
+            None => {
+                self.absent.get(name).map_or(Ok(()), |handles| handles.check_unused())?;
+                self.new_record(asked.codecs_of_new())?
+            }
         };
-        let at = self.tables.add(name, record, changed);
+        let at = self.tables.add(name, record, changed, self.pages().lease());
         if changed {
             // Record that the table was made, even if nothing is put into it.
             self.recorded(at);
         }
         Ok(at)
+    }
+
+    /// Opens a table for reading, if the codecs in `asked` fit those of the table. Returns what its
+    /// handles share, and its root. A table that does not exist is empty, and is not made.
+    pub(crate) fn open_to_read(&mut self, name: &str, asked: Asked<'_>) -> Result<(HandleGuard, TreeRoot)> {
+        if self.tables.find(name).is_none() && self.record_of(name)?.is_none() {
+            let handles = match self.absent.get(name) {
+                Some(handles) => Arc::clone(handles),
+                None => TableHandles::new(name, self.pages().lease()),
+            };
+            self.absent.insert(name.to_string(), Arc::clone(&handles));
+            return Ok((handles.begin_reading()?, TreeRoot::default()));
+        }
+        let at = self.open_table(name, asked)?;
+        let table = &self.tables[at];
+        Ok((table.handles.begin_reading()?, table.record.root))
     }
 
     /// The table record of a table as this transaction sees it.
@@ -96,11 +117,8 @@ impl WriteTxn {
     }
 
     /// Removes a table with all its entries. Returns whether there was such a table.
-    ///
-    /// # Errors
-    /// `Corrupt`, `DiskFull` or `Io`; the transaction then has to be aborted.
-    pub fn drop_table(&mut self, name: &str) -> Result<bool> {
-        self.check_usable()?;
+    pub(crate) fn drop_table(&mut self, name: &str) -> Result<bool> {
+        self.check_finished()?;
         let Some(mut root) = self.detach(name)? else { return Ok(false) };
         let pages = &mut writer_of(&mut self.writer).pages;
         let dropped = tree::drop_tree(pages, &mut root);
@@ -110,12 +128,9 @@ impl WriteTxn {
         Ok(true)
     }
 
-    /// Renames a table.
-    ///
-    /// # Errors
-    /// `Usage` if there is no such table, or the new name is taken.
-    pub fn rename_table(&mut self, from: &str, to: &str) -> Result<()> {
-        self.check_usable()?;
+    /// Renames a table. `Usage` if there is no such table, or the new name is taken.
+    pub(crate) fn rename_table(&mut self, from: &str, to: &str) -> Result<()> {
+        self.check_finished()?;
         catalog::check_name(to)?;
         let taken = self.tables.find(to).is_some() || self.find_record(to)?.is_some();
         if taken && from != to {
@@ -130,7 +145,8 @@ impl WriteTxn {
         }
         let at = self.open_table(from, Asked::Bytes)?;
         self.remove_from_catalog(from)?;
-        self.tables.rename(at, to);
+        let lease = self.pages().lease();
+        self.tables.rename(at, to, lease);
         self.tables[at].changed = true;
         writer_of(&mut self.writer).record.rename_table(from, to);
         Ok(())
@@ -138,7 +154,7 @@ impl WriteTxn {
 
     /// Removes the entries from `low` on and below `high`. Returns how many it removed.
     pub(crate) fn remove_range(&mut self, at: usize, low: Option<&[u8]>, high: Option<&[u8]>) -> Result<u64> {
-        self.check_usable()?;
+        self.check_table(at)?;
         self.end_filling()?;
         let table = &mut self.tables[at];
         let (env, basis) = (&self.env, &mut self.basis);

@@ -1,6 +1,6 @@
-//! Write transactions: one at a time, aborted on drop, committed by log or by checkpoint.
+//! The state of the running write transaction: aborted on drop, committed by log or by checkpoint.
 //!
-//! Floor: txn. A write transaction changes copies of pages on the writable mapping. A commit makes
+//! Floor: txn. `shared.rs` shares it among the handles of tables. A write transaction changes copies of pages on the writable mapping. A commit makes
 //! them the next state (`commit.rs`). An abort drops the claimed pages and the writer's cache of
 //! the free space. A running transaction records its operations for the commit log, as long as the
 //! record is small enough.
@@ -14,6 +14,7 @@
 //! Failure: errors of the operation. After an error that may have left a tree half-changed, every
 //! call returns that error.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -32,11 +33,11 @@ use crate::txn::free::free_tree::FreeCache;
 use crate::txn::log::operations::TxnRecord;
 use crate::txn::state::Basis;
 use crate::txn::write::commit::Durability;
+use crate::txn::write::handles::TableHandles;
 use crate::txn::write::table_set::TableSet;
 
-/// A write transaction. There is one at a time. Readers go on meanwhile, and see its changes only
-/// after [`commit`](WriteTxn::commit). Dropping it aborts. `Send`: it may move to another thread.
-pub struct WriteTxn {
+/// The running write transaction. Dropping it aborts.
+pub(crate) struct RunningTxn {
     pub(crate) env: Arc<Env>,
     /// The window that was current at the beginning.
     pub(super) window_id: u64,
@@ -46,6 +47,8 @@ pub struct WriteTxn {
     pub(super) catalog: TreeRoot,
     pub(super) next_tree: TreeId,
     pub(crate) tables: TableSet,
+    /// Tables that do not exist and were opened for reading.
+    pub(super) absent: BTreeMap<String, Arc<TableHandles>>,
     /// The catalog was changed directly, by a drop or a rename.
     pub(super) catalog_changed: bool,
     pub(crate) broken: Option<String>,
@@ -53,6 +56,13 @@ pub struct WriteTxn {
     /// The state of this transaction has a new log.
     pub(crate) makes_log: bool,
     folios: FolioWatch,
+}
+
+#[cold]
+fn cannot_go_on(cause: &str) -> Result<()> {
+    Err(Error::usage(format!(
+        "the transaction cannot go on after an earlier error ({cause}); abort it and begin another"
+    )))
 }
 
 /// Whether a failed write may have lost bytes. It has not if the kernel refused the call or the
@@ -171,12 +181,12 @@ impl Env {
     }
 }
 
-impl WriteTxn {
+impl RunningTxn {
     /// Begins on the latest state. The caller holds the writer lock. If this fails, it releases the
     /// lock.
-    pub(crate) fn begin(env: Arc<Env>) -> Result<WriteTxn> {
-        match WriteTxn::try_begin(&env) {
-            Ok((writer, basis)) => Ok(WriteTxn {
+    pub(crate) fn begin(env: Arc<Env>) -> Result<RunningTxn> {
+        match RunningTxn::try_begin(&env) {
+            Ok((writer, basis)) => Ok(RunningTxn {
                 folios: FolioWatch::begin(writer.committed),
                 window_id: env.mapping.window_id(),
                 env,
@@ -185,6 +195,7 @@ impl WriteTxn {
                 next_tree: basis.latest.next_tree,
                 basis,
                 tables: TableSet::default(),
+                absent: BTreeMap::new(),
                 catalog_changed: false,
                 broken: None,
                 durability: Durability::default(),
@@ -237,12 +248,26 @@ impl WriteTxn {
     pub(crate) fn check_usable(&self) -> Result<()> {
         // A child after `fork` would store to pages of its parent (P22).
         self.env.check_process()?;
-        match &self.broken {
-            None => Ok(()),
-            Some(cause) => Err(Error::usage(format!(
-                "the transaction cannot go on after an earlier error ({cause}); abort it and begin another"
-            ))),
-        }
+        self.broken.as_deref().map_or(Ok(()), cannot_go_on)
+    }
+
+    /// Like [`RunningTxn::check_usable`]. Also returns an error if something was begun with the
+    /// table and not finished.
+    pub(crate) fn check_table(&self, at: usize) -> Result<()> {
+        self.check_usable()?;
+        self.tables[at].unfinished.map_or(Ok(()), cannot_go_on)
+    }
+
+    /// Like [`RunningTxn::check_table`], for all tables.
+    pub(crate) fn check_finished(&self) -> Result<()> {
+        self.check_usable()?;
+        self.tables.iter().find_map(|table| table.unfinished).map_or(Ok(()), cannot_go_on)
+    }
+
+    /// Breaks the transaction, unless it is broken.
+    #[cold]
+    pub(crate) fn break_off(&mut self, cause: &str) {
+        self.broken.get_or_insert_with(|| cause.to_string());
     }
 
     /// Returns `result`. If it is an error that may have left a tree half-changed, marks the
@@ -298,6 +323,15 @@ impl WriteTxn {
         self.note(None, ended)
     }
 
+    /// Writes the page in the append buffer to the mapping, so that a handle can lend it.
+    #[cold]
+    pub(crate) fn empty_append_buffer(&mut self) -> Result<()> {
+        // A child after `fork` would write to a page of its parent (P22).
+        self.env.check_process()?;
+        let written = writer_of(&mut self.writer).pages.put_down();
+        self.note(None, written)
+    }
+
     /// Drops the page cache if another program has filled it with large folios, so that later
     /// stores dirty only their own pages. Dirty pages are flushed first, because the kernel does
     /// not drop them.
@@ -315,7 +349,7 @@ impl WriteTxn {
         Ok(())
     }
 
-    /// The last [`WriteTxn::watch_folios`] of the transaction.
+    /// The last [`RunningTxn::watch_folios`] of the transaction.
     pub(super) fn end_watching_folios(&mut self) -> Result<()> {
         match self.folios.since {
             Some(_) => self.watch_folios(),
@@ -373,13 +407,9 @@ impl WriteTxn {
         &self.tables[at].record.root
     }
 
-    pub(crate) fn table_name(&self, at: usize) -> &str {
-        self.tables[at].name()
-    }
-
     /// Stores an entry. Returns whether the key had one before; its value goes to `old`.
     pub(crate) fn put(&mut self, at: usize, key: &[u8], value: &[u8], old: Option<&mut Vec<u8>>) -> Result<bool> {
-        self.check_usable()?;
+        self.check_table(at)?;
         let ensured = self.ensure(value.len());
         self.note(None, ensured)?;
         self.end_filling()?;
@@ -396,7 +426,7 @@ impl WriteTxn {
 
     /// Removes an entry. Returns whether the key had one; its value goes to `old`.
     pub(crate) fn delete(&mut self, at: usize, key: &[u8], old: Option<&mut Vec<u8>>) -> Result<bool> {
-        self.check_usable()?;
+        self.check_table(at)?;
         let ensured = self.ensure(0);
         self.note(None, ensured)?;
         self.end_filling()?;
@@ -414,7 +444,7 @@ impl WriteTxn {
 
     /// Stores an entry whose key is greater than every other of the table.
     pub(crate) fn append(&mut self, at: usize, key: &[u8], value: &[u8]) -> Result<()> {
-        self.check_usable()?;
+        self.check_table(at)?;
         let ensured = self.ensure(value.len());
         self.note(None, ensured)?;
         let table = &mut self.tables[at];
@@ -429,7 +459,7 @@ impl WriteTxn {
     }
 }
 
-impl fmt::Debug for WriteTxn {
+impl fmt::Debug for RunningTxn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("WriteTxn");
         shown.field("path", &self.env.path).field("based_on", &self.basis.latest.txn.0);
@@ -437,7 +467,7 @@ impl fmt::Debug for WriteTxn {
     }
 }
 
-impl Drop for WriteTxn {
+impl Drop for RunningTxn {
     fn drop(&mut self) {
         self.finish(None);
     }

@@ -81,7 +81,7 @@ impl Filled {
 
     /// The same, with a bound for the keys.
     fn commit_among(&mut self, keys: u64, seed: u64, entries: u64) -> Result<(), Error> {
-        let mut txn = self.db().begin_write()?;
+        let txn = self.db().begin_write()?;
         let mut model = self.model.clone();
         let mut rng = Rng::new(seed);
         for _ in 0..entries {
@@ -97,12 +97,12 @@ impl Filled {
     /// Leaves about 500 free pages in the file, which were filled with a byte.
     fn free_pages(&mut self, byte: u8) {
         let value = vec![byte; 400_000];
-        let mut txn = self.db().begin_write().expect("begins");
+        let txn = self.db().begin_write().expect("begins");
         for key in 9000..9005 {
             txn.table(DATA).expect("table").insert(key, &value).expect("insert");
         }
         txn.commit().expect("commit");
-        let mut txn = self.db().begin_write().expect("begins");
+        let txn = self.db().begin_write().expect("begins");
         for key in 9000..9005 {
             txn.table(DATA).expect("table").remove(key).expect("remove");
         }
@@ -114,7 +114,7 @@ impl Filled {
 
     /// Stores new entries until the disk is full, and aborts there.
     fn store_until_full(&self, seed: u64) {
-        let mut txn = self.db().begin_write().expect("begins");
+        let txn = self.db().begin_write().expect("begins");
         let full = (0..).find_map(|at| {
             assert!(at < 20_000, "the disk is never full");
             let value = value_of(seed ^ at);
@@ -215,7 +215,7 @@ fn commit_on_full(disk: &Path) {
     for round in 0..60u64 {
         filled.ballast.leave(round % 20 * 4096);
         // Leaves pages to reuse, so that mostly the free list changes.
-        let mut txn = filled.db().begin_write().expect("begins");
+        let txn = filled.db().begin_write().expect("begins");
         let stored = (0..12 + round % 3).try_for_each(|at| {
             let key = (round * 37 + at * 11) % 400;
             let value = value_of(round << 8 | at);
@@ -259,7 +259,7 @@ fn large_value_on_full(disk: &Path) {
     filled.commit(1, 100).expect("room");
     for round in 0..8u64 {
         filled.ballast.leave(round << 18);
-        let mut txn = filled.db().begin_write().expect("begins");
+        let txn = filled.db().begin_write().expect("begins");
         txn.table(DATA).expect("table").remove(round).expect("remove");
         let value = bytes(round, 8 << 20);
         let error = txn.table(DATA).expect("table").insert(5000, &value).expect_err("a full disk");

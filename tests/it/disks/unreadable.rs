@@ -128,7 +128,7 @@ impl Round {
 
     /// Changes that are aborted: the free pages that they use may be unreadable too.
     fn write(&mut self, db: &Db, seed: u64) {
-        let mut txn = match db.begin_write() {
+        let txn = match db.begin_write() {
             Ok(txn) => txn,
             Err(error) => return self.refused("begin_write", &error),
         };

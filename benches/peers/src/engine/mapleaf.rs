@@ -60,7 +60,7 @@ impl Single for Mapleaf {
     }
 
     fn modify(&self, key: &[u8], mut see: impl FnMut(Option<&[u8]>), value: &[u8]) -> Res<()> {
-        let mut txn = self.db.begin_write()?;
+        let txn = self.db.begin_write()?;
         {
             let mut table = txn.table(MAIN)?;
             see(table.get(key)?);
@@ -80,7 +80,7 @@ impl Single for Mapleaf {
 
 impl Store for Mapleaf {
     fn put_all(&mut self, pairs: &mut Pairs<'_>, order: Order) -> Res<()> {
-        let mut txn = self.db.begin_write()?;
+        let txn = self.db.begin_write()?;
         {
             let mut table = txn.table(MAIN)?;
             match order {
@@ -114,7 +114,7 @@ impl Store for Mapleaf {
     }
 
     fn remove_all(&mut self, keys: &mut Pairs<'_>) -> Res<()> {
-        let mut txn = self.db.begin_write()?;
+        let txn = self.db.begin_write()?;
         {
             let mut table = txn.table(MAIN)?;
             while let Some((key, _)) = keys.next() {
@@ -200,7 +200,7 @@ impl Store for Mapleaf {
     fn put_each_seen(&self, pairs: &mut Pairs<'_>, see: &mut dyn FnMut(Step) -> Res<()>) -> Res<()> {
         while let Some((key, value)) = pairs.next() {
             see(Step::Call)?;
-            let mut txn = self.db.begin_write()?;
+            let txn = self.db.begin_write()?;
             see(Step::Begun)?;
             txn.set_durability(self.durability);
             txn.table(MAIN)?.put(key, value)?;
@@ -219,7 +219,7 @@ impl Store for Mapleaf {
         let value = [7; SCATTERED_BYTES];
         let mut next = 0;
         while next < 2 * extents {
-            let mut txn = self.db.begin_write()?;
+            let txn = self.db.begin_write()?;
             {
                 let mut table = txn.table(SCATTERED)?;
                 let end = (next + SCATTERED_AT_ONCE).min(2 * extents);
@@ -230,7 +230,7 @@ impl Store for Mapleaf {
             }
             txn.commit()?;
         }
-        let mut txn = self.db.begin_write()?;
+        let txn = self.db.begin_write()?;
         {
             let mut table = txn.table(SCATTERED)?;
             for number in (0..2 * extents).step_by(2) {
@@ -240,7 +240,7 @@ impl Store for Mapleaf {
         txn.commit()?;
         // What a transaction freed may be used again when later states are durable.
         for _ in 0..4 {
-            let mut txn = self.db.begin_write()?;
+            let txn = self.db.begin_write()?;
             txn.table(SCATTERED)?.put(1, &value)?;
             txn.commit()?;
             self.db.checkpoint()?;

@@ -126,8 +126,8 @@ impl TxnPages {
     }
 
     fn change_read_map(&mut self) {
-        if self.read_map.window_id() != self.mapping.window_id() {
-            self.read_map = self.mapping.read_map();
+        if self.read_map.window_id() != self.write_map.window_id() {
+            self.read_map = self.write_map.read_map();
         }
     }
 
