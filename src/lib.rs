@@ -120,8 +120,8 @@ pub use crate::txn::read::snapshot::ReadTxn;
 pub use crate::txn::write::commit::{Durability, PendingCommit};
 pub use crate::txn::write::shared::WriteTxn;
 pub use db::{
-    inspect, CheckReport, CompactReport, Db, Finding, Options, ReaderInfo, RecoverReport, SalvageReport, SalvagedTable,
-    Stats, TableLoss,
+    inspect, CheckReport, CompactReport, Db, Finding, MemberInfo, Options, PageCache, Pin, PinnedBy, Presence,
+    ReaderInfo, RecoverReport, SalvageReport, SalvagedTable, Space, Stats, TableLoss, TreeSpace,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use ids::PageId;

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
+use crate::db::pins::PinCount;
 use crate::error::Result;
+use crate::ids::TxnId;
 use crate::sys::clock;
 use crate::txn::free::free_extents::{self, FreeRecord};
 use crate::txn::read::readers::ReaderNotes;
@@ -41,14 +43,16 @@ pub(crate) fn of(txn: &ReadTxn) -> Result<Vec<ReaderInfo>> {
         readers.push(info(&found, now));
     }
     let page_size = env.page_size as u64;
+    let mut count = PinCount::new(readers.iter().map(|reader| TxnId(reader.txn)).collect());
     let walked = free_extents::walk(txn.pages(), txn.state(), &mut |record| {
         if let FreeRecord::Pending(item) = record {
-            let reach = |reader: &&mut ReaderInfo| item.born.0 <= reader.txn && reader.txn < item.freed.0;
-            readers.iter_mut().filter(reach).for_each(|reader| reader.pinned_bytes += item.pages * page_size);
+            count.add(&item);
         }
         Ok(())
     });
     txn.check_fault(walked)?;
+    let pinned = count.finish();
+    readers.iter_mut().for_each(|reader| reader.pinned_bytes = pinned.of(TxnId(reader.txn)).0 * page_size);
     readers.sort_by_key(|reader| (reader.txn, reader.process));
     Ok(readers)
 }
@@ -59,7 +63,8 @@ const OWN_LABEL: u64 = u64::from_le_bytes(*b"readers\0");
 /// The label of the transaction that lists the others.
 pub(crate) const LISTING: &str = "readers";
 
-fn info(found: &ReaderNotes, now: u64) -> ReaderInfo {
+/// A read transaction as its slot describes it.
+pub(crate) fn info(found: &ReaderNotes, now: u64) -> ReaderInfo {
     let words = &found.notes[NOTE_LABEL..NOTE_LABEL + LABEL_BYTES_MAX / 8];
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).take_while(|&byte| byte != 0).collect();
     ReaderInfo {

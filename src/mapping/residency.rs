@@ -6,9 +6,25 @@
 //! has no effect.
 #![allow(unsafe_code, reason = "addresses of mappings")]
 
-use super::ReadMap;
+use std::io;
+
+use super::{Mapping, ReadMap};
 use crate::error::best_effort;
-use crate::sys::{call, page_cache};
+use crate::sys::{call, direct_io, page_cache};
+
+impl Mapping {
+    /// Bytes of the file that are in memory, and those of them that are dirty, if the kernel tells.
+    pub(crate) fn cached_and_dirty(&self) -> io::Result<(u64, Option<u64>)> {
+        let (file, page) = (self.file(), call::page_bytes());
+        let to_the_end = 0;
+        let dirty = page_cache::dirty_pages(file, 0, to_the_end).ok();
+        let cached = match dirty {
+            Some(_) => page_cache::cached_pages(file, 0, to_the_end)?,
+            None => direct_io::cached_pages(file)?,
+        };
+        Ok((cached * page, dirty.map(|dirty| dirty * page)))
+    }
+}
 
 impl ReadMap {
     /// Whether a range of the file can be read without waiting for the disk. The kernel answers yes

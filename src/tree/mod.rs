@@ -43,8 +43,9 @@ pub(crate) use lookup::nonblocking::get_nonblocking;
 pub(crate) use scan::cursor::Cursor;
 pub(crate) use scan::range::Range;
 pub(crate) use value::{check_sizes, free_extent, store};
-pub(crate) use verify::check::check;
+pub(crate) use verify::check::{check, TreeStats};
 pub(crate) use verify::finding::{text_of, Finding};
+pub(crate) use verify::measure::measure;
 pub(crate) use verify::newer::NewerPages;
 pub(crate) use verify::walk::{read_value, walk, Values, Visitor};
 

@@ -51,6 +51,7 @@ mod sandbox;
 mod space;
 mod space_reuse;
 mod stacks;
+mod stats;
 mod support;
 mod types;
 mod wakers;

@@ -207,6 +207,9 @@ fn check_clean(pages: &VecPages, root: &TreeRoot) -> TreeStats {
     let branches = reached.iter().filter_map(|id| header(id).ok()).filter(|header| header.kind == PageKind::Branch);
     assert!(branches.into_iter().all(|header| header.count > 1), "every branch has two children");
     assert_eq!(reached.len() as u64, stats.leaf_pages + stats.branch_pages + stats.overflow_pages);
+    let mut measured = HashSet::new();
+    let mut visit = |id: PageId, pages: u64| (0..pages).all(|at| measured.insert(PageId(id.0 + at)));
+    assert_eq!((measure(pages, root, &mut visit).unwrap(), measured), (stats, reached), "measured like checked");
     stats
 }
 

@@ -48,6 +48,24 @@ pub(crate) struct TreeStats {
     pub(crate) overflow_bytes: u64,
 }
 
+impl TreeStats {
+    pub(super) fn add_branch(&mut self, branch: &Branch<'_>) {
+        self.branch_pages += 1;
+        self.branch_bytes += branch.used_bytes() as u64;
+    }
+
+    pub(super) fn add_leaf(&mut self, leaf: &Leaf<'_>) {
+        self.leaf_pages += 1;
+        self.leaf_bytes += leaf.used_bytes() as u64;
+        self.entries += leaf.count() as u64;
+    }
+
+    pub(super) fn add_extent(&mut self, pages: u64, bytes: u64) {
+        self.overflow_pages += pages;
+        self.overflow_bytes += bytes;
+    }
+}
+
 /// Checks a sealed tree. Before it reads a page or extent, inside the file or not, it calls
 /// `visit`, which returns whether the check reaches this page or extent for the first time.
 pub(crate) fn check<P: PageRead>(
@@ -149,8 +167,7 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
 
     fn branch(&mut self, page: &'a [u8], id: PageId, bounds: Bounds) -> Option<Checked<'a>> {
         let branch = self.accept(id, &bounds, Branch::parse(page, id))?;
-        self.stats.branch_pages += 1;
-        self.stats.branch_bytes += branch.used_bytes() as u64;
+        self.stats.add_branch(&branch);
         let separators = branch.verify().and_then(|()| outer_separators(&branch));
         let separators = self.accept(id, &bounds, separators);
         let mut sound = separators.is_some();
@@ -165,9 +182,7 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
 
     fn leaf(&mut self, page: &'a [u8], id: PageId, bounds: &Bounds) {
         let Some(leaf) = self.accept(id, bounds, Leaf::parse(page, id)) else { return };
-        self.stats.leaf_pages += 1;
-        self.stats.leaf_bytes += leaf.used_bytes() as u64;
-        self.stats.entries += leaf.count() as u64;
+        self.stats.add_leaf(&leaf);
         if leaf.count() == 0 {
             self.find(id, bounds, "leaf without entries");
         }
@@ -199,8 +214,7 @@ impl<'a, P: PageRead> CheckWalk<'a, '_, P> {
         let first = (self.visit)(id, pages);
         self.accept(id, bounds, expect_first_time(first, id, "overflow extent"))?;
         let extent = self.accept(id, bounds, self.pages.extent(pointer.ptr, pages))?;
-        self.stats.overflow_pages += pages;
-        self.stats.overflow_bytes += pointer.len;
+        self.stats.add_extent(pages, pointer.len);
         if !checksum::matches(extent, pointer.ptr.crc) {
             self.find(id, bounds, "checksum of the overflow extent does not match its pointer");
         }

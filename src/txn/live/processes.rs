@@ -165,6 +165,11 @@ impl Live {
         })
     }
 
+    /// The random number of the session; 0 in private memory.
+    pub(crate) fn session(&self) -> u64 {
+        self.memory[SESSION].load(Ordering::Relaxed)
+    }
+
     /// Notes that a process waits for the writer lock, or does not wait any more.
     pub(crate) fn note_waiting(&self, index: usize, waits: bool) {
         if let Some(slot) = self.slot(index) {

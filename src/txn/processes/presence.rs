@@ -119,6 +119,11 @@ impl FileLock {
         }
     }
 
+    /// Whether the process is a plain reader.
+    pub(crate) fn is_plain_reader(&self) -> bool {
+        matches!(self.kind, Kind::PlainReader)
+    }
+
     /// Takes the gate, to leave.
     pub(crate) fn gate(&self) -> io::Result<Gate> {
         Gate::enter(&self.descriptor)

@@ -141,7 +141,7 @@ impl Readers {
         found
     }
 
-    /// All live read transactions, of all processes.
+    /// All live read transactions, of all processes. Clones count once.
     pub(crate) fn list(&self) -> Vec<ReaderNotes> {
         let mut found = Vec::new();
         // Transactions of processes that were killed are not live.
@@ -154,11 +154,6 @@ impl Readers {
             }
         });
         found
-    }
-
-    /// Number of live read transactions (clones count once).
-    pub(crate) fn count(&self) -> u64 {
-        self.snapshots().len() as u64
     }
 
     /// Whether idle slots may still pin old windows. A reader unpins an old window when it ends,
@@ -222,7 +217,7 @@ mod tests {
     fn a_slot_shows_its_txn_until_it_is_freed() {
         let readers = readers();
         let taken = take(&readers, 7).expect("a slot");
-        assert_eq!((readers.snapshots(), readers.count()), (vec![TxnId(7)], 1));
+        assert_eq!((readers.snapshots(), readers.list().len()), (vec![TxnId(7)], 1));
         drop(taken);
         assert!(readers.snapshots().is_empty());
     }
@@ -268,7 +263,7 @@ mod tests {
             let mut taken: Vec<_> = (0..count).map(|_| take(&readers, 1).expect("a slot")).collect();
             // Each reader takes a new slot, and then frees its old one.
             taken.iter_mut().for_each(|slot| *slot = take(&readers, 2).expect("a slot"));
-            assert_eq!(readers.count(), count as u64);
+            assert_eq!(readers.list().len(), count);
             (hooks::steps() - before) as f64 / count as f64
         };
         let (few, many) = (steps_each(1000), steps_each(20_000));

@@ -1,0 +1,94 @@
+//! Counts the pages of a tree, and the bytes in use in them.
+//!
+//! Floor: tree. A depth-first walk over branches and leaves. Of an overflow extent it reads only
+//! the pointer. Before it reads the children of a branch above leaves, it requests those that are
+//! not in memory.
+//!
+//! Failure: the first damage ends the walk with `Error::Corrupt`. The walk ends because `visit`
+//! lets no page be entered twice.
+
+use crate::error::Result;
+use crate::ids::{PageId, PagePtr, TreeId};
+use crate::page::branch::Branch;
+use crate::page::header::Header;
+use crate::page::leaf::{Leaf, LeafValue};
+use crate::pager::{Around, PageRead};
+
+use super::check::TreeStats;
+use super::finding::{expect_first_time, expect_level, expect_tree};
+use crate::tree::depth_first::{next_child, walk_depth_first, DepthFirst, Parent};
+use crate::tree::value::overflow_pages;
+use crate::tree::TreeRoot;
+
+/// Counts the parts of a sealed tree. For each page and extent it calls `visit`, which returns
+/// whether the walk comes to it for the first time.
+pub(crate) fn measure<P: PageRead>(
+    pages: &P,
+    root: &TreeRoot,
+    visit: &mut dyn FnMut(PageId, u64) -> bool,
+) -> Result<TreeStats> {
+    let stats = TreeStats { depth: root.height, ..TreeStats::default() };
+    let mut walk = MeasureWalk { pages, tree: root.tree, visit, stats, wanted: Vec::new() };
+    walk_depth_first(&mut walk, root)?;
+    Ok(walk.stats)
+}
+
+struct MeasureWalk<'a, 'c, P> {
+    pages: &'a P,
+    tree: TreeId,
+    visit: &'c mut dyn FnMut(PageId, u64) -> bool,
+    stats: TreeStats,
+    /// Reused for the leaves of a branch.
+    wanted: Vec<PageId>,
+}
+
+impl<'a, P: PageRead> DepthFirst<Branch<'a>> for MeasureWalk<'a, '_, P> {
+    fn enter(&mut self, ptr: PagePtr, level: usize, _: Option<&Parent<Branch<'a>>>) -> Result<Option<Branch<'a>>> {
+        expect_first_time((self.visit)(ptr.id, 1), ptr.id, "page")?;
+        let page = self.pages.page(ptr)?;
+        let header = Header::read(page, ptr.id)?;
+        expect_level(&header, level)?;
+        expect_tree(&header, self.tree)?;
+        if level == 0 {
+            return self.leaf(&Leaf::parse(page, ptr.id)?).map(|()| None);
+        }
+        let branch = Branch::parse(page, ptr.id)?;
+        self.stats.add_branch(&branch);
+        if level == 1 {
+            self.request_children(&branch)?;
+        }
+        Ok(Some(branch))
+    }
+
+    fn next_child(&mut self, parent: &mut Parent<Branch<'a>>) -> Result<Option<PagePtr>> {
+        Ok(next_child(&parent.branch, &mut parent.next)?)
+    }
+}
+
+impl<P: PageRead> MeasureWalk<'_, '_, P> {
+    fn leaf(&mut self, leaf: &Leaf<'_>) -> Result<()> {
+        self.stats.add_leaf(leaf);
+        for index in 0..leaf.count() {
+            let (_, LeafValue::Overflow(pointer)) = leaf.entry(index)? else { continue };
+            let pages = overflow_pages(self.pages.page_size(), &pointer)?;
+            expect_first_time((self.visit)(pointer.ptr.id, pages), pointer.ptr.id, "overflow extent")?;
+            self.stats.add_extent(pages, pointer.len);
+        }
+        Ok(())
+    }
+
+    fn request_children(&mut self, branch: &Branch<'_>) -> Result<()> {
+        if !self.pages.reads_ahead() {
+            return Ok(());
+        }
+        self.wanted.clear();
+        for index in 0..branch.count() {
+            self.wanted.push(branch.child(index)?.id);
+        }
+        self.wanted.retain(|&id| !self.pages.is_known(id));
+        if !self.wanted.is_empty() {
+            self.pages.request(&mut self.wanted, Around::None);
+        }
+        Ok(())
+    }
+}
