@@ -32,8 +32,14 @@ enum Verb {
     Put(cmd::put::Args),
     /// Print the value of a key
     Get(cmd::get::Args),
-    /// Delete a key
+    /// Delete a key, or all keys of a range
     Del(cmd::del::Args),
+    /// Add to a number
+    Incr(cmd::incr::Args),
+    /// Store a value if the present one is as expected
+    Cas(cmd::cas::Args),
+    /// Apply a batch of checks and changes, whole or not at all
+    Txn(cmd::txn::Args),
     /// Print entries in key order
     Scan(cmd::scan::Args),
     /// Load rows from a file or standard input
@@ -50,7 +56,7 @@ enum Verb {
     Recover(cmd::recover::Args),
     /// Copy every readable entry of a damaged file to a new file
     Salvage(cmd::salvage::Args),
-    /// List the tables with their types, or create a table
+    /// List the tables with their types; create, drop, rename or clear one
     Tables(cmd::tables::Args),
     /// List the live read transactions of all processes
     Readers(cmd::readers::Args),
@@ -71,6 +77,9 @@ impl Cli {
             Verb::Put(args) => args.run(),
             Verb::Get(args) => args.run(),
             Verb::Del(args) => args.run(),
+            Verb::Incr(args) => args.run(),
+            Verb::Cas(args) => args.run(),
+            Verb::Txn(args) => args.run(),
             Verb::Scan(args) => args.run(),
             Verb::Load(args) => args.run(),
             Verb::Dump(args) => args.run(),
@@ -103,9 +112,9 @@ mod tests {
 
     #[test]
     fn options_of_several_verbs_have_one_description_unless_they_differ() {
-        // `load -t` may rename a table, `tables --json` prints an array. The others share only a
-        // name.
-        const DIFFERENT: [&str; 5] = ["batch", "json", "raw", "seed", "table"];
+        // `load -t` may rename a table, `tables --json` prints an array, `incr --hex` is about the
+        // key only. The others share only a name.
+        const DIFFERENT: [&str; 8] = ["base64", "batch", "hex", "json", "raw", "seed", "skip", "table"];
         let mut descriptions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for verb in Cli::command().get_subcommands() {
             for option in verb.get_arguments().filter(|argument| !argument.is_positional()) {

@@ -33,7 +33,7 @@ pub(crate) enum Exit {
 /// Every exit code with its meaning, in the order of `--help`.
 const TABLE: [(Exit, &str); 11] = [
     (Exit::Done, "done (also if the reader of a pipe closed it)"),
-    (Exit::No, "the answer is no: the key is absent, or check found damage"),
+    (Exit::No, "the answer is no: the key is absent, a check of txn or cas failed, or check found damage"),
     (Exit::Usage, "wrong arguments, or a key or value over its limit"),
     (
         Exit::File,
@@ -42,7 +42,7 @@ const TABLE: [(Exit, &str); 11] = [
     ),
     (Exit::Loss, "recover or salvage succeeded, and reported a loss"),
     (Exit::Held, "another process holds the database"),
-    (Exit::Input, "malformed line in the input of load"),
+    (Exit::Input, "malformed line in the input of load or txn"),
     (Exit::NotFound, "no such file, for verbs that only read, and for input files"),
     (Exit::Io, "the kernel reported an error, or the disk is full"),
     (Exit::Permission, "permission denied"),

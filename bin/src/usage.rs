@@ -76,7 +76,7 @@ fn text(error: &Error, verb: Option<&str>) -> String {
             let arguments: Vec<String> = std::env::args().skip(2).collect();
             let name = verb.unwrap_or_default();
             format!(
-                "'{}' is not valid; the forms are '{command} FILE' and '{command} create FILE NAME'; see 'kvctl help {name}'",
+                "'{}' is not valid; the forms are '{command} FILE' and '{command} create|drop|rename|clear FILE NAME'; see 'kvctl help {name}'",
                 arguments.join(" ")
             )
         }
@@ -110,7 +110,9 @@ fn unknown(error: &Error, argument: &str, command: &str, verb: Option<&str>) -> 
     let help = verb.map_or("kvctl --help".to_string(), |verb| format!("kvctl help {verb}"));
     let text = format!("'{argument}' is not an option of '{command}'; {}'{help}' lists them", did_you_mean(&similar));
     match verb {
-        Some("put" | "get" | "del") => format!("{text}; a key or value that starts with '-' goes after '--'"),
+        Some("put" | "get" | "del" | "incr" | "cas") => {
+            format!("{text}; a key or value that starts with '-' goes after '--'")
+        }
         _ => text,
     }
 }

@@ -8,18 +8,27 @@
 //! Key           KEY
 //! TableName     -t NAME
 //! Encoding      --hex and --base64, from `format::bytes`, which decodes and writes such text
+//! KeyRange      --prefix, --from and --to
+//! GivenValue    VALUE: an argument, standard input, or the content of a file
+//! MaxLine       --max-line
 //! RowFormat     --format
 //! KeepFile      --keep
 //! Answer        --json
+//! Accepted      --yes
 //! ```
 //!
 //! The parsers of numbers as arguments are in `numbers`.
 
-use std::ffi::OsString;
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use crate::exit::Failure;
 pub(crate) use crate::format::bytes::Encoding;
+use crate::format::columns::{Column, Field};
 use crate::format::input::Format;
+use crate::format::span::Span;
+use crate::numbers;
 
 /// FILE of a verb that needs a database.
 #[derive(clap::Args, Debug)]
@@ -53,6 +62,78 @@ pub(crate) struct Key {
     pub(crate) text: OsString,
 }
 
+/// `--prefix`, `--from` and `--to`: the range of keys that a verb works on.
+#[derive(clap::Args, Debug)]
+pub(crate) struct KeyRange {
+    /// Only keys that start with P
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    prefix: Option<OsString>,
+    /// Only keys from A on
+    #[arg(long, value_name = "A", allow_negative_numbers = true)]
+    from: Option<OsString>,
+    /// Only keys before B
+    #[arg(long, value_name = "B", allow_negative_numbers = true)]
+    to: Option<OsString>,
+}
+
+impl KeyRange {
+    /// The stored keys that satisfy all bounds that are given.
+    pub(crate) fn span(&self, column: &Column, encoding: Encoding) -> Result<Span, Failure> {
+        let bound = |argument: &Option<OsString>| {
+            argument.as_deref().map(|argument| column.to_compare(encoding, argument)).transpose()
+        };
+        let prefix = self.prefix.as_deref().map(|argument| column.prefix(encoding, argument)).transpose()?;
+        Ok(Span::new(prefix, bound(&self.from)?, bound(&self.to)?))
+    }
+}
+
+/// VALUE, read from the argument, from standard input or from a file.
+#[derive(Debug)]
+pub(crate) struct GivenValue {
+    bytes: Vec<u8>,
+    is_stored: bool,
+    is_stream: bool,
+}
+
+impl GivenValue {
+    /// Reads a value. With `raw`, its bytes are stored unchanged.
+    pub(crate) fn read(argument: &OsStr, encoding: Encoding, raw: bool) -> Result<GivenValue, Failure> {
+        let decoding = if raw { Encoding::default() } else { encoding };
+        Ok(GivenValue {
+            bytes: decoding.decode_value(argument)?,
+            is_stored: raw || encoding.is_digits(),
+            is_stream: matches!(argument.as_encoded_bytes(), b"-" | [b'@', ..]),
+        })
+    }
+
+    /// The bytes to store in a column.
+    pub(crate) fn stored(&self, column: &Column) -> Result<Cow<'_, [u8]>, Failure> {
+        column.stored(match self.is_stored {
+            true => Field::Stored(&self.bytes),
+            false => Field::Text(self.without_line_feed(column)),
+        })
+    }
+
+    /// Removes the line feed at the end of a file or of standard input, if no text of the type can
+    /// end in one.
+    fn without_line_feed(&self, column: &Column) -> &[u8] {
+        match self.bytes.strip_suffix(b"\n") {
+            Some(line) if self.is_stream && column.item_type().is_one_line() => {
+                line.strip_suffix(b"\r").unwrap_or(line)
+            }
+            _ => &self.bytes,
+        }
+    }
+}
+
+/// `--max-line`: the length of a line of the input.
+#[derive(clap::Args, Debug)]
+pub(crate) struct MaxLine {
+    /// Maximum length of a line; K, M and G are powers of 1024
+    #[arg(long = "max-line", value_name = "BYTES", default_value = "256M", value_parser = numbers::size::<1>)]
+    pub(crate) bytes: u64,
+}
+
 /// `-t NAME`: the table of a verb.
 #[derive(clap::Args, Debug)]
 pub(crate) struct TableName {
@@ -83,4 +164,12 @@ pub(crate) struct Answer {
     /// Print one JSON object
     #[arg(long = "json")]
     pub(crate) json: bool,
+}
+
+/// `--yes`: whether a verb discards data without asking.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Accepted {
+    /// Accept the loss without asking
+    #[arg(long = "yes")]
+    pub(crate) yes: bool,
 }

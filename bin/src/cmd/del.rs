@@ -1,19 +1,25 @@
-//! `del`: deletes one key, in one transaction.
+//! `del`: deletes one key, or all keys of a range, in one transaction.
+
+use std::ffi::OsString;
 
 use mapleaf::Db;
 
-use crate::cmd::args::{Encoding, ExistingFile, Key, TableName};
+use crate::cmd::args::{Encoding, ExistingFile, KeyRange, TableName};
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::columns::Columns;
+use crate::numbers;
 use crate::terminal::output;
 
 const EXAMPLES: &str = "\
 Examples:
   kvctl del app.mapleaf ada
   kvctl del app.mapleaf --hex 00ff -t blobs
+  kvctl del app.mapleaf --prefix session: --to session:2026
 
-Exits with 1 if the key is absent; then it changes nothing and creates no file.
+Deletes the KEY, or all keys that satisfy --prefix, --from and --to, which are text of keys as in scan; of a range, it
+prints the number of deleted entries to standard error. Exits with 1 if there is no such key; then it changes nothing and
+creates no file. 'kvctl tables clear' deletes all entries of a table.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -21,8 +27,12 @@ Exits with 1 if the key is absent; then it changes nothing and creates no file.
 pub(crate) struct Args {
     #[command(flatten)]
     file: ExistingFile,
+    /// Key, as text of its type
+    #[arg(allow_negative_numbers = true, required_unless_present_any = ["prefix", "from", "to"])]
+    #[arg(conflicts_with_all = ["prefix", "from", "to"])]
+    key: Option<OsString>,
     #[command(flatten)]
-    key: Key,
+    range: KeyRange,
     #[command(flatten)]
     table: TableName,
     #[command(flatten)]
@@ -36,21 +46,41 @@ impl Args {
             output::error(&format!("{path}: no such key, because there is no such file; check the path"));
             return Ok(Exit::No);
         };
-        if self.delete(&db).map_err(|failure| failure.of_file(&self.file.path))? {
-            return Ok(Exit::Done);
+        let deleted = self.delete(&db).map_err(|failure| failure.of_file(&self.file.path))?;
+        if deleted == 0 {
+            output::error(&format!("{}: no such key in table '{}'", self.file.path.display(), self.table.name));
+            return Ok(Exit::No);
         }
-        output::error(&format!("{}: no such key in table '{}'", self.file.path.display(), self.table.name));
-        Ok(Exit::No)
+        if self.key.is_none() {
+            output::message(&format!("deleted {}", numbers::count(deleted, "entry")));
+        }
+        Ok(Exit::Done)
     }
 
-    fn delete(&self, db: &Db) -> Result<bool, Failure> {
+    /// Returns the number of deleted entries.
+    fn delete(&self, db: &Db) -> Result<u64, Failure> {
         let mut txn = db.begin_write()?;
-        let key = Columns::of_write(&mut txn, &self.table.name)?.key.to_compare(self.encoding, &self.key.text)?;
-        let was_there = txn.bytes_table(&self.table.name)?.delete(key.as_slice())?;
+        let column = Columns::of_write(&mut txn, &self.table.name)?.key;
+        let deleted = match &self.key {
+            Some(key) => {
+                let key = column.to_compare(self.encoding, key)?;
+                u64::from(txn.bytes_table(&self.table.name)?.delete(key.as_slice())?)
+            }
+            None => {
+                let span = self.range.span(&column, self.encoding)?;
+                if span.is_all() {
+                    return Err(Failure::usage("this range has all keys; 'kvctl tables clear' deletes all entries"));
+                }
+                match span.is_empty() {
+                    true => 0,
+                    false => txn.bytes_table(&self.table.name)?.remove_range(span.bounds())?,
+                }
+            }
+        };
         // Without a commit, a missing table is not created.
-        if was_there {
+        if deleted > 0 {
             txn.commit()?;
         }
-        Ok(was_there)
+        Ok(deleted)
     }
 }

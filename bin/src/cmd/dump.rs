@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use mapleaf::{Db, ReadTxn, TableInfo};
 
-use crate::cmd::args::{ExistingFile, RowFormat, TableName};
+use crate::cmd::args::{Encoding, ExistingFile, KeyRange, RowFormat, TableName};
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::format::columns::{Columns, RowText};
+use crate::format::columns::{Column, Columns, RowText};
 use crate::format::input::Format;
 use crate::format::jsonl;
+use crate::format::span::Span;
 use crate::format::tsv;
 use crate::terminal::interrupt;
 use crate::terminal::output::{self, Output};
@@ -20,6 +21,7 @@ Examples:
   kvctl dump names.mapleaf > names.tsv
   kvctl dump names.mapleaf -o names.jsonl
   kvctl dump app.mapleaf --all -o app.jsonl
+  kvctl dump app.mapleaf -t log --from 2026-11-01 --to 2026-12-01 -o november.tsv
 
 Writes TSV to standard output, unless --format or the extension of OUT (.tsv, .jsonl) selects a format. The first lines
 declare each table with its name and codecs; then come the rows, with keys and values as text of their types. In TSV of
@@ -27,10 +29,16 @@ several tables, the declaration ('# mapleaf-table') is repeated before the rows 
 each row names its table. Keys and values that have no text are written as bytes: after \\! in TSV, in \"key_b64\" and
 \"value_b64\" in JSON lines. 'kvctl load' creates the same tables, also empty ones. OUT appears only when it is complete,
 and never has more permissions than the database. If the table does not exist, dump exits with 1 and writes no OUT.
+--prefix, --from and --to choose a part of one table, as in scan.
 ";
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
+#[command(mut_arg("prefix", |arg| arg.conflicts_with("all")))]
+#[command(mut_arg("from", |arg| arg.conflicts_with("all")))]
+#[command(mut_arg("to", |arg| arg.conflicts_with("all")))]
+#[command(mut_arg("hex", |arg| arg.help("--prefix, --from and --to are hexadecimal")))]
+#[command(mut_arg("base64", |arg| arg.help("--prefix, --from and --to are base64")))]
 pub(crate) struct Args {
     #[command(flatten)]
     file: ExistingFile,
@@ -39,6 +47,10 @@ pub(crate) struct Args {
     /// Dump all tables
     #[arg(long, conflicts_with = "table")]
     all: bool,
+    #[command(flatten)]
+    keys: KeyRange,
+    #[command(flatten)]
+    encoding: Encoding,
     #[command(flatten)]
     rows: RowFormat,
     /// Write to this file instead of standard output
@@ -52,6 +64,10 @@ impl Args {
         let db = open::read_only(&self.file.path)?;
         let txn = db.begin_read().map_err(|error| Failure::of_database(error, &self.file.path))?;
         let tables = self.tables(&txn)?;
+        if let [table] = &*tables {
+            // Wrong bounds are reported before OUT is made.
+            self.span(&Columns::new(&table.name, Some(table)).key)?;
+        }
         let mut output = self.open_output(&db)?;
         for table in &tables {
             write_declaration(table, format, &mut output)?;
@@ -64,6 +80,10 @@ impl Args {
         }
         output.finish()?;
         Ok(Exit::Done)
+    }
+
+    fn span(&self, column: &Column) -> Result<Span, Failure> {
+        self.keys.span(column, self.encoding).map_err(|failure| failure.of_file(&self.file.path))
     }
 
     /// The tables to dump. A missing table is an error, because an empty dump would look like a
@@ -113,10 +133,14 @@ impl Args {
         let failed = |error| Failure::of_database(error, &self.file.path);
         let table = txn.bytes_table(&info.name).map_err(failed)?;
         let columns = Columns::new(&info.name, Some(info));
+        let span = self.span(&columns.key)?;
+        if span.is_empty() {
+            return Ok(());
+        }
         let mut row_text = RowText::new(&columns);
         let named_table = self.all.then_some(&*info.name);
         let mut line = Vec::new();
-        for entry in table.range(..).map_err(failed)? {
+        for entry in table.range(span.bounds()).map_err(failed)? {
             let (key, value) = entry.map_err(failed)?;
             let (key, value) = row_text.both(key, value);
             line.clear();

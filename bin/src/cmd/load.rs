@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use mapleaf::WriteTxn;
 
-use crate::cmd::args::{CreatedFile, RowFormat};
+use crate::cmd::args::{CreatedFile, MaxLine, RowFormat};
 use crate::database::open;
 use crate::database::targets::Targets;
 use crate::exit::{Exit, Failure, Outcome};
@@ -70,9 +70,8 @@ pub(crate) struct Args {
     /// Skip the first N rows, because an earlier load has stored them
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = numbers::whole)]
     skip: u64,
-    /// Maximum length of a line; K, M and G are powers of 1024
-    #[arg(long, value_name = "BYTES", default_value = "256M", value_parser = numbers::size::<1>)]
-    max_line: u64,
+    #[command(flatten)]
+    max_line: MaxLine,
 }
 
 impl Args {
@@ -82,7 +81,7 @@ impl Args {
         let started = Instant::now();
         let progress = Progress::new(Unit::Bytes, source.bytes);
         let input = input::buffered(CountingReader(InterruptibleReader(source.input), progress.clone()));
-        let rows = Rows::new(source.format, input, self.max_line);
+        let rows = Rows::new(source.format, input, self.max_line.bytes);
         let targets = Targets::new(self.table.clone());
         let mut load = Load { args: &self, rows, input_name: source.name, targets, progress, committed: 0 };
         let result = load.run();

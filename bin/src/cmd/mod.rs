@@ -3,11 +3,13 @@
 
 pub(crate) mod args;
 pub(crate) mod bench;
+pub(crate) mod cas;
 pub(crate) mod check;
 pub(crate) mod compact;
 pub(crate) mod del;
 pub(crate) mod dump;
 pub(crate) mod get;
+pub(crate) mod incr;
 pub(crate) mod load;
 pub(crate) mod page;
 pub(crate) mod put;
@@ -18,3 +20,4 @@ pub(crate) mod scan;
 pub(crate) mod stat;
 pub(crate) mod tables;
 pub(crate) mod torture;
+pub(crate) mod txn;

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 
 use mapleaf::Db;
 
-use crate::cmd::args::{CreatedFile, Encoding, Key, TableName};
+use crate::cmd::args::{CreatedFile, Encoding, GivenValue, Key, TableName};
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::format::columns::{Column, Columns, Field};
+use crate::format::columns::Columns;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,34 +46,18 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Outcome {
         let key = self.encoding.decode(&self.key.text)?;
-        let encoding = if self.raw { Encoding::default() } else { self.encoding };
-        let value = encoding.decode_value(&self.value)?;
+        let value = GivenValue::read(&self.value, self.encoding, self.raw)?;
         let db = open::or_create(&self.file.path)?;
         self.put(&db, &key, &value).map_err(|failure| failure.of_file(&self.file.path))?;
         Ok(Exit::Done)
     }
 
-    fn put(&self, db: &Db, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+    fn put(&self, db: &Db, key: &[u8], value: &GivenValue) -> Result<(), Failure> {
         let mut txn = db.begin_write()?;
         let columns = Columns::of_write(&mut txn, &self.table.name)?;
-        let is_bytes = self.encoding.is_digits();
-        let key = columns.key.stored(if is_bytes { Field::Stored(key) } else { Field::Text(key) })?;
-        let value = match is_bytes || self.raw {
-            true => Field::Stored(value),
-            false => Field::Text(self.without_line_feed(value, &columns.value)),
-        };
-        let value = columns.value.stored(value)?;
+        let key = columns.key.given(self.encoding, key)?;
+        let value = value.stored(&columns.value)?;
         txn.bytes_table(&self.table.name)?.put(&key, &value)?;
         Ok(txn.commit()?)
-    }
-
-    /// Removes the line feed at the end of a file or of standard input, if no text of the type can
-    /// end in one.
-    fn without_line_feed<'v>(&self, value: &'v [u8], column: &Column) -> &'v [u8] {
-        let is_stream = matches!(self.value.as_encoded_bytes(), b"-" | [b'@', ..]);
-        match value.strip_suffix(b"\n") {
-            Some(line) if is_stream && column.item_type().is_one_line() => line.strip_suffix(b"\r").unwrap_or(line),
-            _ => value,
-        }
     }
 }

@@ -1,14 +1,13 @@
 //! `recover`: returns a file to its newest undamaged state, after it has listed the lost changes.
 
-use std::io::{self, BufRead, IsTerminal, Write};
-
 use mapleaf::{Db, RecoverReport};
 use serde_json::{json, Value};
 
-use crate::cmd::args::{Answer, ExistingFile};
+use crate::cmd::args::{Accepted, Answer, ExistingFile};
 use crate::database::findings;
-use crate::exit::{best_effort, Exit, Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::numbers::count;
+use crate::terminal::confirm;
 use crate::terminal::output::{self, Output};
 
 const EXAMPLES: &str = "\
@@ -29,9 +28,8 @@ with 0 if nothing is lost, with 4 if it returned to an older state, and with 3 i
 pub(crate) struct Args {
     #[command(flatten)]
     file: ExistingFile,
-    /// Accept the loss without asking
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    accepted: Accepted,
     #[command(flatten)]
     answer: Answer,
 }
@@ -40,7 +38,7 @@ impl Args {
     pub(crate) fn run(self) -> Outcome {
         let failed = |error| Failure::of_database(error, &self.file.path);
         let preview = Db::recover_preview(&self.file.path).map_err(failed)?;
-        if preview.is_loss() && !self.yes {
+        if preview.is_loss() && !self.accepted.yes {
             self.ask(&preview)?;
         }
         let report = match preview.is_nothing() {
@@ -66,18 +64,11 @@ impl Args {
             output::message(&line);
         }
         let unchanged = format!("{}: not changed", self.file.path.display());
-        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            return Err(Failure::usage(format!(
-                "{unchanged}; --yes accepts the loss and goes back to the older state"
-            )));
-        }
-        best_effort(io::stderr().write_all(b"Accept the loss and go back to the older state? [y/N] "));
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::reading("standard input", &error))?;
-        match answer.trim() {
-            "y" | "Y" | "yes" => Ok(()),
-            _ => Err(Failure::usage(format!("{unchanged}; the answer was not yes"))),
-        }
+        confirm::ask(
+            "Accept the loss and go back to the older state?",
+            &unchanged,
+            "accepts the loss and goes back to the older state",
+        )
     }
 
     /// The answer as text.

@@ -1,15 +1,18 @@
-//! `tables`: lists the tables of a database with their types; `tables create` creates one.
+//! `tables`: lists the tables of a database with their types; creates, drops, renames and clears
+//! tables.
 
 use std::path::Path;
 
 use mapleaf::{Db, TableInfo};
 use serde_json::{json, Value};
 
-use crate::cmd::args::{Answer, CreatedFile, ExistingFile};
+use crate::cmd::args::{Accepted, Answer, CreatedFile, ExistingFile};
 use crate::database::open;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::format::tsv;
 use crate::format::types::{self, Type};
+use crate::numbers::count;
+use crate::terminal::confirm;
 use crate::terminal::output::Output;
 
 const EXAMPLES: &str = "\
@@ -17,6 +20,7 @@ Examples:
   kvctl tables names.mapleaf
   kvctl tables names.mapleaf --json
   kvctl tables create app.mapleaf born --key str --value u64
+  kvctl tables rename app.mapleaf born birth-years
 
 Prints TSV: name, number of entries, height of the tree, codec of the keys, codec of the values. A table without types has
 empty codecs: its keys and values are any bytes, and programs open it as text or bytes.
@@ -30,6 +34,22 @@ Examples:
 TYPE is a built-in codec: str, bytes, u8 to u128, i8 to i128, f32, f64, bool, char, [u8;N], tuples such as (str,u64), and ()
 for values. Without --key, keys have no type; without --value, values have none. An existing table with the same types is
 left unchanged; one with other types is an error.
+";
+
+const DISCARD_EXAMPLES: &str = "\
+Examples:
+  kvctl tables drop app.mapleaf born
+  kvctl tables clear app.mapleaf born --yes
+
+Asks before it removes entries; without a terminal it needs --yes, or else exits with 2 and changes nothing. Exits with 1 if
+there is no such table. Another process may read the entries until its read transaction ends.
+";
+
+const RENAME_EXAMPLES: &str = "\
+Examples:
+  kvctl tables rename app.mapleaf born birth-years
+
+Exits with 1 if there is no such table, and with 2 if the new name is taken. Programs must use the new name.
 ";
 
 #[derive(clap::Args, Debug)]
@@ -48,6 +68,12 @@ pub(crate) struct Args {
 enum Action {
     /// Create a table with types
     Create(Create),
+    /// Remove a table with all its entries
+    Drop(Discard),
+    /// Give a table another name
+    Rename(Rename),
+    /// Remove all entries of a table, and keep its types
+    Clear(Discard),
 }
 
 #[derive(clap::Args, Debug)]
@@ -63,6 +89,28 @@ struct Create {
     /// Type of the values
     #[arg(long, value_name = "TYPE", value_parser = value_type)]
     value: Option<Type>,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = DISCARD_EXAMPLES)]
+struct Discard {
+    #[command(flatten)]
+    file: ExistingFile,
+    /// Name of the table
+    name: String,
+    #[command(flatten)]
+    accepted: Accepted,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = RENAME_EXAMPLES)]
+struct Rename {
+    #[command(flatten)]
+    file: ExistingFile,
+    /// Name of the table
+    name: String,
+    /// New name
+    to: String,
 }
 
 fn value_type(name: &str) -> Result<Type, String> {
@@ -85,6 +133,9 @@ impl Args {
     pub(crate) fn run(self) -> Outcome {
         match (self.action, self.file) {
             (Some(Action::Create(create)), _) => create.run(),
+            (Some(Action::Drop(discard)), _) => discard.run(true),
+            (Some(Action::Rename(rename)), _) => rename.run(),
+            (Some(Action::Clear(discard)), _) => discard.run(false),
             (None, Some(file)) => list(&file.path, self.answer.json),
             (None, None) => Err(Failure::usage("tables: FILE is missing")),
         }
@@ -121,6 +172,67 @@ impl Create {
             false => Ok(()),
         }
     }
+}
+
+impl Discard {
+    /// Drops the table, or removes its entries.
+    fn run(self, drops: bool) -> Outcome {
+        let (path, name) = (&self.file.path, &self.name);
+        let failed = |error| Failure::of_database(error, path);
+        let db = open_with_table(path, name)?;
+        let entries = count_of(&db, name, path)?;
+        if entries > 0 && !self.accepted.yes {
+            let does = if drops { "drop" } else { "clear" };
+            let entries = count(entries, "entry");
+            let question = format!("{does} table '{name}' with {entries}?");
+            let unchanged = format!("{}: not changed", path.display());
+            confirm::ask(&question, &unchanged, &format!("removes {entries} of table '{name}'"))?;
+        }
+        let mut txn = db.begin_write().map_err(failed)?;
+        // The table may have gone while the user was asked.
+        if txn.table_info(name).map_err(failed)?.is_none() {
+            return Err(open::no_table(name, path));
+        }
+        match drops {
+            true => drop(txn.drop_table(name).map_err(failed)?),
+            false => {
+                let mut table = txn.bytes_table(name).map_err(failed)?;
+                table.remove_range(..).map_err(failed)?;
+            }
+        }
+        txn.commit().map_err(failed)?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Rename {
+    fn run(self) -> Outcome {
+        let (path, name) = (&self.file.path, &self.name);
+        let failed = |error| Failure::of_database(error, path);
+        let db = open_with_table(path, name)?;
+        let mut txn = db.begin_write().map_err(failed)?;
+        txn.rename_table(name, &self.to).map_err(failed)?;
+        txn.commit().map_err(failed)?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Opens a database for writing that has this table.
+fn open_with_table(path: &Path, name: &str) -> Result<Db, Failure> {
+    let Some(db) = open::if_exists(path)? else {
+        let text = format!("{}: no table '{name}', because there is no such file; check the path", path.display());
+        return Err(Failure::new(Exit::No, text));
+    };
+    let found = db.begin_read().and_then(|txn| txn.table_info(name));
+    match found.map_err(|error| Failure::of_database(error, path))? {
+        Some(_) => Ok(db),
+        None => Err(open::no_table(name, path)),
+    }
+}
+
+fn count_of(db: &Db, name: &str, path: &Path) -> Result<u64, Failure> {
+    let info = db.begin_read().and_then(|txn| txn.table_info(name));
+    Ok(info.map_err(|error| Failure::of_database(error, path))?.map_or(0, |info| info.entries))
 }
 
 fn list(file: &Path, json: bool) -> Outcome {

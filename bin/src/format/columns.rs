@@ -45,6 +45,31 @@ pub(crate) enum Field<'a> {
     Stored(&'a [u8]),
 }
 
+/// A [`Field`] with bytes of its own.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct OwnedField {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) is_stored: bool,
+}
+
+impl OwnedField {
+    pub(crate) fn borrowed(&self) -> Field<'_> {
+        match self.is_stored {
+            true => Field::Stored(&self.bytes),
+            false => Field::Text(&self.bytes),
+        }
+    }
+}
+
+impl From<Field<'_>> for OwnedField {
+    fn from(field: Field<'_>) -> OwnedField {
+        match field {
+            Field::Text(text) => OwnedField { bytes: text.to_vec(), is_stored: false },
+            Field::Stored(bytes) => OwnedField { bytes: bytes.to_vec(), is_stored: true },
+        }
+    }
+}
+
 /// Converts stored keys and values to fields of rows: text, or bytes if they have no text. Counts
 /// the keys and values that do not decode.
 #[derive(Debug)]
@@ -170,6 +195,11 @@ impl Column {
         }
     }
 
+    /// The bytes to store for a decoded argument: digits of stored bytes, or text of the type.
+    pub(crate) fn given<'g>(&self, encoding: Encoding, given: &'g [u8]) -> Result<Cow<'g, [u8]>, Failure> {
+        self.stored(if encoding.is_digits() { Field::Stored(given) } else { Field::Text(given) })
+    }
+
     /// The bytes to store for a key or value. They decode, unless the codec is not built in.
     pub(crate) fn stored<'g>(&self, given: Field<'g>) -> Result<Cow<'g, [u8]>, Failure> {
         match given {
@@ -182,6 +212,34 @@ impl Column {
                 Err(what) => Err(self.refused(bytes, &what)),
             },
         }
+    }
+
+    /// The text of a number of this column plus `by`. `None` counts as 0.
+    pub(crate) fn sum(&self, stored: Option<&[u8]>, by: &[u8]) -> Result<String, Failure> {
+        let Column { table, side, item_type } = self;
+        let mut old = Vec::new();
+        match stored {
+            Some(stored) => self.show(stored, &mut old)?,
+            None => old.push(b'0'),
+        }
+        let Some(kind) = item_type.number_kind() else {
+            let name = item_type.name();
+            return Err(Failure::usage(format!("table '{table}' has {side}s of type {name}, which are no numbers")));
+        };
+        let expected = kind.expected();
+        let number = |text: &[u8]| kind.parse(text);
+        let Some(by_number) = number(by) else {
+            return Err(Failure::usage(format!("BY: '{}' is not valid; give {expected}", shown(by))));
+        };
+        let Some(old_number) = number(&old) else {
+            let old = shown(&old);
+            return Err(Failure::usage(format!(
+                "table '{table}': the {side} '{old}' of this key is not {expected}; 'kvctl put' replaces it"
+            )));
+        };
+        old_number.plus(by_number).ok_or_else(|| {
+            Failure::usage(format!("table '{table}': the sum of '{}' and '{}' is too large", shown(&old), shown(by)))
+        })
     }
 
     /// The failure for a key or value that does not fit the type.

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::format::bytes::{not_base64, BASE64};
-use crate::format::columns::Field;
+use crate::format::columns::{Field, OwnedField};
 use crate::format::rows::{Lines, Row, RowError, TableDeclaration};
 
 /// Appends a row.
@@ -30,6 +30,14 @@ pub(crate) fn write_row(table: Option<&str>, key: Field<'_>, value: Field<'_>, l
     write_field("key", key, line)?;
     line.extend_from_slice(b", ");
     write_field("value", value, line)?;
+    line.extend_from_slice(b"}\n");
+    Ok(())
+}
+
+/// Appends a line with only a key.
+pub(crate) fn write_key(key: Field<'_>, line: &mut Vec<u8>) -> io::Result<()> {
+    line.push(b'{');
+    write_field("key", key, line)?;
     line.extend_from_slice(b"}\n");
     Ok(())
 }
@@ -91,22 +99,6 @@ pub(crate) struct Reader<R> {
     key: OwnedField,
     value: OwnedField,
     declared: Option<TableDeclaration>,
-}
-
-/// A field of a row.
-#[derive(Debug, Default)]
-struct OwnedField {
-    bytes: Vec<u8>,
-    is_stored: bool,
-}
-
-impl OwnedField {
-    fn borrowed(&self) -> Field<'_> {
-        match self.is_stored {
-            true => Field::Stored(&self.bytes),
-            false => Field::Text(&self.bytes),
-        }
-    }
 }
 
 impl<R: BufRead> Reader<R> {

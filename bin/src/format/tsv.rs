@@ -179,6 +179,18 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
+/// Splits a line at its tabs, and undoes the escapes of each field.
+pub(crate) fn fields(line: &mut [u8]) -> Result<Vec<Field<'_>>, String> {
+    let (mut ranges, mut from) = (Vec::new(), 0);
+    for part in line.split(|&byte| byte == b'\t') {
+        ranges.push(from..from + part.len());
+        from += part.len() + 1;
+    }
+    let read: Result<Vec<FieldRange>, String> = ranges.into_iter().map(|range| read_field(line, range)).collect();
+    let line = &*line;
+    Ok(read?.into_iter().map(|field| field.borrow_from(line)).collect())
+}
+
 /// Unescapes a field in place.
 fn read_field(line: &mut [u8], mut range: Range<usize>) -> Result<FieldRange, String> {
     let is_stored = line[range.clone()].starts_with(STORED_MARK);

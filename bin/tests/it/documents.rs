@@ -60,7 +60,7 @@ fn wrong(words: &[String], helps: &mut Helps) -> Vec<String> {
     let Some(verb) = words.first().map(String::as_str) else { return Vec::new() };
     let verb = match (verb, words.get(1).map(String::as_str)) {
         ("help", Some(verb)) => vec![verb],
-        ("tables", Some("create")) => vec!["tables", "create"],
+        ("tables", Some(action @ ("create" | "drop" | "rename" | "clear"))) => vec!["tables", action],
         _ if verb.starts_with('-') => vec![],
         _ => vec![verb],
     };

@@ -74,8 +74,8 @@ fn errors_of_the_command_line_name_the_argument_and_the_allowed_values() {
         ),
         (
             &["tables", "frob", "db"],
-            "'frob db' is not valid; the forms are 'kvctl tables FILE' and 'kvctl tables create FILE NAME'; see 'kvctl \
-             help tables'",
+            "'frob db' is not valid; the forms are 'kvctl tables FILE' and 'kvctl tables create|drop|rename|clear FILE NAME'; \
+             see 'kvctl help tables'",
         ),
     ] {
         says(&folder, args, 2, text);

@@ -13,12 +13,14 @@
 //! Tests in `tests.rs`: random items of every type to text and back, each kind of refused text.
 
 mod numbers;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod tuples;
 
 use crate::format::bytes;
 use numbers::{Scalar, SCALARS};
+pub(crate) use sums::NumberKind;
 
 /// The text of each type, for `kvctl help`.
 pub(crate) const HELP: &str = "\
@@ -105,6 +107,15 @@ impl Type {
             TypeKind::Unit => false,
             TypeKind::Tuple(parts) => parts.iter().all(Type::is_of_keys),
             _ => true,
+        }
+    }
+
+    /// The kind of numbers that the items are, or may be as text. `None` if they are no numbers.
+    pub(crate) fn number_kind(&self) -> Option<NumberKind> {
+        match &self.kind {
+            TypeKind::Bytes | TypeKind::Str => Some(NumberKind::Whole),
+            TypeKind::Scalar(scalar) => NumberKind::of(scalar.name),
+            _ => None,
         }
     }
 
