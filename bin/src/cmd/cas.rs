@@ -22,14 +22,20 @@ nothing. Both values are given as in put, and compared as stored bytes. 'kvctl t
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
+#[command(
+    override_usage = "kvctl cas [OPTIONS] <FILE> <KEY> <OLD> <NEW>\n       kvctl cas [OPTIONS] --absent <FILE> <KEY> <NEW>"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     file: CreatedFile,
     #[command(flatten)]
     key: Key,
-    /// The expected value (not with --absent), then the new one
-    #[arg(value_names = ["OLD", "NEW"], num_args = 1..=2, required = true, allow_negative_numbers = true)]
-    values: Vec<OsString>,
+    /// Expected value, given as in put
+    #[arg(allow_negative_numbers = true)]
+    old: OsString,
+    /// New value; with --absent, it takes the place of OLD
+    #[arg(allow_negative_numbers = true)]
+    new: Option<OsString>,
     /// Store only if there is no such key
     #[arg(long)]
     absent: bool,
@@ -77,12 +83,12 @@ impl Args {
     /// The expected value, unless `--absent` is given, and the new one.
     fn read_values(&self) -> Result<(Option<GivenValue>, GivenValue), Failure> {
         let read = |argument: &OsString| GivenValue::read(argument, self.encoding, self.raw);
-        match (&*self.values, self.absent) {
-            ([new], true) => Ok((None, read(new)?)),
-            ([old, new], false) if old != "-" || new != "-" => Ok((Some(read(old)?), read(new)?)),
-            ([_, _], false) => Err(Failure::usage("OLD and NEW cannot both come from standard input; use '@PATH'")),
-            (_, true) => Err(Failure::usage("--absent takes only the new value; leave OLD out")),
-            (_, false) => Err(Failure::usage("NEW is missing; give OLD and NEW, or --absent and NEW")),
+        match (&self.old, &self.new, self.absent) {
+            (new, None, true) => Ok((None, read(new)?)),
+            (old, Some(new), false) if old != "-" || new != "-" => Ok((Some(read(old)?), read(new)?)),
+            (_, Some(_), false) => Err(Failure::usage("OLD and NEW cannot both come from standard input; use '@PATH'")),
+            (_, Some(_), true) => Err(Failure::usage("--absent takes only the new value; leave OLD out")),
+            (_, None, false) => Err(Failure::usage("NEW is missing; give OLD and NEW, or --absent and NEW")),
         }
     }
 

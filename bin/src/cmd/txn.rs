@@ -21,8 +21,8 @@ use crate::terminal::output;
 
 const EXAMPLES: &str = "\
 Examples:
-  printf 'check\\tleader\\thost-1\\nput\\tleader\\thost-2\\ndel\\tlock\\n' | kvctl txn app.mapleaf
   kvctl txn app.mapleaf batch.tsv
+  printf 'check\\tleader\\thost-1\\nput\\tleader\\thost-2\\ndel\\tlock\\n' | kvctl txn app.mapleaf
 
 INPUT has one operation a line, with a tab before each field, and the escapes of load:
 

@@ -412,6 +412,8 @@ fn check_exits_with_1_for_damage() {
 fn all_verbs(db: &str) -> Vec<Vec<&str>> {
     let mut verbs = reading_verbs(db);
     verbs.extend([vec!["put", db, "k", "v"], vec!["del", db, "k"], vec!["load", db]]);
+    verbs.extend([vec!["incr", db, "k"], vec!["cas", db, "k", "a", "b"], vec!["del", db, "--prefix", "k"]]);
+    verbs.extend([vec!["tables", "rename", db, "a", "b"], vec!["tables", "drop", db, "a", "--yes"]]);
     verbs
 }
 
@@ -421,9 +423,12 @@ fn reading_verbs(db: &str) -> Vec<Vec<&str>> {
         vec!["get", db, "absent"],
         vec!["scan", db, "--prefix", "U+1F"],
         vec!["scan", db, "--reverse", "--limit", "9"],
+        vec!["scan", db, "--skip", "9", "--limit", "9", "--json"],
         vec!["dump", db],
+        vec!["dump", db, "--from", "U+1F", "--to", "U+2"],
         vec!["dump", db, "--all"],
         vec!["stat", db],
+        vec!["stat", db, "--pages", "--json"],
         vec!["check", db],
         vec!["tables", db],
         vec!["page", db],
@@ -622,7 +627,10 @@ fn help_has_the_exit_codes_and_usage_errors_exit_with_2() {
     for code in [0, 1, 2, 3, 4, 5, 65, 66, 74, 77, 130] {
         assert!(help.out().lines().any(|line| line.starts_with(&format!("  {code:>3}  "))), "{code}");
     }
-    for verb in ["put", "get", "del", "scan", "load", "dump", "stat", "check", "page", "tables", "recover", "salvage"] {
+    for verb in [
+        "put", "get", "del", "incr", "cas", "scan", "load", "txn", "dump", "stat", "check", "page", "tables",
+        "recover", "salvage",
+    ] {
         let help = kvctl(&[verb, "--help"]);
         assert!(help.code == 0 && help.out().contains(&format!("Examples:\n  kvctl {verb} ")), "{verb}");
         let usage = kvctl(&[verb]);

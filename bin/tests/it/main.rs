@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 mod bench;
+mod changes;
 mod cli;
 #[path = "../../../tests/it/commands.rs"]
 mod commands;
@@ -13,6 +14,7 @@ mod failed_verbs;
 mod limited;
 mod messages;
 mod page;
+mod parts;
 mod privacy;
 mod refused_writes;
 mod shared;

@@ -75,7 +75,9 @@ fn verbs_that_read_leave_a_file_that_a_program_has_open_byte_identical() {
     let before = look();
     for verb in [
         &["get", &path, "key7"][..],
-        &["stat", &path],
+        &["stat", &path, "--pages"],
+        &["scan", &path, "--json"],
+        &["readers", &path],
         &["check", &path],
         &["tables", &path],
         &["dump", &path],

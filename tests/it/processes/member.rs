@@ -18,6 +18,8 @@
 //! hash                            the published state               TXN HASH
 //! label TEXT, refresh             the read transaction              ok | ok TXN
 //! readers                         of all processes  readers PROCESS:TXN:LABEL:64_KIB_PINNED..
+//! members                         PRESENCE:SESSION PROCESS:WRITES..
+//! pins                            of readers        pins PROCESS:TXN:ONLY_PINNED..
 //! sync, checkpoint, check         as the functions of `Db`          ok
 //! pages                           page count, free, pending, log    ok A B C D
 //! spawn                           starts a program that lives for a minute      ok PROCESS
@@ -37,7 +39,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mapleaf::testing::{become_nobody, open_with_hooks, FlushEvent, FlushKind, Hooks};
-use mapleaf::{Db, Durability, Error, ErrorKind, Options, ReadTxn, WriteTxn};
+use mapleaf::{Db, Durability, Error, ErrorKind, Options, PinnedBy, ReadTxn, WriteTxn};
 
 use crate::reexec;
 use crate::support;
@@ -278,6 +280,20 @@ impl Session {
                     format!("{}:{}:{}:{}", r.process, r.txn, r.label, r.pinned_bytes.div_ceil(1 << 16))
                 };
                 Ok(format!("readers {}", all.iter().map(one).collect::<Vec<_>>().join(" ")))
+            }
+            ["members"] => {
+                let stats = db.stats().map_err(failed)?;
+                let one = |member: &mapleaf::MemberInfo| format!(" {}:{}", member.process, member.writes);
+                let members: String = stats.members.iter().map(one).collect();
+                Ok(format!("{:?}:{:x?}{members}", stats.presence, stats.session))
+            }
+            ["pins"] => {
+                let stats = db.stats().map_err(failed)?;
+                let one = |pin: &mapleaf::Pin| match &pin.by {
+                    PinnedBy::Reader { process, .. } => Some(format!(" {process}:{}:{}", pin.txn, pin.only_pages > 0)),
+                    _ => None,
+                };
+                Ok(format!("pins{}", stats.pins.iter().filter_map(one).collect::<String>()))
             }
             ["sync"] => db.sync().map(|()| "ok".into()).map_err(failed),
             ["checkpoint"] => db.checkpoint().map(|()| "ok".into()).map_err(failed),

@@ -1,4 +1,4 @@
-//! The list of read transactions of all processes.
+//! The lists of processes, of their read transactions, and of the pages that these pin.
 
 use super::member::{numbers, Member};
 use crate::workload::fast_dir;
@@ -50,5 +50,56 @@ fn read_transactions_of_all_processes_are_listed_until_they_end_or_die() {
     assert_eq!(shown(&mut writer), [moved]);
     readers[1].expect("close", "ok");
     assert_eq!(shown(&mut writer), []);
+    writer.finish();
+}
+
+#[test]
+fn every_process_sees_the_members_of_the_session_and_which_may_write() {
+    let dir = fast_dir();
+    let path = dir.path().join("shared.mapleaf");
+    let mut writer = Member::open(&path, 0);
+    let alone = writer.ask("members");
+    assert!(
+        alone.starts_with("Member:Some(") && alone.ends_with(&format!(") {}:true", writer.process_id())),
+        "{alone}"
+    );
+    let session = alone.split(' ').next().expect("a session").to_string();
+    let mut reader = Member::start(&path, 0);
+    reader.expect("open read-only", "ok");
+    let [w, r] = [writer.process_id(), reader.process_id()];
+    writer.expect("members", &format!("{session} {w}:true {r}:false"));
+    reader.expect("members", &format!("{session} {r}:false {w}:true"));
+    reader.kill();
+    writer.expect("members", &format!("{session} {w}:true"));
+    writer.finish();
+    let mut next = Member::start(&path, 0);
+    next.expect("open exclusive", "ok");
+    next.expect("members", &format!("Exclusive:None {}:true", next.process_id()));
+    next.expect("close", "ok");
+    next.expect("open", "ok");
+    assert!(!next.ask("members").starts_with(&session), "the session is another one");
+    next.finish();
+}
+
+#[test]
+fn pins_name_the_process_of_each_reader_until_it_dies() {
+    let dir = fast_dir();
+    let path = dir.path().join("shared.mapleaf");
+    let mut writer = Member::open(&path, 0);
+    writer.number("fill t 0 1000 400");
+    let mut readers = [Member::open(&path, 0), Member::open(&path, 0)];
+    let mut expected = Vec::new();
+    for reader in &mut readers {
+        let txn: u64 = reader.ask("hold").parse().expect("a txn");
+        expected.push(format!("{}:{txn}:true", reader.process_id()));
+        writer.number("update eventual t 1000 1000 400");
+    }
+    writer.expect("pins", &format!("pins {} {}", expected[0], expected[1]));
+    let [first, second] = &mut readers;
+    first.kill();
+    second.expect("pins", &format!("pins {}", expected[1]));
+    second.expect("release", "ok");
+    writer.expect("pins", "pins");
+    readers[1].expect("close", "ok");
     writer.finish();
 }
